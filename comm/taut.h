@@ -1,0 +1,291 @@
+/* taut.h : compressed allreduce for distributed training, in C.
+ *
+ * INTRODUCTION
+ *
+ *  Taut sums a model's gradients over all ranks and sends far fewer bytes than a plain allreduce. A user states
+ *  one number, the error budget; Taut chooses a codec for every layer, meets the budget, measures that it met it,
+ *  and leaves a layer uncompressed where compression does not pay. This is all that a training program adds:
+ *
+ *      taut_config cfg = TAUT_CONFIG_INIT;             // TAUT_CODEC, TAUT_BUDGET ... in the environment win
+ *      taut_comm  *comm;
+ *      taut_layer *fc1;
+ *      taut_comm_create_mpi(MPI_COMM_WORLD, &cfg, &comm);                              // taut_mpi.h
+ *      taut_layer_register(comm, "fc1.weight", TAUT_F32, 2, (size_t[]){1024, 784}, &fc1);
+ *      for (;;) {
+ *          ...                                         // backward
+ *          taut_allreduce_start(fc1, grad_fc1, TAUT_MEAN);    // in place, as soon as the gradient is there
+ *          ...
+ *          taut_step_end(comm);                        // waits for all layers; re-plans when it is time
+ *          ...                                         // optimizer step: grad_fc1 now holds the mean
+ *      }
+ *      taut_comm_destroy(comm);
+ *
+ *  Conventions. Every call returns a taut_status: 0 is success, negatives are errors, and taut_last_error() then
+ *  names the bad value and the allowed ones. _create/_destroy allocate and release; destroy(NULL) is fine.
+ *  Out-parameters are NULL or 0 after a failure. Strings are UTF-8, NUL-terminated, and copied by the callee.
+ *  A collective call must be made by every rank; layers are matched by name, never by call order.
+ *  Unless said otherwise a taut_comm and its layers are used by one thread at a time; different communicators are
+ *  independent. Nothing is printed to stdout and nothing exits or aborts.
+ *
+ * CONTENTS: version, status, types, communicator, layers, collectives, step, statistics, state, standalone codecs,
+ *  planning, introspection.
+ */
+#ifndef TAUT_H
+#define TAUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define TAUT_API __attribute__((visibility("default")))
+#else
+#define TAUT_API
+#endif
+
+/* ---- Version -------------------------------------------------------------------------------------------------
+ * Three numbers that move apart: the library (API), the soname (ABI) and the bytes on the wire. Ranks of one job
+ * may run different library versions as long as their wire versions agree. */
+#define TAUT_VERSION_MAJOR 0
+#define TAUT_VERSION_MINOR 1
+#define TAUT_VERSION_PATCH 0
+#define TAUT_VERSION       (TAUT_VERSION_MAJOR * 10000 + TAUT_VERSION_MINOR * 100 + TAUT_VERSION_PATCH)
+#define TAUT_WIRE_VERSION  1
+
+TAUT_API int taut_version(void);      /* TAUT_VERSION of the library that is running */
+TAUT_API int taut_wire_version(void); /* TAUT_WIRE_VERSION of the library that is running */
+
+/* ---- Status --------------------------------------------------------------------------------------------------
+ * One list makes the enum, the names and the messages. Values are never reused. docs/errors.md says what is still
+ * usable after each. After TAUT_E_PEER, TAUT_E_TIMEOUT and TAUT_E_TRANSPORT a communicator can only be destroyed. */
+#define TAUT_STATUS_MAP(X)                                                                                    \
+    X(TAUT_OK, 0, "success")                                                                                  \
+    X(TAUT_E_INVALID, -10, "invalid argument")                                                                \
+    X(TAUT_E_RANGE, -11, "value out of range")                                                                \
+    X(TAUT_E_UNSUPPORTED, -12, "not supported")                                                               \
+    X(TAUT_E_STATE, -13, "call out of order")                                                                 \
+    X(TAUT_E_CAPACITY, -14, "buffer too small")                                                               \
+    X(TAUT_E_NOMEM, -15, "out of memory")                                                                     \
+    X(TAUT_E_IO, -16, "file could not be read or written")                                                    \
+    X(TAUT_E_CORRUPT, -20, "malformed bytes")                                                                 \
+    X(TAUT_E_VERSION, -21, "written by an incompatible version")                                              \
+    X(TAUT_E_PEER, -30, "a peer failed")                                                                      \
+    X(TAUT_E_TIMEOUT, -31, "timed out waiting for a peer")                                                    \
+    X(TAUT_E_MISMATCH, -32, "ranks disagree")                                                                 \
+    X(TAUT_E_TRANSPORT, -33, "the transport failed")                                                          \
+    X(TAUT_E_INFEASIBLE, -40, "no plan meets the budget")                                                     \
+    X(TAUT_E_TORCH, -50, "libtorch raised an exception")
+
+#define TAUT_ENUM_ITEM(name, value, text) name = value,
+typedef enum taut_status { TAUT_STATUS_MAP(TAUT_ENUM_ITEM) TAUT_STATUS_END_ = 1 } taut_status;
+#undef TAUT_ENUM_ITEM
+
+TAUT_API const char *taut_status_name(taut_status s); /* "TAUT_E_RANGE"; "TAUT_E_?" for an unknown value */
+TAUT_API const char *taut_status_text(taut_status s); /* "value out of range" */
+
+/* taut_last_error() : what went wrong in the last failed call of this thread, with the bad value and the allowed
+ *  range; "" before the first failure. Valid until this thread's next failing call. */
+TAUT_API const char *taut_last_error(void);
+
+/* ---- Types --------------------------------------------------------------------------------------------------- */
+typedef enum taut_dtype { TAUT_F32 = 0, TAUT_F16 = 1, TAUT_BF16 = 2 } taut_dtype;
+typedef enum taut_op { TAUT_SUM = 0, TAUT_MEAN = 1 } taut_op;
+typedef enum taut_space { TAUT_HOST = 0, TAUT_CUDA = 1 } taut_space; /* where a buffer lives */
+
+typedef struct taut_comm  taut_comm;  /* one per group of ranks; owns its layers */
+typedef struct taut_layer taut_layer; /* one per tensor; owned by its communicator */
+struct CUstream_st;                   /* a cudaStream_t is a pointer to this */
+
+/* taut_config : settings of a communicator. Zero or NULL means the default. The library copies min(size, known)
+ *  bytes, so a program built against an older header keeps working. Every field has an environment variable
+ *  TAUT_<FIELD>, which wins over the program (docs/env.md). */
+typedef struct taut_config {
+    size_t      size;      /* set by TAUT_CONFIG_INIT */
+    const char *codec;     /* codec spec of all layers, as in "quant:bits=4"; default "auto" (docs/algorithms.md) */
+    const char *budget;    /* error budget of codec=auto: "rel=X" with 0 < X < 1, or "like:SPEC";
+                              default "like:quant:bits=4" */
+    const char *objective; /* what the plan minimises: "time" (default) or "bytes" */
+    const char *metric;    /* how errors are weighted: "plain", "layer" or "optimizer"; default: optimizer for layers
+                              that have a scale (taut_layer_scale), else layer */
+    const char *feedback;  /* error feedback: "auto" (default, per codec), "on", "off", "momentum" (DGC) */
+    const char *algorithm; /* "auto" (default), "native", "sra", "ring", "gather" (docs/algorithms.md) */
+    const char *hierarchy; /* "auto" (default), "on", "off": reduce inside a host first */
+    const char *solver;    /* "hull" (default) or "dp" */
+    const char *trace;     /* path of a Chrome/Perfetto trace, "%r" becomes the rank; default none */
+    uint64_t    seed;      /* of stochastic rounding and random selection; same on all ranks; default 1 */
+    int32_t     timeout_ms;   /* longest wait for a peer; default 60000; -1 = for ever */
+    int32_t     threads;      /* codec threads per rank; default 1 */
+    int32_t     progress;     /* 0 = automatic, 1 = communication thread, 2 = driven from start/test/wait */
+    uint32_t    slice_kib;    /* pipelining unit of float32, KiB, 64..65536; default 1024 */
+    uint32_t    bucket_kib;   /* fusion bucket of small layers, KiB, 64..262144; default 4096 */
+    uint32_t    small_elems;  /* layers of fewer elements, and 1-D ones, travel uncompressed, fused; default 1024 */
+    uint32_t    replan_steps; /* steps between plans of codec=auto; default 50 */
+    uint32_t    audit_steps;  /* steps between audits against the exact sum; default 50 */
+    uint32_t    start_step;   /* uncompressed steps before codec=auto may compress; default 1 (it measures them) */
+    float       momentum;     /* of feedback=momentum, [0,1); default 0.9 */
+} taut_config;
+#define TAUT_CONFIG_INIT {sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/* ---- Communicator --------------------------------------------------------------------------------------------
+ * taut_comm_create_mpi() is in taut_mpi.h, taut_comm_create_nccl() in taut_nccl.h. */
+
+/* taut_comm_create_threads() : a group of ranks inside this process, one thread each; for tests and for programs
+ *  whose workers are threads. comms: array of `ranks` pointers, filled; comms[r] is used by the thread of rank r.
+ *  ranks: 1..1024. Each element is destroyed on its own; the last one releases what they share. */
+TAUT_API taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_comm **comms);
+
+/* taut_comm_destroy() : finishes outstanding work, then releases the communicator and its layers. Not collective:
+ *  it waits for no peer. */
+TAUT_API void taut_comm_destroy(taut_comm *comm);
+TAUT_API int  taut_comm_rank(const taut_comm *comm);
+TAUT_API int  taut_comm_size(const taut_comm *comm);
+
+/* ---- Layers --------------------------------------------------------------------------------------------------- */
+
+/* taut_layer_register() : announce a tensor, once, before its first collective. Every rank registers the same
+ *  layers in the same order, with the same name, dtype and shape; the first step checks that and answers
+ *  TAUT_E_MISMATCH, naming the layer, on all ranks.
+ *  name : unique in the communicator.   ndim : 0..8.   shape : ndim extents; product at least 1.
+ *  Layers may be registered after the first step; the next step checks them. */
+TAUT_API taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dtype, int ndim,
+                                         const size_t *shape, taut_layer **layer);
+
+/* taut_layer_codec() : use this spec for this layer instead of the communicator's. Before the layer's first
+ *  collective. Also for small layers, which otherwise travel uncompressed. "none" excludes a layer. */
+TAUT_API taut_status taut_layer_codec(taut_layer *layer, const char *spec);
+
+/* taut_layer_scale() : the unit in which this layer's errors count, and the unit of grid's step: with scale s the
+ *  error of a step is sum(((ghat-g)/s)^2). Give what the optimizer divides by, such as sqrt(v)+eps of Adam.
+ *  s : n finite positive floats on the host, identical bits on all ranks; copied.
+ *  n : 1, or shape[0] (one per row), or the number of elements; 0 removes the scale.
+ *  Call between steps, at any step. */
+TAUT_API taut_status taut_layer_scale(taut_layer *layer, const float *s, size_t n);
+
+/* ---- Collectives -----------------------------------------------------------------------------------------------
+ * buf is the layer's whole tensor, of its dtype, contiguous, 4-byte aligned, on the host; it is borrowed until the
+ * wait (or the step end) and must not be read or written meanwhile. Afterwards all ranks hold the same bytes.
+ * NaN and Inf of any rank arrive as NaN or Inf on every rank. Layers may be started in any order on any rank. */
+TAUT_API taut_status taut_allreduce(taut_layer *layer, void *buf, taut_op op); /* start and wait */
+TAUT_API taut_status taut_allreduce_start(taut_layer *layer, void *buf, taut_op op);
+TAUT_API taut_status taut_test(taut_layer *layer, int *done); /* done = 1 when the result is in buf */
+TAUT_API taut_status taut_wait(taut_layer *layer);            /* TAUT_E_STATE if the layer was not started */
+
+/* taut_reduce_scatter() : rank r receives elements [first_r, first_r+n_r) of the reduced tensor in buf at its own
+ *  place (the rest of buf is undefined afterwards). taut_layer_part() tells first and n of a rank: parts are
+ *  contiguous, in rank order, and differ by at most one codec block.
+ * taut_allgather() : the inverse: every rank's part travels, compressed without feedback, to all. */
+TAUT_API taut_status taut_reduce_scatter(taut_layer *layer, void *buf, taut_op op);
+TAUT_API taut_status taut_allgather(taut_layer *layer, void *buf);
+TAUT_API taut_status taut_layer_part(const taut_layer *layer, int rank, size_t *first, size_t *n);
+
+/* ---- Step ------------------------------------------------------------------------------------------------------ */
+
+/* taut_step_end() : waits for every started layer, exchanges statistics, audits and re-plans when it is time.
+ *  Collective; once per training step. Returns the first error of any layer, the same on all ranks. */
+TAUT_API taut_status taut_step_end(taut_comm *comm);
+
+/* ---- Statistics ------------------------------------------------------------------------------------------------
+ * Set .size = sizeof before the call. */
+typedef struct taut_layer_stats {
+    size_t   size;
+    char     name[128];
+    size_t   elements;
+    char     codec[96];        /* spec in force, as in "grid:rel=0.03" */
+    char     algorithm[16];
+    uint64_t calls;
+    uint64_t bytes_sent;       /* by this rank, all calls, headers included */
+    uint64_t bytes_dense;      /* what this rank would have sent uncompressed with the same pattern of messages */
+    double   bits_per_element; /* of this rank's encodings: payload bits / elements, last step */
+    double   rel_err2;         /* aggregate error of the last step, upper estimate, plain metric; 0 where exact */
+    double   rel_err2_metric;  /* the same in the metric in force */
+    double   residual_norm2;   /* squared norm of this rank's feedback residual */
+} taut_layer_stats;
+
+typedef struct taut_comm_stats {
+    size_t   size;
+    uint64_t steps;
+    uint64_t bytes_sent, bytes_dense; /* sums over layers, and what agreement and statistics took */
+    double   rel_err2;          /* all layers, last step, upper estimate, plain metric */
+    double   rel_err2_metric;   /* the same in the metric in force */
+    double   rel_err2_audit;    /* last audit: measured against the exact sum of the sampled layers; -1 = none yet */
+    double   budget;            /* relative squared error allowed, metric in force; 0 = no budget */
+    uint64_t budget_violations; /* steps whose error exceeded the budget */
+    uint64_t plans;             /* plans adopted */
+    uint64_t plan_hash;         /* of the plan in force, equal on all ranks */
+    double   comm_s;            /* seconds during which at least one collective was under way */
+    double   exposed_s;         /* seconds that the caller spent waiting */
+    double   plan_s;            /* seconds spent on measuring and planning */
+} taut_comm_stats;
+
+TAUT_API size_t      taut_comm_layers(const taut_comm *comm);
+TAUT_API taut_layer *taut_comm_layer(const taut_comm *comm, size_t i); /* in registration order; NULL past the end */
+TAUT_API taut_status taut_layer_get_stats(const taut_layer *layer, taut_layer_stats *stats);
+TAUT_API taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats);
+
+/* ---- State -----------------------------------------------------------------------------------------------------
+ * Residuals, factors, seeds and the plan, as bytes for a checkpoint: one blob per rank. Between steps.
+ * save : two calls, dst NULL first for the size. load : into a communicator with the same layers. With another
+ *  number of ranks, give every saved blob to exactly one rank, several to one where there are more blobs than
+ *  ranks: residuals add up, so nothing is lost. */
+TAUT_API taut_status taut_state_save(const taut_comm *comm, void *dst, size_t cap, size_t *len);
+TAUT_API taut_status taut_state_load(taut_comm *comm, const void *src, size_t len);
+
+/* ---- Standalone codecs ------------------------------------------------------------------------------------------
+ * One tensor to one self-describing frame (docs/wire-format.md) and back. src and dst must not overlap.
+ * ndim/shape as in taut_layer_register. seed: of stochastic rounding. */
+TAUT_API taut_status taut_encode_bound(const char *spec, int ndim, const size_t *shape, size_t *bytes);
+TAUT_API taut_status taut_encode(const char *spec, int ndim, const size_t *shape, const float *src, uint64_t seed,
+                                 void *dst, size_t cap, size_t *len);
+TAUT_API taut_status taut_frame_info(const void *src, size_t len, size_t *elems, size_t *frame_len, char *spec,
+                                     size_t spec_cap);
+TAUT_API taut_status taut_decode(const void *src, size_t len, float *dst, size_t elems);
+/* taut_spec_check() : TAUT_OK if the spec is well formed and suits the shape (ndim 0 and shape NULL: any shape). */
+TAUT_API taut_status taut_spec_check(const char *spec, int ndim, const size_t *shape);
+
+/* ---- Planning ---------------------------------------------------------------------------------------------------
+ * The solver on its own: choose one candidate per layer, minimise the sum of costs subject to the sum of errors
+ * staying within the budget. docs/algorithms.md has the mathematics. */
+typedef struct taut_plan_problem {
+    size_t        size;      /* sizeof(taut_plan_problem) */
+    size_t        layers;    /* at least 1 */
+    const size_t *first;     /* layers+1 offsets: layer l has candidates first[l] .. first[l+1]-1, at least one */
+    const double *error;     /* squared error of each candidate, finite, >= 0 */
+    const double *cost;      /* bytes or seconds of each candidate, finite, >= 0 */
+    double        budget;    /* >= 0 */
+    const char   *solver;    /* "hull" (default), "dp", "exhaustive" */
+    uint32_t      bins;      /* dp: bins of discretised error; 0 = 10000 */
+    int32_t       unsquared; /* 1 = add norms instead of squares, as L-GreCo does (budget then bounds the norm) */
+} taut_plan_problem;
+
+typedef struct taut_plan_result {
+    size_t size;
+    double error, cost;  /* of the plan */
+    double bound;        /* no plan within the budget costs less (hull: Lagrangian bound; dp: of its rounding) */
+} taut_plan_result;
+
+/* choice : layers entries, filled with candidate numbers counted from first[l]. TAUT_E_INFEASIBLE: not even the
+ *  most exact candidates meet the budget; choice then holds those. */
+TAUT_API taut_status taut_plan_solve(const taut_plan_problem *p, uint32_t *choice, taut_plan_result *result);
+
+/* ---- Introspection ---------------------------------------------------------------------------------------------- */
+TAUT_API const char *taut_cpu_path(void);        /* kernels in use: "portable", "avx2", "avx512", "neon" */
+TAUT_API const char *taut_features(void);        /* built-in features, space-separated: "mpi threads ..." */
+TAUT_API const char *taut_codec_name(size_t i);  /* registered codecs in order of id; NULL past the end */
+TAUT_API const char *taut_codec_help(size_t i);  /* one line: what it is, its keys with ranges and defaults */
+
+typedef struct taut_setting { /* one row of the settings table that taut info and docs/env.md print */
+    const char *name;         /* "TAUT_CODEC" */
+    const char *value;        /* live value as text, "" = default */
+    const char *fallback;     /* default as text */
+    const char *help;
+    int         debug;        /* 0 = setting, 1 = debugging aid */
+} taut_setting;
+TAUT_API taut_status taut_setting_get(size_t i, taut_setting *s); /* TAUT_E_RANGE past the end */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,21 @@
+/* taut_mpi.h : communicators over MPI. Include after or instead of taut.h, in programs that include mpi.h. */
+#ifndef TAUT_MPI_H
+#define TAUT_MPI_H
+
+#include "taut.h"
+#include <mpi.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* taut_comm_create_mpi() : collective over `mpi`, which is duplicated, so that foreign traffic does no harm.
+ *  MPI must be initialised. With MPI_THREAD_MULTIPLE a communication thread moves data while the program
+ *  computes; below that, progress is made inside start, test, wait and step_end.
+ *  All ranks return the same status. Destroy before MPI_Finalize. */
+TAUT_API taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm **comm);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

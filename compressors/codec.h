@@ -1,0 +1,186 @@
+/* codec.h : the interface between codecs and everyone who uses them.
+ *
+ * A codec is one const table (taut_codec). registry.c lists the tables. A user's text "name:key=value,..." is
+ * parsed into a taut_spec, a plain value. Codecs read and write float32; callers convert other dtypes.
+ *
+ * Life of one tensor in an allreduce, with x = gradient + residual:
+ *   survey(x)            (optional) one pass over the whole tensor -> a few doubles, which add over slices and, for
+ *                        TAUT_CAP_SHARED codecs, over ranks
+ *   settle(stats)        -> taut_prep: what encode must know about the whole tensor (grid's step, top-k's threshold).
+ *                        Deterministic, so ranks that hold the same stats hold the same prep.
+ *   encode(slice of x)   any block-aligned slice alone (TAUT_CAP_SLICEABLE), or the whole tensor. Also gives
+ *                        err = x - decoded(x), in place if wanted, which is the new residual.
+ *   decode / decode_add  of a payload into floats
+ * With call->prep == NULL encode surveys and settles its own src; that is the standalone case.
+ *
+ * Payloads are what codecs write; frames (frame.h) wrap them with magic, version, counts and a checksum. A payload is
+ * self-describing given the element count: decode trusts neither its bytes nor its length (TAUT_E_CORRUPT), and
+ * reads every parameter it needs from the payload, not from call->stage, which may be NULL in decode.
+ */
+#ifndef TAUT_CODEC_H
+#define TAUT_CODEC_H
+
+#include "../comm/base.h"
+
+enum { TAUT_SPEC_KEYS = 6, TAUT_SPEC_STAGES = 4 };
+
+struct taut_codec;
+
+/* ---- Specs ---- */
+
+/* taut_key : one key of a codec's spec. value[] of a stage is indexed like the codec's key table. */
+typedef enum taut_key_kind { TAUT_KEY_INT, TAUT_KEY_REAL, TAUT_KEY_WORD } taut_key_kind;
+typedef struct taut_key {
+    const char   *name;
+    taut_key_kind kind;
+    double        min, max, fallback; /* WORD: fallback is an index into words; min > max never occurs */
+    bool          above_min;          /* REAL: min itself is excluded */
+    const char   *words;              /* WORD: the allowed ones, as in "stochastic|nearest"; value = position */
+    const char   *help;
+} taut_key;
+
+typedef struct taut_stage {
+    const struct taut_codec *codec;
+    double                   value[TAUT_SPEC_KEYS];
+    uint32_t                 given; /* bit k: key k was written by the user */
+} taut_stage;
+
+/* taut_spec : a parsed spec; plain value. stages > 1 only for stack:A+B+C. `automatic` is spec "auto", which has no
+ * stages. */
+typedef struct taut_spec {
+    uint32_t   stages;
+    bool       automatic;
+    taut_stage stage[TAUT_SPEC_STAGES];
+} taut_spec;
+
+taut_status taut__spec_parse(const char *text, taut_spec *spec);
+/* Canonical text: only keys that differ from their defaults; parses back to the same spec. Always terminated. */
+void taut__spec_print(const taut_spec *spec, char *dst, size_t cap);
+
+/* ---- Tensors and calls ---- */
+
+/* taut_tensor : the whole layer that a call belongs to. Matrix view: rows = shape[0], cols = elems / rows. */
+typedef struct taut_tensor {
+    size_t              elems, rows, cols;
+    const float        *scale;   /* shared positive scale (taut_layer_scale), in `space`; NULL = 1 */
+    size_t              scale_n; /* 0, 1, rows or elems */
+    taut_space          space;   /* of src, dst, err, acc and scale; payloads live there too */
+    struct CUstream_st *stream;  /* CUDA: work is enqueued here; HOST: ignored */
+} taut_tensor;
+
+/* taut_prep : result of settle(). Codecs give the words their own meaning. `raw` asks the caller to send this tensor
+ * uncompressed this time: some rank holds NaN or Inf, or codes would overflow. */
+typedef struct taut_prep {
+    bool     raw;
+    float    f[6];
+    uint64_t u[4];
+} taut_prep;
+
+typedef struct taut_codec_state taut_codec_state; /* per tensor; defined by the stateful codec */
+
+typedef struct taut_call {
+    const taut_spec  *spec;   /* what to do; codec functions look at spec->stage[stage] */
+    uint32_t          stage;
+    const taut_tensor *tensor;
+    size_t            first;  /* index in the tensor of src[0] / dst[0]; a multiple of align() */
+    size_t            n;      /* elements of this call; all of the tensor unless SLICEABLE */
+    uint64_t          seed;   /* of (run, tensor, step, rank): stochastic rounding; element i of the tensor uses i */
+    uint64_t          shared_seed; /* of (run, tensor, step): the same on all ranks; randk's choice, powersgd's start */
+    const taut_prep  *prep;   /* NULL: encode surveys its own src */
+    taut_codec_state *state;  /* of STATEFUL codecs; NULL = stateless use */
+} taut_call;
+
+/* ---- The table ---- */
+
+enum { /* caps: ask, never guess */
+    TAUT_CAP_SLICEABLE = 1, /* any align()-aligned slice encodes and decodes alone, given the same prep */
+    TAUT_CAP_LINEAR    = 2, /* has ->linear: factors add as floats */
+    TAUT_CAP_INTEGER   = 4, /* has ->integer: codes add exactly */
+    TAUT_CAP_SPARSE    = 8, /* decoded tensor is mostly zeros; encode_exact keeps a sum of such lossless */
+    TAUT_CAP_STATEFUL  = 16, /* wants state_create */
+    TAUT_CAP_SHARED    = 32, /* survey stats must be summed over ranks before settle */
+    TAUT_CAP_LOSSLESS  = 64, /* decoded == src bit for bit (none) */
+    TAUT_CAP_FEEDBACK  = 128, /* feedback=auto means on for this codec */
+};
+
+enum { TAUT_STATS_MAX = 256 }; /* doubles that survey may fill */
+
+/* Codes of an integer codec: int32, |q| <= limit, in element order. All ranks hold the same prep. */
+typedef struct taut_codec_integer {
+    /* q[i] = code of src[i]; err (optional, may be src) = src - decoded. TAUT_E_RANGE if a code would exceed limit
+     * (settle has made sure that it does not: prep.raw). */
+    taut_status (*quantize)(const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit);
+    /* lossless: payload of codes; bytes <= capacity() */
+    taut_status (*pack)(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len);
+    taut_status (*unpack_add)(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc); /* acc[i] += q[i] */
+    /* dst[i] = factor * value of q[i]; factor 1 for sums, 1/ranks for means */
+    taut_status (*dequantize)(const taut_call *c, const int32_t *q, float factor, float *dst);
+} taut_codec_integer;
+
+/* A linear codec in an allreduce: for each round, factor = project(x); factors are averaged over ranks by a native
+ * allreduce; absorb(factor). Then reconstruct gives the mean tensor. Whole tensors only. */
+typedef struct taut_codec_linear {
+    int rounds;
+    size_t (*factor_elems)(const taut_stage *s, const taut_tensor *t, int round);
+    taut_status (*project)(const taut_call *c, int round, const float *src, float *factor);
+    taut_status (*absorb)(const taut_call *c, int round, float *factor);   /* may orthogonalise in place; deterministic */
+    taut_status (*reconstruct)(const taut_call *c, float factor, float *dst); /* dst = factor * mean tensor */
+} taut_codec_linear;
+
+typedef struct taut_codec {
+    uint16_t        id;      /* on the wire; never reused. 1..1023 ours, 1024.. users' */
+    uint16_t        version; /* of the payload; moves when bytes move */
+    const char     *name;    /* lower case */
+    const char     *help;    /* one line */
+    uint32_t        caps;
+    const taut_key *keys;
+    uint32_t        n_keys;
+    uint32_t        n_stats; /* 0 = no survey */
+
+    /* (optional; default: anything goes) does this stage suit this tensor? Fails with the value and the range. */
+    taut_status (*check)(const taut_stage *s, const taut_tensor *t);
+    /* (optional; default 1) slices start at multiples of this many elements */
+    size_t (*align)(const taut_stage *s);
+    /* Payload bytes that n elements of this tensor can take at most; without looking at data. */
+    size_t (*capacity)(const taut_stage *s, const taut_tensor *t, size_t n);
+
+    /* (optional) stats[0..n_stats) += contribution of src[0..n). Caller zeroes. */
+    taut_status (*survey)(const taut_call *c, const float *src, double *stats);
+    /* (with survey) ranks: how many ranks' codes will be added, for headroom; 1 standalone.
+     * src: the whole tensor on this rank where the codec needs a second look (top-k), else ignored. */
+    taut_status (*settle)(const taut_call *c, const double *stats, int ranks, const float *src, taut_prep *prep);
+
+    /* src[0..n) -> payload. Never writes past cap; *len = bytes written. err: NULL, or n floats, may be src:
+     * err[i] = src[i] - decoded[i]; where decoded or src is not finite err[i] = 0. */
+    taut_status (*encode)(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err);
+    /* (optional; default encode) sums of decoded tensors, without loss: the second half of a reduction */
+    taut_status (*encode_exact)(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len);
+    taut_status (*decode)(const taut_call *c, const uint8_t *src, size_t len, float *dst);     /* dst[i]  = value */
+    taut_status (*decode_add)(const taut_call *c, const uint8_t *src, size_t len, float *acc); /* acc[i] += value */
+    /* (optional) canonical spec text from payload bytes; for taut_frame_info */
+    taut_status (*describe)(const uint8_t *src, size_t len, taut_stage *s);
+
+    /* STATEFUL: memory of one tensor. save/load in host bytes; load distrusts them. */
+    taut_status (*state_create)(const taut_stage *s, const taut_tensor *t, uint64_t shared_seed, taut_codec_state **st);
+    void (*state_destroy)(taut_codec_state *st);
+    taut_status (*state_save)(const taut_codec_state *st, void *dst, size_t cap, size_t *len);
+    taut_status (*state_load)(taut_codec_state *st, const void *src, size_t len);
+
+    const taut_codec_integer *integer; /* (optional) */
+    const taut_codec_linear  *linear;  /* (optional) */
+} taut_codec;
+
+/* ---- registry.c ---- */
+const taut_codec *taut__codec_by_name(const char *name, size_t len); /* NULL if unknown */
+const taut_codec *taut__codec_by_id(uint16_t id);
+const taut_codec *taut__codec_at(size_t i); /* in order of id; NULL past the end */
+
+/* ---- spec-level calls (codec.c): these dispatch to the codec of a spec, or to stack when it has several stages, and
+ * are what comm/ and launch/ use ---- */
+static inline const taut_stage *taut__stage(const taut_call *c) { return &c->spec->stage[c->stage]; }
+const taut_codec *taut__spec_codec(const taut_spec *spec); /* the stack codec for several stages; not for auto */
+taut_status taut__spec_suits(const taut_spec *spec, const taut_tensor *t);
+size_t taut__spec_align(const taut_spec *spec);
+size_t taut__spec_capacity(const taut_spec *spec, const taut_tensor *t, size_t n);
+
+#endif
