@@ -118,17 +118,36 @@ $(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(TEST_SUP) $(SHIM_SO) $(LIB_SO
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A)
 	$(Q)$(CC) $(SANITIZE) -o $@ $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(shell $(PKG) --libs check) $(JSON)
 
-.PHONY: setup check check-long check-gpu tests demo bench-lab print-config install clean help
+.PHONY: setup tests check check-long check-gpu demo bench-lab install uninstall print-config clean help
 setup: ## install the packages that are missing (Debian, Ubuntu)
 	@launch/setup
 tests: all $(TEST_BIN)
+# each stage is a make of its own, so that what setup installed is detected
 check: setup ## install what is missing, build, run the tests (under ten minutes on 2 cores)
 	@+$(MAKE) --no-print-directory print-config
 	@+$(MAKE) --no-print-directory tests
 	@BUILD=$(BUILD) tests/run.sh
+check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
+	@+$(MAKE) --no-print-directory tests
+	@+$(MAKE) --no-print-directory MODE=asan tests
+	@BUILD=$(BUILD) LONG=1 TIMEOUT=1800 tests/run.sh
+	@BUILD=build/asan TIMEOUT=1800 tests/run.sh
+check-gpu: ## the tests that need a GPU (none yet: the CUDA codecs come next)
+	@tests/run_gpu.sh
+demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes
+	@+$(MAKE) --no-print-directory print-config
+	@+$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) launch/demo
+bench-lab: setup ## measure the practice cluster; writes docs/results.md and its figures (root, about 20 minutes)
+	@+$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) tests/bench/lab.sh
 print-config: ## what was found, what is left out
 	@printf 'mode %s  arch %s\n' '$(MODE)' '$(ARCH)'
 	@printf '  %-6s %s\n' MPI $(HAVE_MPI) CUDA $(HAVE_CUDA) NCCL $(HAVE_NCCL) TORCH $(HAVE_TORCH) BLAS $(HAVE_BLAS) CHECK $(HAVE_CHECK)
+	@$(if $(filter missing off,$(HAVE_MPI)),echo '  left out: MPI transport, taut bench allreduce, taut train over ranks')
+	@$(if $(filter missing off,$(HAVE_TORCH)),echo '  left out: taut train and the libtorch shim')
+	@$(if $(filter missing off,$(HAVE_BLAS)),echo '  left out: BLAS products of powersgd (plain C instead)')
+	@$(if $(filter missing,$(HAVE_CHECK)),echo '  left out: the tests')
 clean: ## remove build/
 	rm -rf build
 help: ## list the targets
