@@ -1,0 +1,143 @@
+/* test_base.c : status names, memory accounting, random numbers, log filter of comm/base. */
+#include "comm/base.h"
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+START_TEST(status_names_and_texts)
+{
+    ck_assert_str_eq(taut_status_name(TAUT_E_RANGE), "TAUT_E_RANGE");
+    ck_assert_str_eq(taut_status_text(TAUT_OK), "success");
+    ck_assert_str_eq(taut_status_name((taut_status)-9999), "TAUT_E_?");
+    ck_assert_int_eq(taut_version(), TAUT_VERSION);
+    ck_assert_int_eq(taut_wire_version(), TAUT_WIRE_VERSION);
+}
+END_TEST
+
+START_TEST(fail_keeps_the_message)
+{
+    ck_assert_int_eq(taut__fail(TAUT_E_RANGE, "bits=%d: must be 1..8", 9), TAUT_E_RANGE);
+    ck_assert_str_eq(taut_last_error(), "bits=9: must be 1..8");
+    /* a message may quote the one before */
+    taut__fail(TAUT_E_INVALID, "layer fc1: %s", taut_last_error());
+    ck_assert_str_eq(taut_last_error(), "layer fc1: bits=9: must be 1..8");
+}
+END_TEST
+
+START_TEST(alloc_is_zeroed_aligned_counted)
+{
+    size_t count = taut__alloc_count(), bytes = taut__alloc_bytes();
+    static const size_t sizes[] = {0, 1, 63, 64, 65, 4096, 100003};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        unsigned char *p = taut__alloc(sizes[i], 1);
+        ck_assert_ptr_nonnull(p);
+        ck_assert_uint_eq((uintptr_t)p % 64, 0);
+        for (size_t k = 0; k < sizes[i]; k++) ck_assert_uint_eq(p[k], 0);
+        ck_assert_uint_eq(taut__alloc_bytes(), bytes + sizes[i]);
+        memset(p, 0xff, sizes[i]);
+        taut__free(p);
+    }
+    ck_assert_uint_eq(taut__alloc_count(), count + sizeof sizes / sizeof *sizes);
+    ck_assert_uint_eq(taut__alloc_bytes(), bytes);
+    taut__free(NULL);
+}
+END_TEST
+
+START_TEST(alloc_fails_when_told_or_too_large)
+{
+    ck_assert_ptr_null(taut__alloc(SIZE_MAX / 2, 3));
+    ck_assert_ptr_null(taut__alloc(SIZE_MAX, 1));
+    taut__alloc_fail_after(1);
+    void *a = taut__alloc(1, 1), *b = taut__alloc(1, 1), *c = taut__alloc(1, 1);
+    ck_assert_ptr_nonnull(a);
+    ck_assert_ptr_null(b);
+    ck_assert_ptr_nonnull(c);
+    taut__free(a);
+    taut__free(c);
+}
+END_TEST
+
+/* Mean, variance and the correlation of neighbours, for seeds and blocks that differ in one bit. 2^18 draws: the
+ * standard error of a mean of uniforms is 0.289/512 = 5.6e-4; 5 of them are allowed. */
+START_TEST(random_is_uniform_and_uncorrelated)
+{
+    static const uint64_t seeds[] = {0, 1, 2, 1ull << 63};
+    static const uint64_t starts[] = {0, 1ull << 32, (1ull << 32) + (1ull << 31)};
+    enum { N = 1 << 18 };
+    for (size_t s = 0; s < 4; s++)
+        for (size_t b = 0; b < 3; b++) {
+            double sum = 0, sq = 0, lag = 0, last = 0, other = 0;
+            for (uint32_t i = 0; i < N; i++) {
+                uint64_t at = starts[b] + i;
+                double u = taut__random32(taut__rng(seeds[s], at), (uint32_t)at) / 4294967296.0 - 0.5;
+                double v = taut__random32(taut__rng(seeds[s] + 1, at), (uint32_t)at) / 4294967296.0 - 0.5;
+                sum += u, sq += u * u, lag += u * last, other += u * v;
+                last = u;
+            }
+            ck_assert_double_lt(fabs(sum / N), 5 * 5.6e-4);
+            ck_assert_double_lt(fabs(sq / N - 1 / 12.0), 5 * 1.5e-4);
+            ck_assert_double_lt(fabs(lag / N), 5 * 1.63e-4);
+            ck_assert_double_lt(fabs(other / N), 5 * 1.63e-4);
+        }
+}
+END_TEST
+
+/* Every bit of the output is fair given every bit of the counter: no stuck or copied bits. */
+START_TEST(random_bits_avalanche)
+{
+    enum { N = 4096 };
+    taut_rng g = taut__rng(42, 0);
+    for (int in = 0; in < 24; in++) {
+        int flips[32] = {0};
+        for (uint32_t i = 0; i < N; i++) {
+            uint32_t d = taut__random32(g, i) ^ taut__random32(g, i ^ (1u << in));
+            for (int out = 0; out < 32; out++) flips[out] += (d >> out) & 1;
+        }
+        for (int out = 0; out < 32; out++) ck_assert_int_lt(abs(flips[out] - N / 2), 6 * 32);
+    }
+}
+END_TEST
+
+/* Golden: these values are part of the wire format (randk's indices, stochastic rounding). */
+START_TEST(random_is_pinned)
+{
+    taut_rng g = taut__rng(7, 5);
+    ck_assert_uint_eq(taut__mix64(1), 0x910a2dec89025cc1ull);
+    ck_assert_uint_eq(taut__random32(g, 5), 0xbd448103u);
+    ck_assert_uint_eq(taut__random32(g, 6), 0xceced64bu);
+}
+END_TEST
+
+START_TEST(overflow_helpers)
+{
+    size_t r;
+    ck_assert(!taut__mul_ok(SIZE_MAX, 2, &r));
+    ck_assert(taut__mul_ok(3, 5, &r) && r == 15);
+    ck_assert(!taut__add_ok(SIZE_MAX, 1, &r));
+    ck_assert_uint_eq(taut__ceil_div(0, 4), 0);
+    ck_assert_uint_eq(taut__ceil_div(9, 4), 3);
+    ck_assert_uint_eq(taut__ceil_div(SIZE_MAX, 2), SIZE_MAX / 2 + 1);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("base");
+    TCase *t = tcase_create("base");
+    suite_add_tcase(s, t);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, status_names_and_texts);
+    tcase_add_test(t, fail_keeps_the_message);
+    tcase_add_test(t, alloc_is_zeroed_aligned_counted);
+    tcase_add_test(t, alloc_fails_when_told_or_too_large);
+    tcase_add_test(t, random_is_uniform_and_uncorrelated);
+    tcase_add_test(t, random_bits_avalanche);
+    tcase_add_test(t, random_is_pinned);
+    tcase_add_test(t, overflow_helpers);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
