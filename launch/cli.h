@@ -1,0 +1,86 @@
+/* cli.h : command lines. One table per subcommand parses, validates and prints --help.
+ * Depends on libc and taut.h's taut_last_error() only, so that every program in launch/ can use it. */
+#ifndef TAUT_CLI_H
+#define TAUT_CLI_H
+
+#include "../comm/taut.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 }; /* exit codes */
+enum { CLI_RUN = -1 };                              /* cli_parse: go on */
+
+enum { CLI_LIST_MAX = 64 };
+typedef struct cli_list { /* value of an option that may be repeated */
+    const char *item[CLI_LIST_MAX];
+    size_t      n;
+} cli_list;
+
+typedef struct cli_range { /* "64K:64M": from..to, each `factor` times the last; "64K": that one */
+    uint64_t from, to, factor;
+} cli_range;
+
+/* What an option's value is, and what cli_option.value points to. */
+typedef enum cli_kind {
+    CLI_FLAG,  /* bool: given or not; takes no value */
+    CLI_INT,   /* int64_t in min..max */
+    CLI_REAL,  /* double in min..max */
+    CLI_SIZE,  /* uint64_t in min..max; K, M, G are powers of 1024 */
+    CLI_RANGE, /* cli_range in min..max, FROM:TO[:FACTOR] */
+    CLI_TEXT,  /* const char *, never empty */
+    CLI_LIST,  /* cli_list of such texts, one per use */
+    CLI_WORD   /* const char *, one of `words` */
+} cli_kind;
+
+/* cli_option : the default is what *value holds before cli_parse(); --help prints it. Tables end with name NULL. */
+typedef struct cli_option {
+    const char *name;    /* "codec", typed --codec VALUE or --codec=VALUE */
+    const char *metavar; /* "SPEC"; NULL for a flag */
+    cli_kind    kind;
+    void       *value;
+    const char *help;
+    double      min, max; /* of numbers; both 0 = any that is not negative */
+    const char *words;    /* CLI_WORD: "time|bytes" */
+} cli_option;
+#define CLI_JSON(ptr) {"json", NULL, CLI_FLAG, (ptr), "last line of stdout is one JSON object", 0, 0, NULL}
+#define CLI_END       {NULL, NULL, CLI_FLAG, NULL, NULL, 0, 0, NULL}
+
+typedef struct cli_command {
+    const char       *name;     /* "taut bench codec" */
+    const char       *operands; /* "IN.f32 OUT.taut"; "" = none */
+    const char       *summary;  /* one line */
+    const char       *details;  /* (optional) printed after the options: examples, meaning of fields */
+    const cli_option *options;
+    int               min_operands, max_operands;
+} cli_command;
+
+/* cli_parse() : reads argv[1..argc). Operands are moved to argv[0..*operands). Returns CLI_RUN, or the exit code:
+ *  CLI_OK after --help, CLI_USAGE after a message that names the bad value and the allowed ones. */
+int cli_parse(const cli_command *cmd, int argc, char **argv, int *operands);
+
+/* cli_speak() : whether this process prints messages, help and progress; of many ranks only one should. On at start. */
+void cli_speak(bool on);
+
+/* Messages on stderr, "taut bench codec: ...", after cli_parse() has set the name. All return an exit code. */
+int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));      /* CLI_FAILED */
+int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));     /* CLI_USAGE, points to --help */
+int cli_status(taut_status s, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* adds taut_last_error() */
+
+/* cli_nearest() : the word of `words` (n of them) that `text` most likely meant; NULL if none is close. */
+const char *cli_nearest(const char *text, const char *const *words, size_t n);
+
+/* One number with an optional K, M, G; false if it is not that. For tests and for operands. */
+bool cli_size(const char *text, uint64_t *value);
+
+/* Progress line on stderr: only on a terminal, only after two seconds, at most five times a second. Zero-initialise. */
+typedef struct cli_progress {
+    double start, last;
+    bool   shown;
+} cli_progress;
+void cli_progress_show(cli_progress *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void cli_progress_end(cli_progress *p); /* clears the line */
+
+double cli_now(void); /* monotonic seconds */
+
+#endif

@@ -1,0 +1,12 @@
+/* cmd.h : the subcommands of taut. Each has the form of main(), argv[0] being its last word, and returns an exit code. */
+#ifndef TAUT_CMD_H
+#define TAUT_CMD_H
+
+int cmd_info(int argc, char **argv);
+int cmd_encode(int argc, char **argv);
+int cmd_decode(int argc, char **argv);
+int cmd_bench_codec(int argc, char **argv);
+int cmd_bench_allreduce(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
+
+#endif

@@ -1,0 +1,25 @@
+/* json.c : see json.h. */
+#include "json.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void jsn_text(json_t *o, const char *key, const char *value) { json_object_set_new(o, key, json_string(value)); }
+void jsn_bool(json_t *o, const char *key, int value) { json_object_set_new(o, key, json_boolean(value)); }
+void jsn_int(json_t *o, const char *key, uint64_t value)
+{
+    json_object_set_new(o, key, json_integer((json_int_t)value));
+}
+void jsn_real(json_t *o, const char *key, double value)
+{
+    json_object_set_new(o, key, isfinite(value) ? json_real(value) : json_null());
+}
+
+void jsn_print(json_t *o)
+{
+    char *text = json_dumps(o, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
+    if (text) puts(text);
+    fflush(stdout);
+    free(text);
+    json_decref(o);
+}

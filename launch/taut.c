@@ -1,0 +1,135 @@
+/* taut.c : the command. Finds the subcommand and hands over; `train` is a program of its own (libexec/taut-train), so
+ * that nothing else has to load libtorch. */
+#include "cli.h"
+#include "cmd.h"
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Weak, so that the command links while a subcommand is being written; a NULL one is not listed. */
+#pragma weak cmd_info
+#pragma weak cmd_encode
+#pragma weak cmd_decode
+#pragma weak cmd_bench_codec
+#pragma weak cmd_bench_allreduce
+#pragma weak cmd_plan
+
+static int cmd_train(int argc, char **argv);
+
+typedef struct subcommand {
+    const char *word, *second; /* second: "codec" of "bench codec"; NULL = one word */
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} subcommand;
+
+static const subcommand subcommands[] = {
+    {"info", NULL, cmd_info, "version, CPU path, features, codecs, settings"},
+    {"encode", NULL, cmd_encode, "compress a file of float32"},
+    {"decode", NULL, cmd_decode, "the inverse of encode"},
+    {"bench", "codec", cmd_bench_codec, "speed, size and error of codecs on this machine"},
+    {"bench", "allreduce", cmd_bench_allreduce, "compressed against native allreduce, under mpirun"},
+    {"plan", NULL, cmd_plan, "choose a codec per layer for recorded gradients"},
+    {"train", NULL, cmd_train, "train a model, under mpirun"},
+};
+enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
+
+static void print_list(FILE *out)
+{
+    char name[40];
+    for (int i = 0; i < SUBCOMMANDS; i++) {
+        const subcommand *s = &subcommands[i];
+        if (!s->run) continue;
+        snprintf(name, sizeof name, "taut %s%s%s", s->word, s->second ? " " : "", s->second ? s->second : "");
+        fprintf(out, "  %-22s %s\n", name, s->summary);
+    }
+}
+
+static int help(void)
+{
+    printf("taut : compressed allreduce for distributed training\n\nusage: taut SUBCOMMAND [options]\n\n");
+    print_list(stdout);
+    printf("\nEach has --help and --json. taut --version prints the version.\n"
+           "Exit code: 0 done, 1 failed, 2 wrong usage.\n");
+    return CLI_OK;
+}
+
+/* Nothing has this name. `typed` is what the user wrote, both words of it. */
+static int unknown(const char *typed)
+{
+    char        names[SUBCOMMANDS][40];
+    const char *words[SUBCOMMANDS], *near;
+    size_t      n = 0;
+    for (int i = 0; i < SUBCOMMANDS; i++) {
+        const subcommand *s = &subcommands[i];
+        if (!s->run) continue;
+        snprintf(names[n], sizeof names[n], "%s%s%s", s->word, s->second ? " " : "", s->second ? s->second : "");
+        words[n] = names[n];
+        n++;
+    }
+    near = cli_nearest(typed, words, n);
+    fprintf(stderr, "taut: unknown subcommand '%s'%s%s%s; there are:\n", typed, near ? "; did you mean '" : "",
+            near ? near : "", near ? "'?" : "");
+    print_list(stderr);
+    return CLI_USAGE;
+}
+
+/* BIN/../libexec/taut-train, BIN being where this program really is. */
+static int cmd_train(int argc, char **argv)
+{
+    char    path[PATH_MAX];
+    ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
+    char   *slash;
+    (void)argc;
+    if (len < 0) return cli_fail("cannot read /proc/self/exe: %s", strerror(errno));
+    path[len] = 0;
+    for (int up = 0; up < 2; up++)
+        if ((slash = strrchr(path, '/')) != NULL) *slash = 0;
+    len = (ssize_t)strlen(path);
+    snprintf(path + len, sizeof path - (size_t)len, "/libexec/taut-train");
+    argv[0] = path;
+    execv(path, argv);
+    if (errno != ENOENT) return cli_fail("cannot start %s: %s", path, strerror(errno));
+    return cli_fail("%s is not there: this taut was built without libtorch.\n"
+                    "Install it (launch/setup on Debian and Ubuntu, or give make TORCH_DIR=.../include/torch) and "
+                    "build again; `make print-config` shows what is found.",
+                    path);
+}
+
+static const subcommand *find(int argc, char **argv)
+{
+    for (int i = 0; i < SUBCOMMANDS; i++) {
+        const subcommand *s = &subcommands[i];
+        if (!s->run || strcmp(s->word, argv[1]) != 0) continue;
+        if (!s->second || (argc > 2 && strcmp(s->second, argv[2]) == 0)) return s;
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    const subcommand *s;
+    char              typed[80];
+    if (argc < 2) {
+        help();
+        return CLI_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) return help();
+    if (strcmp(argv[1], "--version") == 0) {
+        int v = taut_version();
+        printf("taut %d.%d.%d (wire %d)\n", v / 10000, v / 100 % 100, v % 100, taut_wire_version());
+        return CLI_OK;
+    }
+    s = find(argc, argv);
+    if (s) {
+        int skip = s->second ? 2 : 1;
+        return s->run(argc - skip, argv + skip);
+    }
+    if (strcmp(argv[1], "bench") == 0 && argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0))
+        return help();
+    snprintf(typed, sizeof typed, "%s%s%s", argv[1], strcmp(argv[1], "bench") == 0 && argc > 2 ? " " : "",
+             strcmp(argv[1], "bench") == 0 && argc > 2 ? argv[2] : "");
+    return unknown(typed);
+}
