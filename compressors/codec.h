@@ -180,6 +180,7 @@ const taut_codec *taut__codec_at(size_t i); /* in order of id; NULL past the end
 static inline const taut_stage *taut__stage(const taut_call *c) { return &c->spec->stage[c->stage]; }
 const taut_codec *taut__spec_codec(const taut_spec *spec); /* the stack codec for several stages; not for auto */
 taut_status taut__spec_suits(const taut_spec *spec, const taut_tensor *t);
+uint32_t taut__spec_caps(const taut_spec *spec); /* of the codec; of a stack: what all of its stages allow (stack.c) */
 size_t taut__spec_align(const taut_spec *spec);
 size_t taut__spec_capacity(const taut_spec *spec, const taut_tensor *t, size_t n);
 

@@ -1,0 +1,13 @@
+/* stack.h : what codec.c needs to know of a spec with several stages (stack:A+B+C). The codec table sees one stage at
+ * a time, so whatever depends on all of them is a function of the spec. */
+#ifndef TAUT_STACK_H
+#define TAUT_STACK_H
+
+#include "../codec.h"
+
+/* Payload bytes of all stages, and room for the intermediate remainder (n floats) when encode gets no err buffer. */
+size_t taut__stack_capacity(const taut_spec *spec, const taut_tensor *t, size_t n);
+/* Least common multiple of the stages' alignments. */
+size_t taut__stack_align(const taut_spec *spec);
+
+#endif
