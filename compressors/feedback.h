@@ -25,7 +25,7 @@
 #ifndef TAUT_FEEDBACK_H
 #define TAUT_FEEDBACK_H
 
-#include "../comm/base.h"
+#include "codec.h"
 
 typedef struct taut_feedback {
     size_t n;        /* elements */
@@ -52,13 +52,13 @@ void taut__feedback_clear(taut_feedback *f, size_t first, size_t n);
  * NaN would otherwise stay for the rest of the run. */
 size_t taut__feedback_scrub(taut_feedback *f, size_t first, size_t n);
 
-/* Squared norm of e[0..n): plain, and weighted by 1/scale^2. scale/scale_n/cols as in taut_tensor: NULL = 1; one value,
- * one per row of `cols` elements, or one per element of the tensor; e[0] is element `first` of it. Sums in double in a
- * fixed order, so equal input gives equal bits. Elements that are not finite are left out. */
+/* Squared norm of e[0..n): plain, and in the tensor's metric, that is, divided by its scale (taut_tensor: none, one
+ * value, one per row, one per element). e[0] is element `first` of the tensor. Sums in double in a fixed order, so equal
+ * input gives equal bits. Elements that are not finite are left out. */
 typedef struct taut_norm2 {
     double plain, weighted;
 } taut_norm2;
-taut_norm2 taut__norm2(const float *e, size_t first, size_t n, const float *scale, size_t scale_n, size_t cols);
+taut_norm2 taut__norm2(const taut_tensor *t, const float *e, size_t first, size_t n);
 
 /* r += s, for a saved residual of n floats at any alignment: restart with fewer ranks, where several saved states meet
  * in one. TAUT_E_MISMATCH unless len == 4n (8n with momentum). */
