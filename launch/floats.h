@@ -25,8 +25,9 @@ void shape_square(size_t n, size_t shape[2]);
 double rel_err2(const float *x, const float *y, size_t n);
 
 /* Gradient-like: Laplacian values whose scale differs between rows of 1024 elements (log-normal, a factor of about
- * 3 per standard deviation), as between the rows of a real layer. Element i depends on (seed, i) only. */
-void floats_synthetic(float *x, size_t n, uint64_t seed);
+ * 3 per standard deviation), as between the rows of a real layer. Scales depend on (seed, row), values on (seed, rank,
+ * element): ranks see different samples of one model. */
+void floats_synthetic(float *x, size_t n, uint64_t seed, int rank);
 /* x[i] = part[i mod m]: an input stretched to the size wanted. x may begin with part itself. */
 void floats_tile(float *x, size_t n, const float *part, size_t m);
 

@@ -1,0 +1,351 @@
+/* cmd_bench_allreduce_mpi.c : `mpirun -n P taut bench allreduce`: compressed against native, on the same buffers, in
+ * turn, so that both see the same network. Uses the public interface only, as any program would.
+ *
+ * A repetition: copy the input, barrier, MPI_Allreduce; copy the input, barrier, taut_allreduce, taut_step_end. A time
+ * is that of the slowest rank. Checks run outside the clock: the result's hash on all ranks after every repetition,
+ * its error against the float64 sum of the inputs after the last. */
+#include "../comm/taut_mpi.h"
+#include "cli.h"
+#include "cmd.h"
+#include "floats.h"
+#include "json.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum { REPEAT_MAX = 10000, REPEAT_MIN = 3, CHUNK = 1 << 18 };
+
+static const char *const defaults[] = {"none", "quant:bits=4", "grid:rel=0.03"};
+static const char *const all[] = {
+    "none",
+    "fp16",
+    "bf16",
+    "quant:bits=4",
+    "quant:bits=4,round=nearest",
+    "quant:bits=2",
+    "grid:rel=0.03",
+    "grid:rel=0.03,code=rans",
+    "topk:density=0.1",
+    "topk:density=0.01",
+    "randk:density=0.1",
+    "powersgd:rank=4",
+    "stack:topk:density=0.01+quant:bits=2",
+    "auto",
+};
+
+typedef struct result {
+    const char *codec;
+    size_t      bytes;
+    double      median_ms, native_ms, step_ms, rel_err2, bits;
+    uint64_t    wire_bytes;
+    bool        identical;
+    int         repeats;
+    char        algorithm[16], in_force[96];
+} result;
+
+typedef struct job {
+    cli_list    codecs, inputs;
+    bool        every, json;
+    cli_range   sizes;
+    const char *algorithm, *hierarchy, *feedback;
+    int64_t     repeat, warmup, threads;
+    uint64_t    seed;
+    double      seconds;
+
+    int     rank, ranks;
+    float  *x, *buf;   /* this rank's input of the largest size; the buffer that is reduced */
+    double *chunk[2];  /* CHUNK doubles each */
+    double *ms[3];     /* native, allreduce, allreduce and step end; REPEAT_MAX each */
+    size_t  printed;
+    json_t *results;
+} job;
+
+/* ---- all ranks together ---- */
+
+/* Every rank brings its status; all leave with the same one. The lowest failing rank prints. A communicator whose
+ * peers are lost cannot agree on anything, so that ends the job. */
+static int agree(job *j, taut_status s, const char *what)
+{
+    struct {
+        int value, rank;
+    } mine = {s == TAUT_OK ? 0 : -1, j->rank}, worst;
+    if (s == TAUT_E_PEER || s == TAUT_E_TIMEOUT || s == TAUT_E_TRANSPORT) {
+        cli_speak(true);
+        cli_status(s, "rank %d: %s", j->rank, what);
+        MPI_Abort(MPI_COMM_WORLD, CLI_FAILED);
+    }
+    MPI_Allreduce(&mine, &worst, 1, MPI_2INT, MPI_MINLOC, MPI_COMM_WORLD);
+    if (worst.value == 0) return CLI_OK;
+    cli_speak(j->rank == worst.rank);
+    if (j->rank == worst.rank) cli_status(s, "rank %d: %s", j->rank, what);
+    return CLI_FAILED;
+}
+
+static double slowest(double seconds)
+{
+    double all_ranks;
+    MPI_Allreduce(&seconds, &all_ranks, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+    return all_ranks;
+}
+
+static bool same_everywhere(const float *buf, size_t n)
+{
+    uint64_t h = XXH3_64bits(buf, n * sizeof *buf), ends[2] = {h, ~h}, top[2];
+    MPI_Allreduce(ends, top, 2, MPI_UINT64_T, MPI_MAX, MPI_COMM_WORLD); /* max(h) and ~min(h) */
+    return top[0] == h && top[1] == ~h;
+}
+
+/* Squared error of buf against the exact sum of x over ranks, relative to that sum; on rank 0. */
+static double error_of_sum(const job *j, size_t n)
+{
+    double err = 0, norm = 0;
+    for (size_t at = 0; at < n; at += CHUNK) {
+        size_t m = n - at < CHUNK ? n - at : CHUNK;
+        for (size_t i = 0; i < m; i++) j->chunk[0][i] = j->x[at + i];
+        MPI_Reduce(j->chunk[0], j->chunk[1], (int)m, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD);
+        for (size_t i = 0; i < m && j->rank == 0; i++) {
+            double d = j->buf[at + i] - j->chunk[1][i];
+            err += d * d;
+            norm += j->chunk[1][i] * j->chunk[1][i];
+        }
+    }
+    return err == 0 ? 0 : err / norm;
+}
+
+/* ---- one codec, one size ---- */
+
+static void native_once(job *j, size_t n, double *ms)
+{
+    double begin;
+    memcpy(j->buf, j->x, n * sizeof(float));
+    MPI_Barrier(MPI_COMM_WORLD);
+    begin = cli_now();
+    MPI_Allreduce(MPI_IN_PLACE, j->buf, (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    *ms = 1e3 * slowest(cli_now() - begin);
+}
+
+static int taut_once(job *j, taut_comm *comm, taut_layer *layer, size_t n, double *ms, double *step_ms)
+{
+    double      begin, done;
+    taut_status s;
+    memcpy(j->buf, j->x, n * sizeof(float));
+    MPI_Barrier(MPI_COMM_WORLD);
+    begin = cli_now();
+    s = taut_allreduce(layer, j->buf, TAUT_SUM);
+    done = cli_now();
+    if (s == TAUT_OK) s = taut_step_end(comm);
+    *step_ms = 1e3 * slowest(cli_now() - begin);
+    *ms = 1e3 * slowest(done - begin);
+    return agree(j, s, "taut_allreduce");
+}
+
+static int repeat(job *j, taut_comm *comm, taut_layer *layer, result *r)
+{
+    size_t           n = r->bytes / 4;
+    taut_layer_stats before = {.size = sizeof before}, after = {.size = sizeof after};
+    double           begin = 0;
+    uint64_t         sent;
+    int              go = 1;
+    r->identical = true;
+    for (int k = -(int)j->warmup; go; k++) {
+        double ms[3];
+        int    rc;
+        native_once(j, n, &ms[0]);
+        if ((rc = taut_once(j, comm, layer, n, &ms[1], &ms[2])) != CLI_OK) return rc;
+        r->identical &= same_everywhere(j->buf, n);
+        if (k < 0) continue;
+        if (k == 0) begin = cli_now();
+        for (int t = 0; t < 3; t++) j->ms[t][k] = ms[t];
+        r->repeats = k + 1;
+        go = r->repeats < (int)j->repeat && (r->repeats < REPEAT_MIN || cli_now() - begin < j->seconds);
+        MPI_Bcast(&go, 1, MPI_INT, 0, MPI_COMM_WORLD);
+        if (r->repeats == 1 && taut_layer_get_stats(layer, &before) != TAUT_OK) return CLI_FAILED;
+    }
+    if (taut_layer_get_stats(layer, &after) != TAUT_OK) return CLI_FAILED;
+    /* bytes of the calls after the first timed one; of that one, all so far, where there is no other */
+    sent = r->repeats > 1 ? (after.bytes_sent - before.bytes_sent) / (uint64_t)(r->repeats - 1)
+                          : after.bytes_sent / after.calls;
+    MPI_Allreduce(&sent, &r->wire_bytes, 1, MPI_UINT64_T, MPI_MAX, MPI_COMM_WORLD);
+    r->bits = after.bits_per_element;
+    snprintf(r->algorithm, sizeof r->algorithm, "%s", after.algorithm);
+    snprintf(r->in_force, sizeof r->in_force, "%s", after.codec);
+    return CLI_OK;
+}
+
+static int measure(job *j, result *r)
+{
+    taut_config cfg = TAUT_CONFIG_INIT;
+    taut_comm  *comm = NULL;
+    taut_layer *layer = NULL;
+    size_t      shape[2];
+    taut_status s;
+    int         rc;
+    cfg.codec = r->codec;
+    cfg.algorithm = j->algorithm;
+    cfg.hierarchy = j->hierarchy;
+    cfg.feedback = j->feedback;
+    cfg.seed = j->seed;
+    cfg.threads = (int32_t)j->threads;
+    shape_square(r->bytes / 4, shape);
+    s = taut_comm_create_mpi(MPI_COMM_WORLD, &cfg, &comm);
+    if ((rc = agree(j, s, r->codec)) != CLI_OK) goto out;
+    s = taut_layer_register(comm, "bench", TAUT_F32, 2, shape, &layer);
+    /* by name, so that small layers do not travel uncompressed; auto is the communicator's to decide */
+    if (s == TAUT_OK && strcmp(r->codec, "auto") != 0) s = taut_layer_codec(layer, r->codec);
+    if ((rc = agree(j, s, r->codec)) != CLI_OK) goto out;
+    if ((rc = repeat(j, comm, layer, r)) != CLI_OK) goto out;
+    r->rel_err2 = error_of_sum(j, r->bytes / 4);
+    r->native_ms = median(j->ms[0], (size_t)r->repeats);
+    r->median_ms = median(j->ms[1], (size_t)r->repeats);
+    r->step_ms = median(j->ms[2], (size_t)r->repeats);
+out:
+    taut_comm_destroy(comm);
+    return rc;
+}
+
+/* ---- report, on rank 0 ---- */
+
+static void print_row(job *j, const result *r)
+{
+    if (j->printed++ == 0)
+        printf("%d ranks; ms: median of the slowest rank; x: faster than MPI_Allreduce in the same rounds\n\n"
+               "%-34s %10s %-9s %10s %10s %7s %12s %10s %s\n",
+               j->ranks, "codec", "bytes", "algorithm", "ms", "native ms", "x", "wire B/rank", "rel_err2", "identical");
+    printf("%-34s %10zu %-9s %10.3f %10.3f %6.2fx %12llu %10.3e %s\n", r->codec, r->bytes, r->algorithm, r->median_ms,
+           r->native_ms, r->native_ms / r->median_ms, (unsigned long long)r->wire_bytes, r->rel_err2,
+           r->identical ? "yes" : "NO");
+    fflush(stdout);
+}
+
+static void add_json(job *j, const result *r)
+{
+    json_t *o = json_object();
+    jsn_text(o, "codec", r->codec);
+    jsn_int(o, "ranks", (uint64_t)j->ranks);
+    jsn_int(o, "bytes", r->bytes);
+    jsn_text(o, "algorithm", r->algorithm);
+    jsn_real(o, "median_ms", r->median_ms);
+    jsn_real(o, "native_ms", r->native_ms);
+    jsn_int(o, "wire_bytes_per_rank", r->wire_bytes);
+    jsn_real(o, "rel_err2", r->rel_err2);
+    jsn_bool(o, "bit_identical", r->identical);
+    jsn_real(o, "step_ms", r->step_ms);
+    jsn_text(o, "codec_in_force", r->in_force);
+    jsn_real(o, "bits_per_element", r->bits);
+    jsn_int(o, "repeats", (uint64_t)r->repeats);
+    json_array_append_new(j->results, o);
+}
+
+/* ---- set-up ---- */
+
+/* Rank r takes input r mod inputs. Ranks that share a file see it rotated by another multiple of 4096 elements. */
+static int make_input(job *j)
+{
+    size_t n = (size_t)j->sizes.to / 4, m, turn;
+    float *part = NULL;
+    int    rc = CLI_OK, worst;
+    j->x = floats_alloc(n);
+    j->buf = floats_alloc(n);
+    for (int i = 0; i < 2; i++) j->chunk[i] = calloc(CHUNK, sizeof(double));
+    for (int i = 0; i < 3; i++) j->ms[i] = calloc((size_t)j->repeat, sizeof(double));
+    if (!j->x || !j->buf || !j->chunk[0] || !j->chunk[1] || !j->ms[0] || !j->ms[1] || !j->ms[2])
+        rc = cli_fail("out of memory for buffers of %llu bytes", (unsigned long long)j->sizes.to);
+    if (rc == CLI_OK && j->inputs.n) {
+        rc = floats_read(j->inputs.item[(size_t)j->rank % j->inputs.n], &part, &m);
+        if (rc == CLI_OK) {
+            turn = (size_t)j->rank / j->inputs.n * 4096 % m;
+            for (size_t at = 0; at < n; at += m) {
+                size_t left = n - at < m ? n - at : m, head = left < m - turn ? left : m - turn;
+                memcpy(j->x + at, part + turn, head * sizeof(float));
+                memcpy(j->x + at + head, part, (left - head) * sizeof(float));
+            }
+        }
+    } else if (rc == CLI_OK) {
+        floats_synthetic(j->x, n, j->seed, j->rank);
+    }
+    free(part);
+    MPI_Allreduce(&rc, &worst, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+    return worst;
+}
+
+static int bench(job *j)
+{
+    const char *const *codec = j->codecs.item;
+    size_t             n = j->codecs.n;
+    cli_progress       progress = {0};
+    bool               identical = true;
+    int                rc;
+    if (j->every) codec = all, n = sizeof all / sizeof *all;
+    if (n == 0) codec = defaults, n = sizeof defaults / sizeof *defaults;
+    if ((rc = make_input(j)) != CLI_OK) return rc;
+    for (uint64_t bytes = j->sizes.from; bytes <= j->sizes.to; bytes *= j->sizes.factor)
+        for (size_t i = 0; i < n; i++) {
+            result r = {.codec = codec[i], .bytes = (size_t)bytes & ~(size_t)3};
+            cli_progress_show(&progress, "%s, %zu bytes", r.codec, r.bytes);
+            if ((rc = measure(j, &r)) != CLI_OK) return rc;
+            cli_progress_end(&progress);
+            identical &= r.identical;
+            if (j->rank == 0) print_row(j, &r);
+            if (j->rank == 0 && j->json) add_json(j, &r);
+        }
+    if (j->rank == 0 && j->json) {
+        json_t *o = json_object();
+        json_object_set(o, "results", j->results);
+        jsn_print(o);
+    }
+    return identical ? CLI_OK : cli_fail("ranks hold different bytes: see the lines that say NO");
+}
+
+static int parse(job *j, int argc, char **argv)
+{
+    const cli_option options[] = {
+        {"codec", "SPEC", CLI_LIST, &j->codecs, "may be repeated; default: a selection", 0, 0, NULL},
+        {"all", NULL, CLI_FLAG, &j->every, "every codec family, and auto", 0, 0, NULL},
+        {"sizes", "FROM:TO", CLI_RANGE, &j->sizes, "bytes of float32, FROM:TO[:FACTOR]", 4, 0x1p32, NULL},
+        {"algorithm", "NAME", CLI_TEXT, &j->algorithm, "auto, native, sra, ring or gather", 0, 0, NULL},
+        {"hierarchy", "WHEN", CLI_WORD, &j->hierarchy, "reduce inside a host first", 0, 0, "auto|on|off"},
+        {"feedback", "WHEN", CLI_WORD, &j->feedback, "error feedback", 0, 0, "auto|on|off|momentum"},
+        {"input", "F.f32", CLI_LIST, &j->inputs, "float32 file, repeated to the size; one per rank, or shared", 0, 0, NULL},
+        {"repeat", "N", CLI_INT, &j->repeat, "timed repetitions at most", 1, REPEAT_MAX, NULL},
+        {"seconds", "S", CLI_REAL, &j->seconds, "per codec and size, from three repetitions on", 0, 3600, NULL},
+        {"warmup", "N", CLI_INT, &j->warmup, "untimed repetitions before", 0, 1000, NULL},
+        {"threads", "N", CLI_INT, &j->threads, "codec threads per rank", 1, 256, NULL},
+        {"seed", "N", CLI_SIZE, &j->seed, "of data and stochastic rounding", 1, 0x1p53, NULL},
+        CLI_JSON(&j->json),
+        CLI_END,
+    };
+    const cli_command cmd = {
+        "taut bench allreduce", "", "compressed against native allreduce; run it under mpirun",
+        "--json: {\"results\": [{codec ranks bytes algorithm median_ms native_ms wire_bytes_per_rank rel_err2\n"
+        "bit_identical step_ms codec_in_force bits_per_element repeats}, ...]}. native_ms is MPI_Allreduce of the same\n"
+        "buffer in the same rounds; step_ms adds taut_step_end; wire bytes are those of the rank that sends most;\n"
+        "rel_err2 is against the float64 sum of the inputs. Each codec gets a nearly square matrix. With error\n"
+        "feedback on, the error of one step contains what feedback moves between steps.\n\n"
+        "  mpirun -n 4 taut bench allreduce --codec quant:bits=4 --sizes 64K:64M --json\n",
+        options, 0, 0};
+    return cli_parse(&cmd, argc, argv, &argc);
+}
+
+int cmd_bench_allreduce(int argc, char **argv)
+{
+    job j = {.sizes = {64u << 10, 16u << 20, 4}, .hierarchy = "auto", .feedback = "off", .algorithm = "auto",
+             .repeat = 20, .warmup = 3, .seconds = 2, .threads = 1, .seed = 1};
+    int level, rc;
+    if (MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) return cli_fail("MPI does not start");
+    MPI_Comm_rank(MPI_COMM_WORLD, &j.rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &j.ranks);
+    cli_speak(j.rank == 0);
+    rc = parse(&j, argc, argv);
+    if (rc == CLI_RUN) {
+        j.results = json_array();
+        rc = bench(&j);
+        json_decref(j.results);
+    }
+    free(j.x);
+    free(j.buf);
+    for (int i = 0; i < 2; i++) free(j.chunk[i]);
+    for (int i = 0; i < 3; i++) free(j.ms[i]);
+    MPI_Finalize();
+    return rc;
+}
