@@ -220,7 +220,7 @@ typedef struct taut_comm_stats {
     double   plan_s;            /* seconds spent on measuring and planning */
 } taut_comm_stats;
 
-TAUT_API size_t      taut_comm_layers(const taut_comm *comm);
+TAUT_API size_t      taut_comm_layers(const taut_comm *comm);           /* how many are registered */
 TAUT_API taut_layer *taut_comm_layer(const taut_comm *comm, size_t i); /* in registration order; NULL past the end */
 TAUT_API taut_status taut_layer_get_stats(const taut_layer *layer, taut_layer_stats *stats);
 TAUT_API taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats);
