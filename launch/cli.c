@@ -53,16 +53,30 @@ int cli_usage(const char *fmt, ...)
     return CLI_USAGE;
 }
 
-int cli_status(taut_status s, const char *fmt, ...)
+static void say_status(taut_status s, const char *fmt, va_list args)
 {
     char        tail[1024];
     const char *why = taut_last_error();
-    va_list     args;
-    va_start(args, fmt);
     snprintf(tail, sizeof tail, ": %s (%s)", *why ? why : taut_status_text(s), taut_status_name(s));
     say(fmt, args, tail);
+}
+
+int cli_status(taut_status s, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    say_status(s, fmt, args);
     va_end(args);
     return CLI_FAILED;
+}
+
+int cli_bad(taut_status s, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    say_status(s, fmt, args);
+    va_end(args);
+    return CLI_USAGE;
 }
 
 /* ---- the nearest word ---- */

@@ -65,7 +65,9 @@ void cli_speak(bool on);
 /* Messages on stderr, "taut bench codec: ...", after cli_parse() has set the name. All return an exit code. */
 int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));      /* CLI_FAILED */
 int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));     /* CLI_USAGE, points to --help */
-int cli_status(taut_status s, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* adds taut_last_error() */
+/* These two add taut_last_error(): for what went wrong, and for a value that the library refuses. */
+int cli_status(taut_status s, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* CLI_FAILED */
+int cli_bad(taut_status s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));    /* CLI_USAGE */
 
 /* cli_nearest() : the word of `words` (n of them) that `text` most likely meant; NULL if none is close. */
 const char *cli_nearest(const char *text, const char *const *words, size_t n);

@@ -25,7 +25,7 @@ static int encode(job *j)
 {
     size_t      cap, elems, used;
     taut_status s = taut_encode_bound(j->codec, j->ndim, j->shape, &cap);
-    if (s != TAUT_OK) return cli_status(s, "--codec=%s", j->codec);
+    if (s != TAUT_OK) return cli_status(s, "--codec=%s, shape %s", j->codec, j->shape_text ? j->shape_text : "flat");
     if (!(j->frame = malloc(cap)) || !(j->back = floats_alloc(j->n))) return cli_fail("out of memory");
     s = taut_encode(j->codec, j->ndim, j->shape, j->x, j->seed, j->frame, cap, &j->bytes);
     if (s != TAUT_OK) return cli_status(s, "%s: cannot encode", j->in);
@@ -69,6 +69,7 @@ static int run(job *j)
 int cmd_encode(int argc, char **argv)
 {
     job              j = {.seed = 1};
+    taut_status      s;
     const cli_option options[] = {
         {"codec", "SPEC", CLI_TEXT, &j.codec, "how; `taut info` lists codecs and their keys (required)", 0, 0, NULL},
         {"shape", "RxC", CLI_TEXT, &j.shape_text, "extents, for codecs that need a matrix; default: flat", 0, 0, NULL},
@@ -88,6 +89,8 @@ int cmd_encode(int argc, char **argv)
     if (!j.codec) return cli_usage("--codec is missing; for example --codec quant:bits=4");
     j.in = argv[0];
     j.out = argv[1];
+    s = taut_spec_check(j.codec, 0, NULL);
+    if (s != TAUT_OK) return cli_bad(s, "--codec=%s", j.codec);
     if (j.json && strcmp(j.out, "-") == 0) return cli_usage("--json and OUT.taut '-' both write to stdout");
     rc = run(&j);
     free(j.x);

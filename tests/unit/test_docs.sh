@@ -1,0 +1,99 @@
+#!/bin/sh
+# The public headers compile alone, as C11 and as C++17; every function they export is documented, exported and nothing
+# else is; every setting is in docs/env.md, which is what `taut info --env` prints.
+set -u
+BUILD=${BUILD:-build/release}
+CC=${CC:-cc} CXX=${CXX:-c++}
+TAUT=$BUILD/bin/taut
+passed=0 failed=0 skipped=0
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+ok() { # ok TEXT COMMAND...
+    text=$1
+    shift
+    if "$@" >"$dir/log" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAIL $text"
+        sed 's/^/  | /' "$dir/log"
+    fi
+}
+skip() {
+    skipped=$((skipped + 1))
+    echo "SKIP $1"
+}
+
+# ---- headers alone ----
+strict="-Wall -Wextra -Wpedantic -Wshadow -Werror -fsyntax-only"
+mpi=$(mpicc --showme:compile 2>/dev/null | sed 's/-I/-isystem /g' || true) # its headers warn; that is not ours
+for h in comm/*.h shim/torch.h; do
+    case $h in
+    comm/taut.h | shim/torch.h) flags= ;;
+    comm/taut_mpi.h) flags=$mpi ;;
+    *) continue ;; # internal
+    esac
+    [ -f "$h" ] || continue
+    if [ "$h" = comm/taut_mpi.h ] && [ -z "$mpi" ]; then
+        skip "no mpicc: comm/taut_mpi.h is not compiled"
+        continue
+    fi
+    printf '#include "%s"\n#include "%s"\n' "$PWD/$h" "$PWD/$h" >"$dir/twice.h"
+    ok "$h compiles alone as C11" $CC -std=c11 $strict $flags -Icomm -x c "$dir/twice.h"
+    ok "$h compiles alone as C++17" $CXX -std=c++17 $strict $flags -Icomm -x c++ "$dir/twice.h"
+done
+only_std() { ! grep '#include' comm/taut.h | grep -v -e '<stddef.h>' -e '<stdint.h>'; }
+ok "taut.h includes <stddef.h> and <stdint.h> only" only_std
+
+# ---- functions: declared, documented, exported ----
+# A comment belongs to a declaration when it stands in the lines of its paragraph (no blank line between) or names it.
+undocumented() {
+    awk '
+    FNR == 1 { text = 0; inside = 0 }
+    /^$/ { text = 0 }
+    { opens = index($0, "/*"); if (opens || inside || index($0, "//")) text = 1
+      if (opens) inside = 1; if (index($0, "*/")) inside = 0 }
+    { all = all $0 "\n" }
+    /^TAUT_API/ && match($0, /taut_[a-z0-9_]+\(/) {
+        name[++n] = substr($0, RSTART, RLENGTH - 1); near[n] = text
+    }
+    END { for (i = 1; i <= n; i++) if (!near[i] && !index(all, name[i] "() :") && !index(all, name[i] "() is")) {
+              print name[i] ": no comment beside its declaration"; bad = 1 }
+          exit bad }' "$@"
+}
+declared() { grep -h '^TAUT_API' comm/taut.h "$@" | grep -o 'taut_[a-z0-9_]*(' | tr -d '(' | sort -u; }
+exported() { nm -D --defined-only "$BUILD/lib/libtaut.so" | awk '$2 ~ /[TBDRVW]/{print $3}' | sed 's/@.*//' | sort -u; }
+same_names() {
+    if [ -n "$mpi" ] && "$TAUT" info --json | grep -q '"mpi": true'; then declared comm/taut_mpi.h; else declared; fi >"$dir/declared"
+    exported >"$dir/exported"
+    diff "$dir/declared" "$dir/exported"
+}
+ok "every exported function is documented in its header" undocumented comm/taut.h comm/taut_mpi.h
+ok "libtaut.so exports what the headers declare, and nothing else" same_names
+
+# ---- settings ----
+env_current() { "$TAUT" info --env | diff docs/env.md -; }
+env_complete() { # every TAUT_... that the sources read is in the manual
+    rc=0
+    for v in $(grep -rhoE 'getenv\("TAUT_[A-Z_]+"' comm compressors scheduler launch shim --include=*.c --include=*.cpp |
+        grep -o 'TAUT_[A-Z_]*' | sort -u); do
+        grep -q "\`$v\`" docs/env.md || { echo "$v is read but not in docs/env.md"; rc=1; }
+    done
+    return $rc
+}
+fields_documented() { # every field of taut_config but size has its variable
+    rc=0
+    for f in $(sed -n '/^typedef struct taut_config {/,/^} taut_config;/p' comm/taut.h |
+        sed -n 's/^    [a-z][a-z0-9_ ]*[ *]\([a-z_]*\); .*/\1/p'); do
+        [ "$f" = size ] && continue
+        v=TAUT_$(echo "$f" | tr a-z A-Z)
+        grep -q "\`$v\`" docs/env.md || { echo "taut_config.$f: $v is not in docs/env.md"; rc=1; }
+    done
+    return $rc
+}
+ok "docs/env.md is what taut info --env prints" env_current
+ok "every variable that is read is documented" env_complete
+ok "every field of taut_config has a documented variable" fields_documented
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
