@@ -5,38 +5,33 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What a build can have (docs/user-guide.md says how to get each). TAUT_HAVE_*: Makefile. */
-typedef struct feature {
+/* TAUT_HAVE_*: set to 1 by the Makefile for what it found. */
+#ifndef TAUT_HAVE_MPI
+#define TAUT_HAVE_MPI 0
+#endif
+#ifndef TAUT_HAVE_BLAS
+#define TAUT_HAVE_BLAS 0
+#endif
+#ifndef TAUT_HAVE_TORCH
+#define TAUT_HAVE_TORCH 0
+#endif
+#ifndef TAUT_HAVE_CUDA
+#define TAUT_HAVE_CUDA 0
+#endif
+#ifndef TAUT_HAVE_NCCL
+#define TAUT_HAVE_NCCL 0
+#endif
+
+static const struct {
     const char *name;
     int         built;
     const char *gives;
-} feature;
-static const feature features[] = {
-#ifdef TAUT_HAVE_MPI
-    {"mpi", 1, "communicators over MPI, taut bench allreduce"},
-#else
-    {"mpi", 0, "communicators over MPI, taut bench allreduce"},
-#endif
-#ifdef TAUT_HAVE_BLAS
-    {"blas", 1, "fast matrix products in powersgd"},
-#else
-    {"blas", 0, "fast matrix products in powersgd"},
-#endif
-#ifdef TAUT_HAVE_TORCH
-    {"torch", 1, "taut train, the libtorch shim"},
-#else
-    {"torch", 0, "taut train, the libtorch shim"},
-#endif
-#ifdef TAUT_HAVE_CUDA
-    {"cuda", 1, "the CUDA compiler was found"},
-#else
-    {"cuda", 0, "the CUDA compiler was found"},
-#endif
-#ifdef TAUT_HAVE_NCCL
-    {"nccl", 1, "the NCCL header was found"},
-#else
-    {"nccl", 0, "the NCCL header was found"},
-#endif
+} features[] = {
+    {"mpi", TAUT_HAVE_MPI, "communicators over MPI, taut bench allreduce"},
+    {"blas", TAUT_HAVE_BLAS, "fast matrix products in powersgd"},
+    {"torch", TAUT_HAVE_TORCH, "the libtorch shim, taut train"},
+    {"cuda", TAUT_HAVE_CUDA, "the CUDA compiler; no kernels yet"},
+    {"nccl", TAUT_HAVE_NCCL, "the NCCL library; no communicators yet"},
 };
 enum { FEATURES = sizeof features / sizeof *features };
 
