@@ -4,7 +4,7 @@
 #       --input ../shared/traces/gpt-step$s-rank0.f32 > docs/bits-vs-error-step$s.csv
 #   done
 #   gnuplot docs/bits-vs-error.gp            # writes docs/bits-vs-error.svg
-set terminal svg size 1000,560 font "sans-serif,13" background "white"
+set terminal svg size 1120,520 font "sans-serif,13" background "white"
 set output "docs/bits-vs-error.svg"
 set datafile separator ","
 set datafile missing NaN
@@ -30,7 +30,7 @@ set linetype 9 lc rgb "#000000" lw 1.6 dt (6,4)
 file(s) = sprintf("docs/bits-vs-error-step%d.csv", s)
 pick(f) = strcol(1) eq f ? column(3) : NaN
 
-set multiplot layout 1,2
+set multiplot layout 1,2 margins 0.075,0.755,0.12,0.92 spacing 0.05
 do for [step in "20 400"] {
     set title "gradient of step ".step." (818 176 elements)"
     if (step eq "20") {
@@ -38,17 +38,17 @@ do for [step in "20 400"] {
         unset key
     } else {
         unset ylabel
-        set key bottom left reverse Left opaque samplen 2
+        set key at screen 0.995,0.52 right center vertical reverse Left samplen 2 spacing 1.3
     }
     f = file(int(step))
-    plot f every ::1 using (pick("quant")):4 with linespoints lt 1 title "quant, stochastic, 1 to 8 bits", \
+    plot f every ::1 using (pick("quant")):4 with linespoints lt 1 title "quant, stochastic", \
          f every ::1 using (pick("quant nearest")):4 with linespoints lt 2 title "quant, nearest", \
          f every ::1 using (pick("grid packed")):4 with linespoints lt 3 title "grid, packed", \
          f every ::1 using (pick("grid rans")):4 with linespoints lt 4 title "grid, rans", \
          f every ::1 using (pick("topk")):4 with linespoints lt 5 title "topk", \
          f every ::1 using (pick("randk")):4 with linespoints lt 6 title "randk", \
-         f every ::1 using (pick("topk then quant")):4 with linespoints lt 7 title "stack: topk, then quant 2 bits", \
+         f every ::1 using (pick("topk then quant")):4 with linespoints lt 7 title "stack: topk + quant 2 bit", \
          f every ::1 using (pick("powersgd")):4 with linespoints lt 8 title "powersgd, per layer", \
-         f every ::1 using (pick("gaussian reference")):4 with lines lt 9 title "Gaussian rate-distortion reference"
+         f every ::1 using (pick("gaussian reference")):4 with lines lt 9 title "Gaussian rate-distortion"
 }
 unset multiplot
