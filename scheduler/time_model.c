@@ -1,0 +1,110 @@
+/* time_model.c : hops, bytes and codec work per algorithm, and the line through what was observed. */
+#include "time_model.h"
+#include <math.h>
+
+const char *taut__via_name(taut__via via)
+{
+    static const char *const names[TAUT_VIAS] = {"native", "sra", "ring", "gather"};
+    return names[via];
+}
+
+double taut__via_hops(taut__via via, int ranks, double rounds)
+{
+    double p = ranks;
+    if (ranks < 2) return 0;
+    switch (via) {
+    case TAUT_VIA_NATIVE: return 2 * ceil(log2(p)) * rounds; /* reduce-scatter and allgather by halving */
+    case TAUT_VIA_SRA: return 2;                             /* all peers at once, twice */
+    case TAUT_VIA_RING: return 2 * (p - 1);
+    default: return 1;
+    }
+}
+
+double taut__via_bytes(taut__via via, int ranks, const taut__work *w)
+{
+    double p = ranks;
+    if (ranks < 2) return 0;
+    switch (via) {
+    case TAUT_VIA_NATIVE: return 2 * (p - 1) / p * w->bytes;
+    case TAUT_VIA_GATHER: return (p - 1) * w->bytes;
+    default: return (p - 1) / p * (w->bytes + w->sum_bytes);
+    }
+}
+
+/* sra: every rank encodes the layer, decodes p-1 slices of 1/p, encodes its slice of the sum, decodes the others'.
+ * ring: the same amounts, hop by hop. gather: encode once, decode everybody's. native: the codec's own two halves. */
+double taut__via_codec_s(taut__via via, int ranks, const taut__work *w)
+{
+    double p = ranks;
+    if (ranks < 2) return 0;
+    switch (via) {
+    case TAUT_VIA_NATIVE: return w->encode_s + w->decode_s;
+    case TAUT_VIA_GATHER: return w->encode_s + p * w->decode_s;
+    default: return w->encode_s * (1 + 1 / p) + w->decode_s * 2 * (p - 1) / p;
+    }
+}
+
+double taut__via_seconds(const taut__link *link, taut__via via, const taut__work *w)
+{
+    const taut__line *line = &link->line[via];
+    double            codec = taut__via_codec_s(via, link->ranks, w);
+    double            wire = taut__via_hops(via, link->ranks, w->rounds) * line->alpha;
+    double            slices = via == TAUT_VIA_SRA || via == TAUT_VIA_RING ? ceil(w->dense_bytes / link->slice_bytes) : 1;
+    wire += taut__via_bytes(via, link->ranks, w) * line->beta;
+    return fmax(codec, wire) + fmin(codec, wire) / fmax(slices, 1);
+}
+
+taut__via taut__via_best(const taut__link *link, const taut__work *w, double *seconds)
+{
+    taut__via best = TAUT_VIA_NATIVE;
+    *seconds = INFINITY;
+    for (int v = 0; v < TAUT_VIAS; v++) {
+        double s = (w->vias >> v & 1) ? taut__via_seconds(link, (taut__via)v, w) : INFINITY;
+        if (s < *seconds) {
+            *seconds = s;
+            best = (taut__via)v;
+        }
+    }
+    return best;
+}
+
+taut__link taut__link_simple(int ranks, double bits_per_second, double latency_s)
+{
+    enum { SLICE = 1 << 20 }; /* slice_kib's default */
+    taut__link link = {.ranks = ranks, .slice_bytes = SLICE};
+    for (int v = 0; v < TAUT_VIAS; v++) link.line[v] = (taut__line){latency_s, 8 / bits_per_second};
+    return link;
+}
+
+void taut__fit_add(taut__fit *fit, double hops, double bytes, double seconds, double forget)
+{
+    fit->hh = fit->hh * forget + hops * hops;
+    fit->hb = fit->hb * forget + hops * bytes;
+    fit->bb = fit->bb * forget + bytes * bytes;
+    fit->hs = fit->hs * forget + hops * seconds;
+    fit->bs = fit->bs * forget + bytes * seconds;
+}
+
+/* Two unknowns need observations of different shape: where all lie on one line through the origin, alpha stays the
+ * prior's and beta takes the rest. Neither is ever negative. */
+taut__line taut__fit_line(const taut__fit *fit, taut__line prior)
+{
+    double     det = fit->hh * fit->bb - fit->hb * fit->hb;
+    taut__line line = prior;
+    if (fit->bb <= 0) return prior;
+    if (det > 1e-6 * fit->hh * fit->bb) {
+        line.alpha = (fit->hs * fit->bb - fit->bs * fit->hb) / det;
+        line.beta = (fit->bs * fit->hh - fit->hs * fit->hb) / det;
+    } else {
+        line.beta = (fit->bs - prior.alpha * fit->hb) / fit->bb;
+    }
+    if (line.alpha < 0) {
+        line.alpha = 0;
+        line.beta = fit->bs / fit->bb;
+    }
+    if (line.beta <= 0) {
+        line.beta = prior.beta;
+        line.alpha = fit->hh > 0 ? fmax((fit->hs - prior.beta * fit->hb) / fit->hh, 0) : prior.alpha;
+    }
+    return line;
+}

@@ -1,0 +1,52 @@
+/* time_model.h : how long an allreduce of one layer takes, from a few constants per algorithm.
+ *
+ *   codec = encode + decode, link = hops * alpha + bytes * beta,   t = max(codec, link) + min(codec, link) / slices
+ *
+ * because the slices of a layer are encoded, sent and decoded in a pipeline: the slower part hides the faster one but
+ * for one slice of it. alpha (seconds per hop) and beta (seconds per byte) come from a probe at start and are refined
+ * by an exponentially weighted regression on what was observed. docs/planning.md has the table of hops and bytes. */
+#ifndef TAUT_TIME_MODEL_H
+#define TAUT_TIME_MODEL_H
+
+#include "../comm/base.h"
+
+typedef enum taut__via { TAUT_VIA_NATIVE, TAUT_VIA_SRA, TAUT_VIA_RING, TAUT_VIA_GATHER, TAUT_VIAS } taut__via;
+const char *taut__via_name(taut__via via); /* "native", "sra", "ring", "gather" */
+
+typedef struct taut__line { double alpha, beta; } taut__line; /* seconds per hop, seconds per byte */
+
+typedef struct taut__link {
+    int        ranks;
+    double     slice_bytes;     /* of float32: the pipelining unit */
+    taut__line line[TAUT_VIAS];
+} taut__link;
+
+/* One layer as one rank sees it. */
+typedef struct taut__work {
+    double   dense_bytes;        /* of float32 */
+    double   bytes, sum_bytes;   /* of this rank's encoding, of the encoding of the sum */
+    double   encode_s, decode_s; /* of the whole layer, one thread; 0 for none */
+    double   rounds;             /* native: allreduces one after the other; 1, or a linear codec's rounds */
+    uint32_t vias;               /* bit v: algorithm v can carry it */
+} taut__work;
+
+/* What an algorithm puts on the wire: messages after one another, and bytes sent by one rank. */
+double taut__via_hops(taut__via via, int ranks, double rounds);
+double taut__via_bytes(taut__via via, int ranks, const taut__work *w);
+double taut__via_codec_s(taut__via via, int ranks, const taut__work *w);
+
+double    taut__via_seconds(const taut__link *link, taut__via via, const taut__work *w);
+taut__via taut__via_best(const taut__link *link, const taut__work *w, double *seconds); /* the lower id wins ties */
+
+/* All algorithms on a link of this bandwidth and latency. */
+taut__link taut__link_simple(int ranks, double bits_per_second, double latency_s);
+
+/* ---- refinement ----
+ * Least squares of seconds on (hops, bytes), old observations fading by `forget` each time. */
+typedef struct taut__fit {
+    double hh, hb, bb, hs, bs; /* weighted sums of products */
+} taut__fit;
+void       taut__fit_add(taut__fit *fit, double hops, double bytes, double seconds, double forget);
+taut__line taut__fit_line(const taut__fit *fit, taut__line prior); /* prior: where nothing was observed */
+
+#endif
