@@ -1,5 +1,5 @@
 /* stack.h : what codec.c needs to know of a spec with several stages (stack:A+B+C). The codec table sees one stage at
- * a time, so whatever depends on all of them is a function of the spec. */
+ * a time, so whatever depends on all of them is a function of the spec. taut__spec_caps() (codec.h) lives in stack.c. */
 #ifndef TAUT_STACK_H
 #define TAUT_STACK_H
 
@@ -9,5 +9,7 @@
 size_t taut__stack_capacity(const taut_spec *spec, const taut_tensor *t, size_t n);
 /* Least common multiple of the stages' alignments. */
 size_t taut__stack_align(const taut_spec *spec);
+/* The spec that wrote a payload, as far as its stages describe themselves; for taut_frame_info. */
+taut_status taut__stack_describe(const uint8_t *src, size_t len, taut_spec *spec);
 
 #endif

@@ -1,0 +1,330 @@
+/* powersgd.c : PowerSGD (Vogels, Karimireddy, Jaggi 2019), algorithms 1 and 2: X ~ P Q^T by one step of subspace iteration
+ * per training step, started from the last step's Q.
+ *
+ * As a linear codec: round 0 averages P = X Q over ranks, absorb orthonormalises it; round 1 averages Q = X^T P; every rank
+ * reconstructs the same P Q^T. As a payload (gather, files): each rank's own P and Q, found with `iterations` steps from a
+ * random start where there is no state.
+ *
+ * A NaN or Inf anywhere makes the whole tensor NaN, on all ranks, for this step; the state then starts afresh. */
+#include "../codec.h"
+#include "powersgd_math.h"
+#include <math.h>
+#include <string.h>
+
+enum { KEY_RANK, KEY_ITERATIONS, KEYS };
+enum { HEADER = 32 }; /* u64 rows, u64 cols, u32 rank, u32 iterations, u64 0; then P and Qt */
+enum { ALIGN = sizeof(float), TILE = 512, STATE_VERSION = 1 };
+
+static const taut_key keys[KEYS] = {
+    [KEY_RANK] = {.name = "rank", .kind = TAUT_KEY_INT, .min = 1, .max = 1024, .fallback = 4,
+                  .help = "columns of P and Q; at most the smaller side of the matrix"},
+    [KEY_ITERATIONS] = {.name = "iterations", .kind = TAUT_KEY_INT, .min = 1, .max = 16, .fallback = 2,
+                        .help = "subspace iterations where there is no state to start from"},
+};
+
+struct taut_codec_state {
+    taut__lowrank d;
+    uint64_t      seed;     /* shared by all ranks: they start afresh alike */
+    bool          poisoned; /* the last averages were not finite */
+    float        *p, *qt;   /* rows x rank, rank x cols; qt starts the next step */
+};
+
+static taut__lowrank dims(const taut_stage *s, const taut_tensor *t)
+{
+    return (taut__lowrank){t->rows, t->cols, (size_t)s->value[KEY_RANK]};
+}
+static size_t p_elems(taut__lowrank d) { return d.rows * d.rank; }
+static size_t qt_elems(taut__lowrank d) { return d.cols * d.rank; }
+static size_t payload_bytes(taut__lowrank d) { return HEADER + (p_elems(d) + qt_elems(d)) * sizeof(float); }
+
+static taut_status check(const taut_stage *s, const taut_tensor *t)
+{
+    size_t side = taut__min(t->rows, t->cols), rank = (size_t)s->value[KEY_RANK];
+    if (side <= 1)
+        return taut__fail(TAUT_E_UNSUPPORTED, "powersgd: needs a matrix, this tensor is one-dimensional (%zu x %zu)", t->rows,
+                          t->cols);
+    if (rank > side)
+        return taut__fail(TAUT_E_RANGE, "powersgd: rank=%zu: must be 1..%zu for a matrix of %zu x %zu", rank, side, t->rows,
+                          t->cols);
+    return TAUT_OK;
+}
+
+static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
+{
+    (void)n;
+    return payload_bytes(dims(s, t)) + ALIGN - 1; /* factors are computed in place, at an aligned address */
+}
+
+static void fill(float *x, size_t n, float v)
+{
+    for (size_t i = 0; i < n; i++) x[i] = v;
+}
+
+static void start(taut__lowrank d, uint64_t seed, float *qt) { taut__lowrank_random(seed, 0, qt, qt_elems(d), 1); }
+
+/* ---- payloads ---- */
+
+/* From Qt to the next P and Qt. False if something is not finite. */
+static bool iterate(taut__lowrank d, const float *x, uint64_t seed, float *p, float *qt)
+{
+    taut__lowrank_normalise_rows(d, qt);
+    taut__lowrank_p(d, x, qt, p);
+    if (!taut__all_finite(p, p_elems(d))) return false;
+    taut__lowrank_orthonormalise(d, p, seed);
+    taut__lowrank_qt(d, x, p, qt);
+    return taut__all_finite(qt, qt_elems(d));
+}
+
+/* err = src - P Qt, in place if wanted. */
+static void remainder_of(taut__lowrank d, const float *p, const float *qt, const float *src, float *err)
+{
+    float tile[TILE];
+    for (size_t i = 0; i < d.rows; i++)
+        for (size_t j = 0; j < d.cols; j += TILE) {
+            size_t n = taut__min(TILE, d.cols - j), at = i * d.cols + j;
+            taut__lowrank_row(d, p + i * d.rank, qt, 1, j, n, tile);
+            for (size_t l = 0; l < n; l++) {
+                float e = src[at + l] - tile[l];
+                err[at + l] = isfinite(e) ? e : 0;
+            }
+        }
+}
+
+static void put_header(uint8_t *dst, taut__lowrank d, uint32_t iterations)
+{
+    uint64_t side[2] = {d.rows, d.cols}, zero = 0;
+    uint32_t word[2] = {(uint32_t)d.rank, iterations};
+    memcpy(dst, side, sizeof side);
+    memcpy(dst + 16, word, sizeof word);
+    memcpy(dst + 24, &zero, sizeof zero);
+}
+
+static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err)
+{
+    const taut_stage *s = taut__stage(c);
+    taut__lowrank     d = dims(s, c->tensor);
+    taut_codec_state *st = c->state;
+    size_t            need = capacity(s, c->tensor, c->n);
+    TAUT_TRY(check(s, c->tensor));
+    if (cap < need) return taut__fail(TAUT_E_CAPACITY, "powersgd: %zu bytes given, %zu needed", cap, need);
+
+    uint8_t *body = dst + HEADER;
+    float   *p = (float *)(void *)(body + (-(uintptr_t)body & (ALIGN - 1))), *qt = p + p_elems(d);
+    int      iterations = st ? 1 : (int)s->value[KEY_ITERATIONS];
+    if (st) memcpy(qt, st->qt, qt_elems(d) * sizeof *qt);
+    else start(d, c->shared_seed, qt);
+    bool finite = true;
+    for (int i = 0; finite && i < iterations; i++) finite = iterate(d, src, c->shared_seed, p, qt);
+    if (!finite) fill(p, p_elems(d) + qt_elems(d), NAN);
+    if (st && finite) memcpy(st->qt, qt, qt_elems(d) * sizeof *qt);
+    if (st && !finite) start(d, st->seed, st->qt);
+    if (err && finite) remainder_of(d, p, qt, src, err);
+    if (err && !finite) memset(err, 0, c->n * sizeof *err);
+
+    memmove(body, p, (p_elems(d) + qt_elems(d)) * sizeof *p);
+    put_header(dst, d, (uint32_t)s->value[KEY_ITERATIONS]);
+    *len = payload_bytes(d);
+    return TAUT_OK;
+}
+
+static taut_status corrupt(const char *what) { return taut__fail(TAUT_E_CORRUPT, "powersgd payload: %s", what); }
+
+static taut_status open_payload(const uint8_t *src, size_t len, taut__lowrank *d, uint32_t *iterations)
+{
+    if (len < HEADER) return corrupt("shorter than its header");
+    uint64_t side[2], zero;
+    uint32_t word[2];
+    memcpy(side, src, sizeof side);
+    memcpy(word, src + 16, sizeof word);
+    memcpy(&zero, src + 24, sizeof zero);
+    size_t floats = (len - HEADER) / sizeof(float), rank = word[0], sum, product;
+    if (zero || word[1] < 1 || word[1] > keys[KEY_ITERATIONS].max) return corrupt("iterations out of range");
+    if (rank < 1 || rank > side[0] || rank > side[1]) return corrupt("rank out of range");
+    if (!taut__add_ok(side[0], side[1], &sum) || !taut__mul_ok(sum, rank, &product) || product != floats ||
+        (len - HEADER) % sizeof(float) != 0)
+        return corrupt("length does not match the factors");
+    *d = (taut__lowrank){side[0], side[1], rank};
+    *iterations = word[1];
+    return TAUT_OK;
+}
+
+static taut_status open_matrix(const uint8_t *src, size_t len, size_t n, taut__lowrank *d)
+{
+    uint32_t iterations;
+    size_t   elems;
+    TAUT_TRY(open_payload(src, len, d, &iterations));
+    return taut__mul_ok(d->rows, d->cols, &elems) && elems == n ? TAUT_OK : corrupt("matrix is not of the tensor's size");
+}
+
+static taut_status decode(const taut_call *c, const uint8_t *src, size_t len, float *dst)
+{
+    taut__lowrank d;
+    TAUT_TRY(open_matrix(src, len, c->n, &d));
+    const uint8_t *p = src + HEADER, *qt = p + p_elems(d) * sizeof(float);
+    for (size_t i = 0; i < d.rows; i++)
+        taut__lowrank_row(d, p + i * d.rank * sizeof(float), qt, 1, 0, d.cols, dst + i * d.cols);
+    return TAUT_OK;
+}
+
+static taut_status decode_add(const taut_call *c, const uint8_t *src, size_t len, float *acc)
+{
+    float         tile[TILE];
+    taut__lowrank d;
+    TAUT_TRY(open_matrix(src, len, c->n, &d));
+    const uint8_t *p = src + HEADER, *qt = p + p_elems(d) * sizeof(float);
+    for (size_t i = 0; i < d.rows; i++)
+        for (size_t j = 0; j < d.cols; j += TILE) {
+            size_t n = taut__min(TILE, d.cols - j);
+            taut__lowrank_row(d, p + i * d.rank * sizeof(float), qt, 1, j, n, tile);
+            for (size_t l = 0; l < n; l++) acc[i * d.cols + j + l] += tile[l];
+        }
+    return TAUT_OK;
+}
+
+static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
+{
+    taut__lowrank d;
+    uint32_t      iterations;
+    TAUT_TRY(open_payload(src, len, &d, &iterations));
+    if ((double)d.rank > keys[KEY_RANK].max) return corrupt("rank out of range");
+    s->value[KEY_RANK] = (double)d.rank;
+    s->value[KEY_ITERATIONS] = iterations;
+    return TAUT_OK;
+}
+
+/* ---- linear ---- */
+
+static taut_status need_state(const taut_call *c)
+{
+    taut__lowrank d = dims(taut__stage(c), c->tensor);
+    if (!c->state) return taut__fail(TAUT_E_STATE, "powersgd: no state for the factors");
+    const taut__lowrank *h = &c->state->d;
+    return h->rows == d.rows && h->cols == d.cols && h->rank == d.rank
+               ? TAUT_OK
+               : taut__fail(TAUT_E_STATE, "powersgd: state is of another matrix or rank");
+}
+
+static size_t factor_elems(const taut_stage *s, const taut_tensor *t, int round)
+{
+    taut__lowrank d = dims(s, t);
+    return round == 0 ? p_elems(d) : qt_elems(d);
+}
+
+static taut_status project(const taut_call *c, int round, const float *src, float *factor)
+{
+    TAUT_TRY(need_state(c));
+    taut_codec_state *st = c->state;
+    if (round == 0) {
+        if (st->poisoned) start(st->d, st->seed, st->qt);
+        st->poisoned = false;
+        taut__lowrank_normalise_rows(st->d, st->qt);
+        taut__lowrank_p(st->d, src, st->qt, factor);
+    } else if (st->poisoned) {
+        fill(factor, qt_elems(st->d), NAN);
+    } else {
+        taut__lowrank_qt(st->d, src, st->p, factor);
+    }
+    return TAUT_OK;
+}
+
+static taut_status absorb(const taut_call *c, int round, float *factor)
+{
+    TAUT_TRY(need_state(c));
+    taut_codec_state *st = c->state;
+    size_t            n = round == 0 ? p_elems(st->d) : qt_elems(st->d);
+    st->poisoned |= !taut__all_finite(factor, n);
+    if (round == 0 && !st->poisoned) taut__lowrank_orthonormalise(st->d, factor, c->shared_seed);
+    memcpy(round == 0 ? st->p : st->qt, factor, n * sizeof *factor);
+    return TAUT_OK;
+}
+
+static taut_status reconstruct(const taut_call *c, float factor, float *dst)
+{
+    TAUT_TRY(need_state(c));
+    const taut_codec_state *st = c->state;
+    if (st->poisoned) {
+        fill(dst, c->n, NAN);
+        return TAUT_OK;
+    }
+    for (size_t i = 0; i < st->d.rows; i++)
+        taut__lowrank_row(st->d, st->p + i * st->d.rank, st->qt, factor, 0, st->d.cols, dst + i * st->d.cols);
+    return TAUT_OK;
+}
+
+static const taut_codec_linear linear = {
+    .rounds = 2, .factor_elems = factor_elems, .project = project, .absorb = absorb, .reconstruct = reconstruct,
+};
+
+/* ---- state ---- */
+
+static void state_destroy(taut_codec_state *st)
+{
+    if (!st) return;
+    taut__free(st->p);
+    taut__free(st->qt);
+    taut__free(st);
+}
+
+static taut_status state_create(const taut_stage *s, const taut_tensor *t, uint64_t shared_seed, taut_codec_state **out)
+{
+    *out = NULL;
+    TAUT_TRY(check(s, t));
+    taut_codec_state *st = taut__alloc(1, sizeof *st);
+    if (!st) return taut__fail(TAUT_E_NOMEM, "powersgd: out of memory");
+    st->d = dims(s, t);
+    st->seed = shared_seed;
+    st->p = taut__alloc(p_elems(st->d), sizeof *st->p);
+    st->qt = taut__alloc(qt_elems(st->d), sizeof *st->qt);
+    if (!st->p || !st->qt) {
+        size_t floats = p_elems(st->d) + qt_elems(st->d);
+        state_destroy(st);
+        return taut__fail(TAUT_E_NOMEM, "powersgd: out of memory for factors of %zu floats", floats);
+    }
+    start(st->d, shared_seed, st->qt);
+    *out = st;
+    return TAUT_OK;
+}
+
+enum { SAVED_WORDS = 5 }; /* u64 version, rows, cols, rank, seed; then Qt */
+
+static taut_status state_save(const taut_codec_state *st, void *dst, size_t cap, size_t *len)
+{
+    uint64_t word[SAVED_WORDS] = {STATE_VERSION, st->d.rows, st->d.cols, st->d.rank, st->seed};
+    size_t   bytes = qt_elems(st->d) * sizeof *st->qt;
+    *len = sizeof word + bytes;
+    if (!dst) return TAUT_OK;
+    if (cap < *len) return taut__fail(TAUT_E_CAPACITY, "powersgd state: %zu bytes given, %zu needed", cap, *len);
+    memcpy(dst, word, sizeof word);
+    memcpy((uint8_t *)dst + sizeof word, st->qt, bytes);
+    return TAUT_OK;
+}
+
+/* A state that was saved poisoned holds factors that are not finite, and starts afresh here as it would have there. */
+static taut_status state_load(taut_codec_state *st, const void *src, size_t len)
+{
+    uint64_t word[SAVED_WORDS];
+    size_t   bytes = qt_elems(st->d) * sizeof *st->qt;
+    if (len != sizeof word + bytes)
+        return taut__fail(TAUT_E_CORRUPT, "powersgd state: %zu bytes, must be %zu", len, sizeof word + bytes);
+    memcpy(word, src, sizeof word);
+    if (word[0] != STATE_VERSION)
+        return taut__fail(TAUT_E_VERSION, "powersgd state: version %llu, must be %d", (unsigned long long)word[0], STATE_VERSION);
+    if (word[1] != st->d.rows || word[2] != st->d.cols || word[3] != st->d.rank)
+        return taut__fail(TAUT_E_MISMATCH, "powersgd state: of another matrix or rank");
+    memcpy(st->qt, (const uint8_t *)src + sizeof word, bytes);
+    st->seed = word[4];
+    st->poisoned = !taut__all_finite(st->qt, qt_elems(st->d));
+    return TAUT_OK;
+}
+
+const taut_codec taut__codec_powersgd = {
+    .id = 8, .version = 1, .name = "powersgd",
+    .help = "low rank with warm start, for matrices; rank: 1 to the smaller side, default 4; "
+            "iterations: 1..16 without state, default 2",
+    .caps = TAUT_CAP_LINEAR | TAUT_CAP_STATEFUL | TAUT_CAP_FEEDBACK,
+    .keys = keys, .n_keys = KEYS,
+    .check = check, .capacity = capacity,
+    .encode = encode, .decode = decode, .decode_add = decode_add, .describe = describe,
+    .state_create = state_create, .state_destroy = state_destroy, .state_save = state_save, .state_load = state_load,
+    .linear = &linear,
+};

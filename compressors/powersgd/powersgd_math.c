@@ -1,0 +1,155 @@
+/* powersgd_math.c : see powersgd_math.h. */
+#include "powersgd_math.h"
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+#ifdef TAUT_HAVE_BLAS
+#include <cblas.h>
+#endif
+
+enum { LANES = 16 }; /* independent sums or columns side by side: constant trip counts, which compilers vectorise */
+
+/* ---- products ---- */
+
+#ifdef TAUT_HAVE_BLAS
+static bool blas_fits(taut__lowrank d) { return d.rows <= INT_MAX && d.cols <= INT_MAX; }
+#endif
+
+static float dot(const float *a, const float *b, size_t n)
+{
+    float  lane[LANES] = {0}, sum = 0;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++) lane[j] += a[i + j] * b[i + j];
+    for (size_t j = 0; i < n; i++, j++) lane[j] += a[i] * b[i];
+    for (size_t j = 0; j < LANES; j++) sum += lane[j];
+    return sum;
+}
+
+static void add_scaled(float *restrict y, const float *restrict x, float a, size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++) y[i + j] += a * x[i + j];
+    for (; i < n; i++) y[i] += a * x[i];
+}
+
+void taut__lowrank_p(taut__lowrank d, const float *x, const float *qt, float *p)
+{
+#ifdef TAUT_HAVE_BLAS
+    if (blas_fits(d)) {
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)d.rows, (int)d.rank, (int)d.cols, 1, x, (int)d.cols, qt,
+                    (int)d.cols, 0, p, (int)d.rank);
+        return;
+    }
+#endif
+    for (size_t i = 0; i < d.rows; i++)
+        for (size_t k = 0; k < d.rank; k++) p[i * d.rank + k] = dot(x + i * d.cols, qt + k * d.cols, d.cols);
+}
+
+void taut__lowrank_qt(taut__lowrank d, const float *x, const float *p, float *qt)
+{
+#ifdef TAUT_HAVE_BLAS
+    if (blas_fits(d)) {
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)d.rank, (int)d.cols, (int)d.rows, 1, p, (int)d.rank, x,
+                    (int)d.cols, 0, qt, (int)d.cols);
+        return;
+    }
+#endif
+    memset(qt, 0, d.rank * d.cols * sizeof *qt);
+    for (size_t i = 0; i < d.rows; i++)
+        for (size_t k = 0; k < d.rank; k++) add_scaled(qt + k * d.cols, x + i * d.cols, p[i * d.rank + k], d.cols);
+}
+
+void taut__lowrank_row(taut__lowrank d, const void *p, const void *qt, float factor, size_t from, size_t n, float *out)
+{
+    const uint8_t *q = (const uint8_t *)qt + from * sizeof(float);
+    size_t         stride = d.cols * sizeof(float), j = 0;
+    for (; j < n; j += LANES) {
+        float  sum[LANES] = {0}, x[LANES] = {0}, a;
+        size_t width = taut__min(LANES, n - j);
+        for (size_t k = 0; k < d.rank; k++) {
+            memcpy(&a, (const uint8_t *)p + k * sizeof a, sizeof a);
+            if (width == LANES) memcpy(x, q + k * stride + j * sizeof *x, sizeof x); /* one load per vector */
+            else memcpy(x, q + k * stride + j * sizeof *x, width * sizeof *x);
+            for (size_t l = 0; l < LANES; l++) sum[l] += a * x[l];
+        }
+        for (size_t l = 0; l < LANES; l++) sum[l] *= factor;
+        memcpy(out + j, sum, width * sizeof *sum);
+    }
+}
+
+/* ---- orthonormal columns ---- */
+
+static double column_dot(taut__lowrank d, const float *p, size_t a, size_t b)
+{
+    double sum = 0;
+    for (size_t i = 0; i < d.rows; i++) sum += (double)p[i * d.rank + a] * p[i * d.rank + b];
+    return sum;
+}
+
+static void scale_column(taut__lowrank d, float *p, size_t k, double s)
+{
+    for (size_t i = 0; i < d.rows; i++) p[i * d.rank + k] = (float)(p[i * d.rank + k] * s);
+}
+
+/* Modified Gram-Schmidt: take the earlier columns out of column k, one after the other, and twice, which is enough
+ * (Giraud et al. 2005). False if (next to) nothing is left: what remains would be rounding errors. */
+static bool orthonormalise_column(taut__lowrank d, float *p, size_t k)
+{
+    double before = column_dot(d, p, k, k);
+    if (!(before > 0)) return false;
+    scale_column(d, p, k, 1 / sqrt(before)); /* so that even a denormal column has all its bits from here on */
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t j = 0; j < k; j++) {
+            double along = column_dot(d, p, j, k);
+            for (size_t i = 0; i < d.rows; i++)
+                p[i * d.rank + k] = (float)(p[i * d.rank + k] - along * p[i * d.rank + j]);
+        }
+    double after = column_dot(d, p, k, k);
+    if (after < 1e-12) return false; /* 1e-6 of the length: at float's resolution of the products behind it */
+    scale_column(d, p, k, 1 / sqrt(after));
+    return true;
+}
+
+void taut__lowrank_orthonormalise(taut__lowrank d, float *p, uint64_t seed)
+{
+    enum { ATTEMPTS = 8 }; /* a random column depends on the others with vanishing probability */
+    for (size_t k = 0; k < d.rank; k++) {
+        bool done = orthonormalise_column(d, p, k);
+        for (uint64_t attempt = 0; !done && attempt < ATTEMPTS; attempt++) {
+            taut__lowrank_random(seed, k * ATTEMPTS + attempt + 1, p + k, d.rows, d.rank);
+            done = orthonormalise_column(d, p, k);
+        }
+        if (!done) scale_column(d, p, k, 0);
+    }
+}
+
+/* ---- helpers ---- */
+
+void taut__lowrank_normalise_rows(taut__lowrank d, float *qt)
+{
+    for (size_t k = 0; k < d.rank; k++) {
+        float *q = qt + k * d.cols;
+        double sum = 0;
+        for (size_t j = 0; j < d.cols; j++) sum += (double)q[j] * q[j];
+        double s = sum > 0 ? 1 / sqrt(sum) : 0;
+        for (size_t j = 0; j < d.cols; j++) q[j] = (float)(q[j] * s);
+    }
+}
+
+void taut__lowrank_random(uint64_t seed, uint64_t stream, float *x, size_t n, size_t stride)
+{
+    uint64_t key = taut__seed(seed, stream);
+    for (size_t i = 0; i < n; i++) {
+        int32_t r = (int32_t)(taut__random32(taut__rng(key, i), (uint32_t)i) ^ 0x80000000u);
+        x[i * stride] = (float)(r >> 8) * 0x1p-23f; /* 24 bits: exact */
+    }
+}
+
+bool taut__all_finite(const float *x, size_t n)
+{
+    float zero = 0; /* 0 * x is 0 or NaN */
+    for (size_t i = 0; i < n; i++) zero += 0 * x[i];
+    return zero == 0;
+}
