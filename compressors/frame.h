@@ -1,6 +1,6 @@
 /* frame.h : a self-describing frame around one payload (docs/wire-format.md). Little-endian.
  *
- *   offset 0  u32 magic "TAUT"      4  u8 wire version   5  u8 flags (bit 0: several stages)   6  u16 codec id
+ *   offset 0  u32 magic "TAUT"      4  u8 wire version   5  u8 flags (0)                       6  u16 codec id
  *          8  u64 elements         16  u32 payload bytes, low   20  u16 payload bytes, high    22  u16 codec version
  *         24  u64 XXH3 of bytes 0..23 (with seed = XXH3 of the payload)
  *         32  payload

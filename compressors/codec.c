@@ -1,0 +1,32 @@
+/* codec.c : what depends on a whole spec rather than on one stage of it. */
+#include "codec.h"
+#include "stack/stack.h"
+
+extern const taut_codec taut__codec_stack;
+
+const taut_codec *taut__spec_codec(const taut_spec *spec)
+{
+    return spec->stages > 1 ? &taut__codec_stack : spec->stage[0].codec;
+}
+
+taut_status taut__spec_suits(const taut_spec *spec, const taut_tensor *t)
+{
+    for (uint32_t i = 0; i < spec->stages; i++) {
+        const taut_stage *s = &spec->stage[i];
+        if (s->codec->check) TAUT_TRY(s->codec->check(s, t));
+    }
+    return TAUT_OK;
+}
+
+size_t taut__spec_align(const taut_spec *spec)
+{
+    const taut_stage *s = &spec->stage[0];
+    if (spec->stages > 1) return taut__stack_align(spec);
+    return s->codec->align ? s->codec->align(s) : 1;
+}
+
+size_t taut__spec_capacity(const taut_spec *spec, const taut_tensor *t, size_t n)
+{
+    const taut_stage *s = &spec->stage[0];
+    return spec->stages > 1 ? taut__stack_capacity(spec, t, n) : s->codec->capacity(s, t, n);
+}

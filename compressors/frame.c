@@ -1,0 +1,116 @@
+/* frame.c : see frame.h for the layout. Written and read byte by byte, so that any host agrees. */
+#include "frame.h"
+#include <xxhash.h>
+
+static const uint8_t magic[4] = {'T', 'A', 'U', 'T'};
+
+static void put(uint8_t *p, uint64_t v, int bytes)
+{
+    for (int i = 0; i < bytes; i++) p[i] = (uint8_t)(v >> (8 * i));
+}
+
+static uint64_t get(const uint8_t *p, int bytes)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < bytes; i++) v |= (uint64_t)p[i] << (8 * i);
+    return v;
+}
+
+static uint64_t checksum(const uint8_t *frame, size_t payload)
+{
+    uint64_t seed = XXH3_64bits(frame + TAUT_FRAME_HEADER, payload);
+    return XXH3_64bits_withSeed(frame, 24, seed);
+}
+
+size_t taut__frame_capacity(const taut_spec *spec, const taut_tensor *t, size_t n)
+{
+    return TAUT_FRAME_HEADER + taut__spec_capacity(spec, t, n);
+}
+
+taut_status taut__frame_seal(const taut_codec *codec, size_t n, uint8_t *dst, size_t bytes, size_t *len)
+{
+    if ((uint64_t)bytes >> 48) return taut__fail(TAUT_E_RANGE, "frame: payload of %zu bytes: must be below 2^48", bytes);
+    for (int i = 0; i < 4; i++) dst[i] = magic[i];
+    dst[4] = TAUT_WIRE_VERSION;
+    dst[5] = 0;
+    put(dst + 6, codec->id, 2);
+    put(dst + 8, n, 8);
+    put(dst + 16, bytes, 6);
+    put(dst + 22, codec->version, 2);
+    put(dst + 24, checksum(dst, bytes), 8);
+    *len = TAUT_FRAME_HEADER + bytes;
+    return TAUT_OK;
+}
+
+taut_status taut__frame_encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err,
+                               bool exact)
+{
+    const taut_codec *codec = taut__spec_codec(c->spec);
+    size_t            bytes = 0;
+    *len = 0;
+    if (cap < TAUT_FRAME_HEADER) return taut__fail(TAUT_E_CAPACITY, "frame: %zu bytes of room: needs more", cap);
+    if (exact && codec->encode_exact)
+        TAUT_TRY(codec->encode_exact(c, src, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes));
+    else
+        TAUT_TRY(codec->encode(c, src, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes, err));
+    return taut__frame_seal(codec, c->n, dst, bytes, len);
+}
+
+static taut_status open_header(const taut_codec *codec, const uint8_t *src, const taut_codec **found)
+{
+    uint16_t id = (uint16_t)get(src + 6, 2), version = (uint16_t)get(src + 22, 2);
+    for (int i = 0; i < 4; i++)
+        if (src[i] != magic[i]) return taut__fail(TAUT_E_CORRUPT, "frame: does not begin with TAUT: not a frame");
+    if (src[4] != TAUT_WIRE_VERSION)
+        return taut__fail(TAUT_E_VERSION, "frame: wire version %d: this library reads %d", src[4], TAUT_WIRE_VERSION);
+    if (src[5] != 0) return taut__fail(TAUT_E_CORRUPT, "frame: unknown flags 0x%02x", src[5]);
+    *found = taut__codec_by_id(id);
+    if (!*found) return taut__fail(TAUT_E_CORRUPT, "frame: unknown codec id %u", id);
+    if (codec && *found != codec)
+        return taut__fail(TAUT_E_CORRUPT, "frame: codec %s where %s was expected", (*found)->name, codec->name);
+    if (version != (*found)->version)
+        return taut__fail(TAUT_E_VERSION, "frame: %s payload version %u: this library reads %u", (*found)->name, version,
+                          (*found)->version);
+    return TAUT_OK;
+}
+
+taut_status taut__frame_open(const taut_codec *codec, size_t n, const uint8_t *src, size_t len, const uint8_t **payload,
+                             size_t *bytes, const taut_codec **found, size_t *elems, size_t *more)
+{
+    const taut_codec *is = NULL;
+    if (len < TAUT_FRAME_HEADER)
+        return taut__fail(TAUT_E_CORRUPT, "frame: %zu bytes: shorter than a header (%d)", len, TAUT_FRAME_HEADER);
+    TAUT_TRY(open_header(codec, src, &is));
+    uint64_t count = get(src + 8, 8), body = get(src + 16, 6);
+    size_t   room = len - TAUT_FRAME_HEADER;
+    if (body > room || (body < room && !more))
+        return taut__fail(TAUT_E_CORRUPT, "frame: payload of %llu bytes in %zu: truncated or trailing bytes",
+                          (unsigned long long)body, room);
+    if (count > SIZE_MAX / sizeof(float) || (codec && count != n))
+        return taut__fail(TAUT_E_CORRUPT, "frame: %llu elements where %zu were expected", (unsigned long long)count, n);
+    if (get(src + 24, 8) != checksum(src, (size_t)body)) return taut__fail(TAUT_E_CORRUPT, "frame: checksum differs");
+    *payload = src + TAUT_FRAME_HEADER;
+    *bytes = (size_t)body;
+    if (found) *found = is;
+    if (elems) *elems = (size_t)count;
+    if (more) *more = room - (size_t)body;
+    return TAUT_OK;
+}
+
+taut_status taut__frame_decode(const taut_call *c, const uint8_t *src, size_t len, float *dst)
+{
+    const taut_codec *codec = taut__spec_codec(c->spec);
+    const uint8_t    *payload;
+    size_t            bytes;
+    TAUT_TRY(taut__frame_open(codec, c->n, src, len, &payload, &bytes, NULL, NULL, NULL));
+    return codec->decode(c, payload, bytes, dst);
+}
+
+taut_status taut__frame_decode_add(const taut_call *c, const uint8_t *src, size_t len, float *acc)
+{
+    const taut_codec *codec = taut__spec_codec(c->spec);
+    const uint8_t    *payload;
+    size_t            bytes;
+    TAUT_TRY(taut__frame_open(codec, c->n, src, len, &payload, &bytes, NULL, NULL, NULL));
+    return codec->decode_add(c, payload, bytes, acc);
+}
