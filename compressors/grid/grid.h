@@ -1,0 +1,52 @@
+/* grid.h : what the grid codec's files share, and what the scheduler may ask of it: estimates of squared error and of
+ * bits for any step, from survey statistics, without encoding (grid_survey.c). README.md has the mathematics. */
+#ifndef TAUT_GRID_H
+#define TAUT_GRID_H
+
+#include "../codec.h"
+#include "grid_kernels.h"
+
+extern const taut_codec taut__codec_grid;
+
+enum { GRID_KEY_STEP, GRID_KEY_REL, GRID_KEY_CODE, GRID_KEY_DEAD, GRID_KEYS };
+enum { GRID_PACKED = 0, GRID_RANS = 1 }; /* values of key `code` */
+
+/* taut_prep of this codec */
+enum { GRID_PREP_STEP = 0 }; /* f[]: the agreed step, in units of the tensor's scale */
+
+/* ---- Survey statistics: doubles that add over slices and ranks. t = |x / scale|. ---- */
+enum {
+    GRID_BINS_PER_OCTAVE = 4,
+    GRID_OCTAVES = 46,
+    GRID_LOWEST_EXP = -38, /* bin 0 takes everything below 2^-38, the last one everything from 2^8 up */
+    GRID_BINS = GRID_OCTAVES * GRID_BINS_PER_OCTAVE,
+
+    GRID_STAT_N = 0,       /* elements */
+    GRID_STAT_NORM2 = 1,   /* sum of t^2 */
+    GRID_STAT_PLAIN2 = 2,  /* sum of x^2 */
+    GRID_STAT_BAD = 3,     /* slices (calls) that hold a non-finite value */
+    GRID_STAT_SAMPLED = 4, /* elements in the bins: large tensors are sampled by blocks of 64 */
+    GRID_STAT_BIN = 5,     /* counts of t in quarter octaves */
+    GRID_STAT_BLOCK = GRID_STAT_BIN + GRID_BINS, /* counts of sampled blocks by octave of their mean t */
+    GRID_STATS = GRID_STAT_BLOCK + GRID_OCTAVES,
+};
+
+/* Largest number of codes that may be added: p * q_max < 2^31. */
+#define GRID_CODES_MAX 2147483520.0
+
+/* Squared error, in units of the scale, of everything that the stats cover, at this step and dead zone. */
+double taut__grid_estimate_error(const double *stats, double step, double dead);
+/* Bits per element. code: GRID_PACKED or GRID_RANS. */
+double taut__grid_estimate_bits(const double *stats, double step, double dead, int code);
+/* Largest step whose estimated error stays within `error2` (an absolute squared error in units of the scale), rounded down to
+ * a float that settle would use; 0 if there is none (empty or non-finite statistics). */
+float taut__grid_estimate_step(const double *stats, double error2, double dead);
+
+/* ---- shared by grid.c and grid_survey.c ---- */
+static inline double grid_dead(const taut_stage *s) { return s->value[GRID_KEY_DEAD]; }
+/* Unit of the elements from c->first + at, for this step times factor. */
+grid_unit   taut__grid_unit(const taut_call *c, size_t at, float step, float factor, double dead);
+taut_status taut__grid_survey(const taut_call *c, const float *src, double *stats);
+taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks, const float *src, taut_prep *prep);
+
+#endif

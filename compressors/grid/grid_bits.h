@@ -1,0 +1,76 @@
+/* grid_bits.h : little-endian bit strings, written a word at a time and read with bounds. */
+#ifndef TAUT_GRID_BITS_H
+#define TAUT_GRID_BITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+static inline uint64_t grid_load64(const uint8_t *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap64(v);
+#endif
+    return v;
+}
+static inline void grid_store64(uint8_t *p, uint64_t v)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap64(v);
+#endif
+    memcpy(p, &v, 8);
+}
+
+/* Low bits first. Stores 8 bytes at p on every put, so dst needs 8 bytes of slack. */
+typedef struct grid_writer {
+    uint8_t *p;
+    uint64_t acc; /* the n bits not yet behind p */
+    unsigned n;   /* 0..63 */
+} grid_writer;
+
+static inline void grid_put(grid_writer *w, uint64_t v, unsigned bits) /* bits 1..64, v < 2^bits */
+{
+    uint64_t lo = w->acc | v << w->n, hi = v >> 1 >> (63 - w->n);
+    unsigned total = w->n + bits, full = total >> 6;
+    grid_store64(w->p, lo);
+    w->p += 8 * full;
+    w->acc = full ? hi : lo;
+    w->n = total & 63;
+}
+static inline uint8_t *grid_flush(grid_writer *w) /* pads the last byte with zero bits; returns its end */
+{
+    grid_store64(w->p, w->acc);
+    return w->p + (w->n + 7) / 8;
+}
+
+/* Bits past the end read as zero; the caller compares pos with 8 * len after each bounded piece of work. */
+typedef struct grid_reader {
+    const uint8_t *src;
+    size_t         len; /* bytes that belong to the string */
+    size_t         pos; /* bits consumed */
+} grid_reader;
+
+static inline uint64_t grid_load_tail(const grid_reader *r, size_t at)
+{
+    uint64_t v = 0;
+    for (unsigned i = 0; i < 8 && at + i < r->len; i++) v |= (uint64_t)r->src[at + i] << (8 * i);
+    return v;
+}
+static inline uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
+{
+    size_t   at = r->pos >> 3;
+    unsigned s = r->pos & 7;
+    uint64_t v;
+    if (__builtin_expect(at + 9 <= r->len, 1))
+        v = grid_load64(r->src + at) >> s | (uint64_t)r->src[at + 8] << 1 << (63 - s);
+    else
+        v = grid_load_tail(r, at) >> s | (at + 8 < r->len ? (uint64_t)r->src[at + 8] << 1 << (63 - s) : 0);
+    r->pos += bits;
+    return v & (~UINT64_C(0) >> (64 - bits));
+}
+static inline bool grid_reader_ok(const grid_reader *r) { return r->pos <= 8 * r->len; }
+
+#endif

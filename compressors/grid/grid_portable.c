@@ -1,0 +1,158 @@
+/* grid_portable.c : the specification of the grid kernels; see grid_unit.h (rounding) and grid_block.h (bits). */
+#include "grid_unit.h"
+
+static size_t close_chunk(grid_writer *w, const grid_classes *c, bool any, uint8_t *dst)
+{
+    if (!any) return 0;
+    uint8_t *end = grid_flush(w);
+    return (size_t)(end - dst) + grid_classes_put(c, end);
+}
+
+/* One class per block; zero blocks are counted and written as runs. */
+typedef struct class_list {
+    grid_classes c;
+    unsigned     zeros;
+    bool         any;
+} class_list;
+
+static void list_add(class_list *l, unsigned cls)
+{
+    if (cls == GRID_ZERO) {
+        l->zeros++;
+        return;
+    }
+    grid_classes_run(&l->c, l->zeros);
+    l->zeros = 0;
+    l->any = true;
+    l->c.nibble[l->c.n++] = (uint8_t)cls;
+}
+
+static size_t encode(const grid_unit *u, const float *x, size_t n, float *err, uint8_t *dst)
+{
+    grid_writer w = {.p = dst};
+    class_list  l = {.zeros = 0};
+    for (size_t i = 0; i < n; i += GRID_BLOCK)
+        list_add(&l, grid_block_encode(u, x + i, i, taut__min(GRID_BLOCK, n - i), err ? err + i : NULL, &w));
+    grid_classes_run(&l.c, l.zeros);
+    return close_chunk(&w, &l.c, l.any, dst);
+}
+
+static size_t pack(const int32_t *q, size_t n, uint8_t *dst)
+{
+    grid_writer w = {.p = dst};
+    class_list  l = {.zeros = 0};
+    for (size_t i = 0; i < n; i += GRID_BLOCK) {
+        grid_block b;
+        grid_block_load(q + i, taut__min(GRID_BLOCK, n - i), &b);
+        list_add(&l, grid_block_put(&w, &b));
+    }
+    grid_classes_run(&l.c, l.zeros);
+    return close_chunk(&w, &l.c, l.any, dst);
+}
+
+static bool quantize(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err, int32_t limit)
+{
+    for (size_t i = 0; i < n; i += GRID_BLOCK) {
+        size_t       m = taut__min(GRID_BLOCK, n - i);
+        float        tmp[GRID_BLOCK];
+        const float *d = grid_unit_block(u, i, m, tmp);
+        grid_block   b;
+        if (!grid_block_quantize(u, x + i, d, m, &b)) return false;
+        for (size_t k = 0; k < m; k++) {
+            if (b.mag[k] > (uint32_t)limit) return false;
+            q[i + k] = grid_block_code(&b, k);
+            if (err) err[i + k] = x[i + k] - grid_value(q[i + k], d ? d[k] : u->step);
+        }
+    }
+    return true;
+}
+
+static void dequantize(const grid_unit *u, const int32_t *q, size_t n, float *dst)
+{
+    for (size_t i = 0; i < n; i += GRID_BLOCK) {
+        size_t       m = taut__min(GRID_BLOCK, n - i);
+        float        tmp[GRID_BLOCK];
+        const float *d = grid_unit_block(u, i, m, tmp);
+        for (size_t k = 0; k < m; k++) dst[i + k] = grid_value(q[i + k], d ? d[k] : u->step);
+    }
+}
+
+/* dst: floats or, for GRID_CODES, int32. Both have 4 bytes. */
+static bool decode_into(const grid_unit *u, const uint8_t *src, size_t len, size_t n, grid_sink sink, void *dst)
+{
+    uint8_t  cls[GRID_CHUNK_BLOCKS];
+    unsigned blocks = (unsigned)taut__ceil_div(n, GRID_BLOCK);
+    size_t   body;
+    if (!grid_classes_get(src, len, blocks, cls, &body)) return false;
+    grid_reader r = {src, body, 0};
+    for (unsigned k = 0; k < blocks; k++) {
+        size_t   i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - i);
+        uint8_t *out = (uint8_t *)dst + 4 * i;
+        if (cls[k] != GRID_ZERO) {
+            if (!grid_block_decode(u, &r, cls[k], i, m, sink, out)) return false;
+        } else if (sink == GRID_STORE) {
+            memset(out, 0, 4 * m);
+        }
+    }
+    return (r.pos + 7) / 8 == body;
+}
+static bool decode(const grid_unit *u, const uint8_t *src, size_t len, size_t n, float *dst, bool add)
+{
+    return decode_into(u, src, len, n, add ? GRID_ADD : GRID_STORE, dst);
+}
+static bool unpack_add(const uint8_t *src, size_t len, size_t n, int32_t *acc)
+{
+    return decode_into(NULL, src, len, n, GRID_CODES, acc);
+}
+
+/* Sums run in eight lanes of doubles, element i in lane i mod 8, added up at the end of a chunk: the same on all levels. */
+enum { LANES = 8 };
+
+static double lanes_sum(const double s[LANES]) { return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])); }
+
+static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, double sum[GRID_STEPS])
+{
+    for (int s = 0; s < GRID_STEPS; s++) {
+        double lanes[LANES] = {0};
+        for (size_t i = 0; i < n; i += GRID_BLOCK) {
+            size_t       m = taut__min(GRID_BLOCK, n - i);
+            float        tmp[GRID_BLOCK];
+            const float *d = grid_unit_block(&u[s], i, m, tmp);
+            for (size_t k = 0; k < m; k++) {
+                float t = d ? fabsf(x[i + k]) / d[k] : fabsf(x[i + k]) * u[s].inv;
+                float c = t + u[s].bias;
+                float e = t - truncf(c);
+                lanes[k % LANES] += (double)(e * e);
+            }
+        }
+        sum[s] += lanes_sum(lanes);
+    }
+}
+
+static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
+{
+    double scaled[LANES] = {0}, plain[LANES] = {0};
+    for (size_t i = 0; i < n; i += GRID_BLOCK) {
+        size_t       m = taut__min(GRID_BLOCK, n - i);
+        float        tmp[GRID_BLOCK];
+        const float *d = grid_unit_block(u, i, m, tmp);
+        for (size_t k = 0; k < m; k++) {
+            double v = x[i + k], t = d ? (double)(x[i + k] / d[k]) : (double)(x[i + k] * u->inv);
+            scaled[k % LANES] += t * t;
+            plain[k % LANES] += v * v;
+        }
+    }
+    sum[0] += lanes_sum(scaled);
+    sum[1] += lanes_sum(plain);
+}
+
+const struct taut__grid_kernels taut__grid_portable = {
+    .encode = encode,
+    .quantize = quantize,
+    .pack = pack,
+    .decode = decode,
+    .unpack_add = unpack_add,
+    .dequantize = dequantize,
+    .errors = errors,
+    .norms = norms,
+};

@@ -1,0 +1,146 @@
+/* grid_unit.h : codes of floats, in plain C: the specification of rounding.
+ *
+ *   q = sign(x) * trunc(|x| / d + 1 - dead)        value(q) = q * d
+ *
+ * Uniform reconstruction with a dead zone: thresholds lie at (k - 1 + dead) * d, so with dead >= 1/2 every value is
+ * off by at most dead * d, and small ones, whose bits cost more than their error, become 0 (Sullivan 1996; the offset is
+ * the same for all k because it is what an exponential density asks for). Every operation is one IEEE operation,
+ * so that all instruction sets agree.
+ */
+#ifndef TAUT_GRID_UNIT_H
+#define TAUT_GRID_UNIT_H
+
+#include "grid_block.h"
+#include <math.h>
+
+#define GRID_CODE_LIMIT 2147483520.0f /* largest float below 2^31 */
+
+/* d of elements i..i+m of the chunk in tmp (padded with the step up to 64), or NULL when all are u->step. */
+static inline const float *grid_unit_block(const grid_unit *u, size_t i, size_t m, float tmp[GRID_BLOCK])
+{
+    if (u->stride == 0) return NULL;
+    size_t at = u->first + i;
+    if (u->stride == 1) {
+        for (size_t k = 0; k < m; k++) tmp[k] = u->step * u->scale[at + k];
+    } else {
+        size_t row = at / u->stride, left = u->stride - at % u->stride;
+        for (size_t k = 0; k < m; row++, left = u->stride) {
+            float  d = u->step * u->scale[row];
+            size_t end = k + taut__min(left, m - k);
+            for (; k < end; k++) tmp[k] = d;
+        }
+    }
+    for (size_t k = m; k < GRID_BLOCK; k++) tmp[k] = u->step;
+    return tmp;
+}
+
+/* Codes of one element; false if it has none. */
+static inline bool grid_code(const grid_unit *u, float x, float d, float *level)
+{
+    float t = (u->stride ? fabsf(x) / d : fabsf(x) * u->inv) + u->bias;
+    *level = t;
+    return t <= GRID_CODE_LIMIT; /* false for NaN too */
+}
+
+/* m <= 64 elements -> block (zeros behind m). false: some element has no code; b is then undefined. */
+static inline bool grid_block_quantize(const grid_unit *u, const float *x, const float *d, size_t m, grid_block *b)
+{
+    memset(b, 0, sizeof *b);
+    for (size_t i = 0; i < m; i++) {
+        float t;
+        if (!grid_code(u, x[i], d ? d[i] : u->step, &t)) return false;
+        b->mag[i] = (uint32_t)t;
+        b->sign |= (uint64_t)(b->mag[i] != 0 && x[i] < 0) << i;
+    }
+    return true;
+}
+static inline int32_t grid_block_code(const grid_block *b, size_t i)
+{
+    int32_t q = (int32_t)b->mag[i];
+    return b->sign >> i & 1 ? -q : q;
+}
+static inline float grid_value(int32_t q, float d) { return (float)q * d; }
+
+/* Whole block of codes -> block. Codes are > INT32_MIN. */
+static inline void grid_block_load(const int32_t *q, size_t m, grid_block *b)
+{
+    memset(b, 0, sizeof *b);
+    for (size_t i = 0; i < m; i++) {
+        b->mag[i] = q[i] < 0 ? 0u - (uint32_t)q[i] : (uint32_t)q[i];
+        b->sign |= (uint64_t)(q[i] < 0) << i;
+    }
+}
+
+/* ---- raw blocks: class WIDE, r = RAW, 32 bits per float ---- */
+static inline unsigned grid_raw_put(grid_writer *w, const float *x, size_t m)
+{
+    grid_put(w, GRID_RAW, 5);
+    for (size_t i = 0; i < GRID_BLOCK; i++) {
+        uint32_t v = 0;
+        if (i < m) memcpy(&v, x + i, 4);
+        grid_put(w, v, 32);
+    }
+    return GRID_WIDE;
+}
+static inline void grid_raw_get(grid_reader *r, float x[GRID_BLOCK])
+{
+    for (size_t i = 0; i < GRID_BLOCK; i++) {
+        uint32_t v = (uint32_t)grid_get(r, 32);
+        memcpy(x + i, &v, 4);
+    }
+}
+
+/* ---- one block between floats and bits; every level falls back on these for short, wide and raw blocks ---- */
+
+/* Returns the class. err: NULL or m floats. */
+static inline unsigned grid_block_encode(const grid_unit *u, const float *x, size_t i, size_t m, float *err, grid_writer *w)
+{
+    float        tmp[GRID_BLOCK];
+    const float *d = grid_unit_block(u, i, m, tmp);
+    grid_block   b;
+    if (!grid_block_quantize(u, x, d, m, &b)) {
+        grid_raw_put(w, x, m);
+        if (err) memset(err, 0, m * sizeof *err);
+        return GRID_WIDE;
+    }
+    for (size_t k = 0; err && k < m; k++) err[k] = x[k] - grid_value(grid_block_code(&b, k), d ? d[k] : u->step);
+    return grid_block_put(w, &b);
+}
+
+typedef enum grid_sink { GRID_STORE, GRID_ADD, GRID_CODES } grid_sink;
+
+/* Reads a block of any class but ZERO and RUN and gives it to dst (floats) or acc (codes); false: malformed. */
+static inline bool grid_block_decode(const grid_unit *u, grid_reader *r, unsigned cls, size_t i, size_t m, grid_sink sink,
+                                     void *out)
+{
+    float      v[GRID_BLOCK], tmp[GRID_BLOCK];
+    grid_block b;
+    unsigned   rice = cls >= GRID_R0 ? cls - GRID_R0 : 0;
+    if (cls == GRID_WIDE) {
+        rice = (unsigned)grid_get(r, 5);
+        if (rice < 8) return false;
+    }
+    if (cls == GRID_WIDE && rice == GRID_RAW) {
+        if (sink == GRID_CODES) return false;
+        grid_raw_get(r, v);
+    } else {
+        if (!grid_block_get(r, cls, rice, &b)) return false;
+        if (sink != GRID_CODES) {
+            const float *d = grid_unit_block(u, i, m, tmp);
+            for (size_t k = 0; k < m; k++) v[k] = grid_value(grid_block_code(&b, k), d ? d[k] : u->step);
+        }
+    }
+    if (!grid_reader_ok(r)) return false;
+    if (sink == GRID_CODES) {
+        int32_t *acc = out;
+        for (size_t k = 0; k < m; k++) acc[k] = (int32_t)((uint32_t)acc[k] + (uint32_t)grid_block_code(&b, k));
+    } else if (sink == GRID_ADD) {
+        float *acc = out;
+        for (size_t k = 0; k < m; k++) acc[k] += v[k];
+    } else {
+        memcpy(out, v, m * sizeof *v);
+    }
+    return true;
+}
+
+#endif
