@@ -30,7 +30,8 @@ BLAS_LIBS  := $(shell $(PKG) --libs openblas 2>/dev/null || echo -lopenblas)
 BLAS_CFLAGS := $(shell $(PKG) --cflags openblas 2>/dev/null)
 HAVE_BLAS  := $(call feature,BLAS,$(call probe,#include <cblas.h>,$(CC) -x c $(BLAS_CFLAGS) -,$(BLAS_LIBS)))
 TORCH_DIR  ?= $(firstword $(wildcard /usr/include/torch /usr/local/include/torch))
-TORCH_INC  := $(if $(TORCH_DIR),-isystem $(TORCH_DIR)/csrc/api/include -isystem $(TORCH_DIR)/.. )
+# -idirafter: for TORCH_DIR=/usr/include/torch the parent is a system folder, whose order -isystem would change
+TORCH_INC  := $(if $(TORCH_DIR),-isystem $(TORCH_DIR)/csrc/api/include -idirafter $(TORCH_DIR)/..)
 TORCH_LIBS := -ltorch -ltorch_cpu -lc10
 HAVE_TORCH := $(call feature,TORCH,$(if $(TORCH_DIR),found,missing))
 HAVE_CHECK := $(if $(shell $(PKG) --exists check && echo y),found,missing)
@@ -96,9 +97,10 @@ $(LIB_SO): $(LIB_OBJ) comm/libtaut.map
 	@mkdir -p $(@D)
 	$(Q)$(CC) -shared $(SANITIZE) -Wl,-soname,libtaut.so.$(SO_VERSION) -Wl,--version-script=comm/libtaut.map -Wl,-z,defs -o $@.$(SO_VERSION) $(LIB_OBJ) $(LDFLAGS) $(LIBS)
 	$(Q)ln -sf libtaut.so.$(SO_VERSION) $@
+# one member: the SIMD tables and codecs are weak references, for which a linker would not open an archive's members
 $(LIB_A): $(LIB_OBJ)
 	@mkdir -p $(@D)
-	$(Q)rm -f $@ && ar rcs $@ $^
+	$(Q)$(CC) -r -nostdlib -o $(@D)/taut.o $^ && rm -f $@ && ar rcs $@ $(@D)/taut.o
 $(SHIM_SO): $(SHIM_OBJ) $(LIB_SO)
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -shared $(SANITIZE) -Wl,-soname,libtaut_torch.so.$(SO_VERSION) -o $@.$(SO_VERSION) $(SHIM_OBJ) -L$(BUILD)/lib -ltaut $(RPATH) $(LDFLAGS) $(TORCH_LIBS)
