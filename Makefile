@@ -150,6 +150,31 @@ print-config: ## what was found, what is left out
 	@$(if $(filter missing off,$(HAVE_TORCH)),echo '  left out: taut train and the libtorch shim')
 	@$(if $(filter missing off,$(HAVE_BLAS)),echo '  left out: BLAS products of powersgd (plain C instead)')
 	@$(if $(filter missing,$(HAVE_CHECK)),echo '  left out: the tests')
+# ---- install ----  (DESTDIR is put in front of every path and is not remembered in any file)
+VERSION := $(shell awk '/^\#define TAUT_VERSION_(MAJOR|MINOR|PATCH)/{v=v s $$3; s="."} END{print v}' comm/taut.h)
+INST     = $(DESTDIR)$(PREFIX)
+HEADERS  = comm/taut.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h)
+# what install writes, below PREFIX; uninstall removes exactly this
+INSTALLED = bin/taut lib/libtaut.so lib/libtaut.so.$(SO_VERSION) lib/libtaut.a lib/libtaut_torch.so \
+            lib/libtaut_torch.so.$(SO_VERSION) libexec/taut-train lib/pkgconfig/taut.pc \
+            include/taut.h include/taut_mpi.h include/taut_torch.h
+
+install: all ## copy the command, libraries, headers and taut.pc below PREFIX (DESTDIR for packagers)
+	install -d $(INST)/bin $(INST)/lib/pkgconfig $(INST)/include $(INST)/libexec
+	install -m 755 $(CMD) $(INST)/bin/taut
+	install -m 755 $(LIB_SO).$(SO_VERSION) $(INST)/lib/
+	ln -sf libtaut.so.$(SO_VERSION) $(INST)/lib/libtaut.so
+	install -m 644 $(LIB_A) $(INST)/lib/
+	install -m 644 $(HEADERS) $(INST)/include/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' comm/taut.pc.in > $(INST)/lib/pkgconfig/taut.pc
+ifeq ($(HAVE_TORCH),found)
+	$(if $(SHIM_SRC),install -m 755 $(SHIM_SO).$(SO_VERSION) $(INST)/lib/)
+	$(if $(SHIM_SRC),ln -sf libtaut_torch.so.$(SO_VERSION) $(INST)/lib/libtaut_torch.so)
+	$(if $(SHIM_SRC),install -m 644 shim/torch.h $(INST)/include/taut_torch.h)
+	$(if $(TRAIN_SRC),install -m 755 $(TRAIN) $(INST)/libexec/taut-train)
+endif
+uninstall: ## remove what install wrote
+	rm -f $(addprefix $(INST)/,$(INSTALLED))
 clean: ## remove build/
 	rm -rf build
 help: ## list the targets
