@@ -1,0 +1,144 @@
+/* measure.c : encode, decode, subtract; and the ladder of grid steps. */
+#include "measure.h"
+#include "../compressors/feedback.h"
+#include "../compressors/frame.h"
+#include <math.h>
+#include <string.h>
+
+static const double DEAD = 0.65; /* the dead zone of grid's default */
+
+void taut__bench_fini(taut__bench *b)
+{
+    taut__free(b->err);
+    taut__free(b->payload);
+    *b = (taut__bench){0};
+}
+
+static taut_status reserve(taut__bench *b, size_t elems, size_t bytes)
+{
+    if (elems > b->elems) {
+        taut__free(b->err);
+        b->elems = 0;
+        if (!(b->err = taut__alloc(elems, sizeof *b->err))) return taut__fail(TAUT_E_NOMEM, "measuring %zu elements", elems);
+        b->elems = elems;
+    }
+    if (bytes > b->bytes) {
+        taut__free(b->payload);
+        b->bytes = 0;
+        if (!(b->payload = taut__alloc(bytes, 1))) return taut__fail(TAUT_E_NOMEM, "measuring %zu elements", elems);
+        b->bytes = bytes;
+    }
+    return TAUT_OK;
+}
+
+taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
+                          uint64_t seed, taut__measured *m)
+{
+    const taut_codec *codec = taut__spec_codec(spec);
+    taut_call         call = {.spec = spec, .tensor = t, .n = t->elems, .seed = seed, .shared_seed = seed};
+    size_t            cap = taut__spec_capacity(spec, t, t->elems), len = 0;
+    double            start, encoded;
+    taut_norm2        norm2;
+    TAUT_TRY(reserve(b, t->elems, cap));
+    start = taut__now();
+    TAUT_TRY(codec->encode(&call, x, b->payload, cap, &len, b->err));
+    encoded = taut__now();
+    norm2 = taut__norm2(t, b->err, 0, t->elems);
+    m->encode_s = (encoded - start) * factor;
+    start = taut__now();
+    TAUT_TRY(codec->decode(&call, b->payload, len, b->err));
+    m->decode_s = (taut__now() - start) * factor;
+    m->plain = norm2.plain * factor;
+    m->weighted = norm2.weighted * factor;
+    m->bytes = (double)len * factor + TAUT_FRAME_HEADER;
+    return TAUT_OK;
+}
+
+static float scale_at(const taut_tensor *t, size_t i)
+{
+    if (t->scale_n == t->elems) return t->scale[i];
+    return t->scale_n == 1 ? t->scale[0] : t->scale[i / t->cols];
+}
+
+size_t taut__sample(const taut_tensor *t, const float *x, size_t about, uint64_t turn, float *dst, float *dst_scale,
+                    taut_tensor *sample)
+{
+    size_t blocks = taut__ceil_div(t->elems, TAUT_SAMPLE_BLOCK), wanted = taut__ceil_div(about, TAUT_SAMPLE_BLOCK), n = 0;
+    size_t stride = blocks / taut__max(wanted, 1);
+    *sample = *t;
+    if (t->elems <= about || stride < 2) return t->elems;
+    for (size_t b = turn % stride; b < blocks; b += stride) {
+        size_t first = b * TAUT_SAMPLE_BLOCK, m = taut__min(TAUT_SAMPLE_BLOCK, t->elems - first);
+        memcpy(dst + n, x + first, m * sizeof *dst);
+        for (size_t i = 0; t->scale_n > 1 && i < m; i++) dst_scale[n + i] = scale_at(t, first + i);
+        n += m;
+    }
+    sample->elems = sample->cols = n;
+    sample->rows = 1;
+    if (t->scale_n > 1) {
+        sample->scale = dst_scale;
+        sample->scale_n = n;
+    }
+    return n;
+}
+
+taut__work taut__work_dense(const taut_tensor *t)
+{
+    double bytes = 4.0 * (double)t->elems;
+    return (taut__work){.dense_bytes = bytes, .bytes = bytes, .sum_bytes = bytes, .rounds = 1, .vias = 1u << TAUT_VIA_NATIVE};
+}
+
+/* The sum of p codes: as wide as one for quant; of grid half a bit per doubling wider, where there is something; the
+ * union of the indices where sparse. */
+static double sum_bytes(const taut_codec *codec, double dense, int ranks, double bytes)
+{
+    if (codec->caps & TAUT_CAP_SPARSE) return fmin(bytes * ranks, dense);
+    if (codec->caps & TAUT_CAP_INTEGER) return fmin(bytes * (1 + 0.25 * log2(ranks)), dense);
+    return bytes;
+}
+
+taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks, const taut__measured *m)
+{
+    const taut_codec *codec = taut__spec_codec(spec);
+    taut__work        w = taut__work_dense(t);
+    w.bytes = m->bytes;
+    w.sum_bytes = sum_bytes(codec, w.dense_bytes, ranks, m->bytes);
+    w.encode_s = m->encode_s;
+    w.decode_s = m->decode_s;
+    if (codec->caps & TAUT_CAP_LINEAR) w.rounds = codec->linear->rounds;
+    else w.vias = 1u << TAUT_VIA_GATHER;
+    if (codec->caps & TAUT_CAP_SLICEABLE) w.vias |= 1u << TAUT_VIA_SRA | 1u << TAUT_VIA_RING;
+    return w;
+}
+
+/* ---- grid ---- */
+
+static double error_at(const double *stats, double weight, double step)
+{
+    return weight > 0 ? weight * taut__grid_estimate_error(stats, step / sqrt(weight), DEAD) : 0;
+}
+
+double taut__grid_centre(const double *stats, const double *weight, size_t layers, double budget)
+{
+    double lo = -200, hi = 200; /* log2 of the step; error grows with it */
+    double most = 0;
+    for (size_t l = 0; l < layers; l++) most += weight[l] * stats[l * GRID_STATS + GRID_STAT_NORM2];
+    if (!(most > 0) || !(budget > 0)) return 0;
+    for (int i = 0; i < 48; i++) {
+        double mid = (lo + hi) / 2, error = 0;
+        for (size_t l = 0; l < layers; l++) error += error_at(stats + l * GRID_STATS, weight[l], exp2(mid));
+        if (error <= budget) lo = mid;
+        else hi = mid;
+    }
+    return exp2(lo);
+}
+
+void taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double rel[TAUT_LADDER])
+{
+    double norm2 = weight * stats[GRID_STAT_NORM2];
+    for (int i = 0; i < TAUT_LADDER; i++) {
+        double step = centre * exp2((i - TAUT_LADDER / 2) / per_octave);
+        double r = norm2 > 0 ? error_at(stats, weight, step) / norm2 : 0;
+        rel[i] = r > 1e-9 && r < 0.999 ? r : 0;
+    }
+}

@@ -1,0 +1,51 @@
+/* measure.h : what a codec would do to a tensor: squared error, bytes, seconds. By encoding, of the whole tensor or of
+ * blocks sampled from it; for grid, of many steps at once, from survey statistics. Used by codec=auto and `taut plan`. */
+#ifndef TAUT_MEASURE_H
+#define TAUT_MEASURE_H
+
+#include "../compressors/codec.h"
+#include "../compressors/grid/grid.h"
+#include "../scheduler/decide.h"
+
+/* taut__bench : memory for measurements; grows to the largest tensor and stays. */
+typedef struct taut__bench {
+    size_t   elems, bytes; /* capacities */
+    float   *err;
+    uint8_t *payload;
+} taut__bench;
+void taut__bench_fini(taut__bench *b);
+
+/* taut__measured : of the whole layer, one rank. */
+typedef struct taut__measured {
+    double plain, weighted; /* squared error; in units of the tensor's scale */
+    double bytes;           /* encoded, frame included */
+    double encode_s, decode_s;
+} taut__measured;
+
+/* x: t->elems floats. factor: what one element of x stands for (a sample of 1/16: 16). seed: of stochastic rounding. */
+taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
+                          uint64_t seed, taut__measured *m);
+
+/* taut__sample() : blocks of `block` elements, evenly spread and starting at a place that depends on `turn`, from x into
+ * dst (and of the scale into dst_scale, which becomes one per element). Returns how many elements; all of them, and
+ * nothing is copied, if t->elems <= about. sample: the tensor that dst is. */
+size_t taut__sample(const taut_tensor *t, const float *x, size_t about, uint64_t turn, float *dst, float *dst_scale,
+                    taut_tensor *sample);
+enum { TAUT_SAMPLE_BLOCK = 2048 };
+
+/* What a layer with these measurements puts on the wire and on the CPU, for the time model. */
+taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks, const taut__measured *m);
+taut__work taut__work_dense(const taut_tensor *t);
+
+/* taut__grid_ladder() : relative squared errors (key `rel`) for a layer's grid candidates. One step for all layers, in
+ * the metric, is where the optimum lies (DESIGN's reverse water-filling), so the ladder is centred there.
+ *   stats  : of all layers' surveys, GRID_STATS doubles each, summed over ranks and steps; x in units of its scale
+ *   weight : of each layer's squared errors
+ *   budget : squared error allowed, all layers, in the metric
+ * taut__grid_centre() finds the step, in units of the metric; 0 when nothing is to be coded. */
+double taut__grid_centre(const double *stats, const double *weight, size_t layers, double budget);
+/* Fills rel[0..TAUT_LADDER) for one layer, 0 where a rung does not make sense. stride: rungs per octave. */
+enum { TAUT_LADDER = 13 };
+void taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double rel[TAUT_LADDER]);
+
+#endif
