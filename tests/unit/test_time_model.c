@@ -1,0 +1,140 @@
+/* test_time_model.c : hops, bytes and codec work per algorithm; choice; refinement from observations. */
+#include "scheduler/time_model.h"
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+
+static taut__work dense(double bytes)
+{
+    return (taut__work){bytes, bytes, bytes, 0, 0, 1, 1u << TAUT_VIA_NATIVE};
+}
+static taut__work coded(double bytes, double ratio, double gb_per_s)
+{
+    double s = bytes / (1e9 * gb_per_s);
+    return (taut__work){bytes, bytes / ratio, bytes / ratio, s, s, 1,
+                        1u << TAUT_VIA_SRA | 1u << TAUT_VIA_RING | 1u << TAUT_VIA_GATHER};
+}
+
+START_TEST(two_nodes_at_one_gigabit)
+{
+    /* 16 MiB: the wire floor is 134 ms, and Open MPI was measured at 144 */
+    taut__link link = taut__link_simple(2, 1e9, 30e-6);
+    taut__work w = dense(1 << 24);
+    double     native, seconds;
+    ck_assert_int_eq(taut__via_best(&link, &w, &native), TAUT_VIA_NATIVE);
+    ck_assert_double_eq_tol(native, 0.134, 0.001);
+    w = coded(1 << 24, 8, 4);
+    taut__via_best(&link, &w, &seconds);
+    ck_assert(native / seconds > 6 && native / seconds < 8.1);
+    link.ranks = 4;
+    ck_assert_double_eq_tol(taut__via_seconds(&link, TAUT_VIA_NATIVE, &(taut__work){1 << 24, 1 << 24, 1 << 24, 0, 0, 1, 1}), 0.201,
+                            0.001);
+}
+END_TEST
+
+START_TEST(slow_codec_loses_on_a_fast_link)
+{
+    taut__link link = taut__link_simple(2, 400e9, 1e-6);
+    taut__work d = dense(1 << 24), c = coded(1 << 24, 8, 4);
+    double     native, seconds;
+    taut__via_best(&link, &d, &native);
+    taut__via_best(&link, &c, &seconds);
+    ck_assert(seconds > native);
+}
+END_TEST
+
+START_TEST(one_rank_costs_nothing)
+{
+    taut__link link = taut__link_simple(1, 1e9, 1e-3);
+    taut__work c = coded(1 << 20, 8, 1);
+    for (int v = 0; v < TAUT_VIAS; v++) ck_assert_double_eq(taut__via_seconds(&link, (taut__via)v, &c), 0);
+}
+END_TEST
+
+START_TEST(small_messages_take_the_fewest_hops)
+{
+    taut__link link = taut__link_simple(4, 1e9, 1e-3);
+    taut__work c = coded(4096, 8, 4);
+    double     seconds;
+    ck_assert_int_eq(taut__via_best(&link, &c, &seconds), TAUT_VIA_GATHER);
+    c = coded(1 << 26, 8, 4);
+    ck_assert_int_eq(taut__via_best(&link, &c, &seconds), TAUT_VIA_SRA);
+}
+END_TEST
+
+START_TEST(pipelining_hides_the_cheaper_part)
+{
+    taut__link link = taut__link_simple(2, 1e9, 0);
+    taut__work c = coded(1 << 26, 8, 2);
+    double     codec = taut__via_codec_s(TAUT_VIA_SRA, 2, &c);
+    double     wire = taut__via_bytes(TAUT_VIA_SRA, 2, &c) * link.line[TAUT_VIA_SRA].beta;
+    double     t = taut__via_seconds(&link, TAUT_VIA_SRA, &c);
+    ck_assert(t > fmax(codec, wire) && t < fmax(codec, wire) * 1.05);
+    c.dense_bytes = 1000; /* one slice: nothing to overlap */
+    ck_assert_double_eq_tol(taut__via_seconds(&link, TAUT_VIA_SRA, &c), codec + wire, 1e-9);
+}
+END_TEST
+
+START_TEST(fit_finds_alpha_and_beta)
+{
+    taut__fit  fit = {0};
+    taut__line prior = {1e-3, 1e-9}, line = taut__fit_line(&fit, prior);
+    ck_assert_double_eq(line.alpha, prior.alpha);
+    ck_assert_double_eq(line.beta, prior.beta);
+    for (int i = 1; i <= 20; i++) taut__fit_add(&fit, 2, 1e5 * i, 2 * 5e-5 + 1e5 * i * 8e-9, 0.95);
+    line = taut__fit_line(&fit, prior);
+    ck_assert_double_eq_tol(line.alpha, 5e-5, 1e-9);
+    ck_assert_double_eq_tol(line.beta, 8e-9, 1e-14);
+    /* the link becomes ten times slower: old observations fade */
+    for (int i = 1; i <= 200; i++) taut__fit_add(&fit, 2, 1e5 * (i % 20 + 1), 2 * 5e-5 + 1e5 * (i % 20 + 1) * 8e-8, 0.95);
+    line = taut__fit_line(&fit, prior);
+    ck_assert_double_eq_tol(line.beta, 8e-8, 1e-9);
+}
+END_TEST
+
+START_TEST(fit_of_one_shape_keeps_the_latency)
+{
+    taut__fit  fit = {0};
+    taut__line prior = {1e-3, 1e-9}, line;
+    for (int i = 0; i < 10; i++) taut__fit_add(&fit, 2, 1e6, 2e-3 + 1e6 * 4e-9, 0.9);
+    line = taut__fit_line(&fit, prior);
+    ck_assert_double_eq(line.alpha, 1e-3);
+    ck_assert_double_eq_tol(line.beta, 4e-9, 1e-12);
+}
+END_TEST
+
+START_TEST(fit_is_never_negative)
+{
+    taut__fit  fit = {0};
+    taut__line line;
+    taut__fit_add(&fit, 2, 1e3, 1e-2, 1); /* noise: the small one took longer */
+    taut__fit_add(&fit, 2, 1e6, 1e-3, 1);
+    line = taut__fit_line(&fit, (taut__line){1e-5, 1e-9});
+    ck_assert(line.alpha >= 0 && line.beta > 0);
+    fit = (taut__fit){0};
+    taut__fit_add(&fit, 2, 1e3, 1e-9, 1);
+    taut__fit_add(&fit, 2, 1e6, 1e-2, 1);
+    line = taut__fit_line(&fit, (taut__line){1e-5, 1e-9});
+    ck_assert(line.alpha >= 0 && line.beta > 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("time_model");
+    TCase *t = tcase_create("time_model");
+    tcase_add_test(t, two_nodes_at_one_gigabit);
+    tcase_add_test(t, slow_codec_loses_on_a_fast_link);
+    tcase_add_test(t, one_rank_costs_nothing);
+    tcase_add_test(t, small_messages_take_the_fewest_hops);
+    tcase_add_test(t, pipelining_hides_the_cheaper_part);
+    tcase_add_test(t, fit_finds_alpha_and_beta);
+    tcase_add_test(t, fit_of_one_shape_keeps_the_latency);
+    tcase_add_test(t, fit_is_never_negative);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
