@@ -17,7 +17,7 @@ typedef struct bench_input {
 typedef struct bench_codec {
     taut_spec   spec;
     taut_tensor tensor;
-    char        name[128]; /* canonical spec */
+    char        name[128]; /* the spec as typed */
 } bench_codec;
 
 /* Parses text, checks it against rows x cols elements, makes room in in->frame. 0, or an exit code after a message. */

@@ -59,7 +59,7 @@ int bench_prepare(bench_input *in, const char *text, size_t rows, size_t cols, b
     c->tensor = (taut_tensor){.elems = rows * cols, .rows = rows, .cols = cols, .space = TAUT_HOST};
     s = taut__spec_suits(&c->spec, &c->tensor);
     if (s != TAUT_OK) return cli_status(s, "--codec=%s", text);
-    taut__spec_print(&c->spec, c->name, sizeof c->name);
+    snprintf(c->name, sizeof c->name, "%s", text);
     cap = taut__frame_capacity(&c->spec, &c->tensor, c->tensor.elems);
     if (cap <= in->cap) return CLI_OK;
     if (!(more = realloc(in->frame, cap))) return cli_fail("out of memory for a frame of %zu bytes", cap);
@@ -252,8 +252,8 @@ static int run(job *j)
     if (!(j->subjects = calloc(CODECS_MAX, sizeof *j->subjects))) return cli_fail("out of memory");
     for (size_t i = 0; i < j->codecs.n && rc == CLI_OK; i++) rc = add(j, j->codecs.item[i]);
     if (j->equal && rc == CLI_OK) rc = add_equal(j);
-    for (size_t i = 0; j->count == 0 && rc == CLI_OK && i < sizeof defaults / sizeof *defaults; i++)
-        rc = add(j, defaults[i]);
+    if (j->codecs.n == 0 && !j->equal)
+        for (size_t i = 0; i < sizeof defaults / sizeof *defaults && rc == CLI_OK; i++) rc = add(j, defaults[i]);
     if (rc == CLI_OK) rc = measure(j);
     if (rc != CLI_OK) return rc;
     print_table(j);
