@@ -26,8 +26,8 @@ typedef struct family {
 static const family families[] = {
     {"quant", "quant:bits=%g", {1, 2, 3, 4, 5, 6, 7, 8}},
     {"quant nearest", "quant:bits=%g,round=nearest", {1, 2, 3, 4, 5, 6, 7, 8}},
-    {"grid packed", "grid:rel=%g", {0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 3e-4, 1e-4, 1e-5}},
-    {"grid rans", "grid:rel=%g,code=rans", {0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 3e-4, 1e-4, 1e-5}},
+    {"grid packed", "grid:rel=%g", {0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5}},
+    {"grid rans", "grid:rel=%g,code=rans", {0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5}},
     {"topk", "topk:density=%g", {0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5}},
     {"randk", "randk:density=%g", {0.01, 0.03, 0.1, 0.2, 0.3, 0.5}},
     {"topk then quant", "stack:topk:density=%g+quant:bits=2", {0.001, 0.003, 0.01, 0.03, 0.1}},
