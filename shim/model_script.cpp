@@ -1,0 +1,33 @@
+/* model_script.cpp : a TorchScript module as a model. */
+#include "shim.hpp"
+#include <torch/script.h>
+
+namespace taut_shim {
+namespace {
+
+struct script final : net {
+    torch::jit::Module module;
+
+    explicit script(torch::jit::Module m) : module(std::move(m))
+    {
+        for (const auto &p : module.named_parameters()) params.push_back({p.name, p.value});
+        for (const auto &b : module.named_buffers()) buffers.push_back({b.name, b.value});
+    }
+    void       training(bool on) override { module.train(on); }
+    at::Tensor forward(const at::Tensor &x) override
+    {
+        c10::IValue y = module.forward({x});
+        if (y.isTuple() && !y.toTuple()->elements().empty()) y = y.toTuple()->elements()[0];
+        if (!y.isTensor()) throw std::invalid_argument("the module's forward returns neither a tensor nor a tuple");
+        return y.toTensor();
+    }
+};
+
+} // namespace
+
+std::unique_ptr<net> load_script(const char *path)
+{
+    return std::unique_ptr<net>(new script(torch::jit::load(path, at::kCPU)));
+}
+
+} // namespace taut_shim
