@@ -11,6 +11,7 @@
 #include "cli.h"
 #include "floats.h"
 #include "json.h"
+#include "plan.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,52 +37,12 @@ static const family families[] = {
     {"bf16", "bf16", {1}},
 };
 
-typedef struct layer {
-    size_t first, rows, cols;
-    bool   matrix; /* at least 2-D and 1024 elements; others travel uncompressed (taut_config.small_elems) */
-} layer;
-
 typedef struct sweep {
     bench_input      *in;
-    layer            *layers;
-    size_t            n_layers;
+    trace             trace; /* of --layers; layers 0 without */
     enum bench_format format;
     json_t           *results;
 } sweep;
-
-/* ---- the layers of a trace ---- */
-
-static int read_layer(const json_t *item, size_t n, layer *l)
-{
-    json_t *shape = json_object_get(item, "shape"), *offset = json_object_get(item, "offset");
-    size_t  elems = 1;
-    if (!json_is_array(shape) || !json_is_integer(offset) || json_integer_value(offset) < 0) return -1;
-    *l = (layer){.first = (size_t)json_integer_value(offset), .rows = 1};
-    for (size_t d = 0; d < json_array_size(shape); d++) {
-        json_int_t extent = json_integer_value(json_array_get(shape, d));
-        if (extent < 1 || !taut__mul_ok(elems, (size_t)extent, &elems)) return -1;
-        if (d == 0) l->rows = (size_t)extent;
-    }
-    l->cols = elems / l->rows;
-    l->matrix = json_array_size(shape) >= 2 && elems >= 1024;
-    return l->first <= n && elems <= n - l->first ? 0 : -1;
-}
-
-static int read_layers(sweep *s, const char *path)
-{
-    json_error_t why;
-    json_t      *file = json_load_file(path, 0, &why), *list = json_object_get(file, "layers");
-    int          rc = CLI_OK;
-    if (!file) return cli_fail("%s: %s (line %d)", path, why.text, why.line);
-    s->n_layers = json_array_size(list);
-    s->layers = calloc(s->n_layers + 1, sizeof *s->layers);
-    if (!s->layers || s->n_layers == 0) rc = cli_fail("%s: has no list of layers", path);
-    for (size_t i = 0; i < s->n_layers && rc == CLI_OK; i++)
-        if (read_layer(json_array_get(list, i), s->in->n, &s->layers[i]) != 0)
-            rc = cli_fail("%s: layer %zu does not fit an input of %zu floats", path, i, s->in->n);
-    json_decref(file);
-    return rc;
-}
 
 /* ---- rows ---- */
 
@@ -112,22 +73,22 @@ static int measure_flat(sweep *s, const family *f, const char *text)
     return rc;
 }
 
-/* Layer by layer with its own matrix; a rank that is too large for a layer becomes the largest that still saves. */
+/* Layer by layer with its own matrix; a rank that is too large for a layer becomes the largest that still saves. 1-D
+ * layers and small ones stay uncompressed, as in an allreduce (taut_config.small_elems). */
 static int measure_layers(sweep *s, const family *f, double value)
 {
     bench_input *in = s->in;
     size_t       total = 0;
     char         text[128];
-    memcpy(in->back, in->x, in->n * sizeof(float)); /* what stays uncompressed has no error */
-    for (size_t i = 0; i < s->n_layers; i++) {
-        const layer *l = &s->layers[i];
-        bench_codec  c;
-        size_t       bytes;
-        double       limit = (double)(l->rows < l->cols ? l->rows : l->cols) / 2;
-        int          rc;
-        snprintf(text, sizeof text, f->format, fmax(1, fmin(value, floor(limit))));
-        rc = bench_prepare(in, l->matrix ? text : "none", l->rows, l->cols, &c);
-        if (rc == CLI_OK) rc = bench_once(in, &c, in->x + l->first, in->back + l->first, &bytes);
+    for (size_t i = 0; i < s->trace.layers; i++) {
+        const trace_layer *l = &s->trace.layer[i];
+        bool               matrix = l->ndim >= 2 && l->elems >= 1024;
+        size_t             rows = matrix ? l->shape[0] : 1, cols = l->elems / rows, bytes;
+        bench_codec        c;
+        int                rc;
+        snprintf(text, sizeof text, f->format, fmax(1, fmin(value, floor(0.5 * (double)taut__min(rows, cols)))));
+        rc = bench_prepare(in, matrix ? text : "none", rows, cols, &c);
+        if (rc == CLI_OK) rc = bench_once(in, &c, in->x + l->offset, in->back + l->offset, &bytes);
         if (rc != CLI_OK) return rc;
         total += bytes;
     }
@@ -145,7 +106,7 @@ static int measure_family(sweep *s, const family *f)
         bool low_rank = strcmp(f->name, "powersgd") == 0;
         snprintf(text, sizeof text, f->format, f->values[i]);
         cli_progress_show(&progress, "%s", text);
-        rc = low_rank && s->layers ? measure_layers(s, f, f->values[i]) : measure_flat(s, f, text);
+        rc = low_rank && s->trace.layers ? measure_layers(s, f, f->values[i]) : measure_flat(s, f, text);
     }
     cli_progress_end(&progress);
     return rc;
@@ -187,7 +148,9 @@ static int reference(sweep *s)
 int bench_sweep(bench_input *in, const char *layers, enum bench_format format)
 {
     sweep s = {.in = in, .format = format, .results = json_array()};
-    int   rc = layers ? read_layers(&s, layers) : CLI_OK;
+    int   rc = layers ? trace_load(layers, NULL, &s.trace) : CLI_OK;
+    if (rc == CLI_OK && layers && s.trace.floats != in->n)
+        rc = cli_fail("%s: describes %zu floats; the input has %zu", layers, s.trace.floats, in->n);
     if (rc == CLI_OK && format == BENCH_CSV) printf("family,codec,bits_per_element,rel_err2\n");
     if (rc == CLI_OK && format == BENCH_TABLE)
         printf("%-18s %-40s %12s %12s\n", "family", "codec", "bits/element", "rel_err2");
@@ -199,6 +162,6 @@ int bench_sweep(bench_input *in, const char *layers, enum bench_format format)
         jsn_print(o);
     }
     json_decref(s.results);
-    free(s.layers);
+    trace_free(&s.trace);
     return rc;
 }

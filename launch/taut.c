@@ -9,19 +9,18 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Weak, so that the command links while a subcommand is being written; a NULL one is not listed. */
-#pragma weak cmd_info
-#pragma weak cmd_encode
-#pragma weak cmd_decode
-#pragma weak cmd_bench_codec
-#pragma weak cmd_bench_allreduce
-#pragma weak cmd_plan
+/* What this build left out stays listed, with the reason. */
+#ifdef TAUT_HAVE_MPI
+#define WITH_MPI(run) run
+#else
+#define WITH_MPI(run) NULL
+#endif
 
 static int cmd_train(int argc, char **argv);
 
 typedef struct subcommand {
     const char *word, *second; /* second: "codec" of "bench codec"; NULL = one word */
-    int (*run)(int argc, char **argv);
+    int (*run)(int argc, char **argv); /* NULL: built without MPI */
     const char *summary;
 } subcommand;
 
@@ -30,7 +29,7 @@ static const subcommand subcommands[] = {
     {"encode", NULL, cmd_encode, "compress a file of float32"},
     {"decode", NULL, cmd_decode, "the inverse of encode"},
     {"bench", "codec", cmd_bench_codec, "speed, size and error of codecs on this machine"},
-    {"bench", "allreduce", cmd_bench_allreduce, "compressed against native allreduce, under mpirun"},
+    {"bench", "allreduce", WITH_MPI(cmd_bench_allreduce), "compressed against native allreduce, under mpirun"},
     {"plan", NULL, cmd_plan, "choose a codec per layer for recorded gradients"},
     {"train", NULL, cmd_train, "train a model, under mpirun"},
 };
@@ -41,9 +40,8 @@ static void print_list(FILE *out)
     char name[40];
     for (int i = 0; i < SUBCOMMANDS; i++) {
         const subcommand *s = &subcommands[i];
-        if (!s->run) continue;
         snprintf(name, sizeof name, "taut %s%s%s", s->word, s->second ? " " : "", s->second ? s->second : "");
-        fprintf(out, "  %-22s %s\n", name, s->summary);
+        fprintf(out, "  %-22s %s%s\n", name, s->summary, s->run ? "" : " (left out: built without MPI)");
     }
 }
 
@@ -61,15 +59,12 @@ static int unknown(const char *typed)
 {
     char        names[SUBCOMMANDS][40];
     const char *words[SUBCOMMANDS], *near;
-    size_t      n = 0;
     for (int i = 0; i < SUBCOMMANDS; i++) {
         const subcommand *s = &subcommands[i];
-        if (!s->run) continue;
-        snprintf(names[n], sizeof names[n], "%s%s%s", s->word, s->second ? " " : "", s->second ? s->second : "");
-        words[n] = names[n];
-        n++;
+        snprintf(names[i], sizeof names[i], "%s%s%s", s->word, s->second ? " " : "", s->second ? s->second : "");
+        words[i] = names[i];
     }
-    near = cli_nearest(typed, words, n);
+    near = cli_nearest(typed, words, SUBCOMMANDS);
     fprintf(stderr, "taut: unknown subcommand '%s'%s%s%s; there are:\n", typed, near ? "; did you mean '" : "",
             near ? near : "", near ? "'?" : "");
     print_list(stderr);
@@ -102,7 +97,7 @@ static const subcommand *find(int argc, char **argv)
 {
     for (int i = 0; i < SUBCOMMANDS; i++) {
         const subcommand *s = &subcommands[i];
-        if (!s->run || strcmp(s->word, argv[1]) != 0) continue;
+        if (strcmp(s->word, argv[1]) != 0) continue;
         if (!s->second || (argc > 2 && strcmp(s->second, argv[2]) == 0)) return s;
     }
     return NULL;
@@ -125,6 +120,7 @@ int main(int argc, char **argv)
     s = find(argc, argv);
     if (s) {
         int skip = s->second ? 2 : 1;
+        if (!s->run) return cli_fail("%s %s: left out: built without MPI; see `make print-config`", s->word, s->second);
         return s->run(argc - skip, argv + skip);
     }
     if (strcmp(argv[1], "bench") == 0 && argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0))
