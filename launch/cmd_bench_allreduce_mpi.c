@@ -283,6 +283,7 @@ static int bench(job *j)
     if (j->every) codec = all, n = sizeof all / sizeof *all;
     if (n == 0) codec = defaults, n = sizeof defaults / sizeof *defaults;
     if ((rc = make_input(j)) != CLI_OK) return rc;
+    blas_threads((int)j->threads);
     for (uint64_t bytes = j->sizes.from; bytes <= j->sizes.to; bytes *= j->sizes.factor)
         for (size_t i = 0; i < n; i++) {
             result r = {.codec = codec[i], .bytes = (size_t)bytes & ~(size_t)3};

@@ -247,6 +247,7 @@ static int add_equal(job *j)
 static int run(job *j)
 {
     int rc = make_input(j);
+    blas_threads(1);
     if (rc != CLI_OK) return rc;
     if (j->sweep) return bench_sweep(&j->in, j->layers, j->json ? BENCH_JSON : j->csv ? BENCH_CSV : BENCH_TABLE);
     if (!(j->subjects = calloc(CODECS_MAX, sizeof *j->subjects))) return cli_fail("out of memory");

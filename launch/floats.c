@@ -196,6 +196,13 @@ void floats_tile(float *x, size_t n, const float *part, size_t m)
     for (size_t i = 0; i < n; i += m) memmove(x + i, part, taut__min(m, n - i) * sizeof *x);
 }
 
+void openblas_set_num_threads(int) __attribute__((weak)); /* NULL where another BLAS, or none, is linked */
+
+void blas_threads(int threads)
+{
+    if (openblas_set_num_threads) openblas_set_num_threads(threads);
+}
+
 static int ascending(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;

@@ -31,6 +31,9 @@ void floats_synthetic(float *x, size_t n, uint64_t seed, int rank);
 /* x[i] = part[i mod m]: an input stretched to the size wanted. x may begin with part itself. */
 void floats_tile(float *x, size_t n, const float *part, size_t m);
 
+/* OpenBLAS, where it is the BLAS in use, takes every core unless told; a bench of one thread must tell it. */
+void blas_threads(int threads);
+
 double median(double *v, size_t n); /* sorts v; n at least 1 */
 
 #endif
