@@ -1,7 +1,8 @@
 /* grid.c : the codec table: payload header, chunk table, and the walk over chunks. See README.md, docs/wire-format.md. */
 #include "grid.h"
 #include "../dispatch.h"
-#include "grid_bits.h"
+#include "grid_chunk.h"
+#include "grid_unit.h"
 #include <float.h>
 #include <math.h>
 
@@ -43,7 +44,7 @@ static size_t align(const taut_stage *s)
 static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 {
     (void)s, (void)t;
-    return HEADER + chunks_of(n) * ENTRY + taut__ceil_div(n, GRID_BLOCK) * GRID_BLOCK_BYTES + GRID_SLACK;
+    return HEADER + chunks_of(n) * (ENTRY + GRID_CHUNK_BYTES) + taut__ceil_div(n, GRID_BLOCK) * GRID_BLOCK_BYTES + GRID_SLACK;
 }
 
 grid_unit taut__grid_unit(const taut_call *c, size_t at, float step, float factor, double dead)
@@ -154,6 +155,8 @@ static taut_status standalone_prep(const taut_call *c, const float *src, taut_pr
     return taut__grid_settle(c, stats, 1, src, prep);
 }
 
+static bool uses_rans(const taut_call *c) { return taut__stage(c)->value[GRID_KEY_CODE] == GRID_RANS; }
+
 static taut_status room(const taut_call *c, size_t cap)
 {
     size_t need = capacity(taut__stage(c), c->tensor, c->n);
@@ -164,9 +167,8 @@ static taut_status room(const taut_call *c, size_t cap)
 /* Ends a payload whose chunks lie at dst + HEADER + table, `bytes` of them. */
 static size_t close_payload(const taut_call *c, float step, uint8_t *dst, size_t end, bool any)
 {
-    const taut_stage *s = taut__stage(c);
-    unsigned          kind = s->value[GRID_KEY_CODE] == GRID_RANS ? KIND_RANS : KIND_PACKED;
-    put_header(c, any ? kind : KIND_ZERO, step, grid_dead(s), dst);
+    unsigned kind = !any ? KIND_ZERO : uses_rans(c) ? KIND_RANS : KIND_PACKED;
+    put_header(c, kind, step, grid_dead(taut__stage(c)), dst);
     return any ? end : HEADER;
 }
 
@@ -189,7 +191,10 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
     for (size_t k = 0; k < chunks; k++) {
         size_t    at = k * GRID_CHUNK;
         grid_unit u = taut__grid_unit(c, at, step, 1, dead);
-        size_t    l = kernels->encode(&u, src + at, chunk_elems(c->n, k), err ? err + at : NULL, dst + end);
+        size_t    m = chunk_elems(c->n, k), l;
+        float    *e = err ? err + at : NULL;
+        if (uses_rans(c)) l = taut__grid_rans_encode(kernels, &u, src + at, m, e, dst + end);
+        else l = kernels->encode(&u, src + at, m, e, dst + end);
         put32(dst + HEADER + k * ENTRY, (uint32_t)l);
         end += l;
         any |= l != 0;
@@ -229,8 +234,11 @@ static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len
         grid_unit u = taut__grid_unit(c, at, h.step, 1, h.dead);
         if (l == 0) {
             if (!add) memset(dst + at, 0, m * sizeof *dst);
-        } else if (!kernels->decode(&u, src + from, l, m, dst + at, add)) {
-            return corrupt("chunk");
+        } else {
+            bool ok = h.kind == KIND_RANS
+                          ? taut__grid_rans_decode(kernels, &u, src + from, l, m, add ? GRID_ADD : GRID_STORE, dst + at)
+                          : kernels->decode(&u, src + from, l, m, dst + at, add);
+            if (!ok) return corrupt("chunk");
         }
         from += l;
     }
@@ -294,7 +302,10 @@ static taut_status pack(const taut_call *c, const int32_t *q, uint8_t *dst, size
     size_t chunks = chunks_of(c->n), end = HEADER + chunks * ENTRY;
     bool   any = false;
     for (size_t k = 0; k < chunks; k++) {
-        size_t l = kernels->pack(q + k * GRID_CHUNK, chunk_elems(c->n, k), dst + end);
+        const int32_t *codes = q + k * GRID_CHUNK;
+        size_t         m = chunk_elems(c->n, k), l;
+        if (uses_rans(c)) l = taut__grid_rans_pack(kernels, codes, m, dst + end);
+        else l = kernels->pack(codes, m, dst + end);
         put32(dst + HEADER + k * ENTRY, (uint32_t)l);
         end += l;
         any |= l != 0;
@@ -316,8 +327,12 @@ static taut_status unpack_add(const taut_call *c, const uint8_t *src, size_t len
         return taut__fail(TAUT_E_MISMATCH, "grid: payload has step %g, agreed is %g", (double)h.step, (double)step);
     size_t chunks = chunks_of(c->n), from = HEADER + chunks * ENTRY;
     for (size_t k = 0; k < chunks; k++) {
-        size_t l = get32(src + HEADER + k * ENTRY);
-        if (l && !kernels->unpack_add(src + from, l, chunk_elems(c->n, k), acc + k * GRID_CHUNK)) return corrupt("chunk");
+        size_t   l = get32(src + HEADER + k * ENTRY), m = chunk_elems(c->n, k);
+        int32_t *sums = acc + k * GRID_CHUNK;
+        bool     ok = l == 0                  ? true
+                      : h.kind == KIND_RANS ? taut__grid_rans_decode(kernels, NULL, src + from, l, m, GRID_CODES, sums)
+                                            : kernels->unpack_add(src + from, l, m, sums);
+        if (!ok) return corrupt("chunk");
         from += l;
     }
     return TAUT_OK;

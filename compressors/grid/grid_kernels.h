@@ -15,7 +15,9 @@ enum {
     GRID_CHUNK_BLOCKS = GRID_CHUNK / GRID_BLOCK,
     /* Bytes that one block takes at most: 30 low planes, 64 signs, 64 + 128 bits of unary maps and 16 escapes of 12
      * bits (see grid_block.h), half a byte of class. A raw block takes 2053 bits. */
-    GRID_BLOCK_BYTES = 304,
+    GRID_BLOCK_BYTES = 320,
+    GRID_WORDS_BYTES = 96,               /* rans words of one block: 64 symbols of at most 11 bits, and rounding */
+    GRID_CHUNK_BYTES = 128,              /* of a rans chunk besides its blocks */
     GRID_SLACK = 16,                     /* writers store whole words */
     GRID_STEPS = 4,                      /* steps whose error one pass measures */
 };
@@ -29,6 +31,10 @@ typedef struct grid_unit {
     size_t       stride, first;
 } grid_unit;
 
+struct grid_front;
+struct grid_back;
+struct grid_model;
+
 struct taut__grid_kernels {
     /* x[0..n) -> chunk bytes; returns their number, 0 when all codes are zero. err: NULL or n floats, may be x.
      * Blocks that hold a value without a code (not finite, |code| >= 2^31) travel raw. */
@@ -40,6 +46,12 @@ struct taut__grid_kernels {
     bool (*decode)(const grid_unit *u, const uint8_t *src, size_t len, size_t n, float *dst, bool add);
     bool (*unpack_add)(const uint8_t *src, size_t len, size_t n, int32_t *acc);
     void (*dequantize)(const grid_unit *u, const int32_t *q, size_t n, float *dst);
+    /* code `rans`: first pass, blocks -> symbols, classes and side bits (grid_rans.h) */
+    void (*front_encode)(const grid_unit *u, const float *x, size_t n, float *err, struct grid_front *f);
+    void (*front_pack)(const int32_t *q, size_t n, struct grid_front *f);
+    /* second pass, backwards: f->symbol -> words, which end at words_end; returns their start. state: 16, filled */
+    uint8_t *(*lanes_put)(const struct grid_model *models, const struct grid_front *f, uint32_t *state, uint8_t *words_end);
+    bool (*lanes_get)(const grid_unit *u, struct grid_back *b, int sink, void *dst);
     /* sum[k] += sum over i of ((x - value) / d)^2 for each of four units, which differ in step only */
     void (*errors)(const grid_unit u[GRID_STEPS], const float *x, size_t n, double sum[GRID_STEPS]);
     /* sum[0] += sum of (x / scale)^2, sum[1] += sum of x^2; u->step is 1 */

@@ -1,5 +1,5 @@
 /* grid_portable.c : the specification of the grid kernels; see grid_unit.h (rounding) and grid_block.h (bits). */
-#include "grid_unit.h"
+#include "grid_rans.h"
 
 static size_t close_chunk(grid_writer *w, const grid_classes *c, bool any, uint8_t *dst)
 {
@@ -105,6 +105,69 @@ static bool unpack_add(const uint8_t *src, size_t len, size_t n, int32_t *acc)
     return decode_into(NULL, src, len, n, GRID_CODES, acc);
 }
 
+static void front_encode(const grid_unit *u, const float *x, size_t n, float *err, struct grid_front *f)
+{
+    for (size_t i = 0; i < n; i += GRID_BLOCK)
+        grid_front_encode(f, u, x + i, i, taut__min(GRID_BLOCK, n - i), err ? err + i : NULL);
+}
+
+static void front_pack(const int32_t *q, size_t n, struct grid_front *f)
+{
+    for (size_t i = 0; i < n; i += GRID_BLOCK) {
+        grid_block b;
+        grid_block_load(q + i, taut__min(GRID_BLOCK, n - i), &b);
+        grid_front_block(f, &b);
+    }
+}
+
+static uint8_t *lanes_put(const grid_model *models, const struct grid_front *f, uint32_t *state, uint8_t *words_end)
+{
+    const uint8_t *symbol = f->symbol + f->symbols;
+    for (unsigned i = 0; i < GRID_LANES; i++) state[i] = GRID_STATE_LOW;
+    for (unsigned k = f->blocks; k-- > 0;) {
+        if (f->cls[k] == 0 || f->cls[k] == GRID_CLASS_OTHER) continue;
+        const grid_model *m = models + grid_class_model(f->cls[k]) - 1;
+        for (unsigned i = GRID_BLOCK; i-- > 0;) {
+            uint32_t *x = state + i % GRID_LANES;
+            *x = grid_lane_put(*x, m, *--symbol, &words_end);
+        }
+    }
+    return words_end;
+}
+
+static bool block_symbols(grid_back *b, unsigned cls, uint8_t symbol[GRID_BLOCK])
+{
+    const grid_model *m = b->models + grid_class_model(cls) - 1;
+    for (unsigned i = 0; i < GRID_BLOCK; i++) {
+        uint32_t x = grid_lane_get(b->state[i % GRID_LANES], m, symbol + i);
+        if (x < GRID_STATE_LOW) {
+            if (b->words == b->words_end) return false;
+            x = x << 16 | b->words[0] | (uint32_t)b->words[1] << 8;
+            b->words += 2;
+        }
+        b->state[i % GRID_LANES] = x;
+    }
+    return true;
+}
+
+static bool lanes_get(const grid_unit *u, grid_back *b, int sink, void *dst)
+{
+    for (unsigned k = 0; k < b->blocks; k++) {
+        size_t     i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
+        uint8_t   *out = (uint8_t *)dst + 4 * i, symbol[GRID_BLOCK];
+        grid_block block;
+        if (b->cls[k] == 0) {
+            if (sink == GRID_STORE) memset(out, 0, 4 * m);
+        } else if (b->cls[k] == GRID_CLASS_OTHER) {
+            if (!grid_back_other(u, &b->side, i, m, sink, out)) return false;
+        } else {
+            if (!block_symbols(b, b->cls[k], symbol) || !grid_back_block(symbol, b->cls[k], &b->side, &block)) return false;
+            grid_back_store(u, &block, i, m, sink, out);
+        }
+    }
+    return true;
+}
+
 /* Sums run in eight lanes of doubles, element i in lane i mod 8, added up at the end of a chunk: the same on all levels. */
 enum { LANES = 8 };
 
@@ -153,6 +216,10 @@ const struct taut__grid_kernels taut__grid_portable = {
     .decode = decode,
     .unpack_add = unpack_add,
     .dequantize = dequantize,
+    .front_encode = front_encode,
+    .front_pack = front_pack,
+    .lanes_put = lanes_put,
+    .lanes_get = lanes_get,
     .errors = errors,
     .norms = norms,
 };

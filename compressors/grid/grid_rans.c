@@ -1,0 +1,190 @@
+/* grid_rans.c : a chunk of code `rans` put together and taken apart. The layout is in docs/wire-format.md:
+ *   u8 shape, u8 0, u16 bytes of classes, u32 words | side bits | words | 16 states of 4 bytes | classes
+ */
+#include "grid_rans.h"
+#include "grid_chunk.h"
+
+enum { HEAD = 8, STATES = 4 * GRID_LANES };
+
+/* ---- classes: adaptive binary arithmetic coding ----
+ * Carry-less coder over an interval [low, high] of 32 bits. A class is coded as a step from the class before: same?, up or down?,
+ * then the distance in unary up to UNARY_MAX, then 6 plain bits of class. Each question keeps its own probability, which moves
+ * by 1/(n + 1.6) after its n-th answer, so that it learns fast and ends as an average of about 40. */
+enum { UNARY_MAX = 12, LIMIT = 40, QUESTIONS = 256, P_MIN = 64 };
+
+typedef struct questions {
+    uint16_t p[QUESTIONS]; /* probability of 1, of 65536 */
+    uint8_t  n[QUESTIONS];
+} questions;
+
+typedef struct arith {
+    uint32_t       low, high, value; /* value: decoder only */
+    uint8_t       *dst;              /* encoder */
+    const uint8_t *src, *end;        /* decoder; bytes behind the end read as zero */
+    bool           decoding;
+} arith;
+
+static void questions_init(questions *q)
+{
+    for (int i = 0; i < QUESTIONS; i++) q->p[i] = 1 << 15;
+    memset(q->n, 0, sizeof q->n);
+}
+
+static unsigned next_byte(arith *a) { return a->src < a->end ? *a->src++ : 0; }
+
+/* Codes one answer with p/65536 for 1: encodes `bit`, or returns what was encoded. */
+static unsigned arith_bit(arith *a, uint32_t p, unsigned bit)
+{
+    uint32_t mid = a->low + (uint32_t)((uint64_t)(a->high - a->low) * p >> 16);
+    if (a->decoding) bit = a->value <= mid;
+    if (bit) a->high = mid;
+    else a->low = mid + 1;
+    while (((a->low ^ a->high) >> 24) == 0) {
+        if (a->decoding) a->value = a->value << 8 | next_byte(a);
+        else *a->dst++ = (uint8_t)(a->high >> 24);
+        a->low <<= 8;
+        a->high = a->high << 8 | 255;
+    }
+    return bit;
+}
+
+static unsigned ask(arith *a, questions *q, unsigned which, unsigned bit)
+{
+    bit = arith_bit(a, q->p[which], bit);
+    int32_t target = bit ? 65536 - P_MIN : P_MIN, p = q->p[which];
+    p += (target - p) * 10 / (10 * q->n[which] + 16);
+    q->p[which] = (uint16_t)p;
+    if (q->n[which] < LIMIT) q->n[which]++;
+    return bit;
+}
+
+/* Encodes cls after the classes prev and before; or decodes and returns it. */
+static unsigned code_class(arith *a, questions *q, unsigned before, unsigned prev, unsigned cls)
+{
+    enum { SAME = 0, SAME_ZERO = 40, UP = 48, UNARY = 96 };
+    bool     down = cls < prev;
+    unsigned distance = down ? prev - cls : cls - prev, k;
+    if (ask(a, q, prev ? SAME + prev : SAME_ZERO + (before != 0), distance == 0)) return prev;
+    if (prev == 0) down = false;
+    else if (prev == GRID_CLASS_OTHER) down = true;
+    else down = !ask(a, q, UP + prev, !down);
+    for (k = 1; k < UNARY_MAX; k++)
+        if (!ask(a, q, UNARY + (down ? 80 : 0) + prev / 4 * 8 + (k < 8 ? k : 8) - 1, k < distance))
+            return down ? prev - taut__min(k, prev) : prev + k;
+    for (cls = a->decoding ? 0 : cls, distance = 0; distance < 6; distance++) { /* far: as it is */
+        unsigned bit = arith_bit(a, 1 << 15, cls >> distance & 1);
+        cls = (cls & ~(1u << distance)) | bit << distance;
+    }
+    return cls;
+}
+
+static size_t put_classes(const struct grid_front *f, uint8_t *dst)
+{
+    questions q;
+    arith     a = {.low = 0, .high = UINT32_MAX, .dst = dst};
+    unsigned  prev = 0, before = 0;
+    questions_init(&q);
+    for (unsigned k = 0; k < f->blocks; k++) {
+        code_class(&a, &q, before, prev, f->cls[k]);
+        before = prev;
+        prev = f->cls[k];
+    }
+    *a.dst++ = (uint8_t)((a.low >> 24) + 1); /* low's top byte is below high's: this byte and zeros lie between them */
+    return (size_t)(a.dst - dst);
+}
+
+static bool get_classes(const uint8_t *src, size_t len, unsigned blocks, uint8_t *cls)
+{
+    questions q;
+    arith     a = {.low = 0, .high = UINT32_MAX, .src = src, .end = src + len, .decoding = true};
+    unsigned  prev = 0, before = 0;
+    questions_init(&q);
+    for (int i = 0; i < 4; i++) a.value = a.value << 8 | next_byte(&a);
+    for (unsigned k = 0; k < blocks; k++) {
+        unsigned c = code_class(&a, &q, before, prev, 0);
+        if (c > GRID_CLASS_OTHER) return false;
+        cls[k] = (uint8_t)c;
+        before = prev;
+        prev = c;
+    }
+    return true;
+}
+
+/* ---- chunks ---- */
+
+static void put16(uint8_t *p, uint32_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8); }
+static void put32(uint8_t *p, uint32_t v) { put16(p, v), put16(p + 2, v >> 16); }
+static uint32_t get16(const uint8_t *p) { return p[0] | (uint32_t)p[1] << 8; }
+static uint32_t get32(const uint8_t *p) { return get16(p) | get16(p + 2) << 16; }
+
+/* f->side has written from dst + HEAD on. */
+static size_t close_chunk(const struct taut__grid_kernels *kernels, struct grid_front *f, uint8_t *dst)
+{
+    unsigned used = 0;
+    for (unsigned k = 0; k < f->blocks; k++) used |= f->cls[k];
+    if (!used) return 0;
+    unsigned shape = taut__grid_choose_shape(f->count);
+    uint8_t *side_end = grid_flush(&f->side);
+    uint32_t state[GRID_LANES];
+    uint8_t *words_end = side_end + GRID_SLACK + f->symbols / GRID_BLOCK * GRID_WORDS_BYTES;
+    uint8_t *words = kernels->lanes_put(taut__grid_models(shape), f, state, words_end);
+    size_t   bytes = (size_t)(words_end - words);
+    memmove(side_end, words, bytes);
+    uint8_t *p = side_end + bytes;
+    for (int i = 0; i < GRID_LANES; i++, p += 4) put32(p, state[i]);
+    size_t classes = put_classes(f, p);
+    dst[0] = (uint8_t)shape;
+    dst[1] = 0;
+    put16(dst + 2, (uint32_t)classes);
+    put32(dst + 4, (uint32_t)(bytes / 2));
+    return (size_t)(p + classes - dst);
+}
+
+size_t taut__grid_rans_encode(const struct taut__grid_kernels *kernels, const grid_unit *u, const float *x, size_t n,
+                              float *err, uint8_t *dst)
+{
+    struct grid_front f;
+    f.blocks = 0, f.symbols = 0;
+    memset(f.count, 0, sizeof f.count);
+    f.side = (grid_writer){.p = dst + HEAD};
+    kernels->front_encode(u, x, n, err, &f);
+    return close_chunk(kernels, &f, dst);
+}
+
+size_t taut__grid_rans_pack(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n, uint8_t *dst)
+{
+    struct grid_front f;
+    f.blocks = 0, f.symbols = 0;
+    memset(f.count, 0, sizeof f.count);
+    f.side = (grid_writer){.p = dst + HEAD};
+    kernels->front_pack(q, n, &f);
+    return close_chunk(kernels, &f, dst);
+}
+
+/* All states must end where the encoder began, and all words and side bits must be used up. */
+static bool finished(const grid_back *b)
+{
+    bool ok = b->words == b->words_end && (b->side.pos + 7) / 8 == b->side.len;
+    for (int i = 0; i < GRID_LANES; i++) ok &= b->state[i] == GRID_STATE_LOW;
+    return ok;
+}
+
+bool taut__grid_rans_decode(const struct taut__grid_kernels *kernels, const grid_unit *u, const uint8_t *src, size_t len,
+                            size_t n, int sink, void *dst)
+{
+    uint8_t cls[GRID_CHUNK_BLOCKS];
+    if (len < HEAD + STATES || src[0] >= GRID_SHAPES || src[1] != 0) return false;
+    size_t classes = get16(src + 2), words = 2 * (size_t)get32(src + 4);
+    if (classes + words > len - HEAD - STATES) return false;
+    const uint8_t *tail = src + len - classes, *states = tail - STATES;
+    grid_back      b = {.models = taut__grid_models(src[0]),
+                        .cls = cls,
+                        .blocks = (unsigned)taut__ceil_div(n, GRID_BLOCK),
+                        .n = n,
+                        .words = states - words,
+                        .words_end = states,
+                        .side = {src + HEAD, (size_t)(states - words - src) - HEAD, 0}};
+    if (!get_classes(tail, classes, b.blocks, cls)) return false;
+    for (int i = 0; i < GRID_LANES; i++) b.state[i] = get32(states + 4 * i);
+    return kernels->lanes_get(u, &b, sink, dst) && finished(&b);
+}
