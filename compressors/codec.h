@@ -37,6 +37,7 @@ typedef struct taut_key {
     bool          above_min;          /* REAL: min itself is excluded */
     const char   *words;              /* WORD: the allowed ones, as in "stochastic|nearest"; value = position */
     const char   *help;
+    double        multiple;           /* INT: the value is a multiple of this; 0 = any */
 } taut_key;
 
 typedef struct taut_stage {

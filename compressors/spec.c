@@ -59,8 +59,9 @@ static const char *word_at(const char *words, int i, int *len)
 static taut_status out_of_range(const taut_codec *c, const taut_key *k, const char *text)
 {
     if (k->kind == TAUT_KEY_INT)
-        return taut__fail(TAUT_E_RANGE, "%s: %s=%s: must be an integer %.0f..%.0f", c->name, k->name, text, k->min,
-                          k->max);
+        return taut__fail(TAUT_E_RANGE, k->multiple > 0 ? "%s: %s=%s: must be an integer %.0f..%.0f, a multiple of %.0f"
+                                                        : "%s: %s=%s: must be an integer %.0f..%.0f",
+                          c->name, k->name, text, k->min, k->max, k->multiple);
     return taut__fail(TAUT_E_RANGE, "%s: %s=%s: must be a number %s %g and at most %g", c->name, k->name, text,
                       k->above_min ? "above" : "at least", k->min, k->max);
 }
@@ -80,7 +81,8 @@ static taut_status parse_value(const taut_codec *c, const taut_key *k, const cha
     double v = strtod(text, &end);
     if (*end != 0 || end == text || strpbrk(text, "xXnN ")) return out_of_range(c, k, text);
     bool inside = (k->above_min ? v > k->min : v >= k->min) && v <= k->max && isfinite(v);
-    if (!inside || (k->kind == TAUT_KEY_INT && v != floor(v))) return out_of_range(c, k, text);
+    if (!inside || (k->kind == TAUT_KEY_INT && v != floor(v)) || (k->multiple > 0 && fmod(v, k->multiple) != 0))
+        return out_of_range(c, k, text);
     *value = v;
     return TAUT_OK;
 }

@@ -1,14 +1,12 @@
-/* half.c : the codecs fp16 and bf16: two bytes per element. They differ in the kernels only. */
+/* half.c : the codecs fp16 and bf16. Payload: n 16-bit floats, little-endian. */
 #include "../codec.h"
 #include "../dispatch.h"
 #include "../vec/vec.h"
-#include <math.h>
-#include <string.h>
 
-enum { PIECE = 2048 }; /* elements per pass: stays in the first-level cache between cast and error */
+enum { CHUNK = 2048 }; /* elements whose rounding error is computed while they are in the L1 cache */
 
-typedef void (*cast_from)(const float *restrict, uint16_t *restrict, size_t);
-typedef void (*cast_to)(const uint16_t *restrict, float *restrict, size_t);
+typedef void to_half(void *dst, const float *src, size_t n);
+typedef void from_half(float *dst, const void *src, size_t n);
 
 static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 {
@@ -16,81 +14,78 @@ static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
     return n * sizeof(uint16_t);
 }
 
-/* err = src - back(h); 0 where that is not finite (NaN, Inf, and what overflowed to Inf) */
-static void remainder_of(const float *src, const float *back, float *err, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        float e = src[i] - back[i];
-        err[i] = isfinite(e) ? e : 0;
-    }
-}
-
 static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err,
-                          cast_from from, cast_to to)
+                          const char *name, to_half *to, from_half *from)
 {
-    size_t   bytes = c->n * sizeof(uint16_t);
-    uint16_t h[PIECE];
-    float    back[PIECE];
-    if (cap < bytes) return taut__fail(TAUT_E_CAPACITY, "half: %zu bytes of room: needs %zu", cap, bytes);
-    if (!err && (uintptr_t)dst % sizeof(uint16_t) == 0) {
-        from(src, (uint16_t *)(void *)dst, c->n);
-    } else {
-        for (size_t i = 0; i < c->n; i += PIECE) {
-            size_t m = taut__min(PIECE, c->n - i);
-            from(src + i, h, m);
-            memcpy(dst + i * sizeof *h, h, m * sizeof *h);
-            if (!err) continue;
-            to(h, back, m);
-            remainder_of(src + i, back, err + i, m);
-        }
+    float  back[CHUNK];
+    size_t bytes = c->n * sizeof(uint16_t);
+    *len = 0;
+    if (cap < bytes) return taut__fail(TAUT_E_CAPACITY, "%s: %zu bytes of room: needs %zu", name, cap, bytes);
+    if (!err) to(dst, src, c->n);
+    for (size_t i = 0; err && i < c->n; i += CHUNK) {
+        size_t n = taut__min(CHUNK, c->n - i);
+        to(dst + 2 * i, src + i, n);
+        from(back, dst + 2 * i, n);
+        taut__simd_get()->vec->residual(err + i, src + i, back, n);
     }
     *len = bytes;
     return TAUT_OK;
 }
 
-static taut_status apply(const taut_call *c, const uint8_t *src, size_t len, float *dst, cast_to to)
+static taut_status check_length(const taut_call *c, size_t len, const char *name)
 {
-    uint16_t h[PIECE];
-    if (len != c->n * sizeof(uint16_t))
-        return taut__fail(TAUT_E_CORRUPT, "half: payload of %zu bytes for %zu elements", len, c->n);
-    if ((uintptr_t)src % sizeof *h == 0) {
-        to((const uint16_t *)(const void *)src, dst, c->n);
-        return TAUT_OK;
-    }
-    for (size_t i = 0; i < c->n; i += PIECE) {
-        size_t m = taut__min(PIECE, c->n - i);
-        memcpy(h, src + i * sizeof *h, m * sizeof *h);
-        to(h, dst + i, m);
-    }
+    if (len == c->n * sizeof(uint16_t)) return TAUT_OK;
+    return taut__fail(TAUT_E_CORRUPT, "%s: payload of %zu bytes for %zu elements", name, len, c->n);
+}
+
+static taut_status encode_f16(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err)
+{
+    const taut__vec_kernels *k = taut__simd_get()->vec;
+    return encode(c, src, dst, cap, len, err, "fp16", k->to_f16, k->from_f16);
+}
+
+static taut_status encode_bf16(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err)
+{
+    const taut__vec_kernels *k = taut__simd_get()->vec;
+    return encode(c, src, dst, cap, len, err, "bf16", k->to_bf16, k->from_bf16);
+}
+
+static taut_status decode_f16(const taut_call *c, const uint8_t *src, size_t len, float *dst)
+{
+    TAUT_TRY(check_length(c, len, "fp16"));
+    taut__simd_get()->vec->from_f16(dst, src, c->n);
     return TAUT_OK;
 }
 
-#define HALF_CODEC(tag)                                                                                       \
-    static taut_status tag##_encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap,           \
-                                    size_t *len, float *err)                                                  \
-    {                                                                                                         \
-        const taut__vec_kernels *v = taut__simd_get()->vec;                                                   \
-        return encode(c, src, dst, cap, len, err, v->tag##_from, v->tag##_to);                                \
-    }                                                                                                         \
-    static taut_status tag##_decode(const taut_call *c, const uint8_t *src, size_t len, float *dst)           \
-    {                                                                                                         \
-        return apply(c, src, len, dst, taut__simd_get()->vec->tag##_to);                                      \
-    }                                                                                                         \
-    static taut_status tag##_decode_add(const taut_call *c, const uint8_t *src, size_t len, float *acc)       \
-    {                                                                                                         \
-        return apply(c, src, len, acc, taut__simd_get()->vec->tag##_add);                                     \
-    }
+static taut_status decode_bf16(const taut_call *c, const uint8_t *src, size_t len, float *dst)
+{
+    TAUT_TRY(check_length(c, len, "bf16"));
+    taut__simd_get()->vec->from_bf16(dst, src, c->n);
+    return TAUT_OK;
+}
 
-HALF_CODEC(f16)
-HALF_CODEC(bf16)
+static taut_status decode_add_f16(const taut_call *c, const uint8_t *src, size_t len, float *acc)
+{
+    TAUT_TRY(check_length(c, len, "fp16"));
+    taut__simd_get()->vec->add_f16(acc, src, c->n);
+    return TAUT_OK;
+}
 
+static taut_status decode_add_bf16(const taut_call *c, const uint8_t *src, size_t len, float *acc)
+{
+    TAUT_TRY(check_length(c, len, "bf16"));
+    taut__simd_get()->vec->add_bf16(acc, src, c->n);
+    return TAUT_OK;
+}
+
+extern const taut_codec taut__codec_fp16, taut__codec_bf16;
 const taut_codec taut__codec_fp16 = {
-    .id = 2, .version = 1, .name = "fp16", .help = "IEEE binary16; overflows to Inf beyond 65504",
+    .id = 2, .version = 1, .name = "fp16", .help = "IEEE half: 11 significant bits; above 65504 becomes Inf",
     .caps = TAUT_CAP_SLICEABLE,
-    .capacity = capacity, .encode = f16_encode, .decode = f16_decode, .decode_add = f16_decode_add,
+    .capacity = capacity, .encode = encode_f16, .decode = decode_f16, .decode_add = decode_add_f16,
 };
 const taut_codec taut__codec_bf16 = {
-    .id = 3, .version = 1, .name = "bf16", .help = "bfloat16: float32's range, 8 bits of precision",
+    .id = 3, .version = 1, .name = "bf16", .help = "bfloat16: 8 significant bits, the range of float32",
     .caps = TAUT_CAP_SLICEABLE,
-    .capacity = capacity, .encode = bf16_encode, .decode = bf16_decode, .decode_add = bf16_decode_add,
+    .capacity = capacity, .encode = encode_bf16, .decode = decode_bf16, .decode_add = decode_add_bf16,
 };

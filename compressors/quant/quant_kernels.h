@@ -1,59 +1,44 @@
-/* quant_kernels.h : the bucket-level work of the quant codec. quant_portable.c is the specification; every level gives
- * the same bytes and the same floats. */
+/* quant_kernels.h : the work of the quant codec on one bucket, one table per instruction set (dispatch.h).
+ *
+ * quant_portable.c is the specification; every level writes the same bytes and the same floats. quant.c decides what a
+ * bucket's unit is and handles the buckets that these kernels do not take (not finite, or outside the safe range).
+ *
+ * Codes of a group of g <= 64 consecutive elements lie in `bits` planes of g bits each, without gaps: bit i of plane p
+ * is bit p of element i's code. A full group is therefore `bits` little-endian 64-bit words, which is what AVX-512's
+ * test-into-mask, AVX2's movemask and a GPU's ballot produce; only the last group of a tensor is shorter.
+ */
 #ifndef TAUT_QUANT_KERNELS_H
 #define TAUT_QUANT_KERNELS_H
 
 #include "../../comm/base.h"
 
-enum { QUANT_MAXMIN, QUANT_LINF, QUANT_L2 };
+enum { QUANT_GROUP = 64 };
 
-/* A bucket's levels: code q stands for base + (q - zero) * step, q = 0..top. */
-typedef struct quant_levels {
-    float base, step, inv; /* inv = 1/step, or 0 where step is 0 or too small to invert: every code is then 0 */
-    float zero;            /* code of base: 0, or (2^(bits-1) - 1) for the symmetric norms */
-    int   top;
-} quant_levels;
-
-typedef struct quant_round {
+/* quant_unit : what the codes of one bucket mean, and how they are made.
+ *   value(q) = base + (float)q * step,  0 <= q <= top          (float32, rounded after each operation)
+ *   v = (x - base) * inv rounded half to even to an integer;    inv = 65536 / step: 16 fractional bits
+ *   q = (v + r) >> 16, clamped to 0..top,  r = 32768 (nearest, halves upwards) or 16 random bits (stochastic)
+ * r is uniform on 0..65535, so the mean of q is v / 65536 exactly: unbiased up to v's rounding, 2^-17 steps.
+ * Element j of a group takes the low (j < 32) or high (j >= 32) half of taut__random32(rng, counter + j % 32), where
+ * counter is half the index of the group's first element in the tensor: one hash serves two elements. */
+typedef struct quant_unit {
+    float    base, step, inv;
+    uint32_t bits, top;
     bool     stochastic;
-    uint64_t seed;
-    uint64_t first; /* index in the tensor of the bucket's first element; a multiple of 64 */
-} quant_round;
+    taut_rng rng;
+    uint32_t counter; /* of the bucket's first group; each group adds 32 */
+} quant_unit;
 
-struct taut__quant_kernels {
-    /* min and max of x[0..n), n >= 1, zeros as +0; false if some x is not finite. */
+typedef struct taut__quant_kernels {
+    /* Smallest and largest of x[0..n), n >= 1, zeros of either sign; false (nothing promised) where x holds NaN.
+     * Inf shows in the result. */
     bool (*range)(const float *x, size_t n, float *min, float *max);
-    /* codes of x[0..n) as a bit string, element i at bits [i*bits, (i+1)*bits), low bits first; the last byte is
-     * zero-padded. err: NULL or n floats, may be x: x - value of the code. */
-    void (*encode)(const float *x, size_t n, int bits, const quant_levels *l, const quant_round *r, uint8_t *dst,
-                   float *err);
-    /* dst[i] = value (add: +=) */
-    void (*decode)(const uint8_t *src, size_t n, int bits, const quant_levels *l, float *dst, bool add);
-};
+    /* codes[0 .. ceil(n * bits / 8)) from x; err: NULL, or n floats, may be x: err = x - value */
+    void (*pack)(const quant_unit *u, const float *x, size_t n, uint8_t *codes, float *err);
+    void (*unpack)(const quant_unit *u, const uint8_t *codes, size_t n, float *dst);     /* dst[i]  = value */
+    void (*unpack_add)(const quant_unit *u, const uint8_t *codes, size_t n, float *acc); /* acc[i] += value */
+} taut__quant_kernels;
 
-extern const struct taut__quant_kernels taut__quant_portable;
-extern const struct taut__quant_kernels taut__quant_avx2;
-extern const struct taut__quant_kernels taut__quant_avx512;
-extern const struct taut__quant_kernels taut__quant_neon;
-
-static inline size_t quant_packed_bytes(size_t n, int bits) { return n / 8 * (size_t)bits + (n % 8 * (size_t)bits + 7) / 8; }
-
-/* Where in its 32 elements an element takes its random bits: elements i and i+16 share one 32-bit number, low half and
- * high half. That is 16 lanes' worth of shifts for two vectors of elements. */
-static inline float quant_uniform(taut_rng g, uint64_t i) /* of {1,3,5,...}/2^17, mean 1/2 */
-{
-    uint32_t word = taut__random32(g, (uint32_t)(i / 32 * 16 + i % 16));
-    uint32_t half = i & 16 ? word >> 16 : word & 0xffffu;
-    return (float)half * 0x1p-16f + 0x1p-17f;
-}
-
-/* The rounding of one element, shared by the portable kernel and by the tails of the others. */
-static inline int quant_code(float x, const quant_levels *l, float offset) /* offset = zero + uniform (or + 1/2) */
-{
-    float t = (x - l->base) * l->inv + offset;
-    int   q = (int)t; /* t > -1: truncation is floor for what remains after the clamp */
-    return q < 0 ? 0 : q > l->top ? l->top : q;
-}
-static inline float quant_value(int q, const quant_levels *l) { return l->base + ((float)q - l->zero) * l->step; }
+extern const taut__quant_kernels taut__quant_portable, taut__quant_avx2, taut__quant_avx512, taut__quant_neon;
 
 #endif

@@ -1,34 +1,39 @@
-/* vec.h : element-wise kernels that several codecs and the algorithms share. Every level gives the same bits: sums of
- * squares add in 16 double lanes (element i to lane i mod 16), which fold in the order of vec_fold(). */
+/* vec.h : the plain loops over floats that everything else needs, one table per instruction set (dispatch.h).
+ *
+ * vec_portable.c is the specification; every level gives the same bits. Buffers need the alignment of their type only,
+ * and those that may lie anywhere in a payload (const void *, void *) need none. Buffers do not overlap unless said.
+ */
 #ifndef TAUT_VEC_H
 #define TAUT_VEC_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* Buffers need no alignment and must not overlap, unless said. 16-bit data are bit patterns, little-endian. */
 typedef struct taut__vec_kernels {
-    void (*f16_from)(const float *restrict x, uint16_t *restrict h, size_t n); /* round half to even; overflow: Inf */
-    void (*f16_to)(const uint16_t *restrict h, float *restrict x, size_t n);
-    void (*f16_add)(const uint16_t *restrict h, float *restrict acc, size_t n); /* acc += h */
-    void (*bf16_from)(const float *restrict x, uint16_t *restrict h, size_t n);
-    void (*bf16_to)(const uint16_t *restrict h, float *restrict x, size_t n);
-    void (*bf16_add)(const uint16_t *restrict h, float *restrict acc, size_t n);
-    void (*add)(const float *restrict x, float *restrict acc, size_t n); /* acc += x */
-    void (*scale)(float *x, float factor, size_t n);                     /* x *= factor */
-    double (*sumsq)(const float *x, size_t n);
+    /* Casts, round half to even; beyond the range becomes Inf, NaN stays NaN (quiet, upper mantissa bits kept).
+     * The 16-bit side is little-endian. */
+    void (*to_f16)(void *dst, const float *src, size_t n);
+    void (*to_bf16)(void *dst, const float *src, size_t n);
+    void (*from_f16)(float *dst, const void *src, size_t n);
+    void (*from_bf16)(float *dst, const void *src, size_t n);
+
+    /* acc[i] += x[i], x being float32, f16 or bf16 */
+    void (*add)(float *acc, const void *x, size_t n);
+    void (*add_f16)(float *acc, const void *x, size_t n);
+    void (*add_bf16)(float *acc, const void *x, size_t n);
+
+    void (*scale)(float *x, float factor, size_t n); /* x[i] *= factor */
+    /* err[i] = x[i] - y[i], or 0 where that is not finite; err may be x or y */
+    void (*residual)(float *err, const float *x, const float *y, size_t n);
+
+    /* Sums of squares in eight double accumulators, element i into i modulo 8, which are then added pairwise
+     * ((0+4)+(2+6)) + ((1+5)+(3+7)): the same bits at every level. What is not finite is left out. _over: of x[i] / s[i],
+     * divided as floats. */
+    double (*sum2)(const float *x, size_t n);
+    double (*sum2_over)(const float *x, const float *s, size_t n);
+
+    float (*max_abs)(const float *x, size_t n); /* largest magnitude, 0 for n = 0; NaN if there is one */
 } taut__vec_kernels;
-
-enum { TAUT_VEC_LANES = 16 };
-
-static inline double vec_fold(const double lane[TAUT_VEC_LANES])
-{
-    double s[TAUT_VEC_LANES];
-    for (int i = 0; i < TAUT_VEC_LANES; i++) s[i] = lane[i];
-    for (int w = TAUT_VEC_LANES / 2; w > 0; w /= 2)
-        for (int i = 0; i < w; i++) s[i] += s[i + w];
-    return s[0];
-}
 
 extern const taut__vec_kernels taut__vec_portable, taut__vec_avx2, taut__vec_avx512, taut__vec_neon;
 

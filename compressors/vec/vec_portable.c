@@ -1,48 +1,79 @@
-/* vec_portable.c : the specification of vec.h. */
+/* vec_portable.c : the specification of the kernels in vec.h. */
 #include "vec.h"
-#include "vec_half.h"
+#include "vec_portable.h"
+#include <math.h>
 
-static void f16_from(const float *restrict x, uint16_t *restrict h, size_t n)
+static void to_f16(void *dst, const float *src, size_t n)
 {
-    for (size_t i = 0; i < n; i++) h[i] = vec_f16_from(x[i]);
+    for (size_t i = 0; i < n; i++) taut__store_u16(dst, i, taut__to_f16(src[i]));
 }
-static void f16_to(const uint16_t *restrict h, float *restrict x, size_t n)
+
+static void to_bf16(void *dst, const float *src, size_t n)
 {
-    for (size_t i = 0; i < n; i++) x[i] = vec_f16_to(h[i]);
+    for (size_t i = 0; i < n; i++) taut__store_u16(dst, i, taut__to_bf16(src[i]));
 }
-static void f16_add(const uint16_t *restrict h, float *restrict acc, size_t n)
+
+static void from_f16(float *dst, const void *src, size_t n)
 {
-    for (size_t i = 0; i < n; i++) acc[i] += vec_f16_to(h[i]);
+    for (size_t i = 0; i < n; i++) dst[i] = taut__from_f16(taut__load_u16(src, i));
 }
-static void bf16_from(const float *restrict x, uint16_t *restrict h, size_t n)
+
+static void from_bf16(float *dst, const void *src, size_t n)
 {
-    for (size_t i = 0; i < n; i++) h[i] = vec_bf16_from(x[i]);
+    for (size_t i = 0; i < n; i++) dst[i] = taut__from_bf16(taut__load_u16(src, i));
 }
-static void bf16_to(const uint16_t *restrict h, float *restrict x, size_t n)
+
+static void add(float *acc, const void *x, size_t n)
 {
-    for (size_t i = 0; i < n; i++) x[i] = vec_bf16_to(h[i]);
+    for (size_t i = 0; i < n; i++) acc[i] += taut__load_f32(x, i);
 }
-static void bf16_add(const uint16_t *restrict h, float *restrict acc, size_t n)
+
+static void add_f16(float *acc, const void *x, size_t n)
 {
-    for (size_t i = 0; i < n; i++) acc[i] += vec_bf16_to(h[i]);
+    for (size_t i = 0; i < n; i++) acc[i] += taut__from_f16(taut__load_u16(x, i));
 }
-static void add(const float *restrict x, float *restrict acc, size_t n)
+
+static void add_bf16(float *acc, const void *x, size_t n)
 {
-    for (size_t i = 0; i < n; i++) acc[i] += x[i];
+    for (size_t i = 0; i < n; i++) acc[i] += taut__from_bf16(taut__load_u16(x, i));
 }
+
 static void scale(float *x, float factor, size_t n)
 {
     for (size_t i = 0; i < n; i++) x[i] *= factor;
 }
-static double sumsq(const float *x, size_t n)
+
+static void residual(float *err, const float *x, const float *y, size_t n)
 {
-    double lane[TAUT_VEC_LANES] = {0};
-    for (size_t i = 0; i < n; i++) lane[i % TAUT_VEC_LANES] += (double)x[i] * x[i];
-    return vec_fold(lane);
+    for (size_t i = 0; i < n; i++) err[i] = taut__residual(x[i], y[i]);
+}
+
+static double sum2(const float *x, size_t n)
+{
+    double s[8] = {0};
+    for (size_t i = 0; i < n; i++) s[i % 8] += taut__square(x[i]);
+    return taut__sum8(s);
+}
+
+static double sum2_over(const float *x, const float *w, size_t n)
+{
+    double s[8] = {0};
+    for (size_t i = 0; i < n; i++) s[i % 8] += taut__square(x[i] / w[i]);
+    return taut__sum8(s);
+}
+
+static float max_abs(const float *x, size_t n)
+{
+    uint32_t m = 0; /* magnitudes compare like their bits; NaN above Inf */
+    for (size_t i = 0; i < n; i++) {
+        uint32_t a = taut__bits(x[i]) & 0x7fffffff;
+        m = a > m ? a : m;
+    }
+    return m > 0x7f800000 ? NAN : taut__float(m);
 }
 
 const taut__vec_kernels taut__vec_portable = {
-    .f16_from = f16_from, .f16_to = f16_to, .f16_add = f16_add,
-    .bf16_from = bf16_from, .bf16_to = bf16_to, .bf16_add = bf16_add,
-    .add = add, .scale = scale, .sumsq = sumsq,
+    .to_f16 = to_f16, .to_bf16 = to_bf16, .from_f16 = from_f16, .from_bf16 = from_bf16,
+    .add = add, .add_f16 = add_f16, .add_bf16 = add_bf16,
+    .scale = scale, .residual = residual, .sum2 = sum2, .sum2_over = sum2_over, .max_abs = max_abs,
 };

@@ -1,0 +1,27 @@
+/* quant_bucket.h : one bucket of the quant codec: its metadata, and the choice between the fast kernels and the exact
+ * slow path. */
+#ifndef TAUT_QUANT_BUCKET_H
+#define TAUT_QUANT_BUCKET_H
+
+#include "../dispatch.h"
+
+typedef enum quant_norm { QUANT_MAXMIN, QUANT_LINF, QUANT_L2 } quant_norm;
+
+/* quant_params : of a payload */
+typedef struct quant_params {
+    uint32_t   bits;
+    quant_norm norm;
+    bool       stochastic;
+    size_t     bucket; /* elements */
+} quant_params;
+
+static inline size_t quant_meta_bytes(quant_norm norm) { return norm == QUANT_MAXMIN ? 8 : 4; }
+
+/* x[0..n), 1 <= n <= bucket, element `first` of the tensor on -> metadata and codes; err as in taut_codec.encode */
+void taut__quant_encode_bucket(const taut__simd *simd, const quant_params *p, uint64_t seed, uint64_t first,
+                               const float *x, size_t n, uint8_t *meta, uint8_t *codes, float *err);
+/* dst[i] = value, or dst[i] += value. Any metadata and codes are valid. */
+void taut__quant_decode_bucket(const taut__simd *simd, const quant_params *p, const uint8_t *meta, const uint8_t *codes,
+                               size_t n, float *dst, bool add);
+
+#endif
