@@ -34,7 +34,7 @@ typedef struct plan_facts {
     double            budget2, budget_l2; /* squared error allowed; sum over layers of its root, for --norm l2 */
     double            norm2;              /* squared norm of the sums over ranks, in the metric: errors are relative to it */
     double            fp16_error;         /* squared, of fp16 everywhere; 0 if not measured */
-    double            reference_bytes;    /* like: what the reference takes; else 0 */
+    double            reference_bytes;    /* like: what the reference takes for the layers that can be compressed; else 0 */
     taut__observations o;
 } plan_facts;
 

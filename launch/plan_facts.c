@@ -177,7 +177,7 @@ static int reference_layer(job *j, size_t l)
     rc = on ? measure(j, l, &j->reference, &m) : CLI_OK;
     f->budget2 += j->weight[l] * m.plain;
     f->budget_l2 += sqrt(j->weight[l] * m.plain);
-    f->reference_bytes += m.bytes;
+    if (compressible(&j->t->layer[l])) f->reference_bytes += m.bytes;
     return rc;
 }
 
