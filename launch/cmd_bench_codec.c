@@ -148,14 +148,16 @@ static double gbps(job *j, subject *s, enum phase p)
 
 static void print_table(job *j)
 {
+    int width = 5; /* of the longest spec */
+    for (size_t i = 0; i < j->count; i++) width = (int)taut__max((size_t)width, strlen(j->subjects[i].codec.name));
     printf("%zu floats (%.1f MiB), one thread, %s kernels, median of %d rounds; GB of float32 per second,\n"
-           "x: relative to memcpy in the same rounds\n\n%-34s %9s %10s %15s %15s %15s %15s %7s\n",
-           j->in.n, (double)j->in.n / 262144, taut_cpu_path(), j->rounds, "codec", "bits/elem", "rel_err2", "encode",
+           "x: relative to memcpy in the same rounds\n\n%-*s %9s %10s %15s %15s %15s %15s %7s\n",
+           j->in.n, (double)j->in.n / 262144, taut_cpu_path(), j->rounds, width, "codec", "bits/elem", "rel_err2", "encode",
            "encode+feedback", "decode", "decode+add", "memcpy");
     for (size_t i = 0; i < j->count; i++) {
         subject *s = &j->subjects[i];
         double   copy = gbps(j, s, COPY);
-        printf("%-34s %9.4f %10.3e", s->codec.name, 8.0 * (double)s->bytes / (double)j->in.n, s->rel_err2);
+        printf("%-*s %9.4f %10.3e", width, s->codec.name, 8.0 * (double)s->bytes / (double)j->in.n, s->rel_err2);
         for (enum phase p = ENCODE; p < PHASES; p++) {
             double v = gbps(j, s, p);
             printf(" %7.2f %6.2fx", v, v / copy);
