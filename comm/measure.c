@@ -31,8 +31,8 @@ static taut_status reserve(taut__bench *b, size_t elems, size_t bytes)
     return TAUT_OK;
 }
 
-taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
-                          uint64_t seed, taut__measured *m)
+static taut_status measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
+                           uint64_t seed, bool decode, taut__measured *m)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     taut_call         call = {.spec = spec, .tensor = t, .n = t->elems, .seed = seed, .shared_seed = seed};
@@ -44,42 +44,25 @@ taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tens
     TAUT_TRY(codec->encode(&call, x, b->payload, cap, &len, b->err));
     encoded = taut__now();
     norm2 = taut__norm2(t, b->err, 0, t->elems);
-    m->encode_s = (encoded - start) * factor;
+    *m = (taut__measured){norm2.plain * factor, norm2.weighted * factor, (double)len * factor + TAUT_FRAME_HEADER,
+                          (encoded - start) * factor, 0};
+    if (!decode) return TAUT_OK;
     start = taut__now();
     TAUT_TRY(codec->decode(&call, b->payload, len, b->err));
     m->decode_s = (taut__now() - start) * factor;
-    m->plain = norm2.plain * factor;
-    m->weighted = norm2.weighted * factor;
-    m->bytes = (double)len * factor + TAUT_FRAME_HEADER;
     return TAUT_OK;
 }
 
-static float scale_at(const taut_tensor *t, size_t i)
+taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
+                          uint64_t seed, taut__measured *m)
 {
-    if (t->scale_n == t->elems) return t->scale[i];
-    return t->scale_n == 1 ? t->scale[0] : t->scale[i / t->cols];
+    return measure(b, spec, t, x, factor, seed, true, m);
 }
 
-size_t taut__sample(const taut_tensor *t, const float *x, size_t about, uint64_t turn, float *dst, float *dst_scale,
-                    taut_tensor *sample)
+taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
+                                uint64_t seed, taut__measured *m)
 {
-    size_t blocks = taut__ceil_div(t->elems, TAUT_SAMPLE_BLOCK), wanted = taut__ceil_div(about, TAUT_SAMPLE_BLOCK), n = 0;
-    size_t stride = blocks / taut__max(wanted, 1);
-    *sample = *t;
-    if (t->elems <= about || stride < 2) return t->elems;
-    for (size_t b = turn % stride; b < blocks; b += stride) {
-        size_t first = b * TAUT_SAMPLE_BLOCK, m = taut__min(TAUT_SAMPLE_BLOCK, t->elems - first);
-        memcpy(dst + n, x + first, m * sizeof *dst);
-        for (size_t i = 0; t->scale_n > 1 && i < m; i++) dst_scale[n + i] = scale_at(t, first + i);
-        n += m;
-    }
-    sample->elems = sample->cols = n;
-    sample->rows = 1;
-    if (t->scale_n > 1) {
-        sample->scale = dst_scale;
-        sample->scale_n = n;
-    }
-    return n;
+    return measure(b, spec, t, x, factor, seed, false, m);
 }
 
 taut__work taut__work_dense(const taut_tensor *t)

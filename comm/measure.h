@@ -22,16 +22,12 @@ typedef struct taut__measured {
     double encode_s, decode_s;
 } taut__measured;
 
-/* x: t->elems floats. factor: what one element of x stands for (a sample of 1/16: 16). seed: of stochastic rounding. */
+/* x: t->elems floats. factor: what one element of x stands for (a sample of 1/16: 16). seed: of stochastic rounding.
+ * taut__measure() also decodes, and measures both times; _error() does neither. */
 taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
                           uint64_t seed, taut__measured *m);
-
-/* taut__sample() : blocks of `block` elements, evenly spread and starting at a place that depends on `turn`, from x into
- * dst (and of the scale into dst_scale, which becomes one per element). Returns how many elements; all of them, and
- * nothing is copied, if t->elems <= about. sample: the tensor that dst is. */
-size_t taut__sample(const taut_tensor *t, const float *x, size_t about, uint64_t turn, float *dst, float *dst_scale,
-                    taut_tensor *sample);
-enum { TAUT_SAMPLE_BLOCK = 2048 };
+taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
+                                uint64_t seed, taut__measured *m);
 
 /* What a layer with these measurements puts on the wire and on the CPU, for the time model. */
 taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks, const taut__measured *m);
@@ -44,7 +40,7 @@ taut__work taut__work_dense(const taut_tensor *t);
  *   budget : squared error allowed, all layers, in the metric
  * taut__grid_centre() finds the step, in units of the metric; 0 when nothing is to be coded. */
 double taut__grid_centre(const double *stats, const double *weight, size_t layers, double budget);
-/* Fills rel[0..TAUT_LADDER) for one layer, 0 where a rung does not make sense. stride: rungs per octave. */
+/* Fills rel[0..TAUT_LADDER) for one layer, 0 where a rung does not make sense. per_octave: rungs per factor 2. */
 enum { TAUT_LADDER = 13 };
 void taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double rel[TAUT_LADDER]);
 
