@@ -1,0 +1,140 @@
+/* communicator.h : the inside of taut_comm and taut_layer, shared by the files of comm/. */
+#ifndef TAUT_COMMUNICATOR_H
+#define TAUT_COMMUNICATOR_H
+
+#include "auto.h"
+#include "config.h"
+#include "engine.h"
+#include "pool.h"
+
+typedef struct taut_bucket taut_bucket; /* fuse.c */
+typedef struct taut_trace  taut_trace;  /* trace.c */
+
+struct taut_layer {
+    taut_comm  *comm;
+    size_t      index;
+    char        name[128];
+    taut_dtype  dtype;
+    int         ndim;
+    size_t      shape[8];
+    taut_tensor tensor;
+    float      *scale;          /* tensor.scale points here */
+    taut_spec   spec;           /* in force */
+    bool        pinned;         /* by taut_layer_codec */
+    bool        automatic;      /* the plan decides */
+    bool        lossless;       /* travels uncompressed this time: spec none */
+    bool        prepared;       /* job's memory suits spec */
+    uint64_t    seed;           /* of (run, name) */
+    taut_feedback    *feedback; /* NULL: no memory for x; else x is formed there */
+    bool              keeps;    /* feedback is on */
+    bool              residual; /* feedback->r holds a residual, whatever the codec is now */
+    int               last_op;  /* TAUT_SUM or TAUT_MEAN of the last collective: a checkpoint needs it; -1 = none */
+    taut_codec_state *state;
+    taut_job          job;
+    bool              started;
+    taut_bucket      *bucket;   /* of a small layer */
+    size_t            at;       /* its first float there */
+    size_t            seat;     /* its bit there */
+    size_t            block;    /* parts of taut_layer_part start at multiples */
+
+    /* statistics */
+    uint64_t        calls, bytes_sent, bytes_dense;
+    uint64_t        calls_at_step; /* calls when the step began */
+    taut_layer_sums step, shown;   /* of the step that ends; of the last one with a call */
+    double          weight;        /* of its squared errors under metric=layer */
+    bool            audit_armed;
+    float          *audit_x;       /* x, then its exact sum */
+    taut_raw        audit_raw;
+    taut_audit      audit;
+};
+
+struct taut_comm {
+    taut_settings   set;
+    taut_transport *t;
+    taut_group      all, local, leaders; /* local: of this host; leaders: one per host, rank -1 if not one */
+    int            *members;             /* of local and leaders */
+    bool            hierarchical;
+    taut_engine     engine;
+    taut_pool      *pool;
+    float         **scratch;             /* per worker of the pool: scratch_n floats, twice */
+    size_t          scratch_n;
+    taut_layer    **layer;
+    size_t          layers, room, sealed;
+    taut_bucket   **bucket;
+    size_t          buckets;
+    int             next_tag;
+    taut_job       *bare;      /* layer that a blocking small collective uses */
+    double         *control;   /* step_end's vector, twice */
+    size_t          control_n; /* doubles of one */
+    const taut_auto_hooks *hooks;
+    taut_auto      *autom;
+    taut_trace     *trace;
+
+    uint64_t steps, control_sent;
+    double   exposed_s, created_s;
+    double   rel_err2, rel_err2_metric;
+};
+
+enum { TAUT_TAG_STEP = 1, TAUT_TAG_SEAL = 2, TAUT_TAG_SUM = 3, TAUT_TAG_LAYERS = 8 };
+
+/* communicator.c */
+taut_status taut__comm_create(taut_transport *t, const taut_config *cfg, taut_comm **comm); /* takes t, also on failure */
+taut_status taut__comm_scratch(taut_comm *comm, size_t floats); /* each worker: two of so many */
+taut_status taut__comm_tags(taut_comm *comm, int *tag);          /* TAUT_TAGS in a row */
+
+/* layer.c */
+taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
+void        taut__layer_destroy(taut_layer *layer);
+const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
+
+/* seal.c : the registrations of all ranks are the same */
+taut_status taut__seal(taut_comm *comm);
+
+/* allreduce.c : table, selection, phases */
+const taut_algorithm *taut__algorithm_by_name(const char *name);
+taut_status taut__algorithm_for(const taut_comm *comm, const taut_spec *spec, const taut_algorithm **via);
+taut_status taut__job_init(taut_job *job, taut_layer *layer);
+taut_status taut__job_prepare(taut_job *job);
+void        taut__job_release(taut_job *job);
+taut_status taut__job_begin(taut_job *job, void *buf, int kind, taut_half halves, bool blocking);
+
+/* input.c : a layer's x, encoded, and its result, stored */
+typedef struct taut_piece_done { /* what one piece of codec work measured; added to the record in a fixed order */
+    taut_status status;
+    size_t      bytes;
+    taut_norm2  own, error;
+    double      seconds;
+} taut_piece_done;
+bool         taut__in_place(const taut_job *job);                        /* x can be read from buf as it is */
+const float *taut__form(taut_job *job, size_t first, size_t n);          /* x of a slice, formed once per run */
+taut_call    taut__slice_call(const taut_job *job, size_t first, size_t n);
+void taut__encode_x(taut_job *job, taut_range r, uint8_t *dst, size_t cap, float *scratch, taut_piece_done *out);
+void taut__quantize_x(taut_job *job, taut_range r, int32_t *q, int32_t limit, float *scratch, taut_piece_done *out);
+void taut__own_x(taut_job *job, taut_range r, float *dst, taut_piece_done *out); /* copied, its residual cleared */
+float *taut__result_at(taut_job *job, size_t first, float *scratch);     /* where to decode: buf, or scratch */
+void   taut__result_store(taut_job *job, size_t first, size_t n, const float *from);
+void   taut__keep_second(taut_job *job, taut_range r, const float *err, float factor); /* residual += factor * err */
+void   taut__account(taut_job *job, const taut_piece_done *done);
+
+/* hier.c */
+taut_status taut__hier_init(taut_comm *comm);
+taut_status taut__hier_prepare(taut_job *job);
+taut_status taut__hier_up(taut_job *job, bool *moved, bool *done);
+taut_status taut__hier_down(taut_job *job, bool *moved, bool *done);
+
+/* fuse.c */
+taut_status taut__fuse_register(taut_layer *layer);
+taut_status taut__fuse_start(taut_layer *layer, void *buf, int kind);
+taut_status taut__fuse_flush(taut_bucket *b);
+taut_job   *taut__fuse_job(taut_bucket *b);
+void        taut__fuse_destroy(taut_bucket *b);
+
+/* stats.c */
+taut_status taut__step_exchange(taut_comm *comm);
+
+/* trace.c : NULL trace = off, every call returns at once */
+taut_status taut__trace_open(const char *path, int rank, taut_trace **trace);
+void        taut__trace_close(taut_trace *trace);
+void        taut__trace_span(taut_trace *trace, const taut_job *job, const char *phase, double begin, double end, uint64_t bytes);
+
+#endif

@@ -1,0 +1,71 @@
+/* partition.h : who owns which elements. Index arithmetic only, tested without a network.
+ *
+ * A tensor of n elements is cut into `parts` contiguous parts in rank order, at multiples of `block` elements, so that
+ * parts differ by at most one block (the last block of the tensor may be short, and parts may be empty). Each part is
+ * cut into sub-slices of `sub` elements, a multiple of block. Slice k of an operation is sub-slice k of all parts. */
+#ifndef TAUT_PARTITION_H
+#define TAUT_PARTITION_H
+
+#include "base.h"
+
+typedef struct taut_partition {
+    size_t n, block, sub, slices;
+    int    parts;
+} taut_partition;
+
+typedef struct taut_range {
+    size_t first, n;
+} taut_range;
+
+enum {
+    TAUT_SUB_MIN = 1 << 14,  /* elements of a sub-slice: below, messages cost more than they carry */
+    TAUT_SUB_PER_PART = 8,   /* sub-slices of a part that is large enough: a pipeline that is 1/8 filling and draining */
+    TAUT_SUB_RANKS = 4,      /* more ranks share the slice, so that memory does not grow with them */
+};
+
+static inline taut_range taut__part(const taut_partition *p, int part)
+{
+    size_t blocks = taut__ceil_div(p->n, p->block), each = blocks / (size_t)p->parts, more = blocks % (size_t)p->parts;
+    size_t r = (size_t)part, at = r * each + taut__min(r, more), end = at + each + (r < more);
+    taut_range range = {taut__min(at * p->block, p->n), 0};
+    range.n = taut__min(end * p->block, p->n) - range.first;
+    return range;
+}
+
+/* Sub-slice k of a part; n = 0 where the part has no such. */
+static inline taut_range taut__sub(const taut_partition *p, int part, size_t k)
+{
+    taut_range r = taut__part(p, part);
+    if (k >= p->slices || k * p->sub >= r.n) return (taut_range){r.first + r.n, 0};
+    return (taut_range){r.first + k * p->sub, taut__min(p->sub, r.n - k * p->sub)};
+}
+
+static inline size_t taut__round_up(size_t x, size_t to) { return taut__ceil_div(x, to) * to; }
+
+/* slice: elements of a sub-slice at most (for few ranks). n >= 1, parts >= 1, block >= 1. */
+static inline taut_partition taut__partition(size_t n, int parts, size_t block, size_t slice)
+{
+    taut_partition p = {.n = n, .block = block, .parts = parts};
+    size_t         largest = taut__part(&p, 0).n; /* part 0 has the most blocks; the short block is the last part's */
+    size_t         most = taut__max(TAUT_SUB_MIN, parts <= TAUT_SUB_RANKS ? slice : slice / (size_t)parts * TAUT_SUB_RANKS);
+    size_t         want = taut__ceil_div(largest, TAUT_SUB_PER_PART);
+    want = taut__min(taut__max(want, TAUT_SUB_MIN), most);
+    p.sub = taut__round_up(taut__min(want, largest), block);
+    p.slices = taut__ceil_div(largest, p.sub);
+    return p;
+}
+
+/* ---- recursive doubling with a fold for what exceeds a power of two (Thakur, Rabenseifner, Gropp 2005, section 4.1) ---- */
+static inline int taut__power_below(int p) /* largest power of two <= p */
+{
+    int w = 1;
+    while (w <= p / 2) w *= 2;
+    return w;
+}
+
+/* ---- ring ---- part that a rank sends / receives in step s of p-1; rank r ends up with part r */
+static inline int taut__mod(int a, int p) { return ((a % p) + p) % p; }
+static inline int taut__ring_send(int rank, int step, int p) { return taut__mod(rank - 1 - step, p); }
+static inline int taut__ring_recv(int rank, int step, int p) { return taut__mod(rank - 2 - step, p); }
+
+#endif

@@ -1,0 +1,205 @@
+/* raw.c : see raw.h.
+ *
+ * Slice k passes through: started (contributions sent, receives posted), reduced (all arrived and added, sums sent),
+ * posted (receives of the sums posted; only after the contributions that they overwrite have left), finished. Each
+ * counter moves in order of k, because messages of one sender and tag are matched in the order of sending. */
+#include "raw.h"
+#include "../compressors/dispatch.h"
+#include "../compressors/vec/vec.h"
+#include <string.h>
+
+static char *at(const taut_raw *r, size_t element) { return r->x + element * taut__number_bytes(r->kind); }
+static size_t bytes_of(const taut_raw *r, size_t n) { return n * taut__number_bytes(r->kind); }
+
+static taut_partition cut(const taut_raw *r, size_t n)
+{
+    return taut__partition(n, r->g->size, r->block, r->slice);
+}
+
+static taut_status no_memory(taut_raw *r, size_t n)
+{
+    taut__raw_release(r);
+    return taut__fail(TAUT_E_NOMEM, "out of memory for a sum of %zu numbers", n);
+}
+
+taut_status taut__raw_prepare(taut_raw *r, const taut_group *g, int tag, taut_number kind, size_t n, size_t block, size_t slice)
+{
+    *r = (taut_raw){.g = g, .tag = tag, .kind = kind, .block = block, .slice = slice};
+    taut_partition p = cut(r, n);
+    size_t         size = (size_t)g->size, slots = taut__min(p.slices, TAUT_SLOTS);
+    r->room = p.sub * size;
+    r->small_room = taut__min(bytes_of(r, n), TAUT_RAW_SMALL);
+    r->scratch = taut__alloc(r->small_room, 1);
+    if (!r->scratch) return no_memory(r, n);
+    for (size_t i = 0; i < slots; i++) {
+        taut_raw_slot *s = &r->slot[i];
+        s->out1 = taut__alloc(4 * size, sizeof *s->out1);
+        s->in = taut__alloc(r->room, taut__number_bytes(kind));
+        if (!s->out1 || !s->in) return no_memory(r, n);
+        taut__requests_init(s->out1, 4 * size);
+        s->in1 = s->out1 + size, s->out2 = s->in1 + size, s->in2 = s->out2 + size;
+    }
+    return g->t->ops->reserve(g->t, 4 * size * slots + 2);
+}
+
+void taut__raw_begin(taut_raw *r, void *x, size_t n, taut_half halves, float factor)
+{
+    r->x = x;
+    r->n = n;
+    r->halves = halves;
+    r->factor = factor;
+    r->part = cut(r, n);
+    r->started = r->reduced = r->posted = r->finished = 0;
+    r->sent = 0;
+    r->exchanging = halves == TAUT_BOTH && bytes_of(r, n) <= r->small_room;
+    if (!r->exchanging) return;
+    taut__exchange_begin(&r->small, r->g, r->tag, x, r->scratch, bytes_of(r, n),
+                         r->kind == TAUT_NUMBER_F32 ? taut__combine_f32
+                         : r->kind == TAUT_NUMBER_I32 ? taut__combine_i32 : taut__combine_mixed, NULL);
+}
+
+static void multiply(taut_raw *r, size_t first, size_t n)
+{
+    if (r->kind == TAUT_NUMBER_F32 && r->factor != 1.0f)
+        taut__simd_get()->vec->scale((float *)(void *)at(r, first), r->factor, n);
+}
+
+static void add(taut_raw *r, size_t first, const char *in, size_t n)
+{
+    if (r->kind == TAUT_NUMBER_F32) taut__simd_get()->vec->add((float *)(void *)at(r, first), in, n);
+    else if (r->kind == TAUT_NUMBER_I32) taut__combine_i32(at(r, first), in, bytes_of(r, n), false, NULL);
+    else taut__combine_mixed(at(r, first), in, bytes_of(r, n), false, NULL);
+}
+
+static taut_status check(const taut_raw *r, const taut_request *in, size_t n)
+{
+    if (in->got == bytes_of(r, n)) return TAUT_OK;
+    return taut__fail(TAUT_E_MISMATCH, "rank %d sent %zu bytes where %zu were expected", in->peer, in->got, bytes_of(r, n));
+}
+
+static taut_raw_slot *slot_of(taut_raw *r, size_t k) { return &r->slot[k % TAUT_SLOTS]; }
+
+static taut_status start(taut_raw *r, size_t k)
+{
+    taut_raw_slot *s = slot_of(r, k);
+    int            me = r->g->rank, p = r->g->size;
+    taut_range     mine = taut__sub(&r->part, me, k);
+    if (!(r->halves & TAUT_REDUCE)) return TAUT_OK;
+    for (int q = 0; q < p && mine.n > 0; q++)
+        if (q != me) TAUT_TRY(taut__irecv(r->g, &s->in1[q], q, r->tag, s->in + bytes_of(r, (size_t)q * r->part.sub), bytes_of(r, mine.n)));
+    for (int i = 1; i < p; i++) { /* every rank begins with another owner */
+        int        q = (me + i) % p;
+        taut_range to = taut__sub(&r->part, q, k);
+        if (to.n == 0) continue;
+        TAUT_TRY(taut__isend(r->g, &s->out1[q], q, r->tag, at(r, to.first), bytes_of(r, to.n)));
+        r->sent += bytes_of(r, to.n);
+    }
+    return TAUT_OK;
+}
+
+static taut_status reduce(taut_raw *r, size_t k)
+{
+    taut_raw_slot *s = slot_of(r, k);
+    int            me = r->g->rank, p = r->g->size;
+    taut_range     mine = taut__sub(&r->part, me, k);
+    if (mine.n == 0) return TAUT_OK;
+    for (int q = 0; q < p && r->halves & TAUT_REDUCE; q++) {
+        if (q == me) continue;
+        TAUT_TRY(check(r, &s->in1[q], mine.n));
+        add(r, mine.first, s->in + bytes_of(r, (size_t)q * r->part.sub), mine.n);
+    }
+    multiply(r, mine.first, mine.n);
+    if (!(r->halves & TAUT_GATHER)) return TAUT_OK;
+    for (int i = 1; i < p; i++) {
+        int q = (me + i) % p;
+        TAUT_TRY(taut__isend(r->g, &s->out2[q], q, r->tag + 1, at(r, mine.first), bytes_of(r, mine.n)));
+        r->sent += bytes_of(r, mine.n);
+    }
+    return TAUT_OK;
+}
+
+static taut_status post(taut_raw *r, size_t k)
+{
+    taut_raw_slot *s = slot_of(r, k);
+    for (int q = 0; q < r->g->size && r->halves & TAUT_GATHER; q++) {
+        taut_range from = taut__sub(&r->part, q, k);
+        if (q != r->g->rank && from.n > 0)
+            TAUT_TRY(taut__irecv(r->g, &s->in2[q], q, r->tag + 1, at(r, from.first), bytes_of(r, from.n)));
+    }
+    return TAUT_OK;
+}
+
+static taut_status finish(taut_raw *r, size_t k)
+{
+    taut_raw_slot *s = slot_of(r, k);
+    for (int q = 0; q < r->g->size && r->halves & TAUT_GATHER; q++) {
+        taut_range from = taut__sub(&r->part, q, k);
+        if (q != r->g->rank && from.n > 0) TAUT_TRY(check(r, &s->in2[q], from.n));
+    }
+    return TAUT_OK;
+}
+
+static taut_status advance_slices(taut_raw *r, bool *moved)
+{
+    size_t p = (size_t)r->g->size;
+    if (r->started < r->part.slices && r->started < r->finished + TAUT_SLOTS) {
+        TAUT_TRY(start(r, r->started++));
+        *moved = true;
+    }
+    if (r->reduced < r->started && taut__all_done(slot_of(r, r->reduced)->in1, p)) {
+        TAUT_TRY(reduce(r, r->reduced++));
+        *moved = true;
+    }
+    if (r->posted < r->started && taut__all_done(slot_of(r, r->posted)->out1, p)) {
+        TAUT_TRY(post(r, r->posted++));
+        *moved = true;
+    }
+    taut_raw_slot *s = slot_of(r, r->finished);
+    if (r->finished < r->posted && r->finished < r->reduced && taut__all_done(s->out2, p) && taut__all_done(s->in2, p)) {
+        TAUT_TRY(finish(r, r->finished++));
+        *moved = true;
+    }
+    return TAUT_OK;
+}
+
+taut_status taut__raw_advance(taut_raw *r, bool *moved, bool *done)
+{
+    if (r->exchanging) {
+        TAUT_TRY(taut__exchange_advance(&r->small, done));
+        if (!*done) return TAUT_OK;
+        *moved = true;
+        r->exchanging = false;
+        r->finished = r->part.slices;
+        r->sent = bytes_of(r, r->n);
+        multiply(r, 0, r->n);
+        return TAUT_OK;
+    }
+    if (r->finished < r->part.slices) TAUT_TRY(advance_slices(r, moved));
+    *done = r->finished == r->part.slices;
+    return TAUT_OK;
+}
+
+void taut__raw_cancel(taut_raw *r)
+{
+    if (!r->g) return;
+    taut__exchange_cancel(&r->small);
+    for (int i = 0; i < TAUT_SLOTS; i++)
+        for (size_t q = 0; r->slot[i].out1 && q < 4 * (size_t)r->g->size; q++) r->g->t->ops->cancel(r->g->t, &r->slot[i].out1[q]);
+}
+
+void taut__raw_release(taut_raw *r)
+{
+    for (int i = 0; i < TAUT_SLOTS; i++) taut__free(r->slot[i].out1), taut__free(r->slot[i].in);
+    taut__free(r->scratch);
+    *r = (taut_raw){0};
+}
+
+int taut__raw_waiting_for(const taut_raw *r)
+{
+    if (!r->g) return -1;
+    if (r->exchanging) return taut__done(&r->small.recv) ? -1 : r->small.recv.peer;
+    for (int i = 0; i < TAUT_SLOTS; i++)
+        for (size_t q = 0; r->slot[i].out1 && q < 4 * (size_t)r->g->size; q++)
+            if (!taut__done(&r->slot[i].out1[q])) return r->slot[i].out1[q].peer;
+    return -1;
+}
