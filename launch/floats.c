@@ -165,6 +165,10 @@ double rel_err2(const float *x, const float *y, size_t n)
     double err = 0, norm = 0;
     for (size_t i = 0; i < n; i++) {
         double d = (double)y[i] - (double)x[i];
+        if (!isfinite(d)) { /* of floats, this takes a NaN or an Inf */
+            if (isfinite(x[i]) != isfinite(y[i])) return INFINITY;
+            continue;
+        }
         err += d * d;
         norm += (double)x[i] * (double)x[i];
     }

@@ -21,7 +21,8 @@ int shape_parse(const char *text, size_t n, int *ndim, size_t *shape);
 /* The divisor of n nearest below its root and its cofactor: a matrix for a flat buffer. */
 void shape_square(size_t n, size_t shape[2]);
 
-/* |y-x|^2 / |x|^2 in float64; 0 where both are equal, infinite where x is all zeros and y is not. */
+/* |y-x|^2 / |x|^2 in float64; 0 where both are equal, infinite where x is all zeros and y is not. NaN and Inf of x count
+ * as exact where y is not finite either, and make the result infinite where they were lost or invented. */
 double rel_err2(const float *x, const float *y, size_t n);
 
 /* Gradient-like: Laplacian values whose scale differs between rows of 1024 elements (log-normal, a factor of about

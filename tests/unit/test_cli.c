@@ -217,6 +217,12 @@ START_TEST(numbers)
     ck_assert_double_eq(rel_err2(x, y, 5), 1.0);
     ck_assert_double_eq(rel_err2(x, x, 5), 0.0);
     ck_assert(isinf(rel_err2(x + 2, y + 2, 3)));
+    x[2] = y[2] = INFINITY;
+    x[3] = y[3] = NAN;
+    ck_assert_double_eq(rel_err2(x, y, 5), 1.0);
+    x[2] = 0;
+    ck_assert(isinf(rel_err2(x, y, 5)));
+    x[2] = x[3] = 0;
     ck_assert_double_eq(median(v, 4), 2.5);
     ck_assert_double_eq(median(v, 3), 2.0);
     floats_tile(y, 5, x, 2);
