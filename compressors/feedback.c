@@ -1,5 +1,7 @@
-/* feedback.c : see feedback.h. Plain loops: each is one pass at memory speed next to an encode. */
+/* feedback.c : see feedback.h. */
 #include "feedback.h"
+#include "dispatch.h"
+#include "vec/vec.h"
 #include <math.h>
 #include <string.h>
 
@@ -32,65 +34,44 @@ void taut__feedback_destroy(taut_feedback *f)
 
 /* ---- x = g + r ---- */
 
-static inline float from_bits(uint32_t u)
+static void add(float *acc, taut_dtype dtype, const void *g, size_t n)
 {
-    float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
+    const taut__vec_kernels *v = taut__simd_get()->vec;
+    if (dtype == TAUT_F16) v->add_f16(acc, g, n);
+    else if (dtype == TAUT_BF16) v->add_bf16(acc, g, n);
+    else v->add(acc, g, n);
 }
 
-/* IEEE binary16 -> float, exact: shift the exponent into place, then let one multiplication renormalise denormals. */
-static inline float half_to_float(uint16_t h)
+static void overwrite(float *dst, taut_dtype dtype, const void *g, size_t n)
 {
-    uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13;
-    float    x = from_bits(magnitude) * 0x1p112f;
-    if (magnitude >= 0x0f800000) x = from_bits(magnitude | 0x7f800000); /* Inf, NaN */
-    return h & 0x8000 ? -x : x;
+    if (dtype == TAUT_F16) taut__simd_get()->vec->from_f16(dst, g, n);
+    else if (dtype == TAUT_BF16) taut__simd_get()->vec->from_bf16(dst, g, n);
+    else memcpy(dst, g, n * sizeof *dst);
 }
 
-static inline float load(taut_dtype dtype, const void *g, size_t i)
+/* DGC eq. 4 on one chunk: u = m u + g, v += u. */
+static void add_momentum(float *v, float *u, float m, taut_dtype dtype, const void *g, size_t n)
 {
-    switch (dtype) {
-    case TAUT_F16: return half_to_float(((const uint16_t *)g)[i]);
-    case TAUT_BF16: return from_bits((uint32_t)((const uint16_t *)g)[i] << 16);
-    default: return ((const float *)g)[i];
-    }
-}
-
-/* Always inlined with constant dtype and fresh, so that each case is its own vectorisable loop. */
-static inline __attribute__((always_inline)) void add(float *restrict r, const void *restrict g, size_t n,
-                                                      taut_dtype dtype, bool fresh)
-{
-    for (size_t i = 0; i < n; i++) r[i] = fresh ? load(dtype, g, i) : load(dtype, g, i) + r[i];
-}
-
-static inline __attribute__((always_inline)) void add_momentum(float *restrict v, float *restrict u, float m,
-                                                               const void *restrict g, size_t n, taut_dtype dtype)
-{
-    for (size_t i = 0; i < n; i++) {
-        u[i] = m * u[i] + load(dtype, g, i); /* DGC eq. 4 */
-        v[i] += u[i];
-    }
+    taut__simd_get()->vec->scale(u, m, n);
+    add(u, dtype, g, n);
+    taut__simd_get()->vec->add(v, u, n);
 }
 
 void taut__feedback_input(taut_feedback *f, size_t first, size_t n, taut_dtype dtype, const void *g, bool fresh)
 {
+    enum { CHUNK = 4096 }; /* both states of a chunk stay in L1 between the loops */
     float *r = f->r + first;
-    if (f->u && !fresh) {
-        float *u = f->u + first;
-        switch (dtype) {
-        case TAUT_F16: add_momentum(r, u, f->momentum, g, n, TAUT_F16); return;
-        case TAUT_BF16: add_momentum(r, u, f->momentum, g, n, TAUT_BF16); return;
-        default: add_momentum(r, u, f->momentum, g, n, TAUT_F32); return;
-        }
+    if (fresh) {
+        overwrite(r, dtype, g, n);
+        return;
     }
-    switch (dtype) {
-    case TAUT_F16: fresh ? add(r, g, n, TAUT_F16, true) : add(r, g, n, TAUT_F16, false); return;
-    case TAUT_BF16: fresh ? add(r, g, n, TAUT_BF16, true) : add(r, g, n, TAUT_BF16, false); return;
-    default:
-        if (fresh) memcpy(r, g, n * sizeof *r);
-        else add(r, g, n, TAUT_F32, false);
+    if (!f->u) {
+        add(r, dtype, g, n);
+        return;
     }
+    size_t bytes = dtype == TAUT_F32 ? sizeof(float) : sizeof(uint16_t);
+    for (size_t i = 0; i < n; i += CHUNK)
+        add_momentum(r + i, f->u + first + i, f->momentum, dtype, (const uint8_t *)g + i * bytes, taut__min(CHUNK, n - i));
 }
 
 void taut__feedback_output(taut_feedback *f, size_t first, size_t n)
@@ -122,54 +103,24 @@ size_t taut__feedback_scrub(taut_feedback *f, size_t first, size_t n)
 
 /* ---- norms ---- */
 
-enum { LANES = 8 }; /* independent partial sums, added in order at the end: vectorisable and always the same bits */
-
-static inline double square(float e)
-{
-    return isfinite(e) ? (double)e * e : 0;
-}
-
-static double sum(const double *lane)
-{
-    double s = 0;
-    for (int j = 0; j < LANES; j++) s += lane[j];
-    return s;
-}
-
-static double norm2(const float *e, size_t n)
-{
-    double lane[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++) lane[j] += square(e[i + (size_t)j]);
-    for (int j = 0; i < n; i++, j++) lane[j] += square(e[i]);
-    return sum(lane);
-}
-
-static double norm2_scaled(const float *e, const float *s, size_t n)
-{
-    double lane[LANES] = {0};
-    for (size_t i = 0; i < n; i++) lane[i % LANES] += square(e[i]) / ((double)s[i] * s[i]);
-    return sum(lane);
-}
-
 taut_norm2 taut__norm2(const taut_tensor *t, const float *e, size_t first, size_t n)
 {
-    taut_norm2 sums = {0, 0};
+    const taut__vec_kernels *v = taut__simd_get()->vec;
+    taut_norm2               sums = {0, 0};
     if (!t->scale || t->scale_n <= 1) {
-        sums.plain = norm2(e, n);
+        sums.plain = v->sum2(e, n);
         sums.weighted = t->scale ? sums.plain / ((double)t->scale[0] * t->scale[0]) : sums.plain;
         return sums;
     }
     if (t->scale_n == t->elems) {
-        sums.plain = norm2(e, n);
-        sums.weighted = norm2_scaled(e, t->scale + first, n);
+        sums.plain = v->sum2(e, n);
+        sums.weighted = v->sum2_over(e, t->scale + first, n);
         return sums;
     }
     for (size_t i = 0, len; i < n; i += len) { /* one scale per row */
         size_t row = (first + i) / t->cols;
         len = taut__min(n - i, (row + 1) * t->cols - (first + i));
-        double part = norm2(e + i, len);
+        double part = v->sum2(e + i, len);
         sums.plain += part;
         sums.weighted += part / ((double)t->scale[row] * t->scale[row]);
     }
