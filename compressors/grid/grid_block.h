@@ -217,6 +217,35 @@ static inline size_t grid_classes_put(const grid_classes *c, uint8_t *dst) /* re
     for (unsigned i = 0; i < c->n; i++) dst[bytes - 1 - i / 2] |= (uint8_t)(c->nibble[i] << (i % 2 ? 4 : 0));
     return bytes;
 }
+
+/* A chunk's classes as its blocks are written. */
+typedef struct grid_class_list {
+    grid_classes c;
+    unsigned     zeros; /* blocks not yet written as a run */
+    bool         any;
+} grid_class_list;
+
+static inline void grid_list_init(grid_class_list *l) { l->c.n = 0, l->zeros = 0, l->any = false; }
+static inline void grid_list_add(grid_class_list *l, unsigned cls)
+{
+    if (cls == GRID_ZERO) {
+        l->zeros++;
+        return;
+    }
+    if (l->zeros) grid_classes_run(&l->c, l->zeros);
+    l->zeros = 0;
+    l->any = true;
+    l->c.nibble[l->c.n++] = (uint8_t)cls;
+}
+/* Ends a chunk of code packed; returns its bytes, 0 if all is zero. */
+static inline size_t grid_list_close(grid_class_list *l, grid_writer *w, uint8_t *dst)
+{
+    if (!l->any) return 0;
+    uint8_t *end = grid_flush(w);
+    grid_classes_run(&l->c, l->zeros);
+    return (size_t)(end - dst) + grid_classes_put(&l->c, end);
+}
+
 /* cls[0..blocks) from the tail of src[0..len); false if they do not fit. *body = bytes before the classes. */
 static inline bool grid_classes_get(const uint8_t *src, size_t len, unsigned blocks, uint8_t *cls, size_t *body)
 {

@@ -18,7 +18,7 @@ enum {
     GRID_BLOCK_BYTES = 320,
     GRID_WORDS_BYTES = 96,               /* rans words of one block: 64 symbols of at most 11 bits, and rounding */
     GRID_CHUNK_BYTES = 128,              /* of a rans chunk besides its blocks */
-    GRID_SLACK = 16,                     /* writers store whole words */
+    GRID_SLACK = 32,                     /* writers store whole words and vectors */
     GRID_STEPS = 4,                      /* steps whose error one pass measures */
 };
 

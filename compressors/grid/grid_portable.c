@@ -1,80 +1,39 @@
 /* grid_portable.c : the specification of the grid kernels; see grid_unit.h (rounding) and grid_block.h (bits). */
 #include "grid_rans.h"
 
-static size_t close_chunk(grid_writer *w, const grid_classes *c, bool any, uint8_t *dst)
-{
-    if (!any) return 0;
-    uint8_t *end = grid_flush(w);
-    return (size_t)(end - dst) + grid_classes_put(c, end);
-}
-
-/* One class per block; zero blocks are counted and written as runs. */
-typedef struct class_list {
-    grid_classes c;
-    unsigned     zeros;
-    bool         any;
-} class_list;
-
-static void list_add(class_list *l, unsigned cls)
-{
-    if (cls == GRID_ZERO) {
-        l->zeros++;
-        return;
-    }
-    grid_classes_run(&l->c, l->zeros);
-    l->zeros = 0;
-    l->any = true;
-    l->c.nibble[l->c.n++] = (uint8_t)cls;
-}
-
 static size_t encode(const grid_unit *u, const float *x, size_t n, float *err, uint8_t *dst)
 {
-    grid_writer w = {.p = dst};
-    class_list  l = {.zeros = 0};
+    grid_writer     w = {.p = dst};
+    grid_class_list l;
+    grid_list_init(&l);
     for (size_t i = 0; i < n; i += GRID_BLOCK)
-        list_add(&l, grid_block_encode(u, x + i, i, taut__min(GRID_BLOCK, n - i), err ? err + i : NULL, &w));
-    grid_classes_run(&l.c, l.zeros);
-    return close_chunk(&w, &l.c, l.any, dst);
+        grid_list_add(&l, grid_block_encode(u, x + i, i, taut__min(GRID_BLOCK, n - i), err ? err + i : NULL, &w));
+    return grid_list_close(&l, &w, dst);
 }
 
 static size_t pack(const int32_t *q, size_t n, uint8_t *dst)
 {
-    grid_writer w = {.p = dst};
-    class_list  l = {.zeros = 0};
+    grid_writer     w = {.p = dst};
+    grid_class_list l;
+    grid_list_init(&l);
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
         grid_block b;
         grid_block_load(q + i, taut__min(GRID_BLOCK, n - i), &b);
-        list_add(&l, grid_block_put(&w, &b));
+        grid_list_add(&l, grid_block_put(&w, &b));
     }
-    grid_classes_run(&l.c, l.zeros);
-    return close_chunk(&w, &l.c, l.any, dst);
+    return grid_list_close(&l, &w, dst);
 }
 
 static bool quantize(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err, int32_t limit)
 {
-    for (size_t i = 0; i < n; i += GRID_BLOCK) {
-        size_t       m = taut__min(GRID_BLOCK, n - i);
-        float        tmp[GRID_BLOCK];
-        const float *d = grid_unit_block(u, i, m, tmp);
-        grid_block   b;
-        if (!grid_block_quantize(u, x + i, d, m, &b)) return false;
-        for (size_t k = 0; k < m; k++) {
-            if (b.mag[k] > (uint32_t)limit) return false;
-            q[i + k] = grid_block_code(&b, k);
-            if (err) err[i + k] = x[i + k] - grid_value(q[i + k], d ? d[k] : u->step);
-        }
-    }
+    for (size_t i = 0; i < n; i += GRID_BLOCK)
+        if (!grid_quantize_plain(u, x + i, i, taut__min(GRID_BLOCK, n - i), q + i, err ? err + i : NULL, limit)) return false;
     return true;
 }
 
 static void dequantize(const grid_unit *u, const int32_t *q, size_t n, float *dst)
 {
-    for (size_t i = 0; i < n; i += GRID_BLOCK) {
-        size_t       m = taut__min(GRID_BLOCK, n - i);
-        float        tmp[GRID_BLOCK];
-        const float *d = grid_unit_block(u, i, m, tmp);
-        for (size_t k = 0; k < m; k++) dst[i + k] = grid_value(q[i + k], d ? d[k] : u->step);
-    }
+    for (size_t i = 0; i < n; i += GRID_BLOCK) grid_dequantize_plain(u, q + i, i, taut__min(GRID_BLOCK, n - i), dst + i);
 }
 
 /* dst: floats or, for GRID_CODES, int32. Both have 4 bytes. */
@@ -168,45 +127,21 @@ static bool lanes_get(const grid_unit *u, grid_back *b, int sink, void *dst)
     return true;
 }
 
-/* Sums run in eight lanes of doubles, element i in lane i mod 8, added up at the end of a chunk: the same on all levels. */
-enum { LANES = 8 };
-
-static double lanes_sum(const double s[LANES]) { return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])); }
-
 static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, double sum[GRID_STEPS])
 {
     for (int s = 0; s < GRID_STEPS; s++) {
-        double lanes[LANES] = {0};
-        for (size_t i = 0; i < n; i += GRID_BLOCK) {
-            size_t       m = taut__min(GRID_BLOCK, n - i);
-            float        tmp[GRID_BLOCK];
-            const float *d = grid_unit_block(&u[s], i, m, tmp);
-            for (size_t k = 0; k < m; k++) {
-                float t = d ? fabsf(x[i + k]) / d[k] : fabsf(x[i + k]) * u[s].inv;
-                float c = t + u[s].bias;
-                float e = t - truncf(c);
-                lanes[k % LANES] += (double)(e * e);
-            }
-        }
-        sum[s] += lanes_sum(lanes);
+        double lane[GRID_SUM_LANES] = {0};
+        grid_errors_plain(&u[s], x, 0, n, lane);
+        sum[s] += grid_lanes_sum(lane);
     }
 }
 
 static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
 {
-    double scaled[LANES] = {0}, plain[LANES] = {0};
-    for (size_t i = 0; i < n; i += GRID_BLOCK) {
-        size_t       m = taut__min(GRID_BLOCK, n - i);
-        float        tmp[GRID_BLOCK];
-        const float *d = grid_unit_block(u, i, m, tmp);
-        for (size_t k = 0; k < m; k++) {
-            double v = x[i + k], t = d ? (double)(x[i + k] / d[k]) : (double)(x[i + k] * u->inv);
-            scaled[k % LANES] += t * t;
-            plain[k % LANES] += v * v;
-        }
-    }
-    sum[0] += lanes_sum(scaled);
-    sum[1] += lanes_sum(plain);
+    double lane[2][GRID_SUM_LANES] = {{0}, {0}};
+    grid_norms_plain(u, x, 0, n, lane);
+    sum[0] += grid_lanes_sum(lane[0]);
+    sum[1] += grid_lanes_sum(lane[1]);
 }
 
 const struct taut__grid_kernels taut__grid_portable = {

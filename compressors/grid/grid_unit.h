@@ -107,7 +107,66 @@ static inline unsigned grid_block_encode(const grid_unit *u, const float *x, siz
     return grid_block_put(w, &b);
 }
 
-typedef enum grid_sink { GRID_STORE, GRID_ADD, GRID_CODES } grid_sink;
+static inline bool grid_quantize_plain(const grid_unit *u, const float *x, size_t i, size_t m, int32_t *q, float *err,
+                                       int32_t limit)
+{
+    float        tmp[GRID_BLOCK];
+    const float *d = grid_unit_block(u, i, m, tmp);
+    grid_block   b;
+    if (!grid_block_quantize(u, x, d, m, &b)) return false;
+    for (size_t k = 0; k < m; k++)
+        if (b.mag[k] > (uint32_t)limit) return false;
+    for (size_t k = 0; k < m; k++) {
+        q[k] = grid_block_code(&b, k);
+        if (err) err[k] = x[k] - grid_value(q[k], d ? d[k] : u->step);
+    }
+    return true;
+}
+
+static inline void grid_dequantize_plain(const grid_unit *u, const int32_t *q, size_t i, size_t m, float *dst)
+{
+    float        tmp[GRID_BLOCK];
+    const float *d = grid_unit_block(u, i, m, tmp);
+    for (size_t k = 0; k < m; k++) dst[k] = grid_value(q[k], d ? d[k] : u->step);
+}
+
+/* ---- sums: in eight lanes of doubles, element i in lane i mod 8, so that all levels add in one order ---- */
+
+enum { GRID_SUM_LANES = 8 };
+
+static inline double grid_lanes_sum(const double s[GRID_SUM_LANES])
+{
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+static inline void grid_errors_plain(const grid_unit *u, const float *x, size_t from, size_t n, double lane[GRID_SUM_LANES])
+{
+    for (size_t i = from; i < n; i += GRID_BLOCK) {
+        size_t       m = taut__min(GRID_BLOCK, n - i);
+        float        tmp[GRID_BLOCK];
+        const float *d = grid_unit_block(u, i, m, tmp);
+        for (size_t k = 0; k < m; k++) {
+            float t = d ? fabsf(x[i + k]) / d[k] : fabsf(x[i + k]) * u->inv;
+            float e = t - truncf(t + u->bias);
+            lane[k % GRID_SUM_LANES] += (double)(e * e);
+        }
+    }
+}
+static inline void grid_norms_plain(const grid_unit *u, const float *x, size_t from, size_t n, double lane[2][GRID_SUM_LANES])
+{
+    for (size_t i = from; i < n; i += GRID_BLOCK) {
+        size_t       m = taut__min(GRID_BLOCK, n - i);
+        float        tmp[GRID_BLOCK];
+        const float *d = grid_unit_block(u, i, m, tmp);
+        for (size_t k = 0; k < m; k++) {
+            float  scaled = d ? x[i + k] / d[k] : x[i + k] * u->inv;
+            double t = scaled, v = x[i + k];
+            lane[0][k % GRID_SUM_LANES] += t * t;
+            lane[1][k % GRID_SUM_LANES] += v * v;
+        }
+    }
+}
+
+typedef enum grid_sink { GRID_STORE, GRID_ADD, GRID_CODES, GRID_SET_CODES } grid_sink; /* CODES adds int32 */
 
 /* Reads a block of any class but ZERO and RUN and gives it to dst (floats) or acc (codes); false: malformed. */
 static inline bool grid_block_decode(const grid_unit *u, grid_reader *r, unsigned cls, size_t i, size_t m, grid_sink sink,
