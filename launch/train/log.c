@@ -1,0 +1,150 @@
+/* log.c : see log.h. */
+#include "log.h"
+#include "../json.h"
+#include "ranks.h"
+#include "report.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct train_log {
+    FILE *f;
+    bool  failed;
+};
+
+int log_open(train_log **log, const char *path, bool append)
+{
+    *log = NULL;
+    if (!path || ranks_rank() != 0) return 0;
+    *log = calloc(1, sizeof **log);
+    if (*log && ((*log)->f = fopen(path, append ? "a" : "w")) != NULL) return 0;
+    free(*log);
+    *log = NULL;
+    return fault(CLI_FAILED, "--log=%s: %s", path, strerror(errno));
+}
+
+static void line(train_log *log, json_t *o)
+{
+    if (json_dumpf(o, log->f, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9) | JSON_COMPACT) != 0) log->failed = true;
+    fputc('\n', log->f);
+    json_decref(o);
+}
+
+static json_t *begin(const char *kind)
+{
+    json_t *o = json_object();
+    jsn_text(o, "kind", kind);
+    return o;
+}
+
+void log_run(train_log *log, const options *o, const data *d, size_t params)
+{
+    json_t *j;
+    if (!log) return;
+    j = begin("run");
+    jsn_text(j, "model", o->model);
+    jsn_int(j, "params", params);
+    jsn_text(j, "data", d->what);
+    jsn_int(j, "ranks", (uint64_t)ranks_count());
+    jsn_int(j, "steps", (uint64_t)o->steps);
+    jsn_int(j, "batch", (uint64_t)o->batch);
+    jsn_int(j, "seed", o->seed);
+    jsn_text(j, "codec", o->codec);
+    jsn_text(j, "optimizer", o->optimizer);
+    jsn_real(j, "lr", o->lr);
+    line(log, j);
+}
+
+void log_step(train_log *log, int64_t step, double loss, double step_ms, const taut_comm_stats *c)
+{
+    json_t *j;
+    if (!log) return;
+    j = begin("step");
+    jsn_int(j, "step", (uint64_t)step);
+    jsn_real(j, "loss", loss);
+    jsn_real(j, "step_ms", step_ms);
+    jsn_int(j, "bytes_sent", c->bytes_sent);
+    jsn_int(j, "bytes_dense", c->bytes_dense);
+    jsn_real(j, "rel_err2", c->rel_err2);
+    jsn_real(j, "rel_err2_metric", c->rel_err2_metric);
+    jsn_real(j, "budget", c->budget);
+    jsn_int(j, "budget_violations", c->budget_violations);
+    line(log, j);
+    fflush(log->f); /* so that a run can be watched */
+}
+
+void log_eval(train_log *log, int64_t step, double loss, double accuracy)
+{
+    json_t *j;
+    if (!log) return;
+    j = begin("eval");
+    jsn_int(j, "step", (uint64_t)step);
+    jsn_real(j, "loss_val", loss);
+    jsn_real(j, "accuracy_val", accuracy);
+    line(log, j);
+}
+
+void log_plan(train_log *log, int64_t step, const taut_comm *comm, uint64_t hash)
+{
+    json_t *j, *all;
+    char    hex[24];
+    if (!log) return;
+    j = begin("plan");
+    all = json_object();
+    snprintf(hex, sizeof hex, "%016llx", (unsigned long long)hash);
+    jsn_int(j, "step", (uint64_t)step);
+    jsn_text(j, "plan_hash", hex);
+    for (size_t i = 0; i < taut_comm_layers(comm); i++) {
+        taut_layer_stats s = {.size = sizeof s};
+        if (taut_layer_get_stats(taut_comm_layer(comm, i), &s) == TAUT_OK) jsn_text(all, s.name, s.codec);
+    }
+    json_object_set_new(j, "layers", all);
+    line(log, j);
+}
+
+void log_layers(train_log *log, int64_t step, const taut_comm *comm)
+{
+    json_t *j, *all;
+    if (!log) return;
+    j = begin("layers");
+    all = json_array();
+    jsn_int(j, "step", (uint64_t)step);
+    for (size_t i = 0; i < taut_comm_layers(comm); i++) {
+        taut_layer_stats s = {.size = sizeof s};
+        json_t          *l = json_object();
+        if (taut_layer_get_stats(taut_comm_layer(comm, i), &s) == TAUT_OK) {
+            jsn_text(l, "name", s.name);
+            jsn_text(l, "codec", s.codec);
+            jsn_real(l, "bits_per_element", s.bits_per_element);
+            jsn_real(l, "rel_err2", s.rel_err2);
+            jsn_real(l, "rel_err2_metric", s.rel_err2_metric);
+            jsn_real(l, "residual_norm2", s.residual_norm2);
+            jsn_int(l, "bytes_sent", s.bytes_sent);
+        }
+        json_array_append_new(all, l);
+    }
+    json_object_set_new(j, "layers", all);
+    line(log, j);
+}
+
+void log_end(train_log *log, const result *r, const options *o)
+{
+    json_t *j, *fields;
+    if (!log) return;
+    j = begin("end");
+    fields = report_object(r, o);
+    json_object_update(j, fields);
+    json_decref(fields);
+    line(log, j);
+}
+
+int log_close(train_log *log, const char *path)
+{
+    bool bad;
+    if (!log) return 0;
+    bad = log->failed || ferror(log->f);
+    bad = fclose(log->f) != 0 || bad;
+    free(log);
+    return bad ? fault(CLI_FAILED, "--log=%s: could not be written (disk full?)", path) : 0;
+}

@@ -1,0 +1,127 @@
+/* options.c : see options.h. */
+#include "options.h"
+#include <stdio.h>
+#include <string.h>
+
+bool options_is(const char *value, const char *word) { return value && strcmp(value, word) == 0; }
+
+size_t options_layer_codec(const char *item, const char **spec)
+{
+    size_t n = strcspn(item, "=");
+    *spec = item[n] ? item + n + 1 : item + n;
+    return n;
+}
+
+static void set_defaults(options *o)
+{
+    memset(o, 0, sizeof *o);
+    o->model = "gpt";
+    o->tokens = "chars";
+    o->ctx = 64, o->heads = 4;
+    o->optimizer = "adam";
+    o->momentum = 0.9, o->beta2 = 0.999, o->clip = 1;
+    o->warmup = 20, o->steps = 300, o->batch = 8;
+    o->eval_every = 100, o->eval_samples = 512;
+    o->seed = 1;
+    o->codec = "auto";
+    o->scale = "auto";
+    o->scale_floor = 0.03;
+}
+
+static const char *const details =
+    "--data: for gpt a text file or a folder of them (default: the licence texts of this machine); for mlp a folder with\n"
+    "IDX images and labels, plain or .gz. A script model is trained on whichever it is: tokens [batch,ctx], or images\n"
+    "[batch,1,height,width].\n"
+    "--layer-codec: shell pattern of parameter names; the first that fits decides: --layer-codec 'b.*.qkv.weight=quant'.\n"
+    "--scale: what Adam divides by becomes the unit in which a layer's error counts and grid's step is measured;\n"
+    "auto = element with Adam, for codecs that use it, unless --metric says plain or layer.\n"
+    "--checkpoint FILE writes FILE (model, optimizer) and FILE.rankN (residuals and plan of rank N).\n"
+    "Fields of --json: loss_* in nats; loss_train is the mean of the last 20 steps; bytes_* are sums over ranks;\n"
+    "comm_ms is the time per step during which communication was under way, exposed_ms what the step waited for it.\n"
+    "\nexamples:\n"
+    "  mpirun -n 2 taut train --model gpt --data input.txt --codec quant:bits=4 --steps 300\n"
+    "  mpirun -n 2 taut train --model mlp --data mnist/ --optimizer sgd --codec auto --budget rel=0.05\n";
+
+static int check_specs(const options *o)
+{
+    const char *spec;
+    taut_status s;
+    if (strcmp(o->codec, "auto") != 0 && (s = taut_spec_check(o->codec, 0, NULL)) != TAUT_OK)
+        return cli_bad(s, "--codec=%s", o->codec);
+    if (o->compare && (s = taut_spec_check(o->compare, 0, NULL)) != TAUT_OK)
+        return cli_bad(s, "--compare=%s", o->compare);
+    for (size_t i = 0; i < o->layer_codecs.n; i++) {
+        const char *item = o->layer_codecs.item[i];
+        if (options_layer_codec(item, &spec) == 0 || !*spec)
+            return cli_usage("--layer-codec=%s: must be PATTERN=SPEC, as in 'b.*.fc.weight=quant:bits=4'", item);
+        if ((s = taut_spec_check(spec, 0, NULL)) != TAUT_OK) return cli_bad(s, "--layer-codec=%s", item);
+    }
+    return CLI_RUN;
+}
+
+static int check_together(const options *o)
+{
+    bool sgd = options_is(o->optimizer, "sgd"), scaled = !options_is(o->scale, "auto") && !options_is(o->scale, "none");
+    bool builtin = options_is(o->model, "gpt") || options_is(o->model, "mlp");
+    if (!builtin && (strncmp(o->model, "script:", 7) != 0 || !o->model[7]))
+        return cli_usage("--model=%s: must be gpt, mlp or script:FILE", o->model);
+    if (sgd && scaled)
+        return cli_usage("--scale=%s: sgd divides by nothing: must be none or auto with --optimizer sgd", o->scale);
+    if (options_is(o->metric, "optimizer") && (sgd || options_is(o->scale, "none")))
+        return cli_usage("--metric=optimizer: needs the optimizer's scale: --optimizer adam or adamw, and --scale not none");
+    if (o->resume && !o->checkpoint) return cli_usage("--resume: needs --checkpoint FILE to resume from");
+    if (o->compare && o->checkpoint) return cli_usage("--compare: not together with --checkpoint: one file, two runs");
+    return CLI_RUN;
+}
+
+int options_parse(options *o, int argc, char **argv)
+{
+    const cli_option table[] = {
+        {"model", "MODEL", CLI_TEXT, &o->model, "gpt, mlp or script:FILE (TorchScript)", 0, 0, NULL},
+        {"data", "PATH", CLI_TEXT, &o->data, "text, or IDX images; see below", 0, 0, NULL},
+        {"tokens", "UNIT", CLI_WORD, &o->tokens, "what a token of text is", 0, 0, "chars|bytes"},
+        {"codec", "SPEC", CLI_TEXT, &o->codec, "codec of all layers; `taut info` lists them", 0, 0, NULL},
+        {"layer-codec", "PATTERN=SPEC", CLI_LIST, &o->layer_codecs, "codec of some layers; repeatable", 0, 0, NULL},
+        {"budget", "BUDGET", CLI_TEXT, &o->budget, "of codec auto: rel=X or like:SPEC [like:quant:bits=4]", 0, 0, NULL},
+        {"objective", "WHAT", CLI_WORD, &o->objective, "what auto minimises [time]", 0, 0, "time|bytes"},
+        {"metric", "WHICH", CLI_WORD, &o->metric, "how errors are weighted [optimizer, else layer]", 0, 0,
+         "plain|layer|optimizer"},
+        {"scale", "UNIT", CLI_WORD, &o->scale, "the optimizer's scale", 0, 0, "auto|none|layer|row|element"},
+        {"scale-floor", "X", CLI_REAL, &o->scale_floor, "least scale, relative to the layer's mean", 0.0001, 1, NULL},
+        {"feedback", "MODE", CLI_WORD, &o->feedback, "error feedback [auto]", 0, 0, "auto|on|off|momentum"},
+        {"algorithm", "NAME", CLI_WORD, &o->algorithm, "allreduce algorithm [auto]", 0, 0, "auto|native|sra|ring|gather"},
+        {"optimizer", "NAME", CLI_WORD, &o->optimizer, "sgd has momentum", 0, 0, "sgd|adam|adamw"},
+        {"lr", "X", CLI_REAL, &o->lr, "learning rate; 0 = 0.003, sgd 0.3 (gpt) or 0.05", 0, 1000, NULL},
+        {"momentum", "X", CLI_REAL, &o->momentum, "of sgd", 0, 0.9999, NULL},
+        {"beta2", "X", CLI_REAL, &o->beta2, "of adam", 0.1, 0.999999, NULL},
+        {"weight-decay", "X", CLI_REAL, &o->weight_decay, "of the optimizer", 0, 10, NULL},
+        {"clip", "X", CLI_REAL, &o->clip, "largest norm of the mean gradient; 0 = no clipping", 0, 1e9, NULL},
+        {"warmup", "N", CLI_INT, &o->warmup, "steps of linear warm-up of the learning rate", 0, 1e9, NULL},
+        {"steps", "N", CLI_INT, &o->steps, "training steps, those before --resume included", 1, 1e9, NULL},
+        {"batch", "N", CLI_INT, &o->batch, "samples per rank and step", 1, 65536, NULL},
+        {"ctx", "N", CLI_INT, &o->ctx, "tokens per sample", 2, 8192, NULL},
+        {"dim", "N", CLI_INT, &o->dim, "width; 0 = gpt 128, mlp 256", 0, 65536, NULL},
+        {"blocks", "N", CLI_INT, &o->blocks, "gpt blocks, mlp hidden layers; 0 = gpt 4, mlp 2", 0, 1024, NULL},
+        {"heads", "N", CLI_INT, &o->heads, "gpt attention heads; must divide --dim", 1, 1024, NULL},
+        {"seed", "N", CLI_SIZE, &o->seed, "of parameters, sample order and codecs", 0, 9e15, NULL},
+        {"eval-every", "N", CLI_INT, &o->eval_every, "steps between evaluations; 0 = at the end only", 0, 1e9, NULL},
+        {"eval-samples", "N", CLI_INT, &o->eval_samples, "validation samples, evenly spread", 1, 1e9, NULL},
+        {"checkpoint", "FILE", CLI_TEXT, &o->checkpoint, "write model, optimizer and codec state here", 0, 0, NULL},
+        {"checkpoint-every", "N", CLI_INT, &o->checkpoint_every, "steps; 0 = at the end only", 0, 1e9, NULL},
+        {"resume", NULL, CLI_FLAG, &o->resume, "go on from --checkpoint", 0, 0, NULL},
+        {"log", "RUN.jsonl", CLI_TEXT, &o->log, "a line per step, evaluation and plan", 0, 0, NULL},
+        {"compare", "SPEC", CLI_TEXT, &o->compare, "then the same run with this codec, side by side", 0, 0, NULL},
+        CLI_JSON(&o->json),
+        CLI_END,
+    };
+    const cli_command cmd = {"taut train", "", "train a model, gradients through a compressed allreduce", details,
+                             table, 0, 0};
+    int operands, code;
+    set_defaults(o);
+    code = cli_parse(&cmd, argc, argv, &operands);
+    if (code == CLI_RUN) code = check_specs(o);
+    if (code == CLI_RUN) code = check_together(o);
+    if (code == CLI_RUN && o->lr == 0)
+        o->lr = !options_is(o->optimizer, "sgd") ? 0.003 : options_is(o->model, "gpt") ? 0.3 : 0.05;
+    return code;
+}

@@ -1,0 +1,31 @@
+/* options.h : the command line of `taut train`. */
+#ifndef TRAIN_OPTIONS_H
+#define TRAIN_OPTIONS_H
+
+#include "../../comm/taut.h"
+#include "../cli.h"
+
+typedef struct options {
+    const char *model, *data, *tokens;           /* what to train on */
+    int64_t     ctx, dim, blocks, heads;         /* size of built-in models; dim and blocks 0 = the model's default */
+    const char *optimizer;
+    double      lr, momentum, beta2, weight_decay, clip; /* lr 0 = by optimizer; clip 0 = off */
+    int64_t     warmup, steps, batch, eval_every, eval_samples;
+    uint64_t    seed;
+    const char *codec, *budget, *objective, *metric, *feedback, *algorithm, *scale;
+    double      scale_floor;
+    cli_list    layer_codecs;                    /* PATTERN=SPEC */
+    const char *checkpoint, *log, *compare;
+    int64_t     checkpoint_every;
+    bool        resume, json;
+} options;
+
+/* Returns CLI_RUN, or the exit code after help or a message. The same answer on all ranks. */
+int options_parse(options *o, int argc, char **argv);
+
+bool options_is(const char *value, const char *word); /* both given and equal */
+
+/* PATTERN=SPEC taken apart: the pattern's length is returned, *spec points behind the '='. */
+size_t options_layer_codec(const char *item, const char **spec);
+
+#endif

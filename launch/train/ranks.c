@@ -1,0 +1,153 @@
+/* ranks.c : see ranks.h. */
+#include "ranks.h"
+#include "../cli.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef TAUT_HAVE_MPI
+#include "../../comm/taut_mpi.h"
+static MPI_Comm    world = MPI_COMM_NULL; /* a duplicate, so that nobody else's messages match ours */
+static MPI_Request mean_request;
+#endif
+
+static int    rank, ranks = 1;
+static char   fault_text[1024];
+static double mean_in, mean_out;
+
+int ranks_rank(void) { return rank; }
+int ranks_count(void) { return ranks; }
+
+void ranks_start(int *argc, char ***argv)
+{
+#ifdef TAUT_HAVE_MPI
+    int provided;
+    MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided); /* less works, too: taut_mpi.h */
+    MPI_Comm_dup(MPI_COMM_WORLD, &world);
+    MPI_Comm_rank(world, &rank);
+    MPI_Comm_size(world, &ranks);
+#else
+    (void)argc, (void)argv;
+#endif
+}
+
+void ranks_end(void)
+{
+#ifdef TAUT_HAVE_MPI
+    MPI_Comm_free(&world);
+    MPI_Finalize();
+#endif
+}
+
+taut_status ranks_comm(const taut_config *cfg, taut_comm **comm)
+{
+#ifdef TAUT_HAVE_MPI
+    return taut_comm_create_mpi(world, cfg, comm);
+#else
+    return taut_comm_create_threads(1, cfg, comm);
+#endif
+}
+
+/* ---- failures ---- */
+
+int fault(int code, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(fault_text, sizeof fault_text, fmt, ap);
+    va_end(ap);
+    return code;
+}
+
+int fault_status(int code, const char *what, const char *why, taut_status s)
+{
+    return fault(code, "%s: %s (%s)", what, *why ? why : taut_status_text(s), taut_status_name(s));
+}
+
+static void print_fault(int of)
+{
+    char from[32] = "";
+    if (ranks > 1 && of != 0) snprintf(from, sizeof from, "rank %d: ", of);
+    cli_fail("%s%s", from, fault_text);
+}
+
+int ranks_agree(int code)
+{
+    int first = code ? rank : ranks;
+#ifdef TAUT_HAVE_MPI
+    MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, world);
+    if (first < ranks) {
+        MPI_Bcast(&code, 1, MPI_INT, first, world);
+        MPI_Bcast(fault_text, sizeof fault_text, MPI_CHAR, first, world);
+    }
+#endif
+    if (first == ranks) return 0;
+    if (rank == 0) print_fault(first);
+    return code;
+}
+
+void ranks_abort(int code)
+{
+    cli_speak(true);
+    print_fault(rank);
+#ifdef TAUT_HAVE_MPI
+    MPI_Abort(world, code);
+#endif
+    exit(code);
+}
+
+/* ---- small collectives ---- */
+
+bool ranks_same(uint64_t value)
+{
+#ifdef TAUT_HAVE_MPI
+    uint64_t pair[2] = {value, ~value}; /* the largest of v and of ~v tells the largest and the smallest */
+    MPI_Allreduce(MPI_IN_PLACE, pair, 2, MPI_UINT64_T, MPI_MAX, world);
+    return pair[0] == ~pair[1];
+#else
+    (void)value;
+    return true;
+#endif
+}
+
+void ranks_sum(double *x, int n)
+{
+#ifdef TAUT_HAVE_MPI
+    MPI_Allreduce(MPI_IN_PLACE, x, n, MPI_DOUBLE, MPI_SUM, world);
+#else
+    (void)x, (void)n;
+#endif
+}
+
+void ranks_broadcast(void *p, size_t n)
+{
+#ifdef TAUT_HAVE_MPI
+    enum { MOST = 1 << 30 };
+    for (char *c = p; n > 0;) {
+        int part = n < MOST ? (int)n : MOST;
+        MPI_Bcast(c, part, MPI_BYTE, 0, world);
+        c += part, n -= (size_t)part;
+    }
+#else
+    (void)p, (void)n;
+#endif
+}
+
+void ranks_mean_start(double x)
+{
+    mean_in = x;
+#ifdef TAUT_HAVE_MPI
+    MPI_Iallreduce(&mean_in, &mean_out, 1, MPI_DOUBLE, MPI_SUM, world, &mean_request);
+#else
+    mean_out = x;
+#endif
+}
+
+double ranks_mean_wait(void)
+{
+#ifdef TAUT_HAVE_MPI
+    MPI_Wait(&mean_request, MPI_STATUS_IGNORE);
+#endif
+    return mean_out / ranks;
+}

@@ -1,0 +1,392 @@
+/* run.c : a training run: set up, step, evaluate, take down.
+ *
+ * A step: fill the batch; forward; backward, which hands each gradient to Taut the moment it is final, so that it
+ * travels while earlier layers are still being differentiated; start what backward did not touch; step end; clip;
+ * optimizer; scales. The mean loss over ranks travels beside, on its own communicator.
+ *
+ * Failures: until the first step, and between steps, every rank reaches ranks_agree() and all leave together. Within
+ * a step the others may be waiting for this rank's gradients, so that a rank which fails there ends the job. What
+ * taut_step_end() returns is the same on all ranks. */
+#include "run.h"
+#include "../../shim/torch.h"
+#include "checkpoint.h"
+#include "gather.h"
+#include "log.h"
+#include "ranks.h"
+#include "report.h"
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct run {
+    const options    *o;
+    const data       *d;
+    taut_torch_model *model;
+    taut_torch_optim *optim;
+    taut_comm        *comm;
+    size_t            n;       /* parameters = layers */
+    taut_torch_param *param;
+    taut_layer      **layer;
+    bool             *started; /* in this step */
+    float            *scale;   /* room for the largest layer's; NULL = no scales */
+    data_room         train, val;
+    train_log        *log;
+    gather            sums;
+    progress          line;
+    uint64_t          plan_hash;
+    int64_t           step, first; /* steps done; those done before this run */
+} run;
+
+/* ---- set up ---- */
+
+static int torch_fault(const char *what, taut_status s) { return fault_status(CLI_FAILED, what, taut_torch_last_error(), s); }
+static int taut_fault(const char *what, taut_status s) { return fault_status(CLI_FAILED, what, taut_last_error(), s); }
+
+static int make_model(run *r)
+{
+    const options          *o = r->o;
+    taut_torch_model_config c = TAUT_TORCH_MODEL_CONFIG_INIT;
+    taut_status             s;
+    bool                    script = strncmp(o->model, "script:", 7) == 0;
+    c.kind = script ? "script" : o->model;
+    c.script = script ? o->model + 7 : NULL;
+    c.seed = o->seed;
+    c.vocab = c.classes = r->d->classes;
+    c.ctx = o->ctx, c.dim = o->dim, c.blocks = o->blocks, c.heads = o->heads;
+    c.inputs = (int64_t)r->d->elems;
+    s = taut_torch_model_create(&c, &r->model);
+    if (s == TAUT_E_RANGE) return fault_status(CLI_USAGE, "--model", taut_torch_last_error(), s);
+    if (s != TAUT_OK) return torch_fault("--model", s);
+    r->n = taut_torch_model_params(r->model);
+    r->param = calloc(r->n, sizeof *r->param);
+    r->layer = calloc(r->n, sizeof *r->layer);
+    r->started = calloc(r->n, sizeof *r->started);
+    if (!r->param || !r->layer || !r->started) return fault(CLI_FAILED, "out of memory");
+    for (size_t i = 0; i < r->n; i++) {
+        r->param[i].size = sizeof r->param[i];
+        if ((s = taut_torch_model_param(r->model, i, &r->param[i])) != TAUT_OK) return torch_fault("--model", s);
+    }
+    return 0;
+}
+
+static int make_optimizer(run *r)
+{
+    taut_torch_optim_config c = TAUT_TORCH_OPTIM_CONFIG_INIT;
+    taut_status             s;
+    c.kind = r->o->optimizer;
+    c.lr = r->o->lr;
+    c.momentum = r->o->momentum;
+    c.beta2 = r->o->beta2;
+    c.weight_decay = r->o->weight_decay;
+    s = taut_torch_optim_create(r->model, &c, &r->optim);
+    return s == TAUT_OK ? 0 : torch_fault("--optimizer", s);
+}
+
+static int make_comm(run *r)
+{
+    const options *o = r->o;
+    taut_config    c = TAUT_CONFIG_INIT;
+    taut_status    s;
+    c.codec = o->codec;
+    c.budget = o->budget;
+    c.objective = o->objective;
+    c.metric = o->metric;
+    c.feedback = o->feedback;
+    c.algorithm = o->algorithm;
+    c.seed = o->seed;
+    s = ranks_comm(&c, &r->comm);
+    return s == TAUT_OK ? 0 : fault_status(s == TAUT_E_INVALID || s == TAUT_E_RANGE ? CLI_USAGE : CLI_FAILED,
+                                           "communicator", taut_last_error(), s);
+}
+
+/* The first --layer-codec whose pattern fits; hits[k] counts the layers of pattern k. */
+static int choose_codec(run *r, size_t i, size_t *hits)
+{
+    const char *spec;
+    char        pattern[256], what[300];
+    for (size_t k = 0; k < r->o->layer_codecs.n; k++) {
+        const char *item = r->o->layer_codecs.item[k];
+        snprintf(pattern, sizeof pattern, "%.*s", (int)options_layer_codec(item, &spec), item);
+        if (fnmatch(pattern, r->param[i].name, 0) != 0) continue;
+        hits[k]++;
+        taut_status s = taut_spec_check(spec, r->param[i].ndim, r->param[i].shape);
+        if (s == TAUT_OK) s = taut_layer_codec(r->layer[i], spec);
+        if (s == TAUT_OK) return 0;
+        snprintf(what, sizeof what, "--layer-codec: %s", r->param[i].name);
+        return fault_status(CLI_USAGE, what, taut_last_error(), s);
+    }
+    return 0;
+}
+
+static int register_layers(run *r)
+{
+    size_t hits[CLI_LIST_MAX] = {0};
+    for (size_t i = 0; i < r->n; i++) {
+        const taut_torch_param *p = &r->param[i];
+        taut_status s = taut_layer_register(r->comm, p->name, TAUT_F32, p->ndim, p->shape, &r->layer[i]);
+        int         code = s == TAUT_OK ? choose_codec(r, i, hits) : taut_fault(p->name, s);
+        if (code) return code;
+    }
+    for (size_t k = 0; k < r->o->layer_codecs.n; k++)
+        if (hits[k] == 0)
+            return fault(CLI_USAGE, "--layer-codec=%s: fits none of the %zu parameters, which are called %s, %s ... %s",
+                         r->o->layer_codecs.item[k], r->n, r->param[0].name, r->param[r->n > 1].name,
+                         r->param[r->n - 1].name);
+    return 0;
+}
+
+/* Does any codec of this run look at the scale? */
+static bool scale_is_used(const options *o)
+{
+    if (strstr(o->codec, "grid") || strstr(o->codec, "auto") || options_is(o->metric, "optimizer")) return true;
+    for (size_t k = 0; k < o->layer_codecs.n; k++)
+        if (strstr(o->layer_codecs.item[k], "grid") || strstr(o->layer_codecs.item[k], "=auto")) return true;
+    return false;
+}
+
+static int make_scale(run *r)
+{
+    const options *o = r->o;
+    size_t         most = 1;
+    if (options_is(o->scale, "none") || options_is(o->optimizer, "sgd")) return 0;
+    if (options_is(o->scale, "auto") && (o->metric && !options_is(o->metric, "optimizer"))) return 0;
+    if (options_is(o->scale, "auto") && !scale_is_used(o)) return 0;
+    for (size_t i = 0; i < r->n; i++)
+        if (r->param[i].elements > most) most = r->param[i].elements;
+    r->scale = malloc(most * sizeof *r->scale);
+    return r->scale ? 0 : fault(CLI_FAILED, "out of memory");
+}
+
+static uint64_t layout_hash(const run *r)
+{
+    uint64_t h = data_hash(0, &r->n, sizeof r->n);
+    for (size_t i = 0; i < r->n; i++) {
+        h = data_hash(h, r->param[i].name, strlen(r->param[i].name));
+        h = data_hash(h, r->param[i].shape, (size_t)r->param[i].ndim * sizeof r->param[i].shape[0]);
+    }
+    return h;
+}
+
+static uint64_t params_hash(const run *r)
+{
+    uint64_t h = 0;
+    for (size_t i = 0; i < r->n; i++) h = data_hash(h, r->param[i].data, r->param[i].elements * sizeof(float));
+    return h;
+}
+
+/* ---- scales ---- */
+
+/* The same bits on all ranks, because Adam saw the same mean gradients everywhere. After every step, so that a resumed
+ * run has the scale that the interrupted one had. */
+static int set_scales(run *r)
+{
+    const options *o = r->o;
+    if (!r->scale || taut_torch_optim_steps(r->optim) == 0) return 0;
+    for (size_t i = 0; i < r->n; i++) {
+        const taut_torch_param *p = &r->param[i];
+        size_t                  n = p->elements;
+        taut_status             s;
+        if (p->ndim < 2) continue; /* travels uncompressed */
+        if (options_is(o->scale, "layer")) n = 1;
+        if (options_is(o->scale, "row")) n = p->shape[0];
+        if ((s = taut_torch_optim_scale(r->optim, i, o->scale_floor, r->scale, n)) != TAUT_OK)
+            return torch_fault(p->name, s);
+        if ((s = taut_layer_scale(r->layer[i], r->scale, n)) != TAUT_OK) return taut_fault(p->name, s);
+    }
+    return 0;
+}
+
+/* ---- step ---- */
+
+static taut_status ready(void *user, size_t i)
+{
+    run *r = user;
+    r->started[i] = true;
+    return taut_allreduce_start(r->layer[i], r->param[i].grad, TAUT_MEAN);
+}
+
+static int start_the_rest(run *r)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        taut_status s = r->started[i] ? TAUT_OK : ready(r, i);
+        if (s != TAUT_OK) return taut_fault(r->param[i].name, s);
+    }
+    memset(r->started, 0, r->n * sizeof *r->started);
+    return 0;
+}
+
+static int compute(run *r, run_split *t, double *loss)
+{
+    double      begin = cli_now(), now;
+    taut_status s;
+    data_fill_train(r->d, &r->train, r->o->seed, (uint64_t)r->step, ranks_rank(), ranks_count(), r->o->batch);
+    t->data = (now = cli_now()) - begin, begin = now;
+    if ((s = taut_torch_forward(r->model, &r->train.batch, loss)) != TAUT_OK) return torch_fault("forward", s);
+    ranks_mean_start(*loss);
+    t->forward = (now = cli_now()) - begin, begin = now;
+    if ((s = taut_torch_backward(r->model)) != TAUT_OK) {
+        bool ours = s == TAUT_E_TORCH || s == TAUT_E_NOMEM;
+        return ours ? torch_fault("backward", s) : taut_fault("allreduce", s);
+    }
+    t->backward = cli_now() - begin;
+    return start_the_rest(r);
+}
+
+static int update(run *r, run_split *t)
+{
+    const options *o = r->o;
+    double         begin = cli_now(), now;
+    taut_status    s = TAUT_OK;
+    int            code;
+    if (o->clip > 0) s = taut_torch_clip(r->model, o->clip, NULL);
+    if (s == TAUT_OK && r->step <= o->warmup)
+        s = taut_torch_optim_set_lr(r->optim, r->step < o->warmup ? o->lr * (double)(r->step + 1) / (double)o->warmup : o->lr);
+    if (s == TAUT_OK) s = taut_torch_optim_step(r->optim);
+    t->optimizer = (now = cli_now()) - begin, begin = now;
+    if (s != TAUT_OK) return torch_fault("optimizer", s);
+    code = set_scales(r);
+    t->scale = cli_now() - begin;
+    return code;
+}
+
+static int one_step(run *r)
+{
+    run_split       t = {0};
+    taut_comm_stats c = {.size = sizeof c};
+    double          loss, begin;
+    taut_status     s;
+    int             code = compute(r, &t, &loss);
+    if (code) ranks_abort(code);
+    begin = cli_now();
+    s = taut_step_end(r->comm);
+    if (s == TAUT_E_PEER || s == TAUT_E_TIMEOUT || s == TAUT_E_TRANSPORT) ranks_abort(taut_fault("step end", s));
+    if (s != TAUT_OK) return ranks_agree(taut_fault("step end", s));
+    loss = ranks_mean_wait();
+    t.wait = cli_now() - begin;
+    if ((code = update(r, &t)) != 0) ranks_abort(code);
+    r->step++;
+    taut_comm_get_stats(r->comm, &c);
+    gather_step(&r->sums, loss, &t, r->comm, &c);
+    log_step(r->log, r->step, loss, r->sums.step_ms[r->sums.steps - 1], &c);
+    if (c.plan_hash != r->plan_hash) log_plan(r->log, r->step, r->comm, r->plan_hash = c.plan_hash);
+    progress_show(&r->line, r->o, r->step, r->first, loss, &c);
+    return 0;
+}
+
+/* ---- evaluation ---- */
+
+/* Chunk k is evaluated by rank k mod p and the chunks' sums are added in order, so that the result does not depend on
+ * the number of ranks. */
+static int evaluate(run *r, double *loss, double *accuracy)
+{
+    enum { CHUNK = 16 };
+    size_t  of = r->d->n_val < (size_t)r->o->eval_samples ? r->d->n_val : (size_t)r->o->eval_samples;
+    size_t  chunks = (of + CHUNK - 1) / CHUNK;
+    double *part = calloc(2 * chunks, sizeof *part), sum = 0, right = 0;
+    int     code = part ? 0 : fault(CLI_FAILED, "out of memory");
+    for (size_t k = (size_t)ranks_rank(); !code && k < chunks; k += (size_t)ranks_count()) {
+        size_t      n = of - k * CHUNK < CHUNK ? of - k * CHUNK : CHUNK;
+        int64_t     hits;
+        double      mean;
+        taut_status s;
+        data_fill_val(r->d, &r->val, k * CHUNK, n, of);
+        if ((s = taut_torch_evaluate(r->model, &r->val.batch, &mean, &hits)) != TAUT_OK) code = torch_fault("evaluation", s);
+        else part[2 * k] = mean * (double)n, part[2 * k + 1] = (double)hits;
+    }
+    if ((code = ranks_agree(code)) == 0) {
+        ranks_sum(part, (int)(2 * chunks));
+        for (size_t k = 0; k < chunks; k++) sum += part[2 * k], right += part[2 * k + 1];
+        *loss = sum / (double)of;
+        *accuracy = right / ((double)of * (double)r->d->targets);
+    }
+    free(part);
+    return code;
+}
+
+/* ---- the run ---- */
+
+static int make_everything(run *r)
+{
+    int code = make_model(r);
+    if (!code) code = make_optimizer(r);
+    if (!code) code = make_scale(r);
+    if (!code) code = data_room_create(r->d, r->o->batch, &r->train);
+    if (!code) code = data_room_create(r->d, 16, &r->val);
+    if (!code) code = log_open(&r->log, r->o->log, r->o->resume);
+    if ((code = ranks_agree(code)) != 0) return code;
+    if (!ranks_same(layout_hash(r)))
+        return ranks_agree(fault(CLI_FAILED, "the ranks have different models: parameters differ in name or shape"));
+    for (size_t i = 0; i < r->n; i++) ranks_broadcast(r->param[i].data, r->param[i].elements * sizeof(float));
+    if ((code = ranks_agree(make_comm(r))) != 0) return code;
+    code = register_layers(r);
+    if (!code && r->o->resume) code = checkpoint_load(r->o, &r->step, r->model, r->optim, r->comm);
+    if (!code) code = set_scales(r);
+    if ((code = ranks_agree(code)) != 0) return code;
+    r->first = r->step;
+    taut_torch_model_on_grad(r->model, ready, r);
+    return ranks_agree(gather_create(&r->sums, r->o->steps - r->first, r->n));
+}
+
+static bool every(int64_t step, int64_t n) { return n > 0 && step % n == 0; }
+
+static int train(run *r, result *out)
+{
+    const options *o = r->o;
+    int            code = 0;
+    while (r->step < o->steps) {
+        bool last = r->step + 1 == o->steps;
+        if ((code = one_step(r)) != 0) return code;
+        if (last || every(r->step, o->eval_every)) {
+            if ((code = evaluate(r, &out->loss_val, &out->accuracy_val)) != 0) return code;
+            log_eval(r->log, r->step, out->loss_val, out->accuracy_val);
+            log_layers(r->log, r->step, r->comm);
+        }
+        if (o->checkpoint && (last || every(r->step, o->checkpoint_every)))
+            if ((code = ranks_agree(checkpoint_save(o, r->step, r->model, r->optim, r->comm))) != 0) return code;
+    }
+    return 0;
+}
+
+static void take_down(run *r)
+{
+    progress_end(&r->line);
+    gather_destroy(&r->sums);
+    data_room_destroy(&r->train);
+    data_room_destroy(&r->val);
+    taut_comm_destroy(r->comm);
+    taut_torch_optim_destroy(r->optim);
+    taut_torch_model_destroy(r->model);
+    free(r->scale);
+    free(r->param);
+    free(r->layer);
+    free(r->started);
+}
+
+int run_train(const options *o, const data *d, result *out)
+{
+    run r = {.o = o, .d = d};
+    int code, closed;
+    memset(out, 0, sizeof *out);
+    code = make_everything(&r);
+    out->codec = o->codec;
+    out->first_step = r.first;
+    for (size_t i = 0; !code && i < r.n; i++) out->params += r.param[i].elements;
+    if (!code) log_run(r.log, o, d, out->params);
+    if (!code) code = train(&r, out);
+    out->steps = r.step;
+    if (!code) code = ranks_agree(gather_result(&r.sums, r.comm, out));
+    if (!code) out->identical = ranks_same(params_hash(&r));
+    if (!code) log_end(r.log, out, o);
+    closed = log_close(r.log, o->log);
+    if (!code) code = ranks_agree(closed);
+    take_down(&r);
+    if (code) run_free(out);
+    return code;
+}
+
+void run_free(result *r)
+{
+    free(r->layers);
+    memset(r, 0, sizeof *r);
+}
