@@ -118,7 +118,7 @@ static int64_t step_index(double step) /* largest number whose step is <= step *
 {
     int    e;
     double m = frexp(step, &e);
-    return ((int64_t)(e - 1) << STEP_BITS) + (int64_t)((m * 2 - 1) * (1 << STEP_BITS));
+    return (int64_t)(e - 1) * (1 << STEP_BITS) + (int64_t)((m * 2 - 1) * (1 << STEP_BITS));
 }
 /* Numbers that the arithmetic can carry: the reciprocal is finite, and no code of `ranks` summands reaches 2^31. */
 static int64_t lowest_index(const double *stats, int ranks)
