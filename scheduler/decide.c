@@ -67,6 +67,16 @@ out:
     return s;
 }
 
+void taut__appraise(const taut__observations *o, const taut__demand *demand, const uint32_t *option, double *error,
+                    double *cost)
+{
+    *error = *cost = 0;
+    for (size_t l = 0; l < o->layers; l++) {
+        *error += o->option[option[l]].error;
+        *cost += cost_of(demand, &o->option[option[l]]);
+    }
+}
+
 uint64_t taut__plan_hash(uint64_t chain, const char *name, const char *spec)
 {
     for (const char *c = name; *c; c++) chain = taut__mix64(chain ^ (uint8_t)*c);

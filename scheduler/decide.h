@@ -50,6 +50,10 @@ typedef struct taut__decision {
 
 taut_status taut__decide(const taut__observations *o, const taut__demand *demand, taut__decision *d);
 
+/* Error and cost, in the objective, of given options: of a plan that stands. */
+void taut__appraise(const taut__observations *o, const taut__demand *demand, const uint32_t *option, double *error,
+                    double *cost);
+
 /* Hash of names and specs; equal plans have equal hashes. chain: 0, or the result so far. */
 uint64_t taut__plan_hash(uint64_t chain, const char *name, const char *spec);
 

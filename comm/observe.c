@@ -1,0 +1,228 @@
+/* observe.c : samples of what goes through, and per-layer sums of what candidates would make of them. */
+#include "observed.h"
+#include "candidates.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- layers ---- */
+
+taut_status taut__observer_create(const taut_spec *reference, int ranks, taut__observer **out)
+{
+    taut__observer *o = taut__alloc(1, sizeof *o);
+    *out = NULL;
+    if (!o) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    o->ranks = ranks;
+    o->like = reference != NULL;
+    if (reference) o->reference = *reference;
+    o->matrix_layer = SIZE_MAX;
+    *out = o;
+    TAUT_TRY(taut__spec_parse("grid:rel=0.03,code=packed", &o->grid[GRID_PACKED]));
+    return taut__spec_parse("grid:rel=0.03,code=rans", &o->grid[GRID_RANS]);
+}
+
+void taut__observer_destroy(taut__observer *o)
+{
+    if (!o) return;
+    for (size_t l = 0; l < o->layers; l++) {
+        taut__free(o->layer[l].spec);
+        taut__free(o->layer[l].x);
+        taut__basis_fini(&o->layer[l].basis);
+    }
+    taut__free(o->layer);
+    taut__free(o->vector);
+    taut__free(o->scale);
+    taut__free(o->matrix);
+    taut__free(o->speed);
+    taut__free(o->seconds);
+    taut__free(o->offers.o.layer);
+    taut__free(o->offers.o.option);
+    taut__free(o->offers.current);
+    taut__free(o->stats);
+    taut__free(o->weight);
+    taut__bench_fini(&o->bench);
+    taut__free(o);
+}
+
+void *taut__grown(void *old, size_t used, size_t room, size_t size)
+{
+    void *more = taut__alloc(room, size);
+    if (!more) return NULL;
+    if (used) memcpy(more, old, used * size);
+    taut__free(old);
+    return more;
+}
+
+/* Candidates whose error is measured by encoding, then the reference. Low rank and top-k have their own estimates. */
+static taut_status prepare(const taut__observer *o, taut__observed *l)
+{
+    size_t blocks = taut__ceil_div(l->tensor->elems, BLOCK);
+    l->stride = taut__max(blocks / (ABOUT / BLOCK), 1);
+    l->spec = taut__alloc(SPECS, sizeof *l->spec);
+    l->x = taut__alloc(taut__ceil_div(blocks, l->stride) * BLOCK, sizeof *l->x);
+    if (!l->spec || !l->x) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for layer %s", l->name);
+    l->specs = taut__candidates(l->tensor, TAUT_FAMILY_HALF | TAUT_FAMILY_QUANT, false, l->spec, SPECS - 1);
+    l->referenced = o->like && taut__spec_suits(&o->reference, l->tensor) == TAUT_OK;
+    if (l->referenced) l->spec[l->specs++] = o->reference;
+    l->row_stride = taut__ceil_div(l->tensor->elems, LOWRANK_ELEMS);
+    l->rows = l->tensor->rows / l->row_stride;
+    return TAUT_OK;
+}
+
+taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor)
+{
+    taut__observed  *l;
+    double *vector;
+    if (o->layers == o->room) {
+        size_t room = 2 * o->room + 64;
+        taut__observed *more = taut__grown(o->layer, o->layers, room, sizeof *more);
+        if (!more) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
+        o->layer = more;
+        o->room = room;
+    }
+    l = &o->layer[o->layers];
+    *l = (taut__observed){.tensor = tensor, .at = o->values};
+    o->layers++; /* destroy() releases it from here on */
+    snprintf(l->name, sizeof l->name, "%s", name);
+    TAUT_TRY(prepare(o, l));
+    vector = taut__grown(o->vector, o->values, o->values + v_size(l->specs), sizeof *vector);
+    if (!vector) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for layer %s", name);
+    o->vector = vector;
+    o->values += v_size(l->specs);
+    return TAUT_OK;
+}
+
+/* ---- looking ---- */
+
+static taut_status arm_lowrank(taut__observer *o, size_t index)
+{
+    taut__observed *l = &o->layer[index];
+    size_t elems = l->rows * l->tensor->cols;
+    if (taut__min(l->rows, l->tensor->cols) < 2) return TAUT_OK;
+    TAUT_TRY(taut__basis_prepare(&l->basis, l->rows, l->tensor->cols,
+                                 taut__min(RANKS, taut__min(l->rows, l->tensor->cols))));
+    if (elems > o->matrix_elems) {
+        taut__free(o->matrix);
+        o->matrix_elems = 0;
+        if (!(o->matrix = taut__alloc(elems, sizeof *o->matrix))) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+        o->matrix_elems = elems;
+    }
+    o->matrix_layer = index;
+    return TAUT_OK;
+}
+
+taut_status taut__observer_arm(taut__observer *o, size_t index, uint64_t turn, bool lowrank)
+{
+    taut__observed *l = &o->layer[index];
+    size_t blocks = taut__ceil_div(l->tensor->elems, BLOCK);
+    l->armed = true;
+    l->fed = 0;
+    l->start = taut__mix64(turn) % l->stride;
+    l->blocks = taut__ceil_div(blocks - l->start, l->stride);
+    return lowrank && o->matrix_layer == SIZE_MAX ? arm_lowrank(o, index) : TAUT_OK;
+}
+
+/* The part of [at, at+n) that lies in x, which holds elements first.. of the tensor, goes to dst. */
+static void copy_part(const float *x, size_t first, size_t have, size_t at, size_t n, float *dst)
+{
+    size_t from = taut__max(first, at), to = taut__min(first + have, at + n);
+    if (from < to) memcpy(dst + (from - at), x + (from - first), (to - from) * sizeof *x);
+}
+
+void taut__observer_feed(taut__observer *o, size_t index, const float *x, size_t first, size_t n)
+{
+    taut__observed *l = &o->layer[index];
+    if (!l->armed || n == 0 || l->fed + n > l->tensor->elems) return;
+    l->fed += n;
+    size_t b = first / BLOCK;
+    size_t k = b <= l->start ? 0 : taut__ceil_div(b - l->start, l->stride);
+    for (; k < l->blocks && (l->start + k * l->stride) * BLOCK < first + n; k++) {
+        size_t at = (l->start + k * l->stride) * BLOCK;
+        copy_part(x, first, n, at, taut__min(BLOCK, l->tensor->elems - at), l->x + k * BLOCK);
+    }
+    if (o->matrix_layer != index) return;
+    size_t cols = l->tensor->cols;
+    for (size_t r = first / (cols * l->row_stride); r < l->rows && r * l->row_stride * cols < first + n; r++)
+        copy_part(x, first, n, r * l->row_stride * cols, cols, o->matrix + r * cols);
+}
+
+static float scale_at(const taut_tensor *t, size_t i)
+{
+    return t->scale_n == t->elems ? t->scale[i] : t->scale[i / t->cols];
+}
+
+/* The tensor that the sample is; its scale, if not one value, is one per element. */
+static taut_status sample_tensor(taut__observer *o, const taut__observed *l, taut_tensor *s)
+{
+    const taut_tensor *t = l->tensor;
+    size_t             last = (l->start + (l->blocks - 1) * l->stride) * BLOCK, n;
+    n = (l->blocks - 1) * BLOCK + taut__min(BLOCK, t->elems - last);
+    *s = *t;
+    s->rows = 1;
+    s->elems = s->cols = n;
+    if (t->scale_n <= 1) return TAUT_OK;
+    if (!o->scale) o->scale = taut__alloc(2 * ABOUT + 2 * BLOCK, sizeof *o->scale);
+    if (!o->scale) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    for (size_t i = 0; i < n; i++) o->scale[i] = scale_at(t, (l->start + i / BLOCK * l->stride) * BLOCK + i % BLOCK);
+    s->scale = o->scale;
+    s->scale_n = n;
+    return TAUT_OK;
+}
+
+static void look_lowrank(taut__observer *o, taut__observed *l, double *v)
+{
+    double energy[RANKS] = {0};
+    if (!taut__basis_energies(&l->basis, o->matrix, energy)) return;
+    v[V_LOWRANK_LOOKS] += 1;
+    for (size_t i = 0; i < RANKS; i++) v[V_LOWRANK + i] += energy[i] * (double)l->row_stride;
+}
+
+static taut_status look_specs(taut__observer *o, const taut__observed *l, const taut_tensor *t, double factor, double *v)
+{
+    for (size_t i = 0; i < l->specs; i++) {
+        taut__measured m;
+        if (taut__spec_suits(&l->spec[i], t) != TAUT_OK) continue; /* a reference that needs a matrix: see offers */
+        TAUT_TRY(taut__measure_error(&o->bench, &l->spec[i], t, l->x, factor, l->start, &m));
+        v[V_SPEC + 3 * i] += m.plain;
+        v[V_SPEC + 3 * i + 1] += m.weighted;
+        v[V_SPEC + 3 * i + 2] += m.bytes;
+    }
+    return TAUT_OK;
+}
+
+taut_status taut__observer_measure(taut__observer *o, size_t index)
+{
+    taut__observed      *l = &o->layer[index];
+    double     *v = o->vector + l->at, factor, stats[GRID_STATS] = {0};
+    taut_tensor t;
+    taut_norm2  own;
+    taut_call   call = {.spec = &o->grid[GRID_PACKED], .tensor = &t};
+    if (!l->armed || l->fed < l->tensor->elems) return TAUT_OK;
+    l->armed = false;
+    TAUT_TRY(sample_tensor(o, l, &t));
+    factor = (double)l->tensor->elems / (double)t.elems;
+    call.n = t.elems;
+    TAUT_TRY(taut__spec_codec(call.spec)->survey(&call, l->x, stats));
+    if (stats[GRID_STAT_BAD] == 0) { /* NaN and Inf say nothing about later steps */
+        own = taut__norm2(&t, l->x, 0, t.elems);
+        v[V_LOOKS] += 1;
+        v[V_PLAIN] += own.plain * factor;
+        v[V_WEIGHTED] += own.weighted * factor;
+        for (size_t i = 0; i < GRID_STATS; i++) v[v_grid(l->specs) + i] += stats[i] * factor;
+        TAUT_TRY(look_specs(o, l, &t, factor, v));
+        if (o->matrix_layer == index) look_lowrank(o, l, v);
+    }
+    if (o->matrix_layer == index) o->matrix_layer = SIZE_MAX;
+    return TAUT_OK;
+}
+
+const double *taut__observer_vector(const taut__observer *o, size_t *n)
+{
+    *n = o->values;
+    return o->vector;
+}
+
+void taut__observer_fade(taut__observer *o, double keep)
+{
+    for (size_t i = 0; i < o->values; i++) o->vector[i] *= keep;
+}

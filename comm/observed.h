@@ -1,0 +1,60 @@
+/* observed.h : the inside of an observer, shared by observe.c, which fills it, and offers.c, which reads it. */
+#ifndef TAUT_OBSERVED_H
+#define TAUT_OBSERVED_H
+
+#include "lowrank.h"
+#include "observe.h"
+
+enum {
+    ABOUT = 8192,            /* elements sampled per look: 16 buckets of quant, 128 blocks of grid */
+    BLOCK = 1024,            /* of consecutive elements */
+    SPECS = 24,              /* candidates of a layer, the reference included */
+    RANKS = 8,               /* largest rank whose error is estimated */
+    LOWRANK_ELEMS = 1 << 18, /* above: every k-th row */
+};
+/* a layer's vector: looks, own squared norms, low rank energies, {plain, weighted, bytes} per spec, grid's survey */
+enum { V_LOOKS, V_PLAIN, V_WEIGHTED, V_LOWRANK_LOOKS, V_LOWRANK, V_SPEC = V_LOWRANK + RANKS };
+static inline size_t v_grid(size_t specs) { return V_SPEC + 3 * specs; }
+static inline size_t v_size(size_t specs) { return v_grid(specs) + GRID_STATS; }
+
+typedef struct taut__observed {
+    char               name[TAUT_LAYER_NAME];
+    const taut_tensor *tensor;
+    size_t             specs, at; /* candidates; position in the vector */
+    taut_spec         *spec;      /* the reference last, where it suits */
+    bool               referenced, armed;
+    size_t             start, stride, blocks; /* of the sample: blocks start, start+stride, ... of BLOCK elements */
+    size_t             fed;       /* elements since it was armed */
+    float             *x;         /* the sample */
+    size_t             row_stride, rows; /* of what low rank looks at */
+    taut__basis        basis;
+} taut__observed;
+
+typedef struct taut__speed {
+    taut_spec spec;
+    char      text[TAUT_SPEC_TEXT];
+} taut__speed;
+
+struct taut__observer {
+    int         ranks;
+    bool        like;
+    taut_spec   reference, grid[2];
+    taut__observed *layer;
+    size_t      layers, room, values;
+    double     *vector;
+    taut__bench bench;
+    float      *scale;  /* of a sample */
+    float      *matrix; /* rows of the one layer that is armed for low rank */
+    size_t      matrix_elems, matrix_layer;
+    taut__speed *speed;
+    double     *seconds; /* encode, decode per element, for each speed */
+    size_t      speeds;
+    taut__offers offers;
+    double      *stats, *weight; /* of all layers: surveys of one step, weights of their errors */
+    size_t       option_room;
+};
+
+/* A larger copy of an array, the old one released; NULL, and nothing is touched, when out of memory. */
+void *taut__grown(void *old, size_t used, size_t room, size_t size);
+
+#endif

@@ -1,0 +1,296 @@
+/* offers.c : from the sums of what all ranks have seen to options: error in the metric, bytes, seconds. */
+#include "candidates.h"
+#include "observed.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- speeds ---- */
+
+static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
+{
+    enum { MOST = 64 };
+    taut_spec spec[MOST];
+    size_t    n = taut__candidates(t, TAUT_FAMILY_ALL, false, spec, MOST - 2);
+    spec[n++] = o->grid[GRID_PACKED];
+    spec[n++] = o->grid[GRID_RANS];
+    o->speed = taut__alloc(n, sizeof *o->speed);
+    o->seconds = taut__alloc(2 * n, sizeof *o->seconds);
+    if (!o->speed || !o->seconds) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    o->speeds = n;
+    for (size_t i = 0; i < n; i++) {
+        o->speed[i].spec = spec[i];
+        taut__spec_print(&spec[i], o->speed[i].text, sizeof o->speed[i].text);
+    }
+    return TAUT_OK;
+}
+
+taut_status taut__observer_probe(taut__observer *o)
+{
+    enum { SIDE = 256, N = SIDE * SIDE, TRIES = 3 };
+    taut_tensor t = {.elems = N, .rows = SIDE, .cols = SIDE};
+    taut_rng    rng = taut__rng(1, 0);
+    float      *x = taut__alloc(N, sizeof *x);
+    taut_status s = x ? list_speeds(o, &t) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    for (uint32_t i = 0; s == TAUT_OK && i < N; i++) { /* Laplacian, roughly as gradients are */
+        double u = ((double)taut__random32(rng, i) + 0.5) / 4294967296.0;
+        x[i] = (float)copysign(log(1 - fabs(2 * u - 1)), u - 0.5);
+    }
+    for (size_t k = 0; s == TAUT_OK && k < o->speeds; k++) {
+        double *best = o->seconds + 2 * k;
+        best[0] = best[1] = INFINITY;
+        for (int i = 0; s == TAUT_OK && i < TRIES; i++) {
+            taut__measured m;
+            s = taut__measure(&o->bench, &o->speed[k].spec, &t, x, 1.0 / N, 1, &m);
+            best[0] = fmin(best[0], m.encode_s);
+            best[1] = fmin(best[1], m.decode_s);
+        }
+    }
+    taut__free(x);
+    return s;
+}
+
+double *taut__observer_speeds(taut__observer *o, size_t *n)
+{
+    *n = 2 * o->speeds;
+    return o->seconds;
+}
+
+static const double *speed_of(const taut__observer *o, const taut_spec *spec)
+{
+    char   text[TAUT_SPEC_TEXT];
+    size_t best = 0;
+    taut__spec_print(spec, text, sizeof text);
+    if (taut__spec_codec(spec) == &taut__codec_grid)
+        taut__spec_print(&o->grid[(int)spec->stage[0].value[GRID_KEY_CODE]], text, sizeof text);
+    for (size_t i = 0; i < o->speeds; i++)
+        if (strcmp(o->speed[i].text, text) == 0) best = i;
+    return o->seconds + 2 * best;
+}
+
+/* ---- offers ---- */
+
+typedef struct pricing { /* one layer */
+    taut__observer        *o;
+    const taut__observed  *l;
+    const double          *v;     /* its sums over ranks */
+    const double          *stats; /* grid's survey of one step, all ranks */
+    const taut__aggregate *aggregate;
+    double                 plain2, own2, sum2; /* sum over ranks of |x|^2: plain; in the metric; |sum|^2 in the metric */
+    taut__offer           *offer;
+} pricing;
+
+/* What one step's value k comes to, summed over ranks. looks counts the looks of all ranks. */
+static double per_step(const pricing *p, size_t k)
+{
+    return p->v[V_LOOKS] > 0 ? p->v[k] / p->v[V_LOOKS] * p->o->ranks : 0;
+}
+
+static taut__option *append(pricing *p)
+{
+    taut__observations *all = &p->o->offers.o;
+    if (all->options == p->o->option_room) {
+        size_t        room = 2 * all->options + 256;
+        taut__option *more = taut__grown(all->option, all->options, room, sizeof *more);
+        if (!more) return NULL;
+        all->option = more;
+        p->o->option_room = room;
+    }
+    p->offer->n++;
+    return &all->option[all->options++];
+}
+
+static taut_status add(pricing *p, const taut_spec *spec, double error, double bytes)
+{
+    const taut_codec *codec = taut__spec_codec(spec);
+    const double     *seconds = speed_of(p->o, spec);
+    double            elems = (double)p->l->tensor->elems;
+    taut__measured    m = {.bytes = bytes, .encode_s = seconds[0] * elems, .decode_s = seconds[1] * elems};
+    taut__option     *option = append(p);
+    if (!option) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
+    *option = (taut__option){.error = error, .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
+    taut__spec_print(spec, option->spec, sizeof option->spec);
+    /* the sum is encoded once more, unless that makes no error */
+    if (!codec->integer && !codec->linear && !codec->encode_exact) option->error += error / p->own2 * p->sum2;
+    return TAUT_OK;
+}
+
+static taut_status add_grid_at(pricing *p, double rel, int code)
+{
+    char      text[64];
+    taut_spec spec;
+    double    step, bits, dead;
+    snprintf(text, sizeof text, "grid:rel=%.3g,code=%s", rel, code == GRID_RANS ? "rans" : "packed");
+    if (taut__spec_parse(text, &spec) != TAUT_OK) return TAUT_OK;
+    rel = spec.stage[0].value[GRID_KEY_REL];
+    dead = spec.stage[0].value[GRID_KEY_DEAD];
+    step = taut__grid_estimate_step(p->stats, rel * p->stats[GRID_STAT_NORM2], dead);
+    if (!(step > 0)) return TAUT_OK;
+    bits = taut__grid_estimate_bits(p->stats, step, dead, code);
+    return add(p, &spec, rel * p->own2, bits / 8 * (double)p->l->tensor->elems + 64);
+}
+
+/* Weight of the survey's squared errors: its norm in the metric over its norm in its own unit. */
+static double survey_weight(const pricing *p)
+{
+    return p->stats[GRID_STAT_NORM2] > 0 ? p->own2 / p->stats[GRID_STAT_NORM2] : 0;
+}
+
+static taut_status add_grid(pricing *p, double centre)
+{
+    double rel[TAUT_LADDER];
+    taut__grid_ladder(p->stats, survey_weight(p), centre, 4, rel);
+    for (int i = 0; i < TAUT_LADDER; i++) {
+        if (rel[i] == 0) continue;
+        TAUT_TRY(add_grid_at(p, rel[i], GRID_PACKED));
+        TAUT_TRY(add_grid_at(p, rel[i], GRID_RANS));
+    }
+    return TAUT_OK;
+}
+
+/* Squared share of what top-k leaves out, from the histogram: whole bins from the top, the last one in part. */
+static double topk_left(const double *stats, double density)
+{
+    double keep = 0, all = 0, left = 0;
+    for (int b = 0; b < GRID_BINS; b++) keep += density * stats[GRID_STAT_BIN + b];
+    for (int b = GRID_BINS - 1; b >= 0; b--) {
+        double n = stats[GRID_STAT_BIN + b], t = exp2(GRID_LOWEST_EXP + (b + 0.5) / GRID_BINS_PER_OCTAVE);
+        double kept = fmin(n, keep);
+        keep -= kept;
+        all += n * t * t;
+        left += (n - kept) * t * t;
+    }
+    return all > 0 ? left / all : 0;
+}
+
+static taut_status add_topk(pricing *p)
+{
+    taut_spec spec[8];
+    size_t    n = taut__candidates(p->l->tensor, TAUT_FAMILY_TOPK, false, spec, 8);
+    for (size_t i = 0; i < n; i++) {
+        double density = spec[i].stage[0].value[0];
+        double bits = density * (32 + 2 + log2(1 / density)); /* value, and a Rice-coded gap */
+        TAUT_TRY(add(p, &spec[i], topk_left(p->stats, density) * p->own2, bits / 8 * (double)p->l->tensor->elems + 64));
+    }
+    return TAUT_OK;
+}
+
+/* Share of the squared norm that rank r leaves out; the largest rank looked at where r is larger. */
+static double lowrank_left(const pricing *p, size_t rank)
+{
+    double left = p->plain2;
+    if (!(p->v[V_LOWRANK_LOOKS] > 0) || !(left > 0)) return 0;
+    for (size_t i = 0; i < rank && i < RANKS; i++) left -= p->v[V_LOWRANK + i] / p->v[V_LOWRANK_LOOKS] * p->o->ranks;
+    return fmax(left, 0) / p->plain2;
+}
+
+static taut_status add_lowrank(pricing *p)
+{
+    taut_spec          spec[16];
+    const taut_tensor *t = p->l->tensor;
+    size_t             n = taut__candidates(t, TAUT_FAMILY_POWERSGD, false, spec, 16);
+    for (size_t i = 0; i < n && p->v[V_LOWRANK_LOOKS] > 0; i++) {
+        size_t rank = (size_t)spec[i].stage[0].value[0];
+        if (rank > RANKS) continue;
+        TAUT_TRY(add(p, &spec[i], lowrank_left(p, rank) * p->own2, 4.0 * (double)(rank * (t->rows + t->cols))));
+    }
+    return TAUT_OK;
+}
+
+static double reference_error(const pricing *p)
+{
+    size_t i = p->l->specs - 1, at = V_SPEC + 3 * i;
+    if (!p->l->referenced) return 0; /* the reference too would send this layer uncompressed */
+    if (p->v[at + 2] > 0) return p->aggregate->weight * per_step(p, at + p->aggregate->scaled);
+    return lowrank_left(p, (size_t)p->l->spec[i].stage[0].value[0]) * p->own2;
+}
+
+/* The option in force; what a ladder no longer has is added. */
+static taut_status find_current(pricing *p, uint32_t *current)
+{
+    const taut_spec    *spec = p->aggregate->current;
+    taut__observations *all = &p->o->offers.o;
+    char                text[TAUT_SPEC_TEXT];
+    taut__spec_print(spec, text, sizeof text);
+    *current = (uint32_t)p->offer->first;
+    for (size_t i = 0; i < p->offer->n; i++)
+        if (strcmp(all->option[p->offer->first + i].spec, text) == 0) *current = (uint32_t)(p->offer->first + i);
+    if (*current != p->offer->first || !(p->own2 > 0) || taut__spec_codec(spec) != &taut__codec_grid) return TAUT_OK;
+    *current = (uint32_t)all->options;
+    TAUT_TRY(add_grid_at(p, spec->stage[0].value[GRID_KEY_REL], (int)spec->stage[0].value[GRID_KEY_CODE]));
+    if (*current == all->options) *current = (uint32_t)p->offer->first;
+    return TAUT_OK;
+}
+
+static taut_status offer_layer(pricing *p, double centre, uint32_t *current)
+{
+    taut__option *dense = append(p);
+    if (!dense) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
+    *dense = (taut__option){.spec = "none", .dense = true, .work = taut__work_dense(p->l->tensor)};
+    if (p->own2 > 0) { /* a layer without gradient so far stays uncompressed: nothing is known about it */
+        for (size_t i = 0; i + p->l->referenced < p->l->specs; i++) {
+            size_t at = V_SPEC + 3 * i;
+            double error = p->aggregate->weight * per_step(p, at + p->aggregate->scaled);
+            TAUT_TRY(add(p, &p->l->spec[i], error, per_step(p, at + 2) / p->o->ranks));
+        }
+        TAUT_TRY(add_topk(p));
+        TAUT_TRY(add_lowrank(p));
+        TAUT_TRY(add_grid(p, centre));
+    }
+    return find_current(p, current);
+}
+
+static pricing pricing_of(taut__observer *o, size_t l, const double *sum, const taut__aggregate *a)
+{
+    pricing p = {.o = o, .l = &o->layer[l], .v = sum + o->layer[l].at, .stats = o->stats + l * GRID_STATS, .aggregate = a,
+                 .offer = &o->offers.o.layer[l]};
+    p.plain2 = per_step(&p, V_PLAIN);
+    p.own2 = a->weight * (a->scaled ? per_step(&p, V_WEIGHTED) : p.plain2);
+    p.sum2 = a->weight * (a->scaled ? a->norm2.weighted : a->norm2.plain);
+    return p;
+}
+
+static taut_status allocate(taut__observer *o)
+{
+    taut__offers *offers = &o->offers;
+    if (offers->o.layers == o->layers) return TAUT_OK;
+    taut__free(offers->o.layer);
+    taut__free(offers->current);
+    taut__free(o->stats);
+    taut__free(o->weight);
+    offers->o.layers = o->layers;
+    offers->o.layer = taut__alloc(o->layers, sizeof *offers->o.layer);
+    offers->current = taut__alloc(o->layers, sizeof *offers->current);
+    o->stats = taut__alloc(o->layers * GRID_STATS, sizeof *o->stats);
+    o->weight = taut__alloc(o->layers, sizeof *o->weight);
+    if (offers->o.layer && offers->current && o->stats && o->weight) return TAUT_OK;
+    offers->o.layers = 0;
+    return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", o->layers);
+}
+
+taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel,
+                                  taut__offers **out)
+{
+    taut__offers *offers = &o->offers;
+    double        centre;
+    TAUT_TRY(allocate(o));
+    offers->budget2 = offers->norm2 = offers->own2 = 0;
+    offers->o.options = 0;
+    for (size_t l = 0; l < o->layers; l++) {
+        pricing p = pricing_of(o, l, sum, &aggregate[l]);
+        for (size_t i = 0; i < GRID_STATS; i++) o->stats[l * GRID_STATS + i] = per_step(&p, v_grid(p.l->specs) + i);
+        o->weight[l] = survey_weight(&p);
+        offers->budget2 += o->like ? reference_error(&p) : rel * p.sum2;
+        offers->norm2 += p.sum2;
+        offers->own2 += p.own2;
+    }
+    centre = taut__grid_centre(o->stats, o->weight, o->layers, offers->budget2);
+    for (size_t l = 0; l < o->layers; l++) {
+        pricing p = pricing_of(o, l, sum, &aggregate[l]);
+        *p.offer = (taut__offer){.elems = p.l->tensor->elems, .norm2 = p.sum2, .first = offers->o.options};
+        snprintf(p.offer->name, sizeof p.offer->name, "%s", p.l->name);
+        TAUT_TRY(offer_layer(&p, centre, &offers->current[l]));
+    }
+    *out = offers;
+    return TAUT_OK;
+}
