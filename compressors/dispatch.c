@@ -1,5 +1,6 @@
 /* dispatch.c : see dispatch.h. The tables are weak: a build without an ISA leaves their address NULL. */
 #include "dispatch.h"
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,8 @@ FAMILY(topk)
 FAMILY(grid)
 
 #define LEVEL(l) {#l, &taut__vec_##l, &taut__quant_##l, &taut__topk_##l, &taut__grid_##l}
-static const taut__simd levels[] = {LEVEL(portable), LEVEL(avx2), LEVEL(avx512), LEVEL(neon)};
+static const taut__simd built[] = {LEVEL(portable), LEVEL(avx2), LEVEL(avx512), LEVEL(neon)};
+enum { LEVELS = sizeof built / sizeof *built };
 
 /* __builtin_cpu_supports asks cpuid and, through xgetbv, whether the OS saves the registers. */
 static bool cpu_runs(const char *name)
@@ -36,29 +38,49 @@ static bool cpu_runs(const char *name)
     return false;
 }
 
-static bool usable(const taut__simd *t)
+/* The levels that this CPU runs, lowest first. A family without kernels of its own at a level (not written, or the
+ * compiler lacks the ISA) takes the level below's, and a level without any is left out. Filled once, then read only. */
+static taut__simd     level[LEVELS];
+static size_t         levels;
+static pthread_once_t filled = PTHREAD_ONCE_INIT;
+
+static void fill(void)
 {
-    return t->vec && t->quant && t->topk && t->grid && cpu_runs(t->name);
+    for (size_t k = 0; k < LEVELS; k++) {
+        taut__simd t = built[k];
+        if (!cpu_runs(t.name) || !(t.vec || t.quant || t.topk || t.grid)) continue;
+        const taut__simd *below = levels ? &level[levels - 1] : &built[0];
+        if (!t.vec) t.vec = below->vec;
+        if (!t.quant) t.quant = below->quant;
+        if (!t.topk) t.topk = below->topk;
+        if (!t.grid) t.grid = below->grid;
+        level[levels++] = t;
+    }
 }
 
 const taut__simd *taut__simd_at(size_t i)
 {
-    for (size_t k = 0; k < sizeof levels / sizeof *levels; k++)
-        if (usable(&levels[k]) && i-- == 0) return &levels[k];
-    return NULL;
+    pthread_once(&filled, fill);
+    return i < levels ? &level[i] : NULL;
 }
 
-/* The last usable level up to and including the one named by `cap`. An unknown name caps nothing but is logged. */
+/* Place of a level in built[]; LEVELS if there is none of this name */
+static size_t rank_of(const char *name)
+{
+    size_t k = 0;
+    while (k < LEVELS && strcmp(name, built[k].name) != 0) k++;
+    return k;
+}
+
+/* The last level up to and including the one named by `cap`. An unknown name caps nothing but is logged. */
 static const taut__simd *pick(const char *cap)
 {
-    const taut__simd *best = &levels[0], *t;
-    bool known = !cap || !*cap;
-    for (size_t k = 0; cap && k < sizeof levels / sizeof *levels; k++) known |= strcmp(cap, levels[k].name) == 0;
-    if (!known) taut__log(TAUT_LOG_WARN, "cpu", "TAUT_CPU=%s: must be portable, avx2, avx512 or neon; ignored", cap);
-    for (size_t i = 0; (t = taut__simd_at(i)) != NULL; i++) {
-        best = t;
-        if (cap && strcmp(cap, t->name) == 0) break;
-    }
+    size_t            most = cap && *cap ? rank_of(cap) : LEVELS - 1;
+    const taut__simd *best = taut__simd_at(0), *t;
+    if (most == LEVELS)
+        taut__log(TAUT_LOG_WARN, "cpu", "TAUT_CPU=%s: must be portable, avx2, avx512 or neon; ignored", cap);
+    for (size_t i = 0; (t = taut__simd_at(i)) != NULL; i++)
+        if (rank_of(t->name) <= most) best = t;
     return best;
 }
 

@@ -86,7 +86,7 @@ static void measure(const taut__simd *simd, const quant_params *p, const float *
         float levels = (float)((1 << p->bits) - 1);
         bool  wide = !(hi - lo <= WIDE_RANGE);
         meta[0] = lo + 0.0f; /* -0 becomes +0: which of the two a minimum finds depends on the order */
-        meta[1] = wide ? -(float)(((double)hi - (double)lo) / (2.0 * (double)levels)) : step_of(hi - lo, levels);
+        meta[1] = wide ? -(float)(((double)hi - (double)lo) / (2.0 * (double)levels)) : step_of(hi - lo + 0.0f, levels);
     }
 }
 
