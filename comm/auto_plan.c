@@ -1,0 +1,159 @@
+/* auto_plan.c : making a plan from agreed sums, adopting it, and moving single layers to safer codecs. */
+#include "auto_inside.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Plans aim below the budget, because the next steps' gradients are not those that were measured. */
+static const double RESERVE = 0.90;
+/* A plan that stands and still meets the budget is kept unless a new one is this much cheaper. */
+static const double WORTH_CHANGING = 0.97;
+
+double taut__auto_error(const taut__tended *t, const taut_norm2 *error)
+{
+    return t->weight * (t->scaled ? error->weighted : error->plain);
+}
+
+double taut__auto_own2(const taut_auto *a)
+{
+    double sum = 0;
+    for (size_t l = 0; l < a->layers; l++) sum += taut__auto_error(&a->tended[l], &a->tended[l].own);
+    return sum;
+}
+
+/* Weights of all layers under the metric, from what the last steps carried. */
+static void weigh(taut_auto *a)
+{
+    for (size_t l = 0; l < a->layers; l++) {
+        taut__tended      *t = &a->tended[l];
+        const taut_tensor *tensor = taut__layer_tensor(t->layer);
+        t->scaled = a->metric == TAUT_METRIC_OPTIMIZER && tensor->scale_n > 0;
+        t->weight = a->metric == TAUT_METRIC_PLAIN || t->scaled
+                        ? 1
+                        : taut__layer_weight(tensor->elems, t->sum.plain, t->own.plain) * a->ranks * a->ranks;
+        if (t->out) t->weight = 0;
+        a->aggregate[l] = (taut__aggregate){t->sum, t->weight, t->scaled, taut__layer_spec(t->layer)};
+    }
+}
+
+/* What a codec made of a layer counts more than what it was expected to make. */
+static void apply_penalties(taut_auto *a)
+{
+    taut__observations *o = &a->offers->o;
+    for (size_t l = 0; l < a->layers; l++) {
+        taut__tended *t = &a->tended[l];
+        taut_spec     spec;
+        for (size_t i = 0; t->suspect && i < o->layer[l].n; i++) {
+            taut__option *option = &o->option[o->layer[l].first + i];
+            if (taut__spec_parse(option->spec, &spec) == TAUT_OK && taut__spec_codec(&spec) == t->suspect)
+                option->error *= t->penalty;
+        }
+        t->penalty = 1 + (t->penalty - 1) * 0.7; /* suspicion fades */
+        if (t->penalty < 1.05) t->suspect = NULL;
+    }
+}
+
+static taut__demand demand_of(const taut_auto *a)
+{
+    taut__demand d = {a->offers->budget2 * RESERVE, a->objective, a->solver, 0, false, {0}};
+    d.link = (taut__link){.ranks = a->ranks, .slice_bytes = (double)a->slice_bytes};
+    for (int v = 0; v < TAUT_VIAS; v++) d.link.line[v] = a->link.line;
+    return d;
+}
+
+static bool keep(const taut_auto *a, const taut__demand *demand, const taut__decision *d)
+{
+    double error, cost, new_error, new_cost;
+    if (a->plans == 0) return false;
+    taut__appraise(&a->offers->o, demand, a->offers->current, &error, &cost);
+    taut__appraise(&a->offers->o, demand, d->option, &new_error, &new_cost);
+    return error <= demand->budget && new_cost >= WORTH_CHANGING * cost;
+}
+
+static taut_status adopt(taut_auto *a, size_t l, const char *text)
+{
+    taut_spec spec;
+    char      old[TAUT_SPEC_TEXT];
+    taut__spec_print(taut__layer_spec(a->tended[l].layer), old, sizeof old);
+    if (a->tended[l].out || strcmp(old, text) == 0) return TAUT_OK;
+    taut__log(TAUT_LOG_INFO, "sched", "step %llu: %s: %s -> %s", (unsigned long long)a->step,
+              taut__layer_name(a->tended[l].layer), old, text);
+    TAUT_TRY(taut__spec_parse(text, &spec));
+    return taut__layer_adopt(a->tended[l].layer, &spec);
+}
+
+void taut__auto_rehash(taut_auto *a)
+{
+    a->hash = 0;
+    for (size_t l = 0; l < a->layers; l++) {
+        char text[TAUT_SPEC_TEXT];
+        taut__spec_print(taut__layer_spec(a->tended[l].layer), text, sizeof text);
+        a->hash = taut__plan_hash(a->hash, taut__layer_name(a->tended[l].layer), text);
+    }
+    a->check_hash = true;
+}
+
+static taut_status put_in_force(taut_auto *a)
+{
+    const taut__observations *o = &a->offers->o;
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut__option *option = &o->option[a->option[l]];
+        TAUT_TRY(adopt(a, l, option->spec));
+        a->tended[l].planned = a->scratch[l] = option->error;
+        a->tended[l].own_then = taut__auto_error(&a->tended[l], &a->tended[l].own);
+    }
+    a->guard.budget = a->offers->norm2 > 0 ? a->offers->budget2 / a->offers->norm2 : 0;
+    a->own_to_sum = a->offers->own2 > 0 ? a->offers->norm2 / a->offers->own2 : 0;
+    a->norm2_then = taut__auto_own2(a);
+    taut__guard_allow(&a->guard, a->scratch, a->layers, a->watch);
+    taut__auto_rehash(a);
+    return TAUT_OK;
+}
+
+taut_status taut__auto_plan(taut_auto *a, const double *sums)
+{
+    taut__decision d = {.option = a->option};
+    taut__demand   demand;
+    weigh(a);
+    TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, &a->offers));
+    if (!(a->offers->own2 > 0)) return TAUT_OK; /* no gradients yet */
+    apply_penalties(a);
+    demand = demand_of(a);
+    TAUT_TRY(taut__decide(&a->offers->o, &demand, &d));
+    if (keep(a, &demand, &d)) {
+        memcpy(a->option, a->offers->current, a->layers * sizeof *a->option);
+        return put_in_force(a);
+    }
+    a->plans++;
+    taut__log(TAUT_LOG_INFO, "sched",
+              "step %llu: plan %llu: %.0f bytes per rank, %.3f ms predicted, %.3f ms uncompressed (alpha %.1f us, %.2f GB/s)",
+              (unsigned long long)a->step, (unsigned long long)a->plans, d.bytes, 1e3 * d.seconds, 1e3 * d.dense_seconds,
+              1e6 * a->link.line.alpha, 1e-9 / a->link.line.beta);
+    return put_in_force(a);
+}
+
+taut_status taut__auto_safer(taut_auto *a, size_t l, double factor)
+{
+    const taut__observations *o;
+    const taut__offer        *offer;
+    taut__demand              demand;
+    size_t                    best;
+    double                    best_cost = INFINITY, most = a->tended[l].planned * factor;
+    if (!a->offers || a->offers->o.layers != a->layers) return TAUT_OK;
+    o = &a->offers->o;
+    offer = &o->layer[l];
+    demand = demand_of(a);
+    best = offer->first; /* uncompressed */
+    for (size_t i = offer->first; i < offer->first + offer->n; i++) {
+        double   error, cost;
+        uint32_t one = (uint32_t)i;
+        taut__observations alone = {1, o->options, (taut__offer *)(uintptr_t)offer, o->option};
+        if (o->option[i].error > most) continue;
+        taut__appraise(&alone, &demand, &one, &error, &cost);
+        if (cost >= best_cost) continue;
+        best_cost = cost;
+        best = i;
+    }
+    a->tended[l].planned = o->option[best].error;
+    return adopt(a, l, o->option[best].spec);
+}
