@@ -17,8 +17,8 @@ enum { GRID_PREP_STEP = 0 }; /* f[]: the agreed step, in units of the tensor's s
 /* ---- Survey statistics: doubles that add over slices and ranks. t = |x / scale|. ---- */
 enum {
     GRID_BINS_PER_OCTAVE = 4,
-    GRID_OCTAVES = 46,
-    GRID_LOWEST_EXP = -38, /* bin 0 takes everything below 2^-38, the last one everything from 2^8 up */
+    GRID_OCTAVES = 50,
+    GRID_LOWEST_EXP = -36, /* bin 0 takes everything below 2^-36 too, the last one everything from 2^14 up */
     GRID_BINS = GRID_OCTAVES * GRID_BINS_PER_OCTAVE,
 
     GRID_STAT_N = 0,       /* elements */
@@ -26,7 +26,7 @@ enum {
     GRID_STAT_PLAIN2 = 2,  /* sum of x^2 */
     GRID_STAT_BAD = 3,     /* slices (calls) that hold a non-finite value */
     GRID_STAT_SAMPLED = 4, /* elements in the bins: large tensors are sampled by blocks of 64 */
-    GRID_STAT_BIN = 5,     /* counts of t in quarter octaves */
+    GRID_STAT_BIN = 5,     /* counts of t, four bins to the octave: exponent and two bits of mantissa */
     GRID_STAT_BLOCK = GRID_STAT_BIN + GRID_BINS, /* counts of sampled blocks by octave of their mean t */
     GRID_STATS = GRID_STAT_BLOCK + GRID_OCTAVES,
 };
@@ -34,12 +34,13 @@ enum {
 /* Largest number of codes that may be added: p * q_max < 2^31. */
 #define GRID_CODES_MAX 2147483520.0
 
-/* Squared error, in units of the scale, of everything that the stats cover, at this step and dead zone. */
+/* Squared error, in units of the scale, of everything that the stats cover, at this step and dead zone. Good to about 1%
+ * from 64 Ki elements up, for steps of 2^-34..2^12 times the scale. A microsecond or two. */
 double taut__grid_estimate_error(const double *stats, double step, double dead);
-/* Bits per element. code: GRID_PACKED or GRID_RANS. */
+/* Bits per element, headers apart. code: GRID_PACKED or GRID_RANS. Within about 2% above 0.5 bits, 20% below. */
 double taut__grid_estimate_bits(const double *stats, double step, double dead, int code);
 /* Largest step whose estimated error stays within `error2` (an absolute squared error in units of the scale), rounded down to
- * a float that settle would use; 0 if there is none (empty or non-finite statistics). */
+ * a float that settle would use; 0 if there is none (empty or non-finite statistics, or outside the range above). */
 float taut__grid_estimate_step(const double *stats, double error2, double dead);
 
 /* ---- shared by grid.c and grid_survey.c ---- */

@@ -117,14 +117,20 @@ typedef struct table { /* 32 entries in two registers */
 static inline table table_load(const uint32_t *p) { return (table){_mm512_loadu_si512(p), _mm512_loadu_si512(p + 16)}; }
 static inline __m512i table_at(table t, __m512i i) { return _mm512_permutex2var_epi32(t.low, i, t.high); }
 
+static inline __m512i range_start(__m512i g) { return _mm512_and_si512(g, _mm512_set1_epi32(GRID_PROBS - 1)); }
+static inline __m512i range_f(__m512i g)
+{
+    return _mm512_and_si512(_mm512_srli_epi32(g, GRID_RANGE_F), _mm512_set1_epi32(2 * GRID_PROBS - 1));
+}
+
 static inline uint8_t *lanes_put_block(lanes *s, const grid_model *m, const uint8_t *symbol, uint8_t *end)
 {
-    const table   range = table_load(m->range), rcp = table_load(m->rcp), shift = table_load(m->shift);
+    const table   range = table_load(m->range), rcp = table_load(m->rcp);
     const __m512i iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m512i       x = *s;
     for (int k = 3; k >= 0; k--) {
         __m512i i = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(symbol + 16 * k)));
-        __m512i g = table_at(range, i), f = _mm512_srli_epi32(g, 16), start = _mm512_and_si512(g, _mm512_set1_epi32(0xffff));
+        __m512i g = table_at(range, i), f = range_f(g), start = range_start(g);
         __mmask16 full = _mm512_cmpge_epu32_mask(x, _mm512_slli_epi32(f, 31 - GRID_PROB_BITS));
         int       words = __builtin_popcount(full);
         /* the words go to the top of 32 bytes that end at `end`; what lies below is written later */
@@ -133,7 +139,7 @@ static inline uint8_t *lanes_put_block(lanes *s, const grid_model *m, const uint
         _mm256_storeu_si256((__m256i *)(end - 32), _mm512_cvtepi32_epi16(c));
         end -= 2 * words;
         x = _mm512_mask_srli_epi32(x, full, x, 16);
-        __m512i r = table_at(rcp, i), h = table_at(shift, i);
+        __m512i r = table_at(rcp, i), h = _mm512_add_epi32(_mm512_srli_epi32(g, GRID_RANGE_SHIFT), _mm512_set1_epi32(31));
         __m512i even = _mm512_srlv_epi64(_mm512_mul_epu32(x, r), _mm512_and_si512(h, _mm512_set1_epi64(63)));
         __m512i odd = _mm512_srlv_epi64(_mm512_mul_epu32(_mm512_srli_epi64(x, 32), _mm512_srli_epi64(r, 32)),
                                         _mm512_srli_epi64(h, 32));
@@ -155,7 +161,7 @@ static inline bool lanes_get_block(lanes *s, const grid_model *m, const uint8_t 
         if (w > end) return false;
         __m512i slot = _mm512_and_si512(x, _mm512_set1_epi32(GRID_PROBS - 1));
         __m512i i = _mm512_and_si512(_mm512_i32gather_epi32(slot, m->symbol, 1), _mm512_set1_epi32(255));
-        __m512i g = table_at(range, i), f = _mm512_srli_epi32(g, 16), start = _mm512_and_si512(g, _mm512_set1_epi32(0xffff));
+        __m512i g = table_at(range, i), f = range_f(g), start = range_start(g);
         x = _mm512_add_epi32(_mm512_mullo_epi32(f, _mm512_srli_epi32(x, GRID_PROB_BITS)), _mm512_sub_epi32(slot, start));
         __mmask16 low = _mm512_cmplt_epu32_mask(x, _mm512_set1_epi32(GRID_STATE_LOW));
         __m512i   in = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)w));
@@ -203,12 +209,14 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
             float        tmp[GRID_BLOCK];
             const float *d = grid_unit_block(&u[s], i, GRID_BLOCK, tmp);
             const __m512 inv = _mm512_set1_ps(u[s].inv), bias = _mm512_set1_ps(u[s].bias);
-            for (size_t k = 0; k < GRID_BLOCK; k += 16) {
-                __m512 a = _mm512_abs_ps(_mm512_loadu_ps(x + i + k));
-                __m512 t = d ? _mm512_div_ps(a, _mm512_loadu_ps(d + k)) : _mm512_mul_ps(a, inv);
-                __m512 e = _mm512_sub_ps(t, _mm512_roundscale_ps(_mm512_add_ps(t, bias), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
-                acc[s] = add_halves(acc[s], _mm512_mul_ps(e, e));
+            __m512       e[4];
+            for (size_t k = 0; k < 4; k++) {
+                __m512 a = _mm512_abs_ps(_mm512_loadu_ps(x + i + 16 * k));
+                __m512 t = d ? _mm512_div_ps(a, _mm512_loadu_ps(d + 16 * k)) : _mm512_mul_ps(a, inv);
+                e[k] = _mm512_sub_ps(t, _mm512_roundscale_ps(_mm512_add_ps(t, bias), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
+                e[k] = _mm512_mul_ps(e[k], e[k]);
             }
+            acc[s] = add_halves(acc[s], _mm512_add_ps(_mm512_add_ps(e[0], e[1]), _mm512_add_ps(e[2], e[3])));
         }
     }
     for (int s = 0; s < GRID_STEPS; s++) {
@@ -255,4 +263,5 @@ const struct taut__grid_kernels taut__grid_avx512 = {
     .lanes_get = simd_lanes_get,
     .errors = errors,
     .norms = norms,
+    .count = grid_count_plain,
 };

@@ -31,6 +31,11 @@ typedef struct grid_unit {
     size_t       stride, first;
 } grid_unit;
 
+/* Bin of a float: its exponent and two bits of mantissa, less `lowest`, cut to 0..last. */
+typedef struct grid_binning {
+    int32_t lowest, last;
+} grid_binning;
+
 struct grid_front;
 struct grid_back;
 struct grid_model;
@@ -56,6 +61,8 @@ struct taut__grid_kernels {
     void (*errors)(const grid_unit u[GRID_STEPS], const float *x, size_t n, double sum[GRID_STEPS]);
     /* sum[0] += sum of (x / scale)^2, sum[1] += sum of x^2; u->step is 1 */
     void (*norms)(const grid_unit *u, const float *x, size_t n, double sum[2]);
+    /* x[0..m), m <= 64, at element i of the unit: counts |x / scale| by quarter octave in bins (added), and returns its mean */
+    float (*count)(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b, uint32_t *bins);
 };
 
 extern const struct taut__grid_kernels taut__grid_portable;

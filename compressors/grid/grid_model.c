@@ -104,8 +104,7 @@ static void add_symbol(grid_model *m, unsigned symbol, uint32_t *start, uint32_t
     unsigned log = 0;
     while ((1u << log) < f) log++;
     memset(m->symbol + *start, (int)symbol, f);
-    m->range[symbol] = *start | f << 16;
-    m->shift[symbol] = 31 + log;
+    m->range[symbol] = *start | f << GRID_RANGE_F | log << GRID_RANGE_SHIFT;
     m->rcp[symbol] = (uint32_t)(((UINT64_C(1) << (31 + log)) + f - 1) / f);
     *start += f;
 }

@@ -26,10 +26,10 @@ enum {
  * x * rcp >> shift for every x < f * 2^20, the states that are encoded (Granlund and Montgomery 1994). */
 typedef struct grid_model {
     uint8_t  symbol[GRID_PROBS + 32]; /* of each code point; padding for vector loads */
-    uint32_t range[GRID_SYMBOLS];     /* start | f << 16 */
+    uint32_t range[GRID_SYMBOLS];     /* start in bits 0..10, f in bits 11..22, shift - 31 above */
     uint32_t rcp[GRID_SYMBOLS];
-    uint32_t shift[GRID_SYMBOLS];
 } grid_model;
+enum { GRID_RANGE_F = 11, GRID_RANGE_SHIFT = 23 };
 
 /* Largest magnitude that has a symbol of its own or stands for an escape. [0] is unused. */
 static const uint8_t grid_top[GRID_MODELS + 1] = {0, 1, 2, 3, 3, 3, 4, 4, 5, 6, 7, 9, 12, 15, 15, 15};

@@ -157,4 +157,5 @@ const struct taut__grid_kernels taut__grid_portable = {
     .lanes_get = lanes_get,
     .errors = errors,
     .norms = norms,
+    .count = grid_count_plain,
 };

@@ -147,21 +147,22 @@ static inline bool grid_back_other(const grid_unit *u, grid_reader *side, size_t
 /* One symbol into a state; words go downwards from *end. Exact: see grid_model. */
 static inline uint32_t grid_lane_put(uint32_t x, const grid_model *m, unsigned symbol, uint8_t **end)
 {
-    uint32_t start = m->range[symbol] & 0xffff, f = m->range[symbol] >> 16;
+    uint32_t range = m->range[symbol], start = range & (GRID_PROBS - 1), f = range >> GRID_RANGE_F & (2 * GRID_PROBS - 1);
     if (x >= f << (31 - GRID_PROB_BITS)) {
         *end -= 2;
         (*end)[0] = (uint8_t)x;
         (*end)[1] = (uint8_t)(x >> 8);
         x >>= 16;
     }
-    uint32_t q = (uint32_t)((uint64_t)x * m->rcp[symbol] >> m->shift[symbol]);
+    uint32_t q = (uint32_t)((uint64_t)x * m->rcp[symbol] >> (31 + (range >> GRID_RANGE_SHIFT)));
     return (q << GRID_PROB_BITS) + (x - q * f) + start;
 }
 static inline uint32_t grid_lane_get(uint32_t x, const grid_model *m, uint8_t *symbol)
 {
     uint32_t slot = x & (GRID_PROBS - 1);
     *symbol = m->symbol[slot];
-    return (m->range[*symbol] >> 16) * (x >> GRID_PROB_BITS) + slot - (m->range[*symbol] & 0xffff);
+    uint32_t range = m->range[*symbol];
+    return (range >> GRID_RANGE_F & (2 * GRID_PROBS - 1)) * (x >> GRID_PROB_BITS) + slot - (range & (GRID_PROBS - 1));
 }
 
 /* What the second pass of a decoder needs. */

@@ -138,17 +138,19 @@ static inline double grid_lanes_sum(const double s[GRID_SUM_LANES])
 {
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
+/* Squares of a block are first added in sixteen floats, then those in the doubles. */
 static inline void grid_errors_plain(const grid_unit *u, const float *x, size_t from, size_t n, double lane[GRID_SUM_LANES])
 {
     for (size_t i = from; i < n; i += GRID_BLOCK) {
         size_t       m = taut__min(GRID_BLOCK, n - i);
-        float        tmp[GRID_BLOCK];
+        float        tmp[GRID_BLOCK], e[GRID_BLOCK] = {0};
         const float *d = grid_unit_block(u, i, m, tmp);
         for (size_t k = 0; k < m; k++) {
             float t = d ? fabsf(x[i + k]) / d[k] : fabsf(x[i + k]) * u->inv;
-            float e = t - truncf(t + u->bias);
-            lane[k % GRID_SUM_LANES] += (double)(e * e);
+            e[k] = t - truncf(t + u->bias);
+            e[k] *= e[k];
         }
+        for (size_t k = 0; k < 16; k++) lane[k % GRID_SUM_LANES] += (double)((e[k] + e[k + 16]) + (e[k + 32] + e[k + 48]));
     }
 }
 static inline void grid_norms_plain(const grid_unit *u, const float *x, size_t from, size_t n, double lane[2][GRID_SUM_LANES])
@@ -164,6 +166,27 @@ static inline void grid_norms_plain(const grid_unit *u, const float *x, size_t f
             lane[1][k % GRID_SUM_LANES] += v * v;
         }
     }
+}
+
+/* Loops of fixed length over arrays, which compilers turn into vectors; the order of additions is spelled out. */
+static inline float grid_count_plain(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b, uint32_t *bins)
+{
+    float        tmp[GRID_BLOCK], t[GRID_BLOCK];
+    int32_t      bin[GRID_BLOCK];
+    const float *d = grid_unit_block(u, i, m, tmp);
+    memset(t, 0, sizeof t);
+    memcpy(t, x, m * sizeof *t);
+    for (int k = 0; k < GRID_BLOCK; k++) t[k] = fabsf(d ? t[k] / d[k] : t[k] * u->inv);
+    for (int k = 0; k < GRID_BLOCK; k++) {
+        memcpy(&bin[k], &t[k], 4);
+        bin[k] = (bin[k] >> 21) - b->lowest;
+        bin[k] = bin[k] < 0 ? 0 : bin[k];
+        bin[k] = bin[k] > b->last ? b->last : bin[k];
+    }
+    for (int width = GRID_BLOCK / 2; width > 0; width /= 2)
+        for (int k = 0; k < width; k++) t[k] += t[k + width];
+    for (size_t k = 0; k < m; k++) bins[bin[k]]++;
+    return t[0] / (float)m;
 }
 
 typedef enum grid_sink { GRID_STORE, GRID_ADD, GRID_CODES, GRID_SET_CODES } grid_sink; /* CODES adds int32 */
