@@ -1,5 +1,7 @@
 /* frame.c : see frame.h for the layout. Written and read byte by byte, so that any host agrees. */
 #include "frame.h"
+#include "dispatch.h"
+#include "vec/vec.h"
 #include <xxhash.h>
 
 static const uint8_t magic[4] = {'T', 'A', 'U', 'T'};
@@ -18,7 +20,7 @@ static uint64_t get(const uint8_t *p, int bytes)
 
 static uint64_t checksum(const uint8_t *frame, size_t payload)
 {
-    uint64_t seed = XXH3_64bits(frame + TAUT_FRAME_HEADER, payload);
+    uint64_t seed = taut__simd_get()->vec->hash(frame + TAUT_FRAME_HEADER, payload);
     return XXH3_64bits_withSeed(frame, 24, seed);
 }
 

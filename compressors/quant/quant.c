@@ -87,41 +87,30 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
 
 static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err)
 {
-    const taut__simd *simd = taut__simd_get();
-    quant_params      p = params_of(taut__stage(c));
-    size_t            bytes = payload_bytes(&p, c->n), at = codes_at(&p, c->n);
+    quant_params p = params_of(taut__stage(c));
+    size_t       bytes = payload_bytes(&p, c->n), at = codes_at(&p, c->n);
     *len = 0;
     if (cap < bytes) return taut__fail(TAUT_E_CAPACITY, "quant: %zu bytes of room: needs %zu", cap, bytes);
     if (c->first % p.bucket)
         return taut__fail(TAUT_E_INVALID, "quant: slice begins at element %zu: must be a multiple of bucket=%zu", c->first,
                           p.bucket);
     put_header(&p, c->n, dst);
-    uint8_t *meta = dst + HEADER;
-    for (size_t i = 0; i < c->n; i += p.bucket) {
-        size_t n = taut__min(p.bucket, c->n - i);
-        taut__quant_encode_bucket(simd, &p, c->seed, c->first + i, src + i, n, meta, dst + at + i / 8 * p.bits,
-                                  err ? err + i : NULL);
-        meta += quant_meta_bytes(p.norm);
-    }
-    memset(meta, 0, (size_t)(dst + at - meta));
+    size_t meta = taut__ceil_div(c->n, p.bucket) * quant_meta_bytes(p.norm);
+    memset(dst + HEADER + meta, 0, at - HEADER - meta);
+    taut__quant_encode(taut__simd_get(), &p, c->seed, c->first, src, c->n, dst + HEADER, dst + at, err);
     *len = bytes;
     return TAUT_OK;
 }
 
 static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len, float *dst, bool add)
 {
-    const taut__simd *simd = taut__simd_get();
-    quant_params      p;
-    uint64_t          n;
+    quant_params p;
+    uint64_t     n;
     TAUT_TRY(get_header(src, len, &p, &n));
     if (n != c->n || len != payload_bytes(&p, c->n))
         return taut__fail(TAUT_E_CORRUPT, "quant: payload of %zu bytes for %llu elements where %zu are expected", len,
                           (unsigned long long)n, c->n);
-    const uint8_t *meta = src + HEADER, *codes = src + codes_at(&p, c->n);
-    for (size_t i = 0; i < c->n; i += p.bucket) {
-        taut__quant_decode_bucket(simd, &p, meta, codes + i / 8 * p.bits, taut__min(p.bucket, c->n - i), dst + i, add);
-        meta += quant_meta_bytes(p.norm);
-    }
+    taut__quant_decode(taut__simd_get(), &p, src + HEADER, src + codes_at(&p, c->n), c->n, dst, add);
     return TAUT_OK;
 }
 

@@ -6,9 +6,11 @@ static bool range(const float *x, size_t n, float *min, float *max)
 {
     size_t full = n - n % QUANT_GROUP;
     __m256 lo[4], hi[4], nan = _mm256_setzero_ps();
+    QUANT_UNROLL
     for (int k = 0; k < 4; k++) lo[k] = hi[k] = _mm256_set1_ps(x[0]);
     for (size_t i = 0; i < full; i += 32) {
         __m256 v[4];
+        QUANT_UNROLL
         for (int k = 0; k < 4; k++) {
             v[k] = _mm256_loadu_ps(x + i + 8 * k);
             lo[k] = _mm256_min_ps(v[k], lo[k]);
@@ -23,6 +25,7 @@ static bool range(const float *x, size_t n, float *min, float *max)
     _mm256_storeu_ps(b, _mm256_max_ps(_mm256_max_ps(hi[0], hi[1]), _mm256_max_ps(hi[2], hi[3])));
     *min = a[0], *max = b[0];
     if (full < n) fine &= taut__quant_portable.range(x + full, n - full, min, max);
+    QUANT_UNROLL
     for (int k = 0; k < 8; k++) {
         *min = a[k] < *min ? a[k] : *min;
         *max = b[k] > *max ? b[k] : *max;
@@ -44,8 +47,10 @@ static inline __m256i random8x32(taut_rng g, uint32_t counter) /* taut__random32
 /* r of 64 elements */
 static inline void randoms(const quant_unit *u, uint32_t counter, __m256i r[8])
 {
+    QUANT_UNROLL
     for (int k = 0; k < 8; k++) r[k] = _mm256_set1_epi32(0x8000);
     if (!u->stochastic) return;
+    QUANT_UNROLL
     for (uint32_t k = 0; k < 4; k++) {
         __m256i h = random8x32(u->rng, counter + 8 * k);
         r[k] = _mm256_and_si256(h, _mm256_set1_epi32(0xffff));
@@ -63,6 +68,7 @@ static inline __m256i narrow(const __m256i q[4])
 
 static inline void put_planes(uint32_t bits, __m256i low, __m256i high, uint8_t *codes)
 {
+    QUANT_UNROLL
     for (uint32_t p = 0; p < bits; p++) { /* bit p of every byte to the byte's top */
         const __m128i up = _mm_cvtsi32_si128(7 - (int)p);
         uint32_t plane[2] = {(uint32_t)_mm256_movemask_epi8(_mm256_sll_epi16(low, up)),
@@ -78,6 +84,7 @@ static void pack_full(const quant_unit *u, const float *x, size_t n, uint8_t *co
     for (size_t i = 0; i < n; i += QUANT_GROUP, codes += 8 * u->bits) {
         __m256i q[8], r[8];
         randoms(u, u->counter + (uint32_t)(i / 2), r);
+        QUANT_UNROLL
         for (int k = 0; k < 8; k++) {
             __m256 v = _mm256_loadu_ps(x + i + 8 * k);
             q[k] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_sub_ps(v, base), inv));
@@ -107,6 +114,7 @@ static inline __m256i get_planes(uint32_t bits, const uint8_t *codes)
     const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i pick = _mm256_set1_epi64x((long long)0x8040201008040201u);
     __m256i all = _mm256_setzero_si256();
+    QUANT_UNROLL
     for (uint32_t p = 0; p < bits; p++) {
         int32_t plane;
         memcpy(&plane, codes + 8 * p, sizeof plane);
@@ -125,6 +133,7 @@ static inline __attribute__((always_inline)) void unpack_full(const quant_unit *
         uint8_t all[32];
         const uint8_t *half = codes + i / QUANT_GROUP * 8 * u->bits + i % QUANT_GROUP / 8;
         _mm256_storeu_si256((__m256i *)(void *)all, get_planes(u->bits, half));
+        QUANT_UNROLL
         for (int k = 0; k < 4; k++) {
             __m128i q8 = _mm_loadl_epi64((const __m128i *)(const void *)(all + 8 * k));
             __m256  q = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(q8));

@@ -8,10 +8,12 @@ static bool range(const float *x, size_t n, float *min, float *max)
 {
     size_t full = n - n % QUANT_GROUP;
     __m512 lo[4], hi[4];
+    QUANT_UNROLL
     for (int k = 0; k < 4; k++) lo[k] = hi[k] = _mm512_set1_ps(x[0]);
     __mmask16 nan = 0;
     for (size_t i = 0; i < full; i += QUANT_GROUP) {
         __m512 v[4];
+        QUANT_UNROLL
         for (int k = 0; k < 4; k++) {
             v[k] = _mm512_loadu_ps(x + i + 16 * k);
             lo[k] = _mm512_min_ps(v[k], lo[k]);
@@ -43,8 +45,10 @@ static inline __m512i random16x32(taut_rng g, uint32_t counter) /* taut__random3
 /* r of 64 elements */
 static inline void randoms(const quant_unit *u, uint32_t counter, __m512i r[4])
 {
+    QUANT_UNROLL
     for (int k = 0; k < 4; k++) r[k] = _mm512_set1_epi32(0x8000);
     if (!u->stochastic) return;
+    QUANT_UNROLL
     for (uint32_t k = 0; k < 2; k++) {
         __m512i h = random16x32(u->rng, counter + 16 * k);
         r[k] = _mm512_and_si512(h, _mm512_set1_epi32(0xffff));
@@ -69,17 +73,20 @@ static inline __attribute__((always_inline)) void pack_bits(const quant_unit *u,
         __m512  v[4];
         __m512i q[4], r[4];
         randoms(u, u->counter + (uint32_t)(i / 2), r);
+        QUANT_UNROLL
         for (int k = 0; k < 4; k++) {
             v[k] = _mm512_loadu_ps(x + i + 16 * k);
             q[k] = _mm512_cvt_roundps_epi32(_mm512_mul_ps(_mm512_sub_ps(v[k], base), inv), NEAREST_EVEN);
             q[k] = _mm512_srai_epi32(_mm512_add_epi32(q[k], r[k]), 16);
         }
         __m512i all = _mm512_min_epu8(narrow(q), top);
+        QUANT_UNROLL
         for (uint32_t p = 0; p < bits; p++) {
             uint64_t plane = _mm512_test_epi8_mask(all, _mm512_set1_epi8((char)(1 << p)));
             memcpy(codes + 8 * p, &plane, sizeof plane);
         }
         if (!err) continue;
+        QUANT_UNROLL
         for (int k = 0; k < 4; k++) {
             __m512i c = _mm512_min_epi32(_mm512_max_epi32(q[k], _mm512_setzero_si512()), top32);
             __m512  value = _mm512_add_ps(base, _mm512_mul_ps(_mm512_cvtepi32_ps(c), step));
@@ -113,6 +120,7 @@ static inline __attribute__((always_inline)) void unpack_bits(const quant_unit *
     const __m512 base = _mm512_set1_ps(u->base), step = _mm512_set1_ps(u->step);
     for (size_t i = 0; i < n; i += QUANT_GROUP, codes += 8 * bits) {
         __m512i all = _mm512_setzero_si512();
+        QUANT_UNROLL
         for (uint32_t p = 0; p < bits; p++) {
             uint64_t plane;
             memcpy(&plane, codes + 8 * p, sizeof plane);
@@ -120,6 +128,7 @@ static inline __attribute__((always_inline)) void unpack_bits(const quant_unit *
         }
         const __m128i part[4] = {_mm512_castsi512_si128(all), _mm512_extracti32x4_epi32(all, 1),
                                  _mm512_extracti32x4_epi32(all, 2), _mm512_extracti32x4_epi32(all, 3)};
+        QUANT_UNROLL
         for (int k = 0; k < 4; k++) {
             __m512 q = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(part[k]));
             __m512 value = _mm512_add_ps(base, _mm512_mul_ps(q, step));

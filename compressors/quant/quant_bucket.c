@@ -22,71 +22,75 @@ enum { NAN_BITS = 0x7fc00000 };
 
 typedef enum kind { PLAIN, WIDE, VOID } kind;
 
-/* exact : the unit in double, for the buckets that the kernels do not take */
+/* bucket : what is known of one before its elements are coded */
+typedef struct bucket {
+    float      meta[2];
+    kind       kind;
+    quant_unit unit; /* base, step and inv of PLAIN buckets */
+} bucket;
+
+/* exact : a unit in double, for the buckets that the kernels do not take */
 typedef struct exact {
     double base, step;
     bool   wide;
 } exact;
 
+static inline bool is_finite(float x) { return fabsf(x) <= FLT_MAX; }
+
+/* Half the number of levels between -s and s */
+static inline float half_levels(uint32_t bits) { return bits == 1 ? 0.5f : (float)((1 << (bits - 1)) - 1); }
+
 /* range / levels; a subnormal quotient is rounded up, so that all levels together still span the range */
-static float step_of(float range, float levels)
+static inline float step_of(float range, float levels)
 {
     float step = range / levels;
     return step < TINY && step * levels < range ? nextafterf(step, INFINITY) : step;
 }
 
-static kind maxmin_unit(quant_unit *u, exact *e, float base, float step)
+/* kind, base and step from the metadata: the same in the encoder and in the decoder */
+static inline void understand(const quant_params *p, bucket *b)
 {
-    if (!isfinite(base) || !isfinite(step)) return VOID;
-    u->base = base;
-    u->step = step;
-    e->wide = step < 0;
-    e->base = (double)base;
-    e->step = e->wide ? -2.0 * (double)step : (double)step;
-    return e->wide ? WIDE : PLAIN;
-}
-
-static kind norm_unit(quant_unit *u, exact *e, float s)
-{
-    float m = u->bits == 1 ? 0.5f : (float)((1 << (u->bits - 1)) - 1);
-    if (!isfinite(s)) return VOID;
-    e->wide = fabsf(s) > WIDE_RANGE / 2;
-    if (e->wide) {
-        e->base = -(double)s;
-        e->step = (double)s / (double)m;
-        return WIDE;
+    quant_unit *u = &b->unit;
+    b->kind = PLAIN;
+    if (p->norm == QUANT_MAXMIN) {
+        u->base = b->meta[0];
+        u->step = b->meta[1];
+        if (!(u->step >= 0 && u->step <= FLT_MAX && is_finite(u->base)))
+            b->kind = is_finite(u->step) && is_finite(u->base) ? WIDE : VOID;
+        return;
+    }
+    float s = b->meta[0], m = half_levels(p->bits);
+    if (!(fabsf(s) <= WIDE_RANGE / 2)) {
+        b->kind = is_finite(s) ? WIDE : VOID;
+        return;
     }
     u->step = step_of(s, m);
     u->base = -(m * u->step);
-    e->base = (double)u->base;
-    e->step = (double)u->step;
-    return PLAIN;
 }
 
-static kind unit_of(const quant_params *p, const float meta[2], quant_unit *u, exact *e)
+static exact exact_unit(const quant_params *p, const bucket *b)
 {
-    *u = (quant_unit){.bits = p->bits, .stochastic = p->stochastic};
-    u->top = (1u << p->bits) - 1;
-    if (p->norm == QUANT_MAXMIN) return maxmin_unit(u, e, meta[0], meta[1]);
-    if (p->bits > 1) u->top--; /* 2m: symmetric */
-    return norm_unit(u, e, meta[0]);
+    float s = b->meta[0];
+    if (b->kind == PLAIN) return (exact){b->unit.base, b->unit.step, false};
+    if (p->norm == QUANT_MAXMIN) return (exact){s, -2.0 * (double)b->meta[1], true};
+    return (exact){-(double)s, (double)s / (double)half_levels(p->bits), true};
 }
 
 /* Metadata of x[0..n); NaN if some element is not finite. */
-static void measure(const taut__simd *simd, const quant_params *p, const float *x, size_t n, float meta[2])
+static inline void measure(const taut__simd *simd, const quant_params *p, const float *x, size_t n, float meta[2])
 {
     float lo, hi;
     meta[0] = meta[1] = taut__float(NAN_BITS);
-    if (!simd->quant->range(x, n, &lo, &hi) || !isfinite(lo) || !isfinite(hi)) return;
+    if (!simd->quant->range(x, n, &lo, &hi) || !is_finite(lo) || !is_finite(hi)) return;
     if (p->norm == QUANT_L2) {
         meta[0] = (float)fmin(sqrt(simd->vec->sum2(x, n)), (double)FLT_MAX);
     } else if (p->norm == QUANT_LINF) {
         meta[0] = fmaxf(fabsf(lo), fabsf(hi));
     } else {
-        float levels = (float)((1 << p->bits) - 1);
-        bool  wide = !(hi - lo <= WIDE_RANGE);
+        float levels = (float)((1 << p->bits) - 1), span = hi - lo + 0.0f;
         meta[0] = lo + 0.0f; /* -0 becomes +0: which of the two a minimum finds depends on the order */
-        meta[1] = wide ? -(float)(((double)hi - (double)lo) / (2.0 * (double)levels)) : step_of(hi - lo + 0.0f, levels);
+        meta[1] = span <= WIDE_RANGE ? step_of(span, levels)
+                                     : -(float)(((double)hi - (double)lo) / (2.0 * (double)levels));
     }
 }
 
@@ -129,42 +133,81 @@ static void exact_unpack(const quant_unit *u, const exact *e, const uint8_t *cod
 
 /* ---- buckets ---- */
 
-void taut__quant_encode_bucket(const taut__simd *simd, const quant_params *p, uint64_t seed, uint64_t first,
-                               const float *x, size_t n, uint8_t *meta, uint8_t *codes, float *err)
+static quant_unit unit_for(const quant_params *p)
 {
-    float      m[2];
-    quant_unit u;
-    exact      e;
-    measure(simd, p, x, n, m);
-    memcpy(meta, m, quant_meta_bytes(p->norm));
-    kind k = unit_of(p, m, &u, &e);
-    if (k == VOID) {
-        memset(codes, 0, quant_code_bytes(p->bits, n));
-        if (err) memset(err, 0, n * sizeof *err);
-        return;
-    }
-    u.rng = taut__rng(seed, first / 2);
-    u.counter = (uint32_t)(first / 2);
-    if (k == WIDE || (u.step > 0 && u.step < TINY)) {
-        exact_pack(&u, &e, x, n, codes, err);
-        return;
-    }
-    u.inv = u.step > 0 ? 65536.0f / u.step : 0;
-    simd->quant->pack(&u, x, n, codes, err);
+    uint32_t top = (1u << p->bits) - 1;
+    if (p->norm != QUANT_MAXMIN && p->bits > 1) top--; /* symmetric: an odd number of levels */
+    return (quant_unit){.bits = p->bits, .top = top, .stochastic = p->stochastic};
 }
 
-void taut__quant_decode_bucket(const taut__simd *simd, const quant_params *p, const uint8_t *meta, const uint8_t *codes,
-                               size_t n, float *dst, bool add)
+static inline void prepare(const taut__simd *simd, const quant_params *p, const float *x, size_t n, bucket *b)
 {
-    float      m[2] = {0, 0};
-    quant_unit u;
-    exact      e;
-    memcpy(m, meta, quant_meta_bytes(p->norm));
-    switch (unit_of(p, m, &u, &e)) {
-    case PLAIN: (add ? simd->quant->unpack_add : simd->quant->unpack)(&u, codes, n, dst); break;
-    case WIDE: exact_unpack(&u, &e, codes, n, dst, add); break;
-    case VOID:
+    measure(simd, p, x, n, b->meta);
+    understand(p, b);
+    b->unit.inv = b->kind == PLAIN && b->unit.step >= TINY ? 65536.0f / b->unit.step : 0;
+}
+
+static void encode_bucket(const taut__simd *simd, const quant_params *p, const bucket *b, const float *x, size_t n,
+                          uint8_t *codes, float *err)
+{
+    if (b->kind == PLAIN && (b->unit.inv > 0 || b->unit.step == 0)) {
+        simd->quant->pack(&b->unit, x, n, codes, err);
+    } else if (b->kind != VOID) {
+        exact e = exact_unit(p, b);
+        exact_pack(&b->unit, &e, x, n, codes, err);
+    } else {
+        memset(codes, 0, quant_code_bytes(p->bits, n));
+        if (err) memset(err, 0, n * sizeof *err);
+    }
+}
+
+/* The next bucket is measured before this one is packed: the two do not depend on each other, so the processor hides
+ * the end of one (reduction, two divisions) behind the other. */
+void taut__quant_encode(const taut__simd *simd, const quant_params *p, uint64_t seed, uint64_t first, const float *x,
+                        size_t n, uint8_t *meta, uint8_t *codes, float *err)
+{
+    bucket   b[2] = {{.unit = unit_for(p)}, {.unit = unit_for(p)}};
+    taut_rng rng = taut__rng(seed, first / 2);
+    if (n) prepare(simd, p, x, taut__min(p->bucket, n), &b[0]);
+    for (size_t i = 0, k = 0; i < n; k ^= 1) {
+        size_t   len = taut__min(p->bucket, n - i), next = i + len;
+        uint64_t counter = (first + i) / 2;
+        if (next < n) prepare(simd, p, x + next, taut__min(p->bucket, n - next), &b[k ^ 1]);
+        if ((uint32_t)counter == 0) rng = taut__rng(seed, counter); /* another block of 2^32 */
+        b[k].unit.rng = rng;
+        b[k].unit.counter = (uint32_t)counter;
+        memcpy(meta, b[k].meta, 4);
+        if (p->norm == QUANT_MAXMIN) memcpy(meta + 4, &b[k].meta[1], 4);
+        encode_bucket(simd, p, &b[k], x + i, len, codes + i / 8 * p->bits, err ? err + i : NULL);
+        meta += quant_meta_bytes(p->norm);
+        i = next;
+    }
+}
+
+static void decode_bucket(const taut__simd *simd, const quant_params *p, const bucket *b, const uint8_t *codes, size_t n,
+                          float *dst, bool add)
+{
+    if (b->kind == PLAIN && add) {
+        simd->quant->unpack_add(&b->unit, codes, n, dst);
+    } else if (b->kind == PLAIN) {
+        simd->quant->unpack(&b->unit, codes, n, dst);
+    } else if (b->kind == WIDE) {
+        exact e = exact_unit(p, b);
+        exact_unpack(&b->unit, &e, codes, n, dst, add);
+    } else {
         for (size_t i = 0; i < n; i++) dst[i] = taut__float(NAN_BITS);
-        break;
+    }
+}
+
+void taut__quant_decode(const taut__simd *simd, const quant_params *p, const uint8_t *meta, const uint8_t *codes, size_t n,
+                        float *dst, bool add)
+{
+    bucket b = {.unit = unit_for(p)};
+    for (size_t i = 0; i < n; i += p->bucket) {
+        memcpy(&b.meta[0], meta, 4);
+        if (p->norm == QUANT_MAXMIN) memcpy(&b.meta[1], meta + 4, 4);
+        understand(p, &b);
+        decode_bucket(simd, p, &b, codes + i / 8 * p->bits, taut__min(p->bucket, n - i), dst + i, add);
+        meta += quant_meta_bytes(p->norm);
     }
 }

@@ -7,6 +7,13 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "planes are copied as they are");
 
+/* Before loops over the vectors or planes of a group: gcc -O2 leaves them rolled, with their arrays in memory. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define QUANT_UNROLL _Pragma("GCC unroll 8")
+#else
+#define QUANT_UNROLL
+#endif
+
 static inline size_t quant_code_bytes(uint32_t bits, size_t n) { return n / 8 * bits + (n % 8 * bits + 7) / 8; }
 
 /* r of element j of the group whose counter is given */

@@ -26,13 +26,15 @@ typedef struct taut__vec_kernels {
     /* err[i] = x[i] - y[i], or 0 where that is not finite; err may be x or y */
     void (*residual)(float *err, const float *x, const float *y, size_t n);
 
-    /* Sums of squares in eight double accumulators, element i into i modulo 8, which are then added pairwise
-     * ((0+4)+(2+6)) + ((1+5)+(3+7)): the same bits at every level. What is not finite is left out. _over: of x[i] / s[i],
-     * divided as floats. */
+    /* Sums of squares in 32 double accumulators, element i into i modulo 32, which are then folded in halves (lane k
+     * += lane k + 16, then + 8, 4, 2, 1): the same bits at every level. What is not finite is left out. _over: of
+     * x[i] / s[i], divided as floats. */
     double (*sum2)(const float *x, size_t n);
     double (*sum2_over)(const float *x, const float *s, size_t n);
 
     float (*max_abs)(const float *x, size_t n); /* largest magnitude, 0 for n = 0; NaN if there is one */
+
+    uint64_t (*hash)(const void *p, size_t bytes); /* XXH3, 64 bits, seed 0 */
 } taut__vec_kernels;
 
 extern const taut__vec_kernels taut__vec_portable, taut__vec_avx2, taut__vec_avx512, taut__vec_neon;

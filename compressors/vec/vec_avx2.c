@@ -2,6 +2,8 @@
 #include "vec.h"
 #include "vec_portable.h"
 #include <immintrin.h>
+#define XXH_INLINE_ALL /* compiled here, for this ISA: the library's own is built for SSE2 */
+#include <xxhash.h>
 
 enum { W = 8, NEAREST_EVEN = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
 
@@ -109,26 +111,29 @@ static inline void add_squares(__m256d s[2], __m256 x)
 
 static double sum2(const float *x, size_t n)
 {
-    __m256d v[2] = {_mm256_setzero_pd(), _mm256_setzero_pd()};
-    double  s[8];
+    __m256d v[8];
+    double  s[TAUT_SUM_LANES];
     size_t  i = 0;
-    for (; i + W <= n; i += W) add_squares(v, _mm256_loadu_ps(x + i));
-    _mm256_storeu_pd(s, v[0]);
-    _mm256_storeu_pd(s + 4, v[1]);
-    for (; i < n; i++) s[i % 8] += taut__square(x[i]);
-    return taut__sum8(s);
+    for (int k = 0; k < 8; k++) v[k] = _mm256_setzero_pd();
+    for (; i + 4 * W <= n; i += 4 * W)
+        for (int k = 0; k < 4; k++) add_squares(v + 2 * k, _mm256_loadu_ps(x + i + W * k));
+    for (int k = 0; k < 8; k++) _mm256_storeu_pd(s + 4 * k, v[k]);
+    for (; i < n; i++) s[i % TAUT_SUM_LANES] += taut__square(x[i]);
+    return taut__fold(s);
 }
 
 static double sum2_over(const float *x, const float *w, size_t n)
 {
-    __m256d v[2] = {_mm256_setzero_pd(), _mm256_setzero_pd()};
-    double  s[8];
+    __m256d v[8];
+    double  s[TAUT_SUM_LANES];
     size_t  i = 0;
-    for (; i + W <= n; i += W) add_squares(v, _mm256_div_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(w + i)));
-    _mm256_storeu_pd(s, v[0]);
-    _mm256_storeu_pd(s + 4, v[1]);
-    for (; i < n; i++) s[i % 8] += taut__square(x[i] / w[i]);
-    return taut__sum8(s);
+    for (int k = 0; k < 8; k++) v[k] = _mm256_setzero_pd();
+    for (; i + 4 * W <= n; i += 4 * W)
+        for (int k = 0; k < 4; k++)
+            add_squares(v + 2 * k, _mm256_div_ps(_mm256_loadu_ps(x + i + W * k), _mm256_loadu_ps(w + i + W * k)));
+    for (int k = 0; k < 8; k++) _mm256_storeu_pd(s + 4 * k, v[k]);
+    for (; i < n; i++) s[i % TAUT_SUM_LANES] += taut__square(x[i] / w[i]);
+    return taut__fold(s);
 }
 
 static float max_abs(const float *x, size_t n)
@@ -145,8 +150,10 @@ static float max_abs(const float *x, size_t n)
     return most > 0x7f800000 ? __builtin_nanf("") : taut__float(most);
 }
 
+static uint64_t hash(const void *p, size_t bytes) { return XXH3_64bits(p, bytes); }
+
 const taut__vec_kernels taut__vec_avx2 = {
     .to_f16 = to_f16, .to_bf16 = to_bf16, .from_f16 = from_f16, .from_bf16 = from_bf16,
     .add = add, .add_f16 = add_f16, .add_bf16 = add_bf16,
-    .scale = scale, .residual = residual, .sum2 = sum2, .sum2_over = sum2_over, .max_abs = max_abs,
+    .scale = scale, .residual = residual, .sum2 = sum2, .sum2_over = sum2_over, .max_abs = max_abs, .hash = hash,
 };

@@ -3,6 +3,8 @@
 #include "vec.h"
 #include "vec_portable.h"
 #include <immintrin.h>
+#define XXH_INLINE_ALL /* compiled here, for this ISA: the library's own is built for SSE2 */
+#include <xxhash.h>
 
 enum { W = 16, NEAREST_EVEN = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
 
@@ -88,7 +90,7 @@ static void scale(float *x, float factor, size_t n)
     for (; i < n; i++) x[i] *= factor;
 }
 
-static inline __mmask16 finite(__m512 x)
+static inline __mmask16 is_finite(__m512 x)
 {
     return _mm512_cmp_ps_mask(_mm512_abs_ps(x), _mm512_set1_ps(__FLT_MAX__), _CMP_LE_OQ);
 }
@@ -98,39 +100,46 @@ static void residual(float *err, const float *x, const float *y, size_t n)
     size_t i = 0;
     for (; i + W <= n; i += W) {
         __m512 r = _mm512_sub_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(y + i));
-        _mm512_storeu_ps(err + i, _mm512_maskz_mov_ps(finite(r), r));
+        _mm512_storeu_ps(err + i, _mm512_maskz_mov_ps(is_finite(r), r));
     }
     for (; i < n; i++) err[i] = taut__residual(x[i], y[i]);
 }
 
-/* s += squares of x, elements 0..7 and then 8..15 into lanes 0..7 */
-static inline __m512d add_squares(__m512d s, __m512 x)
+/* s[0], s[1] += squares of 16 elements */
+static inline void add_squares(__m512d s[2], __m512 x)
 {
-    x = _mm512_maskz_mov_ps(finite(x), x);
+    x = _mm512_maskz_mov_ps(is_finite(x), x);
     __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(x)), b = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
-    return _mm512_add_pd(_mm512_add_pd(s, _mm512_mul_pd(a, a)), _mm512_mul_pd(b, b));
+    s[0] = _mm512_add_pd(s[0], _mm512_mul_pd(a, a));
+    s[1] = _mm512_add_pd(s[1], _mm512_mul_pd(b, b));
 }
 
 static double sum2(const float *x, size_t n)
 {
-    __m512d v = _mm512_setzero_pd();
-    double  s[8];
+    __m512d v[4] = {_mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd()};
+    double  s[TAUT_SUM_LANES];
     size_t  i = 0;
-    for (; i + W <= n; i += W) v = add_squares(v, _mm512_loadu_ps(x + i));
-    _mm512_storeu_pd(s, v);
-    for (; i < n; i++) s[i % 8] += taut__square(x[i]);
-    return taut__sum8(s);
+    for (; i + 2 * W <= n; i += 2 * W) {
+        add_squares(v, _mm512_loadu_ps(x + i));
+        add_squares(v + 2, _mm512_loadu_ps(x + i + W));
+    }
+    for (int k = 0; k < 4; k++) _mm512_storeu_pd(s + 8 * k, v[k]);
+    for (; i < n; i++) s[i % TAUT_SUM_LANES] += taut__square(x[i]);
+    return taut__fold(s);
 }
 
 static double sum2_over(const float *x, const float *w, size_t n)
 {
-    __m512d v = _mm512_setzero_pd();
-    double  s[8];
+    __m512d v[4] = {_mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd()};
+    double  s[TAUT_SUM_LANES];
     size_t  i = 0;
-    for (; i + W <= n; i += W) v = add_squares(v, _mm512_div_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(w + i)));
-    _mm512_storeu_pd(s, v);
-    for (; i < n; i++) s[i % 8] += taut__square(x[i] / w[i]);
-    return taut__sum8(s);
+    for (; i + 2 * W <= n; i += 2 * W) {
+        add_squares(v, _mm512_div_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(w + i)));
+        add_squares(v + 2, _mm512_div_ps(_mm512_loadu_ps(x + i + W), _mm512_loadu_ps(w + i + W)));
+    }
+    for (int k = 0; k < 4; k++) _mm512_storeu_pd(s + 8 * k, v[k]);
+    for (; i < n; i++) s[i % TAUT_SUM_LANES] += taut__square(x[i] / w[i]);
+    return taut__fold(s);
 }
 
 static float max_abs(const float *x, size_t n)
@@ -146,8 +155,10 @@ static float max_abs(const float *x, size_t n)
     return most > 0x7f800000 ? __builtin_nanf("") : taut__float(most);
 }
 
+static uint64_t hash(const void *p, size_t bytes) { return XXH3_64bits(p, bytes); }
+
 const taut__vec_kernels taut__vec_avx512 = {
     .to_f16 = to_f16, .to_bf16 = to_bf16, .from_f16 = from_f16, .from_bf16 = from_bf16,
     .add = add, .add_f16 = add_f16, .add_bf16 = add_bf16,
-    .scale = scale, .residual = residual, .sum2 = sum2, .sum2_over = sum2_over, .max_abs = max_abs,
+    .scale = scale, .residual = residual, .sum2 = sum2, .sum2_over = sum2_over, .max_abs = max_abs, .hash = hash,
 };

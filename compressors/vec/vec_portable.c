@@ -2,6 +2,7 @@
 #include "vec.h"
 #include "vec_portable.h"
 #include <math.h>
+#include <xxhash.h>
 
 static void to_f16(void *dst, const float *src, size_t n)
 {
@@ -50,16 +51,16 @@ static void residual(float *err, const float *x, const float *y, size_t n)
 
 static double sum2(const float *x, size_t n)
 {
-    double s[8] = {0};
-    for (size_t i = 0; i < n; i++) s[i % 8] += taut__square(x[i]);
-    return taut__sum8(s);
+    double s[TAUT_SUM_LANES] = {0};
+    for (size_t i = 0; i < n; i++) s[i % TAUT_SUM_LANES] += taut__square(x[i]);
+    return taut__fold(s);
 }
 
 static double sum2_over(const float *x, const float *w, size_t n)
 {
-    double s[8] = {0};
-    for (size_t i = 0; i < n; i++) s[i % 8] += taut__square(x[i] / w[i]);
-    return taut__sum8(s);
+    double s[TAUT_SUM_LANES] = {0};
+    for (size_t i = 0; i < n; i++) s[i % TAUT_SUM_LANES] += taut__square(x[i] / w[i]);
+    return taut__fold(s);
 }
 
 static float max_abs(const float *x, size_t n)
@@ -72,8 +73,10 @@ static float max_abs(const float *x, size_t n)
     return m > 0x7f800000 ? NAN : taut__float(m);
 }
 
+static uint64_t hash(const void *p, size_t bytes) { return XXH3_64bits(p, bytes); }
+
 const taut__vec_kernels taut__vec_portable = {
     .to_f16 = to_f16, .to_bf16 = to_bf16, .from_f16 = from_f16, .from_bf16 = from_bf16,
     .add = add, .add_f16 = add_f16, .add_bf16 = add_bf16,
-    .scale = scale, .residual = residual, .sum2 = sum2, .sum2_over = sum2_over, .max_abs = max_abs,
+    .scale = scale, .residual = residual, .sum2 = sum2, .sum2_over = sum2_over, .max_abs = max_abs, .hash = hash,
 };

@@ -78,10 +78,13 @@ static inline double taut__square(float x) /* 0 where x is not finite */
     return (taut__bits(x) & 0x7fffffff) < 0x7f800000 ? (double)x * (double)x : 0;
 }
 
-/* The fixed order in which the eight accumulators of sum2 are added. */
-static inline double taut__sum8(const double s[8])
+enum { TAUT_SUM_LANES = 32 };
+
+static inline double taut__fold(double s[TAUT_SUM_LANES])
 {
-    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+    for (int half = TAUT_SUM_LANES / 2; half > 0; half /= 2)
+        for (int k = 0; k < half; k++) s[k] += s[k + half];
+    return s[0];
 }
 
 #endif

@@ -22,10 +22,10 @@ static result want, got;
 static void bucket_through(const taut__simd *simd, const quant_params *p, const float *x, size_t n, size_t shift, result *r)
 {
     memset(r, 0xa5, sizeof *r);
-    taut__quant_encode_bucket(simd, p, 77, 4096, x, n, r->meta, r->codes, r->err + shift);
-    taut__quant_decode_bucket(simd, p, r->meta, r->codes, n, r->back + shift, false);
+    taut__quant_encode(simd, p, 77, 4096, x, n, r->meta, r->codes, r->err + shift);
+    taut__quant_decode(simd, p, r->meta, r->codes, n, r->back + shift, false);
     for (size_t i = 0; i < n; i++) r->sum[shift + i] = (float)i * 0.125f - 3;
-    taut__quant_decode_bucket(simd, p, r->meta, r->codes, n, r->sum + shift, true);
+    taut__quant_decode(simd, p, r->meta, r->codes, n, r->sum + shift, true);
 }
 
 static void same(const taut__simd *simd, const quant_params *p, const float *x, size_t n, size_t shift)
@@ -36,7 +36,7 @@ static void same(const taut__simd *simd, const quant_params *p, const float *x, 
                   p->bits, p->norm, p->stochastic, n, shift);
     float *in_place = want.err + shift; /* err may be src */
     memcpy(in_place, x, n * sizeof *x);
-    taut__quant_encode_bucket(simd, p, 77, 4096, in_place, n, want.meta, want.codes, in_place);
+    taut__quant_encode(simd, p, 77, 4096, in_place, n, want.meta, want.codes, in_place);
     ck_assert(memcmp(&want, &got, sizeof want) == 0);
 }
 
@@ -120,8 +120,8 @@ START_TEST(any_bytes_decode_alike)
             memset(want.back, 0, sizeof want.back);
             memset(got.back, 0, sizeof got.back);
             for (int add = 0; add < 2; add++) {
-                taut__quant_decode_bucket(taut__simd_at(0), &p, meta, want.codes, 190, want.back, add);
-                taut__quant_decode_bucket(simd, &p, meta, got.codes, 190, got.back, add);
+                taut__quant_decode(taut__simd_at(0), &p, meta, want.codes, 190, want.back, add);
+                taut__quant_decode(simd, &p, meta, got.codes, 190, got.back, add);
                 ck_assert(memcmp(want.back, got.back, sizeof want.back) == 0);
             }
         }

@@ -53,6 +53,7 @@ static void sums(const taut__vec_kernels *k, const taut__vec_kernels *p, size_t 
     float e = p->max_abs(x + at, n), f = k->max_abs(x + at, n);
     ck_assert(memcmp(&e, &f, sizeof e) == 0);
     ck_assert(p->max_abs(y + at, n) == k->max_abs(y + at, n));
+    ck_assert_uint_eq(p->hash(x + at, 4 * n), k->hash(x + at, 4 * n));
 }
 
 static void arithmetic(const taut__vec_kernels *k, const taut__vec_kernels *p, size_t n, size_t at, size_t shift)
