@@ -83,7 +83,6 @@ static taut_status create(taut_comm *comm, const taut_settings *set, taut_auto *
     s = read_settings(a, set, &reference);
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
     if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &reference : NULL, a->ranks, &a->observer);
-    if (s == TAUT_OK) s = probe(a);
     if (s != TAUT_OK) {
         destroy(a);
         return s;
@@ -391,7 +390,7 @@ static void stats(const taut_auto *a, taut_comm_stats *s)
 }
 
 static const taut_auto_hooks hooks = {
-    .create = create, .destroy = destroy, .on_register = on_register, .on_exclude = on_exclude, .on_input = on_input,
+    .create = create, .open = probe, .destroy = destroy, .on_register = on_register, .on_exclude = on_exclude, .on_input = on_input,
     .contribute = contribute, .on_step_end = on_step_end, .stats = stats, .save = taut__auto_save, .load = taut__auto_load,
 };
 

@@ -20,10 +20,11 @@ struct taut_layer {
     taut_tensor tensor;
     float      *scale;          /* tensor.scale points here */
     taut_spec   spec;           /* in force */
+    taut_spec   wire;           /* what is encoded: spec, but fp16 or bf16 for `none` of a 16-bit layer */
     bool        pinned;         /* by taut_layer_codec */
     bool        automatic;      /* the plan decides */
-    bool        lossless;       /* travels uncompressed this time: spec none */
     bool        prepared;       /* job's memory suits spec */
+    bool        flat;           /* sharded collectives do not use the hierarchy */
     uint64_t    seed;           /* of (run, name) */
     taut_feedback    *feedback; /* NULL: no memory for x; else x is formed there */
     bool              keeps;    /* feedback is on */
@@ -32,6 +33,7 @@ struct taut_layer {
     taut_codec_state *state;
     taut_job          job;
     bool              started;
+    bool              tested;   /* taut_test has said that it is done */
     taut_bucket      *bucket;   /* of a small layer */
     size_t            at;       /* its first float there */
     size_t            seat;     /* its bit there */
@@ -40,6 +42,7 @@ struct taut_layer {
     /* statistics */
     uint64_t        calls, bytes_sent, bytes_dense;
     uint64_t        calls_at_step; /* calls when the step began */
+    size_t          encoded;       /* elements that payload_bytes of the last record encode */
     taut_layer_sums step, shown;   /* of the step that ends; of the last one with a call */
     double          weight;        /* of its squared errors under metric=layer */
     bool            audit_armed;
@@ -54,6 +57,7 @@ struct taut_comm {
     taut_group      all, local, leaders; /* local: of this host; leaders: one per host, rank -1 if not one */
     int            *members;             /* of local and leaders */
     bool            hierarchical;
+    bool            lossy;               /* some layer's codec loses something */
     taut_engine     engine;
     taut_pool      *pool;
     float         **scratch;             /* per worker of the pool: scratch_n floats, twice */
@@ -63,7 +67,6 @@ struct taut_comm {
     taut_bucket   **bucket;
     size_t          buckets;
     int             next_tag;
-    taut_job       *bare;      /* layer that a blocking small collective uses */
     double         *control;   /* step_end's vector, twice */
     size_t          control_n; /* doubles of one */
     const taut_auto_hooks *hooks;
@@ -85,6 +88,8 @@ taut_status taut__comm_tags(taut_comm *comm, int *tag);          /* TAUT_TAGS in
 /* layer.c */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
 void        taut__layer_destroy(taut_layer *layer);
+taut_status taut__layer_wait(taut_layer *layer);
+taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer is the program's again */
 const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
 
 /* seal.c : the registrations of all ranks are the same */
@@ -97,13 +102,15 @@ taut_status taut__job_init(taut_job *job, taut_layer *layer);
 taut_status taut__job_prepare(taut_job *job);
 void        taut__job_release(taut_job *job);
 taut_status taut__job_begin(taut_job *job, void *buf, int kind, taut_half halves, bool blocking);
+taut_status taut__job_step(taut_job *job, bool *moved, bool *done);
 
 /* input.c : a layer's x, encoded, and its result, stored */
 typedef struct taut_piece_done { /* what one piece of codec work measured; added to the record in a fixed order */
     taut_status status;
     size_t      bytes;
-    taut_norm2  own, error;
-    double      seconds;
+    taut_norm2  own, error;  /* of this rank's x, and of its encoding */
+    taut_norm2  sum, second; /* of a sum, times factor, and of its encoding */
+    double      seconds, decode_s;
 } taut_piece_done;
 bool         taut__in_place(const taut_job *job);                        /* x can be read from buf as it is */
 const float *taut__form(taut_job *job, size_t first, size_t n);          /* x of a slice, formed once per run */
@@ -113,6 +120,8 @@ void taut__quantize_x(taut_job *job, taut_range r, int32_t *q, int32_t limit, fl
 void taut__own_x(taut_job *job, taut_range r, float *dst, taut_piece_done *out); /* copied, its residual cleared */
 float *taut__result_at(taut_job *job, size_t first, float *scratch);     /* where to decode: buf, or scratch */
 void   taut__result_store(taut_job *job, size_t first, size_t n, const float *from);
+void   taut__result_load(taut_job *job, size_t first, size_t n, float *to); /* buf as floats */
+taut_norm2 taut__job_norms(const taut_job *job, const float *x, taut_range r); /* x[0] is element r.first */
 void   taut__keep_second(taut_job *job, taut_range r, const float *err, float factor); /* residual += factor * err */
 void   taut__account(taut_job *job, const taut_piece_done *done);
 
@@ -121,13 +130,23 @@ taut_status taut__hier_init(taut_comm *comm);
 taut_status taut__hier_prepare(taut_job *job);
 taut_status taut__hier_up(taut_job *job, bool *moved, bool *done);
 taut_status taut__hier_down(taut_job *job, bool *moved, bool *done);
+void        taut__hier_cancel(taut_job *job);
+void        taut__hier_release(taut_job *job);
 
 /* fuse.c */
 taut_status taut__fuse_register(taut_layer *layer);
+taut_status taut__fuse_leave(taut_layer *layer);
+taut_status taut__fuse_close(taut_bucket *b); /* members are complete: memory for them */
 taut_status taut__fuse_start(taut_layer *layer, void *buf, int kind);
-taut_status taut__fuse_flush(taut_bucket *b);
-taut_job   *taut__fuse_job(taut_bucket *b);
+bool        taut__fuse_holds(const taut_layer *layer); /* started, and not yet summed */
+taut_status taut__fuse_wait(taut_layer *layer);
+taut_status taut__fuse_test(taut_layer *layer, bool *done);
+taut_status taut__fuse_flush(taut_bucket *b); /* waits for all that were started */
 void        taut__fuse_destroy(taut_bucket *b);
+
+/* debug.c : in MODE=debug, catch a program that touches a buffer it has lent, or has freed it */
+taut_status taut__debug_lend(taut_layer *layer, const void *buf);
+taut_status taut__debug_return(taut_layer *layer);
 
 /* stats.c */
 taut_status taut__step_exchange(taut_comm *comm);
@@ -135,6 +154,6 @@ taut_status taut__step_exchange(taut_comm *comm);
 /* trace.c : NULL trace = off, every call returns at once */
 taut_status taut__trace_open(const char *path, int rank, taut_trace **trace);
 void        taut__trace_close(taut_trace *trace);
-void        taut__trace_span(taut_trace *trace, const taut_job *job, const char *phase, double begin, double end, uint64_t bytes);
+void        taut__trace_span(taut_trace *trace, taut_job *job, const char *phase, double begin, double end, uint64_t bytes);
 
 #endif

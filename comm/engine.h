@@ -14,6 +14,7 @@ typedef struct taut_engine {
     pthread_cond_t  wake;   /* of the thread, with inbox_lock */
     taut_job       *inbox;  /* started, not yet active */
     bool            quit;
+    bool            nudged; /* a caller has left jobs for the thread */
     bool            threaded;
     pthread_t       thread;
     _Atomic int     callers; /* threads that want the lock: the communication thread stands back */

@@ -93,7 +93,7 @@ void taut__exchange_cancel(taut_exchange *x)
 void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
 {
     const taut_mixed *m = ctx;
-    size_t            n = bytes / 8, sums = m ? m->sums : n, masks = m ? m->masks : 0;
+    size_t            n = bytes / 8, sums = m ? m->sums : n, masks = m ? taut__min(m->masks, n - m->sums) : 0;
     double           *a = acc;
     const double     *b = in;
     for (size_t i = 0; i < sums; i++) a[i] = in_first ? b[i] + a[i] : a[i] + b[i];

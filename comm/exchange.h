@@ -26,7 +26,7 @@ taut_status taut__exchange_advance(taut_exchange *x, bool *done);
 void        taut__exchange_cancel(taut_exchange *x);
 
 /* ctx: taut_mixed, or NULL for doubles only: first `sums` doubles are added, then `masks` uint64 are ANDed, and the rest
- * ORed. Words with equal AND and OR are equal on all ranks. */
+ * ORed. Words with equal AND and OR are equal on all ranks. masks beyond the end: all that follow. */
 typedef struct taut_mixed {
     size_t sums, masks;
 } taut_mixed;

@@ -15,7 +15,7 @@ typedef struct taut_job taut_job;
  * errors are those of this rank's encodings, second errors those of encoding sums again. */
 typedef struct taut_record {
     uint64_t   bytes_sent, bytes_dense; /* dense: the same messages, uncompressed */
-    uint64_t   payload_bytes;           /* of this rank's encodings of its own x */
+    uint64_t   payload_bytes, encoded;  /* this rank's encodings of its own x: bytes, and elements that they hold */
     uint64_t   sum_bytes;               /* of the encodings of sums that this rank made */
     taut_norm2 own;                     /* ||x||^2 of this rank */
     taut_norm2 error, second;           /* see above */
@@ -82,13 +82,15 @@ struct taut_job {
     taut_partition        part;
     float                 factor;  /* 1, or 1/ranks */
     bool                  formed;  /* x has been formed for the whole tensor */
-    size_t                surveyed;
+    size_t                at;      /* elements that the phase has dealt with */
     double               *stats;   /* 2 * TAUT_STATS_MAX, of codecs with a survey: own or summed, and scratch */
     taut_exchange         exchange;
     taut_raw              raw;
     bool                  raw_ready;
     void                 *work;    /* the algorithm's */
+    struct taut_hier     *hier;    /* hier.c */
     taut_record           record;
+    bool                  traced;  /* its row of the trace has a name */
 };
 
 #endif

@@ -1,0 +1,136 @@
+/* communicator.c : create, destroy, step end. */
+#include "communicator.h"
+#include <string.h>
+
+/* ---- shared by all layers ---- */
+
+taut_status taut__comm_scratch(taut_comm *comm, size_t floats)
+{
+    int threads = taut__pool_threads(comm->pool);
+    if (floats <= comm->scratch_n) return TAUT_OK;
+    floats = taut__ceil_div(floats, 64) * 64;
+    for (int w = 0; w < threads; w++) {
+        float *more = taut__alloc(2 * floats, sizeof *more);
+        if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu floats of scratch", 2 * floats);
+        taut__free(comm->scratch[w]);
+        comm->scratch[w] = more;
+    }
+    comm->scratch_n = floats;
+    return TAUT_OK;
+}
+
+taut_status taut__comm_tags(taut_comm *comm, int *tag)
+{
+    if (comm->next_tag > comm->t->tag_max - TAUT_TAGS)
+        return taut__fail(TAUT_E_RANGE, "%d layers: the transport's %d tags allow no more", comm->next_tag / TAUT_TAGS, comm->t->tag_max);
+    *tag = comm->next_tag;
+    comm->next_tag += TAUT_TAGS;
+    return TAUT_OK;
+}
+
+/* ---- life ---- */
+
+/* 0: a communication thread where the transport allows one, except for a single rank, which has nobody to talk to. */
+static bool wants_thread(const taut_comm *comm)
+{
+    if (comm->set.c.progress == 2 || comm->t->size == 1) return false;
+    return comm->t->threads;
+}
+
+static taut_status open_comm(taut_comm *comm)
+{
+    comm->all = (taut_group){.t = comm->t, .rank = comm->t->rank, .size = comm->t->size};
+    comm->next_tag = TAUT_TAG_LAYERS;
+    if (comm->set.c.progress == 1 && !comm->t->threads)
+        return taut__fail(TAUT_E_UNSUPPORTED, "progress=1: a communication thread needs MPI_THREAD_MULTIPLE");
+    TAUT_TRY(taut__engine_create(&comm->engine, comm->t, comm->set.c.timeout_ms, wants_thread(comm)));
+    TAUT_TRY(taut__pool_create(comm->set.c.threads, &comm->pool));
+    comm->scratch = taut__alloc((size_t)comm->set.c.threads, sizeof *comm->scratch);
+    if (!comm->scratch) return taut__fail(TAUT_E_NOMEM, "out of memory");
+    TAUT_TRY(comm->t->ops->reserve(comm->t, 8)); /* control exchanges */
+    TAUT_TRY(taut__hier_init(comm));
+    TAUT_TRY(taut__trace_open(comm->set.c.trace, comm->t->rank, &comm->trace));
+    comm->hooks = taut__auto_hooks();
+    return comm->hooks ? comm->hooks->create(comm, &comm->set, &comm->autom) : TAUT_OK;
+}
+
+taut_status taut__comm_create(taut_transport *t, const taut_config *cfg, taut_comm **out)
+{
+    *out = NULL;
+    taut_comm *comm = taut__alloc(1, sizeof *comm);
+    if (!comm) {
+        t->ops->destroy(t);
+        return taut__fail(TAUT_E_NOMEM, "out of memory");
+    }
+    comm->t = t;
+    comm->rel_err2 = comm->rel_err2_metric = 0;
+    taut_status s = taut__settings_load(cfg, &comm->set);
+    if (s == TAUT_OK) s = open_comm(comm);
+    if (s == TAUT_OK) *out = comm;
+    else taut_comm_destroy(comm);
+    return s;
+}
+
+void taut_comm_destroy(taut_comm *comm)
+{
+    if (!comm) return;
+    taut__engine_destroy(&comm->engine);
+    if (comm->autom) comm->hooks->destroy(comm->autom);
+    taut__trace_close(comm->trace);
+    for (size_t i = 0; i < comm->layers; i++) taut__layer_destroy(comm->layer[i]);
+    for (size_t i = 0; i < comm->buckets; i++) taut__fuse_destroy(comm->bucket[i]);
+    for (int w = 0; comm->scratch && w < comm->set.c.threads; w++) taut__free(comm->scratch[w]);
+    taut__free(comm->scratch);
+    taut__pool_destroy(comm->pool);
+    taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->members), taut__free(comm->control);
+    comm->t->ops->destroy(comm->t);
+    taut__free(comm);
+}
+
+taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_comm **comms)
+{
+    taut_settings   set;
+    taut_transport *t[1024];
+    if (!comms) return taut__fail(TAUT_E_INVALID, "taut_comm_create_threads: comms is NULL");
+    if (ranks < 1 || ranks > 1024) return taut__fail(TAUT_E_RANGE, "taut_comm_create_threads: ranks=%d: must be 1..1024", ranks);
+    for (int r = 0; r < ranks; r++) comms[r] = NULL;
+    TAUT_TRY(taut__settings_load(cfg, &set));
+    TAUT_TRY(taut__threads_create(ranks, set.fake_hosts, t));
+    taut_status s = TAUT_OK;
+    for (int r = 0; r < ranks; r++) {
+        if (s == TAUT_OK) s = taut__comm_create(t[r], cfg, &comms[r]);
+        else t[r]->ops->destroy(t[r]);
+    }
+    for (int r = 0; r < ranks && s != TAUT_OK; r++) {
+        taut_comm_destroy(comms[r]);
+        comms[r] = NULL;
+    }
+    return s;
+}
+
+int taut_comm_rank(const taut_comm *comm) { return comm ? comm->all.rank : -1; }
+int taut_comm_size(const taut_comm *comm) { return comm ? comm->all.size : 0; }
+size_t taut_comm_layers(const taut_comm *comm) { return comm ? comm->layers : 0; }
+taut_layer *taut_comm_layer(const taut_comm *comm, size_t i) { return comm && i < comm->layers ? comm->layer[i] : NULL; }
+
+/* ---- step end ---- */
+
+static taut_status wait_all(taut_comm *comm)
+{
+    double begin = taut__now();
+    for (size_t b = 0; b < comm->buckets; b++)
+        if (comm->bucket[b]) TAUT_TRY(taut__fuse_flush(comm->bucket[b]));
+    for (size_t i = 0; i < comm->layers; i++)
+        if (comm->layer[i]->started) TAUT_TRY(taut__layer_wait(comm->layer[i]));
+    comm->exposed_s += taut__now() - begin;
+    return TAUT_OK;
+}
+
+taut_status taut_step_end(taut_comm *comm)
+{
+    if (!comm) return taut__fail(TAUT_E_INVALID, "taut_step_end: comm is NULL");
+    TAUT_TRY(taut__engine_check(&comm->engine));
+    if (comm->sealed < comm->layers) TAUT_TRY(taut__seal(comm));
+    TAUT_TRY(wait_all(comm));
+    return taut__step_exchange(comm);
+}
