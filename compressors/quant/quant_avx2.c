@@ -87,6 +87,7 @@ static void pack_full(const quant_unit *u, const float *x, size_t n, uint8_t *co
         QUANT_UNROLL
         for (int k = 0; k < 8; k++) {
             __m256 v = _mm256_loadu_ps(x + i + 8 * k);
+            if (k % 2 == 0) quant_prefetch(x + i + 8 * k, n);
             q[k] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_sub_ps(v, base), inv));
             q[k] = _mm256_srai_epi32(_mm256_add_epi32(q[k], r[k]), 16);
             if (!err) continue;

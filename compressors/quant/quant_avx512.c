@@ -75,6 +75,7 @@ static inline __attribute__((always_inline)) void pack_bits(const quant_unit *u,
         randoms(u, u->counter + (uint32_t)(i / 2), r);
         QUANT_UNROLL
         for (int k = 0; k < 4; k++) {
+            quant_prefetch(x + i + 16 * k, n);
             v[k] = _mm512_loadu_ps(x + i + 16 * k);
             q[k] = _mm512_cvt_roundps_epi32(_mm512_mul_ps(_mm512_sub_ps(v[k], base), inv), NEAREST_EVEN);
             q[k] = _mm512_srai_epi32(_mm512_add_epi32(q[k], r[k]), 16);

@@ -42,6 +42,11 @@ static void to_bf16(void *dst, const float *src, size_t n)
 static void from_f16(float *dst, const void *src, size_t n)
 {
     size_t i = 0;
+    if (n >= TAUT_STREAM) {
+        for (; (uintptr_t)(dst + i) % 32 != 0; i++) dst[i] = taut__from_f16(taut__load_u16(src, i));
+        for (; i + W <= n; i += W) _mm256_stream_ps(dst + i, _mm256_cvtph_ps(load16(src, i)));
+        _mm_sfence();
+    }
     for (; i + W <= n; i += W) _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(load16(src, i)));
     for (; i < n; i++) dst[i] = taut__from_f16(taut__load_u16(src, i));
 }
@@ -49,6 +54,11 @@ static void from_f16(float *dst, const void *src, size_t n)
 static void from_bf16(float *dst, const void *src, size_t n)
 {
     size_t i = 0;
+    if (n >= TAUT_STREAM) {
+        for (; (uintptr_t)(dst + i) % 32 != 0; i++) dst[i] = taut__from_bf16(taut__load_u16(src, i));
+        for (; i + W <= n; i += W) _mm256_stream_ps(dst + i, of_bf16(load16(src, i)));
+        _mm_sfence();
+    }
     for (; i + W <= n; i += W) _mm256_storeu_ps(dst + i, of_bf16(load16(src, i)));
     for (; i < n; i++) dst[i] = taut__from_bf16(taut__load_u16(src, i));
 }

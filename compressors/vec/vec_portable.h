@@ -7,6 +7,10 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "payloads are little-endian and copied as they are");
 
+/* From this many floats on a decoder's stores bypass the caches: the result does not fit in L2 anyway, and memory need
+ * not be read before it is overwritten. Slices of an allreduce are smaller and stay cached for the next step. */
+enum { TAUT_STREAM = 2 << 20 };
+
 static inline uint32_t taut__bits(float x)
 {
     uint32_t b;
