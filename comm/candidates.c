@@ -24,7 +24,8 @@ static const row rows[] = {
     {TAUT_FAMILY_TOPK, false, "topk:density=%g", {0.01, 0.1}},
     {TAUT_FAMILY_TOPK, true, "topk:density=%g", {0.001, 0.003, 0.03, 0.2, 0.3, 0.5}},
     {TAUT_FAMILY_POWERSGD, false, "powersgd:rank=%g", {1, 2, 4, 8, 16, 32}},
-    {TAUT_FAMILY_POWERSGD, true, "powersgd:rank=%g", {3, 5, 6, 10, 12, 14, 20, 24, 28, 40, 48, 56, 64, 80, 96}},
+    {TAUT_FAMILY_POWERSGD, true, "powersgd:rank=%g", {3, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 18, 20, 22, 24, 28}},
+    {TAUT_FAMILY_POWERSGD, true, "powersgd:rank=%g", {40, 48, 56, 64, 80, 96}},
 };
 
 static const struct { const char *name; uint32_t family; } names[] = {

@@ -80,12 +80,20 @@ static double sum_bytes(const taut_codec *codec, double dense, int ranks, double
     return bytes;
 }
 
+/* Factors travel through a plain allreduce, without frames. */
+static double factor_bytes(const taut_codec *codec, const taut_stage *stage, const taut_tensor *t)
+{
+    double elems = 0;
+    for (int r = 0; r < codec->linear->rounds; r++) elems += (double)codec->linear->factor_elems(stage, t, r);
+    return elems * sizeof(float);
+}
+
 taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks, const taut__measured *m)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     taut__work        w = taut__work_dense(t);
-    w.bytes = m->bytes;
-    w.sum_bytes = sum_bytes(codec, w.dense_bytes, ranks, m->bytes);
+    w.bytes = codec->linear ? factor_bytes(codec, &spec->stage[0], t) : m->bytes;
+    w.sum_bytes = sum_bytes(codec, w.dense_bytes, ranks, w.bytes);
     w.encode_s = m->encode_s;
     w.decode_s = m->decode_s;
     if (codec->caps & TAUT_CAP_LINEAR) w.rounds = codec->linear->rounds;

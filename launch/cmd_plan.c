@@ -113,7 +113,7 @@ int cmd_plan(int argc, char **argv)
         {"solver", "WORD", CLI_WORD, &a.settings.solver, "hull: Lagrangian; dp: L-GreCo's; exhaustive: tiny problems", 0, 0, "hull|dp|exhaustive"},
         {"bins", "N", CLI_INT, &a.bins, "dp: bins of error; 0: 10000", 0, 1000000, NULL},
         {"norm", "WORD", CLI_WORD, &a.settings.norm, "errors of layers add as squares, or as norms (L-GreCo)", 0, 0, "squared|l2"},
-        {"seed", "N", CLI_INT, &a.seed, "of stochastic rounding", 0, 9007199254740992.0, NULL},
+        {"seed", "N", CLI_INT, &a.seed, "of stochastic rounding in the first file; one more in each further one", 0, 9007199254740992.0, NULL},
         {"break-even", NULL, CLI_FLAG, &a.break_even, "print for which bandwidth and size each choice wins", 0, 0, NULL},
         {"record", "FILE", CLI_TEXT, &a.record, "write what was measured", 0, 0, NULL},
         {"replay", "FILE", CLI_TEXT, &a.replay, "plan from such a file; the same plan bit for bit", 0, 0, NULL},

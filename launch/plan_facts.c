@@ -76,7 +76,7 @@ static int measure(job *j, size_t l, const taut_spec *spec, taut__measured *sum)
     for (size_t i = 0; i < j->t->files; i++) {
         taut__measured m;
         taut_status    s = taut__measure(&j->bench, spec, &tensor, j->t->file[i] + j->t->layer[l].offset, 1,
-                                         taut__seed(j->r->seed, i), &m);
+                                         j->r->seed + i, &m);
         if (s != TAUT_OK) return failed(&j->t->layer[l], s);
         sum->plain += m.plain;
         sum->weighted += m.weighted;
@@ -119,6 +119,19 @@ static int offer(job *j, size_t l, const taut_spec *spec)
     return CLI_OK;
 }
 
+/* A candidate of the reference's codec has the reference's other keys: like:powersgd:rank=4,iterations=8 compares ranks. */
+static void follow_reference(const job *j, taut_spec *spec)
+{
+    const taut_stage *r = &j->reference.stage[0];
+    taut_stage       *s = &spec->stage[0];
+    if (!j->budget.like || j->reference.stages != 1 || spec->stages != 1 || r->codec != s->codec) return;
+    for (uint32_t k = 0; k < s->codec->n_keys; k++) {
+        if (!(r->given >> k & 1) || (s->given >> k & 1)) continue;
+        s->value[k] = r->value[k];
+        s->given |= 1u << k;
+    }
+}
+
 static int offer_dense(job *j, size_t l)
 {
     taut_tensor   tensor = tensor_of(&j->t->layer[l]);
@@ -150,7 +163,10 @@ static int offer_layer(job *j, size_t l, double centre)
     size_t      n = taut__candidates(&tensor, j->families, true, spec, SPECS_MAX);
     int         rc = offer_dense(j, l);
     if (!compressible(&j->t->layer[l])) return rc;
-    for (size_t i = 0; i < n && rc == CLI_OK; i++) rc = offer(j, l, &spec[i]);
+    for (size_t i = 0; i < n && rc == CLI_OK; i++) {
+        follow_reference(j, &spec[i]);
+        rc = offer(j, l, &spec[i]);
+    }
     if (rc == CLI_OK && (j->families & TAUT_FAMILY_GRID)) rc = offer_grid(j, l, centre);
     return rc;
 }
@@ -173,11 +189,11 @@ static int reference_layer(job *j, size_t l)
         return CLI_OK;
     }
     on = on && taut__spec_suits(&j->reference, &tensor) == TAUT_OK; /* else the reference too sends it uncompressed */
-    m = (taut__measured){.bytes = dense};
+    m = (taut__measured){0};
     rc = on ? measure(j, l, &j->reference, &m) : CLI_OK;
     f->budget2 += j->weight[l] * m.plain;
     f->budget_l2 += sqrt(j->weight[l] * m.plain);
-    if (compressible(&j->t->layer[l])) f->reference_bytes += m.bytes;
+    if (compressible(&j->t->layer[l])) f->reference_bytes += on ? taut__work_of(&j->reference, &tensor, 1, &m).bytes : dense;
     return rc;
 }
 

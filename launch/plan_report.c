@@ -14,10 +14,11 @@ static double squared_error(const plan_facts *f, const taut__decision *d)
 
 static double relative(double error, double norm2) { return norm2 > 0 ? error / norm2 : 0; }
 
+/* Silent layers do not count: any codec is exact on zeros. */
 static size_t compressed(const plan_facts *f, const taut__decision *d)
 {
     size_t n = 0;
-    for (size_t l = 0; l < f->o.layers; l++) n += !f->o.option[d->option[l]].dense;
+    for (size_t l = 0; l < f->o.layers; l++) n += !f->o.option[d->option[l]].dense && f->o.layer[l].norm2 > 0;
     return n;
 }
 
@@ -33,7 +34,7 @@ static const char *note(const plan_facts *f, const plan_settings *s, const taut_
 {
     if (!d->feasible) return "no candidates meet the budget: the most exact ones are shown";
     if (compressed(f, d) > 0) return "";
-    if (f->fp16_error > f->budget2) return "the budget is tighter than fp16 can meet: all layers stay uncompressed";
+    if (f->fp16_error > f->budget2) return "the budget is tighter than fp16 can meet: all layers with a gradient stay uncompressed";
     if (s->demand.objective == TAUT_OBJECTIVE_TIME) return "compression does not pay on this link: all layers stay uncompressed";
     return "all layers stay uncompressed";
 }

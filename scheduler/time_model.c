@@ -44,6 +44,14 @@ double taut__via_codec_s(taut__via via, int ranks, const taut__work *w)
     }
 }
 
+/* A plain allreduce may also double recursively: half the hops, all the bytes in each (small tensors). */
+static double native_wire(const taut__link *link, const taut__work *w, double wire)
+{
+    double            hops = link->ranks < 2 ? 0 : ceil(log2(link->ranks));
+    const taut__line *line = &link->line[TAUT_VIA_NATIVE];
+    return fmin(wire, hops * (w->rounds * line->alpha + w->bytes * line->beta));
+}
+
 double taut__via_seconds(const taut__link *link, taut__via via, const taut__work *w)
 {
     const taut__line *line = &link->line[via];
@@ -51,6 +59,7 @@ double taut__via_seconds(const taut__link *link, taut__via via, const taut__work
     double            wire = taut__via_hops(via, link->ranks, w->rounds) * line->alpha;
     double            slices = via == TAUT_VIA_SRA || via == TAUT_VIA_RING ? ceil(w->dense_bytes / link->slice_bytes) : 1;
     wire += taut__via_bytes(via, link->ranks, w) * line->beta;
+    if (via == TAUT_VIA_NATIVE) wire = native_wire(link, w, wire);
     return fmax(codec, wire) + fmin(codec, wire) / fmax(slices, 1);
 }
 
