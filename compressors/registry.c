@@ -2,10 +2,8 @@
 #include "codec.h"
 #include <string.h>
 
-extern const taut_codec taut__codec_none, taut__codec_fp16, taut__codec_bf16, taut__codec_quant;
-extern const taut_codec taut__codec_grid __attribute__((weak)), taut__codec_topk __attribute__((weak)),
-    taut__codec_randk __attribute__((weak)), taut__codec_powersgd __attribute__((weak)),
-    taut__codec_stack __attribute__((weak));
+extern const taut_codec taut__codec_none, taut__codec_fp16, taut__codec_bf16, taut__codec_quant, taut__codec_grid,
+    taut__codec_topk, taut__codec_randk, taut__codec_powersgd, taut__codec_stack;
 
 static const taut_codec *const registry[] = {
     &taut__codec_none, &taut__codec_fp16,  &taut__codec_bf16,     &taut__codec_quant, /* 1 2 3 4 */
@@ -16,9 +14,7 @@ enum { CODECS = sizeof registry / sizeof *registry };
 
 const taut_codec *taut__codec_at(size_t i)
 {
-    for (size_t k = 0; k < CODECS; k++)
-        if (registry[k] && i-- == 0) return registry[k];
-    return NULL;
+    return i < CODECS ? registry[i] : NULL;
 }
 
 const taut_codec *taut__codec_by_name(const char *name, size_t len)
