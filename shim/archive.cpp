@@ -89,7 +89,7 @@ extern "C" taut_status taut_torch_load(taut_torch_model *model, taut_torch_optim
     FILE *probe = std::fopen(path, "rb");
     if (!probe) return fail(TAUT_E_IO, "%s: %s", path, std::strerror(errno));
     std::fclose(probe);
-    return guarded([&] {
+    taut_status s = guarded([&] {
         at::NoGradGuard                no_grad;
         torch::serialize::InputArchive in;
         std::vector<named>             want = contents(model, optim);
@@ -104,12 +104,14 @@ extern "C" taut_status taut_torch_load(taut_torch_model *model, taut_torch_optim
                 return fail(TAUT_E_MISMATCH, "%s holds the state of %s, here it is %s", path,
                             kind.toStringRef().c_str(), optim->cfg.kind);
         }
-        if (taut_status s = read_tensors(in, want, path, got)) return s;
+        if (taut_status bad = read_tensors(in, want, path, got)) return bad;
         if (note && !(*note = strdup(text.toStringRef().c_str()))) return fail(TAUT_E_NOMEM, "out of memory");
         for (size_t i = 0; i < want.size(); i++) want[i].tensor.copy_(got[i]);
         if (optim) optim->steps = static_cast<uint64_t>(steps.toInt());
         return TAUT_OK;
     });
+    /* libtorch's words name no file */
+    return s == TAUT_E_TORCH ? fail(s, "%s: %s", path, taut_torch_last_error()) : s;
 }
 
 extern "C" void taut_torch_note_free(char *note) { std::free(note); }

@@ -16,6 +16,18 @@ static void rank_path(char *dst, size_t cap, const char *file, int rank, const c
     snprintf(dst, cap, "%s.rank%d%s", file, rank, tail);
 }
 
+int checkpoint_probe(const options *o)
+{
+    char  path[PATH_MAX];
+    FILE *f;
+    if (!o->checkpoint) return 0;
+    rank_path(path, sizeof path, o->checkpoint, ranks_rank(), ".part");
+    if (!(f = fopen(path, "wb"))) return fault(CLI_FAILED, "--checkpoint: %s: %s", path, strerror(errno));
+    fclose(f);
+    unlink(path);
+    return 0;
+}
+
 static int write_state(const char *file, int64_t step, const void *state, size_t n)
 {
     char  path[PATH_MAX], part[PATH_MAX];

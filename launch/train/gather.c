@@ -9,6 +9,7 @@ int gather_create(gather *g, int64_t steps, size_t layers)
 {
     memset(g, 0, sizeof *g);
     g->n_layers = layers;
+    g->untimed = steps > 2 * UNTYPICAL_STEPS ? UNTYPICAL_STEPS : 0;
     g->step_ms = calloc((size_t)steps, sizeof *g->step_ms);
     g->bits = calloc(layers, sizeof *g->bits);
     g->layer_err2 = calloc(layers, sizeof *g->layer_err2);
@@ -39,7 +40,7 @@ void gather_step(gather *g, double loss, const run_split *s, const taut_comm *co
     if (g->steps == 0) g->loss_first = loss;
     g->loss[g->steps % LOSS_WINDOW] = loss;
     g->step_ms[g->steps++] = 1e3 * (s->data + s->forward + s->backward + s->wait + s->optimizer + s->scale);
-    if (g->steps > UNTYPICAL_STEPS) {
+    if (g->steps > g->untimed) {
         add_split(&g->sum, s);
         g->timed++;
     }

@@ -4,10 +4,10 @@
 
 #include "run.h"
 
-enum { LOSS_WINDOW = 20, UNTYPICAL_STEPS = 5 }; /* loss_train is a mean of so many; splits leave out the first ones */
+enum { LOSS_WINDOW = 20, UNTYPICAL_STEPS = 5 }; /* loss_train is a mean of so many; a split leaves out the first ones */
 
 typedef struct gather {
-    int64_t   steps, timed;           /* steps of this run; those that count for the split */
+    int64_t   steps, timed, untimed;  /* steps of this run; those that count for the split, and do not */
     double   *step_ms;                /* one per step */
     double    loss[LOSS_WINDOW];      /* the last ones, as a ring */
     double    loss_first;

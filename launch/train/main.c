@@ -67,6 +67,8 @@ int main(int argc, char **argv)
     ranks_start(&argc, &argv);
     cli_speak(ranks_rank() == 0);
     code = options_parse(&o, argc, argv);
+    if (!ranks_same(code == CLI_RUN ? options_hash(&o) : (uint64_t)code))
+        code = ranks_agree(fault(CLI_USAGE, "the ranks were started with different options"));
     if (code == CLI_RUN) {
         code = ranks_agree(set_threads());
         if (!code) code = open_data(&o, &d);

@@ -1,5 +1,6 @@
 /* options.c : see options.h. */
 #include "options.h"
+#include "data.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,19 @@ size_t options_layer_codec(const char *item, const char **spec)
     size_t n = strcspn(item, "=");
     *spec = item[n] ? item + n + 1 : item + n;
     return n;
+}
+
+uint64_t options_hash(const options *o)
+{
+    const int64_t whole[] = {o->ctx, o->dim, o->blocks, o->heads, o->warmup, o->steps, o->batch, o->eval_every,
+                             o->eval_samples, o->checkpoint_every, (int64_t)o->seed, o->resume, o->checkpoint != NULL};
+    const double  real[] = {o->lr, o->momentum, o->beta2, o->weight_decay, o->clip, o->scale_floor};
+    const char   *text[] = {o->tokens, o->optimizer, o->codec, o->budget, o->objective, o->metric, o->feedback,
+                            o->algorithm, o->scale, o->compare};
+    uint64_t      h = data_hash(data_hash(0, whole, sizeof whole), real, sizeof real);
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) h = data_hash(h, text[i] ? text[i] : "", text[i] ? strlen(text[i]) + 1 : 1);
+    for (size_t i = 0; i < o->layer_codecs.n; i++) h = data_hash(h, o->layer_codecs.item[i], strlen(o->layer_codecs.item[i]));
+    return h;
 }
 
 static void set_defaults(options *o)
@@ -91,7 +105,7 @@ int options_parse(options *o, int argc, char **argv)
         {"feedback", "MODE", CLI_WORD, &o->feedback, "error feedback [auto]", 0, 0, "auto|on|off|momentum"},
         {"algorithm", "NAME", CLI_WORD, &o->algorithm, "allreduce algorithm [auto]", 0, 0, "auto|native|sra|ring|gather"},
         {"optimizer", "NAME", CLI_WORD, &o->optimizer, "sgd has momentum", 0, 0, "sgd|adam|adamw"},
-        {"lr", "X", CLI_REAL, &o->lr, "learning rate; 0 = 0.003, sgd 0.3 (gpt) or 0.05", 0, 1000, NULL},
+        {"lr", "X", CLI_REAL, &o->lr, "learning rate; 0 = gpt 0.003, else 0.001; sgd 0.15 and 0.05", 0, 1000, NULL},
         {"momentum", "X", CLI_REAL, &o->momentum, "of sgd", 0, 0.9999, NULL},
         {"beta2", "X", CLI_REAL, &o->beta2, "of adam", 0.1, 0.999999, NULL},
         {"weight-decay", "X", CLI_REAL, &o->weight_decay, "of the optimizer", 0, 10, NULL},
@@ -116,12 +130,14 @@ int options_parse(options *o, int argc, char **argv)
     };
     const cli_command cmd = {"taut train", "", "train a model, gradients through a compressed allreduce", details,
                              table, 0, 0};
-    int operands, code;
+    int  operands, code;
+    bool gpt, sgd;
     set_defaults(o);
     code = cli_parse(&cmd, argc, argv, &operands);
     if (code == CLI_RUN) code = check_specs(o);
     if (code == CLI_RUN) code = check_together(o);
+    gpt = options_is(o->model, "gpt"), sgd = options_is(o->optimizer, "sgd");
     if (code == CLI_RUN && o->lr == 0)
-        o->lr = !options_is(o->optimizer, "sgd") ? 0.003 : options_is(o->model, "gpt") ? 0.3 : 0.05;
+        o->lr = gpt ? (sgd ? 0.15 : 0.003) : (sgd ? 0.05 : 0.001);
     return code;
 }

@@ -23,6 +23,9 @@ typedef struct options {
 /* Returns CLI_RUN, or the exit code after help or a message. The same answer on all ranks. */
 int options_parse(options *o, int argc, char **argv);
 
+/* Of everything that must be equal on all ranks; paths may differ. */
+uint64_t options_hash(const options *o);
+
 bool options_is(const char *value, const char *word); /* both given and equal */
 
 /* PATTERN=SPEC taken apart: the pattern's length is returned, *spec points behind the '='. */

@@ -313,6 +313,7 @@ static int make_everything(run *r)
     if (!code) code = make_scale(r);
     if (!code) code = data_room_create(r->d, r->o->batch, &r->train);
     if (!code) code = data_room_create(r->d, 16, &r->val);
+    if (!code) code = checkpoint_probe(r->o);
     if (!code) code = log_open(&r->log, r->o->log, r->o->resume);
     if ((code = ranks_agree(code)) != 0) return code;
     if (!ranks_same(layout_hash(r)))

@@ -1,0 +1,175 @@
+#!/bin/sh
+# taut train over ranks: losses fall with every codec, runs repeat bit for bit, a resumed run is the uninterrupted one,
+# and whatever is wrong ends all ranks with one sentence and no hang. Small models on this machine's own text.
+set -u
+BUILD=${BUILD:-build/release}
+TAUT=$BUILD/bin/taut
+MPIRUN=${MPIRUN:-mpirun}
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_MCA_mpi_yield_when_idle=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+passed=0 failed=0 skipped=0
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+
+pass() { passed=$((passed + 1)); }
+fail() {
+    failed=$((failed + 1))
+    echo "FAIL $*"
+}
+finish() {
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" -eq 0 ]
+    exit
+}
+if [ ! -x "$BUILD/libexec/taut-train" ]; then
+    skipped=1
+    echo "SKIP taut train was not built (no libtorch)"
+    finish
+fi
+if ! command -v "$MPIRUN" >/dev/null; then
+    skipped=1
+    echo "SKIP no mpirun"
+    finish
+fi
+
+small="--dim 32 --blocks 1 --heads 2 --ctx 32 --batch 4 --eval-samples 64 --seed 5"
+# train RANKS NAME OPTIONS...: stdout to NAME.out, stderr to NAME.err; the exit code is mpirun's
+train() {
+    ranks=$1 name=$2
+    shift 2
+    timeout -k 5 "${LIMIT:-120}" "$MPIRUN" -n "$ranks" "$TAUT" train "$@" >"$dir/$name.out" 2>"$dir/$name.err"
+}
+# top FIELD NAME: of the JSON in the last line; layers, which have fields of the same names, are cut off
+top() { tail -n 1 "$dir/$2.out" | sed -n "s/^{\(.*\)\"layers\": \[.*/\1/p" | sed -n "s/.*\"$1\": *\"\{0,1\}\([^,\"}]*\).*/\1/p"; }
+less() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && b != "" && a < b) }'; }
+
+# ---- every codec learns, and all ranks end with the same parameters ----
+for codec in none fp16 quant:bits=4 grid:rel=0.05 topk:density=0.1 randk:density=0.25 powersgd:rank=2 \
+    stack:topk:density=0.05+quant:bits=2 auto; do
+    if ! train 2 run $small --codec "$codec" --objective bytes --steps 40 --json; then
+        fail "$codec: exit $?: $(head -n 2 "$dir/run.err")"
+        continue
+    fi
+    limit=$(top loss_first run | awk '{print $1 - 0.6}')
+    if less "$(top loss_val run)" "$limit"; then pass; else fail "$codec: loss $(top loss_first run) -> $(top loss_val run)"; fi
+    if [ "$(top identical run)" = true ]; then pass; else fail "$codec: ranks differ"; fi
+    case $codec in
+    none) if less "$(top ratio run)" 1.01; then pass; else fail "none: ratio $(top ratio run)"; fi ;;
+    *) if less 1.2 "$(top ratio run)"; then pass; else fail "$codec: ratio $(top ratio run)"; fi ;;
+    esac
+done
+
+# ---- the same seed gives the same run; another one does not; any number of ranks works ----
+run="$small --codec quant:bits=4 --steps 25 --json"
+train 2 a $run && train 2 b $run && train 2 c $run --seed 6
+if [ -n "$(top loss_val a)" ] && [ "$(top loss_val a)" = "$(top loss_val b)" ]; then pass; else fail "repeat: $(top loss_val a), $(top loss_val b)"; fi
+if [ "$(top loss_val a)" != "$(top loss_val c)" ]; then pass; else fail "another seed, the same loss"; fi
+for ranks in 1 3; do
+    if train $ranks d $run && [ "$(top identical d)" = true ]; then pass; else fail "$ranks ranks: $(head -n 2 "$dir/d.err")"; fi
+done
+if timeout 60 "$TAUT" train $run >"$dir/alone.out" 2>&1 && [ "$(top loss_val alone)" = "$(train 1 e $run; top loss_val e)" ]; then pass; else fail "without mpirun"; fi
+
+# ---- stopped and resumed is as if never stopped ----
+for codec in quant:bits=3 grid:rel=0.05 powersgd:rank=2; do
+    run="$small --codec $codec --json"
+    train 2 whole $run --steps 20
+    train 2 half $run --steps 9 --checkpoint "$dir/ck"
+    if train 2 rest $run --steps 20 --checkpoint "$dir/ck" --resume && [ -n "$(top loss_val whole)" ] &&
+        [ "$(top loss_val whole)" = "$(top loss_val rest)" ]; then pass; else
+        fail "$codec resumed: $(top loss_val whole) uninterrupted, $(top loss_val rest) resumed $(head -n 1 "$dir/rest.err")"; fi
+done
+if train 1 fewer $run --steps 25 --checkpoint "$dir/ck" --resume; then pass; else fail "resume with one rank: $(head -n 1 "$dir/fewer.err")"; fi
+if train 3 more $run --steps 30 --checkpoint "$dir/ck" --resume; then pass; else fail "resume with three ranks: $(head -n 1 "$dir/more.err")"; fi
+
+# ---- log, table, choice per layer ----
+train 2 log $small --codec none --layer-codec 'b.*.fc.weight=quant:bits=2' --steps 12 --eval-every 5 --log "$dir/run.jsonl"
+if [ "$(grep -c '"kind":"step"' "$dir/run.jsonl")" = 12 ] && [ "$(grep -c '"kind":"eval"' "$dir/run.jsonl")" = 3 ] &&
+    tail -n 1 "$dir/run.jsonl" | grep -q '"kind":"end"'; then pass; else fail "log: $(cut -c1-80 "$dir/run.jsonl" | tail -n 3)"; fi
+if grep -q '^b.0.fc.weight .* quant:bits=2' "$dir/log.out" && grep -q '^b.0.out.weight .* none' "$dir/log.out"; then pass; else fail "table: $(grep fc.weight "$dir/log.out")"; fi
+train 2 cmp $small --codec quant:bits=4 --compare none --steps 8
+if grep -q '^validation loss [+-][0-9.]*% with' "$dir/cmp.out"; then pass; else fail "compare: $(tail -n 2 "$dir/cmp.out")"; fi
+
+# ---- images: IDX made here, 80 of 1x6 pixels in 4 classes, plain and .gz; mlp and a TorchScript module ----
+mkdir "$dir/idx"
+octal() { awk -v n="$1" -v kind="$2" 'BEGIN { for (i = 0; i < n; i++) { c = i % 4
+    if (kind == "labels") printf "\\%03o", c; else for (j = 0; j < 6; j++) printf "\\%03o", j == c ? 200 + i % 40 : (i * 7 + j * 13) % 60 } }'; }
+printf '\000\000\010\003\000\000\000\120\000\000\000\001\000\000\000\006'"$(octal 80 images)" >"$dir/idx/train-images-idx3-ubyte"
+printf '\000\000\010\001\000\000\000\120'"$(octal 80 labels)" >"$dir/idx/train-labels-idx1-ubyte"
+images="--data $dir/idx --batch 8 --steps 60 --lr 0.01 --codec quant:bits=4 --json"
+if train 2 mlp --model mlp --dim 64 $images && less 0.9 "$(top accuracy_val mlp)"; then pass; else fail "mlp: accuracy $(top accuracy_val mlp) $(head -n 1 "$dir/mlp.err")"; fi
+gzip "$dir"/idx/*
+if train 2 gz --model mlp --dim 64 $images && [ "$(top loss_val gz)" = "$(top loss_val mlp)" ]; then pass; else fail "gz: $(head -n 1 "$dir/gz.err")"; fi
+if train 2 script --model script:tests/unit/data/perceptron.pt $images && less "$(top loss_val script)" 1; then pass; else fail "script: $(head -n 1 "$dir/script.err")"; fi
+
+# ---- bad input: a non-zero exit within the time, and one sentence with the value ----
+LIMIT=60
+# judge CODE TEXT RC WHAT: of the run whose stderr is bad.err
+judge() {
+    if [ "$3" -ne "$1" ]; then fail "$4: exit $3, expected $1: $(head -n 1 "$dir/bad.err")"
+    elif ! grep -q -e "$2" "$dir/bad.err"; then fail "$4: no '$2' in: $(head -n 1 "$dir/bad.err")"
+    elif [ "$(grep -c '^taut train: ' "$dir/bad.err")" != 1 ]; then fail "$4: $(grep -c '^taut train: ' "$dir/bad.err") messages"
+    else pass; fi
+}
+bad() { # bad CODE TEXT OPTIONS...: one process
+    code=$1 text=$2
+    shift 2
+    timeout -k 5 $LIMIT "$TAUT" train $small --steps 2 "$@" >"$dir/bad.out" 2>"$dir/bad.err"
+    judge "$code" "$text" $? "$*"
+}
+bad2() { # the same on two ranks
+    code=$1 text=$2
+    shift 2
+    train 2 bad $small --steps 2 "$@"
+    judge "$code" "$text" $? "2 ranks, $*"
+}
+bad_mixed() { # bad_mixed CODE TEXT "OPTIONS OF RANK 0" "OPTIONS OF RANK 1"
+    # shellcheck disable=SC2086
+    timeout -k 5 $LIMIT "$MPIRUN" -n 1 "$TAUT" train $small --steps 2 $3 : -n 1 "$TAUT" train $small --steps 2 $4 \
+        >"$dir/bad.out" 2>"$dir/bad.err"
+    judge "$1" "$2" $? "rank 0: $3, rank 1: $4"
+}
+: >"$dir/empty.txt"
+printf 'too short' >"$dir/short.txt"
+awk 'BEGIN { for (i = 0; i < 5000; i++) printf "x" }' >"$dir/same.txt"
+awk 'BEGIN { for (i = 0; i < 5000; i++) printf "%d", i }' >"$dir/digits.txt"
+awk 'BEGIN { for (i = 0; i < 5000; i++) printf "%d", 2 * i }' >"$dir/even.txt"
+head -c 500 /dev/zero >"$dir/idx/broken"
+mkdir "$dir/cut" "$dir/none"
+cp "$dir/idx/train-labels-idx1-ubyte.gz" "$dir/cut/"
+gzip -dc "$dir/idx/train-images-idx3-ubyte.gz" | head -c 200 >"$dir/cut/train-images-idx3-ubyte"
+printf garbage >"$dir/bad.ck"
+bad 2 "model=cnn: must be gpt, mlp or script:FILE" --model cnn
+bad 2 "bits" --codec quant:bits=9
+bad 2 "bits" --codec quant:bits=0
+bad 2 "colour" --codec quant:colour=3
+bad 2 "density" --codec topk:density=0
+bad 2 "density" --codec topk:density=1.5
+bad 2 "must be PATTERN=SPEC" --layer-codec quant
+bad 2 "budget" --codec auto --budget rel=-1
+bad 2 "budget" --codec auto --budget like:nosuch
+bad 2 "steps=0" --steps 0
+bad 2 "heads=3" --heads 3
+bad 2 "adam" --optimizer sgd --metric optimizer
+bad 2 "unknown option --codek; did you mean --codec" --codek none
+bad 1 "short.txt: 9 chars: must be at least" --data "$dir/short.txt"
+bad 1 "at least 2 different" --data "$dir/same.txt"
+bad 1 "no text file" --data "$dir/none"
+bad 1 "IDX" --model mlp --data "$dir/idx/broken"
+bad 1 "truncated" --model mlp --data "$dir/cut"
+bad 2 "data is needed" --model mlp
+bad 1 "nothere.pt" --model script:"$dir/nothere.pt"
+bad 1 "/nowhere/ck" --checkpoint /nowhere/ck
+bad 1 "/nowhere/log" --log /nowhere/log
+bad 1 "bad.ck" --checkpoint "$dir/bad.ck" --resume
+bad2 2 "nosuch" --codec nosuch
+bad2 2 "budget" --codec auto --budget rel=2
+bad2 2 "rank" --layer-codec b.0.fc.weight=powersgd:rank=1000
+bad2 2 "fits none of the" --layer-codec zz=quant:bits=4
+bad2 1 "empty.txt: 0 chars: must be at least" --data "$dir/empty.txt"
+bad2 1 "nothere.ck" --checkpoint "$dir/nothere.ck" --resume
+# what only one rank sees ends all of them
+bad_mixed 1 "rank 1: .*nothere" "--data $dir/digits.txt" "--data $dir/nothere"
+bad_mixed 1 "different data" "--data $dir/digits.txt" "--data $dir/even.txt"
+bad_mixed 2 "different options" "--codec none" "--codec quant:bits=4"
+
+finish
