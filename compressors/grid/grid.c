@@ -218,7 +218,7 @@ static void decode_raw(const uint8_t *src, size_t n, float *dst, bool add)
 static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len, float *dst, bool add)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    header                           h;
+    header                           h = {0};
     TAUT_TRY(open_payload(c, src, len, &h));
     if (h.kind == KIND_RAW) {
         decode_raw(src + HEADER, c->n, dst, add);
@@ -255,7 +255,7 @@ static taut_status decode_add(const taut_call *c, const uint8_t *src, size_t len
 
 static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
 {
-    header h;
+    header h = {0};
     TAUT_TRY(get_header(src, len, &h));
     s->codec = &taut__codec_grid;
     for (int k = 0; k < GRID_KEYS; k++) s->value[k] = keys[k].fallback;
@@ -282,7 +282,7 @@ static taut_status call_step(const taut_call *c, float *step)
 static taut_status quantize(const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    float                            step;
+    float                            step = 0;
     TAUT_TRY(call_step(c, &step));
     for (size_t k = 0; k < chunks_of(c->n); k++) {
         size_t    at = k * GRID_CHUNK;
@@ -296,7 +296,7 @@ static taut_status quantize(const taut_call *c, const float *src, int32_t *q, fl
 static taut_status pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    float                            step;
+    float                            step = 0;
     TAUT_TRY(call_step(c, &step));
     TAUT_TRY(room(c, cap));
     size_t chunks = chunks_of(c->n), end = HEADER + chunks * ENTRY;
@@ -317,8 +317,8 @@ static taut_status pack(const taut_call *c, const int32_t *q, uint8_t *dst, size
 static taut_status unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    header                           h;
-    float                            step;
+    header                           h = {0};
+    float                            step = 0;
     TAUT_TRY(call_step(c, &step));
     TAUT_TRY(open_payload(c, src, len, &h));
     if (h.kind == KIND_RAW) return corrupt("floats where codes are due");
@@ -341,7 +341,7 @@ static taut_status unpack_add(const taut_call *c, const uint8_t *src, size_t len
 static taut_status dequantize(const taut_call *c, const int32_t *q, float factor, float *dst)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    float                            step;
+    float                            step = 0;
     TAUT_TRY(call_step(c, &step));
     for (size_t k = 0; k < chunks_of(c->n); k++) {
         size_t    at = k * GRID_CHUNK;

@@ -34,8 +34,8 @@ enum {
 /* Largest number of codes that may be added: p * q_max < 2^31. */
 #define GRID_CODES_MAX 2147483520.0
 
-/* Squared error, in units of the scale, of everything that the stats cover, at this step and dead zone. Good to about 1%
- * from 64 Ki elements up, for steps of 2^-34..2^12 times the scale. A microsecond or two. */
+/* Squared error, in units of the scale, of everything that the stats cover, at this step and dead zone. Within 2% of
+ * encoding on the shipped traces, for steps of 2^-34..2^12 times the scale. A microsecond or two. */
 double taut__grid_estimate_error(const double *stats, double step, double dead);
 /* Bits per element, headers apart. code: GRID_PACKED or GRID_RANS. Within about 2% above 0.5 bits, 20% below. */
 double taut__grid_estimate_bits(const double *stats, double step, double dead, int code);

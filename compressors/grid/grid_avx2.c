@@ -317,6 +317,27 @@ static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
     sum[1] += grid_lanes_sum(lane[1]);
 }
 
+static float count(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b, uint32_t *bins)
+{
+    if (m < GRID_BLOCK) return grid_count_plain(u, x, i, m, b, bins);
+    float        tmp[GRID_BLOCK];
+    const float *d = grid_unit_block(u, i, m, tmp);
+    uint32_t     bin[GRID_BLOCK];
+    __m256       t[8];
+    for (int k = 0; k < 8; k++) {
+        __m256 v = _mm256_loadu_ps(x + 8 * k);
+        v = d ? _mm256_div_ps(v, _mm256_loadu_ps(d + 8 * k)) : _mm256_mul_ps(v, _mm256_set1_ps(u->inv));
+        t[k] = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
+        __m256i n = _mm256_sub_epi32(_mm256_srli_epi32(_mm256_castps_si256(t[k]), 21), _mm256_set1_epi32(b->lowest));
+        n = _mm256_min_epi32(_mm256_max_epi32(n, _mm256_setzero_si256()), _mm256_set1_epi32(b->last));
+        _mm256_storeu_si256((__m256i *)(bin + 8 * k), n);
+    }
+    for (int k = 0; k < GRID_BLOCK; k++) bins[bin[k]]++;
+    for (int width = 4; width > 0; width /= 2)
+        for (int k = 0; k < width; k++) t[k] = _mm256_add_ps(t[k], t[k + width]);
+    return grid_sum8(t[0]) / GRID_BLOCK;
+}
+
 const struct taut__grid_kernels taut__grid_avx2 = {
     .encode = simd_encode,
     .quantize = simd_quantize,
@@ -330,5 +351,5 @@ const struct taut__grid_kernels taut__grid_avx2 = {
     .lanes_get = simd_lanes_get,
     .errors = errors,
     .norms = norms,
-    .count = grid_count_plain,
+    .count = count,
 };

@@ -250,6 +250,25 @@ static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
     sum[1] += grid_lanes_sum(lane[1]);
 }
 
+static float count(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b, uint32_t *bins)
+{
+    if (m < GRID_BLOCK) return grid_count_plain(u, x, i, m, b, bins);
+    float        tmp[GRID_BLOCK];
+    const float *d = grid_unit_block(u, i, m, tmp);
+    uint32_t     bin[GRID_BLOCK];
+    __m512       t[4];
+    for (int k = 0; k < 4; k++) {
+        __m512 v = _mm512_loadu_ps(x + 16 * k);
+        t[k] = _mm512_abs_ps(d ? _mm512_div_ps(v, _mm512_loadu_ps(d + 16 * k)) : _mm512_mul_ps(v, _mm512_set1_ps(u->inv)));
+        __m512i n = _mm512_sub_epi32(_mm512_srli_epi32(_mm512_castps_si512(t[k]), 21), _mm512_set1_epi32(b->lowest));
+        n = _mm512_min_epi32(_mm512_max_epi32(n, _mm512_setzero_si512()), _mm512_set1_epi32(b->last));
+        _mm512_storeu_si512(bin + 16 * k, n);
+    }
+    for (int k = 0; k < GRID_BLOCK; k++) bins[bin[k]]++;
+    __m512 s = _mm512_add_ps(_mm512_add_ps(t[0], t[2]), _mm512_add_ps(t[1], t[3]));
+    return grid_sum8(_mm256_add_ps(_mm512_castps512_ps256(s), _mm512_extractf32x8_ps(s, 1))) / GRID_BLOCK;
+}
+
 const struct taut__grid_kernels taut__grid_avx512 = {
     .encode = simd_encode,
     .quantize = simd_quantize,
@@ -263,5 +282,5 @@ const struct taut__grid_kernels taut__grid_avx512 = {
     .lanes_get = simd_lanes_get,
     .errors = errors,
     .norms = norms,
-    .count = grid_count_plain,
+    .count = count,
 };

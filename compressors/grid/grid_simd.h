@@ -296,6 +296,14 @@ static uint8_t *simd_lanes_put(const grid_model *models, const struct grid_front
     return words_end;
 }
 
+/* Upper half onto lower half, three times: the order of grid_count_plain. */
+static inline float grid_sum8(__m256 v)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+
 /* ---- codes ---- */
 
 static bool simd_quantize(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err, int32_t limit)

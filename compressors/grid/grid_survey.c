@@ -13,7 +13,7 @@
 #include <math.h>
 
 enum {
-    SAMPLE_ALL = 1 << 16, /* elements up to which every block is counted */
+    SAMPLE_ALL = 1 << 18, /* elements up to which every block is counted */
     STRIDE_MAX = 16,
     STEP_BITS = 7,        /* steps are floats with 7 bits of mantissa: 128 per octave, 0.5-0.8% apart */
     PASSES_MAX = 64,      /* of the exact search; two are usual */

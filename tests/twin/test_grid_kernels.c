@@ -1,0 +1,161 @@
+/* Every level of the grid kernels writes the same bytes, codes, floats and sums as the portable one. */
+#include "compressors/dispatch.h"
+#include "compressors/grid/grid_chunk.h"
+#include "compressors/grid/grid_rans.h"
+#include "tests/support/codec_case.h"
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { N_MAX = 5000 };
+static const size_t sizes[] = {1, 2, 63, 64, 65, 127, 128, 129, 1000, 4096, N_MAX};
+
+typedef struct world {
+    grid_unit u;
+    float     x[N_MAX], scale[N_MAX];
+    int       kind;
+} world;
+
+/* Kinds: 0 small codes, 1 sparse, 2 mixed rates, 3 large codes, 4 values without a code, 5 all zero, 6 exact multiples. */
+enum { KINDS = 7 };
+static void fill(world *w, int kind, size_t stride)
+{
+    memset(w, 0, sizeof *w);
+    fill_normal(w->x, N_MAX, 1, (uint64_t)kind);
+    for (size_t i = 0; i < N_MAX; i++) {
+        static const float odd[] = {NAN, INFINITY, -INFINITY, 3e38f, 1e-42f, -0.0f, -1e-45f, 3e9f};
+        if (kind == 1 && i % 37) w->x[i] *= 0.01f;
+        if (kind == 2) w->x[i] *= exp2f((float)(int)(i / 64 % 23) - 8);
+        if (kind == 3) w->x[i] *= i % 3 ? 1e6f : 1e8f;
+        if (kind == 4 && i % 61 == 7) w->x[i] = odd[i / 61 % 8];
+        if (kind == 5) w->x[i] = i % 2 ? 0.0f : -0.0f;
+        if (kind == 6) w->x[i] = (float)((int)(i * 7919 % 41) - 20);
+        w->scale[i] = 0.5f + (float)(i % 17) / 8;
+    }
+    w->u = (grid_unit){.step = 0.75f, .inv = 1.0f / 0.75f, .bias = 0.35f, .scale = w->scale, .stride = stride, .first = 0};
+    if (kind == 6) w->u.step = w->u.inv = 1;
+}
+
+typedef struct result {
+    uint8_t packed[N_MAX * 6 + 4096], rans[N_MAX * 6 + 4096], codes_packed[N_MAX * 6 + 4096], codes_rans[N_MAX * 6 + 4096];
+    size_t  packed_len, rans_len, codes_packed_len, codes_rans_len;
+    float   err[N_MAX], err_rans[N_MAX], back[N_MAX], back_rans[N_MAX], sum[N_MAX], value[N_MAX], err_codes[N_MAX], mean;
+    int32_t codes[N_MAX], unpacked[N_MAX], unpacked_rans[N_MAX];
+    double  errors[GRID_STEPS], norms[2];
+    uint32_t bins[256];
+    bool    quantized;
+} result;
+
+static void run(const struct taut__grid_kernels *k, const world *w, size_t n, result *r)
+{
+    const grid_binning binning = {(127 - 36) * 4, 199};
+    memset(r, 0, sizeof *r);
+    r->packed_len = k->encode(&w->u, w->x, n, r->err, r->packed);
+    r->rans_len = taut__grid_rans_encode(k, &w->u, w->x, n, r->err_rans, r->rans);
+    if (r->packed_len) ck_assert(k->decode(&w->u, r->packed, r->packed_len, n, r->back, false));
+    if (r->packed_len) ck_assert(k->decode(&w->u, r->packed, r->packed_len, n, r->sum, true));
+    if (r->packed_len) ck_assert(k->decode(&w->u, r->packed, r->packed_len, n, r->sum, true));
+    if (r->rans_len) ck_assert(taut__grid_rans_decode(k, &w->u, r->rans, r->rans_len, n, GRID_STORE, r->back_rans));
+    r->quantized = k->quantize(&w->u, w->x, n, r->codes, r->err_codes, INT32_MAX);
+    if (r->quantized) {
+        r->codes_packed_len = k->pack(r->codes, n, r->codes_packed);
+        r->codes_rans_len = taut__grid_rans_pack(k, r->codes, n, r->codes_rans);
+        if (r->codes_packed_len) ck_assert(k->unpack_add(r->codes_packed, r->codes_packed_len, n, r->unpacked));
+        if (r->codes_rans_len) ck_assert(taut__grid_rans_decode(k, NULL, r->codes_rans, r->codes_rans_len, n, GRID_CODES, r->unpacked_rans));
+        k->dequantize(&w->u, r->codes, n, r->value);
+    } else {
+        memset(r->codes, 0, sizeof r->codes), memset(r->err_codes, 0, sizeof r->err_codes); /* nothing is promised */
+    }
+    if (w->kind == 4) return; /* sums are of finite values */
+    grid_unit u[GRID_STEPS] = {w->u, w->u, w->u, w->u};
+    for (int s = 0; s < GRID_STEPS; s++) u[s].step *= (float)(s + 1), u[s].inv = 1 / u[s].step;
+    k->errors(u, w->x, n, r->errors);
+    u[0].step = u[0].inv = 1;
+    k->norms(u, w->x, n, r->norms);
+    r->mean = k->count(u, w->x, 0, n < 64 ? n : 64, &binning, r->bins);
+}
+
+/* The portable results are right, so the others are when they are the same. */
+static void check(const world *w, size_t n, const result *r)
+{
+    if (w->kind == 4) return;
+    ck_assert(r->quantized);
+    ck_assert_uint_eq(r->packed_len, r->codes_packed_len);
+    ck_assert_uint_eq(r->rans_len, r->codes_rans_len);
+    ck_assert_mem_eq(r->packed, r->codes_packed, r->packed_len);
+    ck_assert_mem_eq(r->rans, r->codes_rans, r->rans_len);
+    ck_assert_mem_eq(r->codes, r->unpacked, n * 4);
+    ck_assert_mem_eq(r->codes, r->unpacked_rans, n * 4);
+    ck_assert_mem_eq(r->err, r->err_rans, n * 4);
+    ck_assert_mem_eq(r->err, r->err_codes, n * 4);
+    if (r->packed_len == 0) return;
+    for (size_t i = 0; i < n; i++) {
+        ck_assert(r->back[i] == r->value[i] && r->back_rans[i] == r->value[i] && r->sum[i] == 2 * r->value[i]);
+        ck_assert(r->err[i] == w->x[i] - r->value[i]);
+    }
+}
+
+START_TEST(every_level_equals_portable)
+{
+    static const size_t strides[] = {0, 1, 70};
+    const taut__simd   *level;
+    world              *w = malloc(sizeof *w);
+    result             *a = malloc(sizeof *a), *b = malloc(sizeof *b);
+    for (size_t s = 0; s < sizeof strides / sizeof *strides; s++) {
+        fill(w, _i, strides[s]);
+        w->kind = _i;
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+            run(&taut__grid_portable, w, sizes[k], a);
+            check(w, sizes[k], a);
+            for (size_t l = 1; (level = taut__simd_at(l)) != NULL; l++) {
+                run(level->grid, w, sizes[k], b);
+                /* rans chunks keep scratch bytes behind their length */
+                memset(a->rans + a->rans_len, 0, sizeof a->rans - a->rans_len);
+                memset(b->rans + b->rans_len, 0, sizeof b->rans - b->rans_len);
+                memset(a->packed + a->packed_len, 0, sizeof a->packed - a->packed_len);
+                memset(b->packed + b->packed_len, 0, sizeof b->packed - b->packed_len);
+                memset(a->codes_packed, 0, sizeof a->codes_packed), memset(b->codes_packed, 0, sizeof b->codes_packed);
+                memset(a->codes_rans, 0, sizeof a->codes_rans), memset(b->codes_rans, 0, sizeof b->codes_rans);
+                ck_assert_msg(memcmp(a, b, sizeof *a) == 0, "%s: n %zu stride %zu kind %d", level->name, sizes[k], strides[s], _i);
+            }
+        }
+    }
+    free(w), free(a), free(b);
+}
+END_TEST
+
+/* In place: err may be x. */
+START_TEST(residual_in_place)
+{
+    const taut__simd *level;
+    world            *w = malloc(sizeof *w), *v = malloc(sizeof *v);
+    result           *a = malloc(sizeof *a);
+    for (size_t l = 0; (level = taut__simd_at(l)) != NULL; l++) {
+        fill(w, _i, 1), fill(v, _i, 1);
+        run(level->grid, w, N_MAX, a);
+        size_t len = taut__grid_rans_encode(level->grid, &v->u, v->x, N_MAX, v->x, a->codes_rans);
+        ck_assert_uint_eq(len, a->rans_len);
+        ck_assert_mem_eq(v->x, a->err_rans, sizeof v->x);
+        fill(v, _i, 1);
+        len = level->grid->encode(&v->u, v->x, N_MAX, v->x, a->codes_packed);
+        ck_assert_uint_eq(len, a->packed_len);
+        ck_assert_mem_eq(v->x, a->err, sizeof v->x);
+    }
+    free(w), free(v), free(a);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("grid_kernels");
+    TCase *t = tcase_create("twin");
+    tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, every_level_equals_portable, 0, KINDS);
+    tcase_add_loop_test(t, residual_in_place, 0, KINDS);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
