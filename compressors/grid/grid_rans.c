@@ -1,10 +1,16 @@
 /* grid_rans.c : a chunk of code `rans` put together and taken apart. The layout is in docs/wire-format.md:
  *   u8 shape, u8 0, u16 bytes of classes, u32 words | side bits | words | 16 states of 4 bytes | classes
+ *   or u8 4 | the chunk in code packed
  */
 #include "grid_rans.h"
 #include "grid_chunk.h"
 
-enum { HEAD = 8, STATES = 4 * GRID_LANES };
+enum {
+    HEAD = 8,
+    STATES = 4 * GRID_LANES,
+    SHORT = 1 << 13,         /* elements up to which both codes are tried */
+    AS_PACKED = GRID_SHAPES, /* instead of a shape: code packed follows */
+};
 
 /* ---- classes: adaptive binary arithmetic coding ----
  * Carry-less coder over an interval [low, high] of 32 bits. A class is coded as a step from the class before: same?, up or down?,
@@ -143,24 +149,51 @@ static size_t close_chunk(const struct taut__grid_kernels *kernels, struct grid_
     return (size_t)(p + classes - dst);
 }
 
+static void open_chunk(struct grid_front *f, uint8_t *dst)
+{
+    f->blocks = 0, f->symbols = 0;
+    memset(f->count, 0, sizeof f->count);
+    f->side = (grid_writer){.p = dst + HEAD};
+}
+
+static size_t rans_of_codes(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n, uint8_t *dst)
+{
+    struct grid_front f;
+    open_chunk(&f, dst);
+    kernels->front_pack(q, n, &f);
+    return close_chunk(kernels, &f, dst);
+}
+
+/* The states of the lanes are 64 bytes, which a short or sparse chunk cannot win back: code it both ways and keep the shorter. */
+size_t taut__grid_rans_pack(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n, uint8_t *dst)
+{
+    if (n > SHORT) return rans_of_codes(kernels, q, n, dst);
+    size_t packed = kernels->pack(q, n, dst + 1);
+    size_t rans = packed ? rans_of_codes(kernels, q, n, dst) : 0;
+    if (rans <= packed) return rans;
+    dst[0] = AS_PACKED;
+    return 1 + kernels->pack(q, n, dst + 1);
+}
+
+/* A short chunk as codes first; err only when they are all there. */
+static bool short_encode(const struct taut__grid_kernels *kernels, const grid_unit *u, const float *x, size_t n, float *err,
+                         uint8_t *dst, size_t *len)
+{
+    int32_t q[SHORT];
+    if (!kernels->quantize(u, x, n, q, NULL, INT32_MAX)) return false;
+    if (err && !kernels->quantize(u, x, n, q, err, INT32_MAX)) return false;
+    *len = taut__grid_rans_pack(kernels, q, n, dst);
+    return true;
+}
+
 size_t taut__grid_rans_encode(const struct taut__grid_kernels *kernels, const grid_unit *u, const float *x, size_t n,
                               float *err, uint8_t *dst)
 {
     struct grid_front f;
-    f.blocks = 0, f.symbols = 0;
-    memset(f.count, 0, sizeof f.count);
-    f.side = (grid_writer){.p = dst + HEAD};
+    size_t            len;
+    if (n <= SHORT && short_encode(kernels, u, x, n, err, dst, &len)) return len;
+    open_chunk(&f, dst);
     kernels->front_encode(u, x, n, err, &f);
-    return close_chunk(kernels, &f, dst);
-}
-
-size_t taut__grid_rans_pack(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n, uint8_t *dst)
-{
-    struct grid_front f;
-    f.blocks = 0, f.symbols = 0;
-    memset(f.count, 0, sizeof f.count);
-    f.side = (grid_writer){.p = dst + HEAD};
-    kernels->front_pack(q, n, &f);
     return close_chunk(kernels, &f, dst);
 }
 
@@ -176,6 +209,8 @@ bool taut__grid_rans_decode(const struct taut__grid_kernels *kernels, const grid
                             size_t n, int sink, void *dst)
 {
     uint8_t cls[GRID_CHUNK_BLOCKS];
+    if (len > 1 && src[0] == AS_PACKED)
+        return sink == GRID_CODES ? kernels->unpack_add(src + 1, len - 1, n, dst) : kernels->decode(u, src + 1, len - 1, n, dst, sink == GRID_ADD);
     if (len < HEAD + STATES || src[0] >= GRID_SHAPES || src[1] != 0) return false;
     size_t classes = get16(src + 2), words = 2 * (size_t)get32(src + 4);
     if (classes + words > len - HEAD - STATES) return false;
