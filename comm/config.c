@@ -170,3 +170,18 @@ taut_status taut_setting_get(size_t i, taut_setting *s)
     *s = (taut_setting){table[i].name, value ? value : "", table[i].fallback, table[i].help, table[i].debug};
     return TAUT_OK;
 }
+
+const char *taut_features(void)
+{
+    return "threads"
+#ifdef TAUT_HAVE_MPI
+           " mpi"
+#endif
+#ifdef TAUT_HAVE_BLAS
+           " blas"
+#endif
+#ifdef TAUT_HAVE_TORCH
+           " torch"
+#endif
+        ;
+}
