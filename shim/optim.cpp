@@ -148,19 +148,14 @@ extern "C" taut_status taut_torch_optim_scale(const taut_torch_optim *optim, siz
         size_t            elems = static_cast<size_t>(v.numel()), rows = v.dim() ? static_cast<size_t>(v.size(0)) : 1;
         if (n != 1 && n != rows && n != elems)
             return fail(TAUT_E_INVALID, "n=%zu: must be 1, %zu (rows) or %zu (elements)", n, rows, elems);
-        const auto *x = static_cast<const float *>(v.data_ptr());
-        double      total = 0;
-        for (size_t i = 0; i < elems; i++) total += x[i];
-        float fix = static_cast<float>(1 / (1 - std::pow(optim->cfg.beta2, static_cast<double>(optim->steps))));
-        float eps = static_cast<float>(optim->cfg.eps);
-        float least = static_cast<float>(floor * floor * total / static_cast<double>(elems)); /* of v */
-        size_t run = elems / n; /* elements behind one value of s */
-        for (size_t i = 0; i < n; i++) {
-            double sum = x[i * run];
-            for (size_t j = 1; j < run; j++) sum += x[i * run + j];
-            float mean = static_cast<float>(sum / static_cast<double>(run));
-            s[i] = std::sqrt((mean > least ? mean : least) * fix) + eps;
-        }
+        at::NoGradGuard no_grad;
+        double          fix = 1 - std::pow(optim->cfg.beta2, static_cast<double>(optim->steps));
+        double          least = floor * floor * v.mean().item<float>(); /* of v */
+        at::Tensor      out = at::from_blob(s, {static_cast<int64_t>(n)}, at::kFloat);
+        int64_t         run = static_cast<int64_t>(elems / n); /* elements behind one value of s */
+        if (run == 1) at::clamp_min_out(out, v.reshape({-1}), least);
+        else out.copy_(v.reshape({static_cast<int64_t>(n), run}).mean(1)).clamp_min_(least);
+        out.sqrt_().mul_(1 / std::sqrt(fix)).add_(optim->cfg.eps);
         return TAUT_OK;
     });
 }
