@@ -120,7 +120,7 @@ taut_status taut__job_prepare(taut_job *job)
 static bool forms_first(const taut_job *job)
 {
     const taut_layer *l = job->layer;
-    bool watched = l->automatic && l->comm->autom;
+    bool watched = taut__watched(l);
     return surveys(job->call.spec) || l->audit_armed ||
            (watched && (taut__pool_threads(l->comm->pool) > 1 || job->via == &taut__linear));
 }
@@ -184,7 +184,7 @@ static taut_status survey(taut_job *job)
     const float *x = taut__form(job, r.first, r.n);
     taut_call    c = taut__slice_call(job, r.first, r.n);
     if (surveys(job->call.spec)) TAUT_TRY(taut__spec_codec(c.spec)->survey(&c, x, job->stats));
-    if (l->automatic && comm->autom) comm->hooks->on_input(comm->autom, l, x, r.first, r.n);
+    if (taut__watched(l)) comm->hooks->on_input(comm->autom, l, x, r.first, r.n);
     if (l->audit_armed) memcpy(l->audit_x + r.first, x, r.n * sizeof *x);
     job->at += r.n;
     double end = taut__now();

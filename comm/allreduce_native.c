@@ -103,7 +103,7 @@ static taut_status form(taut_job *job)
 
 static bool formed(const taut_job *job)
 {
-    bool there = !integer(job) && taut__in_place(job), watched = job->layer->automatic && job->comm->autom;
+    bool there = !integer(job) && taut__in_place(job), watched = taut__watched(job->layer);
     return (there && !watched) || native_of(job)->formed == job->call.tensor->elems;
 }
 
@@ -156,12 +156,13 @@ static taut_status store_codes(taut_job *job)
     return TAUT_OK;
 }
 
-/* The exact sum counts in the communicator's relative error, if there is any error. Every rank measures its part. */
+/* The exact sum counts in the communicator's relative error, if there is any error, and in plans. Every rank measures its
+ * part. */
 static void measure_sum(taut_job *job)
 {
     taut_range      mine = taut__part(&job->part, job->g->rank);
     taut_piece_done done = {0};
-    if (!job->comm->lossy || job->halves != TAUT_BOTH) return;
+    if ((!job->comm->lossy && !taut__watched(job->layer)) || job->halves != TAUT_BOTH) return;
     done.sum = taut__job_norms(job, (float *)job->buf + mine.first, mine);
     taut__account(job, &done);
 }

@@ -12,7 +12,8 @@ enum {
     LOOKS = 2,        /* per layer between plans */
     EARLY_GAP = 5,    /* steps between plans at least */
     AUDIT_OF = 4,     /* a quarter of the layers at a time */
-    V_AUDIT = 4,      /* doubles: error and norm, in the metric and plain */
+    V_TIME = 1,       /* doubles: seconds by which measuring is over its share */
+    V_AUDIT = 4,      /* error and norm, in the metric and plain */
     V_HASH = 8,       /* four pieces of the hash and their squares */
     V_LINK = 2,
 };
@@ -139,18 +140,26 @@ static size_t find(const taut_auto *a, const taut_layer *layer)
 static void on_exclude(taut_auto *a, taut_layer *layer)
 {
     size_t l = find(a, layer);
-    if (l != SIZE_MAX) a->tended[l].out = true;
+    if (l == SIZE_MAX) return;
+    a->tended[l].out = true;
+    taut__observer_disarm(a->observer, l);
+}
+
+static bool wants(const taut_auto *a, const taut_layer *layer)
+{
+    size_t l = find(a, layer);
+    return l != SIZE_MAX && taut__observer_armed(a->observer, l);
 }
 
 static void on_input(taut_auto *a, taut_layer *layer, const float *x, size_t first, size_t n)
 {
     size_t l = find(a, layer);
     double start = taut__now();
-    if (l != SIZE_MAX && !a->tended[l].out) taut__observer_feed(a->observer, l, x, first, n);
+    if (l != SIZE_MAX) taut__observer_feed(a->observer, l, x, first, n);
     a->busy_s += taut__now() - start;
 }
 
-/* ---- the step's exchange: audit, hash, measurements; in this order ---- */
+/* ---- the step's exchange: time, audit, hash, measurements; in this order ---- */
 
 static bool auditing(const taut_auto *a)
 {
@@ -201,11 +210,12 @@ static bool hashes_agree(const taut_auto *a, const double *v)
 
 static size_t contribute(taut_auto *a, double *v, size_t room)
 {
-    size_t n = 0, values;
+    size_t n = V_TIME, values;
     bool   audit = auditing(a), plan = a->step >= a->plan_at;
     (void)room;
     if (!v) measure(a);
-    if (audit && v) put_audit(a, v);
+    if (v) v[0] = a->busy_s - SHARE * (taut__now() - a->created_s);
+    if (audit && v) put_audit(a, v + n);
     n += audit ? V_AUDIT : 0;
     if (a->check_hash && v) put_hash(a, v + n);
     n += a->check_hash ? V_HASH : 0;
@@ -222,7 +232,16 @@ static size_t contribute(taut_auto *a, double *v, size_t room)
 
 /* ---- end of a step ---- */
 
-static void fade(double *mean, double now) { *mean = *mean > 0 ? FADE * *mean + (1 - FADE) * now : now; }
+static void fade(double *mean, double now)
+{
+    if (now > 0) *mean = *mean > 0 ? FADE * *mean + (1 - FADE) * now : now; /* 0: not measured in this step */
+}
+
+static void fade_norm(taut_norm2 *mean, const taut_norm2 *now)
+{
+    fade(&mean->plain, now->plain);
+    fade(&mean->weighted, now->weighted);
+}
 
 /* Norms and, for the link, what each collective took. Returns the squared norm of the inputs in the metric in force. */
 static double note_step(taut_auto *a, double *sum2)
@@ -236,12 +255,10 @@ static double note_step(taut_auto *a, double *sum2)
         bool                   called;
         const taut_record     *r = taut__layer_record(t->layer, &called);
         if (!s->called || t->out) continue;
-        fade(&t->own.plain, s->own.plain);
-        fade(&t->own.weighted, s->own.weighted);
-        fade(&t->sum.plain, s->sum.plain);
-        fade(&t->sum.weighted, s->sum.weighted);
-        own2 += taut__auto_error(t, &s->own);
-        *sum2 += taut__auto_error(t, &s->sum);
+        fade_norm(&t->own, &s->own);
+        fade_norm(&t->sum, &s->sum);
+        own2 += taut__auto_error(t, s->own.plain > 0 ? &s->own : &t->own);
+        *sum2 += taut__auto_error(t, s->sum.plain > 0 ? &s->sum : &t->sum);
         if (called && r->end_s > r->begin_s)
             a->span[spans++] = (taut__span){r->begin_s, r->end_s, (double)r->bytes_sent, r->encode_s + r->decode_s};
     }
@@ -311,7 +328,7 @@ static taut_status guard(taut_auto *a, double own2, double sum2)
         double        made = a->scratch[l] * a->guard.trust, expected = t->planned;
         if (!w->safer || t->out || !compressed(a, l)) continue;
         t->suspect = taut__spec_codec(taut__layer_spec(t->layer));
-        if (t->own_then > 0) expected *= taut__auto_error(t, &taut__layer_step(t->layer)->own) / t->own_then;
+        if (t->own_then > 0 && taut__layer_step(t->layer)->own.plain > 0) expected *= taut__auto_error(t, &taut__layer_step(t->layer)->own) / t->own_then;
         t->penalty = expected > 0 ? fmin(fmax(made / expected, 1), 100) : 100;
         TAUT_TRY(taut__auto_safer(a, l, 0.9 * w->allowed / w->observed));
         w->over = 0;
@@ -324,11 +341,10 @@ static taut_status guard(taut_auto *a, double own2, double sum2)
 }
 
 /* Which layers to measure in the coming step. */
-static taut_status arm_looks(taut_auto *a)
+static taut_status arm_looks(taut_auto *a, bool can)
 {
     uint64_t next = a->step + 1, every = taut__max(a->replan_steps / LOOKS, 1);
     bool     early = a->plan_at < a->planned_at + a->replan_steps, late = a->plan_at <= next + 1 && (a->plans == 0 || early);
-    bool     can = a->busy_s < SHARE * (taut__now() - a->created_s);
     for (size_t l = 0; l < a->layers; l++) {
         bool due = (next + l) % every == 0;
         if (a->tended[l].out || !(late || (due && can))) continue;
@@ -348,12 +364,13 @@ static taut_status plan(taut_auto *a, const double *v)
     return TAUT_OK;
 }
 
-static taut_status end_step(taut_auto *a, const double *v, size_t n)
+static taut_status end_step(taut_auto *a, const double *v)
 {
     bool   audit = auditing(a), check = a->check_hash, due = a->step >= a->plan_at;
+    bool   can = v[0] < 0;
     double sum2, own2 = note_step(a, &sum2);
-    (void)n;
     a->check_hash = false;
+    v += V_TIME;
     if (audit) {
         take_audit(a, v);
         v += V_AUDIT;
@@ -365,15 +382,16 @@ static taut_status end_step(taut_auto *a, const double *v, size_t n)
     if (a->plans > 0 && taut__norm_changed(a->norm2_then, taut__auto_own2(a), CHANGED)) plan_early(a, "gradient norms changed");
     if (due) TAUT_TRY(plan(a, v));
     TAUT_TRY(arm_audit(a));
-    return arm_looks(a);
+    return arm_looks(a, can);
 }
 
 static taut_status on_step_end(taut_auto *a, uint64_t step, const double *sums, size_t n)
 {
     double      start = taut__now();
     taut_status s;
+    (void)n;
     a->step = step;
-    s = a->layers > 0 ? end_step(a, sums, n) : TAUT_OK;
+    s = a->layers > 0 ? end_step(a, sums) : TAUT_OK;
     a->step = step + 1;
     a->busy_s += taut__now() - start;
     return s;
@@ -390,7 +408,7 @@ static void stats(const taut_auto *a, taut_comm_stats *s)
 }
 
 static const taut_auto_hooks hooks = {
-    .create = create, .open = probe, .destroy = destroy, .on_register = on_register, .on_exclude = on_exclude, .on_input = on_input,
+    .create = create, .open = probe, .destroy = destroy, .on_register = on_register, .on_exclude = on_exclude, .wants = wants, .on_input = on_input,
     .contribute = contribute, .on_step_end = on_step_end, .stats = stats, .save = taut__auto_save, .load = taut__auto_load,
 };
 

@@ -23,6 +23,10 @@ typedef struct taut_auto_hooks {
     /* taut_layer_codec() gave the layer a spec: forget it. */
     void (*on_exclude)(taut_auto *self, taut_layer *layer);
 
+    /* Does auto want to see this layer's x and the norm of its sum in the coming collective? Agreed, and the same throughout
+     * a step. Where it does not, on_input is not called, and a layer that travels uncompressed is not looked at at all. */
+    bool (*wants)(const taut_auto *self, const taut_layer *layer);
+
     /* x[0..n), elements first.. of this layer: gradient plus residual, float32, as it is about to be encoded. Every element
      * once per step, in slices in any order, on the engine's thread; x is only valid during the call. Cheap, please: sample.
      * Not called for layers of other specs. */

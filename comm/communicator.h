@@ -78,6 +78,12 @@ struct taut_comm {
     double   rel_err2, rel_err2_metric;
 };
 
+/* codec=auto wants to see what this layer sends in this step */
+static inline bool taut__watched(const taut_layer *l)
+{
+    return l->automatic && l->comm->autom && l->comm->hooks->wants(l->comm->autom, l);
+}
+
 enum { TAUT_TAG_STEP = 1, TAUT_TAG_SEAL = 2, TAUT_TAG_SUM = 3, TAUT_TAG_LAYERS = 8 };
 
 /* communicator.c */

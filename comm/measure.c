@@ -96,9 +96,8 @@ taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks,
     w.sum_bytes = sum_bytes(codec, w.dense_bytes, ranks, w.bytes);
     w.encode_s = m->encode_s;
     w.decode_s = m->decode_s;
-    if (codec->caps & TAUT_CAP_LINEAR) w.rounds = codec->linear->rounds;
-    else w.vias = 1u << TAUT_VIA_GATHER;
-    if (codec->caps & TAUT_CAP_SLICEABLE) w.vias |= 1u << TAUT_VIA_SRA | 1u << TAUT_VIA_RING;
+    if (codec->linear) w.rounds = codec->linear->rounds; /* as allreduce.c chooses under algorithm=auto */
+    else w.vias = 1u << (codec->caps & TAUT_CAP_SLICEABLE ? TAUT_VIA_SRA : TAUT_VIA_GATHER);
     return w;
 }
 

@@ -122,6 +122,14 @@ taut_status taut__observer_arm(taut__observer *o, size_t index, uint64_t turn, b
     return lowrank && o->matrix_layer == SIZE_MAX ? arm_lowrank(o, index) : TAUT_OK;
 }
 
+bool taut__observer_armed(const taut__observer *o, size_t index) { return o->layer[index].armed; }
+
+void taut__observer_disarm(taut__observer *o, size_t index)
+{
+    o->layer[index].armed = false;
+    if (o->matrix_layer == index) o->matrix_layer = SIZE_MAX;
+}
+
 /* The part of [at, at+n) that lies in x, which holds elements first.. of the tensor, goes to dst. */
 static void copy_part(const float *x, size_t first, size_t have, size_t at, size_t n, float *dst)
 {

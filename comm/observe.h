@@ -25,6 +25,8 @@ taut_status taut__observer_add(taut__observer *o, const char *name, const taut_t
  * the gradient plus the residual, as it is about to be encoded. turn: which blocks. lowrank: keep whole rows too; of one
  * layer at a time. Layers that are not armed ignore what they are fed. */
 taut_status taut__observer_arm(taut__observer *o, size_t l, uint64_t turn, bool lowrank);
+void        taut__observer_disarm(taut__observer *o, size_t l);
+bool        taut__observer_armed(const taut__observer *o, size_t l);
 void        taut__observer_feed(taut__observer *o, size_t l, const float *x, size_t first, size_t n);
 taut_status taut__observer_measure(taut__observer *o, size_t l);
 

@@ -52,15 +52,23 @@ static double native_wire(const taut__link *link, const taut__work *w, double wi
     return fmin(wire, hops * (w->rounds * line->alpha + w->bytes * line->beta));
 }
 
+/* Pieces of a rank's part that follow each other through codec and wire (comm/partition.h): eight, but none below 64 KiB
+ * nor above slice_bytes. */
+static double slices(const taut__link *link, taut__via via, const taut__work *w)
+{
+    double part = w->dense_bytes / link->ranks;
+    if (via != TAUT_VIA_SRA && via != TAUT_VIA_RING) return 1;
+    return fmax(fmax(fmin(8, floor(part / 65536)), part / link->slice_bytes), 1);
+}
+
 double taut__via_seconds(const taut__link *link, taut__via via, const taut__work *w)
 {
     const taut__line *line = &link->line[via];
     double            codec = taut__via_codec_s(via, link->ranks, w);
     double            wire = taut__via_hops(via, link->ranks, w->rounds) * line->alpha;
-    double            slices = via == TAUT_VIA_SRA || via == TAUT_VIA_RING ? ceil(w->dense_bytes / link->slice_bytes) : 1;
     wire += taut__via_bytes(via, link->ranks, w) * line->beta;
     if (via == TAUT_VIA_NATIVE) wire = native_wire(link, w, wire);
-    return fmax(codec, wire) + fmin(codec, wire) / fmax(slices, 1);
+    return fmax(codec, wire) + fmin(codec, wire) / slices(link, via, w);
 }
 
 taut__via taut__via_best(const taut__link *link, const taut__work *w, double *seconds)
