@@ -112,6 +112,44 @@ START_TEST(payloads_describe_themselves)
 }
 END_TEST
 
+/* With and without a residual buffer, and with state. */
+START_TEST(a_step_allocates_nothing)
+{
+    enum { ROWS = 256, COLS = 300 };
+    float     *x = new_floats(ROWS * COLS), *y = new_floats(ROWS * COLS);
+    codec_case k;
+    case_open(&k, specs[_i], ROWS, COLS);
+    fill_normal(x, ROWS * COLS, 1, 9);
+    if (k.codec->state_create) ck_assert_int_eq(k.codec->state_create(&k.spec.stage[0], &k.tensor, 1, &k.call.state), TAUT_OK);
+    size_t before = taut__alloc_count();
+    case_round_trip(&k, x, NULL, y);
+    case_round_trip(&k, x, x, y);
+    ck_assert_uint_eq(taut__alloc_count(), before);
+    free(x), free(y);
+    case_close(&k);
+}
+END_TEST
+
+START_TEST(states_survive_a_lack_of_memory)
+{
+    static const char *const stateful[] = {"powersgd:rank=2", "randk"};
+    for (size_t i = 0; i < 2; i++) {
+        codec_case k;
+        size_t     held = taut__alloc_bytes();
+        taut_status s = TAUT_E_NOMEM;
+        case_open(&k, stateful[i], 20, 30);
+        for (int64_t nth = 0; s != TAUT_OK; nth++) {
+            taut__alloc_fail_after(nth);
+            s = k.codec->state_create(&k.spec.stage[0], &k.tensor, 1, &k.call.state);
+            ck_assert(s == TAUT_OK || (s == TAUT_E_NOMEM && taut__alloc_bytes() == held));
+        }
+        taut__alloc_fail_after(-1);
+        case_close(&k);
+        ck_assert_uint_eq(taut__alloc_bytes(), held);
+    }
+}
+END_TEST
+
 int main(void)
 {
     enum { SPECS = sizeof specs / sizeof *specs };
@@ -123,6 +161,8 @@ int main(void)
     tcase_add_loop_test(t, sizes_from_one, 0, SPECS);
     tcase_add_loop_test(t, any_address_same_bytes, 0, SPECS);
     tcase_add_loop_test(t, payloads_describe_themselves, 0, SPECS);
+    tcase_add_loop_test(t, a_step_allocates_nothing, 0, SPECS);
+    tcase_add_test(t, states_survive_a_lack_of_memory);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
