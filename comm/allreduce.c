@@ -2,7 +2,7 @@
 #include "communicator.h"
 #include <string.h>
 
-static const taut_algorithm *const table[] = {&taut__native, &taut__linear, &taut__sra, &taut__gather};
+static const taut_algorithm *const table[] = {&taut__native, &taut__linear, &taut__sra, &taut__ring, &taut__gather};
 enum { ALGORITHMS = sizeof table / sizeof *table };
 
 const taut_algorithm *taut__algorithm_by_name(const char *name)
