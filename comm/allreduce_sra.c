@@ -177,10 +177,24 @@ static taut_status encode_sum(taut_job *job, slot *t, taut_range r, taut_piece_d
     return TAUT_OK;
 }
 
-static taut_status reduce_float(taut_job *job, slot *t, taut_range r, taut_piece_done *done)
+/* This rank's own part of x, as it enters the sum. Nothing is gained by coding what does not travel, except for sparse
+ * codecs: a dense part would make the sum dense, and the sum travels without loss. */
+static taut_status own_contribution(taut_job *job, slot *t, const taut_call *c, taut_range r, float *scratch,
+                                    taut_piece_done *done)
+{
+    if (!(taut__spec_caps(c->spec) & TAUT_CAP_SPARSE) || job->halves == TAUT_GATHER) {
+        taut__own_x(job, r, t->acc, done);
+        return TAUT_OK;
+    }
+    taut__encode_x(job, r, t->sum, sra_of(job)->frame, scratch, done);
+    TAUT_TRY(done->status);
+    return taut__frame_decode(c, t->sum, done->bytes, t->acc);
+}
+
+static taut_status reduce_float(taut_job *job, slot *t, taut_range r, float *scratch, taut_piece_done *done)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
-    taut__own_x(job, r, t->acc, done);
+    TAUT_TRY(own_contribution(job, t, &c, r, scratch, done));
     if (job->halves & TAUT_REDUCE) {
         double begin = taut__now();
         TAUT_TRY(add_contributions(job, t, &c));
@@ -221,7 +235,7 @@ static void reduce(taut_job *job, piece *p, float *scratch)
     slot      *t = slot_of(job, p->k);
     taut_range r = taut__sub(&job->part, job->g->rank, p->k);
     double     begin = taut__now();
-    p->done.status = integer(job) ? reduce_integer(job, t, r, scratch, &p->done) : reduce_float(job, t, r, &p->done);
+    p->done.status = integer(job) ? reduce_integer(job, t, r, scratch, &p->done) : reduce_float(job, t, r, scratch, &p->done);
     p->done.bytes = t->sum_bytes;
     p->done.seconds = taut__now() - begin - p->done.decode_s;
 }
