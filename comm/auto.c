@@ -10,6 +10,7 @@
 
 enum {
     LOOKS = 2,        /* per layer between plans */
+    LOWRANK_EVERY = 4, /* steps between looks of low rank, at one layer each */
     EARLY_GAP = 5,    /* steps between plans at least */
     AUDIT_OF = 4,     /* a quarter of the layers at a time */
     V_TIME = 1,       /* doubles: seconds by which measuring is over its share */
@@ -59,12 +60,16 @@ static void destroy(taut_auto *a)
 static taut_status probe(taut_auto *a)
 {
     size_t  n;
-    double *seconds;
+    double *seconds, start = taut__now();
     TAUT_TRY(taut__observer_probe(a->observer));
     seconds = taut__observer_speeds(a->observer, &n);
     TAUT_TRY(taut__comm_sum(a->comm, seconds, n));
     for (size_t i = 0; i < n; i++) seconds[i] /= a->ranks;
-    return taut__link_probe(a->comm, &a->link);
+    TAUT_TRY(taut__link_probe(a->comm, &a->link));
+    a->probe_s = taut__now() - start;
+    taut__log(TAUT_LOG_INFO, "sched", "probe: %.1f us per hop, %.3f GB/s, %.1f ms", 1e6 * a->link.line.alpha,
+              1e-9 / a->link.line.beta, 1e3 * a->probe_s);
+    return TAUT_OK;
 }
 
 static taut_status create(taut_comm *comm, const taut_settings *set, taut_auto **self)
@@ -348,9 +353,8 @@ static taut_status arm_looks(taut_auto *a, bool can)
     for (size_t l = 0; l < a->layers; l++) {
         bool due = (next + l) % every == 0;
         if (a->tended[l].out || !(late || (due && can))) continue;
-        TAUT_TRY(taut__observer_arm(a->observer, l, next, can && a->rank_turn % a->layers == l));
+        TAUT_TRY(taut__observer_arm(a->observer, l, next, can && next % LOWRANK_EVERY == 0));
     }
-    a->rank_turn++;
     return TAUT_OK;
 }
 
@@ -404,7 +408,7 @@ static void stats(const taut_auto *a, taut_comm_stats *s)
     s->rel_err2_audit = a->audit;
     s->plans = a->plans;
     s->plan_hash = a->hash;
-    s->plan_s = a->busy_s;
+    s->plan_s = a->busy_s + a->probe_s;
 }
 
 static const taut_auto_hooks hooks = {

@@ -48,10 +48,10 @@ struct taut_auto {
     double           norm2_then; /* squared norm of the inputs, in the metric, when the plan was made */
     uint64_t         step;       /* under way */
     uint64_t         plan_at;    /* the step at whose end the next plan is made */
-    uint64_t         planned_at, plans, hash, rank_turn, audit_turn;
+    uint64_t         planned_at, plans, hash, audit_turn;
     bool             check_hash; /* a plan was adopted at the end of the last step */
     double           audit;      /* relative squared error of the last one; -1 = none */
-    double           created_s, busy_s; /* seconds spent here */
+    double           created_s, busy_s, probe_s; /* when; seconds spent on measuring and planning; on probes at the start */
 };
 
 /* auto_plan.c */

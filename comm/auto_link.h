@@ -12,7 +12,7 @@ typedef struct taut__refine {
     double     hops, bytes, seconds; /* of that observation */
 } taut__refine;
 
-/* Times sums of one double and of many over all ranks. Collective; same line on all ranks. */
+/* Times exchanges of a few bytes and of many over all ranks. Collective; same line on all ranks. */
 taut_status taut__link_probe(taut_comm *comm, taut__refine *r);
 
 /* One step: layers' records; those that overlapped count as one. begin..end of what ran alone on the link. */

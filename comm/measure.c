@@ -110,11 +110,16 @@ static double error_at(const double *stats, double weight, double step)
 
 double taut__grid_centre(const double *stats, const double *weight, size_t layers, double budget)
 {
-    double lo = -200, hi = 200; /* log2 of the step; error grows with it */
-    double most = 0;
-    for (size_t l = 0; l < layers; l++) most += weight[l] * stats[l * GRID_STATS + GRID_STAT_NORM2];
+    enum { ITERATIONS = 16, OCTAVES = 48 }; /* to a thousandth of an octave */
+    double most = 0, elems = 0, lo, hi;     /* log2 of the step; error grows with it */
+    for (size_t l = 0; l < layers; l++) {
+        most += weight[l] * stats[l * GRID_STATS + GRID_STAT_NORM2];
+        elems += stats[l * GRID_STATS + GRID_STAT_N];
+    }
     if (!(most > 0) || !(budget > 0)) return 0;
-    for (int i = 0; i < 48; i++) {
+    hi = log2(sqrt(most / elems)) + OCTAVES / 4;
+    lo = hi - OCTAVES;
+    for (int i = 0; i < ITERATIONS; i++) {
         double mid = (lo + hi) / 2, error = 0;
         for (size_t l = 0; l < layers; l++) error += error_at(stats + l * GRID_STATS, weight[l], exp2(mid));
         if (error <= budget) lo = mid;
@@ -123,12 +128,16 @@ double taut__grid_centre(const double *stats, const double *weight, size_t layer
     return exp2(lo);
 }
 
-void taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double rel[TAUT_LADDER])
+size_t taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, size_t n, taut__rung *rung)
 {
-    double norm2 = weight * stats[GRID_STAT_NORM2];
-    for (int i = 0; i < TAUT_LADDER; i++) {
-        double step = centre * exp2((i - TAUT_LADDER / 2) / per_octave);
-        double r = norm2 > 0 ? error_at(stats, weight, step) / norm2 : 0;
-        rel[i] = r > 1e-9 && r < 0.999 ? r : 0;
+    const double coarsest = 0.7, finest = 1e-9; /* above, feedback would pile up; below, codes are as wide as floats */
+    double       norm2 = weight * stats[GRID_STAT_NORM2];
+    size_t       made = 0;
+    for (size_t i = 0; i < n && norm2 > 0; i++) {
+        double step = centre * exp2(((double)i - (double)(n / 2)) / per_octave), rel = error_at(stats, weight, step) / norm2;
+        if (rel < finest) continue;
+        rung[made++] = (taut__rung){fmin(rel, coarsest), step / sqrt(weight)};
+        if (rel >= coarsest) break;
     }
+    return made;
 }

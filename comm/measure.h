@@ -33,15 +33,16 @@ taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const tau
 taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks, const taut__measured *m);
 taut__work taut__work_dense(const taut_tensor *t);
 
-/* taut__grid_ladder() : relative squared errors (key `rel`) for a layer's grid candidates. One step for all layers, in
- * the metric, is where the optimum lies (DESIGN's reverse water-filling), so the ladder is centred there.
- *   stats  : of all layers' surveys, GRID_STATS doubles each, summed over ranks and steps; x in units of its scale
- *   weight : of each layer's squared errors
+/* taut__grid_ladder() : a layer's grid candidates: relative squared errors (key `rel`) and the steps that make them. One
+ * step for all layers, in the metric, is where the optimum lies (docs/planning.md), so the ladder is centred there.
+ *   stats  : of a layer's survey, GRID_STATS doubles, summed over ranks and steps; x in units of its scale
+ *   weight : of its squared errors
  *   budget : squared error allowed, all layers, in the metric
  * taut__grid_centre() finds the step, in units of the metric; 0 when nothing is to be coded. */
-double taut__grid_centre(const double *stats, const double *weight, size_t layers, double budget);
-/* Fills rel[0..TAUT_LADDER) for one layer, 0 where a rung does not make sense. per_octave: rungs per factor 2. */
 enum { TAUT_LADDER = 13 };
-void taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double rel[TAUT_LADDER]);
+typedef struct taut__rung { double rel, step; } taut__rung; /* step in units of the scale */
+double taut__grid_centre(const double *stats, const double *weight, size_t layers, double budget);
+/* Fills rung[0..n), n odd, the middle one at the centre, per_octave of them per factor 2. Returns how many make sense. */
+size_t taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, size_t n, taut__rung *rung);
 
 #endif

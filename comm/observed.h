@@ -9,6 +9,7 @@ enum {
     ABOUT = 8192,            /* elements sampled per look: 16 buckets of quant, 128 blocks of grid */
     BLOCK = 1024,            /* of consecutive elements */
     SPECS = 24,              /* candidates of a layer, the reference included */
+    RUNGS = 7,               /* grid steps offered per layer, two per octave */
     RANKS = 8,               /* largest rank whose error is estimated */
     LOWRANK_ELEMS = 1 << 18, /* above: every k-th row */
 };

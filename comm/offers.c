@@ -27,7 +27,7 @@ static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
 
 taut_status taut__observer_probe(taut__observer *o)
 {
-    enum { SIDE = 256, N = SIDE * SIDE, TRIES = 3 };
+    enum { SIDE = 128, N = SIDE * SIDE, TRIES = 2 };
     taut_tensor t = {.elems = N, .rows = SIDE, .cols = SIDE};
     taut_rng    rng = taut__rng(1, 0);
     float      *x = taut__alloc(N, sizeof *x);
@@ -106,7 +106,9 @@ static taut_status add(pricing *p, const taut_spec *spec, double error, double b
     const double     *seconds = speed_of(p->o, spec);
     double            elems = (double)p->l->tensor->elems;
     taut__measured    m = {.bytes = bytes, .encode_s = seconds[0] * elems, .decode_s = seconds[1] * elems};
-    taut__option     *option = append(p);
+    taut__option     *option;
+    if (error > 0.95 * p->own2) return TAUT_OK; /* as bad as sending nothing; feedback would only let it grow */
+    option = append(p);
     if (!option) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
     *option = (taut__option){.error = error, .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
     taut__spec_print(spec, option->spec, sizeof option->spec);
@@ -115,19 +117,15 @@ static taut_status add(pricing *p, const taut_spec *spec, double error, double b
     return TAUT_OK;
 }
 
-static taut_status add_grid_at(pricing *p, double rel, int code)
+static taut_status add_grid_at(pricing *p, taut__rung rung, int code)
 {
     char      text[64];
     taut_spec spec;
-    double    step, bits, dead;
-    snprintf(text, sizeof text, "grid:rel=%.3g,code=%s", rel, code == GRID_RANS ? "rans" : "packed");
+    double    bits;
+    snprintf(text, sizeof text, "grid:rel=%.3g,code=%s", rung.rel, code == GRID_RANS ? "rans" : "packed");
     if (taut__spec_parse(text, &spec) != TAUT_OK) return TAUT_OK;
-    rel = spec.stage[0].value[GRID_KEY_REL];
-    dead = spec.stage[0].value[GRID_KEY_DEAD];
-    step = taut__grid_estimate_step(p->stats, rel * p->stats[GRID_STAT_NORM2], dead);
-    if (!(step > 0)) return TAUT_OK;
-    bits = taut__grid_estimate_bits(p->stats, step, dead, code);
-    return add(p, &spec, rel * p->own2, bits / 8 * (double)p->l->tensor->elems + 64);
+    bits = taut__grid_estimate_bits(p->stats, rung.step, spec.stage[0].value[GRID_KEY_DEAD], code);
+    return add(p, &spec, spec.stage[0].value[GRID_KEY_REL] * p->own2, bits / 8 * (double)p->l->tensor->elems + 64);
 }
 
 /* Weight of the survey's squared errors: its norm in the metric over its norm in its own unit. */
@@ -138,12 +136,11 @@ static double survey_weight(const pricing *p)
 
 static taut_status add_grid(pricing *p, double centre)
 {
-    double rel[TAUT_LADDER];
-    taut__grid_ladder(p->stats, survey_weight(p), centre, 4, rel);
-    for (int i = 0; i < TAUT_LADDER; i++) {
-        if (rel[i] == 0) continue;
-        TAUT_TRY(add_grid_at(p, rel[i], GRID_PACKED));
-        TAUT_TRY(add_grid_at(p, rel[i], GRID_RANS));
+    taut__rung rung[RUNGS];
+    size_t     n = taut__grid_ladder(p->stats, survey_weight(p), centre, 2, RUNGS, rung);
+    for (size_t i = 0; i < n; i++) {
+        TAUT_TRY(add_grid_at(p, rung[i], GRID_PACKED));
+        TAUT_TRY(add_grid_at(p, rung[i], GRID_RANS));
     }
     return TAUT_OK;
 }
@@ -216,8 +213,10 @@ static taut_status find_current(pricing *p, uint32_t *current)
     for (size_t i = 0; i < p->offer->n; i++)
         if (strcmp(all->option[p->offer->first + i].spec, text) == 0) *current = (uint32_t)(p->offer->first + i);
     if (*current != p->offer->first || !(p->own2 > 0) || taut__spec_codec(spec) != &taut__codec_grid) return TAUT_OK;
+    taut__rung rung = {spec->stage[0].value[GRID_KEY_REL], 0};
+    rung.step = taut__grid_estimate_step(p->stats, rung.rel * p->stats[GRID_STAT_NORM2], spec->stage[0].value[GRID_KEY_DEAD]);
     *current = (uint32_t)all->options;
-    TAUT_TRY(add_grid_at(p, spec->stage[0].value[GRID_KEY_REL], (int)spec->stage[0].value[GRID_KEY_CODE]));
+    if (rung.step > 0) TAUT_TRY(add_grid_at(p, rung, (int)spec->stage[0].value[GRID_KEY_CODE]));
     if (*current == all->options) *current = (uint32_t)p->offer->first;
     return TAUT_OK;
 }

@@ -143,14 +143,13 @@ static int offer_dense(job *j, size_t l)
 
 static int offer_grid(job *j, size_t l, double centre)
 {
-    double rel[TAUT_LADDER];
-    int    rc = CLI_OK;
-    taut__grid_ladder(j->stats + l * GRID_STATS, j->weight[l], centre, 4, rel);
-    for (int i = 0; i < 2 * TAUT_LADDER && rc == CLI_OK; i++) {
+    taut__rung rung[TAUT_LADDER];
+    size_t     n = taut__grid_ladder(j->stats + l * GRID_STATS, j->weight[l], centre, 4, TAUT_LADDER, rung);
+    int        rc = CLI_OK;
+    for (size_t i = 0; i < 2 * n && rc == CLI_OK; i++) {
         char      text[64];
         taut_spec spec;
-        if (rel[i / 2] == 0) continue;
-        snprintf(text, sizeof text, "grid:rel=%.4g,code=%s", rel[i / 2], i % 2 ? "rans" : "packed");
+        snprintf(text, sizeof text, "grid:rel=%.4g,code=%s", rung[i / 2].rel, i % 2 ? "rans" : "packed");
         rc = taut__spec_parse(text, &spec) == TAUT_OK ? offer(j, l, &spec) : CLI_OK;
     }
     return rc;
