@@ -17,7 +17,8 @@ static double step_of(const float *x, size_t n, int bits, int norm)
 {
     double lo = x[0], hi = x[0], sum = 0;
     for (size_t i = 0; i < n; i++) {
-        lo = fmin(lo, x[i]), hi = fmax(hi, x[i]);
+        lo = x[i] < lo ? x[i] : lo;
+        hi = x[i] > hi ? x[i] : hi;
         sum += (double)x[i] * x[i];
     }
     if (norm == 0) return (hi - lo) / ((1 << bits) - 1);
