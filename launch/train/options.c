@@ -64,6 +64,8 @@ static int check_specs(const options *o)
         return cli_bad(s, "--codec=%s", o->codec);
     if (o->compare && (s = taut_spec_check(o->compare, 0, NULL)) != TAUT_OK)
         return cli_bad(s, "--compare=%s", o->compare);
+    if (o->budget && strncmp(o->budget, "like:", 5) == 0 && (s = taut_spec_check(o->budget + 5, 0, NULL)) != TAUT_OK)
+        return cli_bad(s, "--budget=%s", o->budget);
     for (size_t i = 0; i < o->layer_codecs.n; i++) {
         const char *item = o->layer_codecs.item[i];
         if (options_layer_codec(item, &spec) == 0 || !*spec)
