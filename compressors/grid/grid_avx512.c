@@ -176,7 +176,18 @@ static inline bool lanes_get_block(lanes *s, const grid_model *m, const uint8_t 
     return w <= end;
 }
 
+static inline uint64_t bits_extract(uint64_t v, uint64_t mask) { return _pext_u64(v, mask); }
+static inline uint64_t bits_deposit(uint64_t v, uint64_t mask) { return _pdep_u64(v, mask); }
+
 #include "grid_simd.h"
+
+/* Upper half onto lower half, three times: the order of grid_count_plain. */
+static inline float grid_sum8(__m256 v)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
 
 static void dequantize(const grid_unit *u, const int32_t *q, size_t n, float *dst)
 {

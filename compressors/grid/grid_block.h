@@ -60,6 +60,7 @@ static inline uint64_t grid_groups(uint64_t nz)
     nz |= nz >> 2;
     return nz & UINT64_C(0x1111111111111111);
 }
+static inline unsigned grid_count_bits(uint64_t v) { return (unsigned)__builtin_popcountll(v); }
 static inline unsigned grid_bitlen(uint64_t v) { return v ? 64 - (unsigned)__builtin_clzll(v) : 0; }
 static inline unsigned grid_rice(uint64_t sum) { return grid_bitlen(sum >> 7); }
 
@@ -79,13 +80,13 @@ static inline uint64_t grid_at_least(const grid_block *b, unsigned r, uint32_t h
 /* Shared by all levels: rare, or short. */
 static inline unsigned grid_class_of(uint64_t nz, uint64_t sum, unsigned *r)
 {
-    unsigned k = (unsigned)__builtin_popcountll(nz);
+    unsigned k = grid_count_bits(nz);
     *r = grid_rice(sum);
     if (k == 0) return GRID_ZERO;
     if (*r > 7) return GRID_WIDE;
     if (*r > 0) return GRID_R0 + *r;
     if (k <= 4) return GRID_P1 + k - 1;
-    return __builtin_popcountll(grid_groups(nz)) < GRID_H4_GROUPS ? GRID_H4 : GRID_R0;
+    return grid_count_bits(grid_groups(nz)) < GRID_H4_GROUPS ? GRID_H4 : GRID_R0;
 }
 static inline void grid_put_positions(grid_writer *w, uint64_t nz)
 {
@@ -98,7 +99,7 @@ static inline uint64_t grid_get_positions(grid_reader *r, unsigned k) /* 0: not 
 {
     uint64_t v = grid_get(r, 6 * k), nz = 0;
     for (unsigned i = 0; i < k; i++) nz |= UINT64_C(1) << (v >> (6 * i) & 63);
-    return (unsigned)__builtin_popcountll(nz) == k ? nz : 0;
+    return grid_count_bits(nz) == k ? nz : 0;
 }
 static inline void grid_put_escape(grid_writer *w, uint32_t h)
 {
@@ -132,17 +133,17 @@ static inline unsigned grid_block_put(grid_writer *w, const grid_block *b)
     } else if (cls == GRID_H4) {
         uint64_t g = grid_groups(nz);
         grid_put(w, grid_pext(g, UINT64_C(0x1111111111111111)), 16);
-        grid_put(w, grid_pext(nz, g * 15), 4 * (unsigned)__builtin_popcountll(g));
+        grid_put(w, grid_pext(nz, g * 15), 4 * grid_count_bits(g));
     } else {
         grid_put(w, map, 64);
     }
     for (unsigned h = 2; h <= GRID_LEVELS && map; h++) {
         uint64_t next = grid_at_least(b, r, h);
-        grid_put(w, grid_pext(next, map), (unsigned)__builtin_popcountll(map));
+        grid_put(w, grid_pext(next, map), grid_count_bits(map));
         map = next;
     }
     for (; map; map &= map - 1) grid_put_escape(w, b->mag[__builtin_ctzll(map)] >> r);
-    grid_put(w, grid_pext(b->sign, nz), (unsigned)__builtin_popcountll(nz));
+    grid_put(w, grid_pext(b->sign, nz), grid_count_bits(nz));
     return cls;
 }
 
@@ -151,7 +152,7 @@ static inline uint64_t grid_get_groups(grid_reader *r, uint64_t *spread)
 {
     uint64_t g = grid_pdep(grid_get(r, 16), UINT64_C(0x1111111111111111));
     *spread = g * 15;
-    return *spread ? grid_get(r, (unsigned)__builtin_popcountll(*spread)) : 0;
+    return *spread ? grid_get(r, grid_count_bits(*spread)) : 0;
 }
 
 /* Reads a body; cls is not ZERO, RUN, and not raw. r comes from the class (or from the 5 bits of WIDE). */
@@ -174,7 +175,7 @@ static inline bool grid_block_get(grid_reader *rd, unsigned cls, unsigned r, gri
     if (r == 0 && map == 0) return false;
     for (unsigned i = 0; i < GRID_BLOCK; i++) b->mag[i] += (uint32_t)(map >> i & 1) << r;
     for (unsigned h = 2; h <= GRID_LEVELS && map; h++) {
-        map = grid_pdep(grid_get(rd, (unsigned)__builtin_popcountll(map)), map);
+        map = grid_pdep(grid_get(rd, grid_count_bits(map)), map);
         for (unsigned i = 0; i < GRID_BLOCK; i++) b->mag[i] += (uint32_t)(map >> i & 1) << r;
     }
     for (; map; map &= map - 1) {
@@ -189,7 +190,7 @@ static inline bool grid_block_get(grid_reader *rd, unsigned cls, unsigned r, gri
         nz |= (uint64_t)(b->mag[i] != 0) << i;
     }
     if (nz == 0) return false;
-    b->sign = grid_pdep(grid_get(rd, (unsigned)__builtin_popcountll(nz)), nz);
+    b->sign = grid_pdep(grid_get(rd, grid_count_bits(nz)), nz);
     return true;
 }
 

@@ -31,11 +31,6 @@ static bool quantize(const grid_unit *u, const float *x, size_t n, int32_t *q, f
     return true;
 }
 
-static void dequantize(const grid_unit *u, const int32_t *q, size_t n, float *dst)
-{
-    for (size_t i = 0; i < n; i += GRID_BLOCK) grid_dequantize_plain(u, q + i, i, taut__min(GRID_BLOCK, n - i), dst + i);
-}
-
 /* dst: floats or, for GRID_CODES, int32. Both have 4 bytes. */
 static bool decode_into(const grid_unit *u, const uint8_t *src, size_t len, size_t n, grid_sink sink, void *dst)
 {
@@ -127,35 +122,18 @@ static bool lanes_get(const grid_unit *u, grid_back *b, int sink, void *dst)
     return true;
 }
 
-static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, double sum[GRID_STEPS])
-{
-    for (int s = 0; s < GRID_STEPS; s++) {
-        double lane[GRID_SUM_LANES] = {0};
-        grid_errors_plain(&u[s], x, 0, n, lane);
-        sum[s] += grid_lanes_sum(lane);
-    }
-}
-
-static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
-{
-    double lane[2][GRID_SUM_LANES] = {{0}, {0}};
-    grid_norms_plain(u, x, 0, n, lane);
-    sum[0] += grid_lanes_sum(lane[0]);
-    sum[1] += grid_lanes_sum(lane[1]);
-}
-
 const struct taut__grid_kernels taut__grid_portable = {
     .encode = encode,
     .quantize = quantize,
     .pack = pack,
     .decode = decode,
     .unpack_add = unpack_add,
-    .dequantize = dequantize,
+    .dequantize = grid_dequantize_all,
     .front_encode = front_encode,
     .front_pack = front_pack,
     .lanes_put = lanes_put,
     .lanes_get = lanes_get,
-    .errors = errors,
-    .norms = norms,
+    .errors = grid_errors_all,
+    .norms = grid_norms_all,
     .count = grid_count_plain,
 };

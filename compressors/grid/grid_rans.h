@@ -77,7 +77,7 @@ static inline void grid_front_block(struct grid_front *f, const grid_block *b)
         big |= (uint64_t)(h != 0) << i;
     }
     lost = nz & ~big;
-    if (lost) grid_put(&f->side, grid_pext(b->sign, lost), (unsigned)__builtin_popcountll(lost));
+    if (lost) grid_put(&f->side, grid_pext(b->sign, lost), grid_count_bits(lost));
 }
 static inline void grid_front_raw(struct grid_front *f, const float *x, size_t m)
 {
@@ -116,7 +116,7 @@ static inline bool grid_back_block(const uint8_t *symbol, unsigned cls, grid_rea
         lost |= (uint64_t)(h == 0 && b->mag[i] != 0) << i;
         b->mag[i] |= h << r; /* h < 2^17, r <= 8 */
     }
-    if (lost) b->sign |= grid_pdep(grid_get(side, (unsigned)__builtin_popcountll(lost)), lost);
+    if (lost) b->sign |= grid_pdep(grid_get(side, grid_count_bits(lost)), lost);
     return grid_reader_ok(side);
 }
 

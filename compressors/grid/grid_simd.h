@@ -1,5 +1,5 @@
-/* grid_simd.h : the grid kernels on vectors of 64 bytes, for instruction sets with pext/pdep. An including file defines
- * first, as static inline functions,
+/* grid_simd.h : the grid kernels on vectors of 64 bytes. An including file defines first, as static inline functions,
+ *   bits_extract(v, mask), bits_deposit(v, mask)   pext and pdep
  *   vec64                                    64 magnitudes of one byte
  *   vec64_zero(), vec64_min(v, x), vec64_shift(v, r), vec64_sum(v), vec64_store(p, v)
  *   vec64_add_at(v, mask, x)                 adds x to the bytes in mask
@@ -16,7 +16,6 @@
 #define TAUT_GRID_SIMD_H
 
 #include "grid_rans.h"
-#include <immintrin.h>
 
 enum {
     SIMD_RICE_MAX = 5,  /* packed: without escapes magnitudes are then below GRID_LEVELS << 5 = 256 */
@@ -35,15 +34,15 @@ static inline unsigned simd_put(grid_writer *w, vec64 v, uint64_t sign)
         grid_put_positions(w, nz);
     } else if (cls == GRID_H4) {
         uint64_t g = grid_groups(nz);
-        grid_put(w, _pext_u64(g, UINT64_C(0x1111111111111111)), 16);
-        grid_put(w, _pext_u64(nz, g * 15), 4 * (unsigned)_mm_popcnt_u64(g));
+        grid_put(w, bits_extract(g, UINT64_C(0x1111111111111111)), 16);
+        grid_put(w, bits_extract(nz, g * 15), 4 * grid_count_bits(g));
     } else {
         if (r) map = vec64_at_least(v, (uint8_t)(1u << r));
         grid_put(w, map, 64);
     }
     for (unsigned h = 2; h <= GRID_LEVELS && map; h++) {
         uint64_t next = h << r > 255 ? 0 : vec64_at_least(v, (uint8_t)(h << r));
-        grid_put(w, _pext_u64(next, map), (unsigned)_mm_popcnt_u64(map));
+        grid_put(w, bits_extract(next, map), grid_count_bits(map));
         map = next;
     }
     if (map) {
@@ -51,7 +50,7 @@ static inline unsigned simd_put(grid_writer *w, vec64 v, uint64_t sign)
         vec64_store(mag, v);
         for (; map; map &= map - 1) grid_put_escape(w, (uint32_t)mag[__builtin_ctzll(map)] >> r);
     }
-    grid_put(w, _pext_u64(sign, nz), (unsigned)_mm_popcnt_u64(nz));
+    grid_put(w, bits_extract(sign, nz), grid_count_bits(nz));
     return cls;
 }
 
@@ -64,9 +63,9 @@ static inline bool simd_get(grid_reader *rd, unsigned cls, vec64 *out, uint64_t 
     if (cls < GRID_H4) {
         map = grid_get_positions(rd, cls - GRID_P1 + 1);
     } else if (cls == GRID_H4) {
-        uint64_t g = _pdep_u64(grid_get(rd, 16), UINT64_C(0x1111111111111111));
+        uint64_t g = bits_deposit(grid_get(rd, 16), UINT64_C(0x1111111111111111));
         if (!g) return false;
-        map = _pdep_u64(grid_get(rd, 4 * (unsigned)_mm_popcnt_u64(g)), g * 15);
+        map = bits_deposit(grid_get(rd, 4 * grid_count_bits(g)), g * 15);
     } else {
         r = cls - GRID_R0;
         for (unsigned p = 0; p < r; p++) {
@@ -80,11 +79,11 @@ static inline bool simd_get(grid_reader *rd, unsigned cls, vec64 *out, uint64_t 
     if (!nz) return false;
     v = vec64_add_at(v, map, (uint8_t)(1u << r));
     for (unsigned h = 2; h <= GRID_LEVELS && map; h++) {
-        map = _pdep_u64(grid_get(rd, (unsigned)_mm_popcnt_u64(map)), map);
+        map = bits_deposit(grid_get(rd, grid_count_bits(map)), map);
         v = vec64_add_at(v, map, (uint8_t)(1u << r));
     }
     if (map) return false;
-    *sign = _pdep_u64(grid_get(rd, (unsigned)_mm_popcnt_u64(nz)), nz);
+    *sign = bits_deposit(grid_get(rd, grid_count_bits(nz)), nz);
     *out = v;
     return true;
 }
@@ -183,11 +182,11 @@ static inline void simd_front(struct grid_front *f, vec64 v, uint64_t sign)
         v = vec64_shift(v, r);
         lost = nz & ~vec64_at_least(v, 1);
     }
-    uint64_t big = vec64_at_least(v, 1), beyond = (unsigned)_mm_popcnt_u64(vec64_at_least(v, 2));
+    uint64_t big = vec64_at_least(v, 1), beyond = grid_count_bits(vec64_at_least(v, 2));
     uint64_t escaped = cls >= GRID_ESCAPES_FROM ? vec64_at_least(v, (uint8_t)top) : 0;
     vec64_store(f->symbol + f->symbols, vec64_symbols(vec64_min(v, (uint8_t)top), big & ~sign));
     f->symbols += GRID_BLOCK;
-    unsigned k = (unsigned)_mm_popcnt_u64(big);
+    unsigned k = grid_count_bits(big);
     f->count[model][0] += GRID_BLOCK - k;
     f->count[model][1] += k - (unsigned)beyond;
     f->count[model][2] += (unsigned)beyond;
@@ -196,7 +195,7 @@ static inline void simd_front(struct grid_front *f, vec64 v, uint64_t sign)
         vec64_store(mag, v);
         for (; escaped; escaped &= escaped - 1) grid_put_gamma(&f->side, mag[__builtin_ctzll(escaped)] - top + 1);
     }
-    if (lost) grid_put(&f->side, _pext_u64(sign, lost), (unsigned)_mm_popcnt_u64(lost));
+    if (lost) grid_put(&f->side, bits_extract(sign, lost), grid_count_bits(lost));
 }
 
 static void simd_front_pack(const int32_t *q, size_t n, struct grid_front *f)
@@ -251,7 +250,7 @@ static inline bool simd_back(const grid_unit *u, grid_reader *side, vec64 symbol
         low |= plane;
     }
     low &= ~big;
-    if (low) sign |= _pdep_u64(grid_get(side, (unsigned)_mm_popcnt_u64(low)), low);
+    if (low) sign |= bits_deposit(grid_get(side, grid_count_bits(low)), low);
     vec64_give(v, sign, codes ? 0 : u->step, codes ? NULL : grid_unit_block(u, i, m, tmp), sink, out);
     return grid_reader_ok(side);
 }
@@ -294,14 +293,6 @@ static uint8_t *simd_lanes_put(const grid_model *models, const struct grid_front
     }
     lanes_store(state, s);
     return words_end;
-}
-
-/* Upper half onto lower half, three times: the order of grid_count_plain. */
-static inline float grid_sum8(__m256 v)
-{
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
 
 /* ---- codes ---- */

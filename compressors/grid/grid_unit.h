@@ -168,6 +168,26 @@ static inline void grid_norms_plain(const grid_unit *u, const float *x, size_t f
     }
 }
 
+static inline void grid_errors_all(const grid_unit u[GRID_STEPS], const float *x, size_t n, double sum[GRID_STEPS])
+{
+    for (int s = 0; s < GRID_STEPS; s++) {
+        double lane[GRID_SUM_LANES] = {0};
+        grid_errors_plain(&u[s], x, 0, n, lane);
+        sum[s] += grid_lanes_sum(lane);
+    }
+}
+static inline void grid_norms_all(const grid_unit *u, const float *x, size_t n, double sum[2])
+{
+    double lane[2][GRID_SUM_LANES] = {{0}, {0}};
+    grid_norms_plain(u, x, 0, n, lane);
+    sum[0] += grid_lanes_sum(lane[0]);
+    sum[1] += grid_lanes_sum(lane[1]);
+}
+static inline void grid_dequantize_all(const grid_unit *u, const int32_t *q, size_t n, float *dst)
+{
+    for (size_t i = 0; i < n; i += GRID_BLOCK) grid_dequantize_plain(u, q + i, i, taut__min(GRID_BLOCK, n - i), dst + i);
+}
+
 /* Loops of fixed length over arrays, which compilers turn into vectors; the order of additions is spelled out. */
 static inline float grid_count_plain(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b, uint32_t *bins)
 {
