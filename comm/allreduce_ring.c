@@ -30,6 +30,8 @@ typedef struct ring {
 static ring *ring_of(const taut_job *job) { return job->work; }
 static const taut_codec *codec_of(const taut_job *job) { return taut__spec_codec(job->call.spec); }
 static bool integer(const taut_job *job) { return codec_of(job)->integer && job->halves != TAUT_GATHER; }
+/* sums of decoded tensors are encoded without loss; not what allgather spreads, which is no such sum */
+static bool exact(const taut_job *job) { return codec_of(job)->encode_exact && job->halves != TAUT_GATHER; }
 static int  steps_of(const taut_job *job) { return job->g->size - 1; } /* of each half */
 static int  first_step(const taut_job *job) { return job->halves & TAUT_REDUCE ? 0 : steps_of(job); }
 static int  last_step(const taut_job *job) { return steps_of(job) * (job->halves & TAUT_GATHER ? 2 : 1); }
@@ -134,7 +136,7 @@ static taut_status own(taut_job *job, slot *t, taut_range r, uint8_t *frame, tau
         taut__quantize_x(job, r, t->acc, INT32_MAX / job->g->size, scratch, done);
         return done->status;
     }
-    if (!codec_of(job)->encode_exact || job->halves == TAUT_GATHER) {
+    if (!exact(job)) {
         taut__own_x(job, r, t->acc, done);
         return TAUT_OK;
     }
@@ -159,11 +161,11 @@ static taut_status add(taut_job *job, slot *t, taut_range r, int step)
 static taut_status encode_acc(taut_job *job, slot *t, taut_range r, int step, float scale, uint8_t *frame, size_t *bytes, taut_norm2 *lost)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
-    bool      lossless = codec_of(job)->encode_exact || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
+    bool      lossless = exact(job) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
     if (integer(job)) return pack(job, &c, t->acc, frame, bytes);
     if (job->halves == TAUT_GATHER) c.prep = NULL;
     c.seed = taut__seed(c.seed, (uint64_t)(uint32_t)step + 1); /* every hop rounds independently */
-    TAUT_TRY(taut__frame_encode(&c, t->acc, frame, ring_of(job)->frame, bytes, lossless ? NULL : t->acc, true));
+    TAUT_TRY(taut__frame_encode(&c, t->acc, frame, ring_of(job)->frame, bytes, lossless ? NULL : t->acc, exact(job)));
     if (lossless || job->halves == TAUT_GATHER) return TAUT_OK;
     *lost = taut__job_norms(job, t->acc, r);
     taut__keep_second(job, r, t->acc, 1 / scale);

@@ -1,6 +1,6 @@
 /* allreduce_sra.c : scatter-reduce-allgather. Every rank sends each owner its part, encoded; the owner adds what arrives
- * in order of rank to its own, which nobody quantizes, encodes the sum once and sends it to all, who decode the same bytes,
- * the owner included. 2(p-1) messages and 2(p-1)/p of the encoded bytes per rank. With an integer codec the owner adds
+ * in order of rank to its own (unquantized, unless the codec is sparse), encodes the sum once and sends it to all, who decode
+ * the same bytes, the owner included. 2(p-1) messages and 2(p-1)/p of the encoded bytes per rank. With an integer codec the owner adds
  * codes, its own among them, and packs the sum without loss.
  *
  * Slice k passes through: encoded (contributions leave one by one, receives are posted before the first), reduced
@@ -17,7 +17,7 @@ enum { PIECES = 32 };
 typedef struct slot {
     taut_request *out1, *in1, *out2, *in2; /* one per rank */
     uint8_t      *out;                     /* p frames: contributions to their owners; later the sums of other owners */
-    uint8_t      *in;                      /* p frames: contributions to my part; mine stays unused */
+    uint8_t      *in;                      /* p frames: contributions to my part */
     uint8_t      *sum;                     /* one frame */
     size_t        sum_bytes;
     void         *acc;                     /* sub floats or int32 */
@@ -47,6 +47,8 @@ static sra  *sra_of(const taut_job *job) { return job->work; }
 static slot *slot_of(const taut_job *job, size_t k) { return &sra_of(job)->slot[k % sra_of(job)->slots]; }
 static const taut_codec *codec_of(const taut_job *job) { return taut__spec_codec(job->call.spec); }
 static bool integer(const taut_job *job) { return codec_of(job)->integer && job->halves != TAUT_GATHER; }
+/* sums of decoded tensors are encoded without loss; not what allgather spreads, which is no such sum */
+static bool exact(const taut_job *job) { return codec_of(job)->encode_exact && job->halves != TAUT_GATHER; }
 static size_t wire_bytes(const taut_job *job, size_t n) { return n * (job->layer->dtype == TAUT_F32 ? 4 : 2); }
 
 /* ---- memory ---- */
@@ -167,10 +169,10 @@ static taut_status encode_sum(taut_job *job, slot *t, taut_range r, taut_piece_d
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     float    *acc = t->acc;
-    bool      lossless = codec_of(job)->encode_exact || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
+    bool      lossless = exact(job) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
     if (job->halves == TAUT_GATHER) c.prep = NULL;
     c.seed = taut__seed(c.seed, 1); /* rounding of the second stage is independent of the first */
-    TAUT_TRY(taut__frame_encode(&c, acc, t->sum, sra_of(job)->frame, &t->sum_bytes, lossless ? NULL : acc, true));
+    TAUT_TRY(taut__frame_encode(&c, acc, t->sum, sra_of(job)->frame, &t->sum_bytes, lossless ? NULL : acc, exact(job)));
     if (lossless || job->halves == TAUT_GATHER) return TAUT_OK;
     done->second = taut__job_norms(job, acc, r);
     taut__keep_second(job, r, acc, 1 / job->factor);
