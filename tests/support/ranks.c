@@ -1,0 +1,61 @@
+/* ranks.c : see ranks.h. */
+#include "ranks.h"
+#include <check.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct seat {
+    ranks_ctx  ctx;
+    ranks_body body;
+} seat;
+
+static void *seat_main(void *arg)
+{
+    seat *s = arg;
+    s->ctx.status = s->body(&s->ctx);
+    snprintf(s->ctx.error, sizeof s->ctx.error, "%s", taut_last_error());
+    return NULL;
+}
+
+void ranks_run(int size, const taut_config *cfg, ranks_body body, void *arg, ranks_ctx *ctx)
+{
+    taut_comm **comms = calloc((size_t)size, sizeof *comms);
+    seat       *seats = calloc((size_t)size, sizeof *seats);
+    pthread_t  *thread = calloc((size_t)size, sizeof *thread);
+    taut_status s = taut_comm_create_threads(size, cfg, comms);
+    ck_assert_msg(s == TAUT_OK, "create: %s", taut_last_error());
+    for (int r = 0; r < size; r++) {
+        seats[r] = (seat){{.comm = comms[r], .rank = r, .size = size, .arg = arg}, body};
+        ck_assert_int_eq(pthread_create(&thread[r], NULL, seat_main, &seats[r]), 0);
+    }
+    for (int r = 0; r < size; r++) pthread_join(thread[r], NULL);
+    for (int r = 0; r < size; r++) {
+        if (ctx) ctx[r] = seats[r].ctx;
+        taut_comm_destroy(comms[r]);
+    }
+    free(comms), free(seats), free(thread);
+}
+
+void ranks_ok(int size, const taut_config *cfg, ranks_body body, void *arg)
+{
+    ranks_ctx *ctx = calloc((size_t)size, sizeof *ctx);
+    ranks_run(size, cfg, body, arg, ctx);
+    for (int r = 0; r < size; r++)
+        ck_assert_msg(ctx[r].status == TAUT_OK, "rank %d of %d: %s: %s", r, size, taut_status_name(ctx[r].status), ctx[r].error);
+    free(ctx);
+}
+
+float ranks_value(int rank, size_t i, int step)
+{
+    uint32_t h = taut__random32(taut__rng(17, (uint64_t)(uint32_t)rank << 32), (uint32_t)((i + 7 * (size_t)step) % 10007));
+    float    v = (float)((double)h / 2147483648.0 - 1.0);
+    return i % 97 == 5 ? 10 * v : v;
+}
+
+double ranks_sum(int size, size_t i, int step)
+{
+    double s = 0;
+    for (int r = 0; r < size; r++) s += (double)ranks_value(r, i, step);
+    return s;
+}

@@ -1,0 +1,27 @@
+/* ranks.h : a test body run by every rank of a communicator over threads, and the data that it reduces. */
+#ifndef TAUT_TEST_RANKS_H
+#define TAUT_TEST_RANKS_H
+
+#include "comm/communicator.h"
+
+typedef struct ranks_ctx {
+    taut_comm *comm;
+    int        rank, size;
+    void      *arg;
+    taut_status status; /* what the body returned */
+    char        error[512];
+} ranks_ctx;
+
+typedef taut_status (*ranks_body)(ranks_ctx *c);
+
+/* Runs body on `size` ranks; ctx: size results, or NULL. Fails the test if creation fails. destroys the communicators. */
+void ranks_run(int size, const taut_config *cfg, ranks_body body, void *arg, ranks_ctx *ctx);
+/* The same, and every rank must return TAUT_OK. */
+void ranks_ok(int size, const taut_config *cfg, ranks_body body, void *arg);
+
+/* Element i of a rank's gradient in a step: of prime period, between -1 and 1, some ten times as large. */
+float ranks_value(int rank, size_t i, int step);
+/* The exact sum over ranks. */
+double ranks_sum(int size, size_t i, int step);
+
+#endif
