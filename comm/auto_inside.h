@@ -46,7 +46,7 @@ struct taut_auto {
     taut__guard      guard;
     double           own_to_sum; /* like: norm of the sums over that of the inputs, as of the last plan */
     double           norm2_then; /* squared norm of the inputs, in the metric, when the plan was made */
-    uint64_t         step;       /* under way */
+    uint64_t         step;       /* under way, counted from creation */
     uint64_t         plan_at;    /* the step at whose end the next plan is made */
     uint64_t         planned_at, plans, hash, audit_turn;
     bool             check_hash; /* a plan was adopted at the end of the last step */
