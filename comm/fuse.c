@@ -152,7 +152,7 @@ static void begin_sum(taut_bucket *b)
     }
     b->voting = false;
     b->job.record.begin_s = taut__now();
-    taut__raw_begin(&b->job.raw, b->packed, b->in_round, TAUT_BOTH, 1);
+    if (b->in_round > 0) taut__raw_begin(&b->job.raw, b->packed, b->in_round, TAUT_BOTH, 1);
 }
 
 static void copy_out(taut_bucket *b, taut_layer *l, float *sum)

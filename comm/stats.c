@@ -73,6 +73,8 @@ static void fill(const taut_layer *l, double *v)
     v[0] = r->own.plain, v[1] = r->own.weighted;
     v[2] = r->error.plain + r->second.plain, v[3] = r->error.weighted + r->second.weighted;
     v[4] = r->sum.plain, v[5] = r->sum.weighted;
+    if (taut__spec_caps(&l->wire) & (TAUT_CAP_SPARSE | TAUT_CAP_LINEAR)) /* what is left out is orthogonal to what is sent */
+        v[4] += v[2], v[5] += v[3];
     v[6] = 1;
 }
 
