@@ -20,7 +20,7 @@ enum {
 };
 static const double FADE = 0.8;        /* of norms, per step */
 static const double KEEP = 0.5;        /* of measurements, per plan */
-static const double SHARE = 0.003;     /* of the run's time that measuring may take, beside plans */
+static const double SHARE = 0.003;     /* of the run's time that measuring and planning take before only regular plans remain */
 static const double CHANGED = 0.5;     /* of norms: early plan (Accordion uses 0.5 too) */
 
 /* ---- creation ---- */
@@ -88,6 +88,7 @@ static taut_status create(taut_comm *comm, const taut_settings *set, taut_auto *
     a->created_s = taut__now();
     s = read_settings(a, set, &reference);
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
+    if (a->metric == TAUT_METRIC_OPTIMIZER) a->plan_at++; /* optimizers have no scale before their first step */
     if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &reference : NULL, a->ranks, &a->observer);
     if (s != TAUT_OK) {
         destroy(a);
@@ -305,11 +306,22 @@ static taut_status arm_audit(taut_auto *a)
 
 static void plan_early(taut_auto *a, const char *why)
 {
-    uint64_t soonest = taut__max(a->step + 2, a->planned_at + EARLY_GAP);
-    if (a->plan_at <= soonest) return;
+    uint64_t soonest = taut__max(a->step + 2, a->planned_at + EARLY_GAP); /* one step to measure in between */
+    if (a->plan_at <= soonest || !a->can) return;
     taut__log(TAUT_LOG_INFO, "sched", "step %llu: early plan after step %llu: %s", (unsigned long long)a->step,
               (unsigned long long)soonest, why);
     a->plan_at = soonest;
+}
+
+/* Did a layer gain or lose its scale since the plan? Then its errors are in another unit, and so is grid's `rel`. */
+static bool rescaled(const taut_auto *a)
+{
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut__tended *t = &a->tended[l];
+        bool                now = a->metric == TAUT_METRIC_OPTIMIZER && taut__layer_tensor(t->layer)->scale_n > 0;
+        if (!t->out && now != t->scaled) return true;
+    }
+    return false;
 }
 
 /* own2, sum2: of this step's inputs and sums, in the metric. */
@@ -346,14 +358,14 @@ static taut_status guard(taut_auto *a, double own2, double sum2)
 }
 
 /* Which layers to measure in the coming step. */
-static taut_status arm_looks(taut_auto *a, bool can)
+static taut_status arm_looks(taut_auto *a)
 {
     uint64_t next = a->step + 1, every = taut__max(a->replan_steps / LOOKS, 1);
     bool     early = a->plan_at < a->planned_at + a->replan_steps, late = a->plan_at <= next + 1 && (a->plans == 0 || early);
     for (size_t l = 0; l < a->layers; l++) {
         bool due = (next + l) % every == 0;
-        if (a->tended[l].out || !(late || (due && can))) continue;
-        TAUT_TRY(taut__observer_arm(a->observer, l, next, can && next % LOWRANK_EVERY == 0));
+        if (a->tended[l].out || !(late || (due && a->can))) continue;
+        TAUT_TRY(taut__observer_arm(a->observer, l, next, a->can && next % LOWRANK_EVERY == 0));
     }
     return TAUT_OK;
 }
@@ -371,9 +383,9 @@ static taut_status plan(taut_auto *a, const double *v)
 static taut_status end_step(taut_auto *a, const double *v)
 {
     bool   audit = auditing(a), check = a->check_hash, due = a->step >= a->plan_at;
-    bool   can = v[0] < 0;
     double sum2, own2 = note_step(a, &sum2);
     a->check_hash = false;
+    a->can = v[0] < 0;
     v += V_TIME;
     if (audit) {
         take_audit(a, v);
@@ -382,11 +394,12 @@ static taut_status end_step(taut_auto *a, const double *v)
     if (check && !hashes_agree(a, v))
         return taut__fail(TAUT_E_MISMATCH, "auto: ranks have different plans (hash %016llx here)", (unsigned long long)a->hash);
     v += check ? V_HASH : 0;
-    TAUT_TRY(guard(a, own2, sum2));
+    if (a->plans > 0 && rescaled(a)) plan_early(a, "a layer's scale came or went");
+    else TAUT_TRY(guard(a, own2, sum2));
     if (a->plans > 0 && taut__norm_changed(a->norm2_then, taut__auto_own2(a), CHANGED)) plan_early(a, "gradient norms changed");
     if (due) TAUT_TRY(plan(a, v));
     TAUT_TRY(arm_audit(a));
-    return arm_looks(a, can);
+    return arm_looks(a);
 }
 
 static taut_status on_step_end(taut_auto *a, uint64_t step, const double *sums, size_t n)

@@ -49,6 +49,7 @@ struct taut_auto {
     uint64_t         step;       /* under way, counted from creation */
     uint64_t         plan_at;    /* the step at whose end the next plan is made */
     uint64_t         planned_at, plans, hash, audit_turn;
+    bool             can;        /* measuring is within its share of the time, agreed */
     bool             check_hash; /* a plan was adopted at the end of the last step */
     double           audit;      /* relative squared error of the last one; -1 = none */
     double           created_s, busy_s, probe_s; /* when; seconds spent on measuring and planning; on probes at the start */

@@ -128,9 +128,10 @@ double taut__grid_centre(const double *stats, const double *weight, size_t layer
     return exp2(lo);
 }
 
-size_t taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, size_t n, taut__rung *rung)
+size_t taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double coarsest, size_t n,
+                         taut__rung *rung)
 {
-    const double coarsest = 0.7, finest = 1e-9; /* above, feedback would pile up; below, codes are as wide as floats */
+    const double finest = 1e-9; /* below, codes are as wide as floats */
     double       norm2 = weight * stats[GRID_STAT_NORM2];
     size_t       made = 0;
     for (size_t i = 0; i < n && norm2 > 0; i++) {

@@ -42,7 +42,9 @@ taut__work taut__work_dense(const taut_tensor *t);
 enum { TAUT_LADDER = 13 };
 typedef struct taut__rung { double rel, step; } taut__rung; /* step in units of the scale */
 double taut__grid_centre(const double *stats, const double *weight, size_t layers, double budget);
-/* Fills rung[0..n), n odd, the middle one at the centre, per_octave of them per factor 2. Returns how many make sense. */
-size_t taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, size_t n, taut__rung *rung);
+/* Fills rung[0..n), n odd, the middle one at the centre, per_octave of them per factor 2, none coarser than rel=coarsest.
+ * Returns how many make sense. */
+size_t taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double coarsest, size_t n,
+                         taut__rung *rung);
 
 #endif

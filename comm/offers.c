@@ -134,10 +134,13 @@ static double survey_weight(const pricing *p)
     return p->stats[GRID_STAT_NORM2] > 0 ? p->own2 / p->stats[GRID_STAT_NORM2] : 0;
 }
 
+/* Feedback grows until what is left of x each step is what g adds: |residual|^2 = rel / (1 - rel) |g|^2. */
+static const double COARSEST = 0.7;
+
 static taut_status add_grid(pricing *p, double centre)
 {
     taut__rung rung[RUNGS];
-    size_t     n = taut__grid_ladder(p->stats, survey_weight(p), centre, 2, RUNGS, rung);
+    size_t     n = taut__grid_ladder(p->stats, survey_weight(p), centre, 2, COARSEST, RUNGS, rung);
     for (size_t i = 0; i < n; i++) {
         TAUT_TRY(add_grid_at(p, rung[i], GRID_PACKED));
         TAUT_TRY(add_grid_at(p, rung[i], GRID_RANS));

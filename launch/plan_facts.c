@@ -144,7 +144,7 @@ static int offer_dense(job *j, size_t l)
 static int offer_grid(job *j, size_t l, double centre)
 {
     taut__rung rung[TAUT_LADDER];
-    size_t     n = taut__grid_ladder(j->stats + l * GRID_STATS, j->weight[l], centre, 4, TAUT_LADDER, rung);
+    size_t     n = taut__grid_ladder(j->stats + l * GRID_STATS, j->weight[l], centre, 4, 0.999, TAUT_LADDER, rung);
     int        rc = CLI_OK;
     for (size_t i = 0; i < 2 * n && rc == CLI_OK; i++) {
         char      text[64];

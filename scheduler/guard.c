@@ -3,6 +3,9 @@
 #include <math.h>
 
 enum { PATIENCE = 3 }; /* steps that a small excess must last */
+/* Shares of the budget that an excess must reach while the budget as a whole holds: at once, and after PATIENCE. Layers of
+ * small shares are noisy, and do not matter. */
+static const double LARGE = 0.05, SMALL = 0.02;
 
 void taut__guard_allow(const taut__guard *g, const double *planned, size_t layers, taut__watch *w)
 {
@@ -23,9 +26,10 @@ bool taut__guard_step(taut__guard *g, const double *error, double norm2, size_t 
     violated = sum > g->budget;
     g->violations += violated;
     for (size_t l = 0; l < layers; l++) {
-        bool over = w[l].observed > w[l].allowed;
-        w[l].over = over ? w[l].over + 1 : 0;
-        w[l].safer = over && (violated || w[l].observed > 2 * w[l].allowed || w[l].over >= PATIENCE);
+        double excess = w[l].observed - w[l].allowed;
+        w[l].over = excess > SMALL * g->budget ? w[l].over + 1 : 0;
+        w[l].safer = excess > 0 && (violated || w[l].over >= PATIENCE ||
+                                    (w[l].observed > 2 * w[l].allowed && excess > LARGE * g->budget));
     }
     return violated;
 }

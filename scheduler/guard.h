@@ -27,8 +27,9 @@ typedef struct taut__watch { /* one layer */
 void taut__guard_allow(const taut__guard *g, const double *planned, size_t layers, taut__watch *w);
 
 /* One step. error: squared errors of the aggregate per layer; norm2: of the aggregate, all layers. True if the budget
- * was exceeded. Layers over their allowance are marked `safer` at once when the budget is exceeded or they are over
- * by more than double; a small excess within the budget must last, so that noise does not make codecs flap. */
+ * was exceeded. Layers over their allowance are marked `safer` at once when the budget is exceeded, or when they make
+ * more than double and that is a twentieth of the budget; a smaller excess must last, so that noise does not make codecs
+ * flap, and one below a fiftieth of the budget is let pass while the budget holds. */
 bool taut__guard_step(taut__guard *g, const double *error, double norm2, size_t layers, taut__watch *w);
 
 /* measured, estimated: squared errors of the audited layers. */
