@@ -86,6 +86,7 @@ static inline bool vec64_quantize(const grid_unit *u, const float *x, const floa
     __m256       bad = _mm256_setzero_ps();
     __m256i      q[8];
     uint64_t     s = 0;
+    GRID_UNROLL
     for (int k = 0; k < 8; k++) {
         __m256 in = _mm256_loadu_ps(x + 8 * k), a = _mm256_andnot_ps(minus, in);
         __m256 t = _mm256_add_ps(d ? _mm256_div_ps(a, _mm256_loadu_ps(d + 8 * k)) : _mm256_mul_ps(a, inv), bias);
@@ -94,12 +95,15 @@ static inline bool vec64_quantize(const grid_unit *u, const float *x, const floa
         s |= (uint64_t)(uint32_t)_mm256_movemask_ps(in) << (8 * k);
     }
     if (_mm256_movemask_ps(bad)) return false;
-    for (int k = 0; err && k < 8; k++) {
-        __m256  in = _mm256_loadu_ps(x + 8 * k);
-        __m256i negative = _mm256_srai_epi32(_mm256_castps_si256(in), 31);
-        __m256i code = _mm256_sub_epi32(_mm256_xor_si256(q[k], negative), negative);
-        __m256  value = _mm256_mul_ps(_mm256_cvtepi32_ps(code), d ? _mm256_loadu_ps(d + 8 * k) : step);
-        _mm256_storeu_ps(err + 8 * k, _mm256_sub_ps(in, value));
+    if (err) {
+        GRID_UNROLL
+        for (int k = 0; k < 8; k++) {
+            __m256  in = _mm256_loadu_ps(x + 8 * k);
+            __m256i negative = _mm256_srai_epi32(_mm256_castps_si256(in), 31);
+            __m256i code = _mm256_sub_epi32(_mm256_xor_si256(q[k], negative), negative);
+            __m256  value = _mm256_mul_ps(_mm256_cvtepi32_ps(code), d ? _mm256_loadu_ps(d + 8 * k) : step);
+            _mm256_storeu_ps(err + 8 * k, _mm256_sub_ps(in, value));
+        }
     }
     *v = (vec64){narrow(q[0], q[1], q[2], q[3]), narrow(q[4], q[5], q[6], q[7])};
     *sign = s;
@@ -110,6 +114,7 @@ static inline bool vec64_load(const int32_t *q, vec64 *v, uint64_t *sign)
 {
     __m256i  a[8], all = _mm256_setzero_si256();
     uint64_t s = 0;
+    GRID_UNROLL
     for (int k = 0; k < 8; k++) {
         __m256i c = _mm256_loadu_si256((const __m256i *)(q + 8 * k));
         a[k] = _mm256_abs_epi32(c);
@@ -127,6 +132,7 @@ static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d
     const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
     uint8_t       mag[GRID_BLOCK];
     vec64_store(mag, v);
+    GRID_UNROLL
     for (int k = 0; k < 8; k++) {
         int32_t *codes = (int32_t *)out + 8 * k;
         float   *floats = (float *)out + 8 * k;
@@ -206,7 +212,9 @@ static inline __m256i lanes_put_half(__m256i x, const grid_model *m, const uint8
 
 static inline uint8_t *lanes_put_block(lanes *s, const grid_model *m, const uint8_t *symbol, uint8_t *end)
 {
+    GRID_UNROLL
     for (int k = 3; k >= 0; k--)
+        GRID_UNROLL
         for (int h = 1; h >= 0; h--) s->x[h] = lanes_put_half(s->x[h], m, symbol + 16 * k + 8 * h, &end);
     return end;
 }
@@ -230,6 +238,7 @@ static inline __m256i lanes_get_half(__m256i *state, const grid_model *m, const 
 static inline bool lanes_get_block(lanes *s, const grid_model *m, const uint8_t **words, const uint8_t *end, vec64 *symbols)
 {
     __m256i i[8];
+    GRID_UNROLL
     for (int k = 0; k < 8; k++) {
         if (*words > end) return false;
         i[k] = lanes_get_half(&s->x[k % 2], m, words);
@@ -279,12 +288,14 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
             const float *d = grid_unit_block(&u[s], i, GRID_BLOCK, tmp);
             const __m256 inv = _mm256_set1_ps(u[s].inv), bias = _mm256_set1_ps(u[s].bias), minus = _mm256_set1_ps(-0.0f);
             __m256       e[8];
+            GRID_UNROLL
             for (size_t k = 0; k < 8; k++) {
                 __m256 a = _mm256_andnot_ps(minus, _mm256_loadu_ps(x + i + 8 * k));
                 __m256 t = d ? _mm256_div_ps(a, _mm256_loadu_ps(d + 8 * k)) : _mm256_mul_ps(a, inv);
                 e[k] = _mm256_sub_ps(t, _mm256_round_ps(_mm256_add_ps(t, bias), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
                 e[k] = _mm256_mul_ps(e[k], e[k]);
             }
+            GRID_UNROLL
             for (size_t k = 0; k < 2; k++) { /* elements 0..7 of each sixteen, then 8..15 */
                 __m256 sum16 = _mm256_add_ps(_mm256_add_ps(e[k], e[k + 2]), _mm256_add_ps(e[k + 4], e[k + 6]));
                 acc[s][0] = _mm256_add_pd(acc[s][0], low_half(sum16));
@@ -335,6 +346,7 @@ static float count(const grid_unit *u, const float *x, size_t i, size_t m, const
     const float *d = grid_unit_block(u, i, m, tmp);
     uint32_t     bin[GRID_BLOCK];
     __m256       t[8];
+    GRID_UNROLL
     for (int k = 0; k < 8; k++) {
         __m256 v = _mm256_loadu_ps(x + 8 * k);
         v = d ? _mm256_div_ps(v, _mm256_loadu_ps(d + 8 * k)) : _mm256_mul_ps(v, _mm256_set1_ps(u->inv));

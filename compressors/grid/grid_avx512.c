@@ -46,6 +46,7 @@ static inline bool vec64_quantize(const grid_unit *u, const float *x, const floa
     __m512i      q[4];
     __mmask16    bad = 0;
     uint64_t     s = 0;
+    GRID_UNROLL
     for (int k = 0; k < 4; k++) {
         in[k] = _mm512_loadu_ps(x + 16 * k);
         __m512 a = _mm512_abs_ps(in[k]);
@@ -55,10 +56,13 @@ static inline bool vec64_quantize(const grid_unit *u, const float *x, const floa
         s |= (uint64_t)_mm512_movepi32_mask(_mm512_castps_si512(in[k])) << (16 * k);
     }
     if (bad) return false;
-    for (int k = 0; err && k < 4; k++) {
-        __m512i code = _mm512_mask_sub_epi32(q[k], (__mmask16)(s >> (16 * k)), _mm512_setzero_si512(), q[k]);
-        __m512  value = _mm512_mul_ps(_mm512_cvtepi32_ps(code), d ? _mm512_loadu_ps(d + 16 * k) : step);
-        _mm512_storeu_ps(err + 16 * k, _mm512_sub_ps(in[k], value));
+    if (err) {
+        GRID_UNROLL
+        for (int k = 0; k < 4; k++) {
+            __m512i code = _mm512_mask_sub_epi32(q[k], (__mmask16)(s >> (16 * k)), _mm512_setzero_si512(), q[k]);
+            __m512  value = _mm512_mul_ps(_mm512_cvtepi32_ps(code), d ? _mm512_loadu_ps(d + 16 * k) : step);
+            _mm512_storeu_ps(err + 16 * k, _mm512_sub_ps(in[k], value));
+        }
     }
     *v = narrow(q[0], q[1], q[2], q[3]);
     *sign = s;
@@ -70,6 +74,7 @@ static inline bool vec64_load(const int32_t *q, vec64 *v, uint64_t *sign)
     __m512i   a[4];
     __mmask16 bad = 0;
     uint64_t  s = 0;
+    GRID_UNROLL
     for (int k = 0; k < 4; k++) {
         __m512i c = _mm512_loadu_si512(q + 16 * k);
         a[k] = _mm512_abs_epi32(c);
@@ -86,6 +91,7 @@ static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d
 {
     const __m128i part[4] = {_mm512_castsi512_si128(v), _mm512_extracti32x4_epi32(v, 1), _mm512_extracti32x4_epi32(v, 2),
                              _mm512_extracti32x4_epi32(v, 3)};
+    GRID_UNROLL
     for (int k = 0; k < 4; k++) {
         int32_t *codes = (int32_t *)out + 16 * k;
         float   *floats = (float *)out + 16 * k;
@@ -128,6 +134,7 @@ static inline uint8_t *lanes_put_block(lanes *s, const grid_model *m, const uint
     const table   range = table_load(m->range), rcp = table_load(m->rcp);
     const __m512i iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m512i       x = *s;
+    GRID_UNROLL
     for (int k = 3; k >= 0; k--) {
         __m512i i = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(symbol + 16 * k)));
         __m512i g = table_at(range, i), f = range_f(g), start = range_start(g);
@@ -157,6 +164,7 @@ static inline bool lanes_get_block(lanes *s, const grid_model *m, const uint8_t 
     const uint8_t *w = *words;
     __m512i        x = *s;
     __m128i        out[4];
+    GRID_UNROLL
     for (int k = 0; k < 4; k++) {
         if (w > end) return false;
         __m512i slot = _mm512_and_si512(x, _mm512_set1_epi32(GRID_PROBS - 1));
@@ -221,6 +229,7 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
             const float *d = grid_unit_block(&u[s], i, GRID_BLOCK, tmp);
             const __m512 inv = _mm512_set1_ps(u[s].inv), bias = _mm512_set1_ps(u[s].bias);
             __m512       e[4];
+            GRID_UNROLL
             for (size_t k = 0; k < 4; k++) {
                 __m512 a = _mm512_abs_ps(_mm512_loadu_ps(x + i + 16 * k));
                 __m512 t = d ? _mm512_div_ps(a, _mm512_loadu_ps(d + 16 * k)) : _mm512_mul_ps(a, inv);
@@ -268,6 +277,7 @@ static float count(const grid_unit *u, const float *x, size_t i, size_t m, const
     const float *d = grid_unit_block(u, i, m, tmp);
     uint32_t     bin[GRID_BLOCK];
     __m512       t[4];
+    GRID_UNROLL
     for (int k = 0; k < 4; k++) {
         __m512 v = _mm512_loadu_ps(x + 16 * k);
         t[k] = _mm512_abs_ps(d ? _mm512_div_ps(v, _mm512_loadu_ps(d + 16 * k)) : _mm512_mul_ps(v, _mm512_set1_ps(u->inv)));
