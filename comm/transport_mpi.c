@@ -171,8 +171,10 @@ static taut_status mpi_reserve(taut_transport *t, size_t requests)
         taut__free(request), taut__free(status), taut__free(index), taut__free(owner);
         return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %zu requests", room);
     }
-    memcpy(request, m->request, m->n * sizeof *request);
-    memcpy(owner, m->owner, m->n * sizeof *owner);
+    if (m->n) { /* nothing to move from NULL the first time */
+        memcpy(request, m->request, m->n * sizeof *request);
+        memcpy(owner, m->owner, m->n * sizeof *owner);
+    }
     taut__free(m->request), taut__free(m->status), taut__free(m->index), taut__free(m->owner);
     m->request = request, m->status = status, m->index = index, m->owner = owner;
     m->room = room;
