@@ -1,4 +1,5 @@
-/* grid.c : the codec table: payload header, chunk table, and the walk over chunks. See README.md, docs/wire-format.md. */
+/* grid.c : the codec table: payload header, chunk table, and the walk over chunks. See README.md,
+ * docs/wire-format.md. */
 #include "grid.h"
 #include "../dispatch.h"
 #include "grid_chunk.h"
@@ -6,34 +7,68 @@
 #include <float.h>
 #include <math.h>
 
-enum { KIND_RAW = 0, KIND_ZERO = 1, KIND_PACKED = 2, KIND_RANS = 3, KIND_SCALED = 0x80, HEADER = 8, ENTRY = 4 };
+enum {
+    KIND_RAW = 0,
+    KIND_ZERO = 1,
+    KIND_PACKED = 2,
+    KIND_RANS = 3,
+    KIND_SCALED = 0x80,
+    HEADER = 8,
+    ENTRY = 4
+};
 
 #define DEAD_UNITS 10000.0 /* the dead zone travels in 1/10000 of the step; decoding does not need it */
 
 static const taut_key keys[] = {
-    [GRID_KEY_STEP] = {.name = "step", .kind = TAUT_KEY_REAL, .min = 0, .max = FLT_MAX, .fallback = 0, .above_min = true,
-                       .help = "distance of reconstruction values, in units of the tensor's scale; instead of rel"},
-    [GRID_KEY_REL] = {.name = "rel", .kind = TAUT_KEY_REAL, .min = 0, .max = 1, .fallback = 0.03, .above_min = true,
+    [GRID_KEY_STEP] =
+        {.name = "step",
+         .kind = TAUT_KEY_REAL,
+         .min = 0,
+         .max = FLT_MAX,
+         .fallback = 0,
+         .above_min = true,
+         .help = "distance of reconstruction values, in units of the tensor's scale; instead of rel"},
+    [GRID_KEY_REL] = {.name = "rel",
+                      .kind = TAUT_KEY_REAL,
+                      .min = 0,
+                      .max = 1,
+                      .fallback = 0.03,
+                      .above_min = true,
                       .help = "largest step whose rel_err2 on this tensor stays at or under this"},
-    [GRID_KEY_CODE] = {.name = "code", .kind = TAUT_KEY_WORD, .min = 0, .max = 1, .fallback = GRID_PACKED,
-                       .words = "packed|rans", .help = "packed: fast; rans: fewest bits"},
-    [GRID_KEY_DEAD] = {.name = "dead", .kind = TAUT_KEY_REAL, .min = 0.5, .max = 0.95, .fallback = 0.65,
+    [GRID_KEY_CODE] = {.name = "code",
+                       .kind = TAUT_KEY_WORD,
+                       .min = 0,
+                       .max = 1,
+                       .fallback = GRID_PACKED,
+                       .words = "packed|rans",
+                       .help = "packed: fast; rans: fewest bits"},
+    [GRID_KEY_DEAD] = {.name = "dead",
+                       .kind = TAUT_KEY_REAL,
+                       .min = 0.5,
+                       .max = 0.95,
+                       .fallback = 0.65,
                        .help = "values below dead*step become 0; also the largest error in steps"},
 };
 
-static size_t chunks_of(size_t n) { return taut__ceil_div(n, GRID_CHUNK); }
-static size_t chunk_elems(size_t n, size_t chunk) { return taut__min(GRID_CHUNK, n - chunk * GRID_CHUNK); }
+static size_t chunks_of(size_t n)
+{
+    return taut__ceil_div(n, GRID_CHUNK);
+}
+static size_t chunk_elems(size_t n, size_t chunk)
+{
+    return taut__min(GRID_CHUNK, n - chunk * GRID_CHUNK);
+}
 
 static taut_status check(const taut_stage *s, const taut_tensor *t)
 {
     (void)t;
     bool step = s->given >> GRID_KEY_STEP & 1, rel = s->given >> GRID_KEY_REL & 1;
     if (step && rel)
-        return taut__fail(TAUT_E_INVALID, "grid: step=%g and rel=%g: give one of them", s->value[GRID_KEY_STEP],
-                          s->value[GRID_KEY_REL]);
+        return taut__fail(TAUT_E_INVALID, "grid: step=%g and rel=%g: give one of them",
+                          s->value[GRID_KEY_STEP], s->value[GRID_KEY_REL]);
     if (step && (float)s->value[GRID_KEY_STEP] < FLT_MIN)
-        return taut__fail(TAUT_E_RANGE, "grid: step=%g: must be %g..%g", s->value[GRID_KEY_STEP], (double)FLT_MIN,
-                          (double)FLT_MAX);
+        return taut__fail(TAUT_E_RANGE, "grid: step=%g: must be %g..%g", s->value[GRID_KEY_STEP],
+                          (double)FLT_MIN, (double)FLT_MAX);
     return TAUT_OK;
 }
 static size_t align(const taut_stage *s)
@@ -44,13 +79,14 @@ static size_t align(const taut_stage *s)
 static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 {
     (void)s, (void)t;
-    return HEADER + chunks_of(n) * (ENTRY + GRID_CHUNK_BYTES) + taut__ceil_div(n, GRID_BLOCK) * GRID_BLOCK_BYTES + GRID_SLACK;
+    return HEADER + chunks_of(n) * (ENTRY + GRID_CHUNK_BYTES) +
+           taut__ceil_div(n, GRID_BLOCK) * GRID_BLOCK_BYTES + GRID_SLACK;
 }
 
 grid_unit taut__grid_unit(const taut_call *c, size_t at, float step, float factor, double dead)
 {
     const taut_tensor *t = c->tensor;
-    grid_unit          u = {.step = step * factor, .bias = (float)(1.0 - dead), .first = c->first + at};
+    grid_unit u = {.step = step * factor, .bias = (float)(1.0 - dead), .first = c->first + at};
     if (t && t->scale_n == 1) {
         u.step *= t->scale[0];
     } else if (t && t->scale_n != 0) {
@@ -61,20 +97,24 @@ grid_unit taut__grid_unit(const taut_call *c, size_t at, float step, float facto
     return u;
 }
 
-/* ---- payload header: u8 kind, u8 log2 of elements per chunk, u16 dead zone, f32 step; then per chunk a u32 length ---- */
+/* ---- payload header: u8 kind, u8 log2 of elements per chunk, u16 dead zone, f32 step; then per chunk a u32
+ * length ---- */
 
 typedef struct header {
     unsigned kind; /* without the SCALED bit */
-    bool     scaled;
-    float    step;
-    double   dead;
+    bool scaled;
+    float step;
+    double dead;
 } header;
 
 static void put32(uint8_t *p, uint32_t v)
 {
     for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> (8 * i));
 }
-static uint32_t get32(const uint8_t *p) { return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24; }
+static uint32_t get32(const uint8_t *p)
+{
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
 
 static void put_header(const taut_call *c, unsigned kind, float step, double dead, uint8_t *dst)
 {
@@ -88,7 +128,10 @@ static void put_header(const taut_call *c, unsigned kind, float step, double dea
     put32(dst + 4, bits);
 }
 
-static taut_status corrupt(const char *what) { return taut__fail(TAUT_E_CORRUPT, "grid: malformed payload: %s", what); }
+static taut_status corrupt(const char *what)
+{
+    return taut__fail(TAUT_E_CORRUPT, "grid: malformed payload: %s", what);
+}
 
 static taut_status get_header(const uint8_t *src, size_t len, header *h)
 {
@@ -116,8 +159,8 @@ static taut_status open_payload(const taut_call *c, const uint8_t *src, size_t l
     }
     if (h->kind == KIND_ZERO) return len == HEADER ? TAUT_OK : corrupt("length of zeros");
     if (h->scaled != (c->tensor && c->tensor->scale_n != 0))
-        return taut__fail(TAUT_E_MISMATCH, "grid: payload made %s a scale, tensor has %s", h->scaled ? "with" : "without",
-                          h->scaled ? "none" : "one");
+        return taut__fail(TAUT_E_MISMATCH, "grid: payload made %s a scale, tensor has %s",
+                          h->scaled ? "with" : "without", h->scaled ? "none" : "one");
     if ((len - HEADER) / ENTRY < chunks) return corrupt("chunk table");
     bytes += chunks * ENTRY;
     for (size_t k = 0; k < chunks; k++) {
@@ -130,7 +173,8 @@ static taut_status open_payload(const taut_call *c, const uint8_t *src, size_t l
 
 /* ---- encode ---- */
 
-static taut_status encode_raw(const taut_call *c, const float *src, double dead, uint8_t *dst, size_t *len, float *err)
+static taut_status encode_raw(const taut_call *c, const float *src, double dead, uint8_t *dst, size_t *len,
+                              float *err)
 {
     put_header(c, KIND_RAW, 0, dead, dst);
     for (size_t i = 0; i < c->n; i++) {
@@ -147,7 +191,8 @@ static taut_status standalone_prep(const taut_call *c, const float *src, taut_pr
 {
     double stats[GRID_STATS] = {0};
     memset(prep, 0, sizeof *prep);
-    if (taut__stage(c)->given >> GRID_KEY_STEP & 1) { /* blocks without codes travel raw, so there is nothing to survey */
+    if (taut__stage(c)->given >> GRID_KEY_STEP &
+        1) { /* blocks without codes travel raw, so there is nothing to survey */
         prep->f[GRID_PREP_STEP] = (float)taut__stage(c)->value[GRID_KEY_STEP];
         return TAUT_OK;
     }
@@ -155,12 +200,17 @@ static taut_status standalone_prep(const taut_call *c, const float *src, taut_pr
     return taut__grid_settle(c, stats, 1, src, prep);
 }
 
-static bool uses_rans(const taut_call *c) { return taut__stage(c)->value[GRID_KEY_CODE] == GRID_RANS; }
+static bool uses_rans(const taut_call *c)
+{
+    return taut__stage(c)->value[GRID_KEY_CODE] == GRID_RANS;
+}
 
 static taut_status room(const taut_call *c, size_t cap)
 {
     size_t need = capacity(taut__stage(c), c->tensor, c->n);
-    if (cap < need) return taut__fail(TAUT_E_CAPACITY, "grid: %zu bytes for %zu elements: must be at least %zu", cap, c->n, need);
+    if (cap < need)
+        return taut__fail(TAUT_E_CAPACITY, "grid: %zu bytes for %zu elements: must be at least %zu", cap,
+                          c->n, need);
     return TAUT_OK;
 }
 
@@ -172,12 +222,13 @@ static size_t close_payload(const taut_call *c, float step, uint8_t *dst, size_t
     return any ? end : HEADER;
 }
 
-static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err)
+static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len,
+                          float *err)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    double                           dead = grid_dead(taut__stage(c));
-    taut_prep                        own;
-    const taut_prep                 *prep = c->prep;
+    double dead = grid_dead(taut__stage(c));
+    taut_prep own;
+    const taut_prep *prep = c->prep;
     TAUT_TRY(room(c, cap));
     if (!prep) {
         TAUT_TRY(standalone_prep(c, src, &own));
@@ -185,16 +236,18 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
     }
     if (prep->raw) return encode_raw(c, src, dead, dst, len, err);
 
-    float  step = prep->f[GRID_PREP_STEP];
+    float step = prep->f[GRID_PREP_STEP];
     size_t chunks = chunks_of(c->n), end = HEADER + chunks * ENTRY;
-    bool   any = false;
+    bool any = false;
     for (size_t k = 0; k < chunks; k++) {
-        size_t    at = k * GRID_CHUNK;
+        size_t at = k * GRID_CHUNK;
         grid_unit u = taut__grid_unit(c, at, step, 1, dead);
-        size_t    m = chunk_elems(c->n, k), l;
-        float    *e = err ? err + at : NULL;
-        if (uses_rans(c)) l = taut__grid_rans_encode(kernels, &u, src + at, m, e, dst + end);
-        else l = kernels->encode(&u, src + at, m, e, dst + end);
+        size_t m = chunk_elems(c->n, k), l;
+        float *e = err ? err + at : NULL;
+        if (uses_rans(c))
+            l = taut__grid_rans_encode(kernels, &u, src + at, m, e, dst + end);
+        else
+            l = kernels->encode(&u, src + at, m, e, dst + end);
         put32(dst + HEADER + k * ENTRY, (uint32_t)l);
         end += l;
         any |= l != 0;
@@ -209,7 +262,7 @@ static void decode_raw(const uint8_t *src, size_t n, float *dst, bool add)
 {
     for (size_t i = 0; i < n; i++) {
         uint32_t v = get32(src + 4 * i);
-        float    f;
+        float f;
         memcpy(&f, &v, 4);
         dst[i] = add ? dst[i] + f : f;
     }
@@ -218,7 +271,7 @@ static void decode_raw(const uint8_t *src, size_t n, float *dst, bool add)
 static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len, float *dst, bool add)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    header                           h = {0};
+    header h = {0};
     TAUT_TRY(open_payload(c, src, len, &h));
     if (h.kind == KIND_RAW) {
         decode_raw(src + HEADER, c->n, dst, add);
@@ -230,14 +283,14 @@ static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len
     }
     size_t chunks = chunks_of(c->n), from = HEADER + chunks * ENTRY;
     for (size_t k = 0; k < chunks; k++) {
-        size_t    at = k * GRID_CHUNK, l = get32(src + HEADER + k * ENTRY), m = chunk_elems(c->n, k);
+        size_t at = k * GRID_CHUNK, l = get32(src + HEADER + k * ENTRY), m = chunk_elems(c->n, k);
         grid_unit u = taut__grid_unit(c, at, h.step, 1, h.dead);
         if (l == 0) {
             if (!add) memset(dst + at, 0, m * sizeof *dst);
         } else {
-            bool ok = h.kind == KIND_RANS
-                          ? taut__grid_rans_decode(kernels, &u, src + from, l, m, add ? GRID_ADD : GRID_STORE, dst + at)
-                          : kernels->decode(&u, src + from, l, m, dst + at, add);
+            bool ok = h.kind == KIND_RANS ? taut__grid_rans_decode(kernels, &u, src + from, l, m,
+                                                                   add ? GRID_ADD : GRID_STORE, dst + at)
+                                          : kernels->decode(&u, src + from, l, m, dst + at, add);
             if (!ok) return corrupt("chunk");
         }
         from += l;
@@ -273,19 +326,22 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
 
 static taut_status call_step(const taut_call *c, float *step)
 {
-    if (c->prep && !c->prep->raw) *step = c->prep->f[GRID_PREP_STEP];
-    else if (!c->prep && taut__stage(c)->given >> GRID_KEY_STEP & 1) *step = (float)taut__stage(c)->value[GRID_KEY_STEP];
-    else return taut__fail(TAUT_E_INVALID, "grid: codes need an agreed step: survey and settle first");
+    if (c->prep && !c->prep->raw)
+        *step = c->prep->f[GRID_PREP_STEP];
+    else if (!c->prep && taut__stage(c)->given >> GRID_KEY_STEP & 1)
+        *step = (float)taut__stage(c)->value[GRID_KEY_STEP];
+    else
+        return taut__fail(TAUT_E_INVALID, "grid: codes need an agreed step: survey and settle first");
     return TAUT_OK;
 }
 
 static taut_status quantize(const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    float                            step = 0;
+    float step = 0;
     TAUT_TRY(call_step(c, &step));
     for (size_t k = 0; k < chunks_of(c->n); k++) {
-        size_t    at = k * GRID_CHUNK;
+        size_t at = k * GRID_CHUNK;
         grid_unit u = taut__grid_unit(c, at, step, 1, grid_dead(taut__stage(c)));
         if (!kernels->quantize(&u, src + at, chunk_elems(c->n, k), q + at, err ? err + at : NULL, limit))
             return taut__fail(TAUT_E_RANGE, "grid: step=%g: a code exceeds %d", (double)step, limit);
@@ -296,16 +352,18 @@ static taut_status quantize(const taut_call *c, const float *src, int32_t *q, fl
 static taut_status pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    float                            step = 0;
+    float step = 0;
     TAUT_TRY(call_step(c, &step));
     TAUT_TRY(room(c, cap));
     size_t chunks = chunks_of(c->n), end = HEADER + chunks * ENTRY;
-    bool   any = false;
+    bool any = false;
     for (size_t k = 0; k < chunks; k++) {
         const int32_t *codes = q + k * GRID_CHUNK;
-        size_t         m = chunk_elems(c->n, k), l;
-        if (uses_rans(c)) l = taut__grid_rans_pack(kernels, codes, m, dst + end);
-        else l = kernels->pack(codes, m, dst + end);
+        size_t m = chunk_elems(c->n, k), l;
+        if (uses_rans(c))
+            l = taut__grid_rans_pack(kernels, codes, m, dst + end);
+        else
+            l = kernels->pack(codes, m, dst + end);
         put32(dst + HEADER + k * ENTRY, (uint32_t)l);
         end += l;
         any |= l != 0;
@@ -317,21 +375,23 @@ static taut_status pack(const taut_call *c, const int32_t *q, uint8_t *dst, size
 static taut_status unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    header                           h = {0};
-    float                            step = 0;
+    header h = {0};
+    float step = 0;
     TAUT_TRY(call_step(c, &step));
     TAUT_TRY(open_payload(c, src, len, &h));
     if (h.kind == KIND_RAW) return corrupt("floats where codes are due");
     if (h.kind == KIND_ZERO) return TAUT_OK;
     if (h.step != step)
-        return taut__fail(TAUT_E_MISMATCH, "grid: payload has step %g, agreed is %g", (double)h.step, (double)step);
+        return taut__fail(TAUT_E_MISMATCH, "grid: payload has step %g, agreed is %g", (double)h.step,
+                          (double)step);
     size_t chunks = chunks_of(c->n), from = HEADER + chunks * ENTRY;
     for (size_t k = 0; k < chunks; k++) {
-        size_t   l = get32(src + HEADER + k * ENTRY), m = chunk_elems(c->n, k);
+        size_t l = get32(src + HEADER + k * ENTRY), m = chunk_elems(c->n, k);
         int32_t *sums = acc + k * GRID_CHUNK;
-        bool     ok = l == 0                  ? true
-                      : h.kind == KIND_RANS ? taut__grid_rans_decode(kernels, NULL, src + from, l, m, GRID_CODES, sums)
-                                            : kernels->unpack_add(src + from, l, m, sums);
+        bool ok = l == 0 ? true
+                  : h.kind == KIND_RANS
+                      ? taut__grid_rans_decode(kernels, NULL, src + from, l, m, GRID_CODES, sums)
+                      : kernels->unpack_add(src + from, l, m, sums);
         if (!ok) return corrupt("chunk");
         from += l;
     }
@@ -341,10 +401,10 @@ static taut_status unpack_add(const taut_call *c, const uint8_t *src, size_t len
 static taut_status dequantize(const taut_call *c, const int32_t *q, float factor, float *dst)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    float                            step = 0;
+    float step = 0;
     TAUT_TRY(call_step(c, &step));
     for (size_t k = 0; k < chunks_of(c->n); k++) {
-        size_t    at = k * GRID_CHUNK;
+        size_t at = k * GRID_CHUNK;
         grid_unit u = taut__grid_unit(c, at, step, factor, grid_dead(taut__stage(c)));
         kernels->dequantize(&u, q + at, chunk_elems(c->n, k), dst + at);
     }

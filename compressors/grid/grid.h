@@ -1,5 +1,6 @@
-/* grid.h : what the grid codec's files share, and what the scheduler may ask of it: estimates of squared error and of
- * bits for any step, from survey statistics, without encoding (grid_survey.c). README.md has the mathematics. */
+/* grid.h : what the grid codec's files share, and what the scheduler may ask of it: estimates of squared
+ * error and of bits for any step, from survey statistics, without encoding (grid_survey.c). README.md has the
+ * mathematics. */
 #ifndef TAUT_GRID_H
 #define TAUT_GRID_H
 
@@ -34,20 +35,27 @@ enum {
 /* Largest number of codes that may be added: p * q_max < 2^31. */
 #define GRID_CODES_MAX 2147483520.0
 
-/* Squared error, in units of the scale, of everything that the stats cover, at this step and dead zone. Within 2% of
- * encoding on the shipped traces, for steps of 2^-34..2^12 times the scale. A microsecond or two. */
+/* Squared error, in units of the scale, of everything that the stats cover, at this step and dead zone.
+ * Within 2% of encoding on the shipped traces, for steps of 2^-34..2^12 times the scale. A microsecond or
+ * two. */
 double taut__grid_estimate_error(const double *stats, double step, double dead);
-/* Bits per element, headers apart. code: GRID_PACKED or GRID_RANS. Within about 2% above 0.5 bits, 20% below. */
+/* Bits per element, headers apart. code: GRID_PACKED or GRID_RANS. Within about 2% above 0.5 bits, 20% below.
+ */
 double taut__grid_estimate_bits(const double *stats, double step, double dead, int code);
-/* Largest step whose estimated error stays within `error2` (an absolute squared error in units of the scale), rounded down to
- * a float that settle would use; 0 if there is none (empty or non-finite statistics, or outside the range above). */
+/* Largest step whose estimated error stays within `error2` (an absolute squared error in units of the scale),
+ * rounded down to a float that settle would use; 0 if there is none (empty or non-finite statistics, or
+ * outside the range above). */
 float taut__grid_estimate_step(const double *stats, double error2, double dead);
 
 /* ---- shared by grid.c and grid_survey.c ---- */
-static inline double grid_dead(const taut_stage *s) { return s->value[GRID_KEY_DEAD]; }
+static inline double grid_dead(const taut_stage *s)
+{
+    return s->value[GRID_KEY_DEAD];
+}
 /* Unit of the elements from c->first + at, for this step times factor. */
-grid_unit   taut__grid_unit(const taut_call *c, size_t at, float step, float factor, double dead);
+grid_unit taut__grid_unit(const taut_call *c, size_t at, float step, float factor, double dead);
 taut_status taut__grid_survey(const taut_call *c, const float *src, double *stats);
-taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks, const float *src, taut_prep *prep);
+taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks, const float *src,
+                              taut_prep *prep);
 
 #endif

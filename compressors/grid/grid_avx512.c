@@ -1,25 +1,42 @@
-/* grid_avx512.c : the grid kernels on 512-bit vectors (F, BW, DQ, VL, CD). Same bytes, codes and floats as grid_portable.c. */
+/* grid_avx512.c : the grid kernels on 512-bit vectors (F, BW, DQ, VL, CD). Same bytes, codes and floats as
+ * grid_portable.c. */
 #include "grid_rans.h"
 #include <immintrin.h>
 
 typedef __m512i vec64;
 
-static inline vec64 vec64_zero(void) { return _mm512_setzero_si512(); }
-static inline vec64 vec64_min(vec64 v, uint8_t x) { return _mm512_min_epu8(v, _mm512_set1_epi8((char)x)); }
+static inline vec64 vec64_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+static inline vec64 vec64_min(vec64 v, uint8_t x)
+{
+    return _mm512_min_epu8(v, _mm512_set1_epi8((char)x));
+}
 static inline uint64_t vec64_sum(vec64 v)
 {
     return (uint64_t)_mm512_reduce_add_epi64(_mm512_sad_epu8(v, _mm512_setzero_si512()));
 }
-static inline void vec64_store(uint8_t *p, vec64 v) { _mm512_storeu_si512(p, v); }
+static inline void vec64_store(uint8_t *p, vec64 v)
+{
+    _mm512_storeu_si512(p, v);
+}
 static inline vec64 vec64_add_at(vec64 v, uint64_t mask, uint8_t x)
 {
     return _mm512_mask_add_epi8(v, mask, v, _mm512_set1_epi8((char)x));
 }
-static inline uint64_t vec64_at_least(vec64 v, uint8_t x) { return _mm512_cmpge_epu8_mask(v, _mm512_set1_epi8((char)x)); }
-static inline uint64_t vec64_bit(vec64 v, unsigned bit) { return _mm512_test_epi8_mask(v, _mm512_set1_epi8((char)(1u << bit))); }
+static inline uint64_t vec64_at_least(vec64 v, uint8_t x)
+{
+    return _mm512_cmpge_epu8_mask(v, _mm512_set1_epi8((char)x));
+}
+static inline uint64_t vec64_bit(vec64 v, unsigned bit)
+{
+    return _mm512_test_epi8_mask(v, _mm512_set1_epi8((char)(1u << bit)));
+}
 static inline vec64 vec64_shift(vec64 v, unsigned r)
 {
-    return _mm512_and_si512(_mm512_srl_epi16(v, _mm_cvtsi32_si128((int)r)), _mm512_set1_epi8((char)(255u >> r)));
+    return _mm512_and_si512(_mm512_srl_epi16(v, _mm_cvtsi32_si128((int)r)),
+                            _mm512_set1_epi8((char)(255u >> r)));
 }
 static inline vec64 vec64_symbols(vec64 v, uint64_t plus)
 {
@@ -27,7 +44,8 @@ static inline vec64 vec64_symbols(vec64 v, uint64_t plus)
 }
 static inline vec64 vec64_halves(vec64 s, unsigned r) /* s <= 30, r <= 4 */
 {
-    vec64 h = _mm512_and_si512(_mm512_srli_epi16(_mm512_add_epi8(s, _mm512_set1_epi8(1)), 1), _mm512_set1_epi8(127));
+    vec64 h = _mm512_and_si512(_mm512_srli_epi16(_mm512_add_epi8(s, _mm512_set1_epi8(1)), 1),
+                               _mm512_set1_epi8(127));
     return _mm512_sll_epi16(h, _mm_cvtsi32_si128((int)r));
 }
 
@@ -35,22 +53,25 @@ static inline vec64 vec64_halves(vec64 s, unsigned r) /* s <= 30, r <= 4 */
 static inline vec64 narrow(__m512i a, __m512i b, __m512i c, __m512i d)
 {
     __m512i v = _mm512_packus_epi16(_mm512_packus_epi32(a, b), _mm512_packus_epi32(c, d));
-    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+                                    v);
 }
 
-static inline bool vec64_quantize(const grid_unit *u, const float *x, const float *d, float *err, vec64 *v, uint64_t *sign)
+static inline bool vec64_quantize(const grid_unit *u, const float *x, const float *d, float *err, vec64 *v,
+                                  uint64_t *sign)
 {
     const __m512 bias = _mm512_set1_ps(u->bias), inv = _mm512_set1_ps(u->inv), step = _mm512_set1_ps(u->step);
     const __m512 limit = _mm512_set1_ps(256);
-    __m512       in[4];
-    __m512i      q[4];
-    __mmask16    bad = 0;
-    uint64_t     s = 0;
+    __m512 in[4];
+    __m512i q[4];
+    __mmask16 bad = 0;
+    uint64_t s = 0;
     GRID_UNROLL
     for (int k = 0; k < 4; k++) {
         in[k] = _mm512_loadu_ps(x + 16 * k);
         __m512 a = _mm512_abs_ps(in[k]);
-        __m512 t = _mm512_add_ps(d ? _mm512_div_ps(a, _mm512_loadu_ps(d + 16 * k)) : _mm512_mul_ps(a, inv), bias);
+        __m512 t =
+            _mm512_add_ps(d ? _mm512_div_ps(a, _mm512_loadu_ps(d + 16 * k)) : _mm512_mul_ps(a, inv), bias);
         bad |= _mm512_cmp_ps_mask(t, limit, _CMP_NLT_UQ);
         q[k] = _mm512_cvttps_epi32(t);
         s |= (uint64_t)_mm512_movepi32_mask(_mm512_castps_si512(in[k])) << (16 * k);
@@ -59,8 +80,9 @@ static inline bool vec64_quantize(const grid_unit *u, const float *x, const floa
     if (err) {
         GRID_UNROLL
         for (int k = 0; k < 4; k++) {
-            __m512i code = _mm512_mask_sub_epi32(q[k], (__mmask16)(s >> (16 * k)), _mm512_setzero_si512(), q[k]);
-            __m512  value = _mm512_mul_ps(_mm512_cvtepi32_ps(code), d ? _mm512_loadu_ps(d + 16 * k) : step);
+            __m512i code =
+                _mm512_mask_sub_epi32(q[k], (__mmask16)(s >> (16 * k)), _mm512_setzero_si512(), q[k]);
+            __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(code), d ? _mm512_loadu_ps(d + 16 * k) : step);
             _mm512_storeu_ps(err + 16 * k, _mm512_sub_ps(in[k], value));
         }
     }
@@ -71,9 +93,9 @@ static inline bool vec64_quantize(const grid_unit *u, const float *x, const floa
 
 static inline bool vec64_load(const int32_t *q, vec64 *v, uint64_t *sign)
 {
-    __m512i   a[4];
+    __m512i a[4];
     __mmask16 bad = 0;
-    uint64_t  s = 0;
+    uint64_t s = 0;
     GRID_UNROLL
     for (int k = 0; k < 4; k++) {
         __m512i c = _mm512_loadu_si512(q + 16 * k);
@@ -89,20 +111,21 @@ static inline bool vec64_load(const int32_t *q, vec64 *v, uint64_t *sign)
 
 static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d, grid_sink sink, void *out)
 {
-    const __m128i part[4] = {_mm512_castsi512_si128(v), _mm512_extracti32x4_epi32(v, 1), _mm512_extracti32x4_epi32(v, 2),
-                             _mm512_extracti32x4_epi32(v, 3)};
+    const __m128i part[4] = {_mm512_castsi512_si128(v), _mm512_extracti32x4_epi32(v, 1),
+                             _mm512_extracti32x4_epi32(v, 2), _mm512_extracti32x4_epi32(v, 3)};
     GRID_UNROLL
     for (int k = 0; k < 4; k++) {
         int32_t *codes = (int32_t *)out + 16 * k;
-        float   *floats = (float *)out + 16 * k;
-        __m512i  q = _mm512_cvtepu8_epi32(part[k]);
+        float *floats = (float *)out + 16 * k;
+        __m512i q = _mm512_cvtepu8_epi32(part[k]);
         q = _mm512_mask_sub_epi32(q, (__mmask16)(sign >> (16 * k)), _mm512_setzero_si512(), q);
         if (sink == GRID_CODES) {
             _mm512_storeu_si512(codes, _mm512_add_epi32(_mm512_loadu_si512(codes), q));
         } else if (sink == GRID_SET_CODES) {
             _mm512_storeu_si512(codes, q);
         } else {
-            __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(q), d ? _mm512_loadu_ps(d + 16 * k) : _mm512_set1_ps(step));
+            __m512 x =
+                _mm512_mul_ps(_mm512_cvtepi32_ps(q), d ? _mm512_loadu_ps(d + 16 * k) : _mm512_set1_ps(step));
             if (sink == GRID_ADD) x = _mm512_add_ps(_mm512_loadu_ps(floats), x);
             _mm512_storeu_ps(floats, x);
         }
@@ -113,17 +136,35 @@ static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d
 
 typedef __m512i lanes;
 
-static inline lanes lanes_start(void) { return _mm512_set1_epi32(GRID_STATE_LOW); }
-static inline lanes lanes_load(const uint32_t *p) { return _mm512_loadu_si512(p); }
-static inline void lanes_store(uint32_t *p, lanes s) { _mm512_storeu_si512(p, s); }
+static inline lanes lanes_start(void)
+{
+    return _mm512_set1_epi32(GRID_STATE_LOW);
+}
+static inline lanes lanes_load(const uint32_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+static inline void lanes_store(uint32_t *p, lanes s)
+{
+    _mm512_storeu_si512(p, s);
+}
 
 typedef struct table { /* 32 entries in two registers */
     __m512i low, high;
 } table;
-static inline table table_load(const uint32_t *p) { return (table){_mm512_loadu_si512(p), _mm512_loadu_si512(p + 16)}; }
-static inline __m512i table_at(table t, __m512i i) { return _mm512_permutex2var_epi32(t.low, i, t.high); }
+static inline table table_load(const uint32_t *p)
+{
+    return (table){_mm512_loadu_si512(p), _mm512_loadu_si512(p + 16)};
+}
+static inline __m512i table_at(table t, __m512i i)
+{
+    return _mm512_permutex2var_epi32(t.low, i, t.high);
+}
 
-static inline __m512i range_start(__m512i g) { return _mm512_and_si512(g, _mm512_set1_epi32(GRID_PROBS - 1)); }
+static inline __m512i range_start(__m512i g)
+{
+    return _mm512_and_si512(g, _mm512_set1_epi32(GRID_PROBS - 1));
+}
 static inline __m512i range_f(__m512i g)
 {
     return _mm512_and_si512(_mm512_srli_epi32(g, GRID_RANGE_F), _mm512_set1_epi32(2 * GRID_PROBS - 1));
@@ -131,61 +172,72 @@ static inline __m512i range_f(__m512i g)
 
 static inline uint8_t *lanes_put_block(lanes *s, const grid_model *m, const uint8_t *symbol, uint8_t *end)
 {
-    const table   range = table_load(m->range), rcp = table_load(m->rcp);
+    const table range = table_load(m->range), rcp = table_load(m->rcp);
     const __m512i iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __m512i       x = *s;
+    __m512i x = *s;
     GRID_UNROLL
     for (int k = 3; k >= 0; k--) {
         __m512i i = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(symbol + 16 * k)));
         __m512i g = table_at(range, i), f = range_f(g), start = range_start(g);
         __mmask16 full = _mm512_cmpge_epu32_mask(x, _mm512_slli_epi32(f, 31 - GRID_PROB_BITS));
-        int       words = __builtin_popcount(full);
+        int words = __builtin_popcount(full);
         /* the words go to the top of 32 bytes that end at `end`; what lies below is written later */
         __m512i c = _mm512_maskz_compress_epi32(full, x);
         c = _mm512_permutexvar_epi32(_mm512_add_epi32(iota, _mm512_set1_epi32(words)), c);
         _mm256_storeu_si256((__m256i *)(end - 32), _mm512_cvtepi32_epi16(c));
         end -= 2 * words;
         x = _mm512_mask_srli_epi32(x, full, x, 16);
-        __m512i r = table_at(rcp, i), h = _mm512_add_epi32(_mm512_srli_epi32(g, GRID_RANGE_SHIFT), _mm512_set1_epi32(31));
+        __m512i r = table_at(rcp, i),
+                h = _mm512_add_epi32(_mm512_srli_epi32(g, GRID_RANGE_SHIFT), _mm512_set1_epi32(31));
         __m512i even = _mm512_srlv_epi64(_mm512_mul_epu32(x, r), _mm512_and_si512(h, _mm512_set1_epi64(63)));
         __m512i odd = _mm512_srlv_epi64(_mm512_mul_epu32(_mm512_srli_epi64(x, 32), _mm512_srli_epi64(r, 32)),
                                         _mm512_srli_epi64(h, 32));
         __m512i q = _mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32));
         /* q * 2048 + (x - q * f) + start */
-        x = _mm512_add_epi32(_mm512_add_epi32(x, start), _mm512_mullo_epi32(q, _mm512_sub_epi32(_mm512_set1_epi32(GRID_PROBS), f)));
+        x = _mm512_add_epi32(_mm512_add_epi32(x, start),
+                             _mm512_mullo_epi32(q, _mm512_sub_epi32(_mm512_set1_epi32(GRID_PROBS), f)));
     }
     *s = x;
     return end;
 }
 
-static inline bool lanes_get_block(lanes *s, const grid_model *m, const uint8_t **words, const uint8_t *end, vec64 *symbols)
+static inline bool lanes_get_block(lanes *s, const grid_model *m, const uint8_t **words, const uint8_t *end,
+                                   vec64 *symbols)
 {
-    const table    range = table_load(m->range);
+    const table range = table_load(m->range);
     const uint8_t *w = *words;
-    __m512i        x = *s;
-    __m128i        out[4];
+    __m512i x = *s;
+    __m128i out[4];
     GRID_UNROLL
     for (int k = 0; k < 4; k++) {
         if (w > end) return false;
         __m512i slot = _mm512_and_si512(x, _mm512_set1_epi32(GRID_PROBS - 1));
         __m512i i = _mm512_and_si512(_mm512_i32gather_epi32(slot, m->symbol, 1), _mm512_set1_epi32(255));
         __m512i g = table_at(range, i), f = range_f(g), start = range_start(g);
-        x = _mm512_add_epi32(_mm512_mullo_epi32(f, _mm512_srli_epi32(x, GRID_PROB_BITS)), _mm512_sub_epi32(slot, start));
+        x = _mm512_add_epi32(_mm512_mullo_epi32(f, _mm512_srli_epi32(x, GRID_PROB_BITS)),
+                             _mm512_sub_epi32(slot, start));
         __mmask16 low = _mm512_cmplt_epu32_mask(x, _mm512_set1_epi32(GRID_STATE_LOW));
-        __m512i   in = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)w));
+        __m512i in = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)w));
         x = _mm512_mask_or_epi32(x, low, _mm512_slli_epi32(x, 16), _mm512_maskz_expand_epi32(low, in));
         w += 2 * __builtin_popcount(low);
         out[k] = _mm512_cvtepi32_epi8(i);
     }
     *s = x;
     *words = w;
-    *symbols = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_inserti128_si256(_mm256_castsi128_si256(out[0]), out[1], 1)),
-                                  _mm256_inserti128_si256(_mm256_castsi128_si256(out[2]), out[3], 1), 1);
+    *symbols = _mm512_inserti64x4(
+        _mm512_castsi256_si512(_mm256_inserti128_si256(_mm256_castsi128_si256(out[0]), out[1], 1)),
+        _mm256_inserti128_si256(_mm256_castsi128_si256(out[2]), out[3], 1), 1);
     return w <= end;
 }
 
-static inline uint64_t bits_extract(uint64_t v, uint64_t mask) { return _pext_u64(v, mask); }
-static inline uint64_t bits_deposit(uint64_t v, uint64_t mask) { return _pdep_u64(v, mask); }
+static inline uint64_t bits_extract(uint64_t v, uint64_t mask)
+{
+    return _pext_u64(v, mask);
+}
+static inline uint64_t bits_deposit(uint64_t v, uint64_t mask)
+{
+    return _pdep_u64(v, mask);
+}
 
 #include "grid_simd.h"
 
@@ -201,11 +253,12 @@ static void dequantize(const grid_unit *u, const int32_t *q, size_t n, float *ds
 {
     size_t i = 0;
     for (; n - i >= GRID_BLOCK; i += GRID_BLOCK) {
-        float        tmp[GRID_BLOCK];
+        float tmp[GRID_BLOCK];
         const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
         for (size_t k = 0; k < GRID_BLOCK; k += 16) {
             __m512 x = _mm512_cvtepi32_ps(_mm512_loadu_si512(q + i + k));
-            _mm512_storeu_ps(dst + i + k, _mm512_mul_ps(x, d ? _mm512_loadu_ps(d + k) : _mm512_set1_ps(u->step)));
+            _mm512_storeu_ps(dst + i + k,
+                             _mm512_mul_ps(x, d ? _mm512_loadu_ps(d + k) : _mm512_set1_ps(u->step)));
         }
     }
     if (i < n) grid_dequantize_plain(u, q + i, i, n - i, dst + i);
@@ -220,20 +273,21 @@ static inline __m512d add_halves(__m512d sum, __m512 v)
 static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, double sum[GRID_STEPS])
 {
     __m512d acc[GRID_STEPS];
-    size_t  whole = n / GRID_BLOCK * GRID_BLOCK;
-    double  lane[GRID_STEPS][GRID_SUM_LANES];
+    size_t whole = n / GRID_BLOCK * GRID_BLOCK;
+    double lane[GRID_STEPS][GRID_SUM_LANES];
     for (int s = 0; s < GRID_STEPS; s++) acc[s] = _mm512_setzero_pd();
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
         for (int s = 0; s < GRID_STEPS; s++) {
-            float        tmp[GRID_BLOCK];
+            float tmp[GRID_BLOCK];
             const float *d = grid_unit_block(&u[s], i, GRID_BLOCK, tmp);
             const __m512 inv = _mm512_set1_ps(u[s].inv), bias = _mm512_set1_ps(u[s].bias);
-            __m512       e[4];
+            __m512 e[4];
             GRID_UNROLL
             for (size_t k = 0; k < 4; k++) {
                 __m512 a = _mm512_abs_ps(_mm512_loadu_ps(x + i + 16 * k));
                 __m512 t = d ? _mm512_div_ps(a, _mm512_loadu_ps(d + 16 * k)) : _mm512_mul_ps(a, inv);
-                e[k] = _mm512_sub_ps(t, _mm512_roundscale_ps(_mm512_add_ps(t, bias), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
+                e[k] = _mm512_sub_ps(
+                    t, _mm512_roundscale_ps(_mm512_add_ps(t, bias), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
                 e[k] = _mm512_mul_ps(e[k], e[k]);
             }
             acc[s] = add_halves(acc[s], _mm512_add_ps(_mm512_add_ps(e[0], e[1]), _mm512_add_ps(e[2], e[3])));
@@ -249,16 +303,19 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
 static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
 {
     __m512d scaled = _mm512_setzero_pd(), plain = _mm512_setzero_pd();
-    size_t  whole = n / GRID_BLOCK * GRID_BLOCK;
-    double  lane[2][GRID_SUM_LANES];
+    size_t whole = n / GRID_BLOCK * GRID_BLOCK;
+    double lane[2][GRID_SUM_LANES];
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
-        float        tmp[GRID_BLOCK];
+        float tmp[GRID_BLOCK];
         const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
         for (size_t k = 0; k < GRID_BLOCK; k += 16) {
-            __m512  v = _mm512_loadu_ps(x + i + k);
-            __m512  t = d ? _mm512_div_ps(v, _mm512_loadu_ps(d + k)) : _mm512_mul_ps(v, _mm512_set1_ps(u->inv));
-            __m512d v0 = _mm512_cvtps_pd(_mm512_castps512_ps256(v)), v1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
-            __m512d t0 = _mm512_cvtps_pd(_mm512_castps512_ps256(t)), t1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(t, 1));
+            __m512 v = _mm512_loadu_ps(x + i + k);
+            __m512 t =
+                d ? _mm512_div_ps(v, _mm512_loadu_ps(d + k)) : _mm512_mul_ps(v, _mm512_set1_ps(u->inv));
+            __m512d v0 = _mm512_cvtps_pd(_mm512_castps512_ps256(v)),
+                    v1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+            __m512d t0 = _mm512_cvtps_pd(_mm512_castps512_ps256(t)),
+                    t1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(t, 1));
             plain = _mm512_add_pd(_mm512_add_pd(plain, _mm512_mul_pd(v0, v0)), _mm512_mul_pd(v1, v1));
             scaled = _mm512_add_pd(_mm512_add_pd(scaled, _mm512_mul_pd(t0, t0)), _mm512_mul_pd(t1, t1));
         }
@@ -270,18 +327,21 @@ static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
     sum[1] += grid_lanes_sum(lane[1]);
 }
 
-static float count(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b, uint32_t *bins)
+static float count(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b,
+                   uint32_t *bins)
 {
     if (m < GRID_BLOCK) return grid_count_plain(u, x, i, m, b, bins);
-    float        tmp[GRID_BLOCK];
+    float tmp[GRID_BLOCK];
     const float *d = grid_unit_block(u, i, m, tmp);
-    uint32_t     bin[GRID_BLOCK];
-    __m512       t[4];
+    uint32_t bin[GRID_BLOCK];
+    __m512 t[4];
     GRID_UNROLL
     for (int k = 0; k < 4; k++) {
         __m512 v = _mm512_loadu_ps(x + 16 * k);
-        t[k] = _mm512_abs_ps(d ? _mm512_div_ps(v, _mm512_loadu_ps(d + 16 * k)) : _mm512_mul_ps(v, _mm512_set1_ps(u->inv)));
-        __m512i n = _mm512_sub_epi32(_mm512_srli_epi32(_mm512_castps_si512(t[k]), 21), _mm512_set1_epi32(b->lowest));
+        t[k] = _mm512_abs_ps(d ? _mm512_div_ps(v, _mm512_loadu_ps(d + 16 * k))
+                               : _mm512_mul_ps(v, _mm512_set1_ps(u->inv)));
+        __m512i n =
+            _mm512_sub_epi32(_mm512_srli_epi32(_mm512_castps_si512(t[k]), 21), _mm512_set1_epi32(b->lowest));
         n = _mm512_min_epi32(_mm512_max_epi32(n, _mm512_setzero_si512()), _mm512_set1_epi32(b->last));
         _mm512_storeu_si512(bin + 16 * k, n);
     }

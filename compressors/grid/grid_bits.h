@@ -49,8 +49,8 @@ static inline uint8_t *grid_flush(grid_writer *w) /* pads the last byte with zer
 /* Bits past the end read as zero; the caller compares pos with 8 * len after each bounded piece of work. */
 typedef struct grid_reader {
     const uint8_t *src;
-    size_t         len; /* bytes that belong to the string */
-    size_t         pos; /* bits consumed */
+    size_t len; /* bytes that belong to the string */
+    size_t pos; /* bits consumed */
 } grid_reader;
 
 static inline uint64_t grid_load_tail(const grid_reader *r, size_t at)
@@ -61,7 +61,7 @@ static inline uint64_t grid_load_tail(const grid_reader *r, size_t at)
 }
 static inline uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
 {
-    size_t   at = r->pos >> 3;
+    size_t at = r->pos >> 3;
     unsigned s = r->pos & 7;
     uint64_t v;
     if (__builtin_expect(at + 9 <= r->len, 1))
@@ -71,6 +71,9 @@ static inline uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
     r->pos += bits;
     return v & (~UINT64_C(0) >> (64 - bits));
 }
-static inline bool grid_reader_ok(const grid_reader *r) { return r->pos <= 8 * r->len; }
+static inline bool grid_reader_ok(const grid_reader *r)
+{
+    return r->pos <= 8 * r->len;
+}
 
 #endif

@@ -1,19 +1,20 @@
 /* grid_block.h : the code `packed` of one block of 64 integers, in plain C: the specification.
  *
- * A block is its magnitudes and signs. Everything is a bit plane, one bit per element, and a plane that concerns only
- * some elements is compacted to those (pext/pdep; prefix popcounts on a GPU). So 64 elements cost a few word
- * operations per plane on any machine with 64-bit masks.
+ * A block is its magnitudes and signs. Everything is a bit plane, one bit per element, and a plane that
+ * concerns only some elements is compacted to those (pext/pdep; prefix popcounts on a GPU). So 64 elements
+ * cost a few word operations per plane on any machine with 64-bit masks.
  *
- *   class      a nibble: zero; P1..P4 (1..4 non-zeros, 6-bit positions); H4 (16-bit map of groups of 4, then 4 bits
- *              per group in use); R0..R7 (r low planes, then a 64-bit map); wide (5 bits of r, then as R; r = 31: the 64
- *              floats as they are); run (a second nibble c: c + 3 zero blocks)
- *   body       r low planes; first map: h >= 1 with h = |q| >> r; then nested maps, among those of the map before, of
- *              h >= 2, h >= 3, ... until a map is empty or GRID_LEVELS maps were written; those left by then give
- *              h - GRID_LEVELS + 1 in Elias gamma code (5 bits of length); last one sign bit per non-zero, 1 = negative
+ *   class      a nibble: zero; P1..P4 (1..4 non-zeros, 6-bit positions); H4 (16-bit map of groups of 4, then
+ * 4 bits per group in use); R0..R7 (r low planes, then a 64-bit map); wide (5 bits of r, then as R; r = 31:
+ * the 64 floats as they are); run (a second nibble c: c + 3 zero blocks) body       r low planes; first map:
+ * h >= 1 with h = |q| >> r; then nested maps, among those of the map before, of h >= 2, h >= 3, ... until a
+ * map is empty or GRID_LEVELS maps were written; those left by then give h - GRID_LEVELS + 1 in Elias gamma
+ * code (5 bits of length); last one sign bit per non-zero, 1 = negative
  *
- * This is Golomb-Rice coding with parameter r (Golomb 1966, Rice 1979) turned by 90 degrees. r is the bit length of
- * (sum of magnitudes) / 128, within 0.4% of the best r per block on the shipped traces and at finer steps. With
- * sum < 2^(r+7) the unary maps take at most 64 + 128 bits, so the size is bounded without looking at data.
+ * This is Golomb-Rice coding with parameter r (Golomb 1966, Rice 1979) turned by 90 degrees. r is the bit
+ * length of (sum of magnitudes) / 128, within 0.4% of the best r per block on the shipped traces and at finer
+ * steps. With sum < 2^(r+7) the unary maps take at most 64 + 128 bits, so the size is bounded without looking
+ * at data.
  */
 #ifndef TAUT_GRID_BLOCK_H
 #define TAUT_GRID_BLOCK_H
@@ -36,7 +37,7 @@ enum {
 };
 
 typedef struct grid_block {
-    uint64_t sign;            /* bit i: element i is negative */
+    uint64_t sign; /* bit i: element i is negative */
     uint32_t mag[GRID_BLOCK];
 } grid_block;
 
@@ -60,9 +61,18 @@ static inline uint64_t grid_groups(uint64_t nz)
     nz |= nz >> 2;
     return nz & UINT64_C(0x1111111111111111);
 }
-static inline unsigned grid_count_bits(uint64_t v) { return (unsigned)__builtin_popcountll(v); }
-static inline unsigned grid_bitlen(uint64_t v) { return v ? 64 - (unsigned)__builtin_clzll(v) : 0; }
-static inline unsigned grid_rice(uint64_t sum) { return grid_bitlen(sum >> 7); }
+static inline unsigned grid_count_bits(uint64_t v)
+{
+    return (unsigned)__builtin_popcountll(v);
+}
+static inline unsigned grid_bitlen(uint64_t v)
+{
+    return v ? 64 - (unsigned)__builtin_clzll(v) : 0;
+}
+static inline unsigned grid_rice(uint64_t sum)
+{
+    return grid_bitlen(sum >> 7);
+}
 
 static inline uint64_t grid_plane(const grid_block *b, unsigned bit)
 {
@@ -147,7 +157,8 @@ static inline unsigned grid_block_put(grid_writer *w, const grid_block *b)
     return cls;
 }
 
-/* First map of a block whose low planes are behind the reader; classes below WIDE only. 0 is malformed unless r > 0. */
+/* First map of a block whose low planes are behind the reader; classes below WIDE only. 0 is malformed unless
+ * r > 0. */
 static inline uint64_t grid_get_groups(grid_reader *r, uint64_t *spread)
 {
     uint64_t g = grid_pdep(grid_get(r, 16), UINT64_C(0x1111111111111111));
@@ -198,10 +209,11 @@ static inline bool grid_block_get(grid_reader *rd, unsigned cls, unsigned r, gri
 
 typedef struct grid_classes {
     unsigned n;
-    uint8_t  nibble[GRID_CHUNK_BLOCKS];
+    uint8_t nibble[GRID_CHUNK_BLOCKS];
 } grid_classes;
 
-static inline void grid_classes_run(grid_classes *c, unsigned zeros) /* a run writes no more nibbles than it has blocks */
+static inline void grid_classes_run(grid_classes *c,
+                                    unsigned zeros) /* a run writes no more nibbles than it has blocks */
 {
     while (zeros >= GRID_RUN_MIN) {
         unsigned take = zeros < GRID_RUN_MAX ? zeros : GRID_RUN_MAX;
@@ -222,11 +234,14 @@ static inline size_t grid_classes_put(const grid_classes *c, uint8_t *dst) /* re
 /* A chunk's classes as its blocks are written. */
 typedef struct grid_class_list {
     grid_classes c;
-    unsigned     zeros; /* blocks not yet written as a run */
-    bool         any;
+    unsigned zeros; /* blocks not yet written as a run */
+    bool any;
 } grid_class_list;
 
-static inline void grid_list_init(grid_class_list *l) { l->c.n = 0, l->zeros = 0, l->any = false; }
+static inline void grid_list_init(grid_class_list *l)
+{
+    l->c.n = 0, l->zeros = 0, l->any = false;
+}
 static inline void grid_list_add(grid_class_list *l, unsigned cls)
 {
     if (cls == GRID_ZERO) {
@@ -248,11 +263,12 @@ static inline size_t grid_list_close(grid_class_list *l, grid_writer *w, uint8_t
 }
 
 /* cls[0..blocks) from the tail of src[0..len); false if they do not fit. *body = bytes before the classes. */
-static inline bool grid_classes_get(const uint8_t *src, size_t len, unsigned blocks, uint8_t *cls, size_t *body)
+static inline bool grid_classes_get(const uint8_t *src, size_t len, unsigned blocks, uint8_t *cls,
+                                    size_t *body)
 {
     unsigned run = 0;
-    size_t   i = 0;
-    bool     counted = true; /* false: the nibble before was RUN */
+    size_t i = 0;
+    bool counted = true; /* false: the nibble before was RUN */
     for (unsigned k = 0; k < blocks;) {
         if (i / 2 >= len) return false;
         unsigned v = src[len - 1 - i / 2] >> (i % 2 ? 4 : 0) & 15;

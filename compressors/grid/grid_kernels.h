@@ -1,7 +1,7 @@
 /* grid_kernels.h : the chunk-level work of the grid codec, one table per instruction set (dispatch.h).
  *
- * grid_portable.c is the specification. Every level writes the same bytes, the same codes and the same floats.
- * A chunk is at most GRID_CHUNK consecutive elements; all buffers of a call belong to one chunk.
+ * grid_portable.c is the specification. Every level writes the same bytes, the same codes and the same
+ * floats. A chunk is at most GRID_CHUNK consecutive elements; all buffers of a call belong to one chunk.
  */
 #ifndef TAUT_GRID_KERNELS_H
 #define TAUT_GRID_KERNELS_H
@@ -9,26 +9,26 @@
 #include "../../comm/base.h"
 
 enum {
-    GRID_BLOCK = 64,                     /* elements that share a class: one 64-bit mask per bit plane */
-    GRID_CHUNK_LOG2 = 16,                /* chunks decode alone: random access, threads, one GPU block each */
+    GRID_BLOCK = 64,      /* elements that share a class: one 64-bit mask per bit plane */
+    GRID_CHUNK_LOG2 = 16, /* chunks decode alone: random access, threads, one GPU block each */
     GRID_CHUNK = 1 << GRID_CHUNK_LOG2,
     GRID_CHUNK_BLOCKS = GRID_CHUNK / GRID_BLOCK,
-    /* Bytes that one block takes at most: 30 low planes, 64 signs, 64 + 128 bits of unary maps and 16 escapes of 12
-     * bits (see grid_block.h), half a byte of class. A raw block takes 2053 bits. */
+    /* Bytes that one block takes at most: 30 low planes, 64 signs, 64 + 128 bits of unary maps and 16 escapes
+     * of 12 bits (see grid_block.h), half a byte of class. A raw block takes 2053 bits. */
     GRID_BLOCK_BYTES = 320,
-    GRID_WORDS_BYTES = 96,               /* rans words of one block: 64 symbols of at most 11 bits, and rounding */
-    GRID_CHUNK_BYTES = 128,              /* of a rans chunk besides its blocks */
-    GRID_SLACK = 32,                     /* writers store whole words and vectors */
-    GRID_STEPS = 4,                      /* steps whose error one pass measures */
+    GRID_WORDS_BYTES = 96,  /* rans words of one block: 64 symbols of at most 11 bits, and rounding */
+    GRID_CHUNK_BYTES = 128, /* of a rans chunk besides its blocks */
+    GRID_SLACK = 32,        /* writers store whole words and vectors */
+    GRID_STEPS = 4,         /* steps whose error one pass measures */
 };
 
-/* grid_unit : the unit of the codes of one chunk. The value of code q at element i is q * d_i with d_i = step (stride
- * 0), step * scale[i] (stride 1) or step * scale[(first + i) / stride] (one scale per row of `stride` elements).
- * inv = 1 / step, used only with stride 0. bias = 1 - dead: |x| / d + bias is truncated. */
+/* grid_unit : the unit of the codes of one chunk. The value of code q at element i is q * d_i with d_i = step
+ * (stride 0), step * scale[i] (stride 1) or step * scale[(first + i) / stride] (one scale per row of `stride`
+ * elements). inv = 1 / step, used only with stride 0. bias = 1 - dead: |x| / d + bias is truncated. */
 typedef struct grid_unit {
-    float        step, inv, bias;
+    float step, inv, bias;
     const float *scale;
-    size_t       stride, first;
+    size_t stride, first;
 } grid_unit;
 
 /* Bin of a float: its exponent and two bits of mantissa, less `lowest`, cut to 0..last. */
@@ -41,8 +41,8 @@ struct grid_back;
 struct grid_model;
 
 struct taut__grid_kernels {
-    /* x[0..n) -> chunk bytes; returns their number, 0 when all codes are zero. err: NULL or n floats, may be x.
-     * Blocks that hold a value without a code (not finite, |code| >= 2^31) travel raw. */
+    /* x[0..n) -> chunk bytes; returns their number, 0 when all codes are zero. err: NULL or n floats, may be
+     * x. Blocks that hold a value without a code (not finite, |code| >= 2^31) travel raw. */
     size_t (*encode)(const grid_unit *u, const float *x, size_t n, float *err, uint8_t *dst);
     /* false (nothing promised about q and err): some |code| > limit, or x is not finite */
     bool (*quantize)(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err, int32_t limit);
@@ -54,15 +54,19 @@ struct taut__grid_kernels {
     /* code `rans`: first pass, blocks -> symbols, classes and side bits (grid_rans.h) */
     void (*front_encode)(const grid_unit *u, const float *x, size_t n, float *err, struct grid_front *f);
     void (*front_pack)(const int32_t *q, size_t n, struct grid_front *f);
-    /* second pass, backwards: f->symbol -> words, which end at words_end; returns their start. state: 16, filled */
-    uint8_t *(*lanes_put)(const struct grid_model *models, const struct grid_front *f, uint32_t *state, uint8_t *words_end);
+    /* second pass, backwards: f->symbol -> words, which end at words_end; returns their start. state: 16,
+     * filled */
+    uint8_t *(*lanes_put)(const struct grid_model *models, const struct grid_front *f, uint32_t *state,
+                          uint8_t *words_end);
     bool (*lanes_get)(const grid_unit *u, struct grid_back *b, int sink, void *dst);
     /* sum[k] += sum over i of ((x - value) / d)^2 for each of four units, which differ in step only */
     void (*errors)(const grid_unit u[GRID_STEPS], const float *x, size_t n, double sum[GRID_STEPS]);
     /* sum[0] += sum of (x / scale)^2, sum[1] += sum of x^2; u->step is 1 */
     void (*norms)(const grid_unit *u, const float *x, size_t n, double sum[2]);
-    /* x[0..m), m <= 64, at element i of the unit: counts |x / scale| by quarter octave in bins (added), and returns its mean */
-    float (*count)(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b, uint32_t *bins);
+    /* x[0..m), m <= 64, at element i of the unit: counts |x / scale| by quarter octave in bins (added), and
+     * returns its mean */
+    float (*count)(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b,
+                   uint32_t *bins);
 };
 
 extern const struct taut__grid_kernels taut__grid_portable;

@@ -2,10 +2,12 @@
 #include "grid_model.h"
 #include <pthread.h>
 
-/* Frequencies of magnitudes, of 2048: 0, then one sign of 1, 2, ... grid_top. From the density of grid_model.h with the mean in
- * the middle of the class, rounded, at least 1, the remainder on 0; tests/unit/test_grid_model.c derives them anew. */
+/* Frequencies of magnitudes, of 2048: 0, then one sign of 1, 2, ... grid_top. From the density of
+ * grid_model.h with the mean in the middle of the class, rounded, at least 1, the remainder on 0;
+ * tests/unit/test_grid_model.c derives them anew. */
 static const uint16_t frequency[GRID_SHAPES][GRID_MODELS][16] = {
-    {   /* 2 */
+    {
+        /* 2 */
         {2016, 16},
         {1982, 32, 1},
         {1948, 48, 1, 1},
@@ -22,7 +24,8 @@ static const uint16_t frequency[GRID_SHAPES][GRID_MODELS][16] = {
         {310, 231, 199, 157, 113, 74, 45, 25, 12, 6, 2, 1, 1, 1, 1, 1},
         {232, 173, 160, 141, 118, 95, 72, 53, 37, 24, 15, 9, 5, 3, 2, 1},
     },
-    {   /* 1.4 */
+    {
+        /* 1.4 */
         {2016, 16},
         {1982, 32, 1},
         {1948, 48, 1, 1},
@@ -39,7 +42,8 @@ static const uint16_t frequency[GRID_SHAPES][GRID_MODELS][16] = {
         {370, 244, 188, 137, 96, 65, 42, 27, 16, 10, 6, 3, 2, 1, 1, 1},
         {272, 190, 161, 131, 104, 81, 62, 46, 34, 24, 17, 12, 8, 6, 4, 8},
     },
-    {   /* 1 */
+    {
+        /* 1 */
         {2016, 16},
         {1982, 32, 1},
         {1950, 47, 1, 1},
@@ -56,7 +60,8 @@ static const uint16_t frequency[GRID_SHAPES][GRID_MODELS][16] = {
         {446, 252, 173, 118, 81, 56, 38, 26, 18, 12, 8, 6, 4, 3, 2, 4},
         {334, 205, 156, 119, 90, 69, 52, 40, 30, 23, 17, 13, 10, 8, 6, 19},
     },
-    {   /* 0.7 */
+    {
+        /* 0.7 */
         {2016, 16},
         {1984, 31, 1},
         {1952, 45, 2, 1},
@@ -75,8 +80,8 @@ static const uint16_t frequency[GRID_SHAPES][GRID_MODELS][16] = {
     },
 };
 
-static grid_model     models[GRID_SHAPES][GRID_MODELS];
-static uint16_t       price[GRID_SHAPES][GRID_MODELS][3]; /* bits * 256 of 0, of a sign of 1, of anything beyond */
+static grid_model models[GRID_SHAPES][GRID_MODELS];
+static uint16_t price[GRID_SHAPES][GRID_MODELS][3]; /* bits * 256 of 0, of a sign of 1, of anything beyond */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* 256 * -log2(f / 2048), rounded down; integers, so that every machine chooses alike */
@@ -114,7 +119,7 @@ static void build(void)
     for (unsigned s = 0; s < GRID_SHAPES; s++)
         for (unsigned c = 0; c < GRID_MODELS; c++) {
             const uint16_t *f = frequency[s][c];
-            uint32_t        start = 0, beyond = 0;
+            uint32_t start = 0, beyond = 0;
             add_symbol(&models[s][c], 0, &start, f[0]);
             for (unsigned v = 1; v <= grid_top[c + 1]; v++) {
                 add_symbol(&models[s][c], 2 * v - 1, &start, f[v]);

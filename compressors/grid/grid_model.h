@@ -1,11 +1,12 @@
 /* grid_model.h : the probabilities of code `rans`.
  *
- * A block's class is its sum of magnitudes S in half octaves: 0; 1; 2e + (bit below the top one) with e = floor(log2 S).
- * Given S, the values of a block are close to independent draws of a generalised Gaussian density exp(-|x/b|^shape), put on
- * the grid with dead zone 0.65, b such that the mean magnitude is the class's: on the shipped traces shape 2 comes
- * within 0.3% of each class's own entropy. So tables cost nothing to send: the class is the table, and a chunk chooses
- * one of four shapes. Symbol of value v: 0, then 2v-1 for v > 0 and -2v for v < 0; the largest magnitude of a class
- * stands for itself and all above (escape), so the symbols of a class are few and none is priced below 1/2048 for nothing.
+ * A block's class is its sum of magnitudes S in half octaves: 0; 1; 2e + (bit below the top one) with e =
+ * floor(log2 S). Given S, the values of a block are close to independent draws of a generalised Gaussian
+ * density exp(-|x/b|^shape), put on the grid with dead zone 0.65, b such that the mean magnitude is the
+ * class's: on the shipped traces shape 2 comes within 0.3% of each class's own entropy. So tables cost
+ * nothing to send: the class is the table, and a chunk chooses one of four shapes. Symbol of value v: 0, then
+ * 2v-1 for v > 0 and -2v for v < 0; the largest magnitude of a class stands for itself and all above
+ * (escape), so the symbols of a class are few and none is priced below 1/2048 for nothing.
  */
 #ifndef TAUT_GRID_MODEL_H
 #define TAUT_GRID_MODEL_H
@@ -16,17 +17,18 @@ enum {
     GRID_PROB_BITS = 11,
     GRID_PROBS = 1 << GRID_PROB_BITS,
     GRID_SHAPES = 4,
-    GRID_MODELS = 15,   /* classes 1..15: S < 256. Classes above code S >> r, with r low planes as they are */
+    GRID_MODELS = 15, /* classes 1..15: S < 256. Classes above code S >> r, with r low planes as they are */
     GRID_SYMBOLS = 32,
-    GRID_LANES = 16,    /* interleaved states: element i of a block belongs to lane i mod 16 */
+    GRID_LANES = 16,          /* interleaved states: element i of a block belongs to lane i mod 16 */
     GRID_STATE_LOW = 1 << 15, /* states are 31 bits, renormalised by 16-bit words */
 };
 
-/* One table, ready for both directions. With f = frequency: code points start .. start+f-1 are the symbol's; x / f equals
- * x * rcp >> shift for every x < f * 2^20, the states that are encoded (Granlund and Montgomery 1994). */
+/* One table, ready for both directions. With f = frequency: code points start .. start+f-1 are the symbol's;
+ * x / f equals x * rcp >> shift for every x < f * 2^20, the states that are encoded (Granlund and Montgomery
+ * 1994). */
 typedef struct grid_model {
-    uint8_t  symbol[GRID_PROBS + 32]; /* of each code point; padding for vector loads */
-    uint32_t range[GRID_SYMBOLS];     /* start in bits 0..10, f in bits 11..22, shift - 31 above */
+    uint8_t symbol[GRID_PROBS + 32]; /* of each code point; padding for vector loads */
+    uint32_t range[GRID_SYMBOLS];    /* start in bits 0..10, f in bits 11..22, shift - 31 above */
     uint32_t rcp[GRID_SYMBOLS];
 } grid_model;
 enum { GRID_RANGE_F = 11, GRID_RANGE_SHIFT = 23 };

@@ -1,5 +1,5 @@
-/* grid_neon.c : the grid kernels on NEON (aarch64). Same bytes, codes and floats as grid_portable.c. There is no pext and no
- * gather: planes are compacted bit by bit, and the rans lanes run one after the other. */
+/* grid_neon.c : the grid kernels on NEON (aarch64). Same bytes, codes and floats as grid_portable.c. There is
+ * no pext and no gather: planes are compacted bit by bit, and the rans lanes run one after the other. */
 #include "grid_rans.h"
 #include <arm_neon.h>
 
@@ -9,9 +9,18 @@ typedef struct vec64 {
 
 #define EACH_PART for (int k_ = 0; k_ < 4; k_++)
 
-static inline uint64_t bits_extract(uint64_t v, uint64_t mask) { return grid_pext(v, mask); }
-static inline uint64_t bits_deposit(uint64_t v, uint64_t mask) { return grid_pdep(v, mask); }
-static inline uint8x16_t weights(void) { return vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201))); }
+static inline uint64_t bits_extract(uint64_t v, uint64_t mask)
+{
+    return grid_pext(v, mask);
+}
+static inline uint64_t bits_deposit(uint64_t v, uint64_t mask)
+{
+    return grid_pdep(v, mask);
+}
+static inline uint8x16_t weights(void)
+{
+    return vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
+}
 
 static inline uint64_t mask_of(vec64 v) /* bytes of 0 or 255 -> bits */
 {
@@ -24,7 +33,8 @@ static inline vec64 spread(uint64_t mask) /* bits -> bytes of 0 or 255 */
     vec64 v;
     EACH_PART
     {
-        uint8x8_t low = vdup_n_u8((uint8_t)(mask >> (16 * k_))), high = vdup_n_u8((uint8_t)(mask >> (16 * k_ + 8)));
+        uint8x8_t low = vdup_n_u8((uint8_t)(mask >> (16 * k_))),
+                  high = vdup_n_u8((uint8_t)(mask >> (16 * k_ + 8)));
         v.part[k_] = vtstq_u8(vcombine_u8(low, high), weights());
     }
     return v;
@@ -47,7 +57,10 @@ static inline uint64_t vec64_sum(vec64 v)
     EACH_PART sum += vaddlvq_u8(v.part[k_]);
     return sum;
 }
-static inline void vec64_store(uint8_t *p, vec64 v) { EACH_PART vst1q_u8(p + 16 * k_, v.part[k_]); }
+static inline void vec64_store(uint8_t *p, vec64 v)
+{
+    EACH_PART vst1q_u8(p + 16 * k_, v.part[k_]);
+}
 static inline vec64 vec64_add_at(vec64 v, uint64_t mask, uint8_t x)
 {
     vec64 m = spread(mask);
@@ -66,7 +79,7 @@ static inline uint64_t vec64_bit(vec64 v, unsigned bit)
 }
 static inline vec64 vec64_shift(vec64 v, unsigned r)
 {
-    EACH_PART v.part[k_] = vshlq_u8(v.part[k_], vdupq_n_s8((int8_t)-(int)r));
+    EACH_PART v.part[k_] = vshlq_u8(v.part[k_], vdupq_n_s8((int8_t) - (int)r));
     return v;
 }
 static inline vec64 vec64_symbols(vec64 v, uint64_t plus)
@@ -83,19 +96,21 @@ static inline vec64 vec64_halves(vec64 s, unsigned r)
 /* Sixteen numbers below 256. */
 static inline uint8x16_t narrow(const uint32x4_t q[4])
 {
-    uint16x8_t low = vcombine_u16(vmovn_u32(q[0]), vmovn_u32(q[1])), high = vcombine_u16(vmovn_u32(q[2]), vmovn_u32(q[3]));
+    uint16x8_t low = vcombine_u16(vmovn_u32(q[0]), vmovn_u32(q[1])),
+               high = vcombine_u16(vmovn_u32(q[2]), vmovn_u32(q[3]));
     return vcombine_u8(vmovn_u16(low), vmovn_u16(high));
 }
 
-static inline bool vec64_quantize(const grid_unit *u, const float *x, const float *d, float *err, vec64 *v, uint64_t *sign)
+static inline bool vec64_quantize(const grid_unit *u, const float *x, const float *d, float *err, vec64 *v,
+                                  uint64_t *sign)
 {
     uint32x4_t fits = vdupq_n_u32(UINT32_MAX);
-    vec64      s;
+    vec64 s;
     EACH_PART
     {
         uint32x4_t q[4], negative[4];
         for (int j = 0; j < 4; j++) {
-            size_t      i = (size_t)(16 * k_ + 4 * j);
+            size_t i = (size_t)(16 * k_ + 4 * j);
             float32x4_t in = vld1q_f32(x + i), a = vabsq_f32(in);
             float32x4_t t = d ? vdivq_f32(a, vld1q_f32(d + i)) : vmulq_f32(a, vdupq_n_f32(u->inv));
             t = vaddq_f32(t, vdupq_n_f32(u->bias));
@@ -121,7 +136,7 @@ static inline bool vec64_quantize(const grid_unit *u, const float *x, const floa
 static inline bool vec64_load(const int32_t *q, vec64 *v, uint64_t *sign)
 {
     uint32x4_t all = vdupq_n_u32(0);
-    vec64      s;
+    vec64 s;
     EACH_PART
     {
         uint32x4_t a[4], negative[4];
@@ -140,7 +155,7 @@ static inline bool vec64_load(const int32_t *q, vec64 *v, uint64_t *sign)
 
 static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d, grid_sink sink, void *out)
 {
-    vec64   m = spread(sign);
+    vec64 m = spread(sign);
     uint8_t mag[GRID_BLOCK], minus[GRID_BLOCK];
     vec64_store(mag, v);
     vec64_store(minus, m);
@@ -151,8 +166,8 @@ static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d
         w = vsubq_s16(veorq_s16(w, negative), negative);
         for (int j = 0; j < 2; j++) {
             int32x4_t q = vmovl_s16(j ? vget_high_s16(w) : vget_low_s16(w));
-            int32_t  *codes = (int32_t *)out + k + 4 * j;
-            float    *floats = (float *)out + k + 4 * j;
+            int32_t *codes = (int32_t *)out + k + 4 * j;
+            float *floats = (float *)out + k + 4 * j;
             if (sink == GRID_CODES) {
                 vst1q_s32(codes, vaddq_s32(vld1q_s32(codes), q));
             } else if (sink == GRID_SET_CODES) {
@@ -184,15 +199,20 @@ static inline lanes lanes_load(const uint32_t *p)
     memcpy(s.x, p, sizeof s.x);
     return s;
 }
-static inline void lanes_store(uint32_t *p, lanes s) { memcpy(p, s.x, sizeof s.x); }
+static inline void lanes_store(uint32_t *p, lanes s)
+{
+    memcpy(p, s.x, sizeof s.x);
+}
 
 static inline uint8_t *lanes_put_block(lanes *s, const grid_model *m, const uint8_t *symbol, uint8_t *end)
 {
-    for (unsigned i = GRID_BLOCK; i-- > 0;) s->x[i % GRID_LANES] = grid_lane_put(s->x[i % GRID_LANES], m, symbol[i], &end);
+    for (unsigned i = GRID_BLOCK; i-- > 0;)
+        s->x[i % GRID_LANES] = grid_lane_put(s->x[i % GRID_LANES], m, symbol[i], &end);
     return end;
 }
 
-static inline bool lanes_get_block(lanes *s, const grid_model *m, const uint8_t **words, const uint8_t *end, vec64 *symbols)
+static inline bool lanes_get_block(lanes *s, const grid_model *m, const uint8_t **words, const uint8_t *end,
+                                   vec64 *symbols)
 {
     uint8_t symbol[GRID_BLOCK];
     for (unsigned i = 0; i < GRID_BLOCK; i++) {

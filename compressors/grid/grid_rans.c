@@ -13,10 +13,11 @@ enum {
 };
 
 /* ---- classes: adaptive binary arithmetic coding ----
- * Carry-less coder over an interval [low, high] of 32 bits. A class is coded as a step from the class before: same?, up or down?,
- * then the distance in unary up to UNARY_MAX, then 6 plain bits of class. Each question keeps its own probability, which moves
- * by 1/(n + 1.6) after its n-th answer, so that it learns fast and ends as an average of about 40. The functions take
- * `decoding` as a constant, so that coder and decoder are one text and the compiler still makes two. */
+ * Carry-less coder over an interval [low, high] of 32 bits. A class is coded as a step from the class before:
+ * same?, up or down?, then the distance in unary up to UNARY_MAX, then 6 plain bits of class. Each question
+ * keeps its own probability, which moves by 1/(n + 1.6) after its n-th answer, so that it learns fast and
+ * ends as an average of about 40. The functions take `decoding` as a constant, so that coder and decoder are
+ * one text and the compiler still makes two. */
 enum { UNARY_MAX = 12, LIMIT = 40, QUESTIONS = 256, P_MIN = 64, P_MAX = 65536 - P_MIN };
 #define CODER static inline __attribute__((always_inline))
 
@@ -25,15 +26,17 @@ typedef struct question {
     uint32_t n; /* answers so far, at most LIMIT */
 } question;
 
-static const uint16_t rate[LIMIT + 1] = { /* 32768 / (n + 1.6) */
-    20480, 12603, 9102, 7123, 5851, 4965, 4312, 3810, 3413, 3091, 2825, 2601, 2409, 2244, 2101, 1974, 1862, 1762, 1672, 1591, 1517,
-    1450, 1388, 1332, 1280, 1232, 1187, 1146, 1107, 1071, 1037, 1005, 975, 947, 920, 895, 871, 849, 827, 807, 788};
+/* 32768 / (n + 1.6), rounded */
+static const uint16_t rate[LIMIT + 1] = {20480, 12603, 9102, 7123, 5851, 4965, 4312, 3810, 3413, 3091, 2825,
+                                         2601,  2409,  2244, 2101, 1974, 1862, 1762, 1672, 1591, 1517, 1450,
+                                         1388,  1332,  1280, 1232, 1187, 1146, 1107, 1071, 1037, 1005, 975,
+                                         947,   920,   895,  871,  849,  827,  807,  788};
 
 typedef struct arith {
-    uint32_t       low, high, value; /* value: decoder only */
-    uint8_t       *dst;              /* encoder */
-    const uint8_t *src, *end;        /* decoder; bytes behind the end read as zero */
-    question       ask[QUESTIONS];
+    uint32_t low, high, value; /* value: decoder only */
+    uint8_t *dst;              /* encoder */
+    const uint8_t *src, *end;  /* decoder; bytes behind the end read as zero */
+    question ask[QUESTIONS];
 } arith;
 
 static void arith_init(arith *a)
@@ -41,18 +44,25 @@ static void arith_init(arith *a)
     a->low = 0, a->high = UINT32_MAX;
     for (int i = 0; i < QUESTIONS; i++) a->ask[i] = (question){1 << 15, 0};
 }
-static unsigned next_byte(arith *a) { return a->src < a->end ? *a->src++ : 0; }
+static unsigned next_byte(arith *a)
+{
+    return a->src < a->end ? *a->src++ : 0;
+}
 
 /* Codes one answer with p/65536 for 1: encodes `bit`, or returns what was encoded. */
 CODER unsigned arith_bit(arith *a, uint32_t p, unsigned bit, bool decoding)
 {
     uint32_t mid = a->low + (uint32_t)((uint64_t)(a->high - a->low) * p >> 16);
     if (decoding) bit = a->value <= mid;
-    if (bit) a->high = mid;
-    else a->low = mid + 1;
+    if (bit)
+        a->high = mid;
+    else
+        a->low = mid + 1;
     while (((a->low ^ a->high) >> 24) == 0) {
-        if (decoding) a->value = a->value << 8 | next_byte(a);
-        else *a->dst++ = (uint8_t)(a->high >> 24);
+        if (decoding)
+            a->value = a->value << 8 | next_byte(a);
+        else
+            *a->dst++ = (uint8_t)(a->high >> 24);
         a->low <<= 8;
         a->high = a->high << 8 | 255;
     }
@@ -63,8 +73,10 @@ CODER unsigned ask(arith *a, unsigned which, unsigned bit, bool decoding)
 {
     question *q = a->ask + which;
     bit = arith_bit(a, q->p, bit, decoding);
-    if (bit) q->p += (P_MAX - q->p) * rate[q->n] >> 15;
-    else q->p -= (q->p - P_MIN) * rate[q->n] >> 15;
+    if (bit)
+        q->p += (P_MAX - q->p) * rate[q->n] >> 15;
+    else
+        q->p -= (q->p - P_MIN) * rate[q->n] >> 15;
     q->n += q->n < LIMIT;
     return bit;
 }
@@ -73,12 +85,15 @@ CODER unsigned ask(arith *a, unsigned which, unsigned bit, bool decoding)
 CODER unsigned code_class(arith *a, unsigned before, unsigned prev, unsigned cls, bool decoding)
 {
     enum { SAME = 0, SAME_ZERO = 40, UP = 48, UNARY = 96, UNARY_DOWN = 176 };
-    bool     down = cls < prev;
+    bool down = cls < prev;
     unsigned distance = down ? prev - cls : cls - prev, k;
     if (ask(a, prev ? SAME + prev : SAME_ZERO + (before != 0), distance == 0, decoding)) return prev;
-    if (prev == 0) down = false;
-    else if (prev == GRID_CLASS_OTHER) down = true;
-    else down = !ask(a, UP + prev, !down, decoding);
+    if (prev == 0)
+        down = false;
+    else if (prev == GRID_CLASS_OTHER)
+        down = true;
+    else
+        down = !ask(a, UP + prev, !down, decoding);
     for (k = 1; k < UNARY_MAX; k++)
         if (!ask(a, (down ? UNARY_DOWN : UNARY) + prev / 4 * 8 + (k < 8 ? k : 8) - 1, k < distance, decoding))
             return down ? prev - (k < prev ? k : prev) : prev + k;
@@ -89,7 +104,7 @@ CODER unsigned code_class(arith *a, unsigned before, unsigned prev, unsigned cls
 
 static size_t put_classes(const struct grid_front *f, uint8_t *dst)
 {
-    arith    a;
+    arith a;
     unsigned prev = 0, before = 0;
     arith_init(&a);
     a.dst = dst;
@@ -98,13 +113,14 @@ static size_t put_classes(const struct grid_front *f, uint8_t *dst)
         before = prev;
         prev = f->cls[k];
     }
-    *a.dst++ = (uint8_t)((a.low >> 24) + 1); /* low's top byte is below high's: this byte and zeros lie between them */
+    *a.dst++ = (uint8_t)((a.low >> 24) +
+                         1); /* low's top byte is below high's: this byte and zeros lie between them */
     return (size_t)(a.dst - dst);
 }
 
 static bool get_classes(const uint8_t *src, size_t len, unsigned blocks, uint8_t *cls)
 {
-    arith    a;
+    arith a;
     unsigned prev = 0, before = 0;
     arith_init(&a);
     a.src = src, a.end = src + len, a.value = 0;
@@ -121,10 +137,22 @@ static bool get_classes(const uint8_t *src, size_t len, unsigned blocks, uint8_t
 
 /* ---- chunks ---- */
 
-static void put16(uint8_t *p, uint32_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8); }
-static void put32(uint8_t *p, uint32_t v) { put16(p, v), put16(p + 2, v >> 16); }
-static uint32_t get16(const uint8_t *p) { return p[0] | (uint32_t)p[1] << 8; }
-static uint32_t get32(const uint8_t *p) { return get16(p) | get16(p + 2) << 16; }
+static void put16(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8);
+}
+static void put32(uint8_t *p, uint32_t v)
+{
+    put16(p, v), put16(p + 2, v >> 16);
+}
+static uint32_t get16(const uint8_t *p)
+{
+    return p[0] | (uint32_t)p[1] << 8;
+}
+static uint32_t get32(const uint8_t *p)
+{
+    return get16(p) | get16(p + 2) << 16;
+}
 
 /* f->side has written from dst + HEAD on. */
 static size_t close_chunk(const struct taut__grid_kernels *kernels, struct grid_front *f, uint8_t *dst)
@@ -137,7 +165,7 @@ static size_t close_chunk(const struct taut__grid_kernels *kernels, struct grid_
     uint32_t state[GRID_LANES];
     uint8_t *words_end = side_end + GRID_SLACK + f->symbols / GRID_BLOCK * GRID_WORDS_BYTES;
     uint8_t *words = kernels->lanes_put(taut__grid_models(shape), f, state, words_end);
-    size_t   bytes = (size_t)(words_end - words);
+    size_t bytes = (size_t)(words_end - words);
     memmove(side_end, words, bytes);
     uint8_t *p = side_end + bytes;
     for (int i = 0; i < GRID_LANES; i++, p += 4) put32(p, state[i]);
@@ -156,7 +184,8 @@ static void open_chunk(struct grid_front *f, uint8_t *dst)
     f->side = (grid_writer){.p = dst + HEAD};
 }
 
-static size_t rans_of_codes(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n, uint8_t *dst)
+static size_t rans_of_codes(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n,
+                            uint8_t *dst)
 {
     struct grid_front f;
     open_chunk(&f, dst);
@@ -164,8 +193,10 @@ static size_t rans_of_codes(const struct taut__grid_kernels *kernels, const int3
     return close_chunk(kernels, &f, dst);
 }
 
-/* The states of the lanes are 64 bytes, which a short or sparse chunk cannot win back: code it both ways and keep the shorter. */
-size_t taut__grid_rans_pack(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n, uint8_t *dst)
+/* The states of the lanes are 64 bytes, which a short or sparse chunk cannot win back: code it both ways and
+ * keep the shorter. */
+size_t taut__grid_rans_pack(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n,
+                            uint8_t *dst)
 {
     if (n > SHORT) return rans_of_codes(kernels, q, n, dst);
     size_t packed = kernels->pack(q, n, dst + 1);
@@ -176,8 +207,8 @@ size_t taut__grid_rans_pack(const struct taut__grid_kernels *kernels, const int3
 }
 
 /* A short chunk as codes first; err only when they are all there. */
-static bool short_encode(const struct taut__grid_kernels *kernels, const grid_unit *u, const float *x, size_t n, float *err,
-                         uint8_t *dst, size_t *len)
+static bool short_encode(const struct taut__grid_kernels *kernels, const grid_unit *u, const float *x,
+                         size_t n, float *err, uint8_t *dst, size_t *len)
 {
     int32_t q[SHORT];
     if (!kernels->quantize(u, x, n, q, NULL, INT32_MAX)) return false;
@@ -186,11 +217,11 @@ static bool short_encode(const struct taut__grid_kernels *kernels, const grid_un
     return true;
 }
 
-size_t taut__grid_rans_encode(const struct taut__grid_kernels *kernels, const grid_unit *u, const float *x, size_t n,
-                              float *err, uint8_t *dst)
+size_t taut__grid_rans_encode(const struct taut__grid_kernels *kernels, const grid_unit *u, const float *x,
+                              size_t n, float *err, uint8_t *dst)
 {
     struct grid_front f;
-    size_t            len;
+    size_t len;
     if (n <= SHORT && short_encode(kernels, u, x, n, err, dst, &len)) return len;
     open_chunk(&f, dst);
     kernels->front_encode(u, x, n, err, &f);
@@ -205,23 +236,24 @@ static bool finished(const grid_back *b)
     return ok;
 }
 
-bool taut__grid_rans_decode(const struct taut__grid_kernels *kernels, const grid_unit *u, const uint8_t *src, size_t len,
-                            size_t n, int sink, void *dst)
+bool taut__grid_rans_decode(const struct taut__grid_kernels *kernels, const grid_unit *u, const uint8_t *src,
+                            size_t len, size_t n, int sink, void *dst)
 {
     uint8_t cls[GRID_CHUNK_BLOCKS];
     if (len > 1 && src[0] == AS_PACKED)
-        return sink == GRID_CODES ? kernels->unpack_add(src + 1, len - 1, n, dst) : kernels->decode(u, src + 1, len - 1, n, dst, sink == GRID_ADD);
+        return sink == GRID_CODES ? kernels->unpack_add(src + 1, len - 1, n, dst)
+                                  : kernels->decode(u, src + 1, len - 1, n, dst, sink == GRID_ADD);
     if (len < HEAD + STATES || src[0] >= GRID_SHAPES || src[1] != 0) return false;
     size_t classes = get16(src + 2), words = 2 * (size_t)get32(src + 4);
     if (classes + words > len - HEAD - STATES) return false;
     const uint8_t *tail = src + len - classes, *states = tail - STATES;
-    grid_back      b = {.models = taut__grid_models(src[0]),
-                        .cls = cls,
-                        .blocks = (unsigned)taut__ceil_div(n, GRID_BLOCK),
-                        .n = n,
-                        .words = states - words,
-                        .words_end = states,
-                        .side = {src + HEAD, (size_t)(states - words - src) - HEAD, 0}};
+    grid_back b = {.models = taut__grid_models(src[0]),
+                   .cls = cls,
+                   .blocks = (unsigned)taut__ceil_div(n, GRID_BLOCK),
+                   .n = n,
+                   .words = states - words,
+                   .words_end = states,
+                   .side = {src + HEAD, (size_t)(states - words - src) - HEAD, 0}};
     if (!get_classes(tail, classes, b.blocks, cls)) return false;
     for (int i = 0; i < GRID_LANES; i++) b.state[i] = get32(states + 4 * i);
     return kernels->lanes_get(u, &b, sink, dst) && finished(&b);

@@ -1,14 +1,14 @@
-/* grid_rans.h : code `rans` of one block, and of a chunk's classes, in plain C: the specification. grid_rans.c puts a chunk
- * together; the hot loops are kernels (grid_kernels.h).
+/* grid_rans.h : code `rans` of one block, and of a chunk's classes, in plain C: the specification.
+ * grid_rans.c puts a chunk together; the hot loops are kernels (grid_kernels.h).
  *
  *   class 0         64 zeros: nothing else
- *   class 1..31     h = |q| >> r with r = 0 up to class 15, else (class - 14) / 2. 64 symbols of h and sign go to the rANS
- *                   lanes, model class - 2r. Side bits: r low planes; escapes: h - top + 1 in Elias gamma code, in order;
- *                   signs of elements with h = 0 but q != 0
- *   class 32        S >= 2^16 or raw: side bits hold a nibble class and the body of code `packed`
+ *   class 1..31     h = |q| >> r with r = 0 up to class 15, else (class - 14) / 2. 64 symbols of h and sign
+ * go to the rANS lanes, model class - 2r. Side bits: r low planes; escapes: h - top + 1 in Elias gamma code,
+ * in order; signs of elements with h = 0 but q != 0 class 32        S >= 2^16 or raw: side bits hold a nibble
+ * class and the body of code `packed`
  *
- * Range variant of asymmetric numeral systems: Duda 2013 (arXiv 1311.2540, section 3.3); interleaved lanes: Giesen 2014
- * (arXiv 1402.3392). The encoder runs backwards, so that the decoder runs forwards.
+ * Range variant of asymmetric numeral systems: Duda 2013 (arXiv 1311.2540, section 3.3); interleaved lanes:
+ * Giesen 2014 (arXiv 1402.3392). The encoder runs backwards, so that the decoder runs forwards.
  */
 #ifndef TAUT_GRID_RANS_H
 #define TAUT_GRID_RANS_H
@@ -20,11 +20,12 @@ enum { GRID_CLASS_OTHER = 32, GRID_CLASS_SHIFTED = GRID_MODELS + 1, GRID_ESCAPES
 
 /* What the first pass over a chunk leaves for the second. 67 KB, on the stack. */
 struct grid_front {
-    unsigned    blocks;
-    uint32_t    count[GRID_MODELS + 1][3];
-    uint8_t     cls[GRID_CHUNK_BLOCKS];
-    uint8_t     symbol[GRID_CHUNK]; /* 64 per block of class 1..31, one block after the other; none for the others */
-    size_t      symbols;
+    unsigned blocks;
+    uint32_t count[GRID_MODELS + 1][3];
+    uint8_t cls[GRID_CHUNK_BLOCKS];
+    uint8_t
+        symbol[GRID_CHUNK]; /* 64 per block of class 1..31, one block after the other; none for the others */
+    size_t symbols;
     grid_writer side;
 };
 
@@ -34,8 +35,14 @@ static inline unsigned grid_class_of_sum(uint64_t sum)
     unsigned e = grid_bitlen(sum) - 1;
     return e > 15 ? GRID_CLASS_OTHER : 2 * e + (unsigned)(sum >> (e - 1) & 1);
 }
-static inline unsigned grid_class_shift(unsigned cls) { return cls < GRID_CLASS_SHIFTED ? 0 : (cls - 14) / 2; }
-static inline unsigned grid_class_model(unsigned cls) { return cls - 2 * grid_class_shift(cls); }
+static inline unsigned grid_class_shift(unsigned cls)
+{
+    return cls < GRID_CLASS_SHIFTED ? 0 : (cls - 14) / 2;
+}
+static inline unsigned grid_class_model(unsigned cls)
+{
+    return cls - 2 * grid_class_shift(cls);
+}
 
 static inline void grid_put_gamma(grid_writer *w, uint32_t v) /* v >= 1; 4 bits of length: v < 2^16 */
 {
@@ -85,17 +92,19 @@ static inline void grid_front_raw(struct grid_front *f, const float *x, size_t m
     grid_put(&f->side, GRID_WIDE, 4);
     grid_raw_put(&f->side, x, m);
 }
-static inline void grid_front_encode(struct grid_front *f, const grid_unit *u, const float *x, size_t i, size_t m, float *err)
+static inline void grid_front_encode(struct grid_front *f, const grid_unit *u, const float *x, size_t i,
+                                     size_t m, float *err)
 {
-    float        tmp[GRID_BLOCK];
+    float tmp[GRID_BLOCK];
     const float *d = grid_unit_block(u, i, m, tmp);
-    grid_block   b;
+    grid_block b;
     if (!grid_block_quantize(u, x, d, m, &b)) {
         grid_front_raw(f, x, m);
         if (err) memset(err, 0, m * sizeof *err);
         return;
     }
-    for (size_t k = 0; err && k < m; k++) err[k] = x[k] - grid_value(grid_block_code(&b, k), d ? d[k] : u->step);
+    for (size_t k = 0; err && k < m; k++)
+        err[k] = x[k] - grid_value(grid_block_code(&b, k), d ? d[k] : u->step);
     grid_front_block(f, &b);
 }
 
@@ -121,21 +130,26 @@ static inline bool grid_back_block(const uint8_t *symbol, unsigned cls, grid_rea
 }
 
 /* Block of codes -> dst, as sink says. */
-static inline void grid_back_store(const grid_unit *u, const grid_block *b, size_t i, size_t m, grid_sink sink, void *out)
+static inline void grid_back_store(const grid_unit *u, const grid_block *b, size_t i, size_t m,
+                                   grid_sink sink, void *out)
 {
-    float        tmp[GRID_BLOCK], *dst = out;
-    int32_t     *acc = out;
+    float tmp[GRID_BLOCK], *dst = out;
+    int32_t *acc = out;
     const float *d = sink == GRID_CODES ? NULL : grid_unit_block(u, i, m, tmp);
     for (size_t k = 0; k < m; k++) {
         int32_t q = grid_block_code(b, k);
-        if (sink == GRID_CODES) acc[k] = (int32_t)((uint32_t)acc[k] + (uint32_t)q);
-        else if (sink == GRID_ADD) dst[k] += grid_value(q, d ? d[k] : u->step);
-        else dst[k] = grid_value(q, d ? d[k] : u->step);
+        if (sink == GRID_CODES)
+            acc[k] = (int32_t)((uint32_t)acc[k] + (uint32_t)q);
+        else if (sink == GRID_ADD)
+            dst[k] += grid_value(q, d ? d[k] : u->step);
+        else
+            dst[k] = grid_value(q, d ? d[k] : u->step);
     }
 }
 
 /* A block of class OTHER: nibble class and body. */
-static inline bool grid_back_other(const grid_unit *u, grid_reader *side, size_t i, size_t m, grid_sink sink, void *out)
+static inline bool grid_back_other(const grid_unit *u, grid_reader *side, size_t i, size_t m, grid_sink sink,
+                                   void *out)
 {
     unsigned nibble = (unsigned)grid_get(side, 4);
     if (nibble == GRID_ZERO || nibble == GRID_RUN) return false;
@@ -147,7 +161,8 @@ static inline bool grid_back_other(const grid_unit *u, grid_reader *side, size_t
 /* One symbol into a state; words go downwards from *end. Exact: see grid_model. */
 static inline uint32_t grid_lane_put(uint32_t x, const grid_model *m, unsigned symbol, uint8_t **end)
 {
-    uint32_t range = m->range[symbol], start = range & (GRID_PROBS - 1), f = range >> GRID_RANGE_F & (2 * GRID_PROBS - 1);
+    uint32_t range = m->range[symbol], start = range & (GRID_PROBS - 1),
+             f = range >> GRID_RANGE_F & (2 * GRID_PROBS - 1);
     if (x >= f << (31 - GRID_PROB_BITS)) {
         *end -= 2;
         (*end)[0] = (uint8_t)x;
@@ -162,18 +177,19 @@ static inline uint32_t grid_lane_get(uint32_t x, const grid_model *m, uint8_t *s
     uint32_t slot = x & (GRID_PROBS - 1);
     *symbol = m->symbol[slot];
     uint32_t range = m->range[*symbol];
-    return (range >> GRID_RANGE_F & (2 * GRID_PROBS - 1)) * (x >> GRID_PROB_BITS) + slot - (range & (GRID_PROBS - 1));
+    return (range >> GRID_RANGE_F & (2 * GRID_PROBS - 1)) * (x >> GRID_PROB_BITS) + slot -
+           (range & (GRID_PROBS - 1));
 }
 
 /* What the second pass of a decoder needs. */
 typedef struct grid_back {
     const grid_model *models;
-    const uint8_t    *cls;
-    unsigned          blocks;
-    size_t            n;              /* elements */
-    uint32_t          state[GRID_LANES];
-    const uint8_t    *words, *words_end; /* at least 64 readable bytes follow words_end */
-    grid_reader       side;
+    const uint8_t *cls;
+    unsigned blocks;
+    size_t n; /* elements */
+    uint32_t state[GRID_LANES];
+    const uint8_t *words, *words_end; /* at least 64 readable bytes follow words_end */
+    grid_reader side;
 } grid_back;
 
 #endif

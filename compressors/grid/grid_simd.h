@@ -1,14 +1,12 @@
-/* grid_simd.h : the grid kernels on vectors of 64 bytes. An including file defines first, as static inline functions,
- *   bits_extract(v, mask), bits_deposit(v, mask)   pext and pdep
- *   vec64                                    64 magnitudes of one byte
+/* grid_simd.h : the grid kernels on vectors of 64 bytes. An including file defines first, as static inline
+ * functions, bits_extract(v, mask), bits_deposit(v, mask)   pext and pdep vec64 64 magnitudes of one byte
  *   vec64_zero(), vec64_min(v, x), vec64_shift(v, r), vec64_sum(v), vec64_store(p, v)
  *   vec64_add_at(v, mask, x)                 adds x to the bytes in mask
  *   vec64_at_least(v, x), vec64_bit(v, b)    masks of bytes >= x (x in 1..255), of bytes with bit b
  *   vec64_symbols(v, plus)                   2 * v, less 1 in mask plus
- *   vec64_quantize(u, x, d, err, &v, &sign)  64 floats; false, with nothing written: a magnitude above 255 or no code
- *   vec64_load(q, &v, &sign)                 64 codes; false: a magnitude above 255
- *   vec64_give(v, sign, step, d, sink, out)  to 64 floats or codes
- *   vec64_halves(symbols, r)                 (symbol + 1) / 2 << r
+ *   vec64_quantize(u, x, d, err, &v, &sign)  64 floats; false, with nothing written: a magnitude above 255 or
+ * no code vec64_load(q, &v, &sign)                 64 codes; false: a magnitude above 255 vec64_give(v, sign,
+ * step, d, sink, out)  to 64 floats or codes vec64_halves(symbols, r)                 (symbol + 1) / 2 << r
  *   lanes, lanes_start(), lanes_load(p), lanes_store(p, s)
  *   lanes_put_block(&s, model, symbol, end), lanes_get_block(&s, model, &words, end, &symbols)
  * Short blocks and those with larger codes go through the plain C of grid_unit.h and grid_rans.h. */
@@ -54,10 +52,11 @@ static inline unsigned simd_put(grid_writer *w, vec64 v, uint64_t sign)
     return cls;
 }
 
-/* Body of a class whose magnitudes fit bytes. false: it has escapes, or is malformed; the caller starts again in plain C. */
+/* Body of a class whose magnitudes fit bytes. false: it has escapes, or is malformed; the caller starts again
+ * in plain C. */
 static inline bool simd_get(grid_reader *rd, unsigned cls, vec64 *out, uint64_t *sign)
 {
-    vec64    v = vec64_zero();
+    vec64 v = vec64_zero();
     uint64_t map, nz = 0;
     unsigned r = 0;
     if (cls < GRID_H4) {
@@ -90,28 +89,29 @@ static inline bool simd_get(grid_reader *rd, unsigned cls, vec64 *out, uint64_t 
 
 static size_t simd_encode(const grid_unit *u, const float *x, size_t n, float *err, uint8_t *dst)
 {
-    grid_writer     w = {.p = dst};
+    grid_writer w = {.p = dst};
     grid_class_list l;
     grid_list_init(&l);
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
-        float    tmp[GRID_BLOCK];
-        vec64    v;
+        float tmp[GRID_BLOCK];
+        vec64 v;
         uint64_t sign;
-        float   *e = err ? err + i : NULL;
-        bool     fast = n - i >= GRID_BLOCK;
+        float *e = err ? err + i : NULL;
+        bool fast = n - i >= GRID_BLOCK;
         if (fast) fast = vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), e, &v, &sign);
-        grid_list_add(&l, fast ? simd_put(&w, v, sign) : grid_block_encode(u, x + i, i, taut__min(GRID_BLOCK, n - i), e, &w));
+        grid_list_add(&l, fast ? simd_put(&w, v, sign)
+                               : grid_block_encode(u, x + i, i, taut__min(GRID_BLOCK, n - i), e, &w));
     }
     return grid_list_close(&l, &w, dst);
 }
 
 static size_t simd_pack(const int32_t *q, size_t n, uint8_t *dst)
 {
-    grid_writer     w = {.p = dst};
+    grid_writer w = {.p = dst};
     grid_class_list l;
     grid_list_init(&l);
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
-        vec64    v;
+        vec64 v;
         uint64_t sign;
         if (n - i >= GRID_BLOCK && vec64_load(q + i, &v, &sign)) {
             grid_list_add(&l, simd_put(&w, v, sign));
@@ -124,11 +124,12 @@ static size_t simd_pack(const int32_t *q, size_t n, uint8_t *dst)
     return grid_list_close(&l, &w, dst);
 }
 
-static bool simd_decode_block(const grid_unit *u, grid_reader *r, unsigned cls, size_t i, size_t m, grid_sink sink, void *out)
+static bool simd_decode_block(const grid_unit *u, grid_reader *r, unsigned cls, size_t i, size_t m,
+                              grid_sink sink, void *out)
 {
-    size_t   from = r->pos;
-    float    tmp[GRID_BLOCK];
-    vec64    v;
+    size_t from = r->pos;
+    float tmp[GRID_BLOCK];
+    vec64 v;
     uint64_t sign;
     if (m == GRID_BLOCK && cls <= GRID_R0 + SIMD_RICE_MAX && simd_get(r, cls, &v, &sign)) {
         bool codes = sink == GRID_CODES;
@@ -139,15 +140,16 @@ static bool simd_decode_block(const grid_unit *u, grid_reader *r, unsigned cls, 
     return grid_block_decode(u, r, cls, i, m, sink, out);
 }
 
-static inline bool simd_decode_into(const grid_unit *u, const uint8_t *src, size_t len, size_t n, grid_sink sink, void *dst)
+static inline bool simd_decode_into(const grid_unit *u, const uint8_t *src, size_t len, size_t n,
+                                    grid_sink sink, void *dst)
 {
-    uint8_t  cls[GRID_CHUNK_BLOCKS];
+    uint8_t cls[GRID_CHUNK_BLOCKS];
     unsigned blocks = (unsigned)taut__ceil_div(n, GRID_BLOCK);
-    size_t   body;
+    size_t body;
     if (!grid_classes_get(src, len, blocks, cls, &body)) return false;
     grid_reader r = {src, body, 0};
     for (unsigned k = 0; k < blocks; k++) {
-        size_t   i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - i);
+        size_t i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - i);
         uint8_t *out = (uint8_t *)dst + 4 * i;
         if (cls[k] != GRID_ZERO) {
             if (!simd_decode_block(u, &r, cls[k], i, m, sink, out)) return false;
@@ -159,7 +161,8 @@ static inline bool simd_decode_into(const grid_unit *u, const uint8_t *src, size
 }
 static bool simd_decode(const grid_unit *u, const uint8_t *src, size_t len, size_t n, float *dst, bool add)
 {
-    return add ? simd_decode_into(u, src, len, n, GRID_ADD, dst) : simd_decode_into(u, src, len, n, GRID_STORE, dst);
+    return add ? simd_decode_into(u, src, len, n, GRID_ADD, dst)
+               : simd_decode_into(u, src, len, n, GRID_STORE, dst);
 }
 static bool simd_unpack_add(const uint8_t *src, size_t len, size_t n, int32_t *acc)
 {
@@ -193,7 +196,8 @@ static inline void simd_front(struct grid_front *f, vec64 v, uint64_t sign)
     if (escaped) {
         uint8_t mag[GRID_BLOCK];
         vec64_store(mag, v);
-        for (; escaped; escaped &= escaped - 1) grid_put_gamma(&f->side, mag[__builtin_ctzll(escaped)] - top + 1);
+        for (; escaped; escaped &= escaped - 1)
+            grid_put_gamma(&f->side, mag[__builtin_ctzll(escaped)] - top + 1);
     }
     if (lost) grid_put(&f->side, bits_extract(sign, lost), grid_count_bits(lost));
 }
@@ -201,7 +205,7 @@ static inline void simd_front(struct grid_front *f, vec64 v, uint64_t sign)
 static void simd_front_pack(const int32_t *q, size_t n, struct grid_front *f)
 {
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
-        vec64    v;
+        vec64 v;
         uint64_t sign;
         if (n - i >= GRID_BLOCK && vec64_load(q + i, &v, &sign)) {
             simd_front(f, v, sign);
@@ -216,10 +220,11 @@ static void simd_front_pack(const int32_t *q, size_t n, struct grid_front *f)
 static void simd_front_encode(const grid_unit *u, const float *x, size_t n, float *err, struct grid_front *f)
 {
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
-        float    tmp[GRID_BLOCK], *e = err ? err + i : NULL;
-        vec64    v;
+        float tmp[GRID_BLOCK], *e = err ? err + i : NULL;
+        vec64 v;
         uint64_t sign;
-        if (n - i >= GRID_BLOCK && vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), e, &v, &sign))
+        if (n - i >= GRID_BLOCK &&
+            vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), e, &v, &sign))
             simd_front(f, v, sign);
         else
             grid_front_encode(f, u, x + i, i, taut__min(GRID_BLOCK, n - i), e);
@@ -227,15 +232,15 @@ static void simd_front_encode(const grid_unit *u, const float *x, size_t n, floa
 }
 
 /* Symbols of a block of class 1..31 -> dst. */
-static inline bool simd_back(const grid_unit *u, grid_reader *side, vec64 symbols, unsigned cls, size_t i, size_t m,
-                             grid_sink sink, void *out)
+static inline bool simd_back(const grid_unit *u, grid_reader *side, vec64 symbols, unsigned cls, size_t i,
+                             size_t m, grid_sink sink, void *out)
 {
     unsigned r = grid_class_shift(cls), top = grid_top[grid_class_model(cls)];
-    bool     codes = sink == GRID_CODES;
-    float    tmp[GRID_BLOCK];
-    bool     escaped = cls >= GRID_ESCAPES_FROM && vec64_at_least(symbols, (uint8_t)(2 * top - 1));
+    bool codes = sink == GRID_CODES;
+    float tmp[GRID_BLOCK];
+    bool escaped = cls >= GRID_ESCAPES_FROM && vec64_at_least(symbols, (uint8_t)(2 * top - 1));
     if (m < GRID_BLOCK || escaped || r > SIMD_SHIFT_MAX) {
-        uint8_t    symbol[GRID_BLOCK];
+        uint8_t symbol[GRID_BLOCK];
         grid_block b;
         vec64_store(symbol, symbols);
         if (!grid_back_block(symbol, cls, side, &b)) return false;
@@ -243,7 +248,7 @@ static inline bool simd_back(const grid_unit *u, grid_reader *side, vec64 symbol
         return true;
     }
     uint64_t big = vec64_at_least(symbols, 1), sign = big & ~vec64_bit(symbols, 0), low = 0;
-    vec64    v = vec64_halves(symbols, r);
+    vec64 v = vec64_halves(symbols, r);
     for (unsigned p = 0; p < r; p++) {
         uint64_t plane = grid_get(side, 64);
         v = vec64_add_at(v, plane, (uint8_t)(1u << p));
@@ -258,18 +263,19 @@ static inline bool simd_back(const grid_unit *u, grid_reader *side, vec64 symbol
 static inline bool simd_lanes_get_into(const grid_unit *u, grid_back *b, grid_sink sink, void *dst)
 {
     lanes s = lanes_load(b->state);
-    bool  ok = true;
+    bool ok = true;
     for (unsigned k = 0; ok && k < b->blocks; k++) {
-        size_t   i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
+        size_t i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
         unsigned cls = b->cls[k];
         uint8_t *out = (uint8_t *)dst + 4 * i;
-        vec64    symbols;
+        vec64 symbols;
         if (cls == 0) {
             if (sink == GRID_STORE) memset(out, 0, 4 * m);
         } else if (cls == GRID_CLASS_OTHER) {
             ok = grid_back_other(u, &b->side, i, m, sink, out);
         } else {
-            ok = lanes_get_block(&s, b->models + grid_class_model(cls) - 1, &b->words, b->words_end, &symbols) &&
+            ok = lanes_get_block(&s, b->models + grid_class_model(cls) - 1, &b->words, b->words_end,
+                                 &symbols) &&
                  simd_back(u, &b->side, symbols, cls, i, m, sink, out);
         }
     }
@@ -279,13 +285,15 @@ static inline bool simd_lanes_get_into(const grid_unit *u, grid_back *b, grid_si
 static bool simd_lanes_get(const grid_unit *u, struct grid_back *b, int sink, void *dst)
 {
     if (sink == GRID_STORE) return simd_lanes_get_into(u, b, GRID_STORE, dst);
-    return sink == GRID_ADD ? simd_lanes_get_into(u, b, GRID_ADD, dst) : simd_lanes_get_into(u, b, GRID_CODES, dst);
+    return sink == GRID_ADD ? simd_lanes_get_into(u, b, GRID_ADD, dst)
+                            : simd_lanes_get_into(u, b, GRID_CODES, dst);
 }
 
-static uint8_t *simd_lanes_put(const grid_model *models, const struct grid_front *f, uint32_t *state, uint8_t *words_end)
+static uint8_t *simd_lanes_put(const grid_model *models, const struct grid_front *f, uint32_t *state,
+                               uint8_t *words_end)
 {
     const uint8_t *symbol = f->symbol + f->symbols;
-    lanes          s = lanes_start();
+    lanes s = lanes_start();
     for (unsigned k = f->blocks; k-- > 0;) {
         if (f->cls[k] == 0 || f->cls[k] == GRID_CLASS_OTHER) continue;
         symbol -= GRID_BLOCK;
@@ -301,8 +309,8 @@ static bool simd_quantize(const grid_unit *u, const float *x, size_t n, int32_t 
 {
     size_t i = 0;
     for (; limit >= 255 && n - i >= GRID_BLOCK; i += GRID_BLOCK) {
-        float    tmp[GRID_BLOCK];
-        vec64    v;
+        float tmp[GRID_BLOCK];
+        vec64 v;
         uint64_t sign;
         if (vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), err ? err + i : NULL, &v, &sign))
             vec64_give(v, sign, 0, NULL, GRID_SET_CODES, q + i);
@@ -310,7 +318,9 @@ static bool simd_quantize(const grid_unit *u, const float *x, size_t n, int32_t 
             return false;
     }
     for (; i < n; i += GRID_BLOCK)
-        if (!grid_quantize_plain(u, x + i, i, taut__min(GRID_BLOCK, n - i), q + i, err ? err + i : NULL, limit)) return false;
+        if (!grid_quantize_plain(u, x + i, i, taut__min(GRID_BLOCK, n - i), q + i, err ? err + i : NULL,
+                                 limit))
+            return false;
     return true;
 }
 

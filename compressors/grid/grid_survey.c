@@ -1,10 +1,11 @@
 /* grid_survey.c : from one pass over the data to a step.
  *
- * The survey keeps a histogram of t = |x / scale|, four bins to the octave. The squared error of any step follows from it without
- * encoding: below the dead zone an element costs t^2, far above it costs the mean square of a uniform error, and in between a bin
- * is integrated as if its elements were evenly spread. Bits follow from a second histogram, of block means.
- * Large tensors are sampled by blocks of 64, one of every `stride` neighbours, at a place that a hash chooses, because
- * a fixed stride would see the same columns of a matrix again and again.
+ * The survey keeps a histogram of t = |x / scale|, four bins to the octave. The squared error of any step
+ * follows from it without encoding: below the dead zone an element costs t^2, far above it costs the mean
+ * square of a uniform error, and in between a bin is integrated as if its elements were evenly spread. Bits
+ * follow from a second histogram, of block means. Large tensors are sampled by blocks of 64, one of every
+ * `stride` neighbours, at a place that a hash chooses, because a fixed stride would see the same columns of a
+ * matrix again and again.
  */
 #include "grid.h"
 #include "../dispatch.h"
@@ -15,11 +16,12 @@
 enum {
     SAMPLE_ALL = 1 << 18, /* elements up to which every block is counted */
     STRIDE_MAX = 16,
-    STEP_BITS = 7,        /* steps are floats with 7 bits of mantissa: 128 per octave, 0.5-0.8% apart */
-    PASSES_MAX = 64,      /* of the exact search; two are usual */
+    STEP_BITS = 7,   /* steps are floats with 7 bits of mantissa: 128 per octave, 0.5-0.8% apart */
+    PASSES_MAX = 64, /* of the exact search; two are usual */
 };
 static const double margin = 1e-5; /* of the exact search: float rounding in the decoder */
-static const double caution = 1.02; /* shared steps: estimates of this many times the truth still keep the promise */
+static const double caution =
+    1.02; /* shared steps: estimates of this many times the truth still keep the promise */
 
 /* ---- survey ---- */
 
@@ -31,12 +33,13 @@ static unsigned octave_of(float t)
 
 static void count_blocks(const taut_call *c, const float *src, size_t stride, double *stats)
 {
-    static const grid_binning        binning = {(127 + GRID_LOWEST_EXP) * GRID_BINS_PER_OCTAVE, GRID_BINS - 1};
+    static const grid_binning binning = {(127 + GRID_LOWEST_EXP) * GRID_BINS_PER_OCTAVE, GRID_BINS - 1};
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    const grid_unit                  u = taut__grid_unit(c, 0, 1, 1, 0.5);
-    size_t                           first = c->first / GRID_BLOCK, blocks = taut__ceil_div(c->n, GRID_BLOCK), sampled = 0;
-    uint32_t                         bins[GRID_BINS] = {0};
-    for (size_t group = first / stride; group * stride < first + blocks; group++) { /* one block of each group */
+    const grid_unit u = taut__grid_unit(c, 0, 1, 1, 0.5);
+    size_t first = c->first / GRID_BLOCK, blocks = taut__ceil_div(c->n, GRID_BLOCK), sampled = 0;
+    uint32_t bins[GRID_BINS] = {0};
+    for (size_t group = first / stride; group * stride < first + blocks;
+         group++) { /* one block of each group */
         size_t at = group * stride + (stride > 1 ? taut__mix64(group) % stride : 0);
         if (at < first || at >= first + blocks) continue;
         size_t i = (at - first) * GRID_BLOCK, m = taut__min(GRID_BLOCK, c->n - i);
@@ -50,9 +53,9 @@ static void count_blocks(const taut_call *c, const float *src, size_t stride, do
 taut_status taut__grid_survey(const taut_call *c, const float *src, double *stats)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    size_t                           n = c->n, elems = c->tensor ? c->tensor->elems : n;
-    size_t                           stride = elems <= SAMPLE_ALL ? 1 : taut__min(STRIDE_MAX, elems / SAMPLE_ALL);
-    double                           sum[2] = {0, 0};
+    size_t n = c->n, elems = c->tensor ? c->tensor->elems : n;
+    size_t stride = elems <= SAMPLE_ALL ? 1 : taut__min(STRIDE_MAX, elems / SAMPLE_ALL);
+    double sum[2] = {0, 0};
     for (size_t at = 0; at < n; at += GRID_CHUNK) {
         grid_unit u = taut__grid_unit(c, at, 1, 1, 0.5);
         kernels->norms(&u, src + at, taut__min(GRID_CHUNK, n - at), sum);
@@ -70,12 +73,15 @@ taut_status taut__grid_survey(const taut_call *c, const float *src, double *stat
 
 /* ---- estimates ---- */
 
-/* Integral of the squared error, in steps, over t from 0 to `t`: a cubic in the dead zone, then in every step. */
+/* Integral of the squared error, in steps, over t from 0 to `t`: a cubic in the dead zone, then in every
+ * step. */
 static double error_integral(double t, double dead)
 {
     double lower = 1 - dead, k = floor(t + lower), e = t - k;
     if (k < 1) return t * t * t / 3;
-    return (dead * dead * dead + (k - 1) * (dead * dead * dead + lower * lower * lower) + e * e * e + lower * lower * lower) / 3;
+    return (dead * dead * dead + (k - 1) * (dead * dead * dead + lower * lower * lower) + e * e * e +
+            lower * lower * lower) /
+           3;
 }
 
 double taut__grid_estimate_error(const double *stats, double step, double dead)
@@ -92,22 +98,24 @@ double taut__grid_estimate_error(const double *stats, double step, double dead)
     return sum * step * step * stats[GRID_STAT_N] / stats[GRID_STAT_SAMPLED];
 }
 
-/* Bits per element of Gaussian noise whose mean magnitude is 2^(k/2) steps, k = -7..8, dead zone 0.65: measured on 2^21
- * elements. A block is such noise with its own mean, so a tensor's bits are the average over its blocks' means. */
+/* Bits per element of Gaussian noise whose mean magnitude is 2^(k/2) steps, k = -7..8, dead zone 0.65:
+ * measured on 2^21 elements. A block is such noise with its own mean, so a tensor's bits are the average over
+ * its blocks' means. */
 enum { NOISE_FIRST = -7, NOISE_LAST = 8 };
 static const float noise_bits[2][NOISE_LAST - NOISE_FIRST + 1] = {
-    [GRID_PACKED] = {0, 0.0071f, 0.0584f, 0.3718f, 1.0534f, 1.6339f, 2.0549f, 2.4978f, 3.0277f, 3.6419f, 4.0136f, 4.5845f, 5.0121f,
-                     5.5700f, 6.0134f, 6.5666f},
-    [GRID_RANS] = {0, 0.0087f, 0.0499f, 0.3090f, 0.7682f, 1.2628f, 1.7698f, 2.2891f, 2.8048f, 3.3405f, 3.8445f, 4.4024f, 4.8907f,
-                   5.4560f, 5.9354f, 6.4668f},
+    [GRID_PACKED] = {0, 0.0071f, 0.0584f, 0.3718f, 1.0534f, 1.6339f, 2.0549f, 2.4978f, 3.0277f, 3.6419f,
+                     4.0136f, 4.5845f, 5.0121f, 5.5700f, 6.0134f, 6.5666f},
+    [GRID_RANS] = {0, 0.0087f, 0.0499f, 0.3090f, 0.7682f, 1.2628f, 1.7698f, 2.2891f, 2.8048f, 3.3405f,
+                   3.8445f, 4.4024f, 4.8907f, 5.4560f, 5.9354f, 6.4668f},
 };
 
 static double bits_of_noise(double half_octaves, int code)
 {
     double at = half_octaves - NOISE_FIRST, last = NOISE_LAST - NOISE_FIRST;
     if (at <= 0) return 0;
-    if (at >= last) return (double)noise_bits[code][NOISE_LAST - NOISE_FIRST] + (at - last) / 2; /* a bit per octave */
-    int    k = (int)at;
+    if (at >= last)
+        return (double)noise_bits[code][NOISE_LAST - NOISE_FIRST] + (at - last) / 2; /* a bit per octave */
+    int k = (int)at;
     double part = at - k;
     return (double)noise_bits[code][k] * (1 - part) + (double)noise_bits[code][k + 1] * part;
 }
@@ -119,11 +127,13 @@ double taut__grid_estimate_bits(const double *stats, double step, double dead, i
         double count = stats[GRID_STAT_BLOCK + b];
         if (count == 0) continue;
         blocks += count;
-        for (int part = 0; part < 4; part++) bits += count / 4 * bits_of_noise(from + 0.25 + 0.5 * part, code);
+        for (int part = 0; part < 4; part++)
+            bits += count / 4 * bits_of_noise(from + 0.25 + 0.5 * part, code);
     }
     if (blocks == 0) return 0;
     bits /= blocks;
-    return code == GRID_RANS ? bits + 0.015 * fmin(bits, 2) : bits; /* classes of unlike neighbours cost more */
+    return code == GRID_RANS ? bits + 0.015 * fmin(bits, 2)
+                             : bits; /* classes of unlike neighbours cost more */
 }
 
 /* ---- steps ---- */
@@ -136,11 +146,12 @@ static float step_at(int64_t index)
 }
 static int64_t step_index(double step) /* largest number whose step is <= step */
 {
-    int    e;
+    int e;
     double m = frexp(step, &e);
     return (int64_t)(e - 1) * (1 << STEP_BITS) + (int64_t)((m * 2 - 1) * (1 << STEP_BITS));
 }
-/* Numbers that the arithmetic can carry: the reciprocal is finite, and no code of `ranks` summands reaches 2^31. */
+/* Numbers that the arithmetic can carry: the reciprocal is finite, and no code of `ranks` summands reaches
+ * 2^31. */
 static int64_t lowest_index(const double *stats, int ranks)
 {
     double floor_step = sqrt(stats[GRID_STAT_NORM2]) * ranks / GRID_CODES_MAX;
@@ -148,25 +159,32 @@ static int64_t lowest_index(const double *stats, int ranks)
 }
 static int64_t highest_index(const double *stats) /* at this step all is zero */
 {
-    return step_index(fmin(fmax(2 * sqrt(stats[GRID_STAT_NORM2]) / 0.5, 8 * (double)FLT_MIN), (double)FLT_MAX / 4));
+    return step_index(
+        fmin(fmax(2 * sqrt(stats[GRID_STAT_NORM2]) / 0.5, 8 * (double)FLT_MIN), (double)FLT_MAX / 4));
 }
 
 float taut__grid_estimate_step(const double *stats, double error2, double dead)
 {
-    if (!(stats[GRID_STAT_SAMPLED] > 0) || stats[GRID_STAT_BAD] > 0 || !(stats[GRID_STAT_NORM2] > 0)) return 0;
+    if (!(stats[GRID_STAT_SAMPLED] > 0) || stats[GRID_STAT_BAD] > 0 || !(stats[GRID_STAT_NORM2] > 0))
+        return 0;
     int64_t lo = lowest_index(stats, 1), hi = highest_index(stats);
     if (taut__grid_estimate_error(stats, (double)step_at(lo), dead) > error2) return 0;
     while (hi - lo > 1) {
         int64_t mid = lo + (hi - lo) / 2;
-        if (taut__grid_estimate_error(stats, (double)step_at(mid), dead) <= error2) lo = mid;
-        else hi = mid;
+        if (taut__grid_estimate_error(stats, (double)step_at(mid), dead) <= error2)
+            lo = mid;
+        else
+            hi = mid;
     }
     double step = (double)step_at(lo);
-    return step < ldexp(1.0, GRID_LOWEST_EXP + 2) || step > ldexp(1.0, GRID_LOWEST_EXP + GRID_OCTAVES - 2) ? 0 : (float)step;
+    return step < ldexp(1.0, GRID_LOWEST_EXP + 2) || step > ldexp(1.0, GRID_LOWEST_EXP + GRID_OCTAVES - 2)
+               ? 0
+               : (float)step;
 }
 
 /* Exact squared errors of four numbered steps, one pass. */
-static void exact_errors(const taut_call *c, const float *src, const int64_t index[GRID_STEPS], double error2[GRID_STEPS])
+static void exact_errors(const taut_call *c, const float *src, const int64_t index[GRID_STEPS],
+                         double error2[GRID_STEPS])
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
     memset(error2, 0, GRID_STEPS * sizeof *error2);
@@ -179,8 +197,8 @@ static void exact_errors(const taut_call *c, const float *src, const int64_t ind
     for (int k = 0; k < GRID_STEPS; k++) error2[k] *= (double)step_at(index[k]) * (double)step_at(index[k]);
 }
 
-/* Four numbers strictly between lo (passes) and hi (fails), in order: neighbours of `guess`, or, when that missed twice, spread
- * over the whole interval. */
+/* Four numbers strictly between lo (passes) and hi (fails), in order: neighbours of `guess`, or, when that
+ * missed twice, spread over the whole interval. */
 static void probe(int64_t lo, int64_t hi, int64_t guess, bool spread, int64_t index[GRID_STEPS])
 {
     for (int k = 0; k < GRID_STEPS; k++) {
@@ -192,34 +210,36 @@ static void probe(int64_t lo, int64_t hi, int64_t guess, bool spread, int64_t in
     }
 }
 
-/* Largest numbered step whose exact error stays within error2: starts at the estimate, and moves along error ~ step^1.5 until
- * a step passes and its successor fails. 0: even the lowest step fails. */
+/* Largest numbered step whose exact error stays within error2: starts at the estimate, and moves along error
+ * ~ step^1.5 until a step passes and its successor fails. 0: even the lowest step fails. */
 static float exact_step(const taut_call *c, const double *stats, const float *src, double error2)
 {
     int64_t lowest = lowest_index(stats, 1), lo = lowest - 1, hi = highest_index(stats) + 1;
-    float   start = taut__grid_estimate_step(stats, error2, grid_dead(taut__stage(c)));
+    float start = taut__grid_estimate_step(stats, error2, grid_dead(taut__stage(c)));
     int64_t guess = start > 0 ? step_index((double)start) : lowest;
     for (int pass = 0; pass < PASSES_MAX && hi - lo > 1; pass++) {
         int64_t index[GRID_STEPS];
-        double  e[GRID_STEPS];
+        double e[GRID_STEPS];
         probe(lo, hi, guess, pass >= 3 && pass % 2, index);
         exact_errors(c, src, index, e);
         int k = 0;
         while (k < GRID_STEPS && e[k] <= error2) lo = index[k++];
         if (k < GRID_STEPS) hi = index[k];
-        double  near = e[k < GRID_STEPS ? k : GRID_STEPS - 1];
-        double  octaves = near > 0 ? log2(error2 / near) / 1.5 : 4;
+        double near = e[k < GRID_STEPS ? k : GRID_STEPS - 1];
+        double octaves = near > 0 ? log2(error2 / near) / 1.5 : 4;
         guess = (k < GRID_STEPS ? hi : lo) + (int64_t)lrint(fmin(fmax(octaves, -4), 4) * (1 << STEP_BITS));
     }
     return lo < lowest ? 0 : step_at(lo);
 }
 
-taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks, const float *src, taut_prep *prep)
+taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks, const float *src,
+                              taut_prep *prep)
 {
     const taut_stage *s = taut__stage(c);
-    float             step = 0;
+    float step = 0;
     memset(prep, 0, sizeof *prep);
-    bool ok = !(stats[GRID_STAT_BAD] > 0) && isfinite(stats[GRID_STAT_NORM2]) && isfinite(stats[GRID_STAT_PLAIN2]);
+    bool ok =
+        !(stats[GRID_STAT_BAD] > 0) && isfinite(stats[GRID_STAT_NORM2]) && isfinite(stats[GRID_STAT_PLAIN2]);
     if (ok && s->given >> GRID_KEY_STEP & 1) {
         step = (float)s->value[GRID_KEY_STEP];
         ok = sqrt(stats[GRID_STAT_NORM2]) / (double)step * ranks < GRID_CODES_MAX;
@@ -227,9 +247,12 @@ taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks
         step = 1; /* all zero: any step will do */
     } else if (ok) {
         double error2 = s->value[GRID_KEY_REL] * stats[GRID_STAT_NORM2];
-        bool   alone = src && ranks == 1 && c->tensor && c->n == c->tensor->elems && stats[GRID_STAT_N] == (double)c->n;
-        if (alone) step = exact_step(c, stats, src, error2 * (1 - margin));
-        else step = taut__grid_estimate_step(stats, error2 / caution, grid_dead(s));
+        bool alone =
+            src && ranks == 1 && c->tensor && c->n == c->tensor->elems && stats[GRID_STAT_N] == (double)c->n;
+        if (alone)
+            step = exact_step(c, stats, src, error2 * (1 - margin));
+        else
+            step = taut__grid_estimate_step(stats, error2 / caution, grid_dead(s));
         ok = step > 0 && sqrt(stats[GRID_STAT_NORM2]) / (double)step * ranks < GRID_CODES_MAX;
     }
     prep->raw = !ok;

@@ -1,4 +1,5 @@
-/* What grid promises: the pointwise bound, exact sums, slices that equal the whole, rel, estimates, and bits on real data. */
+/* What grid promises: the pointwise bound, exact sums, slices that equal the whole, rel, estimates, and bits
+ * on real data. */
 #include "compressors/dispatch.h"
 #include "compressors/grid/grid.h"
 #include "tests/support/codec_case.h"
@@ -21,8 +22,8 @@ static void fill_scale(float *s, size_t n)
 
 typedef struct sample {
     codec_case k;
-    float     *x, *y, *err, *scale;
-    size_t     n;
+    float *x, *y, *err, *scale;
+    size_t n;
 } sample;
 
 /* scale_kind: 0 none, 1 one value, 2 per row, 3 per element */
@@ -49,14 +50,16 @@ static float scale_at(const sample *s, size_t i)
 
 START_TEST(errors_stay_within_dead_steps)
 {
-    static const char *const specs[] = {"grid:step=0.01", "grid:step=0.3,dead=0.9", "grid:step=2,dead=0.5", "grid:step=0.01,code=rans"};
-    static const double      step[] = {0.01, 0.3, 2, 0.01}, dead[] = {0.65, 0.9, 0.5, 0.65};
+    static const char *const specs[] = {"grid:step=0.01", "grid:step=0.3,dead=0.9", "grid:step=2,dead=0.5",
+                                        "grid:step=0.01,code=rans"};
+    static const double step[] = {0.01, 0.3, 2, 0.01}, dead[] = {0.65, 0.9, 0.5, 0.65};
     for (int t = 0; t < 4; t++) {
         sample s;
         open_sample(&s, specs[t], 37, 130, _i);
         case_round_trip(&s.k, s.x, s.err, s.y);
         for (size_t i = 0; i < s.n; i++) {
-            double bound = step[t] * dead[t] * (double)scale_at(&s, i) * (1 + 1e-6) + 3e-7 * fabs((double)s.x[i]);
+            double bound =
+                step[t] * dead[t] * (double)scale_at(&s, i) * (1 + 1e-6) + 3e-7 * fabs((double)s.x[i]);
             ck_assert_double_le(fabs((double)s.x[i] - (double)s.y[i]), bound);
             ck_assert(s.err[i] == s.x[i] - s.y[i]);
         }
@@ -73,21 +76,23 @@ static void settle(sample *s, int ranks, taut_prep *prep)
     ck_assert(!prep->raw);
 }
 
-/* Codes of many ranks, packed, unpacked in any order and added, equal a 64-bit reference; so do the packed sums. */
+/* Codes of many ranks, packed, unpacked in any order and added, equal a 64-bit reference; so do the packed
+ * sums. */
 START_TEST(sums_are_exact)
 {
     enum { RANKS = 7, ROWS = 65, COLS = 300, N = ROWS * COLS };
-    static const char *const specs[] = {"grid:step=0.02", "grid:step=0.02,code=rans", "grid:step=1e-6", "grid:step=1e-6,code=rans"};
-    sample    s;
+    static const char *const specs[] = {"grid:step=0.02", "grid:step=0.02,code=rans", "grid:step=1e-6",
+                                        "grid:step=1e-6,code=rans"};
+    sample s;
     taut_prep prep;
     open_sample(&s, specs[_i], ROWS, COLS, 2);
     settle(&s, RANKS, &prep);
     s.k.call.prep = &prep;
     const taut_codec_integer *in = s.k.codec->integer;
-    int32_t                  *q = calloc(N, 4), *up = calloc(N, 4), *down = calloc(N, 4), *again = calloc(N, 4);
-    int64_t                  *reference = calloc(N, 8);
-    uint8_t                  *payload[RANKS];
-    size_t                    len[RANKS], sum_len, sum_len2;
+    int32_t *q = calloc(N, 4), *up = calloc(N, 4), *down = calloc(N, 4), *again = calloc(N, 4);
+    int64_t *reference = calloc(N, 8);
+    uint8_t *payload[RANKS];
+    size_t len[RANKS], sum_len, sum_len2;
     for (int r = 0; r < RANKS; r++) {
         fill_uneven(s.x, N, (uint64_t)r);
         payload[r] = malloc(s.k.cap);
@@ -102,7 +107,8 @@ START_TEST(sums_are_exact)
     }
     for (int r = 0; r < RANKS; r++) {
         ck_assert_int_eq(in->unpack_add(&s.k.call, payload[r], len[r], up), TAUT_OK);
-        ck_assert_int_eq(in->unpack_add(&s.k.call, payload[RANKS - 1 - r], len[RANKS - 1 - r], down), TAUT_OK);
+        ck_assert_int_eq(in->unpack_add(&s.k.call, payload[RANKS - 1 - r], len[RANKS - 1 - r], down),
+                         TAUT_OK);
     }
     for (size_t i = 0; i < N; i++) ck_assert(up[i] == reference[i] && down[i] == reference[i]);
     ck_assert_int_eq(in->pack(&s.k.call, up, s.k.payload, s.k.cap, &sum_len), TAUT_OK);
@@ -125,16 +131,18 @@ START_TEST(widest_codes)
 {
     enum { N = 64 * 5 + 9 };
     static const char *const specs[] = {"grid:step=1", "grid:step=1,code=rans"};
-    sample                   s;
-    taut_prep                prep = {.f = {1}};
-    int32_t                  q[N], back[N];
-    size_t                   len;
+    sample s;
+    taut_prep prep = {.f = {1}};
+    int32_t q[N], back[N];
+    size_t len;
     open_sample(&s, specs[_i], 1, N, 0);
     s.k.call.prep = &prep;
     for (int pattern = 0; pattern < 6; pattern++) {
         for (int i = 0; i < N; i++) {
             uint32_t h = (uint32_t)taut__mix64((uint64_t)(i + 1000 * pattern));
-            q[i] = (int32_t)(h & INT32_MAX) >> (pattern == 0 ? 0 : pattern == 1 ? (int)(h >> 27) : 31 - 5 * pattern);
+            q[i] = (int32_t)(h & INT32_MAX) >> (pattern == 0   ? 0
+                                                : pattern == 1 ? (int)(h >> 27)
+                                                               : 31 - 5 * pattern);
             if (pattern == 2) q[i] = i % 50 ? 0 : INT32_MAX;
             if (pattern == 5) q[i] = INT32_MAX;
             if (h & 1) q[i] = -q[i];
@@ -153,10 +161,10 @@ START_TEST(slices_equal_the_whole)
 {
     enum { ROWS = 300, COLS = 301, N = ROWS * COLS };
     static const char *const specs[] = {"grid:step=0.01", "grid:step=0.01,code=rans"};
-    static const size_t      cut[] = {0, 64, 640, 6400, 64000, 65536, 65600, N};
-    sample                   s;
-    taut_prep                prep;
-    float                   *part = new_floats(N);
+    static const size_t cut[] = {0, 64, 640, 6400, 64000, 65536, 65600, N};
+    sample s;
+    taut_prep prep;
+    float *part = new_floats(N);
     open_sample(&s, specs[_i / 4], ROWS, COLS, _i % 4);
     settle(&s, 1, &prep);
     s.k.call.prep = &prep;
@@ -166,7 +174,8 @@ START_TEST(slices_equal_the_whole)
         call.first = cut[c];
         call.n = cut[c + 1] - cut[c];
         ck_assert_uint_eq(call.first % taut__spec_align(&s.k.spec), 0);
-        ck_assert_int_eq(s.k.codec->encode(&call, s.x + call.first, s.k.payload, s.k.cap, &s.k.len, NULL), TAUT_OK);
+        ck_assert_int_eq(s.k.codec->encode(&call, s.x + call.first, s.k.payload, s.k.cap, &s.k.len, NULL),
+                         TAUT_OK);
         ck_assert_uint_le(s.k.len, taut__spec_capacity(&s.k.spec, &s.k.tensor, call.n));
         ck_assert_int_eq(s.k.codec->decode(&call, s.k.payload, s.k.len, part + call.first), TAUT_OK);
     }
@@ -176,13 +185,14 @@ START_TEST(slices_equal_the_whole)
 }
 END_TEST
 
-/* rel is kept in units of the scale, the next step of the search would break it, and surveys add over slices. */
+/* rel is kept in units of the scale, the next step of the search would break it, and surveys add over slices.
+ */
 START_TEST(rel_is_kept_and_used_up)
 {
     static const double rels[] = {0.5, 0.2, 0.03, 0.001, 1e-6};
     for (size_t t = 0; t < sizeof rels / sizeof *rels; t++) {
         sample s;
-        char   spec[40];
+        char spec[40];
         snprintf(spec, sizeof spec, "grid:rel=%g", rels[t]);
         open_sample(&s, spec, 130, 100, _i);
         case_round_trip(&s.k, s.x, s.err, s.y);
@@ -192,7 +202,9 @@ START_TEST(rel_is_kept_and_used_up)
             x2 += pow((double)s.x[i] / (double)scale_at(&s, i), 2);
         }
         ck_assert_double_le(e, rels[t] * x2);
-        ck_assert_double_ge(e, rels[t] * x2 * 0.96); /* steps are at most 0.8% apart, errors grow at most as step^2, or a jump */
+        ck_assert_double_ge(
+            e,
+            rels[t] * x2 * 0.96); /* steps are at most 0.8% apart, errors grow at most as step^2, or a jump */
         close_sample(&s);
     }
 }
@@ -211,7 +223,8 @@ START_TEST(surveys_add)
         call.n = taut__min(6400, N - at);
         ck_assert_int_eq(s.k.codec->survey(&call, s.x + at, parts), TAUT_OK);
     }
-    for (uint32_t i = 0; i < s.k.codec->n_stats; i++) ck_assert(fabs(whole[i] - parts[i]) <= 1e-12 * fabs(whole[i]));
+    for (uint32_t i = 0; i < s.k.codec->n_stats; i++)
+        ck_assert(fabs(whole[i] - parts[i]) <= 1e-12 * fabs(whole[i]));
     ck_assert_uint_le(s.k.codec->n_stats, TAUT_STATS_MAX);
     close_sample(&s);
 }
@@ -222,7 +235,7 @@ static void check_estimates(const float *x, size_t n, double tolerance)
 {
     static const double rels[] = {0.3, 0.1, 0.04, 0.01, 1e-3};
     for (size_t t = 0; t < sizeof rels / sizeof *rels; t++) {
-        char   spec[64];
+        char spec[64];
         double stats[TAUT_STATS_MAX] = {0};
         float *y = new_floats(n);
         for (int code = 0; code < 2; code++) {
@@ -236,8 +249,10 @@ static void check_estimates(const float *x, size_t n, double tolerance)
             case_open(&k, spec, 1, n);
             case_round_trip(&k, x, NULL, y);
             double error = distance2(x, y, n), bits = 8.0 * (double)k.len / (double)n;
-            ck_assert_double_eq_tol(taut__grid_estimate_error(stats, (double)step, 0.65), error, tolerance * error);
-            ck_assert_double_eq_tol(taut__grid_estimate_bits(stats, (double)step, 0.65, code), bits, 0.03 * bits + 0.05);
+            ck_assert_double_eq_tol(taut__grid_estimate_error(stats, (double)step, 0.65), error,
+                                    tolerance * error);
+            ck_assert_double_eq_tol(taut__grid_estimate_bits(stats, (double)step, 0.65, code), bits,
+                                    0.03 * bits + 0.05);
             case_close(&k);
         }
         free(y);
@@ -257,13 +272,13 @@ START_TEST(estimates_match_encoding)
 }
 END_TEST
 
-/* The figures that DESIGN.md promises, all bytes counted, on a recorded gradient: at the squared error of uniform stochastic 4-bit
- * quantization, and at that of the largest 1% of elements. */
+/* The figures that DESIGN.md promises, all bytes counted, on a recorded gradient: at the squared error of
+ * uniform stochastic 4-bit quantization, and at that of the largest 1% of elements. */
 static double bits_at(const float *x, size_t n, double rel, const char *code)
 {
-    char       spec[64];
+    char spec[64];
     codec_case k;
-    float     *y = new_floats(n);
+    float *y = new_floats(n);
     snprintf(spec, sizeof spec, "grid:rel=%.9g,code=%s", rel, code);
     case_open(&k, spec, 1, n);
     case_round_trip(&k, x, NULL, y);
@@ -276,7 +291,7 @@ static double bits_at(const float *x, size_t n, double rel, const char *code)
 static double rel_of(const float *x, size_t n, const char *spec)
 {
     codec_case k;
-    float     *y = new_floats(n);
+    float *y = new_floats(n);
     case_open(&k, spec, 1, n);
     case_round_trip(&k, x, NULL, y);
     double rel = distance2(x, y, n) / norm2(x, n);
@@ -290,7 +305,8 @@ START_TEST(bits_on_a_recorded_gradient)
     size_t n;
     float *x = trace_floats(&n);
     if (!x) return;
-    double quant = rel_of(x, n, "quant:bits=4,bucket=512,round=stochastic"), topk = rel_of(x, n, "topk:density=0.01");
+    double quant = rel_of(x, n, "quant:bits=4,bucket=512,round=stochastic"),
+           topk = rel_of(x, n, "topk:density=0.01");
     ck_assert_double_le(bits_at(x, n, quant, "packed"), 2.0);
     ck_assert_double_le(bits_at(x, n, quant, "rans"), 1.65);
     ck_assert_double_le(bits_at(x, n, topk, "packed"), 0.30);
@@ -299,21 +315,23 @@ START_TEST(bits_on_a_recorded_gradient)
 }
 END_TEST
 
-/* The sum of four ranks' codes costs at most 1.2 bits more than one rank's code, and its error is one encoding's. */
+/* The sum of four ranks' codes costs at most 1.2 bits more than one rank's code, and its error is one
+ * encoding's. */
 START_TEST(sum_of_four_costs_little_more)
 {
     enum { RANKS = 4, N = 200000 };
-    sample    s;
+    sample s;
     taut_prep prep;
     open_sample(&s, _i ? "grid:rel=0.04,code=rans" : "grid:rel=0.04", 1, N, 0);
     settle(&s, RANKS, &prep);
     s.k.call.prep = &prep;
     const taut_codec_integer *in = s.k.codec->integer;
-    int32_t                  *q = calloc(N, 4), *sum = calloc(N, 4);
-    double                   *exact = calloc(N, sizeof *exact), one_error = 0, one_bits = 0, error = 0;
+    int32_t *q = calloc(N, 4), *sum = calloc(N, 4);
+    double *exact = calloc(N, sizeof *exact), one_error = 0, one_bits = 0, error = 0;
     for (int r = 0; r < RANKS; r++) {
         fill_normal(s.x, N, 0.01f, 100 + (uint64_t)r);
-        for (size_t i = 0; i < N; i++) s.x[i] *= exp2f((float)(taut__mix64(5 + i / 200) % 9) - 4), exact[i] += (double)s.x[i];
+        for (size_t i = 0; i < N; i++)
+            s.x[i] *= exp2f((float)(taut__mix64(5 + i / 200) % 9) - 4), exact[i] += (double)s.x[i];
         ck_assert_int_eq(in->quantize(&s.k.call, s.x, q, s.err, INT32_MAX / RANKS), TAUT_OK);
         for (size_t i = 0; i < N; i++) sum[i] += q[i];
         one_error += norm2(s.err, N);
@@ -324,7 +342,9 @@ START_TEST(sum_of_four_costs_little_more)
     ck_assert_double_le(8.0 * (double)s.k.len / N, one_bits + 1.2);
     ck_assert_int_eq(in->dequantize(&s.k.call, sum, 1, s.y), TAUT_OK);
     for (size_t i = 0; i < N; i++) error += pow((double)s.y[i] - exact[i], 2);
-    ck_assert_double_eq_tol(error, one_error, 0.05 * one_error); /* independent errors add in squares; nothing is added by the sum */
+    ck_assert_double_eq_tol(
+        error, one_error,
+        0.05 * one_error); /* independent errors add in squares; nothing is added by the sum */
     free(q), free(sum), free(exact);
     close_sample(&s);
 }
@@ -333,9 +353,9 @@ END_TEST
 START_TEST(shared_step_is_cautious)
 {
     enum { RANKS = 3, ROWS = 600, COLS = 128 };
-    sample    s;
+    sample s;
     taut_prep prep;
-    double    stats[TAUT_STATS_MAX] = {0}, error = 0, norm = 0;
+    double stats[TAUT_STATS_MAX] = {0}, error = 0, norm = 0;
     open_sample(&s, "grid:rel=0.05", ROWS, COLS, 0);
     for (int r = 0; r < RANKS; r++) {
         fill_uneven(s.x, s.n, (uint64_t)r);

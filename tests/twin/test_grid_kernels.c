@@ -12,11 +12,12 @@ static const size_t sizes[] = {1, 2, 63, 64, 65, 127, 128, 129, 1000, 4096, N_MA
 
 typedef struct world {
     grid_unit u;
-    float     x[N_MAX], scale[N_MAX];
-    int       kind;
+    float x[N_MAX], scale[N_MAX];
+    int kind;
 } world;
 
-/* Kinds: 0 small codes, 1 sparse, 2 mixed rates, 3 large codes, 4 values without a code, 5 all zero, 6 exact multiples. */
+/* Kinds: 0 small codes, 1 sparse, 2 mixed rates, 3 large codes, 4 values without a code, 5 all zero, 6 exact
+ * multiples. */
 enum { KINDS = 7 };
 static void fill(world *w, int kind, size_t stride)
 {
@@ -32,18 +33,21 @@ static void fill(world *w, int kind, size_t stride)
         if (kind == 6) w->x[i] = (float)((int)(i * 7919 % 41) - 20);
         w->scale[i] = 0.5f + (float)(i % 17) / 8;
     }
-    w->u = (grid_unit){.step = 0.75f, .inv = 1.0f / 0.75f, .bias = 0.35f, .scale = w->scale, .stride = stride, .first = 0};
+    w->u = (grid_unit){
+        .step = 0.75f, .inv = 1.0f / 0.75f, .bias = 0.35f, .scale = w->scale, .stride = stride, .first = 0};
     if (kind == 6) w->u.step = w->u.inv = 1;
 }
 
 typedef struct result {
-    uint8_t packed[N_MAX * 6 + 4096], rans[N_MAX * 6 + 4096], codes_packed[N_MAX * 6 + 4096], codes_rans[N_MAX * 6 + 4096];
-    size_t  packed_len, rans_len, codes_packed_len, codes_rans_len;
-    float   err[N_MAX], err_rans[N_MAX], back[N_MAX], back_rans[N_MAX], sum[N_MAX], value[N_MAX], err_codes[N_MAX], mean;
+    uint8_t packed[N_MAX * 6 + 4096], rans[N_MAX * 6 + 4096], codes_packed[N_MAX * 6 + 4096],
+        codes_rans[N_MAX * 6 + 4096];
+    size_t packed_len, rans_len, codes_packed_len, codes_rans_len;
+    float err[N_MAX], err_rans[N_MAX], back[N_MAX], back_rans[N_MAX], sum[N_MAX], value[N_MAX],
+        err_codes[N_MAX], mean;
     int32_t codes[N_MAX], unpacked[N_MAX], unpacked_rans[N_MAX];
-    double  errors[GRID_STEPS], norms[2];
+    double errors[GRID_STEPS], norms[2];
     uint32_t bins[256];
-    bool    quantized;
+    bool quantized;
 } result;
 
 static void run(const struct taut__grid_kernels *k, const world *w, size_t n, result *r)
@@ -55,16 +59,21 @@ static void run(const struct taut__grid_kernels *k, const world *w, size_t n, re
     if (r->packed_len) ck_assert(k->decode(&w->u, r->packed, r->packed_len, n, r->back, false));
     if (r->packed_len) ck_assert(k->decode(&w->u, r->packed, r->packed_len, n, r->sum, true));
     if (r->packed_len) ck_assert(k->decode(&w->u, r->packed, r->packed_len, n, r->sum, true));
-    if (r->rans_len) ck_assert(taut__grid_rans_decode(k, &w->u, r->rans, r->rans_len, n, GRID_STORE, r->back_rans));
+    if (r->rans_len)
+        ck_assert(taut__grid_rans_decode(k, &w->u, r->rans, r->rans_len, n, GRID_STORE, r->back_rans));
     r->quantized = k->quantize(&w->u, w->x, n, r->codes, r->err_codes, INT32_MAX);
     if (r->quantized) {
         r->codes_packed_len = k->pack(r->codes, n, r->codes_packed);
         r->codes_rans_len = taut__grid_rans_pack(k, r->codes, n, r->codes_rans);
-        if (r->codes_packed_len) ck_assert(k->unpack_add(r->codes_packed, r->codes_packed_len, n, r->unpacked));
-        if (r->codes_rans_len) ck_assert(taut__grid_rans_decode(k, NULL, r->codes_rans, r->codes_rans_len, n, GRID_CODES, r->unpacked_rans));
+        if (r->codes_packed_len)
+            ck_assert(k->unpack_add(r->codes_packed, r->codes_packed_len, n, r->unpacked));
+        if (r->codes_rans_len)
+            ck_assert(taut__grid_rans_decode(k, NULL, r->codes_rans, r->codes_rans_len, n, GRID_CODES,
+                                             r->unpacked_rans));
         k->dequantize(&w->u, r->codes, n, r->value);
     } else {
-        memset(r->codes, 0, sizeof r->codes), memset(r->err_codes, 0, sizeof r->err_codes); /* nothing is promised */
+        memset(r->codes, 0, sizeof r->codes),
+            memset(r->err_codes, 0, sizeof r->err_codes); /* nothing is promised */
     }
     if (w->kind == 4) return; /* sums are of finite values */
     grid_unit u[GRID_STEPS] = {w->u, w->u, w->u, w->u};
@@ -90,7 +99,8 @@ static void check(const world *w, size_t n, const result *r)
     ck_assert_mem_eq(r->err, r->err_codes, n * 4);
     if (r->packed_len == 0) return;
     for (size_t i = 0; i < n; i++) {
-        ck_assert(r->back[i] == r->value[i] && r->back_rans[i] == r->value[i] && r->sum[i] == 2 * r->value[i]);
+        ck_assert(r->back[i] == r->value[i] && r->back_rans[i] == r->value[i] &&
+                  r->sum[i] == 2 * r->value[i]);
         ck_assert(r->err[i] == w->x[i] - r->value[i]);
     }
 }
@@ -98,9 +108,9 @@ static void check(const world *w, size_t n, const result *r)
 START_TEST(every_level_equals_portable)
 {
     static const size_t strides[] = {0, 1, 70};
-    const taut__simd   *level;
-    world              *w = malloc(sizeof *w);
-    result             *a = malloc(sizeof *a), *b = malloc(sizeof *b);
+    const taut__simd *level;
+    world *w = malloc(sizeof *w);
+    result *a = malloc(sizeof *a), *b = malloc(sizeof *b);
     for (size_t s = 0; s < sizeof strides / sizeof *strides; s++) {
         fill(w, _i, strides[s]);
         w->kind = _i;
@@ -114,9 +124,12 @@ START_TEST(every_level_equals_portable)
                 memset(b->rans + b->rans_len, 0, sizeof b->rans - b->rans_len);
                 memset(a->packed + a->packed_len, 0, sizeof a->packed - a->packed_len);
                 memset(b->packed + b->packed_len, 0, sizeof b->packed - b->packed_len);
-                memset(a->codes_packed, 0, sizeof a->codes_packed), memset(b->codes_packed, 0, sizeof b->codes_packed);
-                memset(a->codes_rans, 0, sizeof a->codes_rans), memset(b->codes_rans, 0, sizeof b->codes_rans);
-                ck_assert_msg(memcmp(a, b, sizeof *a) == 0, "%s: n %zu stride %zu kind %d", level->name, sizes[k], strides[s], _i);
+                memset(a->codes_packed, 0, sizeof a->codes_packed),
+                    memset(b->codes_packed, 0, sizeof b->codes_packed);
+                memset(a->codes_rans, 0, sizeof a->codes_rans),
+                    memset(b->codes_rans, 0, sizeof b->codes_rans);
+                ck_assert_msg(memcmp(a, b, sizeof *a) == 0, "%s: n %zu stride %zu kind %d", level->name,
+                              sizes[k], strides[s], _i);
             }
         }
     }
@@ -128,8 +141,8 @@ END_TEST
 START_TEST(residual_in_place)
 {
     const taut__simd *level;
-    world            *w = malloc(sizeof *w), *v = malloc(sizeof *v);
-    result           *a = malloc(sizeof *a);
+    world *w = malloc(sizeof *w), *v = malloc(sizeof *v);
+    result *a = malloc(sizeof *a);
     for (size_t l = 0; (level = taut__simd_at(l)) != NULL; l++) {
         fill(w, _i, 1), fill(v, _i, 1);
         run(level->grid, w, N_MAX, a);

@@ -1,16 +1,20 @@
-/* The tables of code rans: whole, exact to invert, and what the density that they are said to come from gives. */
+/* The tables of code rans: whole, exact to invert, and what the density that they are said to come from
+ * gives. */
 #include "compressors/grid/grid_rans.h"
 #include <check.h>
 #include <math.h>
 
-static unsigned frequency(const grid_model *m, unsigned symbol) { return m->range[symbol] >> GRID_RANGE_F & (2 * GRID_PROBS - 1); }
+static unsigned frequency(const grid_model *m, unsigned symbol)
+{
+    return m->range[symbol] >> GRID_RANGE_F & (2 * GRID_PROBS - 1);
+}
 
 START_TEST(code_points_are_covered_once)
 {
     for (unsigned s = 0; s < GRID_SHAPES; s++)
         for (unsigned c = 1; c <= GRID_MODELS; c++) {
             const grid_model *m = taut__grid_models(s) + c - 1;
-            unsigned          total = 0;
+            unsigned total = 0;
             for (unsigned v = 0; v <= 2u * grid_top[c]; v++) {
                 unsigned start = m->range[v] & (GRID_PROBS - 1), f = frequency(m, v);
                 ck_assert_uint_eq(start, total);
@@ -39,9 +43,10 @@ END_TEST
 
 START_TEST(lanes_round_trip)
 {
-    uint8_t  words[4096], *end = words + sizeof words, symbols[1024], got;
+    uint8_t words[4096], *end = words + sizeof words, symbols[1024], got;
     uint32_t x = GRID_STATE_LOW;
-    for (unsigned i = 0; i < sizeof symbols; i++) symbols[i] = (uint8_t)(taut__mix64(i) % (2u * grid_top[i % GRID_MODELS + 1] + 1));
+    for (unsigned i = 0; i < sizeof symbols; i++)
+        symbols[i] = (uint8_t)(taut__mix64(i) % (2u * grid_top[i % GRID_MODELS + 1] + 1));
     for (unsigned i = sizeof symbols; i-- > 0;)
         x = grid_lane_put(x, taut__grid_models(i % GRID_SHAPES) + i % GRID_MODELS, symbols[i], &end);
     for (unsigned i = 0; i < sizeof symbols; i++) {
@@ -79,7 +84,8 @@ static double tail_at(const double *tail, double x)
 /* Probability of magnitude k, and of all above when k is `last`. */
 static double probability(const double *tail, double b, unsigned k, unsigned last)
 {
-    double from = k == 0 ? 1 : tail_at(tail, (k - 0.35) / b), to = k == last ? 0 : tail_at(tail, (k + 0.65) / b);
+    double from = k == 0 ? 1 : tail_at(tail, (k - 0.35) / b),
+           to = k == last ? 0 : tail_at(tail, (k + 0.65) / b);
     return from - to;
 }
 
@@ -88,20 +94,23 @@ START_TEST(tables_come_from_the_density)
     static double tail[REACH * FINE + 1];
     tails((double)grid_shape[_i], tail);
     for (unsigned c = 1; c <= GRID_MODELS; c++) {
-        unsigned e = c / 2, low = c < 4 ? c : (1u << e) + ((c & 1) << (e - 1)), high = c < 4 ? c : low + (1u << (e - 1)) - 1;
+        unsigned e = c / 2, low = c < 4 ? c : (1u << e) + ((c & 1) << (e - 1)),
+                 high = c < 4 ? c : low + (1u << (e - 1)) - 1;
         unsigned last = high < 400 ? high : 400;
-        double   mean = (low + high) / 128.0, lo = 1e-4, hi = 100;
+        double mean = (low + high) / 128.0, lo = 1e-4, hi = 100;
         for (int k = 0; k < 60; k++) { /* b whose mean magnitude is the class's */
             double b = sqrt(lo * hi), got = 0;
             for (unsigned v = 1; v <= last; v++) got += v * probability(tail, b, v, last);
-            if (got < mean) lo = b;
-            else hi = b;
+            if (got < mean)
+                lo = b;
+            else
+                hi = b;
         }
         for (unsigned v = 1; v <= grid_top[c]; v++) {
             double want = probability(tail, lo, v, grid_top[c]) / 2 * GRID_PROBS;
             double got = frequency(taut__grid_models((unsigned)_i) + c - 1, 2 * v);
-            ck_assert_msg(fabs(got - fmax(want, 1)) <= 1 + 0.02 * want, "shape %d class %u value %u: %g, density says %g", _i, c, v,
-                          got, want);
+            ck_assert_msg(fabs(got - fmax(want, 1)) <= 1 + 0.02 * want,
+                          "shape %d class %u value %u: %g, density says %g", _i, c, v, got, want);
             ck_assert_double_eq(got, frequency(taut__grid_models((unsigned)_i) + c - 1, 2 * v - 1));
         }
     }

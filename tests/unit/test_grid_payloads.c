@@ -1,4 +1,5 @@
-/* Payloads of grid with every byte changed and every length cut; what travels raw; sizes that need no data. */
+/* Payloads of grid with every byte changed and every length cut; what travels raw; sizes that need no data.
+ */
 #include "tests/support/codec_case.h"
 #include <check.h>
 #include <float.h>
@@ -6,8 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const specs[] = {"grid:step=0.5", "grid:step=0.5,code=rans", "grid:step=0.01", "grid:step=0.001,code=rans",
-                                    "grid:step=3", "grid:step=3,code=rans", "grid:rel=0.1"};
+static const char *const specs[] = {
+    "grid:step=0.5", "grid:step=0.5,code=rans", "grid:step=0.01", "grid:step=0.001,code=rans",
+    "grid:step=3",   "grid:step=3,code=rans",   "grid:rel=0.1"};
 enum { SPECS = sizeof specs / sizeof *specs };
 
 /* Dense, sparse and zero blocks, an outlier, and a block that holds no numbers. */
@@ -26,7 +28,7 @@ static float *mixture(size_t n)
 START_TEST(changed_bytes_do_no_harm)
 {
     enum { N = 64 * 13 + 5 };
-    float     *x = mixture(N), *y = new_floats(N);
+    float *x = mixture(N), *y = new_floats(N);
     codec_case k;
     if (_i < 4) x[70] = NAN;
     case_open(&k, specs[_i], 1, N);
@@ -53,7 +55,8 @@ START_TEST(sizes_from_one)
 }
 END_TEST
 
-/* Values without a code arrive as they are, in blocks of their own; the rest of the tensor keeps its codes. */
+/* Values without a code arrive as they are, in blocks of their own; the rest of the tensor keeps its codes.
+ */
 START_TEST(values_without_a_code_travel_raw)
 {
     static const float odd[] = {NAN, INFINITY, -INFINITY, FLT_MAX, -3e20f};
@@ -77,7 +80,8 @@ END_TEST
 START_TEST(zeros_take_a_few_bytes)
 {
     enum { N = 300000 };
-    static const char *const all[] = {"grid:step=1", "grid:step=1,code=rans", "grid:rel=0.1", "grid:rel=0.1,code=rans"};
+    static const char *const all[] = {"grid:step=1", "grid:step=1,code=rans", "grid:rel=0.1",
+                                      "grid:rel=0.1,code=rans"};
     float *x = new_floats(N), *y = new_floats(N);
     y[77] = 5;
     codec_case k;
@@ -117,9 +121,9 @@ START_TEST(settle_asks_for_raw)
 {
     enum { N = 640 };
     static const char *const text[] = {"grid:rel=0.1", "grid:step=0.1"};
-    float     *x = new_floats(N);
-    double     stats[TAUT_STATS_MAX] = {0};
-    taut_prep  prep;
+    float *x = new_floats(N);
+    double stats[TAUT_STATS_MAX] = {0};
+    taut_prep prep;
     codec_case k;
     fill_normal(x, N, 1, 1);
     x[9] = _i == 0 ? NAN : INFINITY;
@@ -143,11 +147,12 @@ END_TEST
 
 START_TEST(bad_specs_name_value_and_range)
 {
-    static const char *const bad[] = {"grid:step=0", "grid:step=-1", "grid:step=nan", "grid:rel=0", "grid:rel=2", "grid:dead=0.2",
+    static const char *const bad[] = {"grid:step=0",   "grid:step=-1",    "grid:step=nan",
+                                      "grid:rel=0",    "grid:rel=2",      "grid:dead=0.2",
                                       "grid:code=zip", "grid:step=1e-42", "grid:step=1,rel=0.1"};
-    taut_spec   spec;
+    taut_spec spec;
     taut_tensor t = {.elems = 100, .rows = 1, .cols = 100};
-    bool        parsed = taut__spec_parse(bad[_i], &spec) == TAUT_OK;
+    bool parsed = taut__spec_parse(bad[_i], &spec) == TAUT_OK;
     ck_assert(!parsed || taut__spec_suits(&spec, &t) != TAUT_OK);
     const char *why = taut_last_error();
     ck_assert_msg(strstr(why, "grid") != NULL, "%s", why);
@@ -158,8 +163,8 @@ END_TEST
 START_TEST(payload_describes_itself)
 {
     enum { N = 500 };
-    float     *x = mixture(N), *y = new_floats(N);
-    char       text[96];
+    float *x = mixture(N), *y = new_floats(N);
+    char text[96];
     codec_case k;
     case_open(&k, "grid:step=0.5,code=rans,dead=0.7", 1, N);
     case_round_trip(&k, x, NULL, y);
@@ -175,7 +180,7 @@ END_TEST
 START_TEST(capacity_is_asked_for)
 {
     enum { N = 500 };
-    float     *x = mixture(N);
+    float *x = mixture(N);
     codec_case k;
     case_open(&k, "grid:step=0.5", 1, N);
     ck_assert_int_eq(k.codec->encode(&k.call, x, k.payload, k.cap - 1, &k.len, NULL), TAUT_E_CAPACITY);
