@@ -68,6 +68,7 @@ taut_status taut__job_init(taut_job *job, taut_layer *layer)
     job->layer = layer;
     job->name = layer->name;
     job->priority = (uint32_t)layer->index;
+    job->needs = layer->index + 1;
     job->step = taut__job_step;
     job->stop = stop;
     job->waiting_for = waiting_for;
@@ -301,6 +302,7 @@ static void complete(taut_job *job)
 taut_status taut__job_step(taut_job *job, bool *moved, bool *done)
 {
     bool over = false;
+    if (job->needs > atomic_load(&job->comm->sealed)) return TAUT_OK;
     switch (job->phase) {
     case TAUT_PHASE_LOCAL_SUM:
         TAUT_TRY(taut__hier_up(job, moved, &over));

@@ -14,8 +14,8 @@ typedef struct taut_auto_hooks {
     taut_status (*create)(taut_comm *comm, const taut_settings *settings, taut_auto **self);
     void (*destroy)(taut_auto *self);
 
-    /* Once, inside the first collective: all ranks are here, so probes may talk to them (create may not: one thread
-     * creates the ranks of taut_comm_create_threads one after the other). */
+    /* Once, at the end of the first step, before contribute: all ranks are here, so probes may talk to them (create may
+     * not: one thread creates the ranks of taut_comm_create_threads one after the other). */
     taut_status (*open)(taut_auto *self);
 
     /* A layer without a spec of its own, not fused, in order of registration. */

@@ -126,11 +126,22 @@ static taut_status wait_all(taut_comm *comm)
     return TAUT_OK;
 }
 
+/* All ranks are here for the first time: probes may talk to them. */
+static taut_status open_auto(taut_comm *comm)
+{
+    if (comm->opened || !comm->autom) return TAUT_OK;
+    comm->opened = true;
+    taut_status s = comm->hooks->open(comm->autom);
+    return s == TAUT_OK ? s : taut__engine_fail(&comm->engine, s, taut_last_error());
+}
+
 taut_status taut_step_end(taut_comm *comm)
 {
     if (!comm) return taut__fail(TAUT_E_INVALID, "taut_step_end: comm is NULL");
     TAUT_TRY(taut__engine_check(&comm->engine));
-    if (comm->sealed < comm->layers) TAUT_TRY(taut__seal(comm));
+    TAUT_TRY(taut__seal(comm));
     TAUT_TRY(wait_all(comm));
+    TAUT_TRY(taut__seal_wait(comm));
+    TAUT_TRY(open_auto(comm));
     return taut__step_exchange(comm);
 }

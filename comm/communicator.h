@@ -51,6 +51,21 @@ struct taut_layer {
     taut_audit      audit;
 };
 
+enum { TAUT_SEAL_LINE = 320 };
+typedef struct taut_seal_line {
+    uint64_t rank;
+    char     text[TAUT_SEAL_LINE];
+} taut_seal_line;
+
+typedef struct taut_seal { /* seal.c */
+    taut_job       job;
+    size_t         layers; /* compared, or being compared */
+    int            state;
+    size_t         at;     /* line */
+    uint64_t       word[2], word_in[2];
+    taut_seal_line zero, other, in;
+} taut_seal;
+
 struct taut_comm {
     taut_settings   set;
     taut_transport *t;
@@ -63,7 +78,10 @@ struct taut_comm {
     float         **scratch;             /* per worker of the pool: scratch_n floats, twice */
     size_t          scratch_n;
     taut_layer    **layer;
-    size_t          layers, room, sealed;
+    size_t          layers, room;
+    _Atomic size_t  sealed;              /* so many are the same on all ranks: their jobs may run */
+    taut_seal       seal;
+    bool            opened;              /* codec=auto has probed */
     taut_bucket   **bucket;
     size_t          buckets;
     int             next_tag;
@@ -99,7 +117,8 @@ taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer 
 const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
 
 /* seal.c : the registrations of all ranks are the same */
-taut_status taut__seal(taut_comm *comm);
+taut_status taut__seal(taut_comm *comm);      /* begins to compare those that have not been */
+taut_status taut__seal_wait(taut_comm *comm);
 
 /* allreduce.c : table, selection, phases */
 const taut_algorithm *taut__algorithm_by_name(const char *name);

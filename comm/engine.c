@@ -221,6 +221,9 @@ static void leave(taut_engine *e)
     pthread_mutex_unlock(&e->inbox_lock);
 }
 
+void taut__engine_hold(taut_engine *e) { enter(e); }
+void taut__engine_release(taut_engine *e) { leave(e); }
+
 void taut__engine_start(taut_engine *e, taut_job *job, bool quiet)
 {
     atomic_store_explicit(&job->state, TAUT_JOB_RUNNING, memory_order_release);

@@ -36,6 +36,10 @@ taut_status taut__engine_wait(taut_engine *e, taut_job *job);
 /* Drive everything until an exchange is done; called without the lock. */
 taut_status taut__engine_exchange(taut_engine *e, taut_exchange *x, const char *what);
 
+/* While held, no job is stepped: for changes to what jobs share. */
+void taut__engine_hold(taut_engine *e);
+void taut__engine_release(taut_engine *e);
+
 /* The failure that ended this communicator, as a status of the calling thread; TAUT_OK if none. */
 taut_status taut__engine_check(const taut_engine *e);
 /* This rank fails: tells the others. Returns s. */

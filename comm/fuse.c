@@ -102,11 +102,9 @@ taut_status taut__fuse_leave(taut_layer *l)
     return TAUT_OK;
 }
 
-/* Called when all ranks have agreed on the layers. */
-taut_status taut__fuse_close(taut_bucket *b)
+static taut_status allocate(taut_bucket *b)
 {
     taut_comm *comm = b->job.comm;
-    if (b->closed) return TAUT_OK;
     b->words = taut__ceil_div(b->members, 64);
     b->x = taut__alloc(b->floats, sizeof *b->x);
     b->packed = taut__alloc(b->floats, sizeof *b->packed);
@@ -116,9 +114,19 @@ taut_status taut__fuse_close(taut_bucket *b)
         return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu floats", b->label, b->floats);
     b->scratch = b->round + b->words;
     TAUT_TRY(taut__raw_prepare(&b->job.raw, &comm->all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64, comm->set.c.slice_kib * (size_t)256));
-    TAUT_TRY(comm->t->ops->reserve(comm->t, 2));
-    b->closed = true;
-    return TAUT_OK;
+    return comm->t->ops->reserve(comm->t, 2);
+}
+
+taut_status taut__fuse_close(taut_bucket *b)
+{
+    taut_engine *e = &b->job.comm->engine;
+    if (b->closed) return TAUT_OK;
+    taut__engine_hold(e);
+    taut_status s = allocate(b);
+    taut__engine_release(e);
+    b->closed = s == TAUT_OK;
+    b->job.needs = b->job.comm->layers;
+    return s;
 }
 
 void taut__fuse_destroy(taut_bucket *b)
@@ -185,6 +193,7 @@ static taut_status bucket_step(taut_job *job, bool *moved, bool *done)
 {
     taut_bucket *b = bucket_of(job);
     bool         over = false;
+    if (job->needs > atomic_load(&job->comm->sealed)) return TAUT_OK;
     if (b->voting) {
         TAUT_TRY(taut__exchange_advance(&job->exchange, &over));
         if (!over) return TAUT_OK;

@@ -62,6 +62,7 @@ struct taut_job {
     int                tag;
     uint32_t           priority; /* lower first */
     _Atomic int        state;
+    size_t              needs;    /* layers that must have been compared before it may run */
     taut_job           *next;     /* engine's list */
     taut_status (*step)(taut_job *job, bool *moved, bool *done);
     void (*stop)(taut_job *job);   /* cancel what is under way */

@@ -64,14 +64,22 @@ static void drop_state(taut_layer *l)
     l->state = NULL;
 }
 
+static taut_status prepare(taut_layer *l)
+{
+    TAUT_TRY(need_feedback(l));
+    TAUT_TRY(need_state(l));
+    return taut__job_prepare(&l->job);
+}
+
+/* Other layers' jobs may be running: scratch and requests are shared with them. */
 taut_status taut__layer_prepare(taut_layer *l)
 {
     if (l->prepared) return TAUT_OK;
-    TAUT_TRY(need_feedback(l));
-    TAUT_TRY(need_state(l));
-    TAUT_TRY(taut__job_prepare(&l->job));
-    l->prepared = true;
-    return TAUT_OK;
+    taut__engine_hold(&l->comm->engine);
+    taut_status s = prepare(l);
+    taut__engine_release(&l->comm->engine);
+    l->prepared = s == TAUT_OK;
+    return s;
 }
 
 static taut_status use_spec(taut_layer *l, const taut_spec *spec)
@@ -133,10 +141,12 @@ static taut_status room_for_layer(taut_comm *comm)
     size_t       room = taut__max(64, 2 * comm->room);
     taut_layer **more = taut__alloc(room, sizeof *more);
     if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu layers", room);
+    taut__engine_hold(&comm->engine);
     if (comm->layers) memcpy(more, comm->layer, comm->layers * sizeof *more);
     taut__free(comm->layer);
     comm->layer = more;
     comm->room = room;
+    taut__engine_release(&comm->engine);
     return TAUT_OK;
 }
 
@@ -210,7 +220,7 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
 {
     taut_spec spec;
     if (!l || !text) return taut__fail(TAUT_E_INVALID, "taut_layer_codec: layer or spec is NULL");
-    if (l->calls > 0 || l->started || l->index < l->comm->sealed)
+    if (l->calls > 0 || l->started || l->index < l->comm->seal.layers)
         return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_codec after the layer's first step", l->name);
     TAUT_TRY(taut__spec_parse(text, &spec));
     bool automatic = spec.automatic;
@@ -263,7 +273,7 @@ static taut_status check_start(taut_layer *l, const void *buf, int kind)
     TAUT_TRY(taut__engine_check(&l->comm->engine));
     if (l->started && !l->tested) return taut__fail(TAUT_E_STATE, "layer '%s': started already", l->name);
     l->started = l->tested = false;
-    return l->index >= l->comm->sealed ? taut__seal(l->comm) : TAUT_OK;
+    return l->index >= l->comm->seal.layers ? taut__seal(l->comm) : TAUT_OK;
 }
 
 /* What goes wrong from here on concerns all ranks: they wait for this one. */

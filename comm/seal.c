@@ -1,10 +1,11 @@
 /* seal.c : before layers are first used, all ranks compare what they have registered, and their settings: one exchange
- * of hashes. Only if they differ do ranks send rank 0 the texts, and learn from it which layer is the first to differ. */
+ * of hashes, made by a job, so that start() does not wait for anybody. Jobs of layers wait until theirs is sealed. Only if
+ * hashes differ do ranks look for the first line that does, and tell each other what it says. */
 #include "communicator.h"
 #include <stdio.h>
 #include <string.h>
 
-enum { WORDS = 2, LINE = 320 }; /* AND and OR of the hash */
+enum { HASH, LINES, ZERO, OTHER };
 
 static uint64_t hash_text(uint64_t h, const char *s)
 {
@@ -16,92 +17,126 @@ static uint64_t hash_text(uint64_t h, const char *s)
 static const char *line(const taut_comm *comm, size_t i, char *dst)
 {
     const taut_config *c = &comm->set.c;
-    if (i > comm->layers) return strcpy(dst, "nothing");
-    if (i > 0) return taut__layer_text(comm->layer[i - 1], dst, LINE);
-    snprintf(dst, LINE, "settings wire=%d codec=%.80s algorithm=%s hierarchy=%s feedback=%s seed=%llu slice_kib=%u bucket_kib=%u "
-             "small_elems=%u budget=%.60s", TAUT_WIRE_VERSION, c->codec, c->algorithm, c->hierarchy, c->feedback,
+    if (i > comm->seal.layers) return strcpy(dst, "nothing");
+    if (i > 0) return taut__layer_text(comm->layer[i - 1], dst, TAUT_SEAL_LINE);
+    snprintf(dst, TAUT_SEAL_LINE, "settings wire=%d codec=%.80s algorithm=%s hierarchy=%s feedback=%s seed=%llu slice_kib=%u "
+             "bucket_kib=%u small_elems=%u budget=%.60s", TAUT_WIRE_VERSION, c->codec, c->algorithm, c->hierarchy, c->feedback,
              (unsigned long long)c->seed, c->slice_kib, c->bucket_kib, c->small_elems, c->budget);
     return dst;
 }
 
-static uint64_t hash_lines(const taut_comm *comm, size_t n)
+static uint64_t hash_lines(const taut_comm *comm)
 {
-    char     text[LINE];
+    char     text[TAUT_SEAL_LINE];
     uint64_t h = 0;
-    for (size_t i = 0; i < n; i++) h = hash_text(h, line(comm, i, text));
+    for (size_t i = 0; i <= comm->seal.layers; i++) h = hash_text(h, line(comm, i, text));
     return h;
 }
 
-/* Does every rank hold the same value? */
-static taut_status same(taut_comm *comm, uint64_t value, bool *equal)
+/* ---- exchanges ---- */
+
+static void compare(taut_comm *comm, uint64_t value)
 {
     static const taut_mixed mixed = {0, 1};
-    uint64_t                word[WORDS] = {value, value}, in[WORDS];
-    taut_exchange           x;
-    taut__exchange_begin(&x, &comm->all, TAUT_TAG_SEAL, word, in, sizeof word, taut__combine_mixed, &mixed);
-    TAUT_TRY(taut__engine_exchange(&comm->engine, &x, "comparing the layers of all ranks"));
-    comm->control_sent += sizeof word;
-    *equal = word[0] == word[1];
-    return TAUT_OK;
+    taut_seal              *s = &comm->seal;
+    s->word[0] = s->word[1] = value; /* AND and OR: equal if all ranks hold the same */
+    taut__exchange_begin(&s->job.exchange, &comm->all, TAUT_TAG_SEAL, s->word, s->word_in, sizeof s->word, taut__combine_mixed, &mixed);
 }
-
-/* The line of the first rank that differs from rank 0, to everybody: every rank enters its line where the ranks before it have
- * none that differs. Word 0: rank+1 of the owner, then the text. */
-typedef struct differing {
-    uint64_t rank;
-    char     text[LINE];
-} differing;
 
 static void keep_lowest(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
 {
-    differing       *a = acc;
-    const differing *b = in;
+    taut_seal_line       *a = acc;
+    const taut_seal_line *b = in;
     (void)in_first, (void)ctx;
     if (b->rank < a->rank) memcpy(a, b, bytes);
 }
 
-static taut_status lowest(taut_comm *comm, differing *d)
+/* The line of the lowest rank among those that offer one. */
+static void ask(taut_comm *comm, taut_seal_line *l, bool offer)
 {
-    differing     in;
-    taut_exchange x;
-    taut__exchange_begin(&x, &comm->all, TAUT_TAG_SEAL, d, &in, sizeof *d, keep_lowest, NULL);
-    return taut__engine_exchange(&comm->engine, &x, "finding the layer that differs");
+    *l = (taut_seal_line){.rank = offer ? (uint64_t)comm->all.rank : UINT64_MAX};
+    line(comm, comm->seal.at, l->text);
+    taut__exchange_begin(&comm->seal.job.exchange, &comm->all, TAUT_TAG_SEAL, l, &comm->seal.in, sizeof *l, keep_lowest, NULL);
 }
 
-static taut_status explain(taut_comm *comm)
+static void compare_line(taut_comm *comm, size_t i)
 {
-    char      text[LINE];
-    size_t    i = 0;
-    bool      equal = true;
-    differing zero, other;
-    while (equal) { /* the first line that differs; there is one */
-        line(comm, i, text);
-        TAUT_TRY(same(comm, hash_text(0, text), &equal));
-        i += equal;
+    char text[TAUT_SEAL_LINE];
+    comm->seal.at = i;
+    compare(comm, hash_text(0, line(comm, i, text)));
+}
+
+static taut_status mismatch(const taut_seal *s)
+{
+    char where[40] = "";
+    if (s->at > 0) snprintf(where, sizeof where, "layer %zu: ", s->at - 1);
+    return taut__fail(TAUT_E_MISMATCH, "%srank 0 has %s, rank %d has %s", where, s->zero.text, (int)s->other.rank, s->other.text);
+}
+
+static taut_status seal_step(taut_job *job, bool *moved, bool *done)
+{
+    taut_comm *comm = job->comm;
+    taut_seal *s = &comm->seal;
+    bool       over;
+    char       text[TAUT_SEAL_LINE];
+    TAUT_TRY(taut__exchange_advance(&job->exchange, &over));
+    if (!over) return TAUT_OK;
+    *moved = true;
+    bool equal = s->word[0] == s->word[1];
+    switch (s->state) {
+    case HASH:
+        if (equal) {
+            atomic_store(&comm->sealed, s->layers);
+            *done = true;
+            return TAUT_OK;
+        }
+        s->state = LINES;
+        compare_line(comm, 0);
+        return TAUT_OK;
+    case LINES:
+        if (equal) {
+            compare_line(comm, s->at + 1); /* one of them differs */
+            return TAUT_OK;
+        }
+        s->state = ZERO;
+        ask(comm, &s->zero, comm->all.rank == 0);
+        return TAUT_OK;
+    case ZERO:
+        s->state = OTHER;
+        ask(comm, &s->other, strcmp(line(comm, s->at, text), s->zero.text) != 0);
+        return TAUT_OK;
+    default: return mismatch(s);
     }
-    zero = (differing){.rank = (uint64_t)comm->all.rank};
-    memcpy(zero.text, text, sizeof text);
-    TAUT_TRY(lowest(comm, &zero)); /* rank 0's */
-    other = (differing){.rank = strcmp(text, zero.text) ? (uint64_t)comm->all.rank : UINT64_MAX};
-    memcpy(other.text, text, sizeof text);
-    TAUT_TRY(lowest(comm, &other));
-    char why[2 * LINE + 64];
-    if (i == 0) snprintf(why, sizeof why, "rank 0 has %s, rank %d has %s", zero.text, (int)other.rank, other.text);
-    else snprintf(why, sizeof why, "layer %zu: rank 0 has %s, rank %d has %s", i - 1, zero.text, (int)other.rank, other.text);
-    return taut__fail(TAUT_E_MISMATCH, "%s", why);
 }
 
-taut_status taut__seal(taut_comm *comm)
+static void seal_stop(taut_job *job) { taut__exchange_cancel(&job->exchange); }
+static int  seal_waiting_for(const taut_job *job) { return taut__done(&job->exchange.recv) ? -1 : job->exchange.recv.peer; }
+
+static taut_status close_buckets(taut_comm *comm)
 {
-    bool equal;
     for (size_t b = 0; b < comm->buckets; b++) {
         taut_status s = taut__fuse_close(comm->bucket[b]);
         if (s != TAUT_OK) return taut__engine_fail(&comm->engine, s, taut_last_error());
     }
-    TAUT_TRY(same(comm, hash_lines(comm, comm->layers + 1), &equal));
-    taut_status s = equal ? TAUT_OK : explain(comm);
-    if (s == TAUT_OK && comm->autom && comm->sealed == 0) s = comm->hooks->open(comm->autom);
-    if (s != TAUT_OK) return taut__engine_fail(&comm->engine, s, taut_last_error());
-    comm->sealed = comm->layers;
     return TAUT_OK;
 }
+
+taut_status taut__seal(taut_comm *comm)
+{
+    taut_seal *s = &comm->seal;
+    if (s->layers == comm->layers) return TAUT_OK; /* being compared, or done */
+    TAUT_TRY(close_buckets(comm));
+    TAUT_TRY(taut__seal_wait(comm)); /* a comparison of earlier layers */
+    s->job.comm = comm;
+    s->job.name = "comparing the layers of all ranks";
+    s->job.step = seal_step, s->job.stop = seal_stop, s->job.waiting_for = seal_waiting_for;
+    s->job.g = &comm->all;
+    s->layers = comm->layers;
+    s->state = HASH;
+    compare(comm, hash_lines(comm));
+    comm->control_sent += sizeof s->word;
+    taut__engine_start(&comm->engine, &s->job, false);
+    return TAUT_OK;
+}
+
+taut_status taut__seal_wait(taut_comm *comm) { return taut__engine_wait(&comm->engine, &comm->seal.job); }

@@ -24,7 +24,7 @@ const taut_record *taut__layer_record(const taut_layer *l, bool *called)
     return &l->job.record;
 }
 
-taut_status taut__audit_arm(taut_layer *l)
+static taut_status prepare_audit(taut_layer *l)
 {
     taut_comm *comm = l->comm;
     size_t     n = l->tensor.elems;
@@ -36,8 +36,16 @@ taut_status taut__audit_arm(taut_layer *l)
             TAUT_TRY(taut__raw_prepare(&l->audit_raw, g, l->job.tag + TAUT_TAG_AUDIT, TAUT_NUMBER_F32, n, 64,
                                        comm->set.c.slice_kib * (size_t)256));
     }
-    l->audit_armed = true;
     return TAUT_OK;
+}
+
+taut_status taut__audit_arm(taut_layer *l)
+{
+    taut__engine_hold(&l->comm->engine);
+    taut_status s = prepare_audit(l);
+    taut__engine_release(&l->comm->engine);
+    l->audit_armed = s == TAUT_OK;
+    return s;
 }
 
 taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n)

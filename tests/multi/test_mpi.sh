@@ -1,0 +1,25 @@
+#!/bin/sh
+# test_mpi.sh: test_ranks_mpi under mpirun: 2, 3 and 4 ranks, both kinds of progress. Last line: "N passed, N failed, N skipped".
+set -u
+BUILD=${BUILD:-build/release}
+program=$BUILD/tests/multi/test_ranks_mpi
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
+if [ ! -x "$program" ] || ! command -v mpirun >/dev/null; then
+    echo "SKIP no MPI"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+fi
+passed=0 failed=0
+for level in funneled multiple; do
+    for ranks in 2 3 4; do
+        out=$(timeout 100 mpirun -n $ranks "$program" $level 2>&1) || true
+        counts=$(echo "$out" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' | tail -n 1)
+        [ -n "$counts" ] || counts="0 1"
+        set -- $counts
+        passed=$((passed + $1)) failed=$((failed + $2))
+        [ "$2" -eq 0 ] || { echo "-- $ranks ranks, $level:"; echo "$out" | tail -n 20; }
+    done
+done
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" -eq 0 ]
