@@ -11,7 +11,8 @@
 
 using namespace taut_shim;
 
-namespace {
+namespace
+{
 
 std::string key(const char *what, const std::string &name)
 {
@@ -64,10 +65,10 @@ extern "C" taut_status taut_torch_save(const taut_torch_model *model, const taut
                                        const char *path)
 {
     if (!model || !path || !*path) return fail(TAUT_E_INVALID, "model or path is NULL");
-    std::string  part = std::string(path) + ".part";
+    std::string part = std::string(path) + ".part";
     taut_status s = guarded([&] {
         torch::serialize::OutputArchive out;
-        FILE                           *probe = std::fopen(part.c_str(), "wb"); /* a clear message before libtorch's */
+        FILE *probe = std::fopen(part.c_str(), "wb"); /* a clear message before libtorch's */
         if (!probe) return fail(TAUT_E_IO, "%s: %s", path, std::strerror(errno));
         std::fclose(probe);
         for (const named &t : contents(model, optim)) out.write(t.name, t.tensor, true);
@@ -82,7 +83,8 @@ extern "C" taut_status taut_torch_save(const taut_torch_model *model, const taut
     return s;
 }
 
-extern "C" taut_status taut_torch_load(taut_torch_model *model, taut_torch_optim *optim, const char *path, char **note)
+extern "C" taut_status taut_torch_load(taut_torch_model *model, taut_torch_optim *optim, const char *path,
+                                       char **note)
 {
     if (note) *note = nullptr;
     if (!model || !path) return fail(TAUT_E_INVALID, "model or path is NULL");

@@ -5,7 +5,8 @@
 #include <cstdio>
 #include <torch/csrc/api/include/torch/version.h>
 
-namespace taut_shim {
+namespace taut_shim
+{
 
 static thread_local char last_error[1024];
 

@@ -12,7 +12,8 @@
 using namespace taut_shim;
 using torch::autograd::variable_list;
 
-namespace {
+namespace
+{
 
 struct grad_hook final : torch::autograd::FunctionPostHook {
     taut_torch_model *model;

@@ -6,12 +6,14 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <cmath>
 
-namespace taut_shim {
-namespace {
+namespace taut_shim
+{
+namespace
+{
 
 struct builder {
-    net           &n;
-    at::Generator  rng;
+    net          &n;
+    at::Generator rng;
     builder(net &target, uint64_t seed) : n(target), rng(at::detail::createCPUGenerator(seed)) {}
     at::Tensor add(const std::string &name, at::Tensor t)
     {
@@ -47,8 +49,10 @@ struct gpt final : net {
         builder b(*this, c.seed);
         double  std = 0.55 / std::sqrt(static_cast<double>(dim));
         double  add_std = std / std::sqrt(2.0 * static_cast<double>(c.blocks));
-        auto    norm = [&](const std::string &s) { return affine{b.fill(s + ".weight", dim, 1), b.fill(s + ".bias", dim, 0)}; };
-        auto    linear = [&](const std::string &s, int64_t out, int64_t in, double sd) {
+        auto    norm = [&](const std::string &s) {
+            return affine{b.fill(s + ".weight", dim, 1), b.fill(s + ".bias", dim, 0)};
+        };
+        auto linear = [&](const std::string &s, int64_t out, int64_t in, double sd) {
             at::Tensor w = b.normal(s + ".weight", {out, in}, sd);
             return affine{w, b.fill(s + ".bias", out, 0)};
         };
@@ -79,7 +83,8 @@ struct gpt final : net {
         at::Tensor qkv = at::linear(x, k.qkv.w, k.qkv.b).view({n, len, 3, heads, hd}).permute({2, 0, 3, 1, 4});
         qkv = qkv.contiguous().view({3, n * heads, len, hd});
         at::Tensor bias = mask.narrow(0, 0, len).narrow(1, 0, len).unsqueeze(0);
-        at::Tensor score = at::baddbmm(bias, qkv[0], qkv[1].transpose(1, 2), 1, 1 / std::sqrt(static_cast<double>(hd)));
+        at::Tensor score =
+            at::baddbmm(bias, qkv[0], qkv[1].transpose(1, 2), 1, 1 / std::sqrt(static_cast<double>(hd)));
         at::Tensor y = at::bmm(at::softmax(score, -1), qkv[2]);
         y = y.view({n, heads, len, hd}).transpose(1, 2).reshape({n, len, dim});
         return at::linear(y, k.proj.w, k.proj.b);
@@ -88,8 +93,8 @@ struct gpt final : net {
     at::Tensor forward(const at::Tensor &tokens) override
     {
         if (tokens.scalar_type() != at::kLong || tokens.dim() != 2 || tokens.size(1) > ctx)
-            throw std::invalid_argument("gpt: the batch must be tokens of shape {batch, length <= " +
-                                        std::to_string(ctx) + "}");
+            throw std::invalid_argument(
+                "gpt: the batch must be tokens of shape {batch, length <= " + std::to_string(ctx) + "}");
         at::Tensor x = at::embedding(te, tokens) + pe.narrow(0, 0, tokens.size(1));
         for (const block &k : blocks) {
             x = x + attention(layer_norm(x, k.l1), k);

@@ -2,8 +2,10 @@
 #include "shim.hpp"
 #include <torch/script.h>
 
-namespace taut_shim {
-namespace {
+namespace taut_shim
+{
+namespace
+{
 
 struct script final : net {
     torch::jit::Module module;

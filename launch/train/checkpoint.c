@@ -58,8 +58,8 @@ int checkpoint_save(const options *o, int64_t step, const taut_torch_model *mode
     if (!code) code = write_state(o->checkpoint, step, state, n);
     free(state);
     if (code || ranks_rank() != 0) return code;
-    snprintf(note, sizeof note, "{\"step\": %" PRId64 ", \"ranks\": %d, \"seed\": %llu, \"batch\": %" PRId64 "}", step,
-             ranks_count(), (unsigned long long)o->seed, o->batch);
+    snprintf(note, sizeof note, "{\"step\": %" PRId64 ", \"ranks\": %d, \"seed\": %llu, \"batch\": %" PRId64 "}",
+             step, ranks_count(), (unsigned long long)o->seed, o->batch);
     s = taut_torch_save(model, optim, note, o->checkpoint);
     return s == TAUT_OK ? 0 : fault_status(CLI_FAILED, "--checkpoint", taut_torch_last_error(), s);
 }
@@ -76,15 +76,15 @@ static int read_state(const char *file, int from, int saved, int64_t step, taut_
     taut_status s;
     rank_path(path, sizeof path, file, from, "");
     if (!(f = fopen(path, "rb"))) return fault(CLI_FAILED, "--resume: %s: %s", path, strerror(errno));
-    if (fscanf(f, "taut-state %" SCNd64 " %d %d %zu", &at, &rank, &ranks, &n) != 4 || fgetc(f) != '\n' || rank != from)
+    if (fscanf(f, "taut-state %" SCNd64 " %d %d %zu", &at, &rank, &ranks, &n) != 4 || fgetc(f) != '\n' ||
+        rank != from)
         code = fault(CLI_FAILED, "--resume: %s: not a state file of rank %d", path, from);
     else if (at != step || ranks != saved)
-        code = fault(CLI_FAILED, "--resume: %s is of step %" PRId64 " and %d ranks, %s of step %" PRId64 " and %d", path,
-                     at, ranks, file, step, saved);
+        code = fault(CLI_FAILED, "--resume: %s is of step %" PRId64 " and %d ranks, %s of step %" PRId64 " and %d",
+                     path, at, ranks, file, step, saved);
     else if (n > SIZE_MAX / 2 || !(state = malloc(n + 1)))
         code = fault(CLI_FAILED, "--resume: %s: out of memory for %zu bytes", path, n);
-    else if (fread(state, 1, n, f) != n)
-        code = fault(CLI_FAILED, "--resume: %s: truncated", path);
+    else if (fread(state, 1, n, f) != n) code = fault(CLI_FAILED, "--resume: %s: truncated", path);
     else if ((s = taut_state_load(comm, state, n)) != TAUT_OK)
         code = fault_status(CLI_FAILED, path, taut_last_error(), s);
     free(state);
@@ -98,14 +98,16 @@ static int read_note(const options *o, const char *note, int64_t *step, int *sav
     *step = json_integer_value(json_object_get(j, "step"));
     *saved = (int)json_integer_value(json_object_get(j, "ranks"));
     json_decref(j);
-    if (*step < 1 || *saved < 1) return fault(CLI_FAILED, "--resume: %s was not written by taut train", o->checkpoint);
+    if (*step < 1 || *saved < 1)
+        return fault(CLI_FAILED, "--resume: %s was not written by taut train", o->checkpoint);
     if (*step >= o->steps)
-        return fault(CLI_USAGE, "--steps=%" PRId64 ": %s is of step %" PRId64 " already: must be above that", o->steps,
-                     o->checkpoint, *step);
+        return fault(CLI_USAGE, "--steps=%" PRId64 ": %s is of step %" PRId64 " already: must be above that",
+                     o->steps, o->checkpoint, *step);
     return 0;
 }
 
-int checkpoint_load(const options *o, int64_t *step, taut_torch_model *model, taut_torch_optim *optim, taut_comm *comm)
+int checkpoint_load(const options *o, int64_t *step, taut_torch_model *model, taut_torch_optim *optim,
+                    taut_comm *comm)
 {
     char       *note;
     int         saved, code;

@@ -39,8 +39,10 @@ int data_open(data *d, const char *path, data_want want, const char *units, int6
     if (stat(path, &s) != 0) return fault(CLI_FAILED, "--data=%s: %s", path, strerror(errno));
     idx = want != DATA_TEXT && data_is_idx(path);
     if (want == DATA_IMAGES && !idx)
-        return fault(CLI_FAILED, "--data=%s: expected IDX images: a folder with train-images-idx3-ubyte[.gz] and "
-                     "train-labels-idx1-ubyte[.gz], or that images file", path);
+        return fault(CLI_FAILED,
+                     "--data=%s: expected IDX images: a folder with train-images-idx3-ubyte[.gz] and "
+                     "train-labels-idx1-ubyte[.gz], or that images file",
+                     path);
     return idx ? data_open_idx(d, path) : data_open_text(d, path, units, ctx);
 }
 

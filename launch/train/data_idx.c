@@ -50,10 +50,12 @@ static int read_header(gzFile f, const char *path, int ndim, idx *x)
     unsigned char head[4 + 4 * DIMS];
     int           len = 4 + 4 * ndim;
     size_t        all;
-    if (gzread(f, head, (unsigned)len) != len) return fault(CLI_FAILED, "--data: %s: shorter than an IDX header", path);
+    if (gzread(f, head, (unsigned)len) != len)
+        return fault(CLI_FAILED, "--data: %s: shorter than an IDX header", path);
     if (head[0] || head[1] || head[2] != TYPE_UBYTE || head[3] != ndim)
-        return fault(CLI_FAILED, "--data: %s: magic %02x%02x%02x%02x: must be 0000%02x%02x (IDX, bytes, %d dimensions)",
-                     path, head[0], head[1], head[2], head[3], TYPE_UBYTE, ndim, ndim);
+        return fault(CLI_FAILED,
+                     "--data: %s: magic %02x%02x%02x%02x: must be 0000%02x%02x (IDX, bytes, %d dimensions)", path,
+                     head[0], head[1], head[2], head[3], TYPE_UBYTE, ndim, ndim);
     x->each = 1;
     for (int i = 0; i < ndim; i++) {
         const unsigned char *b = head + 4 + 4 * i;
@@ -86,8 +88,9 @@ static int read_idx(const char *path, int ndim, idx *x)
         }
         x->byte = more;
         got = gzread(f, x->byte + have, (unsigned)part);
-        if (got != (int)part) code = fault(CLI_FAILED, "--data: %s: truncated or damaged: %zu of %zu bytes", path,
-                                           have + (got > 0 ? (size_t)got : 0), want);
+        if (got != (int)part)
+            code = fault(CLI_FAILED, "--data: %s: truncated or damaged: %zu of %zu bytes", path,
+                         have + (got > 0 ? (size_t)got : 0), want);
         have += part;
     }
     gzclose(f);
@@ -102,7 +105,8 @@ static int append_pair(data *d, const char *images, const char *labels, size_t *
     uint8_t *p;
     int      code = read_idx(images, 3, &x);
     if (!code) code = read_idx(labels, 1, &y);
-    if (!code && x.n != y.n) code = fault(CLI_FAILED, "--data: %s has %zu images, %s %zu labels", images, x.n, labels, y.n);
+    if (!code && x.n != y.n)
+        code = fault(CLI_FAILED, "--data: %s has %zu images, %s %zu labels", images, x.n, labels, y.n);
     if (!code && old && x.each != d->elems)
         code = fault(CLI_FAILED, "--data: %s: images of %zu bytes, in training %zu", images, x.each, d->elems);
     if (!code) {
@@ -146,7 +150,8 @@ static int open_pairs(data *d, const char *dir)
     int    code;
     if (!locate(images, sizeof images, dir, "train-images-idx3-ubyte") ||
         !locate(labels, sizeof labels, dir, "train-labels-idx1-ubyte"))
-        return fault(CLI_FAILED, "--data=%s: needs both train-images-idx3-ubyte[.gz] and train-labels-idx1-ubyte[.gz]", dir);
+        return fault(CLI_FAILED,
+                     "--data=%s: needs both train-images-idx3-ubyte[.gz] and train-labels-idx1-ubyte[.gz]", dir);
     if ((code = append_pair(d, images, labels, &n)) != 0) return code;
     d->n_train = n;
     if (locate(images, sizeof images, dir, "t10k-images-idx3-ubyte")) {

@@ -15,14 +15,18 @@ size_t options_layer_codec(const char *item, const char **spec)
 
 uint64_t options_hash(const options *o)
 {
-    const int64_t whole[] = {o->ctx, o->dim, o->blocks, o->heads, o->warmup, o->steps, o->batch, o->eval_every,
-                             o->eval_samples, o->checkpoint_every, (int64_t)o->seed, o->resume, o->checkpoint != NULL};
+    const int64_t size[] = {o->ctx, o->dim, o->blocks, o->heads, o->batch};
+    const int64_t plan[] = {o->warmup, o->steps, o->eval_every, o->eval_samples, o->checkpoint_every};
+    const int64_t more[] = {(int64_t)o->seed, o->resume, o->checkpoint != NULL};
     const double  real[] = {o->lr, o->momentum, o->beta2, o->weight_decay, o->clip, o->scale_floor};
-    const char   *text[] = {o->tokens, o->optimizer, o->codec, o->budget, o->objective, o->metric, o->feedback,
-                            o->algorithm, o->scale, o->compare};
-    uint64_t      h = data_hash(data_hash(0, whole, sizeof whole), real, sizeof real);
-    for (size_t i = 0; i < sizeof text / sizeof *text; i++) h = data_hash(h, text[i] ? text[i] : "", text[i] ? strlen(text[i]) + 1 : 1);
-    for (size_t i = 0; i < o->layer_codecs.n; i++) h = data_hash(h, o->layer_codecs.item[i], strlen(o->layer_codecs.item[i]));
+    const char   *text[] = {o->tokens, o->optimizer, o->codec,     o->budget, o->objective,
+                            o->metric, o->feedback,  o->algorithm, o->scale,  o->compare};
+    uint64_t      h = data_hash(data_hash(0, size, sizeof size), plan, sizeof plan);
+    h = data_hash(data_hash(h, more, sizeof more), real, sizeof real);
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++)
+        h = data_hash(h, text[i] ? text[i] : "", text[i] ? strlen(text[i]) + 1 : 1);
+    for (size_t i = 0; i < o->layer_codecs.n; i++)
+        h = data_hash(h, o->layer_codecs.item[i], strlen(o->layer_codecs.item[i]));
     return h;
 }
 
@@ -43,10 +47,11 @@ static void set_defaults(options *o)
 }
 
 static const char *const details =
-    "--data: for gpt a text file or a folder of them (default: the licence texts of this machine); for mlp a folder with\n"
-    "IDX images and labels, plain or .gz. A script model is trained on whichever it is: tokens [batch,ctx], or images\n"
-    "[batch,1,height,width].\n"
-    "--layer-codec: shell pattern of parameter names; the first that fits decides: --layer-codec 'b.*.qkv.weight=quant'.\n"
+    "--data: for gpt a text file or a folder of them (default: the licence texts of this machine); for mlp a folder\n"
+    "with IDX images and labels, plain or .gz. A script model is trained on whichever it is: tokens [batch,ctx], or\n"
+    "images [batch,1,height,width].\n"
+    "--layer-codec: the first pattern (as in a shell) that fits a parameter's name decides, as in\n"
+    "'b.*.qkv.weight=quant:bits=4'.\n"
     "--scale: what Adam divides by becomes the unit in which a layer's error counts and grid's step is measured;\n"
     "auto = element with Adam, for codecs that use it, unless --metric says plain or layer.\n"
     "--checkpoint FILE writes FILE (model, optimizer) and FILE.rankN (residuals and plan of rank N).\n"
@@ -77,16 +82,19 @@ static int check_specs(const options *o)
 
 static int check_together(const options *o)
 {
-    bool sgd = options_is(o->optimizer, "sgd"), scaled = !options_is(o->scale, "auto") && !options_is(o->scale, "none");
+    bool sgd = options_is(o->optimizer, "sgd"),
+         scaled = !options_is(o->scale, "auto") && !options_is(o->scale, "none");
     bool builtin = options_is(o->model, "gpt") || options_is(o->model, "mlp");
     if (!builtin && (strncmp(o->model, "script:", 7) != 0 || !o->model[7]))
         return cli_usage("--model=%s: must be gpt, mlp or script:FILE", o->model);
     if (sgd && scaled)
         return cli_usage("--scale=%s: sgd divides by nothing: must be none or auto with --optimizer sgd", o->scale);
     if (options_is(o->metric, "optimizer") && (sgd || options_is(o->scale, "none")))
-        return cli_usage("--metric=optimizer: needs the optimizer's scale: --optimizer adam or adamw, and --scale not none");
+        return cli_usage(
+            "--metric=optimizer: needs the optimizer's scale: --optimizer adam or adamw, and --scale not none");
     if (o->resume && !o->checkpoint) return cli_usage("--resume: needs --checkpoint FILE to resume from");
-    if (o->compare && o->checkpoint) return cli_usage("--compare: not together with --checkpoint: one file, two runs");
+    if (o->compare && o->checkpoint)
+        return cli_usage("--compare: not together with --checkpoint: one file, two runs");
     return CLI_RUN;
 }
 
@@ -98,14 +106,16 @@ int options_parse(options *o, int argc, char **argv)
         {"tokens", "UNIT", CLI_WORD, &o->tokens, "what a token of text is", 0, 0, "chars|bytes"},
         {"codec", "SPEC", CLI_TEXT, &o->codec, "codec of all layers; `taut info` lists them", 0, 0, NULL},
         {"layer-codec", "PATTERN=SPEC", CLI_LIST, &o->layer_codecs, "codec of some layers; repeatable", 0, 0, NULL},
-        {"budget", "BUDGET", CLI_TEXT, &o->budget, "of codec auto: rel=X or like:SPEC [like:quant:bits=4]", 0, 0, NULL},
+        {"budget", "BUDGET", CLI_TEXT, &o->budget, "of codec auto: rel=X or like:SPEC [like:quant:bits=4]", 0, 0,
+         NULL},
         {"objective", "WHAT", CLI_WORD, &o->objective, "what auto minimises [time]", 0, 0, "time|bytes"},
         {"metric", "WHICH", CLI_WORD, &o->metric, "how errors are weighted [optimizer, else layer]", 0, 0,
          "plain|layer|optimizer"},
         {"scale", "UNIT", CLI_WORD, &o->scale, "the optimizer's scale", 0, 0, "auto|none|layer|row|element"},
         {"scale-floor", "X", CLI_REAL, &o->scale_floor, "least scale, relative to the layer's mean", 0.0001, 1, NULL},
         {"feedback", "MODE", CLI_WORD, &o->feedback, "error feedback [auto]", 0, 0, "auto|on|off|momentum"},
-        {"algorithm", "NAME", CLI_WORD, &o->algorithm, "allreduce algorithm [auto]", 0, 0, "auto|native|sra|ring|gather"},
+        {"algorithm", "NAME", CLI_WORD, &o->algorithm, "allreduce algorithm [auto]", 0, 0,
+         "auto|native|sra|ring|gather"},
         {"optimizer", "NAME", CLI_WORD, &o->optimizer, "sgd has momentum", 0, 0, "sgd|adam|adamw"},
         {"lr", "X", CLI_REAL, &o->lr, "learning rate; 0 = gpt 0.003, else 0.001; sgd 0.15 and 0.05", 0, 1000, NULL},
         {"momentum", "X", CLI_REAL, &o->momentum, "of sgd", 0, 0.9999, NULL},
@@ -130,8 +140,8 @@ int options_parse(options *o, int argc, char **argv)
         CLI_JSON(&o->json),
         CLI_END,
     };
-    const cli_command cmd = {"taut train", "", "train a model, gradients through a compressed allreduce", details,
-                             table, 0, 0};
+    const cli_command cmd = {
+        "taut train", "", "train a model, gradients through a compressed allreduce", details, table, 0, 0};
     int  operands, code;
     bool gpt, sgd;
     set_defaults(o);
@@ -139,7 +149,6 @@ int options_parse(options *o, int argc, char **argv)
     if (code == CLI_RUN) code = check_specs(o);
     if (code == CLI_RUN) code = check_together(o);
     gpt = options_is(o->model, "gpt"), sgd = options_is(o->optimizer, "sgd");
-    if (code == CLI_RUN && o->lr == 0)
-        o->lr = gpt ? (sgd ? 0.15 : 0.003) : (sgd ? 0.05 : 0.001);
+    if (code == CLI_RUN && o->lr == 0) o->lr = gpt ? (sgd ? 0.15 : 0.003) : (sgd ? 0.05 : 0.001);
     return code;
 }

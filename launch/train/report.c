@@ -21,7 +21,8 @@ void progress_show(progress *p, const options *o, int64_t step, int64_t first, d
     rate = (double)(step - first - 1) / spent;
     ratio = c->bytes_sent ? (double)c->bytes_dense / (double)c->bytes_sent : 1;
     snprintf(text, sizeof text, "step %lld/%lld  loss %.4f  %.1f steps/s  %.1fx fewer bytes  %.0f s left",
-             (long long)step, (long long)o->steps, loss, rate, ratio, rate > 0 ? (double)(o->steps - step) / rate : 0);
+             (long long)step, (long long)o->steps, loss, rate, ratio,
+             rate > 0 ? (double)(o->steps - step) / rate : 0);
     if (isatty(STDERR_FILENO)) {
         cli_progress_show(&p->line, "%s", text);
     } else if (now - p->last >= QUIET_S) {
@@ -56,7 +57,8 @@ static void print_layers(const result *r)
     int  width = 5;
     for (size_t i = 0; i < r->n_layers; i++)
         if ((int)strlen(r->layers[i].name) > width) width = (int)strlen(r->layers[i].name);
-    printf("\n%-*s %10s  %-26s %12s %10s %10s\n", width, "layer", "elements", "codec", "bits/element", "rel_err2", "bytes");
+    printf("\n%-*s %10s  %-26s %12s %10s %10s\n", width, "layer", "elements", "codec", "bits/element", "rel_err2",
+           "bytes");
     for (size_t i = 0; i < r->n_layers; i++) {
         const layer_result *l = &r->layers[i];
         printf("%-*s %10zu  %-26s %12.3f %10.2e %10s\n", width, l->name, l->elements, l->codec, l->bits, l->rel_err2,
@@ -74,14 +76,15 @@ void report_table(const result *r, const options *o, const data *d)
            ranks_count() == 1 ? "" : "s", (long long)(r->steps - r->first_step), r->seconds);
     printf("loss       first %.4f, training %.4f, validation %.4f", r->loss_first, r->loss_train, r->loss_val);
     if (!d->text) printf(", accuracy %.2f%%", 100 * r->accuracy_val);
-    printf("\nstep       %.1f ms: forward %.1f, backward %.1f, waiting for communication %.1f, optimizer %.1f, scale %.1f\n",
+    printf("\nstep       %.1f ms: forward %.1f, backward %.1f, waiting for communication %.1f, optimizer %.1f, scale "
+           "%.1f\n",
            r->step_ms, r->split.forward, r->split.backward, r->split.wait, r->split.optimizer, r->split.scale);
     printf("bytes      %s sent instead of %s: %.1fx fewer\n", size_text(r->bytes_sent, sent, sizeof sent),
            size_text(r->bytes_dense, dense, sizeof dense), run_ratio(r));
     printf("rel_err2   %.3g", r->rel_err2);
     if (r->budget > 0)
-        printf("; in the budget's metric %.3g of %.3g allowed, %llu violation%s, %llu plan%s", r->rel_err2_metric, r->budget,
-               (unsigned long long)r->budget_violations, r->budget_violations == 1 ? "" : "s",
+        printf("; in the budget's metric %.3g of %.3g allowed, %llu violation%s, %llu plan%s", r->rel_err2_metric,
+               r->budget, (unsigned long long)r->budget_violations, r->budget_violations == 1 ? "" : "s",
                (unsigned long long)r->plans, r->plans == 1 ? "" : "s");
     printf("\n");
     if (!r->identical) printf("WARNING: the ranks ended with different parameters\n");
@@ -100,7 +103,8 @@ void report_compare(const result *a, const result *b)
     printf("\n%-34s %18s %18s\n", "", a->codec, b->codec);
     printf("%-34s %18.4f %18.4f\n", "validation loss", a->loss_val, b->loss_val);
     printf("%-34s %18.4f %18.4f\n", "training loss", a->loss_train, b->loss_train);
-    printf("%-34s %18s %18s\n", "bytes sent", size_text(a->bytes_sent, x, sizeof x), size_text(b->bytes_sent, y, sizeof y));
+    printf("%-34s %18s %18s\n", "bytes sent", size_text(a->bytes_sent, x, sizeof x),
+           size_text(b->bytes_sent, y, sizeof y));
     printf("%-34s %17.1fx %17.1fx\n", "fewer bytes than uncompressed", run_ratio(a), run_ratio(b));
     printf("%-34s %18.3g %18.3g\n", "rel_err2", a->rel_err2, b->rel_err2);
     printf("%-34s %18.1f %18.1f\n", "step here, ms", a->step_ms, b->step_ms);

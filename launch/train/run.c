@@ -25,7 +25,7 @@ typedef struct run {
     taut_torch_model *model;
     taut_torch_optim *optim;
     taut_comm        *comm;
-    size_t            n;       /* parameters = layers */
+    size_t            n; /* parameters = layers */
     taut_torch_param *param;
     taut_layer      **layer;
     bool             *started; /* in this step */
@@ -40,8 +40,14 @@ typedef struct run {
 
 /* ---- set up ---- */
 
-static int torch_fault(const char *what, taut_status s) { return fault_status(CLI_FAILED, what, taut_torch_last_error(), s); }
-static int taut_fault(const char *what, taut_status s) { return fault_status(CLI_FAILED, what, taut_last_error(), s); }
+static int torch_fault(const char *what, taut_status s)
+{
+    return fault_status(CLI_FAILED, what, taut_torch_last_error(), s);
+}
+static int taut_fault(const char *what, taut_status s)
+{
+    return fault_status(CLI_FAILED, what, taut_last_error(), s);
+}
 
 static int make_model(run *r)
 {
@@ -96,8 +102,9 @@ static int make_comm(run *r)
     c.algorithm = o->algorithm;
     c.seed = o->seed;
     s = ranks_comm(&c, &r->comm);
-    return s == TAUT_OK ? 0 : fault_status(s == TAUT_E_INVALID || s == TAUT_E_RANGE ? CLI_USAGE : CLI_FAILED,
-                                           "communicator", taut_last_error(), s);
+    return s == TAUT_OK ? 0
+                        : fault_status(s == TAUT_E_INVALID || s == TAUT_E_RANGE ? CLI_USAGE : CLI_FAILED,
+                                       "communicator", taut_last_error(), s);
 }
 
 /* The first --layer-codec whose pattern fits; hits[k] counts the layers of pattern k. */
@@ -124,15 +131,15 @@ static int register_layers(run *r)
     size_t hits[CLI_LIST_MAX] = {0};
     for (size_t i = 0; i < r->n; i++) {
         const taut_torch_param *p = &r->param[i];
-        taut_status s = taut_layer_register(r->comm, p->name, TAUT_F32, p->ndim, p->shape, &r->layer[i]);
-        int         code = s == TAUT_OK ? choose_codec(r, i, hits) : taut_fault(p->name, s);
+        taut_status             s = taut_layer_register(r->comm, p->name, TAUT_F32, p->ndim, p->shape, &r->layer[i]);
+        int                     code = s == TAUT_OK ? choose_codec(r, i, hits) : taut_fault(p->name, s);
         if (code) return code;
     }
     for (size_t k = 0; k < r->o->layer_codecs.n; k++)
         if (hits[k] == 0)
-            return fault(CLI_USAGE, "--layer-codec=%s: fits none of the %zu parameters, which are called %s, %s ... %s",
-                         r->o->layer_codecs.item[k], r->n, r->param[0].name, r->param[r->n > 1].name,
-                         r->param[r->n - 1].name);
+            return fault(
+                CLI_USAGE, "--layer-codec=%s: fits none of the %zu parameters, which are called %s, %s ... %s",
+                r->o->layer_codecs.item[k], r->n, r->param[0].name, r->param[r->n > 1].name, r->param[r->n - 1].name);
     return 0;
 }
 
@@ -241,7 +248,8 @@ static int update(run *r, run_split *t)
     int            code;
     if (o->clip > 0) s = taut_torch_clip(r->model, o->clip, NULL);
     if (s == TAUT_OK && r->step <= o->warmup)
-        s = taut_torch_optim_set_lr(r->optim, r->step < o->warmup ? o->lr * (double)(r->step + 1) / (double)o->warmup : o->lr);
+        s = taut_torch_optim_set_lr(r->optim,
+                                    r->step < o->warmup ? o->lr * (double)(r->step + 1) / (double)o->warmup : o->lr);
     if (s == TAUT_OK) s = taut_torch_optim_step(r->optim);
     t->optimizer = (now = cli_now()) - begin, begin = now;
     if (s != TAUT_OK) return torch_fault("optimizer", s);
@@ -291,7 +299,8 @@ static int evaluate(run *r, double *loss, double *accuracy)
         double      mean;
         taut_status s;
         data_fill_val(r->d, &r->val, k * CHUNK, n, of);
-        if ((s = taut_torch_evaluate(r->model, &r->val.batch, &mean, &hits)) != TAUT_OK) code = torch_fault("evaluation", s);
+        if ((s = taut_torch_evaluate(r->model, &r->val.batch, &mean, &hits)) != TAUT_OK)
+            code = torch_fault("evaluation", s);
         else part[2 * k] = mean * (double)n, part[2 * k + 1] = (double)hits;
     }
     if ((code = ranks_agree(code)) == 0) {

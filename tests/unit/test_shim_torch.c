@@ -123,9 +123,9 @@ START_TEST(gpt_layout)
     taut_torch_model       *m;
     taut_torch_param        p;
     size_t                  total = 0;
-    const char *head[] = {"te.weight", "pe.weight", "b.0.l1.weight", "b.0.l1.bias", "b.0.l2.weight", "b.0.l2.bias",
-                          "b.0.qkv.weight", "b.0.qkv.bias", "b.0.proj.weight", "b.0.proj.bias", "b.0.fc.weight",
-                          "b.0.fc.bias", "b.0.out.weight", "b.0.out.bias", "b.1.l1.weight"};
+    const char *head[] = {"te.weight",     "pe.weight",      "b.0.l1.weight",  "b.0.l1.bias",     "b.0.l2.weight",
+                          "b.0.l2.bias",   "b.0.qkv.weight", "b.0.qkv.bias",   "b.0.proj.weight", "b.0.proj.bias",
+                          "b.0.fc.weight", "b.0.fc.bias",    "b.0.out.weight", "b.0.out.bias",    "b.1.l1.weight"};
     c.kind = "gpt", c.vocab = 65;
     ck_assert_int_eq(taut_torch_model_create(&c, &m), TAUT_OK);
     ck_assert_uint_eq(taut_torch_model_params(m), 2 + 4 * 12 + 3);
@@ -404,8 +404,9 @@ START_TEST(save_and_load_continue_bit_for_bit)
     char              path[] = "/tmp/taut-shim-XXXXXX", *text;
     taut_torch_batch  b = text_batch();
     taut_torch_model *m = make("gpt", 1), *n = make("gpt", 2), *other = make("mlp", 1);
-    taut_torch_optim *o = optimizer(m, "adam", 1e-2), *q = optimizer(n, "adam", 1e-2), *sgd = optimizer(n, "sgd", 1e-2);
-    double            loss;
+    taut_torch_optim *o = optimizer(m, "adam", 1e-2), *q = optimizer(n, "adam", 1e-2),
+                     *sgd = optimizer(n, "sgd", 1e-2);
+    double loss;
     close(mkstemp(path));
     for (int t = 0; t < 3; t++) train_step(m, o, &b);
     ck_assert_msg(taut_torch_save(m, o, "{\"step\": 3}", path) == TAUT_OK, "%s", taut_torch_last_error());
@@ -438,8 +439,8 @@ END_TEST
 
 START_TEST(exceptions_become_statuses)
 {
-    taut_torch_model *m = make("gpt", 1), *none;
-    taut_torch_batch  b = text_batch();
+    taut_torch_model       *m = make("gpt", 1), *none;
+    taut_torch_batch        b = text_batch();
     taut_torch_model_config c = TAUT_TORCH_MODEL_CONFIG_INIT;
     double                  loss;
     tokens[2] = VOCAB; /* outside the embedding */
