@@ -11,7 +11,8 @@
 enum {
     LOOKS = 2,        /* per layer between plans */
     LOWRANK_EVERY = 4, /* steps between looks of low rank, at one layer each */
-    EARLY_GAP = 5,    /* steps between plans at least */
+    EARLY_GAP = 5,    /* steps between plans at least, */
+    LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
     AUDIT_OF = 4,     /* a quarter of the layers at a time */
     V_TIME = 1,       /* doubles: seconds by which measuring is over its share */
     V_AUDIT = 4,      /* error and norm, in the metric and plain */
@@ -20,7 +21,7 @@ enum {
 };
 static const double FADE = 0.8;        /* of norms, per step */
 static const double KEEP = 0.5;        /* of measurements, per plan */
-static const double SHARE = 0.003;     /* of the run's time that measuring and planning take before only regular plans remain */
+static const double SHARE = 0.003;     /* of the run's time that measuring and planning may take before they become rare */
 static const double CHANGED = 0.5;     /* of norms: early plan (Accordion uses 0.5 too) */
 
 /* ---- creation ---- */
@@ -306,8 +307,9 @@ static taut_status arm_audit(taut_auto *a)
 
 static void plan_early(taut_auto *a, const char *why)
 {
-    uint64_t soonest = taut__max(a->step + 2, a->planned_at + EARLY_GAP); /* one step to measure in between */
-    if (a->plan_at <= soonest || !a->can) return;
+    uint64_t gap = a->can ? EARLY_GAP : LATER_GAP;
+    uint64_t soonest = taut__max(a->step + 2, a->planned_at + gap); /* one step to measure in between */
+    if (a->plan_at <= soonest) return;
     taut__log(TAUT_LOG_INFO, "sched", "step %llu: early plan after step %llu: %s", (unsigned long long)a->step,
               (unsigned long long)soonest, why);
     a->plan_at = soonest;

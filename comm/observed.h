@@ -48,7 +48,7 @@ struct taut__observer {
     float      *matrix; /* rows of the one layer that is armed for low rank */
     size_t      matrix_elems, matrix_layer;
     taut__speed *speed;
-    double     *seconds; /* encode, decode per element, for each speed */
+    double     *seconds; /* encode, decode per element, for each speed; then the same per call */
     size_t      speeds;
     taut__offers offers;
     double      *stats, *weight; /* of all layers: surveys of one step, weights of their errors */

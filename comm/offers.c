@@ -15,7 +15,7 @@ static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
     spec[n++] = o->grid[GRID_PACKED];
     spec[n++] = o->grid[GRID_RANS];
     o->speed = taut__alloc(n, sizeof *o->speed);
-    o->seconds = taut__alloc(2 * n, sizeof *o->seconds);
+    o->seconds = taut__alloc(4 * n, sizeof *o->seconds);
     if (!o->speed || !o->seconds) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     o->speeds = n;
     for (size_t i = 0; i < n; i++) {
@@ -25,26 +25,43 @@ static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
     return TAUT_OK;
 }
 
-taut_status taut__observer_probe(taut__observer *o)
+/* Least seconds of encode and decode of a side x side matrix, for every listed spec. */
+static taut_status time_all(taut__observer *o, const float *x, size_t side, int tries, double *seconds)
 {
-    enum { SIDE = 128, N = SIDE * SIDE, TRIES = 2 };
-    taut_tensor t = {.elems = N, .rows = SIDE, .cols = SIDE};
-    taut_rng    rng = taut__rng(1, 0);
-    float      *x = taut__alloc(N, sizeof *x);
-    taut_status s = x ? list_speeds(o, &t) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-    for (uint32_t i = 0; s == TAUT_OK && i < N; i++) { /* Laplacian, roughly as gradients are */
-        double u = ((double)taut__random32(rng, i) + 0.5) / 4294967296.0;
-        x[i] = (float)copysign(log(1 - fabs(2 * u - 1)), u - 0.5);
-    }
-    for (size_t k = 0; s == TAUT_OK && k < o->speeds; k++) {
-        double *best = o->seconds + 2 * k;
+    taut_tensor t = {.elems = side * side, .rows = side, .cols = side};
+    for (size_t k = 0; k < o->speeds; k++) {
+        double *best = seconds + 2 * k;
         best[0] = best[1] = INFINITY;
-        for (int i = 0; s == TAUT_OK && i < TRIES; i++) {
+        for (int i = 0; i < tries; i++) {
             taut__measured m;
-            s = taut__measure(&o->bench, &o->speed[k].spec, &t, x, 1.0 / N, 1, &m);
+            TAUT_TRY(taut__measure(&o->bench, &o->speed[k].spec, &t, x, 1, 1, &m));
             best[0] = fmin(best[0], m.encode_s);
             best[1] = fmin(best[1], m.decode_s);
         }
+    }
+    return TAUT_OK;
+}
+
+/* Two sizes: what a call takes whatever the size, and what it takes per element. */
+taut_status taut__observer_probe(taut__observer *o)
+{
+    enum { SMALL = 48, LARGE = 224, TRIES = 2 };
+    const double small = SMALL * SMALL, large = LARGE * LARGE;
+    taut_tensor  t = {.elems = SMALL * SMALL, .rows = SMALL, .cols = SMALL};
+    taut_rng     rng = taut__rng(1, 0);
+    float       *x = taut__alloc(LARGE * LARGE, sizeof *x);
+    taut_status  s = x ? list_speeds(o, &t) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    for (uint32_t i = 0; s == TAUT_OK && i < LARGE * LARGE; i++) { /* Laplacian, roughly as gradients are */
+        double u = ((double)taut__random32(rng, i) + 0.5) / 4294967296.0;
+        x[i] = (float)copysign(log(1 - fabs(2 * u - 1)), u - 0.5);
+    }
+    if (s == TAUT_OK) s = time_all(o, x, LARGE, TRIES, o->seconds);
+    if (s == TAUT_OK) s = time_all(o, x, SMALL, TRIES, o->seconds + 2 * o->speeds);
+    for (size_t i = 0; s == TAUT_OK && i < 2 * o->speeds; i++) {
+        double *each = o->seconds + i, *call = o->seconds + 2 * o->speeds + i, slope = (*each - *call) / (large - small);
+        slope = fmin(fmax(slope, 0.2 * *each / large), *each / large);
+        *call = fmax(*each - slope * large, 0);
+        *each = slope;
     }
     taut__free(x);
     return s;
@@ -52,20 +69,22 @@ taut_status taut__observer_probe(taut__observer *o)
 
 double *taut__observer_speeds(taut__observer *o, size_t *n)
 {
-    *n = 2 * o->speeds;
+    *n = 4 * o->speeds;
     return o->seconds;
 }
 
-static const double *speed_of(const taut__observer *o, const taut_spec *spec)
+static void price_codec(const taut__observer *o, const taut_spec *spec, double elems, taut__measured *m)
 {
-    char   text[TAUT_SPEC_TEXT];
-    size_t best = 0;
+    char          text[TAUT_SPEC_TEXT];
+    size_t        k = 0;
+    const double *call = o->seconds + 2 * o->speeds;
     taut__spec_print(spec, text, sizeof text);
     if (taut__spec_codec(spec) == &taut__codec_grid)
         taut__spec_print(&o->grid[(int)spec->stage[0].value[GRID_KEY_CODE]], text, sizeof text);
     for (size_t i = 0; i < o->speeds; i++)
-        if (strcmp(o->speed[i].text, text) == 0) best = i;
-    return o->seconds + 2 * best;
+        if (strcmp(o->speed[i].text, text) == 0) k = i;
+    m->encode_s = call[2 * k] + o->seconds[2 * k] * elems;
+    m->decode_s = call[2 * k + 1] + o->seconds[2 * k + 1] * elems;
 }
 
 /* ---- offers ---- */
@@ -103,13 +122,12 @@ static taut__option *append(pricing *p)
 static taut_status add(pricing *p, const taut_spec *spec, double error, double bytes)
 {
     const taut_codec *codec = taut__spec_codec(spec);
-    const double     *seconds = speed_of(p->o, spec);
-    double            elems = (double)p->l->tensor->elems;
-    taut__measured    m = {.bytes = bytes, .encode_s = seconds[0] * elems, .decode_s = seconds[1] * elems};
+    taut__measured    m = {.bytes = bytes};
     taut__option     *option;
     if (error > 0.95 * p->own2) return TAUT_OK; /* as bad as sending nothing; feedback would only let it grow */
     option = append(p);
     if (!option) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
+    price_codec(p->o, spec, (double)p->l->tensor->elems, &m);
     *option = (taut__option){.error = error, .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
     taut__spec_print(spec, option->spec, sizeof option->spec);
     /* the sum is encoded once more, unless that makes no error */
