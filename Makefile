@@ -146,10 +146,10 @@ bench-lab: setup ## measure the practice cluster; writes docs/results.md and its
 print-config: ## what was found, what is left out
 	@printf 'mode %s  arch %s\n' '$(MODE)' '$(ARCH)'
 	@printf '  %-6s %s\n' MPI $(HAVE_MPI) CUDA $(HAVE_CUDA) NCCL $(HAVE_NCCL) TORCH $(HAVE_TORCH) BLAS $(HAVE_BLAS) CHECK $(HAVE_CHECK)
-	@$(if $(filter missing off,$(HAVE_MPI)),echo '  left out: MPI transport, taut bench allreduce, taut train over ranks')
-	@$(if $(filter missing off,$(HAVE_TORCH)),echo '  left out: taut train and the libtorch shim')
-	@$(if $(filter missing off,$(HAVE_BLAS)),echo '  left out: BLAS products of powersgd (plain C instead)')
-	@$(if $(filter missing,$(HAVE_CHECK)),echo '  left out: the tests')
+	@[ $(HAVE_MPI) = found ] || echo '  left out: the MPI transport, taut bench allreduce, taut train over ranks'
+	@[ $(HAVE_TORCH) = found ] || echo '  left out: taut train and the libtorch shim'
+	@[ $(HAVE_BLAS) = found ] || echo '  left out: BLAS for the products of powersgd; plain C does them'
+	@[ $(HAVE_CHECK) = found ] || echo '  left out: the tests'
 # ---- install ----  (DESTDIR is put in front of every path and is not remembered in any file)
 VERSION := $(shell awk '/^\#define TAUT_VERSION_(MAJOR|MINOR|PATCH)/{v=v s $$3; s="."} END{print v}' comm/taut.h)
 INST     = $(DESTDIR)$(PREFIX)
