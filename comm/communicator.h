@@ -34,6 +34,8 @@ struct taut_layer {
     taut_job          job;
     bool              started;
     bool              tested;   /* taut_test has said that it is done */
+    uint32_t         *lent;     /* debug.c: checksums of the buffer */
+    _Atomic bool      spoilt;
     taut_bucket      *bucket;   /* of a small layer */
     size_t            at;       /* its first float there */
     size_t            seat;     /* its bit there */
@@ -170,7 +172,9 @@ taut_status taut__fuse_flush(taut_bucket *b); /* waits for all that were started
 void        taut__fuse_destroy(taut_bucket *b);
 
 /* debug.c : in MODE=debug, catch a program that touches a buffer it has lent, or has freed it */
-taut_status taut__debug_lend(taut_layer *layer, const void *buf);
+taut_status taut__debug_lend(taut_layer *layer);
+void        taut__debug_read(taut_layer *layer, size_t first, size_t n);  /* the library reads buf */
+void        taut__debug_wrote(taut_layer *layer, size_t first, size_t n);
 taut_status taut__debug_return(taut_layer *layer);
 
 /* stats.c */

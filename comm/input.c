@@ -18,6 +18,7 @@ bool taut__in_place(const taut_job *job) { return !job->layer->feedback; }
 const float *taut__form(taut_job *job, size_t first, size_t n)
 {
     taut_layer *l = job->layer;
+    if (!job->formed && job->g == &l->comm->all) taut__debug_read(l, first, n);
     if (taut__in_place(job)) return buf_at(job, first);
     if (!job->formed) taut__feedback_input(l->feedback, first, n, l->dtype, buf_at(job, first), !l->residual);
     return l->feedback->r + first;
@@ -109,11 +110,12 @@ void taut__result_store(taut_job *job, size_t first, size_t n, const float *from
     const taut__vec_kernels *vec = taut__simd_get()->vec;
     void                    *to = buf_at(job, first);
     switch (job->layer->dtype) {
-    case TAUT_F16: vec->to_f16(to, from, n); return;
-    case TAUT_BF16: vec->to_bf16(to, from, n); return;
+    case TAUT_F16: vec->to_f16(to, from, n); break;
+    case TAUT_BF16: vec->to_bf16(to, from, n); break;
     default:
         if (to != (const void *)from) memcpy(to, from, n * sizeof *from);
     }
+    taut__debug_wrote(job->layer, first, n);
 }
 
 void taut__keep_second(taut_job *job, taut_range r, const float *err, float factor)

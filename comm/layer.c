@@ -213,6 +213,7 @@ void taut__layer_destroy(taut_layer *l)
     taut__raw_release(&l->audit_raw);
     taut__free(l->audit_x);
     taut__free(l->scale);
+    taut__free(l->lent);
     taut__free(l);
 }
 
@@ -294,8 +295,8 @@ static taut_status launch(taut_layer *l, void *buf, int kind, taut_half halves, 
     }
     TAUT_TRY(taut__layer_prepare(l));
     if (halves != TAUT_GATHER) l->last_op = kind;
-    TAUT_TRY(taut__debug_lend(l, buf));
     TAUT_TRY(taut__job_begin(&l->job, buf, kind, halves, blocking));
+    TAUT_TRY(taut__debug_lend(l));
     l->started = true;
     taut__engine_start(&comm->engine, &l->job, blocking);
     return TAUT_OK;

@@ -560,6 +560,34 @@ START_TEST(checkpoint)
 }
 END_TEST
 
+/* ---- lent buffers: debug builds only ---- */
+#ifdef TAUT_DEBUG
+static taut_status spoil(ranks_ctx *c)
+{
+    enum { N = 2000 * 300 };
+    taut_layer *l;
+    float      *x = calloc(N, sizeof *x);
+    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){2000, 300}, &l));
+    TAUT_TRY(taut_allreduce_start(l, x, TAUT_SUM));
+    if (c->rank == 0) x[N - 1] = 1; /* in the last slice, which nobody has encoded yet */
+    taut_status s = taut_wait(l);
+    free(x);
+    return s;
+}
+START_TEST(lent_buffers)
+{
+    taut_config cfg = quick();
+    ranks_ctx   ctx[2];
+    cfg.progress = 2;
+    cfg.slice_kib = 64;
+    ranks_run(2, &cfg, spoil, NULL, ctx);
+    ck_assert_int_eq(ctx[0].status, TAUT_E_INVALID);
+    ck_assert_msg(strstr(ctx[0].error, "'w'") != NULL, "%s", ctx[0].error);
+    ck_assert_int_eq(ctx[1].status, TAUT_OK);
+}
+END_TEST
+#endif
+
 int main(void)
 {
     Suite *s = suite_create("comm");
@@ -579,6 +607,9 @@ int main(void)
     tcase_add_loop_test(t, hierarchy, 0, 4);
     tcase_add_loop_test(t, sixteen_bit, 0, 3);
     tcase_add_test(t, checkpoint);
+#ifdef TAUT_DEBUG
+    tcase_add_test(t, lent_buffers);
+#endif
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
