@@ -4,6 +4,16 @@
  * 0.55/sqrt(dim); projections that add to the residual stream divided by sqrt(2*blocks); biases 0, norms 1. */
 #include "shim.hpp"
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/baddbmm.h>
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/softmax.h>
 #include <cmath>
 
 namespace taut_shim
@@ -95,10 +105,10 @@ struct gpt final : net {
         if (tokens.scalar_type() != at::kLong || tokens.dim() != 2 || tokens.size(1) > ctx)
             throw std::invalid_argument(
                 "gpt: the batch must be tokens of shape {batch, length <= " + std::to_string(ctx) + "}");
-        at::Tensor x = at::embedding(te, tokens) + pe.narrow(0, 0, tokens.size(1));
+        at::Tensor x = at::embedding(te, tokens).add(pe.narrow(0, 0, tokens.size(1)));
         for (const block &k : blocks) {
-            x = x + attention(layer_norm(x, k.l1), k);
-            x = x + at::linear(at::gelu(at::linear(layer_norm(x, k.l2), k.fc.w, k.fc.b)), k.out.w, k.out.b);
+            x = x.add(attention(layer_norm(x, k.l1), k));
+            x = x.add(at::linear(at::gelu(at::linear(layer_norm(x, k.l2), k.fc.w, k.fc.b)), k.out.w, k.out.b));
         }
         return at::linear(layer_norm(x, ln), head);
     }

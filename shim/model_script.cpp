@@ -1,6 +1,7 @@
 /* model_script.cpp : a TorchScript module as a model. */
 #include "shim.hpp"
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/serialization/import.h>
 
 namespace taut_shim
 {

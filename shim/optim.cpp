@@ -2,6 +2,9 @@
  * torch::optim, whose state has no stable way in: its keys changed between 1.13 and 2.x. */
 #include "shim.hpp"
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/clamp_min.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/zeros_like.h>
 #include <cmath>
 
 using namespace taut_shim;

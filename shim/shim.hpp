@@ -1,14 +1,16 @@
-/* shim.hpp : what the shim's C++ files share. No exception leaves a C function: each body runs inside guarded(). */
+/* shim.hpp : what the shim's C++ files share. No exception leaves a C function: each body runs inside guarded().
+ * Each file includes the operators that it calls: all of ATen/ATen.h takes three times as long to compile. */
 #ifndef TAUT_SHIM_HPP
 #define TAUT_SHIM_HPP
 
 #include "torch.h"
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 #include <cstdarg>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
