@@ -126,7 +126,7 @@ static taut_status add_all(taut_job *job, size_t k)
 {
     slot      *t = slot_of(job, k);
     taut_range r = range_of(job, k);
-    float     *acc = gather_of(job)->acc ? gather_of(job)->acc : taut__result_at(job, r.first, NULL), *to = acc;
+    float     *acc = gather_of(job)->acc ? gather_of(job)->acc : taut__result_at(job, r.first, NULL);
     double     begin = taut__now();
     for (int q = 0; q < job->g->size; q++) {
         bool   mine = q == job->g->rank;
@@ -136,17 +136,17 @@ static taut_status add_all(taut_job *job, size_t k)
                               gather_of(job)->frame);
         TAUT_TRY(add_frame(job, r, frame_of(job, k, q), len, acc, q == 0));
     }
+    taut_piece_done done = {0};
+    taut_norm2     *sum = job->g->rank == 0 ? &done.sum : NULL; /* all ranks have it: count it once */
     if (codec_of(job)->integer) {
-        taut_call c = taut__slice_call(job, r.first, r.n);
-        to = taut__result_at(job, r.first, job->comm->scratch[0]);
-        TAUT_TRY(codec_of(job)->integer->dequantize(&c, gather_of(job)->acc, job->factor, to));
-    } else if (job->factor != 1.0f) {
-        taut__simd_get()->vec->scale(acc, job->factor, r.n);
+        TAUT_TRY(taut__store_codes(job, r, gather_of(job)->acc, job->comm->scratch[0], sum));
+    } else {
+        if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
+        if (sum) *sum = taut__job_norms(job, acc, r);
+        taut__result_store(job, r.first, r.n, acc);
     }
-    taut_piece_done done = {.decode_s = taut__now() - begin};
-    if (job->g->rank == 0) done.sum = taut__job_norms(job, to, r); /* all ranks have it: count it once */
+    done.decode_s = taut__now() - begin;
     taut__account(job, &done);
-    taut__result_store(job, r.first, r.n, to);
     taut__trace_span(job->comm->trace, job, "decode", begin, taut__now(), 0);
     return TAUT_OK;
 }

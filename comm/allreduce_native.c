@@ -142,16 +142,12 @@ static taut_status sum(taut_job *job, bool *moved)
 
 static taut_status store_codes(taut_job *job)
 {
-    native     *a = native_of(job);
-    taut_range  r = next_slice(job, a->stored);
-    taut_call   c = taut__slice_call(job, r.first, r.n);
-    float      *to = taut__result_at(job, r.first, job->comm->scratch[0]);
-    TAUT_TRY(taut__spec_codec(c.spec)->integer->dequantize(&c, a->q + r.first, job->factor, to));
-    if (job->g->rank == 0) { /* every rank has all of the sum: count it once */
-        taut_piece_done done = {.sum = taut__job_norms(job, to, r)};
-        taut__account(job, &done);
-    }
-    taut__result_store(job, r.first, r.n, to);
+    native         *a = native_of(job);
+    taut_range      r = next_slice(job, a->stored);
+    taut_piece_done done = {0};
+    bool            count = job->g->rank == 0; /* every rank has all of the sum: count it once */
+    TAUT_TRY(taut__store_codes(job, r, a->q + r.first, job->comm->scratch[0], count ? &done.sum : NULL));
+    taut__account(job, &done);
     a->stored += r.n;
     return TAUT_OK;
 }

@@ -172,17 +172,12 @@ static taut_status encode_acc(taut_job *job, slot *t, taut_range r, int step, fl
     return TAUT_OK;
 }
 
-static taut_status store(taut_job *job, slot *t, taut_range r, const uint8_t *frame, size_t bytes)
+static taut_status store(taut_job *job, taut_range r, const uint8_t *frame, size_t bytes, taut_norm2 *sum)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     float    *to = taut__result_at(job, r.first, job->comm->scratch[0]);
-    if (integer(job)) {
-        memset(t->acc, 0, r.n * sizeof(int32_t));
-        TAUT_TRY(unpack_add(&c, frame, bytes, t->acc));
-        TAUT_TRY(codec_of(job)->integer->dequantize(&c, t->acc, job->factor, to));
-    } else {
-        TAUT_TRY(taut__frame_decode(&c, frame, bytes, to));
-    }
+    if (integer(job)) return taut__store_frame(job, r, frame, bytes, job->comm->scratch[0], sum);
+    TAUT_TRY(taut__frame_decode(&c, frame, bytes, to));
     taut__result_store(job, r.first, r.n, to);
     return TAUT_OK;
 }
@@ -201,22 +196,19 @@ static void book(taut_job *job, taut_piece_done *done, const char *phase, double
 /* The sum of my part is in acc: encode it once, or, for a reduce-scatter, keep it. */
 static taut_status finish_sum(taut_job *job, slot *t, taut_range r, int step, taut_piece_done *done)
 {
-    float *scratch = job->comm->scratch[0];
     size_t bytes;
-    bool   whole = job->halves & TAUT_GATHER, keep = integer(job);
-    if (job->halves & TAUT_REDUCE) {
-        taut_call c = taut__slice_call(job, r.first, r.n);
-        if (keep) TAUT_TRY(codec_of(job)->integer->dequantize(&c, t->acc, job->factor, scratch));
-        else if (job->factor != 1.0f) taut__simd_get()->vec->scale(t->acc, job->factor, r.n);
-        done->sum = taut__job_norms(job, keep ? scratch : t->acc, r);
-        if (!whole) taut__result_store(job, r.first, r.n, keep ? scratch : t->acc);
+    bool   whole = job->halves & TAUT_GATHER;
+    if (!integer(job) && job->halves & TAUT_REDUCE) {
+        if (job->factor != 1.0f) taut__simd_get()->vec->scale(t->acc, job->factor, r.n);
+        done->sum = taut__job_norms(job, t->acc, r);
+        if (!whole) taut__result_store(job, r.first, r.n, t->acc);
     }
-    if (!whole) return TAUT_OK;
+    if (!whole) return integer(job) ? taut__store_codes(job, r, t->acc, job->comm->scratch[0], &done->sum) : TAUT_OK;
     uint8_t *frame = t->partial[step % 2];
     TAUT_TRY(encode_acc(job, t, r, step, job->factor, frame, &bytes, &done->second));
     job->record.sum_bytes += bytes;
     TAUT_TRY(send(job, &t->out[step % 2], step, frame, bytes, r.n));
-    return store(job, t, r, frame, bytes);
+    return store(job, r, frame, bytes, &done->sum);
 }
 
 static taut_status open_slice(taut_job *job, size_t i)
@@ -261,7 +253,7 @@ static taut_status pass_on(taut_job *job, size_t i, int step)
         const taut_request *in = &t->in[step % 2];
         if (in->got > in->bytes) return taut__fail(TAUT_E_CORRUPT, "%s: frame of %zu bytes is too long", job->name, in->got);
         if (step + 1 < last_step(job)) TAUT_TRY(send(job, &t->pass[step % 2], step + 1, t->arrived[step % 2], in->got, r.n));
-        TAUT_TRY(store(job, t, r, t->arrived[step % 2], in->got));
+        TAUT_TRY(store(job, r, t->arrived[step % 2], in->got, NULL));
         book(job, &done, "decode", begin, in->got);
         return TAUT_OK;
     }

@@ -209,15 +209,6 @@ static taut_status reduce_float(taut_job *job, slot *t, taut_range r, float *scr
     return TAUT_OK;
 }
 
-static taut_status dequantize(taut_job *job, taut_range r, const int32_t *q, float *scratch)
-{
-    taut_call c = taut__slice_call(job, r.first, r.n);
-    float    *to = taut__result_at(job, r.first, scratch);
-    TAUT_TRY(codec_of(job)->integer->dequantize(&c, q, job->factor, to));
-    taut__result_store(job, r.first, r.n, to);
-    return TAUT_OK;
-}
-
 static taut_status reduce_integer(taut_job *job, slot *t, taut_range r, float *scratch, taut_piece_done *done)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
@@ -225,11 +216,9 @@ static taut_status reduce_integer(taut_job *job, slot *t, taut_range r, float *s
     if (done->status != TAUT_OK) return done->status;
     double begin = taut__now();
     TAUT_TRY(add_contributions(job, t, &c));
-    TAUT_TRY(codec_of(job)->integer->dequantize(&c, t->acc, job->factor, scratch));
-    done->sum = taut__job_norms(job, scratch, r);
     done->decode_s += taut__now() - begin;
     if (job->halves & TAUT_GATHER) return pack(&c, t->acc, t->sum, sra_of(job)->frame, &t->sum_bytes);
-    return dequantize(job, r, t->acc, scratch);
+    return taut__store_codes(job, r, t->acc, scratch, &done->sum);
 }
 
 static void reduce(taut_job *job, piece *p, float *scratch)
@@ -242,16 +231,12 @@ static void reduce(taut_job *job, piece *p, float *scratch)
     p->done.seconds = taut__now() - begin - p->done.decode_s;
 }
 
-static taut_status decode_frame(taut_job *job, taut_range r, const uint8_t *src, size_t len, float *scratch)
+/* The owner's own frame also tells the norm of an integer sum. */
+static taut_status decode_frame(taut_job *job, taut_range r, const uint8_t *src, size_t len, float *scratch, taut_norm2 *sum)
 {
+    if (integer(job)) return taut__store_frame(job, r, src, len, scratch, sum);
     taut_call c = taut__slice_call(job, r.first, r.n);
-    if (integer(job)) {
-        int32_t *q = (int32_t *)(void *)(scratch + job->comm->scratch_n);
-        memset(q, 0, r.n * sizeof *q);
-        TAUT_TRY(unpack_add(&c, src, len, q));
-        return dequantize(job, r, q, scratch);
-    }
-    float *to = taut__result_at(job, r.first, scratch);
+    float    *to = taut__result_at(job, r.first, scratch);
     TAUT_TRY(taut__frame_decode(&c, src, len, to));
     taut__result_store(job, r.first, r.n, to);
     return TAUT_OK;
@@ -265,7 +250,8 @@ static void decode(taut_job *job, piece *p, float *scratch)
     double         begin = taut__now();
     if (!mine) p->done.status = check_frame(job, &t->in2[p->q]);
     if (p->done.status == TAUT_OK)
-        p->done.status = decode_frame(job, taut__sub(&job->part, p->q, p->k), src, mine ? t->sum_bytes : t->in2[p->q].got, scratch);
+        p->done.status = decode_frame(job, taut__sub(&job->part, p->q, p->k), src, mine ? t->sum_bytes : t->in2[p->q].got, scratch,
+                                      mine ? &p->done.sum : NULL);
     p->done.decode_s = taut__now() - begin;
 }
 

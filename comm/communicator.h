@@ -148,6 +148,10 @@ void taut__own_x(taut_job *job, taut_range r, float *dst, taut_piece_done *out);
 float *taut__result_at(taut_job *job, size_t first, float *scratch);     /* where to decode: buf, or scratch */
 void   taut__result_store(taut_job *job, size_t first, size_t n, const float *from);
 void   taut__result_load(taut_job *job, size_t first, size_t n, float *to); /* buf as floats */
+/* Results of integer codecs, stored: factor times the value of each code, rounded after the code's own rounding, so that sums of
+ * codes and frames of sums give the same bits. sum, where not NULL: the result's norms. */
+taut_status taut__store_codes(taut_job *job, taut_range r, const int32_t *q, float *scratch, taut_norm2 *sum);
+taut_status taut__store_frame(taut_job *job, taut_range r, const uint8_t *frame, size_t len, float *scratch, taut_norm2 *sum);
 taut_norm2 taut__job_norms(const taut_job *job, const float *x, taut_range r); /* x[0] is element r.first */
 void   taut__keep_second(taut_job *job, taut_range r, const float *err, float factor); /* residual += factor * err */
 void   taut__account(taut_job *job, const taut_piece_done *done);

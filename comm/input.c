@@ -118,6 +118,31 @@ void taut__result_store(taut_job *job, size_t first, size_t n, const float *from
     taut__debug_wrote(job->layer, first, n);
 }
 
+static void store_scaled(taut_job *job, taut_range r, float *x, taut_norm2 *sum)
+{
+    if (job->factor != 1.0f) taut__simd_get()->vec->scale(x, job->factor, r.n);
+    if (sum) *sum = norms(job, x, r.first, r.n);
+    taut__result_store(job, r.first, r.n, x);
+}
+
+taut_status taut__store_codes(taut_job *job, taut_range r, const int32_t *q, float *scratch, taut_norm2 *sum)
+{
+    taut_call c = taut__slice_call(job, r.first, r.n);
+    float    *to = taut__result_at(job, r.first, scratch);
+    TAUT_TRY(taut__spec_codec(c.spec)->integer->dequantize(&c, q, 1.0f, to));
+    store_scaled(job, r, to, sum);
+    return TAUT_OK;
+}
+
+taut_status taut__store_frame(taut_job *job, taut_range r, const uint8_t *frame, size_t len, float *scratch, taut_norm2 *sum)
+{
+    taut_call c = taut__slice_call(job, r.first, r.n);
+    float    *to = taut__result_at(job, r.first, scratch);
+    TAUT_TRY(taut__frame_decode(&c, frame, len, to));
+    store_scaled(job, r, to, sum);
+    return TAUT_OK;
+}
+
 void taut__keep_second(taut_job *job, taut_range r, const float *err, float factor)
 {
     if (!job->layer->keeps) return;
