@@ -11,6 +11,7 @@
 enum {
     LOOKS = 2,        /* per layer between plans */
     LOWRANK_EVERY = 4, /* steps between looks of low rank, at one layer each */
+    SCALE_STEPS = 4,  /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
     EARLY_GAP = 5,    /* steps between plans at least, */
     LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
     AUDIT_OF = 4,     /* a quarter of the layers at a time */
@@ -19,8 +20,7 @@ enum {
     V_HASH = 8,       /* four pieces of the hash and their squares */
     V_LINK = 2,
 };
-static const double FADE = 0.8;        /* of norms, per step */
-static const double KEEP = 0.5;        /* of measurements, per plan */
+static const double FADE = 0.5;        /* of norms, per step */
 static const double SHARE = 0.003;     /* of the run's time that measuring and planning may take before they become rare */
 static const double CHANGED = 0.5;     /* of norms: early plan (Accordion uses 0.5 too) */
 
@@ -89,7 +89,7 @@ static taut_status create(taut_comm *comm, const taut_settings *set, taut_auto *
     a->created_s = taut__now();
     s = read_settings(a, set, &reference);
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
-    if (a->metric == TAUT_METRIC_OPTIMIZER) a->plan_at++; /* optimizers have no scale before their first step */
+    if (a->metric == TAUT_METRIC_OPTIMIZER) a->plan_at += SCALE_STEPS;
     if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &reference : NULL, a->ranks, &a->observer);
     if (s != TAUT_OK) {
         destroy(a);
@@ -363,7 +363,7 @@ static taut_status guard(taut_auto *a, double own2, double sum2)
 static taut_status arm_looks(taut_auto *a)
 {
     uint64_t next = a->step + 1, every = taut__max(a->replan_steps / LOOKS, 1);
-    bool     early = a->plan_at < a->planned_at + a->replan_steps, late = a->plan_at <= next + 1 && (a->plans == 0 || early);
+    bool     late = a->plan_at <= next + 1; /* every plan rests on two fresh looks */
     for (size_t l = 0; l < a->layers; l++) {
         bool due = (next + l) % every == 0;
         if (a->tended[l].out || !(late || (due && a->can))) continue;
@@ -376,7 +376,6 @@ static taut_status plan(taut_auto *a, const double *v)
 {
     a->link.line = (taut__line){v[0] / a->ranks, v[1] / a->ranks};
     TAUT_TRY(taut__auto_plan(a, v + V_LINK));
-    taut__observer_fade(a->observer, KEEP);
     a->planned_at = a->step;
     a->plan_at = a->step + (a->plans > 0 ? a->replan_steps : 1);
     return TAUT_OK;

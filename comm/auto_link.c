@@ -13,6 +13,7 @@ static const double SLOW_S = 0.02; /* a medium message that takes this long tell
 static const double FORGET = 0.7, CODEC_SHARE = 0.1;
 static const double WIRE_S = 5e-3; /* predicted seconds below which an observation is mostly scheduling noise */
 static const double MOST = 2;      /* times the prediction: what one observation may claim */
+static const double RANGE = 4;     /* times the probe: what all of them may */
 
 static void drop(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
 {
@@ -96,10 +97,14 @@ void taut__refine_step(taut__refine *r, taut__span *span, size_t n)
     consider(r, &joined);
 }
 
+/* Latency stays the probe's: one observation per plan cannot tell it from bandwidth. */
 void taut__refine_take(taut__refine *r)
 {
+    double beta;
     if (!isfinite(r->best)) return;
-    taut__fit_add(&r->fit, r->hops, r->bytes, r->seconds, FORGET);
-    r->line = taut__fit_line(&r->fit, r->line);
+    if (r->fit.bb == 0) r->probed = r->line.beta;
+    taut__fit_add(&r->fit, 0, r->bytes, fmax(r->seconds - r->hops * r->line.alpha, 0), FORGET);
+    beta = taut__fit_line(&r->fit, r->line).beta;
+    r->line.beta = fmin(fmax(beta, r->probed / RANGE), r->probed * RANGE);
     r->best = INFINITY;
 }

@@ -8,6 +8,7 @@
 typedef struct taut__refine {
     taut__line line;        /* as probed, then as refined on this rank */
     taut__fit  fit;
+    double     probed;      /* seconds per byte, as probed */
     double     best;        /* least observed / predicted seconds since the last taut__refine_take() */
     double     hops, bytes, seconds; /* of that observation */
 } taut__refine;

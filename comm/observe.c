@@ -179,10 +179,12 @@ static taut_status sample_tensor(taut__observer *o, const taut__observed *l, tau
 
 static void look_lowrank(taut__observer *o, taut__observed *l, double *v)
 {
-    double energy[RANKS] = {0};
-    if (!taut__basis_energies(&l->basis, o->matrix, energy)) return;
+    taut_tensor whole = {.elems = l->rows * l->tensor->cols, .rows = l->rows, .cols = l->tensor->cols};
+    double      energy[RANKS] = {0}, norm2 = taut__norm2(&whole, o->matrix, 0, whole.elems).plain;
+    if (!(norm2 > 0) || !taut__basis_energies(&l->basis, o->matrix, energy)) return;
+    for (size_t i = V_LOWRANK_LOOKS; i < V_SPEC; i++) v[i] *= FADE;
     v[V_LOWRANK_LOOKS] += 1;
-    for (size_t i = 0; i < RANKS; i++) v[V_LOWRANK + i] += energy[i] * (double)l->row_stride;
+    for (size_t i = 0; i < RANKS; i++) v[V_LOWRANK + i] += energy[i] / norm2;
 }
 
 static taut_status look_specs(taut__observer *o, const taut__observed *l, const taut_tensor *t, double factor, double *v)
@@ -213,6 +215,8 @@ taut_status taut__observer_measure(taut__observer *o, size_t index)
     TAUT_TRY(taut__spec_codec(call.spec)->survey(&call, l->x, stats));
     if (stats[GRID_STAT_BAD] == 0) { /* NaN and Inf say nothing about later steps */
         own = taut__norm2(&t, l->x, 0, t.elems);
+        for (size_t i = 0; i < v_size(l->specs); i++)
+            if (i < V_LOWRANK_LOOKS || i >= V_SPEC) v[i] *= FADE;
         v[V_LOOKS] += 1;
         v[V_PLAIN] += own.plain * factor;
         v[V_WEIGHTED] += own.weighted * factor;
@@ -228,9 +232,4 @@ const double *taut__observer_vector(const taut__observer *o, size_t *n)
 {
     *n = o->values;
     return o->vector;
-}
-
-void taut__observer_fade(taut__observer *o, double keep)
-{
-    for (size_t i = 0; i < o->values; i++) o->vector[i] *= keep;
 }

@@ -32,7 +32,6 @@ taut_status taut__observer_measure(taut__observer *o, size_t l);
 
 /* This rank's vector, to be summed over ranks into `sum` of as many doubles. */
 const double *taut__observer_vector(const taut__observer *o, size_t *n);
-void          taut__observer_fade(taut__observer *o, double keep); /* old looks count for less from now on */
 
 /* Speeds of all candidates' codecs on this machine, as a vector that is averaged over ranks. */
 taut_status taut__observer_probe(taut__observer *o);

@@ -13,7 +13,9 @@ enum {
     RANKS = 8,               /* largest rank whose error is estimated */
     LOWRANK_ELEMS = 1 << 18, /* above: every k-th row */
 };
-/* a layer's vector: looks, own squared norms, low rank energies, {plain, weighted, bytes} per spec, grid's survey */
+/* a layer's vector: looks, own squared norms, shares of the norm in singular vectors, {plain, weighted, bytes} per spec, grid's survey */
+/* old looks count this much per new one: scales, and with them units, change quickly when training starts */
+static const double FADE = 0.1;
 enum { V_LOOKS, V_PLAIN, V_WEIGHTED, V_LOWRANK_LOOKS, V_LOWRANK, V_SPEC = V_LOWRANK + RANKS };
 static inline size_t v_grid(size_t specs) { return V_SPEC + 3 * specs; }
 static inline size_t v_size(size_t specs) { return v_grid(specs) + GRID_STATS; }

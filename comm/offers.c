@@ -196,10 +196,10 @@ static taut_status add_topk(pricing *p)
 /* Share of the squared norm that rank r leaves out; the largest rank looked at where r is larger. */
 static double lowrank_left(const pricing *p, size_t rank)
 {
-    double left = p->plain2;
-    if (!(p->v[V_LOWRANK_LOOKS] > 0) || !(left > 0)) return 0;
-    for (size_t i = 0; i < rank && i < RANKS; i++) left -= p->v[V_LOWRANK + i] / p->v[V_LOWRANK_LOOKS] * p->o->ranks;
-    return fmax(left, 0) / p->plain2;
+    double left = 1;
+    if (!(p->v[V_LOWRANK_LOOKS] > 0)) return 0;
+    for (size_t i = 0; i < rank && i < RANKS; i++) left -= p->v[V_LOWRANK + i] / p->v[V_LOWRANK_LOOKS];
+    return fmax(left, 0);
 }
 
 static taut_status add_lowrank(pricing *p)
@@ -215,11 +215,20 @@ static taut_status add_lowrank(pricing *p)
     return TAUT_OK;
 }
 
+/* Where the scale is nearly 0 the reference, which does not know it, makes errors without bound in the metric, and would
+ * allow as much everywhere. So in units of a scale its error counts as at most this many times its plain relative
+ * error: with Adam, 0.1 of the metric cost as little loss as 0.04 plain (docs/planning.md). */
+static const double SCALED_MOST = 2.5;
+
 static double reference_error(const pricing *p)
 {
     size_t i = p->l->specs - 1, at = V_SPEC + 3 * i;
     if (!p->l->referenced) return 0; /* the reference too would send this layer uncompressed */
-    if (p->v[at + 2] > 0) return p->aggregate->weight * per_step(p, at + p->aggregate->scaled);
+    if (p->v[at + 2] > 0) {
+        double error = p->aggregate->weight * per_step(p, at + p->aggregate->scaled);
+        double plain = p->plain2 > 0 ? per_step(p, at) / p->plain2 : 0;
+        return p->aggregate->scaled ? fmin(error, SCALED_MOST * plain * p->own2) : error;
+    }
     return lowrank_left(p, (size_t)p->l->spec[i].stage[0].value[0]) * p->own2;
 }
 
