@@ -23,6 +23,7 @@ typedef struct slot {
     void         *acc;                     /* sub floats or int32 */
     bool         *decoded;                 /* p */
     bool          summed;                  /* sum is complete */
+    double        sent_s[2];               /* when the last contribution, and the sum, were sent */
 } slot;
 
 typedef enum action { ENCODE, REDUCE, DECODE } action;
@@ -283,6 +284,7 @@ static taut_status open_slice(taut_job *job, size_t k)
     taut_range mine = taut__sub(&job->part, job->g->rank, k);
     memset(t->decoded, 0, (size_t)job->g->size * sizeof *t->decoded);
     t->summed = false;
+    t->sent_s[0] = t->sent_s[1] = taut__now();
     for (int q = 0; q < job->g->size && mine.n > 0 && job->halves & TAUT_REDUCE; q++)
         if (q != job->g->rank)
             TAUT_TRY(taut__irecv(job->g, &t->in1[q], q, job->tag + TAUT_TAG_FIRST, t->in + (size_t)q * sra_of(job)->frame,
@@ -341,6 +343,7 @@ static void choose_decodes(taut_job *job)
 static taut_status send_contribution(taut_job *job, const piece *p)
 {
     slot *t = slot_of(job, p->k);
+    t->sent_s[0] = taut__now();
     job->record.payload_bytes += p->done.bytes;
     job->record.encoded += taut__sub(&job->part, p->q, p->k).n;
     job->record.bytes_sent += p->done.bytes;
@@ -354,6 +357,7 @@ static taut_status send_sum(taut_job *job, const piece *p)
     slot  *t = slot_of(job, p->k);
     size_t n = taut__sub(&job->part, job->g->rank, p->k).n;
     t->summed = true;
+    t->sent_s[1] = taut__now();
     if (!(job->halves & TAUT_GATHER)) return TAUT_OK;
     job->record.sum_bytes += t->sum_bytes;
     for (int i = 1; i < job->g->size; i++) {
@@ -365,6 +369,18 @@ static taut_status send_sum(taut_job *job, const piece *p)
     return TAUT_OK;
 }
 
+/* From the sending of what this rank owes to the beginning of the work on what it waited for. */
+static void trace_wire(taut_job *job, const piece *p)
+{
+    const slot *t = slot_of(job, p->k);
+    bool        decodes = p->what == DECODE;
+    double      end = taut__now() - p->done.seconds - p->done.decode_s, begin = t->sent_s[decodes];
+    if (!job->comm->trace || p->what == ENCODE || (decodes && p->q == job->g->rank) || end < begin) return;
+    uint64_t bytes = 0;
+    for (int q = 0; q < job->g->size && !decodes; q++) bytes += q == job->g->rank ? 0 : t->in1[q].got;
+    taut__trace_span(job->comm->trace, job, "wire", begin, end, decodes ? t->in2[p->q].got : bytes);
+}
+
 static taut_status settle_pieces(taut_job *job)
 {
     sra *s = sra_of(job);
@@ -372,6 +388,7 @@ static taut_status settle_pieces(taut_job *job)
         piece *p = &s->piece[i];
         TAUT_TRY(p->done.status);
         taut__account(job, &p->done);
+        trace_wire(job, p);
         if (p->what == ENCODE) TAUT_TRY(send_contribution(job, p));
         if (p->what == REDUCE) TAUT_TRY(send_sum(job, p));
     }

@@ -1,5 +1,5 @@
 /* trace.c : what happened when, as Chrome's trace events (chrome://tracing, ui.perfetto.dev): one complete event per
- * piece of work, one row per layer, bytes as an argument. Written as it happens, through a buffer of its own. */
+ * piece of work, two rows per layer (work, wire), bytes as an argument. Written as it happens, through a buffer of its own. */
 #include "communicator.h"
 #include <errno.h>
 #include <pthread.h>
@@ -63,21 +63,25 @@ static void put_name(FILE *f, const char *s)
         else fputc(*s, f);
 }
 
-static void name_row(taut_trace *t, const taut_job *job)
+/* A layer has a row for its work and one for its messages, which overlap the work. */
+static void name_rows(taut_trace *t, const taut_job *job)
 {
-    fprintf(t->file, ",\n{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"", t->rank, job->tag);
-    put_name(t->file, job->name);
-    fprintf(t->file, "\"}}");
+    static const char *const kind[] = {"", ", wire"};
+    for (int k = 0; k < 2; k++) {
+        fprintf(t->file, ",\n{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"", t->rank, job->tag + k);
+        put_name(t->file, job->name);
+        fprintf(t->file, "%s\"}}", kind[k]);
+    }
 }
 
 void taut__trace_span(taut_trace *t, taut_job *job, const char *phase, double begin, double end, uint64_t bytes)
 {
     if (!t) return;
     pthread_mutex_lock(&t->lock);
-    if (!job->traced) name_row(t, job);
+    if (!job->traced) name_rows(t, job);
     job->traced = true;
     fprintf(t->file, ",\n{\"name\":\"%s\",\"cat\":\"taut\",\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"args\":{"
-                     "\"bytes\":%llu,\"layer\":\"", phase, t->rank, job->tag, (begin - t->zero) * 1e6, (end - begin) * 1e6,
+                     "\"bytes\":%llu,\"layer\":\"", phase, t->rank, job->tag + (phase[0] == 'w'), (begin - t->zero) * 1e6, (end - begin) * 1e6,
             (unsigned long long)bytes);
     put_name(t->file, job->name);
     fprintf(t->file, "\"}}");
