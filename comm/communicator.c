@@ -77,8 +77,9 @@ void taut_comm_destroy(taut_comm *comm)
     taut__engine_destroy(&comm->engine);
     if (comm->autom) comm->hooks->destroy(comm->autom);
     taut__trace_close(comm->trace);
-    for (size_t i = 0; i < comm->layers; i++) taut__layer_destroy(comm->layer[i]);
-    for (size_t i = 0; i < comm->buckets; i++) taut__fuse_destroy(comm->bucket[i]);
+    bool keep = comm->t->dirty; /* MPI may still read frames that a lost peer has not taken */
+    for (size_t i = 0; i < comm->layers && !keep; i++) taut__layer_destroy(comm->layer[i]);
+    for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     for (int w = 0; comm->scratch && w < comm->set.c.threads; w++) taut__free(comm->scratch[w]);
     taut__free(comm->scratch);
     taut__pool_destroy(comm->pool);

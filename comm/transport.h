@@ -49,6 +49,7 @@ struct taut_transport { /* first member of each implementation's struct */
     const taut_transport_ops *ops;
     int                       rank, size;
     bool                      threads; /* a communication thread may drive it */
+    bool                      dirty;   /* sends were given up that may still read their buffers: leave those alone */
     int                       tag_max;
     int                      *host;    /* host[r]: number of the host that rank r lives on, from 0 in order of rank */
 };

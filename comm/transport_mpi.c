@@ -149,7 +149,8 @@ static void mpi_cancel(taut_transport *t, taut_request *r)
     if (taut__done(r)) return;
     for (size_t i = 0; i < m->n; i++) {
         if (m->owner[i].request != r) continue;
-        if (!r->send) MPI_Cancel(&m->request[i]); /* cancelling sends is not dependable, and MPI 4 drops it */
+        if (r->send) t->dirty = true; /* cancelling sends is not dependable, and MPI 4 drops it */
+        else MPI_Cancel(&m->request[i]);
         MPI_Request_free(&m->request[i]);
         m->request[i] = MPI_REQUEST_NULL;
         release_type(&m->owner[i]);
