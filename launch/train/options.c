@@ -117,7 +117,7 @@ int options_parse(options *o, int argc, char **argv)
         {"algorithm", "NAME", CLI_WORD, &o->algorithm, "allreduce algorithm [auto]", 0, 0,
          "auto|native|sra|ring|gather"},
         {"optimizer", "NAME", CLI_WORD, &o->optimizer, "sgd has momentum", 0, 0, "sgd|adam|adamw"},
-        {"lr", "X", CLI_REAL, &o->lr, "learning rate; 0 = gpt 0.003, else 0.001; sgd 0.15 and 0.05", 0, 1000, NULL},
+        {"lr", "X", CLI_REAL, &o->lr, "learning rate; 0 = gpt 0.002, else 0.001; sgd 0.15 and 0.05", 0, 1000, NULL},
         {"momentum", "X", CLI_REAL, &o->momentum, "of sgd", 0, 0.9999, NULL},
         {"beta2", "X", CLI_REAL, &o->beta2, "of adam", 0.1, 0.999999, NULL},
         {"weight-decay", "X", CLI_REAL, &o->weight_decay, "of the optimizer", 0, 10, NULL},
@@ -149,6 +149,6 @@ int options_parse(options *o, int argc, char **argv)
     if (code == CLI_RUN) code = check_specs(o);
     if (code == CLI_RUN) code = check_together(o);
     gpt = options_is(o->model, "gpt"), sgd = options_is(o->optimizer, "sgd");
-    if (code == CLI_RUN && o->lr == 0) o->lr = gpt ? (sgd ? 0.15 : 0.003) : (sgd ? 0.05 : 0.001);
+    if (code == CLI_RUN && o->lr == 0) o->lr = gpt ? (sgd ? 0.15 : 0.002) : (sgd ? 0.05 : 0.001);
     return code;
 }
