@@ -171,7 +171,7 @@ install: all ## copy the command, libraries, headers and taut.pc below PREFIX (D
 ifeq ($(HAVE_TORCH),found)
 	$(if $(SHIM_SRC),install -m 755 $(SHIM_SO).$(SO_VERSION) $(INST)/lib/)
 	$(if $(SHIM_SRC),ln -sf libtaut_torch.so.$(SO_VERSION) $(INST)/lib/libtaut_torch.so)
-	$(if $(SHIM_SRC),install -m 644 shim/torch.h $(INST)/include/taut_torch.h)
+	$(if $(SHIM_SRC),sed 's|"../comm/taut.h"|"taut.h"|' shim/torch.h > $(INST)/include/taut_torch.h)
 	$(if $(TRAIN_SRC),install -m 755 $(TRAIN) $(INST)/libexec/taut-train)
 endif
 uninstall: ## remove what install wrote

@@ -98,7 +98,7 @@ sizes() {
 
 train() {
     {
-        echo "| nodes | network | codec | step ms | of which waiting ms | × steps per second | ratio | loss_val | budget violations |"
+        echo "| nodes | network | codec | step ms | communication under way ms | × steps per second | ratio | loss_val | budget violations |"
         echo "|---|---|---|---|---|---|---|---|---|"
         for n in $NODES; do
             for rate in 100mbit 1gbit; do
