@@ -6,7 +6,7 @@
 # repeated at the end. A test that prints no such line counts as one failure.
 set -eu
 BUILD=${BUILD:-build/release}
-TIMEOUT=${TIMEOUT:-300} # seconds for one test program
+TIMEOUT=${TIMEOUT:-600} # seconds for one test program
 LONG=${LONG:-0}         # 1: tests/long too
 export BUILD
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
