@@ -12,10 +12,11 @@ enum {
     LOOKS = 2,        /* per layer between plans */
     LOWRANK_EVERY = 4, /* steps between looks of low rank, at one layer each */
     SCALE_STEPS = 4,  /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
+    DENSE_STEPS = 4,  /* before a plan that is to save time: what a step takes without it. The first one also connects */
     EARLY_GAP = 5,    /* steps between plans at least, */
     LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
     AUDIT_OF = 4,     /* a quarter of the layers at a time */
-    V_TIME = 1,       /* doubles: seconds by which measuring is over its share */
+    V_TIME = 2,       /* doubles: seconds by which measuring is over its share; of communication in this step */
     V_AUDIT = 4,      /* error and norm, in the metric and plain */
     V_HASH = 8,       /* four pieces of the hash and their squares */
     V_LINK = 2,
@@ -26,7 +27,7 @@ static const double CHANGED = 0.5;     /* of norms: early plan (Accordion uses 0
 
 /* ---- creation ---- */
 
-static taut_status read_settings(taut_auto *a, const taut_settings *set, taut_spec *reference)
+static taut_status read_settings(taut_auto *a, const taut_settings *set)
 {
     TAUT_TRY(taut__budget_parse(set->c.budget, &a->budget));
     TAUT_TRY(taut__metric_parse(set->c.metric, &a->metric));
@@ -38,8 +39,8 @@ static taut_status read_settings(taut_auto *a, const taut_settings *set, taut_sp
     a->start_step = set->c.start_step;
     a->slice_bytes = (size_t)set->c.slice_kib * 1024;
     if (!a->budget.like) return TAUT_OK;
-    TAUT_TRY(taut__spec_parse(a->budget.reference, reference));
-    if (reference->automatic || (taut__spec_codec(reference)->caps & TAUT_CAP_LOSSLESS))
+    TAUT_TRY(taut__spec_parse(a->budget.reference, &a->reference));
+    if (a->reference.automatic || (taut__spec_codec(&a->reference)->caps & TAUT_CAP_LOSSLESS))
         return taut__fail(TAUT_E_INVALID, "budget '%s': the reference must be a codec that makes an error", set->c.budget);
     return TAUT_OK;
 }
@@ -75,7 +76,6 @@ static taut_status probe(taut_auto *a)
 
 static taut_status create(taut_comm *comm, const taut_settings *set, taut_auto **self)
 {
-    taut_spec   reference;
     taut_auto  *a;
     taut_status s;
     *self = NULL;
@@ -84,13 +84,15 @@ static taut_status create(taut_comm *comm, const taut_settings *set, taut_auto *
     if (!a) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     a->comm = comm;
     a->ranks = taut_comm_size(comm);
-    a->guard.trust = 1;
+    taut__guard_init(&a->guard);
+    taut__pace_init(&a->pace);
     a->audit = -1;
     a->created_s = taut__now();
-    s = read_settings(a, set, &reference);
+    s = read_settings(a, set);
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
-    if (a->metric == TAUT_METRIC_OPTIMIZER) a->plan_at += SCALE_STEPS;
-    if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &reference : NULL, a->ranks, &a->observer);
+    if (a->objective == TAUT_OBJECTIVE_TIME) a->plan_at += DENSE_STEPS;
+    else if (a->metric == TAUT_METRIC_OPTIMIZER) a->plan_at += SCALE_STEPS;
+    if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &a->reference : NULL, a->ranks, &a->observer);
     if (s != TAUT_OK) {
         destroy(a);
         return s;
@@ -222,6 +224,7 @@ static size_t contribute(taut_auto *a, double *v, size_t room)
     (void)room;
     if (!v) measure(a);
     if (v) v[0] = a->busy_s - SHARE * (taut__now() - a->created_s);
+    if (v) v[1] = taut__comm_busy_s(a->comm) - a->busy_mark;
     if (audit && v) put_audit(a, v + n);
     n += audit ? V_AUDIT : 0;
     if (a->check_hash && v) put_hash(a, v + n);
@@ -305,6 +308,18 @@ static taut_status arm_audit(taut_auto *a)
     return TAUT_OK;
 }
 
+/* Was the step faster than one without a plan? seconds: of communication, mean over ranks. Steps that also audit, connect
+ * or grow memory tell nothing. */
+static taut_status judge(taut_auto *a, double seconds, bool audited)
+{
+    if (a->objective != TAUT_OBJECTIVE_TIME || audited || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
+    taut__pace_note(a->lossy ? &a->pace.coded : &a->pace.dense, seconds);
+    if (!a->lossy || a->plans == 0 || !taut__pace_lost(&a->pace, a->predicted, a->predicted_dense)) return TAUT_OK;
+    taut__log(TAUT_LOG_INFO, "sched", "step %llu: plan %llu takes longer than no compression: lossy codecs must now promise %.1f times",
+              (unsigned long long)a->step, (unsigned long long)a->plans, a->pace.worth);
+    return taut__auto_replan(a);
+}
+
 static void plan_early(taut_auto *a, const char *why)
 {
     uint64_t gap = a->can ? EARLY_GAP : LATER_GAP;
@@ -338,6 +353,9 @@ static taut_status guard(taut_auto *a, double own2, double sum2)
         a->scratch[l] = s->called ? taut__auto_error(&a->tended[l], &s->error) : 0;
     }
     violated = taut__guard_step(&a->guard, a->scratch, norm2, a->layers, a->watch);
+    a->budget_now = sum2 > 0 ? a->guard.budget * norm2 / sum2 : a->guard.budget;
+    taut__guard_steer(&a->guard);
+    taut__auto_trim(a);
     if (violated)
         taut__log(TAUT_LOG_INFO, "sched", "step %llu: rel_err2 %.3e exceeds the budget %.3e", (unsigned long long)a->step,
                   a->guard.error, a->guard.budget);
@@ -350,7 +368,6 @@ static taut_status guard(taut_auto *a, double own2, double sum2)
         if (t->own_then > 0 && taut__layer_step(t->layer)->own.plain > 0) expected *= taut__auto_error(t, &taut__layer_step(t->layer)->own) / t->own_then;
         t->penalty = expected > 0 ? fmin(fmax(made / expected, 1), 100) : 100;
         TAUT_TRY(taut__auto_safer(a, l, 0.9 * w->allowed / w->observed));
-        w->over = 0;
         moved = true;
     }
     if (!moved) return TAUT_OK;
@@ -384,7 +401,7 @@ static taut_status plan(taut_auto *a, const double *v)
 static taut_status end_step(taut_auto *a, const double *v)
 {
     bool   audit = auditing(a), check = a->check_hash, due = a->step >= a->plan_at;
-    double sum2, own2 = note_step(a, &sum2);
+    double sum2, own2 = note_step(a, &sum2), seconds = v[1] / a->ranks;
     a->check_hash = false;
     a->can = v[0] < 0;
     v += V_TIME;
@@ -398,7 +415,11 @@ static taut_status end_step(taut_auto *a, const double *v)
     if (a->plans > 0 && rescaled(a)) plan_early(a, "a layer's scale came or went");
     else TAUT_TRY(guard(a, own2, sum2));
     if (a->plans > 0 && taut__norm_changed(a->norm2_then, taut__auto_own2(a), CHANGED)) plan_early(a, "gradient norms changed");
+    TAUT_TRY(judge(a, seconds, audit));
+    if (a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0) TAUT_TRY(taut__auto_start(a));
     if (due) TAUT_TRY(plan(a, v));
+    a->lossy = false;
+    for (size_t l = 0; l < a->layers; l++) a->lossy |= !a->tended[l].out && compressed(a, l);
     TAUT_TRY(arm_audit(a));
     return arm_looks(a);
 }
@@ -410,13 +431,14 @@ static taut_status on_step_end(taut_auto *a, uint64_t step, const double *sums, 
     (void)n, (void)step; /* a checkpoint may have set the communicator's count forward since contribute() */
     s = a->layers > 0 ? end_step(a, sums) : TAUT_OK;
     a->step++;
+    a->busy_mark = taut__comm_busy_s(a->comm);
     a->busy_s += taut__now() - start;
     return s;
 }
 
 static void stats(const taut_auto *a, taut_comm_stats *s)
 {
-    s->budget = a->guard.budget;
+    s->budget = a->budget_now;
     s->budget_violations = a->guard.violations;
     s->rel_err2_audit = a->audit;
     s->plans = a->plans;

@@ -58,6 +58,9 @@ bool              taut__layer_feedback(const taut_layer *layer); /* error feedba
 
 /* From the next step on this layer uses this spec; the residual stays. In on_step_end, with agreed arguments. */
 taut_status taut__layer_adopt(taut_layer *layer, const taut_spec *spec);
+/* From the next step on, grid aims at `factor` times the relative error of its spec, which stays; until another spec is
+ * adopted. False where the layer's codec cannot be tuned so. Agreed arguments. */
+bool taut__layer_trim(taut_layer *layer, double factor);
 
 /* What the layer's last collective cost and lost, on this rank; zeros before the first. called: in this step. */
 const taut_record *taut__layer_record(const taut_layer *layer, bool *called);
@@ -85,5 +88,6 @@ const taut_audit *taut__layer_audit(const taut_layer *layer);
 taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n);
 const taut_group *taut__comm_group(const taut_comm *comm); /* all ranks; for probes */
 bool              taut__comm_hierarchical(const taut_comm *comm);
+double            taut__comm_busy_s(const taut_comm *comm); /* seconds during which a collective was under way, so far */
 
 #endif

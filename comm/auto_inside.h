@@ -3,6 +3,7 @@
 #define TAUT_AUTO_INSIDE_H
 
 #include "../scheduler/guard.h"
+#include "../scheduler/pace.h"
 #include "auto.h"
 #include "auto_link.h"
 #include "observe.h"
@@ -28,7 +29,7 @@ struct taut_auto {
     bool             metric_given;
     taut__objective  objective;
     const char      *solver;
-    taut_spec        none;
+    taut_spec        none, reference; /* reference: of a like: budget */
     uint32_t         replan_steps, audit_steps, start_step;
     size_t           slice_bytes;
 
@@ -44,6 +45,12 @@ struct taut_auto {
     taut__offers    *offers;  /* of the last plan; NULL before */
 
     taut__guard      guard;
+    double           budget_now; /* the budget, relative to this step's sums */
+    taut__pace       pace;
+    double           predicted, predicted_dense; /* seconds of a step under the plan in force, and without one */
+    double           busy_mark;  /* taut__comm_busy_s() at the end of the last step */
+    bool             lossy;      /* the step under way compresses something */
+    uint64_t         adopted_at; /* the step at whose end codecs last changed */
     double           own_to_sum; /* like: norm of the sums over that of the inputs, as of the last plan */
     double           norm2_then; /* squared norm of the inputs, in the metric, when the plan was made */
     uint64_t         step;       /* under way, counted from creation */
@@ -59,6 +66,10 @@ struct taut_auto {
 taut_status taut__auto_plan(taut_auto *a, const double *sums);
 /* Layer l goes to the cheapest option whose error is `factor` times its present one's at most. */
 taut_status taut__auto_safer(taut_auto *a, size_t l, double factor);
+taut_status taut__auto_replan(taut_auto *a); /* from the last plan's offers, since costs are seen differently now */
+/* Before the first plan of a like: budget: layers that gain by it go to the reference, which meets the budget. */
+taut_status taut__auto_start(taut_auto *a);
+void        taut__auto_trim(taut_auto *a);
 void        taut__auto_rehash(taut_auto *a);
 double      taut__auto_error(const taut__tended *t, const taut_norm2 *error); /* in the metric; norms too */
 double      taut__auto_own2(const taut_auto *a); /* squared norm of recent inputs, in the metric, all layers */

@@ -1,11 +1,10 @@
 /* auto_plan.c : making a plan from agreed sums, adopting it, and moving single layers to safer codecs. */
+#include "../compressors/grid/grid.h"
 #include "auto_inside.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Plans aim below the budget, because the next steps' gradients are not those that were measured. */
-static const double RESERVE = 0.90;
 /* A plan that stands and still meets the budget is kept unless a new one is this much cheaper. */
 static const double WORTH_CHANGING = 0.97;
 
@@ -55,7 +54,9 @@ static void apply_penalties(taut_auto *a)
 
 static taut__demand demand_of(const taut_auto *a)
 {
-    taut__demand d = {a->offers->budget2 * RESERVE, a->objective, a->solver, 0, false, {0}};
+    /* below the budget, because the next steps' gradients are not those that were measured */
+    double       budget = a->offers ? a->offers->budget2 * a->guard.target : 0;
+    taut__demand d = {.budget = budget, .objective = a->objective, .solver = a->solver, .worth = a->pace.worth};
     d.link = (taut__link){.ranks = a->ranks, .slice_bytes = (double)a->slice_bytes};
     for (int v = 0; v < TAUT_VIAS; v++) d.link.line[v] = a->link.line;
     return d;
@@ -105,31 +106,86 @@ static taut_status put_in_force(taut_auto *a)
     a->guard.budget = a->offers->norm2 > 0 ? a->offers->budget2 / a->offers->norm2 : 0;
     a->own_to_sum = a->offers->own2 > 0 ? a->offers->norm2 / a->offers->own2 : 0;
     a->norm2_then = taut__auto_own2(a);
+    a->guard.trim = sqrt(a->guard.trim); /* what it made up for is measured anew, but for half of it: plans err */
+    a->guard.last = 0;
+    a->adopted_at = a->step;
+    taut__auto_trim(a);
     taut__guard_allow(&a->guard, a->scratch, a->layers, a->watch);
     taut__auto_rehash(a);
     return TAUT_OK;
 }
 
-taut_status taut__auto_plan(taut_auto *a, const double *sums)
+void taut__auto_trim(taut_auto *a)
+{
+    for (size_t l = 0; l < a->layers; l++)
+        if (!a->tended[l].out) taut__layer_trim(a->tended[l].layer, a->guard.trim);
+}
+
+static void announce(const taut_auto *a, const taut__decision *d)
+{
+    taut__log(TAUT_LOG_INFO, "sched",
+              "step %llu: plan %llu: %.0f bytes per rank, %.3f ms predicted, %.3f ms uncompressed (alpha %.1f us, %.2f GB/s)",
+              (unsigned long long)a->step, (unsigned long long)a->plans, d->bytes, 1e3 * d->seconds, 1e3 * d->dense_seconds,
+              1e6 * a->link.line.alpha, 1e-9 / a->link.line.beta);
+}
+
+static taut_status decide(taut_auto *a, bool may_keep)
 {
     taut__decision d = {.option = a->option};
-    taut__demand   demand;
-    weigh(a);
-    TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, &a->offers));
-    if (!(a->offers->own2 > 0)) return TAUT_OK; /* no gradients yet */
-    apply_penalties(a);
-    demand = demand_of(a);
+    taut__demand   demand = demand_of(a);
     TAUT_TRY(taut__decide(&a->offers->o, &demand, &d));
-    if (keep(a, &demand, &d)) {
+    if (may_keep && keep(a, &demand, &d)) {
         memcpy(a->option, a->offers->current, a->layers * sizeof *a->option);
         return put_in_force(a);
     }
     a->plans++;
-    taut__log(TAUT_LOG_INFO, "sched",
-              "step %llu: plan %llu: %.0f bytes per rank, %.3f ms predicted, %.3f ms uncompressed (alpha %.1f us, %.2f GB/s)",
-              (unsigned long long)a->step, (unsigned long long)a->plans, d.bytes, 1e3 * d.seconds, 1e3 * d.dense_seconds,
-              1e6 * a->link.line.alpha, 1e-9 / a->link.line.beta);
+    a->predicted = d.seconds;
+    a->predicted_dense = d.dense_seconds;
+    taut__pace_plan(&a->pace);
+    announce(a, &d);
     return put_in_force(a);
+}
+
+taut_status taut__auto_plan(taut_auto *a, const double *sums)
+{
+    weigh(a);
+    TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, &a->offers));
+    if (!(a->offers->own2 > 0)) return TAUT_OK; /* no gradients yet */
+    apply_penalties(a);
+    return decide(a, true);
+}
+
+taut_status taut__auto_replan(taut_auto *a) { return decide(a, false); }
+
+taut_status taut__auto_start(taut_auto *a)
+{
+    const double gain = 1.5; /* predicted: else the first steps had better tell how fast the network is without a codec */
+    taut__demand demand = demand_of(a);
+    char         text[TAUT_SPEC_TEXT];
+    if (!a->budget.like) return TAUT_OK;
+    taut__spec_print(&a->reference, text, sizeof text);
+    for (size_t l = 0; l < a->layers; l++) {
+        taut__work coded, dense = taut__work_dense(taut__layer_tensor(a->tended[l].layer));
+        double     seconds, dense_seconds;
+        if (a->tended[l].out || !taut__observer_reference_work(a->observer, l, &coded)) continue;
+        taut__via_best(&demand.link, &coded, &seconds);
+        taut__via_best(&demand.link, &dense, &dense_seconds);
+        if (a->objective == TAUT_OBJECTIVE_TIME && gain * seconds > dense_seconds) continue;
+        TAUT_TRY(adopt(a, l, text));
+    }
+    taut__auto_rehash(a);
+    return TAUT_OK;
+}
+
+/* The layer's own grid, finer; anything else: the cheapest option that is safe enough. */
+static bool tuned(const taut_auto *a, size_t l, double factor, char *text)
+{
+    const taut_spec  *spec = taut__layer_spec(a->tended[l].layer);
+    const taut_stage *grid = &spec->stage[0];
+    if (spec->stages != 1 || grid->codec != &taut__codec_grid || grid->given >> GRID_KEY_STEP & 1) return false;
+    snprintf(text, TAUT_SPEC_TEXT, "grid:rel=%.3g,code=%s", fmax(grid->value[GRID_KEY_REL] * factor, 1e-6),
+             grid->value[GRID_KEY_CODE] == GRID_RANS ? "rans" : "packed"); /* as offers.c writes them */
+    return true;
 }
 
 taut_status taut__auto_safer(taut_auto *a, size_t l, double factor)
@@ -139,7 +195,12 @@ taut_status taut__auto_safer(taut_auto *a, size_t l, double factor)
     taut__demand              demand;
     size_t                    best;
     double                    best_cost = INFINITY, most = a->tended[l].planned * factor;
+    char                 finer[TAUT_SPEC_TEXT];
     if (!a->offers || a->offers->o.layers != a->layers) return TAUT_OK;
+    if (tuned(a, l, factor, finer)) {
+        a->tended[l].planned = most;
+        return adopt(a, l, finer);
+    }
     o = &a->offers->o;
     offer = &o->layer[l];
     demand = demand_of(a);

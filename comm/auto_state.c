@@ -1,27 +1,27 @@
 /* auto_state.c : plan and guard in a checkpoint. Little-endian, as written by the host:
- *   u32 version, u32 layers, u64 plans, u64 violations, f64 budget, trust, own_to_sum
+ *   u32 version, u32 layers, u64 plans, u64 violations, f64 budget, trust, own_to_sum, trim
  *   per layer: name (NUL-terminated, 128 bytes), spec (96 bytes), f64 allowed, planned, weight, own, sum (plain) */
 #include "auto_inside.h"
 #include <math.h>
 #include <string.h>
 
-enum { VERSION = 1 };
+enum { VERSION = 2 };
 
 typedef struct head {
     uint32_t version, layers;
     uint64_t plans, violations;
-    double   budget, trust, own_to_sum;
+    double   budget, trust, own_to_sum, trim;
 } head;
 
 typedef struct row {
     char   name[TAUT_LAYER_NAME], spec[TAUT_SPEC_TEXT];
     double allowed, planned, weight, own, sum;
 } row;
-_Static_assert(sizeof(head) == 48 && sizeof(row) == 264, "checkpoint layout");
+_Static_assert(sizeof(head) == 56 && sizeof(row) == 264, "checkpoint layout");
 
 taut_status taut__auto_save(const taut_auto *a, void *dst, size_t cap, size_t *len)
 {
-    head   h = {VERSION, (uint32_t)a->layers, a->plans, a->guard.violations, a->guard.budget, a->guard.trust, a->own_to_sum};
+    head   h = {VERSION, (uint32_t)a->layers, a->plans, a->guard.violations, a->guard.budget, a->guard.trust, a->own_to_sum, a->guard.trim};
     size_t bytes = sizeof h + a->layers * sizeof(row);
     char  *at = dst;
     *len = bytes;
@@ -71,7 +71,7 @@ taut_status taut__auto_load(taut_auto *a, const void *src, size_t len)
     if (h.version != VERSION)
         return taut__fail(TAUT_E_VERSION, "auto: saved plan of version %u: must be %d", h.version, VERSION);
     if ((len - sizeof h) / sizeof(row) != h.layers || (len - sizeof h) % sizeof(row) != 0 || !sane(h.budget) ||
-        !(h.trust >= 1) || !isfinite(h.trust) || !sane(h.own_to_sum))
+        !(h.trust >= 1) || !isfinite(h.trust) || !sane(h.own_to_sum) || !(h.trim > 0) || !isfinite(h.trim))
         return taut__fail(TAUT_E_CORRUPT, "auto: saved plan of %zu bytes is malformed", len);
     for (uint32_t i = 0; i < h.layers; i++, at += sizeof(row)) {
         row r;
@@ -79,7 +79,11 @@ taut_status taut__auto_load(taut_auto *a, const void *src, size_t len)
         TAUT_TRY(load_row(a, &r));
     }
     a->plans = h.plans;
-    a->guard = (taut__guard){.budget = h.budget, .trust = h.trust, .violations = h.violations};
+    a->guard.budget = h.budget;
+    a->guard.trust = h.trust;
+    a->guard.trim = h.trim;
+    a->guard.violations = h.violations;
+    taut__auto_trim(a);
     a->own_to_sum = h.own_to_sum;
     a->planned_at = a->step;
     if (a->plans > 0) { /* the plan stands; what it rests on is measured anew */

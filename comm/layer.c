@@ -1,4 +1,5 @@
 /* layer.c : layers: registration, codec, scale, and the collectives on them. */
+#include "../compressors/grid/grid.h"
 #include "communicator.h"
 #include <math.h>
 #include <stdio.h>
@@ -98,10 +99,33 @@ static taut_status use_spec(taut_layer *l, const taut_spec *spec)
     return TAUT_OK;
 }
 
+/* Another value of a key that changes no memory: the same codec, without state, and the same capacity. */
+static bool fits_as_it_is(const taut_layer *l, const taut_spec *spec)
+{
+    const taut_codec *codec = taut__spec_codec(spec);
+    if (!l->prepared || spec->stages != 1 || l->spec.stages != 1 || codec != taut__spec_codec(&l->spec)) return false;
+    return !(codec->caps & TAUT_CAP_STATEFUL) && taut__spec_suits(spec, &l->tensor) == TAUT_OK &&
+           taut__spec_capacity(spec, &l->tensor, l->tensor.elems) == taut__spec_capacity(&l->wire, &l->tensor, l->tensor.elems);
+}
+
 taut_status taut__layer_adopt(taut_layer *l, const taut_spec *spec)
 {
+    if (fits_as_it_is(l, spec)) {
+        l->spec = l->wire = *spec;
+        return TAUT_OK;
+    }
     TAUT_TRY(use_spec(l, spec));
     return taut__layer_prepare(l);
+}
+
+static const double REL_MOST = 0.95; /* beyond, nearly nothing would be sent */
+
+bool taut__layer_trim(taut_layer *l, double factor)
+{
+    const taut_stage *stage = &l->spec.stage[0];
+    if (l->spec.stages != 1 || stage->codec != &taut__codec_grid || stage->given >> GRID_KEY_STEP & 1) return false;
+    l->wire.stage[0].value[GRID_KEY_REL] = fmin(stage->value[GRID_KEY_REL] * factor, REL_MOST);
+    return true;
 }
 
 /* ---- registration ---- */

@@ -37,6 +37,9 @@ const double *taut__observer_vector(const taut__observer *o, size_t *n);
 taut_status taut__observer_probe(taut__observer *o);
 double     *taut__observer_speeds(taut__observer *o, size_t *n);
 
+/* What layer l would take under the reference, at most; false where the reference does not suit the layer. */
+bool taut__observer_reference_work(const taut__observer *o, size_t l, taut__work *w);
+
 typedef struct taut__aggregate { /* of a layer */
     taut_norm2       norm2;   /* of the sum over ranks */
     double           weight;  /* of its squared errors: of weighted ones where scaled, else of plain ones */

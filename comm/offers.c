@@ -1,4 +1,5 @@
 /* offers.c : from the sums of what all ranks have seen to options: error in the metric, bytes, seconds. */
+#include "../compressors/frame.h"
 #include "candidates.h"
 #include "observed.h"
 #include <math.h>
@@ -11,9 +12,10 @@ static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
 {
     enum { MOST = 64 };
     taut_spec spec[MOST];
-    size_t    n = taut__candidates(t, TAUT_FAMILY_ALL, false, spec, MOST - 2);
+    size_t    n = taut__candidates(t, TAUT_FAMILY_ALL, false, spec, MOST - 3);
     spec[n++] = o->grid[GRID_PACKED];
     spec[n++] = o->grid[GRID_RANS];
+    if (o->like && taut__spec_suits(&o->reference, t) == TAUT_OK) spec[n++] = o->reference;
     o->speed = taut__alloc(n, sizeof *o->speed);
     o->seconds = taut__alloc(4 * n, sizeof *o->seconds);
     if (!o->speed || !o->seconds) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
@@ -85,6 +87,17 @@ static void price_codec(const taut__observer *o, const taut_spec *spec, double e
         if (strcmp(o->speed[i].text, text) == 0) k = i;
     m->encode_s = call[2 * k] + o->seconds[2 * k] * elems;
     m->decode_s = call[2 * k + 1] + o->seconds[2 * k + 1] * elems;
+}
+
+bool taut__observer_reference_work(const taut__observer *o, size_t index, taut__work *w)
+{
+    const taut__observed *l = &o->layer[index];
+    taut__measured        m = {0};
+    if (!l->referenced) return false;
+    m.bytes = (double)taut__spec_capacity(&o->reference, l->tensor, l->tensor->elems) + TAUT_FRAME_HEADER;
+    price_codec(o, &o->reference, (double)l->tensor->elems, &m);
+    *w = taut__work_of(&o->reference, l->tensor, o->ranks, &m);
+    return true;
 }
 
 /* ---- offers ---- */
@@ -262,8 +275,9 @@ static taut_status offer_layer(pricing *p, double centre, uint32_t *current)
             double error = p->aggregate->weight * per_step(p, at + p->aggregate->scaled);
             TAUT_TRY(add(p, &p->l->spec[i], error, per_step(p, at + 2) / p->o->ranks));
         }
-        TAUT_TRY(add_topk(p));
-        TAUT_TRY(add_lowrank(p));
+        /* top-k picks by |x| and low rank by plain energy: what that leaves in units of a scale was not measured */
+        if (!p->aggregate->scaled) TAUT_TRY(add_topk(p));
+        if (!p->aggregate->scaled) TAUT_TRY(add_lowrank(p));
         TAUT_TRY(add_grid(p, centre));
     }
     return find_current(p, current);

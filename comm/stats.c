@@ -193,8 +193,9 @@ taut_status taut_layer_get_stats(const taut_layer *l, taut_layer_stats *stats)
     return TAUT_OK;
 }
 
-static double busy_seconds(taut_engine *e)
+double taut__comm_busy_s(const taut_comm *comm)
 {
+    taut_engine *e = (taut_engine *)(uintptr_t)&comm->engine;
     pthread_mutex_lock(&e->lock);
     double s = e->busy_s + (e->active ? taut__now() - e->busy_since : 0);
     pthread_mutex_unlock(&e->lock);
@@ -212,7 +213,7 @@ taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats)
         s.bytes_sent += comm->layer[i]->bytes_sent;
         s.bytes_dense += comm->layer[i]->bytes_dense;
     }
-    s.comm_s = busy_seconds((taut_engine *)(uintptr_t)&comm->engine);
+    s.comm_s = taut__comm_busy_s(comm);
     if (comm->autom) comm->hooks->stats(comm->autom, &s);
     hand_over(stats, stats->size, &s, sizeof s);
     return TAUT_OK;

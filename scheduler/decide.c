@@ -11,7 +11,7 @@ static double cost_of(const taut__demand *demand, const taut__option *o)
     double seconds;
     if (demand->objective == TAUT_OBJECTIVE_BYTES) return o->work.bytes;
     taut__via_best(&demand->link, &o->work, &seconds);
-    return o->dense ? seconds : seconds * WORTH;
+    return o->dense ? seconds : seconds * WORTH * (demand->worth > 0 ? demand->worth : 1);
 }
 
 static void total(const taut__observations *o, const taut__demand *demand, taut__decision *d)

@@ -1,11 +1,16 @@
-/* guard.c : allowances, violations, and the change that calls for an early plan. */
+/* guard.c : allowances, violations, steering, and the change that calls for an early plan. */
 #include "guard.h"
 #include <math.h>
 
-enum { PATIENCE = 3 }; /* steps that a small excess must last */
-/* Shares of the budget that an excess must reach while the budget as a whole holds: at once, and after PATIENCE. Layers of
- * small shares are noisy, and do not matter. */
-static const double LARGE = 0.05, SMALL = 0.02;
+/* An excess over double the allowance that counts while the budget as a whole holds: layers of small shares are noisy,
+ * and do not matter. */
+static const double LARGE = 0.05;
+/* Of log(error / budget) per step: down is nearly all of the way, since a violation is what must not be repeated. */
+static const double DOWN = 0.8, UP = 0.15;
+static const double SIGMAS = 3, FORGET = 0.9;
+static const double TARGET_MIN = 0.70, TARGET_MAX = 0.95, TRIM_MIN = 0.25, TRIM_MAX = 2;
+
+void taut__guard_init(taut__guard *g) { *g = (taut__guard){.trust = 1, .trim = 1, .target = 0.85, .spread2 = 3e-3}; }
 
 void taut__guard_allow(const taut__guard *g, const double *planned, size_t layers, taut__watch *w)
 {
@@ -27,11 +32,22 @@ bool taut__guard_step(taut__guard *g, const double *error, double norm2, size_t 
     g->violations += violated;
     for (size_t l = 0; l < layers; l++) {
         double excess = w[l].observed - w[l].allowed;
-        w[l].over = excess > SMALL * g->budget ? w[l].over + 1 : 0;
-        w[l].safer = excess > 0 && (violated || w[l].over >= PATIENCE ||
-                                    (w[l].observed > 2 * w[l].allowed && excess > LARGE * g->budget));
+        w[l].safer = excess > 0 && (violated || (w[l].observed > 2 * w[l].allowed && excess > LARGE * g->budget));
     }
     return violated;
+}
+
+void taut__guard_steer(taut__guard *g)
+{
+    double now, jump, over, trim = g->trim;
+    if (!(g->error > 0) || !(g->budget > 0)) return;
+    now = log(g->error / g->budget);
+    jump = g->last != 0 ? now - g->last : 0;
+    g->spread2 = FORGET * g->spread2 + (1 - FORGET) * jump * jump / 2; /* the difference of two steps has twice the variance */
+    g->target = fmin(fmax(exp(-SIGMAS * sqrt(g->spread2)), TARGET_MIN), TARGET_MAX);
+    over = now - log(g->target);
+    g->trim = fmin(fmax(trim * exp(-(over > 0 ? DOWN : UP) * over), TRIM_MIN), TRIM_MAX);
+    g->last = now + log(g->trim / trim); /* what the next step would make if its gradients were like this one's */
 }
 
 void taut__guard_audit(taut__guard *g, double measured, double estimated)

@@ -1,4 +1,5 @@
-/* guard.h : does the error budget hold, step by step, and which layers must go to a safer codec when it does not.
+/* guard.h : does the error budget hold, step by step; which layers must go to a safer codec when it does not; and how far
+ * the error that grid is asked for may follow what was measured.
  *
  * Everything is relative: squared errors, in the metric, of the step's aggregate, divided by the squared norm of the
  * aggregate of all layers. A plan is made for `budget`, and every layer gets an allowance: its planned share, scaled
@@ -14,23 +15,32 @@ typedef struct taut__guard {
     double   trust;      /* >= 1: measured / estimated of the last audits */
     uint64_t violations; /* steps over the budget */
     double   error;      /* of the last step: the upper estimate, all layers */
+    double   trim;       /* what the errors asked of tunable codecs are multiplied by; 1 = as planned */
+    double   target;     /* share of the budget to aim at */
+    double   spread2;    /* variance, from step to step, of log(error / budget) */
+    double   last;       /* log(error / budget) of the last step, as it would be with the trim of now; 0: none yet */
 } taut__guard;
 
 typedef struct taut__watch { /* one layer */
     double   allowed;  /* relative squared error */
     double   observed; /* of the last step */
-    uint32_t over;     /* consecutive steps over its allowance */
     bool     safer;    /* out: must go to a safer codec now */
 } taut__watch;
+
+void taut__guard_init(taut__guard *g);
 
 /* planned: squared errors of the plan, any unit. Allowances add up to the budget. */
 void taut__guard_allow(const taut__guard *g, const double *planned, size_t layers, taut__watch *w);
 
 /* One step. error: squared errors of the aggregate per layer; norm2: of the aggregate, all layers. True if the budget
- * was exceeded. Layers over their allowance are marked `safer` at once when the budget is exceeded, or when they make
- * more than double and that is a twentieth of the budget; a smaller excess must last, so that noise does not make codecs
- * flap, and one below a fiftieth of the budget is let pass while the budget holds. */
+ * was exceeded. A layer's share is its allowance and what the others leave unspent; layers over their share, which
+ * there are when the budget is exceeded, are marked `safer` at once. So is a layer that makes more than double its
+ * allowance where that is a twentieth of the budget: the plan was wrong about it. */
 bool taut__guard_step(taut__guard *g, const double *error, double norm2, size_t layers, taut__watch *w);
+
+/* After a step that made an error: steers `trim` so that the error stays at `target` of the budget, which lies three
+ * standard deviations of the steps' own noise below it. Down at once, up slowly. */
+void taut__guard_steer(taut__guard *g);
 
 /* measured, estimated: squared errors of the audited layers. */
 void taut__guard_audit(taut__guard *g, double measured, double estimated);

@@ -1,6 +1,7 @@
 /* test_guard.c : allowances, violations, who goes to a safer codec and when. */
 #include "scheduler/guard.h"
 #include <check.h>
+#include <math.h>
 #include <stdlib.h>
 
 enum { N = 3 };
@@ -10,7 +11,8 @@ static taut__watch  w[N];
 
 static void setup(void)
 {
-    g = (taut__guard){.budget = 0.16, .trust = 1};
+    taut__guard_init(&g);
+    g.budget = 0.16;
     taut__guard_allow(&g, planned, N, w);
 }
 
@@ -42,18 +44,57 @@ START_TEST(violation_is_counted_and_acted_upon_at_once)
 }
 END_TEST
 
-START_TEST(small_excess_must_last)
+/* What others leave unspent is lent: within the budget nobody is over its share. */
+START_TEST(small_excess_is_lent_what_others_leave)
 {
-    for (int i = 0; i < 2; i++) {
-        ck_assert(!taut__guard_step(&g, (double[]){2.5, 1, 1}, 100, N, w));
-        ck_assert(!w[0].safer);
+    for (int i = 0; i < 10; i++) ck_assert(!taut__guard_step(&g, (double[]){2.5, 1, 1}, 100, N, w));
+    for (int l = 0; l < N; l++) ck_assert(!w[l].safer);
+    ck_assert(taut__guard_step(&g, (double[]){2.5, 4.1, 9.9}, 100, N, w)); /* nothing left to lend */
+    ck_assert(w[0].safer && w[1].safer && !w[2].safer);
+}
+END_TEST
+
+/* Steps whose error is trim * plan * noise: it settles below the budget, near the target, and never far over it. */
+static void steered(double planned_share, double noise, double *mean, int *over)
+{
+    taut_rng rng = taut__rng(7, 0);
+    enum { STEPS = 2000, SETTLED = 50 };
+    *mean = 0;
+    *over = 0;
+    for (uint32_t i = 0; i < STEPS; i++) {
+        double u = (double)taut__random32(rng, i) / 4294967296.0 - 0.5;
+        double e = g.trim * planned_share * g.budget * exp(noise * u * sqrt(12)) * 100; /* uniform, deviation `noise` */
+        taut__guard_step(&g, (double[]){e, 0, 0}, 100, N, w);
+        taut__guard_steer(&g);
+        if (i < SETTLED) continue;
+        *over += g.error > g.budget;
+        *mean += g.error / g.budget / (STEPS - SETTLED);
     }
-    taut__guard_step(&g, (double[]){1, 1, 1}, 100, N, w); /* one step back within: counting starts again */
-    for (int i = 0; i < 2; i++) taut__guard_step(&g, (double[]){2.5, 1, 1}, 100, N, w);
-    ck_assert(!w[0].safer);
-    taut__guard_step(&g, (double[]){2.5, 1, 1}, 100, N, w);
-    ck_assert(w[0].safer);
-    ck_assert_uint_eq(g.violations, 0);
+}
+
+START_TEST(steering_uses_the_budget_and_keeps_it)
+{
+    static const struct { double share, noise, least; } cases[] = {{0.9, 0.01, 0.9}, {1.3, 0.05, 0.75}, {0.5, 0.05, 0.75}, {0.9, 0.1, 0.6}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double mean;
+        int    over;
+        setup();
+        steered(cases[i].share, cases[i].noise, &mean, &over);
+        ck_assert_msg(mean > cases[i].least && mean < 0.97, "case %zu: mean %g of the budget", i, mean);
+        ck_assert_msg(over == 0, "case %zu: %d steps over the budget", i, over);
+    }
+}
+END_TEST
+
+START_TEST(steering_comes_down_at_once)
+{
+    taut__guard_step(&g, (double[]){20, 0, 0}, 100, N, w); /* 1.25 times the budget */
+    taut__guard_steer(&g);
+    ck_assert_double_lt(g.trim * 1.25, 1);
+    setup();
+    taut__guard_step(&g, (double[]){0, 0, 0}, 100, N, w); /* nothing compressed: nothing learnt */
+    taut__guard_steer(&g);
+    ck_assert_double_eq(g.trim, 1);
 }
 END_TEST
 
@@ -97,7 +138,9 @@ int main(void)
     tcase_add_test(t, allowances_add_up_to_the_budget);
     tcase_add_test(t, quiet_within_the_budget);
     tcase_add_test(t, violation_is_counted_and_acted_upon_at_once);
-    tcase_add_test(t, small_excess_must_last);
+    tcase_add_test(t, small_excess_is_lent_what_others_leave);
+    tcase_add_test(t, steering_uses_the_budget_and_keeps_it);
+    tcase_add_test(t, steering_comes_down_at_once);
     tcase_add_test(t, double_the_share_is_acted_upon_at_once);
     tcase_add_test(t, audits_raise_later_estimates);
     tcase_add_test(t, norm_change);

@@ -1,0 +1,31 @@
+/* pace.h : does a plan that was made to save time save time? Predictions know the link and the codecs, but not who else uses
+ * the processors, nor what a message costs its receiver. So what steps really took is kept, uncompressed and under the plan;
+ * a plan that loses is withdrawn, and the next ones must be predicted to win by more. */
+#ifndef TAUT_PACE_H
+#define TAUT_PACE_H
+
+#include "../comm/base.h"
+
+enum { TAUT_PACE_STEPS = 5 }; /* the last ones, of each kind, whose median counts */
+
+typedef struct taut__pace_way {
+    double   seconds[TAUT_PACE_STEPS]; /* of communication, per step */
+    uint32_t n;                        /* noted so far */
+} taut__pace_way;
+
+typedef struct taut__pace {
+    taut__pace_way dense, coded;
+    double         worth; /* >= 1: what times predicted for lossy codecs are multiplied by */
+} taut__pace;
+
+void taut__pace_init(taut__pace *p);
+void taut__pace_note(taut__pace_way *w, double seconds);
+
+/* A plan comes into force: what was noted under the last one says nothing about it, and distrust fades. */
+void taut__pace_plan(taut__pace *p);
+
+/* True if the plan has been slower than no compression, both seen often enough to tell. Then `worth` grows by what was
+ * measured over what was predicted, for the plan and without one. */
+bool taut__pace_lost(taut__pace *p, double predicted, double predicted_dense);
+
+#endif
