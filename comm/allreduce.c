@@ -41,7 +41,6 @@ taut_status taut__algorithm_for(const taut_comm *comm, const taut_spec *spec, co
 
 /* ---- life of a job ---- */
 
-static bool surveys(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->survey != NULL; }
 static bool shared(const taut_spec *spec) { return taut__spec_caps(spec) & TAUT_CAP_SHARED; }
 
 static void stop(taut_job *job)
@@ -81,9 +80,8 @@ void taut__job_release(taut_job *job)
     if (job->via && job->work) job->via->release(job);
     taut__raw_release(&job->raw);
     taut__hier_release(job);
-    taut__free(job->stats);
+    taut__agree_release(job);
     job->work = NULL;
-    job->stats = NULL;
     job->via = NULL;
     job->raw_ready = false;
 }
@@ -101,10 +99,7 @@ taut_status taut__job_prepare(taut_job *job)
     if (job->g != &comm->all) TAUT_TRY(taut__hier_prepare(job));
     if (job->g->rank < 0) return TAUT_OK; /* the leader of this host does the rest */
     job->part = taut__partition(n, job->g->size, common_block(l->block, taut__spec_align(&l->wire)), slice);
-    if (surveys(&l->wire)) {
-        job->stats = taut__alloc(2 * TAUT_STATS_MAX, sizeof *job->stats);
-        if (!job->stats) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", l->name);
-    }
+    TAUT_TRY(taut__agree_prepare(job));
     TAUT_TRY(taut__comm_scratch(comm, taut__min(n, slice)));
     if (shared(&l->wire) || job->g->size == 1) {
         TAUT_TRY(taut__raw_prepare(&job->raw, job->g, job->tag, TAUT_NUMBER_F32, n, job->part.block, slice));
@@ -122,7 +117,7 @@ static bool forms_first(const taut_job *job)
 {
     const taut_layer *l = job->layer;
     bool watched = taut__watched(l);
-    return surveys(job->call.spec) || l->audit_armed ||
+    return taut__agree_wanted(job->call.spec) || l->audit_armed ||
            (watched && (taut__pool_threads(l->comm->pool) > 1 || job->via == &taut__linear));
 }
 
@@ -162,18 +157,8 @@ taut_status taut__job_begin(taut_job *job, void *buf, int kind, taut_half halves
     job->call.state = l->state;
     job->call.shared_seed = taut__seed(l->seed, l->calls);
     job->call.seed = taut__seed(job->call.shared_seed, (uint64_t)(uint32_t)l->comm->all.rank + 1);
-    if (job->stats) memset(job->stats, 0, 2 * TAUT_STATS_MAX * sizeof *job->stats);
+    taut__agree_begin(job);
     return job->g != &l->comm->all ? enter(job, TAUT_PHASE_LOCAL_SUM) : enter_own(job);
-}
-
-static taut_status settle(taut_job *job)
-{
-    const taut_codec *codec = taut__spec_codec(job->call.spec);
-    if (surveys(job->call.spec)) {
-        TAUT_TRY(codec->settle(&job->call, job->stats, job->g->size, taut__form(job, 0, job->call.n), &job->prep));
-        job->call.prep = &job->prep;
-    }
-    return enter_reduce(job);
 }
 
 static taut_status survey(taut_job *job)
@@ -183,31 +168,26 @@ static taut_status survey(taut_job *job)
     double       begin = taut__now();
     taut_range   r = {job->at, taut__min(job->part.sub, job->call.n - job->at)};
     const float *x = taut__form(job, r.first, r.n);
-    taut_call    c = taut__slice_call(job, r.first, r.n);
-    if (surveys(job->call.spec)) TAUT_TRY(taut__spec_codec(c.spec)->survey(&c, x, job->stats));
-    if (taut__watched(l)) comm->hooks->on_input(comm->autom, l, x, r.first, r.n);
-    if (l->audit_armed) memcpy(l->audit_x + r.first, x, r.n * sizeof *x);
+    bool         settled = true;
+    if (job->agree) TAUT_TRY(taut__agree_look(job, r, x));
+    if (taut__watched(l) && !job->formed) comm->hooks->on_input(comm->autom, l, x, r.first, r.n);
+    if (l->audit_armed && !job->formed) memcpy(l->audit_x + r.first, x, r.n * sizeof *x);
     job->at += r.n;
     double end = taut__now();
     job->record.encode_s += end - begin;
     taut__trace_span(comm->trace, job, "survey", begin, end, 0);
     if (job->at < job->call.n) return TAUT_OK;
     job->formed = true;
-    if (!shared(job->call.spec)) return settle(job);
-    size_t bytes = taut__spec_codec(job->call.spec)->n_stats * sizeof *job->stats;
-    taut__exchange_begin(&job->exchange, job->g, job->tag + TAUT_TAG_CONTROL, job->stats, job->stats + TAUT_STATS_MAX, bytes,
-                         taut__combine_mixed, NULL);
-    job->record.bytes_sent += bytes;
-    return enter(job, TAUT_PHASE_AGREE);
+    if (job->agree) TAUT_TRY(taut__agree_ask(job, &settled));
+    return settled ? enter_reduce(job) : enter(job, TAUT_PHASE_AGREE);
 }
 
 static taut_status agree(taut_job *job, bool *moved)
 {
-    bool done;
-    TAUT_TRY(taut__exchange_advance(&job->exchange, &done));
-    if (!done) return TAUT_OK;
-    *moved = true;
-    return settle(job);
+    taut_agreed outcome;
+    TAUT_TRY(taut__agree_advance(job, moved, &outcome));
+    if (outcome == TAUT_AGREE_WAITING) return TAUT_OK;
+    return outcome == TAUT_AGREED ? enter_reduce(job) : enter(job, TAUT_PHASE_SURVEY);
 }
 
 /* Uncompressed: x moves to buf (16-bit layers: stays in the residual's memory) and nothing of it is left behind. */

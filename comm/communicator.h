@@ -122,6 +122,17 @@ const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /*
 taut_status taut__seal(taut_comm *comm);      /* begins to compare those that have not been */
 taut_status taut__seal_wait(taut_comm *comm);
 
+/* agree.c : statistics that ranks agree on before a layer is coded. A run: begin, look at all of x, ask, then advance until
+ * agreed; AGAIN: look at all of x once more, and ask. */
+typedef enum taut_agreed { TAUT_AGREE_WAITING, TAUT_AGREED, TAUT_AGREE_AGAIN } taut_agreed;
+bool        taut__agree_wanted(const taut_spec *spec);
+taut_status taut__agree_prepare(taut_job *job);
+void        taut__agree_release(taut_job *job);
+void        taut__agree_begin(taut_job *job);
+taut_status taut__agree_look(taut_job *job, taut_range r, const float *x); /* x: of r */
+taut_status taut__agree_ask(taut_job *job, bool *settled);
+taut_status taut__agree_advance(taut_job *job, bool *moved, taut_agreed *outcome);
+
 /* allreduce.c : table, selection, phases */
 const taut_algorithm *taut__algorithm_by_name(const char *name);
 taut_status taut__algorithm_for(const taut_comm *comm, const taut_spec *spec, const taut_algorithm **via);

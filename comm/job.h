@@ -84,7 +84,7 @@ struct taut_job {
     float                 factor;  /* 1, or 1/ranks */
     bool                  formed;  /* x has been formed for the whole tensor */
     size_t                at;      /* elements that the phase has dealt with */
-    double               *stats;   /* 2 * TAUT_STATS_MAX, of codecs with a survey: own or summed, and scratch */
+    struct taut_agree    *agree;   /* agree.c; of codecs with a survey */
     taut_exchange         exchange;
     taut_raw              raw;
     bool                  raw_ready;

@@ -88,6 +88,7 @@ typedef struct taut_call {
     uint64_t          seed;   /* of (run, tensor, step, rank): stochastic rounding; element i of the tensor uses i */
     uint64_t          shared_seed; /* of (run, tensor, step): the same on all ranks; randk's choice, powersgd's start */
     const taut_prep  *prep;   /* NULL: encode surveys its own src */
+    bool              brief;  /* survey: only the first n_brief numbers are wanted */
     taut_codec_state *state;  /* of STATEFUL codecs; NULL = stateless use */
 } taut_call;
 
@@ -137,6 +138,7 @@ typedef struct taut_codec {
     const taut_key *keys;
     uint32_t        n_keys;
     uint32_t        n_stats; /* 0 = no survey */
+    uint32_t        n_brief; /* (with adapt) 1..8 */
 
     /* (optional; default: anything goes) does this stage suit this tensor? Fails with the value and the range. */
     taut_status (*check)(const taut_stage *s, const taut_tensor *t);
@@ -150,6 +152,9 @@ typedef struct taut_codec {
     /* (with survey) ranks: how many ranks' codes will be added, for headroom; 1 standalone.
      * src: the whole tensor on this rank where the codec needs a second look (top-k), else ignored. */
     taut_status (*settle)(const taut_call *c, const double *stats, int ranks, const float *src, taut_prep *prep);
+    /* (optional) The first n_brief statistics of this call and all of an earlier one, for which settle made prep: changes prep
+     * to suit this call, were its elements distributed as they were then. */
+    taut_status (*adapt)(const taut_call *c, const double *earlier, const double *now, int ranks, taut_prep *prep);
 
     /* src[0..n) -> payload. Never writes past cap; *len = bytes written. err: NULL, or n floats, may be src:
      * err[i] = src[i] - decoded[i]; where decoded or src is not finite err[i] = 0. */

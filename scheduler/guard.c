@@ -7,7 +7,7 @@
 static const double LARGE = 0.05;
 /* Of log(error / budget) per step: down is nearly all of the way, since a violation is what must not be repeated. */
 static const double DOWN = 0.8, UP = 0.15;
-static const double SIGMAS = 3, FORGET = 0.9;
+static const double SIGMAS = 3.5, FORGET = 0.9;
 static const double TARGET_MIN = 0.70, TARGET_MAX = 0.95, TRIM_MIN = 0.25, TRIM_MAX = 2;
 
 void taut__guard_init(taut__guard *g) { *g = (taut__guard){.trust = 1, .trim = 1, .target = 0.85, .spread2 = 3e-3}; }

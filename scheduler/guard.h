@@ -38,7 +38,7 @@ void taut__guard_allow(const taut__guard *g, const double *planned, size_t layer
  * allowance where that is a twentieth of the budget: the plan was wrong about it. */
 bool taut__guard_step(taut__guard *g, const double *error, double norm2, size_t layers, taut__watch *w);
 
-/* After a step that made an error: steers `trim` so that the error stays at `target` of the budget, which lies three
+/* After a step that made an error: steers `trim` so that the error stays at `target` of the budget, which lies 3.5
  * standard deviations of the steps' own noise below it. Down at once, up slowly. */
 void taut__guard_steer(taut__guard *g);
 

@@ -26,6 +26,7 @@ enum {
     GRID_STAT_NORM2 = 1,   /* sum of t^2 */
     GRID_STAT_PLAIN2 = 2,  /* sum of x^2 */
     GRID_STAT_BAD = 3,     /* slices (calls) that hold a non-finite value */
+    GRID_BRIEF = 4,        /* the first ones tell how large the tensor is; the others, which change slowly, its shape */
     GRID_STAT_SAMPLED = 4, /* elements in the bins: large tensors are sampled by blocks of 64 */
     GRID_STAT_BIN = 5,     /* counts of t, four bins to the octave: exponent and two bits of mantissa */
     GRID_STAT_BLOCK = GRID_STAT_BIN + GRID_BINS, /* counts of sampled blocks by octave of their mean t */
@@ -57,5 +58,7 @@ grid_unit taut__grid_unit(const taut_call *c, size_t at, float step, float facto
 taut_status taut__grid_survey(const taut_call *c, const float *src, double *stats);
 taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks, const float *src,
                               taut_prep *prep);
+taut_status taut__grid_adapt(const taut_call *c, const double *earlier, const double *now, int ranks,
+                             taut_prep *prep);
 
 #endif

@@ -67,7 +67,7 @@ taut_status taut__grid_survey(const taut_call *c, const float *src, double *stat
     }
     stats[GRID_STAT_NORM2] += sum[0];
     stats[GRID_STAT_PLAIN2] += sum[1];
-    count_blocks(c, src, stride, stats);
+    if (!c->brief) count_blocks(c, src, stride, stats);
     return TAUT_OK;
 }
 
@@ -232,17 +232,26 @@ static float exact_step(const taut_call *c, const double *stats, const float *sr
     return lo < lowest ? 0 : step_at(lo);
 }
 
+static bool all_finite(const double *stats)
+{
+    return !(stats[GRID_STAT_BAD] > 0) && isfinite(stats[GRID_STAT_NORM2]) && isfinite(stats[GRID_STAT_PLAIN2]);
+}
+/* No code of the sum reaches 2^31. */
+static bool fits(const double *stats, double step, int ranks)
+{
+    return step > 0 && sqrt(stats[GRID_STAT_NORM2]) / step * ranks < GRID_CODES_MAX;
+}
+
 taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks, const float *src,
                               taut_prep *prep)
 {
     const taut_stage *s = taut__stage(c);
     float step = 0;
     memset(prep, 0, sizeof *prep);
-    bool ok =
-        !(stats[GRID_STAT_BAD] > 0) && isfinite(stats[GRID_STAT_NORM2]) && isfinite(stats[GRID_STAT_PLAIN2]);
+    bool ok = all_finite(stats);
     if (ok && s->given >> GRID_KEY_STEP & 1) {
         step = (float)s->value[GRID_KEY_STEP];
-        ok = sqrt(stats[GRID_STAT_NORM2]) / (double)step * ranks < GRID_CODES_MAX;
+        ok = fits(stats, (double)step, ranks);
     } else if (ok && !(stats[GRID_STAT_NORM2] > 0)) {
         step = 1; /* all zero: any step will do */
     } else if (ok) {
@@ -253,9 +262,29 @@ taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks
             step = exact_step(c, stats, src, error2 * (1 - margin));
         else
             step = taut__grid_estimate_step(stats, error2 / caution, grid_dead(s));
-        ok = step > 0 && sqrt(stats[GRID_STAT_NORM2]) / (double)step * ranks < GRID_CODES_MAX;
+        ok = fits(stats, (double)step, ranks);
     }
     prep->raw = !ok;
     prep->f[GRID_PREP_STEP] = ok ? step : 0;
+    return TAUT_OK;
+}
+
+/* A tensor that is k times larger has the same relative error at a step k times larger. */
+taut_status taut__grid_adapt(const taut_call *c, const double *earlier, const double *now, int ranks,
+                             taut_prep *prep)
+{
+    const taut_stage *s = taut__stage(c);
+    double step = (double)prep->f[GRID_PREP_STEP], then = earlier[GRID_STAT_NORM2], norm2 = now[GRID_STAT_NORM2];
+    bool ok = all_finite(now) && !prep->raw, given = s->given >> GRID_KEY_STEP & 1;
+    if (ok && !(norm2 > 0) && !given) {
+        step = 1; /* all zero: any step will do */
+    } else if (ok && !given) {
+        step = then > 0 ? step * sqrt(norm2 / then) : 0;
+        ok = step > 4 * (double)FLT_MIN && step < (double)FLT_MAX / 4;
+        if (ok) step = (double)step_at(step_index(step));
+    }
+    ok = ok && fits(now, step, ranks);
+    prep->raw = !ok;
+    prep->f[GRID_PREP_STEP] = ok ? (float)step : 0;
     return TAUT_OK;
 }
