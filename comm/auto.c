@@ -84,6 +84,7 @@ static taut_status create(taut_comm *comm, const taut_settings *set, taut_auto *
     if (!a) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     a->comm = comm;
     a->ranks = taut_comm_size(comm);
+    a->members = taut__comm_members(comm);
     taut__guard_init(&a->guard);
     taut__pace_init(&a->pace);
     a->audit = -1;
@@ -92,7 +93,7 @@ static taut_status create(taut_comm *comm, const taut_settings *set, taut_auto *
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
     if (a->objective == TAUT_OBJECTIVE_TIME) a->plan_at += DENSE_STEPS;
     else if (a->metric == TAUT_METRIC_OPTIMIZER) a->plan_at += SCALE_STEPS;
-    if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &a->reference : NULL, a->ranks, &a->observer);
+    if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &a->reference : NULL, a->members, &a->observer);
     if (s != TAUT_OK) {
         destroy(a);
         return s;

@@ -87,7 +87,7 @@ const taut_audit *taut__layer_audit(const taut_layer *layer);
 /* Sums a few doubles over all ranks, agreed; blocking, in an order that all ranks share. For probes at creation. */
 taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n);
 const taut_group *taut__comm_group(const taut_comm *comm); /* all ranks; for probes */
-bool              taut__comm_hierarchical(const taut_comm *comm);
+int               taut__comm_members(const taut_comm *comm); /* who encodes: ranks, or leaders of hosts */
 double            taut__comm_busy_s(const taut_comm *comm); /* seconds during which a collective was under way, so far */
 
 #endif

@@ -23,7 +23,7 @@ typedef struct taut__tended { /* one layer */
 
 struct taut_auto {
     taut_comm       *comm;
-    int              ranks;
+    int              ranks, members; /* all; those who encode */
     taut__budget     budget;
     taut__metric     metric;
     bool             metric_given;

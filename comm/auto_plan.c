@@ -57,7 +57,7 @@ static taut__demand demand_of(const taut_auto *a)
     /* below the budget, because the next steps' gradients are not those that were measured */
     double       budget = a->offers ? a->offers->budget2 * a->guard.target : 0;
     taut__demand d = {.budget = budget, .objective = a->objective, .solver = a->solver, .worth = a->pace.worth};
-    d.link = (taut__link){.ranks = a->ranks, .slice_bytes = (double)a->slice_bytes};
+    d.link = (taut__link){.ranks = a->members, .slice_bytes = (double)a->slice_bytes};
     for (int v = 0; v < TAUT_VIAS; v++) d.link.line[v] = a->link.line;
     return d;
 }

@@ -116,6 +116,7 @@ taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks,
     w.decode_s = m->decode_s;
     if (codec->linear) w.rounds = codec->linear->rounds; /* as allreduce.c chooses under algorithm=auto */
     else w.vias = 1u << (codec->caps & TAUT_CAP_SLICEABLE ? TAUT_VIA_SRA : TAUT_VIA_GATHER);
+    w.agree = (codec->caps & TAUT_CAP_SHARED) != 0;
     return w;
 }
 

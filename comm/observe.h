@@ -13,7 +13,7 @@
 
 typedef struct taut__observer taut__observer;
 
-/* reference: the spec of a like: budget, or NULL. */
+/* reference: the spec of a like: budget, or NULL. ranks: those who encode, and look. */
 taut_status taut__observer_create(const taut_spec *reference, int ranks, taut__observer **o);
 void        taut__observer_destroy(taut__observer *o);
 

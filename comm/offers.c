@@ -143,8 +143,9 @@ static taut_status add(pricing *p, const taut_spec *spec, double error, double b
     price_codec(p->o, spec, (double)p->l->tensor->elems, &m);
     *option = (taut__option){.error = error, .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
     taut__spec_print(spec, option->spec, sizeof option->spec);
-    /* the sum is encoded once more, unless that makes no error */
-    if (!codec->integer && !codec->linear && !codec->encode_exact) option->error += error / p->own2 * p->sum2;
+    /* the sum is encoded once more, unless that makes no error, or two ranks tell each other */
+    bool again = option->work.vias & 1u << TAUT_VIA_SRA && p->o->ranks > 2;
+    if (again && !codec->integer && !codec->encode_exact) option->error += error / p->own2 * p->sum2;
     return TAUT_OK;
 }
 

@@ -16,7 +16,7 @@ bool               taut__layer_feedback(const taut_layer *l) { return l->keeps; 
 const taut_layer_sums *taut__layer_step(const taut_layer *l) { return &l->step; }
 const taut_audit  *taut__layer_audit(const taut_layer *l) { return &l->audit; }
 const taut_group  *taut__comm_group(const taut_comm *comm) { return &comm->all; }
-bool               taut__comm_hierarchical(const taut_comm *comm) { return comm->hierarchical; }
+int                taut__comm_members(const taut_comm *comm) { return comm->hierarchical ? comm->leaders.size : comm->all.size; }
 
 const taut_record *taut__layer_record(const taut_layer *l, bool *called)
 {

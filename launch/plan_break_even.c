@@ -49,6 +49,7 @@ static void add(taut__work *sum, const taut__work *w)
     sum->decode_s += w->decode_s;
     sum->rounds = w->rounds;
     sum->vias |= w->vias;
+    sum->agree = fmax(sum->agree, w->agree);
 }
 
 static int evaluate(const plan_facts *f, const plan_settings *s, contender *c)
@@ -83,7 +84,7 @@ static int evaluate(const plan_facts *f, const plan_settings *s, contender *c)
 
 static const char *winner(const contender *c, size_t n, const taut__link *link, double elems, double *gain)
 {
-    taut__work  w = {4 * elems, 4 * elems, 4 * elems, 0, 0, 1, 1u << TAUT_VIA_NATIVE};
+    taut__work  w = {4 * elems, 4 * elems, 4 * elems, 0, 0, 1, 1u << TAUT_VIA_NATIVE, 0};
     double      best, dense;
     const char *name = "none";
     taut__via_best(link, &w, &dense);

@@ -5,17 +5,17 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RECORD_VERSION = 1 };
+enum { RECORD_VERSION = 2 };
 static const char FORMAT[] = "taut-statistics";
 
 /* ---- save ---- */
 
 static json_t *option_json(const taut__option *o)
 {
-    return json_pack("{s:s s:b s:f s:f s:f s:f s:f s:f s:f s:i}", "codec", o->spec, "dense", o->dense, "error", o->error,
+    return json_pack("{s:s s:b s:f s:f s:f s:f s:f s:f s:f s:i s:f}", "codec", o->spec, "dense", o->dense, "error", o->error,
                      "dense_bytes", o->work.dense_bytes, "bytes", o->work.bytes, "sum_bytes", o->work.sum_bytes,
                      "encode_s", o->work.encode_s, "decode_s", o->work.decode_s, "rounds", o->work.rounds, "vias",
-                     (int)o->work.vias);
+                     (int)o->work.vias, "agree", o->work.agree);
 }
 
 static json_t *layer_json(const taut__observations *o, const taut__offer *l)
@@ -63,11 +63,12 @@ static bool load_option(const json_t *item, taut__option *o)
     o->dense = json_is_true(json_object_get(item, "dense"));
     o->error = real(item, "error");
     o->work = (taut__work){real(item, "dense_bytes"), real(item, "bytes"), real(item, "sum_bytes"), real(item, "encode_s"),
-                           real(item, "decode_s"), real(item, "rounds"), (uint32_t)json_integer_value(vias)};
+                           real(item, "decode_s"), real(item, "rounds"), (uint32_t)json_integer_value(vias),
+                           real(item, "agree")};
     return text(item, "codec", o->spec, sizeof o->spec) && json_is_integer(vias) && o->work.vias > 0 &&
            o->work.vias < 1u << TAUT_VIAS && at_least_0(o->error) && at_least_0(o->work.dense_bytes) &&
            at_least_0(o->work.bytes) && at_least_0(o->work.sum_bytes) && at_least_0(o->work.encode_s) &&
-           at_least_0(o->work.decode_s) && at_least_0(o->work.rounds);
+           at_least_0(o->work.decode_s) && at_least_0(o->work.rounds) && at_least_0(o->work.agree);
 }
 
 static bool load_layer(const json_t *item, taut__observations *o, taut__offer *l)

@@ -85,7 +85,7 @@ void report_table(const plan_facts *f, const plan_settings *s, const taut__decis
     printf("\nbudget    %s, metric %s: rel_err2 %.4e\n", f->budget, f->metric, relative(f->budget2, f->norm2));
     printf("plan      rel_err2 %.4e (%.1f%% of the budget), %s solver, %.2f%% from its bound\n", relative(error, f->norm2),
            f->budget2 > 0 ? 100 * error / f->budget2 : 0, s->solver,
-           d->bound > 0 ? 100 * ((s->demand.objective == TAUT_OBJECTIVE_BYTES ? d->bytes / d->bound : 1) - 1) : 0);
+           100 * d->gap);
     printf("bytes     %.0f per rank, %.2f times fewer than uncompressed\n", d->bytes, t.dense / d->bytes);
     if (f->reference_bytes > 0)
         printf("          without the small layers %.0f, %.3f times fewer than %s\n", t.chosen, f->reference_bytes / t.chosen,
@@ -127,7 +127,7 @@ json_t *report_json(const plan_facts *f, const plan_settings *s, const taut__dec
     jsn_text(o, "norm", s->norm);
     jsn_text(o, "link", s->link);
     jsn_int(o, "ranks", (uint64_t)s->demand.link.ranks);
-    jsn_real(o, "bound", d->bound);
+    jsn_real(o, "gap", d->gap);
     jsn_real(o, "bytes_dense", t.dense);
     jsn_real(o, "bytes_small", t.small);
     jsn_real(o, "bytes_reference", f->reference_bytes > 0 ? f->reference_bytes + t.small : 0);

@@ -43,12 +43,16 @@ typedef struct taut__demand {
 
 typedef struct taut__decision {
     uint32_t  *option; /* of each layer, an index into observations.option; caller's memory */
-    double     error, bound; /* of the plan; the solver's bound, in units of the objective */
+    double     error; /* of the plan */
+    double     gap;   /* no plan of less cost than 1 - gap times this one's meets the budget, in the solver's costs */
     double     bytes, seconds, dense_seconds; /* of one rank's encodings; predicted; predicted if all were dense */
     bool       feasible; /* false: the most exact options were taken and still exceed the budget */
     uint64_t   hash;
 } taut__decision;
 
+/* Layers of a step are under way together, so what counts is max(processor, link) of them all, which is no sum over layers.
+ * Sums are what solvers minimise: so plans are made for several prices of the processor's seconds against the link's, the
+ * best of them and of no compression at all is taken, and its time is never the sum of the layers' own. */
 taut_status taut__decide(const taut__observations *o, const taut__demand *demand, taut__decision *d);
 
 /* Error and cost, in the objective, of given options: of a plan that stands. */

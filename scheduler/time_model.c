@@ -8,15 +8,20 @@ const char *taut__via_name(taut__via via)
     return names[via];
 }
 
+/* Seconds per byte that the processor spends on a message, copying it out and in, as seen over loopback; where the link
+ * is faster than that, as in shared memory, its whole time. */
+static const double COPY = 2.5e-10;
+static const double SHARE = 0.25; /* of a hop, that a further message at the same time takes: TCP on one host, 4 and 8 ranks */
+
 double taut__via_hops(taut__via via, int ranks, double rounds)
 {
     double p = ranks;
     if (ranks < 2) return 0;
     switch (via) {
     case TAUT_VIA_NATIVE: return 2 * ceil(log2(p)) * rounds; /* reduce-scatter and allgather by halving */
-    case TAUT_VIA_SRA: return 2;                             /* all peers at once, twice */
+    case TAUT_VIA_SRA: return 2 * (1 + SHARE * (p - 2));     /* all peers at once, twice */
     case TAUT_VIA_RING: return 2 * (p - 1);
-    default: return 1;
+    default: return 1 + SHARE * (p - 2);
     }
 }
 
@@ -44,39 +49,67 @@ double taut__via_codec_s(taut__via via, int ranks, const taut__work *w)
     }
 }
 
-/* A plain allreduce may also double recursively: half the hops, all the bytes in each (small tensors). */
-static double native_wire(const taut__link *link, const taut__work *w, double wire)
-{
-    double            hops = link->ranks < 2 ? 0 : ceil(log2(link->ranks));
-    const taut__line *line = &link->line[TAUT_VIA_NATIVE];
-    return fmin(wire, hops * (w->rounds * line->alpha + w->bytes * line->beta));
-}
-
 /* Pieces of a rank's part that follow each other through codec and wire (comm/partition.h): eight, but none below 64 KiB
- * nor above slice_bytes. */
+ * nor above slice_bytes. gather has no parts, and cuts the whole alike. */
 static double slices(const taut__link *link, taut__via via, const taut__work *w)
 {
-    double part = w->dense_bytes / link->ranks;
-    if (via != TAUT_VIA_SRA && via != TAUT_VIA_RING) return 1;
+    double part = via == TAUT_VIA_GATHER ? w->dense_bytes : w->dense_bytes / link->ranks;
+    if (via == TAUT_VIA_NATIVE) return 1;
     return fmax(fmax(fmin(8, floor(part / 65536)), part / link->slice_bytes), 1);
+}
+
+/* A plain allreduce may also double recursively: half the hops, all the bytes in each (small tensors). */
+static taut__load doubling(const taut__link *link, const taut__work *w)
+{
+    double            hops = ceil(log2(link->ranks));
+    const taut__line *line = &link->line[TAUT_VIA_NATIVE];
+    double            bytes = hops * w->bytes;
+    return (taut__load){w->encode_s + w->decode_s, bytes * fmin(COPY, line->beta), bytes * line->beta,
+                        hops * w->rounds * line->alpha, 1};
+}
+
+taut__load taut__via_load(const taut__link *link, taut__via via, const taut__work *w)
+{
+    const taut__line *line = &link->line[via];
+    double            bytes = taut__via_bytes(via, link->ranks, w);
+    taut__load        other, l = {taut__via_codec_s(via, link->ranks, w), bytes * fmin(COPY, line->beta), bytes * line->beta, 0,
+                                  slices(link, via, w)};
+    if (link->ranks < 2) return (taut__load){.slices = 1};
+    l.latency = (taut__via_hops(via, link->ranks, w->rounds) + w->agree * ceil(log2(link->ranks))) * line->alpha;
+    if (via != TAUT_VIA_NATIVE) return l;
+    other = doubling(link, w);
+    return taut__load_seconds(&other) < taut__load_seconds(&l) ? other : l;
+}
+
+void taut__load_add(taut__load *sum, const taut__load *l)
+{
+    sum->codec += l->codec;
+    sum->copy += l->copy;
+    sum->wire += l->wire;
+    sum->latency = fmax(sum->latency, l->latency);
+    sum->slices += l->slices;
+}
+
+double taut__load_seconds(const taut__load *l)
+{
+    return l->latency + fmax(l->codec + l->copy, l->wire) + (l->slices > 0 ? fmin(l->codec, l->wire) / l->slices : 0);
 }
 
 double taut__via_seconds(const taut__link *link, taut__via via, const taut__work *w)
 {
-    const taut__line *line = &link->line[via];
-    double            codec = taut__via_codec_s(via, link->ranks, w);
-    double            wire = taut__via_hops(via, link->ranks, w->rounds) * line->alpha;
-    wire += taut__via_bytes(via, link->ranks, w) * line->beta;
-    if (via == TAUT_VIA_NATIVE) wire = native_wire(link, w, wire);
-    return fmax(codec, wire) + fmin(codec, wire) / slices(link, via, w);
+    taut__load l = taut__via_load(link, via, w);
+    return taut__load_seconds(&l);
 }
 
 taut__via taut__via_best(const taut__link *link, const taut__work *w, double *seconds)
 {
     taut__via best = TAUT_VIA_NATIVE;
+    uint32_t  vias = w->vias;
     *seconds = INFINITY;
+    if (link->ranks == 2 && vias & 1u << TAUT_VIA_SRA) /* two exchange everything, as comm/allreduce.c has it */
+        vias = (vias & ~(1u << TAUT_VIA_SRA)) | 1u << TAUT_VIA_GATHER;
     for (int v = 0; v < TAUT_VIAS; v++) {
-        double s = (w->vias >> v & 1) ? taut__via_seconds(link, (taut__via)v, w) : INFINITY;
+        double s = (vias >> v & 1) ? taut__via_seconds(link, (taut__via)v, w) : INFINITY;
         if (s < *seconds) {
             *seconds = s;
             best = (taut__via)v;

@@ -1,10 +1,12 @@
-/* time_model.h : how long an allreduce of one layer takes, from a few constants per algorithm.
+/* time_model.h : how long an allreduce of one layer, or of several under way together, takes, from a few constants.
  *
- *   codec = encode + decode, link = hops * alpha + bytes * beta,   t = max(codec, link) + min(codec, link) / slices
+ *   t = latency + max(codec + copy, wire) + min(codec, wire) / slices,   latency = hops * alpha, wire = bytes * beta
  *
- * because the slices of a layer are encoded, sent and decoded in a pipeline: the slower part hides the faster one but
- * for one slice of it. alpha (seconds per hop) and beta (seconds per byte) come from a probe at start and are refined
- * by an exponentially weighted regression on what was observed. docs/planning.md has the table of hops and bytes. */
+ * because slices are encoded, sent and decoded in a pipeline: the slower part hides the faster one but for one slice of it.
+ * copy is the processor's part of the wire's time, which no codec can hide behind; in shared memory it is all of it.
+ * Layers that are under way together share the processor and the link, so their codec and wire times add up, and only the
+ * longest latency shows. alpha (seconds per hop) and beta (seconds per byte) come from a probe at start and are refined by an
+ * exponentially weighted regression on what was observed. docs/planning.md has the table of hops and bytes. */
 #ifndef TAUT_TIME_MODEL_H
 #define TAUT_TIME_MODEL_H
 
@@ -28,12 +30,20 @@ typedef struct taut__work {
     double   encode_s, decode_s; /* of the whole layer, one thread; 0 for none */
     double   rounds;             /* native: allreduces one after the other; 1, or a linear codec's rounds */
     uint32_t vias;               /* bit v: algorithm v can carry it */
+    double   agree;              /* exchanges of a few numbers between all ranks before anything is coded: 0 or 1 */
 } taut__work;
 
-/* What an algorithm puts on the wire: messages after one another, and bytes sent by one rank. */
+/* What an algorithm puts on the wire: messages after one another, and bytes sent by one rank. Messages to different peers
+ * leave together, but each costs its sender and its receiver a part of a hop. */
 double taut__via_hops(taut__via via, int ranks, double rounds);
 double taut__via_bytes(taut__via via, int ranks, const taut__work *w);
 double taut__via_codec_s(taut__via via, int ranks, const taut__work *w);
+
+/* What one layer, or the sum of several, asks of processor and link. */
+typedef struct taut__load { double codec, copy, wire, latency, slices; } taut__load;
+taut__load taut__via_load(const taut__link *link, taut__via via, const taut__work *w);
+void       taut__load_add(taut__load *sum, const taut__load *l); /* start from {0} */
+double     taut__load_seconds(const taut__load *l);
 
 double    taut__via_seconds(const taut__link *link, taut__via via, const taut__work *w);
 taut__via taut__via_best(const taut__link *link, const taut__work *w, double *seconds); /* the lower id wins ties */

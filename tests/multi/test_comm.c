@@ -418,7 +418,7 @@ static taut_status over_hosts(ranks_ctx *c)
     enum { N = 300 * 70 };
     taut_layer *l;
     float       x[N];
-    NEED(taut__comm_hierarchical(c->comm));
+    NEED(c->comm->hierarchical);
     TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){300, 70}, &l));
     TAUT_TRY(taut_layer_codec(l, c->arg));
     for (int step = 0; step < 3; step++) {
