@@ -112,22 +112,6 @@ static taut_status send(taut_job *job, taut_request *r, int step, const uint8_t 
 
 /* ---- codec work ---- */
 
-static taut_status unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc)
-{
-    const taut_codec *codec = taut__spec_codec(c->spec);
-    const uint8_t    *payload;
-    size_t            bytes;
-    TAUT_TRY(taut__frame_open(codec, c->n, src, len, &payload, &bytes, NULL, NULL, NULL));
-    return codec->integer->unpack_add(c, payload, bytes, acc);
-}
-
-static taut_status pack(taut_job *job, const taut_call *c, const int32_t *q, uint8_t *dst, size_t *len)
-{
-    size_t bytes;
-    TAUT_TRY(codec_of(job)->integer->pack(c, q, dst + TAUT_FRAME_HEADER, ring_of(job)->frame - TAUT_FRAME_HEADER, &bytes));
-    return taut__frame_seal(codec_of(job), c->n, dst, bytes, len);
-}
-
 /* acc = this rank's contribution: codes; or x as it is; or, for sparse codecs, what their encoding of x decodes to */
 static taut_status own(taut_job *job, slot *t, taut_range r, uint8_t *frame, taut_piece_done *done)
 {
@@ -153,7 +137,7 @@ static taut_status add(taut_job *job, slot *t, taut_range r, int step)
     if (in->got > in->bytes)
         return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", job->name, in->peer, in->got,
                           in->bytes);
-    return integer(job) ? unpack_add(&c, t->arrived[step % 2], in->got, t->acc)
+    return integer(job) ? taut__codes_unpack_add(&c, t->arrived[step % 2], in->got, t->acc)
                         : taut__frame_decode_add(&c, t->arrived[step % 2], in->got, t->acc);
 }
 
@@ -162,7 +146,7 @@ static taut_status encode_acc(taut_job *job, slot *t, taut_range r, int step, fl
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     bool      lossless = exact(job) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
-    if (integer(job)) return pack(job, &c, t->acc, frame, bytes);
+    if (integer(job)) return taut__codes_pack(&c, t->acc, frame, ring_of(job)->frame, bytes);
     if (job->halves == TAUT_GATHER) c.prep = NULL;
     c.seed = taut__seed(c.seed, (uint64_t)(uint32_t)step + 1); /* every hop rounds independently */
     TAUT_TRY(taut__frame_encode(&c, t->acc, frame, ring_of(job)->frame, bytes, lossless ? NULL : t->acc, exact(job)));
@@ -228,7 +212,7 @@ static taut_status open_slice(taut_job *job, size_t i)
         if (integer(job)) {
             taut_call c = taut__slice_call(job, r.first, r.n);
             TAUT_TRY(own(job, t, r, frame, &done));
-            TAUT_TRY(pack(job, &c, t->acc, frame, &done.bytes));
+            TAUT_TRY(taut__codes_pack(&c, t->acc, frame, ring_of(job)->frame, &done.bytes));
         } else {
             taut__encode_x(job, r, frame, ring_of(job)->frame, job->comm->scratch[0], &done);
             TAUT_TRY(done.status);
