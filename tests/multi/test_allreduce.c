@@ -172,7 +172,7 @@ START_TEST(any_threads)
         float **first = NULL;
         for (int threads = 1; threads <= 4; threads += 3) {
             taut_config cfg = TAUT_CONFIG_INIT;
-            job_case    c = {.spec = k->spec, .rows = 300, .cols = 511, .op = TAUT_MEAN, .steps = 3};
+            job_case    c = {.spec = k->spec, .rows = 160, .cols = 511, .op = TAUT_MEAN, .steps = 2};
             cfg.feedback = "on";
             cfg.algorithm = algorithm;
             cfg.slice_kib = 64;
