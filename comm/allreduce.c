@@ -12,22 +12,30 @@ const taut_algorithm *taut__algorithm_by_name(const char *name)
     return NULL;
 }
 
-static const taut_algorithm *automatic(const taut_spec *spec)
+const taut_algorithm *taut__automatic(const taut_spec *spec, int members)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     uint32_t          caps = taut__spec_caps(spec);
     if (caps & TAUT_CAP_LOSSLESS) return &taut__native;
     if (codec->linear) return &taut__linear;
-    return caps & TAUT_CAP_SLICEABLE ? &taut__sra : &taut__gather;
+    return caps & TAUT_CAP_SLICEABLE && members != 2 ? &taut__sra : &taut__gather;
 }
 
-/* algorithm=native means a native sum wherever codes can be added; otherwise the name is meant as it stands. */
-taut_status taut__algorithm_for(const taut_comm *comm, const taut_spec *spec, const taut_algorithm **via)
+const taut_group *taut__group_of(const taut_layer *l)
 {
-    const char *name = comm->set.c.algorithm;
-    *via = automatic(spec);
-    if (strcmp(name, "auto") == 0) return TAUT_OK;
-    const taut_algorithm *a = taut__algorithm_by_name(name);
+    return l->comm->hierarchical && l->dtype == TAUT_F32 && !l->flat ? &l->comm->leaders : &l->comm->all;
+}
+
+/* algorithm=native means a native sum wherever codes can be added; otherwise the name is meant as it stands, except that a
+ * layer with sharded collectives is never gathered: its ranks want, or have, one part. */
+taut_status taut__algorithm_for(const taut_layer *l, const taut_spec *spec, const taut_algorithm **via)
+{
+    const char           *name = l->comm->set.c.algorithm;
+    const taut_algorithm *a = taut__algorithm_by_name(name); /* NULL: auto */
+    bool                  sharded = l->flat && taut__spec_caps(spec) & TAUT_CAP_SLICEABLE;
+    *via = taut__automatic(spec, taut__group_of(l)->size);
+    if (sharded && (a ? a : *via) == &taut__gather) *via = a = &taut__sra;
+    if (!a) return TAUT_OK;
     if (a == &taut__native && taut__spec_codec(spec)->linear) a = &taut__linear;
     const char *why = a->cannot ? a->cannot(spec) : NULL;
     if (why) {
@@ -86,6 +94,16 @@ void taut__job_release(taut_job *job)
     job->raw_ready = false;
 }
 
+/* Slices that are coded are a quarter of slice_kib. They travel 4 to 16 times smaller, and a frame that fits MPI's eager messages
+ * (64 KiB over TCP) leaves without a handshake, while this rank is coding the next. As many more are under way. */
+enum { FINER = 4 };
+
+size_t taut__coded_slots(const taut_job *job, size_t slices)
+{
+    size_t threads = (size_t)taut__pool_threads(job->comm->pool);
+    return taut__min(slices, taut__max(FINER * TAUT_SLOTS, threads + 1));
+}
+
 static size_t common_block(size_t a, size_t b) { return a % b == 0 ? a : b % a == 0 ? b : a * b; }
 
 taut_status taut__job_prepare(taut_job *job)
@@ -93,12 +111,12 @@ taut_status taut__job_prepare(taut_job *job)
     taut_layer *l = job->layer;
     taut_comm  *comm = l->comm;
     size_t      n = l->tensor.elems, slice = comm->set.c.slice_kib * (size_t)256;
-    job->g = comm->hierarchical && l->dtype == TAUT_F32 && !l->flat ? &comm->leaders : &comm->all;
+    job->g = taut__group_of(l);
     job->call = (taut_call){.spec = &l->wire, .tensor = &l->tensor, .n = n, .state = l->state};
-    TAUT_TRY(taut__algorithm_for(comm, &l->wire, &job->via));
+    TAUT_TRY(taut__algorithm_for(l, &l->wire, &job->via));
     if (job->g != &comm->all) TAUT_TRY(taut__hier_prepare(job));
     if (job->g->rank < 0) return TAUT_OK; /* the leader of this host does the rest */
-    job->part = taut__partition(n, job->g->size, common_block(l->block, taut__spec_align(&l->wire)), slice);
+    job->part = taut__partition(n, job->g->size, common_block(l->block, taut__spec_align(&l->wire)), slice / FINER);
     TAUT_TRY(taut__agree_prepare(job));
     TAUT_TRY(taut__comm_scratch(comm, taut__min(n, slice)));
     if (shared(&l->wire) || job->g->size == 1) {

@@ -1,22 +1,41 @@
 /* allreduce_gather.c : every rank encodes its whole x and sends it to all; everybody adds all frames in order of rank, its own
- * decoded frame included. One step, (p-1) times the encoded bytes per rank: for few ranks, short or very sparse tensors, and for
- * codecs that code whole tensors only. No sum is encoded again. Sliceable codecs go slice by slice, several under way. */
+ * decoded frame included (integer codecs: its own codes). One hop, (p-1) times the encoded bytes per rank, and no sum is
+ * encoded again: for two ranks, where that is less than any other algorithm sends, for short or very sparse tensors, and
+ * for codecs that code whole tensors only.
+ *
+ * Slice k of a sliceable codec passes through: encoded (receives are posted before, the frame leaves after), added (frames
+ * of ranks 0..added-1 are in the sum), finished (all added, and mine has left). Encoding comes first, because the wire waits
+ * for it; frames that arrive meanwhile are added in between. Both move in order of k, because messages of one sender and
+ * tag are matched in the order of sending. Pieces of several slices may run in parallel. */
 #include "../compressors/dispatch.h"
 #include "../compressors/vec/vec.h"
 #include "communicator.h"
 #include <string.h>
 
+enum { PIECES = 32 };
+
 typedef struct slot {
     taut_request *out, *in; /* one per rank */
     uint8_t      *frame;    /* p frames; mine is sent to all */
-    size_t        bytes;    /* of mine */
+    int32_t      *codes;    /* integer codecs: the sum, which begins as mine */
+    size_t        bytes;    /* of my frame */
+    int           added;    /* ranks whose frames are in the sum */
+    double        sent_s;   /* when mine was sent */
 } slot;
+
+typedef struct piece {
+    size_t          k;
+    bool            adds;     /* else it encodes */
+    int             from, to; /* ranks to add */
+    taut_piece_done done;
+} piece;
 
 typedef struct gather {
     size_t frame, sub, slices, slots;
     size_t encoded, finished; /* slices */
-    void  *acc;               /* sub numbers: int32 codes, or floats of 16-bit results; NULL where buf serves */
-    slot   slot[TAUT_SLOTS];
+    size_t pieces;
+    piece  piece[PIECES];
+    slot   slot[];
 } gather;
 
 static gather *gather_of(const taut_job *job) { return job->work; }
@@ -27,35 +46,37 @@ static void gather_release(taut_job *job)
 {
     gather *a = gather_of(job);
     if (!a) return;
-    for (size_t i = 0; i < a->slots; i++) taut__free(a->slot[i].out), taut__free(a->slot[i].frame);
-    taut__free(a->acc);
+    for (size_t i = 0; i < a->slots; i++) taut__free(a->slot[i].out), taut__free(a->slot[i].frame), taut__free(a->slot[i].codes);
     taut__free(a);
     job->work = NULL;
 }
 
+static bool slot_alloc(slot *t, size_t p, size_t frame, size_t codes)
+{
+    t->out = taut__alloc(2 * p, sizeof *t->out);
+    t->frame = taut__alloc(p, frame);
+    if (codes) t->codes = taut__alloc(codes, sizeof *t->codes);
+    if (!t->out || !t->frame || (codes && !t->codes)) return false;
+    taut__requests_init(t->out, 2 * p);
+    t->in = t->out + p;
+    return true;
+}
+
 static taut_status gather_prepare(taut_job *job)
 {
-    size_t  p = (size_t)job->g->size, n = job->call.tensor->elems;
-    bool    sliceable = taut__spec_caps(job->call.spec) & TAUT_CAP_SLICEABLE, ok;
-    gather *a = job->work = taut__alloc(1, sizeof *a);
+    bool    sliceable = taut__spec_caps(job->call.spec) & TAUT_CAP_SLICEABLE;
+    size_t  p = (size_t)job->g->size, n = job->call.tensor->elems, sub = sliceable ? taut__min(n, job->part.sub) : n;
+    size_t  slices = taut__ceil_div(n, sub), slots = taut__coded_slots(job, slices);
+    gather *a = job->work = taut__alloc(1, sizeof *a + slots * sizeof *a->slot);
     if (!a) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", job->name);
-    a->sub = sliceable ? taut__min(n, job->part.sub) : n;
-    a->slices = taut__ceil_div(n, a->sub);
-    a->slots = taut__min(a->slices, TAUT_SLOTS);
-    a->frame = taut__round_up(taut__frame_capacity(job->call.spec, job->call.tensor, a->sub), 64);
-    bool own_sum = codec_of(job)->integer || job->layer->dtype != TAUT_F32;
-    if (own_sum) a->acc = taut__alloc(a->sub, sizeof(float));
-    ok = a->acc || !own_sum;
-    for (size_t i = 0; i < a->slots && ok; i++) {
-        slot *t = &a->slot[i];
-        t->out = taut__alloc(2 * p, sizeof *t->out);
-        t->frame = taut__alloc(p, a->frame);
-        ok = t->out && t->frame;
-        if (t->out) taut__requests_init(t->out, 2 * p), t->in = t->out + p;
-    }
-    if (!ok) return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu frames of %zu bytes", job->name, p, a->frame);
-    TAUT_TRY(taut__comm_scratch(job->comm, a->sub));
-    return job->g->t->ops->reserve(job->g->t, 2 * p * a->slots);
+    a->sub = sub, a->slices = slices, a->slots = slots;
+    /* rounded, so that frames of one array are aligned */
+    a->frame = taut__round_up(taut__frame_capacity(job->call.spec, job->call.tensor, sub), 64);
+    for (size_t i = 0; i < slots; i++)
+        if (!slot_alloc(&a->slot[i], p, a->frame, codec_of(job)->integer ? sub : 0))
+            return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu slices of %zu bytes", job->name, slots, p * a->frame);
+    TAUT_TRY(taut__comm_scratch(job->comm, sub));
+    return job->g->t->ops->reserve(job->g->t, 2 * p * slots);
 }
 
 static taut_status gather_begin(taut_job *job)
@@ -72,97 +93,166 @@ static taut_range range_of(const taut_job *job, size_t k)
 
 static uint8_t *frame_of(const taut_job *job, size_t k, int q) { return slot_of(job, k)->frame + (size_t)q * gather_of(job)->frame; }
 
-static void encode_integer(taut_job *job, taut_range r, uint8_t *dst, taut_piece_done *done)
+/* ---- pieces: run by any thread of the pool ---- */
+
+static void encode(taut_job *job, piece *p, float *scratch)
 {
-    int32_t  *q = gather_of(job)->acc;
+    taut_range r = range_of(job, p->k);
+    uint8_t   *dst = frame_of(job, p->k, job->g->rank);
+    if (!codec_of(job)->integer) {
+        taut__encode_x(job, r, dst, gather_of(job)->frame, scratch, &p->done);
+        return;
+    }
+    int32_t  *q = slot_of(job, p->k)->codes;
     taut_call c = taut__slice_call(job, r.first, r.n);
-    size_t    bytes;
-    taut__quantize_x(job, r, q, INT32_MAX / job->g->size, job->comm->scratch[0], done);
-    if (done->status != TAUT_OK) return;
-    done->status = codec_of(job)->integer->pack(&c, q, dst + TAUT_FRAME_HEADER, gather_of(job)->frame - TAUT_FRAME_HEADER, &bytes);
-    if (done->status == TAUT_OK) done->status = taut__frame_seal(codec_of(job), r.n, dst, bytes, &done->bytes);
+    taut__quantize_x(job, r, q, INT32_MAX / job->g->size, scratch, &p->done);
+    double begin = taut__now();
+    if (p->done.status == TAUT_OK) p->done.status = taut__codes_pack(&c, q, dst, gather_of(job)->frame, &p->done.bytes);
+    p->done.seconds += taut__now() - begin;
 }
 
-static taut_status encode(taut_job *job, size_t k)
+static taut_status add_frame(taut_job *job, const piece *p, const taut_call *c, int q, float *acc)
 {
-    slot           *t = slot_of(job, k);
-    taut_range      r = range_of(job, k);
-    uint8_t        *dst = frame_of(job, k, job->g->rank);
-    taut_piece_done done = {0};
-    double          begin = taut__now();
-    for (int q = 0; q < job->g->size; q++)
-        if (q != job->g->rank)
-            TAUT_TRY(taut__irecv(job->g, &t->in[q], q, job->tag + TAUT_TAG_FIRST, frame_of(job, k, q), gather_of(job)->frame));
-    if (codec_of(job)->integer) encode_integer(job, r, dst, &done);
-    else taut__encode_x(job, r, dst, gather_of(job)->frame, job->comm->scratch[0], &done);
-    TAUT_TRY(done.status);
-    taut__account(job, &done);
-    taut__trace_span(job->comm->trace, job, "encode", begin, taut__now(), done.bytes);
-    t->bytes = done.bytes;
-    job->record.payload_bytes += done.bytes;
-    job->record.encoded += r.n;
+    slot          *t = slot_of(job, p->k);
+    bool           mine = q == job->g->rank;
+    size_t         len = mine ? t->bytes : t->in[q].got;
+    const uint8_t *src = frame_of(job, p->k, q);
+    if (len > gather_of(job)->frame)
+        return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", job->name, q, len,
+                          gather_of(job)->frame);
+    if (t->codes) return mine ? TAUT_OK : taut__codes_unpack_add(c, src, len, t->codes);
+    return q == 0 ? taut__frame_decode(c, src, len, acc) : taut__frame_decode_add(c, src, len, acc);
+}
+
+static taut_status store(taut_job *job, const piece *p, taut_range r, float *acc, float *scratch, taut_norm2 *sum)
+{
+    slot *t = slot_of(job, p->k);
+    if (t->codes) return taut__store_codes(job, r, t->codes, scratch, sum);
+    if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
+    if (sum) *sum = taut__job_norms(job, acc, r);
+    taut__result_store(job, r.first, r.n, acc);
+    return TAUT_OK;
+}
+
+/* 16-bit results are summed in the thread's scratch, so all frames at once. */
+static void add(taut_job *job, piece *p, float *scratch)
+{
+    taut_range  r = range_of(job, p->k);
+    taut_call   c = taut__slice_call(job, r.first, r.n);
+    float      *acc = taut__result_at(job, r.first, scratch);
+    double      begin = taut__now();
+    taut_norm2 *sum = job->g->rank == 0 ? &p->done.sum : NULL; /* all ranks have it: count it once */
+    for (int q = p->from; q < p->to && p->done.status == TAUT_OK; q++) p->done.status = add_frame(job, p, &c, q, acc);
+    if (p->to == job->g->size && p->done.status == TAUT_OK) p->done.status = store(job, p, r, acc, scratch, sum);
+    else taut__debug_wrote(job->layer, r.first, r.n); /* so far */
+    p->done.decode_s = taut__now() - begin;
+}
+
+static void run_piece(void *ctx, size_t i, int worker)
+{
+    taut_job *job = ctx;
+    piece    *p = &gather_of(job)->piece[i];
+    if (p->adds) add(job, p, job->comm->scratch[worker]);
+    else encode(job, p, job->comm->scratch[worker]);
+}
+
+/* ---- choosing pieces ---- */
+
+static bool room_for_piece(const taut_job *job)
+{
+    return gather_of(job)->pieces < taut__min(PIECES, (size_t)taut__pool_threads(job->comm->pool));
+}
+
+static taut_status choose_encodes(taut_job *job)
+{
+    gather *a = gather_of(job);
+    for (; a->encoded < a->slices && a->encoded < a->finished + a->slots && room_for_piece(job); a->encoded++) {
+        slot *t = slot_of(job, a->encoded);
+        for (int q = 0; q < job->g->size; q++)
+            if (q != job->g->rank)
+                TAUT_TRY(taut__irecv(job->g, &t->in[q], q, job->tag + TAUT_TAG_FIRST, frame_of(job, a->encoded, q), a->frame));
+        t->added = 0;
+        a->piece[a->pieces++] = (piece){.k = a->encoded};
+    }
+    return TAUT_OK;
+}
+
+/* `encoded`: of slices whose own frame is complete. */
+static void choose_adds(taut_job *job, size_t encoded)
+{
+    gather *a = gather_of(job);
+    bool    together = job->layer->dtype != TAUT_F32 && !codec_of(job)->integer;
+    for (size_t k = a->finished; k < encoded && room_for_piece(job); k++) {
+        slot *t = slot_of(job, k);
+        int   to = t->added;
+        while (to < job->g->size && taut__done(&t->in[to])) to++; /* mine is always done */
+        if (to == t->added || (together && to < job->g->size)) continue;
+        a->piece[a->pieces++] = (piece){.k = k, .adds = true, .from = t->added, .to = to};
+        t->added = to;
+    }
+}
+
+/* ---- after the work ---- */
+
+static taut_status send_frame(taut_job *job, const piece *p)
+{
+    slot  *t = slot_of(job, p->k);
+    size_t n = range_of(job, p->k).n;
+    t->bytes = p->done.bytes;
+    t->sent_s = taut__now();
+    job->record.payload_bytes += t->bytes;
+    job->record.encoded += n;
     for (int i = 1; i < job->g->size; i++) {
-        int q = (job->g->rank + i) % job->g->size;
-        TAUT_TRY(taut__isend(job->g, &t->out[q], q, job->tag + TAUT_TAG_FIRST, dst, t->bytes));
+        int q = (job->g->rank + i) % job->g->size; /* every rank begins with another one, so that none is flooded */
+        TAUT_TRY(taut__isend(job->g, &t->out[q], q, job->tag + TAUT_TAG_FIRST, frame_of(job, p->k, job->g->rank), t->bytes));
         job->record.bytes_sent += t->bytes;
-        job->record.bytes_dense += r.n * (job->layer->dtype == TAUT_F32 ? 4 : 2);
+        job->record.bytes_dense += n * (job->layer->dtype == TAUT_F32 ? 4 : 2);
     }
     return TAUT_OK;
 }
 
-static taut_status add_frame(taut_job *job, taut_range r, const uint8_t *src, size_t len, void *acc, bool first)
+static taut_status settle_pieces(taut_job *job)
 {
-    taut_call      c = taut__slice_call(job, r.first, r.n);
-    const uint8_t *payload;
-    size_t         bytes;
-    if (!codec_of(job)->integer)
-        return first ? taut__frame_decode(&c, src, len, acc) : taut__frame_decode_add(&c, src, len, acc);
-    if (first) memset(acc, 0, r.n * sizeof(int32_t));
-    TAUT_TRY(taut__frame_open(codec_of(job), r.n, src, len, &payload, &bytes, NULL, NULL, NULL));
-    return codec_of(job)->integer->unpack_add(&c, payload, bytes, acc);
+    gather *a = gather_of(job);
+    for (size_t i = 0; i < a->pieces; i++) {
+        piece *p = &a->piece[i];
+        TAUT_TRY(p->done.status);
+        taut__account(job, &p->done);
+        if (!p->adds) {
+            TAUT_TRY(send_frame(job, p));
+            continue;
+        }
+        uint64_t bytes = 0;
+        for (int q = p->from; q < p->to; q++) bytes += q == job->g->rank ? 0 : slot_of(job, p->k)->in[q].got;
+        if (bytes) taut__trace_wire(job, slot_of(job, p->k)->sent_s, &p->done, bytes);
+    }
+    return TAUT_OK;
 }
 
-static taut_status add_all(taut_job *job, size_t k)
+static taut_status run_pieces(taut_job *job, bool *moved)
 {
-    slot      *t = slot_of(job, k);
-    taut_range r = range_of(job, k);
-    float     *acc = gather_of(job)->acc ? gather_of(job)->acc : taut__result_at(job, r.first, NULL);
-    double     begin = taut__now();
-    for (int q = 0; q < job->g->size; q++) {
-        bool   mine = q == job->g->rank;
-        size_t len = mine ? t->bytes : t->in[q].got;
-        if (len > gather_of(job)->frame)
-            return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", job->name, q, len,
-                              gather_of(job)->frame);
-        TAUT_TRY(add_frame(job, r, frame_of(job, k, q), len, acc, q == 0));
-    }
-    taut_piece_done done = {0};
-    taut_norm2     *sum = job->g->rank == 0 ? &done.sum : NULL; /* all ranks have it: count it once */
-    if (codec_of(job)->integer) {
-        TAUT_TRY(taut__store_codes(job, r, gather_of(job)->acc, job->comm->scratch[0], sum));
-    } else {
-        if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
-        if (sum) *sum = taut__job_norms(job, acc, r);
-        taut__result_store(job, r.first, r.n, acc);
-    }
-    done.decode_s = taut__now() - begin;
-    taut__account(job, &done);
-    taut__trace_span(job->comm->trace, job, "decode", begin, taut__now(), 0);
-    return TAUT_OK;
+    gather *a = gather_of(job);
+    double  begin = taut__now();
+    if (a->pieces == 0) return TAUT_OK;
+    *moved = true;
+    taut__pool_run(job->comm->pool, run_piece, job, a->pieces);
+    taut__trace_span(job->comm->trace, job, a->piece[0].adds ? "decode" : "encode", begin, taut__now(), a->piece[0].done.bytes);
+    taut_status status = settle_pieces(job);
+    a->pieces = 0;
+    return status;
 }
 
 static taut_status gather_advance(taut_job *job, bool *moved, bool *done)
 {
     gather *a = gather_of(job);
-    size_t  p = (size_t)job->g->size;
-    if (a->encoded < a->slices && a->encoded < a->finished + a->slots) {
+    size_t  encoded = a->encoded, p = (size_t)job->g->size;
+    TAUT_TRY(choose_encodes(job));
+    choose_adds(job, encoded);
+    TAUT_TRY(run_pieces(job, moved));
+    for (; a->finished < a->encoded; a->finished++) {
+        slot *t = slot_of(job, a->finished);
+        if (t->added < job->g->size || !taut__all_done(t->out, p)) break;
         *moved = true;
-        return encode(job, a->encoded++);
-    }
-    slot *t = slot_of(job, a->finished);
-    if (a->finished < a->encoded && taut__all_done(t->in, p) && taut__all_done(t->out, p)) {
-        *moved = true;
-        TAUT_TRY(add_all(job, a->finished++));
     }
     *done = a->finished == a->slices;
     return TAUT_OK;

@@ -4,27 +4,43 @@
  * but one after the other, and float codecs encode p-1 partial sums, each error going to the residual of whoever made it. With
  * integer codecs partial sums are exact and the bits are those of every other algorithm.
  *
- * Slices go in batches of TAUT_SLOTS. Frames are sent, received and processed in the order (step, slice in the batch), so that
- * messages of the one sender and tag match. A slice owns two buffers for frames that arrive and two for partial sums, used
- * in turn; sums are passed on straight from the buffer in which they came. */
+ * Slices go in batches. Frames are sent, received and processed in the order (step, slice in the batch), so that
+ * messages of the one sender and tag match; slices of one step whose frames are there may be processed in parallel. A slice
+ * owns two buffers for frames that arrive and two for partial sums, used in turn; sums are passed on straight from the
+ * buffer in which they came. */
 #include "../compressors/dispatch.h"
 #include "../compressors/vec/vec.h"
 #include "communicator.h"
 #include <string.h>
 
+enum { PIECES = 32 };
+
 typedef struct slot {
     taut_request in[2], out[2], pass[2];
     uint8_t     *arrived[2], *partial[2]; /* frames */
     void        *acc;                     /* sub floats or int32 */
+    double       sent_s;                  /* when this rank last sent a frame of the slice */
 } slot;
+
+typedef enum action { OPEN, ADD, DECODE } action;
+typedef struct piece {
+    action          what;
+    size_t          i;    /* slice of the batch */
+    int             step; /* of the frame that it makes, or decodes */
+    bool            sums; /* that frame is a whole sum */
+    taut_piece_done done; /* bytes: of that frame, 0: none was made */
+} piece;
 
 typedef struct ring {
     size_t frame;
+    size_t slots;
     size_t batch;   /* first slice of it */
     size_t opened;  /* slices of the batch that have been opened */
     int    step;    /* what is processed next: step, and slice of the batch */
     size_t i;
-    slot   slot[TAUT_SLOTS];
+    size_t pieces;
+    piece  piece[PIECES];
+    slot   slot[];
 } ring;
 
 static ring *ring_of(const taut_job *job) { return job->work; }
@@ -35,7 +51,7 @@ static bool exact(const taut_job *job) { return codec_of(job)->encode_exact && j
 static int  steps_of(const taut_job *job) { return job->g->size - 1; } /* of each half */
 static int  first_step(const taut_job *job) { return job->halves & TAUT_REDUCE ? 0 : steps_of(job); }
 static int  last_step(const taut_job *job) { return steps_of(job) * (job->halves & TAUT_GATHER ? 2 : 1); }
-static size_t in_batch(const taut_job *job) { return taut__min(TAUT_SLOTS, job->part.slices - ring_of(job)->batch); }
+static size_t in_batch(const taut_job *job) { return taut__min(ring_of(job)->slots, job->part.slices - ring_of(job)->batch); }
 
 /* The part that arrives in a step. */
 static int part_in(const taut_job *job, int step)
@@ -51,30 +67,36 @@ static void ring_release(taut_job *job)
 {
     ring *a = ring_of(job);
     if (!a) return;
-    for (int i = 0; i < TAUT_SLOTS; i++) taut__free(a->slot[i].arrived[0]), taut__free(a->slot[i].acc);
+    for (size_t i = 0; i < a->slots; i++) taut__free(a->slot[i].arrived[0]), taut__free(a->slot[i].acc);
     taut__free(a);
     job->work = NULL;
 }
 
+static bool slot_alloc(slot *t, size_t frame, size_t sub)
+{
+    taut__requests_init(t->in, 2), taut__requests_init(t->out, 2), taut__requests_init(t->pass, 2);
+    t->arrived[0] = taut__alloc(4, frame);
+    t->acc = taut__alloc(sub, sizeof(float));
+    if (!t->arrived[0] || !t->acc) return false;
+    t->arrived[1] = t->arrived[0] + frame;
+    t->partial[0] = t->arrived[1] + frame;
+    t->partial[1] = t->partial[0] + frame;
+    return true;
+}
+
 static taut_status ring_prepare(taut_job *job)
 {
-    ring *a = job->work = taut__alloc(1, sizeof *a);
+    size_t slots = taut__coded_slots(job, job->part.slices);
+    ring  *a = job->work = taut__alloc(1, sizeof *a + slots * sizeof *a->slot);
     if (!a) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", job->name);
     a->frame = taut__round_up(taut__frame_capacity(job->call.spec, job->call.tensor, job->part.sub), 64);
-    for (size_t i = 0; i < taut__min(TAUT_SLOTS, job->part.slices); i++) {
-        slot *t = &a->slot[i];
-        t->arrived[0] = taut__alloc(4, a->frame);
-        t->acc = taut__alloc(job->part.sub, sizeof(float));
-        if (!t->arrived[0] || !t->acc) return taut__fail(TAUT_E_NOMEM, "%s: out of memory for frames of %zu bytes", job->name, a->frame);
-        t->arrived[1] = t->arrived[0] + a->frame;
-        t->partial[0] = t->arrived[1] + a->frame;
-        t->partial[1] = t->partial[0] + a->frame;
-    }
-    for (int i = 0; i < TAUT_SLOTS; i++) {
-        taut__requests_init(a->slot[i].in, 2), taut__requests_init(a->slot[i].out, 2), taut__requests_init(a->slot[i].pass, 2);
-    }
+    for (; a->slots < slots; a->slots++)
+        if (!slot_alloc(&a->slot[a->slots], a->frame, job->part.sub)) {
+            a->slots++; /* half of it may be there */
+            return taut__fail(TAUT_E_NOMEM, "%s: out of memory for frames of %zu bytes", job->name, a->frame);
+        }
     TAUT_TRY(taut__comm_scratch(job->comm, job->part.sub));
-    return job->g->t->ops->reserve(job->g->t, 6 * TAUT_SLOTS);
+    return job->g->t->ops->reserve(job->g->t, 6 * slots);
 }
 
 static void begin_batch(taut_job *job, size_t first)
@@ -103,8 +125,9 @@ static taut_status receive(taut_job *job, size_t i, int step)
     return taut__irecv(job->g, &t->in[step % 2], from, tag_of(job, step), t->arrived[step % 2], ring_of(job)->frame);
 }
 
-static taut_status send(taut_job *job, taut_request *r, int step, const uint8_t *frame, size_t bytes, size_t n)
+static taut_status send(taut_job *job, size_t i, taut_request *r, int step, const uint8_t *frame, size_t bytes, size_t n)
 {
+    ring_of(job)->slot[i].sent_s = taut__now();
     job->record.bytes_sent += bytes;
     job->record.bytes_dense += n * (job->layer->dtype == TAUT_F32 ? 4 : 2);
     return taut__isend(job->g, r, (job->g->rank + 1) % job->g->size, tag_of(job, step), frame, bytes);
@@ -112,26 +135,9 @@ static taut_status send(taut_job *job, taut_request *r, int step, const uint8_t 
 
 /* ---- codec work ---- */
 
-static taut_status unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc)
-{
-    const taut_codec *codec = taut__spec_codec(c->spec);
-    const uint8_t    *payload;
-    size_t            bytes;
-    TAUT_TRY(taut__frame_open(codec, c->n, src, len, &payload, &bytes, NULL, NULL, NULL));
-    return codec->integer->unpack_add(c, payload, bytes, acc);
-}
-
-static taut_status pack(taut_job *job, const taut_call *c, const int32_t *q, uint8_t *dst, size_t *len)
-{
-    size_t bytes;
-    TAUT_TRY(codec_of(job)->integer->pack(c, q, dst + TAUT_FRAME_HEADER, ring_of(job)->frame - TAUT_FRAME_HEADER, &bytes));
-    return taut__frame_seal(codec_of(job), c->n, dst, bytes, len);
-}
-
 /* acc = this rank's contribution: codes; or x as it is; or, for sparse codecs, what their encoding of x decodes to */
-static taut_status own(taut_job *job, slot *t, taut_range r, uint8_t *frame, taut_piece_done *done)
+static taut_status own(taut_job *job, slot *t, taut_range r, uint8_t *frame, float *scratch, taut_piece_done *done)
 {
-    float *scratch = job->comm->scratch[0];
     if (integer(job)) {
         taut__quantize_x(job, r, t->acc, INT32_MAX / job->g->size, scratch, done);
         return done->status;
@@ -148,13 +154,10 @@ static taut_status own(taut_job *job, slot *t, taut_range r, uint8_t *frame, tau
 
 static taut_status add(taut_job *job, slot *t, taut_range r, int step)
 {
-    taut_call           c = taut__slice_call(job, r.first, r.n);
-    const taut_request *in = &t->in[step % 2];
-    if (in->got > in->bytes)
-        return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", job->name, in->peer, in->got,
-                          in->bytes);
-    return integer(job) ? unpack_add(&c, t->arrived[step % 2], in->got, t->acc)
-                        : taut__frame_decode_add(&c, t->arrived[step % 2], in->got, t->acc);
+    taut_call      c = taut__slice_call(job, r.first, r.n);
+    size_t         got = t->in[step % 2].got;
+    const uint8_t *frame = t->arrived[step % 2];
+    return integer(job) ? taut__codes_unpack_add(&c, frame, got, t->acc) : taut__frame_decode_add(&c, frame, got, t->acc);
 }
 
 /* acc -> frame; what that loses goes to the residual. scale: of acc, in units of the sum. */
@@ -162,7 +165,7 @@ static taut_status encode_acc(taut_job *job, slot *t, taut_range r, int step, fl
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     bool      lossless = exact(job) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
-    if (integer(job)) return pack(job, &c, t->acc, frame, bytes);
+    if (integer(job)) return taut__codes_pack(&c, t->acc, frame, ring_of(job)->frame, bytes);
     if (job->halves == TAUT_GATHER) c.prep = NULL;
     c.seed = taut__seed(c.seed, (uint64_t)(uint32_t)step + 1); /* every hop rounds independently */
     TAUT_TRY(taut__frame_encode(&c, t->acc, frame, ring_of(job)->frame, bytes, lossless ? NULL : t->acc, exact(job)));
@@ -172,106 +175,151 @@ static taut_status encode_acc(taut_job *job, slot *t, taut_range r, int step, fl
     return TAUT_OK;
 }
 
-static taut_status store(taut_job *job, taut_range r, const uint8_t *frame, size_t bytes, taut_norm2 *sum)
+static taut_status store(taut_job *job, taut_range r, const uint8_t *frame, size_t bytes, float *scratch, taut_norm2 *sum)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
-    float    *to = taut__result_at(job, r.first, job->comm->scratch[0]);
-    if (integer(job)) return taut__store_frame(job, r, frame, bytes, job->comm->scratch[0], sum);
+    float    *to = taut__result_at(job, r.first, scratch);
+    if (integer(job)) return taut__store_frame(job, r, frame, bytes, scratch, sum);
     TAUT_TRY(taut__frame_decode(&c, frame, bytes, to));
     taut__result_store(job, r.first, r.n, to);
     return TAUT_OK;
 }
 
-static void book(taut_job *job, taut_piece_done *done, const char *phase, double begin, size_t bytes)
-{
-    double end = taut__now();
-    if (phase[0] == 'd') done->decode_s = end - begin;
-    else done->seconds = end - begin;
-    taut__account(job, done);
-    taut__trace_span(job->comm->trace, job, phase, begin, end, bytes);
-}
-
-/* ---- steps ---- */
+/* ---- pieces: run by any thread of the pool ---- */
 
 /* The sum of my part is in acc: encode it once, or, for a reduce-scatter, keep it. */
-static taut_status finish_sum(taut_job *job, slot *t, taut_range r, int step, taut_piece_done *done)
+static taut_status finish_sum(taut_job *job, slot *t, taut_range r, piece *p, float *scratch)
 {
-    size_t bytes;
-    bool   whole = job->halves & TAUT_GATHER;
+    bool whole = job->halves & TAUT_GATHER;
     if (!integer(job) && job->halves & TAUT_REDUCE) {
         if (job->factor != 1.0f) taut__simd_get()->vec->scale(t->acc, job->factor, r.n);
-        done->sum = taut__job_norms(job, t->acc, r);
+        p->done.sum = taut__job_norms(job, t->acc, r);
         if (!whole) taut__result_store(job, r.first, r.n, t->acc);
     }
-    if (!whole) return integer(job) ? taut__store_codes(job, r, t->acc, job->comm->scratch[0], &done->sum) : TAUT_OK;
-    uint8_t *frame = t->partial[step % 2];
-    TAUT_TRY(encode_acc(job, t, r, step, job->factor, frame, &bytes, &done->second));
-    job->record.sum_bytes += bytes;
-    TAUT_TRY(send(job, &t->out[step % 2], step, frame, bytes, r.n));
-    return store(job, r, frame, bytes, &done->sum);
+    p->done.bytes = 0;
+    if (!whole) return integer(job) ? taut__store_codes(job, r, t->acc, scratch, &p->done.sum) : TAUT_OK;
+    uint8_t *frame = t->partial[p->step % 2];
+    p->sums = true;
+    TAUT_TRY(encode_acc(job, t, r, p->step, job->factor, frame, &p->done.bytes, &p->done.second));
+    return store(job, r, frame, p->done.bytes, scratch, &p->done.sum);
 }
 
-static taut_status open_slice(taut_job *job, size_t i)
+/* My x of the part that leaves first; or, for an allgather, my part. */
+static taut_status open_slice(taut_job *job, slot *t, taut_range r, piece *p, float *scratch)
 {
-    slot           *t = &ring_of(job)->slot[i];
-    int             step = first_step(job), part = step == 0 ? taut__ring_send(job->g->rank, 0, job->g->size) : job->g->rank;
-    taut_range      r = range_of(job, i, part);
-    taut_piece_done done = {0};
-    double          begin = taut__now();
-    uint8_t        *frame = t->partial[step % 2];
-    TAUT_TRY(receive(job, i, step));
-    if (r.n == 0) return TAUT_OK;
-    if (step > 0) {
-        TAUT_TRY(own(job, t, r, frame, &done));
-        TAUT_TRY(finish_sum(job, t, r, step, &done));
-    } else {
-        if (integer(job)) {
-            taut_call c = taut__slice_call(job, r.first, r.n);
-            TAUT_TRY(own(job, t, r, frame, &done));
-            TAUT_TRY(pack(job, &c, t->acc, frame, &done.bytes));
-        } else {
-            taut__encode_x(job, r, frame, ring_of(job)->frame, job->comm->scratch[0], &done);
-            TAUT_TRY(done.status);
-        }
-        job->record.payload_bytes += done.bytes;
-        job->record.encoded += r.n;
-        TAUT_TRY(send(job, &t->out[0], 0, frame, done.bytes, r.n));
+    uint8_t *frame = t->partial[p->step % 2];
+    if (p->step == 0 && !integer(job)) {
+        taut__encode_x(job, r, frame, ring_of(job)->frame, scratch, &p->done);
+        return p->done.status;
     }
-    book(job, &done, "encode", begin, done.bytes);
+    TAUT_TRY(own(job, t, r, frame, scratch, &p->done));
+    if (p->step > 0) return finish_sum(job, t, r, p, scratch);
+    taut_call c = taut__slice_call(job, r.first, r.n);
+    return taut__codes_pack(&c, t->acc, frame, ring_of(job)->frame, &p->done.bytes);
+}
+
+/* What arrived plus my x: a partial sum, or the sum. */
+static taut_status add_own(taut_job *job, slot *t, taut_range r, piece *p, float *scratch)
+{
+    taut_norm2 lost = {0, 0};
+    uint8_t   *frame = t->partial[p->step % 2];
+    TAUT_TRY(own(job, t, r, frame, scratch, &p->done));
+    TAUT_TRY(add(job, t, r, p->step - 1));
+    if (p->step == steps_of(job)) return finish_sum(job, t, r, p, scratch);
+    TAUT_TRY(encode_acc(job, t, r, p->step, 1, frame, &p->done.bytes, &lost));
+    p->done.error.plain += lost.plain, p->done.error.weighted += lost.weighted;
     return TAUT_OK;
 }
 
-static taut_status pass_on(taut_job *job, size_t i, int step)
+static taut_range range_of_piece(const taut_job *job, const piece *p)
 {
-    slot           *t = &ring_of(job)->slot[i];
-    taut_range      r = range_of(job, i, part_in(job, step));
-    taut_piece_done done = {0};
-    double          begin = taut__now();
-    size_t          bytes;
-    if (r.n == 0) return TAUT_OK;
-    if (step >= steps_of(job)) { /* a finished sum */
-        const taut_request *in = &t->in[step % 2];
-        if (in->got > in->bytes) return taut__fail(TAUT_E_CORRUPT, "%s: frame of %zu bytes is too long", job->name, in->got);
-        if (step + 1 < last_step(job)) TAUT_TRY(send(job, &t->pass[step % 2], step + 1, t->arrived[step % 2], in->got, r.n));
-        TAUT_TRY(store(job, r, t->arrived[step % 2], in->got, NULL));
-        book(job, &done, "decode", begin, in->got);
-        return TAUT_OK;
+    if (p->what == OPEN) return range_of(job, p->i, p->step == 0 ? taut__ring_send(job->g->rank, 0, job->g->size) : job->g->rank);
+    return range_of(job, p->i, part_in(job, p->what == ADD ? p->step - 1 : p->step));
+}
+
+static void run_piece(void *ctx, size_t k, int worker)
+{
+    taut_job  *job = ctx;
+    piece     *p = &ring_of(job)->piece[k];
+    slot      *t = &ring_of(job)->slot[p->i];
+    float     *scratch = job->comm->scratch[worker];
+    taut_range r = range_of_piece(job, p);
+    double     begin = taut__now();
+    switch (p->what) {
+    case OPEN: p->done.status = open_slice(job, t, r, p, scratch); break;
+    case ADD: p->done.status = add_own(job, t, r, p, scratch); break;
+    case DECODE: p->done.status = store(job, r, t->arrived[p->step % 2], t->in[p->step % 2].got, scratch, NULL); break;
     }
-    uint8_t *frame = t->partial[(step + 1) % 2];
-    TAUT_TRY(own(job, t, r, frame, &done));
-    TAUT_TRY(add(job, t, r, step));
-    if (step + 1 == steps_of(job)) {
-        TAUT_TRY(finish_sum(job, t, r, step + 1, &done));
-    } else {
-        taut_norm2 lost = {0, 0};
-        TAUT_TRY(encode_acc(job, t, r, step + 1, 1, frame, &bytes, &lost));
-        done.error.plain += lost.plain, done.error.weighted += lost.weighted;
-        job->record.payload_bytes += bytes;
-        job->record.encoded += r.n;
-        TAUT_TRY(send(job, &t->out[(step + 1) % 2], step + 1, frame, bytes, r.n));
-    }
-    book(job, &done, "reduce", begin, done.bytes);
+    double seconds = taut__now() - begin;
+    p->done.seconds = p->what == DECODE ? 0 : seconds;
+    p->done.decode_s = p->what == DECODE ? seconds : 0;
+}
+
+/* ---- before and after the work ---- */
+
+static bool room_for_piece(const taut_job *job)
+{
+    return ring_of(job)->pieces < taut__min(PIECES, (size_t)taut__pool_threads(job->comm->pool));
+}
+
+static taut_status choose_open(taut_job *job)
+{
+    ring *a = ring_of(job);
+    piece p = {.what = OPEN, .i = a->opened++, .step = first_step(job)};
+    TAUT_TRY(receive(job, p.i, p.step));
+    a->slot[p.i].sent_s = taut__now();
+    if (range_of_piece(job, &p).n > 0) a->piece[a->pieces++] = p;
     return TAUT_OK;
+}
+
+/* The frame of the step in hand has arrived. A finished sum goes on to the next neighbour at once. */
+static taut_status choose_arrived(taut_job *job)
+{
+    ring               *a = ring_of(job);
+    slot               *t = &a->slot[a->i];
+    bool                sum = a->step >= steps_of(job);
+    piece               p = {.what = sum ? DECODE : ADD, .i = a->i, .step = a->step + !sum};
+    const taut_request *in = &t->in[a->step % 2];
+    size_t              n = range_of_piece(job, &p).n;
+    TAUT_TRY(receive(job, a->i, a->step + 1));
+    if (n == 0) return TAUT_OK;
+    if (in->got > in->bytes)
+        return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", job->name, in->peer, in->got,
+                          in->bytes);
+    if (job->comm->trace) taut__trace_span(job->comm->trace, job, "wire", t->sent_s, taut__now(), in->got);
+    a->piece[a->pieces++] = p;
+    if (!sum || a->step + 1 == last_step(job)) return TAUT_OK;
+    return send(job, a->i, &t->pass[a->step % 2], a->step + 1, t->arrived[a->step % 2], in->got, n);
+}
+
+static taut_status settle_piece(taut_job *job, const piece *p)
+{
+    slot  *t = &ring_of(job)->slot[p->i];
+    size_t n = range_of_piece(job, p).n;
+    TAUT_TRY(p->done.status);
+    taut__account(job, &p->done);
+    if (p->what == DECODE || p->done.bytes == 0) return TAUT_OK;
+    if (p->sums) {
+        job->record.sum_bytes += p->done.bytes;
+    } else {
+        job->record.payload_bytes += p->done.bytes;
+        job->record.encoded += n;
+    }
+    return send(job, p->i, &t->out[p->step % 2], p->step, t->partial[p->step % 2], p->done.bytes, n);
+}
+
+static taut_status run_pieces(taut_job *job)
+{
+    static const char *const name[] = {[OPEN] = "encode", [ADD] = "reduce", [DECODE] = "decode"};
+    ring       *a = ring_of(job);
+    double      begin = taut__now();
+    taut_status s = TAUT_OK;
+    if (a->pieces == 0) return TAUT_OK;
+    taut__pool_run(job->comm->pool, run_piece, job, a->pieces);
+    taut__trace_span(job->comm->trace, job, name[a->piece[0].what], begin, taut__now(), a->piece[0].done.bytes);
+    for (size_t k = 0; k < a->pieces && s == TAUT_OK; k++) s = settle_piece(job, &a->piece[k]);
+    a->pieces = 0;
+    return s;
 }
 
 /* Everything that processing a step will overwrite has left. */
@@ -283,31 +331,29 @@ static bool ready(const slot *t, int step)
 
 static bool batch_sent(const ring *a)
 {
-    for (int i = 0; i < TAUT_SLOTS; i++)
+    for (size_t i = 0; i < a->slots; i++)
         if (!taut__all_done(a->slot[i].out, 2) || !taut__all_done(a->slot[i].pass, 2)) return false;
     return true;
 }
 
 static taut_status ring_advance(taut_job *job, bool *moved, bool *done)
 {
-    ring *a = ring_of(job);
-    if (a->opened < in_batch(job)) {
+    ring  *a = ring_of(job);
+    size_t n = in_batch(job), before = a->opened + a->i;
+    if (a->opened < n) {
+        while (a->opened < n && room_for_piece(job)) TAUT_TRY(choose_open(job));
+    } else if (a->step < last_step(job)) {
+        for (; a->i < n && room_for_piece(job) && ready(&a->slot[a->i], a->step); a->i++) TAUT_TRY(choose_arrived(job));
+    } else {
+        if (!batch_sent(a)) return TAUT_OK;
         *moved = true;
-        return open_slice(job, a->opened++);
-    }
-    if (a->step < last_step(job)) {
-        if (!ready(&a->slot[a->i], a->step)) return TAUT_OK;
-        *moved = true;
-        TAUT_TRY(receive(job, a->i, a->step + 1));
-        TAUT_TRY(pass_on(job, a->i, a->step));
-        if (++a->i == in_batch(job)) a->i = 0, a->step++;
+        *done = a->batch + n == job->part.slices;
+        if (!*done) begin_batch(job, a->batch + n);
         return TAUT_OK;
     }
-    if (!batch_sent(a)) return TAUT_OK;
-    *moved = true;
-    *done = a->batch + in_batch(job) == job->part.slices;
-    if (!*done) begin_batch(job, a->batch + in_batch(job));
-    return TAUT_OK;
+    *moved |= a->opened + a->i > before;
+    if (a->i == n) a->i = 0, a->step++;
+    return run_pieces(job);
 }
 
 static int ring_waiting_for(const taut_job *job)
@@ -319,7 +365,7 @@ static void ring_cancel(taut_job *job)
 {
     ring           *a = ring_of(job);
     taut_transport *t = job->g->t;
-    for (int i = 0; a && i < TAUT_SLOTS; i++)
+    for (size_t i = 0; a && i < a->slots; i++)
         for (int k = 0; k < 2; k++)
             t->ops->cancel(t, &a->slot[i].in[k]), t->ops->cancel(t, &a->slot[i].out[k]), t->ops->cancel(t, &a->slot[i].pass[k]);
 }

@@ -82,8 +82,7 @@ static bool slot_alloc(slot *t, size_t p, size_t frame, size_t sub)
 
 static taut_status sra_prepare(taut_job *job)
 {
-    size_t p = (size_t)job->g->size, threads = (size_t)taut__pool_threads(job->comm->pool);
-    size_t slots = taut__min(taut__max(TAUT_SLOTS, threads + 1), job->part.slices);
+    size_t p = (size_t)job->g->size, slots = taut__coded_slots(job, job->part.slices);
     sra   *s = taut__alloc(1, sizeof *s + slots * sizeof *s->slot);
     if (!s) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", job->name);
     job->work = s;
@@ -105,25 +104,6 @@ static taut_status sra_begin(taut_job *job)
     return TAUT_OK;
 }
 
-/* ---- integer frames ---- */
-
-static taut_status pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len)
-{
-    const taut_codec *codec = taut__spec_codec(c->spec);
-    size_t            bytes;
-    TAUT_TRY(codec->integer->pack(c, q, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes));
-    return taut__frame_seal(codec, c->n, dst, bytes, len);
-}
-
-static taut_status unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc)
-{
-    const taut_codec *codec = taut__spec_codec(c->spec);
-    const uint8_t    *payload;
-    size_t            bytes;
-    TAUT_TRY(taut__frame_open(codec, c->n, src, len, &payload, &bytes, NULL, NULL, NULL));
-    return codec->integer->unpack_add(c, payload, bytes, acc);
-}
-
 static int32_t code_limit(const taut_job *job) { return INT32_MAX / job->g->size; }
 
 /* ---- pieces: run by any thread of the pool ---- */
@@ -142,7 +122,7 @@ static void encode(taut_job *job, piece *p, float *scratch)
     taut_call c = taut__slice_call(job, r.first, r.n);
     taut__quantize_x(job, r, q, code_limit(job), scratch, &p->done);
     double begin = taut__now();
-    if (p->done.status == TAUT_OK) p->done.status = pack(&c, q, dst, s->frame, &p->done.bytes);
+    if (p->done.status == TAUT_OK) p->done.status = taut__codes_pack(&c, q, dst, s->frame, &p->done.bytes);
     p->done.seconds += taut__now() - begin;
 }
 
@@ -159,7 +139,7 @@ static taut_status add_contributions(taut_job *job, slot *t, const taut_call *c)
         if (q == job->g->rank) continue;
         const uint8_t *in = t->in + (size_t)q * sra_of(job)->frame;
         TAUT_TRY(check_frame(job, &t->in1[q]));
-        TAUT_TRY(integer(job) ? unpack_add(c, in, t->in1[q].got, t->acc)
+        TAUT_TRY(integer(job) ? taut__codes_unpack_add(c, in, t->in1[q].got, t->acc)
                               : taut__frame_decode_add(c, in, t->in1[q].got, t->acc));
     }
     return TAUT_OK;
@@ -218,7 +198,7 @@ static taut_status reduce_integer(taut_job *job, slot *t, taut_range r, float *s
     double begin = taut__now();
     TAUT_TRY(add_contributions(job, t, &c));
     done->decode_s += taut__now() - begin;
-    if (job->halves & TAUT_GATHER) return pack(&c, t->acc, t->sum, sra_of(job)->frame, &t->sum_bytes);
+    if (job->halves & TAUT_GATHER) return taut__codes_pack(&c, t->acc, t->sum, sra_of(job)->frame, &t->sum_bytes);
     return taut__store_codes(job, r, t->acc, scratch, &done->sum);
 }
 
@@ -369,16 +349,14 @@ static taut_status send_sum(taut_job *job, const piece *p)
     return TAUT_OK;
 }
 
-/* From the sending of what this rank owes to the beginning of the work on what it waited for. */
 static void trace_wire(taut_job *job, const piece *p)
 {
     const slot *t = slot_of(job, p->k);
     bool        decodes = p->what == DECODE;
-    double      end = taut__now() - p->done.seconds - p->done.decode_s, begin = t->sent_s[decodes];
-    if (!job->comm->trace || p->what == ENCODE || (decodes && p->q == job->g->rank) || end < begin) return;
-    uint64_t bytes = 0;
+    uint64_t    bytes = 0;
+    if (p->what == ENCODE || (decodes && p->q == job->g->rank)) return;
     for (int q = 0; q < job->g->size && !decodes; q++) bytes += q == job->g->rank ? 0 : t->in1[q].got;
-    taut__trace_span(job->comm->trace, job, "wire", begin, end, decodes ? t->in2[p->q].got : bytes);
+    taut__trace_wire(job, t->sent_s[decodes], &p->done, decodes ? t->in2[p->q].got : bytes);
 }
 
 static taut_status settle_pieces(taut_job *job)

@@ -24,7 +24,7 @@ struct taut_layer {
     bool        pinned;         /* by taut_layer_codec */
     bool        automatic;      /* the plan decides */
     bool        prepared;       /* job's memory suits spec */
-    bool        flat;           /* sharded collectives do not use the hierarchy */
+    bool        flat;           /* has sharded collectives: they use neither the hierarchy nor gather */
     uint64_t    seed;           /* of (run, name) */
     taut_feedback    *feedback; /* NULL: no memory for x; else x is formed there */
     bool              keeps;    /* feedback is on */
@@ -135,7 +135,9 @@ taut_status taut__agree_advance(taut_job *job, bool *moved, taut_agreed *outcome
 
 /* allreduce.c : table, selection, phases */
 const taut_algorithm *taut__algorithm_by_name(const char *name);
-taut_status taut__algorithm_for(const taut_comm *comm, const taut_spec *spec, const taut_algorithm **via);
+const taut_group *taut__group_of(const taut_layer *layer); /* who reduces it */
+taut_status taut__algorithm_for(const taut_layer *layer, const taut_spec *spec, const taut_algorithm **via);
+size_t      taut__coded_slots(const taut_job *job, size_t slices); /* coded slices that may be under way */
 taut_status taut__job_init(taut_job *job, taut_layer *layer);
 taut_status taut__job_prepare(taut_job *job);
 void        taut__job_release(taut_job *job);
@@ -163,6 +165,9 @@ void   taut__result_load(taut_job *job, size_t first, size_t n, float *to); /* b
  * codes and frames of sums give the same bits. sum, where not NULL: the result's norms. */
 taut_status taut__store_codes(taut_job *job, taut_range r, const int32_t *q, float *scratch, taut_norm2 *sum);
 taut_status taut__store_frame(taut_job *job, taut_range r, const uint8_t *frame, size_t len, float *scratch, taut_norm2 *sum);
+/* Integer codes as a frame, and added from one. */
+taut_status taut__codes_pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len);
+taut_status taut__codes_unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc);
 taut_norm2 taut__job_norms(const taut_job *job, const float *x, taut_range r); /* x[0] is element r.first */
 void   taut__keep_second(taut_job *job, taut_range r, const float *err, float factor); /* residual += factor * err */
 void   taut__account(taut_job *job, const taut_piece_done *done);
@@ -199,5 +204,8 @@ taut_status taut__step_exchange(taut_comm *comm);
 taut_status taut__trace_open(const char *path, int rank, taut_trace **trace);
 void        taut__trace_close(taut_trace *trace);
 void        taut__trace_span(taut_trace *trace, taut_job *job, const char *phase, double begin, double end, uint64_t bytes);
+/* The wire's share: from sending what this rank owed, at sent_s, to the beginning of the piece of work, just done, that
+ * needed the bytes received. */
+void        taut__trace_wire(taut_job *job, double sent_s, const taut_piece_done *done, uint64_t bytes);
 
 #endif

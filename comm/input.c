@@ -125,6 +125,23 @@ static void store_scaled(taut_job *job, taut_range r, float *x, taut_norm2 *sum)
     taut__result_store(job, r.first, r.n, x);
 }
 
+taut_status taut__codes_pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len)
+{
+    const taut_codec *codec = taut__spec_codec(c->spec);
+    size_t            bytes;
+    TAUT_TRY(codec->integer->pack(c, q, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes));
+    return taut__frame_seal(codec, c->n, dst, bytes, len);
+}
+
+taut_status taut__codes_unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc)
+{
+    const taut_codec *codec = taut__spec_codec(c->spec);
+    const uint8_t    *payload;
+    size_t            bytes;
+    TAUT_TRY(taut__frame_open(codec, c->n, src, len, &payload, &bytes, NULL, NULL, NULL));
+    return codec->integer->unpack_add(c, payload, bytes, acc);
+}
+
 taut_status taut__store_codes(taut_job *job, taut_range r, const int32_t *q, float *scratch, taut_norm2 *sum)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);

@@ -38,6 +38,11 @@ typedef struct taut_algorithm {
 } taut_algorithm;
 extern const taut_algorithm taut__sra, taut__ring, taut__gather, taut__native, taut__linear;
 
+/* What algorithm=auto takes for an allreduce among so many members of the group that reduces (all ranks, or the leaders of
+ * hosts). Of specs that can be sliced: two members gather, because each then sends b bytes in one hop where sra sends (b + s) / 2
+ * in two, s >= b being those of an encoded sum, and encodes the sum again. */
+const taut_algorithm *taut__automatic(const taut_spec *spec, int members);
+
 typedef enum taut_phase {
     TAUT_PHASE_LOCAL_SUM,  /* hierarchy: the host's ranks into its leader */
     TAUT_PHASE_SURVEY,     /* form x, look at it */

@@ -44,7 +44,7 @@ static bool wants_feedback(const taut_layer *l, const taut_spec *spec)
 static taut_status need_feedback(taut_layer *l)
 {
     const taut_algorithm *via;
-    TAUT_TRY(taut__algorithm_for(l->comm, &l->wire, &via));
+    TAUT_TRY(taut__algorithm_for(l, &l->wire, &via));
     l->keeps = wants_feedback(l, &l->spec);
     bool needed = l->keeps || l->dtype != TAUT_F32 || via == &taut__linear;
     if (!needed || l->feedback) return TAUT_OK;
@@ -89,7 +89,7 @@ static taut_status use_spec(taut_layer *l, const taut_spec *spec)
     taut_spec             wire;
     TAUT_TRY(wire_spec(l, spec, &wire));
     TAUT_TRY(taut__spec_suits(&wire, &l->tensor));
-    TAUT_TRY(taut__algorithm_for(l->comm, &wire, &via));
+    TAUT_TRY(taut__algorithm_for(l, &wire, &via));
     taut__job_release(&l->job);
     drop_state(l);
     l->spec = *spec;
@@ -311,10 +311,8 @@ static taut_status launch(taut_layer *l, void *buf, int kind, taut_half halves, 
 {
     taut_comm *comm = l->comm;
     if (halves != TAUT_BOTH && !l->flat) {
-        if (l->job.g && l->job.g != &comm->all) {
-            taut__job_release(&l->job);
-            l->prepared = false;
-        }
+        taut__job_release(&l->job);
+        l->prepared = false;
         l->flat = true;
     }
     TAUT_TRY(taut__layer_prepare(l));

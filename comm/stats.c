@@ -165,7 +165,7 @@ static const char *algorithm_name(const taut_layer *l)
 {
     const taut_algorithm *via = l->job.via;
     if (l->bucket && !via) return "fused";
-    if (!via && taut__algorithm_for(l->comm, &l->wire, &via) != TAUT_OK) return "";
+    if (!via && taut__algorithm_for(l, &l->wire, &via) != TAUT_OK) return "";
     return via->name;
 }
 

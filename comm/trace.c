@@ -87,3 +87,10 @@ void taut__trace_span(taut_trace *t, taut_job *job, const char *phase, double be
     fprintf(t->file, "\"}}");
     pthread_mutex_unlock(&t->lock);
 }
+
+void taut__trace_wire(taut_job *job, double sent_s, const taut_piece_done *done, uint64_t bytes)
+{
+    if (!job->comm->trace) return;
+    double end = taut__now() - done->seconds - done->decode_s;
+    if (end >= sent_s) taut__trace_span(job->comm->trace, job, "wire", sent_s, end, bytes);
+}

@@ -1,7 +1,8 @@
 /* transport_mpi.c : ranks are processes of an MPI job, on an own duplicate of the caller's communicator.
  *
  * Pending requests lie in a dense array, so that one MPI_Testsome looks at all of them and makes MPI's progress.
- * Failure notices travel with their own tag: one receive from any rank is always posted; whoever fails sends to all.
+ * Failure notices travel with their own tag: one receive from any rank is always posted, the first of the array, which no
+ * taut_request owns; whoever fails sends to all.
  * After a failure requests that cannot be finished are cancelled or left to MPI, and what they point to is not freed. */
 #include "taut_mpi.h"
 #include "transport.h"
@@ -12,8 +13,8 @@
 enum { TAG_NOTICE = 0, WHOLE_MAX = 1 << 30, CHECK_SEED = 12345 };
 
 typedef struct pending {
-    taut_request *request;
-    MPI_Datatype  type; /* of a message beyond WHOLE_MAX, else MPI_BYTE */
+    taut_request *request; /* NULL: the receive of a notice */
+    MPI_Datatype  type;    /* of a message beyond WHOLE_MAX, else MPI_BYTE */
 } pending;
 
 typedef struct mpi_transport {
@@ -26,7 +27,9 @@ typedef struct mpi_transport {
     MPI_Status    *status;
     int           *index;
     pending       *owner;
-    MPI_Request    listen, *tell; /* tell: size requests */
+    MPI_Request   *tell;         /* size requests */
+    bool           listening;    /* request[0] is the receive of a notice */
+    bool           news;         /* it has come */
     taut_notice    heard, told;
 } mpi_transport;
 
@@ -130,7 +133,11 @@ static taut_status mpi_poll(taut_transport *t)
     int rc = MPI_Testsome((int)m->n, m->request, &count, m->index, m->status);
     if (rc != MPI_SUCCESS) return failed(rc, "message");
     if (count == MPI_UNDEFINED || count == 0) return TAUT_OK;
-    for (int i = 0; i < count; i++) finish(&m->owner[m->index[i]], &m->status[i]);
+    for (int i = 0; i < count; i++) {
+        pending *p = &m->owner[m->index[i]];
+        if (p->request) finish(p, &m->status[i]);
+        else m->listening = false, m->news = true;
+    }
     compact(m);
     return TAUT_OK;
 }
@@ -267,9 +274,8 @@ static void mpi_abort(taut_transport *t, const taut_notice *why)
 static bool mpi_aborted(taut_transport *t, taut_notice *why)
 {
     mpi_transport *m = self_of(t);
-    int            heard = 0;
-    if (m->listen == MPI_REQUEST_NULL) return false;
-    if (MPI_Test(&m->listen, &heard, MPI_STATUS_IGNORE) != MPI_SUCCESS || !heard) return false;
+    if (!m->news) return false;
+    m->news = false;
     m->failed = true;
     *why = m->heard;
     why->text[sizeof why->text - 1] = 0;
@@ -286,9 +292,9 @@ static void mpi_destroy(taut_transport *t)
     int            gone = 0;
     MPI_Finalized(&gone);
     if (gone) return;
-    if (m->listen != MPI_REQUEST_NULL) {
-        MPI_Cancel(&m->listen);
-        MPI_Request_free(&m->listen);
+    if (m->listening) {
+        MPI_Cancel(&m->request[0]);
+        MPI_Request_free(&m->request[0]);
     }
     if (m->failed) return;
     if (m->comm != MPI_COMM_NULL) MPI_Comm_free(&m->comm);
@@ -348,7 +354,10 @@ static taut_status prepare(mpi_transport *m, int fake_hosts)
     TAUT_TRY(mpi_reserve(&m->base, 16));
     TAUT_TRY(find_hosts(m, fake_hosts));
     TAUT_TRY(check_native(m));
-    MPI_TRY(MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->listen), "receive");
+    MPI_TRY(MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[0]), "receive");
+    m->owner[0] = (pending){NULL, MPI_BYTE};
+    m->n = 1;
+    m->listening = true;
     return TAUT_OK;
 }
 
@@ -363,7 +372,6 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut_transport **t
     if (!m) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory");
     m->base.ops = &ops;
     m->comm = m->native = MPI_COMM_NULL;
-    m->listen = MPI_REQUEST_NULL;
     taut_status s = open_comms(m, *(const MPI_Comm *)mpi);
     if (s == TAUT_OK) s = prepare(m, fake_hosts);
     if (s == TAUT_OK) *t = &m->base;

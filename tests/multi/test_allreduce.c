@@ -163,6 +163,35 @@ START_TEST(conservation)
 }
 END_TEST
 
+/* Codec threads change who works, not what comes out; several steps, so that residuals count too. */
+START_TEST(any_threads)
+{
+    const codec_case *k = &codecs[_i % CODECS];
+    const char       *algorithm = algorithms[_i / CODECS];
+    for (int size = 2; size <= 3; size++) {
+        float **first = NULL;
+        for (int threads = 1; threads <= 4; threads += 3) {
+            taut_config cfg = TAUT_CONFIG_INIT;
+            job_case    c = {.spec = k->spec, .rows = 160, .cols = 511, .op = TAUT_MEAN, .steps = 2};
+            cfg.feedback = "on";
+            cfg.algorithm = algorithm;
+            cfg.slice_kib = 64;
+            cfg.threads = threads;
+            c.result = rows_of_floats(size, elems(&c));
+            if (!run_case(&c, size, &cfg)) {
+                free_rows(c.result, size);
+                break;
+            }
+            ck_assert_msg(!first || memcmp(first[0], c.result[0], elems(&c) * sizeof(float)) == 0,
+                          "%s over %s on %d ranks: %d threads change the result", k->spec, algorithm, size, threads);
+            free_rows(first, size);
+            first = c.result;
+        }
+        free_rows(first, size);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("allreduce");
@@ -171,6 +200,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, results, 0, all);
     tcase_add_loop_test(t, conservation, 0, all);
+    tcase_add_loop_test(t, any_threads, 0, all);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -404,7 +404,7 @@ static taut_status sharded(ranks_ctx *c)
 }
 START_TEST(shards)
 {
-    static const char *const codec[] = {"none", "fp16", "quant:bits=8", "grid:rel=0.02"}, *const algorithm[] = {"auto", "ring"};
+    static const char *const codec[] = {"none", "fp16", "quant:bits=8", "grid:rel=0.02"}, *const algorithm[] = {"auto", "ring", "gather"};
     taut_config cfg = quick();
     cfg.algorithm = algorithm[_i / 4];
     for (int p = 1; p <= 4; p++) ranks_ok(p, &cfg, sharded, (void *)(uintptr_t)codec[_i % 4]);
@@ -603,7 +603,7 @@ int main(void)
     tcase_add_loop_test(t, not_finite, 0, codecs);
     tcase_add_loop_test(t, allocations, 0, codecs);
     tcase_add_test(t, out_of_memory);
-    tcase_add_loop_test(t, shards, 0, 8);
+    tcase_add_loop_test(t, shards, 0, 12);
     tcase_add_loop_test(t, hierarchy, 0, 4);
     tcase_add_loop_test(t, sixteen_bit, 0, 3);
     tcase_add_test(t, checkpoint);
