@@ -124,7 +124,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A)
 .PHONY: setup tests check check-long check-gpu demo bench-lab install uninstall print-config clean help
 setup: ## install the packages that are missing (Debian, Ubuntu)
 	@launch/setup
-tests: all $(TEST_BIN)
+tests: all $(TEST_BIN) $(BENCH_BIN)
 # each stage is a make of its own, so that what setup installed is detected
 check: setup ## install what is missing, build, run the tests (under ten minutes on 2 cores)
 	@+$(MAKE) --no-print-directory print-config
