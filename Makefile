@@ -134,7 +134,7 @@ check-long: setup ## check, then what takes longer: sanitizers, more ranks, long
 	@+$(MAKE) --no-print-directory tests
 	@+$(MAKE) --no-print-directory MODE=asan tests
 	@BUILD=$(BUILD) LONG=1 TIMEOUT=1800 tests/run.sh
-	@BUILD=build/asan TIMEOUT=1800 tests/run.sh
+	@BUILD=build/asan LONG=1 TIMEOUT=1800 tests/run.sh
 check-gpu: ## the tests that need a GPU (none yet: the CUDA codecs come next)
 	@tests/run_gpu.sh
 demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes
