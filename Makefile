@@ -65,7 +65,7 @@ TRAIN_SRC := $(wildcard launch/train/*.c)
 TRAIN_OBJ := $(TRAIN_SRC:%.c=$(BUILD)/%.o)
 SHIM_SRC := $(wildcard shim/*.cpp)
 SHIM_OBJ := $(SHIM_SRC:%.cpp=$(BUILD)/%.o)
-TEST_SRC := $(call no_mpi,$(wildcard tests/unit/test_*.c tests/twin/test_*.c tests/golden/test_*.c tests/property/test_*.c tests/multi/test_*.c))
+TEST_SRC := $(call no_mpi,$(wildcard tests/unit/test_*.c tests/twin/test_*.c tests/golden/test_*.c tests/property/test_*.c tests/multi/test_*.c tests/long/test_*.c))
 TEST_SRC := $(if $(filter found,$(HAVE_TORCH)),$(TEST_SRC),$(filter-out %_torch.c,$(TEST_SRC)))
 TEST_SUP := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
@@ -124,7 +124,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A)
 .PHONY: setup tests check check-long check-gpu demo bench-lab install uninstall print-config clean help
 setup: ## install the packages that are missing (Debian, Ubuntu)
 	@launch/setup
-tests: all $(TEST_BIN)
+tests: all $(TEST_BIN) $(BENCH_BIN)
 # each stage is a make of its own, so that what setup installed is detected
 check: setup ## install what is missing, build, run the tests (under ten minutes on 2 cores)
 	@+$(MAKE) --no-print-directory print-config
@@ -134,7 +134,7 @@ check-long: setup ## check, then what takes longer: sanitizers, more ranks, long
 	@+$(MAKE) --no-print-directory tests
 	@+$(MAKE) --no-print-directory MODE=asan tests
 	@BUILD=$(BUILD) LONG=1 TIMEOUT=1800 tests/run.sh
-	@BUILD=build/asan TIMEOUT=1800 tests/run.sh
+	@BUILD=build/asan LONG=1 TIMEOUT=1800 tests/run.sh
 check-gpu: ## the tests that need a GPU (none yet: the CUDA codecs come next)
 	@tests/run_gpu.sh
 demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes

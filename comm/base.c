@@ -1,6 +1,8 @@
 /* base.c : see base.h. */
 #define _POSIX_C_SOURCE 200809L
 #include "base.h"
+#include <locale.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +32,44 @@ const char *taut_status_text(taut_status s)
     }
 }
 
+/* ---- numbers as text ---- */
+static locale_t       c_locale; /* 0 if there was no memory: the program's locale is used */
+static pthread_once_t c_locale_once = PTHREAD_ONCE_INIT;
+
+static void c_locale_make(void) { c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0); }
+
+/* This thread's locale before, to be given back to uselocale(). */
+static locale_t use_c_locale(void)
+{
+    pthread_once(&c_locale_once, c_locale_make);
+    return uselocale(c_locale);
+}
+
+double taut__strtod(const char *text, char **end)
+{
+    locale_t before = use_c_locale();
+    double   v = strtod(text, end);
+    uselocale(before);
+    return v;
+}
+
+int taut__vsnprintf(char *dst, size_t cap, const char *fmt, va_list ap)
+{
+    locale_t before = use_c_locale();
+    int      n = vsnprintf(dst, cap, fmt, ap);
+    uselocale(before);
+    return n;
+}
+
+int taut__snprintf(char *dst, size_t cap, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    int n = taut__vsnprintf(dst, cap, fmt, ap);
+    va_end(ap);
+    return n;
+}
+
 /* ---- errors ---- */
 static _Thread_local char last_error[1024];
 
@@ -40,7 +80,7 @@ taut_status taut__fail(taut_status s, const char *fmt, ...)
     char text[sizeof last_error]; /* arguments may point into last_error */
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    taut__vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     memcpy(last_error, text, sizeof text);
     taut__log(TAUT_LOG_DEBUG, "base", "%s: %s", taut_status_name(s), text);
@@ -95,7 +135,7 @@ void taut__log(taut_log_level level, const char *subsys, const char *fmt, ...)
                       : snprintf(line, sizeof line, "taut %s [%s] rank %d: ", names[level], subsys, rank);
     va_list ap;
     va_start(ap, fmt);
-    n += vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
+    n += taut__vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
     va_end(ap);
     if (n > (int)sizeof line - 2) n = (int)sizeof line - 2;
     line[n++] = '\n';

@@ -28,6 +28,11 @@ bool taut__log_on(taut_log_level level, const char *subsys);
 void taut__log(taut_log_level level, const char *subsys, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void taut__log_rank(int rank); /* shown in every line; -1 = none */
 
+/* ---- Numbers as text ---- with a decimal point, whatever locale the program has set. */
+double taut__strtod(const char *text, char **end);
+int    taut__vsnprintf(char *dst, size_t cap, const char *fmt, va_list ap);
+int    taut__snprintf(char *dst, size_t cap, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
 /* ---- Memory ---- zeroed, 64-byte aligned; NULL when out of memory. Counted, so that tests can prove that a step
  * allocates nothing, and can make the n-th allocation fail. */
 void  *taut__alloc(size_t count, size_t size); /* NULL also when count*size overflows */

@@ -98,7 +98,7 @@ static taut_status put_number(const row *r, const char *value, void *field)
         memcpy(field, &v, sizeof v);
         return TAUT_OK;
     }
-    double v = strtod(value, &end);
+    double v = taut__strtod(value, &end);
     if (end == value || *end || !(v >= r->min && v <= r->max)) return out_of_range(r, value);
     if (r->kind != F32 && v != floor(v)) return taut__fail(TAUT_E_INVALID, "%s=%s: must be a whole number", r->name, value);
     if (r->kind == I32) *(int32_t *)field = (int32_t)v;
@@ -130,7 +130,7 @@ static const char *given(const row *r, const taut_config *cfg, char *text, size_
     float       f;
     switch (r->kind) {
     case U64: memcpy(&u, p, sizeof u); snprintf(text, cap, "%llu", (unsigned long long)u); return u ? text : NULL;
-    case F32: memcpy(&f, p, sizeof f); snprintf(text, cap, "%.9g", (double)f); return f != 0 ? text : NULL;
+    case F32: memcpy(&f, p, sizeof f); taut__snprintf(text, cap, "%.9g", (double)f); return f != 0 ? text : NULL;
     case U32: memcpy(&w, p, sizeof w); snprintf(text, cap, "%u", w); return w ? text : NULL;
     case I32: memcpy(&w, p, sizeof w); snprintf(text, cap, "%d", (int)w); return w ? text : NULL;
     default: memcpy(&t, p, sizeof t); return t && *t ? t : NULL;

@@ -5,6 +5,9 @@
 #include "communicator.h"
 
 #ifdef TAUT_DEBUG
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 enum { BLOCK = 64 };
@@ -15,6 +18,16 @@ static uint32_t sum_of(const taut_layer *l, size_t block)
 {
     size_t first = block * BLOCK, n = taut__min(BLOCK, l->tensor.elems - first);
     return (uint32_t)XXH3_64bits((const char *)l->job.buf + first * elem_bytes(l), n * elem_bytes(l));
+}
+
+/* Memory that has gone back to the system cannot be read: say whose it was, instead of crashing somewhere below. */
+static void need_mapped(const taut_layer *l, size_t first, size_t n)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)l->job.buf + first * elem_bytes(l);
+    uintptr_t from = at / page * page;
+    if (n == 0 || msync((void *)from, at + n * elem_bytes(l) - from, MS_ASYNC) == 0) return;
+    taut__log(TAUT_LOG_ERROR, "comm", "layer '%s': its buffer was freed between start and wait", l->name);
+    abort();
 }
 
 taut_status taut__debug_lend(taut_layer *l)
@@ -29,6 +42,7 @@ taut_status taut__debug_lend(taut_layer *l)
 
 void taut__debug_read(taut_layer *l, size_t first, size_t n)
 {
+    need_mapped(l, first, n);
     for (size_t b = first / BLOCK; l->lent && b * BLOCK < first + n; b++)
         if (l->lent[b] != sum_of(l, b)) atomic_store(&l->spoilt, true);
 }

@@ -24,6 +24,11 @@ void        taut__exchange_begin(taut_exchange *x, const taut_group *g, int tag,
                                  taut_combine combine, const void *ctx);
 taut_status taut__exchange_advance(taut_exchange *x, bool *done);
 void        taut__exchange_cancel(taut_exchange *x);
+/* A number of the group whose message is missing, or who does not take ours; -1 if none; for messages. */
+static inline int taut__exchange_waiting_for(const taut_exchange *x)
+{
+    return !taut__done(&x->recv) ? x->recv.peer : !taut__done(&x->send) ? x->send.peer : -1;
+}
 
 /* ctx: taut_mixed, or NULL for doubles only: first `sums` doubles are added, then `masks` uint64 are ANDed, and the rest
  * ORed. Words with equal AND and OR are equal on all ranks. masks beyond the end: all that follow. */

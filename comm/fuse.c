@@ -45,8 +45,7 @@ static void bucket_stop(taut_job *job)
 static int bucket_waiting_for(const taut_job *job)
 {
     bool voting = ((const taut_bucket *)(const void *)job)->voting;
-    if (voting) return taut__done(&job->exchange.recv) ? -1 : job->exchange.recv.peer;
-    return taut__raw_waiting_for(&job->raw);
+    return voting ? taut__exchange_waiting_for(&job->exchange) : taut__raw_waiting_for(&job->raw);
 }
 
 static taut_status add_bucket(taut_comm *comm)
@@ -239,6 +238,13 @@ taut_status taut__fuse_start(taut_layer *l, void *buf, int kind)
 
 bool taut__fuse_holds(const taut_layer *l) { return is_started(l->bucket, l->seat); }
 
+static taut_status never_started(taut_layer *l)
+{
+    char why[256];
+    snprintf(why, sizeof why, "%s: some rank has not started it for %d ms", l->name, (int)l->comm->engine.timeout_ms);
+    return taut__engine_fail(&l->comm->engine, TAUT_E_TIMEOUT, why);
+}
+
 /* Rounds that agree on nothing are repeated: another rank has yet to start the member. The first round's beginning bounds
  * the wait. */
 taut_status taut__fuse_wait(taut_layer *l)
@@ -250,7 +256,7 @@ taut_status taut__fuse_wait(taut_layer *l)
         run(b, true);
         TAUT_TRY(taut__engine_wait(e, &b->job));
         if (e->timeout_ms >= 0 && taut__now() - begin > e->timeout_ms * 1e-3 && taut__fuse_holds(l) && b->in_round == 0)
-            return taut__engine_fail(e, TAUT_E_TIMEOUT, l->name);
+            return never_started(l);
     }
     return taut__engine_check(e);
 }

@@ -197,7 +197,7 @@ void taut__raw_release(taut_raw *r)
 int taut__raw_waiting_for(const taut_raw *r)
 {
     if (!r->g) return -1;
-    if (r->exchanging) return taut__done(&r->small.recv) ? -1 : r->small.recv.peer;
+    if (r->exchanging) return taut__exchange_waiting_for(&r->small);
     for (int i = 0; i < TAUT_SLOTS; i++)
         for (size_t q = 0; r->slot[i].out1 && q < 4 * (size_t)r->g->size; q++)
             if (!taut__done(&r->slot[i].out1[q])) return r->slot[i].out1[q].peer;

@@ -110,7 +110,7 @@ static taut_status seal_step(taut_job *job, bool *moved, bool *done)
 }
 
 static void seal_stop(taut_job *job) { taut__exchange_cancel(&job->exchange); }
-static int  seal_waiting_for(const taut_job *job) { return taut__done(&job->exchange.recv) ? -1 : job->exchange.recv.peer; }
+static int  seal_waiting_for(const taut_job *job) { return taut__exchange_waiting_for(&job->exchange); }
 
 static taut_status close_buckets(taut_comm *comm)
 {

@@ -76,13 +76,15 @@ static void name_rows(taut_trace *t, const taut_job *job)
 
 void taut__trace_span(taut_trace *t, taut_job *job, const char *phase, double begin, double end, uint64_t bytes)
 {
+    char text[256];
     if (!t) return;
     pthread_mutex_lock(&t->lock);
     if (!job->traced) name_rows(t, job);
     job->traced = true;
-    fprintf(t->file, ",\n{\"name\":\"%s\",\"cat\":\"taut\",\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"args\":{"
-                     "\"bytes\":%llu,\"layer\":\"", phase, t->rank, job->tag + (phase[0] == 'w'), (begin - t->zero) * 1e6, (end - begin) * 1e6,
-            (unsigned long long)bytes);
+    taut__snprintf(text, sizeof text, ",\n{\"name\":\"%s\",\"cat\":\"taut\",\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,"
+                                      "\"args\":{\"bytes\":%llu,\"layer\":\"", phase, t->rank, job->tag + (phase[0] == 'w'),
+                   (begin - t->zero) * 1e6, (end - begin) * 1e6, (unsigned long long)bytes);
+    fputs(text, t->file);
     put_name(t->file, job->name);
     fprintf(t->file, "\"}}");
     pthread_mutex_unlock(&t->lock);

@@ -13,7 +13,7 @@ static void append(char *dst, size_t cap, const char *fmt, ...)
     size_t  at = strlen(dst);
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(dst + at, cap - at, fmt, ap);
+    taut__vsnprintf(dst + at, cap - at, fmt, ap);
     va_end(ap);
 }
 
@@ -78,7 +78,7 @@ static taut_status parse_value(const taut_codec *c, const taut_key *k, const cha
         *value = i;
         return i >= 0 ? TAUT_OK : taut__fail(TAUT_E_INVALID, "%s: %s=%s: must be %s", c->name, k->name, text, k->words);
     }
-    double v = strtod(text, &end);
+    double v = taut__strtod(text, &end);
     if (*end != 0 || end == text || strpbrk(text, "xXnN ")) return out_of_range(c, k, text);
     bool inside = (k->above_min ? v > k->min : v >= k->min) && v <= k->max && isfinite(v);
     if (!inside || (k->kind == TAUT_KEY_INT && v != floor(v)) || (k->multiple > 0 && fmod(v, k->multiple) != 0))
@@ -173,8 +173,8 @@ static void print_number(double v, char *dst, size_t cap)
 {
     static const int digits[] = {6, 9, 17};
     for (int i = 0; i < 3; i++) {
-        snprintf(dst, cap, "%.*g", digits[i], v);
-        if (strtod(dst, NULL) == v) break;
+        taut__snprintf(dst, cap, "%.*g", digits[i], v);
+        if (taut__strtod(dst, NULL) == v) break;
     }
     char *plus = strchr(dst, '+');
     if (plus) memmove(plus, plus + 1, strlen(plus));

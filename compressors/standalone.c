@@ -111,7 +111,7 @@ static int print_key(char *dst, size_t cap, const taut_key *k)
         for (int i = 0; i < (int)k->fallback && strchr(w, '|'); i++) w = strchr(w, '|') + 1;
         return snprintf(dst, cap, " %s=%s (%.*s)", k->name, k->words, (int)strcspn(w, "|"), w);
     }
-    return snprintf(dst, cap, " %s=%g..%g (%g)", k->name, k->min, k->max, k->fallback);
+    return taut__snprintf(dst, cap, " %s=%g..%g (%g)", k->name, k->min, k->max, k->fallback);
 }
 
 const char *taut_codec_help(size_t i)

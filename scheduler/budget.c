@@ -20,7 +20,7 @@ taut_status taut__budget_parse(const char *text, taut__budget *b)
         return TAUT_OK;
     }
     if (strncmp(text, "rel=", 4) != 0) return taut__fail(TAUT_E_INVALID, "budget '%s': %s", text, form);
-    b->rel = strtod(text + 4, &end);
+    b->rel = taut__strtod(text + 4, &end);
     if (end == text + 4 || *end) return taut__fail(TAUT_E_INVALID, "budget '%s': %s", text, form);
     if (!(b->rel > 0 && b->rel < 1)) return taut__fail(TAUT_E_RANGE, "budget '%s': %s", text, form);
     return TAUT_OK;

@@ -161,4 +161,54 @@ bad_mixed 1 "rank 1: .*nothere" "--data $dir/digits.txt" "--data $dir/nothere"
 bad_mixed 1 "different data" "--data $dir/digits.txt" "--data $dir/even.txt"
 bad_mixed 2 "different options" "--codec none" "--codec quant:bits=4"
 
+# every rank ends by itself with that code, not because mpirun kills it
+cat >"$dir/each" <<'SH'
+#!/bin/sh
+dir=$1; shift
+"$@" >/dev/null 2>>"$dir/bad.err"
+echo $? >>"$dir/codes"
+SH
+chmod +x "$dir/each"
+each() { # each CODE TEXT OPTIONS...: three ranks
+    code=$1 text=$2
+    shift 2
+    rm -f "$dir/codes" "$dir/bad.err"
+    timeout -k 5 $LIMIT "$MPIRUN" -n 3 "$dir/each" "$dir" "$TAUT" train $small --steps 2 "$@" >"$dir/bad.out" 2>&1
+    codes=$(tr '\n' ' ' <"$dir/codes")
+    if [ "$codes" != "$code $code $code " ]; then fail "$*: the ranks exit with '$codes', expected $code"; else judge 0 "$text" 0 "3 ranks, $*"; fi
+}
+each 2 "bits=9: must be an integer 1..8" --codec quant:bits=9
+each 1 "rank=33: must be 1..32 for a matrix of" --codec powersgd:rank=33
+each 1 "empty.txt: 0 chars: must be at least" --data "$dir/empty.txt"
+
+# a rank that stops in the middle ends the others within the timeout; one that only pauses costs time
+cat >"$dir/noted" <<'SH'
+#!/bin/sh
+echo $$ >"$1.$OMPI_COMM_WORLD_RANK"; shift
+exec "$@"
+SH
+chmod +x "$dir/noted"
+interrupt() { # interrupt TIMEOUT_MS SECONDS: rank 1 stops once the log has 5 steps; SECONDS later (0: never) it goes on
+    rm -f "$dir"/pid.* "$dir/live.jsonl"
+    TAUT_TIMEOUT_MS=$1 timeout -k 5 $LIMIT "$MPIRUN" -n 2 "$dir/noted" "$dir/pid" "$TAUT" train $small --codec quant:bits=4 \
+        --steps 80 --json --log "$dir/live.jsonl" >"$dir/live.out" 2>"$dir/bad.err" &
+    job=$!
+    until [ "$(cat "$dir/live.jsonl" 2>/dev/null | grep -c '"kind":"step"')" -ge 5 ] || ! kill -0 $job 2>/dev/null; do sleep 0.02; done
+    stopped=$(cat "$dir/pid.1")
+    kill -STOP "$stopped"
+    if [ "$2" != 0 ]; then
+        sleep "$2"
+        kill -CONT "$stopped"
+    fi
+    wait $job
+}
+train 2 a $small --codec quant:bits=4 --steps 80 --json
+interrupt 30000 1
+rc=$?
+if [ $rc -eq 0 ] && [ "$(top loss_val live)" = "$(top loss_val a)" ]; then pass; else fail "a pause: exit $rc, loss $(top loss_val live), not $(top loss_val a)"; fi
+interrupt 1000 0
+rc=$?
+if [ $rc -ne 0 ] && [ $rc -lt 124 ] && grep -q "no progress for 1000 ms, nothing from rank 1" "$dir/bad.err"; then pass; else
+    fail "a stopped rank: exit $rc: $(head -n 2 "$dir/bad.err")"; fi
+
 finish

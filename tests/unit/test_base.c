@@ -1,7 +1,11 @@
 /* test_base.c : status names, memory accounting, random numbers, log filter of comm/base. */
 #include "comm/base.h"
+#include "compressors/codec.h"
+#include "scheduler/budget.h"
 #include <check.h>
+#include <locale.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,6 +125,55 @@ START_TEST(overflow_helpers)
 }
 END_TEST
 
+/* A locale that writes 0,5: one that is installed, or one made here. */
+static bool comma_locale(const char *dir)
+{
+    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "fr_FR.utf8", "nl_NL.utf8", "pt_BR.utf8"};
+    char                     command[128];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (setlocale(LC_ALL, names[i])) return true;
+    snprintf(command, sizeof command, "localedef --no-archive -i de_DE -f UTF-8 %s/de_DE.UTF-8 >%s/log 2>&1", dir, dir);
+    if (system(command) != 0) return false;
+    setenv("LOCPATH", dir, 1);
+    return setlocale(LC_ALL, "de_DE.UTF-8") != NULL;
+}
+
+/* Python, Qt and others set the user's locale in the process that we are loaded into. */
+START_TEST(numbers_ignore_the_locale)
+{
+    char         dir[] = "/tmp/taut-locale-XXXXXX", command[64], text[96], *end;
+    taut_spec    spec;
+    taut__budget   budget;
+    taut_comm   *comm;
+    taut_config  cfg = TAUT_CONFIG_INIT;
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    bool comma = comma_locale(dir);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    ck_assert_int_eq(system(command), 0);
+    if (!comma) {
+        printf("SKIP no locale with a decimal comma, and localedef makes none\n");
+        return;
+    }
+    snprintf(text, sizeof text, "%.1f", 0.5);
+    ck_assert_str_eq(text, "0,5");
+    ck_assert_double_eq(taut__strtod("0.25x", &end), 0.25);
+    ck_assert_str_eq(end, "x");
+    ck_assert_int_eq(taut__spec_parse("topk:density=0.025", &spec), TAUT_OK);
+    taut__spec_print(&spec, text, sizeof text);
+    ck_assert_str_eq(text, "topk:density=0.025");
+    ck_assert_int_eq(taut__budget_parse("rel=0.03", &budget), TAUT_OK);
+    ck_assert_double_eq(budget.rel, 0.03);
+    cfg.codec = "topk:density=0.5";
+    cfg.momentum = 0.75f;
+    ck_assert_int_eq(taut_comm_create_threads(1, &cfg, &comm), TAUT_OK);
+    taut_comm_destroy(comm);
+    taut__fail(TAUT_E_RANGE, "%g", 0.5);
+    ck_assert_str_eq(taut_last_error(), "0.5");
+    snprintf(text, sizeof text, "%.1f", 0.5); /* the program's own numbers are as before */
+    ck_assert_str_eq(text, "0,5");
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base");
@@ -135,6 +188,7 @@ int main(void)
     tcase_add_test(t, random_bits_avalanche);
     tcase_add_test(t, random_is_pinned);
     tcase_add_test(t, overflow_helpers);
+    tcase_add_test(t, numbers_ignore_the_locale);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);

@@ -95,5 +95,12 @@ ok "docs/env.md is what taut info --env prints" env_current
 ok "every variable that is read is documented" env_complete
 ok "every field of taut_config has a documented variable" fields_documented
 
+# ---- docs/scaling.md: the table is what the program prints ----
+scaling_is_current() {
+    sed -n '/<!-- begin scaling -->/,/<!-- end scaling -->/p' docs/scaling.md | grep -v '^<!--' >"$dir/written"
+    "$BUILD/tests/bench/scaling" >"$dir/printed" && [ -s "$dir/written" ] && diff "$dir/written" "$dir/printed"
+}
+if [ -x "$BUILD/tests/bench/scaling" ]; then ok "docs/scaling.md" scaling_is_current; else skip "tests/bench/scaling was not built"; fi
+
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -1,0 +1,21 @@
+/* layer_memory.h : what a layer holds on a rank, as a formula: residual, and slices' worth of frames and sums. The test
+ * compares it with the counting allocator, tests/bench/scaling.c prints it for docs/scaling.md. */
+#ifndef TAUT_TEST_LAYER_MEMORY_H
+#define TAUT_TEST_LAYER_MEMORY_H
+
+#include "comm/communicator.h"
+
+typedef struct layer_memory {
+    const taut_spec      *wire;
+    const taut_tensor    *tensor;
+    const taut_algorithm *via;
+    int                   ranks;
+    size_t                block; /* of the partition */
+    bool                  residual;
+} layer_memory;
+
+/* Without what does not depend on the layer's size (some KiB). */
+size_t layer_memory_bytes(const layer_memory *m);
+size_t layer_memory_factor(const layer_memory *m); /* floats of a linear codec's largest factor; 0 for others */
+
+#endif
