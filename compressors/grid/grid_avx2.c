@@ -40,6 +40,10 @@ static inline void vec64_store(uint8_t *p, vec64 v)
     _mm256_storeu_si256((__m256i *)p, v.a);
     _mm256_storeu_si256((__m256i *)(p + 32), v.b);
 }
+static inline vec64 vec64_load_bytes(const uint8_t *p)
+{
+    return (vec64){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 32))};
+}
 static inline vec64 vec64_add_at(vec64 v, uint64_t mask, uint8_t x)
 {
     __m256i m = _mm256_set1_epi8((char)x);
@@ -284,6 +288,10 @@ static inline uint64_t bits_extract(uint64_t v, uint64_t mask)
 static inline uint64_t bits_deposit(uint64_t v, uint64_t mask)
 {
     return _pdep_u64(v, mask);
+}
+static inline uint64_t bits_low(uint64_t v, unsigned n)
+{
+    return _bzhi_u64(v, n);
 }
 
 #include "grid_simd.h"

@@ -21,6 +21,10 @@ static inline void vec64_store(uint8_t *p, vec64 v)
 {
     _mm512_storeu_si512(p, v);
 }
+static inline vec64 vec64_load_bytes(const uint8_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
 static inline vec64 vec64_add_at(vec64 v, uint64_t mask, uint8_t x)
 {
     return _mm512_mask_add_epi8(v, mask, v, _mm512_set1_epi8((char)x));
@@ -237,6 +241,10 @@ static inline uint64_t bits_extract(uint64_t v, uint64_t mask)
 static inline uint64_t bits_deposit(uint64_t v, uint64_t mask)
 {
     return _pdep_u64(v, mask);
+}
+static inline uint64_t bits_low(uint64_t v, unsigned n)
+{
+    return _bzhi_u64(v, n);
 }
 
 #include "grid_simd.h"
