@@ -309,6 +309,8 @@ static void dequantize(const grid_unit *u, const int32_t *q, size_t n, float *ds
     size_t i = 0;
     for (; n - i >= GRID_BLOCK; i += GRID_BLOCK) {
         float tmp[GRID_BLOCK];
+        grid_prefetch(q + i);
+        grid_prefetch(dst + i);
         const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
         for (size_t k = 0; k < GRID_BLOCK; k += 8) {
             __m256 x = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(q + i + k)));
@@ -334,6 +336,7 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
     __m256d acc[GRID_STEPS][2];
     for (int s = 0; s < GRID_STEPS; s++) acc[s][0] = acc[s][1] = _mm256_setzero_pd();
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
+        grid_prefetch(x + i);
         for (int s = 0; s < GRID_STEPS; s++) {
             float tmp[GRID_BLOCK];
             const float *d = grid_unit_block(&u[s], i, GRID_BLOCK, tmp);
@@ -373,6 +376,7 @@ static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
     double lane[2][GRID_SUM_LANES];
     for (int s = 0; s < 2; s++) acc[s][0] = acc[s][1] = _mm256_setzero_pd();
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
+        grid_prefetch(x + i);
         float tmp[GRID_BLOCK];
         const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
         for (size_t k = 0; k < GRID_BLOCK; k += 8) {

@@ -262,6 +262,8 @@ static void dequantize(const grid_unit *u, const int32_t *q, size_t n, float *ds
     size_t i = 0;
     for (; n - i >= GRID_BLOCK; i += GRID_BLOCK) {
         float tmp[GRID_BLOCK];
+        grid_prefetch(q + i);
+        grid_prefetch(dst + i);
         const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
         for (size_t k = 0; k < GRID_BLOCK; k += 16) {
             __m512 x = _mm512_cvtepi32_ps(_mm512_loadu_si512(q + i + k));
@@ -285,6 +287,7 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
     double lane[GRID_STEPS][GRID_SUM_LANES];
     for (int s = 0; s < GRID_STEPS; s++) acc[s] = _mm512_setzero_pd();
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
+        grid_prefetch(x + i);
         for (int s = 0; s < GRID_STEPS; s++) {
             float tmp[GRID_BLOCK];
             const float *d = grid_unit_block(&u[s], i, GRID_BLOCK, tmp);
@@ -314,6 +317,7 @@ static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
     size_t whole = n / GRID_BLOCK * GRID_BLOCK;
     double lane[2][GRID_SUM_LANES];
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
+        grid_prefetch(x + i);
         float tmp[GRID_BLOCK];
         const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
         for (size_t k = 0; k < GRID_BLOCK; k += 16) {

@@ -168,6 +168,8 @@ static size_t simd_encode(const grid_unit *u, const float *x, size_t n, float *e
         uint64_t sign;
         float *e = err ? err + i : NULL;
         bool fast = n - i >= GRID_BLOCK;
+        grid_prefetch(x + i);
+        if (err) grid_prefetch(err + i);
         if (fast) fast = vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), e, &v, &sign);
         grid_list_add(&l, fast ? simd_put(&w, v, sign)
                                : grid_block_encode(u, x + i, i, taut__min(GRID_BLOCK, n - i), e, &w));
@@ -183,6 +185,7 @@ static size_t simd_pack(const int32_t *q, size_t n, uint8_t *dst)
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
         vec64 v;
         uint64_t sign;
+        grid_prefetch(q + i);
         if (n - i >= GRID_BLOCK && vec64_load(q + i, &v, &sign)) {
             grid_list_add(&l, simd_put(&w, v, sign));
         } else {
@@ -221,6 +224,7 @@ static inline bool simd_decode_into(const grid_unit *u, const uint8_t *src, size
     for (unsigned k = 0; k < blocks; k++) {
         size_t i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - i);
         uint8_t *out = (uint8_t *)dst + 4 * i;
+        grid_prefetch(out);
         if (cls[k] != GRID_ZERO) {
             if (!simd_decode_block(u, &r, cls[k], i, m, sink, out)) return false;
         } else if (sink == GRID_STORE) {
@@ -277,6 +281,7 @@ static void simd_front_pack(const int32_t *q, size_t n, struct grid_front *f)
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
         vec64 v;
         uint64_t sign;
+        grid_prefetch(q + i);
         if (n - i >= GRID_BLOCK && vec64_load(q + i, &v, &sign)) {
             simd_front(f, v, sign);
         } else {
@@ -293,6 +298,8 @@ static void simd_front_encode(const grid_unit *u, const float *x, size_t n, floa
         float tmp[GRID_BLOCK], *e = err ? err + i : NULL;
         vec64 v;
         uint64_t sign;
+        grid_prefetch(x + i);
+        if (err) grid_prefetch(err + i);
         if (n - i >= GRID_BLOCK &&
             vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), e, &v, &sign))
             simd_front(f, v, sign);
@@ -338,6 +345,7 @@ static inline bool simd_lanes_get_into(const grid_unit *u, grid_back *b, grid_si
         size_t i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
         unsigned cls = b->cls[k];
         uint8_t *out = (uint8_t *)dst + 4 * i;
+        grid_prefetch(out);
         vec64 symbols;
         if (cls == 0) {
             if (sink == GRID_STORE) memset(out, 0, 4 * m);
@@ -382,6 +390,8 @@ static bool simd_quantize(const grid_unit *u, const float *x, size_t n, int32_t 
         float tmp[GRID_BLOCK];
         vec64 v;
         uint64_t sign;
+        grid_prefetch(x + i);
+        if (err) grid_prefetch(err + i);
         if (vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), err ? err + i : NULL, &v, &sign))
             vec64_give(v, sign, 0, NULL, GRID_SET_CODES, q + i);
         else if (!grid_quantize_plain(u, x + i, i, GRID_BLOCK, q + i, err ? err + i : NULL, limit))
