@@ -311,28 +311,31 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
     }
 }
 
+static inline __m512d add_squares(__m512d sum, __m512 v)
+{
+    __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(v)), b = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+    return _mm512_add_pd(_mm512_add_pd(sum, _mm512_mul_pd(a, a)), _mm512_mul_pd(b, b));
+}
+
 static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
 {
     __m512d scaled = _mm512_setzero_pd(), plain = _mm512_setzero_pd();
     size_t whole = n / GRID_BLOCK * GRID_BLOCK;
     double lane[2][GRID_SUM_LANES];
+    bool same = u->stride == 0 && u->inv == 1; /* no scale: one sum is the other */
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
-        grid_prefetch(x + i);
         float tmp[GRID_BLOCK];
         const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
+        grid_prefetch(x + i);
         for (size_t k = 0; k < GRID_BLOCK; k += 16) {
             __m512 v = _mm512_loadu_ps(x + i + k);
-            __m512 t =
-                d ? _mm512_div_ps(v, _mm512_loadu_ps(d + k)) : _mm512_mul_ps(v, _mm512_set1_ps(u->inv));
-            __m512d v0 = _mm512_cvtps_pd(_mm512_castps512_ps256(v)),
-                    v1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
-            __m512d t0 = _mm512_cvtps_pd(_mm512_castps512_ps256(t)),
-                    t1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(t, 1));
-            plain = _mm512_add_pd(_mm512_add_pd(plain, _mm512_mul_pd(v0, v0)), _mm512_mul_pd(v1, v1));
-            scaled = _mm512_add_pd(_mm512_add_pd(scaled, _mm512_mul_pd(t0, t0)), _mm512_mul_pd(t1, t1));
+            plain = add_squares(plain, v);
+            if (same) continue;
+            v = d ? _mm512_div_ps(v, _mm512_loadu_ps(d + k)) : _mm512_mul_ps(v, _mm512_set1_ps(u->inv));
+            scaled = add_squares(scaled, v);
         }
     }
-    _mm512_storeu_pd(lane[0], scaled);
+    _mm512_storeu_pd(lane[0], same ? plain : scaled);
     _mm512_storeu_pd(lane[1], plain);
     grid_norms_plain(u, x, whole, n, lane);
     sum[0] += grid_lanes_sum(lane[0]);
