@@ -94,14 +94,10 @@ void taut__job_release(taut_job *job)
     job->raw_ready = false;
 }
 
-/* Slices that are coded are a quarter of slice_kib. They travel 4 to 16 times smaller, and a frame that fits MPI's eager messages
- * (64 KiB over TCP) leaves without a handshake, while this rank is coding the next. As many more are under way. */
-enum { FINER = 4 };
-
 size_t taut__coded_slots(const taut_job *job, size_t slices)
 {
     size_t threads = (size_t)taut__pool_threads(job->comm->pool);
-    return taut__min(slices, taut__max(FINER * TAUT_SLOTS, threads + 1));
+    return taut__min(slices, taut__max(TAUT_FINER * TAUT_SLOTS, threads + 1));
 }
 
 static size_t common_block(size_t a, size_t b) { return a % b == 0 ? a : b % a == 0 ? b : a * b; }
@@ -116,7 +112,7 @@ taut_status taut__job_prepare(taut_job *job)
     TAUT_TRY(taut__algorithm_for(l, &l->wire, &job->via));
     if (job->g != &comm->all) TAUT_TRY(taut__hier_prepare(job));
     if (job->g->rank < 0) return TAUT_OK; /* the leader of this host does the rest */
-    job->part = taut__partition(n, job->g->size, common_block(l->block, taut__spec_align(&l->wire)), slice / FINER);
+    job->part = taut__partition(n, job->g->size, common_block(l->block, taut__spec_align(&l->wire)), slice / TAUT_FINER);
     TAUT_TRY(taut__agree_prepare(job));
     TAUT_TRY(taut__comm_scratch(comm, taut__min(n, slice)));
     if (shared(&l->wire) || job->g->size == 1) {

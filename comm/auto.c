@@ -37,7 +37,7 @@ static taut_status read_settings(taut_auto *a, const taut_settings *set)
     a->replan_steps = set->c.replan_steps;
     a->audit_steps = set->c.audit_steps;
     a->start_step = set->c.start_step;
-    a->slice_bytes = (size_t)set->c.slice_kib * 1024;
+    a->slice_bytes = (size_t)set->c.slice_kib * 1024 / TAUT_FINER;
     if (!a->budget.like) return TAUT_OK;
     TAUT_TRY(taut__spec_parse(a->budget.reference, &a->reference));
     if (a->reference.automatic || (taut__spec_codec(&a->reference)->caps & TAUT_CAP_LOSSLESS))

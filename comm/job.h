@@ -54,6 +54,10 @@ typedef enum taut_phase {
     TAUT_PHASE_DONE
 } taut_phase;
 
+/* Slices that are coded are this part of slice_kib. They travel 4 to 16 times smaller, and a frame that fits MPI's eager messages
+ * (64 KiB over TCP) leaves without a handshake, while this rank is coding the next. As many more are under way. */
+enum { TAUT_FINER = 4 };
+
 enum { TAUT_JOB_IDLE, TAUT_JOB_RUNNING, TAUT_JOB_DONE };
 
 /* Tags of an operation, counted from job->tag; ranges of different operations do not overlap. */

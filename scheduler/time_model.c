@@ -120,7 +120,7 @@ taut__via taut__via_best(const taut__link *link, const taut__work *w, double *se
 
 taut__link taut__link_simple(int ranks, double bits_per_second, double latency_s)
 {
-    enum { SLICE = 1 << 20 }; /* slice_kib's default */
+    enum { SLICE = 1 << 18 }; /* a quarter of slice_kib's default */
     taut__link link = {.ranks = ranks, .slice_bytes = SLICE};
     for (int v = 0; v < TAUT_VIAS; v++) link.line[v] = (taut__line){latency_s, 8 / bits_per_second};
     return link;

@@ -40,6 +40,10 @@ static inline void vec64_store(uint8_t *p, vec64 v)
     _mm256_storeu_si256((__m256i *)p, v.a);
     _mm256_storeu_si256((__m256i *)(p + 32), v.b);
 }
+static inline vec64 vec64_load_bytes(const uint8_t *p)
+{
+    return (vec64){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 32))};
+}
 static inline vec64 vec64_add_at(vec64 v, uint64_t mask, uint8_t x)
 {
     __m256i m = _mm256_set1_epi8((char)x);
@@ -285,6 +289,10 @@ static inline uint64_t bits_deposit(uint64_t v, uint64_t mask)
 {
     return _pdep_u64(v, mask);
 }
+static inline uint64_t bits_low(uint64_t v, unsigned n)
+{
+    return _bzhi_u64(v, n);
+}
 
 #include "grid_simd.h"
 
@@ -301,6 +309,8 @@ static void dequantize(const grid_unit *u, const int32_t *q, size_t n, float *ds
     size_t i = 0;
     for (; n - i >= GRID_BLOCK; i += GRID_BLOCK) {
         float tmp[GRID_BLOCK];
+        grid_prefetch(q + i);
+        grid_prefetch(dst + i);
         const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
         for (size_t k = 0; k < GRID_BLOCK; k += 8) {
             __m256 x = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(q + i + k)));
@@ -326,6 +336,7 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
     __m256d acc[GRID_STEPS][2];
     for (int s = 0; s < GRID_STEPS; s++) acc[s][0] = acc[s][1] = _mm256_setzero_pd();
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
+        grid_prefetch(x + i);
         for (int s = 0; s < GRID_STEPS; s++) {
             float tmp[GRID_BLOCK];
             const float *d = grid_unit_block(&u[s], i, GRID_BLOCK, tmp);
@@ -365,6 +376,7 @@ static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
     double lane[2][GRID_SUM_LANES];
     for (int s = 0; s < 2; s++) acc[s][0] = acc[s][1] = _mm256_setzero_pd();
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
+        grid_prefetch(x + i);
         float tmp[GRID_BLOCK];
         const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
         for (size_t k = 0; k < GRID_BLOCK; k += 8) {

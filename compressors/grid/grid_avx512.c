@@ -21,6 +21,10 @@ static inline void vec64_store(uint8_t *p, vec64 v)
 {
     _mm512_storeu_si512(p, v);
 }
+static inline vec64 vec64_load_bytes(const uint8_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
 static inline vec64 vec64_add_at(vec64 v, uint64_t mask, uint8_t x)
 {
     return _mm512_mask_add_epi8(v, mask, v, _mm512_set1_epi8((char)x));
@@ -238,6 +242,10 @@ static inline uint64_t bits_deposit(uint64_t v, uint64_t mask)
 {
     return _pdep_u64(v, mask);
 }
+static inline uint64_t bits_low(uint64_t v, unsigned n)
+{
+    return _bzhi_u64(v, n);
+}
 
 #include "grid_simd.h"
 
@@ -254,6 +262,8 @@ static void dequantize(const grid_unit *u, const int32_t *q, size_t n, float *ds
     size_t i = 0;
     for (; n - i >= GRID_BLOCK; i += GRID_BLOCK) {
         float tmp[GRID_BLOCK];
+        grid_prefetch(q + i);
+        grid_prefetch(dst + i);
         const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
         for (size_t k = 0; k < GRID_BLOCK; k += 16) {
             __m512 x = _mm512_cvtepi32_ps(_mm512_loadu_si512(q + i + k));
@@ -277,6 +287,7 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
     double lane[GRID_STEPS][GRID_SUM_LANES];
     for (int s = 0; s < GRID_STEPS; s++) acc[s] = _mm512_setzero_pd();
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
+        grid_prefetch(x + i);
         for (int s = 0; s < GRID_STEPS; s++) {
             float tmp[GRID_BLOCK];
             const float *d = grid_unit_block(&u[s], i, GRID_BLOCK, tmp);
@@ -300,27 +311,31 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
     }
 }
 
+static inline __m512d add_squares(__m512d sum, __m512 v)
+{
+    __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(v)), b = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+    return _mm512_add_pd(_mm512_add_pd(sum, _mm512_mul_pd(a, a)), _mm512_mul_pd(b, b));
+}
+
 static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
 {
     __m512d scaled = _mm512_setzero_pd(), plain = _mm512_setzero_pd();
     size_t whole = n / GRID_BLOCK * GRID_BLOCK;
     double lane[2][GRID_SUM_LANES];
+    bool same = u->stride == 0 && u->inv == 1; /* no scale: one sum is the other */
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
         float tmp[GRID_BLOCK];
         const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
+        grid_prefetch(x + i);
         for (size_t k = 0; k < GRID_BLOCK; k += 16) {
             __m512 v = _mm512_loadu_ps(x + i + k);
-            __m512 t =
-                d ? _mm512_div_ps(v, _mm512_loadu_ps(d + k)) : _mm512_mul_ps(v, _mm512_set1_ps(u->inv));
-            __m512d v0 = _mm512_cvtps_pd(_mm512_castps512_ps256(v)),
-                    v1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
-            __m512d t0 = _mm512_cvtps_pd(_mm512_castps512_ps256(t)),
-                    t1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(t, 1));
-            plain = _mm512_add_pd(_mm512_add_pd(plain, _mm512_mul_pd(v0, v0)), _mm512_mul_pd(v1, v1));
-            scaled = _mm512_add_pd(_mm512_add_pd(scaled, _mm512_mul_pd(t0, t0)), _mm512_mul_pd(t1, t1));
+            plain = add_squares(plain, v);
+            if (same) continue;
+            v = d ? _mm512_div_ps(v, _mm512_loadu_ps(d + k)) : _mm512_mul_ps(v, _mm512_set1_ps(u->inv));
+            scaled = add_squares(scaled, v);
         }
     }
-    _mm512_storeu_pd(lane[0], scaled);
+    _mm512_storeu_pd(lane[0], same ? plain : scaled);
     _mm512_storeu_pd(lane[1], plain);
     grid_norms_plain(u, x, whole, n, lane);
     sum[0] += grid_lanes_sum(lane[0]);

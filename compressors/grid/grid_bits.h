@@ -24,6 +24,12 @@ static inline void grid_store64(uint8_t *p, uint64_t v)
     memcpy(p, &v, 8);
 }
 
+/* yes ? a : b, without the branch that compilers make of it and no predictor foretells. yes: 0 or 1 */
+static inline uint64_t grid_choose(unsigned yes, uint64_t a, uint64_t b)
+{
+    return b ^ ((a ^ b) & (0 - (uint64_t)yes));
+}
+
 /* Low bits first. Stores 8 bytes at p on every put, so dst needs 8 bytes of slack. */
 typedef struct grid_writer {
     uint8_t *p;
@@ -31,13 +37,13 @@ typedef struct grid_writer {
     unsigned n;   /* 0..63 */
 } grid_writer;
 
-static inline void grid_put(grid_writer *w, uint64_t v, unsigned bits) /* bits 1..64, v < 2^bits */
+static inline void grid_put(grid_writer *w, uint64_t v, unsigned bits) /* bits 0..64, v < 2^bits */
 {
     uint64_t lo = w->acc | v << w->n, hi = v >> 1 >> (63 - w->n);
     unsigned total = w->n + bits, full = total >> 6;
     grid_store64(w->p, lo);
     w->p += 8 * full;
-    w->acc = full ? hi : lo;
+    w->acc = grid_choose(full, hi, lo);
     w->n = total & 63;
 }
 static inline uint8_t *grid_flush(grid_writer *w) /* pads the last byte with zero bits; returns its end */
@@ -70,6 +76,14 @@ static inline uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
         v = grid_load_tail(r, at) >> s | (at + 8 < r->len ? (uint64_t)r->src[at + 8] << 1 << (63 - s) : 0);
     r->pos += bits;
     return v & (~UINT64_C(0) >> (64 - bits));
+}
+/* The 64 bits that lie `ahead` bits after the next one, consuming none. The caller knows that they and another 8 are
+ * there. */
+static inline uint64_t grid_peek(const grid_reader *r, size_t ahead)
+{
+    const uint8_t *p = r->src + ((r->pos + ahead) >> 3);
+    unsigned s = (r->pos + ahead) & 7;
+    return grid_load64(p) >> s | (uint64_t)p[8] << 1 << (63 - s);
 }
 static inline bool grid_reader_ok(const grid_reader *r)
 {

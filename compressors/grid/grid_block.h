@@ -36,6 +36,8 @@ enum {
     GRID_RAW = 31, /* value of r */
 };
 
+#define GRID_GROUPS UINT64_C(0x1111111111111111) /* first element of each group of 4 */
+
 typedef struct grid_block {
     uint64_t sign; /* bit i: element i is negative */
     uint32_t mag[GRID_BLOCK];
@@ -59,7 +61,7 @@ static inline uint64_t grid_groups(uint64_t nz)
 {
     nz |= nz >> 1;
     nz |= nz >> 2;
-    return nz & UINT64_C(0x1111111111111111);
+    return nz & GRID_GROUPS;
 }
 static inline unsigned grid_count_bits(uint64_t v)
 {
@@ -142,7 +144,7 @@ static inline unsigned grid_block_put(grid_writer *w, const grid_block *b)
         grid_put_positions(w, nz);
     } else if (cls == GRID_H4) {
         uint64_t g = grid_groups(nz);
-        grid_put(w, grid_pext(g, UINT64_C(0x1111111111111111)), 16);
+        grid_put(w, grid_pext(g, GRID_GROUPS), 16);
         grid_put(w, grid_pext(nz, g * 15), 4 * grid_count_bits(g));
     } else {
         grid_put(w, map, 64);
@@ -161,7 +163,7 @@ static inline unsigned grid_block_put(grid_writer *w, const grid_block *b)
  * r > 0. */
 static inline uint64_t grid_get_groups(grid_reader *r, uint64_t *spread)
 {
-    uint64_t g = grid_pdep(grid_get(r, 16), UINT64_C(0x1111111111111111));
+    uint64_t g = grid_pdep(grid_get(r, 16), GRID_GROUPS);
     *spread = g * 15;
     return *spread ? grid_get(r, grid_count_bits(*spread)) : 0;
 }

@@ -17,6 +17,10 @@ static inline uint64_t bits_deposit(uint64_t v, uint64_t mask)
 {
     return grid_pdep(v, mask);
 }
+static inline uint64_t bits_low(uint64_t v, unsigned n)
+{
+    return n < 64 ? v & ((UINT64_C(1) << n) - 1) : v;
+}
 static inline uint8x16_t weights(void)
 {
     return vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
@@ -60,6 +64,12 @@ static inline uint64_t vec64_sum(vec64 v)
 static inline void vec64_store(uint8_t *p, vec64 v)
 {
     EACH_PART vst1q_u8(p + 16 * k_, v.part[k_]);
+}
+static inline vec64 vec64_load_bytes(const uint8_t *p)
+{
+    vec64 v;
+    EACH_PART v.part[k_] = vld1q_u8(p + 16 * k_);
+    return v;
 }
 static inline vec64 vec64_add_at(vec64 v, uint64_t mask, uint8_t x)
 {

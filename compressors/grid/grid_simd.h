@@ -1,12 +1,14 @@
-/* grid_simd.h : the grid kernels on vectors of 64 bytes. An including file defines first, as static inline
- * functions, bits_extract(v, mask), bits_deposit(v, mask)   pext and pdep vec64 64 magnitudes of one byte
- *   vec64_zero(), vec64_min(v, x), vec64_shift(v, r), vec64_sum(v), vec64_store(p, v)
+/* grid_simd.h : the grid kernels on vectors of 64 bytes. An including file defines first, as static inline functions,
+ *   bits_extract(v, mask), bits_deposit(v, mask), bits_low(v, n)   pext, pdep, the n <= 64 lowest bits
+ *   vec64                                    64 magnitudes of one byte
+ *   vec64_zero(), vec64_min(v, x), vec64_shift(v, r), vec64_sum(v), vec64_store(p, v), vec64_load_bytes(p)
  *   vec64_add_at(v, mask, x)                 adds x to the bytes in mask
  *   vec64_at_least(v, x), vec64_bit(v, b)    masks of bytes >= x (x in 1..255), of bytes with bit b
  *   vec64_symbols(v, plus)                   2 * v, less 1 in mask plus
- *   vec64_quantize(u, x, d, err, &v, &sign)  64 floats; false, with nothing written: a magnitude above 255 or
- * no code vec64_load(q, &v, &sign)                 64 codes; false: a magnitude above 255 vec64_give(v, sign,
- * step, d, sink, out)  to 64 floats or codes vec64_halves(symbols, r)                 (symbol + 1) / 2 << r
+ *   vec64_halves(symbols, r)                 (symbol + 1) / 2 << r
+ *   vec64_quantize(u, x, d, err, &v, &sign)  64 floats; false, with nothing written: a magnitude above 255 or no code
+ *   vec64_load(q, &v, &sign)                 64 codes; false: a magnitude above 255
+ *   vec64_give(v, sign, step, d, sink, out)  to 64 floats or codes
  *   lanes, lanes_start(), lanes_load(p), lanes_store(p, s)
  *   lanes_put_block(&s, model, symbol, end), lanes_get_block(&s, model, &words, end, &symbols)
  * Short blocks and those with larger codes go through the plain C of grid_unit.h and grid_rans.h. */
@@ -22,23 +24,10 @@ enum {
 
 /* ---- packed ---- */
 
-static inline unsigned simd_put(grid_writer *w, vec64 v, uint64_t sign)
+/* Maps of h.. and above, until one is empty, and escapes. */
+static inline void simd_put_levels(grid_writer *w, vec64 v, uint64_t map, unsigned h, unsigned r)
 {
-    uint64_t nz = vec64_at_least(v, 1), map = nz;
-    unsigned r, cls = grid_class_of(nz, vec64_sum(v), &r);
-    if (cls == GRID_ZERO) return cls;
-    for (unsigned p = 0; p < r; p++) grid_put(w, vec64_bit(v, p), 64);
-    if (cls < GRID_H4) {
-        grid_put_positions(w, nz);
-    } else if (cls == GRID_H4) {
-        uint64_t g = grid_groups(nz);
-        grid_put(w, bits_extract(g, UINT64_C(0x1111111111111111)), 16);
-        grid_put(w, bits_extract(nz, g * 15), 4 * grid_count_bits(g));
-    } else {
-        if (r) map = vec64_at_least(v, (uint8_t)(1u << r));
-        grid_put(w, map, 64);
-    }
-    for (unsigned h = 2; h <= GRID_LEVELS && map; h++) {
+    for (; h <= GRID_LEVELS && map; h++) {
         uint64_t next = h << r > 255 ? 0 : vec64_at_least(v, (uint8_t)(h << r));
         grid_put(w, bits_extract(next, map), grid_count_bits(map));
         map = next;
@@ -48,42 +37,123 @@ static inline unsigned simd_put(grid_writer *w, vec64 v, uint64_t sign)
         vec64_store(mag, v);
         for (; map; map &= map - 1) grid_put_escape(w, (uint32_t)mag[__builtin_ctzll(map)] >> r);
     }
-    grid_put(w, bits_extract(sign, nz), grid_count_bits(nz));
+}
+
+/* First map. Which of the two last forms a block takes is a coin toss to a branch predictor, so both are computed. */
+static inline void simd_put_first(grid_writer *w, unsigned cls, uint64_t map)
+{
+    if (cls < GRID_H4) {
+        grid_put_positions(w, map);
+        return;
+    }
+    uint64_t g = grid_groups(map), groups = bits_extract(g, GRID_GROUPS) | bits_extract(map, g * 15) << 16;
+    unsigned two = cls == GRID_H4;
+    grid_put(w, grid_choose(two, groups, map), (unsigned)grid_choose(two, 16 + 4 * grid_count_bits(g), 64));
+}
+
+static inline unsigned simd_put(grid_writer *out, vec64 v, uint64_t sign)
+{
+    uint64_t nz = vec64_at_least(v, 1), map;
+    unsigned r, cls = grid_class_of(nz, vec64_sum(v), &r);
+    if (cls == GRID_ZERO) return cls;
+    grid_writer w = *out; /* a copy, so that its members stay in registers */
+    for (unsigned p = 0; p < r; p++) grid_put(&w, vec64_bit(v, p), 64);
+    map = vec64_at_least(v, (uint8_t)(1u << r));
+    simd_put_first(&w, cls, map);
+    uint64_t two = r > SIMD_RICE_MAX ? 0 : vec64_at_least(v, (uint8_t)(2u << r));
+    unsigned twos = grid_count_bits(two);
+    if (r <= SIMD_RICE_MAX && twos <= 32) { /* three levels unasked: empty maps take no bits, wrong guesses take time */
+        uint64_t three = vec64_at_least(v, (uint8_t)(3u << r)), four = vec64_at_least(v, (uint8_t)(4u << r));
+        grid_put(&w, bits_extract(two, map), grid_count_bits(map));
+        grid_put(&w, bits_extract(three, two) | bits_extract(four, three) << twos, twos + grid_count_bits(three));
+        if (four) simd_put_levels(&w, v, four, 5, r);
+    } else {
+        simd_put_levels(&w, v, map, 2, r);
+    }
+    grid_put(&w, bits_extract(sign, nz), grid_count_bits(nz));
+    *out = w;
     return cls;
 }
 
-/* Body of a class whose magnitudes fit bytes. false: it has escapes, or is malformed; the caller starts again
- * in plain C. */
-static inline bool simd_get(grid_reader *rd, unsigned cls, vec64 *out, uint64_t *sign)
+/* Maps h.. of a block, and escapes. false: a magnitude does not fit a byte. */
+static inline bool simd_get_levels(grid_reader *rd, vec64 *v, uint64_t map, unsigned h, unsigned r)
 {
+    for (; h <= GRID_LEVELS && map; h++) {
+        map = bits_deposit(grid_get(rd, grid_count_bits(map)), map);
+        *v = vec64_add_at(*v, map, (uint8_t)(1u << r));
+    }
+    if (!map) return true;
+    uint8_t mag[GRID_BLOCK];
+    vec64_store(mag, *v);
+    for (; map; map &= map - 1) {
+        uint8_t *m = mag + __builtin_ctzll(map);
+        uint64_t h8 = grid_get_escape(rd);
+        if (h8 << r > 255) return false;
+        *m = (uint8_t)(h8 << r | (*m & ((1u << r) - 1)));
+    }
+    *v = vec64_load_bytes(mag);
+    return true;
+}
+
+/* Body of a block whose magnitudes fit bytes. false: they do not, or it is malformed; the caller starts again in
+ * plain C. */
+static inline bool simd_get(grid_reader *in, unsigned cls, vec64 *out, uint64_t *sign)
+{
+    grid_reader rd = *in;
     vec64 v = vec64_zero();
     uint64_t map, nz = 0;
     unsigned r = 0;
     if (cls < GRID_H4) {
-        map = grid_get_positions(rd, cls - GRID_P1 + 1);
+        map = grid_get_positions(&rd, cls - GRID_P1 + 1);
     } else if (cls == GRID_H4) {
-        uint64_t g = bits_deposit(grid_get(rd, 16), UINT64_C(0x1111111111111111));
-        if (!g) return false;
-        map = bits_deposit(grid_get(rd, 4 * grid_count_bits(g)), g * 15);
+        uint64_t spread;
+        map = grid_get_groups(&rd, &spread);
+        map = bits_deposit(map, spread);
     } else {
         r = cls - GRID_R0;
         for (unsigned p = 0; p < r; p++) {
-            uint64_t plane = grid_get(rd, 64);
+            uint64_t plane = grid_get(&rd, 64);
             v = vec64_add_at(v, plane, (uint8_t)(1u << p));
             nz |= plane;
         }
-        map = grid_get(rd, 64);
+        map = grid_get(&rd, 64);
     }
     nz |= map;
     if (!nz) return false;
     v = vec64_add_at(v, map, (uint8_t)(1u << r));
-    for (unsigned h = 2; h <= GRID_LEVELS && map; h++) {
-        map = bits_deposit(grid_get(rd, grid_count_bits(map)), map);
-        v = vec64_add_at(v, map, (uint8_t)(1u << r));
-    }
-    if (map) return false;
-    *sign = bits_deposit(grid_get(rd, grid_count_bits(nz)), nz);
+    if (!simd_get_levels(&rd, &v, map, 2, r)) return false;
+    *sign = bits_deposit(grid_get(&rd, grid_count_bits(nz)), nz);
     *out = v;
+    *in = rd;
+    return true;
+}
+
+enum { SIMD_AHEAD = 64 }; /* bytes that simd_get_dense may look at */
+
+/* The same for the two common classes, without bounds and nearly without branches: which of them a block is, and how
+ * many levels it has, no predictor knows. What decides where the next block begins is kept short: words and
+ * counts of bits, but no deposits. */
+static inline bool simd_get_dense(grid_reader *in, unsigned cls, vec64 *out, uint64_t *sign)
+{
+    grid_reader rd = *in;
+    unsigned h4 = cls == GRID_H4;
+    uint64_t map = grid_peek(&rd, 0), groups = bits_deposit(map, GRID_GROUPS) * 15;
+    unsigned used = 4 * grid_count_bits(map & 0xffff);
+    uint64_t inside = bits_low(grid_peek(&rd, 16), used);
+    unsigned ones = grid_count_bits(grid_choose(h4, inside, map));
+    rd.pos += grid_choose(h4, 16 + used, 64);
+    uint64_t word2 = bits_low(grid_peek(&rd, 0), ones), word3 = grid_peek(&rd, ones);
+    unsigned twos = grid_count_bits(word2), threes = grid_count_bits(bits_low(word3, twos));
+    if (ones == 0 || twos > 32) return false;
+    uint64_t one = grid_choose(h4, bits_deposit(inside, groups), map), two = bits_deposit(word2, one);
+    uint64_t three = bits_deposit(word3, two), four = bits_deposit(word3 >> twos, three);
+    rd.pos += ones + twos + threes;
+    vec64 v = vec64_add_at(vec64_add_at(vec64_zero(), one, 1), two, 1);
+    v = vec64_add_at(vec64_add_at(v, three, 1), four, 1);
+    if (four && !simd_get_levels(&rd, &v, four, 5, 0)) return false;
+    *sign = bits_deposit(grid_get(&rd, ones), one);
+    *out = v;
+    *in = rd;
     return true;
 }
 
@@ -98,6 +168,8 @@ static size_t simd_encode(const grid_unit *u, const float *x, size_t n, float *e
         uint64_t sign;
         float *e = err ? err + i : NULL;
         bool fast = n - i >= GRID_BLOCK;
+        grid_prefetch(x + i);
+        if (err) grid_prefetch(err + i);
         if (fast) fast = vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), e, &v, &sign);
         grid_list_add(&l, fast ? simd_put(&w, v, sign)
                                : grid_block_encode(u, x + i, i, taut__min(GRID_BLOCK, n - i), e, &w));
@@ -113,6 +185,7 @@ static size_t simd_pack(const int32_t *q, size_t n, uint8_t *dst)
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
         vec64 v;
         uint64_t sign;
+        grid_prefetch(q + i);
         if (n - i >= GRID_BLOCK && vec64_load(q + i, &v, &sign)) {
             grid_list_add(&l, simd_put(&w, v, sign));
         } else {
@@ -127,16 +200,16 @@ static size_t simd_pack(const int32_t *q, size_t n, uint8_t *dst)
 static bool simd_decode_block(const grid_unit *u, grid_reader *r, unsigned cls, size_t i, size_t m,
                               grid_sink sink, void *out)
 {
-    size_t from = r->pos;
     float tmp[GRID_BLOCK];
     vec64 v;
     uint64_t sign;
-    if (m == GRID_BLOCK && cls <= GRID_R0 + SIMD_RICE_MAX && simd_get(r, cls, &v, &sign)) {
+    bool dense = (cls == GRID_R0 || cls == GRID_H4) && (r->pos >> 3) + SIMD_AHEAD <= r->len;
+    if (m == GRID_BLOCK && ((dense && simd_get_dense(r, cls, &v, &sign)) ||
+                            (cls <= GRID_R0 + SIMD_RICE_MAX && simd_get(r, cls, &v, &sign)))) {
         bool codes = sink == GRID_CODES;
         vec64_give(v, sign, codes ? 0 : u->step, codes ? NULL : grid_unit_block(u, i, m, tmp), sink, out);
         return grid_reader_ok(r);
     }
-    r->pos = from;
     return grid_block_decode(u, r, cls, i, m, sink, out);
 }
 
@@ -151,6 +224,7 @@ static inline bool simd_decode_into(const grid_unit *u, const uint8_t *src, size
     for (unsigned k = 0; k < blocks; k++) {
         size_t i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - i);
         uint8_t *out = (uint8_t *)dst + 4 * i;
+        grid_prefetch(out);
         if (cls[k] != GRID_ZERO) {
             if (!simd_decode_block(u, &r, cls[k], i, m, sink, out)) return false;
         } else if (sink == GRID_STORE) {
@@ -207,6 +281,7 @@ static void simd_front_pack(const int32_t *q, size_t n, struct grid_front *f)
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
         vec64 v;
         uint64_t sign;
+        grid_prefetch(q + i);
         if (n - i >= GRID_BLOCK && vec64_load(q + i, &v, &sign)) {
             simd_front(f, v, sign);
         } else {
@@ -223,6 +298,8 @@ static void simd_front_encode(const grid_unit *u, const float *x, size_t n, floa
         float tmp[GRID_BLOCK], *e = err ? err + i : NULL;
         vec64 v;
         uint64_t sign;
+        grid_prefetch(x + i);
+        if (err) grid_prefetch(err + i);
         if (n - i >= GRID_BLOCK &&
             vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), e, &v, &sign))
             simd_front(f, v, sign);
@@ -268,6 +345,7 @@ static inline bool simd_lanes_get_into(const grid_unit *u, grid_back *b, grid_si
         size_t i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
         unsigned cls = b->cls[k];
         uint8_t *out = (uint8_t *)dst + 4 * i;
+        grid_prefetch(out);
         vec64 symbols;
         if (cls == 0) {
             if (sink == GRID_STORE) memset(out, 0, 4 * m);
@@ -312,6 +390,8 @@ static bool simd_quantize(const grid_unit *u, const float *x, size_t n, int32_t 
         float tmp[GRID_BLOCK];
         vec64 v;
         uint64_t sign;
+        grid_prefetch(x + i);
+        if (err) grid_prefetch(err + i);
         if (vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), err ? err + i : NULL, &v, &sign))
             vec64_give(v, sign, 0, NULL, GRID_SET_CODES, q + i);
         else if (!grid_quantize_plain(u, x + i, i, GRID_BLOCK, q + i, err ? err + i : NULL, limit))

@@ -31,34 +31,48 @@ static unsigned octave_of(float t)
     return (unsigned)(e < 0 ? 0 : e >= GRID_OCTAVES ? GRID_OCTAVES - 1 : e);
 }
 
-static void count_blocks(const taut_call *c, const float *src, size_t stride, double *stats)
+/* Place among the tensor's blocks of the one that is sampled of group `group` of `stride` neighbours. */
+static size_t pick(size_t group, size_t stride)
+{
+    return group * stride + (stride > 1 ? taut__mix64(group) % stride : 0);
+}
+
+typedef struct sampling {
+    size_t stride, group; /* the next group */
+    size_t sampled;       /* elements */
+    uint32_t bins[GRID_BINS];
+    double *stats;
+} sampling;
+
+/* Counts the sampled blocks of src[at..at+n), which the caller has just read. */
+static void count_blocks(const taut_call *c, const float *src, size_t at, size_t n, sampling *s)
 {
     static const grid_binning binning = {(127 + GRID_LOWEST_EXP) * GRID_BINS_PER_OCTAVE, GRID_BINS - 1};
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
     const grid_unit u = taut__grid_unit(c, 0, 1, 1, 0.5);
-    size_t first = c->first / GRID_BLOCK, blocks = taut__ceil_div(c->n, GRID_BLOCK), sampled = 0;
-    uint32_t bins[GRID_BINS] = {0};
-    for (size_t group = first / stride; group * stride < first + blocks;
-         group++) { /* one block of each group */
-        size_t at = group * stride + (stride > 1 ? taut__mix64(group) % stride : 0);
-        if (at < first || at >= first + blocks) continue;
-        size_t i = (at - first) * GRID_BLOCK, m = taut__min(GRID_BLOCK, c->n - i);
-        stats[GRID_STAT_BLOCK + octave_of(kernels->count(&u, src + i, i, m, &binning, bins))] += 1;
-        sampled += m;
+    size_t first = c->first / GRID_BLOCK, from = first + at / GRID_BLOCK, to = from + taut__ceil_div(n, GRID_BLOCK);
+    for (; s->group * s->stride < to; s->group++) { /* one block of each group */
+        size_t block = pick(s->group, s->stride);
+        if (block < from) continue;
+        if (block >= to) break;
+        size_t i = (block - first) * GRID_BLOCK, m = taut__min(GRID_BLOCK, c->n - i);
+        s->stats[GRID_STAT_BLOCK + octave_of(kernels->count(&u, src + i, i, m, &binning, s->bins))] += 1;
+        s->sampled += m;
     }
-    for (int k = 0; k < GRID_BINS; k++) stats[GRID_STAT_BIN + k] += bins[k];
-    stats[GRID_STAT_SAMPLED] += (double)sampled;
 }
 
 taut_status taut__grid_survey(const taut_call *c, const float *src, double *stats)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
     size_t n = c->n, elems = c->tensor ? c->tensor->elems : n;
-    size_t stride = elems <= SAMPLE_ALL ? 1 : taut__min(STRIDE_MAX, elems / SAMPLE_ALL);
-    double sum[2] = {0, 0};
+    double sum[2] = {0, 0}, blocks[GRID_STATS] = {0};
+    sampling s = {.stride = elems <= SAMPLE_ALL ? 1 : taut__min(STRIDE_MAX, elems / SAMPLE_ALL), .stats = blocks};
+    s.group = c->first / GRID_BLOCK / s.stride;
     for (size_t at = 0; at < n; at += GRID_CHUNK) {
+        size_t m = taut__min(GRID_CHUNK, n - at);
         grid_unit u = taut__grid_unit(c, at, 1, 1, 0.5);
-        kernels->norms(&u, src + at, taut__min(GRID_CHUNK, n - at), sum);
+        kernels->norms(&u, src + at, m, sum);
+        if (!c->brief) count_blocks(c, src, at, m, &s);
     }
     stats[GRID_STAT_N] += (double)n;
     if (!isfinite(sum[0]) || !isfinite(sum[1])) {
@@ -67,7 +81,9 @@ taut_status taut__grid_survey(const taut_call *c, const float *src, double *stat
     }
     stats[GRID_STAT_NORM2] += sum[0];
     stats[GRID_STAT_PLAIN2] += sum[1];
-    if (!c->brief) count_blocks(c, src, stride, stats);
+    stats[GRID_STAT_SAMPLED] += (double)s.sampled;
+    for (int k = 0; k < GRID_BINS; k++) stats[GRID_STAT_BIN + k] += s.bins[k];
+    for (int k = GRID_STAT_BLOCK; k < GRID_STATS; k++) stats[k] += blocks[k];
     return TAUT_OK;
 }
 
@@ -210,13 +226,21 @@ static void probe(int64_t lo, int64_t hi, int64_t guess, bool spread, int64_t in
     }
 }
 
-/* Largest numbered step whose exact error stays within error2: starts at the estimate, and moves along error
- * ~ step^1.5 until a step passes and its successor fails. 0: even the lowest step fails. */
+/* Number of the step that the statistics suggest when their error is off by a factor. */
+static int64_t suggest(const double *stats, double error2, double factor, double dead, int64_t fallback)
+{
+    float step = taut__grid_estimate_step(stats, error2 / factor, dead);
+    return step > 0 ? step_index((double)step) : fallback;
+}
+
+/* Largest numbered step whose exact error stays within error2: starts at the estimate, and goes on with what the
+ * estimate says once it is corrected by the errors seen, until a step passes and its successor fails. 0: even the
+ * lowest step fails. */
 static float exact_step(const taut_call *c, const double *stats, const float *src, double error2)
 {
+    double dead = grid_dead(taut__stage(c));
     int64_t lowest = lowest_index(stats, 1), lo = lowest - 1, hi = highest_index(stats) + 1;
-    float start = taut__grid_estimate_step(stats, error2, grid_dead(taut__stage(c)));
-    int64_t guess = start > 0 ? step_index((double)start) : lowest;
+    int64_t guess = suggest(stats, error2, 1, dead, lowest);
     for (int pass = 0; pass < PASSES_MAX && hi - lo > 1; pass++) {
         int64_t index[GRID_STEPS];
         double e[GRID_STEPS];
@@ -225,9 +249,9 @@ static float exact_step(const taut_call *c, const double *stats, const float *sr
         int k = 0;
         while (k < GRID_STEPS && e[k] <= error2) lo = index[k++];
         if (k < GRID_STEPS) hi = index[k];
-        double near = e[k < GRID_STEPS ? k : GRID_STEPS - 1];
-        double octaves = near > 0 ? log2(error2 / near) / 1.5 : 4;
-        guess = (k < GRID_STEPS ? hi : lo) + (int64_t)lrint(fmin(fmax(octaves, -4), 4) * (1 << STEP_BITS));
+        int near = k < GRID_STEPS ? k : GRID_STEPS - 1;
+        double estimate = taut__grid_estimate_error(stats, (double)step_at(index[near]), dead);
+        guess = suggest(stats, error2, estimate > 0 && e[near] > 0 ? e[near] / estimate : 1, dead, lo + (hi - lo) / 2);
     }
     return lo < lowest ? 0 : step_at(lo);
 }

@@ -97,12 +97,12 @@ double distance2(const float *x, const float *y, size_t n)
     return s;
 }
 
-float *trace_floats(size_t *n)
+static float *floats_of(const char *path, size_t *n)
 {
-    const char *path = getenv("TAUT_TRACE_F32");
-    FILE       *f = fopen(path ? path : "../shared/traces/gpt-step400-rank0.f32", "rb");
+    FILE *f = fopen(path, "rb");
     if (!f) {
-        printf("skip: no recorded gradient (set TAUT_TRACE_F32)\n");
+        printf("SKIP no recorded gradient %s\n", path);
+        fflush(stdout);
         return NULL;
     }
     fseek(f, 0, SEEK_END);
@@ -112,4 +112,17 @@ float *trace_floats(size_t *n)
     must(fread(x, sizeof *x, *n, f) == *n, "trace");
     fclose(f);
     return x;
+}
+
+float *trace_floats(size_t *n)
+{
+    const char *path = getenv("TAUT_TRACE_F32");
+    return path ? floats_of(path, n) : trace_shipped("gpt-step400-rank0", n);
+}
+
+float *trace_shipped(const char *name, size_t *n)
+{
+    char path[256];
+    snprintf(path, sizeof path, "../shared/traces/%s.f32", name);
+    return floats_of(path, n);
 }

@@ -32,7 +32,8 @@ double norm2(const float *x, size_t n);
 double distance2(const float *x, const float *y, size_t n);
 
 /* A recorded gradient: the floats of the trace that TAUT_TRACE_F32 names, or of the one shipped beside the tree.
- * NULL, with the reason printed, where there is none. */
+ * NULL, and a test counted as skipped with the reason, where there is none. */
 float *trace_floats(size_t *n);
+float *trace_shipped(const char *name, size_t *n); /* of the shipped ones, "gpt-step20-rank0" and so on */
 
 #endif

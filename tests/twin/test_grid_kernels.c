@@ -17,8 +17,8 @@ typedef struct world {
 } world;
 
 /* Kinds: 0 small codes, 1 sparse, 2 mixed rates, 3 large codes, 4 values without a code, 5 all zero, 6 exact
- * multiples. */
-enum { KINDS = 7 };
+ * multiples, 7 mostly twos, 8 few but large ones among small. */
+enum { KINDS = 9 };
 static void fill(world *w, int kind, size_t stride)
 {
     memset(w, 0, sizeof *w);
@@ -31,11 +31,14 @@ static void fill(world *w, int kind, size_t stride)
         if (kind == 4 && i % 61 == 7) w->x[i] = odd[i / 61 % 8];
         if (kind == 5) w->x[i] = i % 2 ? 0.0f : -0.0f;
         if (kind == 6) w->x[i] = (float)((int)(i * 7919 % 41) - 20);
+        if (kind == 7) w->x[i] = i % 10 < 7 ? 2.0f : (float)(i % 2);
+        if (kind == 8) w->x[i] = i % 90 == 5 ? (float[]){7, 8, 9, 200, 254, 255, 256, 40000}[i / 90 % 8] : (float)(i % 64 == 7);
+        if (kind > 6 && i % 3) w->x[i] = -w->x[i];
         w->scale[i] = 0.5f + (float)(i % 17) / 8;
     }
     w->u = (grid_unit){
         .step = 0.75f, .inv = 1.0f / 0.75f, .bias = 0.35f, .scale = w->scale, .stride = stride, .first = 0};
-    if (kind == 6) w->u.step = w->u.inv = 1;
+    if (kind > 5) w->u.step = w->u.inv = 1;
 }
 
 typedef struct result {
