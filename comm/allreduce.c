@@ -138,6 +138,7 @@ static bool forms_first(const taut_job *job)
 static taut_status enter(taut_job *job, taut_phase phase)
 {
     job->phase = phase;
+    job->phase_s = taut__now();
     if (phase == TAUT_PHASE_REDUCE) return job->via->begin(job);
     job->at = 0;
     return TAUT_OK;
@@ -196,11 +197,18 @@ static taut_status survey(taut_job *job)
     return settled ? enter_reduce(job) : enter(job, TAUT_PHASE_AGREE);
 }
 
+/* Since the phase began, mostly messages. */
+static void trace_phase(taut_job *job, uint64_t bytes)
+{
+    taut__trace_span(job->comm->trace, job, "wire", job->phase_s, taut__now(), bytes);
+}
+
 static taut_status agree(taut_job *job, bool *moved)
 {
     taut_agreed outcome;
     TAUT_TRY(taut__agree_advance(job, moved, &outcome));
     if (outcome == TAUT_AGREE_WAITING) return TAUT_OK;
+    trace_phase(job, job->exchange.bytes);
     return outcome == TAUT_AGREED ? enter_reduce(job) : enter(job, TAUT_PHASE_SURVEY);
 }
 
@@ -218,6 +226,7 @@ static taut_status begin_raw(taut_job *job)
     }
     if (!direct) taut__form(job, 0, n);
     taut__raw_begin(&job->raw, direct ? job->buf : l->feedback->r, n, job->halves, job->factor);
+    job->phase_s = taut__now();
     return TAUT_OK;
 }
 
@@ -232,6 +241,7 @@ static taut_status raw(taut_job *job, bool *moved)
     TAUT_TRY(taut__raw_advance(&job->raw, moved, &done));
     if (!done) return TAUT_OK;
     *moved = true;
+    trace_phase(job, job->raw.sent);
     job->record.bytes_sent += job->raw.sent;
     job->record.bytes_dense += job->raw.sent;
     if (l->dtype != TAUT_F32) {
@@ -260,6 +270,7 @@ static taut_status audit(taut_job *job, bool *moved)
     TAUT_TRY(taut__raw_advance(&l->audit_raw, moved, &done));
     if (!done) return TAUT_OK;
     *moved = true;
+    trace_phase(job, l->audit_raw.sent);
     l->audit = (taut_audit){.done = true};
     for (size_t at = 0; at < mine.n; at += job->comm->scratch_n) {
         taut_range r = {mine.first + at, taut__min(job->comm->scratch_n, mine.n - at)};
@@ -300,6 +311,7 @@ taut_status taut__job_step(taut_job *job, bool *moved, bool *done)
     switch (job->phase) {
     case TAUT_PHASE_LOCAL_SUM:
         TAUT_TRY(taut__hier_up(job, moved, &over));
+        if (over) trace_phase(job, job->record.bytes_sent);
         if (over) TAUT_TRY(job->g->rank < 0 ? enter(job, TAUT_PHASE_LOCAL_COPY) : enter_own(job));
         break;
     case TAUT_PHASE_SURVEY: *moved = true; return survey(job);
@@ -312,6 +324,7 @@ taut_status taut__job_step(taut_job *job, bool *moved, bool *done)
     case TAUT_PHASE_AUDIT: return audit(job, moved);
     case TAUT_PHASE_LOCAL_COPY:
         TAUT_TRY(taut__hier_down(job, moved, &over));
+        if (over) trace_phase(job, 0);
         if (over) job->phase = TAUT_PHASE_DONE;
         break;
     case TAUT_PHASE_DONE: break;

@@ -12,6 +12,7 @@ typedef struct linear {
     taut_raw raw;
     int    round;
     bool   summing;
+    double sent_s; /* since when */
 } linear;
 
 static linear                  *linear_of(const taut_job *job) { return job->work; }
@@ -67,17 +68,21 @@ static taut_status project(taut_job *job)
     taut__trace_span(job->comm->trace, job, "encode", begin, end, 4 * factor_elems(job, a->round));
     taut__raw_begin(&linear_of(job)->raw, a->factor, factor_elems(job, a->round), TAUT_BOTH, 1.0f / (float)job->g->size);
     a->summing = true;
+    a->sent_s = end;
     return TAUT_OK;
 }
 
 static taut_status absorb(taut_job *job)
 {
     linear *a = linear_of(job);
+    double  begin = taut__now();
+    taut__trace_span(job->comm->trace, job, "wire", a->sent_s, begin, a->raw.sent);
     job->record.payload_bytes += 4 * factor_elems(job, a->round);
     job->record.bytes_sent += a->raw.sent;
     job->record.encoded = job->call.n;
     if (a->round == 0) job->record.bytes_dense += 8 * (uint64_t)job->call.n * (uint64_t)(job->g->size - 1) / (uint64_t)job->g->size;
     TAUT_TRY(table(job)->absorb(&job->call, a->round, a->factor));
+    taut__trace_span(job->comm->trace, job, "reduce", begin, taut__now(), 0);
     a->summing = false;
     a->round++;
     return TAUT_OK;

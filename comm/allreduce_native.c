@@ -16,6 +16,7 @@ typedef struct native {
     bool      voting, native, summing, summed;
     size_t    formed;  /* elements quantized or copied so far */
     size_t    stored;
+    double    begin_s; /* of the sum */
     taut_raw  raw;
     int32_t  *q;       /* codes of the whole tensor; NULL for none */
 } native;
@@ -118,14 +119,21 @@ static void count_native(taut_job *job)
     job->record.bytes_dense += 2 * bytes * (p - 1) / p;
 }
 
+static void trace_sum(taut_job *job, uint64_t bytes)
+{
+    taut__trace_span(job->comm->trace, job, "wire", native_of(job)->begin_s, taut__now(), bytes);
+}
+
 static taut_status sum(taut_job *job, bool *moved)
 {
     native *a = native_of(job);
+    if (!a->summing) a->begin_s = taut__now();
     if (a->native) {
         size_t n = job->call.tensor->elems;
         TAUT_TRY(job->g->t->ops->allreduce(job->g->t, numbers(job), n, integer(job) ? TAUT_NUMBER_I32 : TAUT_NUMBER_F32));
         if (!integer(job) && job->factor != 1.0f) taut__simd_get()->vec->scale(numbers(job), job->factor, n);
         count_native(job);
+        trace_sum(job, job->record.bytes_sent);
         *moved = a->summed = true;
         return TAUT_OK;
     }
@@ -133,6 +141,7 @@ static taut_status sum(taut_job *job, bool *moved)
     a->summing = true;
     TAUT_TRY(taut__raw_advance(&native_of(job)->raw, moved, &a->summed));
     if (!a->summed) return TAUT_OK;
+    trace_sum(job, a->raw.sent);
     job->record.payload_bytes = 4 * (uint64_t)job->call.tensor->elems;
     job->record.encoded = job->call.tensor->elems;
     job->record.bytes_sent += a->raw.sent;

@@ -87,6 +87,7 @@ struct taut_job {
     const taut_group     *g;       /* who reduces: all ranks, or the leaders of hosts */
     const taut_algorithm *via;
     taut_phase            phase;
+    double                phase_s; /* when it, or its wait for others, began */
     taut_call             call;    /* template: spec, tensor, seeds, prep, state */
     taut_prep             prep;
     taut_partition        part;

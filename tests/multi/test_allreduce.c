@@ -3,8 +3,10 @@
 #include "tests/support/ranks.h"
 #include <check.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct codec_case {
     const char *spec;
@@ -28,7 +30,7 @@ typedef struct job_case {
     taut_dtype  dtype;
     taut_op     op;
     int         steps;
-    bool        unsupported;
+    _Atomic bool unsupported; /* written by all ranks */
     float     **result; /* of the last step, one per rank */
     double    **applied, **residual; /* conservation: sums over steps; last residual */
 } job_case;
@@ -192,6 +194,38 @@ START_TEST(any_threads)
 }
 END_TEST
 
+/* The trace of rank 0 shows what every algorithm sends: spans called wire, with bytes, and spans of work. */
+START_TEST(traces)
+{
+    static const struct {
+        const char *spec, *algorithm, *work;
+    } c[] = {{"quant:bits=4", "sra", "reduce"},    {"quant:bits=4", "ring", "reduce"},   {"quant:bits=4", "gather", "decode"},
+             {"grid:rel=0.03", "native", "survey"}, {"powersgd:rank=4", "auto", "reduce"}, {"none", "auto", "layer"}};
+    char        path[] = "/tmp/taut-trace-XXXXXX", line[512], work[32];
+    int         file = mkstemp(path), wires = 0, works = 0;
+    taut_config cfg = TAUT_CONFIG_INIT;
+    job_case    job = {.spec = c[_i].spec, .rows = 300, .cols = 211, .op = TAUT_SUM, .steps = 2};
+    cfg.algorithm = c[_i].algorithm;
+    cfg.trace = path;
+    job.result = rows_of_floats(3, elems(&job));
+    ck_assert_int_ge(file, 0);
+    ck_assert(run_case(&job, 3, &cfg));
+    FILE *f = fopen(path, "r");
+    snprintf(work, sizeof work, "\"name\":\"%s\"", c[_i].work);
+    while (f && fgets(line, sizeof line, f)) {
+        wires += strstr(line, "\"name\":\"wire\"") && !strstr(line, "\"bytes\":0,");
+        works += strstr(line, work) != NULL;
+        ck_assert_ptr_null(strstr(line, "\"dur\":-"));
+    }
+    ck_assert_msg(wires >= 2 && works >= 2, "%s over %s: %d spans of wire, %d of %s", c[_i].spec, c[_i].algorithm, wires, works,
+                  c[_i].work);
+    if (f) fclose(f);
+    close(file);
+    unlink(path);
+    free_rows(job.result, 3);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("allreduce");
@@ -201,6 +235,7 @@ int main(void)
     tcase_add_loop_test(t, results, 0, all);
     tcase_add_loop_test(t, conservation, 0, all);
     tcase_add_loop_test(t, any_threads, 0, all);
+    tcase_add_loop_test(t, traces, 0, 6);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
