@@ -246,5 +246,29 @@ bad_ranks 'nowhere' --input "$dir/nowhere.f32"
 bad_ranks 'somehow' --algorithm somehow
 bad_ranks '--sizes=4M:1M' --sizes 4M:1M
 
+# every rank ends by itself with an error, not because mpirun kills it
+cat >"$dir/each" <<'SH'
+#!/bin/sh
+codes=$1; shift
+"$@"
+echo $? >>"$codes"
+SH
+chmod +x "$dir/each"
+each() { # each WORDS ARGUMENTS...: three ranks
+    words=$1
+    shift
+    rm -f "$dir/codes"
+    timeout 60 "$MPIRUN" -n 3 "$dir/each" "$dir/codes" "$TAUT" bench allreduce "$@" >"$dir/out" 2>&1
+    if [ "$(grep -c '^[12]$' "$dir/codes")" -ne 3 ] || ! grep -qF -- "$words" "$dir/out"; then
+        fail "exit codes '$(tr '\n' ' ' <"$dir/codes")', or no '$words': $*: $(head -n 3 "$dir/out")"
+    else
+        pass
+    fi
+}
+each 'bits=0: must be an integer 1..8' --codec quant:bits=0
+each 'density=1.5: must be a number above 0 and at most 1' --codec topk:density=1.5
+each 'rank=200: must be 1..128' --codec powersgd:rank=200 --sizes 64K:64K
+each 'empty' --input "$dir/empty" --codec none
+
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
