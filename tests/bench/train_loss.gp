@@ -11,7 +11,7 @@ set xrange [0.05:5]
 set grid lc rgb "#dddddd" lt 1
 set xlabel "MB sent per rank and step"
 set ylabel "validation loss after ".steps." steps, mean of the seeds"
-set key bottom left reverse Left spacing 1.2 font ",11"
+set key top right reverse Left spacing 1.2 font ",11"
 
 set linetype 1 lc rgb "#000000" pt 5 ps 0.9
 set linetype 2 lc rgb "#0072b2" pt 7 ps 0.9
