@@ -1,9 +1,10 @@
-/* powersgd.c : PowerSGD (Vogels, Karimireddy, Jaggi 2019), algorithms 1 and 2: X ~ P Q^T by one step of subspace iteration
- * per training step, started from the last step's Q.
+/* powersgd.c : PowerSGD (Vogels, Karimireddy, Jaggi 2019, algorithms 1 and 2) with half an iteration more: X ~ P Q^T by
+ * subspace iteration, started from the last step's longer factor.
  *
- * As a linear codec: round 0 averages P = X Q over ranks, absorb orthonormalises it; round 1 averages Q = X^T P; every rank
- * reconstructs the same P Q^T. As a payload (gather, files): each rank's own P and Q, found with `iterations` steps from a
- * random start where there is no state.
+ * As a linear codec, for rows <= cols: round 0 averages P = X Q over ranks, absorb orthonormalises it; round 1 averages
+ * Q = X^T P, orthonormalised too; round 2 averages P = X Q again; every rank reconstructs the same P Q^T. For rows > cols
+ * P and Q change places, so that the longer factor travels once and the shorter twice. As a payload (gather, files): each
+ * rank's own P and Q, found with `iterations` iterations from a random start where there is no state.
  *
  * A NaN or Inf anywhere makes the whole tensor NaN, on all ranks, for this step; the state then starts afresh. */
 #include "../codec.h"
@@ -13,7 +14,8 @@
 
 enum { KEY_RANK, KEY_ITERATIONS, KEYS };
 enum { HEADER = 32 }; /* u64 rows, u64 cols, u32 rank, u32 iterations, u64 0; then P and Qt */
-enum { ALIGN = sizeof(float), TILE = 512, STATE_VERSION = 1 };
+enum { ALIGN = sizeof(float), TILE = 512, STATE_VERSION = 2 };
+enum { ROUNDS = 3 }; /* the shorter factor, the longer, the shorter: P and Q, or Q and P */
 
 static const taut_key keys[KEYS] = {
     [KEY_RANK] = {.name = "rank", .kind = TAUT_KEY_INT, .min = 1, .max = 1024, .fallback = 4,
@@ -26,7 +28,7 @@ struct taut_codec_state {
     taut__lowrank d;
     uint64_t      seed;     /* shared by all ranks: they start afresh alike */
     bool          poisoned; /* the last averages were not finite */
-    float        *p, *qt;   /* rows x rank, rank x cols; qt starts the next step */
+    float        *p, *qt;   /* rows x rank, rank x cols; the longer starts the next step */
 };
 
 static taut__lowrank dims(const taut_stage *s, const taut_tensor *t)
@@ -60,19 +62,45 @@ static void fill(float *x, size_t n, float v)
     for (size_t i = 0; i < n; i++) x[i] = v;
 }
 
-static void start(taut__lowrank d, uint64_t seed, float *qt) { taut__lowrank_random(seed, 0, qt, qt_elems(d), 1); }
+/* ---- half iterations ---- */
+
+static bool   wide(taut__lowrank d) { return d.rows <= d.cols; }
+static bool   makes_p(taut__lowrank d, int round) { return (round != 1) == wide(d); }
+static float *longer(taut__lowrank d, float *p, float *qt) { return wide(d) ? qt : p; }
+static size_t longer_elems(taut__lowrank d) { return wide(d) ? qt_elems(d) : p_elems(d); }
+
+static void start(taut__lowrank d, uint64_t seed, float *factor)
+{
+    taut__lowrank_random(seed, 0, factor, longer_elems(d), 1);
+}
+
+/* The round's factor from the other one. */
+static void multiply(taut__lowrank d, int round, const float *x, const float *p, const float *qt, float *factor)
+{
+    if (makes_p(d, round)) taut__lowrank_p(d, x, qt, factor);
+    else taut__lowrank_qt(d, x, p, factor);
+}
+
+static void orthonormalise(taut__lowrank d, int round, float *factor, uint64_t seed)
+{
+    if (makes_p(d, round)) taut__lowrank_orthonormalise(d, factor, seed);
+    else taut__lowrank_orthonormalise_rows(d, factor, seed);
+}
 
 /* ---- payloads ---- */
 
-/* From Qt to the next P and Qt. False if something is not finite. */
-static bool iterate(taut__lowrank d, const float *x, uint64_t seed, float *p, float *qt)
+/* From the longer factor to the next P and Qt. False if something is not finite. */
+static bool iterate(taut__lowrank d, const float *x, int iterations, uint64_t seed, float *p, float *qt)
 {
-    taut__lowrank_normalise_rows(d, qt);
-    taut__lowrank_p(d, x, qt, p);
-    if (!taut__all_finite(p, p_elems(d))) return false;
-    taut__lowrank_orthonormalise(d, p, seed);
-    taut__lowrank_qt(d, x, p, qt);
-    return taut__all_finite(qt, qt_elems(d));
+    for (int half = 0; half <= 2 * iterations; half++) {
+        bool   last = half == 2 * iterations;
+        int    round = half % 2;
+        float *factor = makes_p(d, round) ? p : qt;
+        multiply(d, round, x, p, qt, factor);
+        if (!taut__all_finite(factor, makes_p(d, round) ? p_elems(d) : qt_elems(d))) return false;
+        if (!last) orthonormalise(d, round, factor, seed);
+    }
+    return true;
 }
 
 /* err = src - P Qt, in place if wanted. */
@@ -111,13 +139,13 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
     uint8_t *body = dst + HEADER;
     float   *p = (float *)(void *)(body + (-(uintptr_t)body & (ALIGN - 1))), *qt = p + p_elems(d);
     int      iterations = st ? 1 : (int)s->value[KEY_ITERATIONS];
-    if (st) memcpy(qt, st->qt, qt_elems(d) * sizeof *qt);
-    else start(d, c->shared_seed, qt);
-    bool finite = true;
-    for (int i = 0; finite && i < iterations; i++) finite = iterate(d, src, c->shared_seed, p, qt);
+    float   *first = longer(d, p, qt), *kept = st ? longer(d, st->p, st->qt) : NULL;
+    if (st) memcpy(first, kept, longer_elems(d) * sizeof *first);
+    else start(d, c->shared_seed, first);
+    bool finite = iterate(d, src, iterations, c->shared_seed, p, qt);
     if (!finite) fill(p, p_elems(d) + qt_elems(d), NAN);
-    if (st && finite) memcpy(st->qt, qt, qt_elems(d) * sizeof *qt);
-    if (st && !finite) start(d, st->seed, st->qt);
+    if (st && finite) memcpy(kept, first, longer_elems(d) * sizeof *kept);
+    if (st && !finite) start(d, st->seed, kept);
     if (err && finite) remainder_of(d, p, qt, src, err);
     if (err && !finite) memset(err, 0, c->n * sizeof *err);
 
@@ -207,23 +235,19 @@ static taut_status need_state(const taut_call *c)
 static size_t factor_elems(const taut_stage *s, const taut_tensor *t, int round)
 {
     taut__lowrank d = dims(s, t);
-    return round == 0 ? p_elems(d) : qt_elems(d);
+    return makes_p(d, round) ? p_elems(d) : qt_elems(d);
 }
 
 static taut_status project(const taut_call *c, int round, const float *src, float *factor)
 {
     TAUT_TRY(need_state(c));
     taut_codec_state *st = c->state;
-    if (round == 0) {
-        if (st->poisoned) start(st->d, st->seed, st->qt);
+    if (round == 0 && st->poisoned) {
+        start(st->d, st->seed, longer(st->d, st->p, st->qt));
         st->poisoned = false;
-        taut__lowrank_normalise_rows(st->d, st->qt);
-        taut__lowrank_p(st->d, src, st->qt, factor);
-    } else if (st->poisoned) {
-        fill(factor, qt_elems(st->d), NAN);
-    } else {
-        taut__lowrank_qt(st->d, src, st->p, factor);
     }
+    if (st->poisoned) fill(factor, factor_elems(taut__stage(c), c->tensor, round), NAN);
+    else multiply(st->d, round, src, st->p, st->qt, factor);
     return TAUT_OK;
 }
 
@@ -231,10 +255,10 @@ static taut_status absorb(const taut_call *c, int round, float *factor)
 {
     TAUT_TRY(need_state(c));
     taut_codec_state *st = c->state;
-    size_t            n = round == 0 ? p_elems(st->d) : qt_elems(st->d);
+    size_t            n = factor_elems(taut__stage(c), c->tensor, round);
     st->poisoned |= !taut__all_finite(factor, n);
-    if (round == 0 && !st->poisoned) taut__lowrank_orthonormalise(st->d, factor, c->shared_seed);
-    memcpy(round == 0 ? st->p : st->qt, factor, n * sizeof *factor);
+    if (round < ROUNDS - 1 && !st->poisoned) orthonormalise(st->d, round, factor, c->shared_seed);
+    memcpy(makes_p(st->d, round) ? st->p : st->qt, factor, n * sizeof *factor);
     return TAUT_OK;
 }
 
@@ -252,7 +276,7 @@ static taut_status reconstruct(const taut_call *c, float factor, float *dst)
 }
 
 static const taut_codec_linear linear = {
-    .rounds = 2, .factor_elems = factor_elems, .project = project, .absorb = absorb, .reconstruct = reconstruct,
+    .rounds = ROUNDS, .factor_elems = factor_elems, .project = project, .absorb = absorb, .reconstruct = reconstruct,
 };
 
 /* ---- state ---- */
@@ -280,22 +304,22 @@ static taut_status state_create(const taut_stage *s, const taut_tensor *t, uint6
         state_destroy(st);
         return taut__fail(TAUT_E_NOMEM, "powersgd: out of memory for factors of %zu floats", floats);
     }
-    start(st->d, shared_seed, st->qt);
+    start(st->d, shared_seed, longer(st->d, st->p, st->qt));
     *out = st;
     return TAUT_OK;
 }
 
-enum { SAVED_WORDS = 5 }; /* u64 version, rows, cols, rank, seed; then Qt */
+enum { SAVED_WORDS = 5 }; /* u64 version, rows, cols, rank, seed; then the longer factor */
 
 static taut_status state_save(const taut_codec_state *st, void *dst, size_t cap, size_t *len)
 {
     uint64_t word[SAVED_WORDS] = {STATE_VERSION, st->d.rows, st->d.cols, st->d.rank, st->seed};
-    size_t   bytes = qt_elems(st->d) * sizeof *st->qt;
+    size_t   bytes = longer_elems(st->d) * sizeof(float);
     *len = sizeof word + bytes;
     if (!dst) return TAUT_OK;
     if (cap < *len) return taut__fail(TAUT_E_CAPACITY, "powersgd state: %zu bytes given, %zu needed", cap, *len);
     memcpy(dst, word, sizeof word);
-    memcpy((uint8_t *)dst + sizeof word, st->qt, bytes);
+    memcpy((uint8_t *)dst + sizeof word, longer(st->d, st->p, st->qt), bytes);
     return TAUT_OK;
 }
 
@@ -303,7 +327,8 @@ static taut_status state_save(const taut_codec_state *st, void *dst, size_t cap,
 static taut_status state_load(taut_codec_state *st, const void *src, size_t len)
 {
     uint64_t word[SAVED_WORDS];
-    size_t   bytes = qt_elems(st->d) * sizeof *st->qt;
+    size_t   bytes = longer_elems(st->d) * sizeof(float);
+    float   *kept = longer(st->d, st->p, st->qt);
     if (len != sizeof word + bytes)
         return taut__fail(TAUT_E_CORRUPT, "powersgd state: %zu bytes, must be %zu", len, sizeof word + bytes);
     memcpy(word, src, sizeof word);
@@ -311,9 +336,9 @@ static taut_status state_load(taut_codec_state *st, const void *src, size_t len)
         return taut__fail(TAUT_E_VERSION, "powersgd state: version %llu, must be %d", (unsigned long long)word[0], STATE_VERSION);
     if (word[1] != st->d.rows || word[2] != st->d.cols || word[3] != st->d.rank)
         return taut__fail(TAUT_E_MISMATCH, "powersgd state: of another matrix or rank");
-    memcpy(st->qt, (const uint8_t *)src + sizeof word, bytes);
+    memcpy(kept, (const uint8_t *)src + sizeof word, bytes);
     st->seed = word[4];
-    st->poisoned = !taut__all_finite(st->qt, qt_elems(st->d));
+    st->poisoned = !taut__all_finite(kept, longer_elems(st->d));
     return TAUT_OK;
 }
 

@@ -109,50 +109,71 @@ void taut__lowrank_row(taut__lowrank d, const void *p, const void *qt, float fac
     }
 }
 
-/* ---- orthonormal columns ---- */
+/* ---- orthonormal vectors ---- */
 
-static double column_dot(taut__lowrank d, const float *p, size_t a, size_t b)
+/* Columns of P, or rows of Qt: vector k is x[k * vector + i * element], i < n. */
+typedef struct basis {
+    float *x;
+    size_t n, count, vector, element;
+} basis;
+
+static double dot_of(const basis *b, size_t j, size_t k)
 {
-    double sum = 0;
-    for (size_t i = 0; i < d.rows; i++) sum += (double)p[i * d.rank + a] * p[i * d.rank + b];
+    const float *x = b->x + j * b->vector, *y = b->x + k * b->vector;
+    double       sum = 0;
+    for (size_t i = 0; i < b->n; i++) sum += (double)x[i * b->element] * y[i * b->element];
     return sum;
 }
 
-static void scale_column(taut__lowrank d, float *p, size_t k, double s)
+static void scale_vector(const basis *b, size_t k, double s)
 {
-    for (size_t i = 0; i < d.rows; i++) p[i * d.rank + k] = (float)(p[i * d.rank + k] * s);
+    float *x = b->x + k * b->vector;
+    for (size_t i = 0; i < b->n; i++) x[i * b->element] = (float)(x[i * b->element] * s);
 }
 
-/* Modified Gram-Schmidt: take the earlier columns out of column k, one after the other, and twice, which is enough
- * (Giraud et al. 2005). False if (next to) nothing is left: what remains would be rounding errors. */
-static bool orthonormalise_column(taut__lowrank d, float *p, size_t k)
+static void subtract(const basis *b, size_t j, size_t k, double along)
 {
-    double before = column_dot(d, p, k, k);
+    const float *from = b->x + j * b->vector;
+    float       *x = b->x + k * b->vector;
+    for (size_t i = 0; i < b->n; i++) x[i * b->element] = (float)(x[i * b->element] - along * from[i * b->element]);
+}
+
+/* Modified Gram-Schmidt: take the earlier vectors out of vector k, one after the other, and twice, which is enough
+ * (Giraud et al. 2005). False if (next to) nothing is left: what remains would be rounding errors. */
+static bool orthonormalise_vector(const basis *b, size_t k)
+{
+    double before = dot_of(b, k, k);
     if (!(before > 0)) return false;
-    scale_column(d, p, k, 1 / sqrt(before)); /* so that even a denormal column has all its bits from here on */
+    scale_vector(b, k, 1 / sqrt(before)); /* so that even a denormal vector has all its bits from here on */
     for (int pass = 0; pass < 2; pass++)
-        for (size_t j = 0; j < k; j++) {
-            double along = column_dot(d, p, j, k);
-            for (size_t i = 0; i < d.rows; i++)
-                p[i * d.rank + k] = (float)(p[i * d.rank + k] - along * p[i * d.rank + j]);
-        }
-    double after = column_dot(d, p, k, k);
+        for (size_t j = 0; j < k; j++) subtract(b, j, k, dot_of(b, j, k));
+    double after = dot_of(b, k, k);
     if (after < 1e-12) return false; /* 1e-6 of the length: at float's resolution of the products behind it */
-    scale_column(d, p, k, 1 / sqrt(after));
+    scale_vector(b, k, 1 / sqrt(after));
     return true;
+}
+
+static void orthonormalise(const basis *b, uint64_t seed)
+{
+    enum { ATTEMPTS = 8 }; /* a random vector depends on the others with vanishing probability */
+    for (size_t k = 0; k < b->count; k++) {
+        bool done = orthonormalise_vector(b, k);
+        for (uint64_t attempt = 0; !done && attempt < ATTEMPTS; attempt++) {
+            taut__lowrank_random(seed, k * ATTEMPTS + attempt + 1, b->x + k * b->vector, b->n, b->element);
+            done = orthonormalise_vector(b, k);
+        }
+        if (!done) scale_vector(b, k, 0);
+    }
 }
 
 void taut__lowrank_orthonormalise(taut__lowrank d, float *p, uint64_t seed)
 {
-    enum { ATTEMPTS = 8 }; /* a random column depends on the others with vanishing probability */
-    for (size_t k = 0; k < d.rank; k++) {
-        bool done = orthonormalise_column(d, p, k);
-        for (uint64_t attempt = 0; !done && attempt < ATTEMPTS; attempt++) {
-            taut__lowrank_random(seed, k * ATTEMPTS + attempt + 1, p + k, d.rows, d.rank);
-            done = orthonormalise_column(d, p, k);
-        }
-        if (!done) scale_column(d, p, k, 0);
-    }
+    orthonormalise(&(basis){p, d.rows, d.rank, 1, d.rank}, seed);
+}
+
+void taut__lowrank_orthonormalise_rows(taut__lowrank d, float *qt, uint64_t seed)
+{
+    orthonormalise(&(basis){qt, d.cols, d.rank, d.cols, 1}, seed);
 }
 
 /* ---- helpers ---- */

@@ -18,6 +18,7 @@ void taut__lowrank_qt(taut__lowrank d, const float *x, const float *p, float *qt
 /* Make the columns of P orthonormal. Same bits on every machine. Columns that depend on earlier ones (or are zero) are
  * replaced by random ones, so that the next iteration can find what is not spanned yet. P finite. */
 void taut__lowrank_orthonormalise(taut__lowrank d, float *p, uint64_t seed);
+void taut__lowrank_orthonormalise_rows(taut__lowrank d, float *qt, uint64_t seed); /* the same of Qt */
 
 /* out[0..n) = factor * p * Qt, columns from .. from+n, of the row of P at p. p, qt: floats at any alignment, as in a
  * payload. Same bits on every machine. */

@@ -189,6 +189,22 @@ START_TEST(powersgd_of_several_ranks)
 }
 END_TEST
 
+/* Floats on the wire: the shorter factor twice, the longer once, whichever way the matrix lies. */
+START_TEST(powersgd_sends_the_longer_factor_once)
+{
+    static const size_t sides[][2] = {{128, 512}, {512, 128}, {64, 64}};
+    for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
+        codec_case k;
+        size_t     rows = sides[i][0], cols = sides[i][1], shorter = rows < cols ? rows : cols, sent = 0;
+        case_open(&k, "powersgd:rank=4", rows, cols);
+        for (int round = 0; round < k.codec->linear->rounds; round++)
+            sent += k.codec->linear->factor_elems(&k.spec.stage[0], &k.tensor, round);
+        ck_assert_uint_eq(sent, 4 * (rows + cols + shorter));
+        case_close(&k);
+    }
+}
+END_TEST
+
 START_TEST(powersgd_payload_with_nan)
 {
     enum { ROWS = 16, COLS = 16, N = ROWS * COLS };
@@ -254,15 +270,18 @@ END_TEST
 
 START_TEST(orthonormal_whatever_comes)
 {
-    taut__lowrank d = {50, 1, 8};
-    float        *p = new_floats(d.rows * d.rank);
+    taut__lowrank d = {50, 1, 8}, turned = {1, 50, 8};
+    float        *p = new_floats(d.rows * d.rank), *qt = new_floats(d.rows * d.rank);
     for (int kind = 0; kind < 4; kind++) {
         fill_normal(p, d.rows * d.rank, kind == 3 ? 1e-35f : 1, 3);
         for (size_t i = 0; i < d.rows; i++)
             for (size_t c = 0; c < d.rank; c++)
                 if (kind == 0 || (kind == 1 && c % 2)) p[i * d.rank + c] = kind ? p[i * d.rank] * 3 : 0;
                 else if (kind == 2 && c) p[i * d.rank + c] = p[i * d.rank] + 1e-4f * p[i * d.rank + c];
+        for (size_t i = 0; i < d.rows * d.rank; i++) qt[i % d.rank * d.rows + i / d.rank] = p[i];
         taut__lowrank_orthonormalise(d, p, 1);
+        taut__lowrank_orthonormalise_rows(turned, qt, 1);
+        for (size_t i = 0; i < d.rows * d.rank; i++) ck_assert(qt[i % d.rank * d.rows + i / d.rank] == p[i]);
         for (size_t a = 0; a < d.rank; a++)
             for (size_t b = 0; b <= a; b++) {
                 double dot = 0;
@@ -270,7 +289,7 @@ START_TEST(orthonormal_whatever_comes)
                 ck_assert_double_eq_tol(dot, a == b, 1e-6);
             }
     }
-    free(p);
+    free(p), free(qt);
 }
 END_TEST
 
@@ -438,6 +457,7 @@ int main(void)
     tcase_add_test(t, powersgd_exact_on_its_rank);
     tcase_add_test(t, powersgd_near_the_best);
     tcase_add_test(t, powersgd_of_several_ranks);
+    tcase_add_test(t, powersgd_sends_the_longer_factor_once);
     tcase_add_test(t, powersgd_payload_with_nan);
     tcase_add_test(t, powersgd_state_survives);
     tcase_add_test(t, powersgd_refuses_what_does_not_fit);
