@@ -10,6 +10,7 @@
 #ifndef TAUT_GRID_UNIT_H
 #define TAUT_GRID_UNIT_H
 
+#include "../ahead.h"
 #include "grid_block.h"
 #include <math.h>
 
@@ -20,12 +21,10 @@
 #define GRID_UNROLL _Pragma("GCC unroll 8")
 #endif
 
-/* While a block is worked on in the L1 cache the memory bus is idle, so ask for one further on; the prefetchers of the
- * hardware stop at the end of a page. Beyond the tensor it does nothing. */
 static inline void grid_prefetch(const void *block)
 {
     GRID_UNROLL
-    for (unsigned line = 0; line < 4; line++) __builtin_prefetch((const void *)((uintptr_t)block + 4096 + 64 * line));
+    for (int line = 0; line < 4; line++) taut__ahead((const char *)block + 64 * line);
 }
 
 #define GRID_CODE_LIMIT 2147483520.0f /* largest float below 2^31 */

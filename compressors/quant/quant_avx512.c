@@ -133,6 +133,7 @@ static inline __attribute__((always_inline)) void unpack_bits(const quant_unit *
         for (int k = 0; k < 4; k++) {
             __m512 q = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(part[k]));
             __m512 value = _mm512_add_ps(base, _mm512_mul_ps(q, step));
+            taut__ahead(dst + i + 16 * k);
             if (add) value = _mm512_add_ps(_mm512_loadu_ps(dst + i + 16 * k), value);
             _mm512_storeu_ps(dst + i + 16 * k, value);
         }

@@ -2,6 +2,7 @@
 #ifndef TAUT_QUANT_CODES_H
 #define TAUT_QUANT_CODES_H
 
+#include "../ahead.h"
 #include "quant_kernels.h"
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /* topk_avx512.c : collect by compress in registers, then a full store that the next one overlaps: compress-stores to
  * memory are microcoded on some CPUs. */
+#include "../ahead.h"
 #include "topk_kernels.h"
 #include <immintrin.h>
 
@@ -10,6 +11,7 @@ static size_t collect(const float *restrict src, size_t n, uint32_t mask, uint32
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     size_t found = 0;
     for (size_t i = 0; i < n; i += 16) {
+        taut__ahead(src + i);
         __mmask16 valid = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
         __m512i   x = _mm512_maskz_loadu_epi32(valid, src + i);
         __mmask16 in = _mm512_mask_cmpge_epu32_mask(valid, _mm512_and_si512(x, m), bound);

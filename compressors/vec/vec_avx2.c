@@ -28,14 +28,22 @@ static inline __m256 of_bf16(__m128i h) { return _mm256_castsi256_ps(_mm256_slli
 static void to_f16(void *dst, const float *src, size_t n)
 {
     size_t i = 0;
-    for (; i + W <= n; i += W) store16(dst, i, _mm256_cvtps_ph(_mm256_loadu_ps(src + i), NEAREST_EVEN));
+    for (; i + W <= n; i += W) {
+        taut__ahead(src + i);
+        taut__ahead((char *)dst + 2 * i);
+        store16(dst, i, _mm256_cvtps_ph(_mm256_loadu_ps(src + i), NEAREST_EVEN));
+    }
     for (; i < n; i++) taut__store_u16(dst, i, taut__to_f16(src[i]));
 }
 
 static void to_bf16(void *dst, const float *src, size_t n)
 {
     size_t i = 0;
-    for (; i + W <= n; i += W) store16(dst, i, bf16_of(_mm256_loadu_ps(src + i)));
+    for (; i + W <= n; i += W) {
+        taut__ahead(src + i);
+        taut__ahead((char *)dst + 2 * i);
+        store16(dst, i, bf16_of(_mm256_loadu_ps(src + i)));
+    }
     for (; i < n; i++) taut__store_u16(dst, i, taut__to_bf16(src[i]));
 }
 
@@ -76,16 +84,20 @@ static void add(float *acc, const void *x, size_t n)
 static void add_f16(float *acc, const void *x, size_t n)
 {
     size_t i = 0;
-    for (; i + W <= n; i += W)
+    for (; i + W <= n; i += W) {
+        taut__ahead(acc + i);
         _mm256_storeu_ps(acc + i, _mm256_add_ps(_mm256_loadu_ps(acc + i), _mm256_cvtph_ps(load16(x, i))));
+    }
     for (; i < n; i++) acc[i] += taut__from_f16(taut__load_u16(x, i));
 }
 
 static void add_bf16(float *acc, const void *x, size_t n)
 {
     size_t i = 0;
-    for (; i + W <= n; i += W)
+    for (; i + W <= n; i += W) {
+        taut__ahead(acc + i);
         _mm256_storeu_ps(acc + i, _mm256_add_ps(_mm256_loadu_ps(acc + i), of_bf16(load16(x, i))));
+    }
     for (; i < n; i++) acc[i] += taut__from_bf16(taut__load_u16(x, i));
 }
 

@@ -31,14 +31,22 @@ static inline __m512 of_bf16(__m256i h) { return _mm512_castsi512_ps(_mm512_slli
 static void to_f16(void *dst, const float *src, size_t n)
 {
     size_t i = 0;
-    for (; i + W <= n; i += W) store16(dst, i, _mm512_cvtps_ph(_mm512_loadu_ps(src + i), NEAREST_EVEN));
+    for (; i + W <= n; i += W) {
+        taut__ahead(src + i);
+        taut__ahead((char *)dst + 2 * i);
+        store16(dst, i, _mm512_cvtps_ph(_mm512_loadu_ps(src + i), NEAREST_EVEN));
+    }
     for (; i < n; i++) taut__store_u16(dst, i, taut__to_f16(src[i]));
 }
 
 static void to_bf16(void *dst, const float *src, size_t n)
 {
     size_t i = 0;
-    for (; i + W <= n; i += W) store16(dst, i, bf16_of(_mm512_loadu_ps(src + i)));
+    for (; i + W <= n; i += W) {
+        taut__ahead(src + i);
+        taut__ahead((char *)dst + 2 * i);
+        store16(dst, i, bf16_of(_mm512_loadu_ps(src + i)));
+    }
     for (; i < n; i++) taut__store_u16(dst, i, taut__to_bf16(src[i]));
 }
 
@@ -79,16 +87,20 @@ static void add(float *acc, const void *x, size_t n)
 static void add_f16(float *acc, const void *x, size_t n)
 {
     size_t i = 0;
-    for (; i + W <= n; i += W)
+    for (; i + W <= n; i += W) {
+        taut__ahead(acc + i);
         _mm512_storeu_ps(acc + i, _mm512_add_ps(_mm512_loadu_ps(acc + i), _mm512_cvtph_ps(load16(x, i))));
+    }
     for (; i < n; i++) acc[i] += taut__from_f16(taut__load_u16(x, i));
 }
 
 static void add_bf16(float *acc, const void *x, size_t n)
 {
     size_t i = 0;
-    for (; i + W <= n; i += W)
+    for (; i + W <= n; i += W) {
+        taut__ahead(acc + i);
         _mm512_storeu_ps(acc + i, _mm512_add_ps(_mm512_loadu_ps(acc + i), of_bf16(load16(x, i))));
+    }
     for (; i < n; i++) acc[i] += taut__from_bf16(taut__load_u16(x, i));
 }
 

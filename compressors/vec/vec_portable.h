@@ -2,6 +2,7 @@
 #ifndef TAUT_VEC_PORTABLE_H
 #define TAUT_VEC_PORTABLE_H
 
+#include "../ahead.h"
 #include <stdint.h>
 #include <string.h>
 
