@@ -557,6 +557,7 @@ START_TEST(checkpoint)
         ranks_ok(p, &cfg, load_rank, &s);
         ck_assert_msg(fabs(s.residual[1] - s.residual[0]) < 1e-3 * (1 + fabs(s.residual[0])), "%g became %g", s.residual[0], s.residual[1]);
     }
+    for (int r = 0; r < SAVED_RANKS; r++) free(s.blob[r]);
 }
 END_TEST
 
