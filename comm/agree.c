@@ -16,6 +16,8 @@ typedef struct taut_agree {
     double   few[BRIEF_MAX + 1], few_in[BRIEF_MAX + 1]; /* the first ones; how many ranks need all */
     uint32_t age;                                       /* calls since then, that one included; 0: there was none */
     size_t   scale_n;                                   /* the tensor's then */
+    taut_prep settled;                                  /* for `earlier`, under */
+    taut_stage under;
     bool     all;                                       /* this rank has looked, or looks, for all */
     bool     asked, asking;                             /* the few have been exchanged in this call; are under way */
 } taut_agree;
@@ -72,6 +74,22 @@ static void exchange_all(taut_job *job) { exchange(job, job->agree->stats, job->
 static taut_status settle(taut_job *job, const double *stats)
 {
     TAUT_TRY(codec_of(job)->settle(&job->call, stats, job->g->size, taut__form(job, 0, job->call.n), &job->prep));
+    job->agree->settled = job->prep;
+    job->agree->under = *taut__stage(&job->call);
+    job->call.prep = &job->prep;
+    return TAUT_OK;
+}
+
+static bool same_keys(const taut_stage *a, const taut_stage *b)
+{
+    return a->given == b->given && memcmp(a->value, b->value, sizeof a->value) == 0;
+}
+
+static taut_status settle_again(taut_job *job)
+{
+    taut_agree *a = job->agree;
+    if (!same_keys(&a->under, taut__stage(&job->call))) return settle(job, a->earlier);
+    job->prep = a->settled;
     job->call.prep = &job->prep;
     return TAUT_OK;
 }
@@ -89,16 +107,25 @@ static taut_status settle_all(taut_job *job)
 static taut_status settle_few(taut_job *job)
 {
     taut_agree *a = job->agree;
-    TAUT_TRY(settle(job, a->earlier));
+    TAUT_TRY(settle_again(job));
     TAUT_TRY(codec_of(job)->adapt(&job->call, a->earlier, a->few, job->g->size, &job->prep));
     a->age = job->prep.raw ? 0 : a->age + 1;
     return TAUT_OK;
+}
+
+bool taut__agree_knows_norms(const taut_job *job) { return job->agree && codec_of(job)->norms; }
+
+static void keep_norms(taut_job *job)
+{
+    const double *at = job->agree->stats + codec_of(job)->norms;
+    if (taut__agree_knows_norms(job)) job->record.own = (taut_norm2){.plain = at[1], .weighted = at[0]};
 }
 
 taut_status taut__agree_ask(taut_job *job, bool *settled)
 {
     taut_agree *a = job->agree;
     size_t      n = codec_of(job)->n_brief;
+    if (!a->asked) keep_norms(job);
     *settled = !shared(job);
     if (*settled) return settle(job, a->stats);
     a->asking = adapts(job) && !a->asked;

@@ -108,22 +108,11 @@ static int32_t code_limit(const taut_job *job) { return INT32_MAX / job->g->size
 
 /* ---- pieces: run by any thread of the pool ---- */
 
+/* Integer codes that nobody here adds are packed as they are made: the same bytes as quantizing first, in one pass. */
 static void encode(taut_job *job, piece *p, float *scratch)
 {
-    sra       *s = sra_of(job);
-    slot      *t = slot_of(job, p->k);
-    taut_range r = taut__sub(&job->part, p->q, p->k);
-    uint8_t   *dst = t->out + (size_t)p->q * s->frame;
-    if (!integer(job)) {
-        taut__encode_x(job, r, dst, s->frame, scratch, &p->done);
-        return;
-    }
-    int32_t  *q = (int32_t *)(void *)(scratch + job->comm->scratch_n);
-    taut_call c = taut__slice_call(job, r.first, r.n);
-    taut__quantize_x(job, r, q, code_limit(job), scratch, &p->done);
-    double begin = taut__now();
-    if (p->done.status == TAUT_OK) p->done.status = taut__codes_pack(&c, q, dst, s->frame, &p->done.bytes);
-    p->done.seconds += taut__now() - begin;
+    sra *s = sra_of(job);
+    taut__encode_x(job, taut__sub(&job->part, p->q, p->k), slot_of(job, p->k)->out + (size_t)p->q * s->frame, s->frame, scratch, &p->done);
 }
 
 static taut_status check_frame(const taut_job *job, const taut_request *r)

@@ -130,6 +130,7 @@ taut_status taut__agree_prepare(taut_job *job);
 void        taut__agree_release(taut_job *job);
 void        taut__agree_begin(taut_job *job);
 taut_status taut__agree_look(taut_job *job, taut_range r, const float *x); /* x: of r */
+bool        taut__agree_knows_norms(const taut_job *job); /* ... of x, then, and they are in the record after ask */
 taut_status taut__agree_ask(taut_job *job, bool *settled);
 taut_status taut__agree_advance(taut_job *job, bool *moved, taut_agreed *outcome);
 

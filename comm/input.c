@@ -44,7 +44,7 @@ static const float *look(taut_job *job, taut_range r, taut_piece_done *out)
 {
     const float *x = taut__form(job, r.first, r.n);
     taut_layer  *l = job->layer;
-    out->own = norms(job, x, r.first, r.n);
+    if (!taut__agree_knows_norms(job)) out->own = norms(job, x, r.first, r.n);
     if (taut__watched(l) && !job->formed) l->comm->hooks->on_input(l->comm->autom, l, x, r.first, r.n);
     return x;
 }

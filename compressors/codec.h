@@ -139,6 +139,7 @@ typedef struct taut_codec {
     uint32_t        n_keys;
     uint32_t        n_stats; /* 0 = no survey */
     uint32_t        n_brief; /* (with adapt) 1..8 */
+    uint32_t        norms;   /* (optional) where in the survey the sum of (x/scale)^2 is, followed by that of x^2; 0: nowhere */
 
     /* (optional; default: anything goes) does this stage suit this tensor? Fails with the value and the range. */
     taut_status (*check)(const taut_stage *s, const taut_tensor *t);

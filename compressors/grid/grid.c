@@ -425,6 +425,7 @@ const taut_codec taut__codec_grid = {
     .n_keys = GRID_KEYS,
     .n_stats = GRID_STATS,
     .n_brief = GRID_BRIEF,
+    .norms = GRID_STAT_NORM2,
     .check = check,
     .align = align,
     .capacity = capacity,
