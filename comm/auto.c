@@ -15,13 +15,14 @@ enum {
     DENSE_STEPS = 4,  /* before a plan that is to save time: what a step takes without it. The first one also connects */
     EARLY_GAP = 5,    /* steps between plans at least, */
     LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
-    AUDIT_OF = 4,     /* a quarter of the layers at a time */
+    AUDIT_OF = 8,     /* an eighth of the layers at a time */
     V_TIME = 2,       /* doubles: seconds by which measuring is over its share; of communication in this step */
     V_AUDIT = 4,      /* error and norm, in the metric and plain */
     V_HASH = 8,       /* four pieces of the hash and their squares */
     V_LINK = 2,
 };
 static const double FADE = 0.5;        /* of norms, per step */
+static const double CAREFUL = 0.01;    /* rel: budgets below start uncompressed; 8 bits make a rel_err2 of 0.0002 to 0.001 */
 static const double SHARE = 0.003;     /* of the run's time that measuring and planning may take before they become rare */
 static const double CHANGED = 0.5;     /* of norms: early plan (Accordion uses 0.5 too) */
 
@@ -38,8 +39,9 @@ static taut_status read_settings(taut_auto *a, const taut_settings *set)
     a->audit_steps = set->c.audit_steps;
     a->start_step = set->c.start_step;
     a->slice_bytes = (size_t)set->c.slice_kib * 1024 / TAUT_FINER;
-    if (!a->budget.like) return TAUT_OK;
+    if (!a->budget.like) return taut__spec_parse(a->budget.rel < CAREFUL ? "none" : "quant:bits=8", &a->starter);
     TAUT_TRY(taut__spec_parse(a->budget.reference, &a->reference));
+    a->starter = a->reference;
     if (a->reference.automatic || (taut__spec_codec(&a->reference)->caps & TAUT_CAP_LOSSLESS))
         return taut__fail(TAUT_E_INVALID, "budget '%s': the reference must be a codec that makes an error", set->c.budget);
     return TAUT_OK;
@@ -93,7 +95,7 @@ static taut_status create(taut_comm *comm, const taut_settings *set, taut_auto *
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
     if (a->objective == TAUT_OBJECTIVE_TIME) a->plan_at += DENSE_STEPS;
     else if (a->metric == TAUT_METRIC_OPTIMIZER) a->plan_at += SCALE_STEPS;
-    if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &a->reference : NULL, a->members, &a->observer);
+    if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &a->reference : NULL, &a->starter, a->members, &a->observer);
     if (s != TAUT_OK) {
         destroy(a);
         return s;

@@ -29,7 +29,7 @@ struct taut_auto {
     bool             metric_given;
     taut__objective  objective;
     const char      *solver;
-    taut_spec        none, reference; /* reference: of a like: budget */
+    taut_spec        none, reference, starter; /* reference: of a like: budget; starter: until the first plan */
     uint32_t         replan_steps, audit_steps, start_step;
     size_t           slice_bytes;
 
@@ -67,7 +67,7 @@ taut_status taut__auto_plan(taut_auto *a, const double *sums);
 /* Layer l goes to the cheapest option whose error is `factor` times its present one's at most. */
 taut_status taut__auto_safer(taut_auto *a, size_t l, double factor);
 taut_status taut__auto_replan(taut_auto *a); /* from the last plan's offers, since costs are seen differently now */
-/* Before the first plan of a like: budget: layers that gain by it go to the reference, which meets the budget. */
+/* Before the first plan: layers that gain by it go to the starter, which is the reference of a like: budget, or safe. */
 taut_status taut__auto_start(taut_auto *a);
 void        taut__auto_trim(taut_auto *a);
 void        taut__auto_rehash(taut_auto *a);

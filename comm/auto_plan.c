@@ -162,12 +162,12 @@ taut_status taut__auto_start(taut_auto *a)
     const double gain = 1.5; /* predicted: else the first steps had better tell how fast the network is without a codec */
     taut__demand demand = demand_of(a);
     char         text[TAUT_SPEC_TEXT];
-    if (!a->budget.like) return TAUT_OK;
-    taut__spec_print(&a->reference, text, sizeof text);
+    if (taut__spec_codec(&a->starter)->caps & TAUT_CAP_LOSSLESS) return TAUT_OK;
+    taut__spec_print(&a->starter, text, sizeof text);
     for (size_t l = 0; l < a->layers; l++) {
         taut__work coded, dense = taut__work_dense(taut__layer_tensor(a->tended[l].layer));
         double     seconds, dense_seconds;
-        if (a->tended[l].out || !taut__observer_reference_work(a->observer, l, &coded)) continue;
+        if (a->tended[l].out || !taut__observer_starter_work(a->observer, l, &coded)) continue;
         taut__via_best(&demand.link, &coded, &seconds);
         taut__via_best(&demand.link, &dense, &dense_seconds);
         if (a->objective == TAUT_OBJECTIVE_TIME && gain * seconds > dense_seconds) continue;

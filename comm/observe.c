@@ -7,7 +7,7 @@
 
 /* ---- layers ---- */
 
-taut_status taut__observer_create(const taut_spec *reference, int ranks, taut__observer **out)
+taut_status taut__observer_create(const taut_spec *reference, const taut_spec *starter, int ranks, taut__observer **out)
 {
     taut__observer *o = taut__alloc(1, sizeof *o);
     *out = NULL;
@@ -15,6 +15,7 @@ taut_status taut__observer_create(const taut_spec *reference, int ranks, taut__o
     o->ranks = ranks;
     o->like = reference != NULL;
     if (reference) o->reference = *reference;
+    o->starter = *starter;
     o->matrix_layer = SIZE_MAX;
     *out = o;
     TAUT_TRY(taut__spec_parse("grid:rel=0.03,code=packed", &o->grid[GRID_PACKED]));

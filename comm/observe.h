@@ -13,8 +13,8 @@
 
 typedef struct taut__observer taut__observer;
 
-/* reference: the spec of a like: budget, or NULL. ranks: those who encode, and look. */
-taut_status taut__observer_create(const taut_spec *reference, int ranks, taut__observer **o);
+/* reference: the spec of a like: budget, or NULL. starter: of whose work is asked below. ranks: those who encode, and look. */
+taut_status taut__observer_create(const taut_spec *reference, const taut_spec *starter, int ranks, taut__observer **o);
 void        taut__observer_destroy(taut__observer *o);
 
 /* tensor is kept, and its scale may change later */
@@ -37,8 +37,8 @@ const double *taut__observer_vector(const taut__observer *o, size_t *n);
 taut_status taut__observer_probe(taut__observer *o);
 double     *taut__observer_speeds(taut__observer *o, size_t *n);
 
-/* What layer l would take under the reference, at most; false where the reference does not suit the layer. */
-bool taut__observer_reference_work(const taut__observer *o, size_t l, taut__work *w);
+/* What layer l would take under the starter, at most; false where that does not suit the layer. */
+bool taut__observer_starter_work(const taut__observer *o, size_t l, taut__work *w);
 
 typedef struct taut__aggregate { /* of a layer */
     taut_norm2       norm2;   /* of the sum over ranks */

@@ -41,7 +41,7 @@ typedef struct taut__speed {
 struct taut__observer {
     int         ranks;
     bool        like;
-    taut_spec   reference, grid[2];
+    taut_spec   reference, starter, grid[2];
     taut__observed *layer;
     size_t      layers, room, values;
     double     *vector;

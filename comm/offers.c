@@ -15,7 +15,7 @@ static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
     size_t    n = taut__candidates(t, TAUT_FAMILY_ALL, false, spec, MOST - 3);
     spec[n++] = o->grid[GRID_PACKED];
     spec[n++] = o->grid[GRID_RANS];
-    if (o->like && taut__spec_suits(&o->reference, t) == TAUT_OK) spec[n++] = o->reference;
+    if (taut__spec_suits(&o->starter, t) == TAUT_OK) spec[n++] = o->starter;
     o->speed = taut__alloc(n, sizeof *o->speed);
     o->seconds = taut__alloc(4 * n, sizeof *o->seconds);
     if (!o->speed || !o->seconds) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
@@ -89,14 +89,14 @@ static void price_codec(const taut__observer *o, const taut_spec *spec, double e
     m->decode_s = call[2 * k + 1] + o->seconds[2 * k + 1] * elems;
 }
 
-bool taut__observer_reference_work(const taut__observer *o, size_t index, taut__work *w)
+bool taut__observer_starter_work(const taut__observer *o, size_t index, taut__work *w)
 {
     const taut__observed *l = &o->layer[index];
     taut__measured        m = {0};
-    if (!l->referenced) return false;
-    m.bytes = (double)taut__spec_capacity(&o->reference, l->tensor, l->tensor->elems) + TAUT_FRAME_HEADER;
-    price_codec(o, &o->reference, (double)l->tensor->elems, &m);
-    *w = taut__work_of(&o->reference, l->tensor, o->ranks, &m);
+    if (taut__spec_suits(&o->starter, l->tensor) != TAUT_OK) return false;
+    m.bytes = (double)taut__spec_capacity(&o->starter, l->tensor, l->tensor->elems) + TAUT_FRAME_HEADER;
+    price_codec(o, &o->starter, (double)l->tensor->elems, &m);
+    *w = taut__work_of(&o->starter, l->tensor, o->ranks, &m);
     return true;
 }
 
