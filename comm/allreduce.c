@@ -96,8 +96,7 @@ void taut__job_release(taut_job *job)
 
 size_t taut__coded_slots(const taut_job *job, size_t slices)
 {
-    size_t threads = (size_t)taut__pool_threads(job->comm->pool);
-    return taut__min(slices, taut__max(TAUT_FINER * TAUT_SLOTS, threads + 1));
+    return taut__slots_for(slices, (size_t)taut__pool_threads(job->comm->pool));
 }
 
 static size_t common_block(size_t a, size_t b) { return a % b == 0 ? a : b % a == 0 ? b : a * b; }

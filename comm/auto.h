@@ -58,8 +58,8 @@ bool              taut__layer_feedback(const taut_layer *layer); /* error feedba
 
 /* From the next step on this layer uses this spec; the residual stays. In on_step_end, with agreed arguments. */
 taut_status taut__layer_adopt(taut_layer *layer, const taut_spec *spec);
-/* From the next step on, grid aims at `factor` times the relative error of its spec, which stays; until another spec is
- * adopted. False where the layer's codec cannot be tuned so. Agreed arguments. */
+/* From the next step on, a codec that aims at a relative error aims at `factor` times that of its spec, which stays; until
+ * another spec is adopted. False where the layer's codec cannot be tuned so. Agreed arguments. */
 bool taut__layer_trim(taut_layer *layer, double factor);
 
 /* What the layer's last collective cost and lost, on this rank; zeros before the first. called: in this step. */

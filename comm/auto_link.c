@@ -58,6 +58,7 @@ taut_status taut__link_probe(taut_comm *comm, taut__refine *r)
     taut_status s = buf ? probe(comm, buf, &r->line) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     taut__free(buf);
     r->best = INFINITY;
+    r->hops = taut__comm_members(comm) == 2 ? 1 : 2; /* gather, else there and back */
     return s;
 }
 
@@ -69,12 +70,10 @@ static int by_begin(const void *a, const void *b)
 
 static void consider(taut__refine *r, const taut__span *s)
 {
-    const double hops = 2;
-    double       seconds = s->end - s->begin, predicted = hops * r->line.alpha + s->bytes * r->line.beta;
+    double seconds = s->end - s->begin, predicted = r->hops * r->line.alpha + s->bytes * r->line.beta;
     if (predicted < WIRE_S || !(seconds > 0) || s->codec_s > CODEC_SHARE * seconds) return;
     if (seconds / predicted >= r->best) return;
     r->best = seconds / predicted;
-    r->hops = hops;
     r->bytes = s->bytes;
     r->seconds = fmin(seconds, MOST * predicted);
 }

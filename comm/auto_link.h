@@ -10,7 +10,8 @@ typedef struct taut__refine {
     taut__fit  fit;
     double     probed;      /* seconds per byte, as probed */
     double     best;        /* least observed / predicted seconds since the last taut__refine_take() */
-    double     hops, bytes, seconds; /* of that observation */
+    double     bytes, seconds; /* of that observation */
+    double     hops;        /* of a collective */
 } taut__refine;
 
 /* Times exchanges of a few bytes and of many over all ranks. Collective; same line on all ranks. */

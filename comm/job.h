@@ -58,6 +58,14 @@ typedef enum taut_phase {
  * (64 KiB over TCP) leaves without a handshake, while this rank is coding the next. As many more are under way. */
 enum { TAUT_FINER = 4 };
 
+/* Coded slices that may be under way: every second one at least, so that the memory of a layer of a few slices stays below
+ * that of twice the layer, unless more threads are to be kept busy. */
+static inline size_t taut__slots_for(size_t slices, size_t threads)
+{
+    size_t slots = taut__min(taut__max(slices / 2, TAUT_SLOTS), TAUT_FINER * TAUT_SLOTS);
+    return taut__min(slices, taut__max(slots, threads + 1));
+}
+
 enum { TAUT_JOB_IDLE, TAUT_JOB_RUNNING, TAUT_JOB_DONE };
 
 /* Tags of an operation, counted from job->tag; ranges of different operations do not overlap. */

@@ -1,5 +1,4 @@
 /* layer.c : layers: registration, codec, scale, and the collectives on them. */
-#include "../compressors/grid/grid.h"
 #include "communicator.h"
 #include <math.h>
 #include <stdio.h>
@@ -123,8 +122,9 @@ static const double REL_MOST = 0.95; /* beyond, nearly nothing would be sent */
 bool taut__layer_trim(taut_layer *l, double factor)
 {
     const taut_stage *stage = &l->spec.stage[0];
-    if (l->spec.stages != 1 || stage->codec != &taut__codec_grid || stage->given >> GRID_KEY_STEP & 1) return false;
-    l->wire.stage[0].value[GRID_KEY_REL] = fmin(stage->value[GRID_KEY_REL] * factor, REL_MOST);
+    uint32_t          key = l->spec.stages == 1 ? stage->codec->error_key : 0;
+    if (key == 0) return false;
+    l->wire.stage[0].value[key - 1] = fmin(stage->value[key - 1] * factor, REL_MOST);
     return true;
 }
 

@@ -11,7 +11,7 @@
 #include "partition.h"
 
 enum { TAUT_SLOTS = 3 }; /* slices under way: one being prepared, one on the wire, one being received */
-enum { TAUT_RAW_SMALL = 4096 }; /* bytes up to which recursive doubling is used */
+enum { TAUT_RAW_SMALL = 1 << 15 }; /* bytes up to which recursive doubling is used: over TCP a hop costs as much as 40 KB */
 
 typedef enum taut_half { TAUT_REDUCE = 1, TAUT_GATHER = 2, TAUT_BOTH = 3 } taut_half; /* of scatter-reduce-allgather */
 

@@ -138,6 +138,7 @@ typedef struct taut_codec {
     const taut_key *keys;
     uint32_t        n_keys;
     uint32_t        n_stats; /* 0 = no survey */
+    uint32_t        error_key; /* (optional) 1 + the key that is the rel_err2 aimed at, which may change between calls; 0: none */
     uint32_t        n_brief; /* (with adapt) 1..8 */
     uint32_t        norms;   /* (optional) where in the survey the sum of (x/scale)^2 is, followed by that of x^2; 0: nowhere */
 

@@ -424,6 +424,7 @@ const taut_codec taut__codec_grid = {
     .keys = keys,
     .n_keys = GRID_KEYS,
     .n_stats = GRID_STATS,
+    .error_key = 1 + GRID_KEY_REL,
     .n_brief = GRID_BRIEF,
     .norms = GRID_STAT_NORM2,
     .check = check,

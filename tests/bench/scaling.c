@@ -26,7 +26,7 @@ static const row rows[] = {{"none", TAUT_VIA_NATIVE, &taut__native, false},
 
 static double messages(const row *r, int p)
 {
-    taut_partition part = taut__partition(ELEMS, p, 64, 1 << 18);
+    taut_partition part = taut__partition(ELEMS, p, 64, (1 << 18) / TAUT_FINER);
     double         each = (double)part.slices * (p - 1);
     if (r->via == TAUT_VIA_GATHER) each = (double)taut__ceil_div(ELEMS, part.sub) * (p - 1);
     return r->via == TAUT_VIA_GATHER ? each : 2 * each;

@@ -1,5 +1,5 @@
 # train_loss.gp : validation loss against bytes sent, from the CSV that train_table.sh writes (and which calls this).
-#   gnuplot -e "csv='docs/train-loss.csv'; svg='docs/train-loss.svg'; steps='300'" tests/bench/train_loss.gp
+#   gnuplot -e "csv='docs/train-loss.csv'; svg='docs/train-loss.svg'; steps='400'" tests/bench/train_loss.gp
 set terminal svg size 1120,520 font "sans-serif,13" background "white"
 set output svg
 set datafile separator ";"
@@ -35,7 +35,7 @@ do for [o in "adam sgd"] {
          csv every ::1 using (x(mine("topk"))):4 title "topk", \
          csv every ::1 using (x(mine("auto") && ends(strcol(2), "on"))):4 title "auto, feedback on", \
          csv every ::1 using (x(mine("auto") && ends(strcol(2), "off"))):4 title "auto, feedback off", \
-         csv every ::1 using (x(mine("grid"))):4 title "grid, rans", \
-         csv every ::1 using (x(mine("topk") || mine("powersgd") || mine("grid"))):4:(strcol(2)[strstrt(strcol(2), ":") + 1:*]) with labels left offset 0.8,0 font ",9" tc rgb "#555555" notitle
+         csv every ::1 using (x(mine("grid") || mine("auto rel"))):4 title "grid, auto, large errors", \
+         csv every ::1 using (x(mine("topk") || mine("powersgd") || mine("grid") || mine("auto rel"))):4:(strcol(2)[strstrt(strcol(2), ":") + 1:*]) with labels left offset 0.8,0 font ",9" tc rgb "#555555" notitle
 }
 unset multiplot

@@ -10,7 +10,7 @@
 static const char *const algorithms[] = {"sra", "ring", "gather", "native"};
 static const char *const codecs[] = {"none", "quant:bits=4", "grid:rel=0.03", "topk:density=0.01", "powersgd:rank=4", "randk:density=0.01"};
 enum { ALGORITHMS = sizeof algorithms / sizeof *algorithms, CODECS = sizeof codecs / sizeof *codecs };
-enum { FIXED = 8192 }; /* of a layer, its job and its codec's state, whatever its size: names, statistics, tags */
+enum { FIXED = 12288 }; /* of a layer, its job and its codec's state, whatever its size: names, statistics, pieces of work */
 
 static _Atomic int    lined_up;
 static _Atomic size_t before, after;

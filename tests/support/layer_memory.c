@@ -28,19 +28,19 @@ static size_t gather_bytes(const layer_memory *m, size_t sub)
 {
     const taut_codec *codec = taut__spec_codec(m->wire);
     size_t            n = m->tensor->elems, p = (size_t)m->ranks;
-    size_t            each = codec->caps & TAUT_CAP_SLICEABLE ? taut__min(n, sub) : n, slots = taut__min(taut__ceil_div(n, each), TAUT_SLOTS);
-    return slots * p * (frame_bytes(m, each) + 2 * sizeof(taut_request)) + (codec->integer ? each * sizeof(int32_t) : 0);
+    size_t            each = codec->caps & TAUT_CAP_SLICEABLE ? taut__min(n, sub) : n, slots = taut__slots_for(taut__ceil_div(n, each), 1);
+    return slots * (p * (frame_bytes(m, each) + 2 * sizeof(taut_request)) + (codec->integer ? each * sizeof(int32_t) : 0));
 }
 
 size_t layer_memory_bytes(const layer_memory *m)
 {
     const taut_codec *codec = taut__spec_codec(m->wire);
     size_t            n = m->tensor->elems, p = (size_t)m->ranks, factor = layer_memory_factor(m);
-    taut_partition    part = taut__partition(n, m->ranks, m->block, SLICE);
-    size_t            slots = taut__min(part.slices, TAUT_SLOTS), frame = frame_bytes(m, part.sub), sum = part.sub * sizeof(float);
+    taut_partition    part = taut__partition(n, m->ranks, m->block, SLICE / TAUT_FINER);
+    size_t            slots = taut__slots_for(part.slices, 1), frame = frame_bytes(m, part.sub), sum = part.sub * sizeof(float);
     size_t            bytes = m->residual ? n * sizeof(float) : 0;
     if (codec->caps & TAUT_CAP_SHARED) bytes += raw_bytes(n, m->ranks, m->block); /* for tensors with NaN or Inf */
-    if (codec->survey) bytes += 2 * TAUT_STATS_MAX * sizeof(double);
+    if (codec->survey) bytes += 3 * TAUT_STATS_MAX * sizeof(double);
     if (m->via == &taut__sra) bytes += slots * ((2 * p + 1) * frame + sum + p * (4 * sizeof(taut_request) + 1));
     if (m->via == &taut__ring) bytes += slots * (4 * frame + sum);
     if (m->via == &taut__gather) bytes += gather_bytes(m, part.sub);
