@@ -122,8 +122,9 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A)
 	$(Q)$(CC) $(SANITIZE) -o $@ $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(shell $(PKG) --libs check) $(JSON)
 
 .PHONY: setup tests check check-long check-gpu demo bench-lab install uninstall print-config clean help
+check check-long: SETUP = --tests
 setup: ## install the packages that are missing (Debian, Ubuntu)
-	@launch/setup
+	@launch/setup $(SETUP)
 tests: all $(TEST_BIN) $(BENCH_BIN)
 # each stage is a make of its own, so that what setup installed is detected
 check: setup ## install what is missing, build, run the tests (under ten minutes on 2 cores)
