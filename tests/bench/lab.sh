@@ -3,17 +3,21 @@
 # Writes the generated sections of docs/results.md and docs/lab-allreduce.svg.
 #   tests/bench/lab.sh [allreduce] [sizes] [train]      default: all three
 # Settings: BUILD (build/release), TRACES (../shared/traces) and DATA (../shared/data/tinyshakespeare.txt), without
-# which synthetic gradients and this machine's licence texts are used; STEPS (60) of a training run; NODES (2 4).
+# which synthetic gradients and this machine's licence texts are used; STEPS (100) and BATCH (2, at which native training
+# waits for the network) of a training run; NODES (2 4).
 set -eu
 BUILD=${BUILD:-build/release}
 TRACES=${TRACES:-../shared/traces}
 DATA=${DATA:-../shared/data/tinyshakespeare.txt}
-STEPS=${STEPS:-60}
+STEPS=${STEPS:-100}
+BATCH=${BATCH:-2}
 NODES=${NODES:-2 4}
 OUT=build/lab
 RESULTS=docs/results.md
 taut=$PWD/$BUILD/bin/taut
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# the reason is in train_table.sh
+if [ -z "${OPENBLAS_CORETYPE:-}" ] && grep -qs avx512_bf16 /proc/cpuinfo; then export OPENBLAS_CORETYPE=Haswell; fi
 mkdir -p "$OUT"
 
 say() { printf 'lab: %s\n' "$*" >&2; }
@@ -96,23 +100,36 @@ sizes() {
     } | section lab-sizes
 }
 
+# Mean of the last ten training losses up to MS milliseconds of steps, from a run's log.
+loss_at() { # log ms
+    sed -n 's/.*"kind":"step".*"loss":\([-0-9.e+]*\),"step_ms":\([0-9.e+]*\).*/\1 \2/p' "$1" | awk -v t="$2" '
+        { if (n && spent + $2 > t) exit; spent += $2; v[n++ % 10] = $1 }
+        END { m = n < 10 ? n : 10; for (i = 0; i < m; i++) s += v[i]; printf "%.3f (step %d)", s / m, n }'
+}
+
 train() {
     {
-        echo "| nodes | network | codec | step ms | communication under way ms | × steps per second | ratio | loss_val | budget violations |"
-        echo "|---|---|---|---|---|---|---|---|---|"
+        echo "| nodes | network | codec | step ms | computing | waiting | × steps per second | ratio | loss_val, equal steps | training loss, equal time | budget violations |"
+        echo "|---|---|---|---|---|---|---|---|---|---|---|"
         for n in $NODES; do
             for rate in 100mbit 1gbit; do
                 for codec in none auto; do
                     say "training, $n nodes at $rate, $codec"
+                    run="$OUT/train-$n-$rate-$codec"
+                    rm -f "$run.jsonl"
                     # shellcheck disable=SC2086
                     launch/lab run "$n" "$rate" -- "$taut" train --model gpt $data --codec "$codec" --steps "$STEPS" \
-                        --seed 7 --json >"$OUT/train-$n-$rate-$codec.txt"
-                    tail -n 1 "$OUT/train-$n-$rate-$codec.txt"
-                done | awk -v n="$n" -v rate="$rate" '
-                    function field(name) { match($0, "\"" name "\": *\"?[^,\"}]*"); v = substr($0, RSTART, RLENGTH); sub(".*: *\"?", "", v); return v }
-                    /"step_ms"/ { s = field("step_ms"); if (!base) base = s
-                        printf "| %d | %s | %s | %.1f | %.1f | **%.2f** | %.1f | %.4f | %s |\n", n, rate, field("codec"), s,
-                            field("comm_ms"), base / s, field("ratio"), field("loss_val"), field("budget_violations") }'
+                        --batch "$BATCH" --seed 7 --log "$PWD/$run.jsonl" --json >"$run.txt"
+                done
+                end=$(sed -n 's/.*"kind":"step".*"step_ms":\([0-9.e+]*\).*/\1/p' "$OUT/train-$n-$rate-auto.jsonl" | awk '{ t += $1 } END { print t }')
+                for codec in none auto; do
+                    run="$OUT/train-$n-$rate-$codec"
+                    tail -n 1 "$run.txt" | awk -v n="$n" -v rate="$rate" -v at="$(loss_at "$run.jsonl" "$end")" -v base="$(tail -n 1 "$OUT/train-$n-$rate-none.txt")" '
+                        function field(line, name) { match(line, "\"" name "\": *\"?[^,\"}]*"); v = substr(line, RSTART, RLENGTH); sub(".*: *\"?", "", v); return v }
+                        { printf "| %d | %s | %s | %.1f | %.1f | %.1f | **%.2f** | %.1f | %.4f | %s | %s |\n", n, rate, field($0, "codec"),
+                            field($0, "step_ms"), field($0, "forward_ms") + field($0, "backward_ms") + field($0, "optimizer_ms"), field($0, "wait_ms"),
+                            field(base, "step_ms") / field($0, "step_ms"), field($0, "ratio"), field($0, "loss_val"), at, field($0, "budget_violations") }'
+                done
             done
         done
     } | section lab-train
