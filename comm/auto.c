@@ -16,7 +16,7 @@ enum {
     EARLY_GAP = 5,    /* steps between plans at least, */
     LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
     AUDIT_OF = 8,     /* an eighth of the layers at a time */
-    V_TIME = 2,       /* doubles: seconds by which measuring is over its share; of communication in this step */
+    V_TIME = 3,       /* doubles: seconds by which measuring is over its share; of communication in this step; of the step */
     V_AUDIT = 4,      /* error and norm, in the metric and plain */
     V_HASH = 8,       /* four pieces of the hash and their squares */
     V_LINK = 2,
@@ -228,6 +228,7 @@ static size_t contribute(taut_auto *a, double *v, size_t room)
     if (!v) measure(a);
     if (v) v[0] = a->busy_s - SHARE * (taut__now() - a->created_s);
     if (v) v[1] = taut__comm_busy_s(a->comm) - a->busy_mark;
+    if (v) v[2] = taut__now() - a->end_mark;
     if (audit && v) put_audit(a, v + n);
     n += audit ? V_AUDIT : 0;
     if (a->check_hash && v) put_hash(a, v + n);
@@ -311,12 +312,12 @@ static taut_status arm_audit(taut_auto *a)
     return TAUT_OK;
 }
 
-/* Was the step faster than one without a plan? seconds: of communication, mean over ranks. Steps that also audit, connect
- * or grow memory tell nothing. */
-static taut_status judge(taut_auto *a, double seconds, bool audited)
+/* Was the step faster than one without a plan? Seconds are means over ranks. Steps that also audit, connect or grow memory
+ * tell nothing. */
+static taut_status judge(taut_auto *a, double comm_s, double step_s, bool audited)
 {
     if (a->objective != TAUT_OBJECTIVE_TIME || audited || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
-    taut__pace_note(a->lossy ? &a->pace.coded : &a->pace.dense, seconds);
+    taut__pace_note(a->lossy ? &a->pace.coded : &a->pace.dense, comm_s, step_s);
     if (!a->lossy || a->plans == 0 || !taut__pace_lost(&a->pace, a->predicted, a->predicted_dense)) return TAUT_OK;
     taut__log(TAUT_LOG_INFO, "sched", "step %llu: plan %llu takes longer than no compression: lossy codecs must now promise %.1f times",
               (unsigned long long)a->step, (unsigned long long)a->plans, a->pace.worth);
@@ -404,7 +405,7 @@ static taut_status plan(taut_auto *a, const double *v)
 static taut_status end_step(taut_auto *a, const double *v)
 {
     bool   audit = auditing(a), check = a->check_hash, due = a->step >= a->plan_at;
-    double sum2, own2 = note_step(a, &sum2), seconds = v[1] / a->ranks;
+    double sum2, own2 = note_step(a, &sum2), comm_s = v[1] / a->ranks, step_s = v[2] / a->ranks;
     a->check_hash = false;
     a->can = v[0] < 0;
     v += V_TIME;
@@ -418,7 +419,7 @@ static taut_status end_step(taut_auto *a, const double *v)
     if (a->plans > 0 && rescaled(a)) plan_early(a, "a layer's scale came or went");
     else TAUT_TRY(guard(a, own2, sum2));
     if (a->plans > 0 && taut__norm_changed(a->norm2_then, taut__auto_own2(a), CHANGED)) plan_early(a, "gradient norms changed");
-    TAUT_TRY(judge(a, seconds, audit));
+    TAUT_TRY(judge(a, comm_s, step_s, audit));
     if (a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0) TAUT_TRY(taut__auto_start(a));
     if (due) TAUT_TRY(plan(a, v));
     a->lossy = false;
@@ -435,6 +436,7 @@ static taut_status on_step_end(taut_auto *a, uint64_t step, const double *sums, 
     s = a->layers > 0 ? end_step(a, sums) : TAUT_OK;
     a->step++;
     a->busy_mark = taut__comm_busy_s(a->comm);
+    a->end_mark = taut__now();
     a->busy_s += taut__now() - start;
     return s;
 }

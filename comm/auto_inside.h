@@ -48,7 +48,7 @@ struct taut_auto {
     double           budget_now; /* the budget, relative to this step's sums */
     taut__pace       pace;
     double           predicted, predicted_dense; /* seconds of a step under the plan in force, and without one */
-    double           busy_mark;  /* taut__comm_busy_s() at the end of the last step */
+    double           busy_mark, end_mark; /* at the end of the last step: taut__comm_busy_s(), the time */
     bool             lossy;      /* the step under way compresses something */
     uint64_t         adopted_at; /* the step at whose end codecs last changed */
     double           own_to_sum; /* like: norm of the sums over that of the inputs, as of the last plan */

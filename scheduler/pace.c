@@ -3,13 +3,19 @@
 #include <math.h>
 #include <string.h>
 
-enum { ENOUGH = 3 };                                       /* steps of each kind */
-static const double FADE = 0.95;                           /* of distrust, per plan: a lost plan is tried again some thousand steps later */
-static const double LEAST = 1.1, MOST = 10, LIMIT = 1000;  /* growth of worth at once; worth */
+enum { ENOUGH = 3 };                                      /* steps of each kind */
+static const double FADE = 0.95;                          /* of distrust, per plan: a lost plan is tried again some thousand steps later */
+static const double LEAST = 1.25, MOST = 10, LIMIT = 1000; /* growth of worth at once; worth */
+static const double NOISE = 1.03;                         /* of whole steps, which do other things too */
 
 void taut__pace_init(taut__pace *p) { *p = (taut__pace){.worth = 1}; }
 
-void taut__pace_note(taut__pace_way *w, double seconds) { w->seconds[w->n++ % TAUT_PACE_STEPS] = seconds; }
+void taut__pace_note(taut__pace_way *w, double comm_s, double step_s)
+{
+    w->comm[w->n % TAUT_PACE_STEPS] = comm_s;
+    w->step[w->n % TAUT_PACE_STEPS] = step_s;
+    w->n++;
+}
 
 void taut__pace_plan(taut__pace *p)
 {
@@ -17,11 +23,11 @@ void taut__pace_plan(taut__pace *p)
     p->worth = 1 + (p->worth - 1) * FADE;
 }
 
-static double median(const taut__pace_way *w)
+static double median(const double *of, uint32_t n)
 {
-    double   v[TAUT_PACE_STEPS];
-    uint32_t n = w->n < TAUT_PACE_STEPS ? w->n : TAUT_PACE_STEPS;
-    memcpy(v, w->seconds, sizeof v);
+    double v[TAUT_PACE_STEPS];
+    n = n < TAUT_PACE_STEPS ? n : TAUT_PACE_STEPS;
+    memcpy(v, of, sizeof v);
     for (uint32_t i = 1; i < n; i++)
         for (uint32_t k = i; k > 0 && v[k] < v[k - 1]; k--) {
             double t = v[k];
@@ -33,11 +39,12 @@ static double median(const taut__pace_way *w)
 
 bool taut__pace_lost(taut__pace *p, double predicted, double predicted_dense)
 {
-    double coded, dense, off;
-    if (p->coded.n < ENOUGH || p->dense.n < ENOUGH) return false;
-    coded = median(&p->coded);
-    dense = median(&p->dense);
-    if (coded <= dense) return false;
+    const taut__pace_way *c = &p->coded, *d = &p->dense;
+    double                coded, dense, off;
+    if (c->n < ENOUGH || d->n < ENOUGH) return false;
+    coded = median(c->comm, c->n);
+    dense = median(d->comm, d->n);
+    if (coded <= dense && median(c->step, c->n) <= NOISE * median(d->step, d->n)) return false;
     off = predicted > 0 && dense > 0 ? coded / predicted * predicted_dense / dense : LEAST;
     p->worth = fmin(p->worth * fmin(fmax(off, LEAST), MOST), LIMIT);
     return true;

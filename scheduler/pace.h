@@ -9,8 +9,8 @@
 enum { TAUT_PACE_STEPS = 5 }; /* the last ones, of each kind, whose median counts */
 
 typedef struct taut__pace_way {
-    double   seconds[TAUT_PACE_STEPS]; /* of communication, per step */
-    uint32_t n;                        /* noted so far */
+    double   comm[TAUT_PACE_STEPS], step[TAUT_PACE_STEPS]; /* seconds: of communication, of the whole step */
+    uint32_t n;                                            /* noted so far */
 } taut__pace_way;
 
 typedef struct taut__pace {
@@ -19,13 +19,14 @@ typedef struct taut__pace {
 } taut__pace;
 
 void taut__pace_init(taut__pace *p);
-void taut__pace_note(taut__pace_way *w, double seconds);
+void taut__pace_note(taut__pace_way *w, double comm_s, double step_s);
 
 /* A plan comes into force: what was noted under the last one says nothing about it, and distrust fades. */
 void taut__pace_plan(taut__pace *p);
 
-/* True if the plan has been slower than no compression, both seen often enough to tell. Then `worth` grows by what was
- * measured over what was predicted, for the plan and without one. */
+/* True if the plan has lost against no compression, both seen often enough to tell: communication took longer, or the step
+ * did, whose computing the codecs have slowed down. Then `worth` grows, by what communication took over what was predicted,
+ * for the plan and without one. */
 bool taut__pace_lost(taut__pace *p, double predicted, double predicted_dense);
 
 #endif
