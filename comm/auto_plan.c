@@ -94,12 +94,24 @@ void taut__auto_rehash(taut_auto *a)
     a->check_hash = true;
 }
 
+static const taut_codec *codec_of(const taut_auto *a, size_t l) { return taut__spec_codec(taut__layer_spec(a->tended[l].layer)); }
+
+/* Codecs with a warm start begin without one, and make about twice the error at first: what else can be tuned makes room. */
+static double room_for_cold(double planned, double cold)
+{
+    return planned > 2 * cold ? (planned - 2 * cold) / (planned - cold) : 0.5;
+}
+
 static taut_status put_in_force(taut_auto *a)
 {
     const taut__observations *o = &a->offers->o;
+    double                    planned = 0, cold = 0;
     for (size_t l = 0; l < a->layers; l++) {
         const taut__option *option = &o->option[a->option[l]];
+        const taut_codec   *before = codec_of(a, l);
         TAUT_TRY(adopt(a, l, option->spec));
+        planned += option->error;
+        if (codec_of(a, l) != before && codec_of(a, l)->caps & TAUT_CAP_STATEFUL) cold += option->error;
         a->tended[l].planned = a->scratch[l] = option->error;
         a->tended[l].own_then = taut__auto_error(&a->tended[l], &a->tended[l].own);
     }
@@ -107,6 +119,7 @@ static taut_status put_in_force(taut_auto *a)
     a->own_to_sum = a->offers->own2 > 0 ? a->offers->norm2 / a->offers->own2 : 0;
     a->norm2_then = taut__auto_own2(a);
     a->guard.trim = sqrt(a->guard.trim); /* what it made up for is measured anew, but for half of it: plans err */
+    if (cold > 0) a->guard.trim *= room_for_cold(planned, cold);
     a->guard.last = 0;
     a->adopted_at = a->step;
     taut__auto_trim(a);
