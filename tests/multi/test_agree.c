@@ -17,11 +17,6 @@ typedef struct plan {
     uint64_t    sent[CALLS];   /* out: bytes, rank 0 */
 } plan;
 
-#define NEED(cond)                                                                                            \
-    do {                                                                                                      \
-        if (!(cond)) return taut__fail(TAUT_E_INVALID, "call %d, line %d: %s", k, __LINE__, #cond);           \
-    } while (0)
-
 static taut_status one_call(ranks_ctx *c, taut_layer *l, float *x, int k)
 {
     plan  *p = c->arg;

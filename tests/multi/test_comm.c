@@ -1,16 +1,13 @@
 /* test_comm.c : the communicator's rules: any order of starts, fused small layers, wrong calls, ranks that disagree, failures,
- * NaN, memory, sharded collectives, hierarchy, checkpoints, 16-bit layers. Ranks are threads. */
+ * NaN, memory. Ranks are threads. */
 #include "tests/support/ranks.h"
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "compressors/dispatch.h"
-#include "compressors/vec/vec.h"
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
-#include <xxhash.h>
 
 static taut_config quick(void)
 {
@@ -18,24 +15,6 @@ static taut_config quick(void)
     cfg.timeout_ms = 20000;
     cfg.codec = "quant:bits=8";
     return cfg;
-}
-
-#define NEED(cond)                                                                                            \
-    do {                                                                                                      \
-        if (!(cond)) return taut__fail(TAUT_E_INVALID, "line %d: %s", __LINE__, #cond);                       \
-    } while (0)
-
-static uint64_t hash_of(const void *p, size_t bytes) { return XXH3_64bits(p, bytes); }
-
-/* All ranks hold the same bytes: compared through an uncompressed sum of the hash's 16-bit pieces. */
-static taut_status same_everywhere(taut_comm *comm, const void *p, size_t bytes)
-{
-    uint64_t h = hash_of(p, bytes);
-    double   v[8], mine[8];
-    for (int i = 0; i < 4; i++) mine[i] = v[i] = (double)(h >> (16 * i) & 0xffff), mine[4 + i] = v[4 + i] = v[i] * v[i];
-    TAUT_TRY(taut__comm_sum(comm, v, 8));
-    for (int i = 0; i < 8; i++) NEED(v[i] == mine[i] * taut_comm_size(comm));
-    return TAUT_OK;
 }
 
 /* ---- many layers, every rank in its own order ---- */
@@ -67,7 +46,7 @@ static taut_status check_many(ranks_ctx *c, taut_layer **l, float **buf, int ste
             err += d * d, norm += x * x;
         }
         NEED(err <= (l[i]->bucket ? 1e-10 : 0.01) * norm);
-        TAUT_TRY(same_everywhere(c->comm, buf[i], layer_elems(l[i]) * sizeof(float)));
+        TAUT_TRY(ranks_same(c->comm, buf[i], layer_elems(l[i]) * sizeof(float)));
     }
     return TAUT_OK;
 }
@@ -264,7 +243,7 @@ static taut_status with_nan(ranks_ctx *c)
         if (step == 1 && c->rank == c->size - 1) x[3000] = NAN;
         if (step == 1 && c->rank == 0) x[5] = INFINITY;
         TAUT_TRY(taut_allreduce(l, x, TAUT_MEAN));
-        TAUT_TRY(same_everywhere(c->comm, x, sizeof x));
+        TAUT_TRY(ranks_same(c->comm, x, sizeof x));
         size_t bad = 0;
         for (size_t i = 0; i < 6400; i++) bad += !isfinite(x[i]);
         NEED(step == 1 ? !isfinite(x[3000]) && !isfinite(x[5]) : bad == 0);
@@ -363,204 +342,6 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
-/* ---- sharded collectives ---- */
-
-static taut_status sharded(ranks_ctx *c)
-{
-    enum { ROWS = 37, COLS = 91, N = ROWS * COLS };
-    taut_layer *l;
-    size_t      first, n, sum = 0;
-    float       x[N];
-    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &l));
-    TAUT_TRY(taut_layer_codec(l, c->arg));
-    for (int r = 0; r < c->size; r++) {
-        TAUT_TRY(taut_layer_part(l, r, &first, &n));
-        NEED(first == sum);
-        sum += n;
-    }
-    NEED(sum == N);
-    TAUT_TRY(taut_layer_part(l, c->rank, &first, &n));
-    for (int step = 0; step < 2; step++) {
-        double err = 0, norm = 0;
-        for (size_t i = 0; i < N; i++) x[i] = ranks_value(c->rank, i, step);
-        TAUT_TRY(taut_reduce_scatter(l, x, TAUT_SUM));
-        for (size_t i = first; i < first + n; i++) {
-            double exact = ranks_sum(c->size, i, step), d = (double)x[i] - exact;
-            err += d * d, norm += exact * exact;
-        }
-        NEED(err <= 0.05 * norm);
-        for (size_t i = 0; i < N; i++) x[i] = i >= first && i < first + n ? ranks_value(9, i, step) : NAN;
-        TAUT_TRY(taut_allgather(l, x));
-        err = norm = 0;
-        for (size_t i = 0; i < N; i++) {
-            double exact = (double)ranks_value(9, i, step), d = (double)x[i] - exact;
-            err += d * d, norm += exact * exact;
-        }
-        NEED(err <= 0.05 * norm);
-        TAUT_TRY(same_everywhere(c->comm, x, sizeof x));
-        TAUT_TRY(taut_step_end(c->comm));
-    }
-    return TAUT_OK;
-}
-START_TEST(shards)
-{
-    static const char *const codec[] = {"none", "fp16", "quant:bits=8", "grid:rel=0.02"}, *const algorithm[] = {"auto", "ring", "gather"};
-    taut_config cfg = quick();
-    cfg.algorithm = algorithm[_i / 4];
-    for (int p = 1; p <= 4; p++) ranks_ok(p, &cfg, sharded, (void *)(uintptr_t)codec[_i % 4]);
-}
-END_TEST
-
-/* ---- hierarchy ---- */
-
-static taut_status over_hosts(ranks_ctx *c)
-{
-    enum { N = 300 * 70 };
-    taut_layer *l;
-    float       x[N];
-    NEED(c->comm->hierarchical);
-    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){300, 70}, &l));
-    TAUT_TRY(taut_layer_codec(l, c->arg));
-    for (int step = 0; step < 3; step++) {
-        double err = 0, norm = 0;
-        for (size_t i = 0; i < N; i++) x[i] = ranks_value(c->rank, i, step);
-        TAUT_TRY(taut_allreduce(l, x, TAUT_MEAN));
-        for (size_t i = 0; i < N; i++) {
-            double exact = ranks_sum(c->size, i, step) / c->size, d = (double)x[i] - exact;
-            err += d * d, norm += exact * exact;
-        }
-        NEED(err <= 0.05 * norm);
-        TAUT_TRY(same_everywhere(c->comm, x, sizeof x));
-        TAUT_TRY(taut_step_end(c->comm));
-    }
-    return TAUT_OK;
-}
-START_TEST(hierarchy)
-{
-    static const char *const codec[] = {"none", "quant:bits=8", "grid:rel=0.02", "fp16"};
-    taut_config cfg = quick();
-    setenv("TAUT_FAKE_HOSTS", "2", 1);
-    cfg.hierarchy = "on";
-    for (int p = 2; p <= 6; p++) ranks_ok(p, &cfg, over_hosts, (void *)(uintptr_t)codec[_i]);
-    unsetenv("TAUT_FAKE_HOSTS");
-}
-END_TEST
-
-/* ---- 16-bit layers ---- */
-
-static taut_status halves(ranks_ctx *c)
-{
-    enum { N = 64 * 50 };
-    const taut__vec_kernels *vec = taut__simd_get()->vec;
-    taut_layer *l[2];
-    float       f[N];
-    uint16_t    x[N];
-    for (int d = 0; d < 2; d++) {
-        TAUT_TRY(taut_layer_register(c->comm, d ? "bf16" : "f16", d ? TAUT_BF16 : TAUT_F16, 2, (size_t[]){64, 50}, &l[d]));
-        TAUT_TRY(taut_layer_codec(l[d], c->arg));
-        for (int step = 0; step < 2; step++) {
-            double err = 0, norm = 0;
-            for (size_t i = 0; i < N; i++) f[i] = ranks_value(c->rank, i, step);
-            (d ? vec->to_bf16 : vec->to_f16)(x, f, N);
-            TAUT_TRY(taut_allreduce(l[d], x, TAUT_SUM));
-            TAUT_TRY(same_everywhere(c->comm, x, sizeof x));
-            (d ? vec->from_bf16 : vec->from_f16)(f, x, N);
-            for (size_t i = 0; i < N; i++) {
-                double exact = ranks_sum(c->size, i, step), e = (double)f[i] - exact;
-                err += e * e, norm += exact * exact;
-            }
-            NEED(err <= 0.05 * norm);
-        }
-    }
-    return taut_step_end(c->comm);
-}
-START_TEST(sixteen_bit)
-{
-    static const char *const codec[] = {"none", "quant:bits=8", "grid:rel=0.02"};
-    taut_config cfg = quick();
-    cfg.feedback = "off";
-    for (int p = 1; p <= 3; p++) ranks_ok(p, &cfg, halves, (void *)(uintptr_t)codec[_i]);
-}
-END_TEST
-
-/* ---- checkpoints ---- */
-
-enum { SAVED_RANKS = 3 };
-typedef struct saved {
-    void  *blob[SAVED_RANKS];
-    size_t len[SAVED_RANKS];
-    double residual[2]; /* sums over ranks of element 0 and of all, before and after */
-    float  next[6400];
-    pthread_mutex_t lock;
-} saved;
-
-static taut_status make_layer(ranks_ctx *c, taut_layer **l)
-{
-    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){64, 100}, l));
-    return taut_layer_codec(*l, "topk:density=0.05");
-}
-static taut_status one_step(ranks_ctx *c, taut_layer *l, float *x, int step)
-{
-    for (size_t i = 0; i < 6400; i++) x[i] = ranks_value(c->rank, i, step);
-    TAUT_TRY(taut_allreduce(l, x, TAUT_SUM));
-    return taut_step_end(c->comm);
-}
-static double total(const taut_layer *l)
-{
-    double s = 0;
-    for (size_t i = 0; i < 6400; i++) s += (double)l->feedback->r[i] * (double)(i % 31);
-    return s;
-}
-static taut_status save_rank(ranks_ctx *c)
-{
-    saved      *s = c->arg;
-    taut_layer *l;
-    float       x[6400];
-    size_t      len;
-    TAUT_TRY(make_layer(c, &l));
-    for (int step = 0; step < 3; step++) TAUT_TRY(one_step(c, l, x, step));
-    TAUT_TRY(taut_state_save(c->comm, NULL, 0, &s->len[c->rank]));
-    s->blob[c->rank] = malloc(s->len[c->rank]);
-    NEED(taut_state_save(c->comm, s->blob[c->rank], s->len[c->rank] - 1, &len) == TAUT_E_CAPACITY);
-    TAUT_TRY(taut_state_save(c->comm, s->blob[c->rank], s->len[c->rank], &len));
-    pthread_mutex_lock(&s->lock);
-    s->residual[0] += total(l);
-    pthread_mutex_unlock(&s->lock);
-    TAUT_TRY(one_step(c, l, x, 3));
-    if (c->rank == 0) memcpy(s->next, x, sizeof x);
-    return TAUT_OK;
-}
-static taut_status load_rank(ranks_ctx *c)
-{
-    saved      *s = c->arg;
-    taut_layer *l;
-    float       x[6400];
-    TAUT_TRY(make_layer(c, &l));
-    for (int b = c->rank; b < SAVED_RANKS; b += c->size) {
-        NEED(taut_state_load(c->comm, s->blob[b], s->len[b] - 3) == TAUT_E_CORRUPT);
-        TAUT_TRY(taut_state_load(c->comm, s->blob[b], s->len[b]));
-    }
-    pthread_mutex_lock(&s->lock);
-    s->residual[1] += total(l);
-    pthread_mutex_unlock(&s->lock);
-    TAUT_TRY(one_step(c, l, x, 3));
-    if (c->size == SAVED_RANKS && memcmp(x, s->next, sizeof x) != 0) return taut__fail(TAUT_E_CORRUPT, "the next step differs");
-    return TAUT_OK;
-}
-START_TEST(checkpoint)
-{
-    taut_config cfg = quick();
-    saved       s = {.lock = PTHREAD_MUTEX_INITIALIZER};
-    ranks_ok(SAVED_RANKS, &cfg, save_rank, &s);
-    for (int p = 3; p >= 1; p--) {
-        s.residual[1] = 0;
-        ranks_ok(p, &cfg, load_rank, &s);
-        ck_assert_msg(fabs(s.residual[1] - s.residual[0]) < 1e-3 * (1 + fabs(s.residual[0])), "%g became %g", s.residual[0], s.residual[1]);
-    }
-    for (int r = 0; r < SAVED_RANKS; r++) free(s.blob[r]);
-}
-END_TEST
-
 /* ---- lent buffers: debug builds only ---- */
 #ifdef TAUT_DEBUG
 static taut_status spoil(ranks_ctx *c)
@@ -604,10 +385,6 @@ int main(void)
     tcase_add_loop_test(t, not_finite, 0, codecs);
     tcase_add_loop_test(t, allocations, 0, codecs);
     tcase_add_test(t, out_of_memory);
-    tcase_add_loop_test(t, shards, 0, 12);
-    tcase_add_loop_test(t, hierarchy, 0, 4);
-    tcase_add_loop_test(t, sixteen_bit, 0, 3);
-    tcase_add_test(t, checkpoint);
 #ifdef TAUT_DEBUG
     tcase_add_test(t, lent_buffers);
 #endif

@@ -12,11 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NEED(cond)                                                                                            \
-    do {                                                                                                      \
-        if (!(cond)) return taut__fail(TAUT_E_INVALID, "line %d: %s", __LINE__, #cond);                       \
-    } while (0)
-
 enum { LAYERS = 6, ROWS = 60, COLS = 50, N = ROWS * COLS };
 
 typedef struct model {

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <xxhash.h>
 
 typedef struct seat {
     ranks_ctx  ctx;
@@ -44,6 +45,16 @@ void ranks_ok(int size, const taut_config *cfg, ranks_body body, void *arg)
     for (int r = 0; r < size; r++)
         ck_assert_msg(ctx[r].status == TAUT_OK, "rank %d of %d: %s: %s", r, size, taut_status_name(ctx[r].status), ctx[r].error);
     free(ctx);
+}
+
+taut_status ranks_same(taut_comm *comm, const void *p, size_t bytes)
+{
+    uint64_t h = XXH3_64bits(p, bytes);
+    double   v[8], mine[8];
+    for (int i = 0; i < 4; i++) mine[i] = v[i] = (double)(h >> (16 * i) & 0xffff), mine[4 + i] = v[4 + i] = v[i] * v[i];
+    TAUT_TRY(taut__comm_sum(comm, v, 8));
+    for (int i = 0; i < 8; i++) NEED(v[i] == mine[i] * taut_comm_size(comm));
+    return TAUT_OK;
 }
 
 float ranks_value(int rank, size_t i, int step)

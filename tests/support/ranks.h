@@ -19,6 +19,15 @@ void ranks_run(int size, const taut_config *cfg, ranks_body body, void *arg, ran
 /* The same, and every rank must return TAUT_OK. */
 void ranks_ok(int size, const taut_config *cfg, ranks_body body, void *arg);
 
+/* All ranks hold the same bytes: compared through an uncompressed sum of the hash's 16-bit pieces. */
+taut_status ranks_same(taut_comm *comm, const void *p, size_t bytes);
+
+/* In a body: fail this rank, with the line and what was expected. */
+#define NEED(cond)                                                                                            \
+    do {                                                                                                      \
+        if (!(cond)) return taut__fail(TAUT_E_INVALID, "line %d: %s", __LINE__, #cond);                       \
+    } while (0)
+
 /* Element i of a rank's gradient in a step: of prime period, between -1 and 1, some ten times as large. */
 float ranks_value(int rank, size_t i, int step);
 /* The exact sum over ranks. */
