@@ -101,6 +101,9 @@ size_t taut__coded_slots(const taut_job *job, size_t slices)
 
 static size_t common_block(size_t a, size_t b) { return a % b == 0 ? a : b % a == 0 ? b : a * b; }
 
+/* Parts cannot be coded alone by a codec that codes whole tensors: allgather then spreads them as they are. */
+static bool spreads_raw(const taut_job *job) { return job->layer->flat && !(taut__spec_caps(job->call.spec) & TAUT_CAP_SLICEABLE); }
+
 taut_status taut__job_prepare(taut_job *job)
 {
     taut_layer *l = job->layer;
@@ -114,7 +117,7 @@ taut_status taut__job_prepare(taut_job *job)
     job->part = taut__partition(n, job->g->size, common_block(l->block, taut__spec_align(&l->wire)), slice / TAUT_FINER);
     TAUT_TRY(taut__agree_prepare(job));
     TAUT_TRY(taut__comm_scratch(comm, taut__min(n, slice)));
-    if (shared(&l->wire) || job->g->size == 1) {
+    if (shared(&l->wire) || job->g->size == 1 || spreads_raw(job)) {
         TAUT_TRY(taut__raw_prepare(&job->raw, job->g, job->tag, TAUT_NUMBER_F32, n, job->part.block, slice));
         job->raw_ready = true;
     }
@@ -152,6 +155,10 @@ static taut_status enter_reduce(taut_job *job)
 static taut_status enter_own(taut_job *job)
 {
     if (job->halves == TAUT_GATHER && job->g->size == 1) return enter(job, TAUT_PHASE_DONE);
+    if (job->halves == TAUT_GATHER && spreads_raw(job) && job->layer->dtype != TAUT_F32)
+        return taut__fail(TAUT_E_UNSUPPORTED, "%s: allgather of 16-bit layers needs a codec that codes parts: none, fp16, bf16, quant, grid or topk",
+                          job->name);
+    if (job->halves == TAUT_GATHER && spreads_raw(job)) return enter(job, TAUT_PHASE_RAW);
     bool first = job->halves != TAUT_GATHER && job->g->size > 1 && forms_first(job);
     return first ? enter(job, TAUT_PHASE_SURVEY) : enter_reduce(job);
 }

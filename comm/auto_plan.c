@@ -196,7 +196,7 @@ static bool tuned(const taut_auto *a, size_t l, double factor, char *text)
     const taut_spec  *spec = taut__layer_spec(a->tended[l].layer);
     const taut_stage *grid = &spec->stage[0];
     if (spec->stages != 1 || grid->codec != &taut__codec_grid || grid->given >> GRID_KEY_STEP & 1) return false;
-    snprintf(text, TAUT_SPEC_TEXT, "grid:rel=%.3g,code=%s", fmax(grid->value[GRID_KEY_REL] * factor, 1e-6),
+    taut__snprintf(text, TAUT_SPEC_TEXT, "grid:rel=%.3g,code=%s", fmax(grid->value[GRID_KEY_REL] * factor, 1e-6),
              grid->value[GRID_KEY_CODE] == GRID_RANS ? "rans" : "packed"); /* as offers.c writes them */
     return true;
 }

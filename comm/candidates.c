@@ -61,7 +61,7 @@ size_t taut__candidates(const taut_tensor *t, uint32_t families, bool thorough, 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!(rows[i].family & families) || (rows[i].thorough && !thorough)) continue;
         for (const double *v = rows[i].value; n < max && v < rows[i].value + 16 && *v != 0; v++) {
-            snprintf(text, sizeof text, rows[i].format, *v);
+            taut__snprintf(text, sizeof text, rows[i].format, *v);
             if (suits(text, t, &spec[n])) n++;
         }
     }

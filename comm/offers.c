@@ -154,7 +154,7 @@ static taut_status add_grid_at(pricing *p, taut__rung rung, int code)
     char      text[64];
     taut_spec spec;
     double    bits;
-    snprintf(text, sizeof text, "grid:rel=%.3g,code=%s", rung.rel, code == GRID_RANS ? "rans" : "packed");
+    taut__snprintf(text, sizeof text, "grid:rel=%.3g,code=%s", rung.rel, code == GRID_RANS ? "rans" : "packed");
     if (taut__spec_parse(text, &spec) != TAUT_OK) return TAUT_OK;
     bits = taut__grid_estimate_bits(p->stats, rung.step, spec.stage[0].value[GRID_KEY_DEAD], code);
     return add(p, &spec, spec.stage[0].value[GRID_KEY_REL] * p->own2, bits / 8 * (double)p->l->tensor->elems + 64);

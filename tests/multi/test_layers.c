@@ -58,10 +58,12 @@ static taut_status sharded(ranks_ctx *c)
 }
 START_TEST(shards)
 {
-    static const char *const codec[] = {"none", "fp16", "quant:bits=8", "grid:rel=0.02"}, *const algorithm[] = {"auto", "ring", "gather"};
+    static const char *const codec[] = {"none", "fp16", "quant:bits=8", "grid:rel=0.02", "powersgd:rank=37", "stack:quant:bits=8+quant:bits=4"},
+                            *const algorithm[] = {"auto", "ring", "gather"};
     taut_config cfg = quick();
-    cfg.algorithm = algorithm[_i / 4];
-    for (int p = 1; p <= 4; p++) ranks_ok(p, &cfg, sharded, (void *)(uintptr_t)codec[_i % 4]);
+    if (_i >= 12) cfg.algorithm = "auto"; /* whole tensors only: no choice */
+    else cfg.algorithm = algorithm[_i / 4];
+    for (int p = 1; p <= 4; p++) ranks_ok(p, &cfg, sharded, (void *)(uintptr_t)codec[_i < 12 ? _i % 4 : _i - 8]);
 }
 END_TEST
 
@@ -220,7 +222,7 @@ int main(void)
     Suite *s = suite_create("layers");
     TCase *t = tcase_create("all");
     tcase_set_timeout(t, 120);
-    tcase_add_loop_test(t, shards, 0, 12);
+    tcase_add_loop_test(t, shards, 0, 14);
     tcase_add_loop_test(t, hierarchy, 0, 4);
     tcase_add_loop_test(t, sixteen_bit, 0, 3);
     tcase_add_test(t, checkpoint);
