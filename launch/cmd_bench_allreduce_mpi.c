@@ -256,7 +256,9 @@ static int make_input(job *j)
     if (!j->x || !j->buf || !j->chunk[0] || !j->chunk[1] || !j->ms[0] || !j->ms[1] || !j->ms[2])
         rc = cli_fail("out of memory for buffers of %llu bytes", (unsigned long long)j->sizes.to);
     if (rc == CLI_OK && j->inputs.n) {
+        cli_speak(true); /* files may be missing on some hosts only */
         rc = floats_read(j->inputs.item[(size_t)j->rank % j->inputs.n], &part, &m);
+        cli_speak(j->rank == 0);
         if (rc == CLI_OK) {
             turn = (size_t)j->rank / j->inputs.n * 4096 % m;
             for (size_t at = 0; at < n; at += m) {
@@ -332,6 +334,15 @@ static int parse(job *j, int argc, char **argv)
     return cli_parse(&cmd, argc, argv, &argc);
 }
 
+static int check_specs(const job *j)
+{
+    for (size_t i = 0; i < j->codecs.n; i++) {
+        taut_status s = strcmp(j->codecs.item[i], "auto") == 0 ? TAUT_OK : taut_spec_check(j->codecs.item[i], 0, NULL);
+        if (s != TAUT_OK) return cli_bad(s, "--codec=%s", j->codecs.item[i]);
+    }
+    return CLI_RUN;
+}
+
 int cmd_bench_allreduce(int argc, char **argv)
 {
     job j = {.sizes = {64u << 10, 16u << 20, 4}, .hierarchy = "auto", .feedback = "off", .algorithm = "auto",
@@ -342,6 +353,7 @@ int cmd_bench_allreduce(int argc, char **argv)
     MPI_Comm_size(MPI_COMM_WORLD, &j.ranks);
     cli_speak(j.rank == 0);
     rc = parse(&j, argc, argv);
+    if (rc == CLI_RUN) rc = check_specs(&j);
     if (rc == CLI_RUN) {
         j.results = json_array();
         rc = bench(&j);
