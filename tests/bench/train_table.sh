@@ -47,7 +47,7 @@ automatic() {
 
 grid() {
     echo "adam grid:rel=0.2,code=rans|--optimizer adam --codec grid:rel=0.2,code=rans --scale element"
-    echo "adam auto rel=0.7|--optimizer adam --codec auto --objective bytes --budget rel=0.7"
+    echo "adam auto rel=0.8|--optimizer adam --codec auto --objective bytes --budget rel=0.8"
 }
 
 configs() {
