@@ -46,11 +46,13 @@ static taut_status native_prepare(taut_job *job)
     return job->g->t->ops->reserve(job->g->t, 2);
 }
 
-/* Small sums go by recursive doubling, which is what the vote would cost. */
+/* Smaller sums go by messages: the vote would cost as much as it brings. */
+enum { VOTE_FROM = 1 << 18 }; /* bytes */
+
 static bool worth_a_vote(const taut_job *job)
 {
     return job->g->t->ops->allreduce && job->g->size == job->g->t->size && job->halves == TAUT_BOTH &&
-           job->call.tensor->elems * 4 > TAUT_RAW_SMALL;
+           job->call.tensor->elems * 4 >= VOTE_FROM;
 }
 
 static taut_status native_begin(taut_job *job)

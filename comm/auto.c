@@ -13,6 +13,7 @@ enum {
     LOWRANK_EVERY = 4, /* steps between looks of low rank, at one layer each */
     SCALE_STEPS = 4,  /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
     DENSE_STEPS = 4,  /* before a plan that is to save time: what a step takes without it. The first one also connects */
+    TRIAL = 3, TRIAL_EVERY = 20, /* steps without the plan; plans from one to the next */
     EARLY_GAP = 5,    /* steps between plans at least, */
     LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
     AUDIT_OF = 8,     /* an eighth of the layers at a time */
@@ -312,16 +313,34 @@ static taut_status arm_audit(taut_auto *a)
     return TAUT_OK;
 }
 
+static taut_status withdraw(taut_auto *a)
+{
+    taut__log(TAUT_LOG_INFO, "sched", "step %llu: plan %llu takes longer than no compression: lossy codecs must now promise %.1f times",
+              (unsigned long long)a->step, (unsigned long long)a->plans, a->pace.worth);
+    return taut__auto_replan(a);
+}
+
+/* The first steps of a run are slow for many reasons. So where a plan wins by less than twice, a few steps without it follow
+ * its own first ones, for the first plan and for some later ones. */
+static bool wants_trial(const taut_auto *a)
+{
+    return a->pace.coded.n == TRIAL && (a->tried == 0 || a->plans >= a->tried + TRIAL_EVERY) && !taut__pace_clear(&a->pace);
+}
+
 /* Was the step faster than one without a plan? Seconds are means over ranks. Steps that also audit, connect or grow memory
  * tell nothing. */
 static taut_status judge(taut_auto *a, double comm_s, double step_s, bool audited)
 {
     if (a->objective != TAUT_OBJECTIVE_TIME || audited || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
     taut__pace_note(a->lossy ? &a->pace.coded : &a->pace.dense, comm_s, step_s);
-    if (!a->lossy || a->plans == 0 || !taut__pace_lost(&a->pace, a->predicted, a->predicted_dense)) return TAUT_OK;
-    taut__log(TAUT_LOG_INFO, "sched", "step %llu: plan %llu takes longer than no compression: lossy codecs must now promise %.1f times",
-              (unsigned long long)a->step, (unsigned long long)a->plans, a->pace.worth);
-    return taut__auto_replan(a);
+    bool ends = a->trial > 0 && --a->trial == 0;
+    if (a->plans == 0 || (!a->lossy && !ends)) return TAUT_OK;
+    if (taut__pace_lost(&a->pace, a->predicted, a->predicted_dense)) return withdraw(a);
+    if (ends) return taut__auto_resume(a);
+    if (!wants_trial(a)) return TAUT_OK;
+    a->tried = a->plans;
+    a->trial = TRIAL;
+    return taut__auto_pause(a);
 }
 
 static void plan_early(taut_auto *a, const char *why)

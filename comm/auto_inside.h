@@ -49,6 +49,8 @@ struct taut_auto {
     taut__pace       pace;
     double           predicted, predicted_dense; /* seconds of a step under the plan in force, and without one */
     double           busy_mark, end_mark; /* at the end of the last step: taut__comm_busy_s(), the time */
+    uint32_t         trial;      /* steps still to come without the plan, to see what it brings */
+    uint64_t         tried;      /* the plan that was tried so last; 0: none */
     bool             lossy;      /* the step under way compresses something */
     uint64_t         adopted_at; /* the step at whose end codecs last changed */
     double           own_to_sum; /* like: norm of the sums over that of the inputs, as of the last plan */
@@ -66,6 +68,9 @@ struct taut_auto {
 taut_status taut__auto_plan(taut_auto *a, const double *sums);
 /* Layer l goes to the cheapest option whose error is `factor` times its present one's at most. */
 taut_status taut__auto_safer(taut_auto *a, size_t l, double factor);
+/* All layers uncompressed, and the plan again. */
+taut_status taut__auto_pause(taut_auto *a);
+taut_status taut__auto_resume(taut_auto *a);
 taut_status taut__auto_replan(taut_auto *a); /* from the last plan's offers, since costs are seen differently now */
 /* Before the first plan: layers that gain by it go to the starter, which is the reference of a like: budget, or safe. */
 taut_status taut__auto_start(taut_auto *a);

@@ -122,6 +122,7 @@ static taut_status put_in_force(taut_auto *a)
     if (cold > 0) a->guard.trim *= room_for_cold(planned, cold);
     a->guard.last = 0;
     a->adopted_at = a->step;
+    a->trial = 0;
     taut__auto_trim(a);
     taut__guard_allow(&a->guard, a->scratch, a->layers, a->watch);
     taut__auto_rehash(a);
@@ -170,20 +171,49 @@ taut_status taut__auto_plan(taut_auto *a, const double *sums)
 
 taut_status taut__auto_replan(taut_auto *a) { return decide(a, false); }
 
+taut_status taut__auto_resume(taut_auto *a) { return put_in_force(a); }
+
+taut_status taut__auto_pause(taut_auto *a)
+{
+    for (size_t l = 0; l < a->layers; l++)
+        if (!(codec_of(a, l)->caps & TAUT_CAP_LOSSLESS)) TAUT_TRY(adopt(a, l, "none"));
+    a->pace.dense.n = 0;
+    a->adopted_at = a->step;
+    taut__auto_rehash(a);
+    return TAUT_OK;
+}
+
+/* Predicted seconds of layer l's collective, uncompressed. */
+static double dense_seconds(const taut_auto *a, size_t l, const taut__link *link)
+{
+    taut__work dense = taut__work_dense(taut__layer_tensor(a->tended[l].layer));
+    double     seconds = 0;
+    if (!a->tended[l].out) taut__via_best(link, &dense, &seconds);
+    return seconds;
+}
+
+/* Does it pay to know right away that a network is slow? Short steps had better tell how fast they are without a codec. */
+static bool in_a_hurry(const taut_auto *a, const taut__link *link)
+{
+    const double long_s = 0.01;
+    double       sum = 0;
+    for (size_t l = 0; l < a->layers; l++) sum += dense_seconds(a, l, link);
+    return a->objective == TAUT_OBJECTIVE_BYTES || sum > long_s;
+}
+
 taut_status taut__auto_start(taut_auto *a)
 {
-    const double gain = 1.5; /* predicted: else the first steps had better tell how fast the network is without a codec */
+    const double gain = 1.5; /* predicted */
     taut__demand demand = demand_of(a);
     char         text[TAUT_SPEC_TEXT];
-    if (taut__spec_codec(&a->starter)->caps & TAUT_CAP_LOSSLESS) return TAUT_OK;
+    if (taut__spec_codec(&a->starter)->caps & TAUT_CAP_LOSSLESS || !in_a_hurry(a, &demand.link)) return TAUT_OK;
     taut__spec_print(&a->starter, text, sizeof text);
     for (size_t l = 0; l < a->layers; l++) {
-        taut__work coded, dense = taut__work_dense(taut__layer_tensor(a->tended[l].layer));
-        double     seconds, dense_seconds;
+        taut__work coded;
+        double     seconds;
         if (a->tended[l].out || !taut__observer_starter_work(a->observer, l, &coded)) continue;
         taut__via_best(&demand.link, &coded, &seconds);
-        taut__via_best(&demand.link, &dense, &dense_seconds);
-        if (a->objective == TAUT_OBJECTIVE_TIME && gain * seconds > dense_seconds) continue;
+        if (a->objective == TAUT_OBJECTIVE_TIME && gain * seconds > dense_seconds(a, l, &demand.link)) continue;
         TAUT_TRY(adopt(a, l, text));
     }
     taut__auto_rehash(a);

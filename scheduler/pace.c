@@ -49,3 +49,9 @@ bool taut__pace_lost(taut__pace *p, double predicted, double predicted_dense)
     p->worth = fmin(p->worth * fmin(fmax(off, LEAST), MOST), LIMIT);
     return true;
 }
+
+bool taut__pace_clear(const taut__pace *p)
+{
+    const double twice = 2;
+    return p->coded.n >= ENOUGH && p->dense.n >= ENOUGH && median(p->dense.comm, p->dense.n) > twice * median(p->coded.comm, p->coded.n);
+}

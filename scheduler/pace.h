@@ -29,4 +29,7 @@ void taut__pace_plan(taut__pace *p);
  * for the plan and without one. */
 bool taut__pace_lost(taut__pace *p, double predicted, double predicted_dense);
 
+/* Does the plan win by so much, twice and more, that no doubt is left? */
+bool taut__pace_clear(const taut__pace *p);
+
 #endif

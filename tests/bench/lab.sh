@@ -90,7 +90,7 @@ sizes() {
         echo "| nodes | bytes | plan | ms | native ms | × faster |"
         echo "|---|---|---|---|---|---|"
         for n in $NODES; do
-            bench "$n" 10gbit --sizes 4K:64M:4 --repeat 25 --warmup 6 --seconds 4 --codec auto --json >/dev/null
+            bench "$n" 10gbit --sizes 4K:64M:4 --repeat 25 --warmup 16 --seconds 4 --codec auto --json >/dev/null
             tail -n 1 "$OUT/raw.txt" | tr '{' '\n' | awk -v n="$n" '
                 function field(name) { match($0, "\"" name "\": *\"?[^,\"}]*"); v = substr($0, RSTART, RLENGTH); sub(".*: *\"?", "", v); return v }
                 /median_ms/ { m = field("median_ms"); t = field("native_ms")

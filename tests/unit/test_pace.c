@@ -55,6 +55,17 @@ START_TEST(slower_steps_lose)
 }
 END_TEST
 
+START_TEST(twice_leaves_no_doubt)
+{
+    note(&p.dense, 4, 5, 5);
+    ck_assert(!taut__pace_clear(&p));
+    note(&p.coded, 3, 2, 5);
+    ck_assert(taut__pace_clear(&p));
+    note(&p.coded, 5, 3, 5);
+    ck_assert(!taut__pace_clear(&p));
+}
+END_TEST
+
 START_TEST(one_late_step_is_no_loss)
 {
     note(&p.dense, 5, 2, 5);
@@ -84,6 +95,7 @@ int main(void)
     tcase_add_test(t, a_plan_that_wins_stays);
     tcase_add_test(t, slower_communication_loses);
     tcase_add_test(t, slower_steps_lose);
+    tcase_add_test(t, twice_leaves_no_doubt);
     tcase_add_test(t, one_late_step_is_no_loss);
     tcase_add_test(t, old_steps_are_forgotten);
     suite_add_tcase(s, t);
