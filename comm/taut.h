@@ -211,7 +211,7 @@ typedef struct taut_comm_stats {
     double   rel_err2;          /* all layers, last step, upper estimate, plain metric */
     double   rel_err2_metric;   /* the same in the metric in force */
     double   rel_err2_audit;    /* last audit: measured against the exact sum of the sampled layers; -1 = none yet */
-    double   budget;            /* relative squared error allowed, metric in force; 0 = no budget */
+    double   budget;            /* relative squared error that the last step was allowed, metric in force; 0 = no plan was in force */
     uint64_t budget_violations; /* steps whose error exceeded the budget */
     uint64_t plans;             /* plans adopted */
     uint64_t plan_hash;         /* of the plan in force, equal on all ranks */

@@ -7,7 +7,7 @@ set datafile missing NaN
 set logscale x
 set format x "%g"
 set xtics (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-set xrange [0.05:5]
+set xrange [0.1:5]
 set grid lc rgb "#dddddd" lt 1
 set xlabel "MB sent per rank and step"
 set ylabel "validation loss after ".steps." steps, mean of the seeds"
@@ -27,7 +27,9 @@ x(is) = is ? column(8) : NaN
 
 set multiplot layout 1,2
 do for [o in "adam sgd"] {
-    set title (o eq "adam" ? "Adam" : "SGD with momentum")
+    set title (o eq "adam" ? "Adam" : "SGD with momentum")."; topk:density=0.01 lies far above"
+    stats csv every ::1 using (strcol(1) eq o ? column(4) : NaN) name "LOSS" nooutput
+    set yrange [LOSS_min - 0.01 : LOSS_min + 0.2]
     mine(c) = strcol(1) eq o && begins(strcol(2), c)
     plot csv every ::1 using (x(mine("none"))):4 title "none", \
          csv every ::1 using (x(mine("quant"))):4 title "quant:bits=4", \
@@ -36,6 +38,6 @@ do for [o in "adam sgd"] {
          csv every ::1 using (x(mine("auto") && ends(strcol(2), "on"))):4 title "auto, feedback on", \
          csv every ::1 using (x(mine("auto") && ends(strcol(2), "off"))):4 title "auto, feedback off", \
          csv every ::1 using (x(mine("grid") || mine("auto rel"))):4 title "grid, auto, large errors", \
-         csv every ::1 using (x(mine("topk") || mine("powersgd") || mine("grid") || mine("auto rel"))):4:(strcol(2)[strstrt(strcol(2), ":") + 1:*]) with labels left offset 0.8,0 font ",9" tc rgb "#555555" notitle
+         csv every ::1 using (x(mine("topk") || mine("powersgd") || mine("grid") || mine("auto rel"))):4:(strcol(2)[strstrt(strcol(2), ":") + 1:*]) with labels left offset 0.8,-0.6 font ",9" tc rgb "#555555" notitle
 }
 unset multiplot
