@@ -63,7 +63,7 @@ static void stop(taut_job *job)
 static int waiting_for(const taut_job *job)
 {
     int peer = -1;
-    if (job->phase == TAUT_PHASE_AGREE && !taut__done(&job->exchange.recv)) return job->exchange.recv.peer;
+    if (job->phase == TAUT_PHASE_AGREE) return taut__exchange_waiting_for(&job->exchange);
     if (job->phase == TAUT_PHASE_RAW) peer = taut__raw_waiting_for(&job->raw);
     if (job->phase == TAUT_PHASE_REDUCE && job->via->waiting_for) peer = job->via->waiting_for(job);
     return peer < 0 ? -1 : taut__member(job->g, peer);

@@ -194,7 +194,7 @@ static taut_status native_advance(taut_job *job, bool *moved, bool *done)
 
 static int native_waiting_for(const taut_job *job)
 {
-    return native_of(job)->voting && !taut__done(&job->exchange.recv) ? job->exchange.recv.peer : taut__raw_waiting_for(&native_of(job)->raw);
+    return native_of(job)->voting ? taut__exchange_waiting_for(&job->exchange) : taut__raw_waiting_for(&native_of(job)->raw);
 }
 
 static void native_cancel(taut_job *job)

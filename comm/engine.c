@@ -310,7 +310,7 @@ static taut_status exchange_locked(taut_engine *e, taut_exchange *x, const char 
         TAUT_TRY(drive(e, NULL, &moved));
         idle = moved ? 0 : idle + 1;
         pause_after(e, idle);
-        if (idle > SPINS && overdue(e, since)) return late(e, what, taut__done(&x->recv) ? -1 : x->recv.peer);
+        if (idle > SPINS && overdue(e, since)) return late(e, what, taut__exchange_waiting_for(x));
     }
 }
 
