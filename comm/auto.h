@@ -54,7 +54,6 @@ size_t            taut__layer_index(const taut_layer *layer);   /* in order of r
 const char       *taut__layer_name(const taut_layer *layer);
 const taut_tensor *taut__layer_tensor(const taut_layer *layer); /* shape, and the scale in force */
 const taut_spec  *taut__layer_spec(const taut_layer *layer);    /* in force */
-bool              taut__layer_feedback(const taut_layer *layer); /* error feedback is on with that spec */
 
 /* From the next step on this layer uses this spec; the residual stays. In on_step_end, with agreed arguments. */
 taut_status taut__layer_adopt(taut_layer *layer, const taut_spec *spec);

@@ -26,7 +26,6 @@ struct taut_auto {
     int              ranks, members; /* all; those who encode */
     taut__budget     budget;
     taut__metric     metric;
-    bool             metric_given;
     taut__objective  objective;
     const char      *solver;
     taut_spec        none, reference, starter; /* reference: of a like: budget; starter: until the first plan */

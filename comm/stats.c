@@ -12,7 +12,6 @@ size_t             taut__layer_index(const taut_layer *l) { return l->index; }
 const char        *taut__layer_name(const taut_layer *l) { return l->name; }
 const taut_tensor *taut__layer_tensor(const taut_layer *l) { return &l->tensor; }
 const taut_spec   *taut__layer_spec(const taut_layer *l) { return &l->spec; }
-bool               taut__layer_feedback(const taut_layer *l) { return l->keeps; }
 const taut_layer_sums *taut__layer_step(const taut_layer *l) { return &l->step; }
 const taut_audit  *taut__layer_audit(const taut_layer *l) { return &l->audit; }
 const taut_group  *taut__comm_group(const taut_comm *comm) { return &comm->all; }
