@@ -66,7 +66,6 @@ taut_status taut__agree_look(taut_job *job, taut_range r, const float *x)
 static void exchange(taut_job *job, double *v, double *in, size_t n)
 {
     taut__exchange_begin(&job->exchange, job->g, job->tag + TAUT_TAG_CONTROL, v, in, n * sizeof *v, taut__combine_mixed, NULL);
-    job->record.bytes_sent += n * sizeof *v;
 }
 
 static void exchange_all(taut_job *job) { exchange(job, job->agree->stats, job->agree->in, codec_of(job)->n_stats); }
@@ -148,6 +147,7 @@ taut_status taut__agree_advance(taut_job *job, bool *moved, taut_agreed *outcome
     TAUT_TRY(taut__exchange_advance(&job->exchange, &done));
     if (!done) return TAUT_OK;
     *moved = true;
+    job->record.bytes_sent += job->exchange.sent;
     if (a->asking && a->all && a->few[codec_of(job)->n_brief] > 0) {
         a->asking = false;
         exchange_all(job);

@@ -214,7 +214,7 @@ static taut_status agree(taut_job *job, bool *moved)
     taut_agreed outcome;
     TAUT_TRY(taut__agree_advance(job, moved, &outcome));
     if (outcome == TAUT_AGREE_WAITING) return TAUT_OK;
-    trace_phase(job, job->exchange.bytes);
+    trace_phase(job, job->exchange.sent);
     return outcome == TAUT_AGREED ? enter_reduce(job) : enter(job, TAUT_PHASE_SURVEY);
 }
 

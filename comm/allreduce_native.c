@@ -79,6 +79,7 @@ static taut_status advance_vote(taut_job *job, bool *moved)
     if (!done) return TAUT_OK;
     *moved = true;
     a->voting = false;
+    job->record.bytes_sent += job->exchange.sent;
     a->native = a->vote[VOTE_NATIVE];
     if (a->vote[VOTE_KIND_AND] != a->vote[VOTE_KIND_OR])
         return taut__fail(TAUT_E_MISMATCH, "%s: some ranks ask for the sum, others for the mean", job->name);

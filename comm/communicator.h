@@ -23,6 +23,7 @@ struct taut_layer {
     taut_spec   wire;           /* what is encoded: spec, but fp16 or bf16 for `none` of a 16-bit layer */
     bool        pinned;         /* by taut_layer_codec */
     bool        automatic;      /* the plan decides */
+    bool        lossy;          /* spec loses something */
     bool        prepared;       /* job's memory suits spec */
     bool        flat;           /* has sharded collectives: they use neither the hierarchy nor gather */
     uint64_t    seed;           /* of (run, name) */
@@ -74,7 +75,7 @@ struct taut_comm {
     taut_group      all, local, leaders; /* local: of this host; leaders: one per host, rank -1 if not one */
     int            *members;             /* of local and leaders */
     bool            hierarchical;
-    bool            lossy;               /* some layer's codec loses something */
+    size_t          lossy;               /* layers whose codec, in force, loses something */
     taut_engine     engine;
     taut_pool      *pool;
     float         **scratch;             /* per worker of the pool: scratch_n floats, twice */

@@ -126,22 +126,25 @@ static taut_status step(taut_engine *e, taut_job *job, bool *moved)
     return TAUT_OK;
 }
 
-/* One piece of work, if there is any. first: NULL, or the job to look at first. */
+/* One piece of work, if there is any. first: NULL, or the job to look at first, even before the transport is polled: a poll
+ * that finds nothing may give the core away (Open MPI's does on busy hosts), and what this job has to send would wait for that. */
 static taut_status drive(taut_engine *e, taut_job *first, bool *moved)
 {
     *moved = false;
     if (atomic_load(&e->failed)) return taut__engine_check(e);
     take_inbox(e);
+    if (first && atomic_load(&first->state) == TAUT_JOB_RUNNING) TAUT_TRY(step(e, first, moved));
+    if (*moved) e->moved_at = taut__now();
+    if (first && atomic_load(&first->state) != TAUT_JOB_RUNNING) return TAUT_OK;
     taut_status s = e->t->ops->poll(e->t);
     if (s != TAUT_OK) return fail(e, s, taut_last_error());
     if (hear(e) != TAUT_OK) return taut__engine_check(e);
-    if (first && atomic_load(&first->state) == TAUT_JOB_RUNNING) TAUT_TRY(step(e, first, moved));
     for (taut_job *j = e->active; j && !*moved;) {
         taut_job *next = j->next;
         if (j != first) TAUT_TRY(step(e, j, moved));
+        if (*moved) e->moved_at = taut__now();
         j = next;
     }
-    if (*moved) e->moved_at = taut__now();
     return TAUT_OK;
 }
 

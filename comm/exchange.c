@@ -1,5 +1,7 @@
 /* exchange.c : see exchange.h. */
 #include "exchange.h"
+#include "../compressors/dispatch.h"
+#include "../compressors/vec/vec.h"
 #include "partition.h"
 #include <string.h>
 
@@ -9,8 +11,9 @@ enum { FOLD, DOUBLE, RESULT, FINISHED };
 static taut_status post(taut_exchange *x, int to, int from)
 {
     if (from >= 0) TAUT_TRY(taut__irecv(x->g, &x->recv, from, x->tag, x->in, x->bytes));
-    if (to >= 0) TAUT_TRY(taut__isend(x->g, &x->send, to, x->tag, x->data, x->bytes));
-    return TAUT_OK;
+    if (to < 0) return TAUT_OK;
+    x->sent += x->bytes;
+    return taut__isend(x->g, &x->send, to, x->tag, x->data, x->bytes);
 }
 
 void taut__exchange_begin(taut_exchange *x, const taut_group *g, int tag, void *data, void *in, size_t bytes,
@@ -103,12 +106,25 @@ void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first,
     for (size_t i = sums + masks; i < n; i++) u[i] |= v[i];
 }
 
+/* The order tells whose NaN survives where both are. */
 void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
 {
     (void)ctx;
-    float       *a = acc;
+    enum { AT_ONCE = 256 };
+    const struct taut__vec_kernels *vec = taut__simd_get()->vec;
+    float        block[AT_ONCE], *a = acc;
     const float *b = in;
-    for (size_t i = 0; i < bytes / sizeof *a; i++) a[i] = in_first ? b[i] + a[i] : a[i] + b[i];
+    size_t       n = bytes / sizeof *a;
+    if (!in_first) {
+        vec->add(a, b, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i += AT_ONCE) {
+        size_t m = taut__min(AT_ONCE, n - i);
+        memcpy(block, b + i, m * sizeof *a);
+        vec->add(block, a + i, m);
+        memcpy(a + i, block, m * sizeof *a);
+    }
 }
 
 void taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)

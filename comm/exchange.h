@@ -14,6 +14,7 @@ typedef struct taut_exchange {
     int               tag, state, mask;
     void             *data, *in;
     size_t            bytes;
+    uint64_t          sent; /* by this rank, in all its rounds */
     taut_combine      combine;
     const void       *ctx;
     taut_request      send, recv;

@@ -82,6 +82,12 @@ taut_status taut__layer_prepare(taut_layer *l)
     return s;
 }
 
+static void note_loss(taut_layer *l, bool lossy)
+{
+    l->comm->lossy += (size_t)lossy - (size_t)l->lossy;
+    l->lossy = lossy;
+}
+
 static taut_status use_spec(taut_layer *l, const taut_spec *spec)
 {
     const taut_algorithm *via;
@@ -94,7 +100,7 @@ static taut_status use_spec(taut_layer *l, const taut_spec *spec)
     l->spec = *spec;
     l->wire = wire;
     l->prepared = false;
-    l->comm->lossy |= !(taut__spec_caps(spec) & TAUT_CAP_LOSSLESS);
+    note_loss(l, !(taut__spec_caps(spec) & TAUT_CAP_LOSSLESS));
     return TAUT_OK;
 }
 
@@ -233,6 +239,7 @@ void taut__layer_destroy(taut_layer *l)
     if (!l) return;
     taut__job_release(&l->job);
     drop_state(l);
+    note_loss(l, false);
     taut__feedback_destroy(l->feedback);
     taut__raw_release(&l->audit_raw);
     taut__free(l->audit_x);

@@ -63,6 +63,25 @@ static inline int taut__power_below(int p) /* largest power of two <= p */
     return w;
 }
 
+/* ---- recursive halving ---- p a power of two */
+static inline int taut__log2(int p)
+{
+    int d = 0;
+    while (p >>= 1) d++;
+    return d;
+}
+
+/* What a rank holds after `times` halvings of n elements: the upper half where its bit, from the highest down, is set. */
+static inline taut_range taut__halved(size_t n, int p, int rank, int times)
+{
+    taut_range r = {0, n};
+    for (int mask = p / 2; times > 0; mask /= 2, times--) {
+        size_t low = r.n / 2;
+        r = rank & mask ? (taut_range){r.first + low, r.n - low} : (taut_range){r.first, low};
+    }
+    return r;
+}
+
 /* ---- ring ---- part that a rank sends / receives in step s of p-1; rank r ends up with part r */
 static inline int taut__mod(int a, int p) { return ((a % p) + p) % p; }
 static inline int taut__ring_send(int rank, int step, int p) { return taut__mod(rank - 1 - step, p); }

@@ -28,7 +28,7 @@ taut_status taut__raw_prepare(taut_raw *r, const taut_group *g, int tag, taut_nu
     taut_partition p = cut(r, n);
     size_t         size = (size_t)g->size, slots = taut__min(p.slices, TAUT_SLOTS);
     r->room = p.sub * size;
-    r->small_room = taut__min(bytes_of(r, n), TAUT_RAW_SMALL);
+    r->small_room = taut__min(bytes_of(r, n), TAUT_RAW_DOUBLING);
     r->scratch = taut__alloc(r->small_room, 1);
     if (!r->scratch) return no_memory(r, n);
     for (size_t i = 0; i < slots; i++) {
@@ -42,6 +42,20 @@ taut_status taut__raw_prepare(taut_raw *r, const taut_group *g, int tag, taut_nu
     return g->t->ops->reserve(g->t, 4 * size * slots + 2);
 }
 
+static taut_raw_way way_of(const taut_raw *r)
+{
+    size_t bytes = bytes_of(r, r->n);
+    bool   power = taut__power_below(r->g->size) == r->g->size;
+    if (r->halves != TAUT_BOTH) return TAUT_RAW_BY_SLICES;
+    if (bytes <= r->small_room) return TAUT_RAW_BY_DOUBLING;
+    return power && r->g->size > 1 && bytes <= TAUT_RAW_HALVING ? TAUT_RAW_BY_HALVING : TAUT_RAW_BY_SLICES;
+}
+
+static taut_combine combine_of(const taut_raw *r)
+{
+    return r->kind == TAUT_NUMBER_F32 ? taut__combine_f32 : r->kind == TAUT_NUMBER_I32 ? taut__combine_i32 : taut__combine_mixed;
+}
+
 void taut__raw_begin(taut_raw *r, void *x, size_t n, taut_half halves, float factor)
 {
     r->x = x;
@@ -51,11 +65,11 @@ void taut__raw_begin(taut_raw *r, void *x, size_t n, taut_half halves, float fac
     r->part = cut(r, n);
     r->started = r->reduced = r->posted = r->finished = 0;
     r->sent = 0;
-    r->exchanging = halves == TAUT_BOTH && bytes_of(r, n) <= r->small_room;
-    if (!r->exchanging) return;
-    taut__exchange_begin(&r->small, r->g, r->tag, x, r->scratch, bytes_of(r, n),
-                         r->kind == TAUT_NUMBER_F32 ? taut__combine_f32
-                         : r->kind == TAUT_NUMBER_I32 ? taut__combine_i32 : taut__combine_mixed, NULL);
+    r->way = way_of(r);
+    if (r->way == TAUT_RAW_BY_DOUBLING)
+        taut__exchange_begin(&r->doubling, r->g, r->tag, x, r->scratch, bytes_of(r, n), combine_of(r), NULL);
+    if (r->way == TAUT_RAW_BY_HALVING)
+        taut__halving_begin(&r->halving, r->g, r->tag, x, r->scratch, n, taut__number_bytes(r->kind), combine_of(r));
 }
 
 static void multiply(taut_raw *r, size_t first, size_t n)
@@ -162,18 +176,20 @@ static taut_status advance_slices(taut_raw *r, bool *moved)
     return TAUT_OK;
 }
 
+static taut_status advance_small(taut_raw *r, bool *moved, bool *done)
+{
+    bool doubling = r->way == TAUT_RAW_BY_DOUBLING;
+    TAUT_TRY(doubling ? taut__exchange_advance(&r->doubling, done) : taut__halving_advance(&r->halving, done));
+    if (!*done) return TAUT_OK;
+    *moved = true;
+    r->sent = doubling ? r->doubling.sent : r->halving.sent;
+    multiply(r, 0, r->n);
+    return TAUT_OK;
+}
+
 taut_status taut__raw_advance(taut_raw *r, bool *moved, bool *done)
 {
-    if (r->exchanging) {
-        TAUT_TRY(taut__exchange_advance(&r->small, done));
-        if (!*done) return TAUT_OK;
-        *moved = true;
-        r->exchanging = false;
-        r->finished = r->part.slices;
-        r->sent = bytes_of(r, r->n);
-        multiply(r, 0, r->n);
-        return TAUT_OK;
-    }
+    if (r->way != TAUT_RAW_BY_SLICES) return advance_small(r, moved, done);
     if (r->finished < r->part.slices) TAUT_TRY(advance_slices(r, moved));
     *done = r->finished == r->part.slices;
     return TAUT_OK;
@@ -182,7 +198,8 @@ taut_status taut__raw_advance(taut_raw *r, bool *moved, bool *done)
 void taut__raw_cancel(taut_raw *r)
 {
     if (!r->g) return;
-    taut__exchange_cancel(&r->small);
+    taut__exchange_cancel(&r->doubling);
+    taut__halving_cancel(&r->halving);
     for (int i = 0; i < TAUT_SLOTS; i++)
         for (size_t q = 0; r->slot[i].out1 && q < 4 * (size_t)r->g->size; q++) r->g->t->ops->cancel(r->g->t, &r->slot[i].out1[q]);
 }
@@ -197,7 +214,8 @@ void taut__raw_release(taut_raw *r)
 int taut__raw_waiting_for(const taut_raw *r)
 {
     if (!r->g) return -1;
-    if (r->exchanging) return taut__exchange_waiting_for(&r->small);
+    if (r->way == TAUT_RAW_BY_DOUBLING) return taut__exchange_waiting_for(&r->doubling);
+    if (r->way == TAUT_RAW_BY_HALVING) return taut__halving_waiting_for(&r->halving);
     for (int i = 0; i < TAUT_SLOTS; i++)
         for (size_t q = 0; r->slot[i].out1 && q < 4 * (size_t)r->g->size; q++)
             if (!taut__done(&r->slot[i].out1[q])) return r->slot[i].out1[q].peer;

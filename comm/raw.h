@@ -1,17 +1,20 @@
 /* raw.h : the sum of n numbers over a group, in place, uncompressed, resumable. Carries `none`, fused buckets, the factors
  * of linear codecs, integer codes and audits.
  *
- * Few bytes go by recursive doubling (exchange.h). More go by scatter-reduce-allgather in slices: every rank sends each
+ * Few bytes go by recursive doubling (exchange.h), more among a power of two of ranks by halving and doubling (halving.h). Others go by
+ * scatter-reduce-allgather in slices: every rank sends each
  * part straight from x to its owner, who adds what arrives in order of rank and sends the sum, which every rank
  * receives straight into x: 2(p-1)/p of the bytes per rank, and scratch for a few slices only. */
 #ifndef TAUT_RAW_H
 #define TAUT_RAW_H
 
-#include "exchange.h"
-#include "partition.h"
+#include "halving.h"
 
 enum { TAUT_SLOTS = 3 }; /* slices under way: one being prepared, one on the wire, one being received */
-enum { TAUT_RAW_SMALL = 1 << 15 }; /* bytes up to which recursive doubling is used: at 10 Gbit/s it beat MPI_Allreduce at 16 KiB, and lost at 64 KiB */
+/* Bytes up to which recursive doubling, and halving, are used. Measured at 10 Gbit/s on 2 and 4 hosts: doubling beats MPI_Allreduce
+ * up to 32 KiB; halving is as fast as that at 64 KiB, where its largest message is still eager, and slower at 128 KiB. */
+enum { TAUT_RAW_DOUBLING = 1 << 15, TAUT_RAW_HALVING = 1 << 16 };
+typedef enum taut_raw_way { TAUT_RAW_BY_SLICES, TAUT_RAW_BY_DOUBLING, TAUT_RAW_BY_HALVING } taut_raw_way;
 
 typedef enum taut_half { TAUT_REDUCE = 1, TAUT_GATHER = 2, TAUT_BOTH = 3 } taut_half; /* of scatter-reduce-allgather */
 
@@ -33,9 +36,10 @@ typedef struct taut_raw {
     taut_partition    part;
     size_t            started, reduced, posted, finished; /* slices */
     taut_raw_slot     slot[TAUT_SLOTS];
-    taut_exchange     small;
-    void             *scratch;
-    bool              exchanging;
+    taut_raw_way      way;
+    taut_exchange     doubling;
+    taut_halving      halving;
+    void             *scratch; /* small_room bytes, of both */
     uint64_t          sent; /* bytes of the current sum */
 } taut_raw;
 

@@ -82,6 +82,7 @@ static taut_status seal_step(taut_job *job, bool *moved, bool *done)
     TAUT_TRY(taut__exchange_advance(&job->exchange, &over));
     if (!over) return TAUT_OK;
     *moved = true;
+    comm->control_sent += job->exchange.sent;
     bool equal = s->word[0] == s->word[1];
     switch (s->state) {
     case HASH:
@@ -134,7 +135,6 @@ taut_status taut__seal(taut_comm *comm)
     s->layers = comm->layers;
     s->state = HASH;
     compare(comm, hash_lines(comm));
-    comm->control_sent += sizeof s->word;
     taut__engine_start(&comm->engine, &s->job, false);
     return TAUT_OK;
 }

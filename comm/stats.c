@@ -125,8 +125,7 @@ static taut_status exchange(taut_comm *comm, size_t n)
     double      begin = taut__now();
     taut_status s = taut__engine_exchange(&comm->engine, &x, "taut_step_end");
     comm->exposed_s += taut__now() - begin;
-    int p = comm->all.size, w = 1;
-    for (; w <= p / 2; w *= 2) comm->control_sent += p > 1 ? n * sizeof *comm->control : 0;
+    comm->control_sent += x.sent;
     return s;
 }
 

@@ -8,7 +8,7 @@ static size_t raw_bytes(size_t n, int ranks, size_t block)
 {
     taut_partition part = taut__partition(n, ranks, block, SLICE);
     size_t         p = (size_t)ranks, slots = taut__min(part.slices, TAUT_SLOTS);
-    return slots * p * (part.sub * sizeof(float) + 4 * sizeof(taut_request)) + taut__min(4 * n, TAUT_RAW_SMALL);
+    return slots * p * (part.sub * sizeof(float) + 4 * sizeof(taut_request)) + taut__min(4 * n, TAUT_RAW_DOUBLING);
 }
 
 static size_t frame_bytes(const layer_memory *m, size_t n)

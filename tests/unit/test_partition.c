@@ -80,6 +80,31 @@ START_TEST(powers)
 }
 END_TEST
 
+/* After all halvings the ranks hold n elements once, in order; before the last, a rank and its partner held the same. */
+START_TEST(halving)
+{
+    static const size_t sizes[] = {0, 1, 3, 8, 13, 4097};
+    for (int d = 0; d <= 4; d++) ck_assert_int_eq(taut__log2(1 << d), d);
+    for (size_t k = 0; k < COUNT(sizes); k++)
+        for (int d = 0; d <= 4; d++) {
+            size_t at = 0;
+            for (int r = 0, p = 1 << d; r < p; r++) {
+                taut_range mine = taut__halved(sizes[k], p, r, d);
+                ck_assert_uint_eq(mine.first, at);
+                at += mine.n;
+                for (int t = 1; t <= d; t++) {
+                    taut_range a = taut__halved(sizes[k], p, r, t), b = taut__halved(sizes[k], p, r ^ p >> t, t);
+                    taut_range both = taut__halved(sizes[k], p, r, t - 1);
+                    ck_assert_uint_eq(a.n + b.n, both.n);
+                    ck_assert_uint_eq(taut__min(a.first, b.first), both.first);
+                    ck_assert_uint_le(taut__max(a.n, b.n), both.n / 2 + both.n % 2);
+                }
+            }
+            ck_assert_uint_eq(at, sizes[k]);
+        }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("partition");
@@ -87,6 +112,7 @@ int main(void)
     tcase_add_loop_test(t, cover, 0, (int)COUNT(ranks));
     tcase_add_test(t, ring);
     tcase_add_test(t, powers);
+    tcase_add_test(t, halving);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
