@@ -133,7 +133,10 @@ static taut_status sum(taut_job *job, bool *moved)
     if (!a->summing) a->begin_s = taut__now();
     if (a->native) {
         size_t n = job->call.tensor->elems;
-        TAUT_TRY(job->g->t->ops->allreduce(job->g->t, numbers(job), n, integer(job) ? TAUT_NUMBER_I32 : TAUT_NUMBER_F32));
+        taut__watchdog_enter(&job->comm->watchdog, job->name, 4 * n);
+        taut_status s = job->g->t->ops->allreduce(job->g->t, numbers(job), n, integer(job) ? TAUT_NUMBER_I32 : TAUT_NUMBER_F32);
+        taut__watchdog_leave(&job->comm->watchdog);
+        TAUT_TRY(s);
         if (!integer(job) && job->factor != 1.0f) taut__simd_get()->vec->scale(numbers(job), job->factor, n);
         count_native(job);
         trace_sum(job, job->record.bytes_sent);

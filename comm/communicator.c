@@ -43,6 +43,7 @@ static taut_status open_comm(taut_comm *comm)
     comm->next_tag = TAUT_TAG_LAYERS;
     if (comm->set.c.progress == 1 && !comm->t->threads)
         return taut__fail(TAUT_E_UNSUPPORTED, "progress=1: a communication thread needs MPI_THREAD_MULTIPLE");
+    taut__watchdog_init(&comm->watchdog, comm->t, comm->set.c.timeout_ms);
     TAUT_TRY(taut__engine_create(&comm->engine, comm->t, comm->set.c.timeout_ms, wants_thread(comm)));
     TAUT_TRY(taut__pool_create(comm->set.c.threads, &comm->pool));
     comm->scratch = taut__alloc((size_t)comm->set.c.threads, sizeof *comm->scratch);
@@ -75,6 +76,7 @@ void taut_comm_destroy(taut_comm *comm)
 {
     if (!comm) return;
     taut__engine_destroy(&comm->engine);
+    taut__watchdog_destroy(&comm->watchdog);
     if (comm->autom) comm->hooks->destroy(comm->autom);
     taut__trace_close(comm->trace);
     bool keep = comm->t->dirty; /* MPI may still read frames that a lost peer has not taken */

@@ -6,6 +6,7 @@
 #include "config.h"
 #include "engine.h"
 #include "pool.h"
+#include "watchdog.h"
 
 typedef struct taut_bucket taut_bucket; /* fuse.c */
 typedef struct taut_trace  taut_trace;  /* trace.c */
@@ -77,6 +78,7 @@ struct taut_comm {
     bool            hierarchical;
     size_t          lossy;               /* layers whose codec, in force, loses something */
     taut_engine     engine;
+    taut_watchdog   watchdog;            /* of native sums */
     taut_pool      *pool;
     float         **scratch;             /* per worker of the pool: scratch_n floats, twice */
     size_t          scratch_n;

@@ -40,6 +40,7 @@ typedef struct taut_transport_ops {
     taut_status (*reserve)(taut_transport *t, size_t requests); /* so many more may be under way at once */
     /* (optional) in-place sum over all ranks, blocking, the same bits everywhere. NULL: not offered */
     taut_status (*allreduce)(taut_transport *t, void *buf, size_t n, taut_number kind);
+    void (*end_job)(taut_transport *t, const char *why);        /* with allreduce: end all ranks, from any thread; does not return */
     void (*abort)(taut_transport *t, const taut_notice *why);   /* tell all ranks; the first notice wins */
     bool (*aborted)(taut_transport *t, taut_notice *why);       /* has another rank told us? */
     void (*destroy)(taut_transport *t);

@@ -6,6 +6,7 @@
  * After a failure requests that cannot be finished are cancelled or left to MPI, and what they point to is not freed. */
 #include "taut_mpi.h"
 #include "transport.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -282,6 +283,15 @@ static bool mpi_aborted(taut_transport *t, taut_notice *why)
     return true;
 }
 
+/* MPI_Abort may wait for those it cannot reach. */
+static void mpi_end_job(taut_transport *t, const char *why)
+{
+    fprintf(stderr, "taut: rank %d: %s\n", t->rank, why);
+    fflush(stderr);
+    MPI_Abort(self_of(t)->comm, 1);
+    abort();
+}
+
 /* ---- life ---- */
 
 /* Pending notices point into *m, and pending sends into their owners' memory: after a failure both stay. */
@@ -307,7 +317,8 @@ static void mpi_destroy(taut_transport *t)
 
 static const taut_transport_ops ops = {
     .name = "mpi", .isend = mpi_isend, .irecv = mpi_irecv, .poll = mpi_poll, .idle = mpi_idle, .cancel = mpi_cancel,
-    .reserve = mpi_reserve, .allreduce = mpi_allreduce, .abort = mpi_abort, .aborted = mpi_aborted,
+    .reserve = mpi_reserve, .allreduce = mpi_allreduce, .end_job = mpi_end_job, .abort = mpi_abort,
+    .aborted = mpi_aborted,
     .destroy = mpi_destroy,
 };
 

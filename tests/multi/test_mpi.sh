@@ -21,5 +21,16 @@ for level in funneled multiple; do
         [ "$2" -eq 0 ] || { echo "-- $ranks ranks, $level:"; echo "$out" | tail -n 20; }
     done
 done
+# a rank that stops inside MPI_Allreduce: the job ends, with the layer's name
+for level in funneled multiple; do
+    out=$(timeout 60 mpirun -n 3 "$program" $level stuck 2>&1)
+    rc=$?
+    if [ $rc -ne 0 ] && [ $rc -ne 124 ] && echo "$out" | grep -q 'taut: rank [01]: heavy: the sum of all ranks has not come back'; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "-- stopped inside MPI_Allreduce, $level: exit $rc"; echo "$out" | tail -n 20
+    fi
+done
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]

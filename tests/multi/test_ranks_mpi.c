@@ -4,6 +4,7 @@
 #include "comm/taut_mpi.h"
 #include "tests/support/ranks.h"
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,6 +196,30 @@ static taut_status stopped(taut_config *cfg)
     return TAUT_OK;
 }
 
+/* Stands before the MPI's, so that a rank can stop inside. */
+static bool stop_inside;
+int MPI_Allreduce(const void *in, void *out, int n, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+{
+    if (stop_inside) raise(SIGSTOP);
+    return PMPI_Allreduce(in, out, n, type, op, comm);
+}
+
+/* The last rank stops inside the MPI's own sum; the others cannot leave theirs. Does not return where the library ends the job. */
+static void stuck(taut_config cfg)
+{
+    enum { HEAVY = 1 << 18 };
+    taut_comm  *comm;
+    taut_layer *l;
+    float      *big = calloc(HEAVY, sizeof *big);
+    cfg.timeout_ms = 1000;
+    cfg.codec = "none";
+    if (taut_comm_create_mpi(MPI_COMM_WORLD, &cfg, &comm) != TAUT_OK) return;
+    if (taut_layer_register(comm, "heavy", TAUT_F32, 2, (size_t[]){512, 512}, &l) != TAUT_OK) return;
+    if (taut_allreduce(l, big, TAUT_SUM) != TAUT_OK) return;
+    stop_inside = rank == size - 1;
+    taut_allreduce(l, big, TAUT_SUM);
+}
+
 static void run(const char *name, taut_status (*test)(taut_config *), taut_config *cfg)
 {
     taut_status s = test(cfg);
@@ -215,6 +240,11 @@ int main(int argc, char **argv)
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     cfg.codec = "quant:bits=8";
     cfg.timeout_ms = 60000;
+    if (argc > 2 && strcmp(argv[2], "stuck") == 0) {
+        stuck(cfg);
+        MPI_Finalize();
+        return 0;
+    }
     run("all codecs", all_codecs, &cfg);
     run("foreign traffic", foreign, &cfg);
     run("blocking here, started there", mixed_calls, &cfg);
