@@ -115,6 +115,11 @@ typedef struct taut_codec_integer {
     /* lossless: payload of codes; bytes <= capacity() */
     taut_status (*pack)(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len);
     taut_status (*unpack_add)(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc); /* acc[i] += q[i] */
+    /* quantize and pack, in one pass; limit >= 255 */
+    taut_status (*quantize_pack)(const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit, uint8_t *dst,
+                                 size_t cap, size_t *len);
+    /* unpack_add, then dequantize with factor 1, in one pass */
+    taut_status (*unpack_values)(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc, float *dst);
     /* dst[i] = factor * value of q[i]; factor 1 for sums, 1/ranks for means */
     taut_status (*dequantize)(const taut_call *c, const int32_t *q, float factor, float *dst);
 } taut_codec_integer;

@@ -335,6 +335,11 @@ static taut_status call_step(const taut_call *c, float *step)
     return TAUT_OK;
 }
 
+static taut_status no_codes(float step, int32_t limit)
+{
+    return taut__fail(TAUT_E_RANGE, "grid: step=%g: a code exceeds %d", (double)step, limit);
+}
+
 static taut_status quantize(const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
@@ -344,7 +349,7 @@ static taut_status quantize(const taut_call *c, const float *src, int32_t *q, fl
         size_t at = k * GRID_CHUNK;
         grid_unit u = taut__grid_unit(c, at, step, 1, grid_dead(taut__stage(c)));
         if (!kernels->quantize(&u, src + at, chunk_elems(c->n, k), q + at, err ? err + at : NULL, limit))
-            return taut__fail(TAUT_E_RANGE, "grid: step=%g: a code exceeds %d", (double)step, limit);
+            return no_codes(step, limit);
     }
     return TAUT_OK;
 }
@@ -372,30 +377,72 @@ static taut_status pack(const taut_call *c, const int32_t *q, uint8_t *dst, size
     return TAUT_OK;
 }
 
-static taut_status unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc)
+static taut_status quantize_pack(const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit,
+                                 uint8_t *dst, size_t cap, size_t *len)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
+    float step = 0;
+    if (uses_rans(c)) {
+        TAUT_TRY(quantize(c, src, q, err, limit));
+        return pack(c, q, dst, cap, len);
+    }
+    TAUT_TRY(call_step(c, &step));
+    TAUT_TRY(room(c, cap));
+    size_t chunks = chunks_of(c->n), end = HEADER + chunks * ENTRY;
+    bool any = false;
+    for (size_t k = 0; k < chunks; k++) {
+        size_t at = k * GRID_CHUNK;
+        grid_unit u = taut__grid_unit(c, at, step, 1, grid_dead(taut__stage(c)));
+        size_t l = kernels->quantize_pack(&u, src + at, chunk_elems(c->n, k), q + at, err ? err + at : NULL,
+                                          limit, dst + end);
+        if (l == GRID_NO_CODES) return no_codes(step, limit);
+        put32(dst + HEADER + k * ENTRY, (uint32_t)l);
+        end += l;
+        any |= l != 0;
+    }
+    *len = close_payload(c, step, dst, end, any);
+    return TAUT_OK;
+}
+
+/* One chunk: adds to acc and, where dst is not NULL, gives the values of the sums. */
+static bool unpack_chunk(const grid_unit *u, unsigned kind, const uint8_t *src, size_t len, size_t n,
+                         int32_t *acc, float *dst)
+{
+    const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
+    if (len > 0 && kind == KIND_PACKED)
+        return dst ? kernels->unpack_values(u, src, len, n, acc, dst) : kernels->unpack_add(src, len, n, acc);
+    if (len > 0 && !taut__grid_rans_decode(kernels, NULL, src, len, n, GRID_CODES, acc)) return false;
+    if (dst) kernels->dequantize(u, acc, n, dst);
+    return true;
+}
+
+static taut_status unpack(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc, float *dst)
+{
     header h = {0};
     float step = 0;
     TAUT_TRY(call_step(c, &step));
     TAUT_TRY(open_payload(c, src, len, &h));
     if (h.kind == KIND_RAW) return corrupt("floats where codes are due");
-    if (h.kind == KIND_ZERO) return TAUT_OK;
-    if (h.step != step)
+    if (h.kind != KIND_ZERO && h.step != step)
         return taut__fail(TAUT_E_MISMATCH, "grid: payload has step %g, agreed is %g", (double)h.step,
                           (double)step);
     size_t chunks = chunks_of(c->n), from = HEADER + chunks * ENTRY;
     for (size_t k = 0; k < chunks; k++) {
-        size_t l = get32(src + HEADER + k * ENTRY), m = chunk_elems(c->n, k);
-        int32_t *sums = acc + k * GRID_CHUNK;
-        bool ok = l == 0 ? true
-                  : h.kind == KIND_RANS
-                      ? taut__grid_rans_decode(kernels, NULL, src + from, l, m, GRID_CODES, sums)
-                      : kernels->unpack_add(src + from, l, m, sums);
-        if (!ok) return corrupt("chunk");
+        size_t at = k * GRID_CHUNK, l = h.kind == KIND_ZERO ? 0 : get32(src + HEADER + k * ENTRY);
+        grid_unit u = taut__grid_unit(c, at, step, 1, grid_dead(taut__stage(c)));
+        if (!unpack_chunk(&u, h.kind, src + from, l, chunk_elems(c->n, k), acc + at, dst ? dst + at : NULL))
+            return corrupt("chunk");
         from += l;
     }
     return TAUT_OK;
+}
+static taut_status unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc)
+{
+    return unpack(c, src, len, acc, NULL);
+}
+static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc, float *dst)
+{
+    return unpack(c, src, len, acc, dst);
 }
 
 static taut_status dequantize(const taut_call *c, const int32_t *q, float factor, float *dst)
@@ -412,7 +459,8 @@ static taut_status dequantize(const taut_call *c, const int32_t *q, float factor
 }
 
 static const taut_codec_integer integer = {
-    .quantize = quantize, .pack = pack, .unpack_add = unpack_add, .dequantize = dequantize};
+    .quantize = quantize, .pack = pack, .quantize_pack = quantize_pack, .unpack_add = unpack_add,
+    .unpack_values = unpack_values, .dequantize = dequantize};
 
 const taut_codec taut__codec_grid = {
     .id = 5,

@@ -168,6 +168,14 @@ static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d
     }
 }
 
+static inline void vec64_dequantize(const int32_t *q, float step, const float *d, float *dst)
+{
+    for (size_t k = 0; k < GRID_BLOCK; k += 8) {
+        __m256 x = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(q + k)));
+        _mm256_storeu_ps(dst + k, _mm256_mul_ps(x, d ? _mm256_loadu_ps(d + k) : _mm256_set1_ps(step)));
+    }
+}
+
 /* ---- rans: two vectors hold the 16 lanes ---- */
 
 typedef struct lanes {
@@ -304,23 +312,6 @@ static inline float grid_sum8(__m256 v)
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
 
-static void dequantize(const grid_unit *u, const int32_t *q, size_t n, float *dst)
-{
-    size_t i = 0;
-    for (; n - i >= GRID_BLOCK; i += GRID_BLOCK) {
-        float tmp[GRID_BLOCK];
-        grid_prefetch(q + i);
-        grid_prefetch(dst + i);
-        const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
-        for (size_t k = 0; k < GRID_BLOCK; k += 8) {
-            __m256 x = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(q + i + k)));
-            _mm256_storeu_ps(dst + i + k,
-                             _mm256_mul_ps(x, d ? _mm256_loadu_ps(d + k) : _mm256_set1_ps(u->step)));
-        }
-    }
-    if (i < n) grid_dequantize_plain(u, q + i, i, n - i, dst + i);
-}
-
 static inline __m256d low_half(__m256 v)
 {
     return _mm256_cvtps_pd(_mm256_castps256_ps128(v));
@@ -428,7 +419,9 @@ const struct taut__grid_kernels taut__grid_avx2 = {
     .pack = simd_pack,
     .decode = simd_decode,
     .unpack_add = simd_unpack_add,
-    .dequantize = dequantize,
+    .dequantize = simd_dequantize,
+    .quantize_pack = simd_quantize_pack,
+    .unpack_values = simd_unpack_values,
     .front_encode = simd_front_encode,
     .front_pack = simd_front_pack,
     .lanes_put = simd_lanes_put,

@@ -136,6 +136,15 @@ static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d
     }
 }
 
+static inline void vec64_dequantize(const int32_t *q, float step, const float *d, float *dst)
+{
+    GRID_UNROLL
+    for (size_t k = 0; k < GRID_BLOCK; k += 16) {
+        __m512 x = _mm512_cvtepi32_ps(_mm512_loadu_si512(q + k));
+        _mm512_storeu_ps(dst + k, _mm512_mul_ps(x, d ? _mm512_loadu_ps(d + k) : _mm512_set1_ps(step)));
+    }
+}
+
 /* ---- rans: one vector holds all 16 lanes ---- */
 
 typedef __m512i lanes;
@@ -257,23 +266,6 @@ static inline float grid_sum8(__m256 v)
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
 
-static void dequantize(const grid_unit *u, const int32_t *q, size_t n, float *dst)
-{
-    size_t i = 0;
-    for (; n - i >= GRID_BLOCK; i += GRID_BLOCK) {
-        float tmp[GRID_BLOCK];
-        grid_prefetch(q + i);
-        grid_prefetch(dst + i);
-        const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
-        for (size_t k = 0; k < GRID_BLOCK; k += 16) {
-            __m512 x = _mm512_cvtepi32_ps(_mm512_loadu_si512(q + i + k));
-            _mm512_storeu_ps(dst + i + k,
-                             _mm512_mul_ps(x, d ? _mm512_loadu_ps(d + k) : _mm512_set1_ps(u->step)));
-        }
-    }
-    if (i < n) grid_dequantize_plain(u, q + i, i, n - i, dst + i);
-}
-
 static inline __m512d add_halves(__m512d sum, __m512 v)
 {
     sum = _mm512_add_pd(sum, _mm512_cvtps_pd(_mm512_castps512_ps256(v)));
@@ -371,7 +363,9 @@ const struct taut__grid_kernels taut__grid_avx512 = {
     .pack = simd_pack,
     .decode = simd_decode,
     .unpack_add = simd_unpack_add,
-    .dequantize = dequantize,
+    .dequantize = simd_dequantize,
+    .quantize_pack = simd_quantize_pack,
+    .unpack_values = simd_unpack_values,
     .front_encode = simd_front_encode,
     .front_pack = simd_front_pack,
     .lanes_put = simd_lanes_put,

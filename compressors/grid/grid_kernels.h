@@ -22,6 +22,8 @@ enum {
     GRID_STEPS = 4,         /* steps whose error one pass measures */
 };
 
+#define GRID_NO_CODES SIZE_MAX
+
 /* grid_unit : the unit of the codes of one chunk. The value of code q at element i is q * d_i with d_i = step
  * (stride 0), step * scale[i] (stride 1) or step * scale[(first + i) / stride] (one scale per row of `stride`
  * elements). inv = 1 / step, used only with stride 0. bias = 1 - dead: |x| / d + bias is truncated. */
@@ -47,9 +49,15 @@ struct taut__grid_kernels {
     /* false (nothing promised about q and err): some |code| > limit, or x is not finite */
     bool (*quantize)(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err, int32_t limit);
     size_t (*pack)(const int32_t *q, size_t n, uint8_t *dst); /* same bytes as encode */
+    /* quantize and pack in one pass; limit >= 255. GRID_NO_CODES: what quantize calls false */
+    size_t (*quantize_pack)(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err,
+                            int32_t limit, uint8_t *dst);
     /* false: malformed. add: dst[i] += value instead of dst[i] = value */
     bool (*decode)(const grid_unit *u, const uint8_t *src, size_t len, size_t n, float *dst, bool add);
     bool (*unpack_add)(const uint8_t *src, size_t len, size_t n, int32_t *acc);
+    /* unpack_add, then dequantize of the sums, in one pass */
+    bool (*unpack_values)(const grid_unit *u, const uint8_t *src, size_t len, size_t n, int32_t *acc,
+                          float *dst);
     void (*dequantize)(const grid_unit *u, const int32_t *q, size_t n, float *dst);
     /* code `rans`: first pass, blocks -> symbols, classes and side bits (grid_rans.h) */
     void (*front_encode)(const grid_unit *u, const float *x, size_t n, float *err, struct grid_front *f);

@@ -191,6 +191,14 @@ static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d
     }
 }
 
+static inline void vec64_dequantize(const int32_t *q, float step, const float *d, float *dst)
+{
+    for (int k = 0; k < GRID_BLOCK; k += 4) {
+        float32x4_t x = vcvtq_f32_s32(vld1q_s32(q + k));
+        vst1q_f32(dst + k, vmulq_f32(x, d ? vld1q_f32(d + k) : vdupq_n_f32(step)));
+    }
+}
+
 /* ---- rans ---- */
 
 typedef struct lanes {
@@ -246,7 +254,9 @@ const struct taut__grid_kernels taut__grid_neon = {
     .pack = simd_pack,
     .decode = simd_decode,
     .unpack_add = simd_unpack_add,
-    .dequantize = grid_dequantize_all,
+    .dequantize = simd_dequantize,
+    .quantize_pack = simd_quantize_pack,
+    .unpack_values = simd_unpack_values,
     .front_encode = simd_front_encode,
     .front_pack = simd_front_pack,
     .lanes_put = simd_lanes_put,

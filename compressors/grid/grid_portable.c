@@ -35,6 +35,12 @@ static bool quantize(const grid_unit *u, const float *x, size_t n, int32_t *q, f
     return true;
 }
 
+static size_t quantize_pack(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err,
+                            int32_t limit, uint8_t *dst)
+{
+    return quantize(u, x, n, q, err, limit) ? pack(q, n, dst) : GRID_NO_CODES;
+}
+
 /* dst: floats or, for GRID_CODES, int32. Both have 4 bytes. */
 static bool decode_into(const grid_unit *u, const uint8_t *src, size_t len, size_t n, grid_sink sink,
                         void *dst)
@@ -62,6 +68,14 @@ static bool decode(const grid_unit *u, const uint8_t *src, size_t len, size_t n,
 static bool unpack_add(const uint8_t *src, size_t len, size_t n, int32_t *acc)
 {
     return decode_into(NULL, src, len, n, GRID_CODES, acc);
+}
+
+static bool unpack_values(const grid_unit *u, const uint8_t *src, size_t len, size_t n, int32_t *acc,
+                          float *dst)
+{
+    if (!unpack_add(src, len, n, acc)) return false;
+    grid_dequantize_all(u, acc, n, dst);
+    return true;
 }
 
 static void front_encode(const grid_unit *u, const float *x, size_t n, float *err, struct grid_front *f)
@@ -136,6 +150,8 @@ const struct taut__grid_kernels taut__grid_portable = {
     .decode = decode,
     .unpack_add = unpack_add,
     .dequantize = grid_dequantize_all,
+    .quantize_pack = quantize_pack,
+    .unpack_values = unpack_values,
     .front_encode = front_encode,
     .front_pack = front_pack,
     .lanes_put = lanes_put,

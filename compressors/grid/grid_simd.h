@@ -9,6 +9,7 @@
  *   vec64_quantize(u, x, d, err, &v, &sign)  64 floats; false, with nothing written: a magnitude above 255 or no code
  *   vec64_load(q, &v, &sign)                 64 codes; false: a magnitude above 255
  *   vec64_give(v, sign, step, d, sink, out)  to 64 floats or codes
+ *   vec64_dequantize(q, step, d, dst)        values of 64 codes
  *   lanes, lanes_start(), lanes_load(p), lanes_store(p, s)
  *   lanes_put_block(&s, model, symbol, end), lanes_get_block(&s, model, &words, end, &symbols)
  * Short blocks and those with larger codes go through the plain C of grid_unit.h and grid_rans.h. */
@@ -197,6 +198,49 @@ static size_t simd_pack(const int32_t *q, size_t n, uint8_t *dst)
     return grid_list_close(&l, &w, dst);
 }
 
+/* false: a value has no code, or one beyond limit, which is at least 255. */
+static size_t simd_quantize_pack(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err,
+                                 int32_t limit, uint8_t *dst)
+{
+    grid_writer w = {.p = dst};
+    grid_class_list l;
+    grid_list_init(&l);
+    for (size_t i = 0; i < n; i += GRID_BLOCK) {
+        size_t m = taut__min(GRID_BLOCK, n - i);
+        float tmp[GRID_BLOCK], *e = err ? err + i : NULL;
+        vec64 v;
+        uint64_t sign;
+        grid_prefetch(x + i);
+        if (err) grid_prefetch(err + i);
+        if (m == GRID_BLOCK && vec64_quantize(u, x + i, grid_unit_block(u, i, m, tmp), e, &v, &sign)) {
+            vec64_give(v, sign, 0, NULL, GRID_SET_CODES, q + i);
+            grid_list_add(&l, simd_put(&w, v, sign));
+        } else {
+            grid_block b;
+            if (!grid_quantize_plain(u, x + i, i, m, q + i, e, limit)) return GRID_NO_CODES;
+            grid_block_load(q + i, m, &b);
+            grid_list_add(&l, grid_block_put(&w, &b));
+        }
+    }
+    return grid_list_close(&l, &w, dst);
+}
+
+static inline void simd_values(const grid_unit *u, const int32_t *q, size_t i, size_t m, float *dst)
+{
+    float tmp[GRID_BLOCK];
+    if (m < GRID_BLOCK) grid_dequantize_plain(u, q, i, m, dst);
+    else vec64_dequantize(q, u->step, grid_unit_block(u, i, m, tmp), dst);
+}
+
+static void simd_dequantize(const grid_unit *u, const int32_t *q, size_t n, float *dst)
+{
+    for (size_t i = 0; i < n; i += GRID_BLOCK) {
+        grid_prefetch(q + i);
+        grid_prefetch(dst + i);
+        simd_values(u, q + i, i, taut__min(GRID_BLOCK, n - i), dst + i);
+    }
+}
+
 static bool simd_decode_block(const grid_unit *u, grid_reader *r, unsigned cls, size_t i, size_t m,
                               grid_sink sink, void *out)
 {
@@ -213,8 +257,9 @@ static bool simd_decode_block(const grid_unit *u, grid_reader *r, unsigned cls, 
     return grid_block_decode(u, r, cls, i, m, sink, out);
 }
 
+/* values: NULL, or for GRID_CODES where those of the sums go. */
 static inline bool simd_decode_into(const grid_unit *u, const uint8_t *src, size_t len, size_t n,
-                                    grid_sink sink, void *dst)
+                                    grid_sink sink, void *dst, float *values)
 {
     uint8_t cls[GRID_CHUNK_BLOCKS];
     unsigned blocks = (unsigned)taut__ceil_div(n, GRID_BLOCK);
@@ -225,22 +270,29 @@ static inline bool simd_decode_into(const grid_unit *u, const uint8_t *src, size
         size_t i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - i);
         uint8_t *out = (uint8_t *)dst + 4 * i;
         grid_prefetch(out);
+        if (values) grid_prefetch(values + i);
         if (cls[k] != GRID_ZERO) {
             if (!simd_decode_block(u, &r, cls[k], i, m, sink, out)) return false;
         } else if (sink == GRID_STORE) {
             memset(out, 0, 4 * m);
         }
+        if (values) simd_values(u, (const int32_t *)dst + i, i, m, values + i);
     }
     return (r.pos + 7) / 8 == body;
 }
 static bool simd_decode(const grid_unit *u, const uint8_t *src, size_t len, size_t n, float *dst, bool add)
 {
-    return add ? simd_decode_into(u, src, len, n, GRID_ADD, dst)
-               : simd_decode_into(u, src, len, n, GRID_STORE, dst);
+    return add ? simd_decode_into(u, src, len, n, GRID_ADD, dst, NULL)
+               : simd_decode_into(u, src, len, n, GRID_STORE, dst, NULL);
 }
 static bool simd_unpack_add(const uint8_t *src, size_t len, size_t n, int32_t *acc)
 {
-    return simd_decode_into(NULL, src, len, n, GRID_CODES, acc);
+    return simd_decode_into(NULL, src, len, n, GRID_CODES, acc, NULL);
+}
+static bool simd_unpack_values(const grid_unit *u, const uint8_t *src, size_t len, size_t n, int32_t *acc,
+                               float *dst)
+{
+    return simd_decode_into(u, src, len, n, GRID_CODES, acc, dst);
 }
 
 /* ---- rans: passes over blocks; the lanes are in the including file ---- */

@@ -98,6 +98,11 @@ START_TEST(sums_are_exact)
         payload[r] = malloc(s.k.cap);
         ck_assert_int_eq(in->quantize(&s.k.call, s.x, q, s.err, INT32_MAX / SEVEN), TAUT_OK);
         ck_assert_int_eq(in->pack(&s.k.call, q, payload[r], s.k.cap, &len[r]), TAUT_OK);
+        ck_assert_int_eq(in->quantize_pack(&s.k.call, s.x, again, s.y, INT32_MAX / SEVEN, s.k.payload, s.k.cap, &s.k.len), TAUT_OK);
+        ck_assert_uint_eq(s.k.len, len[r]);
+        ck_assert_mem_eq(s.k.payload, payload[r], len[r]);
+        ck_assert_mem_eq(again, q, N * 4);
+        ck_assert_mem_eq(s.y, s.err, N * 4);
         for (size_t i = 0; i < N; i++) reference[i] += q[i];
         /* encode is quantize and pack in one */
         ck_assert_int_eq(s.k.codec->encode(&s.k.call, s.x, s.k.payload, s.k.cap, &s.k.len, s.y), TAUT_OK);
@@ -111,6 +116,13 @@ START_TEST(sums_are_exact)
                          TAUT_OK);
     }
     for (size_t i = 0; i < N; i++) ck_assert(up[i] == reference[i] && down[i] == reference[i]);
+    memset(again, 0, N * 4);
+    for (int r = 0; r < SEVEN; r++)
+        ck_assert_int_eq(in->unpack_values(&s.k.call, payload[r], len[r], again, s.err), TAUT_OK);
+    ck_assert_mem_eq(again, up, N * 4);
+    ck_assert_int_eq(in->dequantize(&s.k.call, up, 1, s.y), TAUT_OK);
+    ck_assert_mem_eq(s.y, s.err, N * 4);
+    memset(again, 0, N * 4);
     ck_assert_int_eq(in->pack(&s.k.call, up, s.k.payload, s.k.cap, &sum_len), TAUT_OK);
     ck_assert_int_eq(in->unpack_add(&s.k.call, s.k.payload, sum_len, again), TAUT_OK);
     ck_assert_mem_eq(up, again, N * 4);

@@ -48,6 +48,12 @@ typedef struct result {
     float err[N_MAX], err_rans[N_MAX], back[N_MAX], back_rans[N_MAX], sum[N_MAX], value[N_MAX],
         err_codes[N_MAX], mean;
     int32_t codes[N_MAX], unpacked[N_MAX], unpacked_rans[N_MAX];
+    struct { /* in one pass */
+        uint8_t packed[N_MAX * 6 + 4096];
+        size_t packed_len;
+        int32_t codes[N_MAX], sum[N_MAX];
+        float err[N_MAX], value[N_MAX];
+    } fused;
     double errors[GRID_STEPS], norms[2];
     uint32_t bins[256];
     bool quantized;
@@ -74,7 +80,16 @@ static void run(const struct taut__grid_kernels *k, const world *w, size_t n, re
             ck_assert(taut__grid_rans_decode(k, NULL, r->codes_rans, r->codes_rans_len, n, GRID_CODES,
                                              r->unpacked_rans));
         k->dequantize(&w->u, r->codes, n, r->value);
+        r->fused.packed_len =
+            k->quantize_pack(&w->u, w->x, n, r->fused.codes, r->fused.err, INT32_MAX, r->fused.packed);
+        memcpy(r->fused.sum, r->codes, n * 4);
+        if (r->codes_packed_len)
+            ck_assert(k->unpack_values(&w->u, r->codes_packed, r->codes_packed_len, n, r->fused.sum,
+                                       r->fused.value));
     } else {
+        ck_assert_uint_eq(k->quantize_pack(&w->u, w->x, n, r->codes, r->err_codes, INT32_MAX, r->fused.packed),
+                          GRID_NO_CODES);
+        memset(r->fused.packed, 0, sizeof r->fused.packed);
         memset(r->codes, 0, sizeof r->codes),
             memset(r->err_codes, 0, sizeof r->err_codes); /* nothing is promised */
     }
@@ -100,10 +115,17 @@ static void check(const world *w, size_t n, const result *r)
     ck_assert_mem_eq(r->codes, r->unpacked_rans, n * 4);
     ck_assert_mem_eq(r->err, r->err_rans, n * 4);
     ck_assert_mem_eq(r->err, r->err_codes, n * 4);
+    ck_assert_uint_eq(r->packed_len, r->fused.packed_len);
+    ck_assert_mem_eq(r->packed, r->fused.packed, r->packed_len);
+    ck_assert_mem_eq(r->codes, r->fused.codes, n * 4);
+    ck_assert_mem_eq(r->err, r->fused.err, n * 4);
     if (r->packed_len == 0) return;
     for (size_t i = 0; i < n; i++) {
         ck_assert(r->back[i] == r->value[i] && r->back_rans[i] == r->value[i] &&
                   r->sum[i] == 2 * r->value[i]);
+        int64_t twice = 2 * (int64_t)r->codes[i]; /* of the largest codes no sum is defined */
+        if (twice == r->fused.sum[i] && llabs(twice) < 1 << 24) ck_assert(r->fused.value[i] == 2 * r->value[i]);
+        ck_assert(twice == r->fused.sum[i] || llabs(twice) > INT32_MAX);
         ck_assert(r->err[i] == w->x[i] - r->value[i]);
     }
 }
