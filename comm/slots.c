@@ -49,6 +49,18 @@ static void give(taut_arena *a, void *slot)
     a->requests_lent -= b->requests;
 }
 
+static taut_status resize(taut_arena *a, size_t bytes)
+{
+    if (bytes == a->bytes) return TAUT_OK;
+    taut__free(a->memory);
+    a->bytes = 0;
+    a->memory = taut__alloc(bytes, 1);
+    if (!a->memory) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu bytes of slices under way", bytes);
+    a->bytes = bytes;
+    if (bytes > 0) *block_at(a, 0) = (block){.bytes = bytes};
+    return TAUT_OK;
+}
+
 taut_status taut__arena_fit(taut_arena *a)
 {
     size_t bytes = 0, requests = 0, most_bytes = 0, most_requests = 0;
@@ -58,15 +70,8 @@ taut_status taut__arena_fit(taut_arena *a)
         most_bytes = taut__max(most_bytes, s->more_bytes), most_requests = taut__max(most_requests, s->more_requests);
     }
     a->requests = taut__arena_bound(requests, most_requests, TAUT_ARENA_REQUESTS);
+    TAUT_TRY(resize(a, taut__arena_bound(bytes, most_bytes, TAUT_ARENA_BYTES)));
     a->due = false;
-    bytes = taut__arena_bound(bytes, most_bytes, TAUT_ARENA_BYTES);
-    if (bytes == a->bytes) return TAUT_OK;
-    taut__free(a->memory);
-    a->bytes = 0;
-    a->memory = taut__alloc(bytes, 1);
-    if (!a->memory) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu bytes of slices under way", bytes);
-    a->bytes = bytes;
-    if (bytes > 0) *block_at(a, 0) = (block){.bytes = bytes};
     return TAUT_OK;
 }
 
