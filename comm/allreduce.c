@@ -86,12 +86,12 @@ taut_status taut__job_init(taut_job *job, taut_layer *layer)
 void taut__job_release(taut_job *job)
 {
     if (job->via && job->work) job->via->release(job);
-    taut__raw_release(&job->raw);
     taut__hier_release(job);
     taut__agree_release(job);
+    taut__slots_release(&job->slots);
     job->work = NULL;
     job->via = NULL;
-    job->raw_ready = false;
+    job->raw = (taut_raw){0};
 }
 
 size_t taut__coded_slots(const taut_job *job, size_t slices)
@@ -104,25 +104,30 @@ static size_t common_block(size_t a, size_t b) { return a % b == 0 ? a : b % a =
 /* Parts cannot be coded alone by a codec that codes whole tensors: allgather then spreads them as they are. */
 static bool spreads_raw(const taut_job *job) { return job->layer->flat && !(taut__spec_caps(job->call.spec) & TAUT_CAP_SLICEABLE); }
 
-taut_status taut__job_prepare(taut_job *job)
+/* Whatever replaces the algorithm uses the same slots. */
+static taut_status prepare_reduction(taut_job *job)
 {
     taut_layer *l = job->layer;
     taut_comm  *comm = l->comm;
     size_t      n = l->tensor.elems, slice = comm->set.c.slice_kib * (size_t)256;
-    job->g = taut__group_of(l);
-    job->call = (taut_call){.spec = &l->wire, .tensor = &l->tensor, .n = n, .state = l->state};
-    TAUT_TRY(taut__algorithm_for(l, &l->wire, &job->via));
-    if (job->g != &comm->all) TAUT_TRY(taut__hier_prepare(job));
-    if (job->g->rank < 0) return TAUT_OK; /* the leader of this host does the rest */
     job->part = taut__partition(n, job->g->size, common_block(l->block, taut__spec_align(&l->wire)), slice / TAUT_FINER);
     TAUT_TRY(taut__agree_prepare(job));
     TAUT_TRY(taut__comm_scratch(comm, taut__min(n, slice)));
-    if (shared(&l->wire) || job->g->size == 1 || spreads_raw(job)) {
-        TAUT_TRY(taut__raw_prepare(&job->raw, job->g, job->tag, TAUT_NUMBER_F32, n, job->part.block, slice));
-        job->raw_ready = true;
-    }
-    TAUT_TRY(comm->t->ops->reserve(comm->t, 2));
-    return job->g->size > 1 ? job->via->prepare(job) : TAUT_OK;
+    if (job->g->size > 1) TAUT_TRY(job->via->prepare(job));
+    if (shared(&l->wire) || job->g->size == 1 || spreads_raw(job))
+        taut__raw_prepare(&job->raw, job->g, job->tag, TAUT_NUMBER_F32, n, job->part.block, slice, &job->slots);
+    return TAUT_OK;
+}
+
+taut_status taut__job_prepare(taut_job *job)
+{
+    taut_layer *l = job->layer;
+    job->g = taut__group_of(l);
+    job->call = (taut_call){.spec = &l->wire, .tensor = &l->tensor, .n = l->tensor.elems, .state = l->state};
+    TAUT_TRY(taut__algorithm_for(l, &l->wire, &job->via));
+    if (job->g->rank >= 0) TAUT_TRY(prepare_reduction(job)); /* else the leader of this host does it */
+    if (job->g != &l->comm->all) TAUT_TRY(taut__hier_prepare(job));
+    return taut__comm_slots(l->comm, &job->slots);
 }
 
 /* ---- phases ---- */

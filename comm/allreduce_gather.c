@@ -6,7 +6,8 @@
  * Slice k of a sliceable codec passes through: encoded (receives are posted before, the frame leaves after), added (frames
  * of ranks 0..added-1 are in the sum), finished (all added, and mine has left). Encoding comes first, because the wire waits
  * for it; frames that arrive meanwhile are added in between. Both move in order of k, because messages of one sender and
- * tag are matched in the order of sending. Pieces of several slices may run in parallel. */
+ * tag are matched in the order of sending. Pieces of several slices may run in parallel. A slice has a slot from encoding to
+ * the end; while there is none for the next slice, those under way go on. */
 #include "../compressors/dispatch.h"
 #include "../compressors/vec/vec.h"
 #include "communicator.h"
@@ -15,7 +16,7 @@
 enum { PIECES = 32 };
 
 typedef struct slot {
-    taut_request *out, *in; /* one per rank */
+    taut_request *out, *in; /* one per rank; NULL: no slice has the slot */
     uint8_t      *frame;    /* p frames; mine is sent to all */
     int32_t      *codes;    /* integer codecs: the sum, which begins as mine */
     size_t        bytes;    /* of my frame */
@@ -44,22 +45,20 @@ static const taut_codec *codec_of(const taut_job *job) { return taut__spec_codec
 
 static void gather_release(taut_job *job)
 {
-    gather *a = gather_of(job);
-    if (!a) return;
-    for (size_t i = 0; i < a->slots; i++) taut__free(a->slot[i].out), taut__free(a->slot[i].frame), taut__free(a->slot[i].codes);
-    taut__free(a);
+    taut__free(job->work);
     job->work = NULL;
 }
 
-static bool slot_alloc(slot *t, size_t p, size_t frame, size_t codes)
+/* memory: of a slot; NULL: counts its bytes. */
+static size_t lay_out(const taut_job *job, slot *t, void *memory)
 {
-    t->out = taut__alloc(2 * p, sizeof *t->out);
-    t->frame = taut__alloc(p, frame);
-    if (codes) t->codes = taut__alloc(codes, sizeof *t->codes);
-    if (!t->out || !t->frame || (codes && !t->codes)) return false;
-    taut__requests_init(t->out, 2 * p);
-    t->in = t->out + p;
-    return true;
+    const gather *a = gather_of(job);
+    size_t        p = (size_t)job->g->size;
+    taut_cut      c = {memory, 0};
+    t->out = taut__cut(&c, 2 * p, sizeof *t->out);
+    t->frame = taut__cut(&c, p, a->frame);
+    t->codes = codec_of(job)->integer ? taut__cut(&c, a->sub, sizeof *t->codes) : NULL;
+    return c.bytes;
 }
 
 static taut_status gather_prepare(taut_job *job)
@@ -72,11 +71,8 @@ static taut_status gather_prepare(taut_job *job)
     a->sub = sub, a->slices = slices, a->slots = slots;
     /* rounded, so that frames of one array are aligned */
     a->frame = taut__round_up(taut__frame_capacity(job->call.spec, job->call.tensor, sub), 64);
-    for (size_t i = 0; i < slots; i++)
-        if (!slot_alloc(&a->slot[i], p, a->frame, codec_of(job)->integer ? sub : 0))
-            return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu slices of %zu bytes", job->name, slots, p * a->frame);
-    TAUT_TRY(taut__comm_scratch(job->comm, sub));
-    return job->g->t->ops->reserve(job->g->t, 2 * p * slots);
+    taut__slots_need(&job->slots, lay_out(job, a->slot, NULL), 2 * p, slots);
+    return taut__comm_scratch(job->comm, sub);
 }
 
 static taut_status gather_begin(taut_job *job)
@@ -163,10 +159,31 @@ static bool room_for_piece(const taut_job *job)
     return gather_of(job)->pieces < taut__min(PIECES, (size_t)taut__pool_threads(job->comm->pool));
 }
 
+/* Memory for slice k; false: none is left now. */
+static bool open_slot(taut_job *job, size_t k)
+{
+    slot  *t = slot_of(job, k);
+    size_t p = (size_t)job->g->size;
+    void  *memory = taut__slots_take(&job->slots, lay_out(job, t, NULL), 2 * p);
+    if (!memory) return false;
+    lay_out(job, t, memory);
+    taut__requests_init(t->out, 2 * p);
+    t->in = t->out + p;
+    return true;
+}
+
+static void close_slot(taut_job *job, size_t k)
+{
+    slot *t = slot_of(job, k);
+    taut__slots_give(&job->slots, t->out); /* a slot begins with them */
+    t->out = NULL;
+}
+
 static taut_status choose_encodes(taut_job *job)
 {
     gather *a = gather_of(job);
     for (; a->encoded < a->slices && a->encoded < a->finished + a->slots && room_for_piece(job); a->encoded++) {
+        if (!open_slot(job, a->encoded)) return TAUT_OK;
         slot *t = slot_of(job, a->encoded);
         for (int q = 0; q < job->g->size; q++)
             if (q != job->g->rank)
@@ -252,6 +269,7 @@ static taut_status gather_advance(taut_job *job, bool *moved, bool *done)
     for (; a->finished < a->encoded; a->finished++) {
         slot *t = slot_of(job, a->finished);
         if (t->added < job->g->size || !taut__all_done(t->out, p)) break;
+        close_slot(job, a->finished);
         *moved = true;
     }
     *done = a->finished == a->slices;
@@ -262,7 +280,7 @@ static int gather_waiting_for(const taut_job *job)
 {
     gather *a = gather_of(job);
     for (size_t i = 0; i < a->slots; i++)
-        for (size_t q = 0; q < 2 * (size_t)job->g->size; q++)
+        for (size_t q = 0; a->slot[i].out && q < 2 * (size_t)job->g->size; q++)
             if (!taut__done(&a->slot[i].out[q])) return (int)(q % (size_t)job->g->size);
     return -1;
 }

@@ -25,7 +25,6 @@ static size_t factor_elems(const taut_job *job, int round)
 static void linear_release(taut_job *job)
 {
     if (!job->work) return;
-    taut__raw_release(&linear_of(job)->raw);
     taut__free(linear_of(job)->factor);
     taut__free(linear_of(job)->mean);
     taut__free(job->work);
@@ -41,7 +40,7 @@ static taut_status linear_prepare(taut_job *job)
     if (a && job->layer->dtype != TAUT_F32) a->mean = taut__alloc(n, sizeof *a->mean);
     if (!a || !a->factor || (job->layer->dtype != TAUT_F32 && !a->mean))
         return taut__fail(TAUT_E_NOMEM, "%s: out of memory for factors of %zu floats", job->name, most);
-    TAUT_TRY(taut__raw_prepare(&linear_of(job)->raw, job->g, job->tag, TAUT_NUMBER_F32, most, 64, job->comm->set.c.slice_kib * (size_t)256));
+    taut__raw_prepare(&a->raw, job->g, job->tag, TAUT_NUMBER_F32, most, 64, job->comm->set.c.slice_kib * (size_t)256, &job->slots);
     return TAUT_OK;
 }
 

@@ -4,9 +4,9 @@
  * but one after the other, and float codecs encode p-1 partial sums, each error going to the residual of whoever made it. With
  * integer codecs partial sums are exact and the bits are those of every other algorithm.
  *
- * Slices go in batches. Frames are sent, received and processed in the order (step, slice in the batch), so that
- * messages of the one sender and tag match; slices of one step whose frames are there may be processed in parallel. A slice
- * owns two buffers for frames that arrive and two for partial sums, used in turn; sums are passed on straight from the
+ * Slices of a window go round independently of each other, each with a tag of its own, so that neighbours may hold different
+ * numbers of slots: within a slice messages go in order of step, and a tag serves the next slice when this one is finished. A
+ * slice owns two buffers for frames that arrive and two for partial sums, used in turn; sums are passed on straight from the
  * buffer in which they came. */
 #include "../compressors/dispatch.h"
 #include "../compressors/vec/vec.h"
@@ -16,16 +16,16 @@
 enum { PIECES = 32 };
 
 typedef struct slot {
-    taut_request in[2], out[2], pass[2];
-    uint8_t     *arrived[2], *partial[2]; /* frames */
-    void        *acc;                     /* sub floats or int32 */
-    double       sent_s;                  /* when this rank last sent a frame of the slice */
+    taut_request *in, *out, *pass;         /* two of each; NULL: no slice has the slot */
+    uint8_t      *arrived[2], *partial[2]; /* frames */
+    int           step;                    /* what is processed next */
+    double        sent_s;                  /* when this rank last sent a frame of the slice */
 } slot;
 
 typedef enum action { OPEN, ADD, DECODE } action;
 typedef struct piece {
     action          what;
-    size_t          i;    /* slice of the batch */
+    size_t          k;    /* slice */
     int             step; /* of the frame that it makes, or decodes */
     bool            sums; /* that frame is a whole sum */
     taut_piece_done done; /* bytes: of that frame, 0: none was made */
@@ -34,16 +34,14 @@ typedef struct piece {
 typedef struct ring {
     size_t frame;
     size_t slots;
-    size_t batch;   /* first slice of it */
-    size_t opened;  /* slices of the batch that have been opened */
-    int    step;    /* what is processed next: step, and slice of the batch */
-    size_t i;
+    size_t opened, finished; /* slices */
     size_t pieces;
     piece  piece[PIECES];
     slot   slot[];
 } ring;
 
 static ring *ring_of(const taut_job *job) { return job->work; }
+static slot *slot_of(const taut_job *job, size_t k) { return &ring_of(job)->slot[k % ring_of(job)->slots]; }
 static const taut_codec *codec_of(const taut_job *job) { return taut__spec_codec(job->call.spec); }
 static bool integer(const taut_job *job) { return codec_of(job)->integer && job->halves != TAUT_GATHER; }
 /* sums of decoded tensors are encoded without loss; not what allgather spreads, which is no such sum */
@@ -51,7 +49,6 @@ static bool exact(const taut_job *job) { return codec_of(job)->encode_exact && j
 static int  steps_of(const taut_job *job) { return job->g->size - 1; } /* of each half */
 static int  first_step(const taut_job *job) { return job->halves & TAUT_REDUCE ? 0 : steps_of(job); }
 static int  last_step(const taut_job *job) { return steps_of(job) * (job->halves & TAUT_GATHER ? 2 : 1); }
-static size_t in_batch(const taut_job *job) { return taut__min(ring_of(job)->slots, job->part.slices - ring_of(job)->batch); }
 
 /* The part that arrives in a step. */
 static int part_in(const taut_job *job, int step)
@@ -59,119 +56,123 @@ static int part_in(const taut_job *job, int step)
     int p = job->g->size, gather = step - steps_of(job);
     return gather < 0 ? taut__ring_recv(job->g->rank, step, p) : taut__mod(job->g->rank - 1 - gather, p);
 }
-static taut_range range_of(const taut_job *job, size_t i, int part) { return taut__sub(&job->part, part, ring_of(job)->batch + i); }
 
 /* ---- memory ---- */
 
 static void ring_release(taut_job *job)
 {
-    ring *a = ring_of(job);
-    if (!a) return;
-    for (size_t i = 0; i < a->slots; i++) taut__free(a->slot[i].arrived[0]), taut__free(a->slot[i].acc);
-    taut__free(a);
+    taut__free(job->work);
     job->work = NULL;
 }
 
-static bool slot_alloc(slot *t, size_t frame, size_t sub)
+/* memory: of a slot; NULL: counts its bytes. */
+static size_t lay_out(const taut_job *job, slot *t, void *memory)
 {
-    taut__requests_init(t->in, 2), taut__requests_init(t->out, 2), taut__requests_init(t->pass, 2);
-    t->arrived[0] = taut__alloc(4, frame);
-    t->acc = taut__alloc(sub, sizeof(float));
-    if (!t->arrived[0] || !t->acc) return false;
-    t->arrived[1] = t->arrived[0] + frame;
-    t->partial[0] = t->arrived[1] + frame;
-    t->partial[1] = t->partial[0] + frame;
-    return true;
+    taut_cut c = {memory, 0};
+    t->in = taut__cut(&c, 6, sizeof *t->in);
+    for (int i = 0; i < 2; i++) {
+        t->arrived[i] = taut__cut(&c, 1, ring_of(job)->frame);
+        t->partial[i] = taut__cut(&c, 1, ring_of(job)->frame);
+    }
+    return c.bytes;
 }
 
 static taut_status ring_prepare(taut_job *job)
 {
-    size_t slots = taut__coded_slots(job, job->part.slices);
+    size_t slots = taut__min(taut__coded_slots(job, job->part.slices), TAUT_RING_TAGS);
     ring  *a = job->work = taut__alloc(1, sizeof *a + slots * sizeof *a->slot);
     if (!a) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", job->name);
+    a->slots = slots;
     a->frame = taut__round_up(taut__frame_capacity(job->call.spec, job->call.tensor, job->part.sub), 64);
-    for (; a->slots < slots; a->slots++)
-        if (!slot_alloc(&a->slot[a->slots], a->frame, job->part.sub)) {
-            a->slots++; /* half of it may be there */
-            return taut__fail(TAUT_E_NOMEM, "%s: out of memory for frames of %zu bytes", job->name, a->frame);
-        }
-    TAUT_TRY(taut__comm_scratch(job->comm, job->part.sub));
-    return job->g->t->ops->reserve(job->g->t, 6 * slots);
-}
-
-static void begin_batch(taut_job *job, size_t first)
-{
-    ring *a = ring_of(job);
-    a->batch = first;
-    a->opened = a->i = 0;
-    a->step = first_step(job);
+    taut__slots_need(&job->slots, lay_out(job, a->slot, NULL), 6, slots);
+    return taut__comm_scratch(job->comm, job->part.sub);
 }
 
 static taut_status ring_begin(taut_job *job)
 {
-    begin_batch(job, 0);
+    ring_of(job)->opened = ring_of(job)->finished = 0;
     return TAUT_OK;
+}
+
+/* Memory for slice k; false: none is left now. */
+static bool open_slot(taut_job *job, size_t k)
+{
+    slot *t = slot_of(job, k);
+    void *memory = taut__slots_take(&job->slots, lay_out(job, t, NULL), 6);
+    if (!memory) return false;
+    lay_out(job, t, memory);
+    taut__requests_init(t->in, 6);
+    t->out = t->in + 2, t->pass = t->out + 2;
+    return true;
+}
+
+static void close_slot(taut_job *job, size_t k)
+{
+    slot *t = slot_of(job, k);
+    taut__slots_give(&job->slots, t->in); /* a slot begins with them */
+    t->in = NULL;
 }
 
 /* ---- messages ---- */
 
-static int tag_of(const taut_job *job, int step) { return job->tag + (step < steps_of(job) ? TAUT_TAG_FIRST : TAUT_TAG_SECOND); }
+static int tag_of(const taut_job *job, size_t k) { return job->tag + TAUT_TAG_RING + (int)(k % TAUT_RING_TAGS); }
 
-static taut_status receive(taut_job *job, size_t i, int step)
+static taut_status receive(taut_job *job, size_t k, int step)
 {
-    slot *t = &ring_of(job)->slot[i];
+    slot *t = slot_of(job, k);
     int   from = taut__mod(job->g->rank - 1, job->g->size);
-    if (step >= last_step(job) || range_of(job, i, part_in(job, step)).n == 0) return TAUT_OK;
-    return taut__irecv(job->g, &t->in[step % 2], from, tag_of(job, step), t->arrived[step % 2], ring_of(job)->frame);
+    if (step >= last_step(job) || taut__sub(&job->part, part_in(job, step), k).n == 0) return TAUT_OK;
+    return taut__irecv(job->g, &t->in[step % 2], from, tag_of(job, k), t->arrived[step % 2], ring_of(job)->frame);
 }
 
-static taut_status send(taut_job *job, size_t i, taut_request *r, int step, const uint8_t *frame, size_t bytes, size_t n)
+static taut_status send(taut_job *job, size_t k, taut_request *r, const uint8_t *frame, size_t bytes, size_t n)
 {
-    ring_of(job)->slot[i].sent_s = taut__now();
+    slot_of(job, k)->sent_s = taut__now();
     job->record.bytes_sent += bytes;
     job->record.bytes_dense += n * (job->layer->dtype == TAUT_F32 ? 4 : 2);
-    return taut__isend(job->g, r, (job->g->rank + 1) % job->g->size, tag_of(job, step), frame, bytes);
+    return taut__isend(job->g, r, (job->g->rank + 1) % job->g->size, tag_of(job, k), frame, bytes);
 }
 
 /* ---- codec work ---- */
 
 /* acc = this rank's contribution: codes; or x as it is; or, for sparse codecs, what their encoding of x decodes to */
-static taut_status own(taut_job *job, slot *t, taut_range r, uint8_t *frame, float *scratch, taut_piece_done *done)
+static taut_status own(taut_job *job, taut_range r, uint8_t *frame, float *scratch, taut_piece_done *done)
 {
+    void *acc = taut__acc(job, scratch);
     if (integer(job)) {
-        taut__quantize_x(job, r, t->acc, INT32_MAX / job->g->size, scratch, done);
+        taut__quantize_x(job, r, acc, INT32_MAX / job->g->size, scratch, done);
         return done->status;
     }
     if (!exact(job)) {
-        taut__own_x(job, r, t->acc, done);
+        taut__own_x(job, r, acc, done);
         return TAUT_OK;
     }
     taut_call c = taut__slice_call(job, r.first, r.n);
     taut__encode_x(job, r, frame, ring_of(job)->frame, scratch, done);
     TAUT_TRY(done->status);
-    return taut__frame_decode(&c, frame, done->bytes, t->acc);
+    return taut__frame_decode(&c, frame, done->bytes, acc);
 }
 
-static taut_status add(taut_job *job, slot *t, taut_range r, int step)
+static taut_status add(taut_job *job, slot *t, taut_range r, int step, void *acc)
 {
     taut_call      c = taut__slice_call(job, r.first, r.n);
     size_t         got = t->in[step % 2].got;
     const uint8_t *frame = t->arrived[step % 2];
-    return integer(job) ? taut__codes_unpack_add(&c, frame, got, t->acc) : taut__frame_decode_add(&c, frame, got, t->acc);
+    return integer(job) ? taut__codes_unpack_add(&c, frame, got, acc) : taut__frame_decode_add(&c, frame, got, acc);
 }
 
 /* acc -> frame; what that loses goes to the residual. scale: of acc, in units of the sum. */
-static taut_status encode_acc(taut_job *job, slot *t, taut_range r, int step, float scale, uint8_t *frame, size_t *bytes, taut_norm2 *lost)
+static taut_status encode_acc(taut_job *job, taut_range r, void *acc, int step, float scale, uint8_t *frame, size_t *bytes, taut_norm2 *lost)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     bool      lossless = exact(job) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
-    if (integer(job)) return taut__codes_pack(&c, t->acc, frame, ring_of(job)->frame, bytes);
+    if (integer(job)) return taut__codes_pack(&c, acc, frame, ring_of(job)->frame, bytes);
     if (job->halves == TAUT_GATHER) c.prep = NULL;
     c.seed = taut__seed(c.seed, (uint64_t)(uint32_t)step + 1); /* every hop rounds independently */
-    TAUT_TRY(taut__frame_encode(&c, t->acc, frame, ring_of(job)->frame, bytes, lossless ? NULL : t->acc, exact(job)));
+    TAUT_TRY(taut__frame_encode(&c, acc, frame, ring_of(job)->frame, bytes, lossless ? NULL : acc, exact(job)));
     if (lossless || job->halves == TAUT_GATHER) return TAUT_OK;
-    *lost = taut__job_norms(job, t->acc, r);
-    taut__keep_second(job, r, t->acc, 1 / scale);
+    *lost = taut__job_norms(job, acc, r);
+    taut__keep_second(job, r, acc, 1 / scale);
     return TAUT_OK;
 }
 
@@ -190,17 +191,18 @@ static taut_status store(taut_job *job, taut_range r, const uint8_t *frame, size
 /* The sum of my part is in acc: encode it once, or, for a reduce-scatter, keep it. */
 static taut_status finish_sum(taut_job *job, slot *t, taut_range r, piece *p, float *scratch)
 {
-    bool whole = job->halves & TAUT_GATHER;
+    bool  whole = job->halves & TAUT_GATHER;
+    void *acc = taut__acc(job, scratch);
     if (!integer(job) && job->halves & TAUT_REDUCE) {
-        if (job->factor != 1.0f) taut__simd_get()->vec->scale(t->acc, job->factor, r.n);
-        p->done.sum = taut__job_norms(job, t->acc, r);
-        if (!whole) taut__result_store(job, r.first, r.n, t->acc);
+        if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
+        p->done.sum = taut__job_norms(job, acc, r);
+        if (!whole) taut__result_store(job, r.first, r.n, acc);
     }
     p->done.bytes = 0;
-    if (!whole) return integer(job) ? taut__store_codes(job, r, t->acc, scratch, &p->done.sum) : TAUT_OK;
+    if (!whole) return integer(job) ? taut__store_codes(job, r, acc, scratch, &p->done.sum) : TAUT_OK;
     uint8_t *frame = t->partial[p->step % 2];
     p->sums = true;
-    TAUT_TRY(encode_acc(job, t, r, p->step, job->factor, frame, &p->done.bytes, &p->done.second));
+    TAUT_TRY(encode_acc(job, r, taut__acc(job, scratch), p->step, job->factor, frame, &p->done.bytes, &p->done.second));
     return store(job, r, frame, p->done.bytes, scratch, &p->done.sum);
 }
 
@@ -212,10 +214,10 @@ static taut_status open_slice(taut_job *job, slot *t, taut_range r, piece *p, fl
         taut__encode_x(job, r, frame, ring_of(job)->frame, scratch, &p->done);
         return p->done.status;
     }
-    TAUT_TRY(own(job, t, r, frame, scratch, &p->done));
+    TAUT_TRY(own(job, r, frame, scratch, &p->done));
     if (p->step > 0) return finish_sum(job, t, r, p, scratch);
     taut_call c = taut__slice_call(job, r.first, r.n);
-    return taut__codes_pack(&c, t->acc, frame, ring_of(job)->frame, &p->done.bytes);
+    return taut__codes_pack(&c, taut__acc(job, scratch), frame, ring_of(job)->frame, &p->done.bytes);
 }
 
 /* What arrived plus my x: a partial sum, or the sum. */
@@ -223,25 +225,26 @@ static taut_status add_own(taut_job *job, slot *t, taut_range r, piece *p, float
 {
     taut_norm2 lost = {0, 0};
     uint8_t   *frame = t->partial[p->step % 2];
-    TAUT_TRY(own(job, t, r, frame, scratch, &p->done));
-    TAUT_TRY(add(job, t, r, p->step - 1));
+    TAUT_TRY(own(job, r, frame, scratch, &p->done));
+    TAUT_TRY(add(job, t, r, p->step - 1, taut__acc(job, scratch)));
     if (p->step == steps_of(job)) return finish_sum(job, t, r, p, scratch);
-    TAUT_TRY(encode_acc(job, t, r, p->step, 1, frame, &p->done.bytes, &lost));
+    TAUT_TRY(encode_acc(job, r, taut__acc(job, scratch), p->step, 1, frame, &p->done.bytes, &lost));
     p->done.error.plain += lost.plain, p->done.error.weighted += lost.weighted;
     return TAUT_OK;
 }
 
 static taut_range range_of_piece(const taut_job *job, const piece *p)
 {
-    if (p->what == OPEN) return range_of(job, p->i, p->step == 0 ? taut__ring_send(job->g->rank, 0, job->g->size) : job->g->rank);
-    return range_of(job, p->i, part_in(job, p->what == ADD ? p->step - 1 : p->step));
+    int part = p->what == OPEN ? (p->step == 0 ? taut__ring_send(job->g->rank, 0, job->g->size) : job->g->rank)
+                               : part_in(job, p->what == ADD ? p->step - 1 : p->step);
+    return taut__sub(&job->part, part, p->k);
 }
 
-static void run_piece(void *ctx, size_t k, int worker)
+static void run_piece(void *ctx, size_t i, int worker)
 {
     taut_job  *job = ctx;
-    piece     *p = &ring_of(job)->piece[k];
-    slot      *t = &ring_of(job)->slot[p->i];
+    piece     *p = &ring_of(job)->piece[i];
+    slot      *t = slot_of(job, p->k);
     float     *scratch = job->comm->scratch[worker];
     taut_range r = range_of_piece(job, p);
     double     begin = taut__now();
@@ -262,39 +265,63 @@ static bool room_for_piece(const taut_job *job)
     return ring_of(job)->pieces < taut__min(PIECES, (size_t)taut__pool_threads(job->comm->pool));
 }
 
-static taut_status choose_open(taut_job *job)
+static taut_status choose_opens(taut_job *job)
 {
     ring *a = ring_of(job);
-    piece p = {.what = OPEN, .i = a->opened++, .step = first_step(job)};
-    TAUT_TRY(receive(job, p.i, p.step));
-    a->slot[p.i].sent_s = taut__now();
-    if (range_of_piece(job, &p).n > 0) a->piece[a->pieces++] = p;
+    for (; a->opened < job->part.slices && a->opened < a->finished + a->slots && room_for_piece(job); a->opened++) {
+        piece p = {.what = OPEN, .k = a->opened, .step = first_step(job)};
+        if (!open_slot(job, p.k)) return TAUT_OK;
+        slot *t = slot_of(job, p.k);
+        t->step = p.step;
+        t->sent_s = taut__now();
+        TAUT_TRY(receive(job, p.k, p.step));
+        if (range_of_piece(job, &p).n > 0) a->piece[a->pieces++] = p;
+    }
     return TAUT_OK;
 }
 
 /* The frame of the step in hand has arrived. A finished sum goes on to the next neighbour at once. */
-static taut_status choose_arrived(taut_job *job)
+static taut_status choose_arrived(taut_job *job, size_t k)
 {
     ring               *a = ring_of(job);
-    slot               *t = &a->slot[a->i];
-    bool                sum = a->step >= steps_of(job);
-    piece               p = {.what = sum ? DECODE : ADD, .i = a->i, .step = a->step + !sum};
-    const taut_request *in = &t->in[a->step % 2];
+    slot               *t = slot_of(job, k);
+    int                 step = t->step++;
+    bool                sum = step >= steps_of(job);
+    piece               p = {.what = sum ? DECODE : ADD, .k = k, .step = step + !sum};
+    const taut_request *in = &t->in[step % 2];
     size_t              n = range_of_piece(job, &p).n;
-    TAUT_TRY(receive(job, a->i, a->step + 1));
+    TAUT_TRY(receive(job, k, step + 1));
     if (n == 0) return TAUT_OK;
     if (in->got > in->bytes)
         return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", job->name, in->peer, in->got,
                           in->bytes);
     if (job->comm->trace) taut__trace_span(job->comm->trace, job, "wire", t->sent_s, taut__now(), in->got);
     a->piece[a->pieces++] = p;
-    if (!sum || a->step + 1 == last_step(job)) return TAUT_OK;
-    return send(job, a->i, &t->pass[a->step % 2], a->step + 1, t->arrived[a->step % 2], in->got, n);
+    if (!sum || step + 1 == last_step(job)) return TAUT_OK;
+    return send(job, k, &t->pass[step % 2], t->arrived[step % 2], in->got, n);
+}
+
+/* Everything that processing the next step will overwrite has left. */
+static bool ready(const taut_job *job, const slot *t)
+{
+    int next = (t->step + 1) % 2;
+    return t->step < last_step(job) && taut__done(&t->in[t->step % 2]) && taut__done(&t->out[next]) && taut__done(&t->pass[next]);
+}
+
+/* opened: slices whose first frame has been made */
+static taut_status choose_ready(taut_job *job, size_t opened, bool *moved)
+{
+    for (size_t k = ring_of(job)->finished; k < opened && room_for_piece(job); k++) {
+        if (!ready(job, slot_of(job, k))) continue;
+        *moved = true;
+        TAUT_TRY(choose_arrived(job, k));
+    }
+    return TAUT_OK;
 }
 
 static taut_status settle_piece(taut_job *job, const piece *p)
 {
-    slot  *t = &ring_of(job)->slot[p->i];
+    slot  *t = slot_of(job, p->k);
     size_t n = range_of_piece(job, p).n;
     TAUT_TRY(p->done.status);
     taut__account(job, &p->done);
@@ -305,7 +332,7 @@ static taut_status settle_piece(taut_job *job, const piece *p)
         job->record.payload_bytes += p->done.bytes;
         job->record.encoded += n;
     }
-    return send(job, p->i, &t->out[p->step % 2], p->step, t->partial[p->step % 2], p->done.bytes, n);
+    return send(job, p->k, &t->out[p->step % 2], t->partial[p->step % 2], p->done.bytes, n);
 }
 
 static taut_status run_pieces(taut_job *job)
@@ -322,38 +349,25 @@ static taut_status run_pieces(taut_job *job)
     return s;
 }
 
-/* Everything that processing a step will overwrite has left. */
-static bool ready(const slot *t, int step)
+static bool slice_finished(const taut_job *job, const slot *t)
 {
-    int next = (step + 1) % 2;
-    return taut__done(&t->in[step % 2]) && taut__done(&t->out[next]) && taut__done(&t->pass[next]);
-}
-
-static bool batch_sent(const ring *a)
-{
-    for (size_t i = 0; i < a->slots; i++)
-        if (!taut__all_done(a->slot[i].out, 2) || !taut__all_done(a->slot[i].pass, 2)) return false;
-    return true;
+    return t->step == last_step(job) && taut__all_done(t->in, 6);
 }
 
 static taut_status ring_advance(taut_job *job, bool *moved, bool *done)
 {
     ring  *a = ring_of(job);
-    size_t n = in_batch(job), before = a->opened + a->i;
-    if (a->opened < n) {
-        while (a->opened < n && room_for_piece(job)) TAUT_TRY(choose_open(job));
-    } else if (a->step < last_step(job)) {
-        for (; a->i < n && room_for_piece(job) && ready(&a->slot[a->i], a->step); a->i++) TAUT_TRY(choose_arrived(job));
-    } else {
-        if (!batch_sent(a)) return TAUT_OK;
+    size_t opened = a->opened;
+    TAUT_TRY(choose_opens(job));
+    TAUT_TRY(choose_ready(job, opened, moved));
+    *moved |= a->opened > opened;
+    TAUT_TRY(run_pieces(job));
+    while (a->finished < a->opened && slice_finished(job, slot_of(job, a->finished))) {
+        close_slot(job, a->finished++);
         *moved = true;
-        *done = a->batch + n == job->part.slices;
-        if (!*done) begin_batch(job, a->batch + n);
-        return TAUT_OK;
     }
-    *moved |= a->opened + a->i > before;
-    if (a->i == n) a->i = 0, a->step++;
-    return run_pieces(job);
+    *done = a->finished == job->part.slices;
+    return TAUT_OK;
 }
 
 static int ring_waiting_for(const taut_job *job)
@@ -366,8 +380,7 @@ static void ring_cancel(taut_job *job)
     ring           *a = ring_of(job);
     taut_transport *t = job->g->t;
     for (size_t i = 0; a && i < a->slots; i++)
-        for (int k = 0; k < 2; k++)
-            t->ops->cancel(t, &a->slot[i].in[k]), t->ops->cancel(t, &a->slot[i].out[k]), t->ops->cancel(t, &a->slot[i].pass[k]);
+        for (int k = 0; a->slot[i].in && k < 6; k++) t->ops->cancel(t, &a->slot[i].in[k]);
 }
 
 static const char *ring_cannot(const taut_spec *spec)

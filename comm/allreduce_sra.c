@@ -6,7 +6,8 @@
  * Slice k passes through: encoded (contributions leave one by one, receives are posted before the first), reduced
  * (all arrived, sum sent), posted (receives of the sums, into the memory of contributions that have left), decoded,
  * finished. `encoded`, `reduced`, `posted` and `finished` move in order of k, because messages of one sender and tag
- * are matched in the order of sending; decoding takes what is there. Pieces of several slices may run in parallel. */
+ * are matched in the order of sending; decoding takes what is there. Pieces of several slices may run in parallel. A slice
+ * has a slot from encoding to the end; while there is none for the next slice, those under way go on. */
 #include "../compressors/dispatch.h"
 #include "../compressors/vec/vec.h"
 #include "communicator.h"
@@ -15,12 +16,11 @@
 enum { PIECES = 32 };
 
 typedef struct slot {
-    taut_request *out1, *in1, *out2, *in2; /* one per rank */
-    uint8_t      *out;                     /* p frames: contributions to their owners; later the sums of other owners */
-    uint8_t      *in;                      /* p frames: contributions to my part */
-    uint8_t      *sum;                     /* one frame */
+    taut_request *out1, *in1, *out2, *in2; /* one per rank; NULL: no slice has the slot */
+    uint8_t      *out;                     /* p-1 frames: contributions to their owners; later the sums of other owners */
+    uint8_t      *in;                      /* p-1 frames: contributions to my part */
+    uint8_t      *sum;                     /* one frame; where `in` lay, unless it serves before those have been added */
     size_t        sum_bytes;
-    void         *acc;                     /* sub floats or int32 */
     bool         *decoded;                 /* p */
     bool          summed;                  /* sum is complete */
     double        sent_s[2];               /* when the last contribution, and the sum, were sent */
@@ -56,28 +56,27 @@ static size_t wire_bytes(const taut_job *job, size_t n) { return n * (job->layer
 
 static void sra_release(taut_job *job)
 {
-    sra *s = sra_of(job);
-    if (!s) return;
-    for (size_t i = 0; i < s->slots; i++) {
-        slot *t = &s->slot[i];
-        taut__free(t->out1), taut__free(t->out), taut__free(t->in), taut__free(t->sum), taut__free(t->acc), taut__free(t->decoded);
-    }
-    taut__free(s);
+    taut__free(job->work);
     job->work = NULL;
 }
 
-static bool slot_alloc(slot *t, size_t p, size_t frame, size_t sub)
+/* Of an array of frames of all ranks but this one. */
+static uint8_t *frame_of(const taut_job *job, uint8_t *frames, int q)
 {
-    t->out1 = taut__alloc(4 * p, sizeof *t->out1);
-    t->out = taut__alloc(p, frame);
-    t->in = taut__alloc(p, frame);
-    t->sum = taut__alloc(1, frame);
-    t->acc = taut__alloc(sub, sizeof(float));
-    t->decoded = taut__alloc(p, sizeof *t->decoded);
-    if (!t->out1 || !t->out || !t->in || !t->sum || !t->acc || !t->decoded) return false;
-    taut__requests_init(t->out1, 4 * p);
-    t->in1 = t->out1 + p, t->out2 = t->in1 + p, t->in2 = t->out2 + p;
-    return true;
+    return frames + (size_t)(q - (q > job->g->rank)) * sra_of(job)->frame;
+}
+
+/* memory: of a slot; NULL: counts its bytes. */
+static size_t lay_out(const taut_job *job, slot *t, void *memory)
+{
+    size_t   p = (size_t)job->g->size, frame = sra_of(job)->frame;
+    taut_cut c = {memory, 0};
+    t->out1 = taut__cut(&c, 4 * p, sizeof *t->out1);
+    t->decoded = taut__cut(&c, p, sizeof *t->decoded);
+    t->out = taut__cut(&c, p - 1, frame);
+    t->in = taut__cut(&c, p - 1, frame);
+    t->sum = taut__spec_caps(job->call.spec) & TAUT_CAP_SPARSE ? taut__cut(&c, 1, frame) : t->in;
+    return c.bytes;
 }
 
 static taut_status sra_prepare(taut_job *job)
@@ -89,11 +88,8 @@ static taut_status sra_prepare(taut_job *job)
     s->slots = slots;
     /* rounded, so that frames of one array are aligned */
     s->frame = taut__round_up(taut__frame_capacity(job->call.spec, job->call.tensor, job->part.sub), 64);
-    for (size_t i = 0; i < slots; i++)
-        if (!slot_alloc(&s->slot[i], p, s->frame, job->part.sub))
-            return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu slices of %zu bytes", job->name, slots, 2 * p * s->frame);
-    TAUT_TRY(taut__comm_scratch(job->comm, job->part.sub));
-    return job->g->t->ops->reserve(job->g->t, 4 * p * slots);
+    taut__slots_need(&job->slots, lay_out(job, s->slot, NULL), 4 * p, slots);
+    return taut__comm_scratch(job->comm, job->part.sub);
 }
 
 static taut_status sra_begin(taut_job *job)
@@ -112,7 +108,7 @@ static int32_t code_limit(const taut_job *job) { return INT32_MAX / job->g->size
 static void encode(taut_job *job, piece *p, float *scratch)
 {
     sra *s = sra_of(job);
-    taut__encode_x(job, taut__sub(&job->part, p->q, p->k), slot_of(job, p->k)->out + (size_t)p->q * s->frame, s->frame, scratch, &p->done);
+    taut__encode_x(job, taut__sub(&job->part, p->q, p->k), frame_of(job, slot_of(job, p->k)->out, p->q), s->frame, scratch, &p->done);
 }
 
 static taut_status check_frame(const taut_job *job, const taut_request *r)
@@ -122,23 +118,22 @@ static taut_status check_frame(const taut_job *job, const taut_request *r)
                       r->bytes);
 }
 
-static taut_status add_contributions(taut_job *job, slot *t, const taut_call *c)
+static taut_status add_contributions(taut_job *job, slot *t, const taut_call *c, void *acc)
 {
     for (int q = 0; q < job->g->size; q++) {
         if (q == job->g->rank) continue;
-        const uint8_t *in = t->in + (size_t)q * sra_of(job)->frame;
+        const uint8_t *in = frame_of(job, t->in, q);
         TAUT_TRY(check_frame(job, &t->in1[q]));
-        TAUT_TRY(integer(job) ? taut__codes_unpack_add(c, in, t->in1[q].got, t->acc)
-                              : taut__frame_decode_add(c, in, t->in1[q].got, t->acc));
+        TAUT_TRY(integer(job) ? taut__codes_unpack_add(c, in, t->in1[q].got, acc)
+                              : taut__frame_decode_add(c, in, t->in1[q].got, acc));
     }
     return TAUT_OK;
 }
 
 /* Float codecs: the sum's own encoding error goes to this rank's residual. */
-static taut_status encode_sum(taut_job *job, slot *t, taut_range r, taut_piece_done *done)
+static taut_status encode_sum(taut_job *job, slot *t, taut_range r, float *acc, taut_piece_done *done)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
-    float    *acc = t->acc;
     bool      lossless = exact(job) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
     if (job->halves == TAUT_GATHER) c.prep = NULL;
     c.seed = taut__seed(c.seed, 1); /* rounding of the second stage is independent of the first */
@@ -151,44 +146,46 @@ static taut_status encode_sum(taut_job *job, slot *t, taut_range r, taut_piece_d
 
 /* This rank's own part of x, as it enters the sum. Nothing is gained by coding what does not travel, except for sparse
  * codecs: a dense part would make the sum dense, and the sum travels without loss. */
-static taut_status own_contribution(taut_job *job, slot *t, const taut_call *c, taut_range r, float *scratch,
+static taut_status own_contribution(taut_job *job, slot *t, const taut_call *c, taut_range r, float *scratch, float *acc,
                                     taut_piece_done *done)
 {
     if (!(taut__spec_caps(c->spec) & TAUT_CAP_SPARSE) || job->halves == TAUT_GATHER) {
-        taut__own_x(job, r, t->acc, done);
+        taut__own_x(job, r, acc, done);
         return TAUT_OK;
     }
     taut__encode_x(job, r, t->sum, sra_of(job)->frame, scratch, done);
     TAUT_TRY(done->status);
-    return taut__frame_decode(c, t->sum, done->bytes, t->acc);
+    return taut__frame_decode(c, t->sum, done->bytes, acc);
 }
 
 static taut_status reduce_float(taut_job *job, slot *t, taut_range r, float *scratch, taut_piece_done *done)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
-    TAUT_TRY(own_contribution(job, t, &c, r, scratch, done));
+    float    *acc = taut__acc(job, scratch);
+    TAUT_TRY(own_contribution(job, t, &c, r, scratch, acc, done));
     if (job->halves & TAUT_REDUCE) {
         double begin = taut__now();
-        TAUT_TRY(add_contributions(job, t, &c));
-        if (job->factor != 1.0f) taut__simd_get()->vec->scale(t->acc, job->factor, r.n);
-        done->sum = taut__job_norms(job, t->acc, r);
+        TAUT_TRY(add_contributions(job, t, &c, acc));
+        if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
+        done->sum = taut__job_norms(job, acc, r);
         done->decode_s += taut__now() - begin;
     }
-    if (job->halves & TAUT_GATHER) return encode_sum(job, t, r, done);
-    taut__result_store(job, r.first, r.n, t->acc);
+    if (job->halves & TAUT_GATHER) return encode_sum(job, t, r, acc, done);
+    taut__result_store(job, r.first, r.n, acc);
     return TAUT_OK;
 }
 
 static taut_status reduce_integer(taut_job *job, slot *t, taut_range r, float *scratch, taut_piece_done *done)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
-    taut__quantize_x(job, r, t->acc, code_limit(job), scratch, done);
+    int32_t  *acc = taut__acc(job, scratch);
+    taut__quantize_x(job, r, acc, code_limit(job), scratch, done);
     if (done->status != TAUT_OK) return done->status;
     double begin = taut__now();
-    TAUT_TRY(add_contributions(job, t, &c));
+    TAUT_TRY(add_contributions(job, t, &c, acc));
     done->decode_s += taut__now() - begin;
-    if (job->halves & TAUT_GATHER) return taut__codes_pack(&c, t->acc, t->sum, sra_of(job)->frame, &t->sum_bytes);
-    return taut__store_codes(job, r, t->acc, scratch, &done->sum);
+    if (job->halves & TAUT_GATHER) return taut__codes_pack(&c, acc, t->sum, sra_of(job)->frame, &t->sum_bytes);
+    return taut__store_codes(job, r, acc, scratch, &done->sum);
 }
 
 static void reduce(taut_job *job, piece *p, float *scratch)
@@ -216,7 +213,7 @@ static void decode(taut_job *job, piece *p, float *scratch)
 {
     slot          *t = slot_of(job, p->k);
     bool           mine = p->q == job->g->rank;
-    const uint8_t *src = mine ? t->sum : t->out + (size_t)p->q * sra_of(job)->frame;
+    const uint8_t *src = mine ? t->sum : frame_of(job, t->out, p->q);
     double         begin = taut__now();
     if (!mine) p->done.status = check_frame(job, &t->in2[p->q]);
     if (p->done.status == TAUT_OK)
@@ -247,6 +244,26 @@ static bool add_piece(taut_job *job, action what, size_t k, int q)
     return true;
 }
 
+/* Memory for slice k; false: none is left now. */
+static bool open_slot(taut_job *job, size_t k)
+{
+    slot  *t = slot_of(job, k);
+    size_t p = (size_t)job->g->size;
+    void  *memory = taut__slots_take(&job->slots, lay_out(job, t, NULL), 4 * p);
+    if (!memory) return false;
+    lay_out(job, t, memory);
+    taut__requests_init(t->out1, 4 * p);
+    t->in1 = t->out1 + p, t->out2 = t->in1 + p, t->in2 = t->out2 + p;
+    return true;
+}
+
+static void close_slot(taut_job *job, size_t k)
+{
+    slot *t = slot_of(job, k);
+    taut__slots_give(&job->slots, t->out1); /* a slot begins with them */
+    t->out1 = NULL;
+}
+
 static taut_status open_slice(taut_job *job, size_t k)
 {
     slot      *t = slot_of(job, k);
@@ -256,8 +273,7 @@ static taut_status open_slice(taut_job *job, size_t k)
     t->sent_s[0] = t->sent_s[1] = taut__now();
     for (int q = 0; q < job->g->size && mine.n > 0 && job->halves & TAUT_REDUCE; q++)
         if (q != job->g->rank)
-            TAUT_TRY(taut__irecv(job->g, &t->in1[q], q, job->tag + TAUT_TAG_FIRST, t->in + (size_t)q * sra_of(job)->frame,
-                                 sra_of(job)->frame));
+            TAUT_TRY(taut__irecv(job->g, &t->in1[q], q, job->tag + TAUT_TAG_FIRST, frame_of(job, t->in, q), sra_of(job)->frame));
     return TAUT_OK;
 }
 
@@ -266,6 +282,7 @@ static taut_status choose_encodes(taut_job *job)
 {
     sra *s = sra_of(job);
     while (s->encoded < job->part.slices && s->encoded < s->finished + s->slots) {
+        if (s->next == 0 && !open_slot(job, s->encoded)) return TAUT_OK;
         if (s->next == 0) TAUT_TRY(open_slice(job, s->encoded));
         if (s->next == 0) s->next = 1;
         for (; s->next < job->g->size && job->halves & TAUT_REDUCE; s->next++) {
@@ -317,8 +334,7 @@ static taut_status send_contribution(taut_job *job, const piece *p)
     job->record.encoded += taut__sub(&job->part, p->q, p->k).n;
     job->record.bytes_sent += p->done.bytes;
     job->record.bytes_dense += wire_bytes(job, taut__sub(&job->part, p->q, p->k).n);
-    return taut__isend(job->g, &t->out1[p->q], p->q, job->tag + TAUT_TAG_FIRST, t->out + (size_t)p->q * sra_of(job)->frame,
-                       p->done.bytes);
+    return taut__isend(job->g, &t->out1[p->q], p->q, job->tag + TAUT_TAG_FIRST, frame_of(job, t->out, p->q), p->done.bytes);
 }
 
 static taut_status send_sum(taut_job *job, const piece *p)
@@ -384,7 +400,7 @@ static taut_status post_sums(taut_job *job, bool *moved)
         slot *t = slot_of(job, s->posted);
         for (int q = 0; q < job->g->size && job->halves & TAUT_GATHER; q++)
             if (q != job->g->rank && taut__sub(&job->part, q, s->posted).n > 0)
-                TAUT_TRY(taut__irecv(job->g, &t->in2[q], q, job->tag + TAUT_TAG_SECOND, t->out + (size_t)q * s->frame, s->frame));
+                TAUT_TRY(taut__irecv(job->g, &t->in2[q], q, job->tag + TAUT_TAG_SECOND, frame_of(job, t->out, q), s->frame));
         s->posted++;
         *moved = true;
     }
@@ -410,7 +426,7 @@ static taut_status sra_advance(taut_job *job, bool *moved, bool *done)
     choose_decodes(job);
     TAUT_TRY(run_pieces(job, moved));
     while (s->finished < s->posted && s->finished < s->reduced && slice_finished(job, s->finished)) {
-        s->finished++;
+        close_slot(job, s->finished++);
         *moved = true;
     }
     *done = s->finished == job->part.slices;
@@ -421,7 +437,7 @@ static int sra_waiting_for(const taut_job *job)
 {
     sra *s = sra_of(job);
     for (size_t i = 0; i < s->slots; i++)
-        for (size_t q = 0; q < 4 * (size_t)job->g->size; q++)
+        for (size_t q = 0; s->slot[i].out1 && q < 4 * (size_t)job->g->size; q++)
             if (!taut__done(&s->slot[i].out1[q])) return (int)(q % (size_t)job->g->size);
     return -1;
 }

@@ -300,17 +300,16 @@ static bool compressed(const taut_auto *a, size_t l)
     return !(taut__spec_codec(taut__layer_spec(a->tended[l].layer))->caps & TAUT_CAP_LOSSLESS);
 }
 
-static taut_status arm_audit(taut_auto *a)
+static void arm_audit(taut_auto *a)
 {
-    if (a->audit_steps == 0 || a->plans == 0 || (a->step + 1) % a->audit_steps != 0) return TAUT_OK;
+    if (a->audit_steps == 0 || a->plans == 0 || (a->step + 1) % a->audit_steps != 0) return;
     a->audit_turn++;
     for (size_t l = 0; l < a->layers; l++) {
         bool turn = a->layers < AUDIT_OF || l % AUDIT_OF == a->audit_turn % AUDIT_OF;
         if (!turn || a->tended[l].out || !compressed(a, l)) continue;
-        TAUT_TRY(taut__audit_arm(a->tended[l].layer));
+        taut__audit_arm(a->tended[l].layer);
         a->tended[l].audited = true;
     }
-    return TAUT_OK;
 }
 
 static taut_status withdraw(taut_auto *a)
@@ -443,7 +442,7 @@ static taut_status end_step(taut_auto *a, const double *v)
     if (due) TAUT_TRY(plan(a, v));
     a->lossy = false;
     for (size_t l = 0; l < a->layers; l++) a->lossy |= !a->tended[l].out && compressed(a, l);
-    TAUT_TRY(arm_audit(a));
+    arm_audit(a);
     return arm_looks(a);
 }
 

@@ -74,8 +74,8 @@ typedef struct taut_layer_sums {
 const taut_layer_sums *taut__layer_step(const taut_layer *layer);
 
 /* In the next step, add this layer's x exactly as well, uncompressed, and compare. In on_step_end, with agreed arguments.
- * Takes one float per element while armed. */
-taut_status taut__audit_arm(taut_layer *layer);
+ * All layers that are armed at a time share memory, one float per element of theirs, which grows to the most there ever were. */
+void taut__audit_arm(taut_layer *layer);
 typedef struct taut_audit {
     bool       done;  /* in the step that ends */
     taut_norm2 error; /* of this rank's part: ||result - exact||^2, in units of the sum; adds over ranks */

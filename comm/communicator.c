@@ -28,6 +28,38 @@ taut_status taut__comm_tags(taut_comm *comm, int *tag)
     return TAUT_OK;
 }
 
+taut_status taut__comm_reserve(taut_comm *comm, taut_slots *s, size_t requests)
+{
+    if (requests <= s->reserved) return TAUT_OK;
+    TAUT_TRY(comm->t->ops->reserve(comm->t, requests - s->reserved));
+    s->reserved = requests;
+    return TAUT_OK;
+}
+
+taut_status taut__comm_slots(taut_comm *comm, taut_slots *s)
+{
+    TAUT_TRY(taut__slots_open(s, &comm->arena, NULL));
+    return taut__comm_reserve(comm, s, s->requests + 2);
+}
+
+static taut_status fit_arena(taut_comm *comm)
+{
+    TAUT_TRY(taut__arena_fit(&comm->arena));
+    if (comm->arena.requests <= comm->reserved) return TAUT_OK;
+    TAUT_TRY(comm->t->ops->reserve(comm->t, comm->arena.requests - comm->reserved));
+    comm->reserved = comm->arena.requests;
+    return TAUT_OK;
+}
+
+taut_status taut__comm_arena(taut_comm *comm)
+{
+    if (!comm->arena.due) return TAUT_OK;
+    taut__engine_hold(&comm->engine);
+    taut_status s = fit_arena(comm);
+    taut__engine_release(&comm->engine);
+    return s;
+}
+
 /* ---- life ---- */
 
 /* 0: a communication thread where the transport allows one, except for a single rank, which has nobody to talk to. */
@@ -84,6 +116,7 @@ void taut_comm_destroy(taut_comm *comm)
     for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     for (int w = 0; comm->scratch && w < comm->set.c.threads; w++) taut__free(comm->scratch[w]);
     taut__free(comm->scratch);
+    if (!keep) taut__arena_fini(&comm->arena), taut__free(comm->audit);
     taut__pool_destroy(comm->pool);
     taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->members), taut__free(comm->control);
     comm->t->ops->destroy(comm->t);
@@ -129,13 +162,18 @@ static taut_status wait_all(taut_comm *comm)
     return TAUT_OK;
 }
 
+/* What went wrong here concerns all ranks. */
+static taut_status told(taut_comm *comm, taut_status s)
+{
+    return s == TAUT_OK ? s : taut__engine_fail(&comm->engine, s, taut_last_error());
+}
+
 /* All ranks are here for the first time: probes may talk to them. */
 static taut_status open_auto(taut_comm *comm)
 {
     if (comm->opened || !comm->autom) return TAUT_OK;
     comm->opened = true;
-    taut_status s = comm->hooks->open(comm->autom);
-    return s == TAUT_OK ? s : taut__engine_fail(&comm->engine, s, taut_last_error());
+    return told(comm, comm->hooks->open(comm->autom));
 }
 
 taut_status taut_step_end(taut_comm *comm)
@@ -146,5 +184,6 @@ taut_status taut_step_end(taut_comm *comm)
     TAUT_TRY(wait_all(comm));
     TAUT_TRY(taut__seal_wait(comm));
     TAUT_TRY(open_auto(comm));
-    return taut__step_exchange(comm);
+    TAUT_TRY(taut__step_exchange(comm));
+    return told(comm, taut__comm_arena(comm));
 }

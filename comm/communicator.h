@@ -50,8 +50,9 @@ struct taut_layer {
     taut_layer_sums step, shown;   /* of the step that ends; of the last one with a call */
     double          weight;        /* of its squared errors under metric=layer */
     bool            audit_armed;
-    float          *audit_x;       /* x, then its exact sum */
+    float          *audit_x;       /* x, then its exact sum; in comm->audit */
     taut_raw        audit_raw;
+    taut_slots      audit_slots;
     taut_audit      audit;
 };
 
@@ -82,6 +83,10 @@ struct taut_comm {
     taut_pool      *pool;
     float         **scratch;             /* per worker of the pool: scratch_n floats, twice */
     size_t          scratch_n;
+    taut_arena      arena;               /* slots that jobs borrow */
+    size_t          reserved;            /* requests that the transport has room for, of borrowed slots */
+    char           *audit;               /* for the layers under audit: x and a slot of each */
+    size_t          audit_bytes;
     taut_layer    **layer;
     size_t          layers, room;
     _Atomic size_t  sealed;              /* so many are the same on all ranks: their jobs may run */
@@ -113,6 +118,11 @@ enum { TAUT_TAG_STEP = 1, TAUT_TAG_SEAL = 2, TAUT_TAG_SUM = 3, TAUT_TAG_LAYERS =
 taut_status taut__comm_create(taut_transport *t, const taut_config *cfg, taut_comm **comm); /* takes t, also on failure */
 taut_status taut__comm_scratch(taut_comm *comm, size_t floats); /* each worker: two of so many */
 taut_status taut__comm_tags(taut_comm *comm, int *tag);          /* TAUT_TAGS in a row */
+taut_status taut__comm_reserve(taut_comm *comm, taut_slots *s, size_t requests); /* room in the transport for s's own slot */
+taut_status taut__comm_slots(taut_comm *comm, taut_slots *s);    /* opens them, as s needs; two requests more are for control */
+taut_status taut__comm_arena(taut_comm *comm);                   /* if layers have changed and nothing is under way: fit it to them */
+/* A worker's second half of scratch, beside the one that it was given: where a piece of work adds. */
+static inline void *taut__acc(const taut_job *job, float *scratch) { return scratch + job->comm->scratch_n; }
 
 /* layer.c */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */

@@ -3,12 +3,16 @@
  * PROTOCOL
  *
  *  1. A job is a state machine: step(job) does one piece of work (encode a frame, add what has arrived, post what may be
- *     posted) and never waits. Jobs of different layers exchange messages with tags of their own, receives are posted
- *     before the memory they need can be claimed by anybody else, and every job owns its memory. So jobs progress
- *     independently of each other, and ranks may start layers in any order: no job ever waits for another one.
+ *     posted) and never waits. Jobs of different layers exchange messages with tags of their own, and no job ever waits for
+ *     memory that another one holds: every job owns one slot, with which alone it can finish, one slice after the other;
+ *     further slots, which make it fast, it borrows from the communicator's arena when it opens a slice (slots.h), and goes on
+ *     without where none is left. So jobs progress independently of each other, and ranks may start layers in any order.
+ *     Ranks may hold different numbers of slots for one layer: messages of one sender and tag are matched in the order of
+ *     sending, slices are opened in order, and a message may come before its receive is posted. Of all ranks, the one whose
+ *     oldest slice is the lowest has memory for it, so have the others, or they have finished it: so it is finished.
  *  2. Whoever holds `lock` is the driver: he polls the transport and steps active jobs, the one he waits for first, then by
- *     priority (order of registration, which is the order in which the next forward pass needs the results). After every
- *     piece of work he looks again from the top.
+ *     priority (order of registration, which is the order in which the next forward pass needs the results), so the more
+ *     urgent borrow first. After every piece of work he looks again from the top.
  *  3. Drivers are the communication thread, if there is one, and any thread inside start, test, wait or step_end. A thread
  *     that waits takes over driving (`callers` > 0 makes the communication thread stand back), so that a blocking
  *     collective costs no change of threads. start() only puts the job in the inbox, under its own lock: the caller never

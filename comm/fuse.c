@@ -112,8 +112,9 @@ static taut_status allocate(taut_bucket *b)
     if (!b->x || !b->packed || !b->started || !b->round)
         return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu floats", b->label, b->floats);
     b->scratch = b->round + b->words;
-    TAUT_TRY(taut__raw_prepare(&b->job.raw, &comm->all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64, comm->set.c.slice_kib * (size_t)256));
-    return comm->t->ops->reserve(comm->t, 2);
+    taut__raw_prepare(&b->job.raw, &comm->all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64, comm->set.c.slice_kib * (size_t)256,
+                      &b->job.slots);
+    return taut__comm_slots(comm, &b->job.slots);
 }
 
 taut_status taut__fuse_close(taut_bucket *b)
@@ -131,7 +132,7 @@ taut_status taut__fuse_close(taut_bucket *b)
 void taut__fuse_destroy(taut_bucket *b)
 {
     if (!b) return;
-    taut__raw_release(&b->job.raw);
+    taut__slots_release(&b->job.slots);
     taut__free(b->member), taut__free(b->x), taut__free(b->packed);
     taut__free((void *)b->started), taut__free(b->round);
     taut__free(b);

@@ -2,16 +2,20 @@
  * over the host's shared memory; leaders cross the network, compressed, as a group of their own; then leaders hand the
  * result to their host. So a host encodes once, and residuals live at leaders. float32 layers only.
  *
- * Both directions go in slices, a few under way. The leader adds in order of rank. */
+ * Both directions go in slices, a few under way, as slots (slots.h) are there. The leader adds in order of rank. */
 #include "../compressors/dispatch.h"
 #include "../compressors/vec/vec.h"
 #include "communicator.h"
 
+typedef struct slot {
+    taut_request *request; /* leader: one per other rank; others: one. NULL: no slice has the slot */
+    float        *in;      /* leader: sub floats per other rank */
+} slot;
+
 typedef struct taut_hier {
-    size_t        sub, slices;
-    size_t        started, finished;
-    float        *in;      /* leader: TAUT_SLOTS * (local ranks) * sub floats */
-    taut_request *request; /* TAUT_SLOTS * local ranks; other ranks use one per slot */
+    size_t sub, slices;
+    size_t started, finished;
+    slot   slot[TAUT_SLOTS];
 } taut_hier;
 
 static bool leads(const taut_job *job) { return job->comm->local.rank == 0; }
@@ -54,35 +58,43 @@ taut_status taut__hier_init(taut_comm *comm)
     return TAUT_OK;
 }
 
+static size_t requests_of(const taut_job *job) { return leads(job) ? (size_t)job->comm->local.size - 1 : 1; }
+
+/* memory: of a slot; NULL: counts its bytes. */
+static size_t lay_out(const taut_job *job, slot *t, void *memory)
+{
+    taut_cut c = {memory, 0};
+    t->request = taut__cut(&c, requests_of(job), sizeof *t->request);
+    t->in = leads(job) ? taut__cut(&c, requests_of(job) * job->hier->sub, sizeof *t->in) : NULL;
+    return c.bytes;
+}
+
+/* Cut like a sum over the host's ranks, so that a slot stays a small part of the layer. */
 taut_status taut__hier_prepare(taut_job *job)
 {
     taut_comm *comm = job->comm;
-    size_t     n = job->call.n, p = (size_t)comm->local.size, requests = TAUT_SLOTS * p;
+    size_t     n = job->call.n;
     taut_hier *h = job->hier = taut__alloc(1, sizeof *h);
+    slot       t;
     if (!h) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", job->name);
-    h->sub = taut__min(n, comm->set.c.slice_kib * (size_t)256);
+    h->sub = taut__partition(n, comm->local.size, 1, comm->set.c.slice_kib * (size_t)256).sub;
     h->slices = taut__ceil_div(n, h->sub);
-    h->request = taut__alloc(requests, sizeof *h->request);
-    if (leads(job)) h->in = taut__alloc(requests * h->sub, sizeof *h->in);
-    if (!h->request || (leads(job) && !h->in)) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", job->name);
-    taut__requests_init(h->request, requests);
-    return comm->t->ops->reserve(comm->t, requests);
+    taut__slots_need(&job->slots, lay_out(job, &t, NULL), requests_of(job), taut__min(h->slices, TAUT_SLOTS));
+    return TAUT_OK;
 }
 
 void taut__hier_release(taut_job *job)
 {
-    if (!job->hier) return;
-    taut__free(job->hier->request);
-    taut__free(job->hier->in);
     taut__free(job->hier);
     job->hier = NULL;
 }
 
 void taut__hier_cancel(taut_job *job)
 {
-    if (!job->hier) return;
-    for (size_t i = 0; i < TAUT_SLOTS * (size_t)job->comm->local.size; i++)
-        job->comm->t->ops->cancel(job->comm->t, &job->hier->request[i]);
+    taut_hier *h = job->hier;
+    for (size_t i = 0; h && i < TAUT_SLOTS; i++)
+        for (size_t q = 0; h->slot[i].request && q < requests_of(job); q++)
+            job->comm->t->ops->cancel(job->comm->t, &h->slot[i].request[q]);
 }
 
 static taut_range slice(const taut_job *job, size_t k)
@@ -90,12 +102,30 @@ static taut_range slice(const taut_job *job, size_t k)
     size_t first = k * job->hier->sub;
     return (taut_range){first, taut__min(job->hier->sub, job->call.n - first)};
 }
-static size_t slot(const taut_job *job, size_t k, int q) { return k % TAUT_SLOTS * (size_t)job->comm->local.size + (size_t)q; }
+static slot *slot_of(const taut_job *job, size_t k) { return &job->hier->slot[k % TAUT_SLOTS]; }
+
+/* Memory for slice k; false: none is left now. */
+static bool open_slot(taut_job *job, size_t k)
+{
+    slot *t = slot_of(job, k);
+    void *memory = taut__slots_take(&job->slots, lay_out(job, t, NULL), requests_of(job));
+    if (!memory) return false;
+    lay_out(job, t, memory);
+    taut__requests_init(t->request, requests_of(job));
+    return true;
+}
+
+static void close_slot(taut_job *job, size_t k)
+{
+    slot *t = slot_of(job, k);
+    taut__slots_give(&job->slots, t->request); /* a slot begins with them */
+    t->request = NULL;
+}
 
 /* up: the leader receives from all others; down: they receive from it. */
 static taut_status start(taut_job *job, size_t k, bool up)
 {
-    taut_hier        *h = job->hier;
+    slot             *t = slot_of(job, k);
     const taut_group *local = &job->comm->local;
     taut_range        r = slice(job, k);
     float            *x = (float *)job->buf + r.first;
@@ -104,13 +134,12 @@ static taut_status start(taut_job *job, size_t k, bool up)
     if (!leads(job)) {
         job->record.bytes_sent += up ? bytes : 0;
         job->record.bytes_dense += up ? bytes : 0;
-        return up ? taut__isend(local, &h->request[slot(job, k, 0)], 0, tag, x, bytes)
-                  : taut__irecv(local, &h->request[slot(job, k, 0)], 0, tag, x, bytes);
+        return up ? taut__isend(local, t->request, 0, tag, x, bytes) : taut__irecv(local, t->request, 0, tag, x, bytes);
     }
     for (int q = 1; q < local->size; q++) {
-        size_t i = slot(job, k, q);
-        TAUT_TRY(up ? taut__irecv(local, &h->request[i], q, tag, h->in + i * h->sub, bytes)
-                    : taut__isend(local, &h->request[i], q, tag, x, bytes));
+        size_t i = (size_t)q - 1;
+        TAUT_TRY(up ? taut__irecv(local, &t->request[i], q, tag, t->in + i * job->hier->sub, bytes)
+                    : taut__isend(local, &t->request[i], q, tag, x, bytes));
         job->record.bytes_sent += up ? 0 : bytes;
         job->record.bytes_dense += up ? 0 : bytes;
     }
@@ -119,30 +148,29 @@ static taut_status start(taut_job *job, size_t k, bool up)
 
 static taut_status finish(taut_job *job, size_t k, bool up)
 {
-    taut_hier *h = job->hier;
+    slot      *t = slot_of(job, k);
     taut_range r = slice(job, k);
-    bool       receives = up == leads(job);
-    for (int q = leads(job) ? 1 : 0; receives && q < (leads(job) ? job->comm->local.size : 1); q++) {
-        size_t i = slot(job, k, q);
-        if (h->request[i].got != r.n * sizeof(float))
-            return taut__fail(TAUT_E_MISMATCH, "%s: rank %d sent %zu bytes where %zu were expected", job->name,
-                              h->request[i].peer, h->request[i].got, r.n * sizeof(float));
-        if (up) taut__simd_get()->vec->add((float *)job->buf + r.first, h->in + i * h->sub, r.n);
+    for (size_t i = 0; up == leads(job) && i < requests_of(job); i++) { /* whoever receives */
+        const taut_request *in = &t->request[i];
+        if (in->got != r.n * sizeof(float))
+            return taut__fail(TAUT_E_MISMATCH, "%s: rank %d sent %zu bytes where %zu were expected", job->name, in->peer, in->got,
+                              r.n * sizeof(float));
+        if (up) taut__simd_get()->vec->add((float *)job->buf + r.first, t->in + i * job->hier->sub, r.n);
     }
+    close_slot(job, k);
     return TAUT_OK;
 }
 
 static taut_status advance(taut_job *job, bool up, bool *moved, bool *done)
 {
     taut_hier *h = job->hier;
-    size_t     p = (size_t)job->comm->local.size;
     if (job->at == 0) h->started = h->finished = 0;
     job->at = 1;
-    if (h->started < h->slices && h->started < h->finished + TAUT_SLOTS) {
+    if (h->started < h->slices && h->started < h->finished + TAUT_SLOTS && open_slot(job, h->started)) {
         *moved = true;
         TAUT_TRY(start(job, h->started++, up));
     }
-    if (h->finished < h->started && taut__all_done(&h->request[slot(job, h->finished, 0)], p)) {
+    if (h->finished < h->started && taut__all_done(slot_of(job, h->finished)->request, requests_of(job))) {
         *moved = true;
         TAUT_TRY(finish(job, h->finished++, up));
     }

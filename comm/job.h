@@ -29,7 +29,7 @@ typedef struct taut_algorithm {
     const char *help; /* one line: steps and bytes */
     /* (optional) why it cannot carry this spec; NULL if it can */
     const char *(*cannot)(const taut_spec *spec);
-    taut_status (*prepare)(taut_job *job); /* memory; once per layer and spec */
+    taut_status (*prepare)(taut_job *job); /* memory, and what it needs of job->slots; once per layer and spec */
     taut_status (*begin)(taut_job *job);
     taut_status (*advance)(taut_job *job, bool *moved, bool *done); /* one piece of work at most, never waits */
     int (*waiting_for)(const taut_job *job); /* a rank of job->g whose message is missing, or -1 */
@@ -58,8 +58,8 @@ typedef enum taut_phase {
  * (64 KiB over TCP) leaves without a handshake, while this rank is coding the next. As many more are under way. */
 enum { TAUT_FINER = 4 };
 
-/* Coded slices that may be under way: every second one at least, so that the memory of a layer of a few slices stays below
- * that of twice the layer, unless more threads are to be kept busy. */
+/* Coded slices that may be under way, if there are slots for them: every second one at least, unless more threads are to be
+ * kept busy. */
 static inline size_t taut__slots_for(size_t slices, size_t threads)
 {
     size_t slots = taut__min(taut__max(slices / 2, TAUT_SLOTS), TAUT_FINER * TAUT_SLOTS);
@@ -70,7 +70,7 @@ enum { TAUT_JOB_IDLE, TAUT_JOB_RUNNING, TAUT_JOB_DONE };
 
 /* Tags of an operation, counted from job->tag; ranges of different operations do not overlap. */
 enum { TAUT_TAG_FIRST, TAUT_TAG_SECOND, TAUT_TAG_CONTROL, TAUT_TAG_AUDIT, TAUT_TAG_AUDIT2, TAUT_TAG_UP, TAUT_TAG_DOWN,
-       TAUT_TAGS = 8 };
+       TAUT_TAG_RING, TAUT_RING_TAGS = 16, TAUT_TAGS = TAUT_TAG_RING + TAUT_RING_TAGS };
 
 struct taut_job {
     struct taut_comm  *comm;
@@ -105,8 +105,8 @@ struct taut_job {
     struct taut_agree    *agree;   /* agree.c; of codecs with a survey */
     taut_exchange         exchange;
     taut_raw              raw;
-    bool                  raw_ready;
     void                 *work;    /* the algorithm's */
+    taut_slots            slots;   /* memory for slices, of whatever phase it is */
     struct taut_hier     *hier;    /* hier.c */
     taut_record           record;
     bool                  traced;  /* its row of the trace has a name */

@@ -241,8 +241,6 @@ void taut__layer_destroy(taut_layer *l)
     drop_state(l);
     note_loss(l, false);
     taut__feedback_destroy(l->feedback);
-    taut__raw_release(&l->audit_raw);
-    taut__free(l->audit_x);
     taut__free(l->scale);
     taut__free(l->lent);
     taut__free(l);
@@ -319,10 +317,11 @@ static taut_status launch(taut_layer *l, void *buf, int kind, taut_half halves, 
     taut_comm *comm = l->comm;
     if (halves != TAUT_BOTH && !l->flat) {
         taut__job_release(&l->job);
-        l->prepared = false;
+        l->prepared = l->audit_armed = false;
         l->flat = true;
     }
     TAUT_TRY(taut__layer_prepare(l));
+    TAUT_TRY(taut__comm_arena(comm));
     if (halves != TAUT_GATHER) l->last_op = kind;
     TAUT_TRY(taut__job_begin(&l->job, buf, kind, halves, blocking));
     TAUT_TRY(taut__debug_lend(l));

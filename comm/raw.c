@@ -2,7 +2,8 @@
  *
  * Slice k passes through: started (contributions sent, receives posted), reduced (all arrived and added, sums sent),
  * posted (receives of the sums posted; only after the contributions that they overwrite have left), finished. Each
- * counter moves in order of k, because messages of one sender and tag are matched in the order of sending. */
+ * counter moves in order of k, because messages of one sender and tag are matched in the order of sending. A slice has a slot
+ * from start to finish; while there is none for the next slice, those under way go on. */
 #include "raw.h"
 #include "../compressors/dispatch.h"
 #include "../compressors/vec/vec.h"
@@ -13,33 +14,35 @@ static size_t bytes_of(const taut_raw *r, size_t n) { return n * taut__number_by
 
 static taut_partition cut(const taut_raw *r, size_t n)
 {
-    return taut__partition(n, r->g->size, r->block, r->slice);
+    taut_partition p = taut__partition(n, r->g->size, r->block, r->slice);
+    if (p.sub > r->most) p.sub = r->most, p.slices = taut__ceil_div(taut__part(&p, 0).n, p.sub);
+    return p;
 }
 
-static taut_status no_memory(taut_raw *r, size_t n)
+/* memory: of a slot for sub-slices of `sub` numbers; NULL: counts its bytes. */
+static size_t lay_out(const taut_raw *r, taut_raw_slot *s, void *memory, size_t sub)
 {
-    taut__raw_release(r);
-    return taut__fail(TAUT_E_NOMEM, "out of memory for a sum of %zu numbers", n);
+    size_t   size = (size_t)r->g->size;
+    taut_cut c = {memory, 0};
+    s->out1 = taut__cut(&c, 4 * size, sizeof *s->out1);
+    s->in = taut__cut(&c, bytes_of(r, (size - 1) * sub), 1);
+    return c.bytes;
 }
 
-taut_status taut__raw_prepare(taut_raw *r, const taut_group *g, int tag, taut_number kind, size_t n, size_t block, size_t slice)
+void taut__raw_prepare(taut_raw *r, const taut_group *g, int tag, taut_number kind, size_t n, size_t block, size_t slice, taut_slots *slots)
 {
-    *r = (taut_raw){.g = g, .tag = tag, .kind = kind, .block = block, .slice = slice};
+    *r = (taut_raw){.g = g, .tag = tag, .kind = kind, .slots = slots, .block = block, .slice = slice, .most = SIZE_MAX};
+    taut_raw_slot s;
     taut_partition p = cut(r, n);
-    size_t         size = (size_t)g->size, slots = taut__min(p.slices, TAUT_SLOTS);
-    r->room = p.sub * size;
-    r->small_room = taut__min(bytes_of(r, n), TAUT_RAW_DOUBLING);
-    r->scratch = taut__alloc(r->small_room, 1);
-    if (!r->scratch) return no_memory(r, n);
-    for (size_t i = 0; i < slots; i++) {
-        taut_raw_slot *s = &r->slot[i];
-        s->out1 = taut__alloc(4 * size, sizeof *s->out1);
-        s->in = taut__alloc(r->room, taut__number_bytes(kind));
-        if (!s->out1 || !s->in) return no_memory(r, n);
-        taut__requests_init(s->out1, 4 * size);
-        s->in1 = s->out1 + size, s->out2 = s->in1 + size, s->in2 = s->out2 + size;
+    size_t         room = slots->bytes, head = lay_out(r, &s, NULL, 0), each = bytes_of(r, (size_t)g->size - 1);
+    if (room > 0 && lay_out(r, &s, NULL, p.sub) > room) {
+        r->most = room > head ? (room - head) / each / block * block : 0;
+        r->most = taut__max(r->most, block);
+        p = cut(r, n);
     }
-    return g->t->ops->reserve(g->t, 4 * size * slots + 2);
+    r->small_room = taut__min(bytes_of(r, n), TAUT_RAW_DOUBLING);
+    taut__slots_need(slots, r->small_room, 2, 1);
+    taut__slots_need(slots, lay_out(r, &s, NULL, p.sub), 4 * (size_t)g->size, taut__min(p.slices, TAUT_SLOTS));
 }
 
 static taut_raw_way way_of(const taut_raw *r)
@@ -65,6 +68,7 @@ void taut__raw_begin(taut_raw *r, void *x, size_t n, taut_half halves, float fac
     r->part = cut(r, n);
     r->started = r->reduced = r->posted = r->finished = 0;
     r->sent = 0;
+    r->scratch = r->slots->own; /* nothing else is under way there */
     r->way = way_of(r);
     if (r->way == TAUT_RAW_BY_DOUBLING)
         taut__exchange_begin(&r->doubling, r->g, r->tag, x, r->scratch, bytes_of(r, n), combine_of(r), NULL);
@@ -93,6 +97,31 @@ static taut_status check(const taut_raw *r, const taut_request *in, size_t n)
 
 static taut_raw_slot *slot_of(taut_raw *r, size_t k) { return &r->slot[k % TAUT_SLOTS]; }
 
+static char *in_of(const taut_raw *r, const taut_raw_slot *s, int q)
+{
+    return s->in + bytes_of(r, (size_t)(q - (q > r->g->rank)) * r->part.sub);
+}
+
+/* Memory for slice k; false: none is left now. */
+static bool open_slot(taut_raw *r, size_t k)
+{
+    taut_raw_slot *s = slot_of(r, k);
+    size_t         size = (size_t)r->g->size, bytes = lay_out(r, s, NULL, r->part.sub);
+    void          *memory = taut__slots_take(r->slots, bytes, 4 * size);
+    if (!memory) return false;
+    lay_out(r, s, memory, r->part.sub);
+    taut__requests_init(s->out1, 4 * size);
+    s->in1 = s->out1 + size, s->out2 = s->in1 + size, s->in2 = s->out2 + size;
+    return true;
+}
+
+static void close_slot(taut_raw *r, size_t k)
+{
+    taut_raw_slot *s = slot_of(r, k);
+    taut__slots_give(r->slots, s->out1); /* a slot begins with them */
+    s->out1 = NULL;
+}
+
 static taut_status start(taut_raw *r, size_t k)
 {
     taut_raw_slot *s = slot_of(r, k);
@@ -100,7 +129,7 @@ static taut_status start(taut_raw *r, size_t k)
     taut_range     mine = taut__sub(&r->part, me, k);
     if (!(r->halves & TAUT_REDUCE)) return TAUT_OK;
     for (int q = 0; q < p && mine.n > 0; q++)
-        if (q != me) TAUT_TRY(taut__irecv(r->g, &s->in1[q], q, r->tag, s->in + bytes_of(r, (size_t)q * r->part.sub), bytes_of(r, mine.n)));
+        if (q != me) TAUT_TRY(taut__irecv(r->g, &s->in1[q], q, r->tag, in_of(r, s, q), bytes_of(r, mine.n)));
     for (int i = 1; i < p; i++) { /* every rank begins with another owner */
         int        q = (me + i) % p;
         taut_range to = taut__sub(&r->part, q, k);
@@ -120,7 +149,7 @@ static taut_status reduce(taut_raw *r, size_t k)
     for (int q = 0; q < p && r->halves & TAUT_REDUCE; q++) {
         if (q == me) continue;
         TAUT_TRY(check(r, &s->in1[q], mine.n));
-        add(r, mine.first, s->in + bytes_of(r, (size_t)q * r->part.sub), mine.n);
+        add(r, mine.first, in_of(r, s, q), mine.n);
     }
     multiply(r, mine.first, mine.n);
     if (!(r->halves & TAUT_GATHER)) return TAUT_OK;
@@ -156,7 +185,7 @@ static taut_status finish(taut_raw *r, size_t k)
 static taut_status advance_slices(taut_raw *r, bool *moved)
 {
     size_t p = (size_t)r->g->size;
-    if (r->started < r->part.slices && r->started < r->finished + TAUT_SLOTS) {
+    if (r->started < r->part.slices && r->started < r->finished + TAUT_SLOTS && open_slot(r, r->started)) {
         TAUT_TRY(start(r, r->started++));
         *moved = true;
     }
@@ -170,7 +199,8 @@ static taut_status advance_slices(taut_raw *r, bool *moved)
     }
     taut_raw_slot *s = slot_of(r, r->finished);
     if (r->finished < r->posted && r->finished < r->reduced && taut__all_done(s->out2, p) && taut__all_done(s->in2, p)) {
-        TAUT_TRY(finish(r, r->finished++));
+        TAUT_TRY(finish(r, r->finished));
+        close_slot(r, r->finished++);
         *moved = true;
     }
     return TAUT_OK;
@@ -202,13 +232,6 @@ void taut__raw_cancel(taut_raw *r)
     taut__halving_cancel(&r->halving);
     for (int i = 0; i < TAUT_SLOTS; i++)
         for (size_t q = 0; r->slot[i].out1 && q < 4 * (size_t)r->g->size; q++) r->g->t->ops->cancel(r->g->t, &r->slot[i].out1[q]);
-}
-
-void taut__raw_release(taut_raw *r)
-{
-    for (int i = 0; i < TAUT_SLOTS; i++) taut__free(r->slot[i].out1), taut__free(r->slot[i].in);
-    taut__free(r->scratch);
-    *r = (taut_raw){0};
 }
 
 int taut__raw_waiting_for(const taut_raw *r)

@@ -23,29 +23,51 @@ const taut_record *taut__layer_record(const taut_layer *l, bool *called)
     return &l->job.record;
 }
 
-static taut_status prepare_audit(taut_layer *l)
+/* ---- audits: x of the layers that are armed, and a slot for each ---- */
+
+static size_t audit_x_bytes(const taut_layer *l) { return taut__round_up(l->tensor.elems * sizeof(float), TAUT_LINE); }
+
+static size_t prepare_audit(taut_layer *l)
 {
-    taut_comm *comm = l->comm;
-    size_t     n = l->tensor.elems;
-    if (!l->audit_x) {
-        const taut_group *g = comm->hierarchical && l->dtype == TAUT_F32 && !l->flat ? &comm->leaders : &comm->all;
-        l->audit_x = taut__alloc(n, sizeof *l->audit_x);
-        if (!l->audit_x) return taut__fail(TAUT_E_NOMEM, "audit of layer '%s': out of memory", l->name);
-        if (g->rank >= 0)
-            TAUT_TRY(taut__raw_prepare(&l->audit_raw, g, l->job.tag + TAUT_TAG_AUDIT, TAUT_NUMBER_F32, n, 64,
-                                       comm->set.c.slice_kib * (size_t)256));
+    const taut_group *g = taut__group_of(l);
+    if (!l->audit_armed || g->rank < 0) return 0;
+    l->audit_slots = (taut_slots){0};
+    taut__raw_prepare(&l->audit_raw, g, l->job.tag + TAUT_TAG_AUDIT, TAUT_NUMBER_F32, l->tensor.elems, 64,
+                      l->comm->set.c.slice_kib * (size_t)256, &l->audit_slots);
+    return audit_x_bytes(l) + l->audit_slots.bytes;
+}
+
+static taut_status room_for_audits(taut_comm *comm, size_t bytes)
+{
+    if (bytes <= comm->audit_bytes) return TAUT_OK;
+    taut__free(comm->audit);
+    comm->audit_bytes = 0;
+    comm->audit = taut__alloc(bytes, 1);
+    if (!comm->audit) return taut__fail(TAUT_E_NOMEM, "audit: out of memory for %zu bytes", bytes);
+    comm->audit_bytes = bytes;
+    return TAUT_OK;
+}
+
+/* No collective is under way. */
+static taut_status place_audits(taut_comm *comm)
+{
+    size_t bytes = 0, at = 0;
+    for (size_t i = 0; i < comm->layers; i++) bytes += prepare_audit(comm->layer[i]);
+    if (bytes == 0) return TAUT_OK;
+    TAUT_TRY(room_for_audits(comm, bytes));
+    for (size_t i = 0; i < comm->layers; i++) {
+        taut_layer *l = comm->layer[i];
+        if (!l->audit_armed || taut__group_of(l)->rank < 0) continue;
+        l->audit_x = (float *)(void *)(comm->audit + at);
+        at += audit_x_bytes(l);
+        TAUT_TRY(taut__slots_open(&l->audit_slots, &comm->arena, comm->audit + at));
+        at += l->audit_slots.bytes;
+        TAUT_TRY(taut__comm_reserve(comm, &l->job.slots, l->audit_slots.requests + 2));
     }
     return TAUT_OK;
 }
 
-taut_status taut__audit_arm(taut_layer *l)
-{
-    taut__engine_hold(&l->comm->engine);
-    taut_status s = prepare_audit(l);
-    taut__engine_release(&l->comm->engine);
-    l->audit_armed = s == TAUT_OK;
-    return s;
-}
+void taut__audit_arm(taut_layer *l) { l->audit_armed = true; }
 
 taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n)
 {
@@ -141,6 +163,9 @@ taut_status taut__step_exchange(taut_comm *comm)
     relate(comm);
     if (comm->autom) {
         taut_status s = comm->hooks->on_step_end(comm->autom, comm->steps, comm->control + layers, extra);
+        taut__engine_hold(&comm->engine); /* requests are shared with the communication thread */
+        if (s == TAUT_OK) s = place_audits(comm);
+        taut__engine_release(&comm->engine);
         if (s != TAUT_OK) return taut__engine_fail(&comm->engine, s, taut_last_error());
     }
     comm->steps++;

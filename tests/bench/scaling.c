@@ -39,6 +39,7 @@ static void print_row(const row *r, int all)
     taut_tensor  tensor = {.elems = ELEMS, .rows = ROWS, .cols = COLS};
     layer_memory m = {&spec, &tensor, r->algorithm, p, 512, false};
     if (taut__spec_parse(r->codec, &spec) != TAUT_OK) exit(1);
+    layer_bytes held = layer_memory_bytes(&m);
     double     bytes = r->via == TAUT_VIA_NATIVE ? 4.0 * ELEMS : (double)taut__frame_capacity(&spec, &tensor, ELEMS);
     taut__work w = {.dense_bytes = 4.0 * ELEMS, .bytes = bytes, .sum_bytes = bytes, .rounds = 1};
     taut__link link = taut__link_simple(p, BITS, LATENCY_S);
@@ -46,8 +47,8 @@ static void print_row(const row *r, int all)
            taut__via_hops(r->via, p, 1));
     if (r->via == TAUT_VIA_NATIVE) printf("MPI's | ");
     else printf("%.0f | ", messages(r, p));
-    printf("%.1f | %.1f | %.1f |\n", taut__via_bytes(r->via, p, &w) / 1e6, (double)layer_memory_bytes(&m) / 1048576,
-           1e3 * taut__via_seconds(&link, r->via, &w));
+    printf("%.1f | %.2f + %.2f | %.1f |\n", taut__via_bytes(r->via, p, &w) / 1e6, (double)(held.keeps + held.own) / 1048576,
+           (double)held.borrows / 1048576, 1e3 * taut__via_seconds(&link, r->via, &w));
 }
 
 static int predict(char **argv)
@@ -65,7 +66,7 @@ static int predict(char **argv)
 int main(int argc, char **argv)
 {
     if (argc == 6) return predict(argv + 1);
-    printf("| ranks | codec | algorithm | hops | messages sent | MB sent | MiB held | ms of wire |\n|---|---|---|---|---|---|---|---|\n");
+    printf("| ranks | codec | algorithm | hops | messages sent | MB sent | MiB held + borrowed | ms of wire |\n|---|---|---|---|---|---|---|---|\n");
     for (size_t p = 0; p < sizeof ranks / sizeof *ranks; p++)
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
             if (!rows[r].hosts || ranks[p] > HOST) print_row(&rows[r], ranks[p]);

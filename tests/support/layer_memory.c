@@ -3,17 +3,23 @@
 
 enum { SLICE = 1 << 18 }; /* floats of slice_kib's default */
 
-/* slots * (p * sub numbers, 4p requests) and a scratch of 4 KiB at most */
-static size_t raw_bytes(size_t n, int ranks, size_t block)
+typedef struct slots {
+    size_t bytes, count;
+} slots;
+
+static size_t requests(size_t n) { return taut__round_up(n * sizeof(taut_request), TAUT_LINE); }
+
+/* contributions of the others, straight into the sum, or all of a small sum */
+static slots raw_slots(size_t n, int ranks, size_t block)
 {
     taut_partition part = taut__partition(n, ranks, block, SLICE);
-    size_t         p = (size_t)ranks, slots = taut__min(part.slices, TAUT_SLOTS);
-    return slots * p * (part.sub * sizeof(float) + 4 * sizeof(taut_request)) + taut__min(4 * n, TAUT_RAW_DOUBLING);
+    size_t         p = (size_t)ranks, bytes = requests(4 * p) + (p - 1) * part.sub * sizeof(float);
+    return (slots){taut__max(bytes, taut__min(4 * n, TAUT_RAW_DOUBLING)), taut__min(part.slices, TAUT_SLOTS)};
 }
 
 static size_t frame_bytes(const layer_memory *m, size_t n)
 {
-    return taut__round_up(taut__frame_capacity(m->wire, m->tensor, n), 64);
+    return taut__round_up(taut__frame_capacity(m->wire, m->tensor, n), TAUT_LINE);
 }
 
 size_t layer_memory_factor(const layer_memory *m)
@@ -24,27 +30,36 @@ size_t layer_memory_factor(const layer_memory *m)
     return most;
 }
 
-static size_t gather_bytes(const layer_memory *m, size_t sub)
+static slots gather_slots(const layer_memory *m, size_t sub)
 {
     const taut_codec *codec = taut__spec_codec(m->wire);
-    size_t            n = m->tensor->elems, p = (size_t)m->ranks;
-    size_t            each = codec->caps & TAUT_CAP_SLICEABLE ? taut__min(n, sub) : n, slots = taut__slots_for(taut__ceil_div(n, each), 1);
-    return slots * (p * (frame_bytes(m, each) + 2 * sizeof(taut_request)) + (codec->integer ? each * sizeof(int32_t) : 0));
+    size_t            n = m->tensor->elems, p = (size_t)m->ranks, each = codec->caps & TAUT_CAP_SLICEABLE ? taut__min(n, sub) : n;
+    size_t            codes = codec->integer ? taut__round_up(each * sizeof(int32_t), TAUT_LINE) : 0;
+    return (slots){requests(2 * p) + p * frame_bytes(m, each) + codes, taut__slots_for(taut__ceil_div(n, each), 1)};
 }
 
-size_t layer_memory_bytes(const layer_memory *m)
+static slots slots_of(const layer_memory *m)
 {
     const taut_codec *codec = taut__spec_codec(m->wire);
-    size_t            n = m->tensor->elems, p = (size_t)m->ranks, factor = layer_memory_factor(m);
-    taut_partition    part = taut__partition(n, m->ranks, m->block, SLICE / TAUT_FINER);
-    size_t            slots = taut__slots_for(part.slices, 1), frame = frame_bytes(m, part.sub), sum = part.sub * sizeof(float);
-    size_t            bytes = m->residual ? n * sizeof(float) : 0;
-    if (codec->caps & TAUT_CAP_SHARED) bytes += raw_bytes(n, m->ranks, m->block); /* for tensors with NaN or Inf */
-    if (codec->survey) bytes += 3 * TAUT_STATS_MAX * sizeof(double);
-    if (m->via == &taut__sra) bytes += slots * ((2 * p + 1) * frame + sum + p * (4 * sizeof(taut_request) + 1));
-    if (m->via == &taut__ring) bytes += slots * (4 * frame + sum);
-    if (m->via == &taut__gather) bytes += gather_bytes(m, part.sub);
-    if (m->via == &taut__native) bytes += raw_bytes(n, m->ranks, m->block) + (codec->integer ? n * sizeof(int32_t) : 0);
-    if (m->via == &taut__linear) bytes += factor * sizeof(float) + raw_bytes(factor, m->ranks, 64);
-    return bytes;
+    size_t            p = (size_t)m->ranks;
+    taut_partition    part = taut__partition(m->tensor->elems, m->ranks, m->block, SLICE / TAUT_FINER);
+    size_t            count = taut__slots_for(part.slices, 1), frame = frame_bytes(m, part.sub), sum = codec->caps & TAUT_CAP_SPARSE ? frame : 0;
+    if (m->via == &taut__sra) return (slots){requests(4 * p) + taut__round_up(p, TAUT_LINE) + 2 * (p - 1) * frame + sum, count};
+    if (m->via == &taut__ring) return (slots){requests(6) + 4 * frame, taut__min(count, TAUT_RING_TAGS)};
+    if (m->via == &taut__gather) return gather_slots(m, part.sub);
+    if (m->via == &taut__linear) return raw_slots(layer_memory_factor(m), m->ranks, 64);
+    return raw_slots(m->tensor->elems, m->ranks, m->block);
+}
+
+layer_bytes layer_memory_bytes(const layer_memory *m)
+{
+    const taut_codec *codec = taut__spec_codec(m->wire);
+    size_t            n = m->tensor->elems;
+    slots             s = slots_of(m);
+    layer_bytes       b = {.own = s.bytes, .borrows = (s.count - 1) * taut__arena_block(s.bytes)};
+    if (m->residual) b.keeps += n * sizeof(float);
+    if (codec->survey) b.keeps += 3 * TAUT_STATS_MAX * sizeof(double);
+    if (m->via == &taut__native && codec->integer) b.keeps += n * sizeof(int32_t);
+    if (m->via == &taut__linear) b.keeps += layer_memory_factor(m) * sizeof(float);
+    return b;
 }
