@@ -99,48 +99,63 @@ static void encode(taut_job *job, piece *p, float *scratch)
         taut__encode_x(job, r, dst, gather_of(job)->frame, scratch, &p->done);
         return;
     }
-    int32_t  *q = slot_of(job, p->k)->codes;
+    taut__quantize_pack_x(job, r, slot_of(job, p->k)->codes, INT32_MAX / job->g->size, dst, gather_of(job)->frame, scratch, &p->done);
+}
+
+static taut_status received(const taut_job *job, const taut_request *in)
+{
+    if (in->got <= gather_of(job)->frame) return TAUT_OK;
+    return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", job->name, in->peer, in->got,
+                      gather_of(job)->frame);
+}
+
+/* Ranks add in their order. */
+static taut_status add_floats(taut_job *job, const piece *p, taut_range r, float *scratch, taut_norm2 *sum)
+{
+    slot     *t = slot_of(job, p->k);
     taut_call c = taut__slice_call(job, r.first, r.n);
-    taut__quantize_x(job, r, q, INT32_MAX / job->g->size, scratch, &p->done);
-    double begin = taut__now();
-    if (p->done.status == TAUT_OK) p->done.status = taut__codes_pack(&c, q, dst, gather_of(job)->frame, &p->done.bytes);
-    p->done.seconds += taut__now() - begin;
-}
-
-static taut_status add_frame(taut_job *job, const piece *p, const taut_call *c, int q, float *acc)
-{
-    slot          *t = slot_of(job, p->k);
-    bool           mine = q == job->g->rank;
-    size_t         len = mine ? t->bytes : t->in[q].got;
-    const uint8_t *src = frame_of(job, p->k, q);
-    if (len > gather_of(job)->frame)
-        return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", job->name, q, len,
-                          gather_of(job)->frame);
-    if (t->codes) return mine ? TAUT_OK : taut__codes_unpack_add(c, src, len, t->codes);
-    return q == 0 ? taut__frame_decode(c, src, len, acc) : taut__frame_decode_add(c, src, len, acc);
-}
-
-static taut_status store(taut_job *job, const piece *p, taut_range r, float *acc, float *scratch, taut_norm2 *sum)
-{
-    slot *t = slot_of(job, p->k);
-    if (t->codes) return taut__store_codes(job, r, t->codes, scratch, sum);
+    float    *acc = taut__result_at(job, r.first, scratch);
+    for (int q = p->from; q < p->to; q++) {
+        const uint8_t *src = frame_of(job, p->k, q);
+        size_t         len = q == job->g->rank ? t->bytes : t->in[q].got;
+        if (q != job->g->rank) TAUT_TRY(received(job, &t->in[q]));
+        TAUT_TRY(q == 0 ? taut__frame_decode(&c, src, len, acc) : taut__frame_decode_add(&c, src, len, acc));
+    }
+    if (p->to < job->g->size) return TAUT_OK;
     if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
     if (sum) *sum = taut__job_norms(job, acc, r);
     taut__result_store(job, r.first, r.n, acc);
     return TAUT_OK;
 }
 
-/* 16-bit results are summed in the thread's scratch, so all frames at once. */
+/* Mine are in the sum already, and the last frame is added as the sum is stored. */
+static taut_status add_codes(taut_job *job, const piece *p, taut_range r, float *scratch, taut_norm2 *sum)
+{
+    slot     *t = slot_of(job, p->k);
+    taut_call c = taut__slice_call(job, r.first, r.n);
+    int       me = job->g->rank, last = p->to - 1 - (p->to - 1 == me);
+    bool      stores = p->to == job->g->size, stored = false;
+    for (int q = p->from; q < p->to; q++) {
+        const uint8_t *src = frame_of(job, p->k, q);
+        if (q == me) continue;
+        TAUT_TRY(received(job, &t->in[q]));
+        stored = stores && q == last;
+        TAUT_TRY(stored ? taut__store_sums(job, r, src, t->in[q].got, t->codes, scratch, sum)
+                        : taut__codes_unpack_add(&c, src, t->in[q].got, t->codes));
+    }
+    return stores && !stored ? taut__store_codes(job, r, t->codes, scratch, sum) : TAUT_OK;
+}
+
+/* 16-bit results are summed in the thread's scratch, so all frames at once. All ranks have the sum: its norm is measured by
+ * each for some slices. */
 static void add(taut_job *job, piece *p, float *scratch)
 {
     taut_range  r = range_of(job, p->k);
-    taut_call   c = taut__slice_call(job, r.first, r.n);
-    float      *acc = taut__result_at(job, r.first, scratch);
     double      begin = taut__now();
-    taut_norm2 *sum = job->g->rank == 0 ? &p->done.sum : NULL; /* all ranks have it: count it once */
-    for (int q = p->from; q < p->to && p->done.status == TAUT_OK; q++) p->done.status = add_frame(job, p, &c, q, acc);
-    if (p->to == job->g->size && p->done.status == TAUT_OK) p->done.status = store(job, p, r, acc, scratch, sum);
-    else taut__debug_wrote(job->layer, r.first, r.n); /* so far */
+    taut_norm2 *sum = p->k % (size_t)job->g->size == (size_t)job->g->rank ? &p->done.sum : NULL;
+    bool        codes = slot_of(job, p->k)->codes != NULL;
+    p->done.status = codes ? add_codes(job, p, r, scratch, sum) : add_floats(job, p, r, scratch, sum);
+    if (p->to < job->g->size) taut__debug_wrote(job->layer, r.first, r.n); /* so far */
     p->done.decode_s = taut__now() - begin;
 }
 

@@ -171,6 +171,9 @@ const float *taut__form(taut_job *job, size_t first, size_t n);          /* x of
 taut_call    taut__slice_call(const taut_job *job, size_t first, size_t n);
 void taut__encode_x(taut_job *job, taut_range r, uint8_t *dst, size_t cap, float *scratch, taut_piece_done *out);
 void taut__quantize_x(taut_job *job, taut_range r, int32_t *q, int32_t limit, float *scratch, taut_piece_done *out);
+/* Codes, and their frame, in one pass. */
+void taut__quantize_pack_x(taut_job *job, taut_range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap, float *scratch,
+                           taut_piece_done *out);
 void taut__own_x(taut_job *job, taut_range r, float *dst, taut_piece_done *out); /* copied, its residual cleared */
 float *taut__result_at(taut_job *job, size_t first, float *scratch);     /* where to decode: buf, or scratch */
 void   taut__result_store(taut_job *job, size_t first, size_t n, const float *from);
@@ -178,6 +181,8 @@ void   taut__result_load(taut_job *job, size_t first, size_t n, float *to); /* b
 /* Results of integer codecs, stored: factor times the value of each code, rounded after the code's own rounding, so that sums of
  * codes and frames of sums give the same bits. sum, where not NULL: the result's norms. */
 taut_status taut__store_codes(taut_job *job, taut_range r, const int32_t *q, float *scratch, taut_norm2 *sum);
+/* A frame of codes is added to q; their sums are stored, in one pass. */
+taut_status taut__store_sums(taut_job *job, taut_range r, const uint8_t *frame, size_t len, int32_t *q, float *scratch, taut_norm2 *sum);
 taut_status taut__store_frame(taut_job *job, taut_range r, const uint8_t *frame, size_t len, float *scratch, taut_norm2 *sum);
 /* Integer codes as a frame, and added from one. */
 taut_status taut__codes_pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len);

@@ -79,6 +79,21 @@ void taut__quantize_x(taut_job *job, taut_range r, int32_t *q, int32_t limit, fl
     out->seconds += taut__now() - begin;
 }
 
+void taut__quantize_pack_x(taut_job *job, taut_range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap, float *scratch,
+                           taut_piece_done *out)
+{
+    double            begin = taut__now();
+    const float      *x = look(job, r, out);
+    float            *err = taut__in_place(job) ? scratch : job->layer->feedback->r + r.first;
+    taut_call         c = taut__slice_call(job, r.first, r.n);
+    const taut_codec *codec = taut__spec_codec(c.spec);
+    size_t            bytes;
+    out->status = codec->integer->quantize_pack(&c, x, q, err, limit, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes);
+    if (out->status == TAUT_OK) out->status = taut__frame_seal(codec, r.n, dst, bytes, &out->bytes);
+    if (out->status == TAUT_OK) left_over(job, r, err, out);
+    out->seconds += taut__now() - begin;
+}
+
 void taut__own_x(taut_job *job, taut_range r, float *dst, taut_piece_done *out)
 {
     if (job->halves == TAUT_GATHER) { /* a value to spread, not a gradient: no residual belongs to it */
@@ -147,6 +162,19 @@ taut_status taut__store_codes(taut_job *job, taut_range r, const int32_t *q, flo
     taut_call c = taut__slice_call(job, r.first, r.n);
     float    *to = taut__result_at(job, r.first, scratch);
     TAUT_TRY(taut__spec_codec(c.spec)->integer->dequantize(&c, q, 1.0f, to));
+    store_scaled(job, r, to, sum);
+    return TAUT_OK;
+}
+
+taut_status taut__store_sums(taut_job *job, taut_range r, const uint8_t *frame, size_t len, int32_t *q, float *scratch, taut_norm2 *sum)
+{
+    taut_call         c = taut__slice_call(job, r.first, r.n);
+    const taut_codec *codec = taut__spec_codec(c.spec);
+    float            *to = taut__result_at(job, r.first, scratch);
+    const uint8_t    *payload;
+    size_t            bytes;
+    TAUT_TRY(taut__frame_open(codec, r.n, frame, len, &payload, &bytes, NULL, NULL, NULL));
+    TAUT_TRY(codec->integer->unpack_values(&c, payload, bytes, q, to));
     store_scaled(job, r, to, sum);
     return TAUT_OK;
 }
