@@ -15,7 +15,7 @@ struct taut__topk_kernels;  /* compressors/topk/topk_kernels.h */
 struct taut__grid_kernels;  /* compressors/grid/grid_kernels.h */
 
 typedef struct taut__simd {
-    const char                       *name; /* "portable", "avx2", "avx512", "neon" */
+    const char                       *name; /* "portable", "avx2", "avx512", "avx512vbmi", "neon" */
     const struct taut__vec_kernels   *vec;
     const struct taut__quant_kernels *quant;
     const struct taut__topk_kernels  *topk;

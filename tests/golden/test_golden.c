@@ -82,7 +82,7 @@ static golden measure(const golden *g)
 /* Run for every level: each test is a process of its own, in which TAUT_CPU is read at first use. */
 START_TEST(frames_keep_their_bytes)
 {
-    static const char *const level[] = {"portable", "avx2", "avx512", "neon"};
+    static const char *const level[] = {"portable", "avx2", "avx512", "avx512vbmi", "neon"};
     setenv("TAUT_CPU", level[_i], 1);
     for (size_t i = 0; i < LINES; i++) {
         golden got = measure(&table[i]);
