@@ -319,11 +319,12 @@ static taut_status withdraw(taut_auto *a)
     return taut__auto_replan(a);
 }
 
-/* The first steps of a run are slow for many reasons. So where a plan wins by less than twice, a few steps without it follow
+/* The first steps of a run are slow for many reasons. So where a plan does not win by far (pace.h), a few steps without it follow
  * its own first ones, for the first plan and for some later ones. */
 static bool wants_trial(const taut_auto *a)
 {
-    return a->pace.coded.n == TRIAL && (a->tried == 0 || a->plans >= a->tried + TRIAL_EVERY) && !taut__pace_clear(&a->pace);
+    return a->pace.coded.n == TRIAL && (a->tried == 0 || a->plans >= a->tried + TRIAL_EVERY) && 
+           !taut__pace_clear(&a->pace, a->predicted_dense);
 }
 
 /* Was the step faster than one without a plan? Seconds are means over ranks. Steps that also audit, connect or grow memory

@@ -8,6 +8,8 @@ static const double FADE = 0.95;                          /* of distrust, per pl
 static const double LEAST = 1.25, MOST = 10, LIMIT = 1000; /* growth of worth at once; worth */
 static const double NOISE = 1.03;                         /* of whole steps, which do other things too */
 
+static const double SEEN = 2, UNSEEN = 4;                 /* times faster that leave no doubt: than measured, than predicted */
+
 void taut__pace_init(taut__pace *p) { *p = (taut__pace){.worth = 1}; }
 
 void taut__pace_note(taut__pace_way *w, double comm_s, double step_s)
@@ -50,8 +52,9 @@ bool taut__pace_lost(taut__pace *p, double predicted, double predicted_dense)
     return true;
 }
 
-bool taut__pace_clear(const taut__pace *p)
+bool taut__pace_clear(const taut__pace *p, double predicted_dense)
 {
-    const double twice = 2;
-    return p->coded.n >= ENOUGH && p->dense.n >= ENOUGH && median(p->dense.comm, p->dense.n) > twice * median(p->coded.comm, p->coded.n);
+    if (p->coded.n < ENOUGH) return false;
+    double coded = median(p->coded.comm, p->coded.n);
+    return p->dense.n >= ENOUGH ? median(p->dense.comm, p->dense.n) > SEEN * coded : predicted_dense > UNSEEN * coded;
 }

@@ -58,11 +58,23 @@ END_TEST
 START_TEST(twice_leaves_no_doubt)
 {
     note(&p.dense, 4, 5, 5);
-    ck_assert(!taut__pace_clear(&p));
+    ck_assert(!taut__pace_clear(&p, 0));
     note(&p.coded, 3, 2, 5);
-    ck_assert(taut__pace_clear(&p));
+    ck_assert(taut__pace_clear(&p, 0));
     note(&p.coded, 5, 3, 5);
-    ck_assert(!taut__pace_clear(&p));
+    ck_assert(!taut__pace_clear(&p, 0));
+}
+END_TEST
+
+START_TEST(four_times_a_prediction_leaves_no_doubt)
+{
+    note(&p.coded, 2, 1, 5);
+    ck_assert(!taut__pace_clear(&p, 100)); /* too few steps */
+    note(&p.coded, 1, 1, 5);
+    ck_assert(taut__pace_clear(&p, 4.1));
+    ck_assert(!taut__pace_clear(&p, 3.9));
+    note(&p.dense, 3, 1.5, 5); /* what was seen counts more */
+    ck_assert(!taut__pace_clear(&p, 100));
 }
 END_TEST
 
@@ -96,6 +108,7 @@ int main(void)
     tcase_add_test(t, slower_communication_loses);
     tcase_add_test(t, slower_steps_lose);
     tcase_add_test(t, twice_leaves_no_doubt);
+    tcase_add_test(t, four_times_a_prediction_leaves_no_doubt);
     tcase_add_test(t, one_late_step_is_no_loss);
     tcase_add_test(t, old_steps_are_forgotten);
     suite_add_tcase(s, t);
