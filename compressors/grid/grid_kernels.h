@@ -72,6 +72,7 @@ struct taut__grid_kernels {
 extern const struct taut__grid_kernels taut__grid_portable;
 extern const struct taut__grid_kernels taut__grid_avx2;
 extern const struct taut__grid_kernels taut__grid_avx512;
+extern const struct taut__grid_kernels taut__grid_avx512vbmi2;
 extern const struct taut__grid_kernels taut__grid_neon;
 
 #endif
