@@ -285,6 +285,27 @@ static inline bool lanes_get_block(lanes *s, const grid_model *m, const uint8_t 
     return w <= end;
 }
 
+static inline bool lanes_get_pair(lanes *s, lanes *t, const grid_model *m, const grid_model *n, grid_back *a,
+                                  grid_back *b, vec64 *p, vec64 *q)
+{
+    const decoder d = decoder_load(m), e = decoder_load(n);
+    const uint8_t *w = a->words, *v = b->words;
+    __m512i x = *s, y = *t, i[4], j[4];
+    GRID_UNROLL
+    for (int k = 0; k < 4; k++) {
+        if (w > a->words_end || v > b->words_end) return false;
+        x = decoder_step(&d, x, &i[k]);
+        y = decoder_step(&e, y, &j[k]);
+        x = lanes_refill(x, &w);
+        y = lanes_refill(y, &v);
+    }
+    *s = x, *t = y;
+    a->words = w, b->words = v;
+    *p = narrow(i[0], i[1], i[2], i[3]);
+    *q = narrow(j[0], j[1], j[2], j[3]);
+    return w <= a->words_end && v <= b->words_end;
+}
+
 static inline uint64_t bits_extract(uint64_t v, uint64_t mask)
 {
     return _pext_u64(v, mask);
