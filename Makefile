@@ -56,7 +56,7 @@ DEP      = -MMD -MP -MF $(@:.o=.d)
 
 # ---- sources ----
 no_mpi   = $(if $(filter found,$(HAVE_MPI)),$(1),$(filter-out %_mpi.c,$(1)))
-isa      = $(if $(filter x86_64,$(ARCH)),$(filter-out %_neon.c,$(1)),$(if $(filter aarch64,$(ARCH)),$(filter-out %_avx2.c %_avx512.c %_avx512vbmi.c,$(1)),$(filter-out %_avx2.c %_avx512.c %_avx512vbmi.c %_neon.c,$(1))))
+isa      = $(if $(filter x86_64,$(ARCH)),$(filter-out %_neon.c,$(1)),$(if $(filter aarch64,$(ARCH)),$(filter-out %_avx2.c %_avx512.c %_avx512vbmi2.c,$(1)),$(filter-out %_avx2.c %_avx512.c %_avx512vbmi2.c %_neon.c,$(1))))
 LIB_SRC  := $(call isa,$(call no_mpi,$(wildcard comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c scheduler/*.c)))
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CMD_SRC  := $(call no_mpi,$(wildcard launch/*.c))
@@ -84,9 +84,9 @@ RPATH    = -Wl,-rpath,'$$ORIGIN/../lib'
 all: $(LIB_SO) $(LIB_A) $(if $(wildcard launch/taut.c),$(CMD)) $(if $(filter found,$(HAVE_TORCH)),$(if $(SHIM_SRC),$(SHIM_SO)) $(if $(TRAIN_SRC),$(TRAIN))) ## build everything that the machine has the parts for
 
 $(BUILD)/%_avx2.o: ISA = -mavx2 -mf16c -mfma -mbmi -mbmi2 -mlzcnt -mpopcnt
-AVX512 = -mavx2 -mf16c -mfma -mbmi -mbmi2 -mlzcnt -mpopcnt -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd
-$(BUILD)/%_avx512.o: ISA = $(AVX512)
-$(BUILD)/%_avx512vbmi.o: ISA = $(AVX512) -mavx512vbmi -mgfni
+ISA_avx512 = -mavx2 -mf16c -mfma -mbmi -mbmi2 -mlzcnt -mpopcnt -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd
+$(BUILD)/%_avx512.o: ISA = $(ISA_avx512)
+$(BUILD)/%_avx512vbmi2.o: ISA = $(ISA_avx512) -mavx512vbmi -mavx512vbmi2 -mavx512ifma -mavx512vnni -mavx512vpopcntdq -mgfni
 $(BUILD)/tests/%.o: CPPFLAGS += -I.
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

@@ -9,7 +9,7 @@
     extern const struct taut__##f##_kernels taut__##f##_portable;                                             \
     extern const struct taut__##f##_kernels taut__##f##_avx2 __attribute__((weak));                           \
     extern const struct taut__##f##_kernels taut__##f##_avx512 __attribute__((weak));                         \
-    extern const struct taut__##f##_kernels taut__##f##_avx512vbmi __attribute__((weak));                     \
+    extern const struct taut__##f##_kernels taut__##f##_avx512vbmi2 __attribute__((weak));                    \
     extern const struct taut__##f##_kernels taut__##f##_neon __attribute__((weak));
 FAMILY(vec)
 FAMILY(quant)
@@ -17,7 +17,7 @@ FAMILY(topk)
 FAMILY(grid)
 
 #define LEVEL(l) {#l, &taut__vec_##l, &taut__quant_##l, &taut__topk_##l, &taut__grid_##l}
-static const taut__simd built[] = {LEVEL(portable), LEVEL(avx2), LEVEL(avx512), LEVEL(avx512vbmi), LEVEL(neon)};
+static const taut__simd built[] = {LEVEL(portable), LEVEL(avx2), LEVEL(avx512), LEVEL(avx512vbmi2), LEVEL(neon)};
 enum { LEVELS = sizeof built / sizeof *built };
 
 /* __builtin_cpu_supports asks cpuid and, through xgetbv, whether the OS saves the registers. */
@@ -33,7 +33,10 @@ static bool cpu_runs(const char *name)
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512cd");
     if (strcmp(name, "avx512") == 0) return avx512;
-    if (strcmp(name, "avx512vbmi") == 0) return avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni");
+    if (strcmp(name, "avx512vbmi2") == 0)
+        return avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
+               __builtin_cpu_supports("avx512ifma") && __builtin_cpu_supports("avx512vnni") &&
+               __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("gfni");
 #elif defined(__aarch64__)
     if (strcmp(name, "neon") == 0) return true;
 #endif
@@ -80,7 +83,7 @@ static const taut__simd *pick(const char *cap)
     size_t            most = cap && *cap ? rank_of(cap) : LEVELS - 1;
     const taut__simd *best = taut__simd_at(0), *t;
     if (most == LEVELS)
-        taut__log(TAUT_LOG_WARN, "cpu", "TAUT_CPU=%s: must be portable, avx2, avx512, avx512vbmi or neon; ignored", cap);
+        taut__log(TAUT_LOG_WARN, "cpu", "TAUT_CPU=%s: must be portable, avx2, avx512, avx512vbmi2 or neon; ignored", cap);
     for (size_t i = 0; (t = taut__simd_at(i)) != NULL; i++)
         if (rank_of(t->name) <= most) best = t;
     return best;

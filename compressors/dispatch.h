@@ -1,8 +1,8 @@
 /* dispatch.h : which kernels this CPU runs. Only dispatch.c asks the CPU.
  *
  * Each kernel family is a table of function pointers, declared in its own folder, with one instance per level:
- * taut__<family>_portable (the specification, always there) and taut__<family>_avx2, _avx512, _neon where the
- * compiler has the ISA. Tables are complete: a level without its own kernel names the next lower one's function.
+ * taut__<family>_portable (the specification, always there) and taut__<family>_avx2, _avx512, _avx512vbmi2, _neon
+ * where the compiler has the ISA. Tables are complete: a level without its own kernel names the next lower one's function.
  */
 #ifndef TAUT_DISPATCH_H
 #define TAUT_DISPATCH_H
@@ -15,7 +15,7 @@ struct taut__topk_kernels;  /* compressors/topk/topk_kernels.h */
 struct taut__grid_kernels;  /* compressors/grid/grid_kernels.h */
 
 typedef struct taut__simd {
-    const char                       *name; /* "portable", "avx2", "avx512", "avx512vbmi", "neon" */
+    const char                       *name; /* "portable", "avx2", "avx512", "avx512vbmi2", "neon" */
     const struct taut__vec_kernels   *vec;
     const struct taut__quant_kernels *quant;
     const struct taut__topk_kernels  *topk;

@@ -268,9 +268,46 @@ static void decode_raw(const uint8_t *src, size_t n, float *dst, bool add)
     }
 }
 
-static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len, float *dst, bool add)
+static bool decode_packed(const grid_rans_chunk *k, grid_sink sink)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
+    return sink == GRID_CODES ? kernels->unpack_add(k->src, k->len, k->n, k->dst)
+                              : kernels->decode(&k->u, k->src, k->len, k->n, k->dst, sink == GRID_ADD);
+}
+
+/* The chunks of an opened payload, of kind PACKED or RANS -> dst, floats or codes. */
+static taut_status decode_chunks(const taut_call *c, const header *h, const uint8_t *src, grid_sink sink, void *dst)
+{
+    const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
+    size_t chunks = chunks_of(c->n), from = HEADER + chunks * ENTRY;
+    grid_rans_chunk waiting[GRID_TOGETHER];
+    unsigned n = 0;
+    bool ok = true;
+    for (size_t k = 0; ok && k < chunks; k++) {
+        size_t at = k * GRID_CHUNK;
+        grid_rans_chunk one = {.src = src + from,
+                               .len = get32(src + HEADER + k * ENTRY),
+                               .n = chunk_elems(c->n, k),
+                               .dst = (uint8_t *)dst + 4 * at};
+        if (sink != GRID_CODES) one.u = taut__grid_unit(c, at, h->step, 1, h->dead);
+        from += one.len;
+        if (one.len == 0) {
+            if (sink == GRID_STORE) memset(one.dst, 0, 4 * one.n);
+        } else if (h->kind == KIND_PACKED) {
+            ok = decode_packed(&one, sink);
+        } else {
+            waiting[n++] = one;
+            if (n < GRID_TOGETHER) continue;
+            ok = taut__grid_rans_decode(kernels, waiting, n, sink);
+            n = 0;
+        }
+    }
+    ok = ok && taut__grid_rans_decode(kernels, waiting, n, sink);
+    return ok ? TAUT_OK : corrupt("chunk");
+}
+
+static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len, float *dst, bool add)
+{
     header h = {0};
     TAUT_TRY(open_payload(c, src, len, &h));
     if (h.kind == KIND_RAW) {
@@ -281,21 +318,7 @@ static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len
         if (!add) memset(dst, 0, c->n * sizeof *dst);
         return TAUT_OK;
     }
-    size_t chunks = chunks_of(c->n), from = HEADER + chunks * ENTRY;
-    for (size_t k = 0; k < chunks; k++) {
-        size_t at = k * GRID_CHUNK, l = get32(src + HEADER + k * ENTRY), m = chunk_elems(c->n, k);
-        grid_unit u = taut__grid_unit(c, at, h.step, 1, h.dead);
-        if (l == 0) {
-            if (!add) memset(dst + at, 0, m * sizeof *dst);
-        } else {
-            bool ok = h.kind == KIND_RANS ? taut__grid_rans_decode(kernels, &u, src + from, l, m,
-                                                                   add ? GRID_ADD : GRID_STORE, dst + at)
-                                          : kernels->decode(&u, src + from, l, m, dst + at, add);
-            if (!ok) return corrupt("chunk");
-        }
-        from += l;
-    }
-    return TAUT_OK;
+    return decode_chunks(c, &h, src, add ? GRID_ADD : GRID_STORE, dst);
 }
 static taut_status decode(const taut_call *c, const uint8_t *src, size_t len, float *dst)
 {
@@ -404,45 +427,24 @@ static taut_status quantize_pack(const taut_call *c, const float *src, int32_t *
     return TAUT_OK;
 }
 
-/* One chunk: adds to acc and, where dst is not NULL, gives the values of the sums. */
-static bool unpack_chunk(const grid_unit *u, unsigned kind, const uint8_t *src, size_t len, size_t n,
-                         int32_t *acc, float *dst)
+/* Opens a payload of codes with the agreed step. */
+static taut_status open_codes(const taut_call *c, const uint8_t *src, size_t len, header *h)
 {
-    const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    if (len > 0 && kind == KIND_PACKED)
-        return dst ? kernels->unpack_values(u, src, len, n, acc, dst) : kernels->unpack_add(src, len, n, acc);
-    if (len > 0 && !taut__grid_rans_decode(kernels, NULL, src, len, n, GRID_CODES, acc)) return false;
-    if (dst) kernels->dequantize(u, acc, n, dst);
-    return true;
-}
-
-static taut_status unpack(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc, float *dst)
-{
-    header h = {0};
     float step = 0;
     TAUT_TRY(call_step(c, &step));
-    TAUT_TRY(open_payload(c, src, len, &h));
-    if (h.kind == KIND_RAW) return corrupt("floats where codes are due");
-    if (h.kind != KIND_ZERO && h.step != step)
-        return taut__fail(TAUT_E_MISMATCH, "grid: payload has step %g, agreed is %g", (double)h.step,
+    TAUT_TRY(open_payload(c, src, len, h));
+    if (h->kind == KIND_RAW) return corrupt("floats where codes are due");
+    if (h->kind != KIND_ZERO && h->step != step)
+        return taut__fail(TAUT_E_MISMATCH, "grid: payload has step %g, agreed is %g", (double)h->step,
                           (double)step);
-    size_t chunks = chunks_of(c->n), from = HEADER + chunks * ENTRY;
-    for (size_t k = 0; k < chunks; k++) {
-        size_t at = k * GRID_CHUNK, l = h.kind == KIND_ZERO ? 0 : get32(src + HEADER + k * ENTRY);
-        grid_unit u = taut__grid_unit(c, at, step, 1, grid_dead(taut__stage(c)));
-        if (!unpack_chunk(&u, h.kind, src + from, l, chunk_elems(c->n, k), acc + at, dst ? dst + at : NULL))
-            return corrupt("chunk");
-        from += l;
-    }
     return TAUT_OK;
 }
+
 static taut_status unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc)
 {
-    return unpack(c, src, len, acc, NULL);
-}
-static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc, float *dst)
-{
-    return unpack(c, src, len, acc, dst);
+    header h = {0};
+    TAUT_TRY(open_codes(c, src, len, &h));
+    return h.kind == KIND_ZERO ? TAUT_OK : decode_chunks(c, &h, src, GRID_CODES, acc);
 }
 
 static taut_status dequantize(const taut_call *c, const int32_t *q, float factor, float *dst)
@@ -454,6 +456,26 @@ static taut_status dequantize(const taut_call *c, const int32_t *q, float factor
         size_t at = k * GRID_CHUNK;
         grid_unit u = taut__grid_unit(c, at, step, factor, grid_dead(taut__stage(c)));
         kernels->dequantize(&u, q + at, chunk_elems(c->n, k), dst + at);
+    }
+    return TAUT_OK;
+}
+
+static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc, float *dst)
+{
+    const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
+    header h = {0};
+    TAUT_TRY(open_codes(c, src, len, &h));
+    if (h.kind != KIND_PACKED) {
+        if (h.kind == KIND_RANS) TAUT_TRY(decode_chunks(c, &h, src, GRID_CODES, acc));
+        return dequantize(c, acc, 1, dst);
+    }
+    size_t chunks = chunks_of(c->n), from = HEADER + chunks * ENTRY;
+    for (size_t k = 0; k < chunks; k++) {
+        size_t at = k * GRID_CHUNK, l = get32(src + HEADER + k * ENTRY), m = chunk_elems(c->n, k);
+        grid_unit u = taut__grid_unit(c, at, h.step, 1, h.dead);
+        if (l == 0) kernels->dequantize(&u, acc + at, m, dst + at);
+        else if (!kernels->unpack_values(&u, src + from, l, m, acc + at, dst + at)) return corrupt("chunk");
+        from += l;
     }
     return TAUT_OK;
 }

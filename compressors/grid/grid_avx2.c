@@ -288,6 +288,12 @@ static inline bool lanes_get_block(lanes *s, const grid_model *m, const uint8_t 
     *symbols = (vec64){narrow(i[0], i[1], i[2], i[3]), narrow(i[4], i[5], i[6], i[7])};
     return *words <= end;
 }
+/* One after the other: the processor overlaps them as far as its window reaches. */
+static inline bool lanes_get_pair(lanes *s, lanes *t, const grid_model *m, const grid_model *n, grid_back *a,
+                                  grid_back *b, vec64 *p, vec64 *q)
+{
+    return lanes_get_block(s, m, &a->words, a->words_end, p) && lanes_get_block(t, n, &b->words, b->words_end, q);
+}
 
 static inline uint64_t bits_extract(uint64_t v, uint64_t mask)
 {

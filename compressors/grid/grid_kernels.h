@@ -66,7 +66,8 @@ struct taut__grid_kernels {
      * filled */
     uint8_t *(*lanes_put)(const struct grid_model *models, const struct grid_front *f, uint32_t *state,
                           uint8_t *words_end);
-    bool (*lanes_get)(const grid_unit *u, struct grid_back *b, int sink, void *dst);
+    /* one chunk or two, b[0..count); sink: a grid_sink. false: malformed */
+    bool (*lanes_get)(struct grid_back *b, unsigned count, int sink);
     /* sum[k] += sum over i of ((x - value) / d)^2 for each of four units, which differ in step only */
     void (*errors)(const grid_unit u[GRID_STEPS], const float *x, size_t n, double sum[GRID_STEPS]);
     /* sum[0] += sum of (x / scale)^2, sum[1] += sum of x^2; u->step is 1 */
@@ -80,6 +81,7 @@ struct taut__grid_kernels {
 extern const struct taut__grid_kernels taut__grid_portable;
 extern const struct taut__grid_kernels taut__grid_avx2;
 extern const struct taut__grid_kernels taut__grid_avx512;
+extern const struct taut__grid_kernels taut__grid_avx512vbmi2;
 extern const struct taut__grid_kernels taut__grid_neon;
 
 #endif

@@ -111,6 +111,10 @@ static void add_symbol(grid_model *m, unsigned symbol, uint32_t *start, uint32_t
     memset(m->symbol + *start, (int)symbol, f);
     m->range[symbol] = *start | f << GRID_RANGE_F | log << GRID_RANGE_SHIFT;
     m->rcp[symbol] = (uint32_t)(((UINT64_C(1) << (31 + log)) + f - 1) / f);
+    if (*start) m->starts[*start / 32] |= UINT32_C(1) << *start % 32;
+    for (uint32_t k = *start / 32 + 1; k < GRID_PROBS / 32; k++) m->before[k] = (uint8_t)symbol;
+    m->factor[symbol] = f | f << 20;
+    m->rest[symbol] = (f << 19) - *start;
     *start += f;
 }
 

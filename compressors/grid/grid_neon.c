@@ -245,6 +245,12 @@ static inline bool lanes_get_block(lanes *s, const grid_model *m, const uint8_t 
     EACH_PART symbols->part[k_] = vld1q_u8(symbol + 16 * k_);
     return true;
 }
+/* One after the other: the processor overlaps them as far as its window reaches. */
+static inline bool lanes_get_pair(lanes *s, lanes *t, const grid_model *m, const grid_model *n, grid_back *a,
+                                  grid_back *b, vec64 *p, vec64 *q)
+{
+    return lanes_get_block(s, m, &a->words, a->words_end, p) && lanes_get_block(t, n, &b->words, b->words_end, q);
+}
 
 #include "grid_simd.h"
 

@@ -124,23 +124,27 @@ static bool block_symbols(grid_back *b, unsigned cls, uint8_t symbol[GRID_BLOCK]
     return true;
 }
 
-static bool lanes_get(const grid_unit *u, grid_back *b, int sink, void *dst)
+static bool lanes_get_one(grid_back *b, grid_sink sink)
 {
     for (unsigned k = 0; k < b->blocks; k++) {
         size_t i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
-        uint8_t *out = (uint8_t *)dst + 4 * i, symbol[GRID_BLOCK];
+        uint8_t *out = (uint8_t *)b->dst + 4 * i, symbol[GRID_BLOCK];
         grid_block block;
         if (b->cls[k] == 0) {
             if (sink == GRID_STORE) memset(out, 0, 4 * m);
         } else if (b->cls[k] == GRID_CLASS_OTHER) {
-            if (!grid_back_other(u, &b->side, i, m, sink, out)) return false;
+            if (!grid_back_other(b->u, &b->side, i, m, sink, out)) return false;
         } else {
             if (!block_symbols(b, b->cls[k], symbol) || !grid_back_block(symbol, b->cls[k], &b->side, &block))
                 return false;
-            grid_back_store(u, &block, i, m, sink, out);
+            grid_back_store(b->u, &block, i, m, sink, out);
         }
     }
     return true;
+}
+static bool lanes_get(grid_back *b, unsigned count, int sink)
+{
+    return lanes_get_one(b, sink) && (count == 1 || lanes_get_one(b + 1, sink));
 }
 
 const struct taut__grid_kernels taut__grid_portable = {

@@ -236,25 +236,47 @@ static bool finished(const grid_back *b)
     return ok;
 }
 
-bool taut__grid_rans_decode(const struct taut__grid_kernels *kernels, const grid_unit *u, const uint8_t *src,
-                            size_t len, size_t n, int sink, void *dst)
+static bool open_back(const grid_rans_chunk *c, uint8_t *cls, grid_back *b)
 {
-    uint8_t cls[GRID_CHUNK_BLOCKS];
-    if (len > 1 && src[0] == AS_PACKED)
-        return sink == GRID_CODES ? kernels->unpack_add(src + 1, len - 1, n, dst)
-                                  : kernels->decode(u, src + 1, len - 1, n, dst, sink == GRID_ADD);
-    if (len < HEAD + STATES || src[0] >= GRID_SHAPES || src[1] != 0) return false;
+    const uint8_t *src = c->src;
+    if (c->len < HEAD + STATES || src[0] >= GRID_SHAPES || src[1] != 0) return false;
     size_t classes = get16(src + 2), words = 2 * (size_t)get32(src + 4);
-    if (classes + words > len - HEAD - STATES) return false;
-    const uint8_t *tail = src + len - classes, *states = tail - STATES;
-    grid_back b = {.models = taut__grid_models(src[0]),
-                   .cls = cls,
-                   .blocks = (unsigned)taut__ceil_div(n, GRID_BLOCK),
-                   .n = n,
-                   .words = states - words,
-                   .words_end = states,
-                   .side = {src + HEAD, (size_t)(states - words - src) - HEAD, 0}};
-    if (!get_classes(tail, classes, b.blocks, cls)) return false;
-    for (int i = 0; i < GRID_LANES; i++) b.state[i] = get32(states + 4 * i);
-    return kernels->lanes_get(u, &b, sink, dst) && finished(&b);
+    if (classes + words > c->len - HEAD - STATES) return false;
+    const uint8_t *tail = src + c->len - classes, *states = tail - STATES;
+    *b = (grid_back){.u = &c->u,
+                     .dst = c->dst,
+                     .models = taut__grid_models(src[0]),
+                     .cls = cls,
+                     .blocks = (unsigned)taut__ceil_div(c->n, GRID_BLOCK),
+                     .n = c->n,
+                     .words = states - words,
+                     .words_end = states,
+                     .side = {src + HEAD, (size_t)(states - words - src) - HEAD, 0}};
+    for (int i = 0; i < GRID_LANES; i++) b->state[i] = get32(states + 4 * i);
+    return get_classes(tail, classes, b->blocks, cls);
+}
+
+static bool decode_packed(const struct taut__grid_kernels *kernels, const grid_rans_chunk *c, int sink)
+{
+    const uint8_t *src = c->src + 1;
+    return sink == GRID_CODES ? kernels->unpack_add(src, c->len - 1, c->n, c->dst)
+                              : kernels->decode(&c->u, src, c->len - 1, c->n, c->dst, sink == GRID_ADD);
+}
+
+bool taut__grid_rans_decode(const struct taut__grid_kernels *kernels, const grid_rans_chunk *chunk, unsigned count,
+                            int sink)
+{
+    uint8_t cls[GRID_TOGETHER][GRID_CHUNK_BLOCKS];
+    grid_back back[GRID_TOGETHER];
+    unsigned open = 0;
+    for (unsigned k = 0; k < count; k++) {
+        const grid_rans_chunk *c = chunk + k;
+        bool packed = c->len > 1 && c->src[0] == AS_PACKED;
+        if (packed ? !decode_packed(kernels, c, sink) : !open_back(c, cls[open], &back[open])) return false;
+        open += !packed;
+    }
+    if (open && !kernels->lanes_get(back, open, sink)) return false;
+    for (unsigned k = 0; k < open; k++)
+        if (!finished(&back[k])) return false;
+    return true;
 }

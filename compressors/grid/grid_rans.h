@@ -183,6 +183,8 @@ static inline uint32_t grid_lane_get(uint32_t x, const grid_model *m, uint8_t *s
 
 /* What the second pass of a decoder needs. */
 typedef struct grid_back {
+    const grid_unit *u; /* unused where codes are asked for */
+    void *dst;          /* n floats or codes */
     const grid_model *models;
     const uint8_t *cls;
     unsigned blocks;

@@ -12,6 +12,7 @@
  *   vec64_dequantize(q, step, d, dst)        values of 64 codes
  *   lanes, lanes_start(), lanes_load(p), lanes_store(p, s)
  *   lanes_put_block(&s, model, symbol, end), lanes_get_block(&s, model, &words, end, &symbols)
+ *   lanes_get_pair(&s, &t, model s, model t, back s, back t, &symbols s, &symbols t)   both at once
  * Short blocks and those with larger codes go through the plain C of grid_unit.h and grid_rans.h. */
 #ifndef TAUT_GRID_SIMD_H
 #define TAUT_GRID_SIMD_H
@@ -389,34 +390,73 @@ static inline bool simd_back(const grid_unit *u, grid_reader *side, vec64 symbol
     return grid_reader_ok(side);
 }
 
-static inline bool simd_lanes_get_into(const grid_unit *u, grid_back *b, grid_sink sink, void *dst)
+/* Passes over the blocks from *k on that have no symbols, and gives them to their sink. */
+static inline bool simd_skip(grid_back *b, unsigned *k, grid_sink sink)
 {
-    lanes s = lanes_load(b->state);
-    bool ok = true;
-    for (unsigned k = 0; ok && k < b->blocks; k++) {
-        size_t i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
-        unsigned cls = b->cls[k];
-        uint8_t *out = (uint8_t *)dst + 4 * i;
-        grid_prefetch(out);
-        vec64 symbols;
-        if (cls == 0) {
+    for (; *k < b->blocks; ++*k) {
+        size_t i = (size_t)*k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
+        uint8_t *out = (uint8_t *)b->dst + 4 * i;
+        if (b->cls[*k] == GRID_CLASS_OTHER) {
+            if (!grid_back_other(b->u, &b->side, i, m, sink, out)) return false;
+        } else if (b->cls[*k] == 0) {
             if (sink == GRID_STORE) memset(out, 0, 4 * m);
-        } else if (cls == GRID_CLASS_OTHER) {
-            ok = grid_back_other(u, &b->side, i, m, sink, out);
         } else {
-            ok = lanes_get_block(&s, b->models + grid_class_model(cls) - 1, &b->words, b->words_end,
-                                 &symbols) &&
-                 simd_back(u, &b->side, symbols, cls, i, m, sink, out);
+            return true;
         }
     }
-    lanes_store(b->state, s);
-    return ok;
+    return true;
 }
-static bool simd_lanes_get(const grid_unit *u, struct grid_back *b, int sink, void *dst)
+
+static inline const grid_model *simd_model(const grid_back *b, unsigned k)
 {
-    if (sink == GRID_STORE) return simd_lanes_get_into(u, b, GRID_STORE, dst);
-    return sink == GRID_ADD ? simd_lanes_get_into(u, b, GRID_ADD, dst)
-                            : simd_lanes_get_into(u, b, GRID_CODES, dst);
+    return b->models + grid_class_model(b->cls[k]) - 1;
+}
+
+static inline bool simd_give(grid_back *b, unsigned k, vec64 symbols, grid_sink sink)
+{
+    size_t i = (size_t)k * GRID_BLOCK;
+    uint8_t *out = (uint8_t *)b->dst + 4 * i;
+    grid_prefetch(out);
+    return simd_back(b->u, &b->side, symbols, b->cls[k], i, taut__min(GRID_BLOCK, b->n - i), sink, out);
+}
+
+/* A chunk from block k on */
+static inline bool simd_lanes_rest(grid_back *b, lanes s, unsigned k, grid_sink sink)
+{
+    vec64 symbols;
+    for (;; k++) {
+        if (!simd_skip(b, &k, sink)) return false;
+        if (k == b->blocks) break;
+        if (!lanes_get_block(&s, simd_model(b, k), &b->words, b->words_end, &symbols)) return false;
+        if (!simd_give(b, k, symbols, sink)) return false;
+    }
+    lanes_store(b->state, s);
+    return true;
+}
+
+/* The states of a chunk are one long chain of operations: two chunks are decoded in turns, so that each fills the waits
+ * of the other. */
+static inline bool simd_lanes_get_into(grid_back *a, grid_back *b, grid_sink sink)
+{
+    lanes s = lanes_load(a->state), t = lanes_load(b->state);
+    vec64 p, q;
+    unsigned i = 0, j = 0;
+    for (;; i++, j++) {
+        if (!simd_skip(a, &i, sink) || !simd_skip(b, &j, sink)) return false;
+        if (i == a->blocks || j == b->blocks) break;
+        if (!lanes_get_pair(&s, &t, simd_model(a, i), simd_model(b, j), a, b, &p, &q)) return false;
+        if (!simd_give(a, i, p, sink) || !simd_give(b, j, q, sink)) return false;
+    }
+    return simd_lanes_rest(a, s, i, sink) && simd_lanes_rest(b, t, j, sink);
+}
+static inline bool simd_lanes_get_some(grid_back *b, unsigned count, grid_sink sink)
+{
+    return count == 1 ? simd_lanes_rest(b, lanes_load(b->state), 0, sink) : simd_lanes_get_into(b, b + 1, sink);
+}
+static bool simd_lanes_get(struct grid_back *b, unsigned count, int sink)
+{
+    if (sink == GRID_STORE) return simd_lanes_get_some(b, count, GRID_STORE);
+    return sink == GRID_ADD ? simd_lanes_get_some(b, count, GRID_ADD) : simd_lanes_get_some(b, count, GRID_CODES);
 }
 
 static uint8_t *simd_lanes_put(const grid_model *models, const struct grid_front *f, uint32_t *state,

@@ -39,7 +39,7 @@ typedef struct taut__quant_kernels {
     void (*unpack_add)(const quant_unit *u, const uint8_t *codes, size_t n, float *acc); /* acc[i] += value */
 } taut__quant_kernels;
 
-extern const taut__quant_kernels taut__quant_portable, taut__quant_avx2, taut__quant_avx512, taut__quant_avx512vbmi,
+extern const taut__quant_kernels taut__quant_portable, taut__quant_avx2, taut__quant_avx512, taut__quant_avx512vbmi2,
     taut__quant_neon;
 
 #endif

@@ -59,6 +59,14 @@ typedef struct result {
     bool quantized;
 } result;
 
+static bool rans_decode(const struct taut__grid_kernels *k, const grid_unit *u, const uint8_t *src, size_t len, size_t n,
+                        int sink, void *dst)
+{
+    grid_rans_chunk c = {.src = src, .len = len, .n = n, .dst = dst};
+    if (u) c.u = *u;
+    return taut__grid_rans_decode(k, &c, 1, sink);
+}
+
 static void run(const struct taut__grid_kernels *k, const world *w, size_t n, result *r)
 {
     const grid_binning binning = {(127 - 36) * 4, 199};
@@ -69,7 +77,7 @@ static void run(const struct taut__grid_kernels *k, const world *w, size_t n, re
     if (r->packed_len) ck_assert(k->decode(&w->u, r->packed, r->packed_len, n, r->sum, true));
     if (r->packed_len) ck_assert(k->decode(&w->u, r->packed, r->packed_len, n, r->sum, true));
     if (r->rans_len)
-        ck_assert(taut__grid_rans_decode(k, &w->u, r->rans, r->rans_len, n, GRID_STORE, r->back_rans));
+        ck_assert(rans_decode(k, &w->u, r->rans, r->rans_len, n, GRID_STORE, r->back_rans));
     r->quantized = k->quantize(&w->u, w->x, n, r->codes, r->err_codes, INT32_MAX);
     if (r->quantized) {
         r->codes_packed_len = k->pack(r->codes, n, r->codes_packed);
@@ -77,8 +85,7 @@ static void run(const struct taut__grid_kernels *k, const world *w, size_t n, re
         if (r->codes_packed_len)
             ck_assert(k->unpack_add(r->codes_packed, r->codes_packed_len, n, r->unpacked));
         if (r->codes_rans_len)
-            ck_assert(taut__grid_rans_decode(k, NULL, r->codes_rans, r->codes_rans_len, n, GRID_CODES,
-                                             r->unpacked_rans));
+            ck_assert(rans_decode(k, NULL, r->codes_rans, r->codes_rans_len, n, GRID_CODES, r->unpacked_rans));
         k->dequantize(&w->u, r->codes, n, r->value);
         r->fused.packed_len =
             k->quantize_pack(&w->u, w->x, n, r->fused.codes, r->fused.err, INT32_MAX, r->fused.packed);
@@ -183,6 +190,38 @@ START_TEST(residual_in_place)
 }
 END_TEST
 
+/* Two chunks in turns, of any two kinds and of other lengths, are what each is alone. */
+START_TEST(pairs_decode_like_single_chunks)
+{
+    static const size_t lengths[][2] = {{N_MAX, N_MAX}, {N_MAX, 65}, {63, 1000}};
+    const taut__simd *level;
+    world *w = malloc(sizeof *w), *v = malloc(sizeof *v);
+    uint8_t *bytes = calloc(2, N_MAX * 6 + 4096);
+    float *alone = new_floats(2 * N_MAX), *both = new_floats(2 * N_MAX);
+    for (int other = 0; other < KINDS; other++) {
+        fill(w, _i, 0), fill(v, other, 70);
+        for (size_t l = 0; (level = taut__simd_at(l)) != NULL; l++)
+            for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+                grid_rans_chunk c[2] = {{.u = w->u, .src = bytes, .n = lengths[k][0], .dst = both},
+                                        {.u = v->u, .src = bytes + N_MAX * 6 + 4096, .n = lengths[k][1], .dst = both + N_MAX}};
+                c[0].len = taut__grid_rans_encode(level->grid, &w->u, w->x, c[0].n, NULL, bytes);
+                c[1].len = taut__grid_rans_encode(level->grid, &v->u, v->x, c[1].n, NULL, bytes + N_MAX * 6 + 4096);
+                if (c[0].len == 0 || c[1].len == 0) continue;
+                for (int sink = GRID_STORE; sink <= GRID_ADD; sink++) {
+                    for (int i = 0; i < 2; i++)
+                        ck_assert(rans_decode(level->grid, &c[i].u, c[i].src, c[i].len, c[i].n, sink, alone + i * N_MAX));
+                    ck_assert(taut__grid_rans_decode(level->grid, c, 2, sink));
+                    ck_assert_mem_eq(alone, both, 2 * N_MAX * sizeof *alone);
+                }
+                c[1].len -= 1; /* malformed next to sound */
+                ck_assert(!taut__grid_rans_decode(level->grid, c, 2, GRID_STORE) || c[1].src[0] == GRID_SHAPES);
+                memset(alone, 0, 2 * N_MAX * sizeof *alone), memset(both, 0, 2 * N_MAX * sizeof *both);
+            }
+    }
+    free(w), free(v), free(bytes), free(alone), free(both);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("grid_kernels");
@@ -190,6 +229,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, every_level_equals_portable, 0, KINDS);
     tcase_add_loop_test(t, residual_in_place, 0, KINDS);
+    tcase_add_loop_test(t, pairs_decode_like_single_chunks, 0, KINDS);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

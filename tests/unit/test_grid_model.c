@@ -27,6 +27,25 @@ START_TEST(code_points_are_covered_once)
 }
 END_TEST
 
+/* What the decoders without a gather know: the symbol of a slot, and f * (x >> 11) + slot - start in halves. */
+START_TEST(small_tables_agree)
+{
+    for (unsigned s = 0; s < GRID_SHAPES; s++)
+        for (unsigned c = 0; c < GRID_MODELS; c++) {
+            const grid_model *m = taut__grid_models(s) + c;
+            for (uint32_t slot = 0; slot < GRID_PROBS; slot++) {
+                uint32_t v = m->before[slot / 32] + (uint32_t)__builtin_popcount(m->starts[slot / 32] << (31 - slot % 32));
+                ck_assert_uint_eq(v, m->symbol[slot]);
+                uint32_t x = taut__mix64(slot) % (UINT32_C(1) << 20) << GRID_PROB_BITS | slot;
+                uint32_t start = m->range[v] & (GRID_PROBS - 1), low = x >> 11 & 15, high = x >> 15;
+                uint32_t got = low * (m->factor[v] & 0xffff) + (high - 32768) * (m->factor[v] >> 16) + slot + m->rest[v];
+                ck_assert_uint_eq(got, frequency(m, v) * (x >> GRID_PROB_BITS) + slot - start);
+                ck_assert_uint_lt(m->factor[v] >> 16, 32768);
+            }
+        }
+}
+END_TEST
+
 /* x / f by multiplication, at the edges of every quotient: the states that are encoded are below f * 2^20. */
 START_TEST(reciprocals_are_exact)
 {
@@ -137,6 +156,7 @@ int main(void)
     TCase *t = tcase_create("grid_model");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, code_points_are_covered_once);
+    tcase_add_test(t, small_tables_agree);
     tcase_add_test(t, reciprocals_are_exact);
     tcase_add_test(t, lanes_round_trip);
     tcase_add_loop_test(t, tables_come_from_the_density, 0, GRID_SHAPES);

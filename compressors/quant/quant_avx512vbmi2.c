@@ -1,4 +1,4 @@
-/* quant_avx512vbmi.c : all planes at once. Eight codes of eight bits are a matrix of bits, planes are its transpose, and GFNI's affine
+/* quant_avx512vbmi2.c : all planes at once. Eight codes of eight bits are a matrix of bits, planes are its transpose, and GFNI's affine
  * map transposes: bit i of affine(x, A) is the parity of x and row 7-i of A, so with x = 1, 2, 4 ... 128 it picks columns. VBMI's
  * permutation of bytes brings the eight matrices of a group together. */
 #include "quant_codes.h"
@@ -29,6 +29,6 @@ static inline __attribute__((always_inline)) __m512i get_planes(const uint8_t *c
 
 #include "quant_avx512.h"
 
-const taut__quant_kernels taut__quant_avx512vbmi = {
+const taut__quant_kernels taut__quant_avx512vbmi2 = {
     .range = range, .pack = pack, .unpack = unpack, .unpack_add = unpack_add,
 };
