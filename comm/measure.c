@@ -10,6 +10,7 @@ static const double DEAD = 0.65; /* the dead zone of grid's default */
 void taut__bench_fini(taut__bench *b)
 {
     taut__free(b->err);
+    taut__free(b->codes);
     taut__free(b->payload);
     *b = (taut__bench){0};
 }
@@ -17,9 +18,11 @@ void taut__bench_fini(taut__bench *b)
 static taut_status reserve(taut__bench *b, size_t elems, size_t bytes)
 {
     if (elems > b->elems) {
-        taut__free(b->err);
+        taut__free(b->err), taut__free(b->codes);
         b->elems = 0;
-        if (!(b->err = taut__alloc(elems, sizeof *b->err))) return taut__fail(TAUT_E_NOMEM, "measuring %zu elements", elems);
+        b->err = taut__alloc(elems, sizeof *b->err);
+        b->codes = taut__alloc(elems, sizeof *b->codes);
+        if (!b->err || !b->codes) return taut__fail(TAUT_E_NOMEM, "measuring %zu elements", elems);
         b->elems = elems;
     }
     if (bytes > b->bytes) {
@@ -31,20 +34,28 @@ static taut_status reserve(taut__bench *b, size_t elems, size_t bytes)
     return TAUT_OK;
 }
 
-/* Seconds of encoding as an allreduce does it, where the ranks agree on sums of surveys; alone, a codec may search for the
- * best setting and take longer. */
-static taut_status time_agreed(taut__bench *b, const taut_call *alone, const float *x, size_t cap, double factor,
-                               size_t *len, double *seconds)
+/* Seconds of encode and decode as an allreduce has them, where the ranks agree on sums of surveys; alone, a codec may search for the
+ * best setting and take longer. Integer codecs keep codes beside the frame, and add. */
+static taut_status time_agreed(taut__bench *b, const taut_call *alone, const float *x, size_t cap, double factor, taut__measured *m)
 {
-    const taut_codec *codec = taut__spec_codec(alone->spec);
-    taut_call         call = *alone;
-    taut_prep         prep = {0};
-    double            stats[TAUT_STATS_MAX] = {0}, start = taut__now();
+    const taut_codec         *codec = taut__spec_codec(alone->spec);
+    const taut_codec_integer *in = codec->integer;
+    taut_call                 call = *alone;
+    taut_prep                 prep = {0};
+    size_t                    len;
+    double                    stats[TAUT_STATS_MAX] = {0}, start = taut__now();
     TAUT_TRY(codec->survey(&call, x, stats));
     TAUT_TRY(codec->settle(&call, stats, 2, x, &prep));
     call.prep = &prep;
-    TAUT_TRY(codec->encode(&call, x, b->payload, cap, len, b->err)); /* err: as feedback needs it */
-    *seconds = (taut__now() - start) * factor;
+    bool codes = in && !prep.raw;
+    /* err: as feedback, or measuring, needs it */
+    TAUT_TRY(codes ? in->quantize_pack(&call, x, b->codes, b->err, INT32_MAX / 2, b->payload, cap, &len)
+                   : codec->encode(&call, x, b->payload, cap, &len, b->err));
+    m->encode_s = (taut__now() - start) * factor;
+    start = taut__now();
+    /* err is only a place to decode to */
+    TAUT_TRY(codes ? in->unpack_values(&call, b->payload, len, b->codes, b->err) : codec->decode(&call, b->payload, len, b->err));
+    m->decode_s = (taut__now() - start) * factor;
     return TAUT_OK;
 }
 
@@ -64,7 +75,7 @@ static taut_status measure(taut__bench *b, const taut_spec *spec, const taut_ten
     *m = (taut__measured){norm2.plain * factor, norm2.weighted * factor, (double)len * factor + TAUT_FRAME_HEADER,
                           (encoded - start) * factor, 0};
     if (!decode) return TAUT_OK;
-    if (codec->caps & TAUT_CAP_SHARED) TAUT_TRY(time_agreed(b, &call, x, cap, factor, &len, &m->encode_s));
+    if (codec->caps & TAUT_CAP_SHARED) return time_agreed(b, &call, x, cap, factor, m);
     start = taut__now();
     TAUT_TRY(codec->decode(&call, b->payload, len, b->err)); /* err is only a place to decode to */
     m->decode_s = (taut__now() - start) * factor;

@@ -11,6 +11,7 @@
 typedef struct taut__bench {
     size_t   elems, bytes; /* capacities */
     float   *err;
+    int32_t *codes;
     uint8_t *payload;
 } taut__bench;
 void taut__bench_fini(taut__bench *b);
