@@ -62,7 +62,7 @@ allreduce() {
     {
         echo "$head"
         for n in $NODES; do
-            bench "$n" 1gbit --sizes 16M --repeat 9 --seconds 60 --codec none --codec fp16 --codec quant:bits=4 \
+            bench "$n" 1gbit --sizes 16M --repeat 25 --seconds 60 --codec none --codec fp16 --codec quant:bits=4 \
                 --codec grid:rel=0.0496 --codec grid:rel=0.0496,code=rans --codec topk:density=0.01 --codec powersgd:rank=4 \
                 --codec auto >"$OUT/allreduce-$n.txt"
             rows "$n" 1e9 <"$OUT/allreduce-$n.txt"
