@@ -53,7 +53,7 @@ static const row table[] = {
     {"TAUT_MOMENTUM", "0.9", "momentum of feedback=momentum, 0 to below 1", F32, FIELD(momentum), 0, 0.999999, NULL, 0, 0},
     {"TAUT_LOG", "warn", "what is logged on stderr: error, warn, info, debug or trace", ELSEWHERE, 0, 0, 0, NULL, 1, 1},
     {"TAUT_LOG_SUBSYS", "", "log only these parts, as in comm,sched", ELSEWHERE, 0, 0, 0, NULL, 1, 1},
-    {"TAUT_CPU", "", "use no kernels above this level: portable, avx2, avx512 or neon", ELSEWHERE, 0, 0, 0, NULL, 1, 1},
+    {"TAUT_CPU", "", "use no kernels above this level: portable, avx2, avx512, avx512vbmi2 or neon", ELSEWHERE, 0, 0, 0, NULL, 1, 1},
     {"TAUT_FAKE_HOSTS", "0", "pretend that this many consecutive ranks share a host; 0 = ask the system", I32,
      offsetof(taut_settings, fake_hosts), 0, 1 << 20, NULL, 1, 1},
 };
