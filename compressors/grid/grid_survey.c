@@ -27,8 +27,9 @@ static const double caution =
 
 static unsigned octave_of(float t)
 {
-    int e = t > 0 ? ilogbf(t) - GRID_LOWEST_EXP : 0;
-    return (unsigned)(e < 0 ? 0 : e >= GRID_OCTAVES ? GRID_OCTAVES - 1 : e);
+    int e = t > 0 ? ilogbf(t) : GRID_LOWEST_EXP; /* of infinity: INT_MAX */
+    if (e >= GRID_LOWEST_EXP + GRID_OCTAVES) return GRID_OCTAVES - 1;
+    return (unsigned)(e < GRID_LOWEST_EXP ? 0 : e - GRID_LOWEST_EXP);
 }
 
 /* Place among the tensor's blocks of the one that is sampled of group `group` of `stride` neighbours. */
