@@ -271,7 +271,7 @@ typedef struct taut_plan_result {
 TAUT_API taut_status taut_plan_solve(const taut_plan_problem *p, uint32_t *choice, taut_plan_result *result);
 
 /* ---- Introspection ---------------------------------------------------------------------------------------------- */
-TAUT_API const char *taut_cpu_path(void);        /* kernels in use: "portable", "avx2", "avx512", "neon" */
+TAUT_API const char *taut_cpu_path(void);        /* kernels in use: "portable", "avx2", "avx512", "avx512vbmi2", "neon" */
 TAUT_API const char *taut_features(void);        /* built-in features, space-separated: "mpi threads ..." */
 TAUT_API const char *taut_codec_name(size_t i);  /* registered codecs in order of id; NULL past the end */
 TAUT_API const char *taut_codec_help(size_t i);  /* one line: what it is, its keys with ranges and defaults */
