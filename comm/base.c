@@ -174,13 +174,6 @@ void taut__free(void *p)
     free((char *)p - ALIGN);
 }
 
-char *taut__strdup(const char *s)
-{
-    size_t n = strlen(s) + 1;
-    char  *p = taut__alloc(n, 1);
-    return p ? memcpy(p, s, n) : NULL;
-}
-
 size_t taut__alloc_count(void) { return atomic_load(&alloc_count); }
 size_t taut__alloc_bytes(void) { return atomic_load(&alloc_bytes); }
 void   taut__alloc_fail_after(int64_t n) { atomic_store(&fail_after, n); }

@@ -100,6 +100,7 @@ static void activate(taut_engine *e, taut_job *job)
 
 static void take_inbox(taut_engine *e)
 {
+    if (!atomic_load(&e->inbox)) return; /* as nearly always: every poll comes past here */
     pthread_mutex_lock(&e->inbox_lock);
     taut_job *job = e->inbox;
     e->inbox = NULL;

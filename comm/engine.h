@@ -12,7 +12,7 @@ typedef struct taut_engine {
     taut_job       *active; /* by priority */
     pthread_mutex_t inbox_lock;
     pthread_cond_t  wake;   /* of the thread, with inbox_lock */
-    taut_job       *inbox;  /* started, not yet active */
+    taut_job *_Atomic inbox; /* started, not yet active; changed with inbox_lock */
     bool            quit;
     bool            nudged; /* a caller has left jobs for the thread */
     bool            threaded;

@@ -116,7 +116,7 @@ typedef struct taut_config {
     const char *solver;    /* "hull" (default) or "dp" */
     const char *trace;     /* path of a Chrome/Perfetto trace, "%r" becomes the rank; default none */
     uint64_t    seed;      /* of stochastic rounding and random selection; same on all ranks; default 1 */
-    int32_t     timeout_ms;   /* longest wait for a peer; default 60000; -1 = for ever */
+    int32_t     timeout_ms;   /* longest wait for a peer; default 60000; -1 = for ever. docs/errors.md: inside MPI_Allreduce */
     int32_t     threads;      /* codec threads per rank; default 1 */
     int32_t     progress;     /* 0 = automatic, 1 = communication thread, 2 = driven from start/test/wait */
     uint32_t    slice_kib;    /* pipelining unit of float32, KiB, 64..65536; default 1024 */

@@ -384,6 +384,7 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut_transport **t
     m->base.ops = &ops;
     m->comm = m->native = MPI_COMM_NULL;
     taut_status s = open_comms(m, *(const MPI_Comm *)mpi);
+    if (s == TAUT_OK) taut__log_rank(m->base.rank);
     if (s == TAUT_OK) s = prepare(m, fake_hosts);
     if (s == TAUT_OK) *t = &m->base;
     else mpi_destroy(&m->base);
