@@ -77,7 +77,7 @@ struct taut_comm {
     taut_group      all, local, leaders; /* local: of this host; leaders: one per host, rank -1 if not one */
     int            *members;             /* of local and leaders */
     bool            hierarchical;
-    size_t          lossy;               /* layers whose codec, in force, loses something */
+    _Atomic size_t  lossy;               /* layers whose codec, in force, loses something */
     taut_engine     engine;
     taut_watchdog   watchdog;            /* of native sums */
     taut_pool      *pool;

@@ -82,9 +82,10 @@ taut_status taut__layer_prepare(taut_layer *l)
     return s;
 }
 
+/* Jobs of other layers, which read the count, may be running. */
 static void note_loss(taut_layer *l, bool lossy)
 {
-    l->comm->lossy += (size_t)lossy - (size_t)l->lossy;
+    atomic_fetch_add(&l->comm->lossy, (size_t)lossy - (size_t)l->lossy);
     l->lossy = lossy;
 }
 
@@ -250,7 +251,7 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
 {
     taut_spec spec;
     if (!l || !text) return taut__fail(TAUT_E_INVALID, "taut_layer_codec: layer or spec is NULL");
-    if (l->calls > 0 || l->started || l->index < l->comm->seal.layers)
+    if (l->started || l->calls > 0 || l->index < l->comm->seal.layers) /* while it is started, calls belongs to its job */
         return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_codec after the layer's first step", l->name);
     TAUT_TRY(taut__spec_parse(text, &spec));
     bool automatic = spec.automatic;
