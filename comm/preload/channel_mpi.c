@@ -119,6 +119,7 @@ bool taut__channel_event(taut__channel *c, taut__entry *e)
     e->key = taut__call_key(e->kind, e->elements, type_code(e->type, e->dtype), e->op == MPI_SUM ? TAUT_OP_SUM : TAUT_OP_OTHER, eligible);
     pthread_mutex_lock(&c->lock);
     e->event = taut__sequence_add(&c->sequence, e->key);
+    c->seen_eligible |= eligible;
     if (e->kind == TAUT_CALL_IALLREDUCE && !c->has_control && taut__preload.threads && taut__control_at(e->event))
         c->has_control = PMPI_Comm_idup(c->user, &c->control, &c->making) == MPI_SUCCESS; /* makes no rank wait */
     bool coded_here = c->active && c->position[(e->event - c->start) % c->period].coded;

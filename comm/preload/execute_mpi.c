@@ -130,7 +130,10 @@ void taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float 
     float *sum = own ? sample(e, e->out, m) : NULL;
     if (own && sum) taut__likeness_look(&s->like, own, sum, m, c->size);
     free(own), free(sum);
-    if (!s) return;
+    if (!s) {
+        taut__preload.small_calls++;
+        return;
+    }
     s->calls++;
     if (s->calls > 1) s->plain_s += took, s->plain_timed++; /* the first one warms up */
 }
@@ -240,12 +243,6 @@ static int shadow_call(taut__channel *c, taut__entry *e, taut__position *p, bool
 
 /* ---- cycles ---- */
 
-static void close_courses(taut__channel *c)
-{
-    for (int b = 0; b < c->courses; b++) taut_comm_destroy(c->course[b]), c->course[b] = NULL;
-    c->courses = 0;
-}
-
 static taut_status open_course(taut__channel *c, const char *budget)
 {
     taut_config cfg = TAUT_CONFIG_INIT;
@@ -323,7 +320,8 @@ static taut__site *site_at(taut__channel *c, size_t i)
     taut__site *s = find_site(c, key, ordinal), *first = find_site(c, key, 0);
     if (s || !first) return s;
     taut__site like = {.kind = first->kind, .key = key, .ordinal = ordinal, .count = first->count, .elem_bytes = first->elem_bytes,
-                       .ranks = first->ranks, .like = first->like, .doubt = TAUT_DOUBT_UNSEEN};
+                       .ranks = first->ranks, .like = first->like, .doubt = TAUT_DOUBT_UNSEEN,
+                       .plain_s = first->plain_s, .plain_timed = first->plain_timed};
     return add_site(c, &like);
 }
 
@@ -456,7 +454,6 @@ int taut__execute(taut__channel *c, taut__entry *e)
     double begin = taut__now();
     bool   made = false;
     int    rc = MPI_SUCCESS;
-    if (e->data && taut__key_eligible(e->key)) c->seen_eligible = true;
     if (need_control(c, e)) {
         finish_control(c);
         if (c->active) rc = in_cycle(c, e, &made);

@@ -108,8 +108,11 @@ static void report(bool aborted)
     if (rank != 0) return;
     PMPI_Comm_size(MPI_COMM_WORLD, &size);
     PMPI_Get_library_version(version, &length);
-    version[strcspn(version, ",\n\t")] = 0;
+    version[strcspn(version, ",\n")] = 0;
+    for (char *tab = version; (tab = strpbrk(tab, "\t:")); tab++) *tab = ' '; /* MPICH Version:\t4.0.2 */
     r.ranks = size;
+    for (size_t i = 0; i < taut__preload.sites; i++)
+        if (taut__preload.site[i]->doubt == TAUT_DOUBT_UNSEEN) taut__preload.site[i]->doubt = taut__likeness_judge(&taut__preload.site[i]->like);
     for (taut__channel *c = taut__preload.channels; c; c = c->next) r.in_calls_s += c->in_calls_s;
     snprintf(r.config, sizeof r.config, "codec=%s budget=%s", codec && *codec ? codec : "auto", budget && *budget ? budget : "like:quant:bits=4");
     if (taut__preload.option.dry_run) taut__dry_budgets(r.budget);
@@ -139,14 +142,14 @@ static int abort_job(MPI_Comm comm, int code)
 
 /* ---- the table ---- */
 
-TAUT_API int taut_preload_backend(void *const real[TAUT_CALLS], void *wrap[TAUT_CALLS]);
-int          taut_preload_backend(void *const real[TAUT_CALLS], void *wrap[TAUT_CALLS])
+TAUT_API int taut_preload_backend(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS]);
+int          taut_preload_backend(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS])
 {
-    static const void *const mine[TAUT_CALLS] = {
-        [TAUT_CALL_Init] = (const void *)init, [TAUT_CALL_Init_thread] = (const void *)init_thread,
-        [TAUT_CALL_Finalize] = (const void *)finalize, [TAUT_CALL_Abort] = (const void *)abort_job,
-        [TAUT_CALL_Allreduce] = (const void *)allreduce, [TAUT_CALL_Iallreduce] = (const void *)iallreduce,
-        [TAUT_CALL_Reduce_scatter] = (const void *)reduce_scatter, [TAUT_CALL_Reduce_scatter_block] = (const void *)reduce_scatter_block,
+    static const taut__function mine[TAUT_CALLS] = {
+        [TAUT_CALL_Init] = (taut__function)init, [TAUT_CALL_Init_thread] = (taut__function)init_thread,
+        [TAUT_CALL_Finalize] = (taut__function)finalize, [TAUT_CALL_Abort] = (taut__function)abort_job,
+        [TAUT_CALL_Allreduce] = (taut__function)allreduce, [TAUT_CALL_Iallreduce] = (taut__function)iallreduce,
+        [TAUT_CALL_Reduce_scatter] = (taut__function)reduce_scatter, [TAUT_CALL_Reduce_scatter_block] = (taut__function)reduce_scatter_block,
     };
     memcpy(&taut__real_mpi, real, sizeof taut__real_mpi);
     memcpy(wrap, mine, sizeof mine);

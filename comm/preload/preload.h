@@ -21,10 +21,10 @@ typedef enum taut__intercepted {
     TAUT_CALLS
 } taut__intercepted;
 
-typedef long (*taut__any_call)(); /* of an MPI function; cast before use */
+typedef void (*taut__function)(void); /* any function; cast before use */
 
 /* What a back end exports: fills wrap[] with its functions, given those of the MPI itself. */
 #define TAUT_BACKEND_ENTRY "taut_preload_backend"
-typedef int (*taut__backend_entry)(void *const real[TAUT_CALLS], void *wrap[TAUT_CALLS]);
+typedef int (*taut__backend_entry)(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS]);
 
 #endif

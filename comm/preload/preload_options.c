@@ -40,7 +40,7 @@ taut_status taut__preload_picks(const char *name, const char *text, taut__pick *
     *n = 0;
     while (*at) {
         if (*n == TAUT_PICKS) return taut__fail(TAUT_E_RANGE, "%s=%s: at most %d items", name, text, TAUT_PICKS);
-        if (!read_pick(at, &end, &p[*n]) || (*end && *end != ','))
+        if (!read_pick(at, &end, &p[*n]) || (*end && (*end != ',' || !end[1])))
             return taut__fail(TAUT_E_INVALID, "%s=%s: cannot read '%.20s': expected site numbers and ranges of bytes, as in 3,1M..4M,64K..",
                               name, text, at);
         (*n)++;

@@ -24,10 +24,11 @@ static const char *size_text(uint64_t bytes, char *dst, size_t cap)
 static double plain_mean(const taut__site *s) { return s->plain_timed ? s->plain_s / (double)s->plain_timed : 0; }
 static double coded_mean(const taut__site *s) { return s->coded_calls ? s->coded_s / (double)s->coded_calls : 0; }
 
-/* Seconds that its coded calls would have taken longer as they were. */
+/* Seconds that its coded calls would have taken longer as they were. How long a program waits for non-blocking calls, which
+ * overlap with what it does meanwhile, is not known: they are left out. */
 static double saved_s(const taut__site *s)
 {
-    return s->coded_calls && s->plain_timed ? (plain_mean(s) - coded_mean(s)) * (double)s->coded_calls : 0;
+    return s->coded_calls && s->plain_timed && s->kind != TAUT_CALL_IALLREDUCE ? (plain_mean(s) - coded_mean(s)) * (double)s->coded_calls : 0;
 }
 
 static const char *fate(const taut__site *s)
@@ -35,6 +36,7 @@ static const char *fate(const taut__site *s)
     if (s->coded_calls) return s->codec;
     if (s->excluded) return "excluded";
     if (s->misfit) return "exact: its parts do not end at codec blocks";
+    if (s->trials[0]) return "would be compressed";
     return s->doubt ? taut__doubt_text(s->doubt) : "exact: no cycle of calls was seen";
 }
 
@@ -55,19 +57,21 @@ static double dry_error(const taut__job_report *r, int b)
     return most;
 }
 
+static void print_site(const taut__site *s)
+{
+    char size[32], error[32] = "-", time[48], sent[32] = "100%";
+    size_text(taut__site_bytes(s), size, sizeof size);
+    if (s->norm2 > 0) taut__snprintf(error, sizeof error, "%.2g", s->error2 / s->norm2);
+    if (s->bytes_dense) taut__snprintf(sent, sizeof sent, "%.1f%%", 100.0 * (double)s->bytes_sent / (double)s->bytes_dense);
+    taut__snprintf(time, sizeof time, s->coded_calls ? "%.3g / %.3g" : "%.3g / -", plain_mean(s) * 1e3, coded_mean(s) * 1e3);
+    fprintf(stderr, "taut: %4zu  %-14s %9s %7" PRIu64 " %7" PRIu64 "  %9s  %-8s  %-16s  %s\n", s->number, kind_name(s->kind), size, s->calls,
+            s->coded_calls, sent, error, time, fate(s));
+}
+
 static void print_sites(const taut__job_report *r)
 {
-    char size[32], error[32], time[48];
-    fprintf(stderr, "taut: site  call            size       calls  coded  bytes sent  error^2   ms plain/coded  codec\n");
-    for (size_t i = 0; i < r->sites; i++) {
-        const taut__site *s = r->site[i];
-        taut__snprintf(error, sizeof error, s->norm2 > 0 ? "%.2g" : "-", s->norm2 > 0 ? s->error2 / s->norm2 : 0);
-        taut__snprintf(time, sizeof time, s->coded_calls ? "%.3g / %.3g" : "%.3g / -", plain_mean(s) * 1e3, coded_mean(s) * 1e3);
-        fprintf(stderr, "taut: %4zu  %-14s  %-9s %6" PRIu64 " %6" PRIu64 "  %9s%%  %-8s  %-15s  %s\n", s->number, kind_name(s->kind),
-                size_text(taut__site_bytes(s), size, sizeof size), s->calls, s->coded_calls,
-                s->bytes_dense ? (taut__snprintf(size, sizeof size, "%.1f", 100.0 * (double)s->bytes_sent / (double)s->bytes_dense), size) : "100",
-                error, time, fate(s));
-    }
+    fprintf(stderr, "taut: site  call                size   calls   coded  bytes sent error^2   ms plain/coded    codec\n");
+    for (size_t i = 0; i < r->sites; i++) print_site(r->site[i]);
 }
 
 void taut__report_print(const taut__job_report *r)
@@ -78,6 +82,9 @@ void taut__report_print(const taut__job_report *r)
             r->aborted ? ", aborted" : "");
     if (r->sites) print_sites(r);
     if (r->small_calls) fprintf(stderr, "taut: %" PRIu64 " reductions too small, or of other types, passed through exactly\n", r->small_calls);
+    bool overlapped = false;
+    for (size_t i = 0; i < r->sites; i++) overlapped |= r->site[i]->kind == TAUT_CALL_IALLREDUCE && r->site[i]->coded_calls;
+    if (overlapped) fprintf(stderr, "taut: times of iallreduce are from call to completion; what overlapped with your computing is not counted as saved\n");
     double share = r->wall_s > 0 ? 100 * r->in_calls_s / r->wall_s : 0;
     if (!r->budget[0]) {
         fprintf(stderr, "taut: your job spent %.1f%% of its time in allreduce; Taut saved %.3g s\n", share, saved);

@@ -34,6 +34,6 @@ bool taut__sequence_votes_at(uint64_t event)
 {
     if (event < 6) return false;
     uint64_t step = 2;
-    while (step * 16 < event) step *= 2; /* every 2nd up to 32, every 4th up to 64, ... */
+    while (step * 16 < event && step < 512) step *= 2; /* every 2nd up to 32, every 4th up to 64, ... */
     return event % step == 0;
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void          *target[TAUT_CALLS]; /* what a call goes to */
+static taut__function target[TAUT_CALLS]; /* what a call goes to */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static const char *const name_of[TAUT_CALLS] = {
@@ -15,6 +15,15 @@ static const char *const name_of[TAUT_CALLS] = {
     TAUT_INTERCEPTED(TAUT_ITEM)
 #undef TAUT_ITEM
 };
+
+/* ISO C has no conversion for what dlsym() returns. */
+static taut__function symbol(void *lib, const char *name)
+{
+    void          *object = dlsym(lib, name);
+    taut__function f;
+    memcpy(&f, &object, sizeof f);
+    return f;
+}
 
 /* ---- the MPI that the program has loaded, which need not be in the global scope (Python extensions) ---- */
 
@@ -47,7 +56,7 @@ static void open_backend(void *mpi)
     char        path[4096], version[8192] = ""; /* MPI_MAX_LIBRARY_VERSION_STRING of both */
     int         length = 0;
     Dl_info     here;
-    int (*library_version)(char *, int *) = (int (*)(char *, int *))dlsym(mpi, "MPI_Get_library_version");
+    int (*library_version)(char *, int *) = (int (*)(char *, int *))symbol(mpi, "MPI_Get_library_version");
     if (library_version) library_version(version, &length);
     const char *which = strncmp(version, "Open MPI", 8) == 0 ? "openmpi" : strstr(version, "MPICH") ? "mpich" : NULL;
     if (!which) {
@@ -57,8 +66,8 @@ static void open_backend(void *mpi)
     if (!dladdr((void *)name_of, &here) || !strrchr(here.dli_fname, '/')) return;
     snprintf(path, sizeof path, "%.*s/libtaut-preload-%s.so", (int)(strrchr(here.dli_fname, '/') - here.dli_fname), here.dli_fname, which);
     void               *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    taut__backend_entry entry = lib ? (taut__backend_entry)dlsym(lib, TAUT_BACKEND_ENTRY) : NULL;
-    void               *wrap[TAUT_CALLS];
+    taut__backend_entry entry = lib ? (taut__backend_entry)symbol(lib, TAUT_BACKEND_ENTRY) : NULL;
+    taut__function      wrap[TAUT_CALLS];
     if (!entry) {
         complain(path, dlerror());
         return;
@@ -70,7 +79,7 @@ static void find_targets(void)
 {
     void *mpi = loaded_mpi();
     for (int i = 0; i < TAUT_CALLS; i++) {
-        target[i] = mpi ? dlsym(mpi, name_of[i]) : dlsym(RTLD_NEXT, name_of[i]);
+        target[i] = symbol(mpi ? mpi : RTLD_NEXT, name_of[i]);
         if (target[i]) continue;
         fprintf(stderr, "taut: preload: this process has loaded no MPI with %s\n", name_of[i]);
         abort();
@@ -78,7 +87,7 @@ static void find_targets(void)
     if (mpi) open_backend(mpi);
 }
 
-static inline void *target_of(taut__intercepted i)
+static inline taut__function target_of(taut__intercepted i)
 {
     pthread_once(&once, find_targets);
     return target[i];
