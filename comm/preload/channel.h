@@ -10,8 +10,9 @@
  *  4. Blocking calls are executed by the calling thread, if nothing is queued. Non-blocking calls may not wait for peers, so
  *     they are queued: a worker thread of the channel executes them in order, and completes the generalized request that the
  *     program got; its own MPI waits for that as for any other. This needs MPI_THREAD_MULTIPLE, else they stay plain.
- *  5. Votes, queued plain calls and Taut's messages use a copy of the communicator. It is made at a fixed event, once some rank
- *     has made a call that could be compressed. */
+ *  5. Votes, queued plain calls and Taut's messages use a copy of the communicator. That of MPI_COMM_WORLD is made in MPI_Init; of
+ *     others at a blocking call, a fixed event, once some rank has made a call that could be compressed. (Not by MPI_Comm_idup at a
+ *     non-blocking one: in Open MPI 4.1 its messages get mixed up with those of the program's own calls.) */
 #ifndef TAUT_CHANNEL_H
 #define TAUT_CHANNEL_H
 
@@ -49,7 +50,6 @@ typedef struct taut__position { /* of a cycle */
 
 typedef struct taut__channel {
     MPI_Comm        user, control;
-    MPI_Request     making;      /* of control */
     bool            has_control, seen_eligible, failed;
     int             rank, size;
     pthread_mutex_t lock;        /* sequence, queue, sites */
@@ -89,6 +89,7 @@ bool taut__channel_event(taut__channel *c, taut__entry *e);
 int  taut__channel_execute(taut__channel *c, taut__entry *e);
 /* Non-blocking: copies e into the queue, *request is completed later. */
 int  taut__channel_queue(taut__channel *c, const taut__entry *e, MPI_Request *request);
+void taut__channel_open_world(void); /* in MPI_Init: all ranks are there */
 void taut__channel_close_all(void); /* before MPI_Finalize; sites stay for the report */
 
 /* execute_mpi.c : with the queue's turn. */

@@ -11,7 +11,6 @@ static void close_channel(taut__channel *c)
     taut__worker_stop(c);
     for (int b = 0; b < c->courses; b++) taut_comm_destroy(c->course[b]);
     c->courses = 0;
-    if (c->making != MPI_REQUEST_NULL) PMPI_Wait(&c->making, MPI_STATUS_IGNORE);
     if (c->has_control) PMPI_Comm_free(&c->control);
     c->has_control = c->active = false;
     free(c->position), free(c->copy);
@@ -34,7 +33,7 @@ static taut__channel *create(MPI_Comm comm)
     taut__channel *c = calloc(1, sizeof *c);
     int            inter = 1;
     if (!c) return NULL;
-    c->user = comm, c->control = MPI_COMM_NULL, c->making = MPI_REQUEST_NULL;
+    c->user = comm, c->control = MPI_COMM_NULL;
     c->tail = &c->head;
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->changed, NULL);
@@ -66,6 +65,12 @@ taut__channel *taut__channel_of(MPI_Comm comm)
     if (c && c->size < 2) c = NULL;
     last.comm = comm, last.channel = c, last.era = now;
     return c;
+}
+
+void taut__channel_open_world(void)
+{
+    taut__channel *c = taut__channel_of(MPI_COMM_WORLD);
+    if (c) c->has_control = PMPI_Comm_dup(c->user, &c->control) == MPI_SUCCESS;
 }
 
 void taut__channel_close_all(void)
@@ -120,8 +125,6 @@ bool taut__channel_event(taut__channel *c, taut__entry *e)
     pthread_mutex_lock(&c->lock);
     e->event = taut__sequence_add(&c->sequence, e->key);
     c->seen_eligible |= eligible;
-    if (e->kind == TAUT_CALL_IALLREDUCE && !c->has_control && taut__preload.threads && taut__control_at(e->event))
-        c->has_control = PMPI_Comm_idup(c->user, &c->control, &c->making) == MPI_SUCCESS; /* makes no rank wait */
     bool coded_here = c->active && c->position[(e->event - c->start) % c->period].coded;
     wanted = c->queued > 0 || eligible || coded_here || taut__control_at(e->event) || (c->has_control && taut__sequence_votes_at(e->event));
     if (e->kind == TAUT_CALL_IALLREDUCE && !c->has_control) wanted = false;

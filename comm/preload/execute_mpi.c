@@ -37,7 +37,7 @@ static bool all_say(taut__channel *c, bool yes, uint64_t word)
     return v[0] == ~v[1];
 }
 
-/* The copy of the communicator, made at one of a few fixed events by all ranks; at non-blocking ones by taut__channel_event. */
+/* The copy of the communicator, made at one of a few fixed events by all ranks. */
 static bool need_control(taut__channel *c, const taut__entry *e)
 {
     int seen = c->seen_eligible, any = 0;
@@ -45,11 +45,6 @@ static bool need_control(taut__channel *c, const taut__entry *e)
     if (taut__real_mpi.Allreduce(&seen, &any, 1, MPI_INT, MPI_MAX, c->user) != MPI_SUCCESS || !any) return false;
     c->has_control = PMPI_Comm_dup(c->user, &c->control) == MPI_SUCCESS;
     return c->has_control;
-}
-
-static void finish_control(taut__channel *c)
-{
-    if (c->making != MPI_REQUEST_NULL) PMPI_Wait(&c->making, MPI_STATUS_IGNORE);
 }
 
 /* ---- sites ---- */
@@ -455,7 +450,6 @@ int taut__execute(taut__channel *c, taut__entry *e)
     bool   made = false;
     int    rc = MPI_SUCCESS;
     if (need_control(c, e)) {
-        finish_control(c);
         if (c->active) rc = in_cycle(c, e, &made);
         else if (taut__sequence_votes_at(e->event)) rc = vote_on_cycle(c, e->event);
     }

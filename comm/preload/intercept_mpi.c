@@ -77,6 +77,7 @@ static void started(int provided)
     taut__preload_options_load(&taut__preload.option);
     pthread_mutex_init(&taut__preload.lock, NULL);
     taut__preload.ready = true;
+    taut__channel_open_world();
 }
 
 /* More threads than asked for, so that non-blocking calls can be served; the program is told what it asked for. */
@@ -85,8 +86,8 @@ static int init_thread(int *argc, char ***argv, int required, int *provided)
     int got = MPI_THREAD_SINGLE;
     inside++;
     int rc = taut__real_mpi.Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &got);
-    inside--;
     if (rc == MPI_SUCCESS) started(got);
+    inside--;
     if (provided) *provided = got < required ? got : required;
     return rc;
 }
