@@ -21,6 +21,7 @@ struct taut__bucket {
     _Atomic uint64_t *started;  /* bit set of members; set by callers after the copy, cleared by the round */
     uint64_t   *round, *scratch;
     bool        voting;
+    const taut_layer *_Atomic wanted; /* somebody waits for it */
     char        label[32];
 };
 
@@ -232,9 +233,15 @@ taut_status taut__fuse_start(taut_layer *l, void *buf, int kind)
     l->job.kind = l->last_op = kind;
     taut__result_load(&l->job, 0, l->tensor.elems, b->x + l->at);
     atomic_fetch_or_explicit(&b->started[l->seat / 64], UINT64_C(1) << (l->seat % 64), memory_order_release);
-    l->started = true;
+    taut__layer_starts(l);
     if (all_started(b)) run(b, false);
     return TAUT_OK;
+}
+
+const taut_layer *taut__fuse_wanted(const taut__job *job)
+{
+    const taut__bucket *b = (const taut__bucket *)(const void *)job;
+    return atomic_load(&b->wanted);
 }
 
 bool taut__fuse_holds(const taut_layer *l) { return is_started(l->bucket, l->seat); }
@@ -252,13 +259,19 @@ taut_status taut__fuse_wait(taut_layer *l)
 {
     taut__bucket *b = l->bucket;
     taut__engine *e = &l->comm->engine;
-    double       begin = taut__now();
+    double       begin = taut__now(), ask = 0.1; /* seconds until others are asked why they have not started it */
+    atomic_store(&b->wanted, l);
     while (taut__fuse_holds(l)) {
         run(b, true);
         TAUT_TRY(taut__engine_wait(e, &b->job));
+        if (taut__now() - begin > ask && taut__fuse_holds(l)) {
+            TAUT_TRY(taut__absence_ask_all(l->comm, l));
+            ask = taut__now() - begin + (ask < 1 ? ask : 1);
+        }
         if (e->timeout_ms >= 0 && taut__now() - begin > e->timeout_ms * 1e-3 && taut__fuse_holds(l) && b->in_round == 0)
             return never_started(l);
     }
+    atomic_store(&b->wanted, NULL);
     return taut__engine_check(e);
 }
 
@@ -276,7 +289,7 @@ taut_status taut__fuse_flush(taut__bucket *b)
     for (size_t i = 0; i < b->members; i++) {
         taut_layer *l = b->member[i];
         if (l && l->started && is_started(b, i)) TAUT_TRY(taut__fuse_wait(l));
-        if (l && l->bucket) l->started = false;
+        if (l && l->bucket && l->started) TAUT_TRY(taut__layer_finish(l, TAUT_OK));
     }
     return TAUT_OK;
 }

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 static const char *const dtype_name[] = {"f32", "f16", "bf16"};
 
@@ -33,13 +34,15 @@ static taut_status wire_spec(const taut_layer *l, const taut_spec *spec, taut_sp
 
 static bool wants_feedback(const taut_layer *l, const taut_spec *spec)
 {
-    const char *mode = l->comm->set.c.feedback;
-    uint32_t    caps = taut__spec_caps(spec);
-    if (caps & TAUT_CAP_LOSSLESS || strcmp(mode, "off") == 0) return false;
-    return strcmp(mode, "auto") == 0 ? (caps & TAUT_CAP_FEEDBACK) != 0 : true;
+    int32_t  mode = l->comm->set.feedback;
+    uint32_t caps = taut__spec_caps(spec);
+    if (caps & TAUT_CAP_LOSSLESS || mode == TAUT_FEEDBACK_OFF) return false;
+    return mode == TAUT_FEEDBACK_AUTO ? (caps & TAUT_CAP_FEEDBACK) != 0 : true;
 }
 
 /* Memory for x: with feedback, and wherever x cannot be read from buf (16 bit) or must outlive encoding (linear). */
+float taut__layer_momentum(const taut_layer *l) { return l->comm->set.feedback == TAUT_FEEDBACK_MOMENTUM ? l->comm->set.c.momentum : 0; }
+
 static taut_status need_feedback(taut_layer *l)
 {
     const taut__algorithm *via;
@@ -47,8 +50,7 @@ static taut_status need_feedback(taut_layer *l)
     l->feedback_on = wants_feedback(l, &l->spec);
     bool needed = l->feedback_on || l->dtype != TAUT_F32 || via == &taut__linear;
     if (!needed || l->feedback) return TAUT_OK;
-    float momentum = strcmp(l->comm->set.c.feedback, "momentum") == 0 ? l->comm->set.c.momentum : 0;
-    return taut__feedback_create(l->tensor.elems, momentum, &l->feedback);
+    return taut__feedback_create(l->tensor.elems, taut__layer_momentum(l), &l->feedback);
 }
 
 static taut_status need_state(taut_layer *l)
@@ -67,6 +69,7 @@ static void drop_state(taut_layer *l)
 static taut_status prepare(taut_layer *l)
 {
     TAUT_TRY(need_feedback(l));
+    TAUT_TRY(taut__drop_prepare(l));
     TAUT_TRY(need_state(l));
     return taut__job_prepare(&l->job);
 }
@@ -170,6 +173,7 @@ static taut_status room_for_layer(taut_comm *comm)
 {
     if (comm->layers < comm->room) return TAUT_OK;
     size_t       room = taut__max(64, 2 * comm->room);
+    TAUT_TRY(taut__lent_room(comm, room));
     taut_layer **more = taut__alloc(room, sizeof *more);
     if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu layers", room);
     taut__engine_hold(&comm->engine);
@@ -198,6 +202,18 @@ static taut_layer *layer_create(taut_comm *comm, const char *name, taut_dtype dt
     return l;
 }
 
+/* The communicator's spec is meant for all layers, whatever their shapes: one that it does not suit (rank 4 of two rows) goes
+ * without. Settings that no layer suits (ring with powersgd) are an error. */
+static taut_status suited(const taut_layer *l, taut_spec *spec)
+{
+    if (taut__spec_suits(spec, &l->tensor) == TAUT_OK) return TAUT_OK;
+    bool first = !l->comm->unsuited;
+    l->comm->unsuited = true;
+    taut__log(first ? TAUT_LOG_WARN : TAUT_LOG_INFO, "comm", "layer '%s' travels uncompressed: %s%s", l->name, taut_last_error(),
+              first ? " (TAUT_LOG=info names further ones)" : "");
+    return none_spec(spec);
+}
+
 static taut_status register_spec(taut_layer *l)
 {
     taut_comm *comm = l->comm;
@@ -205,6 +221,7 @@ static taut_status register_spec(taut_layer *l)
     bool       small = l->ndim <= 1 || l->tensor.elems < comm->set.c.small_elems;
     l->automatic = !small && spec.automatic;
     if (small || spec.automatic) TAUT_TRY(none_spec(&spec));
+    else TAUT_TRY(suited(l, &spec));
     TAUT_TRY(use_spec(l, &spec));
     l->block = l->automatic ? AUTO_BLOCK : taut__round_up(PART_BLOCK, taut__spec_align(&l->wire));
     if (small) TAUT_TRY(taut__fuse_register(l));
@@ -217,7 +234,7 @@ taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dt
     size_t n;
     if (layer) *layer = NULL;
     if (!comm || !layer) return taut__fail(TAUT_E_INVALID, "taut_layer_register: comm or layer is NULL");
-    TAUT_TRY(taut__engine_check(&comm->engine));
+    TAUT_TRY(taut__comm_check(comm, "taut_layer_register"));
     if ((unsigned)dtype > TAUT_BF16) return taut__fail(TAUT_E_INVALID, "taut_layer_register: dtype=%d: must be 0..2", (int)dtype);
     TAUT_TRY(check_shape(name, ndim, shape, &n));
     if (find(comm, name)) return taut__fail(TAUT_E_INVALID, "layer '%s': registered already", name);
@@ -242,6 +259,8 @@ void taut__layer_destroy(taut_layer *l)
     drop_state(l);
     note_loss(l, false);
     taut__feedback_destroy(l->feedback);
+    taut__free(l->before);
+    taut__free(l->spread);
     taut__free(l->scale);
     taut__free(l->lent_checksums);
     taut__free(l);
@@ -289,6 +308,7 @@ taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
         l->scale = copy;
     }
     if (n) memcpy(l->scale, s, n * sizeof *s);
+    l->scale_hash = n ? XXH3_64bits(s, n * sizeof *s) : 0;
     l->tensor.scale = l->scale;
     l->tensor.scale_n = n;
     return TAUT_OK;
@@ -300,10 +320,15 @@ static taut_status check_start(taut_layer *l, const void *buf, int kind)
 {
     if (!l || !buf) return taut__fail(TAUT_E_INVALID, "collective: layer or buf is NULL");
     if (kind != TAUT_SUM && kind != TAUT_MEAN) return taut__fail(TAUT_E_INVALID, "layer '%s': op=%d: must be 0 or 1", l->name, kind);
-    if ((uintptr_t)buf % 4) return taut__fail(TAUT_E_INVALID, "layer '%s': buf must be 4-byte aligned", l->name);
-    TAUT_TRY(taut__engine_check(&l->comm->engine));
+    uintptr_t size = l->dtype == TAUT_F32 ? 4 : 2;
+    if ((uintptr_t)buf % size)
+        return taut__fail(TAUT_E_INVALID, "layer '%s': buf=%p: must be aligned to %d bytes, an element", l->name, buf, (int)size);
+    TAUT_TRY(taut__comm_check(l->comm, "collective"));
     if (l->started && !l->tested) return taut__fail(TAUT_E_STATE, "layer '%s': started already", l->name);
     l->started = l->tested = false;
+    TAUT_TRY(taut__lent_take(l, buf));
+    l->job.buf = (void *)(uintptr_t)buf; /* from here on the buffer is lent, until the layer is finished */
+    l->comm->stepped = l->comm->loads.open = false;
     return l->index >= l->comm->handshake.layers ? taut__handshake_begin(l->comm) : TAUT_OK;
 }
 
@@ -326,9 +351,16 @@ static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves,
     if (halves != TAUT_GATHER) l->last_op = kind;
     TAUT_TRY(taut__job_begin(&l->job, buf, kind, halves, blocking));
     TAUT_TRY(taut__debug_lend(l));
-    l->started = true;
+    taut__layer_starts(l);
     taut__engine_start(&comm->engine, &l->job, blocking);
     return TAUT_OK;
+}
+
+void taut__layer_starts(taut_layer *l)
+{
+    l->started = true;
+    l->comm->starts++;
+    atomic_fetch_add_explicit(&l->starts, 1, memory_order_relaxed);
 }
 
 taut_status taut_allreduce_start(taut_layer *l, void *buf, taut_op op)
@@ -340,6 +372,7 @@ taut_status taut_allreduce_start(taut_layer *l, void *buf, taut_op op)
 taut_status taut__layer_finish(taut_layer *l, taut_status s)
 {
     l->started = l->tested = false;
+    taut__lent_give(l);
     if (s != TAUT_OK) return s;
     return taut__debug_return(l);
 }
@@ -368,7 +401,7 @@ taut_status taut_allgather(taut_layer *l, void *buf) { return at_once(l, buf, TA
 static taut_status check_started(const taut_layer *l, const char *call)
 {
     if (!l) return taut__fail(TAUT_E_INVALID, "%s: layer is NULL", call);
-    TAUT_TRY(taut__engine_check(&l->comm->engine));
+    TAUT_TRY(taut__comm_check(l->comm, call));
     return l->started ? TAUT_OK : taut__fail(TAUT_E_STATE, "%s: layer '%s' was not started", call, l->name);
 }
 
@@ -390,6 +423,7 @@ taut_status taut_test(taut_layer *l, int *done)
     TAUT_TRY(check_started(l, "taut_test"));
     TAUT_TRY(l->bucket && taut__fuse_holds(l) ? taut__fuse_test(l, &over) : taut__engine_test(&l->comm->engine, &l->job, &over));
     *done = l->tested = over;
+    if (over) taut__lent_give(l);
     return TAUT_OK;
 }
 

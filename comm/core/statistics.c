@@ -2,6 +2,7 @@
  * over the ranks, and carries what codec=auto contributes; the relative errors follow from the sums. */
 #include "../../scheduler/budget.h"
 #include "communicator.h"
+#include <math.h>
 #include <string.h>
 
 enum { PER_LAYER = 7 }; /* own, error, sum: plain and weighted; ranks that called */
@@ -68,6 +69,7 @@ static taut_status place_audits(taut_comm *comm)
 }
 
 void taut__audit_arm(taut_layer *l) { l->audit_armed = true; }
+void taut__audit_disarm(taut_layer *l) { l->audit_armed = false; }
 
 taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n)
 {
@@ -116,13 +118,13 @@ static void take(taut_layer *l, const double *v)
 /* How much a layer's squared errors count. optimizer: the scale already divides them; without one, as layer does. */
 static double weight(const taut_layer *l)
 {
-    taut__metric m;
-    if (taut__metric_parse(l->comm->set.c.metric, &m) != TAUT_OK || m == TAUT_METRIC_PLAIN) return 1;
+    int32_t m = l->comm->set.metric;
+    if (m == TAUT_METRIC_PLAIN) return 1;
     if (m == TAUT_METRIC_OPTIMIZER && l->tensor.scale_n) return 1;
     return taut__layer_weight(l->tensor.elems, l->step.sum.plain, l->step.own.plain);
 }
 
-static bool in_scale(const taut_layer *l) { return l->tensor.scale_n && l->comm->set.c.metric[0] == 'o'; }
+static bool in_scale(const taut_layer *l) { return l->tensor.scale_n && l->comm->set.metric == TAUT_METRIC_OPTIMIZER; }
 
 static void relate(taut_comm *comm)
 {
@@ -139,23 +141,52 @@ static void relate(taut_comm *comm)
     comm->rel_err2_metric = sum_metric > 0 ? error_metric / sum_metric : 0;
 }
 
+/* n sums, and behind them the digest of what this rank did, which must be everybody's: its AND and OR. */
 static taut_status exchange(taut_comm *comm, size_t n)
 {
     taut__small_allreduce x;
-    taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_STEP, comm->control, comm->control + n, n * sizeof *comm->control,
-                         taut__combine_mixed, NULL);
+    taut__mixed           mixed = {n, 1};
+    size_t                all = n + 2;
+    uint64_t              digest = taut__handshake_digest(comm), word[2] = {digest, digest};
+    memcpy(comm->control + n, word, sizeof word);
+    taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_STEP, comm->control, comm->control + all, all * sizeof *comm->control,
+                         taut__combine_mixed, &mixed);
     double      begin = taut__now();
     taut_status s = taut__engine_exchange(&comm->engine, &x, "taut_step_end");
     comm->exposed_s += taut__now() - begin;
     comm->control_sent += x.sent;
-    return s;
+    memcpy(word, comm->control + n, sizeof word);
+    return s != TAUT_OK || word[0] == word[1] ? s : taut__handshake_step(comm);
+}
+
+/* Sums of squares are finite where everything is: squares of floats do not overflow doubles. The same bits on all ranks. */
+static bool finite_step(const taut_comm *comm)
+{
+    for (size_t i = 0; i < comm->layers; i++) {
+        const taut__layer_sums *s = &comm->layer[i]->step;
+        if (!isfinite(s->own.plain) || !isfinite(s->sum.plain) || !isfinite(s->error.plain)) return false;
+    }
+    return true;
+}
+
+static void close_step(taut_comm *comm)
+{
+    comm->steps++;
+    comm->stepped = true;
+    for (size_t i = 0; i < comm->layers; i++) {
+        taut_layer *l = comm->layer[i];
+        l->dropping = l->calls != l->calls_at_step;
+        l->calls_at_step = l->calls;
+        l->audit.done = false;
+    }
+    if (!finite_step(comm)) taut__drop_step(comm);
 }
 
 taut_status taut__step_exchange(taut_comm *comm)
 {
     size_t layers = comm->layers * PER_LAYER, extra = comm->autom ? comm->hooks->contribute(comm->autom, NULL, 0) : 0;
     size_t n = layers + extra;
-    TAUT_TRY(room(comm, n));
+    TAUT_TRY(room(comm, n + 2));
     for (size_t i = 0; i < comm->layers; i++) fill(comm->layer[i], comm->control + i * PER_LAYER);
     if (comm->autom) comm->hooks->contribute(comm->autom, comm->control + layers, extra);
     TAUT_TRY(exchange(comm, n));
@@ -168,11 +199,7 @@ taut_status taut__step_exchange(taut_comm *comm)
         taut__engine_release(&comm->engine);
         if (s != TAUT_OK) return taut__engine_fail(&comm->engine, s, taut_last_error());
     }
-    comm->steps++;
-    for (size_t i = 0; i < comm->layers; i++) {
-        comm->layer[i]->calls_at_step = comm->layer[i]->calls;
-        comm->layer[i]->audit.done = false;
-    }
+    close_step(comm);
     return TAUT_OK;
 }
 

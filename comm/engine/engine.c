@@ -78,6 +78,11 @@ taut_status taut__engine_fail(taut__engine *e, taut_status s, const char *text)
 static taut_status hear(taut__engine *e)
 {
     taut__notice n;
+    while (e->t->ops->heard(e->t, &n))
+        if (e->hear) {
+            taut_status s = e->hear(e->ctx, &n);
+            if (s != TAUT_OK) return fail(e, s, taut_last_error());
+        }
     if (!e->t->ops->aborted(e->t, &n) || n.rank == e->t->rank) return TAUT_OK;
     taut_status s = (taut_status)n.status, shared = TAUT_E_PEER;
     if (s == TAUT_E_MISMATCH || s == TAUT_E_TIMEOUT) shared = s;
@@ -270,6 +275,25 @@ static bool overdue(const taut__engine *e, double since)
     return taut__now() - last > e->timeout_ms * 1e-3;
 }
 
+/* Nothing has moved for a while: at first after a tenth of a second, then less and less often. */
+static bool time_to_ask(taut__engine *e, double since)
+{
+    const double first = 0.1, most = 1;
+    double       last = since > e->moved_at ? since : e->moved_at;
+    if (e->asked_at < last) e->asks = 0;
+    else last = e->asked_at;
+    double gap = first * (double)(1 << e->asks);
+    return e->ask && taut__now() - last > (gap < most ? gap : most);
+}
+
+static taut_status ask(taut__engine *e, const taut__job *waited)
+{
+    e->asked_at = taut__now();
+    e->asks += e->asks < 8;
+    taut_status s = e->ask(e->ctx, waited);
+    return s == TAUT_OK ? TAUT_OK : fail(e, s, taut_last_error());
+}
+
 static taut_status wait_locked(taut__engine *e, taut__job *job)
 {
     double since = taut__now();
@@ -278,6 +302,7 @@ static taut_status wait_locked(taut__engine *e, taut__job *job)
         TAUT_TRY(drive(e, job, &moved));
         idle = moved ? 0 : idle + 1;
         pause_after(e, idle);
+        if (idle > SPINS && time_to_ask(e, since)) TAUT_TRY(ask(e, job));
         if (idle > SPINS && overdue(e, since)) {
             int peer = job->waiting_for ? job->waiting_for(job) : -1;
             return late(e, job->name, peer);
@@ -318,6 +343,7 @@ static taut_status exchange_locked(taut__engine *e, taut__small_allreduce *x, co
         TAUT_TRY(drive(e, NULL, &moved));
         idle = moved ? 0 : idle + 1;
         pause_after(e, idle);
+        if (idle > SPINS && time_to_ask(e, since)) TAUT_TRY(ask(e, NULL));
         if (idle > SPINS && overdue(e, since)) return late(e, what, taut__small_allreduce_waiting_for(x));
     }
 }

@@ -45,7 +45,7 @@ static taut_status split(taut_comm *comm)
 
 taut_status taut__hier_init(taut_comm *comm)
 {
-    const char *mode = comm->set.c.hierarchy;
+    int32_t mode = comm->set.hierarchy;
     comm->local.t = comm->leaders.t = comm->t;
     TAUT_TRY(split(comm));
     int several = 0; /* hosts with several ranks */
@@ -54,7 +54,7 @@ taut_status taut__hier_init(taut_comm *comm)
         for (int r = 0; r < comm->t->size; r++) ranks += comm->t->host[r] == h;
         several += ranks > 1;
     }
-    comm->hierarchical = mode[1] == 'n' ? several > 0 : mode[0] == 'a' && comm->leaders.size > 1 && several == comm->leaders.size;
+    comm->hierarchical = mode == TAUT_HIERARCHY_ON ? several > 0 : mode == TAUT_HIERARCHY_AUTO && comm->leaders.size > 1 && several == comm->leaders.size;
     return TAUT_OK;
 }
 

@@ -20,6 +20,7 @@ const float *taut__form(taut__job *job, size_t first, size_t n)
     taut_layer *l = job->layer;
     if (!job->formed && job->g == &l->comm->all) taut__debug_read(l, first, n);
     if (taut__in_place(job)) return buf_at(job, first);
+    if (!job->formed) taut__drop_keep(l, first, n);
     if (!job->formed) taut__feedback_input(l->feedback, first, n, l->dtype, buf_at(job, first), !l->residual);
     return l->feedback->r + first;
 }

@@ -25,9 +25,14 @@ typedef struct taut__request {
 typedef enum taut__number { TAUT_NUMBER_F32, TAUT_NUMBER_F64, TAUT_NUMBER_I32 } taut__number;
 static inline size_t taut__number_bytes(taut__number k) { return k == TAUT_NUMBER_F64 ? 8 : 4; }
 
-typedef struct taut__notice { /* why a rank gave up; travels as is between ranks of one job */
-    int32_t status, rank;
-    char    text[504];
+/* What a rank tells others of its own accord; travels as is between ranks of one job. status: why it gave up, or TAUT_OK: a word, which
+ * means what those make of it who send and hear it (core/absence.c). */
+typedef struct taut__notice {
+    int32_t  status, rank;
+    uint64_t job; /* of the transport that sent it: MPI may deliver it to a later communicator */
+    int32_t  word, index;
+    uint64_t count, steps;
+    char     text[472];
 } taut__notice;
 
 typedef struct taut__transport_ops {
@@ -43,6 +48,9 @@ typedef struct taut__transport_ops {
     void (*end_job)(taut__transport *t, const char *why);        /* with allreduce: end all ranks, from any thread; does not return */
     void (*abort)(taut__transport *t, const taut__notice *why);   /* tell all ranks; the first notice wins */
     bool (*aborted)(taut__transport *t, taut__notice *why);       /* has another rank told us? */
+    /* A word to one rank, or to all others (peer -1), of whom one may lose it that has many to hear. */
+    void (*tell)(taut__transport *t, int peer, const taut__notice *word);
+    bool (*heard)(taut__transport *t, taut__notice *word);        /* the next word for this rank */
     void (*destroy)(taut__transport *t);
 } taut__transport_ops;
 

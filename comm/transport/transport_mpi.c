@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
 
 enum { TAG_NOTICE = 0, WHOLE_MAX = 1 << 30, CHECK_SEED = 12345 };
 
@@ -31,7 +33,10 @@ typedef struct mpi_transport {
     MPI_Request   *tell;         /* size requests */
     bool           listening;    /* request[0] is the receive of a notice */
     bool           news;         /* it has come */
+    uint64_t       job;          /* in the notices of this transport */
     taut__notice    heard, told;
+    taut__notice    word;         /* the one last told, and how it is getting on */
+    MPI_Request   *telling;      /* size requests */
 } mpi_transport;
 
 static taut_status failed(int rc, const char *what)
@@ -158,8 +163,10 @@ static void mpi_cancel(taut__transport *t, taut__request *r)
     for (size_t i = 0; i < m->n; i++) {
         if (m->owner[i].request != r) continue;
         if (r->send) t->dirty = true; /* cancelling sends is not dependable, and MPI 4 drops it */
-        else MPI_Cancel(&m->request[i]);
-        MPI_Request_free(&m->request[i]);
+        if (m->request[i] != MPI_REQUEST_NULL) { /* a message that MPI gave up, in error */
+            if (!r->send) MPI_Cancel(&m->request[i]);
+            MPI_Request_free(&m->request[i]);
+        }
         m->request[i] = MPI_REQUEST_NULL;
         release_type(&m->owner[i]);
         compact(m);
@@ -237,11 +244,7 @@ static taut_status check_native(mpi_transport *m)
             x[i] = (float)((double)r - 2e9) * (r & 1 ? 1e-6f : r & 2 ? 1.0f : 1e6f);
         }
         int rc = MPI_Allreduce(MPI_IN_PLACE, x, sizes[k], MPI_FLOAT, MPI_SUM, m->native);
-        for (int i = 0; i < sizes[k]; i++) {
-            uint32_t bits;
-            memcpy(&bits, &x[i], sizeof bits);
-            h[0] = taut__seed(h[0], bits);
-        }
+        h[0] = XXH3_64bits(x, (size_t)sizes[k] * sizeof *x);
         h[1] = ~h[0];
         if (rc == MPI_SUCCESS) rc = MPI_Allreduce(h, all, 2, MPI_UINT64_T, MPI_MAX, m->native);
         if (rc != MPI_SUCCESS) {
@@ -264,6 +267,7 @@ static void mpi_abort(taut__transport *t, const taut__notice *why)
     if (m->failed) return;
     m->failed = true;
     m->told = *why;
+    m->told.job = m->job;
     for (int r = 0; r < t->size; r++)
         if (r != t->rank) MPI_Isend(&m->told, sizeof m->told, MPI_BYTE, r, TAG_NOTICE, m->comm, &m->tell[r]);
     for (int i = 0, all = 0; i < 100 && !all; i++) { /* small messages leave at once, unless the peer is gone */
@@ -272,15 +276,54 @@ static void mpi_abort(taut__transport *t, const taut__notice *why)
     }
 }
 
+static void listen(mpi_transport *m)
+{
+    if (m->listening || m->n == m->room) return;
+    if (MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[m->n]) != MPI_SUCCESS) return;
+    m->owner[m->n++] = (pending){NULL, MPI_BYTE};
+    m->listening = true;
+}
+
+/* Sorts out what has come: a failure is left for aborted(). */
+static bool mpi_heard(taut__transport *t, taut__notice *word)
+{
+    mpi_transport *m = self_of(t);
+    if (!m->news) {
+        listen(m);
+        return false;
+    }
+    bool ours = m->heard.job == m->job, failure = ours && m->heard.status != TAUT_OK;
+    if (failure) return false;
+    *word = m->heard;
+    word->text[sizeof word->text - 1] = 0;
+    m->news = false;
+    listen(m);
+    return ours;
+}
+
 static bool mpi_aborted(taut__transport *t, taut__notice *why)
 {
     mpi_transport *m = self_of(t);
-    if (!m->news) return false;
+    if (!m->news || m->heard.job != m->job || m->heard.status == TAUT_OK) return false;
     m->news = false;
     m->failed = true;
     *why = m->heard;
     why->text[sizeof why->text - 1] = 0;
     return true;
+}
+
+/* One word at a time: while the last one is on its way to anybody there is no other. */
+static void mpi_tell(taut__transport *t, int peer, const taut__notice *word)
+{
+    mpi_transport *m = self_of(t);
+    int            all = 0;
+    if (m->failed || MPI_Testall(t->size, m->telling, &all, MPI_STATUSES_IGNORE) != MPI_SUCCESS || !all) return;
+    m->word = *word;
+    m->word.job = m->job;
+    for (int r = 0; r < t->size; r++)
+        if (r != t->rank && (peer < 0 || r == peer))
+            MPI_Isend(&m->word, sizeof m->word, MPI_BYTE, r, TAG_NOTICE, m->comm, &m->telling[r]);
+    MPI_Testall(t->size, m->telling, &all, MPI_STATUSES_IGNORE);
 }
 
 /* MPI_Abort may wait for those it cannot reach. */
@@ -294,6 +337,27 @@ static void mpi_end_job(taut__transport *t, const char *why)
 
 /* ---- life ---- */
 
+static void stop_listening(mpi_transport *m)
+{
+    for (size_t i = 0; m->listening && i < m->n; i++)
+        if (!m->owner[i].request && m->request[i] != MPI_REQUEST_NULL) {
+            MPI_Cancel(&m->request[i]);
+            MPI_Request_free(&m->request[i]);
+        }
+    m->listening = false;
+}
+
+/* The last words leave at once, unless the peer is gone. */
+static bool all_told(mpi_transport *m)
+{
+    int all = m->telling == NULL;
+    for (int i = 0; i < 100 && !all; i++) {
+        if (MPI_Testall(m->base.size, m->telling, &all, MPI_STATUSES_IGNORE) != MPI_SUCCESS) return false;
+        if (!all) mpi_idle(&m->base, 100);
+    }
+    return all;
+}
+
 /* Pending notices point into *m, and pending sends into their owners' memory: after a failure both stay. */
 static void mpi_destroy(taut__transport *t)
 {
@@ -302,22 +366,19 @@ static void mpi_destroy(taut__transport *t)
     int            gone = 0;
     MPI_Finalized(&gone);
     if (gone) return;
-    if (m->listening) {
-        MPI_Cancel(&m->request[0]);
-        MPI_Request_free(&m->request[0]);
-    }
-    if (m->failed) return;
+    stop_listening(m);
+    if (m->failed || !all_told(m)) return;
     if (m->comm != MPI_COMM_NULL) MPI_Comm_free(&m->comm);
     if (m->native != MPI_COMM_NULL) MPI_Comm_free(&m->native);
     taut__free(m->request), taut__free(m->status), taut__free(m->index), taut__free(m->owner);
-    taut__free(m->tell);
+    taut__free(m->tell), taut__free(m->telling);
     taut__free(t->host);
     taut__free(t);
 }
 
 static const taut__transport_ops ops = {
     .name = "mpi", .isend = mpi_isend, .irecv = mpi_irecv, .poll = mpi_poll, .idle = mpi_idle, .cancel = mpi_cancel,
-    .reserve = mpi_reserve, .allreduce = mpi_allreduce, .end_job = mpi_end_job, .abort = mpi_abort,
+    .reserve = mpi_reserve, .allreduce = mpi_allreduce, .end_job = mpi_end_job, .abort = mpi_abort, .tell = mpi_tell, .heard = mpi_heard,
     .aborted = mpi_aborted,
     .destroy = mpi_destroy,
 };
@@ -360,11 +421,15 @@ static taut_status prepare(mpi_transport *m, int fake_hosts)
 {
     m->base.host = taut__alloc((size_t)m->base.size, sizeof *m->base.host);
     m->tell = taut__alloc((size_t)m->base.size, sizeof *m->tell);
-    if (!m->base.host || !m->tell) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %d ranks", m->base.size);
+    m->telling = taut__alloc((size_t)m->base.size, sizeof *m->telling);
+    for (int r = 0; m->telling && r < m->base.size; r++) m->telling[r] = MPI_REQUEST_NULL;
+    if (!m->base.host || !m->tell || !m->telling) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %d ranks", m->base.size);
     for (int r = 0; r < m->base.size; r++) m->tell[r] = MPI_REQUEST_NULL;
     TAUT_TRY(mpi_reserve(&m->base, 16));
     TAUT_TRY(find_hosts(m, fake_hosts));
     TAUT_TRY(check_native(m));
+    m->job = taut__seed((uint64_t)(1e9 * taut__now()), (uint64_t)getpid());
+    MPI_TRY(MPI_Bcast(&m->job, 1, MPI_UINT64_T, 0, m->comm), "MPI_Bcast");
     MPI_TRY(MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[0]), "receive");
     m->owner[0] = (pending){NULL, MPI_BYTE};
     m->n = 1;
