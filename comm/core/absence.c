@@ -125,8 +125,8 @@ static const taut_layer *under_way(const taut_comm *comm)
 {
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_layer *l = comm->layer[i];
-        bool              running = l->bucket ? taut__fuse_holds(l) : atomic_load(&l->job.state) == TAUT_JOB_RUNNING;
-        if (l->started && running) return l;
+        if (!l->started) continue; /* and its bucket may not be there yet */
+        if (l->bucket ? taut__fuse_holds(l) : atomic_load(&l->job.state) == TAUT_JOB_RUNNING) return l;
     }
     return NULL;
 }

@@ -122,6 +122,8 @@ struct taut_comm {
     taut__gone       gone;                /* with the engine's lock */
     bool            stepped;             /* a step has ended, and nothing was started since */
     uint64_t        drops;               /* steps dropped */
+    _Atomic bool    feeding;             /* some layer has feedback: what is not finite is looked for */
+    bool            bad;                 /* and was found, in the step that ends */
     bool            unsuited;            /* some layer's shape did not suit the codec of all */
     taut__loads      loads;
     _Atomic size_t  compared;             /* so many are the same on all ranks: their jobs may run */
@@ -251,6 +253,7 @@ taut_status taut__store_frame(taut__job *job, taut__range r, const uint8_t *fram
 /* Integer codes as a frame, and added from one. */
 taut_status taut__codes_pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len);
 taut_status taut__codes_unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc);
+taut_norm2 taut__sum_norms(const taut__job *job, const float *x, taut__range r); /* of a result; plain is NaN if it holds NaN or Inf, and that matters */
 taut_norm2 taut__job_norms(const taut__job *job, const float *x, taut__range r); /* x[0] is element r.first */
 void   taut__keep_requantization_error(taut__job *job, taut__range r, const float *err, float factor); /* residual += factor * err */
 void   taut__account(taut__job *job, const taut__piece_done *done);

@@ -171,7 +171,7 @@ static void copy_out(taut__bucket *b, taut_layer *l, float *sum)
     uint64_t  sent = b->job.raw.sent * n / b->in_round;
     job->record = (taut__record){.bytes_sent = sent, .bytes_dense = sent, .payload_bytes = 4 * n, .encoded = n};
     job->call.tensor = &l->tensor;
-    if (l->comm->lossy && l->comm->all.rank == 0) job->record.sum = taut__job_norms(job, sum, (taut__range){0, n});
+    if (l->comm->lossy && l->comm->all.rank == 0) job->record.sum = taut__sum_norms(job, sum, (taut__range){0, n});
     if (job->kind == TAUT_MEAN) taut__simd_get()->vec->scale(sum, 1.0f / (float)l->comm->all.size, n);
     taut__result_store(job, 0, n, sum);
     l->calls++;

@@ -48,6 +48,7 @@ static taut_status need_feedback(taut_layer *l)
     const taut__algorithm *via;
     TAUT_TRY(taut__algorithm_for(l, &l->wire, &via));
     l->feedback_on = wants_feedback(l, &l->spec);
+    if (l->feedback_on) atomic_store(&l->comm->feeding, true);
     bool needed = l->feedback_on || l->dtype != TAUT_F32 || via == &taut__linear;
     if (!needed || l->feedback) return TAUT_OK;
     return taut__feedback_create(l->tensor.elems, taut__layer_momentum(l), &l->feedback);

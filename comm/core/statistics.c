@@ -109,8 +109,11 @@ static void fill(const taut_layer *l, double *v)
     v[6] = 1;
 }
 
-static void take(taut_layer *l, const double *v)
+/* A norm of NaN says that some rank found NaN or Inf in the sum: for the plan, as before, what is finite counts. */
+static void take(taut_layer *l, double *v)
 {
+    l->comm->bad |= isnan(v[4]);
+    if (isnan(v[4])) v[4] = v[5] = 0;
     l->step = (taut__layer_sums){{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, v[6] > 0};
     if (l->step.called) l->shown = l->step;
 }
@@ -159,16 +162,6 @@ static taut_status exchange(taut_comm *comm, size_t n)
     return s != TAUT_OK || word[0] == word[1] ? s : taut__handshake_step(comm);
 }
 
-/* Sums of squares are finite where everything is: squares of floats do not overflow doubles. The same bits on all ranks. */
-static bool finite_step(const taut_comm *comm)
-{
-    for (size_t i = 0; i < comm->layers; i++) {
-        const taut__layer_sums *s = &comm->layer[i]->step;
-        if (!isfinite(s->own.plain) || !isfinite(s->sum.plain) || !isfinite(s->error.plain)) return false;
-    }
-    return true;
-}
-
 static void close_step(taut_comm *comm)
 {
     comm->steps++;
@@ -179,7 +172,7 @@ static void close_step(taut_comm *comm)
         l->calls_at_step = l->calls;
         l->audit.done = false;
     }
-    if (!finite_step(comm)) taut__drop_step(comm);
+    if (comm->bad) taut__drop_step(comm);
 }
 
 taut_status taut__step_exchange(taut_comm *comm)
@@ -190,6 +183,7 @@ taut_status taut__step_exchange(taut_comm *comm)
     for (size_t i = 0; i < comm->layers; i++) fill(comm->layer[i], comm->control + i * PER_LAYER);
     if (comm->autom) comm->hooks->contribute(comm->autom, comm->control + layers, extra);
     TAUT_TRY(exchange(comm, n));
+    comm->bad = false;
     for (size_t i = 0; i < comm->layers; i++) take(comm->layer[i], comm->control + i * PER_LAYER);
     relate(comm);
     if (comm->autom) {

@@ -1,5 +1,6 @@
 /* algorithms.c : the table of algorithms, which one carries a layer, and the phases around it. */
 #include "../core/communicator.h"
+#include <math.h>
 #include <string.h>
 
 static const taut__algorithm *const table[] = {&taut__native, &taut__linear, &taut__sra, &taut__ring, &taut__gather};
@@ -267,6 +268,14 @@ static taut_status begin_raw(taut__job *job)
 
 static taut_status enter_after(taut__job *job);
 
+/* The plan has no use for the norm of such a sum, but a NaN in it counts. Every rank looks at its part. */
+static void note_bad(taut__job *job, const float *sum)
+{
+    taut__range mine = taut__part(&job->part, job->g->rank);
+    taut_norm2  seen = mine.n ? taut__sum_norms(job, sum + mine.first, mine) : (taut_norm2){0, 0};
+    if (isnan(seen.plain)) job->record.sum.plain = seen.plain;
+}
+
 static taut_status raw(taut__job *job, bool *moved)
 {
     taut_layer *l = job->layer;
@@ -279,6 +288,7 @@ static taut_status raw(taut__job *job, bool *moved)
     trace_phase(job, job->raw.sent);
     job->record.bytes_sent += job->raw.sent;
     job->record.bytes_dense += job->raw.sent;
+    note_bad(job, l->dtype == TAUT_F32 ? job->buf : job->halves == TAUT_GATHER ? l->spread : l->feedback->r);
     if (l->dtype != TAUT_F32 && job->halves == TAUT_GATHER) {
         taut__result_store(job, 0, job->call.n, l->spread);
     } else if (l->dtype != TAUT_F32) {

@@ -173,7 +173,7 @@ static void measure_sum(taut__job *job)
     taut__range      mine = taut__part(&job->part, job->g->rank);
     taut__piece_done done = {0};
     if ((!job->comm->lossy && !taut__watched(job->layer)) || job->halves != TAUT_BOTH) return;
-    done.sum = taut__job_norms(job, (float *)job->buf + mine.first, mine);
+    done.sum = taut__sum_norms(job, (float *)job->buf + mine.first, mine);
     taut__account(job, &done);
 }
 
