@@ -111,7 +111,7 @@ static taut_status seal_step(taut__job *job, bool *moved, bool *done)
 }
 
 static void seal_stop(taut__job *job) { taut__small_allreduce_cancel(&job->exchange); }
-static int  seal_waiting_for(const taut__job *job) { return taut__small_allreduce_waiting_for(&job->exchange); }
+static int  seal_waiting_for(const taut__job *job, int *hops) { return taut__small_allreduce_waiting_for(&job->exchange, hops); }
 
 static taut_status close_buckets(taut_comm *comm)
 {
