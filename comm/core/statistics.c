@@ -76,7 +76,7 @@ taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n)
     if (!in) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu sums", n);
     taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_SUM, v, in, n * sizeof *v, taut__combine_mixed, NULL);
     taut_status s = taut__engine_exchange(&comm->engine, &x, "adding a few numbers over all ranks");
-    taut__free(in);
+    if (!comm->t->dirty) taut__free(in); /* else a late message may still be written there */
     return s;
 }
 
