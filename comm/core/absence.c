@@ -36,7 +36,7 @@ static void ask_for_layer(taut_comm *comm, int peer, const taut_layer *l)
 
 static void ask_about(taut_comm *comm, const taut__job *job)
 {
-    int peer = job->waiting_for ? job->waiting_for(job) : -1;
+    int               hops = 0, peer = job->waiting_for ? job->waiting_for(job, &hops) : -1;
     if (peer < 0) return;
     bool              handshake = job == &comm->handshake.job;
     const taut_layer *l = job->layer ? job->layer : handshake ? NULL : taut__fuse_wanted(job);

@@ -138,16 +138,18 @@ void taut__comm_discard(taut_comm *comm)
     taut__watchdog_destroy(&comm->watchdog);
     if (comm->autom) comm->hooks->destroy(comm->autom);
     taut__trace_close(comm->trace);
-    bool keep = comm->t->dirty; /* MPI may still read frames that a lost peer has not taken */
+    bool keep = comm->t->dirty; /* MPI may still read frames that a lost peer has not taken, or write what it sends late */
     for (size_t i = 0; i < comm->layers && !keep; i++) taut__layer_destroy(comm->layer[i]);
     for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     for (int w = 0; comm->scratch && w < comm->set.c.threads; w++) taut__free(comm->scratch[w]);
     taut__free(comm->scratch);
     if (!keep) taut__arena_fini(&comm->arena), taut__free(comm->audit);
     taut__executor_destroy(comm->pool);
-    taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->members), taut__free(comm->control);
+    taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->members);
     taut__free(comm->lent), taut__free(comm->loads.rank);
     comm->t->ops->destroy(comm->t);
+    if (keep) return; /* exchanges at a step's end and of the handshake */
+    taut__free(comm->control);
     taut__free(comm);
 }
 

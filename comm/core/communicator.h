@@ -12,6 +12,12 @@
 typedef struct taut__bucket taut__bucket; /* fusion.c */
 typedef struct taut__trace  taut__trace;  /* trace.c */
 
+/* taut__step_record : the part of a taut__record that adds up where a layer is reduced several times in a step. */
+typedef struct taut__step_record {
+    taut_norm2 own, error, requantization_error, sum;
+    uint64_t   payload_bytes, encoded;
+} taut__step_record;
+
 struct taut_layer {
     taut_comm  *comm;
     size_t      index;
@@ -53,7 +59,7 @@ struct taut_layer {
     /* statistics */
     uint64_t        calls, bytes_sent, bytes_dense;
     uint64_t        calls_at_step; /* calls when the step began */
-    size_t          encoded;       /* elements that payload_bytes of the last record encode */
+    taut__step_record lost;        /* of the collectives of the last step that had one, or of the one under way */
     taut__layer_sums step, shown;   /* of the step that ends; of the last one with a call */
     double          weight;        /* of its squared errors under metric=layer */
     bool            audit_armed;
@@ -173,6 +179,7 @@ void        taut__layer_destroy(taut_layer *layer);
 void        taut__layer_starts(taut_layer *layer); /* counts it */
 taut_status taut__layer_wait(taut_layer *layer);
 taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer is the program's again */
+void        taut__layer_count(taut_layer *layer); /* job.record is that of a collective which is complete; with the engine's lock */
 const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
 
 /* handshake.c : the registrations of all ranks are the same */
@@ -227,6 +234,7 @@ taut_status taut__job_step(taut__job *job, bool *moved, bool *done);
 /* input.c : a layer's x, encoded, and its result, stored */
 typedef struct taut__piece_done { /* what one piece of codec work measured; added to the record in a fixed order */
     taut_status status;
+    const char *why;         /* where status is an error: the text, of the thread that did the work, until its next piece */
     size_t      bytes;
     taut_norm2  own, error;  /* of this rank's x, and of its encoding */
     taut_norm2  sum, requantization_error; /* of a sum, times factor, and of its encoding */
@@ -257,12 +265,19 @@ taut_norm2 taut__sum_norms(const taut__job *job, const float *x, taut__range r);
 taut_norm2 taut__job_norms(const taut__job *job, const float *x, taut__range r); /* x[0] is element r.first */
 void   taut__keep_requantization_error(taut__job *job, taut__range r, const float *err, float factor); /* residual += factor * err */
 void   taut__account(taut__job *job, const taut__piece_done *done);
+/* A piece of work has been done in this thread; later, where its errors are passed on: as this thread's error. */
+static inline void taut__piece_end(taut__piece_done *done) { done->why = done->status == TAUT_OK ? NULL : taut_last_error(); }
+static inline taut_status taut__piece_status(const taut__piece_done *done)
+{
+    return done->status == TAUT_OK ? TAUT_OK : taut__fail(done->status, "%s", done->why);
+}
 
 /* hierarchy.c */
 taut_status taut__hier_init(taut_comm *comm);
 taut_status taut__hier_prepare(taut__job *job);
 taut_status taut__hier_up(taut__job *job, bool *moved, bool *done);
 taut_status taut__hier_down(taut__job *job, bool *moved, bool *done);
+int         taut__hier_waiting_for(const taut__job *job, int *hops);
 void        taut__hier_cancel(taut__job *job);
 void        taut__hier_release(taut__job *job);
 
@@ -270,7 +285,7 @@ void        taut__hier_release(taut__job *job);
 taut_status taut__fuse_register(taut_layer *layer);
 taut_status taut__fuse_leave(taut_layer *layer);
 taut_status taut__fuse_close(taut__bucket *b); /* members are complete: memory for them */
-taut_status taut__fuse_start(taut_layer *layer, void *buf, int kind);
+taut_status taut__fuse_start(taut_layer *layer, void *buf, int kind, bool waits); /* waits: fuse_wait follows at once */
 const taut_layer *taut__fuse_wanted(const taut__job *bucket); /* the member that its rank waits for; NULL: none */
 bool        taut__fuse_holds(const taut_layer *layer); /* started, and not yet summed */
 taut_status taut__fuse_wait(taut_layer *layer);

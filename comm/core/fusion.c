@@ -43,10 +43,10 @@ static void bucket_stop(taut__job *job)
     taut__plain_sum_cancel(&job->raw);
 }
 
-static int bucket_waiting_for(const taut__job *job)
+static int bucket_waiting_for(const taut__job *job, int *hops)
 {
     bool voting = ((const taut__bucket *)(const void *)job)->voting;
-    return voting ? taut__small_allreduce_waiting_for(&job->exchange) : taut__plain_sum_waiting_for(&job->raw);
+    return voting ? taut__small_allreduce_waiting_for(&job->exchange, hops) : taut__plain_sum_waiting_for(&job->raw, hops);
 }
 
 static taut_status add_bucket(taut_comm *comm)
@@ -174,9 +174,7 @@ static void copy_out(taut__bucket *b, taut_layer *l, float *sum)
     if (l->comm->lossy && l->comm->all.rank == 0) job->record.sum = taut__sum_norms(job, sum, (taut__range){0, n});
     if (job->kind == TAUT_MEAN) taut__simd_get()->vec->scale(sum, 1.0f / (float)l->comm->all.size, n);
     taut__result_store(job, 0, n, sum);
-    l->calls++;
-    l->bytes_sent += sent;
-    l->bytes_dense += sent;
+    taut__layer_count(l);
     atomic_fetch_and_explicit(&b->started[l->seat / 64], ~(UINT64_C(1) << (l->seat % 64)), memory_order_release);
 }
 
@@ -226,7 +224,7 @@ static bool all_started(const taut__bucket *b)
     return true;
 }
 
-taut_status taut__fuse_start(taut_layer *l, void *buf, int kind)
+taut_status taut__fuse_start(taut_layer *l, void *buf, int kind, bool waits)
 {
     taut__bucket *b = l->bucket;
     l->job.buf = buf;
@@ -234,7 +232,7 @@ taut_status taut__fuse_start(taut_layer *l, void *buf, int kind)
     taut__result_load(&l->job, 0, l->tensor.elems, b->x + l->at);
     atomic_fetch_or_explicit(&b->started[l->seat / 64], UINT64_C(1) << (l->seat % 64), memory_order_release);
     taut__layer_starts(l);
-    if (all_started(b)) run(b, false);
+    if (all_started(b)) run(b, waits);
     return TAUT_OK;
 }
 

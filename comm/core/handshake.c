@@ -155,7 +155,7 @@ static taut_status handshake_step(taut__job *job, bool *moved, bool *done)
 }
 
 static void handshake_stop(taut__job *job) { taut__small_allreduce_cancel(&job->exchange); }
-static int  handshake_waiting_for(const taut__job *job) { return taut__small_allreduce_waiting_for(&job->exchange); }
+static int  handshake_waiting_for(const taut__job *job, int *hops) { return taut__small_allreduce_waiting_for(&job->exchange, hops); }
 
 static taut_status close_buckets(taut_comm *comm)
 {

@@ -86,6 +86,15 @@ taut_status taut__layer_prepare(taut_layer *l)
     return s;
 }
 
+/* Its slots are on the arena's list, which jobs of other layers may be using. */
+static void release(taut_layer *l)
+{
+    taut__engine_hold(&l->comm->engine);
+    taut__job_release(&l->job);
+    taut__engine_release(&l->comm->engine);
+    l->prepared = false;
+}
+
 /* Jobs of other layers, which read the count, may be running. */
 static void note_loss(taut_layer *l, bool lossy)
 {
@@ -100,11 +109,10 @@ static taut_status use_spec(taut_layer *l, const taut_spec *spec)
     TAUT_TRY(wire_spec(l, spec, &wire));
     TAUT_TRY(taut__spec_suits(&wire, &l->tensor));
     TAUT_TRY(taut__algorithm_for(l, &wire, &via));
-    taut__job_release(&l->job);
+    release(l);
     drop_state(l);
     l->spec = *spec;
     l->wire = wire;
-    l->prepared = false;
     note_loss(l, !(taut__spec_caps(spec) & TAUT_CAP_LOSSLESS));
     return TAUT_OK;
 }
@@ -137,6 +145,25 @@ bool taut__layer_set_error_scale(taut_layer *l, double factor)
     if (key == 0) return false;
     l->wire.stage[0].value[key - 1] = fmin(stage->value[key - 1] * factor, REL_MOST);
     return true;
+}
+
+static void add_norms(taut_norm2 *sum, const taut_norm2 *more)
+{
+    sum->plain += more->plain;
+    sum->weighted += more->weighted;
+}
+
+void taut__layer_count(taut_layer *l)
+{
+    const taut__record *r = &l->job.record;
+    if (l->calls == l->calls_at_step) l->lost = (taut__step_record){0}; /* the step's first */
+    add_norms(&l->lost.own, &r->own), add_norms(&l->lost.sum, &r->sum);
+    add_norms(&l->lost.error, &r->error), add_norms(&l->lost.requantization_error, &r->requantization_error);
+    l->lost.payload_bytes += r->payload_bytes;
+    l->lost.encoded += r->encoded;
+    l->calls++;
+    l->bytes_sent += r->bytes_sent;
+    l->bytes_dense += r->bytes_dense;
 }
 
 /* ---- registration ---- */
@@ -215,6 +242,26 @@ static taut_status suited(const taut_layer *l, taut_spec *spec)
     return none_spec(spec);
 }
 
+/* The plan's arrays, which grow, are read when jobs of other layers form their input. */
+static taut_status join_plan(taut_layer *l)
+{
+    taut_comm *comm = l->comm;
+    if (!comm->autom) return TAUT_OK;
+    taut__engine_hold(&comm->engine);
+    taut_status s = comm->hooks->on_register(comm->autom, l);
+    taut__engine_release(&comm->engine);
+    return s;
+}
+
+static void leave_plan(taut_layer *l)
+{
+    taut_comm *comm = l->comm;
+    if (!comm->autom) return;
+    taut__engine_hold(&comm->engine);
+    comm->hooks->on_exclude(comm->autom, l);
+    taut__engine_release(&comm->engine);
+}
+
 static taut_status register_spec(taut_layer *l)
 {
     taut_comm *comm = l->comm;
@@ -226,7 +273,7 @@ static taut_status register_spec(taut_layer *l)
     TAUT_TRY(use_spec(l, &spec));
     l->block = l->automatic ? AUTO_BLOCK : taut__round_up(PART_BLOCK, taut__spec_align(&l->wire));
     if (small) TAUT_TRY(taut__fuse_register(l));
-    return l->automatic && comm->autom ? comm->hooks->on_register(comm->autom, l) : TAUT_OK;
+    return l->automatic ? join_plan(l) : TAUT_OK;
 }
 
 taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dtype, int ndim, const size_t *shape,
@@ -282,10 +329,9 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
         snprintf(why, sizeof why, "%s", taut_last_error());
         return taut__fail(s, "layer '%s': %s", l->name, why);
     }
-    taut_comm *comm = l->comm;
     if (l->bucket) TAUT_TRY(taut__fuse_leave(l));
-    if (comm->autom && l->automatic && !automatic) comm->hooks->on_exclude(comm->autom, l);
-    if (comm->autom && !l->automatic && automatic) TAUT_TRY(comm->hooks->on_register(comm->autom, l));
+    if (l->automatic && !automatic) leave_plan(l);
+    if (!l->automatic && automatic) TAUT_TRY(join_plan(l));
     l->automatic = automatic;
     l->pinned = !automatic;
     l->block = automatic ? AUTO_BLOCK : taut__round_up(PART_BLOCK, taut__spec_align(&l->wire));
@@ -343,8 +389,8 @@ static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves,
 {
     taut_comm *comm = l->comm;
     if (halves != TAUT_BOTH && !l->sharded) {
-        taut__job_release(&l->job);
-        l->prepared = l->audit_armed = false;
+        release(l);
+        l->audit_armed = false;
         l->sharded = true;
     }
     TAUT_TRY(taut__layer_prepare(l));
@@ -367,7 +413,7 @@ void taut__layer_starts(taut_layer *l)
 taut_status taut_allreduce_start(taut_layer *l, void *buf, taut_op op)
 {
     TAUT_TRY(check_start(l, buf, op));
-    return tell(l->comm, l->bucket ? taut__fuse_start(l, buf, op) : launch(l, buf, op, TAUT_BOTH, false));
+    return tell(l->comm, l->bucket ? taut__fuse_start(l, buf, op, false) : launch(l, buf, op, TAUT_BOTH, false));
 }
 
 taut_status taut__layer_finish(taut_layer *l, taut_status s)
@@ -386,13 +432,23 @@ taut_status taut__layer_wait(taut_layer *l)
     return taut__layer_finish(l, s);
 }
 
+static taut_status fused_wait(taut_layer *l)
+{
+    double      begin = taut__now();
+    taut_status s = taut__fuse_wait(l);
+    l->comm->exposed_s += taut__now() - begin;
+    return taut__layer_finish(l, s);
+}
+
+/* A whole allreduce of a small layer goes through its bucket, as when it is started: another rank may have started it. */
 static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves)
 {
+    bool fused = l && l->bucket && halves == TAUT_BOTH;
     TAUT_TRY(check_start(l, buf, kind));
     double begin = taut__now();
-    TAUT_TRY(tell(l->comm, launch(l, buf, kind, halves, true)));
+    TAUT_TRY(tell(l->comm, fused ? taut__fuse_start(l, buf, kind, true) : launch(l, buf, kind, halves, true)));
     l->comm->exposed_s += taut__now() - begin;
-    return taut__layer_wait(l);
+    return fused ? fused_wait(l) : taut__layer_wait(l);
 }
 
 taut_status taut_allreduce(taut_layer *l, void *buf, taut_op op) { return at_once(l, buf, op, TAUT_BOTH); }
@@ -409,11 +465,7 @@ static taut_status check_started(const taut_layer *l, const char *call)
 taut_status taut_wait(taut_layer *l)
 {
     TAUT_TRY(check_started(l, "taut_wait"));
-    if (!l->bucket || !taut__fuse_holds(l)) return taut__layer_wait(l);
-    double      begin = taut__now();
-    taut_status s = taut__fuse_wait(l);
-    l->comm->exposed_s += taut__now() - begin;
-    return taut__layer_finish(l, s);
+    return l->bucket && taut__fuse_holds(l) ? fused_wait(l) : taut__layer_wait(l);
 }
 
 taut_status taut_test(taut_layer *l, int *done)

@@ -78,7 +78,7 @@ taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n)
     if (!in) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu sums", n);
     taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_SUM, v, in, n * sizeof *v, taut__combine_mixed, NULL);
     taut_status s = taut__engine_exchange(&comm->engine, &x, "adding a few numbers over all ranks");
-    taut__free(in);
+    if (!comm->t->dirty) taut__free(in); /* else a late message may still be written there */
     return s;
 }
 
@@ -97,8 +97,8 @@ static taut_status room(taut_comm *comm, size_t n)
 
 static void fill(const taut_layer *l, double *v)
 {
-    const taut__record *r = &l->job.record;
-    bool               called = l->calls > l->calls_at_step;
+    const taut__step_record *r = &l->lost;
+    bool                     called = l->calls > l->calls_at_step;
     memset(v, 0, PER_LAYER * sizeof *v);
     if (!called) return;
     v[0] = r->own.plain, v[1] = r->own.weighted;
@@ -224,15 +224,18 @@ taut_status taut_layer_get_stats(const taut_layer *l, taut_layer_stats *stats)
 {
     if (!l || !stats || stats->size < sizeof stats->size)
         return taut__fail(TAUT_E_INVALID, "taut_layer_get_stats: layer or stats is NULL, or stats.size is not set");
+    taut__engine *e = (taut__engine *)(uintptr_t)&l->comm->engine;
+    taut__engine_hold(e); /* the communication thread may be about to complete a collective */
     taut_layer_stats s = {.elements = l->tensor.elems, .calls = l->calls, .bytes_sent = l->bytes_sent, .bytes_dense = l->bytes_dense};
     memcpy(s.name, l->name, sizeof s.name);
     taut__spec_print(&l->spec, s.codec, sizeof s.codec);
     strncpy(s.algorithm, algorithm_name(l), sizeof s.algorithm - 1);
-    const taut__record *r = &l->job.record;
+    const taut__step_record *r = &l->lost;
     s.bits_per_element = r->encoded > 0 ? 8.0 * (double)r->payload_bytes / (double)r->encoded : 0;
     s.rel_err2 = l->shown.sum.plain > 0 ? l->shown.error.plain / l->shown.sum.plain : 0;
     s.rel_err2_metric = in_scale(l) && l->shown.sum.weighted > 0 ? l->shown.error.weighted / l->shown.sum.weighted : s.rel_err2;
     s.residual_norm2 = residual_norm2(l);
+    taut__engine_release(e);
     hand_over(stats, stats->size, &s, sizeof s);
     return TAUT_OK;
 }
@@ -253,10 +256,13 @@ taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats)
     taut_comm_stats s = {.steps = comm->steps, .bytes_sent = comm->control_sent, .bytes_dense = comm->control_sent,
                          .rel_err2 = comm->rel_err2, .rel_err2_metric = comm->rel_err2_metric, .rel_err2_audit = -1,
                          .exposed_s = comm->exposed_s};
+    taut__engine *e = (taut__engine *)(uintptr_t)&comm->engine;
+    taut__engine_hold(e); /* the communication thread may be about to complete a collective */
     for (size_t i = 0; i < comm->layers; i++) {
         s.bytes_sent += comm->layer[i]->bytes_sent;
         s.bytes_dense += comm->layer[i]->bytes_dense;
     }
+    taut__engine_release(e);
     s.comm_s = taut__comm_busy_s(comm);
     if (comm->autom) comm->hooks->stats(comm->autom, &s);
     hand_over(stats, stats->size, &s, sizeof s);

@@ -72,13 +72,19 @@ static void stop(taut__job *job)
     taut__hier_cancel(job);
 }
 
-static int waiting_for(const taut__job *job)
+/* With a hierarchy leaders wait for other leaders, who may wait for their own hosts. */
+static int waiting_for(const taut__job *job, int *hops)
 {
-    int peer = -1;
-    if (job->phase == TAUT_PHASE_AGREE) return taut__small_allreduce_waiting_for(&job->exchange);
-    if (job->phase == TAUT_PHASE_RAW) peer = taut__plain_sum_waiting_for(&job->raw);
-    if (job->phase == TAUT_PHASE_REDUCE && job->via->waiting_for) peer = job->via->waiting_for(job);
-    return peer < 0 ? -1 : taut__member(job->g, peer);
+    *hops += job->g != &job->comm->all;
+    switch (job->phase) {
+    case TAUT_PHASE_AGREE: return taut__small_allreduce_waiting_for(&job->exchange, hops);
+    case TAUT_PHASE_RAW: return taut__plain_sum_waiting_for(&job->raw, hops);
+    case TAUT_PHASE_AUDIT: return taut__plain_sum_waiting_for(&job->layer->audit_raw, hops);
+    case TAUT_PHASE_REDUCE: return job->via->waiting_for ? job->via->waiting_for(job, hops) : -1;
+    case TAUT_PHASE_LOCAL_SUM:
+    case TAUT_PHASE_LOCAL_COPY: return taut__hier_waiting_for(job, hops);
+    default: return -1;
+    }
 }
 
 taut_status taut__job_init(taut__job *job, taut_layer *layer)
@@ -345,9 +351,7 @@ static void complete(taut__job *job)
     taut_layer *l = job->layer;
     job->record.end_s = taut__now();
     if (job->halves != TAUT_GATHER) l->residual = l->feedback_on && job->g->rank >= 0;
-    l->calls++;
-    l->bytes_sent += job->record.bytes_sent;
-    l->bytes_dense += job->record.bytes_dense;
+    taut__layer_count(l);
     taut__trace_span(job->comm->trace, job, "layer", job->record.begin_s, job->record.end_s, job->record.bytes_sent);
 }
 

@@ -97,6 +97,19 @@ void taut__hier_cancel(taut__job *job)
             job->comm->t->ops->cancel(job->comm->t, &h->slot[i].request[q]);
 }
 
+/* *hops: 1, as of a job with a hierarchy. The leader sees its own ranks. They see the leader only, and once it has their sums, it
+ * waits for other leaders, who wait for their ranks. */
+int taut__hier_waiting_for(const taut__job *job, int *hops)
+{
+    const taut__hierarchy *h = job->hier;
+    bool down = job->phase == TAUT_PHASE_LOCAL_COPY;
+    *hops += leads(job) ? -1 : down ? 1 + taut__log2(taut__power_below(job->comm->leaders.size)) : 0; /* rounds of their exchange */
+    for (size_t i = 0; h && i < TAUT_SLOTS; i++)
+        for (size_t q = 0; h->slot[i].request && q < requests_of(job); q++)
+            if (!taut__done(&h->slot[i].request[q])) return h->slot[i].request[q].peer;
+    return -1;
+}
+
 static taut__range slice(const taut__job *job, size_t k)
 {
     size_t first = k * job->hier->sub;

@@ -128,7 +128,7 @@ static taut_status linear_advance(taut__job *job, bool *moved, bool *done)
     return absorb(job);
 }
 
-static int linear_waiting_for(const taut__job *job) { return taut__plain_sum_waiting_for(&linear_of(job)->raw); }
+static int linear_waiting_for(const taut__job *job, int *hops) { return taut__plain_sum_waiting_for(&linear_of(job)->raw, hops); }
 
 static void linear_cancel(taut__job *job)
 {

@@ -41,7 +41,7 @@ typedef struct taut__transport_ops {
     taut_status (*irecv)(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room);
     taut_status (*poll)(taut__transport *t);                     /* marks what has finished */
     void (*idle)(taut__transport *t, int us);                    /* wait for something to happen, at most this long */
-    void (*cancel)(taut__transport *t, taut__request *r);         /* after a failure; r is done afterwards */
+    void (*cancel)(taut__transport *t, taut__request *r);         /* after a failure; r is done afterwards, its buffer perhaps not: dirty */
     taut_status (*reserve)(taut__transport *t, size_t requests); /* so many more may be under way at once */
     /* (optional) in-place sum over all ranks, blocking, the same bits everywhere. NULL: not offered */
     taut_status (*allreduce)(taut__transport *t, void *buf, size_t n, taut__number kind);
@@ -58,7 +58,7 @@ struct taut__transport { /* first member of each implementation's struct */
     const taut__transport_ops *ops;
     int                       rank, size;
     bool                      threads; /* a communication thread may drive it */
-    bool                      dirty;   /* sends were given up that may still read their buffers: leave those alone */
+    bool                      dirty;   /* messages were given up that may still read, or write, their buffers: leave those alone */
     int                       tag_max;
     int                      *host;    /* host[r]: number of the host that rank r lives on, from 0 in order of rank */
 };

@@ -3,7 +3,7 @@
  * Pending requests lie in a dense array, so that one MPI_Testsome looks at all of them and makes MPI's progress.
  * Failure notices travel with their own tag: one receive from any rank is always posted, the first of the array, which no
  * taut__request owns; whoever fails sends to all.
- * After a failure requests that cannot be finished are cancelled or left to MPI, and what they point to is not freed. */
+ * After a failure requests that cannot be finished are cancelled or left to MPI, and what they point to is not freed (`dirty`). */
 #include "../taut_mpi.h"
 #include "transport.h"
 #include <stdio.h>
@@ -156,17 +156,30 @@ static void mpi_idle(taut__transport *t, int us)
     nanosleep(&nap, NULL);
 }
 
+/* Cancelling sends is not dependable, and MPI 4 drops it. A receive that has been matched is not cancelled either: then MPI still
+ * writes into its buffer, whenever the sender goes on, unless the message happens to be complete now. */
+static void give_up(mpi_transport *m, MPI_Request *request, const taut__request *r)
+{
+    int over = 0;
+    if (!r->send) {
+        MPI_Cancel(request);
+        MPI_Test(request, &over, MPI_STATUS_IGNORE);
+    }
+    if (over || *request == MPI_REQUEST_NULL) return; /* NULL also where MPI_Testsome has failed on it */
+    m->base.dirty = true;
+    if (!r->send)
+        taut__log(TAUT_LOG_WARN, "comm", "a receive of up to %zu bytes from rank %d cannot be cancelled: MPI may write to %p until "
+                  "MPI_Finalize", r->bytes, r->peer, r->buf);
+    MPI_Request_free(request);
+}
+
 static void mpi_cancel(taut__transport *t, taut__request *r)
 {
     mpi_transport *m = self_of(t);
     if (taut__done(r)) return;
     for (size_t i = 0; i < m->n; i++) {
         if (m->owner[i].request != r) continue;
-        if (r->send) t->dirty = true; /* cancelling sends is not dependable, and MPI 4 drops it */
-        if (m->request[i] != MPI_REQUEST_NULL) { /* a message that MPI gave up, in error */
-            if (!r->send) MPI_Cancel(&m->request[i]);
-            MPI_Request_free(&m->request[i]);
-        }
+        if (m->request[i] != MPI_REQUEST_NULL) give_up(m, &m->request[i], r);
         m->request[i] = MPI_REQUEST_NULL;
         release_type(&m->owner[i]);
         compact(m);
@@ -230,12 +243,11 @@ static taut_status mpi_allreduce(taut__transport *t, void *buf, size_t n, taut__
 
 /* MPI recommends, but does not promise, that all ranks get the same bits. Sums of numbers of very different size are
  * tried at the sizes where Open MPI and MPICH change their algorithms. */
-static taut_status check_native(mpi_transport *m)
+enum { CHECK_MOST = 100003 };
+static taut_status check_native(mpi_transport *m, float *x) /* x: CHECK_MOST floats of scratch */
 {
-    static const int sizes[] = {1, 7, 100, 2049, 20000, 100003};
+    static const int sizes[] = {1, 7, 100, 2049, 20000, CHECK_MOST};
     int              same = 1;
-    float           *x = taut__alloc(100003, sizeof *x);
-    if (!x) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory");
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
         taut__rng g = taut__rng_of(CHECK_SEED, (uint64_t)(uint32_t)m->base.rank << 32);
         uint64_t h[2] = {0, 0}, all[2];
@@ -247,13 +259,9 @@ static taut_status check_native(mpi_transport *m)
         h[0] = XXH3_64bits(x, (size_t)sizes[k] * sizeof *x);
         h[1] = ~h[0];
         if (rc == MPI_SUCCESS) rc = MPI_Allreduce(h, all, 2, MPI_UINT64_T, MPI_MAX, m->native);
-        if (rc != MPI_SUCCESS) {
-            taut__free(x);
-            return failed(rc, "MPI_Allreduce");
-        }
+        if (rc != MPI_SUCCESS) return failed(rc, "MPI_Allreduce");
         same &= all[0] == ~all[1];
     }
-    taut__free(x);
     m->exact = same;
     if (!same) taut__log(TAUT_LOG_INFO, "comm", "MPI_Allreduce differs between ranks; using MPI_Reduce and MPI_Bcast");
     return TAUT_OK;
@@ -367,7 +375,7 @@ static void mpi_destroy(taut__transport *t)
     MPI_Finalized(&gone);
     if (gone) return;
     stop_listening(m);
-    if (m->failed || !all_told(m)) return;
+    if (m->failed || t->dirty || !all_told(m)) return;
     if (m->comm != MPI_COMM_NULL) MPI_Comm_free(&m->comm);
     if (m->native != MPI_COMM_NULL) MPI_Comm_free(&m->native);
     taut__free(m->request), taut__free(m->status), taut__free(m->index), taut__free(m->owner);
@@ -417,17 +425,31 @@ static taut_status open_comms(mpi_transport *m, MPI_Comm mpi)
     return TAUT_OK;
 }
 
-static taut_status prepare(mpi_transport *m, int fake_hosts)
+/* A rank that lacks memory must not leave the others in a collective: memory first, then all ranks agree. */
+static taut_status agree(MPI_Comm mpi, taut_status mine)
+{
+    int in = mine, worst = mine;
+    MPI_TRY(MPI_Allreduce(&in, &worst, 1, MPI_INT, MPI_MIN, mpi), "MPI_Allreduce");
+    if (mine != TAUT_OK || worst == TAUT_OK) return mine;
+    return taut__fail((taut_status)worst, "MPI: creating a communicator failed on another rank: %s", taut_status_text((taut_status)worst));
+}
+
+static taut_status allocate(mpi_transport *m, float **scratch)
 {
     m->base.host = taut__alloc((size_t)m->base.size, sizeof *m->base.host);
     m->tell = taut__alloc((size_t)m->base.size, sizeof *m->tell);
     m->telling = taut__alloc((size_t)m->base.size, sizeof *m->telling);
+    *scratch = taut__alloc(CHECK_MOST, sizeof **scratch);
     for (int r = 0; m->telling && r < m->base.size; r++) m->telling[r] = MPI_REQUEST_NULL;
-    if (!m->base.host || !m->tell || !m->telling) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %d ranks", m->base.size);
+    if (!m->base.host || !m->tell || !m->telling || !*scratch) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %d ranks", m->base.size);
     for (int r = 0; r < m->base.size; r++) m->tell[r] = MPI_REQUEST_NULL;
-    TAUT_TRY(mpi_reserve(&m->base, 16));
+    return mpi_reserve(&m->base, 16);
+}
+
+static taut_status prepare(mpi_transport *m, int fake_hosts, float *scratch)
+{
     TAUT_TRY(find_hosts(m, fake_hosts));
-    TAUT_TRY(check_native(m));
+    TAUT_TRY(check_native(m, scratch));
     m->job = taut__seed((uint64_t)(1e9 * taut__now()), (uint64_t)getpid());
     MPI_TRY(MPI_Bcast(&m->job, 1, MPI_UINT64_T, 0, m->comm), "MPI_Bcast");
     MPI_TRY(MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[0]), "receive");
@@ -444,13 +466,22 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
     *t = NULL;
     MPI_Initialized(&up);
     if (!up) return taut__fail(TAUT_E_STATE, "taut_comm_create_mpi: MPI_Init has not been called");
+    const MPI_Comm from = *(const MPI_Comm *)mpi;
+    float         *scratch = NULL;
     mpi_transport *m = taut__alloc(1, sizeof *m);
-    if (!m) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory");
+    taut_status    s = agree(from, m ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "MPI: out of memory"));
+    if (s != TAUT_OK) {
+        taut__free(m);
+        return s;
+    }
     m->base.ops = &ops;
     m->comm = m->native = MPI_COMM_NULL;
-    taut_status s = open_comms(m, *(const MPI_Comm *)mpi);
+    s = open_comms(m, from);
     if (s == TAUT_OK) taut__log_rank(m->base.rank);
-    if (s == TAUT_OK) s = prepare(m, fake_hosts);
+    if (s == TAUT_OK) s = allocate(m, &scratch);
+    s = agree(from, s);
+    if (s == TAUT_OK) s = agree(from, prepare(m, fake_hosts, scratch));
+    taut__free(scratch);
     if (s == TAUT_OK) *t = &m->base;
     else mpi_destroy(&m->base);
     return s;
