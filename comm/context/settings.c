@@ -205,7 +205,11 @@ static void print(const row *r, const taut__settings *s, char *dst, size_t cap)
     float       f;
     switch (r->kind) {
     case U64: memcpy(&u, field, sizeof u); snprintf(dst, cap, "%s=%llu", r->name, (unsigned long long)u); return;
-    case F32: memcpy(&f, field, sizeof f); taut__snprintf(dst, cap, "%s=%.9g", r->name, (double)f); return;
+    case F32:
+        memcpy(&f, field, sizeof f);
+        taut__snprintf(dst, cap, "%s=%.6g", r->name, (double)f);
+        if ((float)taut__strtod(dst + strlen(r->name) + 1, NULL) != f) taut__snprintf(dst, cap, "%s=%.9g", r->name, (double)f);
+        return;
     case U32: case I32: memcpy(&w, field, sizeof w); snprintf(dst, cap, "%s=%u", r->name, w); return;
     default: memcpy(&t, field, sizeof t); snprintf(dst, cap, "%s=%s", r->name, t);
     }

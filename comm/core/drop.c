@@ -30,8 +30,8 @@ static void drop(taut_layer *l)
 {
     taut_feedback *f = l->feedback;
     size_t         n = l->tensor.elems;
-    if (!l->dropping || !f || !l->residual) return;
-    bool restored = l->before && l->had_residual;
+    bool           restored = l->before && l->had_residual;
+    if (!l->dropping || !f || (!restored && !l->residual)) return;
     if (restored) memcpy(f->r, l->before, n * sizeof *f->r);
     if (restored && f->u) memcpy(f->u, l->before + n, n * sizeof *f->u);
     if (!restored) taut__feedback_clear(f, 0, n);

@@ -4,6 +4,7 @@
 #include "compressors/vec/vec.h"
 #include "tests/support/ranks.h"
 #include <check.h>
+#include <jansson.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -348,8 +349,16 @@ START_TEST(forked)
     taut_config cfg = config("quant:bits=4");
     cfg.progress = _i % 3;
     cfg.threads = 1 + _i / 3;
-    cfg.trace = _i % 2 ? "build/forked.json" : NULL;
+    char path[] = "/tmp/taut-forked-XXXXXX";
+    int  fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    cfg.trace = path;
     ranks_ok(2, &cfg, forks, NULL);
+    json_t *trace = json_load_file(path, 0, NULL); /* into which no child has written */
+    unlink(path);
+    ck_assert(trace != NULL);
+    json_decref(trace);
 }
 END_TEST
 

@@ -164,12 +164,13 @@ static taut_status children(taut_config *cfg)
     TAUT_TRY(two_layers(comm, &a, &b));
     for (int i = 0; i < 3; i++) {
         TAUT_TRY(taut_allreduce_start(a, x, TAUT_SUM));
+        fflush(stdout);
         pid_t pid = fork();
         if (pid == 0) { /* as a data loader's: it ends without a word to MPI */
             alarm(20);
             bool told = taut_wait(a) == TAUT_E_STATE;
             taut_comm_destroy(comm);
-            _exit(told ? 0 : 1);
+            exit(told ? 0 : 1);
         }
         TAUT_TRY(taut_step_end(comm));
         int status = -1;
