@@ -15,7 +15,7 @@
 #include "communicator.h"
 #include <stdio.h>
 
-enum { WAITS_FOR_LAYER = 1, WAITS_FOR_HANDSHAKE, HAS_LEFT };
+enum { HAS_LEFT = TAUT_WORD_LEAVES, WAITS_FOR_LAYER, WAITS_FOR_HANDSHAKE };
 
 static uint64_t starts_of(const taut_layer *l) { return atomic_load_explicit(&l->starts, memory_order_relaxed); }
 

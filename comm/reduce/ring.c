@@ -195,7 +195,7 @@ static taut_status finish_sum(taut__job *job, slot *t, taut__range r, piece *p, 
     void *acc = taut__acc(job, scratch);
     if (!integer(job) && job->halves & TAUT_REDUCE) {
         if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
-        p->done.sum = taut__job_norms(job, acc, r);
+        p->done.sum = taut__sum_norms(job, acc, r);
         if (!whole) taut__result_store(job, r.first, r.n, acc);
     }
     p->done.bytes = 0;

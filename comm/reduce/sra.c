@@ -167,7 +167,7 @@ static taut_status reduce_float(taut__job *job, slot *t, taut__range r, float *s
         double begin = taut__now();
         TAUT_TRY(add_contributions(job, t, &c, acc));
         if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
-        done->sum = taut__job_norms(job, acc, r);
+        done->sum = taut__sum_norms(job, acc, r);
         done->decode_s += taut__now() - begin;
     }
     if (job->halves & TAUT_GATHER) return encode_sum(job, t, r, acc, done);

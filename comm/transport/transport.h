@@ -35,6 +35,8 @@ typedef struct taut__notice {
     char     text[472];
 } taut__notice;
 
+enum { TAUT_WORD_LEAVES = 1 };
+
 typedef struct taut__transport_ops {
     const char *name;
     taut_status (*isend)(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes);
@@ -48,7 +50,8 @@ typedef struct taut__transport_ops {
     void (*end_job)(taut__transport *t, const char *why);        /* with allreduce: end all ranks, from any thread; does not return */
     void (*abort)(taut__transport *t, const taut__notice *why);   /* tell all ranks; the first notice wins */
     bool (*aborted)(taut__transport *t, taut__notice *why);       /* has another rank told us? */
-    /* A word to one rank, or to all others (peer -1), of whom one may lose it that has many to hear. */
+    /* A word to one rank, or to all others (peer -1), of whom one may lose it that has many to hear. TAUT_WORD_LEAVES is the last one
+     * before destroy(): nothing follows it. */
     void (*tell)(taut__transport *t, int peer, const taut__notice *word);
     bool (*heard)(taut__transport *t, taut__notice *word);        /* the next word for this rank */
     void (*destroy)(taut__transport *t);

@@ -4,8 +4,7 @@
  * Failure notices travel with their own tag: one receive from any rank is always posted, the first of the array, which no
  * taut__request owns; whoever fails sends to all.
  * After a failure requests that cannot be finished are cancelled or left to MPI, and what they point to is not freed (`dirty`). */
-#include "../taut_mpi.h"
-#include "transport.h"
+#include "transport_mpi.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,30 +13,6 @@
 #include <xxhash.h>
 
 enum { TAG_NOTICE = 0, WHOLE_MAX = 1 << 30, CHECK_SEED = 12345 };
-
-typedef struct pending {
-    taut__request *request; /* NULL: the receive of a notice */
-    MPI_Datatype  type;    /* of a message beyond WHOLE_MAX, else MPI_BYTE */
-} pending;
-
-typedef struct mpi_transport {
-    taut__transport base;
-    MPI_Comm       comm, native; /* messages; native sums, which a notice must not disturb */
-    bool           exact;        /* MPI_Allreduce gives the same bits on all ranks */
-    bool           failed;       /* a notice was sent or received: leave what is pending to MPI */
-    size_t         n, room;
-    MPI_Request   *request;      /* room of each */
-    MPI_Status    *status;
-    int           *index;
-    pending       *owner;
-    MPI_Request   *tell;         /* size requests */
-    bool           listening;    /* request[0] is the receive of a notice */
-    bool           news;         /* it has come */
-    uint64_t       job;          /* in the notices of this transport */
-    taut__notice    heard, told;
-    taut__notice    word;         /* the one last told, and how it is getting on */
-    MPI_Request   *telling;      /* size requests */
-} mpi_transport;
 
 static taut_status failed(int rc, const char *what)
 {
@@ -52,7 +27,7 @@ static taut_status failed(int rc, const char *what)
         if (mpi_rc_ != MPI_SUCCESS) return failed(mpi_rc_, what);                                             \
     } while (0)
 
-static mpi_transport *self_of(taut__transport *t) { return (mpi_transport *)t; }
+static taut__mpi *self_of(taut__transport *t) { return (taut__mpi *)t; }
 
 /* ---- messages ---- */
 
@@ -74,11 +49,11 @@ static taut_status message_type(size_t bytes, MPI_Datatype *type, int *count)
     return TAUT_OK;
 }
 
-static taut_status start(mpi_transport *m, taut__request *r, bool send, int peer, int tag, void *buf, size_t bytes)
+static taut_status start(taut__mpi *m, taut__request *r, bool send, int peer, int tag, void *buf, size_t bytes)
 {
     int count;
     if (m->n == m->room) return taut__fail(TAUT_E_STATE, "MPI: more than %zu messages under way", m->room);
-    pending *p = &m->owner[m->n];
+    taut__mpi_pending *p = &m->owner[m->n];
     TAUT_TRY(message_type(bytes, &p->type, &count));
     int rc = send ? MPI_Isend(buf, count, p->type, peer, tag, m->comm, &m->request[m->n])
                   : MPI_Irecv(buf, count, p->type, peer, tag, m->comm, &m->request[m->n]);
@@ -105,12 +80,12 @@ static taut_status mpi_irecv(taut__transport *t, taut__request *r, int peer, int
     return start(self_of(t), r, false, peer, tag, buf, room);
 }
 
-static void release_type(pending *p)
+static void release_type(taut__mpi_pending *p)
 {
     if (p->type != MPI_BYTE) MPI_Type_free(&p->type);
 }
 
-static void finish(pending *p, const MPI_Status *s)
+static void finish(taut__mpi_pending *p, const MPI_Status *s)
 {
     MPI_Count got = 0;
     if (!p->request->send) MPI_Get_elements_x(s, p->type, &got);
@@ -120,7 +95,7 @@ static void finish(pending *p, const MPI_Status *s)
 }
 
 /* Finished requests are MPI_REQUEST_NULL; keep the others dense, in order. */
-static void compact(mpi_transport *m)
+static void compact(taut__mpi *m)
 {
     size_t to = 0;
     for (size_t i = 0; i < m->n; i++) {
@@ -131,16 +106,16 @@ static void compact(mpi_transport *m)
     m->n = to;
 }
 
-static taut_status mpi_poll(taut__transport *t)
+taut_status taut__mpi_poll(taut__transport *t)
 {
-    mpi_transport *m = self_of(t);
+    taut__mpi *m = self_of(t);
     int            count = 0;
     if (m->n == 0) return TAUT_OK;
     int rc = MPI_Testsome((int)m->n, m->request, &count, m->index, m->status);
     if (rc != MPI_SUCCESS) return failed(rc, "message");
     if (count == MPI_UNDEFINED || count == 0) return TAUT_OK;
     for (int i = 0; i < count; i++) {
-        pending *p = &m->owner[m->index[i]];
+        taut__mpi_pending *p = &m->owner[m->index[i]];
         if (p->request) finish(p, &m->status[i]);
         else m->listening = false, m->news = true;
     }
@@ -158,7 +133,7 @@ static void mpi_idle(taut__transport *t, int us)
 
 /* Cancelling sends is not dependable, and MPI 4 drops it. A receive that has been matched is not cancelled either: then MPI still
  * writes into its buffer, whenever the sender goes on, unless the message happens to be complete now. */
-static void give_up(mpi_transport *m, MPI_Request *request, const taut__request *r)
+static void give_up(taut__mpi *m, MPI_Request *request, const taut__request *r)
 {
     int over = 0;
     if (!r->send) {
@@ -175,7 +150,7 @@ static void give_up(mpi_transport *m, MPI_Request *request, const taut__request 
 
 static void mpi_cancel(taut__transport *t, taut__request *r)
 {
-    mpi_transport *m = self_of(t);
+    taut__mpi *m = self_of(t);
     if (taut__done(r)) return;
     for (size_t i = 0; i < m->n; i++) {
         if (m->owner[i].request != r) continue;
@@ -190,12 +165,12 @@ static void mpi_cancel(taut__transport *t, taut__request *r)
 
 static taut_status mpi_reserve(taut__transport *t, size_t requests)
 {
-    mpi_transport *m = self_of(t);
+    taut__mpi *m = self_of(t);
     size_t         room = m->room + requests;
     MPI_Request   *request = taut__alloc(room, sizeof *request);
     MPI_Status    *status = taut__alloc(room, sizeof *status);
     int           *index = taut__alloc(room, sizeof *index);
-    pending       *owner = taut__alloc(room, sizeof *owner);
+    taut__mpi_pending *owner = taut__alloc(room, sizeof *owner);
     if (!request || !status || !index || !owner || room > INT32_MAX) {
         taut__free(request), taut__free(status), taut__free(index), taut__free(owner);
         return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %zu requests", room);
@@ -219,7 +194,7 @@ static const MPI_Datatype *type_of(taut__number kind)
     return &type[kind];
 }
 
-static taut_status sum_piece(mpi_transport *m, void *buf, int n, taut__number kind)
+static taut_status sum_piece(taut__mpi *m, void *buf, int n, taut__number kind)
 {
     MPI_Datatype type = *type_of(kind);
     if (m->exact || kind == TAUT_NUMBER_I32) {
@@ -244,7 +219,7 @@ static taut_status mpi_allreduce(taut__transport *t, void *buf, size_t n, taut__
 /* MPI recommends, but does not promise, that all ranks get the same bits. Sums of numbers of very different size are
  * tried at the sizes where Open MPI and MPICH change their algorithms. */
 enum { CHECK_MOST = 100003 };
-static taut_status check_native(mpi_transport *m, float *x) /* x: CHECK_MOST floats of scratch */
+static taut_status check_native(taut__mpi *m, float *x) /* x: CHECK_MOST floats of scratch */
 {
     static const int sizes[] = {1, 7, 100, 2049, 20000, CHECK_MOST};
     int              same = 1;
@@ -271,7 +246,7 @@ static taut_status check_native(mpi_transport *m, float *x) /* x: CHECK_MOST flo
 
 static void mpi_abort(taut__transport *t, const taut__notice *why)
 {
-    mpi_transport *m = self_of(t);
+    taut__mpi *m = self_of(t);
     if (m->failed) return;
     m->failed = true;
     m->told = *why;
@@ -284,18 +259,24 @@ static void mpi_abort(taut__transport *t, const taut__notice *why)
     }
 }
 
-static void listen(mpi_transport *m)
+static void listen(taut__mpi *m)
 {
     if (m->listening || m->n == m->room) return;
     if (MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[m->n]) != MPI_SUCCESS) return;
-    m->owner[m->n++] = (pending){NULL, MPI_BYTE};
+    m->owner[m->n++] = (taut__mpi_pending){NULL, MPI_BYTE};
     m->listening = true;
 }
 
-/* Sorts out what has come: a failure is left for aborted(). */
-static bool mpi_heard(taut__transport *t, taut__notice *word)
+static void note_last_word(taut__mpi *m, const taut__notice *word)
 {
-    mpi_transport *m = self_of(t);
+    if (m->left++ == 0) m->count = word->count, m->steps = word->steps;
+    m->uneven |= word->count != m->count || word->steps != m->steps;
+}
+
+/* Sorts out what has come: a failure is left for aborted(). */
+bool taut__mpi_heard(taut__transport *t, taut__notice *word)
+{
+    taut__mpi *m = self_of(t);
     if (!m->news) {
         listen(m);
         return false;
@@ -306,12 +287,13 @@ static bool mpi_heard(taut__transport *t, taut__notice *word)
     word->text[sizeof word->text - 1] = 0;
     m->news = false;
     listen(m);
+    if (ours && word->word == TAUT_WORD_LEAVES) note_last_word(m, word);
     return ours;
 }
 
-static bool mpi_aborted(taut__transport *t, taut__notice *why)
+bool taut__mpi_aborted(taut__transport *t, taut__notice *why)
 {
-    mpi_transport *m = self_of(t);
+    taut__mpi *m = self_of(t);
     if (!m->news || m->heard.job != m->job || m->heard.status == TAUT_OK) return false;
     m->news = false;
     m->failed = true;
@@ -320,18 +302,34 @@ static bool mpi_aborted(taut__transport *t, taut__notice *why)
     return true;
 }
 
+/* Small messages leave at once, unless the peer is gone. */
+bool taut__mpi_all_told(taut__mpi *m, int tries)
+{
+    int all = 0;
+    for (int i = 0; i < tries && !all; i++) {
+        if (i > 0) mpi_idle(&m->base, 100);
+        if (MPI_Testall(m->base.size, m->telling, &all, MPI_STATUSES_IGNORE) != MPI_SUCCESS) return false;
+    }
+    return all;
+}
+
 /* One word at a time: while the last one is on its way to anybody there is no other. */
 static void mpi_tell(taut__transport *t, int peer, const taut__notice *word)
 {
-    mpi_transport *m = self_of(t);
-    int            all = 0;
-    if (m->failed || MPI_Testall(t->size, m->telling, &all, MPI_STATUSES_IGNORE) != MPI_SUCCESS || !all) return;
+    taut__mpi *m = self_of(t);
+    bool           last = word->word == TAUT_WORD_LEAVES;
+    if (m->failed) return;
+    if (!taut__mpi_all_told(m, last ? 100 : 1)) {
+        m->failed = last; /* some peer is gone */
+        return;
+    }
     m->word = *word;
     m->word.job = m->job;
+    m->leaves = last;
     for (int r = 0; r < t->size; r++)
         if (r != t->rank && (peer < 0 || r == peer))
             MPI_Isend(&m->word, sizeof m->word, MPI_BYTE, r, TAG_NOTICE, m->comm, &m->telling[r]);
-    MPI_Testall(t->size, m->telling, &all, MPI_STATUSES_IGNORE);
+    taut__mpi_all_told(m, 1);
 }
 
 /* MPI_Abort may wait for those it cannot reach. */
@@ -345,7 +343,7 @@ static void mpi_end_job(taut__transport *t, const char *why)
 
 /* ---- life ---- */
 
-static void stop_listening(mpi_transport *m)
+void taut__mpi_stop_listening(taut__mpi *m)
 {
     for (size_t i = 0; m->listening && i < m->n; i++)
         if (!m->owner[i].request && m->request[i] != MPI_REQUEST_NULL) {
@@ -355,27 +353,10 @@ static void stop_listening(mpi_transport *m)
     m->listening = false;
 }
 
-/* The last words leave at once, unless the peer is gone. */
-static bool all_told(mpi_transport *m)
-{
-    int all = m->telling == NULL;
-    for (int i = 0; i < 100 && !all; i++) {
-        if (MPI_Testall(m->base.size, m->telling, &all, MPI_STATUSES_IGNORE) != MPI_SUCCESS) return false;
-        if (!all) mpi_idle(&m->base, 100);
-    }
-    return all;
-}
-
 /* Pending notices point into *m, and pending sends into their owners' memory: after a failure both stay. */
-static void mpi_destroy(taut__transport *t)
+void taut__mpi_release(taut__mpi *m)
 {
-    if (!t) return;
-    mpi_transport *m = self_of(t);
-    int            gone = 0;
-    MPI_Finalized(&gone);
-    if (gone) return;
-    stop_listening(m);
-    if (m->failed || t->dirty || !all_told(m)) return;
+    taut__transport *t = &m->base;
     if (m->comm != MPI_COMM_NULL) MPI_Comm_free(&m->comm);
     if (m->native != MPI_COMM_NULL) MPI_Comm_free(&m->native);
     taut__free(m->request), taut__free(m->status), taut__free(m->index), taut__free(m->owner);
@@ -384,15 +365,30 @@ static void mpi_destroy(taut__transport *t)
     taut__free(t);
 }
 
+static void mpi_destroy(taut__transport *t)
+{
+    if (!t) return;
+    taut__mpi *m = self_of(t);
+    int            gone = 0;
+    MPI_Finalized(&gone);
+    if (gone) return;
+    if (m->leaves && !m->failed && !t->dirty) {
+        taut__mpi_bury(m);
+        return;
+    }
+    taut__mpi_stop_listening(m);
+    if (!m->failed && !t->dirty) taut__mpi_release(m);
+}
+
 static const taut__transport_ops ops = {
-    .name = "mpi", .isend = mpi_isend, .irecv = mpi_irecv, .poll = mpi_poll, .idle = mpi_idle, .cancel = mpi_cancel,
-    .reserve = mpi_reserve, .allreduce = mpi_allreduce, .end_job = mpi_end_job, .abort = mpi_abort, .tell = mpi_tell, .heard = mpi_heard,
-    .aborted = mpi_aborted,
+    .name = "mpi", .isend = mpi_isend, .irecv = mpi_irecv, .poll = taut__mpi_poll, .idle = mpi_idle, .cancel = mpi_cancel,
+    .reserve = mpi_reserve, .allreduce = mpi_allreduce, .end_job = mpi_end_job, .abort = mpi_abort, .tell = mpi_tell, .heard = taut__mpi_heard,
+    .aborted = taut__mpi_aborted,
     .destroy = mpi_destroy,
 };
 
 /* host[r]: hosts are numbered in order of their lowest rank. */
-static taut_status find_hosts(mpi_transport *m, int fake_hosts)
+static taut_status find_hosts(taut__mpi *m, int fake_hosts)
 {
     int      size = m->base.size, lowest = m->base.rank, *first = m->base.host;
     MPI_Comm local;
@@ -409,7 +405,7 @@ static taut_status find_hosts(mpi_transport *m, int fake_hosts)
     return TAUT_OK;
 }
 
-static taut_status open_comms(mpi_transport *m, MPI_Comm mpi)
+static taut_status open_comms(taut__mpi *m, MPI_Comm mpi)
 {
     int level = MPI_THREAD_SINGLE, found = 0, *tag_ub = NULL;
     MPI_TRY(MPI_Comm_dup(mpi, &m->comm), "MPI_Comm_dup");
@@ -434,7 +430,7 @@ static taut_status agree(MPI_Comm mpi, taut_status mine)
     return taut__fail((taut_status)worst, "MPI: creating a communicator failed on another rank: %s", taut_status_text((taut_status)worst));
 }
 
-static taut_status allocate(mpi_transport *m, float **scratch)
+static taut_status allocate(taut__mpi *m, float **scratch)
 {
     m->base.host = taut__alloc((size_t)m->base.size, sizeof *m->base.host);
     m->tell = taut__alloc((size_t)m->base.size, sizeof *m->tell);
@@ -446,14 +442,14 @@ static taut_status allocate(mpi_transport *m, float **scratch)
     return mpi_reserve(&m->base, 16);
 }
 
-static taut_status prepare(mpi_transport *m, int fake_hosts, float *scratch)
+static taut_status prepare(taut__mpi *m, int fake_hosts, float *scratch)
 {
     TAUT_TRY(find_hosts(m, fake_hosts));
     TAUT_TRY(check_native(m, scratch));
     m->job = taut__seed((uint64_t)(1e9 * taut__now()), (uint64_t)getpid());
     MPI_TRY(MPI_Bcast(&m->job, 1, MPI_UINT64_T, 0, m->comm), "MPI_Bcast");
     MPI_TRY(MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[0]), "receive");
-    m->owner[0] = (pending){NULL, MPI_BYTE};
+    m->owner[0] = (taut__mpi_pending){NULL, MPI_BYTE};
     m->n = 1;
     m->listening = true;
     return TAUT_OK;
@@ -468,7 +464,8 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
     if (!up) return taut__fail(TAUT_E_STATE, "taut_comm_create_mpi: MPI_Init has not been called");
     const MPI_Comm from = *(const MPI_Comm *)mpi;
     float         *scratch = NULL;
-    mpi_transport *m = taut__alloc(1, sizeof *m);
+    taut__mpi_visit_buried();
+    taut__mpi *m = taut__alloc(1, sizeof *m);
     taut_status    s = agree(from, m ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "MPI: out of memory"));
     if (s != TAUT_OK) {
         taut__free(m);

@@ -237,7 +237,7 @@ END_TEST
 
 static taut_status odd_offsets(ranks_ctx *c)
 {
-    static _Thread_local uint16_t flat[2 * N + 41 + 8];
+    static _Thread_local _Alignas(64) uint16_t flat[2 * N + 41 + 8];
     const taut__vec_kernels      *vec = taut__simd_get()->vec;
     taut_layer                   *l[3];
     float                         f[N];
