@@ -32,10 +32,11 @@ static const double CHANGED = 0.5;     /* of norms: early plan (Accordion uses 0
 static taut_status read_settings(taut__auto *a, const taut__settings *set)
 {
     TAUT_TRY(taut__budget_parse(set->c.budget, &a->budget));
-    TAUT_TRY(taut__metric_parse(set->c.metric, &a->metric));
-    TAUT_TRY(taut__objective_parse(set->c.objective, &a->objective));
+    a->metric = (taut__metric)set->metric;
+    a->objective = (taut__objective)set->objective;
     TAUT_TRY(taut__spec_parse("none", &a->none));
-    a->solver = set->c.solver && set->c.solver[0] ? set->c.solver : "hull";
+    TAUT_TRY(taut__link_parse(set->c.link, &a->assumed));
+    a->solver = set->c.solver;
     a->replan_steps = set->c.replan_steps;
     a->audit_steps = set->c.audit_steps;
     a->start_step = set->c.start_step;
@@ -61,11 +62,21 @@ static void destroy(taut__auto *a)
     taut__free(a);
 }
 
+static bool clockless(const taut__auto *a) { return a->assumed.beta > 0; }
+
+static taut_status assume(taut__auto *a)
+{
+    a->link.line = a->assumed;
+    a->link.best = INFINITY;
+    return taut__observer_assume(a->observer);
+}
+
 /* Codec speeds, averaged over ranks, and the link. */
 static taut_status probe(taut__auto *a)
 {
     size_t  n;
     double *seconds, start = taut__now();
+    if (clockless(a)) return assume(a);
     TAUT_TRY(taut__observer_probe(a->observer));
     seconds = taut__observer_speeds(a->observer, &n);
     TAUT_TRY(taut__comm_sum(a->comm, seconds, n));
@@ -227,7 +238,7 @@ static size_t contribute(taut__auto *a, double *v, size_t room)
     bool   audit = auditing(a), plan = a->step >= a->plan_at;
     (void)room;
     if (!v) measure(a);
-    if (v) v[0] = a->busy_s - SHARE * (taut__now() - a->created_s);
+    if (v) v[0] = clockless(a) ? -1 : a->busy_s - SHARE * (taut__now() - a->created_s);
     if (v) v[1] = taut__comm_busy_s(a->comm) - a->busy_mark;
     if (v) v[2] = taut__now() - a->end_mark;
     if (audit && v) put_audit(a, v + n);
@@ -237,7 +248,7 @@ static size_t contribute(taut__auto *a, double *v, size_t room)
     if (!plan) return n;
     const double *seen = taut__observer_vector(a->observer, &values);
     if (v) {
-        taut__refine_take(&a->link);
+        if (!clockless(a)) taut__refine_take(&a->link);
         v[n] = a->link.line.alpha;
         v[n + 1] = a->link.line.beta;
         memcpy(v + n + V_LINK, seen, values * sizeof *seen);
@@ -331,10 +342,10 @@ static bool wants_trial(const taut__auto *a)
  * tell nothing. */
 static taut_status judge(taut__auto *a, double comm_s, double step_s, bool audited)
 {
-    if (a->objective != TAUT_OBJECTIVE_TIME || audited || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
+    if (a->objective != TAUT_OBJECTIVE_TIME || clockless(a) || audited || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
     taut__plan_check_note(a->lossy ? &a->plan_check.coded : &a->plan_check.dense, comm_s, step_s);
     bool ends = a->trial > 0 && --a->trial == 0;
-    if (a->plans == 0 || (!a->lossy && !ends)) return TAUT_OK;
+    if (a->plans == 0 || !a->offers || (!a->lossy && !ends)) return TAUT_OK; /* no offers: the plan is a checkpoint's */
     if (taut__plan_check_lost(&a->plan_check, a->predicted, a->predicted_dense)) return withdraw(a);
     if (ends) return taut__auto_resume(a);
     if (!wants_trial(a)) return TAUT_OK;
@@ -472,7 +483,7 @@ static void stats(const taut__auto *a, taut_comm_stats *s)
 
 static const taut__plan_hooks hooks = {
     .create = create, .open = probe, .destroy = destroy, .on_register = on_register, .on_exclude = on_exclude, .wants = wants, .on_input = on_input,
-    .contribute = contribute, .on_step_end = on_step_end, .stats = stats, .save = taut__auto_save, .load = taut__auto_load,
+    .contribute = contribute, .on_step_end = on_step_end, .stats = stats, .save = taut__auto_save, .check = taut__auto_check, .load = taut__auto_load,
 };
 
 const taut__plan_hooks *taut__auto_hooks(void) { return &hooks; }

@@ -56,7 +56,7 @@ taut_status taut__link_probe(taut_comm *comm, taut__refine *r)
 {
     char       *buf = taut__alloc(2, LARGE);
     taut_status s = buf ? probe(comm, buf, &r->line) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-    taut__free(buf);
+    if (!comm->t->dirty) taut__free(buf); /* else a late message may still be written there */
     r->best = INFINITY;
     r->hops = taut__comm_members(comm) == 2 ? 1 : 2; /* gather, else there and back */
     return s;

@@ -35,6 +35,7 @@ const double *taut__observer_vector(const taut__observer *o, size_t *n);
 
 /* Speeds of all candidates' codecs on this machine, as a vector that is averaged over ranks. */
 taut_status taut__observer_probe(taut__observer *o);
+taut_status taut__observer_assume(taut__observer *o); /* instead: what a core did when this was written; no clock */
 double     *taut__observer_speeds(taut__observer *o, size_t *n);
 
 /* What layer l would take under the starter, at most; false where that does not suit the layer. */

@@ -7,6 +7,8 @@
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "../core/communicator.h"
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 static size_t elem_bytes(const taut_layer *l) { return l->dtype == TAUT_F32 ? 4 : 2; }
@@ -20,6 +22,7 @@ const float *taut__form(taut__job *job, size_t first, size_t n)
     taut_layer *l = job->layer;
     if (!job->formed && job->g == &l->comm->all) taut__debug_read(l, first, n);
     if (taut__in_place(job)) return buf_at(job, first);
+    if (!job->formed) taut__drop_keep(l, first, n);
     if (!job->formed) taut__feedback_input(l->feedback, first, n, l->dtype, buf_at(job, first), !l->residual);
     return l->feedback->r + first;
 }
@@ -38,6 +41,17 @@ static taut_norm2 norms(const taut__job *job, const float *x, size_t first, size
     if (t->scale_n > 1) return taut__norm2(t, x, first, n);
     double plain = taut__simd_get()->vec->sum2(x, n);
     return (taut_norm2){plain, t->scale_n ? plain / ((double)t->scale[0] * (double)t->scale[0]) : plain};
+}
+
+/* Norms count what is finite. Where residuals are at stake (drop.c) a sum that holds anything else has a norm of NaN, which the
+ * step's exchange takes out again. Results of 16-bit floats must fit those. */
+static taut_norm2 sum_norms(const taut__job *job, const float *x, size_t first, size_t n)
+{
+    taut_norm2 sum = norms(job, x, first, n);
+    if (!atomic_load_explicit(&job->comm->feeding, memory_order_relaxed)) return sum;
+    float most = taut__simd_get()->vec->max_abs(x, n), limit = job->layer && job->layer->dtype == TAUT_F16 ? 65519.99f : FLT_MAX;
+    if (!(most <= limit)) sum.plain = NAN;
+    return sum;
 }
 
 static const float *look(taut__job *job, taut__range r, taut__piece_done *out)
@@ -136,7 +150,7 @@ void taut__result_store(taut__job *job, size_t first, size_t n, const float *fro
 static void store_scaled(taut__job *job, taut__range r, float *x, taut_norm2 *sum)
 {
     if (job->factor != 1.0f) taut__simd_get()->vec->scale(x, job->factor, r.n);
-    if (sum) *sum = norms(job, x, r.first, r.n);
+    if (sum) *sum = sum_norms(job, x, r.first, r.n);
     taut__result_store(job, r.first, r.n, x);
 }
 
@@ -200,6 +214,8 @@ static void add_norm(taut_norm2 *sum, taut_norm2 x, double factor)
     sum->plain += x.plain * factor;
     sum->weighted += x.weighted * factor;
 }
+
+taut_norm2 taut__sum_norms(const taut__job *job, const float *x, taut__range r) { return sum_norms(job, x, r.first, r.n); }
 
 taut_norm2 taut__job_norms(const taut__job *job, const float *x, taut__range r) { return norms(job, x, r.first, r.n); }
 

@@ -1,5 +1,6 @@
 /* grid.c : the codec table: payload header, chunk table, and the walk over chunks. See README.md,
  * docs/wire-format.md. */
+#include "../../comm/base/bytes.h"
 #include "grid.h"
 #include "../dispatch.h"
 #include "grid_chunk.h"
@@ -107,15 +108,6 @@ typedef struct header {
     double dead;
 } header;
 
-static void put32(uint8_t *p, uint32_t v)
-{
-    for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> (8 * i));
-}
-static uint32_t get32(const uint8_t *p)
-{
-    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
 static void put_header(const taut_call *c, unsigned kind, float step, double dead, uint8_t *dst)
 {
     unsigned units = (unsigned)lrint(dead * DEAD_UNITS);
@@ -125,7 +117,7 @@ static void put_header(const taut_call *c, unsigned kind, float step, double dea
     dst[1] = GRID_CHUNK_LOG2;
     dst[2] = (uint8_t)units;
     dst[3] = (uint8_t)(units >> 8);
-    put32(dst + 4, bits);
+    taut__put32(dst + 4, bits);
 }
 
 static taut_status corrupt(const char *what)
@@ -136,7 +128,7 @@ static taut_status corrupt(const char *what)
 static taut_status get_header(const uint8_t *src, size_t len, header *h)
 {
     if (len < HEADER) return corrupt("shorter than its header");
-    uint32_t bits = get32(src + 4);
+    uint32_t bits = taut__get32(src + 4);
     h->kind = src[0] & ~(unsigned)KIND_SCALED;
     h->scaled = src[0] & KIND_SCALED;
     h->dead = (src[2] | src[3] << 8) / DEAD_UNITS;
@@ -164,7 +156,7 @@ static taut_status open_payload(const taut_call *c, const uint8_t *src, size_t l
     if ((len - HEADER) / ENTRY < chunks) return corrupt("chunk table");
     bytes += chunks * ENTRY;
     for (size_t k = 0; k < chunks; k++) {
-        size_t l = get32(src + HEADER + k * ENTRY);
+        size_t l = taut__get32(src + HEADER + k * ENTRY);
         if (l > len - bytes) return corrupt("chunk length");
         bytes += l;
     }
@@ -180,7 +172,7 @@ static taut_status encode_raw(const taut_call *c, const float *src, double dead,
     for (size_t i = 0; i < c->n; i++) {
         uint32_t v;
         memcpy(&v, src + i, 4);
-        put32(dst + HEADER + 4 * i, v);
+        taut__put32(dst + HEADER + 4 * i, v);
     }
     if (err) memset(err, 0, c->n * sizeof *err);
     *len = HEADER + 4 * c->n;
@@ -248,7 +240,7 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
             l = taut__grid_rans_encode(kernels, &u, src + at, m, e, dst + end);
         else
             l = kernels->encode(&u, src + at, m, e, dst + end);
-        put32(dst + HEADER + k * ENTRY, (uint32_t)l);
+        taut__put32(dst + HEADER + k * ENTRY, (uint32_t)l);
         end += l;
         any |= l != 0;
     }
@@ -261,7 +253,7 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
 static void decode_raw(const uint8_t *src, size_t n, float *dst, bool add)
 {
     for (size_t i = 0; i < n; i++) {
-        uint32_t v = get32(src + 4 * i);
+        uint32_t v = taut__get32(src + 4 * i);
         float f;
         memcpy(&f, &v, 4);
         dst[i] = add ? dst[i] + f : f;
@@ -286,7 +278,7 @@ static taut_status decode_chunks(const taut_call *c, const header *h, const uint
     for (size_t k = 0; ok && k < chunks; k++) {
         size_t at = k * GRID_CHUNK;
         grid_rans_chunk one = {.src = src + from,
-                               .len = get32(src + HEADER + k * ENTRY),
+                               .len = taut__get32(src + HEADER + k * ENTRY),
                                .n = chunk_elems(c->n, k),
                                .dst = (uint8_t *)dst + 4 * at};
         if (sink != GRID_CODES) one.u = taut__grid_unit(c, at, h->step, 1, h->dead);
@@ -392,7 +384,7 @@ static taut_status pack(const taut_call *c, const int32_t *q, uint8_t *dst, size
             l = taut__grid_rans_pack(kernels, codes, m, dst + end);
         else
             l = kernels->pack(codes, m, dst + end);
-        put32(dst + HEADER + k * ENTRY, (uint32_t)l);
+        taut__put32(dst + HEADER + k * ENTRY, (uint32_t)l);
         end += l;
         any |= l != 0;
     }
@@ -419,7 +411,7 @@ static taut_status quantize_pack(const taut_call *c, const float *src, int32_t *
         size_t l = kernels->quantize_pack(&u, src + at, chunk_elems(c->n, k), q + at, err ? err + at : NULL,
                                           limit, dst + end);
         if (l == GRID_NO_CODES) return no_codes(step, limit);
-        put32(dst + HEADER + k * ENTRY, (uint32_t)l);
+        taut__put32(dst + HEADER + k * ENTRY, (uint32_t)l);
         end += l;
         any |= l != 0;
     }
@@ -471,7 +463,7 @@ static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t 
     }
     size_t chunks = chunks_of(c->n), from = HEADER + chunks * ENTRY;
     for (size_t k = 0; k < chunks; k++) {
-        size_t at = k * GRID_CHUNK, l = get32(src + HEADER + k * ENTRY), m = chunk_elems(c->n, k);
+        size_t at = k * GRID_CHUNK, l = taut__get32(src + HEADER + k * ENTRY), m = chunk_elems(c->n, k);
         grid_unit u = taut__grid_unit(c, at, h.step, 1, h.dead);
         if (l == 0) kernels->dequantize(&u, acc + at, m, dst + at);
         else if (!kernels->unpack_values(&u, src + from, l, m, acc + at, dst + at)) return corrupt("chunk");

@@ -2,6 +2,7 @@
  *   u8 shape, u8 0, u16 bytes of classes, u32 words | side bits | words | 16 states of 4 bytes | classes
  *   or u8 4 | the chunk in code packed
  */
+#include "../../comm/base/bytes.h"
 #include "grid_rans.h"
 #include "grid_chunk.h"
 
@@ -137,23 +138,6 @@ static bool get_classes(const uint8_t *src, size_t len, unsigned blocks, uint8_t
 
 /* ---- chunks ---- */
 
-static void put16(uint8_t *p, uint32_t v)
-{
-    p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8);
-}
-static void put32(uint8_t *p, uint32_t v)
-{
-    put16(p, v), put16(p + 2, v >> 16);
-}
-static uint32_t get16(const uint8_t *p)
-{
-    return p[0] | (uint32_t)p[1] << 8;
-}
-static uint32_t get32(const uint8_t *p)
-{
-    return get16(p) | get16(p + 2) << 16;
-}
-
 /* f->side has written from dst + HEAD on. */
 static size_t close_chunk(const struct taut__grid_kernels *kernels, struct grid_front *f, uint8_t *dst)
 {
@@ -168,12 +152,12 @@ static size_t close_chunk(const struct taut__grid_kernels *kernels, struct grid_
     size_t bytes = (size_t)(words_end - words);
     memmove(side_end, words, bytes);
     uint8_t *p = side_end + bytes;
-    for (int i = 0; i < GRID_LANES; i++, p += 4) put32(p, state[i]);
+    for (int i = 0; i < GRID_LANES; i++, p += 4) taut__put32(p, state[i]);
     size_t classes = put_classes(f, p);
     dst[0] = (uint8_t)shape;
     dst[1] = 0;
-    put16(dst + 2, (uint32_t)classes);
-    put32(dst + 4, (uint32_t)(bytes / 2));
+    taut__put16(dst + 2, (uint16_t)classes);
+    taut__put32(dst + 4, (uint32_t)(bytes / 2));
     return (size_t)(p + classes - dst);
 }
 
@@ -240,7 +224,7 @@ static bool open_back(const grid_rans_chunk *c, uint8_t *cls, grid_back *b)
 {
     const uint8_t *src = c->src;
     if (c->len < HEAD + STATES || src[0] >= GRID_SHAPES || src[1] != 0) return false;
-    size_t classes = get16(src + 2), words = 2 * (size_t)get32(src + 4);
+    size_t classes = taut__get16(src + 2), words = 2 * (size_t)taut__get32(src + 4);
     if (classes + words > c->len - HEAD - STATES) return false;
     const uint8_t *tail = src + c->len - classes, *states = tail - STATES;
     *b = (grid_back){.u = &c->u,
@@ -252,7 +236,7 @@ static bool open_back(const grid_rans_chunk *c, uint8_t *cls, grid_back *b)
                      .words = states - words,
                      .words_end = states,
                      .side = {src + HEAD, (size_t)(states - words - src) - HEAD, 0}};
-    for (int i = 0; i < GRID_LANES; i++) b->state[i] = get32(states + 4 * i);
+    for (int i = 0; i < GRID_LANES; i++) b->state[i] = taut__get32(states + 4 * i);
     return get_classes(tail, classes, b->blocks, cls);
 }
 
