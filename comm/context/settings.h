@@ -16,4 +16,7 @@ typedef struct taut__settings {
 
 taut_status taut__settings_load(const taut_config *cfg, taut__settings *s); /* cfg NULL: all defaults */
 
+/* TAUT_E_INVALID if feedback was asked for around a codec that is no contraction (codec.h, expands): residuals would grow for ever. */
+taut_status taut__settings_feedback(const taut__settings *s, const taut_spec *spec);
+
 #endif

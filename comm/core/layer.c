@@ -35,7 +35,7 @@ static bool wants_feedback(const taut_layer *l, const taut_spec *spec)
 {
     const char *mode = l->comm->set.c.feedback;
     uint32_t    caps = taut__spec_caps(spec);
-    if (caps & TAUT_CAP_LOSSLESS || strcmp(mode, "off") == 0) return false;
+    if (caps & TAUT_CAP_LOSSLESS || strcmp(mode, "off") == 0 || taut__spec_expands(spec)) return false;
     return strcmp(mode, "auto") == 0 ? (caps & TAUT_CAP_FEEDBACK) != 0 : true;
 }
 
@@ -102,6 +102,7 @@ static taut_status use_spec(taut_layer *l, const taut_spec *spec)
 {
     const taut__algorithm *via;
     taut_spec             wire;
+    if (!l->automatic) TAUT_TRY(taut__settings_feedback(&l->comm->set, spec)); /* what a plan chooses goes without */
     TAUT_TRY(wire_spec(l, spec, &wire));
     TAUT_TRY(taut__spec_suits(&wire, &l->tensor));
     TAUT_TRY(taut__algorithm_for(l, &wire, &via));

@@ -7,6 +7,7 @@
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "../core/communicator.h"
+#include <math.h>
 #include <string.h>
 
 static size_t elem_bytes(const taut_layer *l) { return l->dtype == TAUT_F32 ? 4 : 2; }
@@ -192,7 +193,10 @@ void taut__keep_requantization_error(taut__job *job, taut__range r, const float 
 {
     if (!job->layer->feedback_on) return;
     float *residual = job->layer->feedback->r + r.first;
-    for (size_t i = 0; i < r.n; i++) residual[i] += factor * err[i];
+    for (size_t i = 0; i < r.n; i++) {
+        float sum = residual[i] + factor * err[i];
+        residual[i] = isfinite(sum) ? sum : 0;
+    }
 }
 
 static void add_norm(taut_norm2 *sum, taut_norm2 x, double factor)

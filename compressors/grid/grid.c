@@ -71,6 +71,12 @@ static taut_status check(const taut_stage *s, const taut_tensor *t)
                           (double)FLT_MIN, (double)FLT_MAX);
     return TAUT_OK;
 }
+/* |error| <= |x| for every element, and rel times the energy in all, or dead * step at most. */
+static const char *expands(const taut_stage *s)
+{
+    bool step = s->given >> GRID_KEY_STEP & 1;
+    return !step && s->value[GRID_KEY_REL] >= 1 ? "rel=1 sends nothing: use less" : NULL;
+}
 static size_t align(const taut_stage *s)
 {
     (void)s;
@@ -92,6 +98,11 @@ grid_unit taut__grid_unit(const taut_call *c, size_t at, float step, float facto
     } else if (t && t->scale_n != 0) {
         u.scale = t->scale;
         u.stride = t->scale_n == t->elems ? 1 : t->cols;
+    }
+    if (u.stride == 0 && u.step < FLT_MIN) { /* its reciprocal may be infinite: divide, as by a scale that all elements share */
+        static const float one = 1;
+        u.scale = &one;
+        u.stride = SIZE_MAX;
     }
     u.inv = 1.0f / u.step;
     return u;
@@ -498,11 +509,13 @@ const taut_codec taut__codec_grid = {
     .n_brief = GRID_BRIEF,
     .norms = GRID_STAT_NORM2,
     .check = check,
+    .expands = expands,
     .align = align,
     .capacity = capacity,
     .survey = taut__grid_survey,
     .settle = taut__grid_settle,
     .adapt = taut__grid_adapt,
+    .rebase = taut__grid_rebase,
     .encode = encode,
     .decode = decode,
     .decode_add = decode_add,
