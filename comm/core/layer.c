@@ -28,7 +28,7 @@ static taut_status wire_spec(const taut_layer *l, const taut_spec *spec, taut_sp
     *wire = *spec;
     bool plain = taut__spec_caps(spec) & TAUT_CAP_LOSSLESS;
     if (!plain || l->dtype == TAUT_F32) return TAUT_OK;
-    return taut__spec_parse(l->dtype == TAUT_F16 ? "fp16" : "bf16", wire);
+    return taut__spec_parse(l->dtype == TAUT_F16 ? "fp16:overflow=inf" : "bf16:overflow=inf", wire);
 }
 
 static bool wants_feedback(const taut_layer *l, const taut_spec *spec)

@@ -262,8 +262,7 @@ static taut_status raw(taut__job *job, bool *moved)
     job->record.bytes_sent += job->raw.sent;
     job->record.bytes_dense += job->raw.sent;
     if (l->dtype != TAUT_F32) {
-        taut__result_store(job, 0, job->call.n, l->feedback->r);
-        taut__feedback_clear(l->feedback, 0, job->call.n);
+        taut__result_store_last(job, job->g->rank == 0);
     }
     return enter_after(job);
 }

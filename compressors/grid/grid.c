@@ -233,6 +233,21 @@ static size_t close_payload(const taut_call *c, float step, uint8_t *dst, size_t
     return any ? end : HEADER;
 }
 
+/* With steps near the largest float the code above a finite value may stand for an infinite one: it stands for the largest then.
+ * Agreed steps only: elsewhere blocks of floats may hold infinities. */
+static const float HUGE_STEP = 0x1p90f;
+static void stay_finite(const taut_call *c, float step, float *dst)
+{
+    if (step < HUGE_STEP || !c->prep || c->prep->raw) return;
+    for (size_t i = 0; i < c->n; i++)
+        if (isinf(dst[i])) dst[i] = copysignf(FLT_MAX, dst[i]);
+}
+static void finite_errors(float step, size_t n, float *err)
+{
+    for (size_t i = 0; err && step >= HUGE_STEP && i < n; i++)
+        if (!isfinite(err[i])) err[i] = 0;
+}
+
 static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len,
                           float *err)
 {
@@ -263,6 +278,7 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
         end += l;
         any |= l != 0;
     }
+    finite_errors(step, c->n, err);
     *len = close_payload(c, step, dst, end, any);
     return TAUT_OK;
 }
@@ -329,7 +345,9 @@ static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len
         if (!add) memset(dst, 0, c->n * sizeof *dst);
         return TAUT_OK;
     }
-    return decode_chunks(c, &h, src, add ? GRID_ADD : GRID_STORE, dst);
+    TAUT_TRY(decode_chunks(c, &h, src, add ? GRID_ADD : GRID_STORE, dst));
+    if (!add) stay_finite(c, h.step, dst);
+    return TAUT_OK;
 }
 static taut_status decode(const taut_call *c, const uint8_t *src, size_t len, float *dst)
 {
@@ -385,6 +403,7 @@ static taut_status quantize(const taut_call *c, const float *src, int32_t *q, fl
         if (!kernels->quantize(&u, src + at, chunk_elems(c->n, k), q + at, err ? err + at : NULL, limit))
             return no_codes(step, limit);
     }
+    finite_errors(step, c->n, err);
     return TAUT_OK;
 }
 
@@ -434,6 +453,7 @@ static taut_status quantize_pack(const taut_call *c, const float *src, int32_t *
         end += l;
         any |= l != 0;
     }
+    finite_errors(step, c->n, err);
     *len = close_payload(c, step, dst, end, any);
     return TAUT_OK;
 }
@@ -468,6 +488,7 @@ static taut_status dequantize(const taut_call *c, const int32_t *q, float factor
         grid_unit u = taut__grid_unit(c, at, step, factor, grid_dead(taut__stage(c)));
         kernels->dequantize(&u, q + at, chunk_elems(c->n, k), dst + at);
     }
+    stay_finite(c, step, dst);
     return TAUT_OK;
 }
 
@@ -488,6 +509,7 @@ static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t 
         else if (!kernels->unpack_values(&u, src + from, l, m, acc + at, dst + at)) return corrupt("chunk");
         from += l;
     }
+    stay_finite(c, h.step, dst);
     return TAUT_OK;
 }
 

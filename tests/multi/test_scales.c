@@ -83,7 +83,7 @@ END_TEST
 /* Loss scaling doubles and halves; spikes; a run from the smallest to the largest. Nine steps and more: statistics are renewed. */
 START_TEST(grid_follows_the_scale)
 {
-    static const job jobs[] = {{"grid:rel=0.05", 1e-3, 12, 65536}, {"grid:rel=0.05", 1e30, 12, 1.0 / 65536}, {"grid:rel=0.05", 1, 10, 2},
+    static const job jobs[] = {{"grid:rel=0.05", 1e-3, 12, 1024}, {"grid:rel=0.05", 1e30, 12, 1.0 / 65536}, {"grid:rel=0.05", 1, 10, 2},
                                {"grid:rel=0.05", 1e-36, 12, 1e6}, {"grid:rel=0.05,code=rans", 1e-40, 10, 1e8}};
     run_grid(&jobs[_i], 2 + _i % 2, "auto", "auto");
 }
@@ -157,6 +157,96 @@ START_TEST(auto_at_any_scale)
 }
 END_TEST
 
+/* ---- 16 bits: finite gradients near the largest number stay finite, and what does not fit comes later ---- */
+
+static const char *const narrow[] = {"quant:bits=4", "quant:bits=3,norm=linf", "grid:rel=0.3", "grid:rel=0.2,code=rans", "topk:density=0.2", "fp16",
+                                     "bf16", "randk:density=0.3", "powersgd:rank=2", "stack:topk:density=0.1+quant:bits=4"};
+enum { NARROW = sizeof narrow / sizeof *narrow };
+
+typedef struct half_job {
+    taut_dtype dtype;
+    taut_op    op;
+    double     most; /* of the sum of all ranks, or of each */
+    bool       gathers;
+} half_job;
+
+static void to_half(const half_job *j, uint16_t *h, const float *x)
+{
+    const taut__vec_kernels *v = taut__simd_get()->vec;
+    if (j->dtype == TAUT_F16) v->to_f16(h, x, N);
+    else v->to_bf16(h, x, N);
+}
+static void from_half(const half_job *j, float *x, const uint16_t *h)
+{
+    const taut__vec_kernels *v = taut__simd_get()->vec;
+    if (j->dtype == TAUT_F16) v->from_f16(x, h, N);
+    else v->from_bf16(x, h, N);
+}
+
+static taut_status half_rank(ranks_ctx *c)
+{
+    enum { STEPS = 12 };
+    const half_job *j = c->arg;
+    taut_layer     *l;
+    uint16_t       *h = calloc(N, sizeof *h);
+    float          *x = calloc(N, sizeof *x);
+    double         *put = calloc(N, sizeof *put), *got = calloc(N, sizeof *got), off = 0, most = j->most;
+    TAUT_TRY(taut_layer_register(c->comm, "w", j->dtype, 2, (size_t[]){ROWS, COLS}, &l));
+    for (int step = 0; step < STEPS; step++) {
+        for (size_t i = 0; i < N; i++) x[i] = (float)(most * (i % 3 ? 1.0 : (i + (size_t)step) % 5 ? 0.9 : -0.3));
+        to_half(j, h, x);
+        from_half(j, x, h);
+        for (size_t i = 0; i < N; i++) put[i] += (double)x[i];
+        TAUT_TRY(j->gathers ? taut_allgather(l, h) : taut_allreduce(l, h, j->op));
+        TAUT_TRY(taut_step_end(c->comm));
+        from_half(j, x, h);
+        for (size_t i = 0; i < N; i++) {
+            NEED(isfinite(x[i]));
+            got[i] += (double)x[i];
+        }
+    }
+    if (!j->gathers && l->feedback_on) { /* what was put in has come out, or is still remembered by some rank */
+        double *left = calloc(N, sizeof *left), factor = j->op == TAUT_MEAN ? 1.0 / c->size : 1;
+        for (size_t i = 0; i < N; i++) left[i] = (double)l->feedback->r[i] / most;
+        TAUT_TRY(taut__comm_sum(c->comm, left, N));
+        for (size_t i = 0; i < N; i++) {
+            double in = put[i] * (j->op == TAUT_MEAN ? 1 : c->size), d = (in - got[i]) / most - left[i] * factor;
+            off = fmax(off, fabs(d));
+        }
+        free(left);
+        if (!(off < STEPS * (j->dtype == TAUT_F16 ? 0.002 : 0.015))) return taut__fail(TAUT_E_INVALID, "%.3g times the largest number is lost", off);
+    }
+    free(h), free(x), free(put), free(got);
+    return TAUT_OK;
+}
+START_TEST(finite_halves_stay_finite)
+{
+    static const half_job jobs[] = {{TAUT_F16, TAUT_MEAN, 65504, false}, {TAUT_F16, TAUT_SUM, 65504 / 3.0, false}, {TAUT_BF16, TAUT_SUM, 0x1.fep127 / 64, false},
+                                    {TAUT_F16, TAUT_SUM, 65504, true}, {TAUT_BF16, TAUT_SUM, 0x1.fep127 / 2, true}}; /* float32 itself ends there */
+    static const char *const algorithm[] = {"auto", "sra", "ring", "gather", "native"};
+    const half_job *j = &jobs[_i / 5];
+    for (int i = 0; i < NARROW; i++)
+        for (int feedback = 0; feedback < 2; feedback++) {
+            taut_config cfg = TAUT_CONFIG_INIT;
+            ranks_ctx   ctx[3];
+            taut_spec   spec;
+            cfg.codec = narrow[i];
+            cfg.algorithm = algorithm[_i % 5];
+            cfg.feedback = feedback ? "on" : "off";
+            cfg.progress = 2;
+            ck_assert_int_eq(taut__spec_parse(narrow[i], &spec), TAUT_OK);
+            const taut__algorithm *via = taut__algorithm_by_name(cfg.algorithm);
+            bool sliceable = taut__spec_caps(&spec) & TAUT_CAP_SLICEABLE && !taut__spec_codec(&spec)->linear;
+            if ((via && via->cannot && via->cannot(&spec)) || (j->gathers && (!sliceable || _i % 5 == 4))) continue;
+            if (j->dtype == TAUT_BF16 && strcmp(narrow[i], "fp16") == 0) continue; /* its range is too small */
+            ranks_run(3, &cfg, half_rank, (void *)(uintptr_t)j, ctx);
+            for (int r = 0; r < 3; r++)
+                ck_assert_msg(ctx[r].status == TAUT_OK, "%s, dtype %d, %s%s, %s, feedback=%s: %s", narrow[i], (int)j->dtype, j->op == TAUT_SUM ? "sum" : "mean",
+                              j->gathers ? " (allgather)" : "", cfg.algorithm, cfg.feedback, ctx[r].error);
+        }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("scales");
@@ -166,6 +256,7 @@ int main(void)
     tcase_add_loop_test(t, grid_follows_the_scale, 0, 5);
     tcase_add_loop_test(t, grid_with_unequal_ranks, 0, 5);
     tcase_add_loop_test(t, auto_at_any_scale, 0, SCALES);
+    tcase_add_loop_test(t, finite_halves_stay_finite, 0, 25);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
