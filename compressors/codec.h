@@ -136,7 +136,9 @@ typedef struct taut_codec_linear {
 
 typedef struct taut_codec {
     uint16_t        id;      /* on the wire; never reused. 1..1023 ours, 1024.. users' */
-    uint16_t        version; /* of the payload; moves when bytes move */
+    uint16_t        version; /* of the payload; moves when bytes move. The newest, where there are several: */
+    uint16_t        oldest;  /* (optional; 0: version) that decode reads */
+    uint16_t (*version_of)(const uint8_t *payload); /* (with oldest) the oldest that reads this payload, which encode has written */
     const char     *name;    /* lower case */
     const char     *help;    /* one line */
     uint32_t        caps;
@@ -198,6 +200,14 @@ const taut_codec *taut__codec_at(size_t i); /* in order of id; NULL past the end
 
 /* ---- spec-level calls (codec.c): these dispatch to the codec of a spec, or to stack when it has several stages, and
  * are what comm/ and launch/ use ---- */
+static inline uint16_t taut__payload_version(const taut_codec *codec, const uint8_t *payload)
+{
+    return codec->version_of ? codec->version_of(payload) : codec->version;
+}
+static inline bool taut__reads_version(const taut_codec *codec, uint16_t version)
+{
+    return version <= codec->version && version >= (codec->oldest ? codec->oldest : codec->version);
+}
 static inline const taut_stage *taut__stage(const taut_call *c) { return &c->spec->stage[c->stage]; }
 const taut_codec *taut__spec_codec(const taut_spec *spec); /* the stack codec for several stages; not for auto */
 taut_status taut__spec_suits(const taut_spec *spec, const taut_tensor *t);

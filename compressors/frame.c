@@ -38,7 +38,7 @@ taut_status taut__frame_seal(const taut_codec *codec, size_t n, uint8_t *dst, si
     put(dst + 6, codec->id, 2);
     put(dst + 8, n, 8);
     put(dst + 16, bytes, 6);
-    put(dst + 22, codec->version, 2);
+    put(dst + 22, taut__payload_version(codec, dst + TAUT_FRAME_HEADER), 2);
     put(dst + 24, checksum(dst, bytes), 8);
     *len = TAUT_FRAME_HEADER + bytes;
     return TAUT_OK;
@@ -70,7 +70,7 @@ static taut_status open_header(const taut_codec *codec, const uint8_t *src, cons
     if (!*found) return taut__fail(TAUT_E_CORRUPT, "frame: unknown codec id %u", id);
     if (codec && *found != codec)
         return taut__fail(TAUT_E_CORRUPT, "frame: codec %s where %s was expected", (*found)->name, codec->name);
-    if (version != (*found)->version)
+    if (!taut__reads_version(*found, version))
         return taut__fail(TAUT_E_VERSION, "frame: %s payload version %u: this library reads %u", (*found)->name, version,
                           (*found)->version);
     return TAUT_OK;

@@ -12,6 +12,7 @@ enum {
     KIND_ZERO = 1,
     KIND_PACKED = 2,
     KIND_RANS = 3,
+    KIND_SPARSE = 4, /* rans, some of whose chunks are sparse; since version 2 */
     KIND_SCALED = 0x80,
     HEADER = 8,
     ENTRY = 4
@@ -139,6 +140,11 @@ static void put_header(const taut_call *c, unsigned kind, float step, double dea
     put32(dst + 4, bits);
 }
 
+static uint16_t version_of(const uint8_t *payload)
+{
+    return (payload[0] & ~(unsigned)KIND_SCALED) == KIND_SPARSE ? 2 : 1;
+}
+
 static taut_status corrupt(const char *what)
 {
     return taut__fail(TAUT_E_CORRUPT, "grid: malformed payload: %s", what);
@@ -152,7 +158,7 @@ static taut_status get_header(const uint8_t *src, size_t len, header *h)
     h->scaled = src[0] & KIND_SCALED;
     h->dead = (src[2] | src[3] << 8) / DEAD_UNITS;
     memcpy(&h->step, &bits, 4);
-    if (h->kind > KIND_RANS) return corrupt("unknown kind");
+    if (h->kind > KIND_SPARSE) return corrupt("unknown kind");
     if (src[1] != GRID_CHUNK_LOG2) return corrupt("unknown chunk size");
     if (!(h->dead >= 0.5 && h->dead <= 0.95)) return corrupt("dead zone");
     if (!(h->step >= 0 && h->step <= FLT_MAX)) return corrupt("step");
@@ -229,6 +235,12 @@ static taut_status room(const taut_call *c, size_t cap)
 static size_t close_payload(const taut_call *c, float step, uint8_t *dst, size_t end, bool any)
 {
     unsigned kind = !any ? KIND_ZERO : uses_rans(c) ? KIND_RANS : KIND_PACKED;
+    const uint8_t *chunk = dst + HEADER + chunks_of(c->n) * ENTRY;
+    for (size_t k = 0; kind == KIND_RANS && k < chunks_of(c->n); k++) {
+        size_t bytes = get32(dst + HEADER + k * ENTRY);
+        if (taut__grid_rans_is_sparse(chunk, bytes)) kind = KIND_SPARSE;
+        chunk += bytes;
+    }
     put_header(c, kind, step, grid_dead(taut__stage(c)), dst);
     return any ? end : HEADER;
 }
@@ -365,11 +377,11 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
     s->codec = &taut__codec_grid;
     for (int k = 0; k < GRID_KEYS; k++) s->value[k] = keys[k].fallback;
     s->given = 0;
-    if (h.kind == KIND_PACKED || h.kind == KIND_RANS) {
+    if (h.kind != KIND_RAW && h.kind != KIND_ZERO) {
         s->value[GRID_KEY_STEP] = h.step;
         s->given |= 1u << GRID_KEY_STEP;
     }
-    s->value[GRID_KEY_CODE] = h.kind == KIND_RANS ? GRID_RANS : GRID_PACKED;
+    s->value[GRID_KEY_CODE] = h.kind == KIND_RANS || h.kind == KIND_SPARSE ? GRID_RANS : GRID_PACKED;
     s->value[GRID_KEY_DEAD] = h.dead;
     return TAUT_OK;
 }
@@ -498,7 +510,7 @@ static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t 
     header h = {0};
     TAUT_TRY(open_codes(c, src, len, &h));
     if (h.kind != KIND_PACKED) {
-        if (h.kind == KIND_RANS) TAUT_TRY(decode_chunks(c, &h, src, GRID_CODES, acc));
+        if (h.kind != KIND_ZERO) TAUT_TRY(decode_chunks(c, &h, src, GRID_CODES, acc));
         return dequantize(c, acc, 1, dst);
     }
     size_t chunks = chunks_of(c->n), from = HEADER + chunks * ENTRY;
@@ -519,7 +531,9 @@ static const taut_codec_integer integer = {
 
 const taut_codec taut__codec_grid = {
     .id = 5,
-    .version = 1,
+    .version = 2,
+    .oldest = 1,
+    .version_of = version_of,
     .name = "grid",
     .help = "one step for the whole tensor with a dead zone, exact sums; step= or rel= (default 0.03), "
             "code=packed|rans, dead=0.5..0.95 (0.65)",

@@ -18,6 +18,7 @@ enum {
     STRIDE_MAX = 16,
     STEP_BITS = 7,   /* steps are floats with 7 bits of mantissa: 128 per octave, 0.5-0.8% apart */
     PASSES_MAX = 64, /* of the exact search; two are usual */
+    FEW = 4096,      /* elements up to which it looks for larger steps */
 };
 static const double margin = 1e-5; /* of the exact search: float rounding in the decoder */
 static const double caution =
@@ -317,9 +318,38 @@ static int64_t suggest(const double *stats, double error2, double factor, double
     return step > 0 ? step_index((double)step) : fallback;
 }
 
+/* No larger step can pass: elements below its dead zone become 0, and already the lower ends of their bins make too much error. All
+ * elements are in the bins. */
+static int64_t passing_most(const double *stats, double error2, double dead)
+{
+    double least = 0, octave = ldexp(1, taut__grid_lowest(stats)), width = 1.0 / GRID_BINS_PER_OCTAVE;
+    for (int b = 0; b < GRID_BINS; b++) {
+        double from = ldexp(octave, b / GRID_BINS_PER_OCTAVE), at = from * (1 + width * (b % GRID_BINS_PER_OCTAVE));
+        if (b > 0) least += stats[GRID_STAT_BIN + b] * at * at;
+        if (least > error2) return step_index((at + from * width) / dead);
+    }
+    return highest_index(stats);
+}
+
+/* Of few elements the error is no smooth function of the step: several passes and failures alternate. The largest that passes, not
+ * below `passes`; from above. */
+static int64_t largest_passing(const taut_call *c, const double *stats, const float *src, double error2, int64_t passes)
+{
+    int64_t most = passing_most(stats, error2, grid_dead(taut__stage(c))), highest = highest_index(stats);
+    for (int64_t top = most < highest ? most : highest; top > passes; top -= GRID_STEPS) {
+        int64_t index[GRID_STEPS];
+        double  e[GRID_STEPS];
+        for (int k = 0; k < GRID_STEPS; k++) index[k] = top - k;
+        exact_errors(c, src, index, e);
+        for (int k = 0; k < GRID_STEPS; k++)
+            if (e[k] <= error2) return index[k];
+    }
+    return passes;
+}
+
 /* Largest numbered step whose exact error stays within error2: starts at the estimate, and goes on with what the
- * estimate says once it is corrected by the errors seen, until a step passes and its successor fails. 0: even the
- * lowest step fails. */
+ * estimate says once it is corrected by the errors seen, until a step passes and its successor fails; of few elements, goes on
+ * to larger ones. 0: even the lowest step fails. */
 static float exact_step(const taut_call *c, const double *stats, const float *src, double error2)
 {
     double dead = grid_dead(taut__stage(c));
@@ -337,6 +367,7 @@ static float exact_step(const taut_call *c, const double *stats, const float *sr
         double estimate = taut__grid_estimate_error(stats, (double)step_at(index[near]), dead);
         guess = suggest(stats, error2, estimate > 0 && e[near] > 0 ? e[near] / estimate : 1, dead, lo + (hi - lo) / 2);
     }
+    if (lo >= lowest && c->n <= FEW) lo = largest_passing(c, stats, src, error2, lo);
     return lo < lowest ? 0 : step_at(lo);
 }
 
