@@ -102,7 +102,6 @@ static taut_status use_spec(taut_layer *l, const taut_spec *spec)
 {
     const taut__algorithm *via;
     taut_spec             wire;
-    if (!l->automatic) TAUT_TRY(taut__settings_feedback(&l->comm->set, spec)); /* what a plan chooses goes without */
     TAUT_TRY(wire_spec(l, spec, &wire));
     TAUT_TRY(taut__spec_suits(&wire, &l->tensor));
     TAUT_TRY(taut__algorithm_for(l, &wire, &via));
@@ -304,7 +303,8 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
     TAUT_TRY(taut__spec_parse(text, &spec));
     bool automatic = spec.automatic;
     if (automatic) TAUT_TRY(none_spec(&spec));
-    taut_status s = use_spec(l, &spec);
+    taut_status s = taut__settings_feedback(&l->comm->set, &spec); /* what a plan chooses goes without */
+    if (s == TAUT_OK) s = use_spec(l, &spec);
     if (s != TAUT_OK) {
         char why[512];
         snprintf(why, sizeof why, "%s", taut_last_error());
