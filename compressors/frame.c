@@ -26,7 +26,7 @@ taut_status taut__frame_seal(const taut_codec *codec, size_t n, uint8_t *dst, si
     dst[5] = 0;
     taut__put16(dst + 6, codec->id);
     taut__put64(dst + 8, n);
-    taut__put64(dst + 16, bytes | (uint64_t)codec->version << 48); /* six bytes and two */
+    taut__put64(dst + 16, bytes | (uint64_t)taut__payload_version(codec, dst + TAUT_FRAME_HEADER) << 48); /* six bytes and two */
     taut__put64(dst + 24, checksum(dst, bytes));
     *len = TAUT_FRAME_HEADER + bytes;
     return TAUT_OK;
@@ -58,7 +58,7 @@ static taut_status open_header(const taut_codec *codec, const uint8_t *src, cons
     if (!*found) return taut__fail(TAUT_E_CORRUPT, "frame: unknown codec id %u", id);
     if (codec && *found != codec)
         return taut__fail(TAUT_E_CORRUPT, "frame: codec %s where %s was expected", (*found)->name, codec->name);
-    if (version != (*found)->version)
+    if (!taut__reads_version(*found, version))
         return taut__fail(TAUT_E_VERSION, "frame: %s payload version %u: this library reads %u", (*found)->name, version,
                           (*found)->version);
     return TAUT_OK;

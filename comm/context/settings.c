@@ -167,6 +167,15 @@ static const char *environment(const row *r)
     return e && *e ? e : NULL;
 }
 
+taut_status taut__settings_feedback(const taut__settings *s, const taut_spec *spec)
+{
+    const char *mode = s->c.feedback, *why = spec->automatic ? NULL : taut__spec_expands(spec);
+    char        text[96];
+    if (!why || strcmp(mode, "auto") == 0 || strcmp(mode, "off") == 0) return TAUT_OK;
+    taut__spec_print(spec, text, sizeof text);
+    return taut__fail(TAUT_E_INVALID, "feedback=%s with codec %s: residuals would grow without bound: %s; or feedback=off", mode, text, why);
+}
+
 taut_status taut__settings_load(const taut_config *cfg, taut__settings *s)
 {
     size_t texts = 0;
@@ -182,7 +191,7 @@ taut_status taut__settings_load(const taut_config *cfg, taut__settings *s)
         if (!value) value = given(r, cfg, text, sizeof text);
         TAUT_TRY(put(r, value ? value : r->fallback, s, &texts));
     }
-    return TAUT_OK;
+    return taut__settings_feedback(s, &s->spec);
 }
 
 /* ---- what ranks must have alike ---- */

@@ -29,4 +29,7 @@ taut_status taut__settings_load(const taut_config *cfg, taut__settings *s); /* c
 size_t      taut__settings_lines(void);
 const char *taut__settings_line(const taut__settings *s, size_t i, char *dst, size_t cap);
 
+/* TAUT_E_INVALID if feedback was asked for around a codec that is no contraction (codec.h, expands): residuals would grow for ever. */
+taut_status taut__settings_feedback(const taut__settings *s, const taut_spec *spec);
+
 #endif

@@ -250,7 +250,12 @@ void taut__quantize_pack_x(taut__job *job, taut__range r, int32_t *q, int32_t li
                            taut__piece_done *out);
 void taut__own_x(taut__job *job, taut__range r, float *dst, taut__piece_done *out); /* copied, its residual cleared */
 float *taut__result_at(taut__job *job, size_t first, float *scratch);     /* where to decode: buf, or scratch */
-void   taut__result_store(taut__job *job, size_t first, size_t n, const float *from);
+/* from: the result, which becomes 16 bits wide in layers of that kind. Codecs that lose something, and feedback, may push it beyond
+ * the format's largest number: it stays finite, and the rest goes into the residual. keeps: on this rank; of the ranks that store
+ * an element one does. */
+void   taut__result_store(taut__job *job, size_t first, size_t n, const float *from, bool keeps);
+/* The same for a whole result that lies where the residual does: nothing else is left there. */
+void   taut__result_store_last(taut__job *job, bool keeps);
 void   taut__result_load(taut__job *job, size_t first, size_t n, float *to); /* buf as floats */
 /* Results of integer codecs, stored: factor times the value of each code, rounded after the code's own rounding, so that sums of
  * codes and frames of sums give the same bits. sum, where not NULL: the result's norms. */

@@ -173,7 +173,7 @@ static void copy_out(taut__bucket *b, taut_layer *l, float *sum)
     job->call.tensor = &l->tensor;
     if (l->comm->lossy && l->comm->all.rank == 0) job->record.sum = taut__sum_norms(job, sum, (taut__range){0, n});
     if (job->kind == TAUT_MEAN) taut__simd_get()->vec->scale(sum, 1.0f / (float)l->comm->all.size, n);
-    taut__result_store(job, 0, n, sum);
+    taut__result_store(job, 0, n, sum, false);
     taut__layer_count(l);
     atomic_fetch_and_explicit(&b->started[l->seat / 64], ~(UINT64_C(1) << (l->seat % 64)), memory_order_release);
 }

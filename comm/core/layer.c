@@ -29,14 +29,14 @@ static taut_status wire_spec(const taut_layer *l, const taut_spec *spec, taut_sp
     *wire = *spec;
     bool plain = taut__spec_caps(spec) & TAUT_CAP_LOSSLESS;
     if (!plain || l->dtype == TAUT_F32) return TAUT_OK;
-    return taut__spec_parse(l->dtype == TAUT_F16 ? "fp16" : "bf16", wire);
+    return taut__spec_parse(l->dtype == TAUT_F16 ? "fp16:overflow=inf" : "bf16:overflow=inf", wire);
 }
 
 static bool wants_feedback(const taut_layer *l, const taut_spec *spec)
 {
     int32_t  mode = l->comm->set.feedback;
     uint32_t caps = taut__spec_caps(spec);
-    if (caps & TAUT_CAP_LOSSLESS || mode == TAUT_FEEDBACK_OFF) return false;
+    if (caps & TAUT_CAP_LOSSLESS || mode == TAUT_FEEDBACK_OFF || taut__spec_expands(spec)) return false;
     return mode == TAUT_FEEDBACK_AUTO ? (caps & TAUT_CAP_FEEDBACK) != 0 : true;
 }
 
@@ -323,7 +323,8 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
     TAUT_TRY(taut__spec_parse(text, &spec));
     bool automatic = spec.automatic;
     if (automatic) TAUT_TRY(none_spec(&spec));
-    taut_status s = use_spec(l, &spec);
+    taut_status s = taut__settings_feedback(&l->comm->set, &spec); /* what a plan chooses goes without */
+    if (s == TAUT_OK) s = use_spec(l, &spec);
     if (s != TAUT_OK) {
         char why[512];
         snprintf(why, sizeof why, "%s", taut_last_error());

@@ -252,6 +252,8 @@ static size_t contribute(taut__auto *a, double *v, size_t room)
         v[n] = a->link.line.alpha;
         v[n + 1] = a->link.line.beta;
         memcpy(v + n + V_LINK, seen, values * sizeof *seen);
+        for (size_t l = 0; l < a->layers; l++) /* histograms are added: in windows on which all ranks agree */
+            taut__observer_align(a->observer, l, a->layer_plans[l].own.weighted, v + n + V_LINK);
     }
     return n + V_LINK + values;
 }

@@ -216,7 +216,7 @@ static double topk_left(const double *stats, double density)
     double keep = 0, all = 0, left = 0;
     for (int b = 0; b < GRID_BINS; b++) keep += density * stats[GRID_STAT_BIN + b];
     for (int b = GRID_BINS - 1; b >= 0; b--) {
-        double n = stats[GRID_STAT_BIN + b], t = exp2(GRID_LOWEST_EXP + (b + 0.5) / GRID_BINS_PER_OCTAVE);
+        double n = stats[GRID_STAT_BIN + b], t = exp2((b + 0.5) / GRID_BINS_PER_OCTAVE); /* in any unit */
         double kept = fmin(n, keep);
         keep -= kept;
         all += n * t * t;

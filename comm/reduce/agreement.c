@@ -70,7 +70,12 @@ static void exchange(taut__job *job, double *v, double *in, size_t n)
     taut__small_allreduce_begin(&job->exchange, job->g, job->tag + TAUT_TAG_CONTROL, v, in, n * sizeof *v, taut__combine_mixed, NULL);
 }
 
-static void exchange_all(taut__job *job) { exchange(job, job->agree->stats, job->agree->in, codec_of(job)->n_stats); }
+static void exchange_all(taut__job *job)
+{
+    taut__agree *a = job->agree;
+    if (a->asked && codec_of(job)->rebase) codec_of(job)->rebase(&job->call, a->few, a->stats);
+    exchange(job, a->stats, a->in, codec_of(job)->n_stats);
+}
 
 static taut_status settle(taut__job *job, const double *stats)
 {

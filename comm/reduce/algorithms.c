@@ -296,10 +296,9 @@ static taut_status raw(taut__job *job, bool *moved)
     job->record.bytes_dense += job->raw.sent;
     note_bad(job, l->dtype == TAUT_F32 ? job->buf : job->halves == TAUT_GATHER ? l->spread : l->feedback->r);
     if (l->dtype != TAUT_F32 && job->halves == TAUT_GATHER) {
-        taut__result_store(job, 0, job->call.n, l->spread);
+        taut__result_store(job, 0, job->call.n, l->spread, false);
     } else if (l->dtype != TAUT_F32) {
-        taut__result_store(job, 0, job->call.n, l->feedback->r);
-        taut__feedback_clear(l->feedback, 0, job->call.n);
+        taut__result_store_last(job, job->g->rank == 0);
     }
     return enter_after(job);
 }

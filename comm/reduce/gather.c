@@ -124,7 +124,7 @@ static taut_status add_floats(taut__job *job, const piece *p, taut__range r, flo
     if (p->to < job->g->size) return TAUT_OK;
     if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
     if (sum) *sum = taut__sum_norms(job, acc, r);
-    taut__result_store(job, r.first, r.n, acc);
+    taut__result_store(job, r.first, r.n, acc, sum != NULL);
     return TAUT_OK;
 }
 

@@ -103,7 +103,7 @@ static taut_status reconstruct(taut__job *job)
     done.error = taut__job_norms(job, l->feedback->r, all);
     vec->scale(mean, job->factor * (float)job->g->size, n);
     if (job->g->rank == 0) done.sum = taut__sum_norms(job, mean, all); /* all ranks have it: count it once */
-    taut__result_store(job, 0, n, mean);
+    taut__result_store(job, 0, n, mean, job->g->rank == 0);
     done.decode_s = taut__now() - begin;
     taut__account(job, &done);
     taut__trace_span(job->comm->trace, job, "decode", begin, taut__now(), 0);

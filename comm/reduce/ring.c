@@ -182,7 +182,7 @@ static taut_status store(taut__job *job, taut__range r, const uint8_t *frame, si
     float    *to = taut__result_at(job, r.first, scratch);
     if (integer(job)) return taut__store_frame(job, r, frame, bytes, scratch, sum);
     TAUT_TRY(taut__frame_decode(&c, frame, bytes, to));
-    taut__result_store(job, r.first, r.n, to);
+    taut__result_store(job, r.first, r.n, to, sum != NULL);
     return TAUT_OK;
 }
 
@@ -196,7 +196,7 @@ static taut_status finish_sum(taut__job *job, slot *t, taut__range r, piece *p, 
     if (!integer(job) && job->halves & TAUT_REDUCE) {
         if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
         p->done.sum = taut__sum_norms(job, acc, r);
-        if (!whole) taut__result_store(job, r.first, r.n, acc);
+        if (!whole) taut__result_store(job, r.first, r.n, acc, true);
     }
     p->done.bytes = 0;
     if (!whole) return integer(job) ? taut__store_codes(job, r, acc, scratch, &p->done.sum) : TAUT_OK;

@@ -171,7 +171,7 @@ static taut_status reduce_float(taut__job *job, slot *t, taut__range r, float *s
         done->decode_s += taut__now() - begin;
     }
     if (job->halves & TAUT_GATHER) return encode_sum(job, t, r, acc, done);
-    taut__result_store(job, r.first, r.n, acc);
+    taut__result_store(job, r.first, r.n, acc, true);
     return TAUT_OK;
 }
 
@@ -205,7 +205,7 @@ static taut_status decode_frame(taut__job *job, taut__range r, const uint8_t *sr
     taut_call c = taut__slice_call(job, r.first, r.n);
     float    *to = taut__result_at(job, r.first, scratch);
     TAUT_TRY(taut__frame_decode(&c, src, len, to));
-    taut__result_store(job, r.first, r.n, to);
+    taut__result_store(job, r.first, r.n, to, sum != NULL);
     return TAUT_OK;
 }
 

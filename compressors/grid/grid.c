@@ -13,6 +13,7 @@ enum {
     KIND_ZERO = 1,
     KIND_PACKED = 2,
     KIND_RANS = 3,
+    KIND_SPARSE = 4, /* rans, some of whose chunks are sparse; since version 2 */
     KIND_SCALED = 0x80,
     HEADER = 8,
     ENTRY = 4
@@ -72,6 +73,12 @@ static taut_status check(const taut_stage *s, const taut_tensor *t)
                           (double)FLT_MIN, (double)FLT_MAX);
     return TAUT_OK;
 }
+/* |error| <= |x| for every element, and rel times the energy in all, or dead * step at most. */
+static const char *expands(const taut_stage *s)
+{
+    bool step = s->given >> GRID_KEY_STEP & 1;
+    return !step && s->value[GRID_KEY_REL] >= 1 ? "rel=1 sends nothing: use less" : NULL;
+}
 static size_t align(const taut_stage *s)
 {
     (void)s;
@@ -93,6 +100,11 @@ grid_unit taut__grid_unit(const taut_call *c, size_t at, float step, float facto
     } else if (t && t->scale_n != 0) {
         u.scale = t->scale;
         u.stride = t->scale_n == t->elems ? 1 : t->cols;
+    }
+    if (u.stride == 0 && u.step < FLT_MIN) { /* its reciprocal may be infinite: divide, as by a scale that all elements share */
+        static const float one = 1;
+        u.scale = &one;
+        u.stride = SIZE_MAX;
     }
     u.inv = 1.0f / u.step;
     return u;
@@ -120,6 +132,11 @@ static void put_header(const taut_call *c, unsigned kind, float step, double dea
     taut__put32(dst + 4, bits);
 }
 
+static uint16_t version_of(const uint8_t *payload)
+{
+    return (payload[0] & ~(unsigned)KIND_SCALED) == KIND_SPARSE ? 2 : 1;
+}
+
 static taut_status corrupt(const char *what)
 {
     return taut__fail(TAUT_E_CORRUPT, "grid: malformed payload: %s", what);
@@ -133,7 +150,7 @@ static taut_status get_header(const uint8_t *src, size_t len, header *h)
     h->scaled = src[0] & KIND_SCALED;
     h->dead = (src[2] | src[3] << 8) / DEAD_UNITS;
     memcpy(&h->step, &bits, 4);
-    if (h->kind > KIND_RANS) return corrupt("unknown kind");
+    if (h->kind > KIND_SPARSE) return corrupt("unknown kind");
     if (src[1] != GRID_CHUNK_LOG2) return corrupt("unknown chunk size");
     if (!(h->dead >= 0.5 && h->dead <= 0.95)) return corrupt("dead zone");
     if (!(h->step >= 0 && h->step <= FLT_MAX)) return corrupt("step");
@@ -210,8 +227,29 @@ static taut_status room(const taut_call *c, size_t cap)
 static size_t close_payload(const taut_call *c, float step, uint8_t *dst, size_t end, bool any)
 {
     unsigned kind = !any ? KIND_ZERO : uses_rans(c) ? KIND_RANS : KIND_PACKED;
+    const uint8_t *chunk = dst + HEADER + chunks_of(c->n) * ENTRY;
+    for (size_t k = 0; kind == KIND_RANS && k < chunks_of(c->n); k++) {
+        size_t bytes = taut__get32(dst + HEADER + k * ENTRY);
+        if (taut__grid_rans_is_sparse(chunk, bytes)) kind = KIND_SPARSE;
+        chunk += bytes;
+    }
     put_header(c, kind, step, grid_dead(taut__stage(c)), dst);
     return any ? end : HEADER;
+}
+
+/* With steps near the largest float the code above a finite value may stand for an infinite one: it stands for the largest then.
+ * Agreed steps only: elsewhere blocks of floats may hold infinities. */
+static const float HUGE_STEP = 0x1p90f;
+static void stay_finite(const taut_call *c, float step, float *dst)
+{
+    if (step < HUGE_STEP || !c->prep || c->prep->raw) return;
+    for (size_t i = 0; i < c->n; i++)
+        if (isinf(dst[i])) dst[i] = copysignf(FLT_MAX, dst[i]);
+}
+static void finite_errors(float step, size_t n, float *err)
+{
+    for (size_t i = 0; err && step >= HUGE_STEP && i < n; i++)
+        if (!isfinite(err[i])) err[i] = 0;
 }
 
 static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len,
@@ -244,6 +282,7 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
         end += l;
         any |= l != 0;
     }
+    finite_errors(step, c->n, err);
     *len = close_payload(c, step, dst, end, any);
     return TAUT_OK;
 }
@@ -310,7 +349,9 @@ static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len
         if (!add) memset(dst, 0, c->n * sizeof *dst);
         return TAUT_OK;
     }
-    return decode_chunks(c, &h, src, add ? GRID_ADD : GRID_STORE, dst);
+    TAUT_TRY(decode_chunks(c, &h, src, add ? GRID_ADD : GRID_STORE, dst));
+    if (!add) stay_finite(c, h.step, dst);
+    return TAUT_OK;
 }
 static taut_status decode(const taut_call *c, const uint8_t *src, size_t len, float *dst)
 {
@@ -328,11 +369,11 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
     s->codec = &taut__codec_grid;
     for (int k = 0; k < GRID_KEYS; k++) s->value[k] = keys[k].fallback;
     s->given = 0;
-    if (h.kind == KIND_PACKED || h.kind == KIND_RANS) {
+    if (h.kind != KIND_RAW && h.kind != KIND_ZERO) {
         s->value[GRID_KEY_STEP] = h.step;
         s->given |= 1u << GRID_KEY_STEP;
     }
-    s->value[GRID_KEY_CODE] = h.kind == KIND_RANS ? GRID_RANS : GRID_PACKED;
+    s->value[GRID_KEY_CODE] = h.kind == KIND_RANS || h.kind == KIND_SPARSE ? GRID_RANS : GRID_PACKED;
     s->value[GRID_KEY_DEAD] = h.dead;
     return TAUT_OK;
 }
@@ -366,6 +407,7 @@ static taut_status quantize(const taut_call *c, const float *src, int32_t *q, fl
         if (!kernels->quantize(&u, src + at, chunk_elems(c->n, k), q + at, err ? err + at : NULL, limit))
             return no_codes(step, limit);
     }
+    finite_errors(step, c->n, err);
     return TAUT_OK;
 }
 
@@ -415,6 +457,7 @@ static taut_status quantize_pack(const taut_call *c, const float *src, int32_t *
         end += l;
         any |= l != 0;
     }
+    finite_errors(step, c->n, err);
     *len = close_payload(c, step, dst, end, any);
     return TAUT_OK;
 }
@@ -449,6 +492,7 @@ static taut_status dequantize(const taut_call *c, const int32_t *q, float factor
         grid_unit u = taut__grid_unit(c, at, step, factor, grid_dead(taut__stage(c)));
         kernels->dequantize(&u, q + at, chunk_elems(c->n, k), dst + at);
     }
+    stay_finite(c, step, dst);
     return TAUT_OK;
 }
 
@@ -458,7 +502,7 @@ static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t 
     header h = {0};
     TAUT_TRY(open_codes(c, src, len, &h));
     if (h.kind != KIND_PACKED) {
-        if (h.kind == KIND_RANS) TAUT_TRY(decode_chunks(c, &h, src, GRID_CODES, acc));
+        if (h.kind != KIND_ZERO) TAUT_TRY(decode_chunks(c, &h, src, GRID_CODES, acc));
         return dequantize(c, acc, 1, dst);
     }
     size_t chunks = chunks_of(c->n), from = HEADER + chunks * ENTRY;
@@ -469,6 +513,7 @@ static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t 
         else if (!kernels->unpack_values(&u, src + from, l, m, acc + at, dst + at)) return corrupt("chunk");
         from += l;
     }
+    stay_finite(c, h.step, dst);
     return TAUT_OK;
 }
 
@@ -478,7 +523,9 @@ static const taut_codec_integer integer = {
 
 const taut_codec taut__codec_grid = {
     .id = 5,
-    .version = 1,
+    .version = 2,
+    .oldest = 1,
+    .version_of = version_of,
     .name = "grid",
     .help = "one step for the whole tensor with a dead zone, exact sums; step= or rel= (default 0.03), "
             "code=packed|rans, dead=0.5..0.95 (0.65)",
@@ -490,11 +537,13 @@ const taut_codec taut__codec_grid = {
     .n_brief = GRID_BRIEF,
     .norms = GRID_STAT_NORM2,
     .check = check,
+    .expands = expands,
     .align = align,
     .capacity = capacity,
     .survey = taut__grid_survey,
     .settle = taut__grid_settle,
     .adapt = taut__grid_adapt,
+    .rebase = taut__grid_rebase,
     .encode = encode,
     .decode = decode,
     .decode_add = decode_add,
