@@ -77,15 +77,25 @@ taut_status taut__engine_fail(taut__engine *e, taut_status s, const char *text)
     return s;
 }
 
+/* A question is answered once nothing has come behind it: who asked may have given up since, and all ranks are to fail alike. */
+static taut_status answer(taut__engine *e, bool more)
+{
+    if (more || !e->questioned) return TAUT_OK;
+    e->questioned = false;
+    taut_status s = e->hear(e->ctx, &e->question);
+    return s == TAUT_OK ? TAUT_OK : fail(e, s, taut_last_error());
+}
+
 static taut_status hear(taut__engine *e)
 {
     taut__notice n;
-    while (e->t->ops->heard(e->t, &n))
-        if (e->hear) {
-            taut_status s = e->hear(e->ctx, &n);
-            if (s != TAUT_OK) return fail(e, s, taut_last_error());
-        }
-    if (!e->t->ops->aborted(e->t, &n) || n.rank == e->t->rank) return TAUT_OK;
+    bool         more = false;
+    for (; e->t->ops->heard(e->t, &n); more = true) {
+        if (!e->hear) continue;
+        if (n.word == TAUT_WORD_LEAVES) e->hear(e->ctx, &n);
+        else e->question = n, e->questioned = true;
+    }
+    if (!e->t->ops->aborted(e->t, &n) || n.rank == e->t->rank) return answer(e, more);
     taut_status s = (taut_status)n.status, shared = TAUT_E_PEER;
     if (s == TAUT_E_MISMATCH || s == TAUT_E_TIMEOUT) shared = s;
     if (s == TAUT_E_MISMATCH) taut__fail(shared, "%.480s", n.text); /* it names the ranks; the one who noticed is no more to blame */

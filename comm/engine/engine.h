@@ -26,6 +26,8 @@ typedef struct taut__engine {
     taut_status (*ask)(void *ctx, const taut__job *waited); /* NULL: an exchange */
     taut_status (*hear)(void *ctx, const taut__notice *word);
     void           *ctx;
+    taut__notice     question; /* the last one heard */
+    bool            questioned; /* and not yet answered */
     double          asked_at;
     int             asks; /* since something moved */
 } taut__engine;
