@@ -20,7 +20,7 @@
 #ifndef TAUT_CODEC_H
 #define TAUT_CODEC_H
 
-#include "../comm/base.h"
+#include "../comm/base/base.h"
 
 enum { TAUT_SPEC_KEYS = 6, TAUT_SPEC_STAGES = 4 };
 

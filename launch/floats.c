@@ -1,7 +1,7 @@
 /* floats.c : see floats.h. */
 #include "floats.h"
 #include "cli.h"
-#include "../comm/base.h"
+#include "../comm/base/base.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>

@@ -8,7 +8,7 @@
 #ifndef TAUT_GUARD_H
 #define TAUT_GUARD_H
 
-#include "../comm/base.h"
+#include "../comm/base/base.h"
 
 typedef struct taut__guard {
     double   budget;

@@ -4,7 +4,7 @@
 #ifndef TAUT_PACE_H
 #define TAUT_PACE_H
 
-#include "../comm/base.h"
+#include "../comm/base/base.h"
 
 enum { TAUT_PACE_STEPS = 5 }; /* the last ones, of each kind, whose median counts */
 

@@ -49,7 +49,7 @@ double taut__via_codec_s(taut__via via, int ranks, const taut__work *w)
     }
 }
 
-/* Pieces of a rank's part that follow each other through codec and wire (comm/partition.h): eight, but none below 64 KiB
+/* Pieces of a rank's part that follow each other through codec and wire (comm/base/partition.h): eight, but none below 64 KiB
  * nor above slice_bytes. gather has no parts, and cuts the whole alike. */
 static double slices(const taut__link *link, taut__via via, const taut__work *w)
 {
@@ -106,7 +106,7 @@ taut__via taut__via_best(const taut__link *link, const taut__work *w, double *se
     taut__via best = TAUT_VIA_NATIVE;
     uint32_t  vias = w->vias;
     *seconds = INFINITY;
-    if (link->ranks == 2 && vias & 1u << TAUT_VIA_SRA) /* two exchange everything, as comm/allreduce.c has it */
+    if (link->ranks == 2 && vias & 1u << TAUT_VIA_SRA) /* two exchange everything, as comm/reduce/algorithms.c has it */
         vias = (vias & ~(1u << TAUT_VIA_SRA)) | 1u << TAUT_VIA_GATHER;
     for (int v = 0; v < TAUT_VIAS; v++) {
         double s = (vias >> v & 1) ? taut__via_seconds(link, (taut__via)v, w) : INFINITY;

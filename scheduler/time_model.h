@@ -10,7 +10,7 @@
 #ifndef TAUT_TIME_MODEL_H
 #define TAUT_TIME_MODEL_H
 
-#include "../comm/base.h"
+#include "../comm/base/base.h"
 
 typedef enum taut__via { TAUT_VIA_NATIVE, TAUT_VIA_SRA, TAUT_VIA_RING, TAUT_VIA_GATHER, TAUT_VIAS } taut__via;
 const char *taut__via_name(taut__via via); /* "native", "sra", "ring", "gather" */

@@ -10,7 +10,7 @@
 #ifndef TAUT_QUANT_KERNELS_H
 #define TAUT_QUANT_KERNELS_H
 
-#include "../../comm/base.h"
+#include "../../comm/base/base.h"
 
 enum { QUANT_GROUP = 64 };
 

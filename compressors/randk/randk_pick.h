@@ -5,7 +5,7 @@
 #ifndef TAUT_RANDK_PICK_H
 #define TAUT_RANDK_PICK_H
 
-#include "../../comm/base.h"
+#include "../../comm/base/base.h"
 
 typedef struct taut__pick {
     uint64_t seed, elems, blocks; /* 1 <= blocks <= elems */

@@ -1,5 +1,5 @@
 /* scaling.c : the table of docs/scaling.md: what one allreduce of 16 MiB costs per rank, for 2 to 4096 ranks, from the
- * formulas that the library plans with (scheduler/time_model.c), cuts with (comm/partition.h) and allocates by
+ * formulas that the library plans with (scheduler/time_model.c), cuts with (comm/base/partition.h) and allocates by
  * (tests/support/layer_memory.c, which a test compares with the allocator). Without arguments: Markdown.
  *   scaling BITS LATENCY_US RANKS VIA CODEC_BYTES   predicted milliseconds of one allreduce, codec work left out */
 #include "scheduler/time_model.h"

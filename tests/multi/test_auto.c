@@ -1,6 +1,6 @@
 /* test_auto.c : codec=auto over ranks that are threads: the plan is the same on all ranks, meets its budget on the exact
  * sum, says none where compression does not pay, follows the gradients when they change, and survives a checkpoint. */
-#include "comm/base.h"
+#include "comm/base/base.h"
 #include <check.h>
 #include <math.h>
 #include <pthread.h>

@@ -1,5 +1,5 @@
 /* test_plan.c : the solvers against exhaustive search on thousands of random problems, and their speed. */
-#include "comm/base.h"
+#include "comm/base/base.h"
 #include <check.h>
 #include <math.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #ifndef TAUT_TEST_LAYER_MEMORY_H
 #define TAUT_TEST_LAYER_MEMORY_H
 
-#include "comm/communicator.h"
+#include "comm/core/communicator.h"
 
 typedef struct layer_memory {
     const taut_spec      *wire;

@@ -1,7 +1,7 @@
 /* same_bytes.c : what every codec makes of a fixed input, as hashes, for comparing levels of one CPU (TAUT_CPU) and different
  * CPUs with each other: test_neon.sh runs it on this machine and, built for aarch64, under an emulator. Not a test by
  * itself. powersgd is left out: its products may come from a BLAS, whose order of summation is its own. */
-#include "comm/base.h"
+#include "comm/base/base.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* test_base.c : status names, memory accounting, random numbers, log filter of comm/base. */
-#include "comm/base.h"
+#include "comm/base/base.h"
 #include "compressors/codec.h"
 #include "scheduler/budget.h"
 #include <check.h>

@@ -1,6 +1,6 @@
-/* test_partition.c : index arithmetic of comm/partition.h: parts cover a tensor once, in order, at block boundaries, evenly; so do
+/* test_partition.c : index arithmetic of comm/base/partition.h: parts cover a tensor once, in order, at block boundaries, evenly; so do
  * sub-slices; a ring visits every part. No network. */
-#include "comm/partition.h"
+#include "comm/base/partition.h"
 #include <check.h>
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 /* test_slots.c : slots and the arena behind them, alone: blocks do not overlap, what is given back can be lent again whole, the
  * own slot is always there first, and the arena is as large as its bound says. */
-#include "comm/slots.h"
+#include "comm/base/arena.h"
 #include <check.h>
 #include <string.h>
 
