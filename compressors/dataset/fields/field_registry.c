@@ -13,6 +13,7 @@ static const taut_field_codec *const codecs[] = {
     &taut__field_quant,
     &taut__field_grid,
     &taut__field_wavelet,
+    &taut__field_log,
 };
 enum { CODECS = sizeof codecs / sizeof *codecs };
 
