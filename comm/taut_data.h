@@ -109,6 +109,16 @@ TAUT_API taut_status taut_writer_create(const char *path, size_t nfields, const 
                                         const taut_writer_options *options, taut_writer **writer);
 /* taut_writer_add() : one sample: data[f], bytes[f] for every field. Copied. */
 TAUT_API taut_status taut_writer_add(taut_writer *writer, const void *const *data, const size_t *bytes);
+/* taut_writer_measure() : what this codec would make of a field, tried on at most 64 MiB of evenly chosen blocks of the samples
+ *  added so far. taut_writer_codec() : use this codec for it. Both before finish. For choosing codecs under an error budget
+ *  (taut_plan_solve in taut.h; taut data pack --budget does it). */
+typedef struct taut_trial {
+    size_t size;          /* sizeof(taut_trial), set before the call */
+    double error2, norm2; /* sums of squares of differences and of elements */
+    double bytes;         /* stored bytes of the whole field, extrapolated */
+} taut_trial;
+TAUT_API taut_status taut_writer_measure(taut_writer *writer, size_t field, const char *codec, taut_trial *trial);
+TAUT_API taut_status taut_writer_codec(taut_writer *writer, size_t field, const char *codec);
 /* taut_writer_finish() : encode and publish. TAUT_E_INVALID without any sample. The writer can then only be destroyed. */
 TAUT_API taut_status taut_writer_finish(taut_writer *writer);
 /* taut_writer_destroy() : without a successful finish, nothing of it remains on disk. */
