@@ -1,5 +1,6 @@
 /* dense_stream.c : see dense_stream.h. Every formula here is part of the format: docs/shard-format.md. */
 #include "dense_stream.h"
+#include "../shard/bytes.h"
 #include <string.h>
 
 void taut__dense_stream_init(taut_dense_stream *s, uint32_t rows, uint32_t cols, uint32_t channels)
@@ -10,16 +11,14 @@ void taut__dense_stream_init(taut_dense_stream *s, uint32_t rows, uint32_t cols,
 
 /* ---- text ---- */
 
-static inline uint32_t back(const uint8_t *h, size_t i, size_t k) { return i >= k ? h[i - k] : 0; }
-
 static inline void text_hashes(const taut_dense_stream *s, const uint8_t *h, size_t i, taut_dense_byte *c)
 {
-    uint32_t c1 = back(h, i, 1), c2 = c1 << 8 | back(h, i, 2), c3 = c2 << 8 | back(h, i, 3), c4 = c3 << 8 | back(h, i, 4);
+    uint32_t c4 = s->four, c3 = c4 >> 8, c2 = c4 >> 16, c1 = c4 >> 24;
     c->hash[0] = taut__dense_hash(1, c1);
     c->hash[1] = taut__dense_hash(2, c2);
     c->hash[2] = taut__dense_hash(3, c3);
     c->hash[3] = taut__dense_hash(4, c4);
-    c->hash[4] = taut__dense_hash(c4 ^ 5, back(h, i, 5));
+    c->hash[4] = taut__dense_hash(c4 ^ 5, i > 4 ? h[i - 5] : 0);
     c->hash[5] = taut__dense_hash(s->word ^ 6, s->before);
 }
 
@@ -49,23 +48,33 @@ static inline void text_word(taut_dense_stream *s, uint32_t b)
     s->word = 0;
 }
 
-/* Byte i is known: the match goes on or ends; a new one is looked for where the last bytes were seen before. */
+/* How many bytes before a and before b agree, at most 32; a < b. */
+static inline uint32_t agreement(const uint8_t *h, size_t a, size_t b)
+{
+    uint32_t n = 0;
+    for (; n < 32 && n + 8 <= a; n += 8) {
+        uint64_t x = taut__get64(h + a - n - 8) ^ taut__get64(h + b - n - 8);
+        if (x) return n + (uint32_t)__builtin_clzll(x) / 8;
+    }
+    while (n < 32 && n < a && h[a - 1 - n] == h[b - 1 - n]) n++;
+    return n;
+}
+
+/* Byte i is known: the match goes on or ends; a new one is looked for where the last five bytes were seen before. */
 static inline void text_match(taut_dense_stream *s, const uint8_t *h, size_t i)
 {
-    uint32_t key = 0, seen;
+    uint32_t seen;
     if (s->length && h[s->match] == h[i]) {
         s->length++;
         s->match++;
     } else {
         s->length = 0;
     }
-    if (i + 1 < TAUT_DENSE_MATCH_MIN) return;
-    for (size_t k = 0; k < TAUT_DENSE_MATCH_MIN; k++) key = (key + h[i - k] + 1) * 0x2f0b4c47u;
-    key = (key ^ key >> 15) * 0x9e3779b1u >> (32 - TAUT_DENSE_MATCH_BITS);
-    seen = s->last[key];
-    s->last[key] = (uint32_t)i + 1;
+    if (i < 4) return;
+    seen = s->last[s->key];
+    s->last[s->key] = (uint32_t)i + 1;
     if (s->length || !seen) return;
-    while (s->length < 32 && s->length < seen && h[seen - 1 - s->length] == h[i - s->length]) s->length++;
+    s->length = agreement(h, seen, i + 1);
     if (s->length < TAUT_DENSE_MATCH_MIN) s->length = 0;
     s->match = seen;
 }
@@ -108,7 +117,12 @@ static inline void contexts(taut_dense_stream *s, const taut_dense_model *m, con
         taut__dense_prefetch(m, c);
         return;
     }
-    if (i) text_word(s, h[i - 1]);
+    if (i) {
+        s->four = s->four >> 8 | (uint32_t)h[i - 1] << 24;
+        s->key = (s->four * 0x2f0b4c47u + (i > 4 ? h[i - 5] : 0)) * 0x9e3779b1u >> (32 - TAUT_DENSE_MATCH_BITS);
+        __builtin_prefetch(&s->last[s->key], 1);
+        text_word(s, h[i - 1]);
+    }
     text_hashes(s, h, i, c);
     taut__dense_prefetch(m, c);
     if (i) text_match(s, h, i - 1);

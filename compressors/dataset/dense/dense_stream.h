@@ -9,6 +9,8 @@ enum { TAUT_DENSE_MATCH_BITS = 16, TAUT_DENSE_MATCH_MIN = 5 };
 
 typedef struct taut_dense_stream {
     uint32_t rows, cols, channels; /* of an image; 0: text */
+    uint32_t four;                 /* the last four bytes, the nearest in the high bits; 0 before the beginning */
+    uint32_t key;                  /* hash of the last five */
     uint32_t word, before;         /* hashes of the word under way and of what came before it */
     uint32_t match, length;        /* where the longest match goes on, and how long it is; length 0: none */
     uint32_t last[1 << TAUT_DENSE_MATCH_BITS]; /* by hash of the last bytes: position behind them; 0: none */

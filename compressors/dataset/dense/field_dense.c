@@ -98,12 +98,12 @@ static taut_status gather(const taut_source *source, size_t prime, taut_bytes *t
     return TAUT_OK;
 }
 
-/* A byte touches two slots per context; half of them are new. */
+/* A byte touches two slots per context, of which many are not new; larger tables are slower than what they save. */
 static unsigned choose_slot_bits(const taut_source *source, size_t prime)
 {
     uint64_t bytes = prime + source->bytes / source->blocks;
     unsigned bits = 12;
-    while (bits < 18 && (UINT64_C(4) << bits) < bytes) bits++;
+    while (bits < 18 && (UINT64_C(8) << bits) < bytes) bits++;
     return bits;
 }
 
