@@ -123,6 +123,15 @@ fields() { # fields SHARD NAME...
 "$TAUT" data pack rows.jsonl -o j.taut >log 2>&1 || fail "jsonl: $(cat log)"
 fields j.taut text ids label score soft
 "$TAUT" data info j.taut --json | tail -n 1 | grep -q '"labels": "a\\nb\\nc"' && pass || fail "names of classes"
+head -c 5000 text.txt >tiny.txt
+"$TAUT" data pack tiny.txt -o t.taut --codec dense:prime=2300 --window 500 --block 1500 >log 2>&1 || fail "dense: $(cat log)"
+fields t.taut text
+"$PYTHON" -c '
+import struct
+pixels = bytes((x * y + i * 3) & 255 if 2 < x < 9 else 0 for i in range(24) for y in range(11) for x in range(12))
+open("few-idx3", "wb").write(struct.pack(">BBBBIII", 0, 0, 8, 3, 24, 11, 12) + pixels)'
+"$TAUT" data pack few-idx3 -o t.taut --codec dense:prime=700 --block 1000 >log 2>&1 || fail "dense: $(cat log)"
+fields t.taut image
 "$TAUT" data pack rows.csv -o c.taut --block 1K >log 2>&1 || fail "csv: $(cat log)"
 fields c.taut name x y label
 "$TAUT" data pack images-idx3 labels-idx1 -o i.taut --block 16K --field image=med >log 2>&1 || fail "idx: $(cat log)"

@@ -267,8 +267,211 @@ def decode_log(f, p, decoded, n):
     return b"\n".join(out) + (b"\n" if newline else b"")
 
 
+M32 = 0xFFFFFFFF
+
+
+def dense_hash(a, b):
+    h = (a * 0x2C1B3C6D + b * 0x297A2D39 + 0x9E3779B9) & M32
+    h = (h ^ h >> 15) * 0x85EBCA6B & M32
+    return h ^ h >> 13
+
+
+class DenseTables:
+    def __init__(self):
+        import math
+
+        knots = [min(65535, int(65536 / (1 + math.exp(-(i - 64) / 8)) + 0.5)) for i in range(129)]
+        self.squash = []
+        for i in range(4096):
+            k, part = divmod(i, 32)
+            self.squash.append(min(65520, max(16, (knots[k] * (32 - part) + knots[k + 1] * part) // 32)))
+        self.stretch, x = [], 0
+        for p in range(4096):
+            while x < 4095 and self.squash[x] < p * 16 + 8:
+                x += 1
+            self.stretch.append(x - 2048)
+        bound = [40, 20, 10, 8, 6, 6, 6]
+        most = lambda n: bound[n] if n < 7 else 0
+        holds = lambda a, b: max(a, b) <= most(min(a, b))
+        kept = lambda n: [0, 1, 2, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5][n] if n < 13 else 6 if n < 25 else 7
+        self.states = []
+        for total in range(49):
+            for a in range(total, -1, -1):
+                b = total - a
+                if holds(a, b):
+                    for last in (0, 1):
+                        if a and b or last == (b > 0):
+                            self.states.append((a, b, last))
+        number = {s: i for i, s in enumerate(self.states)}
+        self.next = []
+        for a, b, _ in self.states:
+            row = []
+            for bit in (0, 1):
+                n = [kept(a), b + 1] if bit else [a + 1, kept(b)]
+                while not holds(*n):
+                    mine, other = n[bit], n[1 - bit]
+                    if mine > most(other) and mine > 1 and mine > other:
+                        n[bit] -= 1
+                    else:
+                        n[1 - bit] -= 1
+                row.append(number[(n[0], n[1], bit if n[0] and n[1] else int(n[1] > 0))])
+            self.next.append(row)
+
+
+class Dense:
+    """The model of docs/shard-format.md, dense. copy() is what every part begins with."""
+
+    def __init__(self, tables, bits, shape):
+        self.t, self.bits, self.shape = tables, bits, shape
+        self.map = [[(b * 2 + 1) * 65535 // ((a + b) * 2 + 2) for a, b, _ in tables.states] for _ in range(6)]
+        self.match = [49152 + (i >> 1) * 1000 if i & 1 else 16384 - (i >> 1) * 1000 for i in range(32)]
+        self.order0 = [32768] * 256
+        self.weight = {}
+        self.refine = [[tables.squash[min(i * 128, 4095)] for i in range(33)] for _ in range(256)]
+        self.slots = [{} for _ in range(6)]
+        self.four = self.key = self.word = self.before = self.at = self.length = 0
+        self.last = {}
+
+    def copy(self):
+        import copy
+
+        t, self.t = self.t, None
+        c = copy.deepcopy(self)
+        self.t = c.t = t
+        return c
+
+    def slot(self, i, h):
+        check, a = h & 255, h >> (32 - self.bits)
+        places = [a, a ^ 1, a ^ 2]
+        for p in places:
+            s = self.slots[i].setdefault(p, [0] * 16)
+            if s[0] == check:
+                return s
+        best = min(places, key=lambda p: self.slots[i][p][1])
+        s = self.slots[i][best] = [check] + [0] * 15
+        return s
+
+    def text(self, h):
+        i = len(h)
+        if i:
+            b = h[-1]
+            self.four = self.four >> 8 | b << 24
+            self.key = (self.four * 0x2F0B4C47 + (h[i - 5] if i > 4 else 0)) * 0x9E3779B1 & M32
+            self.key >>= 16
+            if ord("a") <= b | 32 <= ord("z") or b >= 128 or b == 39:
+                self.word = (self.word + (b | 32) + 1) * 0x2F0B4C47 & M32
+            else:
+                if self.word:
+                    self.before = self.word
+                if b != 32:
+                    self.before = b
+                self.word = 0
+        c4 = self.four
+        hashes = [dense_hash(1, c4 >> 24), dense_hash(2, c4 >> 16), dense_hash(3, c4 >> 8), dense_hash(4, c4),
+                  dense_hash(c4 ^ 5, h[i - 5] if i > 4 else 0), dense_hash(self.word ^ 6, self.before)]
+        if i:
+            if self.length and h[self.at] == h[-1]:
+                self.length += 1
+                self.at += 1
+            else:
+                self.length = 0
+            if i > 4:
+                seen = self.last.get(self.key, 0)
+                self.last[self.key] = i
+                if not self.length and seen:
+                    n = 0
+                    while n < 32 and n < seen and h[seen - 1 - n] == h[i - 1 - n]:
+                        n += 1
+                    self.length = n if n >= 5 else 0
+                    self.at = seen
+        n = self.length
+        if not n:
+            return hashes, 0, None, 0
+        length = n * 3 // 4 if n < 16 else 12 + (n - 16) // 6 if n < 32 else 15
+        return hashes, 1 if n < 8 else 2 if n < 16 else 3 if n < 24 else 4, h[self.at], length
+
+    def image(self, h):
+        rows, cols, ch = self.shape
+        i, row = len(h), cols * ch
+        at = i % (rows * row)
+        y, x, k = at // row, at % row // ch, at % ch
+        west, north, east = x > 0, y > 0, x + 1 < cols
+        get = lambda ok, back: h[i - back] if ok else 0
+        w, ww, n, nn = get(west, ch), get(x > 1, 2 * ch), get(north, row), get(y > 1, 2 * row)
+        nw, ne, other = get(north and west, row + ch), get(north and east, row - ch), get(k > 0, 1)
+        low, high = min(w, n), max(w, n)
+        med = low if nw >= high else high if nw <= low else w + n - nw
+        level = lambda v: 0 if v < 1 else 1 if v < 6 else 2 if v < 16 else 3 if v < 40 else 4 if v < 80 else 5 if v < 160 else 6 if v < 255 else 7
+        rough = level(min(255, abs(w - nw) + abs(n - nw) + abs(n - ne)))
+        tag = k << 4 | other << 8
+        every = level(w) | level(n) << 3 | level(nw) << 6 | level(ne) << 9 | level(ww) << 12 | level(nn) << 15
+        return [dense_hash(tag | 1, w << 8 | n), dense_hash(tag | 2, w >> 2 << 16 | n >> 2 << 8 | ne >> 2), dense_hash(tag | 3, every),
+                dense_hash(tag | 4, med << 8 | rough), dense_hash(tag | 5, (y << 12 | x) * 64 + (level(w) << 3 | level(n)) & M32),
+                dense_hash(tag | 6, w << 16 | nw >> 4 << 12 | ww >> 3 << 4 | nn >> 5)], rough, None, 0
+
+    def decode(self, code, h, n):
+        """Appends n bytes to h."""
+        squash, stretch, nxt = self.t.squash, self.t.stretch, self.t.next
+        low, high, x, pos = 0, M32, int.from_bytes((code[:4] + bytes(4))[:4], "big"), 4
+        move = lambda p, bit, rate: p + ((65535 * bit - p) >> rate)
+        for _ in range(n):
+            hashes, group, expected, length = self.image(h) if self.shape else self.text(h)
+            partial = 1
+            for k in range(7, -1, -1):
+                if k in (7, 3):
+                    slots = [self.slot(i, v if k == 7 else (v + partial * 0x9E3779B1) * 0x85EBCA6B & M32) for i, v in enumerate(hashes)]
+                    node = 1
+                value = [stretch[self.map[i][s[node]] >> 4] for i, s in enumerate(slots)]
+                fits = expected is not None and (expected | 256) >> (k + 1) == partial
+                m = length << 1 | (expected >> k & 1) if fits else 0
+                value += [stretch[self.match[m] >> 4] if fits else 0, stretch[self.order0[partial] >> 4]]
+                w = self.weight.setdefault(group << 8 | partial, [5000] * 8)
+                dot = max(-2047, min(2047, sum(a * b for a, b in zip(value, w)) >> 14))
+                p, part, r, c = squash[dot + 2048], dot + 2048 & 127, self.refine[partial], dot + 2048 >> 7
+                final = max(32, min(65504, (p + ((r[c] * (128 - part) + r[c + 1] * part) >> 7)) >> 1))
+                mid = low + ((high - low) * final >> 16)
+                bit = int(x <= mid)
+                low, high = (low, mid) if bit else (mid + 1, high)
+                while (low ^ high) >> 24 == 0:
+                    low, high = low << 8 & M32, (high << 8 | 255) & M32
+                    x = (x << 8 | (code[pos] if pos < len(code) else 0)) & M32
+                    pos += 1
+                error = (bit << 12) - (p >> 4)
+                for i in range(8):
+                    w[i] = max(-32768, min(32767, w[i] + (value[i] * 8 * error >> 16)))
+                for i, s in enumerate(slots):
+                    state = s[node]
+                    self.map[i][state] = move(self.map[i][state], bit, 6)
+                    s[node] = nxt[state][bit]
+                if fits:
+                    self.match[m] = move(self.match[m], bit, 6)
+                self.order0[partial] = move(self.order0[partial], bit, 5)
+                c += part > 64
+                r[c] = move(r[c], bit, 6)
+                partial, node = partial << 1 | bit, node << 1 | bit
+            h.append(partial & 255)
+
+
+def decode_dense(f, p, decoded, n):
+    if p[0] == 0:
+        return p[1:]
+    if not hasattr(f, "primed"):
+        prime, bits = struct.unpack_from("<IB", f.shared, 0)
+        f.primed = Dense(DenseTables(), bits, (list(f.shape) + [1])[:3] if f.kind == 5 else None)
+        f.prime = bytearray()
+        f.primed.decode(f.shared[8:], f.prime, prime)
+    found = b""
+    if p[0] == 2:
+        offset, count = struct.unpack_from("<II", p, 1)
+        found = bytes(f.prime[offset : offset + count])
+    h = bytearray(f.prime)
+    if decoded > len(found):
+        f.primed.copy().decode(p[9 if p[0] == 2 else 1 :], h, decoded - len(found))
+    return found + bytes(h[len(f.prime) :])
+
+
 DECODERS = {"raw": decode_zstd, "zstd": decode_zstd, "dict": decode_dict, "delta": decode_delta, "tokens": decode_tokens, "split": decode_split,
-            "med": decode_med, "log": decode_log}
+            "med": decode_med, "log": decode_log, "dense": decode_dense}
 
 
 def walk(d):
