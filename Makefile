@@ -1,7 +1,7 @@
 # Taut. `make help` lists the targets, CONTRIBUTING.md says more. Nothing is written outside build/.
 #   make                              build/release/{bin/taut,lib/libtaut.so,...}
 #   make MODE=debug|asan|tsan         each mode has its own folder
-#   make MPI=0 TORCH=0 BLAS=0 NCCL=0  leave a feature out; =1 makes a missing one an error
+#   make MPI=0 TORCH=0 BLAS=0 NCCL=0 ZSTD=0 JPEG=0   leave a feature out; =1 makes a missing one an error
 #   make CUDA=1                       the CUDA kernels into the library (nvcc)
 #   make MPICC=mpicc.mpich            another MPI
 #   make TORCH=pip [PYTHON=python3]   the libtorch of a pip wheel; or TORCH_DIR=<folder of any libtorch>
@@ -53,6 +53,8 @@ HAVE_CUDA  := $(call wanted,CUDA)
 HAVE_NCCL  := $(call wanted,NCCL)
 HAVE_TORCH := $(call wanted,TORCH)
 HAVE_BLAS  := $(call wanted,BLAS)
+HAVE_ZSTD  := $(call wanted,ZSTD)
+HAVE_JPEG  := $(call wanted,JPEG)
 ifeq ($(if $(TORCH_DIR),$(HAVE_TORCH)),missing)
 $(error TORCH_DIR=$(TORCH_DIR): $(TORCH_INFO))
 endif
@@ -90,6 +92,21 @@ FEATURES += -DTAUT_HAVE_BLAS $(BLAS_CFLAGS)
 LIBS     += $(BLAS_LIBS)
 else
 LEFT_OUT += "BLAS for the products of powersgd; plain C does them"
+endif
+
+# ---- zstd: shards, and with them all of the dataset half; libjpeg-turbo: JPEGs decoded on read ----
+ifeq ($(HAVE_ZSTD),found)
+FEATURES += -DTAUT_HAVE_ZSTD $(ZSTD_CFLAGS)
+LIBS     += $(ZSTD_LIBS)
+ifeq ($(HAVE_JPEG),found)
+FEATURES += -DTAUT_HAVE_JPEG $(JPEG_CFLAGS)
+LIBS     += $(JPEG_LIBS)
+else
+LEFT_OUT += "decoding JPEGs on read"
+endif
+else
+EXCLUDE  += compressors/dataset/% launch/cmd_data% launch/data/% tests/%_data.c tests/%_shard.c
+LEFT_OUT += "shards, taut data and all of taut_data.h"
 endif
 
 # ---- CUDA: kernels *_cuda.cu, compiled by nvcc. Into the library only with CUDA=1, since they make it larger and its build
@@ -161,8 +178,8 @@ DEP      = -MMD -MP -MF $(@:.o=.d)
 # ================================================================ sources and what they become
 sources  = $(filter-out $(EXCLUDE),$(wildcard $(1)))
 objects  = $(addprefix $(BUILD)/,$(addsuffix .o,$(basename $(1))))
-LIB_OBJ  := $(call objects,$(call sources,comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c scheduler/*.c compressors/*/*.cu comm/*/*.cu))
-CMD_OBJ  := $(call objects,$(call sources,launch/*.c))
+LIB_OBJ  := $(call objects,$(call sources,comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c compressors/*/*.cu comm/*/*.cu))
+CMD_OBJ  := $(call objects,$(call sources,launch/*.c launch/data/*.c))
 TRAIN_OBJ := $(call objects,$(call sources,launch/train/*.c))
 SHIM_OBJ := $(call objects,$(call sources,shim/*.cpp))
 CUDA_OBJ := $(call objects,$(wildcard compressors/*/*.cu comm/*/*.cu))
@@ -242,7 +259,7 @@ endef
 $(foreach m,$(PRELOAD_MPIS),$(eval $(call preload_backend,$(m))))
 # the command uses internals (kernels, codec tables), so it links the archive
 $(CMD): $(CMD_OBJ) $(LIB_A) $(BUILD)/.LINK
-	$(LINK_C) $(CMD_OBJ) $(LIB_A) $(LDFLAGS) $(LIBS) $(JSON)
+	$(LINK_C) $(CMD_OBJ) $(LIB_A) $(LDFLAGS) $(LIBS) $(JSON) -lz
 ifneq ($(SHIM_SO),)
 $(SHIM_SO): $(SHIM_OBJ) $(LIB_SO) $(BUILD)/.LINK
 	$(LINK_CXX).$(SO_VERSION) -shared -Wl,-soname,$(@F).$(SO_VERSION) $(SHIM_OBJ) -L$(BUILD)/lib -ltaut $(RPATH) $(LDFLAGS) $(TORCH_LIBS)
@@ -276,7 +293,7 @@ run-tests: tests
 print-config: ## what was found, what is left out
 	@printf 'mode %s  arch %s  %s\n' '$(MODE)' '$(ARCH)' '$(CC_INFO)'
 	@printf '  %-6s %-8s %s\n' MPI '$(HAVE_MPI)' '$(MPI_INFO)' CUDA '$(CUDA_STATE)' '$(CUDA_INFO)' NCCL '$(NCCL_STATE)' '$(NCCL_INFO)' \
-	    TORCH '$(HAVE_TORCH)' '$(TORCH_INFO)' BLAS '$(HAVE_BLAS)' '$(BLAS_INFO)' CHECK '$(HAVE_CHECK)' '$(CHECK_INFO)'
+	    TORCH '$(HAVE_TORCH)' '$(TORCH_INFO)' BLAS '$(HAVE_BLAS)' '$(BLAS_INFO)' ZSTD '$(HAVE_ZSTD)' '$(ZSTD_INFO)' JPEG '$(HAVE_JPEG)' '$(JPEG_INFO)' CHECK '$(HAVE_CHECK)' '$(CHECK_INFO)'
 	@for text in $(LEFT_OUT); do echo "  left out: $$text"; done
 
 # ================================================================ install
@@ -284,11 +301,13 @@ print-config: ## what was found, what is left out
 .PHONY: install uninstall
 VERSION := $(shell awk '/^\#define TAUT_VERSION_(MAJOR|MINOR|PATCH)/{v=v s $$3; s="."} END{print v}' comm/taut.h)
 INST     = $(DESTDIR)$(PREFIX)
-HEADERS  = comm/taut.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h)
+HEADERS  = comm/taut.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h) \
+           $(if $(filter found,$(HAVE_ZSTD)),comm/taut_data.h $(if $(filter found,$(HAVE_MPI)),comm/taut_data_mpi.h))
 # what install writes, below PREFIX; uninstall removes exactly this
 INSTALLED = bin/taut lib/libtaut.so lib/libtaut.so.$(SO_VERSION) lib/libtaut.a lib/libtaut_torch.so \
             lib/libtaut_torch.so.$(SO_VERSION) libexec/taut-train lib/pkgconfig/taut.pc \
-            include/taut.h include/taut_mpi.h include/taut_torch.h
+            include/taut.h include/taut_mpi.h include/taut_data.h include/taut_data_mpi.h include/taut_torch.h \
+            bin/tautrun $(addprefix lib/,$(notdir $(PRELOAD_SO))) 
 # programs find the library by the path that taut.pc gives them, except in the folders that the loader searches anyway
 PC_RPATH = $(if $(filter /usr /,$(PREFIX)),,-Wl,-rpath,$${libdir})
 
@@ -298,6 +317,7 @@ install: all ## copy the command, libraries, headers and taut.pc below PREFIX (D
 	install -m 755 $(LIB_SO).$(SO_VERSION) $(INST)/lib/
 	ln -sf libtaut.so.$(SO_VERSION) $(INST)/lib/libtaut.so
 	install -m 644 $(LIB_A) $(INST)/lib/
+	$(if $(PRELOAD_SO),install -m 755 $(PRELOAD_SO) $(INST)/lib/ && install -m 755 launch/tautrun $(INST)/bin/)
 	install -m 644 $(HEADERS) $(INST)/include/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@RPATH@|$(PC_RPATH)|' -e 's|@LIBS@|$(LIBS)|' \
 	    comm/taut.pc.in > $(INST)/lib/pkgconfig/taut.pc

@@ -1,0 +1,199 @@
+/* taut_data.h : datasets as shards: fewer bytes per sample, any sample in O(1), verified, from C.
+ *
+ * INTRODUCTION
+ *
+ *  A shard is one file, NAME.taut, that every zstd can test (`zstd -t`) and that is the concatenation of its samples where
+ *  it has one field of codec `zstd` or `raw` (`zstd -dc`). It holds `samples` samples; each has one value per field. Samples
+ *  are grouped in blocks of a constant number, and every block of every field is compressed on its own, so reading sample
+ *  i touches block i / samples_per_block and nothing else. docs/data.md is the guide, docs/shard-format.md the bytes.
+ *
+ *      taut_shard  *shard;                                      // read
+ *      taut_reader *reader;                                     // one per thread
+ *      taut_shard_open("mnist.taut", &shard);
+ *      taut_reader_create(shard, &reader);
+ *      taut_reader_sample(reader, 0, i, pixels, sizeof pixels, &bytes);
+ *
+ *      taut_field fields[2] = {TAUT_FIELD_INIT, TAUT_FIELD_INIT};   // write
+ *      ...
+ *      taut_writer_create("mnist.taut", 2, fields, NULL, &writer);
+ *      taut_writer_add(writer, (const void *[]){pixels, &label}, (size_t[]){784, 1});   // once per sample
+ *      taut_writer_finish(writer);
+ *      taut_writer_destroy(writer);
+ *
+ *  It stands beside taut.h, not in it: a program that reads data needs no communicator, and the other way round.
+ *  Conventions (status, last error, ownership, strings) are those of taut.h.
+ *
+ * CONTENTS: types and fields, writer, shard, reader, images; then plans, sampler and loader.
+ */
+#ifndef TAUT_DATA_H
+#define TAUT_DATA_H
+
+#include "taut.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TAUT_SHARD_VERSION 1 /* of the bytes of a shard; moves when they do */
+
+/* ---- Types and fields ---------------------------------------------------------------------------------------- */
+
+/* Element type of a field; all little-endian. The values are in the files. */
+typedef enum taut_type {
+    TAUT_U8 = 0, TAUT_I8 = 1, TAUT_U16 = 2, TAUT_I16 = 3, TAUT_U32 = 4, TAUT_I32 = 5, TAUT_U64 = 6, TAUT_I64 = 7,
+    TAUT_FLOAT32 = 8, TAUT_FLOAT64 = 9
+} taut_type;
+
+/* What a field is. It decides which codecs make sense, and what a loader may do with it. The values are in the files. */
+typedef enum taut_kind {
+    TAUT_KIND_BYTES = 0,  /* bytes without further meaning */
+    TAUT_KIND_TEXT = 1,   /* UTF-8 */
+    TAUT_KIND_TOKENS = 2, /* token ids, unsigned */
+    TAUT_KIND_INT = 3,    /* integers */
+    TAUT_KIND_FLOAT = 4,  /* floats; soft labels too */
+    TAUT_KIND_IMAGE = 5,  /* u8 pixels, shape {rows, cols} or {rows, cols, channels} */
+    TAUT_KIND_FILE = 6,   /* a whole file (JPEG, PNG, ...), passed through */
+    TAUT_KIND_LABEL = 7   /* class numbers: an integer per sample; at most one field of a shard */
+} taut_kind;
+
+enum { TAUT_FIELD_NAME = 48, TAUT_FIELD_CODEC = 64, TAUT_FIELD_DIMS = 4 };
+
+/* taut_field : one column of a shard. A writer reads the first part; a shard fills in all of it. */
+typedef struct taut_field {
+    size_t    size;                       /* set by TAUT_FIELD_INIT */
+    char      name[TAUT_FIELD_NAME];      /* "image"; letters, digits, - _ . ; unique in the shard */
+    char      codec[TAUT_FIELD_CODEC];    /* field codec spec, as in "zstd:19" (docs/data.md); "" = the kind's default */
+    taut_kind kind;
+    taut_type type;
+    uint32_t  ndim;                       /* 0: one element per sample */
+    uint32_t  variable;                   /* 1: samples differ in length; ndim and shape do not apply */
+    uint64_t  shape[TAUT_FIELD_DIMS];     /* extents of a sample */
+    /* ---- filled in by taut_shard_field() ---- */
+    uint64_t  sample_bytes;               /* bytes of each sample; 0 where they differ */
+    uint64_t  decoded_bytes;              /* of all samples */
+    uint64_t  stored_bytes;               /* of all blocks, and of dictionary and tables of this field */
+    double    rel_err2;                   /* sum (decoded-x)^2 / sum x^2, measured on all samples; 0 = lossless */
+    double    max_err;                    /* max |decoded-x| */
+    double    psnr_db;                    /* images: 10 log10(255^2 / mean squared error); 0 where lossless */
+} taut_field;
+#define TAUT_FIELD_INIT {sizeof(taut_field), {0}, {0}, TAUT_KIND_BYTES, TAUT_U8, 0, 0, {0}, 0, 0, 0, 0, 0, 0}
+
+TAUT_API size_t      taut_type_bytes(taut_type t);          /* 0 for an unknown one */
+TAUT_API const char *taut_type_name(taut_type t);           /* "u8" ... "f64"; "?" */
+TAUT_API const char *taut_kind_name(taut_kind k);           /* "bytes" ...; "?" */
+TAUT_API const char *taut_field_codec_name(size_t i);       /* registered field codecs; NULL past the end */
+TAUT_API const char *taut_field_codec_help(size_t i);       /* one line: what it is, its keys with ranges and defaults */
+/* taut_field_check() : TAUT_OK if the codec spec is well formed and suits kind, type and shape. */
+TAUT_API taut_status taut_field_check(const taut_field *field);
+
+/* ---- Writer ---------------------------------------------------------------------------------------------------
+ * Samples are spooled, then (in finish) tables are trained, blocks encoded, decoded again to measure the error, and
+ * written to ".NAME.part" beside the target, which is fsynced and renamed. A kill at any moment leaves the old file or
+ * none. Two writers of one name: the second is refused. The same samples and options give the same bytes. */
+typedef struct taut_writer taut_writer;
+
+typedef struct taut_writer_options {
+    size_t      size;              /* set by TAUT_WRITER_INIT */
+    uint64_t    block_bytes;       /* decoded bytes of a block of the largest field, 256..1 GiB; 0 = 65536 */
+    uint64_t    samples_per_block; /* 0 = as many as fit block_bytes, at least 1 */
+    const char *source;            /* free text kept in the shard, as in "mnist train"; NULL = "" */
+    const char *labels;            /* names of the classes 0, 1, ... one per line; NULL = none */
+    int (*progress)(void *ctx, uint64_t done, uint64_t total); /* samples encoded; not 0 stops with TAUT_E_STATE; may be NULL */
+    void       *progress_ctx;
+    int32_t     threads;           /* that encode blocks, 1..64; 0 = 1. The bytes do not depend on it */
+} taut_writer_options;
+#define TAUT_WRITER_INIT {sizeof(taut_writer_options), 0, 0, 0, 0, 0, 0, 0}
+
+/* taut_writer_create() : fields: n of them, 1..64; copied. path: of the shard to be; options NULL: defaults. */
+TAUT_API taut_status taut_writer_create(const char *path, size_t nfields, const taut_field *fields,
+                                        const taut_writer_options *options, taut_writer **writer);
+/* taut_writer_add() : one sample: data[f], bytes[f] for every field. Copied. */
+TAUT_API taut_status taut_writer_add(taut_writer *writer, const void *const *data, const size_t *bytes);
+/* taut_writer_measure() : what this codec would make of a field, tried on at most 64 MiB of evenly chosen blocks of the samples
+ *  added so far. taut_writer_codec() : use this codec for it. Both before finish. For choosing codecs under an error budget
+ *  (taut_plan_solve in taut.h; taut data pack --budget does it). */
+typedef struct taut_trial {
+    size_t size;          /* sizeof(taut_trial), set before the call */
+    double error2, norm2; /* sums of squares of differences and of elements */
+    double bytes;         /* stored bytes of the whole field, extrapolated */
+} taut_trial;
+TAUT_API taut_status taut_writer_measure(taut_writer *writer, size_t field, const char *codec, taut_trial *trial);
+TAUT_API taut_status taut_writer_codec(taut_writer *writer, size_t field, const char *codec);
+/* taut_writer_finish() : encode and publish. TAUT_E_INVALID without any sample. The writer can then only be destroyed. */
+TAUT_API taut_status taut_writer_finish(taut_writer *writer);
+/* taut_writer_destroy() : without a successful finish, nothing of it remains on disk. */
+TAUT_API void        taut_writer_destroy(taut_writer *writer);
+
+/* ---- Shard ----------------------------------------------------------------------------------------------------
+ * What is in a file. Immutable after open, so any number of threads may use it. */
+typedef struct taut_shard taut_shard;
+
+typedef struct taut_shard_info {
+    size_t   size;              /* sizeof(taut_shard_info), set before the call */
+    uint64_t samples, blocks, samples_per_block;
+    uint64_t file_bytes;
+    uint64_t hash;              /* identity of the content: equal files have equal hashes, plans are pinned to it */
+    uint32_t fields, version;
+    int32_t  label_field;       /* field of kind label; -1 = none */
+    int32_t  plain;             /* 1: `zstd -dc` gives the samples one after another */
+} taut_shard_info;
+
+/* taut_shard_open() : reads the index and checks it. TAUT_E_CORRUPT: no shard, truncated or damaged; TAUT_E_VERSION: newer. */
+TAUT_API taut_status taut_shard_open(const char *path, taut_shard **shard);
+TAUT_API void        taut_shard_close(taut_shard *shard); /* after its readers */
+TAUT_API taut_status taut_shard_get_info(const taut_shard *shard, taut_shard_info *info);
+TAUT_API taut_status taut_shard_field(const taut_shard *shard, size_t i, taut_field *field); /* .size set before */
+TAUT_API int         taut_shard_find(const taut_shard *shard, const char *name);            /* index of a field; -1 */
+TAUT_API const char *taut_shard_path(const taut_shard *shard);
+TAUT_API const char *taut_shard_source(const taut_shard *shard);                       /* of the writer's options */
+TAUT_API const char *taut_shard_labels(const taut_shard *shard);                       /* of the writer's options */
+
+/* ---- Reader ---------------------------------------------------------------------------------------------------
+ * Decoding memory of one thread; it keeps the last block of each field. Every byte that it returns has passed the
+ * checksums of its block (raw samples: their own). TAUT_E_CORRUPT names file, field, block and samples. */
+typedef struct taut_reader taut_reader;
+
+/* taut_reader_create() : of an open shard, which outlives it. taut_reader_destroy(NULL) is fine. */
+TAUT_API taut_status taut_reader_create(const taut_shard *shard, taut_reader **reader);
+TAUT_API void        taut_reader_destroy(taut_reader *reader);
+/* taut_reader_sample() : copies sample `index` of a field to dst[0..*bytes). dst NULL: only its length.
+ *  TAUT_E_CAPACITY if cap is too small; *bytes then tells what it takes. */
+TAUT_API taut_status taut_reader_sample(taut_reader *reader, size_t field, uint64_t index, void *dst, size_t cap,
+                                        size_t *bytes);
+/* taut_reader_block() : a whole decoded block, borrowed until the reader's next call: n samples, sample k of it at
+ *  data[offset[k] .. offset[k+1]). Samples first .. first+n-1, first = block * samples_per_block. */
+typedef struct taut_block_view {
+    size_t          size; /* sizeof(taut_block_view), set before the call */
+    uint64_t        first, n;
+    const uint8_t  *data;
+    const uint32_t *offset; /* n+1 entries */
+} taut_block_view;
+TAUT_API taut_status taut_reader_block(taut_reader *reader, size_t field, uint64_t block, taut_block_view *view);
+/* taut_reader_labels() : classes[0..samples) of the label field. TAUT_E_UNSUPPORTED if the shard has none. */
+TAUT_API taut_status taut_reader_labels(taut_reader *reader, int64_t *classes);
+
+/* ---- Verification ---------------------------------------------------------------------------------------------
+ * taut_shard_verify() : reads every byte of the file and calls bad() for everything that is not as it was written: text
+ *  names the part, as in "block 3 of field text (samples 192..255): ...". Returns TAUT_OK if nothing is bad, else
+ *  TAUT_E_CORRUPT; other statuses where it could not read. bad() may be NULL. */
+typedef struct taut_verify_result {
+    size_t   size; /* sizeof(taut_verify_result), set before the call */
+    uint64_t blocks, bad_blocks, bad_parts, bytes;
+} taut_verify_result;
+TAUT_API taut_status taut_shard_verify(const taut_shard *shard, void (*bad)(void *ctx, const char *text), void *ctx,
+                                       taut_verify_result *result);
+
+/* ---- Images ---------------------------------------------------------------------------------------------------
+ * taut_jpeg_info(), taut_jpeg_decode() : a JPEG to u8 pixels, rows x cols x channels (1 or 3), by libjpeg-turbo.
+ *  scale: 1, 2, 4 or 8: decode to 1/scale of the size, which costs about 1/scale^2; extents are rounded up.
+ *  TAUT_E_UNSUPPORTED where the library was built without libjpeg-turbo, TAUT_E_CORRUPT for what is not a whole JPEG. */
+TAUT_API taut_status taut_jpeg_info(const void *jpeg, size_t bytes, int scale, size_t shape[3]);
+TAUT_API taut_status taut_jpeg_decode(const void *jpeg, size_t bytes, int scale, uint8_t *pixels, size_t cap,
+                                      size_t shape[3]);
+
+/* ---- Plans, sampler, loader ---- */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
