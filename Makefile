@@ -57,7 +57,7 @@ DEP      = -MMD -MP -MF $(@:.o=.d)
 # ---- sources ----
 no_mpi   = $(if $(filter found,$(HAVE_MPI)),$(1),$(filter-out %_mpi.c,$(1)))
 isa      = $(if $(filter x86_64,$(ARCH)),$(filter-out %_neon.c,$(1)),$(if $(filter aarch64,$(ARCH)),$(filter-out %_avx2.c %_avx512.c %_avx512vbmi2.c,$(1)),$(filter-out %_avx2.c %_avx512.c %_avx512vbmi2.c %_neon.c,$(1))))
-LIB_SRC  := $(call isa,$(call no_mpi,$(wildcard comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c scheduler/*.c)))
+LIB_SRC  := $(call isa,$(call no_mpi,$(wildcard comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c compressors/*/*/*.c scheduler/*.c)))
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CMD_SRC  := $(call no_mpi,$(wildcard launch/*.c))
 CMD_OBJ  := $(CMD_SRC:%.c=$(BUILD)/%.o)

@@ -14,7 +14,7 @@
 #ifndef TAUT_SHARD_H
 #define TAUT_SHARD_H
 
-#include "../../../comm/base.h"
+#include "../../../comm/base/base.h"
 #include "../../../comm/taut_data.h"
 
 typedef struct taut_extent { /* where stored bytes lie in the file */
