@@ -1,7 +1,7 @@
 # Taut. `make help` lists the targets. Nothing is written outside build/.
 #   make                     build/release/{bin/taut,lib/libtaut.so,...}
 #   make MODE=debug|asan|tsan
-#   make MPI=0 CUDA=0 NCCL=0 TORCH=0 BLAS=0   leave a feature out; =1 makes a missing one an error
+#   make MPI=0 CUDA=0 NCCL=0 TORCH=0 BLAS=0 ZSTD=0 JPEG=0   leave a feature out; =1 makes a missing one an error
 MODE   ?= release
 BUILD  ?= build/$(MODE)
 PREFIX ?= /usr/local
@@ -34,6 +34,8 @@ TORCH_DIR  ?= $(firstword $(wildcard /usr/include/torch /usr/local/include/torch
 TORCH_INC  := $(if $(TORCH_DIR),-isystem $(TORCH_DIR)/csrc/api/include -idirafter $(TORCH_DIR)/..)
 TORCH_LIBS := -ltorch -ltorch_cpu -lc10
 HAVE_TORCH := $(call feature,TORCH,$(if $(TORCH_DIR),found,missing))
+HAVE_ZSTD  := $(call feature,ZSTD,$(call probe,#include <zstd.h>\n#include <zdict.h>,$(CC) -x c -,-lzstd))
+HAVE_JPEG  := $(call feature,JPEG,$(call probe,#include <stdio.h>\n#include <jpeglib.h>,$(CC) -x c -,-ljpeg))
 HAVE_CHECK := $(if $(shell $(PKG) --exists check && echo y),found,missing)
 
 # ---- flags ----
@@ -50,22 +52,26 @@ ALL_CFLAGS   = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -ffp-contract=of
 ALL_CXXFLAGS = -std=c++17 -fPIC -fvisibility=hidden -ffp-contract=off -pthread -Wall -Wextra $(CFLAGS)
 FEATURES = $(if $(filter found,$(HAVE_MPI)),-DTAUT_HAVE_MPI $(MPI_CFLAGS)) $(if $(filter found,$(HAVE_CUDA)),-DTAUT_HAVE_CUDA) \
            $(if $(filter found,$(HAVE_NCCL)),-DTAUT_HAVE_NCCL) $(if $(filter found,$(HAVE_TORCH)),-DTAUT_HAVE_TORCH) \
-           $(if $(filter found,$(HAVE_BLAS)),-DTAUT_HAVE_BLAS $(BLAS_CFLAGS))
-LIBS     = $(if $(filter found,$(HAVE_MPI)),$(MPI_LIBS)) $(if $(filter found,$(HAVE_BLAS)),$(BLAS_LIBS)) -lxxhash -lm -pthread
+           $(if $(filter found,$(HAVE_BLAS)),-DTAUT_HAVE_BLAS $(BLAS_CFLAGS)) \
+           $(if $(filter found,$(HAVE_ZSTD)),-DTAUT_HAVE_ZSTD) $(if $(filter found,$(HAVE_JPEG)),-DTAUT_HAVE_JPEG)
+LIBS     = $(if $(filter found,$(HAVE_MPI)),$(MPI_LIBS)) $(if $(filter found,$(HAVE_BLAS)),$(BLAS_LIBS)) \
+           $(if $(filter found,$(HAVE_ZSTD)),-lzstd $(if $(filter found,$(HAVE_JPEG)),-ljpeg)) -lxxhash -lm -pthread
 DEP      = -MMD -MP -MF $(@:.o=.d)
 
 # ---- sources ----
 no_mpi   = $(if $(filter found,$(HAVE_MPI)),$(1),$(filter-out %_mpi.c,$(1)))
+# without zstd there are no shards: the dataset half is left out
+no_data  = $(if $(filter found,$(HAVE_ZSTD)),$(1),$(filter-out compressors/dataset/% launch/cmd_data% launch/data/% tests/%_data.c tests/%_shard.c,$(1)))
 isa      = $(if $(filter x86_64,$(ARCH)),$(filter-out %_neon.c,$(1)),$(if $(filter aarch64,$(ARCH)),$(filter-out %_avx2.c %_avx512.c %_avx512vbmi2.c,$(1)),$(filter-out %_avx2.c %_avx512.c %_avx512vbmi2.c %_neon.c,$(1))))
-LIB_SRC  := $(call isa,$(call no_mpi,$(wildcard comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c compressors/*/*/*.c scheduler/*.c)))
+LIB_SRC  := $(call no_data,$(call isa,$(call no_mpi,$(wildcard comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c))))
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
-CMD_SRC  := $(call no_mpi,$(wildcard launch/*.c))
+CMD_SRC  := $(call no_data,$(call no_mpi,$(wildcard launch/*.c launch/data/*.c)))
 CMD_OBJ  := $(CMD_SRC:%.c=$(BUILD)/%.o)
 TRAIN_SRC := $(wildcard launch/train/*.c)
 TRAIN_OBJ := $(TRAIN_SRC:%.c=$(BUILD)/%.o)
 SHIM_SRC := $(wildcard shim/*.cpp)
 SHIM_OBJ := $(SHIM_SRC:%.cpp=$(BUILD)/%.o)
-TEST_SRC := $(call no_mpi,$(wildcard tests/unit/test_*.c tests/twin/test_*.c tests/golden/test_*.c tests/property/test_*.c tests/multi/test_*.c tests/long/test_*.c))
+TEST_SRC := $(call no_data,$(call no_mpi,$(wildcard tests/unit/test_*.c tests/twin/test_*.c tests/golden/test_*.c tests/property/test_*.c tests/multi/test_*.c tests/long/test_*.c)))
 TEST_SRC := $(if $(filter found,$(HAVE_TORCH)),$(TEST_SRC),$(filter-out %_torch.c,$(TEST_SRC)))
 TEST_SUP := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
@@ -149,19 +155,21 @@ bench-lab: setup ## measure the practice cluster; writes docs/results.md and its
 	@BUILD=$(BUILD) tests/bench/lab.sh
 print-config: ## what was found, what is left out
 	@printf 'mode %s  arch %s\n' '$(MODE)' '$(ARCH)'
-	@printf '  %-6s %s\n' MPI $(HAVE_MPI) CUDA $(HAVE_CUDA) NCCL $(HAVE_NCCL) TORCH $(HAVE_TORCH) BLAS $(HAVE_BLAS) CHECK $(HAVE_CHECK)
+	@printf '  %-6s %s\n' MPI $(HAVE_MPI) CUDA $(HAVE_CUDA) NCCL $(HAVE_NCCL) TORCH $(HAVE_TORCH) BLAS $(HAVE_BLAS) ZSTD $(HAVE_ZSTD) JPEG $(HAVE_JPEG) CHECK $(HAVE_CHECK)
 	@[ $(HAVE_MPI) = found ] || echo '  left out: the MPI transport, taut bench allreduce, taut train over ranks'
 	@[ $(HAVE_TORCH) = found ] || echo '  left out: taut train and the libtorch shim'
 	@[ $(HAVE_BLAS) = found ] || echo '  left out: BLAS for the products of powersgd; plain C does them'
+	@[ $(HAVE_ZSTD) = found ] || echo '  left out: shards, taut data and all of taut_data.h'
+	@[ $(HAVE_JPEG) = found ] || echo '  left out: decoding JPEGs on read'
 	@[ $(HAVE_CHECK) = found ] || echo '  left out: the tests'
 # ---- install ----  (DESTDIR is put in front of every path and is not remembered in any file)
 VERSION := $(shell awk '/^\#define TAUT_VERSION_(MAJOR|MINOR|PATCH)/{v=v s $$3; s="."} END{print v}' comm/taut.h)
 INST     = $(DESTDIR)$(PREFIX)
-HEADERS  = comm/taut.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h)
+HEADERS  = comm/taut.h $(if $(filter found,$(HAVE_ZSTD)),comm/taut_data.h) $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h)
 # what install writes, below PREFIX; uninstall removes exactly this
 INSTALLED = bin/taut lib/libtaut.so lib/libtaut.so.$(SO_VERSION) lib/libtaut.a lib/libtaut_torch.so \
             lib/libtaut_torch.so.$(SO_VERSION) libexec/taut-train lib/pkgconfig/taut.pc \
-            include/taut.h include/taut_mpi.h include/taut_torch.h
+            include/taut.h include/taut_data.h include/taut_mpi.h include/taut_torch.h
 
 install: all ## copy the command, libraries, headers and taut.pc below PREFIX (DESTDIR for packagers)
 	install -d $(INST)/bin $(INST)/lib/pkgconfig $(INST)/include $(INST)/libexec

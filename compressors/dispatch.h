@@ -13,6 +13,7 @@ struct taut__vec_kernels;   /* compressors/vec/vec.h: casts, add, scale, sums of
 struct taut__quant_kernels; /* compressors/quant/quant_kernels.h */
 struct taut__topk_kernels;  /* compressors/topk/topk_kernels.h */
 struct taut__grid_kernels;  /* compressors/grid/grid_kernels.h */
+struct taut__crc_kernels;   /* compressors/crc/crc.h: CRC-32C */
 
 typedef struct taut__simd {
     const char                       *name; /* "portable", "avx2", "avx512", "avx512vbmi2", "neon" */
@@ -20,6 +21,7 @@ typedef struct taut__simd {
     const struct taut__quant_kernels *quant;
     const struct taut__topk_kernels  *topk;
     const struct taut__grid_kernels  *grid;
+    const struct taut__crc_kernels   *crc;
 } taut__simd;
 
 const taut__simd *taut__simd_get(void);          /* the best this CPU and OS support, capped by TAUT_CPU */

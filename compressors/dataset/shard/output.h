@@ -1,0 +1,26 @@
+/* output.h : a file that appears complete or not at all. It is written as ".NAME.part" in the folder of NAME, locked while
+ * it is written, fsynced and renamed. A process that is killed leaves NAME as it was (and at most the .part, which is no
+ * shard, is in nobody's way, and is reused by the next writer); a second writer of the same name is refused. */
+#ifndef TAUT_OUTPUT_H
+#define TAUT_OUTPUT_H
+
+#include "bytes.h"
+
+typedef struct taut_output {
+    int        fd;
+    char      *path, *part;
+    uint64_t   written; /* bytes, buffered ones included */
+    taut_bytes buffer;
+} taut_output;
+
+taut_status taut__output_open(taut_output *o, const char *path);
+taut_status taut__output_add(taut_output *o, const void *src, size_t bytes);
+taut_status taut__output_put(taut_output *o, const void *src, size_t bytes, uint64_t offset); /* over what was added */
+taut_status taut__output_publish(taut_output *o); /* then taut__output_close() */
+void        taut__output_close(taut_output *o);   /* removes the part unless it was published */
+
+/* An unnamed temporary file in the folder of `path`. */
+taut_status taut__spool_open(const char *path, int *fd);
+taut_status taut__write_all(int fd, const char *name, const void *src, size_t bytes);
+
+#endif
