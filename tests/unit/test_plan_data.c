@@ -1,4 +1,4 @@
-/* test_data_plan.c : plans as text: what is written is read, what is wrong is named with its line; rules as people type
+/* test_plan_data.c : plans as text: what is written is read, what is wrong is named with its line; rules as people type
  * them; no text can hurt the parser. */
 #include "compressors/dataset/plan/plan.h"
 #include <check.h>

@@ -1,4 +1,4 @@
-/* test_sampler.c : permutations are permutations, uniform ones; orders keep blocks together; plans give the sets they
+/* test_sampler_data.c : permutations are permutations, uniform ones; orders keep blocks together; plans give the sets they
  * promise; streams do not depend on ranks or on being stopped. */
 #include "compressors/dataset/sampler/philox.h"
 #include "compressors/dataset/sampler/sampler.h"
