@@ -116,7 +116,7 @@ $(SHIM_SO): $(SHIM_OBJ) $(LIB_SO)
 # the command uses internals (kernels, codec tables), so it links the archive
 $(CMD): $(CMD_OBJ) $(LIB_A)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(SANITIZE) -o $@ $(CMD_OBJ) $(LIB_A) $(LDFLAGS) $(LIBS) $(JSON)
+	$(Q)$(CC) $(SANITIZE) -o $@ $(CMD_OBJ) $(LIB_A) $(LDFLAGS) $(LIBS) $(JSON) -lz
 # taut train: a program of its own, so that nobody else loads libtorch; uses the public header only
 $(TRAIN): $(TRAIN_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO)
 	@mkdir -p $(@D)

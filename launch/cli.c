@@ -286,7 +286,7 @@ static void print_default(const cli_option *o, char *dst, size_t cap)
 static void print_option(const cli_option *o)
 {
     char left[64], more[160] = "", text[96];
-    snprintf(left, sizeof left, "--%s%s%s", o->name, o->metavar ? " " : "", o->metavar ? o->metavar : "");
+    snprintf(left, sizeof left, "%s%s%s%s", o->name[1] ? "--" : "-", o->name, o->metavar ? " " : "", o->metavar ? o->metavar : "");
     if (o->words) snprintf(more, sizeof more, "; one of %s", o->words);
     if (o->min != 0 || o->max != 0) {
         print_bounds(o, text, sizeof text);
@@ -322,7 +322,7 @@ static int unknown_option(const cli_command *cmd, const char *name)
 static int parse_option(const cli_command *cmd, int argc, char **argv, int *i)
 {
     char        name[WORD_MAX];
-    const char *text = argv[*i] + 2;
+    const char *text = argv[*i] + (argv[*i][1] == '-' ? 2 : 1);
     size_t      len = strcspn(text, "=");
     snprintf(name, sizeof name, "%.*s", (int)len, text);
     for (const cli_option *o = cmd->options; o->name; o++) {
@@ -337,6 +337,14 @@ static int parse_option(const cli_command *cmd, int argc, char **argv, int *i)
         return take(o, argv[++*i]);
     }
     return unknown_option(cmd, name);
+}
+
+/* "-o": an option whose name is one letter is written with one dash */
+static bool has_letter(const cli_command *cmd, const char *a)
+{
+    for (const cli_option *o = cmd->options; o->name; o++)
+        if (a[1] && a[1] == o->name[0] && !o->name[1] && (!a[2] || a[2] == '=')) return true;
+    return false;
 }
 
 int cli_parse(const cli_command *cmd, int argc, char **argv, int *operands)
@@ -355,7 +363,7 @@ int cli_parse(const cli_command *cmd, int argc, char **argv, int *operands)
         char *a = argv[i];
         if (options && strcmp(a, "--") == 0) {
             options = false;
-        } else if (options && a[0] == '-' && a[1] == '-') {
+        } else if (options && a[0] == '-' && (a[1] == '-' || has_letter(cmd, a))) {
             int rc = parse_option(cmd, argc, argv, &i);
             if (rc != CLI_RUN) return rc;
         } else if (options && a[0] == '-' && a[1]) {

@@ -35,7 +35,7 @@ typedef enum cli_kind {
 
 /* cli_option : the default is what *value holds before cli_parse(); --help prints it. Tables end with name NULL. */
 typedef struct cli_option {
-    const char *name;    /* "codec", typed --codec VALUE or --codec=VALUE */
+    const char *name;    /* "codec", typed --codec VALUE or --codec=VALUE; one letter: "o", typed -o VALUE */
     const char *metavar; /* "SPEC"; NULL for a flag */
     cli_kind    kind;
     void       *value;

@@ -8,5 +8,6 @@ int cmd_decode(int argc, char **argv);
 int cmd_bench_codec(int argc, char **argv);
 int cmd_bench_allreduce(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
+int cmd_data(int argc, char **argv); /* finds its own subcommand: cmd_data.h */
 
 #endif

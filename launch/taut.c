@@ -16,22 +16,29 @@
 #define WITH_MPI(run) NULL
 #endif
 
+#ifdef TAUT_HAVE_ZSTD
+#define WITH_ZSTD(run) run
+#else
+#define WITH_ZSTD(run) NULL
+#endif
+
 static int cmd_train(int argc, char **argv);
 
 typedef struct subcommand {
     const char *word, *second; /* second: "codec" of "bench codec"; NULL = one word */
-    int (*run)(int argc, char **argv); /* NULL: built without MPI */
-    const char *summary;
+    int (*run)(int argc, char **argv); /* NULL: left out */
+    const char *summary, *needs;       /* needs: what the build lacks where it is left out */
 } subcommand;
 
 static const subcommand subcommands[] = {
-    {"info", NULL, cmd_info, "version, CPU path, features, codecs, settings"},
-    {"encode", NULL, cmd_encode, "compress a file of float32"},
-    {"decode", NULL, cmd_decode, "the inverse of encode"},
-    {"bench", "codec", cmd_bench_codec, "speed, size and error of codecs on this machine"},
-    {"bench", "allreduce", WITH_MPI(cmd_bench_allreduce), "compressed against native allreduce, under mpirun"},
-    {"plan", NULL, cmd_plan, "choose a codec per layer for recorded gradients"},
-    {"train", NULL, cmd_train, "train a model, under mpirun"},
+    {"info", NULL, cmd_info, "version, CPU path, features, codecs, settings", NULL},
+    {"encode", NULL, cmd_encode, "compress a file of float32", NULL},
+    {"decode", NULL, cmd_decode, "the inverse of encode", NULL},
+    {"bench", "codec", cmd_bench_codec, "speed, size and error of codecs on this machine", NULL},
+    {"bench", "allreduce", WITH_MPI(cmd_bench_allreduce), "compressed against native allreduce, under mpirun", "MPI"},
+    {"plan", NULL, cmd_plan, "choose a codec per layer for recorded gradients", NULL},
+    {"data", NULL, WITH_ZSTD(cmd_data), "datasets as shards: pack, info, verify, cat, bench, ...", "zstd"},
+    {"train", NULL, cmd_train, "train a model, under mpirun", NULL},
 };
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 
@@ -41,7 +48,8 @@ static void print_list(FILE *out)
     for (int i = 0; i < SUBCOMMANDS; i++) {
         const subcommand *s = &subcommands[i];
         snprintf(name, sizeof name, "taut %s%s%s", s->word, s->second ? " " : "", s->second ? s->second : "");
-        fprintf(out, "  %-22s %s%s\n", name, s->summary, s->run ? "" : " (left out: built without MPI)");
+        fprintf(out, "  %-22s %s", name, s->summary);
+        fprintf(out, s->run ? "\n" : " (left out: built without %s)\n", s->needs);
     }
 }
 
@@ -120,7 +128,8 @@ int main(int argc, char **argv)
     s = find(argc, argv);
     if (s) {
         int skip = s->second ? 2 : 1;
-        if (!s->run) return cli_fail("%s %s: left out: built without MPI; see `make print-config`", s->word, s->second);
+        if (!s->run)
+            return cli_fail("%s%s%s: left out: built without %s; see `make print-config`", s->word, s->second ? " " : "", s->second ? s->second : "", s->needs);
         return s->run(argc - skip, argv + skip);
     }
     if (strcmp(argv[1], "bench") == 0 && argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0))

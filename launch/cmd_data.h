@@ -1,0 +1,11 @@
+/* cmd_data.h : the subcommands of `taut data`. Each has the form of main(), argv[0] being its last word. */
+#ifndef TAUT_CMD_DATA_H
+#define TAUT_CMD_DATA_H
+
+int cmd_data_pack(int argc, char **argv);
+int cmd_data_info(int argc, char **argv);
+int cmd_data_verify(int argc, char **argv);
+int cmd_data_cat(int argc, char **argv);
+int cmd_data_bench(int argc, char **argv);
+
+#endif

@@ -1,0 +1,235 @@
+/* import_csv.c : comma-separated values (RFC 4180): a line of names, then records; quoted fields may hold delimiters, quotes
+ * (doubled) and newlines. The first pass finds the types of columns: whole numbers, decimal numbers, else text. */
+#include "import.h"
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct csv {
+    char     delimiter;
+    column   col[IMPORT_FIELDS];
+    size_t   cols;
+    bool     wanted[IMPORT_FIELDS];
+    uint64_t records;
+    classes  classes;
+} csv;
+
+typedef struct record { /* one record, cells unquoted and terminated */
+    import_buffer raw, cell;
+    size_t        at[IMPORT_FIELDS + 1];
+    size_t        n;
+    uint64_t      line; /* of its first line */
+} record;
+
+static bool knows(const char *path) { return import_ends_with(path, ".csv") || import_ends_with(path, ".tsv"); }
+
+/* Reads lines until quotes are balanced, then splits. */
+static int read_record(import_stream *s, const csv *c, record *r, bool *got)
+{
+    bool quoted = false, more = true;
+    int  rc;
+    r->raw.n = r->cell.n = r->n = 0;
+    *got = false;
+    for (bool first = true; more; first = false) {
+        size_t from = r->raw.n;
+        bool   line;
+        if ((rc = stream_line(s, &r->raw, &line)) != CLI_OK) return rc;
+        if (first) r->line = s->line;
+        if (!line && first) return CLI_OK;
+        if (!line) return cli_fail("%s:%llu: a quoted field without an end", s->path, (unsigned long long)r->line);
+        for (size_t i = from; i < r->raw.n; i++) quoted ^= r->raw.p[i] == '"';
+        more = quoted;
+    }
+    while (r->raw.n && (r->raw.p[r->raw.n - 1] == '\n' || r->raw.p[r->raw.n - 1] == '\r')) r->raw.n--;
+    if ((rc = import_reserve(&r->cell, r->raw.n + IMPORT_FIELDS + 2)) != CLI_OK) return rc;
+    *got = true;
+    quoted = false;
+    r->at[r->n++] = 0;
+    for (size_t i = 0; i < r->raw.n; i++) {
+        char ch = r->raw.p[i];
+        if (ch == '"' && quoted && i + 1 < r->raw.n && r->raw.p[i + 1] == '"') {
+            r->cell.p[r->cell.n++] = ch;
+            i++;
+        } else if (ch == '"') {
+            quoted = !quoted;
+        } else if (ch == c->delimiter && !quoted) {
+            if (r->n == IMPORT_FIELDS) return cli_fail("%s:%llu: more than %d columns", s->path, (unsigned long long)r->line, IMPORT_FIELDS);
+            r->cell.p[r->cell.n++] = 0;
+            r->at[r->n++] = r->cell.n;
+        } else {
+            r->cell.p[r->cell.n++] = ch;
+        }
+    }
+    r->cell.p[r->cell.n++] = 0;
+    r->at[r->n] = r->cell.n;
+    return CLI_OK;
+}
+
+static bool whole_number(const char *text, int64_t *v)
+{
+    char *end;
+    errno = 0;
+    *v = strtoll(text, &end, 10);
+    return *text && (*text == '-' || *text == '+' || (*text >= '0' && *text <= '9')) && *end == 0 && errno == 0;
+}
+static bool decimal_number(const char *text, double *v)
+{
+    char *end;
+    *v = strtod(text, &end);
+    return *text && *end == 0 && !strpbrk(text, "xXpP ");
+}
+
+static void note(column *c, const char *text)
+{
+    int64_t whole;
+    double  real;
+    if (whole_number(text, &whole))
+        column_whole(c, whole);
+    else if (decimal_number(text, &real))
+        c->real = true;
+    else
+        c->text = true;
+}
+
+static int names(import *im, csv *c, const record *r, const char *path)
+{
+    for (size_t k = 0; k < r->n; k++) {
+        column *col = &c->col[k];
+        const char *name = r->cell.p + r->at[k];
+        if (k == 0 && strncmp(name, "\xef\xbb\xbf", 3) == 0) name += 3;
+        if (!*name || strlen(name) >= sizeof col->name) return cli_fail("%s:1: column %zu has no name, or one longer than %zu", path, k + 1, sizeof col->name - 1);
+        strcpy(col->name, name);
+        c->wanted[k] = im->options->select.n == 0;
+        for (size_t i = 0; i < im->options->select.n; i++) c->wanted[k] |= strcmp(name, im->options->select.item[i]) == 0;
+        col->label = strcmp(name, im->options->label ? im->options->label : "label") == 0;
+        for (size_t i = 0; i < k; i++)
+            if (strcmp(c->col[i].name, name) == 0) return cli_fail("%s:1: two columns are called '%s'", path, name);
+    }
+    c->cols = r->n;
+    for (size_t i = 0; i < im->options->select.n + (im->options->label ? 1 : 0); i++) {
+        const char *want = i < im->options->select.n ? im->options->select.item[i] : im->options->label;
+        size_t      k = 0;
+        while (k < c->cols && strcmp(c->col[k].name, want) != 0) k++;
+        if (k == c->cols) return cli_fail("%s: no column '%s' in its first line", path, want);
+        if (im->options->label == want) c->wanted[k] = true;
+    }
+    return CLI_OK;
+}
+
+typedef int (*visit)(import *im, csv *c, const record *r, const char *path);
+
+static int each_record(import *im, visit what)
+{
+    csv   *c = im->state;
+    record r = {0};
+    int    rc = CLI_OK;
+    import_stream *s = malloc(sizeof *s);
+    if (!s) return cli_fail("out of memory");
+    for (int i = 0; i < im->inputs && rc == CLI_OK; i++) {
+        bool got = true;
+        rc = stream_open(s, im->input[i]);
+        for (bool first = true; rc == CLI_OK && (rc = read_record(s, c, &r, &got)) == CLI_OK && got; first = false) {
+            if (first && c->cols == 0) rc = names(im, c, &r, s->path);
+            if (first) {
+                if (rc == CLI_OK && r.n != c->cols) rc = cli_fail("%s:1: %zu columns where the first file has %zu", s->path, r.n, c->cols);
+                continue;
+            }
+            if (r.n == 1 && r.cell.n == 1 && c->cols > 1) continue; /* an empty line */
+            if (r.n != c->cols)
+                rc = cli_fail("%s:%llu: ragged: %zu fields where the first line names %zu", s->path, (unsigned long long)r.line, r.n, c->cols);
+            else
+                rc = what(im, c, &r, s->path);
+        }
+        stream_close(s);
+    }
+    free(r.raw.p);
+    free(r.cell.p);
+    free(s);
+    return rc;
+}
+
+static int look(import *im, csv *c, const record *r, const char *path)
+{
+    size_t tail, bad = utf8_bad(r->raw.p, r->raw.n, false, &tail);
+    (void)im;
+    if (bad < r->raw.n) return cli_fail("%s:%llu: not UTF-8: byte 0x%02x", path, (unsigned long long)r->line, (unsigned char)r->raw.p[bad]);
+    for (size_t k = 0; k < c->cols; k++) {
+        int rc = CLI_OK;
+        if (!c->wanted[k]) continue;
+        note(&c->col[k], r->cell.p + r->at[k]);
+        if (c->col[k].label) rc = classes_note(&c->classes, r->cell.p + r->at[k]);
+        if (rc != CLI_OK) return rc;
+    }
+    c->records++;
+    return CLI_OK;
+}
+
+static int describe(import *im)
+{
+    csv        *c = calloc(1, sizeof *c);
+    const char *d = im->options->delimiter;
+    int         rc;
+    if (!c) return cli_fail("out of memory");
+    im->state = c;
+    c->delimiter = d ? strcmp(d, "\\t") == 0 ? '\t' : *d : import_ends_with(im->input[0], ".tsv") ? '\t' : ',';
+    if (d && c->delimiter != '\t' && strlen(d) != 1) return cli_usage("--delimiter=%s: must be one character, or \\t", d);
+    if ((rc = each_record(im, look)) != CLI_OK) return rc;
+    if (c->records == 0) return cli_fail("%s: no records behind the line of names", im->input[0]);
+    for (size_t k = 0; k < c->cols; k++) {
+        column *col = &c->col[k];
+        if (!c->wanted[k]) continue;
+        if (col->label && (col->text || col->real)) {
+            if ((rc = classes_close(&c->classes, &im->labels)) != CLI_OK) return rc;
+            *col = (column){.label = true, .whole = true, .high = (int64_t)c->classes.n - 1};
+            snprintf(col->name, sizeof col->name, "label");
+        } else if (col->label) {
+            classes_free(&c->classes);
+        }
+        column_field(col, im->options->float64, &im->field[im->fields++]);
+    }
+    return CLI_OK;
+}
+
+static int give(import *im, csv *c, const record *r, const char *path)
+{
+    const void *data[IMPORT_FIELDS];
+    size_t      bytes[IMPORT_FIELDS], f = 0;
+    uint64_t    number[IMPORT_FIELDS];
+    for (size_t k = 0; k < c->cols; k++) {
+        const char *text = r->cell.p + r->at[k];
+        taut_field *field = &im->field[f];
+        int64_t     whole = 0;
+        double      real = 0;
+        bool        is_whole;
+        if (!c->wanted[k]) continue;
+        data[f] = text;
+        bytes[f] = r->at[k + 1] - r->at[k] - 1;
+        if (field->kind == TAUT_KIND_TEXT) {
+            f++;
+            continue;
+        }
+        if (c->col[k].label && c->classes.n) {
+            whole = (int64_t)classes_find(&c->classes, text);
+            is_whole = true;
+        } else {
+            is_whole = whole_number(text, &whole);
+            if (!is_whole && !decimal_number(text, &real)) return cli_fail("%s:%llu: changed while it was read", path, (unsigned long long)r->line);
+        }
+        put_number(&number[f], field->type, real, whole, is_whole);
+        data[f] = &number[f];
+        bytes[f] = taut_type_bytes(field->type);
+        f++;
+    }
+    return im->sink(im->ctx, data, bytes);
+}
+
+static int  feed(import *im) { return each_record(im, give); }
+static void release(import *im)
+{
+    csv *c = im->state;
+    if (c) classes_free(&c->classes);
+    free(c);
+}
+
+const import_format import_csv = {"csv", "comma-separated values with a line of names", knows, describe, feed, release};

@@ -1,0 +1,207 @@
+/* import_jsonl.c : one JSON object per line. The first pass finds the types of the fields: strings, whole and decimal
+ * numbers, arrays of numbers; true and false are 1 and 0. */
+#include "import.h"
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct jsonl {
+    column        col[IMPORT_FIELDS];
+    size_t        cols;
+    uint64_t      records;
+    classes       classes;
+    import_buffer array[IMPORT_FIELDS]; /* elements of the sample under way */
+} jsonl;
+
+typedef struct place {
+    const char *path;
+    uint64_t    line;
+} place;
+
+static bool knows(const char *path) { return import_ends_with(path, ".jsonl") || import_ends_with(path, ".ndjson"); }
+
+static int fault(place p, const char *name, const char *what)
+{
+    return cli_fail("%s:%llu: field '%s': %s", p.path, (unsigned long long)p.line, name, what);
+}
+
+static bool is_number(const json_t *v) { return json_is_number(v) || json_is_boolean(v); }
+
+static void note_number(column *c, const json_t *v)
+{
+    if (json_is_real(v))
+        c->real = true;
+    else
+        column_whole(c, json_is_boolean(v) ? json_is_true(v) : (int64_t)json_integer_value(v));
+}
+
+static int note(column *c, const json_t *v, place p)
+{
+    bool seen = c->text || c->real || c->whole || c->array;
+    if (json_is_array(v)) {
+        if (seen && !c->array) return fault(p, c->name, "an array, and no array in an earlier line");
+        for (size_t i = 0; i < json_array_size(v); i++) {
+            const json_t *e = json_array_get(v, i);
+            if (!is_number(e)) return fault(p, c->name, "an array of something else than numbers");
+            note_number(c, e);
+        }
+        column_length(c, json_array_size(v));
+        return CLI_OK;
+    }
+    if (c->array) return fault(p, c->name, "no array, and an array in an earlier line");
+    if (json_is_string(v)) {
+        if (seen && !c->text) return fault(p, c->name, "a string, and a number in an earlier line");
+        c->text = true;
+        return CLI_OK;
+    }
+    if (!is_number(v)) return fault(p, c->name, json_is_null(v) ? "null" : "neither a string, a number nor an array of numbers");
+    if (c->text) return fault(p, c->name, "a number, and a string in an earlier line");
+    note_number(c, v);
+    return CLI_OK;
+}
+
+/* The first line says which fields there are, unless --select does. */
+static int choose(import *im, jsonl *j, json_t *object, place p)
+{
+    const char *key;
+    json_t     *v;
+    json_object_foreach(object, key, v)
+    {
+        bool wanted = im->options->select.n == 0;
+        for (size_t i = 0; i < im->options->select.n; i++) wanted |= strcmp(key, im->options->select.item[i]) == 0;
+        wanted |= im->options->label && strcmp(key, im->options->label) == 0;
+        if (!wanted) continue;
+        if (j->cols == IMPORT_FIELDS) return cli_fail("%s:%llu: more than %d fields; --select chooses some", p.path, (unsigned long long)p.line, IMPORT_FIELDS);
+        if (!*key || strlen(key) >= TAUT_FIELD_NAME) return fault(p, key, "a name of 1..47 bytes is needed");
+        strcpy(j->col[j->cols].name, key);
+        j->col[j->cols++].label = strcmp(key, im->options->label ? im->options->label : "label") == 0;
+    }
+    for (size_t i = 0; i < im->options->select.n; i++)
+        if (!json_object_get(object, im->options->select.item[i])) return fault(p, im->options->select.item[i], "is not there");
+    if (im->options->label && !json_object_get(object, im->options->label)) return fault(p, im->options->label, "is not there");
+    return j->cols ? CLI_OK : cli_fail("%s:%llu: an object without fields", p.path, (unsigned long long)p.line);
+}
+
+typedef int (*visit)(import *im, jsonl *j, json_t *object, place p);
+
+static bool blank(const import_buffer *b) { return strspn(b->p, " \t\r\n") >= b->n; }
+
+static int each_line(import *im, visit what)
+{
+    jsonl         *j = im->state;
+    import_buffer  b = {0};
+    import_stream *s = malloc(sizeof *s);
+    int            rc = CLI_OK;
+    if (!s) return cli_fail("out of memory");
+    for (int i = 0; i < im->inputs && rc == CLI_OK; i++) {
+        bool got = true;
+        rc = stream_open(s, im->input[i]);
+        while (rc == CLI_OK && (b.n = 0, rc = stream_line(s, &b, &got)) == CLI_OK && got) {
+            json_error_t e;
+            json_t      *object;
+            if ((rc = import_reserve(&b, 1)) != CLI_OK) break;
+            b.p[b.n] = 0;
+            if (blank(&b)) continue;
+            object = json_loadb(b.p, b.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+            if (!object)
+                rc = cli_fail("%s:%llu: invalid JSON: %s (column %d)", s->path, (unsigned long long)s->line, e.text, e.column);
+            else if (!json_is_object(object))
+                rc = cli_fail("%s:%llu: not a JSON object", s->path, (unsigned long long)s->line);
+            else
+                rc = what(im, j, object, (place){s->path, s->line});
+            json_decref(object);
+        }
+        stream_close(s);
+    }
+    free(b.p);
+    free(s);
+    return rc;
+}
+
+static int look(import *im, jsonl *j, json_t *object, place p)
+{
+    int rc = j->cols ? CLI_OK : choose(im, j, object, p);
+    for (size_t k = 0; k < j->cols && rc == CLI_OK; k++) {
+        column *c = &j->col[k];
+        json_t *v = json_object_get(object, c->name);
+        if (!v) return fault(p, c->name, "is not there");
+        rc = note(c, v, p);
+        if (rc == CLI_OK && c->label && c->text) rc = classes_note(&j->classes, json_string_value(v));
+    }
+    j->records++;
+    return rc;
+}
+
+static int describe(import *im)
+{
+    jsonl *j = calloc(1, sizeof *j);
+    int    rc;
+    if (!j) return cli_fail("out of memory");
+    im->state = j;
+    if ((rc = each_line(im, look)) != CLI_OK) return rc;
+    if (j->records == 0) return cli_fail("%s: no JSON object in it", im->input[0]);
+    for (size_t k = 0; k < j->cols; k++) {
+        column *c = &j->col[k];
+        if (c->label && c->text) {
+            if ((rc = classes_close(&j->classes, &im->labels)) != CLI_OK) return rc;
+            c->text = false;
+            c->whole = true;
+            c->high = (int64_t)j->classes.n - 1;
+        } else if (c->label && (c->array || c->real)) {
+            c->label = false;
+        }
+        column_field(c, im->options->float64, &im->field[im->fields++]);
+    }
+    return CLI_OK;
+}
+
+static int give_number(void *dst, taut_type t, const json_t *v)
+{
+    bool whole = !json_is_real(v);
+    put_number(dst, t, json_is_real(v) ? json_real_value(v) : 0, json_is_boolean(v) ? json_is_true(v) : whole ? (int64_t)json_integer_value(v) : 0, whole);
+    return CLI_OK;
+}
+
+static int give(import *im, jsonl *j, json_t *object, place p)
+{
+    const void *data[IMPORT_FIELDS];
+    size_t      bytes[IMPORT_FIELDS];
+    uint64_t    number[IMPORT_FIELDS];
+    (void)p;
+    for (size_t k = 0; k < j->cols; k++) {
+        taut_field *f = &im->field[k];
+        json_t     *v = json_object_get(object, j->col[k].name);
+        size_t      size = taut_type_bytes(f->type), n = json_is_array(v) ? json_array_size(v) : 1;
+        if (f->kind == TAUT_KIND_TEXT) {
+            data[k] = json_string_value(v);
+            bytes[k] = json_string_length(v);
+        } else if (j->col[k].array) {
+            j->array[k].n = 0;
+            int rc = import_reserve(&j->array[k], n * size + 1);
+            if (rc != CLI_OK) return rc;
+            for (size_t i = 0; i < n; i++) give_number(j->array[k].p + i * size, f->type, json_array_get(v, i));
+            data[k] = j->array[k].p;
+            bytes[k] = n * size;
+        } else {
+            if (json_is_string(v))
+                put_number(&number[k], f->type, 0, (int64_t)classes_find(&j->classes, json_string_value(v)), true);
+            else
+                give_number(&number[k], f->type, v);
+            data[k] = &number[k];
+            bytes[k] = size;
+        }
+    }
+    return im->sink(im->ctx, data, bytes);
+}
+
+static int  feed(import *im) { return each_line(im, give); }
+static void release(import *im)
+{
+    jsonl *j = im->state;
+    if (!j) return;
+    classes_free(&j->classes);
+    for (size_t k = 0; k < IMPORT_FIELDS; k++) free(j->array[k].p);
+    free(j);
+}
+
+const import_format import_jsonl = {"jsonl", "a JSON object per line", knows, describe, feed, release};
