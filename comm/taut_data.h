@@ -259,8 +259,9 @@ typedef struct taut_loader_config {
     int32_t            timeout_ms;    /* longest wait for a block; 0 = 60000 */
     int32_t            share;         /* 1 = each rank decodes for itself; 0 = share with the node */
     int32_t            read_delay_us; /* for tests: added to every read */
+    uint64_t           first_step; /* begin at this step; a state then only pins plan and batch. 0 = at the state's place */
 } taut_loader_config;
-#define TAUT_LOADER_INIT {sizeof(taut_loader_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_LOADER_INIT {sizeof(taut_loader_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /* taut_loader_open() : collective over the group; NULL = one rank. Rank 0 reads plan, indexes and labels, and broadcasts
  *  them. Fails on all ranks or on none. TAUT_E_MISMATCH: a shard, or the state, does not belong to the plan. */

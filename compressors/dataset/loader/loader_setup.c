@@ -105,6 +105,16 @@ static taut_status take_state(taut_loader *l)
     return TAUT_OK;
 }
 
+static taut_status take_first_step(taut_loader *l)
+{
+    uint64_t all = l->rounds * taut__plan_samples(&l->data.plan), steps = taut__ceil_div(all, l->batch);
+    if (!l->config.first_step) return TAUT_OK;
+    if (l->config.first_step > steps)
+        return taut__fail(TAUT_E_RANGE, "loader: first_step=%llu: the plan has %llu steps", (ull)l->config.first_step, (ull)steps);
+    l->step = l->config.first_step;
+    return TAUT_OK;
+}
+
 static taut_status make_arrays(taut_loader *l)
 {
     size_t most = (size_t)(l->batch / l->ranks + 1);
@@ -128,6 +138,7 @@ taut_status taut__loader_setup(taut_loader *l)
     if (l->config.rounds == 0) l->rounds = l->data.plan.rounds;
     TAUT_TRY(check_batch(l));
     TAUT_TRY(take_state(l));
+    TAUT_TRY(take_first_step(l));
     TAUT_TRY(find_geometry(l));
     TAUT_TRY(find_fields(l));
     TAUT_TRY(make_arrays(l));
