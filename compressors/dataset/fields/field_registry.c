@@ -4,6 +4,7 @@
 static const taut_field_codec *const codecs[] = {
     &taut__field_raw,
     &taut__field_zstd,
+    &taut__field_dict,
 };
 enum { CODECS = sizeof codecs / sizeof *codecs };
 
