@@ -1,4 +1,4 @@
-/* slots.c : see slots.h. A block begins with a line that says how long it is and whether it is lent; the next block follows.
+/* arena.c : see arena.h. A block begins with a line that says how long it is and whether it is lent; the next block follows.
  * Free neighbours are joined by whoever looks for room and comes past. */
 #include "arena.h"
 
@@ -10,16 +10,16 @@ _Static_assert(sizeof(block) <= TAUT_LINE, "a block's head is one line");
 
 /* ---- the arena ---- */
 
-static block *block_at(const taut_arena *a, size_t at) { return (block *)(void *)(a->memory + at); }
+static block *block_at(const taut__arena *a, size_t at) { return (block *)(void *)(a->memory + at); }
 
 /* b and the free blocks behind it become one. */
-static void join(const taut_arena *a, size_t at)
+static void join(const taut__arena *a, size_t at)
 {
     block *b = block_at(a, at);
     while (at + b->bytes < a->bytes && !block_at(a, at + b->bytes)->lent) b->bytes += block_at(a, at + b->bytes)->bytes;
 }
 
-static void *lend(taut_arena *a, size_t at, size_t bytes, size_t requests)
+static void *lend(taut__arena *a, size_t at, size_t bytes, size_t requests)
 {
     block *b = block_at(a, at);
     if (b->bytes > bytes) *block_at(a, at + bytes) = (block){.bytes = b->bytes - bytes};
@@ -29,7 +29,7 @@ static void *lend(taut_arena *a, size_t at, size_t bytes, size_t requests)
     return (char *)b + TAUT_LINE;
 }
 
-static void *take(taut_arena *a, size_t bytes, size_t requests)
+static void *take(taut__arena *a, size_t bytes, size_t requests)
 {
     size_t whole = taut__arena_block(bytes);
     if (a->requests - a->requests_lent < requests) return NULL;
@@ -41,7 +41,7 @@ static void *take(taut_arena *a, size_t bytes, size_t requests)
     return NULL;
 }
 
-static void give(taut_arena *a, void *slot)
+static void give(taut__arena *a, void *slot)
 {
     block *b = (block *)(void *)((char *)slot - TAUT_LINE);
     b->lent = false;
@@ -49,7 +49,7 @@ static void give(taut_arena *a, void *slot)
     a->requests_lent -= b->requests;
 }
 
-static taut_status resize(taut_arena *a, size_t bytes)
+static taut_status resize(taut__arena *a, size_t bytes)
 {
     if (bytes == a->bytes) return TAUT_OK;
     taut__free(a->memory);
@@ -61,11 +61,11 @@ static taut_status resize(taut_arena *a, size_t bytes)
     return TAUT_OK;
 }
 
-taut_status taut__arena_fit(taut_arena *a)
+taut_status taut__arena_fit(taut__arena *a)
 {
     size_t bytes = 0, requests = 0, most_bytes = 0, most_requests = 0;
     if (a->lent > 0) return TAUT_OK;
-    for (const taut_slots *s = a->users; s; s = s->next) {
+    for (const taut__slots *s = a->users; s; s = s->next) {
         bytes += s->more_bytes, requests += s->more_requests;
         most_bytes = taut__max(most_bytes, s->more_bytes), most_requests = taut__max(most_requests, s->more_requests);
     }
@@ -75,15 +75,15 @@ taut_status taut__arena_fit(taut_arena *a)
     return TAUT_OK;
 }
 
-void taut__arena_fini(taut_arena *a)
+void taut__arena_fini(taut__arena *a)
 {
     taut__free(a->memory);
-    *a = (taut_arena){0};
+    *a = (taut__arena){0};
 }
 
 /* ---- the slots of one job ---- */
 
-void taut__slots_need(taut_slots *s, size_t bytes, size_t requests, size_t count)
+void taut__slots_need(taut__slots *s, size_t bytes, size_t requests, size_t count)
 {
     s->bytes = taut__max(s->bytes, bytes);
     s->requests = taut__max(s->requests, requests);
@@ -91,7 +91,7 @@ void taut__slots_need(taut_slots *s, size_t bytes, size_t requests, size_t count
     s->more_requests = taut__max(s->more_requests, (count - 1) * requests);
 }
 
-taut_status taut__slots_open(taut_slots *s, taut_arena *arena, void *memory)
+taut_status taut__slots_open(taut__slots *s, taut__arena *arena, void *memory)
 {
     s->arena = arena;
     s->allocated = !memory;
@@ -104,26 +104,26 @@ taut_status taut__slots_open(taut_slots *s, taut_arena *arena, void *memory)
     return TAUT_OK;
 }
 
-void taut__slots_release(taut_slots *s)
+void taut__slots_release(taut__slots *s)
 {
-    for (taut_slots **at = s->arena ? &s->arena->users : NULL; at && *at; at = &(*at)->next)
+    for (taut__slots **at = s->arena ? &s->arena->users : NULL; at && *at; at = &(*at)->next)
         if (*at == s) {
             *at = s->next;
             s->arena->due = true;
             break;
         }
     if (s->allocated) taut__free(s->own);
-    *s = (taut_slots){.reserved = s->reserved};
+    *s = (taut__slots){.reserved = s->reserved};
 }
 
-void *taut__slots_take(taut_slots *s, size_t bytes, size_t requests)
+void *taut__slots_take(taut__slots *s, size_t bytes, size_t requests)
 {
     if (s->own_lent) return take(s->arena, bytes, requests);
     s->own_lent = true;
     return s->own;
 }
 
-void taut__slots_give(taut_slots *s, void *slot)
+void taut__slots_give(taut__slots *s, void *slot)
 {
     if (slot == s->own) s->own_lent = false;
     else give(s->arena, slot);

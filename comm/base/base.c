@@ -118,14 +118,14 @@ static bool in_list(const char *list, const char *word)
     return false;
 }
 
-bool taut__log_on(taut_log_level level, const char *subsys)
+bool taut__log_on(taut__log_level level, const char *subsys)
 {
     if ((int)level > log_level_get()) return false;
     const char *only = getenv("TAUT_LOG_SUBSYS");
     return !only || !*only || in_list(only, subsys);
 }
 
-void taut__log(taut_log_level level, const char *subsys, const char *fmt, ...)
+void taut__log(taut__log_level level, const char *subsys, const char *fmt, ...)
 {
     static const char *const names[] = {"error", "warn", "info", "debug", "trace"};
     if (!taut__log_on(level, subsys)) return;

@@ -23,9 +23,9 @@ taut_status taut__failed_at(taut_status s, const char *file, int line); /* logs 
 
 /* ---- Log ----  stderr, one write per line. TAUT_LOG=error|warn|info|debug|trace (default warn),
  * TAUT_LOG_SUBSYS=comm,sched,... (default all); both read once. */
-typedef enum taut_log_level { TAUT_LOG_ERROR, TAUT_LOG_WARN, TAUT_LOG_INFO, TAUT_LOG_DEBUG, TAUT_LOG_TRACE } taut_log_level;
-bool taut__log_on(taut_log_level level, const char *subsys);
-void taut__log(taut_log_level level, const char *subsys, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+typedef enum taut__log_level { TAUT_LOG_ERROR, TAUT_LOG_WARN, TAUT_LOG_INFO, TAUT_LOG_DEBUG, TAUT_LOG_TRACE } taut__log_level;
+bool taut__log_on(taut__log_level level, const char *subsys);
+void taut__log(taut__log_level level, const char *subsys, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void taut__log_rank(int rank); /* shown in every line; -1 = none */
 
 /* ---- Numbers as text ---- with a decimal point, whatever locale the program has set. */
@@ -44,7 +44,7 @@ void   taut__alloc_fail_after(int64_t n);   /* tests: the n-th allocation from n
 /* ---- Random numbers ---- r(seed, i): uniform 32 bits, computed, never drawn from a stream: independent of
  * slicing and the same on CPU and GPU. The mixer is the two-multiply 32-bit finaliser with lowest known bias
  * (Wellons, hash-prospector, 2018), keyed twice. All of i's 2^32-blocks have their own key. */
-typedef struct taut_rng { uint32_t k0, k1; } taut_rng; /* key of one block of 2^32 counters */
+typedef struct taut__rng { uint32_t k0, k1; } taut__rng; /* key of one block of 2^32 counters */
 
 static inline uint64_t taut__mix64(uint64_t x) /* splitmix64 finaliser: derive seeds, not streams */
 {
@@ -54,12 +54,12 @@ static inline uint64_t taut__mix64(uint64_t x) /* splitmix64 finaliser: derive s
     return x ^ (x >> 31);
 }
 static inline uint64_t taut__seed(uint64_t a, uint64_t b) { return taut__mix64(taut__mix64(a) ^ b); }
-static inline taut_rng taut__rng(uint64_t seed, uint64_t i)
+static inline taut__rng taut__rng_of(uint64_t seed, uint64_t i)
 {
     uint64_t k = taut__seed(seed, i >> 32);
-    return (taut_rng){(uint32_t)k, (uint32_t)(k >> 32)};
+    return (taut__rng){(uint32_t)k, (uint32_t)(k >> 32)};
 }
-static inline uint32_t taut__random32(taut_rng g, uint32_t i_low)
+static inline uint32_t taut__random32(taut__rng g, uint32_t i_low)
 {
     uint32_t x = i_low + g.k0;
     x = (x ^ (x >> 16)) * 0x7feb352du;

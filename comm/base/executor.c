@@ -1,27 +1,27 @@
-/* pool.c : see pool.h. Workers sleep on `wake`; a run hands out numbers under the lock, which is cheap next to a piece
+/* executor.c : see executor.h. Workers sleep on `wake`; a run hands out numbers under the lock, which is cheap next to a piece
  * (a frame of up to a MiB), and the caller works too. */
 #include "executor.h"
 #include <pthread.h>
 
-struct taut_pool {
+struct taut__executor {
     int             threads; /* the caller included */
     int             made;
     pthread_t      *thread;
     pthread_mutex_t lock;
     pthread_cond_t  wake, finished;
-    taut_piece      piece;
+    taut__piece      piece;
     void           *ctx;
     size_t          next, n, done;
     bool            quit;
 };
 
 typedef struct seat {
-    taut_pool *pool;
+    taut__executor *pool;
     int        worker;
 } seat;
 
 /* Takes pieces until none is left. Called and returns with the lock held. */
-static void work(taut_pool *p, int worker)
+static void work(taut__executor *p, int worker)
 {
     while (p->next < p->n) {
         size_t i = p->next++;
@@ -35,7 +35,7 @@ static void work(taut_pool *p, int worker)
 static void *worker_main(void *arg)
 {
     seat       s = *(seat *)arg;
-    taut_pool *p = s.pool;
+    taut__executor *p = s.pool;
     taut__free(arg);
     pthread_mutex_lock(&p->lock);
     while (!p->quit) {
@@ -46,7 +46,7 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-static bool add_worker(taut_pool *p)
+static bool add_worker(taut__executor *p)
 {
     seat *s = taut__alloc(1, sizeof *s);
     if (!s) return false;
@@ -59,9 +59,9 @@ static bool add_worker(taut_pool *p)
     return true;
 }
 
-taut_status taut__pool_create(int threads, taut_pool **pool)
+taut_status taut__executor_create(int threads, taut__executor **pool)
 {
-    taut_pool *p = taut__alloc(1, sizeof *p);
+    taut__executor *p = taut__alloc(1, sizeof *p);
     *pool = NULL;
     if (!p) return taut__fail(TAUT_E_NOMEM, "pool: out of memory");
     p->threads = threads;
@@ -72,14 +72,14 @@ taut_status taut__pool_create(int threads, taut_pool **pool)
     bool ok = p->thread != NULL;
     while (ok && p->made < threads - 1) ok = add_worker(p);
     if (!ok) {
-        taut__pool_destroy(p);
+        taut__executor_destroy(p);
         return taut__fail(TAUT_E_NOMEM, "pool: could not make %d threads", threads);
     }
     *pool = p;
     return TAUT_OK;
 }
 
-void taut__pool_destroy(taut_pool *p)
+void taut__executor_destroy(taut__executor *p)
 {
     if (!p) return;
     pthread_mutex_lock(&p->lock);
@@ -94,9 +94,9 @@ void taut__pool_destroy(taut_pool *p)
     taut__free(p);
 }
 
-int taut__pool_threads(const taut_pool *p) { return p->threads; }
+int taut__executor_threads(const taut__executor *p) { return p->threads; }
 
-void taut__pool_run(taut_pool *p, taut_piece piece, void *ctx, size_t n)
+void taut__executor_run(taut__executor *p, taut__piece piece, void *ctx, size_t n)
 {
     if (p->threads == 1 || n == 1) {
         for (size_t i = 0; i < n; i++) piece(ctx, i, 0);

@@ -8,14 +8,14 @@
 
 #include "base.h"
 
-typedef struct taut_partition {
+typedef struct taut__partition {
     size_t n, block, sub, slices;
     int    parts;
-} taut_partition;
+} taut__partition;
 
-typedef struct taut_range {
+typedef struct taut__range {
     size_t first, n;
-} taut_range;
+} taut__range;
 
 enum {
     TAUT_SUB_MIN = 1 << 14,  /* elements of a sub-slice: below, messages cost more than they carry */
@@ -23,29 +23,29 @@ enum {
     TAUT_SUB_RANKS = 4,      /* more ranks share the slice, so that memory does not grow with them */
 };
 
-static inline taut_range taut__part(const taut_partition *p, int part)
+static inline taut__range taut__part(const taut__partition *p, int part)
 {
     size_t blocks = taut__ceil_div(p->n, p->block), each = blocks / (size_t)p->parts, more = blocks % (size_t)p->parts;
     size_t r = (size_t)part, at = r * each + taut__min(r, more), end = at + each + (r < more);
-    taut_range range = {taut__min(at * p->block, p->n), 0};
+    taut__range range = {taut__min(at * p->block, p->n), 0};
     range.n = taut__min(end * p->block, p->n) - range.first;
     return range;
 }
 
 /* Sub-slice k of a part; n = 0 where the part has no such. */
-static inline taut_range taut__sub(const taut_partition *p, int part, size_t k)
+static inline taut__range taut__sub(const taut__partition *p, int part, size_t k)
 {
-    taut_range r = taut__part(p, part);
-    if (k >= p->slices || k * p->sub >= r.n) return (taut_range){r.first + r.n, 0};
-    return (taut_range){r.first + k * p->sub, taut__min(p->sub, r.n - k * p->sub)};
+    taut__range r = taut__part(p, part);
+    if (k >= p->slices || k * p->sub >= r.n) return (taut__range){r.first + r.n, 0};
+    return (taut__range){r.first + k * p->sub, taut__min(p->sub, r.n - k * p->sub)};
 }
 
 static inline size_t taut__round_up(size_t x, size_t to) { return taut__ceil_div(x, to) * to; }
 
 /* slice: elements of a sub-slice at most (for few ranks). n >= 1, parts >= 1, block >= 1. */
-static inline taut_partition taut__partition(size_t n, int parts, size_t block, size_t slice)
+static inline taut__partition taut__partition_of(size_t n, int parts, size_t block, size_t slice)
 {
-    taut_partition p = {.n = n, .block = block, .parts = parts};
+    taut__partition p = {.n = n, .block = block, .parts = parts};
     size_t         largest = taut__part(&p, 0).n; /* part 0 has the most blocks; the short block is the last part's */
     size_t         most = taut__max(TAUT_SUB_MIN, parts <= TAUT_SUB_RANKS ? slice : slice / (size_t)parts * TAUT_SUB_RANKS);
     size_t         want = taut__ceil_div(largest, TAUT_SUB_PER_PART);
@@ -72,12 +72,12 @@ static inline int taut__log2(int p)
 }
 
 /* What a rank holds after `times` halvings of n elements: the upper half where its bit, from the highest down, is set. */
-static inline taut_range taut__halved(size_t n, int p, int rank, int times)
+static inline taut__range taut__halved(size_t n, int p, int rank, int times)
 {
-    taut_range r = {0, n};
+    taut__range r = {0, n};
     for (int mask = p / 2; times > 0; mask /= 2, times--) {
         size_t low = r.n / 2;
-        r = rank & mask ? (taut_range){r.first + low, r.n - low} : (taut_range){r.first, low};
+        r = rank & mask ? (taut__range){r.first + low, r.n - low} : (taut__range){r.first, low};
     }
     return r;
 }

@@ -1,4 +1,4 @@
-/* config.c : see config.h. */
+/* settings.c : see settings.h. */
 #include "settings.h"
 #include "../../scheduler/budget.h"
 #include <ctype.h>
@@ -14,14 +14,14 @@ typedef enum kind { TEXT, WORD, SPEC, BUDGET, U64, I32, U32, F32, ELSEWHERE } ki
 typedef struct row {
     const char *name, *fallback, *help;
     kind        kind;
-    size_t      at;       /* in taut_settings */
+    size_t      at;       /* in taut__settings */
     double      min, max; /* numbers */
     const char *words;    /* WORD: "a|b|c" */
     bool        debug;
     bool        extra;    /* has no field in taut_config */
 } row;
 
-#define FIELD(f) offsetof(taut_settings, c) + offsetof(taut_config, f)
+#define FIELD(f) offsetof(taut__settings, c) + offsetof(taut_config, f)
 
 /* ELSEWHERE: read where it is used, listed for taut info and docs/env.md. */
 static const row table[] = {
@@ -55,7 +55,7 @@ static const row table[] = {
     {"TAUT_LOG_SUBSYS", "", "log only these parts, as in comm,sched", ELSEWHERE, 0, 0, 0, NULL, 1, 1},
     {"TAUT_CPU", "", "use no kernels above this level: portable, avx2, avx512, avx512vbmi2 or neon", ELSEWHERE, 0, 0, 0, NULL, 1, 1},
     {"TAUT_FAKE_HOSTS", "0", "pretend that this many consecutive ranks share a host; 0 = ask the system", I32,
-     offsetof(taut_settings, fake_hosts), 0, 1 << 20, NULL, 1, 1},
+     offsetof(taut__settings, fake_hosts), 0, 1 << 20, NULL, 1, 1},
 };
 enum { ROWS = sizeof table / sizeof *table };
 
@@ -72,7 +72,7 @@ static bool in_words(const char *words, const char *value)
     return false;
 }
 
-static taut_status check_text(const row *r, const char *value, taut_settings *s)
+static taut_status check_text(const row *r, const char *value, taut__settings *s)
 {
     taut__budget budget;
     if (strlen(value) >= TAUT_TEXT)
@@ -107,7 +107,7 @@ static taut_status put_number(const row *r, const char *value, void *field)
     return TAUT_OK;
 }
 
-static taut_status put(const row *r, const char *value, taut_settings *s, size_t *texts)
+static taut_status put(const row *r, const char *value, taut__settings *s, size_t *texts)
 {
     void *field = (char *)s + r->at;
     if (!is_text(r->kind)) return put_number(r, value, field);
@@ -121,7 +121,7 @@ static taut_status put(const row *r, const char *value, taut_settings *s, size_t
 /* What the program gave, as text, or NULL for zero, which means the default. */
 static const char *given(const row *r, const taut_config *cfg, char *text, size_t cap)
 {
-    size_t at = r->at - offsetof(taut_settings, c);
+    size_t at = r->at - offsetof(taut__settings, c);
     if (!cfg || r->extra || at + size_of(r->kind) > cfg->size) return NULL;
     const char *p = (const char *)cfg + at;
     char       *t;
@@ -143,7 +143,7 @@ static const char *environment(const row *r)
     return e && *e ? e : NULL;
 }
 
-taut_status taut__settings_load(const taut_config *cfg, taut_settings *s)
+taut_status taut__settings_load(const taut_config *cfg, taut__settings *s)
 {
     size_t texts = 0;
     char   text[32];

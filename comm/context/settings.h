@@ -1,5 +1,5 @@
-/* config.h : the settings of a communicator: taut_config, overridden by TAUT_* of the environment. One table (config.c)
- * holds names, ranges, defaults and help; it fills taut_settings, and answers taut_setting_get(). */
+/* settings.h : the settings of a communicator: taut_config, overridden by TAUT_* of the environment. One table (settings.c)
+ * holds names, ranges, defaults and help; it fills taut__settings, and answers taut_setting_get(). */
 #ifndef TAUT_CONFIG_H
 #define TAUT_CONFIG_H
 
@@ -7,13 +7,13 @@
 
 enum { TAUT_TEXTS = 9, TAUT_TEXT = 256 };
 
-typedef struct taut_settings {
+typedef struct taut__settings {
     taut_config c;              /* every field filled in and checked; strings point into text: never copy the struct */
     int32_t     fake_hosts;     /* tests: so many consecutive ranks count as one host; 0 = ask the system */
     taut_spec   spec;           /* c.codec */
     char        text[TAUT_TEXTS][TAUT_TEXT];
-} taut_settings;
+} taut__settings;
 
-taut_status taut__settings_load(const taut_config *cfg, taut_settings *s); /* cfg NULL: all defaults */
+taut_status taut__settings_load(const taut_config *cfg, taut__settings *s); /* cfg NULL: all defaults */
 
 #endif

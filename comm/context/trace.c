@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-struct taut_trace {
+struct taut__trace {
     FILE           *file;
     pthread_mutex_t lock;
     double          zero;
@@ -22,13 +22,13 @@ static bool expand(const char *path, int rank, char *dst, size_t cap)
     return n >= 0 && (size_t)n < cap;
 }
 
-taut_status taut__trace_open(const char *path, int rank, taut_trace **trace)
+taut_status taut__trace_open(const char *path, int rank, taut__trace **trace)
 {
     char name[512];
     *trace = NULL;
     if (!*path || (rank != 0 && !strstr(path, "%r"))) return TAUT_OK; /* one name: rank 0 writes it */
     if (!expand(path, rank, name, sizeof name)) return taut__fail(TAUT_E_RANGE, "TAUT_TRACE: path too long");
-    taut_trace *t = taut__alloc(1, sizeof *t);
+    taut__trace *t = taut__alloc(1, sizeof *t);
     if (!t) return taut__fail(TAUT_E_NOMEM, "trace: out of memory");
     t->file = fopen(name, "w");
     if (!t->file) {
@@ -45,7 +45,7 @@ taut_status taut__trace_open(const char *path, int rank, taut_trace **trace)
     return TAUT_OK;
 }
 
-void taut__trace_close(taut_trace *t)
+void taut__trace_close(taut__trace *t)
 {
     if (!t) return;
     fprintf(t->file, "\n]}\n");
@@ -64,7 +64,7 @@ static void put_name(FILE *f, const char *s)
 }
 
 /* A layer has a row for its work and one for its messages, which overlap the work. */
-static void name_rows(taut_trace *t, const taut_job *job)
+static void name_rows(taut__trace *t, const taut__job *job)
 {
     static const char *const kind[] = {"", ", wire"};
     for (int k = 0; k < 2; k++) {
@@ -74,7 +74,7 @@ static void name_rows(taut_trace *t, const taut_job *job)
     }
 }
 
-void taut__trace_span(taut_trace *t, taut_job *job, const char *phase, double begin, double end, uint64_t bytes)
+void taut__trace_span(taut__trace *t, taut__job *job, const char *phase, double begin, double end, uint64_t bytes)
 {
     char text[256];
     if (!t) return;
@@ -90,7 +90,7 @@ void taut__trace_span(taut_trace *t, taut_job *job, const char *phase, double be
     pthread_mutex_unlock(&t->lock);
 }
 
-void taut__trace_wire(taut_job *job, double sent_s, const taut_piece_done *done, uint64_t bytes)
+void taut__trace_wire(taut__job *job, double sent_s, const taut__piece_done *done, uint64_t bytes)
 {
     if (!job->comm->trace) return;
     double end = taut__now() - done->seconds - done->decode_s;

@@ -6,7 +6,7 @@
 
 taut_status taut__comm_scratch(taut_comm *comm, size_t floats)
 {
-    int threads = taut__pool_threads(comm->pool);
+    int threads = taut__executor_threads(comm->pool);
     if (floats <= comm->scratch_n) return TAUT_OK;
     floats = taut__ceil_div(floats, 64) * 64;
     for (int w = 0; w < threads; w++) {
@@ -28,7 +28,7 @@ taut_status taut__comm_tags(taut_comm *comm, int *tag)
     return TAUT_OK;
 }
 
-taut_status taut__comm_reserve(taut_comm *comm, taut_slots *s, size_t requests)
+taut_status taut__comm_reserve(taut_comm *comm, taut__slots *s, size_t requests)
 {
     if (requests <= s->reserved) return TAUT_OK;
     TAUT_TRY(comm->t->ops->reserve(comm->t, requests - s->reserved));
@@ -36,7 +36,7 @@ taut_status taut__comm_reserve(taut_comm *comm, taut_slots *s, size_t requests)
     return TAUT_OK;
 }
 
-taut_status taut__comm_slots(taut_comm *comm, taut_slots *s)
+taut_status taut__comm_slots(taut_comm *comm, taut__slots *s)
 {
     TAUT_TRY(taut__slots_open(s, &comm->arena, NULL));
     return taut__comm_reserve(comm, s, s->requests + 2);
@@ -71,13 +71,13 @@ static bool wants_thread(const taut_comm *comm)
 
 static taut_status open_comm(taut_comm *comm)
 {
-    comm->all = (taut_group){.t = comm->t, .rank = comm->t->rank, .size = comm->t->size};
+    comm->all = (taut__group){.t = comm->t, .rank = comm->t->rank, .size = comm->t->size};
     comm->next_tag = TAUT_TAG_LAYERS;
     if (comm->set.c.progress == 1 && !comm->t->threads)
         return taut__fail(TAUT_E_UNSUPPORTED, "progress=1: a communication thread needs MPI_THREAD_MULTIPLE");
     taut__watchdog_init(&comm->watchdog, comm->t, comm->set.c.timeout_ms);
     TAUT_TRY(taut__engine_create(&comm->engine, comm->t, comm->set.c.timeout_ms, wants_thread(comm)));
-    TAUT_TRY(taut__pool_create(comm->set.c.threads, &comm->pool));
+    TAUT_TRY(taut__executor_create(comm->set.c.threads, &comm->pool));
     comm->scratch = taut__alloc((size_t)comm->set.c.threads, sizeof *comm->scratch);
     if (!comm->scratch) return taut__fail(TAUT_E_NOMEM, "out of memory");
     TAUT_TRY(comm->t->ops->reserve(comm->t, 8)); /* control exchanges */
@@ -87,7 +87,7 @@ static taut_status open_comm(taut_comm *comm)
     return comm->hooks ? comm->hooks->create(comm, &comm->set, &comm->autom) : TAUT_OK;
 }
 
-taut_status taut__comm_create(taut_transport *t, const taut_config *cfg, taut_comm **out)
+taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_comm **out)
 {
     *out = NULL;
     taut_comm *comm = taut__alloc(1, sizeof *comm);
@@ -117,7 +117,7 @@ void taut_comm_destroy(taut_comm *comm)
     for (int w = 0; comm->scratch && w < comm->set.c.threads; w++) taut__free(comm->scratch[w]);
     taut__free(comm->scratch);
     if (!keep) taut__arena_fini(&comm->arena), taut__free(comm->audit);
-    taut__pool_destroy(comm->pool);
+    taut__executor_destroy(comm->pool);
     taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->members), taut__free(comm->control);
     comm->t->ops->destroy(comm->t);
     taut__free(comm);
@@ -125,8 +125,8 @@ void taut_comm_destroy(taut_comm *comm)
 
 taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_comm **comms)
 {
-    taut_settings   set;
-    taut_transport *t[1024];
+    taut__settings   set;
+    taut__transport *t[1024];
     if (!comms) return taut__fail(TAUT_E_INVALID, "taut_comm_create_threads: comms is NULL");
     if (ranks < 1 || ranks > 1024) return taut__fail(TAUT_E_RANGE, "taut_comm_create_threads: ranks=%d: must be 1..1024", ranks);
     for (int r = 0; r < ranks; r++) comms[r] = NULL;
@@ -180,9 +180,9 @@ taut_status taut_step_end(taut_comm *comm)
 {
     if (!comm) return taut__fail(TAUT_E_INVALID, "taut_step_end: comm is NULL");
     TAUT_TRY(taut__engine_check(&comm->engine));
-    TAUT_TRY(taut__seal(comm));
+    TAUT_TRY(taut__handshake_begin(comm));
     TAUT_TRY(wait_all(comm));
-    TAUT_TRY(taut__seal_wait(comm));
+    TAUT_TRY(taut__handshake_wait(comm));
     TAUT_TRY(open_auto(comm));
     TAUT_TRY(taut__step_exchange(comm));
     return told(comm, taut__comm_arena(comm));

@@ -4,8 +4,8 @@
 
 taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm **comm)
 {
-    taut_settings   set;
-    taut_transport *t = NULL;
+    taut__settings   set;
+    taut__transport *t = NULL;
     int             up = 0;
     if (!comm) return taut__fail(TAUT_E_INVALID, "taut_comm_create_mpi: comm is NULL");
     *comm = NULL;

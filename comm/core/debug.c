@@ -33,9 +33,9 @@ static void need_mapped(const taut_layer *l, size_t first, size_t n)
 taut_status taut__debug_lend(taut_layer *l)
 {
     size_t blocks = taut__ceil_div(l->tensor.elems, BLOCK);
-    if (!l->lent) l->lent = taut__alloc(blocks, sizeof *l->lent);
-    if (!l->lent) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
-    for (size_t b = 0; b < blocks; b++) l->lent[b] = sum_of(l, b);
+    if (!l->lent_checksums) l->lent_checksums = taut__alloc(blocks, sizeof *l->lent_checksums);
+    if (!l->lent_checksums) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
+    for (size_t b = 0; b < blocks; b++) l->lent_checksums[b] = sum_of(l, b);
     atomic_store(&l->spoilt, false);
     return TAUT_OK;
 }
@@ -43,20 +43,20 @@ taut_status taut__debug_lend(taut_layer *l)
 void taut__debug_read(taut_layer *l, size_t first, size_t n)
 {
     need_mapped(l, first, n);
-    for (size_t b = first / BLOCK; l->lent && b * BLOCK < first + n; b++)
-        if (l->lent[b] != sum_of(l, b)) atomic_store(&l->spoilt, true);
+    for (size_t b = first / BLOCK; l->lent_checksums && b * BLOCK < first + n; b++)
+        if (l->lent_checksums[b] != sum_of(l, b)) atomic_store(&l->spoilt, true);
 }
 
 void taut__debug_wrote(taut_layer *l, size_t first, size_t n)
 {
-    for (size_t b = first / BLOCK; l->lent && b * BLOCK < first + n; b++) l->lent[b] = sum_of(l, b);
+    for (size_t b = first / BLOCK; l->lent_checksums && b * BLOCK < first + n; b++) l->lent_checksums[b] = sum_of(l, b);
 }
 
 taut_status taut__debug_return(taut_layer *l)
 {
     bool codec = l->job.phase == TAUT_PHASE_DONE && l->job.halves == TAUT_BOTH && l->job.g && l->job.g->size > 1 &&
                  l->job.g == &l->comm->all && (l->job.via == &taut__sra || l->job.via == &taut__ring || l->job.via == &taut__gather);
-    if (codec && l->lent && !l->job.prep.raw) taut__debug_read(l, 0, l->tensor.elems);
+    if (codec && l->lent_checksums && !l->job.prep.raw) taut__debug_read(l, 0, l->tensor.elems);
     if (!atomic_exchange(&l->spoilt, false)) return TAUT_OK;
     return taut__fail(TAUT_E_INVALID, "layer '%s': its buffer was written to, or freed, between start and wait", l->name);
 }

@@ -42,10 +42,10 @@ static bool wants_feedback(const taut_layer *l, const taut_spec *spec)
 /* Memory for x: with feedback, and wherever x cannot be read from buf (16 bit) or must outlive encoding (linear). */
 static taut_status need_feedback(taut_layer *l)
 {
-    const taut_algorithm *via;
+    const taut__algorithm *via;
     TAUT_TRY(taut__algorithm_for(l, &l->wire, &via));
-    l->keeps = wants_feedback(l, &l->spec);
-    bool needed = l->keeps || l->dtype != TAUT_F32 || via == &taut__linear;
+    l->feedback_on = wants_feedback(l, &l->spec);
+    bool needed = l->feedback_on || l->dtype != TAUT_F32 || via == &taut__linear;
     if (!needed || l->feedback) return TAUT_OK;
     float momentum = strcmp(l->comm->set.c.feedback, "momentum") == 0 ? l->comm->set.c.momentum : 0;
     return taut__feedback_create(l->tensor.elems, momentum, &l->feedback);
@@ -91,7 +91,7 @@ static void note_loss(taut_layer *l, bool lossy)
 
 static taut_status use_spec(taut_layer *l, const taut_spec *spec)
 {
-    const taut_algorithm *via;
+    const taut__algorithm *via;
     taut_spec             wire;
     TAUT_TRY(wire_spec(l, spec, &wire));
     TAUT_TRY(taut__spec_suits(&wire, &l->tensor));
@@ -126,7 +126,7 @@ taut_status taut__layer_adopt(taut_layer *l, const taut_spec *spec)
 
 static const double REL_MOST = 0.95; /* beyond, nearly nothing would be sent */
 
-bool taut__layer_trim(taut_layer *l, double factor)
+bool taut__layer_set_error_scale(taut_layer *l, double factor)
 {
     const taut_stage *stage = &l->spec.stage[0];
     uint32_t          key = l->spec.stages == 1 ? stage->codec->error_key : 0;
@@ -243,7 +243,7 @@ void taut__layer_destroy(taut_layer *l)
     note_loss(l, false);
     taut__feedback_destroy(l->feedback);
     taut__free(l->scale);
-    taut__free(l->lent);
+    taut__free(l->lent_checksums);
     taut__free(l);
 }
 
@@ -251,7 +251,7 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
 {
     taut_spec spec;
     if (!l || !text) return taut__fail(TAUT_E_INVALID, "taut_layer_codec: layer or spec is NULL");
-    if (l->started || l->calls > 0 || l->index < l->comm->seal.layers) /* while it is started, calls belongs to its job */
+    if (l->started || l->calls > 0 || l->index < l->comm->handshake.layers) /* while it is started, calls belongs to its job */
         return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_codec after the layer's first step", l->name);
     TAUT_TRY(taut__spec_parse(text, &spec));
     bool automatic = spec.automatic;
@@ -304,7 +304,7 @@ static taut_status check_start(taut_layer *l, const void *buf, int kind)
     TAUT_TRY(taut__engine_check(&l->comm->engine));
     if (l->started && !l->tested) return taut__fail(TAUT_E_STATE, "layer '%s': started already", l->name);
     l->started = l->tested = false;
-    return l->index >= l->comm->seal.layers ? taut__seal(l->comm) : TAUT_OK;
+    return l->index >= l->comm->handshake.layers ? taut__handshake_begin(l->comm) : TAUT_OK;
 }
 
 /* What goes wrong from here on concerns all ranks: they wait for this one. */
@@ -313,13 +313,13 @@ static taut_status tell(taut_comm *comm, taut_status s)
     return s == TAUT_OK ? s : taut__engine_fail(&comm->engine, s, taut_last_error());
 }
 
-static taut_status launch(taut_layer *l, void *buf, int kind, taut_half halves, bool blocking)
+static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves, bool blocking)
 {
     taut_comm *comm = l->comm;
-    if (halves != TAUT_BOTH && !l->flat) {
+    if (halves != TAUT_BOTH && !l->sharded) {
         taut__job_release(&l->job);
         l->prepared = l->audit_armed = false;
-        l->flat = true;
+        l->sharded = true;
     }
     TAUT_TRY(taut__layer_prepare(l));
     TAUT_TRY(taut__comm_arena(comm));
@@ -352,7 +352,7 @@ taut_status taut__layer_wait(taut_layer *l)
     return taut__layer_finish(l, s);
 }
 
-static taut_status at_once(taut_layer *l, void *buf, int kind, taut_half halves)
+static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves)
 {
     TAUT_TRY(check_start(l, buf, kind));
     double begin = taut__now();
@@ -399,8 +399,8 @@ taut_status taut_layer_part(const taut_layer *l, int rank, size_t *first, size_t
     *first = *n = 0;
     int p = l->comm->all.size;
     if (rank < 0 || rank >= p) return taut__fail(TAUT_E_RANGE, "taut_layer_part: rank=%d: must be 0..%d", rank, p - 1);
-    taut_partition part = {.n = l->tensor.elems, .block = l->block, .parts = p};
-    taut_range     r = taut__part(&part, rank);
+    taut__partition part = {.n = l->tensor.elems, .block = l->block, .parts = p};
+    taut__range     r = taut__part(&part, rank);
     *first = r.first;
     *n = r.n;
     return TAUT_OK;

@@ -1,4 +1,4 @@
-/* stats.c : what a step cost and lost. At the end of a step one exchange adds the squared errors and norms of all layers
+/* statistics.c : what a step cost and lost. At the end of a step one exchange adds the squared errors and norms of all layers
  * over the ranks, and carries what codec=auto contributes; the relative errors follow from the sums. */
 #include "../../scheduler/budget.h"
 #include "communicator.h"
@@ -12,12 +12,12 @@ size_t             taut__layer_index(const taut_layer *l) { return l->index; }
 const char        *taut__layer_name(const taut_layer *l) { return l->name; }
 const taut_tensor *taut__layer_tensor(const taut_layer *l) { return &l->tensor; }
 const taut_spec   *taut__layer_spec(const taut_layer *l) { return &l->spec; }
-const taut_layer_sums *taut__layer_step(const taut_layer *l) { return &l->step; }
-const taut_audit  *taut__layer_audit(const taut_layer *l) { return &l->audit; }
-const taut_group  *taut__comm_group(const taut_comm *comm) { return &comm->all; }
+const taut__layer_sums *taut__layer_step(const taut_layer *l) { return &l->step; }
+const taut__audit  *taut__layer_audit(const taut_layer *l) { return &l->audit; }
+const taut__group  *taut__comm_group(const taut_comm *comm) { return &comm->all; }
 int                taut__comm_members(const taut_comm *comm) { return comm->hierarchical ? comm->leaders.size : comm->all.size; }
 
-const taut_record *taut__layer_record(const taut_layer *l, bool *called)
+const taut__record *taut__layer_record(const taut_layer *l, bool *called)
 {
     if (called) *called = l->calls > l->calls_at_step;
     return &l->job.record;
@@ -29,10 +29,10 @@ static size_t audit_x_bytes(const taut_layer *l) { return taut__round_up(l->tens
 
 static size_t prepare_audit(taut_layer *l)
 {
-    const taut_group *g = taut__group_of(l);
+    const taut__group *g = taut__group_of(l);
     if (!l->audit_armed || g->rank < 0) return 0;
-    l->audit_slots = (taut_slots){0};
-    taut__raw_prepare(&l->audit_raw, g, l->job.tag + TAUT_TAG_AUDIT, TAUT_NUMBER_F32, l->tensor.elems, 64,
+    l->audit_slots = (taut__slots){0};
+    taut__plain_sum_prepare(&l->audit_raw, g, l->job.tag + TAUT_TAG_AUDIT, TAUT_NUMBER_F32, l->tensor.elems, 64,
                       l->comm->set.c.slice_kib * (size_t)256, &l->audit_slots);
     return audit_x_bytes(l) + l->audit_slots.bytes;
 }
@@ -71,10 +71,10 @@ void taut__audit_arm(taut_layer *l) { l->audit_armed = true; }
 
 taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n)
 {
-    taut_exchange x;
+    taut__small_allreduce x;
     double       *in = taut__alloc(n, sizeof *in);
     if (!in) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu sums", n);
-    taut__exchange_begin(&x, &comm->all, TAUT_TAG_SUM, v, in, n * sizeof *v, taut__combine_mixed, NULL);
+    taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_SUM, v, in, n * sizeof *v, taut__combine_mixed, NULL);
     taut_status s = taut__engine_exchange(&comm->engine, &x, "adding a few numbers over all ranks");
     taut__free(in);
     return s;
@@ -95,12 +95,12 @@ static taut_status room(taut_comm *comm, size_t n)
 
 static void fill(const taut_layer *l, double *v)
 {
-    const taut_record *r = &l->job.record;
+    const taut__record *r = &l->job.record;
     bool               called = l->calls > l->calls_at_step;
     memset(v, 0, PER_LAYER * sizeof *v);
     if (!called) return;
     v[0] = r->own.plain, v[1] = r->own.weighted;
-    v[2] = r->error.plain + r->second.plain, v[3] = r->error.weighted + r->second.weighted;
+    v[2] = r->error.plain + r->requantization_error.plain, v[3] = r->error.weighted + r->requantization_error.weighted;
     v[4] = r->sum.plain, v[5] = r->sum.weighted;
     if (taut__spec_caps(&l->wire) & (TAUT_CAP_SPARSE | TAUT_CAP_LINEAR)) /* what is left out is orthogonal to what is sent */
         v[4] += v[2], v[5] += v[3];
@@ -109,7 +109,7 @@ static void fill(const taut_layer *l, double *v)
 
 static void take(taut_layer *l, const double *v)
 {
-    l->step = (taut_layer_sums){{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, v[6] > 0};
+    l->step = (taut__layer_sums){{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, v[6] > 0};
     if (l->step.called) l->shown = l->step;
 }
 
@@ -141,8 +141,8 @@ static void relate(taut_comm *comm)
 
 static taut_status exchange(taut_comm *comm, size_t n)
 {
-    taut_exchange x;
-    taut__exchange_begin(&x, &comm->all, TAUT_TAG_STEP, comm->control, comm->control + n, n * sizeof *comm->control,
+    taut__small_allreduce x;
+    taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_STEP, comm->control, comm->control + n, n * sizeof *comm->control,
                          taut__combine_mixed, NULL);
     double      begin = taut__now();
     taut_status s = taut__engine_exchange(&comm->engine, &x, "taut_step_end");
@@ -186,7 +186,7 @@ static double residual_norm2(const taut_layer *l)
 
 static const char *algorithm_name(const taut_layer *l)
 {
-    const taut_algorithm *via = l->job.via;
+    const taut__algorithm *via = l->job.via;
     if (l->bucket && !via) return "fused";
     if (!via && taut__algorithm_for(l, &l->wire, &via) != TAUT_OK) return "";
     return via->name;
@@ -207,7 +207,7 @@ taut_status taut_layer_get_stats(const taut_layer *l, taut_layer_stats *stats)
     memcpy(s.name, l->name, sizeof s.name);
     taut__spec_print(&l->spec, s.codec, sizeof s.codec);
     strncpy(s.algorithm, algorithm_name(l), sizeof s.algorithm - 1);
-    const taut_record *r = &l->job.record;
+    const taut__record *r = &l->job.record;
     s.bits_per_element = r->encoded > 0 ? 8.0 * (double)r->payload_bytes / (double)r->encoded : 0;
     s.rel_err2 = l->shown.sum.plain > 0 ? l->shown.error.plain / l->shown.sum.plain : 0;
     s.rel_err2_metric = in_scale(l) && l->shown.sum.weighted > 0 ? l->shown.error.weighted / l->shown.sum.weighted : s.rel_err2;
@@ -218,7 +218,7 @@ taut_status taut_layer_get_stats(const taut_layer *l, taut_layer_stats *stats)
 
 double taut__comm_busy_s(const taut_comm *comm)
 {
-    taut_engine *e = (taut_engine *)(uintptr_t)&comm->engine;
+    taut__engine *e = (taut__engine *)(uintptr_t)&comm->engine;
     pthread_mutex_lock(&e->lock);
     double s = e->busy_s + (e->active ? taut__now() - e->busy_since : 0);
     pthread_mutex_unlock(&e->lock);

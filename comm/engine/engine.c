@@ -5,7 +5,7 @@
  *  1. A job is a state machine: step(job) does one piece of work (encode a frame, add what has arrived, post what may be
  *     posted) and never waits. Jobs of different layers exchange messages with tags of their own, and no job ever waits for
  *     memory that another one holds: every job owns one slot, with which alone it can finish, one slice after the other;
- *     further slots, which make it fast, it borrows from the communicator's arena when it opens a slice (slots.h), and goes on
+ *     further slots, which make it fast, it borrows from the communicator's arena when it opens a slice (arena.h), and goes on
  *     without where none is left. So jobs progress independently of each other, and ranks may start layers in any order.
  *     Ranks may hold different numbers of slots for one layer: messages of one sender and tag are matched in the order of
  *     sending, slices are opened in order, and a message may come before its receive is posted. Of all ranks, the one whose
@@ -18,7 +18,7 @@
  *     collective costs no change of threads. start() only puts the job in the inbox, under its own lock: the caller never
  *     waits for a piece of work. Without a communication thread start() drives as long as something moves.
  *  4. The one thing that blocks is the transport's native sum. All ranks enter it for the same job, having voted
- *     (allreduce_native.c), each from inside a blocking taut_allreduce. A program can only be inside one such call,
+ *     (native.c), each from inside a blocking taut_allreduce. A program can only be inside one such call,
  *     and must make them in the same order on all ranks, so no two ranks can be in different ones.
  *  5. Failure: the first rank to fail tells all others through the transport's notice, which every driver looks for. All
  *     jobs stop, and `failed` ends every later call. A driver who waits and sees nothing move for timeout_ms fails with
@@ -35,39 +35,39 @@ enum { SPINS = 2000, NAP_US = 50, THREAD_NAP_MAX_US = 200 };
 
 /* ---- failure ---- */
 
-taut_status taut__engine_check(const taut_engine *e)
+taut_status taut__engine_check(const taut__engine *e)
 {
     taut_status s = (taut_status)atomic_load_explicit(&e->failed, memory_order_acquire);
     return s == TAUT_OK ? TAUT_OK : taut__fail(s, "%s", e->notice.text);
 }
 
-static void stop_jobs(taut_engine *e)
+static void stop_jobs(taut__engine *e)
 {
-    for (taut_job *j = e->active; j; j = j->next) {
+    for (taut__job *j = e->active; j; j = j->next) {
         j->stop(j);
         atomic_store_explicit(&j->state, TAUT_JOB_DONE, memory_order_release);
     }
     e->active = NULL;
 }
 
-static void set_failed(taut_engine *e, taut_status s)
+static void set_failed(taut__engine *e, taut_status s)
 {
     stop_jobs(e);
     atomic_store_explicit(&e->failed, (int)s, memory_order_release);
 }
 
 /* With the lock held. */
-static taut_status fail(taut_engine *e, taut_status s, const char *text)
+static taut_status fail(taut__engine *e, taut_status s, const char *text)
 {
     if (atomic_load(&e->failed)) return taut__engine_check(e);
-    e->notice = (taut_notice){.status = (int32_t)s, .rank = e->t->rank};
+    e->notice = (taut__notice){.status = (int32_t)s, .rank = e->t->rank};
     strncpy(e->notice.text, text, sizeof e->notice.text - 1);
     e->t->ops->abort(e->t, &e->notice);
     set_failed(e, s);
     return taut__engine_check(e);
 }
 
-taut_status taut__engine_fail(taut_engine *e, taut_status s, const char *text)
+taut_status taut__engine_fail(taut__engine *e, taut_status s, const char *text)
 {
     pthread_mutex_lock(&e->lock);
     s = fail(e, s, text);
@@ -75,9 +75,9 @@ taut_status taut__engine_fail(taut_engine *e, taut_status s, const char *text)
     return s;
 }
 
-static taut_status hear(taut_engine *e)
+static taut_status hear(taut__engine *e)
 {
-    taut_notice n;
+    taut__notice n;
     if (!e->t->ops->aborted(e->t, &n) || n.rank == e->t->rank) return TAUT_OK;
     taut_status s = (taut_status)n.status, shared = TAUT_E_PEER;
     if (s == TAUT_E_MISMATCH || s == TAUT_E_TIMEOUT) shared = s;
@@ -89,39 +89,39 @@ static taut_status hear(taut_engine *e)
 
 /* ---- driving: with the lock held ---- */
 
-static void activate(taut_engine *e, taut_job *job)
+static void activate(taut__engine *e, taut__job *job)
 {
-    taut_job **at = &e->active;
+    taut__job **at = &e->active;
     if (!e->active) e->busy_since = taut__now();
     while (*at && (*at)->priority <= job->priority) at = &(*at)->next;
     job->next = *at;
     *at = job;
 }
 
-static void take_inbox(taut_engine *e)
+static void take_inbox(taut__engine *e)
 {
     if (!atomic_load(&e->inbox)) return; /* as nearly always: every poll comes past here */
     pthread_mutex_lock(&e->inbox_lock);
-    taut_job *job = e->inbox;
+    taut__job *job = e->inbox;
     e->inbox = NULL;
     pthread_mutex_unlock(&e->inbox_lock);
     while (job) {
-        taut_job *next = job->next;
+        taut__job *next = job->next;
         activate(e, job);
         job = next;
     }
 }
 
-static void retire(taut_engine *e, taut_job *job)
+static void retire(taut__engine *e, taut__job *job)
 {
-    taut_job **at = &e->active;
+    taut__job **at = &e->active;
     while (*at != job) at = &(*at)->next;
     *at = job->next;
     if (!e->active) e->busy_s += taut__now() - e->busy_since;
     atomic_store_explicit(&job->state, TAUT_JOB_DONE, memory_order_release);
 }
 
-static taut_status step(taut_engine *e, taut_job *job, bool *moved)
+static taut_status step(taut__engine *e, taut__job *job, bool *moved)
 {
     bool        done = false;
     taut_status s = job->step(job, moved, &done);
@@ -133,7 +133,7 @@ static taut_status step(taut_engine *e, taut_job *job, bool *moved)
 
 /* One piece of work, if there is any. first: NULL, or the job to look at first, even before the transport is polled: a poll
  * that finds nothing may give the core away (Open MPI's does on busy hosts), and what this job has to send would wait for that. */
-static taut_status drive(taut_engine *e, taut_job *first, bool *moved)
+static taut_status drive(taut__engine *e, taut__job *first, bool *moved)
 {
     *moved = false;
     if (atomic_load(&e->failed)) return taut__engine_check(e);
@@ -144,8 +144,8 @@ static taut_status drive(taut_engine *e, taut_job *first, bool *moved)
     taut_status s = e->t->ops->poll(e->t);
     if (s != TAUT_OK) return fail(e, s, taut_last_error());
     if (hear(e) != TAUT_OK) return taut__engine_check(e);
-    for (taut_job *j = e->active; j && !*moved;) {
-        taut_job *next = j->next;
+    for (taut__job *j = e->active; j && !*moved;) {
+        taut__job *next = j->next;
         if (j != first) TAUT_TRY(step(e, j, moved));
         if (*moved) e->moved_at = taut__now();
         j = next;
@@ -155,11 +155,11 @@ static taut_status drive(taut_engine *e, taut_job *first, bool *moved)
 
 /* ---- the communication thread ---- */
 
-static bool nothing_to_do(taut_engine *e) { return !e->quit && !e->inbox && !e->nudged; }
+static bool nothing_to_do(taut__engine *e) { return !e->quit && !e->inbox && !e->nudged; }
 
 static void *thread_main(void *arg)
 {
-    taut_engine *e = arg;
+    taut__engine *e = arg;
     int          nap = 1;
     for (;;) {
         bool moved = false, idle = true;
@@ -180,9 +180,9 @@ static void *thread_main(void *arg)
 
 /* ---- life ---- */
 
-taut_status taut__engine_create(taut_engine *e, taut_transport *t, int32_t timeout_ms, bool thread)
+taut_status taut__engine_create(taut__engine *e, taut__transport *t, int32_t timeout_ms, bool thread)
 {
-    *e = (taut_engine){.t = t, .timeout_ms = timeout_ms};
+    *e = (taut__engine){.t = t, .timeout_ms = timeout_ms};
     pthread_mutex_init(&e->lock, NULL);
     pthread_mutex_init(&e->inbox_lock, NULL);
     pthread_cond_init(&e->wake, NULL);
@@ -194,7 +194,7 @@ taut_status taut__engine_create(taut_engine *e, taut_transport *t, int32_t timeo
     return TAUT_OK;
 }
 
-void taut__engine_destroy(taut_engine *e)
+void taut__engine_destroy(taut__engine *e)
 {
     if (!e->t) return;
     pthread_mutex_lock(&e->inbox_lock);
@@ -211,13 +211,13 @@ void taut__engine_destroy(taut_engine *e)
 
 /* ---- callers ---- */
 
-static void enter(taut_engine *e)
+static void enter(taut__engine *e)
 {
     atomic_fetch_add(&e->callers, 1);
     pthread_mutex_lock(&e->lock);
 }
 
-static void leave(taut_engine *e)
+static void leave(taut__engine *e)
 {
     bool more = e->active != NULL;
     atomic_fetch_sub(&e->callers, 1);
@@ -229,10 +229,10 @@ static void leave(taut_engine *e)
     pthread_mutex_unlock(&e->inbox_lock);
 }
 
-void taut__engine_hold(taut_engine *e) { enter(e); }
-void taut__engine_release(taut_engine *e) { leave(e); }
+void taut__engine_hold(taut__engine *e) { enter(e); }
+void taut__engine_release(taut__engine *e) { leave(e); }
 
-void taut__engine_start(taut_engine *e, taut_job *job, bool quiet)
+void taut__engine_start(taut__engine *e, taut__job *job, bool quiet)
 {
     atomic_store_explicit(&job->state, TAUT_JOB_RUNNING, memory_order_release);
     pthread_mutex_lock(&e->inbox_lock);
@@ -247,7 +247,7 @@ void taut__engine_start(taut_engine *e, taut_job *job, bool quiet)
     leave(e);
 }
 
-static taut_status late(taut_engine *e, const char *what, int peer)
+static taut_status late(taut__engine *e, const char *what, int peer)
 {
     char text[400], who[64] = "";
     if (peer >= 0) snprintf(who, sizeof who, ", nothing from rank %d", peer);
@@ -256,21 +256,21 @@ static taut_status late(taut_engine *e, const char *what, int peer)
 }
 
 /* Spin a while, for whoever answers at once; then give the core away. */
-static void pause_after(taut_engine *e, int idle)
+static void pause_after(taut__engine *e, int idle)
 {
     if (idle < SPINS / 20) return;
     if (idle < SPINS) sched_yield();
     else e->t->ops->idle(e->t, NAP_US);
 }
 
-static bool overdue(const taut_engine *e, double since)
+static bool overdue(const taut__engine *e, double since)
 {
     if (e->timeout_ms < 0) return false;
     double last = since > e->moved_at ? since : e->moved_at;
     return taut__now() - last > e->timeout_ms * 1e-3;
 }
 
-static taut_status wait_locked(taut_engine *e, taut_job *job)
+static taut_status wait_locked(taut__engine *e, taut__job *job)
 {
     double since = taut__now();
     for (int idle = 0; atomic_load(&job->state) == TAUT_JOB_RUNNING;) {
@@ -286,7 +286,7 @@ static taut_status wait_locked(taut_engine *e, taut_job *job)
     return taut__engine_check(e);
 }
 
-taut_status taut__engine_wait(taut_engine *e, taut_job *job)
+taut_status taut__engine_wait(taut__engine *e, taut__job *job)
 {
     if (atomic_load_explicit(&job->state, memory_order_acquire) != TAUT_JOB_RUNNING) return taut__engine_check(e);
     enter(e);
@@ -295,7 +295,7 @@ taut_status taut__engine_wait(taut_engine *e, taut_job *job)
     return s;
 }
 
-taut_status taut__engine_test(taut_engine *e, taut_job *job, bool *done)
+taut_status taut__engine_test(taut__engine *e, taut__job *job, bool *done)
 {
     taut_status s = TAUT_OK;
     if (!e->threaded && atomic_load(&job->state) == TAUT_JOB_RUNNING) {
@@ -307,27 +307,27 @@ taut_status taut__engine_test(taut_engine *e, taut_job *job, bool *done)
     return s == TAUT_OK ? taut__engine_check(e) : s;
 }
 
-static taut_status exchange_locked(taut_engine *e, taut_exchange *x, const char *what)
+static taut_status exchange_locked(taut__engine *e, taut__small_allreduce *x, const char *what)
 {
     double since = taut__now();
     bool   done = false, moved;
     for (int idle = 0;;) {
-        taut_status s = taut__exchange_advance(x, &done);
+        taut_status s = taut__small_allreduce_advance(x, &done);
         if (s != TAUT_OK) return fail(e, s, taut_last_error());
         if (done) return TAUT_OK;
         TAUT_TRY(drive(e, NULL, &moved));
         idle = moved ? 0 : idle + 1;
         pause_after(e, idle);
-        if (idle > SPINS && overdue(e, since)) return late(e, what, taut__exchange_waiting_for(x));
+        if (idle > SPINS && overdue(e, since)) return late(e, what, taut__small_allreduce_waiting_for(x));
     }
 }
 
-taut_status taut__engine_exchange(taut_engine *e, taut_exchange *x, const char *what)
+taut_status taut__engine_exchange(taut__engine *e, taut__small_allreduce *x, const char *what)
 {
     TAUT_TRY(taut__engine_check(e));
     enter(e);
     taut_status s = exchange_locked(e, x, what);
-    if (s != TAUT_OK) taut__exchange_cancel(x);
+    if (s != TAUT_OK) taut__small_allreduce_cancel(x);
     leave(e);
     return s;
 }

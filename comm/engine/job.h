@@ -1,6 +1,6 @@
 /* job.h : one collective of one layer under way, and the table that every reduction algorithm fills in.
  *
- * An operation belongs to its layer and is used again every step. It goes through phases (allreduce.c), each of which
+ * An operation belongs to its layer and is used again every step. It goes through phases (algorithms.c), each of which
  * advances without waiting; the algorithm is one of them. Whoever holds the engine's lock advances it. */
 #ifndef TAUT_JOB_H
 #define TAUT_JOB_H
@@ -9,41 +9,41 @@
 #include "../../compressors/frame.h"
 #include "../sum/plain_sum.h"
 
-typedef struct taut_job taut_job;
+typedef struct taut__job taut__job;
 
-/* taut_record : what one collective cost and lost, on this rank. Squared errors are in units of the sum over ranks; own
+/* taut__record : what one collective cost and lost, on this rank. Squared errors are in units of the sum over ranks; own
  * errors are those of this rank's encodings, second errors those of encoding sums again. */
-typedef struct taut_record {
+typedef struct taut__record {
     uint64_t   bytes_sent, bytes_dense; /* dense: the same messages, uncompressed */
     uint64_t   payload_bytes, encoded;  /* this rank's encodings of its own x: bytes, and elements that they hold */
     uint64_t   sum_bytes;               /* of the encodings of sums that this rank made */
     taut_norm2 own;                     /* ||x||^2 of this rank */
-    taut_norm2 error, second;           /* see above */
+    taut_norm2 error, requantization_error;           /* see above */
     taut_norm2 sum;                     /* ||sum||^2 of the part that this rank owns (all of it where owned by all: on rank 0) */
     double     encode_s, decode_s;      /* seconds of codec work, all threads */
     double     begin_s, end_s;          /* taut__now() at start and completion */
-} taut_record;
+} taut__record;
 
-typedef struct taut_algorithm {
+typedef struct taut__algorithm {
     const char *name;
     const char *help; /* one line: steps and bytes */
     /* (optional) why it cannot carry this spec; NULL if it can */
     const char *(*cannot)(const taut_spec *spec);
-    taut_status (*prepare)(taut_job *job); /* memory, and what it needs of job->slots; once per layer and spec */
-    taut_status (*begin)(taut_job *job);
-    taut_status (*advance)(taut_job *job, bool *moved, bool *done); /* one piece of work at most, never waits */
-    int (*waiting_for)(const taut_job *job); /* a rank of job->g whose message is missing, or -1 */
-    void (*cancel)(taut_job *job);
-    void (*release)(taut_job *job);
-} taut_algorithm;
-extern const taut_algorithm taut__sra, taut__ring, taut__gather, taut__native, taut__linear;
+    taut_status (*prepare)(taut__job *job); /* memory, and what it needs of job->slots; once per layer and spec */
+    taut_status (*begin)(taut__job *job);
+    taut_status (*advance)(taut__job *job, bool *moved, bool *done); /* one piece of work at most, never waits */
+    int (*waiting_for)(const taut__job *job); /* a rank of job->g whose message is missing, or -1 */
+    void (*cancel)(taut__job *job);
+    void (*release)(taut__job *job);
+} taut__algorithm;
+extern const taut__algorithm taut__sra, taut__ring, taut__gather, taut__native, taut__linear;
 
 /* What algorithm=auto takes for an allreduce among so many members of the group that reduces (all ranks, or the leaders of
  * hosts). Of specs that can be sliced: two members gather, because each then sends b bytes in one hop where sra sends (b + s) / 2
  * in two, s >= b being those of an encoded sum, and encodes the sum again. */
-const taut_algorithm *taut__automatic(const taut_spec *spec, int members);
+const taut__algorithm *taut__automatic(const taut_spec *spec, int members);
 
-typedef enum taut_phase {
+typedef enum taut__phase {
     TAUT_PHASE_LOCAL_SUM,  /* hierarchy: the host's ranks into its leader */
     TAUT_PHASE_SURVEY,     /* form x, look at it */
     TAUT_PHASE_AGREE,      /* SHARED codecs: add the statistics over ranks */
@@ -52,17 +52,17 @@ typedef enum taut_phase {
     TAUT_PHASE_LOCAL_COPY, /* hierarchy: the leader's result to its host */
     TAUT_PHASE_AUDIT,      /* the exact sum beside it */
     TAUT_PHASE_DONE
-} taut_phase;
+} taut__phase;
 
 /* Slices that are coded are this part of slice_kib. They travel 4 to 16 times smaller, and a frame that fits MPI's eager messages
  * (64 KiB over TCP) leaves without a handshake, while this rank is coding the next. As many more are under way. */
-enum { TAUT_FINER = 4 };
+enum { TAUT_CODED_SLICE_DIV = 4 };
 
 /* Coded slices that may be under way, if there are slots for them: every second one at least, unless more threads are to be
  * kept busy. */
 static inline size_t taut__slots_for(size_t slices, size_t threads)
 {
-    size_t slots = taut__min(taut__max(slices / 2, TAUT_SLOTS), TAUT_FINER * TAUT_SLOTS);
+    size_t slots = taut__min(taut__max(slices / 2, TAUT_SLOTS), TAUT_CODED_SLICE_DIV * TAUT_SLOTS);
     return taut__min(slices, taut__max(slots, threads + 1));
 }
 
@@ -72,7 +72,7 @@ enum { TAUT_JOB_IDLE, TAUT_JOB_RUNNING, TAUT_JOB_DONE };
 enum { TAUT_TAG_FIRST, TAUT_TAG_SECOND, TAUT_TAG_CONTROL, TAUT_TAG_AUDIT, TAUT_TAG_AUDIT2, TAUT_TAG_UP, TAUT_TAG_DOWN,
        TAUT_TAG_RING, TAUT_RING_TAGS = 16, TAUT_TAGS = TAUT_TAG_RING + TAUT_RING_TAGS };
 
-struct taut_job {
+struct taut__job {
     struct taut_comm  *comm;
     struct taut_layer *layer; /* NULL: a bucket of small layers */
     const char        *name;  /* in messages */
@@ -80,35 +80,35 @@ struct taut_job {
     uint32_t           priority; /* lower first */
     _Atomic int        state;
     size_t              needs;    /* layers that must have been compared before it may run */
-    taut_job           *next;     /* engine's list */
-    taut_status (*step)(taut_job *job, bool *moved, bool *done);
-    void (*stop)(taut_job *job);   /* cancel what is under way */
-    int (*waiting_for)(const taut_job *job);
+    taut__job           *next;     /* engine's list */
+    taut_status (*step)(taut__job *job, bool *moved, bool *done);
+    void (*stop)(taut__job *job);   /* cancel what is under way */
+    int (*waiting_for)(const taut__job *job);
 
     /* what was asked for */
     void     *buf;
     int       kind;     /* TAUT_SUM, TAUT_MEAN */
-    taut_half halves;
+    taut__half halves;
     bool      blocking; /* all ranks may be waiting for this one: a native collective may do */
 
     /* the current run */
-    const taut_group     *g;       /* who reduces: all ranks, or the leaders of hosts */
-    const taut_algorithm *via;
-    taut_phase            phase;
+    const taut__group     *g;       /* who reduces: all ranks, or the leaders of hosts */
+    const taut__algorithm *via;
+    taut__phase            phase;
     double                phase_s; /* when it, or its wait for others, began */
     taut_call             call;    /* template: spec, tensor, seeds, prep, state */
     taut_prep             prep;
-    taut_partition        part;
+    taut__partition        part;
     float                 factor;  /* 1, or 1/ranks */
     bool                  formed;  /* x has been formed for the whole tensor */
     size_t                at;      /* elements that the phase has dealt with */
-    struct taut_agree    *agree;   /* agree.c; of codecs with a survey */
-    taut_exchange         exchange;
-    taut_raw              raw;
+    struct taut__agree    *agree;   /* agreement.c; of codecs with a survey */
+    taut__small_allreduce         exchange;
+    taut__plain_sum              raw;
     void                 *work;    /* the algorithm's */
-    taut_slots            slots;   /* memory for slices, of whatever phase it is */
-    struct taut_hier     *hier;    /* hier.c */
-    taut_record           record;
+    taut__slots            slots;   /* memory for slices, of whatever phase it is */
+    struct taut__hierarchy     *hier;    /* hierarchy.c */
+    taut__record           record;
     bool                  traced;  /* its row of the trace has a name */
 };
 

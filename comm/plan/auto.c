@@ -29,7 +29,7 @@ static const double CHANGED = 0.5;     /* of norms: early plan (Accordion uses 0
 
 /* ---- creation ---- */
 
-static taut_status read_settings(taut_auto *a, const taut_settings *set)
+static taut_status read_settings(taut__auto *a, const taut__settings *set)
 {
     TAUT_TRY(taut__budget_parse(set->c.budget, &a->budget));
     TAUT_TRY(taut__metric_parse(set->c.metric, &a->metric));
@@ -39,7 +39,7 @@ static taut_status read_settings(taut_auto *a, const taut_settings *set)
     a->replan_steps = set->c.replan_steps;
     a->audit_steps = set->c.audit_steps;
     a->start_step = set->c.start_step;
-    a->slice_bytes = (size_t)set->c.slice_kib * 1024 / TAUT_FINER;
+    a->slice_bytes = (size_t)set->c.slice_kib * 1024 / TAUT_CODED_SLICE_DIV;
     if (!a->budget.like) return taut__spec_parse(a->budget.rel < CAREFUL ? "none" : "quant:bits=8", &a->starter);
     TAUT_TRY(taut__spec_parse(a->budget.reference, &a->reference));
     a->starter = a->reference;
@@ -48,11 +48,11 @@ static taut_status read_settings(taut_auto *a, const taut_settings *set)
     return TAUT_OK;
 }
 
-static void destroy(taut_auto *a)
+static void destroy(taut__auto *a)
 {
     if (!a) return;
     taut__observer_destroy(a->observer);
-    taut__free(a->tended);
+    taut__free(a->layer_plans);
     taut__free(a->watch);
     taut__free(a->scratch);
     taut__free(a->aggregate);
@@ -62,7 +62,7 @@ static void destroy(taut_auto *a)
 }
 
 /* Codec speeds, averaged over ranks, and the link. */
-static taut_status probe(taut_auto *a)
+static taut_status probe(taut__auto *a)
 {
     size_t  n;
     double *seconds, start = taut__now();
@@ -77,9 +77,9 @@ static taut_status probe(taut_auto *a)
     return TAUT_OK;
 }
 
-static taut_status create(taut_comm *comm, const taut_settings *set, taut_auto **self)
+static taut_status create(taut_comm *comm, const taut__settings *set, taut__auto **self)
 {
-    taut_auto  *a;
+    taut__auto  *a;
     taut_status s;
     *self = NULL;
     if (!set->spec.automatic || taut_comm_size(comm) < 2) return TAUT_OK; /* alone there is nothing to send */
@@ -89,7 +89,7 @@ static taut_status create(taut_comm *comm, const taut_settings *set, taut_auto *
     a->ranks = taut_comm_size(comm);
     a->members = taut__comm_members(comm);
     taut__guard_init(&a->guard);
-    taut__pace_init(&a->pace);
+    taut__plan_check_init(&a->plan_check);
     a->audit = -1;
     a->created_s = taut__now();
     s = read_settings(a, set);
@@ -117,11 +117,11 @@ static bool grow(void **array, size_t used, size_t room, size_t size)
     return true;
 }
 
-static taut_status make_room(taut_auto *a)
+static taut_status make_room(taut__auto *a)
 {
     size_t room = 2 * a->room + 64, n = a->layers;
     if (n < a->room) return TAUT_OK;
-    if (!grow((void **)&a->tended, n, room, sizeof *a->tended) || !grow((void **)&a->watch, n, room, sizeof *a->watch) ||
+    if (!grow((void **)&a->layer_plans, n, room, sizeof *a->layer_plans) || !grow((void **)&a->watch, n, room, sizeof *a->watch) ||
         !grow((void **)&a->scratch, n, room, sizeof *a->scratch) ||
         !grow((void **)&a->aggregate, n, room, sizeof *a->aggregate) || !grow((void **)&a->span, n, room, sizeof *a->span) ||
         !grow((void **)&a->option, n, room, sizeof *a->option))
@@ -130,41 +130,41 @@ static taut_status make_room(taut_auto *a)
     return TAUT_OK;
 }
 
-static taut_status on_register(taut_auto *a, taut_layer *layer)
+static taut_status on_register(taut__auto *a, taut_layer *layer)
 {
     TAUT_TRY(make_room(a));
     TAUT_TRY(taut__observer_add(a->observer, taut__layer_name(layer), taut__layer_tensor(layer)));
-    a->tended[a->layers] = (taut__tended){.layer = layer, .penalty = 1};
+    a->layer_plans[a->layers] = (taut__layer_plan){.layer = layer, .penalty = 1};
     a->watch[a->layers] = (taut__watch){0};
     a->layers++;
     if (a->plans > 0) a->plan_at = a->step + 1; /* a newcomer: measured in the coming step */
     return taut__observer_arm(a->observer, a->layers - 1, 0, false);
 }
 
-static size_t find(const taut_auto *a, const taut_layer *layer)
+static size_t find(const taut__auto *a, const taut_layer *layer)
 {
     size_t hint = taut__layer_index(layer), n = a->layers;
-    if (hint < n && a->tended[hint].layer == layer) return hint; /* where no layer is fused or pinned */
+    if (hint < n && a->layer_plans[hint].layer == layer) return hint; /* where no layer is fused or pinned */
     for (size_t l = hint < n ? hint : n; l-- > 0;) /* registration order, with others in between */
-        if (a->tended[l].layer == layer) return l;
+        if (a->layer_plans[l].layer == layer) return l;
     return SIZE_MAX;
 }
 
-static void on_exclude(taut_auto *a, taut_layer *layer)
+static void on_exclude(taut__auto *a, taut_layer *layer)
 {
     size_t l = find(a, layer);
     if (l == SIZE_MAX) return;
-    a->tended[l].out = true;
+    a->layer_plans[l].out = true;
     taut__observer_disarm(a->observer, l);
 }
 
-static bool wants(const taut_auto *a, const taut_layer *layer)
+static bool wants(const taut__auto *a, const taut_layer *layer)
 {
     size_t l = find(a, layer);
     return l != SIZE_MAX && taut__observer_armed(a->observer, l);
 }
 
-static void on_input(taut_auto *a, taut_layer *layer, const float *x, size_t first, size_t n)
+static void on_input(taut__auto *a, taut_layer *layer, const float *x, size_t first, size_t n)
 {
     size_t l = find(a, layer);
     double start = taut__now();
@@ -174,28 +174,28 @@ static void on_input(taut_auto *a, taut_layer *layer, const float *x, size_t fir
 
 /* ---- the step's exchange: time, audit, hash, measurements; in this order ---- */
 
-static bool auditing(const taut_auto *a)
+static bool auditing(const taut__auto *a)
 {
     for (size_t l = 0; l < a->layers; l++)
-        if (a->tended[l].audited) return true;
+        if (a->layer_plans[l].audited) return true;
     return false;
 }
 
-static void measure(taut_auto *a)
+static void measure(taut__auto *a)
 {
     double start = taut__now();
     for (size_t l = 0; l < a->layers; l++)
         if (taut__observer_measure(a->observer, l) != TAUT_OK)
-            taut__log(TAUT_LOG_WARN, "sched", "%s: not measured: %s", taut__layer_name(a->tended[l].layer), taut_last_error());
+            taut__log(TAUT_LOG_WARN, "sched", "%s: not measured: %s", taut__layer_name(a->layer_plans[l].layer), taut_last_error());
     a->busy_s += taut__now() - start;
 }
 
-static void put_audit(const taut_auto *a, double *v)
+static void put_audit(const taut__auto *a, double *v)
 {
     memset(v, 0, V_AUDIT * sizeof *v);
     for (size_t l = 0; l < a->layers; l++) {
-        const taut__tended *t = &a->tended[l];
-        const taut_audit   *audit = t->audited ? taut__layer_audit(t->layer) : NULL;
+        const taut__layer_plan *t = &a->layer_plans[l];
+        const taut__audit   *audit = t->audited ? taut__layer_audit(t->layer) : NULL;
         if (!audit || !audit->done) continue;
         v[0] += taut__auto_error(t, &audit->error);
         v[1] += taut__auto_error(t, &audit->sum);
@@ -205,7 +205,7 @@ static void put_audit(const taut_auto *a, double *v)
 }
 
 /* Equal numbers, and only those, have p * sum of squares = square of the sum; pieces of 16 bits keep that exact. */
-static void put_hash(const taut_auto *a, double *v)
+static void put_hash(const taut__auto *a, double *v)
 {
     for (int i = 0; i < V_HASH / 2; i++) {
         double piece = (double)(a->hash >> (16 * i) & 0xffff);
@@ -214,14 +214,14 @@ static void put_hash(const taut_auto *a, double *v)
     }
 }
 
-static bool hashes_agree(const taut_auto *a, const double *v)
+static bool hashes_agree(const taut__auto *a, const double *v)
 {
     for (int i = 0; i < V_HASH / 2; i++)
         if (v[2 * i] * v[2 * i] != v[2 * i + 1] * a->ranks) return false;
     return true;
 }
 
-static size_t contribute(taut_auto *a, double *v, size_t room)
+static size_t contribute(taut__auto *a, double *v, size_t room)
 {
     size_t n = V_TIME, values;
     bool   audit = auditing(a), plan = a->step >= a->plan_at;
@@ -259,16 +259,16 @@ static void fade_norm(taut_norm2 *mean, const taut_norm2 *now)
 }
 
 /* Norms and, for the link, what each collective took. Returns the squared norm of the inputs in the metric in force. */
-static double note_step(taut_auto *a, double *sum2)
+static double note_step(taut__auto *a, double *sum2)
 {
     double own2 = 0;
     size_t spans = 0;
     *sum2 = 0;
     for (size_t l = 0; l < a->layers; l++) {
-        taut__tended          *t = &a->tended[l];
-        const taut_layer_sums *s = taut__layer_step(t->layer);
+        taut__layer_plan          *t = &a->layer_plans[l];
+        const taut__layer_sums *s = taut__layer_step(t->layer);
         bool                   called;
-        const taut_record     *r = taut__layer_record(t->layer, &called);
+        const taut__record     *r = taut__layer_record(t->layer, &called);
         if (!s->called || t->out) continue;
         fade_norm(&t->own, &s->own);
         fade_norm(&t->sum, &s->sum);
@@ -281,11 +281,11 @@ static double note_step(taut_auto *a, double *sum2)
     return own2;
 }
 
-static void take_audit(taut_auto *a, const double *v)
+static void take_audit(taut__auto *a, const double *v)
 {
     double estimated = 0;
     for (size_t l = 0; l < a->layers; l++) {
-        taut__tended *t = &a->tended[l];
+        taut__layer_plan *t = &a->layer_plans[l];
         if (t->audited && taut__layer_audit(t->layer)->done) estimated += taut__auto_error(t, &taut__layer_step(t->layer)->error);
         t->audited = false;
     }
@@ -295,47 +295,47 @@ static void take_audit(taut_auto *a, const double *v)
               (unsigned long long)a->step, a->audit, v[0], estimated);
 }
 
-static bool compressed(const taut_auto *a, size_t l)
+static bool compressed(const taut__auto *a, size_t l)
 {
-    return !(taut__spec_codec(taut__layer_spec(a->tended[l].layer))->caps & TAUT_CAP_LOSSLESS);
+    return !(taut__spec_codec(taut__layer_spec(a->layer_plans[l].layer))->caps & TAUT_CAP_LOSSLESS);
 }
 
-static void arm_audit(taut_auto *a)
+static void arm_audit(taut__auto *a)
 {
     if (a->audit_steps == 0 || a->plans == 0 || (a->step + 1) % a->audit_steps != 0) return;
     a->audit_turn++;
     for (size_t l = 0; l < a->layers; l++) {
         bool turn = a->layers < AUDIT_OF || l % AUDIT_OF == a->audit_turn % AUDIT_OF;
-        if (!turn || a->tended[l].out || !compressed(a, l)) continue;
-        taut__audit_arm(a->tended[l].layer);
-        a->tended[l].audited = true;
+        if (!turn || a->layer_plans[l].out || !compressed(a, l)) continue;
+        taut__audit_arm(a->layer_plans[l].layer);
+        a->layer_plans[l].audited = true;
     }
 }
 
-static taut_status withdraw(taut_auto *a)
+static taut_status withdraw(taut__auto *a)
 {
     taut__log(TAUT_LOG_INFO, "sched", "step %llu: plan %llu takes longer than no compression: lossy codecs must now promise %.1f times",
-              (unsigned long long)a->step, (unsigned long long)a->plans, a->pace.worth);
+              (unsigned long long)a->step, (unsigned long long)a->plans, a->plan_check.cost_margin);
     return taut__auto_replan(a);
 }
 
-/* The first steps of a run are slow for many reasons. So where a plan does not win by far (pace.h), a few steps without it follow
+/* The first steps of a run are slow for many reasons. So where a plan does not win by far (plan_check.h), a few steps without it follow
  * its own first ones, for the first plan and for some later ones. */
-static bool wants_trial(const taut_auto *a)
+static bool wants_trial(const taut__auto *a)
 {
-    return a->pace.coded.n == TRIAL && (a->tried == 0 || a->plans >= a->tried + TRIAL_EVERY) && 
-           !taut__pace_clear(&a->pace, a->predicted_dense);
+    return a->plan_check.coded.n == TRIAL && (a->tried == 0 || a->plans >= a->tried + TRIAL_EVERY) && 
+           !taut__plan_check_clear(&a->plan_check, a->predicted_dense);
 }
 
 /* Was the step faster than one without a plan? Seconds are means over ranks. Steps that also audit, connect or grow memory
  * tell nothing. */
-static taut_status judge(taut_auto *a, double comm_s, double step_s, bool audited)
+static taut_status judge(taut__auto *a, double comm_s, double step_s, bool audited)
 {
     if (a->objective != TAUT_OBJECTIVE_TIME || audited || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
-    taut__pace_note(a->lossy ? &a->pace.coded : &a->pace.dense, comm_s, step_s);
+    taut__plan_check_note(a->lossy ? &a->plan_check.coded : &a->plan_check.dense, comm_s, step_s);
     bool ends = a->trial > 0 && --a->trial == 0;
     if (a->plans == 0 || (!a->lossy && !ends)) return TAUT_OK;
-    if (taut__pace_lost(&a->pace, a->predicted, a->predicted_dense)) return withdraw(a);
+    if (taut__plan_check_lost(&a->plan_check, a->predicted, a->predicted_dense)) return withdraw(a);
     if (ends) return taut__auto_resume(a);
     if (!wants_trial(a)) return TAUT_OK;
     a->tried = a->plans;
@@ -343,7 +343,7 @@ static taut_status judge(taut_auto *a, double comm_s, double step_s, bool audite
     return taut__auto_pause(a);
 }
 
-static void plan_early(taut_auto *a, const char *why)
+static void plan_early(taut__auto *a, const char *why)
 {
     uint64_t gap = a->can ? EARLY_GAP : LATER_GAP;
     uint64_t soonest = taut__max(a->step + 2, a->planned_at + gap); /* one step to measure in between */
@@ -354,10 +354,10 @@ static void plan_early(taut_auto *a, const char *why)
 }
 
 /* Did a layer gain or lose its scale since the plan? Then its errors are in another unit, and so is grid's `rel`. */
-static bool rescaled(const taut_auto *a)
+static bool rescaled(const taut__auto *a)
 {
     for (size_t l = 0; l < a->layers; l++) {
-        const taut__tended *t = &a->tended[l];
+        const taut__layer_plan *t = &a->layer_plans[l];
         bool                now = a->metric == TAUT_METRIC_OPTIMIZER && taut__layer_tensor(t->layer)->scale_n > 0;
         if (!t->out && now != t->scaled) return true;
     }
@@ -365,25 +365,25 @@ static bool rescaled(const taut_auto *a)
 }
 
 /* own2, sum2: of this step's inputs and sums, in the metric. */
-static taut_status guard(taut_auto *a, double own2, double sum2)
+static taut_status guard(taut__auto *a, double own2, double sum2)
 {
     bool violated, moved = false;
     /* a like: budget is what the reference would have made of this step's inputs, so it goes with their norm */
     double norm2 = a->budget.like ? own2 * a->own_to_sum : sum2;
     if (a->plans == 0) return TAUT_OK;
     for (size_t l = 0; l < a->layers; l++) {
-        const taut_layer_sums *s = taut__layer_step(a->tended[l].layer);
-        a->scratch[l] = s->called ? taut__auto_error(&a->tended[l], &s->error) : 0;
+        const taut__layer_sums *s = taut__layer_step(a->layer_plans[l].layer);
+        a->scratch[l] = s->called ? taut__auto_error(&a->layer_plans[l], &s->error) : 0;
     }
     violated = taut__guard_step(&a->guard, a->scratch, norm2, a->layers, a->watch);
     a->budget_now = sum2 > 0 ? a->guard.budget * norm2 / sum2 : a->guard.budget;
     taut__guard_steer(&a->guard);
-    taut__auto_trim(a);
+    taut__auto_error_scales(a);
     if (violated)
         taut__log(TAUT_LOG_INFO, "sched", "step %llu: rel_err2 %.3e exceeds the budget %.3e", (unsigned long long)a->step,
                   a->guard.error, a->guard.budget);
     for (size_t l = 0; l < a->layers; l++) {
-        taut__tended *t = &a->tended[l];
+        taut__layer_plan *t = &a->layer_plans[l];
         taut__watch  *w = &a->watch[l];
         double        made = a->scratch[l] * a->guard.trust, expected = t->planned;
         if (!w->safer || t->out || !compressed(a, l)) continue;
@@ -400,19 +400,19 @@ static taut_status guard(taut_auto *a, double own2, double sum2)
 }
 
 /* Which layers to measure in the coming step. */
-static taut_status arm_looks(taut_auto *a)
+static taut_status arm_looks(taut__auto *a)
 {
     uint64_t next = a->step + 1, every = taut__max(a->replan_steps / LOOKS, 1);
     bool     late = a->plan_at <= next + 1; /* every plan rests on two fresh looks */
     for (size_t l = 0; l < a->layers; l++) {
         bool due = (next + l) % every == 0;
-        if (a->tended[l].out || !(late || (due && a->can))) continue;
+        if (a->layer_plans[l].out || !(late || (due && a->can))) continue;
         TAUT_TRY(taut__observer_arm(a->observer, l, next, a->can && next % LOWRANK_EVERY == 0));
     }
     return TAUT_OK;
 }
 
-static taut_status plan(taut_auto *a, const double *v)
+static taut_status plan(taut__auto *a, const double *v)
 {
     a->link.line = (taut__line){v[0] / a->ranks, v[1] / a->ranks};
     TAUT_TRY(taut__auto_plan(a, v + V_LINK));
@@ -421,7 +421,7 @@ static taut_status plan(taut_auto *a, const double *v)
     return TAUT_OK;
 }
 
-static taut_status end_step(taut_auto *a, const double *v)
+static taut_status end_step(taut__auto *a, const double *v)
 {
     bool   audit = auditing(a), check = a->check_hash, due = a->step >= a->plan_at;
     double sum2, own2 = note_step(a, &sum2), comm_s = v[1] / a->ranks, step_s = v[2] / a->ranks;
@@ -442,12 +442,12 @@ static taut_status end_step(taut_auto *a, const double *v)
     if (a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0) TAUT_TRY(taut__auto_start(a));
     if (due) TAUT_TRY(plan(a, v));
     a->lossy = false;
-    for (size_t l = 0; l < a->layers; l++) a->lossy |= !a->tended[l].out && compressed(a, l);
+    for (size_t l = 0; l < a->layers; l++) a->lossy |= !a->layer_plans[l].out && compressed(a, l);
     arm_audit(a);
     return arm_looks(a);
 }
 
-static taut_status on_step_end(taut_auto *a, uint64_t step, const double *sums, size_t n)
+static taut_status on_step_end(taut__auto *a, uint64_t step, const double *sums, size_t n)
 {
     double      start = taut__now();
     taut_status s;
@@ -460,7 +460,7 @@ static taut_status on_step_end(taut_auto *a, uint64_t step, const double *sums, 
     return s;
 }
 
-static void stats(const taut_auto *a, taut_comm_stats *s)
+static void stats(const taut__auto *a, taut_comm_stats *s)
 {
     s->budget = a->budget_now;
     s->budget_violations = a->guard.violations;
@@ -470,9 +470,9 @@ static void stats(const taut_auto *a, taut_comm_stats *s)
     s->plan_s = a->busy_s + a->probe_s;
 }
 
-static const taut_auto_hooks hooks = {
+static const taut__plan_hooks hooks = {
     .create = create, .open = probe, .destroy = destroy, .on_register = on_register, .on_exclude = on_exclude, .wants = wants, .on_input = on_input,
     .contribute = contribute, .on_step_end = on_step_end, .stats = stats, .save = taut__auto_save, .load = taut__auto_load,
 };
 
-const taut_auto_hooks *taut__auto_hooks(void) { return &hooks; }
+const taut__plan_hooks *taut__auto_hooks(void) { return &hooks; }

@@ -1,14 +1,14 @@
-/* auto_inside.h : the inside of taut_auto, shared by auto.c (hooks, steps), auto_plan.c (plans) and auto_state.c. */
+/* auto_inside.h : the inside of taut__auto, shared by auto.c (hooks, steps), auto_plan.c (plans) and auto_state.c. */
 #ifndef TAUT_AUTO_INSIDE_H
 #define TAUT_AUTO_INSIDE_H
 
 #include "../../scheduler/guard.h"
-#include "../../scheduler/pace.h"
+#include "../../scheduler/plan_check.h"
 #include "auto.h"
 #include "auto_link.h"
 #include "observe.h"
 
-typedef struct taut__tended { /* one layer */
+typedef struct taut__layer_plan { /* one layer */
     taut_layer *layer;
     bool        out;        /* excluded after registration */
     bool        audited;    /* armed for the step under way */
@@ -19,9 +19,9 @@ typedef struct taut__tended { /* one layer */
     double      own_then;   /* squared norm of its inputs then, in the metric */
     const taut_codec *suspect; /* made more error than planned ... */
     double      penalty;       /* ... by this factor */
-} taut__tended;
+} taut__layer_plan;
 
-struct taut_auto {
+struct taut__auto {
     taut_comm       *comm;
     int              ranks, members; /* all; those who encode */
     taut__budget     budget;
@@ -34,7 +34,7 @@ struct taut_auto {
 
     taut__observer  *observer;
     taut__refine     link;
-    taut__tended    *tended;
+    taut__layer_plan    *layer_plans;
     taut__watch     *watch;   /* per layer */
     double          *scratch; /* per layer */
     taut__aggregate *aggregate;
@@ -45,7 +45,7 @@ struct taut_auto {
 
     taut__guard      guard;
     double           budget_now; /* the budget, relative to this step's sums */
-    taut__pace       pace;
+    taut__plan_check       plan_check;
     double           predicted, predicted_dense; /* seconds of a step under the plan in force, and without one */
     double           busy_mark, end_mark; /* at the end of the last step: taut__comm_busy_s(), the time */
     uint32_t         trial;      /* steps still to come without the plan, to see what it brings */
@@ -64,22 +64,22 @@ struct taut_auto {
 };
 
 /* auto_plan.c */
-taut_status taut__auto_plan(taut_auto *a, const double *sums);
+taut_status taut__auto_plan(taut__auto *a, const double *sums);
 /* Layer l goes to the cheapest option whose error is `factor` times its present one's at most. */
-taut_status taut__auto_safer(taut_auto *a, size_t l, double factor);
+taut_status taut__auto_safer(taut__auto *a, size_t l, double factor);
 /* All layers uncompressed, and the plan again. */
-taut_status taut__auto_pause(taut_auto *a);
-taut_status taut__auto_resume(taut_auto *a);
-taut_status taut__auto_replan(taut_auto *a); /* from the last plan's offers, since costs are seen differently now */
+taut_status taut__auto_pause(taut__auto *a);
+taut_status taut__auto_resume(taut__auto *a);
+taut_status taut__auto_replan(taut__auto *a); /* from the last plan's offers, since costs are seen differently now */
 /* Before the first plan: layers that gain by it go to the starter, which is the reference of a like: budget, or safe. */
-taut_status taut__auto_start(taut_auto *a);
-void        taut__auto_trim(taut_auto *a);
-void        taut__auto_rehash(taut_auto *a);
-double      taut__auto_error(const taut__tended *t, const taut_norm2 *error); /* in the metric; norms too */
-double      taut__auto_own2(const taut_auto *a); /* squared norm of recent inputs, in the metric, all layers */
+taut_status taut__auto_start(taut__auto *a);
+void        taut__auto_error_scales(taut__auto *a);
+void        taut__auto_rehash(taut__auto *a);
+double      taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error); /* in the metric; norms too */
+double      taut__auto_own2(const taut__auto *a); /* squared norm of recent inputs, in the metric, all layers */
 
 /* auto_state.c */
-taut_status taut__auto_save(const taut_auto *a, void *dst, size_t cap, size_t *len);
-taut_status taut__auto_load(taut_auto *a, const void *src, size_t len);
+taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *len);
+taut_status taut__auto_load(taut__auto *a, const void *src, size_t len);
 
 #endif

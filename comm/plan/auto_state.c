@@ -1,5 +1,5 @@
 /* auto_state.c : plan and guard in a checkpoint. Little-endian, as written by the host:
- *   u32 version, u32 layers, u64 plans, u64 violations, f64 budget, trust, own_to_sum, trim
+ *   u32 version, u32 layers, u64 plans, u64 violations, f64 budget, trust, own_to_sum, error_scale
  *   per layer: name (NUL-terminated, 128 bytes), spec (96 bytes), f64 allowed, planned, weight, own, sum (plain) */
 #include "auto_inside.h"
 #include <math.h>
@@ -10,7 +10,7 @@ enum { VERSION = 2 };
 typedef struct head {
     uint32_t version, layers;
     uint64_t plans, violations;
-    double   budget, trust, own_to_sum, trim;
+    double   budget, trust, own_to_sum, error_scale;
 } head;
 
 typedef struct row {
@@ -19,9 +19,9 @@ typedef struct row {
 } row;
 _Static_assert(sizeof(head) == 56 && sizeof(row) == 264, "checkpoint layout");
 
-taut_status taut__auto_save(const taut_auto *a, void *dst, size_t cap, size_t *len)
+taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *len)
 {
-    head   h = {VERSION, (uint32_t)a->layers, a->plans, a->guard.violations, a->guard.budget, a->guard.trust, a->own_to_sum, a->guard.trim};
+    head   h = {VERSION, (uint32_t)a->layers, a->plans, a->guard.violations, a->guard.budget, a->guard.trust, a->own_to_sum, a->guard.error_scale};
     size_t bytes = sizeof h + a->layers * sizeof(row);
     char  *at = dst;
     *len = bytes;
@@ -30,7 +30,7 @@ taut_status taut__auto_save(const taut_auto *a, void *dst, size_t cap, size_t *l
     memcpy(at, &h, sizeof h);
     at += sizeof h;
     for (size_t l = 0; l < a->layers; l++, at += sizeof(row)) {
-        const taut__tended *t = &a->tended[l];
+        const taut__layer_plan *t = &a->layer_plans[l];
         row r = {.allowed = a->watch[l].allowed, .planned = t->planned, .weight = t->weight, .own = t->own.plain, .sum = t->sum.plain};
         strncpy(r.name, taut__layer_name(t->layer), sizeof r.name - 1);
         taut__spec_print(taut__layer_spec(t->layer), r.spec, sizeof r.spec);
@@ -41,27 +41,27 @@ taut_status taut__auto_save(const taut_auto *a, void *dst, size_t cap, size_t *l
 
 static bool sane(double v) { return isfinite(v) && v >= 0; }
 
-static taut_status load_row(taut_auto *a, const row *r)
+static taut_status load_row(taut__auto *a, const row *r)
 {
     taut_spec spec;
     size_t    l = 0;
     if (memchr(r->name, 0, sizeof r->name) == NULL || memchr(r->spec, 0, sizeof r->spec) == NULL || !sane(r->allowed) ||
         !sane(r->planned) || !sane(r->weight) || !sane(r->own) || !sane(r->sum))
         return taut__fail(TAUT_E_CORRUPT, "auto: a layer of the saved plan is malformed");
-    while (l < a->layers && strcmp(taut__layer_name(a->tended[l].layer), r->name) != 0) l++;
-    if (l == a->layers || a->tended[l].out) return TAUT_OK; /* now fused, pinned or gone */
+    while (l < a->layers && strcmp(taut__layer_name(a->layer_plans[l].layer), r->name) != 0) l++;
+    if (l == a->layers || a->layer_plans[l].out) return TAUT_OK; /* now fused, pinned or gone */
     TAUT_TRY(taut__spec_parse(r->spec, &spec));
     if (spec.automatic) return taut__fail(TAUT_E_CORRUPT, "auto: layer %s of the saved plan has codec auto", r->name);
-    TAUT_TRY(taut__spec_suits(&spec, taut__layer_tensor(a->tended[l].layer)));
+    TAUT_TRY(taut__spec_suits(&spec, taut__layer_tensor(a->layer_plans[l].layer)));
     a->watch[l] = (taut__watch){.allowed = r->allowed};
-    a->tended[l].planned = r->planned;
-    a->tended[l].weight = r->weight;
-    a->tended[l].own.plain = r->own;
-    a->tended[l].sum.plain = r->sum;
-    return taut__layer_adopt(a->tended[l].layer, &spec);
+    a->layer_plans[l].planned = r->planned;
+    a->layer_plans[l].weight = r->weight;
+    a->layer_plans[l].own.plain = r->own;
+    a->layer_plans[l].sum.plain = r->sum;
+    return taut__layer_adopt(a->layer_plans[l].layer, &spec);
 }
 
-taut_status taut__auto_load(taut_auto *a, const void *src, size_t len)
+taut_status taut__auto_load(taut__auto *a, const void *src, size_t len)
 {
     head        h;
     const char *at = src;
@@ -71,7 +71,7 @@ taut_status taut__auto_load(taut_auto *a, const void *src, size_t len)
     if (h.version != VERSION)
         return taut__fail(TAUT_E_VERSION, "auto: saved plan of version %u: must be %d", h.version, VERSION);
     if ((len - sizeof h) / sizeof(row) != h.layers || (len - sizeof h) % sizeof(row) != 0 || !sane(h.budget) ||
-        !(h.trust >= 1) || !isfinite(h.trust) || !sane(h.own_to_sum) || !(h.trim > 0) || !isfinite(h.trim))
+        !(h.trust >= 1) || !isfinite(h.trust) || !sane(h.own_to_sum) || !(h.error_scale > 0) || !isfinite(h.error_scale))
         return taut__fail(TAUT_E_CORRUPT, "auto: saved plan of %zu bytes is malformed", len);
     for (uint32_t i = 0; i < h.layers; i++, at += sizeof(row)) {
         row r;
@@ -81,9 +81,9 @@ taut_status taut__auto_load(taut_auto *a, const void *src, size_t len)
     a->plans = h.plans;
     a->guard.budget = h.budget;
     a->guard.trust = h.trust;
-    a->guard.trim = h.trim;
+    a->guard.error_scale = h.error_scale;
     a->guard.violations = h.violations;
-    taut__auto_trim(a);
+    taut__auto_error_scales(a);
     a->own_to_sum = h.own_to_sum;
     a->planned_at = a->step;
     if (a->plans > 0) { /* the plan stands; what it rests on is measured anew */

@@ -75,7 +75,7 @@ static taut_status measure(taut__bench *b, const taut_spec *spec, const taut_ten
     *m = (taut__measured){norm2.plain * factor, norm2.weighted * factor, (double)len * factor + TAUT_FRAME_HEADER,
                           (encoded - start) * factor, 0};
     if (!decode) return TAUT_OK;
-    if (codec->caps & TAUT_CAP_SHARED) return time_agreed(b, &call, x, cap, factor, m);
+    if (codec->caps & TAUT_CAP_GLOBAL_STATS) return time_agreed(b, &call, x, cap, factor, m);
     start = taut__now();
     TAUT_TRY(codec->decode(&call, b->payload, len, b->err)); /* err is only a place to decode to */
     m->decode_s = (taut__now() - start) * factor;
@@ -125,9 +125,9 @@ taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks,
     w.sum_bytes = sum_bytes(codec, w.dense_bytes, ranks, w.bytes);
     w.encode_s = m->encode_s;
     w.decode_s = m->decode_s;
-    if (codec->linear) w.rounds = codec->linear->rounds; /* as allreduce.c chooses under algorithm=auto */
+    if (codec->linear) w.rounds = codec->linear->rounds; /* as algorithms.c chooses under algorithm=auto */
     else w.vias = 1u << (codec->caps & TAUT_CAP_SLICEABLE ? TAUT_VIA_SRA : TAUT_VIA_GATHER);
-    w.agree = (codec->caps & TAUT_CAP_SHARED) != 0;
+    w.agree = (codec->caps & TAUT_CAP_GLOBAL_STATS) != 0;
     return w;
 }
 

@@ -50,7 +50,7 @@ taut_status taut__observer_probe(taut__observer *o)
     enum { SMALL = 48, LARGE = 224, TRIES = 2 };
     const double small = SMALL * SMALL, large = LARGE * LARGE;
     taut_tensor  t = {.elems = SMALL * SMALL, .rows = SMALL, .cols = SMALL};
-    taut_rng     rng = taut__rng(1, 0);
+    taut__rng     rng = taut__rng_of(1, 0);
     float       *x = taut__alloc(LARGE * LARGE, sizeof *x);
     taut_status  s = x ? list_speeds(o, &t) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     for (uint32_t i = 0; s == TAUT_OK && i < LARGE * LARGE; i++) { /* Laplacian, roughly as gradients are */

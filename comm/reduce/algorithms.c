@@ -1,18 +1,18 @@
-/* allreduce.c : the table of algorithms, which one carries a layer, and the phases around it. */
+/* algorithms.c : the table of algorithms, which one carries a layer, and the phases around it. */
 #include "../core/communicator.h"
 #include <string.h>
 
-static const taut_algorithm *const table[] = {&taut__native, &taut__linear, &taut__sra, &taut__ring, &taut__gather};
+static const taut__algorithm *const table[] = {&taut__native, &taut__linear, &taut__sra, &taut__ring, &taut__gather};
 enum { ALGORITHMS = sizeof table / sizeof *table };
 
-const taut_algorithm *taut__algorithm_by_name(const char *name)
+const taut__algorithm *taut__algorithm_by_name(const char *name)
 {
     for (size_t i = 0; i < ALGORITHMS; i++)
         if (strcmp(table[i]->name, name) == 0) return table[i];
     return NULL;
 }
 
-const taut_algorithm *taut__automatic(const taut_spec *spec, int members)
+const taut__algorithm *taut__automatic(const taut_spec *spec, int members)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     uint32_t          caps = taut__spec_caps(spec);
@@ -21,18 +21,18 @@ const taut_algorithm *taut__automatic(const taut_spec *spec, int members)
     return caps & TAUT_CAP_SLICEABLE && members != 2 ? &taut__sra : &taut__gather;
 }
 
-const taut_group *taut__group_of(const taut_layer *l)
+const taut__group *taut__group_of(const taut_layer *l)
 {
-    return l->comm->hierarchical && l->dtype == TAUT_F32 && !l->flat ? &l->comm->leaders : &l->comm->all;
+    return l->comm->hierarchical && l->dtype == TAUT_F32 && !l->sharded ? &l->comm->leaders : &l->comm->all;
 }
 
 /* algorithm=native means a native sum wherever codes can be added; otherwise the name is meant as it stands, except that a
  * layer with sharded collectives is never gathered: its ranks want, or have, one part. */
-taut_status taut__algorithm_for(const taut_layer *l, const taut_spec *spec, const taut_algorithm **via)
+taut_status taut__algorithm_for(const taut_layer *l, const taut_spec *spec, const taut__algorithm **via)
 {
     const char           *name = l->comm->set.c.algorithm;
-    const taut_algorithm *a = taut__algorithm_by_name(name); /* NULL: auto */
-    bool                  sharded = l->flat && taut__spec_caps(spec) & TAUT_CAP_SLICEABLE;
+    const taut__algorithm *a = taut__algorithm_by_name(name); /* NULL: auto */
+    bool                  sharded = l->sharded && taut__spec_caps(spec) & TAUT_CAP_SLICEABLE;
     *via = taut__automatic(spec, taut__group_of(l)->size);
     if (sharded && (a ? a : *via) == &taut__gather) *via = a = &taut__sra;
     if (!a) return TAUT_OK;
@@ -49,27 +49,27 @@ taut_status taut__algorithm_for(const taut_layer *l, const taut_spec *spec, cons
 
 /* ---- life of a job ---- */
 
-static bool shared(const taut_spec *spec) { return taut__spec_caps(spec) & TAUT_CAP_SHARED; }
+static bool shared(const taut_spec *spec) { return taut__spec_caps(spec) & TAUT_CAP_GLOBAL_STATS; }
 
-static void stop(taut_job *job)
+static void stop(taut__job *job)
 {
     if (job->via && job->via->cancel) job->via->cancel(job);
-    taut__raw_cancel(&job->raw);
-    taut__raw_cancel(&job->layer->audit_raw);
-    taut__exchange_cancel(&job->exchange);
+    taut__plain_sum_cancel(&job->raw);
+    taut__plain_sum_cancel(&job->layer->audit_raw);
+    taut__small_allreduce_cancel(&job->exchange);
     taut__hier_cancel(job);
 }
 
-static int waiting_for(const taut_job *job)
+static int waiting_for(const taut__job *job)
 {
     int peer = -1;
-    if (job->phase == TAUT_PHASE_AGREE) return taut__exchange_waiting_for(&job->exchange);
-    if (job->phase == TAUT_PHASE_RAW) peer = taut__raw_waiting_for(&job->raw);
+    if (job->phase == TAUT_PHASE_AGREE) return taut__small_allreduce_waiting_for(&job->exchange);
+    if (job->phase == TAUT_PHASE_RAW) peer = taut__plain_sum_waiting_for(&job->raw);
     if (job->phase == TAUT_PHASE_REDUCE && job->via->waiting_for) peer = job->via->waiting_for(job);
     return peer < 0 ? -1 : taut__member(job->g, peer);
 }
 
-taut_status taut__job_init(taut_job *job, taut_layer *layer)
+taut_status taut__job_init(taut__job *job, taut_layer *layer)
 {
     job->comm = layer->comm;
     job->layer = layer;
@@ -83,7 +83,7 @@ taut_status taut__job_init(taut_job *job, taut_layer *layer)
     return taut__comm_tags(layer->comm, &job->tag);
 }
 
-void taut__job_release(taut_job *job)
+void taut__job_release(taut__job *job)
 {
     if (job->via && job->work) job->via->release(job);
     taut__hier_release(job);
@@ -91,35 +91,35 @@ void taut__job_release(taut_job *job)
     taut__slots_release(&job->slots);
     job->work = NULL;
     job->via = NULL;
-    job->raw = (taut_raw){0};
+    job->raw = (taut__plain_sum){0};
 }
 
-size_t taut__coded_slots(const taut_job *job, size_t slices)
+size_t taut__coded_slots(const taut__job *job, size_t slices)
 {
-    return taut__slots_for(slices, (size_t)taut__pool_threads(job->comm->pool));
+    return taut__slots_for(slices, (size_t)taut__executor_threads(job->comm->pool));
 }
 
 static size_t common_block(size_t a, size_t b) { return a % b == 0 ? a : b % a == 0 ? b : a * b; }
 
 /* Parts cannot be coded alone by a codec that codes whole tensors: allgather then spreads them as they are. */
-static bool spreads_raw(const taut_job *job) { return job->layer->flat && !(taut__spec_caps(job->call.spec) & TAUT_CAP_SLICEABLE); }
+static bool spreads_raw(const taut__job *job) { return job->layer->sharded && !(taut__spec_caps(job->call.spec) & TAUT_CAP_SLICEABLE); }
 
 /* Whatever replaces the algorithm uses the same slots. */
-static taut_status prepare_reduction(taut_job *job)
+static taut_status prepare_reduction(taut__job *job)
 {
     taut_layer *l = job->layer;
     taut_comm  *comm = l->comm;
     size_t      n = l->tensor.elems, slice = comm->set.c.slice_kib * (size_t)256;
-    job->part = taut__partition(n, job->g->size, common_block(l->block, taut__spec_align(&l->wire)), slice / TAUT_FINER);
+    job->part = taut__partition_of(n, job->g->size, common_block(l->block, taut__spec_align(&l->wire)), slice / TAUT_CODED_SLICE_DIV);
     TAUT_TRY(taut__agree_prepare(job));
     TAUT_TRY(taut__comm_scratch(comm, taut__min(n, slice)));
     if (job->g->size > 1) TAUT_TRY(job->via->prepare(job));
     if (shared(&l->wire) || job->g->size == 1 || spreads_raw(job))
-        taut__raw_prepare(&job->raw, job->g, job->tag, TAUT_NUMBER_F32, n, job->part.block, slice, &job->slots);
+        taut__plain_sum_prepare(&job->raw, job->g, job->tag, TAUT_NUMBER_F32, n, job->part.block, slice, &job->slots);
     return TAUT_OK;
 }
 
-taut_status taut__job_prepare(taut_job *job)
+taut_status taut__job_prepare(taut__job *job)
 {
     taut_layer *l = job->layer;
     job->g = taut__group_of(l);
@@ -134,15 +134,15 @@ taut_status taut__job_prepare(taut_job *job)
 
 /* All of x is formed before any of it is encoded: the codec looks at the whole, an audit copies it, or several threads
  * will encode while the plan wants to see slices one after the other. */
-static bool forms_first(const taut_job *job)
+static bool forms_first(const taut__job *job)
 {
     const taut_layer *l = job->layer;
     bool watched = taut__watched(l);
     return taut__agree_wanted(job->call.spec) || l->audit_armed ||
-           (watched && (taut__pool_threads(l->comm->pool) > 1 || job->via == &taut__linear));
+           (watched && (taut__executor_threads(l->comm->pool) > 1 || job->via == &taut__linear));
 }
 
-static taut_status enter(taut_job *job, taut_phase phase)
+static taut_status enter(taut__job *job, taut__phase phase)
 {
     job->phase = phase;
     job->phase_s = taut__now();
@@ -151,13 +151,13 @@ static taut_status enter(taut_job *job, taut_phase phase)
     return TAUT_OK;
 }
 
-static taut_status enter_reduce(taut_job *job)
+static taut_status enter_reduce(taut__job *job)
 {
     if (job->g->size == 1 || (job->prep.raw && shared(job->call.spec))) return enter(job, TAUT_PHASE_RAW);
     return enter(job, TAUT_PHASE_REDUCE);
 }
 
-static taut_status enter_own(taut_job *job)
+static taut_status enter_own(taut__job *job)
 {
     if (job->halves == TAUT_GATHER && job->g->size == 1) return enter(job, TAUT_PHASE_DONE);
     if (job->halves == TAUT_GATHER && spreads_raw(job) && job->layer->dtype != TAUT_F32)
@@ -168,7 +168,7 @@ static taut_status enter_own(taut_job *job)
     return first ? enter(job, TAUT_PHASE_SURVEY) : enter_reduce(job);
 }
 
-taut_status taut__job_begin(taut_job *job, void *buf, int kind, taut_half halves, bool blocking)
+taut_status taut__job_begin(taut__job *job, void *buf, int kind, taut__half halves, bool blocking)
 {
     taut_layer *l = job->layer;
     job->buf = buf;
@@ -177,7 +177,7 @@ taut_status taut__job_begin(taut_job *job, void *buf, int kind, taut_half halves
     job->blocking = blocking;
     job->factor = kind == TAUT_MEAN && halves != TAUT_GATHER ? 1.0f / (float)l->comm->all.size : 1.0f;
     job->formed = false;
-    job->record = (taut_record){.begin_s = taut__now()};
+    job->record = (taut__record){.begin_s = taut__now()};
     job->prep = (taut_prep){0};
     job->call.prep = NULL;
     job->call.state = l->state;
@@ -187,12 +187,12 @@ taut_status taut__job_begin(taut_job *job, void *buf, int kind, taut_half halves
     return job->g != &l->comm->all ? enter(job, TAUT_PHASE_LOCAL_SUM) : enter_own(job);
 }
 
-static taut_status survey(taut_job *job)
+static taut_status survey(taut__job *job)
 {
     taut_layer  *l = job->layer;
     taut_comm   *comm = job->comm;
     double       begin = taut__now();
-    taut_range   r = {job->at, taut__min(job->part.sub, job->call.n - job->at)};
+    taut__range   r = {job->at, taut__min(job->part.sub, job->call.n - job->at)};
     const float *x = taut__form(job, r.first, r.n);
     bool         settled = true;
     if (job->agree) TAUT_TRY(taut__agree_look(job, r, x));
@@ -209,14 +209,14 @@ static taut_status survey(taut_job *job)
 }
 
 /* Since the phase began, mostly messages. */
-static void trace_phase(taut_job *job, uint64_t bytes)
+static void trace_phase(taut__job *job, uint64_t bytes)
 {
     taut__trace_span(job->comm->trace, job, "wire", job->phase_s, taut__now(), bytes);
 }
 
-static taut_status agree(taut_job *job, bool *moved)
+static taut_status agree(taut__job *job, bool *moved)
 {
-    taut_agreed outcome;
+    taut__agreed outcome;
     TAUT_TRY(taut__agree_advance(job, moved, &outcome));
     if (outcome == TAUT_AGREE_WAITING) return TAUT_OK;
     trace_phase(job, job->exchange.sent);
@@ -224,32 +224,32 @@ static taut_status agree(taut_job *job, bool *moved)
 }
 
 /* Uncompressed: x moves to buf (16-bit layers: stays in the residual's memory) and nothing of it is left behind. */
-static taut_status begin_raw(taut_job *job)
+static taut_status begin_raw(taut__job *job)
 {
     taut_layer *l = job->layer;
     bool        direct = l->dtype == TAUT_F32;
     size_t      n = job->call.n;
     for (size_t at = 0; at < n && direct; at += job->part.sub) {
-        taut_range      r = {at, taut__min(job->part.sub, n - at)};
-        taut_piece_done done = {0};
+        taut__range      r = {at, taut__min(job->part.sub, n - at)};
+        taut__piece_done done = {0};
         taut__own_x(job, r, (float *)job->buf + at, &done);
         taut__account(job, &done);
     }
     if (!direct) taut__form(job, 0, n);
-    taut__raw_begin(&job->raw, direct ? job->buf : l->feedback->r, n, job->halves, job->factor);
+    taut__plain_sum_begin(&job->raw, direct ? job->buf : l->feedback->r, n, job->halves, job->factor);
     job->phase_s = taut__now();
     return TAUT_OK;
 }
 
-static taut_status enter_after(taut_job *job);
+static taut_status enter_after(taut__job *job);
 
-static taut_status raw(taut_job *job, bool *moved)
+static taut_status raw(taut__job *job, bool *moved)
 {
     taut_layer *l = job->layer;
     bool        done = false;
     if (job->at == 0) TAUT_TRY(begin_raw(job));
     job->at = job->call.n;
-    TAUT_TRY(taut__raw_advance(&job->raw, moved, &done));
+    TAUT_TRY(taut__plain_sum_advance(&job->raw, moved, &done));
     if (!done) return TAUT_OK;
     *moved = true;
     trace_phase(job, job->raw.sent);
@@ -264,27 +264,27 @@ static taut_status raw(taut_job *job, bool *moved)
 
 /* ---- audit: the exact sum beside the compressed one ---- */
 
-static taut_status begin_audit(taut_job *job)
+static taut_status begin_audit(taut__job *job)
 {
     taut_layer *l = job->layer;
-    taut__raw_begin(&l->audit_raw, l->audit_x, job->call.n, TAUT_REDUCE, 1);
+    taut__plain_sum_begin(&l->audit_raw, l->audit_x, job->call.n, TAUT_REDUCE, 1);
     return enter(job, TAUT_PHASE_AUDIT);
 }
 
-static taut_status audit(taut_job *job, bool *moved)
+static taut_status audit(taut__job *job, bool *moved)
 {
     taut_layer *l = job->layer;
-    taut_range  mine = taut__part(&l->audit_raw.part, job->g->rank);
+    taut__range  mine = taut__part(&l->audit_raw.part, job->g->rank);
     float      *exact = l->audit_x + mine.first, *scratch = job->comm->scratch[0];
     double      back = 1 / (double)job->factor;
     bool        done = false;
-    TAUT_TRY(taut__raw_advance(&l->audit_raw, moved, &done));
+    TAUT_TRY(taut__plain_sum_advance(&l->audit_raw, moved, &done));
     if (!done) return TAUT_OK;
     *moved = true;
     trace_phase(job, l->audit_raw.sent);
-    l->audit = (taut_audit){.done = true};
+    l->audit = (taut__audit){.done = true};
     for (size_t at = 0; at < mine.n; at += job->comm->scratch_n) {
-        taut_range r = {mine.first + at, taut__min(job->comm->scratch_n, mine.n - at)};
+        taut__range r = {mine.first + at, taut__min(job->comm->scratch_n, mine.n - at)};
         taut__result_load(job, r.first, r.n, scratch);
         taut_norm2 sum = taut__job_norms(job, exact + at, r);
         for (size_t i = 0; i < r.n; i++) scratch[i] = (float)(scratch[i] * back - exact[at + i]);
@@ -297,28 +297,28 @@ static taut_status audit(taut_job *job, bool *moved)
     return enter_after(job);
 }
 
-static taut_status enter_after(taut_job *job)
+static taut_status enter_after(taut__job *job)
 {
     if (job->layer->audit_armed && job->phase != TAUT_PHASE_AUDIT && job->halves == TAUT_BOTH && job->g->size > 1)
         return begin_audit(job);
     return enter(job, job->g != &job->comm->all ? TAUT_PHASE_LOCAL_COPY : TAUT_PHASE_DONE);
 }
 
-static void complete(taut_job *job)
+static void complete(taut__job *job)
 {
     taut_layer *l = job->layer;
     job->record.end_s = taut__now();
-    if (job->halves != TAUT_GATHER) l->residual = l->keeps && job->g->rank >= 0;
+    if (job->halves != TAUT_GATHER) l->residual = l->feedback_on && job->g->rank >= 0;
     l->calls++;
     l->bytes_sent += job->record.bytes_sent;
     l->bytes_dense += job->record.bytes_dense;
     taut__trace_span(job->comm->trace, job, "layer", job->record.begin_s, job->record.end_s, job->record.bytes_sent);
 }
 
-taut_status taut__job_step(taut_job *job, bool *moved, bool *done)
+taut_status taut__job_step(taut__job *job, bool *moved, bool *done)
 {
     bool over = false;
-    if (job->needs > atomic_load(&job->comm->sealed)) return TAUT_OK;
+    if (job->needs > atomic_load(&job->comm->compared)) return TAUT_OK;
     switch (job->phase) {
     case TAUT_PHASE_LOCAL_SUM:
         TAUT_TRY(taut__hier_up(job, moved, &over));

@@ -1,4 +1,4 @@
-/* allreduce_gather.c : every rank encodes its whole x and sends it to all; everybody adds all frames in order of rank, its own
+/* gather.c : every rank encodes its whole x and sends it to all; everybody adds all frames in order of rank, its own
  * decoded frame included (integer codecs: its own codes). One hop, (p-1) times the encoded bytes per rank, and no sum is
  * encoded again: for two ranks, where that is less than any other algorithm sends, for short or very sparse tensors, and
  * for codecs that code whole tensors only.
@@ -16,7 +16,7 @@
 enum { PIECES = 32 };
 
 typedef struct slot {
-    taut_request *out, *in; /* one per rank; NULL: no slice has the slot */
+    taut__request *out, *in; /* one per rank; NULL: no slice has the slot */
     uint8_t      *frame;    /* p frames; mine is sent to all */
     int32_t      *codes;    /* integer codecs: the sum, which begins as mine */
     size_t        bytes;    /* of my frame */
@@ -28,7 +28,7 @@ typedef struct piece {
     size_t          k;
     bool            adds;     /* else it encodes */
     int             from, to; /* ranks to add */
-    taut_piece_done done;
+    taut__piece_done done;
 } piece;
 
 typedef struct gather {
@@ -39,29 +39,29 @@ typedef struct gather {
     slot   slot[];
 } gather;
 
-static gather *gather_of(const taut_job *job) { return job->work; }
-static slot   *slot_of(const taut_job *job, size_t k) { return &gather_of(job)->slot[k % gather_of(job)->slots]; }
-static const taut_codec *codec_of(const taut_job *job) { return taut__spec_codec(job->call.spec); }
+static gather *gather_of(const taut__job *job) { return job->work; }
+static slot   *slot_of(const taut__job *job, size_t k) { return &gather_of(job)->slot[k % gather_of(job)->slots]; }
+static const taut_codec *codec_of(const taut__job *job) { return taut__spec_codec(job->call.spec); }
 
-static void gather_release(taut_job *job)
+static void gather_release(taut__job *job)
 {
     taut__free(job->work);
     job->work = NULL;
 }
 
 /* memory: of a slot; NULL: counts its bytes. */
-static size_t lay_out(const taut_job *job, slot *t, void *memory)
+static size_t lay_out(const taut__job *job, slot *t, void *memory)
 {
     const gather *a = gather_of(job);
     size_t        p = (size_t)job->g->size;
-    taut_cut      c = {memory, 0};
-    t->out = taut__cut(&c, 2 * p, sizeof *t->out);
-    t->frame = taut__cut(&c, p, a->frame);
-    t->codes = codec_of(job)->integer ? taut__cut(&c, a->sub, sizeof *t->codes) : NULL;
+    taut__carver      c = {memory, 0};
+    t->out = taut__carve(&c, 2 * p, sizeof *t->out);
+    t->frame = taut__carve(&c, p, a->frame);
+    t->codes = codec_of(job)->integer ? taut__carve(&c, a->sub, sizeof *t->codes) : NULL;
     return c.bytes;
 }
 
-static taut_status gather_prepare(taut_job *job)
+static taut_status gather_prepare(taut__job *job)
 {
     bool    sliceable = taut__spec_caps(job->call.spec) & TAUT_CAP_SLICEABLE;
     size_t  p = (size_t)job->g->size, n = job->call.tensor->elems, sub = sliceable ? taut__min(n, job->part.sub) : n;
@@ -75,25 +75,25 @@ static taut_status gather_prepare(taut_job *job)
     return taut__comm_scratch(job->comm, sub);
 }
 
-static taut_status gather_begin(taut_job *job)
+static taut_status gather_begin(taut__job *job)
 {
     gather_of(job)->encoded = gather_of(job)->finished = 0;
     return TAUT_OK;
 }
 
-static taut_range range_of(const taut_job *job, size_t k)
+static taut__range range_of(const taut__job *job, size_t k)
 {
     size_t first = k * gather_of(job)->sub;
-    return (taut_range){first, taut__min(gather_of(job)->sub, job->call.tensor->elems - first)};
+    return (taut__range){first, taut__min(gather_of(job)->sub, job->call.tensor->elems - first)};
 }
 
-static uint8_t *frame_of(const taut_job *job, size_t k, int q) { return slot_of(job, k)->frame + (size_t)q * gather_of(job)->frame; }
+static uint8_t *frame_of(const taut__job *job, size_t k, int q) { return slot_of(job, k)->frame + (size_t)q * gather_of(job)->frame; }
 
 /* ---- pieces: run by any thread of the pool ---- */
 
-static void encode(taut_job *job, piece *p, float *scratch)
+static void encode(taut__job *job, piece *p, float *scratch)
 {
-    taut_range r = range_of(job, p->k);
+    taut__range r = range_of(job, p->k);
     uint8_t   *dst = frame_of(job, p->k, job->g->rank);
     if (!codec_of(job)->integer) {
         taut__encode_x(job, r, dst, gather_of(job)->frame, scratch, &p->done);
@@ -102,7 +102,7 @@ static void encode(taut_job *job, piece *p, float *scratch)
     taut__quantize_pack_x(job, r, slot_of(job, p->k)->codes, INT32_MAX / job->g->size, dst, gather_of(job)->frame, scratch, &p->done);
 }
 
-static taut_status received(const taut_job *job, const taut_request *in)
+static taut_status received(const taut__job *job, const taut__request *in)
 {
     if (in->got <= gather_of(job)->frame) return TAUT_OK;
     return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", job->name, in->peer, in->got,
@@ -110,7 +110,7 @@ static taut_status received(const taut_job *job, const taut_request *in)
 }
 
 /* Ranks add in their order. */
-static taut_status add_floats(taut_job *job, const piece *p, taut_range r, float *scratch, taut_norm2 *sum)
+static taut_status add_floats(taut__job *job, const piece *p, taut__range r, float *scratch, taut_norm2 *sum)
 {
     slot     *t = slot_of(job, p->k);
     taut_call c = taut__slice_call(job, r.first, r.n);
@@ -129,7 +129,7 @@ static taut_status add_floats(taut_job *job, const piece *p, taut_range r, float
 }
 
 /* Mine are in the sum already, and the last frame is added as the sum is stored. */
-static taut_status add_codes(taut_job *job, const piece *p, taut_range r, float *scratch, taut_norm2 *sum)
+static taut_status add_codes(taut__job *job, const piece *p, taut__range r, float *scratch, taut_norm2 *sum)
 {
     slot     *t = slot_of(job, p->k);
     taut_call c = taut__slice_call(job, r.first, r.n);
@@ -148,9 +148,9 @@ static taut_status add_codes(taut_job *job, const piece *p, taut_range r, float 
 
 /* 16-bit results are summed in the thread's scratch, so all frames at once. All ranks have the sum: its norm is measured by
  * each for some slices. */
-static void add(taut_job *job, piece *p, float *scratch)
+static void add(taut__job *job, piece *p, float *scratch)
 {
-    taut_range  r = range_of(job, p->k);
+    taut__range  r = range_of(job, p->k);
     double      begin = taut__now();
     taut_norm2 *sum = p->k % (size_t)job->g->size == (size_t)job->g->rank ? &p->done.sum : NULL;
     bool        codes = slot_of(job, p->k)->codes != NULL;
@@ -161,7 +161,7 @@ static void add(taut_job *job, piece *p, float *scratch)
 
 static void run_piece(void *ctx, size_t i, int worker)
 {
-    taut_job *job = ctx;
+    taut__job *job = ctx;
     piece    *p = &gather_of(job)->piece[i];
     if (p->adds) add(job, p, job->comm->scratch[worker]);
     else encode(job, p, job->comm->scratch[worker]);
@@ -169,13 +169,13 @@ static void run_piece(void *ctx, size_t i, int worker)
 
 /* ---- choosing pieces ---- */
 
-static bool room_for_piece(const taut_job *job)
+static bool room_for_piece(const taut__job *job)
 {
-    return gather_of(job)->pieces < taut__min(PIECES, (size_t)taut__pool_threads(job->comm->pool));
+    return gather_of(job)->pieces < taut__min(PIECES, (size_t)taut__executor_threads(job->comm->pool));
 }
 
 /* Memory for slice k; false: none is left now. */
-static bool open_slot(taut_job *job, size_t k)
+static bool open_slot(taut__job *job, size_t k)
 {
     slot  *t = slot_of(job, k);
     size_t p = (size_t)job->g->size;
@@ -187,14 +187,14 @@ static bool open_slot(taut_job *job, size_t k)
     return true;
 }
 
-static void close_slot(taut_job *job, size_t k)
+static void close_slot(taut__job *job, size_t k)
 {
     slot *t = slot_of(job, k);
     taut__slots_give(&job->slots, t->out); /* a slot begins with them */
     t->out = NULL;
 }
 
-static taut_status choose_encodes(taut_job *job)
+static taut_status choose_encodes(taut__job *job)
 {
     gather *a = gather_of(job);
     for (; a->encoded < a->slices && a->encoded < a->finished + a->slots && room_for_piece(job); a->encoded++) {
@@ -210,7 +210,7 @@ static taut_status choose_encodes(taut_job *job)
 }
 
 /* `encoded`: of slices whose own frame is complete. */
-static void choose_adds(taut_job *job, size_t encoded)
+static void choose_adds(taut__job *job, size_t encoded)
 {
     gather *a = gather_of(job);
     bool    together = job->layer->dtype != TAUT_F32 && !codec_of(job)->integer;
@@ -226,7 +226,7 @@ static void choose_adds(taut_job *job, size_t encoded)
 
 /* ---- after the work ---- */
 
-static taut_status send_frame(taut_job *job, const piece *p)
+static taut_status send_frame(taut__job *job, const piece *p)
 {
     slot  *t = slot_of(job, p->k);
     size_t n = range_of(job, p->k).n;
@@ -243,7 +243,7 @@ static taut_status send_frame(taut_job *job, const piece *p)
     return TAUT_OK;
 }
 
-static taut_status settle_pieces(taut_job *job)
+static taut_status settle_pieces(taut__job *job)
 {
     gather *a = gather_of(job);
     for (size_t i = 0; i < a->pieces; i++) {
@@ -261,20 +261,20 @@ static taut_status settle_pieces(taut_job *job)
     return TAUT_OK;
 }
 
-static taut_status run_pieces(taut_job *job, bool *moved)
+static taut_status run_pieces(taut__job *job, bool *moved)
 {
     gather *a = gather_of(job);
     double  begin = taut__now();
     if (a->pieces == 0) return TAUT_OK;
     *moved = true;
-    taut__pool_run(job->comm->pool, run_piece, job, a->pieces);
+    taut__executor_run(job->comm->pool, run_piece, job, a->pieces);
     taut__trace_span(job->comm->trace, job, a->piece[0].adds ? "decode" : "encode", begin, taut__now(), a->piece[0].done.bytes);
     taut_status status = settle_pieces(job);
     a->pieces = 0;
     return status;
 }
 
-static taut_status gather_advance(taut_job *job, bool *moved, bool *done)
+static taut_status gather_advance(taut__job *job, bool *moved, bool *done)
 {
     gather *a = gather_of(job);
     size_t  encoded = a->encoded, p = (size_t)job->g->size;
@@ -291,7 +291,7 @@ static taut_status gather_advance(taut_job *job, bool *moved, bool *done)
     return TAUT_OK;
 }
 
-static int gather_waiting_for(const taut_job *job)
+static int gather_waiting_for(const taut__job *job)
 {
     gather *a = gather_of(job);
     for (size_t i = 0; i < a->slots; i++)
@@ -300,7 +300,7 @@ static int gather_waiting_for(const taut_job *job)
     return -1;
 }
 
-static void gather_cancel(taut_job *job)
+static void gather_cancel(taut__job *job)
 {
     gather *a = gather_of(job);
     for (size_t i = 0; a && i < a->slots; i++)
@@ -308,7 +308,7 @@ static void gather_cancel(taut_job *job)
             job->g->t->ops->cancel(job->g->t, &a->slot[i].out[q]);
 }
 
-const taut_algorithm taut__gather = {
+const taut__algorithm taut__gather = {
     .name = "gather", .help = "everybody's whole encoding to everybody: 1 step, p-1 times the encoded bytes per rank",
     .prepare = gather_prepare, .begin = gather_begin, .advance = gather_advance, .waiting_for = gather_waiting_for,
     .cancel = gather_cancel, .release = gather_release,

@@ -1,24 +1,24 @@
-/* hier.c : hierarchical reduction. The ranks of one host add their gradients uncompressed in their leader (the lowest rank),
+/* hierarchy.c : hierarchical reduction. The ranks of one host add their gradients uncompressed in their leader (the lowest rank),
  * over the host's shared memory; leaders cross the network, compressed, as a group of their own; then leaders hand the
  * result to their host. So a host encodes once, and residuals live at leaders. float32 layers only.
  *
- * Both directions go in slices, a few under way, as slots (slots.h) are there. The leader adds in order of rank. */
+ * Both directions go in slices, a few under way, as slots (arena.h) are there. The leader adds in order of rank. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "../core/communicator.h"
 
 typedef struct slot {
-    taut_request *request; /* leader: one per other rank; others: one. NULL: no slice has the slot */
+    taut__request *request; /* leader: one per other rank; others: one. NULL: no slice has the slot */
     float        *in;      /* leader: sub floats per other rank */
 } slot;
 
-typedef struct taut_hier {
+typedef struct taut__hierarchy {
     size_t sub, slices;
     size_t started, finished;
     slot   slot[TAUT_SLOTS];
-} taut_hier;
+} taut__hierarchy;
 
-static bool leads(const taut_job *job) { return job->comm->local.rank == 0; }
+static bool leads(const taut__job *job) { return job->comm->local.rank == 0; }
 
 static taut_status split(taut_comm *comm)
 {
@@ -58,54 +58,54 @@ taut_status taut__hier_init(taut_comm *comm)
     return TAUT_OK;
 }
 
-static size_t requests_of(const taut_job *job) { return leads(job) ? (size_t)job->comm->local.size - 1 : 1; }
+static size_t requests_of(const taut__job *job) { return leads(job) ? (size_t)job->comm->local.size - 1 : 1; }
 
 /* memory: of a slot; NULL: counts its bytes. */
-static size_t lay_out(const taut_job *job, slot *t, void *memory)
+static size_t lay_out(const taut__job *job, slot *t, void *memory)
 {
-    taut_cut c = {memory, 0};
-    t->request = taut__cut(&c, requests_of(job), sizeof *t->request);
-    t->in = leads(job) ? taut__cut(&c, requests_of(job) * job->hier->sub, sizeof *t->in) : NULL;
+    taut__carver c = {memory, 0};
+    t->request = taut__carve(&c, requests_of(job), sizeof *t->request);
+    t->in = leads(job) ? taut__carve(&c, requests_of(job) * job->hier->sub, sizeof *t->in) : NULL;
     return c.bytes;
 }
 
 /* Cut like a sum over the host's ranks, so that a slot stays a small part of the layer. */
-taut_status taut__hier_prepare(taut_job *job)
+taut_status taut__hier_prepare(taut__job *job)
 {
     taut_comm *comm = job->comm;
     size_t     n = job->call.n;
-    taut_hier *h = job->hier = taut__alloc(1, sizeof *h);
+    taut__hierarchy *h = job->hier = taut__alloc(1, sizeof *h);
     slot       t;
     if (!h) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", job->name);
-    h->sub = taut__partition(n, comm->local.size, 1, comm->set.c.slice_kib * (size_t)256).sub;
+    h->sub = taut__partition_of(n, comm->local.size, 1, comm->set.c.slice_kib * (size_t)256).sub;
     h->slices = taut__ceil_div(n, h->sub);
     taut__slots_need(&job->slots, lay_out(job, &t, NULL), requests_of(job), taut__min(h->slices, TAUT_SLOTS));
     return TAUT_OK;
 }
 
-void taut__hier_release(taut_job *job)
+void taut__hier_release(taut__job *job)
 {
     taut__free(job->hier);
     job->hier = NULL;
 }
 
-void taut__hier_cancel(taut_job *job)
+void taut__hier_cancel(taut__job *job)
 {
-    taut_hier *h = job->hier;
+    taut__hierarchy *h = job->hier;
     for (size_t i = 0; h && i < TAUT_SLOTS; i++)
         for (size_t q = 0; h->slot[i].request && q < requests_of(job); q++)
             job->comm->t->ops->cancel(job->comm->t, &h->slot[i].request[q]);
 }
 
-static taut_range slice(const taut_job *job, size_t k)
+static taut__range slice(const taut__job *job, size_t k)
 {
     size_t first = k * job->hier->sub;
-    return (taut_range){first, taut__min(job->hier->sub, job->call.n - first)};
+    return (taut__range){first, taut__min(job->hier->sub, job->call.n - first)};
 }
-static slot *slot_of(const taut_job *job, size_t k) { return &job->hier->slot[k % TAUT_SLOTS]; }
+static slot *slot_of(const taut__job *job, size_t k) { return &job->hier->slot[k % TAUT_SLOTS]; }
 
 /* Memory for slice k; false: none is left now. */
-static bool open_slot(taut_job *job, size_t k)
+static bool open_slot(taut__job *job, size_t k)
 {
     slot *t = slot_of(job, k);
     void *memory = taut__slots_take(&job->slots, lay_out(job, t, NULL), requests_of(job));
@@ -115,7 +115,7 @@ static bool open_slot(taut_job *job, size_t k)
     return true;
 }
 
-static void close_slot(taut_job *job, size_t k)
+static void close_slot(taut__job *job, size_t k)
 {
     slot *t = slot_of(job, k);
     taut__slots_give(&job->slots, t->request); /* a slot begins with them */
@@ -123,11 +123,11 @@ static void close_slot(taut_job *job, size_t k)
 }
 
 /* up: the leader receives from all others; down: they receive from it. */
-static taut_status start(taut_job *job, size_t k, bool up)
+static taut_status start(taut__job *job, size_t k, bool up)
 {
     slot             *t = slot_of(job, k);
-    const taut_group *local = &job->comm->local;
-    taut_range        r = slice(job, k);
+    const taut__group *local = &job->comm->local;
+    taut__range        r = slice(job, k);
     float            *x = (float *)job->buf + r.first;
     size_t            bytes = r.n * sizeof *x;
     int               tag = job->tag + (up ? TAUT_TAG_UP : TAUT_TAG_DOWN);
@@ -146,12 +146,12 @@ static taut_status start(taut_job *job, size_t k, bool up)
     return TAUT_OK;
 }
 
-static taut_status finish(taut_job *job, size_t k, bool up)
+static taut_status finish(taut__job *job, size_t k, bool up)
 {
     slot      *t = slot_of(job, k);
-    taut_range r = slice(job, k);
+    taut__range r = slice(job, k);
     for (size_t i = 0; up == leads(job) && i < requests_of(job); i++) { /* whoever receives */
-        const taut_request *in = &t->request[i];
+        const taut__request *in = &t->request[i];
         if (in->got != r.n * sizeof(float))
             return taut__fail(TAUT_E_MISMATCH, "%s: rank %d sent %zu bytes where %zu were expected", job->name, in->peer, in->got,
                               r.n * sizeof(float));
@@ -161,9 +161,9 @@ static taut_status finish(taut_job *job, size_t k, bool up)
     return TAUT_OK;
 }
 
-static taut_status advance(taut_job *job, bool up, bool *moved, bool *done)
+static taut_status advance(taut__job *job, bool up, bool *moved, bool *done)
 {
-    taut_hier *h = job->hier;
+    taut__hierarchy *h = job->hier;
     if (job->at == 0) h->started = h->finished = 0;
     job->at = 1;
     if (h->started < h->slices && h->started < h->finished + TAUT_SLOTS && open_slot(job, h->started)) {
@@ -178,5 +178,5 @@ static taut_status advance(taut_job *job, bool up, bool *moved, bool *done)
     return TAUT_OK;
 }
 
-taut_status taut__hier_up(taut_job *job, bool *moved, bool *done) { return advance(job, true, moved, done); }
-taut_status taut__hier_down(taut_job *job, bool *moved, bool *done) { return advance(job, false, moved, done); }
+taut_status taut__hier_up(taut__job *job, bool *moved, bool *done) { return advance(job, true, moved, done); }
+taut_status taut__hier_down(taut__job *job, bool *moved, bool *done) { return advance(job, false, moved, done); }

@@ -2,7 +2,7 @@
  *
  * With feedback x = g + r is formed in the residual's memory, slice by slice, and encoding leaves the new residual there.
  * 16-bit layers form x in the same memory even without feedback. Else codecs read buf itself. Pieces of different
- * slices may run in several threads: what they measure goes to a taut_piece_done, and is added to the record later, in
+ * slices may run in several threads: what they measure goes to a taut__piece_done, and is added to the record later, in
  * a fixed order. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
@@ -11,11 +11,11 @@
 
 static size_t elem_bytes(const taut_layer *l) { return l->dtype == TAUT_F32 ? 4 : 2; }
 
-static void *buf_at(const taut_job *job, size_t first) { return (char *)job->buf + first * elem_bytes(job->layer); }
+static void *buf_at(const taut__job *job, size_t first) { return (char *)job->buf + first * elem_bytes(job->layer); }
 
-bool taut__in_place(const taut_job *job) { return !job->layer->feedback; }
+bool taut__in_place(const taut__job *job) { return !job->layer->feedback; }
 
-const float *taut__form(taut_job *job, size_t first, size_t n)
+const float *taut__form(taut__job *job, size_t first, size_t n)
 {
     taut_layer *l = job->layer;
     if (!job->formed && job->g == &l->comm->all) taut__debug_read(l, first, n);
@@ -24,7 +24,7 @@ const float *taut__form(taut_job *job, size_t first, size_t n)
     return l->feedback->r + first;
 }
 
-taut_call taut__slice_call(const taut_job *job, size_t first, size_t n)
+taut_call taut__slice_call(const taut__job *job, size_t first, size_t n)
 {
     taut_call c = job->call;
     c.first = first;
@@ -32,7 +32,7 @@ taut_call taut__slice_call(const taut_job *job, size_t first, size_t n)
     return c;
 }
 
-static taut_norm2 norms(const taut_job *job, const float *x, size_t first, size_t n)
+static taut_norm2 norms(const taut__job *job, const float *x, size_t first, size_t n)
 {
     const taut_tensor *t = job->call.tensor;
     if (t->scale_n > 1) return taut__norm2(t, x, first, n);
@@ -40,7 +40,7 @@ static taut_norm2 norms(const taut_job *job, const float *x, size_t first, size_
     return (taut_norm2){plain, t->scale_n ? plain / ((double)t->scale[0] * (double)t->scale[0]) : plain};
 }
 
-static const float *look(taut_job *job, taut_range r, taut_piece_done *out)
+static const float *look(taut__job *job, taut__range r, taut__piece_done *out)
 {
     const float *x = taut__form(job, r.first, r.n);
     taut_layer  *l = job->layer;
@@ -50,14 +50,14 @@ static const float *look(taut_job *job, taut_range r, taut_piece_done *out)
 }
 
 /* What the codec left in err: the new residual, or only a measurement. */
-static void left_over(taut_job *job, taut_range r, const float *err, taut_piece_done *out)
+static void left_over(taut__job *job, taut__range r, const float *err, taut__piece_done *out)
 {
     if (job->call.spec->stages == 1 && taut__spec_caps(job->call.spec) & TAUT_CAP_LOSSLESS) return;
     out->error = norms(job, err, r.first, r.n);
-    if (job->layer->keeps) taut__feedback_output(job->layer->feedback, r.first, r.n);
+    if (job->layer->feedback_on) taut__feedback_output(job->layer->feedback, r.first, r.n);
 }
 
-void taut__encode_x(taut_job *job, taut_range r, uint8_t *dst, size_t cap, float *scratch, taut_piece_done *out)
+void taut__encode_x(taut__job *job, taut__range r, uint8_t *dst, size_t cap, float *scratch, taut__piece_done *out)
 {
     double       begin = taut__now();
     const float *x = look(job, r, out);
@@ -68,7 +68,7 @@ void taut__encode_x(taut_job *job, taut_range r, uint8_t *dst, size_t cap, float
     out->seconds += taut__now() - begin;
 }
 
-void taut__quantize_x(taut_job *job, taut_range r, int32_t *q, int32_t limit, float *scratch, taut_piece_done *out)
+void taut__quantize_x(taut__job *job, taut__range r, int32_t *q, int32_t limit, float *scratch, taut__piece_done *out)
 {
     double       begin = taut__now();
     const float *x = look(job, r, out);
@@ -79,8 +79,8 @@ void taut__quantize_x(taut_job *job, taut_range r, int32_t *q, int32_t limit, fl
     out->seconds += taut__now() - begin;
 }
 
-void taut__quantize_pack_x(taut_job *job, taut_range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap, float *scratch,
-                           taut_piece_done *out)
+void taut__quantize_pack_x(taut__job *job, taut__range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap, float *scratch,
+                           taut__piece_done *out)
 {
     double            begin = taut__now();
     const float      *x = look(job, r, out);
@@ -94,7 +94,7 @@ void taut__quantize_pack_x(taut_job *job, taut_range r, int32_t *q, int32_t limi
     out->seconds += taut__now() - begin;
 }
 
-void taut__own_x(taut_job *job, taut_range r, float *dst, taut_piece_done *out)
+void taut__own_x(taut__job *job, taut__range r, float *dst, taut__piece_done *out)
 {
     if (job->halves == TAUT_GATHER) { /* a value to spread, not a gradient: no residual belongs to it */
         taut__result_load(job, r.first, r.n, dst);
@@ -105,12 +105,12 @@ void taut__own_x(taut_job *job, taut_range r, float *dst, taut_piece_done *out)
     if (job->layer->feedback) taut__feedback_clear(job->layer->feedback, r.first, r.n);
 }
 
-float *taut__result_at(taut_job *job, size_t first, float *scratch)
+float *taut__result_at(taut__job *job, size_t first, float *scratch)
 {
     return job->layer->dtype == TAUT_F32 ? buf_at(job, first) : scratch;
 }
 
-void taut__result_load(taut_job *job, size_t first, size_t n, float *to)
+void taut__result_load(taut__job *job, size_t first, size_t n, float *to)
 {
     const taut__vec_kernels *vec = taut__simd_get()->vec;
     switch (job->layer->dtype) {
@@ -120,7 +120,7 @@ void taut__result_load(taut_job *job, size_t first, size_t n, float *to)
     }
 }
 
-void taut__result_store(taut_job *job, size_t first, size_t n, const float *from)
+void taut__result_store(taut__job *job, size_t first, size_t n, const float *from)
 {
     const taut__vec_kernels *vec = taut__simd_get()->vec;
     void                    *to = buf_at(job, first);
@@ -133,7 +133,7 @@ void taut__result_store(taut_job *job, size_t first, size_t n, const float *from
     taut__debug_wrote(job->layer, first, n);
 }
 
-static void store_scaled(taut_job *job, taut_range r, float *x, taut_norm2 *sum)
+static void store_scaled(taut__job *job, taut__range r, float *x, taut_norm2 *sum)
 {
     if (job->factor != 1.0f) taut__simd_get()->vec->scale(x, job->factor, r.n);
     if (sum) *sum = norms(job, x, r.first, r.n);
@@ -157,7 +157,7 @@ taut_status taut__codes_unpack_add(const taut_call *c, const uint8_t *src, size_
     return codec->integer->unpack_add(c, payload, bytes, acc);
 }
 
-taut_status taut__store_codes(taut_job *job, taut_range r, const int32_t *q, float *scratch, taut_norm2 *sum)
+taut_status taut__store_codes(taut__job *job, taut__range r, const int32_t *q, float *scratch, taut_norm2 *sum)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     float    *to = taut__result_at(job, r.first, scratch);
@@ -166,7 +166,7 @@ taut_status taut__store_codes(taut_job *job, taut_range r, const int32_t *q, flo
     return TAUT_OK;
 }
 
-taut_status taut__store_sums(taut_job *job, taut_range r, const uint8_t *frame, size_t len, int32_t *q, float *scratch, taut_norm2 *sum)
+taut_status taut__store_sums(taut__job *job, taut__range r, const uint8_t *frame, size_t len, int32_t *q, float *scratch, taut_norm2 *sum)
 {
     taut_call         c = taut__slice_call(job, r.first, r.n);
     const taut_codec *codec = taut__spec_codec(c.spec);
@@ -179,7 +179,7 @@ taut_status taut__store_sums(taut_job *job, taut_range r, const uint8_t *frame, 
     return TAUT_OK;
 }
 
-taut_status taut__store_frame(taut_job *job, taut_range r, const uint8_t *frame, size_t len, float *scratch, taut_norm2 *sum)
+taut_status taut__store_frame(taut__job *job, taut__range r, const uint8_t *frame, size_t len, float *scratch, taut_norm2 *sum)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     float    *to = taut__result_at(job, r.first, scratch);
@@ -188,9 +188,9 @@ taut_status taut__store_frame(taut_job *job, taut_range r, const uint8_t *frame,
     return TAUT_OK;
 }
 
-void taut__keep_second(taut_job *job, taut_range r, const float *err, float factor)
+void taut__keep_requantization_error(taut__job *job, taut__range r, const float *err, float factor)
 {
-    if (!job->layer->keeps) return;
+    if (!job->layer->feedback_on) return;
     float *residual = job->layer->feedback->r + r.first;
     for (size_t i = 0; i < r.n; i++) residual[i] += factor * err[i];
 }
@@ -201,15 +201,15 @@ static void add_norm(taut_norm2 *sum, taut_norm2 x, double factor)
     sum->weighted += x.weighted * factor;
 }
 
-taut_norm2 taut__job_norms(const taut_job *job, const float *x, taut_range r) { return norms(job, x, r.first, r.n); }
+taut_norm2 taut__job_norms(const taut__job *job, const float *x, taut__range r) { return norms(job, x, r.first, r.n); }
 
-void taut__account(taut_job *job, const taut_piece_done *done)
+void taut__account(taut__job *job, const taut__piece_done *done)
 {
     double mean = (double)job->factor * (double)job->factor;
     add_norm(&job->record.own, done->own, 1);
     add_norm(&job->record.error, done->error, 1);
     add_norm(&job->record.sum, done->sum, 1 / mean);
-    add_norm(&job->record.second, done->second, 1 / mean);
+    add_norm(&job->record.requantization_error, done->requantization_error, 1 / mean);
     job->record.encode_s += done->seconds;
     job->record.decode_s += done->decode_s;
 }

@@ -1,4 +1,4 @@
-/* allreduce_linear.c : codecs whose factors add (PowerSGD, randk). In each round every rank projects its x to a small factor,
+/* linear.c : codecs whose factors add (PowerSGD, randk). In each round every rank projects its x to a small factor,
  * factors are averaged uncompressed, and absorbed; then all ranks reconstruct the same mean. What one rank keeps as
  * residual is its x less that mean, so that residuals add up to what the sum lacks. Whole tensors. */
 #include "../../compressors/dispatch.h"
@@ -9,20 +9,20 @@
 typedef struct linear {
     float *factor; /* of the largest round */
     float *mean;   /* elems floats, for 16-bit results; else NULL: reconstructed in buf */
-    taut_raw raw;
+    taut__plain_sum raw;
     int    round;
     bool   summing;
     double sent_s; /* since when */
 } linear;
 
-static linear                  *linear_of(const taut_job *job) { return job->work; }
-static const taut_codec_linear *table(const taut_job *job) { return taut__spec_codec(job->call.spec)->linear; }
-static size_t factor_elems(const taut_job *job, int round)
+static linear                  *linear_of(const taut__job *job) { return job->work; }
+static const taut_codec_linear *table(const taut__job *job) { return taut__spec_codec(job->call.spec)->linear; }
+static size_t factor_elems(const taut__job *job, int round)
 {
     return table(job)->factor_elems(&job->call.spec->stage[0], job->call.tensor, round);
 }
 
-static void linear_release(taut_job *job)
+static void linear_release(taut__job *job)
 {
     if (!job->work) return;
     taut__free(linear_of(job)->factor);
@@ -31,7 +31,7 @@ static void linear_release(taut_job *job)
     job->work = NULL;
 }
 
-static taut_status linear_prepare(taut_job *job)
+static taut_status linear_prepare(taut__job *job)
 {
     size_t  most = 0, n = job->call.tensor->elems;
     linear *a = job->work = taut__alloc(1, sizeof *a);
@@ -40,24 +40,24 @@ static taut_status linear_prepare(taut_job *job)
     if (a && job->layer->dtype != TAUT_F32) a->mean = taut__alloc(n, sizeof *a->mean);
     if (!a || !a->factor || (job->layer->dtype != TAUT_F32 && !a->mean))
         return taut__fail(TAUT_E_NOMEM, "%s: out of memory for factors of %zu floats", job->name, most);
-    taut__raw_prepare(&a->raw, job->g, job->tag, TAUT_NUMBER_F32, most, 64, job->comm->set.c.slice_kib * (size_t)256, &job->slots);
+    taut__plain_sum_prepare(&a->raw, job->g, job->tag, TAUT_NUMBER_F32, most, 64, job->comm->set.c.slice_kib * (size_t)256, &job->slots);
     return TAUT_OK;
 }
 
-static taut_status linear_begin(taut_job *job)
+static taut_status linear_begin(taut__job *job)
 {
     linear_of(job)->round = 0;
     linear_of(job)->summing = false;
     return TAUT_OK;
 }
 
-static taut_status project(taut_job *job)
+static taut_status project(taut__job *job)
 {
     linear      *a = linear_of(job);
     double       begin = taut__now();
     const float *x = taut__form(job, 0, job->call.n);
     if (a->round == 0) {
-        taut_piece_done done = {.own = taut__job_norms(job, x, (taut_range){0, job->call.n})};
+        taut__piece_done done = {.own = taut__job_norms(job, x, (taut__range){0, job->call.n})};
         taut__account(job, &done);
     }
     TAUT_TRY(table(job)->project(&job->call, a->round, x, a->factor));
@@ -65,13 +65,13 @@ static taut_status project(taut_job *job)
     double end = taut__now();
     job->record.encode_s += end - begin;
     taut__trace_span(job->comm->trace, job, "encode", begin, end, 4 * factor_elems(job, a->round));
-    taut__raw_begin(&linear_of(job)->raw, a->factor, factor_elems(job, a->round), TAUT_BOTH, 1.0f / (float)job->g->size);
+    taut__plain_sum_begin(&linear_of(job)->raw, a->factor, factor_elems(job, a->round), TAUT_BOTH, 1.0f / (float)job->g->size);
     a->summing = true;
     a->sent_s = end;
     return TAUT_OK;
 }
 
-static taut_status absorb(taut_job *job)
+static taut_status absorb(taut__job *job)
 {
     linear *a = linear_of(job);
     double  begin = taut__now();
@@ -88,18 +88,18 @@ static taut_status absorb(taut_job *job)
 }
 
 /* mean -> residual = x - mean, result = factor * ranks * mean */
-static taut_status reconstruct(taut_job *job)
+static taut_status reconstruct(taut__job *job)
 {
     const taut__vec_kernels *vec = taut__simd_get()->vec;
     taut_layer      *l = job->layer;
     size_t           n = job->call.n;
     float           *mean = linear_of(job)->mean ? linear_of(job)->mean : job->buf;
-    taut_range       all = {0, n};
-    taut_piece_done  done = {0};
+    taut__range       all = {0, n};
+    taut__piece_done  done = {0};
     double           begin = taut__now();
     TAUT_TRY(table(job)->reconstruct(&job->call, 1, mean));
     vec->residual(l->feedback->r, l->feedback->r, mean, n);
-    if (l->keeps) taut__feedback_output(l->feedback, 0, n);
+    if (l->feedback_on) taut__feedback_output(l->feedback, 0, n);
     done.error = taut__job_norms(job, l->feedback->r, all);
     vec->scale(mean, job->factor * (float)job->g->size, n);
     if (job->g->rank == 0) done.sum = taut__job_norms(job, mean, all); /* all ranks have it: count it once */
@@ -110,7 +110,7 @@ static taut_status reconstruct(taut_job *job)
     return TAUT_OK;
 }
 
-static taut_status linear_advance(taut_job *job, bool *moved, bool *done)
+static taut_status linear_advance(taut__job *job, bool *moved, bool *done)
 {
     linear *a = linear_of(job);
     bool    summed = false;
@@ -122,17 +122,17 @@ static taut_status linear_advance(taut_job *job, bool *moved, bool *done)
         *moved = true;
         return project(job);
     }
-    TAUT_TRY(taut__raw_advance(&linear_of(job)->raw, moved, &summed));
+    TAUT_TRY(taut__plain_sum_advance(&linear_of(job)->raw, moved, &summed));
     if (!summed) return TAUT_OK;
     *moved = true;
     return absorb(job);
 }
 
-static int linear_waiting_for(const taut_job *job) { return taut__raw_waiting_for(&linear_of(job)->raw); }
+static int linear_waiting_for(const taut__job *job) { return taut__plain_sum_waiting_for(&linear_of(job)->raw); }
 
-static void linear_cancel(taut_job *job)
+static void linear_cancel(taut__job *job)
 {
-    if (job->work) taut__raw_cancel(&linear_of(job)->raw);
+    if (job->work) taut__plain_sum_cancel(&linear_of(job)->raw);
 }
 
 static const char *linear_cannot(const taut_spec *spec)
@@ -140,7 +140,7 @@ static const char *linear_cannot(const taut_spec *spec)
     return taut__spec_codec(spec)->linear ? NULL : "its codes cannot be added";
 }
 
-const taut_algorithm taut__linear = {
+const taut__algorithm taut__linear = {
     .name = "linear", .help = "sums of the small factors of powersgd and randk, uncompressed",
     .cannot = linear_cannot, .prepare = linear_prepare, .begin = linear_begin, .advance = linear_advance,
     .waiting_for = linear_waiting_for, .cancel = linear_cancel, .release = linear_release,

@@ -1,9 +1,9 @@
-/* allreduce_native.c : sums without a codec: `none`, and codes of integer codecs as int32.
+/* native.c : sums without a codec: `none`, and codes of integer codecs as int32.
  *
  * Where every rank waits in a blocking taut_allreduce for this very layer, the transport's own collective (MPI_Allreduce)
  * does it, on the waiting thread. Ranks find that out by a vote, because one may wait while another only started the
  * layer; they then all enter the collective, and no rank can be in another one, since blocking calls come in the same
- * order everywhere. Otherwise the sum goes by messages (raw.h), which may be under way with any other. */
+ * order everywhere. Otherwise the sum goes by messages (plain_sum.h), which may be under way with any other. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "../core/communicator.h"
@@ -17,14 +17,14 @@ typedef struct native {
     size_t    formed;  /* elements quantized or copied so far */
     size_t    stored;
     double    begin_s; /* of the sum */
-    taut_raw  raw;
+    taut__plain_sum  raw;
     int32_t  *q;       /* codes of the whole tensor; NULL for none */
 } native;
 
-static native *native_of(const taut_job *job) { return job->work; }
-static bool integer(const taut_job *job) { return taut__spec_codec(job->call.spec)->integer != NULL; }
+static native *native_of(const taut__job *job) { return job->work; }
+static bool integer(const taut__job *job) { return taut__spec_codec(job->call.spec)->integer != NULL; }
 
-static void native_release(taut_job *job)
+static void native_release(taut__job *job)
 {
     if (!job->work) return;
     taut__free(native_of(job)->q);
@@ -32,7 +32,7 @@ static void native_release(taut_job *job)
     job->work = NULL;
 }
 
-static taut_status native_prepare(taut_job *job)
+static taut_status native_prepare(taut__job *job)
 {
     size_t n = job->call.tensor->elems, slice = job->comm->set.c.slice_kib * (size_t)256;
     job->work = taut__alloc(1, sizeof(native));
@@ -40,7 +40,7 @@ static taut_status native_prepare(taut_job *job)
     if (integer(job)) native_of(job)->q = taut__alloc(n, sizeof(int32_t));
     if (integer(job) && !native_of(job)->q) return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu codes", job->name, n);
     TAUT_TRY(taut__comm_scratch(job->comm, taut__min(n, slice)));
-    taut__raw_prepare(&native_of(job)->raw, job->g, job->tag, integer(job) ? TAUT_NUMBER_I32 : TAUT_NUMBER_F32, n, job->part.block,
+    taut__plain_sum_prepare(&native_of(job)->raw, job->g, job->tag, integer(job) ? TAUT_NUMBER_I32 : TAUT_NUMBER_F32, n, job->part.block,
                       slice, &job->slots);
     return TAUT_OK;
 }
@@ -48,13 +48,13 @@ static taut_status native_prepare(taut_job *job)
 /* Smaller sums go by messages: at 64 KiB and 10 Gbit/s they took 1.02 times as long as MPI_Allreduce, with the vote 1.3 times. */
 enum { VOTE_FROM = 1 << 18 }; /* bytes */
 
-static bool worth_a_vote(const taut_job *job)
+static bool worth_a_vote(const taut__job *job)
 {
     return job->g->t->ops->allreduce && job->g->size == job->g->t->size && job->halves == TAUT_BOTH &&
            job->call.tensor->elems * 4 >= VOTE_FROM;
 }
 
-static taut_status native_begin(taut_job *job)
+static taut_status native_begin(taut__job *job)
 {
     native *a = native_of(job);
     a->voting = worth_a_vote(job);
@@ -63,18 +63,18 @@ static taut_status native_begin(taut_job *job)
     if (!a->voting) return TAUT_OK;
     a->vote[VOTE_NATIVE] = job->blocking;
     a->vote[VOTE_KIND_AND] = a->vote[VOTE_KIND_OR] = (uint64_t)job->kind + 1;
-    static const taut_mixed mixed = {0, VOTE_KIND_OR};
-    taut__exchange_begin(&job->exchange, job->g, job->tag + TAUT_TAG_CONTROL, a->vote, a->in, sizeof a->vote, taut__combine_mixed,
+    static const taut__mixed mixed = {0, VOTE_KIND_OR};
+    taut__small_allreduce_begin(&job->exchange, job->g, job->tag + TAUT_TAG_CONTROL, a->vote, a->in, sizeof a->vote, taut__combine_mixed,
                          &mixed);
     return TAUT_OK;
 }
 
-static taut_status advance_vote(taut_job *job, bool *moved)
+static taut_status advance_vote(taut__job *job, bool *moved)
 {
     native *a = native_of(job);
     bool    done;
     if (!a->voting) return TAUT_OK;
-    TAUT_TRY(taut__exchange_advance(&job->exchange, &done));
+    TAUT_TRY(taut__small_allreduce_advance(&job->exchange, &done));
     if (!done) return TAUT_OK;
     *moved = true;
     a->voting = false;
@@ -87,16 +87,16 @@ static taut_status advance_vote(taut_job *job, bool *moved)
 
 /* ---- the input, slice by slice: x into buf, or its codes into q ---- */
 
-static taut_range next_slice(const taut_job *job, size_t at)
+static taut__range next_slice(const taut__job *job, size_t at)
 {
-    return (taut_range){at, taut__min(job->comm->scratch_n, job->call.tensor->elems - at)};
+    return (taut__range){at, taut__min(job->comm->scratch_n, job->call.tensor->elems - at)};
 }
 
-static taut_status form(taut_job *job)
+static taut_status form(taut__job *job)
 {
     native         *a = native_of(job);
-    taut_range      r = next_slice(job, a->formed);
-    taut_piece_done done = {0};
+    taut__range      r = next_slice(job, a->formed);
+    taut__piece_done done = {0};
     if (integer(job)) taut__quantize_x(job, r, a->q + r.first, INT32_MAX / job->g->size, job->comm->scratch[0], &done);
     else taut__own_x(job, r, taut__result_at(job, r.first, NULL), &done);
     a->formed += r.n;
@@ -104,15 +104,15 @@ static taut_status form(taut_job *job)
     return done.status;
 }
 
-static bool formed(const taut_job *job)
+static bool formed(const taut__job *job)
 {
     bool there = !integer(job) && taut__in_place(job), watched = taut__watched(job->layer);
     return (there && !watched) || native_of(job)->formed == job->call.tensor->elems;
 }
 
-static void *numbers(const taut_job *job) { return integer(job) ? (void *)native_of(job)->q : job->buf; }
+static void *numbers(const taut__job *job) { return integer(job) ? (void *)native_of(job)->q : job->buf; }
 
-static void count_native(taut_job *job)
+static void count_native(taut__job *job)
 {
     uint64_t bytes = 4 * (uint64_t)job->call.tensor->elems, p = (uint64_t)job->g->size;
     job->record.payload_bytes = bytes;
@@ -121,12 +121,12 @@ static void count_native(taut_job *job)
     job->record.bytes_dense += 2 * bytes * (p - 1) / p;
 }
 
-static void trace_sum(taut_job *job, uint64_t bytes)
+static void trace_sum(taut__job *job, uint64_t bytes)
 {
     taut__trace_span(job->comm->trace, job, "wire", native_of(job)->begin_s, taut__now(), bytes);
 }
 
-static taut_status sum(taut_job *job, bool *moved)
+static taut_status sum(taut__job *job, bool *moved)
 {
     native *a = native_of(job);
     if (!a->summing) a->begin_s = taut__now();
@@ -142,9 +142,9 @@ static taut_status sum(taut_job *job, bool *moved)
         *moved = a->summed = true;
         return TAUT_OK;
     }
-    if (!a->summing) taut__raw_begin(&native_of(job)->raw, numbers(job), job->call.tensor->elems, job->halves, job->factor);
+    if (!a->summing) taut__plain_sum_begin(&native_of(job)->raw, numbers(job), job->call.tensor->elems, job->halves, job->factor);
     a->summing = true;
-    TAUT_TRY(taut__raw_advance(&native_of(job)->raw, moved, &a->summed));
+    TAUT_TRY(taut__plain_sum_advance(&native_of(job)->raw, moved, &a->summed));
     if (!a->summed) return TAUT_OK;
     trace_sum(job, a->raw.sent);
     job->record.payload_bytes = 4 * (uint64_t)job->call.tensor->elems;
@@ -154,11 +154,11 @@ static taut_status sum(taut_job *job, bool *moved)
     return TAUT_OK;
 }
 
-static taut_status store_codes(taut_job *job)
+static taut_status store_codes(taut__job *job)
 {
     native         *a = native_of(job);
-    taut_range      r = next_slice(job, a->stored);
-    taut_piece_done done = {0};
+    taut__range      r = next_slice(job, a->stored);
+    taut__piece_done done = {0};
     bool            count = job->g->rank == 0; /* every rank has all of the sum: count it once */
     TAUT_TRY(taut__store_codes(job, r, a->q + r.first, job->comm->scratch[0], count ? &done.sum : NULL));
     taut__account(job, &done);
@@ -168,16 +168,16 @@ static taut_status store_codes(taut_job *job)
 
 /* The exact sum counts in the communicator's relative error, if there is any error, and in plans. Every rank measures its
  * part. */
-static void measure_sum(taut_job *job)
+static void measure_sum(taut__job *job)
 {
-    taut_range      mine = taut__part(&job->part, job->g->rank);
-    taut_piece_done done = {0};
+    taut__range      mine = taut__part(&job->part, job->g->rank);
+    taut__piece_done done = {0};
     if ((!job->comm->lossy && !taut__watched(job->layer)) || job->halves != TAUT_BOTH) return;
     done.sum = taut__job_norms(job, (float *)job->buf + mine.first, mine);
     taut__account(job, &done);
 }
 
-static taut_status native_advance(taut_job *job, bool *moved, bool *done)
+static taut_status native_advance(taut__job *job, bool *moved, bool *done)
 {
     native *a = native_of(job);
     if (!formed(job)) {
@@ -195,14 +195,14 @@ static taut_status native_advance(taut_job *job, bool *moved, bool *done)
     return TAUT_OK;
 }
 
-static int native_waiting_for(const taut_job *job)
+static int native_waiting_for(const taut__job *job)
 {
-    return native_of(job)->voting ? taut__exchange_waiting_for(&job->exchange) : taut__raw_waiting_for(&native_of(job)->raw);
+    return native_of(job)->voting ? taut__small_allreduce_waiting_for(&job->exchange) : taut__plain_sum_waiting_for(&native_of(job)->raw);
 }
 
-static void native_cancel(taut_job *job)
+static void native_cancel(taut__job *job)
 {
-    if (job->work) taut__raw_cancel(&native_of(job)->raw);
+    if (job->work) taut__plain_sum_cancel(&native_of(job)->raw);
 }
 
 static const char *native_cannot(const taut_spec *spec)
@@ -212,7 +212,7 @@ static const char *native_cannot(const taut_spec *spec)
     return none || codec->integer ? NULL : "its codes cannot be added";
 }
 
-const taut_algorithm taut__native = {
+const taut__algorithm taut__native = {
     .name = "native", .help = "the transport's own sum of float32, or of integer codes as int32",
     .cannot = native_cannot, .prepare = native_prepare, .begin = native_begin, .advance = native_advance,
     .waiting_for = native_waiting_for, .cancel = native_cancel, .release = native_release,

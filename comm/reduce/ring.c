@@ -1,4 +1,4 @@
-/* allreduce_ring.c : every rank talks to its neighbours only. In step t < p-1 it receives from rank-1 the partial sum of one part,
+/* ring.c : every rank talks to its neighbours only. In step t < p-1 it receives from rank-1 the partial sum of one part,
  * adds its own x, encodes and passes it on; after p-1 steps rank r holds the sum of part r. In p-1 more steps the encoded sums
  * go round unchanged, and all ranks decode the same bytes. 2(p-1) messages and 2(p-1)/p of the encoded bytes per rank, like sra,
  * but one after the other, and float codecs encode p-1 partial sums, each error going to the residual of whoever made it. With
@@ -16,7 +16,7 @@
 enum { PIECES = 32 };
 
 typedef struct slot {
-    taut_request *in, *out, *pass;         /* two of each; NULL: no slice has the slot */
+    taut__request *in, *out, *pass;         /* two of each; NULL: no slice has the slot */
     uint8_t      *arrived[2], *partial[2]; /* frames */
     int           step;                    /* what is processed next */
     double        sent_s;                  /* when this rank last sent a frame of the slice */
@@ -28,7 +28,7 @@ typedef struct piece {
     size_t          k;    /* slice */
     int             step; /* of the frame that it makes, or decodes */
     bool            sums; /* that frame is a whole sum */
-    taut_piece_done done; /* bytes: of that frame, 0: none was made */
+    taut__piece_done done; /* bytes: of that frame, 0: none was made */
 } piece;
 
 typedef struct ring {
@@ -40,18 +40,18 @@ typedef struct ring {
     slot   slot[];
 } ring;
 
-static ring *ring_of(const taut_job *job) { return job->work; }
-static slot *slot_of(const taut_job *job, size_t k) { return &ring_of(job)->slot[k % ring_of(job)->slots]; }
-static const taut_codec *codec_of(const taut_job *job) { return taut__spec_codec(job->call.spec); }
-static bool integer(const taut_job *job) { return codec_of(job)->integer && job->halves != TAUT_GATHER; }
+static ring *ring_of(const taut__job *job) { return job->work; }
+static slot *slot_of(const taut__job *job, size_t k) { return &ring_of(job)->slot[k % ring_of(job)->slots]; }
+static const taut_codec *codec_of(const taut__job *job) { return taut__spec_codec(job->call.spec); }
+static bool integer(const taut__job *job) { return codec_of(job)->integer && job->halves != TAUT_GATHER; }
 /* sums of decoded tensors are encoded without loss; not what allgather spreads, which is no such sum */
-static bool exact(const taut_job *job) { return codec_of(job)->encode_exact && job->halves != TAUT_GATHER; }
-static int  steps_of(const taut_job *job) { return job->g->size - 1; } /* of each half */
-static int  first_step(const taut_job *job) { return job->halves & TAUT_REDUCE ? 0 : steps_of(job); }
-static int  last_step(const taut_job *job) { return steps_of(job) * (job->halves & TAUT_GATHER ? 2 : 1); }
+static bool exact(const taut__job *job) { return codec_of(job)->encode_exact && job->halves != TAUT_GATHER; }
+static int  steps_of(const taut__job *job) { return job->g->size - 1; } /* of each half */
+static int  first_step(const taut__job *job) { return job->halves & TAUT_REDUCE ? 0 : steps_of(job); }
+static int  last_step(const taut__job *job) { return steps_of(job) * (job->halves & TAUT_GATHER ? 2 : 1); }
 
 /* The part that arrives in a step. */
-static int part_in(const taut_job *job, int step)
+static int part_in(const taut__job *job, int step)
 {
     int p = job->g->size, gather = step - steps_of(job);
     return gather < 0 ? taut__ring_recv(job->g->rank, step, p) : taut__mod(job->g->rank - 1 - gather, p);
@@ -59,25 +59,25 @@ static int part_in(const taut_job *job, int step)
 
 /* ---- memory ---- */
 
-static void ring_release(taut_job *job)
+static void ring_release(taut__job *job)
 {
     taut__free(job->work);
     job->work = NULL;
 }
 
 /* memory: of a slot; NULL: counts its bytes. */
-static size_t lay_out(const taut_job *job, slot *t, void *memory)
+static size_t lay_out(const taut__job *job, slot *t, void *memory)
 {
-    taut_cut c = {memory, 0};
-    t->in = taut__cut(&c, 6, sizeof *t->in);
+    taut__carver c = {memory, 0};
+    t->in = taut__carve(&c, 6, sizeof *t->in);
     for (int i = 0; i < 2; i++) {
-        t->arrived[i] = taut__cut(&c, 1, ring_of(job)->frame);
-        t->partial[i] = taut__cut(&c, 1, ring_of(job)->frame);
+        t->arrived[i] = taut__carve(&c, 1, ring_of(job)->frame);
+        t->partial[i] = taut__carve(&c, 1, ring_of(job)->frame);
     }
     return c.bytes;
 }
 
-static taut_status ring_prepare(taut_job *job)
+static taut_status ring_prepare(taut__job *job)
 {
     size_t slots = taut__min(taut__coded_slots(job, job->part.slices), TAUT_RING_TAGS);
     ring  *a = job->work = taut__alloc(1, sizeof *a + slots * sizeof *a->slot);
@@ -88,14 +88,14 @@ static taut_status ring_prepare(taut_job *job)
     return taut__comm_scratch(job->comm, job->part.sub);
 }
 
-static taut_status ring_begin(taut_job *job)
+static taut_status ring_begin(taut__job *job)
 {
     ring_of(job)->opened = ring_of(job)->finished = 0;
     return TAUT_OK;
 }
 
 /* Memory for slice k; false: none is left now. */
-static bool open_slot(taut_job *job, size_t k)
+static bool open_slot(taut__job *job, size_t k)
 {
     slot *t = slot_of(job, k);
     void *memory = taut__slots_take(&job->slots, lay_out(job, t, NULL), 6);
@@ -106,7 +106,7 @@ static bool open_slot(taut_job *job, size_t k)
     return true;
 }
 
-static void close_slot(taut_job *job, size_t k)
+static void close_slot(taut__job *job, size_t k)
 {
     slot *t = slot_of(job, k);
     taut__slots_give(&job->slots, t->in); /* a slot begins with them */
@@ -115,9 +115,9 @@ static void close_slot(taut_job *job, size_t k)
 
 /* ---- messages ---- */
 
-static int tag_of(const taut_job *job, size_t k) { return job->tag + TAUT_TAG_RING + (int)(k % TAUT_RING_TAGS); }
+static int tag_of(const taut__job *job, size_t k) { return job->tag + TAUT_TAG_RING + (int)(k % TAUT_RING_TAGS); }
 
-static taut_status receive(taut_job *job, size_t k, int step)
+static taut_status receive(taut__job *job, size_t k, int step)
 {
     slot *t = slot_of(job, k);
     int   from = taut__mod(job->g->rank - 1, job->g->size);
@@ -125,7 +125,7 @@ static taut_status receive(taut_job *job, size_t k, int step)
     return taut__irecv(job->g, &t->in[step % 2], from, tag_of(job, k), t->arrived[step % 2], ring_of(job)->frame);
 }
 
-static taut_status send(taut_job *job, size_t k, taut_request *r, const uint8_t *frame, size_t bytes, size_t n)
+static taut_status send(taut__job *job, size_t k, taut__request *r, const uint8_t *frame, size_t bytes, size_t n)
 {
     slot_of(job, k)->sent_s = taut__now();
     job->record.bytes_sent += bytes;
@@ -136,7 +136,7 @@ static taut_status send(taut_job *job, size_t k, taut_request *r, const uint8_t 
 /* ---- codec work ---- */
 
 /* acc = this rank's contribution: codes; or x as it is; or, for sparse codecs, what their encoding of x decodes to */
-static taut_status own(taut_job *job, taut_range r, uint8_t *frame, float *scratch, taut_piece_done *done)
+static taut_status own(taut__job *job, taut__range r, uint8_t *frame, float *scratch, taut__piece_done *done)
 {
     void *acc = taut__acc(job, scratch);
     if (integer(job)) {
@@ -153,7 +153,7 @@ static taut_status own(taut_job *job, taut_range r, uint8_t *frame, float *scrat
     return taut__frame_decode(&c, frame, done->bytes, acc);
 }
 
-static taut_status add(taut_job *job, slot *t, taut_range r, int step, void *acc)
+static taut_status add(taut__job *job, slot *t, taut__range r, int step, void *acc)
 {
     taut_call      c = taut__slice_call(job, r.first, r.n);
     size_t         got = t->in[step % 2].got;
@@ -162,7 +162,7 @@ static taut_status add(taut_job *job, slot *t, taut_range r, int step, void *acc
 }
 
 /* acc -> frame; what that loses goes to the residual. scale: of acc, in units of the sum. */
-static taut_status encode_acc(taut_job *job, taut_range r, void *acc, int step, float scale, uint8_t *frame, size_t *bytes, taut_norm2 *lost)
+static taut_status encode_acc(taut__job *job, taut__range r, void *acc, int step, float scale, uint8_t *frame, size_t *bytes, taut_norm2 *lost)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     bool      lossless = exact(job) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
@@ -172,11 +172,11 @@ static taut_status encode_acc(taut_job *job, taut_range r, void *acc, int step, 
     TAUT_TRY(taut__frame_encode(&c, acc, frame, ring_of(job)->frame, bytes, lossless ? NULL : acc, exact(job)));
     if (lossless || job->halves == TAUT_GATHER) return TAUT_OK;
     *lost = taut__job_norms(job, acc, r);
-    taut__keep_second(job, r, acc, 1 / scale);
+    taut__keep_requantization_error(job, r, acc, 1 / scale);
     return TAUT_OK;
 }
 
-static taut_status store(taut_job *job, taut_range r, const uint8_t *frame, size_t bytes, float *scratch, taut_norm2 *sum)
+static taut_status store(taut__job *job, taut__range r, const uint8_t *frame, size_t bytes, float *scratch, taut_norm2 *sum)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     float    *to = taut__result_at(job, r.first, scratch);
@@ -189,7 +189,7 @@ static taut_status store(taut_job *job, taut_range r, const uint8_t *frame, size
 /* ---- pieces: run by any thread of the pool ---- */
 
 /* The sum of my part is in acc: encode it once, or, for a reduce-scatter, keep it. */
-static taut_status finish_sum(taut_job *job, slot *t, taut_range r, piece *p, float *scratch)
+static taut_status finish_sum(taut__job *job, slot *t, taut__range r, piece *p, float *scratch)
 {
     bool  whole = job->halves & TAUT_GATHER;
     void *acc = taut__acc(job, scratch);
@@ -202,12 +202,12 @@ static taut_status finish_sum(taut_job *job, slot *t, taut_range r, piece *p, fl
     if (!whole) return integer(job) ? taut__store_codes(job, r, acc, scratch, &p->done.sum) : TAUT_OK;
     uint8_t *frame = t->partial[p->step % 2];
     p->sums = true;
-    TAUT_TRY(encode_acc(job, r, taut__acc(job, scratch), p->step, job->factor, frame, &p->done.bytes, &p->done.second));
+    TAUT_TRY(encode_acc(job, r, taut__acc(job, scratch), p->step, job->factor, frame, &p->done.bytes, &p->done.requantization_error));
     return store(job, r, frame, p->done.bytes, scratch, &p->done.sum);
 }
 
 /* My x of the part that leaves first; or, for an allgather, my part. */
-static taut_status open_slice(taut_job *job, slot *t, taut_range r, piece *p, float *scratch)
+static taut_status open_slice(taut__job *job, slot *t, taut__range r, piece *p, float *scratch)
 {
     uint8_t *frame = t->partial[p->step % 2];
     if (p->step == 0 && !integer(job)) {
@@ -221,7 +221,7 @@ static taut_status open_slice(taut_job *job, slot *t, taut_range r, piece *p, fl
 }
 
 /* What arrived plus my x: a partial sum, or the sum. */
-static taut_status add_own(taut_job *job, slot *t, taut_range r, piece *p, float *scratch)
+static taut_status add_own(taut__job *job, slot *t, taut__range r, piece *p, float *scratch)
 {
     taut_norm2 lost = {0, 0};
     uint8_t   *frame = t->partial[p->step % 2];
@@ -233,7 +233,7 @@ static taut_status add_own(taut_job *job, slot *t, taut_range r, piece *p, float
     return TAUT_OK;
 }
 
-static taut_range range_of_piece(const taut_job *job, const piece *p)
+static taut__range range_of_piece(const taut__job *job, const piece *p)
 {
     int part = p->what == OPEN ? (p->step == 0 ? taut__ring_send(job->g->rank, 0, job->g->size) : job->g->rank)
                                : part_in(job, p->what == ADD ? p->step - 1 : p->step);
@@ -242,11 +242,11 @@ static taut_range range_of_piece(const taut_job *job, const piece *p)
 
 static void run_piece(void *ctx, size_t i, int worker)
 {
-    taut_job  *job = ctx;
+    taut__job  *job = ctx;
     piece     *p = &ring_of(job)->piece[i];
     slot      *t = slot_of(job, p->k);
     float     *scratch = job->comm->scratch[worker];
-    taut_range r = range_of_piece(job, p);
+    taut__range r = range_of_piece(job, p);
     double     begin = taut__now();
     switch (p->what) {
     case OPEN: p->done.status = open_slice(job, t, r, p, scratch); break;
@@ -260,12 +260,12 @@ static void run_piece(void *ctx, size_t i, int worker)
 
 /* ---- before and after the work ---- */
 
-static bool room_for_piece(const taut_job *job)
+static bool room_for_piece(const taut__job *job)
 {
-    return ring_of(job)->pieces < taut__min(PIECES, (size_t)taut__pool_threads(job->comm->pool));
+    return ring_of(job)->pieces < taut__min(PIECES, (size_t)taut__executor_threads(job->comm->pool));
 }
 
-static taut_status choose_opens(taut_job *job)
+static taut_status choose_opens(taut__job *job)
 {
     ring *a = ring_of(job);
     for (; a->opened < job->part.slices && a->opened < a->finished + a->slots && room_for_piece(job); a->opened++) {
@@ -281,14 +281,14 @@ static taut_status choose_opens(taut_job *job)
 }
 
 /* The frame of the step in hand has arrived. A finished sum goes on to the next neighbour at once. */
-static taut_status choose_arrived(taut_job *job, size_t k)
+static taut_status choose_arrived(taut__job *job, size_t k)
 {
     ring               *a = ring_of(job);
     slot               *t = slot_of(job, k);
     int                 step = t->step++;
     bool                sum = step >= steps_of(job);
     piece               p = {.what = sum ? DECODE : ADD, .k = k, .step = step + !sum};
-    const taut_request *in = &t->in[step % 2];
+    const taut__request *in = &t->in[step % 2];
     size_t              n = range_of_piece(job, &p).n;
     TAUT_TRY(receive(job, k, step + 1));
     if (n == 0) return TAUT_OK;
@@ -302,14 +302,14 @@ static taut_status choose_arrived(taut_job *job, size_t k)
 }
 
 /* Everything that processing the next step will overwrite has left. */
-static bool ready(const taut_job *job, const slot *t)
+static bool ready(const taut__job *job, const slot *t)
 {
     int next = (t->step + 1) % 2;
     return t->step < last_step(job) && taut__done(&t->in[t->step % 2]) && taut__done(&t->out[next]) && taut__done(&t->pass[next]);
 }
 
 /* opened: slices whose first frame has been made */
-static taut_status choose_ready(taut_job *job, size_t opened, bool *moved)
+static taut_status choose_ready(taut__job *job, size_t opened, bool *moved)
 {
     for (size_t k = ring_of(job)->finished; k < opened && room_for_piece(job); k++) {
         if (!ready(job, slot_of(job, k))) continue;
@@ -319,7 +319,7 @@ static taut_status choose_ready(taut_job *job, size_t opened, bool *moved)
     return TAUT_OK;
 }
 
-static taut_status settle_piece(taut_job *job, const piece *p)
+static taut_status settle_piece(taut__job *job, const piece *p)
 {
     slot  *t = slot_of(job, p->k);
     size_t n = range_of_piece(job, p).n;
@@ -335,26 +335,26 @@ static taut_status settle_piece(taut_job *job, const piece *p)
     return send(job, p->k, &t->out[p->step % 2], t->partial[p->step % 2], p->done.bytes, n);
 }
 
-static taut_status run_pieces(taut_job *job)
+static taut_status run_pieces(taut__job *job)
 {
     static const char *const name[] = {[OPEN] = "encode", [ADD] = "reduce", [DECODE] = "decode"};
     ring       *a = ring_of(job);
     double      begin = taut__now();
     taut_status s = TAUT_OK;
     if (a->pieces == 0) return TAUT_OK;
-    taut__pool_run(job->comm->pool, run_piece, job, a->pieces);
+    taut__executor_run(job->comm->pool, run_piece, job, a->pieces);
     taut__trace_span(job->comm->trace, job, name[a->piece[0].what], begin, taut__now(), a->piece[0].done.bytes);
     for (size_t k = 0; k < a->pieces && s == TAUT_OK; k++) s = settle_piece(job, &a->piece[k]);
     a->pieces = 0;
     return s;
 }
 
-static bool slice_finished(const taut_job *job, const slot *t)
+static bool slice_finished(const taut__job *job, const slot *t)
 {
     return t->step == last_step(job) && taut__all_done(t->in, 6);
 }
 
-static taut_status ring_advance(taut_job *job, bool *moved, bool *done)
+static taut_status ring_advance(taut__job *job, bool *moved, bool *done)
 {
     ring  *a = ring_of(job);
     size_t opened = a->opened;
@@ -370,15 +370,15 @@ static taut_status ring_advance(taut_job *job, bool *moved, bool *done)
     return TAUT_OK;
 }
 
-static int ring_waiting_for(const taut_job *job)
+static int ring_waiting_for(const taut__job *job)
 {
     return taut__mod(job->g->rank - 1, job->g->size);
 }
 
-static void ring_cancel(taut_job *job)
+static void ring_cancel(taut__job *job)
 {
     ring           *a = ring_of(job);
-    taut_transport *t = job->g->t;
+    taut__transport *t = job->g->t;
     for (size_t i = 0; a && i < a->slots; i++)
         for (int k = 0; a->slot[i].in && k < 6; k++) t->ops->cancel(t, &a->slot[i].in[k]);
 }
@@ -388,7 +388,7 @@ static const char *ring_cannot(const taut_spec *spec)
     return taut__spec_caps(spec) & TAUT_CAP_SLICEABLE ? NULL : "codes whole tensors only";
 }
 
-const taut_algorithm taut__ring = {
+const taut__algorithm taut__ring = {
     .name = "ring", .help = "partial sums to the next neighbour: 2(p-1) steps, 2(p-1)/p of the encoded bytes per rank",
     .cannot = ring_cannot, .prepare = ring_prepare, .begin = ring_begin, .advance = ring_advance,
     .waiting_for = ring_waiting_for, .cancel = ring_cancel, .release = ring_release,

@@ -1,4 +1,4 @@
-/* allreduce_sra.c : scatter-reduce-allgather. Every rank sends each owner its part, encoded; the owner adds what arrives
+/* sra.c : scatter-reduce-allgather. Every rank sends each owner its part, encoded; the owner adds what arrives
  * in order of rank to its own (unquantized, unless the codec is sparse), encodes the sum once and sends it to all, who decode
  * the same bytes, the owner included. 2(p-1) messages and 2(p-1)/p of the encoded bytes per rank. With an integer codec the owner adds
  * codes, its own among them, and packs the sum without loss.
@@ -16,7 +16,7 @@
 enum { PIECES = 32 };
 
 typedef struct slot {
-    taut_request *out1, *in1, *out2, *in2; /* one per rank; NULL: no slice has the slot */
+    taut__request *out1, *in1, *out2, *in2; /* one per rank; NULL: no slice has the slot */
     uint8_t      *out;                     /* p-1 frames: contributions to their owners; later the sums of other owners */
     uint8_t      *in;                      /* p-1 frames: contributions to my part */
     uint8_t      *sum;                     /* one frame; where `in` lay, unless it serves before those have been added */
@@ -31,7 +31,7 @@ typedef struct piece {
     action          what;
     size_t          k;
     int             q;
-    taut_piece_done done;
+    taut__piece_done done;
 } piece;
 
 typedef struct sra {
@@ -44,42 +44,42 @@ typedef struct sra {
     slot   slot[];
 } sra;
 
-static sra  *sra_of(const taut_job *job) { return job->work; }
-static slot *slot_of(const taut_job *job, size_t k) { return &sra_of(job)->slot[k % sra_of(job)->slots]; }
-static const taut_codec *codec_of(const taut_job *job) { return taut__spec_codec(job->call.spec); }
-static bool integer(const taut_job *job) { return codec_of(job)->integer && job->halves != TAUT_GATHER; }
+static sra  *sra_of(const taut__job *job) { return job->work; }
+static slot *slot_of(const taut__job *job, size_t k) { return &sra_of(job)->slot[k % sra_of(job)->slots]; }
+static const taut_codec *codec_of(const taut__job *job) { return taut__spec_codec(job->call.spec); }
+static bool integer(const taut__job *job) { return codec_of(job)->integer && job->halves != TAUT_GATHER; }
 /* sums of decoded tensors are encoded without loss; not what allgather spreads, which is no such sum */
-static bool exact(const taut_job *job) { return codec_of(job)->encode_exact && job->halves != TAUT_GATHER; }
-static size_t wire_bytes(const taut_job *job, size_t n) { return n * (job->layer->dtype == TAUT_F32 ? 4 : 2); }
+static bool exact(const taut__job *job) { return codec_of(job)->encode_exact && job->halves != TAUT_GATHER; }
+static size_t wire_bytes(const taut__job *job, size_t n) { return n * (job->layer->dtype == TAUT_F32 ? 4 : 2); }
 
 /* ---- memory ---- */
 
-static void sra_release(taut_job *job)
+static void sra_release(taut__job *job)
 {
     taut__free(job->work);
     job->work = NULL;
 }
 
 /* Of an array of frames of all ranks but this one. */
-static uint8_t *frame_of(const taut_job *job, uint8_t *frames, int q)
+static uint8_t *frame_of(const taut__job *job, uint8_t *frames, int q)
 {
     return frames + (size_t)(q - (q > job->g->rank)) * sra_of(job)->frame;
 }
 
 /* memory: of a slot; NULL: counts its bytes. */
-static size_t lay_out(const taut_job *job, slot *t, void *memory)
+static size_t lay_out(const taut__job *job, slot *t, void *memory)
 {
     size_t   p = (size_t)job->g->size, frame = sra_of(job)->frame;
-    taut_cut c = {memory, 0};
-    t->out1 = taut__cut(&c, 4 * p, sizeof *t->out1);
-    t->decoded = taut__cut(&c, p, sizeof *t->decoded);
-    t->out = taut__cut(&c, p - 1, frame);
-    t->in = taut__cut(&c, p - 1, frame);
-    t->sum = taut__spec_caps(job->call.spec) & TAUT_CAP_SPARSE ? taut__cut(&c, 1, frame) : t->in;
+    taut__carver c = {memory, 0};
+    t->out1 = taut__carve(&c, 4 * p, sizeof *t->out1);
+    t->decoded = taut__carve(&c, p, sizeof *t->decoded);
+    t->out = taut__carve(&c, p - 1, frame);
+    t->in = taut__carve(&c, p - 1, frame);
+    t->sum = taut__spec_caps(job->call.spec) & TAUT_CAP_SPARSE ? taut__carve(&c, 1, frame) : t->in;
     return c.bytes;
 }
 
-static taut_status sra_prepare(taut_job *job)
+static taut_status sra_prepare(taut__job *job)
 {
     size_t p = (size_t)job->g->size, slots = taut__coded_slots(job, job->part.slices);
     sra   *s = taut__alloc(1, sizeof *s + slots * sizeof *s->slot);
@@ -92,7 +92,7 @@ static taut_status sra_prepare(taut_job *job)
     return taut__comm_scratch(job->comm, job->part.sub);
 }
 
-static taut_status sra_begin(taut_job *job)
+static taut_status sra_begin(taut__job *job)
 {
     sra *s = sra_of(job);
     s->encoded = s->reduced = s->posted = s->finished = 0;
@@ -100,25 +100,25 @@ static taut_status sra_begin(taut_job *job)
     return TAUT_OK;
 }
 
-static int32_t code_limit(const taut_job *job) { return INT32_MAX / job->g->size; }
+static int32_t code_limit(const taut__job *job) { return INT32_MAX / job->g->size; }
 
 /* ---- pieces: run by any thread of the pool ---- */
 
 /* Integer codes that nobody here adds are packed as they are made: the same bytes as quantizing first, in one pass. */
-static void encode(taut_job *job, piece *p, float *scratch)
+static void encode(taut__job *job, piece *p, float *scratch)
 {
     sra *s = sra_of(job);
     taut__encode_x(job, taut__sub(&job->part, p->q, p->k), frame_of(job, slot_of(job, p->k)->out, p->q), s->frame, scratch, &p->done);
 }
 
-static taut_status check_frame(const taut_job *job, const taut_request *r)
+static taut_status check_frame(const taut__job *job, const taut__request *r)
 {
     if (r->got <= r->bytes) return TAUT_OK;
     return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", job->name, r->peer, r->got,
                       r->bytes);
 }
 
-static taut_status add_contributions(taut_job *job, slot *t, const taut_call *c, void *acc)
+static taut_status add_contributions(taut__job *job, slot *t, const taut_call *c, void *acc)
 {
     for (int q = 0; q < job->g->size; q++) {
         if (q == job->g->rank) continue;
@@ -131,7 +131,7 @@ static taut_status add_contributions(taut_job *job, slot *t, const taut_call *c,
 }
 
 /* Float codecs: the sum's own encoding error goes to this rank's residual. */
-static taut_status encode_sum(taut_job *job, slot *t, taut_range r, float *acc, taut_piece_done *done)
+static taut_status encode_sum(taut__job *job, slot *t, taut__range r, float *acc, taut__piece_done *done)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     bool      lossless = exact(job) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
@@ -139,15 +139,15 @@ static taut_status encode_sum(taut_job *job, slot *t, taut_range r, float *acc, 
     c.seed = taut__seed(c.seed, 1); /* rounding of the second stage is independent of the first */
     TAUT_TRY(taut__frame_encode(&c, acc, t->sum, sra_of(job)->frame, &t->sum_bytes, lossless ? NULL : acc, exact(job)));
     if (lossless || job->halves == TAUT_GATHER) return TAUT_OK;
-    done->second = taut__job_norms(job, acc, r);
-    taut__keep_second(job, r, acc, 1 / job->factor);
+    done->requantization_error = taut__job_norms(job, acc, r);
+    taut__keep_requantization_error(job, r, acc, 1 / job->factor);
     return TAUT_OK;
 }
 
 /* This rank's own part of x, as it enters the sum. Nothing is gained by coding what does not travel, except for sparse
  * codecs: a dense part would make the sum dense, and the sum travels without loss. */
-static taut_status own_contribution(taut_job *job, slot *t, const taut_call *c, taut_range r, float *scratch, float *acc,
-                                    taut_piece_done *done)
+static taut_status own_contribution(taut__job *job, slot *t, const taut_call *c, taut__range r, float *scratch, float *acc,
+                                    taut__piece_done *done)
 {
     if (!(taut__spec_caps(c->spec) & TAUT_CAP_SPARSE) || job->halves == TAUT_GATHER) {
         taut__own_x(job, r, acc, done);
@@ -158,7 +158,7 @@ static taut_status own_contribution(taut_job *job, slot *t, const taut_call *c, 
     return taut__frame_decode(c, t->sum, done->bytes, acc);
 }
 
-static taut_status reduce_float(taut_job *job, slot *t, taut_range r, float *scratch, taut_piece_done *done)
+static taut_status reduce_float(taut__job *job, slot *t, taut__range r, float *scratch, taut__piece_done *done)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     float    *acc = taut__acc(job, scratch);
@@ -175,7 +175,7 @@ static taut_status reduce_float(taut_job *job, slot *t, taut_range r, float *scr
     return TAUT_OK;
 }
 
-static taut_status reduce_integer(taut_job *job, slot *t, taut_range r, float *scratch, taut_piece_done *done)
+static taut_status reduce_integer(taut__job *job, slot *t, taut__range r, float *scratch, taut__piece_done *done)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     int32_t  *acc = taut__acc(job, scratch);
@@ -188,10 +188,10 @@ static taut_status reduce_integer(taut_job *job, slot *t, taut_range r, float *s
     return taut__store_codes(job, r, acc, scratch, &done->sum);
 }
 
-static void reduce(taut_job *job, piece *p, float *scratch)
+static void reduce(taut__job *job, piece *p, float *scratch)
 {
     slot      *t = slot_of(job, p->k);
-    taut_range r = taut__sub(&job->part, job->g->rank, p->k);
+    taut__range r = taut__sub(&job->part, job->g->rank, p->k);
     double     begin = taut__now();
     p->done.status = integer(job) ? reduce_integer(job, t, r, scratch, &p->done) : reduce_float(job, t, r, scratch, &p->done);
     p->done.bytes = t->sum_bytes;
@@ -199,7 +199,7 @@ static void reduce(taut_job *job, piece *p, float *scratch)
 }
 
 /* The owner's own frame also tells the norm of an integer sum. */
-static taut_status decode_frame(taut_job *job, taut_range r, const uint8_t *src, size_t len, float *scratch, taut_norm2 *sum)
+static taut_status decode_frame(taut__job *job, taut__range r, const uint8_t *src, size_t len, float *scratch, taut_norm2 *sum)
 {
     if (integer(job)) return taut__store_frame(job, r, src, len, scratch, sum);
     taut_call c = taut__slice_call(job, r.first, r.n);
@@ -209,7 +209,7 @@ static taut_status decode_frame(taut_job *job, taut_range r, const uint8_t *src,
     return TAUT_OK;
 }
 
-static void decode(taut_job *job, piece *p, float *scratch)
+static void decode(taut__job *job, piece *p, float *scratch)
 {
     slot          *t = slot_of(job, p->k);
     bool           mine = p->q == job->g->rank;
@@ -224,7 +224,7 @@ static void decode(taut_job *job, piece *p, float *scratch)
 
 static void run_piece(void *ctx, size_t i, int worker)
 {
-    taut_job *job = ctx;
+    taut__job *job = ctx;
     piece    *p = &sra_of(job)->piece[i];
     float    *scratch = job->comm->scratch[worker];
     switch (p->what) {
@@ -236,16 +236,16 @@ static void run_piece(void *ctx, size_t i, int worker)
 
 /* ---- choosing pieces ---- */
 
-static bool add_piece(taut_job *job, action what, size_t k, int q)
+static bool add_piece(taut__job *job, action what, size_t k, int q)
 {
     sra *s = sra_of(job);
-    if (s->pieces == taut__min(PIECES, (size_t)taut__pool_threads(job->comm->pool))) return false;
+    if (s->pieces == taut__min(PIECES, (size_t)taut__executor_threads(job->comm->pool))) return false;
     s->piece[s->pieces++] = (piece){.what = what, .k = k, .q = q};
     return true;
 }
 
 /* Memory for slice k; false: none is left now. */
-static bool open_slot(taut_job *job, size_t k)
+static bool open_slot(taut__job *job, size_t k)
 {
     slot  *t = slot_of(job, k);
     size_t p = (size_t)job->g->size;
@@ -257,17 +257,17 @@ static bool open_slot(taut_job *job, size_t k)
     return true;
 }
 
-static void close_slot(taut_job *job, size_t k)
+static void close_slot(taut__job *job, size_t k)
 {
     slot *t = slot_of(job, k);
     taut__slots_give(&job->slots, t->out1); /* a slot begins with them */
     t->out1 = NULL;
 }
 
-static taut_status open_slice(taut_job *job, size_t k)
+static taut_status open_slice(taut__job *job, size_t k)
 {
     slot      *t = slot_of(job, k);
-    taut_range mine = taut__sub(&job->part, job->g->rank, k);
+    taut__range mine = taut__sub(&job->part, job->g->rank, k);
     memset(t->decoded, 0, (size_t)job->g->size * sizeof *t->decoded);
     t->summed = false;
     t->sent_s[0] = t->sent_s[1] = taut__now();
@@ -278,7 +278,7 @@ static taut_status open_slice(taut_job *job, size_t k)
 }
 
 /* Every rank begins with another owner, so that no owner is flooded. */
-static taut_status choose_encodes(taut_job *job)
+static taut_status choose_encodes(taut__job *job)
 {
     sra *s = sra_of(job);
     while (s->encoded < job->part.slices && s->encoded < s->finished + s->slots) {
@@ -295,10 +295,10 @@ static taut_status choose_encodes(taut_job *job)
     return TAUT_OK;
 }
 
-static bool arrived(const taut_job *job, size_t k) { return taut__all_done(slot_of(job, k)->in1, (size_t)job->g->size); }
+static bool arrived(const taut__job *job, size_t k) { return taut__all_done(slot_of(job, k)->in1, (size_t)job->g->size); }
 
 /* A slice that has been opened may be reduced: its contributions to others need not have been encoded. */
-static void choose_reductions(taut_job *job)
+static void choose_reductions(taut__job *job)
 {
     sra   *s = sra_of(job);
     size_t opened = s->encoded + (s->next > 0);
@@ -306,12 +306,12 @@ static void choose_reductions(taut_job *job)
         if (taut__sub(&job->part, job->g->rank, s->reduced).n > 0 && !add_piece(job, REDUCE, s->reduced, job->g->rank)) return;
 }
 
-static bool here(const taut_job *job, size_t k, int q)
+static bool here(const taut__job *job, size_t k, int q)
 {
     return q == job->g->rank ? slot_of(job, k)->summed : k < sra_of(job)->posted && taut__done(&slot_of(job, k)->in2[q]);
 }
 
-static void choose_decodes(taut_job *job)
+static void choose_decodes(taut__job *job)
 {
     sra *s = sra_of(job);
     for (size_t k = s->finished; k < s->encoded && job->halves & TAUT_GATHER; k++)
@@ -326,7 +326,7 @@ static void choose_decodes(taut_job *job)
 
 /* ---- after the work ---- */
 
-static taut_status send_contribution(taut_job *job, const piece *p)
+static taut_status send_contribution(taut__job *job, const piece *p)
 {
     slot *t = slot_of(job, p->k);
     t->sent_s[0] = taut__now();
@@ -337,7 +337,7 @@ static taut_status send_contribution(taut_job *job, const piece *p)
     return taut__isend(job->g, &t->out1[p->q], p->q, job->tag + TAUT_TAG_FIRST, frame_of(job, t->out, p->q), p->done.bytes);
 }
 
-static taut_status send_sum(taut_job *job, const piece *p)
+static taut_status send_sum(taut__job *job, const piece *p)
 {
     slot  *t = slot_of(job, p->k);
     size_t n = taut__sub(&job->part, job->g->rank, p->k).n;
@@ -354,7 +354,7 @@ static taut_status send_sum(taut_job *job, const piece *p)
     return TAUT_OK;
 }
 
-static void trace_wire(taut_job *job, const piece *p)
+static void trace_wire(taut__job *job, const piece *p)
 {
     const slot *t = slot_of(job, p->k);
     bool        decodes = p->what == DECODE;
@@ -364,7 +364,7 @@ static void trace_wire(taut_job *job, const piece *p)
     taut__trace_wire(job, t->sent_s[decodes], &p->done, decodes ? t->in2[p->q].got : bytes);
 }
 
-static taut_status settle_pieces(taut_job *job)
+static taut_status settle_pieces(taut__job *job)
 {
     sra *s = sra_of(job);
     for (size_t i = 0; i < s->pieces; i++) {
@@ -378,14 +378,14 @@ static taut_status settle_pieces(taut_job *job)
     return TAUT_OK;
 }
 
-static taut_status run_pieces(taut_job *job, bool *moved)
+static taut_status run_pieces(taut__job *job, bool *moved)
 {
     static const char *const name[] = {[ENCODE] = "encode", [REDUCE] = "reduce", [DECODE] = "decode"};
     sra                     *s = sra_of(job);
     double                   begin = taut__now();
     if (s->pieces == 0) return TAUT_OK;
     *moved = true;
-    taut__pool_run(job->comm->pool, run_piece, job, s->pieces);
+    taut__executor_run(job->comm->pool, run_piece, job, s->pieces);
     taut__trace_span(job->comm->trace, job, name[s->piece[0].what], begin, taut__now(), s->piece[0].done.bytes);
     taut_status status = settle_pieces(job);
     s->pieces = 0;
@@ -393,7 +393,7 @@ static taut_status run_pieces(taut_job *job, bool *moved)
 }
 
 /* Sums of other owners go where my contributions to them lay, once those have left. */
-static taut_status post_sums(taut_job *job, bool *moved)
+static taut_status post_sums(taut__job *job, bool *moved)
 {
     sra *s = sra_of(job);
     while (s->posted < s->encoded && taut__all_done(slot_of(job, s->posted)->out1, (size_t)job->g->size)) {
@@ -407,7 +407,7 @@ static taut_status post_sums(taut_job *job, bool *moved)
     return TAUT_OK;
 }
 
-static bool slice_finished(const taut_job *job, size_t k)
+static bool slice_finished(const taut__job *job, size_t k)
 {
     const slot *t = slot_of(job, k);
     size_t      p = (size_t)job->g->size;
@@ -417,7 +417,7 @@ static bool slice_finished(const taut_job *job, size_t k)
     return true;
 }
 
-static taut_status sra_advance(taut_job *job, bool *moved, bool *done)
+static taut_status sra_advance(taut__job *job, bool *moved, bool *done)
 {
     sra *s = sra_of(job);
     TAUT_TRY(post_sums(job, moved));
@@ -433,7 +433,7 @@ static taut_status sra_advance(taut_job *job, bool *moved, bool *done)
     return TAUT_OK;
 }
 
-static int sra_waiting_for(const taut_job *job)
+static int sra_waiting_for(const taut__job *job)
 {
     sra *s = sra_of(job);
     for (size_t i = 0; i < s->slots; i++)
@@ -442,7 +442,7 @@ static int sra_waiting_for(const taut_job *job)
     return -1;
 }
 
-static void sra_cancel(taut_job *job)
+static void sra_cancel(taut__job *job)
 {
     sra *s = sra_of(job);
     for (size_t i = 0; s && i < s->slots; i++)
@@ -455,7 +455,7 @@ static const char *sra_cannot(const taut_spec *spec)
     return taut__spec_caps(spec) & TAUT_CAP_SLICEABLE ? NULL : "codes whole tensors only";
 }
 
-const taut_algorithm taut__sra = {
+const taut__algorithm taut__sra = {
     .name = "sra", .help = "scatter-reduce-allgather: 2(p-1) messages, 2(p-1)/p of the encoded bytes per rank",
     .cannot = sra_cannot, .prepare = sra_prepare, .begin = sra_begin, .advance = sra_advance,
     .waiting_for = sra_waiting_for, .cancel = sra_cancel, .release = sra_release,

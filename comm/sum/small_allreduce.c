@@ -1,4 +1,4 @@
-/* exchange.c : see exchange.h. */
+/* small_allreduce.c : see small_allreduce.h. */
 #include "small_allreduce.h"
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
@@ -8,7 +8,7 @@
 /* FOLD: give to, or take from, the partner beyond the power of two. DOUBLE: one round per bit. RESULT: the way back. */
 enum { FOLD, DOUBLE, RESULT, FINISHED };
 
-static taut_status post(taut_exchange *x, int to, int from)
+static taut_status post(taut__small_allreduce *x, int to, int from)
 {
     if (from >= 0) TAUT_TRY(taut__irecv(x->g, &x->recv, from, x->tag, x->in, x->bytes));
     if (to < 0) return TAUT_OK;
@@ -16,17 +16,17 @@ static taut_status post(taut_exchange *x, int to, int from)
     return taut__isend(x->g, &x->send, to, x->tag, x->data, x->bytes);
 }
 
-void taut__exchange_begin(taut_exchange *x, const taut_group *g, int tag, void *data, void *in, size_t bytes,
-                          taut_combine combine, const void *ctx)
+void taut__small_allreduce_begin(taut__small_allreduce *x, const taut__group *g, int tag, void *data, void *in, size_t bytes,
+                          taut__combine combine, const void *ctx)
 {
-    *x = (taut_exchange){.g = g, .tag = tag, .state = -1, .data = data, .in = in, .bytes = bytes, .combine = combine,
+    *x = (taut__small_allreduce){.g = g, .tag = tag, .state = -1, .data = data, .in = in, .bytes = bytes, .combine = combine,
                          .ctx = ctx};
     taut__requests_init(&x->send, 1);
     taut__requests_init(&x->recv, 1);
 }
 
 /* What this rank does in a state: whom it sends to and receives from, -1 = nobody. */
-static taut_status enter(taut_exchange *x, int state)
+static taut_status enter(taut__small_allreduce *x, int state)
 {
     int w = taut__power_below(x->g->size), rest = x->g->size - w, rank = x->g->rank;
     x->state = state;
@@ -38,21 +38,21 @@ static taut_status enter(taut_exchange *x, int state)
     }
 }
 
-static taut_status received(taut_exchange *x)
+static taut_status received(taut__small_allreduce *x)
 {
     if (x->recv.got == x->bytes) return TAUT_OK;
     return taut__fail(TAUT_E_MISMATCH, "exchange: rank %d sent %zu bytes, %zu were expected", x->recv.peer, x->recv.got,
                       x->bytes);
 }
 
-static taut_status combine(taut_exchange *x, int from)
+static taut_status combine(taut__small_allreduce *x, int from)
 {
     TAUT_TRY(received(x));
     x->combine(x->data, x->in, x->bytes, from < x->g->rank, x->ctx);
     return TAUT_OK;
 }
 
-taut_status taut__exchange_advance(taut_exchange *x, bool *done)
+taut_status taut__small_allreduce_advance(taut__small_allreduce *x, bool *done)
 {
     int w = taut__power_below(x->g->size), rest = x->g->size - w, rank = x->g->rank;
     if (x->state < 0) TAUT_TRY(enter(x, FOLD));
@@ -84,7 +84,7 @@ taut_status taut__exchange_advance(taut_exchange *x, bool *done)
     return TAUT_OK;
 }
 
-void taut__exchange_cancel(taut_exchange *x)
+void taut__small_allreduce_cancel(taut__small_allreduce *x)
 {
     if (!x->g) return;
     x->g->t->ops->cancel(x->g->t, &x->send);
@@ -95,7 +95,7 @@ void taut__exchange_cancel(taut_exchange *x)
 
 void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
 {
-    const taut_mixed *m = ctx;
+    const taut__mixed *m = ctx;
     size_t            n = bytes / 8, sums = m ? m->sums : n, masks = m ? taut__min(m->masks, n - m->sums) : 0;
     double           *a = acc;
     const double     *b = in;

@@ -2,7 +2,7 @@
  *
  * Pending requests lie in a dense array, so that one MPI_Testsome looks at all of them and makes MPI's progress.
  * Failure notices travel with their own tag: one receive from any rank is always posted, the first of the array, which no
- * taut_request owns; whoever fails sends to all.
+ * taut__request owns; whoever fails sends to all.
  * After a failure requests that cannot be finished are cancelled or left to MPI, and what they point to is not freed. */
 #include "../taut_mpi.h"
 #include "transport.h"
@@ -14,12 +14,12 @@
 enum { TAG_NOTICE = 0, WHOLE_MAX = 1 << 30, CHECK_SEED = 12345 };
 
 typedef struct pending {
-    taut_request *request; /* NULL: the receive of a notice */
+    taut__request *request; /* NULL: the receive of a notice */
     MPI_Datatype  type;    /* of a message beyond WHOLE_MAX, else MPI_BYTE */
 } pending;
 
 typedef struct mpi_transport {
-    taut_transport base;
+    taut__transport base;
     MPI_Comm       comm, native; /* messages; native sums, which a notice must not disturb */
     bool           exact;        /* MPI_Allreduce gives the same bits on all ranks */
     bool           failed;       /* a notice was sent or received: leave what is pending to MPI */
@@ -31,7 +31,7 @@ typedef struct mpi_transport {
     MPI_Request   *tell;         /* size requests */
     bool           listening;    /* request[0] is the receive of a notice */
     bool           news;         /* it has come */
-    taut_notice    heard, told;
+    taut__notice    heard, told;
 } mpi_transport;
 
 static taut_status failed(int rc, const char *what)
@@ -47,7 +47,7 @@ static taut_status failed(int rc, const char *what)
         if (mpi_rc_ != MPI_SUCCESS) return failed(mpi_rc_, what);                                             \
     } while (0)
 
-static mpi_transport *self_of(taut_transport *t) { return (mpi_transport *)t; }
+static mpi_transport *self_of(taut__transport *t) { return (mpi_transport *)t; }
 
 /* ---- messages ---- */
 
@@ -69,7 +69,7 @@ static taut_status message_type(size_t bytes, MPI_Datatype *type, int *count)
     return TAUT_OK;
 }
 
-static taut_status start(mpi_transport *m, taut_request *r, bool send, int peer, int tag, void *buf, size_t bytes)
+static taut_status start(mpi_transport *m, taut__request *r, bool send, int peer, int tag, void *buf, size_t bytes)
 {
     int count;
     if (m->n == m->room) return taut__fail(TAUT_E_STATE, "MPI: more than %zu messages under way", m->room);
@@ -90,12 +90,12 @@ static taut_status start(mpi_transport *m, taut_request *r, bool send, int peer,
     return TAUT_OK;
 }
 
-static taut_status mpi_isend(taut_transport *t, taut_request *r, int peer, int tag, const void *buf, size_t bytes)
+static taut_status mpi_isend(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes)
 {
     return start(self_of(t), r, true, peer, tag, (void *)(uintptr_t)buf, bytes);
 }
 
-static taut_status mpi_irecv(taut_transport *t, taut_request *r, int peer, int tag, void *buf, size_t room)
+static taut_status mpi_irecv(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room)
 {
     return start(self_of(t), r, false, peer, tag, buf, room);
 }
@@ -126,7 +126,7 @@ static void compact(mpi_transport *m)
     m->n = to;
 }
 
-static taut_status mpi_poll(taut_transport *t)
+static taut_status mpi_poll(taut__transport *t)
 {
     mpi_transport *m = self_of(t);
     int            count = 0;
@@ -144,14 +144,14 @@ static taut_status mpi_poll(taut_transport *t)
 }
 
 /* Somebody else may need the core: another rank, or the program's own threads. */
-static void mpi_idle(taut_transport *t, int us)
+static void mpi_idle(taut__transport *t, int us)
 {
     (void)t;
     struct timespec nap = {0, us * 1000L};
     nanosleep(&nap, NULL);
 }
 
-static void mpi_cancel(taut_transport *t, taut_request *r)
+static void mpi_cancel(taut__transport *t, taut__request *r)
 {
     mpi_transport *m = self_of(t);
     if (taut__done(r)) return;
@@ -168,7 +168,7 @@ static void mpi_cancel(taut_transport *t, taut_request *r)
     atomic_store_explicit(&r->done, true, memory_order_release);
 }
 
-static taut_status mpi_reserve(taut_transport *t, size_t requests)
+static taut_status mpi_reserve(taut__transport *t, size_t requests)
 {
     mpi_transport *m = self_of(t);
     size_t         room = m->room + requests;
@@ -192,14 +192,14 @@ static taut_status mpi_reserve(taut_transport *t, size_t requests)
 
 /* ---- native sums ---- */
 
-static const MPI_Datatype *type_of(taut_number kind)
+static const MPI_Datatype *type_of(taut__number kind)
 {
     static MPI_Datatype type[3]; /* MPI's handles need not be constants */
     type[TAUT_NUMBER_F32] = MPI_FLOAT, type[TAUT_NUMBER_F64] = MPI_DOUBLE, type[TAUT_NUMBER_I32] = MPI_INT32_T;
     return &type[kind];
 }
 
-static taut_status sum_piece(mpi_transport *m, void *buf, int n, taut_number kind)
+static taut_status sum_piece(mpi_transport *m, void *buf, int n, taut__number kind)
 {
     MPI_Datatype type = *type_of(kind);
     if (m->exact || kind == TAUT_NUMBER_I32) {
@@ -212,7 +212,7 @@ static taut_status sum_piece(mpi_transport *m, void *buf, int n, taut_number kin
     return TAUT_OK;
 }
 
-static taut_status mpi_allreduce(taut_transport *t, void *buf, size_t n, taut_number kind)
+static taut_status mpi_allreduce(taut__transport *t, void *buf, size_t n, taut__number kind)
 {
     for (size_t at = 0; at < n; at += WHOLE_MAX) {
         int m = (int)(n - at < WHOLE_MAX ? n - at : WHOLE_MAX);
@@ -230,7 +230,7 @@ static taut_status check_native(mpi_transport *m)
     float           *x = taut__alloc(100003, sizeof *x);
     if (!x) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory");
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-        taut_rng g = taut__rng(CHECK_SEED, (uint64_t)(uint32_t)m->base.rank << 32);
+        taut__rng g = taut__rng_of(CHECK_SEED, (uint64_t)(uint32_t)m->base.rank << 32);
         uint64_t h[2] = {0, 0}, all[2];
         for (int i = 0; i < sizes[k]; i++) {
             uint32_t r = taut__random32(g, (uint32_t)i);
@@ -258,7 +258,7 @@ static taut_status check_native(mpi_transport *m)
 
 /* ---- failure ---- */
 
-static void mpi_abort(taut_transport *t, const taut_notice *why)
+static void mpi_abort(taut__transport *t, const taut__notice *why)
 {
     mpi_transport *m = self_of(t);
     if (m->failed) return;
@@ -272,7 +272,7 @@ static void mpi_abort(taut_transport *t, const taut_notice *why)
     }
 }
 
-static bool mpi_aborted(taut_transport *t, taut_notice *why)
+static bool mpi_aborted(taut__transport *t, taut__notice *why)
 {
     mpi_transport *m = self_of(t);
     if (!m->news) return false;
@@ -284,7 +284,7 @@ static bool mpi_aborted(taut_transport *t, taut_notice *why)
 }
 
 /* MPI_Abort may wait for those it cannot reach. */
-static void mpi_end_job(taut_transport *t, const char *why)
+static void mpi_end_job(taut__transport *t, const char *why)
 {
     fprintf(stderr, "taut: rank %d: %s\n", t->rank, why);
     fflush(stderr);
@@ -295,7 +295,7 @@ static void mpi_end_job(taut_transport *t, const char *why)
 /* ---- life ---- */
 
 /* Pending notices point into *m, and pending sends into their owners' memory: after a failure both stay. */
-static void mpi_destroy(taut_transport *t)
+static void mpi_destroy(taut__transport *t)
 {
     if (!t) return;
     mpi_transport *m = self_of(t);
@@ -315,7 +315,7 @@ static void mpi_destroy(taut_transport *t)
     taut__free(t);
 }
 
-static const taut_transport_ops ops = {
+static const taut__transport_ops ops = {
     .name = "mpi", .isend = mpi_isend, .irecv = mpi_irecv, .poll = mpi_poll, .idle = mpi_idle, .cancel = mpi_cancel,
     .reserve = mpi_reserve, .allreduce = mpi_allreduce, .end_job = mpi_end_job, .abort = mpi_abort,
     .aborted = mpi_aborted,
@@ -372,9 +372,9 @@ static taut_status prepare(mpi_transport *m, int fake_hosts)
     return TAUT_OK;
 }
 
-taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut_transport **t)
+taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **t)
 {
-    _Static_assert(sizeof(taut_notice) == 512, "a notice is a message");
+    _Static_assert(sizeof(taut__notice) == 512, "a notice is a message");
     int up = 0;
     *t = NULL;
     MPI_Initialized(&up);

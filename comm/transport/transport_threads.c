@@ -14,7 +14,7 @@ typedef struct mailbox {
     pthread_mutex_t lock;
     pthread_cond_t  changed;
     unsigned        events; /* counts signals, so that none is missed */
-    taut_request   *posted, *unmatched;
+    taut__request   *posted, *unmatched;
 } mailbox;
 
 typedef struct hub { /* shared; released by the last rank */
@@ -22,17 +22,17 @@ typedef struct hub { /* shared; released by the last rank */
     _Atomic int     users;
     pthread_mutex_t lock; /* of notice */
     _Atomic bool    aborted;
-    taut_notice     notice;
+    taut__notice     notice;
     mailbox        *box;
 } hub;
 
 typedef struct threads_transport {
-    taut_transport base;
+    taut__transport base;
     hub           *hub;
     unsigned       seen; /* events of my mailbox that idle() has seen */
 } threads_transport;
 
-static hub *hub_of(const taut_transport *t) { return ((const threads_transport *)t)->hub; }
+static hub *hub_of(const taut__transport *t) { return ((const threads_transport *)t)->hub; }
 
 static void wake(mailbox *b)
 {
@@ -43,10 +43,10 @@ static void wake(mailbox *b)
 }
 
 /* The sender's rank is in send->got until it is done: a send needs no length of what arrived. */
-static taut_request *take(taut_request **list, int peer, int tag, bool sends)
+static taut__request *take(taut__request **list, int peer, int tag, bool sends)
 {
     for (; *list; list = &(*list)->next) {
-        taut_request *r = *list;
+        taut__request *r = *list;
         if ((sends ? (int)r->got : r->peer) == peer && r->tag == tag) {
             *list = r->next;
             return r;
@@ -55,14 +55,14 @@ static taut_request *take(taut_request **list, int peer, int tag, bool sends)
     return NULL;
 }
 
-static void append(taut_request **list, taut_request *r)
+static void append(taut__request **list, taut__request *r)
 {
     while (*list) list = &(*list)->next;
     r->next = NULL;
     *list = r;
 }
 
-static void deliver(taut_request *send, taut_request *recv)
+static void deliver(taut__request *send, taut__request *recv)
 {
     recv->got = send->bytes;
     memcpy(recv->buf, send->buf, taut__min(send->bytes, recv->bytes)); /* longer than the room: the owner sees got > bytes */
@@ -70,7 +70,7 @@ static void deliver(taut_request *send, taut_request *recv)
     atomic_store_explicit(&send->done, true, memory_order_release);
 }
 
-static void fill(taut_request *r, bool send, int peer, int tag, void *buf, size_t bytes)
+static void fill(taut__request *r, bool send, int peer, int tag, void *buf, size_t bytes)
 {
     atomic_store_explicit(&r->done, false, memory_order_relaxed);
     r->send = send;
@@ -81,13 +81,13 @@ static void fill(taut_request *r, bool send, int peer, int tag, void *buf, size_
     r->got = 0;
 }
 
-static taut_status threads_isend(taut_transport *t, taut_request *r, int peer, int tag, const void *buf, size_t bytes)
+static taut_status threads_isend(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes)
 {
     mailbox *b = &hub_of(t)->box[peer];
     fill(r, true, peer, tag, (void *)(uintptr_t)buf, bytes);
     r->got = (size_t)t->rank;
     pthread_mutex_lock(&b->lock);
-    taut_request *recv = take(&b->posted, t->rank, tag, false);
+    taut__request *recv = take(&b->posted, t->rank, tag, false);
     if (recv) {
         deliver(r, recv);
         b->events++;
@@ -99,12 +99,12 @@ static taut_status threads_isend(taut_transport *t, taut_request *r, int peer, i
     return TAUT_OK;
 }
 
-static taut_status threads_irecv(taut_transport *t, taut_request *r, int peer, int tag, void *buf, size_t room)
+static taut_status threads_irecv(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room)
 {
     mailbox *b = &hub_of(t)->box[t->rank];
     fill(r, false, peer, tag, buf, room);
     pthread_mutex_lock(&b->lock);
-    taut_request *send = take(&b->unmatched, peer, tag, true);
+    taut__request *send = take(&b->unmatched, peer, tag, true);
     if (send) deliver(send, r);
     else append(&b->posted, r);
     pthread_mutex_unlock(&b->lock);
@@ -112,13 +112,13 @@ static taut_status threads_irecv(taut_transport *t, taut_request *r, int peer, i
     return TAUT_OK;
 }
 
-static taut_status threads_poll(taut_transport *t)
+static taut_status threads_poll(taut__transport *t)
 {
     (void)t; /* the partner's call did the work */
     return TAUT_OK;
 }
 
-static void threads_idle(taut_transport *t, int us)
+static void threads_idle(taut__transport *t, int us)
 {
     threads_transport *self = (threads_transport *)t;
     mailbox           *b = &self->hub->box[t->rank];
@@ -133,12 +133,12 @@ static void threads_idle(taut_transport *t, int us)
     pthread_mutex_unlock(&b->lock);
 }
 
-static void threads_cancel(taut_transport *t, taut_request *r)
+static void threads_cancel(taut__transport *t, taut__request *r)
 {
     if (taut__done(r)) return;
     mailbox       *b = &hub_of(t)->box[r->send ? r->peer : t->rank];
     pthread_mutex_lock(&b->lock);
-    for (taut_request **list = r->send ? &b->unmatched : &b->posted; *list; list = &(*list)->next)
+    for (taut__request **list = r->send ? &b->unmatched : &b->posted; *list; list = &(*list)->next)
         if (*list == r) {
             *list = r->next;
             break;
@@ -147,13 +147,13 @@ static void threads_cancel(taut_transport *t, taut_request *r)
     atomic_store_explicit(&r->done, true, memory_order_release);
 }
 
-static taut_status threads_reserve(taut_transport *t, size_t requests)
+static taut_status threads_reserve(taut__transport *t, size_t requests)
 {
     (void)t, (void)requests; /* requests are links of lists: there is nothing to reserve */
     return TAUT_OK;
 }
 
-static void threads_abort(taut_transport *t, const taut_notice *why)
+static void threads_abort(taut__transport *t, const taut__notice *why)
 {
     hub *h = hub_of(t);
     pthread_mutex_lock(&h->lock);
@@ -163,7 +163,7 @@ static void threads_abort(taut_transport *t, const taut_notice *why)
     for (int r = 0; r < h->ranks; r++) wake(&h->box[r]);
 }
 
-static bool threads_aborted(taut_transport *t, taut_notice *why)
+static bool threads_aborted(taut__transport *t, taut__notice *why)
 {
     hub *h = hub_of(t);
     if (!atomic_load_explicit(&h->aborted, memory_order_relaxed)) return false;
@@ -185,7 +185,7 @@ static void hub_release(hub *h)
     taut__free(h);
 }
 
-static void threads_destroy(taut_transport *t)
+static void threads_destroy(taut__transport *t)
 {
     if (!t) return;
     hub_release(hub_of(t));
@@ -193,13 +193,13 @@ static void threads_destroy(taut_transport *t)
     taut__free(t);
 }
 
-static const taut_transport_ops ops = {
+static const taut__transport_ops ops = {
     .name = "threads", .isend = threads_isend, .irecv = threads_irecv, .poll = threads_poll, .idle = threads_idle,
     .cancel = threads_cancel, .reserve = threads_reserve, .abort = threads_abort, .aborted = threads_aborted,
     .destroy = threads_destroy,
 };
 
-void taut__requests_init(taut_request *r, size_t n)
+void taut__requests_init(taut__request *r, size_t n)
 {
     for (size_t i = 0; i < n; i++) atomic_init(&r[i].done, true);
 }
@@ -227,7 +227,7 @@ static threads_transport *rank_create(hub *h, int rank, int fake_hosts)
 {
     threads_transport *t = taut__alloc(1, sizeof *t);
     if (!t) return NULL;
-    t->base = (taut_transport){.ops = &ops, .rank = rank, .size = h->ranks, .threads = true, .tag_max = INT32_MAX};
+    t->base = (taut__transport){.ops = &ops, .rank = rank, .size = h->ranks, .threads = true, .tag_max = INT32_MAX};
     t->base.host = taut__alloc((size_t)h->ranks, sizeof *t->base.host);
     if (!t->base.host) {
         taut__free(t);
@@ -238,12 +238,12 @@ static threads_transport *rank_create(hub *h, int rank, int fake_hosts)
     return t;
 }
 
-taut_status taut__threads_create(int ranks, int fake_hosts, taut_transport **t)
+taut_status taut__threads_create(int ranks, int fake_hosts, taut__transport **t)
 {
     hub *h = hub_create(ranks);
     int  made = 0;
     for (; h && made < ranks; made++) {
-        t[made] = (taut_transport *)rank_create(h, made, fake_hosts);
+        t[made] = (taut__transport *)rank_create(h, made, fake_hosts);
         if (!t[made]) break;
     }
     if (made == ranks) return TAUT_OK;

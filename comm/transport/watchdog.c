@@ -8,7 +8,7 @@ enum { LOOK_MS = 250 };
 
 static uint64_t now_us(void) { return (uint64_t)(1e6 * taut__now()) + 1; }
 
-static void look(taut_watchdog *w)
+static void look(taut__watchdog *w)
 {
     uint64_t since = atomic_load_explicit(&w->since, memory_order_acquire);
     char     text[320];
@@ -24,7 +24,7 @@ static void look(taut_watchdog *w)
 
 static void *thread_main(void *arg)
 {
-    taut_watchdog  *w = arg;
+    taut__watchdog  *w = arg;
     struct timespec at;
     pthread_mutex_lock(&w->lock);
     while (!w->quit) {
@@ -38,9 +38,9 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-void taut__watchdog_init(taut_watchdog *w, taut_transport *t, int32_t timeout_ms)
+void taut__watchdog_init(taut__watchdog *w, taut__transport *t, int32_t timeout_ms)
 {
-    *w = (taut_watchdog){.t = t, .timeout_ms = timeout_ms};
+    *w = (taut__watchdog){.t = t, .timeout_ms = timeout_ms};
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -49,7 +49,7 @@ void taut__watchdog_init(taut_watchdog *w, taut_transport *t, int32_t timeout_ms
     pthread_condattr_destroy(&attr);
 }
 
-void taut__watchdog_destroy(taut_watchdog *w)
+void taut__watchdog_destroy(taut__watchdog *w)
 {
     if (!w->t) return;
     pthread_mutex_lock(&w->lock);
@@ -62,7 +62,7 @@ void taut__watchdog_destroy(taut_watchdog *w)
     w->t = NULL;
 }
 
-void taut__watchdog_enter(taut_watchdog *w, const char *what, size_t bytes)
+void taut__watchdog_enter(taut__watchdog *w, const char *what, size_t bytes)
 {
     if (w->timeout_ms < 0) return;
     if (!w->running) w->running = pthread_create(&w->thread, NULL, thread_main, w) == 0;
@@ -71,4 +71,4 @@ void taut__watchdog_enter(taut_watchdog *w, const char *what, size_t bytes)
     atomic_store_explicit(&w->since, now_us(), memory_order_release);
 }
 
-void taut__watchdog_leave(taut_watchdog *w) { atomic_store_explicit(&w->since, 0, memory_order_release); }
+void taut__watchdog_leave(taut__watchdog *w) { atomic_store_explicit(&w->since, 0, memory_order_release); }

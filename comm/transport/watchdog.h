@@ -7,8 +7,8 @@
 #include "transport.h"
 #include <pthread.h>
 
-typedef struct taut_watchdog {
-    taut_transport      *t;
+typedef struct taut__watchdog {
+    taut__transport      *t;
     int32_t              timeout_ms;
     bool                 running;
     pthread_t            thread;
@@ -18,14 +18,14 @@ typedef struct taut_watchdog {
     _Atomic uint64_t     since; /* microseconds of taut__now(); 0: not inside */
     _Atomic uint64_t     limit; /* microseconds that the call may take */
     const char *_Atomic  what;
-} taut_watchdog;
+} taut__watchdog;
 
 /* timeout_ms < 0: never. */
-void taut__watchdog_init(taut_watchdog *w, taut_transport *t, int32_t timeout_ms);
-void taut__watchdog_destroy(taut_watchdog *w);
+void taut__watchdog_init(taut__watchdog *w, taut__transport *t, int32_t timeout_ms);
+void taut__watchdog_destroy(taut__watchdog *w);
 /* what: in the message; stays valid until leave. bytes: that the call moves; the timeout grows by a microsecond for each, since
  * nobody sees its progress. */
-void taut__watchdog_enter(taut_watchdog *w, const char *what, size_t bytes);
-void taut__watchdog_leave(taut_watchdog *w);
+void taut__watchdog_enter(taut__watchdog *w, const char *what, size_t bytes);
+void taut__watchdog_leave(taut__watchdog *w);
 
 #endif

@@ -23,7 +23,7 @@ static uint64_t drawn;
 static double uniform(void)
 {
     drawn++;
-    return taut__random32(taut__rng(seed, drawn), (uint32_t)drawn) / 4294967296.0;
+    return taut__random32(taut__rng_of(seed, drawn), (uint32_t)drawn) / 4294967296.0;
 }
 static size_t below(size_t n) { return (size_t)(uniform() * (double)n); }
 

@@ -22,7 +22,7 @@ static uint64_t hash(const void *p, size_t n)
 
 static void fill(float *x, size_t n)
 {
-    taut_rng rng = taut__rng(3, 0);
+    taut__rng rng = taut__rng_of(3, 0);
     for (size_t i = 0; i < n; i++) {
         float v = (float)taut__random32(rng, (uint32_t)i) / 2147483648.0f - 1.0f;
         x[i] = v * v * v * (i / 300 % 3 ? 0.01f : 1.0f);

@@ -7,17 +7,17 @@
 enum { KIB = 1024, MIB = 1024 * KIB };
 
 /* count - 1 slots of so many bytes, and requests, may be borrowed */
-static void open_slots(taut_slots *s, taut_arena *a, size_t bytes, size_t requests, size_t count)
+static void open_slots(taut__slots *s, taut__arena *a, size_t bytes, size_t requests, size_t count)
 {
-    *s = (taut_slots){0};
+    *s = (taut__slots){0};
     taut__slots_need(s, bytes, requests, count);
     ck_assert_int_eq(taut__slots_open(s, a, NULL), TAUT_OK);
 }
 
 START_TEST(own_first)
 {
-    taut_arena a = {0};
-    taut_slots s;
+    taut__arena a = {0};
+    taut__slots s;
     void      *p[4];
     open_slots(&s, &a, 1000, 8, 4);
     ck_assert(a.due);
@@ -48,15 +48,15 @@ END_TEST
 START_TEST(loans)
 {
     enum { ROOM = 64 * KIB, LOANS = 40 };
-    taut_arena a = {0};
-    taut_slots s;
+    taut__arena a = {0};
+    taut__slots s;
     char      *p[LOANS] = {0};
     size_t     bytes[LOANS], lent = 0;
     open_slots(&s, &a, ROOM, 100, 2);
     ck_assert_int_eq(taut__arena_fit(&a), TAUT_OK);
     void *own = taut__slots_take(&s, ROOM, 100);
     for (uint32_t step = 0; step < 20000; step++) {
-        uint32_t r = taut__random32(taut__rng(3, 0), step), i = r % LOANS;
+        uint32_t r = taut__random32(taut__rng_of(3, 0), step), i = r % LOANS;
         if (p[i]) {
             ck_assert(p[i][0] == (char)i && p[i][bytes[i] - 1] == (char)i);
             taut__slots_give(&s, p[i]);
@@ -85,8 +85,8 @@ END_TEST
 /* A constant, unless all users together need less or one alone needs more; and never while something is lent. */
 START_TEST(bound)
 {
-    taut_arena a = {0};
-    taut_slots s[40], large;
+    taut__arena a = {0};
+    taut__slots s[40], large;
     for (int i = 0; i < 40; i++) {
         open_slots(&s[i], &a, MIB - TAUT_LINE, 500, 2);
         ck_assert_int_eq(taut__arena_fit(&a), TAUT_OK);
@@ -114,8 +114,8 @@ END_TEST
 /* Memory of somebody else, which a user only works in, adds nothing; requests run out before bytes do; memory may be short. */
 START_TEST(limits)
 {
-    taut_arena a = {0};
-    taut_slots s = {0}, guest = {0};
+    taut__arena a = {0};
+    taut__slots s = {0}, guest = {0};
     char       memory[TAUT_LINE];
     size_t     before = taut__alloc_bytes();
     taut__slots_need(&guest, sizeof memory, 1, 3);

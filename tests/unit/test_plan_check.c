@@ -1,27 +1,27 @@
-/* test_pace.c : which plans are withdrawn, and what later ones must promise. */
-#include "scheduler/pace.h"
+/* test_plan_check.c : which plans are withdrawn, and what later ones must promise. */
+#include "scheduler/plan_check.h"
 #include <check.h>
 #include <stdlib.h>
 
-static taut__pace p;
+static taut__plan_check p;
 
-static void setup(void) { taut__pace_init(&p); }
+static void setup(void) { taut__plan_check_init(&p); }
 
-static void note(taut__pace_way *w, int n, double comm, double step)
+static void note(taut__plan_check_way *w, int n, double comm, double step)
 {
-    for (int i = 0; i < n; i++) taut__pace_note(w, comm * (1 + 0.01 * (i % 3)), step * (1 + 0.01 * (i % 3)));
+    for (int i = 0; i < n; i++) taut__plan_check_note(w, comm * (1 + 0.01 * (i % 3)), step * (1 + 0.01 * (i % 3)));
 }
 
 START_TEST(too_few_steps_tell_nothing)
 {
     note(&p.dense, 9, 1, 5);
     note(&p.coded, 2, 9, 50);
-    ck_assert(!taut__pace_lost(&p, 1, 2));
+    ck_assert(!taut__plan_check_lost(&p, 1, 2));
     setup();
     note(&p.dense, 2, 1, 5);
     note(&p.coded, 9, 9, 50);
-    ck_assert(!taut__pace_lost(&p, 1, 2));
-    ck_assert_double_eq(p.worth, 1);
+    ck_assert(!taut__plan_check_lost(&p, 1, 2));
+    ck_assert_double_eq(p.cost_margin, 1);
 }
 END_TEST
 
@@ -29,7 +29,7 @@ START_TEST(a_plan_that_wins_stays)
 {
     note(&p.dense, 4, 3, 5);
     note(&p.coded, 20, 1, 5.05); /* the step is not faster, as computing hides both */
-    ck_assert(!taut__pace_lost(&p, 1, 3));
+    ck_assert(!taut__plan_check_lost(&p, 1, 3));
 }
 END_TEST
 
@@ -37,12 +37,12 @@ START_TEST(slower_communication_loses)
 {
     note(&p.dense, 4, 1, 5);
     note(&p.coded, 5, 1.5, 5);
-    ck_assert(taut__pace_lost(&p, 1, 2)); /* promised half of the time, took 1.5 times: 3 times off */
-    ck_assert_double_eq_tol(p.worth, 3, 0.1);
-    taut__pace_plan(&p);
-    ck_assert_double_lt(p.worth, 3);
-    ck_assert_double_gt(p.worth, 2.7);
-    ck_assert(!taut__pace_lost(&p, 1, 2)); /* the next plan is judged by its own steps */
+    ck_assert(taut__plan_check_lost(&p, 1, 2)); /* promised half of the time, took 1.5 times: 3 times off */
+    ck_assert_double_eq_tol(p.cost_margin, 3, 0.1);
+    taut__plan_check_plan(&p);
+    ck_assert_double_lt(p.cost_margin, 3);
+    ck_assert_double_gt(p.cost_margin, 2.7);
+    ck_assert(!taut__plan_check_lost(&p, 1, 2)); /* the next plan is judged by its own steps */
 }
 END_TEST
 
@@ -50,31 +50,31 @@ START_TEST(slower_steps_lose)
 {
     note(&p.dense, 5, 2, 5);
     note(&p.coded, 5, 1, 5.4);
-    ck_assert(taut__pace_lost(&p, 1, 2));
-    ck_assert_double_ge(p.worth, 1.25);
+    ck_assert(taut__plan_check_lost(&p, 1, 2));
+    ck_assert_double_ge(p.cost_margin, 1.25);
 }
 END_TEST
 
 START_TEST(twice_leaves_no_doubt)
 {
     note(&p.dense, 4, 5, 5);
-    ck_assert(!taut__pace_clear(&p, 0));
+    ck_assert(!taut__plan_check_clear(&p, 0));
     note(&p.coded, 3, 2, 5);
-    ck_assert(taut__pace_clear(&p, 0));
+    ck_assert(taut__plan_check_clear(&p, 0));
     note(&p.coded, 5, 3, 5);
-    ck_assert(!taut__pace_clear(&p, 0));
+    ck_assert(!taut__plan_check_clear(&p, 0));
 }
 END_TEST
 
 START_TEST(four_times_a_prediction_leaves_no_doubt)
 {
     note(&p.coded, 2, 1, 5);
-    ck_assert(!taut__pace_clear(&p, 100)); /* too few steps */
+    ck_assert(!taut__plan_check_clear(&p, 100)); /* too few steps */
     note(&p.coded, 1, 1, 5);
-    ck_assert(taut__pace_clear(&p, 4.1));
-    ck_assert(!taut__pace_clear(&p, 3.9));
+    ck_assert(taut__plan_check_clear(&p, 4.1));
+    ck_assert(!taut__plan_check_clear(&p, 3.9));
     note(&p.dense, 3, 1.5, 5); /* what was seen counts more */
-    ck_assert(!taut__pace_clear(&p, 100));
+    ck_assert(!taut__plan_check_clear(&p, 100));
 }
 END_TEST
 
@@ -82,8 +82,8 @@ START_TEST(one_late_step_is_no_loss)
 {
     note(&p.dense, 5, 2, 5);
     note(&p.coded, 4, 1, 4);
-    taut__pace_note(&p.coded, 100, 100);
-    ck_assert(!taut__pace_lost(&p, 1, 2));
+    taut__plan_check_note(&p.coded, 100, 100);
+    ck_assert(!taut__plan_check_lost(&p, 1, 2));
 }
 END_TEST
 
@@ -92,16 +92,16 @@ START_TEST(old_steps_are_forgotten)
     note(&p.dense, 50, 9, 9);
     note(&p.dense, 5, 1, 5); /* the network became faster */
     note(&p.coded, 5, 2, 5);
-    ck_assert(taut__pace_lost(&p, 1, 2));
-    for (int i = 0; i < 200; i++) taut__pace_plan(&p);
-    ck_assert_double_lt(p.worth, 1.001); /* tried again some day */
+    ck_assert(taut__plan_check_lost(&p, 1, 2));
+    for (int i = 0; i < 200; i++) taut__plan_check_plan(&p);
+    ck_assert_double_lt(p.cost_margin, 1.001); /* tried again some day */
 }
 END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("pace");
-    TCase *t = tcase_create("pace");
+    Suite *s = suite_create("plan_check");
+    TCase *t = tcase_create("plan_check");
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, too_few_steps_tell_nothing);
     tcase_add_test(t, a_plan_that_wins_stays);
