@@ -165,11 +165,11 @@ print-config: ## what was found, what is left out
 # ---- install ----  (DESTDIR is put in front of every path and is not remembered in any file)
 VERSION := $(shell awk '/^\#define TAUT_VERSION_(MAJOR|MINOR|PATCH)/{v=v s $$3; s="."} END{print v}' comm/taut.h)
 INST     = $(DESTDIR)$(PREFIX)
-HEADERS  = comm/taut.h $(if $(filter found,$(HAVE_ZSTD)),comm/taut_data.h) $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h)
+HEADERS  = comm/taut.h $(if $(filter found,$(HAVE_ZSTD)),comm/taut_data.h $(if $(filter found,$(HAVE_MPI)),comm/taut_data_mpi.h)) $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h)
 # what install writes, below PREFIX; uninstall removes exactly this
 INSTALLED = bin/taut lib/libtaut.so lib/libtaut.so.$(SO_VERSION) lib/libtaut.a lib/libtaut_torch.so \
             lib/libtaut_torch.so.$(SO_VERSION) libexec/taut-train lib/pkgconfig/taut.pc \
-            include/taut.h include/taut_data.h include/taut_mpi.h include/taut_torch.h
+            include/taut.h include/taut_data.h include/taut_data_mpi.h include/taut_mpi.h include/taut_torch.h
 
 install: all ## copy the command, libraries, headers and taut.pc below PREFIX (DESTDIR for packagers)
 	install -d $(INST)/bin $(INST)/lib/pkgconfig $(INST)/include $(INST)/libexec

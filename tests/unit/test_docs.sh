@@ -29,15 +29,17 @@ strict="-Wall -Wextra -Wpedantic -Wshadow -Werror -fsyntax-only"
 mpi=$(mpicc --showme:compile 2>/dev/null | sed 's/-I/-isystem /g' || true) # its headers warn; that is not ours
 for h in comm/*.h shim/torch.h; do
     case $h in
-    comm/taut.h | shim/torch.h) flags= ;;
-    comm/taut_mpi.h) flags=$mpi ;;
+    comm/taut.h | comm/taut_data.h | shim/torch.h) flags= ;;
+    comm/taut_mpi.h | comm/taut_data_mpi.h) flags=$mpi ;;
     *) continue ;; # internal
     esac
     [ -f "$h" ] || continue
-    if [ "$h" = comm/taut_mpi.h ] && [ -z "$mpi" ]; then
-        skip "no mpicc: comm/taut_mpi.h is not compiled"
-        continue
-    fi
+    case $h in *_mpi.h)
+        if [ -z "$mpi" ]; then
+            skip "no mpicc: $h is not compiled"
+            continue
+        fi ;;
+    esac
     printf '#include "%s"\n#include "%s"\n' "$PWD/$h" "$PWD/$h" >"$dir/twice.h"
     ok "$h compiles alone as C11" $CC -std=c11 $strict $flags -Icomm -x c "$dir/twice.h"
     ok "$h compiles alone as C++17" $CXX -std=c++17 $strict $flags -Icomm -x c++ "$dir/twice.h"
@@ -64,11 +66,15 @@ undocumented() {
 declared() { grep -h '^TAUT_API' comm/taut.h "$@" | grep -o 'taut_[a-z0-9_]*(' | tr -d '(' | sort -u; }
 exported() { nm -D --defined-only "$BUILD/lib/libtaut.so" | awk '$2 ~ /[TBDRVW]/{print $3}' | sed 's/@.*//' | sort -u; }
 same_names() {
-    if [ -n "$mpi" ] && "$TAUT" info --json | grep -q '"mpi": true'; then declared comm/taut_mpi.h; else declared; fi >"$dir/declared"
+    headers=
+    if [ -n "$mpi" ] && "$TAUT" info --json | grep -q '"mpi": true'; then headers=comm/taut_mpi.h; fi
+    if nm "$BUILD/lib/libtaut.a" | grep -q ' T taut_shard_open$'; then headers="$headers comm/taut_data.h"; fi
+    # shellcheck disable=SC2086
+    declared $headers >"$dir/declared"
     exported >"$dir/exported"
     diff "$dir/declared" "$dir/exported"
 }
-ok "every exported function is documented in its header" undocumented comm/taut.h comm/taut_mpi.h
+ok "every exported function is documented in its header" undocumented comm/taut.h comm/taut_mpi.h comm/taut_data.h
 ok "libtaut.so exports what the headers declare, and nothing else" same_names
 
 # ---- settings ----
