@@ -27,7 +27,7 @@ typedef struct taut_field_spec {
 
 /* One field of one block, decoded. */
 typedef struct taut_part {
-    uint64_t        block;
+    uint64_t        block, start; /* start: of its first byte in the field; only when encoding */
     const uint8_t  *data;
     size_t          bytes;
     uint32_t        n;

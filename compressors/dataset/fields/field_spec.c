@@ -8,7 +8,7 @@
 static const char *const type_names[] = {"u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64"};
 static const uint8_t     type_sizes[] = {1, 1, 2, 2, 4, 4, 8, 8, 4, 8};
 static const char *const kind_names[] = {"bytes", "text", "tokens", "int", "float", "image", "file", "label"};
-static const char *const kind_codecs[] = {"zstd", "zstd", "zstd", "zstd", "zstd", "zstd", "raw", "zstd"};
+static const char *const kind_codecs[] = {"zstd", "zstd", "tokens", "delta", "split", "zstd", "raw", "delta"};
 enum { TYPES = sizeof type_names / sizeof *type_names, KINDS = sizeof kind_names / sizeof *kind_names };
 
 size_t      taut_type_bytes(taut_type t) { return (unsigned)t < TYPES ? type_sizes[t] : 0; }

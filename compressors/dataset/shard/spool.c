@@ -76,6 +76,6 @@ taut_status taut__spool_part(const taut_spool *s, uint64_t block, uint8_t *data,
     offset[0] = 0;
     for (uint32_t k = 0; k < n; k++) offset[k + 1] = offset[k] + (s->sample_bytes ? (uint32_t)s->sample_bytes : length(s, first + k));
     at = s->sample_bytes ? first * s->sample_bytes : s->start[block];
-    *part = (taut_part){.block = block, .data = data, .bytes = offset[n], .n = n, .offset = offset};
+    *part = (taut_part){.block = block, .start = at, .data = data, .bytes = offset[n], .n = n, .offset = offset};
     return taut__pread(s->fd, s->path, data, part->bytes, at);
 }
