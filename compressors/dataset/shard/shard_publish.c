@@ -158,12 +158,12 @@ static taut_status write_piece(publisher *p, piece *e, uint32_t f)
 static taut_status write_blocks(publisher *p)
 {
     taut_writer *w = p->w;
-    taut_pool   *pool;
+    taut__executor *pool;
     taut_status  rc = TAUT_OK;
-    TAUT_TRY(taut__pool_create(w->threads, &pool));
+    TAUT_TRY(taut__executor_create(w->threads, &pool));
     for (p->first = 0; p->first < p->blocks && rc == TAUT_OK; p->first += p->batch) {
         size_t n = (size_t)(p->blocks - p->first < p->batch ? p->blocks - p->first : p->batch) * w->fields;
-        taut__pool_run(pool, run_piece, p, n);
+        taut__executor_run(pool, run_piece, p, n);
         for (size_t i = 0; i < n && rc == TAUT_OK; i++) rc = write_piece(p, &p->piece[i], (uint32_t)(i % w->fields));
         if (rc == TAUT_OK && w->progress) {
             uint64_t done = (p->first + p->batch) * w->per_block;
@@ -171,7 +171,7 @@ static taut_status write_blocks(publisher *p)
                 rc = taut__fail(TAUT_E_STATE, "%s: stopped by its progress function", w->path);
         }
     }
-    taut__pool_destroy(pool);
+    taut__executor_destroy(pool);
     return rc;
 }
 
