@@ -84,7 +84,7 @@ good "train" "$TAUT" train $small --plan "$dir/rs2.plan" --batch 12
 if [ "$(top steps out)" = 100 ] && less 0.9 "$(top accuracy_val out)"; then pass; else fail "train: $(top steps out) steps, accuracy $(top accuracy_val out)"; fi
 alone=$(top loss_val out)
 # shellcheck disable=SC2086
-good "again" "$TAUT" train $small --plan "$dir/rs2.plan" --batch 12 --data-cache 400 --data-threads 1 --data-ahead 1
+good "again" "$TAUT" train $small --plan "$dir/rs2.plan" --batch 12 --data-cache 4K --data-threads 1 --data-ahead 1
 if [ -n "$alone" ] && [ "$(top loss_val out)" = "$alone" ]; then pass; else fail "less memory, another run: $alone, $(top loss_val out)"; fi
 # shellcheck disable=SC2086
 good "schedule" "$TAUT" train $small --plan "$dir/strata.plan" --batch 10 --schedule cosine --rounds 7
