@@ -104,10 +104,21 @@ typedef struct taut_writer_options {
 } taut_writer_options;
 #define TAUT_WRITER_INIT {sizeof(taut_writer_options), 0, 0, 0, 0, 0, 0, 0}
 
+/* taut_writer_create() : fields: n of them, 1..64; copied. path: of the shard to be; options NULL: defaults. */
 TAUT_API taut_status taut_writer_create(const char *path, size_t nfields, const taut_field *fields,
                                         const taut_writer_options *options, taut_writer **writer);
 /* taut_writer_add() : one sample: data[f], bytes[f] for every field. Copied. */
 TAUT_API taut_status taut_writer_add(taut_writer *writer, const void *const *data, const size_t *bytes);
+/* taut_writer_measure() : what this codec would make of a field, tried on at most 64 MiB of evenly chosen blocks of the samples
+ *  added so far. taut_writer_codec() : use this codec for it. Both before finish. For choosing codecs under an error budget
+ *  (taut_plan_solve in taut.h; taut data pack --budget does it). */
+typedef struct taut_trial {
+    size_t size;          /* sizeof(taut_trial), set before the call */
+    double error2, norm2; /* sums of squares of differences and of elements */
+    double bytes;         /* stored bytes of the whole field, extrapolated */
+} taut_trial;
+TAUT_API taut_status taut_writer_measure(taut_writer *writer, size_t field, const char *codec, taut_trial *trial);
+TAUT_API taut_status taut_writer_codec(taut_writer *writer, size_t field, const char *codec);
 /* taut_writer_finish() : encode and publish. TAUT_E_INVALID without any sample. The writer can then only be destroyed. */
 TAUT_API taut_status taut_writer_finish(taut_writer *writer);
 /* taut_writer_destroy() : without a successful finish, nothing of it remains on disk. */
@@ -127,6 +138,7 @@ typedef struct taut_shard_info {
     int32_t  plain;             /* 1: `zstd -dc` gives the samples one after another */
 } taut_shard_info;
 
+/* taut_shard_open() : reads the index and checks it. TAUT_E_CORRUPT: no shard, truncated or damaged; TAUT_E_VERSION: newer. */
 TAUT_API taut_status taut_shard_open(const char *path, taut_shard **shard);
 TAUT_API void        taut_shard_close(taut_shard *shard); /* after its readers */
 TAUT_API taut_status taut_shard_get_info(const taut_shard *shard, taut_shard_info *info);
@@ -141,6 +153,7 @@ TAUT_API const char *taut_shard_labels(const taut_shard *shard);                
  * checksums of its block (raw samples: their own). TAUT_E_CORRUPT names file, field, block and samples. */
 typedef struct taut_reader taut_reader;
 
+/* taut_reader_create() : of an open shard, which outlives it. taut_reader_destroy(NULL) is fine. */
 TAUT_API taut_status taut_reader_create(const taut_shard *shard, taut_reader **reader);
 TAUT_API void        taut_reader_destroy(taut_reader *reader);
 /* taut_reader_sample() : copies sample `index` of a field to dst[0..*bytes). dst NULL: only its length.

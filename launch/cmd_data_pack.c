@@ -1,6 +1,7 @@
 /* cmd_data_pack.c : `taut data pack`: files into a shard. */
 #include "cli.h"
 #include "cmd_data.h"
+#include "data/budget.h"
 #include "data/import.h"
 #include "json.h"
 #include <stdlib.h>
@@ -8,11 +9,12 @@
 
 typedef struct job {
     import_options in;
-    const char    *out, *codec;
+    const char    *out, *codec, *budget;
     cli_list       field; /* NAME=CODEC */
     uint64_t       block, samples_per_block;
     int64_t        threads;
     bool           random, json;
+    double         rel;
 
     import         im;
     taut_writer   *writer;
@@ -104,6 +106,7 @@ static int write_shard(job *j)
     j->im.sink = sink;
     j->im.ctx = j;
     if ((rc = import_feed(&j->im)) != CLI_OK) return rc;
+    if (j->budget && j->samples && (rc = budget_spend(j->writer, j->im.field, j->im.fields, j->rel)) != CLI_OK) return rc;
     s = taut_writer_finish(j->writer);
     return s == TAUT_OK ? CLI_OK : cli_status(s, "%s", j->out);
 }
@@ -157,6 +160,7 @@ int cmd_data_pack(int argc, char **argv)
         {"o", "OUT.taut", CLI_TEXT, &j.out, "the shard to write (required)", 0, 0, NULL},
         {"codec", "SPEC", CLI_TEXT, &j.codec, "field codec, for the fields that it suits, labels excepted; default: by kind", 0, 0, NULL},
         {"field", "NAME=SPEC", CLI_LIST, &j.field, "codec of one field; may be repeated", 0, 0, NULL},
+        {"budget", "rel=X", CLI_TEXT, &j.budget, "lossy float32 fields: mean relative squared error over them; codecs are planned", 0, 0, NULL},
         {"block", "BYTES", CLI_SIZE, &j.block, "decoded bytes of a block [64K]", 256, 0x1p30, NULL},
         {"random", NULL, CLI_FLAG, &j.random, "blocks of 16K, for reading single samples", 0, 0, NULL},
         {"samples-per-block", "N", CLI_SIZE, &j.samples_per_block, "instead of --block", 1, 0x1p26, NULL},
@@ -186,6 +190,7 @@ int cmd_data_pack(int argc, char **argv)
     if (rc != CLI_RUN) return rc;
     if (!j.out) return cli_usage("-o OUT.taut is missing");
     if (j.block && j.random) return cli_usage("--block and --random both say how large blocks are");
+    if (j.budget && (rc = budget_parse(j.budget, &j.rel)) != CLI_OK) return rc;
     j.im.options = &j.in;
     j.im.input = argv;
     j.im.inputs = argc;

@@ -158,7 +158,7 @@ static taut_status write_piece(publisher *p, piece *e, uint32_t f)
 static taut_status write_blocks(publisher *p)
 {
     taut_writer *w = p->w;
-    taut__executor *pool;
+    taut__executor  *pool;
     taut_status  rc = TAUT_OK;
     TAUT_TRY(taut__executor_create(w->threads, &pool));
     for (p->first = 0; p->first < p->blocks && rc == TAUT_OK; p->first += p->batch) {

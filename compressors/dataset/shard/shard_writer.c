@@ -119,24 +119,23 @@ taut_status taut_writer_add(taut_writer *w, const void *const *data, const size_
     return TAUT_OK;
 }
 
-/* As many samples as fit block_bytes, by the mean of the largest field. */
-static uint64_t choose_per_block(const taut_writer *w)
+uint64_t taut__choose_per_block(const taut_writer *w)
 {
     uint64_t bytes = 1, n;
-    if (w->per_block) return w->per_block;
+    if (w->per_block) return w->per_block < w->samples ? w->per_block : w->samples;
     for (uint32_t f = 0; f < w->fields; f++)
         if (w->spool[f].bytes > bytes) bytes = w->spool[f].bytes;
     n = (uint64_t)((double)w->block_bytes * (double)w->samples / (double)bytes);
     if (n * bytes > w->block_bytes * w->samples && n > 1) n--; /* rounding */
-    return n < 1 ? 1 : n > TAUT_PER_BLOCK_MAX ? TAUT_PER_BLOCK_MAX : n;
+    n = n < 1 ? 1 : n > TAUT_PER_BLOCK_MAX ? TAUT_PER_BLOCK_MAX : n;
+    return n < w->samples ? n : w->samples;
 }
 
 static taut_status finish(taut_writer *w)
 {
     uint64_t largest[TAUT_FIELDS_MAX], blocks;
     if (w->samples == 0) return taut__fail(TAUT_E_INVALID, "%s: no samples; a shard has at least one", w->path);
-    w->per_block = choose_per_block(w);
-    if (w->per_block > w->samples) w->per_block = w->samples;
+    w->per_block = taut__choose_per_block(w);
     blocks = (w->samples - 1) / w->per_block + 1;
     if (blocks > TAUT_PARTS_MAX / w->fields)
         return taut__fail(TAUT_E_RANGE, "%s: %" PRIu64 " blocks of %u fields: a shard holds %" PRIu64 " parts: use larger blocks or more shards", w->path,

@@ -21,6 +21,9 @@ struct taut_writer {
     bool            failed, finished;
 };
 
+/* As many samples as fit block_bytes, by the mean of the largest field; at most all. Needs a sample. */
+uint64_t taut__choose_per_block(const taut_writer *w);
+
 /* Encode everything and publish. w->per_block is set, spools are cut; largest[f]: bytes of the largest part. */
 taut_status taut__publish(taut_writer *w, const uint64_t *largest);
 

@@ -56,6 +56,7 @@ taut_status taut__spool_cut(taut_spool *s, uint64_t per_block, uint64_t *largest
         *largest = s->sample_bytes * (per_block < s->samples ? per_block : s->samples);
         return TAUT_OK;
     }
+    taut__free(s->start);
     s->start = taut__alloc((size_t)blocks + 1, sizeof *s->start);
     if (!s->start) return taut__fail(TAUT_E_NOMEM, "%s: no memory for %" PRIu64 " blocks", s->path, blocks);
     *largest = 0;

@@ -1,0 +1,90 @@
+/* fuzz_shard.c : bytes of others into the shard reader. The first byte chooses: an even one, the rest is a file; an odd one,
+ * the rest goes to a field codec behind the checksums: codec, length of the shared bytes, these, then stored bytes.
+ *   clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -DTAUT_HAVE_ZSTD -I. tests/fuzz/fuzz_shard.c \
+ *         build/debug/lib/libtaut.a -lzstd -lxxhash -ljpeg -lmpi -lopenblas -lm
+ * tests/unit/test_fuzz_shard.c runs it over a corpus without a fuzzer. */
+#include "compressors/dataset/fields/field.h"
+#include "compressors/dataset/shard/shard.h"
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void read_all(taut_shard *s)
+{
+    taut_reader       *r;
+    taut_verify_result v = {.size = sizeof v};
+    uint8_t            sample[256];
+    size_t             bytes;
+    taut_shard_verify(s, NULL, NULL, &v);
+    if (taut_reader_create(s, &r) != TAUT_OK) return;
+    for (uint32_t f = 0; f < taut__shard_fields(s); f++)
+        for (uint64_t i = 0; i < taut__shard_samples(s) && i < 8; i++) taut_reader_sample(r, f, i, sample, sizeof sample, &bytes);
+    taut_reader_destroy(r);
+}
+
+static void as_file(const uint8_t *data, size_t size)
+{
+    taut_shard *s;
+    int         fd = memfd_create("fuzz", MFD_CLOEXEC);
+    if (fd < 0) return;
+    if (write(fd, data, size) == (ssize_t)size && taut__shard_open_fd(fd, "fuzz", &s) == TAUT_OK) {
+        read_all(s);
+        taut_shard_close(s);
+    }
+    close(fd);
+}
+
+static void as_codec(const uint8_t *data, size_t size)
+{
+    const taut_field_codec  *c;
+    taut_field               field = TAUT_FIELD_INIT;
+    taut_field_spec          spec;
+    void                    *state = NULL;
+    size_t                   shared, n;
+    uint32_t                 offset[5];
+    uint8_t                  dst[4096];
+    if (size < 4 || !(c = taut__field_codec_at(data[0] % 16))) return;
+    shared = data[1] | (size_t)data[2] << 8;
+    n = 4 * (size_t)data[3];
+    data += 4, size -= 4;
+    if (shared > size) shared = size;
+    strcpy(field.name, "f");
+    snprintf(field.codec, sizeof field.codec, "%s", c->name);
+    for (int kind = 0; kind < 8; kind++) { /* the first kind that it suits */
+        static const taut_type types[] = {TAUT_U8, TAUT_U8, TAUT_U16, TAUT_I32, TAUT_FLOAT32, TAUT_U8, TAUT_U8, TAUT_U8};
+        field.kind = (taut_kind)kind;
+        field.type = types[kind];
+        field.variable = kind != TAUT_KIND_IMAGE && kind != TAUT_KIND_LABEL;
+        field.ndim = kind == TAUT_KIND_IMAGE ? 2 : 0;
+        field.shape[0] = 16, field.shape[1] = 16;
+        if (taut__field_shape(&field) == TAUT_OK && taut__field_spec_parse(&field, &spec) == TAUT_OK) break;
+        if (kind == 7) return;
+    }
+    if (field.kind == TAUT_KIND_IMAGE) n = 4 * 256;
+    for (int k = 0; k < 5; k++) offset[k] = (uint32_t)(n / 4 * (size_t)k);
+    taut_part g = {.bytes = n, .n = 4, .offset = offset};
+    uint8_t  *copy = malloc(size ? size : 1); /* exactly as long as it is, so that reading beyond it is seen */
+    if (!copy) return;
+    memcpy(copy, data, size);
+    if (c->open && c->open(&spec, shared ? copy : NULL, shared, false, &state) != TAUT_OK) {
+        free(copy);
+        return;
+    }
+    c->decode(state, copy + shared, size - shared, &g, dst);
+    if (c->close) c->close(state);
+    free(copy);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < 1) return 0;
+    if (data[0] & 1)
+        as_codec(data + 1, size - 1);
+    else
+        as_file(data + 1, size - 1);
+    return 0;
+}

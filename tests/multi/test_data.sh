@@ -1,0 +1,276 @@
+#!/bin/sh
+# taut data: pack, info, verify, cat, bench as users type them; foreign readers (zstd, a Python reader made from the docs,
+# indexed_zstd where it is installed); bad input; kills and a full disk while packing. LONG=1: more kills, MNIST with dense.
+set -u
+BUILD=${BUILD:-build/release}
+TAUT=$(cd "$BUILD" && pwd)/bin/taut
+DATA=${DATA:-../shared/data}
+LONG=${LONG:-0}
+PYTHON=${PYTHON:-python3}
+here=$(pwd)
+passed=0 failed=0 skipped=0
+dir=$(mktemp -d)
+mounted=
+trap '[ -z "$mounted" ] || umount "$mounted"; rm -rf "$dir"' EXIT
+pass() { passed=$((passed + 1)); }
+fail() {
+    failed=$((failed + 1))
+    echo "FAIL $*"
+}
+skip() {
+    skipped=$((skipped + 1))
+    echo "SKIP $*"
+}
+ok() { # ok TEXT COMMAND...
+    text=$1
+    shift
+    if "$@" >"$dir/log" 2>&1; then pass; else fail "$text: $(head -n 3 "$dir/log")"; fi
+}
+field() { sed -n "\$s/.*\"$1\": *\"\{0,1\}\([^,\"}]*\).*/\1/p" "$2"; }
+
+if ! "$TAUT" data --help >"$dir/log" 2>&1; then
+    grep -q 'left out' "$dir/log" && { skip "built without zstd: $(cat "$dir/log")"; echo "0 passed, 0 failed, 1 skipped"; exit 0; }
+fi
+cd "$dir" || exit 1
+
+# ---- inputs ----
+cat >gen.py <<'PY'
+import json, random, struct
+random.seed(1)
+words = "the of and shard block sample error id=42 13:07:59 value=0.25 checked 0017".split()
+with open("text.txt", "w") as f:
+    for i in range(4000):
+        f.write(" ".join(random.choice(words) for _ in range(random.randint(3, 12))) + "\n" + ("\n" if i % 40 == 39 else ""))
+with open("rows.jsonl", "w") as f:
+    for i in range(500):
+        f.write(json.dumps({"text": "née %d" % i, "ids": [random.randint(0, 9) ** 3 for _ in range(i % 7)], "label": random.choice("abc"), "score": i / 8,
+                            "soft": [random.random() for _ in range(4)]}, ensure_ascii=False) + "\n")
+with open("rows.csv", "w") as f:
+    f.write('name,x,y,label\n')
+    for i in range(300):
+        f.write('"a, ""b"" %d",%d,%g,%d\n' % (i, i - 150, i / 4, i % 3))
+def idx(name, kind, shape, data):
+    open(name, "wb").write(struct.pack(">BBBB", 0, 0, kind, len(shape)) + struct.pack(">%dI" % len(shape), *shape) + data)
+pixels = bytes((x * y + i * 3) & 255 if 4 < x < 24 else 0 for i in range(200) for y in range(28) for x in range(28))
+idx("images-idx3", 8, (200, 28, 28), pixels)
+idx("labels-idx1", 8, (200,), bytes(i % 10 for i in range(200)))
+open("pixels", "wb").write(pixels)
+def npy(name, descr, shape, data, order=False):
+    h = "{'descr': '%s', 'fortran_order': %s, 'shape': %s, }" % (descr, order, shape)
+    h += " " * (63 - (10 + len(h)) % 64) + "\n"
+    open(name, "wb").write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(h)) + h.encode() + data)
+floats = [random.gauss(0, 1) for _ in range(600)]
+npy("x.npy", "<f4", (100, 6), struct.pack("<600f", *floats))
+npy("big.npy", ">f4", (100, 6), struct.pack(">600f", *floats))
+npy("fortran.npy", "<f4", (100, 6), struct.pack("<600f", *floats), True)
+npy("fewer.npy", "<f4", (50, 2), struct.pack("<100f", *floats[:100]))
+open("floats", "wb").write(struct.pack("<600f", *floats))
+PY
+"$PYTHON" gen.py || { echo "0 passed, 1 failed"; exit 1; }
+
+# ---- text: zstd reads it back, and so do cat and the Python reader ----
+reader="$PYTHON $here/tests/support/shard_reader.py"
+same() { cmp -s "$1" "$2"; }
+plain() { zstd -tq text.taut && zstd -dcq text.taut | cmp -s - text.txt && "$TAUT" data verify text.taut; }
+for codec in zstd zstd:1 raw; do
+    "$TAUT" data pack text.txt -o text.taut --codec $codec --block 8K >log 2>&1 || fail "pack $codec: $(cat log)"
+    ok "$codec: zstd -t and zstd -dc" plain
+done
+for how in "--split windows --window 333" "--split lines" "--separator \\n\\n" "--split documents"; do
+    for codec in zstd:3 raw dict:3 dense log; do
+        [ "$how" != "--split documents" ] || [ $codec = zstd:3 ] || continue # one sample
+        "$TAUT" data pack text.txt -o text.taut --codec $codec --block 16K $how >log 2>&1 || fail "pack $codec $how: $(cat log)"
+        "$TAUT" data cat text.taut >back
+        ok "cat: $codec $how" same back text.txt
+        ok "zstd -t: $codec $how" zstd -tq text.taut
+        [ $codec = dense ] && continue
+        $reader text.taut text >back
+        ok "the Python reader: $codec $how" same back text.txt
+    done
+done
+ok "seek table against the frames" $reader text.taut --frames
+if "$PYTHON" -c 'import indexed_zstd' 2>/dev/null; then
+    "$TAUT" data pack text.txt -o text.taut --block 8K >/dev/null
+    ok "indexed_zstd seeks" "$PYTHON" -c '
+import indexed_zstd
+f, o = indexed_zstd.IndexedZstdFile("text.taut"), open("text.txt", "rb").read()
+assert f.size() == len(o)
+for p in (0, 8192, 70000, len(o) - 100, 5):
+    f.seek(p)
+    assert f.read(500) == o[p:p + 500]'
+else
+    skip "indexed_zstd is not installed (pip install indexed_zstd): seeking by a foreign reader"
+fi
+"$TAUT" data pack text.txt -o a.taut --threads 1 >/dev/null
+"$TAUT" data pack text.txt -o b.taut --threads 3 >/dev/null
+ok "the same bytes from any number of threads" same a.taut b.taut
+"$TAUT" data cat a.taut --samples 3:5 >back
+tail -c +3073 text.txt | head -c 2048 >want
+ok "cat --samples" same back want
+gzip -k text.txt
+"$TAUT" data pack text.txt.gz -o b.taut >/dev/null && zstd -dcq b.taut >back
+ok "a gzip file is packed decoded" same back text.txt
+
+# ---- other formats, every field through the Python reader ----
+fields() { # fields SHARD NAME...
+    s=$1
+    shift
+    for f in "$@"; do
+        "$TAUT" data cat $s --field $f >x1 2>log && $reader $s $f >x2 2>>log
+        if [ -s x1 ] && cmp -s x1 x2; then pass; else fail "$s: field $f: $(tail -n 1 log)"; fi
+    done
+}
+"$TAUT" data pack rows.jsonl -o j.taut >log 2>&1 || fail "jsonl: $(cat log)"
+fields j.taut text ids label score soft
+"$TAUT" data info j.taut --json | tail -n 1 | grep -q '"labels": "a\\nb\\nc"' && pass || fail "names of classes"
+"$TAUT" data pack rows.csv -o c.taut --block 1K >log 2>&1 || fail "csv: $(cat log)"
+fields c.taut name x y label
+"$TAUT" data pack images-idx3 labels-idx1 -o i.taut --block 16K --field image=med >log 2>&1 || fail "idx: $(cat log)"
+fields i.taut image label
+"$TAUT" data cat i.taut --field image >back
+ok "pixels" same back pixels
+for x in x.npy big.npy; do
+    "$TAUT" data pack $x -o x.taut >/dev/null && "$TAUT" data cat x.taut >back
+    ok "$x" same back floats
+done
+# an error budget over all float fields, spent by the solver of plans; what comes out is measured
+"$TAUT" data pack x.npy big.npy -o x.taut --budget rel=0.001 >log 2>&1 || fail "pack --budget: $(cat log)"
+"$TAUT" data info x.taut --json | tail -n 1 >out
+"$PYTHON" - <<'PY' && pass || fail "--budget rel=0.001: $(cat out)"
+import json
+f = json.load(open("out"))["fields"]
+assert sum(x["rel_err2"] for x in f) <= 0.001 * len(f) and sum(x["rel_err2"] for x in f) > 0
+assert sum(x["stored_bytes"] for x in f) < 0.6 * sum(x["decoded_bytes"] for x in f)
+PY
+mkdir -p photos/cat photos/dog
+for i in 1 2 3; do head -c ${i}000 pixels >photos/cat/$i.jpg && head -c ${i}500 text.txt >photos/dog/$i.png; done
+"$TAUT" data pack photos -o p.taut >/dev/null
+fields p.taut file label
+"$TAUT" data cat p.taut --field file --samples 4 >back
+ok "a file passes through" same back photos/dog/2.png
+"$TAUT" data bench i.taut --samples 50 --seconds 0 --json >out
+[ -n "$(field prepare_ms out)" ] && pass || fail "bench --json"
+
+# ---- bad input ----
+bad() { # bad CODE 'WORDS|MORE WORDS' ARGUMENTS...: nothing is left behind
+    code=$1 words=$2
+    shift 2
+    rm -f x.out .x.out.part
+    "$TAUT" data "$@" >out 2>&1
+    rc=$?
+    [ "$rc" -eq "$code" ] || { fail "exit $rc, not $code: $*: $(head -n 3 out)"; return; }
+    [ ! -e x.out ] && [ ! -e .x.out.part ] || { fail "left a file: $*"; return; }
+    echo "$words" | tr '|' '\n' >words
+    while read -r w; do grep -qF -- "$w" out || echo "$w"; done <words >missing
+    if [ -s missing ]; then fail "no '$(cat missing)' in: $*: $(head -n 3 out)"; else pass; fi
+}
+: >empty
+printf 'ok\nfine\nnot \377 text\n' >latin.txt
+printf '{"a":1}\n{"a":2\n' >broken.jsonl
+printf '{"a":1}\n{"b":2}\n' >other.jsonl
+printf '{"a":1}\n{"a":"x"}\n' >mixed.jsonl
+printf 'a,b\n1,2\n1,2,3\n' >ragged.csv
+printf 'a,b\n' >norows.csv
+head -c 1000 images-idx3 >short-idx3
+mkdir -p nothing
+bad 1 'empty|is empty' pack empty -o x.out
+bad 1 'latin.txt|line 3|0xff|--bytes' pack latin.txt -o x.out
+bad 1 'broken.jsonl:2|invalid JSON' pack broken.jsonl -o x.out
+bad 1 "other.jsonl:2|'a'|is not there" pack other.jsonl -o x.out
+bad 1 "mixed.jsonl:2|'a'" pack mixed.jsonl -o x.out
+bad 1 'ragged.csv:3|3 fields|2' pack ragged.csv -o x.out
+bad 1 'norows.csv|no records' pack norows.csv -o x.out
+bad 1 'short-idx3|truncated' pack short-idx3 -o x.out
+bad 1 'x.npy|100|fewer.npy|50' pack x.npy fewer.npy -o x.out
+bad 1 'fortran.npy|fortran_order' pack fortran.npy -o x.out
+bad 1 'nowhere.txt|No such file' pack nowhere.txt -o x.out
+bad 1 'nothing|without files' pack nothing -o x.out
+bad 1 'no-such-folder' pack text.txt -o no-such-folder/x.out
+bad 2 'zst|field codecs are' pack text.txt -o x.out --codec zst
+bad 2 'level=99' pack text.txt -o x.out --codec zstd:99
+bad 2 'NAME=CODEC' pack text.txt -o x.out --field dense
+bad 2 'nofield|fields are text' pack text.txt -o x.out --field nofield=raw
+bad 2 '--block=1|256' pack text.txt -o x.out --block 1
+bad 2 '-o OUT.taut' pack text.txt
+bad 2 '--budget=5|rel=' pack x.npy -o x.out --budget 5
+bad 2 '--format=xml' pack text.txt -o x.out --format xml
+bad 1 'too few' pack x.npy -o x.out --codec dict
+bad 1 'text.txt|not a shard' info text.txt
+bad 1 'empty|empty file' verify empty
+bad 2 'fields are' cat j.taut
+bad 2 'samples=9:3' cat a.taut --samples 9:3
+bad 2 'unknown subcommand|did you mean' verfy a.taut
+gzip -c text.txt >g.taut
+bad 1 'g.taut|gzip' info g.taut
+head -c 1000 a.taut >cut.taut
+bad 1 'cut.taut|truncated' verify cut.taut
+
+# ---- damage: named, the rest can be read ----
+"$TAUT" data pack text.txt -o d.taut --block 8K >/dev/null
+cp d.taut e.taut
+printf '\125' | dd of=e.taut bs=1 seek=9000 conv=notrunc 2>/dev/null
+bad 1 'e.taut|block|of field text|samples' verify e.taut
+bad 1 '--skip-bad' cat e.taut -o x.out
+"$TAUT" data cat e.taut --skip-bad >back 2>log
+"$PYTHON" - <<'PY' && pass || fail "cat --skip-bad: $(cat log)"
+a, b = open("text.txt", "rb").read(), open("back", "rb").read()
+assert len(a) - len(b) == 8192, len(a) - len(b)
+n = next(i for i in range(len(b)) if a[i] != b[i]) // 8192 * 8192
+assert b == a[:n] + a[n + 8192:]
+PY
+grep -q 'block' log && pass || fail "skipped blocks are named"
+
+# ---- kill -9 while packing: the old file or none ----
+cp d.taut old.taut
+kills=15
+[ "$LONG" = 0 ] || kills=100
+wrong=0
+for i in $(seq 1 $kills); do
+    rm -f k.taut
+    [ $((i % 2)) = 0 ] || cp old.taut k.taut
+    "$TAUT" data pack text.txt -o k.taut --codec zstd:12 --block 8K >/dev/null 2>&1 &
+    pid=$!
+    sleep "0.$(printf '%03d' $((i * 37 % 250)))"
+    kill -9 $pid 2>/dev/null
+    wait $pid 2>/dev/null
+    [ ! -e k.taut ] || "$TAUT" data verify k.taut >/dev/null 2>&1 || wrong=$((wrong + 1))
+    [ $((i % 2)) = 0 ] || [ -e k.taut ] || wrong=$((wrong + 1))
+done
+[ $wrong = 0 ] && pass || fail "$wrong of $kills kills left half a shard"
+ok "the next writer cleans up" "$TAUT" data pack text.txt -o k.taut
+[ ! -e .k.taut.part ] && pass || fail ".part is left after a complete pack"
+
+# ---- disk full: no file, a clear message ----
+mkdir -p small
+if mount -t tmpfs -o size=64k tmpfs small 2>/dev/null; then
+    mounted=$dir/small
+    "$TAUT" data pack pixels --bytes --codec raw -o small/x.taut >out 2>&1 && fail "packed more than fits"
+    grep -q 'disk is full' out && pass || fail "disk full: $(cat out)"
+    [ -z "$(ls -A small)" ] && pass || fail "disk full left $(ls -A small)"
+    umount small && mounted=
+else
+    skip "cannot mount a small tmpfs: a full disk"
+fi
+
+# ---- sizes on real text and images, everything counted ----
+cd "$here" || exit 1
+packed() { # packed LIMIT FILE CODEC
+    "$TAUT" data pack "$2" -o "$dir/r.taut" --codec "$3" --threads 2 >"$dir/log" 2>&1 || fail "pack $2 $3: $(cat "$dir/log")"
+    size=$(wc -c <"$dir/r.taut")
+    if [ "$size" -le "$1" ]; then pass; else fail "$2 with $3: $size bytes, more than $1"; fi
+}
+if [ -f "$DATA/tinyshakespeare.txt" ]; then
+    packed 435000 "$DATA/tinyshakespeare.txt" zstd
+    zstd -dcq "$dir/r.taut" | cmp -s - "$DATA/tinyshakespeare.txt" && pass || fail "zstd -dc of tinyshakespeare"
+    packed 405000 "$DATA/tinyshakespeare.txt" dict
+    packed 342000 "$DATA/tinyshakespeare.txt" dense
+    "$TAUT" data cat "$dir/r.taut" | cmp -s - "$DATA/tinyshakespeare.txt" && pass || fail "dense is not lossless"
+    if [ "$LONG" != 0 ]; then
+        packed 1650000 "$DATA/t10k-images-idx3-ubyte.gz" zstd
+        packed 1280000 "$DATA/t10k-images-idx3-ubyte.gz" dense
+    fi
+else
+    skip "$DATA is not here: sizes on real data"
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
