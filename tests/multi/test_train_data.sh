@@ -149,7 +149,7 @@ ranks() { # ranks N OPTIONS...
     # shellcheck disable=SC2086
     good "$n ranks: $*" "$MPIRUN" -n "$n" "$TAUT" train $small --plan "$dir/rs2.plan" --global-batch 12 "$@"
 }
-for n in 2 3 4 5; do # 5: slices of 3, 3, 2, 2, 2, which weights make equal; float sums differ in their last bits only
+for n in 2 5; do # 5: slices of 3, 3, 2, 2, 2, which weights make equal; float sums differ in their last bits only
     ranks $n
     if near "$(top loss_val out)" "$alone" && [ "$(top identical out)" = true ]; then pass; else fail "$n ranks: loss $(top loss_val out), one rank $alone"; fi
     if [ "$(field sharing_ranks out)" = "$n" ] && less "$(field decodes_per_block out)" 1.05; then pass; else fail "$n ranks: $(tail -n 1 "$dir/out" | sed 's/.*"data"//; s/"layers".*//')"; fi
@@ -163,7 +163,7 @@ if near "$(top loss_val out)" "$alone" && [ "$(top first_step out)" = 90 ]; then
 {
     good "the batch is that of the checkpoint" "$MPIRUN" -n 2 "$TAUT" train $small --plan "$dir/rs2.plan" --steps 95 --checkpoint "$dir/ck2" --global-batch 12
     good "and is remembered" "$MPIRUN" -n 3 "$TAUT" train $small --plan "$dir/rs2.plan" --checkpoint "$dir/ck2" --resume
-    bad 1 "saved with 12 samples in a step, now 13" "$MPIRUN" -n 2 "$TAUT" train $small --plan "$dir/rs2.plan" --steps 92 --checkpoint "$dir/ck2" --resume --global-batch 13 --rounds 30
+    bad 1 "saved with 12 samples in a step, now 13" "$MPIRUN" -n 2 "$TAUT" train $small --plan "$dir/rs2.plan" --steps 110 --checkpoint "$dir/ck2" --resume --global-batch 13 --rounds 30
     bad 1 "of a plan with hash" "$MPIRUN" -n 2 "$TAUT" train $small --plan "$dir/strata.plan" --rounds 300 --checkpoint "$dir/ck2" --resume
     good "static of 3" "$TAUT" data plan static "$dir/a.taut" -o "$dir/three.plan" --budget 3 --rounds 50
     bad 2 "only 3 samples, fewer than ranks" "$MPIRUN" -n 4 "$TAUT" train $small --plan "$dir/three.plan" --global-batch 3
