@@ -191,7 +191,141 @@ TAUT_API taut_status taut_jpeg_info(const void *jpeg, size_t bytes, int scale, s
 TAUT_API taut_status taut_jpeg_decode(const void *jpeg, size_t bytes, int scale, uint8_t *pixels, size_t cap,
                                       size_t shape[3]);
 
-/* ---- Plans, sampler, loader ---- */
+/* ---- Plans ----------------------------------------------------------------------------------------------------
+ * Which samples a job trains on, as rules: a small text that is pinned to its shards by hash (docs/data.md). */
+typedef struct taut_data_plan taut_data_plan;
+
+typedef struct taut_data_plan_options {
+    size_t      size;    /* set by TAUT_DATA_PLAN_INIT */
+    const char *budget;  /* "10%" or a number of samples, for stages of the rule without one; NULL = none */
+    const char *strata;  /* integer field of which every class gets its share; NULL = none */
+    uint64_t    seed;    /* of every random choice and order */
+    uint64_t    rounds;  /* visits of what the rule leaves; 0 = 1 */
+    uint64_t    window;  /* blocks that are shuffled together, which bounds what a reader needs at a time; 0 = every
+                            sample may come at any time: the finest shuffle, for sets that fit into memory */
+    int32_t     replace; /* of rs2: 1 = every round draws from everything */
+} taut_data_plan_options;
+#define TAUT_DATA_PLAN_INIT {sizeof(taut_data_plan_options), 0, 0, 1, 1, 64, 0}
+
+/* taut_data_plan_create() : rule: "full", "static:budget=10%", "rs2:budget=10%", "list:file=PATH", stages joined by "|".
+ *  shards: n of them, whose order is the order of sample numbers; not needed after the call. */
+TAUT_API taut_status taut_data_plan_create(const char *rule, size_t n, const taut_shard *const *shards,
+                                           const taut_data_plan_options *options, taut_data_plan **plan);
+TAUT_API taut_status taut_data_plan_load(const char *path, taut_data_plan **plan); /* an error names the line */
+TAUT_API taut_status taut_data_plan_save(taut_data_plan *plan, const char *path);  /* beside the target, renamed */
+TAUT_API void        taut_data_plan_destroy(taut_data_plan *plan);
+
+typedef struct taut_data_plan_info {
+    size_t   size;          /* sizeof(taut_data_plan_info), set before the call */
+    uint64_t hash;          /* of its text; identifies it in states and reports */
+    uint64_t shards, of;    /* shards, and samples in them */
+    uint64_t samples;       /* of a round */
+    uint64_t rounds, seed, window;
+    char     rule[256];     /* "static 6000 of 60000 | rs2 600 of 6000" */
+    char     strata[64];    /* "" = not stratified */
+} taut_data_plan_info;
+TAUT_API taut_status taut_data_plan_get_info(taut_data_plan *plan, taut_data_plan_info *info);
+
+/* ---- Loader ---------------------------------------------------------------------------------------------------
+ * Batches of a plan, read and decoded ahead by threads in the order in which they will be needed. Step t of the job takes the
+ * places t*batch .. of the plan's stream, whatever the number of ranks; the ranks take slices, so all of them take equally many
+ * steps. Ranks of one node decode each block once, into memory that they share and that has no name: nothing of it
+ * stays when they are killed.
+ *
+ *      taut_loader_config cfg = TAUT_LOADER_INIT;
+ *      cfg.shards = paths, cfg.nshards = 1, cfg.plan = "P.plan", cfg.batch = 256;
+ *      taut_loader_open(&cfg, NULL, &loader);                 // or taut_loader_open_mpi() of taut_data_mpi.h
+ *      while (taut_loader_next(loader, &batch) == TAUT_OK && !batch.end)
+ *          for (i = 0; i < batch.n; i++) use(batch.data[0][i], batch.bytes[0][i]);
+ *      taut_loader_close(loader);
+ */
+typedef struct taut_loader taut_loader; /* used by one thread at a time */
+
+/* taut_loader_group : the ranks of a job, for a loader that knows no MPI. All callbacks are collective, are called by all
+ *  ranks in the same order, during open only, and return TAUT_OK or what went wrong. */
+typedef struct taut_loader_group {
+    size_t          size; /* sizeof(taut_loader_group) */
+    void           *ctx;
+    uint32_t        rank, ranks;
+    uint32_t        node_ranks;      /* ranks on this rank's node, itself included */
+    const uint32_t *node;            /* their numbers, ascending */
+    taut_status (*broadcast)(void *ctx, void *bytes, size_t n);      /* of rank 0 */
+    taut_status (*node_broadcast)(void *ctx, void *bytes, size_t n); /* of node[0], to node[] */
+    /* Everybody gets the lowest status of all ranks (TAUT_OK is the highest), and the text of a rank that has it. */
+    taut_status (*agree)(void *ctx, taut_status mine, char *text, size_t cap);
+} taut_loader_group;
+
+typedef struct taut_loader_config {
+    size_t             size;     /* set by TAUT_LOADER_INIT */
+    const char *const *shards;   /* paths; they need not be in the plan's order, it knows them by their hashes */
+    size_t             nshards;
+    const char        *plan;     /* path of a plan; NULL = "full", seed 1, `rounds` rounds */
+    uint64_t           rounds;   /* 0 = the plan's */
+    uint64_t           batch;    /* samples of a step, all ranks together: at least one a rank, at most a round */
+    const char *const *fields;   /* names; NULL = all fields of the shards */
+    size_t             nfields;
+    const void        *state;    /* of taut_loader_state(): go on there; NULL = from the start */
+    size_t             state_bytes;
+    uint64_t           cache_bytes;   /* decoded blocks of a node; 0 = 256 MiB, more where two steps need it */
+    int32_t            threads;       /* readers of this rank, 1..64; 0 = 2 */
+    int32_t            ahead;         /* steps to read ahead, 1..1024; 0 = 16 */
+    int32_t            timeout_ms;    /* longest wait for a block; 0 = 60000 */
+    int32_t            share;         /* 1 = each rank decodes for itself; 0 = share with the node */
+    int32_t            read_delay_us; /* for tests: added to every read */
+    uint64_t           first_step; /* begin at this step; a state then only pins plan and batch. 0 = at the state's place */
+} taut_loader_config;
+#define TAUT_LOADER_INIT {sizeof(taut_loader_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/* taut_loader_open() : collective over the group; NULL = one rank. Rank 0 reads plan, indexes and labels, and broadcasts
+ *  them. Fails on all ranks or on none. TAUT_E_MISMATCH: a shard, or the state, does not belong to the plan. */
+TAUT_API taut_status taut_loader_open(const taut_loader_config *config, const taut_loader_group *group,
+                                      taut_loader **loader);
+TAUT_API void        taut_loader_close(taut_loader *loader); /* not collective; close(NULL) is fine */
+
+/* taut_batch : this rank's slice of one step. Pointers are borrowed until the next call of next() or close(). */
+typedef struct taut_batch {
+    size_t          size;     /* set by TAUT_BATCH_INIT */
+    uint64_t        n;        /* samples of this rank; in a short last step it may be 0 */
+    uint64_t        all;      /* samples of this step, all ranks */
+    uint64_t        step, round;   /* of the job, from 0; the round of the step's first sample */
+    const uint64_t *id;       /* n numbers of samples among all of the plan's shards */
+    const float    *weight;   /* n weights; 1 where the plan has none */
+    const uint8_t *const *const *data; /* data[f][i]: sample i of field f */
+    const size_t *const         *bytes; /* bytes[f][i] */
+    int32_t         end;      /* 1: the plan is done, the rest is empty */
+} taut_batch;
+#define TAUT_BATCH_INIT {sizeof(taut_batch), 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/* taut_loader_next() : waits until this rank's samples are there. TAUT_E_CORRUPT names file, field and block;
+ *  TAUT_E_TIMEOUT: a rank of this node that was to decode a block is gone. After a failure: only state() and close(). */
+TAUT_API taut_status taut_loader_next(taut_loader *loader, taut_batch *batch);
+
+/* taut_loader_state() : the place behind the last batch, for a checkpoint; at most TAUT_LOADER_STATE bytes, the same on all
+ *  ranks, valid with any number of ranks. */
+enum { TAUT_LOADER_STATE = 128 };
+TAUT_API taut_status taut_loader_state(const taut_loader *loader, void *state, size_t cap, size_t *bytes);
+
+TAUT_API uint64_t taut_loader_steps(const taut_loader *loader);  /* of the whole plan, from 0: for a schedule of the learning rate */
+TAUT_API uint64_t taut_loader_samples(const taut_loader *loader); /* of a round */
+TAUT_API size_t   taut_loader_fields(const taut_loader *loader);
+/* Field f of the batches; .size set before. Errors are the largest over the shards, bytes their sums. */
+TAUT_API taut_status taut_loader_field(const taut_loader *loader, size_t f, taut_field *field);
+
+/* Counters since open. `node`: of all ranks that share memory with this one. */
+typedef struct taut_loader_stats {
+    size_t   size;         /* sizeof(taut_loader_stats), set before the call */
+    uint64_t steps, samples;
+    double   stall_s;      /* that next() waited */
+    double   first_stall_s; /* of these, in the first call, when nothing could be read ahead */
+    uint64_t used_bytes;   /* of samples that this rank was given */
+    uint64_t reads, read_bytes, decodes, decoded_bytes; /* by this rank's threads; decodes in blocks */
+    uint64_t node_decodes; /* blocks that the node decoded */
+    uint64_t node_blocks;  /* different blocks that the node's batches so far need, counted anew in every round */
+    uint64_t node_read_bytes, node_decoded_bytes;
+    uint64_t cache_blocks; /* blocks that fit into the node's memory */
+    int32_t  shared;       /* ranks that share it */
+} taut_loader_stats;
+TAUT_API taut_status taut_loader_get_stats(const taut_loader *loader, taut_loader_stats *stats);
 
 #ifdef __cplusplus
 }

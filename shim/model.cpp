@@ -81,7 +81,9 @@ result run(taut_torch_model &m, const taut_torch_batch &b)
     if (logits.size(0) != y.size(0))
         throw std::invalid_argument("the model gives " + std::to_string(logits.size(0)) + " rows of logits for " +
                                     std::to_string(y.size(0)) + " targets");
-    return {at::nll_loss(at::log_softmax(logits, 1), y), logits, y};
+    if (!b.weights) return {at::nll_loss(at::log_softmax(logits, 1), y), logits, y};
+    at::Tensor losses = at::nll_loss(at::log_softmax(logits, 1), y, {}, at::Reduction::None);
+    return {losses.mul(borrow(b.weights, {y.size(0)}, at::kFloat)).mean(), logits, y};
 }
 
 taut_status backward(taut_torch_model *m, bool zero)

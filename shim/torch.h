@@ -106,8 +106,9 @@ typedef struct taut_torch_batch {
     size_t         n_targets;
     int            ndim;     /* 1..8 */
     int64_t        shape[8]; /* gpt: {batch, length <= ctx}; mlp: {batch, ...} with `inputs` values a sample */
+    const float   *weights;  /* (optional) n_targets factors of the targets' losses, whose mean is then the loss; NULL = all 1 */
 } taut_torch_batch;
-#define TAUT_TORCH_BATCH_INIT {sizeof(taut_torch_batch), 0, 0, 0, 0, 0, {0, 0, 0, 0, 0, 0, 0, 0}}
+#define TAUT_TORCH_BATCH_INIT {sizeof(taut_torch_batch), 0, 0, 0, 0, 0, {0, 0, 0, 0, 0, 0, 0, 0}, 0}
 
 /* ---- Forward and backward --------------------------------------------------------------------------------------
  * forward  : mean cross-entropy over the targets, in nats; keeps what backward needs (a second forward drops it).

@@ -2,6 +2,7 @@
 #include "data.h"
 #include "../cli.h"
 #include "ranks.h"
+#include "shards.h"
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -51,6 +52,7 @@ void data_close(data *d)
     free(d->tokens);
     free(d->pixels);
     free(d->labels);
+    shards_close(d);
     memset(d, 0, sizeof *d);
 }
 
@@ -93,7 +95,8 @@ int data_room_create(const data *d, int64_t batch, data_room *room)
     room->targets = calloc(n * d->targets, sizeof *room->targets);
     if (d->text) room->tokens = calloc(n * d->elems, sizeof *room->tokens);
     else room->values = calloc(n * d->elems, sizeof *room->values);
-    if (!room->targets || (!room->tokens && !room->values)) {
+    room->weights = calloc(n * d->targets, sizeof *room->weights);
+    if (!room->targets || !room->weights || (!room->tokens && !room->values)) {
         data_room_destroy(room);
         return fault(CLI_FAILED, "out of memory for a batch of %lld samples", (long long)batch);
     }
@@ -109,6 +112,7 @@ void data_room_destroy(data_room *room)
 {
     free(room->tokens);
     free(room->values);
+    free(room->weights);
     free(room->targets);
     memset(room, 0, sizeof *room);
 }
@@ -147,6 +151,10 @@ void data_fill_train(const data *d, data_room *room, uint64_t seed, uint64_t ste
 void data_fill_val(const data *d, data_room *room, size_t first, size_t n, size_t of)
 {
     for (size_t k = 0; k < n; k++) {
+        if (d->shards) {
+            shards_put_val(d, room, k, first + k);
+            continue;
+        }
         size_t i = (size_t)((double)(first + k) * (double)d->n_val / (double)of);
         put(d, room, k, d->text ? d->first_val + i * d->elems : d->n_train + i);
     }

@@ -27,6 +27,7 @@ typedef struct data {
     uint16_t *tokens; /* text: training part, then validation part */
     size_t    n_tokens, first_val;
     uint8_t  *pixels, *labels; /* images: training samples, then validation samples */
+    struct shards *shards;     /* instead of all that (shards.h); NULL = none */
     float     mean, unit;      /* images: values are (pixel-mean)*unit, measured on the training samples */
 } data;
 
@@ -45,7 +46,7 @@ uint64_t data_hash(uint64_t h, const void *p, size_t n); /* FNV-1a over 8-byte w
 /* data_batch : room for `batch` samples, reused. x: tokens or values. */
 typedef struct data_room {
     int64_t         *tokens, *targets;
-    float           *values;
+    float           *values, *weights; /* weights: one per target, used where batch.weights points to them */
     taut_torch_batch batch;
 } data_room;
 int  data_room_create(const data *d, int64_t batch, data_room *room);

@@ -6,6 +6,7 @@
 #include "ranks.h"
 #include "report.h"
 #include "run.h"
+#include "shards.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,11 +19,13 @@ static int set_threads(void)
     return s == TAUT_OK ? 0 : fault_status(CLI_USAGE, "OMP_NUM_THREADS", taut_torch_last_error(), s);
 }
 
-static int open_data(const options *o, data *d)
+static int open_data(options *o, data *d)
 {
     data_want want = options_is(o->model, "gpt") ? DATA_TEXT : options_is(o->model, "mlp") ? DATA_IMAGES : DATA_ANY;
-    int       code = ranks_agree(data_open(d, o->data, want, o->tokens, o->ctx));
-    if (code) return code;
+    int       code;
+    if (shards_named(o->data)) return shards_open(d, o);
+    if (o->steps == 0) o->steps = OPTIONS_STEPS;
+    if ((code = ranks_agree(data_open(d, o->data, want, o->tokens, o->ctx))) != 0) return code;
     if (!ranks_same(d->hash))
         return ranks_agree(fault(CLI_FAILED, "--data: the ranks read different data under the same name"));
     return 0;

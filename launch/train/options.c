@@ -1,6 +1,8 @@
 /* options.c : see options.h. */
 #include "options.h"
 #include "data.h"
+#include "shards.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,10 +19,11 @@ uint64_t options_hash(const options *o)
 {
     const int64_t size[] = {o->ctx, o->dim, o->blocks, o->heads, o->batch};
     const int64_t plan[] = {o->warmup, o->steps, o->eval_every, o->eval_samples, o->checkpoint_every};
-    const int64_t more[] = {(int64_t)o->seed, o->resume, o->checkpoint != NULL};
+    const int64_t more[] = {(int64_t)o->seed, o->resume, o->checkpoint != NULL, o->global_batch, o->rounds, o->plan != NULL, o->validation != NULL,
+                            (int64_t)o->data_cache};
     const double  real[] = {o->lr, o->momentum, o->beta2, o->weight_decay, o->clip, o->scale_floor};
     const char   *text[] = {o->tokens, o->optimizer, o->codec,     o->budget, o->objective,
-                            o->metric, o->feedback,  o->algorithm, o->scale,  o->compare};
+                            o->metric, o->feedback,  o->algorithm, o->scale,  o->compare, o->schedule};
     uint64_t      h = data_hash(data_hash(0, size, sizeof size), plan, sizeof plan);
     h = data_hash(data_hash(h, more, sizeof more), real, sizeof real);
     for (size_t i = 0; i < sizeof text / sizeof *text; i++)
@@ -28,6 +31,14 @@ uint64_t options_hash(const options *o)
     for (size_t i = 0; i < o->layer_codecs.n; i++)
         h = data_hash(h, o->layer_codecs.item[i], strlen(o->layer_codecs.item[i]));
     return h;
+}
+
+double options_rate(const options *o, int64_t step)
+{
+    double done = o->steps > o->warmup && step > o->warmup ? (double)(step - o->warmup) / (double)(o->steps - o->warmup) : 0;
+    if (step < o->warmup) return (double)(step + 1) / (double)o->warmup;
+    if (options_is(o->schedule, "linear")) return 1 - done;
+    return options_is(o->schedule, "cosine") ? 0.5 * (1 + cos(3.14159265358979323846 * done)) : 1;
 }
 
 static void set_defaults(options *o)
@@ -38,7 +49,8 @@ static void set_defaults(options *o)
     o->ctx = 64, o->heads = 4;
     o->optimizer = "adam";
     o->momentum = 0.9, o->beta2 = 0.999, o->clip = 1;
-    o->warmup = 20, o->steps = 300, o->batch = 8;
+    o->warmup = 20, o->batch = 8;
+    o->schedule = "constant";
     o->eval_every = 100, o->eval_samples = 512;
     o->seed = 1;
     o->codec = "auto";
@@ -49,7 +61,8 @@ static void set_defaults(options *o)
 static const char *const details =
     "--data: for gpt a text file or a folder of them (default: the licence texts of this machine); for mlp a folder\n"
     "with IDX images and labels, plain or .gz. A script model is trained on whichever it is: tokens [batch,ctx], or\n"
-    "images [batch,1,height,width].\n"
+    "images [batch,1,height,width]. Shards (A.taut,B.taut or a folder of *.taut, from `taut data pack`) serve all models: gpt learns\n"
+    "the bytes or tokens of the first text field, the others the first image, bytes or float field and the labels.\n"
     "--layer-codec: the first pattern (as in a shell) that fits a parameter's name decides, as in\n"
     "'b.*.qkv.weight=quant:bits=4'.\n"
     "--scale: what Adam divides by becomes the unit in which a layer's error counts and grid's step is measured;\n"
@@ -92,6 +105,8 @@ static int check_together(const options *o)
     if (options_is(o->metric, "optimizer") && (sgd || options_is(o->scale, "none")))
         return cli_usage(
             "--metric=optimizer: needs the optimizer's scale: --optimizer adam or adamw, and --scale not none");
+    if (!shards_named(o->data) && (o->plan || o->validation || o->rounds || o->global_batch))
+        return cli_usage("--plan, --validation, --rounds and --global-batch: need --data with shards, files *.taut");
     if (o->resume && !o->checkpoint) return cli_usage("--resume: needs --checkpoint FILE to resume from");
     if (o->compare && o->checkpoint)
         return cli_usage("--compare: not together with --checkpoint: one file, two runs");
@@ -102,7 +117,7 @@ int options_parse(options *o, int argc, char **argv)
 {
     const cli_option table[] = {
         {"model", "MODEL", CLI_TEXT, &o->model, "gpt, mlp or script:FILE (TorchScript)", 0, 0, NULL},
-        {"data", "PATH", CLI_TEXT, &o->data, "text, or IDX images; see below", 0, 0, NULL},
+        {"data", "PATH", CLI_TEXT, &o->data, "text, IDX images, or shards; see below", 0, 0, NULL},
         {"tokens", "UNIT", CLI_WORD, &o->tokens, "what a token of text is", 0, 0, "chars|bytes"},
         {"codec", "SPEC", CLI_TEXT, &o->codec, "codec of all layers; `taut info` lists them", 0, 0, NULL},
         {"layer-codec", "PATTERN=SPEC", CLI_LIST, &o->layer_codecs, "codec of some layers; repeatable", 0, 0, NULL},
@@ -123,8 +138,17 @@ int options_parse(options *o, int argc, char **argv)
         {"weight-decay", "X", CLI_REAL, &o->weight_decay, "of the optimizer", 0, 10, NULL},
         {"clip", "X", CLI_REAL, &o->clip, "largest norm of the mean gradient; 0 = no clipping", 0, 1e9, NULL},
         {"warmup", "N", CLI_INT, &o->warmup, "steps of linear warm-up of the learning rate", 0, 1e9, NULL},
-        {"steps", "N", CLI_INT, &o->steps, "training steps, those before --resume included", 1, 1e9, NULL},
+        {"steps", "N", CLI_INT, &o->steps, "training steps, those before --resume included; 0 = 300, or all of the plan", 0, 1e9, NULL},
         {"batch", "N", CLI_INT, &o->batch, "samples per rank and step", 1, 65536, NULL},
+        {"plan", "P.plan", CLI_TEXT, &o->plan, "of shards: which samples, from `taut data plan` [all]", 0, 0, NULL},
+        {"validation", "SHARDS", CLI_TEXT, &o->validation, "of shards: what to validate on [training samples]", 0, 0, NULL},
+        {"rounds", "N", CLI_INT, &o->rounds, "of shards: visits; 0 = the plan's", 0, 1e9, NULL},
+        {"global-batch", "N", CLI_INT, &o->global_batch, "of shards: samples per step, all ranks together; 0 = --batch times ranks", 0, 1e9, NULL},
+        {"data-cache", "BYTES", CLI_SIZE, &o->data_cache, "of shards: decoded blocks that a node keeps; 0 = automatic", 0, 0x1p50, NULL},
+        {"data-threads", "N", CLI_INT, &o->data_threads, "of shards: reader threads of a rank; 0 = 2", 0, 64, NULL},
+        {"data-ahead", "N", CLI_INT, &o->data_ahead, "of shards: steps to read ahead; 0 = 16", 0, 1024, NULL},
+        {"read-delay-us", "N", CLI_INT, &o->read_delay_us, "of shards: slows every read down, to test a slow disk", 0, 1e7, NULL},
+        {"schedule", "NAME", CLI_WORD, &o->schedule, "of the learning rate over all steps, after the warm-up", 0, 0, "constant|linear|cosine"},
         {"ctx", "N", CLI_INT, &o->ctx, "tokens per sample", 2, 8192, NULL},
         {"dim", "N", CLI_INT, &o->dim, "width; 0 = gpt 128, mlp 256", 0, 65536, NULL},
         {"blocks", "N", CLI_INT, &o->blocks, "gpt blocks, mlp hidden layers; 0 = gpt 4, mlp 2", 0, 1024, NULL},

@@ -1,6 +1,9 @@
 /* ranks.c : see ranks.h. */
 #include "ranks.h"
 #include "../cli.h"
+#ifdef TAUT_HAVE_ZSTD
+#include "../../comm/taut_data.h"
+#endif
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +11,9 @@
 
 #ifdef TAUT_HAVE_MPI
 #include "../../comm/taut_mpi.h"
+#ifdef TAUT_HAVE_ZSTD
+#include "../../comm/taut_data_mpi.h"
+#endif
 static MPI_Comm    world = MPI_COMM_NULL; /* a duplicate, so that nobody else's messages match ours */
 static MPI_Request mean_request;
 #endif
@@ -48,6 +54,17 @@ taut_status ranks_comm(const taut_config *cfg, taut_comm **comm)
     return taut_comm_create_threads(1, cfg, comm);
 #endif
 }
+
+#ifdef TAUT_HAVE_ZSTD
+taut_status ranks_loader(const taut_loader_config *cfg, taut_loader **loader)
+{
+#ifdef TAUT_HAVE_MPI
+    return taut_loader_open_mpi(world, cfg, loader);
+#else
+    return taut_loader_open(cfg, NULL, loader);
+#endif
+}
+#endif
 
 /* ---- failures ---- */
 

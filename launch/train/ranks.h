@@ -17,6 +17,11 @@ int  ranks_count(void);
 /* A communicator of Taut over these ranks. */
 taut_status ranks_comm(const taut_config *cfg, taut_comm **comm);
 
+/* A loader over these ranks (comm/taut_data.h); collective. */
+struct taut_loader;
+struct taut_loader_config;
+taut_status ranks_loader(const struct taut_loader_config *cfg, struct taut_loader **loader);
+
 /* ---- Failures ----
  * A rank that fails says so with fault(), which keeps the sentence and returns the exit code. At the next
  * ranks_agree() every rank learns of it: rank 0 prints the sentence of the lowest rank that failed, and all return

@@ -79,6 +79,10 @@ void report_table(const result *r, const options *o, const data *d)
     printf("\nstep       %.1f ms: forward %.1f, backward %.1f, waiting for communication %.1f, optimizer %.1f, scale "
            "%.1f\n",
            r->step_ms, r->split.forward, r->split.backward, r->split.wait, r->split.optimizer, r->split.scale);
+    if (r->loader)
+        printf("data       %.2f ms waiting, %.2f%% of the step; every block decoded %.2f times a round; %.1f bytes decoded for one used\n",
+               json_real_value(json_object_get(r->loader, "stall_ms")), 100 * json_real_value(json_object_get(r->loader, "stall_share")),
+               json_real_value(json_object_get(r->loader, "decodes_per_block")), json_real_value(json_object_get(r->loader, "decoded_per_used")));
     printf("bytes      %s sent instead of %s: %.1fx fewer\n", size_text(r->bytes_sent, sent, sizeof sent),
            size_text(r->bytes_dense, dense, sizeof dense), run_ratio(r));
     printf("rel_err2   %.3g", r->rel_err2);
@@ -177,6 +181,7 @@ json_t *report_object(const result *r, const options *o)
     jsn_real(j, "seconds", r->seconds);
     jsn_bool(j, "identical", r->identical);
     json_object_set_new(j, "split", split_object(&r->split));
+    if (r->loader) json_object_set(j, "data", r->loader);
     for (size_t i = 0; i < r->n_layers; i++) json_array_append_new(layers, layer_object(&r->layers[i]));
     json_object_set_new(j, "layers", layers);
     return j;

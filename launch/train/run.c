@@ -10,6 +10,7 @@
 #include "run.h"
 #include "../../shim/torch.h"
 #include "checkpoint.h"
+#include "feed.h"
 #include "gather.h"
 #include "log.h"
 #include "ranks.h"
@@ -31,6 +32,7 @@ typedef struct run {
     bool             *started; /* in this step */
     float            *scale;   /* room for the largest layer's; NULL = no scales */
     data_room         train, val;
+    feed             *feed;
     train_log        *log;
     gather            sums;
     progress          line;
@@ -227,7 +229,8 @@ static int compute(run *r, run_split *t, double *loss)
 {
     double      begin = cli_now(), now;
     taut_status s;
-    data_fill_train(r->d, &r->train, r->o->seed, (uint64_t)r->step, ranks_rank(), ranks_count(), r->o->batch);
+    int         code = feed_fill(r->feed, &r->train, r->step);
+    if (code) return code;
     t->data = (now = cli_now()) - begin, begin = now;
     if ((s = taut_torch_forward(r->model, &r->train.batch, loss)) != TAUT_OK) return torch_fault("forward", s);
     ranks_mean_start(*loss);
@@ -247,9 +250,8 @@ static int update(run *r, run_split *t)
     taut_status    s = TAUT_OK;
     int            code;
     if (o->clip > 0) s = taut_torch_clip(r->model, o->clip, NULL);
-    if (s == TAUT_OK && r->step <= o->warmup)
-        s = taut_torch_optim_set_lr(r->optim,
-                                    r->step < o->warmup ? o->lr * (double)(r->step + 1) / (double)o->warmup : o->lr);
+    if (s == TAUT_OK && (r->step <= o->warmup || !options_is(o->schedule, "constant")))
+        s = taut_torch_optim_set_lr(r->optim, o->lr * options_rate(o, r->step));
     if (s == TAUT_OK) s = taut_torch_optim_step(r->optim);
     t->optimizer = (now = cli_now()) - begin, begin = now;
     if (s != TAUT_OK) return torch_fault("optimizer", s);
@@ -320,7 +322,7 @@ static int make_everything(run *r)
     int code = make_model(r);
     if (!code) code = make_optimizer(r);
     if (!code) code = make_scale(r);
-    if (!code) code = data_room_create(r->d, r->o->batch, &r->train);
+    if (!code) code = data_room_create(r->d, feed_most(r->d, r->o), &r->train);
     if (!code) code = data_room_create(r->d, 16, &r->val);
     if (!code) code = checkpoint_probe(r->o);
     if (!code) code = log_open(&r->log, r->o->log, r->o->resume);
@@ -334,6 +336,7 @@ static int make_everything(run *r)
     if (!code) code = set_scales(r);
     if ((code = ranks_agree(code)) != 0) return code;
     r->first = r->step;
+    if ((code = feed_open(&r->feed, r->d, r->o, r->first)) != 0) return code;
     taut_torch_model_on_grad(r->model, ready, r);
     return ranks_agree(gather_create(&r->sums, r->o->steps - r->first, r->n));
 }
@@ -353,7 +356,9 @@ static int train(run *r, result *out)
             log_layers(r->log, r->step, r->comm);
         }
         if (o->checkpoint && (last || every(r->step, o->checkpoint_every)))
-            if ((code = ranks_agree(checkpoint_save(o, r->step, r->model, r->optim, r->comm))) != 0) return code;
+            if ((code = ranks_agree(checkpoint_save(o, r->step, r->model, r->optim, r->comm))) != 0 ||
+                (code = ranks_agree(feed_saved(r->feed))) != 0)
+                return code;
     }
     return 0;
 }
@@ -362,6 +367,7 @@ static void take_down(run *r)
 {
     progress_end(&r->line);
     gather_destroy(&r->sums);
+    feed_close(r->feed);
     data_room_destroy(&r->train);
     data_room_destroy(&r->val);
     taut_comm_destroy(r->comm);
@@ -386,6 +392,7 @@ int run_train(const options *o, const data *d, result *out)
     if (!code) code = train(&r, out);
     out->steps = r.step;
     if (!code) code = ranks_agree(gather_result(&r.sums, r.comm, out));
+    if (!code) out->loader = feed_report(r.feed, out->seconds);
     if (!code) out->identical = ranks_same(params_hash(&r));
     if (!code) log_end(r.log, out, o);
     closed = log_close(r.log, o->log);
@@ -398,5 +405,6 @@ int run_train(const options *o, const data *d, result *out)
 void run_free(result *r)
 {
     free(r->layers);
+    json_decref(r->loader);
     memset(r, 0, sizeof *r);
 }

@@ -4,6 +4,7 @@
 
 #include "data.h"
 #include "options.h"
+#include <jansson.h>
 
 typedef struct layer_result {
     char     name[128];
@@ -32,6 +33,7 @@ typedef struct result {
     bool          identical; /* all ranks ended with the same parameters */
     layer_result *layers;
     size_t        n_layers;
+    json_t       *loader; /* what it did (feed.h); NULL without shards */
 } result;
 
 /* run_train() : collective. Returns 0, or an exit code after the message was printed; r is then empty. Failures that

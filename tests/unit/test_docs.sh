@@ -30,14 +30,16 @@ mpi=$(mpicc --showme:compile 2>/dev/null | sed 's/-I/-isystem /g' || true) # its
 for h in comm/*.h shim/torch.h; do
     case $h in
     comm/taut.h | comm/taut_data.h | shim/torch.h) flags= ;;
-    comm/taut_mpi.h) flags=$mpi ;;
+    comm/taut_mpi.h | comm/taut_data_mpi.h) flags=$mpi ;;
     *) continue ;; # internal
     esac
     [ -f "$h" ] || continue
-    if [ "$h" = comm/taut_mpi.h ] && [ -z "$mpi" ]; then
-        skip "no mpicc: comm/taut_mpi.h is not compiled"
-        continue
-    fi
+    case $h in *_mpi.h)
+        if [ -z "$mpi" ]; then
+            skip "no mpicc: $h is not compiled"
+            continue
+        fi ;;
+    esac
     printf '#include "%s"\n#include "%s"\n' "$PWD/$h" "$PWD/$h" >"$dir/twice.h"
     ok "$h compiles alone as C11" $CC -std=c11 $strict $flags -Icomm -x c "$dir/twice.h"
     ok "$h compiles alone as C++17" $CXX -std=c++17 $strict $flags -Icomm -x c++ "$dir/twice.h"

@@ -1,0 +1,50 @@
+/* compare.h : `taut data compare`, shared by its files: compare.c (plans and runs), compare_train.c (one run), compare_report.c. */
+#ifndef TAUT_COMPARE_H
+#define TAUT_COMPARE_H
+
+#include "../../comm/taut_data.h"
+#include "../cli.h"
+#include <jansson.h>
+
+enum { COMPARE_METHODS_MAX = 16 };
+
+typedef struct compare_run_result {
+    uint64_t seed, read_bytes, rounds; /* rounds: points of the curve */
+    double   accuracy, loss, plan_s, train_s, decoded_per_used;
+    double  *curve; /* accuracy (or loss) after each round, NULL-terminated by rounds */
+} compare_run_result;
+
+typedef struct compare_method {
+    const char         *rule;
+    char                name[96], text[200]; /* as typed; as the plan says it */
+    uint64_t            samples, different, steps;
+    compare_run_result *run; /* one per seed */
+    double              accuracy, accuracy_min, accuracy_max, loss, plan_s, train_s, decoded_per_used, read_bytes; /* means */
+} compare_method;
+
+typedef struct compare {
+    const char *model, *budget, *schedule, *optimizer, *validation, *figure, *csv;
+    cli_list    method, more;
+    int64_t     rounds, seeds, batch, ranks, eval_samples;
+    double      lr;
+    bool        json;
+    char      **path;
+    int         shards;
+
+    /* what is found */
+    compare_method m[COMPARE_METHODS_MAX]; /* the last one is full */
+    size_t         methods;
+    uint64_t       of, samples, steps, shard_bytes;
+    bool           text; /* no accuracy to speak of: loss counts */
+    char           folder[64];
+} compare;
+
+int compare_run(compare *c); /* all of it; an exit code */
+
+/* compare_train() : one run of taut train with this plan; fills *r but plan_s. */
+int compare_train(const compare *c, const compare_method *m, const char *plan, uint64_t seed, compare_run_result *r);
+
+/* compare_report() : table, figure, CSV, JSON. */
+int compare_report(compare *c);
+
+#endif
