@@ -10,14 +10,14 @@
 #include <string.h>
 #include <time.h>
 
-enum { WORDS = 64 };
+enum { WORDS = 16 };
 
 typedef struct mailbox {
     pthread_mutex_t lock;
     pthread_cond_t  changed;
     unsigned        events; /* counts signals, so that none is missed */
     taut__request   *posted, *unmatched;
-    taut__notice    *word[WORDS]; /* made when first needed */
+    taut__notice     word[WORDS];
     unsigned        words, heard; /* how many came, and were heard; of more than WORDS the oldest are lost */
     _Atomic bool    told;         /* there are some */
 } mailbox;
@@ -182,20 +182,14 @@ static bool threads_aborted(taut__transport *t, taut__notice *why)
     return true;
 }
 
-/* Without memory for it a word is lost, and said again later. */
 static void put_word(mailbox *b, const taut__notice *word)
 {
     pthread_mutex_lock(&b->lock);
-    taut__notice **at = &b->word[b->words % WORDS];
-    if (!*at) *at = taut__alloc(1, sizeof **at);
-    if (*at) {
-        **at = *word;
-        b->words++;
-        if (b->words - b->heard > WORDS) b->heard = b->words - WORDS;
-        atomic_store(&b->told, true);
-        b->events++;
-        pthread_cond_signal(&b->changed);
-    }
+    b->word[b->words++ % WORDS] = *word;
+    if (b->words - b->heard > WORDS) b->heard = b->words - WORDS;
+    atomic_store(&b->told, true);
+    b->events++;
+    pthread_cond_signal(&b->changed);
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -212,7 +206,7 @@ static bool threads_heard(taut__transport *t, taut__notice *word)
     if (!atomic_load_explicit(&b->told, memory_order_relaxed)) return false;
     pthread_mutex_lock(&b->lock);
     bool any = b->heard != b->words;
-    if (any) *word = *b->word[b->heard++ % WORDS];
+    if (any) *word = b->word[b->heard++ % WORDS];
     else atomic_store(&b->told, false);
     pthread_mutex_unlock(&b->lock);
     return any;
@@ -224,7 +218,6 @@ static void hub_release(hub *h)
     for (int r = 0; h->box && r < h->ranks; r++) {
         pthread_mutex_destroy(&h->box[r].lock);
         pthread_cond_destroy(&h->box[r].changed);
-        for (int w = 0; w < WORDS; w++) taut__free(h->box[r].word[w]);
     }
     pthread_mutex_destroy(&h->lock);
     taut__free(h->box);

@@ -200,6 +200,7 @@ static taut_status broken_messages(taut_config *cfg)
     TAUT_TRY(taut_comm_create_mpi(MPI_COMM_WORLD, cfg, &comm));
     TAUT_TRY(two_layers(comm, &a, &b));
     TAUT_TRY(first_step(comm, a, b));
+    MPI_Barrier(MPI_COMM_WORLD); /* all are through with it */
     break_messages = rank == 0;
     taut_status s = taut_allreduce(a, x, TAUT_SUM);
     if (s == TAUT_OK) s = taut_step_end(comm);
