@@ -382,7 +382,7 @@ END_TEST
 typedef struct ledger {
     _Atomic uint64_t progress[RANKS_MAX]; /* steps of the job that the rank has finished */
     uint8_t          state[RANKS_MAX][2][TAUT_LOADER_STATE]; /* after even and odd numbers of steps */
-    size_t           bytes;
+    _Atomic uint64_t limit;              /* steps: the ranks wait there to be killed */
     team             t;
     char             carry[1 << 16];
     uint64_t         ids[];
@@ -423,6 +423,7 @@ static void child(ledger *g, uint32_t rank, uint32_t ranks, taut_loader_config c
         atomic_store(&g->progress[rank], b.step + 1);
         pthread_barrier_wait(&g->t.barrier); /* the ranks of a training job are never more than a step apart */
         usleep(300);
+        while (b.step + 1 >= atomic_load(&g->limit)) usleep(1000);
     }
     taut_loader_close(l);
     _exit(0);
@@ -457,12 +458,13 @@ START_TEST(killed)
     while (done < steps && kills < 400) {
         uint32_t ranks = 1 + (uint32_t)kills % 4;
         pid_t    pid[4];
-        uint64_t least = steps, goal = done + 1 + taut__mix64((uint64_t)kills) % 16;
+        uint64_t least = steps, goal = done + 1 + taut__mix64((uint64_t)kills) % 12;
         bool     last = goal >= steps;
         memset(&g->t, 0, sizeof g->t);
         g->t.ranks = ranks;
         pthread_barrier_init(&g->t.barrier, &attr, ranks);
         for (uint32_t r = 0; r < 4; r++) atomic_store(&g->progress[r], done);
+        atomic_store(&g->limit, last ? UINT64_MAX : goal + 3); /* at a hundred kills and more, however late the kill */
         for (uint32_t r = 0; r < ranks; r++)
             if ((pid[r] = fork()) == 0) child(g, r, ranks, c);
         if (last) goal = steps;

@@ -283,10 +283,8 @@ taut_status taut__plan_parse(taut__plan *p, const char *name, const char *text, 
     s = parse(&r, copy, text, bytes);
     taut__free(copy);
     if (s == TAUT_OK) return s;
-    if (r.listing) {
-        taut__free(r.stage.list);
-        taut__free(r.stage.weight);
-    }
+    taut__free(r.stage.list); /* of a list that did not become a stage */
+    taut__free(r.stage.weight);
     taut__plan_free(p);
     return s;
 }
