@@ -19,7 +19,7 @@ enum { GRID_PREP_STEP = 0 }; /* f[]: the agreed step, in units of the tensor's s
 enum {
     GRID_BINS_PER_OCTAVE = 4,
     GRID_OCTAVES = 50,
-    GRID_LOWEST_EXP = -36, /* bin 0 takes everything below 2^-36 too, the last one everything from 2^14 up */
+    GRID_HEADROOM = 6, /* octaves above the norm; bin 0 takes everything below the window too, the last one everything above */
     GRID_BINS = GRID_OCTAVES * GRID_BINS_PER_OCTAVE,
 
     GRID_STAT_N = 0,       /* elements */
@@ -30,15 +30,23 @@ enum {
     GRID_STAT_SAMPLED = 4, /* elements in the bins: large tensors are sampled by blocks of 64 */
     GRID_STAT_BIN = 5,     /* counts of t, four bins to the octave: exponent and two bits of mantissa */
     GRID_STAT_BLOCK = GRID_STAT_BIN + GRID_BINS, /* counts of sampled blocks by octave of their mean t */
-    GRID_STATS = GRID_STAT_BLOCK + GRID_OCTAVES,
+    GRID_STAT_LOWEST = GRID_STAT_BLOCK + GRID_OCTAVES, /* sum over the elements of the exponent at which bin 0 begins: see below */
+    GRID_STATS,
 };
+
+/* The bins are a window of octaves of t that goes with the norm, because gradients have any scale. What is added must have the
+ * same window: whoever adds statistics of several ranks first moves them to that of a norm on which all agree, as codec.h's
+ * `rebase` does. norm2: agreed, of all that will be added, or near it. */
+void taut__grid_rebase(const taut_call *c, const double *agreed, double *stats);
+void taut__grid_move_window(double *stats, double norm2);
+void taut__grid_set_window(double *stats, int lowest);
+int  taut__grid_lowest(const double *stats); /* exponent at which bin 0 begins */
 
 /* Largest number of codes that may be added: p * q_max < 2^31. */
 #define GRID_CODES_MAX 2147483520.0
 
 /* Squared error, in units of the scale, of everything that the stats cover, at this step and dead zone.
- * Within 2% of encoding on the shipped traces, for steps of 2^-34..2^12 times the scale. A microsecond or
- * two. */
+ * Within 2% of encoding on the shipped traces. A microsecond or two. */
 double taut__grid_estimate_error(const double *stats, double step, double dead);
 /* Bits per element, headers apart. code: GRID_PACKED or GRID_RANS. Within about 2% above 0.5 bits, 20% below.
  */

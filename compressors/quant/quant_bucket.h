@@ -13,6 +13,7 @@ typedef struct quant_params {
     quant_norm norm;
     bool       stochastic;
     size_t     bucket; /* elements */
+    bool       zero;   /* encoder: maxmin buckets that span zero have a level there; what they mean is in their metadata */
 } quant_params;
 
 static inline size_t quant_meta_bytes(quant_norm norm) { return norm == QUANT_MAXMIN ? 8 : 4; }
