@@ -15,6 +15,12 @@
 #ifndef TAUT_HAVE_TORCH
 #define TAUT_HAVE_TORCH 0
 #endif
+#ifndef TAUT_HAVE_ZSTD
+#define TAUT_HAVE_ZSTD 0
+#endif
+#ifndef TAUT_HAVE_JPEG
+#define TAUT_HAVE_JPEG 0
+#endif
 #ifndef TAUT_HAVE_CUDA
 #define TAUT_HAVE_CUDA 0
 #endif
@@ -30,6 +36,8 @@ static const struct {
     {"mpi", TAUT_HAVE_MPI, "communicators over MPI, taut bench allreduce"},
     {"blas", TAUT_HAVE_BLAS, "fast matrix products in powersgd"},
     {"torch", TAUT_HAVE_TORCH, "the libtorch shim, taut train"},
+    {"zstd", TAUT_HAVE_ZSTD, "shards, taut data"},
+    {"jpeg", TAUT_HAVE_JPEG, "JPEGs decoded on read"},
     {"cuda", TAUT_HAVE_CUDA, "the CUDA compiler; no kernels yet"},
     {"nccl", TAUT_HAVE_NCCL, "the NCCL library; no communicators yet"},
 };

@@ -179,12 +179,15 @@ static int describe(import *im)
     for (size_t k = 0; k < c->cols; k++) {
         column *col = &c->col[k];
         if (!c->wanted[k]) continue;
-        if (col->label && (col->text || col->real)) {
+        if (col->label && (col->text || (col->real && im->options->label))) {
             if ((rc = classes_close(&c->classes, &im->labels)) != CLI_OK) return rc;
-            *col = (column){.label = true, .whole = true, .high = (int64_t)c->classes.n - 1};
-            snprintf(col->name, sizeof col->name, "label");
+            col->text = col->real = false; /* from now on: its number */
+            col->whole = true;
+            col->low = 0;
+            col->high = (int64_t)c->classes.n - 1;
         } else if (col->label) {
             classes_free(&c->classes);
+            col->label = !col->real; /* a decimal target that nobody called a class */
         }
         column_field(col, im->options->float64, &im->field[im->fields++]);
     }
