@@ -101,7 +101,7 @@ struct taut_comm {
     taut__auto      *autom;
     taut__trace     *trace;
 
-    uint64_t steps, control_sent;
+    uint64_t steps, control_sent, probe_sent;
     double   exposed_s, created_s;
     double   rel_err2, rel_err2_metric;
 };
@@ -145,6 +145,10 @@ void        taut__agree_begin(taut__job *job);
 taut_status taut__agree_look(taut__job *job, taut__range r, const float *x); /* x: of r */
 bool        taut__agree_knows_norms(const taut__job *job); /* ... of x, then, and they are in the record after ask */
 taut_status taut__agree_ask(taut__job *job, bool *settled);
+/* What ranks keep of their last agreement, for a checkpoint: without it a resumed run would agree anew in its first call.
+ * load: of another codec or number of ranks it is dropped. TAUT_E_CORRUPT. */
+taut_status taut__agree_save(const taut__job *job, int ranks, const taut_spec *spec, void *dst, size_t cap, size_t *len);
+taut_status taut__agree_load(taut__job *job, int ranks, const taut_spec *spec, const void *src, size_t len);
 taut_status taut__agree_advance(taut__job *job, bool *moved, taut__agreed *outcome);
 
 /* algorithms.c : table, selection, phases */

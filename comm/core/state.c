@@ -2,7 +2,8 @@
  *
  *   u32 magic "TAUS", u32 version, u64 ranks, u64 steps, u64 layers, then per layer
  *     u16 name bytes, name, u8 dtype, u8 last op + 1, u16 0, u64 elements, u64 calls, u16 spec bytes, spec,
- *     u64 residual bytes, residual (feedback.h), u64 codec state bytes, codec state
+ *     u64 residual bytes, residual (feedback.h), u64 codec state bytes, codec state, u64 agreement bytes, agreement
+ *     (agreement.c)
  *   u64 bytes of codec=auto, those.
  *
  * Residuals add up when several blobs are loaded into one rank. Under TAUT_MEAN a residual counts 1/ranks of itself, so with
@@ -10,7 +11,7 @@
 #include "communicator.h"
 #include <string.h>
 
-enum { MAGIC = 0x53554154, VERSION = 1, NAME_MAX_ = 127 };
+enum { MAGIC = 0x53554154, VERSION = 2, NAME_MAX_ = 127 };
 
 typedef struct writer {
     uint8_t *dst;
@@ -56,6 +57,11 @@ static taut_status save_codec(const void *self, void *dst, size_t cap, size_t *l
     const taut_layer *l = self;
     return taut__spec_codec(&l->wire)->state_save(l->state, dst, cap, len);
 }
+static taut_status save_agreement(const void *self, void *dst, size_t cap, size_t *len)
+{
+    const taut_layer *l = self;
+    return taut__agree_save(&l->job, l->comm->all.size, &l->wire, dst, cap, len);
+}
 static taut_status save_auto(const void *self, void *dst, size_t cap, size_t *len)
 {
     const taut_comm *comm = self;
@@ -75,7 +81,8 @@ static taut_status save_layer(writer *w, const taut_layer *l)
     put_n(w, l->calls, 8);
     put_text(w, spec);
     TAUT_TRY(put_section(w, save_feedback, l->residual ? l->feedback : NULL));
-    return put_section(w, save_codec, state ? l : NULL);
+    TAUT_TRY(put_section(w, save_codec, state ? l : NULL));
+    return put_section(w, save_agreement, l->prepared ? l : NULL);
 }
 
 static taut_status between_steps(const taut_comm *comm, const char *call)
@@ -152,8 +159,8 @@ static const uint8_t *take_section(reader *r, size_t *n)
 typedef struct saved_layer {
     char           name[NAME_MAX_ + 1], spec[96];
     uint64_t       dtype, op, elems, calls;
-    const uint8_t *residual, *state;
-    size_t         residual_n, state_n;
+    const uint8_t *residual, *state, *agreement;
+    size_t         residual_n, state_n, agreement_n;
 } saved_layer;
 
 static taut_status truncated(void) { return taut__fail(TAUT_E_CORRUPT, "taut_state_load: truncated or damaged"); }
@@ -169,6 +176,7 @@ static taut_status read_layer(reader *r, saved_layer *s)
     take_text(r, s->spec, sizeof s->spec);
     s->residual = take_section(r, &s->residual_n);
     s->state = take_section(r, &s->state_n);
+    s->agreement = take_section(r, &s->agreement_n);
     return r->bad || s->op > TAUT_MEAN + 1 ? truncated() : TAUT_OK;
 }
 
@@ -218,14 +226,15 @@ static taut_status load_layer(taut_layer *l, const saved_layer *s, uint64_t rank
     taut_spec spec;
     TAUT_TRY(taut__spec_parse(s->spec, &spec));
     if (l->automatic) TAUT_TRY(taut__layer_adopt(l, &spec));
-    else TAUT_TRY(taut__layer_prepare(l));
+    TAUT_TRY(taut__layer_prepare(l));
     l->calls = l->calls_at_step = taut__max(l->calls, s->calls);
     if (s->op) l->last_op = (int)s->op - 1;
     if (s->residual_n) TAUT_TRY(load_residual(l, s, ranks));
     char now[96];
     taut__spec_print(&l->spec, now, sizeof now);
-    bool same = strcmp(now, s->spec) == 0 && l->state;
-    return s->state_n && same ? taut__spec_codec(&l->wire)->state_load(l->state, s->state, s->state_n) : TAUT_OK;
+    bool same = strcmp(now, s->spec) == 0;
+    if (same) TAUT_TRY(taut__agree_load(&l->job, l->comm->all.size, &l->wire, s->agreement, s->agreement_n));
+    return s->state_n && same && l->state ? taut__spec_codec(&l->wire)->state_load(l->state, s->state, s->state_n) : TAUT_OK;
 }
 
 /* Twice over the blob: first everything is checked, so that a bad one changes nothing. */

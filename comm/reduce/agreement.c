@@ -6,6 +6,7 @@
  * whose earlier ones are too old, tell nothing, or were lost with a checkpoint. Then all ranks exchange all, those that
  * had not looked for them after a second look at x. */
 #include "../core/communicator.h"
+#include <math.h>
 #include <string.h>
 
 enum { FULL_EVERY = 8, BRIEF_MAX = 8 };
@@ -161,4 +162,50 @@ taut_status taut__agree_advance(taut__job *job, bool *moved, taut__agreed *outco
     }
     *outcome = TAUT_AGREED;
     return a->asking ? settle_few(job) : settle_all(job);
+}
+
+/* ---- checkpoint: u32 age, u32 ranks, u64 scale_n, u32 codec, u32 n, n doubles ---- */
+
+typedef struct kept {
+    uint32_t age, ranks;
+    uint64_t scale_n;
+    uint32_t codec, n;
+} kept;
+_Static_assert(sizeof(kept) == 24, "checkpoint layout");
+
+taut_status taut__agree_save(const taut__job *job, int ranks, const taut_spec *spec, void *dst, size_t cap, size_t *len)
+{
+    const taut__agree *a = job->agree;
+    const taut_codec  *codec = taut__spec_codec(spec);
+    bool               some = a && a->age > 0 && taut__agree_wanted(spec) && codec->adapt;
+    kept               k = {0};
+    *len = some ? sizeof k + codec->n_stats * sizeof(double) : 0;
+    if (!dst || !some) return TAUT_OK;
+    if (cap < *len) return taut__fail(TAUT_E_CAPACITY, "agreement: %zu bytes of room, %zu are needed", cap, *len);
+    k = (kept){a->age, (uint32_t)ranks, a->scale_n, codec->id, (uint32_t)codec->n_stats};
+    memcpy(dst, &k, sizeof k);
+    memcpy((char *)dst + sizeof k, a->earlier, codec->n_stats * sizeof(double));
+    return TAUT_OK;
+}
+
+taut_status taut__agree_load(taut__job *job, int ranks, const taut_spec *spec, const void *src, size_t len)
+{
+    taut__agree      *a = job->agree;
+    const taut_codec *codec = taut__spec_codec(spec);
+    kept              k;
+    if (!a || len == 0) return TAUT_OK;
+    a->age = 0; /* so that all ranks look for all in the next call, unless what was kept still holds */
+    if (len < sizeof k) return taut__fail(TAUT_E_CORRUPT, "taut_state_load: an agreement of %zu bytes: must be at least %zu", len, sizeof k);
+    memcpy(&k, src, sizeof k);
+    if (k.n > TAUT_STATS_MAX || len != sizeof k + k.n * sizeof(double))
+        return taut__fail(TAUT_E_CORRUPT, "taut_state_load: an agreement of %zu bytes is malformed", len);
+    if (k.codec != codec->id || k.n != codec->n_stats || k.ranks != (uint32_t)ranks) return TAUT_OK;
+    memset(a->earlier, 0, sizeof a->earlier);
+    memcpy(a->earlier, (const char *)src + sizeof k, k.n * sizeof(double));
+    for (uint32_t i = 0; i < k.n; i++)
+        if (!isfinite(a->earlier[i])) return TAUT_OK;
+    a->under = (taut_stage){.given = UINT32_MAX}; /* settled anew, from `earlier` */
+    a->scale_n = (size_t)k.scale_n;
+    a->age = k.age < FULL_EVERY ? k.age : FULL_EVERY;
+    return TAUT_OK;
 }
