@@ -353,7 +353,7 @@ check-gpu: ## the tests that need a GPU
 demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes
 	$(STAGE) print-config
 	$(STAGE) all
-	@BUILD=$(BUILD) launch/demo
+	@BUILD=$(BUILD) MPIRUN='$(or $(MPIRUN),$(subst mpicc,mpirun,$(MPICC)))' launch/demo
 bench-lab: setup ## measure the practice cluster; writes docs/results.md and its figures (root, about 20 minutes)
 	$(STAGE) all
 	@BUILD=$(BUILD) tests/bench/lab.sh

@@ -228,7 +228,7 @@ typedef struct taut_layer_stats {
 typedef struct taut_comm_stats {
     size_t   size;
     uint64_t steps;
-    uint64_t bytes_sent, bytes_dense; /* sums over layers, and what agreement and statistics took */
+    uint64_t bytes_sent, bytes_dense; /* sums over layers, and what agreement and statistics took; sent: and bytes_probes */
     double   rel_err2;          /* all layers, last step, upper estimate, plain metric */
     double   rel_err2_metric;   /* the same in the metric in force */
     double   rel_err2_audit;    /* last audit: measured against the exact sum of the sampled layers; -1 = none yet */
@@ -239,6 +239,7 @@ typedef struct taut_comm_stats {
     double   comm_s;            /* seconds during which at least one collective was under way */
     double   exposed_s;         /* seconds that the caller spent waiting */
     double   plan_s;            /* seconds spent on measuring and planning */
+    uint64_t bytes_probes;      /* of bytes_sent: what measuring the link took, when the communicator was created; since 0.1 */
 } taut_comm_stats;
 
 TAUT_API size_t      taut_comm_layers(const taut_comm *comm);           /* how many are registered */

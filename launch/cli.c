@@ -401,3 +401,12 @@ void cli_progress_end(cli_progress *p)
     if (p->shown) fputs("\r\033[K", stderr);
     p->shown = false;
 }
+
+int cli_end(int code)
+{
+    errno = 0;
+    bool lost = fflush(stdout) != 0 || ferror(stdout);
+    if (!lost) return code;
+    fprintf(stderr, "%s: standard output: %s\n", program, errno ? strerror(errno) : "could not be written");
+    return code == CLI_OK ? CLI_FAILED : code;
+}

@@ -83,6 +83,10 @@ typedef struct cli_progress {
 void cli_progress_show(cli_progress *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void cli_progress_end(cli_progress *p); /* clears the line */
 
+/* cli_end() : what main() returns: `code`, or CLI_FAILED after a message where something that was printed did not arrive,
+ *  on a full disk or a closed pipe. */
+int cli_end(int code);
+
 double cli_now(void); /* monotonic seconds */
 
 #endif

@@ -4,6 +4,7 @@
 #include "../comm/base/base.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,35 +67,69 @@ static int write_all(int fd, const char *path, const uint8_t *p, size_t n)
     return CLI_OK;
 }
 
-int bytes_write(const char *path, const void *data, size_t bytes)
+/* A new file beside `path`, which takes its place when it is complete. It has the mode of the file that it replaces, or what
+ * open() would have given. */
+static int replace(const char *path, const struct stat *old, const void *data, size_t bytes)
 {
-    struct stat st;
-    char       *temp;
-    size_t      len = strlen(path) + 8;
-    mode_t      mask;
-    int         fd, rc;
-    if (strcmp(path, "-") == 0) return write_all(STDOUT_FILENO, "standard output", data, bytes);
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { /* a device or pipe cannot be replaced */
-        if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0) return cli_fail("%s: %s", path, strerror(errno));
-        rc = write_all(fd, path, data, bytes);
-        close(fd);
-        return rc;
-    }
-    if (!(temp = malloc(len))) return cli_fail("out of memory");
+    size_t len = strlen(path) + 8;
+    char  *temp = malloc(len);
+    mode_t mask, mode;
+    int    fd, rc;
+    if (!temp) return cli_fail("out of memory");
     snprintf(temp, len, "%s.XXXXXX", path);
     if ((fd = mkstemp(temp)) < 0) {
         rc = cli_fail("%s: %s", path, strerror(errno));
         free(temp);
         return rc;
     }
-    umask(mask = umask(0)); /* mkstemp gives 0600; the user expects what open() would have given */
-    fchmod(fd, 0666 & ~mask);
+    umask(mask = umask(0)); /* mkstemp gives 0600 */
+    mode = old ? old->st_mode & 07777 : 0666 & ~mask;
+    if (old && (old->st_uid != geteuid() || old->st_gid != getegid()) && fchown(fd, old->st_uid, old->st_gid) != 0)
+        mode &= 0777; /* somebody else's set-user-id bit would be ours */
     rc = write_all(fd, path, data, bytes);
+    if (rc == CLI_OK && fchmod(fd, mode) != 0) rc = cli_fail("%s: %s", path, strerror(errno));
     if (close(fd) != 0 && rc == CLI_OK) rc = cli_fail("%s: %s", path, strerror(errno));
     if (rc == CLI_OK && rename(temp, path) != 0) rc = cli_fail("%s: %s", path, strerror(errno));
     if (rc != CLI_OK) unlink(temp);
     free(temp);
     return rc;
+}
+
+/* Where a file at `path` would be: behind all symbolic links, also where the last one points to nothing yet. */
+static int behind_links(const char *path, char *real)
+{
+    enum { LINKS_MAX = 40 };
+    char    target[PATH_MAX], next[PATH_MAX];
+    ssize_t n;
+    if (snprintf(real, PATH_MAX, "%s", path) >= PATH_MAX) return cli_fail("%s: the path is too long", path);
+    for (int links = 0; (n = readlink(real, target, sizeof target - 1)) >= 0; links++) {
+        char *slash = strrchr(real, '/');
+        target[n] = 0;
+        if (links == LINKS_MAX) return cli_fail("%s: too many symbolic links", path);
+        if (target[0] == '/' || !slash) snprintf(next, sizeof next, "%s", target);
+        else if (snprintf(next, sizeof next, "%.*s%s", (int)(slash - real) + 1, real, target) >= PATH_MAX)
+            return cli_fail("%s: the path is too long", path);
+        memcpy(real, next, sizeof next);
+    }
+    return CLI_OK;
+}
+
+int bytes_write(const char *path, const void *data, size_t bytes)
+{
+    struct stat st;
+    char        real[PATH_MAX];
+    int         fd, rc;
+    bool        exists;
+    if (strcmp(path, "-") == 0) return write_all(STDOUT_FILENO, "standard output", data, bytes);
+    exists = stat(path, &st) == 0;
+    if (exists && !S_ISREG(st.st_mode)) { /* a device or pipe cannot be replaced */
+        if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0) return cli_fail("%s: %s", path, strerror(errno));
+        rc = write_all(fd, path, data, bytes);
+        close(fd);
+        return rc;
+    }
+    rc = behind_links(path, real);
+    return rc == CLI_OK ? replace(real, exists ? &st : NULL, data, bytes) : rc;
 }
 
 int floats_read(const char *path, float **x, size_t *n)

@@ -111,7 +111,7 @@ static const subcommand *find(int argc, char **argv)
     return NULL;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
     const subcommand *s;
     char              typed[80];
@@ -138,3 +138,5 @@ int main(int argc, char **argv)
              strcmp(argv[1], "bench") == 0 && argc > 2 ? argv[2] : "");
     return unknown(typed);
 }
+
+int main(int argc, char **argv) { return cli_end(run(argc, argv)); }

@@ -42,7 +42,8 @@ void prepare_params(taut_torch_model &m)
         p.tensor.mutable_grad() = at::zeros_like(p.tensor);
         auto acc = torch::autograd::impl::grad_accumulator(p.tensor);
         acc->add_post_hook(std::unique_ptr<torch::autograd::FunctionPostHook>(new grad_hook(&m, i)));
-        m.accumulators.push_back(std::move(acc));
+        /* a std::shared_ptr up to libtorch 2.14, an intrusive one since */
+        m.accumulators.push_back(std::make_shared<decltype(acc)>(std::move(acc)));
     }
 }
 

@@ -14,12 +14,6 @@
 #include <string>
 #include <vector>
 
-namespace torch {
-namespace autograd {
-struct Node;
-}
-} // namespace torch
-
 namespace taut_shim {
 
 /* Records what taut_torch_last_error() returns; returns s. */
@@ -67,12 +61,12 @@ std::unique_ptr<net> load_script(const char *path);
 } // namespace taut_shim
 
 struct taut_torch_model {
-    std::unique_ptr<taut_shim::net>                     net;
-    std::vector<std::shared_ptr<torch::autograd::Node>> accumulators; /* hold the hooks; one per parameter */
-    at::Tensor                                          loss;         /* between forward and backward */
-    taut_torch_grad_ready                               ready = nullptr;
-    void                                               *user = nullptr;
-    taut_status                                         ready_status = TAUT_OK; /* of this backward's callbacks */
+    std::unique_ptr<taut_shim::net>    net;
+    std::vector<std::shared_ptr<void>> accumulators; /* hold the hooks; one per parameter */
+    at::Tensor                         loss;         /* between forward and backward */
+    taut_torch_grad_ready              ready = nullptr;
+    void                              *user = nullptr;
+    taut_status                        ready_status = TAUT_OK; /* of this backward's callbacks */
 };
 
 struct taut_torch_optim {

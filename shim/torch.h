@@ -176,10 +176,11 @@ TAUT_API taut_status taut_torch_optim_scale(const taut_torch_optim *optim, size_
 
 /* ---- Save and load ---------------------------------------------------------------------------------------------
  * One file: parameters, buffers, optimizer state, and `note`, a string of the caller (step, seed, settings). It is a
- * libtorch archive, so PyTorch opens it with torch.jit.load(). Written beside the target and renamed, so that a
- * failure leaves the old file. optim may be NULL.
+ * libtorch archive, so PyTorch opens it with torch.jit.load(), closed by a checksum of all its bytes in the archive's
+ * comment. Written beside the target, flushed to the disk and renamed, so that a failure (TAUT_E_IO: a full disk, ...)
+ * leaves the old file. optim may be NULL.
  * load : into a model of the same names and shapes and an optimizer of the same kind; TAUT_E_MISMATCH names the first
- *  difference and changes nothing. *note is allocated; free it with taut_torch_note_free(). Load only files that you
+ *  difference, TAUT_E_CORRUPT a file whose checksum is wrong, and both change nothing. *note is allocated; free it with taut_torch_note_free(). Load only files that you
  *  trust: libtorch does not defend itself against malicious archives. */
 TAUT_API taut_status taut_torch_save(const taut_torch_model *model, const taut_torch_optim *optim, const char *note,
                                      const char *path);

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +71,8 @@ static const row table[] = {
     {"TAUT_EXCLUDE", "", "preload libraries: not these sites", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_REPORT", "", "preload libraries: the report as JSON to this path; - for no report at all", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_DRYRUN", "0", "preload libraries: 1 = compress nothing, say what each budget would save", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
-    {"TAUT_LOG", "warn", "what is logged on stderr: error, warn, info, debug or trace", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
+    {"TAUT_LOG", "warn", "what is logged on stderr: error, warn, info, debug or trace", ELSEWHERE, 0, 0, 0, "error|warn|info|debug|trace", 0,
+     DEBUG | EXTRA},
     {"TAUT_LOG_SUBSYS", "", "log only these parts, as in comm,sched", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
     {"TAUT_CPU", "", "use no kernels above this level: portable, avx2, avx512, avx512vbmi2 or neon", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
     {"TAUT_FAKE_HOSTS", "0", "pretend that this many consecutive ranks share a host; 0 = ask the system", I32,
@@ -167,6 +169,41 @@ static const char *given(const row *r, const taut_config *cfg, char *text, size_
     }
 }
 
+/* Optimal string alignment: insertions, deletions, changes and swaps of neighbours between a (na long) and b. */
+static size_t distance(const char *a, size_t na, const char *b)
+{
+    enum { MOST = 32 };
+    size_t nb = strlen(b), d[3][MOST + 1], *before = d[0], *last = d[1], *now = d[2];
+    if (na > MOST || nb > MOST) return SIZE_MAX;
+    for (size_t j = 0; j <= nb; j++) last[j] = j;
+    for (size_t i = 1; i <= na; i++) {
+        now[0] = i;
+        for (size_t j = 1; j <= nb; j++) {
+            size_t best = last[j - 1] + (a[i - 1] != b[j - 1]);
+            if (last[j] + 1 < best) best = last[j] + 1;
+            if (now[j - 1] + 1 < best) best = now[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best) best = before[j - 2] + 1;
+            now[j] = best;
+        }
+        size_t *t = before;
+        before = last, last = now, now = t;
+    }
+    return last[nb];
+}
+
+/* The setting that a misspelt name most likely meant; NULL = none is close. */
+static const char *nearest(const char *name, size_t n)
+{
+    enum { CLOSE = 3 };
+    const char *best = NULL;
+    size_t      least = CLOSE + 1;
+    for (size_t i = 0; i < ROWS; i++) {
+        size_t d = distance(name, n, table[i].name);
+        if (d < least) least = d, best = table[i].name;
+    }
+    return best;
+}
+
 static const char *environment(const row *r)
 {
     const char *e = getenv(r->name);
@@ -182,6 +219,31 @@ taut_status taut__settings_feedback(const taut__settings *s, const taut_spec *sp
     return taut__fail(TAUT_E_INVALID, "feedback=%s with codec %s: residuals would grow without bound: %s; or feedback=off", mode, text, why);
 }
 
+/* Variables called TAUT_... that nobody reads: said once per process, with the name that was meant. */
+static void warn_unknown(void)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    extern char      **environ;
+    if (atomic_flag_test_and_set(&said)) return;
+    for (char **e = environ; e && *e; e++) {
+        size_t      n = strcspn(*e, "="), i = 0;
+        if (strncmp(*e, "TAUT_", 5) != 0) continue;
+        while (i < ROWS && !(strlen(table[i].name) == n && strncmp(table[i].name, *e, n) == 0)) i++;
+        if (i < ROWS) continue;
+        const char *near = nearest(*e, n);
+        taut__log(TAUT_LOG_WARN, "comm", "%.*s is no setting%s%s; `taut info --env` lists them", (int)n, *e, near ? ": did you mean " : "",
+                  near ? near : "");
+    }
+}
+
+/* Settings that are read elsewhere have no status to fail with there. */
+static taut_status check_elsewhere(const row *r)
+{
+    const char *value = environment(r);
+    if (!value || !r->words || in_words(r->words, value)) return TAUT_OK;
+    return taut__fail(TAUT_E_INVALID, "%s=%s: must be one of %s", r->name, value, r->words);
+}
+
 taut_status taut__settings_load(const taut_config *cfg, taut__settings *s)
 {
     size_t texts = 0;
@@ -192,11 +254,15 @@ taut_status taut__settings_load(const taut_config *cfg, taut__settings *s)
         return taut__fail(TAUT_E_INVALID, "taut_config: size=%zu: use TAUT_CONFIG_INIT", cfg->size);
     for (size_t i = 0; i < ROWS; i++) {
         const row  *r = &table[i];
-        const char *value = r->kind == ELSEWHERE ? NULL : environment(r);
-        if (r->kind == ELSEWHERE) continue;
+        const char *value = environment(r);
+        if (r->kind == ELSEWHERE) {
+            TAUT_TRY(check_elsewhere(r));
+            continue;
+        }
         if (!value) value = given(r, cfg, text, sizeof text);
         TAUT_TRY(put(r, value ? value : r->fallback, s, &texts));
     }
+    warn_unknown();
     return taut__settings_feedback(s, &s->spec);
 }
 

@@ -144,7 +144,7 @@ struct taut_comm {
     taut__auto      *autom;
     taut__trace     *trace;
 
-    uint64_t steps, control_sent;
+    uint64_t steps, control_sent, probe_sent;
     double   exposed_s, created_s;
     double   rel_err2, rel_err2_metric;
 };

@@ -253,8 +253,8 @@ taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats)
 {
     if (!comm || !stats || stats->size < sizeof stats->size)
         return taut__fail(TAUT_E_INVALID, "taut_comm_get_stats: comm or stats is NULL, or stats.size is not set");
-    taut_comm_stats s = {.steps = comm->steps, .bytes_sent = comm->control_sent, .bytes_dense = comm->control_sent,
-                         .rel_err2 = comm->rel_err2, .rel_err2_metric = comm->rel_err2_metric, .rel_err2_audit = -1,
+    taut_comm_stats s = {.steps = comm->steps, .bytes_sent = comm->control_sent + comm->probe_sent, .bytes_probes = comm->probe_sent,
+                         .bytes_dense = comm->control_sent, .rel_err2 = comm->rel_err2, .rel_err2_metric = comm->rel_err2_metric, .rel_err2_audit = -1,
                          .exposed_s = comm->exposed_s};
     taut__engine *e = (taut__engine *)(uintptr_t)&comm->engine;
     taut__engine_hold(e); /* the communication thread may be about to complete a collective */

@@ -30,6 +30,7 @@ static taut_status timed(taut_comm *comm, char *buf, size_t half, size_t bytes, 
         taut__small_allreduce x;
         taut__small_allreduce_begin(&x, taut__comm_group(comm), TAUT_TAG_SUM, buf, buf + half, bytes, drop, NULL);
         TAUT_TRY(taut__engine_exchange(&comm->engine, &x, "probing the link"));
+        comm->probe_sent += x.sent;
         *seconds = fmin(*seconds, taut__now() - start);
     }
     return TAUT_OK;

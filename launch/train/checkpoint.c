@@ -1,122 +1,211 @@
 /* checkpoint.c : see checkpoint.h. A rank's file is one line of text, "taut-state STEP RANK RANKS BYTES", and the bytes
- * of taut_state_save(). Every file is written beside its target and renamed. */
+ * of taut_state_save().
+ *
+ * Saving, in phases; between them all ranks agree, and one that failed makes all remove what they wrote:
+ *   1  every rank writes its state, rank 0 the model too, under names that no earlier set has
+ *   2  rank 0 gathers the checksums, writes the old manifest to FILE.prev and then the new one to FILE
+ *   3  rank 0 removes the files of generations that neither names */
 #include "checkpoint.h"
+#include "generations.h"
+#include "manifest.h"
 #include "ranks.h"
-#include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static void rank_path(char *dst, size_t cap, const char *file, int rank, const char *tail)
+#define SAVING "--checkpoint"
+#define LOADING "--resume"
+
+static void model_path(char *dst, const char *file, uint64_t generation)
 {
-    snprintf(dst, cap, "%s.rank%d%s", file, rank, tail);
+    snprintf(dst, PATH_MAX, "%s.%" PRIu64 ".model", file, generation);
 }
+static void rank_path(char *dst, const char *file, uint64_t generation, int rank)
+{
+    snprintf(dst, PATH_MAX, "%s.%" PRIu64 ".rank%d", file, generation, rank);
+}
+static void previous_path(char *dst, const char *file) { snprintf(dst, PATH_MAX, "%s.prev", file); }
 
 int checkpoint_probe(const options *o)
 {
-    char  path[PATH_MAX];
-    FILE *f;
-    if (!o->checkpoint) return 0;
-    rank_path(path, sizeof path, o->checkpoint, ranks_rank(), ".part");
-    if (!(f = fopen(path, "wb"))) return fault(CLI_FAILED, "--checkpoint: %s: %s", path, strerror(errno));
-    fclose(f);
-    unlink(path);
-    return 0;
-}
-
-static int write_state(const char *file, int64_t step, const void *state, size_t n)
-{
-    char  path[PATH_MAX], part[PATH_MAX];
-    FILE *f;
-    bool  ok;
-    rank_path(path, sizeof path, file, ranks_rank(), "");
-    rank_path(part, sizeof part, file, ranks_rank(), ".part");
-    if (!(f = fopen(part, "wb"))) return fault(CLI_FAILED, "--checkpoint: %s: %s", part, strerror(errno));
-    ok = fprintf(f, "taut-state %" PRId64 " %d %d %zu\n", step, ranks_rank(), ranks_count(), n) > 0;
-    ok = ok && fwrite(state, 1, n, f) == n;
-    ok = fclose(f) == 0 && ok;
-    if (ok && rename(part, path) == 0) return 0;
-    unlink(part);
-    return fault(CLI_FAILED, "--checkpoint: %s: could not be written: %s", path, strerror(errno));
-}
-
-int checkpoint_save(const options *o, int64_t step, const taut_torch_model *model, const taut_torch_optim *optim,
-                    const taut_comm *comm)
-{
-    char        note[160];
-    size_t      n = 0;
-    void       *state = NULL;
-    taut_status s = taut_state_save(comm, NULL, 0, &n);
-    int         code = 0;
-    if (s == TAUT_OK && !(state = malloc(n + 1))) return fault(CLI_FAILED, "--checkpoint: out of memory");
-    if (s == TAUT_OK) s = taut_state_save(comm, state, n, &n);
-    if (s != TAUT_OK) code = fault_status(CLI_FAILED, "--checkpoint", taut_last_error(), s);
-    if (!code) code = write_state(o->checkpoint, step, state, n);
-    free(state);
-    if (code || ranks_rank() != 0) return code;
-    snprintf(note, sizeof note, "{\"step\": %" PRId64 ", \"ranks\": %d, \"seed\": %llu, \"batch\": %" PRId64 "}",
-             step, ranks_count(), (unsigned long long)o->seed, o->batch);
-    s = taut_torch_save(model, optim, note, o->checkpoint);
-    return s == TAUT_OK ? 0 : fault_status(CLI_FAILED, "--checkpoint", taut_torch_last_error(), s);
-}
-
-/* Reads the file of saved rank `from` and gives it to the communicator; join: only what all ranks share. */
-static int read_state(const char *file, int from, int saved, int64_t step, bool join, taut_comm *comm)
-{
     char        path[PATH_MAX];
-    FILE       *f;
-    int64_t     at;
-    int         rank, ranks, code = 0;
-    size_t      n = 0;
-    void       *state = NULL;
-    taut_status s;
-    rank_path(path, sizeof path, file, from, "");
-    if (!(f = fopen(path, "rb"))) return fault(CLI_FAILED, "--resume: %s: %s", path, strerror(errno));
-    if (fscanf(f, "taut-state %" SCNd64 " %d %d %zu", &at, &rank, &ranks, &n) != 4 || fgetc(f) != '\n' ||
-        rank != from)
-        code = fault(CLI_FAILED, "--resume: %s: not a state file of rank %d", path, from);
-    else if (at != step || ranks != saved)
-        code = fault(CLI_FAILED, "--resume: %s is of step %" PRId64 " and %d ranks, %s of step %" PRId64 " and %d",
-                     path, at, ranks, file, step, saved);
-    else if (n > SIZE_MAX / 2 || !(state = malloc(n + 1)))
-        code = fault(CLI_FAILED, "--resume: %s: out of memory for %zu bytes", path, n);
-    else if (fread(state, 1, n, f) != n) code = fault(CLI_FAILED, "--resume: %s: truncated", path);
-    else if ((s = join ? taut_state_join(comm, state, n) : taut_state_load(comm, state, n)) != TAUT_OK)
-        code = fault_status(CLI_FAILED, path, taut_last_error(), s);
-    free(state);
-    fclose(f);
+    generations g;
+    int         code;
+    if (!o->checkpoint) return 0;
+    if (strlen(o->checkpoint) + 64 > PATH_MAX)
+        return fault(CLI_USAGE, SAVING "=%s: at most %d characters", o->checkpoint, PATH_MAX - 64);
+    if (ranks_rank() == 0 && !o->resume) {
+        if ((code = generations_open(&g, o->checkpoint)) != 0) return code;
+        generations_close(&g);
+    }
+    rank_path(path, o->checkpoint, 0, ranks_rank());
+    if ((code = stored_write(SAVING, path, "", "", 0)) == 0) unlink(path);
     return code;
 }
 
-static int read_note(const options *o, const char *note, int64_t *step, int *saved)
+/* ---- save ---- */
+
+static int save_state(const char *path, int64_t step, const taut_comm *comm)
 {
-    json_t *j = json_loads(note ? note : "", 0, NULL);
-    *step = json_integer_value(json_object_get(j, "step"));
-    *saved = (int)json_integer_value(json_object_get(j, "ranks"));
-    json_decref(j);
-    if (*step < 1 || *saved < 1)
-        return fault(CLI_FAILED, "--resume: %s was not written by taut train", o->checkpoint);
-    if (*step >= o->steps)
-        return fault(CLI_USAGE, "--steps=%" PRId64 ": %s is of step %" PRId64 " already: must be above that",
-                     o->steps, o->checkpoint, *step);
+    char        head[96];
+    size_t      n = 0;
+    void       *state = NULL;
+    int         code;
+    taut_status s = taut_state_save(comm, NULL, 0, &n);
+    if (s == TAUT_OK && !(state = malloc(n + 1))) return fault(CLI_FAILED, SAVING ": out of memory");
+    if (s == TAUT_OK) s = taut_state_save(comm, state, n, &n);
+    if (s != TAUT_OK) code = fault_status(CLI_FAILED, SAVING, taut_last_error(), s);
+    else {
+        snprintf(head, sizeof head, "taut-state %" PRId64 " %d %d %zu\n", step, ranks_rank(), ranks_count(), n);
+        code = stored_write(SAVING, path, head, state, n);
+    }
+    free(state);
+    return code;
+}
+
+static int save_model(const char *path, int64_t step, const taut_torch_model *model, const taut_torch_optim *optim)
+{
+    char        note[96];
+    taut_status s;
+    snprintf(note, sizeof note, "taut train, step %" PRId64 ", %d ranks", step, ranks_count());
+    s = taut_torch_save(model, optim, note, path);
+    return s == TAUT_OK ? 0 : fault_status(CLI_FAILED, SAVING, taut_torch_last_error(), s);
+}
+
+/* Rank 0: FILE.prev and FILE, from the checksums of all. */
+static int save_manifest(const options *o, manifest *m, const generations *g)
+{
+    char  path[PATH_MAX];
+    char *text = manifest_print(m);
+    int   code = text ? 0 : fault(CLI_FAILED, SAVING ": out of memory");
+    if (!code && g->text) {
+        previous_path(path, o->checkpoint);
+        code = stored_replace(SAVING, path, g->text);
+    }
+    if (!code) code = stored_replace(SAVING, o->checkpoint, text);
+    free(text);
+    return code;
+}
+
+int checkpoint_save(const options *o, int64_t step, const taut_torch_model *model, const taut_torch_optim *optim, const taut_comm *comm)
+{
+    char        own[PATH_MAX], shared[PATH_MAX];
+    manifest    m = {.step = (uint64_t)step, .ranks = (uint64_t)ranks_count(), .seed = o->seed, .batch = (uint64_t)o->batch};
+    generations g = {0};
+    stored_sum  sum = {0};
+    bool        first = ranks_rank() == 0;
+    int         code = first ? generations_open(&g, o->checkpoint) : 0;
+    if ((code = ranks_agree(code)) != 0) return code;
+    m.generation = g.next;
+    ranks_broadcast(&m.generation, sizeof m.generation);
+    rank_path(own, o->checkpoint, m.generation, ranks_rank());
+    model_path(shared, o->checkpoint, m.generation);
+
+    code = save_state(own, step, comm);
+    if (!code) code = stored_checksum(SAVING, own, &sum);
+    if (!code && first) code = save_model(shared, step, model, optim);
+    if (!code && first) code = stored_checksum(SAVING, shared, &m.model);
+    if (!code && first && !(m.rank = calloc(m.ranks, sizeof *m.rank))) code = fault(CLI_FAILED, SAVING ": out of memory");
+    code = ranks_agree(code);
+    if (!code) {
+        ranks_gather(&sum, sizeof sum, m.rank);
+        code = ranks_agree(first ? save_manifest(o, &m, &g) : 0);
+    }
+    if (code) {
+        unlink(own);
+        if (first) unlink(shared);
+    } else if (first) {
+        generations_drop(&g, o->checkpoint, m.generation);
+    }
+    manifest_free(&m);
+    generations_close(&g);
+    return code;
+}
+
+/* ---- load ---- */
+
+/* Rank 0 reads the manifest, all parse the same bytes. */
+static int load_manifest(const options *o, manifest *m)
+{
+    char  *text = NULL;
+    size_t n = 0;
+    int    code = ranks_rank() == 0 ? stored_read(LOADING, o->checkpoint, MANIFEST_BYTES_MAX, &text, &n) : 0;
+    if ((code = ranks_agree(code)) != 0) return code;
+    ranks_broadcast(&n, sizeof n);
+    if (ranks_rank() != 0 && !(text = calloc(n + 1, 1))) code = fault(CLI_FAILED, LOADING ": out of memory");
+    if ((code = ranks_agree(code)) == 0) {
+        ranks_broadcast(text, n);
+        code = ranks_agree(manifest_parse(m, LOADING, o->checkpoint, text, n));
+    }
+    free(text);
+    if (code || (int64_t)m->step < o->steps) return code;
+    return ranks_agree(fault(CLI_USAGE, "--steps=%" PRId64 ": %s is of step %" PRIu64 " already: must be above that", o->steps,
+                             o->checkpoint, m->step));
+}
+
+/* The file of saved rank `from`, its line checked; the blob is *state, n bytes, inside *data. */
+static int read_state(const char *path, const manifest *m, int from, char **data, const char **state, size_t *n)
+{
+    uint64_t at, rank, ranks, bytes;
+    size_t   all;
+    int      used = 0, code = stored_read(LOADING, path, SIZE_MAX / 2, data, &all);
+    if (code) return code;
+    if (sscanf(*data, "taut-state %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 "%n", &at, &rank, &ranks, &bytes, &used) != 4 ||
+        used == 0 || (*data)[used] != '\n' || rank != (uint64_t)from || at != m->step || ranks != m->ranks ||
+        bytes != all - (size_t)used - 1)
+        return fault(CLI_FAILED, LOADING ": %s: not the state of rank %d of %" PRIu64 " at step %" PRIu64, path, from, m->ranks, m->step);
+    *state = *data + used + 1;
+    *n = (size_t)bytes;
     return 0;
 }
 
-int checkpoint_load(const options *o, int64_t *step, taut_torch_model *model, taut_torch_optim *optim,
-                    taut_comm *comm)
+/* join: only what all ranks share, for ranks that no file was saved for. */
+static int load_state(const char *path, const manifest *m, int from, bool join, taut_comm *comm)
 {
-    char       *note;
-    int         saved, code;
-    taut_status s = taut_torch_load(model, optim, o->checkpoint, &note);
-    if (s != TAUT_OK) return fault_status(CLI_FAILED, "--resume", taut_torch_last_error(), s);
-    code = read_note(o, note, step, &saved);
-    taut_torch_note_free(note);
-    for (int from = ranks_rank(); !code && from < saved; from += ranks_count())
-        code = read_state(o->checkpoint, from, saved, *step, false, comm);
-    if (!code && ranks_rank() >= saved) code = read_state(o->checkpoint, ranks_rank() % saved, saved, *step, true, comm);
+    char       *data = NULL;
+    const char *state = NULL;
+    size_t      n = 0;
+    taut_status s;
+    int         code = read_state(path, m, from, &data, &state, &n);
+    if (!code && (s = join ? taut_state_join(comm, state, n) : taut_state_load(comm, state, n)) != TAUT_OK) code = fault_status(CLI_FAILED, path, taut_last_error(), s);
+    free(data);
+    return code;
+}
+
+int checkpoint_load(const options *o, int64_t *step, taut_torch_model *model, taut_torch_optim *optim, taut_comm *comm)
+{
+    char        path[PATH_MAX];
+    manifest    m = {0};
+    taut_status s;
+    int         code = load_manifest(o, &m);
+    model_path(path, o->checkpoint, m.generation);
+    if (!code) {
+        code = stored_verify(LOADING, path, &m.model);
+        for (int from = ranks_rank(); !code && from < (int)m.ranks; from += ranks_count()) {
+            char own[PATH_MAX];
+            rank_path(own, o->checkpoint, m.generation, from);
+            code = stored_verify(LOADING, own, &m.rank[from]);
+        }
+        code = ranks_agree(code);
+    }
+    if (!code) {
+        if ((s = taut_torch_load(model, optim, path, NULL)) != TAUT_OK) code = fault_status(CLI_FAILED, LOADING, taut_torch_last_error(), s);
+        for (int from = ranks_rank(); !code && from < (int)m.ranks; from += ranks_count()) {
+            rank_path(path, o->checkpoint, m.generation, from);
+            code = load_state(path, &m, from, false, comm);
+        }
+        if (!code && ranks_rank() >= (int)m.ranks) {
+            int from = ranks_rank() % (int)m.ranks;
+            rank_path(path, o->checkpoint, m.generation, from);
+            code = stored_verify(LOADING, path, &m.rank[from]);
+            if (!code) code = load_state(path, &m, from, true, comm);
+        }
+        code = ranks_agree(code);
+    }
+    if (!code) *step = (int64_t)m.step;
+    manifest_free(&m);
     return code;
 }

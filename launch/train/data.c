@@ -42,7 +42,7 @@ int data_open(data *d, const char *path, data_want want, const char *units, int6
     if (want == DATA_IMAGES && !idx)
         return fault(CLI_FAILED,
                      "--data=%s: expected IDX images: a folder with train-images-idx3-ubyte[.gz] and "
-                     "train-labels-idx1-ubyte[.gz], or that images file",
+                     "train-labels-idx1-ubyte[.gz], or one images file with its labels beside it",
                      path);
     return idx ? data_open_idx(d, path) : data_open_text(d, path, units, ctx);
 }

@@ -1,6 +1,7 @@
 /* data_idx.c : images and labels in the IDX format (LeCun's MNIST page: magic 0 0 type ndim, big-endian extents, then
  * the values), plain or gzip. Folder: train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz] and, for validation,
- * t10k-images-... and t10k-labels-...; without those the last tenth of the training images validates. */
+ * t10k-images-... and t10k-labels-...; without those the last tenth of the training images validates. A file of images
+ * stands for itself and the labels beside it. */
 #include "../cli.h"
 #include "data.h"
 #include "ranks.h"
@@ -168,21 +169,34 @@ static int open_pairs(data *d, const char *dir)
     return 0;
 }
 
+/* The images file that the user named, with its labels beside it: NAME-labels-idx1-... of NAME-images-idx3-.... The last
+ * tenth validates. */
+static int open_file(data *d, const char *images)
+{
+    static const char word[] = "images-idx3";
+    char              labels[PATH_MAX];
+    const char       *slash = strrchr(images, '/'), *at = strstr(slash ? slash + 1 : images, word);
+    size_t            n = 0;
+    int               code;
+    if (!at)
+        return fault(CLI_FAILED, "--data=%s: a file of images is called NAME-images-idx3-ubyte[.gz], its labels NAME-labels-idx1-ubyte[.gz]", images);
+    snprintf(labels, sizeof labels, "%.*slabels-idx1%s", (int)(at - images), images, at + sizeof word - 1);
+    if ((code = append_pair(d, images, labels, &n)) != 0) return code;
+    if (n < 10) return fault(CLI_FAILED, "--data=%s: %zu images: must be at least 10", images, n);
+    d->n_val = n / 10;
+    d->n_train = n - d->n_val;
+    measure(d, n);
+    return 0;
+}
+
 int data_open_idx(data *d, const char *path)
 {
     struct stat s;
-    char        dir[PATH_MAX], *slash;
     int         code;
-    snprintf(dir, sizeof dir, "%s", path);
-    if (stat(path, &s) == 0 && !S_ISDIR(s.st_mode)) { /* an images file stands for its folder */
-        slash = strrchr(dir, '/');
-        if (slash) *slash = 0;
-        else snprintf(dir, sizeof dir, ".");
-    }
     d->targets = 1;
     d->ndim = 3;
     d->shape[0] = 1;
-    code = open_pairs(d, dir);
+    code = stat(path, &s) == 0 && S_ISDIR(s.st_mode) ? open_pairs(d, path) : open_file(d, path);
     if (code) {
         data_close(d);
         return code;

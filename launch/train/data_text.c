@@ -1,4 +1,4 @@
-/* data_text.c : a text file, or all text files of a folder, as tokens. Characters are UTF-8 code points, numbered in
+/* data_text.c : a text file, or all text files of a folder, plain or .gz, as tokens. Characters are UTF-8 code points, numbered in
  * order of value; bytes that are no UTF-8 count as themselves. The first 90% train, the last 10% validate. */
 #include "../cli.h"
 #include "data.h"
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <zlib.h>
 
 enum { CODE_POINTS = 0x110000, VOCAB_MAX = 65535, BINARY_PEEK = 8192, SHARE = 10, VAL_WINDOWS_MIN = 2 };
 
@@ -19,29 +20,58 @@ typedef struct text {
     int            files, skipped;
 } text;
 
+/* What a file that is compressed in another way than gzip begins with. */
+static const char *packed_as(const unsigned char *p, size_t n)
+{
+    static const struct {
+        const char *name, *magic;
+        size_t      n;
+    } known[] = {{"zstd", "\x28\xb5\x2f\xfd", 4}, {"xz", "\xfd" "7zXZ", 5}, {"bzip2", "BZh", 3}, {"zip", "PK\3\4", 4}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (n >= known[i].n && memcmp(p, known[i].magic, known[i].n) == 0) return known[i].name;
+    return NULL;
+}
+
+static int grow(text *t, const char *path, size_t need)
+{
+    size_t         room = t->room + t->room / 2 > need ? t->room + t->room / 2 : need;
+    unsigned char *more = need <= t->room ? t->byte : realloc(t->byte, room);
+    if (!more) return fault(CLI_FAILED, "--data=%s: out of memory for %zu bytes", path, need);
+    if (need > t->room) t->room = room;
+    t->byte = more;
+    return 0;
+}
+
+/* All of an open file, plain or gzip; t->n stays where it was. */
+static int read_bytes(text *t, gzFile f, const char *path, size_t *got)
+{
+    enum { STEP = 1 << 20 };
+    int part, error;
+    *got = 0;
+    do {
+        int code = grow(t, path, t->n + *got + STEP);
+        if (code) return code;
+        part = gzread(f, t->byte + t->n + *got, STEP);
+        if (part > 0) *got += (size_t)part;
+    } while (part > 0);
+    const char *why = gzerror(f, &error);
+    if (error == Z_OK || error == Z_STREAM_END) return 0;
+    return fault(CLI_FAILED, "--data=%s: damaged or truncated after %zu bytes of text: %s", path, *got, error == Z_ERRNO ? strerror(errno) : why);
+}
+
 static int append_file(text *t, const char *path, bool skip_binary)
 {
-    FILE       *f = fopen(path, "rb");
-    struct stat s;
-    size_t      got, want;
-    if (!f || fstat(fileno(f), &s) != 0) {
-        int error = errno;
-        if (f) fclose(f);
-        return fault(CLI_FAILED, "--data=%s: %s", path, strerror(error));
-    }
-    want = (size_t)s.st_size;
-    if (t->n + want > t->room) {
-        unsigned char *more = realloc(t->byte, t->n + want);
-        if (!more) {
-            fclose(f);
-            return fault(CLI_FAILED, "--data=%s: out of memory for %zu bytes", path, t->n + want);
-        }
-        t->byte = more, t->room = t->n + want;
-    }
-    got = want ? fread(t->byte + t->n, 1, want, f) : 0;
-    fclose(f);
-    if (got != want) return fault(CLI_FAILED, "--data=%s: read %zu of %zu bytes", path, got, want);
-    if (skip_binary && memchr(t->byte + t->n, 0, got < BINARY_PEEK ? got : BINARY_PEEK)) {
+    gzFile      f = gzopen(path, "rb");
+    const char *packed;
+    size_t      got;
+    int         code;
+    if (!f) return fault(CLI_FAILED, "--data=%s: %s", path, strerror(errno));
+    code = read_bytes(t, f, path, &got);
+    gzclose(f);
+    if (code) return code;
+    packed = packed_as(t->byte + t->n, got);
+    if (packed && !skip_binary) return fault(CLI_FAILED, "--data=%s: compressed with %s: unpack it first; .gz is read as it is", path, packed);
+    if (skip_binary && (packed || memchr(t->byte + t->n, 0, got < BINARY_PEEK ? got : BINARY_PEEK))) {
         t->skipped++;
         return 0;
     }

@@ -46,6 +46,11 @@ void gather_step(gather *g, double loss, const run_split *s, const taut_comm *co
     }
     g->rel_err2 += c->rel_err2;
     g->rel_err2_metric += c->rel_err2_metric;
+    if (c->budget > 0) {
+        g->budget += c->budget;
+        g->budgeted_err2 += c->rel_err2_metric;
+        g->budgeted++;
+    }
     for (size_t i = 0; i < g->n_layers; i++) {
         taut_layer_stats l = {.size = sizeof l};
         if (taut_layer_get_stats(taut_comm_layer(comm, i), &l) != TAUT_OK) continue;
@@ -88,11 +93,13 @@ static void fill_times(const gather *g, result *r)
 static void fill_comm(const gather *g, const taut_comm *comm, result *r)
 {
     taut_comm_stats c = {.size = sizeof c};
-    double          n = (double)g->steps, sums[2];
+    double          n = (double)g->steps, sums[3];
     taut_comm_get_stats(comm, &c);
     sums[0] = (double)c.bytes_sent;
     sums[1] = (double)c.bytes_dense;
-    ranks_sum(sums, 2);
+    sums[2] = (double)c.bytes_probes;
+    ranks_sum(sums, 3);
+    r->bytes_probes = sums[2];
     r->bytes_sent = sums[0];
     r->bytes_dense = sums[1];
     r->comm_ms = 1e3 * c.comm_s / n;
@@ -101,7 +108,9 @@ static void fill_comm(const gather *g, const taut_comm *comm, result *r)
     r->rel_err2 = g->rel_err2 / n;
     r->rel_err2_metric = g->rel_err2_metric / n;
     r->rel_err2_audit = c.rel_err2_audit;
-    r->budget = c.budget;
+    r->budget = g->budgeted ? g->budget / (double)g->budgeted : 0;
+    r->budgeted_err2 = g->budgeted ? g->budgeted_err2 / (double)g->budgeted : 0;
+    r->budgeted = g->budgeted;
     r->budget_violations = c.budget_violations;
     r->plans = c.plans;
     r->plan_hash = c.plan_hash;

@@ -12,6 +12,8 @@ typedef struct gather {
     double    loss[LOSS_WINDOW];      /* the last ones, as a ring */
     double    loss_first;
     double    rel_err2, rel_err2_metric; /* sums over steps */
+    double    budget, budgeted_err2;     /* sums over the steps that had a budget */
+    int64_t   budgeted;                  /* how many those are */
     run_split sum;
     size_t    n_layers;
     double   *bits, *layer_err2;      /* sums over steps, per layer */

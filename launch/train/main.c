@@ -2,6 +2,7 @@
  * program would. */
 #include "../json.h"
 #include "data.h"
+#include "interrupt.h"
 #include "options.h"
 #include "ranks.h"
 #include "report.h"
@@ -44,11 +45,11 @@ static int train(const options *o, const data *d)
         other.layer_codecs.n = 0;
         other.log = NULL;
         unsetenv("TAUT_CODEC"); /* else it would win over both */
-        if (ranks_rank() == 0) report_table(&a, o, d);
+        if (ranks_rank() == 0) report_table(&a, o, d, true);
         code = run_train(&other, d, &b);
     }
     if (!code && ranks_rank() == 0) {
-        report_table(o->compare ? &b : &a, o, d);
+        report_table(o->compare ? &b : &a, o, d, !o->compare);
         if (o->compare) report_compare(&a, &b);
         if (o->json) {
             j = report_object(&a, o);
@@ -56,6 +57,9 @@ static int train(const options *o, const data *d)
             jsn_print(j);
         }
     }
+    if (!code && (a.diverged || b.diverged))
+        code = ranks_agree(fault(CLI_FAILED, "diverged: the training loss ends at %.4g, having begun at %.4g; --lr is %g",
+                                 a.diverged ? a.loss_train : b.loss_train, a.diverged ? a.loss_first : b.loss_first, o->lr));
     if (!code && !(a.identical && (!o->compare || b.identical))) code = CLI_FAILED;
     run_free(&a);
     run_free(&b);
@@ -73,11 +77,12 @@ int main(int argc, char **argv)
     if (!ranks_same(code == CLI_RUN ? options_hash(&o) : (uint64_t)code))
         code = ranks_agree(fault(CLI_USAGE, "the ranks were started with different options"));
     if (code == CLI_RUN) {
+        interrupt_watch();
         code = ranks_agree(set_threads());
         if (!code) code = open_data(&o, &d);
         if (!code) code = train(&o, &d);
         data_close(&d);
     }
     ranks_end();
-    return code;
+    return cli_end(code);
 }

@@ -4,6 +4,7 @@
 #include "shards.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 bool options_is(const char *value, const char *word) { return value && strcmp(value, word) == 0; }
@@ -67,7 +68,9 @@ static const char *const details =
     "'b.*.qkv.weight=quant:bits=4'.\n"
     "--scale: what Adam divides by becomes the unit in which a layer's error counts and grid's step is measured;\n"
     "auto = element with Adam, for codecs that use it, unless --metric says plain or layer.\n"
-    "--checkpoint FILE writes FILE (model, optimizer) and FILE.rankN (residuals and plan of rank N).\n"
+    "--checkpoint FILE keeps the last two complete sets: FILE and FILE.prev name them, FILE.G.model (model, optimizer) and\n"
+    "FILE.G.rankN (residuals and plan of rank N) are them. SIGINT and SIGTERM save at the end of the step; exit 130, 143.\n"
+    "TAUT_CODEC, TAUT_BUDGET, TAUT_OBJECTIVE, TAUT_METRIC, TAUT_FEEDBACK and TAUT_ALGORITHM win over options.\n"
     "Fields of --json: loss_* in nats; loss_train is the mean of the last 20 steps; bytes_* are sums over ranks;\n"
     "comm_ms is the time per step during which communication was under way, exposed_ms what the step waited for it.\n"
     "\nexamples:\n"
@@ -91,6 +94,20 @@ static int check_specs(const options *o)
         if ((s = taut_spec_check(spec, 0, NULL)) != TAUT_OK) return cli_bad(s, "--layer-codec=%s", item);
     }
     return CLI_RUN;
+}
+
+/* The library lets these variables win over what a program asks for; what is checked, decided and reported here has to
+ * be what runs. */
+static void environment_wins(options *o)
+{
+    const struct {
+        const char *name, **value;
+    } both[] = {{"TAUT_CODEC", &o->codec},       {"TAUT_BUDGET", &o->budget},     {"TAUT_OBJECTIVE", &o->objective},
+                {"TAUT_METRIC", &o->metric},     {"TAUT_FEEDBACK", &o->feedback}, {"TAUT_ALGORITHM", &o->algorithm}};
+    for (size_t i = 0; i < sizeof both / sizeof *both; i++) {
+        const char *set = getenv(both[i].name);
+        if (set && *set) *both[i].value = set;
+    }
 }
 
 static int check_together(const options *o)
@@ -170,6 +187,7 @@ int options_parse(options *o, int argc, char **argv)
     bool gpt, sgd;
     set_defaults(o);
     code = cli_parse(&cmd, argc, argv, &operands);
+    environment_wins(o);
     if (code == CLI_RUN) code = check_specs(o);
     if (code == CLI_RUN) code = check_together(o);
     gpt = options_is(o->model, "gpt"), sgd = options_is(o->optimizer, "sgd");

@@ -4,6 +4,7 @@
 #ifdef TAUT_HAVE_ZSTD
 #include "../../comm/taut_data.h"
 #endif
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ static MPI_Request mean_request;
 
 static int    rank, ranks = 1;
 static char   fault_text[1024];
-static double mean_in, mean_out;
+static double mean_in[3], mean_out[3]; /* x, ranks that saw SIGINT, and SIGTERM */
 
 int ranks_rank(void) { return rank; }
 int ranks_count(void) { return ranks; }
@@ -151,20 +152,32 @@ void ranks_broadcast(void *p, size_t n)
 #endif
 }
 
-void ranks_mean_start(double x)
+void ranks_gather(const void *p, size_t n, void *all)
 {
-    mean_in = x;
 #ifdef TAUT_HAVE_MPI
-    MPI_Iallreduce(&mean_in, &mean_out, 1, MPI_DOUBLE, MPI_SUM, world, &mean_request);
+    MPI_Gather(p, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, 0, world);
 #else
-    mean_out = x;
+    memcpy(all, p, n);
 #endif
 }
 
-double ranks_mean_wait(void)
+void ranks_mean_start(double x, int signal)
+{
+    mean_in[0] = x;
+    mean_in[1] = signal == SIGINT;
+    mean_in[2] = signal == SIGTERM;
+#ifdef TAUT_HAVE_MPI
+    MPI_Iallreduce(mean_in, mean_out, 3, MPI_DOUBLE, MPI_SUM, world, &mean_request);
+#else
+    memcpy(mean_out, mean_in, sizeof mean_in);
+#endif
+}
+
+double ranks_mean_wait(int *signal)
 {
 #ifdef TAUT_HAVE_MPI
     MPI_Wait(&mean_request, MPI_STATUS_IGNORE);
 #endif
-    return mean_out / ranks;
+    *signal = mean_out[1] > 0 ? SIGINT : mean_out[2] > 0 ? SIGTERM : 0;
+    return mean_out[0] / ranks;
 }

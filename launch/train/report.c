@@ -68,10 +68,11 @@ static void print_layers(const result *r)
            size_text(sum_sent(r, 0, r->n_layers), sent, sizeof sent));
 }
 
-void report_table(const result *r, const options *o, const data *d)
+void report_table(const result *r, const options *o, const data *d, bool layers)
 {
     char sent[32], dense[32];
-    print_layers(r);
+    if (layers) print_layers(r);
+    else printf("\ncodec %s\n", r->codec);
     printf("%s, %zu parameters, %s; %d rank%s, %lld steps in %.1f s\n", o->model, r->params, d->what, ranks_count(),
            ranks_count() == 1 ? "" : "s", (long long)(r->steps - r->first_step), r->seconds);
     printf("loss       first %.4f, training %.4f, validation %.4f", r->loss_first, r->loss_train, r->loss_val);
@@ -83,12 +84,13 @@ void report_table(const result *r, const options *o, const data *d)
         printf("data       %.2f ms waiting, %.2f%% of the step; every block decoded %.2f times a round; %.1f bytes decoded for one used\n",
                json_real_value(json_object_get(r->loader, "stall_ms")), 100 * json_real_value(json_object_get(r->loader, "stall_share")),
                json_real_value(json_object_get(r->loader, "decodes_per_block")), json_real_value(json_object_get(r->loader, "decoded_per_used")));
-    printf("bytes      %s sent instead of %s: %.1fx fewer\n", size_text(r->bytes_sent, sent, sizeof sent),
+    printf("bytes      %s sent instead of %s: %.1fx fewer", size_text(r->bytes_sent, sent, sizeof sent),
            size_text(r->bytes_dense, dense, sizeof dense), run_ratio(r));
-    printf("rel_err2   %.3g", r->rel_err2);
+    if (r->bytes_probes > 0) printf("; %s of them measured the link, once", size_text(r->bytes_probes, sent, sizeof sent));
+    printf("\nrel_err2   %.3g", r->rel_err2);
     if (r->budget > 0)
-        printf("; in the budget's metric %.3g of %.3g allowed, %llu violation%s, %llu plan%s", r->rel_err2_metric,
-               r->budget, (unsigned long long)r->budget_violations, r->budget_violations == 1 ? "" : "s",
+        printf("; in the budget's metric %.3g of %.3g allowed (means of %lld steps), %llu violation%s, %llu plan%s",
+               r->budgeted_err2, r->budget, (long long)r->budgeted, (unsigned long long)r->budget_violations, r->budget_violations == 1 ? "" : "s",
                (unsigned long long)r->plans, r->plans == 1 ? "" : "s");
     printf("\n");
     if (!r->identical) printf("WARNING: the ranks ended with different parameters\n");
@@ -165,11 +167,13 @@ json_t *report_object(const result *r, const options *o)
     jsn_real(j, "plan_ms", r->plan_ms);
     jsn_int(j, "bytes_sent", (uint64_t)r->bytes_sent);
     jsn_int(j, "bytes_dense", (uint64_t)r->bytes_dense);
+    jsn_int(j, "bytes_probes", (uint64_t)r->bytes_probes);
     jsn_real(j, "ratio", run_ratio(r));
     jsn_real(j, "rel_err2", r->rel_err2);
     jsn_real(j, "rel_err2_metric", r->rel_err2_metric);
     jsn_real(j, "rel_err2_audit", r->rel_err2_audit);
     jsn_real(j, "budget", r->budget);
+    jsn_real(j, "budgeted_err2", r->budgeted_err2);
     jsn_int(j, "budget_violations", r->budget_violations);
     jsn_int(j, "plans", r->plans);
     jsn_text(j, "plan_hash", hex);
@@ -179,6 +183,7 @@ json_t *report_object(const result *r, const options *o)
     jsn_int(j, "batch", (uint64_t)o->batch);
     jsn_int(j, "first_step", (uint64_t)r->first_step);
     jsn_real(j, "seconds", r->seconds);
+    jsn_bool(j, "diverged", r->diverged);
     jsn_bool(j, "identical", r->identical);
     json_object_set_new(j, "split", split_object(&r->split));
     if (r->loader) json_object_set(j, "data", r->loader);

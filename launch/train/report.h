@@ -13,7 +13,7 @@ typedef struct progress {
 void progress_show(progress *p, const options *o, int64_t step, int64_t first, double loss, const taut_comm_stats *c);
 void progress_end(progress *p);
 
-void    report_table(const result *r, const options *o, const data *d); /* per layer, then the totals */
+void    report_table(const result *r, const options *o, const data *d, bool layers); /* (per layer, then) the totals */
 void    report_compare(const result *a, const result *b);               /* side by side */
 json_t *report_object(const result *r, const options *o);               /* the fields of --json */
 

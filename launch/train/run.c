@@ -12,10 +12,12 @@
 #include "checkpoint.h"
 #include "feed.h"
 #include "gather.h"
+#include "interrupt.h"
 #include "log.h"
 #include "ranks.h"
 #include "report.h"
 #include <fnmatch.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +40,9 @@ typedef struct run {
     progress          line;
     uint64_t          plan_hash;
     int64_t           step, first; /* steps done; those done before this run */
+    bool              inside, diverged; /* a step is under way; numbers are no longer finite */
+    int64_t           saved;       /* the last step that a checkpoint holds */
+    int               interrupted; /* by this signal, on some rank; the same on all */
 } run;
 
 /* ---- set up ---- */
@@ -186,6 +191,14 @@ static uint64_t params_hash(const run *r)
 
 /* ---- scales ---- */
 
+/* Gradients, parameters and the mean loss are the same on all ranks, so all of them find this. */
+static int diverged(run *r, const char *what, double value)
+{
+    r->diverged = true;
+    return fault(CLI_FAILED, "diverged: %s at step %lld is %g; --lr is %g (a smaller one, or more --warmup, may help)", what,
+                 (long long)r->step + r->inside, value, r->o->lr);
+}
+
 /* The same bits on all ranks, because Adam saw the same mean gradients everywhere. After every step, so that a resumed
  * run has the scale that the interrupted one had. */
 static int set_scales(run *r)
@@ -201,7 +214,10 @@ static int set_scales(run *r)
         if (options_is(o->scale, "row")) n = p->shape[0];
         if ((s = taut_torch_optim_scale(r->optim, i, o->scale_floor, r->scale, n)) != TAUT_OK)
             return torch_fault(p->name, s);
-        if ((s = taut_layer_scale(r->layer[i], r->scale, n)) != TAUT_OK) return taut_fault(p->name, s);
+        if ((s = taut_layer_scale(r->layer[i], r->scale, n)) == TAUT_OK) continue;
+        for (size_t k = 0; k < n; k++)
+            if (!isfinite(r->scale[k])) return diverged(r, "the optimizer's second moment", (double)r->scale[k]);
+        return taut_fault(p->name, s);
     }
     return 0;
 }
@@ -233,7 +249,7 @@ static int compute(run *r, run_split *t, double *loss)
     if (code) return code;
     t->data = (now = cli_now()) - begin, begin = now;
     if ((s = taut_torch_forward(r->model, &r->train.batch, loss)) != TAUT_OK) return torch_fault("forward", s);
-    ranks_mean_start(*loss);
+    ranks_mean_start(*loss, interrupt_seen());
     t->forward = (now = cli_now()) - begin, begin = now;
     if ((s = taut_torch_backward(r->model)) != TAUT_OK) {
         bool ours = s == TAUT_E_TORCH || s == TAUT_E_NOMEM;
@@ -246,10 +262,12 @@ static int compute(run *r, run_split *t, double *loss)
 static int update(run *r, run_split *t)
 {
     const options *o = r->o;
-    double         begin = cli_now(), now;
-    taut_status    s = TAUT_OK;
+    double         begin = cli_now(), now, norm;
+    taut_status    s;
     int            code;
-    if (o->clip > 0) s = taut_torch_clip(r->model, o->clip, NULL);
+    /* the norm is of mean gradients, so all ranks find the same */
+    s = taut_torch_clip(r->model, o->clip > 0 ? o->clip : HUGE_VAL, &norm);
+    if (s == TAUT_OK && !isfinite(norm)) return diverged(r, "the norm of the gradient", norm);
     if (s == TAUT_OK && (r->step <= o->warmup || !options_is(o->schedule, "constant")))
         s = taut_torch_optim_set_lr(r->optim, o->lr * options_rate(o, r->step));
     if (s == TAUT_OK) s = taut_torch_optim_step(r->optim);
@@ -266,16 +284,23 @@ static int one_step(run *r)
     taut_comm_stats c = {.size = sizeof c};
     double          loss, begin;
     taut_status     s;
-    int             code = compute(r, &t, &loss);
+    int             code;
+    r->inside = true;
+    code = compute(r, &t, &loss);
     if (code) ranks_abort(code);
     begin = cli_now();
     s = taut_step_end(r->comm);
     if (s == TAUT_E_PEER || s == TAUT_E_TIMEOUT || s == TAUT_E_TRANSPORT) ranks_abort(taut_fault("step end", s));
     if (s != TAUT_OK) return ranks_agree(taut_fault("step end", s));
-    loss = ranks_mean_wait();
+    loss = ranks_mean_wait(&r->interrupted);
     t.wait = cli_now() - begin;
-    if ((code = update(r, &t)) != 0) ranks_abort(code);
+    if (!isfinite(loss)) return ranks_agree(diverged(r, "the loss", loss));
+    if ((code = update(r, &t)) != 0) {
+        if (!r->diverged) ranks_abort(code);
+        return ranks_agree(code);
+    }
     r->step++;
+    r->inside = false;
     taut_comm_get_stats(r->comm, &c);
     gather_step(&r->sums, loss, &t, r->comm, &c);
     log_step(r->log, r->step, loss, r->sums.step_ms[r->sums.steps - 1], &c);
@@ -331,10 +356,9 @@ static int make_everything(run *r)
         return ranks_agree(fault(CLI_FAILED, "the ranks have different models: parameters differ in name or shape"));
     for (size_t i = 0; i < r->n; i++) ranks_broadcast(r->param[i].data, r->param[i].elements * sizeof(float));
     if ((code = ranks_agree(make_comm(r))) != 0) return code;
-    code = register_layers(r);
-    if (!code && r->o->resume) code = checkpoint_load(r->o, &r->step, r->model, r->optim, r->comm);
-    if (!code) code = set_scales(r);
-    if ((code = ranks_agree(code)) != 0) return code;
+    if ((code = ranks_agree(register_layers(r))) != 0) return code;
+    if (r->o->resume && (code = checkpoint_load(r->o, &r->step, r->model, r->optim, r->comm)) != 0) return code;
+    if ((code = ranks_agree(set_scales(r))) != 0) return code;
     r->first = r->step;
     if ((code = feed_open(&r->feed, r->d, r->o, r->first)) != 0) return code;
     taut_torch_model_on_grad(r->model, ready, r);
@@ -342,6 +366,25 @@ static int make_everything(run *r)
 }
 
 static bool every(int64_t step, int64_t n) { return n > 0 && step % n == 0; }
+
+static int save(run *r)
+{
+    int code = r->o->checkpoint ? checkpoint_save(r->o, r->step, r->model, r->optim, r->comm) : 0;
+    if (!code && r->o->checkpoint) code = ranks_agree(feed_saved(r->feed));
+    if (!code) r->saved = r->step;
+    return code;
+}
+
+/* A signal ends all ranks at the end of a step, with the state saved where there is a place for it. */
+static int interrupted(run *r)
+{
+    const char *name = interrupt_name(r->interrupted);
+    int         code = r->saved == r->step ? 0 : save(r), rc = 128 + r->interrupted;
+    long long   step = r->step, of = r->o->steps;
+    if (code) return code;
+    if (!r->o->checkpoint) return ranks_agree(fault(rc, "%s at step %lld of %lld; nothing was saved: no --checkpoint", name, step, of));
+    return ranks_agree(fault(rc, "%s at step %lld of %lld; %s holds it: --resume goes on from there", name, step, of, r->o->checkpoint));
+}
 
 static int train(run *r, result *out)
 {
@@ -352,15 +395,22 @@ static int train(run *r, result *out)
         if ((code = one_step(r)) != 0) return code;
         if (last || every(r->step, o->eval_every)) {
             if ((code = evaluate(r, &out->loss_val, &out->accuracy_val)) != 0) return code;
+            if (!isfinite(out->loss_val)) return ranks_agree(diverged(r, "the validation loss", out->loss_val));
             log_eval(r->log, r->step, out->loss_val, out->accuracy_val);
             log_layers(r->log, r->step, r->comm);
         }
-        if (o->checkpoint && (last || every(r->step, o->checkpoint_every)))
-            if ((code = ranks_agree(checkpoint_save(o, r->step, r->model, r->optim, r->comm))) != 0 ||
-                (code = ranks_agree(feed_saved(r->feed))) != 0)
-                return code;
+        if ((last || every(r->step, o->checkpoint_every)) && (code = save(r)) != 0) return code;
+        if (r->interrupted && !last) return interrupted(r);
     }
     return 0;
+}
+
+/* A run that ends worse than one that guesses all classes alike, and far above where it began, has diverged without
+ * reaching a number that is not finite. */
+static bool worse_than_guessing(const run *r, const result *out)
+{
+    double guess = log((double)r->d->classes);
+    return out->loss_train > 2 * (out->loss_first > guess ? out->loss_first : guess);
 }
 
 static void take_down(run *r)
@@ -393,6 +443,7 @@ int run_train(const options *o, const data *d, result *out)
     out->steps = r.step;
     if (!code) code = ranks_agree(gather_result(&r.sums, r.comm, out));
     if (!code) out->loader = feed_report(r.feed, out->seconds);
+    if (!code) out->diverged = worse_than_guessing(&r, out);
     if (!code) out->identical = ranks_same(params_hash(&r));
     if (!code) log_end(r.log, out, o);
     closed = log_close(r.log, o->log);

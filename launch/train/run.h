@@ -27,9 +27,13 @@ typedef struct result {
     double        step_ms; /* median */
     run_split     split;
     double        comm_ms, exposed_ms, plan_ms; /* means per step */
-    double        bytes_sent, bytes_dense, rel_err2, rel_err2_metric, rel_err2_audit, budget;
+    double        bytes_sent, bytes_dense, rel_err2, rel_err2_metric, rel_err2_audit;
+    double        bytes_probes;          /* of bytes_sent: what measuring the link took, once per run */
+    double        budget, budgeted_err2; /* what was allowed and what was made, metric in force: means over the steps with a budget */
+    int64_t       budgeted;              /* how many steps those are */
     double        seconds;
     uint64_t      budget_violations, plans, plan_hash;
+    bool          diverged;  /* ends far above where it began and where guessing would be */
     bool          identical; /* all ranks ended with the same parameters */
     layer_result *layers;
     size_t        n_layers;

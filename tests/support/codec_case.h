@@ -31,9 +31,11 @@ float *new_floats(size_t n); /* aborts when out of memory; free() */
 double norm2(const float *x, size_t n);
 double distance2(const float *x, const float *y, size_t n);
 
-/* A recorded gradient: the floats of the trace that TAUT_TRACE_F32 names, or of the one shipped beside the tree.
- * NULL, and a test counted as skipped with the reason, where there is none. */
+/* A gradient: the floats of the trace that TAUT_TRACE_F32 names, of the one shipped beside the tree, or, where that is not,
+ * noise with a gradient's unevenness. */
 float *trace_floats(size_t *n);
-float *trace_shipped(const char *name, size_t *n); /* of the shipped ones, "gpt-step20-rank0" and so on */
+/* One of the shipped ones, "gpt-step20-rank0" and so on, for figures that only a recording can give. NULL, and a test counted as
+ * skipped with the reason, where there is none. */
+float *trace_shipped(const char *name, size_t *n);
 
 #endif

@@ -3,7 +3,7 @@
 # and runs; the command runs from there; uninstall leaves nothing behind.
 set -u
 BUILD=${BUILD:-build/release}
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 ok() { # ok TEXT COMMAND...
@@ -52,5 +52,29 @@ ok "taut.pc and the command have one version" version
 ok "the installed command runs" "$root$prefix/bin/taut" info
 ok "make uninstall" run_make uninstall
 ok "uninstall leaves no file" gone
-echo "$passed passed, $failed failed"
+
+# ---- word by word as the README says, into a prefix that no loader knows: programs start without help ----
+unset PKG_CONFIG_SYSROOT_DIR LD_LIBRARY_PATH
+root= prefix=$dir/prefix
+export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
+hints() { grep -q "PKG_CONFIG_PATH=$prefix/lib/pkgconfig" "$dir/said" && grep -q "PATH=$prefix/bin" "$dir/said"; }
+# PKG_CONFIG_PATH is not set yet for the one who installs
+ok "make install PREFIX=..." sh -c "env -u PKG_CONFIG_PATH make --no-print-directory BUILD='$BUILD' PREFIX='$prefix' install >'$dir/said' 2>&1"
+ok "it says what to add to PATH and PKG_CONFIG_PATH" hints
+ok "a program compiles" compile
+ok "and starts" "$dir/prog"
+mpicc=${MPICC:-mpicc} mpirun=${MPIRUN:-mpirun}
+if "$prefix/bin/taut" info --json | grep -q '"mpi": true' && command -v "$mpicc" >/dev/null && command -v "$mpirun" >/dev/null; then
+    sed -n '/^```c$/,/^```$/p' README.md | grep -v '^```' >"$dir/train.c"
+    readme() (cd "$dir" && "$mpicc" train.c $(pkg-config --cflags --libs taut) -o train)
+    start() { OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 "$mpirun" -n 2 "$dir/train"; }
+    ok "the README's program compiles" readme
+    ok "and runs on two ranks" start
+else
+    skipped=1
+    echo "SKIP no MPI: the README's program"
+fi
+ok "make uninstall PREFIX=..." run_make uninstall
+ok "uninstall leaves no file in the prefix" [ -z "$(find "$prefix" ! -type d)" ]
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -1,0 +1,208 @@
+#!/bin/sh
+# Checkpoints of taut train: whatever happens to a run or to its files, a set is resumed right or refused with the file's
+# name. kill -9 at any moment, a full disk, signals, flipped bits, cut, missing, swapped and foreign files.
+# LONG=1: 1,000 mutated sets and 50 kills, else 40 and 4.
+set -u
+BUILD=${BUILD:-build/release}
+TAUT=$BUILD/bin/taut
+MPIRUN=${MPIRUN:-mpirun}
+LONG=${LONG:-0}
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_MCA_mpi_yield_when_idle=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+passed=0 failed=0 skipped=0
+dir=$(mktemp -d)
+trap 'umount "$dir/disk" 2>/dev/null; rm -rf "$dir"' EXIT
+pass() { passed=$((passed + 1)); }
+fail() {
+    failed=$((failed + 1))
+    echo "FAIL $*"
+}
+if [ ! -x "$BUILD/libexec/taut-train" ] || ! command -v "$MPIRUN" >/dev/null; then
+    echo "SKIP taut train was not built, or there is no mpirun"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+fi
+[ "$LONG" = 1 ] && mutations=1000 kills=50 || mutations=${MUT:-40} kills=4
+
+small="--dim 16 --blocks 1 --heads 2 --ctx 16 --batch 2 --eval-samples 16 --seed 5 --codec topk:density=0.1 --json"
+train() { # train RANKS OPTIONS...: one rank without mpirun
+    ranks=$1
+    shift
+    if [ "$ranks" = 1 ]; then timeout -k 5 60 "$TAUT" train $small "$@"; else timeout -k 5 120 "$MPIRUN" -n "$ranks" "$TAUT" train $small "$@"; fi >"$dir/out" 2>"$dir/err"
+}
+loss() { tail -n 1 "$dir/out" | sed -n 's/.*"loss_val": *\([^,]*\),.*/\1/p'; }
+step_of() { sed -n 's/^step //p' "$1"; }
+generation_of() { sed -n 's/^generation //p' "$1"; }
+
+cat >"$dir/flip.c" <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+int main(int argc, char **argv) /* flip FILE BIT: one bit, counted modulo the file's */
+{
+    FILE *f = argc == 3 ? fopen(argv[1], "r+b") : NULL;
+    if (!f) return 1;
+    fseek(f, 0, SEEK_END);
+    long n = ftell(f), bit = (long)((unsigned long)atol(argv[2]) % (8 * (unsigned long)n));
+    fseek(f, bit / 8, SEEK_SET);
+    int c = fgetc(f) ^ 1 << bit % 8;
+    fseek(f, bit / 8, SEEK_SET);
+    fputc(c, f);
+    return fclose(f);
+}
+C
+${CC:-cc} -o "$dir/flip" "$dir/flip.c" || { echo "0 passed, 1 failed"; exit 1; }
+cat >"$dir/noted" <<'SH'
+#!/bin/sh
+echo $$ >"$1.${OMPI_COMM_WORLD_RANK:-$PMI_RANK}"; shift
+exec "$@"
+SH
+chmod +x "$dir/noted"
+
+# ---- the last two are kept, and nothing else ----
+mkdir "$dir/good" "$dir/foreign"
+train 2 --steps 9 --checkpoint-every 2 --checkpoint "$dir/good/ck" || fail "saving: $(head -n 2 "$dir/err")"
+train 2 --steps 9 --checkpoint-every 2 --checkpoint "$dir/foreign/ck" --seed 6 || fail "saving: $(head -n 2 "$dir/err")"
+now=$(generation_of "$dir/good/ck") old=$(generation_of "$dir/good/ck.prev")
+files=$(ls "$dir/good" | tr '\n' ' ')
+want="ck ck.$old.model ck.$old.rank0 ck.$old.rank1 ck.$now.model ck.$now.rank0 ck.$now.rank1 ck.prev "
+if [ "$files" = "$want" ] && [ "$(step_of "$dir/good/ck")" = 9 ] && [ "$(step_of "$dir/good/ck.prev")" = 8 ]; then pass; else fail "after 9 steps there are: $files"; fi
+
+# ---- mutated sets. Each is a copy, one thing wrong; what is not refused must continue exactly as the whole one does ----
+cp -r "$dir/good" "$dir/set"
+train 1 --steps 12 --checkpoint "$dir/set/ck" --resume && right=$(loss) || fail "resume: $(head -n 2 "$dir/err")"
+rm -rf "$dir/set"
+cp -r "$dir/foreign" "$dir/set"
+train 1 --steps 12 --checkpoint "$dir/set/ck" --resume && other=$(loss) || fail "resume of the other: $(head -n 2 "$dir/err")"
+seed=${SEED:-$(date +%N | sed 's/^0*//')}
+echo "seed $seed, $mutations mutated sets, $kills kills"
+# kind, file and bit of mutation i
+draw() { awk -v s="$seed" -v i="$1" 'BEGIN { srand(s % 1000000 + i); print int(rand() * 8), int(rand() * 4), int(rand() * 2000000000) }'; }
+parts="ck ck.$now.model ck.$now.rank0 ck.$now.rank1"
+bad=0 refused=0 loaded=0 i=0
+while [ $i -lt "$mutations" ]; do
+    i=$((i + 1))
+    # shellcheck disable=SC2046
+    set -- $(draw $i)
+    kind=$1 bit=$3
+    file=$(echo "$parts" | cut -d' ' -f$(($2 + 1)))
+    rm -rf "$dir/set"
+    cp -r "$dir/good" "$dir/set"
+    at=$dir/set/$file expect=$file same=$right
+    case $kind in
+    0 | 1 | 2) "$dir/flip" "$at" "$bit" ;;
+    3) size=$(wc -c <"$at"); truncate -s $((bit % size)) "$at" ;;
+    4) rm "$at" ;;
+    5) # of another step
+        case $file in
+        ck) cp "$dir/set/ck.prev" "$at"; rm "$dir/set/ck.$old.model"; expect=ck.$old.model ;;
+        *) cp "$dir/set/ck.$old.${file##*.}" "$at" ;;
+        esac ;;
+    6) # of another rank
+        [ "$2" -lt 2 ] && at=$dir/set/ck.$now.rank0 expect=ck.$now.rank0
+        mv "$at" "$dir/set/x"
+        case $at in *rank0) cp "$dir/set/ck.$now.rank1" "$at" ;; *) cp "$dir/set/ck.$now.rank0" "$at" ;; esac ;;
+    7) # of another run: one file, or the whole set
+        case $((bit % 3)) in
+        0) cp "$dir"/foreign/* "$dir/set/"; same=$other ;;
+        *) cp "$dir/foreign/$file" "$at"; [ "$file" != ck ] || expect=ck.$now ;;
+        esac ;;
+    esac
+    train 1 --steps 12 --checkpoint "$dir/set/ck" --resume
+    rc=$?
+    if [ $rc -eq 0 ] && [ "$(loss)" = "$same" ]; then loaded=$((loaded + 1))
+    elif [ $rc -eq 1 ] && grep -q "^taut train: .*set/$expect" "$dir/err"; then refused=$((refused + 1))
+    else
+        bad=$((bad + 1))
+        fail "mutation $i (kind $kind, $file, bit $bit): exit $rc, loss $(loss): $(head -n 2 "$dir/err")"
+    fi
+done
+echo "$mutations mutated sets: $refused refused with the file's name, $loaded loaded right, $bad wrong"
+[ $bad -eq 0 ] && [ $refused -gt $((mutations / 2)) ] && pass || fail "mutated sets"
+
+# ---- kill -9 at any moment ----
+start() { # start NAME OPTIONS...: two ranks in the background; their process ids are in NAME.pid.0 and .1
+    name=$1
+    shift
+    rm -f "$dir/$name".pid.*
+    timeout -k 5 120 "$MPIRUN" -n 2 "$dir/noted" "$dir/$name.pid" "$TAUT" train $small "$@" >"$dir/$name.out" 2>"$dir/$name.err" &
+    job=$!
+}
+steps_logged() { cat "$1" 2>/dev/null | grep -c '"kind":"step"'; }
+i=0 lost=0
+while [ $i -lt "$kills" ]; do
+    i=$((i + 1))
+    rm -f "$dir/log"
+    resume=
+    [ ! -e "$dir/live" ] || resume=--resume
+    start live --steps 1000000 --checkpoint-every 1 --eval-every 0 --checkpoint "$dir/live" --log "$dir/log" $resume
+    until [ "$(steps_logged "$dir/log")" -ge 3 ] || ! kill -0 $job 2>/dev/null; do sleep 0.05; done
+    sleep "$(awk -v s="$seed" -v i="$i" 'BEGIN { srand(s % 1000000 + i); printf "%.3f", 0.2 * rand() }')"
+    kill -KILL "$(cat "$dir/live.pid.$((i % 2))")" "$(cat "$dir/live.pid.$(((i + 1) % 2))")" 2>/dev/null
+    wait $job
+    at=$(step_of "$dir/live")
+    train 2 --steps $((${at:-0} + 1)) --checkpoint "$dir/live" --resume || { lost=$((lost + 1)); fail "kill $i at step ${at:-?}: $(head -n 2 "$dir/err")"; }
+done
+[ $lost -eq 0 ] && pass
+files=$(ls "$dir" | grep -c '^live\.[0-9]*\.')
+[ "$files" -eq 6 ] && pass || fail "after the kills $files files of generations are left, not 6: $(ls "$dir" | tr '\n' ' ')"
+
+# ---- signals: the step's end is saved, exit 130 or 143, and the run goes on as if it had not stopped ----
+for s in INT:130 TERM:143; do
+    rm -f "$dir/log" "$dir"/sig*
+    start sig --steps 1000000 --checkpoint "$dir/sig" --log "$dir/log"
+    until [ "$(steps_logged "$dir/log")" -ge 5 ] || ! kill -0 $job 2>/dev/null; do sleep 0.05; done
+    kill -"${s%:*}" "$(cat "$dir/sig.pid.1")"
+    wait $job
+    rc=$?
+    at=$(step_of "$dir/sig")
+    if [ $rc -eq "${s#*:}" ] && [ "${at:-0}" -ge 5 ] && grep -q "SIG${s%:*} at step $at of" "$dir/sig.err"; then pass; else
+        fail "SIG${s%:*}: exit $rc, step ${at:-none}: $(head -n 2 "$dir/sig.err")"; fi
+    train 2 --steps $((at + 3)) --checkpoint "$dir/sig" --resume
+    rest=$(loss)
+    train 2 --steps $((at + 3))
+    if [ -n "$rest" ] && [ "$rest" = "$(loss)" ]; then pass; else fail "SIG${s%:*}: resumed $rest, uninterrupted $(loss)"; fi
+done
+
+# ---- a disk that is full: one sentence, no abort, and the set before is whole ----
+full() { # full KIB: room on the disk beside the set that is there
+    mkdir -p "$dir/disk"
+    mount -t tmpfs -o size=$(($(du -sk "$dir/good" | cut -f1) + $1))k taut-test "$dir/disk" 2>/dev/null || return 1
+    cp "$dir"/good/* "$dir/disk/"
+    train 1 --steps 12 --checkpoint "$dir/disk/ck" --resume
+    rc=$?
+    if [ $rc -eq 1 ] && grep -q '^taut train: .*disk/ck.*No space left on device' "$dir/err" && ! grep -q 'terminate called' "$dir/err"; then pass; else
+        fail "$1 KiB of room: exit $rc: $(head -n 2 "$dir/err")"; fi
+    if diff -r "$dir/good" "$dir/disk" >/dev/null; then pass; else fail "a full disk left: $(ls "$dir/disk" | tr '\n' ' ')"; fi
+    rm -rf "$dir/set"
+    cp -r "$dir/disk" "$dir/set"
+    umount "$dir/disk"
+    if train 1 --steps 12 --checkpoint "$dir/set/ck" --resume && [ "$(loss)" = "$right" ]; then pass; else fail "after a full disk: $(head -n 2 "$dir/err")"; fi
+}
+state=$(($(wc -c <"$dir/good/ck.$now.rank0") / 1024)) model=$(($(wc -c <"$dir/good/ck.$now.model") / 1024))
+if full 4; then
+    full $((state / 2))
+    full $((state + model / 2))
+else
+    skipped=1
+    echo "SKIP no small disk can be mounted here (not root): a full disk"
+fi
+
+# a file that is nobody's checkpoint is not written over
+printf 'my thesis' >"$dir/thesis"
+train 1 --steps 2 --checkpoint "$dir/thesis"
+if [ $? -eq 1 ] && grep -q "thesis: not a checkpoint" "$dir/err" && [ "$(cat "$dir/thesis")" = 'my thesis' ]; then pass; else fail "wrote over a file: $(head -n 1 "$dir/err")"; fi
+
+# ---- numbers that are not finite, or far off, are said and are no success ----
+diverges() {
+    rm -f "$dir/div"*
+    train 2 --steps 30 --warmup 0 --checkpoint "$dir/div" "$@"
+    rc=$?
+    if [ $rc -eq 1 ] && [ "$(grep -c '^taut train: diverged: ' "$dir/err")" = 1 ]; then pass; else fail "diverging with $*: exit $rc: $(head -n 2 "$dir/err")"; fi
+}
+diverges --lr 1000
+diverges --lr 1000 --optimizer sgd --clip 0
+diverges --lr 1000 --codec grid:rel=0.05 --clip 0
+diverges --lr 1000 --optimizer adamw --weight-decay 10 --codec none
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,76 @@
+#!/bin/sh
+# The Makefile: what changed is built again and nothing else, what a build leaves out is removed, the machine is looked at once,
+# and what was asked for but is missing is an error with its name.
+set -u
+passed=0 failed=0 skipped=0
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+pass() { passed=$((passed + 1)); }
+fail() {
+    failed=$((failed + 1))
+    echo "FAIL $*"
+}
+unset MAKEFLAGS MFLAGS CI MPIRUN
+mk() { make --no-print-directory BUILD="$dir/b" Q= "$@" 2>&1; }
+compiles() { mk "$@" | grep -c -- '-c -o'; }
+expect() { if [ "$2" = "$3" ]; then pass; else fail "$1: $2, expected $3"; fi; }
+
+# ---- stamps ----
+o=$dir/b/launch/json.o
+expect "a first build compiles" "$(compiles "$o")" 1
+expect "a second one does nothing" "$(compiles "$o")" 0
+expect "MPI=0 compiles again" "$(compiles MPI=0 "$o")" 1
+expect "and then rests" "$(compiles MPI=0 "$o")" 0
+expect "other CFLAGS compile again" "$(compiles MPI=0 CFLAGS=-O0 "$o")" 1
+expect "a make of something else does not" "$(mk print-config >/dev/null; compiles MPI=0 CFLAGS=-O0 "$o")" 0
+
+# ---- what a build leaves out ----
+mkdir -p "$dir/b/libexec" "$dir/b/tests/multi"
+touch "$dir/b/libexec/taut-train" "$dir/b/tests/multi/test_ranks_mpi"
+mk MPI=0 TORCH=0 prune >/dev/null
+if [ -e "$dir/b/libexec/taut-train" ] || [ -e "$dir/b/tests/multi/test_ranks_mpi" ]; then fail "programs of an earlier build with MPI and libtorch are left"; else pass; fi
+
+# ---- probes: a compiler wrapper that counts how often it is asked ----
+cat >"$dir/mpicc" <<EOF2
+#!/bin/sh
+echo asked >>"$dir/asked"
+exec ${MPICC:-mpicc} "\$@"
+EOF2
+chmod +x "$dir/mpicc"
+asked() { cat "$dir/asked" 2>/dev/null | wc -l; }
+mk MPICC="$dir/mpicc" help >/dev/null
+expect "make help asks nothing" "$(asked)" 0
+mk MPICC="$dir/mpicc" print-config >/dev/null
+first=$(asked)
+[ "$first" -gt 0 ] && pass || fail "print-config did not ask $dir/mpicc"
+mk MPICC="$dir/mpicc" print-config >/dev/null
+expect "a second print-config asks no more" "$(asked)" "$first"
+rm -f "$(grep -l "$dir/mpicc" build/probes/*.mk 2>/dev/null)" 2>/dev/null
+
+# ---- asked for, but missing ----
+refuses() { # refuses WORDS ARGUMENTS...
+    words=$1
+    shift
+    out=$(mk "$@" print-config) && { fail "make $*: no error"; return; }
+    case $out in *"$words"*) pass ;; *) fail "make $*: no '$words' in: $out" ;; esac
+}
+refuses "MPI=1 was asked for" MPI=1 MPICC=nosuchcc
+refuses "TORCH=pip was asked for" TORCH=pip PYTHON=/nowhere/python
+refuses "TORCH_DIR=/nowhere: no include/torch" TORCH_DIR=/nowhere
+refuses "CUDA=1 was asked for" CUDA=1 NVCC=nosuchnvcc
+refuses "MODE=fast: must be" MODE=fast
+out=$(mk test T=nosuch) && fail "make test T=nosuch: no error"
+case $out in *"no tests/*/test_nosuch"*) pass ;; *) fail "make test T=nosuch: $out" ;; esac
+
+# ---- MPICH ----
+if command -v mpicc.mpich >/dev/null; then
+    case $(mk MPICC=mpicc.mpich print-config) in *"MPICH "*) pass ;; *) fail "mpicc.mpich is not seen as MPICH" ;; esac
+    for f in $(ls comm/*/*_mpi.c comm/*_mpi.c launch/*_mpi.c launch/train/ranks.c 2>/dev/null); do
+        if out=$(mk CI=1 MPICC=mpicc.mpich "$dir/b/${f%.c}.o"); then pass; else fail "MPICH: $f: $(echo "$out" | grep -m 1 'error')"; fi
+    done
+else
+    skipped=1
+    echo "SKIP mpicc.mpich is not here (libmpich-dev)"
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
