@@ -240,7 +240,7 @@ static void warn_unknown(void)
 static taut_status check_elsewhere(const row *r)
 {
     const char *value = environment(r);
-    if (!value || !r->words || in_words(r->words, value)) return TAUT_OK;
+    if (!value || !r->words || place(r->words, value) >= 0) return TAUT_OK;
     return taut__fail(TAUT_E_INVALID, "%s=%s: must be one of %s", r->name, value, r->words);
 }
 
