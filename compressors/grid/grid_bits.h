@@ -2,12 +2,10 @@
 #ifndef TAUT_GRID_BITS_H
 #define TAUT_GRID_BITS_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "../../comm/base.h"
 #include <string.h>
 
-static inline uint64_t grid_load64(const uint8_t *p)
+TAUT_INLINE uint64_t grid_load64(const uint8_t *p)
 {
     uint64_t v;
     memcpy(&v, p, 8);
@@ -16,7 +14,7 @@ static inline uint64_t grid_load64(const uint8_t *p)
 #endif
     return v;
 }
-static inline void grid_store64(uint8_t *p, uint64_t v)
+TAUT_INLINE void grid_store64(uint8_t *p, uint64_t v)
 {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     v = __builtin_bswap64(v);
@@ -25,7 +23,7 @@ static inline void grid_store64(uint8_t *p, uint64_t v)
 }
 
 /* yes ? a : b, without the branch that compilers make of it and no predictor foretells. yes: 0 or 1 */
-static inline uint64_t grid_choose(unsigned yes, uint64_t a, uint64_t b)
+TAUT_INLINE uint64_t grid_choose(unsigned yes, uint64_t a, uint64_t b)
 {
     return b ^ ((a ^ b) & (0 - (uint64_t)yes));
 }
@@ -37,7 +35,7 @@ typedef struct grid_writer {
     unsigned n;   /* 0..63 */
 } grid_writer;
 
-static inline void grid_put(grid_writer *w, uint64_t v, unsigned bits) /* bits 0..64, v < 2^bits */
+TAUT_INLINE void grid_put(grid_writer *w, uint64_t v, unsigned bits) /* bits 0..64, v < 2^bits */
 {
     uint64_t lo = w->acc | v << w->n, hi = v >> 1 >> (63 - w->n);
     unsigned total = w->n + bits, full = total >> 6;
@@ -46,7 +44,7 @@ static inline void grid_put(grid_writer *w, uint64_t v, unsigned bits) /* bits 0
     w->acc = grid_choose(full, hi, lo);
     w->n = total & 63;
 }
-static inline uint8_t *grid_flush(grid_writer *w) /* pads the last byte with zero bits; returns its end */
+TAUT_INLINE uint8_t *grid_flush(grid_writer *w) /* pads the last byte with zero bits; returns its end */
 {
     grid_store64(w->p, w->acc);
     return w->p + (w->n + 7) / 8;
@@ -59,13 +57,13 @@ typedef struct grid_reader {
     size_t pos; /* bits consumed */
 } grid_reader;
 
-static inline uint64_t grid_load_tail(const grid_reader *r, size_t at)
+TAUT_INLINE uint64_t grid_load_tail(const grid_reader *r, size_t at)
 {
     uint64_t v = 0;
     for (unsigned i = 0; i < 8 && at + i < r->len; i++) v |= (uint64_t)r->src[at + i] << (8 * i);
     return v;
 }
-static inline uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
+TAUT_INLINE uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
 {
     size_t at = r->pos >> 3;
     unsigned s = r->pos & 7;
@@ -79,13 +77,13 @@ static inline uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
 }
 /* The 64 bits that lie `ahead` bits after the next one, consuming none. The caller knows that they and another 8 are
  * there. */
-static inline uint64_t grid_peek(const grid_reader *r, size_t ahead)
+TAUT_INLINE uint64_t grid_peek(const grid_reader *r, size_t ahead)
 {
     const uint8_t *p = r->src + ((r->pos + ahead) >> 3);
     unsigned s = (r->pos + ahead) & 7;
     return grid_load64(p) >> s | (uint64_t)p[8] << 1 << (63 - s);
 }
-static inline bool grid_reader_ok(const grid_reader *r)
+TAUT_INLINE bool grid_reader_ok(const grid_reader *r)
 {
     return r->pos <= 8 * r->len;
 }
