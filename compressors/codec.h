@@ -5,7 +5,7 @@
  *
  * Life of one tensor in an allreduce, with x = gradient + residual:
  *   survey(x)            (optional) one pass over the whole tensor -> a few doubles, which add over slices and, for
- *                        TAUT_CAP_SHARED codecs, over ranks
+ *                        TAUT_CAP_GLOBAL_STATS codecs, over ranks
  *   settle(stats)        -> taut_prep: what encode must know about the whole tensor (grid's step, top-k's threshold).
  *                        Deterministic, so ranks that hold the same stats hold the same prep.
  *   encode(slice of x)   any block-aligned slice alone (TAUT_CAP_SLICEABLE), or the whole tensor. Also gives
@@ -20,7 +20,7 @@
 #ifndef TAUT_CODEC_H
 #define TAUT_CODEC_H
 
-#include "../comm/base.h"
+#include "../comm/base/base.h"
 
 enum { TAUT_SPEC_KEYS = 6, TAUT_SPEC_STAGES = 4 };
 
@@ -100,7 +100,7 @@ enum { /* caps: ask, never guess */
     TAUT_CAP_INTEGER   = 4, /* has ->integer: codes add exactly */
     TAUT_CAP_SPARSE    = 8, /* decoded tensor is mostly zeros; encode_exact keeps a sum of such lossless */
     TAUT_CAP_STATEFUL  = 16, /* wants state_create */
-    TAUT_CAP_SHARED    = 32, /* survey stats must be summed over ranks before settle */
+    TAUT_CAP_GLOBAL_STATS    = 32, /* survey stats must be summed over ranks before settle */
     TAUT_CAP_LOSSLESS  = 64, /* decoded == src bit for bit (none) */
     TAUT_CAP_FEEDBACK  = 128, /* feedback=auto means on for this codec */
 };

@@ -7,7 +7,7 @@
 #ifndef TAUT_DISPATCH_H
 #define TAUT_DISPATCH_H
 
-#include "../comm/base.h"
+#include "../comm/base/base.h"
 
 struct taut__vec_kernels;   /* compressors/vec/vec.h: casts, add, scale, sums of squares */
 struct taut__quant_kernels; /* compressors/quant/quant_kernels.h */

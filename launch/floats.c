@@ -1,7 +1,7 @@
 /* floats.c : see floats.h. */
 #include "floats.h"
 #include "cli.h"
-#include "../comm/base.h"
+#include "../comm/base/base.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -175,7 +175,7 @@ double rel_err2(const float *x, const float *y, size_t n)
     return err == 0 ? 0 : err / norm;
 }
 
-static float unit(taut_rng g, uint32_t i) /* (0, 1) */
+static float unit(taut__rng g, uint32_t i) /* (0, 1) */
 {
     return ((float)(taut__random32(g, i) >> 8) + 0.5f) * 0x1p-24f;
 }
@@ -184,7 +184,7 @@ void floats_synthetic(float *x, size_t n, uint64_t seed, int rank)
 {
     uint64_t values = taut__seed(seed, 2 + (uint64_t)rank);
     for (size_t i = 0; i < n; i += 1024) {
-        taut_rng g = taut__rng(values, i), row = taut__rng(taut__seed(seed, 1), i);
+        taut__rng g = taut__rng_of(values, i), row = taut__rng_of(taut__seed(seed, 1), i);
         /* Box-Muller; only the row's scale needs a Gaussian */
         float normal = sqrtf(-2 * logf(unit(row, (uint32_t)i))) * cosf(6.2831853f * unit(row, (uint32_t)i + 1));
         float scale = 1e-3f * expf(1.1f * normal);

@@ -2,7 +2,7 @@
 #ifndef TAUT_LAUNCH_PLAN_H
 #define TAUT_LAUNCH_PLAN_H
 
-#include "../comm/measure.h"
+#include "../comm/plan/measure.h"
 #include "json.h"
 
 /* ---- plan_trace.c: recorded gradients ---- */

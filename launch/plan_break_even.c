@@ -87,7 +87,7 @@ static const char *winner(const contender *c, size_t n, const taut__link *link, 
     taut__work  w = {4 * elems, 4 * elems, 4 * elems, 0, 0, 1, 1u << TAUT_VIA_NATIVE, 0};
     double      best, dense;
     const char *name = "none";
-    taut__via_best(link, &w, &dense);
+    taut__algorithm_best(link, &w, &dense);
     best = dense;
     for (size_t i = 0; i < n; i++) {
         double seconds;
@@ -98,7 +98,7 @@ static const char *winner(const contender *c, size_t n, const taut__link *link, 
         w.sum_bytes *= elems;
         w.encode_s *= elems;
         w.decode_s *= elems;
-        taut__via_best(link, &w, &seconds);
+        taut__algorithm_best(link, &w, &seconds);
         if (seconds >= best) continue;
         best = seconds;
         name = c[i].name;

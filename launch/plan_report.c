@@ -64,7 +64,7 @@ static totals add_up(const plan_facts *f, const taut__decision *d)
 static const char *via(const plan_settings *s, const taut__option *o)
 {
     double seconds;
-    return taut__via_name(taut__via_best(&s->demand.link, &o->work, &seconds));
+    return taut__algorithm_name(taut__algorithm_best(&s->demand.link, &o->work, &seconds));
 }
 
 void report_table(const plan_facts *f, const plan_settings *s, const taut__decision *d)

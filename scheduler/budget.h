@@ -2,7 +2,7 @@
 #ifndef TAUT_BUDGET_H
 #define TAUT_BUDGET_H
 
-#include "../comm/base.h"
+#include "../comm/base/base.h"
 
 enum { TAUT_SPEC_TEXT = 96 }; /* a spec as text, as in taut_layer_stats */
 

@@ -26,15 +26,15 @@ typedef struct scratch {
 
 static taut__load load_of(const taut__demand *demand, const taut__option *o, bool margin)
 {
-    double     seconds, worth;
-    taut__via  via = taut__via_best(&demand->link, &o->work, &seconds);
-    taut__load l = taut__via_load(&demand->link, via, &o->work);
+    double     seconds, cost_margin;
+    taut__algorithm_id  via = taut__algorithm_best(&demand->link, &o->work, &seconds);
+    taut__load l = taut__algorithm_load(&demand->link, via, &o->work);
     if (!margin || o->dense) return l;
-    worth = (WORTH + (l.wire > 0 ? CROWDED * l.copy / l.wire : 0)) * (demand->worth > 0 ? demand->worth : 1);
-    l.codec *= worth;
-    l.copy *= worth;
-    l.wire *= worth;
-    l.latency *= worth;
+    cost_margin = (WORTH + (l.wire > 0 ? CROWDED * l.copy / l.wire : 0)) * (demand->cost_margin > 0 ? demand->cost_margin : 1);
+    l.codec *= cost_margin;
+    l.copy *= cost_margin;
+    l.wire *= cost_margin;
+    l.latency *= cost_margin;
     return l;
 }
 

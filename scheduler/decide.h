@@ -37,7 +37,7 @@ typedef struct taut__demand {
     const char     *solver; /* "hull", "dp" */
     uint32_t        bins;
     bool            unsquared;
-    double          worth; /* times predicted for lossy codecs are multiplied by this, on top of a margin; 0 = 1 */
+    double          cost_margin; /* times predicted for lossy codecs are multiplied by this, on top of a margin; 0 = 1 */
     taut__link      link;
 } taut__demand;
 

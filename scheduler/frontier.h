@@ -6,7 +6,7 @@
 #ifndef TAUT_FRONTIER_H
 #define TAUT_FRONTIER_H
 
-#include "../comm/base.h"
+#include "../comm/base/base.h"
 
 typedef struct taut__point {
     double   error, cost; /* error: squared, or its root for unsquared problems */

@@ -10,7 +10,7 @@ static const double DOWN = 0.8, UP = 0.15;
 static const double SIGMAS = 3.5, FORGET = 0.9;
 static const double TARGET_MIN = 0.70, TARGET_MAX = 0.95, TRIM_MIN = 0.25, TRIM_MAX = 2;
 
-void taut__guard_init(taut__guard *g) { *g = (taut__guard){.trust = 1, .trim = 1, .target = 0.85, .spread2 = 3e-3}; }
+void taut__guard_init(taut__guard *g) { *g = (taut__guard){.trust = 1, .error_scale = 1, .target = 0.85, .spread2 = 3e-3}; }
 
 void taut__guard_allow(const taut__guard *g, const double *planned, size_t layers, taut__watch *w)
 {
@@ -39,15 +39,15 @@ bool taut__guard_step(taut__guard *g, const double *error, double norm2, size_t 
 
 void taut__guard_steer(taut__guard *g)
 {
-    double now, jump, over, trim = g->trim;
+    double now, jump, over, scale = g->error_scale;
     if (!(g->error > 0) || !(g->budget > 0)) return;
     now = log(g->error / g->budget);
     jump = g->last != 0 ? now - g->last : 0;
     g->spread2 = FORGET * g->spread2 + (1 - FORGET) * jump * jump / 2; /* the difference of two steps has twice the variance */
     g->target = fmin(fmax(exp(-SIGMAS * sqrt(g->spread2)), TARGET_MIN), TARGET_MAX);
     over = now - log(g->target);
-    g->trim = fmin(fmax(trim * exp(-(over > 0 ? DOWN : UP) * over), TRIM_MIN), TRIM_MAX);
-    g->last = now + log(g->trim / trim); /* what the next step would make if its gradients were like this one's */
+    g->error_scale = fmin(fmax(scale * exp(-(over > 0 ? DOWN : UP) * over), TRIM_MIN), TRIM_MAX);
+    g->last = now + log(g->error_scale / scale); /* what the next step would make if its gradients were like this one's */
 }
 
 void taut__guard_audit(taut__guard *g, double measured, double estimated)

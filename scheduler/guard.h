@@ -8,17 +8,17 @@
 #ifndef TAUT_GUARD_H
 #define TAUT_GUARD_H
 
-#include "../comm/base.h"
+#include "../comm/base/base.h"
 
 typedef struct taut__guard {
     double   budget;
     double   trust;      /* >= 1: measured / estimated of the last audits */
     uint64_t violations; /* steps over the budget */
     double   error;      /* of the last step: the upper estimate, all layers */
-    double   trim;       /* what the errors asked of tunable codecs are multiplied by; 1 = as planned */
+    double   error_scale;       /* what the errors asked of tunable codecs are multiplied by; 1 = as planned */
     double   target;     /* share of the budget to aim at */
     double   spread2;    /* variance, from step to step, of log(error / budget) */
-    double   last;       /* log(error / budget) of the last step, as it would be with the trim of now; 0: none yet */
+    double   last;       /* log(error / budget) of the last step, as it would be with the error_scale of now; 0: none yet */
 } taut__guard;
 
 typedef struct taut__watch { /* one layer */
@@ -38,7 +38,7 @@ void taut__guard_allow(const taut__guard *g, const double *planned, size_t layer
  * allowance where that is a twentieth of the budget: the plan was wrong about it. */
 bool taut__guard_step(taut__guard *g, const double *error, double norm2, size_t layers, taut__watch *w);
 
-/* After a step that made an error: steers `trim` so that the error stays at `target` of the budget, which lies 3.5
+/* After a step that made an error: steers `error_scale` so that the error stays at `target` of the budget, which lies 3.5
  * standard deviations of the steps' own noise below it. Down at once, up slowly. */
 void taut__guard_steer(taut__guard *g);
 

@@ -2,18 +2,18 @@
 #include "time_model.h"
 #include <math.h>
 
-const char *taut__via_name(taut__via via)
+const char *taut__algorithm_name(taut__algorithm_id via)
 {
     static const char *const names[TAUT_VIAS] = {"native", "sra", "ring", "gather"};
     return names[via];
 }
 
-/* Two assumptions, not measurements; pace.h corrects plans that they mislead. Seconds per byte that the processor spends on a
+/* Two assumptions, not measurements; plan_check.h corrects plans that they mislead. Seconds per byte that the processor spends on a
  * message, copying it out and in at 4 GB/s; where the link is faster than that, as in shared memory, its whole time. And what
  * a further message at the same time takes of a hop. */
 static const double COPY = 2.5e-10, SHARE = 0.25;
 
-double taut__via_hops(taut__via via, int ranks, double rounds)
+double taut__algorithm_hops(taut__algorithm_id via, int ranks, double rounds)
 {
     double p = ranks;
     if (ranks < 2) return 0;
@@ -25,7 +25,7 @@ double taut__via_hops(taut__via via, int ranks, double rounds)
     }
 }
 
-double taut__via_bytes(taut__via via, int ranks, const taut__work *w)
+double taut__algorithm_bytes(taut__algorithm_id via, int ranks, const taut__work *w)
 {
     double p = ranks;
     if (ranks < 2) return 0;
@@ -38,7 +38,7 @@ double taut__via_bytes(taut__via via, int ranks, const taut__work *w)
 
 /* sra: every rank encodes the layer, decodes p-1 slices of 1/p, encodes its slice of the sum, decodes the others'.
  * ring: the same amounts, hop by hop. gather: encode once, decode everybody's. native: the codec's own two halves. */
-double taut__via_codec_s(taut__via via, int ranks, const taut__work *w)
+double taut__algorithm_codec_s(taut__algorithm_id via, int ranks, const taut__work *w)
 {
     double p = ranks;
     if (ranks < 2) return 0;
@@ -49,9 +49,9 @@ double taut__via_codec_s(taut__via via, int ranks, const taut__work *w)
     }
 }
 
-/* Pieces of a rank's part that follow each other through codec and wire (comm/partition.h): eight, but none below 64 KiB
+/* Pieces of a rank's part that follow each other through codec and wire (comm/base/partition.h): eight, but none below 64 KiB
  * nor above slice_bytes. gather has no parts, and cuts the whole alike. */
-static double slices(const taut__link *link, taut__via via, const taut__work *w)
+static double slices(const taut__link *link, taut__algorithm_id via, const taut__work *w)
 {
     double part = via == TAUT_VIA_GATHER ? w->dense_bytes : w->dense_bytes / link->ranks;
     if (via == TAUT_VIA_NATIVE) return 1;
@@ -68,14 +68,14 @@ static taut__load doubling(const taut__link *link, const taut__work *w)
                         hops * w->rounds * line->alpha, 1};
 }
 
-taut__load taut__via_load(const taut__link *link, taut__via via, const taut__work *w)
+taut__load taut__algorithm_load(const taut__link *link, taut__algorithm_id via, const taut__work *w)
 {
     const taut__line *line = &link->line[via];
-    double            bytes = taut__via_bytes(via, link->ranks, w);
-    taut__load        other, l = {taut__via_codec_s(via, link->ranks, w), bytes * fmin(COPY, line->beta), bytes * line->beta, 0,
+    double            bytes = taut__algorithm_bytes(via, link->ranks, w);
+    taut__load        other, l = {taut__algorithm_codec_s(via, link->ranks, w), bytes * fmin(COPY, line->beta), bytes * line->beta, 0,
                                   slices(link, via, w)};
     if (link->ranks < 2) return (taut__load){.slices = 1};
-    l.latency = (taut__via_hops(via, link->ranks, w->rounds) + w->agree * ceil(log2(link->ranks))) * line->alpha;
+    l.latency = (taut__algorithm_hops(via, link->ranks, w->rounds) + w->agree * ceil(log2(link->ranks))) * line->alpha;
     if (via != TAUT_VIA_NATIVE) return l;
     other = doubling(link, w);
     return taut__load_seconds(&other) < taut__load_seconds(&l) ? other : l;
@@ -95,24 +95,24 @@ double taut__load_seconds(const taut__load *l)
     return l->latency + fmax(l->codec + l->copy, l->wire) + (l->slices > 0 ? fmin(l->codec, l->wire) / l->slices : 0);
 }
 
-double taut__via_seconds(const taut__link *link, taut__via via, const taut__work *w)
+double taut__algorithm_seconds(const taut__link *link, taut__algorithm_id via, const taut__work *w)
 {
-    taut__load l = taut__via_load(link, via, w);
+    taut__load l = taut__algorithm_load(link, via, w);
     return taut__load_seconds(&l);
 }
 
-taut__via taut__via_best(const taut__link *link, const taut__work *w, double *seconds)
+taut__algorithm_id taut__algorithm_best(const taut__link *link, const taut__work *w, double *seconds)
 {
-    taut__via best = TAUT_VIA_NATIVE;
+    taut__algorithm_id best = TAUT_VIA_NATIVE;
     uint32_t  vias = w->vias;
     *seconds = INFINITY;
-    if (link->ranks == 2 && vias & 1u << TAUT_VIA_SRA) /* two exchange everything, as comm/allreduce.c has it */
+    if (link->ranks == 2 && vias & 1u << TAUT_VIA_SRA) /* two exchange everything, as comm/reduce/algorithms.c has it */
         vias = (vias & ~(1u << TAUT_VIA_SRA)) | 1u << TAUT_VIA_GATHER;
     for (int v = 0; v < TAUT_VIAS; v++) {
-        double s = (vias >> v & 1) ? taut__via_seconds(link, (taut__via)v, w) : INFINITY;
+        double s = (vias >> v & 1) ? taut__algorithm_seconds(link, (taut__algorithm_id)v, w) : INFINITY;
         if (s < *seconds) {
             *seconds = s;
-            best = (taut__via)v;
+            best = (taut__algorithm_id)v;
         }
     }
     return best;

@@ -10,10 +10,10 @@
 #ifndef TAUT_TIME_MODEL_H
 #define TAUT_TIME_MODEL_H
 
-#include "../comm/base.h"
+#include "../comm/base/base.h"
 
-typedef enum taut__via { TAUT_VIA_NATIVE, TAUT_VIA_SRA, TAUT_VIA_RING, TAUT_VIA_GATHER, TAUT_VIAS } taut__via;
-const char *taut__via_name(taut__via via); /* "native", "sra", "ring", "gather" */
+typedef enum taut__algorithm_id { TAUT_VIA_NATIVE, TAUT_VIA_SRA, TAUT_VIA_RING, TAUT_VIA_GATHER, TAUT_VIAS } taut__algorithm_id;
+const char *taut__algorithm_name(taut__algorithm_id via); /* "native", "sra", "ring", "gather" */
 
 typedef struct taut__line { double alpha, beta; } taut__line; /* seconds per hop, seconds per byte */
 
@@ -35,18 +35,18 @@ typedef struct taut__work {
 
 /* What an algorithm puts on the wire: messages after one another, and bytes sent by one rank. Messages to different peers
  * leave together, but each costs its sender and its receiver a part of a hop. */
-double taut__via_hops(taut__via via, int ranks, double rounds);
-double taut__via_bytes(taut__via via, int ranks, const taut__work *w);
-double taut__via_codec_s(taut__via via, int ranks, const taut__work *w);
+double taut__algorithm_hops(taut__algorithm_id via, int ranks, double rounds);
+double taut__algorithm_bytes(taut__algorithm_id via, int ranks, const taut__work *w);
+double taut__algorithm_codec_s(taut__algorithm_id via, int ranks, const taut__work *w);
 
 /* What one layer, or the sum of several, asks of processor and link. */
 typedef struct taut__load { double codec, copy, wire, latency, slices; } taut__load;
-taut__load taut__via_load(const taut__link *link, taut__via via, const taut__work *w);
+taut__load taut__algorithm_load(const taut__link *link, taut__algorithm_id via, const taut__work *w);
 void       taut__load_add(taut__load *sum, const taut__load *l); /* start from {0} */
 double     taut__load_seconds(const taut__load *l);
 
-double    taut__via_seconds(const taut__link *link, taut__via via, const taut__work *w);
-taut__via taut__via_best(const taut__link *link, const taut__work *w, double *seconds); /* the lower id wins ties */
+double    taut__algorithm_seconds(const taut__link *link, taut__algorithm_id via, const taut__work *w);
+taut__algorithm_id taut__algorithm_best(const taut__link *link, const taut__work *w, double *seconds); /* the lower id wins ties */
 
 /* All algorithms on a link of this bandwidth and latency. */
 taut__link taut__link_simple(int ranks, double bits_per_second, double latency_s);

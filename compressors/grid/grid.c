@@ -490,7 +490,7 @@ const taut_codec taut__codec_grid = {
     .name = "grid",
     .help = "one step for the whole tensor with a dead zone, exact sums; step= or rel= (default 0.03), "
             "code=packed|rans, dead=0.5..0.95 (0.65)",
-    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_INTEGER | TAUT_CAP_SHARED,
+    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_INTEGER | TAUT_CAP_GLOBAL_STATS,
     .keys = keys,
     .n_keys = GRID_KEYS,
     .n_stats = GRID_STATS,

@@ -2,7 +2,7 @@
 #ifndef TAUT_GRID_BITS_H
 #define TAUT_GRID_BITS_H
 
-#include "../../comm/base.h"
+#include "../../comm/base/base.h"
 #include <string.h>
 
 TAUT_INLINE uint64_t grid_load64(const uint8_t *p)

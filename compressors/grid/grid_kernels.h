@@ -6,7 +6,7 @@
 #ifndef TAUT_GRID_KERNELS_H
 #define TAUT_GRID_KERNELS_H
 
-#include "../../comm/base.h"
+#include "../../comm/base/base.h"
 
 enum {
     GRID_BLOCK = 64,      /* elements that share a class: one 64-bit mask per bit plane */

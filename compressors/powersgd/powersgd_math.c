@@ -193,7 +193,7 @@ void taut__lowrank_random(uint64_t seed, uint64_t stream, float *x, size_t n, si
 {
     uint64_t key = taut__seed(seed, stream);
     for (size_t i = 0; i < n; i++) {
-        int32_t r = (int32_t)(taut__random32(taut__rng(key, i), (uint32_t)i) ^ 0x80000000u);
+        int32_t r = (int32_t)(taut__random32(taut__rng_of(key, i), (uint32_t)i) ^ 0x80000000u);
         x[i * stride] = (float)(r >> 8) * 0x1p-23f; /* 24 bits: exact */
     }
 }

@@ -4,7 +4,7 @@
 #ifndef TAUT_POWERSGD_MATH_H
 #define TAUT_POWERSGD_MATH_H
 
-#include "../../comm/base.h"
+#include "../../comm/base/base.h"
 
 typedef struct taut__lowrank {
     size_t rows, cols, rank;

@@ -33,7 +33,7 @@ static bool range(const float *x, size_t n, float *min, float *max)
     return fine;
 }
 
-static inline __m256i random8x32(taut_rng g, uint32_t counter) /* taut__random32 in every lane */
+static inline __m256i random8x32(taut__rng g, uint32_t counter) /* taut__random32 in every lane */
 {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     __m256i x = _mm256_add_epi32(lanes, _mm256_set1_epi32((int)(counter + g.k0)));

@@ -38,7 +38,7 @@ static bool range(const float *x, size_t n, float *min, float *max)
     return fine && !nan;
 }
 
-static inline __m512i random16x32(taut_rng g, uint32_t counter) /* taut__random32 in every lane */
+static inline __m512i random16x32(taut__rng g, uint32_t counter) /* taut__random32 in every lane */
 {
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m512i x = _mm512_add_epi32(lanes, _mm512_set1_epi32((int)(counter + g.k0)));

@@ -167,13 +167,13 @@ void taut__quant_encode(const taut__simd *simd, const quant_params *p, uint64_t 
                         size_t n, uint8_t *meta, uint8_t *codes, float *err)
 {
     bucket   b[2] = {{.unit = unit_for(p)}, {.unit = unit_for(p)}};
-    taut_rng rng = taut__rng(seed, first / 2);
+    taut__rng rng = taut__rng_of(seed, first / 2);
     if (n) prepare(simd, p, x, taut__min(p->bucket, n), &b[0]);
     for (size_t i = 0, k = 0; i < n; k ^= 1) {
         size_t   len = taut__min(p->bucket, n - i), next = i + len;
         uint64_t counter = (first + i) / 2;
         if (next < n) prepare(simd, p, x + next, taut__min(p->bucket, n - next), &b[k ^ 1]);
-        if ((uint32_t)counter == 0) rng = taut__rng(seed, counter); /* another block of 2^32 */
+        if ((uint32_t)counter == 0) rng = taut__rng_of(seed, counter); /* another block of 2^32 */
         b[k].unit.rng = rng;
         b[k].unit.counter = (uint32_t)counter;
         memcpy(meta, b[k].meta, 4);

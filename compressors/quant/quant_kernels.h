@@ -10,7 +10,7 @@
 #ifndef TAUT_QUANT_KERNELS_H
 #define TAUT_QUANT_KERNELS_H
 
-#include "../../comm/base.h"
+#include "../../comm/base/base.h"
 
 enum { QUANT_GROUP = 64 };
 
@@ -25,7 +25,7 @@ typedef struct quant_unit {
     float    base, step, inv;
     uint32_t bits, top;
     bool     stochastic;
-    taut_rng rng;
+    taut__rng rng;
     uint32_t counter; /* of the bucket's first group; each group adds 32 */
 } quant_unit;
 

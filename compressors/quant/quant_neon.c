@@ -26,7 +26,7 @@ static bool range(const float *x, size_t n, float *min, float *max)
     return fine;
 }
 
-static inline uint32x4_t random4x32(taut_rng g, uint32_t counter) /* taut__random32 in every lane */
+static inline uint32x4_t random4x32(taut__rng g, uint32_t counter) /* taut__random32 in every lane */
 {
     static const uint32_t lanes[4] = {0, 1, 2, 3};
     uint32x4_t x = vaddq_u32(vld1q_u32(lanes), vdupq_n_u32(counter + g.k0));

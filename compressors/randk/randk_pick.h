@@ -5,7 +5,7 @@
 #ifndef TAUT_RANDK_PICK_H
 #define TAUT_RANDK_PICK_H
 
-#include "../../comm/base.h"
+#include "../../comm/base/base.h"
 
 typedef struct taut__pick {
     uint64_t seed, elems, blocks; /* 1 <= blocks <= elems */
@@ -34,7 +34,7 @@ TAUT_INLINE uint64_t taut__pick_block(const taut__pick *p, uint64_t elem)
 /* Multiply-shift: uniform up to size / 2^32. */
 TAUT_INLINE uint64_t taut__pick_elem(const taut__pick *p, uint64_t block)
 {
-    uint64_t size = taut__pick_size(p, block), r = taut__random32(taut__rng(p->seed, block), (uint32_t)block);
+    uint64_t size = taut__pick_size(p, block), r = taut__random32(taut__rng_of(p->seed, block), (uint32_t)block);
     return taut__pick_start(p, block) + (size >> 32) * r + ((size & UINT32_MAX) * r >> 32);
 }
 

@@ -117,7 +117,7 @@ static taut__topk_choice select_in(const taut__topk_kernels *t, const float *src
 static size_t sample(const float *src, size_t n, float *out)
 {
     size_t   runs = taut__min(SAMPLE, n / SAMPLE_SHARE) / RUN, stride = n / runs;
-    taut_rng g = taut__rng(runs, 0);
+    taut__rng g = taut__rng_of(runs, 0);
     for (size_t j = 0; j < runs; j++) {
         size_t jitter = taut__random32(g, (uint32_t)j) % (stride - RUN + 1);
         memcpy(out + j * RUN, src + j * stride + jitter, RUN * sizeof *out);

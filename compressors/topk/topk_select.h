@@ -2,7 +2,7 @@
 #ifndef TAUT_TOPK_SELECT_H
 #define TAUT_TOPK_SELECT_H
 
-#include "../../comm/base.h"
+#include "../../comm/base/base.h"
 #include "topk_kernels.h"
 
 #define TAUT_TOPK_MAGNITUDE 0x7fffffffu /* bits of |x|: as integers NaN > Inf > finite, and a total order */

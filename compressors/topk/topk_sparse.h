@@ -9,7 +9,7 @@
 #ifndef TAUT_TOPK_SPARSE_H
 #define TAUT_TOPK_SPARSE_H
 
-#include "../../comm/base.h"
+#include "../../comm/base/base.h"
 
 enum {
     TAUT_SPARSE_HEADER = 24, /* u32 layout, u32 0, f64 density, u64 count */

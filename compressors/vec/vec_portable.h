@@ -2,7 +2,7 @@
 #ifndef TAUT_VEC_PORTABLE_H
 #define TAUT_VEC_PORTABLE_H
 
-#include "../../comm/base.h"
+#include "../../comm/base/base.h"
 #include "../ahead.h"
 #include <string.h>
 

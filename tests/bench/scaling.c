@@ -1,5 +1,5 @@
 /* scaling.c : the table of docs/scaling.md: what one allreduce of 16 MiB costs per rank, for 2 to 4096 ranks, from the
- * formulas that the library plans with (scheduler/time_model.c), cuts with (comm/partition.h) and allocates by
+ * formulas that the library plans with (scheduler/time_model.c), cuts with (comm/base/partition.h) and allocates by
  * (tests/support/layer_memory.c, which a test compares with the allocator). Without arguments: Markdown.
  *   scaling BITS LATENCY_US RANKS VIA CODEC_BYTES   predicted milliseconds of one allreduce, codec work left out */
 #include "scheduler/time_model.h"
@@ -14,8 +14,8 @@ static const double BITS = 1e9, LATENCY_S = 50e-6;
 
 typedef struct row {
     const char           *codec;
-    taut__via             via;
-    const taut_algorithm *algorithm;
+    taut__algorithm_id             via;
+    const taut__algorithm *algorithm;
     bool                  hosts; /* one of HOST ranks takes part */
 } row;
 static const row rows[] = {{"none", TAUT_VIA_NATIVE, &taut__native, false},
@@ -26,7 +26,7 @@ static const row rows[] = {{"none", TAUT_VIA_NATIVE, &taut__native, false},
 
 static double messages(const row *r, int p)
 {
-    taut_partition part = taut__partition(ELEMS, p, 64, (1 << 18) / TAUT_FINER);
+    taut__partition part = taut__partition_of(ELEMS, p, 64, (1 << 18) / TAUT_CODED_SLICE_DIV);
     double         each = (double)part.slices * (p - 1);
     if (r->via == TAUT_VIA_GATHER) each = (double)taut__ceil_div(ELEMS, part.sub) * (p - 1);
     return r->via == TAUT_VIA_GATHER ? each : 2 * each;
@@ -43,12 +43,12 @@ static void print_row(const row *r, int all)
     double     bytes = r->via == TAUT_VIA_NATIVE ? 4.0 * ELEMS : (double)taut__frame_capacity(&spec, &tensor, ELEMS);
     taut__work w = {.dense_bytes = 4.0 * ELEMS, .bytes = bytes, .sum_bytes = bytes, .rounds = 1};
     taut__link link = taut__link_simple(p, BITS, LATENCY_S);
-    printf("| %d | `%s` | `%s`%s | %.0f | ", all, r->codec, taut__via_name(r->via), r->hosts ? ", 8 ranks a host" : "",
-           taut__via_hops(r->via, p, 1));
+    printf("| %d | `%s` | `%s`%s | %.0f | ", all, r->codec, taut__algorithm_name(r->via), r->hosts ? ", 8 ranks a host" : "",
+           taut__algorithm_hops(r->via, p, 1));
     if (r->via == TAUT_VIA_NATIVE) printf("MPI's | ");
     else printf("%.0f | ", messages(r, p));
-    printf("%.1f | %.2f + %.2f | %.1f |\n", taut__via_bytes(r->via, p, &w) / 1e6, (double)(held.keeps + held.own) / 1048576,
-           (double)held.borrows / 1048576, 1e3 * taut__via_seconds(&link, r->via, &w));
+    printf("%.1f | %.2f + %.2f | %.1f |\n", taut__algorithm_bytes(r->via, p, &w) / 1e6, (double)(held.feedback_on + held.own) / 1048576,
+           (double)held.borrows / 1048576, 1e3 * taut__algorithm_seconds(&link, r->via, &w));
 }
 
 static int predict(char **argv)
@@ -56,10 +56,10 @@ static int predict(char **argv)
     int        p = atoi(argv[2]), via = 0;
     double     bytes = atof(argv[4]);
     taut__link link = taut__link_simple(p, atof(argv[0]), 1e-6 * atof(argv[1]));
-    while (via < TAUT_VIAS && strcmp(argv[3], taut__via_name((taut__via)via)) != 0) via++;
+    while (via < TAUT_VIAS && strcmp(argv[3], taut__algorithm_name((taut__algorithm_id)via)) != 0) via++;
     if (via == TAUT_VIAS || p < 1) return 2;
     taut__work w = {.bytes = bytes, .sum_bytes = bytes, .rounds = 1};
-    printf("%.1f\n", 1e3 * taut__via_seconds(&link, (taut__via)via, &w));
+    printf("%.1f\n", 1e3 * taut__algorithm_seconds(&link, (taut__algorithm_id)via, &w));
     return 0;
 }
 

@@ -51,7 +51,7 @@ static taut_status tensor_create(float **x)
 static float value(size_t i, bool sparse)
 {
     if (sparse) return i % (1 << 22) == 7 || i == ELEMS - 1;
-    return (float)(taut__random32(taut__rng(3, i), (uint32_t)i) & 1);
+    return (float)(taut__random32(taut__rng_of(3, i), (uint32_t)i) & 1);
 }
 
 static taut_status reduce_long(ranks_ctx *c)

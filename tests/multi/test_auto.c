@@ -1,6 +1,6 @@
 /* test_auto.c : codec=auto over ranks that are threads: the plan is the same on all ranks, meets its budget on the exact
  * sum, says none where compression does not pay, follows the gradients when they change, and survives a checkpoint. */
-#include "comm/base.h"
+#include "comm/base/base.h"
 #include <check.h>
 #include <math.h>
 #include <pthread.h>
@@ -37,8 +37,8 @@ static size_t           saved_len[RANKS_MAX];
 /* rows of differing scale, heavy tails; partly shared by the ranks, as gradients are */
 static void draw(int rank, int step, int l, float *x)
 {
-    taut_rng own = taut__rng(taut__seed((uint64_t)step, (uint64_t)rank), (uint64_t)l << 32);
-    taut_rng all = taut__rng(taut__seed((uint64_t)step, 99), (uint64_t)l << 32);
+    taut__rng own = taut__rng_of(taut__seed((uint64_t)step, (uint64_t)rank), (uint64_t)l << 32);
+    taut__rng all = taut__rng_of(taut__seed((uint64_t)step, 99), (uint64_t)l << 32);
     double   size = pow(4, l) * 1e-3 * (r.louder_at && step >= r.louder_at && l == 1 ? 10 : 1);
     for (uint32_t i = 0; i < ELEMS; i++) {
         double u = (taut__random32(own, i) + 0.5) / 4294967296.0 - 0.5, v = (taut__random32(all, i) + 0.5) / 4294967296.0 - 0.5;

@@ -48,9 +48,9 @@ static taut_status measure(ranks_ctx *c)
     layer_memory m = {&l[1]->wire, &l[1]->tensor, l[1]->job.via, c->size, l[1]->job.part.block, l[1]->feedback != NULL};
     layer_bytes  b = layer_memory_bytes(&m);
     size_t       arena = taut__arena_bound(2 * b.borrows, b.borrows, TAUT_ARENA_BYTES) - b.borrows; /* grew by so much */
-    size_t       held = (after - before) / (size_t)c->size - arena, want = b.keeps + b.own;
+    size_t       held = (after - before) / (size_t)c->size - arena, want = b.feedback_on + b.own;
     size_t       state = l[1]->state ? 2 * layer_memory_factor(&m) * sizeof(float) : 0; /* powersgd keeps factors */
-    if (l[1]->lent) want += taut__ceil_div(n, 64) * sizeof(uint32_t); /* MODE=debug */
+    if (l[1]->lent_checksums) want += taut__ceil_div(n, 64) * sizeof(uint32_t); /* MODE=debug */
     char         text[96];
     taut__spec_print(&l[1]->spec, text, sizeof text);
     if (o->print) printf("| %d | %zu | `%s` | `%s` | %.2f | %.2f |\n", c->size, n, text, l[1]->job.via->name, (double)held / (4.0 * (double)n),
@@ -73,7 +73,7 @@ START_TEST(bytes_of_a_layer)
                 cfg.algorithm = algorithms[a];
                 cfg.codec = codecs[k];
                 ck_assert_int_eq(taut__spec_parse(codecs[k], &spec), TAUT_OK);
-                const taut_algorithm *via = taut__algorithm_by_name(algorithms[a]);
+                const taut__algorithm *via = taut__algorithm_by_name(algorithms[a]);
                 bool linear = a == 3 && taut__spec_codec(&spec)->linear;
                 if (!linear && via->cannot && via->cannot(&spec)) continue;
                 ranks_ok(1 << _i, &cfg, measure, &o);
@@ -117,7 +117,7 @@ static taut_status many(ranks_ctx *c)
         held += (l[i]->feedback ? MANY_ELEMS * sizeof(float) : 0) + l[i]->job.slots.bytes + FIXED;
         held += l[i]->job.agree ? 3 * TAUT_STATS_MAX * sizeof(double) : 0;
         held += l[i]->automatic ? WATCHED : 0;
-        if (l[i]->lent) held += MANY_ELEMS / 64 * sizeof(uint32_t); /* MODE=debug */
+        if (l[i]->lent_checksums) held += MANY_ELEMS / 64 * sizeof(uint32_t); /* MODE=debug */
     }
     held += TAUT_ARENA_BYTES + 2 * c->comm->scratch_n * sizeof(float);
     NEED(c->comm->arena.bytes > 0 && c->comm->arena.bytes <= TAUT_ARENA_BYTES && c->comm->arena.lent == 0);
@@ -191,7 +191,7 @@ START_TEST(without_borrowing)
     cfg.threads = _i % 2 ? 3 : 1;
     ck_assert_int_eq(taut__spec_parse(cfg.codec, &spec), TAUT_OK);
     for (int a = 0; a < ALGORITHMS; a++) {
-        const taut_algorithm *via = taut__algorithm_by_name(algorithms[a]);
+        const taut__algorithm *via = taut__algorithm_by_name(algorithms[a]);
         if (via->cannot && via->cannot(&spec)) continue;
         cfg.algorithm = algorithms[a];
         for (int k = 0; k < 2; k++) {

@@ -1,6 +1,6 @@
 /* test_ranks_mpi.c : the communicator over MPI. test_mpi.sh runs it under mpirun with different rank counts and thread levels; on
  * its own it is the case of one rank.  test_ranks_mpi [funneled|multiple] */
-#include "comm/communicator.h"
+#include "comm/core/communicator.h"
 #include "comm/taut_mpi.h"
 #include "tests/support/ranks.h"
 #include <math.h>

@@ -1,5 +1,5 @@
 /* test_plan.c : the solvers against exhaustive search on thousands of random problems, and their speed. */
-#include "comm/base.h"
+#include "comm/base/base.h"
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@ static uint64_t drawn;
 static double uniform(void)
 {
     drawn++;
-    return taut__random32(taut__rng(seed, drawn), (uint32_t)drawn) / 4294967296.0;
+    return taut__random32(taut__rng_of(seed, drawn), (uint32_t)drawn) / 4294967296.0;
 }
 static size_t below(size_t n) { return (size_t)(uniform() * (double)n); }
 

@@ -116,7 +116,7 @@ static void check_theory(int bits, bool nearest)
     codec_case k;
     float     *x = new_floats(LARGE), *back = new_floats(LARGE);
     double     theory = 0;
-    taut_rng   g = taut__rng(99, 0);
+    taut__rng   g = taut__rng_of(99, 0);
     for (size_t i = 0; i < LARGE; i++) x[i] = (float)taut__random32(g, (uint32_t)i) * 0x1p-32f - 0.5f;
     open_quant(&k, bits, 1024, 0, nearest ? "nearest" : "stochastic", LARGE);
     case_round_trip(&k, x, NULL, back);

@@ -122,7 +122,7 @@ static void each(void (*make)(float *x, size_t n))
 static void normal(float *x, size_t n) { fill_normal(x, n, 0.01f, n); }
 static void ties(float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i++) x[i] = (float)(int)(taut__random32(taut__rng(3, i), (uint32_t)i) % 7) - 3;
+    for (size_t i = 0; i < n; i++) x[i] = (float)(int)(taut__random32(taut__rng_of(3, i), (uint32_t)i) % 7) - 3;
 }
 static void mostly_zero(float *x, size_t n)
 {
@@ -201,7 +201,7 @@ START_TEST(exact_sums)
         case_open(&k, "topk", 1, N);
         fill_normal(x, N, 1, keep);
         for (size_t i = 0; i < N; i++)
-            if (taut__random32(taut__rng(1, i), (uint32_t)i) % 1024 >= keep) x[i] = 0;
+            if (taut__random32(taut__rng_of(1, i), (uint32_t)i) % 1024 >= keep) x[i] = 0;
         x[N / 2] = -0.0f, x[N / 3] = NAN, x[N / 5] = INFINITY, x[N / 7] = 1e-45f;
         ck_assert_int_eq(k.codec->encode_exact(&k.call, x, k.payload, k.cap, &k.len), TAUT_OK);
         ck_assert_uint_le(k.len, k.cap);

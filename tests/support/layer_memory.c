@@ -7,12 +7,12 @@ typedef struct slots {
     size_t bytes, count;
 } slots;
 
-static size_t requests(size_t n) { return taut__round_up(n * sizeof(taut_request), TAUT_LINE); }
+static size_t requests(size_t n) { return taut__round_up(n * sizeof(taut__request), TAUT_LINE); }
 
 /* contributions of the others, straight into the sum, or all of a small sum */
 static slots raw_slots(size_t n, int ranks, size_t block)
 {
-    taut_partition part = taut__partition(n, ranks, block, SLICE);
+    taut__partition part = taut__partition_of(n, ranks, block, SLICE);
     size_t         p = (size_t)ranks, bytes = requests(4 * p) + (p - 1) * part.sub * sizeof(float);
     return (slots){taut__max(bytes, taut__min(4 * n, TAUT_RAW_DOUBLING)), taut__min(part.slices, TAUT_SLOTS)};
 }
@@ -42,7 +42,7 @@ static slots slots_of(const layer_memory *m)
 {
     const taut_codec *codec = taut__spec_codec(m->wire);
     size_t            p = (size_t)m->ranks;
-    taut_partition    part = taut__partition(m->tensor->elems, m->ranks, m->block, SLICE / TAUT_FINER);
+    taut__partition    part = taut__partition_of(m->tensor->elems, m->ranks, m->block, SLICE / TAUT_CODED_SLICE_DIV);
     size_t            count = taut__slots_for(part.slices, 1), frame = frame_bytes(m, part.sub), sum = codec->caps & TAUT_CAP_SPARSE ? frame : 0;
     if (m->via == &taut__sra) return (slots){requests(4 * p) + taut__round_up(p, TAUT_LINE) + 2 * (p - 1) * frame + sum, count};
     if (m->via == &taut__ring) return (slots){requests(6) + 4 * frame, taut__min(count, TAUT_RING_TAGS)};
@@ -57,9 +57,9 @@ layer_bytes layer_memory_bytes(const layer_memory *m)
     size_t            n = m->tensor->elems;
     slots             s = slots_of(m);
     layer_bytes       b = {.own = s.bytes, .borrows = (s.count - 1) * taut__arena_block(s.bytes)};
-    if (m->residual) b.keeps += n * sizeof(float);
-    if (codec->survey) b.keeps += 3 * TAUT_STATS_MAX * sizeof(double);
-    if (m->via == &taut__native && codec->integer) b.keeps += n * sizeof(int32_t);
-    if (m->via == &taut__linear) b.keeps += layer_memory_factor(m) * sizeof(float);
+    if (m->residual) b.feedback_on += n * sizeof(float);
+    if (codec->survey) b.feedback_on += 3 * TAUT_STATS_MAX * sizeof(double);
+    if (m->via == &taut__native && codec->integer) b.feedback_on += n * sizeof(int32_t);
+    if (m->via == &taut__linear) b.feedback_on += layer_memory_factor(m) * sizeof(float);
     return b;
 }

@@ -4,19 +4,19 @@
 #ifndef TAUT_TEST_LAYER_MEMORY_H
 #define TAUT_TEST_LAYER_MEMORY_H
 
-#include "comm/communicator.h"
+#include "comm/core/communicator.h"
 
 typedef struct layer_memory {
     const taut_spec      *wire;
     const taut_tensor    *tensor;
-    const taut_algorithm *via;
+    const taut__algorithm *via;
     int                   ranks;
     size_t                block; /* of the partition */
     bool                  residual;
 } layer_memory;
 
 typedef struct layer_bytes {
-    size_t keeps;   /* residual, factors, codes, statistics */
+    size_t feedback_on;   /* residual, factors, codes, statistics */
     size_t own;     /* its own slot */
     size_t borrows; /* of the arena, at most */
 } layer_bytes;

@@ -59,7 +59,7 @@ taut_status ranks_same(taut_comm *comm, const void *p, size_t bytes)
 
 float ranks_value(int rank, size_t i, int step)
 {
-    uint32_t h = taut__random32(taut__rng(17, (uint64_t)(uint32_t)rank << 32), (uint32_t)((i + 7 * (size_t)step) % 10007));
+    uint32_t h = taut__random32(taut__rng_of(17, (uint64_t)(uint32_t)rank << 32), (uint32_t)((i + 7 * (size_t)step) % 10007));
     float    v = (float)((double)h / 2147483648.0 - 1.0);
     return i % 97 == 5 ? 10 * v : v;
 }

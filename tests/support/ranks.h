@@ -2,7 +2,7 @@
 #ifndef TAUT_TEST_RANKS_H
 #define TAUT_TEST_RANKS_H
 
-#include "comm/communicator.h"
+#include "comm/core/communicator.h"
 
 typedef struct ranks_ctx {
     taut_comm *comm;

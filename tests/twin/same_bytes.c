@@ -1,7 +1,7 @@
 /* same_bytes.c : what every codec makes of a fixed input, as hashes, for comparing levels of one CPU (TAUT_CPU) and different
  * CPUs with each other: test_neon.sh runs it on this machine and, built for aarch64, under an emulator. Not a test by
  * itself. powersgd is left out: its products may come from a BLAS, whose order of summation is its own. */
-#include "comm/base.h"
+#include "comm/base/base.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +22,7 @@ static uint64_t hash(const void *p, size_t n)
 
 static void fill(float *x, size_t n)
 {
-    taut_rng rng = taut__rng(3, 0);
+    taut__rng rng = taut__rng_of(3, 0);
     for (size_t i = 0; i < n; i++) {
         float v = (float)taut__random32(rng, (uint32_t)i) / 2147483648.0f - 1.0f;
         x[i] = v * v * v * (i / 300 % 3 ? 0.01f : 1.0f);

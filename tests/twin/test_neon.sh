@@ -25,7 +25,7 @@ sources=$(ls compressors/*.c compressors/*/*.c | grep -v -e _avx2 -e _avx512)
 flags="-std=c11 -D_GNU_SOURCE -O2 -ffp-contract=off -DNDEBUG -I. -Wall -Wextra -Werror"
 build() {
     # shellcheck disable=SC2086
-    "$CROSS" $flags -DXXH_INLINE_ALL= -isystem "$out/include" -static -o "$out/arm" tests/twin/same_bytes.c comm/base.c $sources -lm -pthread
+    "$CROSS" $flags -DXXH_INLINE_ALL= -isystem "$out/include" -static -o "$out/arm" tests/twin/same_bytes.c comm/base/base.c $sources -lm -pthread
 }
 native() {
     # shellcheck disable=SC2086

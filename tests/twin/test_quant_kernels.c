@@ -110,7 +110,7 @@ START_TEST(any_bytes_decode_alike)
     const taut__simd *simd;
     uint8_t           meta[8];
     for (uint32_t round = 0; round < 3000; round++) {
-        taut_rng g = taut__rng(round, 0);
+        taut__rng g = taut__rng_of(round, 0);
         for (uint32_t i = 0; i < 8; i++) meta[i] = (uint8_t)taut__random32(g, i);
         if (round % 3 == 0) meta[3] = (uint8_t)(meta[3] | 0x7e), meta[7] |= 0x7e; /* huge, Inf, NaN */
         for (uint32_t i = 0; i < 200; i++) want.codes[i] = (uint8_t)taut__random32(g, 8 + i);

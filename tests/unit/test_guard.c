@@ -57,13 +57,13 @@ END_TEST
 /* Steps whose error is trim * plan * noise: it settles below the budget, near the target, and never far over it. */
 static void steered(double planned_share, double noise, double *mean, int *over)
 {
-    taut_rng rng = taut__rng(7, 0);
+    taut__rng rng = taut__rng_of(7, 0);
     enum { STEPS = 2000, SETTLED = 50 };
     *mean = 0;
     *over = 0;
     for (uint32_t i = 0; i < STEPS; i++) {
         double u = (double)taut__random32(rng, i) / 4294967296.0 - 0.5;
-        double e = g.trim * planned_share * g.budget * exp(noise * u * sqrt(12)) * 100; /* uniform, deviation `noise` */
+        double e = g.error_scale * planned_share * g.budget * exp(noise * u * sqrt(12)) * 100; /* uniform, deviation `noise` */
         taut__guard_step(&g, (double[]){e, 0, 0}, 100, N, w);
         taut__guard_steer(&g);
         if (i < SETTLED) continue;
@@ -90,11 +90,11 @@ START_TEST(steering_comes_down_at_once)
 {
     taut__guard_step(&g, (double[]){20, 0, 0}, 100, N, w); /* 1.25 times the budget */
     taut__guard_steer(&g);
-    ck_assert_double_lt(g.trim * 1.25, 1);
+    ck_assert_double_lt(g.error_scale * 1.25, 1);
     setup();
     taut__guard_step(&g, (double[]){0, 0, 0}, 100, N, w); /* nothing compressed: nothing learnt */
     taut__guard_steer(&g);
-    ck_assert_double_eq(g.trim, 1);
+    ck_assert_double_eq(g.error_scale, 1);
 }
 END_TEST
 

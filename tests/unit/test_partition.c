@@ -1,6 +1,6 @@
-/* test_partition.c : index arithmetic of comm/partition.h: parts cover a tensor once, in order, at block boundaries, evenly; so do
+/* test_partition.c : index arithmetic of comm/base/partition.h: parts cover a tensor once, in order, at block boundaries, evenly; so do
  * sub-slices; a ring visits every part. No network. */
-#include "comm/partition.h"
+#include "comm/base/partition.h"
 #include <check.h>
 #include <stdlib.h>
 
@@ -9,11 +9,11 @@ static const int    ranks[] = {1, 2, 3, 4, 7, 16, 100, 4096};
 static const size_t blocks[] = {1, 64, 512, 8192};
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
-static void check_parts(const taut_partition *p)
+static void check_parts(const taut__partition *p)
 {
     size_t at = 0, least = SIZE_MAX, most = 0;
     for (int r = 0; r < p->parts; r++) {
-        taut_range part = taut__part(p, r);
+        taut__range part = taut__part(p, r);
         ck_assert_uint_eq(part.first, at);
         ck_assert_uint_eq(part.n == 0 ? 0 : part.first % p->block, 0);
         at += part.n;
@@ -23,12 +23,12 @@ static void check_parts(const taut_partition *p)
     ck_assert_uint_le(most - least, 1);
 }
 
-static void check_subs(const taut_partition *p, int r)
+static void check_subs(const taut__partition *p, int r)
 {
-    taut_range part = taut__part(p, r);
+    taut__range part = taut__part(p, r);
     size_t     at = part.first;
     for (size_t k = 0; k < p->slices; k++) {
-        taut_range s = taut__sub(p, r, k);
+        taut__range s = taut__sub(p, r, k);
         if (s.n == 0) continue;
         ck_assert_uint_eq(s.first, at);
         ck_assert_uint_le(s.n, p->sub);
@@ -42,7 +42,7 @@ START_TEST(cover)
 {
     for (size_t l = 0; l < COUNT(lengths); l++)
         for (size_t b = 0; b < COUNT(blocks); b++) {
-            taut_partition p = taut__partition(lengths[l], ranks[_i], blocks[b], 1 << 18);
+            taut__partition p = taut__partition_of(lengths[l], ranks[_i], blocks[b], 1 << 18);
             ck_assert_uint_eq(p.sub % p.block, 0);
             ck_assert_uint_ge(p.slices, 1);
             check_parts(&p);
@@ -89,12 +89,12 @@ START_TEST(halving)
         for (int d = 0; d <= 4; d++) {
             size_t at = 0;
             for (int r = 0, p = 1 << d; r < p; r++) {
-                taut_range mine = taut__halved(sizes[k], p, r, d);
+                taut__range mine = taut__halved(sizes[k], p, r, d);
                 ck_assert_uint_eq(mine.first, at);
                 at += mine.n;
                 for (int t = 1; t <= d; t++) {
-                    taut_range a = taut__halved(sizes[k], p, r, t), b = taut__halved(sizes[k], p, r ^ p >> t, t);
-                    taut_range both = taut__halved(sizes[k], p, r, t - 1);
+                    taut__range a = taut__halved(sizes[k], p, r, t), b = taut__halved(sizes[k], p, r ^ p >> t, t);
+                    taut__range both = taut__halved(sizes[k], p, r, t - 1);
                     ck_assert_uint_eq(a.n + b.n, both.n);
                     ck_assert_uint_eq(taut__min(a.first, b.first), both.first);
                     ck_assert_uint_le(taut__max(a.n, b.n), both.n / 2 + both.n % 2);

@@ -21,13 +21,13 @@ START_TEST(two_nodes_at_one_gigabit)
     taut__link link = taut__link_simple(2, 1e9, 30e-6);
     taut__work w = dense(1 << 24);
     double     native, seconds;
-    ck_assert_int_eq(taut__via_best(&link, &w, &native), TAUT_VIA_NATIVE);
+    ck_assert_int_eq(taut__algorithm_best(&link, &w, &native), TAUT_VIA_NATIVE);
     ck_assert_double_eq_tol(native, 0.134, 0.001);
     w = coded(1 << 24, 8, 4);
-    taut__via_best(&link, &w, &seconds);
+    taut__algorithm_best(&link, &w, &seconds);
     ck_assert(native / seconds > 6 && native / seconds < 8.1);
     link.ranks = 4;
-    ck_assert_double_eq_tol(taut__via_seconds(&link, TAUT_VIA_NATIVE, &(taut__work){1 << 24, 1 << 24, 1 << 24, 0, 0, 1, 1, 0}), 0.201,
+    ck_assert_double_eq_tol(taut__algorithm_seconds(&link, TAUT_VIA_NATIVE, &(taut__work){1 << 24, 1 << 24, 1 << 24, 0, 0, 1, 1, 0}), 0.201,
                             0.001);
 }
 END_TEST
@@ -37,8 +37,8 @@ START_TEST(slow_codec_loses_on_a_fast_link)
     taut__link link = taut__link_simple(2, 400e9, 1e-6);
     taut__work d = dense(1 << 24), c = coded(1 << 24, 8, 4);
     double     native, seconds;
-    taut__via_best(&link, &d, &native);
-    taut__via_best(&link, &c, &seconds);
+    taut__algorithm_best(&link, &d, &native);
+    taut__algorithm_best(&link, &c, &seconds);
     ck_assert(seconds > native);
 }
 END_TEST
@@ -47,7 +47,7 @@ START_TEST(one_rank_costs_nothing)
 {
     taut__link link = taut__link_simple(1, 1e9, 1e-3);
     taut__work c = coded(1 << 20, 8, 1);
-    for (int v = 0; v < TAUT_VIAS; v++) ck_assert_double_eq(taut__via_seconds(&link, (taut__via)v, &c), 0);
+    for (int v = 0; v < TAUT_VIAS; v++) ck_assert_double_eq(taut__algorithm_seconds(&link, (taut__algorithm_id)v, &c), 0);
 }
 END_TEST
 
@@ -56,9 +56,9 @@ START_TEST(small_messages_take_the_fewest_hops)
     taut__link link = taut__link_simple(4, 1e9, 1e-3);
     taut__work c = coded(4096, 8, 4);
     double     seconds;
-    ck_assert_int_eq(taut__via_best(&link, &c, &seconds), TAUT_VIA_GATHER);
+    ck_assert_int_eq(taut__algorithm_best(&link, &c, &seconds), TAUT_VIA_GATHER);
     c = coded(1 << 26, 8, 4);
-    ck_assert_int_eq(taut__via_best(&link, &c, &seconds), TAUT_VIA_SRA);
+    ck_assert_int_eq(taut__algorithm_best(&link, &c, &seconds), TAUT_VIA_SRA);
 }
 END_TEST
 
@@ -66,11 +66,11 @@ START_TEST(agreeing_costs_hops)
 {
     taut__link link = taut__link_simple(4, 1e9, 1e-3);
     taut__work c = coded(1 << 20, 8, 4);
-    double     alone = taut__via_seconds(&link, TAUT_VIA_SRA, &c);
+    double     alone = taut__algorithm_seconds(&link, TAUT_VIA_SRA, &c);
     c.agree = 1;
-    ck_assert_double_eq_tol(taut__via_seconds(&link, TAUT_VIA_SRA, &c) - alone, 2e-3, 1e-4); /* log2(4) hops */
+    ck_assert_double_eq_tol(taut__algorithm_seconds(&link, TAUT_VIA_SRA, &c) - alone, 2e-3, 1e-4); /* log2(4) hops */
     link.ranks = 16;
-    ck_assert_double_gt(taut__via_hops(TAUT_VIA_SRA, 16, 1), taut__via_hops(TAUT_VIA_SRA, 4, 1)); /* 15 peers, not 3 */
+    ck_assert_double_gt(taut__algorithm_hops(TAUT_VIA_SRA, 16, 1), taut__algorithm_hops(TAUT_VIA_SRA, 4, 1)); /* 15 peers, not 3 */
 }
 END_TEST
 
@@ -80,9 +80,9 @@ START_TEST(two_ranks_exchange_everything)
     taut__work c = coded(1 << 24, 8, 4);
     double     seconds;
     c.vias = 1u << TAUT_VIA_SRA; /* what more ranks would do */
-    ck_assert_int_eq(taut__via_best(&link, &c, &seconds), TAUT_VIA_GATHER);
+    ck_assert_int_eq(taut__algorithm_best(&link, &c, &seconds), TAUT_VIA_GATHER);
     link.ranks = 3;
-    ck_assert_int_eq(taut__via_best(&link, &c, &seconds), TAUT_VIA_SRA);
+    ck_assert_int_eq(taut__algorithm_best(&link, &c, &seconds), TAUT_VIA_SRA);
 }
 END_TEST
 
@@ -90,12 +90,12 @@ START_TEST(pipelining_hides_the_cheaper_part)
 {
     taut__link link = taut__link_simple(2, 1e9, 0);
     taut__work c = coded(1 << 26, 8, 2);
-    double     codec = taut__via_codec_s(TAUT_VIA_SRA, 2, &c);
-    double     wire = taut__via_bytes(TAUT_VIA_SRA, 2, &c) * link.line[TAUT_VIA_SRA].beta;
-    double     t = taut__via_seconds(&link, TAUT_VIA_SRA, &c);
+    double     codec = taut__algorithm_codec_s(TAUT_VIA_SRA, 2, &c);
+    double     wire = taut__algorithm_bytes(TAUT_VIA_SRA, 2, &c) * link.line[TAUT_VIA_SRA].beta;
+    double     t = taut__algorithm_seconds(&link, TAUT_VIA_SRA, &c);
     ck_assert(t > fmax(codec, wire) && t < fmax(codec, wire) * 1.07);
     c.dense_bytes = 1000; /* one slice: nothing to overlap */
-    ck_assert_double_eq_tol(taut__via_seconds(&link, TAUT_VIA_SRA, &c), codec + wire + taut__via_load(&link, TAUT_VIA_SRA, &c).copy, 1e-9);
+    ck_assert_double_eq_tol(taut__algorithm_seconds(&link, TAUT_VIA_SRA, &c), codec + wire + taut__algorithm_load(&link, TAUT_VIA_SRA, &c).copy, 1e-9);
 }
 END_TEST
 

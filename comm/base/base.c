@@ -1,0 +1,186 @@
+/* base.c : see base.h. */
+#define _POSIX_C_SOURCE 200809L
+#include "base.h"
+#include <locale.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- version, status ---- */
+int taut_version(void) { return TAUT_VERSION; }
+int taut_wire_version(void) { return TAUT_WIRE_VERSION; }
+
+const char *taut_status_name(taut_status s)
+{
+    switch (s) {
+#define TAUT_NAME_ITEM(name, value, text) case name: return #name;
+        TAUT_STATUS_MAP(TAUT_NAME_ITEM)
+    default: return "TAUT_E_?";
+    }
+}
+
+const char *taut_status_text(taut_status s)
+{
+    switch (s) {
+#define TAUT_TEXT_ITEM(name, value, text) case name: return text;
+        TAUT_STATUS_MAP(TAUT_TEXT_ITEM)
+    default: return "unknown status";
+    }
+}
+
+/* ---- numbers as text ---- */
+static locale_t       c_locale; /* 0 if there was no memory: the program's locale is used */
+static pthread_once_t c_locale_once = PTHREAD_ONCE_INIT;
+
+static void c_locale_make(void) { c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0); }
+
+/* This thread's locale before, to be given back to uselocale(). */
+static locale_t use_c_locale(void)
+{
+    pthread_once(&c_locale_once, c_locale_make);
+    return uselocale(c_locale);
+}
+
+double taut__strtod(const char *text, char **end)
+{
+    locale_t before = use_c_locale();
+    double   v = strtod(text, end);
+    uselocale(before);
+    return v;
+}
+
+int taut__vsnprintf(char *dst, size_t cap, const char *fmt, va_list ap)
+{
+    locale_t before = use_c_locale();
+    int      n = vsnprintf(dst, cap, fmt, ap);
+    uselocale(before);
+    return n;
+}
+
+int taut__snprintf(char *dst, size_t cap, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    int n = taut__vsnprintf(dst, cap, fmt, ap);
+    va_end(ap);
+    return n;
+}
+
+/* ---- errors ---- */
+static _Thread_local char last_error[1024];
+
+const char *taut_last_error(void) { return last_error; }
+
+taut_status taut__fail(taut_status s, const char *fmt, ...)
+{
+    char text[sizeof last_error]; /* arguments may point into last_error */
+    va_list ap;
+    va_start(ap, fmt);
+    taut__vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    memcpy(last_error, text, sizeof text);
+    taut__log(TAUT_LOG_DEBUG, "base", "%s: %s", taut_status_name(s), text);
+    return s;
+}
+
+taut_status taut__failed_at(taut_status s, const char *file, int line)
+{
+    taut__log(TAUT_LOG_TRACE, "base", "%s passed up at %s:%d", taut_status_name(s), file, line);
+    return s;
+}
+
+/* ---- log ---- */
+static _Atomic int log_level = -1; /* -1 = environment not read yet; racing readers reach the same answer */
+static _Atomic int log_rank = -1;
+
+static int log_level_get(void)
+{
+    static const char *const names[] = {"error", "warn", "info", "debug", "trace"};
+    int level = atomic_load_explicit(&log_level, memory_order_relaxed);
+    if (level >= 0) return level;
+    level = TAUT_LOG_WARN;
+    const char *e = getenv("TAUT_LOG");
+    for (int i = 0; e && i < 5; i++)
+        if (strcmp(e, names[i]) == 0) level = i;
+    atomic_store_explicit(&log_level, level, memory_order_relaxed);
+    return level;
+}
+
+static bool in_list(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *p = list; (p = strstr(p, word)) != NULL; p += n)
+        if ((p == list || p[-1] == ',') && (p[n] == 0 || p[n] == ',')) return true;
+    return false;
+}
+
+bool taut__log_on(taut__log_level level, const char *subsys)
+{
+    if ((int)level > log_level_get()) return false;
+    const char *only = getenv("TAUT_LOG_SUBSYS");
+    return !only || !*only || in_list(only, subsys);
+}
+
+void taut__log(taut__log_level level, const char *subsys, const char *fmt, ...)
+{
+    static const char *const names[] = {"error", "warn", "info", "debug", "trace"};
+    if (!taut__log_on(level, subsys)) return;
+    char line[1400];
+    int  rank = atomic_load_explicit(&log_rank, memory_order_relaxed);
+    int  n = rank < 0 ? snprintf(line, sizeof line, "taut %s [%s] ", names[level], subsys)
+                      : snprintf(line, sizeof line, "taut %s [%s] rank %d: ", names[level], subsys, rank);
+    va_list ap;
+    va_start(ap, fmt);
+    n += taut__vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
+    va_end(ap);
+    if (n > (int)sizeof line - 2) n = (int)sizeof line - 2;
+    line[n++] = '\n';
+    ssize_t ignored = write(STDERR_FILENO, line, (size_t)n);
+    (void)ignored;
+}
+
+void taut__log_rank(int rank) { atomic_store_explicit(&log_rank, rank, memory_order_relaxed); }
+
+/* ---- memory: the header before each block holds its size, so that bytes in use can be counted ---- */
+enum { ALIGN = 64 };
+static _Atomic size_t  alloc_count, alloc_bytes;
+static _Atomic int64_t fail_after = -1;
+
+void *taut__alloc(size_t count, size_t size)
+{
+    size_t bytes, total;
+    if (!taut__mul_ok(count, size, &bytes) || !taut__add_ok(bytes, (size_t)2 * ALIGN, &total)) return NULL;
+    if (atomic_load(&fail_after) >= 0 && atomic_fetch_sub(&fail_after, 1) == 0) return NULL;
+    total -= total % ALIGN; /* aligned_alloc wants a multiple; at least one spare byte remains */
+    char *p = aligned_alloc(ALIGN, total);
+    if (!p) return NULL;
+    memset(p, 0, total);
+    memcpy(p, &bytes, sizeof bytes);
+    atomic_fetch_add(&alloc_count, 1);
+    atomic_fetch_add(&alloc_bytes, bytes);
+    return p + ALIGN;
+}
+
+void taut__free(void *p)
+{
+    if (!p) return;
+    size_t bytes;
+    memcpy(&bytes, (char *)p - ALIGN, sizeof bytes);
+    atomic_fetch_sub(&alloc_bytes, bytes);
+    free((char *)p - ALIGN);
+}
+
+size_t taut__alloc_count(void) { return atomic_load(&alloc_count); }
+size_t taut__alloc_bytes(void) { return atomic_load(&alloc_bytes); }
+void   taut__alloc_fail_after(int64_t n) { atomic_store(&fail_after, n); }
+
+double taut__now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}

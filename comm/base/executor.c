@@ -1,0 +1,115 @@
+/* executor.c : see executor.h. Workers sleep on `wake`; a run hands out numbers under the lock, which is cheap next to a piece
+ * (a frame of up to a MiB), and the caller works too. */
+#include "executor.h"
+#include <pthread.h>
+
+struct taut__executor {
+    int             threads; /* the caller included */
+    int             made;
+    pthread_t      *thread;
+    pthread_mutex_t lock;
+    pthread_cond_t  wake, finished;
+    taut__piece      piece;
+    void           *ctx;
+    size_t          next, n, done;
+    bool            quit;
+};
+
+typedef struct seat {
+    taut__executor *pool;
+    int        worker;
+} seat;
+
+/* Takes pieces until none is left. Called and returns with the lock held. */
+static void work(taut__executor *p, int worker)
+{
+    while (p->next < p->n) {
+        size_t i = p->next++;
+        pthread_mutex_unlock(&p->lock);
+        p->piece(p->ctx, i, worker);
+        pthread_mutex_lock(&p->lock);
+        if (++p->done == p->n) pthread_cond_signal(&p->finished);
+    }
+}
+
+static void *worker_main(void *arg)
+{
+    seat       s = *(seat *)arg;
+    taut__executor *p = s.pool;
+    taut__free(arg);
+    pthread_mutex_lock(&p->lock);
+    while (!p->quit) {
+        work(p, s.worker);
+        if (!p->quit) pthread_cond_wait(&p->wake, &p->lock);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
+static bool add_worker(taut__executor *p)
+{
+    seat *s = taut__alloc(1, sizeof *s);
+    if (!s) return false;
+    *s = (seat){p, p->made + 1};
+    if (pthread_create(&p->thread[p->made], NULL, worker_main, s) != 0) {
+        taut__free(s);
+        return false;
+    }
+    p->made++;
+    return true;
+}
+
+taut_status taut__executor_create(int threads, taut__executor **pool)
+{
+    taut__executor *p = taut__alloc(1, sizeof *p);
+    *pool = NULL;
+    if (!p) return taut__fail(TAUT_E_NOMEM, "pool: out of memory");
+    p->threads = threads;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    pthread_cond_init(&p->finished, NULL);
+    p->thread = taut__alloc((size_t)threads, sizeof *p->thread);
+    bool ok = p->thread != NULL;
+    while (ok && p->made < threads - 1) ok = add_worker(p);
+    if (!ok) {
+        taut__executor_destroy(p);
+        return taut__fail(TAUT_E_NOMEM, "pool: could not make %d threads", threads);
+    }
+    *pool = p;
+    return TAUT_OK;
+}
+
+void taut__executor_destroy(taut__executor *p)
+{
+    if (!p) return;
+    pthread_mutex_lock(&p->lock);
+    p->quit = true;
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+    for (int i = 0; i < p->made; i++) pthread_join(p->thread[i], NULL);
+    pthread_mutex_destroy(&p->lock);
+    pthread_cond_destroy(&p->wake);
+    pthread_cond_destroy(&p->finished);
+    taut__free(p->thread);
+    taut__free(p);
+}
+
+int taut__executor_threads(const taut__executor *p) { return p->threads; }
+
+void taut__executor_run(taut__executor *p, taut__piece piece, void *ctx, size_t n)
+{
+    if (p->threads == 1 || n == 1) {
+        for (size_t i = 0; i < n; i++) piece(ctx, i, 0);
+        return;
+    }
+    pthread_mutex_lock(&p->lock);
+    p->piece = piece;
+    p->ctx = ctx;
+    p->next = p->done = 0;
+    p->n = n;
+    pthread_cond_broadcast(&p->wake);
+    work(p, 0);
+    while (p->done < p->n) pthread_cond_wait(&p->finished, &p->lock);
+    p->next = p->n = 0;
+    pthread_mutex_unlock(&p->lock);
+}

@@ -1,0 +1,187 @@
+/* settings.c : see settings.h. */
+#include "settings.h"
+#include "../../scheduler/budget.h"
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum kind { TEXT, WORD, SPEC, BUDGET, U64, I32, U32, F32, ELSEWHERE } kind;
+
+typedef struct row {
+    const char *name, *fallback, *help;
+    kind        kind;
+    size_t      at;       /* in taut__settings */
+    double      min, max; /* numbers */
+    const char *words;    /* WORD: "a|b|c" */
+    bool        debug;
+    bool        extra;    /* has no field in taut_config */
+} row;
+
+#define FIELD(f) offsetof(taut__settings, c) + offsetof(taut_config, f)
+
+/* ELSEWHERE: read where it is used, listed for taut info and docs/env.md. */
+static const row table[] = {
+    {"TAUT_CODEC", "auto", "codec spec of all layers", SPEC, FIELD(codec), 0, 0, NULL, 0, 0},
+    {"TAUT_BUDGET", "like:quant:bits=4", "error budget of codec=auto: rel=X or like:SPEC", BUDGET, FIELD(budget), 0, 0, NULL, 0, 0},
+    {"TAUT_OBJECTIVE", "time", "what the plan minimises: time or bytes", WORD, FIELD(objective), 0, 0, "time|bytes", 0, 0},
+    {"TAUT_METRIC", "optimizer", "how errors are weighted: plain, layer or optimizer, which is layer where a layer has no scale", WORD,
+     FIELD(metric), 0, 0, "plain|layer|optimizer", 0, 0},
+    {"TAUT_FEEDBACK", "auto", "error feedback: auto (as the codec wants), on, off or momentum (DGC)", WORD, FIELD(feedback), 0, 0,
+     "auto|on|off|momentum", 0, 0},
+    {"TAUT_ALGORITHM", "auto", "reduction algorithm: auto, native, sra, ring or gather", WORD, FIELD(algorithm), 0, 0, "auto|native|sra|ring|gather", 0, 0},
+    {"TAUT_HIERARCHY", "auto", "reduce inside each host first: auto, on or off", WORD, FIELD(hierarchy), 0, 0, "auto|on|off", 0, 0},
+    {"TAUT_SOLVER", "hull", "solver of plans: hull or dp", WORD, FIELD(solver), 0, 0, "hull|dp", 0, 0},
+    {"TAUT_TRACE", "", "write a Chrome/Perfetto trace to this path; %r becomes the rank", TEXT, FIELD(trace), 0, 0, NULL, 0, 0},
+    {"TAUT_SEED", "1", "seed of stochastic rounding and random selection; the same on all ranks", U64, FIELD(seed), 0,
+     18446744073709551615.0, NULL, 0, 0},
+    {"TAUT_TIMEOUT_MS", "60000", "longest wait for a peer, milliseconds; -1 = for ever", I32, FIELD(timeout_ms), -1, 2147483647,
+     NULL, 0, 0},
+    {"TAUT_THREADS", "1", "codec threads per rank, 1..256", I32, FIELD(threads), 1, 256, NULL, 0, 0},
+    {"TAUT_PROGRESS", "0", "0 = automatic, 1 = communication thread, 2 = driven from start, test and wait", I32,
+     FIELD(progress), 0, 2, NULL, 0, 0},
+    {"TAUT_SLICE_KIB", "1024", "pipelining unit, KiB of float32, 64..65536", U32, FIELD(slice_kib), 64, 65536, NULL, 0, 0},
+    {"TAUT_BUCKET_KIB", "4096", "fusion bucket of small layers, KiB, 64..262144", U32, FIELD(bucket_kib), 64, 262144, NULL, 0, 0},
+    {"TAUT_SMALL_ELEMS", "1024", "layers of fewer elements, and one-dimensional ones, travel uncompressed, fused", U32,
+     FIELD(small_elems), 1, 4294967295.0, NULL, 0, 0},
+    {"TAUT_REPLAN_STEPS", "50", "steps between plans of codec=auto", U32, FIELD(replan_steps), 1, 4294967295.0, NULL, 0, 0},
+    {"TAUT_AUDIT_STEPS", "50", "steps between audits against the exact sum", U32, FIELD(audit_steps), 1, 4294967295.0, NULL, 0, 0},
+    {"TAUT_START_STEP", "1", "uncompressed steps before codec=auto may compress", U32, FIELD(start_step), 1, 4294967295.0, NULL, 0, 0},
+    {"TAUT_MOMENTUM", "0.9", "momentum of feedback=momentum, 0 to below 1", F32, FIELD(momentum), 0, 0.999999, NULL, 0, 0},
+    {"TAUT_LOG", "warn", "what is logged on stderr: error, warn, info, debug or trace", ELSEWHERE, 0, 0, 0, NULL, 1, 1},
+    {"TAUT_LOG_SUBSYS", "", "log only these parts, as in comm,sched", ELSEWHERE, 0, 0, 0, NULL, 1, 1},
+    {"TAUT_CPU", "", "use no kernels above this level: portable, avx2, avx512, avx512vbmi2 or neon", ELSEWHERE, 0, 0, 0, NULL, 1, 1},
+    {"TAUT_FAKE_HOSTS", "0", "pretend that this many consecutive ranks share a host; 0 = ask the system", I32,
+     offsetof(taut__settings, fake_hosts), 0, 1 << 20, NULL, 1, 1},
+};
+enum { ROWS = sizeof table / sizeof *table };
+
+static bool is_text(kind k) { return k <= BUDGET; }
+static size_t size_of(kind k) { return is_text(k) ? sizeof(char *) : k == U64 ? 8 : 4; }
+
+/* ---- one value ---- */
+
+static bool in_words(const char *words, const char *value)
+{
+    size_t n = strlen(value);
+    for (const char *w = words; w; w = strchr(w, '|') ? strchr(w, '|') + 1 : NULL)
+        if (n > 0 && strncmp(w, value, n) == 0 && (w[n] == '|' || w[n] == 0)) return true;
+    return false;
+}
+
+static taut_status check_text(const row *r, const char *value, taut__settings *s)
+{
+    taut__budget budget;
+    if (strlen(value) >= TAUT_TEXT)
+        return taut__fail(TAUT_E_RANGE, "%s: %zu characters: must be below %d", r->name, strlen(value), TAUT_TEXT);
+    if (r->kind == WORD && !in_words(r->words, value))
+        return taut__fail(TAUT_E_INVALID, "%s=%s: must be one of %s", r->name, value, r->words);
+    if (r->kind == BUDGET) return taut__budget_parse(value, &budget);
+    return r->kind == SPEC ? taut__spec_parse(value, &s->spec) : TAUT_OK;
+}
+
+static taut_status out_of_range(const row *r, const char *value)
+{
+    return taut__fail(TAUT_E_RANGE, "%s=%s: must be %.12g..%.12g", r->name, value, r->min, r->max);
+}
+
+static taut_status put_number(const row *r, const char *value, void *field)
+{
+    char *end = NULL;
+    errno = 0;
+    if (r->kind == U64) {
+        uint64_t v = strtoull(value, &end, 0);
+        if (!isdigit((unsigned char)*value) || *end || errno) return out_of_range(r, value);
+        memcpy(field, &v, sizeof v);
+        return TAUT_OK;
+    }
+    double v = taut__strtod(value, &end);
+    if (end == value || *end || !(v >= r->min && v <= r->max)) return out_of_range(r, value);
+    if (r->kind != F32 && v != floor(v)) return taut__fail(TAUT_E_INVALID, "%s=%s: must be a whole number", r->name, value);
+    if (r->kind == I32) *(int32_t *)field = (int32_t)v;
+    if (r->kind == U32) *(uint32_t *)field = (uint32_t)v;
+    if (r->kind == F32) *(float *)field = (float)v;
+    return TAUT_OK;
+}
+
+static taut_status put(const row *r, const char *value, taut__settings *s, size_t *texts)
+{
+    void *field = (char *)s + r->at;
+    if (!is_text(r->kind)) return put_number(r, value, field);
+    TAUT_TRY(check_text(r, value, s));
+    char *copy = s->text[(*texts)++];
+    memcpy(copy, value, strlen(value) + 1);
+    memcpy(field, &copy, sizeof copy);
+    return TAUT_OK;
+}
+
+/* What the program gave, as text, or NULL for zero, which means the default. */
+static const char *given(const row *r, const taut_config *cfg, char *text, size_t cap)
+{
+    size_t at = r->at - offsetof(taut__settings, c);
+    if (!cfg || r->extra || at + size_of(r->kind) > cfg->size) return NULL;
+    const char *p = (const char *)cfg + at;
+    char       *t;
+    uint64_t    u;
+    uint32_t    w;
+    float       f;
+    switch (r->kind) {
+    case U64: memcpy(&u, p, sizeof u); snprintf(text, cap, "%llu", (unsigned long long)u); return u ? text : NULL;
+    case F32: memcpy(&f, p, sizeof f); taut__snprintf(text, cap, "%.9g", (double)f); return f != 0 ? text : NULL;
+    case U32: memcpy(&w, p, sizeof w); snprintf(text, cap, "%u", w); return w ? text : NULL;
+    case I32: memcpy(&w, p, sizeof w); snprintf(text, cap, "%d", (int)w); return w ? text : NULL;
+    default: memcpy(&t, p, sizeof t); return t && *t ? t : NULL;
+    }
+}
+
+static const char *environment(const row *r)
+{
+    const char *e = getenv(r->name);
+    return e && *e ? e : NULL;
+}
+
+taut_status taut__settings_load(const taut_config *cfg, taut__settings *s)
+{
+    size_t texts = 0;
+    char   text[32];
+    memset(s, 0, sizeof *s);
+    s->c.size = sizeof s->c;
+    if (cfg && cfg->size < sizeof cfg->size)
+        return taut__fail(TAUT_E_INVALID, "taut_config: size=%zu: use TAUT_CONFIG_INIT", cfg->size);
+    for (size_t i = 0; i < ROWS; i++) {
+        const row  *r = &table[i];
+        const char *value = r->kind == ELSEWHERE ? NULL : environment(r);
+        if (r->kind == ELSEWHERE) continue;
+        if (!value) value = given(r, cfg, text, sizeof text);
+        TAUT_TRY(put(r, value ? value : r->fallback, s, &texts));
+    }
+    return TAUT_OK;
+}
+
+taut_status taut_setting_get(size_t i, taut_setting *s)
+{
+    if (!s) return taut__fail(TAUT_E_INVALID, "taut_setting_get: s is NULL");
+    *s = (taut_setting){0};
+    if (i >= ROWS) return taut__fail(TAUT_E_RANGE, "taut_setting_get: %zu: must be 0..%d", i, ROWS - 1);
+    const char *value = environment(&table[i]);
+    *s = (taut_setting){table[i].name, value ? value : "", table[i].fallback, table[i].help, table[i].debug};
+    return TAUT_OK;
+}
+
+const char *taut_features(void)
+{
+    return "threads"
+#ifdef TAUT_HAVE_MPI
+           " mpi"
+#endif
+#ifdef TAUT_HAVE_BLAS
+           " blas"
+#endif
+#ifdef TAUT_HAVE_TORCH
+           " torch"
+#endif
+        ;
+}

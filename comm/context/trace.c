@@ -1,0 +1,98 @@
+/* trace.c : what happened when, as Chrome's trace events (chrome://tracing, ui.perfetto.dev): one complete event per
+ * piece of work, two rows per layer (work, wire), bytes as an argument. Written as it happens, through a buffer of its own. */
+#include "../core/communicator.h"
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+struct taut__trace {
+    FILE           *file;
+    pthread_mutex_t lock;
+    double          zero;
+    int             rank;
+    char            buffer[1 << 18];
+};
+
+static bool expand(const char *path, int rank, char *dst, size_t cap)
+{
+    const char *mark = strstr(path, "%r");
+    int         n = mark ? snprintf(dst, cap, "%.*s%d%s", (int)(mark - path), path, rank, mark + 2)
+                         : snprintf(dst, cap, "%s", path);
+    return n >= 0 && (size_t)n < cap;
+}
+
+taut_status taut__trace_open(const char *path, int rank, taut__trace **trace)
+{
+    char name[512];
+    *trace = NULL;
+    if (!*path || (rank != 0 && !strstr(path, "%r"))) return TAUT_OK; /* one name: rank 0 writes it */
+    if (!expand(path, rank, name, sizeof name)) return taut__fail(TAUT_E_RANGE, "TAUT_TRACE: path too long");
+    taut__trace *t = taut__alloc(1, sizeof *t);
+    if (!t) return taut__fail(TAUT_E_NOMEM, "trace: out of memory");
+    t->file = fopen(name, "w");
+    if (!t->file) {
+        taut__free(t);
+        return taut__fail(TAUT_E_IO, "TAUT_TRACE=%s: %s", name, strerror(errno));
+    }
+    setvbuf(t->file, t->buffer, _IOFBF, sizeof t->buffer);
+    pthread_mutex_init(&t->lock, NULL);
+    t->zero = taut__now();
+    t->rank = rank;
+    fprintf(t->file, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,"
+                     "\"args\":{\"name\":\"rank %d\"}}", rank, rank);
+    *trace = t;
+    return TAUT_OK;
+}
+
+void taut__trace_close(taut__trace *t)
+{
+    if (!t) return;
+    fprintf(t->file, "\n]}\n");
+    fclose(t->file);
+    pthread_mutex_destroy(&t->lock);
+    taut__free(t);
+}
+
+/* Names are the program's: quotes, backslashes and control characters must not break the file. */
+static void put_name(FILE *f, const char *s)
+{
+    for (; *s; s++)
+        if (*s == '"' || *s == '\\') fprintf(f, "\\%c", *s);
+        else if ((unsigned char)*s < 0x20) fprintf(f, "\\u%04x", (unsigned)*s);
+        else fputc(*s, f);
+}
+
+/* A layer has a row for its work and one for its messages, which overlap the work. */
+static void name_rows(taut__trace *t, const taut__job *job)
+{
+    static const char *const kind[] = {"", ", wire"};
+    for (int k = 0; k < 2; k++) {
+        fprintf(t->file, ",\n{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"", t->rank, job->tag + k);
+        put_name(t->file, job->name);
+        fprintf(t->file, "%s\"}}", kind[k]);
+    }
+}
+
+void taut__trace_span(taut__trace *t, taut__job *job, const char *phase, double begin, double end, uint64_t bytes)
+{
+    char text[256];
+    if (!t) return;
+    pthread_mutex_lock(&t->lock);
+    if (!job->traced) name_rows(t, job);
+    job->traced = true;
+    taut__snprintf(text, sizeof text, ",\n{\"name\":\"%s\",\"cat\":\"taut\",\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,"
+                                      "\"args\":{\"bytes\":%llu,\"layer\":\"", phase, t->rank, job->tag + (phase[0] == 'w'),
+                   (begin - t->zero) * 1e6, (end - begin) * 1e6, (unsigned long long)bytes);
+    fputs(text, t->file);
+    put_name(t->file, job->name);
+    fprintf(t->file, "\"}}");
+    pthread_mutex_unlock(&t->lock);
+}
+
+void taut__trace_wire(taut__job *job, double sent_s, const taut__piece_done *done, uint64_t bytes)
+{
+    if (!job->comm->trace) return;
+    double end = taut__now() - done->seconds - done->decode_s;
+    if (end >= sent_s) taut__trace_span(job->comm->trace, job, "wire", sent_s, end, bytes);
+}

@@ -1,0 +1,230 @@
+/* communicator.h : the inside of taut_comm and taut_layer, shared by the files of comm/. */
+#ifndef TAUT_COMMUNICATOR_H
+#define TAUT_COMMUNICATOR_H
+
+#include "../plan/auto.h"
+#include "../context/settings.h"
+#include "../engine/engine.h"
+#include "../base/executor.h"
+#include "../transport/watchdog.h"
+
+typedef struct taut__bucket taut__bucket; /* fusion.c */
+typedef struct taut__trace  taut__trace;  /* trace.c */
+
+struct taut_layer {
+    taut_comm  *comm;
+    size_t      index;
+    char        name[128];
+    taut_dtype  dtype;
+    int         ndim;
+    size_t      shape[8];
+    taut_tensor tensor;
+    float      *scale;          /* tensor.scale points here */
+    taut_spec   spec;           /* in force */
+    taut_spec   wire;           /* what is encoded: spec, but fp16 or bf16 for `none` of a 16-bit layer */
+    bool        pinned;         /* by taut_layer_codec */
+    bool        automatic;      /* the plan decides */
+    bool        lossy;          /* spec loses something */
+    bool        prepared;       /* job's memory suits spec */
+    bool        sharded;           /* has sharded collectives: they use neither the hierarchy nor gather */
+    uint64_t    seed;           /* of (run, name) */
+    taut_feedback    *feedback; /* NULL: no memory for x; else x is formed there */
+    bool              feedback_on;    /* feedback is on */
+    bool              residual; /* feedback->r holds a residual, whatever the codec is now */
+    int               last_op;  /* TAUT_SUM or TAUT_MEAN of the last collective: a checkpoint needs it; -1 = none */
+    taut_codec_state *state;
+    taut__job          job;
+    bool              started;
+    bool              tested;   /* taut_test has said that it is done */
+    uint32_t         *lent_checksums; /* debug.c: checksums of the buffer */
+    _Atomic bool      spoilt;
+    taut__bucket      *bucket;   /* of a small layer */
+    size_t            at;       /* its first float there */
+    size_t            seat;     /* its bit there */
+    size_t            block;    /* parts of taut_layer_part start at multiples */
+
+    /* statistics */
+    uint64_t        calls, bytes_sent, bytes_dense;
+    uint64_t        calls_at_step; /* calls when the step began */
+    size_t          encoded;       /* elements that payload_bytes of the last record encode */
+    taut__layer_sums step, shown;   /* of the step that ends; of the last one with a call */
+    double          weight;        /* of its squared errors under metric=layer */
+    bool            audit_armed;
+    float          *audit_x;       /* x, then its exact sum; in comm->audit */
+    taut__plain_sum        audit_raw;
+    taut__slots      audit_slots;
+    taut__audit      audit;
+};
+
+enum { TAUT_HANDSHAKE_LINE = 320 };
+typedef struct taut__handshake_line {
+    uint64_t rank;
+    char     text[TAUT_HANDSHAKE_LINE];
+} taut__handshake_line;
+
+typedef struct taut__handshake { /* handshake.c */
+    taut__job       job;
+    size_t         layers; /* compared, or being compared */
+    int            state;
+    size_t         at;     /* line */
+    uint64_t       word[2], word_in[2];
+    taut__handshake_line zero, other, in;
+} taut__handshake;
+
+struct taut_comm {
+    taut__settings   set;
+    taut__transport *t;
+    taut__group      all, local, leaders; /* local: of this host; leaders: one per host, rank -1 if not one */
+    int            *members;             /* of local and leaders */
+    bool            hierarchical;
+    _Atomic size_t  lossy;               /* layers whose codec, in force, loses something */
+    taut__engine     engine;
+    taut__watchdog   watchdog;            /* of native sums */
+    taut__executor      *pool;
+    float         **scratch;             /* per worker of the pool: scratch_n floats, twice */
+    size_t          scratch_n;
+    taut__arena      arena;               /* slots that jobs borrow */
+    size_t          reserved;            /* requests that the transport has room for, of borrowed slots */
+    char           *audit;               /* for the layers under audit: x and a slot of each */
+    size_t          audit_bytes;
+    taut_layer    **layer;
+    size_t          layers, room;
+    _Atomic size_t  compared;             /* so many are the same on all ranks: their jobs may run */
+    taut__handshake handshake;
+    bool            opened;              /* codec=auto has probed */
+    taut__bucket   **bucket;
+    size_t          buckets;
+    int             next_tag;
+    double         *control;   /* step_end's vector, twice */
+    size_t          control_n; /* doubles of one */
+    const taut__plan_hooks *hooks;
+    taut__auto      *autom;
+    taut__trace     *trace;
+
+    uint64_t steps, control_sent;
+    double   exposed_s, created_s;
+    double   rel_err2, rel_err2_metric;
+};
+
+/* codec=auto wants to see what this layer sends in this step */
+static inline bool taut__watched(const taut_layer *l)
+{
+    return l->automatic && l->comm->autom && l->comm->hooks->wants(l->comm->autom, l);
+}
+
+enum { TAUT_TAG_STEP = 1, TAUT_TAG_HANDSHAKE = 2, TAUT_TAG_SUM = 3, TAUT_TAG_LAYERS = 8 };
+
+/* communicator.c */
+taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_comm **comm); /* takes t, also on failure */
+taut_status taut__comm_scratch(taut_comm *comm, size_t floats); /* each worker: two of so many */
+taut_status taut__comm_tags(taut_comm *comm, int *tag);          /* TAUT_TAGS in a row */
+taut_status taut__comm_reserve(taut_comm *comm, taut__slots *s, size_t requests); /* room in the transport for s's own slot */
+taut_status taut__comm_slots(taut_comm *comm, taut__slots *s);    /* opens them, as s needs; two requests more are for control */
+taut_status taut__comm_arena(taut_comm *comm);                   /* if layers have changed and nothing is under way: fit it to them */
+/* A worker's second half of scratch, beside the one that it was given: where a piece of work adds. */
+static inline void *taut__acc(const taut__job *job, float *scratch) { return scratch + job->comm->scratch_n; }
+
+/* layer.c */
+taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
+void        taut__layer_destroy(taut_layer *layer);
+taut_status taut__layer_wait(taut_layer *layer);
+taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer is the program's again */
+const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
+
+/* handshake.c : the registrations of all ranks are the same */
+taut_status taut__handshake_begin(taut_comm *comm);      /* begins to compare those that have not been */
+taut_status taut__handshake_wait(taut_comm *comm);
+
+/* agreement.c : statistics that ranks agree on before a layer is coded. A run: begin, look at all of x, ask, then advance until
+ * agreed; AGAIN: look at all of x once more, and ask. */
+typedef enum taut__agreed { TAUT_AGREE_WAITING, TAUT_AGREED, TAUT_AGREE_AGAIN } taut__agreed;
+bool        taut__agree_wanted(const taut_spec *spec);
+taut_status taut__agree_prepare(taut__job *job);
+void        taut__agree_release(taut__job *job);
+void        taut__agree_begin(taut__job *job);
+taut_status taut__agree_look(taut__job *job, taut__range r, const float *x); /* x: of r */
+bool        taut__agree_knows_norms(const taut__job *job); /* ... of x, then, and they are in the record after ask */
+taut_status taut__agree_ask(taut__job *job, bool *settled);
+taut_status taut__agree_advance(taut__job *job, bool *moved, taut__agreed *outcome);
+
+/* algorithms.c : table, selection, phases */
+const taut__algorithm *taut__algorithm_by_name(const char *name);
+const taut__group *taut__group_of(const taut_layer *layer); /* who reduces it */
+taut_status taut__algorithm_for(const taut_layer *layer, const taut_spec *spec, const taut__algorithm **via);
+size_t      taut__coded_slots(const taut__job *job, size_t slices); /* coded slices that may be under way */
+taut_status taut__job_init(taut__job *job, taut_layer *layer);
+taut_status taut__job_prepare(taut__job *job);
+void        taut__job_release(taut__job *job);
+taut_status taut__job_begin(taut__job *job, void *buf, int kind, taut__half halves, bool blocking);
+taut_status taut__job_step(taut__job *job, bool *moved, bool *done);
+
+/* input.c : a layer's x, encoded, and its result, stored */
+typedef struct taut__piece_done { /* what one piece of codec work measured; added to the record in a fixed order */
+    taut_status status;
+    size_t      bytes;
+    taut_norm2  own, error;  /* of this rank's x, and of its encoding */
+    taut_norm2  sum, requantization_error; /* of a sum, times factor, and of its encoding */
+    double      seconds, decode_s;
+} taut__piece_done;
+bool         taut__in_place(const taut__job *job);                        /* x can be read from buf as it is */
+const float *taut__form(taut__job *job, size_t first, size_t n);          /* x of a slice, formed once per run */
+taut_call    taut__slice_call(const taut__job *job, size_t first, size_t n);
+void taut__encode_x(taut__job *job, taut__range r, uint8_t *dst, size_t cap, float *scratch, taut__piece_done *out);
+void taut__quantize_x(taut__job *job, taut__range r, int32_t *q, int32_t limit, float *scratch, taut__piece_done *out);
+/* Codes, and their frame, in one pass. */
+void taut__quantize_pack_x(taut__job *job, taut__range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap, float *scratch,
+                           taut__piece_done *out);
+void taut__own_x(taut__job *job, taut__range r, float *dst, taut__piece_done *out); /* copied, its residual cleared */
+float *taut__result_at(taut__job *job, size_t first, float *scratch);     /* where to decode: buf, or scratch */
+void   taut__result_store(taut__job *job, size_t first, size_t n, const float *from);
+void   taut__result_load(taut__job *job, size_t first, size_t n, float *to); /* buf as floats */
+/* Results of integer codecs, stored: factor times the value of each code, rounded after the code's own rounding, so that sums of
+ * codes and frames of sums give the same bits. sum, where not NULL: the result's norms. */
+taut_status taut__store_codes(taut__job *job, taut__range r, const int32_t *q, float *scratch, taut_norm2 *sum);
+/* A frame of codes is added to q; their sums are stored, in one pass. */
+taut_status taut__store_sums(taut__job *job, taut__range r, const uint8_t *frame, size_t len, int32_t *q, float *scratch, taut_norm2 *sum);
+taut_status taut__store_frame(taut__job *job, taut__range r, const uint8_t *frame, size_t len, float *scratch, taut_norm2 *sum);
+/* Integer codes as a frame, and added from one. */
+taut_status taut__codes_pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len);
+taut_status taut__codes_unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc);
+taut_norm2 taut__job_norms(const taut__job *job, const float *x, taut__range r); /* x[0] is element r.first */
+void   taut__keep_requantization_error(taut__job *job, taut__range r, const float *err, float factor); /* residual += factor * err */
+void   taut__account(taut__job *job, const taut__piece_done *done);
+
+/* hierarchy.c */
+taut_status taut__hier_init(taut_comm *comm);
+taut_status taut__hier_prepare(taut__job *job);
+taut_status taut__hier_up(taut__job *job, bool *moved, bool *done);
+taut_status taut__hier_down(taut__job *job, bool *moved, bool *done);
+void        taut__hier_cancel(taut__job *job);
+void        taut__hier_release(taut__job *job);
+
+/* fusion.c */
+taut_status taut__fuse_register(taut_layer *layer);
+taut_status taut__fuse_leave(taut_layer *layer);
+taut_status taut__fuse_close(taut__bucket *b); /* members are complete: memory for them */
+taut_status taut__fuse_start(taut_layer *layer, void *buf, int kind);
+bool        taut__fuse_holds(const taut_layer *layer); /* started, and not yet summed */
+taut_status taut__fuse_wait(taut_layer *layer);
+taut_status taut__fuse_test(taut_layer *layer, bool *done);
+taut_status taut__fuse_flush(taut__bucket *b); /* waits for all that were started */
+void        taut__fuse_destroy(taut__bucket *b);
+
+/* debug.c : in MODE=debug, catch a program that touches a buffer it has lent, or has freed it */
+taut_status taut__debug_lend(taut_layer *layer);
+void        taut__debug_read(taut_layer *layer, size_t first, size_t n);  /* the library reads buf */
+void        taut__debug_wrote(taut_layer *layer, size_t first, size_t n);
+taut_status taut__debug_return(taut_layer *layer);
+
+/* statistics.c */
+taut_status taut__step_exchange(taut_comm *comm);
+
+/* trace.c : NULL trace = off, every call returns at once */
+taut_status taut__trace_open(const char *path, int rank, taut__trace **trace);
+void        taut__trace_close(taut__trace *trace);
+void        taut__trace_span(taut__trace *trace, taut__job *job, const char *phase, double begin, double end, uint64_t bytes);
+/* The wire's share: from sending what this rank owed, at sent_s, to the beginning of the piece of work, just done, that
+ * needed the bytes received. */
+void        taut__trace_wire(taut__job *job, double sent_s, const taut__piece_done *done, uint64_t bytes);
+
+#endif

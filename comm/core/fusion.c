@@ -1,0 +1,282 @@
+/* fusion.c : small layers travel together, uncompressed, in buckets by order of registration.
+ *
+ * A started member is copied into its bucket, whose job runs in rounds: the ranks first agree on which members all of
+ * them have started (the AND of bit sets), then sum those, then copy them out. A round begins when all members have been
+ * started, or when somebody waits for a member, tests one, or ends the step. So ranks may wait for different members, and
+ * begin rounds for different reasons: members that not all have started wait for the next round. */
+#include "../../compressors/dispatch.h"
+#include "../../compressors/vec/vec.h"
+#include "communicator.h"
+#include <stdio.h>
+#include <string.h>
+
+struct taut__bucket {
+    taut__job    job;
+    bool        closed;   /* takes no more members */
+    size_t      members, room, floats, words;
+    taut_layer **member;  /* NULL: has left */
+    float      *x;        /* all members, back to back */
+    float      *packed;   /* those of the round, back to back */
+    size_t      in_round; /* floats of it */
+    _Atomic uint64_t *started;  /* bit set of members; set by callers after the copy, cleared by the round */
+    uint64_t   *round, *scratch;
+    bool        voting;
+    char        label[32];
+};
+
+static taut__bucket *bucket_of(taut__job *job) { return (taut__bucket *)(void *)job; }
+
+/* ---- members ---- */
+
+static bool bit(const uint64_t *set, size_t i) { return set[i / 64] >> (i % 64) & 1; }
+static bool is_started(const taut__bucket *b, size_t i)
+{
+    return atomic_load_explicit(&b->started[i / 64], memory_order_acquire) >> (i % 64) & 1;
+}
+
+static taut_status bucket_step(taut__job *job, bool *moved, bool *done);
+
+static void bucket_stop(taut__job *job)
+{
+    taut__small_allreduce_cancel(&job->exchange);
+    taut__plain_sum_cancel(&job->raw);
+}
+
+static int bucket_waiting_for(const taut__job *job)
+{
+    bool voting = ((const taut__bucket *)(const void *)job)->voting;
+    return voting ? taut__small_allreduce_waiting_for(&job->exchange) : taut__plain_sum_waiting_for(&job->raw);
+}
+
+static taut_status add_bucket(taut_comm *comm)
+{
+    taut__bucket **more = taut__alloc(comm->buckets + 1, sizeof *more), *b = taut__alloc(1, sizeof *b);
+    if (!more || !b) {
+        taut__free(more), taut__free(b);
+        return taut__fail(TAUT_E_NOMEM, "out of memory for a bucket");
+    }
+    if (comm->buckets) memcpy(more, comm->bucket, comm->buckets * sizeof *more);
+    snprintf(b->label, sizeof b->label, "small layers %zu", comm->buckets);
+    b->job = (taut__job){.comm = comm, .name = b->label, .g = &comm->all, .step = bucket_step, .stop = bucket_stop,
+                        .waiting_for = bucket_waiting_for, .priority = (uint32_t)comm->layers};
+    more[comm->buckets++] = b;
+    taut__free(comm->bucket);
+    comm->bucket = more;
+    return taut__comm_tags(comm, &b->job.tag);
+}
+
+static taut_status add_member(taut__bucket *b, taut_layer *l)
+{
+    if (b->members == b->room) {
+        size_t       room = taut__max(32, 2 * b->room);
+        taut_layer **more = taut__alloc(room, sizeof *more);
+        if (!more) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
+        if (b->members) memcpy(more, b->member, b->members * sizeof *more);
+        taut__free(b->member);
+        b->member = more;
+        b->room = room;
+    }
+    l->bucket = b;
+    l->at = b->floats;
+    l->seat = b->members;
+    b->member[b->members++] = l;
+    b->floats += l->tensor.elems;
+    return TAUT_OK;
+}
+
+taut_status taut__fuse_register(taut_layer *l)
+{
+    taut_comm *comm = l->comm;
+    size_t     most = comm->set.c.bucket_kib * (size_t)256;
+    if (l->tensor.elems > most) return TAUT_OK; /* travels alone */
+    taut__bucket *b = comm->buckets ? comm->bucket[comm->buckets - 1] : NULL;
+    if (!b || b->closed || b->floats + l->tensor.elems > most) TAUT_TRY(add_bucket(comm));
+    return add_member(comm->bucket[comm->buckets - 1], l);
+}
+
+taut_status taut__fuse_leave(taut_layer *l)
+{
+    l->bucket->member[l->seat] = NULL; /* its place stays empty: nobody else's moves */
+    l->bucket = NULL;
+    return TAUT_OK;
+}
+
+static taut_status allocate(taut__bucket *b)
+{
+    taut_comm *comm = b->job.comm;
+    b->words = taut__ceil_div(b->members, 64);
+    b->x = taut__alloc(b->floats, sizeof *b->x);
+    b->packed = taut__alloc(b->floats, sizeof *b->packed);
+    b->started = taut__alloc(b->words, sizeof *b->started);
+    b->round = taut__alloc(2 * b->words, sizeof *b->round);
+    if (!b->x || !b->packed || !b->started || !b->round)
+        return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu floats", b->label, b->floats);
+    b->scratch = b->round + b->words;
+    taut__plain_sum_prepare(&b->job.raw, &comm->all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64, comm->set.c.slice_kib * (size_t)256,
+                      &b->job.slots);
+    return taut__comm_slots(comm, &b->job.slots);
+}
+
+taut_status taut__fuse_close(taut__bucket *b)
+{
+    taut__engine *e = &b->job.comm->engine;
+    if (b->closed) return TAUT_OK;
+    taut__engine_hold(e);
+    taut_status s = allocate(b);
+    taut__engine_release(e);
+    b->closed = s == TAUT_OK;
+    b->job.needs = b->job.comm->layers;
+    return s;
+}
+
+void taut__fuse_destroy(taut__bucket *b)
+{
+    if (!b) return;
+    taut__slots_release(&b->job.slots);
+    taut__free(b->member), taut__free(b->x), taut__free(b->packed);
+    taut__free((void *)b->started), taut__free(b->round);
+    taut__free(b);
+}
+
+/* ---- a round ---- */
+
+static void begin_round(taut__bucket *b)
+{
+    static const taut__mixed masks_only = {0, SIZE_MAX};
+    for (size_t w = 0; w < b->words; w++) b->round[w] = atomic_load_explicit(&b->started[w], memory_order_acquire);
+    b->voting = true;
+    taut__small_allreduce_begin(&b->job.exchange, b->job.g, b->job.tag + TAUT_TAG_CONTROL, b->round, b->scratch,
+                         b->words * sizeof *b->round, taut__combine_mixed, &masks_only);
+}
+
+static void begin_sum(taut__bucket *b)
+{
+    b->in_round = 0;
+    for (size_t i = 0; i < b->members; i++) {
+        if (!bit(b->round, i)) continue;
+        size_t n = b->member[i]->tensor.elems;
+        memcpy(b->packed + b->in_round, b->x + b->member[i]->at, n * sizeof *b->x);
+        b->in_round += n;
+    }
+    b->voting = false;
+    b->job.record.begin_s = taut__now();
+    if (b->in_round > 0) taut__plain_sum_begin(&b->job.raw, b->packed, b->in_round, TAUT_BOTH, 1);
+}
+
+static void copy_out(taut__bucket *b, taut_layer *l, float *sum)
+{
+    taut__job *job = &l->job;
+    size_t    n = l->tensor.elems;
+    uint64_t  sent = b->job.raw.sent * n / b->in_round;
+    job->record = (taut__record){.bytes_sent = sent, .bytes_dense = sent, .payload_bytes = 4 * n, .encoded = n};
+    job->call.tensor = &l->tensor;
+    if (l->comm->lossy && l->comm->all.rank == 0) job->record.sum = taut__job_norms(job, sum, (taut__range){0, n});
+    if (job->kind == TAUT_MEAN) taut__simd_get()->vec->scale(sum, 1.0f / (float)l->comm->all.size, n);
+    taut__result_store(job, 0, n, sum);
+    l->calls++;
+    l->bytes_sent += sent;
+    l->bytes_dense += sent;
+    atomic_fetch_and_explicit(&b->started[l->seat / 64], ~(UINT64_C(1) << (l->seat % 64)), memory_order_release);
+}
+
+static void end_round(taut__bucket *b)
+{
+    for (size_t i = 0, at = 0; i < b->members; i++) {
+        if (!bit(b->round, i)) continue;
+        copy_out(b, b->member[i], b->packed + at);
+        at += b->member[i]->tensor.elems;
+    }
+    taut__trace_span(b->job.comm->trace, &b->job, "layer", b->job.record.begin_s, taut__now(), b->job.raw.sent);
+}
+
+static taut_status bucket_step(taut__job *job, bool *moved, bool *done)
+{
+    taut__bucket *b = bucket_of(job);
+    bool         over = false;
+    if (job->needs > atomic_load(&job->comm->compared)) return TAUT_OK;
+    if (b->voting) {
+        TAUT_TRY(taut__small_allreduce_advance(&job->exchange, &over));
+        if (!over) return TAUT_OK;
+        begin_sum(b);
+        *moved = b->in_round > 0; /* rounds without members are no progress */
+        *done = b->in_round == 0;
+        return TAUT_OK;
+    }
+    TAUT_TRY(taut__plain_sum_advance(&job->raw, moved, &over));
+    if (!over) return TAUT_OK;
+    end_round(b);
+    *done = true;
+    return TAUT_OK;
+}
+
+/* ---- callers ---- */
+
+static void run(taut__bucket *b, bool quiet)
+{
+    if (atomic_load(&b->job.state) == TAUT_JOB_RUNNING) return;
+    begin_round(b);
+    taut__engine_start(&b->job.comm->engine, &b->job, quiet);
+}
+
+static bool all_started(const taut__bucket *b)
+{
+    for (size_t i = 0; i < b->members; i++)
+        if (b->member[i] && !is_started(b, i)) return false;
+    return true;
+}
+
+taut_status taut__fuse_start(taut_layer *l, void *buf, int kind)
+{
+    taut__bucket *b = l->bucket;
+    l->job.buf = buf;
+    l->job.kind = l->last_op = kind;
+    taut__result_load(&l->job, 0, l->tensor.elems, b->x + l->at);
+    atomic_fetch_or_explicit(&b->started[l->seat / 64], UINT64_C(1) << (l->seat % 64), memory_order_release);
+    l->started = true;
+    if (all_started(b)) run(b, false);
+    return TAUT_OK;
+}
+
+bool taut__fuse_holds(const taut_layer *l) { return is_started(l->bucket, l->seat); }
+
+static taut_status never_started(taut_layer *l)
+{
+    char why[256];
+    snprintf(why, sizeof why, "%s: some rank has not started it for %d ms", l->name, (int)l->comm->engine.timeout_ms);
+    return taut__engine_fail(&l->comm->engine, TAUT_E_TIMEOUT, why);
+}
+
+/* Rounds that agree on nothing are repeated: another rank has yet to start the member. The first round's beginning bounds
+ * the wait. */
+taut_status taut__fuse_wait(taut_layer *l)
+{
+    taut__bucket *b = l->bucket;
+    taut__engine *e = &l->comm->engine;
+    double       begin = taut__now();
+    while (taut__fuse_holds(l)) {
+        run(b, true);
+        TAUT_TRY(taut__engine_wait(e, &b->job));
+        if (e->timeout_ms >= 0 && taut__now() - begin > e->timeout_ms * 1e-3 && taut__fuse_holds(l) && b->in_round == 0)
+            return never_started(l);
+    }
+    return taut__engine_check(e);
+}
+
+taut_status taut__fuse_test(taut_layer *l, bool *done)
+{
+    bool over;
+    if (taut__fuse_holds(l)) run(l->bucket, false);
+    TAUT_TRY(taut__engine_test(&l->comm->engine, &l->bucket->job, &over));
+    *done = !taut__fuse_holds(l);
+    return TAUT_OK;
+}
+
+taut_status taut__fuse_flush(taut__bucket *b)
+{
+    for (size_t i = 0; i < b->members; i++) {
+        taut_layer *l = b->member[i];
+        if (l && l->started && is_started(b, i)) TAUT_TRY(taut__fuse_wait(l));
+        if (l && l->bucket) l->started = false;
+    }
+    return TAUT_OK;
+}

@@ -1,0 +1,333 @@
+/* engine.c : see engine.h.
+ *
+ * PROTOCOL
+ *
+ *  1. A job is a state machine: step(job) does one piece of work (encode a frame, add what has arrived, post what may be
+ *     posted) and never waits. Jobs of different layers exchange messages with tags of their own, and no job ever waits for
+ *     memory that another one holds: every job owns one slot, with which alone it can finish, one slice after the other;
+ *     further slots, which make it fast, it borrows from the communicator's arena when it opens a slice (arena.h), and goes on
+ *     without where none is left. So jobs progress independently of each other, and ranks may start layers in any order.
+ *     Ranks may hold different numbers of slots for one layer: messages of one sender and tag are matched in the order of
+ *     sending, slices are opened in order, and a message may come before its receive is posted. Of all ranks, the one whose
+ *     oldest slice is the lowest has memory for it, so have the others, or they have finished it: so it is finished.
+ *  2. Whoever holds `lock` is the driver: he polls the transport and steps active jobs, the one he waits for first, then by
+ *     priority (order of registration, which is the order in which the next forward pass needs the results), so the more
+ *     urgent borrow first. After every piece of work he looks again from the top.
+ *  3. Drivers are the communication thread, if there is one, and any thread inside start, test, wait or step_end. A thread
+ *     that waits takes over driving (`callers` > 0 makes the communication thread stand back), so that a blocking
+ *     collective costs no change of threads. start() only puts the job in the inbox, under its own lock: the caller never
+ *     waits for a piece of work. Without a communication thread start() drives as long as something moves.
+ *  4. The one thing that blocks is the transport's native sum. All ranks enter it for the same job, having voted
+ *     (native.c), each from inside a blocking taut_allreduce. A program can only be inside one such call,
+ *     and must make them in the same order on all ranks, so no two ranks can be in different ones.
+ *  5. Failure: the first rank to fail tells all others through the transport's notice, which every driver looks for. All
+ *     jobs stop, and `failed` ends every later call. A driver who waits and sees nothing move for timeout_ms fails with
+ *     TAUT_E_TIMEOUT. While nobody waits, nobody is late: ranks may compute as long as they like.
+ *
+ *  `failed` is released after `notice` is written, `state` DONE after the result is in buf; readers acquire. */
+#include "engine.h"
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { SPINS = 2000, NAP_US = 50, THREAD_NAP_MAX_US = 200 };
+
+/* ---- failure ---- */
+
+taut_status taut__engine_check(const taut__engine *e)
+{
+    taut_status s = (taut_status)atomic_load_explicit(&e->failed, memory_order_acquire);
+    return s == TAUT_OK ? TAUT_OK : taut__fail(s, "%s", e->notice.text);
+}
+
+static void stop_jobs(taut__engine *e)
+{
+    for (taut__job *j = e->active; j; j = j->next) {
+        j->stop(j);
+        atomic_store_explicit(&j->state, TAUT_JOB_DONE, memory_order_release);
+    }
+    e->active = NULL;
+}
+
+static void set_failed(taut__engine *e, taut_status s)
+{
+    stop_jobs(e);
+    atomic_store_explicit(&e->failed, (int)s, memory_order_release);
+}
+
+/* With the lock held. */
+static taut_status fail(taut__engine *e, taut_status s, const char *text)
+{
+    if (atomic_load(&e->failed)) return taut__engine_check(e);
+    e->notice = (taut__notice){.status = (int32_t)s, .rank = e->t->rank};
+    strncpy(e->notice.text, text, sizeof e->notice.text - 1);
+    e->t->ops->abort(e->t, &e->notice);
+    set_failed(e, s);
+    return taut__engine_check(e);
+}
+
+taut_status taut__engine_fail(taut__engine *e, taut_status s, const char *text)
+{
+    pthread_mutex_lock(&e->lock);
+    s = fail(e, s, text);
+    pthread_mutex_unlock(&e->lock);
+    return s;
+}
+
+static taut_status hear(taut__engine *e)
+{
+    taut__notice n;
+    if (!e->t->ops->aborted(e->t, &n) || n.rank == e->t->rank) return TAUT_OK;
+    taut_status s = (taut_status)n.status, shared = TAUT_E_PEER;
+    if (s == TAUT_E_MISMATCH || s == TAUT_E_TIMEOUT) shared = s;
+    taut__fail(shared, "rank %d failed: %.480s", n.rank, n.text);
+    strncpy(e->notice.text, taut_last_error(), sizeof e->notice.text - 1);
+    set_failed(e, shared);
+    return shared;
+}
+
+/* ---- driving: with the lock held ---- */
+
+static void activate(taut__engine *e, taut__job *job)
+{
+    taut__job **at = &e->active;
+    if (!e->active) e->busy_since = taut__now();
+    while (*at && (*at)->priority <= job->priority) at = &(*at)->next;
+    job->next = *at;
+    *at = job;
+}
+
+static void take_inbox(taut__engine *e)
+{
+    if (!atomic_load(&e->inbox)) return; /* as nearly always: every poll comes past here */
+    pthread_mutex_lock(&e->inbox_lock);
+    taut__job *job = e->inbox;
+    e->inbox = NULL;
+    pthread_mutex_unlock(&e->inbox_lock);
+    while (job) {
+        taut__job *next = job->next;
+        activate(e, job);
+        job = next;
+    }
+}
+
+static void retire(taut__engine *e, taut__job *job)
+{
+    taut__job **at = &e->active;
+    while (*at != job) at = &(*at)->next;
+    *at = job->next;
+    if (!e->active) e->busy_s += taut__now() - e->busy_since;
+    atomic_store_explicit(&job->state, TAUT_JOB_DONE, memory_order_release);
+}
+
+static taut_status step(taut__engine *e, taut__job *job, bool *moved)
+{
+    bool        done = false;
+    taut_status s = job->step(job, moved, &done);
+    if (s != TAUT_OK) return fail(e, s, taut_last_error());
+    if (done) retire(e, job);
+    *moved |= done;
+    return TAUT_OK;
+}
+
+/* One piece of work, if there is any. first: NULL, or the job to look at first, even before the transport is polled: a poll
+ * that finds nothing may give the core away (Open MPI's does on busy hosts), and what this job has to send would wait for that. */
+static taut_status drive(taut__engine *e, taut__job *first, bool *moved)
+{
+    *moved = false;
+    if (atomic_load(&e->failed)) return taut__engine_check(e);
+    take_inbox(e);
+    if (first && atomic_load(&first->state) == TAUT_JOB_RUNNING) TAUT_TRY(step(e, first, moved));
+    if (*moved) e->moved_at = taut__now();
+    if (first && atomic_load(&first->state) != TAUT_JOB_RUNNING) return TAUT_OK;
+    taut_status s = e->t->ops->poll(e->t);
+    if (s != TAUT_OK) return fail(e, s, taut_last_error());
+    if (hear(e) != TAUT_OK) return taut__engine_check(e);
+    for (taut__job *j = e->active; j && !*moved;) {
+        taut__job *next = j->next;
+        if (j != first) TAUT_TRY(step(e, j, moved));
+        if (*moved) e->moved_at = taut__now();
+        j = next;
+    }
+    return TAUT_OK;
+}
+
+/* ---- the communication thread ---- */
+
+static bool nothing_to_do(taut__engine *e) { return !e->quit && !e->inbox && !e->nudged; }
+
+static void *thread_main(void *arg)
+{
+    taut__engine *e = arg;
+    int          nap = 1;
+    for (;;) {
+        bool moved = false, idle = true;
+        pthread_mutex_lock(&e->lock);
+        if (atomic_load(&e->callers) == 0 && drive(e, NULL, &moved) == TAUT_OK) idle = !e->active;
+        pthread_mutex_unlock(&e->lock);
+        pthread_mutex_lock(&e->inbox_lock);
+        while (idle && nothing_to_do(e)) pthread_cond_wait(&e->wake, &e->inbox_lock);
+        bool quit = e->quit;
+        e->nudged = false;
+        pthread_mutex_unlock(&e->inbox_lock);
+        if (quit) return NULL;
+        nap = moved ? 1 : nap < THREAD_NAP_MAX_US ? 2 * nap : nap;
+        struct timespec ts = {0, nap * 1000L};
+        if (!moved) nanosleep(&ts, NULL);
+    }
+}
+
+/* ---- life ---- */
+
+taut_status taut__engine_create(taut__engine *e, taut__transport *t, int32_t timeout_ms, bool thread)
+{
+    *e = (taut__engine){.t = t, .timeout_ms = timeout_ms};
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_mutex_init(&e->inbox_lock, NULL);
+    pthread_cond_init(&e->wake, NULL);
+    e->moved_at = taut__now();
+    if (!thread) return TAUT_OK;
+    if (pthread_create(&e->thread, NULL, thread_main, e) != 0)
+        return taut__fail(TAUT_E_NOMEM, "engine: cannot make a communication thread");
+    e->threaded = true;
+    return TAUT_OK;
+}
+
+void taut__engine_destroy(taut__engine *e)
+{
+    if (!e->t) return;
+    pthread_mutex_lock(&e->inbox_lock);
+    e->quit = true;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->inbox_lock);
+    if (e->threaded) pthread_join(e->thread, NULL);
+    take_inbox(e);
+    stop_jobs(e);
+    pthread_mutex_destroy(&e->lock);
+    pthread_mutex_destroy(&e->inbox_lock);
+    pthread_cond_destroy(&e->wake);
+}
+
+/* ---- callers ---- */
+
+static void enter(taut__engine *e)
+{
+    atomic_fetch_add(&e->callers, 1);
+    pthread_mutex_lock(&e->lock);
+}
+
+static void leave(taut__engine *e)
+{
+    bool more = e->active != NULL;
+    atomic_fetch_sub(&e->callers, 1);
+    pthread_mutex_unlock(&e->lock);
+    if (!e->threaded || !more) return;
+    pthread_mutex_lock(&e->inbox_lock);
+    e->nudged = true;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->inbox_lock);
+}
+
+void taut__engine_hold(taut__engine *e) { enter(e); }
+void taut__engine_release(taut__engine *e) { leave(e); }
+
+void taut__engine_start(taut__engine *e, taut__job *job, bool quiet)
+{
+    atomic_store_explicit(&job->state, TAUT_JOB_RUNNING, memory_order_release);
+    pthread_mutex_lock(&e->inbox_lock);
+    job->next = e->inbox;
+    e->inbox = job;
+    if (e->threaded && !quiet) pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->inbox_lock);
+    if (e->threaded || quiet) return;
+    enter(e);
+    for (bool moved = true; moved;)
+        if (drive(e, NULL, &moved) != TAUT_OK) break;
+    leave(e);
+}
+
+static taut_status late(taut__engine *e, const char *what, int peer)
+{
+    char text[400], who[64] = "";
+    if (peer >= 0) snprintf(who, sizeof who, ", nothing from rank %d", peer);
+    snprintf(text, sizeof text, "%.200s: no progress for %d ms%s", what, (int)e->timeout_ms, who);
+    return fail(e, TAUT_E_TIMEOUT, text);
+}
+
+/* Spin a while, for whoever answers at once; then give the core away. */
+static void pause_after(taut__engine *e, int idle)
+{
+    if (idle < SPINS / 20) return;
+    if (idle < SPINS) sched_yield();
+    else e->t->ops->idle(e->t, NAP_US);
+}
+
+static bool overdue(const taut__engine *e, double since)
+{
+    if (e->timeout_ms < 0) return false;
+    double last = since > e->moved_at ? since : e->moved_at;
+    return taut__now() - last > e->timeout_ms * 1e-3;
+}
+
+static taut_status wait_locked(taut__engine *e, taut__job *job)
+{
+    double since = taut__now();
+    for (int idle = 0; atomic_load(&job->state) == TAUT_JOB_RUNNING;) {
+        bool moved;
+        TAUT_TRY(drive(e, job, &moved));
+        idle = moved ? 0 : idle + 1;
+        pause_after(e, idle);
+        if (idle > SPINS && overdue(e, since)) {
+            int peer = job->waiting_for ? job->waiting_for(job) : -1;
+            return late(e, job->name, peer);
+        }
+    }
+    return taut__engine_check(e);
+}
+
+taut_status taut__engine_wait(taut__engine *e, taut__job *job)
+{
+    if (atomic_load_explicit(&job->state, memory_order_acquire) != TAUT_JOB_RUNNING) return taut__engine_check(e);
+    enter(e);
+    taut_status s = wait_locked(e, job);
+    leave(e);
+    return s;
+}
+
+taut_status taut__engine_test(taut__engine *e, taut__job *job, bool *done)
+{
+    taut_status s = TAUT_OK;
+    if (!e->threaded && atomic_load(&job->state) == TAUT_JOB_RUNNING) {
+        enter(e);
+        for (bool moved = true; moved && s == TAUT_OK;) s = drive(e, job, &moved);
+        leave(e);
+    }
+    *done = atomic_load_explicit(&job->state, memory_order_acquire) != TAUT_JOB_RUNNING;
+    return s == TAUT_OK ? taut__engine_check(e) : s;
+}
+
+static taut_status exchange_locked(taut__engine *e, taut__small_allreduce *x, const char *what)
+{
+    double since = taut__now();
+    bool   done = false, moved;
+    for (int idle = 0;;) {
+        taut_status s = taut__small_allreduce_advance(x, &done);
+        if (s != TAUT_OK) return fail(e, s, taut_last_error());
+        if (done) return TAUT_OK;
+        TAUT_TRY(drive(e, NULL, &moved));
+        idle = moved ? 0 : idle + 1;
+        pause_after(e, idle);
+        if (idle > SPINS && overdue(e, since)) return late(e, what, taut__small_allreduce_waiting_for(x));
+    }
+}
+
+taut_status taut__engine_exchange(taut__engine *e, taut__small_allreduce *x, const char *what)
+{
+    TAUT_TRY(taut__engine_check(e));
+    enter(e);
+    taut_status s = exchange_locked(e, x, what);
+    if (s != TAUT_OK) taut__small_allreduce_cancel(x);
+    leave(e);
+    return s;
+}

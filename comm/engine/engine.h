@@ -1,0 +1,48 @@
+/* engine.h : who moves jobs on, and when. The protocol is at the top of engine.c. */
+#ifndef TAUT_ENGINE_H
+#define TAUT_ENGINE_H
+
+#include "job.h"
+#include <pthread.h>
+
+typedef struct taut__engine {
+    taut__transport *t;
+    int32_t         timeout_ms;
+    pthread_mutex_t lock;   /* transport, active jobs and everything that they touch */
+    taut__job       *active; /* by priority */
+    pthread_mutex_t inbox_lock;
+    pthread_cond_t  wake;   /* of the thread, with inbox_lock */
+    taut__job *_Atomic inbox; /* started, not yet active; changed with inbox_lock */
+    bool            quit;
+    bool            nudged; /* a caller has left jobs for the thread */
+    bool            threaded;
+    pthread_t       thread;
+    _Atomic int     callers; /* threads that want the lock: the communication thread stands back */
+    _Atomic int     failed;  /* taut_status */
+    taut__notice     notice;  /* written before failed */
+    double          busy_since, busy_s; /* time with at least one job under way */
+    double          moved_at;
+} taut__engine;
+
+/* thread: make a communication thread */
+taut_status taut__engine_create(taut__engine *e, taut__transport *t, int32_t timeout_ms, bool thread);
+void        taut__engine_destroy(taut__engine *e);
+
+/* Hand over a job that is ready to run (state IDLE). Returns at once where there is a thread; else does what can be
+ * done without waiting. quiet: the caller will wait for it now, so there is nobody to wake. */
+void taut__engine_start(taut__engine *e, taut__job *job, bool quiet);
+taut_status taut__engine_test(taut__engine *e, taut__job *job, bool *done);
+taut_status taut__engine_wait(taut__engine *e, taut__job *job);
+/* Drive everything until an exchange is done; called without the lock. */
+taut_status taut__engine_exchange(taut__engine *e, taut__small_allreduce *x, const char *what);
+
+/* While held, no job is stepped: for changes to what jobs share. */
+void taut__engine_hold(taut__engine *e);
+void taut__engine_release(taut__engine *e);
+
+/* The failure that ended this communicator, as a status of the calling thread; TAUT_OK if none. */
+taut_status taut__engine_check(const taut__engine *e);
+/* This rank fails: tells the others. Returns s. */
+taut_status taut__engine_fail(taut__engine *e, taut_status s, const char *text);
+
+#endif

@@ -1,0 +1,478 @@
+/* auto.c : codec=auto: hooks of the communicator. Everything that decides comes from agreed values.
+ *
+ * Each step: some layers' samples are measured as they go through (on_input, contribute); the step's errors, which
+ * encoding measured anyway, are held against the budget, and layers over their share move to safer codecs at once
+ * (guard). Every replan_steps, or early when norms changed or the guard acted, all ranks' measurements are added up and
+ * every rank makes the same plan from the sums. Every audit_steps some layers are compared with their exact sums. */
+#include "auto_inside.h"
+#include <math.h>
+#include <string.h>
+
+enum {
+    LOOKS = 2,        /* per layer between plans */
+    LOWRANK_EVERY = 4, /* steps between looks of low rank, at one layer each */
+    SCALE_STEPS = 4,  /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
+    DENSE_STEPS = 4,  /* before a plan that is to save time: what a step takes without it. The first one also connects */
+    TRIAL = 3, TRIAL_EVERY = 20, /* steps without the plan; plans from one to the next */
+    EARLY_GAP = 5,    /* steps between plans at least, */
+    LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
+    AUDIT_OF = 8,     /* an eighth of the layers at a time */
+    V_TIME = 3,       /* doubles: seconds by which measuring is over its share; of communication in this step; of the step */
+    V_AUDIT = 4,      /* error and norm, in the metric and plain */
+    V_HASH = 8,       /* four pieces of the hash and their squares */
+    V_LINK = 2,
+};
+static const double FADE = 0.5;        /* of norms, per step */
+static const double CAREFUL = 0.01;    /* rel: budgets below start uncompressed; 8 bits make a rel_err2 of 0.00015 to 0.00017 on the GPT trace */
+static const double SHARE = 0.003;     /* of the run's time that measuring and planning may take before they become rare */
+static const double CHANGED = 0.5;     /* of norms: early plan (Accordion uses 0.5 too) */
+
+/* ---- creation ---- */
+
+static taut_status read_settings(taut__auto *a, const taut__settings *set)
+{
+    TAUT_TRY(taut__budget_parse(set->c.budget, &a->budget));
+    TAUT_TRY(taut__metric_parse(set->c.metric, &a->metric));
+    TAUT_TRY(taut__objective_parse(set->c.objective, &a->objective));
+    TAUT_TRY(taut__spec_parse("none", &a->none));
+    a->solver = set->c.solver && set->c.solver[0] ? set->c.solver : "hull";
+    a->replan_steps = set->c.replan_steps;
+    a->audit_steps = set->c.audit_steps;
+    a->start_step = set->c.start_step;
+    a->slice_bytes = (size_t)set->c.slice_kib * 1024 / TAUT_CODED_SLICE_DIV;
+    if (!a->budget.like) return taut__spec_parse(a->budget.rel < CAREFUL ? "none" : "quant:bits=8", &a->starter);
+    TAUT_TRY(taut__spec_parse(a->budget.reference, &a->reference));
+    a->starter = a->reference;
+    if (a->reference.automatic || (taut__spec_codec(&a->reference)->caps & TAUT_CAP_LOSSLESS))
+        return taut__fail(TAUT_E_INVALID, "budget '%s': the reference must be a codec that makes an error", set->c.budget);
+    return TAUT_OK;
+}
+
+static void destroy(taut__auto *a)
+{
+    if (!a) return;
+    taut__observer_destroy(a->observer);
+    taut__free(a->layer_plans);
+    taut__free(a->watch);
+    taut__free(a->scratch);
+    taut__free(a->aggregate);
+    taut__free(a->span);
+    taut__free(a->option);
+    taut__free(a);
+}
+
+/* Codec speeds, averaged over ranks, and the link. */
+static taut_status probe(taut__auto *a)
+{
+    size_t  n;
+    double *seconds, start = taut__now();
+    TAUT_TRY(taut__observer_probe(a->observer));
+    seconds = taut__observer_speeds(a->observer, &n);
+    TAUT_TRY(taut__comm_sum(a->comm, seconds, n));
+    for (size_t i = 0; i < n; i++) seconds[i] /= a->ranks;
+    TAUT_TRY(taut__link_probe(a->comm, &a->link));
+    a->probe_s = taut__now() - start;
+    taut__log(TAUT_LOG_INFO, "sched", "probe: %.1f us per hop, %.3f GB/s, %.1f ms", 1e6 * a->link.line.alpha,
+              1e-9 / a->link.line.beta, 1e3 * a->probe_s);
+    return TAUT_OK;
+}
+
+static taut_status create(taut_comm *comm, const taut__settings *set, taut__auto **self)
+{
+    taut__auto  *a;
+    taut_status s;
+    *self = NULL;
+    if (!set->spec.automatic || taut_comm_size(comm) < 2) return TAUT_OK; /* alone there is nothing to send */
+    a = taut__alloc(1, sizeof *a);
+    if (!a) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    a->comm = comm;
+    a->ranks = taut_comm_size(comm);
+    a->members = taut__comm_members(comm);
+    taut__guard_init(&a->guard);
+    taut__plan_check_init(&a->plan_check);
+    a->audit = -1;
+    a->created_s = taut__now();
+    s = read_settings(a, set);
+    a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
+    if (a->objective == TAUT_OBJECTIVE_TIME) a->plan_at += DENSE_STEPS;
+    else if (a->metric == TAUT_METRIC_OPTIMIZER) a->plan_at += SCALE_STEPS;
+    if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &a->reference : NULL, &a->starter, a->members, &a->observer);
+    if (s != TAUT_OK) {
+        destroy(a);
+        return s;
+    }
+    *self = a;
+    return TAUT_OK;
+}
+
+/* ---- layers ---- */
+
+static bool grow(void **array, size_t used, size_t room, size_t size)
+{
+    void *more = taut__alloc(room, size);
+    if (!more) return false;
+    if (used) memcpy(more, *array, used * size);
+    taut__free(*array);
+    *array = more;
+    return true;
+}
+
+static taut_status make_room(taut__auto *a)
+{
+    size_t room = 2 * a->room + 64, n = a->layers;
+    if (n < a->room) return TAUT_OK;
+    if (!grow((void **)&a->layer_plans, n, room, sizeof *a->layer_plans) || !grow((void **)&a->watch, n, room, sizeof *a->watch) ||
+        !grow((void **)&a->scratch, n, room, sizeof *a->scratch) ||
+        !grow((void **)&a->aggregate, n, room, sizeof *a->aggregate) || !grow((void **)&a->span, n, room, sizeof *a->span) ||
+        !grow((void **)&a->option, n, room, sizeof *a->option))
+        return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
+    a->room = room;
+    return TAUT_OK;
+}
+
+static taut_status on_register(taut__auto *a, taut_layer *layer)
+{
+    TAUT_TRY(make_room(a));
+    TAUT_TRY(taut__observer_add(a->observer, taut__layer_name(layer), taut__layer_tensor(layer)));
+    a->layer_plans[a->layers] = (taut__layer_plan){.layer = layer, .penalty = 1};
+    a->watch[a->layers] = (taut__watch){0};
+    a->layers++;
+    if (a->plans > 0) a->plan_at = a->step + 1; /* a newcomer: measured in the coming step */
+    return taut__observer_arm(a->observer, a->layers - 1, 0, false);
+}
+
+static size_t find(const taut__auto *a, const taut_layer *layer)
+{
+    size_t hint = taut__layer_index(layer), n = a->layers;
+    if (hint < n && a->layer_plans[hint].layer == layer) return hint; /* where no layer is fused or pinned */
+    for (size_t l = hint < n ? hint : n; l-- > 0;) /* registration order, with others in between */
+        if (a->layer_plans[l].layer == layer) return l;
+    return SIZE_MAX;
+}
+
+static void on_exclude(taut__auto *a, taut_layer *layer)
+{
+    size_t l = find(a, layer);
+    if (l == SIZE_MAX) return;
+    a->layer_plans[l].out = true;
+    taut__observer_disarm(a->observer, l);
+}
+
+static bool wants(const taut__auto *a, const taut_layer *layer)
+{
+    size_t l = find(a, layer);
+    return l != SIZE_MAX && taut__observer_armed(a->observer, l);
+}
+
+static void on_input(taut__auto *a, taut_layer *layer, const float *x, size_t first, size_t n)
+{
+    size_t l = find(a, layer);
+    double start = taut__now();
+    if (l != SIZE_MAX) taut__observer_feed(a->observer, l, x, first, n);
+    a->busy_s += taut__now() - start;
+}
+
+/* ---- the step's exchange: time, audit, hash, measurements; in this order ---- */
+
+static bool auditing(const taut__auto *a)
+{
+    for (size_t l = 0; l < a->layers; l++)
+        if (a->layer_plans[l].audited) return true;
+    return false;
+}
+
+static void measure(taut__auto *a)
+{
+    double start = taut__now();
+    for (size_t l = 0; l < a->layers; l++)
+        if (taut__observer_measure(a->observer, l) != TAUT_OK)
+            taut__log(TAUT_LOG_WARN, "sched", "%s: not measured: %s", taut__layer_name(a->layer_plans[l].layer), taut_last_error());
+    a->busy_s += taut__now() - start;
+}
+
+static void put_audit(const taut__auto *a, double *v)
+{
+    memset(v, 0, V_AUDIT * sizeof *v);
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut__layer_plan *t = &a->layer_plans[l];
+        const taut__audit   *audit = t->audited ? taut__layer_audit(t->layer) : NULL;
+        if (!audit || !audit->done) continue;
+        v[0] += taut__auto_error(t, &audit->error);
+        v[1] += taut__auto_error(t, &audit->sum);
+        v[2] += audit->error.plain;
+        v[3] += audit->sum.plain;
+    }
+}
+
+/* Equal numbers, and only those, have p * sum of squares = square of the sum; pieces of 16 bits keep that exact. */
+static void put_hash(const taut__auto *a, double *v)
+{
+    for (int i = 0; i < V_HASH / 2; i++) {
+        double piece = (double)(a->hash >> (16 * i) & 0xffff);
+        v[2 * i] = piece;
+        v[2 * i + 1] = piece * piece;
+    }
+}
+
+static bool hashes_agree(const taut__auto *a, const double *v)
+{
+    for (int i = 0; i < V_HASH / 2; i++)
+        if (v[2 * i] * v[2 * i] != v[2 * i + 1] * a->ranks) return false;
+    return true;
+}
+
+static size_t contribute(taut__auto *a, double *v, size_t room)
+{
+    size_t n = V_TIME, values;
+    bool   audit = auditing(a), plan = a->step >= a->plan_at;
+    (void)room;
+    if (!v) measure(a);
+    if (v) v[0] = a->busy_s - SHARE * (taut__now() - a->created_s);
+    if (v) v[1] = taut__comm_busy_s(a->comm) - a->busy_mark;
+    if (v) v[2] = taut__now() - a->end_mark;
+    if (audit && v) put_audit(a, v + n);
+    n += audit ? V_AUDIT : 0;
+    if (a->check_hash && v) put_hash(a, v + n);
+    n += a->check_hash ? V_HASH : 0;
+    if (!plan) return n;
+    const double *seen = taut__observer_vector(a->observer, &values);
+    if (v) {
+        taut__refine_take(&a->link);
+        v[n] = a->link.line.alpha;
+        v[n + 1] = a->link.line.beta;
+        memcpy(v + n + V_LINK, seen, values * sizeof *seen);
+    }
+    return n + V_LINK + values;
+}
+
+/* ---- end of a step ---- */
+
+static void fade(double *mean, double now)
+{
+    if (now > 0) *mean = *mean > 0 ? FADE * *mean + (1 - FADE) * now : now; /* 0: not measured in this step */
+}
+
+static void fade_norm(taut_norm2 *mean, const taut_norm2 *now)
+{
+    fade(&mean->plain, now->plain);
+    fade(&mean->weighted, now->weighted);
+}
+
+/* Norms and, for the link, what each collective took. Returns the squared norm of the inputs in the metric in force. */
+static double note_step(taut__auto *a, double *sum2)
+{
+    double own2 = 0;
+    size_t spans = 0;
+    *sum2 = 0;
+    for (size_t l = 0; l < a->layers; l++) {
+        taut__layer_plan          *t = &a->layer_plans[l];
+        const taut__layer_sums *s = taut__layer_step(t->layer);
+        bool                   called;
+        const taut__record     *r = taut__layer_record(t->layer, &called);
+        if (!s->called || t->out) continue;
+        fade_norm(&t->own, &s->own);
+        fade_norm(&t->sum, &s->sum);
+        own2 += taut__auto_error(t, s->own.plain > 0 ? &s->own : &t->own);
+        *sum2 += taut__auto_error(t, s->sum.plain > 0 ? &s->sum : &t->sum);
+        if (called && r->end_s > r->begin_s)
+            a->span[spans++] = (taut__span){r->begin_s, r->end_s, (double)r->bytes_sent, r->encode_s + r->decode_s};
+    }
+    taut__refine_step(&a->link, a->span, spans);
+    return own2;
+}
+
+static void take_audit(taut__auto *a, const double *v)
+{
+    double estimated = 0;
+    for (size_t l = 0; l < a->layers; l++) {
+        taut__layer_plan *t = &a->layer_plans[l];
+        if (t->audited && taut__layer_audit(t->layer)->done) estimated += taut__auto_error(t, &taut__layer_step(t->layer)->error);
+        t->audited = false;
+    }
+    a->audit = v[3] > 0 ? v[2] / v[3] : 0;
+    taut__guard_audit(&a->guard, v[0], estimated);
+    taut__log(TAUT_LOG_INFO, "sched", "step %llu: audit: rel_err2 %.3e measured; %.3e of %.3e estimated in the metric",
+              (unsigned long long)a->step, a->audit, v[0], estimated);
+}
+
+static bool compressed(const taut__auto *a, size_t l)
+{
+    return !(taut__spec_codec(taut__layer_spec(a->layer_plans[l].layer))->caps & TAUT_CAP_LOSSLESS);
+}
+
+static void arm_audit(taut__auto *a)
+{
+    if (a->audit_steps == 0 || a->plans == 0 || (a->step + 1) % a->audit_steps != 0) return;
+    a->audit_turn++;
+    for (size_t l = 0; l < a->layers; l++) {
+        bool turn = a->layers < AUDIT_OF || l % AUDIT_OF == a->audit_turn % AUDIT_OF;
+        if (!turn || a->layer_plans[l].out || !compressed(a, l)) continue;
+        taut__audit_arm(a->layer_plans[l].layer);
+        a->layer_plans[l].audited = true;
+    }
+}
+
+static taut_status withdraw(taut__auto *a)
+{
+    taut__log(TAUT_LOG_INFO, "sched", "step %llu: plan %llu takes longer than no compression: lossy codecs must now promise %.1f times",
+              (unsigned long long)a->step, (unsigned long long)a->plans, a->plan_check.cost_margin);
+    return taut__auto_replan(a);
+}
+
+/* The first steps of a run are slow for many reasons. So where a plan does not win by far (plan_check.h), a few steps without it follow
+ * its own first ones, for the first plan and for some later ones. */
+static bool wants_trial(const taut__auto *a)
+{
+    return a->plan_check.coded.n == TRIAL && (a->tried == 0 || a->plans >= a->tried + TRIAL_EVERY) && 
+           !taut__plan_check_clear(&a->plan_check, a->predicted_dense);
+}
+
+/* Was the step faster than one without a plan? Seconds are means over ranks. Steps that also audit, connect or grow memory
+ * tell nothing. */
+static taut_status judge(taut__auto *a, double comm_s, double step_s, bool audited)
+{
+    if (a->objective != TAUT_OBJECTIVE_TIME || audited || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
+    taut__plan_check_note(a->lossy ? &a->plan_check.coded : &a->plan_check.dense, comm_s, step_s);
+    bool ends = a->trial > 0 && --a->trial == 0;
+    if (a->plans == 0 || (!a->lossy && !ends)) return TAUT_OK;
+    if (taut__plan_check_lost(&a->plan_check, a->predicted, a->predicted_dense)) return withdraw(a);
+    if (ends) return taut__auto_resume(a);
+    if (!wants_trial(a)) return TAUT_OK;
+    a->tried = a->plans;
+    a->trial = TRIAL;
+    return taut__auto_pause(a);
+}
+
+static void plan_early(taut__auto *a, const char *why)
+{
+    uint64_t gap = a->can ? EARLY_GAP : LATER_GAP;
+    uint64_t soonest = taut__max(a->step + 2, a->planned_at + gap); /* one step to measure in between */
+    if (a->plan_at <= soonest) return;
+    taut__log(TAUT_LOG_INFO, "sched", "step %llu: early plan after step %llu: %s", (unsigned long long)a->step,
+              (unsigned long long)soonest, why);
+    a->plan_at = soonest;
+}
+
+/* Did a layer gain or lose its scale since the plan? Then its errors are in another unit, and so is grid's `rel`. */
+static bool rescaled(const taut__auto *a)
+{
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut__layer_plan *t = &a->layer_plans[l];
+        bool                now = a->metric == TAUT_METRIC_OPTIMIZER && taut__layer_tensor(t->layer)->scale_n > 0;
+        if (!t->out && now != t->scaled) return true;
+    }
+    return false;
+}
+
+/* own2, sum2: of this step's inputs and sums, in the metric. */
+static taut_status guard(taut__auto *a, double own2, double sum2)
+{
+    bool violated, moved = false;
+    /* a like: budget is what the reference would have made of this step's inputs, so it goes with their norm */
+    double norm2 = a->budget.like ? own2 * a->own_to_sum : sum2;
+    if (a->plans == 0) return TAUT_OK;
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut__layer_sums *s = taut__layer_step(a->layer_plans[l].layer);
+        a->scratch[l] = s->called ? taut__auto_error(&a->layer_plans[l], &s->error) : 0;
+    }
+    violated = taut__guard_step(&a->guard, a->scratch, norm2, a->layers, a->watch);
+    a->budget_now = sum2 > 0 ? a->guard.budget * norm2 / sum2 : a->guard.budget;
+    taut__guard_steer(&a->guard);
+    taut__auto_error_scales(a);
+    if (violated)
+        taut__log(TAUT_LOG_INFO, "sched", "step %llu: rel_err2 %.3e exceeds the budget %.3e", (unsigned long long)a->step,
+                  a->guard.error, a->guard.budget);
+    for (size_t l = 0; l < a->layers; l++) {
+        taut__layer_plan *t = &a->layer_plans[l];
+        taut__watch  *w = &a->watch[l];
+        double        made = a->scratch[l] * a->guard.trust, expected = t->planned;
+        if (!w->safer || t->out || !compressed(a, l)) continue;
+        t->suspect = taut__spec_codec(taut__layer_spec(t->layer));
+        if (t->own_then > 0 && taut__layer_step(t->layer)->own.plain > 0) expected *= taut__auto_error(t, &taut__layer_step(t->layer)->own) / t->own_then;
+        t->penalty = expected > 0 ? fmin(fmax(made / expected, 1), 100) : 100;
+        TAUT_TRY(taut__auto_safer(a, l, 0.9 * w->allowed / w->observed));
+        moved = true;
+    }
+    if (!moved) return TAUT_OK;
+    taut__auto_rehash(a);
+    plan_early(a, "a layer was over its share");
+    return TAUT_OK;
+}
+
+/* Which layers to measure in the coming step. */
+static taut_status arm_looks(taut__auto *a)
+{
+    uint64_t next = a->step + 1, every = taut__max(a->replan_steps / LOOKS, 1);
+    bool     late = a->plan_at <= next + 1; /* every plan rests on two fresh looks */
+    for (size_t l = 0; l < a->layers; l++) {
+        bool due = (next + l) % every == 0;
+        if (a->layer_plans[l].out || !(late || (due && a->can))) continue;
+        TAUT_TRY(taut__observer_arm(a->observer, l, next, a->can && next % LOWRANK_EVERY == 0));
+    }
+    return TAUT_OK;
+}
+
+static taut_status plan(taut__auto *a, const double *v)
+{
+    a->link.line = (taut__line){v[0] / a->ranks, v[1] / a->ranks};
+    TAUT_TRY(taut__auto_plan(a, v + V_LINK));
+    a->planned_at = a->step;
+    a->plan_at = a->step + (a->plans > 0 ? a->replan_steps : 1);
+    return TAUT_OK;
+}
+
+static taut_status end_step(taut__auto *a, const double *v)
+{
+    bool   audit = auditing(a), check = a->check_hash, due = a->step >= a->plan_at;
+    double sum2, own2 = note_step(a, &sum2), comm_s = v[1] / a->ranks, step_s = v[2] / a->ranks;
+    a->check_hash = false;
+    a->can = v[0] < 0;
+    v += V_TIME;
+    if (audit) {
+        take_audit(a, v);
+        v += V_AUDIT;
+    }
+    if (check && !hashes_agree(a, v))
+        return taut__fail(TAUT_E_MISMATCH, "auto: ranks have different plans (hash %016llx here)", (unsigned long long)a->hash);
+    v += check ? V_HASH : 0;
+    if (a->plans > 0 && rescaled(a)) plan_early(a, "a layer's scale came or went");
+    else TAUT_TRY(guard(a, own2, sum2));
+    if (a->plans > 0 && taut__norm_changed(a->norm2_then, taut__auto_own2(a), CHANGED)) plan_early(a, "gradient norms changed");
+    TAUT_TRY(judge(a, comm_s, step_s, audit));
+    if (a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0) TAUT_TRY(taut__auto_start(a));
+    if (due) TAUT_TRY(plan(a, v));
+    a->lossy = false;
+    for (size_t l = 0; l < a->layers; l++) a->lossy |= !a->layer_plans[l].out && compressed(a, l);
+    arm_audit(a);
+    return arm_looks(a);
+}
+
+static taut_status on_step_end(taut__auto *a, uint64_t step, const double *sums, size_t n)
+{
+    double      start = taut__now();
+    taut_status s;
+    (void)n, (void)step; /* a checkpoint may have set the communicator's count forward since contribute() */
+    s = a->layers > 0 ? end_step(a, sums) : TAUT_OK;
+    a->step++;
+    a->busy_mark = taut__comm_busy_s(a->comm);
+    a->end_mark = taut__now();
+    a->busy_s += taut__now() - start;
+    return s;
+}
+
+static void stats(const taut__auto *a, taut_comm_stats *s)
+{
+    s->budget = a->budget_now;
+    s->budget_violations = a->guard.violations;
+    s->rel_err2_audit = a->audit;
+    s->plans = a->plans;
+    s->plan_hash = a->hash;
+    s->plan_s = a->busy_s + a->probe_s;
+}
+
+static const taut__plan_hooks hooks = {
+    .create = create, .open = probe, .destroy = destroy, .on_register = on_register, .on_exclude = on_exclude, .wants = wants, .on_input = on_input,
+    .contribute = contribute, .on_step_end = on_step_end, .stats = stats, .save = taut__auto_save, .load = taut__auto_load,
+};
+
+const taut__plan_hooks *taut__auto_hooks(void) { return &hooks; }

@@ -1,0 +1,92 @@
+/* auto.h : between the communicator and codec=auto. The communicator calls the hooks; auto.c defines them and calls the
+ * services below. All hooks of one communicator are serialised. "Agreed" values are the same bits on all ranks; whatever
+ * decides must come from agreed values. */
+#ifndef TAUT_AUTO_H
+#define TAUT_AUTO_H
+
+#include "../context/settings.h"
+#include "../engine/job.h"
+
+typedef struct taut__auto taut__auto; /* auto.c */
+
+typedef struct taut__plan_hooks {
+    /* After the settings are known; *self may stay NULL: no other hook is called then. */
+    taut_status (*create)(taut_comm *comm, const taut__settings *settings, taut__auto **self);
+    void (*destroy)(taut__auto *self);
+
+    /* Once, at the end of the first step, before contribute: all ranks are here, so probes may talk to them (create may
+     * not: one thread creates the ranks of taut_comm_create_threads one after the other). */
+    taut_status (*open)(taut__auto *self);
+
+    /* A layer without a spec of its own, not fused, in order of registration. */
+    taut_status (*on_register)(taut__auto *self, taut_layer *layer);
+    /* taut_layer_codec() gave the layer a spec: forget it. */
+    void (*on_exclude)(taut__auto *self, taut_layer *layer);
+
+    /* Does auto want to see this layer's x and the norm of its sum in the coming collective? Agreed, and the same throughout
+     * a step. Where it does not, on_input is not called, and a layer that travels uncompressed is not looked at at all. */
+    bool (*wants)(const taut__auto *self, const taut_layer *layer);
+
+    /* x[0..n), elements first.. of this layer: gradient plus residual, float32, as it is about to be encoded. Every element
+     * once per step, in slices in any order, on the engine's thread; x is only valid during the call. Cheap, please: sample.
+     * Not called for layers of other specs. */
+    void (*on_input)(taut__auto *self, taut_layer *layer, const float *x, size_t first, size_t n);
+
+    /* Doubles that ride in this step's one exchange: how many (agreed), this rank's values; they come back summed over
+     * ranks, agreed, in on_step_end. All collectives of the step are over. */
+    size_t (*contribute)(taut__auto *self, double *v, size_t room); /* v NULL: only the number */
+    /* The end of step `step` (from 0). May call taut__layer_adopt() and taut__audit_arm(). Must not wait for peers. */
+    taut_status (*on_step_end)(taut__auto *self, uint64_t step, const double *sums, size_t n);
+
+    /* Rows of taut_comm_stats that belong to auto: budget, violations, audit, plans, plan hash, plan seconds. */
+    void (*stats)(const taut__auto *self, taut_comm_stats *s);
+
+    /* Checkpoints: two-call save as in taut_state_save. */
+    taut_status (*save)(const taut__auto *self, void *dst, size_t cap, size_t *len);
+    taut_status (*load)(taut__auto *self, const void *src, size_t len);
+} taut__plan_hooks;
+
+/* auto.c; NULL = this build has no codec=auto, which then means none */
+const taut__plan_hooks *taut__auto_hooks(void);
+
+/* ---- services ---- */
+size_t            taut__layer_index(const taut_layer *layer);   /* in order of registration */
+const char       *taut__layer_name(const taut_layer *layer);
+const taut_tensor *taut__layer_tensor(const taut_layer *layer); /* shape, and the scale in force */
+const taut_spec  *taut__layer_spec(const taut_layer *layer);    /* in force */
+
+/* From the next step on this layer uses this spec; the residual stays. In on_step_end, with agreed arguments. */
+taut_status taut__layer_adopt(taut_layer *layer, const taut_spec *spec);
+/* From the next step on, a codec that aims at a relative error aims at `factor` times that of its spec, which stays; until
+ * another spec is adopted. False where the layer's codec cannot be tuned so. Agreed arguments. */
+bool taut__layer_set_error_scale(taut_layer *layer, double factor);
+
+/* What the layer's last collective cost and lost, on this rank; zeros before the first. called: in this step. */
+const taut__record *taut__layer_record(const taut_layer *layer, bool *called);
+
+/* Sums over ranks of the layer's record of the step that ends; agreed. Valid in on_step_end. */
+typedef struct taut__layer_sums {
+    taut_norm2 own;    /* sum of ||x||^2 */
+    taut_norm2 error;  /* own and second errors: the estimate of the squared error of the sum */
+    taut_norm2 sum;    /* ||sum||^2 */
+    bool       called; /* a collective took place */
+} taut__layer_sums;
+const taut__layer_sums *taut__layer_step(const taut_layer *layer);
+
+/* In the next step, add this layer's x exactly as well, uncompressed, and compare. In on_step_end, with agreed arguments.
+ * All layers that are armed at a time share memory, one float per element of theirs, which grows to the most there ever were. */
+void taut__audit_arm(taut_layer *layer);
+typedef struct taut__audit {
+    bool       done;  /* in the step that ends */
+    taut_norm2 error; /* of this rank's part: ||result - exact||^2, in units of the sum; adds over ranks */
+    taut_norm2 sum;   /* of this rank's part: ||exact||^2 */
+} taut__audit;
+const taut__audit *taut__layer_audit(const taut_layer *layer);
+
+/* Sums a few doubles over all ranks, agreed; blocking, in an order that all ranks share. For probes at creation. */
+taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n);
+const taut__group *taut__comm_group(const taut_comm *comm); /* all ranks; for probes */
+int               taut__comm_members(const taut_comm *comm); /* who encodes: ranks, or leaders of hosts */
+double            taut__comm_busy_s(const taut_comm *comm); /* seconds during which a collective was under way, so far */
+
+#endif

@@ -1,0 +1,263 @@
+/* auto_plan.c : making a plan from agreed sums, adopting it, and moving single layers to safer codecs. */
+#include "../../compressors/grid/grid.h"
+#include "auto_inside.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A plan that stands and still meets the budget is kept unless a new one is this much cheaper. */
+static const double WORTH_CHANGING = 0.97;
+
+double taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error)
+{
+    return t->weight * (t->scaled ? error->weighted : error->plain);
+}
+
+double taut__auto_own2(const taut__auto *a)
+{
+    double sum = 0;
+    for (size_t l = 0; l < a->layers; l++) sum += taut__auto_error(&a->layer_plans[l], &a->layer_plans[l].own);
+    return sum;
+}
+
+/* Weights of all layers under the metric, from what the last steps carried. */
+static void weigh(taut__auto *a)
+{
+    for (size_t l = 0; l < a->layers; l++) {
+        taut__layer_plan      *t = &a->layer_plans[l];
+        const taut_tensor *tensor = taut__layer_tensor(t->layer);
+        t->scaled = a->metric == TAUT_METRIC_OPTIMIZER && tensor->scale_n > 0;
+        t->weight = a->metric == TAUT_METRIC_PLAIN || t->scaled
+                        ? 1
+                        : taut__layer_weight(tensor->elems, t->sum.plain, t->own.plain) * a->ranks * a->ranks;
+        if (t->out) t->weight = 0;
+        a->aggregate[l] = (taut__aggregate){t->sum, t->weight, t->scaled, taut__layer_spec(t->layer)};
+    }
+}
+
+/* What a codec made of a layer counts more than what it was expected to make. */
+static void apply_penalties(taut__auto *a)
+{
+    taut__observations *o = &a->offers->o;
+    for (size_t l = 0; l < a->layers; l++) {
+        taut__layer_plan *t = &a->layer_plans[l];
+        taut_spec     spec;
+        for (size_t i = 0; t->suspect && i < o->layer[l].n; i++) {
+            taut__option *option = &o->option[o->layer[l].first + i];
+            if (taut__spec_parse(option->spec, &spec) == TAUT_OK && taut__spec_codec(&spec) == t->suspect)
+                option->error *= t->penalty;
+        }
+        t->penalty = 1 + (t->penalty - 1) * 0.7; /* suspicion fades */
+        if (t->penalty < 1.05) t->suspect = NULL;
+    }
+}
+
+static taut__demand demand_of(const taut__auto *a)
+{
+    /* below the budget, because the next steps' gradients are not those that were measured */
+    double       budget = a->offers ? a->offers->budget2 * a->guard.target : 0;
+    taut__demand d = {.budget = budget, .objective = a->objective, .solver = a->solver, .cost_margin = a->plan_check.cost_margin};
+    d.link = (taut__link){.ranks = a->members, .slice_bytes = (double)a->slice_bytes};
+    for (int v = 0; v < TAUT_VIAS; v++) d.link.line[v] = a->link.line;
+    return d;
+}
+
+static bool keep(const taut__auto *a, const taut__demand *demand, const taut__decision *d)
+{
+    double error, cost, new_error, new_cost;
+    if (a->plans == 0) return false;
+    taut__appraise(&a->offers->o, demand, a->offers->current, &error, &cost);
+    taut__appraise(&a->offers->o, demand, d->option, &new_error, &new_cost);
+    return error <= demand->budget && new_cost >= WORTH_CHANGING * cost;
+}
+
+static taut_status adopt(taut__auto *a, size_t l, const char *text)
+{
+    taut_spec spec;
+    char      old[TAUT_SPEC_TEXT];
+    taut__spec_print(taut__layer_spec(a->layer_plans[l].layer), old, sizeof old);
+    if (a->layer_plans[l].out || strcmp(old, text) == 0) return TAUT_OK;
+    taut__log(TAUT_LOG_INFO, "sched", "step %llu: %s: %s -> %s", (unsigned long long)a->step,
+              taut__layer_name(a->layer_plans[l].layer), old, text);
+    TAUT_TRY(taut__spec_parse(text, &spec));
+    return taut__layer_adopt(a->layer_plans[l].layer, &spec);
+}
+
+void taut__auto_rehash(taut__auto *a)
+{
+    a->hash = 0;
+    for (size_t l = 0; l < a->layers; l++) {
+        char text[TAUT_SPEC_TEXT];
+        taut__spec_print(taut__layer_spec(a->layer_plans[l].layer), text, sizeof text);
+        a->hash = taut__plan_hash(a->hash, taut__layer_name(a->layer_plans[l].layer), text);
+    }
+    a->check_hash = true;
+}
+
+static const taut_codec *codec_of(const taut__auto *a, size_t l) { return taut__spec_codec(taut__layer_spec(a->layer_plans[l].layer)); }
+
+/* Codecs with a warm start begin without one, and make about twice the error at first: what else can be tuned makes room. */
+static double room_for_cold(double planned, double cold)
+{
+    return planned > 2 * cold ? (planned - 2 * cold) / (planned - cold) : 0.5;
+}
+
+static taut_status put_in_force(taut__auto *a)
+{
+    const taut__observations *o = &a->offers->o;
+    double                    planned = 0, cold = 0;
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut__option *option = &o->option[a->option[l]];
+        const taut_codec   *before = codec_of(a, l);
+        TAUT_TRY(adopt(a, l, option->spec));
+        planned += option->error;
+        if (codec_of(a, l) != before && codec_of(a, l)->caps & TAUT_CAP_STATEFUL) cold += option->error;
+        a->layer_plans[l].planned = a->scratch[l] = option->error;
+        a->layer_plans[l].own_then = taut__auto_error(&a->layer_plans[l], &a->layer_plans[l].own);
+    }
+    a->guard.budget = a->offers->norm2 > 0 ? a->offers->budget2 / a->offers->norm2 : 0;
+    a->own_to_sum = a->offers->own2 > 0 ? a->offers->norm2 / a->offers->own2 : 0;
+    a->norm2_then = taut__auto_own2(a);
+    a->guard.error_scale = sqrt(a->guard.error_scale); /* what it made up for is measured anew, but for half of it: plans err */
+    if (cold > 0) a->guard.error_scale *= room_for_cold(planned, cold);
+    a->guard.last = 0;
+    a->adopted_at = a->step;
+    a->trial = 0;
+    taut__auto_error_scales(a);
+    taut__guard_allow(&a->guard, a->scratch, a->layers, a->watch);
+    taut__auto_rehash(a);
+    return TAUT_OK;
+}
+
+void taut__auto_error_scales(taut__auto *a)
+{
+    for (size_t l = 0; l < a->layers; l++)
+        if (!a->layer_plans[l].out) taut__layer_set_error_scale(a->layer_plans[l].layer, a->guard.error_scale);
+}
+
+static void announce(const taut__auto *a, const taut__decision *d)
+{
+    taut__log(TAUT_LOG_INFO, "sched",
+              "step %llu: plan %llu: %.0f bytes per rank, %.3f ms predicted, %.3f ms uncompressed (alpha %.1f us, %.2f GB/s)",
+              (unsigned long long)a->step, (unsigned long long)a->plans, d->bytes, 1e3 * d->seconds, 1e3 * d->dense_seconds,
+              1e6 * a->link.line.alpha, 1e-9 / a->link.line.beta);
+}
+
+static taut_status decide(taut__auto *a, bool may_keep)
+{
+    taut__decision d = {.option = a->option};
+    taut__demand   demand = demand_of(a);
+    TAUT_TRY(taut__decide(&a->offers->o, &demand, &d));
+    if (may_keep && keep(a, &demand, &d)) {
+        memcpy(a->option, a->offers->current, a->layers * sizeof *a->option);
+        return put_in_force(a);
+    }
+    a->plans++;
+    a->predicted = d.seconds;
+    a->predicted_dense = d.dense_seconds;
+    taut__plan_check_plan(&a->plan_check);
+    announce(a, &d);
+    return put_in_force(a);
+}
+
+taut_status taut__auto_plan(taut__auto *a, const double *sums)
+{
+    weigh(a);
+    TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, &a->offers));
+    if (!(a->offers->own2 > 0)) return TAUT_OK; /* no gradients yet */
+    apply_penalties(a);
+    return decide(a, true);
+}
+
+taut_status taut__auto_replan(taut__auto *a) { return decide(a, false); }
+
+taut_status taut__auto_resume(taut__auto *a) { return put_in_force(a); }
+
+taut_status taut__auto_pause(taut__auto *a)
+{
+    for (size_t l = 0; l < a->layers; l++)
+        if (!(codec_of(a, l)->caps & TAUT_CAP_LOSSLESS)) TAUT_TRY(adopt(a, l, "none"));
+    a->plan_check.dense.n = 0;
+    a->adopted_at = a->step;
+    taut__auto_rehash(a);
+    return TAUT_OK;
+}
+
+/* Predicted seconds of layer l's collective, uncompressed. */
+static double dense_seconds(const taut__auto *a, size_t l, const taut__link *link)
+{
+    taut__work dense = taut__work_dense(taut__layer_tensor(a->layer_plans[l].layer));
+    double     seconds = 0;
+    if (!a->layer_plans[l].out) taut__algorithm_best(link, &dense, &seconds);
+    return seconds;
+}
+
+/* Does it pay to know right away that a network is slow? Short steps had better tell how fast they are without a codec. */
+static bool in_a_hurry(const taut__auto *a, const taut__link *link)
+{
+    const double long_s = 0.01;
+    double       sum = 0;
+    for (size_t l = 0; l < a->layers; l++) sum += dense_seconds(a, l, link);
+    return a->objective == TAUT_OBJECTIVE_BYTES || sum > long_s;
+}
+
+taut_status taut__auto_start(taut__auto *a)
+{
+    const double gain = 1.5; /* predicted */
+    taut__demand demand = demand_of(a);
+    char         text[TAUT_SPEC_TEXT];
+    if (taut__spec_codec(&a->starter)->caps & TAUT_CAP_LOSSLESS || !in_a_hurry(a, &demand.link)) return TAUT_OK;
+    taut__spec_print(&a->starter, text, sizeof text);
+    for (size_t l = 0; l < a->layers; l++) {
+        taut__work coded;
+        double     seconds;
+        if (a->layer_plans[l].out || !taut__observer_starter_work(a->observer, l, &coded)) continue;
+        taut__algorithm_best(&demand.link, &coded, &seconds);
+        if (a->objective == TAUT_OBJECTIVE_TIME && gain * seconds > dense_seconds(a, l, &demand.link)) continue;
+        TAUT_TRY(adopt(a, l, text));
+    }
+    taut__auto_rehash(a);
+    return TAUT_OK;
+}
+
+/* The layer's own grid, finer; anything else: the cheapest option that is safe enough. */
+static bool tuned(const taut__auto *a, size_t l, double factor, char *text)
+{
+    const taut_spec  *spec = taut__layer_spec(a->layer_plans[l].layer);
+    const taut_stage *grid = &spec->stage[0];
+    if (spec->stages != 1 || grid->codec != &taut__codec_grid || grid->given >> GRID_KEY_STEP & 1) return false;
+    taut__snprintf(text, TAUT_SPEC_TEXT, "grid:rel=%.3g,code=%s", fmax(grid->value[GRID_KEY_REL] * factor, 1e-6),
+             grid->value[GRID_KEY_CODE] == GRID_RANS ? "rans" : "packed"); /* as offers.c writes them */
+    return true;
+}
+
+taut_status taut__auto_safer(taut__auto *a, size_t l, double factor)
+{
+    const taut__observations *o;
+    const taut__offer        *offer;
+    taut__demand              demand;
+    size_t                    best;
+    double                    best_cost = INFINITY, most = a->layer_plans[l].planned * factor;
+    char                 finer[TAUT_SPEC_TEXT];
+    if (!a->offers || a->offers->o.layers != a->layers) return TAUT_OK;
+    if (tuned(a, l, factor, finer)) {
+        a->layer_plans[l].planned = most;
+        return adopt(a, l, finer);
+    }
+    o = &a->offers->o;
+    offer = &o->layer[l];
+    demand = demand_of(a);
+    best = offer->first; /* uncompressed */
+    for (size_t i = offer->first; i < offer->first + offer->n; i++) {
+        double   error, cost;
+        uint32_t one = (uint32_t)i;
+        taut__observations alone = {1, o->options, (taut__offer *)(uintptr_t)offer, o->option};
+        if (o->option[i].error > most) continue;
+        taut__appraise(&alone, &demand, &one, &error, &cost);
+        if (cost >= best_cost) continue;
+        best_cost = cost;
+        best = i;
+    }
+    a->layer_plans[l].planned = o->option[best].error;
+    return adopt(a, l, o->option[best].spec);
+}

@@ -1,0 +1,174 @@
+/* measure.c : encode, decode, subtract; and the ladder of grid steps. */
+#include "measure.h"
+#include "../../compressors/feedback.h"
+#include "../../compressors/frame.h"
+#include <math.h>
+#include <string.h>
+
+static const double DEAD = 0.65; /* the dead zone of grid's default */
+
+void taut__bench_fini(taut__bench *b)
+{
+    taut__free(b->err);
+    taut__free(b->codes);
+    taut__free(b->payload);
+    *b = (taut__bench){0};
+}
+
+static taut_status reserve(taut__bench *b, size_t elems, size_t bytes)
+{
+    if (elems > b->elems) {
+        taut__free(b->err), taut__free(b->codes);
+        b->elems = 0;
+        b->err = taut__alloc(elems, sizeof *b->err);
+        b->codes = taut__alloc(elems, sizeof *b->codes);
+        if (!b->err || !b->codes) return taut__fail(TAUT_E_NOMEM, "measuring %zu elements", elems);
+        b->elems = elems;
+    }
+    if (bytes > b->bytes) {
+        taut__free(b->payload);
+        b->bytes = 0;
+        if (!(b->payload = taut__alloc(bytes, 1))) return taut__fail(TAUT_E_NOMEM, "measuring %zu elements", elems);
+        b->bytes = bytes;
+    }
+    return TAUT_OK;
+}
+
+/* Seconds of encode and decode as an allreduce has them, where the ranks agree on sums of surveys; alone, a codec may search for the
+ * best setting and take longer. Integer codecs keep codes beside the frame, and add. */
+static taut_status time_agreed(taut__bench *b, const taut_call *alone, const float *x, size_t cap, double factor, taut__measured *m)
+{
+    const taut_codec         *codec = taut__spec_codec(alone->spec);
+    const taut_codec_integer *in = codec->integer;
+    taut_call                 call = *alone;
+    taut_prep                 prep = {0};
+    size_t                    len;
+    double                    stats[TAUT_STATS_MAX] = {0}, start = taut__now();
+    TAUT_TRY(codec->survey(&call, x, stats));
+    TAUT_TRY(codec->settle(&call, stats, 2, x, &prep));
+    call.prep = &prep;
+    bool codes = in && !prep.raw;
+    /* err: as feedback, or measuring, needs it */
+    TAUT_TRY(codes ? in->quantize_pack(&call, x, b->codes, b->err, INT32_MAX / 2, b->payload, cap, &len)
+                   : codec->encode(&call, x, b->payload, cap, &len, b->err));
+    m->encode_s = (taut__now() - start) * factor;
+    start = taut__now();
+    /* err is only a place to decode to */
+    TAUT_TRY(codes ? in->unpack_values(&call, b->payload, len, b->codes, b->err) : codec->decode(&call, b->payload, len, b->err));
+    m->decode_s = (taut__now() - start) * factor;
+    return TAUT_OK;
+}
+
+static taut_status measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
+                           uint64_t seed, bool decode, taut__measured *m)
+{
+    const taut_codec *codec = taut__spec_codec(spec);
+    taut_call         call = {.spec = spec, .tensor = t, .n = t->elems, .seed = seed, .shared_seed = seed};
+    size_t            cap = taut__spec_capacity(spec, t, t->elems), len = 0;
+    double            start, encoded;
+    taut_norm2        norm2;
+    TAUT_TRY(reserve(b, t->elems, cap));
+    start = taut__now();
+    TAUT_TRY(codec->encode(&call, x, b->payload, cap, &len, b->err));
+    encoded = taut__now();
+    norm2 = taut__norm2(t, b->err, 0, t->elems);
+    *m = (taut__measured){norm2.plain * factor, norm2.weighted * factor, (double)len * factor + TAUT_FRAME_HEADER,
+                          (encoded - start) * factor, 0};
+    if (!decode) return TAUT_OK;
+    if (codec->caps & TAUT_CAP_GLOBAL_STATS) return time_agreed(b, &call, x, cap, factor, m);
+    start = taut__now();
+    TAUT_TRY(codec->decode(&call, b->payload, len, b->err)); /* err is only a place to decode to */
+    m->decode_s = (taut__now() - start) * factor;
+    return TAUT_OK;
+}
+
+taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
+                          uint64_t seed, taut__measured *m)
+{
+    return measure(b, spec, t, x, factor, seed, true, m);
+}
+
+taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
+                                uint64_t seed, taut__measured *m)
+{
+    return measure(b, spec, t, x, factor, seed, false, m);
+}
+
+taut__work taut__work_dense(const taut_tensor *t)
+{
+    double bytes = 4.0 * (double)t->elems;
+    return (taut__work){.dense_bytes = bytes, .bytes = bytes, .sum_bytes = bytes, .rounds = 1, .vias = 1u << TAUT_VIA_NATIVE};
+}
+
+/* The sum of p codes: as wide as one for quant; of grid half a bit per doubling wider, where there is something; the
+ * union of the indices where sparse. */
+static double sum_bytes(const taut_codec *codec, double dense, int ranks, double bytes)
+{
+    if (codec->caps & TAUT_CAP_SPARSE) return fmin(bytes * ranks, dense);
+    if (codec->caps & TAUT_CAP_INTEGER) return fmin(bytes * (1 + 0.25 * log2(ranks)), dense);
+    return bytes;
+}
+
+/* Factors travel through a plain allreduce, without frames. */
+static double factor_bytes(const taut_codec *codec, const taut_stage *stage, const taut_tensor *t)
+{
+    double elems = 0;
+    for (int r = 0; r < codec->linear->rounds; r++) elems += (double)codec->linear->factor_elems(stage, t, r);
+    return elems * sizeof(float);
+}
+
+taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks, const taut__measured *m)
+{
+    const taut_codec *codec = taut__spec_codec(spec);
+    taut__work        w = taut__work_dense(t);
+    w.bytes = codec->linear ? factor_bytes(codec, &spec->stage[0], t) : m->bytes;
+    w.sum_bytes = sum_bytes(codec, w.dense_bytes, ranks, w.bytes);
+    w.encode_s = m->encode_s;
+    w.decode_s = m->decode_s;
+    if (codec->linear) w.rounds = codec->linear->rounds; /* as algorithms.c chooses under algorithm=auto */
+    else w.vias = 1u << (codec->caps & TAUT_CAP_SLICEABLE ? TAUT_VIA_SRA : TAUT_VIA_GATHER);
+    w.agree = (codec->caps & TAUT_CAP_GLOBAL_STATS) != 0;
+    return w;
+}
+
+/* ---- grid ---- */
+
+static double error_at(const double *stats, double weight, double step)
+{
+    return weight > 0 ? weight * taut__grid_estimate_error(stats, step / sqrt(weight), DEAD) : 0;
+}
+
+double taut__grid_centre(const double *stats, const double *weight, size_t layers, double budget)
+{
+    enum { ITERATIONS = 16, OCTAVES = 48 }; /* to a thousandth of an octave */
+    double most = 0, elems = 0, lo, hi;     /* log2 of the step; error grows with it */
+    for (size_t l = 0; l < layers; l++) {
+        most += weight[l] * stats[l * GRID_STATS + GRID_STAT_NORM2];
+        elems += stats[l * GRID_STATS + GRID_STAT_N];
+    }
+    if (!(most > 0) || !(budget > 0)) return 0;
+    hi = log2(sqrt(most / elems)) + OCTAVES / 4;
+    lo = hi - OCTAVES;
+    for (int i = 0; i < ITERATIONS; i++) {
+        double mid = (lo + hi) / 2, error = 0;
+        for (size_t l = 0; l < layers; l++) error += error_at(stats + l * GRID_STATS, weight[l], exp2(mid));
+        if (error <= budget) lo = mid;
+        else hi = mid;
+    }
+    return exp2(lo);
+}
+
+size_t taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double coarsest, size_t n,
+                         taut__rung *rung)
+{
+    const double finest = 1e-9; /* below, codes are as wide as floats */
+    double       norm2 = weight * stats[GRID_STAT_NORM2];
+    size_t       made = 0;
+    for (size_t i = 0; i < n && norm2 > 0; i++) {
+        double step = centre * exp2(((double)i - (double)(n / 2)) / per_octave), rel = error_at(stats, weight, step) / norm2;
+        if (rel < finest) continue;
+        rung[made++] = (taut__rung){fmin(rel, coarsest), step / sqrt(weight)};
+        if (rel >= coarsest) break;
+    }
+    return made;
+}

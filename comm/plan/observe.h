@@ -1,0 +1,62 @@
+/* observe.h : what codec=auto has seen of each layer: how much error and how many bytes each candidate would make of the
+ * gradients that really go through, feedback residuals included.
+ *
+ * Element-wise codecs encode blocks sampled from the tensor. grid and top-k read one histogram (grid's survey), which
+ * covers all their settings at once. Low rank takes one subspace iteration per look, started from the last one's basis.
+ * Everything ends up in one vector of doubles per rank; vectors add over ranks, and observations made from the sum are the
+ * same on every rank. */
+#ifndef TAUT_OBSERVE_H
+#define TAUT_OBSERVE_H
+
+#include "../../compressors/feedback.h"
+#include "measure.h"
+
+typedef struct taut__observer taut__observer;
+
+/* reference: the spec of a like: budget, or NULL. starter: of whose work is asked below. ranks: those who encode, and look. */
+taut_status taut__observer_create(const taut_spec *reference, const taut_spec *starter, int ranks, taut__observer **o);
+void        taut__observer_destroy(taut__observer *o);
+
+/* tensor is kept, and its scale may change later */
+taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor);
+
+/* Looking at a layer takes three calls: arm it, feed all its elements once, in slices in any order, then measure, which does nothing until
+ * all have come. x is
+ * the gradient plus the residual, as it is about to be encoded. turn: which blocks. lowrank: keep whole rows too; of one
+ * layer at a time. Layers that are not armed ignore what they are fed. */
+taut_status taut__observer_arm(taut__observer *o, size_t l, uint64_t turn, bool lowrank);
+void        taut__observer_disarm(taut__observer *o, size_t l);
+bool        taut__observer_armed(const taut__observer *o, size_t l);
+void        taut__observer_feed(taut__observer *o, size_t l, const float *x, size_t first, size_t n);
+taut_status taut__observer_measure(taut__observer *o, size_t l);
+
+/* This rank's vector, to be summed over ranks into `sum` of as many doubles. */
+const double *taut__observer_vector(const taut__observer *o, size_t *n);
+
+/* Speeds of all candidates' codecs on this machine, as a vector that is averaged over ranks. */
+taut_status taut__observer_probe(taut__observer *o);
+double     *taut__observer_speeds(taut__observer *o, size_t *n);
+
+/* What layer l would take under the starter, at most; false where that does not suit the layer. */
+bool taut__observer_starter_work(const taut__observer *o, size_t l, taut__work *w);
+
+typedef struct taut__aggregate { /* of a layer */
+    taut_norm2       norm2;   /* of the sum over ranks */
+    double           weight;  /* of its squared errors: of weighted ones where scaled, else of plain ones */
+    bool             scaled;  /* errors count in units of the layer's scale */
+    const taut_spec *current; /* in force: always among the options */
+} taut__aggregate;
+
+typedef struct taut__offers {
+    taut__observations o;
+    double             budget2; /* like: squared error of the reference; rel: share of norm2 */
+    double             norm2;   /* of the sums, in the metric, all layers */
+    double             own2;    /* sum over ranks of |x|^2, likewise */
+    uint32_t          *current; /* per layer: the option that is in force */
+} taut__offers;
+
+/* sum: vectors of all ranks. rel: the budget if not like:. The result belongs to the observer, until the next call. */
+taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel,
+                                  taut__offers **offers);
+
+#endif

@@ -1,0 +1,340 @@
+/* offers.c : from the sums of what all ranks have seen to options: error in the metric, bytes, seconds. */
+#include "../../compressors/frame.h"
+#include "candidates.h"
+#include "observed.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- speeds ---- */
+
+static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
+{
+    enum { MOST = 64 };
+    taut_spec spec[MOST];
+    size_t    n = taut__candidates(t, TAUT_FAMILY_ALL, false, spec, MOST - 3);
+    spec[n++] = o->grid[GRID_PACKED];
+    spec[n++] = o->grid[GRID_RANS];
+    if (taut__spec_suits(&o->starter, t) == TAUT_OK) spec[n++] = o->starter;
+    o->speed = taut__alloc(n, sizeof *o->speed);
+    o->seconds = taut__alloc(4 * n, sizeof *o->seconds);
+    if (!o->speed || !o->seconds) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    o->speeds = n;
+    for (size_t i = 0; i < n; i++) {
+        o->speed[i].spec = spec[i];
+        taut__spec_print(&spec[i], o->speed[i].text, sizeof o->speed[i].text);
+    }
+    return TAUT_OK;
+}
+
+/* Least seconds of encode and decode of a side x side matrix, for every listed spec. */
+static taut_status time_all(taut__observer *o, const float *x, size_t side, int tries, double *seconds)
+{
+    taut_tensor t = {.elems = side * side, .rows = side, .cols = side};
+    for (size_t k = 0; k < o->speeds; k++) {
+        double *best = seconds + 2 * k;
+        best[0] = best[1] = INFINITY;
+        for (int i = 0; i < tries; i++) {
+            taut__measured m;
+            TAUT_TRY(taut__measure(&o->bench, &o->speed[k].spec, &t, x, 1, 1, &m));
+            best[0] = fmin(best[0], m.encode_s);
+            best[1] = fmin(best[1], m.decode_s);
+        }
+    }
+    return TAUT_OK;
+}
+
+/* Two sizes: what a call takes whatever the size, and what it takes per element. */
+taut_status taut__observer_probe(taut__observer *o)
+{
+    enum { SMALL = 48, LARGE = 224, TRIES = 2 };
+    const double small = SMALL * SMALL, large = LARGE * LARGE;
+    taut_tensor  t = {.elems = SMALL * SMALL, .rows = SMALL, .cols = SMALL};
+    taut__rng     rng = taut__rng_of(1, 0);
+    float       *x = taut__alloc(LARGE * LARGE, sizeof *x);
+    taut_status  s = x ? list_speeds(o, &t) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    for (uint32_t i = 0; s == TAUT_OK && i < LARGE * LARGE; i++) { /* Laplacian, roughly as gradients are */
+        double u = ((double)taut__random32(rng, i) + 0.5) / 4294967296.0;
+        x[i] = (float)copysign(log(1 - fabs(2 * u - 1)), u - 0.5);
+    }
+    if (s == TAUT_OK) s = time_all(o, x, LARGE, TRIES, o->seconds);
+    if (s == TAUT_OK) s = time_all(o, x, SMALL, TRIES, o->seconds + 2 * o->speeds);
+    for (size_t i = 0; s == TAUT_OK && i < 2 * o->speeds; i++) {
+        double *each = o->seconds + i, *call = o->seconds + 2 * o->speeds + i, slope = (*each - *call) / (large - small);
+        slope = fmin(fmax(slope, 0.2 * *each / large), *each / large);
+        *call = fmax(*each - slope * large, 0);
+        *each = slope;
+    }
+    taut__free(x);
+    return s;
+}
+
+double *taut__observer_speeds(taut__observer *o, size_t *n)
+{
+    *n = 4 * o->speeds;
+    return o->seconds;
+}
+
+static void price_codec(const taut__observer *o, const taut_spec *spec, double elems, taut__measured *m)
+{
+    char          text[TAUT_SPEC_TEXT];
+    size_t        k = 0;
+    const double *call = o->seconds + 2 * o->speeds;
+    taut__spec_print(spec, text, sizeof text);
+    if (taut__spec_codec(spec) == &taut__codec_grid)
+        taut__spec_print(&o->grid[(int)spec->stage[0].value[GRID_KEY_CODE]], text, sizeof text);
+    for (size_t i = 0; i < o->speeds; i++)
+        if (strcmp(o->speed[i].text, text) == 0) k = i;
+    m->encode_s = call[2 * k] + o->seconds[2 * k] * elems;
+    m->decode_s = call[2 * k + 1] + o->seconds[2 * k + 1] * elems;
+}
+
+bool taut__observer_starter_work(const taut__observer *o, size_t index, taut__work *w)
+{
+    const taut__observed *l = &o->layer[index];
+    taut__measured        m = {0};
+    if (taut__spec_suits(&o->starter, l->tensor) != TAUT_OK) return false;
+    m.bytes = (double)taut__spec_capacity(&o->starter, l->tensor, l->tensor->elems) + TAUT_FRAME_HEADER;
+    price_codec(o, &o->starter, (double)l->tensor->elems, &m);
+    *w = taut__work_of(&o->starter, l->tensor, o->ranks, &m);
+    return true;
+}
+
+/* ---- offers ---- */
+
+typedef struct pricing { /* one layer */
+    taut__observer        *o;
+    const taut__observed  *l;
+    const double          *v;     /* its sums over ranks */
+    const double          *stats; /* grid's survey of one step, all ranks */
+    const taut__aggregate *aggregate;
+    double                 plain2, own2, sum2; /* sum over ranks of |x|^2: plain; in the metric; |sum|^2 in the metric */
+    taut__offer           *offer;
+} pricing;
+
+/* What one step's value k comes to, summed over ranks. looks counts the looks of all ranks. */
+static double per_step(const pricing *p, size_t k)
+{
+    return p->v[V_LOOKS] > 0 ? p->v[k] / p->v[V_LOOKS] * p->o->ranks : 0;
+}
+
+static taut__option *append(pricing *p)
+{
+    taut__observations *all = &p->o->offers.o;
+    if (all->options == p->o->option_room) {
+        size_t        room = 2 * all->options + 256;
+        taut__option *more = taut__grown(all->option, all->options, room, sizeof *more);
+        if (!more) return NULL;
+        all->option = more;
+        p->o->option_room = room;
+    }
+    p->offer->n++;
+    return &all->option[all->options++];
+}
+
+static taut_status add(pricing *p, const taut_spec *spec, double error, double bytes)
+{
+    const taut_codec *codec = taut__spec_codec(spec);
+    taut__measured    m = {.bytes = bytes};
+    taut__option     *option;
+    if (error > 0.95 * p->own2) return TAUT_OK; /* as bad as sending nothing; feedback would only let it grow */
+    option = append(p);
+    if (!option) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
+    price_codec(p->o, spec, (double)p->l->tensor->elems, &m);
+    *option = (taut__option){.error = error, .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
+    taut__spec_print(spec, option->spec, sizeof option->spec);
+    /* the sum is encoded once more, unless that makes no error, or two ranks tell each other */
+    bool again = option->work.vias & 1u << TAUT_VIA_SRA && p->o->ranks > 2;
+    if (again && !codec->integer && !codec->encode_exact) option->error += error / p->own2 * p->sum2;
+    return TAUT_OK;
+}
+
+static taut_status add_grid_at(pricing *p, taut__rung rung, int code)
+{
+    char      text[64];
+    taut_spec spec;
+    double    bits;
+    taut__snprintf(text, sizeof text, "grid:rel=%.3g,code=%s", rung.rel, code == GRID_RANS ? "rans" : "packed");
+    if (taut__spec_parse(text, &spec) != TAUT_OK) return TAUT_OK;
+    bits = taut__grid_estimate_bits(p->stats, rung.step, spec.stage[0].value[GRID_KEY_DEAD], code);
+    return add(p, &spec, spec.stage[0].value[GRID_KEY_REL] * p->own2, bits / 8 * (double)p->l->tensor->elems + 64);
+}
+
+/* Weight of the survey's squared errors: its norm in the metric over its norm in its own unit. */
+static double survey_weight(const pricing *p)
+{
+    return p->stats[GRID_STAT_NORM2] > 0 ? p->own2 / p->stats[GRID_STAT_NORM2] : 0;
+}
+
+/* Feedback grows until what is left of x each step is what g adds: |residual|^2 = rel / (1 - rel) |g|^2. */
+static const double COARSEST = 0.7;
+
+static taut_status add_grid(pricing *p, double centre)
+{
+    taut__rung rung[RUNGS];
+    size_t     n = taut__grid_ladder(p->stats, survey_weight(p), centre, 2, COARSEST, RUNGS, rung);
+    for (size_t i = 0; i < n; i++) {
+        TAUT_TRY(add_grid_at(p, rung[i], GRID_PACKED));
+        TAUT_TRY(add_grid_at(p, rung[i], GRID_RANS));
+    }
+    return TAUT_OK;
+}
+
+/* Squared share of what top-k leaves out, from the histogram: whole bins from the top, the last one in part. */
+static double topk_left(const double *stats, double density)
+{
+    double keep = 0, all = 0, left = 0;
+    for (int b = 0; b < GRID_BINS; b++) keep += density * stats[GRID_STAT_BIN + b];
+    for (int b = GRID_BINS - 1; b >= 0; b--) {
+        double n = stats[GRID_STAT_BIN + b], t = exp2(GRID_LOWEST_EXP + (b + 0.5) / GRID_BINS_PER_OCTAVE);
+        double kept = fmin(n, keep);
+        keep -= kept;
+        all += n * t * t;
+        left += (n - kept) * t * t;
+    }
+    return all > 0 ? left / all : 0;
+}
+
+static taut_status add_topk(pricing *p)
+{
+    taut_spec spec[8];
+    size_t    n = taut__candidates(p->l->tensor, TAUT_FAMILY_TOPK, false, spec, 8);
+    for (size_t i = 0; i < n; i++) {
+        double density = spec[i].stage[0].value[0];
+        double bits = density * (32 + 2 + log2(1 / density)); /* value, and a Rice-coded gap */
+        TAUT_TRY(add(p, &spec[i], topk_left(p->stats, density) * p->own2, bits / 8 * (double)p->l->tensor->elems + 64));
+    }
+    return TAUT_OK;
+}
+
+/* Share of the squared norm that rank r leaves out; the largest rank looked at where r is larger. */
+static double lowrank_left(const pricing *p, size_t rank)
+{
+    double left = 1;
+    if (!(p->v[V_LOWRANK_LOOKS] > 0)) return 0;
+    for (size_t i = 0; i < rank && i < RANKS; i++) left -= p->v[V_LOWRANK + i] / p->v[V_LOWRANK_LOOKS];
+    return fmax(left, 0);
+}
+
+static taut_status add_lowrank(pricing *p)
+{
+    taut_spec          spec[16];
+    const taut_tensor *t = p->l->tensor;
+    size_t             n = taut__candidates(t, TAUT_FAMILY_POWERSGD, false, spec, 16);
+    for (size_t i = 0; i < n && p->v[V_LOWRANK_LOOKS] > 0; i++) {
+        size_t rank = (size_t)spec[i].stage[0].value[0];
+        if (rank > RANKS) continue;
+        TAUT_TRY(add(p, &spec[i], lowrank_left(p, rank) * p->own2, 4.0 * (double)(rank * (t->rows + t->cols))));
+    }
+    return TAUT_OK;
+}
+
+/* Where the scale is nearly 0 the reference, which does not know it, makes errors without bound in the metric, and would
+ * allow as much everywhere. So in units of a scale its error counts as at most this many times its plain relative
+ * error: with Adam, 0.1 of the metric cost as little loss as 0.04 plain (docs/planning.md). */
+static const double SCALED_MOST = 2.5;
+
+static double reference_error(const pricing *p)
+{
+    size_t i = p->l->specs - 1, at = V_SPEC + 3 * i;
+    if (!p->l->referenced) return 0; /* the reference too would send this layer uncompressed */
+    if (p->v[at + 2] > 0) {
+        double error = p->aggregate->weight * per_step(p, at + p->aggregate->scaled);
+        double plain = p->plain2 > 0 ? per_step(p, at) / p->plain2 : 0;
+        return p->aggregate->scaled ? fmin(error, SCALED_MOST * plain * p->own2) : error;
+    }
+    return lowrank_left(p, (size_t)p->l->spec[i].stage[0].value[0]) * p->own2;
+}
+
+/* The option in force; what a ladder no longer has is added. */
+static taut_status find_current(pricing *p, uint32_t *current)
+{
+    const taut_spec    *spec = p->aggregate->current;
+    taut__observations *all = &p->o->offers.o;
+    char                text[TAUT_SPEC_TEXT];
+    taut__spec_print(spec, text, sizeof text);
+    *current = (uint32_t)p->offer->first;
+    for (size_t i = 0; i < p->offer->n; i++)
+        if (strcmp(all->option[p->offer->first + i].spec, text) == 0) *current = (uint32_t)(p->offer->first + i);
+    if (*current != p->offer->first || !(p->own2 > 0) || taut__spec_codec(spec) != &taut__codec_grid) return TAUT_OK;
+    taut__rung rung = {spec->stage[0].value[GRID_KEY_REL], 0};
+    rung.step = taut__grid_estimate_step(p->stats, rung.rel * p->stats[GRID_STAT_NORM2], spec->stage[0].value[GRID_KEY_DEAD]);
+    *current = (uint32_t)all->options;
+    if (rung.step > 0) TAUT_TRY(add_grid_at(p, rung, (int)spec->stage[0].value[GRID_KEY_CODE]));
+    if (*current == all->options) *current = (uint32_t)p->offer->first;
+    return TAUT_OK;
+}
+
+static taut_status offer_layer(pricing *p, double centre, uint32_t *current)
+{
+    taut__option *dense = append(p);
+    if (!dense) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
+    *dense = (taut__option){.spec = "none", .dense = true, .work = taut__work_dense(p->l->tensor)};
+    if (p->own2 > 0) { /* a layer without gradient so far stays uncompressed: nothing is known about it */
+        for (size_t i = 0; i + p->l->referenced < p->l->specs; i++) {
+            size_t at = V_SPEC + 3 * i;
+            double error = p->aggregate->weight * per_step(p, at + p->aggregate->scaled);
+            TAUT_TRY(add(p, &p->l->spec[i], error, per_step(p, at + 2) / p->o->ranks));
+        }
+        /* top-k picks by |x| and low rank by plain energy: what that leaves in units of a scale was not measured */
+        if (!p->aggregate->scaled) TAUT_TRY(add_topk(p));
+        if (!p->aggregate->scaled) TAUT_TRY(add_lowrank(p));
+        TAUT_TRY(add_grid(p, centre));
+    }
+    return find_current(p, current);
+}
+
+static pricing pricing_of(taut__observer *o, size_t l, const double *sum, const taut__aggregate *a)
+{
+    pricing p = {.o = o, .l = &o->layer[l], .v = sum + o->layer[l].at, .stats = o->stats + l * GRID_STATS, .aggregate = a,
+                 .offer = &o->offers.o.layer[l]};
+    p.plain2 = per_step(&p, V_PLAIN);
+    p.own2 = a->weight * (a->scaled ? per_step(&p, V_WEIGHTED) : p.plain2);
+    p.sum2 = a->weight * (a->scaled ? a->norm2.weighted : a->norm2.plain);
+    return p;
+}
+
+static taut_status allocate(taut__observer *o)
+{
+    taut__offers *offers = &o->offers;
+    if (offers->o.layers == o->layers) return TAUT_OK;
+    taut__free(offers->o.layer);
+    taut__free(offers->current);
+    taut__free(o->stats);
+    taut__free(o->weight);
+    offers->o.layers = o->layers;
+    offers->o.layer = taut__alloc(o->layers, sizeof *offers->o.layer);
+    offers->current = taut__alloc(o->layers, sizeof *offers->current);
+    o->stats = taut__alloc(o->layers * GRID_STATS, sizeof *o->stats);
+    o->weight = taut__alloc(o->layers, sizeof *o->weight);
+    if (offers->o.layer && offers->current && o->stats && o->weight) return TAUT_OK;
+    offers->o.layers = 0;
+    return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", o->layers);
+}
+
+taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel,
+                                  taut__offers **out)
+{
+    taut__offers *offers = &o->offers;
+    double        centre;
+    TAUT_TRY(allocate(o));
+    offers->budget2 = offers->norm2 = offers->own2 = 0;
+    offers->o.options = 0;
+    for (size_t l = 0; l < o->layers; l++) {
+        pricing p = pricing_of(o, l, sum, &aggregate[l]);
+        for (size_t i = 0; i < GRID_STATS; i++) o->stats[l * GRID_STATS + i] = per_step(&p, v_grid(p.l->specs) + i);
+        o->weight[l] = survey_weight(&p);
+        offers->budget2 += o->like ? reference_error(&p) : rel * p.sum2;
+        offers->norm2 += p.sum2;
+        offers->own2 += p.own2;
+    }
+    centre = taut__grid_centre(o->stats, o->weight, o->layers, offers->budget2);
+    for (size_t l = 0; l < o->layers; l++) {
+        pricing p = pricing_of(o, l, sum, &aggregate[l]);
+        *p.offer = (taut__offer){.elems = p.l->tensor->elems, .norm2 = p.sum2, .first = offers->o.options};
+        snprintf(p.offer->name, sizeof p.offer->name, "%s", p.l->name);
+        TAUT_TRY(offer_layer(&p, centre, &offers->current[l]));
+    }
+    *out = offers;
+    return TAUT_OK;
+}

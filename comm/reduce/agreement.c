@@ -1,0 +1,164 @@
+/* agreement.c : what ranks agree on before a layer is coded: statistics of x, summed over ranks, and what the codec makes of them.
+ *
+ * Statistics are large (a histogram) and change slowly, except for a few numbers (norms, is there a NaN), which must be those of
+ * this very call. So every FULL_EVERY calls all of them are exchanged; in between the few are, and the codec adapts what
+ * it would settle for the earlier call (`adapt`). Every exchange of the few also asks whether any rank needs all of them: one
+ * whose earlier ones are too old, tell nothing, or were lost with a checkpoint. Then all ranks exchange all, those that
+ * had not looked for them after a second look at x. */
+#include "../core/communicator.h"
+#include <string.h>
+
+enum { FULL_EVERY = 8, BRIEF_MAX = 8 };
+
+typedef struct taut__agree {
+    double   stats[TAUT_STATS_MAX], in[TAUT_STATS_MAX]; /* this rank's, then of all; received */
+    double   earlier[TAUT_STATS_MAX];                   /* of all, of the last call that exchanged them */
+    double   few[BRIEF_MAX + 1], few_in[BRIEF_MAX + 1]; /* the first ones; how many ranks need all */
+    uint32_t age;                                       /* calls since then, that one included; 0: there was none */
+    size_t   scale_n;                                   /* the tensor's then */
+    taut_prep settled;                                  /* for `earlier`, under */
+    taut_stage under;
+    bool     all;                                       /* this rank has looked, or looks, for all */
+    bool     asked, asking;                             /* the few have been exchanged in this call; are under way */
+} taut__agree;
+
+static const taut_codec *codec_of(const taut__job *job) { return taut__spec_codec(job->call.spec); }
+static bool shared(const taut__job *job) { return codec_of(job)->caps & TAUT_CAP_GLOBAL_STATS; }
+static bool adapts(const taut__job *job) { return shared(job) && codec_of(job)->adapt; }
+
+bool taut__agree_wanted(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->survey != NULL; }
+
+taut_status taut__agree_prepare(taut__job *job)
+{
+    if (!taut__agree_wanted(job->call.spec)) return TAUT_OK;
+    job->agree = taut__alloc(1, sizeof *job->agree);
+    return job->agree ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: out of memory", job->name);
+}
+
+void taut__agree_release(taut__job *job)
+{
+    taut__free(job->agree);
+    job->agree = NULL;
+}
+
+static bool stale(const taut__job *job)
+{
+    const taut__agree *a = job->agree;
+    return a->age == 0 || a->age >= FULL_EVERY || a->scale_n != job->call.tensor->scale_n;
+}
+
+void taut__agree_begin(taut__job *job)
+{
+    taut__agree *a = job->agree;
+    if (!a) return;
+    memset(a->stats, 0, sizeof a->stats);
+    a->asked = a->asking = false;
+    a->all = !adapts(job) || stale(job);
+}
+
+taut_status taut__agree_look(taut__job *job, taut__range r, const float *x)
+{
+    taut_call c = taut__slice_call(job, r.first, r.n);
+    c.brief = !job->agree->all;
+    return codec_of(job)->survey(&c, x, job->agree->stats);
+}
+
+static void exchange(taut__job *job, double *v, double *in, size_t n)
+{
+    taut__small_allreduce_begin(&job->exchange, job->g, job->tag + TAUT_TAG_CONTROL, v, in, n * sizeof *v, taut__combine_mixed, NULL);
+}
+
+static void exchange_all(taut__job *job) { exchange(job, job->agree->stats, job->agree->in, codec_of(job)->n_stats); }
+
+static taut_status settle(taut__job *job, const double *stats)
+{
+    TAUT_TRY(codec_of(job)->settle(&job->call, stats, job->g->size, taut__form(job, 0, job->call.n), &job->prep));
+    job->agree->settled = job->prep;
+    job->agree->under = *taut__stage(&job->call);
+    job->call.prep = &job->prep;
+    return TAUT_OK;
+}
+
+static bool same_keys(const taut_stage *a, const taut_stage *b)
+{
+    return a->given == b->given && memcmp(a->value, b->value, sizeof a->value) == 0;
+}
+
+static taut_status settle_again(taut__job *job)
+{
+    taut__agree *a = job->agree;
+    if (!same_keys(&a->under, taut__stage(&job->call))) return settle(job, a->earlier);
+    job->prep = a->settled;
+    job->call.prep = &job->prep;
+    return TAUT_OK;
+}
+
+static taut_status settle_all(taut__job *job)
+{
+    taut__agree *a = job->agree;
+    TAUT_TRY(settle(job, a->stats));
+    memcpy(a->earlier, a->stats, sizeof a->earlier);
+    a->scale_n = job->call.tensor->scale_n;
+    a->age = job->prep.raw ? 0 : 1; /* what holds a NaN tells nothing about later calls */
+    return TAUT_OK;
+}
+
+static taut_status settle_few(taut__job *job)
+{
+    taut__agree *a = job->agree;
+    TAUT_TRY(settle_again(job));
+    TAUT_TRY(codec_of(job)->adapt(&job->call, a->earlier, a->few, job->g->size, &job->prep));
+    a->age = job->prep.raw ? 0 : a->age + 1;
+    return TAUT_OK;
+}
+
+bool taut__agree_knows_norms(const taut__job *job) { return job->agree && codec_of(job)->norms; }
+
+static void keep_norms(taut__job *job)
+{
+    const double *at = job->agree->stats + codec_of(job)->norms;
+    if (taut__agree_knows_norms(job)) job->record.own = (taut_norm2){.plain = at[1], .weighted = at[0]};
+}
+
+taut_status taut__agree_ask(taut__job *job, bool *settled)
+{
+    taut__agree *a = job->agree;
+    size_t      n = codec_of(job)->n_brief;
+    if (!a->asked) keep_norms(job);
+    *settled = !shared(job);
+    if (*settled) return settle(job, a->stats);
+    a->asking = adapts(job) && !a->asked;
+    if (!a->asking) {
+        exchange_all(job);
+        return TAUT_OK;
+    }
+    a->asked = true;
+    memcpy(a->few, a->stats, n * sizeof *a->few);
+    a->few[n] = a->all;
+    exchange(job, a->few, a->few_in, n + 1);
+    return TAUT_OK;
+}
+
+taut_status taut__agree_advance(taut__job *job, bool *moved, taut__agreed *outcome)
+{
+    taut__agree *a = job->agree;
+    bool        done;
+    *outcome = TAUT_AGREE_WAITING;
+    TAUT_TRY(taut__small_allreduce_advance(&job->exchange, &done));
+    if (!done) return TAUT_OK;
+    *moved = true;
+    job->record.bytes_sent += job->exchange.sent;
+    if (a->asking && a->all && a->few[codec_of(job)->n_brief] > 0) {
+        a->asking = false;
+        exchange_all(job);
+        return TAUT_OK;
+    }
+    if (a->asking && a->few[codec_of(job)->n_brief] > 0) {
+        a->all = true;
+        memset(a->stats, 0, sizeof a->stats);
+        *outcome = TAUT_AGREE_AGAIN;
+        return TAUT_OK;
+    }
+    *outcome = TAUT_AGREED;
+    return a->asking ? settle_few(job) : settle_all(job);
+}

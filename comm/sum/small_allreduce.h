@@ -1,0 +1,43 @@
+/* small_allreduce.h : combine a small vector over all ranks in O(log p) messages, with the same bits everywhere.
+ * Recursive doubling; ranks beyond a power of two fold into their partner first and get the result last. At every
+ * node the lower rank's operand comes first, so all ranks compute the same tree of the same operations. */
+#ifndef TAUT_EXCHANGE_H
+#define TAUT_EXCHANGE_H
+
+#include "../transport/transport.h"
+
+/* acc = acc (+) in, or in (+) acc where in_first; `ctx` as given to begin. */
+typedef void (*taut__combine)(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
+
+typedef struct taut__small_allreduce {
+    const taut__group *g;
+    int               tag, state, mask;
+    void             *data, *in;
+    size_t            bytes;
+    uint64_t          sent; /* by this rank, in all its rounds */
+    taut__combine      combine;
+    const void       *ctx;
+    taut__request      send, recv;
+} taut__small_allreduce;
+
+/* data: bytes, in place; in: scratch of as many bytes; both stay untouched until done. */
+void        taut__small_allreduce_begin(taut__small_allreduce *x, const taut__group *g, int tag, void *data, void *in, size_t bytes,
+                                 taut__combine combine, const void *ctx);
+taut_status taut__small_allreduce_advance(taut__small_allreduce *x, bool *done);
+void        taut__small_allreduce_cancel(taut__small_allreduce *x);
+/* A number of the group whose message is missing, or who does not take ours; -1 if none; for messages. */
+static inline int taut__small_allreduce_waiting_for(const taut__small_allreduce *x)
+{
+    return !taut__done(&x->recv) ? x->recv.peer : !taut__done(&x->send) ? x->send.peer : -1;
+}
+
+/* ctx: taut__mixed, or NULL for doubles only: first `sums` doubles are added, then `masks` uint64 are ANDed, and the rest
+ * ORed. Words with equal AND and OR are equal on all ranks. masks beyond the end: all that follow. */
+typedef struct taut__mixed {
+    size_t sums, masks;
+} taut__mixed;
+void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
+void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
+void taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
+
+#endif

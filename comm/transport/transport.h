@@ -1,0 +1,89 @@
+/* transport.h : how bytes reach another rank. Two implementations: threads of one process, MPI.
+ *
+ * Messages are matched by (sender, tag), in the order in which they were sent; a receive names its sender. Requests
+ * belong to the caller and live in his memory; their buffers must stay untouched until `done`. All calls on one
+ * transport are made by one thread at a time (the engine's lock), though not always the same one if `threads` is set.
+ * Nothing blocks except allreduce() and idle(). */
+#ifndef TAUT_TRANSPORT_H
+#define TAUT_TRANSPORT_H
+
+#include "../base/base.h"
+#include <stdatomic.h>
+
+typedef struct taut__transport taut__transport;
+
+typedef struct taut__request {
+    _Atomic bool         done;   /* initially true: nothing under way */
+    bool                 send;
+    int                  peer, tag;
+    void                *buf;
+    size_t               bytes;  /* to send, or room */
+    size_t               got;    /* received: length of the message */
+    struct taut__request *next;   /* of the transport */
+} taut__request;
+
+typedef enum taut__number { TAUT_NUMBER_F32, TAUT_NUMBER_F64, TAUT_NUMBER_I32 } taut__number;
+static inline size_t taut__number_bytes(taut__number k) { return k == TAUT_NUMBER_F64 ? 8 : 4; }
+
+typedef struct taut__notice { /* why a rank gave up; travels as is between ranks of one job */
+    int32_t status, rank;
+    char    text[504];
+} taut__notice;
+
+typedef struct taut__transport_ops {
+    const char *name;
+    taut_status (*isend)(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes);
+    taut_status (*irecv)(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room);
+    taut_status (*poll)(taut__transport *t);                     /* marks what has finished */
+    void (*idle)(taut__transport *t, int us);                    /* wait for something to happen, at most this long */
+    void (*cancel)(taut__transport *t, taut__request *r);         /* after a failure; r is done afterwards */
+    taut_status (*reserve)(taut__transport *t, size_t requests); /* so many more may be under way at once */
+    /* (optional) in-place sum over all ranks, blocking, the same bits everywhere. NULL: not offered */
+    taut_status (*allreduce)(taut__transport *t, void *buf, size_t n, taut__number kind);
+    void (*end_job)(taut__transport *t, const char *why);        /* with allreduce: end all ranks, from any thread; does not return */
+    void (*abort)(taut__transport *t, const taut__notice *why);   /* tell all ranks; the first notice wins */
+    bool (*aborted)(taut__transport *t, taut__notice *why);       /* has another rank told us? */
+    void (*destroy)(taut__transport *t);
+} taut__transport_ops;
+
+struct taut__transport { /* first member of each implementation's struct */
+    const taut__transport_ops *ops;
+    int                       rank, size;
+    bool                      threads; /* a communication thread may drive it */
+    bool                      dirty;   /* sends were given up that may still read their buffers: leave those alone */
+    int                       tag_max;
+    int                      *host;    /* host[r]: number of the host that rank r lives on, from 0 in order of rank */
+};
+
+/* taut__group : some of the ranks, in ascending order; what the algorithms see. */
+typedef struct taut__group {
+    taut__transport *t;
+    int             rank, size;
+    const int      *member; /* size ranks of the transport; NULL = all */
+} taut__group;
+
+static inline int taut__member(const taut__group *g, int i) { return g->member ? g->member[i] : i; }
+
+static inline taut_status taut__isend(const taut__group *g, taut__request *r, int peer, int tag, const void *buf, size_t bytes)
+{
+    return g->t->ops->isend(g->t, r, taut__member(g, peer), tag, buf, bytes);
+}
+static inline taut_status taut__irecv(const taut__group *g, taut__request *r, int peer, int tag, void *buf, size_t room)
+{
+    return g->t->ops->irecv(g->t, r, taut__member(g, peer), tag, buf, room);
+}
+static inline bool taut__done(const taut__request *r) { return atomic_load_explicit(&r->done, memory_order_acquire); }
+static inline bool taut__all_done(const taut__request *r, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!taut__done(&r[i])) return false;
+    return true;
+}
+void taut__requests_init(taut__request *r, size_t n); /* done, nothing under way */
+
+/* ranks transports that share memory; fake_hosts > 0: pretend that so many consecutive ranks share a host */
+taut_status taut__threads_create(int ranks, int fake_hosts, taut__transport **t);
+/* fake_hosts as above; mpi points to an MPI_Comm. Collective; all ranks return the same status. */
+taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **t);
+
+#endif

@@ -1,0 +1,392 @@
+/* transport_mpi.c : ranks are processes of an MPI job, on an own duplicate of the caller's communicator.
+ *
+ * Pending requests lie in a dense array, so that one MPI_Testsome looks at all of them and makes MPI's progress.
+ * Failure notices travel with their own tag: one receive from any rank is always posted, the first of the array, which no
+ * taut__request owns; whoever fails sends to all.
+ * After a failure requests that cannot be finished are cancelled or left to MPI, and what they point to is not freed. */
+#include "../taut_mpi.h"
+#include "transport.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { TAG_NOTICE = 0, WHOLE_MAX = 1 << 30, CHECK_SEED = 12345 };
+
+typedef struct pending {
+    taut__request *request; /* NULL: the receive of a notice */
+    MPI_Datatype  type;    /* of a message beyond WHOLE_MAX, else MPI_BYTE */
+} pending;
+
+typedef struct mpi_transport {
+    taut__transport base;
+    MPI_Comm       comm, native; /* messages; native sums, which a notice must not disturb */
+    bool           exact;        /* MPI_Allreduce gives the same bits on all ranks */
+    bool           failed;       /* a notice was sent or received: leave what is pending to MPI */
+    size_t         n, room;
+    MPI_Request   *request;      /* room of each */
+    MPI_Status    *status;
+    int           *index;
+    pending       *owner;
+    MPI_Request   *tell;         /* size requests */
+    bool           listening;    /* request[0] is the receive of a notice */
+    bool           news;         /* it has come */
+    taut__notice    heard, told;
+} mpi_transport;
+
+static taut_status failed(int rc, const char *what)
+{
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int  n = 0;
+    MPI_Error_string(rc, text, &n);
+    return taut__fail(TAUT_E_TRANSPORT, "MPI: %s: %s", what, text);
+}
+#define MPI_TRY(call, what)                                                                                   \
+    do {                                                                                                      \
+        int mpi_rc_ = (call);                                                                                 \
+        if (mpi_rc_ != MPI_SUCCESS) return failed(mpi_rc_, what);                                             \
+    } while (0)
+
+static mpi_transport *self_of(taut__transport *t) { return (mpi_transport *)t; }
+
+/* ---- messages ---- */
+
+/* Counts are int: a longer message is one element of a type of that many bytes. */
+static taut_status message_type(size_t bytes, MPI_Datatype *type, int *count)
+{
+    *type = MPI_BYTE;
+    *count = (int)bytes;
+    if (bytes <= WHOLE_MAX) return TAUT_OK;
+    MPI_Datatype whole;
+    int          length[2] = {(int)(bytes / WHOLE_MAX), (int)(bytes % WHOLE_MAX)};
+    MPI_Aint     at[2] = {0, (MPI_Aint)(bytes - bytes % WHOLE_MAX)};
+    MPI_TRY(MPI_Type_contiguous(WHOLE_MAX, MPI_BYTE, &whole), "datatype");
+    int rc = MPI_Type_create_struct(2, length, at, (MPI_Datatype[]){whole, MPI_BYTE}, type);
+    MPI_Type_free(&whole);
+    if (rc != MPI_SUCCESS) return failed(rc, "datatype");
+    *count = 1;
+    MPI_TRY(MPI_Type_commit(type), "datatype");
+    return TAUT_OK;
+}
+
+static taut_status start(mpi_transport *m, taut__request *r, bool send, int peer, int tag, void *buf, size_t bytes)
+{
+    int count;
+    if (m->n == m->room) return taut__fail(TAUT_E_STATE, "MPI: more than %zu messages under way", m->room);
+    pending *p = &m->owner[m->n];
+    TAUT_TRY(message_type(bytes, &p->type, &count));
+    int rc = send ? MPI_Isend(buf, count, p->type, peer, tag, m->comm, &m->request[m->n])
+                  : MPI_Irecv(buf, count, p->type, peer, tag, m->comm, &m->request[m->n]);
+    if (rc != MPI_SUCCESS) return failed(rc, send ? "send" : "receive");
+    r->send = send;
+    r->peer = peer;
+    r->tag = tag;
+    r->buf = buf;
+    r->bytes = bytes;
+    r->got = 0;
+    atomic_store_explicit(&r->done, false, memory_order_relaxed);
+    p->request = r;
+    m->n++;
+    return TAUT_OK;
+}
+
+static taut_status mpi_isend(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes)
+{
+    return start(self_of(t), r, true, peer, tag, (void *)(uintptr_t)buf, bytes);
+}
+
+static taut_status mpi_irecv(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room)
+{
+    return start(self_of(t), r, false, peer, tag, buf, room);
+}
+
+static void release_type(pending *p)
+{
+    if (p->type != MPI_BYTE) MPI_Type_free(&p->type);
+}
+
+static void finish(pending *p, const MPI_Status *s)
+{
+    MPI_Count got = 0;
+    if (!p->request->send) MPI_Get_elements_x(s, p->type, &got);
+    release_type(p);
+    p->request->got = (size_t)got;
+    atomic_store_explicit(&p->request->done, true, memory_order_release);
+}
+
+/* Finished requests are MPI_REQUEST_NULL; keep the others dense, in order. */
+static void compact(mpi_transport *m)
+{
+    size_t to = 0;
+    for (size_t i = 0; i < m->n; i++) {
+        if (m->request[i] == MPI_REQUEST_NULL) continue;
+        m->request[to] = m->request[i];
+        m->owner[to++] = m->owner[i];
+    }
+    m->n = to;
+}
+
+static taut_status mpi_poll(taut__transport *t)
+{
+    mpi_transport *m = self_of(t);
+    int            count = 0;
+    if (m->n == 0) return TAUT_OK;
+    int rc = MPI_Testsome((int)m->n, m->request, &count, m->index, m->status);
+    if (rc != MPI_SUCCESS) return failed(rc, "message");
+    if (count == MPI_UNDEFINED || count == 0) return TAUT_OK;
+    for (int i = 0; i < count; i++) {
+        pending *p = &m->owner[m->index[i]];
+        if (p->request) finish(p, &m->status[i]);
+        else m->listening = false, m->news = true;
+    }
+    compact(m);
+    return TAUT_OK;
+}
+
+/* Somebody else may need the core: another rank, or the program's own threads. */
+static void mpi_idle(taut__transport *t, int us)
+{
+    (void)t;
+    struct timespec nap = {0, us * 1000L};
+    nanosleep(&nap, NULL);
+}
+
+static void mpi_cancel(taut__transport *t, taut__request *r)
+{
+    mpi_transport *m = self_of(t);
+    if (taut__done(r)) return;
+    for (size_t i = 0; i < m->n; i++) {
+        if (m->owner[i].request != r) continue;
+        if (r->send) t->dirty = true; /* cancelling sends is not dependable, and MPI 4 drops it */
+        else MPI_Cancel(&m->request[i]);
+        MPI_Request_free(&m->request[i]);
+        m->request[i] = MPI_REQUEST_NULL;
+        release_type(&m->owner[i]);
+        compact(m);
+        break;
+    }
+    atomic_store_explicit(&r->done, true, memory_order_release);
+}
+
+static taut_status mpi_reserve(taut__transport *t, size_t requests)
+{
+    mpi_transport *m = self_of(t);
+    size_t         room = m->room + requests;
+    MPI_Request   *request = taut__alloc(room, sizeof *request);
+    MPI_Status    *status = taut__alloc(room, sizeof *status);
+    int           *index = taut__alloc(room, sizeof *index);
+    pending       *owner = taut__alloc(room, sizeof *owner);
+    if (!request || !status || !index || !owner || room > INT32_MAX) {
+        taut__free(request), taut__free(status), taut__free(index), taut__free(owner);
+        return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %zu requests", room);
+    }
+    if (m->n) { /* nothing to move from NULL the first time */
+        memcpy(request, m->request, m->n * sizeof *request);
+        memcpy(owner, m->owner, m->n * sizeof *owner);
+    }
+    taut__free(m->request), taut__free(m->status), taut__free(m->index), taut__free(m->owner);
+    m->request = request, m->status = status, m->index = index, m->owner = owner;
+    m->room = room;
+    return TAUT_OK;
+}
+
+/* ---- native sums ---- */
+
+static const MPI_Datatype *type_of(taut__number kind)
+{
+    static MPI_Datatype type[3]; /* MPI's handles need not be constants */
+    type[TAUT_NUMBER_F32] = MPI_FLOAT, type[TAUT_NUMBER_F64] = MPI_DOUBLE, type[TAUT_NUMBER_I32] = MPI_INT32_T;
+    return &type[kind];
+}
+
+static taut_status sum_piece(mpi_transport *m, void *buf, int n, taut__number kind)
+{
+    MPI_Datatype type = *type_of(kind);
+    if (m->exact || kind == TAUT_NUMBER_I32) {
+        MPI_TRY(MPI_Allreduce(MPI_IN_PLACE, buf, n, type, MPI_SUM, m->native), "MPI_Allreduce");
+        return TAUT_OK;
+    }
+    bool root = m->base.rank == 0;
+    MPI_TRY(MPI_Reduce(root ? MPI_IN_PLACE : buf, root ? buf : NULL, n, type, MPI_SUM, 0, m->native), "MPI_Reduce");
+    MPI_TRY(MPI_Bcast(buf, n, type, 0, m->native), "MPI_Bcast");
+    return TAUT_OK;
+}
+
+static taut_status mpi_allreduce(taut__transport *t, void *buf, size_t n, taut__number kind)
+{
+    for (size_t at = 0; at < n; at += WHOLE_MAX) {
+        int m = (int)(n - at < WHOLE_MAX ? n - at : WHOLE_MAX);
+        TAUT_TRY(sum_piece(self_of(t), (char *)buf + at * taut__number_bytes(kind), m, kind));
+    }
+    return TAUT_OK;
+}
+
+/* MPI recommends, but does not promise, that all ranks get the same bits. Sums of numbers of very different size are
+ * tried at the sizes where Open MPI and MPICH change their algorithms. */
+static taut_status check_native(mpi_transport *m)
+{
+    static const int sizes[] = {1, 7, 100, 2049, 20000, 100003};
+    int              same = 1;
+    float           *x = taut__alloc(100003, sizeof *x);
+    if (!x) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory");
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        taut__rng g = taut__rng_of(CHECK_SEED, (uint64_t)(uint32_t)m->base.rank << 32);
+        uint64_t h[2] = {0, 0}, all[2];
+        for (int i = 0; i < sizes[k]; i++) {
+            uint32_t r = taut__random32(g, (uint32_t)i);
+            x[i] = (float)((double)r - 2e9) * (r & 1 ? 1e-6f : r & 2 ? 1.0f : 1e6f);
+        }
+        int rc = MPI_Allreduce(MPI_IN_PLACE, x, sizes[k], MPI_FLOAT, MPI_SUM, m->native);
+        for (int i = 0; i < sizes[k]; i++) {
+            uint32_t bits;
+            memcpy(&bits, &x[i], sizeof bits);
+            h[0] = taut__seed(h[0], bits);
+        }
+        h[1] = ~h[0];
+        if (rc == MPI_SUCCESS) rc = MPI_Allreduce(h, all, 2, MPI_UINT64_T, MPI_MAX, m->native);
+        if (rc != MPI_SUCCESS) {
+            taut__free(x);
+            return failed(rc, "MPI_Allreduce");
+        }
+        same &= all[0] == ~all[1];
+    }
+    taut__free(x);
+    m->exact = same;
+    if (!same) taut__log(TAUT_LOG_INFO, "comm", "MPI_Allreduce differs between ranks; using MPI_Reduce and MPI_Bcast");
+    return TAUT_OK;
+}
+
+/* ---- failure ---- */
+
+static void mpi_abort(taut__transport *t, const taut__notice *why)
+{
+    mpi_transport *m = self_of(t);
+    if (m->failed) return;
+    m->failed = true;
+    m->told = *why;
+    for (int r = 0; r < t->size; r++)
+        if (r != t->rank) MPI_Isend(&m->told, sizeof m->told, MPI_BYTE, r, TAG_NOTICE, m->comm, &m->tell[r]);
+    for (int i = 0, all = 0; i < 100 && !all; i++) { /* small messages leave at once, unless the peer is gone */
+        MPI_Testall(t->size, m->tell, &all, MPI_STATUSES_IGNORE);
+        if (!all) mpi_idle(t, 100);
+    }
+}
+
+static bool mpi_aborted(taut__transport *t, taut__notice *why)
+{
+    mpi_transport *m = self_of(t);
+    if (!m->news) return false;
+    m->news = false;
+    m->failed = true;
+    *why = m->heard;
+    why->text[sizeof why->text - 1] = 0;
+    return true;
+}
+
+/* MPI_Abort may wait for those it cannot reach. */
+static void mpi_end_job(taut__transport *t, const char *why)
+{
+    fprintf(stderr, "taut: rank %d: %s\n", t->rank, why);
+    fflush(stderr);
+    MPI_Abort(self_of(t)->comm, 1);
+    abort();
+}
+
+/* ---- life ---- */
+
+/* Pending notices point into *m, and pending sends into their owners' memory: after a failure both stay. */
+static void mpi_destroy(taut__transport *t)
+{
+    if (!t) return;
+    mpi_transport *m = self_of(t);
+    int            gone = 0;
+    MPI_Finalized(&gone);
+    if (gone) return;
+    if (m->listening) {
+        MPI_Cancel(&m->request[0]);
+        MPI_Request_free(&m->request[0]);
+    }
+    if (m->failed) return;
+    if (m->comm != MPI_COMM_NULL) MPI_Comm_free(&m->comm);
+    if (m->native != MPI_COMM_NULL) MPI_Comm_free(&m->native);
+    taut__free(m->request), taut__free(m->status), taut__free(m->index), taut__free(m->owner);
+    taut__free(m->tell);
+    taut__free(t->host);
+    taut__free(t);
+}
+
+static const taut__transport_ops ops = {
+    .name = "mpi", .isend = mpi_isend, .irecv = mpi_irecv, .poll = mpi_poll, .idle = mpi_idle, .cancel = mpi_cancel,
+    .reserve = mpi_reserve, .allreduce = mpi_allreduce, .end_job = mpi_end_job, .abort = mpi_abort,
+    .aborted = mpi_aborted,
+    .destroy = mpi_destroy,
+};
+
+/* host[r]: hosts are numbered in order of their lowest rank. */
+static taut_status find_hosts(mpi_transport *m, int fake_hosts)
+{
+    int      size = m->base.size, lowest = m->base.rank, *first = m->base.host;
+    MPI_Comm local;
+    if (fake_hosts > 0) {
+        for (int r = 0; r < size; r++) first[r] = r / fake_hosts;
+        return TAUT_OK;
+    }
+    MPI_TRY(MPI_Comm_split_type(m->comm, MPI_COMM_TYPE_SHARED, m->base.rank, MPI_INFO_NULL, &local), "MPI_Comm_split_type");
+    int rc = MPI_Bcast(&lowest, 1, MPI_INT, 0, local);
+    MPI_Comm_free(&local);
+    if (rc == MPI_SUCCESS) rc = MPI_Allgather(&lowest, 1, MPI_INT, first, 1, MPI_INT, m->comm);
+    if (rc != MPI_SUCCESS) return failed(rc, "finding the ranks of each host");
+    for (int r = 0, hosts = 0; r < size; r++) first[r] = first[r] == r ? hosts++ : first[first[r]];
+    return TAUT_OK;
+}
+
+static taut_status open_comms(mpi_transport *m, MPI_Comm mpi)
+{
+    int level = MPI_THREAD_SINGLE, found = 0, *tag_ub = NULL;
+    MPI_TRY(MPI_Comm_dup(mpi, &m->comm), "MPI_Comm_dup");
+    MPI_TRY(MPI_Comm_dup(mpi, &m->native), "MPI_Comm_dup");
+    MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_RETURN);
+    MPI_Comm_set_errhandler(m->native, MPI_ERRORS_RETURN);
+    MPI_TRY(MPI_Comm_rank(m->comm, &m->base.rank), "MPI_Comm_rank");
+    MPI_TRY(MPI_Comm_size(m->comm, &m->base.size), "MPI_Comm_size");
+    MPI_TRY(MPI_Query_thread(&level), "MPI_Query_thread");
+    MPI_TRY(MPI_Comm_get_attr(m->comm, MPI_TAG_UB, &tag_ub, &found), "MPI_TAG_UB");
+    m->base.threads = level == MPI_THREAD_MULTIPLE;
+    m->base.tag_max = found ? *tag_ub : 32767;
+    return TAUT_OK;
+}
+
+static taut_status prepare(mpi_transport *m, int fake_hosts)
+{
+    m->base.host = taut__alloc((size_t)m->base.size, sizeof *m->base.host);
+    m->tell = taut__alloc((size_t)m->base.size, sizeof *m->tell);
+    if (!m->base.host || !m->tell) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %d ranks", m->base.size);
+    for (int r = 0; r < m->base.size; r++) m->tell[r] = MPI_REQUEST_NULL;
+    TAUT_TRY(mpi_reserve(&m->base, 16));
+    TAUT_TRY(find_hosts(m, fake_hosts));
+    TAUT_TRY(check_native(m));
+    MPI_TRY(MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[0]), "receive");
+    m->owner[0] = (pending){NULL, MPI_BYTE};
+    m->n = 1;
+    m->listening = true;
+    return TAUT_OK;
+}
+
+taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **t)
+{
+    _Static_assert(sizeof(taut__notice) == 512, "a notice is a message");
+    int up = 0;
+    *t = NULL;
+    MPI_Initialized(&up);
+    if (!up) return taut__fail(TAUT_E_STATE, "taut_comm_create_mpi: MPI_Init has not been called");
+    mpi_transport *m = taut__alloc(1, sizeof *m);
+    if (!m) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory");
+    m->base.ops = &ops;
+    m->comm = m->native = MPI_COMM_NULL;
+    taut_status s = open_comms(m, *(const MPI_Comm *)mpi);
+    if (s == TAUT_OK) taut__log_rank(m->base.rank);
+    if (s == TAUT_OK) s = prepare(m, fake_hosts);
+    if (s == TAUT_OK) *t = &m->base;
+    else mpi_destroy(&m->base);
+    return s;
+}

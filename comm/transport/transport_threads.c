@@ -1,0 +1,253 @@
+/* transport_threads.c : ranks are threads of this process.
+ *
+ * Every rank has a mailbox: posted receives and unmatched sends, each in order. isend() and irecv() lock the receiver's
+ * mailbox, look for the partner, and copy when they find it, straight from the sender's buffer to the receiver's. Both
+ * requests are then done; `done` is released after the copy and acquired by its owner's poll. Whoever waits sleeps on
+ * his own mailbox's condition, which is signalled when one of his requests is done. */
+#include "transport.h"
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct mailbox {
+    pthread_mutex_t lock;
+    pthread_cond_t  changed;
+    unsigned        events; /* counts signals, so that none is missed */
+    taut__request   *posted, *unmatched;
+} mailbox;
+
+typedef struct hub { /* shared; released by the last rank */
+    int             ranks;
+    _Atomic int     users;
+    pthread_mutex_t lock; /* of notice */
+    _Atomic bool    aborted;
+    taut__notice     notice;
+    mailbox        *box;
+} hub;
+
+typedef struct threads_transport {
+    taut__transport base;
+    hub           *hub;
+    unsigned       seen; /* events of my mailbox that idle() has seen */
+} threads_transport;
+
+static hub *hub_of(const taut__transport *t) { return ((const threads_transport *)t)->hub; }
+
+static void wake(mailbox *b)
+{
+    pthread_mutex_lock(&b->lock);
+    b->events++;
+    pthread_cond_signal(&b->changed);
+    pthread_mutex_unlock(&b->lock);
+}
+
+/* The sender's rank is in send->got until it is done: a send needs no length of what arrived. */
+static taut__request *take(taut__request **list, int peer, int tag, bool sends)
+{
+    for (; *list; list = &(*list)->next) {
+        taut__request *r = *list;
+        if ((sends ? (int)r->got : r->peer) == peer && r->tag == tag) {
+            *list = r->next;
+            return r;
+        }
+    }
+    return NULL;
+}
+
+static void append(taut__request **list, taut__request *r)
+{
+    while (*list) list = &(*list)->next;
+    r->next = NULL;
+    *list = r;
+}
+
+static void deliver(taut__request *send, taut__request *recv)
+{
+    recv->got = send->bytes;
+    memcpy(recv->buf, send->buf, taut__min(send->bytes, recv->bytes)); /* longer than the room: the owner sees got > bytes */
+    atomic_store_explicit(&recv->done, true, memory_order_release);
+    atomic_store_explicit(&send->done, true, memory_order_release);
+}
+
+static void fill(taut__request *r, bool send, int peer, int tag, void *buf, size_t bytes)
+{
+    atomic_store_explicit(&r->done, false, memory_order_relaxed);
+    r->send = send;
+    r->peer = peer;
+    r->tag = tag;
+    r->buf = buf;
+    r->bytes = bytes;
+    r->got = 0;
+}
+
+static taut_status threads_isend(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes)
+{
+    mailbox *b = &hub_of(t)->box[peer];
+    fill(r, true, peer, tag, (void *)(uintptr_t)buf, bytes);
+    r->got = (size_t)t->rank;
+    pthread_mutex_lock(&b->lock);
+    taut__request *recv = take(&b->posted, t->rank, tag, false);
+    if (recv) {
+        deliver(r, recv);
+        b->events++;
+        pthread_cond_signal(&b->changed);
+    } else {
+        append(&b->unmatched, r);
+    }
+    pthread_mutex_unlock(&b->lock);
+    return TAUT_OK;
+}
+
+static taut_status threads_irecv(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room)
+{
+    mailbox *b = &hub_of(t)->box[t->rank];
+    fill(r, false, peer, tag, buf, room);
+    pthread_mutex_lock(&b->lock);
+    taut__request *send = take(&b->unmatched, peer, tag, true);
+    if (send) deliver(send, r);
+    else append(&b->posted, r);
+    pthread_mutex_unlock(&b->lock);
+    if (send) wake(&hub_of(t)->box[peer]);
+    return TAUT_OK;
+}
+
+static taut_status threads_poll(taut__transport *t)
+{
+    (void)t; /* the partner's call did the work */
+    return TAUT_OK;
+}
+
+static void threads_idle(taut__transport *t, int us)
+{
+    threads_transport *self = (threads_transport *)t;
+    mailbox           *b = &self->hub->box[t->rank];
+    struct timespec    until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += us * 1000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&b->lock);
+    if (b->events == self->seen) pthread_cond_timedwait(&b->changed, &b->lock, &until);
+    self->seen = b->events;
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void threads_cancel(taut__transport *t, taut__request *r)
+{
+    if (taut__done(r)) return;
+    mailbox       *b = &hub_of(t)->box[r->send ? r->peer : t->rank];
+    pthread_mutex_lock(&b->lock);
+    for (taut__request **list = r->send ? &b->unmatched : &b->posted; *list; list = &(*list)->next)
+        if (*list == r) {
+            *list = r->next;
+            break;
+        }
+    pthread_mutex_unlock(&b->lock);
+    atomic_store_explicit(&r->done, true, memory_order_release);
+}
+
+static taut_status threads_reserve(taut__transport *t, size_t requests)
+{
+    (void)t, (void)requests; /* requests are links of lists: there is nothing to reserve */
+    return TAUT_OK;
+}
+
+static void threads_abort(taut__transport *t, const taut__notice *why)
+{
+    hub *h = hub_of(t);
+    pthread_mutex_lock(&h->lock);
+    if (!atomic_load(&h->aborted)) h->notice = *why;
+    atomic_store(&h->aborted, true);
+    pthread_mutex_unlock(&h->lock);
+    for (int r = 0; r < h->ranks; r++) wake(&h->box[r]);
+}
+
+static bool threads_aborted(taut__transport *t, taut__notice *why)
+{
+    hub *h = hub_of(t);
+    if (!atomic_load_explicit(&h->aborted, memory_order_relaxed)) return false;
+    pthread_mutex_lock(&h->lock);
+    *why = h->notice;
+    pthread_mutex_unlock(&h->lock);
+    return true;
+}
+
+static void hub_release(hub *h)
+{
+    if (!h || atomic_fetch_sub(&h->users, 1) != 1) return;
+    for (int r = 0; h->box && r < h->ranks; r++) {
+        pthread_mutex_destroy(&h->box[r].lock);
+        pthread_cond_destroy(&h->box[r].changed);
+    }
+    pthread_mutex_destroy(&h->lock);
+    taut__free(h->box);
+    taut__free(h);
+}
+
+static void threads_destroy(taut__transport *t)
+{
+    if (!t) return;
+    hub_release(hub_of(t));
+    taut__free(t->host);
+    taut__free(t);
+}
+
+static const taut__transport_ops ops = {
+    .name = "threads", .isend = threads_isend, .irecv = threads_irecv, .poll = threads_poll, .idle = threads_idle,
+    .cancel = threads_cancel, .reserve = threads_reserve, .abort = threads_abort, .aborted = threads_aborted,
+    .destroy = threads_destroy,
+};
+
+void taut__requests_init(taut__request *r, size_t n)
+{
+    for (size_t i = 0; i < n; i++) atomic_init(&r[i].done, true);
+}
+
+static hub *hub_create(int ranks)
+{
+    hub *h = taut__alloc(1, sizeof *h);
+    if (!h) return NULL;
+    h->box = taut__alloc((size_t)ranks, sizeof *h->box);
+    if (!h->box) {
+        taut__free(h);
+        return NULL;
+    }
+    h->ranks = ranks;
+    atomic_init(&h->users, ranks);
+    pthread_mutex_init(&h->lock, NULL);
+    for (int r = 0; r < ranks; r++) {
+        pthread_mutex_init(&h->box[r].lock, NULL);
+        pthread_cond_init(&h->box[r].changed, NULL);
+    }
+    return h;
+}
+
+static threads_transport *rank_create(hub *h, int rank, int fake_hosts)
+{
+    threads_transport *t = taut__alloc(1, sizeof *t);
+    if (!t) return NULL;
+    t->base = (taut__transport){.ops = &ops, .rank = rank, .size = h->ranks, .threads = true, .tag_max = INT32_MAX};
+    t->base.host = taut__alloc((size_t)h->ranks, sizeof *t->base.host);
+    if (!t->base.host) {
+        taut__free(t);
+        return NULL;
+    }
+    for (int r = 0; fake_hosts > 0 && r < h->ranks; r++) t->base.host[r] = r / fake_hosts;
+    t->hub = h;
+    return t;
+}
+
+taut_status taut__threads_create(int ranks, int fake_hosts, taut__transport **t)
+{
+    hub *h = hub_create(ranks);
+    int  made = 0;
+    for (; h && made < ranks; made++) {
+        t[made] = (taut__transport *)rank_create(h, made, fake_hosts);
+        if (!t[made]) break;
+    }
+    if (made == ranks) return TAUT_OK;
+    for (int r = ranks - 1; h && r >= made; r--) hub_release(h); /* the ranks that were not made */
+    for (int r = 0; r < made; r++) threads_destroy(t[r]), t[r] = NULL;
+    return taut__fail(TAUT_E_NOMEM, "threads: out of memory for %d ranks", ranks);
+}

@@ -1,0 +1,74 @@
+/* watchdog.c : see watchdog.h. */
+#include "watchdog.h"
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+enum { LOOK_MS = 250 };
+
+static uint64_t now_us(void) { return (uint64_t)(1e6 * taut__now()) + 1; }
+
+static void look(taut__watchdog *w)
+{
+    uint64_t since = atomic_load_explicit(&w->since, memory_order_acquire);
+    char     text[320];
+    if (since == 0) return;
+    uint64_t limit = atomic_load(&w->limit), now = now_us();
+    if (now < since + limit) return;
+    const char *what = atomic_load(&w->what);
+    if (atomic_load(&w->since) != since) return; /* it came back */
+    snprintf(text, sizeof text, "%.128s: the sum of all ranks has not come back for %.1f s: a rank is stopped or gone, or "
+             "timeout_ms=%d is too short; ending the job", what, 1e-6 * (double)(now - since), (int)w->timeout_ms);
+    w->t->ops->end_job(w->t, text);
+}
+
+static void *thread_main(void *arg)
+{
+    taut__watchdog  *w = arg;
+    struct timespec at;
+    pthread_mutex_lock(&w->lock);
+    while (!w->quit) {
+        clock_gettime(CLOCK_MONOTONIC, &at);
+        at.tv_nsec += LOOK_MS * 1000000L;
+        at.tv_sec += at.tv_nsec / 1000000000L;
+        at.tv_nsec %= 1000000000L;
+        if (pthread_cond_timedwait(&w->wake, &w->lock, &at) == ETIMEDOUT) look(w);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+void taut__watchdog_init(taut__watchdog *w, taut__transport *t, int32_t timeout_ms)
+{
+    *w = (taut__watchdog){.t = t, .timeout_ms = timeout_ms};
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->wake, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+void taut__watchdog_destroy(taut__watchdog *w)
+{
+    if (!w->t) return;
+    pthread_mutex_lock(&w->lock);
+    w->quit = true;
+    pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->lock);
+    if (w->running) pthread_join(w->thread, NULL);
+    pthread_mutex_destroy(&w->lock);
+    pthread_cond_destroy(&w->wake);
+    w->t = NULL;
+}
+
+void taut__watchdog_enter(taut__watchdog *w, const char *what, size_t bytes)
+{
+    if (w->timeout_ms < 0) return;
+    if (!w->running) w->running = pthread_create(&w->thread, NULL, thread_main, w) == 0;
+    atomic_store(&w->what, what);
+    atomic_store(&w->limit, (uint64_t)w->timeout_ms * 1000 + bytes);
+    atomic_store_explicit(&w->since, now_us(), memory_order_release);
+}
+
+void taut__watchdog_leave(taut__watchdog *w) { atomic_store_explicit(&w->since, 0, memory_order_release); }
