@@ -9,17 +9,37 @@ TAUT_INLINE uint64_t grid_load64(const uint8_t *p)
 {
     uint64_t v;
     memcpy(&v, p, 8);
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
     return v;
 }
 TAUT_INLINE void grid_store64(uint8_t *p, uint64_t v)
 {
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
     memcpy(p, &v, 8);
+}
+
+/* Bits set; index of the lowest one, v != 0; bits up to the highest one */
+TAUT_INLINE unsigned grid_count_bits(uint64_t v)
+{
+#if defined(__CUDA_ARCH__)
+    return (unsigned)__popcll(v);
+#else
+    return (unsigned)__builtin_popcountll(v);
+#endif
+}
+TAUT_INLINE unsigned grid_low_bit(uint64_t v)
+{
+#if defined(__CUDA_ARCH__)
+    return (unsigned)__ffsll((long long)v) - 1;
+#else
+    return (unsigned)__builtin_ctzll(v);
+#endif
+}
+TAUT_INLINE unsigned grid_bitlen(uint64_t v)
+{
+#if defined(__CUDA_ARCH__)
+    return 64 - (unsigned)__clzll((long long)v);
+#else
+    return v ? 64 - (unsigned)__builtin_clzll(v) : 0;
+#endif
 }
 
 /* yes ? a : b, without the branch that compilers make of it and no predictor foretells. yes: 0 or 1 */
@@ -68,10 +88,14 @@ TAUT_INLINE uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
     size_t at = r->pos >> 3;
     unsigned s = r->pos & 7;
     uint64_t v;
+#if defined(__CUDA_ARCH__) /* words lie at any byte */
+    v = grid_load_tail(r, at) >> s | (at + 8 < r->len ? (uint64_t)r->src[at + 8] << 1 << (63 - s) : 0);
+#else
     if (__builtin_expect(at + 9 <= r->len, 1))
         v = grid_load64(r->src + at) >> s | (uint64_t)r->src[at + 8] << 1 << (63 - s);
     else
         v = grid_load_tail(r, at) >> s | (at + 8 < r->len ? (uint64_t)r->src[at + 8] << 1 << (63 - s) : 0);
+#endif
     r->pos += bits;
     return v & (~UINT64_C(0) >> (64 - bits));
 }

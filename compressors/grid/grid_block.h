@@ -46,7 +46,7 @@ typedef struct grid_block {
 TAUT_INLINE uint64_t grid_pext(uint64_t v, uint64_t mask)
 {
     uint64_t out = 0;
-    for (unsigned k = 0; mask; mask &= mask - 1, k++) out |= (v >> __builtin_ctzll(mask) & 1) << k;
+    for (unsigned k = 0; mask; mask &= mask - 1, k++) out |= (v >> grid_low_bit(mask) & 1) << k;
     return out;
 }
 TAUT_INLINE uint64_t grid_pdep(uint64_t v, uint64_t mask)
@@ -62,14 +62,6 @@ TAUT_INLINE uint64_t grid_groups(uint64_t nz)
     nz |= nz >> 1;
     nz |= nz >> 2;
     return nz & GRID_GROUPS;
-}
-TAUT_INLINE unsigned grid_count_bits(uint64_t v)
-{
-    return (unsigned)__builtin_popcountll(v);
-}
-TAUT_INLINE unsigned grid_bitlen(uint64_t v)
-{
-    return v ? 64 - (unsigned)__builtin_clzll(v) : 0;
 }
 TAUT_INLINE unsigned grid_rice(uint64_t sum)
 {
@@ -104,7 +96,7 @@ TAUT_INLINE void grid_put_positions(grid_writer *w, uint64_t nz)
 {
     uint64_t v = 0;
     unsigned k = 0;
-    for (; nz; nz &= nz - 1, k += 6) v |= (uint64_t)__builtin_ctzll(nz) << k;
+    for (; nz; nz &= nz - 1, k += 6) v |= (uint64_t)grid_low_bit(nz) << k;
     grid_put(w, v, k);
 }
 TAUT_INLINE uint64_t grid_get_positions(grid_reader *r, unsigned k) /* 0: not k distinct ones */
@@ -154,7 +146,7 @@ TAUT_INLINE unsigned grid_block_put(grid_writer *w, const grid_block *b)
         grid_put(w, grid_pext(next, map), grid_count_bits(map));
         map = next;
     }
-    for (; map; map &= map - 1) grid_put_escape(w, b->mag[__builtin_ctzll(map)] >> r);
+    for (; map; map &= map - 1) grid_put_escape(w, b->mag[grid_low_bit(map)] >> r);
     grid_put(w, grid_pext(b->sign, nz), grid_count_bits(nz));
     return cls;
 }
@@ -192,7 +184,7 @@ TAUT_INLINE bool grid_block_get(grid_reader *rd, unsigned cls, unsigned r, grid_
         for (unsigned i = 0; i < GRID_BLOCK; i++) b->mag[i] += (uint32_t)(map >> i & 1) << r;
     }
     for (; map; map &= map - 1) {
-        unsigned i = (unsigned)__builtin_ctzll(map);
+        unsigned i = grid_low_bit(map);
         uint64_t m = grid_get_escape(rd) << r | (b->mag[i] & ((UINT32_C(1) << r) - 1));
         if (m > INT32_MAX) return false;
         b->mag[i] = (uint32_t)m;
@@ -218,7 +210,7 @@ TAUT_INLINE void grid_classes_run(grid_classes *c,
                                     unsigned zeros) /* a run writes no more nibbles than it has blocks */
 {
     while (zeros >= GRID_RUN_MIN) {
-        unsigned take = zeros < GRID_RUN_MAX ? zeros : GRID_RUN_MAX;
+        unsigned take = zeros < GRID_RUN_MAX ? zeros : (unsigned)GRID_RUN_MAX;
         c->nibble[c->n++] = GRID_RUN;
         c->nibble[c->n++] = (uint8_t)(take - GRID_RUN_MIN);
         zeros -= take;

@@ -44,9 +44,15 @@ static const uint8_t grid_top[GRID_MODELS + 1] = {0, 1, 2, 3, 3, 3, 4, 4, 5, 6, 
 /* Shapes, steepest first: 2 is a Gaussian, 1 a Laplacian. */
 static const float grid_shape[GRID_SHAPES] = {2.0f, 1.4f, 1.0f, 0.7f};
 
+#ifdef __cplusplus
+extern "C" {
+#endif
 /* models of a shape: [class - 1]. Built once, on first use. */
 const grid_model *taut__grid_models(unsigned shape);
 /* The shape that codes a chunk in the fewest bits. count[class][0..2]: values 0, +-1 and beyond. */
 unsigned taut__grid_choose_shape(uint32_t count[GRID_MODELS + 1][3]);
+#ifdef __cplusplus
+}
+#endif
 
 #endif

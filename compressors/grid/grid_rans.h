@@ -33,7 +33,7 @@ TAUT_INLINE unsigned grid_class_of_sum(uint64_t sum)
 {
     if (sum < 2) return (unsigned)sum;
     unsigned e = grid_bitlen(sum) - 1;
-    return e > 15 ? GRID_CLASS_OTHER : 2 * e + (unsigned)(sum >> (e - 1) & 1);
+    return e > 15 ? (unsigned)GRID_CLASS_OTHER : 2 * e + (unsigned)(sum >> (e - 1) & 1);
 }
 TAUT_INLINE unsigned grid_class_shift(unsigned cls)
 {
@@ -133,8 +133,8 @@ TAUT_INLINE bool grid_back_block(const uint8_t *symbol, unsigned cls, grid_reade
 TAUT_INLINE void grid_back_store(const grid_unit *u, const grid_block *b, size_t i, size_t m,
                                    grid_sink sink, void *out)
 {
-    float tmp[GRID_BLOCK], *dst = out;
-    int32_t *acc = out;
+    float tmp[GRID_BLOCK], *dst = (float *)out;
+    int32_t *acc = (int32_t *)out;
     const float *d = sink == GRID_CODES ? NULL : grid_unit_block(u, i, m, tmp);
     for (size_t k = 0; k < m; k++) {
         int32_t q = grid_block_code(b, k);

@@ -15,13 +15,15 @@
 #include <math.h>
 
 /* In front of short loops over vectors, which -O2 would leave as loops over memory. */
-#if defined(__clang__)
+#if defined(__CUDACC__)
+#define GRID_UNROLL _Pragma("unroll")
+#elif defined(__clang__)
 #define GRID_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define GRID_UNROLL _Pragma("GCC unroll 8")
 #endif
 
-TAUT_INLINE void grid_prefetch(const void *block)
+static inline void grid_prefetch(const void *block)
 {
     GRID_UNROLL
     for (int line = 0; line < 4; line++) taut__ahead((const char *)block + 64 * line);
@@ -264,11 +266,11 @@ TAUT_INLINE bool grid_block_decode(const grid_unit *u, grid_reader *r, unsigned 
     }
     if (!grid_reader_ok(r)) return false;
     if (sink == GRID_CODES) {
-        int32_t *acc = out;
+        int32_t *acc = (int32_t *)out;
         for (size_t k = 0; k < m; k++)
             acc[k] = (int32_t)((uint32_t)acc[k] + (uint32_t)grid_block_code(&b, k));
     } else if (sink == GRID_ADD) {
-        float *acc = out;
+        float *acc = (float *)out;
         for (size_t k = 0; k < m; k++) acc[k] += v[k];
     } else {
         memcpy(out, v, m * sizeof *v);

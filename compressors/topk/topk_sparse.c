@@ -2,7 +2,13 @@
 #include "topk_sparse.h"
 #include <string.h>
 
-enum { LAYOUT_RAW = 0, LAYOUT_GROUPS = 1, RICE_MAX = 32, SPAN_BITS = 40, WORDS_BITS = 18 };
+enum {
+    LAYOUT_RAW = TAUT_SPARSE_RAW,
+    LAYOUT_GROUPS = TAUT_SPARSE_GROUPS,
+    RICE_MAX = TAUT_SPARSE_RICE_MAX,
+    SPAN_BITS = TAUT_SPARSE_SPAN_BITS,
+    WORDS_BITS = TAUT_SPARSE_WORDS_BITS
+};
 
 /* Fields lie at any alignment: payloads may sit anywhere in a message. */
 static uint32_t get32(const uint8_t *p)
@@ -20,8 +26,7 @@ static uint64_t get64(const uint8_t *p)
 static void put32(uint8_t *p, uint32_t x) { memcpy(p, &x, sizeof x); }
 static void put64(uint8_t *p, uint64_t x) { memcpy(p, &x, sizeof x); }
 
-/* Words of 32 bits that hold `bits` bits. */
-static size_t words32(uint64_t bits) { return (size_t)((bits + 31) / 32); }
+static size_t words32(uint64_t bits) { return (size_t)taut__sparse_words(bits); }
 
 static void put_header(uint8_t *dst, uint32_t layout, double density, uint64_t count)
 {
@@ -50,11 +55,10 @@ static uint64_t unary_bits(const taut__sparse_writer *w, unsigned b)
     return sum;
 }
 
-/* The shortest b lies next to log2 of the mean gap (Golomb 1966; Rice 1971): try it and its neighbours. */
 static unsigned best_rice(const taut__sparse_writer *w, uint64_t span, uint64_t *unary)
 {
-    uint64_t mean = (span - w->fill) / w->fill, best_cost = UINT64_MAX;
-    unsigned guess = mean ? 63 - (unsigned)__builtin_clzll(mean) : 0, best = 0;
+    uint64_t best_cost = UINT64_MAX;
+    unsigned guess = taut__sparse_rice_guess(span, w->fill), best = 0;
     for (unsigned b = guess ? guess - 1 : 0; b <= guess + 1 && b <= RICE_MAX; b++) {
         uint64_t u = unary_bits(w, b), cost = u + (uint64_t)b * w->fill;
         if (cost >= best_cost) continue;

@@ -1,6 +1,6 @@
 /* samples.cu : see samples.h. */
 #include "samples.h"
-#include "compressors/cuda_kernel.h"
+#include "compressors/cuda/cuda_kernel.h"
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

@@ -1,6 +1,6 @@
 /* cuda_runtime.h : the part of CUDA C++ and of its runtime that Taut's kernels use, for g++ on a CPU. The compiler finds this
  * file in place of NVIDIA's. How threads run: ../block.h; streams, graphs, memory: ../stream.h. What is missing here is not
- * to be used in a kernel, or to be added here. Differences that cannot be hidden are macros, in compressors/cuda_kernel.h:
+ * to be used in a kernel, or to be added here. Differences that cannot be hidden are macros, in compressors/cuda/cuda_kernel.h:
  * launches and shared memory. */
 #ifndef CUDA_HOST_RUNTIME_H
 #define CUDA_HOST_RUNTIME_H

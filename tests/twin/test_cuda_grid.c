@@ -1,0 +1,332 @@
+/* The CUDA kernels of grid, code packed, give the CPU's bytes, codes and floats: all classes of blocks, scales of every kind,
+ * several chunks, several layers in one launch; and refuse what the CPU refuses. */
+#include "compressors/dispatch.h"
+#include "compressors/grid/grid.h"
+#include "tests/support/codec_case.h"
+#include "tests/support/cuda_case.h"
+#include <check.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TOGETHER = 3 };
+
+static const taut__cuda *k;
+static uint32_t          zero_flags;
+static void setup(void) { k = cuda_tables(); }
+
+typedef struct scaled {
+    const float *scale;
+    size_t       n; /* 0, 1, rows or elements */
+    size_t       cols;
+} scaled;
+
+typedef struct grid_case {
+    codec_case c;
+    taut_prep  prep;
+    float     *x, *err, *back, *got;
+    uint8_t   *bytes;
+    float      step;
+    size_t     n;
+} grid_case;
+
+static void open_case(grid_case *g, const char *spec, size_t rows, size_t cols, const scaled *s)
+{
+    memset(g, 0, sizeof *g);
+    case_open(&g->c, spec, rows, cols);
+    g->n = rows * cols;
+    if (s) g->c.tensor.scale = s->scale, g->c.tensor.scale_n = s->n;
+    g->x = new_floats(g->n), g->err = new_floats(g->n), g->back = new_floats(g->n), g->got = new_floats(g->n);
+    g->bytes = malloc(g->c.cap);
+}
+static void close_case(grid_case *g)
+{
+    free(g->x), free(g->err), free(g->back), free(g->got), free(g->bytes);
+    case_close(&g->c);
+}
+static void use_step(grid_case *g, float step)
+{
+    g->step = step;
+    g->prep = (taut_prep){0};
+    g->prep.f[GRID_PREP_STEP] = step;
+    g->c.call.prep = &g->prep;
+}
+
+static taut__cuda_job job_of(grid_case *g, const float *src)
+{
+    const taut_tensor *t = &g->c.tensor;
+    taut__cuda_job     j = {.n = g->n, .src = cuda_put(src, 4 * g->n, 0), .err = cuda_new(4 * g->n, 0), .dst = cuda_new(4 * g->n, 0),
+                            .payload = cuda_new(g->c.cap, 0), .len = cuda_new(8, 0), .flags = cuda_put(&zero_flags, 4, 0),
+                            .step = cuda_put(&g->step, 4, 0)};
+    if (t->scale_n) j.scale = cuda_put(t->scale, 4 * t->scale_n, 0);
+    j.stride = t->scale_n <= 1 ? 0 : t->scale_n == t->elems ? 1 : t->cols;
+    return j;
+}
+static taut__cuda_batch batch_of(const taut__cuda_job *j)
+{
+    taut__cuda_batch b = taut__cuda_single(j, TAUT__CUDA_CHUNK);
+    b.work_bytes = k->grid->encode_work(b.units, TOGETHER);
+    b.work = cuda_new(b.work_bytes, 0);
+    return b;
+}
+static uint32_t flags_of(const taut__cuda_job *j)
+{
+    uint32_t f;
+    cuda_get(&f, j->flags, 4);
+    return f;
+}
+
+static void same_payload(grid_case *g, const taut__cuda_job *j, const char *what)
+{
+    uint64_t len;
+    cuda_get(&len, j->len, 8);
+    ck_assert_msg(len == g->c.len, "%s: n=%zu step=%g: %zu bytes, CPU %zu", what, g->n, (double)g->step, (size_t)len, g->c.len);
+    cuda_get(g->bytes, j->payload, len);
+    ck_assert_msg(memcmp(g->bytes, g->c.payload, len) == 0, "%s: n=%zu step=%g: other bytes", what, g->n, (double)g->step);
+}
+
+/* Floats -> payload -> floats, and added. */
+static void both_ways(grid_case *g, uint64_t seed)
+{
+    ck_assert(g->c.codec->encode(&g->c.call, g->x, g->c.payload, g->c.cap, &g->c.len, g->err) == TAUT_OK);
+    ck_assert(g->c.codec->decode(&g->c.call, g->c.payload, g->c.len, g->back) == TAUT_OK);
+    taut__cuda_stream s = cuda_begin(seed);
+    taut__cuda_job    j = job_of(g, g->x);
+    taut__cuda_batch  b = batch_of(&j);
+    double            dead = g->c.spec.stage[0].value[GRID_KEY_DEAD];
+    cuda_must(k->grid->encode(&b, dead, 0, s), "encode");
+    cuda_must(k->grid->decode(&b, false, s), "decode");
+    same_payload(g, &j, "encode");
+    cuda_get(g->got, j.err, 4 * g->n);
+    ck_assert(cuda_same(g->got, g->err, g->n));
+    cuda_get(g->got, j.dst, 4 * g->n);
+    ck_assert(cuda_same(g->got, g->back, g->n));
+    cuda_must(k->grid->decode(&b, true, s), "decode add");
+    cuda_get(g->got, j.dst, 4 * g->n);
+    ck_assert(g->c.codec->decode_add(&g->c.call, g->c.payload, g->c.len, g->back) == TAUT_OK);
+    ck_assert(cuda_same(g->got, g->back, g->n));
+    ck_assert(flags_of(&j) == 0);
+    cuda_end();
+}
+
+/* Codes: quantize + pack in one read and apart, unpacked twice, dequantized. */
+static void codes_too(grid_case *g, uint64_t seed)
+{
+    int32_t *q = calloc(g->n, sizeof *q), *sum = calloc(g->n, sizeof *sum), *got = malloc(4 * g->n);
+    const taut_codec_integer *i = g->c.codec->integer;
+    ck_assert(i->quantize_pack(&g->c.call, g->x, q, g->err, 1 << 20, g->c.payload, g->c.cap, &g->c.len) == TAUT_OK);
+    taut__cuda_stream s = cuda_begin(seed);
+    taut__cuda_job    j = job_of(g, g->x);
+    double            dead = g->c.spec.stage[0].value[GRID_KEY_DEAD];
+    j.codes = cuda_new(4 * g->n, 0);
+    taut__cuda_batch b = batch_of(&j);
+    cuda_must(k->grid->encode(&b, dead, 1 << 20, s), "quantize_pack");
+    cuda_get(got, j.codes, 4 * g->n);
+    ck_assert(memcmp(got, q, 4 * g->n) == 0);
+    cuda_get(g->got, j.err, 4 * g->n);
+    ck_assert(cuda_same(g->got, g->err, g->n));
+    same_payload(g, &j, "quantize_pack");
+    cuda_must(k->device->fill(j.codes, 0xee, 4 * g->n, s), "fill");
+    cuda_must(k->grid->quantize(&b, dead, 1 << 20, s), "quantize");
+    cuda_get(got, j.codes, 4 * g->n);
+    ck_assert(memcmp(got, q, 4 * g->n) == 0);
+    cuda_must(k->device->fill(j.payload, 0xee, g->c.cap, s), "fill");
+    cuda_must(k->grid->pack(&b, dead, s), "pack");
+    same_payload(g, &j, "pack");
+    cuda_must(k->grid->unpack_add(&b, s), "unpack_add"); /* 2 q */
+    cuda_must(k->grid->unpack_values(&b, s), "unpack_values"); /* 3 q */
+    for (int round = 0; round < 2; round++) ck_assert(i->unpack_add(&g->c.call, g->c.payload, g->c.len, q) == TAUT_OK);
+    for (size_t e = 0; e < g->n; e++) sum[e] = q[e];
+    cuda_get(got, j.codes, 4 * g->n);
+    ck_assert(memcmp(got, sum, 4 * g->n) == 0);
+    ck_assert(i->dequantize(&g->c.call, sum, 1, g->back) == TAUT_OK);
+    cuda_get(g->got, j.dst, 4 * g->n);
+    ck_assert(cuda_same(g->got, g->back, g->n));
+    ck_assert(i->dequantize(&g->c.call, sum, 0.25f, g->back) == TAUT_OK);
+    b.factor = 0.25f;
+    cuda_must(k->grid->dequantize(&b, s), "dequantize");
+    cuda_get(g->got, j.dst, 4 * g->n);
+    ck_assert(cuda_same(g->got, g->back, g->n));
+    ck_assert(flags_of(&j) == 0);
+    cuda_end();
+    free(q), free(sum), free(got);
+}
+
+START_TEST(steps_and_sizes)
+{
+    static const size_t sizes[] = {1, 63, 64, 65, 1000, 2049, 5000, 70000};
+    static const float  steps[] = {1e-3f, 1e-4f, 3e-6f, 1e-2f, 1e-9f, 2e-3f};
+    uint64_t            seed = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (size_t e = 0; e < sizeof steps / sizeof *steps; e++) {
+            if (sizes[i] > 10000 && e > 1) continue;
+            grid_case g;
+            open_case(&g, e % 2 ? "grid:dead=0.5" : "grid", 1, sizes[i], NULL);
+            cuda_fill(g.x, g.n, e == 1 ? 6 : e == 5 ? 8 : 0);
+            use_step(&g, steps[e]);
+            both_ways(&g, seed);
+            if (e != 4) codes_too(&g, seed + 1);
+            close_case(&g);
+            seed++;
+        }
+}
+END_TEST
+
+START_TEST(values_of_every_kind)
+{
+    for (int kind = 0; kind < CUDA_KINDS; kind++) {
+        grid_case g;
+        open_case(&g, "grid", 1, 3001, NULL);
+        cuda_fill(g.x, g.n, kind);
+        use_step(&g, kind == 2 ? FLT_MIN : kind == 5 ? 1e36f : 1e-3f);
+        both_ways(&g, (uint64_t)kind);
+        close_case(&g);
+    }
+}
+END_TEST
+
+START_TEST(scales)
+{
+    enum { ROWS = 30, COLS = 77, N = ROWS * COLS };
+    float *scale = new_floats(N);
+    for (size_t i = 0; i < N; i++) scale[i] = 0.25f + (float)(i % 13) * 0.125f;
+    size_t counts[] = {1, ROWS, N};
+    for (int i = 0; i < 3; i++) {
+        scaled    s = {scale, counts[i], COLS};
+        grid_case g;
+        open_case(&g, "grid", ROWS, COLS, &s);
+        cuda_fill(g.x, g.n, 6);
+        use_step(&g, 5e-4f);
+        both_ways(&g, (uint64_t)i);
+        codes_too(&g, (uint64_t)i + 7);
+        close_case(&g);
+    }
+    free(scale);
+}
+END_TEST
+
+/* Layers of all sizes in one launch, gradient and residual added, recorded in a graph. */
+START_TEST(batch_with_feedback_in_a_graph)
+{
+    enum { JOBS = 12 };
+    taut__cuda_job    jobs[JOBS];
+    grid_case         g[JOBS];
+    void             *graph;
+    taut__cuda_stream s = cuda_begin(3);
+    for (int i = 0; i < JOBS; i++) {
+        open_case(&g[i], "grid", 1, (size_t)i * 331 + 1 + (i == 5 ? 66000 : 0), NULL);
+        cuda_fill(g[i].x, g[i].n, i % CUDA_KINDS);
+        cuda_fill(g[i].back, g[i].n, 0);
+        use_step(&g[i], 2e-3f);
+        jobs[i] = job_of(&g[i], g[i].x);
+        jobs[i].residual = jobs[i].err = cuda_put(g[i].back, 4 * g[i].n, 0);
+    }
+    taut__cuda_batch b = batch_of(&jobs[0]);
+    b.units = taut__cuda_number(jobs, JOBS, TAUT__CUDA_CHUNK);
+    b.count = JOBS;
+    b.jobs = cuda_put(jobs, sizeof jobs, 0);
+    b.work_bytes = k->grid->encode_work(b.units, TOGETHER);
+    b.work = cuda_new(b.work_bytes, 0);
+    cuda_must(k->device->wait(s), "wait");
+    cuda_must(k->device->capture_begin(s), "capture");
+    cuda_must(k->grid->encode(&b, 0.65, 0, s), "encode");
+    cuda_must(k->device->capture_end(s, &graph), "capture");
+    cuda_must(k->device->graph_launch(graph, s), "launch");
+    for (int i = 0; i < JOBS; i++) {
+        for (size_t e = 0; e < g[i].n; e++) g[i].x[e] = g[i].back[e] + g[i].x[e];
+        ck_assert(g[i].c.codec->encode(&g[i].c.call, g[i].x, g[i].c.payload, g[i].c.cap, &g[i].c.len, g[i].err) == TAUT_OK);
+        same_payload(&g[i], &jobs[i], "batch");
+        cuda_get(g[i].got, jobs[i].err, 4 * g[i].n);
+        ck_assert(cuda_same(g[i].got, g[i].err, g[i].n));
+    }
+    k->device->graph_destroy(graph);
+    cuda_end();
+    for (int i = 0; i < JOBS; i++) close_case(&g[i]);
+}
+END_TEST
+
+START_TEST(raw_and_range)
+{
+    grid_case g;
+    open_case(&g, "grid", 1, 1500, NULL);
+    cuda_fill(g.x, g.n, 3);
+    use_step(&g, 1e-3f);
+    g.prep.raw = true;
+    ck_assert(g.c.codec->encode(&g.c.call, g.x, g.c.payload, g.c.cap, &g.c.len, g.err) == TAUT_OK);
+    taut__cuda_stream s = cuda_begin(1);
+    taut__cuda_job    j = job_of(&g, g.x);
+    taut__cuda_batch  b = batch_of(&j);
+    cuda_must(k->grid->raw(&b, 0.65, s), "raw");
+    same_payload(&g, &j, "raw");
+    cuda_must(k->grid->decode(&b, false, s), "decode");
+    cuda_get(g.got, j.dst, 4 * g.n);
+    ck_assert(cuda_same(g.got, g.x, g.n) && flags_of(&j) == 0);
+    b.one.codes = cuda_new(4 * g.n, 0);
+    cuda_must(k->grid->unpack_add(&b, s), "unpack");
+    ck_assert(flags_of(&j) == TAUT__CUDA_CORRUPT);
+    b.one.flags = j.flags = cuda_put(&zero_flags, 4, 0);
+    cuda_must(k->grid->encode(&b, 0.65, 1 << 20, s), "NaN has no code");
+    ck_assert(flags_of(&j) == TAUT__CUDA_RANGE);
+    b.work_bytes = 100;
+    ck_assert(k->grid->encode(&b, 0.65, 0, s) == TAUT_E_CAPACITY);
+    cuda_end();
+    close_case(&g);
+}
+END_TEST
+
+/* A payload with bytes changed is refused where the CPU refuses it, and decodes to the same where not. */
+START_TEST(malformed_payloads)
+{
+    grid_case g;
+    uint32_t  refused = 0, taken = 0;
+    open_case(&g, "grid", 1, 700, NULL);
+    cuda_fill(g.x, g.n, 6);
+    use_step(&g, 1e-3f);
+    ck_assert(g.c.codec->encode(&g.c.call, g.x, g.c.payload, g.c.cap, &g.c.len, NULL) == TAUT_OK);
+    taut__cuda_stream s = cuda_begin(2);
+    taut__cuda_job    j = job_of(&g, g.x);
+    uint64_t          len = g.c.len;
+    for (uint32_t round = 0; round < 400; round++) {
+        uint32_t at = round < g.c.len ? round : taut__random32(taut__rng_of(1, 0), round) % (uint32_t)g.c.len;
+        uint8_t  change = (uint8_t)(1u << round % 8 | (round % 5 == 0 ? 0x0f : 0));
+        if (at >= 4 && at < 8) continue; /* the step: the CPU takes the payload's, the kernel the job's */
+        memcpy(g.bytes, g.c.payload, g.c.len);
+        g.bytes[at] ^= change;
+        bool ok = g.c.codec->decode(&g.c.call, g.bytes, g.c.len, g.back) == TAUT_OK;
+        cuda_must(k->device->copy(j.payload, g.bytes, g.c.len, s), "copy");
+        cuda_must(k->device->copy(j.len, &len, 8, s), "copy");
+        cuda_must(k->device->fill(j.flags, 0, 4, s), "fill");
+        taut__cuda_batch b = taut__cuda_single(&j, TAUT__CUDA_CHUNK);
+        cuda_must(k->grid->decode(&b, false, s), "decode");
+        ck_assert_msg((flags_of(&j) == 0) == ok, "byte %u changed by %02x: CPU %s", at, change, ok ? "takes it" : "refuses it");
+        refused += !ok, taken += ok;
+        if (!ok) continue;
+        cuda_get(g.got, j.dst, 4 * g.n);
+        ck_assert(cuda_same(g.got, g.back, g.n));
+    }
+    ck_assert(refused > 50 && taken > 50);
+    cuda_end();
+    close_case(&g);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("cuda_grid");
+    TCase *t = tcase_create("twin");
+    tcase_set_timeout(t, 200);
+    tcase_add_checked_fixture(t, setup, NULL);
+    tcase_add_test(t, steps_and_sizes);
+    tcase_add_test(t, values_of_every_kind);
+    tcase_add_test(t, scales);
+    tcase_add_test(t, batch_with_feedback_in_a_graph);
+    tcase_add_test(t, raw_and_range);
+    tcase_add_test(t, malformed_payloads);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
