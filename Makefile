@@ -1,160 +1,265 @@
-# Taut. `make help` lists the targets. Nothing is written outside build/.
-#   make                     build/release/{bin/taut,lib/libtaut.so,...}
-#   make MODE=debug|asan|tsan
-#   make MPI=0 CUDA=0 NCCL=0 TORCH=0 BLAS=0   leave a feature out; =1 makes a missing one an error
+# Taut. `make help` lists the targets, CONTRIBUTING.md says more. Nothing is written outside build/.
+#   make                              build/release/{bin/taut,lib/libtaut.so,...}
+#   make MODE=debug|asan|tsan         each mode has its own folder
+#   make MPI=0 TORCH=0 BLAS=0 NCCL=0  leave a feature out; =1 makes a missing one an error
+#   make CUDA=1                       the CUDA kernels into the library (nvcc)
+#   make MPICC=mpicc.mpich            another MPI
+#   make TORCH=pip [PYTHON=python3]   the libtorch of a pip wheel; or TORCH_DIR=<folder of any libtorch>
 MODE   ?= release
 BUILD  ?= build/$(MODE)
 PREFIX ?= /usr/local
 Q      ?= @
 CC     ?= cc
 CXX    ?= c++
+MPICC  ?= mpicc
 NVCC   ?= nvcc
-GENCODE ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90
+PYTHON ?= python3
+PKG_CONFIG ?= pkg-config
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
+.PHONY: FORCE
+FORCE:
 
-# ---- what is here: found / missing / off (by you) ----
-probe    = $(shell mkdir -p build && printf '$(1)\nint main(void){return 0;}\n' | $(2) -o build/.probe$$$$ $(3) >/dev/null 2>&1 && echo found || echo missing; rm -f build/.probe$$$$)
-feature  = $(if $(filter 0,$($(1))),off,$(if $(filter 1,$($(1))),$(if $(filter found,$(2)),found,$(error $(1)=1 was asked for but $(1) is missing: run launch/setup)),$(2)))
-
-ARCH     := $(shell $(CC) -dumpmachine | cut -d- -f1)
-PKG      := pkg-config
-MPI_CFLAGS := $(shell mpicc --showme:compile 2>/dev/null || mpicc -compile_info 2>/dev/null | tr ' ' '\n' | grep '^-[ID]' | tr '\n' ' ')
-MPI_LIBS   := $(shell mpicc --showme:link 2>/dev/null || mpicc -link_info 2>/dev/null | tr ' ' '\n' | grep '^-[Ll]' | tr '\n' ' ')
-HAVE_MPI   := $(call feature,MPI,$(call probe,#include <mpi.h>,$(CC) -x c $(MPI_CFLAGS) -,$(MPI_LIBS)))
-HAVE_CUDA  := $(call feature,CUDA,$(shell command -v $(NVCC) >/dev/null 2>&1 && echo found || echo missing))
-HAVE_NCCL  := $(call feature,NCCL,$(call probe,#include <nccl.h>,$(CC) -x c -I/usr/local/cuda/include -,-L/usr/local/cuda/lib64 -lnccl))
-BLAS_LIBS  := $(shell $(PKG) --libs openblas 2>/dev/null || echo -lopenblas)
-BLAS_CFLAGS := $(shell $(PKG) --cflags openblas 2>/dev/null)
-HAVE_BLAS  := $(call feature,BLAS,$(call probe,#include <cblas.h>,$(CC) -x c $(BLAS_CFLAGS) -,$(BLAS_LIBS)))
-TORCH_DIR  ?= $(firstword $(wildcard /usr/include/torch /usr/local/include/torch))
-# -idirafter: for TORCH_DIR=/usr/include/torch the parent is a system folder, whose order -isystem would change
-TORCH_INC  := $(if $(TORCH_DIR),-isystem $(TORCH_DIR)/csrc/api/include -idirafter $(TORCH_DIR)/..)
-TORCH_LIBS := -ltorch -ltorch_cpu -lc10
-HAVE_TORCH := $(call feature,TORCH,$(if $(TORCH_DIR),found,missing))
-HAVE_CHECK := $(if $(shell $(PKG) --exists check && echo y),found,missing)
-
-# ---- flags ----
-WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wvla $(if $(CI),-Werror)
-CWARN    = $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 OPT_release = -O2 -g -DNDEBUG
 OPT_debug   = -O0 -g3 -DTAUT_DEBUG
 OPT_asan    = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -DTAUT_DEBUG
 OPT_tsan    = -O1 -g -fsanitize=thread -DTAUT_DEBUG
-SANITIZE = $(filter -fsanitize=%,$(OPT_$(MODE)))
+ifeq ($(OPT_$(MODE)),)
+$(error MODE=$(MODE): must be release, debug, asan or tsan)
+endif
+
+# These goals need to know nothing of the machine; every other one reads below what it has.
+ifneq ($(filter-out help clean setup check check-long demo bench-lab,$(or $(MAKECMDGOALS),all)),)
+
+# ================================================================ what is here
+# launch/detect answers once; the answer is kept until a tool, its name or the installed packages change.
+ASK    := CC='$(CC)' CXX='$(CXX)' MPICC='$(MPICC)' NVCC='$(NVCC)' PYTHON='$(PYTHON)' PKG_CONFIG='$(PKG_CONFIG)' \
+          TORCH='$(filter pip,$(TORCH))' TORCH_DIR='$(TORCH_DIR)'
+PROBES := build/probes/$(shell { echo "$(ASK) $$PATH $$PKG_CONFIG_PATH $$CPATH $$LIBRARY_PATH"; \
+            stat -c '%n %Y' launch/detect /var/lib/dpkg/status; } 2>/dev/null | cksum | tr ' ' -).mk
+ifeq ($(wildcard $(PROBES)),)
+$(shell mkdir -p build/probes; $(ASK) launch/detect >$(PROBES).$$$$ && mv $(PROBES).$$$$ $(PROBES))
+endif
+include $(PROBES)
+
+# wanted NAME: found, missing, or off (by you); asked for with =1 but missing is an error
+wanted = $(if $(filter 0,$($(1))),off,$(if $(filter 1 pip,$($(1))),$(if $(filter found,$(HAVE_$(1))),found,$(error \
+           $(1)=$($(1)) was asked for, but: $($(1)_INFO). launch/setup installs what Debian has)),$(HAVE_$(1))))
+CUDA       := $(or $(CUDA),$(filter 1,$(NCCL)))
+HAVE_MPI   := $(call wanted,MPI)
+HAVE_CUDA  := $(call wanted,CUDA)
+HAVE_NCCL  := $(call wanted,NCCL)
+HAVE_TORCH := $(call wanted,TORCH)
+HAVE_BLAS  := $(call wanted,BLAS)
+ifeq ($(if $(TORCH_DIR),$(HAVE_TORCH)),missing)
+$(error TORCH_DIR=$(TORCH_DIR): $(TORCH_INFO))
+endif
+
+# ================================================================ features
+# One block each: FEATURES (flags of every C file), LIBS (of everything that links the library), EXCLUDE (sources left
+# out, as patterns of filter-out), LEFT_OUT (what the user misses, for print-config).
+FEATURES :=
+LIBS     :=
+EXCLUDE  :=
+LEFT_OUT :=
+
+# ---- MPI: files *_mpi.c ----
+ifeq ($(HAVE_MPI),found)
+FEATURES += -DTAUT_HAVE_MPI $(MPI_CFLAGS)
+LIBS     += $(MPI_LIBS)
+# the launcher that belongs to the wrapper: mpicc.mpich -> mpirun.mpich
+MPIRUN   ?= $(subst mpicc,mpirun,$(MPICC))
+export MPIRUN
+else
+EXCLUDE  += %_mpi.c
+LEFT_OUT += "the MPI transport, taut bench allreduce, taut train over ranks"
+endif
+
+# ---- BLAS: the products of powersgd ----
+ifeq ($(HAVE_BLAS),found)
+FEATURES += -DTAUT_HAVE_BLAS $(BLAS_CFLAGS)
+LIBS     += $(BLAS_LIBS)
+else
+LEFT_OUT += "BLAS for the products of powersgd; plain C does them"
+endif
+
+# ---- CUDA: kernels *_cuda.cu, compiled by nvcc. Into the library only with CUDA=1, since they make it larger and its build
+# longer; `make cuda` compiles them wherever nvcc is, so that they do not rot. Launchers are extern "C"; a host file that calls
+# them is *_cuda.c or asks #ifdef TAUT_HAVE_CUDA. ----
+ifeq ($(HAVE_CUDA)$(CUDA),found1)
+CUDA_STATE := found
+FEATURES += -DTAUT_HAVE_CUDA $(CUDA_CFLAGS)
+LIBS     += $(CUDA_LIBS)
+else
+CUDA_STATE := $(if $(filter found,$(HAVE_CUDA)),unused,$(HAVE_CUDA))
+EXCLUDE  += %_cuda.c %_cuda.cu
+LEFT_OUT += "the CUDA kernels$(if $(filter unused,$(CUDA_STATE)),; make CUDA=1 puts them in)"
+endif
+
+# ---- NCCL: files *_nccl.c; goes with CUDA=1 ----
+ifeq ($(HAVE_NCCL)$(CUDA),found1)
+NCCL_STATE := found
+FEATURES += -DTAUT_HAVE_NCCL $(NCCL_CFLAGS)
+LIBS     += $(NCCL_LIBS)
+else
+NCCL_STATE := $(if $(filter found,$(HAVE_NCCL)),unused,$(HAVE_NCCL))
+EXCLUDE  += %_nccl.c
+endif
+
+# ---- libtorch: shim/ and launch/train/ ----
+ifeq ($(HAVE_TORCH),found)
+FEATURES += -DTAUT_HAVE_TORCH
+else
+EXCLUDE  += %_torch.c shim/%.cpp launch/train/%.c
+LEFT_OUT += "taut train and the libtorch shim"
+endif
+
+# ---- Check: the tests ----
+ifneq ($(HAVE_CHECK),found)
+EXCLUDE  += tests/%.c
+LEFT_OUT += "the tests"
+endif
+
+# ---- instruction sets: each file *_ISA.c has its flags, and is left out for another architecture ----
+AVX2_FLAGS   := -mavx2 -mf16c -mfma -mbmi -mbmi2 -mlzcnt -mpopcnt
+AVX512_FLAGS := $(AVX2_FLAGS) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd
+VBMI2_FLAGS  := $(AVX512_FLAGS) -mavx512vbmi -mavx512vbmi2 -mavx512ifma -mavx512vnni -mavx512vpopcntdq -mgfni
+ifneq ($(ARCH),x86_64)
+EXCLUDE += %_avx2.c %_avx512.c %_avx512vbmi2.c
+endif
+ifneq ($(ARCH),aarch64)
+EXCLUDE += %_neon.c
+endif
+
+# ================================================================ flags
+SANITIZE := $(filter -fsanitize=%,$(OPT_$(MODE)))
 CFLAGS   ?= $(OPT_$(MODE))
+WERROR   := $(if $(CI),-Werror)
+CWARN    := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
 # same bytes on every machine: no contraction into fma, no fast-math
-ALL_CFLAGS   = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -ffp-contract=off -pthread $(CWARN) $(CFLAGS)
-ALL_CXXFLAGS = -std=c++17 -fPIC -fvisibility=hidden -ffp-contract=off -pthread -Wall -Wextra $(CFLAGS)
-FEATURES = $(if $(filter found,$(HAVE_MPI)),-DTAUT_HAVE_MPI $(MPI_CFLAGS)) $(if $(filter found,$(HAVE_CUDA)),-DTAUT_HAVE_CUDA) \
-           $(if $(filter found,$(HAVE_NCCL)),-DTAUT_HAVE_NCCL) $(if $(filter found,$(HAVE_TORCH)),-DTAUT_HAVE_TORCH) \
-           $(if $(filter found,$(HAVE_BLAS)),-DTAUT_HAVE_BLAS $(BLAS_CFLAGS))
-LIBS     = $(if $(filter found,$(HAVE_MPI)),$(MPI_LIBS)) $(if $(filter found,$(HAVE_BLAS)),$(BLAS_LIBS)) -lxxhash -lm -pthread
+SAME     := -fPIC -fvisibility=hidden -ffp-contract=off -pthread
+ALL_CFLAGS   = -std=c11 -D_GNU_SOURCE $(SAME) $(CWARN) $(CFLAGS)
+ALL_CXXFLAGS = -std=$(TORCH_STD) $(SAME) -Wall -Wextra $(WERROR) $(CFLAGS)
+# virtual architectures of the kernels; the last also as PTX, for GPUs that come later
+GENCODE ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90
+ALL_NVCCFLAGS = -std=c++17 -O2 -lineinfo --fmad=false -Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wextra \
+                -Xcompiler -fno-exceptions,-fno-rtti,-fno-threadsafe-statics $(GENCODE) $(NVCCFLAGS)
+LIBS    += -lxxhash -lm -pthread
+JSON    := -ljansson
+RPATH   := -Wl,-rpath,'$$ORIGIN/../lib'
 DEP      = -MMD -MP -MF $(@:.o=.d)
 
-# ---- sources ----
-no_mpi   = $(if $(filter found,$(HAVE_MPI)),$(1),$(filter-out %_mpi.c,$(1)))
-isa      = $(if $(filter x86_64,$(ARCH)),$(filter-out %_neon.c,$(1)),$(if $(filter aarch64,$(ARCH)),$(filter-out %_avx2.c %_avx512.c %_avx512vbmi2.c,$(1)),$(filter-out %_avx2.c %_avx512.c %_avx512vbmi2.c %_neon.c,$(1))))
-LIB_SRC  := $(call isa,$(call no_mpi,$(wildcard comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c scheduler/*.c)))
-LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
-CMD_SRC  := $(call no_mpi,$(wildcard launch/*.c))
-CMD_OBJ  := $(CMD_SRC:%.c=$(BUILD)/%.o)
-TRAIN_SRC := $(wildcard launch/train/*.c)
-TRAIN_OBJ := $(TRAIN_SRC:%.c=$(BUILD)/%.o)
-SHIM_SRC := $(wildcard shim/*.cpp)
-SHIM_OBJ := $(SHIM_SRC:%.cpp=$(BUILD)/%.o)
-TEST_SRC := $(call no_mpi,$(wildcard tests/unit/test_*.c tests/twin/test_*.c tests/golden/test_*.c tests/property/test_*.c tests/multi/test_*.c tests/long/test_*.c))
-TEST_SRC := $(if $(filter found,$(HAVE_TORCH)),$(TEST_SRC),$(filter-out %_torch.c,$(TEST_SRC)))
-TEST_SUP := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
-TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
-BENCH_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
-SO_VERSION = 0
+# ================================================================ sources and what they become
+sources  = $(filter-out $(EXCLUDE),$(wildcard $(1)))
+objects  = $(addprefix $(BUILD)/,$(addsuffix .o,$(basename $(1))))
+LIB_OBJ  := $(call objects,$(call sources,comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c scheduler/*.c compressors/*/*.cu comm/*/*.cu))
+CMD_OBJ  := $(call objects,$(call sources,launch/*.c))
+TRAIN_OBJ := $(call objects,$(call sources,launch/train/*.c))
+SHIM_OBJ := $(call objects,$(call sources,shim/*.cpp))
+CUDA_OBJ := $(call objects,$(wildcard compressors/*/*.cu comm/*/*.cu))
+TEST_SUP := $(call objects,$(wildcard tests/support/*.c))
+TEST_BIN := $(basename $(call objects,$(call sources,$(foreach d,unit twin golden property multi long,tests/$(d)/test_*.c))))
+BENCH_BIN := $(basename $(call objects,$(call sources,tests/bench/*.c)))
+GPU_BIN  := $(if $(filter found,$(CUDA_STATE)),$(basename $(call objects,$(wildcard tests/gpu/test_*.c))))
+SO_VERSION := 0
 
-LIB_SO   = $(BUILD)/lib/libtaut.so
-LIB_A    = $(BUILD)/lib/libtaut.a
-SHIM_SO  = $(BUILD)/lib/libtaut_torch.so
-CMD      = $(BUILD)/bin/taut
-TRAIN    = $(BUILD)/libexec/taut-train
-JSON     = -ljansson
-RPATH    = -Wl,-rpath,'$$ORIGIN/../lib'
+LIB_SO   := $(BUILD)/lib/libtaut.so
+LIB_A    := $(BUILD)/lib/libtaut.a
+CMD      := $(BUILD)/bin/taut
+SHIM_SO  := $(if $(SHIM_OBJ),$(BUILD)/lib/libtaut_torch.so)
+TRAIN    := $(if $(TRAIN_OBJ),$(BUILD)/libexec/taut-train)
 
-.PHONY: all
-all: $(LIB_SO) $(LIB_A) $(if $(wildcard launch/taut.c),$(CMD)) $(if $(filter found,$(HAVE_TORCH)),$(if $(SHIM_SRC),$(SHIM_SO)) $(if $(TRAIN_SRC),$(TRAIN))) ## build everything that the machine has the parts for
+# Programs and libraries of an earlier build that this one leaves out: they would run, or be tested, with the new library.
+EARLIER  := $(wildcard $(BUILD)/libexec/taut-train $(BUILD)/lib/libtaut_torch.so $(basename $(call objects,$(wildcard tests/*/test_*.c))))
+STALE    := $(filter-out $(TRAIN) $(SHIM_SO) $(TEST_BIN) $(GPU_BIN),$(EARLIER))
 
-$(BUILD)/%_avx2.o: ISA = -mavx2 -mf16c -mfma -mbmi -mbmi2 -mlzcnt -mpopcnt
-ISA_avx512 = -mavx2 -mf16c -mfma -mbmi -mbmi2 -mlzcnt -mpopcnt -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd
-$(BUILD)/%_avx512.o: ISA = $(ISA_avx512)
-$(BUILD)/%_avx512vbmi2.o: ISA = $(ISA_avx512) -mavx512vbmi -mavx512vbmi2 -mavx512ifma -mavx512vnni -mavx512vpopcntdq -mgfni
-$(BUILD)/tests/%.o: CPPFLAGS += -I.
-$(BUILD)/%.o: %.c
+.PHONY: all tests cuda prune
+all: prune $(LIB_SO) $(LIB_A) $(CMD) $(SHIM_SO) $(TRAIN) ## build everything that the machine has the parts for
+tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) ## the same, and the test programs
+cuda: $(if $(filter found,$(HAVE_CUDA)),$(CUDA_OBJ)) ## compile the CUDA kernels, whether or not the library takes them in
+prune:
+	$(if $(STALE),rm -f $(STALE))
+
+# ---- stamps: hold what the last build was made with, and are touched only when that changes; so `make` then `make MPI=0`
+# compiles and links again what depends on it, and nothing else ----
+C_TEXT    = $(CC) $(CC_INFO) $(CPPFLAGS) $(FEATURES) $(ALL_CFLAGS)
+CXX_TEXT  = $(CXX) $(CXX_INFO) $(CPPFLAGS) $(FEATURES) $(TORCH_CFLAGS) $(ALL_CXXFLAGS) $(TORCH_INFO)
+CUDA_TEXT = $(NVCC) $(CUDA_INFO) $(CPPFLAGS) $(ALL_NVCCFLAGS)
+LINK_TEXT = $(CC) $(LDFLAGS) $(SANITIZE) $(LIBS) $(TORCH_LIBS) $(LIB_OBJ) $(CMD_OBJ) $(TRAIN_OBJ) $(SHIM_OBJ) $(TEST_SUP)
+STAMPS   := $(addprefix $(BUILD)/.,C CXX CUDA LINK)
+$(shell mkdir -p $(BUILD))
+$(STAMPS): FORCE
+	@$(file >$@.new,$($(subst .,,$(@F))_TEXT))if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+# ---- compile ----
+$(BUILD)/%_avx2.o:       ISA := $(AVX2_FLAGS)
+$(BUILD)/%_avx512.o:     ISA := $(AVX512_FLAGS)
+$(BUILD)/%_avx512vbmi2.o: ISA := $(VBMI2_FLAGS)
+$(BUILD)/tests/%.o:      INC := -I. $(CHECK_CFLAGS)
+$(BUILD)/%.o: %.c $(BUILD)/.C
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(FEATURES) $(ALL_CFLAGS) $(ISA) $(DEP) -c -o $@ $<
-$(BUILD)/%.o: %.cpp
+	$(Q)$(CC) $(INC) $(CPPFLAGS) $(FEATURES) $(ALL_CFLAGS) $(ISA) $(DEP) -c -o $@ $<
+$(BUILD)/%.o: %.cpp $(BUILD)/.CXX
 	@mkdir -p $(@D)
-	$(Q)$(CXX) $(CPPFLAGS) $(FEATURES) $(TORCH_INC) $(ALL_CXXFLAGS) $(DEP) -c -o $@ $<
+	$(Q)$(CXX) $(CPPFLAGS) $(FEATURES) $(TORCH_CFLAGS) $(ALL_CXXFLAGS) $(DEP) -c -o $@ $<
+$(BUILD)/%.o: %.cu $(BUILD)/.CUDA
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) $(CPPFLAGS) -DTAUT_HAVE_CUDA $(ALL_NVCCFLAGS) $(DEP) -c -o $@ $<
 
-$(LIB_SO): $(LIB_OBJ) comm/libtaut.map
-	@mkdir -p $(@D)
-	$(Q)$(CC) -shared $(SANITIZE) -Wl,-soname,libtaut.so.$(SO_VERSION) -Wl,--version-script=comm/libtaut.map -Wl,-z,defs -o $@.$(SO_VERSION) $(LIB_OBJ) $(LDFLAGS) $(LIBS)
-	$(Q)ln -sf libtaut.so.$(SO_VERSION) $@
+# ---- link ----
+LINK_C   = $(Q)mkdir -p $(@D) && $(CC) $(SANITIZE) -o $@
+LINK_CXX = $(Q)mkdir -p $(@D) && $(CXX) $(SANITIZE) -o $@
+$(LIB_SO): $(LIB_OBJ) comm/libtaut.map $(BUILD)/.LINK
+	$(LINK_C).$(SO_VERSION) -shared -Wl,-soname,$(@F).$(SO_VERSION) -Wl,--version-script=comm/libtaut.map -Wl,-z,defs $(LIB_OBJ) $(LDFLAGS) $(LIBS)
+	$(Q)ln -sf $(@F).$(SO_VERSION) $@
 # one member: the SIMD tables and codecs are weak references, for which a linker would not open an archive's members
-$(LIB_A): $(LIB_OBJ)
+$(LIB_A): $(LIB_OBJ) $(BUILD)/.LINK
 	@mkdir -p $(@D)
-	$(Q)$(CC) -r -nostdlib -o $(@D)/taut.o $^ && rm -f $@ && ar rcs $@ $(@D)/taut.o
-$(SHIM_SO): $(SHIM_OBJ) $(LIB_SO)
-	@mkdir -p $(@D)
-	$(Q)$(CXX) -shared $(SANITIZE) -Wl,-soname,libtaut_torch.so.$(SO_VERSION) -o $@.$(SO_VERSION) $(SHIM_OBJ) -L$(BUILD)/lib -ltaut $(RPATH) $(LDFLAGS) $(TORCH_LIBS)
-	$(Q)ln -sf libtaut_torch.so.$(SO_VERSION) $@
+	$(Q)$(CC) -r -nostdlib -o $(@D)/taut.o $(LIB_OBJ) && rm -f $@ && ar rcs $@ $(@D)/taut.o
 # the command uses internals (kernels, codec tables), so it links the archive
-$(CMD): $(CMD_OBJ) $(LIB_A)
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(SANITIZE) -o $@ $(CMD_OBJ) $(LIB_A) $(LDFLAGS) $(LIBS) $(JSON)
+$(CMD): $(CMD_OBJ) $(LIB_A) $(BUILD)/.LINK
+	$(LINK_C) $(CMD_OBJ) $(LIB_A) $(LDFLAGS) $(LIBS) $(JSON)
+ifneq ($(SHIM_SO),)
+$(SHIM_SO): $(SHIM_OBJ) $(LIB_SO) $(BUILD)/.LINK
+	$(LINK_CXX).$(SO_VERSION) -shared -Wl,-soname,$(@F).$(SO_VERSION) $(SHIM_OBJ) -L$(BUILD)/lib -ltaut $(RPATH) $(LDFLAGS) $(TORCH_LIBS)
+	$(Q)ln -sf $(@F).$(SO_VERSION) $@
 # taut train: a program of its own, so that nobody else loads libtorch; uses the public header only
-$(TRAIN): $(TRAIN_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO)
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(SANITIZE) -o $@ $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) -Wl,-rpath-link,$(BUILD)/lib $(LDFLAGS) $(LIBS) $(JSON) -lz
-
-# ---- tests ----
+$(TRAIN): $(TRAIN_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
+	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) -Wl,-rpath-link,$(BUILD)/lib $(LDFLAGS) $(LIBS) $(JSON) -lz
 # public interface only, so no test support that reaches inside
-$(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(SHIM_SO) $(LIB_SO)
-	$(Q)$(CC) $(SANITIZE) -o $@ $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(shell $(PKG) --libs check)
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A)
-	$(Q)$(CC) $(SANITIZE) -o $@ $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(shell $(PKG) --libs check) $(JSON)
+$(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(SHIM_SO) $(LIB_SO) $(BUILD)/.LINK
+	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(CHECK_LIBS)
+endif
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(BUILD)/.LINK
+	$(LINK_C) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON)
 
-.PHONY: setup tests check check-long check-gpu demo bench-lab install uninstall print-config clean help
-check check-long: SETUP = --tests
-setup: ## install the packages that are missing (Debian, Ubuntu)
-	@launch/setup $(SETUP)
-tests: all $(TEST_BIN) $(BENCH_BIN)
-# each stage is a make of its own, so that what setup installed is detected
-check: setup ## install what is missing, build, run the tests (under ten minutes on 2 cores)
-	@+$(MAKE) --no-print-directory print-config
-	@+$(MAKE) --no-print-directory tests
-	@BUILD=$(BUILD) tests/run.sh
-check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
-	@+$(MAKE) --no-print-directory tests
-	@+$(MAKE) --no-print-directory MODE=asan tests
-	@BUILD=$(BUILD) LONG=1 TIMEOUT=1800 tests/run.sh
-	@BUILD=build/asan LONG=1 TIMEOUT=1800 tests/run.sh
-check-gpu: ## the tests that need a GPU (none yet: the CUDA codecs come next)
-	@tests/run_gpu.sh
-demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes
-	@+$(MAKE) --no-print-directory print-config
-	@+$(MAKE) --no-print-directory all
-	@BUILD=$(BUILD) launch/demo
-bench-lab: setup ## measure the practice cluster; writes docs/results.md and its figures (root, about 20 minutes)
-	@+$(MAKE) --no-print-directory all
-	@BUILD=$(BUILD) tests/bench/lab.sh
+# ---- one test: T=comm is tests/*/test_comm.c or .sh, or both; T='grid quant' takes two ----
+.PHONY: test quick
+TESTS_OF_T := $(foreach t,$(T),$(wildcard tests/*/test_$(t).c tests/*/test_$(t).sh))
+test: $(if $(filter %.sh,$(TESTS_OF_T)),all) $(filter $(basename $(call objects,$(TESTS_OF_T))),$(TEST_BIN)) ## one test: make test T=comm
+	@[ -n '$(TESTS_OF_T)' ] || { echo "make test T=NAME: no tests/*/test_$(T).c or .sh; there are:"; \
+	    ls tests/*/test_*.c tests/*/test_*.sh | sed 's|.*/test_||; s|\.[a-z]*$$||' | sort -u | fmt -w 110; exit 2; }
+	@LONG=1 BUILD=$(BUILD) tests/run.sh $(addsuffix $$,$(basename $(TESTS_OF_T))) $(filter %.sh,$(TESTS_OF_T))
+# the tests that need neither MPI nor libtorch nor a second to think
+QUICK := $(filter $(foreach d,unit golden property twin,$(BUILD)/tests/$(d)/%),$(TEST_BIN)) $(BUILD)/tests/multi/test_comm
+QUICK := $(filter-out %_torch,$(QUICK))
+quick: $(CMD) $(LIB_SO) $(QUICK) ## the quick tests, in under a minute
+	@BUILD=$(BUILD) tests/run.sh $(addsuffix $$,$(QUICK))
+
+.PHONY: run-tests print-config
+run-tests: tests
+	@BUILD=$(BUILD) $(if $(LONG),LONG=$(LONG)) $(if $(TIMEOUT),TIMEOUT=$(TIMEOUT)) tests/run.sh
 print-config: ## what was found, what is left out
-	@printf 'mode %s  arch %s\n' '$(MODE)' '$(ARCH)'
-	@printf '  %-6s %s\n' MPI $(HAVE_MPI) CUDA $(HAVE_CUDA) NCCL $(HAVE_NCCL) TORCH $(HAVE_TORCH) BLAS $(HAVE_BLAS) CHECK $(HAVE_CHECK)
-	@[ $(HAVE_MPI) = found ] || echo '  left out: the MPI transport, taut bench allreduce, taut train over ranks'
-	@[ $(HAVE_TORCH) = found ] || echo '  left out: taut train and the libtorch shim'
-	@[ $(HAVE_BLAS) = found ] || echo '  left out: BLAS for the products of powersgd; plain C does them'
-	@[ $(HAVE_CHECK) = found ] || echo '  left out: the tests'
-# ---- install ----  (DESTDIR is put in front of every path and is not remembered in any file)
+	@printf 'mode %s  arch %s  %s\n' '$(MODE)' '$(ARCH)' '$(CC_INFO)'
+	@printf '  %-6s %-8s %s\n' MPI '$(HAVE_MPI)' '$(MPI_INFO)' CUDA '$(CUDA_STATE)' '$(CUDA_INFO)' NCCL '$(NCCL_STATE)' '$(NCCL_INFO)' \
+	    TORCH '$(HAVE_TORCH)' '$(TORCH_INFO)' BLAS '$(HAVE_BLAS)' '$(BLAS_INFO)' CHECK '$(HAVE_CHECK)' '$(CHECK_INFO)'
+	@for text in $(LEFT_OUT); do echo "  left out: $$text"; done
+
+# ================================================================ install
+# DESTDIR is put in front of every path and is not remembered in any file.
+.PHONY: install uninstall
 VERSION := $(shell awk '/^\#define TAUT_VERSION_(MAJOR|MINOR|PATCH)/{v=v s $$3; s="."} END{print v}' comm/taut.h)
 INST     = $(DESTDIR)$(PREFIX)
 HEADERS  = comm/taut.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h)
@@ -162,6 +267,8 @@ HEADERS  = comm/taut.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h)
 INSTALLED = bin/taut lib/libtaut.so lib/libtaut.so.$(SO_VERSION) lib/libtaut.a lib/libtaut_torch.so \
             lib/libtaut_torch.so.$(SO_VERSION) libexec/taut-train lib/pkgconfig/taut.pc \
             include/taut.h include/taut_mpi.h include/taut_torch.h
+# programs find the library by the path that taut.pc gives them, except in the folders that the loader searches anyway
+PC_RPATH = $(if $(filter /usr /,$(PREFIX)),,-Wl,-rpath,$${libdir})
 
 install: all ## copy the command, libraries, headers and taut.pc below PREFIX (DESTDIR for packagers)
 	install -d $(INST)/bin $(INST)/lib/pkgconfig $(INST)/include $(INST)/libexec
@@ -170,18 +277,45 @@ install: all ## copy the command, libraries, headers and taut.pc below PREFIX (D
 	ln -sf libtaut.so.$(SO_VERSION) $(INST)/lib/libtaut.so
 	install -m 644 $(LIB_A) $(INST)/lib/
 	install -m 644 $(HEADERS) $(INST)/include/
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' comm/taut.pc.in > $(INST)/lib/pkgconfig/taut.pc
-ifeq ($(HAVE_TORCH),found)
-	$(if $(SHIM_SRC),install -m 755 $(SHIM_SO).$(SO_VERSION) $(INST)/lib/)
-	$(if $(SHIM_SRC),ln -sf libtaut_torch.so.$(SO_VERSION) $(INST)/lib/libtaut_torch.so)
-	$(if $(SHIM_SRC),sed 's|"../comm/taut.h"|"taut.h"|' shim/torch.h > $(INST)/include/taut_torch.h)
-	$(if $(TRAIN_SRC),install -m 755 $(TRAIN) $(INST)/libexec/taut-train)
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@RPATH@|$(PC_RPATH)|' -e 's|@LIBS@|$(LIBS)|' \
+	    comm/taut.pc.in > $(INST)/lib/pkgconfig/taut.pc
+ifneq ($(SHIM_SO),)
+	install -m 755 $(SHIM_SO).$(SO_VERSION) $(INST)/lib/
+	ln -sf libtaut_torch.so.$(SO_VERSION) $(INST)/lib/libtaut_torch.so
+	sed 's|"../comm/taut.h"|"taut.h"|' shim/torch.h > $(INST)/include/taut_torch.h
+	install -m 755 $(TRAIN) $(INST)/libexec/taut-train
 endif
+	@launch/installed '$(DESTDIR)' '$(PREFIX)'
 uninstall: ## remove what install wrote
 	rm -f $(addprefix $(INST)/,$(INSTALLED))
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+endif # goals that need the machine
+
+# ================================================================ stages
+# Each is a make of its own, so that what setup installed is detected.
+.PHONY: setup check check-long check-gpu demo bench-lab clean help
+STAGE = @+$(MAKE) --no-print-directory
+check check-long: SETUP := --tests
+setup: ## install the packages that are missing (Debian, Ubuntu)
+	@launch/setup $(SETUP)
+	@[ -f /var/lib/dpkg/status ] || rm -rf build/probes
+check: setup ## install what is missing, build, run the tests (under ten minutes on 2 cores)
+	$(STAGE) print-config
+	$(STAGE) run-tests
+check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
+	$(STAGE) LONG=1 TIMEOUT=1800 run-tests
+	$(STAGE) LONG=1 TIMEOUT=1800 MODE=asan run-tests
+check-gpu: ## the tests that need a GPU
+	@BUILD=$(BUILD) tests/run_gpu.sh
+demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes
+	$(STAGE) print-config
+	$(STAGE) all
+	@BUILD=$(BUILD) launch/demo
+bench-lab: setup ## measure the practice cluster; writes docs/results.md and its figures (root, about 20 minutes)
+	$(STAGE) all
+	@BUILD=$(BUILD) tests/bench/lab.sh
 clean: ## remove build/
 	rm -rf build
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
-
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
