@@ -36,7 +36,7 @@ enum { TAUT__CUDA_PEERS = 32 }; /* payloads that one fused pass adds, at most; m
  * (fast where they are to 16). Members that a launcher does not name are ignored. */
 typedef struct taut__cuda_job {
     uint64_t     n, first;  /* elements, and the place of the first one in its tensor */
-    uint64_t     elems;     /* randk: of the whole tensor */
+    uint64_t     elems;     /* of the whole tensor: randk, surveys */
     uint64_t     seed;      /* as in taut_call */
     const void  *src;       /* n elements of the launch's dtype */
     const float *residual;  /* NULL, or n floats that are added to src */
@@ -147,23 +147,33 @@ typedef struct taut__cuda_quant {
 enum { TAUT__CUDA_CANDIDATES = 8, TAUT__CUDA_SPAN = 1024 };
 
 /* ---- grid ---- unit: a chunk of TAUT__CUDA_CHUNK elements. Jobs hold step (on the device, in units of the scale), and the
- * tensor's scale where it has one; dead is 0.5..0.95. Payloads of code `packed`. */
+ * tensor's scale where it has one; dead is 0.5..0.95. tables: NULL for code `packed`; for code `rans` taut__grid_tables() (table_bytes
+ * bytes), copied to the device once. Decoding with tables takes payloads of both codes. */
 enum { TAUT__CUDA_CHUNK = 65536 };
 typedef struct taut__cuda_grid {
+    size_t table_bytes;
     /* Scratch of encode and pack: `together` chunks are encoded at once (two per multiprocessor are a good number). */
-    size_t (*encode_work)(uint64_t units, uint32_t together);
+    size_t (*encode_work)(uint64_t units, uint32_t together, bool rans);
     /* src + residual -> payload, err. With codes not NULL also the codes, of |q| <= limit (else RANGE is flagged): quantize, pack
      * and error in one read. */
-    taut_status (*encode)(const taut__cuda_batch *b, double dead, int32_t limit, taut__cuda_stream s);
-    taut_status (*pack)(const taut__cuda_batch *b, double dead, taut__cuda_stream s); /* codes -> payload */
+    taut_status (*encode)(const taut__cuda_batch *b, double dead, int32_t limit, const void *tables, taut__cuda_stream s);
+    taut_status (*pack)(const taut__cuda_batch *b, double dead, const void *tables, taut__cuda_stream s); /* codes -> payload */
     taut_status (*raw)(const taut__cuda_batch *b, double dead, taut__cuda_stream s);  /* floats as they are; err = 0 */
     taut_status (*quantize)(const taut__cuda_batch *b, double dead, int32_t limit, taut__cuda_stream s); /* -> codes, err */
     taut_status (*dequantize)(const taut__cuda_batch *b, taut__cuda_stream s); /* dst = value of codes at factor * step */
     /* A payload whose step is not the job's is CORRUPT. dst = value * factor, or dst += value */
-    taut_status (*decode)(const taut__cuda_batch *b, bool add, taut__cuda_stream s);
-    taut_status (*unpack_add)(const taut__cuda_batch *b, taut__cuda_stream s);    /* codes += codes of the payload */
-    taut_status (*unpack_values)(const taut__cuda_batch *b, taut__cuda_stream s); /* and dst = value of the sums, times factor */
+    taut_status (*decode)(const taut__cuda_batch *b, bool add, const void *tables, taut__cuda_stream s);
+    taut_status (*unpack_add)(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s); /* codes += codes of the payload */
+    taut_status (*unpack_values)(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s); /* and dst = value of the sums, times factor */
 } taut__cuda_grid;
+
+/* grid's survey and the errors of GRID_STEPS (4) steps: unit TAUT__CUDA_CHUNK; the CPU's numbers, bit for bit. Jobs hold stats, in
+ * device memory, to which is added, and the scale; elems, or n is the whole tensor. */
+typedef struct taut__cuda_survey {
+    size_t (*work)(uint64_t units, uint32_t jobs);
+    taut_status (*survey)(const taut__cuda_batch *b, bool brief, taut__cuda_stream s); /* stats[0..GRID_STATS); NOT_FINITE */
+    taut_status (*errors)(const taut__cuda_batch *b, const float steps[4], double dead, taut__cuda_stream s); /* stats[0..4), in units of steps */
+} taut__cuda_survey;
 
 /* ---- topk ---- unit: TAUT__CUDA_TILE elements. Jobs have places in a list of kept elements (taut__cuda_list). */
 typedef struct taut__cuda_topk {
@@ -218,6 +228,21 @@ typedef struct taut__cuda_powersgd {
     taut_status (*decode)(const taut__cuda_batch *b, const taut__cuda_matrix *m, bool add, taut__cuda_stream s);
 } taut__cuda_powersgd;
 
+/* ---- stack ---- */
+enum { TAUT__CUDA_STAGES = 4 };
+typedef struct taut__cuda_stages {
+    uint32_t        count;
+    uint16_t        id[TAUT__CUDA_STAGES], version[TAUT__CUDA_STAGES]; /* of the stages' codecs */
+    const uint8_t  *payload[TAUT__CUDA_STAGES];                        /* assemble: on the device, aligned to 16 */
+    const uint64_t *len[TAUT__CUDA_STAGES];                            /* assemble: their bytes, on the device */
+} taut__cuda_stages;
+typedef struct taut__cuda_stack {
+    taut_status (*assemble)(const taut__cuda_stages *st, uint8_t *payload, uint64_t *len, taut__cuda_stream s);
+    /* Fills payload and *len of jobs[0..count), which lie on the device as a batch of each stage's codec expects them. */
+    taut_status (*open)(const taut__cuda_stages *st, const uint8_t *payload, const uint64_t *len, taut__cuda_job *jobs, uint32_t *flags,
+                        taut__cuda_stream s);
+} taut__cuda_stack;
+
 /* ---- everything together ---- */
 typedef struct taut__cuda {
     const char             *name; /* "gpu", or "model" in tests */
@@ -225,9 +250,11 @@ typedef struct taut__cuda {
     const taut__cuda_vec   *vec;
     const taut__cuda_quant *quant;
     const taut__cuda_grid  *grid;
+    const taut__cuda_survey *survey;
     const taut__cuda_topk  *topk;
     const taut__cuda_randk *randk;
     const taut__cuda_powersgd *powersgd;
+    const taut__cuda_stack *stack;
 } taut__cuda;
 
 /* The kernels and a GPU that runs them; NULL where the library was built without kernels or finds no device. why: NULL, or what

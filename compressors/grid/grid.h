@@ -6,6 +6,7 @@
 
 #include "../codec.h"
 #include "grid_kernels.h"
+#include "grid_survey.h"
 
 extern const taut_codec taut__codec_grid;
 
@@ -14,24 +15,6 @@ enum { GRID_PACKED = 0, GRID_RANS = 1 }; /* values of key `code` */
 
 /* taut_prep of this codec */
 enum { GRID_PREP_STEP = 0 }; /* f[]: the agreed step, in units of the tensor's scale */
-
-/* ---- Survey statistics: doubles that add over slices and ranks. t = |x / scale|. ---- */
-enum {
-    GRID_BINS_PER_OCTAVE = 4,
-    GRID_OCTAVES = 50,
-    GRID_LOWEST_EXP = -36, /* bin 0 takes everything below 2^-36 too, the last one everything from 2^14 up */
-    GRID_BINS = GRID_OCTAVES * GRID_BINS_PER_OCTAVE,
-
-    GRID_STAT_N = 0,       /* elements */
-    GRID_STAT_NORM2 = 1,   /* sum of t^2 */
-    GRID_STAT_PLAIN2 = 2,  /* sum of x^2 */
-    GRID_STAT_BAD = 3,     /* slices (calls) that hold a non-finite value */
-    GRID_BRIEF = 4,        /* the first ones tell how large the tensor is; the others, which change slowly, its shape */
-    GRID_STAT_SAMPLED = 4, /* elements in the bins: large tensors are sampled by blocks of 64 */
-    GRID_STAT_BIN = 5,     /* counts of t, four bins to the octave: exponent and two bits of mantissa */
-    GRID_STAT_BLOCK = GRID_STAT_BIN + GRID_BINS, /* counts of sampled blocks by octave of their mean t */
-    GRID_STATS = GRID_STAT_BLOCK + GRID_OCTAVES,
-};
 
 /* Largest number of codes that may be added: p * q_max < 2^31. */
 #define GRID_CODES_MAX 2147483520.0

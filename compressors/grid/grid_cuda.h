@@ -130,7 +130,7 @@ static __device__ __forceinline__ uint64_t grid_unpack_groups(uint64_t g)
 }
 
 /* The body of a block that is neither zero nor raw, into the window from *pos on: grid_block_put() by a warp. */
-static __device__ void grid_warp_body(const grid_warp_block &k, grid_shape_of s, uint32_t *window, uint32_t *pos)
+static __device__ inline void grid_warp_body(const grid_warp_block &k, grid_shape_of s, uint32_t *window, uint32_t *pos)
 {
     uint64_t nz = grid_vote(k.a != 0, k.b != 0);
     uint32_t a = k.a >> s.r, b = k.b >> s.r;
@@ -163,7 +163,7 @@ static __device__ void grid_warp_body(const grid_warp_block &k, grid_shape_of s,
 }
 
 /* The 64 floats of a raw block: 5 bits of r = 31, then the lanes' words. */
-static __device__ void grid_warp_raw(float a, float b, uint32_t *window, uint32_t *pos)
+static __device__ inline void grid_warp_raw(float a, float b, uint32_t *window, uint32_t *pos)
 {
     grid_warp_put(window, pos, GRID_RAW, 5);
     for (uint32_t half = 0; half < 2; half++) {
@@ -177,7 +177,7 @@ static __device__ void grid_warp_raw(float a, float b, uint32_t *window, uint32_
 /* ---- decoding ---- */
 
 /* A block of any class but ZERO and RUN. false: malformed, in all lanes. raw: it held floats, in k->a and k->b. */
-static __device__ bool grid_warp_read(grid_warp_reader *rd, uint32_t cls, grid_warp_block *k, bool *raw)
+static __device__ inline bool grid_warp_read(grid_warp_reader *rd, uint32_t cls, grid_warp_block *k, bool *raw)
 {
     uint32_t r = cls >= GRID_R0 ? cls - GRID_R0 : 0;
     k->a = k->b = 0;

@@ -16,6 +16,12 @@
 #include "grid_model.h"
 #include "grid_unit.h"
 
+enum { /* of a chunk */
+    GRID_RANS_HEAD = 8,
+    GRID_RANS_STATES = 4 * GRID_LANES,
+    GRID_RANS_SHORT = 1 << 13,      /* elements up to which both codes are tried */
+    GRID_RANS_PACKED = GRID_SHAPES, /* instead of a shape: code packed follows */
+};
 enum { GRID_CLASS_OTHER = 32, GRID_CLASS_SHIFTED = GRID_MODELS + 1, GRID_ESCAPES_FROM = 4 };
 
 /* What the first pass over a chunk leaves for the second. 67 KB, on the stack. */

@@ -14,8 +14,6 @@
 #include <math.h>
 
 enum {
-    SAMPLE_ALL = 1 << 18, /* elements up to which every block is counted */
-    STRIDE_MAX = 16,
     STEP_BITS = 7,   /* steps are floats with 7 bits of mantissa: 128 per octave, 0.5-0.8% apart */
     PASSES_MAX = 64, /* of the exact search; two are usual */
 };
@@ -24,19 +22,6 @@ static const double caution =
     1.02; /* shared steps: estimates of this many times the truth still keep the promise */
 
 /* ---- survey ---- */
-
-static unsigned octave_of(float t)
-{
-    int e = t > 0 ? ilogbf(t) : GRID_LOWEST_EXP; /* of infinity: INT_MAX */
-    if (e >= GRID_LOWEST_EXP + GRID_OCTAVES) return GRID_OCTAVES - 1;
-    return (unsigned)(e < GRID_LOWEST_EXP ? 0 : e - GRID_LOWEST_EXP);
-}
-
-/* Place among the tensor's blocks of the one that is sampled of group `group` of `stride` neighbours. */
-static size_t pick(size_t group, size_t stride)
-{
-    return group * stride + (stride > 1 ? taut__mix64(group) % stride : 0);
-}
 
 typedef struct sampling {
     size_t stride, group; /* the next group */
@@ -53,11 +38,11 @@ static void count_blocks(const taut_call *c, const float *src, size_t at, size_t
     const grid_unit u = taut__grid_unit(c, 0, 1, 1, 0.5);
     size_t first = c->first / GRID_BLOCK, from = first + at / GRID_BLOCK, to = from + taut__ceil_div(n, GRID_BLOCK);
     for (; s->group * s->stride < to; s->group++) { /* one block of each group */
-        size_t block = pick(s->group, s->stride);
+        size_t block = grid_sampled_block(s->group, s->stride);
         if (block < from) continue;
         if (block >= to) break;
         size_t i = (block - first) * GRID_BLOCK, m = taut__min(GRID_BLOCK, c->n - i);
-        s->stats[GRID_STAT_BLOCK + octave_of(kernels->count(&u, src + i, i, m, &binning, s->bins))] += 1;
+        s->stats[GRID_STAT_BLOCK + grid_octave_of(kernels->count(&u, src + i, i, m, &binning, s->bins))] += 1;
         s->sampled += m;
     }
 }
@@ -67,7 +52,7 @@ taut_status taut__grid_survey(const taut_call *c, const float *src, double *stat
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
     size_t n = c->n, elems = c->tensor ? c->tensor->elems : n;
     double sum[2] = {0, 0}, blocks[GRID_STATS] = {0};
-    sampling s = {.stride = elems <= SAMPLE_ALL ? 1 : taut__min(STRIDE_MAX, elems / SAMPLE_ALL), .stats = blocks};
+    sampling s = {.stride = grid_sample_stride(elems), .stats = blocks};
     s.group = c->first / GRID_BLOCK / s.stride;
     for (size_t at = 0; at < n; at += GRID_CHUNK) {
         size_t m = taut__min(GRID_CHUNK, n - at);

@@ -15,7 +15,7 @@ struct matrix {
 /* ---- products ---- */
 
 /* P = X Qt^T: a warp per row of X */
-__global__ void __launch_bounds__(THREADS) lowrank_p(matrix d, const float *x, const float *qt, float *p)
+static __global__ void __launch_bounds__(THREADS) lowrank_p(matrix d, const float *x, const float *qt, float *p)
 {
     uint64_t row = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP;
     if (row >= d.rows) return;
@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(THREADS) lowrank_p(matrix d, const float *x, c
 }
 
 /* Parts of Qt = P^T X: a thread per column, a share of the rows per blockIdx.y -> part[share][k][col] */
-__global__ void __launch_bounds__(THREADS) lowrank_qt_parts(matrix d, const float *x, const float *p, float *part)
+static __global__ void __launch_bounds__(THREADS) lowrank_qt_parts(matrix d, const float *x, const float *p, float *part)
 {
     uint64_t col = (uint64_t)blockIdx.x * THREADS + threadIdx.x, share = (d.rows + gridDim.y - 1) / gridDim.y;
     uint64_t from = blockIdx.y * share, to = taut__min(d.rows, from + share);
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(THREADS) lowrank_qt_parts(matrix d, const floa
             if (k0 + k < d.rank) part[(blockIdx.y * d.rank + k0 + k) * d.cols + col] = sum[k];
     }
 }
-__global__ void __launch_bounds__(THREADS) lowrank_qt_sum(matrix d, const float *part, uint32_t parts, float *qt)
+static __global__ void __launch_bounds__(THREADS) lowrank_qt_sum(matrix d, const float *part, uint32_t parts, float *qt)
 {
     uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x, n = d.rank * d.cols;
     if (i >= n) return;
@@ -119,7 +119,7 @@ static __device__ bool orthonormalise_vector(const vectors &b, uint64_t k)
     return true;
 }
 
-__global__ void __launch_bounds__(THREADS) lowrank_orthonormalise(vectors b, uint64_t seed, const uint32_t *stop)
+static __global__ void __launch_bounds__(THREADS) lowrank_orthonormalise(vectors b, uint64_t seed, const uint32_t *stop)
 {
     enum { ATTEMPTS = 8 };
     if (*stop) return;
@@ -139,24 +139,24 @@ __global__ void __launch_bounds__(THREADS) lowrank_orthonormalise(vectors b, uin
 
 /* ---- starts, ends ---- */
 
-__global__ void __launch_bounds__(THREADS) lowrank_random(float *x, uint64_t n, uint64_t key, const uint32_t *unless)
+static __global__ void __launch_bounds__(THREADS) lowrank_random(float *x, uint64_t n, uint64_t key, const uint32_t *unless)
 {
     uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i < n && !(unless && *unless)) x[i] = random_at(key, i);
 }
 /* *bad |= something is not finite */
-__global__ void __launch_bounds__(THREADS) lowrank_check(const float *x, uint64_t n, uint32_t *bad)
+static __global__ void __launch_bounds__(THREADS) lowrank_check(const float *x, uint64_t n, uint32_t *bad)
 {
     uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
     bool     is = i < n && (taut__bits(x[i]) & 0x7fffffff) >= 0x7f800000;
     if (__any_sync(TAUT_ALL, is) && TAUT_LANE == 0) atomicOr(bad, 1u);
 }
-__global__ void __launch_bounds__(THREADS) lowrank_poison(float *x, uint64_t n, const uint32_t *bad)
+static __global__ void __launch_bounds__(THREADS) lowrank_poison(float *x, uint64_t n, const uint32_t *bad)
 {
     uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i < n && *bad) x[i] = taut__float(0x7fc00000);
 }
-__global__ void lowrank_header(taut__cuda_job j, matrix d, uint32_t iterations, const uint32_t *bad)
+static __global__ void lowrank_header(taut__cuda_job j, matrix d, uint32_t iterations, const uint32_t *bad)
 {
     uint64_t *word = (uint64_t *)j.payload;
     word[0] = d.rows, word[1] = d.cols;
@@ -177,7 +177,7 @@ static __device__ __forceinline__ float product_at(const matrix &d, const float 
 enum what { STORE, ADD, REST };
 
 /* dst = P Qt, dst += P Qt, or err = x - P Qt: THREADS columns of one row per block */
-__global__ void __launch_bounds__(THREADS) lowrank_expand(taut__cuda_job j, taut_dtype dtype, matrix d, const float *p, const float *qt, float factor,
+static __global__ void __launch_bounds__(THREADS) lowrank_expand(taut__cuda_job j, taut_dtype dtype, matrix d, const float *p, const float *qt, float factor,
                                                           what act, const uint32_t *bad)
 {
     for (uint64_t row = blockIdx.y; row < d.rows; row += gridDim.y) {
@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(THREADS) lowrank_expand(taut__cuda_job j, taut
     }
 }
 /* The header of a payload is the matrix's. */
-__global__ void lowrank_open(taut__cuda_job j, matrix d, uint32_t *bad)
+static __global__ void lowrank_open(taut__cuda_job j, matrix d, uint32_t *bad)
 {
     const uint64_t *word = (const uint64_t *)j.payload;
     uint64_t        len = *j.len;

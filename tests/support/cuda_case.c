@@ -34,7 +34,8 @@ const taut__cuda *cuda_tables(void)
 taut__cuda_stream cuda_begin(uint64_t seed)
 {
     const taut__cuda *c = cuda_tables();
-    if (cuda_model_seed) cuda_model_seed(seed);
+    const char *more = getenv("TAUT_TEST_SEED"); /* other schedules */
+    if (cuda_model_seed) cuda_model_seed(seed + (more ? 1000 * strtoull(more, NULL, 10) : 0));
     cuda_must(c->device->stream_create(&stream), "stream");
     return stream;
 }

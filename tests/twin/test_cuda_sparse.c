@@ -1,4 +1,4 @@
-/* The CUDA kernels of topk and randk give the CPU's bytes and floats: densities, ties, values of every kind, slices of a tensor,
+/* The CUDA kernels of topk, randk and stack give the CPU's bytes and floats: densities, ties, values of every kind, slices of a tensor,
  * several layers in one launch, exact sums; and refuse what the CPU refuses. */
 #include "compressors/codec.h"
 #include "compressors/topk/topk_format.h"
@@ -280,6 +280,64 @@ START_TEST(randk_linear)
 }
 END_TEST
 
+/* stack:topk+quant: the second stage codes what the first left, with its own random numbers; put together and taken apart. */
+START_TEST(stack_of_two)
+{
+    for (int kind = 0; kind < CUDA_KINDS; kind++) {
+        enum { N = 3000 };
+        codec_case        c;
+        float            *x = new_floats(N), *err = new_floats(N), *back = new_floats(N), *got = new_floats(N);
+        quant_params      p = {.bits = 3, .norm = QUANT_MAXMIN, .stochastic = true, .bucket = 512};
+        uint64_t          list, len;
+        case_open(&c, "stack:topk:density=0.02+quant:bits=3", 1, N);
+        cuda_fill(x, N, kind);
+        case_round_trip(&c, x, err, back);
+        taut__cuda_stream s = cuda_begin((uint64_t)kind);
+        taut__cuda_job    first = {.n = N, .src = cuda_put(x, 4 * N, 0), .err = cuda_new(4 * N, 0), .dst = cuda_new(4 * N, 0), .payload = cuda_new(24 + 4 * N, 0),
+                                   .len = cuda_new(8, 0), .flags = cuda_put(&zero_flags, 4, 0)};
+        taut__cuda_job    second = first;
+        second.src = second.err = first.err;
+        second.seed = taut__seed(c.call.seed, 1);
+        second.payload = cuda_new(quant_payload_bytes(&p, N), 0), second.len = cuda_new(8, 0);
+        taut__cuda_batch b = taut__cuda_single(&first, TAUT__CUDA_TILE);
+        topk_encode(&b, 0.02, false, &list, s);
+        b = taut__cuda_single(&second, p.bucket);
+        cuda_must(k->quant->encode(&b, &p, s), "quant");
+        taut__cuda_stages st = {.count = 2, .id = {6, 4}, .version = {1, 1}, .payload = {first.payload, second.payload}, .len = {first.len, second.len}};
+        uint8_t          *whole = cuda_new(c.cap, 0), *bytes = malloc(c.cap);
+        uint64_t         *whole_len = cuda_new(8, 0);
+        cuda_must(k->stack->assemble(&st, whole, whole_len, s), "assemble");
+        cuda_get(&len, whole_len, 8);
+        ck_assert(len == c.len);
+        cuda_get(bytes, whole, len);
+        ck_assert(memcmp(bytes, c.payload, len) == 0);
+        cuda_get(got, second.err, 4 * N);
+        ck_assert(cuda_same(got, err, N));
+        taut__cuda_job  jobs[2] = {first, second}, *on_device;
+        uint64_t       *lens = cuda_new(16, 0);
+        jobs[0].len = lens, jobs[1].len = lens + 1;
+        jobs[0].unit = jobs[1].unit = jobs[0].list = 0;
+        on_device = cuda_put(jobs, sizeof jobs, 0);
+        cuda_must(k->stack->open(&st, whole, whole_len, on_device, first.flags, s), "open");
+        b = taut__cuda_single(&first, TAUT__CUDA_TILE);
+        b.jobs = on_device;
+        topk_decode(&b, 0, taut__cuda_list(&first, 1, 1, true), s);
+        b = taut__cuda_single(&second, p.bucket);
+        b.jobs = on_device + 1;
+        cuda_must(k->quant->decode(&b, &p, true, s), "quant add");
+        cuda_get(got, first.dst, 4 * N);
+        ck_assert(cuda_same(got, back, N));
+        ck_assert((flags_of(&first) & TAUT__CUDA_CORRUPT) == 0);
+        cuda_must(k->device->fill(whole_len, 0, 8, s), "fill");
+        cuda_must(k->stack->open(&st, whole, whole_len, on_device, first.flags, s), "open");
+        ck_assert(flags_of(&first) & TAUT__CUDA_CORRUPT);
+        cuda_end();
+        case_close(&c);
+        free(x), free(err), free(back), free(got), free(bytes);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("cuda_sparse");
@@ -292,6 +350,7 @@ int main(void)
     tcase_add_test(t, topk_malformed);
     tcase_add_test(t, randk_is_the_cpus);
     tcase_add_test(t, randk_linear);
+    tcase_add_test(t, stack_of_two);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
