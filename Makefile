@@ -254,8 +254,8 @@ $(MODEL_RUN): $(BUILD)/model/%.o: %.cpp $(BUILD)/.CXX
 	$(Q)$(CXX) $(CPPFLAGS) $(MODEL_FLAGS) $(filter-out -fsanitize=thread,$(CFLAGS)) $(if $(filter tsan,$(MODE)),-DCUDA_HOST_TSAN) $(DEP) -c -o $@ $<
 $(MODEL_TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(MODEL_OBJ) $(MODEL_RUN) $(BUILD)/.LINK
 	$(LINK_CXX) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON)
-cuda-report: cuda ## registers, shared memory and spills of every kernel, per GPU architecture
-	@tests/bench/cuda_report.sh $(CUDA_OBJ)
+cuda-report: ## registers, shared memory and spills of every kernel, per GPU architecture
+	@NVCC='$(NVCC)' NVCCFLAGS='$(filter-out -lineinfo,$(ALL_NVCCFLAGS))' tests/bench/cuda_report.sh compressors/*/*_cuda.cu
 gpu-tests: $(MODEL_TESTS)
 .PHONY: cuda-report gpu-tests
 

@@ -11,7 +11,7 @@
 #include "grid_cuda_chunk.h"
 
 
-static __global__ void __launch_bounds__(THREADS) grid_encode(taut__cuda_batch batch, settings set, unsigned long long *ticket,
+static __global__ void __launch_bounds__(THREADS) grid_encode(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
                                                        unsigned long long *state, uint8_t *slots)
 {
     TAUT_SHARED(unsigned long long, shared, 2);
@@ -29,7 +29,7 @@ static __global__ void __launch_bounds__(THREADS) grid_encode(taut__cuda_batch b
 }
 
 /* The floats as they are, in a payload of kind raw: what the encoder does where prep says so. */
-static __global__ void __launch_bounds__(THREADS) grid_raw(taut__cuda_batch batch, settings set)
+static __global__ void __launch_bounds__(THREADS) grid_raw(const __grid_constant__ taut__cuda_batch batch, settings set)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -48,7 +48,7 @@ static __global__ void __launch_bounds__(THREADS) grid_raw(taut__cuda_batch batc
     *j->len = HEADER + 4 * j->n;
 }
 
-static __global__ void __launch_bounds__(THREADS) grid_quantize(taut__cuda_batch batch, settings set)
+static __global__ void __launch_bounds__(THREADS) grid_quantize(const __grid_constant__ taut__cuda_batch batch, settings set)
 {
     uint64_t              k;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
@@ -61,7 +61,7 @@ static __global__ void __launch_bounds__(THREADS) grid_quantize(taut__cuda_batch
 }
 
 /* dst = factor * codes */
-static __global__ void __launch_bounds__(THREADS) grid_dequantize(taut__cuda_batch batch)
+static __global__ void __launch_bounds__(THREADS) grid_dequantize(const __grid_constant__ taut__cuda_batch batch)
 {
     uint64_t              k;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
@@ -95,7 +95,7 @@ static __device__ void decode_plain(const taut__cuda_batch &batch, const taut__c
     for (uint64_t i = threadIdx.x; i < n; i += THREADS) deliver(batch, j, u, to, first + i, words != NULL, words ? words[first + i] : 0, 0);
 }
 
-static __global__ void __launch_bounds__(THREADS) grid_decode(taut__cuda_batch batch, sink to, bool no_rans)
+static __global__ void __launch_bounds__(THREADS) grid_decode(const __grid_constant__ taut__cuda_batch batch, sink to, bool no_rans)
 {
     uint64_t              k, from = 0;
     uint32_t              kind = 0, bytes = 0;

@@ -138,6 +138,7 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
     __syncthreads();
     for (uint32_t base = 0; base < blocks; base += ROUND) {
         rans_block b[PER_WARP];
+        TAUT_UNROLL
         for (uint32_t q = 0; q < PER_WARP; q++) {
             uint32_t block = base + warp * PER_WARP + q;
             b[q].cls = 0, b[q].bits = 0, b[q].r.raw = false;
@@ -158,6 +159,7 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
         }
         uint32_t total = __shfl_sync(TAUT_ALL, sum, 31) + carry;
         used |= __ballot_sync(TAUT_ALL, v >> 30);
+        TAUT_UNROLL
         for (uint32_t q = 0; q < PER_WARP; q++) {
             uint32_t at = warp * PER_WARP + q, pos = carry + __shfl_sync(TAUT_ALL, sum - bits, (int)at);
             uint32_t place = coded + (uint32_t)__popc(modelled & ((1u << at) - 1));
@@ -215,7 +217,7 @@ static __device__ uint32_t either_chunk(const taut__cuda_job *j, taut_dtype dtyp
     return 1 + packed;
 }
 
-static __global__ void __launch_bounds__(THREADS) grid_rans_encode(taut__cuda_batch batch, settings set, unsigned long long *ticket, unsigned long long *state,
+static __global__ void __launch_bounds__(THREADS) grid_rans_encode(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket, unsigned long long *state,
                                                             uint8_t *slots, const grid_tables *tables)
 {
     TAUT_SHARED(unsigned long long, shared, 2);
@@ -329,7 +331,7 @@ static __device__ bool decode_rans(const taut__cuda_batch &batch, const taut__cu
 }
 
 /* Chunks in code rans, after grid_decode has seen to the others. */
-static __global__ void __launch_bounds__(THREADS) grid_rans_decode(taut__cuda_batch batch, sink to, const grid_tables *tables)
+static __global__ void __launch_bounds__(THREADS) grid_rans_decode(const __grid_constant__ taut__cuda_batch batch, sink to, const grid_tables *tables)
 {
     uint64_t              k, from = 0;
     uint32_t              kind = 0, bytes = 0;

@@ -48,7 +48,7 @@ static __device__ __forceinline__ bool is_sampled(uint64_t block, uint64_t strid
 }
 
 /* Norms, histogram and block means of chunk k. A block of threads. */
-static __global__ void __launch_bounds__(THREADS) grid_survey_chunks(taut__cuda_batch batch, survey_work w, bool brief)
+static __global__ void __launch_bounds__(THREADS) grid_survey_chunks(const __grid_constant__ taut__cuda_batch batch, survey_work w, bool brief)
 {
     TAUT_SHARED(float, scaled, ROUND * GRID_BLOCK);
     TAUT_SHARED(float, plain, ROUND * GRID_BLOCK);
@@ -105,7 +105,7 @@ static __global__ void __launch_bounds__(THREADS) grid_survey_chunks(taut__cuda_
 }
 
 /* stats[0..GRID_STATS) += of each job. A block per job. */
-static __global__ void __launch_bounds__(THREADS) grid_survey_finish(taut__cuda_batch batch, survey_work w)
+static __global__ void __launch_bounds__(THREADS) grid_survey_finish(const __grid_constant__ taut__cuda_batch batch, survey_work w)
 {
     TAUT_SHARED(int, good, 1);
     const taut__cuda_job     *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
@@ -132,7 +132,7 @@ static __global__ void __launch_bounds__(THREADS) grid_survey_finish(taut__cuda_
 }
 
 /* Squared errors of four steps in chunk k, in units of each step. */
-static __global__ void __launch_bounds__(THREADS) grid_error_chunks(taut__cuda_batch batch, survey_work w, candidate_steps c)
+static __global__ void __launch_bounds__(THREADS) grid_error_chunks(const __grid_constant__ taut__cuda_batch batch, survey_work w, candidate_steps c)
 {
     TAUT_SHARED(float, part, ROUND * GRID_STEPS * 16);
     uint64_t              k;
@@ -177,7 +177,7 @@ static __global__ void __launch_bounds__(THREADS) grid_error_chunks(taut__cuda_b
     sum += __shfl_down_sync(TAUT_ALL, sum, 1, GRID_SUM_LANES);
     if (lane % GRID_SUM_LANES == 0) w.sums[GRID_STEPS * (uint64_t)blockIdx.x + lane / GRID_SUM_LANES] = sum;
 }
-static __global__ void grid_error_finish(taut__cuda_batch batch, survey_work w)
+static __global__ void grid_error_finish(const __grid_constant__ taut__cuda_batch batch, survey_work w)
 {
     const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
     uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK;

@@ -53,7 +53,7 @@ struct pick_plan {
     uint32_t scaled, bare; /* bare: values without a header */
 };
 
-static __global__ void __launch_bounds__(THREADS) randk_encode(taut__cuda_batch batch, pick_plan p)
+static __global__ void __launch_bounds__(THREADS) randk_encode(const __grid_constant__ taut__cuda_batch batch, pick_plan p)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -122,7 +122,7 @@ static __device__ __forceinline__ void put(const taut__cuda_batch &batch, const 
 }
 
 /* Values are multiplied by factor (and by the block's size where the payload says so), as reconstruct() does. */
-static __global__ void __launch_bounds__(THREADS) randk_decode(taut__cuda_batch batch, pick_plan p, bool add)
+static __global__ void __launch_bounds__(THREADS) randk_decode(const __grid_constant__ taut__cuda_batch batch, pick_plan p, bool add)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);

@@ -7,7 +7,7 @@ enum { THREADS = 256, BLOCKS = 264, PREAMBLE = 16, ENTRY = 16 };
 
 static __device__ __forceinline__ uint64_t padded(uint64_t bytes) { return (bytes + 15) / 16 * 16; }
 
-static __global__ void __launch_bounds__(THREADS) stack_assemble(taut__cuda_stages st, uint8_t *payload, uint64_t *len)
+static __global__ void __launch_bounds__(THREADS) stack_assemble(const __grid_constant__ taut__cuda_stages st, uint8_t *payload, uint64_t *len)
 {
     uint64_t at = PREAMBLE, step = (uint64_t)gridDim.x * THREADS;
     for (uint32_t i = 0; i < st.count; i++) {
@@ -41,7 +41,7 @@ static __global__ void __launch_bounds__(THREADS) stack_assemble(taut__cuda_stag
 }
 
 /* jobs[i].payload and *jobs[i].len of each stage; a length of 0, which no codec takes, where the payload is malformed. */
-static __global__ void stack_open(taut__cuda_stages st, const uint8_t *payload, const uint64_t *len, taut__cuda_job *jobs, uint32_t *flags)
+static __global__ void stack_open(const __grid_constant__ taut__cuda_stages st, const uint8_t *payload, const uint64_t *len, taut__cuda_job *jobs, uint32_t *flags)
 {
     const uint64_t *word = (const uint64_t *)payload;
     uint64_t        all = *len, at = PREAMBLE;

@@ -52,7 +52,7 @@ static __device__ __forceinline__ uint64_t place(uint64_t unit, int s) { return 
 /* Pass 0, 1, 2: bits 20..30, 10..19, 0..9 */
 static __device__ __forceinline__ uint32_t shift_of(int pass) { return pass == 0 ? 20 : pass == 1 ? 10 : 0; }
 
-static __global__ void __launch_bounds__(THREADS) topk_count(taut__cuda_batch batch, plan p, int pass)
+static __global__ void __launch_bounds__(THREADS) topk_count(const __grid_constant__ taut__cuda_batch batch, plan p, int pass)
 {
     TAUT_SHARED(uint32_t, bin, BINS);
     uint64_t              unit;
@@ -79,7 +79,7 @@ static __global__ void __launch_bounds__(THREADS) topk_count(taut__cuda_batch ba
 }
 
 /* Which bin holds the k-th largest, from the top. A block per job. */
-static __global__ void __launch_bounds__(THREADS) topk_pick(taut__cuda_batch batch, plan p, int pass)
+static __global__ void __launch_bounds__(THREADS) topk_pick(const __grid_constant__ taut__cuda_batch batch, plan p, int pass)
 {
     TAUT_SHARED(unsigned long long, sums, THREADS);
     const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
@@ -112,7 +112,7 @@ static __global__ void __launch_bounds__(THREADS) topk_pick(taut__cuda_batch bat
 }
 
 /* The threshold that the passes found, or the one that was given, as what the collector compares with. A thread per job. */
-static __global__ void topk_settle(taut__cuda_batch batch, plan p)
+static __global__ void topk_settle(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     uint32_t k = blockIdx.x * blockDim.x + threadIdx.x;
     if (k >= batch.count) return;
@@ -189,7 +189,7 @@ static __device__ uint64_t chain(unsigned long long *state, uint64_t unit, uint3
     return before;
 }
 
-static __global__ void __launch_bounds__(THREADS) topk_collect(taut__cuda_batch batch, plan p)
+static __global__ void __launch_bounds__(THREADS) topk_collect(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     TAUT_SHARED(unsigned long long, shared, 1);
     if (threadIdx.x == 0) shared[0] = atomicAdd(p.ticket, 1ull);
@@ -255,7 +255,7 @@ static __device__ __forceinline__ uint64_t warp_total(uint64_t v)
 }
 
 /* Entry and bytes of each group. A warp per group, of as many as a job may have. */
-static __global__ void __launch_bounds__(THREADS) topk_size(taut__cuda_batch batch, plan p)
+static __global__ void __launch_bounds__(THREADS) topk_size(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP;
     const taut__cuda_job *j = NULL;
@@ -290,7 +290,7 @@ static __global__ void __launch_bounds__(THREADS) topk_size(taut__cuda_batch bat
 }
 
 /* Where each group lies; header, length; or that the floats are shorter. A block per job. */
-static __global__ void __launch_bounds__(THREADS) topk_place(taut__cuda_batch batch, plan p)
+static __global__ void __launch_bounds__(THREADS) topk_place(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
     choosing             *c = p.choosing_of + blockIdx.x;
@@ -316,7 +316,7 @@ static __global__ void __launch_bounds__(THREADS) topk_place(taut__cuda_batch ba
     *j->len = raw ? TAUT_SPARSE_HEADER + 4 * j->n : used + TAUT_SPARSE_ENTRY * groups;
 }
 
-static __global__ void __launch_bounds__(THREADS) topk_write(taut__cuda_batch batch, plan p)
+static __global__ void __launch_bounds__(THREADS) topk_write(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     TAUT_SHARED(uint32_t, unary_words, WARPS * UNARY_MAX);
     TAUT_SHARED(uint32_t, lows, WARPS * GROUP);
@@ -379,7 +379,7 @@ static __global__ void __launch_bounds__(THREADS) topk_write(taut__cuda_batch ba
 }
 
 /* The floats as they are where that was decided, and the error: zero for what was sent. */
-static __global__ void __launch_bounds__(THREADS) topk_finish(taut__cuda_batch batch, plan p)
+static __global__ void __launch_bounds__(THREADS) topk_finish(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -413,7 +413,7 @@ struct reading {
 enum action { SET, ADD, CLEAR };
 
 /* A block per job: the header, and the sums of its table. */
-static __global__ void __launch_bounds__(THREADS) topk_open(taut__cuda_batch batch, reading r)
+static __global__ void __launch_bounds__(THREADS) topk_open(const __grid_constant__ taut__cuda_batch batch, reading r)
 {
     TAUT_SHARED(unsigned long long, sums, 2 * THREADS);
     const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
@@ -458,7 +458,7 @@ static __global__ void __launch_bounds__(THREADS) topk_open(taut__cuda_batch bat
 }
 
 /* dst = 0 where decoding sets; the floats of a raw payload. */
-static __global__ void __launch_bounds__(THREADS) topk_base(taut__cuda_batch batch, reading r, action act)
+static __global__ void __launch_bounds__(THREADS) topk_base(const __grid_constant__ taut__cuda_batch batch, reading r, action act)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -491,7 +491,7 @@ static __device__ __forceinline__ void apply(const taut__cuda_batch &batch, cons
     *dst = f16 ? taut__to_f16(v) : taut__to_bf16(v);
 }
 
-static __global__ void __launch_bounds__(THREADS) topk_decode(taut__cuda_batch batch, reading r, action act)
+static __global__ void __launch_bounds__(THREADS) topk_decode(const __grid_constant__ taut__cuda_batch batch, reading r, action act)
 {
     TAUT_SHARED(uint32_t, one_at, WARPS * GROUP);
     uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP;

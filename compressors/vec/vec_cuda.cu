@@ -17,7 +17,7 @@ static __device__ __forceinline__ float4 cast_residual(float4 x, taut_dtype kind
     return make_float4(taut__residual(x.x, y.x), taut__residual(x.y, y.y), taut__residual(x.z, y.z), taut__residual(x.w, y.w));
 }
 
-static __global__ void __launch_bounds__(THREADS) vec_encode(taut__cuda_batch batch, taut_dtype kind)
+static __global__ void __launch_bounds__(THREADS) vec_encode(const __grid_constant__ taut__cuda_batch batch, taut_dtype kind)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -35,7 +35,7 @@ static __global__ void __launch_bounds__(THREADS) vec_encode(taut__cuda_batch ba
     }
 }
 
-static __global__ void __launch_bounds__(THREADS) vec_decode(taut__cuda_batch batch, taut_dtype kind, bool add)
+static __global__ void __launch_bounds__(THREADS) vec_decode(const __grid_constant__ taut__cuda_batch batch, taut_dtype kind, bool add)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -55,7 +55,7 @@ static __global__ void __launch_bounds__(THREADS) vec_decode(taut__cuda_batch ba
 }
 
 /* DGC eq. 4 with u in `codes`: u = m u + g, v += u; or v = r + g. */
-static __global__ void __launch_bounds__(THREADS) vec_input(taut__cuda_batch batch, float momentum)
+static __global__ void __launch_bounds__(THREADS) vec_input(const __grid_constant__ taut__cuda_batch batch, float momentum)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -81,7 +81,7 @@ static __device__ __forceinline__ float scale_at(const taut__cuda_job *j, uint64
 
 /* x = src + residual into err, where there is one, and its squares: per thread in double, then over the block, then added to
  * the job's numbers by one block after the other in the order in which they finish. */
-static __global__ void __launch_bounds__(THREADS) vec_input_norms(taut__cuda_batch batch)
+static __global__ void __launch_bounds__(THREADS) vec_input_norms(const __grid_constant__ taut__cuda_batch batch)
 {
     TAUT_SHARED(double, part, 2 * THREADS / TAUT_WARP);
     uint64_t              unit;
@@ -112,7 +112,7 @@ static __global__ void __launch_bounds__(THREADS) vec_input_norms(taut__cuda_bat
     if (any_bad) taut_flag(j, TAUT__CUDA_NOT_FINITE);
 }
 
-static __global__ void __launch_bounds__(THREADS) vec_sum(taut__cuda_batch batch)
+static __global__ void __launch_bounds__(THREADS) vec_sum(const __grid_constant__ taut__cuda_batch batch)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
