@@ -77,6 +77,13 @@ EXCLUDE  += %_mpi.c
 LEFT_OUT += "the MPI transport, taut bench allreduce, taut train over ranks"
 endif
 
+# ---- preload: comm/preload, for unmodified programs; *_mpi.c there is compiled once for each MPI (see its preload.h) ----
+EXCLUDE  += comm/preload/%
+PRELOAD_MPIS := $(if $(filter off,$(HAVE_MPI)),,$(foreach m,openmpi mpich,$(if $(PRELOAD_$(m)_CC),$(m))))
+ifneq ($(filter-out $(PRELOAD_MPIS),openmpi mpich),)
+LEFT_OUT += "the preload library for programs of $(filter-out $(PRELOAD_MPIS),openmpi mpich)"
+endif
+
 # ---- BLAS: the products of powersgd ----
 ifeq ($(HAVE_BLAS),found)
 FEATURES += -DTAUT_HAVE_BLAS $(BLAS_CFLAGS)
@@ -159,7 +166,10 @@ CMD_OBJ  := $(call objects,$(call sources,launch/*.c))
 TRAIN_OBJ := $(call objects,$(call sources,launch/train/*.c))
 SHIM_OBJ := $(call objects,$(call sources,shim/*.cpp))
 CUDA_OBJ := $(call objects,$(wildcard compressors/*/*.cu comm/*/*.cu))
-TEST_SUP := $(call objects,$(wildcard tests/support/*.c))
+PRELOAD_PURE := $(call objects,$(filter-out %_mpi.c %/stubs.c,$(wildcard comm/preload/*.c)))
+PRELOAD_MPI  := $(wildcard comm/preload/*_mpi.c) comm/transport/transport_mpi.c comm/core/communicator_mpi.c
+PRELOAD_SO   := $(if $(PRELOAD_MPIS),$(BUILD)/lib/libtaut-preload-mpi.so $(PRELOAD_MPIS:%=$(BUILD)/lib/libtaut-preload-%.so))
+TEST_SUP := $(call objects,$(wildcard tests/support/*.c)) $(PRELOAD_PURE)
 TEST_BIN := $(basename $(call objects,$(call sources,$(foreach d,unit twin golden property multi long,tests/$(d)/test_*.c))))
 BENCH_BIN := $(basename $(call objects,$(call sources,tests/bench/*.c)))
 GPU_BIN  := $(if $(filter found,$(CUDA_STATE)),$(basename $(call objects,$(wildcard tests/gpu/test_*.c))))
@@ -176,7 +186,7 @@ EARLIER  := $(wildcard $(BUILD)/libexec/taut-train $(BUILD)/lib/libtaut_torch.so
 STALE    := $(filter-out $(TRAIN) $(SHIM_SO) $(TEST_BIN) $(GPU_BIN),$(EARLIER))
 
 .PHONY: all tests cuda prune
-all: prune $(LIB_SO) $(LIB_A) $(CMD) $(SHIM_SO) $(TRAIN) ## build everything that the machine has the parts for
+all: prune $(LIB_SO) $(LIB_A) $(CMD) $(SHIM_SO) $(TRAIN) $(PRELOAD_SO) ## build everything that the machine has the parts for
 tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) ## the same, and the test programs
 cuda: $(if $(filter found,$(HAVE_CUDA)),$(CUDA_OBJ)) ## compile the CUDA kernels, whether or not the library takes them in
 prune:
@@ -218,6 +228,18 @@ $(LIB_SO): $(LIB_OBJ) comm/libtaut.map $(BUILD)/.LINK
 $(LIB_A): $(LIB_OBJ) $(BUILD)/.LINK
 	@mkdir -p $(@D)
 	$(Q)$(CC) -r -nostdlib -o $(@D)/taut.o $(LIB_OBJ) && rm -f $@ && ar rcs $@ $(@D)/taut.o
+# ---- preload: a library that knows no MPI, and a back end for each, which holds all of Taut with that MPI's transport ----
+$(BUILD)/lib/libtaut-preload-mpi.so: $(BUILD)/comm/preload/stubs.o $(BUILD)/.LINK
+	$(LINK_C) -shared -Wl,-soname,$(@F) $< $(LDFLAGS) -ldl -pthread
+define preload_backend
+$(BUILD)/preload-$(1)/%.o: %.c $(BUILD)/.C
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(CPPFLAGS) -DTAUT_HAVE_MPI $$(PRELOAD_$(1)_CFLAGS) $$(ALL_CFLAGS) -include comm/preload/real.h $$(DEP) -c -o $$@ $$<
+$(BUILD)/lib/libtaut-preload-$(1).so: $(patsubst %.c,$(BUILD)/preload-$(1)/%.o,$(PRELOAD_MPI)) $(PRELOAD_PURE) $(LIB_OBJ) comm/libtaut.map $(BUILD)/.LINK
+	$$(LINK_C) -shared -Wl,-soname,$$(@F) -Wl,-Bsymbolic -Wl,--version-script=comm/preload/backend.map $$(filter-out %_mpi.o,$$(LIB_OBJ)) $$(PRELOAD_PURE) \
+	    $$(filter $(BUILD)/preload-$(1)/%,$$^) $$(LDFLAGS) $$(filter-out $$(MPI_LIBS),$$(LIBS)) $$(PRELOAD_$(1)_LIBS) -ldl
+endef
+$(foreach m,$(PRELOAD_MPIS),$(eval $(call preload_backend,$(m))))
 # the command uses internals (kernels, codec tables), so it links the archive
 $(CMD): $(CMD_OBJ) $(LIB_A) $(BUILD)/.LINK
 	$(LINK_C) $(CMD_OBJ) $(LIB_A) $(LDFLAGS) $(LIBS) $(JSON)

@@ -25,7 +25,8 @@
  *  Out-parameters are NULL or 0 after a failure. Strings are UTF-8, NUL-terminated, and copied by the callee.
  *  A collective call must be made by every rank; layers are matched by name, never by call order.
  *  Unless said otherwise a taut_comm and its layers are used by one thread at a time; different communicators are
- *  independent. Nothing is printed to stdout and nothing exits or aborts.
+ *  independent. A forked child may not use its parent's communicators (TAUT_E_STATE); destroying them there does
+ *  nothing. Nothing is printed to stdout and nothing exits or aborts.
  *
  * CONTENTS: version, status, types, communicator, layers, collectives, step, statistics, state, standalone codecs,
  *  planning, introspection.
@@ -102,7 +103,9 @@ struct CUstream_st;                   /* a cudaStream_t is a pointer to this */
 
 /* taut_config : settings of a communicator. Zero or NULL means the default. The library copies min(size, known)
  *  bytes, so a program built against an older header keeps working. Every field has an environment variable
- *  TAUT_<FIELD>, which wins over the program (docs/env.md). */
+ *  TAUT_<FIELD>, which wins over the program (docs/env.md). All but trace, timeout_ms, threads and progress must be the
+ *  same on all ranks: TAUT_E_MISMATCH otherwise names the setting, two ranks and their values, over MPI on all ranks when
+ *  the communicator is created. */
 typedef struct taut_config {
     size_t      size;      /* set by TAUT_CONFIG_INIT */
     const char *codec;     /* codec spec of all layers, as in "quant:bits=4"; default "auto" (docs/algorithms.md) */
@@ -127,8 +130,13 @@ typedef struct taut_config {
     uint32_t    audit_steps;  /* steps between audits against the exact sum; default 50 */
     uint32_t    start_step;   /* uncompressed steps before codec=auto may compress; default 1 (it measures them) */
     float       momentum;     /* of feedback=momentum, [0,1); default 0.9 */
+    const char *dropped;   /* feedback residuals of a step that is dropped (taut_step_drop): "clear" (default) empties
+                              them; "restore" puts back what they were before it, for one more float per parameter */
+    const char *link;      /* what codec=auto plans for: "measure" (default), or a bandwidth as in "1gbit", "100mbit". Then
+                              no clock decides anything: communicators that reduce the same data (replicas of a
+                              tensor-parallel mesh) make the same plans at the same steps */
 } taut_config;
-#define TAUT_CONFIG_INIT {sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_CONFIG_INIT {sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /* ---- Communicator --------------------------------------------------------------------------------------------
  * taut_comm_create_mpi() is in taut_mpi.h, taut_comm_create_nccl() in taut_nccl.h. */
@@ -138,8 +146,9 @@ typedef struct taut_config {
  *  ranks: 1..1024. Each element is destroyed on its own; the last one releases what they share. */
 TAUT_API taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_comm **comms);
 
-/* taut_comm_destroy() : finishes outstanding work, then releases the communicator and its layers. Not collective:
- *  it waits for no peer. */
+/* taut_comm_destroy() : releases the communicator and its layers. Not collective: it waits for no peer, so it is called when
+ *  nothing is under way. What still is, is given up: its buffers are the program's again, with undefined contents. Ranks that
+ *  wait for this one, or go on to, fail at once with TAUT_E_PEER, naming the rank and the layer. */
 TAUT_API void taut_comm_destroy(taut_comm *comm);
 TAUT_API int  taut_comm_rank(const taut_comm *comm);
 TAUT_API int  taut_comm_size(const taut_comm *comm);
@@ -148,7 +157,8 @@ TAUT_API int  taut_comm_size(const taut_comm *comm);
 
 /* taut_layer_register() : announce a tensor, once, before its first collective. Every rank registers the same
  *  layers in the same order, with the same name, dtype and shape; the first step checks that and answers
- *  TAUT_E_MISMATCH, naming the layer, on all ranks.
+ *  TAUT_E_MISMATCH, naming the layer and the ranks, on all ranks. A layer whose shape the communicator's codec does not
+ *  suit travels uncompressed, with a line in the log; only taut_layer_codec() insists.
  *  name : unique in the communicator.   ndim : 0..8.   shape : ndim extents; product at least 1.
  *  Layers may be registered after the first step; the next step checks them. */
 TAUT_API taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dtype, int ndim,
@@ -162,13 +172,16 @@ TAUT_API taut_status taut_layer_codec(taut_layer *layer, const char *spec);
  *  error of a step is sum(((ghat-g)/s)^2). Give what the optimizer divides by, such as sqrt(v)+eps of Adam.
  *  s : n finite positive floats on the host, identical bits on all ranks; copied.
  *  n : 1, or shape[0] (one per row), or the number of elements; 0 removes the scale.
- *  Call between steps, at any step. */
+ *  Call between steps, at any step. taut_step_end() compares them. */
 TAUT_API taut_status taut_layer_scale(taut_layer *layer, const float *s, size_t n);
 
 /* ---- Collectives -----------------------------------------------------------------------------------------------
- * buf is the layer's whole tensor, of its dtype, contiguous, 4-byte aligned, on the host; it is borrowed until the
+ * buf is the layer's whole tensor, of its dtype, contiguous, aligned to an element, on the host; it is borrowed until the
  * wait (or the step end) and must not be read or written meanwhile. Afterwards all ranks hold the same bytes.
- * NaN and Inf of any rank arrive as NaN or Inf on every rank. Layers may be started in any order on any rank. */
+ * A buffer that overlaps that of another layer under way is TAUT_E_INVALID.
+ * NaN and Inf of any rank arrive as NaN or Inf on every rank. Layers may be started in any order on any rank.
+ * A rank in taut_step_end() that has not started a layer which another one waits for is TAUT_E_MISMATCH on all ranks, long before
+ * the timeout, naming both and the layer. */
 TAUT_API taut_status taut_allreduce(taut_layer *layer, void *buf, taut_op op); /* start and wait */
 TAUT_API taut_status taut_allreduce_start(taut_layer *layer, void *buf, taut_op op);
 TAUT_API taut_status taut_test(taut_layer *layer, int *done); /* done = 1 when the result is in buf */
@@ -185,8 +198,16 @@ TAUT_API taut_status taut_layer_part(const taut_layer *layer, int rank, size_t *
 /* ---- Step ------------------------------------------------------------------------------------------------------ */
 
 /* taut_step_end() : waits for every started layer, exchanges statistics, audits and re-plans when it is time.
- *  Collective; once per training step. Returns the first error of any layer, the same on all ranks. */
+ *  Collective; once per training step. Returns the first error of any layer, the same on all ranks. TAUT_E_MISMATCH, with
+ *  the layer, two ranks and their values: ranks asked for different operations, gave different scales, follow different plans or
+ *  continue from different checkpoints. */
 TAUT_API taut_status taut_step_end(taut_comm *comm);
+
+/* taut_step_drop() : the program does not use the results of the step that has just ended (a loss scaler found an overflow),
+ *  so what codecs left of its gradients shall not come back with later ones: residuals become empty, or, with
+ *  dropped=restore, what they were before that step. On all ranks, after taut_step_end() and before the next start; sends
+ *  nothing. A step with a NaN or Inf in any result is dropped by taut_step_end() itself. */
+TAUT_API taut_status taut_step_drop(taut_comm *comm);
 
 /* ---- Statistics ------------------------------------------------------------------------------------------------
  * Set .size = sizeof before the call. */
@@ -228,11 +249,17 @@ TAUT_API taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats 
 
 /* ---- State -----------------------------------------------------------------------------------------------------
  * Residuals, factors, seeds and the plan, as bytes for a checkpoint: one blob per rank. Between steps.
- * save : two calls, dst NULL first for the size. load : into a communicator with the same layers. With another
- *  number of ranks, give every saved blob to exactly one rank, several to one where there are more blobs than
- *  ranks: residuals add up, so nothing is lost. */
+ * save : two calls, dst NULL first for the size.
+ * load : into a communicator with the same layers, which may have run: the blob takes the place of what is there (a
+ *  rollback), all of it or, after an error, nothing. A blob carries a checksum of all of it: TAUT_E_CORRUPT if that is not
+ *  right, TAUT_E_VERSION if another version of the format wrote it, TAUT_E_MISMATCH if its layers are others.
+ * With another number of ranks, give every saved blob to exactly one rank. Where there are more blobs than ranks, load several
+ *  one after the other: residuals of different ranks of one checkpoint add up, as long as no collective comes between, so
+ *  nothing is lost. Where there are more ranks than blobs, the others give any of them to taut_state_join(), which takes
+ *  what all ranks share, the plan, factors and counts, and leaves residuals empty. */
 TAUT_API taut_status taut_state_save(const taut_comm *comm, void *dst, size_t cap, size_t *len);
 TAUT_API taut_status taut_state_load(taut_comm *comm, const void *src, size_t len);
+TAUT_API taut_status taut_state_join(taut_comm *comm, const void *src, size_t len);
 
 /* ---- Standalone codecs ------------------------------------------------------------------------------------------
  * One tensor to one self-describing frame (docs/wire-format.md) and back. src and dst must not overlap.

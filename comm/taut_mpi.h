@@ -10,6 +10,8 @@ extern "C" {
 #endif
 
 /* taut_comm_create_mpi() : collective over `mpi`, which is duplicated, so that foreign traffic does no harm.
+ *  mpi : an intracommunicator of which this rank is a member: TAUT_E_INVALID for MPI_COMM_NULL, as MPI_Comm_split gives it to ranks
+ *  outside, and for intercommunicators. Settings that ranks must have alike are compared: TAUT_E_MISMATCH.
  *  MPI must be initialised. With MPI_THREAD_MULTIPLE a communication thread moves data while the program
  *  computes; below that, progress is made inside start, test, wait and step_end.
  *  All ranks return the same status. Destroy before MPI_Finalize. */

@@ -18,6 +18,18 @@ taut_status taut__spec_suits(const taut_spec *spec, const taut_tensor *t)
     return TAUT_OK;
 }
 
+/* In a stack every stage sees what the one before left, which is no larger in the norms of the codecs here: largest magnitude
+ * in a bucket, or squares. */
+const char *taut__spec_expands(const taut_spec *spec)
+{
+    for (uint32_t i = 0; i < spec->stages; i++) {
+        const taut_stage *s = &spec->stage[i];
+        const char       *why = s->codec->expands ? s->codec->expands(s) : NULL;
+        if (why) return why;
+    }
+    return NULL;
+}
+
 size_t taut__spec_align(const taut_spec *spec)
 {
     const taut_stage *s = &spec->stage[0];

@@ -136,7 +136,9 @@ typedef struct taut_codec_linear {
 
 typedef struct taut_codec {
     uint16_t        id;      /* on the wire; never reused. 1..1023 ours, 1024.. users' */
-    uint16_t        version; /* of the payload; moves when bytes move */
+    uint16_t        version; /* of the payload; moves when bytes move. The newest, where there are several: */
+    uint16_t        oldest;  /* (optional; 0: version) that decode reads */
+    uint16_t (*version_of)(const uint8_t *payload); /* (with oldest) the oldest that reads this payload, which encode has written */
     const char     *name;    /* lower case */
     const char     *help;    /* one line */
     uint32_t        caps;
@@ -149,6 +151,10 @@ typedef struct taut_codec {
 
     /* (optional; default: anything goes) does this stage suit this tensor? Fails with the value and the range. */
     taut_status (*check)(const taut_stage *s, const taut_tensor *t);
+    /* (optional; default: NULL) NULL: a contraction, that is, there are a norm and a c < 1 with |x - decoded(x)| <= c |x| for every x
+     * (expected, where rounding is random; or an absolute bound): error feedback around it stays bounded (Karimireddy et al.
+     * 2019, assumption A). Else why not, and what to use instead: "scale=1 multiplies what is sent: use scale=0". */
+    const char *(*expands)(const taut_stage *s);
     /* (optional; default 1) slices start at multiples of this many elements */
     size_t (*align)(const taut_stage *s);
     /* Payload bytes that n elements of this tensor can take at most; without looking at data. */
@@ -162,6 +168,10 @@ typedef struct taut_codec {
     /* (optional) The first n_brief statistics of this call and all of an earlier one, for which settle made prep: changes prep
      * to suit this call, were its elements distributed as they were then. */
     taut_status (*adapt)(const taut_call *c, const double *earlier, const double *now, int ranks, taut_prep *prep);
+
+    /* (optional, with adapt) Called on one rank's statistics before they are added to the other ranks': agreed: the first n_brief
+     * numbers, summed over ranks. */
+    void (*rebase)(const taut_call *c, const double *agreed, double *stats);
 
     /* src[0..n) -> payload. Never writes past cap; *len = bytes written. err: NULL, or n floats, may be src:
      * err[i] = src[i] - decoded[i]; where decoded or src is not finite err[i] = 0. */
@@ -190,10 +200,19 @@ const taut_codec *taut__codec_at(size_t i); /* in order of id; NULL past the end
 
 /* ---- spec-level calls (codec.c): these dispatch to the codec of a spec, or to stack when it has several stages, and
  * are what comm/ and launch/ use ---- */
+static inline uint16_t taut__payload_version(const taut_codec *codec, const uint8_t *payload)
+{
+    return codec->version_of ? codec->version_of(payload) : codec->version;
+}
+static inline bool taut__reads_version(const taut_codec *codec, uint16_t version)
+{
+    return version <= codec->version && version >= (codec->oldest ? codec->oldest : codec->version);
+}
 static inline const taut_stage *taut__stage(const taut_call *c) { return &c->spec->stage[c->stage]; }
 const taut_codec *taut__spec_codec(const taut_spec *spec); /* the stack codec for several stages; not for auto */
 taut_status taut__spec_suits(const taut_spec *spec, const taut_tensor *t);
 uint32_t taut__spec_caps(const taut_spec *spec); /* of the codec; of a stack: what all of its stages allow (stack.c) */
+const char *taut__spec_expands(const taut_spec *spec); /* as taut_codec.expands; a stack does if one of its stages does */
 size_t taut__spec_align(const taut_spec *spec);
 size_t taut__spec_capacity(const taut_spec *spec, const taut_tensor *t, size_t n);
 

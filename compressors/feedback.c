@@ -79,7 +79,7 @@ void taut__feedback_output(taut_feedback *f, size_t first, size_t n)
     if (!f->u) return;
     const float *r = f->r + first;
     float       *u = f->u + first;
-    for (size_t i = 0; i < n; i++) u[i] = r[i] == 0 ? 0 : u[i];
+    for (size_t i = 0; i < n; i++) u[i] = r[i] != 0 && isfinite(u[i]) ? u[i] : 0;
 }
 
 void taut__feedback_clear(taut_feedback *f, size_t first, size_t n)
@@ -146,7 +146,7 @@ static void merge(float *x, const uint8_t *src, size_t n)
     for (size_t i = 0; i < n; i++) {
         float s;
         memcpy(&s, src + i * sizeof s, sizeof s);
-        x[i] += isfinite(s) ? s : 0;
+        if (isfinite(x[i] + s)) x[i] += s;
     }
 }
 

@@ -42,7 +42,8 @@ void        taut__feedback_destroy(taut_feedback *f);
  * fresh: ignore the residual and overwrite it (feedback off, where r is still the place in which x is formed). */
 void taut__feedback_input(taut_feedback *f, size_t first, size_t n, taut_dtype dtype, const void *g, bool fresh);
 
-/* After encode. Momentum mode: u = 0 where the residual is exactly 0, that is, where x was sent. Else nothing. */
+/* After encode. Momentum mode: u = 0 where the residual is exactly 0, that is, where x was sent, and where u is not finite, which
+ * would stay for the rest of the run. Else nothing. */
 void taut__feedback_output(taut_feedback *f, size_t first, size_t n);
 
 /* The slice was sent without loss (uncompressed, or raw because of NaN or Inf): nothing is left of it. */

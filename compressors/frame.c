@@ -1,22 +1,11 @@
-/* frame.c : see frame.h for the layout. Written and read byte by byte, so that any host agrees. */
+/* frame.c : see frame.h for the layout. */
 #include "frame.h"
 #include "dispatch.h"
+#include "../comm/base/bytes.h"
 #include "vec/vec.h"
 #include <xxhash.h>
 
 static const uint8_t magic[4] = {'T', 'A', 'U', 'T'};
-
-static void put(uint8_t *p, uint64_t v, int bytes)
-{
-    for (int i = 0; i < bytes; i++) p[i] = (uint8_t)(v >> (8 * i));
-}
-
-static uint64_t get(const uint8_t *p, int bytes)
-{
-    uint64_t v = 0;
-    for (int i = 0; i < bytes; i++) v |= (uint64_t)p[i] << (8 * i);
-    return v;
-}
 
 static uint64_t checksum(const uint8_t *frame, size_t payload)
 {
@@ -35,11 +24,10 @@ taut_status taut__frame_seal(const taut_codec *codec, size_t n, uint8_t *dst, si
     for (int i = 0; i < 4; i++) dst[i] = magic[i];
     dst[4] = TAUT_WIRE_VERSION;
     dst[5] = 0;
-    put(dst + 6, codec->id, 2);
-    put(dst + 8, n, 8);
-    put(dst + 16, bytes, 6);
-    put(dst + 22, codec->version, 2);
-    put(dst + 24, checksum(dst, bytes), 8);
+    taut__put16(dst + 6, codec->id);
+    taut__put64(dst + 8, n);
+    taut__put64(dst + 16, bytes | (uint64_t)taut__payload_version(codec, dst + TAUT_FRAME_HEADER) << 48); /* six bytes and two */
+    taut__put64(dst + 24, checksum(dst, bytes));
     *len = TAUT_FRAME_HEADER + bytes;
     return TAUT_OK;
 }
@@ -60,7 +48,7 @@ taut_status taut__frame_encode(const taut_call *c, const float *src, uint8_t *ds
 
 static taut_status open_header(const taut_codec *codec, const uint8_t *src, const taut_codec **found)
 {
-    uint16_t id = (uint16_t)get(src + 6, 2), version = (uint16_t)get(src + 22, 2);
+    uint16_t id = taut__get16(src + 6), version = taut__get16(src + 22);
     for (int i = 0; i < 4; i++)
         if (src[i] != magic[i]) return taut__fail(TAUT_E_CORRUPT, "frame: does not begin with TAUT: not a frame");
     if (src[4] != TAUT_WIRE_VERSION)
@@ -70,7 +58,7 @@ static taut_status open_header(const taut_codec *codec, const uint8_t *src, cons
     if (!*found) return taut__fail(TAUT_E_CORRUPT, "frame: unknown codec id %u", id);
     if (codec && *found != codec)
         return taut__fail(TAUT_E_CORRUPT, "frame: codec %s where %s was expected", (*found)->name, codec->name);
-    if (version != (*found)->version)
+    if (!taut__reads_version(*found, version))
         return taut__fail(TAUT_E_VERSION, "frame: %s payload version %u: this library reads %u", (*found)->name, version,
                           (*found)->version);
     return TAUT_OK;
@@ -83,14 +71,14 @@ taut_status taut__frame_open(const taut_codec *codec, size_t n, const uint8_t *s
     if (len < TAUT_FRAME_HEADER)
         return taut__fail(TAUT_E_CORRUPT, "frame: %zu bytes: shorter than a header (%d)", len, TAUT_FRAME_HEADER);
     TAUT_TRY(open_header(codec, src, &is));
-    uint64_t count = get(src + 8, 8), body = get(src + 16, 6);
+    uint64_t count = taut__get64(src + 8), body = taut__get64(src + 16) & (((uint64_t)1 << 48) - 1);
     size_t   room = len - TAUT_FRAME_HEADER;
     if (body > room || (body < room && !more))
         return taut__fail(TAUT_E_CORRUPT, "frame: payload of %llu bytes in %zu: truncated or trailing bytes",
                           (unsigned long long)body, room);
     if (count > SIZE_MAX / sizeof(float) || (codec && count != n))
         return taut__fail(TAUT_E_CORRUPT, "frame: %llu elements where %zu were expected", (unsigned long long)count, n);
-    if (get(src + 24, 8) != checksum(src, (size_t)body)) return taut__fail(TAUT_E_CORRUPT, "frame: checksum differs");
+    if (taut__get64(src + 24) != checksum(src, (size_t)body)) return taut__fail(TAUT_E_CORRUPT, "frame: checksum differs");
     *payload = src + TAUT_FRAME_HEADER;
     *bytes = (size_t)body;
     if (found) *found = is;

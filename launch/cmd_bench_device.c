@@ -36,7 +36,7 @@ static size_t unit_of(const char *name, const taut_stage *st)
 static quant_params quant_of(const taut_stage *st)
 {
     return (quant_params){.bits = (uint32_t)st->value[0], .bucket = (size_t)st->value[1], .norm = (quant_norm)st->value[2],
-                          .stochastic = st->value[3] == 0};
+                          .stochastic = st->value[3] == 0, .zero = st->value[4] != 0};
 }
 
 static taut_dtype kind_of(const char *name) { return name[0] == 'f' ? TAUT_F16 : name[0] == 'b' ? TAUT_BF16 : TAUT_F32; }
@@ -50,7 +50,7 @@ static taut_status encode(device *d)
     if (strcmp(name, "grid") == 0) return d->c->grid->encode(&d->b, st->value[GRID_KEY_DEAD], 0, d->tables, d->s);
     if (strcmp(name, "topk") == 0) return d->c->topk->encode(&d->b, st->value[0], false, d->list, d->s);
     if (strcmp(name, "randk") == 0) return d->c->randk->encode(&d->b, st->value[0], st->value[1] != 0, false, d->s);
-    return d->c->vec->encode(&d->b, kind_of(name), d->s);
+    return d->c->vec->encode(&d->b, kind_of(name), st->value[0] == 0, d->s);
 }
 
 static taut_status decode(device *d, bool add)

@@ -2,6 +2,7 @@
 #include "decide.h"
 #include <math.h>
 #include <string.h>
+#include <xxhash.h>
 
 /* Compressing must be predicted to win by this much, because it also takes memory bandwidth and cycles from what runs
  * beside it, and predictions err: below it a layer stays dense. */
@@ -183,8 +184,5 @@ void taut__appraise(const taut__observations *o, const taut__demand *demand, con
 
 uint64_t taut__plan_hash(uint64_t chain, const char *name, const char *spec)
 {
-    for (const char *c = name; *c; c++) chain = taut__mix64(chain ^ (uint8_t)*c);
-    chain = taut__mix64(chain ^ 0x100);
-    for (const char *c = spec; *c; c++) chain = taut__mix64(chain ^ (uint8_t)*c);
-    return taut__mix64(chain ^ 0x200);
+    return XXH3_64bits_withSeed(spec, strlen(spec), XXH3_64bits_withSeed(name, strlen(name), chain));
 }

@@ -1,6 +1,7 @@
 /* time_model.c : hops, bytes and codec work per algorithm, and the line through what was observed. */
 #include "time_model.h"
 #include <math.h>
+#include <string.h>
 
 const char *taut__algorithm_name(taut__algorithm_id via)
 {
@@ -12,6 +13,24 @@ const char *taut__algorithm_name(taut__algorithm_id via)
  * message, copying it out and in at 4 GB/s; where the link is faster than that, as in shared memory, its whole time. And what
  * a further message at the same time takes of a hop. */
 static const double COPY = 2.5e-10, SHARE = 0.25;
+
+/* Seconds per hop of a link that is given by its bandwidth alone: a message over TCP in one switch's reach. */
+static const double LINK_LATENCY_S = 5e-5;
+
+taut_status taut__link_parse(const char *text, taut__line *line)
+{
+    *line = (taut__line){0, 0};
+    if (strcmp(text, "measure") == 0) return TAUT_OK;
+    char  *end = NULL;
+    double bits = taut__strtod(text, &end), unit = 0;
+    if (strcmp(end, "gbit") == 0) unit = 1e9;
+    if (strcmp(end, "mbit") == 0) unit = 1e6;
+    if (strcmp(end, "kbit") == 0) unit = 1e3;
+    if (end == text || unit == 0 || !(bits * unit >= 1e3 && bits * unit <= 1e15))
+        return taut__fail(TAUT_E_INVALID, "TAUT_LINK=%s: must be measure or a bandwidth, as in 100mbit, 2.5gbit; 1kbit to 1000000gbit", text);
+    *line = (taut__line){LINK_LATENCY_S, 8 / (bits * unit)};
+    return TAUT_OK;
+}
 
 double taut__algorithm_hops(taut__algorithm_id via, int ranks, double rounds)
 {

@@ -33,6 +33,10 @@ typedef struct taut__work {
     double   agree;              /* exchanges of a few numbers between all ranks before anything is coded: 0 or 1 */
 } taut__work;
 
+/* A link as text: a bandwidth, as in "1gbit", "2.5gbit", "100mbit", "64kbit", with a latency of LINK_LATENCY_S; or "measure", which gives
+ * zeros. */
+taut_status taut__link_parse(const char *text, taut__line *line);
+
 /* What an algorithm puts on the wire: messages after one another, and bytes sent by one rank. Messages to different peers
  * leave together, but each costs its sender and its receiver a part of a hop. */
 double taut__algorithm_hops(taut__algorithm_id via, int ranks, double rounds);

@@ -1,6 +1,7 @@
 /* settings.c : see settings.h. */
 #include "settings.h"
 #include "../../scheduler/budget.h"
+#include "../../scheduler/time_model.h"
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum kind { TEXT, WORD, SPEC, BUDGET, U64, I32, U32, F32, ELSEWHERE } kind;
+typedef enum kind { TEXT, WORD, SPEC, BUDGET, LINK, U64, I32, U32, F32, ELSEWHERE } kind;
 
 typedef struct row {
     const char *name, *fallback, *help;
@@ -17,32 +18,40 @@ typedef struct row {
     size_t      at;       /* in taut__settings */
     double      min, max; /* numbers */
     const char *words;    /* WORD: "a|b|c" */
-    bool        debug;
-    bool        extra;    /* has no field in taut_config */
+    size_t      index;    /* WORD: where in taut__settings the value's place among them goes, as int32; 0: nowhere */
+    unsigned    is;       /* flags */
 } row;
+enum {
+    DEBUG = 1, /* a debugging aid */
+    EXTRA = 2, /* has no field in taut_config */
+    OWN = 4,   /* ranks may differ in it */
+};
 
 #define FIELD(f) offsetof(taut__settings, c) + offsetof(taut_config, f)
+
+#define ENUM(f) offsetof(taut__settings, f)
 
 /* ELSEWHERE: read where it is used, listed for taut info and docs/env.md. */
 static const row table[] = {
     {"TAUT_CODEC", "auto", "codec spec of all layers", SPEC, FIELD(codec), 0, 0, NULL, 0, 0},
     {"TAUT_BUDGET", "like:quant:bits=4", "error budget of codec=auto: rel=X or like:SPEC", BUDGET, FIELD(budget), 0, 0, NULL, 0, 0},
-    {"TAUT_OBJECTIVE", "time", "what the plan minimises: time or bytes", WORD, FIELD(objective), 0, 0, "time|bytes", 0, 0},
+    {"TAUT_OBJECTIVE", "time", "what the plan minimises: time or bytes", WORD, FIELD(objective), 0, 0, "time|bytes", ENUM(objective), 0},
     {"TAUT_METRIC", "optimizer", "how errors are weighted: plain, layer or optimizer, which is layer where a layer has no scale", WORD,
-     FIELD(metric), 0, 0, "plain|layer|optimizer", 0, 0},
+     FIELD(metric), 0, 0, "plain|layer|optimizer", ENUM(metric), 0},
     {"TAUT_FEEDBACK", "auto", "error feedback: auto (as the codec wants), on, off or momentum (DGC)", WORD, FIELD(feedback), 0, 0,
-     "auto|on|off|momentum", 0, 0},
-    {"TAUT_ALGORITHM", "auto", "reduction algorithm: auto, native, sra, ring or gather", WORD, FIELD(algorithm), 0, 0, "auto|native|sra|ring|gather", 0, 0},
-    {"TAUT_HIERARCHY", "auto", "reduce inside each host first: auto, on or off", WORD, FIELD(hierarchy), 0, 0, "auto|on|off", 0, 0},
+     "auto|on|off|momentum", ENUM(feedback), 0},
+    {"TAUT_ALGORITHM", "auto", "reduction algorithm: auto, native, sra, ring or gather", WORD, FIELD(algorithm), 0, 0,
+     "auto|native|sra|ring|gather", ENUM(algorithm), 0},
+    {"TAUT_HIERARCHY", "auto", "reduce inside each host first: auto, on or off", WORD, FIELD(hierarchy), 0, 0, "auto|on|off", ENUM(hierarchy), 0},
     {"TAUT_SOLVER", "hull", "solver of plans: hull or dp", WORD, FIELD(solver), 0, 0, "hull|dp", 0, 0},
-    {"TAUT_TRACE", "", "write a Chrome/Perfetto trace to this path; %r becomes the rank", TEXT, FIELD(trace), 0, 0, NULL, 0, 0},
+    {"TAUT_TRACE", "", "write a Chrome/Perfetto trace to this path; %r becomes the rank", TEXT, FIELD(trace), 0, 0, NULL, 0, OWN},
     {"TAUT_SEED", "1", "seed of stochastic rounding and random selection; the same on all ranks", U64, FIELD(seed), 0,
      18446744073709551615.0, NULL, 0, 0},
     {"TAUT_TIMEOUT_MS", "60000", "longest wait for a peer, milliseconds; -1 = for ever", I32, FIELD(timeout_ms), -1, 2147483647,
-     NULL, 0, 0},
-    {"TAUT_THREADS", "1", "codec threads per rank, 1..256", I32, FIELD(threads), 1, 256, NULL, 0, 0},
+     NULL, 0, OWN},
+    {"TAUT_THREADS", "1", "codec threads per rank, 1..256", I32, FIELD(threads), 1, 256, NULL, 0, OWN},
     {"TAUT_PROGRESS", "0", "0 = automatic, 1 = communication thread, 2 = driven from start, test and wait", I32,
-     FIELD(progress), 0, 2, NULL, 0, 0},
+     FIELD(progress), 0, 2, NULL, 0, OWN},
     {"TAUT_SLICE_KIB", "1024", "pipelining unit, KiB of float32, 64..65536", U32, FIELD(slice_kib), 64, 65536, NULL, 0, 0},
     {"TAUT_BUCKET_KIB", "4096", "fusion bucket of small layers, KiB, 64..262144", U32, FIELD(bucket_kib), 64, 262144, NULL, 0, 0},
     {"TAUT_SMALL_ELEMS", "1024", "layers of fewer elements, and one-dimensional ones, travel uncompressed, fused", U32,
@@ -51,34 +60,55 @@ static const row table[] = {
     {"TAUT_AUDIT_STEPS", "50", "steps between audits against the exact sum", U32, FIELD(audit_steps), 1, 4294967295.0, NULL, 0, 0},
     {"TAUT_START_STEP", "1", "uncompressed steps before codec=auto may compress", U32, FIELD(start_step), 1, 4294967295.0, NULL, 0, 0},
     {"TAUT_MOMENTUM", "0.9", "momentum of feedback=momentum, 0 to below 1", F32, FIELD(momentum), 0, 0.999999, NULL, 0, 0},
-    {"TAUT_LOG", "warn", "what is logged on stderr: error, warn, info, debug or trace", ELSEWHERE, 0, 0, 0, NULL, 1, 1},
-    {"TAUT_LOG_SUBSYS", "", "log only these parts, as in comm,sched", ELSEWHERE, 0, 0, 0, NULL, 1, 1},
-    {"TAUT_CPU", "", "use no kernels above this level: portable, avx2, avx512, avx512vbmi2 or neon", ELSEWHERE, 0, 0, 0, NULL, 1, 1},
+    {"TAUT_DROPPED", "clear", "residuals of a step whose results are dropped: clear, or restore what they were before it", WORD,
+     FIELD(dropped), 0, 0, "clear|restore", ENUM(dropped), 0},
+    {"TAUT_LINK", "measure", "speed of the network for plans: measure, or assume one, as in 1gbit or 100mbit, and consult no clock", LINK,
+     FIELD(link), 0, 0, NULL, 0, 0},
+    {"TAUT_THRESHOLD", "64K", "preload libraries: sums of fewer bytes stay exact", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
+    {"TAUT_INCLUDE", "", "preload libraries: only these sites: numbers of the report, ranges of bytes, as in 3,1M..4M,64K..", ELSEWHERE, 0, 0, 0,
+     NULL, 0, EXTRA},
+    {"TAUT_EXCLUDE", "", "preload libraries: not these sites", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
+    {"TAUT_REPORT", "", "preload libraries: the report as JSON to this path; - for no report at all", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
+    {"TAUT_DRYRUN", "0", "preload libraries: 1 = compress nothing, say what each budget would save", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
+    {"TAUT_LOG", "warn", "what is logged on stderr: error, warn, info, debug or trace", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
+    {"TAUT_LOG_SUBSYS", "", "log only these parts, as in comm,sched", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
+    {"TAUT_CPU", "", "use no kernels above this level: portable, avx2, avx512, avx512vbmi2 or neon", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
     {"TAUT_FAKE_HOSTS", "0", "pretend that this many consecutive ranks share a host; 0 = ask the system", I32,
-     offsetof(taut__settings, fake_hosts), 0, 1 << 20, NULL, 1, 1},
+     offsetof(taut__settings, fake_hosts), 0, 1 << 20, NULL, 0, DEBUG | EXTRA},
 };
 enum { ROWS = sizeof table / sizeof *table };
 
-static bool is_text(kind k) { return k <= BUDGET; }
+static bool is_text(kind k) { return k <= LINK; }
 static size_t size_of(kind k) { return is_text(k) ? sizeof(char *) : k == U64 ? 8 : 4; }
 
 /* ---- one value ---- */
 
-static bool in_words(const char *words, const char *value)
+/* Its place among the words; -1: it is none of them. */
+static int32_t place(const char *words, const char *value)
 {
-    size_t n = strlen(value);
-    for (const char *w = words; w; w = strchr(w, '|') ? strchr(w, '|') + 1 : NULL)
-        if (n > 0 && strncmp(w, value, n) == 0 && (w[n] == '|' || w[n] == 0)) return true;
-    return false;
+    size_t  n = strlen(value);
+    int32_t i = 0;
+    for (const char *w = words; w; w = strchr(w, '|') ? strchr(w, '|') + 1 : NULL, i++)
+        if (n > 0 && strncmp(w, value, n) == 0 && (w[n] == '|' || w[n] == 0)) return i;
+    return -1;
+}
+
+static taut_status put_word(const row *r, const char *value, taut__settings *s)
+{
+    int32_t i = place(r->words, value);
+    if (i < 0) return taut__fail(TAUT_E_INVALID, "%s=%s: must be one of %s", r->name, value, r->words);
+    if (r->index) memcpy((char *)s + r->index, &i, sizeof i);
+    return TAUT_OK;
 }
 
 static taut_status check_text(const row *r, const char *value, taut__settings *s)
 {
     taut__budget budget;
+    taut__line   link;
     if (strlen(value) >= TAUT_TEXT)
         return taut__fail(TAUT_E_RANGE, "%s: %zu characters: must be below %d", r->name, strlen(value), TAUT_TEXT);
-    if (r->kind == WORD && !in_words(r->words, value))
-        return taut__fail(TAUT_E_INVALID, "%s=%s: must be one of %s", r->name, value, r->words);
+    if (r->kind == WORD) return put_word(r, value, s);
+    if (r->kind == LINK) return taut__link_parse(value, &link);
     if (r->kind == BUDGET) return taut__budget_parse(value, &budget);
     return r->kind == SPEC ? taut__spec_parse(value, &s->spec) : TAUT_OK;
 }
@@ -122,7 +152,7 @@ static taut_status put(const row *r, const char *value, taut__settings *s, size_
 static const char *given(const row *r, const taut_config *cfg, char *text, size_t cap)
 {
     size_t at = r->at - offsetof(taut__settings, c);
-    if (!cfg || r->extra || at + size_of(r->kind) > cfg->size) return NULL;
+    if (!cfg || r->is & EXTRA || at + size_of(r->kind) > cfg->size) return NULL;
     const char *p = (const char *)cfg + at;
     char       *t;
     uint64_t    u;
@@ -143,6 +173,15 @@ static const char *environment(const row *r)
     return e && *e ? e : NULL;
 }
 
+taut_status taut__settings_feedback(const taut__settings *s, const taut_spec *spec)
+{
+    const char *mode = s->c.feedback, *why = spec->automatic ? NULL : taut__spec_expands(spec);
+    char        text[96];
+    if (!why || strcmp(mode, "auto") == 0 || strcmp(mode, "off") == 0) return TAUT_OK;
+    taut__spec_print(spec, text, sizeof text);
+    return taut__fail(TAUT_E_INVALID, "feedback=%s with codec %s: residuals would grow without bound: %s; or feedback=off", mode, text, why);
+}
+
 taut_status taut__settings_load(const taut_config *cfg, taut__settings *s)
 {
     size_t texts = 0;
@@ -158,7 +197,44 @@ taut_status taut__settings_load(const taut_config *cfg, taut__settings *s)
         if (!value) value = given(r, cfg, text, sizeof text);
         TAUT_TRY(put(r, value ? value : r->fallback, s, &texts));
     }
-    return TAUT_OK;
+    return taut__settings_feedback(s, &s->spec);
+}
+
+/* ---- what ranks must have alike ---- */
+
+static bool alike(const row *r) { return r->kind != ELSEWHERE && !(r->is & OWN); }
+
+size_t taut__settings_lines(void)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < ROWS; i++) n += alike(&table[i]);
+    return n;
+}
+
+static void print(const row *r, const taut__settings *s, char *dst, size_t cap)
+{
+    const void *field = (const char *)s + r->at;
+    char       *t;
+    uint64_t    u;
+    uint32_t    w;
+    float       f;
+    switch (r->kind) {
+    case U64: memcpy(&u, field, sizeof u); snprintf(dst, cap, "%s=%llu", r->name, (unsigned long long)u); return;
+    case F32:
+        memcpy(&f, field, sizeof f);
+        taut__snprintf(dst, cap, "%s=%.6g", r->name, (double)f);
+        if ((float)taut__strtod(dst + strlen(r->name) + 1, NULL) != f) taut__snprintf(dst, cap, "%s=%.9g", r->name, (double)f);
+        return;
+    case U32: case I32: memcpy(&w, field, sizeof w); snprintf(dst, cap, "%s=%u", r->name, w); return;
+    default: memcpy(&t, field, sizeof t); snprintf(dst, cap, "%s=%s", r->name, t);
+    }
+}
+
+const char *taut__settings_line(const taut__settings *s, size_t i, char *dst, size_t cap)
+{
+    for (size_t r = 0; r < ROWS; r++)
+        if (alike(&table[r]) && i-- == 0) print(&table[r], s, dst, cap);
+    return dst;
 }
 
 taut_status taut_setting_get(size_t i, taut_setting *s)
@@ -167,7 +243,7 @@ taut_status taut_setting_get(size_t i, taut_setting *s)
     *s = (taut_setting){0};
     if (i >= ROWS) return taut__fail(TAUT_E_RANGE, "taut_setting_get: %zu: must be 0..%d", i, ROWS - 1);
     const char *value = environment(&table[i]);
-    *s = (taut_setting){table[i].name, value ? value : "", table[i].fallback, table[i].help, table[i].debug};
+    *s = (taut_setting){table[i].name, value ? value : "", table[i].fallback, table[i].help, (table[i].is & DEBUG) != 0};
     return TAUT_OK;
 }
 

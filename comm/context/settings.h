@@ -5,15 +5,31 @@
 
 #include "../../compressors/codec.h"
 
-enum { TAUT_TEXTS = 9, TAUT_TEXT = 256 };
+enum { TAUT_TEXTS = 11, TAUT_TEXT = 256 };
+
+/* Words of the settings, in the order in which settings.c lists them. Objective and metric: scheduler/budget.h. */
+typedef enum taut__feedback_mode { TAUT_FEEDBACK_AUTO, TAUT_FEEDBACK_ON, TAUT_FEEDBACK_OFF, TAUT_FEEDBACK_MOMENTUM } taut__feedback_mode;
+typedef enum taut__hierarchy_mode { TAUT_HIERARCHY_AUTO, TAUT_HIERARCHY_ON, TAUT_HIERARCHY_OFF } taut__hierarchy_mode;
+typedef enum taut__dropped_mode { TAUT_DROPPED_CLEAR, TAUT_DROPPED_RESTORE } taut__dropped_mode;
+typedef enum taut__algorithm_mode {
+    TAUT_ALGORITHM_AUTO, TAUT_ALGORITHM_NATIVE, TAUT_ALGORITHM_SRA, TAUT_ALGORITHM_RING, TAUT_ALGORITHM_GATHER
+} taut__algorithm_mode;
 
 typedef struct taut__settings {
     taut_config c;              /* every field filled in and checked; strings point into text: never copy the struct */
     int32_t     fake_hosts;     /* tests: so many consecutive ranks count as one host; 0 = ask the system */
     taut_spec   spec;           /* c.codec */
+    int32_t     objective, metric, feedback, algorithm, hierarchy, dropped; /* the texts of c as enums: above, and budget.h */
     char        text[TAUT_TEXTS][TAUT_TEXT];
 } taut__settings;
 
 taut_status taut__settings_load(const taut_config *cfg, taut__settings *s); /* cfg NULL: all defaults */
+
+/* What all ranks must have alike, as lines "TAUT_SEED=1", for comparing: line i, i < taut__settings_lines(). Returns dst. */
+size_t      taut__settings_lines(void);
+const char *taut__settings_line(const taut__settings *s, size_t i, char *dst, size_t cap);
+
+/* TAUT_E_INVALID if feedback was asked for around a codec that is no contraction (codec.h, expands): residuals would grow for ever. */
+taut_status taut__settings_feedback(const taut__settings *s, const taut_spec *spec);
 
 #endif

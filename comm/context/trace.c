@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <string.h>
 
 struct taut__trace {
@@ -11,8 +12,49 @@ struct taut__trace {
     pthread_mutex_t lock;
     double          zero;
     int             rank;
+    struct taut__trace *next; /* of all that are open */
     char            buffer[1 << 18];
 };
+
+/* A forked child's exit() would write what it has inherited in buffers once more, into the parent's files. */
+static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
+static taut__trace    *all;
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&all_lock);
+    for (taut__trace *t = all; t; t = t->next) pthread_mutex_lock(&t->lock);
+}
+static void after_fork(void)
+{
+    for (taut__trace *t = all; t; t = t->next) pthread_mutex_unlock(&t->lock);
+    pthread_mutex_unlock(&all_lock);
+}
+static void in_child(void)
+{
+    for (taut__trace *t = all; t; t = t->next) __fpurge(t->file);
+    after_fork();
+}
+static void watch_forks(void) { pthread_atfork(before_fork, after_fork, in_child); }
+
+static void enlist(taut__trace *t)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    pthread_mutex_lock(&all_lock);
+    t->next = all;
+    all = t;
+    pthread_mutex_unlock(&all_lock);
+}
+
+static void delist(const taut__trace *t)
+{
+    pthread_mutex_lock(&all_lock);
+    taut__trace **at = &all;
+    while (*at && *at != t) at = &(*at)->next;
+    if (*at) *at = t->next;
+    pthread_mutex_unlock(&all_lock);
+}
 
 static bool expand(const char *path, int rank, char *dst, size_t cap)
 {
@@ -39,6 +81,7 @@ taut_status taut__trace_open(const char *path, int rank, taut__trace **trace)
     pthread_mutex_init(&t->lock, NULL);
     t->zero = taut__now();
     t->rank = rank;
+    enlist(t);
     fprintf(t->file, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,"
                      "\"args\":{\"name\":\"rank %d\"}}", rank, rank);
     *trace = t;
@@ -48,6 +91,7 @@ taut_status taut__trace_open(const char *path, int rank, taut__trace **trace)
 void taut__trace_close(taut__trace *t)
 {
     if (!t) return;
+    delist(t);
     fprintf(t->file, "\n]}\n");
     fclose(t->file);
     pthread_mutex_destroy(&t->lock);

@@ -60,6 +60,21 @@ taut_status taut__comm_arena(taut_comm *comm)
     return s;
 }
 
+/* ---- forks: a child has the memory of its parent's communicators, but neither their threads nor a place among the ranks ---- */
+
+static _Atomic unsigned forks; /* between this process and the first one */
+static void             forked(void) { atomic_fetch_add(&forks, 1); }
+static void             watch_forks(void) { pthread_atfork(NULL, NULL, forked); }
+
+bool taut__comm_forked(const taut_comm *comm) { return comm->forks != atomic_load_explicit(&forks, memory_order_relaxed); }
+
+taut_status taut__comm_check(const taut_comm *comm, const char *call)
+{
+    if (taut__comm_forked(comm))
+        return taut__fail(TAUT_E_STATE, "%s: this process was forked from the one that made the communicator, which alone may use it", call);
+    return taut__engine_check(&comm->engine);
+}
+
 /* ---- life ---- */
 
 /* 0: a communication thread where the transport allows one, except for a single rank, which has nobody to talk to. */
@@ -77,6 +92,9 @@ static taut_status open_comm(taut_comm *comm)
         return taut__fail(TAUT_E_UNSUPPORTED, "progress=1: a communication thread needs MPI_THREAD_MULTIPLE");
     taut__watchdog_init(&comm->watchdog, comm->t, comm->set.c.timeout_ms);
     TAUT_TRY(taut__engine_create(&comm->engine, comm->t, comm->set.c.timeout_ms, wants_thread(comm)));
+    comm->engine.ctx = comm;
+    comm->engine.ask = taut__absence_ask;
+    comm->engine.hear = taut__absence_hear;
     TAUT_TRY(taut__executor_create(comm->set.c.threads, &comm->pool));
     comm->scratch = taut__alloc((size_t)comm->set.c.threads, sizeof *comm->scratch);
     if (!comm->scratch) return taut__fail(TAUT_E_NOMEM, "out of memory");
@@ -95,31 +113,43 @@ taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_c
         t->ops->destroy(t);
         return taut__fail(TAUT_E_NOMEM, "out of memory");
     }
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    comm->forks = atomic_load(&forks);
     comm->t = t;
-    comm->rel_err2 = comm->rel_err2_metric = 0;
+    comm->gone.rank = -1;
     taut_status s = taut__settings_load(cfg, &comm->set);
     if (s == TAUT_OK) s = open_comm(comm);
     if (s == TAUT_OK) *out = comm;
-    else taut_comm_destroy(comm);
+    else taut__comm_discard(comm);
     return s;
 }
 
 void taut_comm_destroy(taut_comm *comm)
 {
-    if (!comm) return;
+    if (!comm || taut__comm_forked(comm)) return; /* in a child there is nothing that could be given back */
+    taut__absence_leave(comm);
+    taut__comm_discard(comm);
+}
+
+void taut__comm_discard(taut_comm *comm)
+{
     taut__engine_destroy(&comm->engine);
     taut__watchdog_destroy(&comm->watchdog);
     if (comm->autom) comm->hooks->destroy(comm->autom);
     taut__trace_close(comm->trace);
-    bool keep = comm->t->dirty; /* MPI may still read frames that a lost peer has not taken */
+    bool keep = comm->t->dirty; /* MPI may still read frames that a lost peer has not taken, or write what it sends late */
     for (size_t i = 0; i < comm->layers && !keep; i++) taut__layer_destroy(comm->layer[i]);
     for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     for (int w = 0; comm->scratch && w < comm->set.c.threads; w++) taut__free(comm->scratch[w]);
     taut__free(comm->scratch);
     if (!keep) taut__arena_fini(&comm->arena), taut__free(comm->audit);
     taut__executor_destroy(comm->pool);
-    taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->members), taut__free(comm->control);
+    taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->members);
+    taut__free(comm->lent), taut__free(comm->loads.rank);
     comm->t->ops->destroy(comm->t);
+    if (keep) return; /* exchanges at a step's end and of the handshake */
+    taut__free(comm->control);
     taut__free(comm);
 }
 
@@ -138,7 +168,7 @@ taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_com
         else t[r]->ops->destroy(t[r]);
     }
     for (int r = 0; r < ranks && s != TAUT_OK; r++) {
-        taut_comm_destroy(comms[r]);
+        if (comms[r]) taut__comm_discard(comms[r]);
         comms[r] = NULL;
     }
     return s;
@@ -176,14 +206,26 @@ static taut_status open_auto(taut_comm *comm)
     return told(comm, comm->hooks->open(comm->autom));
 }
 
-taut_status taut_step_end(taut_comm *comm)
+static taut_status end_step(taut_comm *comm)
 {
-    if (!comm) return taut__fail(TAUT_E_INVALID, "taut_step_end: comm is NULL");
-    TAUT_TRY(taut__engine_check(&comm->engine));
     TAUT_TRY(taut__handshake_begin(comm));
     TAUT_TRY(wait_all(comm));
     TAUT_TRY(taut__handshake_wait(comm));
     TAUT_TRY(open_auto(comm));
     TAUT_TRY(taut__step_exchange(comm));
     return told(comm, taut__comm_arena(comm));
+}
+
+taut_status taut_step_end(taut_comm *comm)
+{
+    if (!comm) return taut__fail(TAUT_E_INVALID, "taut_step_end: comm is NULL");
+    TAUT_TRY(taut__comm_check(comm, "taut_step_end"));
+    comm->ends++;
+    comm->loads.open = false;
+    atomic_store(&comm->ending, true);
+    taut_status s = end_step(comm);
+    taut__engine_hold(&comm->engine); /* nobody is looking at layers on the strength of it */
+    atomic_store(&comm->ending, false);
+    taut__engine_release(&comm->engine);
+    return s;
 }

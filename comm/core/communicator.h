@@ -2,6 +2,7 @@
 #ifndef TAUT_COMMUNICATOR_H
 #define TAUT_COMMUNICATOR_H
 
+#include "../base/bytes.h"
 #include "../plan/auto.h"
 #include "../context/settings.h"
 #include "../engine/engine.h"
@@ -10,6 +11,12 @@
 
 typedef struct taut__bucket taut__bucket; /* fusion.c */
 typedef struct taut__trace  taut__trace;  /* trace.c */
+
+/* taut__step_record : the part of a taut__record that adds up where a layer is reduced several times in a step. */
+typedef struct taut__step_record {
+    taut_norm2 own, error, requantization_error, sum;
+    uint64_t   payload_bytes, encoded;
+} taut__step_record;
 
 struct taut_layer {
     taut_comm  *comm;
@@ -36,6 +43,12 @@ struct taut_layer {
     taut__job          job;
     bool              started;
     bool              tested;   /* taut_test has said that it is done */
+    _Atomic uint64_t  starts;   /* collectives that the program has started */
+    uint64_t          scale_hash;  /* of tensor.scale */
+    float            *before;   /* dropped=restore: the residual (and momentum) before the step; NULL: not kept */
+    bool              had_residual; /* before the step */
+    bool              dropping; /* it took part in the step that has just ended: taut_step_drop() concerns it */
+    float            *spread;   /* 16-bit layers whose codec codes whole tensors: allgather's copy as floats */
     uint32_t         *lent_checksums; /* debug.c: checksums of the buffer */
     _Atomic bool      spoilt;
     taut__bucket      *bucket;   /* of a small layer */
@@ -46,7 +59,7 @@ struct taut_layer {
     /* statistics */
     uint64_t        calls, bytes_sent, bytes_dense;
     uint64_t        calls_at_step; /* calls when the step began */
-    size_t          encoded;       /* elements that payload_bytes of the last record encode */
+    taut__step_record lost;        /* of the collectives of the last step that had one, or of the one under way */
     taut__layer_sums step, shown;   /* of the step that ends; of the last one with a call */
     double          weight;        /* of its squared errors under metric=layer */
     bool            audit_armed;
@@ -65,14 +78,33 @@ typedef struct taut__handshake_line {
 typedef struct taut__handshake { /* handshake.c */
     taut__job       job;
     size_t         layers; /* compared, or being compared */
+    bool           step;   /* what is compared: what layers did in a step, not what was registered */
     int            state;
     size_t         at;     /* line */
     uint64_t       word[2], word_in[2];
     taut__handshake_line zero, other, in;
 } taut__handshake;
 
+typedef struct taut__lent { /* lent.c: the buffer of a started layer */
+    uintptr_t         from, to;
+    const taut_layer *layer;
+} taut__lent;
+
+typedef struct taut__gone { /* absence.c: the rank that has left first, by what it had done until then */
+    int      rank; /* -1: all are here */
+    uint64_t starts, steps;
+} taut__gone;
+
+typedef struct taut__loads { /* state_load.c: blobs of one set, loaded one after the other */
+    bool      open;
+    uint64_t  ranks, steps;
+    uint64_t *rank;
+    size_t    n, room;
+} taut__loads;
+
 struct taut_comm {
     taut__settings   set;
+    unsigned        forks;               /* of this process when it was created */
     taut__transport *t;
     taut__group      all, local, leaders; /* local: of this host; leaders: one per host, rank -1 if not one */
     int            *members;             /* of local and leaders */
@@ -89,6 +121,17 @@ struct taut_comm {
     size_t          audit_bytes;
     taut_layer    **layer;
     size_t          layers, room;
+    taut__lent      *lent;                /* room of them; by address */
+    size_t          lents;
+    uint64_t        starts, ends;        /* collectives started; step ends entered */
+    _Atomic bool    ending;              /* the program is inside taut_step_end(): it starts nothing until all ranks are there */
+    taut__gone       gone;                /* with the engine's lock */
+    bool            stepped;             /* a step has ended, and nothing was started since */
+    uint64_t        drops;               /* steps dropped */
+    _Atomic bool    feeding;             /* some layer has feedback: what is not finite is looked for */
+    bool            bad;                 /* and was found, in the step that ends */
+    bool            unsuited;            /* some layer's shape did not suit the codec of all */
+    taut__loads      loads;
     _Atomic size_t  compared;             /* so many are the same on all ranks: their jobs may run */
     taut__handshake handshake;
     bool            opened;              /* codec=auto has probed */
@@ -116,6 +159,7 @@ enum { TAUT_TAG_STEP = 1, TAUT_TAG_HANDSHAKE = 2, TAUT_TAG_SUM = 3, TAUT_TAG_LAY
 
 /* communicator.c */
 taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_comm **comm); /* takes t, also on failure */
+void        taut__comm_discard(taut_comm *comm); /* destroy, of one that nobody has used: tells no other rank */
 taut_status taut__comm_scratch(taut_comm *comm, size_t floats); /* each worker: two of so many */
 taut_status taut__comm_tags(taut_comm *comm, int *tag);          /* TAUT_TAGS in a row */
 taut_status taut__comm_reserve(taut_comm *comm, taut__slots *s, size_t requests); /* room in the transport for s's own slot */
@@ -124,16 +168,42 @@ taut_status taut__comm_arena(taut_comm *comm);                   /* if layers ha
 /* A worker's second half of scratch, beside the one that it was given: where a piece of work adds. */
 static inline void *taut__acc(const taut__job *job, float *scratch) { return scratch + job->comm->scratch_n; }
 
+/* What every call begins with: in a forked child, or after a failure, an error. */
+taut_status taut__comm_check(const taut_comm *comm, const char *call);
+bool        taut__comm_forked(const taut_comm *comm);
+
 /* layer.c */
+float       taut__layer_momentum(const taut_layer *layer); /* of its feedback; 0: none */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
 void        taut__layer_destroy(taut_layer *layer);
+void        taut__layer_starts(taut_layer *layer); /* counts it */
 taut_status taut__layer_wait(taut_layer *layer);
 taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer is the program's again */
+void        taut__layer_count(taut_layer *layer); /* job.record is that of a collective which is complete; with the engine's lock */
 const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
 
 /* handshake.c : the registrations of all ranks are the same */
 taut_status taut__handshake_begin(taut_comm *comm);      /* begins to compare those that have not been */
 taut_status taut__handshake_wait(taut_comm *comm);
+/* Ranks did not do the same in the step that ends, as its exchange has told all of them: they find out what. Always fails. */
+taut_status taut__handshake_step(taut_comm *comm);
+uint64_t    taut__handshake_digest(const taut_comm *comm); /* of what this rank did in the step, for that exchange */
+
+/* absence.c : who waits in vain learns why. See there. */
+taut_status taut__absence_ask(void *comm, const taut__job *waited);
+taut_status taut__absence_hear(void *comm, const taut__notice *word);
+taut_status taut__absence_ask_all(taut_comm *comm, const taut_layer *layer);
+void        taut__absence_leave(taut_comm *comm);
+
+/* lent.c : buffers of layers under way may not overlap */
+taut_status taut__lent_room(taut_comm *comm, size_t layers);
+taut_status taut__lent_take(taut_layer *layer, const void *buf);
+void        taut__lent_give(const taut_layer *layer);
+
+/* drop.c : steps whose results the program does not use */
+taut_status taut__drop_prepare(taut_layer *layer);
+void        taut__drop_keep(taut_layer *layer, size_t first, size_t n); /* before the residual of a slice changes */
+void        taut__drop_step(taut_comm *comm);
 
 /* agreement.c : statistics that ranks agree on before a layer is coded. A run: begin, look at all of x, ask, then advance until
  * agreed; AGAIN: look at all of x once more, and ask. */
@@ -146,6 +216,9 @@ taut_status taut__agree_look(taut__job *job, taut__range r, const float *x); /* 
 bool        taut__agree_knows_norms(const taut__job *job); /* ... of x, then, and they are in the record after ask */
 taut_status taut__agree_ask(taut__job *job, bool *settled);
 taut_status taut__agree_advance(taut__job *job, bool *moved, taut__agreed *outcome);
+void        taut__agree_save(const taut__job *job, taut__writer *w);
+taut_status taut__agree_check(const void *src, size_t len);
+void        taut__agree_load(taut__job *job, const void *src, size_t len); /* what check found good; len 0: forget */
 
 /* algorithms.c : table, selection, phases */
 const taut__algorithm *taut__algorithm_by_name(const char *name);
@@ -161,6 +234,7 @@ taut_status taut__job_step(taut__job *job, bool *moved, bool *done);
 /* input.c : a layer's x, encoded, and its result, stored */
 typedef struct taut__piece_done { /* what one piece of codec work measured; added to the record in a fixed order */
     taut_status status;
+    const char *why;         /* where status is an error: the text, of the thread that did the work, until its next piece */
     size_t      bytes;
     taut_norm2  own, error;  /* of this rank's x, and of its encoding */
     taut_norm2  sum, requantization_error; /* of a sum, times factor, and of its encoding */
@@ -176,7 +250,12 @@ void taut__quantize_pack_x(taut__job *job, taut__range r, int32_t *q, int32_t li
                            taut__piece_done *out);
 void taut__own_x(taut__job *job, taut__range r, float *dst, taut__piece_done *out); /* copied, its residual cleared */
 float *taut__result_at(taut__job *job, size_t first, float *scratch);     /* where to decode: buf, or scratch */
-void   taut__result_store(taut__job *job, size_t first, size_t n, const float *from);
+/* from: the result, which becomes 16 bits wide in layers of that kind. Codecs that lose something, and feedback, may push it beyond
+ * the format's largest number: it stays finite, and the rest goes into the residual. keeps: on this rank; of the ranks that store
+ * an element one does. */
+void   taut__result_store(taut__job *job, size_t first, size_t n, const float *from, bool keeps);
+/* The same for a whole result that lies where the residual does: nothing else is left there. */
+void   taut__result_store_last(taut__job *job, bool keeps);
 void   taut__result_load(taut__job *job, size_t first, size_t n, float *to); /* buf as floats */
 /* Results of integer codecs, stored: factor times the value of each code, rounded after the code's own rounding, so that sums of
  * codes and frames of sums give the same bits. sum, where not NULL: the result's norms. */
@@ -187,15 +266,23 @@ taut_status taut__store_frame(taut__job *job, taut__range r, const uint8_t *fram
 /* Integer codes as a frame, and added from one. */
 taut_status taut__codes_pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len);
 taut_status taut__codes_unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc);
+taut_norm2 taut__sum_norms(const taut__job *job, const float *x, taut__range r); /* of a result; plain is NaN if it holds NaN or Inf, and that matters */
 taut_norm2 taut__job_norms(const taut__job *job, const float *x, taut__range r); /* x[0] is element r.first */
 void   taut__keep_requantization_error(taut__job *job, taut__range r, const float *err, float factor); /* residual += factor * err */
 void   taut__account(taut__job *job, const taut__piece_done *done);
+/* A piece of work has been done in this thread; later, where its errors are passed on: as this thread's error. */
+static inline void taut__piece_end(taut__piece_done *done) { done->why = done->status == TAUT_OK ? NULL : taut_last_error(); }
+static inline taut_status taut__piece_status(const taut__piece_done *done)
+{
+    return done->status == TAUT_OK ? TAUT_OK : taut__fail(done->status, "%s", done->why);
+}
 
 /* hierarchy.c */
 taut_status taut__hier_init(taut_comm *comm);
 taut_status taut__hier_prepare(taut__job *job);
 taut_status taut__hier_up(taut__job *job, bool *moved, bool *done);
 taut_status taut__hier_down(taut__job *job, bool *moved, bool *done);
+int         taut__hier_waiting_for(const taut__job *job, int *hops);
 void        taut__hier_cancel(taut__job *job);
 void        taut__hier_release(taut__job *job);
 
@@ -203,7 +290,8 @@ void        taut__hier_release(taut__job *job);
 taut_status taut__fuse_register(taut_layer *layer);
 taut_status taut__fuse_leave(taut_layer *layer);
 taut_status taut__fuse_close(taut__bucket *b); /* members are complete: memory for them */
-taut_status taut__fuse_start(taut_layer *layer, void *buf, int kind);
+taut_status taut__fuse_start(taut_layer *layer, void *buf, int kind, bool waits); /* waits: fuse_wait follows at once */
+const taut_layer *taut__fuse_wanted(const taut__job *bucket); /* the member that its rank waits for; NULL: none */
 bool        taut__fuse_holds(const taut_layer *layer); /* started, and not yet summed */
 taut_status taut__fuse_wait(taut_layer *layer);
 taut_status taut__fuse_test(taut_layer *layer, bool *done);

@@ -1,28 +1,94 @@
-/* communicator_mpi.c : taut_comm_create_mpi(). Ranks may disagree about success (their environments differ): they agree. */
+/* communicator_mpi.c : taut_comm_create_mpi(). Ranks may disagree about success (their environments differ), or about settings on which
+ * what follows depends: they agree first, with calls that depend on nothing. */
 #include "../taut_mpi.h"
 #include "communicator.h"
+#include <stdio.h>
+#include <xxhash.h>
+
+enum { LINE = TAUT_HANDSHAKE_LINE };
+
+static taut_status failed(void) { return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_mpi: MPI failed while ranks compared their settings"); }
+
+static taut_status check_mpi(MPI_Comm mpi)
+{
+    int up = 0, down = 0, inter = 0;
+    MPI_Initialized(&up);
+    MPI_Finalized(&down);
+    if (!up || down) return taut__fail(TAUT_E_STATE, "taut_comm_create_mpi: MPI_Init has not been called, or MPI_Finalize has");
+    if (mpi == MPI_COMM_NULL)
+        return taut__fail(TAUT_E_INVALID, "taut_comm_create_mpi: MPI_COMM_NULL: this rank is no member of the communicator; only members may call");
+    if (MPI_Comm_test_inter(mpi, &inter) != MPI_SUCCESS) return failed();
+    return inter ? taut__fail(TAUT_E_INVALID, "taut_comm_create_mpi: an intercommunicator: must be an intracommunicator, as MPI_Intercomm_merge makes one")
+                 : TAUT_OK;
+}
+
+static taut_status lowest(MPI_Comm mpi, int mine, int *worst)
+{
+    return MPI_Allreduce(&mine, worst, 1, MPI_INT, MPI_MIN, mpi) == MPI_SUCCESS ? TAUT_OK : failed();
+}
+
+/* This rank's line against rank 0's; *other: the lowest rank with another one. */
+static taut_status compare(MPI_Comm mpi, int rank, int size, char *zero, const char *mine, int *other)
+{
+    if (rank == 0) memcpy(zero, mine, LINE);
+    if (MPI_Bcast(zero, LINE, MPI_CHAR, 0, mpi) != MPI_SUCCESS) return failed();
+    zero[LINE - 1] = 0;
+    return lowest(mpi, strcmp(zero, mine) == 0 ? size : rank, other);
+}
+
+static taut_status find_difference(MPI_Comm mpi, const taut__settings *set)
+{
+    int  rank, size, other, lines; /* another version of the library may have fewer */
+    char zero[LINE] = "", mine[LINE] = "";
+    TAUT_TRY(lowest(mpi, (int)taut__settings_lines(), &lines));
+    if (MPI_Comm_rank(mpi, &rank) != MPI_SUCCESS || MPI_Comm_size(mpi, &size) != MPI_SUCCESS) return failed();
+    for (int i = 0; i < lines; i++) {
+        memset(mine, 0, sizeof mine);
+        taut__settings_line(set, (size_t)i, mine, sizeof mine);
+        TAUT_TRY(compare(mpi, rank, size, zero, mine, &other));
+        if (other == size) continue;
+        if (MPI_Bcast(mine, LINE, MPI_CHAR, other, mpi) != MPI_SUCCESS) return failed();
+        mine[LINE - 1] = 0;
+        return taut__fail(TAUT_E_MISMATCH, "taut_comm_create_mpi: rank 0 has %s, rank %d has %s", zero, other, mine);
+    }
+    return taut__fail(TAUT_E_MISMATCH, "taut_comm_create_mpi: ranks run versions of Taut with different settings");
+}
+
+static taut_status compare_settings(MPI_Comm mpi, const taut__settings *set)
+{
+    char     text[LINE];
+    uint64_t h = 0, ends[2], top[2];
+    for (size_t i = 0; i < taut__settings_lines(); i++) {
+        const char *line = taut__settings_line(set, i, text, sizeof text);
+        h = XXH3_64bits_withSeed(line, strlen(line), h);
+    }
+    ends[0] = h, ends[1] = ~h;
+    if (MPI_Allreduce(ends, top, 2, MPI_UINT64_T, MPI_MAX, mpi) != MPI_SUCCESS) return failed();
+    return top[0] == ~top[1] ? TAUT_OK : find_difference(mpi, set);
+}
+
+/* All ranks return the same: what this one has done, or that another one has failed. */
+static taut_status agree(MPI_Comm mpi, taut_status s, const char *what)
+{
+    int worst;
+    if (lowest(mpi, s, &worst) != TAUT_OK) return TAUT_E_TRANSPORT;
+    if (s != TAUT_OK || worst == TAUT_OK) return s;
+    return taut__fail((taut_status)worst, "taut_comm_create_mpi: %s on another rank", what);
+}
 
 taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm **comm)
 {
     taut__settings   set;
     taut__transport *t = NULL;
-    int             up = 0;
     if (!comm) return taut__fail(TAUT_E_INVALID, "taut_comm_create_mpi: comm is NULL");
     *comm = NULL;
-    MPI_Initialized(&up);
-    if (!up) return taut__fail(TAUT_E_STATE, "taut_comm_create_mpi: MPI_Init has not been called");
-    taut_status s = taut__settings_load(cfg, &set);
-    int mine = s, worst;
-    if (MPI_Allreduce(&mine, &worst, 1, MPI_INT, MPI_MIN, mpi) != MPI_SUCCESS)
-        return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_mpi: MPI_Allreduce failed");
-    if (s != TAUT_OK) return s;
-    if (worst != TAUT_OK) return taut__fail((taut_status)worst, "taut_comm_create_mpi: settings of another rank are wrong");
+    TAUT_TRY(check_mpi(mpi));
+    TAUT_TRY(agree(mpi, taut__settings_load(cfg, &set), "settings are wrong"));
+    TAUT_TRY(compare_settings(mpi, &set));
     TAUT_TRY(taut__mpi_create(&mpi, set.fake_hosts, &t));
-    s = taut__comm_create(t, cfg, comm);
-    mine = s;
-    MPI_Allreduce(&mine, &worst, 1, MPI_INT, MPI_MIN, mpi);
-    if (worst == TAUT_OK || s != TAUT_OK) return s;
-    taut_comm_destroy(*comm);
+    taut_status s = agree(mpi, taut__comm_create(t, cfg, comm), "it failed");
+    if (s == TAUT_OK) return TAUT_OK;
+    if (*comm) taut__comm_discard(*comm);
     *comm = NULL;
-    return taut__fail((taut_status)worst, "taut_comm_create_mpi: failed on another rank");
+    return s;
 }

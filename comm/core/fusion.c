@@ -21,6 +21,7 @@ struct taut__bucket {
     _Atomic uint64_t *started;  /* bit set of members; set by callers after the copy, cleared by the round */
     uint64_t   *round, *scratch;
     bool        voting;
+    const taut_layer *_Atomic wanted; /* somebody waits for it */
     char        label[32];
 };
 
@@ -42,10 +43,10 @@ static void bucket_stop(taut__job *job)
     taut__plain_sum_cancel(&job->raw);
 }
 
-static int bucket_waiting_for(const taut__job *job)
+static int bucket_waiting_for(const taut__job *job, int *hops)
 {
     bool voting = ((const taut__bucket *)(const void *)job)->voting;
-    return voting ? taut__small_allreduce_waiting_for(&job->exchange) : taut__plain_sum_waiting_for(&job->raw);
+    return voting ? taut__small_allreduce_waiting_for(&job->exchange, hops) : taut__plain_sum_waiting_for(&job->raw, hops);
 }
 
 static taut_status add_bucket(taut_comm *comm)
@@ -170,12 +171,10 @@ static void copy_out(taut__bucket *b, taut_layer *l, float *sum)
     uint64_t  sent = b->job.raw.sent * n / b->in_round;
     job->record = (taut__record){.bytes_sent = sent, .bytes_dense = sent, .payload_bytes = 4 * n, .encoded = n};
     job->call.tensor = &l->tensor;
-    if (l->comm->lossy && l->comm->all.rank == 0) job->record.sum = taut__job_norms(job, sum, (taut__range){0, n});
+    if (l->comm->lossy && l->comm->all.rank == 0) job->record.sum = taut__sum_norms(job, sum, (taut__range){0, n});
     if (job->kind == TAUT_MEAN) taut__simd_get()->vec->scale(sum, 1.0f / (float)l->comm->all.size, n);
-    taut__result_store(job, 0, n, sum);
-    l->calls++;
-    l->bytes_sent += sent;
-    l->bytes_dense += sent;
+    taut__result_store(job, 0, n, sum, false);
+    taut__layer_count(l);
     atomic_fetch_and_explicit(&b->started[l->seat / 64], ~(UINT64_C(1) << (l->seat % 64)), memory_order_release);
 }
 
@@ -225,16 +224,22 @@ static bool all_started(const taut__bucket *b)
     return true;
 }
 
-taut_status taut__fuse_start(taut_layer *l, void *buf, int kind)
+taut_status taut__fuse_start(taut_layer *l, void *buf, int kind, bool waits)
 {
     taut__bucket *b = l->bucket;
     l->job.buf = buf;
     l->job.kind = l->last_op = kind;
     taut__result_load(&l->job, 0, l->tensor.elems, b->x + l->at);
     atomic_fetch_or_explicit(&b->started[l->seat / 64], UINT64_C(1) << (l->seat % 64), memory_order_release);
-    l->started = true;
-    if (all_started(b)) run(b, false);
+    taut__layer_starts(l);
+    if (all_started(b)) run(b, waits);
     return TAUT_OK;
+}
+
+const taut_layer *taut__fuse_wanted(const taut__job *job)
+{
+    const taut__bucket *b = (const taut__bucket *)(const void *)job;
+    return atomic_load(&b->wanted);
 }
 
 bool taut__fuse_holds(const taut_layer *l) { return is_started(l->bucket, l->seat); }
@@ -252,13 +257,19 @@ taut_status taut__fuse_wait(taut_layer *l)
 {
     taut__bucket *b = l->bucket;
     taut__engine *e = &l->comm->engine;
-    double       begin = taut__now();
+    double       begin = taut__now(), ask = 0.1; /* seconds until others are asked why they have not started it */
+    atomic_store(&b->wanted, l);
     while (taut__fuse_holds(l)) {
         run(b, true);
         TAUT_TRY(taut__engine_wait(e, &b->job));
+        if (taut__now() - begin > ask && taut__fuse_holds(l)) {
+            TAUT_TRY(taut__absence_ask_all(l->comm, l));
+            ask = taut__now() - begin + (ask < 1 ? ask : 1);
+        }
         if (e->timeout_ms >= 0 && taut__now() - begin > e->timeout_ms * 1e-3 && taut__fuse_holds(l) && b->in_round == 0)
             return never_started(l);
     }
+    atomic_store(&b->wanted, NULL);
     return taut__engine_check(e);
 }
 
@@ -276,7 +287,7 @@ taut_status taut__fuse_flush(taut__bucket *b)
     for (size_t i = 0; i < b->members; i++) {
         taut_layer *l = b->member[i];
         if (l && l->started && is_started(b, i)) TAUT_TRY(taut__fuse_wait(l));
-        if (l && l->bucket) l->started = false;
+        if (l && l->bucket && l->started) TAUT_TRY(taut__layer_finish(l, TAUT_OK));
     }
     return TAUT_OK;
 }

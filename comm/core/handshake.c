@@ -1,35 +1,77 @@
-/* handshake.c : before layers are first used, all ranks compare what they have registered, and their settings: one exchange
- * of hashes, made by a job, so that start() does not wait for anybody. Jobs of layers wait until theirs is sealed. Only if
- * hashes differ do ranks look for the first line that does, and tell each other what it says. */
+/* handshake.c : ranks compare what must be alike, line by line of text: their settings and what they have registered, before layers
+ * are first used; and, if the exchange of a step's end says so, what they did in that step.
+ *
+ * At first one hash of all lines is exchanged, by a job, so that start() does not wait for anybody. Jobs of layers wait until
+ * theirs is compared. Only if hashes differ do ranks look for the first line that does, and tell each other what it says. */
 #include "communicator.h"
 #include <stdio.h>
-#include <string.h>
+#include <xxhash.h>
 
 enum { HASH, LINES, ZERO, OTHER };
 
-static uint64_t hash_text(uint64_t h, const char *s)
+static uint64_t hash_text(uint64_t h, const char *s) { return XXH3_64bits_withSeed(s, strlen(s), h); }
+
+/* Not as text, which would take long every step. */
+static uint64_t spec_hash(const taut_spec *spec, uint64_t h)
 {
-    for (; *s; s++) h = taut__seed(h, (unsigned char)*s);
-    return taut__seed(h, '\n');
+    for (uint32_t i = 0; i < spec->stages; i++) {
+        uint64_t id = spec->stage[i].codec->id;
+        h = XXH3_64bits_withSeed(spec->stage[i].value, sizeof spec->stage[i].value, h ^ id);
+    }
+    return h;
 }
 
-/* Line 0: settings on which the messages depend. Line i+1: layer i. */
+/* Codecs whose choices, or states, all ranks share count their calls. */
+static uint64_t shared_calls(const taut_layer *l)
+{
+    bool counts = l->spec.stages > 1 || taut__spec_caps(&l->wire) & (TAUT_CAP_LINEAR | TAUT_CAP_STATEFUL);
+    return counts ? l->calls : 0;
+}
+
+static bool called(const taut_layer *l) { return l->calls > l->calls_at_step; }
+
+static const char *step_line(const taut_layer *l, char *dst)
+{
+    char spec[96], scale[64] = "no scale";
+    taut__spec_print(&l->wire, spec, sizeof spec);
+    if (l->tensor.scale_n) snprintf(scale, sizeof scale, "scale of %zu (%016llx)", l->tensor.scale_n, (unsigned long long)l->scale_hash);
+    snprintf(dst, TAUT_HANDSHAKE_LINE, "'%.100s' with %s, %s, %s, call %llu", l->name, !called(l) ? "no collective" : l->last_op == TAUT_MEAN ? "op=mean" : "op=sum",
+             scale, spec, (unsigned long long)shared_calls(l));
+    return dst;
+}
+
+uint64_t taut__handshake_digest(const taut_comm *comm)
+{
+    uint64_t h = comm->drops;
+    for (size_t i = 0; i < comm->layers; i++) {
+        const taut_layer *l = comm->layer[i];
+        uint64_t          did[4] = {called(l) ? (uint64_t)l->last_op + 1 : 0, l->tensor.scale_n, l->scale_hash, shared_calls(l)};
+        h = spec_hash(&l->wire, XXH3_64bits_withSeed(did, sizeof did, h));
+    }
+    return h;
+}
+
+/* Lines of registrations: the wire version, settings, layers. Of steps: drops, layers. What is past the end: "nothing". */
+static size_t settings_lines(const taut__handshake *s) { return 1 + (s->step ? 0 : taut__settings_lines()); }
+
 static const char *line(const taut_comm *comm, size_t i, char *dst)
 {
-    const taut_config *c = &comm->set.c;
-    if (i > comm->handshake.layers) return strcpy(dst, "nothing");
-    if (i > 0) return taut__layer_text(comm->layer[i - 1], dst, TAUT_HANDSHAKE_LINE);
-    snprintf(dst, TAUT_HANDSHAKE_LINE, "settings wire=%d codec=%.80s algorithm=%s hierarchy=%s feedback=%s seed=%llu slice_kib=%u "
-             "bucket_kib=%u small_elems=%u budget=%.60s", TAUT_WIRE_VERSION, c->codec, c->algorithm, c->hierarchy, c->feedback,
-             (unsigned long long)c->seed, c->slice_kib, c->bucket_kib, c->small_elems, c->budget);
+    const taut__handshake *s = &comm->handshake;
+    size_t                 head = settings_lines(s);
+    if (i == 0 && s->step) snprintf(dst, TAUT_HANDSHAKE_LINE, "dropped %llu steps", (unsigned long long)comm->drops);
+    else if (i == 0) snprintf(dst, TAUT_HANDSHAKE_LINE, "wire version %d", TAUT_WIRE_VERSION);
+    else if (i < head) taut__settings_line(&comm->set, i - 1, dst, TAUT_HANDSHAKE_LINE);
+    else if (i - head >= s->layers) snprintf(dst, TAUT_HANDSHAKE_LINE, "nothing");
+    else if (s->step) step_line(comm->layer[i - head], dst);
+    else taut__layer_text(comm->layer[i - head], dst, TAUT_HANDSHAKE_LINE);
     return dst;
 }
 
 static uint64_t hash_lines(const taut_comm *comm)
 {
     char     text[TAUT_HANDSHAKE_LINE];
-    uint64_t h = 0;
-    for (size_t i = 0; i <= comm->handshake.layers; i++) h = hash_text(h, line(comm, i, text));
+    uint64_t h = comm->handshake.layers;
+    for (size_t i = 0; i < settings_lines(&comm->handshake) + comm->handshake.layers; i++) h = hash_text(h, line(comm, i, text));
     return h;
 }
 
@@ -38,7 +80,7 @@ static uint64_t hash_lines(const taut_comm *comm)
 static void compare(taut_comm *comm, uint64_t value)
 {
     static const taut__mixed mixed = {0, 1};
-    taut__handshake              *s = &comm->handshake;
+    taut__handshake         *s = &comm->handshake;
     s->word[0] = s->word[1] = value; /* AND and OR: equal if all ranks hold the same */
     taut__small_allreduce_begin(&s->job.exchange, &comm->all, TAUT_TAG_HANDSHAKE, s->word, s->word_in, sizeof s->word, taut__combine_mixed, &mixed);
 }
@@ -68,17 +110,18 @@ static void compare_line(taut_comm *comm, size_t i)
 
 static taut_status mismatch(const taut__handshake *s)
 {
-    char where[40] = "";
-    if (s->at > 0) snprintf(where, sizeof where, "layer %zu: ", s->at - 1);
+    char   where[40] = "";
+    size_t head = settings_lines(s);
+    if (s->at >= head) snprintf(where, sizeof where, "layer %zu: ", s->at - head);
     return taut__fail(TAUT_E_MISMATCH, "%srank 0 has %s, rank %d has %s", where, s->zero.text, (int)s->other.rank, s->other.text);
 }
 
-static taut_status seal_step(taut__job *job, bool *moved, bool *done)
+static taut_status handshake_step(taut__job *job, bool *moved, bool *done)
 {
-    taut_comm *comm = job->comm;
+    taut_comm       *comm = job->comm;
     taut__handshake *s = &comm->handshake;
-    bool       over;
-    char       text[TAUT_HANDSHAKE_LINE];
+    bool             over;
+    char             text[TAUT_HANDSHAKE_LINE];
     TAUT_TRY(taut__small_allreduce_advance(&job->exchange, &over));
     if (!over) return TAUT_OK;
     *moved = true;
@@ -95,6 +138,7 @@ static taut_status seal_step(taut__job *job, bool *moved, bool *done)
         compare_line(comm, 0);
         return TAUT_OK;
     case LINES:
+        if (equal && s->at >= settings_lines(s) + s->layers) return taut__fail(TAUT_E_MISMATCH, "ranks differ in what cannot be shown");
         if (equal) {
             compare_line(comm, s->at + 1); /* one of them differs */
             return TAUT_OK;
@@ -110,8 +154,8 @@ static taut_status seal_step(taut__job *job, bool *moved, bool *done)
     }
 }
 
-static void seal_stop(taut__job *job) { taut__small_allreduce_cancel(&job->exchange); }
-static int  seal_waiting_for(const taut__job *job) { return taut__small_allreduce_waiting_for(&job->exchange); }
+static void handshake_stop(taut__job *job) { taut__small_allreduce_cancel(&job->exchange); }
+static int  handshake_waiting_for(const taut__job *job, int *hops) { return taut__small_allreduce_waiting_for(&job->exchange, hops); }
 
 static taut_status close_buckets(taut_comm *comm)
 {
@@ -122,21 +166,37 @@ static taut_status close_buckets(taut_comm *comm)
     return TAUT_OK;
 }
 
+static taut__job *job_of(taut_comm *comm)
+{
+    taut__job *job = &comm->handshake.job;
+    job->comm = comm;
+    job->name = comm->handshake.step ? "comparing what ranks did in this step" : "comparing the layers of all ranks";
+    job->step = handshake_step, job->stop = handshake_stop, job->waiting_for = handshake_waiting_for;
+    job->g = &comm->all;
+    return job;
+}
+
 taut_status taut__handshake_begin(taut_comm *comm)
 {
     taut__handshake *s = &comm->handshake;
     if (s->layers == comm->layers) return TAUT_OK; /* being compared, or done */
     TAUT_TRY(close_buckets(comm));
     TAUT_TRY(taut__handshake_wait(comm)); /* a comparison of earlier layers */
-    s->job.comm = comm;
-    s->job.name = "comparing the layers of all ranks";
-    s->job.step = seal_step, s->job.stop = seal_stop, s->job.waiting_for = seal_waiting_for;
-    s->job.g = &comm->all;
     s->layers = comm->layers;
     s->state = HASH;
     compare(comm, hash_lines(comm));
-    taut__engine_start(&comm->engine, &s->job, false);
+    taut__engine_start(&comm->engine, job_of(comm), false);
     return TAUT_OK;
+}
+
+taut_status taut__handshake_step(taut_comm *comm)
+{
+    taut__handshake *s = &comm->handshake;
+    s->step = true;
+    s->state = LINES;
+    compare_line(comm, 0);
+    taut__engine_start(&comm->engine, job_of(comm), true);
+    return taut__handshake_wait(comm);
 }
 
 taut_status taut__handshake_wait(taut_comm *comm) { return taut__engine_wait(&comm->engine, &comm->handshake.job); }

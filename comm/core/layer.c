@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 static const char *const dtype_name[] = {"f32", "f16", "bf16"};
 
@@ -28,27 +29,29 @@ static taut_status wire_spec(const taut_layer *l, const taut_spec *spec, taut_sp
     *wire = *spec;
     bool plain = taut__spec_caps(spec) & TAUT_CAP_LOSSLESS;
     if (!plain || l->dtype == TAUT_F32) return TAUT_OK;
-    return taut__spec_parse(l->dtype == TAUT_F16 ? "fp16" : "bf16", wire);
+    return taut__spec_parse(l->dtype == TAUT_F16 ? "fp16:overflow=inf" : "bf16:overflow=inf", wire);
 }
 
 static bool wants_feedback(const taut_layer *l, const taut_spec *spec)
 {
-    const char *mode = l->comm->set.c.feedback;
-    uint32_t    caps = taut__spec_caps(spec);
-    if (caps & TAUT_CAP_LOSSLESS || strcmp(mode, "off") == 0) return false;
-    return strcmp(mode, "auto") == 0 ? (caps & TAUT_CAP_FEEDBACK) != 0 : true;
+    int32_t  mode = l->comm->set.feedback;
+    uint32_t caps = taut__spec_caps(spec);
+    if (caps & TAUT_CAP_LOSSLESS || mode == TAUT_FEEDBACK_OFF || taut__spec_expands(spec)) return false;
+    return mode == TAUT_FEEDBACK_AUTO ? (caps & TAUT_CAP_FEEDBACK) != 0 : true;
 }
 
 /* Memory for x: with feedback, and wherever x cannot be read from buf (16 bit) or must outlive encoding (linear). */
+float taut__layer_momentum(const taut_layer *l) { return l->comm->set.feedback == TAUT_FEEDBACK_MOMENTUM ? l->comm->set.c.momentum : 0; }
+
 static taut_status need_feedback(taut_layer *l)
 {
     const taut__algorithm *via;
     TAUT_TRY(taut__algorithm_for(l, &l->wire, &via));
     l->feedback_on = wants_feedback(l, &l->spec);
+    if (l->feedback_on) atomic_store(&l->comm->feeding, true);
     bool needed = l->feedback_on || l->dtype != TAUT_F32 || via == &taut__linear;
     if (!needed || l->feedback) return TAUT_OK;
-    float momentum = strcmp(l->comm->set.c.feedback, "momentum") == 0 ? l->comm->set.c.momentum : 0;
-    return taut__feedback_create(l->tensor.elems, momentum, &l->feedback);
+    return taut__feedback_create(l->tensor.elems, taut__layer_momentum(l), &l->feedback);
 }
 
 static taut_status need_state(taut_layer *l)
@@ -67,6 +70,7 @@ static void drop_state(taut_layer *l)
 static taut_status prepare(taut_layer *l)
 {
     TAUT_TRY(need_feedback(l));
+    TAUT_TRY(taut__drop_prepare(l));
     TAUT_TRY(need_state(l));
     return taut__job_prepare(&l->job);
 }
@@ -80,6 +84,15 @@ taut_status taut__layer_prepare(taut_layer *l)
     taut__engine_release(&l->comm->engine);
     l->prepared = s == TAUT_OK;
     return s;
+}
+
+/* Its slots are on the arena's list, which jobs of other layers may be using. */
+static void release(taut_layer *l)
+{
+    taut__engine_hold(&l->comm->engine);
+    taut__job_release(&l->job);
+    taut__engine_release(&l->comm->engine);
+    l->prepared = false;
 }
 
 /* Jobs of other layers, which read the count, may be running. */
@@ -96,11 +109,10 @@ static taut_status use_spec(taut_layer *l, const taut_spec *spec)
     TAUT_TRY(wire_spec(l, spec, &wire));
     TAUT_TRY(taut__spec_suits(&wire, &l->tensor));
     TAUT_TRY(taut__algorithm_for(l, &wire, &via));
-    taut__job_release(&l->job);
+    release(l);
     drop_state(l);
     l->spec = *spec;
     l->wire = wire;
-    l->prepared = false;
     note_loss(l, !(taut__spec_caps(spec) & TAUT_CAP_LOSSLESS));
     return TAUT_OK;
 }
@@ -133,6 +145,25 @@ bool taut__layer_set_error_scale(taut_layer *l, double factor)
     if (key == 0) return false;
     l->wire.stage[0].value[key - 1] = fmin(stage->value[key - 1] * factor, REL_MOST);
     return true;
+}
+
+static void add_norms(taut_norm2 *sum, const taut_norm2 *more)
+{
+    sum->plain += more->plain;
+    sum->weighted += more->weighted;
+}
+
+void taut__layer_count(taut_layer *l)
+{
+    const taut__record *r = &l->job.record;
+    if (l->calls == l->calls_at_step) l->lost = (taut__step_record){0}; /* the step's first */
+    add_norms(&l->lost.own, &r->own), add_norms(&l->lost.sum, &r->sum);
+    add_norms(&l->lost.error, &r->error), add_norms(&l->lost.requantization_error, &r->requantization_error);
+    l->lost.payload_bytes += r->payload_bytes;
+    l->lost.encoded += r->encoded;
+    l->calls++;
+    l->bytes_sent += r->bytes_sent;
+    l->bytes_dense += r->bytes_dense;
 }
 
 /* ---- registration ---- */
@@ -170,6 +201,7 @@ static taut_status room_for_layer(taut_comm *comm)
 {
     if (comm->layers < comm->room) return TAUT_OK;
     size_t       room = taut__max(64, 2 * comm->room);
+    TAUT_TRY(taut__lent_room(comm, room));
     taut_layer **more = taut__alloc(room, sizeof *more);
     if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu layers", room);
     taut__engine_hold(&comm->engine);
@@ -198,6 +230,38 @@ static taut_layer *layer_create(taut_comm *comm, const char *name, taut_dtype dt
     return l;
 }
 
+/* The communicator's spec is meant for all layers, whatever their shapes: one that it does not suit (rank 4 of two rows) goes
+ * without. Settings that no layer suits (ring with powersgd) are an error. */
+static taut_status suited(const taut_layer *l, taut_spec *spec)
+{
+    if (taut__spec_suits(spec, &l->tensor) == TAUT_OK) return TAUT_OK;
+    bool first = !l->comm->unsuited;
+    l->comm->unsuited = true;
+    taut__log(first ? TAUT_LOG_WARN : TAUT_LOG_INFO, "comm", "layer '%s' travels uncompressed: %s%s", l->name, taut_last_error(),
+              first ? " (TAUT_LOG=info names further ones)" : "");
+    return none_spec(spec);
+}
+
+/* The plan's arrays, which grow, are read when jobs of other layers form their input. */
+static taut_status join_plan(taut_layer *l)
+{
+    taut_comm *comm = l->comm;
+    if (!comm->autom) return TAUT_OK;
+    taut__engine_hold(&comm->engine);
+    taut_status s = comm->hooks->on_register(comm->autom, l);
+    taut__engine_release(&comm->engine);
+    return s;
+}
+
+static void leave_plan(taut_layer *l)
+{
+    taut_comm *comm = l->comm;
+    if (!comm->autom) return;
+    taut__engine_hold(&comm->engine);
+    comm->hooks->on_exclude(comm->autom, l);
+    taut__engine_release(&comm->engine);
+}
+
 static taut_status register_spec(taut_layer *l)
 {
     taut_comm *comm = l->comm;
@@ -205,10 +269,11 @@ static taut_status register_spec(taut_layer *l)
     bool       small = l->ndim <= 1 || l->tensor.elems < comm->set.c.small_elems;
     l->automatic = !small && spec.automatic;
     if (small || spec.automatic) TAUT_TRY(none_spec(&spec));
+    else TAUT_TRY(suited(l, &spec));
     TAUT_TRY(use_spec(l, &spec));
     l->block = l->automatic ? AUTO_BLOCK : taut__round_up(PART_BLOCK, taut__spec_align(&l->wire));
     if (small) TAUT_TRY(taut__fuse_register(l));
-    return l->automatic && comm->autom ? comm->hooks->on_register(comm->autom, l) : TAUT_OK;
+    return l->automatic ? join_plan(l) : TAUT_OK;
 }
 
 taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dtype, int ndim, const size_t *shape,
@@ -217,7 +282,7 @@ taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dt
     size_t n;
     if (layer) *layer = NULL;
     if (!comm || !layer) return taut__fail(TAUT_E_INVALID, "taut_layer_register: comm or layer is NULL");
-    TAUT_TRY(taut__engine_check(&comm->engine));
+    TAUT_TRY(taut__comm_check(comm, "taut_layer_register"));
     if ((unsigned)dtype > TAUT_BF16) return taut__fail(TAUT_E_INVALID, "taut_layer_register: dtype=%d: must be 0..2", (int)dtype);
     TAUT_TRY(check_shape(name, ndim, shape, &n));
     if (find(comm, name)) return taut__fail(TAUT_E_INVALID, "layer '%s': registered already", name);
@@ -242,6 +307,8 @@ void taut__layer_destroy(taut_layer *l)
     drop_state(l);
     note_loss(l, false);
     taut__feedback_destroy(l->feedback);
+    taut__free(l->before);
+    taut__free(l->spread);
     taut__free(l->scale);
     taut__free(l->lent_checksums);
     taut__free(l);
@@ -256,16 +323,16 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
     TAUT_TRY(taut__spec_parse(text, &spec));
     bool automatic = spec.automatic;
     if (automatic) TAUT_TRY(none_spec(&spec));
-    taut_status s = use_spec(l, &spec);
+    taut_status s = taut__settings_feedback(&l->comm->set, &spec); /* what a plan chooses goes without */
+    if (s == TAUT_OK) s = use_spec(l, &spec);
     if (s != TAUT_OK) {
         char why[512];
         snprintf(why, sizeof why, "%s", taut_last_error());
         return taut__fail(s, "layer '%s': %s", l->name, why);
     }
-    taut_comm *comm = l->comm;
     if (l->bucket) TAUT_TRY(taut__fuse_leave(l));
-    if (comm->autom && l->automatic && !automatic) comm->hooks->on_exclude(comm->autom, l);
-    if (comm->autom && !l->automatic && automatic) TAUT_TRY(comm->hooks->on_register(comm->autom, l));
+    if (l->automatic && !automatic) leave_plan(l);
+    if (!l->automatic && automatic) TAUT_TRY(join_plan(l));
     l->automatic = automatic;
     l->pinned = !automatic;
     l->block = automatic ? AUTO_BLOCK : taut__round_up(PART_BLOCK, taut__spec_align(&l->wire));
@@ -289,6 +356,7 @@ taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
         l->scale = copy;
     }
     if (n) memcpy(l->scale, s, n * sizeof *s);
+    l->scale_hash = n ? XXH3_64bits(s, n * sizeof *s) : 0;
     l->tensor.scale = l->scale;
     l->tensor.scale_n = n;
     return TAUT_OK;
@@ -300,10 +368,15 @@ static taut_status check_start(taut_layer *l, const void *buf, int kind)
 {
     if (!l || !buf) return taut__fail(TAUT_E_INVALID, "collective: layer or buf is NULL");
     if (kind != TAUT_SUM && kind != TAUT_MEAN) return taut__fail(TAUT_E_INVALID, "layer '%s': op=%d: must be 0 or 1", l->name, kind);
-    if ((uintptr_t)buf % 4) return taut__fail(TAUT_E_INVALID, "layer '%s': buf must be 4-byte aligned", l->name);
-    TAUT_TRY(taut__engine_check(&l->comm->engine));
+    uintptr_t size = l->dtype == TAUT_F32 ? 4 : 2;
+    if ((uintptr_t)buf % size)
+        return taut__fail(TAUT_E_INVALID, "layer '%s': buf=%p: must be aligned to %d bytes, an element", l->name, buf, (int)size);
+    TAUT_TRY(taut__comm_check(l->comm, "collective"));
     if (l->started && !l->tested) return taut__fail(TAUT_E_STATE, "layer '%s': started already", l->name);
     l->started = l->tested = false;
+    TAUT_TRY(taut__lent_take(l, buf));
+    l->job.buf = (void *)(uintptr_t)buf; /* from here on the buffer is lent, until the layer is finished */
+    l->comm->stepped = l->comm->loads.open = false;
     return l->index >= l->comm->handshake.layers ? taut__handshake_begin(l->comm) : TAUT_OK;
 }
 
@@ -317,8 +390,8 @@ static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves,
 {
     taut_comm *comm = l->comm;
     if (halves != TAUT_BOTH && !l->sharded) {
-        taut__job_release(&l->job);
-        l->prepared = l->audit_armed = false;
+        release(l);
+        l->audit_armed = false;
         l->sharded = true;
     }
     TAUT_TRY(taut__layer_prepare(l));
@@ -326,20 +399,28 @@ static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves,
     if (halves != TAUT_GATHER) l->last_op = kind;
     TAUT_TRY(taut__job_begin(&l->job, buf, kind, halves, blocking));
     TAUT_TRY(taut__debug_lend(l));
-    l->started = true;
+    taut__layer_starts(l);
     taut__engine_start(&comm->engine, &l->job, blocking);
     return TAUT_OK;
+}
+
+void taut__layer_starts(taut_layer *l)
+{
+    l->started = true;
+    l->comm->starts++;
+    atomic_fetch_add_explicit(&l->starts, 1, memory_order_relaxed);
 }
 
 taut_status taut_allreduce_start(taut_layer *l, void *buf, taut_op op)
 {
     TAUT_TRY(check_start(l, buf, op));
-    return tell(l->comm, l->bucket ? taut__fuse_start(l, buf, op) : launch(l, buf, op, TAUT_BOTH, false));
+    return tell(l->comm, l->bucket ? taut__fuse_start(l, buf, op, false) : launch(l, buf, op, TAUT_BOTH, false));
 }
 
 taut_status taut__layer_finish(taut_layer *l, taut_status s)
 {
     l->started = l->tested = false;
+    taut__lent_give(l);
     if (s != TAUT_OK) return s;
     return taut__debug_return(l);
 }
@@ -352,13 +433,23 @@ taut_status taut__layer_wait(taut_layer *l)
     return taut__layer_finish(l, s);
 }
 
+static taut_status fused_wait(taut_layer *l)
+{
+    double      begin = taut__now();
+    taut_status s = taut__fuse_wait(l);
+    l->comm->exposed_s += taut__now() - begin;
+    return taut__layer_finish(l, s);
+}
+
+/* A whole allreduce of a small layer goes through its bucket, as when it is started: another rank may have started it. */
 static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves)
 {
+    bool fused = l && l->bucket && halves == TAUT_BOTH;
     TAUT_TRY(check_start(l, buf, kind));
     double begin = taut__now();
-    TAUT_TRY(tell(l->comm, launch(l, buf, kind, halves, true)));
+    TAUT_TRY(tell(l->comm, fused ? taut__fuse_start(l, buf, kind, true) : launch(l, buf, kind, halves, true)));
     l->comm->exposed_s += taut__now() - begin;
-    return taut__layer_wait(l);
+    return fused ? fused_wait(l) : taut__layer_wait(l);
 }
 
 taut_status taut_allreduce(taut_layer *l, void *buf, taut_op op) { return at_once(l, buf, op, TAUT_BOTH); }
@@ -368,18 +459,14 @@ taut_status taut_allgather(taut_layer *l, void *buf) { return at_once(l, buf, TA
 static taut_status check_started(const taut_layer *l, const char *call)
 {
     if (!l) return taut__fail(TAUT_E_INVALID, "%s: layer is NULL", call);
-    TAUT_TRY(taut__engine_check(&l->comm->engine));
+    TAUT_TRY(taut__comm_check(l->comm, call));
     return l->started ? TAUT_OK : taut__fail(TAUT_E_STATE, "%s: layer '%s' was not started", call, l->name);
 }
 
 taut_status taut_wait(taut_layer *l)
 {
     TAUT_TRY(check_started(l, "taut_wait"));
-    if (!l->bucket || !taut__fuse_holds(l)) return taut__layer_wait(l);
-    double      begin = taut__now();
-    taut_status s = taut__fuse_wait(l);
-    l->comm->exposed_s += taut__now() - begin;
-    return taut__layer_finish(l, s);
+    return l->bucket && taut__fuse_holds(l) ? fused_wait(l) : taut__layer_wait(l);
 }
 
 taut_status taut_test(taut_layer *l, int *done)
@@ -390,6 +477,7 @@ taut_status taut_test(taut_layer *l, int *done)
     TAUT_TRY(check_started(l, "taut_test"));
     TAUT_TRY(l->bucket && taut__fuse_holds(l) ? taut__fuse_test(l, &over) : taut__engine_test(&l->comm->engine, &l->job, &over));
     *done = l->tested = over;
+    if (over) taut__lent_give(l);
     return TAUT_OK;
 }
 

@@ -2,6 +2,7 @@
  * over the ranks, and carries what codec=auto contributes; the relative errors follow from the sums. */
 #include "../../scheduler/budget.h"
 #include "communicator.h"
+#include <math.h>
 #include <string.h>
 
 enum { PER_LAYER = 7 }; /* own, error, sum: plain and weighted; ranks that called */
@@ -68,6 +69,7 @@ static taut_status place_audits(taut_comm *comm)
 }
 
 void taut__audit_arm(taut_layer *l) { l->audit_armed = true; }
+void taut__audit_disarm(taut_layer *l) { l->audit_armed = false; }
 
 taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n)
 {
@@ -76,7 +78,7 @@ taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n)
     if (!in) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu sums", n);
     taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_SUM, v, in, n * sizeof *v, taut__combine_mixed, NULL);
     taut_status s = taut__engine_exchange(&comm->engine, &x, "adding a few numbers over all ranks");
-    taut__free(in);
+    if (!comm->t->dirty) taut__free(in); /* else a late message may still be written there */
     return s;
 }
 
@@ -95,8 +97,8 @@ static taut_status room(taut_comm *comm, size_t n)
 
 static void fill(const taut_layer *l, double *v)
 {
-    const taut__record *r = &l->job.record;
-    bool               called = l->calls > l->calls_at_step;
+    const taut__step_record *r = &l->lost;
+    bool                     called = l->calls > l->calls_at_step;
     memset(v, 0, PER_LAYER * sizeof *v);
     if (!called) return;
     v[0] = r->own.plain, v[1] = r->own.weighted;
@@ -107,8 +109,11 @@ static void fill(const taut_layer *l, double *v)
     v[6] = 1;
 }
 
-static void take(taut_layer *l, const double *v)
+/* A norm of NaN says that some rank found NaN or Inf in the sum: for the plan, as before, what is finite counts. */
+static void take(taut_layer *l, double *v)
 {
+    l->comm->bad |= isnan(v[4]);
+    if (isnan(v[4])) v[4] = v[5] = 0;
     l->step = (taut__layer_sums){{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, v[6] > 0};
     if (l->step.called) l->shown = l->step;
 }
@@ -116,13 +121,13 @@ static void take(taut_layer *l, const double *v)
 /* How much a layer's squared errors count. optimizer: the scale already divides them; without one, as layer does. */
 static double weight(const taut_layer *l)
 {
-    taut__metric m;
-    if (taut__metric_parse(l->comm->set.c.metric, &m) != TAUT_OK || m == TAUT_METRIC_PLAIN) return 1;
+    int32_t m = l->comm->set.metric;
+    if (m == TAUT_METRIC_PLAIN) return 1;
     if (m == TAUT_METRIC_OPTIMIZER && l->tensor.scale_n) return 1;
     return taut__layer_weight(l->tensor.elems, l->step.sum.plain, l->step.own.plain);
 }
 
-static bool in_scale(const taut_layer *l) { return l->tensor.scale_n && l->comm->set.c.metric[0] == 'o'; }
+static bool in_scale(const taut_layer *l) { return l->tensor.scale_n && l->comm->set.metric == TAUT_METRIC_OPTIMIZER; }
 
 static void relate(taut_comm *comm)
 {
@@ -139,26 +144,46 @@ static void relate(taut_comm *comm)
     comm->rel_err2_metric = sum_metric > 0 ? error_metric / sum_metric : 0;
 }
 
+/* n sums, and behind them the digest of what this rank did, which must be everybody's: its AND and OR. */
 static taut_status exchange(taut_comm *comm, size_t n)
 {
     taut__small_allreduce x;
-    taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_STEP, comm->control, comm->control + n, n * sizeof *comm->control,
-                         taut__combine_mixed, NULL);
+    taut__mixed           mixed = {n, 1};
+    size_t                all = n + 2;
+    uint64_t              digest = taut__handshake_digest(comm), word[2] = {digest, digest};
+    memcpy(comm->control + n, word, sizeof word);
+    taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_STEP, comm->control, comm->control + all, all * sizeof *comm->control,
+                         taut__combine_mixed, &mixed);
     double      begin = taut__now();
     taut_status s = taut__engine_exchange(&comm->engine, &x, "taut_step_end");
     comm->exposed_s += taut__now() - begin;
     comm->control_sent += x.sent;
-    return s;
+    memcpy(word, comm->control + n, sizeof word);
+    return s != TAUT_OK || word[0] == word[1] ? s : taut__handshake_step(comm);
+}
+
+static void close_step(taut_comm *comm)
+{
+    comm->steps++;
+    comm->stepped = true;
+    for (size_t i = 0; i < comm->layers; i++) {
+        taut_layer *l = comm->layer[i];
+        l->dropping = l->calls != l->calls_at_step;
+        l->calls_at_step = l->calls;
+        l->audit.done = false;
+    }
+    if (comm->bad) taut__drop_step(comm);
 }
 
 taut_status taut__step_exchange(taut_comm *comm)
 {
     size_t layers = comm->layers * PER_LAYER, extra = comm->autom ? comm->hooks->contribute(comm->autom, NULL, 0) : 0;
     size_t n = layers + extra;
-    TAUT_TRY(room(comm, n));
+    TAUT_TRY(room(comm, n + 2));
     for (size_t i = 0; i < comm->layers; i++) fill(comm->layer[i], comm->control + i * PER_LAYER);
     if (comm->autom) comm->hooks->contribute(comm->autom, comm->control + layers, extra);
     TAUT_TRY(exchange(comm, n));
+    comm->bad = false;
     for (size_t i = 0; i < comm->layers; i++) take(comm->layer[i], comm->control + i * PER_LAYER);
     relate(comm);
     if (comm->autom) {
@@ -168,11 +193,7 @@ taut_status taut__step_exchange(taut_comm *comm)
         taut__engine_release(&comm->engine);
         if (s != TAUT_OK) return taut__engine_fail(&comm->engine, s, taut_last_error());
     }
-    comm->steps++;
-    for (size_t i = 0; i < comm->layers; i++) {
-        comm->layer[i]->calls_at_step = comm->layer[i]->calls;
-        comm->layer[i]->audit.done = false;
-    }
+    close_step(comm);
     return TAUT_OK;
 }
 
@@ -203,15 +224,18 @@ taut_status taut_layer_get_stats(const taut_layer *l, taut_layer_stats *stats)
 {
     if (!l || !stats || stats->size < sizeof stats->size)
         return taut__fail(TAUT_E_INVALID, "taut_layer_get_stats: layer or stats is NULL, or stats.size is not set");
+    taut__engine *e = (taut__engine *)(uintptr_t)&l->comm->engine;
+    taut__engine_hold(e); /* the communication thread may be about to complete a collective */
     taut_layer_stats s = {.elements = l->tensor.elems, .calls = l->calls, .bytes_sent = l->bytes_sent, .bytes_dense = l->bytes_dense};
     memcpy(s.name, l->name, sizeof s.name);
     taut__spec_print(&l->spec, s.codec, sizeof s.codec);
     strncpy(s.algorithm, algorithm_name(l), sizeof s.algorithm - 1);
-    const taut__record *r = &l->job.record;
+    const taut__step_record *r = &l->lost;
     s.bits_per_element = r->encoded > 0 ? 8.0 * (double)r->payload_bytes / (double)r->encoded : 0;
     s.rel_err2 = l->shown.sum.plain > 0 ? l->shown.error.plain / l->shown.sum.plain : 0;
     s.rel_err2_metric = in_scale(l) && l->shown.sum.weighted > 0 ? l->shown.error.weighted / l->shown.sum.weighted : s.rel_err2;
     s.residual_norm2 = residual_norm2(l);
+    taut__engine_release(e);
     hand_over(stats, stats->size, &s, sizeof s);
     return TAUT_OK;
 }
@@ -232,10 +256,13 @@ taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats)
     taut_comm_stats s = {.steps = comm->steps, .bytes_sent = comm->control_sent, .bytes_dense = comm->control_sent,
                          .rel_err2 = comm->rel_err2, .rel_err2_metric = comm->rel_err2_metric, .rel_err2_audit = -1,
                          .exposed_s = comm->exposed_s};
+    taut__engine *e = (taut__engine *)(uintptr_t)&comm->engine;
+    taut__engine_hold(e); /* the communication thread may be about to complete a collective */
     for (size_t i = 0; i < comm->layers; i++) {
         s.bytes_sent += comm->layer[i]->bytes_sent;
         s.bytes_dense += comm->layer[i]->bytes_dense;
     }
+    taut__engine_release(e);
     s.comm_s = taut__comm_busy_s(comm);
     if (comm->autom) comm->hooks->stats(comm->autom, &s);
     hand_over(stats, stats->size, &s, sizeof s);

@@ -24,7 +24,8 @@
  *     jobs stop, and `failed` ends every later call. A driver who waits and sees nothing move for timeout_ms fails with
  *     TAUT_E_TIMEOUT. While nobody waits, nobody is late: ranks may compute as long as they like.
  *
- *  `failed` is released after `notice` is written, `state` DONE after the result is in buf; readers acquire. */
+ *  `failed` is released after `notice` is written, `state` DONE after the result is in buf, or after `failed`; readers acquire.
+ *  So whoever finds a job DONE, without the lock, and then `failed` not set, has its result. */
 #include "engine.h"
 #include <sched.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@
 #include <time.h>
 
 enum { SPINS = 2000, NAP_US = 50, THREAD_NAP_MAX_US = 200 };
+static const double HOP_SHARE = 0.2, HOP_MOST_S = 0.5; /* of the timeout, and at most: how much later each hop is late */
 
 /* ---- failure ---- */
 
@@ -52,8 +54,8 @@ static void stop_jobs(taut__engine *e)
 
 static void set_failed(taut__engine *e, taut_status s)
 {
+    atomic_store_explicit(&e->failed, (int)s, memory_order_release); /* first: see the protocol */
     stop_jobs(e);
-    atomic_store_explicit(&e->failed, (int)s, memory_order_release);
 }
 
 /* With the lock held. */
@@ -75,13 +77,29 @@ taut_status taut__engine_fail(taut__engine *e, taut_status s, const char *text)
     return s;
 }
 
+/* A question is answered once nothing has come behind it: who asked may have given up since, and all ranks are to fail alike. */
+static taut_status answer(taut__engine *e, bool more)
+{
+    if (more || !e->questioned) return TAUT_OK;
+    e->questioned = false;
+    taut_status s = e->hear(e->ctx, &e->question);
+    return s == TAUT_OK ? TAUT_OK : fail(e, s, taut_last_error());
+}
+
 static taut_status hear(taut__engine *e)
 {
     taut__notice n;
-    if (!e->t->ops->aborted(e->t, &n) || n.rank == e->t->rank) return TAUT_OK;
+    bool         more = false;
+    for (; e->t->ops->heard(e->t, &n); more = true) {
+        if (!e->hear) continue;
+        if (n.word == TAUT_WORD_LEAVES) e->hear(e->ctx, &n);
+        else e->question = n, e->questioned = true;
+    }
+    if (!e->t->ops->aborted(e->t, &n) || n.rank == e->t->rank) return answer(e, more);
     taut_status s = (taut_status)n.status, shared = TAUT_E_PEER;
     if (s == TAUT_E_MISMATCH || s == TAUT_E_TIMEOUT) shared = s;
-    taut__fail(shared, "rank %d failed: %.480s", n.rank, n.text);
+    if (s == TAUT_E_MISMATCH) taut__fail(shared, "%.480s", n.text); /* it names the ranks; the one who noticed is no more to blame */
+    else taut__fail(shared, "rank %d failed: %.480s", n.rank, n.text);
     strncpy(e->notice.text, taut_last_error(), sizeof e->notice.text - 1);
     set_failed(e, shared);
     return shared;
@@ -263,11 +281,33 @@ static void pause_after(taut__engine *e, int idle)
     else e->t->ops->idle(e->t, NAP_US);
 }
 
-static bool overdue(const taut__engine *e, double since)
+/* hops: whoever waits for a rank that itself waits for others gives that one time to say for whom: the first notice is the one
+ * that all ranks hear. */
+static bool overdue(const taut__engine *e, double since, int hops)
 {
     if (e->timeout_ms < 0) return false;
-    double last = since > e->moved_at ? since : e->moved_at;
-    return taut__now() - last > e->timeout_ms * 1e-3;
+    double last = since > e->moved_at ? since : e->moved_at, limit = e->timeout_ms * 1e-3;
+    double grace = limit * HOP_SHARE < HOP_MOST_S ? limit * HOP_SHARE : HOP_MOST_S;
+    return taut__now() - last > limit + hops * grace;
+}
+
+/* Nothing has moved for a while: at first after a tenth of a second, then less and less often. */
+static bool time_to_ask(taut__engine *e, double since)
+{
+    const double first = 0.1, most = 1;
+    double       last = since > e->moved_at ? since : e->moved_at;
+    if (e->asked_at < last) e->asks = 0;
+    else last = e->asked_at;
+    double gap = first * (double)(1 << e->asks);
+    return e->ask && taut__now() - last > (gap < most ? gap : most);
+}
+
+static taut_status ask(taut__engine *e, const taut__job *waited)
+{
+    e->asked_at = taut__now();
+    e->asks += e->asks < 8;
+    taut_status s = e->ask(e->ctx, waited);
+    return s == TAUT_OK ? TAUT_OK : fail(e, s, taut_last_error());
 }
 
 static taut_status wait_locked(taut__engine *e, taut__job *job)
@@ -278,9 +318,11 @@ static taut_status wait_locked(taut__engine *e, taut__job *job)
         TAUT_TRY(drive(e, job, &moved));
         idle = moved ? 0 : idle + 1;
         pause_after(e, idle);
-        if (idle > SPINS && overdue(e, since)) {
-            int peer = job->waiting_for ? job->waiting_for(job) : -1;
-            return late(e, job->name, peer);
+        if (idle > SPINS && time_to_ask(e, since)) TAUT_TRY(ask(e, job));
+        int hops = 0;
+        if (idle > SPINS && overdue(e, since, hops)) {
+            int peer = job->waiting_for ? job->waiting_for(job, &hops) : -1;
+            if (overdue(e, since, hops)) return late(e, job->name, peer);
         }
     }
     return taut__engine_check(e);
@@ -318,7 +360,12 @@ static taut_status exchange_locked(taut__engine *e, taut__small_allreduce *x, co
         TAUT_TRY(drive(e, NULL, &moved));
         idle = moved ? 0 : idle + 1;
         pause_after(e, idle);
-        if (idle > SPINS && overdue(e, since)) return late(e, what, taut__small_allreduce_waiting_for(x));
+        if (idle > SPINS && time_to_ask(e, since)) TAUT_TRY(ask(e, NULL));
+        int hops = 0;
+        if (idle > SPINS && overdue(e, since, hops)) {
+            int peer = taut__small_allreduce_waiting_for(x, &hops);
+            if (overdue(e, since, hops)) return late(e, what, peer);
+        }
     }
 }
 

@@ -22,6 +22,14 @@ typedef struct taut__engine {
     taut__notice     notice;  /* written before failed */
     double          busy_since, busy_s; /* time with at least one job under way */
     double          moved_at;
+    /* (optional) who waits while nothing moves asks those that it waits for, now and then; and what they say to what is asked */
+    taut_status (*ask)(void *ctx, const taut__job *waited); /* NULL: an exchange */
+    taut_status (*hear)(void *ctx, const taut__notice *word);
+    void           *ctx;
+    taut__notice     question; /* the last one heard */
+    bool            questioned; /* and not yet answered */
+    double          asked_at;
+    int             asks; /* since something moved */
 } taut__engine;
 
 /* thread: make a communication thread */

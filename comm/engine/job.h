@@ -32,7 +32,7 @@ typedef struct taut__algorithm {
     taut_status (*prepare)(taut__job *job); /* memory, and what it needs of job->slots; once per layer and spec */
     taut_status (*begin)(taut__job *job);
     taut_status (*advance)(taut__job *job, bool *moved, bool *done); /* one piece of work at most, never waits */
-    int (*waiting_for)(const taut__job *job); /* a rank of job->g whose message is missing, or -1 */
+    int (*waiting_for)(const taut__job *job, int *hops); /* as taut__job.waiting_for */
     void (*cancel)(taut__job *job);
     void (*release)(taut__job *job);
 } taut__algorithm;
@@ -83,7 +83,9 @@ struct taut__job {
     taut__job           *next;     /* engine's list */
     taut_status (*step)(taut__job *job, bool *moved, bool *done);
     void (*stop)(taut__job *job);   /* cancel what is under way */
-    int (*waiting_for)(const taut__job *job);
+    /* The rank of the transport whose message is missing, -1: nobody's. Adds to *hops how many ranks, one after the other, that
+     * one may be waiting for itself. */
+    int (*waiting_for)(const taut__job *job, int *hops);
 
     /* what was asked for */
     void     *buf;

@@ -32,10 +32,11 @@ static const double CHANGED = 0.5;     /* of norms: early plan (Accordion uses 0
 static taut_status read_settings(taut__auto *a, const taut__settings *set)
 {
     TAUT_TRY(taut__budget_parse(set->c.budget, &a->budget));
-    TAUT_TRY(taut__metric_parse(set->c.metric, &a->metric));
-    TAUT_TRY(taut__objective_parse(set->c.objective, &a->objective));
+    a->metric = (taut__metric)set->metric;
+    a->objective = (taut__objective)set->objective;
     TAUT_TRY(taut__spec_parse("none", &a->none));
-    a->solver = set->c.solver && set->c.solver[0] ? set->c.solver : "hull";
+    TAUT_TRY(taut__link_parse(set->c.link, &a->assumed));
+    a->solver = set->c.solver;
     a->replan_steps = set->c.replan_steps;
     a->audit_steps = set->c.audit_steps;
     a->start_step = set->c.start_step;
@@ -61,15 +62,30 @@ static void destroy(taut__auto *a)
     taut__free(a);
 }
 
+static bool clockless(const taut__auto *a) { return a->assumed.beta > 0; }
+
+/* Of many ranks some speak for all: a thousand that measure at the same time would measure each other. */
+static taut_status probe_codecs(taut__auto *a)
+{
+    enum { MOST = 8 };
+    int     every = (a->ranks + MOST - 1) / MOST, measuring = (a->ranks + every - 1) / every;
+    bool    mine = taut_comm_rank(a->comm) % every == 0;
+    size_t  n;
+    TAUT_TRY(mine ? taut__observer_probe(a->observer) : taut__observer_assume(a->observer));
+    double *seconds = taut__observer_speeds(a->observer, &n);
+    if (!mine) memset(seconds, 0, n * sizeof *seconds);
+    TAUT_TRY(taut__comm_sum(a->comm, seconds, n));
+    for (size_t i = 0; i < n; i++) seconds[i] /= measuring;
+    return TAUT_OK;
+}
+
 /* Codec speeds, averaged over ranks, and the link. */
 static taut_status probe(taut__auto *a)
 {
-    size_t  n;
-    double *seconds, start = taut__now();
-    TAUT_TRY(taut__observer_probe(a->observer));
-    seconds = taut__observer_speeds(a->observer, &n);
-    TAUT_TRY(taut__comm_sum(a->comm, seconds, n));
-    for (size_t i = 0; i < n; i++) seconds[i] /= a->ranks;
+    double start = taut__now();
+    a->link = (taut__refine){.line = a->assumed, .best = INFINITY};
+    if (clockless(a)) return taut__observer_assume(a->observer);
+    TAUT_TRY(probe_codecs(a));
     TAUT_TRY(taut__link_probe(a->comm, &a->link));
     a->probe_s = taut__now() - start;
     taut__log(TAUT_LOG_INFO, "sched", "probe: %.1f us per hop, %.3f GB/s, %.1f ms", 1e6 * a->link.line.alpha,
@@ -227,7 +243,7 @@ static size_t contribute(taut__auto *a, double *v, size_t room)
     bool   audit = auditing(a), plan = a->step >= a->plan_at;
     (void)room;
     if (!v) measure(a);
-    if (v) v[0] = a->busy_s - SHARE * (taut__now() - a->created_s);
+    if (v) v[0] = clockless(a) ? -1 : a->busy_s - SHARE * (taut__now() - a->created_s);
     if (v) v[1] = taut__comm_busy_s(a->comm) - a->busy_mark;
     if (v) v[2] = taut__now() - a->end_mark;
     if (audit && v) put_audit(a, v + n);
@@ -237,10 +253,12 @@ static size_t contribute(taut__auto *a, double *v, size_t room)
     if (!plan) return n;
     const double *seen = taut__observer_vector(a->observer, &values);
     if (v) {
-        taut__refine_take(&a->link);
+        if (!clockless(a)) taut__refine_take(&a->link);
         v[n] = a->link.line.alpha;
         v[n + 1] = a->link.line.beta;
         memcpy(v + n + V_LINK, seen, values * sizeof *seen);
+        for (size_t l = 0; l < a->layers; l++) /* histograms are added: in windows on which all ranks agree */
+            taut__observer_align(a->observer, l, a->layer_plans[l].own.weighted, v + n + V_LINK);
     }
     return n + V_LINK + values;
 }
@@ -331,10 +349,10 @@ static bool wants_trial(const taut__auto *a)
  * tell nothing. */
 static taut_status judge(taut__auto *a, double comm_s, double step_s, bool audited)
 {
-    if (a->objective != TAUT_OBJECTIVE_TIME || audited || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
+    if (a->objective != TAUT_OBJECTIVE_TIME || clockless(a) || audited || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
     taut__plan_check_note(a->lossy ? &a->plan_check.coded : &a->plan_check.dense, comm_s, step_s);
     bool ends = a->trial > 0 && --a->trial == 0;
-    if (a->plans == 0 || (!a->lossy && !ends)) return TAUT_OK;
+    if (a->plans == 0 || !a->offers || (!a->lossy && !ends)) return TAUT_OK; /* no offers: the plan is a checkpoint's */
     if (taut__plan_check_lost(&a->plan_check, a->predicted, a->predicted_dense)) return withdraw(a);
     if (ends) return taut__auto_resume(a);
     if (!wants_trial(a)) return TAUT_OK;
@@ -472,7 +490,7 @@ static void stats(const taut__auto *a, taut_comm_stats *s)
 
 static const taut__plan_hooks hooks = {
     .create = create, .open = probe, .destroy = destroy, .on_register = on_register, .on_exclude = on_exclude, .wants = wants, .on_input = on_input,
-    .contribute = contribute, .on_step_end = on_step_end, .stats = stats, .save = taut__auto_save, .load = taut__auto_load,
+    .contribute = contribute, .on_step_end = on_step_end, .stats = stats, .save = taut__auto_save, .check = taut__auto_check, .load = taut__auto_load,
 };
 
 const taut__plan_hooks *taut__auto_hooks(void) { return &hooks; }

@@ -41,9 +41,11 @@ typedef struct taut__plan_hooks {
     /* Rows of taut_comm_stats that belong to auto: budget, violations, audit, plans, plan hash, plan seconds. */
     void (*stats)(const taut__auto *self, taut_comm_stats *s);
 
-    /* Checkpoints: two-call save as in taut_state_save. */
+    /* Checkpoints: two-call save as in taut_state_save. load replaces what there is, by what check has found good; the layers
+     * have their saved codecs by then. len 0: nothing was saved, so as at the beginning. */
     taut_status (*save)(const taut__auto *self, void *dst, size_t cap, size_t *len);
-    taut_status (*load)(taut__auto *self, const void *src, size_t len);
+    taut_status (*check)(const taut__auto *self, const void *src, size_t len);
+    void (*load)(taut__auto *self, const void *src, size_t len);
 } taut__plan_hooks;
 
 /* auto.c; NULL = this build has no codec=auto, which then means none */
@@ -76,6 +78,7 @@ const taut__layer_sums *taut__layer_step(const taut_layer *layer);
 /* In the next step, add this layer's x exactly as well, uncompressed, and compare. In on_step_end, with agreed arguments.
  * All layers that are armed at a time share memory, one float per element of theirs, which grows to the most there ever were. */
 void taut__audit_arm(taut_layer *layer);
+void taut__audit_disarm(taut_layer *layer); /* not under way */
 typedef struct taut__audit {
     bool       done;  /* in the step that ends */
     taut_norm2 error; /* of this rank's part: ||result - exact||^2, in units of the sum; adds over ranks */

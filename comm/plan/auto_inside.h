@@ -31,6 +31,7 @@ struct taut__auto {
     taut_spec        none, reference, starter; /* reference: of a like: budget; starter: until the first plan */
     uint32_t         replan_steps, audit_steps, start_step;
     size_t           slice_bytes;
+    taut__line       assumed;   /* the link, where it is not to be measured: then nothing that a clock says decides anything */
 
     taut__observer  *observer;
     taut__refine     link;
@@ -80,6 +81,7 @@ double      taut__auto_own2(const taut__auto *a); /* squared norm of recent inpu
 
 /* auto_state.c */
 taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *len);
-taut_status taut__auto_load(taut__auto *a, const void *src, size_t len);
+taut_status taut__auto_check(const taut__auto *a, const void *src, size_t len);
+void        taut__auto_load(taut__auto *a, const void *src, size_t len);
 
 #endif

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+enum { CROWD = 64 }; /* ranks */
 enum { TRIES = 5, LARGE = 1 << 20, MEDIUM = 1 << 16 }; /* bytes */
 static const double SLOW_S = 0.02; /* a medium message that takes this long tells enough */
 static const double FORGET = 0.7, CODEC_SHARE = 0.1;
@@ -21,30 +22,30 @@ static void drop(void *acc, const void *in, size_t bytes, bool in_first, const v
 }
 
 /* Least seconds of an exchange of so many bytes; the second half of buf is scratch. */
-static taut_status timed(taut_comm *comm, char *buf, size_t bytes, int tries, double *seconds)
+static taut_status timed(taut_comm *comm, char *buf, size_t half, size_t bytes, int tries, double *seconds)
 {
     *seconds = INFINITY;
     for (int i = 0; i < tries; i++) {
         double        start = taut__now();
         taut__small_allreduce x;
-        taut__small_allreduce_begin(&x, taut__comm_group(comm), TAUT_TAG_SUM, buf, buf + LARGE, bytes, drop, NULL);
+        taut__small_allreduce_begin(&x, taut__comm_group(comm), TAUT_TAG_SUM, buf, buf + half, bytes, drop, NULL);
         TAUT_TRY(taut__engine_exchange(&comm->engine, &x, "probing the link"));
         *seconds = fmin(*seconds, taut__now() - start);
     }
     return TAUT_OK;
 }
 
-static taut_status probe(taut_comm *comm, char *buf, taut__line *line)
+static taut_status probe(taut_comm *comm, char *buf, size_t half, taut__line *line)
 {
     double ranks = taut_comm_size(comm), hops = fmax(ceil(log2(ranks)), 1), one, many, slow;
-    size_t bytes = MEDIUM;
-    TAUT_TRY(timed(comm, buf, 8, TRIES, &one));
-    TAUT_TRY(timed(comm, buf, bytes, TRIES, &many));
+    size_t bytes = MEDIUM; /* crowds of threads share one memory: larger messages would fill it, and tell no more */
+    TAUT_TRY(timed(comm, buf, half, 8, TRIES, &one));
+    TAUT_TRY(timed(comm, buf, half, bytes, TRIES, &many));
     slow = many;
     TAUT_TRY(taut__comm_sum(comm, &slow, 1)); /* so that all ranks go on alike */
-    if (slow < SLOW_S * ranks) {
+    if (slow < SLOW_S * ranks && ranks <= CROWD) {
         bytes = LARGE;
-        TAUT_TRY(timed(comm, buf, bytes, TRIES, &many));
+        TAUT_TRY(timed(comm, buf, half, bytes, TRIES, &many));
     }
     double agreed[2] = {one / hops, fmax(many - one, 1e-9) / (hops * (double)bytes)};
     TAUT_TRY(taut__comm_sum(comm, agreed, 2));
@@ -54,9 +55,10 @@ static taut_status probe(taut_comm *comm, char *buf, taut__line *line)
 
 taut_status taut__link_probe(taut_comm *comm, taut__refine *r)
 {
-    char       *buf = taut__alloc(2, LARGE);
-    taut_status s = buf ? probe(comm, buf, &r->line) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-    taut__free(buf);
+    size_t      half = taut_comm_size(comm) > CROWD ? MEDIUM : LARGE;
+    char       *buf = taut__alloc(2, half);
+    taut_status s = buf ? probe(comm, buf, half, &r->line) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    if (!comm->t->dirty) taut__free(buf); /* else a late message may still be written there */
     r->best = INFINITY;
     r->hops = taut__comm_members(comm) == 2 ? 1 : 2; /* gather, else there and back */
     return s;

@@ -221,12 +221,21 @@ taut_status taut__observer_measure(taut__observer *o, size_t index)
         v[V_LOOKS] += 1;
         v[V_PLAIN] += own.plain * factor;
         v[V_WEIGHTED] += own.weighted * factor;
+        int lowest = taut__grid_lowest(own.weighted > 0 ? stats : v + v_grid(l->specs)); /* this look's window, unless all is zero */
+        taut__grid_set_window(v + v_grid(l->specs), lowest);
+        taut__grid_set_window(stats, lowest);
         for (size_t i = 0; i < GRID_STATS; i++) v[v_grid(l->specs) + i] += stats[i] * factor;
         TAUT_TRY(look_specs(o, l, &t, factor, v));
         if (o->matrix_layer == index) look_lowrank(o, l, v);
     }
     if (o->matrix_layer == index) o->matrix_layer = SIZE_MAX;
     return TAUT_OK;
+}
+
+void taut__observer_align(const taut__observer *o, size_t index, double norm2, double *values)
+{
+    const taut__observed *l = &o->layer[index];
+    taut__grid_move_window(values + l->at + v_grid(l->specs), norm2 > 0 ? norm2 : 1);
 }
 
 const double *taut__observer_vector(const taut__observer *o, size_t *n)

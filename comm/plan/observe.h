@@ -30,11 +30,15 @@ bool        taut__observer_armed(const taut__observer *o, size_t l);
 void        taut__observer_feed(taut__observer *o, size_t l, const float *x, size_t first, size_t n);
 taut_status taut__observer_measure(taut__observer *o, size_t l);
 
+/* Moves layer l's histogram, in a copy of this rank's vector, to the window of a norm: before vectors of several ranks are added,
+ * with a norm on which they agree (its order of magnitude matters; 0: not known yet). */
+void taut__observer_align(const taut__observer *o, size_t l, double norm2, double *values);
 /* This rank's vector, to be summed over ranks into `sum` of as many doubles. */
 const double *taut__observer_vector(const taut__observer *o, size_t *n);
 
 /* Speeds of all candidates' codecs on this machine, as a vector that is averaged over ranks. */
 taut_status taut__observer_probe(taut__observer *o);
+taut_status taut__observer_assume(taut__observer *o); /* instead: what a core did when this was written; no clock */
 double     *taut__observer_speeds(taut__observer *o, size_t *n);
 
 /* What layer l would take under the starter, at most; false where that does not suit the layer. */

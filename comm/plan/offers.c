@@ -69,6 +69,36 @@ taut_status taut__observer_probe(taut__observer *o)
     return s;
 }
 
+/* Nanoseconds per element of encode and decode, as `taut bench codec` gave them on one core with AVX-512 (docs/results.md), rounded. */
+static void assumed_speed(const taut_spec *spec, double *ns)
+{
+    const taut_stage *s = &spec->stage[0];
+    const char       *name = s->codec->name;
+    ns[0] = 4, ns[1] = 4; /* stacks, rans */
+    if (spec->stages > 1) return;
+    if (s->codec->linear) ns[0] = 1 + s->value[0], ns[1] = 1;
+    if (strcmp(name, "fp16") == 0 || strcmp(name, "bf16") == 0) ns[0] = ns[1] = 0.4;
+    if (strcmp(name, "quant") == 0) ns[0] = 0.6, ns[1] = 0.4;
+    if (strcmp(name, "topk") == 0) ns[0] = 1, ns[1] = 0.5;
+    if (s->codec == &taut__codec_grid && s->value[GRID_KEY_CODE] != GRID_RANS) ns[0] = 1, ns[1] = 0.8;
+}
+
+taut_status taut__observer_assume(taut__observer *o)
+{
+    enum { SIDE = 48 };
+    const double call_s = 2e-6; /* of a call, whatever the size */
+    taut_tensor  t = {.elems = SIDE * SIDE, .rows = SIDE, .cols = SIDE};
+    TAUT_TRY(list_speeds(o, &t));
+    for (size_t i = 0; i < o->speeds; i++) {
+        assumed_speed(&o->speed[i].spec, o->seconds + 2 * i);
+        for (size_t k = 2 * i; k < 2 * i + 2; k++) {
+            o->seconds[k] *= 1e-9;
+            o->seconds[2 * o->speeds + k] = call_s;
+        }
+    }
+    return TAUT_OK;
+}
+
 double *taut__observer_speeds(taut__observer *o, size_t *n)
 {
     *n = 4 * o->speeds;
@@ -186,7 +216,7 @@ static double topk_left(const double *stats, double density)
     double keep = 0, all = 0, left = 0;
     for (int b = 0; b < GRID_BINS; b++) keep += density * stats[GRID_STAT_BIN + b];
     for (int b = GRID_BINS - 1; b >= 0; b--) {
-        double n = stats[GRID_STAT_BIN + b], t = exp2(GRID_LOWEST_EXP + (b + 0.5) / GRID_BINS_PER_OCTAVE);
+        double n = stats[GRID_STAT_BIN + b], t = exp2((b + 0.5) / GRID_BINS_PER_OCTAVE); /* in any unit */
         double kept = fmin(n, keep);
         keep -= kept;
         all += n * t * t;

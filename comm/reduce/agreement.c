@@ -5,7 +5,9 @@
  * it would settle for the earlier call (`adapt`). Every exchange of the few also asks whether any rank needs all of them: one
  * whose earlier ones are too old, tell nothing, or were lost with a checkpoint. Then all ranks exchange all, those that
  * had not looked for them after a second look at x. */
+#include "../base/bytes.h"
 #include "../core/communicator.h"
+#include <math.h>
 #include <string.h>
 
 enum { FULL_EVERY = 8, BRIEF_MAX = 8 };
@@ -68,7 +70,12 @@ static void exchange(taut__job *job, double *v, double *in, size_t n)
     taut__small_allreduce_begin(&job->exchange, job->g, job->tag + TAUT_TAG_CONTROL, v, in, n * sizeof *v, taut__combine_mixed, NULL);
 }
 
-static void exchange_all(taut__job *job) { exchange(job, job->agree->stats, job->agree->in, codec_of(job)->n_stats); }
+static void exchange_all(taut__job *job)
+{
+    taut__agree *a = job->agree;
+    if (a->asked && codec_of(job)->rebase) codec_of(job)->rebase(&job->call, a->few, a->stats);
+    exchange(job, a->stats, a->in, codec_of(job)->n_stats);
+}
 
 static taut_status settle(taut__job *job, const double *stats)
 {
@@ -110,6 +117,42 @@ static taut_status settle_few(taut__job *job)
     TAUT_TRY(codec_of(job)->adapt(&job->call, a->earlier, a->few, job->g->size, &job->prep));
     a->age = job->prep.raw ? 0 : a->age + 1;
     return TAUT_OK;
+}
+
+/* ---- checkpoints: u32 age, u32 n, u64 scale_n, n doubles: the earlier statistics, from which settle() makes the rest again ---- */
+
+void taut__agree_save(const taut__job *job, taut__writer *w)
+{
+    const taut__agree *a = job->agree;
+    if (a->age == 0) return;
+    uint32_t n = codec_of(job)->n_stats;
+    taut__write32(w, a->age);
+    taut__write32(w, n);
+    taut__write64(w, a->scale_n);
+    for (uint32_t i = 0; i < n; i++) taut__write_f64(w, a->earlier[i]);
+}
+
+taut_status taut__agree_check(const void *src, size_t len)
+{
+    taut__reader r = {src, len, false};
+    uint32_t     age = taut__read32(&r), n = taut__read32(&r);
+    bool         good = age > 0 && age <= FULL_EVERY && n > 0 && n <= TAUT_STATS_MAX;
+    taut__read64(&r);
+    for (uint32_t i = 0; good && i < n; i++) good = isfinite(taut__read_f64(&r));
+    return good && !r.bad && r.left == 0 ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "statistics: %zu saved bytes are malformed", len);
+}
+
+void taut__agree_load(taut__job *job, const void *src, size_t len)
+{
+    taut__agree *a = job->agree;
+    taut__reader r = {src, len, false};
+    if (!a) return;
+    memset(a, 0, sizeof *a);
+    uint32_t age = len ? taut__read32(&r) : 0;
+    if (age == 0 || taut__read32(&r) != codec_of(job)->n_stats) return; /* of another codec: they are exchanged anew */
+    a->age = age;
+    a->scale_n = (size_t)taut__read64(&r);
+    for (uint32_t i = 0; i < codec_of(job)->n_stats; i++) a->earlier[i] = taut__read_f64(&r);
 }
 
 bool taut__agree_knows_norms(const taut__job *job) { return job->agree && codec_of(job)->norms; }

@@ -1,5 +1,6 @@
 /* algorithms.c : the table of algorithms, which one carries a layer, and the phases around it. */
 #include "../core/communicator.h"
+#include <math.h>
 #include <string.h>
 
 static const taut__algorithm *const table[] = {&taut__native, &taut__linear, &taut__sra, &taut__ring, &taut__gather};
@@ -10,6 +11,18 @@ const taut__algorithm *taut__algorithm_by_name(const char *name)
     for (size_t i = 0; i < ALGORITHMS; i++)
         if (strcmp(table[i]->name, name) == 0) return table[i];
     return NULL;
+}
+
+/* Of the setting; NULL: auto. */
+static const taut__algorithm *chosen(const taut__settings *set)
+{
+    switch (set->algorithm) {
+    case TAUT_ALGORITHM_NATIVE: return &taut__native;
+    case TAUT_ALGORITHM_SRA: return &taut__sra;
+    case TAUT_ALGORITHM_RING: return &taut__ring;
+    case TAUT_ALGORITHM_GATHER: return &taut__gather;
+    default: return NULL;
+    }
 }
 
 const taut__algorithm *taut__automatic(const taut_spec *spec, int members)
@@ -30,8 +43,7 @@ const taut__group *taut__group_of(const taut_layer *l)
  * layer with sharded collectives is never gathered: its ranks want, or have, one part. */
 taut_status taut__algorithm_for(const taut_layer *l, const taut_spec *spec, const taut__algorithm **via)
 {
-    const char           *name = l->comm->set.c.algorithm;
-    const taut__algorithm *a = taut__algorithm_by_name(name); /* NULL: auto */
+    const taut__algorithm *a = chosen(&l->comm->set);
     bool                  sharded = l->sharded && taut__spec_caps(spec) & TAUT_CAP_SLICEABLE;
     *via = taut__automatic(spec, taut__group_of(l)->size);
     if (sharded && (a ? a : *via) == &taut__gather) *via = a = &taut__sra;
@@ -41,7 +53,7 @@ taut_status taut__algorithm_for(const taut_layer *l, const taut_spec *spec, cons
     if (why) {
         char text[96];
         taut__spec_print(spec, text, sizeof text);
-        return taut__fail(TAUT_E_UNSUPPORTED, "algorithm=%s cannot carry %s: %s; use auto", name, text, why);
+        return taut__fail(TAUT_E_UNSUPPORTED, "algorithm=%s cannot carry %s: %s; use auto", l->comm->set.c.algorithm, text, why);
     }
     *via = a;
     return TAUT_OK;
@@ -60,13 +72,19 @@ static void stop(taut__job *job)
     taut__hier_cancel(job);
 }
 
-static int waiting_for(const taut__job *job)
+/* With a hierarchy leaders wait for other leaders, who may wait for their own hosts. */
+static int waiting_for(const taut__job *job, int *hops)
 {
-    int peer = -1;
-    if (job->phase == TAUT_PHASE_AGREE) return taut__small_allreduce_waiting_for(&job->exchange);
-    if (job->phase == TAUT_PHASE_RAW) peer = taut__plain_sum_waiting_for(&job->raw);
-    if (job->phase == TAUT_PHASE_REDUCE && job->via->waiting_for) peer = job->via->waiting_for(job);
-    return peer < 0 ? -1 : taut__member(job->g, peer);
+    *hops += job->g != &job->comm->all;
+    switch (job->phase) {
+    case TAUT_PHASE_AGREE: return taut__small_allreduce_waiting_for(&job->exchange, hops);
+    case TAUT_PHASE_RAW: return taut__plain_sum_waiting_for(&job->raw, hops);
+    case TAUT_PHASE_AUDIT: return taut__plain_sum_waiting_for(&job->layer->audit_raw, hops);
+    case TAUT_PHASE_REDUCE: return job->via->waiting_for ? job->via->waiting_for(job, hops) : -1;
+    case TAUT_PHASE_LOCAL_SUM:
+    case TAUT_PHASE_LOCAL_COPY: return taut__hier_waiting_for(job, hops);
+    default: return -1;
+    }
 }
 
 taut_status taut__job_init(taut__job *job, taut_layer *layer)
@@ -101,8 +119,21 @@ size_t taut__coded_slots(const taut__job *job, size_t slices)
 
 static size_t common_block(size_t a, size_t b) { return a % b == 0 ? a : b % a == 0 ? b : a * b; }
 
-/* Parts cannot be coded alone by a codec that codes whole tensors: allgather then spreads them as they are. */
-static bool spreads_raw(const taut__job *job) { return job->layer->sharded && !(taut__spec_caps(job->call.spec) & TAUT_CAP_SLICEABLE); }
+/* Parts cannot be coded alone by a codec that codes whole tensors, nor by sums of factors of them, which would add what lies
+ * outside a rank's part: allgather then spreads parts as they are. */
+static bool spreads_raw(const taut__job *job)
+{
+    return job->layer->sharded && (job->via == &taut__linear || !(taut__spec_caps(job->call.spec) & TAUT_CAP_SLICEABLE));
+}
+
+/* 16-bit numbers are spread as floats, beside the residual, which stays. */
+static taut_status room_to_spread(const taut__job *job)
+{
+    taut_layer *l = job->layer;
+    if (!spreads_raw(job) || l->dtype == TAUT_F32 || l->spread) return TAUT_OK;
+    l->spread = taut__alloc(l->tensor.elems, sizeof *l->spread);
+    return l->spread ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: out of memory to spread its parts", job->name);
+}
 
 /* Whatever replaces the algorithm uses the same slots. */
 static taut_status prepare_reduction(taut__job *job)
@@ -113,6 +144,7 @@ static taut_status prepare_reduction(taut__job *job)
     job->part = taut__partition_of(n, job->g->size, common_block(l->block, taut__spec_align(&l->wire)), slice / TAUT_CODED_SLICE_DIV);
     TAUT_TRY(taut__agree_prepare(job));
     TAUT_TRY(taut__comm_scratch(comm, taut__min(n, slice)));
+    TAUT_TRY(room_to_spread(job));
     if (job->g->size > 1) TAUT_TRY(job->via->prepare(job));
     if (shared(&l->wire) || job->g->size == 1 || spreads_raw(job))
         taut__plain_sum_prepare(&job->raw, job->g, job->tag, TAUT_NUMBER_F32, n, job->part.block, slice, &job->slots);
@@ -160,9 +192,6 @@ static taut_status enter_reduce(taut__job *job)
 static taut_status enter_own(taut__job *job)
 {
     if (job->halves == TAUT_GATHER && job->g->size == 1) return enter(job, TAUT_PHASE_DONE);
-    if (job->halves == TAUT_GATHER && spreads_raw(job) && job->layer->dtype != TAUT_F32)
-        return taut__fail(TAUT_E_UNSUPPORTED, "%s: allgather of 16-bit layers needs a codec that codes parts: none, fp16, bf16, quant, grid or topk",
-                          job->name);
     if (job->halves == TAUT_GATHER && spreads_raw(job)) return enter(job, TAUT_PHASE_RAW);
     bool first = job->halves != TAUT_GATHER && job->g->size > 1 && forms_first(job);
     return first ? enter(job, TAUT_PHASE_SURVEY) : enter_reduce(job);
@@ -235,13 +264,23 @@ static taut_status begin_raw(taut__job *job)
         taut__own_x(job, r, (float *)job->buf + at, &done);
         taut__account(job, &done);
     }
-    if (!direct) taut__form(job, 0, n);
-    taut__plain_sum_begin(&job->raw, direct ? job->buf : l->feedback->r, n, job->halves, job->factor);
+    bool spread = !direct && job->halves == TAUT_GATHER;
+    if (spread) taut__result_load(job, 0, n, l->spread);
+    else if (!direct) taut__form(job, 0, n);
+    taut__plain_sum_begin(&job->raw, direct ? job->buf : spread ? l->spread : l->feedback->r, n, job->halves, job->factor);
     job->phase_s = taut__now();
     return TAUT_OK;
 }
 
 static taut_status enter_after(taut__job *job);
+
+/* The plan has no use for the norm of such a sum, but a NaN in it counts. Every rank looks at its part. */
+static void note_bad(taut__job *job, const float *sum)
+{
+    taut__range mine = taut__part(&job->part, job->g->rank);
+    taut_norm2  seen = mine.n ? taut__sum_norms(job, sum + mine.first, mine) : (taut_norm2){0, 0};
+    if (isnan(seen.plain)) job->record.sum.plain = seen.plain;
+}
 
 static taut_status raw(taut__job *job, bool *moved)
 {
@@ -255,9 +294,11 @@ static taut_status raw(taut__job *job, bool *moved)
     trace_phase(job, job->raw.sent);
     job->record.bytes_sent += job->raw.sent;
     job->record.bytes_dense += job->raw.sent;
-    if (l->dtype != TAUT_F32) {
-        taut__result_store(job, 0, job->call.n, l->feedback->r);
-        taut__feedback_clear(l->feedback, 0, job->call.n);
+    note_bad(job, l->dtype == TAUT_F32 ? job->buf : job->halves == TAUT_GATHER ? l->spread : l->feedback->r);
+    if (l->dtype != TAUT_F32 && job->halves == TAUT_GATHER) {
+        taut__result_store(job, 0, job->call.n, l->spread, false);
+    } else if (l->dtype != TAUT_F32) {
+        taut__result_store_last(job, job->g->rank == 0);
     }
     return enter_after(job);
 }
@@ -309,9 +350,7 @@ static void complete(taut__job *job)
     taut_layer *l = job->layer;
     job->record.end_s = taut__now();
     if (job->halves != TAUT_GATHER) l->residual = l->feedback_on && job->g->rank >= 0;
-    l->calls++;
-    l->bytes_sent += job->record.bytes_sent;
-    l->bytes_dense += job->record.bytes_dense;
+    taut__layer_count(l);
     taut__trace_span(job->comm->trace, job, "layer", job->record.begin_s, job->record.end_s, job->record.bytes_sent);
 }
 

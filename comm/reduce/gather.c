@@ -123,8 +123,8 @@ static taut_status add_floats(taut__job *job, const piece *p, taut__range r, flo
     }
     if (p->to < job->g->size) return TAUT_OK;
     if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
-    if (sum) *sum = taut__job_norms(job, acc, r);
-    taut__result_store(job, r.first, r.n, acc);
+    if (sum) *sum = taut__sum_norms(job, acc, r);
+    taut__result_store(job, r.first, r.n, acc, sum != NULL);
     return TAUT_OK;
 }
 
@@ -165,6 +165,7 @@ static void run_piece(void *ctx, size_t i, int worker)
     piece    *p = &gather_of(job)->piece[i];
     if (p->adds) add(job, p, job->comm->scratch[worker]);
     else encode(job, p, job->comm->scratch[worker]);
+    taut__piece_end(&p->done);
 }
 
 /* ---- choosing pieces ---- */
@@ -248,7 +249,7 @@ static taut_status settle_pieces(taut__job *job)
     gather *a = gather_of(job);
     for (size_t i = 0; i < a->pieces; i++) {
         piece *p = &a->piece[i];
-        TAUT_TRY(p->done.status);
+        TAUT_TRY(taut__piece_status(&p->done));
         taut__account(job, &p->done);
         if (!p->adds) {
             TAUT_TRY(send_frame(job, p));
@@ -291,12 +292,13 @@ static taut_status gather_advance(taut__job *job, bool *moved, bool *done)
     return TAUT_OK;
 }
 
-static int gather_waiting_for(const taut__job *job)
+static int gather_waiting_for(const taut__job *job, int *hops)
 {
+    (void)hops; /* frames come straight from their ranks */
     gather *a = gather_of(job);
     for (size_t i = 0; i < a->slots; i++)
         for (size_t q = 0; a->slot[i].out && q < 2 * (size_t)job->g->size; q++)
-            if (!taut__done(&a->slot[i].out[q])) return (int)(q % (size_t)job->g->size);
+            if (!taut__done(&a->slot[i].out[q])) return a->slot[i].out[q].peer;
     return -1;
 }
 

@@ -45,7 +45,7 @@ static taut_status split(taut_comm *comm)
 
 taut_status taut__hier_init(taut_comm *comm)
 {
-    const char *mode = comm->set.c.hierarchy;
+    int32_t mode = comm->set.hierarchy;
     comm->local.t = comm->leaders.t = comm->t;
     TAUT_TRY(split(comm));
     int several = 0; /* hosts with several ranks */
@@ -54,7 +54,7 @@ taut_status taut__hier_init(taut_comm *comm)
         for (int r = 0; r < comm->t->size; r++) ranks += comm->t->host[r] == h;
         several += ranks > 1;
     }
-    comm->hierarchical = mode[1] == 'n' ? several > 0 : mode[0] == 'a' && comm->leaders.size > 1 && several == comm->leaders.size;
+    comm->hierarchical = mode == TAUT_HIERARCHY_ON ? several > 0 : mode == TAUT_HIERARCHY_AUTO && comm->leaders.size > 1 && several == comm->leaders.size;
     return TAUT_OK;
 }
 
@@ -95,6 +95,19 @@ void taut__hier_cancel(taut__job *job)
     for (size_t i = 0; h && i < TAUT_SLOTS; i++)
         for (size_t q = 0; h->slot[i].request && q < requests_of(job); q++)
             job->comm->t->ops->cancel(job->comm->t, &h->slot[i].request[q]);
+}
+
+/* *hops: 1, as of a job with a hierarchy. The leader sees its own ranks. They see the leader only, and once it has their sums, it
+ * waits for other leaders, who wait for their ranks. */
+int taut__hier_waiting_for(const taut__job *job, int *hops)
+{
+    const taut__hierarchy *h = job->hier;
+    bool down = job->phase == TAUT_PHASE_LOCAL_COPY;
+    *hops += leads(job) ? -1 : down ? 1 + taut__log2(taut__power_below(job->comm->leaders.size)) : 0; /* rounds of their exchange */
+    for (size_t i = 0; h && i < TAUT_SLOTS; i++)
+        for (size_t q = 0; h->slot[i].request && q < requests_of(job); q++)
+            if (!taut__done(&h->slot[i].request[q])) return h->slot[i].request[q].peer;
+    return -1;
 }
 
 static taut__range slice(const taut__job *job, size_t k)

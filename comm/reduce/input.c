@@ -5,8 +5,11 @@
  * slices may run in several threads: what they measure goes to a taut__piece_done, and is added to the record later, in
  * a fixed order. */
 #include "../../compressors/dispatch.h"
+#include "../../compressors/half/half.h"
 #include "../../compressors/vec/vec.h"
 #include "../core/communicator.h"
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 static size_t elem_bytes(const taut_layer *l) { return l->dtype == TAUT_F32 ? 4 : 2; }
@@ -20,6 +23,7 @@ const float *taut__form(taut__job *job, size_t first, size_t n)
     taut_layer *l = job->layer;
     if (!job->formed && job->g == &l->comm->all) taut__debug_read(l, first, n);
     if (taut__in_place(job)) return buf_at(job, first);
+    if (!job->formed) taut__drop_keep(l, first, n);
     if (!job->formed) taut__feedback_input(l->feedback, first, n, l->dtype, buf_at(job, first), !l->residual);
     return l->feedback->r + first;
 }
@@ -38,6 +42,16 @@ static taut_norm2 norms(const taut__job *job, const float *x, size_t first, size
     if (t->scale_n > 1) return taut__norm2(t, x, first, n);
     double plain = taut__simd_get()->vec->sum2(x, n);
     return (taut_norm2){plain, t->scale_n ? plain / ((double)t->scale[0] * (double)t->scale[0]) : plain};
+}
+
+/* Norms count what is finite. Where residuals are at stake (drop.c) a sum that holds anything else has a norm of NaN, which the
+ * step's exchange takes out again. */
+static taut_norm2 sum_norms(const taut__job *job, const float *x, size_t first, size_t n)
+{
+    taut_norm2 sum = norms(job, x, first, n);
+    if (!atomic_load_explicit(&job->comm->feeding, memory_order_relaxed)) return sum;
+    if (!(taut__simd_get()->vec->max_abs(x, n) <= FLT_MAX)) sum.plain = NAN;
+    return sum;
 }
 
 static const float *look(taut__job *job, taut__range r, taut__piece_done *out)
@@ -120,24 +134,56 @@ void taut__result_load(taut__job *job, size_t first, size_t n, float *to)
     }
 }
 
-void taut__result_store(taut__job *job, size_t first, size_t n, const float *from)
+/* residual[i] = (add ? residual[i] : 0) + what a clamped result lacks, in units of the sum. from may be the residual. */
+static void keep_rest(taut__job *job, size_t first, size_t n, const float *from, bool add)
 {
-    const taut__vec_kernels *vec = taut__simd_get()->vec;
-    void                    *to = buf_at(job, first);
-    switch (job->layer->dtype) {
-    case TAUT_F16: vec->to_f16(to, from, n); break;
-    case TAUT_BF16: vec->to_bf16(to, from, n); break;
-    default:
-        if (to != (const void *)from) memcpy(to, from, n * sizeof *from);
+    const float most = job->layer->dtype == TAUT_F16 ? 65504.0f : 0x1.fep127f;
+    float      *residual = job->layer->feedback->r + first, back[64];
+    for (size_t i = 0; i < n; i += 64) {
+        size_t m = taut__min(64, n - i);
+        taut__result_load(job, first + i, m, back);
+        for (size_t k = 0; k < m; k++) {
+            bool  clamped = fabsf(back[k]) == most && isfinite(from[i + k]);
+            float rest = clamped ? (from[i + k] - back[k]) / job->factor : 0, sum = add ? residual[i + k] + rest : rest;
+            residual[i + k] = isfinite(sum) ? sum : 0;
+        }
     }
+}
+
+static void store_half(taut__job *job, size_t first, size_t n, const float *from, bool keeps)
+{
+    taut_layer *l = job->layer;
+    void       *to = buf_at(job, first);
+    bool        f16 = l->dtype == TAUT_F16;
+    if (f16) taut__simd_get()->vec->to_f16(to, from, n);
+    else taut__simd_get()->vec->to_bf16(to, from, n);
+    if (!l->lossy) return;
+    size_t clamped = taut__half_clamp(to, from, n, f16 ? TAUT_F16_INFINITY : TAUT_BF16_INFINITY);
+    if (clamped && keeps && l->feedback_on && job->halves != TAUT_GATHER) keep_rest(job, first, n, from, true);
+}
+
+void taut__result_store_last(taut__job *job, bool keeps)
+{
+    taut_layer *l = job->layer;
+    size_t      n = job->call.n;
+    taut__result_store(job, 0, n, l->feedback->r, false);
+    if (keeps && l->feedback_on && job->halves == TAUT_BOTH) keep_rest(job, 0, n, l->feedback->r, false);
+    else taut__feedback_clear(l->feedback, 0, n);
+}
+
+void taut__result_store(taut__job *job, size_t first, size_t n, const float *from, bool keeps)
+{
+    void *to = buf_at(job, first);
+    if (job->layer->dtype != TAUT_F32) store_half(job, first, n, from, keeps);
+    else if (to != (const void *)from) memcpy(to, from, n * sizeof *from);
     taut__debug_wrote(job->layer, first, n);
 }
 
 static void store_scaled(taut__job *job, taut__range r, float *x, taut_norm2 *sum)
 {
     if (job->factor != 1.0f) taut__simd_get()->vec->scale(x, job->factor, r.n);
-    if (sum) *sum = norms(job, x, r.first, r.n);
-    taut__result_store(job, r.first, r.n, x);
+    if (sum) *sum = sum_norms(job, x, r.first, r.n);
+    taut__result_store(job, r.first, r.n, x, sum != NULL);
 }
 
 taut_status taut__codes_pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len)
@@ -192,7 +238,10 @@ void taut__keep_requantization_error(taut__job *job, taut__range r, const float 
 {
     if (!job->layer->feedback_on) return;
     float *residual = job->layer->feedback->r + r.first;
-    for (size_t i = 0; i < r.n; i++) residual[i] += factor * err[i];
+    for (size_t i = 0; i < r.n; i++) {
+        float sum = residual[i] + factor * err[i];
+        residual[i] = isfinite(sum) ? sum : 0;
+    }
 }
 
 static void add_norm(taut_norm2 *sum, taut_norm2 x, double factor)
@@ -200,6 +249,8 @@ static void add_norm(taut_norm2 *sum, taut_norm2 x, double factor)
     sum->plain += x.plain * factor;
     sum->weighted += x.weighted * factor;
 }
+
+taut_norm2 taut__sum_norms(const taut__job *job, const float *x, taut__range r) { return sum_norms(job, x, r.first, r.n); }
 
 taut_norm2 taut__job_norms(const taut__job *job, const float *x, taut__range r) { return norms(job, x, r.first, r.n); }
 

@@ -102,8 +102,8 @@ static taut_status reconstruct(taut__job *job)
     if (l->feedback_on) taut__feedback_output(l->feedback, 0, n);
     done.error = taut__job_norms(job, l->feedback->r, all);
     vec->scale(mean, job->factor * (float)job->g->size, n);
-    if (job->g->rank == 0) done.sum = taut__job_norms(job, mean, all); /* all ranks have it: count it once */
-    taut__result_store(job, 0, n, mean);
+    if (job->g->rank == 0) done.sum = taut__sum_norms(job, mean, all); /* all ranks have it: count it once */
+    taut__result_store(job, 0, n, mean, job->g->rank == 0);
     done.decode_s = taut__now() - begin;
     taut__account(job, &done);
     taut__trace_span(job->comm->trace, job, "decode", begin, taut__now(), 0);
@@ -128,7 +128,7 @@ static taut_status linear_advance(taut__job *job, bool *moved, bool *done)
     return absorb(job);
 }
 
-static int linear_waiting_for(const taut__job *job) { return taut__plain_sum_waiting_for(&linear_of(job)->raw); }
+static int linear_waiting_for(const taut__job *job, int *hops) { return taut__plain_sum_waiting_for(&linear_of(job)->raw, hops); }
 
 static void linear_cancel(taut__job *job)
 {

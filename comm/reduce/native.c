@@ -173,7 +173,7 @@ static void measure_sum(taut__job *job)
     taut__range      mine = taut__part(&job->part, job->g->rank);
     taut__piece_done done = {0};
     if ((!job->comm->lossy && !taut__watched(job->layer)) || job->halves != TAUT_BOTH) return;
-    done.sum = taut__job_norms(job, (float *)job->buf + mine.first, mine);
+    done.sum = taut__sum_norms(job, (float *)job->buf + mine.first, mine);
     taut__account(job, &done);
 }
 
@@ -195,9 +195,10 @@ static taut_status native_advance(taut__job *job, bool *moved, bool *done)
     return TAUT_OK;
 }
 
-static int native_waiting_for(const taut__job *job)
+static int native_waiting_for(const taut__job *job, int *hops)
 {
-    return native_of(job)->voting ? taut__small_allreduce_waiting_for(&job->exchange) : taut__plain_sum_waiting_for(&native_of(job)->raw);
+    if (native_of(job)->voting) return taut__small_allreduce_waiting_for(&job->exchange, hops);
+    return taut__plain_sum_waiting_for(&native_of(job)->raw, hops);
 }
 
 static void native_cancel(taut__job *job)

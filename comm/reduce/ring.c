@@ -182,7 +182,7 @@ static taut_status store(taut__job *job, taut__range r, const uint8_t *frame, si
     float    *to = taut__result_at(job, r.first, scratch);
     if (integer(job)) return taut__store_frame(job, r, frame, bytes, scratch, sum);
     TAUT_TRY(taut__frame_decode(&c, frame, bytes, to));
-    taut__result_store(job, r.first, r.n, to);
+    taut__result_store(job, r.first, r.n, to, sum != NULL);
     return TAUT_OK;
 }
 
@@ -195,8 +195,8 @@ static taut_status finish_sum(taut__job *job, slot *t, taut__range r, piece *p, 
     void *acc = taut__acc(job, scratch);
     if (!integer(job) && job->halves & TAUT_REDUCE) {
         if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
-        p->done.sum = taut__job_norms(job, acc, r);
-        if (!whole) taut__result_store(job, r.first, r.n, acc);
+        p->done.sum = taut__sum_norms(job, acc, r);
+        if (!whole) taut__result_store(job, r.first, r.n, acc, true);
     }
     p->done.bytes = 0;
     if (!whole) return integer(job) ? taut__store_codes(job, r, acc, scratch, &p->done.sum) : TAUT_OK;
@@ -253,6 +253,7 @@ static void run_piece(void *ctx, size_t i, int worker)
     case ADD: p->done.status = add_own(job, t, r, p, scratch); break;
     case DECODE: p->done.status = store(job, r, t->arrived[p->step % 2], t->in[p->step % 2].got, scratch, NULL); break;
     }
+    taut__piece_end(&p->done);
     double seconds = taut__now() - begin;
     p->done.seconds = p->what == DECODE ? 0 : seconds;
     p->done.decode_s = p->what == DECODE ? seconds : 0;
@@ -323,7 +324,7 @@ static taut_status settle_piece(taut__job *job, const piece *p)
 {
     slot  *t = slot_of(job, p->k);
     size_t n = range_of_piece(job, p).n;
-    TAUT_TRY(p->done.status);
+    TAUT_TRY(taut__piece_status(&p->done));
     taut__account(job, &p->done);
     if (p->what == DECODE || p->done.bytes == 0) return TAUT_OK;
     if (p->sums) {
@@ -370,9 +371,12 @@ static taut_status ring_advance(taut__job *job, bool *moved, bool *done)
     return TAUT_OK;
 }
 
-static int ring_waiting_for(const taut__job *job)
+/* What arrives in step k has come through k other ranks. */
+static int ring_waiting_for(const taut__job *job, int *hops)
 {
-    return taut__mod(job->g->rank - 1, job->g->size);
+    const ring *a = ring_of(job);
+    if (a->finished < a->opened) *hops += slot_of(job, a->finished)->step;
+    return taut__member(job->g, taut__mod(job->g->rank - 1, job->g->size));
 }
 
 static void ring_cancel(taut__job *job)

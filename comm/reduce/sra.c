@@ -167,11 +167,11 @@ static taut_status reduce_float(taut__job *job, slot *t, taut__range r, float *s
         double begin = taut__now();
         TAUT_TRY(add_contributions(job, t, &c, acc));
         if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
-        done->sum = taut__job_norms(job, acc, r);
+        done->sum = taut__sum_norms(job, acc, r);
         done->decode_s += taut__now() - begin;
     }
     if (job->halves & TAUT_GATHER) return encode_sum(job, t, r, acc, done);
-    taut__result_store(job, r.first, r.n, acc);
+    taut__result_store(job, r.first, r.n, acc, true);
     return TAUT_OK;
 }
 
@@ -205,7 +205,7 @@ static taut_status decode_frame(taut__job *job, taut__range r, const uint8_t *sr
     taut_call c = taut__slice_call(job, r.first, r.n);
     float    *to = taut__result_at(job, r.first, scratch);
     TAUT_TRY(taut__frame_decode(&c, src, len, to));
-    taut__result_store(job, r.first, r.n, to);
+    taut__result_store(job, r.first, r.n, to, sum != NULL);
     return TAUT_OK;
 }
 
@@ -232,6 +232,7 @@ static void run_piece(void *ctx, size_t i, int worker)
     case REDUCE: reduce(job, p, scratch); break;
     case DECODE: decode(job, p, scratch); break;
     }
+    taut__piece_end(&p->done);
 }
 
 /* ---- choosing pieces ---- */
@@ -369,7 +370,7 @@ static taut_status settle_pieces(taut__job *job)
     sra *s = sra_of(job);
     for (size_t i = 0; i < s->pieces; i++) {
         piece *p = &s->piece[i];
-        TAUT_TRY(p->done.status);
+        TAUT_TRY(taut__piece_status(&p->done));
         taut__account(job, &p->done);
         trace_wire(job, p);
         if (p->what == ENCODE) TAUT_TRY(send_contribution(job, p));
@@ -433,12 +434,17 @@ static taut_status sra_advance(taut__job *job, bool *moved, bool *done)
     return TAUT_OK;
 }
 
-static int sra_waiting_for(const taut__job *job)
+/* Contributions come straight from their ranks; whoever owes a sum may wait for the contribution of another one. */
+static int sra_waiting_for(const taut__job *job, int *hops)
 {
-    sra *s = sra_of(job);
-    for (size_t i = 0; i < s->slots; i++)
-        for (size_t q = 0; s->slot[i].out1 && q < 4 * (size_t)job->g->size; q++)
-            if (!taut__done(&s->slot[i].out1[q])) return (int)(q % (size_t)job->g->size);
+    sra   *s = sra_of(job);
+    size_t p = (size_t)job->g->size;
+    for (size_t q = 0; q < 4 * p; q++)
+        for (size_t i = 0; i < s->slots; i++) {
+            if (!s->slot[i].out1 || taut__done(&s->slot[i].out1[q])) continue;
+            *hops += q >= 3 * p; /* in2 */
+            return s->slot[i].out1[q].peer;
+        }
     return -1;
 }
 

@@ -58,7 +58,8 @@ void taut__halving_cancel(taut__halving *h)
     h->g->t->ops->cancel(h->g->t, &h->recv);
 }
 
-int taut__halving_waiting_for(const taut__halving *h)
+int taut__halving_waiting_for(const taut__halving *h, int *hops)
 {
+    *hops += h->turn > 0 ? h->turn : 0;
     return !taut__done(&h->recv) ? h->recv.peer : !taut__done(&h->send) ? h->send.peer : -1;
 }

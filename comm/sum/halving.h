@@ -23,6 +23,6 @@ void        taut__halving_begin(taut__halving *h, const taut__group *g, int tag,
                                 taut__combine combine);
 taut_status taut__halving_advance(taut__halving *h, bool *done);
 void        taut__halving_cancel(taut__halving *h);
-int         taut__halving_waiting_for(const taut__halving *h); /* as taut__small_allreduce_waiting_for */
+int         taut__halving_waiting_for(const taut__halving *h, int *hops); /* as taut__small_allreduce_waiting_for */
 
 #endif

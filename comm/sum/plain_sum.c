@@ -234,13 +234,19 @@ void taut__plain_sum_cancel(taut__plain_sum *r)
         for (size_t q = 0; r->slot[i].out1 && q < 4 * (size_t)r->g->size; q++) r->g->t->ops->cancel(r->g->t, &r->slot[i].out1[q]);
 }
 
-int taut__plain_sum_waiting_for(const taut__plain_sum *r)
+/* Contributions come straight from their ranks; whoever owes a sum may wait for the contribution of another one. */
+int taut__plain_sum_waiting_for(const taut__plain_sum *r, int *hops)
 {
     if (!r->g) return -1;
-    if (r->way == TAUT_RAW_BY_DOUBLING) return taut__small_allreduce_waiting_for(&r->doubling);
-    if (r->way == TAUT_RAW_BY_HALVING) return taut__halving_waiting_for(&r->halving);
-    for (int i = 0; i < TAUT_SLOTS; i++)
-        for (size_t q = 0; r->slot[i].out1 && q < 4 * (size_t)r->g->size; q++)
-            if (!taut__done(&r->slot[i].out1[q])) return r->slot[i].out1[q].peer;
+    if (r->way == TAUT_RAW_BY_DOUBLING) return taut__small_allreduce_waiting_for(&r->doubling, hops);
+    if (r->way == TAUT_RAW_BY_HALVING) return taut__halving_waiting_for(&r->halving, hops);
+    size_t p = (size_t)r->g->size;
+    for (size_t q = 0; q < 4 * p; q++)
+        for (int i = 0; i < TAUT_SLOTS; i++) {
+            const taut__plain_sum_slot *s = &r->slot[i];
+            if (!s->out1 || taut__done(&s->out1[q])) continue;
+            *hops += q >= 3 * p; /* in2 */
+            return s->out1[q].peer;
+        }
     return -1;
 }

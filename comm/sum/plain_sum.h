@@ -52,7 +52,6 @@ void        taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, in
 void        taut__plain_sum_begin(taut__plain_sum *r, void *x, size_t n, taut__half halves, float factor);
 taut_status taut__plain_sum_advance(taut__plain_sum *r, bool *moved, bool *done);
 void        taut__plain_sum_cancel(taut__plain_sum *r);
-/* A number of the group that r is waiting for, -1 if none; for messages. */
-int         taut__plain_sum_waiting_for(const taut__plain_sum *r);
+int         taut__plain_sum_waiting_for(const taut__plain_sum *r, int *hops); /* as taut__small_allreduce_waiting_for */
 
 #endif

@@ -91,6 +91,14 @@ void taut__small_allreduce_cancel(taut__small_allreduce *x)
     x->g->t->ops->cancel(x->g->t, &x->recv);
 }
 
+int taut__small_allreduce_waiting_for(const taut__small_allreduce *x, int *hops)
+{
+    int w = taut__power_below(x->g->size), folded = w < x->g->size;
+    if (x->state == DOUBLE) *hops += folded + taut__log2(x->mask);
+    if (x->state == RESULT) *hops += folded + taut__log2(w);
+    return !taut__done(&x->recv) ? x->recv.peer : !taut__done(&x->send) ? x->send.peer : -1;
+}
+
 /* ---- what to combine ---- */
 
 void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
@@ -127,10 +135,11 @@ void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, c
     }
 }
 
+/* Unsigned: a peer may send anything, and sums of what honest ranks send do not overflow. */
 void taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
 {
     (void)in_first, (void)ctx;
-    int32_t       *a = acc;
-    const int32_t *b = in;
+    uint32_t       *a = acc;
+    const uint32_t *b = in;
     for (size_t i = 0; i < bytes / sizeof *a; i++) a[i] += b[i];
 }

@@ -25,11 +25,9 @@ void        taut__small_allreduce_begin(taut__small_allreduce *x, const taut__gr
                                  taut__combine combine, const void *ctx);
 taut_status taut__small_allreduce_advance(taut__small_allreduce *x, bool *done);
 void        taut__small_allreduce_cancel(taut__small_allreduce *x);
-/* A number of the group whose message is missing, or who does not take ours; -1 if none; for messages. */
-static inline int taut__small_allreduce_waiting_for(const taut__small_allreduce *x)
-{
-    return !taut__done(&x->recv) ? x->recv.peer : !taut__done(&x->send) ? x->send.peer : -1;
-}
+/* The rank of the transport whose message is missing, or who does not take ours; -1 if none. Adds to *hops how many ranks, one
+ * after the other, that one may be waiting for itself: one for each round before. */
+int         taut__small_allreduce_waiting_for(const taut__small_allreduce *x, int *hops);
 
 /* ctx: taut__mixed, or NULL for doubles only: first `sums` doubles are added, then `masks` uint64 are ANDed, and the rest
  * ORed. Words with equal AND and OR are equal on all ranks. masks beyond the end: all that follow. */

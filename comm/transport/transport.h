@@ -25,10 +25,17 @@ typedef struct taut__request {
 typedef enum taut__number { TAUT_NUMBER_F32, TAUT_NUMBER_F64, TAUT_NUMBER_I32 } taut__number;
 static inline size_t taut__number_bytes(taut__number k) { return k == TAUT_NUMBER_F64 ? 8 : 4; }
 
-typedef struct taut__notice { /* why a rank gave up; travels as is between ranks of one job */
-    int32_t status, rank;
-    char    text[504];
+/* What a rank tells others of its own accord; travels as is between ranks of one job. status: why it gave up, or TAUT_OK: a word, which
+ * means what those make of it who send and hear it (core/absence.c). */
+typedef struct taut__notice {
+    int32_t  status, rank;
+    uint64_t job; /* of the transport that sent it: MPI may deliver it to a later communicator */
+    int32_t  word, index;
+    uint64_t count, steps;
+    char     text[472];
 } taut__notice;
+
+enum { TAUT_WORD_LEAVES = 1 };
 
 typedef struct taut__transport_ops {
     const char *name;
@@ -36,13 +43,17 @@ typedef struct taut__transport_ops {
     taut_status (*irecv)(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room);
     taut_status (*poll)(taut__transport *t);                     /* marks what has finished */
     void (*idle)(taut__transport *t, int us);                    /* wait for something to happen, at most this long */
-    void (*cancel)(taut__transport *t, taut__request *r);         /* after a failure; r is done afterwards */
+    void (*cancel)(taut__transport *t, taut__request *r);         /* after a failure; r is done afterwards, its buffer perhaps not: dirty */
     taut_status (*reserve)(taut__transport *t, size_t requests); /* so many more may be under way at once */
     /* (optional) in-place sum over all ranks, blocking, the same bits everywhere. NULL: not offered */
     taut_status (*allreduce)(taut__transport *t, void *buf, size_t n, taut__number kind);
     void (*end_job)(taut__transport *t, const char *why);        /* with allreduce: end all ranks, from any thread; does not return */
     void (*abort)(taut__transport *t, const taut__notice *why);   /* tell all ranks; the first notice wins */
     bool (*aborted)(taut__transport *t, taut__notice *why);       /* has another rank told us? */
+    /* A word to one rank, or to all others (peer -1), of whom one may lose it that has many to hear. TAUT_WORD_LEAVES is the last one
+     * before destroy(): nothing follows it. */
+    void (*tell)(taut__transport *t, int peer, const taut__notice *word);
+    bool (*heard)(taut__transport *t, taut__notice *word);        /* the next word for this rank */
     void (*destroy)(taut__transport *t);
 } taut__transport_ops;
 
@@ -50,7 +61,7 @@ struct taut__transport { /* first member of each implementation's struct */
     const taut__transport_ops *ops;
     int                       rank, size;
     bool                      threads; /* a communication thread may drive it */
-    bool                      dirty;   /* sends were given up that may still read their buffers: leave those alone */
+    bool                      dirty;   /* messages were given up that may still read, or write, their buffers: leave those alone */
     int                       tag_max;
     int                      *host;    /* host[r]: number of the host that rank r lives on, from 0 in order of rank */
 };

@@ -3,36 +3,16 @@
  * Pending requests lie in a dense array, so that one MPI_Testsome looks at all of them and makes MPI's progress.
  * Failure notices travel with their own tag: one receive from any rank is always posted, the first of the array, which no
  * taut__request owns; whoever fails sends to all.
- * After a failure requests that cannot be finished are cancelled or left to MPI, and what they point to is not freed. */
-#include "../taut_mpi.h"
-#include "transport.h"
+ * After a failure requests that cannot be finished are cancelled or left to MPI, and what they point to is not freed (`dirty`). */
+#include "transport_mpi.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
 
 enum { TAG_NOTICE = 0, WHOLE_MAX = 1 << 30, CHECK_SEED = 12345 };
-
-typedef struct pending {
-    taut__request *request; /* NULL: the receive of a notice */
-    MPI_Datatype  type;    /* of a message beyond WHOLE_MAX, else MPI_BYTE */
-} pending;
-
-typedef struct mpi_transport {
-    taut__transport base;
-    MPI_Comm       comm, native; /* messages; native sums, which a notice must not disturb */
-    bool           exact;        /* MPI_Allreduce gives the same bits on all ranks */
-    bool           failed;       /* a notice was sent or received: leave what is pending to MPI */
-    size_t         n, room;
-    MPI_Request   *request;      /* room of each */
-    MPI_Status    *status;
-    int           *index;
-    pending       *owner;
-    MPI_Request   *tell;         /* size requests */
-    bool           listening;    /* request[0] is the receive of a notice */
-    bool           news;         /* it has come */
-    taut__notice    heard, told;
-} mpi_transport;
 
 static taut_status failed(int rc, const char *what)
 {
@@ -47,7 +27,7 @@ static taut_status failed(int rc, const char *what)
         if (mpi_rc_ != MPI_SUCCESS) return failed(mpi_rc_, what);                                             \
     } while (0)
 
-static mpi_transport *self_of(taut__transport *t) { return (mpi_transport *)t; }
+static taut__mpi *self_of(taut__transport *t) { return (taut__mpi *)t; }
 
 /* ---- messages ---- */
 
@@ -69,11 +49,11 @@ static taut_status message_type(size_t bytes, MPI_Datatype *type, int *count)
     return TAUT_OK;
 }
 
-static taut_status start(mpi_transport *m, taut__request *r, bool send, int peer, int tag, void *buf, size_t bytes)
+static taut_status start(taut__mpi *m, taut__request *r, bool send, int peer, int tag, void *buf, size_t bytes)
 {
     int count;
     if (m->n == m->room) return taut__fail(TAUT_E_STATE, "MPI: more than %zu messages under way", m->room);
-    pending *p = &m->owner[m->n];
+    taut__mpi_pending *p = &m->owner[m->n];
     TAUT_TRY(message_type(bytes, &p->type, &count));
     int rc = send ? MPI_Isend(buf, count, p->type, peer, tag, m->comm, &m->request[m->n])
                   : MPI_Irecv(buf, count, p->type, peer, tag, m->comm, &m->request[m->n]);
@@ -100,12 +80,12 @@ static taut_status mpi_irecv(taut__transport *t, taut__request *r, int peer, int
     return start(self_of(t), r, false, peer, tag, buf, room);
 }
 
-static void release_type(pending *p)
+static void release_type(taut__mpi_pending *p)
 {
     if (p->type != MPI_BYTE) MPI_Type_free(&p->type);
 }
 
-static void finish(pending *p, const MPI_Status *s)
+static void finish(taut__mpi_pending *p, const MPI_Status *s)
 {
     MPI_Count got = 0;
     if (!p->request->send) MPI_Get_elements_x(s, p->type, &got);
@@ -115,7 +95,7 @@ static void finish(pending *p, const MPI_Status *s)
 }
 
 /* Finished requests are MPI_REQUEST_NULL; keep the others dense, in order. */
-static void compact(mpi_transport *m)
+static void compact(taut__mpi *m)
 {
     size_t to = 0;
     for (size_t i = 0; i < m->n; i++) {
@@ -126,16 +106,16 @@ static void compact(mpi_transport *m)
     m->n = to;
 }
 
-static taut_status mpi_poll(taut__transport *t)
+taut_status taut__mpi_poll(taut__transport *t)
 {
-    mpi_transport *m = self_of(t);
+    taut__mpi *m = self_of(t);
     int            count = 0;
     if (m->n == 0) return TAUT_OK;
     int rc = MPI_Testsome((int)m->n, m->request, &count, m->index, m->status);
     if (rc != MPI_SUCCESS) return failed(rc, "message");
     if (count == MPI_UNDEFINED || count == 0) return TAUT_OK;
     for (int i = 0; i < count; i++) {
-        pending *p = &m->owner[m->index[i]];
+        taut__mpi_pending *p = &m->owner[m->index[i]];
         if (p->request) finish(p, &m->status[i]);
         else m->listening = false, m->news = true;
     }
@@ -151,15 +131,30 @@ static void mpi_idle(taut__transport *t, int us)
     nanosleep(&nap, NULL);
 }
 
+/* Cancelling sends is not dependable, and MPI 4 drops it. A receive that has been matched is not cancelled either: then MPI still
+ * writes into its buffer, whenever the sender goes on, unless the message happens to be complete now. */
+static void give_up(taut__mpi *m, MPI_Request *request, const taut__request *r)
+{
+    int over = 0;
+    if (!r->send) {
+        MPI_Cancel(request);
+        MPI_Test(request, &over, MPI_STATUS_IGNORE);
+    }
+    if (over || *request == MPI_REQUEST_NULL) return; /* NULL also where MPI_Testsome has failed on it */
+    m->base.dirty = true;
+    if (!r->send)
+        taut__log(TAUT_LOG_WARN, "comm", "a receive of up to %zu bytes from rank %d cannot be cancelled: MPI may write to %p until "
+                  "MPI_Finalize", r->bytes, r->peer, r->buf);
+    MPI_Request_free(request);
+}
+
 static void mpi_cancel(taut__transport *t, taut__request *r)
 {
-    mpi_transport *m = self_of(t);
+    taut__mpi *m = self_of(t);
     if (taut__done(r)) return;
     for (size_t i = 0; i < m->n; i++) {
         if (m->owner[i].request != r) continue;
-        if (r->send) t->dirty = true; /* cancelling sends is not dependable, and MPI 4 drops it */
-        else MPI_Cancel(&m->request[i]);
-        MPI_Request_free(&m->request[i]);
+        if (m->request[i] != MPI_REQUEST_NULL) give_up(m, &m->request[i], r);
         m->request[i] = MPI_REQUEST_NULL;
         release_type(&m->owner[i]);
         compact(m);
@@ -170,12 +165,12 @@ static void mpi_cancel(taut__transport *t, taut__request *r)
 
 static taut_status mpi_reserve(taut__transport *t, size_t requests)
 {
-    mpi_transport *m = self_of(t);
+    taut__mpi *m = self_of(t);
     size_t         room = m->room + requests;
     MPI_Request   *request = taut__alloc(room, sizeof *request);
     MPI_Status    *status = taut__alloc(room, sizeof *status);
     int           *index = taut__alloc(room, sizeof *index);
-    pending       *owner = taut__alloc(room, sizeof *owner);
+    taut__mpi_pending *owner = taut__alloc(room, sizeof *owner);
     if (!request || !status || !index || !owner || room > INT32_MAX) {
         taut__free(request), taut__free(status), taut__free(index), taut__free(owner);
         return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %zu requests", room);
@@ -199,7 +194,7 @@ static const MPI_Datatype *type_of(taut__number kind)
     return &type[kind];
 }
 
-static taut_status sum_piece(mpi_transport *m, void *buf, int n, taut__number kind)
+static taut_status sum_piece(taut__mpi *m, void *buf, int n, taut__number kind)
 {
     MPI_Datatype type = *type_of(kind);
     if (m->exact || kind == TAUT_NUMBER_I32) {
@@ -223,12 +218,11 @@ static taut_status mpi_allreduce(taut__transport *t, void *buf, size_t n, taut__
 
 /* MPI recommends, but does not promise, that all ranks get the same bits. Sums of numbers of very different size are
  * tried at the sizes where Open MPI and MPICH change their algorithms. */
-static taut_status check_native(mpi_transport *m)
+enum { CHECK_MOST = 100003 };
+static taut_status check_native(taut__mpi *m, float *x) /* x: CHECK_MOST floats of scratch */
 {
-    static const int sizes[] = {1, 7, 100, 2049, 20000, 100003};
+    static const int sizes[] = {1, 7, 100, 2049, 20000, CHECK_MOST};
     int              same = 1;
-    float           *x = taut__alloc(100003, sizeof *x);
-    if (!x) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory");
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
         taut__rng g = taut__rng_of(CHECK_SEED, (uint64_t)(uint32_t)m->base.rank << 32);
         uint64_t h[2] = {0, 0}, all[2];
@@ -237,20 +231,12 @@ static taut_status check_native(mpi_transport *m)
             x[i] = (float)((double)r - 2e9) * (r & 1 ? 1e-6f : r & 2 ? 1.0f : 1e6f);
         }
         int rc = MPI_Allreduce(MPI_IN_PLACE, x, sizes[k], MPI_FLOAT, MPI_SUM, m->native);
-        for (int i = 0; i < sizes[k]; i++) {
-            uint32_t bits;
-            memcpy(&bits, &x[i], sizeof bits);
-            h[0] = taut__seed(h[0], bits);
-        }
+        h[0] = XXH3_64bits(x, (size_t)sizes[k] * sizeof *x);
         h[1] = ~h[0];
         if (rc == MPI_SUCCESS) rc = MPI_Allreduce(h, all, 2, MPI_UINT64_T, MPI_MAX, m->native);
-        if (rc != MPI_SUCCESS) {
-            taut__free(x);
-            return failed(rc, "MPI_Allreduce");
-        }
+        if (rc != MPI_SUCCESS) return failed(rc, "MPI_Allreduce");
         same &= all[0] == ~all[1];
     }
-    taut__free(x);
     m->exact = same;
     if (!same) taut__log(TAUT_LOG_INFO, "comm", "MPI_Allreduce differs between ranks; using MPI_Reduce and MPI_Bcast");
     return TAUT_OK;
@@ -260,10 +246,11 @@ static taut_status check_native(mpi_transport *m)
 
 static void mpi_abort(taut__transport *t, const taut__notice *why)
 {
-    mpi_transport *m = self_of(t);
+    taut__mpi *m = self_of(t);
     if (m->failed) return;
     m->failed = true;
     m->told = *why;
+    m->told.job = m->job;
     for (int r = 0; r < t->size; r++)
         if (r != t->rank) MPI_Isend(&m->told, sizeof m->told, MPI_BYTE, r, TAG_NOTICE, m->comm, &m->tell[r]);
     for (int i = 0, all = 0; i < 100 && !all; i++) { /* small messages leave at once, unless the peer is gone */
@@ -272,15 +259,77 @@ static void mpi_abort(taut__transport *t, const taut__notice *why)
     }
 }
 
-static bool mpi_aborted(taut__transport *t, taut__notice *why)
+static void listen(taut__mpi *m)
 {
-    mpi_transport *m = self_of(t);
-    if (!m->news) return false;
+    if (m->listening || m->n == m->room) return;
+    if (MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[m->n]) != MPI_SUCCESS) return;
+    m->owner[m->n++] = (taut__mpi_pending){NULL, MPI_BYTE};
+    m->listening = true;
+}
+
+static void note_last_word(taut__mpi *m, const taut__notice *word)
+{
+    if (m->left++ == 0) m->count = word->count, m->steps = word->steps;
+    m->uneven |= word->count != m->count || word->steps != m->steps;
+}
+
+/* Sorts out what has come: a failure is left for aborted(). */
+bool taut__mpi_heard(taut__transport *t, taut__notice *word)
+{
+    taut__mpi *m = self_of(t);
+    if (!m->news) {
+        listen(m);
+        return false;
+    }
+    bool ours = m->heard.job == m->job, failure = ours && m->heard.status != TAUT_OK;
+    if (failure) return false;
+    *word = m->heard;
+    word->text[sizeof word->text - 1] = 0;
+    m->news = false;
+    listen(m);
+    if (ours && word->word == TAUT_WORD_LEAVES) note_last_word(m, word);
+    return ours;
+}
+
+bool taut__mpi_aborted(taut__transport *t, taut__notice *why)
+{
+    taut__mpi *m = self_of(t);
+    if (!m->news || m->heard.job != m->job || m->heard.status == TAUT_OK) return false;
     m->news = false;
     m->failed = true;
     *why = m->heard;
     why->text[sizeof why->text - 1] = 0;
     return true;
+}
+
+/* Small messages leave at once, unless the peer is gone. */
+bool taut__mpi_all_told(taut__mpi *m, int tries)
+{
+    int all = 0;
+    for (int i = 0; i < tries && !all; i++) {
+        if (i > 0) mpi_idle(&m->base, 100);
+        if (MPI_Testall(m->base.size, m->telling, &all, MPI_STATUSES_IGNORE) != MPI_SUCCESS) return false;
+    }
+    return all;
+}
+
+/* One word at a time: while the last one is on its way to anybody there is no other. */
+static void mpi_tell(taut__transport *t, int peer, const taut__notice *word)
+{
+    taut__mpi *m = self_of(t);
+    bool           last = word->word == TAUT_WORD_LEAVES;
+    if (m->failed) return;
+    if (!taut__mpi_all_told(m, last ? 100 : 1)) {
+        m->failed = last; /* some peer is gone */
+        return;
+    }
+    m->word = *word;
+    m->word.job = m->job;
+    m->leaves = last;
+    for (int r = 0; r < t->size; r++)
+        if (r != t->rank && (peer < 0 || r == peer))
+            MPI_Isend(&m->word, sizeof m->word, MPI_BYTE, r, TAG_NOTICE, m->comm, &m->telling[r]);
+    taut__mpi_all_told(m, 1);
 }
 
 /* MPI_Abort may wait for those it cannot reach. */
@@ -294,36 +343,52 @@ static void mpi_end_job(taut__transport *t, const char *why)
 
 /* ---- life ---- */
 
-/* Pending notices point into *m, and pending sends into their owners' memory: after a failure both stay. */
-static void mpi_destroy(taut__transport *t)
+void taut__mpi_stop_listening(taut__mpi *m)
 {
-    if (!t) return;
-    mpi_transport *m = self_of(t);
-    int            gone = 0;
-    MPI_Finalized(&gone);
-    if (gone) return;
-    if (m->listening) {
-        MPI_Cancel(&m->request[0]);
-        MPI_Request_free(&m->request[0]);
-    }
-    if (m->failed) return;
+    for (size_t i = 0; m->listening && i < m->n; i++)
+        if (!m->owner[i].request && m->request[i] != MPI_REQUEST_NULL) {
+            MPI_Cancel(&m->request[i]);
+            MPI_Request_free(&m->request[i]);
+        }
+    m->listening = false;
+}
+
+/* Pending notices point into *m, and pending sends into their owners' memory: after a failure both stay. */
+void taut__mpi_release(taut__mpi *m)
+{
+    taut__transport *t = &m->base;
     if (m->comm != MPI_COMM_NULL) MPI_Comm_free(&m->comm);
     if (m->native != MPI_COMM_NULL) MPI_Comm_free(&m->native);
     taut__free(m->request), taut__free(m->status), taut__free(m->index), taut__free(m->owner);
-    taut__free(m->tell);
+    taut__free(m->tell), taut__free(m->telling);
     taut__free(t->host);
     taut__free(t);
 }
 
+static void mpi_destroy(taut__transport *t)
+{
+    if (!t) return;
+    taut__mpi *m = self_of(t);
+    int            gone = 0;
+    MPI_Finalized(&gone);
+    if (gone) return;
+    if (m->leaves && !m->failed && !t->dirty) {
+        taut__mpi_bury(m);
+        return;
+    }
+    taut__mpi_stop_listening(m);
+    if (!m->failed && !t->dirty) taut__mpi_release(m);
+}
+
 static const taut__transport_ops ops = {
-    .name = "mpi", .isend = mpi_isend, .irecv = mpi_irecv, .poll = mpi_poll, .idle = mpi_idle, .cancel = mpi_cancel,
-    .reserve = mpi_reserve, .allreduce = mpi_allreduce, .end_job = mpi_end_job, .abort = mpi_abort,
-    .aborted = mpi_aborted,
+    .name = "mpi", .isend = mpi_isend, .irecv = mpi_irecv, .poll = taut__mpi_poll, .idle = mpi_idle, .cancel = mpi_cancel,
+    .reserve = mpi_reserve, .allreduce = mpi_allreduce, .end_job = mpi_end_job, .abort = mpi_abort, .tell = mpi_tell, .heard = taut__mpi_heard,
+    .aborted = taut__mpi_aborted,
     .destroy = mpi_destroy,
 };
 
 /* host[r]: hosts are numbered in order of their lowest rank. */
-static taut_status find_hosts(mpi_transport *m, int fake_hosts)
+static taut_status find_hosts(taut__mpi *m, int fake_hosts)
 {
     int      size = m->base.size, lowest = m->base.rank, *first = m->base.host;
     MPI_Comm local;
@@ -340,7 +405,7 @@ static taut_status find_hosts(mpi_transport *m, int fake_hosts)
     return TAUT_OK;
 }
 
-static taut_status open_comms(mpi_transport *m, MPI_Comm mpi)
+static taut_status open_comms(taut__mpi *m, MPI_Comm mpi)
 {
     int level = MPI_THREAD_SINGLE, found = 0, *tag_ub = NULL;
     MPI_TRY(MPI_Comm_dup(mpi, &m->comm), "MPI_Comm_dup");
@@ -356,17 +421,35 @@ static taut_status open_comms(mpi_transport *m, MPI_Comm mpi)
     return TAUT_OK;
 }
 
-static taut_status prepare(mpi_transport *m, int fake_hosts)
+/* A rank that lacks memory must not leave the others in a collective: memory first, then all ranks agree. */
+static taut_status agree(MPI_Comm mpi, taut_status mine)
+{
+    int in = mine, worst = mine;
+    MPI_TRY(MPI_Allreduce(&in, &worst, 1, MPI_INT, MPI_MIN, mpi), "MPI_Allreduce");
+    if (mine != TAUT_OK || worst == TAUT_OK) return mine;
+    return taut__fail((taut_status)worst, "MPI: creating a communicator failed on another rank: %s", taut_status_text((taut_status)worst));
+}
+
+static taut_status allocate(taut__mpi *m, float **scratch)
 {
     m->base.host = taut__alloc((size_t)m->base.size, sizeof *m->base.host);
     m->tell = taut__alloc((size_t)m->base.size, sizeof *m->tell);
-    if (!m->base.host || !m->tell) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %d ranks", m->base.size);
+    m->telling = taut__alloc((size_t)m->base.size, sizeof *m->telling);
+    *scratch = taut__alloc(CHECK_MOST, sizeof **scratch);
+    for (int r = 0; m->telling && r < m->base.size; r++) m->telling[r] = MPI_REQUEST_NULL;
+    if (!m->base.host || !m->tell || !m->telling || !*scratch) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %d ranks", m->base.size);
     for (int r = 0; r < m->base.size; r++) m->tell[r] = MPI_REQUEST_NULL;
-    TAUT_TRY(mpi_reserve(&m->base, 16));
+    return mpi_reserve(&m->base, 16);
+}
+
+static taut_status prepare(taut__mpi *m, int fake_hosts, float *scratch)
+{
     TAUT_TRY(find_hosts(m, fake_hosts));
-    TAUT_TRY(check_native(m));
+    TAUT_TRY(check_native(m, scratch));
+    m->job = taut__seed((uint64_t)(1e9 * taut__now()), (uint64_t)getpid());
+    MPI_TRY(MPI_Bcast(&m->job, 1, MPI_UINT64_T, 0, m->comm), "MPI_Bcast");
     MPI_TRY(MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[0]), "receive");
-    m->owner[0] = (pending){NULL, MPI_BYTE};
+    m->owner[0] = (taut__mpi_pending){NULL, MPI_BYTE};
     m->n = 1;
     m->listening = true;
     return TAUT_OK;
@@ -379,13 +462,23 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
     *t = NULL;
     MPI_Initialized(&up);
     if (!up) return taut__fail(TAUT_E_STATE, "taut_comm_create_mpi: MPI_Init has not been called");
-    mpi_transport *m = taut__alloc(1, sizeof *m);
-    if (!m) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory");
+    const MPI_Comm from = *(const MPI_Comm *)mpi;
+    float         *scratch = NULL;
+    taut__mpi_visit_buried();
+    taut__mpi *m = taut__alloc(1, sizeof *m);
+    taut_status    s = agree(from, m ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "MPI: out of memory"));
+    if (s != TAUT_OK) {
+        taut__free(m);
+        return s;
+    }
     m->base.ops = &ops;
     m->comm = m->native = MPI_COMM_NULL;
-    taut_status s = open_comms(m, *(const MPI_Comm *)mpi);
+    s = open_comms(m, from);
     if (s == TAUT_OK) taut__log_rank(m->base.rank);
-    if (s == TAUT_OK) s = prepare(m, fake_hosts);
+    if (s == TAUT_OK) s = allocate(m, &scratch);
+    s = agree(from, s);
+    if (s == TAUT_OK) s = agree(from, prepare(m, fake_hosts, scratch));
+    taut__free(scratch);
     if (s == TAUT_OK) *t = &m->base;
     else mpi_destroy(&m->base);
     return s;

@@ -10,11 +10,16 @@
 #include <string.h>
 #include <time.h>
 
+enum { WORDS = 64 };
+
 typedef struct mailbox {
     pthread_mutex_t lock;
     pthread_cond_t  changed;
     unsigned        events; /* counts signals, so that none is missed */
     taut__request   *posted, *unmatched;
+    taut__notice    *word[WORDS]; /* made when first needed */
+    unsigned        words, heard; /* how many came, and were heard; of more than WORDS the oldest are lost */
+    _Atomic bool    told;         /* there are some */
 } mailbox;
 
 typedef struct hub { /* shared; released by the last rank */
@@ -118,8 +123,12 @@ static taut_status threads_poll(taut__transport *t)
     return TAUT_OK;
 }
 
+/* Whatever this rank may wait for wakes it, so it need not look as often as was asked for: a thousand ranks that do have the processors
+ * to themselves. */
 static void threads_idle(taut__transport *t, int us)
 {
+    enum { NAP_US = 5000 };
+    us = us > NAP_US ? us : NAP_US;
     threads_transport *self = (threads_transport *)t;
     mailbox           *b = &self->hub->box[t->rank];
     struct timespec    until;
@@ -173,12 +182,49 @@ static bool threads_aborted(taut__transport *t, taut__notice *why)
     return true;
 }
 
+/* Without memory for it a word is lost, and said again later. */
+static void put_word(mailbox *b, const taut__notice *word)
+{
+    pthread_mutex_lock(&b->lock);
+    taut__notice **at = &b->word[b->words % WORDS];
+    if (!*at) *at = taut__alloc(1, sizeof **at);
+    if (*at) {
+        **at = *word;
+        b->words++;
+        if (b->words - b->heard > WORDS) b->heard = b->words - WORDS;
+        atomic_store(&b->told, true);
+        b->events++;
+        pthread_cond_signal(&b->changed);
+    }
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void threads_tell(taut__transport *t, int peer, const taut__notice *word)
+{
+    hub *h = hub_of(t);
+    for (int r = 0; r < h->ranks; r++)
+        if (r != t->rank && (peer < 0 || r == peer)) put_word(&h->box[r], word);
+}
+
+static bool threads_heard(taut__transport *t, taut__notice *word)
+{
+    mailbox *b = &hub_of(t)->box[t->rank];
+    if (!atomic_load_explicit(&b->told, memory_order_relaxed)) return false;
+    pthread_mutex_lock(&b->lock);
+    bool any = b->heard != b->words;
+    if (any) *word = *b->word[b->heard++ % WORDS];
+    else atomic_store(&b->told, false);
+    pthread_mutex_unlock(&b->lock);
+    return any;
+}
+
 static void hub_release(hub *h)
 {
     if (!h || atomic_fetch_sub(&h->users, 1) != 1) return;
     for (int r = 0; h->box && r < h->ranks; r++) {
         pthread_mutex_destroy(&h->box[r].lock);
         pthread_cond_destroy(&h->box[r].changed);
+        for (int w = 0; w < WORDS; w++) taut__free(h->box[r].word[w]);
     }
     pthread_mutex_destroy(&h->lock);
     taut__free(h->box);
@@ -196,6 +242,7 @@ static void threads_destroy(taut__transport *t)
 static const taut__transport_ops ops = {
     .name = "threads", .isend = threads_isend, .irecv = threads_irecv, .poll = threads_poll, .idle = threads_idle,
     .cancel = threads_cancel, .reserve = threads_reserve, .abort = threads_abort, .aborted = threads_aborted,
+    .tell = threads_tell, .heard = threads_heard,
     .destroy = threads_destroy,
 };
 

@@ -116,8 +116,8 @@ typedef struct taut__cuda_device {
 enum { TAUT__CUDA_TILE = 4096 };
 
 typedef struct taut__cuda_vec {
-    /* codecs none, fp16, bf16 (`kind`): payload = cast(src + residual); err likewise */
-    taut_status (*encode)(const taut__cuda_batch *b, taut_dtype kind, taut__cuda_stream s);
+    /* codecs none, fp16, bf16 (`kind`): payload = cast(src + residual); err likewise. clamps: overflow=clamp */
+    taut_status (*encode)(const taut__cuda_batch *b, taut_dtype kind, bool clamps, taut__cuda_stream s);
     /* dst = payload * factor, or dst += payload */
     taut_status (*decode)(const taut__cuda_batch *b, taut_dtype kind, bool add, taut__cuda_stream s);
     /* err = src + residual (feedback); err = src without a residual. momentum > 0: codes, as floats, hold u = momentum * u +

@@ -1,5 +1,6 @@
 /* grid.c : the codec table: payload header, chunk table, and the walk over chunks. See README.md,
  * docs/wire-format.md. */
+#include "../../comm/base/bytes.h"
 #include "grid.h"
 #include "../dispatch.h"
 #include "grid_chunk.h"
@@ -12,6 +13,7 @@ enum {
     KIND_ZERO = 1,
     KIND_PACKED = 2,
     KIND_RANS = 3,
+    KIND_SPARSE = 4, /* rans, some of whose chunks are sparse; since version 2 */
     KIND_SCALED = 0x80,
     HEADER = 8,
     ENTRY = 4
@@ -71,6 +73,12 @@ static taut_status check(const taut_stage *s, const taut_tensor *t)
                           (double)FLT_MIN, (double)FLT_MAX);
     return TAUT_OK;
 }
+/* |error| <= |x| for every element, and rel times the energy in all, or dead * step at most. */
+static const char *expands(const taut_stage *s)
+{
+    bool step = s->given >> GRID_KEY_STEP & 1;
+    return !step && s->value[GRID_KEY_REL] >= 1 ? "rel=1 sends nothing: use less" : NULL;
+}
 static size_t align(const taut_stage *s)
 {
     (void)s;
@@ -93,6 +101,11 @@ grid_unit taut__grid_unit(const taut_call *c, size_t at, float step, float facto
         u.scale = t->scale;
         u.stride = t->scale_n == t->elems ? 1 : t->cols;
     }
+    if (u.stride == 0 && u.step < FLT_MIN) { /* its reciprocal may be infinite: divide, as by a scale that all elements share */
+        static const float one = 1;
+        u.scale = &one;
+        u.stride = SIZE_MAX;
+    }
     u.inv = 1.0f / u.step;
     return u;
 }
@@ -107,15 +120,6 @@ typedef struct header {
     double dead;
 } header;
 
-static void put32(uint8_t *p, uint32_t v)
-{
-    for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> (8 * i));
-}
-static uint32_t get32(const uint8_t *p)
-{
-    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
 static void put_header(const taut_call *c, unsigned kind, float step, double dead, uint8_t *dst)
 {
     unsigned units = (unsigned)lrint(dead * DEAD_UNITS);
@@ -125,7 +129,12 @@ static void put_header(const taut_call *c, unsigned kind, float step, double dea
     dst[1] = GRID_CHUNK_LOG2;
     dst[2] = (uint8_t)units;
     dst[3] = (uint8_t)(units >> 8);
-    put32(dst + 4, bits);
+    taut__put32(dst + 4, bits);
+}
+
+static uint16_t version_of(const uint8_t *payload)
+{
+    return (payload[0] & ~(unsigned)KIND_SCALED) == KIND_SPARSE ? 2 : 1;
 }
 
 static taut_status corrupt(const char *what)
@@ -136,12 +145,12 @@ static taut_status corrupt(const char *what)
 static taut_status get_header(const uint8_t *src, size_t len, header *h)
 {
     if (len < HEADER) return corrupt("shorter than its header");
-    uint32_t bits = get32(src + 4);
+    uint32_t bits = taut__get32(src + 4);
     h->kind = src[0] & ~(unsigned)KIND_SCALED;
     h->scaled = src[0] & KIND_SCALED;
     h->dead = (src[2] | src[3] << 8) / DEAD_UNITS;
     memcpy(&h->step, &bits, 4);
-    if (h->kind > KIND_RANS) return corrupt("unknown kind");
+    if (h->kind > KIND_SPARSE) return corrupt("unknown kind");
     if (src[1] != GRID_CHUNK_LOG2) return corrupt("unknown chunk size");
     if (!(h->dead >= 0.5 && h->dead <= 0.95)) return corrupt("dead zone");
     if (!(h->step >= 0 && h->step <= FLT_MAX)) return corrupt("step");
@@ -164,7 +173,7 @@ static taut_status open_payload(const taut_call *c, const uint8_t *src, size_t l
     if ((len - HEADER) / ENTRY < chunks) return corrupt("chunk table");
     bytes += chunks * ENTRY;
     for (size_t k = 0; k < chunks; k++) {
-        size_t l = get32(src + HEADER + k * ENTRY);
+        size_t l = taut__get32(src + HEADER + k * ENTRY);
         if (l > len - bytes) return corrupt("chunk length");
         bytes += l;
     }
@@ -180,7 +189,7 @@ static taut_status encode_raw(const taut_call *c, const float *src, double dead,
     for (size_t i = 0; i < c->n; i++) {
         uint32_t v;
         memcpy(&v, src + i, 4);
-        put32(dst + HEADER + 4 * i, v);
+        taut__put32(dst + HEADER + 4 * i, v);
     }
     if (err) memset(err, 0, c->n * sizeof *err);
     *len = HEADER + 4 * c->n;
@@ -218,8 +227,29 @@ static taut_status room(const taut_call *c, size_t cap)
 static size_t close_payload(const taut_call *c, float step, uint8_t *dst, size_t end, bool any)
 {
     unsigned kind = !any ? KIND_ZERO : uses_rans(c) ? KIND_RANS : KIND_PACKED;
+    const uint8_t *chunk = dst + HEADER + chunks_of(c->n) * ENTRY;
+    for (size_t k = 0; kind == KIND_RANS && k < chunks_of(c->n); k++) {
+        size_t bytes = taut__get32(dst + HEADER + k * ENTRY);
+        if (taut__grid_rans_is_sparse(chunk, bytes)) kind = KIND_SPARSE;
+        chunk += bytes;
+    }
     put_header(c, kind, step, grid_dead(taut__stage(c)), dst);
     return any ? end : HEADER;
+}
+
+/* With steps near the largest float the code above a finite value may stand for an infinite one: it stands for the largest then.
+ * Agreed steps only: elsewhere blocks of floats may hold infinities. */
+static const float HUGE_STEP = 0x1p90f;
+static void stay_finite(const taut_call *c, float step, float *dst)
+{
+    if (step < HUGE_STEP || !c->prep || c->prep->raw) return;
+    for (size_t i = 0; i < c->n; i++)
+        if (isinf(dst[i])) dst[i] = copysignf(FLT_MAX, dst[i]);
+}
+static void finite_errors(float step, size_t n, float *err)
+{
+    for (size_t i = 0; err && step >= HUGE_STEP && i < n; i++)
+        if (!isfinite(err[i])) err[i] = 0;
 }
 
 static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len,
@@ -248,10 +278,11 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
             l = taut__grid_rans_encode(kernels, &u, src + at, m, e, dst + end);
         else
             l = kernels->encode(&u, src + at, m, e, dst + end);
-        put32(dst + HEADER + k * ENTRY, (uint32_t)l);
+        taut__put32(dst + HEADER + k * ENTRY, (uint32_t)l);
         end += l;
         any |= l != 0;
     }
+    finite_errors(step, c->n, err);
     *len = close_payload(c, step, dst, end, any);
     return TAUT_OK;
 }
@@ -261,7 +292,7 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
 static void decode_raw(const uint8_t *src, size_t n, float *dst, bool add)
 {
     for (size_t i = 0; i < n; i++) {
-        uint32_t v = get32(src + 4 * i);
+        uint32_t v = taut__get32(src + 4 * i);
         float f;
         memcpy(&f, &v, 4);
         dst[i] = add ? dst[i] + f : f;
@@ -286,7 +317,7 @@ static taut_status decode_chunks(const taut_call *c, const header *h, const uint
     for (size_t k = 0; ok && k < chunks; k++) {
         size_t at = k * GRID_CHUNK;
         grid_rans_chunk one = {.src = src + from,
-                               .len = get32(src + HEADER + k * ENTRY),
+                               .len = taut__get32(src + HEADER + k * ENTRY),
                                .n = chunk_elems(c->n, k),
                                .dst = (uint8_t *)dst + 4 * at};
         if (sink != GRID_CODES) one.u = taut__grid_unit(c, at, h->step, 1, h->dead);
@@ -318,7 +349,9 @@ static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len
         if (!add) memset(dst, 0, c->n * sizeof *dst);
         return TAUT_OK;
     }
-    return decode_chunks(c, &h, src, add ? GRID_ADD : GRID_STORE, dst);
+    TAUT_TRY(decode_chunks(c, &h, src, add ? GRID_ADD : GRID_STORE, dst));
+    if (!add) stay_finite(c, h.step, dst);
+    return TAUT_OK;
 }
 static taut_status decode(const taut_call *c, const uint8_t *src, size_t len, float *dst)
 {
@@ -336,11 +369,11 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
     s->codec = &taut__codec_grid;
     for (int k = 0; k < GRID_KEYS; k++) s->value[k] = keys[k].fallback;
     s->given = 0;
-    if (h.kind == KIND_PACKED || h.kind == KIND_RANS) {
+    if (h.kind != KIND_RAW && h.kind != KIND_ZERO) {
         s->value[GRID_KEY_STEP] = h.step;
         s->given |= 1u << GRID_KEY_STEP;
     }
-    s->value[GRID_KEY_CODE] = h.kind == KIND_RANS ? GRID_RANS : GRID_PACKED;
+    s->value[GRID_KEY_CODE] = h.kind == KIND_RANS || h.kind == KIND_SPARSE ? GRID_RANS : GRID_PACKED;
     s->value[GRID_KEY_DEAD] = h.dead;
     return TAUT_OK;
 }
@@ -374,6 +407,7 @@ static taut_status quantize(const taut_call *c, const float *src, int32_t *q, fl
         if (!kernels->quantize(&u, src + at, chunk_elems(c->n, k), q + at, err ? err + at : NULL, limit))
             return no_codes(step, limit);
     }
+    finite_errors(step, c->n, err);
     return TAUT_OK;
 }
 
@@ -392,7 +426,7 @@ static taut_status pack(const taut_call *c, const int32_t *q, uint8_t *dst, size
             l = taut__grid_rans_pack(kernels, codes, m, dst + end);
         else
             l = kernels->pack(codes, m, dst + end);
-        put32(dst + HEADER + k * ENTRY, (uint32_t)l);
+        taut__put32(dst + HEADER + k * ENTRY, (uint32_t)l);
         end += l;
         any |= l != 0;
     }
@@ -419,10 +453,11 @@ static taut_status quantize_pack(const taut_call *c, const float *src, int32_t *
         size_t l = kernels->quantize_pack(&u, src + at, chunk_elems(c->n, k), q + at, err ? err + at : NULL,
                                           limit, dst + end);
         if (l == GRID_NO_CODES) return no_codes(step, limit);
-        put32(dst + HEADER + k * ENTRY, (uint32_t)l);
+        taut__put32(dst + HEADER + k * ENTRY, (uint32_t)l);
         end += l;
         any |= l != 0;
     }
+    finite_errors(step, c->n, err);
     *len = close_payload(c, step, dst, end, any);
     return TAUT_OK;
 }
@@ -457,6 +492,7 @@ static taut_status dequantize(const taut_call *c, const int32_t *q, float factor
         grid_unit u = taut__grid_unit(c, at, step, factor, grid_dead(taut__stage(c)));
         kernels->dequantize(&u, q + at, chunk_elems(c->n, k), dst + at);
     }
+    stay_finite(c, step, dst);
     return TAUT_OK;
 }
 
@@ -466,17 +502,18 @@ static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t 
     header h = {0};
     TAUT_TRY(open_codes(c, src, len, &h));
     if (h.kind != KIND_PACKED) {
-        if (h.kind == KIND_RANS) TAUT_TRY(decode_chunks(c, &h, src, GRID_CODES, acc));
+        if (h.kind != KIND_ZERO) TAUT_TRY(decode_chunks(c, &h, src, GRID_CODES, acc));
         return dequantize(c, acc, 1, dst);
     }
     size_t chunks = chunks_of(c->n), from = HEADER + chunks * ENTRY;
     for (size_t k = 0; k < chunks; k++) {
-        size_t at = k * GRID_CHUNK, l = get32(src + HEADER + k * ENTRY), m = chunk_elems(c->n, k);
+        size_t at = k * GRID_CHUNK, l = taut__get32(src + HEADER + k * ENTRY), m = chunk_elems(c->n, k);
         grid_unit u = taut__grid_unit(c, at, h.step, 1, h.dead);
         if (l == 0) kernels->dequantize(&u, acc + at, m, dst + at);
         else if (!kernels->unpack_values(&u, src + from, l, m, acc + at, dst + at)) return corrupt("chunk");
         from += l;
     }
+    stay_finite(c, h.step, dst);
     return TAUT_OK;
 }
 
@@ -486,7 +523,9 @@ static const taut_codec_integer integer = {
 
 const taut_codec taut__codec_grid = {
     .id = 5,
-    .version = 1,
+    .version = 2,
+    .oldest = 1,
+    .version_of = version_of,
     .name = "grid",
     .help = "one step for the whole tensor with a dead zone, exact sums; step= or rel= (default 0.03), "
             "code=packed|rans, dead=0.5..0.95 (0.65)",
@@ -498,11 +537,13 @@ const taut_codec taut__codec_grid = {
     .n_brief = GRID_BRIEF,
     .norms = GRID_STAT_NORM2,
     .check = check,
+    .expands = expands,
     .align = align,
     .capacity = capacity,
     .survey = taut__grid_survey,
     .settle = taut__grid_settle,
     .adapt = taut__grid_adapt,
+    .rebase = taut__grid_rebase,
     .encode = encode,
     .decode = decode,
     .decode_add = decode_add,

@@ -16,12 +16,19 @@ enum { GRID_PACKED = 0, GRID_RANS = 1 }; /* values of key `code` */
 /* taut_prep of this codec */
 enum { GRID_PREP_STEP = 0 }; /* f[]: the agreed step, in units of the tensor's scale */
 
+/* The bins are a window of octaves of t that goes with the norm, because gradients have any scale. What is added must have the
+ * same window: whoever adds statistics of several ranks first moves them to that of a norm on which all agree, as codec.h's
+ * `rebase` does. norm2: agreed, of all that will be added, or near it. */
+void taut__grid_rebase(const taut_call *c, const double *agreed, double *stats);
+void taut__grid_move_window(double *stats, double norm2);
+void taut__grid_set_window(double *stats, int lowest);
+int  taut__grid_lowest(const double *stats); /* exponent at which bin 0 begins */
+
 /* Largest number of codes that may be added: p * q_max < 2^31. */
 #define GRID_CODES_MAX 2147483520.0
 
 /* Squared error, in units of the scale, of everything that the stats cover, at this step and dead zone.
- * Within 2% of encoding on the shipped traces, for steps of 2^-34..2^12 times the scale. A microsecond or
- * two. */
+ * Within 2% of encoding on the shipped traces. A microsecond or two. */
 double taut__grid_estimate_error(const double *stats, double step, double dead);
 /* Bits per element, headers apart. code: GRID_PACKED or GRID_RANS. Within about 2% above 0.5 bits, 20% below.
  */

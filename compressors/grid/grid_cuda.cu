@@ -24,7 +24,7 @@ static __global__ void __launch_bounds__(THREADS) grid_encode(const __grid_const
         const taut__cuda_job *j = taut_job_of(batch, unit, &k);
         uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
         uint32_t              bytes = j->n ? encode_chunk(j, batch.dtype, set, k, slot, false, NULL) : 0;
-        place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, shared);
+        place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, false, shared);
     }
 }
 
@@ -78,10 +78,10 @@ static __global__ void __launch_bounds__(THREADS) grid_dequantize(const __grid_c
             if (left > 2) q.z = j->codes[i + 2];
             if (left > 3) q.w = j->codes[i + 3];
         }
-        v[0] = grid_value(q.x, u.at(i));
-        v[1] = left > 1 ? grid_value(q.y, u.at(i + 1)) : 0;
-        v[2] = left > 2 ? grid_value(q.z, u.at(i + 2)) : 0;
-        v[3] = left > 3 ? grid_value(q.w, u.at(i + 3)) : 0;
+        v[0] = grid_finite(u, grid_value(q.x, u.at(i)));
+        v[1] = left > 1 ? grid_finite(u, grid_value(q.y, u.at(i + 1))) : 0;
+        v[2] = left > 2 ? grid_finite(u, grid_value(q.z, u.at(i + 2))) : 0;
+        v[3] = left > 3 ? grid_finite(u, grid_value(q.w, u.at(i + 3))) : 0;
         taut_store4_as(j->dst, batch.dtype, i, to, make_float4(v[0], v[1], v[2], v[3]));
     }
 }
@@ -110,7 +110,7 @@ static __global__ void __launch_bounds__(THREADS) grid_decode(const __grid_const
         decode_plain(batch, j, u, to, first, n, kind == KIND_RAW ? (const uint32_t *)(j->payload + HEADER) : NULL);
         return;
     }
-    if (kind == KIND_RANS) { /* the kernel of that code follows, if anybody has its tables */
+    if (kind == KIND_RANS || kind == KIND_SPARSE) { /* the kernel of that code follows, if anybody has its tables */
         if (no_rans && threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
         return;
     }

@@ -5,6 +5,9 @@
 
 #include "../cuda/cuda_kernel.h"
 #include "grid_rans.h"
+#include <float.h>
+
+#define GRID_HUGE_STEP 0x1p90f /* grid.c */
 
 /* A block of codes as a warp holds it. */
 struct grid_warp_block {
@@ -243,20 +246,27 @@ struct grid_warp_unit {
     float           step, inv, bias;
     const float    *scale;
     uint64_t        stride, first;
+    bool            divide, huge; /* divide: by the unit, whose reciprocal may be infinite or differs; huge: values are kept finite */
     __device__ __forceinline__ float at(uint64_t i) const /* i: element of the job */
     {
         if (stride == 0) return step;
         return step * scale[stride == 1 ? first + i : (first + i) / stride];
     }
     /* |x| in units, plus the bias: what is truncated */
-    __device__ __forceinline__ float level(float x, float d) const { return (stride ? fabsf(x) / d : fabsf(x) * inv) + bias; }
+    __device__ __forceinline__ float level(float x, float d) const { return (divide ? fabsf(x) / d : fabsf(x) * inv) + bias; }
 };
 static __device__ __forceinline__ grid_warp_unit grid_unit_of(const taut__cuda_job *j, float factor, float bias)
 {
-    grid_warp_unit u = {*j->step * factor, 0, bias, j->scale, j->scale ? j->stride : 0, j->first};
+    grid_warp_unit u = {*j->step * factor, 0, bias, j->scale, j->scale ? j->stride : 0, j->first, false, *j->step >= GRID_HUGE_STEP};
     if (j->scale && j->stride == 0) u.step *= j->scale[0];
+    u.divide = u.stride != 0 || u.step < FLT_MIN;
     u.inv = 1.0f / u.step;
     return u;
+}
+/* With steps near the largest float the code above a finite value may stand for an infinite one: it stands for the largest then. */
+static __device__ __forceinline__ float grid_finite(const grid_warp_unit &u, float v)
+{
+    return u.huge && (taut__bits(v) & 0x7fffffff) == 0x7f800000 ? copysignf(FLT_MAX, v) : v;
 }
 
 #endif

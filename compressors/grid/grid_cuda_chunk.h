@@ -28,11 +28,13 @@ enum {
     KIND_ZERO = 1,
     KIND_PACKED = 2,
     KIND_RANS = 3,
+    KIND_SPARSE = 4, /* rans, some of whose chunks are sparse */
     KIND_SCALED = 0x80,
 };
 #define STATE_SUM   (UINT64_C(1) << 62) /* the chunk's own bytes */
 #define STATE_TOTAL (UINT64_C(2) << 62) /* with all chunks before it */
-#define STATE_VALUE (STATE_SUM - 1)
+#define STATE_VALUE (STATE_SUM - 1) /* bytes, and below them how many chunks are sparse */
+enum { STATE_BYTES = 24 };
 
 struct settings {
     float    bias;  /* 1 - dead */
@@ -159,6 +161,7 @@ static __device__ __forceinline__ void take_floats(const taut__cuda_job *j, taut
         uint64_t at = i + TAUT_LANE + 32 * h;
         int32_t  q = (h ? grid_bit_b(r->k.sign) : grid_bit_a(r->k.sign)) ? -(int32_t)mag[h] : (int32_t)mag[h];
         e[h] = r->raw ? 0 : x[h] - grid_value(q, d[h]);
+        if (u.huge && (taut__bits(e[h]) & 0x7fffffff) >= 0x7f800000) e[h] = 0;
         if (TAUT_LANE + 32 * h >= m || try_only) continue;
         if (j->err) j->err[at] = e[h];
         if (j->codes) j->codes[at] = q;
@@ -189,7 +192,7 @@ static __device__ inline uint32_t encode_chunk(const taut__cuda_job *j, taut_dty
     uint32_t       blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK), carry = 0, warp = threadIdx.x / TAUT_WARP;
     uint32_t      *out = (uint32_t *)slot;
     bool           raw = false;
-    grid_warp_unit u = {0, 0, 0, NULL, 0, 0};
+    grid_warp_unit u = {0, 0, 0, NULL, 0, 0, false, false};
     if (!set.from_codes) u = grid_unit_of(j, 1, set.bias);
     for (uint32_t i = threadIdx.x; i < WINDOW; i += THREADS) window[i] = 0;
     __syncthreads();
@@ -276,6 +279,7 @@ static __device__ __forceinline__ void deliver(const taut__cuda_batch &batch, co
         if (to == CODES) return;
     }
     float v = raw ? __uint_as_float(word) : grid_value(q, u.at(i));
+    if (to != ADD) v = grid_finite(u, v);
     if (batch.dtype == TAUT_F32) {
         float *dst = (float *)j->dst + i;
         if (to == ADD) v = *dst + v;
@@ -300,7 +304,7 @@ static __device__ inline bool open_chunk(const taut__cuda_job *j, uint64_t k, bo
     uint32_t head = word[0], dead = head >> 16;
     float    step = __uint_as_float(word[1]);
     *kind = head & 0x7f;
-    if (*kind > 3 || (head >> 8 & 0xff) != GRID_CHUNK_LOG2 || dead < 5000 || dead > 9500 || !(step >= 0 && step <= FLT_MAX)) return false;
+    if (*kind > KIND_SPARSE || (head >> 8 & 0xff) != GRID_CHUNK_LOG2 || dead < 5000 || dead > 9500 || !(step >= 0 && step <= FLT_MAX)) return false;
     if (*kind == KIND_RAW) return len - HEADER == 4 * j->n && !codes;
     if (*kind == KIND_ZERO) return len == HEADER;
     if (((head & KIND_SCALED) != 0) != (j->scale != NULL) || step != *j->step) return false;
@@ -434,24 +438,25 @@ static __device__ inline bool decode_packed(const taut__cuda_batch &batch, const
 
 /* A chunk from its slot to its place: the end of an encoder's round. shared: two words of shared memory. All threads. */
 static __device__ inline void place_chunk(const taut__cuda_job *j, const settings &set, uint32_t kind, unsigned long long *state, uint64_t unit, uint64_t k,
-                                   uint64_t chunks, uint64_t table, const uint8_t *slot, uint32_t bytes, unsigned long long *shared)
+                                   uint64_t chunks, uint64_t table, const uint8_t *slot, uint32_t bytes, bool sparse, unsigned long long *shared)
 {
-    if (threadIdx.x == 0) atomicExch(state + unit, (k == 0 ? STATE_TOTAL : STATE_SUM) | bytes);
+    uint64_t own = (uint64_t)bytes << STATE_BYTES | sparse;
+    if (threadIdx.x == 0) atomicExch(state + unit, (k == 0 ? STATE_TOTAL : STATE_SUM) | own);
     if (threadIdx.x < TAUT_WARP) {
         uint64_t before = k == 0 ? 0 : look_back(state + (unit - k), k);
         if (threadIdx.x == 0) {
             shared[1] = before;
-            if (k) atomicExch(state + unit, STATE_TOTAL | (before + bytes));
+            if (k) atomicExch(state + unit, STATE_TOTAL | (before + own));
         }
     }
     __syncthreads();
-    uint64_t before = shared[1];
+    uint64_t before = shared[1] >> STATE_BYTES, sparse_chunks = (shared[1] & ((1u << STATE_BYTES) - 1)) + sparse;
     move_bytes(j->payload + table + before, slot, bytes);
     if (threadIdx.x == 0) {
         if (j->n) ((uint32_t *)(j->payload + HEADER))[k] = bytes;
         if (k + 1 >= chunks) {
             bool any = before + bytes != 0;
-            put_header(j, set, any ? kind : (uint32_t)KIND_ZERO);
+            put_header(j, set, !any ? (uint32_t)KIND_ZERO : sparse_chunks ? (uint32_t)KIND_SPARSE : kind);
             *j->len = any ? table + before + bytes : (uint64_t)HEADER;
         }
     }

@@ -21,6 +21,9 @@ enum { /* of a chunk */
     GRID_RANS_STATES = 4 * GRID_LANES,
     GRID_RANS_SHORT = 1 << 13,      /* elements up to which both codes are tried */
     GRID_RANS_PACKED = GRID_SHAPES, /* instead of a shape: code packed follows */
+    GRID_RANS_SPARSE,               /* instead of a shape: no lanes */
+    GRID_RANS_SPARSE_HEAD = 3,
+    GRID_RANS_SPARSE_BLOCKS = 128,  /* blocks with codes up to which that is tried: more than win back the states of the lanes */
 };
 enum { GRID_CLASS_OTHER = 32, GRID_CLASS_SHIFTED = GRID_MODELS + 1, GRID_ESCAPES_FROM = 4 };
 

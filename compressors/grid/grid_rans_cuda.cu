@@ -10,8 +10,8 @@
 enum {
     SYMBOLS = GRID_CHUNK,
     WORDS = GRID_CHUNK_BLOCKS * GRID_WORDS_BYTES,
-    PACKED_AT = SLOT + GRID_CHUNK_BYTES + WORDS,          /* a short chunk in code packed */
-    SYMBOLS_AT = PACKED_AT + 64 + GRID_RANS_SHORT / GRID_BLOCK * (GRID_BLOCK_BYTES + 1),
+    PACKED_AT = SLOT + GRID_CHUNK_BYTES + WORDS,          /* a short chunk in code packed, or a sparse one */
+    SYMBOLS_AT = PACKED_AT + 64 + GRID_RANS_SHORT / GRID_BLOCK * (GRID_BLOCK_BYTES + 1) + 20 * GRID_CHUNK_BLOCKS,
     WORDS_AT = SYMBOLS_AT + SYMBOLS,
     CLASSES_AT = WORDS_AT + WORDS + 64,
     RANS_SLOT = (CLASSES_AT + 20 * GRID_CHUNK_BLOCKS + 64 + 15) / 16 * 16, /* a class takes at most 13 answers of 10 bits and 6 */
@@ -119,8 +119,43 @@ static __device__ uint32_t choose_shape(const grid_tables *t, const uint32_t *co
     return best;
 }
 
-/* Chunk k -> slot in code rans proper; returns its bytes. */
-static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k, uint8_t *slot, const grid_tables *tables)
+static __device__ bool back_block(const uint8_t *symbol, uint32_t cls, grid_warp_reader *side, grid_warp_block *k);
+
+/* The chunk without lanes, from its symbols and side bits, of at most GRID_RANS_SPARSE_BLOCKS blocks that are not zero; 0: some block
+ * has no symbols. By the first warp, into memory that is zero. */
+static __device__ uint32_t put_sparse(const uint8_t *cls, uint32_t blocks, const uint8_t *symbol, const uint8_t *side, const uint8_t *side_end,
+                                      uint8_t *packed_cls, grid_arith *arith, uint8_t *dst)
+{
+    grid_warp_reader rd = {side, side_end, 0};
+    uint32_t         pos = 8 * GRID_RANS_SPARSE_HEAD, classes = 0;
+    bool             good = true;
+    for (uint32_t k = 0; k < blocks; k++) {
+        grid_warp_block b = {0, 0, 0};
+        if (TAUT_LANE == 0) packed_cls[k] = 0;
+        if (cls[k] == 0) continue;
+        if (cls[k] == GRID_CLASS_OTHER) {
+            good = false;
+            break;
+        }
+        back_block(symbol, cls[k], &rd, &b);
+        symbol += GRID_BLOCK;
+        grid_shape_of s = grid_warp_shape(b);
+        grid_warp_body(b, s, (uint32_t *)dst, &pos);
+        if (TAUT_LANE == 0) packed_cls[k] = (uint8_t)s.cls;
+    }
+    if (!good) return 0;
+    __syncwarp();
+    uint32_t body = (pos + 7) / 8;
+    if (TAUT_LANE == 0) {
+        classes = (uint32_t)grid_put_classes(arith, packed_cls, blocks, dst + body);
+        dst[0] = GRID_RANS_SPARSE, dst[1] = (uint8_t)classes, dst[2] = (uint8_t)(classes >> 8);
+    }
+    return body + __shfl_sync(TAUT_ALL, classes, 0);
+}
+
+/* Chunk k -> slot in code rans proper, or sparse; returns its bytes. */
+static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k, uint8_t *slot, const grid_tables *tables,
+                                      bool *sparse)
 {
     TAUT_SHARED(uint32_t, window, WINDOW);
     TAUT_SHARED(uint32_t, sizes, ROUND);
@@ -128,10 +163,11 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
     TAUT_SHARED(uint32_t, counts, (GRID_MODELS + 1) * 3);
     TAUT_SHARED(grid_arith, arith, 1);
     TAUT_SHARED(uint32_t, lengths, 3);
+    TAUT_SHARED(uint8_t, packed_cls, GRID_CHUNK_BLOCKS);
     uint64_t       first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
-    uint32_t       blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK), carry = 0, warp = threadIdx.x / TAUT_WARP, coded = 0, used = 0;
+    uint32_t       blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK), carry = 0, warp = threadIdx.x / TAUT_WARP, coded = 0, used = 0, not_zero = 0;
     uint32_t      *out = (uint32_t *)(slot + GRID_RANS_HEAD);
-    grid_warp_unit u = {0, 0, 0, NULL, 0, 0};
+    grid_warp_unit u = {0, 0, 0, NULL, 0, 0, false, false};
     if (!set.from_codes) u = grid_unit_of(j, 1, set.bias);
     for (uint32_t i = threadIdx.x; i < WINDOW; i += THREADS) window[i] = 0;
     if (threadIdx.x < (GRID_MODELS + 1) * 3) counts[threadIdx.x] = 0;
@@ -158,7 +194,9 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
             if (TAUT_LANE >= d) sum += o;
         }
         uint32_t total = __shfl_sync(TAUT_ALL, sum, 31) + carry;
-        used |= __ballot_sync(TAUT_ALL, v >> 30);
+        uint32_t here = __ballot_sync(TAUT_ALL, v >> 30);
+        used |= here;
+        not_zero += (uint32_t)__popc(here);
         TAUT_UNROLL
         for (uint32_t q = 0; q < PER_WARP; q++) {
             uint32_t at = warp * PER_WARP + q, pos = carry + __shfl_sync(TAUT_ALL, sum - bits, (int)at);
@@ -179,6 +217,17 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
     if (threadIdx.x == 0 && carry) out[0] = window[0];
     uint32_t side_end = (uint32_t)((uint8_t *)out - slot) + (carry + 7) / 8, state = 0, shape = choose_shape(tables, counts);
     uint8_t *words_end = slot + WORDS_AT + WORDS;
+    bool     try_sparse = not_zero <= GRID_RANS_SPARSE_BLOCKS && blocks > GRID_RANS_SHORT / GRID_BLOCK;
+    if (try_sparse) {
+        uint32_t *room = (uint32_t *)(slot + PACKED_AT);
+        for (uint32_t i = threadIdx.x; i < (SYMBOLS_AT - PACKED_AT) / 4; i += THREADS) room[i] = 0;
+    }
+    __syncthreads();
+    if (try_sparse && warp == 0) {
+        uint32_t without = put_sparse(cls, blocks, slot + SYMBOLS_AT, slot + GRID_RANS_HEAD, slot + side_end, packed_cls, &arith[0], slot + PACKED_AT);
+        if (TAUT_LANE == 0) lengths[2] = without;
+    }
+    __syncthreads();
     if (warp == 0) {
         uint8_t *words = put_lanes(tables->model[shape], cls, blocks, slot + SYMBOLS_AT + (uint64_t)coded * GRID_BLOCK, words_end, &state);
         if (TAUT_LANE == 0) lengths[0] = (uint32_t)(words_end - words);
@@ -186,7 +235,13 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
         lengths[1] = (uint32_t)grid_put_classes(&arith[0], cls, blocks, slot + CLASSES_AT);
     }
     __syncthreads();
-    uint32_t words = lengths[0], classes = lengths[1];
+    uint32_t words = lengths[0], classes = lengths[1], without = try_sparse ? lengths[2] : 0;
+    if (without && without < side_end + words + GRID_RANS_STATES + classes) {
+        for (uint32_t i = threadIdx.x; i < without; i += THREADS) slot[i] = slot[PACKED_AT + i];
+        __syncthreads();
+        *sparse = true;
+        return without;
+    }
     uint8_t *p = slot + side_end, *states = p + words, *tail = states + GRID_RANS_STATES;
     for (uint32_t i = threadIdx.x; i < words; i += THREADS) p[i] = words_end[(int32_t)i - (int32_t)words];
     if (threadIdx.x < GRID_LANES)
@@ -202,13 +257,14 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
 }
 
 /* The shorter of both codes where a chunk is short and all of it has codes. */
-static __device__ uint32_t either_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k, uint8_t *slot, const grid_tables *tables)
+static __device__ uint32_t either_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k, uint8_t *slot, const grid_tables *tables,
+                                        bool *sparse)
 {
     uint64_t n = taut__min(GRID_CHUNK, j->n - k * GRID_CHUNK);
     bool     raw = false;
     uint32_t packed = 0;
     if (n <= GRID_RANS_SHORT) packed = encode_chunk(j, dtype, set, k, slot + PACKED_AT, true, &raw);
-    uint32_t rans = rans_chunk(j, dtype, set, k, slot, tables);
+    uint32_t rans = rans_chunk(j, dtype, set, k, slot, tables, sparse);
     if (n > GRID_RANS_SHORT || raw || rans <= packed) return rans;
     __syncthreads();
     if (threadIdx.x == 0) slot[0] = GRID_RANS_PACKED;
@@ -229,8 +285,9 @@ static __global__ void __launch_bounds__(THREADS) grid_rans_encode(const __grid_
         if (unit >= batch.units) return;
         const taut__cuda_job *j = taut_job_of(batch, unit, &k);
         uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
-        uint32_t              bytes = j->n ? either_chunk(j, batch.dtype, set, k, slot, tables) : 0;
-        place_chunk(j, set, KIND_RANS, state, unit, k, chunks, table, slot, bytes, shared);
+        bool                  sparse = false;
+        uint32_t              bytes = j->n ? either_chunk(j, batch.dtype, set, k, slot, tables, &sparse) : 0;
+        place_chunk(j, set, KIND_RANS, state, unit, k, chunks, table, slot, bytes, sparse, shared);
     }
 }
 
@@ -330,6 +387,34 @@ static __device__ bool decode_rans(const taut__cuda_batch &batch, const taut__cu
     return s.words == s.words_end && (side.pos + 7) / 8 == s.side_len && !__any_sync(TAUT_ALL, TAUT_LANE < GRID_LANES && x != GRID_STATE_LOW);
 }
 
+/* One chunk without lanes. false: malformed, in all lanes of the first warp, which works alone. */
+static __device__ bool decode_sparse(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u, sink to, uint64_t first, uint64_t n,
+                                     const uint8_t *src, uint32_t len)
+{
+    TAUT_SHARED(uint8_t, cls, GRID_CHUNK_BLOCKS);
+    TAUT_SHARED(grid_arith, arith, 1);
+    TAUT_SHARED(int, good, 1);
+    uint32_t blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK), classes = src[1] | (uint32_t)src[2] << 8, body = len - GRID_RANS_SPARSE_HEAD;
+    if (classes > body) return false;
+    body -= classes;
+    grid_warp_reader rd = {src + GRID_RANS_SPARSE_HEAD, src + len, 0};
+    if (TAUT_LANE == 0) good[0] = grid_get_classes(&arith[0], src + GRID_RANS_SPARSE_HEAD + body, classes, blocks, cls);
+    __syncwarp();
+    if (!good[0]) return false;
+    for (uint32_t b = 0; b < blocks; b++) {
+        grid_warp_block k = {0, 0, 0};
+        bool            raw = false;
+        uint64_t        i = first + (uint64_t)b * GRID_BLOCK;
+        if (cls[b] >= GRID_RUN) return false;
+        if (cls[b] == GRID_ZERO && (to == ADD || to == CODES)) continue;
+        if (cls[b] != GRID_ZERO && (!grid_warp_read(&rd, cls[b], &k, &raw) || (raw && (to == CODES || to == VALUES)))) return false;
+        if (rd.pos > 8 * (uint64_t)body) return false;
+        if (i + TAUT_LANE < j->n) deliver(batch, j, u, to, i + TAUT_LANE, raw, k.a, raw ? 0 : grid_code_a(k));
+        if (i + TAUT_LANE + 32 < j->n) deliver(batch, j, u, to, i + TAUT_LANE + 32, raw, k.b, raw ? 0 : grid_code_b(k));
+    }
+    return (rd.pos + 7) / 8 == body;
+}
+
 /* Chunks in code rans, after grid_decode has seen to the others. */
 static __global__ void __launch_bounds__(THREADS) grid_rans_decode(const __grid_constant__ taut__cuda_batch batch, sink to, const grid_tables *tables)
 {
@@ -338,11 +423,12 @@ static __global__ void __launch_bounds__(THREADS) grid_rans_decode(const __grid_
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
     uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
     if (!open_chunk(j, k, to == CODES || to == VALUES, &kind, &from, &bytes)) return; /* flagged already */
-    if (kind != KIND_RANS || bytes == 0) return;
+    if ((kind != KIND_RANS && kind != KIND_SPARSE) || bytes == 0) return;
     const uint8_t *src = j->payload + from;
     grid_warp_unit u = grid_unit_of(j, 1, 0);
     bool           ok;
     if (bytes > 1 && src[0] == GRID_RANS_PACKED) ok = decode_packed(batch, j, u, to, first, n, src + 1, bytes - 1);
+    else if (bytes > GRID_RANS_SPARSE_HEAD && src[0] == GRID_RANS_SPARSE) ok = threadIdx.x >= TAUT_WARP || decode_sparse(batch, j, u, to, first, n, src, bytes);
     else ok = threadIdx.x >= TAUT_WARP || decode_rans(batch, j, u, to, first, n, src, bytes, tables);
     if (!ok && TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
 }

@@ -16,60 +16,143 @@
 enum {
     STEP_BITS = 7,   /* steps are floats with 7 bits of mantissa: 128 per octave, 0.5-0.8% apart */
     PASSES_MAX = 64, /* of the exact search; two are usual */
+    FEW = 4096,      /* elements up to which it looks for larger steps */
 };
 static const double margin = 1e-5; /* of the exact search: float rounding in the decoder */
 static const double caution =
     1.02; /* shared steps: estimates of this many times the truth still keep the promise */
 
+/* ---- the window of octaves ---- */
+
+int taut__grid_lowest(const double *stats)
+{
+    return stats[GRID_STAT_N] > 0 ? (int)lrint(stats[GRID_STAT_LOWEST] / stats[GRID_STAT_N]) : grid_window_of(0);
+}
+
+/* Bin b becomes bin b - by; what leaves the window goes to its first or last bin. */
+static void shift(double *bin, int bins, int by)
+{
+    double moved[GRID_BINS] = {0};
+    if (by == 0) return;
+    for (int b = 0; b < bins; b++) {
+        int to = b - by;
+        moved[to < 0 ? 0 : to >= bins ? bins - 1 : to] += bin[b];
+    }
+    memcpy(bin, moved, (size_t)bins * sizeof *bin);
+}
+
+static void shift_octaves(double *stats, int by)
+{
+    shift(stats + GRID_STAT_BIN, GRID_BINS, by * GRID_BINS_PER_OCTAVE);
+    shift(stats + GRID_STAT_BLOCK, GRID_OCTAVES, by);
+}
+
+void taut__grid_set_window(double *stats, int lowest)
+{
+    shift_octaves(stats, lowest - taut__grid_lowest(stats));
+    stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
+}
+
+void taut__grid_move_window(double *stats, double norm2)
+{
+    taut__grid_set_window(stats, grid_window_of(norm2));
+}
+
+void taut__grid_rebase(const taut_call *c, const double *agreed, double *stats)
+{
+    (void)c;
+    taut__grid_set_window(stats, grid_window_of(agreed[GRID_STAT_NORM2]));
+}
+
 /* ---- survey ---- */
 
 typedef struct sampling {
     size_t stride, group; /* the next group */
-    size_t sampled;       /* elements */
-    uint32_t bins[GRID_BINS];
-    double *stats;
+    double sampled;       /* elements */
+    int lowest;           /* the window's */
+    uint32_t bins[GRID_BINS];   /* counted since the window last moved */
+    double counts[GRID_STATS];  /* until then; and blocks: sections BIN and BLOCK */
 } sampling;
 
-/* Counts the sampled blocks of src[at..at+n), which the caller has just read. */
+static void flush(sampling *s)
+{
+    for (int k = 0; k < GRID_BINS; k++) s->counts[GRID_STAT_BIN + k] += s->bins[k];
+    memset(s->bins, 0, sizeof s->bins);
+}
+
+/* The window only rises while a tensor is looked at: its norm does. */
+static void raise_window(sampling *s, double norm2)
+{
+    int lowest = grid_window_of(norm2);
+    if (lowest <= s->lowest) return;
+    flush(s);
+    shift_octaves(s->counts, lowest - s->lowest);
+    s->lowest = lowest;
+}
+
+/* Octave, from the window's first, of a mean that was multiplied by 2^up. */
+static int octave_of(float t, int up, int lowest)
+{
+    int e = t > 0 ? ilogbf(t) - up - lowest : 0; /* of infinity: INT_MAX and less */
+    return e < 0 ? 0 : e >= GRID_OCTAVES ? GRID_OCTAVES - 1 : e;
+}
+
+/* Counts the sampled blocks of src[at..at+n), which the caller has just read. Denormals are multiplied by 2^up first, since bins
+ * are exponents. */
 static void count_blocks(const taut_call *c, const float *src, size_t at, size_t n, sampling *s)
 {
-    static const grid_binning binning = {(127 + GRID_LOWEST_EXP) * GRID_BINS_PER_OCTAVE, GRID_BINS - 1};
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    const grid_unit u = taut__grid_unit(c, 0, 1, 1, 0.5);
+    const int up = s->lowest < FLT_MIN_EXP ? FLT_MIN_EXP - s->lowest : 0;
+    const grid_binning binning = {(127 + s->lowest + up) * GRID_BINS_PER_OCTAVE, GRID_BINS - 1};
+    const grid_unit u = taut__grid_unit(c, 0, ldexpf(1, -up), 1, 0.5);
     size_t first = c->first / GRID_BLOCK, from = first + at / GRID_BLOCK, to = from + taut__ceil_div(n, GRID_BLOCK);
     for (; s->group * s->stride < to; s->group++) { /* one block of each group */
         size_t block = grid_sampled_block(s->group, s->stride);
         if (block < from) continue;
         if (block >= to) break;
         size_t i = (block - first) * GRID_BLOCK, m = taut__min(GRID_BLOCK, c->n - i);
-        s->stats[GRID_STAT_BLOCK + grid_octave_of(kernels->count(&u, src + i, i, m, &binning, s->bins))] += 1;
-        s->sampled += m;
+        float mean = kernels->count(&u, src + i, i, m, &binning, s->bins);
+        s->counts[GRID_STAT_BLOCK + octave_of(mean, up, s->lowest)] += 1;
+        s->sampled += (double)m;
     }
+}
+
+static void add_counts(double *stats, sampling *s, double elems)
+{
+    int lowest = grid_window_of(stats[GRID_STAT_NORM2]);
+    flush(s);
+    shift_octaves(s->counts, lowest - s->lowest);
+    shift_octaves(stats, lowest - taut__grid_lowest(stats));
+    for (int k = GRID_STAT_BIN; k < GRID_STAT_LOWEST; k++) stats[k] += s->counts[k];
+    stats[GRID_STAT_SAMPLED] += s->sampled;
+    stats[GRID_STAT_N] += elems;
+    stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
 }
 
 taut_status taut__grid_survey(const taut_call *c, const float *src, double *stats)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
     size_t n = c->n, elems = c->tensor ? c->tensor->elems : n;
-    double sum[2] = {0, 0}, blocks[GRID_STATS] = {0};
-    sampling s = {.stride = grid_sample_stride(elems), .stats = blocks};
+    double sum[2] = {0, 0};
+    sampling s = {.stride = grid_sample_stride(elems), .lowest = grid_window_of(0)};
     s.group = c->first / GRID_BLOCK / s.stride;
+    raise_window(&s, stats[GRID_STAT_NORM2]);
     for (size_t at = 0; at < n; at += GRID_CHUNK) {
         size_t m = taut__min(GRID_CHUNK, n - at);
         grid_unit u = taut__grid_unit(c, at, 1, 1, 0.5);
         kernels->norms(&u, src + at, m, sum);
-        if (!c->brief) count_blocks(c, src, at, m, &s);
+        if (c->brief || !isfinite(sum[0])) continue;
+        raise_window(&s, stats[GRID_STAT_NORM2] + sum[0]);
+        count_blocks(c, src, at, m, &s);
     }
-    stats[GRID_STAT_N] += (double)n;
     if (!isfinite(sum[0]) || !isfinite(sum[1])) {
         stats[GRID_STAT_BAD] += 1;
-        return TAUT_OK;
+        s = (sampling){.lowest = grid_window_of(0)};
+    } else {
+        stats[GRID_STAT_NORM2] += sum[0];
+        stats[GRID_STAT_PLAIN2] += sum[1];
     }
-    stats[GRID_STAT_NORM2] += sum[0];
-    stats[GRID_STAT_PLAIN2] += sum[1];
-    stats[GRID_STAT_SAMPLED] += (double)s.sampled;
-    for (int k = 0; k < GRID_BINS; k++) stats[GRID_STAT_BIN + k] += s.bins[k];
-    for (int k = GRID_STAT_BLOCK; k < GRID_STATS; k++) stats[k] += blocks[k];
+    add_counts(stats, &s, (double)n);
     return TAUT_OK;
 }
 
@@ -89,7 +172,7 @@ static double error_integral(double t, double dead)
 double taut__grid_estimate_error(const double *stats, double step, double dead)
 {
     if (!(stats[GRID_STAT_SAMPLED] > 0) || stats[GRID_STAT_BAD] > 0) return 0;
-    double octave = ldexp(1.0, GRID_LOWEST_EXP) / step, sum = 0, before = error_integral(octave, dead);
+    double octave = ldexp(1.0, taut__grid_lowest(stats)) / step, sum = 0, before = error_integral(octave, dead);
     for (int b = 0; b < GRID_BINS; b++) {
         double width = octave / GRID_BINS_PER_OCTAVE, to = octave + width * (b % GRID_BINS_PER_OCTAVE + 1);
         double after = error_integral(to, dead);
@@ -124,7 +207,7 @@ static double bits_of_noise(double half_octaves, int code)
 
 double taut__grid_estimate_bits(const double *stats, double step, double dead, int code)
 {
-    double blocks = 0, bits = 0, from = 2 * (GRID_LOWEST_EXP - log2(step * dead / 0.65));
+    double blocks = 0, bits = 0, from = 2 * (taut__grid_lowest(stats) - log2(step * dead / 0.65));
     for (int b = 0; b < GRID_OCTAVES; b++, from += 2) {
         double count = stats[GRID_STAT_BLOCK + b];
         if (count == 0) continue;
@@ -141,10 +224,12 @@ double taut__grid_estimate_bits(const double *stats, double step, double dead, i
 /* ---- steps ---- */
 
 /* Steps are numbered: 128 per octave, in order. */
-static float step_at(int64_t index)
+static float step_at(int64_t index) /* among denormals the next one below, and then several numbers have one step */
 {
     int64_t e = index >> STEP_BITS;
-    return (float)ldexp(1.0 + (double)(index & ((1 << STEP_BITS) - 1)) / (1 << STEP_BITS), (int)e);
+    double step = ldexp(1.0 + (double)(index & ((1 << STEP_BITS) - 1)) / (1 << STEP_BITS), (int)e);
+    float near = (float)step;
+    return (double)near > step ? nextafterf(near, 0) : near;
 }
 static int64_t step_index(double step) /* largest number whose step is <= step */
 {
@@ -152,17 +237,17 @@ static int64_t step_index(double step) /* largest number whose step is <= step *
     double m = frexp(step, &e);
     return (int64_t)(e - 1) * (1 << STEP_BITS) + (int64_t)((m * 2 - 1) * (1 << STEP_BITS));
 }
-/* Numbers that the arithmetic can carry: the reciprocal is finite, and no code of `ranks` summands reaches
- * 2^31. */
+/* Numbers that the arithmetic can carry: no code of `ranks` summands reaches 2^31. The least float is a step too, exact for all
+ * denormals. */
+static const double LEAST = (double)FLT_TRUE_MIN, MOST = (double)FLT_MAX / 4;
 static int64_t lowest_index(const double *stats, int ranks)
 {
     double floor_step = sqrt(stats[GRID_STAT_NORM2]) * ranks / GRID_CODES_MAX;
-    return step_index(fmax(floor_step, 4 * (double)FLT_MIN)) + 1;
+    return floor_step < LEAST ? step_index(LEAST) : step_index(floor_step) + 1;
 }
 static int64_t highest_index(const double *stats) /* at this step all is zero */
 {
-    return step_index(
-        fmin(fmax(2 * sqrt(stats[GRID_STAT_NORM2]) / 0.5, 8 * (double)FLT_MIN), (double)FLT_MAX / 4));
+    return step_index(fmin(fmax(2 * sqrt(stats[GRID_STAT_NORM2]) / 0.5, 8 * LEAST), MOST));
 }
 
 float taut__grid_estimate_step(const double *stats, double error2, double dead)
@@ -179,9 +264,9 @@ float taut__grid_estimate_step(const double *stats, double error2, double dead)
             hi = mid;
     }
     double step = (double)step_at(lo);
-    return step < ldexp(1.0, GRID_LOWEST_EXP + 2) || step > ldexp(1.0, GRID_LOWEST_EXP + GRID_OCTAVES - 2)
-               ? 0
-               : (float)step;
+    int lowest = taut__grid_lowest(stats);
+    bool inside = step >= ldexp(1.0, lowest + 2) && step <= ldexp(1.0, lowest + GRID_OCTAVES - 2);
+    return inside ? (float)step : 0;
 }
 
 /* Exact squared errors of four numbered steps, one pass. */
@@ -219,9 +304,38 @@ static int64_t suggest(const double *stats, double error2, double factor, double
     return step > 0 ? step_index((double)step) : fallback;
 }
 
+/* No larger step can pass: elements below its dead zone become 0, and already the lower ends of their bins make too much error. All
+ * elements are in the bins. */
+static int64_t passing_most(const double *stats, double error2, double dead)
+{
+    double least = 0, octave = ldexp(1, taut__grid_lowest(stats)), width = 1.0 / GRID_BINS_PER_OCTAVE;
+    for (int b = 0; b < GRID_BINS; b++) {
+        double from = ldexp(octave, b / GRID_BINS_PER_OCTAVE), at = from * (1 + width * (b % GRID_BINS_PER_OCTAVE));
+        if (b > 0) least += stats[GRID_STAT_BIN + b] * at * at;
+        if (least > error2) return step_index((at + from * width) / dead);
+    }
+    return highest_index(stats);
+}
+
+/* Of few elements the error is no smooth function of the step: several passes and failures alternate. The largest that passes, not
+ * below `passes`; from above. */
+static int64_t largest_passing(const taut_call *c, const double *stats, const float *src, double error2, int64_t passes)
+{
+    int64_t most = passing_most(stats, error2, grid_dead(taut__stage(c))), highest = highest_index(stats);
+    for (int64_t top = most < highest ? most : highest; top > passes; top -= GRID_STEPS) {
+        int64_t index[GRID_STEPS];
+        double  e[GRID_STEPS];
+        for (int k = 0; k < GRID_STEPS; k++) index[k] = top - k;
+        exact_errors(c, src, index, e);
+        for (int k = 0; k < GRID_STEPS; k++)
+            if (e[k] <= error2) return index[k];
+    }
+    return passes;
+}
+
 /* Largest numbered step whose exact error stays within error2: starts at the estimate, and goes on with what the
- * estimate says once it is corrected by the errors seen, until a step passes and its successor fails. 0: even the
- * lowest step fails. */
+ * estimate says once it is corrected by the errors seen, until a step passes and its successor fails; of few elements, goes on
+ * to larger ones. 0: even the lowest step fails. */
 static float exact_step(const taut_call *c, const double *stats, const float *src, double error2)
 {
     double dead = grid_dead(taut__stage(c));
@@ -239,6 +353,7 @@ static float exact_step(const taut_call *c, const double *stats, const float *sr
         double estimate = taut__grid_estimate_error(stats, (double)step_at(index[near]), dead);
         guess = suggest(stats, error2, estimate > 0 && e[near] > 0 ? e[near] / estimate : 1, dead, lo + (hi - lo) / 2);
     }
+    if (lo >= lowest && c->n <= FEW) lo = largest_passing(c, stats, src, error2, lo);
     return lo < lowest ? 0 : step_at(lo);
 }
 
@@ -290,7 +405,7 @@ taut_status taut__grid_adapt(const taut_call *c, const double *earlier, const do
         step = 1; /* all zero: any step will do */
     } else if (ok && !given) {
         step = then > 0 ? step * sqrt(norm2 / then) : 0;
-        ok = step > 4 * (double)FLT_MIN && step < (double)FLT_MAX / 4;
+        ok = step >= LEAST && step < MOST;
         if (ok) step = (double)step_at(step_index(step));
     }
     ok = ok && fits(now, step, ranks);

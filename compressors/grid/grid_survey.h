@@ -3,6 +3,7 @@
 #define TAUT_GRID_SURVEY_H
 
 #include "../../comm/base/base.h"
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -10,7 +11,7 @@
 enum {
     GRID_BINS_PER_OCTAVE = 4,
     GRID_OCTAVES = 50,
-    GRID_LOWEST_EXP = -36, /* bin 0 takes everything below 2^-36 too, the last one everything from 2^14 up */
+    GRID_HEADROOM = 6, /* octaves above the norm; bin 0 takes everything below the window too, the last one everything above */
     GRID_BINS = GRID_OCTAVES * GRID_BINS_PER_OCTAVE,
 
     GRID_STAT_N = 0,       /* elements */
@@ -21,7 +22,8 @@ enum {
     GRID_STAT_SAMPLED = 4, /* elements in the bins: large tensors are sampled by blocks of 64 */
     GRID_STAT_BIN = 5,     /* counts of t, four bins to the octave: exponent and two bits of mantissa */
     GRID_STAT_BLOCK = GRID_STAT_BIN + GRID_BINS, /* counts of sampled blocks by octave of their mean t */
-    GRID_STATS = GRID_STAT_BLOCK + GRID_OCTAVES,
+    GRID_STAT_LOWEST = GRID_STAT_BLOCK + GRID_OCTAVES, /* sum over the elements of the exponent at which bin 0 begins: see grid.h */
+    GRID_STATS,
 
     GRID_SAMPLE_ALL = 1 << 18, /* elements up to which every block is counted */
     GRID_SAMPLE_STRIDE_MAX = 16,
@@ -37,15 +39,10 @@ TAUT_INLINE size_t grid_sampled_block(size_t group, size_t stride)
 {
     return group * stride + (stride > 1 ? taut__mix64(group) % stride : 0);
 }
-TAUT_INLINE int32_t grid_lowest_bin(void) { return (127 + GRID_LOWEST_EXP) * GRID_BINS_PER_OCTAVE; }
-/* Of t >= 0 (of NaN: the lowest), by its exponent. */
-TAUT_INLINE unsigned grid_octave_of(float t)
+/* Exponent at which the window of a tensor of this squared norm begins. Of zeros: below everything. */
+TAUT_INLINE int grid_window_of(double norm2)
 {
-    uint32_t bits;
-    memcpy(&bits, &t, sizeof bits);
-    int e = t > 0 ? (int)(bits >> 23) - 127 : GRID_LOWEST_EXP;
-    if (e >= GRID_LOWEST_EXP + GRID_OCTAVES) return GRID_OCTAVES - 1;
-    return (unsigned)(e < GRID_LOWEST_EXP ? 0 : e - GRID_LOWEST_EXP);
+    return norm2 > 0 && norm2 <= DBL_MAX ? ilogb(sqrt(norm2)) + 1 + GRID_HEADROOM - GRID_OCTAVES : -200;
 }
 
 #endif

@@ -10,7 +10,12 @@ enum {
     WARPS = 8,
     THREADS = WARPS * TAUT_WARP,
     ROUND = 32, /* blocks of 64 elements between two barriers */
-    COUNTERS = GRID_BINS + GRID_OCTAVES,
+    /* Counted by exponent first, of all that floats have, since the window goes with the norm: place 0 is zero, then 2^-150 and up. */
+    LOWEST = -151,
+    OCTAVES = 128 - LOWEST + 1,
+    BINS = OCTAVES * GRID_BINS_PER_OCTAVE,
+    COUNTERS = BINS + OCTAVES,
+    TINY = 24, /* octaves by which what is denormal is raised */
 };
 
 struct survey_work { /* per launch */
@@ -36,8 +41,9 @@ static __device__ __forceinline__ float input_at(const taut__cuda_job *j, taut_d
 /* The unit of step 1 (times a factor): what the survey measures in. */
 static __device__ __forceinline__ grid_warp_unit unit_at_step(const taut__cuda_job *j, float step, float bias)
 {
-    grid_warp_unit u = {step, 0, bias, j->scale, j->scale ? j->stride : 0, j->first};
+    grid_warp_unit u = {step, 0, bias, j->scale, j->scale ? j->stride : 0, j->first, false, false};
     if (j->scale && j->stride == 0) u.step *= j->scale[0];
+    u.divide = u.stride != 0 || u.step < FLT_MIN;
     u.inv = 1.0f / u.step;
     return u;
 }
@@ -45,6 +51,20 @@ static __device__ __forceinline__ grid_warp_unit unit_at_step(const taut__cuda_j
 static __device__ __forceinline__ bool is_sampled(uint64_t block, uint64_t stride)
 {
     return stride == 1 || block == grid_sampled_block(block / stride, stride);
+}
+
+/* Octave of t >= 0 from LOWEST on; raised: t * 2^TINY, for denormals. Two bits of mantissa go to *part. 0: zero, or next to it. */
+static __device__ __forceinline__ uint32_t octave_of(float t, float raised, uint32_t *part)
+{
+    bool     tiny = t < FLT_MIN;
+    uint32_t bits = taut__bits(tiny ? raised : t) & 0x7fffffff;
+    int32_t  octave = (int32_t)(bits >> 23) - 127 - (tiny ? TINY : 0) - LOWEST;
+    *part = bits >> 21 & 3;
+    if (bits < 0x00800000 || octave < 1) {
+        *part = 0;
+        return 0;
+    }
+    return (uint32_t)min(octave, (int32_t)OCTAVES - 1);
 }
 
 /* Norms, histogram and block means of chunk k. A block of threads. */
@@ -64,24 +84,29 @@ static __global__ void __launch_bounds__(THREADS) grid_survey_chunks(const __gri
     for (uint64_t base = 0; base < n; base += ROUND * GRID_BLOCK) {
         for (uint32_t block = warp; block < ROUND && base + block * GRID_BLOCK < n; block += WARPS) {
             uint64_t at = base + block * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - at);
-            float    t[2];
+            float    t[2], raised[2];
             for (uint32_t h = 0; h < 2; h++) {
                 uint32_t e = lane + 32 * h;
                 float    x = e < m ? input_at(j, batch.dtype, first + at + e) : 0, s = 0;
-                if (e < m) s = u.stride ? x / u.at(first + at + e) : x * u.inv;
+                float    d = e < m ? u.at(first + at + e) : 1;
+                if (e < m) s = u.divide ? x / d : x * u.inv;
                 scaled[block * GRID_BLOCK + e] = s;
                 plain[block * GRID_BLOCK + e] = x;
                 t[h] = fabsf(s);
+                raised[h] = fabsf(u.divide ? x / (d * 0x1p-24f) : x * (u.inv * 0x1p24f));
             }
             if (brief || !is_sampled((j->first + first + at) / GRID_BLOCK, stride)) continue;
             for (uint32_t h = 0; h < 2; h++) {
-                int32_t bin = ((int32_t)__float_as_uint(t[h]) >> 21) - grid_lowest_bin();
-                if (lane + 32 * h < m) atomicAdd(&bins[min(max(bin, 0), GRID_BINS - 1)], 1u);
+                uint32_t part, octave = octave_of(t[h], raised[h], &part);
+                if (lane + 32 * h < m) atomicAdd(&bins[octave * GRID_BINS_PER_OCTAVE + part], 1u);
             }
-            float mean = t[0] + t[1];
-            for (uint32_t d = 16; d > 0; d /= 2) mean += __shfl_down_sync(TAUT_ALL, mean, d);
-            mean /= (float)m;
-            if (lane == 0) atomicAdd(&bins[GRID_BINS + grid_octave_of(mean)], 1u);
+            float    mean = t[0] + t[1], high = raised[0] + raised[1];
+            uint32_t part;
+            for (uint32_t d = 16; d > 0; d /= 2) {
+                mean += __shfl_down_sync(TAUT_ALL, mean, d);
+                high += __shfl_down_sync(TAUT_ALL, high, d);
+            }
+            if (lane == 0) atomicAdd(&bins[BINS + octave_of(mean / (float)m, high / (float)m, &part)], 1u);
             if (lane == 0) sampled += (uint32_t)m;
         }
         __syncthreads();
@@ -104,31 +129,56 @@ static __global__ void __launch_bounds__(THREADS) grid_survey_chunks(const __gri
     if (sampled) atomicAdd(&counts[COUNTERS], (unsigned long long)sampled);
 }
 
-/* stats[0..GRID_STATS) += of each job. A block per job. */
+/* Bins move down by `by`; what leaves goes to the first or the last. One thread. */
+static __device__ void shift(double *bin, int bins, int by)
+{
+    if (by > 0)
+        for (int b = 0; b < bins; b++) {
+            double v = bin[b];
+            bin[b] = 0;
+            bin[b - by < 0 ? 0 : b - by] += v;
+        }
+    if (by < 0)
+        for (int b = bins; b-- > 0;) {
+            double v = bin[b];
+            bin[b] = 0;
+            bin[b - by >= bins ? bins - 1 : b - by] += v;
+        }
+}
+
+/* stats[0..GRID_STATS) += of each job, as taut__grid_survey() adds them. A block per job. */
 static __global__ void __launch_bounds__(THREADS) grid_survey_finish(const __grid_constant__ taut__cuda_batch batch, survey_work w)
 {
-    TAUT_SHARED(int, good, 1);
     const taut__cuda_job     *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
     const unsigned long long *counts = w.counts + (uint64_t)blockIdx.x * COUNTS;
-    if (threadIdx.x == 0) {
-        uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK;
-        double   sum[2] = {0, 0};
-        for (uint64_t k = 0; k < chunks; k++)
-            for (int q = 0; q < 2; q++) sum[q] += w.sums[2 * (j->unit + k) + (uint64_t)q];
-        good[0] = fabs(sum[0]) <= DBL_MAX && fabs(sum[1]) <= DBL_MAX;
-        j->stats[GRID_STAT_N] += (double)j->n;
-        if (good[0]) {
-            j->stats[GRID_STAT_NORM2] += sum[0];
-            j->stats[GRID_STAT_PLAIN2] += sum[1];
-            j->stats[GRID_STAT_SAMPLED] += (double)counts[COUNTERS];
-        } else {
-            j->stats[GRID_STAT_BAD] += 1;
-            taut_flag(j, TAUT__CUDA_NOT_FINITE);
-        }
+    if (threadIdx.x != 0) return;
+    double  *stats = j->stats, sum[2] = {0, 0};
+    uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK;
+    for (uint64_t k = 0; k < chunks; k++)
+        for (int q = 0; q < 2; q++) sum[q] += w.sums[2 * (j->unit + k) + (uint64_t)q];
+    bool good = fabs(sum[0]) <= DBL_MAX && fabs(sum[1]) <= DBL_MAX;
+    if (good) {
+        stats[GRID_STAT_NORM2] += sum[0];
+        stats[GRID_STAT_PLAIN2] += sum[1];
+    } else {
+        stats[GRID_STAT_BAD] += 1;
+        taut_flag(j, TAUT__CUDA_NOT_FINITE);
     }
-    __syncthreads();
-    if (!good[0]) return;
-    for (uint32_t i = threadIdx.x; i < COUNTERS; i += THREADS) j->stats[GRID_STAT_BIN + i] += (double)counts[i];
+    int before = stats[GRID_STAT_N] > 0 ? (int)lrint(stats[GRID_STAT_LOWEST] / stats[GRID_STAT_N]) : grid_window_of(0);
+    int lowest = grid_window_of(stats[GRID_STAT_NORM2]);
+    shift(stats + GRID_STAT_BIN, GRID_BINS, (lowest - before) * GRID_BINS_PER_OCTAVE);
+    shift(stats + GRID_STAT_BLOCK, GRID_OCTAVES, lowest - before);
+    for (int i = 0; good && i < OCTAVES; i++) {
+        int to = i == 0 ? 0 : i + LOWEST - lowest; /* octave of the window */
+        for (int q = 0; q < GRID_BINS_PER_OCTAVE; q++) {
+            int bin = i == 0 || to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_BINS - 1 : to * GRID_BINS_PER_OCTAVE + q;
+            stats[GRID_STAT_BIN + bin] += (double)counts[i * GRID_BINS_PER_OCTAVE + q];
+        }
+        stats[GRID_STAT_BLOCK + (to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_OCTAVES - 1 : to)] += (double)counts[BINS + i];
+    }
+    if (good) stats[GRID_STAT_SAMPLED] += (double)counts[COUNTERS];
+    stats[GRID_STAT_N] += (double)j->n;
+    stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
 }
 
 /* Squared errors of four steps in chunk k, in units of each step. */
@@ -153,7 +203,7 @@ static __global__ void __launch_bounds__(THREADS) grid_error_chunks(const __grid
                 float e[2];
                 for (uint32_t h = 0; h < 2; h++) {
                     uint64_t i = first + at + lane + 32 * h;
-                    float    t = u[s].stride ? (lane + 32 * h < m ? x[h] / u[s].at(i) : 0) : x[h] * u[s].inv;
+                    float    t = u[s].divide ? (lane + 32 * h < m ? x[h] / u[s].at(i) : 0) : x[h] * u[s].inv;
                     e[h] = t - truncf(t + u[s].bias);
                     e[h] = lane + 32 * h < m ? e[h] * e[h] : 0;
                 }

@@ -2,6 +2,16 @@
 #include "../codec.h"
 #include "../dispatch.h"
 #include "../vec/vec.h"
+#include "half.h"
+
+/* Finite values that round to infinity become the largest number of the format, and what is missing goes to err: infinite gradients
+ * say that a loss scale is too large, and nothing else should. overflow=inf keeps them infinite: sums of 16-bit layers without a
+ * codec, which are meant to be what the format makes of them. */
+enum { KEY_OVERFLOW, KEYS };
+static const taut_key keys[KEYS] = {
+    [KEY_OVERFLOW] = {.name = "overflow", .kind = TAUT_KEY_WORD, .words = "clamp|inf", .fallback = 0,
+                      .help = "what finite values beyond the largest become"},
+};
 
 enum { CHUNK = 2048 }; /* elements whose rounding error is computed while they are in the L1 cache */
 
@@ -15,16 +25,18 @@ static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 }
 
 static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err,
-                          const char *name, to_half *to, from_half *from)
+                          const char *name, to_half *to, from_half *from, uint16_t infinity)
 {
     float  back[CHUNK];
     size_t bytes = c->n * sizeof(uint16_t);
+    bool   clamps = taut__stage(c)->value[KEY_OVERFLOW] == 0;
     *len = 0;
     if (cap < bytes) return taut__fail(TAUT_E_CAPACITY, "%s: %zu bytes of room: needs %zu", name, cap, bytes);
-    if (!err) to(dst, src, c->n);
-    for (size_t i = 0; err && i < c->n; i += CHUNK) {
+    for (size_t i = 0; i < c->n; i += CHUNK) {
         size_t n = taut__min(CHUNK, c->n - i);
         to(dst + 2 * i, src + i, n);
+        if (clamps) taut__half_clamp(dst + 2 * i, src + i, n, infinity);
+        if (!err) continue;
         from(back, dst + 2 * i, n);
         taut__simd_get()->vec->residual(err + i, src + i, back, n);
     }
@@ -41,13 +53,13 @@ static taut_status check_length(const taut_call *c, size_t len, const char *name
 static taut_status encode_f16(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err)
 {
     const taut__vec_kernels *k = taut__simd_get()->vec;
-    return encode(c, src, dst, cap, len, err, "fp16", k->to_f16, k->from_f16);
+    return encode(c, src, dst, cap, len, err, "fp16", k->to_f16, k->from_f16, TAUT_F16_INFINITY);
 }
 
 static taut_status encode_bf16(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err)
 {
     const taut__vec_kernels *k = taut__simd_get()->vec;
-    return encode(c, src, dst, cap, len, err, "bf16", k->to_bf16, k->from_bf16);
+    return encode(c, src, dst, cap, len, err, "bf16", k->to_bf16, k->from_bf16, TAUT_BF16_INFINITY);
 }
 
 static taut_status decode_f16(const taut_call *c, const uint8_t *src, size_t len, float *dst)
@@ -80,12 +92,12 @@ static taut_status decode_add_bf16(const taut_call *c, const uint8_t *src, size_
 
 extern const taut_codec taut__codec_fp16, taut__codec_bf16;
 const taut_codec taut__codec_fp16 = {
-    .id = 2, .version = 1, .name = "fp16", .help = "IEEE half: 11 significant bits; above 65504 becomes Inf",
-    .caps = TAUT_CAP_SLICEABLE,
+    .id = 2, .version = 1, .name = "fp16", .help = "IEEE half: 11 significant bits; beyond 65504 clamped, or overflow=inf",
+    .caps = TAUT_CAP_SLICEABLE, .keys = keys, .n_keys = KEYS,
     .capacity = capacity, .encode = encode_f16, .decode = decode_f16, .decode_add = decode_add_f16,
 };
 const taut_codec taut__codec_bf16 = {
     .id = 3, .version = 1, .name = "bf16", .help = "bfloat16: 8 significant bits, the range of float32",
-    .caps = TAUT_CAP_SLICEABLE,
+    .caps = TAUT_CAP_SLICEABLE, .keys = keys, .n_keys = KEYS,
     .capacity = capacity, .encode = encode_bf16, .decode = decode_bf16, .decode_add = decode_add_bf16,
 };

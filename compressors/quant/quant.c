@@ -9,7 +9,7 @@
 #include "quant_bucket.h"
 #include "quant_codes.h"
 
-enum { BITS, BUCKET, NORM, ROUND, KEYS };
+enum { BITS, BUCKET, NORM, ROUND, ZERO, KEYS };
 
 static const taut_key keys[KEYS] = {
     [BITS] = {.name = "bits", .kind = TAUT_KEY_INT, .min = 1, .max = 8, .fallback = 4, .help = "per element"},
@@ -19,12 +19,39 @@ static const taut_key keys[KEYS] = {
               .help = "what spans the levels of a bucket"},
     [ROUND] = {.name = "round", .kind = TAUT_KEY_WORD, .words = "stochastic|nearest", .fallback = 0,
                .help = "stochastic is unbiased, nearest has half the error"},
+    [ZERO] = {.name = "zero", .kind = TAUT_KEY_INT, .min = 0, .max = 1, .fallback = 0,
+              .help = "1: maxmin puts a level at zero, so that zeros stay zeros; 0: they become noise of up to a step"},
 };
 
 static quant_params params_of(const taut_stage *s)
 {
     return (quant_params){.bits = (uint32_t)s->value[BITS], .norm = (quant_norm)s->value[NORM],
-                          .stochastic = s->value[ROUND] == 0, .bucket = (size_t)s->value[BUCKET]};
+                          .stochastic = s->value[ROUND] == 0, .bucket = (size_t)s->value[BUCKET], .zero = s->value[ZERO] != 0};
+}
+
+static taut_status check(const taut_stage *s, const taut_tensor *t)
+{
+    (void)t;
+    if (s->value[ZERO] == 0 || s->value[BITS] > 1) return TAUT_OK;
+    return taut__fail(TAUT_E_RANGE, "quant: zero=1 with bits=1: the two levels are the ends: bits must be 2..8");
+}
+
+/* Largest error in a bucket over its largest magnitude, or the range of errors over the range of values (maxmin): with L steps
+ * between the ends 2 / L (stochastic; nearest: 1 / L), so one bit repeats what it is given. linf has m = 2^(bits-1) - 1 steps on
+ * each side: 1 / m (nearest: 1 / 2m). l2: in squares, at most step^2 / 4 for each of the bucket's elements: bucket / 4m^2. */
+static const char *expands(const taut_stage *s)
+{
+    quant_params p = params_of(s);
+    double       m = (double)((1u << (p.bits - 1)) - 1);
+    switch (p.norm) {
+    case QUANT_MAXMIN: return p.bits < 2 ? "with one bit the error is as large as the values: use bits=2 or more" : NULL;
+    case QUANT_LINF:
+        if (p.bits >= (p.stochastic ? 3 : 2)) return NULL;
+        return p.stochastic ? "with norm=linf the error is as large as the values: use bits=3 or more, or norm=maxmin"
+                            : "with norm=linf the error is as large as the values: use bits=2 or more, or norm=maxmin";
+    default:
+        return (double)p.bucket < 4 * m * m ? NULL : "with norm=l2 the error is larger than the values: use more bits, a smaller bucket, or norm=maxmin";
+    }
 }
 
 /* ---- layout ---- */
@@ -114,6 +141,6 @@ extern const taut_codec taut__codec_quant;
 const taut_codec taut__codec_quant = {
     .id = 4, .version = 1, .name = "quant", .help = "uniform levels per bucket, the fastest lossy codec",
     .caps = TAUT_CAP_SLICEABLE, .keys = keys, .n_keys = KEYS,
-    .align = align, .capacity = capacity, .encode = encode, .decode = decode, .decode_add = decode_add,
+    .check = check, .expands = expands, .align = align, .capacity = capacity, .encode = encode, .decode = decode, .decode_add = decode_add,
     .describe = describe,
 };

@@ -46,7 +46,7 @@ static inline void prepare(const taut__simd *simd, const quant_params *p, const 
 static void encode_bucket(const taut__simd *simd, const quant_params *p, const quant_bucket *b, const float *x, size_t n,
                           uint8_t *codes, float *err)
 {
-    if (quant_is_fast(b)) {
+    if (quant_is_fast(p, b)) {
         simd->quant->pack(&b->unit, x, n, codes, err);
     } else if (b->kind != QUANT_VOID) {
         quant_exact e = quant_exact_unit(p, b);

@@ -323,7 +323,7 @@ static __device__ __forceinline__ void encode_bucket(const quant_params &p, cons
     put_meta(p, b, k, j->payload);
     if (b.kind == QUANT_VOID && TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_NOT_FINITE);
     uint8_t *codes = j->payload + quant_codes_at(&p, j->n) + at / 8 * p.bits;
-    bool     fast = quant_is_fast(&b);
+    bool     fast = quant_is_fast(&p, &b);
     TAUT_UNROLL
     for (uint32_t t = 0; t < (TILES > 0 ? (uint32_t)TILES : tiles); t++) {
         if (t >= tiles) break;
@@ -431,7 +431,7 @@ static __global__ void __launch_bounds__(WARPS * TAUT_WARP) quant_errors(const _
             uint64_t counter = (j->first + at) / 2; /* of tile 0 */
             b.unit.rng = taut__rng_of(j->seed, counter);
             b.unit.counter = (uint32_t)counter;
-            if (!quant_is_fast(&b)) continue;
+            if (!quant_is_fast(&p, &b)) continue;
     TAUT_UNROLL
             for (uint32_t t = 0; t < SPAN_TILES; t++) {
                 four     r = randoms(b.unit, t);

@@ -53,6 +53,12 @@ static slice call_slice(const taut_call *c)
     return s;
 }
 
+/* x and the chosen elements differ by (block - 1) times those: 1 / density - 1 times the energy of x, in the mean. */
+static const char *expands(const taut_stage *s)
+{
+    return s->value[KEY_SCALE] != 0 && s->value[KEY_DENSITY] < 1 ? "scale=1 multiplies what is sent by the block size: use scale=0" : NULL;
+}
+
 /* At most every kept element of the tensor, at most one per element of the slice, and two blocks that stick out. */
 static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 {
@@ -284,7 +290,7 @@ const taut_codec taut__codec_randk = {
             "scale: 0 or 1 (unbiased), default 0",
     .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_LINEAR | TAUT_CAP_SPARSE | TAUT_CAP_STATEFUL | TAUT_CAP_FEEDBACK,
     .keys = keys, .n_keys = KEYS,
-    .capacity = capacity,
+    .expands = expands, .capacity = capacity,
     .encode = encode, .encode_exact = encode_exact, .decode = decode, .decode_add = decode_add, .describe = describe,
     .state_create = state_create, .state_destroy = state_destroy, .state_save = state_save, .state_load = state_load,
     .linear = &linear,

@@ -69,9 +69,10 @@ static taut_call stage_call(const taut_call *c, uint32_t i)
     return stage;
 }
 
+/* The stage's payload follows. */
 static void put_entry(uint8_t *dst, const taut_codec *codec, uint64_t bytes)
 {
-    uint16_t id[2] = {codec->id, codec->version};
+    uint16_t id[2] = {codec->id, taut__payload_version(codec, dst + ENTRY)};
     memset(dst, 0, ENTRY);
     memcpy(dst, id, sizeof id);
     memcpy(dst + 8, &bytes, sizeof bytes);
@@ -134,7 +135,7 @@ static taut_status next_stage(reader *r, const taut_codec **codec, const uint8_t
     if (zero || length > left || padded((size_t)length) > left) return corrupt("stage longer than the payload");
     *codec = taut__codec_by_id(id[0]);
     if (!*codec || *codec == taut__codec_by_name("stack", 5)) return corrupt("unknown codec in a stage");
-    if ((*codec)->version != id[1])
+    if (!taut__reads_version(*codec, id[1]))
         return taut__fail(TAUT_E_VERSION, "stack payload: %s version %u, must be %u", (*codec)->name, id[1], (*codec)->version);
     *payload = r->at + ENTRY;
     *bytes = (size_t)length;

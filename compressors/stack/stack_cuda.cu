@@ -3,7 +3,10 @@
  * then are all lengths known, on the device. Decoding resolves the payload into one job per stage, on the device as well. */
 #include "../cuda/cuda_kernel.h"
 
-enum { THREADS = 256, BLOCKS = 264, PREAMBLE = 16, ENTRY = 16 };
+enum {
+    THREADS = 256, BLOCKS = 264, PREAMBLE = 16, ENTRY = 16,
+    GRID_ID = 5, GRID_SPARSE = 4, /* grid payloads of that kind have version 2, the others 1 (grid.c) */
+};
 
 static __device__ __forceinline__ uint64_t padded(uint64_t bytes) { return (bytes + 15) / 16 * 16; }
 
@@ -29,7 +32,8 @@ static __global__ void __launch_bounds__(THREADS) stack_assemble(const __grid_co
         }
         if (blockIdx.x == 0 && threadIdx.x == 0) {
             uint64_t *entry = (uint64_t *)(payload + at);
-            entry[0] = st.id[i] | (uint64_t)st.version[i] << 16;
+            bool sparse_grid = st.id[i] == GRID_ID && (st.payload[i][0] & 0x7f) == GRID_SPARSE;
+            entry[0] = st.id[i] | (uint64_t)(st.id[i] != GRID_ID ? st.version[i] : sparse_grid ? 2 : 1) << 16;
             entry[1] = bytes;
         }
         at += ENTRY + padded(bytes);
@@ -48,7 +52,7 @@ static __global__ void stack_open(const __grid_constant__ taut__cuda_stages st, 
     bool            good = all >= PREAMBLE && word[0] == st.count && word[1] == 0;
     for (uint32_t i = 0; i < st.count; i++) {
         const uint64_t *entry = (const uint64_t *)(payload + at);
-        good = good && all - at >= ENTRY && entry[0] == (st.id[i] | (uint64_t)st.version[i] << 16) && entry[1] <= all - at - ENTRY &&
+        good = good && all - at >= ENTRY && (entry[0] & 0xffff) == st.id[i] && entry[0] >> 16 >= 1 && entry[0] >> 16 <= st.version[i] && entry[1] <= all - at - ENTRY &&
                padded(entry[1]) <= all - at - ENTRY;
         jobs[i].payload = (uint8_t *)payload + (good ? at + ENTRY : 0);
         *jobs[i].len = good ? entry[1] : 0;

@@ -1,5 +1,6 @@
 /* topk_sparse.c : see topk_sparse.h. Little-endian hosts only, as all of Taut's wire. */
 #include "topk_sparse.h"
+#include "../../comm/base/bytes.h"
 #include <string.h>
 
 enum {
@@ -10,30 +11,15 @@ enum {
     WORDS_BITS = TAUT_SPARSE_WORDS_BITS
 };
 
-/* Fields lie at any alignment: payloads may sit anywhere in a message. */
-static uint32_t get32(const uint8_t *p)
-{
-    uint32_t x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-static uint64_t get64(const uint8_t *p)
-{
-    uint64_t x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-static void put32(uint8_t *p, uint32_t x) { memcpy(p, &x, sizeof x); }
-static void put64(uint8_t *p, uint64_t x) { memcpy(p, &x, sizeof x); }
-
+/* Words of 32 bits that hold `bits` bits. */
 static size_t words32(uint64_t bits) { return (size_t)taut__sparse_words(bits); }
 
 static void put_header(uint8_t *dst, uint32_t layout, double density, uint64_t count)
 {
-    put32(dst, layout);
-    put32(dst + 4, 0);
+    taut__put32(dst, layout);
+    taut__put32(dst + 4, 0);
     memcpy(dst + 8, &density, sizeof density);
-    put64(dst + 16, count);
+    taut__put64(dst + 16, count);
 }
 
 /* ---- writer ---- */
@@ -87,10 +73,10 @@ static void put_low(const taut__sparse_writer *w, unsigned b, uint8_t *dst)
         acc |= (w->gap[i] & low) << held;
         held += b;
         if (held < 32) continue;
-        put32(dst, (uint32_t)acc);
+        taut__put32(dst, (uint32_t)acc);
         dst += 4, acc >>= 32, held -= 32;
     }
-    if (held) put32(dst, (uint32_t)acc);
+    if (held) taut__put32(dst, (uint32_t)acc);
 }
 
 /* Entries grow downwards from the end of dst until finish puts them in order behind the groups. */
@@ -111,7 +97,7 @@ void taut__sparse_flush(taut__sparse_writer *w)
     put_unary(w, b, p, u);
     put_low(w, b, p + 4 * u);
     memcpy(p + 4 * (u + l), w->val, 4 * w->fill);
-    put64(w->dst + w->cap - TAUT_SPARSE_ENTRY * w->groups, span | (uint64_t)u << SPAN_BITS | (uint64_t)b << (SPAN_BITS + WORDS_BITS));
+    taut__put64(w->dst + w->cap - TAUT_SPARSE_ENTRY * w->groups, span | (uint64_t)u << SPAN_BITS | (uint64_t)b << (SPAN_BITS + WORDS_BITS));
     w->used += bytes;
     w->count += w->fill;
     w->fill = 0;
@@ -125,9 +111,9 @@ size_t taut__sparse_finish(taut__sparse_writer *w, double density)
     uint8_t *table = w->dst + w->used;
     memmove(table, w->dst + w->cap - TAUT_SPARSE_ENTRY * w->groups, TAUT_SPARSE_ENTRY * w->groups);
     for (size_t i = 0, j = w->groups; i + 1 < j; i++) { /* last group first: reverse */
-        uint64_t a = get64(table + TAUT_SPARSE_ENTRY * i), b = get64(table + TAUT_SPARSE_ENTRY * --j);
-        put64(table + TAUT_SPARSE_ENTRY * i, b);
-        put64(table + TAUT_SPARSE_ENTRY * j, a);
+        uint64_t a = taut__get64(table + TAUT_SPARSE_ENTRY * i), b = taut__get64(table + TAUT_SPARSE_ENTRY * --j);
+        taut__put64(table + TAUT_SPARSE_ENTRY * i, b);
+        taut__put64(table + TAUT_SPARSE_ENTRY * j, a);
     }
     return w->used + TAUT_SPARSE_ENTRY * w->groups;
 }
@@ -159,11 +145,11 @@ static taut_status corrupt(const char *what) { return taut__fail(TAUT_E_CORRUPT,
 static taut_status open_payload(reader *r, const uint8_t *src, size_t len, size_t n)
 {
     if (len < TAUT_SPARSE_HEADER) return corrupt("shorter than its header");
-    uint32_t layout = get32(src);
+    uint32_t layout = taut__get32(src);
     size_t   body = len - TAUT_SPARSE_HEADER;
-    if (layout > LAYOUT_GROUPS || get32(src + 4) != 0) return corrupt("unknown layout");
+    if (layout > LAYOUT_GROUPS || taut__get32(src + 4) != 0) return corrupt("unknown layout");
     r->raw = layout == LAYOUT_RAW;
-    r->left = get64(src + 16);
+    r->left = taut__get64(src + 16);
     r->at = src + TAUT_SPARSE_HEADER;
     if (r->left > n) return corrupt("more elements than the tensor has");
     if (r->raw) return r->left == n && body % 4 == 0 && body / 4 == n ? TAUT_OK : corrupt("length does not match");
@@ -175,7 +161,7 @@ static taut_status open_payload(reader *r, const uint8_t *src, size_t len, size_
 
 static taut_status next_group(reader *r, group *g)
 {
-    uint64_t entry = get64(r->table);
+    uint64_t entry = taut__get64(r->table);
     g->fill = (size_t)(r->left < TAUT_SPARSE_GROUP ? r->left : TAUT_SPARSE_GROUP);
     g->span = entry & (((uint64_t)1 << SPAN_BITS) - 1);
     g->words = (size_t)(entry >> SPAN_BITS & ((1u << WORDS_BITS) - 1));
@@ -196,8 +182,8 @@ static uint64_t low_bits(const group *g, size_t i)
 {
     if (g->b == 0) return 0;
     uint64_t at = (uint64_t)i * g->b;
-    uint64_t x = get32(g->low + at / 32 * 4) >> at % 32;
-    if (at % 32 + g->b > 32) x |= (uint64_t)get32(g->low + (at / 32 + 1) * 4) << (32 - at % 32);
+    uint64_t x = taut__get32(g->low + at / 32 * 4) >> at % 32;
+    if (at % 32 + g->b > 32) x |= (uint64_t)taut__get32(g->low + (at / 32 + 1) * 4) << (32 - at % 32);
     return x & (((uint64_t)1 << g->b) - 1);
 }
 
@@ -208,7 +194,7 @@ static taut_status positions(const group *g, uint64_t *pos)
     uint64_t next = 0, last_one = 0;
     size_t   found = 0;
     for (size_t w = 0; w < g->words; w++) {
-        for (uint32_t ones = get32(g->unary + 4 * w); ones; ones &= ones - 1) {
+        for (uint32_t ones = taut__get32(g->unary + 4 * w); ones; ones &= ones - 1) {
             uint64_t one = 32 * (uint64_t)w + (unsigned)__builtin_ctz(ones);
             if (found == g->fill) return corrupt("more positions than elements");
             uint64_t gap = (one - last_one) << g->b | low_bits(g, found);

@@ -11,13 +11,26 @@ static __device__ __forceinline__ uint64_t place(uint64_t unit, int k)
     return unit * TAUT__CUDA_TILE + (uint64_t)k * 4 * THREADS + 4 * threadIdx.x;
 }
 
-static __device__ __forceinline__ float4 cast_residual(float4 x, taut_dtype kind)
+static __device__ __forceinline__ float4 cast_residual(float4 x, ushort4 h, taut_dtype kind)
 {
-    float4 y = taut_from_half(taut_to_half(x, kind), kind);
+    float4 y = taut_from_half(h, kind);
     return make_float4(taut__residual(x.x, y.x), taut__residual(x.y, y.y), taut__residual(x.z, y.z), taut__residual(x.w, y.w));
 }
 
-static __global__ void __launch_bounds__(THREADS) vec_encode(const __grid_constant__ taut__cuda_batch batch, taut_dtype kind)
+/* Finite values that round to infinity become the largest number of the format, as the codecs fp16 and bf16 have it. */
+static __device__ __forceinline__ unsigned short clamp_half(unsigned short h, float x, unsigned infinity)
+{
+    return (h & 0x7fff) == infinity && (taut__bits(x) & 0x7fffffff) < 0x7f800000 ? (unsigned short)(h - 1) : h;
+}
+static __device__ __forceinline__ ushort4 to_half(float4 x, taut_dtype kind, bool clamps)
+{
+    ushort4  h = taut_to_half(x, kind);
+    unsigned infinity = kind == TAUT_F16 ? 0x7c00 : 0x7f80;
+    if (!clamps) return h;
+    return make_ushort4(clamp_half(h.x, x.x, infinity), clamp_half(h.y, x.y, infinity), clamp_half(h.z, x.z, infinity), clamp_half(h.w, x.w, infinity));
+}
+
+static __global__ void __launch_bounds__(THREADS) vec_encode(const __grid_constant__ taut__cuda_batch batch, taut_dtype kind, bool clamps)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -30,8 +43,14 @@ static __global__ void __launch_bounds__(THREADS) vec_encode(const __grid_consta
     for (int k = 0; k < STEPS; k++) {
         uint64_t i = place(unit, k);
         if (i >= j->n) break;
-        taut_store4_as(j->payload, kind, i, j->n, x[k]);
-        if (j->err) taut_store4(j->err, i, j->n, kind == TAUT_F32 ? make_float4(0, 0, 0, 0) : cast_residual(x[k], kind));
+        if (kind == TAUT_F32) {
+            taut_store4((float *)j->payload, i, j->n, x[k]);
+            if (j->err) taut_store4(j->err, i, j->n, make_float4(0, 0, 0, 0));
+        } else {
+            ushort4 h = to_half(x[k], kind, clamps);
+            taut_store4h((uint16_t *)j->payload, i, j->n, h);
+            if (j->err) taut_store4(j->err, i, j->n, cast_residual(x[k], h, kind));
+        }
     }
 }
 
@@ -139,11 +158,11 @@ static taut_status check_kind(taut_dtype kind, const char *what)
     return taut__fail(TAUT_E_INVALID, "%s: kind %d: must be 0 (f32), 1 (f16) or 2 (bf16)", what, (int)kind);
 }
 
-static taut_status encode(const taut__cuda_batch *b, taut_dtype kind, taut__cuda_stream s)
+static taut_status encode(const taut__cuda_batch *b, taut_dtype kind, bool clamps, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, "cast encode"));
     TAUT_TRY(check_kind(kind, "cast encode"));
-    TAUT_LAUNCH(vec_encode, (unsigned)b->units, THREADS, 0, s, *b, kind);
+    TAUT_LAUNCH(vec_encode, (unsigned)b->units, THREADS, 0, s, *b, kind, clamps);
     return taut_launched("cast encode");
 }
 static taut_status decode(const taut__cuda_batch *b, taut_dtype kind, bool add, taut__cuda_stream s)

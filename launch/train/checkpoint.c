@@ -64,8 +64,8 @@ int checkpoint_save(const options *o, int64_t step, const taut_torch_model *mode
     return s == TAUT_OK ? 0 : fault_status(CLI_FAILED, "--checkpoint", taut_torch_last_error(), s);
 }
 
-/* Reads the file of saved rank `from` and gives it to the communicator. */
-static int read_state(const char *file, int from, int saved, int64_t step, taut_comm *comm)
+/* Reads the file of saved rank `from` and gives it to the communicator; join: only what all ranks share. */
+static int read_state(const char *file, int from, int saved, int64_t step, bool join, taut_comm *comm)
 {
     char        path[PATH_MAX];
     FILE       *f;
@@ -85,7 +85,7 @@ static int read_state(const char *file, int from, int saved, int64_t step, taut_
     else if (n > SIZE_MAX / 2 || !(state = malloc(n + 1)))
         code = fault(CLI_FAILED, "--resume: %s: out of memory for %zu bytes", path, n);
     else if (fread(state, 1, n, f) != n) code = fault(CLI_FAILED, "--resume: %s: truncated", path);
-    else if ((s = taut_state_load(comm, state, n)) != TAUT_OK)
+    else if ((s = join ? taut_state_join(comm, state, n) : taut_state_load(comm, state, n)) != TAUT_OK)
         code = fault_status(CLI_FAILED, path, taut_last_error(), s);
     free(state);
     fclose(f);
@@ -116,6 +116,7 @@ int checkpoint_load(const options *o, int64_t *step, taut_torch_model *model, ta
     code = read_note(o, note, step, &saved);
     taut_torch_note_free(note);
     for (int from = ranks_rank(); !code && from < saved; from += ranks_count())
-        code = read_state(o->checkpoint, from, saved, *step, comm);
+        code = read_state(o->checkpoint, from, saved, *step, false, comm);
+    if (!code && ranks_rank() >= saved) code = read_state(o->checkpoint, ranks_rank() % saved, saved, *step, true, comm);
     return code;
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# test_mpi.sh: test_ranks_mpi under mpirun: 2, 3 and 4 ranks, both kinds of progress. Last line: "N passed, N failed, N skipped".
+# test_mpi.sh: test_ranks_mpi and test_contracts_mpi under mpirun: 2, 3 and 4 ranks, both kinds of progress. Last line: "N passed, N failed, N skipped".
 set -u
 BUILD=${BUILD:-build/release}
 program=$BUILD/tests/multi/test_ranks_mpi
@@ -12,14 +12,14 @@ if [ ! -x "$program" ] || ! command -v mpirun >/dev/null; then
 fi
 passed=0 failed=0
 for level in funneled multiple; do
-    for ranks in 2 3 4; do
-        out=$(timeout 100 mpirun -n $ranks "$program" $level 2>&1) || true
+    for ranks in 2 3 4; do for p in "$program" "${program%/*}/test_contracts_mpi"; do
+        out=$(timeout 100 mpirun -n $ranks "$p" $level 2>&1) || true
         counts=$(echo "$out" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' | tail -n 1)
         [ -n "$counts" ] || counts="0 1"
         set -- $counts
         passed=$((passed + $1)) failed=$((failed + $2))
-        [ "$2" -eq 0 ] || { echo "-- $ranks ranks, $level:"; echo "$out" | tail -n 20; }
-    done
+        [ "$2" -eq 0 ] || { echo "-- ${p##*/}, $ranks ranks, $level:"; echo "$out" | tail -n 20; }
+    done; done
 done
 # a rank that stops inside MPI_Allreduce: the job ends, with the layer's name
 for level in funneled multiple; do

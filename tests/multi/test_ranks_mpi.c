@@ -220,10 +220,104 @@ static void stuck(taut_config cfg)
     taut_allreduce(l, big, TAUT_SUM);
 }
 
+/* A receive that MPI has matched already is not cancelled. Here none is. */
+static bool cancels_nothing;
+int MPI_Cancel(MPI_Request *request) { return cancels_nothing ? MPI_SUCCESS : PMPI_Cancel(request); }
+static bool freed_nothing_twice = true;
+int MPI_Request_free(MPI_Request *request)
+{
+    freed_nothing_twice &= *request != MPI_REQUEST_NULL;
+    return PMPI_Request_free(request);
+}
+
+/* What MPI may still write into is given up, never freed: the last rank's messages come after the others have gone. */
+static taut_status late_messages(taut_config *cfg)
+{
+    enum { BLOCKS = 200, BYTES = 65536 };
+    taut_comm   *comm;
+    taut_layer  *l;
+    uint8_t     *block[BLOCKS];
+    taut_config  c = *cfg;
+    taut_status  s;
+    size_t       changed = 0;
+    if (size == 1) return TAUT_OK;
+    c.timeout_ms = 500;
+    c.progress = 2;
+    c.slice_kib = 64;
+    TAUT_TRY(taut_comm_create_mpi(MPI_COMM_WORLD, &c, &comm));
+    TAUT_TRY(taut_layer_register(comm, "w", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &l));
+    fill(x, 0);
+    TAUT_TRY(taut_allreduce(l, x, TAUT_SUM));
+    if (rank == size - 1) usleep(2000 * 1000);
+    cancels_nothing = true;
+    s = taut_allreduce(l, x, TAUT_SUM);
+    NEED(s == TAUT_E_TIMEOUT || s == TAUT_E_PEER);
+    taut_comm_destroy(comm);
+    cancels_nothing = false;
+    for (int i = 0; i < BLOCKS; i++) /* what was freed, if anything was, is somebody else's now */
+        if ((block[i] = malloc(BYTES))) memset(block[i], 0xa5, BYTES);
+    MPI_Barrier(MPI_COMM_WORLD);
+    for (int i = 0, any; i < 200; i++) MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &any, MPI_STATUS_IGNORE), usleep(500);
+    for (int i = 0; i < BLOCKS; i++) {
+        for (size_t k = 0; block[i] && k < BYTES; k++) changed += block[i][k] != 0xa5;
+        free(block[i]);
+    }
+    if (changed) return taut__fail(TAUT_E_INVALID, "%zu bytes of freed memory were written to", changed);
+    NEED(freed_nothing_twice);
+    return TAUT_OK;
+}
+
+/* A receive that cannot be cancelled makes the transport dirty; one that can, or has arrived meanwhile, does not. */
+static taut_status gives_up_receives(taut_config *cfg)
+{
+    (void)cfg;
+    const MPI_Comm   world = MPI_COMM_WORLD;
+    taut__transport *t;
+    taut__request    r[2];
+    char             in[2][64] = {{0}};
+    if (size == 1) return TAUT_OK;
+    TAUT_TRY(taut__mpi_create(&world, 0, &t));
+    taut__requests_init(r, 2);
+    TAUT_TRY(t->ops->irecv(t, &r[0], (rank + 1) % size, 7, in[0], 64));
+    TAUT_TRY(t->ops->irecv(t, &r[1], (rank + 1) % size, 8, in[1], 64));
+    t->ops->cancel(t, &r[0]);
+    NEED(taut__done(&r[0]) && !t->dirty);
+    cancels_nothing = true;
+    t->ops->cancel(t, &r[1]);
+    cancels_nothing = false;
+    NEED(taut__done(&r[1]) && t->dirty);
+    NEED(freed_nothing_twice);
+    MPI_Barrier(world);
+    t->ops->destroy(t);
+    return TAUT_OK;
+}
+
+/* Whatever memory one rank lacks while it creates a communicator, all ranks fail, and none waits for it. */
+static taut_status creates_or_not(taut_config *cfg)
+{
+    for (int rounds = 0, all = 0, good = 0; good < size && rounds < 200; good = all ? good + 1 : 0, rounds++) {
+        taut_comm *comm;
+        if (rank == rounds % size) taut__alloc_fail_after(rounds / size);
+        double      begin = taut__now();
+        taut_status s = taut_comm_create_mpi(MPI_COMM_WORLD, cfg, &comm);
+        taut__alloc_fail_after(-1);
+        int mine = s == TAUT_OK, any;
+        MPI_Allreduce(&mine, &all, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+        MPI_Allreduce(&mine, &any, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+        NEED(all == any && mine == (comm != NULL));
+        NEED(s == TAUT_OK || s == TAUT_E_NOMEM);
+        NEED(s == TAUT_OK || rank == rounds % size || strstr(taut_last_error(), "another rank"));
+        NEED(taut__now() - begin < 10);
+        taut_comm_destroy(comm);
+    }
+    return TAUT_OK;
+}
+
 static void run(const char *name, taut_status (*test)(taut_config *), taut_config *cfg)
 {
     taut_status s = test(cfg);
     int         mine = s == TAUT_OK, all;
+    if (getenv("VERBOSE")) fprintf(stderr, "%.2f %s\n", MPI_Wtime(), name);
     if (!mine) fprintf(stderr, "rank %d of %d: %s: %s\n", rank, size, name, taut_last_error());
     MPI_Allreduce(&mine, &all, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
     passed += all;
@@ -251,6 +345,9 @@ int main(int argc, char **argv)
     run("exact sums", exact_sums, &cfg);
     run("different layers", disagree, &cfg);
     run("a stopped rank", stopped, &cfg);
+    run("receives that cannot be cancelled", gives_up_receives, &cfg);
+    run("messages after the end", late_messages, &cfg);
+    run("creation without memory", creates_or_not, &cfg);
     if (rank == 0) printf("%d passed, %d failed\n", passed, failed);
     MPI_Finalize();
     return failed != 0;

@@ -8,6 +8,7 @@
 #include "tests/support/cuda_case.h"
 #include <check.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,12 +45,14 @@ static void casts(size_t n, int kind, size_t offset, taut_dtype to, uint64_t see
     uint8_t   *bytes = malloc(4 * n + 8);
     uint64_t   len;
     cuda_fill(x, n, kind);
-    case_open(&c, names[to], 1, n);
+    char spec[32];
+    snprintf(spec, sizeof spec, "%s%s", names[to], to && seed % 2 ? ":overflow=inf" : "");
+    case_open(&c, spec, 1, n);
     case_round_trip(&c, x, err, back);
     taut__cuda_stream s = cuda_begin(seed);
     taut__cuda_job    j = job_of(x, NULL, n, c.cap, offset);
     taut__cuda_batch  b = taut__cuda_single(&j, TAUT__CUDA_TILE);
-    cuda_must(k->vec->encode(&b, to, s), "encode");
+    cuda_must(k->vec->encode(&b, to, seed % 2 == 0, s), "encode");
     cuda_must(k->vec->decode(&b, to, false, s), "decode");
     cuda_get(&len, j.len, 8);
     cuda_get(bytes, j.payload, c.len);
@@ -231,7 +234,7 @@ START_TEST(quant_is_the_cpus)
     for (int norm = QUANT_MAXMIN; norm <= QUANT_L2; norm++)
         for (int stochastic = 0; stochastic < 2; stochastic++)
             for (int kind = 0; kind < CUDA_KINDS; kind++) {
-                p.norm = (quant_norm)norm, p.stochastic = stochastic;
+                p.norm = (quant_norm)norm, p.stochastic = stochastic, p.zero = _i > 1 && seed % 2;
                 p.bucket = seed % 3 == 0 ? 512 : seed % 3 == 1 ? 64 + 64 * (seed % 5) : 2048 - 1024 * (seed % 2);
                 quant_both(&p, sizes[seed % (sizeof sizes / sizeof *sizes)], kind, seed % 4 == 1 ? 4 : 0, seed);
                 seed++;

@@ -1,0 +1,148 @@
+/* absence.c : a rank that will never do what others wait for.
+ *
+ * A rank that waits while nothing moves asks the ranks that its operations wait for: "I wait for call number c of layer l", or "for the
+ * comparison of n layers". Who is asked knows whether that can still come to pass:
+ *
+ *   - Inside taut_step_end() a program starts nothing until all ranks are there. The one who asks is not, or waits there for that
+ *     very layer. So what this rank has not started by now it never will: both have failed, with the layer's name.
+ *   - Anywhere else the answer is silence: this rank may yet come to it. The question comes again, at last every second.
+ *
+ * Whatever a rank waits for, somebody at the end of the chain of ranks waiting for each other is computing, or can tell. A question
+ * costs nothing where nobody is late for a tenth of a second.
+ *
+ * A rank that destroys its communicator says so to all others, and how many collectives it started and steps it ended. One who starts
+ * more, or ends more steps, waits in vain. That is true for ever, whenever the word arrives; so is what is told to who asks. */
+#include "communicator.h"
+#include <stdio.h>
+
+enum { HAS_LEFT = TAUT_WORD_LEAVES, WAITS_FOR_LAYER, WAITS_FOR_HANDSHAKE };
+
+static uint64_t starts_of(const taut_layer *l) { return atomic_load_explicit(&l->starts, memory_order_relaxed); }
+
+/* ---- asking: with the engine's lock held ---- */
+
+static void say(taut_comm *comm, int peer, taut__notice *word, const char *text)
+{
+    word->rank = comm->all.rank;
+    snprintf(word->text, sizeof word->text, "%.400s", text);
+    comm->t->ops->tell(comm->t, peer, word);
+}
+
+static void ask_for_layer(taut_comm *comm, int peer, const taut_layer *l)
+{
+    taut__notice word = {.word = WAITS_FOR_LAYER, .index = (int32_t)l->index, .count = starts_of(l)};
+    say(comm, peer, &word, l->name);
+}
+
+static void ask_about(taut_comm *comm, const taut__job *job)
+{
+    int               hops = 0, peer = job->waiting_for ? job->waiting_for(job, &hops) : -1;
+    if (peer < 0) return;
+    bool              handshake = job == &comm->handshake.job;
+    const taut_layer *l = job->layer ? job->layer : handshake ? NULL : taut__fuse_wanted(job);
+    if (l) ask_for_layer(comm, peer, l);
+    if (!handshake || comm->handshake.step) return;
+    taut__notice word = {.word = WAITS_FOR_HANDSHAKE, .index = (int32_t)comm->handshake.layers};
+    say(comm, peer, &word, comm->layer[comm->handshake.layers - 1]->name);
+}
+
+/* Has somebody left without whom this cannot go on? */
+static taut_status check_gone(const taut_comm *comm, const char *what)
+{
+    const taut__gone *g = &comm->gone;
+    if (g->rank < 0) return TAUT_OK;
+    if (atomic_load(&comm->ending) && comm->ends > g->steps)
+        return taut__fail(TAUT_E_PEER, "taut_step_end number %llu%s%s: rank %d has destroyed its communicator after %llu", (unsigned long long)comm->ends,
+                          *what ? ", " : "", what, g->rank, (unsigned long long)g->steps);
+    if (comm->starts > g->starts)
+        return taut__fail(TAUT_E_PEER, "%s: rank %d has destroyed its communicator, and takes no part", *what ? what : "a collective", g->rank);
+    return TAUT_OK;
+}
+
+taut_status taut__absence_ask(void *ctx, const taut__job *waited)
+{
+    taut_comm  *comm = ctx;
+    char        what[160] = "";
+    if (waited) snprintf(what, sizeof what, waited->layer ? "layer '%.128s'" : "%.128s", waited->name);
+    TAUT_TRY(check_gone(comm, what));
+    for (const taut__job *job = comm->engine.active; job; job = job->next) ask_about(comm, job);
+    return TAUT_OK;
+}
+
+taut_status taut__absence_ask_all(taut_comm *comm, const taut_layer *l)
+{
+    char what[160];
+    snprintf(what, sizeof what, "layer '%s'", l->name);
+    taut__engine_hold(&comm->engine);
+    taut_status s = check_gone(comm, what);
+    ask_for_layer(comm, -1, l);
+    taut__engine_release(&comm->engine);
+    return s == TAUT_OK ? s : taut__engine_fail(&comm->engine, s, taut_last_error());
+}
+
+/* ---- answering: with the engine's lock held. Layers are looked at only while the program is inside taut_step_end ---- */
+
+static taut_status answer_layer(const taut_comm *comm, const taut__notice *q)
+{
+    if (!atomic_load(&comm->ending)) return TAUT_OK;
+    if (q->index < 0 || (size_t)q->index >= comm->layers)
+        return taut__fail(TAUT_E_MISMATCH, "rank %d waits for layer '%s', which rank %d has not registered", q->rank, q->text, comm->all.rank);
+    if (starts_of(comm->layer[q->index]) >= q->count) return TAUT_OK;
+    return taut__fail(TAUT_E_MISMATCH, "rank %d waits for layer '%s', which rank %d has not started in this step", q->rank, q->text, comm->all.rank);
+}
+
+static taut_status answer_handshake(const taut_comm *comm, const taut__notice *q)
+{
+    if (!atomic_load(&comm->ending) || (size_t)q->index <= comm->layers) return TAUT_OK;
+    return taut__fail(TAUT_E_MISMATCH, "rank %d has registered %d layers, the last one '%s'; rank %d has registered %zu", q->rank, (int)q->index, q->text,
+                      comm->all.rank, comm->layers);
+}
+
+static taut_status note_leave(taut_comm *comm, const taut__notice *q)
+{
+    taut__gone *g = &comm->gone;
+    bool        first = g->rank < 0;
+    if (first || q->count < g->starts || q->steps < g->steps) g->rank = q->rank;
+    g->starts = first || q->count < g->starts ? q->count : g->starts;
+    g->steps = first || q->steps < g->steps ? q->steps : g->steps;
+    return TAUT_OK;
+}
+
+taut_status taut__absence_hear(void *ctx, const taut__notice *word)
+{
+    taut_comm *comm = ctx;
+    switch (word->word) {
+    case WAITS_FOR_LAYER: return answer_layer(comm, word);
+    case WAITS_FOR_HANDSHAKE: return answer_handshake(comm, word);
+    case HAS_LEFT: return note_leave(comm, word);
+    default: return TAUT_OK; /* of a newer version */
+    }
+}
+
+/* ---- leaving ---- */
+
+static const taut_layer *under_way(const taut_comm *comm)
+{
+    for (size_t i = 0; i < comm->layers; i++) {
+        const taut_layer *l = comm->layer[i];
+        if (!l->started) continue; /* and its bucket may not be there yet */
+        if (l->bucket ? taut__fuse_holds(l) : atomic_load(&l->job.state) == TAUT_JOB_RUNNING) return l;
+    }
+    return NULL;
+}
+
+void taut__absence_leave(taut_comm *comm)
+{
+    char              text[256];
+    const taut_layer *l = under_way(comm);
+    if (comm->all.size < 2 || atomic_load(&comm->engine.failed)) return;
+    if (l) {
+        snprintf(text, sizeof text, "taut_comm_destroy while layer '%.128s' was under way", l->name);
+        taut__engine_fail(&comm->engine, TAUT_E_PEER, text);
+        return;
+    }
+    taut__notice word = {.word = HAS_LEFT, .count = comm->starts, .steps = comm->ends};
+    taut__engine_hold(&comm->engine);
+    say(comm, -1, &word, "");
+    taut__engine_release(&comm->engine);
+}

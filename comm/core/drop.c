@@ -1,0 +1,57 @@
+/* drop.c : steps whose results the program does not use, as a loss scaler does when something overflowed. What codecs left of such a
+ * step's gradients must not come back with later ones: residuals are emptied, or (dropped=restore) put back to what they were
+ * before the step, at the cost of a copy that is taken while x is formed.
+ *
+ * A step that gave a NaN or Inf is dropped at its end, on all ranks, since all know the same sums. */
+#include "communicator.h"
+#include <math.h>
+
+/* Room for the copy, where there is something to copy. */
+taut_status taut__drop_prepare(taut_layer *l)
+{
+    if (l->comm->set.dropped != TAUT_DROPPED_RESTORE || !l->feedback || !l->feedback_on || l->before) return TAUT_OK;
+    size_t n = l->tensor.elems * (l->feedback->u ? 2 : 1);
+    l->before = taut__alloc(n, sizeof *l->before);
+    return l->before ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for a copy of its residual", l->name);
+}
+
+/* Of the first collective in a step. */
+void taut__drop_keep(taut_layer *l, size_t first, size_t n)
+{
+    const taut_feedback *f = l->feedback;
+    if (!l->before || l->calls != l->calls_at_step) return;
+    l->had_residual = l->residual;
+    if (!l->residual) return;
+    memcpy(l->before + first, f->r + first, n * sizeof *f->r);
+    if (f->u) memcpy(l->before + l->tensor.elems + first, f->u + first, n * sizeof *f->u);
+}
+
+static void drop(taut_layer *l)
+{
+    taut_feedback *f = l->feedback;
+    size_t         n = l->tensor.elems;
+    bool           restored = l->before && l->had_residual;
+    if (!l->dropping || !f || (!restored && !l->residual)) return;
+    if (restored) memcpy(f->r, l->before, n * sizeof *f->r);
+    if (restored && f->u) memcpy(f->u, l->before + n, n * sizeof *f->u);
+    if (!restored) taut__feedback_clear(f, 0, n);
+    l->residual = restored;
+}
+
+void taut__drop_step(taut_comm *comm)
+{
+    for (size_t i = 0; i < comm->layers; i++) {
+        drop(comm->layer[i]);
+        comm->layer[i]->dropping = false;
+    }
+    comm->drops++;
+}
+
+taut_status taut_step_drop(taut_comm *comm)
+{
+    if (!comm) return taut__fail(TAUT_E_INVALID, "taut_step_drop: comm is NULL");
+    TAUT_TRY(taut__comm_check(comm, "taut_step_drop"));
+    if (!comm->stepped) return taut__fail(TAUT_E_STATE, "taut_step_drop: call it after taut_step_end, before the next start");
+    taut__drop_step(comm);
+    return TAUT_OK;
+}

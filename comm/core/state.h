@@ -1,0 +1,21 @@
+/* state.h : what state.c writes and state_load.c reads. A blob, little-endian (bytes.h):
+ *
+ *   u32 magic "TAUS", u32 version, u64 bytes of all, u64 checksum of all but itself,
+ *   u64 rank, u64 ranks, u64 steps, u64 layers, then per layer
+ *     text name, u16 dtype, u16 last op + 1, u64 elements, u64 calls, text spec,
+ *     sections: residual (feedback.h), codec state, agreed statistics (agreement.c)
+ *   section of codec=auto.
+ *
+ * A text is a u16 length and its characters, a section a u64 length and its bytes. */
+#ifndef TAUT_STATE_H
+#define TAUT_STATE_H
+
+#include "communicator.h"
+
+enum { TAUT_STATE_MAGIC = 0x53554154, TAUT_STATE_VERSION = 2, TAUT_STATE_BYTES_AT = 8, TAUT_STATE_SUM_AT = 16, TAUT_STATE_HEADER = 24 };
+enum { TAUT_LONG_SPEC = 640 }; /* any spec as text: 512 characters can be parsed, and print no longer than four stages do */
+
+uint64_t    taut__state_checksum(const uint8_t *blob, size_t len); /* len >= TAUT_STATE_HEADER */
+taut_status taut__state_between_steps(const taut_comm *comm, const char *call);
+
+#endif

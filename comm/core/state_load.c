@@ -1,0 +1,287 @@
+/* state_load.c : reads checkpoints (state.h). Nothing of a blob is trusted, checksum or not.
+ *
+ * A load has two halves. read_blob() reads everything, and checks it against the communicator; make_ready() makes what needs memory.
+ * Neither changes anything that a program can see. Only then apply() puts it in place of what is there, which cannot fail.
+ *
+ * Residuals of several ranks add up in one, where there were more of them: loads that follow each other, with no collective in
+ * between, of different ranks of one set of blobs. Under TAUT_MEAN a residual counts 1/ranks of itself, so with another number
+ * of ranks it is scaled to keep what it stands for. */
+#include "state.h"
+#include "../base/bytes.h"
+
+typedef struct saved_layer {
+    taut_layer       *layer;
+    taut_spec         spec;
+    uint64_t          dtype, op, elems, calls;
+    const uint8_t    *residual, *state, *agreement;
+    size_t            residual_n, state_n, agreement_n;
+    taut_feedback    *feedback; /* made for it; NULL: the layer has one, or needs none */
+    taut_codec_state *fresh;    /* that replaces the layer's */
+} saved_layer;
+
+typedef struct blob {
+    taut_comm     *comm;
+    uint64_t       rank, ranks, steps;
+    saved_layer   *layer; /* one per layer of the communicator, in its order; .layer NULL: not in the blob */
+    const uint8_t *plan;
+    size_t         plan_n;
+    bool           residuals; /* wanted */
+    bool           more;      /* a further blob of the set that the last load began */
+} blob;
+
+/* ---- reading ---- */
+
+static taut_status damaged(const char *what) { return taut__fail(TAUT_E_CORRUPT, "taut_state_load: truncated or damaged: %s", what); }
+
+static const uint8_t *read_section(taut__reader *r, size_t *n)
+{
+    uint64_t       bytes = taut__read64(r);
+    const uint8_t *p = taut__read(r, bytes);
+    *n = p ? (size_t)bytes : 0;
+    return p;
+}
+
+static taut_layer *find(const taut_comm *comm, const char *name)
+{
+    for (size_t i = 0; i < comm->layers; i++)
+        if (strcmp(comm->layer[i]->name, name) == 0) return comm->layer[i];
+    return NULL;
+}
+
+static taut_status check_spec(saved_layer *s, const char *text)
+{
+    const taut__algorithm *via;
+    taut_layer            *l = s->layer;
+    taut_status            status = taut__spec_parse(text, &s->spec);
+    if (status == TAUT_OK && s->spec.automatic) status = TAUT_E_CORRUPT;
+    if (status == TAUT_OK) status = taut__spec_suits(&s->spec, &l->tensor);
+    if (status == TAUT_OK && l->automatic) status = taut__algorithm_for(l, &s->spec, &via);
+    return status == TAUT_OK ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "taut_state_load: layer '%s': saved with codec '%.200s', which it cannot have",
+                                                     l->name, text);
+}
+
+static taut_status check_sizes(const saved_layer *s)
+{
+    size_t one = s->layer->tensor.elems * sizeof(float);
+    if (s->residual_n != 0 && s->residual_n != one && s->residual_n != 2 * one) return damaged("a residual of another size");
+    return s->op <= TAUT_MEAN + 1 ? TAUT_OK : damaged("a layer's operation");
+}
+
+static taut_status read_layer(blob *b, taut__reader *r)
+{
+    char        name[sizeof b->comm->layer[0]->name], spec[TAUT_LONG_SPEC];
+    saved_layer s = {0};
+    taut__read_text(r, name, sizeof name);
+    s.dtype = taut__read16(r);
+    s.op = taut__read16(r);
+    s.elems = taut__read64(r);
+    s.calls = taut__read64(r);
+    taut__read_text(r, spec, sizeof spec);
+    s.residual = read_section(r, &s.residual_n);
+    s.state = read_section(r, &s.state_n);
+    s.agreement = read_section(r, &s.agreement_n);
+    if (r->bad) return damaged("a layer");
+    s.layer = find(b->comm, name);
+    if (!s.layer) return taut__fail(TAUT_E_MISMATCH, "taut_state_load: layer '%s' is not registered", name);
+    if (s.layer->tensor.elems != s.elems || (uint64_t)s.layer->dtype != s.dtype)
+        return taut__fail(TAUT_E_MISMATCH, "taut_state_load: layer '%s' has %zu elements, saved were %llu, or another dtype", name,
+                          s.layer->tensor.elems, (unsigned long long)s.elems);
+    if (b->layer[s.layer->index].layer) return damaged("a layer occurs twice");
+    TAUT_TRY(check_sizes(&s));
+    TAUT_TRY(check_spec(&s, spec));
+    b->layer[s.layer->index] = s;
+    return TAUT_OK;
+}
+
+static taut_status read_header(const uint8_t *src, size_t len)
+{
+    if (len < TAUT_STATE_HEADER || taut__get32(src) != TAUT_STATE_MAGIC)
+        return taut__fail(TAUT_E_CORRUPT, "taut_state_load: not a saved state");
+    uint32_t version = taut__get32(src + 4);
+    uint64_t bytes = taut__get64(src + TAUT_STATE_BYTES_AT);
+    if (version != TAUT_STATE_VERSION) /* a damaged version is as likely as another one */
+        return taut__fail(version < 64 ? TAUT_E_VERSION : TAUT_E_CORRUPT, "taut_state_load: saved by version %u of the format: this library reads %d", version,
+                          TAUT_STATE_VERSION);
+    if (bytes != len)
+        return taut__fail(TAUT_E_CORRUPT, "taut_state_load: %zu bytes were given, %llu were saved", len, (unsigned long long)bytes);
+    return taut__get64(src + TAUT_STATE_SUM_AT) == taut__state_checksum(src, len) ? TAUT_OK : damaged("the checksum differs");
+}
+
+static taut_status read_blob(blob *b, const uint8_t *src, size_t len)
+{
+    TAUT_TRY(read_header(src, len));
+    taut__reader r = {src + TAUT_STATE_HEADER, len - TAUT_STATE_HEADER, false};
+    b->rank = taut__read64(&r);
+    b->ranks = taut__read64(&r);
+    b->steps = taut__read64(&r);
+    uint64_t layers = taut__read64(&r);
+    if (r.bad || b->ranks == 0 || b->ranks > INT32_MAX || b->rank >= b->ranks) return damaged("its header");
+    for (uint64_t i = 0; i < layers; i++) TAUT_TRY(read_layer(b, &r));
+    b->plan = read_section(&r, &b->plan_n);
+    if (r.bad || r.left) return damaged("its end");
+    return b->plan_n && b->comm->autom ? b->comm->hooks->check(b->comm->autom, b->plan, b->plan_n) : TAUT_OK;
+}
+
+/* ---- what needs memory ---- */
+
+static bool same_spec(const taut_layer *l, const taut_spec *spec)
+{
+    char now[TAUT_LONG_SPEC], then[TAUT_LONG_SPEC];
+    taut__spec_print(&l->spec, now, sizeof now);
+    taut__spec_print(spec, then, sizeof then);
+    return strcmp(now, then) == 0;
+}
+
+/* The codec state that the layer will have: the saved one where its codec is the same, else as at the beginning. */
+static taut_status make_state(taut_layer *l, saved_layer *s)
+{
+    const taut_spec  *spec = s->layer && l->automatic ? &s->spec : &l->wire;
+    const taut_codec *codec = taut__spec_codec(spec);
+    if (spec->stages != 1 || !(codec->caps & TAUT_CAP_STATEFUL)) return TAUT_OK;
+    TAUT_TRY(codec->state_create(&spec->stage[0], &l->tensor, l->seed, &s->fresh));
+    bool same = s->layer && (l->automatic || same_spec(l, &s->spec));
+    return same && s->state_n ? codec->state_load(s->fresh, s->state, s->state_n) : TAUT_OK;
+}
+
+static taut_status make_ready(blob *b)
+{
+    for (size_t i = 0; i < b->comm->layers; i++) {
+        saved_layer *s = &b->layer[i];
+        taut_layer  *l = b->comm->layer[i];
+        bool         residual = s->residual_n && b->residuals;
+        if (residual && !l->feedback) TAUT_TRY(taut__feedback_create(l->tensor.elems, taut__layer_momentum(l), &s->feedback));
+        if (!b->more) TAUT_TRY(make_state(l, s));
+        if (!b->more && s->agreement_n) TAUT_TRY(taut__agree_check(s->agreement, s->agreement_n));
+    }
+    return TAUT_OK;
+}
+
+static void discard(blob *b)
+{
+    for (size_t i = 0; b->layer && i < b->comm->layers; i++) {
+        saved_layer *s = &b->layer[i];
+        const taut_spec *spec = s->layer && b->comm->layer[i]->automatic ? &s->spec : &b->comm->layer[i]->wire;
+        taut__feedback_destroy(s->feedback);
+        if (s->fresh) taut__spec_codec(spec)->state_destroy(s->fresh);
+    }
+    taut__free(b->layer);
+}
+
+/* ---- applying ---- */
+
+/* Plans give layers their codecs. Out of memory for one of them ends the communicator, as it does in a step. */
+static taut_status adopt_specs(blob *b)
+{
+    for (size_t i = 0; i < b->comm->layers; i++) {
+        taut_layer *l = b->comm->layer[i];
+        taut_status s = TAUT_OK;
+        if (b->layer[i].layer && l->automatic) s = taut__layer_adopt(l, &b->layer[i].spec);
+        else if (b->layer[i].agreement_n) s = taut__layer_prepare(l);
+        if (s != TAUT_OK) return taut__engine_fail(&b->comm->engine, s, taut_last_error());
+    }
+    return TAUT_OK;
+}
+
+static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
+{
+    size_t n = l->tensor.elems;
+    float  scale = s->op == TAUT_MEAN + 1 ? (float)b->comm->all.size / (float)b->ranks : 1;
+    if (s->feedback) l->feedback = s->feedback, s->feedback = NULL;
+    taut_feedback *f = l->feedback;
+    if (f && (!b->more || !l->residual)) taut__feedback_clear(f, 0, n);
+    if (!b->more) l->residual = false;
+    if (!s->residual_n || !b->residuals) return;
+    for (size_t i = 0; i < n; i++) {
+        float v;
+        memcpy(&v, s->residual + i * sizeof v, sizeof v);
+        f->r[i] += scale * v;
+        if (!f->u || s->residual_n == n * sizeof v) continue; /* momentum is kept where both sides have it */
+        memcpy(&v, s->residual + (n + i) * sizeof v, sizeof v);
+        f->u[i] += scale * v;
+    }
+    taut__feedback_scrub(f, 0, n);
+    l->residual = true;
+}
+
+static void put_layer(taut_layer *l, saved_layer *s, const blob *b)
+{
+    put_residual(l, s, b);
+    if (b->more) return;
+    if (l->state) taut__spec_codec(&l->wire)->state_destroy(l->state);
+    l->state = s->fresh, s->fresh = NULL;
+    l->calls = l->calls_at_step = s->calls;
+    l->last_op = (int)s->op - 1;
+    l->dropping = false;
+    taut__agree_load(&l->job, s->agreement, s->agreement_n);
+}
+
+static taut_status apply(blob *b)
+{
+    taut_comm *comm = b->comm;
+    if (!b->more) TAUT_TRY(adopt_specs(b));
+    taut__engine_hold(&comm->engine);
+    for (size_t i = 0; i < comm->layers; i++) {
+        if (!b->layer[i].layer) b->layer[i].op = 0;
+        put_layer(comm->layer[i], &b->layer[i], b);
+    }
+    taut__engine_release(&comm->engine);
+    if (b->more) return TAUT_OK;
+    comm->steps = b->steps;
+    if (comm->autom) comm->hooks->load(comm->autom, b->plan, b->plan_n);
+    return TAUT_OK;
+}
+
+/* ---- sets of blobs ---- */
+
+static bool loaded(const taut__loads *set, uint64_t rank)
+{
+    for (size_t i = 0; i < set->n; i++)
+        if (set->rank[i] == rank) return true;
+    return false;
+}
+
+static bool belongs(const taut__loads *set, const blob *b)
+{
+    return set->open && set->ranks == b->ranks && set->steps == b->steps && !loaded(set, b->rank);
+}
+
+static taut_status room_for_rank(taut__loads *set)
+{
+    if (set->n < set->room) return TAUT_OK;
+    size_t    room = 2 * set->room + 16;
+    uint64_t *more = taut__alloc(room, sizeof *more);
+    if (!more) return taut__fail(TAUT_E_NOMEM, "taut_state_load: out of memory");
+    if (set->n) memcpy(more, set->rank, set->n * sizeof *more);
+    taut__free(set->rank);
+    set->rank = more;
+    set->room = room;
+    return TAUT_OK;
+}
+
+static void note(taut__loads *set, const blob *b)
+{
+    if (!b->more) set->n = 0;
+    set->open = b->residuals;
+    set->ranks = b->ranks, set->steps = b->steps;
+    set->rank[set->n++] = b->rank;
+}
+
+static taut_status load(taut_comm *comm, const void *src, size_t len, bool residuals, const char *call)
+{
+    if (!comm || !src) return taut__fail(TAUT_E_INVALID, "%s: comm or src is NULL", call);
+    TAUT_TRY(taut__state_between_steps(comm, call));
+    blob b = {.comm = comm, .residuals = residuals, .layer = taut__alloc(taut__max(comm->layers, 1), sizeof *b.layer)};
+    if (!b.layer) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", call);
+    taut_status s = read_blob(&b, src, len);
+    b.more = s == TAUT_OK && residuals && belongs(&comm->loads, &b);
+    if (s == TAUT_OK) s = room_for_rank(&comm->loads);
+    if (s == TAUT_OK) s = make_ready(&b);
+    if (s == TAUT_OK) s = apply(&b);
+    if (s == TAUT_OK) note(&comm->loads, &b);
+    discard(&b);
+    return s;
+}
+
+taut_status taut_state_load(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, true, "taut_state_load"); }
+
+taut_status taut_state_join(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, false, "taut_state_join"); }

@@ -1,0 +1,158 @@
+/* intercept_mpi.c : the intercepted calls of one MPI; what a back end exports. */
+#include "channel.h"
+#include "preload.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+taut__real          taut__real_mpi;
+taut__preload_state taut__preload;
+
+static _Thread_local int inside; /* calls of ours, and calls that the MPI makes for its own: they pass through */
+
+/* ---- reducing calls ---- */
+
+/* NULL: passes through. */
+static taut__channel *channel_for(MPI_Comm comm) { return taut__preload.ready && !inside ? taut__channel_of(comm) : NULL; }
+
+static int blocking(taut__channel *c, taut__entry *e)
+{
+    int rc = MPI_SUCCESS;
+    inside++;
+    if (taut__channel_event(c, e)) rc = taut__channel_execute(c, e);
+    else {
+        taut__preload.small_calls++;
+        rc = taut__plain_call(c, e);
+    }
+    inside--;
+    return rc;
+}
+
+static int allreduce(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+{
+    taut__channel *c = channel_for(comm);
+    if (!c) return taut__real_mpi.Allreduce(in, out, count, type, op, comm);
+    return blocking(c, &(taut__entry){.kind = TAUT_CALL_ALLREDUCE, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true});
+}
+
+static int reduce_scatter(const void *in, void *out, const int *counts, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+{
+    taut__channel *c = counts ? channel_for(comm) : NULL;
+    if (!c) return taut__real_mpi.Reduce_scatter(in, out, counts, type, op, comm);
+    return blocking(c, &(taut__entry){.kind = TAUT_CALL_REDUCE_SCATTER, .in = in, .out = out, .counts = counts, .type = type, .op = op, .data = true});
+}
+
+static int reduce_scatter_block(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+{
+    taut__channel *c = channel_for(comm);
+    if (!c) return taut__real_mpi.Reduce_scatter_block(in, out, count, type, op, comm);
+    return blocking(c, &(taut__entry){.kind = TAUT_CALL_REDUCE_SCATTER, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true});
+}
+
+/* One that could be coded is queued, and so is its part in votes where it could not. */
+static int iallreduce(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm, MPI_Request *request)
+{
+    taut__channel *c = channel_for(comm);
+    if (!c) return taut__real_mpi.Iallreduce(in, out, count, type, op, comm, request);
+    taut__entry e = {.kind = TAUT_CALL_IALLREDUCE, .in = in, .out = out, .count = count, .type = type, .op = op};
+    int         rc = MPI_SUCCESS;
+    inside++;
+    bool wanted = taut__channel_event(c, &e);
+    e.data = wanted && taut__key_eligible(e.key);
+    if (wanted) rc = taut__channel_queue(c, &e, request);
+    if (!e.data && rc == MPI_SUCCESS) {
+        taut__preload.small_calls++;
+        rc = taut__real_mpi.Iallreduce(in, out, count, type, op, comm, request);
+    }
+    inside--;
+    return rc;
+}
+
+/* ---- life ---- */
+
+static void started(int provided)
+{
+    taut__preload.threads = provided == MPI_THREAD_MULTIPLE;
+    taut__preload.begun_s = taut__now();
+    taut__preload_options_load(&taut__preload.option);
+    pthread_mutex_init(&taut__preload.lock, NULL);
+    taut__preload.ready = true;
+    taut__channel_open_world();
+}
+
+/* More threads than asked for, so that non-blocking calls can be served; the program is told what it asked for. */
+static int init_thread(int *argc, char ***argv, int required, int *provided)
+{
+    int got = MPI_THREAD_SINGLE;
+    inside++;
+    int rc = taut__real_mpi.Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &got);
+    if (rc == MPI_SUCCESS) started(got);
+    inside--;
+    if (provided) *provided = got < required ? got : required;
+    return rc;
+}
+
+static int init(int *argc, char ***argv)
+{
+    int provided;
+    return init_thread(argc, argv, MPI_THREAD_SINGLE, &provided);
+}
+
+static void report(bool aborted)
+{
+    char             version[8192] = "";
+    int              length, rank = 0, size = 1;
+    const char      *codec = getenv("TAUT_CODEC"), *budget = getenv("TAUT_BUDGET");
+    taut__job_report r = {.site = (const taut__site *const *)taut__preload.site, .sites = taut__preload.sites, .mpi = version, .aborted = aborted,
+                          .wall_s = taut__now() - taut__preload.begun_s, .small_calls = taut__preload.small_calls};
+    PMPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    if (rank != 0) return;
+    PMPI_Comm_size(MPI_COMM_WORLD, &size);
+    PMPI_Get_library_version(version, &length);
+    version[strcspn(version, ",\n")] = 0;
+    for (char *tab = version; (tab = strpbrk(tab, "\t:")); tab++) *tab = ' '; /* MPICH Version:\t4.0.2 */
+    r.ranks = size;
+    for (size_t i = 0; i < taut__preload.sites; i++)
+        if (taut__preload.site[i]->doubt == TAUT_DOUBT_UNSEEN) taut__preload.site[i]->doubt = taut__likeness_judge(&taut__preload.site[i]->like);
+    for (taut__channel *c = taut__preload.channels; c; c = c->next) r.in_calls_s += c->in_calls_s;
+    snprintf(r.config, sizeof r.config, "codec=%s budget=%s", codec && *codec ? codec : "auto", budget && *budget ? budget : "like:quant:bits=4");
+    if (taut__preload.option.dry_run) taut__dry_budgets(r.budget);
+    const char *path = taut__preload.option.report;
+    if (!path || strcmp(path, "-") != 0) taut__report_print(&r);
+    if (path && *path && strcmp(path, "-") != 0 && taut__report_write(&r, path) != TAUT_OK) fprintf(stderr, "taut: %s\n", taut_last_error());
+}
+
+static int finalize(void)
+{
+    inside++;
+    if (taut__preload.ready) {
+        taut__channel_close_all();
+        report(false);
+        taut__preload.ready = false;
+    }
+    int rc = taut__real_mpi.Finalize();
+    inside--;
+    return rc;
+}
+
+static int abort_job(MPI_Comm comm, int code)
+{
+    if (taut__preload.ready && !inside) report(true);
+    return taut__real_mpi.Abort(comm, code);
+}
+
+/* ---- the table ---- */
+
+TAUT_API int taut_preload_backend(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS]);
+int          taut_preload_backend(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS])
+{
+    static const taut__function mine[TAUT_CALLS] = {
+        [TAUT_CALL_Init] = (taut__function)init, [TAUT_CALL_Init_thread] = (taut__function)init_thread,
+        [TAUT_CALL_Finalize] = (taut__function)finalize, [TAUT_CALL_Abort] = (taut__function)abort_job,
+        [TAUT_CALL_Allreduce] = (taut__function)allreduce, [TAUT_CALL_Iallreduce] = (taut__function)iallreduce,
+        [TAUT_CALL_Reduce_scatter] = (taut__function)reduce_scatter, [TAUT_CALL_Reduce_scatter_block] = (taut__function)reduce_scatter_block,
+    };
+    memcpy(&taut__real_mpi, real, sizeof taut__real_mpi);
+    memcpy(wrap, mine, sizeof mine);
+    return 0;
+}

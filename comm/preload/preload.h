@@ -1,0 +1,30 @@
+/* preload.h : between libtaut-preload-mpi.so, which every program can load, and the back end for the MPI that it uses.
+ *
+ * The handles of Open MPI are pointers, those of MPICH ints, so code that knows them is compiled once for each. stubs.c exports
+ * MPI_X and PMPI_X of every intercepted X, with arguments passed on as they are; at the first call it finds the MPI that the
+ * program has loaded, opens the back end beside it and asks for its table. Fortran needs no symbols of its own: the Fortran
+ * libraries of Open MPI call PMPI_X and those of MPICH MPI_X, in C, with handles and MPI_IN_PLACE translated. */
+#ifndef TAUT_PRELOAD_H
+#define TAUT_PRELOAD_H
+
+#include "../taut.h"
+
+/* name, number of arguments */
+#define TAUT_INTERCEPTED(X)                                                                                                      \
+    X(Init, 2) X(Init_thread, 4) X(Finalize, 0) X(Abort, 2) X(Allreduce, 6) X(Iallreduce, 7) X(Reduce_scatter, 6)                 \
+    X(Reduce_scatter_block, 6)
+
+typedef enum taut__intercepted {
+#define TAUT_ITEM(name, args) TAUT_CALL_##name,
+    TAUT_INTERCEPTED(TAUT_ITEM)
+#undef TAUT_ITEM
+    TAUT_CALLS
+} taut__intercepted;
+
+typedef void (*taut__function)(void); /* any function; cast before use */
+
+/* What a back end exports: fills wrap[] with its functions, given those of the MPI itself. */
+#define TAUT_BACKEND_ENTRY "taut_preload_backend"
+typedef int (*taut__backend_entry)(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS]);
+
+#endif

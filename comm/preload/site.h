@@ -1,0 +1,50 @@
+/* site.h : one row of the report: a call that a program makes once in each cycle, and what became of it. No MPI. */
+#ifndef TAUT_SITE_H
+#define TAUT_SITE_H
+
+#include "likeness.h"
+#include "preload_options.h"
+#include "sequence.h"
+
+enum { TAUT_COURSES = 3 }; /* budgets that a dry run tries */
+
+typedef struct taut__site {
+    size_t          number;    /* from 1, in order of first call in this process */
+    taut__call_kind kind;
+    uint64_t        key;       /* of its calls */
+    uint64_t        count;     /* elements on each rank */
+    uint32_t        elem_bytes;
+    uint32_t        ordinal;   /* among the calls of this size in a cycle */
+    int             ranks;
+    taut__likeness  like;
+    taut__doubt     doubt;
+    bool            excluded;  /* TAUT_EXCLUDE */
+    bool            misfit;    /* reduce-scatter whose parts do not end where codec blocks do */
+    char            codec[96]; /* the last in force */
+    uint64_t        calls, coded_calls, plain_timed;
+    uint64_t        bytes_dense, bytes_sent; /* by this rank, of coded calls */
+    double          plain_s, coded_s;        /* of plain_timed and coded_calls */
+    double          error2, norm2;           /* sums over sampled cycles: measured squared error of the result, its squared norm */
+    double          trial_s[TAUT_COURSES], trial_error[TAUT_COURSES]; /* dry run: seconds of its timed trials, and their relative error */
+    uint64_t        trials[TAUT_COURSES];
+} taut__site;
+
+static inline uint64_t taut__site_bytes(const taut__site *s) { return s->count * s->elem_bytes; }
+
+typedef struct taut__job_report {
+    const taut__site *const *site;
+    size_t      sites;
+    const char *mpi;                       /* name of the MPI library */
+    const char *budget[TAUT_COURSES];      /* of a dry run; NULL: not one */
+    int         ranks;
+    double      wall_s, in_calls_s;        /* since init; in reducing calls, this rank */
+    uint64_t    small_calls;               /* passed through: below the threshold, other types or operations */
+    bool        aborted;
+    char        config[96];                /* codec and budget asked for */
+} taut__job_report;
+
+/* The table for people, on stderr; JSON to path, if any (docs/preload.md has the fields). */
+void        taut__report_print(const taut__job_report *r);
+taut_status taut__report_write(const taut__job_report *r, const char *path);
+
+#endif

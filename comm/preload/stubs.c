@@ -1,0 +1,113 @@
+/* stubs.c : libtaut-preload-mpi.so; see preload.h. Needs no MPI itself. */
+#include "preload.h"
+#include <dlfcn.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static taut__function target[TAUT_CALLS]; /* what a call goes to */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static const char *const name_of[TAUT_CALLS] = {
+#define TAUT_ITEM(name, args) "PMPI_" #name,
+    TAUT_INTERCEPTED(TAUT_ITEM)
+#undef TAUT_ITEM
+};
+
+/* ISO C has no conversion for what dlsym() returns. */
+static taut__function symbol(void *lib, const char *name)
+{
+    void          *object = dlsym(lib, name);
+    taut__function f;
+    memcpy(&f, &object, sizeof f);
+    return f;
+}
+
+/* ---- the MPI that the program has loaded, which need not be in the global scope (Python extensions) ---- */
+
+static int is_mpi(struct dl_phdr_info *info, size_t size, void *found)
+{
+    const char *base = strrchr(info->dlpi_name, '/');
+    (void)size;
+    base = base ? base + 1 : info->dlpi_name;
+    if (strncmp(base, "libmpi.so", 9) != 0 && strncmp(base, "libmpich.so", 11) != 0 && strncmp(base, "libmpi_abi.so", 13) != 0) return 0;
+    snprintf(found, 4096, "%s", info->dlpi_name);
+    return 1;
+}
+
+static void *loaded_mpi(void)
+{
+    static char path[4096];
+    if (!dl_iterate_phdr(is_mpi, path)) return NULL;
+    return dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
+}
+
+/* ---- its back end, beside this library ---- */
+
+static void complain(const char *what, const char *why)
+{
+    fprintf(stderr, "taut: %s: %s; MPI calls pass through as they are\n", what, why);
+}
+
+static void open_backend(void *mpi)
+{
+    char        path[4096], version[8192] = ""; /* MPI_MAX_LIBRARY_VERSION_STRING of both */
+    int         length = 0;
+    Dl_info     here;
+    int (*library_version)(char *, int *) = (int (*)(char *, int *))symbol(mpi, "MPI_Get_library_version");
+    if (library_version) library_version(version, &length);
+    const char *which = strncmp(version, "Open MPI", 8) == 0 ? "openmpi" : strstr(version, "MPICH") ? "mpich" : NULL;
+    if (!which) {
+        complain("preload", "this MPI is neither Open MPI nor MPICH");
+        return;
+    }
+    if (!dladdr((void *)name_of, &here) || !strrchr(here.dli_fname, '/')) return;
+    snprintf(path, sizeof path, "%.*s/libtaut-preload-%s.so", (int)(strrchr(here.dli_fname, '/') - here.dli_fname), here.dli_fname, which);
+    void               *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    taut__backend_entry entry = lib ? (taut__backend_entry)symbol(lib, TAUT_BACKEND_ENTRY) : NULL;
+    taut__function      wrap[TAUT_CALLS];
+    if (!entry) {
+        complain(path, dlerror());
+        return;
+    }
+    if (entry(target, wrap) == 0) memcpy(target, wrap, sizeof wrap);
+}
+
+static void find_targets(void)
+{
+    void *mpi = loaded_mpi();
+    for (int i = 0; i < TAUT_CALLS; i++) {
+        target[i] = symbol(mpi ? mpi : RTLD_NEXT, name_of[i]);
+        if (target[i]) continue;
+        fprintf(stderr, "taut: preload: this process has loaded no MPI with %s\n", name_of[i]);
+        abort();
+    }
+    if (mpi) open_backend(mpi);
+}
+
+static inline taut__function target_of(taut__intercepted i)
+{
+    pthread_once(&once, find_targets);
+    return target[i];
+}
+
+/* ---- the exported calls: integers and pointers, passed on in the registers and slots that they came in ---- */
+
+#define WORDS_0 void
+#define WORDS_2 long a, long b
+#define WORDS_4 long a, long b, long c, long d
+#define WORDS_6 long a, long b, long c, long d, long e, long f
+#define WORDS_7 long a, long b, long c, long d, long e, long f, long g
+#define NAMES_0
+#define NAMES_2 a, b
+#define NAMES_4 a, b, c, d
+#define NAMES_6 a, b, c, d, e, f
+#define NAMES_7 a, b, c, d, e, f, g
+#define TAUT_ITEM(name, args)                                                                                                    \
+    TAUT_API long MPI_##name(WORDS_##args);                                                                                       \
+    TAUT_API long PMPI_##name(WORDS_##args);                                                                                      \
+    long          MPI_##name(WORDS_##args) { return ((long (*)(WORDS_##args))target_of(TAUT_CALL_##name))(NAMES_##args); }        \
+    long          PMPI_##name(WORDS_##args) { return ((long (*)(WORDS_##args))target_of(TAUT_CALL_##name))(NAMES_##args); }
+TAUT_INTERCEPTED(TAUT_ITEM)

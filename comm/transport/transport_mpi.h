@@ -1,0 +1,50 @@
+/* transport_mpi.h : the inside of the MPI transport, shared by transport_mpi.c and leaving_mpi.c, which says when its communicators of
+ * MPI can be freed. */
+#ifndef TAUT_TRANSPORT_MPI_H
+#define TAUT_TRANSPORT_MPI_H
+
+#include "../taut_mpi.h"
+#include "transport.h"
+
+typedef struct taut__mpi_pending {
+    taut__request *request; /* NULL: the receive of a notice */
+    MPI_Datatype  type;    /* of a message beyond WHOLE_MAX, else MPI_BYTE */
+} taut__mpi_pending;
+
+typedef struct taut__mpi {
+    taut__transport base;
+    MPI_Comm       comm, native; /* messages; native sums, which a notice must not disturb */
+    bool           exact;        /* MPI_Allreduce gives the same bits on all ranks */
+    bool           failed;       /* a notice was sent or received: leave what is taut__mpi_pending to MPI */
+    size_t         n, room;
+    MPI_Request   *request;      /* room of each */
+    MPI_Status    *status;
+    int           *index;
+    taut__mpi_pending       *owner;
+    MPI_Request   *tell;         /* size requests */
+    bool           listening;    /* request[0] is the receive of a notice */
+    bool           news;         /* it has come */
+    uint64_t       job;          /* in the notices of this transport */
+    taut__notice    heard, told;
+    taut__notice    word;         /* the one last told, and how it is getting on */
+    MPI_Request   *telling;      /* size requests */
+    int            left;         /* peers whose last word has been heard */
+    bool           leaves;       /* `word` is this rank's last one */
+    bool           uneven;       /* somebody left having done less, or more: messages may be on their way for ever */
+    uint64_t       count, steps; /* of those who left */
+    struct taut__mpi *next;  /* of those that are buried */
+} taut__mpi;
+
+/* transport_mpi.c */
+taut_status taut__mpi_poll(taut__transport *t);
+bool        taut__mpi_heard(taut__transport *t, taut__notice *word);
+bool        taut__mpi_aborted(taut__transport *t, taut__notice *why);
+bool        taut__mpi_all_told(taut__mpi *m, int tries); /* words have left; tries are a tenth of a millisecond apart */
+void        taut__mpi_stop_listening(taut__mpi *m);
+void        taut__mpi_release(taut__mpi *m);
+
+/* leaving_mpi.c */
+void taut__mpi_bury(taut__mpi *m);   /* to be released once nobody will send to it any more */
+void taut__mpi_visit_buried(void);   /* some may be ready */
+
+#endif
