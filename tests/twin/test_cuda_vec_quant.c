@@ -358,7 +358,7 @@ END_TEST
 START_TEST(quant_errors_of_candidates)
 {
     enum { N = 5000, C = 4 };
-    static const quant_params p[C] = {{4, QUANT_MAXMIN, true, 512}, {2, QUANT_MAXMIN, false, 64}, {8, QUANT_LINF, true, 1024}, {3, QUANT_L2, false, 256}};
+    static const quant_params p[C] = {{4, QUANT_MAXMIN, true, 512, false}, {2, QUANT_MAXMIN, false, 64, true}, {8, QUANT_LINF, true, 1024, false}, {3, QUANT_L2, false, 256, false}};
     float            *x = new_floats(N);
     double            stats[C] = {0}, got[C];
     cuda_fill(x, N, 6);
