@@ -257,6 +257,21 @@ START_TEST(batch_with_feedback_in_a_graph)
 }
 END_TEST
 
+/* Long chunks of which few blocks hold anything travel without lanes, and the payload is of another kind. */
+START_TEST(sparse_chunks)
+{
+    grid_case g;
+    open_case(&g, "grid:code=rans", 1, 140000, NULL);
+    cuda_fill(g.x, g.n, 0);
+    for (size_t i = 0; i < g.n; i++) g.x[i] = i % 4111 == 5 && i < 130000 ? g.x[i] * 40 : 0;
+    use_step(&g, 1e-3f);
+    both_ways(&g, 3);
+    ck_assert_int_eq(g.c.payload[0] & 0x7f, 4);
+    codes_too(&g, 4);
+    close_case(&g);
+}
+END_TEST
+
 /* The survey's numbers, over slices and scales and a tensor that is sampled, and the errors of four steps. */
 START_TEST(surveys)
 {
@@ -385,6 +400,7 @@ int main(void)
     tcase_add_test(t, batch_with_feedback_in_a_graph);
     tcase_add_test(t, raw_and_range);
     tcase_add_test(t, surveys);
+    tcase_add_test(t, sparse_chunks);
     tcase_add_loop_test(t, malformed_payloads, 0, 3);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
