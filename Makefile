@@ -274,6 +274,30 @@ endif
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON)
 
+# ---- CUDA kernels on the CPU: the .cu sources a second time, by the C++ compiler, against the execution model in
+# tests/support/cuda_host, so that `make check` runs every kernel without a GPU. A misaligned access traps in every mode. The
+# model itself is not instrumented by TSan. ----
+MODEL       := tests/support/cuda_host
+MODEL_OBJ   := $(patsubst %,$(BUILD)/model/%.o,$(basename $(wildcard compressors/*/*_cuda.cu $(MODEL)/*.cu)))
+MODEL_RUN   := $(patsubst %,$(BUILD)/model/%.o,$(basename $(wildcard $(MODEL)/*.cpp)))
+MODEL_TESTS := $(filter $(foreach d,unit twin long,$(BUILD)/tests/$(d)/test_cuda_%),$(TEST_BIN))
+MODEL_FLAGS  = -x c++ -std=c++17 $(SAME) -Wall -Wextra -Wno-unknown-pragmas $(WERROR) -I. -I$(MODEL)/include
+TRAP         = $(shell $(CXX) -fsanitize=alignment -fsanitize-trap=alignment -x c++ -c -o /dev/null /dev/null 2>/dev/null && \
+                 echo -fsanitize-trap=alignment || echo -fsanitize-undefined-trap-on-error)
+MODEL_TRAP  := $(if $(MODEL_TESTS),$(if $(filter asan,$(MODE)),,-fsanitize=alignment $(TRAP)))
+$(MODEL_OBJ): $(BUILD)/model/%.o: %.cu $(BUILD)/.CXX
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CPPFLAGS) $(MODEL_FLAGS) $(CFLAGS) $(MODEL_TRAP) $(DEP) -c -o $@ $<
+$(MODEL_RUN): $(BUILD)/model/%.o: %.cpp $(BUILD)/.CXX
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CPPFLAGS) $(MODEL_FLAGS) $(filter-out -fsanitize=thread,$(CFLAGS)) $(if $(filter tsan,$(MODE)),-DCUDA_HOST_TSAN) $(DEP) -c -o $@ $<
+$(MODEL_TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(MODEL_OBJ) $(MODEL_RUN) $(BUILD)/.LINK
+	$(LINK_CXX) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON)
+cuda-report: ## registers, shared memory and spills of every kernel, per GPU architecture
+	@NVCC='$(NVCC)' NVCCFLAGS='$(filter-out -lineinfo,$(ALL_NVCCFLAGS))' tests/bench/cuda_report.sh compressors/*/*_cuda.cu
+gpu-tests: $(MODEL_TESTS)
+.PHONY: cuda-report gpu-tests
+
 # ---- one test: T=comm is tests/*/test_comm.c or .sh, or both; T='grid quant' takes two ----
 .PHONY: test quick
 TESTS_OF_T := $(foreach t,$(T),$(wildcard tests/*/test_$(t).c tests/*/test_$(t).sh))
@@ -348,8 +372,10 @@ check: setup ## install what is missing, build, run the tests (under ten minutes
 check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
 	$(STAGE) LONG=1 TIMEOUT=1800 run-tests
 	$(STAGE) LONG=1 TIMEOUT=1800 MODE=asan run-tests
-check-gpu: ## the tests that need a GPU
-	@BUILD=$(BUILD) tests/run_gpu.sh
+check-gpu: ## on a machine with a GPU: kernels against the CPU, compute-sanitizer, speeds; one JSON report, under five minutes
+	$(STAGE) CUDA=1 BUILD=build/gpu all
+	$(STAGE) CUDA=1 BUILD=build/gpu gpu-tests
+	@BUILD=build/gpu tests/run_gpu.sh
 demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes
 	$(STAGE) print-config
 	$(STAGE) all

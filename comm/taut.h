@@ -78,7 +78,8 @@ TAUT_API int taut_wire_version(void); /* TAUT_WIRE_VERSION of the library that i
     X(TAUT_E_MISMATCH, -32, "ranks disagree")                                                                 \
     X(TAUT_E_TRANSPORT, -33, "the transport failed")                                                          \
     X(TAUT_E_INFEASIBLE, -40, "no plan meets the budget")                                                     \
-    X(TAUT_E_TORCH, -50, "libtorch raised an exception")
+    X(TAUT_E_TORCH, -50, "libtorch raised an exception")                                                      \
+    X(TAUT_E_DEVICE, -60, "the GPU or its driver failed")
 
 #define TAUT_ENUM_ITEM(name, value, text) name = value,
 typedef enum taut_status { TAUT_STATUS_MAP(TAUT_ENUM_ITEM) TAUT_STATUS_END_ = 1 } taut_status;

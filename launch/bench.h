@@ -31,4 +31,7 @@ int bench_once(bench_input *in, const bench_codec *c, const float *x, float *bac
 enum bench_format { BENCH_TABLE, BENCH_CSV, BENCH_JSON };
 int bench_sweep(bench_input *in, const char *layers, enum bench_format format);
 
+/* cmd_bench_device.c: `--device cuda`. Exit code, after a message where not 0. */
+int bench_device(const bench_input *in, const bench_codec *codecs, size_t count, bool json);
+
 #endif

@@ -37,7 +37,7 @@ typedef struct subject {
 
 typedef struct job {
     cli_list    codecs;
-    const char *input, *shape_text, *equal, *layers;
+    const char *input, *shape_text, *equal, *layers, *device;
     uint64_t    n;
     double      seconds;
     bool        sweep, csv, json;
@@ -255,6 +255,18 @@ static int add_equal(job *j)
     return add(j, text);
 }
 
+static int run_on_device(job *j)
+{
+    bench_codec *codecs = calloc(j->count ? j->count : 1, sizeof *codecs);
+    size_t       count = 0;
+    if (!codecs) return cli_fail("out of memory");
+    for (size_t i = 0; i < j->count; i++) /* of the default selection, those that run there */
+        if (j->codecs.n || strcmp(j->subjects[i].codec.spec.stage[0].codec->name, "powersgd") != 0) codecs[count++] = j->subjects[i].codec;
+    int rc = bench_device(&j->in, codecs, count, j->json);
+    free(codecs);
+    return rc;
+}
+
 static int run(job *j)
 {
     int rc = make_input(j);
@@ -266,6 +278,7 @@ static int run(job *j)
     if (j->equal && rc == CLI_OK) rc = add_equal(j);
     if (j->codecs.n == 0 && !j->equal)
         for (size_t i = 0; i < sizeof defaults / sizeof *defaults && rc == CLI_OK; i++) rc = add(j, defaults[i]);
+    if (rc == CLI_OK && j->device && strcmp(j->device, "cuda") == 0) return run_on_device(j);
     if (rc == CLI_OK) rc = measure(j);
     if (rc != CLI_OK) return rc;
     print_table(j);
@@ -283,6 +296,7 @@ int cmd_bench_codec(int argc, char **argv)
         {"n", "N", CLI_SIZE, &j.n, "elements; a shorter input is repeated; 0 = the input's, else 16M", 0, 0x1p40, NULL},
         {"shape", "RxC", CLI_TEXT, &j.shape_text, "matrix for low rank; default: nearly square", 0, 0, NULL},
         {"seconds", "S", CLI_REAL, &j.seconds, "to spend on each codec", 0, 3600, NULL},
+        {"device", "host|cuda", CLI_TEXT, &j.device, "where to measure; default host", 0, 0, NULL},
         {"sweep", NULL, CLI_FLAG, &j.sweep, "size against error of every family, no timing", 0, 0, NULL},
         {"csv", NULL, CLI_FLAG, &j.csv, "with --sweep: as CSV", 0, 0, NULL},
         {"layers", "T.json", CLI_TEXT, &j.layers, "with --sweep: the trace's layers, for low rank", 0, 0, NULL},
@@ -299,6 +313,9 @@ int cmd_bench_codec(int argc, char **argv)
         options, 0, 0};
     int rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
+    if (j.device && strcmp(j.device, "host") != 0 && strcmp(j.device, "cuda") != 0)
+        return cli_usage("--device=%s: must be host or cuda", j.device);
+    if (j.device && strcmp(j.device, "cuda") == 0 && (j.sweep || j.equal)) return cli_usage("--device=cuda goes with neither --sweep nor --equal");
     if (j.csv && !j.sweep) return cli_usage("--csv goes with --sweep");
     if (j.layers && !j.sweep) return cli_usage("--layers goes with --sweep");
     rc = run(&j);

@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "cmd.h"
 #include "json.h"
+#include "../compressors/cuda/cuda.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -38,7 +39,7 @@ static const struct {
     {"torch", TAUT_HAVE_TORCH, "the libtorch shim, taut train"},
     {"zstd", TAUT_HAVE_ZSTD, "shards, taut data"},
     {"jpeg", TAUT_HAVE_JPEG, "JPEGs decoded on read"},
-    {"cuda", TAUT_HAVE_CUDA, "the CUDA compiler; no kernels yet"},
+    {"cuda", TAUT_HAVE_CUDA, "kernels of the codecs for a GPU (make CUDA=1)"},
     {"nccl", TAUT_HAVE_NCCL, "the NCCL library; no communicators yet"},
 };
 enum { FEATURES = sizeof features / sizeof *features };
@@ -51,6 +52,9 @@ static void print_text(void)
            v / 100 % 100, v % 100, taut_wire_version(), taut_cpu_path(), taut_features());
     for (int i = 0; i < FEATURES; i++)
         printf("  %-10s %-9s %s\n", features[i].name, features[i].built ? "found" : "left out", features[i].gives);
+    const char *gpu;
+    bool        usable = taut__cuda_get(&gpu) != NULL;
+    printf("\nGPU       %s%s\n", gpu, usable ? "; its kernels serve callers of compressors/cuda/cuda.h, allreduces run on the host yet" : "");
     printf("\ncodecs\n");
     for (size_t i = 0; taut_codec_name(i); i++) printf("  %-10s %s\n", taut_codec_name(i), taut_codec_help(i));
     printf("\nsettings (value now; `taut info --env` explains them)\n");
@@ -72,6 +76,9 @@ static void print_json(void)
     list = json_object();
     for (int i = 0; i < FEATURES; i++) jsn_bool(list, features[i].name, features[i].built);
     json_object_set_new(o, "features", list);
+    const char *gpu;
+    jsn_bool(o, "gpu_usable", taut__cuda_get(&gpu) != NULL);
+    jsn_text(o, "gpu", gpu);
     list = json_object();
     for (size_t i = 0; taut_codec_name(i); i++) jsn_text(list, taut_codec_name(i), taut_codec_help(i));
     json_object_set_new(o, "codecs", list);

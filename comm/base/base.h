@@ -9,6 +9,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Of functions in headers that CUDA kernels share with the CPU's code. Such headers compile as C11, C++17 and CUDA. */
+#if defined(__CUDACC__)
+#define TAUT_INLINE static inline __host__ __device__
+#else
+#define TAUT_INLINE static inline
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* ---- Errors ----
  * taut__fail() records the message that taut_last_error() returns, logs it at debug level, and returns `s`:
  *     return taut__fail(TAUT_E_RANGE, "quant: bits=%d: must be 1..8", bits);
@@ -46,20 +57,21 @@ void   taut__alloc_fail_after(int64_t n);   /* tests: the n-th allocation from n
  * (Wellons, hash-prospector, 2018), keyed twice. All of i's 2^32-blocks have their own key. */
 typedef struct taut__rng { uint32_t k0, k1; } taut__rng; /* key of one block of 2^32 counters */
 
-static inline uint64_t taut__mix64(uint64_t x) /* splitmix64 finaliser: derive seeds, not streams */
+TAUT_INLINE uint64_t taut__mix64(uint64_t x) /* splitmix64 finaliser: derive seeds, not streams */
 {
     x += 0x9e3779b97f4a7c15u;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
 }
-static inline uint64_t taut__seed(uint64_t a, uint64_t b) { return taut__mix64(taut__mix64(a) ^ b); }
-static inline taut__rng taut__rng_of(uint64_t seed, uint64_t i)
+TAUT_INLINE uint64_t taut__seed(uint64_t a, uint64_t b) { return taut__mix64(taut__mix64(a) ^ b); }
+TAUT_INLINE taut__rng taut__rng_of(uint64_t seed, uint64_t i)
 {
-    uint64_t k = taut__seed(seed, i >> 32);
-    return (taut__rng){(uint32_t)k, (uint32_t)(k >> 32)};
+    uint64_t  k = taut__seed(seed, i >> 32);
+    taut__rng g = {(uint32_t)k, (uint32_t)(k >> 32)};
+    return g;
 }
-static inline uint32_t taut__random32(taut__rng g, uint32_t i_low)
+TAUT_INLINE uint32_t taut__random32(taut__rng g, uint32_t i_low)
 {
     uint32_t x = i_low + g.k0;
     x = (x ^ (x >> 16)) * 0x7feb352du;
@@ -68,11 +80,15 @@ static inline uint32_t taut__random32(taut__rng g, uint32_t i_low)
 }
 
 /* ---- Small helpers ---- */
-static inline size_t taut__min(size_t a, size_t b) { return a < b ? a : b; }
-static inline size_t taut__max(size_t a, size_t b) { return a > b ? a : b; }
-static inline size_t taut__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
+TAUT_INLINE size_t taut__min(size_t a, size_t b) { return a < b ? a : b; }
+TAUT_INLINE size_t taut__max(size_t a, size_t b) { return a > b ? a : b; }
+TAUT_INLINE size_t taut__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
 static inline bool taut__mul_ok(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
 static inline bool taut__add_ok(size_t a, size_t b, size_t *out) { return !__builtin_add_overflow(a, b, out); }
 double taut__now(void); /* monotonic seconds; comm/ and launch/ only: compressors and scheduler know no clocks */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "../codec.h"
 #include "grid_kernels.h"
+#include "grid_survey.h"
 
 extern const taut_codec taut__codec_grid;
 
@@ -14,25 +15,6 @@ enum { GRID_PACKED = 0, GRID_RANS = 1 }; /* values of key `code` */
 
 /* taut_prep of this codec */
 enum { GRID_PREP_STEP = 0 }; /* f[]: the agreed step, in units of the tensor's scale */
-
-/* ---- Survey statistics: doubles that add over slices and ranks. t = |x / scale|. ---- */
-enum {
-    GRID_BINS_PER_OCTAVE = 4,
-    GRID_OCTAVES = 50,
-    GRID_HEADROOM = 6, /* octaves above the norm; bin 0 takes everything below the window too, the last one everything above */
-    GRID_BINS = GRID_OCTAVES * GRID_BINS_PER_OCTAVE,
-
-    GRID_STAT_N = 0,       /* elements */
-    GRID_STAT_NORM2 = 1,   /* sum of t^2 */
-    GRID_STAT_PLAIN2 = 2,  /* sum of x^2 */
-    GRID_STAT_BAD = 3,     /* slices (calls) that hold a non-finite value */
-    GRID_BRIEF = 4,        /* the first ones tell how large the tensor is; the others, which change slowly, its shape */
-    GRID_STAT_SAMPLED = 4, /* elements in the bins: large tensors are sampled by blocks of 64 */
-    GRID_STAT_BIN = 5,     /* counts of t, four bins to the octave: exponent and two bits of mantissa */
-    GRID_STAT_BLOCK = GRID_STAT_BIN + GRID_BINS, /* counts of sampled blocks by octave of their mean t */
-    GRID_STAT_LOWEST = GRID_STAT_BLOCK + GRID_OCTAVES, /* sum over the elements of the exponent at which bin 0 begins: see below */
-    GRID_STATS,
-};
 
 /* The bins are a window of octaves of t that goes with the norm, because gradients have any scale. What is added must have the
  * same window: whoever adds statistics of several ranks first moves them to that of a norm on which all agree, as codec.h's

@@ -2,30 +2,48 @@
 #ifndef TAUT_GRID_BITS_H
 #define TAUT_GRID_BITS_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "../../comm/base/base.h"
 #include <string.h>
 
-static inline uint64_t grid_load64(const uint8_t *p)
+TAUT_INLINE uint64_t grid_load64(const uint8_t *p)
 {
     uint64_t v;
     memcpy(&v, p, 8);
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
     return v;
 }
-static inline void grid_store64(uint8_t *p, uint64_t v)
+TAUT_INLINE void grid_store64(uint8_t *p, uint64_t v)
 {
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
     memcpy(p, &v, 8);
 }
 
+/* Bits set; index of the lowest one, v != 0; bits up to the highest one */
+TAUT_INLINE unsigned grid_count_bits(uint64_t v)
+{
+#if defined(__CUDA_ARCH__)
+    return (unsigned)__popcll(v);
+#else
+    return (unsigned)__builtin_popcountll(v);
+#endif
+}
+TAUT_INLINE unsigned grid_low_bit(uint64_t v)
+{
+#if defined(__CUDA_ARCH__)
+    return (unsigned)__ffsll((long long)v) - 1;
+#else
+    return (unsigned)__builtin_ctzll(v);
+#endif
+}
+TAUT_INLINE unsigned grid_bitlen(uint64_t v)
+{
+#if defined(__CUDA_ARCH__)
+    return 64 - (unsigned)__clzll((long long)v);
+#else
+    return v ? 64 - (unsigned)__builtin_clzll(v) : 0;
+#endif
+}
+
 /* yes ? a : b, without the branch that compilers make of it and no predictor foretells. yes: 0 or 1 */
-static inline uint64_t grid_choose(unsigned yes, uint64_t a, uint64_t b)
+TAUT_INLINE uint64_t grid_choose(unsigned yes, uint64_t a, uint64_t b)
 {
     return b ^ ((a ^ b) & (0 - (uint64_t)yes));
 }
@@ -37,7 +55,7 @@ typedef struct grid_writer {
     unsigned n;   /* 0..63 */
 } grid_writer;
 
-static inline void grid_put(grid_writer *w, uint64_t v, unsigned bits) /* bits 0..64, v < 2^bits */
+TAUT_INLINE void grid_put(grid_writer *w, uint64_t v, unsigned bits) /* bits 0..64, v < 2^bits */
 {
     uint64_t lo = w->acc | v << w->n, hi = v >> 1 >> (63 - w->n);
     unsigned total = w->n + bits, full = total >> 6;
@@ -46,7 +64,7 @@ static inline void grid_put(grid_writer *w, uint64_t v, unsigned bits) /* bits 0
     w->acc = grid_choose(full, hi, lo);
     w->n = total & 63;
 }
-static inline uint8_t *grid_flush(grid_writer *w) /* pads the last byte with zero bits; returns its end */
+TAUT_INLINE uint8_t *grid_flush(grid_writer *w) /* pads the last byte with zero bits; returns its end */
 {
     grid_store64(w->p, w->acc);
     return w->p + (w->n + 7) / 8;
@@ -59,33 +77,37 @@ typedef struct grid_reader {
     size_t pos; /* bits consumed */
 } grid_reader;
 
-static inline uint64_t grid_load_tail(const grid_reader *r, size_t at)
+TAUT_INLINE uint64_t grid_load_tail(const grid_reader *r, size_t at)
 {
     uint64_t v = 0;
     for (unsigned i = 0; i < 8 && at + i < r->len; i++) v |= (uint64_t)r->src[at + i] << (8 * i);
     return v;
 }
-static inline uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
+TAUT_INLINE uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
 {
     size_t at = r->pos >> 3;
     unsigned s = r->pos & 7;
     uint64_t v;
+#if defined(__CUDA_ARCH__) /* words lie at any byte */
+    v = grid_load_tail(r, at) >> s | (at + 8 < r->len ? (uint64_t)r->src[at + 8] << 1 << (63 - s) : 0);
+#else
     if (__builtin_expect(at + 9 <= r->len, 1))
         v = grid_load64(r->src + at) >> s | (uint64_t)r->src[at + 8] << 1 << (63 - s);
     else
         v = grid_load_tail(r, at) >> s | (at + 8 < r->len ? (uint64_t)r->src[at + 8] << 1 << (63 - s) : 0);
+#endif
     r->pos += bits;
     return v & (~UINT64_C(0) >> (64 - bits));
 }
 /* The 64 bits that lie `ahead` bits after the next one, consuming none. The caller knows that they and another 8 are
  * there. */
-static inline uint64_t grid_peek(const grid_reader *r, size_t ahead)
+TAUT_INLINE uint64_t grid_peek(const grid_reader *r, size_t ahead)
 {
     const uint8_t *p = r->src + ((r->pos + ahead) >> 3);
     unsigned s = (r->pos + ahead) & 7;
     return grid_load64(p) >> s | (uint64_t)p[8] << 1 << (63 - s);
 }
-static inline bool grid_reader_ok(const grid_reader *r)
+TAUT_INLINE bool grid_reader_ok(const grid_reader *r)
 {
     return r->pos <= 8 * r->len;
 }

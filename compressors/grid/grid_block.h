@@ -43,13 +43,13 @@ typedef struct grid_block {
     uint32_t mag[GRID_BLOCK];
 } grid_block;
 
-static inline uint64_t grid_pext(uint64_t v, uint64_t mask)
+TAUT_INLINE uint64_t grid_pext(uint64_t v, uint64_t mask)
 {
     uint64_t out = 0;
-    for (unsigned k = 0; mask; mask &= mask - 1, k++) out |= (v >> __builtin_ctzll(mask) & 1) << k;
+    for (unsigned k = 0; mask; mask &= mask - 1, k++) out |= (v >> grid_low_bit(mask) & 1) << k;
     return out;
 }
-static inline uint64_t grid_pdep(uint64_t v, uint64_t mask)
+TAUT_INLINE uint64_t grid_pdep(uint64_t v, uint64_t mask)
 {
     uint64_t out = 0;
     for (; mask; mask &= mask - 1, v >>= 1)
@@ -57,32 +57,24 @@ static inline uint64_t grid_pdep(uint64_t v, uint64_t mask)
     return out;
 }
 /* Map of groups of 4 that hold a set bit: bit 4g of the result. */
-static inline uint64_t grid_groups(uint64_t nz)
+TAUT_INLINE uint64_t grid_groups(uint64_t nz)
 {
     nz |= nz >> 1;
     nz |= nz >> 2;
     return nz & GRID_GROUPS;
 }
-static inline unsigned grid_count_bits(uint64_t v)
-{
-    return (unsigned)__builtin_popcountll(v);
-}
-static inline unsigned grid_bitlen(uint64_t v)
-{
-    return v ? 64 - (unsigned)__builtin_clzll(v) : 0;
-}
-static inline unsigned grid_rice(uint64_t sum)
+TAUT_INLINE unsigned grid_rice(uint64_t sum)
 {
     return grid_bitlen(sum >> 7);
 }
 
-static inline uint64_t grid_plane(const grid_block *b, unsigned bit)
+TAUT_INLINE uint64_t grid_plane(const grid_block *b, unsigned bit)
 {
     uint64_t m = 0;
     for (unsigned i = 0; i < GRID_BLOCK; i++) m |= (uint64_t)(b->mag[i] >> bit & 1) << i;
     return m;
 }
-static inline uint64_t grid_at_least(const grid_block *b, unsigned r, uint32_t h)
+TAUT_INLINE uint64_t grid_at_least(const grid_block *b, unsigned r, uint32_t h)
 {
     uint64_t m = 0;
     for (unsigned i = 0; i < GRID_BLOCK; i++) m |= (uint64_t)((b->mag[i] >> r) >= h) << i;
@@ -90,7 +82,7 @@ static inline uint64_t grid_at_least(const grid_block *b, unsigned r, uint32_t h
 }
 
 /* Shared by all levels: rare, or short. */
-static inline unsigned grid_class_of(uint64_t nz, uint64_t sum, unsigned *r)
+TAUT_INLINE unsigned grid_class_of(uint64_t nz, uint64_t sum, unsigned *r)
 {
     unsigned k = grid_count_bits(nz);
     *r = grid_rice(sum);
@@ -100,33 +92,33 @@ static inline unsigned grid_class_of(uint64_t nz, uint64_t sum, unsigned *r)
     if (k <= 4) return GRID_P1 + k - 1;
     return grid_count_bits(grid_groups(nz)) < GRID_H4_GROUPS ? GRID_H4 : GRID_R0;
 }
-static inline void grid_put_positions(grid_writer *w, uint64_t nz)
+TAUT_INLINE void grid_put_positions(grid_writer *w, uint64_t nz)
 {
     uint64_t v = 0;
     unsigned k = 0;
-    for (; nz; nz &= nz - 1, k += 6) v |= (uint64_t)__builtin_ctzll(nz) << k;
+    for (; nz; nz &= nz - 1, k += 6) v |= (uint64_t)grid_low_bit(nz) << k;
     grid_put(w, v, k);
 }
-static inline uint64_t grid_get_positions(grid_reader *r, unsigned k) /* 0: not k distinct ones */
+TAUT_INLINE uint64_t grid_get_positions(grid_reader *r, unsigned k) /* 0: not k distinct ones */
 {
     uint64_t v = grid_get(r, 6 * k), nz = 0;
     for (unsigned i = 0; i < k; i++) nz |= UINT64_C(1) << (v >> (6 * i) & 63);
     return grid_count_bits(nz) == k ? nz : 0;
 }
-static inline void grid_put_escape(grid_writer *w, uint32_t h)
+TAUT_INLINE void grid_put_escape(grid_writer *w, uint32_t h)
 {
     uint32_t v = h - GRID_LEVELS + 1;
     unsigned b = grid_bitlen(v) - 1;
     grid_put(w, b | (uint64_t)(v & ~(UINT32_C(1) << b)) << 5, 5 + b);
 }
-static inline uint64_t grid_get_escape(grid_reader *r) /* h */
+TAUT_INLINE uint64_t grid_get_escape(grid_reader *r) /* h */
 {
     unsigned b = (unsigned)grid_get(r, 5);
     return (UINT64_C(1) << b | (b ? grid_get(r, b) : 0)) + GRID_LEVELS - 1;
 }
 
 /* Writes the body, returns the class. */
-static inline unsigned grid_block_put(grid_writer *w, const grid_block *b)
+TAUT_INLINE unsigned grid_block_put(grid_writer *w, const grid_block *b)
 {
     uint64_t sum = 0, nz = 0;
     unsigned r;
@@ -154,14 +146,14 @@ static inline unsigned grid_block_put(grid_writer *w, const grid_block *b)
         grid_put(w, grid_pext(next, map), grid_count_bits(map));
         map = next;
     }
-    for (; map; map &= map - 1) grid_put_escape(w, b->mag[__builtin_ctzll(map)] >> r);
+    for (; map; map &= map - 1) grid_put_escape(w, b->mag[grid_low_bit(map)] >> r);
     grid_put(w, grid_pext(b->sign, nz), grid_count_bits(nz));
     return cls;
 }
 
 /* First map of a block whose low planes are behind the reader; classes below WIDE only. 0 is malformed unless
  * r > 0. */
-static inline uint64_t grid_get_groups(grid_reader *r, uint64_t *spread)
+TAUT_INLINE uint64_t grid_get_groups(grid_reader *r, uint64_t *spread)
 {
     uint64_t g = grid_pdep(grid_get(r, 16), GRID_GROUPS);
     *spread = g * 15;
@@ -169,7 +161,7 @@ static inline uint64_t grid_get_groups(grid_reader *r, uint64_t *spread)
 }
 
 /* Reads a body; cls is not ZERO, RUN, and not raw. r comes from the class (or from the 5 bits of WIDE). */
-static inline bool grid_block_get(grid_reader *rd, unsigned cls, unsigned r, grid_block *b)
+TAUT_INLINE bool grid_block_get(grid_reader *rd, unsigned cls, unsigned r, grid_block *b)
 {
     uint64_t map, spread, nz;
     memset(b->mag, 0, sizeof b->mag);
@@ -192,7 +184,7 @@ static inline bool grid_block_get(grid_reader *rd, unsigned cls, unsigned r, gri
         for (unsigned i = 0; i < GRID_BLOCK; i++) b->mag[i] += (uint32_t)(map >> i & 1) << r;
     }
     for (; map; map &= map - 1) {
-        unsigned i = (unsigned)__builtin_ctzll(map);
+        unsigned i = grid_low_bit(map);
         uint64_t m = grid_get_escape(rd) << r | (b->mag[i] & ((UINT32_C(1) << r) - 1));
         if (m > INT32_MAX) return false;
         b->mag[i] = (uint32_t)m;
@@ -214,18 +206,18 @@ typedef struct grid_classes {
     uint8_t nibble[GRID_CHUNK_BLOCKS];
 } grid_classes;
 
-static inline void grid_classes_run(grid_classes *c,
+TAUT_INLINE void grid_classes_run(grid_classes *c,
                                     unsigned zeros) /* a run writes no more nibbles than it has blocks */
 {
     while (zeros >= GRID_RUN_MIN) {
-        unsigned take = zeros < GRID_RUN_MAX ? zeros : GRID_RUN_MAX;
+        unsigned take = zeros < GRID_RUN_MAX ? zeros : (unsigned)GRID_RUN_MAX;
         c->nibble[c->n++] = GRID_RUN;
         c->nibble[c->n++] = (uint8_t)(take - GRID_RUN_MIN);
         zeros -= take;
     }
     while (zeros-- > 0) c->nibble[c->n++] = GRID_ZERO;
 }
-static inline size_t grid_classes_put(const grid_classes *c, uint8_t *dst) /* returns bytes */
+TAUT_INLINE size_t grid_classes_put(const grid_classes *c, uint8_t *dst) /* returns bytes */
 {
     size_t bytes = (c->n + 1) / 2;
     memset(dst, 0, bytes);
@@ -240,11 +232,11 @@ typedef struct grid_class_list {
     bool any;
 } grid_class_list;
 
-static inline void grid_list_init(grid_class_list *l)
+TAUT_INLINE void grid_list_init(grid_class_list *l)
 {
     l->c.n = 0, l->zeros = 0, l->any = false;
 }
-static inline void grid_list_add(grid_class_list *l, unsigned cls)
+TAUT_INLINE void grid_list_add(grid_class_list *l, unsigned cls)
 {
     if (cls == GRID_ZERO) {
         l->zeros++;
@@ -256,7 +248,7 @@ static inline void grid_list_add(grid_class_list *l, unsigned cls)
     l->c.nibble[l->c.n++] = (uint8_t)cls;
 }
 /* Ends a chunk of code packed; returns its bytes, 0 if all is zero. */
-static inline size_t grid_list_close(grid_class_list *l, grid_writer *w, uint8_t *dst)
+TAUT_INLINE size_t grid_list_close(grid_class_list *l, grid_writer *w, uint8_t *dst)
 {
     if (!l->any) return 0;
     uint8_t *end = grid_flush(w);
@@ -265,7 +257,7 @@ static inline size_t grid_list_close(grid_class_list *l, grid_writer *w, uint8_t
 }
 
 /* cls[0..blocks) from the tail of src[0..len); false if they do not fit. *body = bytes before the classes. */
-static inline bool grid_classes_get(const uint8_t *src, size_t len, unsigned blocks, uint8_t *cls,
+TAUT_INLINE bool grid_classes_get(const uint8_t *src, size_t len, unsigned blocks, uint8_t *cls,
                                     size_t *body)
 {
     unsigned run = 0;

@@ -80,8 +80,7 @@ static const uint16_t frequency[GRID_SHAPES][GRID_MODELS][16] = {
     },
 };
 
-static grid_model models[GRID_SHAPES][GRID_MODELS];
-static uint16_t price[GRID_SHAPES][GRID_MODELS][3]; /* bits * 256 of 0, of a sign of 1, of anything beyond */
+static grid_tables tables;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* 256 * -log2(f / 2048), rounded down; integers, so that every machine chooses alike */
@@ -124,22 +123,28 @@ static void build(void)
         for (unsigned c = 0; c < GRID_MODELS; c++) {
             const uint16_t *f = frequency[s][c];
             uint32_t start = 0, beyond = 0;
-            add_symbol(&models[s][c], 0, &start, f[0]);
+            add_symbol(&tables.model[s][c], 0, &start, f[0]);
             for (unsigned v = 1; v <= grid_top[c + 1]; v++) {
-                add_symbol(&models[s][c], 2 * v - 1, &start, f[v]);
-                add_symbol(&models[s][c], 2 * v, &start, f[v]);
+                add_symbol(&tables.model[s][c], 2 * v - 1, &start, f[v]);
+                add_symbol(&tables.model[s][c], 2 * v, &start, f[v]);
                 if (v > 1) beyond += 2u * f[v];
             }
-            price[s][c][0] = price_of(f[0]);
-            price[s][c][1] = price_of(f[1]);
-            price[s][c][2] = price_of(beyond ? beyond : 1);
+            tables.price[s][c][0] = price_of(f[0]);
+            tables.price[s][c][1] = price_of(f[1]);
+            tables.price[s][c][2] = price_of(beyond ? beyond : 1);
         }
 }
 
 const grid_model *taut__grid_models(unsigned shape)
 {
     pthread_once(&once, build);
-    return models[shape];
+    return tables.model[shape];
+}
+
+const grid_tables *taut__grid_tables(void)
+{
+    pthread_once(&once, build);
+    return &tables;
 }
 
 unsigned taut__grid_choose_shape(uint32_t count[GRID_MODELS + 1][3])
@@ -150,7 +155,7 @@ unsigned taut__grid_choose_shape(uint32_t count[GRID_MODELS + 1][3])
     for (unsigned s = 0; s < GRID_SHAPES; s++) {
         uint64_t bits = 0;
         for (unsigned c = 1; c <= GRID_MODELS; c++)
-            for (unsigned k = 0; k < 3; k++) bits += (uint64_t)count[c][k] * price[s][c - 1][k];
+            for (unsigned k = 0; k < 3; k++) bits += (uint64_t)count[c][k] * tables.price[s][c - 1][k];
         if (bits < least) {
             least = bits;
             best = s;

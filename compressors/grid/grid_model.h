@@ -13,6 +13,13 @@
 
 #include "grid_bits.h"
 
+/* Small tables that both the CPU's and the GPU's code read. */
+#if defined(__CUDACC__)
+#define GRID_SMALL_TABLE static __device__ const
+#else
+#define GRID_SMALL_TABLE static const
+#endif
+
 enum {
     GRID_PROB_BITS = 11,
     GRID_PROBS = 1 << GRID_PROB_BITS,
@@ -40,13 +47,26 @@ typedef struct grid_model {
 enum { GRID_RANGE_F = 11, GRID_RANGE_SHIFT = 23 };
 
 /* Largest magnitude that has a symbol of its own or stands for an escape. [0] is unused. */
-static const uint8_t grid_top[GRID_MODELS + 1] = {0, 1, 2, 3, 3, 3, 4, 4, 5, 6, 7, 9, 12, 15, 15, 15};
+GRID_SMALL_TABLE uint8_t grid_top[GRID_MODELS + 1] = {0, 1, 2, 3, 3, 3, 4, 4, 5, 6, 7, 9, 12, 15, 15, 15};
 /* Shapes, steepest first: 2 is a Gaussian, 1 a Laplacian. */
 static const float grid_shape[GRID_SHAPES] = {2.0f, 1.4f, 1.0f, 0.7f};
 
+#ifdef __cplusplus
+extern "C" {
+#endif
 /* models of a shape: [class - 1]. Built once, on first use. */
 const grid_model *taut__grid_models(unsigned shape);
 /* The shape that codes a chunk in the fewest bits. count[class][0..2]: values 0, +-1 and beyond. */
 unsigned taut__grid_choose_shape(uint32_t count[GRID_MODELS + 1][3]);
+
+/* Everything that a GPU needs of this, to be copied there once. */
+typedef struct grid_tables {
+    grid_model model[GRID_SHAPES][GRID_MODELS];
+    uint16_t   price[GRID_SHAPES][GRID_MODELS][3]; /* bits * 256 of 0, of a sign of 1, of anything beyond */
+} grid_tables;
+const grid_tables *taut__grid_tables(void);
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -6,139 +6,17 @@
 #include "../../comm/base/bytes.h"
 #include "grid_rans.h"
 #include "grid_chunk.h"
+#include "grid_rans_classes.h"
 
 enum {
-    HEAD = 8,
-    STATES = 4 * GRID_LANES,
-    SHORT = 1 << 13,         /* elements up to which both codes are tried */
-    AS_PACKED = GRID_SHAPES, /* instead of a shape: code packed follows */
-    AS_SPARSE,               /* instead of a shape: no lanes */
-    SPARSE_HEAD = 3,
-    SPARSE_BLOCKS = 128,     /* blocks with codes up to which that is tried: more than win back the states of the lanes */
+    HEAD = GRID_RANS_HEAD,
+    STATES = GRID_RANS_STATES,
+    SHORT = GRID_RANS_SHORT,
+    AS_PACKED = GRID_RANS_PACKED,
+    AS_SPARSE = GRID_RANS_SPARSE,
+    SPARSE_HEAD = GRID_RANS_SPARSE_HEAD,
+    SPARSE_BLOCKS = GRID_RANS_SPARSE_BLOCKS,
 };
-
-/* ---- classes: adaptive binary arithmetic coding ----
- * Carry-less coder over an interval [low, high] of 32 bits. A class is coded as a step from the class before:
- * same?, up or down?, then the distance in unary up to UNARY_MAX, then 6 plain bits of class. Each question
- * keeps its own probability, which moves by 1/(n + 1.6) after its n-th answer, so that it learns fast and
- * ends as an average of about 40. The functions take `decoding` as a constant, so that coder and decoder are
- * one text and the compiler still makes two. */
-enum { UNARY_MAX = 12, LIMIT = 40, QUESTIONS = 256, P_MIN = 64, P_MAX = 65536 - P_MIN };
-#define CODER static inline __attribute__((always_inline))
-
-typedef struct question {
-    uint32_t p; /* probability of 1, of 65536 */
-    uint32_t n; /* answers so far, at most LIMIT */
-} question;
-
-/* 32768 / (n + 1.6), rounded */
-static const uint16_t rate[LIMIT + 1] = {20480, 12603, 9102, 7123, 5851, 4965, 4312, 3810, 3413, 3091, 2825,
-                                         2601,  2409,  2244, 2101, 1974, 1862, 1762, 1672, 1591, 1517, 1450,
-                                         1388,  1332,  1280, 1232, 1187, 1146, 1107, 1071, 1037, 1005, 975,
-                                         947,   920,   895,  871,  849,  827,  807,  788};
-
-typedef struct arith {
-    uint32_t low, high, value; /* value: decoder only */
-    uint8_t *dst;              /* encoder */
-    const uint8_t *src, *end;  /* decoder; bytes behind the end read as zero */
-    question ask[QUESTIONS];
-} arith;
-
-static void arith_init(arith *a)
-{
-    a->low = 0, a->high = UINT32_MAX;
-    for (int i = 0; i < QUESTIONS; i++) a->ask[i] = (question){1 << 15, 0};
-}
-static unsigned next_byte(arith *a)
-{
-    return a->src < a->end ? *a->src++ : 0;
-}
-
-/* Codes one answer with p/65536 for 1: encodes `bit`, or returns what was encoded. */
-CODER unsigned arith_bit(arith *a, uint32_t p, unsigned bit, bool decoding)
-{
-    uint32_t mid = a->low + (uint32_t)((uint64_t)(a->high - a->low) * p >> 16);
-    if (decoding) bit = a->value <= mid;
-    if (bit)
-        a->high = mid;
-    else
-        a->low = mid + 1;
-    while (((a->low ^ a->high) >> 24) == 0) {
-        if (decoding)
-            a->value = a->value << 8 | next_byte(a);
-        else
-            *a->dst++ = (uint8_t)(a->high >> 24);
-        a->low <<= 8;
-        a->high = a->high << 8 | 255;
-    }
-    return bit;
-}
-
-CODER unsigned ask(arith *a, unsigned which, unsigned bit, bool decoding)
-{
-    question *q = a->ask + which;
-    bit = arith_bit(a, q->p, bit, decoding);
-    if (bit)
-        q->p += (P_MAX - q->p) * rate[q->n] >> 15;
-    else
-        q->p -= (q->p - P_MIN) * rate[q->n] >> 15;
-    q->n += q->n < LIMIT;
-    return bit;
-}
-
-/* Encodes cls after the classes prev and before; or decodes and returns it. */
-CODER unsigned code_class(arith *a, unsigned before, unsigned prev, unsigned cls, bool decoding)
-{
-    enum { SAME = 0, SAME_ZERO = 40, UP = 48, UNARY = 96, UNARY_DOWN = 176 };
-    bool down = cls < prev;
-    unsigned distance = down ? prev - cls : cls - prev, k;
-    if (ask(a, prev ? SAME + prev : SAME_ZERO + (before != 0), distance == 0, decoding)) return prev;
-    if (prev == 0)
-        down = false;
-    else if (prev == GRID_CLASS_OTHER)
-        down = true;
-    else
-        down = !ask(a, UP + prev, !down, decoding);
-    for (k = 1; k < UNARY_MAX; k++)
-        if (!ask(a, (down ? UNARY_DOWN : UNARY) + prev / 4 * 8 + (k < 8 ? k : 8) - 1, k < distance, decoding))
-            return down ? prev - (k < prev ? k : prev) : prev + k;
-    unsigned far = 0;
-    for (unsigned i = 0; i < 6; i++) far |= arith_bit(a, 1 << 15, cls >> i & 1, decoding) << i;
-    return far;
-}
-
-static size_t put_classes(const uint8_t *cls, unsigned blocks, uint8_t *dst)
-{
-    arith a;
-    unsigned prev = 0, before = 0;
-    arith_init(&a);
-    a.dst = dst;
-    for (unsigned k = 0; k < blocks; k++) {
-        code_class(&a, before, prev, cls[k], false);
-        before = prev;
-        prev = cls[k];
-    }
-    *a.dst++ = (uint8_t)((a.low >> 24) +
-                         1); /* low's top byte is below high's: this byte and zeros lie between them */
-    return (size_t)(a.dst - dst);
-}
-
-static bool get_classes(const uint8_t *src, size_t len, unsigned blocks, uint8_t *cls)
-{
-    arith a;
-    unsigned prev = 0, before = 0;
-    arith_init(&a);
-    a.src = src, a.end = src + len, a.value = 0;
-    for (int i = 0; i < 4; i++) a.value = a.value << 8 | next_byte(&a);
-    for (unsigned k = 0; k < blocks; k++) {
-        unsigned c = code_class(&a, before, prev, 0, true);
-        if (c > GRID_CLASS_OTHER) return false;
-        cls[k] = (uint8_t)c;
-        before = prev;
-        prev = c;
-    }
-    return true;
-}
 
 /* ---- chunks ---- */
 
@@ -158,7 +36,8 @@ static size_t put_sparse(const struct grid_front *f, const uint8_t *side, size_t
         cls[k] = (uint8_t)grid_block_put(&w, &b);
     }
     uint8_t *end = grid_flush(&w);
-    size_t   classes = put_classes(cls, f->blocks, end);
+    grid_arith a;
+    size_t   classes = grid_put_classes(&a, cls, f->blocks, end);
     dst[0] = AS_SPARSE;
     taut__put16(dst + 1, (uint16_t)classes);
     return (size_t)(end - dst) + classes;
@@ -189,7 +68,8 @@ static size_t close_chunk(const struct taut__grid_kernels *kernels, struct grid_
     memmove(side_end, words, bytes);
     uint8_t *p = side_end + bytes;
     for (int i = 0; i < GRID_LANES; i++, p += 4) taut__put32(p, state[i]);
-    size_t classes = put_classes(f->cls, f->blocks, p);
+    grid_arith a;
+    size_t classes = grid_put_classes(&a, f->cls, f->blocks, p);
     if (without < (size_t)(p + classes - dst)) {
         memcpy(dst, sparse, without);
         return without;
@@ -277,7 +157,8 @@ static bool open_back(const grid_rans_chunk *c, uint8_t *cls, grid_back *b)
                      .words_end = states,
                      .side = {src + HEAD, (size_t)(states - words - src) - HEAD, 0}};
     for (int i = 0; i < GRID_LANES; i++) b->state[i] = taut__get32(states + 4 * i);
-    return get_classes(tail, classes, b->blocks, cls);
+    grid_arith a;
+    return grid_get_classes(&a, tail, classes, b->blocks, cls);
 }
 
 bool taut__grid_rans_is_sparse(const uint8_t *chunk, size_t len)
@@ -293,7 +174,8 @@ static bool decode_sparse(const grid_rans_chunk *c, grid_sink sink)
     if (classes > body) return false;
     body -= classes;
     grid_reader r = {c->src + SPARSE_HEAD, body, 0};
-    if (!get_classes(c->src + SPARSE_HEAD + body, classes, blocks, cls)) return false;
+    grid_arith a;
+    if (!grid_get_classes(&a, c->src + SPARSE_HEAD + body, classes, blocks, cls)) return false;
     for (unsigned k = 0; k < blocks; k++) {
         size_t   i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, c->n - i);
         uint8_t *out = (uint8_t *)c->dst + 4 * i;

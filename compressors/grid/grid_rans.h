@@ -16,6 +16,15 @@
 #include "grid_model.h"
 #include "grid_unit.h"
 
+enum { /* of a chunk */
+    GRID_RANS_HEAD = 8,
+    GRID_RANS_STATES = 4 * GRID_LANES,
+    GRID_RANS_SHORT = 1 << 13,      /* elements up to which both codes are tried */
+    GRID_RANS_PACKED = GRID_SHAPES, /* instead of a shape: code packed follows */
+    GRID_RANS_SPARSE,               /* instead of a shape: no lanes */
+    GRID_RANS_SPARSE_HEAD = 3,
+    GRID_RANS_SPARSE_BLOCKS = 128,  /* blocks with codes up to which that is tried: more than win back the states of the lanes */
+};
 enum { GRID_CLASS_OTHER = 32, GRID_CLASS_SHIFTED = GRID_MODELS + 1, GRID_ESCAPES_FROM = 4 };
 
 /* What the first pass over a chunk leaves for the second. 67 KB, on the stack. */
@@ -29,34 +38,34 @@ struct grid_front {
     grid_writer side;
 };
 
-static inline unsigned grid_class_of_sum(uint64_t sum)
+TAUT_INLINE unsigned grid_class_of_sum(uint64_t sum)
 {
     if (sum < 2) return (unsigned)sum;
     unsigned e = grid_bitlen(sum) - 1;
-    return e > 15 ? GRID_CLASS_OTHER : 2 * e + (unsigned)(sum >> (e - 1) & 1);
+    return e > 15 ? (unsigned)GRID_CLASS_OTHER : 2 * e + (unsigned)(sum >> (e - 1) & 1);
 }
-static inline unsigned grid_class_shift(unsigned cls)
+TAUT_INLINE unsigned grid_class_shift(unsigned cls)
 {
     return cls < GRID_CLASS_SHIFTED ? 0 : (cls - 14) / 2;
 }
-static inline unsigned grid_class_model(unsigned cls)
+TAUT_INLINE unsigned grid_class_model(unsigned cls)
 {
     return cls - 2 * grid_class_shift(cls);
 }
 
-static inline void grid_put_gamma(grid_writer *w, uint32_t v) /* v >= 1; 4 bits of length: v < 2^16 */
+TAUT_INLINE void grid_put_gamma(grid_writer *w, uint32_t v) /* v >= 1; 4 bits of length: v < 2^16 */
 {
     unsigned b = grid_bitlen(v) - 1;
     grid_put(w, b | (uint64_t)(v - (UINT32_C(1) << b)) << 4, 4 + b);
 }
-static inline uint32_t grid_get_gamma(grid_reader *r)
+TAUT_INLINE uint32_t grid_get_gamma(grid_reader *r)
 {
     unsigned b = (unsigned)grid_get(r, 4);
     return (UINT32_C(1) << b) + (b ? (uint32_t)grid_get(r, b) : 0);
 }
 
 /* Block of codes -> symbols, side bits, class. */
-static inline void grid_front_block(struct grid_front *f, const grid_block *b)
+TAUT_INLINE void grid_front_block(struct grid_front *f, const grid_block *b)
 {
     uint64_t sum = 0, nz = 0, big = 0, lost = 0;
     for (unsigned i = 0; i < GRID_BLOCK; i++) {
@@ -86,13 +95,13 @@ static inline void grid_front_block(struct grid_front *f, const grid_block *b)
     lost = nz & ~big;
     if (lost) grid_put(&f->side, grid_pext(b->sign, lost), grid_count_bits(lost));
 }
-static inline void grid_front_raw(struct grid_front *f, const float *x, size_t m)
+TAUT_INLINE void grid_front_raw(struct grid_front *f, const float *x, size_t m)
 {
     f->cls[f->blocks++] = GRID_CLASS_OTHER;
     grid_put(&f->side, GRID_WIDE, 4);
     grid_raw_put(&f->side, x, m);
 }
-static inline void grid_front_encode(struct grid_front *f, const grid_unit *u, const float *x, size_t i,
+TAUT_INLINE void grid_front_encode(struct grid_front *f, const grid_unit *u, const float *x, size_t i,
                                      size_t m, float *err)
 {
     float tmp[GRID_BLOCK];
@@ -109,7 +118,7 @@ static inline void grid_front_encode(struct grid_front *f, const grid_unit *u, c
 }
 
 /* Symbols of a block, its class and its side bits -> codes. false: a code does not fit. */
-static inline bool grid_back_block(const uint8_t *symbol, unsigned cls, grid_reader *side, grid_block *b)
+TAUT_INLINE bool grid_back_block(const uint8_t *symbol, unsigned cls, grid_reader *side, grid_block *b)
 {
     unsigned r = grid_class_shift(cls), top = grid_top[grid_class_model(cls)];
     uint64_t lost = 0;
@@ -130,11 +139,11 @@ static inline bool grid_back_block(const uint8_t *symbol, unsigned cls, grid_rea
 }
 
 /* Block of codes -> dst, as sink says. */
-static inline void grid_back_store(const grid_unit *u, const grid_block *b, size_t i, size_t m,
+TAUT_INLINE void grid_back_store(const grid_unit *u, const grid_block *b, size_t i, size_t m,
                                    grid_sink sink, void *out)
 {
-    float tmp[GRID_BLOCK], *dst = out;
-    int32_t *acc = out;
+    float tmp[GRID_BLOCK], *dst = (float *)out;
+    int32_t *acc = (int32_t *)out;
     const float *d = sink == GRID_CODES ? NULL : grid_unit_block(u, i, m, tmp);
     for (size_t k = 0; k < m; k++) {
         int32_t q = grid_block_code(b, k);
@@ -148,7 +157,7 @@ static inline void grid_back_store(const grid_unit *u, const grid_block *b, size
 }
 
 /* A block of class OTHER: nibble class and body. */
-static inline bool grid_back_other(const grid_unit *u, grid_reader *side, size_t i, size_t m, grid_sink sink,
+TAUT_INLINE bool grid_back_other(const grid_unit *u, grid_reader *side, size_t i, size_t m, grid_sink sink,
                                    void *out)
 {
     unsigned nibble = (unsigned)grid_get(side, 4);
@@ -159,7 +168,7 @@ static inline bool grid_back_other(const grid_unit *u, grid_reader *side, size_t
 /* ---- lanes ---- */
 
 /* One symbol into a state; words go downwards from *end. Exact: see grid_model. */
-static inline uint32_t grid_lane_put(uint32_t x, const grid_model *m, unsigned symbol, uint8_t **end)
+TAUT_INLINE uint32_t grid_lane_put(uint32_t x, const grid_model *m, unsigned symbol, uint8_t **end)
 {
     uint32_t range = m->range[symbol], start = range & (GRID_PROBS - 1),
              f = range >> GRID_RANGE_F & (2 * GRID_PROBS - 1);
@@ -172,7 +181,7 @@ static inline uint32_t grid_lane_put(uint32_t x, const grid_model *m, unsigned s
     uint32_t q = (uint32_t)((uint64_t)x * m->rcp[symbol] >> (31 + (range >> GRID_RANGE_SHIFT)));
     return (q << GRID_PROB_BITS) + (x - q * f) + start;
 }
-static inline uint32_t grid_lane_get(uint32_t x, const grid_model *m, uint8_t *symbol)
+TAUT_INLINE uint32_t grid_lane_get(uint32_t x, const grid_model *m, uint8_t *symbol)
 {
     uint32_t slot = x & (GRID_PROBS - 1);
     *symbol = m->symbol[slot];

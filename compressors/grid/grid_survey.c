@@ -14,8 +14,6 @@
 #include <math.h>
 
 enum {
-    SAMPLE_ALL = 1 << 18, /* elements up to which every block is counted */
-    STRIDE_MAX = 16,
     STEP_BITS = 7,   /* steps are floats with 7 bits of mantissa: 128 per octave, 0.5-0.8% apart */
     PASSES_MAX = 64, /* of the exact search; two are usual */
     FEW = 4096,      /* elements up to which it looks for larger steps */
@@ -26,15 +24,9 @@ static const double caution =
 
 /* ---- the window of octaves ---- */
 
-/* Of zeros: below everything. */
-static int window_of(double norm2)
-{
-    return norm2 > 0 && isfinite(norm2) ? ilogb(sqrt(norm2)) + 1 + GRID_HEADROOM - GRID_OCTAVES : -200;
-}
-
 int taut__grid_lowest(const double *stats)
 {
-    return stats[GRID_STAT_N] > 0 ? (int)lrint(stats[GRID_STAT_LOWEST] / stats[GRID_STAT_N]) : window_of(0);
+    return stats[GRID_STAT_N] > 0 ? (int)lrint(stats[GRID_STAT_LOWEST] / stats[GRID_STAT_N]) : grid_window_of(0);
 }
 
 /* Bin b becomes bin b - by; what leaves the window goes to its first or last bin. */
@@ -63,22 +55,16 @@ void taut__grid_set_window(double *stats, int lowest)
 
 void taut__grid_move_window(double *stats, double norm2)
 {
-    taut__grid_set_window(stats, window_of(norm2));
+    taut__grid_set_window(stats, grid_window_of(norm2));
 }
 
 void taut__grid_rebase(const taut_call *c, const double *agreed, double *stats)
 {
     (void)c;
-    taut__grid_set_window(stats, window_of(agreed[GRID_STAT_NORM2]));
+    taut__grid_set_window(stats, grid_window_of(agreed[GRID_STAT_NORM2]));
 }
 
 /* ---- survey ---- */
-
-/* Place among the tensor's blocks of the one that is sampled of group `group` of `stride` neighbours. */
-static size_t pick(size_t group, size_t stride)
-{
-    return group * stride + (stride > 1 ? taut__mix64(group) % stride : 0);
-}
 
 typedef struct sampling {
     size_t stride, group; /* the next group */
@@ -97,7 +83,7 @@ static void flush(sampling *s)
 /* The window only rises while a tensor is looked at: its norm does. */
 static void raise_window(sampling *s, double norm2)
 {
-    int lowest = window_of(norm2);
+    int lowest = grid_window_of(norm2);
     if (lowest <= s->lowest) return;
     flush(s);
     shift_octaves(s->counts, lowest - s->lowest);
@@ -121,7 +107,7 @@ static void count_blocks(const taut_call *c, const float *src, size_t at, size_t
     const grid_unit u = taut__grid_unit(c, 0, ldexpf(1, -up), 1, 0.5);
     size_t first = c->first / GRID_BLOCK, from = first + at / GRID_BLOCK, to = from + taut__ceil_div(n, GRID_BLOCK);
     for (; s->group * s->stride < to; s->group++) { /* one block of each group */
-        size_t block = pick(s->group, s->stride);
+        size_t block = grid_sampled_block(s->group, s->stride);
         if (block < from) continue;
         if (block >= to) break;
         size_t i = (block - first) * GRID_BLOCK, m = taut__min(GRID_BLOCK, c->n - i);
@@ -133,7 +119,7 @@ static void count_blocks(const taut_call *c, const float *src, size_t at, size_t
 
 static void add_counts(double *stats, sampling *s, double elems)
 {
-    int lowest = window_of(stats[GRID_STAT_NORM2]);
+    int lowest = grid_window_of(stats[GRID_STAT_NORM2]);
     flush(s);
     shift_octaves(s->counts, lowest - s->lowest);
     shift_octaves(stats, lowest - taut__grid_lowest(stats));
@@ -148,7 +134,7 @@ taut_status taut__grid_survey(const taut_call *c, const float *src, double *stat
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
     size_t n = c->n, elems = c->tensor ? c->tensor->elems : n;
     double sum[2] = {0, 0};
-    sampling s = {.stride = elems <= SAMPLE_ALL ? 1 : taut__min(STRIDE_MAX, elems / SAMPLE_ALL), .lowest = window_of(0)};
+    sampling s = {.stride = grid_sample_stride(elems), .lowest = grid_window_of(0)};
     s.group = c->first / GRID_BLOCK / s.stride;
     raise_window(&s, stats[GRID_STAT_NORM2]);
     for (size_t at = 0; at < n; at += GRID_CHUNK) {
@@ -161,7 +147,7 @@ taut_status taut__grid_survey(const taut_call *c, const float *src, double *stat
     }
     if (!isfinite(sum[0]) || !isfinite(sum[1])) {
         stats[GRID_STAT_BAD] += 1;
-        s = (sampling){.lowest = window_of(0)};
+        s = (sampling){.lowest = grid_window_of(0)};
     } else {
         stats[GRID_STAT_NORM2] += sum[0];
         stats[GRID_STAT_PLAIN2] += sum[1];

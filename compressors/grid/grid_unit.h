@@ -15,7 +15,9 @@
 #include <math.h>
 
 /* In front of short loops over vectors, which -O2 would leave as loops over memory. */
-#if defined(__clang__)
+#if defined(__CUDACC__)
+#define GRID_UNROLL _Pragma("unroll")
+#elif defined(__clang__)
 #define GRID_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define GRID_UNROLL _Pragma("GCC unroll 8")
@@ -30,7 +32,7 @@ static inline void grid_prefetch(const void *block)
 #define GRID_CODE_LIMIT 2147483520.0f /* largest float below 2^31 */
 
 /* d of elements i..i+m of the chunk in tmp (padded with the step up to 64), or NULL when all are u->step. */
-static inline const float *grid_unit_block(const grid_unit *u, size_t i, size_t m, float tmp[GRID_BLOCK])
+TAUT_INLINE const float *grid_unit_block(const grid_unit *u, size_t i, size_t m, float tmp[GRID_BLOCK])
 {
     if (u->stride == 0) return NULL;
     size_t at = u->first + i;
@@ -49,7 +51,7 @@ static inline const float *grid_unit_block(const grid_unit *u, size_t i, size_t 
 }
 
 /* Codes of one element; false if it has none. */
-static inline bool grid_code(const grid_unit *u, float x, float d, float *level)
+TAUT_INLINE bool grid_code(const grid_unit *u, float x, float d, float *level)
 {
     float t = (u->stride ? fabsf(x) / d : fabsf(x) * u->inv) + u->bias;
     *level = t;
@@ -57,7 +59,7 @@ static inline bool grid_code(const grid_unit *u, float x, float d, float *level)
 }
 
 /* m <= 64 elements -> block (zeros behind m). false: some element has no code; b is then undefined. */
-static inline bool grid_block_quantize(const grid_unit *u, const float *x, const float *d, size_t m,
+TAUT_INLINE bool grid_block_quantize(const grid_unit *u, const float *x, const float *d, size_t m,
                                        grid_block *b)
 {
     memset(b, 0, sizeof *b);
@@ -69,18 +71,18 @@ static inline bool grid_block_quantize(const grid_unit *u, const float *x, const
     }
     return true;
 }
-static inline int32_t grid_block_code(const grid_block *b, size_t i)
+TAUT_INLINE int32_t grid_block_code(const grid_block *b, size_t i)
 {
     int32_t q = (int32_t)b->mag[i];
     return b->sign >> i & 1 ? -q : q;
 }
-static inline float grid_value(int32_t q, float d)
+TAUT_INLINE float grid_value(int32_t q, float d)
 {
     return (float)q * d;
 }
 
 /* Whole block of codes -> block. Codes are > INT32_MIN. */
-static inline void grid_block_load(const int32_t *q, size_t m, grid_block *b)
+TAUT_INLINE void grid_block_load(const int32_t *q, size_t m, grid_block *b)
 {
     memset(b, 0, sizeof *b);
     for (size_t i = 0; i < m; i++) {
@@ -90,7 +92,7 @@ static inline void grid_block_load(const int32_t *q, size_t m, grid_block *b)
 }
 
 /* ---- raw blocks: class WIDE, r = RAW, 32 bits per float ---- */
-static inline unsigned grid_raw_put(grid_writer *w, const float *x, size_t m)
+TAUT_INLINE unsigned grid_raw_put(grid_writer *w, const float *x, size_t m)
 {
     grid_put(w, GRID_RAW, 5);
     for (size_t i = 0; i < GRID_BLOCK; i++) {
@@ -100,7 +102,7 @@ static inline unsigned grid_raw_put(grid_writer *w, const float *x, size_t m)
     }
     return GRID_WIDE;
 }
-static inline void grid_raw_get(grid_reader *r, float x[GRID_BLOCK])
+TAUT_INLINE void grid_raw_get(grid_reader *r, float x[GRID_BLOCK])
 {
     for (size_t i = 0; i < GRID_BLOCK; i++) {
         uint32_t v = (uint32_t)grid_get(r, 32);
@@ -112,7 +114,7 @@ static inline void grid_raw_get(grid_reader *r, float x[GRID_BLOCK])
  */
 
 /* Returns the class. err: NULL or m floats. */
-static inline unsigned grid_block_encode(const grid_unit *u, const float *x, size_t i, size_t m, float *err,
+TAUT_INLINE unsigned grid_block_encode(const grid_unit *u, const float *x, size_t i, size_t m, float *err,
                                          grid_writer *w)
 {
     float tmp[GRID_BLOCK];
@@ -128,7 +130,7 @@ static inline unsigned grid_block_encode(const grid_unit *u, const float *x, siz
     return grid_block_put(w, &b);
 }
 
-static inline bool grid_quantize_plain(const grid_unit *u, const float *x, size_t i, size_t m, int32_t *q,
+TAUT_INLINE bool grid_quantize_plain(const grid_unit *u, const float *x, size_t i, size_t m, int32_t *q,
                                        float *err, int32_t limit)
 {
     float tmp[GRID_BLOCK];
@@ -144,7 +146,7 @@ static inline bool grid_quantize_plain(const grid_unit *u, const float *x, size_
     return true;
 }
 
-static inline void grid_dequantize_plain(const grid_unit *u, const int32_t *q, size_t i, size_t m, float *dst)
+TAUT_INLINE void grid_dequantize_plain(const grid_unit *u, const int32_t *q, size_t i, size_t m, float *dst)
 {
     float tmp[GRID_BLOCK];
     const float *d = grid_unit_block(u, i, m, tmp);
@@ -156,12 +158,12 @@ static inline void grid_dequantize_plain(const grid_unit *u, const int32_t *q, s
 
 enum { GRID_SUM_LANES = 8 };
 
-static inline double grid_lanes_sum(const double s[GRID_SUM_LANES])
+TAUT_INLINE double grid_lanes_sum(const double s[GRID_SUM_LANES])
 {
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 /* Squares of a block are first added in sixteen floats, then those in the doubles. */
-static inline void grid_errors_plain(const grid_unit *u, const float *x, size_t from, size_t n,
+TAUT_INLINE void grid_errors_plain(const grid_unit *u, const float *x, size_t from, size_t n,
                                      double lane[GRID_SUM_LANES])
 {
     for (size_t i = from; i < n; i += GRID_BLOCK) {
@@ -177,7 +179,7 @@ static inline void grid_errors_plain(const grid_unit *u, const float *x, size_t 
             lane[k % GRID_SUM_LANES] += (double)((e[k] + e[k + 16]) + (e[k + 32] + e[k + 48]));
     }
 }
-static inline void grid_norms_plain(const grid_unit *u, const float *x, size_t from, size_t n,
+TAUT_INLINE void grid_norms_plain(const grid_unit *u, const float *x, size_t from, size_t n,
                                     double lane[2][GRID_SUM_LANES])
 {
     for (size_t i = from; i < n; i += GRID_BLOCK) {
@@ -193,7 +195,7 @@ static inline void grid_norms_plain(const grid_unit *u, const float *x, size_t f
     }
 }
 
-static inline void grid_errors_all(const grid_unit u[GRID_STEPS], const float *x, size_t n,
+TAUT_INLINE void grid_errors_all(const grid_unit u[GRID_STEPS], const float *x, size_t n,
                                    double sum[GRID_STEPS])
 {
     for (int s = 0; s < GRID_STEPS; s++) {
@@ -202,14 +204,14 @@ static inline void grid_errors_all(const grid_unit u[GRID_STEPS], const float *x
         sum[s] += grid_lanes_sum(lane);
     }
 }
-static inline void grid_norms_all(const grid_unit *u, const float *x, size_t n, double sum[2])
+TAUT_INLINE void grid_norms_all(const grid_unit *u, const float *x, size_t n, double sum[2])
 {
     double lane[2][GRID_SUM_LANES] = {{0}, {0}};
     grid_norms_plain(u, x, 0, n, lane);
     sum[0] += grid_lanes_sum(lane[0]);
     sum[1] += grid_lanes_sum(lane[1]);
 }
-static inline void grid_dequantize_all(const grid_unit *u, const int32_t *q, size_t n, float *dst)
+TAUT_INLINE void grid_dequantize_all(const grid_unit *u, const int32_t *q, size_t n, float *dst)
 {
     for (size_t i = 0; i < n; i += GRID_BLOCK)
         grid_dequantize_plain(u, q + i, i, taut__min(GRID_BLOCK, n - i), dst + i);
@@ -217,7 +219,7 @@ static inline void grid_dequantize_all(const grid_unit *u, const int32_t *q, siz
 
 /* Loops of fixed length over arrays, which compilers turn into vectors; the order of additions is spelled
  * out. */
-static inline float grid_count_plain(const grid_unit *u, const float *x, size_t i, size_t m,
+TAUT_INLINE float grid_count_plain(const grid_unit *u, const float *x, size_t i, size_t m,
                                      const grid_binning *b, uint32_t *bins)
 {
     float tmp[GRID_BLOCK], t[GRID_BLOCK];
@@ -242,7 +244,7 @@ typedef enum grid_sink { GRID_STORE, GRID_ADD, GRID_CODES, GRID_SET_CODES } grid
 
 /* Reads a block of any class but ZERO and RUN and gives it to dst (floats) or acc (codes); false: malformed.
  */
-static inline bool grid_block_decode(const grid_unit *u, grid_reader *r, unsigned cls, size_t i, size_t m,
+TAUT_INLINE bool grid_block_decode(const grid_unit *u, grid_reader *r, unsigned cls, size_t i, size_t m,
                                      grid_sink sink, void *out)
 {
     float v[GRID_BLOCK], tmp[GRID_BLOCK];
@@ -264,11 +266,11 @@ static inline bool grid_block_decode(const grid_unit *u, grid_reader *r, unsigne
     }
     if (!grid_reader_ok(r)) return false;
     if (sink == GRID_CODES) {
-        int32_t *acc = out;
+        int32_t *acc = (int32_t *)out;
         for (size_t k = 0; k < m; k++)
             acc[k] = (int32_t)((uint32_t)acc[k] + (uint32_t)grid_block_code(&b, k));
     } else if (sink == GRID_ADD) {
-        float *acc = out;
+        float *acc = (float *)out;
         for (size_t k = 0; k < m; k++) acc[k] += v[k];
     } else {
         memcpy(out, v, m * sizeof *v);

@@ -10,7 +10,6 @@
 #include "quant_codes.h"
 
 enum { BITS, BUCKET, NORM, ROUND, ZERO, KEYS };
-enum { HEADER = 16 };
 
 static const taut_key keys[KEYS] = {
     [BITS] = {.name = "bits", .kind = TAUT_KEY_INT, .min = 1, .max = 8, .fallback = 4, .help = "per element"},
@@ -57,38 +56,25 @@ static const char *expands(const taut_stage *s)
 
 /* ---- layout ---- */
 
-static size_t codes_at(const quant_params *p, size_t n)
-{
-    size_t meta = taut__ceil_div(n, p->bucket) * quant_meta_bytes(p->norm);
-    return HEADER + taut__ceil_div(meta, 8) * 8;
-}
-
-static size_t payload_bytes(const quant_params *p, size_t n) { return codes_at(p, n) + quant_code_bytes(p->bits, n); }
-
 static size_t align(const taut_stage *s) { return (size_t)s->value[BUCKET]; }
 
 static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 {
     (void)t;
     quant_params p = params_of(s);
-    return payload_bytes(&p, n);
+    return quant_payload_bytes(&p, n);
 }
 
 static void put_header(const quant_params *p, size_t n, uint8_t *dst)
 {
-    uint64_t elems = n;
-    memset(dst, 0, HEADER);
-    dst[0] = (uint8_t)p->bits;
-    dst[1] = (uint8_t)p->norm;
-    dst[2] = p->stochastic ? 0 : 1;
-    dst[3] = (uint8_t)(p->bucket / 64);
-    memcpy(dst + 8, &elems, sizeof elems);
+    uint64_t word[2] = {quant_header_word(p), n};
+    memcpy(dst, word, sizeof word);
 }
 
 static taut_status get_header(const uint8_t *src, size_t len, quant_params *p, uint64_t *n)
 {
     uint32_t zero;
-    if (len < HEADER) return taut__fail(TAUT_E_CORRUPT, "quant: payload of %zu bytes: shorter than its header", len);
+    if (len < QUANT_HEADER) return taut__fail(TAUT_E_CORRUPT, "quant: payload of %zu bytes: shorter than its header", len);
     memcpy(&zero, src + 4, sizeof zero);
     memcpy(n, src + 8, sizeof *n);
     if (src[0] < 1 || src[0] > 8 || src[1] > QUANT_L2 || src[2] > 1 || src[3] < 1 || src[3] > 8192 / 64 || zero != 0)
@@ -115,7 +101,7 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
 static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err)
 {
     quant_params p = params_of(taut__stage(c));
-    size_t       bytes = payload_bytes(&p, c->n), at = codes_at(&p, c->n);
+    size_t       bytes = quant_payload_bytes(&p, c->n), at = quant_codes_at(&p, c->n);
     *len = 0;
     if (cap < bytes) return taut__fail(TAUT_E_CAPACITY, "quant: %zu bytes of room: needs %zu", cap, bytes);
     if (c->first % p.bucket)
@@ -123,8 +109,8 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
                           p.bucket);
     put_header(&p, c->n, dst);
     size_t meta = taut__ceil_div(c->n, p.bucket) * quant_meta_bytes(p.norm);
-    memset(dst + HEADER + meta, 0, at - HEADER - meta);
-    taut__quant_encode(taut__simd_get(), &p, c->seed, c->first, src, c->n, dst + HEADER, dst + at, err);
+    memset(dst + QUANT_HEADER + meta, 0, at - QUANT_HEADER - meta);
+    taut__quant_encode(taut__simd_get(), &p, c->seed, c->first, src, c->n, dst + QUANT_HEADER, dst + at, err);
     *len = bytes;
     return TAUT_OK;
 }
@@ -134,10 +120,10 @@ static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len
     quant_params p;
     uint64_t     n;
     TAUT_TRY(get_header(src, len, &p, &n));
-    if (n != c->n || len != payload_bytes(&p, c->n))
+    if (n != c->n || len != quant_payload_bytes(&p, c->n))
         return taut__fail(TAUT_E_CORRUPT, "quant: payload of %zu bytes for %llu elements where %zu are expected", len,
                           (unsigned long long)n, c->n);
-    taut__quant_decode(taut__simd_get(), &p, src + HEADER, src + codes_at(&p, c->n), c->n, dst, add);
+    taut__quant_decode(taut__simd_get(), &p, src + QUANT_HEADER, src + quant_codes_at(&p, c->n), c->n, dst, add);
     return TAUT_OK;
 }
 

@@ -4,19 +4,7 @@
 #define TAUT_QUANT_BUCKET_H
 
 #include "../dispatch.h"
-
-typedef enum quant_norm { QUANT_MAXMIN, QUANT_LINF, QUANT_L2 } quant_norm;
-
-/* quant_params : of a payload */
-typedef struct quant_params {
-    uint32_t   bits;
-    quant_norm norm;
-    bool       stochastic;
-    size_t     bucket; /* elements */
-    bool       zero;   /* encoder: maxmin buckets that span zero have a level there; what they mean is in their metadata */
-} quant_params;
-
-static inline size_t quant_meta_bytes(quant_norm norm) { return norm == QUANT_MAXMIN ? 8 : 4; }
+#include "quant_format.h"
 
 /* x[0..n), from element `first` (a multiple of the bucket) of the tensor on -> metadata and codes, bucket after bucket;
  * err as in taut_codec.encode */

@@ -6,7 +6,9 @@
 #include "quant_kernels.h"
 #include <string.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "planes are copied as they are");
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "planes are copied as they are"
+#endif
 
 /* Before loops over the vectors or planes of a group: gcc -O2 leaves them rolled, with their arrays in memory. */
 #if defined(__GNUC__) && !defined(__clang__)
@@ -23,10 +25,10 @@ static inline void quant_prefetch(const float *p, size_t n)
     __builtin_prefetch((const void *)((uintptr_t)p + 2 * n * sizeof *p + 2048));
 }
 
-static inline size_t quant_code_bytes(uint32_t bits, size_t n) { return n / 8 * bits + (n % 8 * bits + 7) / 8; }
+TAUT_INLINE size_t quant_code_bytes(uint32_t bits, size_t n) { return n / 8 * bits + (n % 8 * bits + 7) / 8; }
 
 /* r of element j of the group whose counter is given */
-static inline uint32_t quant_random(const quant_unit *u, uint32_t counter, size_t j)
+TAUT_INLINE uint32_t quant_random(const quant_unit *u, uint32_t counter, size_t j)
 {
     if (!u->stochastic) return 0x8000;
     uint32_t h = taut__random32(u->rng, counter + (uint32_t)(j % 32));
@@ -34,7 +36,7 @@ static inline uint32_t quant_random(const quant_unit *u, uint32_t counter, size_
 }
 
 /* Round half to even without libm: at 1.5 * 2^52 the last bit of a double counts ones. |t| < 2^31. */
-static inline int32_t quant_round(double t)
+TAUT_INLINE int32_t quant_round(double t)
 {
     double   d = t + 0x1.8p52;
     uint64_t b;
@@ -42,7 +44,7 @@ static inline int32_t quant_round(double t)
     return (int32_t)(uint32_t)b;
 }
 
-static inline uint8_t quant_code(const quant_unit *u, float x, uint32_t r)
+TAUT_INLINE uint8_t quant_code(const quant_unit *u, float x, uint32_t r)
 {
     float   t = (x - u->base) * u->inv;
     int32_t q = (quant_round((double)t) + (int32_t)r) >> 16;
@@ -50,7 +52,7 @@ static inline uint8_t quant_code(const quant_unit *u, float x, uint32_t r)
 }
 
 /* Bit p of eight codes, as a byte: the multiplication moves bit 8k to bit 56+k and collides nowhere. */
-static inline uint8_t quant_gather8(const uint8_t *q, uint32_t p)
+TAUT_INLINE uint8_t quant_gather8(const uint8_t *q, uint32_t p)
 {
     uint64_t x;
     memcpy(&x, q, sizeof x);
@@ -58,7 +60,7 @@ static inline uint8_t quant_gather8(const uint8_t *q, uint32_t p)
 }
 
 /* The inverse: bit k of m to bit p of byte k. */
-static inline uint64_t quant_scatter8(uint8_t m, uint32_t p)
+TAUT_INLINE uint64_t quant_scatter8(uint8_t m, uint32_t p)
 {
     uint64_t x = (uint64_t)m * 0x0101010101010101u & 0x8040201008040201u; /* byte k holds bit k of m at place k */
     x = (x + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;           /* carries stay in their bytes */
@@ -66,7 +68,7 @@ static inline uint64_t quant_scatter8(uint8_t m, uint32_t p)
 }
 
 /* q[0..64), n of them used (the rest 0) -> quant_code_bytes(bits, n) bytes */
-static inline void quant_put_planes(uint32_t bits, const uint8_t q[QUANT_GROUP], size_t n, uint8_t *dst)
+TAUT_INLINE void quant_put_planes(uint32_t bits, const uint8_t q[QUANT_GROUP], size_t n, uint8_t *dst)
 {
     if (n < QUANT_GROUP) memset(dst, 0, quant_code_bytes(bits, n));
     for (uint32_t p = 0; p < bits; p++) {
@@ -78,7 +80,7 @@ static inline void quant_put_planes(uint32_t bits, const uint8_t q[QUANT_GROUP],
     }
 }
 
-static inline void quant_get_planes(uint32_t bits, const uint8_t *src, size_t n, uint8_t q[QUANT_GROUP])
+TAUT_INLINE void quant_get_planes(uint32_t bits, const uint8_t *src, size_t n, uint8_t q[QUANT_GROUP])
 {
     memset(q, 0, QUANT_GROUP);
     for (uint32_t p = 0; p < bits; p++) {

@@ -12,26 +12,27 @@ typedef struct taut__pick {
     uint64_t size, longer;        /* blocks 0..longer-1 have size+1 elements, the others size */
 } taut__pick;
 
-static inline taut__pick taut__pick_init(uint64_t seed, uint64_t elems, uint64_t blocks)
+TAUT_INLINE taut__pick taut__pick_init(uint64_t seed, uint64_t elems, uint64_t blocks)
 {
-    return (taut__pick){seed, elems, blocks, elems / blocks, elems % blocks};
+    taut__pick p = {seed, elems, blocks, elems / blocks, elems % blocks};
+    return p;
 }
 
-static inline uint64_t taut__pick_size(const taut__pick *p, uint64_t block) { return p->size + (block < p->longer); }
+TAUT_INLINE uint64_t taut__pick_size(const taut__pick *p, uint64_t block) { return p->size + (block < p->longer); }
 
-static inline uint64_t taut__pick_start(const taut__pick *p, uint64_t block)
+TAUT_INLINE uint64_t taut__pick_start(const taut__pick *p, uint64_t block)
 {
     return block * p->size + (block < p->longer ? block : p->longer);
 }
 
-static inline uint64_t taut__pick_block(const taut__pick *p, uint64_t elem)
+TAUT_INLINE uint64_t taut__pick_block(const taut__pick *p, uint64_t elem)
 {
     uint64_t in_longer = p->longer * (p->size + 1);
     return elem < in_longer ? elem / (p->size + 1) : p->longer + (elem - in_longer) / p->size;
 }
 
 /* Multiply-shift: uniform up to size / 2^32. */
-static inline uint64_t taut__pick_elem(const taut__pick *p, uint64_t block)
+TAUT_INLINE uint64_t taut__pick_elem(const taut__pick *p, uint64_t block)
 {
     uint64_t size = taut__pick_size(p, block), r = taut__random32(taut__rng_of(p->seed, block), (uint32_t)block);
     return taut__pick_start(p, block) + (size >> 32) * r + ((size & UINT32_MAX) * r >> 32);

@@ -3,10 +3,16 @@
 #include "../../comm/base/bytes.h"
 #include <string.h>
 
-enum { LAYOUT_RAW = 0, LAYOUT_GROUPS = 1, RICE_MAX = 32, SPAN_BITS = 40, WORDS_BITS = 18 };
+enum {
+    LAYOUT_RAW = TAUT_SPARSE_RAW,
+    LAYOUT_GROUPS = TAUT_SPARSE_GROUPS,
+    RICE_MAX = TAUT_SPARSE_RICE_MAX,
+    SPAN_BITS = TAUT_SPARSE_SPAN_BITS,
+    WORDS_BITS = TAUT_SPARSE_WORDS_BITS
+};
 
 /* Words of 32 bits that hold `bits` bits. */
-static size_t words32(uint64_t bits) { return (size_t)((bits + 31) / 32); }
+static size_t words32(uint64_t bits) { return (size_t)taut__sparse_words(bits); }
 
 static void put_header(uint8_t *dst, uint32_t layout, double density, uint64_t count)
 {
@@ -35,11 +41,10 @@ static uint64_t unary_bits(const taut__sparse_writer *w, unsigned b)
     return sum;
 }
 
-/* The shortest b lies next to log2 of the mean gap (Golomb 1966; Rice 1971): try it and its neighbours. */
 static unsigned best_rice(const taut__sparse_writer *w, uint64_t span, uint64_t *unary)
 {
-    uint64_t mean = (span - w->fill) / w->fill, best_cost = UINT64_MAX;
-    unsigned guess = mean ? 63 - (unsigned)__builtin_clzll(mean) : 0, best = 0;
+    uint64_t best_cost = UINT64_MAX;
+    unsigned guess = taut__sparse_rice_guess(span, w->fill), best = 0;
     for (unsigned b = guess ? guess - 1 : 0; b <= guess + 1 && b <= RICE_MAX; b++) {
         uint64_t u = unary_bits(w, b), cost = u + (uint64_t)b * w->fill;
         if (cost >= best_cost) continue;

@@ -9,13 +9,7 @@
 #ifndef TAUT_TOPK_SPARSE_H
 #define TAUT_TOPK_SPARSE_H
 
-#include "../../comm/base/base.h"
-
-enum {
-    TAUT_SPARSE_HEADER = 24, /* u32 layout, u32 0, f64 density, u64 count */
-    TAUT_SPARSE_GROUP = 512,
-    TAUT_SPARSE_ENTRY = 8,   /* u64: span 40 bits, unary words 18, b 6 */
-};
+#include "topk_format.h"
 
 typedef struct taut__sparse_writer {
     uint8_t *dst;

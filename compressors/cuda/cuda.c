@@ -1,0 +1,46 @@
+/* cuda.c : which kernels there are, and whether a device runs them. The tables are weak: a build without nvcc leaves them out. */
+#include "cuda.h"
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define TABLE(name) extern const taut__cuda_##name taut__cuda_##name##_gpu __attribute__((weak));
+TABLE(device)
+TABLE(vec)
+TABLE(quant)
+TABLE(grid)
+TABLE(survey)
+TABLE(topk)
+TABLE(randk)
+TABLE(powersgd)
+TABLE(stack)
+
+static const taut__cuda gpu = {
+    .name = "gpu", .device = &taut__cuda_device_gpu, .vec = &taut__cuda_vec_gpu, .quant = &taut__cuda_quant_gpu,
+    .grid = &taut__cuda_grid_gpu, .survey = &taut__cuda_survey_gpu, .topk = &taut__cuda_topk_gpu, .randk = &taut__cuda_randk_gpu,
+    .powersgd = &taut__cuda_powersgd_gpu, .stack = &taut__cuda_stack_gpu,
+};
+
+static _Atomic(const taut__cuda *) instead;
+static pthread_once_t              asked = PTHREAD_ONCE_INIT;
+static bool                        usable;
+static char                        answer[256];
+
+static void ask(void)
+{
+    if (gpu.device) usable = gpu.device->found(answer, sizeof answer);
+    else taut__snprintf(answer, sizeof answer, "built without CUDA kernels");
+}
+
+const taut__cuda *taut__cuda_get(const char **why)
+{
+    const taut__cuda *use = atomic_load(&instead);
+    if (use) {
+        if (why) *why = use->name;
+        return use;
+    }
+    pthread_once(&asked, ask);
+    if (why) *why = answer;
+    return usable ? &gpu : NULL;
+}
+
+void taut__cuda_use(const taut__cuda *c) { atomic_store(&instead, c); }

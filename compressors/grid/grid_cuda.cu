@@ -1,0 +1,199 @@
+/* grid_cuda.cu : the grid codec, code `packed`, on a GPU: a block of threads per chunk of 65536 elements. Same bytes, codes and
+ * floats as grid_portable.c.
+ *
+ * Encoding. Rounds of 32 blocks of 64 elements, four in each warp: quantize, store the error, find class and bits; a scan gives
+ * every block its place in the chunk's bit string; the bodies are ORed into a window of shared memory, whose whole words leave
+ * for a slot of scratch. There are as many slots as blocks of threads, so they stay in L2. Chunks are taken by ticket, in
+ * order, and each learns where it begins in the payload by looking back at those before it (decoupled look-back: Merrill and
+ * Garland 2016), then moves from its slot to its place.
+ * Decoding. One thread walks the chunk's bit string, since a block begins where the one before ends, and notes where; then all
+ * warps decode blocks. */
+#include "grid_cuda_chunk.h"
+
+
+static __global__ void __launch_bounds__(THREADS) grid_encode(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
+                                                       unsigned long long *state, uint8_t *slots)
+{
+    TAUT_SHARED(unsigned long long, shared, 2);
+    uint8_t *slot = slots + (uint64_t)blockIdx.x * SLOT;
+    for (;;) {
+        if (threadIdx.x == 0) shared[0] = atomicAdd(ticket, 1ull);
+        __syncthreads();
+        uint64_t unit = shared[0], k;
+        if (unit >= batch.units) return;
+        const taut__cuda_job *j = taut_job_of(batch, unit, &k);
+        uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
+        uint32_t              bytes = j->n ? encode_chunk(j, batch.dtype, set, k, slot, false, NULL) : 0;
+        place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, false, shared);
+    }
+}
+
+/* The floats as they are, in a payload of kind raw: what the encoder does where prep says so. */
+static __global__ void __launch_bounds__(THREADS) grid_raw(const __grid_constant__ taut__cuda_batch batch, settings set)
+{
+    uint64_t              unit;
+    const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
+    uint64_t              from = unit * GRID_CHUNK, to = taut__min(j->n, from + GRID_CHUNK);
+    float                *out = (float *)(j->payload + HEADER);
+    for (uint64_t i = from + threadIdx.x; i < to; i += THREADS) {
+        float x = ((const float *)j->src)[i];
+        if (j->residual) x = j->residual[i] + x;
+        out[i] = x;
+        if (j->err) j->err[i] = 0;
+    }
+    if (unit != 0 || threadIdx.x != 0) return;
+    uint32_t *word = (uint32_t *)j->payload;
+    word[0] = KIND_RAW | (j->scale ? KIND_SCALED : 0) | GRID_CHUNK_LOG2 << 8 | set.dead << 16;
+    word[1] = 0;
+    *j->len = HEADER + 4 * j->n;
+}
+
+static __global__ void __launch_bounds__(THREADS) grid_quantize(const __grid_constant__ taut__cuda_batch batch, settings set)
+{
+    uint64_t              k;
+    const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
+    grid_warp_unit        u = grid_unit_of(j, 1, set.bias);
+    uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
+    for (uint32_t block = threadIdx.x / TAUT_WARP; (uint64_t)block * GRID_BLOCK < n; block += WARPS) {
+        round_block r;
+        take_floats(j, batch.dtype, set, u, first + (uint64_t)block * GRID_BLOCK, (uint32_t)taut__min(GRID_BLOCK, n - (uint64_t)block * GRID_BLOCK), false, &r);
+    }
+}
+
+/* dst = factor * codes */
+static __global__ void __launch_bounds__(THREADS) grid_dequantize(const __grid_constant__ taut__cuda_batch batch)
+{
+    uint64_t              k;
+    const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
+    grid_warp_unit        u = grid_unit_of(j, batch.factor, 0);
+    uint64_t              from = k * GRID_CHUNK, to = taut__min(j->n, from + GRID_CHUNK);
+    for (uint64_t i = from + 4 * threadIdx.x; i < to; i += 4 * THREADS) {
+        float    v[4];
+        uint64_t left = to - i;
+        int4     q = make_int4(0, 0, 0, 0);
+        if (left >= 4 && ((uintptr_t)(j->codes + i) & 15) == 0) q = *(const int4 *)(j->codes + i);
+        else {
+            q.x = j->codes[i];
+            if (left > 1) q.y = j->codes[i + 1];
+            if (left > 2) q.z = j->codes[i + 2];
+            if (left > 3) q.w = j->codes[i + 3];
+        }
+        v[0] = grid_finite(u, grid_value(q.x, u.at(i)));
+        v[1] = left > 1 ? grid_finite(u, grid_value(q.y, u.at(i + 1))) : 0;
+        v[2] = left > 2 ? grid_finite(u, grid_value(q.z, u.at(i + 2))) : 0;
+        v[3] = left > 3 ? grid_finite(u, grid_value(q.w, u.at(i + 3))) : 0;
+        taut_store4_as(j->dst, batch.dtype, i, to, make_float4(v[0], v[1], v[2], v[3]));
+    }
+}
+
+/* ---- decoding ---- */
+
+static __device__ void decode_plain(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u, sink to, uint64_t first,
+                                    uint64_t n, const uint32_t *words)
+{
+    if (!words && (to == CODES || to == ADD)) return;
+    for (uint64_t i = threadIdx.x; i < n; i += THREADS) deliver(batch, j, u, to, first + i, words != NULL, words ? words[first + i] : 0, 0);
+}
+
+static __global__ void __launch_bounds__(THREADS) grid_decode(const __grid_constant__ taut__cuda_batch batch, sink to, bool no_rans)
+{
+    uint64_t              k, from = 0;
+    uint32_t              kind = 0, bytes = 0;
+    const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
+    uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
+    grid_warp_unit        u = grid_unit_of(j, 1, 0);
+    if (!open_chunk(j, k, to == CODES || to == VALUES, &kind, &from, &bytes)) {
+        if (threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
+        return;
+    }
+    if (kind == KIND_RAW || kind == KIND_ZERO || bytes == 0) {
+        decode_plain(batch, j, u, to, first, n, kind == KIND_RAW ? (const uint32_t *)(j->payload + HEADER) : NULL);
+        return;
+    }
+    if (kind == KIND_RANS || kind == KIND_SPARSE) { /* the kernel of that code follows, if anybody has its tables */
+        if (no_rans && threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
+        return;
+    }
+    if (!decode_packed(batch, j, u, to, first, n, j->payload + from, bytes) && TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
+}
+
+/* ---- launchers ---- */
+
+static settings settings_of(double dead, int32_t limit, bool from_codes)
+{
+    settings s = {(float)(1.0 - dead), (uint32_t)lrint(dead * 10000.0), limit, from_codes};
+    return s;
+}
+static taut_status check(const taut__cuda_batch *b, const char *what)
+{
+    TAUT_TRY(taut_check_batch(b, what));
+    if (!b->jobs && (!b->one.step || (b->one.payload && !b->one.len)))
+        return taut__fail(TAUT_E_INVALID, "%s: step and len must be device memory", what);
+    if (!b->jobs && b->one.first % GRID_BLOCK)
+        return taut__fail(TAUT_E_INVALID, "%s: slice begins at element %llu: must be a multiple of %d", what, (unsigned long long)b->one.first, GRID_BLOCK);
+    return TAUT_OK;
+}
+static size_t fixed_work(uint64_t units) { return 16 + (8 * (size_t)units + 15) / 16 * 16; }
+
+static size_t slot_bytes(bool rans) { return rans ? taut_grid_rans_slot() : (size_t)SLOT; }
+static size_t encode_work(uint64_t units, uint32_t together, bool rans)
+{
+    return fixed_work(units) + (size_t)taut__min(taut__max(units, 1), taut__max(together, 1)) * slot_bytes(rans);
+}
+
+static taut_status run_encode(const taut__cuda_batch *b, const settings &set, const void *tables, const char *what, taut__cuda_stream s)
+{
+    size_t fixed = fixed_work(b->units), slot = slot_bytes(tables != NULL);
+    if (b->work_bytes < fixed + slot)
+        return taut__fail(TAUT_E_CAPACITY, "%s: %zu bytes of scratch: must be at least %zu", what, b->work_bytes, fixed + slot);
+    uint64_t    blocks = taut__min((b->work_bytes - fixed) / slot, b->units);
+    uint8_t    *work = (uint8_t *)b->work;
+    cudaError_t e = cudaMemsetAsync(work, 0, fixed, s);
+    if (e != cudaSuccess) return taut__fail(TAUT_E_DEVICE, "%s: %s", what, cudaGetErrorString(e));
+    unsigned long long *ticket = (unsigned long long *)work, *state = ticket + 2;
+    if (tables) taut_grid_rans_encode(b, set.bias, set.dead, set.limit, set.from_codes, (unsigned)blocks, ticket, state, work + fixed, (const grid_tables *)tables, s);
+    else TAUT_LAUNCH(grid_encode, (unsigned)blocks, THREADS, 0, s, *b, set, ticket, state, work + fixed);
+    return taut_launched(what);
+}
+static taut_status encode(const taut__cuda_batch *b, double dead, int32_t limit, const void *tables, taut__cuda_stream s)
+{
+    TAUT_TRY(check(b, "grid encode"));
+    return run_encode(b, settings_of(dead, limit, false), tables, "grid encode", s);
+}
+static taut_status pack(const taut__cuda_batch *b, double dead, const void *tables, taut__cuda_stream s)
+{
+    TAUT_TRY(check(b, "grid pack"));
+    return run_encode(b, settings_of(dead, 0, true), tables, "grid pack", s);
+}
+static taut_status raw(const taut__cuda_batch *b, double dead, taut__cuda_stream s)
+{
+    TAUT_TRY(check(b, "grid raw"));
+    if (b->dtype != TAUT_F32) return taut__fail(TAUT_E_UNSUPPORTED, "grid raw: dtype %d: must be 0 (f32)", (int)b->dtype);
+    TAUT_LAUNCH(grid_raw, (unsigned)b->units, THREADS, 0, s, *b, settings_of(dead, 0, false));
+    return taut_launched("grid raw");
+}
+static taut_status quantize(const taut__cuda_batch *b, double dead, int32_t limit, taut__cuda_stream s)
+{
+    TAUT_TRY(check(b, "grid quantize"));
+    TAUT_LAUNCH(grid_quantize, (unsigned)b->units, THREADS, 0, s, *b, settings_of(dead, limit, false));
+    return taut_launched("grid quantize");
+}
+static taut_status dequantize(const taut__cuda_batch *b, taut__cuda_stream s)
+{
+    TAUT_TRY(check(b, "grid dequantize"));
+    TAUT_LAUNCH(grid_dequantize, (unsigned)b->units, THREADS, 0, s, *b);
+    return taut_launched("grid dequantize");
+}
+static taut_status run_decode(const taut__cuda_batch *b, sink to, const void *tables, const char *what, taut__cuda_stream s)
+{
+    TAUT_TRY(check(b, what));
+    TAUT_LAUNCH(grid_decode, (unsigned)b->units, THREADS, 0, s, *b, to, tables == NULL);
+    if (tables) taut_grid_rans_decode(b, to, (const grid_tables *)tables, s);
+    return taut_launched(what);
+}
+static taut_status decode(const taut__cuda_batch *b, bool add, const void *tables, taut__cuda_stream s) { return run_decode(b, add ? ADD : STORE, tables, "grid decode", s); }
+static taut_status unpack_add(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s) { return run_decode(b, CODES, tables, "grid unpack", s); }
+static taut_status unpack_values(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s) { return run_decode(b, VALUES, tables, "grid unpack values", s); }
+
+extern "C" const taut__cuda_grid TAUT_CUDA_TABLE(grid);
+extern "C" const taut__cuda_grid TAUT_CUDA_TABLE(grid) = {sizeof(grid_tables), encode_work, encode, pack, raw, quantize, dequantize, decode, unpack_add, unpack_values};

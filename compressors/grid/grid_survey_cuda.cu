@@ -1,0 +1,272 @@
+/* grid_survey_cuda.cu : grid's survey, and the squared errors of four steps, on a GPU: one read of the gradient and its residual, and a
+ * few hundred numbers for the scheduler instead of the gradient. The same numbers as the CPU's, bit for bit: sums of doubles run in
+ * the order of grid_unit.h (eight lanes over a chunk, chunks one after the other), so eight threads of a block add what the others
+ * prepare. */
+#include "grid_cuda.h"
+#include "grid_survey.h"
+#include <float.h>
+
+enum {
+    WARPS = 8,
+    THREADS = WARPS * TAUT_WARP,
+    ROUND = 32, /* blocks of 64 elements between two barriers */
+    /* Counted by exponent first, of all that floats have, since the window goes with the norm: place 0 is zero, then 2^-150 and up. */
+    LOWEST = -151,
+    OCTAVES = 128 - LOWEST + 1,
+    BINS = OCTAVES * GRID_BINS_PER_OCTAVE,
+    COUNTERS = BINS + OCTAVES,
+    TINY = 24, /* octaves by which what is denormal is raised */
+};
+
+struct survey_work { /* per launch */
+    double             *sums;   /* per chunk: two or GRID_STEPS */
+    unsigned long long *counts; /* per job: bins, octaves, sampled elements */
+};
+enum { COUNTS = COUNTERS + 1 };
+
+struct candidate_steps {
+    float    step[GRID_STEPS];
+    float    bias;
+};
+
+static __device__ __forceinline__ uint32_t job_number(const taut__cuda_batch &b, const taut__cuda_job *j) { return b.jobs ? (uint32_t)(j - b.jobs) : 0; }
+
+static __device__ __forceinline__ float input_at(const taut__cuda_job *j, taut_dtype d, uint64_t i)
+{
+    float x = d == TAUT_F32 ? ((const float *)j->src)[i]
+              : d == TAUT_F16 ? taut__from_f16(((const uint16_t *)j->src)[i]) : taut__from_bf16(((const uint16_t *)j->src)[i]);
+    return j->residual ? j->residual[i] + x : x;
+}
+
+/* The unit of step 1 (times a factor): what the survey measures in. */
+static __device__ __forceinline__ grid_warp_unit unit_at_step(const taut__cuda_job *j, float step, float bias)
+{
+    grid_warp_unit u = {step, 0, bias, j->scale, j->scale ? j->stride : 0, j->first, false, false};
+    if (j->scale && j->stride == 0) u.step *= j->scale[0];
+    u.divide = u.stride != 0 || u.step < FLT_MIN;
+    u.inv = 1.0f / u.step;
+    return u;
+}
+
+static __device__ __forceinline__ bool is_sampled(uint64_t block, uint64_t stride)
+{
+    return stride == 1 || block == grid_sampled_block(block / stride, stride);
+}
+
+/* Octave of t >= 0 from LOWEST on; raised: t * 2^TINY, for denormals. Two bits of mantissa go to *part. 0: zero, or next to it. */
+static __device__ __forceinline__ uint32_t octave_of(float t, float raised, uint32_t *part)
+{
+    bool     tiny = t < FLT_MIN;
+    uint32_t bits = taut__bits(tiny ? raised : t) & 0x7fffffff;
+    int32_t  octave = (int32_t)(bits >> 23) - 127 - (tiny ? TINY : 0) - LOWEST;
+    *part = bits >> 21 & 3;
+    if (bits < 0x00800000 || octave < 1) {
+        *part = 0;
+        return 0;
+    }
+    return (uint32_t)min(octave, (int32_t)OCTAVES - 1);
+}
+
+/* Norms, histogram and block means of chunk k. A block of threads. */
+static __global__ void __launch_bounds__(THREADS) grid_survey_chunks(const __grid_constant__ taut__cuda_batch batch, survey_work w, bool brief)
+{
+    TAUT_SHARED(float, scaled, ROUND * GRID_BLOCK);
+    TAUT_SHARED(float, plain, ROUND * GRID_BLOCK);
+    TAUT_SHARED(uint32_t, bins, COUNTERS);
+    uint64_t              k;
+    const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
+    uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first), stride = grid_sample_stride(j->elems ? j->elems : j->n);
+    grid_warp_unit        u = unit_at_step(j, 1, 0.5f);
+    double                sum = 0; /* threads 0..7: scaled; 32..39: plain */
+    uint32_t              lane = TAUT_LANE, warp = threadIdx.x / TAUT_WARP, sampled = 0;
+    for (uint32_t i = threadIdx.x; i < COUNTERS; i += THREADS) bins[i] = 0;
+    __syncthreads();
+    for (uint64_t base = 0; base < n; base += ROUND * GRID_BLOCK) {
+        for (uint32_t block = warp; block < ROUND && base + block * GRID_BLOCK < n; block += WARPS) {
+            uint64_t at = base + block * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - at);
+            float    t[2], raised[2];
+            for (uint32_t h = 0; h < 2; h++) {
+                uint32_t e = lane + 32 * h;
+                float    x = e < m ? input_at(j, batch.dtype, first + at + e) : 0, s = 0;
+                float    d = e < m ? u.at(first + at + e) : 1;
+                if (e < m) s = u.divide ? x / d : x * u.inv;
+                scaled[block * GRID_BLOCK + e] = s;
+                plain[block * GRID_BLOCK + e] = x;
+                t[h] = fabsf(s);
+                raised[h] = fabsf(u.divide ? x / (d * 0x1p-24f) : x * (u.inv * 0x1p24f));
+            }
+            if (brief || !is_sampled((j->first + first + at) / GRID_BLOCK, stride)) continue;
+            for (uint32_t h = 0; h < 2; h++) {
+                uint32_t part, octave = octave_of(t[h], raised[h], &part);
+                if (lane + 32 * h < m) atomicAdd(&bins[octave * GRID_BINS_PER_OCTAVE + part], 1u);
+            }
+            float    mean = t[0] + t[1], high = raised[0] + raised[1];
+            uint32_t part;
+            for (uint32_t d = 16; d > 0; d /= 2) {
+                mean += __shfl_down_sync(TAUT_ALL, mean, d);
+                high += __shfl_down_sync(TAUT_ALL, high, d);
+            }
+            if (lane == 0) atomicAdd(&bins[BINS + octave_of(mean / (float)m, high / (float)m, &part)], 1u);
+            if (lane == 0) sampled += (uint32_t)m;
+        }
+        __syncthreads();
+        uint32_t here = (uint32_t)taut__min(ROUND * GRID_BLOCK, n - base);
+        if (warp < 2 && lane < GRID_SUM_LANES)
+            for (uint32_t i = lane; i < here; i += GRID_SUM_LANES) {
+                double v = warp ? plain[i] : scaled[i];
+                sum += v * v;
+            }
+        __syncthreads();
+    }
+    /* ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7)) */
+    sum += __shfl_down_sync(TAUT_ALL, sum, 4);
+    sum += __shfl_down_sync(TAUT_ALL, sum, 2);
+    sum += __shfl_down_sync(TAUT_ALL, sum, 1);
+    if (lane == 0 && warp < 2) w.sums[2 * (uint64_t)blockIdx.x + warp] = sum;
+    unsigned long long *counts = w.counts + (uint64_t)job_number(batch, j) * COUNTS;
+    for (uint32_t i = threadIdx.x; i < COUNTERS; i += THREADS)
+        if (bins[i]) atomicAdd(&counts[i], (unsigned long long)bins[i]);
+    if (sampled) atomicAdd(&counts[COUNTERS], (unsigned long long)sampled);
+}
+
+/* Bins move down by `by`; what leaves goes to the first or the last. One thread. */
+static __device__ void shift(double *bin, int bins, int by)
+{
+    if (by > 0)
+        for (int b = 0; b < bins; b++) {
+            double v = bin[b];
+            bin[b] = 0;
+            bin[b - by < 0 ? 0 : b - by] += v;
+        }
+    if (by < 0)
+        for (int b = bins; b-- > 0;) {
+            double v = bin[b];
+            bin[b] = 0;
+            bin[b - by >= bins ? bins - 1 : b - by] += v;
+        }
+}
+
+/* stats[0..GRID_STATS) += of each job, as taut__grid_survey() adds them. A block per job. */
+static __global__ void __launch_bounds__(THREADS) grid_survey_finish(const __grid_constant__ taut__cuda_batch batch, survey_work w)
+{
+    const taut__cuda_job     *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
+    const unsigned long long *counts = w.counts + (uint64_t)blockIdx.x * COUNTS;
+    if (threadIdx.x != 0) return;
+    double  *stats = j->stats, sum[2] = {0, 0};
+    uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK;
+    for (uint64_t k = 0; k < chunks; k++)
+        for (int q = 0; q < 2; q++) sum[q] += w.sums[2 * (j->unit + k) + (uint64_t)q];
+    bool good = fabs(sum[0]) <= DBL_MAX && fabs(sum[1]) <= DBL_MAX;
+    if (good) {
+        stats[GRID_STAT_NORM2] += sum[0];
+        stats[GRID_STAT_PLAIN2] += sum[1];
+    } else {
+        stats[GRID_STAT_BAD] += 1;
+        taut_flag(j, TAUT__CUDA_NOT_FINITE);
+    }
+    int before = stats[GRID_STAT_N] > 0 ? (int)lrint(stats[GRID_STAT_LOWEST] / stats[GRID_STAT_N]) : grid_window_of(0);
+    int lowest = grid_window_of(stats[GRID_STAT_NORM2]);
+    shift(stats + GRID_STAT_BIN, GRID_BINS, (lowest - before) * GRID_BINS_PER_OCTAVE);
+    shift(stats + GRID_STAT_BLOCK, GRID_OCTAVES, lowest - before);
+    for (int i = 0; good && i < OCTAVES; i++) {
+        int to = i == 0 ? 0 : i + LOWEST - lowest; /* octave of the window */
+        for (int q = 0; q < GRID_BINS_PER_OCTAVE; q++) {
+            int bin = i == 0 || to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_BINS - 1 : to * GRID_BINS_PER_OCTAVE + q;
+            stats[GRID_STAT_BIN + bin] += (double)counts[i * GRID_BINS_PER_OCTAVE + q];
+        }
+        stats[GRID_STAT_BLOCK + (to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_OCTAVES - 1 : to)] += (double)counts[BINS + i];
+    }
+    if (good) stats[GRID_STAT_SAMPLED] += (double)counts[COUNTERS];
+    stats[GRID_STAT_N] += (double)j->n;
+    stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
+}
+
+/* Squared errors of four steps in chunk k, in units of each step. */
+static __global__ void __launch_bounds__(THREADS) grid_error_chunks(const __grid_constant__ taut__cuda_batch batch, survey_work w, candidate_steps c)
+{
+    TAUT_SHARED(float, part, ROUND * GRID_STEPS * 16);
+    uint64_t              k;
+    const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
+    uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
+    grid_warp_unit        u[GRID_STEPS];
+    double                sum = 0; /* threads 0..31: step threadIdx.x / 8, lane threadIdx.x % 8 */
+    uint32_t              lane = TAUT_LANE, warp = threadIdx.x / TAUT_WARP;
+    TAUT_UNROLL
+    for (uint32_t s = 0; s < GRID_STEPS; s++) u[s] = unit_at_step(j, c.step[s], c.bias);
+    for (uint64_t base = 0; base < n; base += ROUND * GRID_BLOCK) {
+        for (uint32_t block = warp; block < ROUND && base + block * GRID_BLOCK < n; block += WARPS) {
+            uint64_t at = base + block * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - at);
+            float    x[2];
+            for (uint32_t h = 0; h < 2; h++) x[h] = lane + 32 * h < m ? fabsf(input_at(j, batch.dtype, first + at + lane + 32 * h)) : 0;
+            TAUT_UNROLL
+            for (uint32_t s = 0; s < GRID_STEPS; s++) {
+                float e[2];
+                for (uint32_t h = 0; h < 2; h++) {
+                    uint64_t i = first + at + lane + 32 * h;
+                    float    t = u[s].divide ? (lane + 32 * h < m ? x[h] / u[s].at(i) : 0) : x[h] * u[s].inv;
+                    e[h] = t - truncf(t + u[s].bias);
+                    e[h] = lane + 32 * h < m ? e[h] * e[h] : 0;
+                }
+                float low = e[0] + __shfl_down_sync(TAUT_ALL, e[0], 16), high = e[1] + __shfl_down_sync(TAUT_ALL, e[1], 16);
+                if (lane < 16) part[(block * GRID_STEPS + s) * 16 + lane] = low + high;
+            }
+        }
+        __syncthreads();
+        uint32_t blocks = (uint32_t)taut__min(ROUND, (n - base + GRID_BLOCK - 1) / GRID_BLOCK);
+        if (warp == 0)
+            for (uint32_t b = 0; b < blocks; b++) {
+                const float *p = part + (b * GRID_STEPS + lane / GRID_SUM_LANES) * 16 + lane % GRID_SUM_LANES;
+                sum += (double)p[0];
+                sum += (double)p[GRID_SUM_LANES];
+            }
+        __syncthreads();
+    }
+    if (warp != 0) return;
+    sum += __shfl_down_sync(TAUT_ALL, sum, 4, GRID_SUM_LANES);
+    sum += __shfl_down_sync(TAUT_ALL, sum, 2, GRID_SUM_LANES);
+    sum += __shfl_down_sync(TAUT_ALL, sum, 1, GRID_SUM_LANES);
+    if (lane % GRID_SUM_LANES == 0) w.sums[GRID_STEPS * (uint64_t)blockIdx.x + lane / GRID_SUM_LANES] = sum;
+}
+static __global__ void grid_error_finish(const __grid_constant__ taut__cuda_batch batch, survey_work w)
+{
+    const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
+    uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK;
+    if (threadIdx.x >= GRID_STEPS) return;
+    for (uint64_t k = 0; k < chunks; k++) j->stats[threadIdx.x] += w.sums[GRID_STEPS * (j->unit + k) + threadIdx.x];
+}
+
+/* ---- launchers ---- */
+
+static size_t up16(size_t n) { return (n + 15) / 16 * 16; }
+static size_t work(uint64_t units, uint32_t jobs) { return up16(8 * GRID_STEPS * units) + up16(8 * (size_t)COUNTS * jobs); }
+
+static taut_status prepare(const taut__cuda_batch *b, survey_work *w, const char *what, taut__cuda_stream s)
+{
+    TAUT_TRY(taut_check_batch(b, what));
+    if (b->work_bytes < work(b->units, b->count))
+        return taut__fail(TAUT_E_CAPACITY, "%s: %zu bytes of scratch: must be %zu", what, b->work_bytes, work(b->units, b->count));
+    w->sums = (double *)b->work;
+    w->counts = (unsigned long long *)((uint8_t *)b->work + up16(8 * GRID_STEPS * b->units));
+    cudaError_t e = cudaMemsetAsync(w->counts, 0, 8 * (size_t)COUNTS * b->count, s);
+    return e == cudaSuccess ? TAUT_OK : taut__fail(TAUT_E_DEVICE, "%s: %s", what, cudaGetErrorString(e));
+}
+static taut_status survey(const taut__cuda_batch *b, bool brief, taut__cuda_stream s)
+{
+    survey_work w;
+    TAUT_TRY(prepare(b, &w, "grid survey", s));
+    TAUT_LAUNCH(grid_survey_chunks, (unsigned)b->units, THREADS, 0, s, *b, w, brief);
+    TAUT_LAUNCH(grid_survey_finish, b->count, THREADS, 0, s, *b, w);
+    return taut_launched("grid survey");
+}
+static taut_status errors(const taut__cuda_batch *b, const float *steps, double dead, taut__cuda_stream s)
+{
+    survey_work     w;
+    candidate_steps c = {{steps[0], steps[1], steps[2], steps[3]}, (float)(1.0 - dead)};
+    TAUT_TRY(prepare(b, &w, "grid errors", s));
+    TAUT_LAUNCH(grid_error_chunks, (unsigned)b->units, THREADS, 0, s, *b, w, c);
+    TAUT_LAUNCH(grid_error_finish, b->count, TAUT_WARP, 0, s, *b, w);
+    return taut_launched("grid errors");
+}
+
+extern "C" const taut__cuda_survey TAUT_CUDA_TABLE(survey);
+extern "C" const taut__cuda_survey TAUT_CUDA_TABLE(survey) = {work, survey, errors};

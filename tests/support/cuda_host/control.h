@@ -1,0 +1,25 @@
+/* control.h : the execution model's tables and switches, for tests in C. */
+#ifndef CUDA_HOST_CONTROL_H
+#define CUDA_HOST_CONTROL_H
+
+#include "compressors/cuda/cuda.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+extern const taut__cuda taut__cuda_model;
+
+void   cuda_model_seed(uint64_t seed); /* schedule, eager or lazy streams, where buffers end */
+void   cuda_model_memory(size_t bytes); /* limit; 0: none */
+size_t cuda_model_held(void);
+void   cuda_model_driver(bool present);
+/* Names of the kernels that have run, and how often. */
+size_t   cuda_model_kernels(const char **names, size_t cap);
+uint64_t cuda_model_launches(const char *kernel);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Every kernel in compressors/*/*_cuda.cu is run by the twin tests, under other schedules than those they begin with; kernels and
+# launches are counted. A kernel that no test launches fails here.
+set -eu
+BUILD=${BUILD:-build/release}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+for t in "$BUILD"/tests/twin/test_cuda_*; do
+    case $t in *.o | *.d | *.sh | *'*') continue ;; esac
+    for seed in 1 2; do
+        if CUDA_HOST_TALLY=$work/tally TAUT_TEST_SEED=$seed "$t" >"$work/log" 2>&1; then
+            passed=$((passed + 1))
+        else
+            failed=$((failed + 1))
+            echo "${t##*/} under schedule $seed:"
+            tail -n 20 "$work/log"
+        fi
+    done
+done
+sed 's/[<(].*//' "$work/tally" | sort -u >"$work/ran"
+sed -n '/^static __global__/{s/__launch_bounds__([^)]*)//;s/^.* \([a-z0-9_]*\)(.*/\1/p}' compressors/*/*_cuda.cu | sort -u >"$work/written"
+echo "$(wc -l <"$work/ran") kernels ran of $(wc -l <"$work/written") written, $(wc -l <"$work/tally") first launches in test processes"
+for k in $(comm -13 "$work/ran" "$work/written"); do
+    echo "kernel $k: no test runs it"
+    failed=$((failed + 1))
+done
+[ "$(wc -l <"$work/written")" -ge 20 ] && passed=$((passed + 1)) || failed=$((failed + 1))
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
