@@ -31,7 +31,8 @@ native() {
     # shellcheck disable=SC2086
     ${CC:-cc} $flags -o "$out/here" tests/twin/same_bytes.c "$BUILD/lib/libtaut.a" $LIBS -lxxhash -lm -pthread
 }
-LIBS="$(mpicc --showme:link 2>/dev/null || true) $(pkg-config --libs openblas 2>/dev/null || true)"
+LIBS="$(mpicc --showme:link 2>/dev/null || true)"
+for p in openblas libzstd libjpeg; do LIBS="$LIBS $(pkg-config --libs $p 2>/dev/null || true)"; done
 check "builds for aarch64" build
 check "builds here" native
 if [ "$failed" -eq 0 ]; then
