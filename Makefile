@@ -184,7 +184,7 @@ TRAIN_OBJ := $(call objects,$(call sources,launch/train/*.c))
 SHIM_OBJ := $(call objects,$(call sources,shim/*.cpp))
 CUDA_OBJ := $(call objects,$(wildcard compressors/*/*.cu comm/*/*.cu))
 PRELOAD_PURE := $(call objects,$(filter-out %_mpi.c %/stubs.c,$(wildcard comm/preload/*.c)))
-PRELOAD_MPI  := $(wildcard comm/preload/*_mpi.c) comm/transport/transport_mpi.c comm/core/communicator_mpi.c
+PRELOAD_MPI  := $(wildcard comm/preload/*_mpi.c comm/transport/*_mpi.c comm/core/*_mpi.c)
 PRELOAD_SO   := $(if $(PRELOAD_MPIS),$(BUILD)/lib/libtaut-preload-mpi.so $(PRELOAD_MPIS:%=$(BUILD)/lib/libtaut-preload-%.so))
 TEST_SUP := $(call objects,$(wildcard tests/support/*.c)) $(PRELOAD_PURE)
 TEST_BIN := $(basename $(call objects,$(call sources,$(foreach d,unit twin golden property multi long,tests/$(d)/test_*.c))))
@@ -253,7 +253,7 @@ $(BUILD)/preload-$(1)/%.o: %.c $(BUILD)/.C
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(CPPFLAGS) -DTAUT_HAVE_MPI $$(PRELOAD_$(1)_CFLAGS) $$(ALL_CFLAGS) -include comm/preload/real.h $$(DEP) -c -o $$@ $$<
 $(BUILD)/lib/libtaut-preload-$(1).so: $(patsubst %.c,$(BUILD)/preload-$(1)/%.o,$(PRELOAD_MPI)) $(PRELOAD_PURE) $(LIB_OBJ) comm/libtaut.map $(BUILD)/.LINK
-	$$(LINK_C) -shared -Wl,-soname,$$(@F) -Wl,-Bsymbolic -Wl,--version-script=comm/preload/backend.map $$(filter-out %_mpi.o,$$(LIB_OBJ)) $$(PRELOAD_PURE) \
+	$$(LINK_C) -shared -Wl,-soname,$$(@F) -Wl,-z,defs -Wl,-Bsymbolic -Wl,--version-script=comm/preload/backend.map $$(filter-out %_mpi.o,$$(LIB_OBJ)) $$(PRELOAD_PURE) \
 	    $$(filter $(BUILD)/preload-$(1)/%,$$^) $$(LDFLAGS) $$(filter-out $$(MPI_LIBS),$$(LIBS)) $$(PRELOAD_$(1)_LIBS) -ldl
 endef
 $(foreach m,$(PRELOAD_MPIS),$(eval $(call preload_backend,$(m))))

@@ -91,7 +91,7 @@ static taut_status open_comm(taut_comm *comm)
     if (comm->set.c.progress == 1 && !comm->t->threads)
         return taut__fail(TAUT_E_UNSUPPORTED, "progress=1: a communication thread needs MPI_THREAD_MULTIPLE");
     taut__watchdog_init(&comm->watchdog, comm->t, comm->set.c.timeout_ms);
-    TAUT_TRY(taut__engine_create(&comm->engine, comm->t, comm->set.c.timeout_ms, wants_thread(comm)));
+    taut__engine_create(&comm->engine, comm->t, comm->set.c.timeout_ms);
     comm->engine.ctx = comm;
     comm->engine.ask = taut__absence_ask;
     comm->engine.hear = taut__absence_hear;
@@ -102,7 +102,8 @@ static taut_status open_comm(taut_comm *comm)
     TAUT_TRY(taut__hier_init(comm));
     TAUT_TRY(taut__trace_open(comm->set.c.trace, comm->t->rank, &comm->trace));
     comm->hooks = taut__auto_hooks();
-    return comm->hooks ? comm->hooks->create(comm, &comm->set, &comm->autom) : TAUT_OK;
+    if (comm->hooks) TAUT_TRY(comm->hooks->create(comm, &comm->set, &comm->autom));
+    return wants_thread(comm) ? taut__engine_thread(&comm->engine) : TAUT_OK;
 }
 
 taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_comm **out)

@@ -198,14 +198,17 @@ static void *thread_main(void *arg)
 
 /* ---- life ---- */
 
-taut_status taut__engine_create(taut__engine *e, taut__transport *t, int32_t timeout_ms, bool thread)
+void taut__engine_create(taut__engine *e, taut__transport *t, int32_t timeout_ms)
 {
     *e = (taut__engine){.t = t, .timeout_ms = timeout_ms};
     pthread_mutex_init(&e->lock, NULL);
     pthread_mutex_init(&e->inbox_lock, NULL);
     pthread_cond_init(&e->wake, NULL);
     e->moved_at = taut__now();
-    if (!thread) return TAUT_OK;
+}
+
+taut_status taut__engine_thread(taut__engine *e)
+{
     if (pthread_create(&e->thread, NULL, thread_main, e) != 0)
         return taut__fail(TAUT_E_NOMEM, "engine: cannot make a communication thread");
     e->threaded = true;

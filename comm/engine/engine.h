@@ -32,8 +32,9 @@ typedef struct taut__engine {
     int             asks; /* since something moved */
 } taut__engine;
 
-/* thread: make a communication thread */
-taut_status taut__engine_create(taut__engine *e, taut__transport *t, int32_t timeout_ms, bool thread);
+void        taut__engine_create(taut__engine *e, taut__transport *t, int32_t timeout_ms);
+/* Makes a communication thread, which drives the transport from then on: the last thing when a communicator is created. */
+taut_status taut__engine_thread(taut__engine *e);
 void        taut__engine_destroy(taut__engine *e);
 
 /* Hand over a job that is ready to run (state IDLE). Returns at once where there is a thread; else does what can be
