@@ -2,6 +2,7 @@
  * over the ranks, and carries what codec=auto contributes; the relative errors follow from the sums. */
 #include "../../scheduler/budget.h"
 #include "communicator.h"
+#include <math.h>
 #include <string.h>
 
 enum { PER_LAYER = 7 }; /* own, error, sum: plain and weighted; ranks that called */
@@ -107,9 +108,15 @@ static void fill(const taut_layer *l, double *v)
     v[6] = 1;
 }
 
+/* What this layer's collective took here, peers' lateness included; the least over ranks is without it. */
+static double own_seconds(const taut_layer *l)
+{
+    return l->calls > l->calls_at_step ? l->job.record.end_s - l->job.record.begin_s : INFINITY;
+}
+
 static void take(taut_layer *l, const double *v)
 {
-    l->step = (taut__layer_sums){{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, v[6] > 0};
+    l->step = (taut__layer_sums){.own = {v[0], v[1]}, .error = {v[2], v[3]}, .sum = {v[4], v[5]}, .called = v[6] > 0};
     if (l->step.called) l->shown = l->step;
 }
 
@@ -139,11 +146,13 @@ static void relate(taut_comm *comm)
     comm->rel_err2_metric = sum_metric > 0 ? error_metric / sum_metric : 0;
 }
 
-static taut_status exchange(taut_comm *comm, size_t n)
+/* sums: doubles to be added; of those that follow the least is taken. */
+static taut_status exchange(taut_comm *comm, size_t n, size_t sums)
 {
     taut__small_allreduce x;
+    taut__mixed           mixed = {.sums = sums, .least = n - sums};
     taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_STEP, comm->control, comm->control + n, n * sizeof *comm->control,
-                         taut__combine_mixed, NULL);
+                         taut__combine_mixed, &mixed);
     double      begin = taut__now();
     taut_status s = taut__engine_exchange(&comm->engine, &x, "taut_step_end");
     comm->exposed_s += taut__now() - begin;
@@ -154,12 +163,14 @@ static taut_status exchange(taut_comm *comm, size_t n)
 taut_status taut__step_exchange(taut_comm *comm)
 {
     size_t layers = comm->layers * PER_LAYER, extra = comm->autom ? comm->hooks->contribute(comm->autom, NULL, 0) : 0;
-    size_t n = layers + extra;
+    size_t sums = layers + extra, n = sums + (comm->autom ? comm->layers : 0);
     TAUT_TRY(room(comm, n));
     for (size_t i = 0; i < comm->layers; i++) fill(comm->layer[i], comm->control + i * PER_LAYER);
     if (comm->autom) comm->hooks->contribute(comm->autom, comm->control + layers, extra);
-    TAUT_TRY(exchange(comm, n));
+    for (size_t i = 0; comm->autom && i < comm->layers; i++) comm->control[sums + i] = own_seconds(comm->layer[i]);
+    TAUT_TRY(exchange(comm, n, sums));
     for (size_t i = 0; i < comm->layers; i++) take(comm->layer[i], comm->control + i * PER_LAYER);
+    for (size_t i = 0; comm->autom && i < comm->layers; i++) comm->layer[i]->step.seconds = comm->control[sums + i];
     relate(comm);
     if (comm->autom) {
         taut_status s = comm->hooks->on_step_end(comm->autom, comm->steps, comm->control + layers, extra);

@@ -12,12 +12,11 @@ enum {
     LOOKS = 2,        /* per layer between plans */
     LOWRANK_EVERY = 4, /* steps between looks of low rank, at one layer each */
     SCALE_STEPS = 4,  /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
-    DENSE_STEPS = 4,  /* before a plan that is to save time: what a step takes without it. The first one also connects */
-    TRIAL = 3, TRIAL_EVERY = 20, /* steps without the plan; plans from one to the next */
+    DENSE_STEPS = 2,  /* before a plan that is to save time, after the first one, which connects: what a step takes without it */
     EARLY_GAP = 5,    /* steps between plans at least, */
     LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
     AUDIT_OF = 8,     /* an eighth of the layers at a time */
-    V_TIME = 3,       /* doubles: seconds by which measuring is over its share; of communication in this step; of the step */
+    V_TIME = 2,       /* doubles: seconds by which measuring is over its share; of communication in the step before */
     V_AUDIT = 4,      /* error and norm, in the metric and plain */
     V_HASH = 8,       /* four pieces of the hash and their squares */
     V_LINK = 2,
@@ -57,23 +56,36 @@ static void destroy(taut__auto *a)
     taut__free(a->scratch);
     taut__free(a->aggregate);
     taut__free(a->span);
-    taut__free(a->option);
+    taut__arms_free(a);
     taut__free(a);
+}
+
+/* The mean over ranks of what all measure at the same moment. */
+static taut_status crowd(taut__auto *a, double *factor)
+{
+    double together = 0;
+    TAUT_TRY(taut__comm_sum(a->comm, &together, 1)); /* all are here */
+    TAUT_TRY(taut__observer_crowd(a->observer, factor));
+    TAUT_TRY(taut__comm_sum(a->comm, factor, 1));
+    *factor /= a->ranks;
+    taut__observer_slow_down(a->observer, *factor);
+    return TAUT_OK;
 }
 
 /* Codec speeds, averaged over ranks, and the link. */
 static taut_status probe(taut__auto *a)
 {
     size_t  n;
-    double *seconds, start = taut__now();
+    double *seconds, start = taut__now(), crowded = 1;
     TAUT_TRY(taut__observer_probe(a->observer));
     seconds = taut__observer_speeds(a->observer, &n);
     TAUT_TRY(taut__comm_sum(a->comm, seconds, n));
     for (size_t i = 0; i < n; i++) seconds[i] /= a->ranks;
+    TAUT_TRY(crowd(a, &crowded));
     TAUT_TRY(taut__link_probe(a->comm, &a->link));
     a->probe_s = taut__now() - start;
-    taut__log(TAUT_LOG_INFO, "sched", "probe: %.1f us per hop, %.3f GB/s, %.1f ms", 1e6 * a->link.line.alpha,
-              1e-9 / a->link.line.beta, 1e3 * a->probe_s);
+    taut__log(TAUT_LOG_INFO, "sched", "probe: %.1f us per hop, %.3f GB/s, codecs %.2f times slower together than alone, %.1f ms", 1e6 * a->link.line.alpha,
+              1e-9 / a->link.line.beta, crowded, 1e3 * a->probe_s);
     return TAUT_OK;
 }
 
@@ -89,13 +101,12 @@ static taut_status create(taut_comm *comm, const taut__settings *set, taut__auto
     a->ranks = taut_comm_size(comm);
     a->members = taut__comm_members(comm);
     taut__guard_init(&a->guard);
-    taut__plan_check_init(&a->plan_check);
+    taut__arms_reset(a);
     a->audit = -1;
     a->created_s = taut__now();
     s = read_settings(a, set);
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
     if (a->objective == TAUT_OBJECTIVE_TIME) a->plan_at += DENSE_STEPS;
-    else if (a->metric == TAUT_METRIC_OPTIMIZER) a->plan_at += SCALE_STEPS;
     if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &a->reference : NULL, &a->starter, a->members, &a->observer);
     if (s != TAUT_OK) {
         destroy(a);
@@ -123,9 +134,9 @@ static taut_status make_room(taut__auto *a)
     if (n < a->room) return TAUT_OK;
     if (!grow((void **)&a->layer_plans, n, room, sizeof *a->layer_plans) || !grow((void **)&a->watch, n, room, sizeof *a->watch) ||
         !grow((void **)&a->scratch, n, room, sizeof *a->scratch) ||
-        !grow((void **)&a->aggregate, n, room, sizeof *a->aggregate) || !grow((void **)&a->span, n, room, sizeof *a->span) ||
-        !grow((void **)&a->option, n, room, sizeof *a->option))
+        !grow((void **)&a->aggregate, n, room, sizeof *a->aggregate) || !grow((void **)&a->span, n, room, sizeof *a->span))
         return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
+    TAUT_TRY(taut__arms_room(a, n, room));
     a->room = room;
     return TAUT_OK;
 }
@@ -228,8 +239,7 @@ static size_t contribute(taut__auto *a, double *v, size_t room)
     (void)room;
     if (!v) measure(a);
     if (v) v[0] = a->busy_s - SHARE * (taut__now() - a->created_s);
-    if (v) v[1] = taut__comm_busy_s(a->comm) - a->busy_mark;
-    if (v) v[2] = taut__now() - a->end_mark;
+    if (v) v[1] = a->arms.seconds;
     if (audit && v) put_audit(a, v + n);
     n += audit ? V_AUDIT : 0;
     if (a->check_hash && v) put_hash(a, v + n);
@@ -274,8 +284,8 @@ static double note_step(taut__auto *a, double *sum2)
         fade_norm(&t->sum, &s->sum);
         own2 += taut__auto_error(t, s->own.plain > 0 ? &s->own : &t->own);
         *sum2 += taut__auto_error(t, s->sum.plain > 0 ? &s->sum : &t->sum);
-        if (called && r->end_s > r->begin_s)
-            a->span[spans++] = (taut__span){r->begin_s, r->end_s, (double)r->bytes_sent, r->encode_s + r->decode_s};
+        if (called && s->seconds > 0) /* without waiting for the last rank to begin */
+            a->span[spans++] = (taut__span){r->end_s - s->seconds, r->end_s, (double)r->bytes_sent, r->encode_s + r->decode_s};
     }
     taut__refine_step(&a->link, a->span, spans);
     return own2;
@@ -312,37 +322,6 @@ static void arm_audit(taut__auto *a)
     }
 }
 
-static taut_status withdraw(taut__auto *a)
-{
-    taut__log(TAUT_LOG_INFO, "sched", "step %llu: plan %llu takes longer than no compression: lossy codecs must now promise %.1f times",
-              (unsigned long long)a->step, (unsigned long long)a->plans, a->plan_check.cost_margin);
-    return taut__auto_replan(a);
-}
-
-/* The first steps of a run are slow for many reasons. So where a plan does not win by far (plan_check.h), a few steps without it follow
- * its own first ones, for the first plan and for some later ones. */
-static bool wants_trial(const taut__auto *a)
-{
-    return a->plan_check.coded.n == TRIAL && (a->tried == 0 || a->plans >= a->tried + TRIAL_EVERY) && 
-           !taut__plan_check_clear(&a->plan_check, a->predicted_dense);
-}
-
-/* Was the step faster than one without a plan? Seconds are means over ranks. Steps that also audit, connect or grow memory
- * tell nothing. */
-static taut_status judge(taut__auto *a, double comm_s, double step_s, bool audited)
-{
-    if (a->objective != TAUT_OBJECTIVE_TIME || audited || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
-    taut__plan_check_note(a->lossy ? &a->plan_check.coded : &a->plan_check.dense, comm_s, step_s);
-    bool ends = a->trial > 0 && --a->trial == 0;
-    if (a->plans == 0 || (!a->lossy && !ends)) return TAUT_OK;
-    if (taut__plan_check_lost(&a->plan_check, a->predicted, a->predicted_dense)) return withdraw(a);
-    if (ends) return taut__auto_resume(a);
-    if (!wants_trial(a)) return TAUT_OK;
-    a->tried = a->plans;
-    a->trial = TRIAL;
-    return taut__auto_pause(a);
-}
-
 static void plan_early(taut__auto *a, const char *why)
 {
     uint64_t gap = a->can ? EARLY_GAP : LATER_GAP;
@@ -361,6 +340,16 @@ static bool rescaled(const taut__auto *a)
         bool                now = a->metric == TAUT_METRIC_OPTIMIZER && taut__layer_tensor(t->layer)->scale_n > 0;
         if (!t->out && now != t->scaled) return true;
     }
+    return false;
+}
+
+/* An optimizer's first scales come from too few gradients: the first plan waits for better ones. */
+static bool scale_is_young(const taut__auto *a)
+{
+    uint64_t first = a->start_step > 0 ? a->start_step - 1 : 0;
+    if (a->plans > 0 || a->metric != TAUT_METRIC_OPTIMIZER || a->step >= first + SCALE_STEPS) return false;
+    for (size_t l = 0; l < a->layers; l++)
+        if (!a->layer_plans[l].out && taut__layer_tensor(a->layer_plans[l].layer)->scale_n > 0) return true;
     return false;
 }
 
@@ -415,16 +404,18 @@ static taut_status arm_looks(taut__auto *a)
 static taut_status plan(taut__auto *a, const double *v)
 {
     a->link.line = (taut__line){v[0] / a->ranks, v[1] / a->ranks};
-    TAUT_TRY(taut__auto_plan(a, v + V_LINK));
+    if (!scale_is_young(a)) TAUT_TRY(taut__auto_plan(a, v + V_LINK));
     a->planned_at = a->step;
     a->plan_at = a->step + (a->plans > 0 ? a->replan_steps : 1);
+    if (scale_is_young(a)) a->plan_at = a->step + 1;
     return TAUT_OK;
 }
 
 static taut_status end_step(taut__auto *a, const double *v)
 {
     bool   audit = auditing(a), check = a->check_hash, due = a->step >= a->plan_at;
-    double sum2, own2 = note_step(a, &sum2), comm_s = v[1] / a->ranks, step_s = v[2] / a->ranks;
+    double sum2, own2 = note_step(a, &sum2);
+    int    arm = taut__arms_step(a, v[1] / a->ranks, !audit && a->step > 0);
     a->check_hash = false;
     a->can = v[0] < 0;
     v += V_TIME;
@@ -438,11 +429,9 @@ static taut_status end_step(taut__auto *a, const double *v)
     if (a->plans > 0 && rescaled(a)) plan_early(a, "a layer's scale came or went");
     else TAUT_TRY(guard(a, own2, sum2));
     if (a->plans > 0 && taut__norm_changed(a->norm2_then, taut__auto_own2(a), CHANGED)) plan_early(a, "gradient norms changed");
-    TAUT_TRY(judge(a, comm_s, step_s, audit));
     if (a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0) TAUT_TRY(taut__auto_start(a));
     if (due) TAUT_TRY(plan(a, v));
-    a->lossy = false;
-    for (size_t l = 0; l < a->layers; l++) a->lossy |= !a->layer_plans[l].out && compressed(a, l);
+    else TAUT_TRY(taut__arms_switch(a, arm));
     arm_audit(a);
     return arm_looks(a);
 }
@@ -454,8 +443,6 @@ static taut_status on_step_end(taut__auto *a, uint64_t step, const double *sums,
     (void)n, (void)step; /* a checkpoint may have set the communicator's count forward since contribute() */
     s = a->layers > 0 ? end_step(a, sums) : TAUT_OK;
     a->step++;
-    a->busy_mark = taut__comm_busy_s(a->comm);
-    a->end_mark = taut__now();
     a->busy_s += taut__now() - start;
     return s;
 }

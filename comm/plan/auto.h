@@ -70,6 +70,7 @@ typedef struct taut__layer_sums {
     taut_norm2 error;  /* own and second errors: the estimate of the squared error of the sum */
     taut_norm2 sum;    /* ||sum||^2 */
     bool       called; /* a collective took place */
+    double     seconds; /* codec=auto only: what it took the rank that began last, the least of all ranks; INFINITY if none */
 } taut__layer_sums;
 const taut__layer_sums *taut__layer_step(const taut_layer *layer);
 

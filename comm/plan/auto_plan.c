@@ -52,22 +52,21 @@ static void apply_penalties(taut__auto *a)
     }
 }
 
-static taut__demand demand_of(const taut__auto *a)
+taut__demand taut__auto_demand(const taut__auto *a)
 {
     /* below the budget, because the next steps' gradients are not those that were measured */
     double       budget = a->offers ? a->offers->budget2 * a->guard.target : 0;
-    taut__demand d = {.budget = budget, .objective = a->objective, .solver = a->solver, .cost_margin = a->plan_check.cost_margin};
+    taut__demand d = {.budget = budget, .objective = a->objective, .solver = a->solver};
     d.link = (taut__link){.ranks = a->members, .slice_bytes = (double)a->slice_bytes};
     for (int v = 0; v < TAUT_VIAS; v++) d.link.line[v] = a->link.line;
     return d;
 }
 
-static bool keep(const taut__auto *a, const taut__demand *demand, const taut__decision *d)
+bool taut__auto_keep(const taut__auto *a, const taut__demand *demand, const uint32_t *option)
 {
     double error, cost, new_error, new_cost;
-    if (a->plans == 0) return false;
     taut__appraise(&a->offers->o, demand, a->offers->current, &error, &cost);
-    taut__appraise(&a->offers->o, demand, d->option, &new_error, &new_cost);
+    taut__appraise(&a->offers->o, demand, option, &new_error, &new_cost);
     return error <= demand->budget && new_cost >= WORTH_CHANGING * cost;
 }
 
@@ -102,27 +101,30 @@ static double room_for_cold(double planned, double cold)
     return planned > 2 * cold ? (planned - 2 * cold) / (planned - cold) : 0.5;
 }
 
-static taut_status put_in_force(taut__auto *a)
+static void begin_plan(taut__auto *a, double planned, double cold)
 {
-    const taut__observations *o = &a->offers->o;
-    double                    planned = 0, cold = 0;
-    for (size_t l = 0; l < a->layers; l++) {
-        const taut__option *option = &o->option[a->option[l]];
-        const taut_codec   *before = codec_of(a, l);
-        TAUT_TRY(adopt(a, l, option->spec));
-        planned += option->error;
-        if (codec_of(a, l) != before && codec_of(a, l)->caps & TAUT_CAP_STATEFUL) cold += option->error;
-        a->layer_plans[l].planned = a->scratch[l] = option->error;
-        a->layer_plans[l].own_then = taut__auto_error(&a->layer_plans[l], &a->layer_plans[l].own);
-    }
     a->guard.budget = a->offers->norm2 > 0 ? a->offers->budget2 / a->offers->norm2 : 0;
     a->own_to_sum = a->offers->own2 > 0 ? a->offers->norm2 / a->offers->own2 : 0;
     a->norm2_then = taut__auto_own2(a);
     a->guard.error_scale = sqrt(a->guard.error_scale); /* what it made up for is measured anew, but for half of it: plans err */
     if (cold > 0) a->guard.error_scale *= room_for_cold(planned, cold);
     a->guard.last = 0;
-    a->adopted_at = a->step;
-    a->trial = 0;
+}
+
+taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *chosen, bool fresh)
+{
+    const taut__observations *o = &a->offers->o;
+    double                    planned = 0, cold = 0;
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut__option *option = &o->option[chosen[l]];
+        const taut_codec   *before = codec_of(a, l);
+        TAUT_TRY(adopt(a, l, option->spec));
+        planned += option->error;
+        if (codec_of(a, l) != before && codec_of(a, l)->caps & TAUT_CAP_STATEFUL) cold += option->error;
+        a->layer_plans[l].planned = a->scratch[l] = option->error;
+        if (fresh) a->layer_plans[l].own_then = taut__auto_error(&a->layer_plans[l], &a->layer_plans[l].own);
+    }
+    if (fresh) begin_plan(a, planned, cold);
     taut__auto_error_scales(a);
     taut__guard_allow(&a->guard, a->scratch, a->layers, a->watch);
     taut__auto_rehash(a);
@@ -135,52 +137,13 @@ void taut__auto_error_scales(taut__auto *a)
         if (!a->layer_plans[l].out) taut__layer_set_error_scale(a->layer_plans[l].layer, a->guard.error_scale);
 }
 
-static void announce(const taut__auto *a, const taut__decision *d)
-{
-    taut__log(TAUT_LOG_INFO, "sched",
-              "step %llu: plan %llu: %.0f bytes per rank, %.3f ms predicted, %.3f ms uncompressed (alpha %.1f us, %.2f GB/s)",
-              (unsigned long long)a->step, (unsigned long long)a->plans, d->bytes, 1e3 * d->seconds, 1e3 * d->dense_seconds,
-              1e6 * a->link.line.alpha, 1e-9 / a->link.line.beta);
-}
-
-static taut_status decide(taut__auto *a, bool may_keep)
-{
-    taut__decision d = {.option = a->option};
-    taut__demand   demand = demand_of(a);
-    TAUT_TRY(taut__decide(&a->offers->o, &demand, &d));
-    if (may_keep && keep(a, &demand, &d)) {
-        memcpy(a->option, a->offers->current, a->layers * sizeof *a->option);
-        return put_in_force(a);
-    }
-    a->plans++;
-    a->predicted = d.seconds;
-    a->predicted_dense = d.dense_seconds;
-    taut__plan_check_plan(&a->plan_check);
-    announce(a, &d);
-    return put_in_force(a);
-}
-
 taut_status taut__auto_plan(taut__auto *a, const double *sums)
 {
     weigh(a);
     TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, &a->offers));
     if (!(a->offers->own2 > 0)) return TAUT_OK; /* no gradients yet */
     apply_penalties(a);
-    return decide(a, true);
-}
-
-taut_status taut__auto_replan(taut__auto *a) { return decide(a, false); }
-
-taut_status taut__auto_resume(taut__auto *a) { return put_in_force(a); }
-
-taut_status taut__auto_pause(taut__auto *a)
-{
-    for (size_t l = 0; l < a->layers; l++)
-        if (!(codec_of(a, l)->caps & TAUT_CAP_LOSSLESS)) TAUT_TRY(adopt(a, l, "none"));
-    a->plan_check.dense.n = 0;
-    a->adopted_at = a->step;
-    taut__auto_rehash(a);
-    return TAUT_OK;
+    return taut__arms_plan(a);
 }
 
 /* Predicted seconds of layer l's collective, uncompressed. */
@@ -204,7 +167,7 @@ static bool in_a_hurry(const taut__auto *a, const taut__link *link)
 taut_status taut__auto_start(taut__auto *a)
 {
     const double gain = 1.5; /* predicted */
-    taut__demand demand = demand_of(a);
+    taut__demand demand = taut__auto_demand(a);
     char         text[TAUT_SPEC_TEXT];
     if (taut__spec_codec(&a->starter)->caps & TAUT_CAP_LOSSLESS || !in_a_hurry(a, &demand.link)) return TAUT_OK;
     taut__spec_print(&a->starter, text, sizeof text);
@@ -215,6 +178,7 @@ taut_status taut__auto_start(taut__auto *a)
         taut__algorithm_best(&demand.link, &coded, &seconds);
         if (a->objective == TAUT_OBJECTIVE_TIME && gain * seconds > dense_seconds(a, l, &demand.link)) continue;
         TAUT_TRY(adopt(a, l, text));
+        a->arms.now = -1;
     }
     taut__auto_rehash(a);
     return TAUT_OK;
@@ -246,7 +210,7 @@ taut_status taut__auto_safer(taut__auto *a, size_t l, double factor)
     }
     o = &a->offers->o;
     offer = &o->layer[l];
-    demand = demand_of(a);
+    demand = taut__auto_demand(a);
     best = offer->first; /* uncompressed */
     for (size_t i = offer->first; i < offer->first + offer->n; i++) {
         double   error, cost;

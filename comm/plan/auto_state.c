@@ -86,6 +86,8 @@ taut_status taut__auto_load(taut__auto *a, const void *src, size_t len)
     taut__auto_error_scales(a);
     a->own_to_sum = h.own_to_sum;
     a->planned_at = a->step;
+    taut__arms_reset(a);
+    a->arms.now = -1; /* a plan from elsewhere */
     if (a->plans > 0) { /* the plan stands; what it rests on is measured anew */
         a->plan_at = a->step + a->replan_steps / 2;
         taut__auto_rehash(a);

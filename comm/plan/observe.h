@@ -37,6 +37,11 @@ const double *taut__observer_vector(const taut__observer *o, size_t *n);
 taut_status taut__observer_probe(taut__observer *o);
 double     *taut__observer_speeds(taut__observer *o, size_t *n);
 
+/* How many times as long as probed, at least 1, a fast codec takes on the largest layer (4 MiB of it) while the other ranks are at it
+ * too: they may share its processor or its memory. Called by all ranks at the same moment; 5 ms or more. */
+taut_status taut__observer_crowd(taut__observer *o, double *factor);
+void        taut__observer_slow_down(taut__observer *o, double factor); /* all speeds, from now on */
+
 /* What layer l would take under the starter, at most; false where that does not suit the layer. */
 bool taut__observer_starter_work(const taut__observer *o, size_t l, taut__work *w);
 
@@ -46,6 +51,10 @@ typedef struct taut__aggregate { /* of a layer */
     bool             scaled;  /* errors count in units of the layer's scale */
     const taut_spec *current; /* in force: always among the options */
 } taut__aggregate;
+
+enum { TAUT_KIND_ENTROPY = 1, TAUT_KIND_OTHERS = 2 }; /* taut__option.kind: with an entropy coder; neither that nor one of the fastest codecs */
+
+void *taut__grown(void *old, size_t used, size_t room, size_t size); /* a larger copy of an array, the old one released; NULL, and nothing is touched, when out of memory */
 
 typedef struct taut__offers {
     taut__observations o;

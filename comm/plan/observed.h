@@ -57,7 +57,4 @@ struct taut__observer {
     size_t       option_room;
 };
 
-/* A larger copy of an array, the old one released; NULL, and nothing is touched, when out of memory. */
-void *taut__grown(void *old, size_t used, size_t room, size_t size);
-
 #endif

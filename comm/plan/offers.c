@@ -89,6 +89,37 @@ static void price_codec(const taut__observer *o, const taut_spec *spec, double e
     m->decode_s = call[2 * k + 1] + o->seconds[2 * k + 1] * elems;
 }
 
+taut_status taut__observer_crowd(taut__observer *o, double *factor)
+{
+    enum { MOST = 1 << 20 };
+    const double long_s = 5e-3;
+    taut_spec      spec;
+    taut__measured priced = {0}, m;
+    size_t         n = 4096;
+    double         took = 0, alone = 0, begin = taut__now();
+    for (size_t l = 0; l < o->layers; l++) n = taut__max(n, o->layer[l].tensor->elems);
+    n = taut__min(n, MOST);
+    float *x = taut__alloc(n, sizeof *x);
+    taut_status s = x ? taut__spec_parse("quant:bits=4", &spec) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    for (size_t i = 0; s == TAUT_OK && i < n; i++) x[i] = (float)((int)(i * 2654435761u >> 20 & 0xfff) - 0x800);
+    taut_tensor t = {.elems = n, .rows = 1, .cols = n};
+    if (s == TAUT_OK) s = taut__measure(&o->bench, &spec, &t, x, 1, 1, &m); /* touches the memory */
+    while (s == TAUT_OK && taut__now() - begin < long_s) {
+        s = taut__measure(&o->bench, &spec, &t, x, 1, 1, &m);
+        price_codec(o, &spec, (double)n, &priced);
+        took += m.encode_s + m.decode_s;
+        alone += priced.encode_s + priced.decode_s;
+    }
+    taut__free(x);
+    *factor = alone > 0 ? fmax(took / alone, 1) : 1;
+    return s;
+}
+
+void taut__observer_slow_down(taut__observer *o, double factor)
+{
+    for (size_t i = 0; i < 4 * o->speeds; i++) o->seconds[i] *= factor;
+}
+
 bool taut__observer_starter_work(const taut__observer *o, size_t index, taut__work *w)
 {
     const taut__observed *l = &o->layer[index];
@@ -132,6 +163,14 @@ static taut__option *append(pricing *p)
     return &all->option[all->options++];
 }
 
+static uint32_t kind_of(const taut_spec *spec)
+{
+    const taut_codec *codec = taut__spec_codec(spec);
+    if (codec == &taut__codec_grid && (int)spec->stage[0].value[GRID_KEY_CODE] == GRID_RANS) return TAUT_KIND_ENTROPY;
+    bool fast = strcmp(codec->name, "quant") == 0 || strcmp(codec->name, "fp16") == 0 || strcmp(codec->name, "bf16") == 0;
+    return fast && spec->stages == 1 ? 0 : TAUT_KIND_OTHERS;
+}
+
 static taut_status add(pricing *p, const taut_spec *spec, double error, double bytes)
 {
     const taut_codec *codec = taut__spec_codec(spec);
@@ -141,7 +180,7 @@ static taut_status add(pricing *p, const taut_spec *spec, double error, double b
     option = append(p);
     if (!option) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
     price_codec(p->o, spec, (double)p->l->tensor->elems, &m);
-    *option = (taut__option){.error = error, .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
+    *option = (taut__option){.error = error, .kind = kind_of(spec), .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
     taut__spec_print(spec, option->spec, sizeof option->spec);
     /* the sum is encoded once more, unless that makes no error, or two ranks tell each other */
     bool again = option->work.vias & 1u << TAUT_VIA_SRA && p->o->ranks > 2;

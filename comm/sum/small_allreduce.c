@@ -96,14 +96,16 @@ void taut__small_allreduce_cancel(taut__small_allreduce *x)
 void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
 {
     const taut__mixed *m = ctx;
-    size_t            n = bytes / 8, sums = m ? m->sums : n, masks = m ? taut__min(m->masks, n - m->sums) : 0;
+    size_t            n = bytes / 8, sums = m ? m->sums : n, least = sums + (m ? m->least : 0);
+    size_t            masks = m ? taut__min(m->masks, n - least) : 0;
     double           *a = acc;
     const double     *b = in;
     for (size_t i = 0; i < sums; i++) a[i] = in_first ? b[i] + a[i] : a[i] + b[i];
+    for (size_t i = sums; i < least; i++) a[i] = b[i] < a[i] ? b[i] : a[i];
     uint64_t       *u = (uint64_t *)acc;
     const uint64_t *v = in;
-    for (size_t i = sums; i < sums + masks; i++) u[i] &= v[i];
-    for (size_t i = sums + masks; i < n; i++) u[i] |= v[i];
+    for (size_t i = least; i < least + masks; i++) u[i] &= v[i];
+    for (size_t i = least + masks; i < n; i++) u[i] |= v[i];
 }
 
 /* The order tells whose NaN survives where both are. */
