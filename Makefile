@@ -69,7 +69,7 @@ TEST_SRC := $(call no_mpi,$(wildcard tests/unit/test_*.c tests/twin/test_*.c tes
 TEST_SRC := $(if $(filter found,$(HAVE_TORCH)),$(TEST_SRC),$(filter-out %_torch.c,$(TEST_SRC)))
 TEST_SUP := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
-BENCH_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
+BENCH_BIN := $(patsubst %.c,$(BUILD)/%,$(call no_mpi,$(wildcard tests/bench/*.c)))
 SO_VERSION = 0
 
 LIB_SO   = $(BUILD)/lib/libtaut.so

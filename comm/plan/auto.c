@@ -19,11 +19,12 @@ enum {
     V_TIME = 2,       /* doubles: seconds by which measuring is over its share; of communication in the step before */
     V_AUDIT = 4,      /* error and norm, in the metric and plain */
     V_HASH = 8,       /* four pieces of the hash and their squares */
-    V_LINK = 2,
+    V_LINK = 3,       /* alpha, beta, how much slower codecs are among each other */
 };
 static const double FADE = 0.5;        /* of norms, per step */
 static const double CAREFUL = 0.01;    /* rel: budgets below start uncompressed; 8 bits make a rel_err2 of 0.00015 to 0.00017 on the GPT trace */
 static const double SHARE = 0.003;     /* of the run's time that measuring and planning may take before they become rare */
+static const double CROWD_S = 0.01;    /* of codec work, all ranks at the same moment */
 static const double CHANGED = 0.5;     /* of norms: early plan (Accordion uses 0.5 too) */
 
 /* ---- creation ---- */
@@ -60,32 +61,40 @@ static void destroy(taut__auto *a)
     taut__free(a);
 }
 
-/* The mean over ranks of what all measure at the same moment. */
-static taut_status crowd(taut__auto *a, double *factor)
+/* How much slower codecs are while all ranks are at it: the mean over ranks. */
+static taut_status probe_crowd(taut__auto *a)
 {
     double together = 0;
     TAUT_TRY(taut__comm_sum(a->comm, &together, 1)); /* all are here */
-    TAUT_TRY(taut__observer_crowd(a->observer, factor));
-    TAUT_TRY(taut__comm_sum(a->comm, factor, 1));
-    *factor /= a->ranks;
-    taut__observer_slow_down(a->observer, *factor);
+    TAUT_TRY(taut__observer_crowd(a->observer, CROWD_S, &a->crowd));
+    TAUT_TRY(taut__comm_sum(a->comm, &a->crowd, 1));
+    a->crowd /= a->ranks;
+    taut__observer_slow_down(a->observer, a->crowd);
     return TAUT_OK;
+}
+
+/* Again, where there is time for it, half as long: the first time may have been an unusual moment. */
+static void look_at_crowd(taut__auto *a)
+{
+    double now, start = taut__now();
+    if (a->can && taut__observer_crowd(a->observer, CROWD_S / 2, &now) == TAUT_OK) a->crowd = (a->crowd + now) / 2;
+    a->busy_s += taut__now() - start;
 }
 
 /* Codec speeds, averaged over ranks, and the link. */
 static taut_status probe(taut__auto *a)
 {
     size_t  n;
-    double *seconds, start = taut__now(), crowded = 1;
+    double *seconds, start = taut__now();
     TAUT_TRY(taut__observer_probe(a->observer));
     seconds = taut__observer_speeds(a->observer, &n);
     TAUT_TRY(taut__comm_sum(a->comm, seconds, n));
     for (size_t i = 0; i < n; i++) seconds[i] /= a->ranks;
-    TAUT_TRY(crowd(a, &crowded));
+    TAUT_TRY(probe_crowd(a));
     TAUT_TRY(taut__link_probe(a->comm, &a->link));
     a->probe_s = taut__now() - start;
     taut__log(TAUT_LOG_INFO, "sched", "probe: %.1f us per hop, %.3f GB/s, codecs %.2f times slower together than alone, %.1f ms", 1e6 * a->link.line.alpha,
-              1e-9 / a->link.line.beta, crowded, 1e3 * a->probe_s);
+              1e-9 / a->link.line.beta, a->crowd, 1e3 * a->probe_s);
     return TAUT_OK;
 }
 
@@ -238,6 +247,7 @@ static size_t contribute(taut__auto *a, double *v, size_t room)
     bool   audit = auditing(a), plan = a->step >= a->plan_at;
     (void)room;
     if (!v) measure(a);
+    if (!v && plan) look_at_crowd(a);
     if (v) v[0] = a->busy_s - SHARE * (taut__now() - a->created_s);
     if (v) v[1] = a->arms.seconds;
     if (audit && v) put_audit(a, v + n);
@@ -250,6 +260,7 @@ static size_t contribute(taut__auto *a, double *v, size_t room)
         taut__refine_take(&a->link);
         v[n] = a->link.line.alpha;
         v[n + 1] = a->link.line.beta;
+        v[n + 2] = a->crowd;
         memcpy(v + n + V_LINK, seen, values * sizeof *seen);
     }
     return n + V_LINK + values;
@@ -404,6 +415,8 @@ static taut_status arm_looks(taut__auto *a)
 static taut_status plan(taut__auto *a, const double *v)
 {
     a->link.line = (taut__line){v[0] / a->ranks, v[1] / a->ranks};
+    a->crowd = v[2] / a->ranks;
+    taut__observer_slow_down(a->observer, a->crowd);
     if (!scale_is_young(a)) TAUT_TRY(taut__auto_plan(a, v + V_LINK));
     a->planned_at = a->step;
     a->plan_at = a->step + (a->plans > 0 ? a->replan_steps : 1);

@@ -48,6 +48,7 @@ struct taut__auto {
 
     taut__observer  *observer;
     taut__refine     link;
+    double           crowd; /* how many times slower codecs are while all ranks are at it; agreed at plans */
     taut__layer_plan    *layer_plans;
     taut__watch     *watch;   /* per layer */
     double          *scratch; /* per layer */

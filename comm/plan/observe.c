@@ -17,6 +17,7 @@ taut_status taut__observer_create(const taut_spec *reference, const taut_spec *s
     if (reference) o->reference = *reference;
     o->starter = *starter;
     o->matrix_layer = SIZE_MAX;
+    o->slow = 1;
     *out = o;
     TAUT_TRY(taut__spec_parse("grid:rel=0.03,code=packed", &o->grid[GRID_PACKED]));
     return taut__spec_parse("grid:rel=0.03,code=rans", &o->grid[GRID_RANS]);

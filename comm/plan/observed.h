@@ -52,6 +52,7 @@ struct taut__observer {
     taut__speed *speed;
     double     *seconds; /* encode, decode per element, for each speed; then the same per call */
     size_t      speeds;
+    double      slow;     /* times as long as those */
     taut__offers offers;
     double      *stats, *weight; /* of all layers: surveys of one step, weights of their errors */
     size_t       option_room;

@@ -85,18 +85,18 @@ static void price_codec(const taut__observer *o, const taut_spec *spec, double e
         taut__spec_print(&o->grid[(int)spec->stage[0].value[GRID_KEY_CODE]], text, sizeof text);
     for (size_t i = 0; i < o->speeds; i++)
         if (strcmp(o->speed[i].text, text) == 0) k = i;
-    m->encode_s = call[2 * k] + o->seconds[2 * k] * elems;
-    m->decode_s = call[2 * k + 1] + o->seconds[2 * k + 1] * elems;
+    m->encode_s = o->slow * (call[2 * k] + o->seconds[2 * k] * elems);
+    m->decode_s = o->slow * (call[2 * k + 1] + o->seconds[2 * k + 1] * elems);
 }
 
-taut_status taut__observer_crowd(taut__observer *o, double *factor)
+taut_status taut__observer_crowd(taut__observer *o, double seconds, double *factor)
 {
     enum { MOST = 1 << 20 };
-    const double long_s = 5e-3;
+    const double most = 4; /* beyond, it is something else that has the processor */
     taut_spec      spec;
     taut__measured priced = {0}, m;
     size_t         n = 4096;
-    double         took = 0, alone = 0, begin = taut__now();
+    double         took = 0, alone = 0, wall = 0, begin, processor;
     for (size_t l = 0; l < o->layers; l++) n = taut__max(n, o->layer[l].tensor->elems);
     n = taut__min(n, MOST);
     float *x = taut__alloc(n, sizeof *x);
@@ -104,21 +104,21 @@ taut_status taut__observer_crowd(taut__observer *o, double *factor)
     for (size_t i = 0; s == TAUT_OK && i < n; i++) x[i] = (float)((int)(i * 2654435761u >> 20 & 0xfff) - 0x800);
     taut_tensor t = {.elems = n, .rows = 1, .cols = n};
     if (s == TAUT_OK) s = taut__measure(&o->bench, &spec, &t, x, 1, 1, &m); /* touches the memory */
-    while (s == TAUT_OK && taut__now() - begin < long_s) {
+    begin = taut__now(), processor = taut__processor_s();
+    while (s == TAUT_OK && wall < seconds) {
         s = taut__measure(&o->bench, &spec, &t, x, 1, 1, &m);
         price_codec(o, &spec, (double)n, &priced);
         took += m.encode_s + m.decode_s;
         alone += priced.encode_s + priced.decode_s;
+        wall = taut__now() - begin;
     }
+    if (s == TAUT_OK) took *= fmax(wall / (taut__processor_s() - processor), 1); /* of which others had a part */
     taut__free(x);
-    *factor = alone > 0 ? fmax(took / alone, 1) : 1;
+    *factor = alone > 0 ? fmin(fmax(took * o->slow / alone, 1), most) : 1;
     return s;
 }
 
-void taut__observer_slow_down(taut__observer *o, double factor)
-{
-    for (size_t i = 0; i < 4 * o->speeds; i++) o->seconds[i] *= factor;
-}
+void taut__observer_slow_down(taut__observer *o, double factor) { o->slow = factor; }
 
 bool taut__observer_starter_work(const taut__observer *o, size_t index, taut__work *w)
 {
