@@ -3,7 +3,7 @@
  * Each step: some layers' samples are measured as they go through (on_input, contribute); the step's errors, which
  * encoding measured anyway, are held against the budget, and layers over their share move to safer codecs at once
  * (guard). Every replan_steps, or early when norms changed or the guard acted, all ranks' measurements are added up and
- * every rank makes the same plan from the sums. Every audit_steps some layers are compared with their exact sums. */
+ * every rank makes the same plan from the sums. */
 #include "auto_inside.h"
 #include <math.h>
 #include <string.h>
@@ -16,9 +16,7 @@ enum {
     TRIAL = 3, TRIAL_EVERY = 20, /* steps without the plan; plans from one to the next */
     EARLY_GAP = 5,    /* steps between plans at least, */
     LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
-    AUDIT_OF = 8,     /* an eighth of the layers at a time */
     V_TIME = 3,       /* doubles: seconds by which measuring is over its share; of communication in this step; of the step */
-    V_AUDIT = 4,      /* error and norm, in the metric and plain */
     V_HASH = 8,       /* four pieces of the hash and their squares */
     V_LINK = 2,
 };
@@ -37,7 +35,6 @@ static taut_status read_settings(taut__auto *a, const taut__settings *set)
     TAUT_TRY(taut__spec_parse("none", &a->none));
     a->solver = set->c.solver && set->c.solver[0] ? set->c.solver : "hull";
     a->replan_steps = set->c.replan_steps;
-    a->audit_steps = set->c.audit_steps;
     a->start_step = set->c.start_step;
     a->slice_bytes = (size_t)set->c.slice_kib * 1024 / TAUT_CODED_SLICE_DIV;
     if (!a->budget.like) return taut__spec_parse(a->budget.rel < CAREFUL ? "none" : "quant:bits=8", &a->starter);
@@ -90,7 +87,6 @@ static taut_status create(taut_comm *comm, const taut__settings *set, taut__auto
     a->members = taut__comm_members(comm);
     taut__guard_init(&a->guard);
     taut__plan_check_init(&a->plan_check);
-    a->audit = -1;
     a->created_s = taut__now();
     s = read_settings(a, set);
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
@@ -172,14 +168,7 @@ static void on_input(taut__auto *a, taut_layer *layer, const float *x, size_t fi
     a->busy_s += taut__now() - start;
 }
 
-/* ---- the step's exchange: time, audit, hash, measurements; in this order ---- */
-
-static bool auditing(const taut__auto *a)
-{
-    for (size_t l = 0; l < a->layers; l++)
-        if (a->layer_plans[l].audited) return true;
-    return false;
-}
+/* ---- the step's exchange: time, hash, measurements; in this order ---- */
 
 static void measure(taut__auto *a)
 {
@@ -188,20 +177,6 @@ static void measure(taut__auto *a)
         if (taut__observer_measure(a->observer, l) != TAUT_OK)
             taut__log(TAUT_LOG_WARN, "sched", "%s: not measured: %s", taut__layer_name(a->layer_plans[l].layer), taut_last_error());
     a->busy_s += taut__now() - start;
-}
-
-static void put_audit(const taut__auto *a, double *v)
-{
-    memset(v, 0, V_AUDIT * sizeof *v);
-    for (size_t l = 0; l < a->layers; l++) {
-        const taut__layer_plan *t = &a->layer_plans[l];
-        const taut__audit   *audit = t->audited ? taut__layer_audit(t->layer) : NULL;
-        if (!audit || !audit->done) continue;
-        v[0] += taut__auto_error(t, &audit->error);
-        v[1] += taut__auto_error(t, &audit->sum);
-        v[2] += audit->error.plain;
-        v[3] += audit->sum.plain;
-    }
 }
 
 /* Equal numbers, and only those, have p * sum of squares = square of the sum; pieces of 16 bits keep that exact. */
@@ -224,14 +199,12 @@ static bool hashes_agree(const taut__auto *a, const double *v)
 static size_t contribute(taut__auto *a, double *v, size_t room)
 {
     size_t n = V_TIME, values;
-    bool   audit = auditing(a), plan = a->step >= a->plan_at;
+    bool   plan = a->step >= a->plan_at;
     (void)room;
     if (!v) measure(a);
     if (v) v[0] = a->busy_s - SHARE * (taut__now() - a->created_s);
     if (v) v[1] = taut__comm_busy_s(a->comm) - a->busy_mark;
     if (v) v[2] = taut__now() - a->end_mark;
-    if (audit && v) put_audit(a, v + n);
-    n += audit ? V_AUDIT : 0;
     if (a->check_hash && v) put_hash(a, v + n);
     n += a->check_hash ? V_HASH : 0;
     if (!plan) return n;
@@ -281,35 +254,9 @@ static double note_step(taut__auto *a, double *sum2)
     return own2;
 }
 
-static void take_audit(taut__auto *a, const double *v)
-{
-    double estimated = 0;
-    for (size_t l = 0; l < a->layers; l++) {
-        taut__layer_plan *t = &a->layer_plans[l];
-        if (t->audited && taut__layer_audit(t->layer)->done) estimated += taut__auto_error(t, &taut__layer_step(t->layer)->error);
-        t->audited = false;
-    }
-    a->audit = v[3] > 0 ? v[2] / v[3] : 0;
-    taut__guard_audit(&a->guard, v[0], estimated);
-    taut__log(TAUT_LOG_INFO, "sched", "step %llu: audit: rel_err2 %.3e measured; %.3e of %.3e estimated in the metric",
-              (unsigned long long)a->step, a->audit, v[0], estimated);
-}
-
 static bool compressed(const taut__auto *a, size_t l)
 {
     return !(taut__spec_codec(taut__layer_spec(a->layer_plans[l].layer))->caps & TAUT_CAP_LOSSLESS);
-}
-
-static void arm_audit(taut__auto *a)
-{
-    if (a->audit_steps == 0 || a->plans == 0 || (a->step + 1) % a->audit_steps != 0) return;
-    a->audit_turn++;
-    for (size_t l = 0; l < a->layers; l++) {
-        bool turn = a->layers < AUDIT_OF || l % AUDIT_OF == a->audit_turn % AUDIT_OF;
-        if (!turn || a->layer_plans[l].out || !compressed(a, l)) continue;
-        taut__audit_arm(a->layer_plans[l].layer);
-        a->layer_plans[l].audited = true;
-    }
 }
 
 static taut_status withdraw(taut__auto *a)
@@ -327,11 +274,11 @@ static bool wants_trial(const taut__auto *a)
            !taut__plan_check_clear(&a->plan_check, a->predicted_dense);
 }
 
-/* Was the step faster than one without a plan? Seconds are means over ranks. Steps that also audit, connect or grow memory
+/* Was the step faster than one without a plan? Seconds are means over ranks. Steps that also connect or grow memory
  * tell nothing. */
-static taut_status judge(taut__auto *a, double comm_s, double step_s, bool audited)
+static taut_status judge(taut__auto *a, double comm_s, double step_s)
 {
-    if (a->objective != TAUT_OBJECTIVE_TIME || audited || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
+    if (a->objective != TAUT_OBJECTIVE_TIME || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
     taut__plan_check_note(a->lossy ? &a->plan_check.coded : &a->plan_check.dense, comm_s, step_s);
     bool ends = a->trial > 0 && --a->trial == 0;
     if (a->plans == 0 || (!a->lossy && !ends)) return TAUT_OK;
@@ -423,27 +370,22 @@ static taut_status plan(taut__auto *a, const double *v)
 
 static taut_status end_step(taut__auto *a, const double *v)
 {
-    bool   audit = auditing(a), check = a->check_hash, due = a->step >= a->plan_at;
+    bool   check = a->check_hash, due = a->step >= a->plan_at;
     double sum2, own2 = note_step(a, &sum2), comm_s = v[1] / a->ranks, step_s = v[2] / a->ranks;
     a->check_hash = false;
     a->can = v[0] < 0;
     v += V_TIME;
-    if (audit) {
-        take_audit(a, v);
-        v += V_AUDIT;
-    }
     if (check && !hashes_agree(a, v))
         return taut__fail(TAUT_E_MISMATCH, "auto: ranks have different plans (hash %016llx here)", (unsigned long long)a->hash);
     v += check ? V_HASH : 0;
     if (a->plans > 0 && rescaled(a)) plan_early(a, "a layer's scale came or went");
     else TAUT_TRY(guard(a, own2, sum2));
     if (a->plans > 0 && taut__norm_changed(a->norm2_then, taut__auto_own2(a), CHANGED)) plan_early(a, "gradient norms changed");
-    TAUT_TRY(judge(a, comm_s, step_s, audit));
+    TAUT_TRY(judge(a, comm_s, step_s));
     if (a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0) TAUT_TRY(taut__auto_start(a));
     if (due) TAUT_TRY(plan(a, v));
     a->lossy = false;
     for (size_t l = 0; l < a->layers; l++) a->lossy |= !a->layer_plans[l].out && compressed(a, l);
-    arm_audit(a);
     return arm_looks(a);
 }
 
@@ -464,7 +406,6 @@ static void stats(const taut__auto *a, taut_comm_stats *s)
 {
     s->budget = a->budget_now;
     s->budget_violations = a->guard.violations;
-    s->rel_err2_audit = a->audit;
     s->plans = a->plans;
     s->plan_hash = a->hash;
     s->plan_s = a->busy_s + a->probe_s;

@@ -11,7 +11,6 @@
 typedef struct taut__layer_plan { /* one layer */
     taut_layer *layer;
     bool        out;        /* excluded after registration */
-    bool        audited;    /* armed for the step under way */
     taut_norm2  own, sum;   /* squared norms, fading means over steps */
     double      weight;     /* of its squared errors, as of the last plan */
     bool        scaled;     /* they count in units of the layer's scale */
@@ -29,7 +28,7 @@ struct taut__auto {
     taut__objective  objective;
     const char      *solver;
     taut_spec        none, reference, starter; /* reference: of a like: budget; starter: until the first plan */
-    uint32_t         replan_steps, audit_steps, start_step;
+    uint32_t         replan_steps, start_step;
     size_t           slice_bytes;
 
     taut__observer  *observer;
@@ -56,10 +55,9 @@ struct taut__auto {
     double           norm2_then; /* squared norm of the inputs, in the metric, when the plan was made */
     uint64_t         step;       /* under way, counted from creation */
     uint64_t         plan_at;    /* the step at whose end the next plan is made */
-    uint64_t         planned_at, plans, hash, audit_turn;
+    uint64_t         planned_at, plans, hash;
     bool             can;        /* measuring is within its share of the time, agreed */
     bool             check_hash; /* a plan was adopted at the end of the last step */
-    double           audit;      /* relative squared error of the last one; -1 = none */
     double           created_s, busy_s, probe_s; /* when; seconds spent on measuring and planning; on probes at the start */
 };
 

@@ -127,6 +127,13 @@ void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, c
     }
 }
 
+void taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
+{
+    size_t at = *(const size_t *)ctx * sizeof(double);
+    taut__combine_mixed(acc, in, at, in_first, NULL);
+    taut__combine_f32((char *)acc + at, (const char *)in + at, bytes - at, in_first, NULL);
+}
+
 void taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
 {
     (void)in_first, (void)ctx;

@@ -37,6 +37,8 @@ typedef struct taut__mixed {
     size_t sums, masks;
 } taut__mixed;
 void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
+/* ctx: size_t, how many doubles there are; floats follow. Both are added. */
+void taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 void taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 
