@@ -99,6 +99,7 @@ struct taut_comm {
     uint64_t steps, control_sent;
     double   exposed_s, created_s;
     taut__interval rel_err2, rel_err2_metric; /* of the last step */
+    double   norm2_metric;                    /* of its sums, all layers */
     bool     measured;                        /* they are */
 };
 

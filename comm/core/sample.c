@@ -61,15 +61,30 @@ static void choose(taut_layer *l)
     }
 }
 
+/* Whole blocks only. */
+static void choose_wide(taut_layer *l)
+{
+    taut__sample *s = &l->sample;
+    uint64_t      seed = taut__mix64(seed_of_step(l));
+    size_t        all = s->wide_elems ? l->tensor.elems / s->wide_elems : 0;
+    s->wide_blocks = l->lossy ? taut__min(s->wide_room, all) : 0;
+    for (size_t k = 0; k < s->wide_blocks; k++) {
+        size_t block = (size_t)(((double)k + uniform(seed, k)) * (double)all / (double)s->wide_blocks);
+        s->wide_at[k] = s->wide_elems * taut__min(block, all - 1);
+    }
+}
+
 /* ---- memory ---- */
 
 static void release(taut__sample *s)
 {
     taut__free(s->at);
     taut__free(s->x);
-    s->at = NULL;
-    s->x = s->lost = s->result = NULL;
-    s->room = s->blocks = 0;
+    taut__free(s->wide_at);
+    taut__free(s->wide);
+    s->at = s->wide_at = NULL;
+    s->x = s->lost = s->result = s->wide = NULL;
+    s->room = s->blocks = s->wide_room = s->wide_blocks = 0;
 }
 
 void taut__sample_release(taut_layer *l) { release(&l->sample); }
@@ -109,43 +124,53 @@ void taut__sample_begin(taut__job *job)
     taut_layer   *l = job->layer;
     taut__sample *s = &l->sample;
     s->taken = false;
-    s->blocks = 0;
+    s->blocks = s->wide_blocks = 0;
     if (job->halves != TAUT_BOTH) return;
     choose(l);
+    choose_wide(l);
     s->factor = job->factor;
     if (s->blocks > 0) memset(s->x, 0, 2 * s->room * BLOCK * sizeof *s->x);
 }
 
+typedef struct spots { /* ascending */
+    const size_t *at;
+    size_t        n, elems;
+} spots;
+
+static spots narrow(const taut__sample *s) { return (spots){s->at, s->blocks, BLOCK}; }
+
 /* The first block that ends after element `first`. */
-static size_t first_block(const taut__sample *s, size_t first)
+static size_t first_block(spots b, size_t first)
 {
-    size_t lo = 0, hi = s->blocks;
+    size_t lo = 0, hi = b.n;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
-        if (s->at[mid] + BLOCK <= first) lo = mid + 1;
+        if (b.at[mid] + b.elems <= first) lo = mid + 1;
         else hi = mid;
     }
     return lo;
 }
 
 /* to, of a block's elements each, gets what r has of them, times factor. from[0] is element r.first. */
-static void keep(const taut__sample *s, taut__range r, const float *from, float factor, float *to)
+static void keep(spots b, taut__range r, const float *from, float factor, float *to)
 {
     size_t end = r.first + r.n;
-    for (size_t k = first_block(s, r.first); k < s->blocks && s->at[k] < end; k++) {
-        size_t at = taut__max(s->at[k], r.first), stop = taut__min(s->at[k] + BLOCK, end);
-        for (size_t i = at; i < stop; i++) to[k * BLOCK + (i - s->at[k])] = factor * from[i - r.first];
+    for (size_t k = first_block(b, r.first); k < b.n && b.at[k] < end; k++) {
+        size_t at = taut__max(b.at[k], r.first), stop = taut__min(b.at[k] + b.elems, end);
+        for (size_t i = at; i < stop; i++) to[k * b.elems + (i - b.at[k])] = factor * from[i - r.first];
     }
 }
 
 void taut__sample_x(taut__job *job, taut__range r, const float *x)
 {
-    if (taut__sampled(job)) keep(&job->layer->sample, r, x, 1, job->layer->sample.x);
+    taut__sample *s = &job->layer->sample;
+    keep(narrow(s), r, x, 1, s->x);
+    keep((spots){s->wide_at, s->wide_blocks, s->wide_elems}, r, x, 1, s->wide);
 }
 
 void taut__sample_lost(taut__job *job, taut__range r, const float *lost, float factor)
 {
-    if (taut__sampled(job)) keep(&job->layer->sample, r, lost, factor, job->layer->sample.lost);
+    if (taut__sampled(job)) keep(narrow(&job->layer->sample), r, lost, factor, job->layer->sample.lost);
 }
 
 void taut__sample_result(taut__job *job)
@@ -324,4 +349,23 @@ taut__apart taut__layer_apart(const taut_layer *l)
     const taut__sample *s = &l->sample;
     if (!l->comm->sampling.apart || !l->step.called || !s->taken) return (taut__apart){0};
     return (taut__apart){s->blocks, encoders(l->comm), BLOCK, s->at, s->sums};
+}
+
+taut_status taut__sample_wide(taut_layer *l, size_t elems, size_t blocks)
+{
+    taut__sample *s = &l->sample;
+    blocks = taut__min(blocks, l->tensor.elems / elems);
+    s->wide_at = taut__alloc(blocks, sizeof *s->wide_at);
+    s->wide = taut__alloc(blocks * elems, sizeof *s->wide);
+    if (!s->wide_at || !s->wide) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for %zu blocks", l->name, blocks);
+    s->wide_elems = elems;
+    s->wide_room = blocks;
+    return TAUT_OK;
+}
+
+taut__wide taut__layer_wide(const taut_layer *l)
+{
+    const taut__sample *s = &l->sample;
+    if (!s->taken || taut__group_of(l)->rank < 0) return (taut__wide){0};
+    return (taut__wide){s->wide_blocks, s->wide_elems, s->wide_at, s->wide};
 }

@@ -28,6 +28,9 @@ typedef struct taut__sample {  /* of one layer */
     float      *result;        /* likewise; in units of the buffer */
     double      factor;        /* result = factor * sum */
     bool        taken;         /* this rank has been through a collective in this step */
+    size_t      wide_blocks, wide_elems, wide_room; /* blocks of so many elements, kept on this rank alone, for the reference of a budget */
+    size_t     *wide_at;
+    float      *wide;          /* their x */
     const float *sums;         /* after the exchange: x of all ranks, added; apart: of each encoder, one after the other */
     const float *control;      /* after the exchange, per block: squared errors of all encodings, squares of all x; then both in units of a scale */
     taut__ratio error[2], norm[2], near[2]; /* plain; in units of the scale */

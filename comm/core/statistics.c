@@ -77,14 +77,18 @@ static void take(taut_layer *l, const double *v)
     if (l->step.called) l->shown = l->step;
 }
 
-/* How much a layer's squared errors count. optimizer: the scale already divides them; without one, as layer does. */
-static double weight(const taut_layer *l)
+/* optimizer: the scale, which is one of means, already divides them; layers without one count as under `layer`, of means. */
+double taut__layer_metric_weight(const taut_layer *l)
 {
     taut__metric m;
+    double       p = l->comm->all.size, means;
     if (taut__metric_parse(l->comm->set.c.metric, &m) != TAUT_OK || m == TAUT_METRIC_PLAIN) return 1;
+    means = m == TAUT_METRIC_OPTIMIZER ? p * p : 1;
     if (m == TAUT_METRIC_OPTIMIZER && l->tensor.scale_n) return 1;
-    return taut__layer_weight(l->tensor.elems, l->step.sum.plain, l->step.own.plain);
+    return means * taut__layer_weight(l->tensor.elems, l->step.sum.plain, l->step.own.plain > 0 ? l->step.own.plain : l->step.sum.plain);
 }
+
+double taut__comm_norm2(const taut_comm *comm) { return comm->norm2_metric; }
 
 static bool in_scale(const taut_layer *l) { return l->tensor.scale_n && l->comm->set.c.metric[0] == 'o'; }
 
@@ -97,7 +101,7 @@ static void relate(taut_comm *comm)
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_layer       *l = comm->layer[i];
         const taut__layer_sums *s = &l->step;
-        double                  w = weight(l);
+        double                  w = taut__layer_metric_weight(l);
         bool                    scaled = in_scale(l);
         if (!s->called) continue;
         if (l->lossy && !s->measured) comm->measured = false;
@@ -108,6 +112,7 @@ static void relate(taut_comm *comm)
     }
     comm->rel_err2 = taut__relative(error, norm);
     comm->rel_err2_metric = taut__relative(error_metric, norm_metric);
+    comm->norm2_metric = norm_metric.value;
 }
 
 /* doubles, of them; then floats */

@@ -1,8 +1,7 @@
 /* auto.c : codec=auto: hooks of the communicator. Everything that decides comes from agreed values.
  *
- * Each step: some layers' samples are measured as they go through (on_input, contribute); the step's errors, which
- * encoding measured anyway, are held against the budget, and layers over their share move to safer codecs at once
- * (guard). Every replan_steps, or early when norms changed or the guard acted, all ranks' measurements are added up and
+ * Each step: some layers' samples are measured as they go through (on_input, contribute); the step's measured errors are held
+ * against its budget, and layers over their share move to safer codecs at once (auto_guard.c). Every replan_steps, or early when norms changed or the guard acted, all ranks' measurements are added up and
  * every rank makes the same plan from the sums. */
 #include "auto_inside.h"
 #include <math.h>
@@ -20,10 +19,8 @@ enum {
     V_HASH = 8,       /* four pieces of the hash and their squares */
     V_LINK = 2,
 };
-static const double FADE = 0.5;        /* of norms, per step */
 static const double CAREFUL = 0.01;    /* rel: budgets below start uncompressed; 8 bits make a rel_err2 of 0.00015 to 0.00017 on the GPT trace */
 static const double SHARE = 0.003;     /* of the run's time that measuring and planning may take before they become rare */
-static const double CHANGED = 0.5;     /* of norms: early plan (Accordion uses 0.5 too) */
 
 /* ---- creation ---- */
 
@@ -49,6 +46,7 @@ static void destroy(taut__auto *a)
 {
     if (!a) return;
     taut__observer_destroy(a->observer);
+    taut__bench_fini(&a->bench);
     taut__free(a->layer_plans);
     taut__free(a->watch);
     taut__free(a->scratch);
@@ -87,6 +85,7 @@ static taut_status create(taut_comm *comm, const taut__settings *set, taut__auto
     a->members = taut__comm_members(comm);
     taut__guard_init(&a->guard);
     taut__plan_check_init(&a->plan_check);
+    a->all_norms = -1;
     a->created_s = taut__now();
     s = read_settings(a, set);
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
@@ -130,7 +129,8 @@ static taut_status on_register(taut__auto *a, taut_layer *layer)
 {
     TAUT_TRY(make_room(a));
     TAUT_TRY(taut__observer_add(a->observer, taut__layer_name(layer), taut__layer_tensor(layer)));
-    a->layer_plans[a->layers] = (taut__layer_plan){.layer = layer, .penalty = 1};
+    a->layer_plans[a->layers] = (taut__layer_plan){.layer = layer, .made = -1, .ratio = {-1, -1}, .own = {-1, -1}};
+    if (a->budget.like) TAUT_TRY(taut__reference_watch(&a->layer_plans[a->layers].reference, &a->reference, layer));
     a->watch[a->layers] = (taut__watch){0};
     a->layers++;
     if (a->plans > 0) a->plan_at = a->step + 1; /* a newcomer: measured in the coming step */
@@ -207,6 +207,7 @@ static size_t contribute(taut__auto *a, double *v, size_t room)
     if (v) v[2] = taut__now() - a->end_mark;
     if (a->check_hash && v) put_hash(a, v + n);
     n += a->check_hash ? V_HASH : 0;
+    n += taut__auto_reference_put(a, v ? v + n : NULL);
     if (!plan) return n;
     const double *seen = taut__observer_vector(a->observer, &values);
     if (v) {
@@ -220,43 +221,17 @@ static size_t contribute(taut__auto *a, double *v, size_t room)
 
 /* ---- end of a step ---- */
 
-static void fade(double *mean, double now)
+/* For the link: what each collective took. */
+static void note_spans(taut__auto *a)
 {
-    if (now > 0) *mean = *mean > 0 ? FADE * *mean + (1 - FADE) * now : now; /* 0: not measured in this step */
-}
-
-static void fade_norm(taut_norm2 *mean, const taut_norm2 *now)
-{
-    fade(&mean->plain, now->plain);
-    fade(&mean->weighted, now->weighted);
-}
-
-/* Norms and, for the link, what each collective took. Returns the squared norm of the inputs in the metric in force. */
-static double note_step(taut__auto *a, double *sum2)
-{
-    double own2 = 0;
     size_t spans = 0;
-    *sum2 = 0;
     for (size_t l = 0; l < a->layers; l++) {
-        taut__layer_plan          *t = &a->layer_plans[l];
-        const taut__layer_sums *s = taut__layer_step(t->layer);
-        bool                   called;
-        const taut__record     *r = taut__layer_record(t->layer, &called);
-        if (!s->called || t->out) continue;
-        fade_norm(&t->own, &s->own);
-        fade_norm(&t->sum, &s->sum);
-        own2 += taut__auto_error(t, s->own.plain > 0 ? &s->own : &t->own);
-        *sum2 += taut__auto_error(t, s->sum.plain > 0 ? &s->sum : &t->sum);
-        if (called && r->end_s > r->begin_s)
+        bool                called;
+        const taut__record *r = taut__layer_record(a->layer_plans[l].layer, &called);
+        if (called && !a->layer_plans[l].out && r->end_s > r->begin_s)
             a->span[spans++] = (taut__span){r->begin_s, r->end_s, (double)r->bytes_sent, r->encode_s + r->decode_s};
     }
     taut__refine_step(&a->link, a->span, spans);
-    return own2;
-}
-
-static bool compressed(const taut__auto *a, size_t l)
-{
-    return !(taut__spec_codec(taut__layer_spec(a->layer_plans[l].layer))->caps & TAUT_CAP_LOSSLESS);
 }
 
 static taut_status withdraw(taut__auto *a)
@@ -290,7 +265,7 @@ static taut_status judge(taut__auto *a, double comm_s, double step_s)
     return taut__auto_pause(a);
 }
 
-static void plan_early(taut__auto *a, const char *why)
+void taut__auto_plan_early(taut__auto *a, const char *why)
 {
     uint64_t gap = a->can ? EARLY_GAP : LATER_GAP;
     uint64_t soonest = taut__max(a->step + 2, a->planned_at + gap); /* one step to measure in between */
@@ -311,46 +286,12 @@ static bool rescaled(const taut__auto *a)
     return false;
 }
 
-/* own2, sum2: of this step's inputs and sums, in the metric. */
-static taut_status guard(taut__auto *a, double own2, double sum2)
-{
-    bool violated, moved = false;
-    /* a like: budget is what the reference would have made of this step's inputs, so it goes with their norm */
-    double norm2 = a->budget.like ? own2 * a->own_to_sum : sum2;
-    if (a->plans == 0) return TAUT_OK;
-    for (size_t l = 0; l < a->layers; l++) {
-        const taut__layer_sums *s = taut__layer_step(a->layer_plans[l].layer);
-        a->scratch[l] = s->called ? taut__auto_error(&a->layer_plans[l], &s->error) : 0;
-    }
-    violated = taut__guard_step(&a->guard, a->scratch, norm2, a->layers, a->watch);
-    a->budget_now = sum2 > 0 ? a->guard.budget * norm2 / sum2 : a->guard.budget;
-    taut__guard_steer(&a->guard);
-    taut__auto_error_scales(a);
-    if (violated)
-        taut__log(TAUT_LOG_INFO, "sched", "step %llu: rel_err2 %.3e exceeds the budget %.3e", (unsigned long long)a->step,
-                  a->guard.error, a->guard.budget);
-    for (size_t l = 0; l < a->layers; l++) {
-        taut__layer_plan *t = &a->layer_plans[l];
-        taut__watch  *w = &a->watch[l];
-        double        made = a->scratch[l] * a->guard.trust, expected = t->planned;
-        if (!w->safer || t->out || !compressed(a, l)) continue;
-        t->suspect = taut__spec_codec(taut__layer_spec(t->layer));
-        if (t->own_then > 0 && taut__layer_step(t->layer)->own.plain > 0) expected *= taut__auto_error(t, &taut__layer_step(t->layer)->own) / t->own_then;
-        t->penalty = expected > 0 ? fmin(fmax(made / expected, 1), 100) : 100;
-        TAUT_TRY(taut__auto_safer(a, l, 0.9 * w->allowed / w->observed));
-        moved = true;
-    }
-    if (!moved) return TAUT_OK;
-    taut__auto_rehash(a);
-    plan_early(a, "a layer was over its share");
-    return TAUT_OK;
-}
-
 /* Which layers to measure in the coming step. */
 static taut_status arm_looks(taut__auto *a)
 {
     uint64_t next = a->step + 1, every = taut__max(a->replan_steps / LOOKS, 1);
     bool     late = a->plan_at <= next + 1; /* every plan rests on two fresh looks */
+    taut__sample_apart(a->comm, late);
     for (size_t l = 0; l < a->layers; l++) {
         bool due = (next + l) % every == 0;
         if (a->layer_plans[l].out || !(late || (due && a->can))) continue;
@@ -359,10 +300,16 @@ static taut_status arm_looks(taut__auto *a)
     return TAUT_OK;
 }
 
+/* A plan that cannot be made, on any rank, since all make it of the same numbers, leaves the last one, or none, in force. */
 static taut_status plan(taut__auto *a, const double *v)
 {
+    taut_status s;
     a->link.line = (taut__line){v[0] / a->ranks, v[1] / a->ranks};
-    TAUT_TRY(taut__auto_plan(a, v + V_LINK));
+    s = taut__auto_plan(a, v + V_LINK);
+    if (s == TAUT_E_NOMEM) return s; /* of this rank alone */
+    if (s != TAUT_OK)
+        taut__log(TAUT_LOG_WARN, "sched", "step %llu: no plan could be made, %s stays in force: %s", (unsigned long long)a->step,
+                  a->plans > 0 ? "the last one" : "none", taut_last_error());
     a->planned_at = a->step;
     a->plan_at = a->step + (a->plans > 0 ? a->replan_steps : 1);
     return TAUT_OK;
@@ -371,21 +318,24 @@ static taut_status plan(taut__auto *a, const double *v)
 static taut_status end_step(taut__auto *a, const double *v)
 {
     bool   check = a->check_hash, due = a->step >= a->plan_at;
-    double sum2, own2 = note_step(a, &sum2), comm_s = v[1] / a->ranks, step_s = v[2] / a->ranks;
+    double comm_s = v[1] / a->ranks, step_s = v[2] / a->ranks;
+    note_spans(a);
     a->check_hash = false;
     a->can = v[0] < 0;
     v += V_TIME;
     if (check && !hashes_agree(a, v))
         return taut__fail(TAUT_E_MISMATCH, "auto: ranks have different plans (hash %016llx here)", (unsigned long long)a->hash);
     v += check ? V_HASH : 0;
-    if (a->plans > 0 && rescaled(a)) plan_early(a, "a layer's scale came or went");
-    else TAUT_TRY(guard(a, own2, sum2));
-    if (a->plans > 0 && taut__norm_changed(a->norm2_then, taut__auto_own2(a), CHANGED)) plan_early(a, "gradient norms changed");
+    taut__auto_note(a, v);
+    v += taut__auto_reference_put(a, NULL);
+    if (a->plans > 0 && rescaled(a)) taut__auto_plan_early(a, "a layer's scale came or went");
+    else TAUT_TRY(taut__auto_guard(a));
+    if (a->plans > 0 && taut__auto_norms_changed(a)) taut__auto_plan_early(a, "gradient norms changed");
     TAUT_TRY(judge(a, comm_s, step_s));
     if (a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0) TAUT_TRY(taut__auto_start(a));
     if (due) TAUT_TRY(plan(a, v));
     a->lossy = false;
-    for (size_t l = 0; l < a->layers; l++) a->lossy |= !a->layer_plans[l].out && compressed(a, l);
+    for (size_t l = 0; l < a->layers; l++) a->lossy |= !a->layer_plans[l].out && taut__auto_compressed(a, l);
     return arm_looks(a);
 }
 
@@ -404,7 +354,7 @@ static taut_status on_step_end(taut__auto *a, uint64_t step, const double *sums,
 
 static void stats(const taut__auto *a, taut_comm_stats *s)
 {
-    s->budget = a->budget_now;
+    s->budget = a->plans > 0 ? a->guard.budget : 0;
     s->budget_violations = a->guard.violations;
     s->plans = a->plans;
     s->plan_hash = a->hash;

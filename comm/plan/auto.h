@@ -86,6 +86,21 @@ typedef struct taut__apart {
 } taut__apart;
 taut__apart taut__layer_apart(const taut_layer *layer); /* blocks 0: none */
 
+/* From the next collective on, while the layer loses something: x of some whole blocks of so many elements, chosen at random in every step, of this
+ * rank alone. Once per layer. */
+taut_status taut__sample_wide(taut_layer *layer, size_t elems, size_t blocks);
+typedef struct taut__wide {
+    size_t        blocks, elems; /* blocks 0: none, or another rank encodes */
+    const size_t *at;
+    const float  *x;
+} taut__wide;
+taut__wide taut__layer_wide(const taut_layer *layer); /* in contribute and on_step_end */
+
+/* How much a layer's squared errors count, in units of the sum over ranks; with a scale: of weighted ones. Agreed, in on_step_end. */
+double taut__layer_metric_weight(const taut_layer *layer);
+/* Squared norm of the step's sums, all layers, in the metric. */
+double taut__comm_norm2(const taut_comm *comm);
+
 /* Sums a few doubles over all ranks, agreed; blocking, in an order that all ranks share. For probes at creation. */
 taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n);
 const taut__group *taut__comm_group(const taut_comm *comm); /* all ranks; for probes */

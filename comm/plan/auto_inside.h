@@ -7,17 +7,18 @@
 #include "auto.h"
 #include "auto_link.h"
 #include "observe.h"
+#include "reference.h"
 
 typedef struct taut__layer_plan { /* one layer */
     taut_layer *layer;
     bool        out;        /* excluded after registration */
-    taut_norm2  own, sum;   /* squared norms, fading means over steps */
-    double      weight;     /* of its squared errors, as of the last plan */
+    taut_norm2  own;        /* sum over ranks of |x|^2, fading mean over steps; < 0: none yet */
+    taut_norm2  ratio;      /* |sum|^2 over that, likewise */
+    double      weight;     /* of its squared errors, in this step */
     bool        scaled;     /* they count in units of the layer's scale */
     double      planned;    /* squared error of its option, in the metric, as of the last plan */
-    double      own_then;   /* squared norm of its inputs then, in the metric */
-    const taut_codec *suspect; /* made more error than planned ... */
-    double      penalty;       /* ... by this factor */
+    double      made;       /* squared error of the sum over own, in the metric, under the codec in force; < 0: not measured yet */
+    taut__reference reference; /* like: */
 } taut__layer_plan;
 
 struct taut__auto {
@@ -43,7 +44,9 @@ struct taut__auto {
     taut__offers    *offers;  /* of the last plan; NULL before */
 
     taut__guard      guard;
-    double           budget_now; /* the budget, relative to this step's sums */
+    double           norm2;      /* of this step's sums, in the metric, all layers */
+    double           all_norms;  /* that, over the part of the layers that are planned for; < 0: not known */
+    taut__bench      bench;      /* of the reference */
     taut__plan_check       plan_check;
     double           predicted, predicted_dense; /* seconds of a step under the plan in force, and without one */
     double           busy_mark, end_mark; /* at the end of the last step: taut__comm_busy_s(), the time */
@@ -51,8 +54,7 @@ struct taut__auto {
     uint64_t         tried;      /* the plan that was tried so last; 0: none */
     bool             lossy;      /* the step under way compresses something */
     uint64_t         adopted_at; /* the step at whose end codecs last changed */
-    double           own_to_sum; /* like: norm of the sums over that of the inputs, as of the last plan */
-    double           norm2_then; /* squared norm of the inputs, in the metric, when the plan was made */
+    double           norm2_then; /* squared norm of the inputs when the plan was made */
     uint64_t         step;       /* under way, counted from creation */
     uint64_t         plan_at;    /* the step at whose end the next plan is made */
     uint64_t         planned_at, plans, hash;
@@ -73,8 +75,18 @@ taut_status taut__auto_replan(taut__auto *a); /* from the last plan's offers, si
 taut_status taut__auto_start(taut__auto *a);
 void        taut__auto_error_scales(taut__auto *a);
 void        taut__auto_rehash(taut__auto *a);
+
+/* auto_guard.c */
 double      taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error); /* in the metric; norms too */
-double      taut__auto_own2(const taut__auto *a); /* squared norm of recent inputs, in the metric, all layers */
+double      taut__auto_own2(const taut__auto *a); /* squared norm of recent inputs, all layers */
+bool        taut__auto_compressed(const taut__auto *a, size_t l);
+size_t      taut__auto_reference_put(taut__auto *a, double *v); /* this rank's part of the exchange; v NULL: how many */
+void        taut__auto_note(taut__auto *a, const double *reference); /* what the step was, with the sums of those parts */
+taut_status taut__auto_guard(taut__auto *a);
+bool        taut__auto_norms_changed(const taut__auto *a);
+
+/* auto.c */
+void        taut__auto_plan_early(taut__auto *a, const char *why);
 
 /* auto_state.c */
 taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *len);
