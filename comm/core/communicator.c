@@ -96,7 +96,6 @@ taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_c
         return taut__fail(TAUT_E_NOMEM, "out of memory");
     }
     comm->t = t;
-    comm->rel_err2 = comm->rel_err2_metric = 0;
     taut_status s = taut__settings_load(cfg, &comm->set);
     if (s == TAUT_OK) s = open_comm(comm);
     if (s == TAUT_OK) *out = comm;
@@ -116,9 +115,9 @@ void taut_comm_destroy(taut_comm *comm)
     for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     for (int w = 0; comm->scratch && w < comm->set.c.threads; w++) taut__free(comm->scratch[w]);
     taut__free(comm->scratch);
-    if (!keep) taut__arena_fini(&comm->arena), taut__free(comm->audit);
+    if (!keep) taut__arena_fini(&comm->arena);
     taut__executor_destroy(comm->pool);
-    taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->members), taut__free(comm->control);
+    taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->members), taut__free(comm->control), taut__free(comm->sampling.error);
     comm->t->ops->destroy(comm->t);
     taut__free(comm);
 }

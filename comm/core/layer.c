@@ -68,6 +68,7 @@ static taut_status prepare(taut_layer *l)
 {
     TAUT_TRY(need_feedback(l));
     TAUT_TRY(need_state(l));
+    TAUT_TRY(taut__sample_prepare(l));
     return taut__job_prepare(&l->job);
 }
 
@@ -101,6 +102,7 @@ static taut_status use_spec(taut_layer *l, const taut_spec *spec)
     l->spec = *spec;
     l->wire = wire;
     l->prepared = false;
+    taut__sample_reset(l);
     note_loss(l, !(taut__spec_caps(spec) & TAUT_CAP_LOSSLESS));
     return TAUT_OK;
 }
@@ -242,6 +244,7 @@ void taut__layer_destroy(taut_layer *l)
     drop_state(l);
     note_loss(l, false);
     taut__feedback_destroy(l->feedback);
+    taut__sample_release(l);
     taut__free(l->scale);
     taut__free(l->lent_checksums);
     taut__free(l);
@@ -318,7 +321,7 @@ static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves,
     taut_comm *comm = l->comm;
     if (halves != TAUT_BOTH && !l->sharded) {
         taut__job_release(&l->job);
-        l->prepared = l->audit_armed = false;
+        l->prepared = false;
         l->sharded = true;
     }
     TAUT_TRY(taut__layer_prepare(l));

@@ -1,11 +1,12 @@
 /* statistics.c : what a step cost and lost. At the end of a step one exchange adds the squared errors and norms of all layers
- * over the ranks, and carries what codec=auto contributes; the relative errors follow from the sums. */
+ * over the ranks, and the exact sums of sampled blocks (sample.h), and carries what codec=auto contributes; the relative errors
+ * follow from the sums. */
 #include "../../scheduler/budget.h"
 #include "communicator.h"
 #include <math.h>
 #include <string.h>
 
-enum { PER_LAYER = 7 }; /* own, error, sum: plain and weighted; ranks that called */
+enum { PER_LAYER = 8 }; /* own, error, result: plain and weighted; ranks that called; ranks that sampled the result */
 
 /* ---- services of auto.h ---- */
 
@@ -14,7 +15,6 @@ const char        *taut__layer_name(const taut_layer *l) { return l->name; }
 const taut_tensor *taut__layer_tensor(const taut_layer *l) { return &l->tensor; }
 const taut_spec   *taut__layer_spec(const taut_layer *l) { return &l->spec; }
 const taut__layer_sums *taut__layer_step(const taut_layer *l) { return &l->step; }
-const taut__audit  *taut__layer_audit(const taut_layer *l) { return &l->audit; }
 const taut__group  *taut__comm_group(const taut_comm *comm) { return &comm->all; }
 int                taut__comm_members(const taut_comm *comm) { return comm->hierarchical ? comm->leaders.size : comm->all.size; }
 
@@ -23,52 +23,6 @@ const taut__record *taut__layer_record(const taut_layer *l, bool *called)
     if (called) *called = l->calls > l->calls_at_step;
     return &l->job.record;
 }
-
-/* ---- audits: x of the layers that are armed, and a slot for each ---- */
-
-static size_t audit_x_bytes(const taut_layer *l) { return taut__round_up(l->tensor.elems * sizeof(float), TAUT_LINE); }
-
-static size_t prepare_audit(taut_layer *l)
-{
-    const taut__group *g = taut__group_of(l);
-    if (!l->audit_armed || g->rank < 0) return 0;
-    l->audit_slots = (taut__slots){0};
-    taut__plain_sum_prepare(&l->audit_raw, g, l->job.tag + TAUT_TAG_AUDIT, TAUT_NUMBER_F32, l->tensor.elems, 64,
-                      l->comm->set.c.slice_kib * (size_t)256, &l->audit_slots);
-    return audit_x_bytes(l) + l->audit_slots.bytes;
-}
-
-static taut_status room_for_audits(taut_comm *comm, size_t bytes)
-{
-    if (bytes <= comm->audit_bytes) return TAUT_OK;
-    taut__free(comm->audit);
-    comm->audit_bytes = 0;
-    comm->audit = taut__alloc(bytes, 1);
-    if (!comm->audit) return taut__fail(TAUT_E_NOMEM, "audit: out of memory for %zu bytes", bytes);
-    comm->audit_bytes = bytes;
-    return TAUT_OK;
-}
-
-/* No collective is under way. */
-static taut_status place_audits(taut_comm *comm)
-{
-    size_t bytes = 0, at = 0;
-    for (size_t i = 0; i < comm->layers; i++) bytes += prepare_audit(comm->layer[i]);
-    if (bytes == 0) return TAUT_OK;
-    TAUT_TRY(room_for_audits(comm, bytes));
-    for (size_t i = 0; i < comm->layers; i++) {
-        taut_layer *l = comm->layer[i];
-        if (!l->audit_armed || taut__group_of(l)->rank < 0) continue;
-        l->audit_x = (float *)(void *)(comm->audit + at);
-        at += audit_x_bytes(l);
-        TAUT_TRY(taut__slots_open(&l->audit_slots, &comm->arena, comm->audit + at));
-        at += l->audit_slots.bytes;
-        TAUT_TRY(taut__comm_reserve(comm, &l->job.slots, l->audit_slots.requests + 2));
-    }
-    return TAUT_OK;
-}
-
-void taut__audit_arm(taut_layer *l) { l->audit_armed = true; }
 
 taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n)
 {
@@ -103,9 +57,17 @@ static void fill(const taut_layer *l, double *v)
     v[0] = r->own.plain, v[1] = r->own.weighted;
     v[2] = r->error.plain + r->requantization_error.plain, v[3] = r->error.weighted + r->requantization_error.weighted;
     v[4] = r->sum.plain, v[5] = r->sum.weighted;
-    if (taut__spec_caps(&l->wire) & (TAUT_CAP_SPARSE | TAUT_CAP_LINEAR)) /* what is left out is orthogonal to what is sent */
-        v[4] += v[2], v[5] += v[3];
     v[6] = 1;
+    v[7] = l->sample.taken;
+}
+
+static void take_measured(taut__layer_sums *s, const taut__layer_measured *m)
+{
+    s->error = (taut_norm2){m->error[0].value, m->error[1].value};
+    s->error_var = (taut_norm2){m->error[0].var, m->error[1].var};
+    s->sum = (taut_norm2){m->norm[0].value, m->norm[1].value};
+    s->sum_var = (taut_norm2){m->norm[0].var, m->norm[1].var};
+    s->measured = true;
 }
 
 /* What this layer's collective took here, peers' lateness included; the least over ranks is without it. */
@@ -116,43 +78,57 @@ static double own_seconds(const taut_layer *l)
 
 static void take(taut_layer *l, const double *v)
 {
-    l->step = (taut__layer_sums){.own = {v[0], v[1]}, .error = {v[2], v[3]}, .sum = {v[4], v[5]}, .called = v[6] > 0};
+    taut__layer_measured m;
+    l->step = (taut__layer_sums){.own = {v[0], v[1]}, .own_error = {v[2], v[3]}, .error = {v[2], v[3]}, .sum = {v[4], v[5]}, .called = v[6] > 0};
+    if ((int)v[7] == l->comm->all.size && taut__sample_measure(l, &l->step, &m)) take_measured(&l->step, &m);
     if (l->step.called) l->shown = l->step;
 }
 
-/* How much a layer's squared errors count. optimizer: the scale already divides them; without one, as layer does. */
-static double weight(const taut_layer *l)
+/* optimizer: the scale, which is one of means, already divides them; layers without one count as under `layer`, of means. */
+double taut__layer_metric_weight(const taut_layer *l)
 {
     taut__metric m;
+    double       p = l->comm->all.size, means;
     if (taut__metric_parse(l->comm->set.c.metric, &m) != TAUT_OK || m == TAUT_METRIC_PLAIN) return 1;
+    means = m == TAUT_METRIC_OPTIMIZER ? p * p : 1;
     if (m == TAUT_METRIC_OPTIMIZER && l->tensor.scale_n) return 1;
-    return taut__layer_weight(l->tensor.elems, l->step.sum.plain, l->step.own.plain);
+    return means * taut__layer_weight(l->tensor.elems, l->step.sum.plain, l->step.own.plain > 0 ? l->step.own.plain : l->step.sum.plain);
 }
+
+double taut__comm_norm2(const taut_comm *comm) { return comm->norm2_metric; }
 
 static bool in_scale(const taut_layer *l) { return l->tensor.scale_n && l->comm->set.c.metric[0] == 'o'; }
 
+static void add(taut__measured_sum *sum, double by, double value, double var) { sum->value += by * value, sum->var += by * by * var; }
+
 static void relate(taut_comm *comm)
 {
-    double error = 0, sum = 0, error_metric = 0, sum_metric = 0;
+    taut__measured_sum error = {0}, norm = {0}, error_metric = {0}, norm_metric = {0};
+    comm->measured = true;
     for (size_t i = 0; i < comm->layers; i++) {
-        const taut_layer *l = comm->layer[i];
-        double            w = weight(l);
-        if (!l->step.called) continue;
-        error += l->step.error.plain, sum += l->step.sum.plain;
-        error_metric += w * (in_scale(l) ? l->step.error.weighted : l->step.error.plain);
-        sum_metric += w * (in_scale(l) ? l->step.sum.weighted : l->step.sum.plain);
+        const taut_layer       *l = comm->layer[i];
+        const taut__layer_sums *s = &l->step;
+        double                  w = taut__layer_metric_weight(l);
+        bool                    scaled = in_scale(l);
+        if (!s->called) continue;
+        if (l->lossy && !s->measured) comm->measured = false;
+        add(&error, 1, s->error.plain, s->error_var.plain);
+        add(&norm, 1, s->sum.plain, s->sum_var.plain);
+        add(&error_metric, w, scaled ? s->error.weighted : s->error.plain, scaled ? s->error_var.weighted : s->error_var.plain);
+        add(&norm_metric, w, scaled ? s->sum.weighted : s->sum.plain, scaled ? s->sum_var.weighted : s->sum_var.plain);
     }
-    comm->rel_err2 = sum > 0 ? error / sum : 0;
-    comm->rel_err2_metric = sum_metric > 0 ? error_metric / sum_metric : 0;
+    comm->rel_err2 = taut__relative(error, norm);
+    comm->rel_err2_metric = taut__relative(error_metric, norm_metric);
+    comm->norm2_metric = norm_metric.value;
 }
 
-/* sums: doubles to be added; of those that follow the least is taken. */
-static taut_status exchange(taut_comm *comm, size_t n, size_t sums)
+/* doubles, of them the last `least` of which the least is taken; then floats */
+static taut_status exchange(taut_comm *comm, size_t doubles, size_t least, size_t floats, size_t room_n)
 {
     taut__small_allreduce x;
-    taut__mixed           mixed = {.sums = sums, .least = n - sums};
-    taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_STEP, comm->control, comm->control + n, n * sizeof *comm->control,
-                         taut__combine_mixed, &mixed);
+    taut__sums            sums = {doubles - least, least};
+    taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_STEP, comm->control, comm->control + room_n,
+                                doubles * sizeof(double) + floats * sizeof(float), taut__combine_sums, &sums);
     double      begin = taut__now();
     taut_status s = taut__engine_exchange(&comm->engine, &x, "taut_step_end");
     comm->exposed_s += taut__now() - begin;
@@ -160,29 +136,41 @@ static taut_status exchange(taut_comm *comm, size_t n, size_t sums)
     return s;
 }
 
-taut_status taut__step_exchange(taut_comm *comm)
+/* Adds over all ranks what this step measured. */
+static taut_status collect(taut_comm *comm, size_t extra)
 {
-    size_t layers = comm->layers * PER_LAYER, extra = comm->autom ? comm->hooks->contribute(comm->autom, NULL, 0) : 0;
-    size_t sums = layers + extra, n = sums + (comm->autom ? comm->layers : 0);
-    TAUT_TRY(room(comm, n));
+    size_t layers = comm->layers * PER_LAYER, sums = layers + extra, least = comm->autom ? comm->layers : 0, n = sums + least;
+    size_t floats = taut__sample_floats(comm, false);
+    size_t most = n + taut__ceil_div(taut__max(floats, taut__sample_floats(comm, true)), 2);
+    TAUT_TRY(room(comm, most));
+    TAUT_TRY(taut__sample_room(comm));
     for (size_t i = 0; i < comm->layers; i++) fill(comm->layer[i], comm->control + i * PER_LAYER);
     if (comm->autom) comm->hooks->contribute(comm->autom, comm->control + layers, extra);
-    for (size_t i = 0; comm->autom && i < comm->layers; i++) comm->control[sums + i] = own_seconds(comm->layer[i]);
-    TAUT_TRY(exchange(comm, n, sums));
+    for (size_t i = 0; i < least; i++) comm->control[sums + i] = own_seconds(comm->layer[i]);
+    taut__sample_put(comm, (float *)(void *)(comm->control + n));
+    TAUT_TRY(exchange(comm, n, least, floats, most));
+    taut__sample_take(comm, (const float *)(const void *)(comm->control + n));
     for (size_t i = 0; i < comm->layers; i++) take(comm->layer[i], comm->control + i * PER_LAYER);
-    for (size_t i = 0; comm->autom && i < comm->layers; i++) comm->layer[i]->step.seconds = comm->control[sums + i];
+    for (size_t i = 0; i < least; i++) comm->layer[i]->step.seconds = comm->control[sums + i];
     relate(comm);
+    return TAUT_OK;
+}
+
+taut_status taut__step_exchange(taut_comm *comm)
+{
+    size_t extra = comm->autom ? comm->hooks->contribute(comm->autom, NULL, 0) : 0;
+    TAUT_TRY(collect(comm, extra));
     if (comm->autom) {
-        taut_status s = comm->hooks->on_step_end(comm->autom, comm->steps, comm->control + layers, extra);
-        taut__engine_hold(&comm->engine); /* requests are shared with the communication thread */
-        if (s == TAUT_OK) s = place_audits(comm);
-        taut__engine_release(&comm->engine);
+        taut_status s = comm->hooks->on_step_end(comm->autom, comm->steps, comm->control + comm->layers * PER_LAYER, extra);
         if (s != TAUT_OK) return taut__engine_fail(&comm->engine, s, taut_last_error());
     }
     comm->steps++;
+    comm->sampling.apart = comm->sampling.apart_next;
+    comm->sampling.apart_next = false;
+    taut__sample_agree(comm);
     for (size_t i = 0; i < comm->layers; i++) {
         comm->layer[i]->calls_at_step = comm->layer[i]->calls;
-        comm->layer[i]->audit.done = false;
+        comm->layer[i]->sample.taken = false;
     }
     return TAUT_OK;
 }
@@ -210,6 +198,21 @@ static void hand_over(void *dst, size_t size, const void *src, size_t known)
     memcpy((char *)dst + sizeof(size_t), (const char *)src + sizeof(size_t), n - sizeof(size_t));
 }
 
+static void show_error(const taut_layer *l, taut_layer_stats *s)
+{
+    const taut__layer_sums *m = &l->shown;
+    taut__measured_sum      error = {m->error.plain, m->error_var.plain}, norm = {m->sum.plain, m->sum_var.plain};
+    taut__interval          plain = taut__relative(error, norm), metric = plain;
+    if (in_scale(l)) {
+        error = (taut__measured_sum){m->error.weighted, m->error_var.weighted};
+        norm = (taut__measured_sum){m->sum.weighted, m->sum_var.weighted};
+        metric = taut__relative(error, norm);
+    }
+    s->rel_err2 = plain.value, s->rel_err2_low = plain.low, s->rel_err2_high = plain.high;
+    s->rel_err2_metric = metric.value, s->rel_err2_metric_low = metric.low, s->rel_err2_metric_high = metric.high;
+    s->measured = m->measured || !l->lossy;
+}
+
 taut_status taut_layer_get_stats(const taut_layer *l, taut_layer_stats *stats)
 {
     if (!l || !stats || stats->size < sizeof stats->size)
@@ -220,9 +223,8 @@ taut_status taut_layer_get_stats(const taut_layer *l, taut_layer_stats *stats)
     strncpy(s.algorithm, algorithm_name(l), sizeof s.algorithm - 1);
     const taut__record *r = &l->job.record;
     s.bits_per_element = r->encoded > 0 ? 8.0 * (double)r->payload_bytes / (double)r->encoded : 0;
-    s.rel_err2 = l->shown.sum.plain > 0 ? l->shown.error.plain / l->shown.sum.plain : 0;
-    s.rel_err2_metric = in_scale(l) && l->shown.sum.weighted > 0 ? l->shown.error.weighted / l->shown.sum.weighted : s.rel_err2;
     s.residual_norm2 = residual_norm2(l);
+    show_error(l, &s);
     hand_over(stats, stats->size, &s, sizeof s);
     return TAUT_OK;
 }
@@ -241,8 +243,10 @@ taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats)
     if (!comm || !stats || stats->size < sizeof stats->size)
         return taut__fail(TAUT_E_INVALID, "taut_comm_get_stats: comm or stats is NULL, or stats.size is not set");
     taut_comm_stats s = {.steps = comm->steps, .bytes_sent = comm->control_sent, .bytes_dense = comm->control_sent,
-                         .rel_err2 = comm->rel_err2, .rel_err2_metric = comm->rel_err2_metric, .rel_err2_audit = -1,
-                         .exposed_s = comm->exposed_s};
+                         .rel_err2 = comm->rel_err2.value, .rel_err2_low = comm->rel_err2.low, .rel_err2_high = comm->rel_err2.high,
+                         .rel_err2_metric = comm->rel_err2_metric.value, .rel_err2_metric_low = comm->rel_err2_metric.low,
+                         .rel_err2_metric_high = comm->rel_err2_metric.high, .measured = comm->measured,
+                         .rel_err2_audit = comm->measured && comm->steps > 0 ? comm->rel_err2.value : -1, .exposed_s = comm->exposed_s};
     for (size_t i = 0; i < comm->layers; i++) {
         s.bytes_sent += comm->layer[i]->bytes_sent;
         s.bytes_dense += comm->layer[i]->bytes_dense;

@@ -74,6 +74,7 @@ static void offer(taut__auto *a, const taut__demand *demand, const uint32_t *opt
     bool stands = m->there && arm == m->now && arm != TAUT_ARM_DENSE && kind_of(a, a->offers->current) == arm;
     if (stands && taut__auto_keep(a, demand, option)) {
         option = a->offers->current;
+        m->kept = arm;
         taut__appraise(&a->offers->o, demand, option, &error, &seconds);
     }
     memcpy(m->option[arm], option, a->layers * sizeof *option);
@@ -117,17 +118,19 @@ static void announce(const taut__auto *a)
 taut_status taut__arms_plan(taut__auto *a)
 {
     taut__arms *m = &a->arms;
-    uint64_t    before = m->now >= 0 && m->there ? hash_of(a, a->offers->current) : 0;
     int         arm = 0;
+    bool        there = m->there, kept;
+    m->kept = 0;
     TAUT_TRY(offer_all(a));
+    m->there = true;
     taut__verdict_offer(&m->verdict, m->offer);
     arm = m->verdict.in_force;
     for (int i = 0; a->objective == TAUT_OBJECTIVE_BYTES && i < TAUT_ARMS; i++) arm = m->offer[i].offered ? i : arm;
-    if (!m->there || hash_of(a, m->option[arm]) != before) a->plans++;
-    m->there = true;
+    kept = there && arm == m->now && arm == m->kept;
+    if (!kept) a->plans++;
     m->now = arm;
     announce(a);
-    return taut__auto_put_in_force(a, m->option[arm], true);
+    return taut__auto_put_in_force(a, m->option[arm], kept ? TAUT_PLAN_KEPT : TAUT_PLAN_NEW);
 }
 
 taut_status taut__arms_switch(taut__auto *a, int arm)
@@ -135,7 +138,7 @@ taut_status taut__arms_switch(taut__auto *a, int arm)
     taut__arms *m = &a->arms;
     if (!m->there || arm == m->now || a->objective != TAUT_OBJECTIVE_TIME || a->offers->o.layers != a->layers) return TAUT_OK;
     m->now = arm;
-    return taut__auto_put_in_force(a, m->option[arm], false);
+    return taut__auto_put_in_force(a, m->option[arm], TAUT_PLAN_SWITCHED);
 }
 
 /* ---- what communication took ---- */

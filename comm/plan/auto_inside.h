@@ -8,18 +8,18 @@
 #include "auto.h"
 #include "auto_link.h"
 #include "observe.h"
+#include "reference.h"
 
 typedef struct taut__layer_plan { /* one layer */
     taut_layer *layer;
     bool        out;        /* excluded after registration */
-    bool        audited;    /* armed for the step under way */
-    taut_norm2  own, sum;   /* squared norms, fading means over steps */
-    double      weight;     /* of its squared errors, as of the last plan */
+    taut_norm2  own;        /* sum over ranks of |x|^2, fading mean over steps; < 0: none yet */
+    taut_norm2  ratio;      /* |sum|^2 over that, likewise */
+    double      weight;     /* of its squared errors, in this step */
     bool        scaled;     /* they count in units of the layer's scale */
     double      planned;    /* squared error of its option, in the metric, as of the last plan */
-    double      own_then;   /* squared norm of its inputs then, in the metric */
-    const taut_codec *suspect; /* made more error than planned ... */
-    double      penalty;       /* ... by this factor */
+    double      made;       /* squared error of the sum over own, in the metric, under the codec in force; < 0: not measured yet */
+    taut__reference reference; /* like: */
 } taut__layer_plan;
 
 typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them, if any, is the fastest */
@@ -28,7 +28,8 @@ typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them
     uint32_t         *option[TAUT_ARMS]; /* per layer: of the last offers */
     double            error[TAUT_ARMS];  /* of the plan, in the metric */
     taut__collective *collective;        /* per layer: scratch */
-    bool     there;    /* plans were made */
+    bool     there;    /* plans were made, of the offers that there are */
+    int      kept;     /* the arm whose options are those in force already; 0: none */
     int      now;      /* the arm of the step under way; -1: none of them, as before the first plan */
     int      before;   /* of the step before it, whose seconds the next exchange carries; -1: they tell nothing */
     uint64_t shape;    /* of that step */
@@ -43,7 +44,7 @@ struct taut__auto {
     taut__objective  objective;
     const char      *solver;
     taut_spec        none, reference, starter; /* reference: of a like: budget; starter: until the first plan */
-    uint32_t         replan_steps, audit_steps, start_step;
+    uint32_t         replan_steps, start_step;
     size_t           slice_bytes;
 
     taut__observer  *observer;
@@ -58,16 +59,16 @@ struct taut__auto {
     taut__offers    *offers;  /* of the last plan; NULL before */
 
     taut__guard      guard;
-    double           budget_now; /* the budget, relative to this step's sums */
+    double           norm2;      /* of this step's sums, in the metric, all layers */
+    double           all_norms;  /* that, over the part of the layers that are planned for; < 0: not known */
+    taut__bench      bench;      /* of the reference */
     taut__arms       arms;
-    double           own_to_sum; /* like: norm of the sums over that of the inputs, as of the last plan */
-    double           norm2_then; /* squared norm of the inputs, in the metric, when the plan was made */
+    double           norm2_then; /* squared norm of the inputs when the plan was made */
     uint64_t         step;       /* under way, counted from creation */
     uint64_t         plan_at;    /* the step at whose end the next plan is made */
-    uint64_t         planned_at, plans, hash, audit_turn;
+    uint64_t         planned_at, plans, hash;
     bool             can;        /* measuring is within its share of the time, agreed */
     bool             check_hash; /* a plan was adopted at the end of the last step */
-    double           audit;      /* relative squared error of the last one; -1 = none */
     double           created_s, busy_s, probe_s; /* when; seconds spent on measuring and planning; on probes at the start */
 };
 
@@ -75,16 +76,28 @@ struct taut__auto {
 taut_status taut__auto_plan(taut__auto *a, const double *sums);
 /* Layer l goes to the cheapest option whose error is `factor` times its present one's at most. */
 taut_status taut__auto_safer(taut__auto *a, size_t l, double factor);
-/* Codecs of these options, one per layer, and what the guard allows them. fresh: a new plan, not one that stood before. */
-taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *option, bool fresh);
+/* Codecs of these options, one per layer, and what the guard allows them. NEW: a plan; KEPT: the codecs in force stay, and are tuned
+ * as they are; SWITCHED: to another arm of the same plans. */
+typedef enum taut__change { TAUT_PLAN_NEW, TAUT_PLAN_KEPT, TAUT_PLAN_SWITCHED } taut__change;
+taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *option, taut__change change);
 taut__demand taut__auto_demand(const taut__auto *a);
 bool        taut__auto_keep(const taut__auto *a, const taut__demand *demand, const uint32_t *option); /* the options in force, rather than these? */
 /* Before the first plan: layers that gain by it go to the starter, which is the reference of a like: budget, or safe. */
 taut_status taut__auto_start(taut__auto *a);
 void        taut__auto_error_scales(taut__auto *a);
 void        taut__auto_rehash(taut__auto *a);
+
+/* auto_guard.c */
 double      taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error); /* in the metric; norms too */
-double      taut__auto_own2(const taut__auto *a); /* squared norm of recent inputs, in the metric, all layers */
+double      taut__auto_own2(const taut__auto *a); /* squared norm of recent inputs, all layers */
+bool        taut__auto_compressed(const taut__auto *a, size_t l);
+size_t      taut__auto_reference_put(taut__auto *a, double *v); /* this rank's part of the exchange; v NULL: how many */
+void        taut__auto_note(taut__auto *a, const double *reference); /* what the step was, with the sums of those parts */
+taut_status taut__auto_guard(taut__auto *a);
+bool        taut__auto_norms_changed(const taut__auto *a);
+
+/* auto.c */
+void        taut__auto_plan_early(taut__auto *a, const char *why);
 
 /* arms.c */
 taut_status taut__arms_room(taut__auto *a, size_t used, size_t room);

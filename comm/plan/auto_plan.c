@@ -8,47 +8,18 @@
 /* A plan that stands and still meets the budget is kept unless a new one is this much cheaper. */
 static const double WORTH_CHANGING = 0.97;
 
-double taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error)
-{
-    return t->weight * (t->scaled ? error->weighted : error->plain);
-}
+/* A new plan's errors are predictions: what can be tuned begins with this much of them, and steering takes the rest. */
+static const double CAUTION = 0.9;
 
-double taut__auto_own2(const taut__auto *a)
+/* What the offers are made of, and what the reference makes, from the looks. */
+static void describe(taut__auto *a, const double *sums)
 {
-    double sum = 0;
-    for (size_t l = 0; l < a->layers; l++) sum += taut__auto_error(&a->layer_plans[l], &a->layer_plans[l].own);
-    return sum;
-}
-
-/* Weights of all layers under the metric, from what the last steps carried. */
-static void weigh(taut__auto *a)
-{
-    for (size_t l = 0; l < a->layers; l++) {
-        taut__layer_plan      *t = &a->layer_plans[l];
-        const taut_tensor *tensor = taut__layer_tensor(t->layer);
-        t->scaled = a->metric == TAUT_METRIC_OPTIMIZER && tensor->scale_n > 0;
-        t->weight = a->metric == TAUT_METRIC_PLAIN || t->scaled
-                        ? 1
-                        : taut__layer_weight(tensor->elems, t->sum.plain, t->own.plain) * a->ranks * a->ranks;
-        if (t->out) t->weight = 0;
-        a->aggregate[l] = (taut__aggregate){t->sum, t->weight, t->scaled, taut__layer_spec(t->layer)};
-    }
-}
-
-/* What a codec made of a layer counts more than what it was expected to make. */
-static void apply_penalties(taut__auto *a)
-{
-    taut__observations *o = &a->offers->o;
+    double p = a->ranks, relative = a->metric == TAUT_METRIC_PLAIN ? 0 : a->metric == TAUT_METRIC_OPTIMIZER ? p * p : 1;
     for (size_t l = 0; l < a->layers; l++) {
         taut__layer_plan *t = &a->layer_plans[l];
-        taut_spec     spec;
-        for (size_t i = 0; t->suspect && i < o->layer[l].n; i++) {
-            taut__option *option = &o->option[o->layer[l].first + i];
-            if (taut__spec_parse(option->spec, &spec) == TAUT_OK && taut__spec_codec(&spec) == t->suspect)
-                option->error *= t->penalty;
-        }
-        t->penalty = 1 + (t->penalty - 1) * 0.7; /* suspicion fades */
-        if (t->penalty < 1.05) t->suspect = NULL;
+        taut_norm2        ratio = {t->ratio.plain < 0 ? 1 : t->ratio.plain, t->ratio.weighted < 0 ? 1 : t->ratio.weighted};
+        a->aggregate[l] = (taut__aggregate){t->out, ratio, t->scaled, relative, taut__layer_spec(t->layer), a->guard.error_scale, t->made};
+        if (a->budget.like) t->reference.share = taut__observer_reference(a->observer, l, sums);
     }
 }
 
@@ -101,32 +72,27 @@ static double room_for_cold(double planned, double cold)
     return planned > 2 * cold ? (planned - 2 * cold) / (planned - cold) : 0.5;
 }
 
-static void begin_plan(taut__auto *a, double planned, double cold)
-{
-    a->guard.budget = a->offers->norm2 > 0 ? a->offers->budget2 / a->offers->norm2 : 0;
-    a->own_to_sum = a->offers->own2 > 0 ? a->offers->norm2 / a->offers->own2 : 0;
-    a->norm2_then = taut__auto_own2(a);
-    a->guard.error_scale = sqrt(a->guard.error_scale); /* what it made up for is measured anew, but for half of it: plans err */
-    if (cold > 0) a->guard.error_scale *= room_for_cold(planned, cold);
-    a->guard.last = 0;
-}
-
-taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *chosen, bool fresh)
+taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *chosen, taut__change change)
 {
     const taut__observations *o = &a->offers->o;
+    bool                      kept = change == TAUT_PLAN_KEPT;
     double                    planned = 0, cold = 0;
     for (size_t l = 0; l < a->layers; l++) {
         const taut__option *option = &o->option[chosen[l]];
         const taut_codec   *before = codec_of(a, l);
-        TAUT_TRY(adopt(a, l, option->spec));
+        if (!kept) TAUT_TRY(adopt(a, l, option->spec));
         planned += option->error;
         if (codec_of(a, l) != before && codec_of(a, l)->caps & TAUT_CAP_STATEFUL) cold += option->error;
+        if (codec_of(a, l) != before) a->layer_plans[l].made = -1;
         a->layer_plans[l].planned = a->scratch[l] = option->error;
-        if (fresh) a->layer_plans[l].own_then = taut__auto_error(&a->layer_plans[l], &a->layer_plans[l].own);
     }
-    if (fresh) begin_plan(a, planned, cold);
+    if (change != TAUT_PLAN_SWITCHED) a->norm2_then = taut__auto_own2(a);
+    if (change == TAUT_PLAN_NEW) a->guard.error_scale = CAUTION;
+    a->norm2_then = taut__auto_own2(a);
+    if (!kept && cold > 0) a->guard.error_scale *= room_for_cold(planned, cold);
+    a->guard.last = 0;
     taut__auto_error_scales(a);
-    taut__guard_allow(&a->guard, a->scratch, a->layers, a->watch);
+    taut__guard_allow(a->scratch, a->layers, a->watch);
     taut__auto_rehash(a);
     return TAUT_OK;
 }
@@ -139,10 +105,10 @@ void taut__auto_error_scales(taut__auto *a)
 
 taut_status taut__auto_plan(taut__auto *a, const double *sums)
 {
-    weigh(a);
-    TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, &a->offers));
-    if (!(a->offers->own2 > 0)) return TAUT_OK; /* no gradients yet */
-    apply_penalties(a);
+    describe(a, sums);
+    TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, a->all_norms > 1 ? a->all_norms : 1, &a->offers));
+    if (!(a->offers->own2 > 0)) a->arms.there = false; /* no gradients yet; what stood on the last offers is gone */
+    if (!(a->offers->own2 > 0)) return TAUT_OK;
     return taut__arms_plan(a);
 }
 
@@ -187,10 +153,15 @@ taut_status taut__auto_start(taut__auto *a)
 /* The layer's own grid, finer; anything else: the cheapest option that is safe enough. */
 static bool tuned(const taut__auto *a, size_t l, double factor, char *text)
 {
+    const double finest = 1e-8; /* below, nothing is gained over none */
     const taut_spec  *spec = taut__layer_spec(a->layer_plans[l].layer);
     const taut_stage *grid = &spec->stage[0];
     if (spec->stages != 1 || grid->codec != &taut__codec_grid || grid->given >> GRID_KEY_STEP & 1) return false;
-    taut__snprintf(text, TAUT_SPEC_TEXT, "grid:rel=%.3g,code=%s", fmax(grid->value[GRID_KEY_REL] * factor, 1e-6),
+    if (grid->value[GRID_KEY_REL] * factor < finest) {
+        taut__snprintf(text, TAUT_SPEC_TEXT, "none");
+        return true;
+    }
+    taut__snprintf(text, TAUT_SPEC_TEXT, "grid:rel=%.3g,code=%s", grid->value[GRID_KEY_REL] * fmin(factor, 1),
              grid->value[GRID_KEY_CODE] == GRID_RANS ? "rans" : "packed"); /* as offers.c writes them */
     return true;
 }

@@ -30,6 +30,7 @@ void taut__observer_destroy(taut__observer *o)
         taut__free(o->layer[l].spec);
         taut__free(o->layer[l].x);
         taut__basis_fini(&o->layer[l].basis);
+        taut__shared_fini(&o->layer[l].shared);
     }
     taut__free(o->layer);
     taut__free(o->vector);
@@ -40,6 +41,7 @@ void taut__observer_destroy(taut__observer *o)
     taut__free(o->offers.o.layer);
     taut__free(o->offers.o.option);
     taut__free(o->offers.current);
+    taut__free(o->offers.own);
     taut__free(o->stats);
     taut__free(o->weight);
     taut__bench_fini(&o->bench);
@@ -235,3 +237,5 @@ const double *taut__observer_vector(const taut__observer *o, size_t *n)
     *n = o->values;
     return o->vector;
 }
+
+taut_status taut__observer_shared(taut__observer *o, size_t l, const taut__apart *apart) { return taut__shared_keep(&o->layer[l].shared, apart); }

@@ -31,6 +31,7 @@ typedef struct taut__observed {
     float             *x;         /* the sample */
     size_t             row_stride, rows; /* of what low rank looks at */
     taut__basis        basis;
+    taut__shared       shared;
 } taut__observed;
 
 typedef struct taut__speed {
@@ -55,6 +56,7 @@ struct taut__observer {
     double      slow;     /* times as long as those */
     taut__offers offers;
     double      *stats, *weight; /* of all layers: surveys of one step, weights of their errors */
+    double       expected;       /* what errors have in common, all layers, at the step that would spend the budget */
     size_t       option_room;
 };
 

@@ -46,6 +46,7 @@ static const float *look(taut__job *job, taut__range r, taut__piece_done *out)
     taut_layer  *l = job->layer;
     if (!taut__agree_knows_norms(job)) out->own = norms(job, x, r.first, r.n);
     if (taut__watched(l) && !job->formed) l->comm->hooks->on_input(l->comm->autom, l, x, r.first, r.n);
+    taut__sample_x(job, r, x);
     return x;
 }
 
@@ -54,6 +55,7 @@ static void left_over(taut__job *job, taut__range r, const float *err, taut__pie
 {
     if (job->call.spec->stages == 1 && taut__spec_caps(job->call.spec) & TAUT_CAP_LOSSLESS) return;
     out->error = norms(job, err, r.first, r.n);
+    taut__sample_lost(job, r, err, 1);
     if (job->layer->feedback_on) taut__feedback_output(job->layer->feedback, r.first, r.n);
 }
 
@@ -190,6 +192,7 @@ taut_status taut__store_frame(taut__job *job, taut__range r, const uint8_t *fram
 
 void taut__keep_requantization_error(taut__job *job, taut__range r, const float *err, float factor)
 {
+    taut__sample_lost(job, r, err, factor);
     if (!job->layer->feedback_on) return;
     float *residual = job->layer->feedback->r + r.first;
     for (size_t i = 0; i < r.n; i++) residual[i] += factor * err[i];

@@ -96,16 +96,14 @@ void taut__small_allreduce_cancel(taut__small_allreduce *x)
 void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
 {
     const taut__mixed *m = ctx;
-    size_t            n = bytes / 8, sums = m ? m->sums : n, least = sums + (m ? m->least : 0);
-    size_t            masks = m ? taut__min(m->masks, n - least) : 0;
+    size_t            n = bytes / 8, sums = m ? m->sums : n, masks = m ? taut__min(m->masks, n - m->sums) : 0;
     double           *a = acc;
     const double     *b = in;
     for (size_t i = 0; i < sums; i++) a[i] = in_first ? b[i] + a[i] : a[i] + b[i];
-    for (size_t i = sums; i < least; i++) a[i] = b[i] < a[i] ? b[i] : a[i];
     uint64_t       *u = (uint64_t *)acc;
     const uint64_t *v = in;
-    for (size_t i = least; i < least + masks; i++) u[i] &= v[i];
-    for (size_t i = least + masks; i < n; i++) u[i] |= v[i];
+    for (size_t i = sums; i < sums + masks; i++) u[i] &= v[i];
+    for (size_t i = sums + masks; i < n; i++) u[i] |= v[i];
 }
 
 /* The order tells whose NaN survives where both are. */
@@ -127,6 +125,17 @@ void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, c
         vec->add(block, a + i, m);
         memcpy(a + i, block, m * sizeof *a);
     }
+}
+
+void taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
+{
+    const taut__sums *sums = ctx;
+    size_t            at = (sums->doubles + sums->least) * sizeof(double);
+    double           *a = acc;
+    const double     *b = in;
+    taut__combine_mixed(acc, in, sums->doubles * sizeof(double), in_first, NULL);
+    for (size_t i = sums->doubles; i < sums->doubles + sums->least; i++) a[i] = b[i] < a[i] ? b[i] : a[i];
+    taut__combine_f32((char *)acc + at, (const char *)in + at, bytes - at, in_first, NULL);
 }
 
 void taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)

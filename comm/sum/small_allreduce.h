@@ -31,12 +31,17 @@ static inline int taut__small_allreduce_waiting_for(const taut__small_allreduce 
     return !taut__done(&x->recv) ? x->recv.peer : !taut__done(&x->send) ? x->send.peer : -1;
 }
 
-/* ctx: taut__mixed, or NULL for doubles only: first `sums` doubles are added, then of `least` doubles the least is taken, then `masks`
- * uint64 are ANDed, and the rest ORed. Words with equal AND and OR are equal on all ranks. masks beyond the end: all that follow. */
+/* ctx: taut__mixed, or NULL for doubles only: first `sums` doubles are added, then `masks` uint64 are ANDed, and the rest
+ * ORed. Words with equal AND and OR are equal on all ranks. masks beyond the end: all that follow. */
 typedef struct taut__mixed {
-    size_t sums, masks, least;
+    size_t sums, masks;
 } taut__mixed;
 void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
+/* ctx: taut__sums. `doubles` and floats are added; between them are `least` doubles of which the least is taken. */
+typedef struct taut__sums {
+    size_t doubles, least; /* floats follow */
+} taut__sums;
+void taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 void taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 
