@@ -229,6 +229,8 @@ taut_status taut_layer_get_stats(const taut_layer *l, taut_layer_stats *stats)
     return TAUT_OK;
 }
 
+double taut__comm_exposed_s(const taut_comm *comm) { return comm->exposed_s; }
+
 double taut__comm_busy_s(const taut_comm *comm)
 {
     taut__engine *e = (taut__engine *)(uintptr_t)&comm->engine;

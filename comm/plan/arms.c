@@ -5,6 +5,7 @@
  * is kept: the best of all; the best without an entropy coder, whose bits cost most cycles; the best of the codecs that cost
  * least. Those, and no compression, are the arms of scheduler/verdict.h. Whatever decides is agreed: seconds are means over
  * ranks, and come one exchange after the step that they are about. */
+#include "../base/run_delay.h"
 #include "auto_inside.h"
 #include <math.h>
 #include <string.h>
@@ -129,6 +130,8 @@ taut_status taut__arms_plan(taut__auto *a)
     kept = there && arm == m->now && arm == m->kept;
     if (!kept) a->plans++;
     m->now = arm;
+    m->codec_s = m->priced_s = 0;
+    m->codec_steps = 0;
     announce(a);
     return taut__auto_put_in_force(a, m->option[arm], kept ? TAUT_PLAN_KEPT : TAUT_PLAN_NEW);
 }
@@ -143,9 +146,46 @@ taut_status taut__arms_switch(taut__auto *a, int arm)
 
 /* ---- what communication took ---- */
 
-/* The layers that were summed, as a number; 0 for none. Their seconds on this rank's clock; 0 where that is not known. */
-static uint64_t measure(const taut__auto *a, double *seconds)
+/* Codec work of a layer under the plan: what it took, and what it was priced at. */
+static void note_codec(taut__auto *a, const taut__link *link, size_t l, const taut__record *r)
 {
+    taut__arms         *m = &a->arms;
+    const taut__option *o = &a->offers->o.option[m->option[m->now][l]];
+    double              seconds;
+    if (o->dense || !(r->encode_s + r->decode_s > 0)) return;
+    m->codec_s += r->encode_s + r->decode_s;
+    m->priced_s += taut__algorithm_codec_s(taut__algorithm_best(link, &o->work, &seconds), link->ranks, &o->work);
+}
+
+double taut__arms_crowd(const taut__auto *a)
+{
+    enum { ENOUGH = 3 };
+    const double least = 0.5, most = 4; /* other than a price can be wrong, or ranks be in each other's way */
+    const taut__arms *m = &a->arms;
+    if (m->codec_steps < ENOUGH || !(m->priced_s > 0)) return 0;
+    return fmin(fmax(a->crowd * m->codec_s / m->priced_s, least), most);
+}
+
+/* Cycles that codecs took from this process's computing: what they worked while the program did not wait, and no more than the time
+ * during which its thread was ready to run and did not. codec_s: of this step. */
+static double taken_from_computing(taut__auto *a, double codec_s)
+{
+    taut__arms *m = &a->arms;
+    double      exposed = taut__comm_exposed_s(a->comm), beside = codec_s - (exposed - m->exposed_mark), taken = 0, delay = 0;
+    m->exposed_mark = exposed;
+    if (m->beside || beside > 0) delay = taut__run_delay_s();
+    if (m->delay_mark > 0 && beside > 0) taken = fmin(beside, delay - m->delay_mark);
+    m->beside = beside > 0;
+    m->delay_mark = delay;
+    return fmax(taken, 0);
+}
+
+/* The layers that were summed, as a number; 0 for none. Their seconds by this rank's clock, and what they took from computing. */
+static uint64_t measure(taut__auto *a, double *seconds)
+{
+    double   codec_s = 0;
+    taut__demand demand = taut__auto_demand(a);
+    bool     planned = a->arms.there && a->arms.now > TAUT_ARM_DENSE && a->offers->o.layers == a->layers;
     uint64_t shape = 0;
     size_t   n = 0;
     *seconds = 0;
@@ -157,8 +197,11 @@ static uint64_t measure(const taut__auto *a, double *seconds)
         if (t->out || !s->called) continue;
         shape = taut__mix64(shape ^ taut__layer_index(t->layer)) | 1;
         if (called && isfinite(s->seconds)) a->arms.collective[n++] = (taut__collective){r->end_s, s->seconds};
+        if (called && planned) note_codec(a, &demand.link, l, r);
+        if (called) codec_s += r->encode_s + r->decode_s;
     }
-    *seconds = taut__shared_seconds(a->arms.collective, n);
+    a->arms.codec_steps += planned;
+    *seconds = taut__shared_seconds(a->arms.collective, n) + taken_from_computing(a, codec_s);
     return shape;
 }
 

@@ -68,11 +68,12 @@ static taut_status probe_crowd(taut__auto *a)
     return TAUT_OK;
 }
 
-/* Again, where there is time for it, half as long: the first time may have been an unusual moment. */
+/* Again, from the codec work since the last plan; where there was none, as at the start, if there is time for it. */
 static void look_at_crowd(taut__auto *a)
 {
-    double now, start = taut__now();
-    if (a->can && taut__observer_crowd(a->observer, CROWD_S / 2, &now) == TAUT_OK) a->crowd = (a->crowd + now) / 2;
+    double now = taut__arms_crowd(a), start = taut__now();
+    if (now > 0) a->crowd = now;
+    else if (a->can && taut__observer_crowd(a->observer, CROWD_S, &now) == TAUT_OK) a->crowd = (a->crowd + now) / 2;
     a->busy_s += taut__now() - start;
 }
 

@@ -106,6 +106,7 @@ double taut__comm_norm2(const taut_comm *comm);
 taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n);
 const taut__group *taut__comm_group(const taut_comm *comm); /* all ranks; for probes */
 int               taut__comm_members(const taut_comm *comm); /* who encodes: ranks, or leaders of hosts */
+double            taut__comm_exposed_s(const taut_comm *comm); /* seconds that the program has spent waiting in this library, so far */
 double            taut__comm_busy_s(const taut_comm *comm); /* seconds during which a collective was under way, so far */
 
 #endif

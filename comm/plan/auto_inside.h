@@ -34,6 +34,10 @@ typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them
     int      before;   /* of the step before it, whose seconds the next exchange carries; -1: they tell nothing */
     uint64_t shape;    /* of that step */
     double   seconds;  /* of that step, by this rank's clock */
+    double   codec_s, priced_s; /* of codec work on this rank since the last plan, as it was and as it was priced */
+    uint32_t codec_steps;
+    bool     beside;   /* codecs worked while the program computed */
+    double   exposed_mark, delay_mark; /* at the end of the last step: seconds spent waiting; of run_delay.h, 0: not looked at */
 } taut__arms;
 
 struct taut__auto {
@@ -49,7 +53,7 @@ struct taut__auto {
 
     taut__observer  *observer;
     taut__refine     link;
-    double           crowd; /* how many times slower codecs are while all ranks are at it; agreed at plans */
+    double           crowd; /* how many times slower codecs are than alone on the machine; agreed at plans */
     taut__layer_plan    *layer_plans;
     taut__watch     *watch;   /* per layer */
     double          *scratch; /* per layer */
@@ -108,6 +112,7 @@ taut_status taut__arms_plan(taut__auto *a);  /* from a->offers: plans, and the o
  * collectives happened in the step that ends. Returns the arm of the next step. */
 int         taut__arms_step(taut__auto *a, double seconds, bool counts);
 taut_status taut__arms_switch(taut__auto *a, int arm);
+double      taut__arms_crowd(const taut__auto *a); /* a->crowd as the codec work since the last plan was; 0: there was too little */
 
 /* auto_state.c */
 taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *len);
