@@ -7,7 +7,7 @@
 static const double LARGE = 0.05;
 /* Of log(error / budget) per step: down is nearly all of the way, since a violation is what must not be repeated. */
 static const double DOWN = 0.8, UP = 0.15;
-static const double SIGMAS = 3.5, FORGET = 0.9;
+static const double SIGMAS = 3.5, NOISES = 2.5, FORGET = 0.9;
 static const double TARGET_MIN = 0.74, TARGET_MAX = 0.95, SCALE_MIN = 0.02, SCALE_MAX = 20;
 static const double STRAINED = 3; /* times finer or coarser than planned */
 
@@ -40,14 +40,16 @@ bool taut__guard_step(taut__guard *g, const double *error, double norm2, double 
     return violated;
 }
 
-void taut__guard_steer(taut__guard *g)
+void taut__guard_steer(taut__guard *g, double noise)
 {
-    double now, jump, over, scale = g->error_scale;
+    double now, jump, over, reserve, scale = g->error_scale;
+    g->noise = noise;
     if (!(g->error > 0) || !(g->budget > 0)) return;
     now = log(g->error / g->budget);
     jump = g->last != 0 ? now - g->last : 0;
     g->spread2 = FORGET * g->spread2 + (1 - FORGET) * jump * jump / 2; /* the difference of two steps has twice the variance */
-    g->target = fmin(fmax(exp(-SIGMAS * sqrt(g->spread2)), TARGET_MIN), TARGET_MAX);
+    reserve = sqrt(SIGMAS * SIGMAS * g->spread2 + NOISES * NOISES * noise * noise);
+    g->target = fmin(fmax(exp(-reserve), TARGET_MIN), TARGET_MAX);
     over = now - log(g->target);
     g->error_scale = fmin(fmax(scale * exp(-(over > 0 ? DOWN : UP) * over), SCALE_MIN), SCALE_MAX);
     g->last = now + log(g->error_scale / scale); /* what the next step would make if its gradients were like this one's */

@@ -13,6 +13,7 @@ typedef struct taut__guard {
     double   budget;     /* of the last step; before one, the plan's */
     uint64_t violations; /* steps whose measured error was over the budget */
     double   error;      /* of the last step, all layers */
+    double   noise;      /* standard deviation of that measurement, and of the budget's, relative */
     double   error_scale;       /* what the errors asked of tunable codecs are multiplied by; 1 = as planned */
     double   target;     /* share of the budget to aim at */
     double   spread2;    /* variance, from step to step, of log(error / budget) */
@@ -37,8 +38,8 @@ void taut__guard_allow(const double *planned, size_t layers, taut__watch *w);
 bool taut__guard_step(taut__guard *g, const double *error, double norm2, double budget, size_t layers, taut__watch *w);
 
 /* After a step that made an error: steers `error_scale` so that the error stays at `target` of the budget, which lies 3.5
- * standard deviations of the steps' own noise below it. Down at once, up slowly. */
-void taut__guard_steer(taut__guard *g);
+ * standard deviations of the steps' own noise below it, and 2.5 of the measurement's. noise: the latter, relative. Down at once, up slowly. */
+void taut__guard_steer(taut__guard *g, double noise);
 
 /* Has steering come so far from the plan that a new one had better be made? */
 bool taut__guard_strained(const taut__guard *g);

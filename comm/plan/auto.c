@@ -9,8 +9,8 @@
 
 enum {
     LOOKS = 2,        /* per layer between plans */
-    LOWRANK_EVERY = 4, /* steps between looks of low rank, at one layer each */
     SCALE_STEPS = 4,  /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
+    LOOK_STEPS = 2,   /* before the first plan: what inputs have in common */
     DENSE_STEPS = 2,  /* before a plan that is to save time, after the first one, which connects: what a step takes without it */
     EARLY_GAP = 5,    /* steps between plans at least, */
     LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
@@ -19,6 +19,7 @@ enum {
     V_LINK = 3,       /* alpha, beta, how much slower codecs are among each other */
 };
 static const double CAREFUL = 0.01;    /* rel: budgets below start uncompressed; 8 bits make a rel_err2 of 0.00015 to 0.00017 on the GPT trace */
+static const double SKETCHES = 0.01;   /* of the bytes of 2 bits per element: what looks at low rank may take, one layer at a time */
 static const double SHARE = 0.003;     /* of the run's time that measuring and planning may take before they become rare */
 static const double CROWD_S = 0.01;    /* of codec work, all ranks at the same moment */
 
@@ -112,6 +113,7 @@ static taut_status create(taut_comm *comm, const taut__settings *set, taut__auto
     s = read_settings(a, set);
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
     if (a->objective == TAUT_OBJECTIVE_TIME) a->plan_at += DENSE_STEPS;
+    else a->plan_at += LOOK_STEPS;
     if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &a->reference : NULL, &a->starter, a->members, &a->observer);
     if (s != TAUT_OK) {
         destroy(a);
@@ -229,6 +231,7 @@ static size_t contribute(taut__auto *a, double *v, size_t room)
     if (a->check_hash && v) put_hash(a, v + n);
     n += a->check_hash ? V_HASH : 0;
     n += taut__auto_reference_put(a, v ? v + n : NULL);
+    n += taut__observer_sketch(a->observer, v ? v + n : NULL);
     if (!plan) return n;
     const double *seen = taut__observer_vector(a->observer, &values);
     if (v) {
@@ -288,16 +291,33 @@ static bool scale_is_young(const taut__auto *a)
     return false;
 }
 
+/* One layer at a time, in turn, as bytes allow; in the uncompressed first steps, which send sixteen times as many, more often. */
+static size_t lowrank_turn(taut__auto *a)
+{
+    double bytes = 0;
+    size_t l = a->sketch_turn % a->layers;
+    for (size_t i = 0; i < a->layers; i++) bytes += (double)taut__layer_tensor(a->layer_plans[i].layer)->elems / 4 * (a->arms.now != TAUT_ARM_DENSE ? 1 : 16);
+    a->sketch_bytes += SKETCHES * bytes;
+    if (!a->can || a->layer_plans[l].out || a->sketch_bytes < 8.0 * (double)taut__observer_sketch_size(a->observer, l)) {
+        a->sketch_turn += a->layer_plans[l].out;
+        return SIZE_MAX;
+    }
+    a->sketch_bytes -= 8.0 * (double)taut__observer_sketch_size(a->observer, l);
+    a->sketch_turn++;
+    return l;
+}
+
 /* Which layers to measure in the coming step. */
 static taut_status arm_looks(taut__auto *a)
 {
     uint64_t next = a->step + 1, every = taut__max(a->replan_steps / LOOKS, 1);
     bool     late = a->plan_at <= next + 1; /* every plan rests on two fresh looks */
+    size_t   lowrank = lowrank_turn(a);
     taut__sample_apart(a->comm, late);
     for (size_t l = 0; l < a->layers; l++) {
         bool due = (next + l) % every == 0;
-        if (a->layer_plans[l].out || !(late || (due && a->can))) continue;
-        TAUT_TRY(taut__observer_arm(a->observer, l, next, a->can && next % LOWRANK_EVERY == 0));
+        if (a->layer_plans[l].out || !(late || l == lowrank || (due && a->can))) continue;
+        TAUT_TRY(taut__observer_arm(a->observer, l, next, l == lowrank));
     }
     return TAUT_OK;
 }
@@ -335,6 +355,9 @@ static taut_status end_step(taut__auto *a, const double *v)
     v += check ? V_HASH : 0;
     taut__auto_note(a, v);
     v += taut__auto_reference_put(a, NULL);
+    size_t sketch = taut__observer_sketch(a->observer, NULL);
+    taut__observer_sketch_take(a->observer, v);
+    v += sketch;
     if (a->plans > 0 && rescaled(a)) taut__auto_plan_early(a, "a layer's scale came or went");
     else TAUT_TRY(taut__auto_guard(a));
     if (a->plans > 0 && taut__auto_norms_changed(a)) taut__auto_plan_early(a, "gradient norms changed");

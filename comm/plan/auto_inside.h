@@ -71,6 +71,8 @@ struct taut__auto {
     uint64_t         step;       /* under way, counted from creation */
     uint64_t         plan_at;    /* the step at whose end the next plan is made */
     uint64_t         planned_at, plans, hash;
+    size_t           sketch_turn;  /* the layer whose low rank is looked at next, */
+    double           sketch_bytes; /* as soon as these suffice */
     bool             can;        /* measuring is within its share of the time, agreed */
     bool             check_hash; /* a plan was adopted at the end of the last step */
     double           created_s, busy_s, probe_s; /* when; seconds spent on measuring and planning; on probes at the start */

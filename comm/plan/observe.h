@@ -32,6 +32,11 @@ bool        taut__observer_armed(const taut__observer *o, size_t l);
 void        taut__observer_feed(taut__observer *o, size_t l, const float *x, size_t first, size_t n);
 taut_status taut__observer_measure(taut__observer *o, size_t l);
 
+/* Low rank: what layer l's look takes in the exchange, in doubles; how many are due in this step (agreed); this rank's; and their sums. */
+size_t taut__observer_sketch_size(const taut__observer *o, size_t l);
+size_t taut__observer_sketch(const taut__observer *o, double *v); /* v NULL: only how many */
+void   taut__observer_sketch_take(taut__observer *o, const double *v);
+
 /* This rank's vector, to be summed over ranks into `sum` of as many doubles. */
 const double *taut__observer_vector(const taut__observer *o, size_t *n);
 

@@ -274,15 +274,20 @@ static double lowrank_left(const pricing *p, size_t rank)
     return fmax(left, 0);
 }
 
+/* Without a warm start a first step leaves about half as much again. */
+static const double COLD = 1.5;
+
 static taut_status add_lowrank(pricing *p)
 {
     taut_spec          spec[16];
     const taut_tensor *t = p->l->tensor;
     size_t             n = taut__candidates(t, TAUT_FAMILY_POWERSGD, false, spec, 16);
-    for (size_t i = 0; i < n && p->v[V_LOWRANK_LOOKS] > 0; i++) {
+    for (size_t i = 0; i < n && p->sum2 > 0; i++) {
         size_t rank = (size_t)spec[i].stage[0].value[0];
-        if (rank > RANKS) continue;
-        TAUT_TRY(add(p, &spec[i], lowrank_left(p, rank) * p->own2, 1, 4.0 * (double)(rank * (t->rows + t->cols))));
+        double left = taut__sketch_left(&p->l->sketch, rank);
+        if (rank > TAUT_SKETCH_RANK || left >= 1) continue;
+        if (taut__spec_codec(p->aggregate->current) != taut__spec_codec(&spec[i])) left *= COLD;
+        TAUT_TRY(add(p, &spec[i], left * p->own2, p->sum2 / p->own2, 4.0 * (double)(rank * (t->rows + t->cols))));
     }
     return TAUT_OK;
 }

@@ -15,7 +15,8 @@ typedef struct bench {
     uint8_t          *frame[TRUTH_RANKS];
     float            *back[TRUTH_RANKS];
     size_t            frame_bytes;
-    double            reference[TRUTH_RANKS];
+    double            reference[TRUTH_RANKS][TRUTH_LAYERS];
+    const float      *scale[TRUTH_LAYERS]; /* in the step under way */
     uint64_t          sent;
     pthread_barrier_t barrier;
 } bench;
@@ -27,22 +28,44 @@ typedef struct place {
 
 static bool feeds_back(const truth *t) { return !t->cfg.feedback || strcmp(t->cfg.feedback, "off") != 0; }
 
-static void compare_layer(bench *b, int l, truth_step *s)
+typedef struct metric_sums {
+    double error, norm, reference;
+} metric_sums;
+
+static void add_metric(bench *b, int l, const truth_step *s, const double in_scale[2], double reference, metric_sums *m)
+{
+    const char *name = b->t->cfg.metric;
+    double      p = b->t->ranks, n = (double)b->n[l], norm = s->layer_norm[l];
+    bool        plain = name && strcmp(name, "plain") == 0, layer = name && strcmp(name, "layer") == 0;
+    if (plain) {
+        m->error += s->layer_error[l], m->norm += norm, m->reference += reference;
+    } else if (!layer && b->scale[l]) {
+        m->error += in_scale[0], m->norm += in_scale[1];
+    } else if (norm > 0) {
+        double w = (layer ? 1 : p * p) * n / norm;
+        m->error += w * s->layer_error[l], m->norm += w * norm, m->reference += w * reference;
+    }
+}
+
+static void compare_layer(bench *b, int l, truth_step *s, metric_sums *m)
 {
     truth *t = b->t;
-    double error = 0, norm = 0;
+    double error = 0, norm = 0, in_scale[2] = {0}, reference = 0;
     for (size_t i = 0; i < b->n[l]; i++) {
-        double x = b->left[l][i], e;
+        double x = b->left[l][i], e, u = b->scale[l] ? 1 / ((double)b->scale[l][i] * b->scale[l][i]) : 0;
         for (int r = 0; r < t->ranks; r++) x += (double)b->g[r][l][i];
         e = x - (double)b->y[0][l][i] * t->ranks;
         error += e * e;
         norm += x * x;
+        in_scale[0] += u * e * e, in_scale[1] += u * x * x;
         if (feeds_back(t)) b->left[l][i] = e;
     }
+    for (int r = 0; r < t->ranks; r++) reference += b->reference[r][l];
     s->layer_error[l] = error;
     s->layer_norm[l] = norm;
     s->error += error;
     s->norm += norm;
+    add_metric(b, l, s, in_scale, reference, m);
 }
 
 /* Whatever is in the residuals: a codec without feedback leaves none, which shows in the statistics. */
@@ -63,19 +86,19 @@ static void compare(bench *b, int step)
 {
     truth      *t = b->t;
     truth_step *s = &t->step[step];
-    double      weighted = 0, elems = 0;
+    metric_sums m = {0};
+    uint64_t    violations = step ? s[-1].stats.budget_violations : 0;
     *s = (truth_step){.stats = {.size = sizeof s->stats}};
     for (int l = 0; l < t->layers; l++) {
-        compare_layer(b, l, s);
+        compare_layer(b, l, s, &m);
         for (int r = 1; r < t->ranks; r++) t->same_bits &= memcmp(b->y[r][l], b->y[0][l], b->n[l] * sizeof(float)) == 0;
-        if (s->layer_norm[l] > 0 && t->shape[l].rows > 1) weighted += (double)b->n[l] * s->layer_error[l] / s->layer_norm[l];
-        if (s->layer_norm[l] > 0 && t->shape[l].rows > 1) elems += (double)b->n[l];
     }
     s->rel = s->norm > 0 ? s->error / s->norm : 0;
-    s->rel_layer = elems > 0 ? weighted / elems : 0;
-    for (int r = 0; r < t->ranks; r++) s->reference += b->reference[r];
-    s->reference = s->norm > 0 ? s->reference / s->norm : 0;
+    s->rel_metric = m.norm > 0 ? m.error / m.norm : 0;
+    s->reference = m.norm > 0 ? m.reference / m.norm : 0;
     taut_comm_get_stats(b->comm[0], &s->stats);
+    s->planned = step && s[-1].stats.plans > 0;
+    s->counted = s->stats.budget_violations > violations;
     s->bytes_sent = s->stats.bytes_sent - b->sent;
     b->sent = s->stats.bytes_sent;
     forget_residuals(b);
@@ -84,8 +107,8 @@ static void compare(bench *b, int step)
 static void refer(bench *b, int rank, int step)
 {
     truth *t = b->t;
-    b->reference[rank] = 0;
     for (int l = 0; l < t->layers && t->reference; l++) {
+        b->reference[rank][l] = 0;
         size_t len, shape[2] = {t->shape[l].rows, t->shape[l].cols};
         if (t->shape[l].rows == 1 || b->n[l] < 1024) continue; /* uncompressed either way */
         if (taut_encode(t->reference, 2, shape, b->g[rank][l], (uint64_t)(step * 64 + rank), b->frame[rank], b->frame_bytes, &len) != TAUT_OK ||
@@ -93,7 +116,7 @@ static void refer(bench *b, int rank, int step)
             abort();
         for (size_t i = 0; i < b->n[l]; i++) {
             double e = (double)b->back[rank][i] - (double)b->g[rank][l][i];
-            b->reference[rank] += e * e;
+            b->reference[rank][l] += e * e;
         }
     }
 }
@@ -104,6 +127,7 @@ static taut_status one_step(bench *b, int rank, int step, taut_layer **layer)
     taut_status s = TAUT_OK;
     for (int l = 0; l < t->layers && s == TAUT_OK; l++) {
         const float *scale = t->scale ? t->scale(t, step, l) : NULL;
+        if (rank == 0) b->scale[l] = t->shape[l].rows > 1 ? scale : NULL;
         if (scale && t->shape[l].rows > 1) s = taut_layer_scale(layer[l], scale, b->n[l]);
         t->gradient(t, rank, step, l, b->g[rank][l]);
         memcpy(b->y[rank][l], b->g[rank][l], b->n[l] * sizeof(float));

@@ -13,7 +13,7 @@ static void setup(void)
 {
     taut__guard_init(&g);
     g.budget = 0.16;
-    taut__guard_allow(&g, planned, N, w);
+    taut__guard_allow(planned, N, w);
 }
 
 START_TEST(allowances_add_up_to_the_budget)
