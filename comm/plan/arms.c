@@ -67,7 +67,7 @@ static uint64_t hash_of(const taut__auto *a, const uint32_t *option)
 }
 
 /* options: of a plan that takes so long; it becomes that of its arm, if there is none yet. */
-static void offer(taut__auto *a, const taut__demand *demand, const uint32_t *option, double seconds, double error)
+static void offer(taut__auto *a, const taut__demand *demand, const uint32_t *option, double seconds)
 {
     taut__arms *m = &a->arms;
     int         arm = kind_of(a, option);
@@ -75,12 +75,12 @@ static void offer(taut__auto *a, const taut__demand *demand, const uint32_t *opt
     bool stands = m->there && arm == m->now && arm != TAUT_ARM_DENSE && kind_of(a, a->offers->current) == arm;
     if (stands && taut__auto_keep(a, demand, option)) {
         option = a->offers->current;
+        double error;
         m->kept = arm;
         taut__appraise(&a->offers->o, demand, option, &error, &seconds);
     }
     memcpy(m->option[arm], option, a->layers * sizeof *option);
     m->offer[arm] = (taut__arm_offer){true, seconds, hash_of(a, option)};
-    m->error[arm] = error;
 }
 
 static taut_status offer_all(taut__auto *a)
@@ -96,10 +96,10 @@ static taut_status offer_all(taut__auto *a)
         taut__decision d = {.option = option};
         demand.leave_out = leave_out[i];
         s = taut__decide(&a->offers->o, &demand, &d);
-        if (s == TAUT_OK) offer(a, &demand, option, d.seconds, d.error);
+        if (s == TAUT_OK) offer(a, &demand, option, d.seconds);
         if (i > 0 || s != TAUT_OK || !time) continue;
         for (size_t l = 0; l < a->layers; l++) option[l] = (uint32_t)a->offers->o.layer[l].first; /* uncompressed */
-        offer(a, &demand, option, d.dense_seconds, 0);
+        offer(a, &demand, option, d.dense_seconds);
     }
     taut__free(option);
     return s;
@@ -130,6 +130,7 @@ taut_status taut__arms_plan(taut__auto *a)
     kept = there && arm == m->now && arm == m->kept;
     if (!kept) a->plans++;
     m->now = arm;
+    memset(m->error_scale, 0, sizeof m->error_scale);
     m->codec_s = m->priced_s = 0;
     m->codec_steps = 0;
     announce(a);
@@ -140,8 +141,11 @@ taut_status taut__arms_switch(taut__auto *a, int arm)
 {
     taut__arms *m = &a->arms;
     if (!m->there || arm == m->now || a->objective != TAUT_OBJECTIVE_TIME || a->offers->o.layers != a->layers) return TAUT_OK;
+    if (m->now >= 0) m->error_scale[m->now] = a->guard.error_scale;
     m->now = arm;
-    return taut__auto_put_in_force(a, m->option[arm], TAUT_PLAN_SWITCHED);
+    bool first = !(m->error_scale[arm] > 0);
+    if (!first) a->guard.error_scale = m->error_scale[arm];
+    return taut__auto_put_in_force(a, m->option[arm], first ? TAUT_PLAN_NEW : TAUT_PLAN_SWITCHED);
 }
 
 /* ---- what communication took ---- */

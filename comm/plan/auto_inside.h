@@ -26,7 +26,7 @@ typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them
     taut__verdict     verdict;
     taut__arm_offer   offer[TAUT_ARMS];
     uint32_t         *option[TAUT_ARMS]; /* per layer: of the last offers */
-    double            error[TAUT_ARMS];  /* of the plan, in the metric */
+    double            error_scale[TAUT_ARMS]; /* the guard's, of the arm's last step; 0: it had none under this plan */
     taut__collective *collective;        /* per layer: scratch */
     bool     there;    /* plans were made, of the offers that there are */
     int      kept;     /* the arm whose options are those in force already; 0: none */
