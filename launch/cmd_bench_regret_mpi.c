@@ -2,7 +2,7 @@
  * been the best one.
  *
  * Of each size: one communicator for every fixed setting and one for auto, all on the same buffers; MPI_Allreduce is a setting
- * too. Auto first takes WARM_STEPS, in which it finds its plan. Then rounds, in each of which every setting has one turn,
+ * too. Auto first takes WARM_STEPS, in which it finds its plan (fewer where they take long). Then rounds, in each of which every setting has one turn,
  * beginning with another one, so that all see the same network and the same neighbours. Times are those of the slowest rank.
  * Regret is auto's median over the least median of the settings that keep the budget: compressing by less care than auto is
  * allowed is no achievement. */
@@ -14,7 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SETTINGS = 12, WARM_STEPS = 60, WARM_FIXED = 3, ROUNDS_MIN = 5, NAME = 64, SIZES = 64 };
+enum { SETTINGS = 12, WARM_STEPS = 60, WARM_LEAST = 30, WARM_FIXED = 3, ROUNDS_MIN = 5, ROUNDS_SLOW = 3, NAME = 64, SIZES = 64 };
+static const double WARM_S = 20; /* beyond, WARM_LEAST steps of auto, one of a fixed setting, and ROUNDS_SLOW rounds must do */
 static const double LITTLE_OVER = 1.02; /* errors of single steps scatter */
 
 typedef struct setting {
@@ -45,13 +46,19 @@ static int add(bench_job *j, table *t, const char *codec, bool native)
 {
     setting *s = &t->setting[t->n++];
     double   ms[2];
-    int      rc = CLI_OK, warm = t->n == 1 ? WARM_STEPS : WARM_FIXED;
+    bool     automatic = t->n == 1;
+    int      rc = CLI_OK, go = 1;
+    double   begin = cli_now();
     snprintf(s->codec, sizeof s->codec, "%s", codec);
     s->ms = calloc(t->rounds_max, sizeof *s->ms);
     s->step_ms = calloc(t->rounds_max, sizeof *s->step_ms);
     if (!s->ms || !s->step_ms) return cli_fail("out of memory");
     if (!native) rc = bench_open(j, codec, t->bytes, &s->comm, &s->layer);
-    for (int k = 0; k < warm && rc == CLI_OK; k++) rc = once(j, t, s, &ms[0], &ms[1]);
+    for (int k = 1; go && rc == CLI_OK; k++) {
+        rc = once(j, t, s, &ms[0], &ms[1]);
+        go = automatic ? k < WARM_STEPS && (k < WARM_LEAST || cli_now() - begin < WARM_S) : k < WARM_FIXED && cli_now() - begin < WARM_S / 20;
+        MPI_Bcast(&go, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    }
     return rc;
 }
 
@@ -90,7 +97,8 @@ static int run_rounds(bench_job *j, table *t)
             rc = once(j, t, s, &s->ms[t->rounds], &s->step_ms[t->rounds]);
         }
         t->rounds++;
-        go = t->rounds < t->rounds_max && (t->rounds < ROUNDS_MIN || cli_now() - begin < j->seconds);
+        size_t least = cli_now() - begin < WARM_S ? ROUNDS_MIN : ROUNDS_SLOW;
+        go = t->rounds < t->rounds_max && (t->rounds < least || cli_now() - begin < j->seconds);
         MPI_Bcast(&go, 1, MPI_INT, 0, MPI_COMM_WORLD);
     }
     return rc;
