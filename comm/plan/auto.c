@@ -69,11 +69,13 @@ static taut_status probe_crowd(taut__auto *a)
     return TAUT_OK;
 }
 
-/* Again, from the codec work since the last plan; where there was none, as at the start, if there is time for it. */
+/* Again: the first time may have been an unusual moment. Codec work since the last plan says that it was less; not that it was more, since inside
+ * a collective codecs share the processor with the messages, which are priced too. Where there was none, as at the start, if there
+ * is time for it. */
 static void look_at_crowd(taut__auto *a)
 {
     double now = taut__arms_crowd(a), start = taut__now();
-    if (now > 0) a->crowd = now;
+    if (now > 0) a->crowd = fmin(a->crowd, now);
     else if (a->can && taut__observer_crowd(a->observer, CROWD_S, &now) == TAUT_OK) a->crowd = (a->crowd + now) / 2;
     a->busy_s += taut__now() - start;
 }

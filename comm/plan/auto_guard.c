@@ -115,8 +115,8 @@ static taut_status make_safer(taut__auto *a)
 taut_status taut__auto_guard(taut__auto *a)
 {
     const double reference_noise = 0.02; /* of a like: budget: its blocks, faded over steps */
-    bool         lossy = false;
-    double       budget, var = 0;
+    bool         lossy = false, tunable = false;
+    double       budget, var = 0, scale = a->guard.error_scale;
     if (a->plans == 0 || !(a->norm2 > 0) || !isfinite(a->norm2)) return TAUT_OK; /* no plan, or a step of NaN or zeros */
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_sums *s = taut__layer_step(a->layer_plans[l].layer);
@@ -125,6 +125,7 @@ taut_status taut__auto_guard(taut__auto *a)
         if (isfinite(error)) var += a->layer_plans[l].weight * a->layer_plans[l].weight * in_metric(&a->layer_plans[l], &s->error_var);
         lossy |= taut__auto_compressed(a, l);
         a->watch[l].tunable = taut__layer_set_error_scale(a->layer_plans[l].layer, a->guard.error_scale);
+        tunable |= a->watch[l].tunable;
     }
     budget = budget2(a, a->norm2) / a->norm2;
     if (!lossy) { /* a trial, or a plan of none: within any budget */
@@ -136,8 +137,9 @@ taut_status taut__auto_guard(taut__auto *a)
         taut__log(TAUT_LOG_INFO, "sched", "step %llu: rel_err2 %.3e exceeds the budget %.3e", (unsigned long long)a->step, a->guard.error, budget);
     var /= a->norm2 * a->norm2;
     if (a->guard.error > 0) taut__guard_steer(&a->guard, sqrt(var) / a->guard.error + (a->budget.like ? reference_noise : 0));
+    if (!tunable) a->guard.error_scale = scale; /* nothing follows it */
     taut__auto_error_scales(a);
-    if (taut__guard_strained(&a->guard)) taut__auto_plan_early(a, "errors are far from what was planned");
+    if (tunable && taut__guard_strained(&a->guard)) taut__auto_plan_early(a, "errors are far from what was planned");
     return make_safer(a);
 }
 
