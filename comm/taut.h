@@ -192,12 +192,12 @@ TAUT_API taut_status taut_step_end(taut_comm *comm);
  *
  * What is measured: rel_err2 is ||result - sum||^2 / ||sum||^2 of the last step, sum being the exact sum over ranks of what they put
  *  in, feedback residuals included. In every allreduce of a layer that loses something the exact sums, in float32, of
- *  some blocks of 16 elements travel with the step's statistics: chosen at random, anew in each step, the same on all ranks. Result
+ *  some blocks of 8 elements travel with the step's statistics: chosen at random, anew in each step, the same on all ranks. Result
  *  minus sum is the error there, whatever ranks have in common. What the encoders lost over all elements, and the
  *  result's norm, are known and serve as controls; the ratio to them is followed over steps, so that few blocks tell enough
  *  (scheduler/estimate.h). _low and _high lie 3 standard deviations beside the value: the true one is between them in about
  *  99.7% of steps.
- * What that costs: 1.6% of the bytes that 2 bits per element take, for models from 4 Mi elements (4.5% below that), 2048 blocks at most,
+ * What that costs: 1.6% of the bytes that 2 bits per element take, for models from 4 Mi elements (4.5% below that), 4096 blocks at most,
  *  and for a plan one step's samples of every rank.
  * What is not measured: layers that only went through reduce_scatter or allgather, and what 16-bit layers without a codec
  *  lose by rounding. */

@@ -246,6 +246,25 @@ static taut_status try_rate(scratch *s, double rate, double cap, taut__decision 
     return TAUT_OK;
 }
 
+/* The bound is a concave function of the rate's logarithm, nearly: so look between the rates around the best one. */
+static taut_status tighten(scratch *s, double cap, double rate, double ratio, double *bound)
+{
+    enum { HALVINGS = 4 };
+    for (int i = 0; i < HALVINGS; i++) {
+        ratio = sqrt(ratio);
+        double middle = rate;
+        for (int side = -1; side <= 1; side += 2) {
+            double   at = side < 0 ? middle / ratio : middle * ratio;
+            solution r;
+            TAUT_TRY(solve(s, at, cap, &r));
+            if (!r.there || !r.feasible || bound_of(s, at, &r) <= *bound) continue;
+            *bound = bound_of(s, at, &r);
+            rate = at;
+        }
+    }
+    return TAUT_OK;
+}
+
 /* Of plans whose latency lies above the next lower cap and not above this one, none takes less than this cap's `bound` and the least
  * latency that they can have. */
 static taut_status least_seconds(scratch *s, taut__decision *d)
@@ -255,9 +274,13 @@ static taut_status least_seconds(scratch *s, taut__decision *d)
     begin_dense(s, d, &best);
     list_caps(s);
     for (int c = 0; c < s->n_caps; c++) {
-        double rate = RATE, bound = -1, latency = c + 1 < s->n_caps ? s->caps[c + 1] : least_latency(s);
-        for (int i = 0; i < RATES; i++, rate *= RATE_STEP)
+        double rate = RATE, bound = -1, at = RATE, latency = c + 1 < s->n_caps ? s->caps[c + 1] : least_latency(s);
+        for (int i = 0; i < RATES; i++, rate *= RATE_STEP) {
+            double before = bound;
             if (i % step == 0) TAUT_TRY(try_rate(s, rate, s->caps[c], d, &best, &bound));
+            if (bound > before) at = rate;
+        }
+        if (s->demand->tight && bound >= 0) TAUT_TRY(tighten(s, s->caps[c], at, step == 2 ? RATE_STEP * RATE_STEP : RATE_STEP, &bound));
         if (bound >= 0) lowest = fmin(lowest, latency + bound); /* else there are no such plans */
     }
     d->gap = best > 0 && isfinite(lowest) ? fmax(1 - lowest / best, 0) : 0;

@@ -40,6 +40,7 @@ typedef struct taut__demand {
     bool            unsquared;
     uint32_t        leave_out; /* options of these kinds are not considered */
     taut__link      link;
+    bool            tight;       /* time: solve more often for a gap that is nearer to the truth; the plan is the same */
     bool            compressing; /* time: the best plan that compresses something, even if none of them pays; none: all dense */
 } taut__demand;
 

@@ -4,7 +4,7 @@
 
 static const double DRIFT = 0.012; /* of the ratio from step to step, as a share of it */
 static const double FORGET = 0.95; /* of what is known about the spread over blocks, per step */
-static const double PRIOR_BLOCK = 1, PRIOR_WEIGHT = 1; /* a spread of blocks before any was seen, and the blocks that it counts as */
+static const double PRIOR_BLOCK = 2, PRIOR_WEIGHT = 1; /* a spread of blocks before any was seen, and the blocks that it counts as */
 static const double SURPRISE = 12; /* squared deviations, in variances, beyond which the ratio has jumped */
 
 void taut__ratio_reset(taut__ratio *r, double guess, double most)

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, MOST_BLOCKS = 2048, CONTROLS = 2, APART_RANKS = 16 };
+enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, MOST_BLOCKS = 4096, CONTROLS = 2, APART_RANKS = 16 };
 static const double SHARE = 0.016, SHARE_SMALL = 0.045; /* of the bytes of 2 bits per element */
 
 static size_t blocks_of(const taut_layer *l) { return taut__ceil_div(l->tensor.elems, BLOCK); }
@@ -28,7 +28,7 @@ static double blocks_wanted(const taut_layer *l)
 {
     const taut__sampling *s = &l->comm->sampling;
     double                rate = l->index < s->layers ? s->rate : rate_of(l->comm, (double)l->tensor.elems);
-    if (s->apart) rate *= fmin(1, (double)APART_RANKS / taut__comm_members(l->comm));
+    if (s->apart) rate *= fmin(1, (double)APART_RANKS / taut__group_of(l)->size);
     return rate * (double)blocks_of(l);
 }
 
@@ -186,9 +186,9 @@ void taut__sample_result(taut__job *job)
 
 /* ---- the exchange ---- */
 
-static size_t encoders(const taut_comm *comm) { return comm->sampling.apart ? (size_t)taut__comm_members(comm) : 1; }
+static size_t encoders(const taut_layer *l) { return l->comm->sampling.apart ? (size_t)taut__group_of(l)->size : 1; }
 
-static size_t floats(const taut_layer *l, size_t blocks) { return blocks * (BLOCK * encoders(l->comm) + CONTROLS * (1 + (size_t)has_scale(l))); }
+static size_t floats(const taut_layer *l, size_t blocks) { return blocks * (BLOCK * encoders(l) + CONTROLS * (1 + (size_t)has_scale(l))); }
 
 size_t taut__sample_floats(const taut_comm *comm, bool most)
 {
@@ -232,7 +232,7 @@ void taut__sample_put(const taut_comm *comm, float *v)
         memset(v, 0, n * sizeof *v);
         if (blocks > 0 && s->taken && s->blocks == blocks && seat >= 0) {
             memcpy(v + (comm->sampling.apart ? (size_t)seat * x : 0), s->x, x * sizeof *v);
-            put_control(l, v + encoders(comm) * x);
+            put_control(l, v + encoders(l) * x);
         }
         v += n;
     }
@@ -244,7 +244,7 @@ void taut__sample_take(taut_comm *comm, const float *v)
         taut_layer *l = comm->layer[i];
         size_t      blocks = count(l);
         l->sample.sums = v;
-        l->sample.control = v + blocks * BLOCK * encoders(comm);
+        l->sample.control = v + blocks * BLOCK * encoders(l);
         v += floats(l, blocks);
     }
 }
@@ -255,7 +255,7 @@ static double sum_at(const taut_layer *l, size_t i)
 {
     const taut__sample *s = &l->sample;
     double              sum = 0;
-    for (size_t q = 0; q < encoders(l->comm); q++) sum += s->sums[q * s->blocks * BLOCK + i];
+    for (size_t q = 0; q < encoders(l); q++) sum += s->sums[q * s->blocks * BLOCK + i];
     return sum;
 }
 
@@ -348,13 +348,14 @@ taut__apart taut__layer_apart(const taut_layer *l)
 {
     const taut__sample *s = &l->sample;
     if (!l->comm->sampling.apart || !l->step.called || !s->taken) return (taut__apart){0};
-    return (taut__apart){s->blocks, encoders(l->comm), BLOCK, s->at, s->sums};
+    return (taut__apart){s->blocks, encoders(l), BLOCK, s->at, s->sums};
 }
 
 taut_status taut__sample_wide(taut_layer *l, size_t elems, size_t blocks)
 {
     taut__sample *s = &l->sample;
     blocks = taut__min(blocks, l->tensor.elems / elems);
+    if (s->wide) return TAUT_OK;
     s->wide_at = taut__alloc(blocks, sizeof *s->wide_at);
     s->wide = taut__alloc(blocks * elems, sizeof *s->wide);
     if (!s->wide_at || !s->wide) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for %zu blocks", l->name, blocks);

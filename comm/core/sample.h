@@ -1,6 +1,6 @@
 /* sample.h : what is measured on the aggregated result: in every step, exact sums of a few blocks of every layer that loses something.
  *
- * Which blocks is computed from (layer's seed, step), so all ranks take the same: one block of 16 elements in each of n strata of
+ * Which blocks is computed from (layer's seed, step), so all ranks take the same: one block of 8 elements in each of n strata of
  * equal size. As x = gradient + residual is encoded, its elements there are kept, and so is what the encoders lost there; when the
  * result is in the buffer, so are its elements. At the end of the step the x of all ranks are added in the step's one exchange, as
  * float32. Result minus sum is the aggregate's error there, the same on every rank, and scheduler/estimate.h makes of it the
@@ -11,7 +11,7 @@
  *           of large numbers: then |sum|^2 itself, whose control is the sum over ranks of |x|^2. Whichever has been more precise
  *
  * Cost: the samples take 1.6% of the bytes that 2 bits per element would take (4.5% in models below 4 Mi elements), whatever the
- * number of ranks, and 2048 blocks at most. For a plan, the x of every rank travels by itself in one step (`apart`), and layers without loss
+ * number of ranks, and 4096 blocks at most. For a plan, the x of every rank travels by itself in one step (`apart`), and layers without loss
  * are sampled too. */
 #ifndef TAUT_SAMPLE_H
 #define TAUT_SAMPLE_H
@@ -19,7 +19,7 @@
 #include "../../scheduler/estimate.h"
 #include "../engine/job.h"
 
-enum { TAUT_SAMPLE_BLOCK = 16 }; /* elements: a cache line */
+enum { TAUT_SAMPLE_BLOCK = 8 }; /* elements: more blocks tell more where rows differ */
 
 typedef struct taut__sample {  /* of one layer */
     size_t      room, blocks;  /* blocks that fit; of this step */

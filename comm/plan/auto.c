@@ -1,8 +1,8 @@
 /* auto.c : codec=auto: hooks of the communicator. Everything that decides comes from agreed values.
  *
- * Each step: some layers' samples are measured as they go through (on_input, contribute); the step's measured errors are held
- * against its budget, and layers over their share move to safer codecs at once (auto_guard.c). Every replan_steps, or early when norms changed or the guard acted, all ranks' measurements are added up and
- * every rank makes the same plan from the sums. */
+ * Each step: some layers' samples are looked at as they go through (on_input, contribute); the step's measured errors are held against its
+ * budget, and layers over their share move to safer codecs at once (auto_guard.c). Every replan_steps, or early when norms changed or the
+ * guard acted, all ranks' looks are added up and every rank makes the same plan from the sums. */
 #include "auto_inside.h"
 #include <math.h>
 #include <string.h>

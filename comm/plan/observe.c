@@ -134,7 +134,7 @@ taut_status taut__observer_arm(taut__observer *o, size_t index, uint64_t turn, b
     l->fed = 0;
     l->start = taut__mix64(turn) % l->stride;
     l->blocks = taut__ceil_div(blocks - l->start, l->stride);
-    return lowrank && o->matrix_layer == SIZE_MAX ? arm_lowrank(o, index) : TAUT_OK;
+    return lowrank && o->sketch_layer == SIZE_MAX ? arm_lowrank(o, index) : TAUT_OK;
 }
 
 bool taut__observer_armed(const taut__observer *o, size_t index) { return o->layer[index].armed; }

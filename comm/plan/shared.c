@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-static const double TRUST = 4; /* blocks that `expected` counts as */
+static const double TRUST = 6; /* blocks that `expected` counts as */
 
 void taut__shared_fini(taut__shared *s)
 {
@@ -70,7 +70,7 @@ static void add_block(const taut__shared_look *look, size_t k, const taut_tensor
 
 taut__common taut__shared_errors(const taut__shared *s, const taut_tensor *t, double step, double dead, bool weighted)
 {
-    enum { MOST = 256 }; /* blocks of a look: enough for 2% */
+    enum { MOST = 512 }; /* blocks of a look: enough for 2% */
     taut__common c = {0};
     for (size_t i = 0; i < TAUT_SHARED_LOOKS && step > 0; i++) {
         const taut__shared_look *look = &s->look[i];

@@ -35,7 +35,7 @@ static void run_scene(const scene *c)
     static truth_step step[STEPS_MAX];
     taut_config       cfg = TAUT_CONFIG_INIT;
     int               planned = 0, over = 0, unseen = 0, first = -1;
-    double            used = 0, worst = 0, first_use = 0;
+    double            used = 0, worst = 0, first_use = 0, control = 0, two_bits = c->model.ranks == 2 ? 1 : 2.0 * (c->model.ranks - 1) / c->model.ranks;
     model            *m = model_create(&c->model);
     cfg.budget = c->budget;
     cfg.metric = c->metric;
@@ -52,18 +52,22 @@ static void run_scene(const scene *c)
         if (!step[s].planned) continue;
         first = first < 0 ? s : first;
         planned++;
+        control += (double)step[s].bytes_control / (step[s].elements / 4 * two_bits);
         used += step[s].rel_metric / budget;
         if (s == first) first_use = step[s].rel_metric / budget;
         worst = fmax(worst, step[s].rel_metric / budget);
-        if (getenv("TRUTH_STEPS")) printf("    %d true %.3e of %.3e; reported %.3e (%.3e..%.3e) of %.3e%s\n", s, step[s].rel_metric, budget, q->rel_err2_metric, q->rel_err2_metric_low, q->rel_err2_metric_high, q->budget, step[s].counted ? " counted" : "");
+        if (getenv("TRUTH_STEPS"))
+            printf("    %d true %.3e of %.3e; reported %.3e (%.3e..%.3e) of %.3e%s\n", s, step[s].rel_metric, budget, q->rel_err2_metric,
+                   q->rel_err2_metric_low, q->rel_err2_metric_high, q->budget, step[s].counted ? " counted" : "");
         if (step[s].rel_metric <= budget) continue;
         over++;
         unseen += !step[s].counted && step[s].rel_metric > q->rel_err2_metric_high * budget / fmin(budget, q->budget);
     }
-    printf("  %s %s batch %d, %d ranks, %s %s feedback %s: loss %.3f, %d planned steps use %.2f of the budget, first %.2f, worst %.2f; %d over, %d unseen; %.1f bits, %llu plans\n",
+    printf("  %s %s batch %d, %d ranks, %s %s feedback %s: loss %.3f, %d planned steps use %.2f of the budget, first %.2f, worst %.2f; "
+           "%d over, %d unseen; %.1f bits, %llu plans, control %.1f%% of 2 bits\n",
            c->model.kind, c->model.adam ? "adam" : "sgd", c->model.batch, c->model.ranks, c->budget, c->metric, c->feedback, model_loss(m), planned,
            used / planned, first_use, worst, over, unseen, 32.0 * (double)step[c->steps - 1].stats.bytes_sent / (double)step[c->steps - 1].stats.bytes_dense,
-           (unsigned long long)step[c->steps - 1].stats.plans);
+           (unsigned long long)step[c->steps - 1].stats.plans, 100 * control / planned);
     model_destroy(m);
     ck_assert_int_gt(planned, c->steps / 2);
     ck_assert_int_le(over, planned / 100 + 1);

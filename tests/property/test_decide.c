@@ -108,7 +108,7 @@ START_TEST(near_the_best_of_all_plans)
     int      n = 0;
     for (uint64_t k = 0; k < 1500; k++) {
         draw(k + 5000, 1 + k % 4, 6);
-        taut__demand demand = {.budget = logarithmic(1e-4, 0.6) * norm2(), .objective = TAUT_OBJECTIVE_TIME, .solver = "hull"};
+        taut__demand demand = {.budget = logarithmic(1e-4, 0.6) * norm2(), .objective = TAUT_OBJECTIVE_TIME, .solver = "hull", .tight = k % 2};
         demand.link = taut__link_simple(2 + (int)(uniform() * 63), logarithmic(1e8, 4e11), logarithmic(1e-6, 1e-4));
         taut__decision d = decide(&demand, chosen);
         double         best = best_of_all(&demand);

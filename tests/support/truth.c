@@ -17,7 +17,7 @@ typedef struct bench {
     size_t            frame_bytes;
     double            reference[TRUTH_RANKS][TRUTH_LAYERS];
     const float      *scale[TRUTH_LAYERS]; /* in the step under way */
-    uint64_t          sent;
+    uint64_t          sent, control;
     pthread_barrier_t barrier;
 } bench;
 
@@ -99,8 +99,17 @@ static void compare(bench *b, int step)
     taut_comm_get_stats(b->comm[0], &s->stats);
     s->planned = step && s[-1].stats.plans > 0;
     s->counted = s->stats.budget_violations > violations;
+    uint64_t layers = 0;
+    for (int l = 0; l < t->layers; l++) {
+        taut_layer_stats q = {.size = sizeof q};
+        taut_layer_get_stats(taut_comm_layer(b->comm[0], (size_t)l), &q);
+        layers += q.bytes_sent;
+        s->elements += t->shape[l].rows > 1 ? (double)q.elements : 0;
+    }
     s->bytes_sent = s->stats.bytes_sent - b->sent;
+    s->bytes_control = s->stats.bytes_sent - layers - b->control;
     b->sent = s->stats.bytes_sent;
+    b->control = s->stats.bytes_sent - layers;
     forget_residuals(b);
 }
 

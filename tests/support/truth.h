@@ -23,7 +23,8 @@ typedef struct truth_step { /* what a step was: the truth, and what rank 0's sta
     double          reference;                   /* of the reference, if any: sum over ranks of its squared errors, relative, in cfg's metric; not optimizer */
     bool            counted, planned;            /* budget_violations grew; a plan was in force during the step */
     taut_comm_stats stats;
-    uint64_t        bytes_sent;                  /* in this step, by rank 0 */
+    uint64_t        bytes_sent, bytes_control;   /* in this step, by rank 0; of them, statistics and samples */
+    double          elements;                    /* of layers that are not one-dimensional */
 } truth_step;
 
 typedef struct truth {

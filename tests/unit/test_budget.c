@@ -71,7 +71,7 @@ static const taut__observations seen = {2, 4, offers, options};
 static taut__decision decide(double budget, taut__objective objective, double gbit)
 {
     static uint32_t option[2];
-    taut__demand    demand = {budget, objective, "hull", 0, false, 0, taut__link_simple(2, gbit * 1e9, 20e-6), false};
+    taut__demand    demand = {budget, objective, "hull", 0, false, 0, taut__link_simple(2, gbit * 1e9, 20e-6), false, false};
     taut__decision  d = {.option = option};
     ck_assert_int_eq(taut__decide(&seen, &demand, &d), TAUT_OK);
     return d;
