@@ -116,7 +116,7 @@ taut_status taut__auto_guard(taut__auto *a)
 {
     const double reference_noise = 0.02; /* of a like: budget: its blocks, faded over steps */
     bool         lossy = false, tunable = false;
-    double       budget, var = 0, scale = a->guard.error_scale;
+    double       budget, var = 0;
     if (a->plans == 0 || !(a->norm2 > 0) || !isfinite(a->norm2)) return TAUT_OK; /* no plan, or a step of NaN or zeros */
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_sums *s = taut__layer_step(a->layer_plans[l].layer);
@@ -137,9 +137,9 @@ taut_status taut__auto_guard(taut__auto *a)
         taut__log(TAUT_LOG_INFO, "sched", "step %llu: rel_err2 %.3e exceeds the budget %.3e", (unsigned long long)a->step, a->guard.error, budget);
     var /= a->norm2 * a->norm2;
     if (a->guard.error > 0) taut__guard_steer(&a->guard, sqrt(var) / a->guard.error + (a->budget.like ? reference_noise : 0));
-    if (!tunable) a->guard.error_scale = scale; /* nothing follows it */
+    if (!tunable) a->guard.error_scale = fmin(a->guard.error_scale, 1); /* nothing can become coarser: being finer than planned is no strain */
     taut__auto_error_scales(a);
-    if (tunable && taut__guard_strained(&a->guard)) taut__auto_plan_early(a, "errors are far from what was planned");
+    if (taut__guard_strained(&a->guard)) taut__auto_plan_early(a, "errors are far from what was planned");
     return make_safer(a);
 }
 
