@@ -9,7 +9,7 @@
 
 enum { STEPS = 24, FIRST = 2 };
 
-static const truth_shape shapes[] = {{"a", 192, 256}, {"bias", 1, 256}, {"b", 64, 128}};
+static const truth_shape shapes[] = {{"a", 256, 320}, {"bias", 1, 256}, {"b", 64, 256}};
 static const char *const codecs[] = {
     "quant:bits=4", "quant:bits=1", "quant:bits=2,round=nearest", "grid:rel=0.03", "grid:rel=0.3,code=rans", "topk:density=0.01",
     "topk:density=0.2", "randk:density=0.1", "powersgd:rank=2", "fp16", "bf16", "stack:topk:density=0.05+quant:bits=4",
@@ -75,7 +75,8 @@ static double cost(int ranks, const truth_shape *shape, int layers, int steps)
     truth_step  step[8];
     taut_config cfg = TAUT_CONFIG_INIT;
     double      share = 0, two_bits = ranks == 2 ? 1 : 2.0 * (ranks - 1) / ranks;
-    truth       t = {.ranks = ranks, .layers = layers, .steps = steps, .shape = shape, .cfg = cfg, .codec = "quant:bits=2", .gradient = draw,
+    cfg.codec = "quant:bits=2";
+    truth t = {.ranks = ranks, .layers = layers, .steps = steps, .shape = shape, .cfg = cfg, .gradient = draw,
                      .model = &share, .step = step};
     truth_run(&t);
     ck_assert_msg(t.status == TAUT_OK, "%s", t.why);
