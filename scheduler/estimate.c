@@ -2,9 +2,10 @@
 #include "estimate.h"
 #include <math.h>
 
-static const double DRIFT = 0.006; /* of the ratio from step to step, as a share of it */
+static const double DRIFT = 0.009; /* of the ratio from step to step, as a share of it */
 static const double FORGET = 0.95; /* of what is known about the spread over blocks, per step */
 static const double PRIOR_BLOCK = 2, PRIOR_WEIGHT = 1; /* a spread of blocks before any was seen, and the blocks that it counts as */
+static const double UNSURE = 10; /* blocks: a spread learnt from so many may be twice as large */
 enum { ENOUGH = 4 }; /* blocks to fit a ratio to */
 static const double CALM = 0.1, RESTLESS_MOST = 5; /* the drift is taken as larger where surprises are */
 static const double SURPRISE = 12; /* squared deviations, in variances, beyond which the ratio has jumped */
@@ -75,7 +76,7 @@ taut__measured_sum taut__ratio_step(taut__ratio *r, const taut__blocks *b)
         prior = delta * delta;
     }
     learn_spread(r, &m, unit, fitted);
-    noise = r->block / m.n * fmax(1 - m.n / b->all, 0);
+    noise = r->block * (1 + UNSURE / r->weight) / m.n * fmax(1 - m.n / b->all, 0);
     gain = prior + noise > 0 ? prior / (prior + noise) : 1;
     r->mean = fmin(fmax(r->mean + gain * delta, 0), r->most);
     r->var = gain * noise;

@@ -58,7 +58,7 @@ static void one(const char *codec, int ranks, double share, const char *feedback
            feedback, step[STEPS - 1].rel, median, least, most, 50 * (step[STEPS - 1].stats.rel_err2_high - step[STEPS - 1].stats.rel_err2_low) / step[STEPS - 1].stats.rel_err2,
            outside, n);
     ck_assert_msg(median > 0.9 && median < 1.1, "%s: reported over true %g", codec, median);
-    ck_assert_int_le(outside, 1);
+    ck_assert_int_le(outside, 2); /* deviations last for some steps where there are few blocks */
 }
 
 START_TEST(reports_the_true_error)
