@@ -86,7 +86,7 @@ END_TEST
 /* ---- many layers ---- */
 
 enum { MANY = 64, MANY_ELEMS = 1 << 18 };
-enum { WATCHED = 1 << 16 }; /* of a layer under codec=auto: histograms and measurements, whatever its size */
+enum { WATCHED = 1 << 17 }; /* of a layer under codec=auto: histograms, measurements, samples of every rank, and the options of a plan, whatever its size */
 
 static taut_status many(ranks_ctx *c)
 {
@@ -117,6 +117,7 @@ static taut_status many(ranks_ctx *c)
         held += (l[i]->feedback ? MANY_ELEMS * sizeof(float) : 0) + l[i]->job.slots.bytes + FIXED;
         held += l[i]->job.agree ? 3 * TAUT_STATS_MAX * sizeof(double) : 0;
         held += l[i]->automatic ? WATCHED : 0;
+        held += layer_memory_samples(&(layer_memory){.wire = &l[i]->wire, .tensor = &l[i]->tensor, .ranks = c->size});
         if (l[i]->lent_checksums) held += MANY_ELEMS / 64 * sizeof(uint32_t); /* MODE=debug */
     }
     held += TAUT_ARENA_BYTES + 2 * c->comm->scratch_n * sizeof(float);
