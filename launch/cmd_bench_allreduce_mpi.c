@@ -5,17 +5,15 @@
  * other repetition the other way round, because whoever comes second finds warmer caches. A time is that of the slowest
  * rank. Checks run outside the clock: the result's hash on all ranks after every repetition,
  * its error against the float64 sum of the inputs once more at the end. */
-#include "../comm/taut_mpi.h"
-#include "cli.h"
+#include "bench_allreduce.h"
 #include "cmd.h"
 #include "floats.h"
-#include "json.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
-enum { REPEAT_MAX = 10000, REPEAT_MIN = 3, CHUNK = 1 << 18 };
+enum { REPEAT_MIN = 3 };
 
 static const char *const defaults[] = {"none", "quant:bits=4", "grid:rel=0.03"};
 static const char *const all[] = {
@@ -35,38 +33,9 @@ static const char *const all[] = {
     "auto",
 };
 
-typedef struct result {
-    const char *codec;
-    size_t      bytes;
-    double      median_ms, native_ms, step_ms, rel_err2, bits;
-    uint64_t    wire_bytes;
-    bool        identical;
-    int         repeats;
-    char        algorithm[16], in_force[96];
-} result;
-
-typedef struct job {
-    cli_list    codecs, inputs;
-    bool        every, json;
-    cli_range   sizes;
-    const char *algorithm, *hierarchy, *feedback;
-    int64_t     repeat, warmup, threads;
-    uint64_t    seed;
-    double      seconds;
-
-    int     rank, ranks;
-    float  *x, *buf;   /* this rank's input of the largest size; the buffer that is reduced */
-    double *chunk[2];  /* CHUNK doubles each */
-    double *ms[3];     /* native, allreduce, allreduce and step end; REPEAT_MAX each */
-    size_t  printed;
-    json_t *results;
-} job;
-
 /* ---- all ranks together ---- */
 
-/* Every rank brings its status; all leave with the same one. The lowest failing rank prints. A communicator whose
- * peers are lost cannot agree on anything, so that ends the job. */
-static int agree(job *j, taut_status s, const char *what)
+int bench_agree(bench_job *j, taut_status s, const char *what)
 {
     struct {
         int value, rank;
@@ -90,19 +59,18 @@ static double slowest(double seconds)
     return all_ranks;
 }
 
-static bool same_everywhere(const float *buf, size_t n)
+bool bench_same_everywhere(const float *buf, size_t n)
 {
     uint64_t h = XXH3_64bits(buf, n * sizeof *buf), ends[2] = {h, ~h}, top[2];
     MPI_Allreduce(ends, top, 2, MPI_UINT64_T, MPI_MAX, MPI_COMM_WORLD); /* max(h) and ~min(h) */
     return top[0] == h && top[1] == ~h;
 }
 
-/* Squared error of buf against the exact sum of x over ranks, relative to that sum; on rank 0. */
-static double error_of_sum(const job *j, size_t n)
+double bench_error_of_sum(const bench_job *j, size_t n)
 {
     double err = 0, norm = 0;
-    for (size_t at = 0; at < n; at += CHUNK) {
-        size_t m = n - at < CHUNK ? n - at : CHUNK;
+    for (size_t at = 0; at < n; at += BENCH_CHUNK) {
+        size_t m = n - at < BENCH_CHUNK ? n - at : BENCH_CHUNK;
         for (size_t i = 0; i < m; i++) j->chunk[0][i] = j->x[at + i];
         MPI_Reduce(j->chunk[0], j->chunk[1], (int)m, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD);
         for (size_t i = 0; i < m && j->rank == 0; i++) {
@@ -116,7 +84,7 @@ static double error_of_sum(const job *j, size_t n)
 
 /* ---- one codec, one size ---- */
 
-static void native_once(job *j, size_t n, double *ms)
+void bench_native_once(bench_job *j, size_t n, double *ms)
 {
     double begin;
     memcpy(j->buf, j->x, n * sizeof(float));
@@ -126,7 +94,7 @@ static void native_once(job *j, size_t n, double *ms)
     *ms = 1e3 * slowest(cli_now() - begin);
 }
 
-static int taut_once(job *j, taut_comm *comm, taut_layer *layer, size_t n, double *ms, double *step_ms)
+int bench_taut_once(bench_job *j, taut_comm *comm, taut_layer *layer, size_t n, double *ms, double *step_ms)
 {
     double      begin, done;
     taut_status s;
@@ -138,10 +106,10 @@ static int taut_once(job *j, taut_comm *comm, taut_layer *layer, size_t n, doubl
     if (s == TAUT_OK) s = taut_step_end(comm);
     *step_ms = 1e3 * slowest(cli_now() - begin);
     *ms = 1e3 * slowest(done - begin);
-    return agree(j, s, "taut_allreduce");
+    return bench_agree(j, s, "taut_allreduce");
 }
 
-static int repeat(job *j, taut_comm *comm, taut_layer *layer, result *r)
+static int repeat(bench_job *j, taut_comm *comm, taut_layer *layer, bench_result *r)
 {
     size_t           n = r->bytes / 4;
     taut_layer_stats before = {.size = sizeof before}, after = {.size = sizeof after};
@@ -152,10 +120,10 @@ static int repeat(job *j, taut_comm *comm, taut_layer *layer, result *r)
     for (int k = -(int)j->warmup; go; k++) {
         double ms[3];
         int    rc;
-        if (k % 2 == 0) native_once(j, n, &ms[0]);
-        if ((rc = taut_once(j, comm, layer, n, &ms[1], &ms[2])) != CLI_OK) return rc;
-        r->identical &= same_everywhere(j->buf, n);
-        if (k % 2 != 0) native_once(j, n, &ms[0]);
+        if (k % 2 == 0) bench_native_once(j, n, &ms[0]);
+        if ((rc = bench_taut_once(j, comm, layer, n, &ms[1], &ms[2])) != CLI_OK) return rc;
+        r->identical &= bench_same_everywhere(j->buf, n);
+        if (k % 2 != 0) bench_native_once(j, n, &ms[0]);
         if (k < 0) continue;
         if (k == 0) begin = cli_now();
         for (int t = 0; t < 3; t++) j->ms[t][k] = ms[t];
@@ -175,31 +143,39 @@ static int repeat(job *j, taut_comm *comm, taut_layer *layer, result *r)
     return CLI_OK;
 }
 
-static int measure(job *j, result *r)
+int bench_open(bench_job *j, const char *codec, size_t bytes, taut_comm **comm, taut_layer **layer)
 {
     taut_config cfg = TAUT_CONFIG_INIT;
-    taut_comm  *comm = NULL;
-    taut_layer *layer = NULL;
     size_t      shape[2];
-    double      ms[2];
     taut_status s;
     int         rc;
-    cfg.codec = r->codec;
+    cfg.codec = codec;
     cfg.algorithm = j->algorithm;
     cfg.hierarchy = j->hierarchy;
     cfg.feedback = j->feedback;
+    cfg.budget = j->budget;
     cfg.seed = j->seed;
     cfg.threads = (int32_t)j->threads;
-    shape_square(r->bytes / 4, shape);
-    s = taut_comm_create_mpi(MPI_COMM_WORLD, &cfg, &comm);
-    if ((rc = agree(j, s, r->codec)) != CLI_OK) goto out;
-    s = taut_layer_register(comm, "bench", TAUT_F32, 2, shape, &layer);
+    shape_square(bytes / 4, shape);
+    *comm = NULL;
+    s = taut_comm_create_mpi(MPI_COMM_WORLD, &cfg, comm);
+    if ((rc = bench_agree(j, s, codec)) != CLI_OK) return rc;
+    s = taut_layer_register(*comm, "bench", TAUT_F32, 2, shape, layer);
     /* by name, so that small layers do not travel uncompressed; auto is the communicator's to decide */
-    if (s == TAUT_OK && strcmp(r->codec, "auto") != 0) s = taut_layer_codec(layer, r->codec);
-    if ((rc = agree(j, s, r->codec)) != CLI_OK) goto out;
+    if (s == TAUT_OK && strcmp(codec, "auto") != 0) s = taut_layer_codec(*layer, codec);
+    return bench_agree(j, s, codec);
+}
+
+static int measure(bench_job *j, bench_result *r)
+{
+    taut_comm  *comm = NULL;
+    taut_layer *layer = NULL;
+    double      ms[2];
+    int         rc;
+    if ((rc = bench_open(j, r->codec, r->bytes, &comm, &layer)) != CLI_OK) goto out;
     if ((rc = repeat(j, comm, layer, r)) != CLI_OK) goto out;
-    if ((rc = taut_once(j, comm, layer, r->bytes / 4, &ms[0], &ms[1])) != CLI_OK) goto out;
-    r->rel_err2 = error_of_sum(j, r->bytes / 4);
+    if ((rc = bench_taut_once(j, comm, layer, r->bytes / 4, &ms[0], &ms[1])) != CLI_OK) goto out;
+    r->rel_err2 = bench_error_of_sum(j, r->bytes / 4);
     r->native_ms = median(j->ms[0], (size_t)r->repeats);
     r->median_ms = median(j->ms[1], (size_t)r->repeats);
     r->step_ms = median(j->ms[2], (size_t)r->repeats);
@@ -210,7 +186,7 @@ out:
 
 /* ---- report, on rank 0 ---- */
 
-static void print_row(job *j, const result *r)
+static void print_row(bench_job *j, const bench_result *r)
 {
     if (j->printed++ == 0)
         printf("%d ranks; ms: median of the slowest rank; x: faster than MPI_Allreduce in the same rounds\n\n"
@@ -222,7 +198,7 @@ static void print_row(job *j, const result *r)
     fflush(stdout);
 }
 
-static void add_json(job *j, const result *r)
+static void add_json(bench_job *j, const bench_result *r)
 {
     json_t *o = json_object();
     jsn_text(o, "codec", r->codec);
@@ -244,14 +220,14 @@ static void add_json(job *j, const result *r)
 /* ---- set-up ---- */
 
 /* Rank r takes input r mod inputs. Ranks that share a file see it rotated by another multiple of 4096 elements. */
-static int make_input(job *j)
+static int make_input(bench_job *j)
 {
     size_t n = (size_t)j->sizes.to / 4, m, turn;
     float *part = NULL;
     int    rc = CLI_OK, worst;
     j->x = floats_alloc(n);
     j->buf = floats_alloc(n);
-    for (int i = 0; i < 2; i++) j->chunk[i] = calloc(CHUNK, sizeof(double));
+    for (int i = 0; i < 2; i++) j->chunk[i] = calloc(BENCH_CHUNK, sizeof(double));
     for (int i = 0; i < 3; i++) j->ms[i] = calloc((size_t)j->repeat, sizeof(double));
     if (!j->x || !j->buf || !j->chunk[0] || !j->chunk[1] || !j->ms[0] || !j->ms[1] || !j->ms[2])
         rc = cli_fail("out of memory for buffers of %llu bytes", (unsigned long long)j->sizes.to);
@@ -275,7 +251,7 @@ static int make_input(job *j)
     return worst;
 }
 
-static int bench(job *j)
+static int bench(bench_job *j)
 {
     const char *const *codec = j->codecs.item;
     size_t             n = j->codecs.n;
@@ -286,9 +262,10 @@ static int bench(job *j)
     if (n == 0) codec = defaults, n = sizeof defaults / sizeof *defaults;
     if ((rc = make_input(j)) != CLI_OK) return rc;
     blas_threads((int)j->threads);
+    if (j->regret) return bench_regret(j);
     for (uint64_t bytes = j->sizes.from; bytes <= j->sizes.to; bytes *= j->sizes.factor)
         for (size_t i = 0; i < n; i++) {
-            result r = {.codec = codec[i], .bytes = (size_t)bytes & ~(size_t)3};
+            bench_result r = {.codec = codec[i], .bytes = (size_t)bytes & ~(size_t)3};
             cli_progress_show(&progress, "%s, %zu bytes", r.codec, r.bytes);
             if ((rc = measure(j, &r)) != CLI_OK) return rc;
             cli_progress_end(&progress);
@@ -304,17 +281,19 @@ static int bench(job *j)
     return identical ? CLI_OK : cli_fail("ranks hold different bytes: see the lines that say NO");
 }
 
-static int parse(job *j, int argc, char **argv)
+static int parse(bench_job *j, int argc, char **argv)
 {
     const cli_option options[] = {
         {"codec", "SPEC", CLI_LIST, &j->codecs, "may be repeated; default: a selection", 0, 0, NULL},
         {"all", NULL, CLI_FLAG, &j->every, "every codec family, and auto", 0, 0, NULL},
+        {"regret", NULL, CLI_FLAG, &j->regret, "auto against every fixed setting within its budget, and MPI_Allreduce, in turns", 0, 0, NULL},
+        {"budget", "BUDGET", CLI_TEXT, &j->budget, "error budget of auto: rel=X or like:SPEC", 0, 0, NULL},
         {"sizes", "FROM:TO", CLI_RANGE, &j->sizes, "bytes of float32, FROM:TO[:FACTOR]", 4, 0x1p32, NULL},
         {"algorithm", "NAME", CLI_TEXT, &j->algorithm, "auto, native, sra, ring or gather", 0, 0, NULL},
         {"hierarchy", "WHEN", CLI_WORD, &j->hierarchy, "reduce inside a host first", 0, 0, "auto|on|off"},
         {"feedback", "WHEN", CLI_WORD, &j->feedback, "error feedback", 0, 0, "auto|on|off|momentum"},
         {"input", "F.f32", CLI_LIST, &j->inputs, "float32 file, repeated to the size; one per rank, or shared", 0, 0, NULL},
-        {"repeat", "N", CLI_INT, &j->repeat, "timed repetitions at most", 1, REPEAT_MAX, NULL},
+        {"repeat", "N", CLI_INT, &j->repeat, "timed repetitions at most", 1, BENCH_REPEAT_MAX, NULL},
         {"seconds", "S", CLI_REAL, &j->seconds, "per codec and size, from three repetitions on", 0, 3600, NULL},
         {"warmup", "N", CLI_INT, &j->warmup, "untimed repetitions before", 0, 1000, NULL},
         {"threads", "N", CLI_INT, &j->threads, "codec threads per rank", 1, 256, NULL},
@@ -328,13 +307,15 @@ static int parse(job *j, int argc, char **argv)
         "bit_identical step_ms codec_in_force bits_per_element repeats}, ...]}. native_ms is MPI_Allreduce of the same\n"
         "buffer in the same rounds; step_ms adds taut_step_end; wire bytes are those of the rank that sends most;\n"
         "rel_err2 is against the float64 sum of the inputs. Each codec gets a nearly square matrix. With error\n"
-        "feedback on, the error of one step contains what feedback moves between steps.\n\n"
+        "feedback on, the error of one step contains what feedback moves between steps.\n"
+        "--regret: all settings take turns; auto has 60 steps before. --json adds \"regret\": [{bytes ranks budget auto_ms auto_step_ms\n"
+        "auto_codec best best_ms regret}, ...], regret_median and regret_worst; rows have within_budget.\n\n"
         "  mpirun -n 4 taut bench allreduce --codec quant:bits=4 --sizes 64K:64M --json\n",
         options, 0, 0};
     return cli_parse(&cmd, argc, argv, &argc);
 }
 
-static int check_specs(const job *j)
+static int check_specs(const bench_job *j)
 {
     for (size_t i = 0; i < j->codecs.n; i++) {
         taut_status s = strcmp(j->codecs.item[i], "auto") == 0 ? TAUT_OK : taut_spec_check(j->codecs.item[i], 0, NULL);
@@ -345,7 +326,7 @@ static int check_specs(const job *j)
 
 int cmd_bench_allreduce(int argc, char **argv)
 {
-    job j = {.sizes = {64u << 10, 16u << 20, 4}, .hierarchy = "auto", .feedback = "off", .algorithm = "auto",
+    bench_job j = {.sizes = {64u << 10, 16u << 20, 4}, .hierarchy = "auto", .feedback = "off", .algorithm = "auto",
              .repeat = 20, .warmup = 3, .seconds = 2, .threads = 1, .seed = 1};
     int level, rc;
     if (MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) return cli_fail("MPI does not start");

@@ -45,6 +45,7 @@ static int settle(args *a, const plan_facts *f)
     s->demand.budget = s->demand.unsquared ? f->budget_l2 : f->budget2;
     s->demand.solver = s->solver;
     s->demand.bins = (uint32_t)a->bins;
+    s->demand.tight = true;
     s->demand.link = taut__link_simple(ranks, bits, latency);
     return taut__objective_parse(s->objective, &s->demand.objective) == TAUT_OK ? CLI_OK : cli_usage("%s", taut_last_error());
 }

@@ -22,6 +22,9 @@ static size_t compressed(const plan_facts *f, const taut__decision *d)
     return n;
 }
 
+/* What a trace cannot tell: it has errors of each file, not of the sum that an allreduce would make of them. */
+static const char assumption[] = "errors of ranks are taken as independent; codec=auto measures what they have in common";
+
 /* Why a layer is as it is, where that is not the solver's trade-off. */
 static const char *reason(const taut__offer *l, const taut__option *o)
 {
@@ -92,6 +95,7 @@ void report_table(const plan_facts *f, const plan_settings *s, const taut__decis
                f->budget + 5);
     printf("time      %.2f ms predicted, %.2f ms uncompressed, over %s with %d ranks\n", 1e3 * d->seconds,
            1e3 * d->dense_seconds, s->link, s->demand.link.ranks);
+    printf("assumed   %s\n", assumption);
     if (note(f, s, d)[0]) printf("note      %s\n", note(f, s, d));
 }
 
@@ -133,6 +137,7 @@ json_t *report_json(const plan_facts *f, const plan_settings *s, const taut__dec
     jsn_real(o, "bytes_reference", f->reference_bytes > 0 ? f->reference_bytes + t.small : 0);
     jsn_bool(o, "feasible", d->feasible);
     jsn_text(o, "plan_hash", hash);
+    jsn_text(o, "assumes", assumption);
     jsn_text(o, "note", note(f, s, d));
     for (size_t l = 0; l < f->o.layers; l++)
         json_array_append_new(layers, layer_json(f, s, l, &f->o.option[d->option[l]]));

@@ -16,6 +16,7 @@ typedef struct taut__option {
     bool       dense; /* uncompressed: what compressing must beat */
     double     error; /* squared, in the metric, summed over ranks */
     taut__work work;  /* bytes and seconds, mean over ranks */
+    uint32_t   kind;  /* bits whose meaning is the caller's, for taut__demand.leave_out */
 } taut__option;
 
 typedef struct taut__offer {
@@ -37,22 +38,26 @@ typedef struct taut__demand {
     const char     *solver; /* "hull", "dp" */
     uint32_t        bins;
     bool            unsquared;
-    double          cost_margin; /* times predicted for lossy codecs are multiplied by this, on top of a margin; 0 = 1 */
+    uint32_t        leave_out; /* options of these kinds are not considered */
     taut__link      link;
+    bool            tight;       /* time: solve more often for a gap that is nearer to the truth; the plan is the same */
+    bool            compressing; /* time: the best plan that compresses something, even if none of them pays; none: all dense */
 } taut__demand;
 
 typedef struct taut__decision {
     uint32_t  *option; /* of each layer, an index into observations.option; caller's memory */
     double     error; /* of the plan */
-    double     gap;   /* no plan of less cost than 1 - gap times this one's meets the budget, in the solver's costs */
+    double     gap;   /* no plan within the budget takes less than 1 - gap times this one's seconds (bytes, where they are the objective) */
     double     bytes, seconds, dense_seconds; /* of one rank's encodings; predicted; predicted if all were dense */
     bool       feasible; /* false: the most exact options were taken and still exceed the budget */
     uint64_t   hash;
 } taut__decision;
 
 /* Layers of a step are under way together, so what counts is max(processor, link) of them all, which is no sum over layers.
- * Sums are what solvers minimise: so plans are made for several prices of the processor's seconds against the link's, the
- * best of them and of no compression at all is taken, and its time is never the sum of the layers' own. */
+ * Sums are what solvers minimise: so plans are made for a range of prices of bytes in the processor's seconds, and with
+ * options of low latency only, and of them and of no compression at all the one whose step is predicted to be shortest is taken.
+ * Predictions, which are what is printed and what plans are judged by, include a margin for lossy codecs. Of given
+ * observations a faster link never makes the predicted seconds longer. */
 taut_status taut__decide(const taut__observations *o, const taut__demand *demand, taut__decision *d);
 
 /* Error and cost, in the objective, of given options: of a plan that stands. */

@@ -9,7 +9,7 @@ const char *taut__algorithm_name(taut__algorithm_id via)
     return names[via];
 }
 
-/* Two assumptions, not measurements; plan_check.h corrects plans that they mislead. Seconds per byte that the processor spends on a
+/* Two assumptions, not measurements; verdict.h corrects plans that they mislead. Seconds per byte that the processor spends on a
  * message, copying it out and in at 4 GB/s; where the link is faster than that, as in shared memory, its whole time. And what
  * a further message at the same time takes of a hop. */
 static const double COPY = 2.5e-10, SHARE = 0.25;
@@ -32,12 +32,17 @@ taut_status taut__link_parse(const char *text, taut__line *line)
     return TAUT_OK;
 }
 
-double taut__algorithm_hops(taut__algorithm_id via, int ranks, double rounds)
+double taut__copy_seconds(double beta) { return fmin(COPY, beta); }
+
+/* Small sums double recursively: half the hops, all the bytes in each. By size alone, as comm/sum/plain_sum.h and MPI libraries do. */
+static bool doubles(const taut__work *w) { return w->bytes <= 1 << 15; }
+
+double taut__algorithm_hops(taut__algorithm_id via, int ranks, const taut__work *w)
 {
     double p = ranks;
     if (ranks < 2) return 0;
     switch (via) {
-    case TAUT_VIA_NATIVE: return 2 * ceil(log2(p)) * rounds; /* reduce-scatter and allgather by halving */
+    case TAUT_VIA_NATIVE: return (doubles(w) ? 1 : 2) * ceil(log2(p)) * w->rounds; /* else reduce-scatter and allgather by halving */
     case TAUT_VIA_SRA: return 2 * (1 + SHARE * (p - 2));     /* all peers at once, twice */
     case TAUT_VIA_RING: return 2 * (p - 1);
     default: return 1 + SHARE * (p - 2);
@@ -49,7 +54,7 @@ double taut__algorithm_bytes(taut__algorithm_id via, int ranks, const taut__work
     double p = ranks;
     if (ranks < 2) return 0;
     switch (via) {
-    case TAUT_VIA_NATIVE: return 2 * (p - 1) / p * w->bytes;
+    case TAUT_VIA_NATIVE: return (doubles(w) ? ceil(log2(p)) : 2 * (p - 1) / p) * w->bytes;
     case TAUT_VIA_GATHER: return (p - 1) * w->bytes;
     default: return (p - 1) / p * (w->bytes + w->sum_bytes);
     }
@@ -77,27 +82,14 @@ static double slices(const taut__link *link, taut__algorithm_id via, const taut_
     return fmax(fmax(fmin(8, floor(part / 65536)), part / link->slice_bytes), 1);
 }
 
-/* A plain allreduce may also double recursively: half the hops, all the bytes in each (small tensors). */
-static taut__load doubling(const taut__link *link, const taut__work *w)
-{
-    double            hops = ceil(log2(link->ranks));
-    const taut__line *line = &link->line[TAUT_VIA_NATIVE];
-    double            bytes = hops * w->bytes;
-    return (taut__load){w->encode_s + w->decode_s, bytes * fmin(COPY, line->beta), bytes * line->beta,
-                        hops * w->rounds * line->alpha, 1};
-}
-
 taut__load taut__algorithm_load(const taut__link *link, taut__algorithm_id via, const taut__work *w)
 {
     const taut__line *line = &link->line[via];
     double            bytes = taut__algorithm_bytes(via, link->ranks, w);
-    taut__load        other, l = {taut__algorithm_codec_s(via, link->ranks, w), bytes * fmin(COPY, line->beta), bytes * line->beta, 0,
-                                  slices(link, via, w)};
     if (link->ranks < 2) return (taut__load){.slices = 1};
-    l.latency = (taut__algorithm_hops(via, link->ranks, w->rounds) + w->agree * ceil(log2(link->ranks))) * line->alpha;
-    if (via != TAUT_VIA_NATIVE) return l;
-    other = doubling(link, w);
-    return taut__load_seconds(&other) < taut__load_seconds(&l) ? other : l;
+    double hops = taut__algorithm_hops(via, link->ranks, w) + w->agree * ceil(log2(link->ranks));
+    return (taut__load){taut__algorithm_codec_s(via, link->ranks, w), bytes * taut__copy_seconds(line->beta), bytes * line->beta,
+                        hops * line->alpha, slices(link, via, w)};
 }
 
 void taut__load_add(taut__load *sum, const taut__load *l)
@@ -120,13 +112,17 @@ double taut__algorithm_seconds(const taut__link *link, taut__algorithm_id via, c
     return taut__load_seconds(&l);
 }
 
+uint32_t taut__vias(const taut__link *link, const taut__work *w)
+{
+    uint32_t sra = 1u << TAUT_VIA_SRA;
+    return link->ranks == 2 && w->vias & sra ? (w->vias & ~sra) | 1u << TAUT_VIA_GATHER : w->vias;
+}
+
 taut__algorithm_id taut__algorithm_best(const taut__link *link, const taut__work *w, double *seconds)
 {
     taut__algorithm_id best = TAUT_VIA_NATIVE;
-    uint32_t  vias = w->vias;
+    uint32_t           vias = taut__vias(link, w);
     *seconds = INFINITY;
-    if (link->ranks == 2 && vias & 1u << TAUT_VIA_SRA) /* two exchange everything, as comm/reduce/algorithms.c has it */
-        vias = (vias & ~(1u << TAUT_VIA_SRA)) | 1u << TAUT_VIA_GATHER;
     for (int v = 0; v < TAUT_VIAS; v++) {
         double s = (vias >> v & 1) ? taut__algorithm_seconds(link, (taut__algorithm_id)v, w) : INFINITY;
         if (s < *seconds) {

@@ -39,7 +39,7 @@ taut_status taut__link_parse(const char *text, taut__line *line);
 
 /* What an algorithm puts on the wire: messages after one another, and bytes sent by one rank. Messages to different peers
  * leave together, but each costs its sender and its receiver a part of a hop. */
-double taut__algorithm_hops(taut__algorithm_id via, int ranks, double rounds);
+double taut__algorithm_hops(taut__algorithm_id via, int ranks, const taut__work *w);
 double taut__algorithm_bytes(taut__algorithm_id via, int ranks, const taut__work *w);
 double taut__algorithm_codec_s(taut__algorithm_id via, int ranks, const taut__work *w);
 
@@ -49,6 +49,9 @@ taut__load taut__algorithm_load(const taut__link *link, taut__algorithm_id via, 
 void       taut__load_add(taut__load *sum, const taut__load *l); /* start from {0} */
 double     taut__load_seconds(const taut__load *l);
 
+/* The algorithms that may carry it: bits. Two ranks exchange everything, as comm/reduce/algorithms.c has it. */
+uint32_t  taut__vias(const taut__link *link, const taut__work *w);
+double    taut__copy_seconds(double beta); /* of the processor, per byte on a link of beta seconds per byte */
 double    taut__algorithm_seconds(const taut__link *link, taut__algorithm_id via, const taut__work *w);
 taut__algorithm_id taut__algorithm_best(const taut__link *link, const taut__work *w, double *seconds); /* the lower id wins ties */
 

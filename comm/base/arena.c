@@ -49,9 +49,10 @@ static void give(taut__arena *a, void *slot)
     a->requests_lent -= b->requests;
 }
 
+/* It becomes smaller only when nobody borrows any more: layers that go to another codec for a few steps come back. */
 static taut_status resize(taut__arena *a, size_t bytes)
 {
-    if (bytes == a->bytes) return TAUT_OK;
+    if (bytes == a->bytes || (bytes > 0 && bytes < a->bytes)) return TAUT_OK;
     taut__free(a->memory);
     a->bytes = 0;
     a->memory = taut__alloc(bytes, 1);

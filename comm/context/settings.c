@@ -58,7 +58,7 @@ static const row table[] = {
     {"TAUT_SMALL_ELEMS", "1024", "layers of fewer elements, and one-dimensional ones, travel uncompressed, fused", U32,
      FIELD(small_elems), 1, 4294967295.0, NULL, 0, 0},
     {"TAUT_REPLAN_STEPS", "50", "steps between plans of codec=auto", U32, FIELD(replan_steps), 1, 4294967295.0, NULL, 0, 0},
-    {"TAUT_AUDIT_STEPS", "50", "steps between audits against the exact sum", U32, FIELD(audit_steps), 1, 4294967295.0, NULL, 0, 0},
+    {"TAUT_AUDIT_STEPS", "50", "ignored: every step is measured", U32, FIELD(audit_steps), 1, 4294967295.0, NULL, 0, 0},
     {"TAUT_START_STEP", "1", "uncompressed steps before codec=auto may compress", U32, FIELD(start_step), 1, 4294967295.0, NULL, 0, 0},
     {"TAUT_MOMENTUM", "0.9", "momentum of feedback=momentum, 0 to below 1", F32, FIELD(momentum), 0, 0.999999, NULL, 0, 0},
     {"TAUT_DROPPED", "clear", "residuals of a step whose results are dropped: clear, or restore what they were before it", WORD,

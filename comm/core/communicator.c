@@ -143,9 +143,9 @@ void taut__comm_discard(taut_comm *comm)
     for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     for (int w = 0; comm->scratch && w < comm->set.c.threads; w++) taut__free(comm->scratch[w]);
     taut__free(comm->scratch);
-    if (!keep) taut__arena_fini(&comm->arena), taut__free(comm->audit);
+    if (!keep) taut__arena_fini(&comm->arena);
     taut__executor_destroy(comm->pool);
-    taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->members);
+    taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->members), taut__free(comm->sampling.error);
     taut__free(comm->lent), taut__free(comm->loads.rank);
     comm->t->ops->destroy(comm->t);
     if (keep) return; /* exchanges at a step's end and of the handshake */

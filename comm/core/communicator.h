@@ -8,6 +8,7 @@
 #include "../engine/engine.h"
 #include "../base/executor.h"
 #include "../transport/watchdog.h"
+#include "sample.h"
 
 typedef struct taut__bucket taut__bucket; /* fusion.c */
 typedef struct taut__trace  taut__trace;  /* trace.c */
@@ -61,12 +62,7 @@ struct taut_layer {
     uint64_t        calls_at_step; /* calls when the step began */
     taut__step_record lost;        /* of the collectives of the last step that had one, or of the one under way */
     taut__layer_sums step, shown;   /* of the step that ends; of the last one with a call */
-    double          weight;        /* of its squared errors under metric=layer */
-    bool            audit_armed;
-    float          *audit_x;       /* x, then its exact sum; in comm->audit */
-    taut__plain_sum        audit_raw;
-    taut__slots      audit_slots;
-    taut__audit      audit;
+    taut__sample     sample;
 };
 
 enum { TAUT_HANDSHAKE_LINE = 320 };
@@ -117,8 +113,6 @@ struct taut_comm {
     size_t          scratch_n;
     taut__arena      arena;               /* slots that jobs borrow */
     size_t          reserved;            /* requests that the transport has room for, of borrowed slots */
-    char           *audit;               /* for the layers under audit: x and a slot of each */
-    size_t          audit_bytes;
     taut_layer    **layer;
     size_t          layers, room;
     taut__lent      *lent;                /* room of them; by address */
@@ -140,13 +134,16 @@ struct taut_comm {
     int             next_tag;
     double         *control;   /* step_end's vector, twice */
     size_t          control_n; /* doubles of one */
+    taut__sampling   sampling;
     const taut__plan_hooks *hooks;
     taut__auto      *autom;
     taut__trace     *trace;
 
     uint64_t steps, control_sent, probe_sent;
     double   exposed_s, created_s;
-    double   rel_err2, rel_err2_metric;
+    taut__interval rel_err2, rel_err2_metric; /* of the last step */
+    double   norm2_metric;                    /* of its sums, all layers */
+    bool     measured;                        /* they are */
 };
 
 /* codec=auto wants to see what this layer sends in this step */
@@ -267,6 +264,8 @@ taut_status taut__store_frame(taut__job *job, taut__range r, const uint8_t *fram
 taut_status taut__codes_pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len);
 taut_status taut__codes_unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc);
 taut_norm2 taut__sum_norms(const taut__job *job, const float *x, taut__range r); /* of a result; plain is NaN if it holds NaN or Inf, and that matters */
+taut_norm2 taut__sum_bad(const taut__job *job, const float *x, taut__range r); /* of a sum that will be encoded: its norm, which that changes, as 0, or NaN */
+void       taut__add_norm(taut_norm2 *sum, taut_norm2 x, double factor);
 taut_norm2 taut__job_norms(const taut__job *job, const float *x, taut__range r); /* x[0] is element r.first */
 void   taut__keep_requantization_error(taut__job *job, taut__range r, const float *err, float factor); /* residual += factor * err */
 void   taut__account(taut__job *job, const taut__piece_done *done);
@@ -306,6 +305,26 @@ taut_status taut__debug_return(taut_layer *layer);
 
 /* statistics.c */
 taut_status taut__step_exchange(taut_comm *comm);
+
+/* sample.c. Of a layer: */
+taut_status taut__sample_prepare(taut_layer *layer); /* memory; does nothing when there is, or none is needed */
+void        taut__sample_release(taut_layer *layer);
+void        taut__sample_reset(taut_layer *layer);   /* another codec: what was learnt of its errors does not hold */
+bool        taut__sample_wanted(const taut_layer *layer); /* in the step under way; agreed */
+/* Of a collective: choose the blocks; keep what falls on them: x as it is encoded; what encoding lost, times factor in units of the
+ * sum; the result. Slices that do not overlap may come from several threads. */
+void taut__sample_begin(taut__job *job);
+void taut__sample_x(taut__job *job, taut__range r, const float *x);
+void taut__sample_lost(taut__job *job, taut__range r, const float *lost, float factor);
+void taut__sample_result(taut__job *job);
+static inline bool taut__sampled(const taut__job *job) { return job->layer && job->layer->sample.blocks > 0 && job->halves == TAUT_BOTH; }
+/* Of a step: how many floats ride in the exchange (most: at most, without `apart`), filled in, and taken from the sums. */
+size_t taut__sample_floats(const taut_comm *comm, bool most);
+void   taut__sample_put(const taut_comm *comm, float *v);
+void   taut__sample_take(taut_comm *comm, const float *v);
+taut_status taut__sample_room(taut_comm *comm); /* before measure */
+bool   taut__sample_measure(taut_layer *layer, const taut__layer_sums *raw, taut__layer_measured *m); /* false: it loses nothing */
+void   taut__sample_agree(taut_comm *comm); /* all ranks know the same layers now */
 
 /* trace.c : NULL trace = off, every call returns at once */
 taut_status taut__trace_open(const char *path, int rank, taut__trace **trace);

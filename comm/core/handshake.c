@@ -42,7 +42,7 @@ static const char *step_line(const taut_layer *l, char *dst)
 
 uint64_t taut__handshake_digest(const taut_comm *comm)
 {
-    uint64_t h = comm->drops;
+    uint64_t h = taut__seed(comm->drops, comm->steps); /* what is sampled depends on the step */
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_layer *l = comm->layer[i];
         uint64_t          did[4] = {called(l) ? (uint64_t)l->last_op + 1 : 0, l->tensor.scale_n, l->scale_hash, shared_calls(l)};
@@ -58,7 +58,7 @@ static const char *line(const taut_comm *comm, size_t i, char *dst)
 {
     const taut__handshake *s = &comm->handshake;
     size_t                 head = settings_lines(s);
-    if (i == 0 && s->step) snprintf(dst, TAUT_HANDSHAKE_LINE, "dropped %llu steps", (unsigned long long)comm->drops);
+    if (i == 0 && s->step) snprintf(dst, TAUT_HANDSHAKE_LINE, "dropped %llu of %llu steps", (unsigned long long)comm->drops, (unsigned long long)comm->steps);
     else if (i == 0) snprintf(dst, TAUT_HANDSHAKE_LINE, "wire version %d", TAUT_WIRE_VERSION);
     else if (i < head) taut__settings_line(&comm->set, i - 1, dst, TAUT_HANDSHAKE_LINE);
     else if (i - head >= s->layers) snprintf(dst, TAUT_HANDSHAKE_LINE, "nothing");

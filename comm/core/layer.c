@@ -72,6 +72,7 @@ static taut_status prepare(taut_layer *l)
     TAUT_TRY(need_feedback(l));
     TAUT_TRY(taut__drop_prepare(l));
     TAUT_TRY(need_state(l));
+    TAUT_TRY(taut__sample_prepare(l));
     return taut__job_prepare(&l->job);
 }
 
@@ -113,6 +114,7 @@ static taut_status use_spec(taut_layer *l, const taut_spec *spec)
     drop_state(l);
     l->spec = *spec;
     l->wire = wire;
+    taut__sample_reset(l);
     note_loss(l, !(taut__spec_caps(spec) & TAUT_CAP_LOSSLESS));
     return TAUT_OK;
 }
@@ -309,6 +311,7 @@ void taut__layer_destroy(taut_layer *l)
     taut__feedback_destroy(l->feedback);
     taut__free(l->before);
     taut__free(l->spread);
+    taut__sample_release(l);
     taut__free(l->scale);
     taut__free(l->lent_checksums);
     taut__free(l);
@@ -391,7 +394,6 @@ static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves,
     taut_comm *comm = l->comm;
     if (halves != TAUT_BOTH && !l->sharded) {
         release(l);
-        l->audit_armed = false;
         l->sharded = true;
     }
     TAUT_TRY(taut__layer_prepare(l));

@@ -50,7 +50,6 @@ typedef enum taut__phase {
     TAUT_PHASE_REDUCE,     /* the algorithm */
     TAUT_PHASE_RAW,        /* this time uncompressed */
     TAUT_PHASE_LOCAL_COPY, /* hierarchy: the leader's result to its host */
-    TAUT_PHASE_AUDIT,      /* the exact sum beside it */
     TAUT_PHASE_DONE
 } taut__phase;
 
@@ -69,7 +68,7 @@ static inline size_t taut__slots_for(size_t slices, size_t threads)
 enum { TAUT_JOB_IDLE, TAUT_JOB_RUNNING, TAUT_JOB_DONE };
 
 /* Tags of an operation, counted from job->tag; ranges of different operations do not overlap. */
-enum { TAUT_TAG_FIRST, TAUT_TAG_SECOND, TAUT_TAG_CONTROL, TAUT_TAG_AUDIT, TAUT_TAG_AUDIT2, TAUT_TAG_UP, TAUT_TAG_DOWN,
+enum { TAUT_TAG_FIRST, TAUT_TAG_SECOND, TAUT_TAG_CONTROL, TAUT_TAG_UP, TAUT_TAG_DOWN,
        TAUT_TAG_RING, TAUT_RING_TAGS = 16, TAUT_TAGS = TAUT_TAG_RING + TAUT_RING_TAGS };
 
 struct taut__job {

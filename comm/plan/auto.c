@@ -1,31 +1,27 @@
 /* auto.c : codec=auto: hooks of the communicator. Everything that decides comes from agreed values.
  *
- * Each step: some layers' samples are measured as they go through (on_input, contribute); the step's errors, which
- * encoding measured anyway, are held against the budget, and layers over their share move to safer codecs at once
- * (guard). Every replan_steps, or early when norms changed or the guard acted, all ranks' measurements are added up and
- * every rank makes the same plan from the sums. Every audit_steps some layers are compared with their exact sums. */
+ * Each step: some layers' samples are looked at as they go through (on_input, contribute); the step's measured errors are held against its
+ * budget, and layers over their share move to safer codecs at once (auto_guard.c). Every replan_steps, or early when norms changed or the
+ * guard acted, all ranks' looks are added up and every rank makes the same plan from the sums. */
 #include "auto_inside.h"
 #include <math.h>
 #include <string.h>
 
 enum {
     LOOKS = 2,        /* per layer between plans */
-    LOWRANK_EVERY = 4, /* steps between looks of low rank, at one layer each */
     SCALE_STEPS = 4,  /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
-    DENSE_STEPS = 4,  /* before a plan that is to save time: what a step takes without it. The first one also connects */
-    TRIAL = 3, TRIAL_EVERY = 20, /* steps without the plan; plans from one to the next */
+    LOOK_STEPS = 2,   /* before the first plan: what inputs have in common */
+    DENSE_STEPS = 2,  /* before a plan that is to save time, after the first one, which connects: what a step takes without it */
     EARLY_GAP = 5,    /* steps between plans at least, */
     LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
-    AUDIT_OF = 8,     /* an eighth of the layers at a time */
-    V_TIME = 3,       /* doubles: seconds by which measuring is over its share; of communication in this step; of the step */
-    V_AUDIT = 4,      /* error and norm, in the metric and plain */
+    V_TIME = 2,       /* doubles: seconds by which measuring is over its share; of communication in the step before */
     V_HASH = 8,       /* four pieces of the hash and their squares */
-    V_LINK = 2,
+    V_LINK = 3,       /* alpha, beta, how much slower codecs are among each other */
 };
-static const double FADE = 0.5;        /* of norms, per step */
 static const double CAREFUL = 0.01;    /* rel: budgets below start uncompressed; 8 bits make a rel_err2 of 0.00015 to 0.00017 on the GPT trace */
+static const double SKETCHES = 0.01;   /* of the bytes of 2 bits per element: what looks at low rank may take, one layer at a time */
 static const double SHARE = 0.003;     /* of the run's time that measuring and planning may take before they become rare */
-static const double CHANGED = 0.5;     /* of norms: early plan (Accordion uses 0.5 too) */
+static const double CROWD_S = 0.01;    /* of codec work, all ranks at the same moment */
 
 /* ---- creation ---- */
 
@@ -38,7 +34,6 @@ static taut_status read_settings(taut__auto *a, const taut__settings *set)
     TAUT_TRY(taut__link_parse(set->c.link, &a->assumed));
     a->solver = set->c.solver;
     a->replan_steps = set->c.replan_steps;
-    a->audit_steps = set->c.audit_steps;
     a->start_step = set->c.start_step;
     a->slice_bytes = (size_t)set->c.slice_kib * 1024 / TAUT_CODED_SLICE_DIV;
     if (!a->budget.like) return taut__spec_parse(a->budget.rel < CAREFUL ? "none" : "quant:bits=8", &a->starter);
@@ -53,16 +48,38 @@ static void destroy(taut__auto *a)
 {
     if (!a) return;
     taut__observer_destroy(a->observer);
+    taut__bench_fini(&a->bench);
     taut__free(a->layer_plans);
     taut__free(a->watch);
     taut__free(a->scratch);
     taut__free(a->aggregate);
     taut__free(a->span);
-    taut__free(a->option);
+    taut__arms_free(a);
     taut__free(a);
 }
 
-static bool clockless(const taut__auto *a) { return a->assumed.beta > 0; }
+/* How much slower codecs are while all ranks are at it: the mean over ranks. */
+static taut_status probe_crowd(taut__auto *a)
+{
+    double together = 0;
+    TAUT_TRY(taut__comm_sum(a->comm, &together, 1)); /* all are here */
+    TAUT_TRY(taut__observer_crowd(a->observer, CROWD_S, &a->crowd));
+    TAUT_TRY(taut__comm_sum(a->comm, &a->crowd, 1));
+    a->crowd /= a->ranks;
+    taut__observer_slow_down(a->observer, a->crowd);
+    return TAUT_OK;
+}
+
+/* Again: the first time may have been an unusual moment. Codec work since the last plan says that it was less; not that it was more, since inside
+ * a collective codecs share the processor with the messages, which are priced too. Where there was none, as at the start, if there
+ * is time for it. */
+static void look_at_crowd(taut__auto *a)
+{
+    double now = taut__arms_crowd(a), start = taut__now();
+    if (now > 0) a->crowd = fmin(a->crowd, now);
+    else if (a->can && taut__observer_crowd(a->observer, CROWD_S, &now) == TAUT_OK) a->crowd = (a->crowd + now) / 2;
+    a->busy_s += taut__now() - start;
+}
 
 /* Of many ranks some speak for all: a thousand that measure at the same time would measure each other. */
 static taut_status probe_codecs(taut__auto *a)
@@ -76,7 +93,7 @@ static taut_status probe_codecs(taut__auto *a)
     if (!mine) memset(seconds, 0, n * sizeof *seconds);
     TAUT_TRY(taut__comm_sum(a->comm, seconds, n));
     for (size_t i = 0; i < n; i++) seconds[i] /= measuring;
-    return TAUT_OK;
+    return probe_crowd(a);
 }
 
 /* Codec speeds, averaged over ranks, and the link. */
@@ -84,12 +101,13 @@ static taut_status probe(taut__auto *a)
 {
     double start = taut__now();
     a->link = (taut__refine){.line = a->assumed, .best = INFINITY};
-    if (clockless(a)) return taut__observer_assume(a->observer);
+    a->crowd = 1;
+    if (taut__auto_clockless(a)) return taut__observer_assume(a->observer);
     TAUT_TRY(probe_codecs(a));
     TAUT_TRY(taut__link_probe(a->comm, &a->link));
     a->probe_s = taut__now() - start;
-    taut__log(TAUT_LOG_INFO, "sched", "probe: %.1f us per hop, %.3f GB/s, %.1f ms", 1e6 * a->link.line.alpha,
-              1e-9 / a->link.line.beta, 1e3 * a->probe_s);
+    taut__log(TAUT_LOG_INFO, "sched", "probe: %.1f us per hop, %.3f GB/s, codecs %.2f times slower together than alone, %.1f ms", 1e6 * a->link.line.alpha,
+              1e-9 / a->link.line.beta, a->crowd, 1e3 * a->probe_s);
     return TAUT_OK;
 }
 
@@ -105,13 +123,13 @@ static taut_status create(taut_comm *comm, const taut__settings *set, taut__auto
     a->ranks = taut_comm_size(comm);
     a->members = taut__comm_members(comm);
     taut__guard_init(&a->guard);
-    taut__plan_check_init(&a->plan_check);
-    a->audit = -1;
+    taut__arms_reset(a);
+    a->all_norms = -1;
     a->created_s = taut__now();
     s = read_settings(a, set);
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
     if (a->objective == TAUT_OBJECTIVE_TIME) a->plan_at += DENSE_STEPS;
-    else if (a->metric == TAUT_METRIC_OPTIMIZER) a->plan_at += SCALE_STEPS;
+    else a->plan_at += LOOK_STEPS;
     if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &a->reference : NULL, &a->starter, a->members, &a->observer);
     if (s != TAUT_OK) {
         destroy(a);
@@ -139,9 +157,9 @@ static taut_status make_room(taut__auto *a)
     if (n < a->room) return TAUT_OK;
     if (!grow((void **)&a->layer_plans, n, room, sizeof *a->layer_plans) || !grow((void **)&a->watch, n, room, sizeof *a->watch) ||
         !grow((void **)&a->scratch, n, room, sizeof *a->scratch) ||
-        !grow((void **)&a->aggregate, n, room, sizeof *a->aggregate) || !grow((void **)&a->span, n, room, sizeof *a->span) ||
-        !grow((void **)&a->option, n, room, sizeof *a->option))
+        !grow((void **)&a->aggregate, n, room, sizeof *a->aggregate) || !grow((void **)&a->span, n, room, sizeof *a->span))
         return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
+    TAUT_TRY(taut__arms_room(a, n, room));
     a->room = room;
     return TAUT_OK;
 }
@@ -150,7 +168,8 @@ static taut_status on_register(taut__auto *a, taut_layer *layer)
 {
     TAUT_TRY(make_room(a));
     TAUT_TRY(taut__observer_add(a->observer, taut__layer_name(layer), taut__layer_tensor(layer)));
-    a->layer_plans[a->layers] = (taut__layer_plan){.layer = layer, .penalty = 1};
+    a->layer_plans[a->layers] = (taut__layer_plan){.layer = layer, .made = -1, .ratio = {-1, -1}, .own = {-1, -1}};
+    if (a->budget.like) TAUT_TRY(taut__reference_watch(&a->layer_plans[a->layers].reference, &a->reference, layer));
     a->watch[a->layers] = (taut__watch){0};
     a->layers++;
     if (a->plans > 0) a->plan_at = a->step + 1; /* a newcomer: measured in the coming step */
@@ -188,14 +207,7 @@ static void on_input(taut__auto *a, taut_layer *layer, const float *x, size_t fi
     a->busy_s += taut__now() - start;
 }
 
-/* ---- the step's exchange: time, audit, hash, measurements; in this order ---- */
-
-static bool auditing(const taut__auto *a)
-{
-    for (size_t l = 0; l < a->layers; l++)
-        if (a->layer_plans[l].audited) return true;
-    return false;
-}
+/* ---- the step's exchange: time, hash, measurements; in this order ---- */
 
 static void measure(taut__auto *a)
 {
@@ -204,20 +216,6 @@ static void measure(taut__auto *a)
         if (taut__observer_measure(a->observer, l) != TAUT_OK)
             taut__log(TAUT_LOG_WARN, "sched", "%s: not measured: %s", taut__layer_name(a->layer_plans[l].layer), taut_last_error());
     a->busy_s += taut__now() - start;
-}
-
-static void put_audit(const taut__auto *a, double *v)
-{
-    memset(v, 0, V_AUDIT * sizeof *v);
-    for (size_t l = 0; l < a->layers; l++) {
-        const taut__layer_plan *t = &a->layer_plans[l];
-        const taut__audit   *audit = t->audited ? taut__layer_audit(t->layer) : NULL;
-        if (!audit || !audit->done) continue;
-        v[0] += taut__auto_error(t, &audit->error);
-        v[1] += taut__auto_error(t, &audit->sum);
-        v[2] += audit->error.plain;
-        v[3] += audit->sum.plain;
-    }
 }
 
 /* Equal numbers, and only those, have p * sum of squares = square of the sum; pieces of 16 bits keep that exact. */
@@ -240,22 +238,23 @@ static bool hashes_agree(const taut__auto *a, const double *v)
 static size_t contribute(taut__auto *a, double *v, size_t room)
 {
     size_t n = V_TIME, values;
-    bool   audit = auditing(a), plan = a->step >= a->plan_at;
+    bool   plan = a->step >= a->plan_at;
     (void)room;
     if (!v) measure(a);
-    if (v) v[0] = clockless(a) ? -1 : a->busy_s - SHARE * (taut__now() - a->created_s);
-    if (v) v[1] = taut__comm_busy_s(a->comm) - a->busy_mark;
-    if (v) v[2] = taut__now() - a->end_mark;
-    if (audit && v) put_audit(a, v + n);
-    n += audit ? V_AUDIT : 0;
+    if (!v && plan && !taut__auto_clockless(a)) look_at_crowd(a);
+    if (v) v[0] = taut__auto_clockless(a) ? -1 : a->busy_s - SHARE * (taut__now() - a->created_s);
+    if (v) v[1] = a->arms.seconds;
     if (a->check_hash && v) put_hash(a, v + n);
     n += a->check_hash ? V_HASH : 0;
+    n += taut__auto_reference_put(a, v ? v + n : NULL);
+    n += taut__observer_sketch(a->observer, v ? v + n : NULL);
     if (!plan) return n;
     const double *seen = taut__observer_vector(a->observer, &values);
     if (v) {
-        if (!clockless(a)) taut__refine_take(&a->link);
+        if (!taut__auto_clockless(a)) taut__refine_take(&a->link);
         v[n] = a->link.line.alpha;
         v[n + 1] = a->link.line.beta;
+        v[n + 2] = a->crowd;
         memcpy(v + n + V_LINK, seen, values * sizeof *seen);
         for (size_t l = 0; l < a->layers; l++) /* histograms are added: in windows on which all ranks agree */
             taut__observer_align(a->observer, l, a->layer_plans[l].own.weighted, v + n + V_LINK);
@@ -265,103 +264,21 @@ static size_t contribute(taut__auto *a, double *v, size_t room)
 
 /* ---- end of a step ---- */
 
-static void fade(double *mean, double now)
+/* For the link: what each collective took. */
+static void note_spans(taut__auto *a)
 {
-    if (now > 0) *mean = *mean > 0 ? FADE * *mean + (1 - FADE) * now : now; /* 0: not measured in this step */
-}
-
-static void fade_norm(taut_norm2 *mean, const taut_norm2 *now)
-{
-    fade(&mean->plain, now->plain);
-    fade(&mean->weighted, now->weighted);
-}
-
-/* Norms and, for the link, what each collective took. Returns the squared norm of the inputs in the metric in force. */
-static double note_step(taut__auto *a, double *sum2)
-{
-    double own2 = 0;
     size_t spans = 0;
-    *sum2 = 0;
     for (size_t l = 0; l < a->layers; l++) {
-        taut__layer_plan          *t = &a->layer_plans[l];
-        const taut__layer_sums *s = taut__layer_step(t->layer);
-        bool                   called;
-        const taut__record     *r = taut__layer_record(t->layer, &called);
-        if (!s->called || t->out) continue;
-        fade_norm(&t->own, &s->own);
-        fade_norm(&t->sum, &s->sum);
-        own2 += taut__auto_error(t, s->own.plain > 0 ? &s->own : &t->own);
-        *sum2 += taut__auto_error(t, s->sum.plain > 0 ? &s->sum : &t->sum);
-        if (called && r->end_s > r->begin_s)
-            a->span[spans++] = (taut__span){r->begin_s, r->end_s, (double)r->bytes_sent, r->encode_s + r->decode_s};
+        const taut__layer_sums *s = taut__layer_step(a->layer_plans[l].layer);
+        bool                    called;
+        const taut__record     *r = taut__layer_record(a->layer_plans[l].layer, &called);
+        if (called && !a->layer_plans[l].out && s->seconds > 0 && s->seconds <= r->end_s) /* without waiting for the last rank to begin */
+            a->span[spans++] = (taut__span){r->end_s - s->seconds, r->end_s, (double)r->bytes_sent, r->encode_s + r->decode_s};
     }
     taut__refine_step(&a->link, a->span, spans);
-    return own2;
 }
 
-static void take_audit(taut__auto *a, const double *v)
-{
-    double estimated = 0;
-    for (size_t l = 0; l < a->layers; l++) {
-        taut__layer_plan *t = &a->layer_plans[l];
-        if (t->audited && taut__layer_audit(t->layer)->done) estimated += taut__auto_error(t, &taut__layer_step(t->layer)->error);
-        t->audited = false;
-    }
-    a->audit = v[3] > 0 ? v[2] / v[3] : 0;
-    taut__guard_audit(&a->guard, v[0], estimated);
-    taut__log(TAUT_LOG_INFO, "sched", "step %llu: audit: rel_err2 %.3e measured; %.3e of %.3e estimated in the metric",
-              (unsigned long long)a->step, a->audit, v[0], estimated);
-}
-
-static bool compressed(const taut__auto *a, size_t l)
-{
-    return !(taut__spec_codec(taut__layer_spec(a->layer_plans[l].layer))->caps & TAUT_CAP_LOSSLESS);
-}
-
-static void arm_audit(taut__auto *a)
-{
-    if (a->audit_steps == 0 || a->plans == 0 || (a->step + 1) % a->audit_steps != 0) return;
-    a->audit_turn++;
-    for (size_t l = 0; l < a->layers; l++) {
-        bool turn = a->layers < AUDIT_OF || l % AUDIT_OF == a->audit_turn % AUDIT_OF;
-        if (!turn || a->layer_plans[l].out || !compressed(a, l)) continue;
-        taut__audit_arm(a->layer_plans[l].layer);
-        a->layer_plans[l].audited = true;
-    }
-}
-
-static taut_status withdraw(taut__auto *a)
-{
-    taut__log(TAUT_LOG_INFO, "sched", "step %llu: plan %llu takes longer than no compression: lossy codecs must now promise %.1f times",
-              (unsigned long long)a->step, (unsigned long long)a->plans, a->plan_check.cost_margin);
-    return taut__auto_replan(a);
-}
-
-/* The first steps of a run are slow for many reasons. So where a plan does not win by far (plan_check.h), a few steps without it follow
- * its own first ones, for the first plan and for some later ones. */
-static bool wants_trial(const taut__auto *a)
-{
-    return a->plan_check.coded.n == TRIAL && (a->tried == 0 || a->plans >= a->tried + TRIAL_EVERY) && 
-           !taut__plan_check_clear(&a->plan_check, a->predicted_dense);
-}
-
-/* Was the step faster than one without a plan? Seconds are means over ranks. Steps that also audit, connect or grow memory
- * tell nothing. */
-static taut_status judge(taut__auto *a, double comm_s, double step_s, bool audited)
-{
-    if (a->objective != TAUT_OBJECTIVE_TIME || clockless(a) || audited || a->step == 0 || a->step == a->adopted_at + 1) return TAUT_OK;
-    taut__plan_check_note(a->lossy ? &a->plan_check.coded : &a->plan_check.dense, comm_s, step_s);
-    bool ends = a->trial > 0 && --a->trial == 0;
-    if (a->plans == 0 || !a->offers || (!a->lossy && !ends)) return TAUT_OK; /* no offers: the plan is a checkpoint's */
-    if (taut__plan_check_lost(&a->plan_check, a->predicted, a->predicted_dense)) return withdraw(a);
-    if (ends) return taut__auto_resume(a);
-    if (!wants_trial(a)) return TAUT_OK;
-    a->tried = a->plans;
-    a->trial = TRIAL;
-    return taut__auto_pause(a);
-}
-
-static void plan_early(taut__auto *a, const char *why)
+void taut__auto_plan_early(taut__auto *a, const char *why)
 {
     uint64_t gap = a->can ? EARLY_GAP : LATER_GAP;
     uint64_t soonest = taut__max(a->step + 2, a->planned_at + gap); /* one step to measure in between */
@@ -371,7 +288,7 @@ static void plan_early(taut__auto *a, const char *why)
     a->plan_at = soonest;
 }
 
-/* Did a layer gain or lose its scale since the plan? Then its errors are in another unit, and so is grid's `rel`. */
+/* Did a layer gain or lose its scale in this step? Then its errors are in another unit, and so is grid's `rel`. */
 static bool rescaled(const taut__auto *a)
 {
     for (size_t l = 0; l < a->layers; l++) {
@@ -382,39 +299,30 @@ static bool rescaled(const taut__auto *a)
     return false;
 }
 
-/* own2, sum2: of this step's inputs and sums, in the metric. */
-static taut_status guard(taut__auto *a, double own2, double sum2)
+/* An optimizer's first scales come from too few gradients: the first plan waits for better ones. */
+static bool scale_is_young(const taut__auto *a)
 {
-    bool violated, moved = false;
-    /* a like: budget is what the reference would have made of this step's inputs, so it goes with their norm */
-    double norm2 = a->budget.like ? own2 * a->own_to_sum : sum2;
-    if (a->plans == 0) return TAUT_OK;
-    for (size_t l = 0; l < a->layers; l++) {
-        const taut__layer_sums *s = taut__layer_step(a->layer_plans[l].layer);
-        a->scratch[l] = s->called ? taut__auto_error(&a->layer_plans[l], &s->error) : 0;
+    uint64_t first = a->start_step > 0 ? a->start_step - 1 : 0;
+    if (a->plans > 0 || a->metric != TAUT_METRIC_OPTIMIZER || a->step >= first + SCALE_STEPS) return false;
+    for (size_t l = 0; l < a->layers; l++)
+        if (!a->layer_plans[l].out && taut__layer_tensor(a->layer_plans[l].layer)->scale_n > 0) return true;
+    return false;
+}
+
+/* One layer at a time, in turn, as bytes allow; in the uncompressed first steps, which send sixteen times as many, more often. */
+static size_t lowrank_turn(taut__auto *a)
+{
+    double bytes = 0;
+    size_t l = a->sketch_turn % a->layers;
+    for (size_t i = 0; i < a->layers; i++) bytes += (double)taut__layer_tensor(a->layer_plans[i].layer)->elems / 4 * (a->arms.now != TAUT_ARM_DENSE ? 1 : 16);
+    a->sketch_bytes += SKETCHES * bytes;
+    if (!a->can || a->layer_plans[l].out || a->sketch_bytes < 8.0 * (double)taut__observer_sketch_size(a->observer, l)) {
+        a->sketch_turn += a->layer_plans[l].out;
+        return SIZE_MAX;
     }
-    violated = taut__guard_step(&a->guard, a->scratch, norm2, a->layers, a->watch);
-    a->budget_now = sum2 > 0 ? a->guard.budget * norm2 / sum2 : a->guard.budget;
-    taut__guard_steer(&a->guard);
-    taut__auto_error_scales(a);
-    if (violated)
-        taut__log(TAUT_LOG_INFO, "sched", "step %llu: rel_err2 %.3e exceeds the budget %.3e", (unsigned long long)a->step,
-                  a->guard.error, a->guard.budget);
-    for (size_t l = 0; l < a->layers; l++) {
-        taut__layer_plan *t = &a->layer_plans[l];
-        taut__watch  *w = &a->watch[l];
-        double        made = a->scratch[l] * a->guard.trust, expected = t->planned;
-        if (!w->safer || t->out || !compressed(a, l)) continue;
-        t->suspect = taut__spec_codec(taut__layer_spec(t->layer));
-        if (t->own_then > 0 && taut__layer_step(t->layer)->own.plain > 0) expected *= taut__auto_error(t, &taut__layer_step(t->layer)->own) / t->own_then;
-        t->penalty = expected > 0 ? fmin(fmax(made / expected, 1), 100) : 100;
-        TAUT_TRY(taut__auto_safer(a, l, 0.9 * w->allowed / w->observed));
-        moved = true;
-    }
-    if (!moved) return TAUT_OK;
-    taut__auto_rehash(a);
-    plan_early(a, "a layer was over its share");
-    return TAUT_OK;
+    a->sketch_bytes -= 8.0 * (double)taut__observer_sketch_size(a->observer, l);
+    a->sketch_turn++;
+    return l;
 }
 
 /* Which layers to measure in the coming step. */
@@ -422,46 +330,59 @@ static taut_status arm_looks(taut__auto *a)
 {
     uint64_t next = a->step + 1, every = taut__max(a->replan_steps / LOOKS, 1);
     bool     late = a->plan_at <= next + 1; /* every plan rests on two fresh looks */
+    size_t   lowrank = lowrank_turn(a);
+    taut__sample_apart(a->comm, late);
     for (size_t l = 0; l < a->layers; l++) {
         bool due = (next + l) % every == 0;
-        if (a->layer_plans[l].out || !(late || (due && a->can))) continue;
-        TAUT_TRY(taut__observer_arm(a->observer, l, next, a->can && next % LOWRANK_EVERY == 0));
+        if (a->layer_plans[l].out || !(late || l == lowrank || (due && a->can))) continue;
+        TAUT_TRY(taut__observer_arm(a->observer, l, next, l == lowrank));
     }
     return TAUT_OK;
 }
 
+/* A plan that cannot be made, on any rank, since all make it of the same numbers, leaves the last one, or none, in force. */
 static taut_status plan(taut__auto *a, const double *v)
 {
+    taut_status s;
     a->link.line = (taut__line){v[0] / a->ranks, v[1] / a->ranks};
-    TAUT_TRY(taut__auto_plan(a, v + V_LINK));
+    a->crowd = v[2] / a->ranks;
+    taut__observer_slow_down(a->observer, a->crowd);
+    s = scale_is_young(a) ? TAUT_OK : taut__auto_plan(a, v + V_LINK);
+    if (s == TAUT_E_NOMEM) return s; /* of this rank alone */
+    if (s != TAUT_OK) {
+        a->arms.there = false;
+        taut__log(TAUT_LOG_WARN, "sched", "step %llu: no plan could be made, %s stays in force: %s", (unsigned long long)a->step,
+                  a->plans > 0 ? "the last one" : "none", taut_last_error());
+    }
     a->planned_at = a->step;
     a->plan_at = a->step + (a->plans > 0 ? a->replan_steps : 1);
+    if (scale_is_young(a)) a->plan_at = a->step + 1;
     return TAUT_OK;
 }
 
 static taut_status end_step(taut__auto *a, const double *v)
 {
-    bool   audit = auditing(a), check = a->check_hash, due = a->step >= a->plan_at;
-    double sum2, own2 = note_step(a, &sum2), comm_s = v[1] / a->ranks, step_s = v[2] / a->ranks;
+    bool check = a->check_hash, due = a->step >= a->plan_at;
+    int  arm = taut__auto_clockless(a) ? a->arms.now : taut__arms_step(a, v[1] / a->ranks, a->step > 0);
+    if (!taut__auto_clockless(a)) note_spans(a);
     a->check_hash = false;
     a->can = v[0] < 0;
     v += V_TIME;
-    if (audit) {
-        take_audit(a, v);
-        v += V_AUDIT;
-    }
     if (check && !hashes_agree(a, v))
         return taut__fail(TAUT_E_MISMATCH, "auto: ranks have different plans (hash %016llx here)", (unsigned long long)a->hash);
     v += check ? V_HASH : 0;
-    if (a->plans > 0 && rescaled(a)) plan_early(a, "a layer's scale came or went");
-    else TAUT_TRY(guard(a, own2, sum2));
-    if (a->plans > 0 && taut__norm_changed(a->norm2_then, taut__auto_own2(a), CHANGED)) plan_early(a, "gradient norms changed");
-    TAUT_TRY(judge(a, comm_s, step_s, audit));
+    bool changed = a->plans > 0 && rescaled(a);
+    taut__auto_note(a, v);
+    v += taut__auto_reference_put(a, NULL);
+    size_t sketch = taut__observer_sketch(a->observer, NULL);
+    taut__observer_sketch_take(a->observer, v);
+    v += sketch;
+    if (changed) taut__auto_plan_early(a, "a layer's scale came or went");
+    else TAUT_TRY(taut__auto_guard(a));
+    if (a->plans > 0 && taut__auto_norms_changed(a)) taut__auto_plan_early(a, "gradient norms changed");
     if (a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0) TAUT_TRY(taut__auto_start(a));
     if (due) TAUT_TRY(plan(a, v));
-    a->lossy = false;
-    for (size_t l = 0; l < a->layers; l++) a->lossy |= !a->layer_plans[l].out && compressed(a, l);
-    arm_audit(a);
+    else TAUT_TRY(taut__arms_switch(a, arm));
     return arm_looks(a);
 }
 
@@ -472,17 +393,14 @@ static taut_status on_step_end(taut__auto *a, uint64_t step, const double *sums,
     (void)n, (void)step; /* a checkpoint may have set the communicator's count forward since contribute() */
     s = a->layers > 0 ? end_step(a, sums) : TAUT_OK;
     a->step++;
-    a->busy_mark = taut__comm_busy_s(a->comm);
-    a->end_mark = taut__now();
     a->busy_s += taut__now() - start;
     return s;
 }
 
 static void stats(const taut__auto *a, taut_comm_stats *s)
 {
-    s->budget = a->budget_now;
+    s->budget = a->plans > 0 ? a->guard.budget : 0;
     s->budget_violations = a->guard.violations;
-    s->rel_err2_audit = a->audit;
     s->plans = a->plans;
     s->plan_hash = a->hash;
     s->plan_s = a->busy_s + a->probe_s;

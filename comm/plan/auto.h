@@ -35,10 +35,10 @@ typedef struct taut__plan_hooks {
     /* Doubles that ride in this step's one exchange: how many (agreed), this rank's values; they come back summed over
      * ranks, agreed, in on_step_end. All collectives of the step are over. */
     size_t (*contribute)(taut__auto *self, double *v, size_t room); /* v NULL: only the number */
-    /* The end of step `step` (from 0). May call taut__layer_adopt() and taut__audit_arm(). Must not wait for peers. */
+    /* The end of step `step` (from 0). May call taut__layer_adopt() and taut__sample_apart(). Must not wait for peers. */
     taut_status (*on_step_end)(taut__auto *self, uint64_t step, const double *sums, size_t n);
 
-    /* Rows of taut_comm_stats that belong to auto: budget, violations, audit, plans, plan hash, plan seconds. */
+    /* Rows of taut_comm_stats that belong to auto: budget, violations, plans, plan hash, plan seconds. */
     void (*stats)(const taut__auto *self, taut_comm_stats *s);
 
     /* Checkpoints: two-call save as in taut_state_save. load replaces what there is, by what check has found good; the layers
@@ -68,28 +68,47 @@ const taut__record *taut__layer_record(const taut_layer *layer, bool *called);
 
 /* Sums over ranks of the layer's record of the step that ends; agreed. Valid in on_step_end. */
 typedef struct taut__layer_sums {
-    taut_norm2 own;    /* sum of ||x||^2 */
-    taut_norm2 error;  /* own and second errors: the estimate of the squared error of the sum */
-    taut_norm2 sum;    /* ||sum||^2 */
-    bool       called; /* a collective took place */
+    taut_norm2 own;       /* sum of ||x||^2 */
+    taut_norm2 own_error; /* own and second errors, as the encoders measured them: the sum's squared error if they are independent */
+    taut_norm2 error;     /* squared error of the sum: measured; own_error where it was not */
+    taut_norm2 sum;       /* ||sum||^2: measured; the result's where it was not */
+    taut_norm2 error_var, sum_var; /* variances of these measurements */
+    bool       called;    /* a collective took place */
+    bool       measured;  /* in this step, from sampled blocks */
+    double     seconds;   /* codec=auto only: what it took the rank that began last, the least of all ranks; INFINITY if none */
 } taut__layer_sums;
 const taut__layer_sums *taut__layer_step(const taut_layer *layer);
 
-/* In the next step, add this layer's x exactly as well, uncompressed, and compare. In on_step_end, with agreed arguments.
- * All layers that are armed at a time share memory, one float per element of theirs, which grows to the most there ever were. */
-void taut__audit_arm(taut_layer *layer);
-void taut__audit_disarm(taut_layer *layer); /* not under way */
-typedef struct taut__audit {
-    bool       done;  /* in the step that ends */
-    taut_norm2 error; /* of this rank's part: ||result - exact||^2, in units of the sum; adds over ranks */
-    taut_norm2 sum;   /* of this rank's part: ||exact||^2 */
-} taut__audit;
-const taut__audit *taut__layer_audit(const taut_layer *layer);
+/* In the next step, the samples of x of all automatic layers travel apart, of every encoder by itself; agreed. */
+void taut__sample_apart(taut_comm *comm, bool apart);
+/* In on_step_end after such a step: x of every encoder in the layer's sampled blocks. */
+typedef struct taut__apart {
+    size_t        blocks, encoders, elems; /* elems: of a block; those beyond the tensor's end are 0 */
+    const size_t *at;                      /* first element of each block */
+    const float  *x;                       /* [encoder][block][element] */
+} taut__apart;
+taut__apart taut__layer_apart(const taut_layer *layer); /* blocks 0: none */
+
+/* From the next collective on, while the layer loses something: x of some whole blocks of so many elements, chosen at random in every step, of this
+ * rank alone. Once per layer. */
+taut_status taut__sample_wide(taut_layer *layer, size_t elems, size_t blocks);
+typedef struct taut__wide {
+    size_t        blocks, elems; /* blocks 0: none, or another rank encodes */
+    const size_t *at;
+    const float  *x;
+} taut__wide;
+taut__wide taut__layer_wide(const taut_layer *layer); /* in contribute and on_step_end */
+
+/* How much a layer's squared errors count, in units of the sum over ranks; with a scale: of weighted ones. Agreed, in on_step_end. */
+double taut__layer_metric_weight(const taut_layer *layer);
+/* Squared norm of the step's sums, all layers, in the metric. */
+double taut__comm_norm2(const taut_comm *comm);
 
 /* Sums a few doubles over all ranks, agreed; blocking, in an order that all ranks share. For probes at creation. */
 taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n);
 const taut__group *taut__comm_group(const taut_comm *comm); /* all ranks; for probes */
 int               taut__comm_members(const taut_comm *comm); /* who encodes: ranks, or leaders of hosts */
+double            taut__comm_exposed_s(const taut_comm *comm); /* seconds that the program has spent waiting in this library, so far */
 double            taut__comm_busy_s(const taut_comm *comm); /* seconds during which a collective was under way, so far */
 
 #endif

@@ -8,66 +8,36 @@
 /* A plan that stands and still meets the budget is kept unless a new one is this much cheaper. */
 static const double WORTH_CHANGING = 0.97;
 
-double taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error)
-{
-    return t->weight * (t->scaled ? error->weighted : error->plain);
-}
+/* A new plan's errors are predictions: what can be tuned begins with this much of them, and steering takes the rest. */
+static const double CAUTION = 0.9;
 
-double taut__auto_own2(const taut__auto *a)
+/* What the offers are made of, and what the reference makes, from the looks. */
+static void describe(taut__auto *a, const double *sums)
 {
-    double sum = 0;
-    for (size_t l = 0; l < a->layers; l++) sum += taut__auto_error(&a->layer_plans[l], &a->layer_plans[l].own);
-    return sum;
-}
-
-/* Weights of all layers under the metric, from what the last steps carried. */
-static void weigh(taut__auto *a)
-{
-    for (size_t l = 0; l < a->layers; l++) {
-        taut__layer_plan      *t = &a->layer_plans[l];
-        const taut_tensor *tensor = taut__layer_tensor(t->layer);
-        t->scaled = a->metric == TAUT_METRIC_OPTIMIZER && tensor->scale_n > 0;
-        t->weight = a->metric == TAUT_METRIC_PLAIN || t->scaled
-                        ? 1
-                        : taut__layer_weight(tensor->elems, t->sum.plain, t->own.plain) * a->ranks * a->ranks;
-        if (t->out) t->weight = 0;
-        a->aggregate[l] = (taut__aggregate){t->sum, t->weight, t->scaled, taut__layer_spec(t->layer)};
-    }
-}
-
-/* What a codec made of a layer counts more than what it was expected to make. */
-static void apply_penalties(taut__auto *a)
-{
-    taut__observations *o = &a->offers->o;
+    double p = a->ranks, relative = a->metric == TAUT_METRIC_PLAIN ? 0 : a->metric == TAUT_METRIC_OPTIMIZER ? p * p : 1;
     for (size_t l = 0; l < a->layers; l++) {
         taut__layer_plan *t = &a->layer_plans[l];
-        taut_spec     spec;
-        for (size_t i = 0; t->suspect && i < o->layer[l].n; i++) {
-            taut__option *option = &o->option[o->layer[l].first + i];
-            if (taut__spec_parse(option->spec, &spec) == TAUT_OK && taut__spec_codec(&spec) == t->suspect)
-                option->error *= t->penalty;
-        }
-        t->penalty = 1 + (t->penalty - 1) * 0.7; /* suspicion fades */
-        if (t->penalty < 1.05) t->suspect = NULL;
+        taut_norm2        ratio = {t->ratio.plain < 0 ? 1 : t->ratio.plain, t->ratio.weighted < 0 ? 1 : t->ratio.weighted};
+        a->aggregate[l] = (taut__aggregate){t->out, ratio, t->scaled, relative, taut__layer_spec(t->layer), a->guard.error_scale, t->made};
+        if (a->budget.like) t->reference.share = taut__observer_reference(a->observer, l, sums);
     }
 }
 
-static taut__demand demand_of(const taut__auto *a)
+taut__demand taut__auto_demand(const taut__auto *a)
 {
     /* below the budget, because the next steps' gradients are not those that were measured */
     double       budget = a->offers ? a->offers->budget2 * a->guard.target : 0;
-    taut__demand d = {.budget = budget, .objective = a->objective, .solver = a->solver, .cost_margin = a->plan_check.cost_margin};
+    taut__demand d = {.budget = budget, .objective = a->objective, .solver = a->solver};
     d.link = (taut__link){.ranks = a->members, .slice_bytes = (double)a->slice_bytes};
     for (int v = 0; v < TAUT_VIAS; v++) d.link.line[v] = a->link.line;
     return d;
 }
 
-static bool keep(const taut__auto *a, const taut__demand *demand, const taut__decision *d)
+bool taut__auto_keep(const taut__auto *a, const taut__demand *demand, const uint32_t *option)
 {
     double error, cost, new_error, new_cost;
-    if (a->plans == 0) return false;
     taut__appraise(&a->offers->o, demand, a->offers->current, &error, &cost);
-    taut__appraise(&a->offers->o, demand, d->option, &new_error, &new_cost);
+    taut__appraise(&a->offers->o, demand, option, &new_error, &new_cost);
     return error <= demand->budget && new_cost >= WORTH_CHANGING * cost;
 }
 
@@ -102,29 +72,27 @@ static double room_for_cold(double planned, double cold)
     return planned > 2 * cold ? (planned - 2 * cold) / (planned - cold) : 0.5;
 }
 
-static taut_status put_in_force(taut__auto *a)
+taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *chosen, taut__change change)
 {
     const taut__observations *o = &a->offers->o;
+    bool                      kept = change == TAUT_PLAN_KEPT;
     double                    planned = 0, cold = 0;
     for (size_t l = 0; l < a->layers; l++) {
-        const taut__option *option = &o->option[a->option[l]];
+        const taut__option *option = &o->option[chosen[l]];
         const taut_codec   *before = codec_of(a, l);
-        TAUT_TRY(adopt(a, l, option->spec));
+        if (!kept) TAUT_TRY(adopt(a, l, option->spec));
         planned += option->error;
         if (codec_of(a, l) != before && codec_of(a, l)->caps & TAUT_CAP_STATEFUL) cold += option->error;
+        if (codec_of(a, l) != before) a->layer_plans[l].made = -1;
         a->layer_plans[l].planned = a->scratch[l] = option->error;
-        a->layer_plans[l].own_then = taut__auto_error(&a->layer_plans[l], &a->layer_plans[l].own);
     }
-    a->guard.budget = a->offers->norm2 > 0 ? a->offers->budget2 / a->offers->norm2 : 0;
-    a->own_to_sum = a->offers->own2 > 0 ? a->offers->norm2 / a->offers->own2 : 0;
+    if (change != TAUT_PLAN_SWITCHED) a->norm2_then = taut__auto_own2(a);
+    if (change == TAUT_PLAN_NEW) a->guard.error_scale = CAUTION;
     a->norm2_then = taut__auto_own2(a);
-    a->guard.error_scale = sqrt(a->guard.error_scale); /* what it made up for is measured anew, but for half of it: plans err */
-    if (cold > 0) a->guard.error_scale *= room_for_cold(planned, cold);
+    if (!kept && cold > 0) a->guard.error_scale *= room_for_cold(planned, cold);
     a->guard.last = 0;
-    a->adopted_at = a->step;
-    a->trial = 0;
     taut__auto_error_scales(a);
-    taut__guard_allow(&a->guard, a->scratch, a->layers, a->watch);
+    taut__guard_allow(a->scratch, a->layers, a->watch);
     taut__auto_rehash(a);
     return TAUT_OK;
 }
@@ -135,52 +103,13 @@ void taut__auto_error_scales(taut__auto *a)
         if (!a->layer_plans[l].out) taut__layer_set_error_scale(a->layer_plans[l].layer, a->guard.error_scale);
 }
 
-static void announce(const taut__auto *a, const taut__decision *d)
-{
-    taut__log(TAUT_LOG_INFO, "sched",
-              "step %llu: plan %llu: %.0f bytes per rank, %.3f ms predicted, %.3f ms uncompressed (alpha %.1f us, %.2f GB/s)",
-              (unsigned long long)a->step, (unsigned long long)a->plans, d->bytes, 1e3 * d->seconds, 1e3 * d->dense_seconds,
-              1e6 * a->link.line.alpha, 1e-9 / a->link.line.beta);
-}
-
-static taut_status decide(taut__auto *a, bool may_keep)
-{
-    taut__decision d = {.option = a->option};
-    taut__demand   demand = demand_of(a);
-    TAUT_TRY(taut__decide(&a->offers->o, &demand, &d));
-    if (may_keep && keep(a, &demand, &d)) {
-        memcpy(a->option, a->offers->current, a->layers * sizeof *a->option);
-        return put_in_force(a);
-    }
-    a->plans++;
-    a->predicted = d.seconds;
-    a->predicted_dense = d.dense_seconds;
-    taut__plan_check_plan(&a->plan_check);
-    announce(a, &d);
-    return put_in_force(a);
-}
-
 taut_status taut__auto_plan(taut__auto *a, const double *sums)
 {
-    weigh(a);
-    TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, &a->offers));
-    if (!(a->offers->own2 > 0)) return TAUT_OK; /* no gradients yet */
-    apply_penalties(a);
-    return decide(a, true);
-}
-
-taut_status taut__auto_replan(taut__auto *a) { return decide(a, false); }
-
-taut_status taut__auto_resume(taut__auto *a) { return put_in_force(a); }
-
-taut_status taut__auto_pause(taut__auto *a)
-{
-    for (size_t l = 0; l < a->layers; l++)
-        if (!(codec_of(a, l)->caps & TAUT_CAP_LOSSLESS)) TAUT_TRY(adopt(a, l, "none"));
-    a->plan_check.dense.n = 0;
-    a->adopted_at = a->step;
-    taut__auto_rehash(a);
-    return TAUT_OK;
+    describe(a, sums);
+    TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, a->all_norms > 1 ? a->all_norms : 1, &a->offers));
+    if (!(a->offers->own2 > 0)) a->arms.there = false; /* no gradients yet; what stood on the last offers is gone */
+    if (!(a->offers->own2 > 0)) return TAUT_OK;
+    return taut__arms_plan(a);
 }
 
 /* Predicted seconds of layer l's collective, uncompressed. */
@@ -204,7 +133,7 @@ static bool in_a_hurry(const taut__auto *a, const taut__link *link)
 taut_status taut__auto_start(taut__auto *a)
 {
     const double gain = 1.5; /* predicted */
-    taut__demand demand = demand_of(a);
+    taut__demand demand = taut__auto_demand(a);
     char         text[TAUT_SPEC_TEXT];
     if (taut__spec_codec(&a->starter)->caps & TAUT_CAP_LOSSLESS || !in_a_hurry(a, &demand.link)) return TAUT_OK;
     taut__spec_print(&a->starter, text, sizeof text);
@@ -215,6 +144,7 @@ taut_status taut__auto_start(taut__auto *a)
         taut__algorithm_best(&demand.link, &coded, &seconds);
         if (a->objective == TAUT_OBJECTIVE_TIME && gain * seconds > dense_seconds(a, l, &demand.link)) continue;
         TAUT_TRY(adopt(a, l, text));
+        a->arms.now = -1;
     }
     taut__auto_rehash(a);
     return TAUT_OK;
@@ -223,10 +153,15 @@ taut_status taut__auto_start(taut__auto *a)
 /* The layer's own grid, finer; anything else: the cheapest option that is safe enough. */
 static bool tuned(const taut__auto *a, size_t l, double factor, char *text)
 {
+    const double finest = 1e-8; /* below, nothing is gained over none */
     const taut_spec  *spec = taut__layer_spec(a->layer_plans[l].layer);
     const taut_stage *grid = &spec->stage[0];
     if (spec->stages != 1 || grid->codec != &taut__codec_grid || grid->given >> GRID_KEY_STEP & 1) return false;
-    taut__snprintf(text, TAUT_SPEC_TEXT, "grid:rel=%.3g,code=%s", fmax(grid->value[GRID_KEY_REL] * factor, 1e-6),
+    if (grid->value[GRID_KEY_REL] * factor < finest) {
+        taut__snprintf(text, TAUT_SPEC_TEXT, "none");
+        return true;
+    }
+    taut__snprintf(text, TAUT_SPEC_TEXT, "grid:rel=%.3g,code=%s", grid->value[GRID_KEY_REL] * fmin(factor, 1),
              grid->value[GRID_KEY_CODE] == GRID_RANS ? "rans" : "packed"); /* as offers.c writes them */
     return true;
 }
@@ -246,7 +181,7 @@ taut_status taut__auto_safer(taut__auto *a, size_t l, double factor)
     }
     o = &a->offers->o;
     offer = &o->layer[l];
-    demand = demand_of(a);
+    demand = taut__auto_demand(a);
     best = offer->first; /* uncompressed */
     for (size_t i = offer->first; i < offer->first + offer->n; i++) {
         double   error, cost;

@@ -15,7 +15,8 @@ static const row rows[] = {
     {TAUT_FAMILY_HALF, false, "bf16", {1}},
     {TAUT_FAMILY_QUANT, false, "quant:bits=%g", {1, 2, 3, 4, 5, 6, 7, 8}},
     {TAUT_FAMILY_QUANT, true, "quant:bits=%g,bucket=64", {1, 2, 3, 4, 5, 6, 7, 8}},
-    {TAUT_FAMILY_QUANT, true, "quant:bits=%g,bucket=128", {1, 2, 3, 4, 5, 6, 7, 8}},
+    {TAUT_FAMILY_QUANT, false, "quant:bits=%g,bucket=128", {2, 3, 4, 5}}, /* between two numbers of bits */
+    {TAUT_FAMILY_QUANT, true, "quant:bits=%g,bucket=128", {1, 6, 7, 8}},
     {TAUT_FAMILY_QUANT, true, "quant:bits=%g,bucket=256", {1, 2, 3, 4, 5, 6, 7, 8}},
     {TAUT_FAMILY_QUANT, true, "quant:bits=%g,bucket=2048", {1, 2, 3, 4, 5, 6, 7, 8}},
     {TAUT_FAMILY_QUANT, true, "quant:bits=%g,bucket=64,norm=linf", {2, 3, 4, 5, 6, 7, 8}},

@@ -20,7 +20,7 @@ void taut__bench_fini(taut__bench *b);
 typedef struct taut__measured {
     double plain, weighted; /* squared error; in units of the tensor's scale */
     double bytes;           /* encoded, frame included */
-    double encode_s, decode_s;
+    double encode_s, decode_s; /* of the processor, one thread */
 } taut__measured;
 
 /* x: t->elems floats. factor: what one element of x stands for (a sample of 1/16: 16). seed: of stochastic rounding.
@@ -29,6 +29,9 @@ taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tens
                           uint64_t seed, taut__measured *m);
 taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
                                 uint64_t seed, taut__measured *m);
+
+/* Seconds that this thread has had the processor: what runs beside it on a shared machine is not in them. */
+double taut__processor_s(void);
 
 /* What a layer with these measurements puts on the wire and on the CPU, for the time model. */
 taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks, const taut__measured *m);

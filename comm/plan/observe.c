@@ -15,8 +15,10 @@ taut_status taut__observer_create(const taut_spec *reference, const taut_spec *s
     o->ranks = ranks;
     o->like = reference != NULL;
     if (reference) o->reference = *reference;
+    o->own_lowrank = reference && reference->stages == 1 && strcmp(taut__spec_codec(reference)->name, "powersgd") == 0;
     o->starter = *starter;
-    o->matrix_layer = SIZE_MAX;
+    o->slow = 1;
+    o->matrix_layer = o->sketch_layer = SIZE_MAX;
     *out = o;
     TAUT_TRY(taut__spec_parse("grid:rel=0.03,code=packed", &o->grid[GRID_PACKED]));
     return taut__spec_parse("grid:rel=0.03,code=rans", &o->grid[GRID_RANS]);
@@ -29,16 +31,20 @@ void taut__observer_destroy(taut__observer *o)
         taut__free(o->layer[l].spec);
         taut__free(o->layer[l].x);
         taut__basis_fini(&o->layer[l].basis);
+        taut__sketch_fini(&o->layer[l].sketch);
+        taut__shared_fini(&o->layer[l].shared);
     }
     taut__free(o->layer);
     taut__free(o->vector);
     taut__free(o->scale);
     taut__free(o->matrix);
+    taut__free(o->sketch);
     taut__free(o->speed);
     taut__free(o->seconds);
     taut__free(o->offers.o.layer);
     taut__free(o->offers.o.option);
     taut__free(o->offers.current);
+    taut__free(o->offers.own);
     taut__free(o->stats);
     taut__free(o->weight);
     taut__bench_fini(&o->bench);
@@ -100,15 +106,23 @@ static taut_status arm_lowrank(taut__observer *o, size_t index)
     taut__observed *l = &o->layer[index];
     size_t elems = l->rows * l->tensor->cols;
     if (taut__min(l->rows, l->tensor->cols) < 2) return TAUT_OK;
-    TAUT_TRY(taut__basis_prepare(&l->basis, l->rows, l->tensor->cols,
-                                 taut__min(RANKS, taut__min(l->rows, l->tensor->cols))));
+    if (o->own_lowrank)
+        TAUT_TRY(taut__basis_prepare(&l->basis, l->rows, l->tensor->cols, taut__min(RANKS, taut__min(l->rows, l->tensor->cols))));
+    TAUT_TRY(taut__sketch_prepare(&l->sketch, l->rows, l->tensor->cols));
+    if (taut__sketch_floats(&l->sketch) > o->sketch_room) {
+        taut__free(o->sketch);
+        o->sketch_room = 0;
+        if (!(o->sketch = taut__alloc(taut__sketch_floats(&l->sketch), sizeof *o->sketch))) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+        o->sketch_room = taut__sketch_floats(&l->sketch);
+    }
     if (elems > o->matrix_elems) {
         taut__free(o->matrix);
         o->matrix_elems = 0;
         if (!(o->matrix = taut__alloc(elems, sizeof *o->matrix))) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
         o->matrix_elems = elems;
     }
-    o->matrix_layer = index;
+    o->matrix_layer = o->sketch_layer = index;
+    o->sketched = false;
     return TAUT_OK;
 }
 
@@ -120,7 +134,7 @@ taut_status taut__observer_arm(taut__observer *o, size_t index, uint64_t turn, b
     l->fed = 0;
     l->start = taut__mix64(turn) % l->stride;
     l->blocks = taut__ceil_div(blocks - l->start, l->stride);
-    return lowrank && o->matrix_layer == SIZE_MAX ? arm_lowrank(o, index) : TAUT_OK;
+    return lowrank && o->sketch_layer == SIZE_MAX ? arm_lowrank(o, index) : TAUT_OK;
 }
 
 bool taut__observer_armed(const taut__observer *o, size_t index) { return o->layer[index].armed; }
@@ -226,7 +240,9 @@ taut_status taut__observer_measure(taut__observer *o, size_t index)
         taut__grid_set_window(stats, lowest);
         for (size_t i = 0; i < GRID_STATS; i++) v[v_grid(l->specs) + i] += stats[i] * factor;
         TAUT_TRY(look_specs(o, l, &t, factor, v));
-        if (o->matrix_layer == index) look_lowrank(o, l, v);
+        if (o->matrix_layer == index && o->own_lowrank) look_lowrank(o, l, v);
+        if (o->matrix_layer == index) taut__sketch_project(&l->sketch, o->matrix, o->sketch);
+        o->sketched |= o->matrix_layer == index;
     }
     if (o->matrix_layer == index) o->matrix_layer = SIZE_MAX;
     return TAUT_OK;
@@ -242,4 +258,31 @@ const double *taut__observer_vector(const taut__observer *o, size_t *n)
 {
     *n = o->values;
     return o->vector;
+}
+
+taut_status taut__observer_shared(taut__observer *o, size_t l, const taut__apart *apart) { return taut__shared_keep(&o->layer[l].shared, apart); }
+
+/* ---- low rank of the sum ---- */
+
+size_t taut__observer_sketch_size(const taut__observer *o, size_t l)
+{
+    const taut__observed *x = &o->layer[l];
+    return taut__min(x->rows, x->tensor->cols) < 2 ? 0 : (TAUT_SKETCH_RANK + TAUT_SKETCH_TAIL) * taut__max(x->rows, x->tensor->cols);
+}
+
+size_t taut__observer_sketch(const taut__observer *o, double *v)
+{
+    if (o->sketch_layer == SIZE_MAX) return 0;
+    size_t n = taut__sketch_floats(&o->layer[o->sketch_layer].sketch);
+    for (size_t i = 0; v && i < n; i++) v[i] = o->sketched ? o->sketch[i] : 0;
+    return n;
+}
+
+void taut__observer_sketch_take(taut__observer *o, const double *v)
+{
+    if (o->sketch_layer == SIZE_MAX) return;
+    taut__sketch *s = &o->layer[o->sketch_layer].sketch;
+    for (size_t i = 0; i < taut__sketch_floats(s); i++) o->sketch[i] = (float)v[i];
+    taut__sketch_take(s, o->sketch);
+    o->sketch_layer = SIZE_MAX;
 }

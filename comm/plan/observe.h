@@ -10,6 +10,8 @@
 
 #include "../../compressors/feedback.h"
 #include "measure.h"
+#include "reference.h"
+#include "shared.h"
 
 typedef struct taut__observer taut__observer;
 
@@ -33,6 +35,12 @@ taut_status taut__observer_measure(taut__observer *o, size_t l);
 /* Moves layer l's histogram, in a copy of this rank's vector, to the window of a norm: before vectors of several ranks are added,
  * with a norm on which they agree (its order of magnitude matters; 0: not known yet). */
 void taut__observer_align(const taut__observer *o, size_t l, double norm2, double *values);
+
+/* Low rank: what layer l's look takes in the exchange, in doubles; how many are due in this step (agreed); this rank's; and their sums. */
+size_t taut__observer_sketch_size(const taut__observer *o, size_t l);
+size_t taut__observer_sketch(const taut__observer *o, double *v); /* v NULL: only how many */
+void   taut__observer_sketch_take(taut__observer *o, const double *v);
+
 /* This rank's vector, to be summed over ranks into `sum` of as many doubles. */
 const double *taut__observer_vector(const taut__observer *o, size_t *n);
 
@@ -41,26 +49,46 @@ taut_status taut__observer_probe(taut__observer *o);
 taut_status taut__observer_assume(taut__observer *o); /* instead: what a core did when this was written; no clock */
 double     *taut__observer_speeds(taut__observer *o, size_t *n);
 
+/* How many times as long as probed, 1 to 4, a fast codec takes on the largest layer (4 MiB of it) while the other ranks are at it
+ * too: they may share its processor or its memory. Called by all ranks at the same moment; takes about so many seconds. */
+taut_status taut__observer_crowd(taut__observer *o, double seconds, double *factor);
+void        taut__observer_slow_down(taut__observer *o, double factor); /* all speeds are priced so many times slower than probed */
+
 /* What layer l would take under the starter, at most; false where that does not suit the layer. */
 bool taut__observer_starter_work(const taut__observer *o, size_t l, taut__work *w);
 
+/* Everything is relative to the looks, so that a step whose gradients are larger than those of the looks leaves no trace. */
 typedef struct taut__aggregate { /* of a layer */
-    taut_norm2       norm2;   /* of the sum over ranks */
-    double           weight;  /* of its squared errors: of weighted ones where scaled, else of plain ones */
+    bool             out;     /* not to be planned for */
+    taut_norm2       ratio;   /* |sum over ranks of x|^2 / sum over ranks of |x|^2, of recent steps */
     bool             scaled;  /* errors count in units of the layer's scale */
+    double           relative; /* not scaled: squared errors count as this many times elements / |sum|^2; 0: as they are */
     const taut_spec *current; /* in force: always among the options */
+    double           tuned;   /* its error is asked for times this */
+    double           made;    /* squared error that it makes of the sum, over sum of |x|^2, in the metric, as measured; < 0: unknown */
 } taut__aggregate;
+
+enum { TAUT_KIND_ENTROPY = 1, TAUT_KIND_OTHERS = 2 }; /* taut__option.kind: with an entropy coder; neither that nor one of the fastest codecs */
+
+void *taut__grown(void *old, size_t used, size_t room, size_t size); /* a larger copy of an array, the old one released; NULL, and nothing is touched, when out of memory */
 
 typedef struct taut__offers {
     taut__observations o;
     double             budget2; /* like: squared error of the reference; rel: share of norm2 */
-    double             norm2;   /* of the sums, in the metric, all layers */
+    double             norm2;   /* of the sums, in the metric, all layers that are planned for */
     double             own2;    /* sum over ranks of |x|^2, likewise */
+    double            *own;     /* per layer: its part of own2 */
     uint32_t          *current; /* per layer: the option that is in force */
 } taut__offers;
 
-/* sum: vectors of all ranks. rel: the budget if not like:. The result belongs to the observer, until the next call. */
-taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel,
+/* The layer's samples travelled apart in this step. */
+taut_status taut__observer_shared(taut__observer *o, size_t l, const taut__apart *apart);
+/* What the reference of a like: budget loses of layer l, as of the looks in sum; zeros where it does not suit. */
+taut_norm2 taut__observer_reference(const taut__observer *o, size_t l, const double *sum);
+
+/* sum: vectors of all ranks. rel: the budget if not like:, a share of `all` times norm2: layers that are not planned for have norms
+ * too. The result belongs to the observer, until the next call. */
+taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel, double all,
                                   taut__offers **offers);
 
 #endif

@@ -30,7 +30,9 @@ typedef struct taut__observed {
     size_t             fed;       /* elements since it was armed */
     float             *x;         /* the sample */
     size_t             row_stride, rows; /* of what low rank looks at */
-    taut__basis        basis;
+    taut__basis        basis;  /* of this rank's own, where the reference is of low rank */
+    taut__sketch       sketch; /* of the sum */
+    taut__shared       shared;
 } taut__observed;
 
 typedef struct taut__speed {
@@ -40,7 +42,7 @@ typedef struct taut__speed {
 
 struct taut__observer {
     int         ranks;
-    bool        like;
+    bool        like, own_lowrank; /* the latter: the reference is of low rank */
     taut_spec   reference, starter, grid[2];
     taut__observed *layer;
     size_t      layers, room, values;
@@ -49,15 +51,17 @@ struct taut__observer {
     float      *scale;  /* of a sample */
     float      *matrix; /* rows of the one layer that is armed for low rank */
     size_t      matrix_elems, matrix_layer;
+    float       *sketch;       /* of that layer, this step; NULL: no memory yet */
+    size_t      sketch_room, sketch_layer; /* SIZE_MAX: none in this step; agreed */
+    bool        sketched;      /* this rank's product is there */
     taut__speed *speed;
     double     *seconds; /* encode, decode per element, for each speed; then the same per call */
     size_t      speeds;
+    double      slow;     /* times as long as those */
     taut__offers offers;
     double      *stats, *weight; /* of all layers: surveys of one step, weights of their errors */
+    double       expected;       /* what errors have in common, all layers, at the step that would spend the budget */
     size_t       option_room;
 };
-
-/* A larger copy of an array, the old one released; NULL, and nothing is touched, when out of memory. */
-void *taut__grown(void *old, size_t used, size_t room, size_t size);
 
 #endif

@@ -115,9 +115,40 @@ static void price_codec(const taut__observer *o, const taut_spec *spec, double e
         taut__spec_print(&o->grid[(int)spec->stage[0].value[GRID_KEY_CODE]], text, sizeof text);
     for (size_t i = 0; i < o->speeds; i++)
         if (strcmp(o->speed[i].text, text) == 0) k = i;
-    m->encode_s = call[2 * k] + o->seconds[2 * k] * elems;
-    m->decode_s = call[2 * k + 1] + o->seconds[2 * k + 1] * elems;
+    m->encode_s = o->slow * (call[2 * k] + o->seconds[2 * k] * elems);
+    m->decode_s = o->slow * (call[2 * k + 1] + o->seconds[2 * k + 1] * elems);
 }
+
+taut_status taut__observer_crowd(taut__observer *o, double seconds, double *factor)
+{
+    enum { MOST = 1 << 20 };
+    const double most = 4; /* beyond, it is something else that has the processor */
+    taut_spec      spec;
+    taut__measured priced = {0}, m;
+    size_t         n = 4096;
+    double         took = 0, alone = 0, wall = 0, begin, processor;
+    for (size_t l = 0; l < o->layers; l++) n = taut__max(n, o->layer[l].tensor->elems);
+    n = taut__min(n, MOST);
+    float *x = taut__alloc(n, sizeof *x);
+    taut_status s = x ? taut__spec_parse("quant:bits=4", &spec) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    for (size_t i = 0; s == TAUT_OK && i < n; i++) x[i] = (float)((int)(i * 2654435761u >> 20 & 0xfff) - 0x800);
+    taut_tensor t = {.elems = n, .rows = 1, .cols = n};
+    if (s == TAUT_OK) s = taut__measure(&o->bench, &spec, &t, x, 1, 1, &m); /* touches the memory */
+    begin = taut__now(), processor = taut__processor_s();
+    while (s == TAUT_OK && wall < seconds) {
+        s = taut__measure(&o->bench, &spec, &t, x, 1, 1, &m);
+        price_codec(o, &spec, (double)n, &priced);
+        took += m.encode_s + m.decode_s;
+        alone += priced.encode_s + priced.decode_s;
+        wall = taut__now() - begin;
+    }
+    if (s == TAUT_OK) took *= fmax(wall / (taut__processor_s() - processor), 1); /* of which others had a part */
+    taut__free(x);
+    *factor = alone > 0 ? fmin(fmax(took * o->slow / alone, 1), most) : 1;
+    return s;
+}
+
+void taut__observer_slow_down(taut__observer *o, double factor) { o->slow = factor; }
 
 bool taut__observer_starter_work(const taut__observer *o, size_t index, taut__work *w)
 {
@@ -138,7 +169,8 @@ typedef struct pricing { /* one layer */
     const double          *v;     /* its sums over ranks */
     const double          *stats; /* grid's survey of one step, all ranks */
     const taut__aggregate *aggregate;
-    double                 plain2, own2, sum2; /* sum over ranks of |x|^2: plain; in the metric; |sum|^2 in the metric */
+    double                 weight; /* of its squared errors */
+    double                 own2, sum2; /* sum over ranks of |x|^2, and |sum|^2; in the metric */
     taut__offer           *offer;
 } pricing;
 
@@ -162,24 +194,45 @@ static taut__option *append(pricing *p)
     return &all->option[all->options++];
 }
 
-static taut_status add(pricing *p, const taut_spec *spec, double error, double bytes)
+static uint32_t kind_of(const taut_spec *spec)
+{
+    const taut_codec *codec = taut__spec_codec(spec);
+    if (codec == &taut__codec_grid && (int)spec->stage[0].value[GRID_KEY_CODE] == GRID_RANS) return TAUT_KIND_ENTROPY;
+    bool fast = strcmp(codec->name, "quant") == 0 || strcmp(codec->name, "fp16") == 0 || strcmp(codec->name, "bf16") == 0;
+    return fast && spec->stages == 1 ? 0 : TAUT_KIND_OTHERS;
+}
+
+/* own: squared errors of all ranks' encodings. common: of the sum, per own. */
+static taut_status add(pricing *p, const taut_spec *spec, double own, double common, double bytes)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     taut__measured    m = {.bytes = bytes};
     taut__option     *option;
-    if (error > 0.95 * p->own2) return TAUT_OK; /* as bad as sending nothing; feedback would only let it grow */
+    double            error = common * own, ranks = p->o->ranks;
+    if (!isfinite(error) || !isfinite(bytes)) return TAUT_OK; /* the survey cannot tell */
     option = append(p);
     if (!option) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
     price_codec(p->o, spec, (double)p->l->tensor->elems, &m);
-    *option = (taut__option){.error = error, .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
+    *option = (taut__option){.error = error, .kind = kind_of(spec), .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
     taut__spec_print(spec, option->spec, sizeof option->spec);
-    /* the sum is encoded once more, unless that makes no error, or two ranks tell each other */
-    bool again = option->work.vias & 1u << TAUT_VIA_SRA && p->o->ranks > 2;
-    if (again && !codec->integer && !codec->encode_exact) option->error += error / p->own2 * p->sum2;
+    /* an owner adds its own part as it is, and encodes the sum once more, unless that makes no error, or two ranks tell each other */
+    bool again = option->work.vias & 1u << TAUT_VIA_SRA && ranks > 2;
+    if (again && !codec->integer && !codec->encode_exact) option->error = error * (ranks - 1) / ranks + own / p->own2 * p->sum2;
+    if (option->error > 0.95 * p->sum2 || own > 0.95 * p->own2) { /* as bad as sending nothing; feedback would only let it grow */
+        p->offer->n--;
+        p->o->offers.o.options--;
+    }
     return TAUT_OK;
 }
 
-static taut_status add_grid_at(pricing *p, taut__rung rung, int code)
+/* Errors of ranks under grid's step, and of what leaves out all below a threshold: both in units of the scale. */
+static double grid_common(const pricing *p, double step, double dead)
+{
+    taut__common c = taut__shared_errors(&p->l->shared, p->l->tensor, step, dead, p->aggregate->scaled);
+    return taut__common_factor(&c, p->o->expected);
+}
+
+static taut_status add_grid_at(pricing *p, taut__rung rung, double common, int code)
 {
     char      text[64];
     taut_spec spec;
@@ -187,7 +240,7 @@ static taut_status add_grid_at(pricing *p, taut__rung rung, int code)
     taut__snprintf(text, sizeof text, "grid:rel=%.3g,code=%s", rung.rel, code == GRID_RANS ? "rans" : "packed");
     if (taut__spec_parse(text, &spec) != TAUT_OK) return TAUT_OK;
     bits = taut__grid_estimate_bits(p->stats, rung.step, spec.stage[0].value[GRID_KEY_DEAD], code);
-    return add(p, &spec, spec.stage[0].value[GRID_KEY_REL] * p->own2, bits / 8 * (double)p->l->tensor->elems + 64);
+    return add(p, &spec, spec.stage[0].value[GRID_KEY_REL] * p->own2, common, bits / 8 * (double)p->l->tensor->elems + 64);
 }
 
 /* Weight of the survey's squared errors: its norm in the metric over its norm in its own unit. */
@@ -198,26 +251,30 @@ static double survey_weight(const pricing *p)
 
 /* Feedback grows until what is left of x each step is what g adds: |residual|^2 = rel / (1 - rel) |g|^2. */
 static const double COARSEST = 0.7;
+static const double DEAD = 0.65; /* grid's default */
 
 static taut_status add_grid(pricing *p, double centre)
 {
     taut__rung rung[RUNGS];
     size_t     n = taut__grid_ladder(p->stats, survey_weight(p), centre, 2, COARSEST, RUNGS, rung);
     for (size_t i = 0; i < n; i++) {
-        TAUT_TRY(add_grid_at(p, rung[i], GRID_PACKED));
-        TAUT_TRY(add_grid_at(p, rung[i], GRID_RANS));
+        double common = grid_common(p, rung[i].step, DEAD);
+        TAUT_TRY(add_grid_at(p, rung[i], common, GRID_PACKED));
+        TAUT_TRY(add_grid_at(p, rung[i], common, GRID_RANS));
     }
     return TAUT_OK;
 }
 
-/* Squared share of what top-k leaves out, from the histogram: whole bins from the top, the last one in part. */
-static double topk_left(const double *stats, double density)
+/* Squared share of what top-k leaves out, from the histogram: whole bins from the top, the last one in part; and the threshold. */
+static double topk_left(const double *stats, double density, double *threshold)
 {
     double keep = 0, all = 0, left = 0;
     for (int b = 0; b < GRID_BINS; b++) keep += density * stats[GRID_STAT_BIN + b];
+    *threshold = 0;
     for (int b = GRID_BINS - 1; b >= 0; b--) {
         double n = stats[GRID_STAT_BIN + b], t = exp2((b + 0.5) / GRID_BINS_PER_OCTAVE); /* in any unit */
         double kept = fmin(n, keep);
+        if (keep > 0 && kept == keep) *threshold = t;
         keep -= kept;
         all += n * t * t;
         left += (n - kept) * t * t;
@@ -230,9 +287,10 @@ static taut_status add_topk(pricing *p)
     taut_spec spec[8];
     size_t    n = taut__candidates(p->l->tensor, TAUT_FAMILY_TOPK, false, spec, 8);
     for (size_t i = 0; i < n; i++) {
-        double density = spec[i].stage[0].value[0];
+        double density = spec[i].stage[0].value[0], threshold;
         double bits = density * (32 + 2 + log2(1 / density)); /* value, and a Rice-coded gap */
-        TAUT_TRY(add(p, &spec[i], topk_left(p->stats, density) * p->own2, bits / 8 * (double)p->l->tensor->elems + 64));
+        double left = topk_left(p->stats, density, &threshold);
+        TAUT_TRY(add(p, &spec[i], left * p->own2, grid_common(p, threshold, 0), bits / 8 * (double)p->l->tensor->elems + 64));
     }
     return TAUT_OK;
 }
@@ -246,37 +304,46 @@ static double lowrank_left(const pricing *p, size_t rank)
     return fmax(left, 0);
 }
 
+/* Without a warm start a first step leaves about half as much again. */
+static const double COLD = 1.5;
+
 static taut_status add_lowrank(pricing *p)
 {
     taut_spec          spec[16];
     const taut_tensor *t = p->l->tensor;
     size_t             n = taut__candidates(t, TAUT_FAMILY_POWERSGD, false, spec, 16);
-    for (size_t i = 0; i < n && p->v[V_LOWRANK_LOOKS] > 0; i++) {
+    for (size_t i = 0; i < n && p->sum2 > 0; i++) {
         size_t rank = (size_t)spec[i].stage[0].value[0];
-        if (rank > RANKS) continue;
-        TAUT_TRY(add(p, &spec[i], lowrank_left(p, rank) * p->own2, 4.0 * (double)(rank * (t->rows + t->cols))));
+        double left = taut__sketch_left(&p->l->sketch, rank);
+        if (rank > TAUT_SKETCH_RANK || left >= 1) continue;
+        if (taut__spec_codec(p->aggregate->current) != taut__spec_codec(&spec[i])) left *= COLD;
+        TAUT_TRY(add(p, &spec[i], left * p->own2, p->sum2 / p->own2, 4.0 * (double)(rank * (t->rows + t->cols))));
     }
     return TAUT_OK;
 }
 
-/* Where the scale is nearly 0 the reference, which does not know it, makes errors without bound in the metric, and would
- * allow as much everywhere. So in units of a scale its error counts as at most this many times its plain relative
- * error: with Adam, 0.1 of the metric cost as little loss as 0.04 plain (docs/planning.md). */
-static const double SCALED_MOST = 2.5;
-
-static double reference_error(const pricing *p)
+taut_norm2 taut__observer_reference(const taut__observer *o, size_t index, const double *sum)
 {
-    size_t i = p->l->specs - 1, at = V_SPEC + 3 * i;
-    if (!p->l->referenced) return 0; /* the reference too would send this layer uncompressed */
-    if (p->v[at + 2] > 0) {
-        double error = p->aggregate->weight * per_step(p, at + p->aggregate->scaled);
-        double plain = p->plain2 > 0 ? per_step(p, at) / p->plain2 : 0;
-        return p->aggregate->scaled ? fmin(error, SCALED_MOST * plain * p->own2) : error;
+    const taut__observed *l = &o->layer[index];
+    const double         *v = sum + l->at, *m = v + V_SPEC + 3 * (l->specs - 1);
+    const taut_stage     *stage = &o->reference.stage[0];
+    const taut_codec     *codec = o->like ? taut__spec_codec(&o->reference) : NULL;
+    pricing               p = {.v = v};
+    double                share, threshold;
+    if (!l->referenced || !(v[V_PLAIN] > 0)) return (taut_norm2){0, 0};
+    if (o->reference.stages == 1 && strcmp(codec->name, "powersgd") == 0) {
+        share = lowrank_left(&p, (size_t)stage->value[0]);
+    } else if (o->reference.stages == 1 && strcmp(codec->name, "topk") == 0) {
+        double stats[GRID_STATS];
+        for (size_t i = 0; i < GRID_STATS; i++) stats[i] = v[v_grid(l->specs) + i];
+        share = topk_left(stats, stage->value[0], &threshold);
+    } else {
+        return (taut_norm2){m[0] / v[V_PLAIN], v[V_WEIGHTED] > 0 ? m[1] / v[V_WEIGHTED] : 0};
     }
-    return lowrank_left(p, (size_t)p->l->spec[i].stage[0].value[0]) * p->own2;
+    return (taut_norm2){share, share};
 }
 
-/* The option in force; what a ladder no longer has is added. */
+/* The option in force; of grid, as it is tuned now. */
 static taut_status find_current(pricing *p, uint32_t *current)
 {
     const taut_spec    *spec = p->aggregate->current;
@@ -284,15 +351,31 @@ static taut_status find_current(pricing *p, uint32_t *current)
     char                text[TAUT_SPEC_TEXT];
     taut__spec_print(spec, text, sizeof text);
     *current = (uint32_t)p->offer->first;
-    for (size_t i = 0; i < p->offer->n; i++)
-        if (strcmp(all->option[p->offer->first + i].spec, text) == 0) *current = (uint32_t)(p->offer->first + i);
-    if (*current != p->offer->first || !(p->own2 > 0) || taut__spec_codec(spec) != &taut__codec_grid) return TAUT_OK;
-    taut__rung rung = {spec->stage[0].value[GRID_KEY_REL], 0};
+    if (taut__spec_codec(spec) != &taut__codec_grid) {
+        for (size_t i = 0; i < p->offer->n; i++)
+            if (strcmp(all->option[p->offer->first + i].spec, text) == 0) *current = (uint32_t)(p->offer->first + i);
+        return TAUT_OK;
+    }
+    if (!(p->own2 > 0)) return TAUT_OK;
+    taut__rung rung = {fmin(spec->stage[0].value[GRID_KEY_REL] * p->aggregate->tuned, COARSEST), 0};
     rung.step = taut__grid_estimate_step(p->stats, rung.rel * p->stats[GRID_STAT_NORM2], spec->stage[0].value[GRID_KEY_DEAD]);
     *current = (uint32_t)all->options;
-    if (rung.step > 0) TAUT_TRY(add_grid_at(p, rung, (int)spec->stage[0].value[GRID_KEY_CODE]));
+    if (rung.step > 0) TAUT_TRY(add_grid_at(p, rung, grid_common(p, rung.step, DEAD), (int)spec->stage[0].value[GRID_KEY_CODE]));
     if (*current == all->options) *current = (uint32_t)p->offer->first;
     return TAUT_OK;
+}
+
+/* What the codec in force is measured to make, over what is expected of it, holds for its other settings too. */
+static void correct(pricing *p, uint32_t current)
+{
+    taut__observations *all = &p->o->offers.o;
+    const taut_codec   *codec = taut__spec_codec(p->aggregate->current);
+    double              expected = all->option[current].error, factor;
+    taut_spec           spec;
+    if (p->aggregate->made < 0 || !(expected > 0)) return;
+    factor = fmin(fmax(p->aggregate->made * p->own2 / expected, 0.25), 4);
+    for (size_t i = p->offer->first; i < p->offer->first + p->offer->n; i++)
+        if (taut__spec_parse(all->option[i].spec, &spec) == TAUT_OK && taut__spec_codec(&spec) == codec) all->option[i].error *= factor;
 }
 
 static taut_status offer_layer(pricing *p, double centre, uint32_t *current)
@@ -303,24 +386,30 @@ static taut_status offer_layer(pricing *p, double centre, uint32_t *current)
     if (p->own2 > 0) { /* a layer without gradient so far stays uncompressed: nothing is known about it */
         for (size_t i = 0; i + p->l->referenced < p->l->specs; i++) {
             size_t at = V_SPEC + 3 * i;
-            double error = p->aggregate->weight * per_step(p, at + p->aggregate->scaled);
-            TAUT_TRY(add(p, &p->l->spec[i], error, per_step(p, at + 2) / p->o->ranks));
+            bool   nearest = taut__spec_codec(&p->l->spec[i])->n_keys == 0;
+            double own = p->weight * per_step(p, at + p->aggregate->scaled);
+            /* stochastic rounding errs independently; what rounds to nearest, fp16 and bf16, may err alike everywhere */
+            TAUT_TRY(add(p, &p->l->spec[i], own, nearest ? p->o->ranks : 1, per_step(p, at + 2) / p->o->ranks));
         }
         /* top-k picks by |x| and low rank by plain energy: what that leaves in units of a scale was not measured */
         if (!p->aggregate->scaled) TAUT_TRY(add_topk(p));
         if (!p->aggregate->scaled) TAUT_TRY(add_lowrank(p));
         TAUT_TRY(add_grid(p, centre));
     }
-    return find_current(p, current);
+    TAUT_TRY(find_current(p, current));
+    correct(p, *current);
+    return TAUT_OK;
 }
 
 static pricing pricing_of(taut__observer *o, size_t l, const double *sum, const taut__aggregate *a)
 {
     pricing p = {.o = o, .l = &o->layer[l], .v = sum + o->layer[l].at, .stats = o->stats + l * GRID_STATS, .aggregate = a,
                  .offer = &o->offers.o.layer[l]};
-    p.plain2 = per_step(&p, V_PLAIN);
-    p.own2 = a->weight * (a->scaled ? per_step(&p, V_WEIGHTED) : p.plain2);
-    p.sum2 = a->weight * (a->scaled ? a->norm2.weighted : a->norm2.plain);
+    double plain2 = per_step(&p, V_PLAIN), own = a->scaled ? per_step(&p, V_WEIGHTED) : plain2;
+    p.weight = a->scaled || a->relative == 0 ? 1 : a->relative * taut__layer_weight(p.l->tensor->elems, plain2 * a->ratio.plain, plain2);
+    if (a->out) p.weight = 0;
+    p.own2 = p.weight * own;
+    p.sum2 = p.own2 * (a->scaled ? a->ratio.weighted : a->ratio.plain);
     return p;
 }
 
@@ -330,19 +419,49 @@ static taut_status allocate(taut__observer *o)
     if (offers->o.layers == o->layers) return TAUT_OK;
     taut__free(offers->o.layer);
     taut__free(offers->current);
+    taut__free(offers->own);
     taut__free(o->stats);
     taut__free(o->weight);
     offers->o.layers = o->layers;
     offers->o.layer = taut__alloc(o->layers, sizeof *offers->o.layer);
     offers->current = taut__alloc(o->layers, sizeof *offers->current);
+    offers->own = taut__alloc(o->layers, sizeof *offers->own);
     o->stats = taut__alloc(o->layers * GRID_STATS, sizeof *o->stats);
     o->weight = taut__alloc(o->layers, sizeof *o->weight);
-    if (offers->o.layer && offers->current && o->stats && o->weight) return TAUT_OK;
+    if (offers->o.layer && offers->current && offers->own && o->stats && o->weight) return TAUT_OK;
     offers->o.layers = 0;
     return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", o->layers);
 }
 
-taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel,
+/* What errors have in common at the step that spends the budget, all layers together. */
+static double common_at(const taut__observer *o, double centre)
+{
+    taut__common all = {0};
+    for (size_t l = 0; l < o->layers; l++) {
+        taut__common c = {0};
+        if (o->weight[l] > 0)
+            c = taut__shared_errors(&o->layer[l].shared, o->layer[l].tensor, centre / sqrt(o->weight[l]), DEAD, true);
+        all.together += o->weight[l] * c.together;
+        all.apart += o->weight[l] * c.apart;
+        all.blocks += c.blocks;
+    }
+    return taut__common_factor(&all, 1);
+}
+
+/* The step that spends the budget depends on what errors have in common there, and that on the step: a few rounds settle it. */
+static double find_centre(taut__observer *o, double budget)
+{
+    double centre = 0;
+    o->expected = 1;
+    for (int i = 0; i < 3; i++) {
+        centre = taut__grid_centre(o->stats, o->weight, o->layers, budget / o->expected);
+        if (!(centre > 0)) return 0;
+        o->expected = fmax(common_at(o, centre), 1e-3);
+    }
+    return centre;
+}
+
+taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel, double all,
                                   taut__offers **out)
 {
     taut__offers *offers = &o->offers;
@@ -351,14 +470,17 @@ taut_status taut__observer_offers(taut__observer *o, const double *sum, const ta
     offers->budget2 = offers->norm2 = offers->own2 = 0;
     offers->o.options = 0;
     for (size_t l = 0; l < o->layers; l++) {
-        pricing p = pricing_of(o, l, sum, &aggregate[l]);
+        pricing         p = pricing_of(o, l, sum, &aggregate[l]);
+        taut__reference r = {.suits = p.l->referenced, .share = taut__observer_reference(o, l, sum)};
+        taut_norm2      own = {p.own2, p.own2};
         for (size_t i = 0; i < GRID_STATS; i++) o->stats[l * GRID_STATS + i] = per_step(&p, v_grid(p.l->specs) + i);
         o->weight[l] = survey_weight(&p);
-        offers->budget2 += o->like ? reference_error(&p) : rel * p.sum2;
+        offers->budget2 += o->like ? taut__reference_error(&r, &own, aggregate[l].scaled) : rel * all * p.sum2;
         offers->norm2 += p.sum2;
         offers->own2 += p.own2;
+        offers->own[l] = p.own2;
     }
-    centre = taut__grid_centre(o->stats, o->weight, o->layers, offers->budget2);
+    centre = find_centre(o, offers->budget2);
     for (size_t l = 0; l < o->layers; l++) {
         pricing p = pricing_of(o, l, sum, &aggregate[l]);
         *p.offer = (taut__offer){.elems = p.l->tensor->elems, .norm2 = p.sum2, .first = offers->o.options};

@@ -67,7 +67,6 @@ static void stop(taut__job *job)
 {
     if (job->via && job->via->cancel) job->via->cancel(job);
     taut__plain_sum_cancel(&job->raw);
-    taut__plain_sum_cancel(&job->layer->audit_raw);
     taut__small_allreduce_cancel(&job->exchange);
     taut__hier_cancel(job);
 }
@@ -79,7 +78,6 @@ static int waiting_for(const taut__job *job, int *hops)
     switch (job->phase) {
     case TAUT_PHASE_AGREE: return taut__small_allreduce_waiting_for(&job->exchange, hops);
     case TAUT_PHASE_RAW: return taut__plain_sum_waiting_for(&job->raw, hops);
-    case TAUT_PHASE_AUDIT: return taut__plain_sum_waiting_for(&job->layer->audit_raw, hops);
     case TAUT_PHASE_REDUCE: return job->via->waiting_for ? job->via->waiting_for(job, hops) : -1;
     case TAUT_PHASE_LOCAL_SUM:
     case TAUT_PHASE_LOCAL_COPY: return taut__hier_waiting_for(job, hops);
@@ -164,13 +162,13 @@ taut_status taut__job_prepare(taut__job *job)
 
 /* ---- phases ---- */
 
-/* All of x is formed before any of it is encoded: the codec looks at the whole, an audit copies it, or several threads
+/* All of x is formed before any of it is encoded: the codec looks at the whole, or several threads
  * will encode while the plan wants to see slices one after the other. */
 static bool forms_first(const taut__job *job)
 {
     const taut_layer *l = job->layer;
     bool watched = taut__watched(l);
-    return taut__agree_wanted(job->call.spec) || l->audit_armed ||
+    return taut__agree_wanted(job->call.spec) ||
            (watched && (taut__executor_threads(l->comm->pool) > 1 || job->via == &taut__linear));
 }
 
@@ -213,6 +211,7 @@ taut_status taut__job_begin(taut__job *job, void *buf, int kind, taut__half halv
     job->call.shared_seed = taut__seed(l->seed, l->calls);
     job->call.seed = taut__seed(job->call.shared_seed, (uint64_t)(uint32_t)l->comm->all.rank + 1);
     taut__agree_begin(job);
+    taut__sample_begin(job);
     return job->g != &l->comm->all ? enter(job, TAUT_PHASE_LOCAL_SUM) : enter_own(job);
 }
 
@@ -226,7 +225,6 @@ static taut_status survey(taut__job *job)
     bool         settled = true;
     if (job->agree) TAUT_TRY(taut__agree_look(job, r, x));
     if (taut__watched(l) && !job->formed) comm->hooks->on_input(comm->autom, l, x, r.first, r.n);
-    if (l->audit_armed && !job->formed) memcpy(l->audit_x + r.first, x, r.n * sizeof *x);
     job->at += r.n;
     double end = taut__now();
     job->record.encode_s += end - begin;
@@ -266,13 +264,26 @@ static taut_status begin_raw(taut__job *job)
     }
     bool spread = !direct && job->halves == TAUT_GATHER;
     if (spread) taut__result_load(job, 0, n, l->spread);
-    else if (!direct) taut__form(job, 0, n);
+    else if (!direct) taut__sample_x(job, (taut__range){0, n}, taut__form(job, 0, n));
     taut__plain_sum_begin(&job->raw, direct ? job->buf : spread ? l->spread : l->feedback->r, n, job->halves, job->factor);
     job->phase_s = taut__now();
     return TAUT_OK;
 }
 
-static taut_status enter_after(taut__job *job);
+static taut_status enter_after(taut__job *job)
+{
+    return enter(job, job->g != &job->comm->all ? TAUT_PHASE_LOCAL_COPY : TAUT_PHASE_DONE);
+}
+
+/* Every rank measures its part of the sum. */
+static void measure_raw(taut__job *job)
+{
+    taut__range      mine = taut__part(&job->part, job->g->rank);
+    taut__piece_done done = {0};
+    if (!job->comm->lossy || job->halves != TAUT_BOTH || job->layer->dtype != TAUT_F32) return;
+    done.sum = taut__job_norms(job, (float *)job->buf + mine.first, mine);
+    taut__account(job, &done);
+}
 
 /* The plan has no use for the norm of such a sum, but a NaN in it counts. Every rank looks at its part. */
 static void note_bad(taut__job *job, const float *sum)
@@ -292,6 +303,7 @@ static taut_status raw(taut__job *job, bool *moved)
     if (!done) return TAUT_OK;
     *moved = true;
     trace_phase(job, job->raw.sent);
+    measure_raw(job);
     job->record.bytes_sent += job->raw.sent;
     job->record.bytes_dense += job->raw.sent;
     note_bad(job, l->dtype == TAUT_F32 ? job->buf : job->halves == TAUT_GATHER ? l->spread : l->feedback->r);
@@ -303,51 +315,10 @@ static taut_status raw(taut__job *job, bool *moved)
     return enter_after(job);
 }
 
-/* ---- audit: the exact sum beside the compressed one ---- */
-
-static taut_status begin_audit(taut__job *job)
-{
-    taut_layer *l = job->layer;
-    taut__plain_sum_begin(&l->audit_raw, l->audit_x, job->call.n, TAUT_REDUCE, 1);
-    return enter(job, TAUT_PHASE_AUDIT);
-}
-
-static taut_status audit(taut__job *job, bool *moved)
-{
-    taut_layer *l = job->layer;
-    taut__range  mine = taut__part(&l->audit_raw.part, job->g->rank);
-    float      *exact = l->audit_x + mine.first, *scratch = job->comm->scratch[0];
-    double      back = 1 / (double)job->factor;
-    bool        done = false;
-    TAUT_TRY(taut__plain_sum_advance(&l->audit_raw, moved, &done));
-    if (!done) return TAUT_OK;
-    *moved = true;
-    trace_phase(job, l->audit_raw.sent);
-    l->audit = (taut__audit){.done = true};
-    for (size_t at = 0; at < mine.n; at += job->comm->scratch_n) {
-        taut__range r = {mine.first + at, taut__min(job->comm->scratch_n, mine.n - at)};
-        taut__result_load(job, r.first, r.n, scratch);
-        taut_norm2 sum = taut__job_norms(job, exact + at, r);
-        for (size_t i = 0; i < r.n; i++) scratch[i] = (float)(scratch[i] * back - exact[at + i]);
-        taut_norm2 error = taut__job_norms(job, scratch, r);
-        l->audit.sum.plain += sum.plain, l->audit.sum.weighted += sum.weighted;
-        l->audit.error.plain += error.plain, l->audit.error.weighted += error.weighted;
-    }
-    job->record.bytes_sent += l->audit_raw.sent;
-    l->audit_armed = false;
-    return enter_after(job);
-}
-
-static taut_status enter_after(taut__job *job)
-{
-    if (job->layer->audit_armed && job->phase != TAUT_PHASE_AUDIT && job->halves == TAUT_BOTH && job->g->size > 1)
-        return begin_audit(job);
-    return enter(job, job->g != &job->comm->all ? TAUT_PHASE_LOCAL_COPY : TAUT_PHASE_DONE);
-}
-
 static void complete(taut__job *job)
 {
     taut_layer *l = job->layer;
+    taut__sample_result(job);
     job->record.end_s = taut__now();
     if (job->halves != TAUT_GATHER) l->residual = l->feedback_on && job->g->rank >= 0;
     taut__layer_count(l);
@@ -371,7 +342,6 @@ taut_status taut__job_step(taut__job *job, bool *moved, bool *done)
         if (over) TAUT_TRY(enter_after(job));
         break;
     case TAUT_PHASE_RAW: return raw(job, moved);
-    case TAUT_PHASE_AUDIT: return audit(job, moved);
     case TAUT_PHASE_LOCAL_COPY:
         TAUT_TRY(taut__hier_down(job, moved, &over));
         if (over) trace_phase(job, 0);

@@ -44,13 +44,17 @@ static taut_norm2 norms(const taut__job *job, const float *x, size_t first, size
     return (taut_norm2){plain, t->scale_n ? plain / ((double)t->scale[0] * (double)t->scale[0]) : plain};
 }
 
+static bool bad(const taut__job *job, const float *x, size_t n)
+{
+    return atomic_load_explicit(&job->comm->feeding, memory_order_relaxed) && !(taut__simd_get()->vec->max_abs(x, n) <= FLT_MAX);
+}
+
 /* Norms count what is finite. Where residuals are at stake (drop.c) a sum that holds anything else has a norm of NaN, which the
  * step's exchange takes out again. */
 static taut_norm2 sum_norms(const taut__job *job, const float *x, size_t first, size_t n)
 {
     taut_norm2 sum = norms(job, x, first, n);
-    if (!atomic_load_explicit(&job->comm->feeding, memory_order_relaxed)) return sum;
-    if (!(taut__simd_get()->vec->max_abs(x, n) <= FLT_MAX)) sum.plain = NAN;
+    if (bad(job, x, n)) sum.plain = NAN;
     return sum;
 }
 
@@ -60,6 +64,7 @@ static const float *look(taut__job *job, taut__range r, taut__piece_done *out)
     taut_layer  *l = job->layer;
     if (!taut__agree_knows_norms(job)) out->own = norms(job, x, r.first, r.n);
     if (taut__watched(l) && !job->formed) l->comm->hooks->on_input(l->comm->autom, l, x, r.first, r.n);
+    taut__sample_x(job, r, x);
     return x;
 }
 
@@ -68,6 +73,7 @@ static void left_over(taut__job *job, taut__range r, const float *err, taut__pie
 {
     if (job->call.spec->stages == 1 && taut__spec_caps(job->call.spec) & TAUT_CAP_LOSSLESS) return;
     out->error = norms(job, err, r.first, r.n);
+    taut__sample_lost(job, r, err, 1);
     if (job->layer->feedback_on) taut__feedback_output(job->layer->feedback, r.first, r.n);
 }
 
@@ -236,6 +242,7 @@ taut_status taut__store_frame(taut__job *job, taut__range r, const uint8_t *fram
 
 void taut__keep_requantization_error(taut__job *job, taut__range r, const float *err, float factor)
 {
+    taut__sample_lost(job, r, err, factor);
     if (!job->layer->feedback_on) return;
     float *residual = job->layer->feedback->r + r.first;
     for (size_t i = 0; i < r.n; i++) {
@@ -244,7 +251,7 @@ void taut__keep_requantization_error(taut__job *job, taut__range r, const float 
     }
 }
 
-static void add_norm(taut_norm2 *sum, taut_norm2 x, double factor)
+void taut__add_norm(taut_norm2 *sum, taut_norm2 x, double factor)
 {
     sum->plain += x.plain * factor;
     sum->weighted += x.weighted * factor;
@@ -252,15 +259,17 @@ static void add_norm(taut_norm2 *sum, taut_norm2 x, double factor)
 
 taut_norm2 taut__sum_norms(const taut__job *job, const float *x, taut__range r) { return sum_norms(job, x, r.first, r.n); }
 
+taut_norm2 taut__sum_bad(const taut__job *job, const float *x, taut__range r) { return (taut_norm2){bad(job, x, r.n) ? NAN : 0, 0}; }
+
 taut_norm2 taut__job_norms(const taut__job *job, const float *x, taut__range r) { return norms(job, x, r.first, r.n); }
 
 void taut__account(taut__job *job, const taut__piece_done *done)
 {
     double mean = (double)job->factor * (double)job->factor;
-    add_norm(&job->record.own, done->own, 1);
-    add_norm(&job->record.error, done->error, 1);
-    add_norm(&job->record.sum, done->sum, 1 / mean);
-    add_norm(&job->record.requantization_error, done->requantization_error, 1 / mean);
+    taut__add_norm(&job->record.own, done->own, 1);
+    taut__add_norm(&job->record.error, done->error, 1);
+    taut__add_norm(&job->record.sum, done->sum, 1 / mean);
+    taut__add_norm(&job->record.requantization_error, done->requantization_error, 1 / mean);
     job->record.encode_s += done->seconds;
     job->record.decode_s += done->decode_s;
 }

@@ -59,6 +59,7 @@ static taut_status project(taut__job *job)
     if (a->round == 0) {
         taut__piece_done done = {.own = taut__job_norms(job, x, (taut__range){0, job->call.n})};
         taut__account(job, &done);
+        taut__sample_x(job, (taut__range){0, job->call.n}, x);
     }
     TAUT_TRY(table(job)->project(&job->call, a->round, x, a->factor));
     job->formed = true; /* x stays in the residual's memory until the last round */
@@ -101,6 +102,7 @@ static taut_status reconstruct(taut__job *job)
     vec->residual(l->feedback->r, l->feedback->r, mean, n);
     if (l->feedback_on) taut__feedback_output(l->feedback, 0, n);
     done.error = taut__job_norms(job, l->feedback->r, all);
+    taut__sample_lost(job, all, l->feedback->r, 1);
     vec->scale(mean, job->factor * (float)job->g->size, n);
     if (job->g->rank == 0) done.sum = taut__sum_norms(job, mean, all); /* all ranks have it: count it once */
     taut__result_store(job, 0, n, mean, job->g->rank == 0);

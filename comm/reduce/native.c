@@ -106,7 +106,7 @@ static taut_status form(taut__job *job)
 
 static bool formed(const taut__job *job)
 {
-    bool there = !integer(job) && taut__in_place(job), watched = taut__watched(job->layer);
+    bool there = !integer(job) && taut__in_place(job), watched = taut__watched(job->layer) || taut__sampled(job);
     return (there && !watched) || native_of(job)->formed == job->call.tensor->elems;
 }
 

@@ -182,6 +182,7 @@ static taut_status store(taut__job *job, taut__range r, const uint8_t *frame, si
     float    *to = taut__result_at(job, r.first, scratch);
     if (integer(job)) return taut__store_frame(job, r, frame, bytes, scratch, sum);
     TAUT_TRY(taut__frame_decode(&c, frame, bytes, to));
+    if (sum && job->halves & TAUT_REDUCE) taut__add_norm(sum, taut__job_norms(job, to, r), 1);
     taut__result_store(job, r.first, r.n, to, sum != NULL);
     return TAUT_OK;
 }
@@ -195,7 +196,7 @@ static taut_status finish_sum(taut__job *job, slot *t, taut__range r, piece *p, 
     void *acc = taut__acc(job, scratch);
     if (!integer(job) && job->halves & TAUT_REDUCE) {
         if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
-        p->done.sum = taut__sum_norms(job, acc, r);
+        p->done.sum = whole ? taut__sum_bad(job, acc, r) : taut__sum_norms(job, acc, r);
         if (!whole) taut__result_store(job, r.first, r.n, acc, true);
     }
     p->done.bytes = 0;

@@ -167,7 +167,7 @@ static taut_status reduce_float(taut__job *job, slot *t, taut__range r, float *s
         double begin = taut__now();
         TAUT_TRY(add_contributions(job, t, &c, acc));
         if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
-        done->sum = taut__sum_norms(job, acc, r);
+        done->sum = job->halves & TAUT_GATHER ? taut__sum_bad(job, acc, r) : taut__sum_norms(job, acc, r);
         done->decode_s += taut__now() - begin;
     }
     if (job->halves & TAUT_GATHER) return encode_sum(job, t, r, acc, done);
@@ -198,13 +198,14 @@ static void reduce(taut__job *job, piece *p, float *scratch)
     p->done.seconds = taut__now() - begin - p->done.decode_s;
 }
 
-/* The owner's own frame also tells the norm of an integer sum. */
+/* The owner's own frame also tells the norm of the result. */
 static taut_status decode_frame(taut__job *job, taut__range r, const uint8_t *src, size_t len, float *scratch, taut_norm2 *sum)
 {
     if (integer(job)) return taut__store_frame(job, r, src, len, scratch, sum);
     taut_call c = taut__slice_call(job, r.first, r.n);
     float    *to = taut__result_at(job, r.first, scratch);
     TAUT_TRY(taut__frame_decode(&c, src, len, to));
+    if (sum && job->halves & TAUT_REDUCE) *sum = taut__job_norms(job, to, r);
     taut__result_store(job, r.first, r.n, to, sum != NULL);
     return TAUT_OK;
 }

@@ -1,5 +1,5 @@
 /* plain_sum.h : the sum of n numbers over a group, in place, uncompressed, resumable. Carries `none`, fused buckets, the factors
- * of linear codecs, integer codes and audits.
+ * of linear codecs, and integer codes.
  *
  * Few bytes go by recursive doubling (small_allreduce.h), more by halving and doubling (halving.h), among a power of two of ranks. Others go by
  * scatter-reduce-allgather in slices: every rank sends each

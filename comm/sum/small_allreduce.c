@@ -10,7 +10,7 @@ enum { FOLD, DOUBLE, RESULT, FINISHED };
 
 static taut_status post(taut__small_allreduce *x, int to, int from)
 {
-    if (from >= 0) TAUT_TRY(taut__irecv(x->g, &x->recv, from, x->tag, x->in, x->bytes));
+    if (from >= 0) TAUT_TRY(taut__irecv(x->g, &x->recv, from, x->tag, x->in, taut__max(x->bytes, x->room)));
     if (to < 0) return TAUT_OK;
     x->sent += x->bytes;
     return taut__isend(x->g, &x->send, to, x->tag, x->data, x->bytes);
@@ -38,9 +38,13 @@ static taut_status enter(taut__small_allreduce *x, int state)
     }
 }
 
+static bool alike(const taut__small_allreduce *x) { return x->recv.got == x->bytes; }
+
 static taut_status received(taut__small_allreduce *x)
 {
-    if (x->recv.got == x->bytes) return TAUT_OK;
+    const uint64_t differs[TAUT_SUMS_WORDS] = {0, UINT64_MAX};
+    if (!alike(x) && x->room > 0) memcpy(x->data, differs, sizeof differs);
+    if (alike(x) || x->room > 0) return TAUT_OK;
     return taut__fail(TAUT_E_MISMATCH, "exchange: rank %d sent %zu bytes, %zu were expected", x->recv.peer, x->recv.got,
                       x->bytes);
 }
@@ -48,7 +52,7 @@ static taut_status received(taut__small_allreduce *x)
 static taut_status combine(taut__small_allreduce *x, int from)
 {
     TAUT_TRY(received(x));
-    x->combine(x->data, x->in, x->bytes, from < x->g->rank, x->ctx);
+    if (alike(x)) x->combine(x->data, x->in, x->bytes, from < x->g->rank, x->ctx);
     return TAUT_OK;
 }
 
@@ -75,7 +79,7 @@ taut_status taut__small_allreduce_advance(taut__small_allreduce *x, bool *done)
         default:
             if (rank >= w) {
                 TAUT_TRY(received(x));
-                memcpy(x->data, x->in, x->bytes);
+                if (alike(x)) memcpy(x->data, x->in, x->bytes);
             }
             x->state = FINISHED;
         }
@@ -133,6 +137,19 @@ void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, c
         vec->add(block, a + i, m);
         memcpy(a + i, block, m * sizeof *a);
     }
+}
+
+void taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
+{
+    const taut__sums *sums = ctx;
+    const taut__mixed words = {0, 1};
+    size_t            head = TAUT_SUMS_WORDS * sizeof(uint64_t), at = head + (sums->doubles + sums->least) * sizeof(double);
+    double           *a = (double *)acc + TAUT_SUMS_WORDS;
+    const double     *b = (const double *)in + TAUT_SUMS_WORDS;
+    taut__combine_mixed(acc, in, head, in_first, &words);
+    taut__combine_mixed(a, b, sums->doubles * sizeof(double), in_first, NULL);
+    for (size_t i = sums->doubles; i < sums->doubles + sums->least; i++) a[i] = b[i] < a[i] ? b[i] : a[i];
+    taut__combine_f32((char *)acc + at, (const char *)in + at, bytes - at, in_first, NULL);
 }
 
 /* Unsigned: a peer may send anything, and sums of what honest ranks send do not overflow. */

@@ -1,6 +1,11 @@
 /* small_allreduce.h : combine a small vector over all ranks in O(log p) messages, with the same bits everywhere.
  * Recursive doubling; ranks beyond a power of two fold into their partner first and get the result last. At every
- * node the lower rank's operand comes first, so all ranks compute the same tree of the same operations. */
+ * node the lower rank's operand comes first, so all ranks compute the same tree of the same operations.
+ *
+ * Ranks that send other numbers of bytes differ: an error; or, where `room` is set after begin, to the bytes that `in` has, a sign of
+ * that in the first two words of the data, as taut__combine_sums makes of words that differ, on all ranks. The rest is without
+ * meaning then. (Of two halves of the ranks whose vectors are added in a round, either one has the sign everywhere, or their
+ * sizes differ in every pair, or in none.) */
 #ifndef TAUT_EXCHANGE_H
 #define TAUT_EXCHANGE_H
 
@@ -13,7 +18,7 @@ typedef struct taut__small_allreduce {
     const taut__group *g;
     int               tag, state, mask;
     void             *data, *in;
-    size_t            bytes;
+    size_t            bytes, room;
     uint64_t          sent; /* by this rank, in all its rounds */
     taut__combine      combine;
     const void       *ctx;
@@ -35,6 +40,13 @@ typedef struct taut__mixed {
     size_t sums, masks;
 } taut__mixed;
 void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
+/* ctx: taut__sums. Two words, of which the first is ANDed and the second ORed: equal where they are the same on all ranks. Then
+ * `doubles`, which are added, `least` doubles, of which the least is taken, and floats, which are added. */
+enum { TAUT_SUMS_WORDS = 2 };
+typedef struct taut__sums {
+    size_t doubles, least;
+} taut__sums;
+void taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 void taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 

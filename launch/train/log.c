@@ -68,6 +68,9 @@ void log_step(train_log *log, int64_t step, double loss, double step_ms, const t
     jsn_int(j, "bytes_dense", c->bytes_dense);
     jsn_real(j, "rel_err2", c->rel_err2);
     jsn_real(j, "rel_err2_metric", c->rel_err2_metric);
+    jsn_real(j, "rel_err2_metric_low", c->rel_err2_metric_low);
+    jsn_real(j, "rel_err2_metric_high", c->rel_err2_metric_high);
+    jsn_int(j, "measured", (uint64_t)c->measured);
     jsn_real(j, "budget", c->budget);
     jsn_int(j, "budget_violations", c->budget_violations);
     line(log, j);

@@ -44,7 +44,7 @@ static void print_row(const row *r, int all)
     taut__work w = {.dense_bytes = 4.0 * ELEMS, .bytes = bytes, .sum_bytes = bytes, .rounds = 1};
     taut__link link = taut__link_simple(p, BITS, LATENCY_S);
     printf("| %d | `%s` | `%s`%s | %.0f | ", all, r->codec, taut__algorithm_name(r->via), r->hosts ? ", 8 ranks a host" : "",
-           taut__algorithm_hops(r->via, p, 1));
+           taut__algorithm_hops(r->via, p, &w));
     if (r->via == TAUT_VIA_NATIVE) printf("MPI's | ");
     else printf("%.0f | ", messages(r, p));
     printf("%.1f | %.2f + %.2f | %.1f |\n", taut__algorithm_bytes(r->via, p, &w) / 1e6, (double)(held.feedback_on + held.own) / 1048576,

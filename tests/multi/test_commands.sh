@@ -259,6 +259,16 @@ done
 all_ranks 1 --sizes 4K:4K --repeat 3
 all_ranks 4 --sizes 4:4 --repeat 3 --codec none --codec quant:bits=4 # one element, four ranks
 all_ranks 2 --sizes 20000:20000 --repeat 3 --algorithm ring --codec quant:bits=4 --feedback on
+# regret: auto, MPI_Allreduce and the fixed settings of each size; the best one keeps the budget, and the last line adds up
+for ranks in 1 2; do
+    timeout 120 "$MPIRUN" -n $ranks "$TAUT" bench allreduce --regret --sizes 16K:64K:4 --repeat 5 --seconds 0 --json >"$dir/out" 2>&1 ||
+        fail "bench allreduce --regret, $ranks ranks: $(tail -n 3 "$dir/out")"
+    for f in codec within_budget median_ms auto_ms auto_codec best best_ms regret regret_median regret_worst; do
+        tail -n 1 "$dir/out" | grep -q "\"$f\": " && pass || fail "bench allreduce --regret: no field $f"
+    done
+    [ "$(tail -n 1 "$dir/out" | grep -o '"codec": "MPI_Allreduce"' | wc -l)" -eq 2 ] && [ "$(grep -c '^regret [0-9]* bytes' "$dir/out")" -eq 2 ] && pass ||
+        fail "bench allreduce --regret, $ranks ranks: $(grep '^regret' "$dir/out")"
+done
 bad_ranks() { # a message on some rank, a non-zero exit, no hang
     words=$1
     shift

@@ -70,7 +70,7 @@ START_TEST(agreeing_costs_hops)
     c.agree = 1;
     ck_assert_double_eq_tol(taut__algorithm_seconds(&link, TAUT_VIA_SRA, &c) - alone, 2e-3, 1e-4); /* log2(4) hops */
     link.ranks = 16;
-    ck_assert_double_gt(taut__algorithm_hops(TAUT_VIA_SRA, 16, 1), taut__algorithm_hops(TAUT_VIA_SRA, 4, 1)); /* 15 peers, not 3 */
+    ck_assert_double_gt(taut__algorithm_hops(TAUT_VIA_SRA, 16, &c), taut__algorithm_hops(TAUT_VIA_SRA, 4, &c)); /* 15 peers, not 3 */
 }
 END_TEST
 

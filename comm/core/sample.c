@@ -1,0 +1,378 @@
+/* sample.c : see sample.h. */
+#include "../../compressors/dispatch.h"
+#include "communicator.h"
+#include <math.h>
+#include <string.h>
+
+enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, MOST_BLOCKS = 4096, CONTROLS = 2, APART_RANKS = 16 };
+static const double SHARE = 0.016, SHARE_SMALL = 0.045; /* of the bytes of 2 bits per element */
+
+static size_t blocks_of(const taut_layer *l) { return taut__ceil_div(l->tensor.elems, BLOCK); }
+
+/* Errors count in units of a scale. What the exchange carries may depend on that, as on all that is alike on all ranks: not on a layer's
+ * scale, of which ranks may have different ones by mistake. */
+static size_t kinds(const taut_layer *l) { return l->comm->set.metric == TAUT_METRIC_OPTIMIZER ? 2 : 1; }
+static bool   has_scale(const taut_layer *l) { return kinds(l) > 1 && l->tensor.scale_n > 1; } /* one value: the plain estimate, divided */
+
+/* ---- how many, and which ---- */
+
+/* Blocks per block of a model of so many elements. A block of the exchange is its elements and a few controls, sent in every round of recursive
+ * doubling, and in one more where ranks are no power of two. */
+static double rate_of(const taut_comm *comm, double elems)
+{
+    int    p = comm->all.size, w = taut__power_below(p), rounds = taut__log2(w) + (w < p);
+    double coded = elems / 4 * (p == 2 ? 1 : 2.0 * (p - 1) / p); /* bytes at 2 bits per element */
+    double bytes = (elems < LARGE_MODEL ? SHARE_SMALL : SHARE) * coded;
+    double most = bytes / (rounds * (BLOCK + CONTROLS) * sizeof(float));
+    return fmin(most, MOST_BLOCKS) / (elems / BLOCK);
+}
+
+/* A layer that not all ranks are known to have registered counts as a model of its own. */
+static double blocks_wanted(const taut_layer *l)
+{
+    const taut__sampling *s = &l->comm->sampling;
+    double                rate = l->index < s->layers ? s->rate : rate_of(l->comm, (double)l->tensor.elems);
+    if (s->apart) rate *= fmin(1, (double)APART_RANKS / taut__group_of(l)->size);
+    return rate * (double)blocks_of(l);
+}
+
+bool taut__sample_wanted(const taut_layer *l)
+{
+    return l->comm->all.size > 1 && !l->bucket && (l->lossy || (l->automatic && l->comm->sampling.apart));
+}
+
+static uint64_t seed_of_step(const taut_layer *l) { return taut__seed(l->seed ^ 0x5a3b1e, l->comm->steps); }
+
+static double uniform(uint64_t seed, uint64_t i) { return (double)(taut__seed(seed, i) >> 11) * 0x1p-53; }
+
+/* Rounded up or down at random, so that small layers get their share of blocks over steps. */
+static size_t count(const taut_layer *l)
+{
+    if (!taut__sample_wanted(l)) return 0;
+    return taut__min((size_t)(blocks_wanted(l) + uniform(seed_of_step(l), 0)), taut__min(l->sample.room, blocks_of(l)));
+}
+
+/* One of each stratum, each block with the same probability. */
+static void choose(taut_layer *l)
+{
+    taut__sample *s = &l->sample;
+    double        all = (double)blocks_of(l);
+    uint64_t      seed = seed_of_step(l);
+    s->blocks = count(l);
+    for (size_t k = 0; k < s->blocks; k++) {
+        size_t block = (size_t)(((double)k + uniform(seed, k + 1)) * all / (double)s->blocks);
+        s->at[k] = BLOCK * taut__min(block, blocks_of(l) - 1);
+    }
+}
+
+/* Whole blocks only. */
+static void choose_wide(taut_layer *l)
+{
+    taut__sample *s = &l->sample;
+    uint64_t      seed = taut__mix64(seed_of_step(l));
+    size_t        all = s->wide_elems ? l->tensor.elems / s->wide_elems : 0;
+    s->wide_blocks = l->lossy ? taut__min(s->wide_room, all) : 0;
+    for (size_t k = 0; k < s->wide_blocks; k++) {
+        size_t block = (size_t)(((double)k + uniform(seed, k)) * (double)all / (double)s->wide_blocks);
+        s->wide_at[k] = s->wide_elems * taut__min(block, all - 1);
+    }
+}
+
+/* ---- memory ---- */
+
+static void release(taut__sample *s)
+{
+    taut__free(s->at);
+    taut__free(s->x);
+    taut__free(s->wide_at);
+    taut__free(s->wide);
+    s->at = s->wide_at = NULL;
+    s->x = s->lost = s->result = s->wide = NULL;
+    s->room = s->blocks = s->wide_room = s->wide_blocks = 0;
+}
+
+void taut__sample_release(taut_layer *l) { release(&l->sample); }
+
+taut_status taut__sample_prepare(taut_layer *l)
+{
+    taut__sample *s = &l->sample;
+    size_t        room;
+    if (l->comm->all.size < 2 || l->bucket || s->room > 0 || !(l->lossy || l->automatic)) return TAUT_OK;
+    room = taut__min((size_t)(rate_of(l->comm, (double)l->tensor.elems) * (double)blocks_of(l)) + 1, blocks_of(l));
+    s->at = taut__alloc(room, sizeof *s->at);
+    s->x = taut__alloc(3 * room * BLOCK, sizeof *s->x);
+    if (!s->at || !s->x) {
+        release(s);
+        return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for %zu sampled blocks", l->name, room);
+    }
+    s->lost = s->x + room * BLOCK;
+    s->result = s->lost + room * BLOCK;
+    s->room = room;
+    return TAUT_OK;
+}
+
+void taut__sample_reset(taut_layer *l)
+{
+    double p = l->comm->all.size;
+    for (int i = 0; i < 2; i++) {
+        taut__ratio_reset(&l->sample.error[i], 1, 2 * p); /* p where all errors are equal, and a sum's own on top */
+        taut__ratio_reset(&l->sample.norm[i], 1, p);
+        taut__ratio_reset(&l->sample.near[i], 1, 1e12); /* next to nothing may be sent */
+    }
+}
+
+/* ---- taking ---- */
+
+void taut__sample_begin(taut__job *job)
+{
+    taut_layer   *l = job->layer;
+    taut__sample *s = &l->sample;
+    s->taken = false;
+    s->blocks = s->wide_blocks = 0;
+    if (job->halves != TAUT_BOTH) return;
+    choose(l);
+    choose_wide(l);
+    s->factor = job->factor;
+    if (s->blocks > 0) memset(s->x, 0, 2 * s->room * BLOCK * sizeof *s->x);
+}
+
+typedef struct spots { /* ascending */
+    const size_t *at;
+    size_t        n, elems;
+} spots;
+
+static spots narrow(const taut__sample *s) { return (spots){s->at, s->blocks, BLOCK}; }
+
+/* The first block that ends after element `first`. */
+static size_t first_block(spots b, size_t first)
+{
+    size_t lo = 0, hi = b.n;
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        if (b.at[mid] + b.elems <= first) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo;
+}
+
+/* to, of a block's elements each, gets what r has of them, times factor. from[0] is element r.first. */
+static void keep(spots b, taut__range r, const float *from, float factor, float *to)
+{
+    size_t end = r.first + r.n;
+    for (size_t k = first_block(b, r.first); k < b.n && b.at[k] < end; k++) {
+        size_t at = taut__max(b.at[k], r.first), stop = taut__min(b.at[k] + b.elems, end);
+        for (size_t i = at; i < stop; i++) to[k * b.elems + (i - b.at[k])] = factor * from[i - r.first];
+    }
+}
+
+void taut__sample_x(taut__job *job, taut__range r, const float *x)
+{
+    taut__sample *s = &job->layer->sample;
+    keep(narrow(s), r, x, 1, s->x);
+    keep((spots){s->wide_at, s->wide_blocks, s->wide_elems}, r, x, 1, s->wide);
+}
+
+void taut__sample_lost(taut__job *job, taut__range r, const float *lost, float factor)
+{
+    if (taut__sampled(job)) keep(narrow(&job->layer->sample), r, lost, factor, job->layer->sample.lost);
+}
+
+void taut__sample_result(taut__job *job)
+{
+    taut__sample *s = &job->layer->sample;
+    size_t        elems = job->layer->tensor.elems;
+    s->taken = job->halves == TAUT_BOTH;
+    for (size_t k = 0; k < s->blocks; k++) {
+        size_t n = taut__min(BLOCK, elems - s->at[k]);
+        taut__result_load(job, s->at[k], n, s->result + k * BLOCK);
+    }
+}
+
+/* ---- the exchange ---- */
+
+static size_t encoders(const taut_layer *l) { return l->comm->sampling.apart ? (size_t)taut__group_of(l)->size : 1; }
+
+static size_t floats(const taut_layer *l, size_t blocks) { return blocks * (BLOCK * encoders(l) + CONTROLS * kinds(l)); }
+
+size_t taut__sample_floats(const taut_comm *comm, bool most)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < comm->layers; i++) n += floats(comm->layer[i], most ? comm->layer[i]->sample.room : count(comm->layer[i]));
+    return n;
+}
+
+/* 1 / scale^2 of element i. */
+static double unit2(const taut_tensor *t, size_t i)
+{
+    double s = t->scale_n == t->elems ? t->scale[i] : t->scale_n > 1 ? t->scale[i / t->cols] : t->scale_n == 1 ? t->scale[0] : 1;
+    return 1 / (s * s);
+}
+
+static void put_control(const taut_layer *l, float *v)
+{
+    const taut__sample *s = &l->sample;
+    for (size_t k = 0; k < s->blocks; k++) {
+        double lost[2] = {0}, x[2] = {0};
+        for (size_t i = 0; i < BLOCK && s->at[k] + i < l->tensor.elems; i++) {
+            double e = s->lost[k * BLOCK + i], g = s->x[k * BLOCK + i], u = has_scale(l) ? unit2(&l->tensor, s->at[k] + i) : 0;
+            lost[0] += e * e, lost[1] += u * e * e;
+            x[0] += g * g, x[1] += u * g * g;
+        }
+        for (size_t kind = 0; kind < kinds(l); kind++) {
+            v[CONTROLS * kind * s->blocks + k] = (float)lost[kind];
+            v[(CONTROLS * kind + 1) * s->blocks + k] = (float)x[kind];
+        }
+    }
+}
+
+/* A layer without a collective in this step leaves its place empty. */
+void taut__sample_put(const taut_comm *comm, float *v)
+{
+    for (size_t i = 0; i < comm->layers; i++) {
+        const taut_layer   *l = comm->layer[i];
+        const taut__sample *s = &l->sample;
+        size_t              blocks = count(l), n = floats(l, blocks), x = BLOCK * blocks;
+        int                 seat = taut__group_of(l)->rank;
+        memset(v, 0, n * sizeof *v);
+        if (blocks > 0 && s->taken && s->blocks == blocks && seat >= 0) {
+            memcpy(v + (comm->sampling.apart ? (size_t)seat * x : 0), s->x, x * sizeof *v);
+            put_control(l, v + encoders(l) * x);
+        }
+        v += n;
+    }
+}
+
+void taut__sample_take(taut_comm *comm, const float *v)
+{
+    for (size_t i = 0; i < comm->layers; i++) {
+        taut_layer *l = comm->layer[i];
+        size_t      blocks = count(l);
+        l->sample.sums = v;
+        l->sample.control = v + blocks * BLOCK * encoders(l);
+        v += floats(l, blocks);
+    }
+}
+
+/* ---- the measurement ---- */
+
+static double sum_at(const taut_layer *l, size_t i)
+{
+    const taut__sample *s = &l->sample;
+    double              sum = 0;
+    for (size_t q = 0; q < encoders(l); q++) sum += s->sums[q * s->blocks * BLOCK + i];
+    return sum;
+}
+
+typedef struct block_sums {
+    double error, inner, result, sum; /* |e|^2, <result, e>, |result|^2, |sum|^2 */
+} block_sums;
+
+static block_sums look(const taut_layer *l, size_t k, bool weighted)
+{
+    const taut__sample *s = &l->sample;
+    block_sums          b = {0};
+    for (size_t i = 0; i < BLOCK && s->at[k] + i < l->tensor.elems; i++) {
+        double y = s->result[k * BLOCK + i] / s->factor, x = sum_at(l, k * BLOCK + i), e = y - x;
+        double u = weighted ? unit2(&l->tensor, s->at[k] + i) : 1;
+        b.error += u * e * e;
+        b.inner += u * y * e;
+        b.result += u * y * y;
+        b.sum += u * x * x;
+    }
+    return b;
+}
+
+/* One kind of squares of a layer. own_error, own, result: over all elements. */
+static void estimate(taut_layer *l, int kind, double own_error, double own, double result, taut__layer_measured *m)
+{
+    taut__sample      *s = &l->sample;
+    const float       *lost = s->control + CONTROLS * (size_t)kind * s->blocks, *x = lost + s->blocks;
+    taut__sampling    *a = &l->comm->sampling;
+    double             all = (double)blocks_of(l);
+    taut__measured_sum inner, direct;
+    for (size_t k = 0; k < s->blocks; k++) {
+        block_sums b = look(l, k, kind);
+        a->error[k] = b.error, a->lost[k] = lost[k];
+        a->rest[k] = b.result - 2 * b.inner, a->result[k] = b.result;
+        a->sum[k] = b.sum, a->own[k] = x[k];
+    }
+    m->error[kind] = taut__ratio_step(&s->error[kind], &(taut__blocks){all, s->blocks, a->error, a->lost, own_error});
+    inner = taut__ratio_step(&s->near[kind], &(taut__blocks){all, s->blocks, a->rest, a->result, result});
+    inner.value += m->error[kind].value, inner.var += m->error[kind].var;
+    direct = taut__ratio_step(&s->norm[kind], &(taut__blocks){all, s->blocks, a->sum, a->own, own});
+    m->norm[kind] = direct.var < inner.var ? direct : inner;
+}
+
+static taut__measured_sum scaled(taut__measured_sum x, double by) { return (taut__measured_sum){x.value * by, x.var * by * by}; }
+
+bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, taut__layer_measured *m)
+{
+    if (!l->lossy || l->bucket || l->comm->all.size < 2 || l->sample.room == 0) return false;
+    estimate(l, 0, raw->own_error.plain, raw->own.plain, raw->sum.plain, m);
+    if (has_scale(l)) {
+        estimate(l, 1, raw->own_error.weighted, raw->own.weighted, raw->sum.weighted, m);
+    } else if (l->tensor.scale_n > 1) { /* which no error counts in */
+        m->error[1] = (taut__measured_sum){raw->own_error.weighted, 0}, m->norm[1] = (taut__measured_sum){raw->sum.weighted, 0};
+    } else {
+        double unit = unit2(&l->tensor, 0);
+        m->error[1] = scaled(m->error[0], unit), m->norm[1] = scaled(m->norm[0], unit);
+    }
+    return true;
+}
+
+/* ---- between steps ---- */
+
+void taut__sample_agree(taut_comm *comm)
+{
+    double elems = 0;
+    for (size_t i = 0; i < comm->layers; i++) elems += (double)comm->layer[i]->tensor.elems;
+    comm->sampling.layers = comm->layers;
+    comm->sampling.rate = elems > 0 ? rate_of(comm, elems) : 0;
+}
+
+taut_status taut__sample_room(taut_comm *comm)
+{
+    taut__sampling *a = &comm->sampling;
+    size_t          room = 0;
+    for (size_t i = 0; i < comm->layers; i++) room = taut__max(room, comm->layer[i]->sample.room);
+    if (room <= a->room) return TAUT_OK;
+    double **part[] = {&a->error, &a->lost, &a->rest, &a->result, &a->sum, &a->own};
+    taut__free(a->error);
+    a->room = 0;
+    a->error = taut__alloc(sizeof part / sizeof *part * room, sizeof *a->error);
+    if (!a->error) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu sampled blocks", room);
+    for (size_t i = 1; i < sizeof part / sizeof *part; i++) *part[i] = a->error + i * room;
+    a->room = room;
+    return TAUT_OK;
+}
+
+/* ---- services of auto.h ---- */
+
+void taut__sample_apart(taut_comm *comm, bool apart) { comm->sampling.apart_next = apart; }
+
+taut__apart taut__layer_apart(const taut_layer *l)
+{
+    const taut__sample *s = &l->sample;
+    if (!l->comm->sampling.apart || !l->step.called || !s->taken) return (taut__apart){0};
+    return (taut__apart){s->blocks, encoders(l), BLOCK, s->at, s->sums};
+}
+
+taut_status taut__sample_wide(taut_layer *l, size_t elems, size_t blocks)
+{
+    taut__sample *s = &l->sample;
+    blocks = taut__min(blocks, l->tensor.elems / elems);
+    if (s->wide) return TAUT_OK;
+    s->wide_at = taut__alloc(blocks, sizeof *s->wide_at);
+    s->wide = taut__alloc(blocks * elems, sizeof *s->wide);
+    if (!s->wide_at || !s->wide) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for %zu blocks", l->name, blocks);
+    s->wide_elems = elems;
+    s->wide_room = blocks;
+    return TAUT_OK;
+}
+
+taut__wide taut__layer_wide(const taut_layer *l)
+{
+    const taut__sample *s = &l->sample;
+    if (!s->taken || taut__group_of(l)->rank < 0) return (taut__wide){0};
+    return (taut__wide){s->wide_blocks, s->wide_elems, s->wide_at, s->wide};
+}

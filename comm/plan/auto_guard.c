@@ -1,0 +1,147 @@
+/* auto_guard.c : one step's measured errors against its budget: what ranks' inputs have in common, the reference of a like: budget, layers
+ * that must go to a safer codec, steering. Everything that decides is agreed. */
+#include "auto_inside.h"
+#include <math.h>
+
+static const double FADE = 0.5;    /* of what earlier steps had, per step */
+static const double CHANGED = 0.5; /* of norms: early plan (Accordion uses 0.5 too) */
+
+/* ---- the reference ---- */
+
+size_t taut__auto_reference_put(taut__auto *a, double *v)
+{
+    size_t n = a->budget.like ? TAUT_REFERENCE_VALUES * a->layers : 0;
+    double start = taut__now();
+    for (size_t l = 0; v && l < a->layers && n > 0; l++) {
+        const taut__layer_plan *t = &a->layer_plans[l];
+        uint64_t                seed = taut__seed(a->step, 1000 * l + (uint64_t)(uint32_t)taut_comm_rank(a->comm));
+        if (taut__reference_measure(&t->reference, &a->reference, t->layer, &a->bench, seed, v + TAUT_REFERENCE_VALUES * l) != TAUT_OK)
+            taut__log(TAUT_LOG_WARN, "sched", "%s: the budget's reference was not measured: %s", taut__layer_name(t->layer), taut_last_error());
+    }
+    if (v) a->busy_s += taut__now() - start;
+    return n;
+}
+
+static void take_reference(taut__auto *a, const double *v)
+{
+    for (size_t l = 0; a->budget.like && l < a->layers; l++) taut__reference_take(&a->layer_plans[l].reference, v + TAUT_REFERENCE_VALUES * l);
+}
+
+/* ---- what the step was ---- */
+
+bool taut__auto_compressed(const taut__auto *a, size_t l)
+{
+    return !(taut__spec_codec(taut__layer_spec(a->layer_plans[l].layer))->caps & TAUT_CAP_LOSSLESS);
+}
+
+static void fade(double *mean, double now)
+{
+    *mean = *mean >= 0 ? FADE * *mean + (1 - FADE) * now : now;
+}
+
+static double in_metric(const taut__layer_plan *t, const taut_norm2 *x) { return t->scaled ? x->weighted : x->plain; }
+
+double taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error) { return t->weight * in_metric(t, error); }
+
+double taut__auto_own2(const taut__auto *a)
+{
+    double sum = 0;
+    for (size_t l = 0; l < a->layers; l++) sum += fmax(a->layer_plans[l].own.plain, 0);
+    return sum;
+}
+
+/* Ratios of norms, so that steps of any size count alike; 0: not measured in this step. */
+static void note_layer(taut__auto *a, size_t l)
+{
+    taut__layer_plan       *t = &a->layer_plans[l];
+    const taut__layer_sums *s = taut__layer_step(t->layer);
+    t->scaled = a->metric == TAUT_METRIC_OPTIMIZER && taut__layer_tensor(t->layer)->scale_n > 0;
+    t->weight = t->out ? 0 : taut__layer_metric_weight(t->layer);
+    if (!s->called || t->out || !(s->own.plain > 0) || !isfinite(s->own.plain) || !isfinite(s->sum.plain)) return;
+    fade(&t->ratio.plain, s->sum.plain / s->own.plain);
+    if (s->own.weighted > 0 && isfinite(s->sum.weighted)) fade(&t->ratio.weighted, s->sum.weighted / s->own.weighted);
+    fade(&t->own.plain, s->own.plain);
+    if (isfinite(s->own.weighted)) fade(&t->own.weighted, s->own.weighted);
+    if (taut__auto_compressed(a, l) && s->measured && in_metric(t, &s->own) > 0) fade(&t->made, in_metric(t, &s->error) / in_metric(t, &s->own));
+    if (taut__layer_apart(t->layer).blocks == 0) return;
+    taut__apart apart = taut__layer_apart(t->layer);
+    if (taut__observer_shared(a->observer, l, &apart) != TAUT_OK)
+        taut__log(TAUT_LOG_WARN, "sched", "%s: %s", taut__layer_name(t->layer), taut_last_error());
+}
+
+static double budget2(const taut__auto *a, double norm2)
+{
+    double sum = 0;
+    if (!a->budget.like) return a->budget.rel * norm2;
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut__layer_plan *t = &a->layer_plans[l];
+        const taut__layer_sums *s = taut__layer_step(t->layer);
+        if (s->called && !t->out) sum += t->weight * taut__reference_error(&t->reference, &s->own, t->scaled);
+    }
+    return sum;
+}
+
+void taut__auto_note(taut__auto *a, const double *reference)
+{
+    double mine = 0;
+    take_reference(a, reference);
+    a->norm2 = taut__comm_norm2(a->comm);
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut__layer_sums *s;
+        note_layer(a, l);
+        s = taut__layer_step(a->layer_plans[l].layer);
+        if (!s->called) continue;
+        mine += taut__auto_error(&a->layer_plans[l], &s->sum);
+    }
+    if (mine > 0 && isfinite(a->norm2)) fade(&a->all_norms, a->norm2 / mine);
+}
+
+/* ---- the guard ---- */
+
+static taut_status make_safer(taut__auto *a)
+{
+    bool moved = false;
+    for (size_t l = 0; l < a->layers; l++) {
+        taut__watch *w = &a->watch[l];
+        if (!w->safer || a->layer_plans[l].out || !taut__auto_compressed(a, l)) continue;
+        TAUT_TRY(taut__auto_safer(a, l, 0.9 * w->share * a->guard.budget / w->observed));
+        moved = true;
+    }
+    if (!moved) return TAUT_OK;
+    taut__auto_rehash(a);
+    taut__auto_plan_early(a, "a layer was over its share");
+    return TAUT_OK;
+}
+
+taut_status taut__auto_guard(taut__auto *a)
+{
+    const double reference_noise = 0.02; /* of a like: budget: its blocks, faded over steps */
+    bool         lossy = false, tunable = false;
+    double       budget, var = 0;
+    if (a->plans == 0 || !(a->norm2 > 0) || !isfinite(a->norm2)) return TAUT_OK; /* no plan, or a step of NaN or zeros */
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut__layer_sums *s = taut__layer_step(a->layer_plans[l].layer);
+        double                  error = s->called ? taut__auto_error(&a->layer_plans[l], &s->error) : 0;
+        a->scratch[l] = isfinite(error) ? error : 0;
+        if (isfinite(error)) var += a->layer_plans[l].weight * a->layer_plans[l].weight * in_metric(&a->layer_plans[l], &s->error_var);
+        lossy |= taut__auto_compressed(a, l);
+        a->watch[l].tunable = taut__layer_set_error_scale(a->layer_plans[l].layer, a->guard.error_scale);
+        tunable |= a->watch[l].tunable;
+    }
+    budget = budget2(a, a->norm2) / a->norm2;
+    if (!lossy) { /* a trial, or a plan of none: within any budget */
+        a->guard.budget = budget;
+        a->guard.error = 0;
+        return TAUT_OK;
+    }
+    if (taut__guard_step(&a->guard, a->scratch, a->norm2, budget, a->layers, a->watch))
+        taut__log(TAUT_LOG_INFO, "sched", "step %llu: rel_err2 %.3e exceeds the budget %.3e", (unsigned long long)a->step, a->guard.error, budget);
+    var /= a->norm2 * a->norm2;
+    if (a->guard.error > 0) taut__guard_steer(&a->guard, sqrt(var) / a->guard.error + (a->budget.like ? reference_noise : 0));
+    if (!tunable) a->guard.error_scale = fmin(a->guard.error_scale, 1); /* nothing can become coarser: being finer than planned is no strain */
+    taut__auto_error_scales(a);
+    if (taut__guard_strained(&a->guard)) taut__auto_plan_early(a, "errors are far from what was planned");
+    return make_safer(a);
+}
+
+bool taut__auto_norms_changed(const taut__auto *a) { return taut__norm_changed(a->norm2_then, taut__auto_own2(a), CHANGED); }

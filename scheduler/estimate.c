@@ -1,0 +1,84 @@
+/* estimate.c : see estimate.h. */
+#include "estimate.h"
+#include <math.h>
+
+static const double DRIFT = 0.012; /* of the ratio from step to step, as a share of it */
+static const double FORGET = 0.95; /* of what is known about the spread over blocks, per step */
+static const double PRIOR_BLOCK = 2, PRIOR_WEIGHT = 1; /* a spread of blocks before any was seen, and the blocks that it counts as */
+static const double SURPRISE = 12; /* squared deviations, in variances, beyond which the ratio has jumped */
+
+void taut__ratio_reset(taut__ratio *r, double guess, double most)
+{
+    *r = (taut__ratio){.mean = guess, .most = most, .var = most * most, .block = PRIOR_BLOCK, .weight = PRIOR_WEIGHT};
+}
+
+typedef struct moments {
+    double n, t, c, d, d2; /* d = t - rho c */
+} moments;
+
+static moments moments_of(const taut__blocks *b, double rho)
+{
+    moments m = {0};
+    for (size_t i = 0; i < b->n; i++) {
+        double d = b->t[i] - rho * b->c[i];
+        if (!isfinite(d)) continue;
+        m.n++;
+        m.t += b->t[i];
+        m.c += b->c[i];
+        m.d += d;
+        m.d2 += d * d;
+    }
+    return m;
+}
+
+/* Without a control, or one that tells nothing: the sample alone. */
+static taut__measured_sum expand(const taut__blocks *b, const moments *m)
+{
+    double mean = m->t / m->n, spread = 0;
+    for (size_t i = 0; i < b->n; i++)
+        if (isfinite(b->t[i])) spread += (b->t[i] - mean) * (b->t[i] - mean);
+    spread = m->n > 1 ? spread / (m->n - 1) : 2 * mean * mean;
+    return (taut__measured_sum){b->all * mean, b->all * b->all * spread / m->n};
+}
+
+/* The spread over blocks, in units of the ratio, of this sample and earlier ones. */
+static void learn_spread(taut__ratio *r, const moments *m, double unit)
+{
+    double mean = m->d / m->n, now = (m->d2 - m->n * mean * mean) * unit * unit;
+    if (m->n < 8) now = m->d2 * unit * unit; /* around the expected ratio, which is known better than their mean */
+    double weight = FORGET * r->weight;
+    r->block = (weight * r->block + now) / (weight + m->n);
+    r->weight = weight + m->n;
+}
+
+taut__measured_sum taut__ratio_step(taut__ratio *r, const taut__blocks *b)
+{
+    double  around = r->mean, unit = b->control > 0 ? b->all / b->control : 0, delta, noise, prior, gain;
+    moments m = moments_of(b, around);
+    if (m.n == 0) return (taut__measured_sum){fmax(r->mean * b->control, 0), r->var * b->control * b->control};
+    if (!(b->control > 0)) return expand(b, &m);
+    delta = unit * m.d / m.n;
+    noise = r->block / m.n;
+    prior = r->var + DRIFT * DRIFT * r->mean * r->mean;
+    if (m.c > 0 && (r->steps == 0 || delta * delta > SURPRISE * (prior + noise))) { /* unknown, or it has jumped */
+        around = m.t / m.c; /* differences from a wrong ratio would be as noisy as the control */
+        m = moments_of(b, around);
+        delta = around - r->mean + unit * m.d / m.n;
+        prior = fmax(delta * delta, r->var);
+    }
+    learn_spread(r, &m, unit);
+    noise = r->block / m.n * fmax(1 - m.n / b->all, 0);
+    gain = prior + noise > 0 ? prior / (prior + noise) : 1;
+    r->mean = fmin(fmax(r->mean + gain * delta, 0), r->most);
+    r->var = gain * noise;
+    r->steps++;
+    return (taut__measured_sum){r->mean * b->control, r->var * b->control * b->control};
+}
+
+taut__interval taut__relative(taut__measured_sum error, taut__measured_sum norm)
+{
+    if (!(norm.value > 0)) return (taut__interval){0, 0, 0};
+    double value = error.value / norm.value, share = norm.var / (norm.value * norm.value);
+    double half = TAUT_SIGMAS * sqrt(error.var / (norm.value * norm.value) + value * value * share);
+    return (taut__interval){value, fmax(value - half, 0), value + half};
+}

@@ -1,0 +1,103 @@
+/* test_estimate.c : sums from samples: unbiased, with honest intervals, quick after a jump. */
+#include "scheduler/estimate.h"
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { BLOCKS = 4000 };
+
+static double t[BLOCKS], c[BLOCKS], total, control;
+
+static double uniform(uint64_t seed, uint64_t i) { return (double)(taut__seed(seed, i) >> 11) * 0x1p-53; }
+
+/* Blocks of very different size whose targets are `factor` times the control, more or less. */
+static void make(uint64_t seed, double factor, double noise)
+{
+    total = control = 0;
+    for (int i = 0; i < BLOCKS; i++) {
+        c[i] = pow(uniform(seed, 2 * (uint64_t)i), 4);
+        t[i] = c[i] * factor * (1 + noise * (2 * uniform(seed, 2 * (uint64_t)i + 1) - 1));
+        total += t[i];
+        control += c[i];
+    }
+}
+
+static taut__measured_sum sample(taut__ratio *r, uint64_t seed, size_t n)
+{
+    static double   ts[BLOCKS], cs[BLOCKS];
+    taut__blocks    b = {BLOCKS, n, ts, cs, control};
+    for (size_t k = 0; k < n; k++) {
+        size_t i = (size_t)(((double)k + uniform(seed, 100000 + k)) * BLOCKS / (double)n);
+        ts[k] = t[i], cs[k] = c[i];
+    }
+    return taut__ratio_step(r, &b);
+}
+
+START_TEST(unbiased_and_honest)
+{
+    static const size_t sizes[] = {5, 20, 100, 400};
+    const double        factors[] = {0.5, 1, 3};
+    for (int k = 0; k < 4; k++)
+        for (int f = 0; f < 3; f++) {
+            taut__ratio r;
+            double      mean = 0;
+            int         outside = 0, steps = 300;
+            taut__ratio_reset(&r, 1, 16);
+            for (int s = 0; s < steps; s++) {
+                make((uint64_t)s, factors[f], 0.9);
+                taut__measured_sum m = sample(&r, (uint64_t)s, sizes[k]);
+                mean += m.value / total / steps;
+                outside += s >= 5 && fabs(m.value - total) > TAUT_SIGMAS * sqrt(m.var);
+            }
+            ck_assert_msg(fabs(mean - 1) < 0.03, "%zu blocks, factor %g: mean %g", sizes[k], factors[f], mean);
+            ck_assert_msg(outside <= steps / 50, "%zu blocks, factor %g: %d of %d outside", sizes[k], factors[f], outside, steps);
+        }
+}
+END_TEST
+
+START_TEST(follows_a_jump)
+{
+    taut__ratio r;
+    taut__ratio_reset(&r, 1, 16);
+    for (int s = 0; s < 50; s++) make((uint64_t)s, 1, 0.5), sample(&r, (uint64_t)s, 50);
+    make(77, 6, 0.5);
+    ck_assert_double_eq_tol(sample(&r, 77, 50).value / total, 1, 0.3);
+    make(78, 0.2, 0.5);
+    ck_assert_double_eq_tol(sample(&r, 78, 50).value / total, 1, 0.4);
+}
+END_TEST
+
+START_TEST(odd_samples)
+{
+    taut__ratio  r;
+    double       bad[2] = {NAN, 2}, one[2] = {1, 1}, zero[2] = {0, 0};
+    taut__blocks none = {10, 0, bad, one, 5};
+    taut__ratio_reset(&r, 1, 4);
+    ck_assert_double_eq(taut__ratio_step(&r, &none).value, 5); /* as expected before */
+    taut__measured_sum m = taut__ratio_step(&r, &(taut__blocks){10, 2, bad, one, 10});
+    ck_assert(isfinite(m.value) && m.value > 0);
+    m = taut__ratio_step(&r, &(taut__blocks){10, 2, one, zero, 0}); /* no control: the sample alone */
+    ck_assert_double_eq_tol(m.value, 10, 1e-9);
+    m = taut__ratio_step(&r, &(taut__blocks){10, 2, zero, zero, 0});
+    ck_assert_double_eq(m.value, 0);
+    taut__interval i = taut__relative((taut__measured_sum){2, 0.01}, (taut__measured_sum){10, 0});
+    ck_assert_double_eq_tol(i.value, 0.2, 1e-12);
+    ck_assert_double_eq_tol(i.high - i.low, 2 * TAUT_SIGMAS * 0.01, 1e-9);
+    ck_assert_double_eq(taut__relative((taut__measured_sum){2, 1}, (taut__measured_sum){0, 0}).value, 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("estimate");
+    TCase *tc = tcase_create("estimate");
+    tcase_add_test(tc, unbiased_and_honest);
+    tcase_add_test(tc, follows_a_jump);
+    tcase_add_test(tc, odd_samples);
+    suite_add_tcase(s, tc);
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
