@@ -218,7 +218,7 @@ TAUT_API taut_status taut_step_drop(taut_comm *comm);
  *  result's norm, are known and serve as controls; the ratio to them is followed over steps, so that few blocks tell enough
  *  (scheduler/estimate.h). _low and _high lie 3 standard deviations beside the value: the true one is between them in about
  *  99.7% of steps.
- * What that costs: 1.6% of the bytes that 2 bits per element take, for models from 4 Mi elements (4.5% below that), 4096 blocks at most,
+ * What that costs: 1.6% of the bytes that 2 bits per element take, for models from 4 Mi elements (4.5% below that; 16 blocks at least), 4096 blocks at most,
  *  and for a plan one step's samples of every rank.
  * What is not measured: layers that only went through reduce_scatter or allgather, and what 16-bit layers without a codec
  *  lose by rounding. */

@@ -2,14 +2,17 @@
 #include "estimate.h"
 #include <math.h>
 
-static const double DRIFT = 0.012; /* of the ratio from step to step, as a share of it */
+static const double DRIFT = 0.009; /* of the ratio from step to step, as a share of it */
 static const double FORGET = 0.95; /* of what is known about the spread over blocks, per step */
 static const double PRIOR_BLOCK = 2, PRIOR_WEIGHT = 1; /* a spread of blocks before any was seen, and the blocks that it counts as */
+static const double UNSURE = 10; /* blocks: a spread learnt from so many may be twice as large */
+enum { ENOUGH = 4 }; /* blocks to fit a ratio to */
+static const double CALM = 0.1, RESTLESS_MOST = 5; /* the drift is taken as larger where surprises are */
 static const double SURPRISE = 12; /* squared deviations, in variances, beyond which the ratio has jumped */
 
 void taut__ratio_reset(taut__ratio *r, double guess, double most)
 {
-    *r = (taut__ratio){.mean = guess, .most = most, .var = most * most, .block = PRIOR_BLOCK, .weight = PRIOR_WEIGHT};
+    *r = (taut__ratio){.mean = guess, .most = most, .var = most * most, .block = PRIOR_BLOCK, .weight = PRIOR_WEIGHT, .restless = 1};
 }
 
 typedef struct moments {
@@ -42,32 +45,38 @@ static taut__measured_sum expand(const taut__blocks *b, const moments *m)
 }
 
 /* The spread over blocks, in units of the ratio, of this sample and earlier ones. */
-static void learn_spread(taut__ratio *r, const moments *m, double unit)
+static void learn_spread(taut__ratio *r, const moments *m, double unit, bool fitted)
 {
-    double mean = m->d / m->n, now = (m->d2 - m->n * mean * mean) * unit * unit;
-    if (m->n < 8) now = m->d2 * unit * unit; /* around the expected ratio, which is known better than their mean */
-    double weight = FORGET * r->weight;
-    r->block = (weight * r->block + now) / (weight + m->n);
-    r->weight = weight + m->n;
+    double mean = m->d / m->n, now = m->d2 * unit * unit, free = m->n, weight = FORGET * r->weight;
+    if (m->n >= 8) now = (m->d2 - m->n * mean * mean) * unit * unit; /* fewer: around the ratio, which is known better than their mean */
+    if (m->n >= 8 || fitted) free = m->n - 1;                        /* one that was fitted to them tells that much less */
+    r->block = (weight * r->block + now) / (weight + free);
+    r->weight = weight + free;
 }
 
 taut__measured_sum taut__ratio_step(taut__ratio *r, const taut__blocks *b)
 {
-    double  around = r->mean, unit = b->control > 0 ? b->all / b->control : 0, delta, noise, prior, gain;
+    bool    fitted = false;
+    double  around = r->mean, unit = b->control > 0 ? b->all / b->control : 0, delta, noise, prior, gain, drift;
     moments m = moments_of(b, around);
     if (m.n == 0) return (taut__measured_sum){fmax(r->mean * b->control, 0), r->var * b->control * b->control};
     if (!(b->control > 0)) return expand(b, &m);
     delta = unit * m.d / m.n;
     noise = r->block / m.n;
-    prior = r->var + DRIFT * DRIFT * r->mean * r->mean;
-    if (m.c > 0 && (r->steps == 0 || delta * delta > SURPRISE * (prior + noise))) { /* unknown, or it has jumped */
+    drift = DRIFT * r->mean * fmin(fmax(r->restless, 1), RESTLESS_MOST);
+    prior = r->var + drift * drift;
+    if (r->steps > 0) r->restless += CALM * (fmin(delta * delta / (prior + noise), SURPRISE) - r->restless);
+    fitted = m.c > 0 && (r->steps == 0 || (m.n >= ENOUGH && delta * delta > SURPRISE * (prior + noise)));
+    if (fitted) { /* unknown, or it has jumped */
         around = m.t / m.c; /* differences from a wrong ratio would be as noisy as the control */
         m = moments_of(b, around);
         delta = around - r->mean + unit * m.d / m.n;
         prior = fmax(delta * delta, r->var);
+    } else if (delta * delta > SURPRISE * (prior + noise)) {
+        prior = delta * delta;
     }
-    learn_spread(r, &m, unit);
-    noise = r->block / m.n * fmax(1 - m.n / b->all, 0);
+    learn_spread(r, &m, unit, fitted);
+    noise = r->block * (1 + UNSURE / r->weight) / m.n * fmax(1 - m.n / b->all, 0);
     gain = prior + noise > 0 ? prior / (prior + noise) : 1;
     r->mean = fmin(fmax(r->mean + gain * delta, 0), r->most);
     r->var = gain * noise;

@@ -23,6 +23,7 @@ typedef struct taut__ratio { /* T / C of one layer under one codec, pooled over 
     double   most;   /* what it can be at most */
     double   block;  /* variance of M (t - rho c) / C over blocks */
     double   weight; /* blocks behind `block`, old ones fading */
+    double   restless; /* squared surprises in units of what was expected, fading mean: 1 where the ratio is as steady as assumed */
     uint64_t steps;  /* with sampled blocks, since the reset */
 } taut__ratio;
 

@@ -7,6 +7,7 @@
 static const double LARGE = 0.05;
 /* Of log(error / budget) per step: down is nearly all of the way, since a violation is what must not be repeated. */
 static const double DOWN = 0.8, UP = 0.15;
+static const double LOPSIDED = 0.3;
 static const double SIGMAS = 3.5, NOISES = 2.5, FORGET = 0.9;
 static const double TARGET_MIN = 0.74, TARGET_MAX = 0.95, SCALE_MIN = 0.02, SCALE_MAX = 20;
 static const double STRAINED = 3; /* times finer or coarser than planned */
@@ -50,7 +51,8 @@ void taut__guard_steer(taut__guard *g, double noise)
     g->spread2 = FORGET * g->spread2 + (1 - FORGET) * jump * jump / 2; /* the difference of two steps has twice the variance */
     reserve = sqrt(SIGMAS * SIGMAS * g->spread2 + NOISES * NOISES * noise * noise);
     g->target = fmin(fmax(exp(-reserve), TARGET_MIN), TARGET_MAX);
-    over = now - log(g->target);
+    /* going down faster than up, steps would lie below the target on average, by about this much of their deviation */
+    over = now - log(g->target) - LOPSIDED * sqrt(g->spread2 + noise * noise);
     g->error_scale = fmin(fmax(scale * exp(-(over > 0 ? DOWN : UP) * over), SCALE_MIN), SCALE_MAX);
     g->last = now + log(g->error_scale / scale); /* what the next step would make if its gradients were like this one's */
 }

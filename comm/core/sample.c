@@ -1,10 +1,11 @@
 /* sample.c : see sample.h. */
 #include "../../compressors/dispatch.h"
+#include "../../scheduler/budget.h"
 #include "communicator.h"
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, MOST_BLOCKS = 4096, CONTROLS = 2, APART_RANKS = 16 };
+enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, TINY_MODEL = 1 << 16, LEAST_BLOCKS = 16, MOST_BLOCKS = 4096, CONTROLS = 2, APART_RANKS = 16 };
 static const double SHARE = 0.016, SHARE_SMALL = 0.045; /* of the bytes of 2 bits per element */
 
 static size_t blocks_of(const taut_layer *l) { return taut__ceil_div(l->tensor.elems, BLOCK); }
@@ -24,6 +25,7 @@ static double rate_of(const taut_comm *comm, double elems)
     double coded = elems / 4 * (p == 2 ? 1 : 2.0 * (p - 1) / p); /* bytes at 2 bits per element */
     double bytes = (elems < LARGE_MODEL ? SHARE_SMALL : SHARE) * coded;
     double most = bytes / (rounds * (BLOCK + CONTROLS) * sizeof(float));
+    if (elems < TINY_MODEL) most = fmax(most, LEAST_BLOCKS); /* its statistics take more than its samples */
     return fmin(most, MOST_BLOCKS) / (elems / BLOCK);
 }
 

@@ -11,7 +11,7 @@
  *           of large numbers: then |sum|^2 itself, whose control is the sum over ranks of |x|^2. Whichever has been more precise
  *
  * Cost: the samples take 1.6% of the bytes that 2 bits per element would take (4.5% in models below 4 Mi elements), whatever the
- * number of ranks, and 4096 blocks at most. For a plan, the x of every rank travels by itself in one step (`apart`), and layers without loss
+ * number of ranks; 16 blocks at least in models below 64 Ki elements, and 4096 blocks at most. For a plan, the x of every rank travels by itself in one step (`apart`), and layers without loss
  * are sampled too. */
 #ifndef TAUT_SAMPLE_H
 #define TAUT_SAMPLE_H

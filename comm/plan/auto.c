@@ -314,13 +314,14 @@ static size_t lowrank_turn(taut__auto *a)
 {
     double bytes = 0;
     size_t l = a->sketch_turn % a->layers;
+    double cost = 8.0 * (double)taut__observer_sketch_size(a->observer, l) * ceil(log2(a->ranks)); /* in every round of the exchange */
     for (size_t i = 0; i < a->layers; i++) bytes += (double)taut__layer_tensor(a->layer_plans[i].layer)->elems / 4 * (a->arms.now != TAUT_ARM_DENSE ? 1 : 16);
     a->sketch_bytes += SKETCHES * bytes;
-    if (!a->can || a->layer_plans[l].out || a->sketch_bytes < 8.0 * (double)taut__observer_sketch_size(a->observer, l)) {
+    if (!a->can || a->layer_plans[l].out || a->sketch_bytes < cost) {
         a->sketch_turn += a->layer_plans[l].out;
         return SIZE_MAX;
     }
-    a->sketch_bytes -= 8.0 * (double)taut__observer_sketch_size(a->observer, l);
+    a->sketch_bytes -= cost;
     a->sketch_turn++;
     return l;
 }

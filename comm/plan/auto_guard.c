@@ -115,7 +115,7 @@ static taut_status make_safer(taut__auto *a)
 
 taut_status taut__auto_guard(taut__auto *a)
 {
-    const double reference_noise = 0.02; /* of a like: budget: its blocks, faded over steps */
+    const double reference_noise = 0.04; /* of a like: budget: its blocks, faded over steps */
     bool         lossy = false, tunable = false;
     double       budget, var = 0;
     if (a->plans == 0 || !(a->norm2 > 0) || !isfinite(a->norm2)) return TAUT_OK; /* no plan, or a step of NaN or zeros */

@@ -9,7 +9,7 @@
 static const double WORTH_CHANGING = 0.97;
 
 /* A new plan's errors are predictions: what can be tuned begins with this much of them, and steering takes the rest. */
-static const double CAUTION = 0.9;
+static const double CAUTION = 0.85;
 
 /* What the offers are made of, and what the reference makes, from the looks. */
 static void describe(taut__auto *a, const double *sums)

@@ -9,7 +9,7 @@
 
 enum { STEPS = 24, FIRST = 2 };
 
-static const truth_shape shapes[] = {{"a", 192, 256}, {"bias", 1, 256}, {"b", 64, 128}};
+static const truth_shape shapes[] = {{"a", 256, 320}, {"bias", 1, 256}, {"b", 64, 256}};
 static const char *const codecs[] = {
     "quant:bits=4", "quant:bits=1", "quant:bits=2,round=nearest", "grid:rel=0.03", "grid:rel=0.3,code=rans", "topk:density=0.01",
     "topk:density=0.2", "randk:density=0.1", "powersgd:rank=2", "fp16", "bf16", "stack:topk:density=0.05+quant:bits=4",
@@ -58,7 +58,7 @@ static void one(const char *codec, int ranks, double share, const char *feedback
            feedback, step[STEPS - 1].rel, median, least, most, 50 * (step[STEPS - 1].stats.rel_err2_high - step[STEPS - 1].stats.rel_err2_low) / step[STEPS - 1].stats.rel_err2,
            outside, n);
     ck_assert_msg(median > 0.9 && median < 1.1, "%s: reported over true %g", codec, median);
-    ck_assert_int_le(outside, 1);
+    ck_assert_int_le(outside, 2); /* deviations last for some steps where there are few blocks */
 }
 
 START_TEST(reports_the_true_error)
@@ -75,7 +75,8 @@ static double cost(int ranks, const truth_shape *shape, int layers, int steps)
     truth_step  step[8];
     taut_config cfg = TAUT_CONFIG_INIT;
     double      share = 0, two_bits = ranks == 2 ? 1 : 2.0 * (ranks - 1) / ranks;
-    truth       t = {.ranks = ranks, .layers = layers, .steps = steps, .shape = shape, .cfg = cfg, .codec = "quant:bits=2", .gradient = draw,
+    cfg.codec = "quant:bits=2";
+    truth t = {.ranks = ranks, .layers = layers, .steps = steps, .shape = shape, .cfg = cfg, .gradient = draw,
                      .model = &share, .step = step};
     truth_run(&t);
     ck_assert_msg(t.status == TAUT_OK, "%s", t.why);

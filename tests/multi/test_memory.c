@@ -117,6 +117,7 @@ static taut_status many(ranks_ctx *c)
         held += (l[i]->feedback ? MANY_ELEMS * sizeof(float) : 0) + l[i]->job.slots.bytes + FIXED;
         held += l[i]->job.agree ? 3 * TAUT_STATS_MAX * sizeof(double) : 0;
         held += l[i]->automatic ? WATCHED : 0;
+        held += layer_memory_samples(&(layer_memory){.wire = &l[i]->wire, .tensor = &l[i]->tensor, .ranks = c->size});
         if (l[i]->lent_checksums) held += MANY_ELEMS / 64 * sizeof(uint32_t); /* MODE=debug */
     }
     held += TAUT_ARENA_BYTES + 2 * c->comm->scratch_n * sizeof(float);

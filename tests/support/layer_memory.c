@@ -1,5 +1,6 @@
 /* layer_memory.c : see layer_memory.h. */
 #include "layer_memory.h"
+#include <math.h>
 
 enum { SLICE = 1 << 18 }; /* floats of slice_kib's default */
 
@@ -51,12 +52,23 @@ static slots slots_of(const layer_memory *m)
     return raw_slots(m->tensor->elems, m->ranks, m->block);
 }
 
+/* Of the aggregate: 4.5% of the bytes of 2 bits per element, 40 bytes for a block of 8 floats in every round of the exchange. A block holds its place
+ * and three times its floats, and its part of the exchange, twice. */
+size_t layer_memory_samples(const layer_memory *m)
+{
+    double p = m->ranks, n = (double)m->tensor->elems, rounds = ceil(log2(p)), coded = n / 4 * (p == 2 ? 1 : 2 * (p - 1) / p);
+    if (m->ranks < 2 || taut__spec_caps(m->wire) & TAUT_CAP_LOSSLESS) return 0;
+    double blocks = fmax(0.045 * coded / (rounds * 40), n < 65536 ? 16 : 0);
+    return (size_t)fmin(fmin(blocks, 4096) + 1, ceil(n / 8)) * (8 + 3 * 32 + 2 * 40);
+}
+
 layer_bytes layer_memory_bytes(const layer_memory *m)
 {
     const taut_codec *codec = taut__spec_codec(m->wire);
     size_t            n = m->tensor->elems;
     slots             s = slots_of(m);
     layer_bytes       b = {.own = s.bytes, .borrows = (s.count - 1) * taut__arena_block(s.bytes)};
+    b.feedback_on += layer_memory_samples(m);
     if (m->residual) b.feedback_on += n * sizeof(float);
     if (codec->survey) b.feedback_on += 3 * TAUT_STATS_MAX * sizeof(double);
     if (m->via == &taut__native && codec->integer) b.feedback_on += n * sizeof(int32_t);

@@ -23,6 +23,7 @@ typedef struct layer_bytes {
 
 /* Without what does not depend on the layer's size (some KiB). */
 layer_bytes layer_memory_bytes(const layer_memory *m);
+size_t      layer_memory_samples(const layer_memory *m); /* of them, those of samples */
 size_t      layer_memory_factor(const layer_memory *m); /* floats of a linear codec's largest factor; 0 for others */
 
 #endif
