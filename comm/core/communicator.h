@@ -318,8 +318,8 @@ void taut__sample_x(taut__job *job, taut__range r, const float *x);
 void taut__sample_lost(taut__job *job, taut__range r, const float *lost, float factor);
 void taut__sample_result(taut__job *job);
 static inline bool taut__sampled(const taut__job *job) { return job->layer && job->layer->sample.blocks > 0 && job->halves == TAUT_BOTH; }
-/* Of a step: how many floats ride in the exchange (most: at most, without `apart`), filled in, and taken from the sums. */
-size_t taut__sample_floats(const taut_comm *comm, bool most);
+/* Of a step: how many floats ride in the exchange, filled in, and taken from the sums. */
+size_t taut__sample_floats(const taut_comm *comm);
 void   taut__sample_put(const taut_comm *comm, float *v);
 void   taut__sample_take(taut_comm *comm, const float *v);
 taut_status taut__sample_room(taut_comm *comm); /* before measure */

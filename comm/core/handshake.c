@@ -51,16 +51,17 @@ uint64_t taut__handshake_digest(const taut_comm *comm)
     return h;
 }
 
-/* Lines of registrations: the wire version, settings, layers. Of steps: drops, layers. What is past the end: "nothing". */
+/* Lines of registrations: the wire version, settings, layers. Of steps: drops, layers, count. What is past the end: "nothing". */
 static size_t settings_lines(const taut__handshake *s) { return 1 + (s->step ? 0 : taut__settings_lines()); }
 
 static const char *line(const taut_comm *comm, size_t i, char *dst)
 {
     const taut__handshake *s = &comm->handshake;
     size_t                 head = settings_lines(s);
-    if (i == 0 && s->step) snprintf(dst, TAUT_HANDSHAKE_LINE, "dropped %llu of %llu steps", (unsigned long long)comm->drops, (unsigned long long)comm->steps);
+    if (i == 0 && s->step) snprintf(dst, TAUT_HANDSHAKE_LINE, "dropped %llu steps", (unsigned long long)comm->drops);
     else if (i == 0) snprintf(dst, TAUT_HANDSHAKE_LINE, "wire version %d", TAUT_WIRE_VERSION);
     else if (i < head) taut__settings_line(&comm->set, i - 1, dst, TAUT_HANDSHAKE_LINE);
+    else if (i - head >= s->layers && s->step) snprintf(dst, TAUT_HANDSHAKE_LINE, "ended %llu steps", (unsigned long long)comm->steps);
     else if (i - head >= s->layers) snprintf(dst, TAUT_HANDSHAKE_LINE, "nothing");
     else if (s->step) step_line(comm->layer[i - head], dst);
     else taut__layer_text(comm->layer[i - head], dst, TAUT_HANDSHAKE_LINE);
@@ -112,7 +113,7 @@ static taut_status mismatch(const taut__handshake *s)
 {
     char   where[40] = "";
     size_t head = settings_lines(s);
-    if (s->at >= head) snprintf(where, sizeof where, "layer %zu: ", s->at - head);
+    if (s->at >= head && !(s->step && s->at >= head + s->layers)) snprintf(where, sizeof where, "layer %zu: ", s->at - head);
     return taut__fail(TAUT_E_MISMATCH, "%srank 0 has %s, rank %d has %s", where, s->zero.text, (int)s->other.rank, s->other.text);
 }
 

@@ -1,6 +1,5 @@
 /* sample.c : see sample.h. */
 #include "../../compressors/dispatch.h"
-#include "../../scheduler/budget.h"
 #include "communicator.h"
 #include <math.h>
 #include <string.h>
@@ -9,11 +8,7 @@ enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, TINY_MODEL = 1 << 16, L
 static const double SHARE = 0.016, SHARE_SMALL = 0.045; /* of the bytes of 2 bits per element */
 
 static size_t blocks_of(const taut_layer *l) { return taut__ceil_div(l->tensor.elems, BLOCK); }
-
-/* Errors count in units of a scale. What the exchange carries may depend on that, as on all that is alike on all ranks: not on a layer's
- * scale, of which ranks may have different ones by mistake. */
-static size_t kinds(const taut_layer *l) { return l->comm->set.metric == TAUT_METRIC_OPTIMIZER ? 2 : 1; }
-static bool   has_scale(const taut_layer *l) { return kinds(l) > 1 && l->tensor.scale_n > 1; } /* one value: the plain estimate, divided */
+static bool   has_scale(const taut_layer *l) { return l->tensor.scale_n > 1; } /* one value: the plain estimate, divided */
 
 /* ---- how many, and which ---- */
 
@@ -194,12 +189,12 @@ void taut__sample_result(taut__job *job)
 
 static size_t encoders(const taut_layer *l) { return l->comm->sampling.apart ? (size_t)taut__group_of(l)->size : 1; }
 
-static size_t floats(const taut_layer *l, size_t blocks) { return blocks * (BLOCK * encoders(l) + CONTROLS * kinds(l)); }
+static size_t floats(const taut_layer *l, size_t blocks) { return blocks * (BLOCK * encoders(l) + CONTROLS * (1 + (size_t)has_scale(l))); }
 
-size_t taut__sample_floats(const taut_comm *comm, bool most)
+size_t taut__sample_floats(const taut_comm *comm)
 {
     size_t n = 0;
-    for (size_t i = 0; i < comm->layers; i++) n += floats(comm->layer[i], most ? comm->layer[i]->sample.room : count(comm->layer[i]));
+    for (size_t i = 0; i < comm->layers; i++) n += floats(comm->layer[i], count(comm->layer[i]));
     return n;
 }
 
@@ -220,7 +215,7 @@ static void put_control(const taut_layer *l, float *v)
             lost[0] += e * e, lost[1] += u * e * e;
             x[0] += g * g, x[1] += u * g * g;
         }
-        for (size_t kind = 0; kind < kinds(l); kind++) {
+        for (size_t kind = 0; kind < 1 + (size_t)has_scale(l); kind++) {
             v[CONTROLS * kind * s->blocks + k] = (float)lost[kind];
             v[(CONTROLS * kind + 1) * s->blocks + k] = (float)x[kind];
         }
@@ -313,8 +308,6 @@ bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, taut__laye
     estimate(l, 0, raw->own_error.plain, raw->own.plain, raw->sum.plain, m);
     if (has_scale(l)) {
         estimate(l, 1, raw->own_error.weighted, raw->own.weighted, raw->sum.weighted, m);
-    } else if (l->tensor.scale_n > 1) { /* which no error counts in */
-        m->error[1] = (taut__measured_sum){raw->own_error.weighted, 0}, m->norm[1] = (taut__measured_sum){raw->sum.weighted, 0};
     } else {
         double unit = unit2(&l->tensor, 0);
         m->error[1] = scaled(m->error[0], unit), m->norm[1] = scaled(m->norm[0], unit);

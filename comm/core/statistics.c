@@ -40,6 +40,7 @@ taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n)
 static taut_status room(taut_comm *comm, size_t n)
 {
     if (n <= comm->control_n) return TAUT_OK;
+    n += n / 8; /* how many blocks are sampled differs a little from step to step */
     double *more = taut__alloc(2 * n, sizeof *more);
     if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for the statistics of %zu layers", comm->layers);
     taut__free(comm->control);
@@ -163,17 +164,16 @@ static void close_step(taut_comm *comm)
 static taut_status collect(taut_comm *comm, size_t extra)
 {
     size_t  layers = comm->layers * PER_LAYER, sums = layers + extra, least = comm->autom ? comm->layers : 0, n = sums + least;
-    size_t  floats = taut__sample_floats(comm, false);
-    size_t  most = TAUT_SUMS_WORDS + n + taut__ceil_div(taut__max(floats, taut__sample_floats(comm, true)), 2);
+    size_t  floats = taut__sample_floats(comm), all = TAUT_SUMS_WORDS + n + taut__ceil_div(floats, 2);
     double *v;
-    TAUT_TRY(room(comm, most));
+    TAUT_TRY(room(comm, all));
     TAUT_TRY(taut__sample_room(comm));
     v = comm->control + TAUT_SUMS_WORDS;
     for (size_t i = 0; i < comm->layers; i++) fill(comm->layer[i], v + i * PER_LAYER);
     if (comm->autom) comm->hooks->contribute(comm->autom, v + layers, extra);
     for (size_t i = 0; i < least; i++) v[sums + i] = own_seconds(comm->layer[i]);
     taut__sample_put(comm, (float *)(void *)(v + n));
-    TAUT_TRY(exchange(comm, n, least, floats, most));
+    TAUT_TRY(exchange(comm, n, least, floats, all));
     comm->bad = false;
     taut__sample_take(comm, (const float *)(const void *)(v + n));
     for (size_t i = 0; i < comm->layers; i++) take(comm->layer[i], v + i * PER_LAYER);

@@ -379,7 +379,7 @@ static taut_status end_step(taut__auto *a, const double *v)
     taut__observer_sketch_take(a->observer, v);
     v += sketch;
     if (changed) taut__auto_plan_early(a, "a layer's scale came or went");
-    else TAUT_TRY(taut__auto_guard(a));
+    TAUT_TRY(taut__auto_guard(a));
     if (a->plans > 0 && taut__auto_norms_changed(a)) taut__auto_plan_early(a, "gradient norms changed");
     if (a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0) TAUT_TRY(taut__auto_start(a));
     if (due) TAUT_TRY(plan(a, v));
