@@ -88,7 +88,6 @@ taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *chosen, taut_
     }
     if (change != TAUT_PLAN_SWITCHED) a->norm2_then = taut__auto_own2(a);
     if (change == TAUT_PLAN_NEW) a->guard.error_scale = CAUTION;
-    a->norm2_then = taut__auto_own2(a);
     if (!kept && cold > 0) a->guard.error_scale *= room_for_cold(planned, cold);
     a->guard.last = 0;
     taut__auto_error_scales(a);

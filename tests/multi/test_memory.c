@@ -86,7 +86,7 @@ END_TEST
 /* ---- many layers ---- */
 
 enum { MANY = 64, MANY_ELEMS = 1 << 18 };
-enum { WATCHED = 1 << 16 }; /* of a layer under codec=auto: histograms and measurements, whatever its size */
+enum { WATCHED = 1 << 17 }; /* of a layer under codec=auto: histograms, measurements, samples of every rank, and the options of a plan, whatever its size */
 
 static taut_status many(ranks_ctx *c)
 {
