@@ -205,9 +205,20 @@ static double unit2(const taut_tensor *t, size_t i)
     return 1 / (s * s);
 }
 
+/* Squares may be beyond what a float holds: they travel in units that the last step's norms gave, which all ranks know. */
+static double control_unit(const taut_layer *l)
+{
+    double own = l->shown.own.plain / (double)l->tensor.elems;
+    int    exponent;
+    if (!(own > 0) || !isfinite(own)) return 1;
+    frexp(own, &exponent);
+    return ldexp(1, -exponent);
+}
+
 static void put_control(const taut_layer *l, float *v)
 {
     const taut__sample *s = &l->sample;
+    double              by = control_unit(l);
     for (size_t k = 0; k < s->blocks; k++) {
         double lost[2] = {0}, x[2] = {0};
         for (size_t i = 0; i < BLOCK && s->at[k] + i < l->tensor.elems; i++) {
@@ -216,8 +227,8 @@ static void put_control(const taut_layer *l, float *v)
             x[0] += g * g, x[1] += u * g * g;
         }
         for (size_t kind = 0; kind < 1 + (size_t)has_scale(l); kind++) {
-            v[CONTROLS * kind * s->blocks + k] = (float)lost[kind];
-            v[(CONTROLS * kind + 1) * s->blocks + k] = (float)x[kind];
+            v[CONTROLS * kind * s->blocks + k] = (float)(by * lost[kind]);
+            v[(CONTROLS * kind + 1) * s->blocks + k] = (float)(by * x[kind]);
         }
     }
 }
@@ -285,13 +296,13 @@ static void estimate(taut_layer *l, int kind, double own_error, double own, doub
     taut__sample      *s = &l->sample;
     const float       *lost = s->control + CONTROLS * (size_t)kind * s->blocks, *x = lost + s->blocks;
     taut__sampling    *a = &l->comm->sampling;
-    double             all = (double)blocks_of(l);
+    double             all = (double)blocks_of(l), by = control_unit(l);
     taut__measured_sum inner, direct;
     for (size_t k = 0; k < s->blocks; k++) {
         block_sums b = look(l, k, kind);
-        a->error[k] = b.error, a->lost[k] = lost[k];
+        a->error[k] = b.error, a->lost[k] = lost[k] / by;
         a->rest[k] = b.result - 2 * b.inner, a->result[k] = b.result;
-        a->sum[k] = b.sum, a->own[k] = x[k];
+        a->sum[k] = b.sum, a->own[k] = x[k] / by;
     }
     m->error[kind] = taut__ratio_step(&s->error[kind], &(taut__blocks){all, s->blocks, a->error, a->lost, own_error});
     inner = taut__ratio_step(&s->near[kind], &(taut__blocks){all, s->blocks, a->rest, a->result, result});

@@ -59,7 +59,7 @@ static void fill(const taut_layer *l, double *v)
     v[2] = r->error.plain + r->requantization_error.plain, v[3] = r->error.weighted + r->requantization_error.weighted;
     v[4] = r->sum.plain, v[5] = r->sum.weighted;
     v[6] = 1;
-    v[7] = l->sample.taken;
+    v[7] = l->sample.taken && l->calls == l->calls_at_step + 1; /* samples are of one collective, errors of all */
 }
 
 static void take_measured(taut__layer_sums *s, const taut__layer_measured *m)

@@ -50,7 +50,7 @@ static taut_status grid_rank(ranks_ctx *c)
         }
         taut_layer_stats s = {.size = sizeof s};
         TAUT_TRY(taut_layer_get_stats(l, &s));
-        if (!(err <= 0.075 * norm) || !(s.bits_per_element < 8 && (s.bits_per_element > 0.05 || err == 0)) || !(s.rel_err2 <= 0.08))
+        if (!(err <= 0.075 * norm) || !(s.bits_per_element < 8 && (s.bits_per_element > 0.05 || err == 0)) || !(s.rel_err2_low <= 0.08))
             return taut__fail(TAUT_E_INVALID, "step %d: rel_err2 %.3g true, %.3g said, %.3g bits", step, err / norm, s.rel_err2,
                               s.bits_per_element);
         TAUT_TRY(ranks_same(c->comm, x, N * sizeof *x));
