@@ -139,7 +139,8 @@ typedef struct taut_shard_info {
     int32_t  foreign;           /* 1: an index, whose samples lie in files of another format (taut_shard_foreign()) */
 } taut_shard_info;
 
-/* taut_shard_open() : reads the index and checks it. TAUT_E_CORRUPT: no shard, truncated or damaged; TAUT_E_VERSION: newer. */
+/* taut_shard_open() : reads the index and checks it. TAUT_E_CORRUPT: no shard, truncated or damaged; TAUT_E_VERSION: newer. A file of
+ *  another format is read by its index PATH.taut, where that is there. */
 TAUT_API taut_status taut_shard_open(const char *path, taut_shard **shard);
 TAUT_API void        taut_shard_close(taut_shard *shard); /* after its readers */
 TAUT_API taut_status taut_shard_get_info(const taut_shard *shard, taut_shard_info *info);
@@ -200,6 +201,24 @@ typedef struct taut_block_view {
 TAUT_API taut_status taut_reader_block(taut_reader *reader, size_t field, uint64_t block, taut_block_view *view);
 /* taut_reader_labels() : classes[0..samples) of the label field. TAUT_E_UNSUPPORTED if the shard has none. */
 TAUT_API taut_status taut_reader_labels(taut_reader *reader, int64_t *classes);
+
+/* ---- Export ---------------------------------------------------------------------------------------------------
+ * taut_shard_export() : the samples of shards, one shard behind the other, as another format: "mds" (a folder for Mosaic Streaming), "tar"
+ *  (for WebDataset), "npy". The shards must have the same fields. Each file appears complete or not at all; the index.json of mds comes
+ *  last. TAUT_E_UNSUPPORTED: the format cannot hold a field; TAUT_E_MISMATCH: the shards differ. */
+typedef struct taut_export_options {
+    size_t             size;        /* set by TAUT_EXPORT_INIT */
+    const char *const *select;      /* only these fields; may be NULL */
+    size_t             nselect;
+    uint64_t           shard_bytes; /* mds: of a shard at most, 4096..2^31; 0 = 64 MiB */
+    int (*progress)(void *ctx, uint64_t done, uint64_t total); /* samples; not 0 stops with TAUT_E_STATE; may be NULL */
+    void              *progress_ctx;
+} taut_export_options;
+#define TAUT_EXPORT_INIT {sizeof(taut_export_options), 0, 0, 0, 0, 0}
+TAUT_API taut_status taut_shard_export(const char *format, const char *path, size_t n, const taut_shard *const *shards,
+                                       const taut_export_options *options);
+TAUT_API const char *taut_export_format_name(size_t i); /* NULL past the end */
+TAUT_API const char *taut_export_format_help(size_t i);
 
 /* ---- Verification ---------------------------------------------------------------------------------------------
  * taut_shard_verify() : reads every byte of the file and calls bad() for everything that is not as it was written: text

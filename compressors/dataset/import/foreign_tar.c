@@ -258,24 +258,22 @@ static taut_status walk(tar *t)
         blocks = (bytes + BLOCK - 1) / BLOCK;
         t->at = blocks * BLOCK > t->s->bytes - data ? t->s->bytes : data + blocks * BLOCK;
     }
-    return TAUT_OK; /* without the two zero blocks at its end, as some writers leave it */
+    t->name.n = 0;
+    return bad(t, TAUT_E_CORRUPT, "the file ends here, without the zero blocks that end a tar: truncated");
+}
+
+/* Fields may be selected by their whole ending or by their name. */
+static taut_status check_selected(const tar *t)
+{
+    const char *names[64];
+    for (size_t k = 0; k < t->columns; k++) names[k] = t->wanted[k] && !taut__import_wanted(t->im, t->ending[k]) ? t->column[k].name : t->ending[k];
+    return taut__import_selected(t->im, t->s->name, t->columns, names);
 }
 
 static taut_status place_all(tar *t)
 {
     taut__import *im = t->im;
-    const char   *names[64];
     uint32_t      buffer;
-    for (size_t k = 0; k < t->columns; k++) names[k] = t->ending[k];
-    if (im->options->nselect) {
-        size_t any = 0;
-        for (size_t k = 0; k < t->columns; k++) any += t->wanted[k];
-        if (any < im->options->nselect) {
-            for (size_t k = 0; k < t->columns; k++)
-                if (t->wanted[k] && !taut__import_wanted(im, t->ending[k])) names[k] = t->column[k].name;
-            TAUT_TRY(taut__import_selected(im, t->s->name, t->columns, names));
-        }
-    }
     TAUT_TRY(taut__foreign_add_buffer(&im->foreign, (taut__foreign_buffer){0, false, 0, t->s->bytes, t->s->bytes}, &buffer));
     for (size_t k = 0; k < t->columns; k++)
         if (t->want >> k & 1) TAUT_TRY(taut__column_field(im, &t->column[k]));
@@ -299,6 +297,7 @@ static taut_status scan(taut__import *im)
     t->s = &im->foreign.file[0].source;
     rc = walk(t);
     if (rc == TAUT_OK) rc = end_sample(t);
+    if (rc == TAUT_OK && t->columns) rc = check_selected(t);
     if (rc == TAUT_OK && t->samples == 0)
         rc = taut__fail(TAUT_E_CORRUPT, "%s: no samples in it: members are to be called KEY.ENDING, and KEY stays the same within a sample", t->s->name);
     if (rc == TAUT_OK) rc = place_all(t);

@@ -133,12 +133,10 @@ taut_status taut__shard_open_fd(int fd, const char *name, taut_shard **shard)
     return TAUT_OK;
 }
 
-taut_status taut_shard_open(const char *path, taut_shard **shard)
+static taut_status open_path(const char *path, taut_shard **shard)
 {
     int         fd;
     taut_status rc;
-    *shard = NULL;
-    if (!path || !*path) return taut__fail(TAUT_E_INVALID, "no path of a shard");
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return taut__fail(TAUT_E_IO, "%s: cannot open: %s", path, strerror(errno));
     rc = taut__shard_open_fd(fd, path, shard);
@@ -147,6 +145,35 @@ taut_status taut_shard_open(const char *path, taut_shard **shard)
     else
         (*shard)->own_fd = true;
     return rc;
+}
+
+/* PATH is no shard: is PATH.taut an index of it? TAUT_E_STATE: no. */
+static taut_status open_index_beside(const char *path, taut_shard **shard)
+{
+    size_t      n = strlen(path);
+    char       *name = taut__alloc(n + 6, 1);
+    taut_status rc = TAUT_E_STATE;
+    if (!name) return taut__fail(TAUT_E_NOMEM, "%s: no memory for its name", path);
+    snprintf(name, n + 6, "%s.taut", path);
+    if (access(name, F_OK) == 0) rc = open_path(name, shard);
+    taut__free(name);
+    if (rc != TAUT_OK || (*shard)->foreign) return rc;
+    taut_shard_close(*shard); /* a shard that somebody packed */
+    *shard = NULL;
+    return TAUT_E_STATE;
+}
+
+taut_status taut_shard_open(const char *path, taut_shard **shard)
+{
+    taut_status rc, beside;
+    char        why[512];
+    *shard = NULL;
+    if (!path || !*path) return taut__fail(TAUT_E_INVALID, "no path of a shard");
+    rc = open_path(path, shard);
+    if (rc != TAUT_E_CORRUPT) return rc;
+    snprintf(why, sizeof why, "%s", taut_last_error());
+    beside = open_index_beside(path, shard);
+    return beside == TAUT_E_STATE ? taut__fail(rc, "%s", why) : beside;
 }
 
 const void *taut__shard_index(const taut_shard *s, size_t *bytes)

@@ -54,6 +54,13 @@ void taut_reader_destroy(taut_reader *r)
     taut__free(r);
 }
 
+void taut__reader_foreign(const taut_reader *r, uint64_t *reads, uint64_t *bytes)
+{
+    *reads = *bytes = 0;
+    for (uint32_t f = 0; r->shard->foreign && f < r->shard->fields; f++)
+        if (r->field[f].opened) taut__extern_counters(r->field[f].codec, reads, bytes);
+}
+
 /* ---- messages ---- */
 
 /* The failure of a part, with its place in front of what went wrong. */

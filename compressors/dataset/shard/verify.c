@@ -33,7 +33,7 @@ static taut_status verify_parts(verifier *v)
         for (uint32_t f = 0; f < s->fields; f++) {
             taut_status rc = taut__reader_load(v->reader, f, b, v->image, taut__image_bytes(s, f, b));
             v->result.blocks++;
-            v->result.bytes += taut__shard_extent(s, f, b).bytes;
+            v->result.bytes += taut__shard_extent(s, f, b).bytes + (s->foreign ? taut__meta_part(s, f, b).decoded : 0);
             if (finding(rc))
                 report(v, taut_last_error(), true);
             else
