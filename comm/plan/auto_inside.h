@@ -11,7 +11,7 @@
 #include "reference.h"
 
 typedef struct taut__layer_plan { /* one layer */
-    taut_layer *layer;
+    taut__planned *layer;
     bool        out;        /* excluded after registration */
     taut_norm2  own;        /* sum over ranks of |x|^2, fading mean over steps; < 0: none yet */
     taut_norm2  ratio;      /* |sum|^2 over that, likewise */
@@ -41,7 +41,7 @@ typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them
 } taut__arms;
 
 struct taut__auto {
-    taut_comm       *comm;
+    taut__planning       *planning;
     int              ranks, members; /* all; those who encode */
     taut__budget     budget;
     taut__metric     metric;

@@ -18,7 +18,7 @@ static void describe(taut__auto *a, const double *sums)
     for (size_t l = 0; l < a->layers; l++) {
         taut__layer_plan *t = &a->layer_plans[l];
         taut_norm2        ratio = {t->ratio.plain < 0 ? 1 : t->ratio.plain, t->ratio.weighted < 0 ? 1 : t->ratio.weighted};
-        a->aggregate[l] = (taut__aggregate){t->out, ratio, t->scaled, relative, taut__layer_spec(t->layer), a->guard.error_scale, t->made};
+        a->aggregate[l] = (taut__aggregate){t->out, ratio, t->scaled, relative, &t->layer->spec, a->guard.error_scale, t->made};
         if (a->budget.like) t->reference.share = taut__observer_reference(a->observer, l, sums);
     }
 }
@@ -45,12 +45,12 @@ static taut_status adopt(taut__auto *a, size_t l, const char *text)
 {
     taut_spec spec;
     char      old[TAUT_SPEC_TEXT];
-    taut__spec_print(taut__layer_spec(a->layer_plans[l].layer), old, sizeof old);
+    taut__spec_print(&a->layer_plans[l].layer->spec, old, sizeof old);
     if (a->layer_plans[l].out || strcmp(old, text) == 0) return TAUT_OK;
     taut__log(TAUT_LOG_INFO, "sched", "step %llu: %s: %s -> %s", (unsigned long long)a->step,
-              taut__layer_name(a->layer_plans[l].layer), old, text);
+              a->layer_plans[l].layer->name, old, text);
     TAUT_TRY(taut__spec_parse(text, &spec));
-    return taut__layer_adopt(a->layer_plans[l].layer, &spec);
+    return taut__planned_adopt(a->layer_plans[l].layer, &spec);
 }
 
 void taut__auto_rehash(taut__auto *a)
@@ -58,13 +58,13 @@ void taut__auto_rehash(taut__auto *a)
     a->hash = 0;
     for (size_t l = 0; l < a->layers; l++) {
         char text[TAUT_SPEC_TEXT];
-        taut__spec_print(taut__layer_spec(a->layer_plans[l].layer), text, sizeof text);
-        a->hash = taut__plan_hash(a->hash, taut__layer_name(a->layer_plans[l].layer), text);
+        taut__spec_print(&a->layer_plans[l].layer->spec, text, sizeof text);
+        a->hash = taut__plan_hash(a->hash, a->layer_plans[l].layer->name, text);
     }
     a->check_hash = true;
 }
 
-static const taut_codec *codec_of(const taut__auto *a, size_t l) { return taut__spec_codec(taut__layer_spec(a->layer_plans[l].layer)); }
+static const taut_codec *codec_of(const taut__auto *a, size_t l) { return taut__spec_codec(&a->layer_plans[l].layer->spec); }
 
 /* Codecs with a warm start begin without one, and make about twice the error at first: what else can be tuned makes room. */
 static double room_for_cold(double planned, double cold)
@@ -99,7 +99,7 @@ taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *chosen, taut_
 void taut__auto_error_scales(taut__auto *a)
 {
     for (size_t l = 0; l < a->layers; l++)
-        if (!a->layer_plans[l].out) taut__layer_set_error_scale(a->layer_plans[l].layer, a->guard.error_scale);
+        if (!a->layer_plans[l].out) taut__planned_scale_error(a->layer_plans[l].layer, a->guard.error_scale);
 }
 
 taut_status taut__auto_plan(taut__auto *a, const double *sums)
@@ -114,7 +114,7 @@ taut_status taut__auto_plan(taut__auto *a, const double *sums)
 /* Predicted seconds of layer l's collective, uncompressed. */
 static double dense_seconds(const taut__auto *a, size_t l, const taut__link *link)
 {
-    taut__work dense = taut__work_dense(taut__layer_tensor(a->layer_plans[l].layer));
+    taut__work dense = taut__work_dense(a->layer_plans[l].layer->tensor);
     double     seconds = 0;
     if (!a->layer_plans[l].out) taut__algorithm_best(link, &dense, &seconds);
     return seconds;
@@ -153,7 +153,7 @@ taut_status taut__auto_start(taut__auto *a)
 static bool tuned(const taut__auto *a, size_t l, double factor, char *text)
 {
     const double finest = 1e-8; /* below, nothing is gained over none */
-    const taut_spec  *spec = taut__layer_spec(a->layer_plans[l].layer);
+    const taut_spec  *spec = &a->layer_plans[l].layer->spec;
     const taut_stage *grid = &spec->stage[0];
     if (spec->stages != 1 || grid->codec != &taut__codec_grid || grid->given >> GRID_KEY_STEP & 1) return false;
     if (grid->value[GRID_KEY_REL] * factor < finest) {

@@ -39,7 +39,7 @@ static size_t elems(const job_case *c) { return c->rows * c->cols; }
 
 static void keep_residual(const taut_layer *l, double *dst, size_t n)
 {
-    for (size_t i = 0; i < n; i++) dst[i] = l->residual ? (double)l->feedback->r[i] : 0;
+    for (size_t i = 0; i < n; i++) dst[i] = l->operand.residual ? (double)l->operand.feedback->r[i] : 0;
 }
 
 static taut_status reduce_steps(ranks_ctx *ctx)
