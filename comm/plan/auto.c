@@ -12,8 +12,6 @@ enum {
     SCALE_STEPS = 4,  /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
     LOOK_STEPS = 2,   /* before the first plan: what inputs have in common */
     DENSE_STEPS = 2,  /* before a plan that is to save time, after the first one, which connects: what a step takes without it */
-    EARLY_GAP = 5,    /* steps between plans at least, */
-    LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
     V_TIME = 2,       /* doubles: seconds by which measuring is over its share; of communication in the step before */
     V_HASH = 8,       /* four pieces of the hash and their squares */
     V_LINK = 3,       /* alpha, beta, how much slower codecs are among each other */
@@ -276,16 +274,6 @@ static void note_spans(taut__auto *a)
             a->span[spans++] = (taut__span){r->end_s - s->seconds, r->end_s, (double)r->bytes_sent, r->encode_s + r->decode_s};
     }
     taut__refine_step(&a->link, a->span, spans);
-}
-
-void taut__auto_plan_early(taut__auto *a, const char *why)
-{
-    uint64_t gap = a->can ? EARLY_GAP : LATER_GAP;
-    uint64_t soonest = taut__max(a->step + 2, a->planned_at + gap); /* one step to measure in between */
-    if (a->plan_at <= soonest) return;
-    taut__log(TAUT_LOG_INFO, "sched", "step %llu: early plan after step %llu: %s", (unsigned long long)a->step,
-              (unsigned long long)soonest, why);
-    a->plan_at = soonest;
 }
 
 /* Did a layer gain or lose its scale in this step? Then its errors are in another unit, and so is grid's `rel`. */

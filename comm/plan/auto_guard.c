@@ -43,13 +43,6 @@ static double in_metric(const taut__layer_plan *t, const taut_norm2 *x) { return
 
 double taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error) { return t->weight * in_metric(t, error); }
 
-double taut__auto_own2(const taut__auto *a)
-{
-    double sum = 0;
-    for (size_t l = 0; l < a->layers; l++) sum += fmax(a->layer_plans[l].own.plain, 0);
-    return sum;
-}
-
 /* Ratios of norms, so that steps of any size count alike; 0: not measured in this step. */
 static void note_layer(taut__auto *a, size_t l)
 {
