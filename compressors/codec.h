@@ -4,14 +4,14 @@
  * parsed into a taut_spec, a plain value. Codecs read and write float32; callers convert other dtypes.
  *
  * Life of one tensor in an allreduce, with x = gradient + residual:
- *   survey(x)            (optional) one pass over the whole tensor -> a few doubles, which add over slices and, for
+ *   collect_stats(x)            (optional) one pass over the whole tensor -> a few doubles, which add over slices and, for
  *                        TAUT_CAP_GLOBAL_STATS codecs, over ranks
- *   settle(stats)        -> taut_prep: what encode must know about the whole tensor (grid's step, top-k's threshold).
- *                        Deterministic, so ranks that hold the same stats hold the same prep.
+ *   calibrate(stats)        -> taut_calibration: what encode must know about the whole tensor (grid's step, top-k's threshold).
+ *                        Deterministic, so ranks that hold the same stats hold the same calibration.
  *   encode(slice of x)   any block-aligned slice alone (TAUT_CAP_SLICEABLE), or the whole tensor. Also gives
  *                        err = x - decoded(x), in place if wanted, which is the new residual.
  *   decode / decode_add  of a payload into floats
- * With call->prep == NULL encode surveys and settles its own src; that is the standalone case.
+ * With call->calibration == NULL encode collects statistics of its own src and calibrates; that is the standalone case.
  *
  * Payloads are what codecs write; frames (frame.h) wrap them with magic, version, counts and a checksum. A payload is
  * self-describing given the element count: decode trusts neither its bytes nor its length (TAUT_E_CORRUPT), and
@@ -69,13 +69,13 @@ typedef struct taut_tensor {
     struct CUstream_st *stream;  /* CUDA: work is enqueued here; HOST: ignored */
 } taut_tensor;
 
-/* taut_prep : result of settle(). Codecs give the words their own meaning. `raw` asks the caller to send this tensor
+/* taut_calibration : result of calibrate(). Codecs give the words their own meaning. `raw` asks the caller to send this tensor
  * uncompressed this time: some rank holds NaN or Inf, or codes would overflow. */
-typedef struct taut_prep {
+typedef struct taut_calibration {
     bool     raw;
     float    f[6];
     uint64_t u[4];
-} taut_prep;
+} taut_calibration;
 
 typedef struct taut_codec_state taut_codec_state; /* per tensor; defined by the stateful codec */
 
@@ -87,30 +87,30 @@ typedef struct taut_call {
     size_t            n;      /* elements of this call; all of the tensor unless SLICEABLE */
     uint64_t          seed;   /* of (run, tensor, step, rank): stochastic rounding; element i of the tensor uses i */
     uint64_t          shared_seed; /* of (run, tensor, step): the same on all ranks; randk's choice, powersgd's start */
-    const taut_prep  *prep;   /* NULL: encode surveys its own src */
-    bool              brief;  /* survey: only the first n_brief numbers are wanted */
+    const taut_calibration  *calibration;   /* NULL: encode collects the statistics of its own src */
+    bool              brief;  /* collect_stats: only the first n_brief numbers are wanted */
     taut_codec_state *state;  /* of STATEFUL codecs; NULL = stateless use */
 } taut_call;
 
 /* ---- The table ---- */
 
 enum { /* caps: ask, never guess */
-    TAUT_CAP_SLICEABLE = 1, /* any align()-aligned slice encodes and decodes alone, given the same prep */
+    TAUT_CAP_SLICEABLE = 1, /* any align()-aligned slice encodes and decodes alone, given the same calibration */
     TAUT_CAP_LINEAR    = 2, /* has ->linear: factors add as floats */
     TAUT_CAP_INTEGER   = 4, /* has ->integer: codes add exactly */
     TAUT_CAP_SPARSE    = 8, /* decoded tensor is mostly zeros; encode_exact keeps a sum of such lossless */
     TAUT_CAP_STATEFUL  = 16, /* wants state_create */
-    TAUT_CAP_GLOBAL_STATS    = 32, /* survey stats must be summed over ranks before settle */
+    TAUT_CAP_GLOBAL_STATS    = 32, /* statistics must be summed over ranks before calibrate */
     TAUT_CAP_LOSSLESS  = 64, /* decoded == src bit for bit (none) */
     TAUT_CAP_FEEDBACK  = 128, /* feedback=auto means on for this codec */
 };
 
-enum { TAUT_STATS_MAX = 256 }; /* doubles that survey may fill */
+enum { TAUT_STATS_MAX = 256 }; /* doubles that collect_stats may fill */
 
-/* Codes of an integer codec: int32, |q| <= limit, in element order. All ranks hold the same prep. */
+/* Codes of an integer codec: int32, |q| <= limit, in element order. All ranks hold the same calibration. */
 typedef struct taut_codec_integer {
     /* q[i] = code of src[i]; err (optional, may be src) = src - decoded. TAUT_E_RANGE if a code would exceed limit
-     * (settle has made sure that it does not: prep.raw). */
+     * (calibrate has made sure that it does not: calibration.raw). */
     taut_status (*quantize)(const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit);
     /* lossless: payload of codes; bytes <= capacity() */
     taut_status (*pack)(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len);
@@ -144,10 +144,10 @@ typedef struct taut_codec {
     uint32_t        caps;
     const taut_key *keys;
     uint32_t        n_keys;
-    uint32_t        n_stats; /* 0 = no survey */
+    uint32_t        n_stats; /* 0 = no statistics, no collect_stats */
     uint32_t        error_key; /* (optional) 1 + the key that is the rel_err2 aimed at, which may change between calls; 0: none */
     uint32_t        n_brief; /* (with adapt) 1..8 */
-    uint32_t        norms;   /* (optional) where in the survey the sum of (x/scale)^2 is, followed by that of x^2; 0: nowhere */
+    uint32_t        norms;   /* (optional) where in the statistics the sum of (x/scale)^2 is, followed by that of x^2; 0: nowhere */
 
     /* (optional; default: anything goes) does this stage suit this tensor? Fails with the value and the range. */
     taut_status (*check)(const taut_stage *s, const taut_tensor *t);
@@ -161,13 +161,13 @@ typedef struct taut_codec {
     size_t (*capacity)(const taut_stage *s, const taut_tensor *t, size_t n);
 
     /* (optional) stats[0..n_stats) += contribution of src[0..n). Caller zeroes. */
-    taut_status (*survey)(const taut_call *c, const float *src, double *stats);
-    /* (with survey) ranks: how many ranks' codes will be added, for headroom; 1 standalone.
+    taut_status (*collect_stats)(const taut_call *c, const float *src, double *stats);
+    /* (with statistics) ranks: how many ranks' codes will be added, for headroom; 1 standalone.
      * src: the whole tensor on this rank where the codec needs a second look (top-k), else ignored. */
-    taut_status (*settle)(const taut_call *c, const double *stats, int ranks, const float *src, taut_prep *prep);
-    /* (optional) The first n_brief statistics of this call and all of an earlier one, for which settle made prep: changes prep
+    taut_status (*calibrate)(const taut_call *c, const double *stats, int ranks, const float *src, taut_calibration *calibration);
+    /* (optional) The first n_brief statistics of this call and all of an earlier one, for which calibrate made calibration: changes calibration
      * to suit this call, were its elements distributed as they were then. */
-    taut_status (*adapt)(const taut_call *c, const double *earlier, const double *now, int ranks, taut_prep *prep);
+    taut_status (*adapt)(const taut_call *c, const double *earlier, const double *now, int ranks, taut_calibration *calibration);
 
     /* (optional, with adapt) Called on one rank's statistics before they are added to the other ranks': agreed: the first n_brief
      * numbers, summed over ranks. */

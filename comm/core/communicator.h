@@ -211,7 +211,7 @@ void        taut__agree_release(taut__job *job);
 void        taut__agree_begin(taut__job *job);
 taut_status taut__agree_look(taut__job *job, taut__range r, const float *x); /* x: of r */
 bool        taut__agree_knows_norms(const taut__job *job); /* ... of x, then, and they are in the record after ask */
-taut_status taut__agree_ask(taut__job *job, bool *settled);
+taut_status taut__agree_ask(taut__job *job, bool *calibrated);
 taut_status taut__agree_advance(taut__job *job, bool *moved, taut__agreed *outcome);
 void        taut__agree_save(const taut__job *job, taut__writer *w);
 taut_status taut__agree_check(const void *src, size_t len);

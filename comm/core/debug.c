@@ -56,7 +56,7 @@ taut_status taut__debug_return(taut_layer *l)
 {
     bool codec = l->job.phase == TAUT_PHASE_DONE && l->job.halves == TAUT_BOTH && l->job.g && l->job.g->size > 1 &&
                  l->job.g == &l->comm->all && (l->job.via == &taut__sra || l->job.via == &taut__ring || l->job.via == &taut__gather);
-    if (codec && l->lent_checksums && !l->job.prep.raw) taut__debug_read(l, 0, l->tensor.elems);
+    if (codec && l->lent_checksums && !l->job.calibration.raw) taut__debug_read(l, 0, l->tensor.elems);
     if (!atomic_exchange(&l->spoilt, false)) return TAUT_OK;
     return taut__fail(TAUT_E_INVALID, "layer '%s': its buffer was written to, or freed, between start and wait", l->name);
 }

@@ -42,20 +42,20 @@ static taut_status reserve(taut__bench *b, size_t elems, size_t bytes)
     return TAUT_OK;
 }
 
-/* Seconds of encode and decode as an allreduce has them, where the ranks agree on sums of surveys; alone, a codec may search for the
+/* Seconds of encode and decode as an allreduce has them, where the ranks agree on sums of statistics; alone, a codec may search for the
  * best setting and take longer. Integer codecs keep codes beside the frame, and add. */
 static taut_status time_agreed(taut__bench *b, const taut_call *alone, const float *x, size_t cap, double factor, taut__measured *m)
 {
     const taut_codec         *codec = taut__spec_codec(alone->spec);
     const taut_codec_integer *in = codec->integer;
     taut_call                 call = *alone;
-    taut_prep                 prep = {0};
+    taut_calibration                 calibration = {0};
     size_t                    len;
     double                    stats[TAUT_STATS_MAX] = {0}, start = taut__processor_s();
-    TAUT_TRY(codec->survey(&call, x, stats));
-    TAUT_TRY(codec->settle(&call, stats, 2, x, &prep));
-    call.prep = &prep;
-    bool codes = in && !prep.raw;
+    TAUT_TRY(codec->collect_stats(&call, x, stats));
+    TAUT_TRY(codec->calibrate(&call, stats, 2, x, &calibration));
+    call.calibration = &calibration;
+    bool codes = in && !calibration.raw;
     /* err: as feedback, or measuring, needs it */
     TAUT_TRY(codes ? in->quantize_pack(&call, x, b->codes, b->err, INT32_MAX / 2, b->payload, cap, &len)
                    : codec->encode(&call, x, b->payload, cap, &len, b->err));

@@ -2,7 +2,7 @@
  *
  * Statistics are large (a histogram) and change slowly, except for a few numbers (norms, is there a NaN), which must be those of
  * this very call. So every FULL_EVERY calls all of them are exchanged; in between the few are, and the codec adapts what
- * it would settle for the earlier call (`adapt`). Every exchange of the few also asks whether any rank needs all of them: one
+ * it would calibrate for the earlier call (`adapt`). Every exchange of the few also asks whether any rank needs all of them: one
  * whose earlier ones are too old, tell nothing, or were lost with a checkpoint. Then all ranks exchange all, those that
  * had not looked for them after a second look at x. */
 #include "../base/bytes.h"
@@ -18,7 +18,7 @@ typedef struct taut__agree {
     double   few[BRIEF_MAX + 1], few_in[BRIEF_MAX + 1]; /* the first ones; how many ranks need all */
     uint32_t age;                                       /* calls since then, that one included; 0: there was none */
     size_t   scale_n;                                   /* the tensor's then */
-    taut_prep settled;                                  /* for `earlier`, under */
+    taut_calibration calibrated;                                  /* for `earlier`, under */
     taut_stage under;
     bool     all;                                       /* this rank has looked, or looks, for all */
     bool     asked, asking;                             /* the few have been exchanged in this call; are under way */
@@ -28,7 +28,7 @@ static const taut_codec *codec_of(const taut__job *job) { return taut__spec_code
 static bool shared(const taut__job *job) { return codec_of(job)->caps & TAUT_CAP_GLOBAL_STATS; }
 static bool adapts(const taut__job *job) { return shared(job) && codec_of(job)->adapt; }
 
-bool taut__agree_wanted(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->survey != NULL; }
+bool taut__agree_wanted(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->collect_stats != NULL; }
 
 taut_status taut__agree_prepare(taut__job *job)
 {
@@ -62,7 +62,7 @@ taut_status taut__agree_look(taut__job *job, taut__range r, const float *x)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     c.brief = !job->agree->all;
-    return codec_of(job)->survey(&c, x, job->agree->stats);
+    return codec_of(job)->collect_stats(&c, x, job->agree->stats);
 }
 
 static void exchange(taut__job *job, double *v, double *in, size_t n)
@@ -77,12 +77,12 @@ static void exchange_all(taut__job *job)
     exchange(job, a->stats, a->in, codec_of(job)->n_stats);
 }
 
-static taut_status settle(taut__job *job, const double *stats)
+static taut_status calibrate(taut__job *job, const double *stats)
 {
-    TAUT_TRY(codec_of(job)->settle(&job->call, stats, job->g->size, taut__form(job, 0, job->call.n), &job->prep));
-    job->agree->settled = job->prep;
+    TAUT_TRY(codec_of(job)->calibrate(&job->call, stats, job->g->size, taut__form(job, 0, job->call.n), &job->calibration));
+    job->agree->calibrated = job->calibration;
     job->agree->under = *taut__stage(&job->call);
-    job->call.prep = &job->prep;
+    job->call.calibration = &job->calibration;
     return TAUT_OK;
 }
 
@@ -91,35 +91,35 @@ static bool same_keys(const taut_stage *a, const taut_stage *b)
     return a->given == b->given && memcmp(a->value, b->value, sizeof a->value) == 0;
 }
 
-static taut_status settle_again(taut__job *job)
+static taut_status calibrate_again(taut__job *job)
 {
     taut__agree *a = job->agree;
-    if (!same_keys(&a->under, taut__stage(&job->call))) return settle(job, a->earlier);
-    job->prep = a->settled;
-    job->call.prep = &job->prep;
+    if (!same_keys(&a->under, taut__stage(&job->call))) return calibrate(job, a->earlier);
+    job->calibration = a->calibrated;
+    job->call.calibration = &job->calibration;
     return TAUT_OK;
 }
 
-static taut_status settle_all(taut__job *job)
+static taut_status calibrate_all(taut__job *job)
 {
     taut__agree *a = job->agree;
-    TAUT_TRY(settle(job, a->stats));
+    TAUT_TRY(calibrate(job, a->stats));
     memcpy(a->earlier, a->stats, sizeof a->earlier);
     a->scale_n = job->call.tensor->scale_n;
-    a->age = job->prep.raw ? 0 : 1; /* what holds a NaN tells nothing about later calls */
+    a->age = job->calibration.raw ? 0 : 1; /* what holds a NaN tells nothing about later calls */
     return TAUT_OK;
 }
 
-static taut_status settle_few(taut__job *job)
+static taut_status calibrate_few(taut__job *job)
 {
     taut__agree *a = job->agree;
-    TAUT_TRY(settle_again(job));
-    TAUT_TRY(codec_of(job)->adapt(&job->call, a->earlier, a->few, job->g->size, &job->prep));
-    a->age = job->prep.raw ? 0 : a->age + 1;
+    TAUT_TRY(calibrate_again(job));
+    TAUT_TRY(codec_of(job)->adapt(&job->call, a->earlier, a->few, job->g->size, &job->calibration));
+    a->age = job->calibration.raw ? 0 : a->age + 1;
     return TAUT_OK;
 }
 
-/* ---- checkpoints: u32 age, u32 n, u64 scale_n, n doubles: the earlier statistics, from which settle() makes the rest again ---- */
+/* ---- checkpoints: u32 age, u32 n, u64 scale_n, n doubles: the earlier statistics, from which calibrate() makes the rest again ---- */
 
 void taut__agree_save(const taut__job *job, taut__writer *w)
 {
@@ -163,13 +163,13 @@ static void keep_norms(taut__job *job)
     if (taut__agree_knows_norms(job)) job->record.own = (taut_norm2){.plain = at[1], .weighted = at[0]};
 }
 
-taut_status taut__agree_ask(taut__job *job, bool *settled)
+taut_status taut__agree_ask(taut__job *job, bool *calibrated)
 {
     taut__agree *a = job->agree;
     size_t      n = codec_of(job)->n_brief;
     if (!a->asked) keep_norms(job);
-    *settled = !shared(job);
-    if (*settled) return settle(job, a->stats);
+    *calibrated = !shared(job);
+    if (*calibrated) return calibrate(job, a->stats);
     a->asking = adapts(job) && !a->asked;
     if (!a->asking) {
         exchange_all(job);
@@ -203,5 +203,5 @@ taut_status taut__agree_advance(taut__job *job, bool *moved, taut__agreed *outco
         return TAUT_OK;
     }
     *outcome = TAUT_AGREED;
-    return a->asking ? settle_few(job) : settle_all(job);
+    return a->asking ? calibrate_few(job) : calibrate_all(job);
 }

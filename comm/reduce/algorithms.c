@@ -183,7 +183,7 @@ static taut_status enter(taut__job *job, taut__phase phase)
 
 static taut_status enter_reduce(taut__job *job)
 {
-    if (job->g->size == 1 || (job->prep.raw && shared(job->call.spec))) return enter(job, TAUT_PHASE_RAW);
+    if (job->g->size == 1 || (job->calibration.raw && shared(job->call.spec))) return enter(job, TAUT_PHASE_RAW);
     return enter(job, TAUT_PHASE_REDUCE);
 }
 
@@ -192,7 +192,7 @@ static taut_status enter_own(taut__job *job)
     if (job->halves == TAUT_GATHER && job->g->size == 1) return enter(job, TAUT_PHASE_DONE);
     if (job->halves == TAUT_GATHER && spreads_raw(job)) return enter(job, TAUT_PHASE_RAW);
     bool first = job->halves != TAUT_GATHER && job->g->size > 1 && forms_first(job);
-    return first ? enter(job, TAUT_PHASE_SURVEY) : enter_reduce(job);
+    return first ? enter(job, TAUT_PHASE_STATS) : enter_reduce(job);
 }
 
 taut_status taut__job_begin(taut__job *job, void *buf, int kind, taut__half halves, bool blocking)
@@ -205,8 +205,8 @@ taut_status taut__job_begin(taut__job *job, void *buf, int kind, taut__half halv
     job->factor = kind == TAUT_MEAN && halves != TAUT_GATHER ? 1.0f / (float)l->comm->all.size : 1.0f;
     job->formed = false;
     job->record = (taut__record){.begin_s = taut__now()};
-    job->prep = (taut_prep){0};
-    job->call.prep = NULL;
+    job->calibration = (taut_calibration){0};
+    job->call.calibration = NULL;
     job->call.state = l->state;
     job->call.shared_seed = taut__seed(l->seed, l->calls);
     job->call.seed = taut__seed(job->call.shared_seed, (uint64_t)(uint32_t)l->comm->all.rank + 1);
@@ -215,24 +215,24 @@ taut_status taut__job_begin(taut__job *job, void *buf, int kind, taut__half halv
     return job->g != &l->comm->all ? enter(job, TAUT_PHASE_LOCAL_SUM) : enter_own(job);
 }
 
-static taut_status survey(taut__job *job)
+static taut_status collect_stats(taut__job *job)
 {
     taut_layer  *l = job->layer;
     taut_comm   *comm = job->comm;
     double       begin = taut__now();
     taut__range   r = {job->at, taut__min(job->part.sub, job->call.n - job->at)};
     const float *x = taut__form(job, r.first, r.n);
-    bool         settled = true;
+    bool         calibrated = true;
     if (job->agree) TAUT_TRY(taut__agree_look(job, r, x));
     if (taut__watched(l) && !job->formed) comm->hooks->on_input(comm->autom, l, x, r.first, r.n);
     job->at += r.n;
     double end = taut__now();
     job->record.encode_s += end - begin;
-    taut__trace_span(comm->trace, job, "survey", begin, end, 0);
+    taut__trace_span(comm->trace, job, "statistics", begin, end, 0);
     if (job->at < job->call.n) return TAUT_OK;
     job->formed = true;
-    if (job->agree) TAUT_TRY(taut__agree_ask(job, &settled));
-    return settled ? enter_reduce(job) : enter(job, TAUT_PHASE_AGREE);
+    if (job->agree) TAUT_TRY(taut__agree_ask(job, &calibrated));
+    return calibrated ? enter_reduce(job) : enter(job, TAUT_PHASE_AGREE);
 }
 
 /* Since the phase began, mostly messages. */
@@ -247,7 +247,7 @@ static taut_status agree(taut__job *job, bool *moved)
     TAUT_TRY(taut__agree_advance(job, moved, &outcome));
     if (outcome == TAUT_AGREE_WAITING) return TAUT_OK;
     trace_phase(job, job->exchange.sent);
-    return outcome == TAUT_AGREED ? enter_reduce(job) : enter(job, TAUT_PHASE_SURVEY);
+    return outcome == TAUT_AGREED ? enter_reduce(job) : enter(job, TAUT_PHASE_STATS);
 }
 
 /* Uncompressed: x moves to buf (16-bit layers: stays in the residual's memory) and nothing of it is left behind. */
@@ -335,7 +335,7 @@ taut_status taut__job_step(taut__job *job, bool *moved, bool *done)
         if (over) trace_phase(job, job->record.bytes_sent);
         if (over) TAUT_TRY(job->g->rank < 0 ? enter(job, TAUT_PHASE_LOCAL_COPY) : enter_own(job));
         break;
-    case TAUT_PHASE_SURVEY: *moved = true; return survey(job);
+    case TAUT_PHASE_STATS: *moved = true; return collect_stats(job);
     case TAUT_PHASE_AGREE: return agree(job, moved);
     case TAUT_PHASE_REDUCE:
         TAUT_TRY(job->via->advance(job, moved, &over));

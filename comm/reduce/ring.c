@@ -167,7 +167,7 @@ static taut_status encode_acc(taut__job *job, taut__range r, void *acc, int step
     taut_call c = taut__slice_call(job, r.first, r.n);
     bool      lossless = exact(job) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
     if (integer(job)) return taut__codes_pack(&c, acc, frame, ring_of(job)->frame, bytes);
-    if (job->halves == TAUT_GATHER) c.prep = NULL;
+    if (job->halves == TAUT_GATHER) c.calibration = NULL;
     c.seed = taut__seed(c.seed, (uint64_t)(uint32_t)step + 1); /* every hop rounds independently */
     TAUT_TRY(taut__frame_encode(&c, acc, frame, ring_of(job)->frame, bytes, lossless ? NULL : acc, exact(job)));
     if (lossless || job->halves == TAUT_GATHER) return TAUT_OK;

@@ -135,7 +135,7 @@ static taut_status encode_sum(taut__job *job, slot *t, taut__range r, float *acc
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     bool      lossless = exact(job) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
-    if (job->halves == TAUT_GATHER) c.prep = NULL;
+    if (job->halves == TAUT_GATHER) c.calibration = NULL;
     c.seed = taut__seed(c.seed, 1); /* rounding of the second stage is independent of the first */
     TAUT_TRY(taut__frame_encode(&c, acc, t->sum, sra_of(job)->frame, &t->sum_bytes, lossless ? NULL : acc, exact(job)));
     if (lossless || job->halves == TAUT_GATHER) return TAUT_OK;

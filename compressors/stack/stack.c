@@ -1,6 +1,6 @@
 /* stack.c : stack:A+B+C. A codes x, B what A left, C what B left; decoding adds them up.
  *
- * Every stage surveys its own input, slice by slice, and runs without state: the table's functions see one stage, and a
+ * Every stage collects the statistics of its own input, slice by slice, and runs without state: the table's functions see one stage, and a
  * stage after the first cannot know its whole tensor before the first has coded it. So a stack is SLICEABLE if all its
  * stages are, never LINEAR or INTEGER, and PowerSGD in a stack starts from a random Q each time. */
 #include "stack.h"
@@ -60,7 +60,7 @@ static taut_call stage_call(const taut_call *c, uint32_t i)
 {
     taut_call stage = *c;
     stage.stage = i;
-    stage.prep = NULL;
+    stage.calibration = NULL;
     stage.state = NULL;
     if (i > 0) {
         stage.seed = taut__seed(c->seed, i);

@@ -71,19 +71,19 @@ static void check_whole(const char *spec, const float *want, const float *x, siz
     case_close(&k);
 }
 
-/* Slices that share the prep of the whole tensor hold together what the whole does. */
+/* Slices that share the calibration of the whole tensor hold together what the whole does. */
 static void check_slices(const char *spec, const float *want, const float *x, size_t n, size_t slice)
 {
     codec_case k;
-    taut_prep  prep;
+    taut_calibration  calibration;
     double     stats[TAUT_STATS_MAX] = {0};
     case_open(&k, spec, 1, n);
     float *got = new_floats(n), *left = new_floats(n);
     memcpy(left, x, n * sizeof *x);
-    ck_assert_int_eq(k.codec->survey(&k.call, x, stats), TAUT_OK);
-    ck_assert_int_eq(k.codec->settle(&k.call, stats, 1, x, &prep), TAUT_OK);
-    ck_assert(!prep.raw);
-    k.call.prep = &prep;
+    ck_assert_int_eq(k.codec->collect_stats(&k.call, x, stats), TAUT_OK);
+    ck_assert_int_eq(k.codec->calibrate(&k.call, stats, 1, x, &calibration), TAUT_OK);
+    ck_assert(!calibration.raw);
+    k.call.calibration = &calibration;
     for (size_t at = 0; at < n; at += slice) {
         k.call.first = at;
         k.call.n = n - at < slice ? n - at : slice;
@@ -182,9 +182,9 @@ START_TEST(not_finite)
         for (size_t i = 0; i < N; i++) wrong += !isfinite(err[i]) || (!isfinite(x[i]) && memcmp(&x[i], &y[i], 4) != 0);
         ck_assert_uint_eq(wrong, 0);
         double    stats[1] = {0};
-        taut_prep prep;
-        ck_assert_int_eq(k.codec->settle(&k.call, stats, 1, x, &prep), TAUT_OK);
-        ck_assert_int_eq(prep.raw, count >= 400);
+        taut_calibration calibration;
+        ck_assert_int_eq(k.codec->calibrate(&k.call, stats, 1, x, &calibration), TAUT_OK);
+        ck_assert_int_eq(calibration.raw, count >= 400);
         case_close(&k);
     }
     free(x), free(y), free(err), free(want);

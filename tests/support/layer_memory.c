@@ -70,7 +70,7 @@ layer_bytes layer_memory_bytes(const layer_memory *m)
     layer_bytes       b = {.own = s.bytes, .borrows = (s.count - 1) * taut__arena_block(s.bytes)};
     b.feedback_on += layer_memory_samples(m);
     if (m->residual) b.feedback_on += n * sizeof(float);
-    if (codec->survey) b.feedback_on += 3 * TAUT_STATS_MAX * sizeof(double);
+    if (codec->collect_stats) b.feedback_on += 3 * TAUT_STATS_MAX * sizeof(double);
     if (m->via == &taut__native && codec->integer) b.feedback_on += n * sizeof(int32_t);
     if (m->via == &taut__linear) b.feedback_on += layer_memory_factor(m) * sizeof(float);
     return b;

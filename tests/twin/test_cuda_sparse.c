@@ -122,17 +122,17 @@ START_TEST(topk_slices_and_exact_sums)
     open_case(&g, "topk", 0.02, N, "");
     for (int kind = 0; kind < CUDA_KINDS; kind++) {
         cuda_fill(g.x, N, kind);
-        taut_prep prep;
+        taut_calibration calibration;
         double    stats[1] = {N};
-        ck_assert(g.c.codec->settle(&g.c.call, stats, 1, g.x, &prep) == TAUT_OK);
-        taut__topk_choice choice = {(uint32_t)prep.u[0], prep.u[1]};
+        ck_assert(g.c.codec->calibrate(&g.c.call, stats, 1, g.x, &calibration) == TAUT_OK);
+        taut__topk_choice choice = {(uint32_t)calibration.u[0], calibration.u[1]};
         for (size_t first = 0; first < N; first += 5000) {
             sparse_case part;
             size_t      n = N - first < 5000 ? N - first : 5000;
             open_case(&part, "topk", 0.02, n, "");
             memcpy(part.x, g.x + first, 4 * n);
             part.c.tensor.elems = N;
-            part.c.call.prep = &prep, part.c.call.first = first, part.c.call.n = n;
+            part.c.call.calibration = &calibration, part.c.call.first = first, part.c.call.n = n;
             case_round_trip(&part.c, part.x, part.err, part.back);
             taut__cuda_stream s = cuda_begin((uint64_t)kind);
             taut__cuda_job    j = job_of(&part, false);

@@ -213,13 +213,13 @@ static void slices_decode_to_the_whole(const char *spec)
     float     *x = new_floats(N), *whole = new_floats(N), *part = new_floats(N);
     case_open(&k, spec, 1, N);
     fill_normal(x, N, 1, 5);
-    taut_prep prep = {0};
+    taut_calibration calibration = {0};
     double    stats[TAUT_STATS_MAX] = {0};
     if (k.codec->caps & TAUT_CAP_SLICEABLE) {
         if (k.codec->n_stats) {
-            ck_assert_int_eq(k.codec->survey(&k.call, x, stats), TAUT_OK);
-            ck_assert_int_eq(k.codec->settle(&k.call, stats, 1, x, &prep), TAUT_OK);
-            k.call.prep = &prep;
+            ck_assert_int_eq(k.codec->collect_stats(&k.call, x, stats), TAUT_OK);
+            ck_assert_int_eq(k.codec->calibrate(&k.call, stats, 1, x, &calibration), TAUT_OK);
+            k.call.calibration = &calibration;
         }
         case_round_trip(&k, x, NULL, whole);
         size_t align = taut__spec_align(&k.spec), step = (700 + align - 1) / align * align;
