@@ -107,8 +107,8 @@ static taut_status grid_step(device *d, const bench_codec *codec, const float *x
     void                    *step, *tables;
     float                    value = (float)d->stage->value[GRID_KEY_STEP];
     if (!(d->stage->given >> GRID_KEY_STEP & 1)) {
-        TAUT_TRY(codec->spec.stage[0].codec->collect_stats(&call, x, stats));
-        TAUT_TRY(codec->spec.stage[0].codec->calibrate(&call, stats, 1, x, &calibration));
+        TAUT_TRY(taut__op_collect_stats(codec->spec.stage[0].codec, &call, x, stats));
+        TAUT_TRY(taut__op_calibrate(codec->spec.stage[0].codec, &call, stats, 1, x, &calibration));
         value = calibration.f[GRID_CALIBRATED_STEP];
     }
     TAUT_TRY(dev->alloc(16, &step));

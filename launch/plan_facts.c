@@ -61,7 +61,7 @@ static int collect_stats(job *j, size_t l)
     taut_call         call = {.spec = &spec, .tensor = &tensor, .n = tensor.elems};
     taut_status       s = taut__spec_parse("grid", &spec);
     for (size_t i = 0; i < j->t->files && s == TAUT_OK; i++)
-        s = grid->collect_stats(&call, j->t->file[i] + j->t->layer[l].offset, j->stats + l * GRID_STATS);
+        s = taut__op_collect_stats(grid, &call, j->t->file[i] + j->t->layer[l].offset, j->stats + l * GRID_STATS);
     return s == TAUT_OK ? CLI_OK : failed(&j->t->layer[l], s);
 }
 

@@ -58,12 +58,12 @@ static taut_status need_state(taut_layer *l)
 {
     const taut_codec *codec = taut__spec_codec(&l->wire);
     if (l->wire.stages != 1 || !(codec->caps & TAUT_CAP_STATEFUL) || l->state) return TAUT_OK;
-    return codec->state_create(&l->wire.stage[0], &l->tensor, l->seed, &l->state);
+    return taut__op_state_create(codec, &l->wire.stage[0], &l->tensor, l->seed, (taut_place){0}, &l->state);
 }
 
 static void drop_state(taut_layer *l)
 {
-    if (l->state) taut__spec_codec(&l->wire)->state_destroy(l->state);
+    if (l->state) taut__op_state_destroy(taut__spec_codec(&l->wire), (taut_place){0}, l->state);
     l->state = NULL;
 }
 
@@ -226,7 +226,7 @@ static taut_layer *layer_create(taut_comm *comm, const char *name, taut_dtype dt
     l->ndim = ndim;
     if (ndim) memcpy(l->shape, shape, (size_t)ndim * sizeof *shape);
     size_t rows = ndim ? shape[0] : 1;
-    l->tensor = (taut_tensor){.elems = n, .rows = rows, .cols = n / rows, .space = TAUT_HOST};
+    l->tensor = (taut_tensor){.elems = n, .rows = rows, .cols = n / rows};
     l->seed = seed_of(comm, name);
     l->last_op = -1;
     return l;

@@ -217,7 +217,7 @@ static taut_status add(pricing *p, const taut_spec *spec, double own, double com
     taut__spec_print(spec, option->spec, sizeof option->spec);
     /* an owner adds its own part as it is, and encodes the sum once more, unless that makes no error, or two ranks tell each other */
     bool again = option->work.vias & 1u << TAUT_VIA_SRA && ranks > 2;
-    if (again && !codec->integer && !codec->encode_exact) option->error = error * (ranks - 1) / ranks + own / p->own2 * p->sum2;
+    if (again && !(codec->caps & (TAUT_CAP_INTEGER | TAUT_CAP_SPARSE))) option->error = error * (ranks - 1) / ranks + own / p->own2 * p->sum2;
     if (option->error > 0.95 * p->sum2 || own > 0.95 * p->own2) { /* as bad as sending nothing; feedback would only let it grow */
         p->offer->n--;
         p->o->offers.o.options--;

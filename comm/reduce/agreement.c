@@ -26,9 +26,9 @@ typedef struct taut__agree {
 
 static const taut_codec *codec_of(const taut__job *job) { return taut__spec_codec(job->call.spec); }
 static bool shared(const taut__job *job) { return codec_of(job)->caps & TAUT_CAP_GLOBAL_STATS; }
-static bool adapts(const taut__job *job) { return shared(job) && codec_of(job)->adapt; }
+static bool adapts(const taut__job *job) { return shared(job) && codec_of(job)->n_brief > 0; }
 
-bool taut__agree_wanted(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->collect_stats != NULL; }
+bool taut__agree_wanted(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->n_stats > 0; }
 
 taut_status taut__agree_prepare(taut__job *job)
 {
@@ -62,7 +62,7 @@ taut_status taut__agree_look(taut__job *job, taut__range r, const float *x)
 {
     taut_call c = taut__slice_call(job, r.first, r.n);
     c.brief = !job->agree->all;
-    return codec_of(job)->collect_stats(&c, x, job->agree->stats);
+    return taut__op_collect_stats(codec_of(job), &c, x, job->agree->stats);
 }
 
 static void exchange(taut__job *job, double *v, double *in, size_t n)
@@ -70,16 +70,17 @@ static void exchange(taut__job *job, double *v, double *in, size_t n)
     taut__small_allreduce_begin(&job->exchange, job->g, job->tag + TAUT_TAG_CONTROL, v, in, n * sizeof *v, taut__combine_mixed, NULL);
 }
 
-static void exchange_all(taut__job *job)
+static taut_status exchange_all(taut__job *job)
 {
     taut__agree *a = job->agree;
-    if (a->asked && codec_of(job)->rebase) codec_of(job)->rebase(&job->call, a->few, a->stats);
+    if (a->asked) TAUT_TRY(taut__op_rebase(codec_of(job), &job->call, a->few, a->stats));
     exchange(job, a->stats, a->in, codec_of(job)->n_stats);
+    return TAUT_OK;
 }
 
 static taut_status calibrate(taut__job *job, const double *stats)
 {
-    TAUT_TRY(codec_of(job)->calibrate(&job->call, stats, job->g->size, taut__form(job, 0, job->call.n), &job->calibration));
+    TAUT_TRY(taut__op_calibrate(codec_of(job), &job->call, stats, job->g->size, taut__form(job, 0, job->call.n), &job->calibration));
     job->agree->calibrated = job->calibration;
     job->agree->under = *taut__stage(&job->call);
     job->call.calibration = &job->calibration;
@@ -114,7 +115,7 @@ static taut_status calibrate_few(taut__job *job)
 {
     taut__agree *a = job->agree;
     TAUT_TRY(calibrate_again(job));
-    TAUT_TRY(codec_of(job)->adapt(&job->call, a->earlier, a->few, job->g->size, &job->calibration));
+    TAUT_TRY(taut__op_adapt(codec_of(job), &job->call, a->earlier, a->few, job->g->size, &job->calibration));
     a->age = job->calibration.raw ? 0 : a->age + 1;
     return TAUT_OK;
 }
@@ -171,10 +172,7 @@ taut_status taut__agree_ask(taut__job *job, bool *calibrated)
     *calibrated = !shared(job);
     if (*calibrated) return calibrate(job, a->stats);
     a->asking = adapts(job) && !a->asked;
-    if (!a->asking) {
-        exchange_all(job);
-        return TAUT_OK;
-    }
+    if (!a->asking) return exchange_all(job);
     a->asked = true;
     memcpy(a->few, a->stats, n * sizeof *a->few);
     a->few[n] = a->all;
@@ -193,8 +191,7 @@ taut_status taut__agree_advance(taut__job *job, bool *moved, taut__agreed *outco
     job->record.bytes_sent += job->exchange.sent;
     if (a->asking && a->all && a->few[codec_of(job)->n_brief] > 0) {
         a->asking = false;
-        exchange_all(job);
-        return TAUT_OK;
+        return exchange_all(job);
     }
     if (a->asking && a->few[codec_of(job)->n_brief] > 0) {
         a->all = true;

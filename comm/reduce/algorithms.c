@@ -153,7 +153,8 @@ taut_status taut__job_prepare(taut__job *job)
 {
     taut_layer *l = job->layer;
     job->g = taut__group_of(l);
-    job->call = (taut_call){.spec = &l->wire, .tensor = &l->tensor, .n = l->tensor.elems, .state = l->state};
+    job->call = (taut_call){.spec = &l->wire, .tensor = &l->tensor, .n = l->tensor.elems, .state = l->state,
+                            .no_checksum = job->comm->set.checksum == TAUT_CHECKSUM_OFF};
     TAUT_TRY(taut__algorithm_for(l, &l->wire, &job->via));
     if (job->g->rank >= 0) TAUT_TRY(prepare_reduction(job)); /* else the leader of this host does it */
     if (job->g != &l->comm->all) TAUT_TRY(taut__hier_prepare(job));

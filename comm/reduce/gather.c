@@ -57,7 +57,7 @@ static size_t lay_out(const taut__job *job, slot *t, void *memory)
     taut__carver      c = {memory, 0};
     t->out = taut__carve(&c, 2 * p, sizeof *t->out);
     t->frame = taut__carve(&c, p, a->frame);
-    t->codes = codec_of(job)->integer ? taut__carve(&c, a->sub, sizeof *t->codes) : NULL;
+    t->codes = codec_of(job)->caps & TAUT_CAP_INTEGER ? taut__carve(&c, a->sub, sizeof *t->codes) : NULL;
     return c.bytes;
 }
 
@@ -95,7 +95,7 @@ static void encode(taut__job *job, piece *p, float *scratch)
 {
     taut__range r = range_of(job, p->k);
     uint8_t   *dst = frame_of(job, p->k, job->g->rank);
-    if (!codec_of(job)->integer) {
+    if (!(codec_of(job)->caps & TAUT_CAP_INTEGER)) {
         taut__encode_x(job, r, dst, gather_of(job)->frame, scratch, &p->done);
         return;
     }
@@ -214,7 +214,7 @@ static taut_status choose_encodes(taut__job *job)
 static void choose_adds(taut__job *job, size_t encoded)
 {
     gather *a = gather_of(job);
-    bool    together = job->layer->dtype != TAUT_F32 && !codec_of(job)->integer;
+    bool    together = job->layer->dtype != TAUT_F32 && !(codec_of(job)->caps & TAUT_CAP_INTEGER);
     for (size_t k = a->finished; k < encoded && room_for_piece(job); k++) {
         slot *t = slot_of(job, k);
         int   to = t->added;

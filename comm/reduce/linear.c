@@ -16,7 +16,8 @@ typedef struct linear {
 } linear;
 
 static linear                  *linear_of(const taut__job *job) { return job->work; }
-static const taut_codec_linear *table(const taut__job *job) { return taut__spec_codec(job->call.spec)->linear; }
+static const taut_codec        *codec_of(const taut__job *job) { return taut__spec_codec(job->call.spec); }
+static const taut_codec_linear *table(const taut__job *job) { return codec_of(job)->linear; }
 static size_t factor_elems(const taut__job *job, int round)
 {
     return table(job)->factor_elems(&job->call.spec->stage[0], job->call.tensor, round);
@@ -61,7 +62,7 @@ static taut_status project(taut__job *job)
         taut__account(job, &done);
         taut__sample_x(job, (taut__range){0, job->call.n}, x);
     }
-    TAUT_TRY(table(job)->project(&job->call, a->round, x, a->factor));
+    TAUT_TRY(taut__op_project(codec_of(job), &job->call, a->round, x, a->factor));
     job->formed = true; /* x stays in the residual's memory until the last round */
     double end = taut__now();
     job->record.encode_s += end - begin;
@@ -81,7 +82,7 @@ static taut_status absorb(taut__job *job)
     job->record.bytes_sent += a->raw.sent;
     job->record.encoded = job->call.n;
     if (a->round == 0) job->record.bytes_dense += 8 * (uint64_t)job->call.n * (uint64_t)(job->g->size - 1) / (uint64_t)job->g->size;
-    TAUT_TRY(table(job)->absorb(&job->call, a->round, a->factor));
+    TAUT_TRY(taut__op_absorb(codec_of(job), &job->call, a->round, a->factor));
     taut__trace_span(job->comm->trace, job, "reduce", begin, taut__now(), 0);
     a->summing = false;
     a->round++;
@@ -98,7 +99,7 @@ static taut_status reconstruct(taut__job *job)
     taut__range       all = {0, n};
     taut__piece_done  done = {0};
     double           begin = taut__now();
-    TAUT_TRY(table(job)->reconstruct(&job->call, 1, mean));
+    TAUT_TRY(taut__op_reconstruct(codec_of(job), &job->call, 1, mean));
     vec->residual(l->feedback->r, l->feedback->r, mean, n);
     if (l->feedback_on) taut__feedback_output(l->feedback, 0, n);
     done.error = taut__job_norms(job, l->feedback->r, all);

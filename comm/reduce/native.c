@@ -22,7 +22,7 @@ typedef struct native {
 } native;
 
 static native *native_of(const taut__job *job) { return job->work; }
-static bool integer(const taut__job *job) { return taut__spec_codec(job->call.spec)->integer != NULL; }
+static bool integer(const taut__job *job) { return taut__spec_codec(job->call.spec)->caps & TAUT_CAP_INTEGER; }
 
 static void native_release(taut__job *job)
 {
@@ -210,7 +210,7 @@ static const char *native_cannot(const taut_spec *spec)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     bool              none = codec->caps & TAUT_CAP_LOSSLESS;
-    return none || codec->integer ? NULL : "its codes cannot be added";
+    return none || codec->caps & TAUT_CAP_INTEGER ? NULL : "its codes cannot be added";
 }
 
 const taut__algorithm taut__native = {

@@ -43,9 +43,9 @@ typedef struct ring {
 static ring *ring_of(const taut__job *job) { return job->work; }
 static slot *slot_of(const taut__job *job, size_t k) { return &ring_of(job)->slot[k % ring_of(job)->slots]; }
 static const taut_codec *codec_of(const taut__job *job) { return taut__spec_codec(job->call.spec); }
-static bool integer(const taut__job *job) { return codec_of(job)->integer && job->halves != TAUT_GATHER; }
+static bool integer(const taut__job *job) { return codec_of(job)->caps & TAUT_CAP_INTEGER && job->halves != TAUT_GATHER; }
 /* sums of decoded tensors are encoded without loss; not what allgather spreads, which is no such sum */
-static bool exact(const taut__job *job) { return codec_of(job)->encode_exact && job->halves != TAUT_GATHER; }
+static bool exact(const taut__job *job) { return codec_of(job)->caps & TAUT_CAP_SPARSE && job->halves != TAUT_GATHER; }
 static int  steps_of(const taut__job *job) { return job->g->size - 1; } /* of each half */
 static int  first_step(const taut__job *job) { return job->halves & TAUT_REDUCE ? 0 : steps_of(job); }
 static int  last_step(const taut__job *job) { return steps_of(job) * (job->halves & TAUT_GATHER ? 2 : 1); }

@@ -47,9 +47,9 @@ typedef struct sra {
 static sra  *sra_of(const taut__job *job) { return job->work; }
 static slot *slot_of(const taut__job *job, size_t k) { return &sra_of(job)->slot[k % sra_of(job)->slots]; }
 static const taut_codec *codec_of(const taut__job *job) { return taut__spec_codec(job->call.spec); }
-static bool integer(const taut__job *job) { return codec_of(job)->integer && job->halves != TAUT_GATHER; }
+static bool integer(const taut__job *job) { return codec_of(job)->caps & TAUT_CAP_INTEGER && job->halves != TAUT_GATHER; }
 /* sums of decoded tensors are encoded without loss; not what allgather spreads, which is no such sum */
-static bool exact(const taut__job *job) { return codec_of(job)->encode_exact && job->halves != TAUT_GATHER; }
+static bool exact(const taut__job *job) { return codec_of(job)->caps & TAUT_CAP_SPARSE && job->halves != TAUT_GATHER; }
 static size_t wire_bytes(const taut__job *job, size_t n) { return n * (job->layer->dtype == TAUT_F32 ? 4 : 2); }
 
 /* ---- memory ---- */

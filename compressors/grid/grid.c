@@ -517,9 +517,20 @@ static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t 
     return TAUT_OK;
 }
 
-static const taut_codec_integer integer = {
+static const taut_integer_ops integer = {
     .quantize = quantize, .pack = pack, .quantize_pack = quantize_pack, .unpack_add = unpack_add,
     .unpack_values = unpack_values, .dequantize = dequantize};
+
+static const taut_codec_ops host = {
+    .collect_stats = taut__grid_collect_stats,
+    .calibrate = taut__grid_calibrate,
+    .adapt = taut__grid_adapt,
+    .rebase = taut__grid_rebase,
+    .encode = encode,
+    .decode = decode,
+    .decode_add = decode_add,
+    .integer = &integer,
+};
 
 const taut_codec taut__codec_grid = {
     .id = 5,
@@ -540,13 +551,6 @@ const taut_codec taut__codec_grid = {
     .expands = expands,
     .align = align,
     .capacity = capacity,
-    .collect_stats = taut__grid_collect_stats,
-    .calibrate = taut__grid_calibrate,
-    .adapt = taut__grid_adapt,
-    .rebase = taut__grid_rebase,
-    .encode = encode,
-    .decode = decode,
-    .decode_add = decode_add,
     .describe = describe,
-    .integer = &integer,
+    .ops = {[TAUT_HOST] = &host},
 };

@@ -58,10 +58,11 @@ void taut__grid_move_window(double *stats, double norm2)
     taut__grid_set_window(stats, grid_window_of(norm2));
 }
 
-void taut__grid_rebase(const taut_call *c, const double *agreed, double *stats)
+taut_status taut__grid_rebase(const taut_call *c, const double *agreed, double *stats)
 {
     (void)c;
     taut__grid_set_window(stats, grid_window_of(agreed[GRID_STAT_NORM2]));
+    return TAUT_OK;
 }
 
 /* ---- statistics ---- */

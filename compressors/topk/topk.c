@@ -3,7 +3,7 @@
  * A whole tensor on its own takes one pass over memory: whatever may be among the k largest (from a sampled estimate)
  * is collected into the free end of the output buffer, and the exact selection happens there. Slices of a tensor take
  * the threshold from calibrate(), so that all slices together hold the k largest of the tensor. */
-#include "../codec.h"
+#include "../ops.h"
 #include "../dispatch.h"
 #include "topk_select.h"
 #include "topk_sparse.h"
@@ -212,11 +212,15 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
     return taut__sparse_density(src, len, &s->value[KEY_DENSITY]);
 }
 
+static const taut_codec_ops host = {
+    .collect_stats = collect_stats, .calibrate = calibrate,
+    .encode = encode, .encode_exact = encode_exact, .decode = decode, .decode_add = decode_add,
+};
+
 const taut_codec taut__codec_topk = {
     .id = 6, .version = 1, .name = "topk",
     .help = "the elements of largest magnitude; density: fraction to send, above 0 to 1, default 0.01",
     .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_SPARSE | TAUT_CAP_FEEDBACK,
     .keys = keys, .n_keys = KEYS, .n_stats = 1,
-    .capacity = capacity, .collect_stats = collect_stats, .calibrate = calibrate,
-    .encode = encode, .encode_exact = encode_exact, .decode = decode, .decode_add = decode_add, .describe = describe,
+    .capacity = capacity, .describe = describe, .ops = {[TAUT_HOST] = &host},
 };

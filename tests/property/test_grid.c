@@ -71,8 +71,8 @@ END_TEST
 static void calibrate(sample *s, int ranks, taut_calibration *calibration)
 {
     double stats[TAUT_STATS_MAX] = {0};
-    ck_assert_int_eq(s->k.codec->collect_stats(&s->k.call, s->x, stats), TAUT_OK);
-    ck_assert_int_eq(s->k.codec->calibrate(&s->k.call, stats, ranks, NULL, calibration), TAUT_OK);
+    ck_assert_int_eq(taut__op_collect_stats(s->k.codec, &s->k.call, s->x, stats), TAUT_OK);
+    ck_assert_int_eq(taut__op_calibrate(s->k.codec, &s->k.call, stats, ranks, NULL, calibration), TAUT_OK);
     ck_assert(!calibration->raw);
 }
 
@@ -88,7 +88,7 @@ START_TEST(sums_are_exact)
     open_sample(&s, specs[_i], ROWS, COLS, 2);
     calibrate(&s, SEVEN, &calibration);
     s.k.call.calibration = &calibration;
-    const taut_codec_integer *in = s.k.codec->integer;
+    const taut_integer_ops *in = s.k.codec->ops[TAUT_HOST]->integer;
     int32_t *q = calloc(N, 4), *up = calloc(N, 4), *down = calloc(N, 4), *again = calloc(N, 4);
     int64_t *reference = calloc(N, 8);
     uint8_t *payload[SEVEN];
@@ -105,7 +105,7 @@ START_TEST(sums_are_exact)
         ck_assert_mem_eq(s.y, s.err, N * 4);
         for (size_t i = 0; i < N; i++) reference[i] += q[i];
         /* encode is quantize and pack in one */
-        ck_assert_int_eq(s.k.codec->encode(&s.k.call, s.x, s.k.payload, s.k.cap, &s.k.len, s.y), TAUT_OK);
+        ck_assert_int_eq(taut__op_encode(s.k.codec, &s.k.call, s.x, s.k.payload, s.k.cap, &s.k.len, s.y), TAUT_OK);
         ck_assert_uint_eq(s.k.len, len[r]);
         ck_assert_mem_eq(s.k.payload, payload[r], len[r]);
         ck_assert_mem_eq(s.y, s.err, N * 4);
@@ -129,7 +129,7 @@ START_TEST(sums_are_exact)
     ck_assert_int_eq(in->pack(&s.k.call, again, payload[0], s.k.cap, &sum_len2), TAUT_OK);
     ck_assert(sum_len == sum_len2 && memcmp(s.k.payload, payload[0], sum_len) == 0);
     /* decode of the packed sum is dequantize of the sum */
-    ck_assert_int_eq(s.k.codec->decode(&s.k.call, s.k.payload, sum_len, s.y), TAUT_OK);
+    ck_assert_int_eq(taut__op_decode(s.k.codec, &s.k.call, s.k.payload, sum_len, s.y), TAUT_OK);
     ck_assert_int_eq(in->dequantize(&s.k.call, up, 1, s.err), TAUT_OK);
     ck_assert_mem_eq(s.y, s.err, N * 4);
     for (int r = 0; r < SEVEN; r++) free(payload[r]);
@@ -160,9 +160,9 @@ START_TEST(widest_codes)
             if (h & 1) q[i] = -q[i];
         }
         memset(back, 0, sizeof back);
-        ck_assert_int_eq(s.k.codec->integer->pack(&s.k.call, q, s.k.payload, s.k.cap, &len), TAUT_OK);
+        ck_assert_int_eq(taut__op_pack(s.k.codec, &s.k.call, q, s.k.payload, s.k.cap, &len), TAUT_OK);
         ck_assert_uint_le(len, s.k.cap);
-        ck_assert_int_eq(s.k.codec->integer->unpack_add(&s.k.call, s.k.payload, len, back), TAUT_OK);
+        ck_assert_int_eq(taut__op_unpack_add(s.k.codec, &s.k.call, s.k.payload, len, back), TAUT_OK);
         ck_assert_mem_eq(q, back, sizeof q);
     }
     close_sample(&s);
@@ -186,10 +186,10 @@ START_TEST(slices_equal_the_whole)
         call.first = cut[c];
         call.n = cut[c + 1] - cut[c];
         ck_assert_uint_eq(call.first % taut__spec_align(&s.k.spec), 0);
-        ck_assert_int_eq(s.k.codec->encode(&call, s.x + call.first, s.k.payload, s.k.cap, &s.k.len, NULL),
+        ck_assert_int_eq(taut__op_encode(s.k.codec, &call, s.x + call.first, s.k.payload, s.k.cap, &s.k.len, NULL),
                          TAUT_OK);
         ck_assert_uint_le(s.k.len, taut__spec_capacity(&s.k.spec, &s.k.tensor, call.n));
-        ck_assert_int_eq(s.k.codec->decode(&call, s.k.payload, s.k.len, part + call.first), TAUT_OK);
+        ck_assert_int_eq(taut__op_decode(s.k.codec, &call, s.k.payload, s.k.len, part + call.first), TAUT_OK);
     }
     ck_assert_mem_eq(part, s.y, N * 4);
     free(part);
@@ -228,12 +228,12 @@ START_TEST(stats_add)
     sample s;
     double whole[TAUT_STATS_MAX] = {0}, parts[TAUT_STATS_MAX] = {0};
     open_sample(&s, "grid:rel=0.05", ROWS, COLS, _i);
-    ck_assert_int_eq(s.k.codec->collect_stats(&s.k.call, s.x, whole), TAUT_OK);
+    ck_assert_int_eq(taut__op_collect_stats(s.k.codec, &s.k.call, s.x, whole), TAUT_OK);
     for (size_t at = 0; at < N; at += 6400) {
         taut_call call = s.k.call;
         call.first = at;
         call.n = taut__min(6400, N - at);
-        ck_assert_int_eq(s.k.codec->collect_stats(&call, s.x + at, parts), TAUT_OK);
+        ck_assert_int_eq(taut__op_collect_stats(s.k.codec, &call, s.x + at, parts), TAUT_OK);
     }
     for (uint32_t i = 0; i < s.k.codec->n_stats; i++)
         ck_assert(fabs(whole[i] - parts[i]) <= 1e-12 * fabs(whole[i]));
@@ -254,7 +254,7 @@ static void check_estimates(const float *x, size_t n, double tolerance)
             codec_case k;
             case_open(&k, "grid", 1, n);
             memset(stats, 0, sizeof stats);
-            ck_assert_int_eq(k.codec->collect_stats(&k.call, x, stats), TAUT_OK);
+            ck_assert_int_eq(taut__op_collect_stats(k.codec, &k.call, x, stats), TAUT_OK);
             case_close(&k);
             float step = taut__grid_estimate_step(stats, rels[t] * stats[GRID_STAT_NORM2], 0.65);
             snprintf(spec, sizeof spec, "grid:step=%.9g,code=%s", (double)step, code ? "rans" : "packed");
@@ -348,22 +348,22 @@ static void check_sum_of_four(float *x[RANKS], size_t n, double rel, const char 
     for (int r = 0; r < RANKS; r++) {
         float factor = (float)sqrt(first / norm2(x[r], n));
         for (size_t i = 0; i < n; i++) x[r][i] *= factor, exact[i] += (double)x[r][i];
-        ck_assert_int_eq(k.codec->collect_stats(&k.call, x[r], stats), TAUT_OK);
+        ck_assert_int_eq(taut__op_collect_stats(k.codec, &k.call, x[r], stats), TAUT_OK);
     }
-    ck_assert_int_eq(k.codec->calibrate(&k.call, stats, RANKS, NULL, &calibration), TAUT_OK);
+    ck_assert_int_eq(taut__op_calibrate(k.codec, &k.call, stats, RANKS, NULL, &calibration), TAUT_OK);
     ck_assert(!calibration.raw);
     k.call.calibration = &calibration;
     for (int r = 0; r < RANKS; r++) {
-        ck_assert_int_eq(k.codec->integer->quantize(&k.call, x[r], q, left, INT32_MAX / RANKS), TAUT_OK);
-        ck_assert_int_eq(k.codec->integer->pack(&k.call, q, k.payload, k.cap, &k.len), TAUT_OK);
-        ck_assert_int_eq(k.codec->integer->unpack_add(&k.call, k.payload, k.len, sum), TAUT_OK);
+        ck_assert_int_eq(taut__op_quantize(k.codec, &k.call, x[r], q, left, INT32_MAX / RANKS), TAUT_OK);
+        ck_assert_int_eq(taut__op_pack(k.codec, &k.call, q, k.payload, k.cap, &k.len), TAUT_OK);
+        ck_assert_int_eq(taut__op_unpack_add(k.codec, &k.call, k.payload, k.len, sum), TAUT_OK);
         for (size_t i = 0; i < n; i++) lost[i] += (double)left[i];
         single += norm2(left, n), norm += norm2(x[r], n);
         bits = fmax(bits, 8.0 * (double)k.len / (double)n);
     }
-    ck_assert_int_eq(k.codec->integer->pack(&k.call, sum, k.payload, k.cap, &k.len), TAUT_OK);
+    ck_assert_int_eq(taut__op_pack(k.codec, &k.call, sum, k.payload, k.cap, &k.len), TAUT_OK);
     ck_assert_double_le(8.0 * (double)k.len / (double)n, bits + 1.2);
-    ck_assert_int_eq(k.codec->decode(&k.call, k.payload, k.len, back), TAUT_OK);
+    ck_assert_int_eq(taut__op_decode(k.codec, &k.call, k.payload, k.len, back), TAUT_OK);
     for (size_t i = 0; i < n; i++) error += pow((double)back[i] - exact[i], 2), once += lost[i] * lost[i];
     ck_assert_double_eq_tol(error, once, 1e-4 * once); /* what the ranks lost, and nothing on the way */
     ck_assert_double_le(single, rel * norm);
@@ -410,9 +410,9 @@ START_TEST(shared_step_is_cautious)
     open_sample(&s, "grid:rel=0.05", ROWS, COLS, 0);
     for (int r = 0; r < THREE; r++) {
         fill_uneven(s.x, s.n, (uint64_t)r);
-        ck_assert_int_eq(s.k.codec->collect_stats(&s.k.call, s.x, stats), TAUT_OK);
+        ck_assert_int_eq(taut__op_collect_stats(s.k.codec, &s.k.call, s.x, stats), TAUT_OK);
     }
-    ck_assert_int_eq(s.k.codec->calibrate(&s.k.call, stats, THREE, NULL, &calibration), TAUT_OK);
+    ck_assert_int_eq(taut__op_calibrate(s.k.codec, &s.k.call, stats, THREE, NULL, &calibration), TAUT_OK);
     s.k.call.calibration = &calibration;
     for (int r = 0; r < THREE; r++) {
         fill_uneven(s.x, s.n, (uint64_t)r);

@@ -97,8 +97,8 @@ static void same_payload(grid_case *g, const taut__cuda_job *j, const char *what
 /* Floats -> payload -> floats, and added. */
 static void both_ways(grid_case *g, uint64_t seed)
 {
-    ck_assert(g->c.codec->encode(&g->c.call, g->x, g->c.payload, g->c.cap, &g->c.len, g->err) == TAUT_OK);
-    ck_assert(g->c.codec->decode(&g->c.call, g->c.payload, g->c.len, g->back) == TAUT_OK);
+    ck_assert(taut__op_encode(g->c.codec, &g->c.call, g->x, g->c.payload, g->c.cap, &g->c.len, g->err) == TAUT_OK);
+    ck_assert(taut__op_decode(g->c.codec, &g->c.call, g->c.payload, g->c.len, g->back) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(seed);
     taut__cuda_job    j = job_of(g, g->x);
     taut__cuda_batch  b = batch_of(&j);
@@ -113,7 +113,7 @@ static void both_ways(grid_case *g, uint64_t seed)
     ck_assert(cuda_same(g->got, g->back, g->n));
     cuda_must(k->grid->decode(&b, true, tables, s), "decode add");
     cuda_get(g->got, j.dst, 4 * g->n);
-    ck_assert(g->c.codec->decode_add(&g->c.call, g->c.payload, g->c.len, g->back) == TAUT_OK);
+    ck_assert(taut__op_decode_add(g->c.codec, &g->c.call, g->c.payload, g->c.len, g->back) == TAUT_OK);
     ck_assert(cuda_same(g->got, g->back, g->n));
     ck_assert(flags_of(&j) == 0);
     cuda_end();
@@ -123,7 +123,7 @@ static void both_ways(grid_case *g, uint64_t seed)
 static void codes_too(grid_case *g, uint64_t seed)
 {
     int32_t *q = calloc(g->n, sizeof *q), *sum = calloc(g->n, sizeof *sum), *got = malloc(4 * g->n);
-    const taut_codec_integer *i = g->c.codec->integer;
+    const taut_integer_ops *i = g->c.codec->ops[TAUT_HOST]->integer;
     ck_assert(i->quantize_pack(&g->c.call, g->x, q, g->err, 1 << 20, g->c.payload, g->c.cap, &g->c.len) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(seed);
     taut__cuda_job    j = job_of(g, g->x);
@@ -246,7 +246,7 @@ START_TEST(batch_with_feedback_in_a_graph)
     cuda_must(k->device->graph_launch(graph, s), "launch");
     for (int i = 0; i < JOBS; i++) {
         for (size_t e = 0; e < g[i].n; e++) g[i].x[e] = g[i].back[e] + g[i].x[e];
-        ck_assert(g[i].c.codec->encode(&g[i].c.call, g[i].x, g[i].c.payload, g[i].c.cap, &g[i].c.len, g[i].err) == TAUT_OK);
+        ck_assert(taut__op_encode(g[i].c.codec, &g[i].c.call, g[i].x, g[i].c.payload, g[i].c.cap, &g[i].c.len, g[i].err) == TAUT_OK);
         same_payload(&g[i], &jobs[i], "batch");
         cuda_get(g[i].got, jobs[i].err, 4 * g[i].n);
         ck_assert(cuda_same(g[i].got, g[i].err, g[i].n));
@@ -288,7 +288,7 @@ START_TEST(statistics)
             cuda_fill(g.x, n, kind);
             use_step(&g, 1);
             double want[GRID_STATS] = {0}, got[GRID_STATS], start[GRID_STATS] = {0};
-            ck_assert(g.c.codec->collect_stats(&g.c.call, g.x, want) == TAUT_OK);
+            ck_assert(taut__op_collect_stats(g.c.codec, &g.c.call, g.x, want) == TAUT_OK);
             taut__cuda_stream s = cuda_begin((uint64_t)(i + kind));
             taut__cuda_job    j = job_of(&g, g.x);
             j.elems = n;
@@ -329,7 +329,7 @@ START_TEST(raw_and_range)
     cuda_fill(g.x, g.n, 3);
     use_step(&g, 1e-3f);
     g.calibration.raw = true;
-    ck_assert(g.c.codec->encode(&g.c.call, g.x, g.c.payload, g.c.cap, &g.c.len, g.err) == TAUT_OK);
+    ck_assert(taut__op_encode(g.c.codec, &g.c.call, g.x, g.c.payload, g.c.cap, &g.c.len, g.err) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(1);
     taut__cuda_job    j = job_of(&g, g.x);
     taut__cuda_batch  b = batch_of(&j);
@@ -359,7 +359,7 @@ START_TEST(malformed_payloads)
     open_case(&g, _i ? "grid:code=rans" : "grid", 1, _i == 2 ? 9000 : 700, NULL);
     cuda_fill(g.x, g.n, 6);
     use_step(&g, 1e-3f);
-    ck_assert(g.c.codec->encode(&g.c.call, g.x, g.c.payload, g.c.cap, &g.c.len, NULL) == TAUT_OK);
+    ck_assert(taut__op_encode(g.c.codec, &g.c.call, g.x, g.c.payload, g.c.cap, &g.c.len, NULL) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(2);
     taut__cuda_job    j = job_of(&g, g.x);
     uint64_t          len = g.c.len;
@@ -370,7 +370,7 @@ START_TEST(malformed_payloads)
         if (at >= 4 && at < 8) continue; /* the step: the CPU takes the payload's, the kernel the job's */
         memcpy(g.bytes, g.c.payload, g.c.len);
         g.bytes[at] ^= change;
-        bool ok = g.c.codec->decode(&g.c.call, g.bytes, g.c.len, g.back) == TAUT_OK;
+        bool ok = taut__op_decode(g.c.codec, &g.c.call, g.bytes, g.c.len, g.back) == TAUT_OK;
         cuda_must(k->device->copy(j.payload, g.bytes, g.c.len, s), "copy");
         cuda_must(k->device->copy(j.len, &len, 8, s), "copy");
         cuda_must(k->device->fill(j.flags, 0, 4, s), "fill");
