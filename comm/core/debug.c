@@ -56,7 +56,7 @@ taut_status taut__debug_return(taut_layer *l)
 {
     bool codec = l->reduction.phase == TAUT_PHASE_DONE && l->reduction.halves == TAUT_BOTH && l->reduction.g && l->reduction.g->size > 1 &&
                  l->reduction.g == &l->comm->ctx.all && (l->reduction.via == &taut__sra || l->reduction.via == &taut__ring || l->reduction.via == &taut__gather);
-    if (codec && l->lent_checksums && !l->reduction.prep.raw) taut__debug_read(l, 0, l->operand.tensor.elems);
+    if (codec && l->lent_checksums && !l->reduction.calibration.raw) taut__debug_read(l, 0, l->operand.tensor.elems);
     if (!atomic_exchange(&l->spoilt, false)) return TAUT_OK;
     return taut__fail(TAUT_E_INVALID, "layer '%s': its buffer was written to, or freed, between start and wait", l->name);
 }

@@ -37,12 +37,12 @@ static taut_status need_state(taut_layer *l)
 {
     const taut_codec *codec = taut__spec_codec(&l->operand.wire);
     if (l->operand.wire.stages != 1 || !(codec->caps & TAUT_CAP_STATEFUL) || l->operand.state) return TAUT_OK;
-    return codec->state_create(&l->operand.wire.stage[0], &l->operand.tensor, l->operand.seed, &l->operand.state);
+    return taut__op_state_create(codec, &l->operand.wire.stage[0], &l->operand.tensor, l->operand.seed, (taut_place){0}, &l->operand.state);
 }
 
 static void drop_state(taut_layer *l)
 {
-    if (l->operand.state) taut__spec_codec(&l->operand.wire)->state_destroy(l->operand.state);
+    if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), (taut_place){0}, l->operand.state);
     l->operand.state = NULL;
 }
 

@@ -61,7 +61,7 @@ static taut_layer *layer_create(taut_comm *comm, const char *name, taut_dtype dt
     l->ndim = ndim;
     if (ndim) memcpy(l->shape, shape, (size_t)ndim * sizeof *shape);
     size_t rows = ndim ? shape[0] : 1;
-    l->operand.tensor = (taut_tensor){.elems = n, .rows = rows, .cols = n / rows, .space = TAUT_HOST};
+    l->operand.tensor = (taut_tensor){.elems = n, .rows = rows, .cols = n / rows};
     l->operand.seed = seed_of(comm, name);
     l->reduction = (taut__reduction){.ctx = &comm->ctx, .operand = &l->operand, .watcher = &taut__layer_watcher,
                                      .job = {.name = l->name, .layer = l, .priority = (uint32_t)l->index, .needs = l->index + 1}};

@@ -38,7 +38,7 @@ static taut_status save_feedback(const void *self, void *dst, size_t cap, size_t
 static taut_status save_codec(const void *self, void *dst, size_t cap, size_t *len)
 {
     const taut_layer *l = self;
-    return taut__spec_codec(&l->operand.wire)->state_save(l->operand.state, dst, cap, len);
+    return taut__op_state_save(taut__spec_codec(&l->operand.wire), (taut_place){0}, l->operand.state, dst, cap, len);
 }
 static taut_status save_agreement(const void *self, void *dst, size_t cap, size_t *len)
 {
@@ -56,7 +56,7 @@ static taut_status save_auto(const void *self, void *dst, size_t cap, size_t *le
 static taut_status write_layer(taut__writer *w, const taut_layer *l)
 {
     char spec[TAUT_LONG_SPEC];
-    bool state = l->operand.state && taut__spec_codec(&l->operand.wire)->state_save;
+    bool state = l->operand.state != NULL;
     taut__spec_print(&l->spec, spec, sizeof spec);
     taut__write_text(w, l->name);
     taut__write16(w, (uint16_t)l->operand.dtype);

@@ -138,9 +138,9 @@ static taut_status make_state(taut_layer *l, saved_layer *s)
     const taut_spec  *spec = s->layer && l->automatic ? &s->spec : &l->operand.wire;
     const taut_codec *codec = taut__spec_codec(spec);
     if (spec->stages != 1 || !(codec->caps & TAUT_CAP_STATEFUL)) return TAUT_OK;
-    TAUT_TRY(codec->state_create(&spec->stage[0], &l->operand.tensor, l->operand.seed, &s->fresh));
+    TAUT_TRY(taut__op_state_create(codec, &spec->stage[0], &l->operand.tensor, l->operand.seed, (taut_place){0}, &s->fresh));
     bool same = s->layer && (l->automatic || same_spec(l, &s->spec));
-    return same && s->state_n ? codec->state_load(s->fresh, s->state, s->state_n) : TAUT_OK;
+    return same && s->state_n ? taut__op_state_load(codec, (taut_place){0}, s->fresh, s->state, s->state_n) : TAUT_OK;
 }
 
 static taut_status make_ready(blob *b)
@@ -162,7 +162,7 @@ static void discard(blob *b)
         saved_layer *s = &b->layer[i];
         const taut_spec *spec = s->layer && b->comm->layer[i]->automatic ? &s->spec : &b->comm->layer[i]->operand.wire;
         taut__feedback_destroy(s->feedback);
-        if (s->fresh) taut__spec_codec(spec)->state_destroy(s->fresh);
+        if (s->fresh) taut__op_state_destroy(taut__spec_codec(spec), (taut_place){0}, s->fresh);
     }
     taut__free(b->layer);
 }
@@ -207,7 +207,7 @@ static void put_layer(taut_layer *l, saved_layer *s, const blob *b)
 {
     put_residual(l, s, b);
     if (b->more) return;
-    if (l->operand.state) taut__spec_codec(&l->operand.wire)->state_destroy(l->operand.state);
+    if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), (taut_place){0}, l->operand.state);
     l->operand.state = s->fresh, s->fresh = NULL;
     l->operand.calls = l->calls_at_step = s->calls;
     l->last_op = (int)s->op - 1;

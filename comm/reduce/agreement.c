@@ -2,7 +2,7 @@
  *
  * Statistics are large (a histogram) and change slowly, except for a few numbers (norms, is there a NaN), which must be those of
  * this very call. So every FULL_EVERY calls all of them are exchanged; in between the few are, and the codec adapts what
- * it would settle for the earlier call (`adapt`). Every exchange of the few also asks whether any rank needs all of them: one
+ * it would calibrate for the earlier call (`adapt`). Every exchange of the few also asks whether any rank needs all of them: one
  * whose earlier ones are too old, tell nothing, or were lost with a checkpoint. Then all ranks exchange all, those that
  * had not looked for them after a second look at x. */
 #include "agreement.h"
@@ -18,7 +18,7 @@ typedef struct taut__agree {
     double   few[BRIEF_MAX + 1], few_in[BRIEF_MAX + 1]; /* the first ones; how many ranks need all */
     uint32_t age;                                       /* calls since then, that one included; 0: there was none */
     size_t   scale_n;                                   /* the tensor's then */
-    taut_prep settled;                                  /* for `earlier`, under */
+    taut_calibration calibrated;                                  /* for `earlier`, under */
     taut_stage under;
     bool     all;                                       /* this rank has looked, or looks, for all */
     bool     asked, asking;                             /* the few have been exchanged in this call; are under way */
@@ -26,9 +26,9 @@ typedef struct taut__agree {
 
 static const taut_codec *codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
 static bool shared(const taut__reduction *red) { return codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
-static bool adapts(const taut__reduction *red) { return shared(red) && codec_of(red)->adapt; }
+static bool adapts(const taut__reduction *red) { return shared(red) && codec_of(red)->n_brief > 0; }
 
-bool taut__agree_wanted(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->survey != NULL; }
+bool taut__agree_wanted(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->n_stats > 0; }
 
 taut_status taut__agree_prepare(taut__reduction *red)
 {
@@ -62,7 +62,7 @@ taut_status taut__agree_look(taut__reduction *red, taut__range r, const float *x
 {
     taut_call c = taut__slice_call(red, r.first, r.n);
     c.brief = !red->agree->all;
-    return codec_of(red)->survey(&c, x, red->agree->stats);
+    return taut__op_collect_stats(codec_of(red), &c, x, red->agree->stats);
 }
 
 static void exchange(taut__reduction *red, double *v, double *in, size_t n)
@@ -70,19 +70,20 @@ static void exchange(taut__reduction *red, double *v, double *in, size_t n)
     taut__small_allreduce_begin(&red->exchange, red->g, red->job.tag + TAUT_TAG_CONTROL, v, in, n * sizeof *v, taut__combine_mixed, NULL);
 }
 
-static void exchange_all(taut__reduction *red)
+static taut_status exchange_all(taut__reduction *red)
 {
     taut__agree *a = red->agree;
-    if (a->asked && codec_of(red)->rebase) codec_of(red)->rebase(&red->call, a->few, a->stats);
+    if (a->asked) TAUT_TRY(taut__op_rebase(codec_of(red), &red->call, a->few, a->stats));
     exchange(red, a->stats, a->in, codec_of(red)->n_stats);
+    return TAUT_OK;
 }
 
-static taut_status settle(taut__reduction *red, const double *stats)
+static taut_status calibrate(taut__reduction *red, const double *stats)
 {
-    TAUT_TRY(codec_of(red)->settle(&red->call, stats, red->g->size, taut__form(red, 0, red->call.n), &red->prep));
-    red->agree->settled = red->prep;
+    TAUT_TRY(taut__op_calibrate(codec_of(red), &red->call, stats, red->g->size, taut__form(red, 0, red->call.n), &red->calibration));
+    red->agree->calibrated = red->calibration;
     red->agree->under = *taut__stage(&red->call);
-    red->call.prep = &red->prep;
+    red->call.calibration = &red->calibration;
     return TAUT_OK;
 }
 
@@ -91,35 +92,35 @@ static bool same_keys(const taut_stage *a, const taut_stage *b)
     return a->given == b->given && memcmp(a->value, b->value, sizeof a->value) == 0;
 }
 
-static taut_status settle_again(taut__reduction *red)
+static taut_status calibrate_again(taut__reduction *red)
 {
     taut__agree *a = red->agree;
-    if (!same_keys(&a->under, taut__stage(&red->call))) return settle(red, a->earlier);
-    red->prep = a->settled;
-    red->call.prep = &red->prep;
+    if (!same_keys(&a->under, taut__stage(&red->call))) return calibrate(red, a->earlier);
+    red->calibration = a->calibrated;
+    red->call.calibration = &red->calibration;
     return TAUT_OK;
 }
 
-static taut_status settle_all(taut__reduction *red)
+static taut_status calibrate_all(taut__reduction *red)
 {
     taut__agree *a = red->agree;
-    TAUT_TRY(settle(red, a->stats));
+    TAUT_TRY(calibrate(red, a->stats));
     memcpy(a->earlier, a->stats, sizeof a->earlier);
     a->scale_n = red->call.tensor->scale_n;
-    a->age = red->prep.raw ? 0 : 1; /* what holds a NaN tells nothing about later calls */
+    a->age = red->calibration.raw ? 0 : 1; /* what holds a NaN tells nothing about later calls */
     return TAUT_OK;
 }
 
-static taut_status settle_few(taut__reduction *red)
+static taut_status calibrate_few(taut__reduction *red)
 {
     taut__agree *a = red->agree;
-    TAUT_TRY(settle_again(red));
-    TAUT_TRY(codec_of(red)->adapt(&red->call, a->earlier, a->few, red->g->size, &red->prep));
-    a->age = red->prep.raw ? 0 : a->age + 1;
+    TAUT_TRY(calibrate_again(red));
+    TAUT_TRY(taut__op_adapt(codec_of(red), &red->call, a->earlier, a->few, red->g->size, &red->calibration));
+    a->age = red->calibration.raw ? 0 : a->age + 1;
     return TAUT_OK;
 }
 
-/* ---- checkpoints: u32 age, u32 n, u64 scale_n, n doubles: the earlier statistics, from which settle() makes the rest again ---- */
+/* ---- checkpoints: u32 age, u32 n, u64 scale_n, n doubles: the earlier statistics, from which calibrate() makes the rest again ---- */
 
 void taut__agree_save(const taut__reduction *red, taut__writer *w)
 {
@@ -163,17 +164,16 @@ static void keep_norms(taut__reduction *red)
     if (taut__agree_knows_norms(red)) red->record.own = (taut_norm2){.plain = at[1], .weighted = at[0]};
 }
 
-taut_status taut__agree_ask(taut__reduction *red, bool *settled)
+taut_status taut__agree_ask(taut__reduction *red, bool *calibrated)
 {
     taut__agree *a = red->agree;
     size_t      n = codec_of(red)->n_brief;
     if (!a->asked) keep_norms(red);
-    *settled = !shared(red);
-    if (*settled) return settle(red, a->stats);
+    *calibrated = !shared(red);
+    if (*calibrated) return calibrate(red, a->stats);
     a->asking = adapts(red) && !a->asked;
     if (!a->asking) {
-        exchange_all(red);
-        return TAUT_OK;
+        return exchange_all(red);
     }
     a->asked = true;
     memcpy(a->few, a->stats, n * sizeof *a->few);
@@ -193,8 +193,7 @@ taut_status taut__agree_advance(taut__reduction *red, bool *moved, taut__agreed 
     red->record.bytes_sent += red->exchange.sent;
     if (a->asking && a->all && a->few[codec_of(red)->n_brief] > 0) {
         a->asking = false;
-        exchange_all(red);
-        return TAUT_OK;
+        return exchange_all(red);
     }
     if (a->asking && a->few[codec_of(red)->n_brief] > 0) {
         a->all = true;
@@ -203,5 +202,5 @@ taut_status taut__agree_advance(taut__reduction *red, bool *moved, taut__agreed 
         return TAUT_OK;
     }
     *outcome = TAUT_AGREED;
-    return a->asking ? settle_few(red) : settle_all(red);
+    return a->asking ? calibrate_few(red) : calibrate_all(red);
 }

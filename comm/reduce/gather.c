@@ -32,7 +32,7 @@ typedef struct gather {
 
 static gather *gather_of(const taut__reduction *red) { return red->work; }
 static slot   *slot_of(const taut__reduction *red, size_t k) { return taut__pipeline_slot(red, k); }
-static bool    codes(const taut__reduction *red) { return taut__codec_of(red)->integer != NULL; }
+static bool    codes(const taut__reduction *red) { return taut__codec_of(red)->caps & TAUT_CAP_INTEGER; }
 
 static size_t requests(const taut__reduction *red) { return 2 * (size_t)red->g->size; }
 

@@ -93,7 +93,7 @@ void taut__quantize_x(taut__reduction *red, taut__range r, int32_t *q, int32_t l
     const float *x = look(red, r, out);
     float       *err = taut__in_place(red) ? scratch : red->operand->feedback->r + r.first;
     taut_call    c = taut__slice_call(red, r.first, r.n);
-    out->status = taut__spec_codec(c.spec)->integer->quantize(&c, x, q, err, limit);
+    out->status = taut__op_quantize(taut__spec_codec(c.spec), &c, x, q, err, limit);
     if (out->status == TAUT_OK) left_over(red, r, err, out);
     out->seconds += taut__now() - begin;
 }
@@ -107,8 +107,8 @@ void taut__quantize_pack_x(taut__reduction *red, taut__range r, int32_t *q, int3
     taut_call         c = taut__slice_call(red, r.first, r.n);
     const taut_codec *codec = taut__spec_codec(c.spec);
     size_t            bytes;
-    out->status = codec->integer->quantize_pack(&c, x, q, err, limit, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes);
-    if (out->status == TAUT_OK) out->status = taut__frame_seal(codec, r.n, dst, bytes, &out->bytes);
+    out->status = taut__op_quantize_pack(codec, &c, x, q, err, limit, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes);
+    if (out->status == TAUT_OK) out->status = taut__frame_seal(codec, &c, dst, bytes, &out->bytes);
     if (out->status == TAUT_OK) left_over(red, r, err, out);
     out->seconds += taut__now() - begin;
 }
@@ -195,8 +195,8 @@ taut_status taut__codes_pack(const taut_call *c, const int32_t *q, uint8_t *dst,
 {
     const taut_codec *codec = taut__spec_codec(c->spec);
     size_t            bytes;
-    TAUT_TRY(codec->integer->pack(c, q, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes));
-    return taut__frame_seal(codec, c->n, dst, bytes, len);
+    TAUT_TRY(taut__op_pack(codec, c, q, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes));
+    return taut__frame_seal(codec, c, dst, bytes, len);
 }
 
 taut_status taut__codes_unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc)
@@ -205,14 +205,14 @@ taut_status taut__codes_unpack_add(const taut_call *c, const uint8_t *src, size_
     const uint8_t    *payload;
     size_t            bytes;
     TAUT_TRY(taut__frame_open(codec, c->n, src, len, &payload, &bytes, NULL, NULL, NULL));
-    return codec->integer->unpack_add(c, payload, bytes, acc);
+    return taut__op_unpack_add(codec, c, payload, bytes, acc);
 }
 
 taut_status taut__store_codes(taut__reduction *red, taut__range r, const int32_t *q, float *scratch, taut_norm2 *sum)
 {
     taut_call c = taut__slice_call(red, r.first, r.n);
     float    *to = taut__result_at(red, r.first, scratch);
-    TAUT_TRY(taut__spec_codec(c.spec)->integer->dequantize(&c, q, 1.0f, to));
+    TAUT_TRY(taut__op_dequantize(taut__spec_codec(c.spec), &c, q, 1.0f, to));
     store_scaled(red, r, to, sum);
     return TAUT_OK;
 }
@@ -225,7 +225,7 @@ taut_status taut__store_sums(taut__reduction *red, taut__range r, const uint8_t 
     const uint8_t    *payload;
     size_t            bytes;
     TAUT_TRY(taut__frame_open(codec, r.n, frame, len, &payload, &bytes, NULL, NULL, NULL));
-    TAUT_TRY(codec->integer->unpack_values(&c, payload, bytes, q, to));
+    TAUT_TRY(taut__op_unpack_values(codec, &c, payload, bytes, q, to));
     store_scaled(red, r, to, sum);
     return TAUT_OK;
 }

@@ -22,7 +22,7 @@ typedef struct native {
 } native;
 
 static native *native_of(const taut__reduction *red) { return red->work; }
-static bool integer(const taut__reduction *red) { return taut__spec_codec(red->call.spec)->integer != NULL; }
+static bool integer(const taut__reduction *red) { return taut__spec_codec(red->call.spec)->caps & TAUT_CAP_INTEGER; }
 
 static void native_release(taut__reduction *red)
 {
@@ -210,7 +210,7 @@ static const char *native_cannot(const taut_spec *spec)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     bool              none = codec->caps & TAUT_CAP_LOSSLESS;
-    return none || codec->integer ? NULL : "its codes cannot be added";
+    return none || codec->caps & TAUT_CAP_INTEGER ? NULL : "its codes cannot be added";
 }
 
 const taut__algorithm taut__native = {

@@ -17,9 +17,9 @@ static bool in_hosts(const taut__reduction *red) { return red->g != &red->ctx->a
 static bool follows(const taut__reduction *red) { return red->g->rank < 0; } /* the leader of this host does the rest */
 static bool alone_gathers(const taut__reduction *red) { return red->halves == TAUT_GATHER && red->g->size == 1; }
 static bool spreads(const taut__reduction *red) { return red->halves == TAUT_GATHER && taut__spreads_raw(red); }
-static bool unsettled(const taut__reduction *red) { return !red->settled; }
+static bool uncalibrated(const taut__reduction *red) { return !red->calibrated; }
 static bool looks_again(const taut__reduction *red) { return red->again; }
-static bool raw_this_time(const taut__reduction *red) { return red->g->size == 1 || (red->prep.raw && shared(red->call.spec)); }
+static bool raw_this_time(const taut__reduction *red) { return red->g->size == 1 || (red->calibration.raw && shared(red->call.spec)); }
 
 /* All of x is formed before any of it is encoded: the codec looks at the whole, or several threads
  * will encode while the plan wants to see slices one after the other. */
@@ -41,11 +41,11 @@ static const struct transition {
     {TAUT_PHASE_LOCAL_SUM, always, OWN},
     {OWN, alone_gathers, TAUT_PHASE_DONE},
     {OWN, spreads, TAUT_PHASE_RAW},
-    {OWN, forms_first, TAUT_PHASE_SURVEY},
+    {OWN, forms_first, TAUT_PHASE_STATS},
     {OWN, always, READY},
-    {TAUT_PHASE_SURVEY, unsettled, TAUT_PHASE_AGREE},
-    {TAUT_PHASE_SURVEY, always, READY},
-    {TAUT_PHASE_AGREE, looks_again, TAUT_PHASE_SURVEY},
+    {TAUT_PHASE_STATS, uncalibrated, TAUT_PHASE_AGREE},
+    {TAUT_PHASE_STATS, always, READY},
+    {TAUT_PHASE_AGREE, looks_again, TAUT_PHASE_STATS},
     {TAUT_PHASE_AGREE, always, READY},
     {READY, raw_this_time, TAUT_PHASE_RAW},
     {READY, always, TAUT_PHASE_REDUCE},
@@ -77,22 +77,22 @@ static void trace_phase(taut__reduction *red, uint64_t bytes)
     taut__trace_span(red->ctx->trace, &red->job, "wire", red->phase_s, taut__now(), bytes);
 }
 
-static taut_status survey(taut__reduction *red, bool *moved, bool *done)
+static taut_status look(taut__reduction *red, bool *moved, bool *done)
 {
     double       begin = taut__now();
     taut__range  r = {red->at, taut__min(red->part.sub, red->call.n - red->at)};
     const float *x = taut__form(red, r.first, r.n);
-    *moved = red->settled = true;
+    *moved = red->calibrated = true;
     if (red->agree) TAUT_TRY(taut__agree_look(red, r, x));
     if (red->watched & TAUT_WATCH_INPUT && !red->formed) red->watcher->input(red, r, x);
     red->at += r.n;
     double end = taut__now();
     red->record.encode_s += end - begin;
-    taut__trace_span(red->ctx->trace, &red->job, "survey", begin, end, 0);
+    taut__trace_span(red->ctx->trace, &red->job, "statistics", begin, end, 0);
     *done = red->at == red->call.n;
     if (!*done) return TAUT_OK;
     red->formed = true;
-    return red->agree ? taut__agree_ask(red, &red->settled) : TAUT_OK;
+    return red->agree ? taut__agree_ask(red, &red->calibrated) : TAUT_OK;
 }
 
 static taut_status agree(taut__reduction *red, bool *moved, bool *done)
@@ -122,7 +122,7 @@ static taut_status local_copy(taut__reduction *red, bool *moved, bool *done)
 static taut_status reduce(taut__reduction *red, bool *moved, bool *done) { return red->via->advance(red, moved, done); }
 
 static taut_status (*const advance[])(taut__reduction *red, bool *moved, bool *done) = {
-    [TAUT_PHASE_LOCAL_SUM] = local_sum, [TAUT_PHASE_SURVEY] = survey,        [TAUT_PHASE_AGREE] = agree,
+    [TAUT_PHASE_LOCAL_SUM] = local_sum, [TAUT_PHASE_STATS] = look,            [TAUT_PHASE_AGREE] = agree,
     [TAUT_PHASE_REDUCE] = reduce,       [TAUT_PHASE_RAW] = taut__raw_advance, [TAUT_PHASE_LOCAL_COPY] = local_copy,
 };
 
@@ -209,7 +209,8 @@ taut_status taut__reduction_prepare(taut__reduction *red)
 {
     taut__operand *o = red->operand;
     red->g = taut__group_of(red->ctx, o);
-    red->call = (taut_call){.spec = &o->wire, .tensor = &o->tensor, .n = o->tensor.elems, .state = o->state};
+    red->call = (taut_call){.spec = &o->wire, .tensor = &o->tensor, .n = o->tensor.elems, .state = o->state,
+                            .no_checksum = red->ctx->set.checksum == TAUT_CHECKSUM_OFF};
     TAUT_TRY(taut__algorithm_for(red->ctx, o, &o->wire, &red->via));
     if (!follows(red)) TAUT_TRY(prepare_own(red));
     if (in_hosts(red)) TAUT_TRY(taut__hier_prepare(red));
@@ -226,8 +227,8 @@ taut_status taut__reduction_begin(taut__reduction *red, void *buf, int kind, tau
     red->factor = kind == TAUT_MEAN && halves != TAUT_GATHER ? 1.0f / (float)red->ctx->all.size : 1.0f;
     red->formed = false;
     red->record = (taut__record){.begin_s = taut__now()};
-    red->prep = (taut_prep){0};
-    red->call.prep = NULL;
+    red->calibration = (taut_calibration){0};
+    red->call.calibration = NULL;
     red->call.state = o->state;
     red->call.shared_seed = taut__seed(o->seed, o->calls);
     red->call.seed = taut__seed(red->call.shared_seed, (uint64_t)(uint32_t)red->ctx->all.rank + 1);

@@ -147,7 +147,7 @@ taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uin
     size_t    room = taut__pipeline_of(red)->frame;
     bool      lossless = taut__sums_exact(red) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
     if (taut__adds_codes(red)) return taut__codes_pack(&c, acc, frame, room, bytes);
-    if (red->halves == TAUT_GATHER) c.prep = NULL;
+    if (red->halves == TAUT_GATHER) c.calibration = NULL;
     c.seed = taut__seed(c.seed, round);
     TAUT_TRY(taut__frame_encode(&c, acc, frame, room, bytes, lossless ? NULL : acc, taut__sums_exact(red)));
     if (lossless || red->halves == TAUT_GATHER) return TAUT_OK;

@@ -53,7 +53,7 @@ typedef struct taut__watcher {
 
 typedef enum taut__phase {
     TAUT_PHASE_LOCAL_SUM,  /* hierarchy: the host's ranks into its leader */
-    TAUT_PHASE_SURVEY,     /* form x, look at it */
+    TAUT_PHASE_STATS,     /* form x, look at it */
     TAUT_PHASE_AGREE,      /* GLOBAL_STATS codecs: add the statistics over ranks */
     TAUT_PHASE_REDUCE,     /* the algorithm */
     TAUT_PHASE_RAW,        /* this time uncompressed */
@@ -79,14 +79,14 @@ struct taut__reduction {
     taut__phase            phase;
     double                 phase_s; /* when it, or its wait for others, began */
     unsigned               watched; /* bits of TAUT_WATCH_* */
-    taut_call              call;    /* template: spec, tensor, seeds, prep, state */
-    taut_prep              prep;
+    taut_call              call;    /* template: spec, tensor, seeds, calibration, state */
+    taut_calibration              calibration;
     taut__partition        part;
     float                  factor;  /* 1, or 1/ranks */
     bool                   formed;  /* x has been formed for the whole tensor */
-    bool                   settled, again; /* the survey was all that the codec needs; a second look is wanted */
+    bool                   calibrated, again; /* the statistics was all that the codec needs; a second look is wanted */
     size_t                 at;      /* elements that the phase has dealt with */
-    struct taut__agree    *agree;   /* agreement.c; of codecs with a survey */
+    struct taut__agree    *agree;   /* agreement.c; of codecs with statistics */
     taut__small_allreduce  exchange;
     taut__plain_sum        raw;
     void                  *work;    /* the algorithm's */
