@@ -136,9 +136,11 @@ typedef struct taut_shard_info {
     uint32_t fields, version;
     int32_t  label_field;       /* field of kind label; -1 = none */
     int32_t  plain;             /* 1: `zstd -dc` gives the samples one after another */
+    int32_t  foreign;           /* 1: an index, whose samples lie in files of another format (taut_shard_foreign()) */
 } taut_shard_info;
 
-/* taut_shard_open() : reads the index and checks it. TAUT_E_CORRUPT: no shard, truncated or damaged; TAUT_E_VERSION: newer. */
+/* taut_shard_open() : reads the index and checks it. TAUT_E_CORRUPT: no shard, truncated or damaged; TAUT_E_VERSION: newer. A file of
+ *  another format is read by its index PATH.taut, where that is there. */
 TAUT_API taut_status taut_shard_open(const char *path, taut_shard **shard);
 TAUT_API void        taut_shard_close(taut_shard *shard); /* after its readers */
 TAUT_API taut_status taut_shard_get_info(const taut_shard *shard, taut_shard_info *info);
@@ -147,6 +149,34 @@ TAUT_API int         taut_shard_find(const taut_shard *shard, const char *name);
 TAUT_API const char *taut_shard_path(const taut_shard *shard);
 TAUT_API const char *taut_shard_source(const taut_shard *shard);                       /* of the writer's options */
 TAUT_API const char *taut_shard_labels(const taut_shard *shard);                       /* of the writer's options */
+TAUT_API const char *taut_shard_foreign(const taut_shard *shard, size_t i); /* file i that an index reads; NULL past the end */
+
+/* ---- Indexes --------------------------------------------------------------------------------------------------
+ * A shard over files of other formats, which stay as they are: an index says where each sample lies and holds the hashes of
+ * all blocks. Everything that takes a shard takes one. docs/data.md has the formats. A file that changes under its index is
+ * noticed: by its size when the index is opened, by its blocks' hashes in every read. */
+typedef struct taut_index_options {
+    size_t      size;              /* set by TAUT_INDEX_INIT */
+    const char *format;            /* mds, tar, megatron, npy, idx, tfrecord, arrow; NULL = by the look of the first file */
+    uint64_t    block_bytes;       /* decoded bytes of a block of the largest field, 256..1 GiB; 0 = 65536 */
+    uint64_t    samples_per_block; /* 0 = as many as fit block_bytes, at least 1 */
+    const char *label;             /* this field holds the classes; NULL = one that is called label, class, cls, target or y */
+    const char *tokens;            /* this integer field holds token ids; NULL = one that is called tokens, token_ids, input_ids or ids */
+    const char *const *select;     /* only these fields; may be NULL */
+    size_t      nselect;
+    int32_t     bytes;             /* 1: texts are any bytes; else a text that is not UTF-8 is an error */
+    int32_t     raw;               /* tfrecord: 1 = records as they are, not as tf.train.Example */
+    int (*progress)(void *ctx, uint64_t done, uint64_t total); /* samples; not 0 stops with TAUT_E_STATE; may be NULL */
+    void       *progress_ctx;
+} taut_index_options;
+#define TAUT_INDEX_INIT {sizeof(taut_index_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/* taut_index_create() : path: of the index to be, which appears complete or not at all. files: of one format; several npy or idx
+ *  files are fields of the same samples, of megatron the .bin or the .idx is given; else n must be 1. TAUT_E_CORRUPT and
+ *  TAUT_E_UNSUPPORTED name file and record. The index names files beside it by their names, so both can be moved together. */
+TAUT_API taut_status taut_index_create(const char *path, size_t n, const char *const *files, const taut_index_options *options);
+TAUT_API const char *taut_index_format_name(size_t i); /* NULL past the end */
+TAUT_API const char *taut_index_format_help(size_t i);
 
 /* ---- Reader ---------------------------------------------------------------------------------------------------
  * Decoding memory of one thread; it keeps the last block of each field. Every byte that it returns has passed the
@@ -171,6 +201,24 @@ typedef struct taut_block_view {
 TAUT_API taut_status taut_reader_block(taut_reader *reader, size_t field, uint64_t block, taut_block_view *view);
 /* taut_reader_labels() : classes[0..samples) of the label field. TAUT_E_UNSUPPORTED if the shard has none. */
 TAUT_API taut_status taut_reader_labels(taut_reader *reader, int64_t *classes);
+
+/* ---- Export ---------------------------------------------------------------------------------------------------
+ * taut_shard_export() : the samples of shards, one shard behind the other, as another format: "mds" (a folder for Mosaic Streaming), "tar"
+ *  (for WebDataset), "npy". The shards must have the same fields. Each file appears complete or not at all; the index.json of mds comes
+ *  last. TAUT_E_UNSUPPORTED: the format cannot hold a field; TAUT_E_MISMATCH: the shards differ. */
+typedef struct taut_export_options {
+    size_t             size;        /* set by TAUT_EXPORT_INIT */
+    const char *const *select;      /* only these fields; may be NULL */
+    size_t             nselect;
+    uint64_t           shard_bytes; /* mds: of a shard at most, 4096..2^31; 0 = 64 MiB */
+    int (*progress)(void *ctx, uint64_t done, uint64_t total); /* samples; not 0 stops with TAUT_E_STATE; may be NULL */
+    void              *progress_ctx;
+} taut_export_options;
+#define TAUT_EXPORT_INIT {sizeof(taut_export_options), 0, 0, 0, 0, 0}
+TAUT_API taut_status taut_shard_export(const char *format, const char *path, size_t n, const taut_shard *const *shards,
+                                       const taut_export_options *options);
+TAUT_API const char *taut_export_format_name(size_t i); /* NULL past the end */
+TAUT_API const char *taut_export_format_help(size_t i);
 
 /* ---- Verification ---------------------------------------------------------------------------------------------
  * taut_shard_verify() : reads every byte of the file and calls bad() for everything that is not as it was written: text
