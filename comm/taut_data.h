@@ -243,6 +243,26 @@ TAUT_API taut_status taut_jpeg_decode(const void *jpeg, size_t bytes, int scale,
  * Which samples a job trains on, as rules: a small text that is pinned to its shards by hash (docs/data.md). */
 typedef struct taut_data_plan taut_data_plan;
 
+/* taut_data_group : ranks that look at the samples together, each at its part, for a library that knows no MPI. All callbacks are
+ * collective, are called by all ranks in the same order, and return TAUT_OK or what went wrong. taut_data_mpi.h has them for MPI. */
+typedef struct taut_data_group {
+    size_t   size; /* sizeof(taut_data_group) */
+    void    *ctx;
+    uint32_t rank, ranks;
+    taut_status (*sum)(void *ctx, uint64_t *x, size_t n);                                  /* over the ranks, in place */
+    taut_status (*gather)(void *ctx, const void *mine, void *all, const size_t *bytes);    /* bytes[r] bytes of rank r, in rank order, to all */
+    taut_status (*agree)(void *ctx, taut_status mine, char *text, size_t cap);             /* as of taut_loader_group */
+} taut_data_group;
+
+/* What a method tells of its stage: a criterion, as a mean over what it chose and over as many random samples. */
+typedef struct taut_data_stage_report {
+    size_t      size;
+    const char *stage;      /* "dsir:n=3" */
+    uint64_t    of, keep;
+    const char *criterion;  /* NULL = nothing to compare */
+    double      chosen, random;
+} taut_data_stage_report;
+
 typedef struct taut_data_plan_options {
     size_t      size;    /* set by TAUT_DATA_PLAN_INIT */
     const char *budget;  /* "10%" or a number of samples, for stages of the rule without one; NULL = none */
@@ -252,10 +272,30 @@ typedef struct taut_data_plan_options {
     uint64_t    window;  /* blocks that are shuffled together, which bounds what a reader needs at a time; 0 = every
                             sample may come at any time: the finest shuffle, for sets that fit into memory */
     int32_t     replace; /* of rs2: 1 = every round draws from everything */
+    /* of methods that look at the samples */
+    const char            *target; /* path of a shard *.taut, or of a text: samples like those that are wanted; NULL = none */
+    const char            *scores; /* path of a file that taut_scores_save() wrote; NULL = none */
+    const char            *field;  /* that they look at; NULL = the first that fits */
+    const taut_data_group *group;  /* NULL = one rank. With more, every rank makes the same call and gets the same plan */
+    int  (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total); /* of this rank; not 0 stops with TAUT_E_STATE; may be NULL */
+    void  *progress_ctx;
+    void (*warn)(void *ctx, const char *text);                                    /* on rank 0; may be NULL */
+    void  *warn_ctx;
+    void (*stage)(void *ctx, const taut_data_stage_report *report);               /* on rank 0, after each such stage; may be NULL */
+    void  *stage_ctx;
 } taut_data_plan_options;
-#define TAUT_DATA_PLAN_INIT {sizeof(taut_data_plan_options), 0, 0, 1, 1, 64, 0}
+#define TAUT_DATA_PLAN_INIT {sizeof(taut_data_plan_options), 0, 0, 1, 1, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
-/* taut_data_plan_create() : rule: "full", "static:budget=10%", "rs2:budget=10%", "list:file=PATH", stages joined by "|".
+TAUT_API const char *taut_data_method_name(size_t i); /* methods that look at the samples; NULL past the end */
+TAUT_API const char *taut_data_method_help(size_t i); /* one line */
+
+/* taut_scores_save() : columns of numbers about every sample of n shards, for options.scores: value[sample * columns + c], finite, samples
+ *  counted through the shards. Written beside the target and renamed. docs/data-selection.md has the text. */
+TAUT_API taut_status taut_scores_save(const char *path, size_t n, const taut_shard *const *shards, size_t columns, const char *const *name,
+                                      const double *value);
+
+/* taut_data_plan_create() : rule: "full", "static:budget=10%", "rs2:budget=10%", "mix:shares=2:1", "list:file=PATH" or a method that looks at the
+ *  samples, as in "dedup:jaccard=0.8"; stages joined by "|".
  *  shards: n of them, whose order is the order of sample numbers; not needed after the call. */
 TAUT_API taut_status taut_data_plan_create(const char *rule, size_t n, const taut_shard *const *shards,
                                            const taut_data_plan_options *options, taut_data_plan **plan);
