@@ -138,10 +138,11 @@ grep -q 'warning: ' "$dir/log" && [ "$(json exact_duplicates "$dir/log")" = 1320
 refuses "no field 'nix'" "$TAUT" data info --repeats gnu.tar.taut --field nix
 
 # ---- training ----
+run= # in front of taut: a launcher of ranks
 trains() { # trains TEXT ARGS...: it runs, and its loss falls
     text=$1
     shift
-    ok "$text" "$TAUT" train --steps 30 --batch 16 --seed 1 --json "$@"
+    ok "$text" $run "$TAUT" train --steps 30 --batch 16 --seed 1 --json "$@"
     "$PYTHON" - "$dir/log" <<'PY' && pass || fail "$text: the loss does not fall: $(tail -n 1 "$dir/log" | head -c 300)"
 import json, sys
 r = json.loads(open(sys.argv[1]).read().strip().splitlines()[-1])
@@ -153,7 +154,9 @@ if "$TAUT" train --help 2>&1 | grep -q 'left out'; then
     echo "SKIP training: taut train is left out"
 else
     trains "train on an indexed tar" --model mlp --data gnu.tar.taut --lr 0.01
-    trains "train on a folder of indexed MDS, by a plan" --model mlp --data mds --plan mds.plan --rounds 10 --lr 0.01
+    if command -v "${MPIRUN:-mpirun}" >/dev/null && "$TAUT" info --json | grep -q '"mpi": true'; then run="${MPIRUN:-mpirun} -n 2"; fi
+    trains "train on a folder of indexed MDS, by a plan, $run" --model mlp --data mds --plan mds.plan --rounds 10 --lr 0.01
+    run=
     if [ "$LONG" = 1 ]; then
         trains "train on a tar by its own name" --model mlp --data gnu.tar --lr 0.01
         trains "train on IDX" --model mlp --data idx.taut --lr 0.01
