@@ -132,8 +132,8 @@ struct taut_comm {
     taut__bucket   **bucket;
     size_t          buckets;
     int             next_tag;
-    double         *control;   /* step_end's vector, twice */
-    size_t          control_n; /* doubles of one */
+    double         *control;   /* step_end: its values, then what is sent of them, twice */
+    size_t          control_n; /* doubles of one of the three */
     taut__sampling   sampling;
     const taut__plan_hooks *hooks;
     taut__auto      *autom;
@@ -318,13 +318,16 @@ void taut__sample_x(taut__job *job, taut__range r, const float *x);
 void taut__sample_lost(taut__job *job, taut__range r, const float *lost, float factor);
 void taut__sample_result(taut__job *job);
 static inline bool taut__sampled(const taut__job *job) { return job->layer && job->layer->sample.blocks > 0 && job->halves == TAUT_BOTH; }
-/* Of a step: how many floats ride in the exchange, filled in, and taken from the sums. */
-size_t taut__sample_floats(const taut_comm *comm);
-void   taut__sample_put(const taut_comm *comm, float *v);
-void   taut__sample_take(taut_comm *comm, const float *v);
+/* Of a step: how many values ride in the exchange; filled in; and taken from the sums, which stay where they are until the measurement.
+ * scratch and wide: as many floats as there are halves. */
+taut__sample_values taut__sample_count(const taut_comm *comm);
+void taut__sample_put(const taut_comm *comm, float *floats, uint16_t *halves, float *scratch);
+void taut__sample_take(taut_comm *comm, const float *floats, const uint16_t *halves, float *wide);
 taut_status taut__sample_room(taut_comm *comm); /* before measure */
 bool   taut__sample_measure(taut_layer *layer, const taut__layer_sums *raw, taut__layer_measured *m); /* false: it loses nothing */
-void   taut__sample_agree(taut_comm *comm); /* all ranks know the same layers now */
+/* All ranks know the same layers now. others: bytes of the exchange besides; noise: relative standard deviation of the step's measurement, 0: it
+ * was none. */
+void   taut__sample_agree(taut_comm *comm, double others, double noise);
 
 /* trace.c : NULL trace = off, every call returns at once */
 taut_status taut__trace_open(const char *path, int rank, taut__trace **trace);

@@ -235,17 +235,17 @@ static bool hashes_agree(const taut__auto *a, const double *v)
     return true;
 }
 
-static size_t contribute(taut__auto *a, double *v, size_t room)
+static size_t contribute(taut__auto *a, double *v, size_t *exact)
 {
     size_t n = V_TIME, values;
     bool   plan = a->step >= a->plan_at;
-    (void)room;
     if (!v) measure(a);
     if (!v && plan && !taut__auto_clockless(a)) look_at_crowd(a);
     if (v) v[0] = taut__auto_clockless(a) ? -1 : a->busy_s - SHARE * (taut__now() - a->created_s);
     if (v) v[1] = a->arms.seconds;
     if (a->check_hash && v) put_hash(a, v + n);
     n += a->check_hash ? V_HASH : 0;
+    *exact = n;
     n += taut__auto_reference_put(a, v ? v + n : NULL);
     n += taut__observer_sketch(a->observer, v ? v + n : NULL);
     if (!plan) return n;

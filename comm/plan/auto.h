@@ -33,8 +33,9 @@ typedef struct taut__plan_hooks {
     void (*on_input)(taut__auto *self, taut_layer *layer, const float *x, size_t first, size_t n);
 
     /* Doubles that ride in this step's one exchange: how many (agreed), this rank's values; they come back summed over
-     * ranks, agreed, in on_step_end. All collectives of the step are over. */
-    size_t (*contribute)(taut__auto *self, double *v, size_t room); /* v NULL: only the number */
+     * ranks, agreed, in on_step_end. The first *exact of them travel as they are, the others rounded to 21 bits. All collectives of the
+     * step are over. */
+    size_t (*contribute)(taut__auto *self, double *v, size_t *exact); /* v NULL: only the numbers */
     /* The end of step `step` (from 0). May call taut__layer_adopt() and taut__sample_apart(). Must not wait for peers. */
     taut_status (*on_step_end)(taut__auto *self, uint64_t step, const double *sums, size_t n);
 
