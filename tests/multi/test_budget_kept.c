@@ -9,16 +9,16 @@ static const struct {
     scene s;
     bool  quick; /* else with LONG=1 */
 } scenes[] = {
-    {{{"mlp", false, 0.1, 8, 2}, "rel=0.1", "plain", "off", NULL, 120}, true},
-    {{{"mlp", false, 0.1, 256, 8}, "rel=0.1", "plain", "off", NULL, 60}, false},
-    {{{"mlp", false, 0.1, 64, 4}, "rel=0.03", "layer", "on", NULL, 120}, true},
-    {{{"mlp", true, 0.003, 32, 3}, "rel=0.1", "optimizer", "auto", NULL, 120}, true},
-    {{{"mlp", true, 0.003, 256, 4}, "rel=0.3", "optimizer", "auto", NULL, 80}, false},
-    {{{"mlp", false, 0.1, 128, 4}, "like:quant:bits=4", "layer", "off", "quant:bits=4", 100}, true},
-    {{{"mlp", false, 0.1, 16, 2}, "like:quant:bits=2", "plain", "off", "quant:bits=2", 120}, false},
-    {{{"lstm", false, 0.5, 8, 2}, "rel=0.1", "layer", "on", NULL, 80}, true},
-    {{{"lstm", true, 0.005, 8, 4}, "rel=0.2", "optimizer", "auto", NULL, 80}, false},
-    {{{"lstm", false, 0.5, 16, 4}, "like:quant:bits=4", "layer", "off", "quant:bits=4", 60}, false},
+    {{{"mlp", false, 0.1, 8, 2, 0}, "rel=0.1", "plain", "off", NULL, 120}, true},
+    {{{"mlp", false, 0.1, 256, 8, 0}, "rel=0.1", "plain", "off", NULL, 60}, false},
+    {{{"mlp", false, 0.1, 64, 4, 0}, "rel=0.03", "layer", "on", NULL, 120}, true},
+    {{{"mlp", true, 0.003, 32, 3, 0}, "rel=0.1", "optimizer", "auto", NULL, 120}, true},
+    {{{"mlp", true, 0.003, 256, 4, 0}, "rel=0.3", "optimizer", "auto", NULL, 80}, false},
+    {{{"mlp", false, 0.1, 128, 4, 0}, "like:quant:bits=4", "layer", "off", "quant:bits=4", 100}, true},
+    {{{"mlp", false, 0.1, 16, 2, 0}, "like:quant:bits=2", "plain", "off", "quant:bits=2", 120}, false},
+    {{{"lstm", false, 0.5, 8, 2, 0}, "rel=0.1", "layer", "on", NULL, 80}, true},
+    {{{"lstm", true, 0.005, 8, 4, 0}, "rel=0.2", "optimizer", "auto", NULL, 80}, false},
+    {{{"lstm", false, 0.5, 16, 4, 0}, "like:quant:bits=4", "layer", "off", "quant:bits=4", 60}, false},
 };
 enum { SCENES = sizeof scenes / sizeof *scenes };
 
