@@ -135,8 +135,10 @@ typedef struct taut_config {
     const char *link;      /* what codec=auto plans for: "measure" (default), or a bandwidth as in "1gbit", "100mbit". Then
                               no clock decides anything: communicators that reduce the same data (replicas of a
                               tensor-parallel mesh) make the same plans at the same steps */
+    const char *checksum;  /* "on" (default): a frame has a checksum, and bytes that were damaged on the way are TAUT_E_CORRUPT;
+                              "off": it has none, for networks that check by themselves. Frames of both kinds are read */
 } taut_config;
-#define TAUT_CONFIG_INIT {sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_CONFIG_INIT {sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /* ---- Communicator --------------------------------------------------------------------------------------------
  * taut_comm_create_mpi() is in taut_mpi.h, taut_comm_create_nccl() in taut_nccl.h. */

@@ -1,6 +1,7 @@
 #!/bin/sh
 # run.sh: run every test of $BUILD and close with one line "N passed, N failed, N skipped".
 #   BUILD=build/release tests/run.sh [PATTERN ...]     only tests whose path matches a PATTERN (grep -E)
+# JOBS programs run at a time (two: many wait for time-outs or start processes); one whose source says "run alone" has the machine to itself.
 # A test is an executable of the Check framework (its line "NN%: Checks: a, Failures: b, Errors: c" is read) or a
 # script tests/*/test_*.sh whose last line is "N passed, N failed[, N skipped]". A line "SKIP reason" is counted and
 # repeated at the end. A test that prints no such line counts as one failure.
@@ -8,13 +9,45 @@ set -eu
 BUILD=${BUILD:-build/release}
 TIMEOUT=${TIMEOUT:-600} # seconds for one test program
 LONG=${LONG:-0}         # 1: tests/long too
-export BUILD
+JOBS=${JOBS:-2}
+logs=$BUILD/tests/logs
+
+# one TEST: run it, print its line, leave "passed failed skipped exit" in its .result
+one() {
+    name=${1#"$BUILD"/}
+    log=$logs/$(echo "$name" | tr / _).log
+    begin=$(date +%s)
+    rc=0
+    timeout -k 10 "$TIMEOUT" "$1" >"$log" 2>&1 || rc=$?
+    took=$(($(date +%s) - begin))
+    # several suites in one program print several lines: add them up
+    counts=$(awk '/^[0-9]+%: Checks: /{gsub(",",""); n++; c+=$3; b+=$5+$7}
+                  /^[0-9]+ passed, [0-9]+ failed/{gsub(",",""); n++; c+=$1+$3; b+=$3; if ($6=="skipped") {told=1; s+=$5}}
+                  /^SKIP /{seen++}
+                  END{if (n) print c-b, b, told ? s : seen+0}' "$log")
+    [ -n "$counts" ] || counts="0 1 0"
+    # shellcheck disable=SC2086
+    set -- $counts
+    p=$1 f=$2 s=$3
+    [ "$rc" -eq 0 ] || [ "$f" -gt 0 ] || f=1
+    echo "$p $f $s $rc" >"$log.result"
+    if [ "$f" -gt 0 ]; then
+        text=$(printf 'FAIL %-44s %4d passed %3d failed %3d s\n' "$name" "$p" "$f" "$took"; tail -n 25 "$log" | sed 's/^/     | /')
+    else
+        text=$(printf 'ok   %-44s %4d passed %3d s' "$name" "$p" "$took")
+    fi
+    printf '%s\n' "$text" # in one piece, since another test may print at the same time
+}
+if [ "${1:-}" = --one ]; then
+    one "$2"
+    exit
+fi
+
+export BUILD TIMEOUT LONG
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:protect_shadow_gap=0}"
-
-logs=$BUILD/tests/logs
 mkdir -p "$logs"
 pattern=.
 [ $# -eq 0 ] || pattern=$(printf '%s|' "$@" | sed 's/|$//')
@@ -27,35 +60,28 @@ tests=$(for d in $dirs; do
 done | grep -E "$pattern" || true)
 [ -n "$tests" ] || { echo "run.sh: no test matches '$pattern' in $BUILD" >&2; exit 2; }
 
+rm -f "$logs"/*.result
+source_of() { case $1 in *.sh) echo "$1" ;; *) echo "${1#"$BUILD"/}.c" ;; esac; }
+together= alone=
+# the scripts first: they take longest
+for t in $(echo "$tests" | grep '\.sh$') $(echo "$tests" | grep -v '\.sh$'); do
+    if head -n 12 "$(source_of "$t")" | grep -q 'run alone'; then alone="$alone $t"; else together="$together $t"; fi
+done
+# shellcheck disable=SC2086
+[ -z "$together" ] || printf '%s\n' $together | xargs -P "$JOBS" -n 1 "$0" --one
+for t in $alone; do one "$t"; done
+
 passed=0 failed=0 skipped=0 reasons= failures=
 for t in $tests; do
     name=${t#"$BUILD"/}
     log=$logs/$(echo "$name" | tr / _).log
-    begin=$(date +%s)
-    rc=0
-    timeout -k 10 "$TIMEOUT" "$t" >"$log" 2>&1 || rc=$?
-    took=$(($(date +%s) - begin))
-    # several suites in one program print several lines: add them up
-    counts=$(awk '/^[0-9]+%: Checks: /{gsub(",",""); n++; c+=$3; b+=$5+$7}
-                  /^[0-9]+ passed, [0-9]+ failed/{gsub(",",""); n++; c+=$1+$3; b+=$3; if ($6=="skipped") {told=1; s+=$5}}
-                  /^SKIP /{seen++}
-                  END{if (n) print c-b, b, told ? s : seen+0}' "$log")
-    [ -n "$counts" ] || counts="0 1 0"
-    set -- $counts
-    p=$1 f=$2 s=$3
-    [ "$rc" -eq 0 ] || [ "$f" -gt 0 ] || f=1
+    p=0 f=1 s=0 rc=-1 # of a test that left no result
+    [ ! -f "$log.result" ] || read -r p f s rc <"$log.result"
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-    reasons=$reasons$(sed -n "s|^SKIP |  $name: |p" "$log" | sort -u)
-    [ "$s" -eq 0 ] || reasons="$reasons
+    [ "$s" -eq 0 ] || reasons="$reasons$(sed -n "s|^SKIP |  $name: |p" "$log" | sort -u)
 "
-    if [ "$f" -gt 0 ]; then
-        failures="$failures  $name (exit $rc, log $log)
+    [ "$f" -eq 0 ] || failures="$failures  $name (exit $rc, log $log)
 "
-        printf 'FAIL %-44s %4d passed %3d failed %3d s\n' "$name" "$p" "$f" "$took"
-        tail -n 25 "$log" | sed 's/^/     | /'
-    else
-        printf 'ok   %-44s %4d passed %3d s\n' "$name" "$p" "$took"
-    fi
 done
 [ -z "$reasons" ] || printf 'skipped:\n%s' "$reasons"
 [ -z "$failures" ] || printf 'failed:\n%s' "$failures"

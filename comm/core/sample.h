@@ -37,7 +37,7 @@ typedef struct taut__sample {  /* of one layer */
 } taut__sample;
 
 typedef struct taut__sampling { /* of a communicator */
-    bool   apart, apart_next;   /* in the step under way, and in the next one; agreed */
+    bool   apart;               /* in the step under way; agreed */
     size_t layers;              /* so many layers, of all ranks, share */
     double rate;                /* blocks per block of theirs */
     double *error, *lost, *rest, *result, *sum, *own; /* per block of one layer: targets and controls */

@@ -30,7 +30,7 @@ static void write_plan(const taut__auto *a, taut__writer *w)
     taut__write_f64(w, a->guard.error_scale);
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_plan *t = &a->layer_plans[l];
-        taut__write_text(w, taut__layer_name(t->layer));
+        taut__write_text(w, t->layer->name);
         taut__write_f64(w, a->watch[l].share);
         taut__write_f64(w, t->planned);
         taut__write_f64(w, t->made);
@@ -97,7 +97,7 @@ taut_status taut__auto_check(const taut__auto *a, const void *src, size_t len)
 static void put_row(taut__auto *a, const row *w)
 {
     size_t l = 0;
-    while (l < a->layers && strcmp(taut__layer_name(a->layer_plans[l].layer), w->name) != 0) l++;
+    while (l < a->layers && strcmp(a->layer_plans[l].layer->name, w->name) != 0) l++;
     if (l == a->layers || a->layer_plans[l].out) return; /* now fused, pinned or gone */
     a->watch[l] = (taut__watch){.share = w->share};
     a->layer_plans[l].planned = w->planned;

@@ -8,7 +8,7 @@ TABLE(device)
 TABLE(vec)
 TABLE(quant)
 TABLE(grid)
-TABLE(survey)
+TABLE(stats)
 TABLE(topk)
 TABLE(randk)
 TABLE(powersgd)
@@ -16,7 +16,7 @@ TABLE(stack)
 
 static const taut__cuda gpu = {
     .name = "gpu", .device = &taut__cuda_device_gpu, .vec = &taut__cuda_vec_gpu, .quant = &taut__cuda_quant_gpu,
-    .grid = &taut__cuda_grid_gpu, .survey = &taut__cuda_survey_gpu, .topk = &taut__cuda_topk_gpu, .randk = &taut__cuda_randk_gpu,
+    .grid = &taut__cuda_grid_gpu, .stats = &taut__cuda_stats_gpu, .topk = &taut__cuda_topk_gpu, .randk = &taut__cuda_randk_gpu,
     .powersgd = &taut__cuda_powersgd_gpu, .stack = &taut__cuda_stack_gpu,
 };
 

@@ -36,7 +36,7 @@ enum { TAUT__CUDA_PEERS = 32 }; /* payloads that one fused pass adds, at most; m
  * (fast where they are to 16). Members that a launcher does not name are ignored. */
 typedef struct taut__cuda_job {
     uint64_t     n, first;  /* elements, and the place of the first one in its tensor */
-    uint64_t     elems;     /* of the whole tensor: randk, surveys */
+    uint64_t     elems;     /* of the whole tensor: randk, statistics */
     uint64_t     seed;      /* as in taut_call */
     const void  *src;       /* n elements of the launch's dtype */
     const float *residual;  /* NULL, or n floats that are added to src */
@@ -49,7 +49,7 @@ typedef struct taut__cuda_job {
     const float *scale;     /* grid: NULL, or the tensor's scale; of element i of the tensor scale[i / stride] */
     uint64_t     stride;    /* 0 without a scale of several values */
     const float *step;      /* grid: the agreed step, one float on the device */
-    double      *stats;     /* surveys */
+    double      *stats;     /* statistics */
     const uint8_t *const *peers; /* fused passes: peer_count payloads */
     const taut__topk_choice *choice; /* topk: NULL, or the whole tensor's threshold, on the device */
     uint64_t     unit;      /* filled by taut__cuda_number() */
@@ -167,13 +167,13 @@ typedef struct taut__cuda_grid {
     taut_status (*unpack_values)(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s); /* and dst = value of the sums, times factor */
 } taut__cuda_grid;
 
-/* grid's survey and the errors of GRID_STEPS (4) steps: unit TAUT__CUDA_CHUNK; the CPU's numbers, bit for bit. Jobs hold stats, in
+/* grid's statistics and the errors of GRID_STEPS (4) steps: unit TAUT__CUDA_CHUNK; the CPU's numbers, bit for bit. Jobs hold stats, in
  * device memory, to which is added, and the scale; elems, or n is the whole tensor. */
-typedef struct taut__cuda_survey {
+typedef struct taut__cuda_stats {
     size_t (*work)(uint64_t units, uint32_t jobs);
-    taut_status (*survey)(const taut__cuda_batch *b, bool brief, taut__cuda_stream s); /* stats[0..GRID_STATS); NOT_FINITE */
+    taut_status (*collect)(const taut__cuda_batch *b, bool brief, taut__cuda_stream s); /* stats[0..GRID_STATS); NOT_FINITE */
     taut_status (*errors)(const taut__cuda_batch *b, const float steps[4], double dead, taut__cuda_stream s); /* stats[0..4), in units of steps */
-} taut__cuda_survey;
+} taut__cuda_stats;
 
 /* ---- topk ---- unit: TAUT__CUDA_TILE elements. Jobs have places in a list of kept elements (taut__cuda_list). */
 typedef struct taut__cuda_topk {
@@ -250,7 +250,7 @@ typedef struct taut__cuda {
     const taut__cuda_vec   *vec;
     const taut__cuda_quant *quant;
     const taut__cuda_grid  *grid;
-    const taut__cuda_survey *survey;
+    const taut__cuda_stats *stats;
     const taut__cuda_topk  *topk;
     const taut__cuda_randk *randk;
     const taut__cuda_powersgd *powersgd;

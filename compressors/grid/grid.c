@@ -196,17 +196,17 @@ static taut_status encode_raw(const taut_call *c, const float *src, double dead,
     return TAUT_OK;
 }
 
-static taut_status standalone_prep(const taut_call *c, const float *src, taut_prep *prep)
+static taut_status standalone_calibration(const taut_call *c, const float *src, taut_calibration *calibration)
 {
     double stats[GRID_STATS] = {0};
-    memset(prep, 0, sizeof *prep);
+    memset(calibration, 0, sizeof *calibration);
     if (taut__stage(c)->given >> GRID_KEY_STEP &
-        1) { /* blocks without codes travel raw, so there is nothing to survey */
-        prep->f[GRID_PREP_STEP] = (float)taut__stage(c)->value[GRID_KEY_STEP];
+        1) { /* blocks without codes travel raw, so there is nothing to look at */
+        calibration->f[GRID_CALIBRATED_STEP] = (float)taut__stage(c)->value[GRID_KEY_STEP];
         return TAUT_OK;
     }
-    TAUT_TRY(taut__grid_survey(c, src, stats));
-    return taut__grid_settle(c, stats, 1, src, prep);
+    TAUT_TRY(taut__grid_collect_stats(c, src, stats));
+    return taut__grid_calibrate(c, stats, 1, src, calibration);
 }
 
 static bool uses_rans(const taut_call *c)
@@ -242,7 +242,7 @@ static size_t close_payload(const taut_call *c, float step, uint8_t *dst, size_t
 static const float HUGE_STEP = 0x1p90f;
 static void stay_finite(const taut_call *c, float step, float *dst)
 {
-    if (step < HUGE_STEP || !c->prep || c->prep->raw) return;
+    if (step < HUGE_STEP || !c->calibration || c->calibration->raw) return;
     for (size_t i = 0; i < c->n; i++)
         if (isinf(dst[i])) dst[i] = copysignf(FLT_MAX, dst[i]);
 }
@@ -257,16 +257,16 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
     double dead = grid_dead(taut__stage(c));
-    taut_prep own;
-    const taut_prep *prep = c->prep;
+    taut_calibration own;
+    const taut_calibration *calibration = c->calibration;
     TAUT_TRY(room(c, cap));
-    if (!prep) {
-        TAUT_TRY(standalone_prep(c, src, &own));
-        prep = &own;
+    if (!calibration) {
+        TAUT_TRY(standalone_calibration(c, src, &own));
+        calibration = &own;
     }
-    if (prep->raw) return encode_raw(c, src, dead, dst, len, err);
+    if (calibration->raw) return encode_raw(c, src, dead, dst, len, err);
 
-    float step = prep->f[GRID_PREP_STEP];
+    float step = calibration->f[GRID_CALIBRATED_STEP];
     size_t chunks = chunks_of(c->n), end = HEADER + chunks * ENTRY;
     bool any = false;
     for (size_t k = 0; k < chunks; k++) {
@@ -382,12 +382,12 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
 
 static taut_status call_step(const taut_call *c, float *step)
 {
-    if (c->prep && !c->prep->raw)
-        *step = c->prep->f[GRID_PREP_STEP];
-    else if (!c->prep && taut__stage(c)->given >> GRID_KEY_STEP & 1)
+    if (c->calibration && !c->calibration->raw)
+        *step = c->calibration->f[GRID_CALIBRATED_STEP];
+    else if (!c->calibration && taut__stage(c)->given >> GRID_KEY_STEP & 1)
         *step = (float)taut__stage(c)->value[GRID_KEY_STEP];
     else
-        return taut__fail(TAUT_E_INVALID, "grid: codes need an agreed step: survey and settle first");
+        return taut__fail(TAUT_E_INVALID, "grid: codes need an agreed step: collect statistics and calibrate first");
     return TAUT_OK;
 }
 
@@ -517,9 +517,20 @@ static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t 
     return TAUT_OK;
 }
 
-static const taut_codec_integer integer = {
+static const taut_integer_ops integer = {
     .quantize = quantize, .pack = pack, .quantize_pack = quantize_pack, .unpack_add = unpack_add,
     .unpack_values = unpack_values, .dequantize = dequantize};
+
+static const taut_codec_ops host = {
+    .collect_stats = taut__grid_collect_stats,
+    .calibrate = taut__grid_calibrate,
+    .adapt = taut__grid_adapt,
+    .rebase = taut__grid_rebase,
+    .encode = encode,
+    .decode = decode,
+    .decode_add = decode_add,
+    .integer = &integer,
+};
 
 const taut_codec taut__codec_grid = {
     .id = 5,
@@ -540,13 +551,6 @@ const taut_codec taut__codec_grid = {
     .expands = expands,
     .align = align,
     .capacity = capacity,
-    .survey = taut__grid_survey,
-    .settle = taut__grid_settle,
-    .adapt = taut__grid_adapt,
-    .rebase = taut__grid_rebase,
-    .encode = encode,
-    .decode = decode,
-    .decode_add = decode_add,
     .describe = describe,
-    .integer = &integer,
+    .ops = {[TAUT_HOST] = &host},
 };

@@ -28,7 +28,7 @@ static __global__ void __launch_bounds__(THREADS) grid_encode(const __grid_const
     }
 }
 
-/* The floats as they are, in a payload of kind raw: what the encoder does where prep says so. */
+/* The floats as they are, in a payload of kind raw: what the encoder does where calibration says so. */
 static __global__ void __launch_bounds__(THREADS) grid_raw(const __grid_constant__ taut__cuda_batch batch, settings set)
 {
     uint64_t              unit;

@@ -5,7 +5,7 @@
  *  16  metadata of B buckets, 8 bytes each (maxmin) or 4 (linf, l2), then zeros up to a multiple of 8
  *      codes of all buckets, back to back: bit planes of groups of 64 (quant_kernels.h)
  */
-#include "../codec.h"
+#include "../ops.h"
 #include "quant_bucket.h"
 #include "quant_codes.h"
 
@@ -63,6 +63,12 @@ static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
     (void)t;
     quant_params p = params_of(s);
     return quant_payload_bytes(&p, n);
+}
+
+static size_t fixed(const taut_stage *s, const taut_tensor *t, size_t first, size_t n)
+{
+    (void)first;
+    return capacity(s, t, n);
 }
 
 static void put_header(const quant_params *p, size_t n, uint8_t *dst)
@@ -137,10 +143,12 @@ static taut_status decode_add(const taut_call *c, const uint8_t *src, size_t len
     return decode_any(c, src, len, acc, true);
 }
 
+static const taut_codec_ops host = {.encode = encode, .decode = decode, .decode_add = decode_add};
+
 extern const taut_codec taut__codec_quant;
 const taut_codec taut__codec_quant = {
     .id = 4, .version = 1, .name = "quant", .help = "uniform levels per bucket, the fastest lossy codec",
-    .caps = TAUT_CAP_SLICEABLE, .keys = keys, .n_keys = KEYS,
-    .check = check, .expands = expands, .align = align, .capacity = capacity, .encode = encode, .decode = decode, .decode_add = decode_add,
-    .describe = describe,
+    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE, .keys = keys, .n_keys = KEYS,
+    .check = check, .expands = expands, .align = align, .capacity = capacity, .fixed = fixed, .describe = describe,
+    .ops = {[TAUT_HOST] = &host},
 };

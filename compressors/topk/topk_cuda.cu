@@ -112,7 +112,7 @@ static __global__ void __launch_bounds__(THREADS) topk_pick(const __grid_constan
 }
 
 /* The threshold that the passes found, or the one that was given, as what the collector compares with. A thread per job. */
-static __global__ void topk_settle(const __grid_constant__ taut__cuda_batch batch, plan p)
+static __global__ void topk_calibrate(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     uint32_t k = blockIdx.x * blockDim.x + threadIdx.x;
     if (k >= batch.count) return;
@@ -592,7 +592,7 @@ static taut_status encode(const taut__cuda_batch *b, double density, bool exact,
         TAUT_LAUNCH(topk_count, units, THREADS, 0, s, *b, p, pass);
         TAUT_LAUNCH(topk_pick, b->count, THREADS, 0, s, *b, p, pass);
     }
-    TAUT_LAUNCH(topk_settle, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, p);
+    TAUT_LAUNCH(topk_calibrate, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, p);
     TAUT_LAUNCH(topk_collect, units, THREADS, 0, s, *b, p);
     TAUT_LAUNCH(topk_size, groups, THREADS, 0, s, *b, p);
     TAUT_LAUNCH(topk_place, b->count, THREADS, 0, s, *b, p);

@@ -246,13 +246,13 @@ static taut_status changed_rank(ranks_ctx *c)
     TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &l));
     TAUT_TRY(taut__handshake_begin(c->comm));
     TAUT_TRY(taut__handshake_wait(c->comm));
-    if (c->rank == 0) taut__engine_hold(&c->comm->engine);
+    if (c->rank == 0) taut__engine_hold(&c->comm->ctx.engine);
     if (c->rank == 0) {
-        whole_ops = c->comm->t->ops;
+        whole_ops = c->comm->ctx.t->ops;
         broken_ops = *whole_ops;
         broken_ops.isend = isend_changed;
-        c->comm->t->ops = &broken_ops;
-        taut__engine_release(&c->comm->engine);
+        c->comm->ctx.t->ops = &broken_ops;
+        taut__engine_release(&c->comm->ctx.engine);
     }
     taut__fail(TAUT_E_INVALID, "something from before");
     taut_status s = taut_allreduce(l, x, TAUT_SUM);

@@ -1,9 +1,9 @@
-/* grid_survey_cuda.cu : grid's survey, and the squared errors of four steps, on a GPU: one read of the gradient and its residual, and a
+/* grid_stats_cuda.cu : grid's statistics, and the squared errors of four steps, on a GPU: one read of the gradient and its residual, and a
  * few hundred numbers for the scheduler instead of the gradient. The same numbers as the CPU's, bit for bit: sums of doubles run in
  * the order of grid_unit.h (eight lanes over a chunk, chunks one after the other), so eight threads of a block add what the others
  * prepare. */
 #include "grid_cuda.h"
-#include "grid_survey.h"
+#include "grid_stats.h"
 #include <float.h>
 
 enum {
@@ -18,7 +18,7 @@ enum {
     TINY = 24, /* octaves by which what is denormal is raised */
 };
 
-struct survey_work { /* per launch */
+struct stats_work { /* per launch */
     double             *sums;   /* per chunk: two or GRID_STEPS */
     unsigned long long *counts; /* per job: bins, octaves, sampled elements */
 };
@@ -38,7 +38,7 @@ static __device__ __forceinline__ float input_at(const taut__cuda_job *j, taut_d
     return j->residual ? j->residual[i] + x : x;
 }
 
-/* The unit of step 1 (times a factor): what the survey measures in. */
+/* The unit of step 1 (times a factor): what is measured in. */
 static __device__ __forceinline__ grid_warp_unit unit_at_step(const taut__cuda_job *j, float step, float bias)
 {
     grid_warp_unit u = {step, 0, bias, j->scale, j->scale ? j->stride : 0, j->first, false, false};
@@ -68,7 +68,7 @@ static __device__ __forceinline__ uint32_t octave_of(float t, float raised, uint
 }
 
 /* Norms, histogram and block means of chunk k. A block of threads. */
-static __global__ void __launch_bounds__(THREADS) grid_survey_chunks(const __grid_constant__ taut__cuda_batch batch, survey_work w, bool brief)
+static __global__ void __launch_bounds__(THREADS) grid_stats_chunks(const __grid_constant__ taut__cuda_batch batch, stats_work w, bool brief)
 {
     TAUT_SHARED(float, scaled, ROUND * GRID_BLOCK);
     TAUT_SHARED(float, plain, ROUND * GRID_BLOCK);
@@ -146,8 +146,8 @@ static __device__ void shift(double *bin, int bins, int by)
         }
 }
 
-/* stats[0..GRID_STATS) += of each job, as taut__grid_survey() adds them. A block per job. */
-static __global__ void __launch_bounds__(THREADS) grid_survey_finish(const __grid_constant__ taut__cuda_batch batch, survey_work w)
+/* stats[0..GRID_STATS) += of each job, as taut__grid_collect_stats() adds them. A block per job. */
+static __global__ void __launch_bounds__(THREADS) grid_stats_finish(const __grid_constant__ taut__cuda_batch batch, stats_work w)
 {
     const taut__cuda_job     *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
     const unsigned long long *counts = w.counts + (uint64_t)blockIdx.x * COUNTS;
@@ -182,7 +182,7 @@ static __global__ void __launch_bounds__(THREADS) grid_survey_finish(const __gri
 }
 
 /* Squared errors of four steps in chunk k, in units of each step. */
-static __global__ void __launch_bounds__(THREADS) grid_error_chunks(const __grid_constant__ taut__cuda_batch batch, survey_work w, candidate_steps c)
+static __global__ void __launch_bounds__(THREADS) grid_error_chunks(const __grid_constant__ taut__cuda_batch batch, stats_work w, candidate_steps c)
 {
     TAUT_SHARED(float, part, ROUND * GRID_STEPS * 16);
     uint64_t              k;
@@ -227,7 +227,7 @@ static __global__ void __launch_bounds__(THREADS) grid_error_chunks(const __grid
     sum += __shfl_down_sync(TAUT_ALL, sum, 1, GRID_SUM_LANES);
     if (lane % GRID_SUM_LANES == 0) w.sums[GRID_STEPS * (uint64_t)blockIdx.x + lane / GRID_SUM_LANES] = sum;
 }
-static __global__ void grid_error_finish(const __grid_constant__ taut__cuda_batch batch, survey_work w)
+static __global__ void grid_error_finish(const __grid_constant__ taut__cuda_batch batch, stats_work w)
 {
     const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
     uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK;
@@ -240,7 +240,7 @@ static __global__ void grid_error_finish(const __grid_constant__ taut__cuda_batc
 static size_t up16(size_t n) { return (n + 15) / 16 * 16; }
 static size_t work(uint64_t units, uint32_t jobs) { return up16(8 * GRID_STEPS * units) + up16(8 * (size_t)COUNTS * jobs); }
 
-static taut_status prepare(const taut__cuda_batch *b, survey_work *w, const char *what, taut__cuda_stream s)
+static taut_status prepare(const taut__cuda_batch *b, stats_work *w, const char *what, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, what));
     if (b->work_bytes < work(b->units, b->count))
@@ -250,17 +250,17 @@ static taut_status prepare(const taut__cuda_batch *b, survey_work *w, const char
     cudaError_t e = cudaMemsetAsync(w->counts, 0, 8 * (size_t)COUNTS * b->count, s);
     return e == cudaSuccess ? TAUT_OK : taut__fail(TAUT_E_DEVICE, "%s: %s", what, cudaGetErrorString(e));
 }
-static taut_status survey(const taut__cuda_batch *b, bool brief, taut__cuda_stream s)
+static taut_status collect(const taut__cuda_batch *b, bool brief, taut__cuda_stream s)
 {
-    survey_work w;
-    TAUT_TRY(prepare(b, &w, "grid survey", s));
-    TAUT_LAUNCH(grid_survey_chunks, (unsigned)b->units, THREADS, 0, s, *b, w, brief);
-    TAUT_LAUNCH(grid_survey_finish, b->count, THREADS, 0, s, *b, w);
-    return taut_launched("grid survey");
+    stats_work w;
+    TAUT_TRY(prepare(b, &w, "grid statistics", s));
+    TAUT_LAUNCH(grid_stats_chunks, (unsigned)b->units, THREADS, 0, s, *b, w, brief);
+    TAUT_LAUNCH(grid_stats_finish, b->count, THREADS, 0, s, *b, w);
+    return taut_launched("grid statistics");
 }
 static taut_status errors(const taut__cuda_batch *b, const float *steps, double dead, taut__cuda_stream s)
 {
-    survey_work     w;
+    stats_work     w;
     candidate_steps c = {{steps[0], steps[1], steps[2], steps[3]}, (float)(1.0 - dead)};
     TAUT_TRY(prepare(b, &w, "grid errors", s));
     TAUT_LAUNCH(grid_error_chunks, (unsigned)b->units, THREADS, 0, s, *b, w, c);
@@ -268,5 +268,5 @@ static taut_status errors(const taut__cuda_batch *b, const float *steps, double 
     return taut_launched("grid errors");
 }
 
-extern "C" const taut__cuda_survey TAUT_CUDA_TABLE(survey);
-extern "C" const taut__cuda_survey TAUT_CUDA_TABLE(survey) = {work, survey, errors};
+extern "C" const taut__cuda_stats TAUT_CUDA_TABLE(stats);
+extern "C" const taut__cuda_stats TAUT_CUDA_TABLE(stats) = {work, collect, errors};

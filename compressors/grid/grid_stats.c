@@ -1,6 +1,6 @@
-/* grid_survey.c : from one pass over the data to a step.
+/* grid_stats.c : from one pass over the data to a step.
  *
- * The survey keeps a histogram of t = |x / scale|, four bins to the octave. The squared error of any step
+ * The statistics keep a histogram of t = |x / scale|, four bins to the octave. The squared error of any step
  * follows from it without encoding: below the dead zone an element costs t^2, far above it costs the mean
  * square of a uniform error, and in between a bin is integrated as if its elements were evenly spread. Bits
  * follow from a second histogram, of block means. Large tensors are sampled by blocks of 64, one of every
@@ -58,13 +58,14 @@ void taut__grid_move_window(double *stats, double norm2)
     taut__grid_set_window(stats, grid_window_of(norm2));
 }
 
-void taut__grid_rebase(const taut_call *c, const double *agreed, double *stats)
+taut_status taut__grid_rebase(const taut_call *c, const double *agreed, double *stats)
 {
     (void)c;
     taut__grid_set_window(stats, grid_window_of(agreed[GRID_STAT_NORM2]));
+    return TAUT_OK;
 }
 
-/* ---- survey ---- */
+/* ---- statistics ---- */
 
 typedef struct sampling {
     size_t stride, group; /* the next group */
@@ -129,7 +130,7 @@ static void add_counts(double *stats, sampling *s, double elems)
     stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
 }
 
-taut_status taut__grid_survey(const taut_call *c, const float *src, double *stats)
+taut_status taut__grid_collect_stats(const taut_call *c, const float *src, double *stats)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
     size_t n = c->n, elems = c->tensor ? c->tensor->elems : n;
@@ -367,12 +368,12 @@ static bool fits(const double *stats, double step, int ranks)
     return step > 0 && sqrt(stats[GRID_STAT_NORM2]) / step * ranks < GRID_CODES_MAX;
 }
 
-taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks, const float *src,
-                              taut_prep *prep)
+taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ranks, const float *src,
+                              taut_calibration *calibration)
 {
     const taut_stage *s = taut__stage(c);
     float step = 0;
-    memset(prep, 0, sizeof *prep);
+    memset(calibration, 0, sizeof *calibration);
     bool ok = all_finite(stats);
     if (ok && s->given >> GRID_KEY_STEP & 1) {
         step = (float)s->value[GRID_KEY_STEP];
@@ -389,18 +390,18 @@ taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks
             step = taut__grid_estimate_step(stats, error2 / caution, grid_dead(s));
         ok = fits(stats, (double)step, ranks);
     }
-    prep->raw = !ok;
-    prep->f[GRID_PREP_STEP] = ok ? step : 0;
+    calibration->raw = !ok;
+    calibration->f[GRID_CALIBRATED_STEP] = ok ? step : 0;
     return TAUT_OK;
 }
 
 /* A tensor that is k times larger has the same relative error at a step k times larger. */
 taut_status taut__grid_adapt(const taut_call *c, const double *earlier, const double *now, int ranks,
-                             taut_prep *prep)
+                             taut_calibration *calibration)
 {
     const taut_stage *s = taut__stage(c);
-    double step = (double)prep->f[GRID_PREP_STEP], then = earlier[GRID_STAT_NORM2], norm2 = now[GRID_STAT_NORM2];
-    bool ok = all_finite(now) && !prep->raw, given = s->given >> GRID_KEY_STEP & 1;
+    double step = (double)calibration->f[GRID_CALIBRATED_STEP], then = earlier[GRID_STAT_NORM2], norm2 = now[GRID_STAT_NORM2];
+    bool ok = all_finite(now) && !calibration->raw, given = s->given >> GRID_KEY_STEP & 1;
     if (ok && !(norm2 > 0) && !given) {
         step = 1; /* all zero: any step will do */
     } else if (ok && !given) {
@@ -409,7 +410,7 @@ taut_status taut__grid_adapt(const taut_call *c, const double *earlier, const do
         if (ok) step = (double)step_at(step_index(step));
     }
     ok = ok && fits(now, step, ranks);
-    prep->raw = !ok;
-    prep->f[GRID_PREP_STEP] = ok ? (float)step : 0;
+    calibration->raw = !ok;
+    calibration->f[GRID_CALIBRATED_STEP] = ok ? (float)step : 0;
     return TAUT_OK;
 }
