@@ -44,13 +44,18 @@ static taut__site *site_for(taut__channel *c, const taut__entry *e)
     return s ? s : add_site(c, &(taut__site){.kind = e->kind, .key = e->key, .count = e->elements, .elem_bytes = e->dtype == TAUT_F32 ? 4 : 2});
 }
 
+static size_t position_of(const taut__channel *c, uint64_t event) /* also of events before the first cycle */
+{
+    return event >= c->start ? (event - c->start) % c->period : (c->period - 1 - (c->start - 1 - event) % c->period);
+}
+
 taut__site *taut__site_of(taut__channel *c, const taut__entry *e)
 {
     taut__site *s = NULL;
     if (!taut__key_eligible(e->key)) return NULL;
     pthread_mutex_lock(&c->lock);
     if (c->active && c->position) {
-        taut__position *p = &c->position[(e->event - c->start) % c->period];
+        taut__position *p = &c->position[position_of(c, e->event)];
         if (p->key == e->key) s = p->site;
     }
     if (!s) s = site_for(c, e);
@@ -75,6 +80,7 @@ static bool lay_out_cycle(taut__channel *c, uint64_t last, size_t period) /* whi
 {
     c->position = calloc(period, sizeof *c->position);
     c->period = c->position ? period : 0;
+    c->start = last + 1;
     for (size_t i = 0; i < c->period; i++) c->position[i].key = taut__sequence_key(&c->sequence, last + 1 - period + i);
     for (size_t i = 0; i < c->period; i++)
         if (taut__key_eligible(c->position[i].key)) c->position[i].site = site_at(c, i);
@@ -99,6 +105,27 @@ static bool like_a_solver(const taut__channel *c)
         for (uint64_t n = 1; n <= 2; n++) scalars += key == taut__call_key(TAUT_KIND_ALLREDUCE, n, TAUT_TYPE_DOUBLE, TAUT_OP_SUM, false);
     }
     return large > 0 && scalars >= 2 * large;
+}
+
+/* The sums of position i in the latest cycles, one after the other. Before cycles were known, calls of one size were one site. */
+static void remember_norms(const taut__channel *c, size_t i)
+{
+    taut__site *own = c->position[i].site, *from[2] = {own, taut__find_site(c, own->key, 0)};
+    uint64_t    event[TAUT_LOOKS] = {0};
+    double      norm[TAUT_LOOKS] = {0};
+    for (int f = 0; f < 2; f++)
+        for (size_t k = 0; k < taut__min(from[f]->seens, TAUT_SEEN) && (f == 0 || from[1] != own); k++) {
+            uint64_t at = from[f]->seen[k].event;
+            int      place = 0;
+            if (position_of(c, at) != i) continue;
+            while (place < TAUT_LOOKS && norm[place] > 0 && event[place] > at) place++;
+            if (place == TAUT_LOOKS) continue;
+            memmove(event + place + 1, event + place, (size_t)(TAUT_LOOKS - 1 - place) * sizeof *event);
+            memmove(norm + place + 1, norm + place, (size_t)(TAUT_LOOKS - 1 - place) * sizeof *norm);
+            event[place] = at, norm[place] = from[f]->seen[k].norm;
+        }
+    for (int k = 0; k < TAUT_LOOKS; k++)
+        own->like.norm[k] = k == 0 || event[k - 1] - event[k] == c->period ? norm[k] : 0;
 }
 
 enum { BLOCKED = 128 }; /* beside a doubt: this rank cannot, or is not to, compress the site */
@@ -128,6 +155,7 @@ static size_t weigh_doubts(taut__channel *c, bool *unsure)
     for (size_t i = 0; doubt && i < c->period; i++) {
         const taut__site *s = c->position[i].site;
         if (!s) continue;
+        remember_norms(c, i);
         doubt[i] = say_of(s, solver);
     }
     if (!doubt || taut__real_mpi.Allreduce(MPI_IN_PLACE, doubt, (int)c->period, MPI_UNSIGNED_CHAR, MPI_MAX, c->control) != MPI_SUCCESS) {
@@ -245,7 +273,7 @@ static uint64_t hash_of_cycle(const taut__channel *c, uint64_t last, size_t peri
     return h | 1;
 }
 
-static void begin_cycles(taut__channel *c, uint64_t last)
+static void begin_cycles(taut__channel *c)
 {
     taut_status s = open_courses(c);
     if (s != TAUT_OK) { /* the same on all ranks */
@@ -256,7 +284,6 @@ static void begin_cycles(taut__channel *c, uint64_t last)
     }
     pthread_mutex_lock(&c->lock);
     c->active = true;
-    c->start = last + 1;
     c->cycles = 0;
     c->doubted = 0;
     pthread_mutex_unlock(&c->lock);
@@ -280,7 +307,7 @@ void taut__vote_on_cycle(taut__channel *c, uint64_t last)
         taut__end_cycles(c);
         return;
     }
-    begin_cycles(c, last);
+    begin_cycles(c);
 }
 
 /* Values that did not look like gradients at first may do so later, and others no more; asked more and more rarely. */

@@ -40,7 +40,7 @@ void taut__likeness_look(taut__likeness *k, const float *own, const float *sum, 
     if (ss > 0) k->apart = fmax(k->apart, dd / ss);
     k->spread = fmax(k->spread, spread);
     for (int i = TAUT_LOOKS - 1; i > 0; i--) k->norm[i] = k->norm[i - 1];
-    k->norm[0] = sqrt(ss);
+    k->norm[0] = sqrt(ss / (double)n);
     k->looks++;
 }
 
@@ -68,11 +68,13 @@ void taut__likeness_gathered(taut__likeness *k, const float *own, const float *s
 static bool steady(const taut__likeness *k)
 {
     bool falls = true, grows = true;
+    for (int i = 0; i < TAUT_LOOKS; i++)
+        if (!(k->norm[i] > 0)) return false;
     for (int i = 1; i < TAUT_LOOKS; i++) {
         falls &= k->norm[i - 1] < 0.7 * k->norm[i];
         grows &= k->norm[i - 1] > k->norm[i] / 0.7;
     }
-    double ratio = k->norm[TAUT_LOOKS - 1] > 0 ? k->norm[0] / k->norm[TAUT_LOOKS - 1] : 1;
+    double ratio = k->norm[0] / k->norm[TAUT_LOOKS - 1];
     return (falls && ratio < 0.1) || (grows && ratio > 10);
 }
 

@@ -27,7 +27,7 @@ typedef struct taut__likeness {
     double   overlap;         /* largest seen: sum |own||rest| / (|own| |rest|) */
     double   apart;           /* largest seen: |own * ranks - sum|^2 / |sum|^2 */
     double   spread;          /* largest seen: (max - min) of own over its largest magnitude */
-    double   norm[TAUT_LOOKS]; /* of the latest sums */
+    double   norm[TAUT_LOOKS]; /* root mean squares of the latest sums, latest first; 0: not known */
     uint64_t broadcasts;      /* results that were broadcast afterwards */
     double   foreign;         /* allgather: largest seen: |own - a * scattered|^2 / |own|^2, a: the best factor */
 } taut__likeness;

@@ -1,5 +1,6 @@
 /* look_mpi.c : samples of what a rank puts in and of what comes out, for the doubts of likeness.h. */
 #include "channel.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -102,6 +103,20 @@ static void compare(taut__channel *c, const taut__entry *e, taut__site *s, const
     free(sum);
 }
 
+/* How large the sum is, for the first calls and where it was found to shrink or grow. */
+static void note_norm(taut__channel *c, const taut__entry *e, taut__site *s)
+{
+    float  sum[TAUT_SEEN_SAMPLE];
+    double ss = 0;
+    view   v = view_of(c, e);
+    size_t m = taut__min(TAUT_SEEN_SAMPLE, v.n);
+    if (e->kind == TAUT_KIND_ALLGATHER || m == 0 || (s->calls >= TAUT_SEEN && s->doubt != TAUT_DOUBT_TREND)) return;
+    sample(e, v.sum, v.n, sum, m);
+    for (size_t i = 0; i < m; i++) ss += (double)sum[i] * sum[i];
+    s->seen[s->seens % TAUT_SEEN].event = e->event;
+    s->seen[s->seens++ % TAUT_SEEN].norm = sqrt(ss / (double)m);
+}
+
 void taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float *own, double took)
 {
     if (!s) {
@@ -109,6 +124,7 @@ void taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float 
         return;
     }
     if (own) compare(c, e, s, own);
+    note_norm(c, e, s);
     free(own);
     if (e->kind == TAUT_KIND_REDUCE_SCATTER) taut__note_scattered(c, e, s);
     s->out = e->out;

@@ -54,9 +54,11 @@ static double all_saved_s(const taut__job_report *r)
     return saved;
 }
 
-static const char *fate(const taut__site *s)
+/* Its codec, or why it has none; of a site that was compressed at first, both. into: room for that. */
+static const char *fate(const taut__site *s, char *into, size_t cap)
 {
-    if (s->coded_calls) return s->codec;
+    if (s->coded_calls && !s->doubt) return s->codec;
+    if (s->coded_calls) return taut__snprintf(into, cap, "%s, then exact: %s", s->codec, taut__doubt_text(s->doubt)), into;
     if (s->excluded) return "excluded";
     if (s->unaligned) return "exact: a buffer is at an odd address";
     if (s->misfit) return "exact: its parts do not end at codec blocks";
@@ -137,13 +139,13 @@ static bool constants_took(const taut__job_report *r, double *plain, double *wou
 
 static void print_site(const taut__site *s)
 {
-    char size[32], error[32] = "-", time[48], sent[32] = "100%";
+    char size[32], error[32] = "-", time[48], sent[32] = "100%", text[256];
     size_text(taut__site_bytes(s), size, sizeof size);
     if (s->norm2 > 0) taut__snprintf(error, sizeof error, "%.2g", s->error2 / s->norm2);
     if (s->bytes_dense) taut__snprintf(sent, sizeof sent, "%.1f%%", 100.0 * (double)s->bytes_sent / (double)s->bytes_dense);
     taut__snprintf(time, sizeof time, s->coded_calls ? "%.3g / %.3g" : "%.3g / -", plain_mean(s) * 1e3, coded_mean(s) * 1e3);
     fprintf(stderr, "taut: %4zu  %-14s %9s %7" PRIu64 " %7" PRIu64 "  %9s  %-8s  %-16s  %s\n", s->number, kind_name(s->kind), size, s->calls,
-            s->coded_calls, sent, error, time, fate(s));
+            s->coded_calls, sent, error, time, fate(s, text, sizeof text));
     if (constant(s)) fprintf(stderr, "taut:       a gradient of this size would take %s%.3g ms\n", s->would_guessed ? "about " : "", s->would_ms);
 }
 
@@ -199,13 +201,14 @@ static void put_number(FILE *f, const char *name, double v)
 
 static void put_site(FILE *f, const taut__site *s, const taut__job_report *r)
 {
+    char text[256];
     fprintf(f, "\n  {\"site\": %zu, ", s->number);
     put_text(f, "call", kind_name(s->kind));
     fprintf(f, ", \"elements\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"calls\": %" PRIu64 ", \"coded_calls\": %" PRIu64 ", ", s->count,
             taut__site_bytes(s), s->calls, s->coded_calls);
     put_text(f, "codec", s->coded_calls ? s->codec : "none");
     fprintf(f, ", ");
-    put_text(f, "why", fate(s));
+    put_text(f, "why", fate(s, text, sizeof text));
     fprintf(f, ", \"bytes_dense\": %" PRIu64 ", \"bytes_sent\": %" PRIu64, s->bytes_dense, s->bytes_sent);
     put_number(f, "rel_err2", s->norm2 > 0 ? s->error2 / s->norm2 : 0);
     put_number(f, "plain_ms", plain_mean(s) * 1e3);

@@ -6,7 +6,8 @@
 #include "preload_options.h"
 #include "sequence.h"
 
-enum { TAUT_COURSES = 3, TAUT_SCATTERED = 64 }; /* budgets that a dry run tries; elements of a scattered sum to know it again */
+/* Budgets that a dry run tries; elements of a scattered sum to know it again; sums whose size is remembered, elements it is taken from. */
+enum { TAUT_COURSES = 3, TAUT_SCATTERED = 64, TAUT_SEEN = 48, TAUT_SEEN_SAMPLE = 128 };
 
 /* Dry runs: seconds of timed trials under each budget, what they lost, and of plain calls beside them. */
 typedef struct taut__trials {
@@ -34,6 +35,8 @@ typedef struct taut__site {
     int             ranks;
     taut__likeness  like;
     taut__doubt     doubt;
+    struct { uint64_t event; double norm; } seen[TAUT_SEEN]; /* a ring: root mean squares of plain sums */
+    uint64_t        seens;
     bool            excluded;  /* TAUT_EXCLUDE */
     bool            unaligned; /* on this rank a buffer was at an odd address */
     bool            misfit;    /* reduce-scatter whose parts do not end where codec blocks do */

@@ -41,7 +41,7 @@ test_few_jobs() {
 }
 test_jobs() {
     check_modes "$1" 2 0.05 block:14=20 out:12=15 nonblocking:20=30 overlap:16=12 token:12=4 scatter:12=15 gather:12=20 broadcast:12=exact \
-        foreign:4=exact changing:24=20 odd-rank:24=20 comms:20=10 pending:18=3 fork:12=15 persistent:12=10 disorder:12=10 rounds:10=2
+        foreign:4=exact changing:24=20 odd-rank:24=20 comms:20=10 pending:18=3 fork:12=15 uneven:22=50 shrinking:12=exact persistent:12=10 disorder:12=10 rounds:10=2
     grep -q 'broadcast afterwards' "$WORK/err" && pass || fail "$1: the report does not say that a site was broadcast"
     check_modes "$1" 2 0.05 threads:12=60
 }
@@ -49,7 +49,7 @@ test_more_jobs() { # LONG
     local n
     for n in 2 3 4; do
         check_modes "$1" $n 0.07 block:40=90 nonblocking:40=90 overlap:40=60 gather:30=90 persistent:30=60 disorder:30=60 token:40=20 rounds:40=20
-        check_modes "$1" $n 0.07 scatterv:30=60 scatter:30=60 broadcast:30=exact foreign:20=exact changing:40=30 odd-rank:40=60 comms:40=15 pending:40=15 fork:40=60
+        check_modes "$1" $n 0.07 scatterv:30=60 scatter:30=60 broadcast:30=exact uneven:70=190 shrinking:30=exact foreign:20=exact changing:40=30 odd-rank:40=60 comms:40=15 pending:40=15 fork:40=60
     done
     check_modes "$1" 3 0.05 scatter:20:3:98306=exact block:20:3:1000=exact # parts that end inside blocks; below the threshold
     check_modes "$1" 2 0.05 threads:40=250

@@ -79,6 +79,28 @@ static void step_out(job *j, int step)
     }
     all_right(j, j->out, step);
 }
+/* Layers of one size, each 32 times smaller than the one before, as gradients of deep nets are: no solver's vector that shrinks. */
+static void step_uneven(job *j, int step)
+{
+    for (int l = 0; l < j->layers; l++) {
+        float scale = ldexpf(1, -5 * l);
+        for (size_t i = 0; i < j->n; i++) j->g[l][i] *= scale;
+        bad |= MPI_Allreduce(MPI_IN_PLACE, j->g[l], (int)j->n, MPI_FLOAT, MPI_SUM, j->comm) != MPI_SUCCESS, j->calls++;
+        for (size_t i = 0; i < j->n; i++) j->g[l][i] /= scale;
+    }
+    all_right(j, j->g, step);
+}
+/* Two vectors of one size in each round, which shrink: an iterative solver without dot products. */
+static void step_shrinking(job *j, int step)
+{
+    float scale = ldexpf(1, -2 * step);
+    for (int l = 0; l < 2; l++) {
+        for (size_t i = 0; i < j->n; i++) j->g[l][i] *= scale;
+        bad |= MPI_Allreduce(MPI_IN_PLACE, j->g[l], (int)j->n, MPI_FLOAT, MPI_SUM, j->comm) != MPI_SUCCESS, j->calls++;
+        for (size_t i = 0; i < j->n; i++) j->g[l][i] /= scale;
+        check(j, j->g[l], step, l, 0, j->n);
+    }
+}
 /* From step 15 on rank 0 has one buffer at an odd address: MPI takes it, Taut does not, and the other ranks cannot know. */
 static void step_odd_rank(job *j, int step)
 {
@@ -267,7 +289,7 @@ static const struct { const char *name; void (*step)(job *j, int step); int no_s
     {"broadcast", step_broadcast, 0}, {"fork", step_fork, 0}, {"scatter", step_scatter, 0}, {"scatterv", step_scatter, 0},
     {"gather", step_gather, 0}, {"gather-parameters", step_gather, 0}, {"foreign", step_foreign, 0}, {"threads", step_threads, 1}, {"half", step_half, 0},
     {"nonblocking", step_nonblocking, 0}, {"overlap", step_overlap, 0}, {"token", step_token, 0}, {"pending", step_pending, 0},
-    {"cancel", step_cancel, 0}, {"persistent", step_persistent, 0}, {"disorder", step_persistent, 0}, {"rounds", step_rounds, 0},
+    {"uneven", step_uneven, 0}, {"shrinking", step_shrinking, 0}, {"cancel", step_cancel, 0}, {"persistent", step_persistent, 0}, {"disorder", step_persistent, 0}, {"rounds", step_rounds, 0},
 };
 enum { MODES = sizeof modes / sizeof *modes };
 
