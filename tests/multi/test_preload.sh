@@ -85,7 +85,7 @@ test_solver() {
 }
 
 test_microbench() {
-    run "$1" 2 1 "$WORK/microbench.$1" 262144 12 && pass || fail "$1: constant buffers: wrong sums"
+    run "$1" 2 1 "$WORK/microbench.$1" 4 262144 12 && pass || fail "$1: constant buffers: wrong sums"
     [ "$(json 'sum(s["coded_calls"] for s in j["sites"])')" = 0 ] && pass || fail "$1: constants were compressed"
     grep -q 'constant values' "$WORK/err" && pass || fail "$1: the report does not say that buffers were constant"
     grep -q 'gradients of these sizes would have taken' "$WORK/err" && [ "$(json 'all(s["would_ms"] > 0 for s in j["sites"]) and j["constants_s"] > 0 and j["saved_s"] == 0')" = True ] &&
@@ -150,11 +150,27 @@ test_python() {
     /usr/bin/python3 -c 'import mpi4py' 2>/dev/null || { skip "no python3-mpi4py"; return; }
     TAUT_CODEC=quant:bits=4 run openmpi 2 1 /usr/bin/python3 tests/preload/loop.py || { fail "mpi4py: exit code"; return; }
     [ "$(json 'sum(s["coded_calls"] for s in j["sites"])')" -ge 5 ] && less "$(field worst "$WORK/out")" 0.05 && pass || fail "mpi4py: error $(field worst "$WORK/out")"
+    /usr/bin/python3 -c 'import numpy' 2>/dev/null || return # the example needs it; the long tests install it
+    example loop.py >"$WORK/loop.py"
+    check_example loop.py "--launcher openmpi /usr/bin/python3 $WORK/loop.py"
+}
+
+# the programs of docs/preload.md: they learn, and their sums are compressed
+check_example() { # NAME COMMAND
+    # shellcheck disable=SC2086
+    BUILD=$BUILD launch/tautrun -n 2 --codec quant:bits=4 --report "$WORK/r.json" $2 >"$WORK/out" 2>"$WORK/err"
+    grep -q '^step 40 loss 0*\.0' "$WORK/out" && [ "$(json 'j["config"][:11] == "codec=quant" and j["sites"][0]["coded_calls"] > 25')" = True ] && pass ||
+        fail "docs/preload.md, $1: $(tail -n 3 "$WORK/out" "$WORK/err")"
+}
+test_examples() {
+    example loop.c >"$WORK/loop.c"
+    compile "$1" loop "$WORK/loop.c" && check_example loop.c "$WORK/loop.$1"
+    command -v "mpif90.$1" >/dev/null 2>&1 || return
+    example loop.f90 >"$WORK/loop.f90"
+    "mpif90.$1" -O2 -w -fallow-argument-mismatch -o "$WORK/loopf.$1" "$WORK/loop.f90" 2>"$WORK/err" && check_example loop.f90 "$WORK/loopf.$1" || fail "$1: loop.f90 does not compile: $(cat "$WORK/err")"
 }
 
 test_tautrun() {
-    BUILD=$BUILD launch/tautrun -n 2 --codec quant:bits=4 --report "$WORK/r.json" "$WORK/job.$1" block:8 >"$WORK/out" 2>"$WORK/err"
-    [ "$(json 'j["config"][:11]')" = codec=quant ] && pass || fail "tautrun: $1: $(tail -n 2 "$WORK/err")"
     launch/tautrun --bogus 2>"$WORK/err"; [ $? -eq 2 ] && grep -q bogus "$WORK/err" && pass || fail "tautrun: a bad option"
     launch/tautrun -n 0 true 2>"$WORK/err"; [ $? -eq 2 ] && grep -q 'n 0' "$WORK/err" && pass || fail "tautrun: -n 0"
     launch/tautrun -n 2 /nonexistent 2>"$WORK/err"; [ $? -eq 2 ] && pass || fail "tautrun: no such program"
@@ -189,7 +205,7 @@ for mpi in ${MPIS:-openmpi mpich}; do
 
     test_none $mpi
     test_fortran $mpi
-    test_tautrun $mpi
+    test_examples $mpi
     if [ "$first" != "$mpi" ] && [ "${LONG:-0}" = 0 ]; then
         test_few_jobs $mpi
         continue
@@ -206,4 +222,5 @@ for mpi in ${MPIS:-openmpi mpich}; do
     [ "${LONG:-0}" = 0 ] || { test_more_jobs $mpi; test_mistakes $mpi "null types swap kill"; }
 done
 [ "$first" != openmpi ] || test_python
+test_tautrun
 echo "$passed passed, $failed failed, $skipped skipped"

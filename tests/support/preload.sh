@@ -34,3 +34,6 @@ compile() {
     local mpi=$1 name=$2; shift 2
     "mpicc.$mpi" -std=gnu11 -O2 -w -o "$WORK/$name.$mpi" "$@" -lm -pthread || fail "$mpi: $name does not compile"
 }
+
+# example NAME: the program of that name in docs/preload.md, on stdout
+example() { awk -v begin="<!-- begin $1 -->" '$0 == begin { on = 1; next } /^<!-- end -->/ { on = 0 } on { sub(/^    /, ""); print }' docs/preload.md; }
