@@ -348,15 +348,10 @@ static int parse(bench_job *j, int argc, char **argv)
         "buffer in the same rounds; step_ms adds taut_step_end; wire bytes are those of the rank that sends most;\n"
         "rel_err2 is against the float64 sum of the inputs. Each codec gets a nearly square matrix. With error\n"
         "feedback on, the error of one step contains what feedback moves between steps.\n"
-<<<<<<< HEAD
         "--regret: all settings take turns in rounds; auto has 30 to 300 steps before. Regret is the median over rounds of its time over\n"
         "the best setting's in the same round; regret_step is that with taut_step_end. --json adds \"regret\": [{bytes ranks budget auto_ms auto_step_ms\n"
-        "auto_codec best best_ms regret regret_step}, ...], regret_median and regret_worst; rows have within_budget.\n\n"
-=======
-        "--regret: all settings take turns; auto has 60 steps before. --json adds \"regret\": [{bytes ranks budget auto_ms auto_step_ms\n"
-        "auto_codec best best_ms regret}, ...], regret_median and regret_worst; rows have within_budget.\n"
+        "auto_codec best best_ms regret regret_step}, ...], regret_median and regret_worst; rows have within_budget.\n"
         "--format osu: mean microseconds of taut_allreduce over repetitions and ranks; auto, --sizes 4:1M:2 --warmup 30\n--repeat 100 unless given otherwise.\n\n"
->>>>>>> 85396987392c7797912c51022f1e89f0aadc4fcd
         "  mpirun -n 4 taut bench allreduce --codec quant:bits=4 --sizes 64K:64M --json\n",
         options, 0, 0};
     return cli_parse(&cmd, argc, argv, &argc);
