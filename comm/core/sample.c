@@ -381,7 +381,7 @@ void taut__sample_agree(taut_comm *comm, double others, double noise)
 {
     taut__sampling *a = &comm->sampling;
     double          elems = 0, most;
-    for (size_t i = 0; i < comm->layers; i++) elems += (double)comm->layer[i]->tensor.elems;
+    for (size_t i = 0; i < comm->layers; i++) elems += (double)comm->layer[i]->operand.tensor.elems;
     distribute(comm, elems);
     adapt(a, noise);
     a->layers = comm->layers;
