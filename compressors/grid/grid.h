@@ -6,7 +6,7 @@
 
 #include "../ops.h"
 #include "grid_kernels.h"
-#include "grid_stats.h"
+#include "grid_steps.h"
 
 extern const taut_codec taut__codec_grid;
 
@@ -23,9 +23,6 @@ taut_status taut__grid_rebase(const taut_call *c, const double *agreed, double *
 void taut__grid_move_window(double *stats, double norm2);
 void taut__grid_set_window(double *stats, int lowest);
 int  taut__grid_lowest(const double *stats); /* exponent at which bin 0 begins */
-
-/* Largest number of codes that may be added: p * q_max < 2^31. */
-#define GRID_CODES_MAX 2147483520.0
 
 /* Squared error, in units of the scale, of everything that the stats cover, at this step and dead zone.
  * Within 2% of encoding on the shipped traces. A microsecond or two. */
@@ -48,6 +45,7 @@ grid_unit taut__grid_unit(const taut_call *c, size_t at, float step, float facto
 taut_status taut__grid_collect_stats(const taut_call *c, const float *src, double *stats);
 taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ranks, const float *src,
                               taut_calibration *calibration);
+grid_aim taut__grid_aim(const taut_stage *s);
 taut_status taut__grid_adapt(const taut_call *c, const double *earlier, const double *now, int ranks,
                              taut_calibration *calibration);
 

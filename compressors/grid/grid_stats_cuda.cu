@@ -3,7 +3,8 @@
  * the order of grid_unit.h (eight lanes over a chunk, chunks one after the other), so eight threads of a block add what the others
  * prepare. */
 #include "grid_cuda.h"
-#include "grid_stats.h"
+#include "grid.h"
+#include "grid_steps.h"
 #include <float.h>
 
 enum {
@@ -169,7 +170,7 @@ static __global__ void __launch_bounds__(THREADS) grid_stats_finish(const __grid
     shift(stats + GRID_STAT_BIN, GRID_BINS, (lowest - before) * GRID_BINS_PER_OCTAVE);
     shift(stats + GRID_STAT_BLOCK, GRID_OCTAVES, lowest - before);
     for (int i = 0; good && i < OCTAVES; i++) {
-        int to = i == 0 ? 0 : i + LOWEST - lowest; /* octave of the window */
+        int to = i == 0 ? 0 : i == OCTAVES - 1 ? GRID_OCTAVES : i + LOWEST - lowest; /* octave of the window; means beyond all floats: the last */
         for (int q = 0; q < GRID_BINS_PER_OCTAVE; q++) {
             int bin = i == 0 || to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_BINS - 1 : to * GRID_BINS_PER_OCTAVE + q;
             stats[GRID_STAT_BIN + bin] += (double)counts[i * GRID_BINS_PER_OCTAVE + q];
@@ -235,6 +236,92 @@ static __global__ void grid_error_finish(const __grid_constant__ taut__cuda_batc
     for (uint64_t k = 0; k < chunks; k++) j->stats[threadIdx.x] += w.sums[GRID_STEPS * (j->unit + k) + threadIdx.x];
 }
 
+/* ---- from statistics to a step: a block of threads per job ---- */
+
+/* taut__grid_estimate_error(): what each bin adds by a thread, their sum in order. The same answer in all threads. */
+static __device__ double estimated_error(const double *stats, double step, double dead, double *term)
+{
+    double octave = ldexp(ldexp(1.0, grid_lowest(stats)) / step, (int)(threadIdx.x / GRID_BINS_PER_OCTAVE));
+    double width = octave / GRID_BINS_PER_OCTAVE;
+    uint32_t part = threadIdx.x % GRID_BINS_PER_OCTAVE;
+    if (threadIdx.x < GRID_BINS) {
+        double before = grid_error_integral(part ? octave + width * part : octave, dead), after = grid_error_integral(octave + width * (part + 1), dead);
+        term[threadIdx.x] = stats[GRID_STAT_BIN + threadIdx.x] * (after - before) / width;
+    }
+    __syncthreads();
+    double sum = 0;
+    for (int b = 0; b < GRID_BINS; b++) sum += term[b];
+    __syncthreads();
+    return sum * step * step * stats[GRID_STAT_N] / stats[GRID_STAT_SAMPLED];
+}
+
+/* taut__grid_estimate_step() */
+static __device__ float estimated_step(const double *stats, double error2, double dead, double *term)
+{
+    if (!grid_searchable(stats)) return 0;
+    int64_t lo = grid_lowest_index(stats, 1), hi = grid_highest_index(stats);
+    if (estimated_error(stats, (double)grid_step_at(lo), dead, term) > error2) return 0;
+    while (hi - lo > 1) {
+        int64_t mid = lo + (hi - lo) / 2;
+        if (estimated_error(stats, (double)grid_step_at(mid), dead, term) <= error2) lo = mid;
+        else hi = mid;
+    }
+    double step = (double)grid_step_at(lo);
+    return grid_inside(stats, step) ? (float)step : 0;
+}
+
+static __device__ __forceinline__ const taut__cuda_job *job_at(const taut__cuda_batch &b, uint32_t k) { return b.jobs ? b.jobs + k : &b.one; }
+
+static __global__ void __launch_bounds__(THREADS) grid_calibrate(const __grid_constant__ taut__cuda_batch batch, grid_aim aim, int ranks)
+{
+    TAUT_SHARED(double, stats, GRID_STATS);
+    TAUT_SHARED(double, term, GRID_BINS);
+    const taut__cuda_job *j = job_at(batch, blockIdx.x);
+    for (uint32_t i = threadIdx.x; i < GRID_STATS; i += THREADS) stats[i] = j->stats[i];
+    __syncthreads();
+    float step = 0;
+    bool  ok = grid_all_finite(stats);
+    if (ok && aim.given) step = aim.step;
+    else if (ok && !(stats[GRID_STAT_NORM2] > 0)) step = 1; /* all zero: any step will do */
+    else if (ok) step = estimated_step(stats, aim.rel * stats[GRID_STAT_NORM2] / GRID_CAUTION, aim.dead, term);
+    if (ok && (aim.given || stats[GRID_STAT_NORM2] > 0)) ok = grid_fits(stats, (double)step, ranks);
+    if (threadIdx.x != 0) return;
+    taut_calibration c;
+    memset(&c, 0, sizeof c);
+    c.raw = !ok;
+    c.f[GRID_CALIBRATED_STEP] = ok ? step : 0;
+    *j->calibration = c;
+}
+
+static __global__ void __launch_bounds__(THREADS) grid_adapt(const __grid_constant__ taut__cuda_batch batch, grid_aim aim, int ranks)
+{
+    uint32_t k = blockIdx.x * THREADS + threadIdx.x;
+    if (k >= batch.count) return;
+    const taut__cuda_job *j = job_at(batch, k);
+    taut_calibration     *c = j->calibration;
+    c->raw = !grid_adapt_step(&aim, c->raw, j->earlier, j->stats, ranks, &c->f[GRID_CALIBRATED_STEP]);
+}
+
+/* Bin b of a window that begins `by` bins later: what becomes of `from`. The first and the last take what leaves the window, in order. */
+static __device__ double moved_bin(const double *from, int bins, int by, int b)
+{
+    int    lo = b == 0 ? 0 : b + by, hi = b == bins - 1 ? bins - 1 : b + by;
+    double sum = 0;
+    for (int i = lo < 0 ? 0 : lo; i <= hi && i < bins; i++) sum += from[i];
+    return sum;
+}
+static __global__ void __launch_bounds__(THREADS) grid_rebase(const __grid_constant__ taut__cuda_batch batch)
+{
+    TAUT_SHARED(double, stats, GRID_STATS);
+    const taut__cuda_job *j = job_at(batch, blockIdx.x);
+    for (uint32_t i = threadIdx.x; i < GRID_STATS; i += THREADS) stats[i] = j->stats[i];
+    __syncthreads();
+    int lowest = grid_window_of(j->earlier[GRID_STAT_NORM2]), by = lowest - grid_lowest(stats), i = (int)threadIdx.x;
+    if (by != 0 && i < GRID_BINS) j->stats[GRID_STAT_BIN + i] = moved_bin(stats + GRID_STAT_BIN, GRID_BINS, by * GRID_BINS_PER_OCTAVE, i);
+    if (by != 0 && i < GRID_OCTAVES) j->stats[GRID_STAT_BLOCK + i] = moved_bin(stats + GRID_STAT_BLOCK, GRID_OCTAVES, by, i);
+    if (i == 0) j->stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
+}
+
 /* ---- launchers ---- */
 
 static size_t up16(size_t n) { return (n + 15) / 16 * 16; }
@@ -268,5 +355,29 @@ static taut_status errors(const taut__cuda_batch *b, const float *steps, double 
     return taut_launched("grid errors");
 }
 
+static taut_status check_ranks(const taut__cuda_batch *b, int ranks, const char *what)
+{
+    TAUT_TRY(taut_check_batch(b, what));
+    return ranks >= 1 ? TAUT_OK : taut__fail(TAUT_E_RANGE, "%s: %d ranks: must be at least 1", what, ranks);
+}
+static taut_status calibrate(const taut__cuda_batch *b, const grid_aim *aim, int ranks, taut__cuda_stream s)
+{
+    TAUT_TRY(check_ranks(b, ranks, "grid calibrate"));
+    TAUT_LAUNCH(grid_calibrate, b->count, THREADS, 0, s, *b, *aim, ranks);
+    return taut_launched("grid calibrate");
+}
+static taut_status adapt(const taut__cuda_batch *b, const grid_aim *aim, int ranks, taut__cuda_stream s)
+{
+    TAUT_TRY(check_ranks(b, ranks, "grid adapt"));
+    TAUT_LAUNCH(grid_adapt, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, *aim, ranks);
+    return taut_launched("grid adapt");
+}
+static taut_status rebase(const taut__cuda_batch *b, taut__cuda_stream s)
+{
+    TAUT_TRY(taut_check_batch(b, "grid rebase"));
+    TAUT_LAUNCH(grid_rebase, b->count, THREADS, 0, s, *b);
+    return taut_launched("grid rebase");
+}
+
 extern "C" const taut__cuda_stats TAUT_CUDA_TABLE(stats);
-extern "C" const taut__cuda_stats TAUT_CUDA_TABLE(stats) = {work, collect, errors};
+extern "C" const taut__cuda_stats TAUT_CUDA_TABLE(stats) = {work, collect, errors, calibrate, adapt, rebase};

@@ -354,6 +354,7 @@ static const taut_codec_ops host = {
     .state_create = state_create, .state_destroy = state_destroy, .state_save = state_save, .state_load = state_load,
 };
 
+extern const taut_codec_ops taut__powersgd_device;
 const taut_codec taut__codec_powersgd = {
     .id = 8, .version = 1, .name = "powersgd",
     .help = "low rank with warm start, for matrices; rank: 1 to the smaller side, default 4; "
@@ -361,5 +362,5 @@ const taut_codec taut__codec_powersgd = {
     .caps = TAUT_CAP_LINEAR | TAUT_CAP_STATEFUL | TAUT_CAP_FEEDBACK | TAUT_CAP_FIXED_SIZE,
     .keys = keys, .n_keys = KEYS,
     .check = check, .capacity = capacity, .fixed = fixed, .describe = describe, .linear = &linear,
-    .ops = {[TAUT_HOST] = &host},
+    .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__powersgd_device},
 };

@@ -297,6 +297,7 @@ static const taut_codec_ops host = {
     .state_create = state_create, .state_destroy = state_destroy, .state_save = state_save, .state_load = state_load,
 };
 
+extern const taut_codec_ops taut__randk_device;
 const taut_codec taut__codec_randk = {
     .id = 7, .version = 1, .name = "randk",
     .help = "random elements, the same on all ranks; density: fraction to send, above 0 to 1, default 0.01; "
@@ -305,5 +306,5 @@ const taut_codec taut__codec_randk = {
             TAUT_CAP_FIXED_SIZE,
     .keys = keys, .n_keys = KEYS,
     .expands = expands, .capacity = capacity, .fixed = fixed, .describe = describe, .linear = &linear,
-    .ops = {[TAUT_HOST] = &host},
+    .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__randk_device},
 };

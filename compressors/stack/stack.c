@@ -67,7 +67,7 @@ bool taut__stack_fixed(const taut_spec *spec, const taut_tensor *t, size_t first
 }
 
 /* Stages draw different random numbers. */
-static taut_call stage_call(const taut_call *c, uint32_t i)
+taut_call taut__stack_call(const taut_call *c, uint32_t i)
 {
     taut_call stage = *c;
     stage.stage = i;
@@ -101,7 +101,7 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
     memcpy(dst, &spec->stages, sizeof spec->stages);
     for (uint32_t i = 0; i < spec->stages; i++) {
         const taut_codec *codec = spec->stage[i].codec;
-        taut_call         stage = stage_call(c, i);
+        taut_call         stage = taut__stack_call(c, i);
         bool              last = i + 1 == spec->stages;
         size_t            room = padded(stage_capacity(spec, i, c->tensor, c->n)), bytes;
         TAUT_TRY(taut__op_encode(codec, &stage, i == 0 ? src : rest, dst + at + ENTRY, room, &bytes, last ? err : rest));
@@ -164,7 +164,7 @@ static taut_status decode_stages(const taut_call *c, const uint8_t *src, size_t 
     size_t            bytes;
     TAUT_TRY(open_payload(&r, src, len));
     for (uint32_t i = 0; r.left > 0; i++) {
-        taut_call stage = stage_call(c, i);
+        taut_call stage = taut__stack_call(c, i);
         TAUT_TRY(next_stage(&r, &codec, &payload, &bytes));
         TAUT_TRY((add || i > 0 ? taut__op_decode_add : taut__op_decode)(codec, &stage, payload, bytes, dst));
     }
@@ -199,9 +199,10 @@ taut_status taut__stack_describe(const uint8_t *src, size_t len, taut_spec *spec
 
 static const taut_codec_ops host = {.encode = encode, .decode = decode, .decode_add = decode_add};
 
+extern const taut_codec_ops taut__stack_device;
 const taut_codec taut__codec_stack = {
     .id = 9, .version = 1, .name = "stack",
     .help = "stack:A+B+C: each stage codes what the one before left; up to 4 stages",
     .caps = TAUT_CAP_FEEDBACK, /* of a spec: taut__spec_caps */
-    .ops = {[TAUT_HOST] = &host},
+    .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__stack_device},
 };

@@ -217,10 +217,11 @@ static const taut_codec_ops host = {
     .encode = encode, .encode_exact = encode_exact, .decode = decode, .decode_add = decode_add,
 };
 
+extern const taut_codec_ops taut__topk_device;
 const taut_codec taut__codec_topk = {
     .id = 6, .version = 1, .name = "topk",
     .help = "the elements of largest magnitude; density: fraction to send, above 0 to 1, default 0.01",
     .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_SPARSE | TAUT_CAP_FEEDBACK,
     .keys = keys, .n_keys = KEYS, .n_stats = 1,
-    .capacity = capacity, .describe = describe, .ops = {[TAUT_HOST] = &host},
+    .capacity = capacity, .describe = describe, .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__topk_device},
 };
