@@ -32,7 +32,7 @@ static size_t work(taut__launch *l)
     default: l->list = taut__cuda_list(l->jobs, jobs, density(l), any(l));
     }
     bool encodes = l->op == TAUT_OP_ENCODE || l->op == TAUT_OP_ENCODE_EXACT;
-    return encodes ? l->c->topk->encode_work(l->b.units, l->list, jobs) : l->c->topk->decode_work(l->list, jobs);
+    return encodes ? l->c->topk->encode_work(l->b.units, l->list, jobs, !any(l)) : l->c->topk->decode_work(l->list, jobs);
 }
 
 static taut_status run(const taut__launch *l)

@@ -19,7 +19,7 @@ for t in "$BUILD"/tests/twin/test_cuda_*; do
     done
 done
 sed 's/[<(].*//' "$work/tally" | sort -u >"$work/ran"
-sed -n '/^static __global__/{s/__launch_bounds__([^)]*)//;s/^.* \([a-z0-9_]*\)(.*/\1/p}' compressors/*/*_cuda.cu | sort -u >"$work/written"
+sed -n '/^static __global__/{s/__launch_bounds__([^)]*)//;s/^.* \([a-z0-9_]*\)(.*/\1/p}' compressors/*/*_cuda*.cu compressors/*/*_cuda.h | sort -u >"$work/written"
 echo "$(wc -l <"$work/ran") kernels ran of $(wc -l <"$work/written") written, $(wc -l <"$work/tally") first launches in test processes"
 for k in $(comm -13 "$work/ran" "$work/written"); do
     echo "kernel $k: no test runs it"

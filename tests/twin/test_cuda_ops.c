@@ -276,6 +276,70 @@ START_TEST(integer_codes)
 }
 END_TEST
 
+/* Payloads of several peers, and this rank's codes, added and packed again in one pass: the bytes that one after the other gives. More
+ * peers than one pass takes, code rans, no codes of one's own, and floats where calibration says raw. */
+static void sums_of(const char *spec, size_t cols, int kind, uint32_t count, bool own, size_t spoil)
+{
+    bool refused = false;
+    enum { MOST = 10 };
+    twin                t;
+    const uint8_t      *lists[MOST];
+    const taut_outcome *outcomes[MOST];
+    size_t              n = 41 * cols;
+    int32_t            *q = calloc(n, 4), *codes = calloc(n, 4);
+    float              *x = new_floats(n);
+    begin((uint64_t)kind + count);
+    open_twin(&t, spec, 41, cols, kind);
+    calibrate(&t, 1, MOST + 1);
+    const taut_integer_ops *in = t.k.codec->ops[TAUT_HOST]->integer;
+    if (own) ck_assert(in->quantize(&t.k.call, t.x, q, NULL, INT32_MAX / 16) == TAUT_OK);
+    memcpy(codes, q, 4 * n);
+    t.piece.codes = own || count > 8 || strstr(spec, "rans") ? cuda_put(codes, 4 * n, 0) : NULL;
+    for (uint32_t p = 0; p < count; p++) {
+        int32_t *mine = calloc(n, 4);
+        for (size_t i = 0; i < n; i++) x[i] = p == 1 ? 0 : t.x[(i + 64 * p) % n] * (p % 2 ? -1.0f : 1.0f);
+        ck_assert(in->quantize(&t.k.call, x, mine, NULL, INT32_MAX / 16) == TAUT_OK && in->pack(&t.k.call, mine, t.k.payload, t.k.cap, &t.k.len) == TAUT_OK);
+        ck_assert(in->unpack_add(&t.k.call, t.k.payload, t.k.len, q) == TAUT_OK);
+        taut_outcome o = {.bytes = t.k.len};
+        if (spoil && p == 2) { /* another byte; the last but one spoils the length too */
+            memset(mine, 0, 4 * n);
+            t.k.payload[spoil * 37 % t.k.len] ^= (uint8_t)(1 + spoil);
+            if (spoil % 3 == 0) o.bytes--;
+            refused = in->unpack_add(&t.k.call, t.k.payload, (size_t)o.bytes, mine) != TAUT_OK;
+        }
+        lists[p] = cuda_put(t.k.payload, t.k.len, 0), outcomes[p] = cuda_put(&o, sizeof o, 0);
+        cuda_get(mine, lists[p], taut__min(t.k.len, 4 * n)); /* it has been copied */
+        free(mine);
+    }
+    t.piece.peers = lists, t.piece.peer_bytes = outcomes, t.piece.peer_count = count;
+    enqueue(TAUT_OP_SUM_PACK, &t, 1);
+    uint32_t flags = outcome(&t).flags;
+    if (spoil) {
+        ck_assert_msg(!!(flags & TAUT_FLAG_CORRUPT) == refused, "spoilt at %zu: the host says %d", spoil * 37, refused);
+    } else {
+        ck_assert_uint_eq(flags & ~(uint32_t)TAUT_FLAG_NOT_FINITE, 0);
+        ck_assert(in->pack(&t.k.call, q, t.k.payload, t.k.cap, &t.k.len) == TAUT_OK);
+        if (!t.here.raw || kind != 3) same_payload(&t, "sum of peers");
+    }
+    close_twin(&t);
+    end();
+    free(q), free(codes), free(x);
+}
+
+START_TEST(sums_of_peers)
+{
+    static const uint32_t counts[] = {1, 2, 3, 8, 9};
+    if (_i == 5) {
+        for (size_t at = 1; at < 25; at++) sums_of("grid:rel=0.05", 10, 0, 4, true, at);
+        sums_of("grid:rel=0.05", 60, 4, 3, true, 0);
+        sums_of("grid:rel=0.05", 60, 1, 3, false, 0);
+        return;
+    }
+    sums_of("grid:rel=0.05", _i == 2 ? 1657 : 100, 6, counts[_i], _i % 2, 0);
+    sums_of("grid:rel=0.1,code=rans", 100, 0, counts[_i] % 4 + 1, true, 0);
+}
+END_TEST
+
 /* Calibrations of later calls, and statistics of ranks whose windows differ. */
 START_TEST(adapt_and_rebase)
 {
@@ -680,6 +744,7 @@ int main(void)
     tcase_add_test(t, topk_by_threshold);
     tcase_add_test(t, many_small_layers);
     tcase_add_loop_test(t, integer_codes, 0, 2);
+    tcase_add_loop_test(t, sums_of_peers, 0, 6);
     tcase_add_test(t, adapt_and_rebase);
     tcase_add_loop_test(t, linear_rounds, 0, 2);
     tcase_add_test(t, powersgd_states);
