@@ -94,7 +94,7 @@ static __device__ void open_peers(const taut__cuda_batch &batch, const taut__cud
 }
 
 /* The sum of codes and peers, packed, a chunk at a time: neither codes nor sums go to memory. */
-static __global__ void __launch_bounds__(THREADS) grid_sum(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
+static __global__ void __launch_bounds__(THREADS, 2) grid_sum(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
                                                     unsigned long long *state, uint8_t *slots)
 {
     TAUT_SHARED(unsigned long long, shared, 2);

@@ -94,7 +94,7 @@ static __device__ __forceinline__ void apply(const taut__cuda_batch &batch, cons
     *dst = f16 ? taut__to_f16(v) : taut__to_bf16(v);
 }
 
-static __global__ void __launch_bounds__(THREADS) topk_decode(const __grid_constant__ taut__cuda_batch batch, reading r, action act)
+static __global__ void __launch_bounds__(THREADS, 4) topk_decode(const __grid_constant__ taut__cuda_batch batch, reading r, action act)
 {
     TAUT_SHARED(uint32_t, one_at, WARPS * GROUP);
     uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP;
