@@ -363,7 +363,8 @@ endif # goals that need the machine
 # Each is a make of its own, so that what setup installed is detected.
 .PHONY: setup check check-long check-gpu demo bench-lab clean help
 STAGE = @+$(MAKE) --no-print-directory
-check check-long: SETUP := --tests
+check: SETUP := --tests
+check-long: SETUP := --long
 setup: ## install the packages that are missing (Debian, Ubuntu)
 	@launch/setup $(SETUP)
 	@[ -f /var/lib/dpkg/status ] || rm -rf build/probes

@@ -261,6 +261,7 @@ typedef struct taut_data_stage_report {
     uint64_t    of, keep;
     const char *criterion;  /* NULL = nothing to compare */
     double      chosen, random;
+    const double *score;    /* of each of the `of` samples that came in, valid during the call; NULL = the method has none */
 } taut_data_stage_report;
 
 typedef struct taut_data_plan_options {

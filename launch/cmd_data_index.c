@@ -90,6 +90,18 @@ static char *index_name(const job *j, const char *file)
     return name;
 }
 
+/* What would be overwritten without having been named: an index, or nothing. */
+static int check_free(const char *name)
+{
+    taut_shard     *s;
+    taut_shard_info i = {.size = sizeof i};
+    struct stat     st;
+    if (stat(name, &st) != 0 || taut_shard_open(name, &s) != TAUT_OK) return CLI_OK;
+    taut_shard_get_info(s, &i);
+    taut_shard_close(s);
+    return i.foreign ? CLI_OK : cli_fail("%s: is there and no index: name another with -o", name);
+}
+
 /* Each file has an index of its own. */
 static int index_each(job *j, size_t n, const char *const *files)
 {
@@ -97,7 +109,8 @@ static int index_each(job *j, size_t n, const char *const *files)
     if (j->out && !is_folder(j->out)) return cli_usage("-o %s: several files have an index each: must be a folder", j->out);
     for (size_t i = 0; i < n && rc == CLI_OK; i++) {
         char *name = index_name(j, files[i]);
-        rc = name ? index_one(j, name, 1, &files[i]) : cli_fail("out of memory");
+        rc = name ? check_free(name) : cli_fail("out of memory");
+        if (rc == CLI_OK) rc = index_one(j, name, 1, &files[i]);
         free(name);
     }
     return rc;
@@ -124,7 +137,8 @@ static int index_files(job *j, size_t n, const char *const *files)
     if (n > 1 && !is_array(j, files[0])) return index_each(j, n, files);
     if (j->out && !is_folder(j->out)) return index_one(j, j->out, n, files);
     name = index_name(j, files[0]);
-    rc = name ? index_one(j, name, n, files) : cli_fail("out of memory");
+    rc = name ? check_free(name) : cli_fail("out of memory");
+    if (rc == CLI_OK) rc = index_one(j, name, n, files);
     free(name);
     return rc;
 }

@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "cmd_data.h"
 #include "../comm/taut_data.h"
+#include "data/repeats_report.h"
 #include "json.h"
 #include <stdio.h>
 #include <string.h>
@@ -86,18 +87,33 @@ static void print_json(const taut_shard *s, const taut_shard_info *i)
 
 int cmd_data_info(int argc, char **argv)
 {
-    bool             json = false, codecs = false;
+    bool                 json = false, codecs = false, repeats = false, exact = false;
+    int64_t              ngram = TAUT__MINHASH_NGRAM;
+    taut__repeats_config audit = TAUT__REPEATS_INIT;
     const cli_option options[] = {
         {"codecs", NULL, CLI_FLAG, &codecs, "list the field codecs and their keys instead", 0, 0, NULL},
+        {"repeats", NULL, CLI_FLAG, &repeats, "audit instead: exact and near copies of samples, effective unique data, all shards together", 0, 0, NULL},
+        {"field", "NAME", CLI_TEXT, &audit.field, "--repeats: which field; default: the first that is no label", 0, 0, NULL},
+        {"epochs", "E", CLI_REAL, &audit.epochs, "--repeats: passes over everything", 1, 1e6, NULL},
+        {"jaccard", "J", CLI_REAL, &audit.jaccard, "--repeats: samples whose sets of n-grams overlap so much are near", 0.01, 1, NULL},
+        {"ngram", "N", CLI_INT, &ngram, "--repeats: words, or token ids, of an n-gram", 1, 32, NULL},
+        {"exact", NULL, CLI_FLAG, &exact, "--repeats: exact copies only, which is faster", 0, 0, NULL},
         CLI_JSON(&json),
         CLI_END,
     };
     const cli_command cmd = {"taut data info", "SHARD...", "fields, codecs, sizes and errors of shards",
                              "--json: one object per shard, one per line: shard version samples blocks samples_per_block file_bytes hash plain files[] (of an index) source\n"
-                             "labels fields[]: name kind type variable shape codec sample_bytes decoded_bytes stored_bytes rel_err2 max_err psnr_db\n",
+                             "labels fields[]: name kind type variable shape codec sample_bytes decoded_bytes stored_bytes rel_err2 max_err psnr_db\n"
+                             "--repeats --json: shards field unit samples units exact_duplicates near near_duplicates groups unique_exact unique epochs\n"
+                             "repeats effective effective_groups most most_first often_groups often_unique often_all often_copies warning\n",
                              options, 0, 1 << 20};
     int rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
+    if (repeats && argc) {
+        audit.near = !exact;
+        audit.ngram = (unsigned)ngram;
+        return repeats_report((size_t)argc, argv, &audit, json);
+    }
     if (codecs) {
         for (size_t i = 0; taut_field_codec_name(i); i++) printf("  %-10s %s\n", taut_field_codec_name(i), taut_field_codec_help(i));
         return CLI_OK;

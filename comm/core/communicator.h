@@ -31,7 +31,8 @@ struct taut_layer {
     bool            started;
     bool            tested;         /* taut_test has said that it is done */
     _Atomic uint64_t starts;        /* collectives that the program has started */
-    uint64_t        scale_hash;     /* of tensor.scale */
+    size_t          scale_n;        /* values of scale; the tensor has them where they count */
+    uint64_t        scale_hash;     /* of scale */
     float          *before;         /* dropped=restore: the residual (and momentum) before the step; NULL: not kept */
     bool            had_residual;   /* before the step */
     bool            dropping;       /* it took part in the step that has just ended: taut_step_drop() concerns it */
@@ -104,8 +105,8 @@ struct taut_comm {
     bool             opened;   /* codec=auto has probed */
     taut__bucket   **bucket;
     size_t           buckets;
-    double          *control;   /* step_end's vector, twice */
-    size_t           control_n; /* doubles of one */
+    double          *control;   /* step_end: its values, then what is sent of them, twice */
+    size_t           control_n; /* doubles of one of the three */
     taut__sampling   sampling;
     const taut__plan_hooks *hooks;
     taut__auto      *autom;
@@ -145,6 +146,7 @@ void        taut__layer_scale_error(taut_layer *layer, double factor);   /* aims
 /* planned.c : the planner's arrays */
 taut_status taut__planned_join(taut_layer *layer);
 void        taut__planned_leave(taut_layer *layer);
+taut_status taut__planned_rescaled(taut_layer *layer); /* between steps: its scale has come or gone */
 void        taut__planned_before(taut_comm *comm); /* the exchange */
 void        taut__planned_after(taut_comm *comm);
 taut_status taut__planned_apply(taut_comm *comm);
@@ -208,16 +210,19 @@ bool taut__sample_begin(taut_layer *layer); /* false: none */
 void taut__sample_x(taut_layer *layer, taut__range r, const float *x);
 void taut__sample_lost(taut_layer *layer, taut__range r, const float *lost, float factor);
 void taut__sample_result(taut_layer *layer);
-/* Of a step: how many floats ride in the exchange, filled in, and taken from the sums. */
-size_t taut__sample_floats(const taut_comm *comm);
-void   taut__sample_put(const taut_comm *comm, float *v);
-void   taut__sample_take(taut_comm *comm, const float *v);
+/* Of a step: how many values ride in the exchange; filled in; and taken from the sums, which stay where they are until the measurement.
+ * scratch and wide: as many floats as there are halves. */
+taut__sample_values taut__sample_count(const taut_comm *comm);
+void taut__sample_put(const taut_comm *comm, float *floats, uint16_t *halves, float *scratch);
+void taut__sample_take(taut_comm *comm, const float *floats, const uint16_t *halves, float *wide);
 /* x of every encoder, after a step that was asked for it; x of this rank in wide blocks, which are taken from now on. */
 taut__apart taut__sample_apart(const taut_layer *layer);
 taut__wide  taut__sample_wide(const taut_layer *layer);
 taut_status taut__sample_widen(taut_layer *layer, size_t elems, size_t blocks);
 taut_status taut__sample_room(taut_comm *comm); /* before measure */
 bool   taut__sample_measure(taut_layer *layer, const taut__layer_sums *raw, taut__layer_measured *m); /* false: it loses nothing */
-void   taut__sample_agree(taut_comm *comm); /* all ranks know the same layers now */
+/* All ranks know the same layers now. others: bytes of the exchange besides; noise: relative standard deviation of the step's measurement, 0: it
+ * was none. */
+void   taut__sample_agree(taut_comm *comm, double others, double noise);
 
 #endif

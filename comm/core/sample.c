@@ -1,35 +1,45 @@
 /* sample.c : see sample.h. */
 #include "../../compressors/dispatch.h"
+#include "../../compressors/vec/vec.h"
 #include "../reduce/input.h"
 #include "communicator.h"
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, TINY_MODEL = 1 << 16, LEAST_BLOCKS = 16, MOST_BLOCKS = 4096, CONTROLS = 2, APART_RANKS = 16 };
-static const double SHARE = 0.016, SHARE_SMALL = 0.045; /* of the bytes of 2 bits per element */
+enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, LEAST_BLOCKS = 4, TINY_BLOCKS = 16, MOST_BLOCKS = 4096, CONTROLS = 2, APART_RANKS = 16 };
+/* Of the bytes of 2 bits per element: of large models the samples, of others the statistics too; and at most, the samples alone. */
+static const double SHARE = 0.008, SHARE_SMALL = 0.05, MOST_SHARE = 0.02, MOST_SHARE_SMALL = 0.12;
+
+/* Standard deviation of the measured error, relative, above which more blocks are taken in the next step, and below which fewer. */
+static const double VAGUE = 0.07, SHARP = 0.05, MORE = 1.25, LESS = 0.94;
+
+/* Squared errors over squared inputs from which on samples travel as bf16. Rounding x of p ranks to it, and their sums in every round, errs
+ * by about 2.4e-6 (1 + log2 p) of the inputs' squares where ranks are independent, p times that where they are equal. */
+static const double COARSE = 2e-3;
 
 static size_t blocks_of(const taut_layer *l) { return taut__ceil_div(l->operand.tensor.elems, BLOCK); }
 static bool   has_scale(const taut_layer *l) { return l->operand.tensor.scale_n > 1; } /* one value: the plain estimate, divided */
 
 /* ---- how many, and which ---- */
 
-/* Blocks per block of a model of so many elements. A block of the exchange is its elements and a few controls, sent in every round of recursive
- * doubling, and in one more where ranks are no power of two. */
-static double rate_of(const taut_comm *comm, double elems)
+/* Blocks per block of a model of so many elements, beside so many bytes of other statistics; at most, and this share of the least. A block of the
+ * exchange is its elements and a few controls, sent in every round of recursive doubling, and in one more where ranks are no power of two. */
+static double rate_of(const taut_comm *comm, double elems, double others, double more)
 {
     int    p = comm->ctx.all.size, w = taut__power_below(p), rounds = taut__log2(w) + (w < p);
+    bool   large = elems >= LARGE_MODEL;
     double coded = elems / 4 * (p == 2 ? 1 : 2.0 * (p - 1) / p); /* bytes at 2 bits per element */
-    double bytes = (elems < LARGE_MODEL ? SHARE_SMALL : SHARE) * coded;
-    double most = bytes / (rounds * (BLOCK + CONTROLS) * sizeof(float));
-    if (elems < TINY_MODEL) most = fmax(most, LEAST_BLOCKS); /* its statistics take more than its samples */
-    return fmin(most, MOST_BLOCKS) / (elems / BLOCK);
+    double block = rounds * (BLOCK + CONTROLS) * sizeof(uint16_t);
+    double least = fmax((large ? SHARE * coded : SHARE_SMALL * coded - rounds * others) / block, LEAST_BLOCKS);
+    double most = fmax((large ? MOST_SHARE : MOST_SHARE_SMALL) * coded / block, TINY_BLOCKS);
+    return fmin(fmin(more * least, most), MOST_BLOCKS) / (elems / BLOCK);
 }
 
 /* A layer that not all ranks are known to have registered counts as a model of its own. */
 static double blocks_wanted(const taut_layer *l)
 {
     const taut__sampling *s = &l->comm->sampling;
-    double                rate = l->index < s->layers ? s->rate : rate_of(l->comm, (double)l->operand.tensor.elems);
+    double                rate = l->index < s->layers ? s->rate * l->sample.density : rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY);
     if (s->apart) rate *= fmin(1, (double)APART_RANKS / taut__group_of(&l->comm->ctx, &l->operand)->size);
     return rate * (double)blocks_of(l);
 }
@@ -96,7 +106,7 @@ taut_status taut__sample_prepare(taut_layer *l)
     taut__sample *s = &l->sample;
     size_t        room;
     if (l->comm->ctx.all.size < 2 || l->bucket || s->room > 0 || !(l->operand.lossy || l->automatic)) return TAUT_OK;
-    room = taut__min((size_t)(rate_of(l->comm, (double)l->operand.tensor.elems) * (double)blocks_of(l)) + 1, blocks_of(l));
+    room = taut__min((size_t)(rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY) * (double)blocks_of(l)) + 1, blocks_of(l));
     s->at = taut__alloc(room, sizeof *s->at);
     s->x = taut__alloc(3 * room * BLOCK, sizeof *s->x);
     if (!s->at || !s->x) {
@@ -112,6 +122,7 @@ taut_status taut__sample_prepare(taut_layer *l)
 void taut__sample_reset(taut_layer *l)
 {
     double p = l->comm->ctx.all.size;
+    l->sample.coarse = false;
     for (int i = 0; i < 2; i++) {
         taut__ratio_reset(&l->sample.error[i], 1, 2 * p); /* p where all errors are equal, and a sum's own on top */
         taut__ratio_reset(&l->sample.norm[i], 1, p);
@@ -188,12 +199,15 @@ void taut__sample_result(taut_layer *l)
 
 static size_t encoders(const taut_layer *l) { return l->comm->sampling.apart ? (size_t)taut__group_of(&l->comm->ctx, &l->operand)->size : 1; }
 
-static size_t floats(const taut_layer *l, size_t blocks) { return blocks * (BLOCK * encoders(l) + CONTROLS * (1 + (size_t)has_scale(l))); }
+static size_t values(const taut_layer *l, size_t blocks) { return blocks * (BLOCK * encoders(l) + CONTROLS * (1 + (size_t)has_scale(l))); }
 
-size_t taut__sample_floats(const taut_comm *comm)
+taut__sample_values taut__sample_count(const taut_comm *comm)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < comm->layers; i++) n += floats(comm->layer[i], count(comm->layer[i]));
+    taut__sample_values n = {0};
+    for (size_t i = 0; i < comm->layers; i++) {
+        const taut_layer *l = comm->layer[i];
+        *(l->sample.coarse ? &n.halves : &n.floats) += values(l, count(l));
+    }
     return n;
 }
 
@@ -232,31 +246,41 @@ static void put_control(const taut_layer *l, float *v)
     }
 }
 
-/* A layer without a collective in this step leaves its place empty. */
-void taut__sample_put(const taut_comm *comm, float *v)
+static void put_layer(const taut_layer *l, size_t blocks, float *v)
 {
+    const taut__sample *s = &l->sample;
+    size_t              x = BLOCK * blocks;
+    int                 seat = taut__group_of(&l->comm->ctx, &l->operand)->rank;
+    memset(v, 0, values(l, blocks) * sizeof *v);
+    if (blocks == 0 || !s->taken || s->blocks != blocks || seat < 0) return;
+    memcpy(v + (l->comm->sampling.apart ? (size_t)seat * x : 0), s->x, x * sizeof *v);
+    put_control(l, v + encoders(l) * x);
+}
+
+/* A layer without a collective in this step leaves its place empty. */
+void taut__sample_put(const taut_comm *comm, float *floats, uint16_t *halves, float *scratch)
+{
+    const struct taut__vec_kernels *vec = taut__simd_get()->vec;
     for (size_t i = 0; i < comm->layers; i++) {
-        const taut_layer   *l = comm->layer[i];
-        const taut__sample *s = &l->sample;
-        size_t              blocks = count(l), n = floats(l, blocks), x = BLOCK * blocks;
-        int                 seat = taut__group_of(&l->comm->ctx, &l->operand)->rank;
-        memset(v, 0, n * sizeof *v);
-        if (blocks > 0 && s->taken && s->blocks == blocks && seat >= 0) {
-            memcpy(v + (comm->sampling.apart ? (size_t)seat * x : 0), s->x, x * sizeof *v);
-            put_control(l, v + encoders(l) * x);
-        }
-        v += n;
+        const taut_layer *l = comm->layer[i];
+        size_t            blocks = count(l), n = values(l, blocks);
+        put_layer(l, blocks, l->sample.coarse ? scratch : floats);
+        if (l->sample.coarse) vec->to_bf16(halves, scratch, n), halves += n;
+        else floats += n;
     }
 }
 
-void taut__sample_take(taut_comm *comm, const float *v)
+void taut__sample_take(taut_comm *comm, const float *floats, const uint16_t *halves, float *wide)
 {
+    const struct taut__vec_kernels *vec = taut__simd_get()->vec;
     for (size_t i = 0; i < comm->layers; i++) {
         taut_layer *l = comm->layer[i];
-        size_t      blocks = count(l);
-        l->sample.sums = v;
-        l->sample.control = v + blocks * BLOCK * encoders(l);
-        v += floats(l, blocks);
+        size_t      blocks = count(l), n = values(l, blocks);
+        if (l->sample.coarse) vec->from_bf16(wide, halves, n);
+        l->sample.sums = l->sample.coarse ? wide : floats;
+        l->sample.control = l->sample.sums + blocks * BLOCK * encoders(l);
+        if (l->sample.coarse) wide += n, halves += n;
+        else floats += n;
     }
 }
 
@@ -322,17 +346,48 @@ bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, taut__laye
         double unit = unit2(&l->operand.tensor, 0);
         m->error[1] = scaled(m->error[0], unit), m->norm[1] = scaled(m->norm[0], unit);
     }
+    l->sample.coarse = m->error[0].value > COARSE * raw->own.plain && m->error[1].value > COARSE * raw->own.weighted;
     return true;
 }
 
 /* ---- between steps ---- */
 
-void taut__sample_agree(taut_comm *comm)
+/* As many blocks as the measurement needs: where ranks' errors are independent few tell enough; where they have much in common, and not
+ * everywhere alike, more are taken than usually. */
+static void adapt(taut__sampling *a, double noise)
 {
-    double elems = 0;
+    const double most = MOST_BLOCKS;
+    if (!(a->more >= 1)) a->more = most;
+    if (noise > VAGUE) a->more = fmin(a->more * MORE, most);
+    else if (noise > 0 && noise < SHARP) a->more = fmax(a->more * LESS, 1);
+}
+
+/* Blocks go where errors and norms are, for the most part: a small layer may make half of the error. */
+static void distribute(taut_comm *comm, double elems)
+{
+    const double by_share = 0.7;
+    double       all[2] = {0};
+    for (size_t i = 0; i < comm->layers; i++)
+        for (int k = 0; k < 2; k++) all[k] += comm->layer[i]->sample.counts[k];
+    for (size_t i = 0; i < comm->layers; i++) {
+        taut_layer *l = comm->layer[i];
+        double      part = (double)l->operand.tensor.elems / elems, share = 0;
+        for (int k = 0; k < 2; k++) share += 0.5 * (all[k] > 0 && isfinite(all[k]) ? l->sample.counts[k] / all[k] : part);
+        l->sample.density = 1 - by_share + by_share * share / part;
+    }
+}
+
+void taut__sample_agree(taut_comm *comm, double others, double noise)
+{
+    taut__sampling *a = &comm->sampling;
+    double          elems = 0, most;
     for (size_t i = 0; i < comm->layers; i++) elems += (double)comm->layer[i]->operand.tensor.elems;
-    comm->sampling.layers = comm->layers;
-    comm->sampling.rate = elems > 0 ? rate_of(comm, elems) : 0;
+    distribute(comm, elems);
+    adapt(a, noise);
+    a->layers = comm->layers;
+    a->rate = elems > 0 ? rate_of(comm, elems, others, a->more) : 0;
+    most = elems > 0 ? rate_of(comm, elems, others, INFINITY) / rate_of(comm, elems, others, 1) : 1;
+    a->more = fmin(a->more, most); /* from there it falls at once */
 }
 
 taut_status taut__sample_room(taut_comm *comm)

@@ -224,6 +224,8 @@ int taut__arms_step(taut__auto *a, double seconds, bool counts)
     int         arm = m->now, in_force = m->verdict.in_force;
     uint64_t    withdrawals = m->verdict.withdrawals;
     if (a->objective == TAUT_OBJECTIVE_TIME && m->before >= 0) {
+        taut__log(TAUT_LOG_TRACE, "sched", "step %llu: arm %d took %.3f ms in the step before (arm %d in force, trial of %d, %u pairs, ratio %.3f)",
+                  (unsigned long long)a->step, m->before, 1e3 * seconds, m->verdict.in_force, m->verdict.trial.arm, (unsigned)m->verdict.trial.pairs, taut__trial_ratio(&m->verdict.trial));
         arm = taut__verdict_step(&m->verdict, m->before, m->shape, seconds);
         report(a, in_force, withdrawals);
     }

@@ -21,6 +21,8 @@ typedef struct taut__plan_hooks {
     taut_status (*on_register)(taut__auto *self, taut__planned *layer);
     /* taut_layer_codec() gave the layer a spec: forget it. */
     void (*on_exclude)(taut__auto *self, taut__planned *layer);
+    /* Between steps, on all ranks: the layer's scale has come or gone, and with it the unit of its errors. */
+    void (*on_rescale)(taut__auto *self, taut__planned *layer);
 
     /* Does auto want to see this layer's x and the norm of its sum in the coming collective? Agreed, and the same throughout
      * a step. Where it does not, on_input is not called, and a layer that travels uncompressed is not looked at at all. */
@@ -32,8 +34,9 @@ typedef struct taut__plan_hooks {
     void (*on_input)(taut__auto *self, taut__planned *layer, const float *x, size_t first, size_t n);
 
     /* Doubles that ride in this step's one exchange: how many (agreed), this rank's values; they come back summed over
-     * ranks, agreed, in on_step_end. All collectives of the step are over. */
-    size_t (*contribute)(taut__auto *self, double *v, size_t room); /* v NULL: only the number */
+     * ranks, agreed, in on_step_end. The first *exact of them travel as they are, the others rounded to 21 bits. All collectives of the
+     * step are over. */
+    size_t (*contribute)(taut__auto *self, double *v, size_t *exact); /* v NULL: only the numbers */
     /* The end of step `step` (from 0). May write what planned.h lets it. Must not wait for peers. */
     taut_status (*on_step_end)(taut__auto *self, uint64_t step, const double *sums, size_t n);
 

@@ -91,12 +91,58 @@ ok "a dictionary as classes" "$TAUT" data index label.arrow --label name
 rm -f label.arrow
 sums >"$dir/after"
 ok "the files are as they were" cmp "$dir/before" "$dir/after"
+"$TAUT" data pack x.npy -o x.npy.taut >/dev/null
+refuses 'x.npy.taut: is there and no index' "$TAUT" data index x.npy
+rm -f x.npy.taut
+
+# ---- export, and back by index ----
+back() { # back INDEX FIELD WANT
+    "$TAUT" data cat "$1" --field "$2" | cmp - "$3"
+}
+ok "export to tar" "$TAUT" data export gnu.tar.taut -o out.tar
+ok "index of it" "$TAUT" data index out.tar
+for f in txt cls image x; do ok "exported tar: $f" back out.tar.taut $f gnu.tar.$f.want; done
+ok "Python's tarfile reads it" "$PYTHON" -c 'import tarfile
+t = tarfile.open("out.tar"); n = t.getnames()
+assert n[:4] == ["000000000.txt", "000000000.cls", "000000000.image.npy", "000000000.x.npy"], n[:5]
+assert t.extractfile("000000119.txt").read() == open("gnu.tar.txt.want", "rb").read().splitlines(True)[-1]'
+ok "export to MDS of two shards" "$TAUT" data export mds/*.taut -o out-mds --shard-bytes 10K
+ok "index of it" "$TAUT" data index out-mds
+for f in text label image ids blob weight; do
+    cat mds/shard.0000?.mds.$f.want >"$dir/want"
+    for s in out-mds/*.mds; do "$TAUT" data cat "$s.taut" --field $f; done | cmp -s - "$dir/want" && pass || fail "exported MDS: $f"
+done
+[ "$(ls out-mds/*.mds | wc -l)" -ge 3 ] && pass || fail "MDS shards of 10K"
+ok "export to npy" "$TAUT" data export npy.taut -o arrays --format npy
+tail -c 2880 arrays/x.npy | cmp -s - npy.x.want && pass || fail "exported npy: x"
+ok "npy and index" "$TAUT" data index arrays/x.npy arrays/label.npy -o arrays/back.taut
+ok "npy and back: label" back arrays/back.taut label npy.label.want
+ok "one npy" "$TAUT" data export npy.taut --select x -o one.npy
+cmp -s one.npy arrays/x.npy && pass || fail "one.npy"
+refuses 'field txt: its samples differ in length' "$TAUT" data export gnu.tar.taut -o arrays --format npy
+refuses 'out-mds: holds a data set' "$TAUT" data export npy.taut -o out-mds
+refuses 'sample 0 of field tokens is empty' "$TAUT" data export zstd.file.arrow.taut --select tokens -o empty-mds
+[ ! -e empty-mds/index.json ] && pass || fail "an index.json after a failure"
+refuses 'gnu.tar.taut: field blob is missing' "$TAUT" data export mds/shard.00000.mds.taut gnu.tar.taut -o mixed.tar
+[ ! -e mixed.tar ] && pass || fail "a tar after a failure"
+refuses 'format=zip: must be one of mds, tar, npy' "$TAUT" data export npy.taut -o x --format zip
+refuses '-o OUT is missing' "$TAUT" data export npy.taut
+
+# ---- repeats ----
+for i in 1 2 3 4 5 6 7 8 9 10 11 12; do cat gnu.tar.txt.want; done >lines
+"$PYTHON" -c 'for i in range(3000): print("line %d of them is unlike %d" % (i, i * 7919 % 3001))' >>lines
+"$TAUT" data pack lines -o lines.taut --split lines >/dev/null
+ok "the repeat audit" "$TAUT" data info --repeats --exact lines.taut --json
+grep -q 'warning: ' "$dir/log" && [ "$(json exact_duplicates "$dir/log")" = 1320 ] && pass || fail "repeats: $(tail -n 1 "$dir/log")"
+"$TAUT" data info --repeats gnu.tar --field txt --json >"$dir/log" && [ "$(json exact_duplicates "$dir/log")" = 0 ] && pass || fail "repeats of an indexed tar"
+refuses "no field 'nix'" "$TAUT" data info --repeats gnu.tar.taut --field nix
 
 # ---- training ----
+run= # in front of taut: a launcher of ranks
 trains() { # trains TEXT ARGS...: it runs, and its loss falls
     text=$1
     shift
-    ok "$text" "$TAUT" train --steps 30 --batch 16 --seed 1 --json "$@"
+    ok "$text" $run "$TAUT" train --steps 30 --batch 16 --seed 1 --json "$@"
     "$PYTHON" - "$dir/log" <<'PY' && pass || fail "$text: the loss does not fall: $(tail -n 1 "$dir/log" | head -c 300)"
 import json, sys
 r = json.loads(open(sys.argv[1]).read().strip().splitlines()[-1])
@@ -108,7 +154,9 @@ if "$TAUT" train --help 2>&1 | grep -q 'left out'; then
     echo "SKIP training: taut train is left out"
 else
     trains "train on an indexed tar" --model mlp --data gnu.tar.taut --lr 0.01
-    trains "train on a folder of indexed MDS, by a plan" --model mlp --data mds --plan mds.plan --rounds 10 --lr 0.01
+    if command -v "${MPIRUN:-mpirun}" >/dev/null && "$TAUT" info --json | grep -q '"mpi": true'; then run="${MPIRUN:-mpirun} -n 2"; fi
+    trains "train on a folder of indexed MDS, by a plan, $run" --model mlp --data mds --plan mds.plan --rounds 10 --lr 0.01
+    run=
     if [ "$LONG" = 1 ]; then
         trains "train on a tar by its own name" --model mlp --data gnu.tar --lr 0.01
         trains "train on IDX" --model mlp --data idx.taut --lr 0.01

@@ -13,7 +13,7 @@ labels = [i * 7 % 4 for i in range(N)]
 images = [bytes((40 * labels[i] + x * y + random.randint(0, 9)) & 255 for y in range(8) for x in range(8)) for i in range(N)]
 texts = ["sample %d: née %s\n" % (i, "the quick brown fox " * (i % 5)) for i in range(N)]
 floats = [struct.pack("<6f", *(random.gauss(labels[i], 1) for _ in range(6))) for i in range(N)]
-tokens = [[random.randint(0, 60000) for _ in range(random.randint(0, 40))] for _ in range(N)]
+tokens = [[random.randint(0, 60000) for _ in range(random.randint(1, 40))] for _ in range(N)]
 blobs = [bytes(random.randint(0, 255) for _ in range(i % 50)) for i in range(N)]
 
 
@@ -229,7 +229,7 @@ config = {"version": 2, "format": "mds", "compression": None, "hashes": [], "siz
 
 
 def mds_sample(i):
-    t = tokens[i] or [0]
+    t = tokens[i]
     values = {"text": texts[i].encode(), "label": struct.pack("<q", labels[i]), "image": images[i], "ids": bytes([1 << 2, len(t)]) + struct.pack("<%dH" % len(t), *t),
               "blob": blobs[i], "weight": floats[i][:4]}
     v = [values[k] for k in sorted(columns)]
@@ -258,7 +258,7 @@ for k, part in enumerate((range(half), range(half, N))):
     want("mds/" + name, "text", [texts[i].encode() for i in part])
     want("mds/" + name, "label", i64(labels[i] for i in part))
     want("mds/" + name, "image", [images[i] for i in part])
-    want("mds/" + name, "ids", [struct.pack("<%dH" % len(tokens[i] or [0]), *(tokens[i] or [0])) for i in part])
+    want("mds/" + name, "ids", [struct.pack("<%dH" % len(tokens[i]), *tokens[i]) for i in part])
     want("mds/" + name, "blob", [blobs[i] for i in part])
     want("mds/" + name, "weight", [floats[i][:4] for i in part])
 save("mds/index.json", json.dumps({"version": 2, "shards": shards}).encode())

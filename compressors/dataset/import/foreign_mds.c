@@ -24,6 +24,7 @@ typedef struct mds {
     bool          wanted[64];
     uint32_t      size[64]; /* 0: each sample says */
     uint32_t      now[64];  /* of the sample under way */
+    uint8_t      *offsets;  /* samples + 1, u32 */
 } mds;
 
 static taut_status bad(const mds *m, const char *what) { return taut__fail(TAUT_E_CORRUPT, "%s: %s", m->s->name, what); }
@@ -186,7 +187,9 @@ static taut_status read_head(mds *m)
     first = taut__get32(p + 4);
     begin = 4 + 4 * ((uint64_t)m->samples + 1);
     if (m->samples == 0) return bad(m, "no samples in it");
-    if (first < begin + 2 || first > m->s->bytes || first - begin > 1 << 24) return bad(m, "its header does not lie inside the file: truncated, or not MDS");
+    if (begin > m->s->bytes || first < begin + 2 || first > m->s->bytes || first - begin > 1 << 24) return bad(m, "its header does not lie inside the file: truncated, or not MDS");
+    if (!(m->offsets = taut__alloc((size_t)m->samples + 1, 4))) return taut__fail(TAUT_E_NOMEM, "%s: no memory for %u offsets", m->s->name, m->samples);
+    TAUT_TRY(taut__source_read(m->s, m->offsets, 4 * ((size_t)m->samples + 1), 4, "offsets of samples"));
     TAUT_TRY(taut__source_view(m->s, begin, (size_t)(first - begin), "its header", &p));
     o = json_loadb((const char *)p, (size_t)(first - begin), JSON_REJECT_DUPLICATES, &why);
     if (!o) return taut__fail(TAUT_E_CORRUPT, "%s: its header is no JSON: %s", m->s->name, why.text);
@@ -205,8 +208,7 @@ static taut_status read_sample(mds *m, uint64_t i, uint64_t *at)
     size_t         k = 0, v = 0;
     char           what[48];
     snprintf(what, sizeof what, "sample %" PRIu64, i);
-    TAUT_TRY(taut__source_view(m->s, 4 + 4 * i, 8, "offsets of samples", &p));
-    begin = taut__get32(p), end = taut__get32(p + 4);
+    begin = taut__get32(m->offsets + 4 * i), end = taut__get32(m->offsets + 4 * i + 4);
     sum = 4 * m->varying;
     if (begin > end || end > m->s->bytes || end - begin < sum)
         return taut__fail(TAUT_E_CORRUPT, "%s: %s: bytes %" PRIu64 "..%" PRIu64 " of a file of %" PRIu64 ": its offsets are damaged, or it is truncated", m->s->name, what,
@@ -280,14 +282,13 @@ static taut_status check_neighbour(const mds *m)
 
 static taut_status scan_with(mds *m)
 {
-    const uint8_t *p;
-    uint32_t       buffer;
+    uint32_t buffer, end;
     TAUT_TRY(read_head(m));
     TAUT_TRY(check_neighbour(m));
-    TAUT_TRY(taut__source_view(m->s, 4 + 4 * (uint64_t)m->samples, 4, "offsets of samples", &p));
-    if (taut__get32(p) != m->s->bytes)
-        return taut__fail(TAUT_E_CORRUPT, "%s: its samples end at byte %u of a file of %" PRIu64 ": %s", m->s->name, taut__get32(p), m->s->bytes,
-                          taut__get32(p) > m->s->bytes ? "truncated" : "something was appended");
+    end = taut__get32(m->offsets + 4 * (size_t)m->samples);
+    if (end != m->s->bytes)
+        return taut__fail(TAUT_E_CORRUPT, "%s: its samples end at byte %u of a file of %" PRIu64 ": %s", m->s->name, end, m->s->bytes,
+                          end > m->s->bytes ? "truncated" : "something was appended");
     TAUT_TRY(each_sample(m, false, 0));
     TAUT_TRY(taut__foreign_add_buffer(&m->im->foreign, (taut__foreign_buffer){0, false, 0, m->s->bytes, m->s->bytes}, &buffer));
     for (size_t k = 0; k < m->columns; k++)
@@ -304,6 +305,7 @@ static taut_status scan(taut__import *im)
     m->im = im;
     m->s = &im->foreign.file[0].source;
     rc = scan_with(m);
+    taut__free(m->offsets);
     taut__free(m);
     return rc;
 }

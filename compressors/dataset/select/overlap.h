@@ -6,7 +6,7 @@
 #include "select.h"
 
 /* taut__overlap_check() : warns with the number of pool samples that share half of their fingerprints or more with the target. Fingerprints
- * are hashes of 32 bytes, taken where the hash ends in five zeros, so that copies are found wherever they are cut (winnowing in
+ * are hashes of 32 bytes, taken where the hash begins with five zeros, so that copies are found wherever they are cut (winnowing in
  * its simplest form, Schleimer et al. 2003, section 2). Samples without one are compared as a whole. Collective. */
 taut_status taut__overlap_check(taut__select *s);
 

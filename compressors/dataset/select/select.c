@@ -183,7 +183,7 @@ static taut_status answer(taut__select *s, taut__stage *stage)
 static void tell(const taut__select *s, const taut__stage *stage)
 {
     taut_data_stage_report r = {.size = sizeof r, .stage = stage->by, .of = stage->of, .keep = stage->samples, .criterion = s->criterion,
-                                .chosen = s->chosen, .random = s->random};
+                                .chosen = s->chosen, .random = s->random, .score = s->score};
     if (s->o->stage && taut__select_rank(s) == 0) s->o->stage(s->o->stage_ctx, &r);
 }
 
@@ -200,6 +200,7 @@ static taut_status run(taut__select *s, const taut__plan *p, const taut__select_
     if (status == TAUT_OK) tell(s, stage);
     taut__free(s->list);
     taut__free(s->weight);
+    taut__free(s->score);
     taut__pool_close(&pool);
     taut__pool_close(&target);
     taut__scores_free(&scores);

@@ -60,6 +60,7 @@ typedef struct taut__select {
     uint64_t            bucket;
     const char         *criterion;             /* what it looks at, of the chosen ones and of as many random ones: NULL = nothing to tell */
     double              chosen, random;
+    double             *score;                 /* of each place, for the report: NULL = none */
 } taut__select;
 
 /* ---- collectives ---- (select_group.c) */
@@ -91,8 +92,8 @@ taut_status taut__select_extreme(taut__select *s, const double *score, bool larg
 taut_status taut__select_marked(taut__select *s, const uint8_t *keep);
 /* All places in the order of their scores. */
 taut_status taut__select_sorted(taut__select *s, const double *score, bool rising);
-/* criterion, chosen, random: the mean of a score over the listed places, and over all. */
-void        taut__select_compare(taut__select *s, const char *criterion, const double *score);
+/* criterion, chosen, random: the mean of a score over the listed places, and over all. Keeps a copy of the scores for the report. */
+taut_status taut__select_compare(taut__select *s, const char *criterion, const double *score);
 double      taut__select_uniform(const taut__select *s, uint64_t place); /* in (0,1), of seed, stage and place */
 double      taut__select_gumbel(const taut__select *s, uint64_t place);  /* standard Gumbel */
 /* Sorts x[0..n), n > 0, and returns the value that a share q of them lies below. */

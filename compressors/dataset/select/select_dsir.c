@@ -89,8 +89,7 @@ static taut_status decide(taut__select *s, double *score)
         taut__free(noisy);
         if (status != TAUT_OK) return status;
     }
-    taut__select_compare(s, s->value[NORM] == 0 ? "mean log p/q per n-gram" : "mean log p/q", score);
-    return TAUT_OK;
+    return taut__select_compare(s, s->value[NORM] == 0 ? "mean log p/q per n-gram" : "mean log p/q", score);
 }
 
 static taut_status run(taut__select *s)

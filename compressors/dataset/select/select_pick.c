@@ -2,6 +2,7 @@
 #include "select.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct scored { double score; uint64_t place; } scored;
 
@@ -62,12 +63,17 @@ taut_status taut__select_marked(taut__select *s, const uint8_t *keep)
     return TAUT_OK;
 }
 
-void taut__select_compare(taut__select *s, const char *criterion, const double *score)
+taut_status taut__select_compare(taut__select *s, const char *criterion, const double *score)
 {
+    if (s->o->stage) {
+        if (!(s->score = taut__alloc((size_t)s->pool->n, sizeof *s->score))) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", s->method->name);
+        memcpy(s->score, score, (size_t)s->pool->n * sizeof *score);
+    }
     s->criterion = criterion;
     s->chosen = s->random = 0;
     for (uint64_t i = 0; i < s->listed; i++) s->chosen += score[s->list[i]] / (double)s->listed;
     for (uint64_t i = 0; i < s->pool->n; i++) s->random += score[i] / (double)s->pool->n;
+    return TAUT_OK;
 }
 
 double taut__select_uniform(const taut__select *s, uint64_t place)

@@ -97,7 +97,7 @@ static taut_status decide(prior *p, const double *x)
         status = taut__select_marked(s, keep);
     }
     for (uint64_t i = 0; status == TAUT_OK && i < n; i++) z[i] = fmin(z[i], 100); /* a mean over outliers without bounds tells nothing */
-    if (status == TAUT_OK) taut__select_compare(s, "mean deviation from what is usual", z);
+    if (status == TAUT_OK) status = taut__select_compare(s, "mean deviation from what is usual", z);
     taut__free(z);
     taut__free(keep);
     return status;
@@ -129,6 +129,6 @@ static taut_status run(taut__select *s)
 const taut__method taut__method_prior = {
     .name = "prior", .help = "drops samples whose tokens are unusually rare, frequent, or alike",
     .needs = TAUT__NEEDS_TEXT, .budget = TAUT__BUDGET_MAY,
-    .key = {{"z", NULL, 3.5, 0.1, 1000, false}, {"buckets", NULL, 1 << 20, 256, 1 << 28, true}, {"shrink", NULL, 32, 0, 1e6, false}},
+    .key = {{"z", NULL, 3, 0.1, 1000, false}, {"buckets", NULL, 1 << 20, 256, 1 << 28, true}, {"shrink", NULL, 32, 0, 1e6, false}},
     .run = run,
 };

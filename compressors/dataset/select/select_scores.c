@@ -55,7 +55,7 @@ static taut_status hardest(taut__select *s, const char *name, double skip)
         taut__free(room);
     }
     if (status == TAUT_OK) status = taut__select_extreme(s, broken, true);
-    if (status == TAUT_OK) taut__select_compare(s, name, value);
+    if (status == TAUT_OK) status = taut__select_compare(s, name, value);
     taut__free(value);
     taut__free(broken);
     return status;

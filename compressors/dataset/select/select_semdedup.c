@@ -126,8 +126,7 @@ static taut_status decide(taut__select *s, const double *value)
         taut__free(keep);
         if (status != TAUT_OK) return status;
     }
-    taut__select_compare(s, "mean of the largest cosine with one before", value);
-    return TAUT_OK;
+    return taut__select_compare(s, "mean of the largest cosine with one before", value);
 }
 
 static taut_status start(sem *m)

@@ -4,8 +4,8 @@
  *      c(x) = (prod_i p(t_i | t_i-3..t_i-1))^(1/m)
  * and its weight is inverse: samples are cut into `segments` by quantiles of c, and a segment weighs 1 over the geometric mean of its c, at
  * most `ratio` times the least, scaled to mean 1. Theirs is Kneser-Ney smoothed and a sampling probability; ours is hashed counts with
- *      p(t|h) = (n(h t) + p(t)) / (n(h) + 1)
- * and a weight of the loss, which has the same expectation. */
+ *      p(t|h) = (n(h t) - 1 + p(t)) / n(h)
+ * (minus one: what the sample itself adds, or every text would be half common), and a weight of the loss, which has the same expectation. */
 #include "select.h"
 #include "words.h"
 #include <math.h>
@@ -56,7 +56,7 @@ static taut_status score_one(void *ctx, uint64_t place, const uint8_t *data, siz
     double      sum = 0, n = 0, all = (double)c->unigram[3 * c->buckets];
     (void)place;
     for (place3 b; next(c, &w, recent, &b); n++)
-        sum += log(((double)c->gram[b.gram] + (double)c->unigram[b.unigram] / all) / ((double)c->history[b.history] + 1));
+        sum += log(((double)c->gram[b.gram] - 1 + (double)c->unigram[b.unigram] / all) / (double)c->history[b.history]);
     *out = n > 0 ? sum / n : 0;
     return TAUT_OK;
 }
@@ -106,12 +106,13 @@ static taut_status by_place(taut__select *s)
     return TAUT_OK;
 }
 
-static void compare(taut__select *s, const double *score)
+static taut_status compare(taut__select *s, const double *score)
 {
     double sum = 0;
-    taut__select_compare(s, "mean log commonness, weighted", score);
+    TAUT_TRY(taut__select_compare(s, "mean log commonness, weighted", score));
     for (uint64_t i = 0; i < s->listed; i++) sum += (double)s->weight[i] * score[s->list[i]] / (double)s->listed;
     s->chosen = sum;
+    return TAUT_OK;
 }
 
 static taut_status run(taut__select *s)
@@ -129,7 +130,7 @@ static taut_status run(taut__select *s)
     if (status == TAUT_OK) status = taut__select_measure(s, "scoring", 1, score_one, &c, &score);
     if (status == TAUT_OK) status = weigh(s, score);
     if (status == TAUT_OK) status = by_place(s);
-    if (status == TAUT_OK) compare(s, score);
+    if (status == TAUT_OK) status = compare(s, score);
     taut__free(c.unigram);
     taut__free(score);
     return status;
