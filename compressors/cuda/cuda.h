@@ -236,8 +236,8 @@ typedef struct taut__cuda_topk {
     /* what: 0 dst = value, 1 dst += value, 2 dst = 0 where the payload has an element. list: for payloads of any density, 1. */
     taut_status (*decode)(const taut__cuda_batch *b, int what, uint64_t list, taut__cuda_stream s);
     /* The threshold of the k largest of each job, as topk.c's calibrate: *calibration. Scratch: choose_work. stats: of count() */
-    size_t (*choose_work)(uint64_t units, uint32_t jobs);
-    taut_status (*choose)(const taut__cuda_batch *b, double density, taut__cuda_stream s);
+    size_t (*choose_work)(uint64_t units, uint64_t list, uint32_t jobs);
+    taut_status (*choose)(const taut__cuda_batch *b, double density, uint64_t list, taut__cuda_stream s);
     taut_status (*count)(const taut__cuda_batch *b, taut__cuda_stream s); /* stats[0] += n */
 } taut__cuda_topk;
 

@@ -235,6 +235,22 @@ static size_t encode_work(uint64_t units, uint64_t list, uint32_t jobs, bool own
     return more + 32 + up16(8 * units) * 2 + up16(jobs * sizeof(choosing)) + up16(8 * list) + up16(4 * list) + 2 * up16(8 * groups_of(list, jobs));
 }
 
+/* The k-th largest of each job: among candidates, or among all. */
+static void find_threshold(const taut__cuda_batch *b, const plan &p, taut__cuda_stream s)
+{
+    unsigned units = (unsigned)b->units;
+    TAUT_LAUNCH(topk_sample, b->count, THREADS, 0, s, *b, p);
+    TAUT_LAUNCH(topk_gather, units, THREADS, 0, s, *b, p);
+    for (int pass = 0; pass < 3; pass++) {
+        TAUT_LAUNCH(topk_count_candidates, PARTS * b->count, THREADS, 0, s, *b, p, pass);
+        TAUT_LAUNCH(topk_pick, b->count, THREADS, 0, s, *b, p, pass, false);
+    }
+    for (int pass = 0; pass < 3; pass++) { /* of jobs that are small, or whose sample misled */
+        TAUT_LAUNCH(topk_count, units, THREADS, 0, s, *b, p, pass);
+        TAUT_LAUNCH(topk_pick, b->count, THREADS, 0, s, *b, p, pass, true);
+    }
+}
+
 static taut_status encode(const taut__cuda_batch *b, double density, bool exact, uint64_t list, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, "topk encode"));
@@ -264,18 +280,7 @@ static taut_status encode(const taut__cuda_batch *b, double density, bool exact,
     p.cand_pos = (uint32_t *)w, w += up16(4 * candidates_of(list, b->count));
     p.cand_val = (float *)w;
     unsigned units = (unsigned)b->units, groups = (unsigned)((groups_of(list, b->count) + WARPS - 1) / WARPS);
-    if (own) {
-        TAUT_LAUNCH(topk_sample, b->count, THREADS, 0, s, *b, p);
-        TAUT_LAUNCH(topk_gather, units, THREADS, 0, s, *b, p);
-        for (int pass = 0; pass < 3; pass++) {
-            TAUT_LAUNCH(topk_count_candidates, PARTS * b->count, THREADS, 0, s, *b, p, pass);
-            TAUT_LAUNCH(topk_pick, b->count, THREADS, 0, s, *b, p, pass, false);
-        }
-        for (int pass = 0; pass < 3; pass++) { /* of jobs that are small, or whose sample misled */
-            TAUT_LAUNCH(topk_count, units, THREADS, 0, s, *b, p, pass);
-            TAUT_LAUNCH(topk_pick, b->count, THREADS, 0, s, *b, p, pass, true);
-        }
-    }
+    if (own) find_threshold(b, p, s);
     TAUT_LAUNCH(topk_calibrate, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, p);
     if (own) TAUT_LAUNCH(topk_filter, PARTS * b->count, THREADS, 0, s, *b, p);
     TAUT_LAUNCH(topk_collect, units, THREADS, 0, s, *b, p);
@@ -305,26 +310,30 @@ static taut_status decode(const taut__cuda_batch *b, int what, uint64_t list, ta
     return taut_launched("topk decode");
 }
 
-static size_t choose_work(uint64_t units, uint32_t jobs) { return up16(8 * units) + up16(jobs * sizeof(choosing)); }
+static size_t choose_work(uint64_t units, uint64_t list, uint32_t jobs)
+{
+    return 32 + 2 * up16(8 * units) + up16(jobs * sizeof(choosing)) + 2 * up16(4 * candidates_of(list, jobs));
+}
 
-static taut_status choose(const taut__cuda_batch *b, double density, taut__cuda_stream s)
+static taut_status choose(const taut__cuda_batch *b, double density, uint64_t list, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, "topk calibrate"));
     if (!(density > 0 && density <= 1)) return taut__fail(TAUT_E_RANGE, "topk calibrate: density=%g: must be above 0, up to 1", density);
-    if (b->work_bytes < choose_work(b->units, b->count))
-        return taut__fail(TAUT_E_CAPACITY, "topk calibrate: %zu bytes of scratch: must be %zu", b->work_bytes, choose_work(b->units, b->count));
-    plan p;
+    if (b->work_bytes < choose_work(b->units, list, b->count))
+        return taut__fail(TAUT_E_CAPACITY, "topk calibrate: %zu bytes of scratch: must be %zu", b->work_bytes, choose_work(b->units, list, b->count));
+    uint8_t *w = (uint8_t *)b->work;
+    plan     p;
     memset(&p, 0, sizeof p);
     p.density = density;
-    p.ties = (unsigned long long *)b->work;
-    p.choosing_of = (choosing *)((uint8_t *)b->work + up16(8 * b->units));
-    cudaError_t e = cudaMemsetAsync(b->work, 0, choose_work(b->units, b->count), s);
+    p.more = (unsigned long long *)w, w += 32;
+    p.ties = (unsigned long long *)w, w += up16(8 * b->units);
+    p.seen = (unsigned long long *)w, w += up16(8 * b->units);
+    p.choosing_of = (choosing *)w, w += up16(b->count * sizeof(choosing));
+    p.cand_pos = (uint32_t *)w, w += up16(4 * candidates_of(list, b->count));
+    p.cand_val = (float *)w;
+    cudaError_t e = cudaMemsetAsync(b->work, 0, (size_t)((uint8_t *)p.cand_pos - (uint8_t *)b->work), s);
     if (e != cudaSuccess) return taut__fail(TAUT_E_DEVICE, "topk calibrate: %s", cudaGetErrorString(e));
-    TAUT_LAUNCH(topk_look_at_all, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, b->count, p);
-    for (int pass = 0; pass < 3; pass++) {
-        TAUT_LAUNCH(topk_count, (unsigned)b->units, THREADS, 0, s, *b, p, pass);
-        TAUT_LAUNCH(topk_pick, b->count, THREADS, 0, s, *b, p, pass, true);
-    }
+    find_threshold(b, p, s);
     TAUT_LAUNCH(topk_ties, (unsigned)b->units, THREADS, 0, s, *b, p);
     TAUT_LAUNCH(topk_choice, b->count, THREADS, 0, s, *b, p);
     return taut_launched("topk calibrate");

@@ -31,6 +31,7 @@ struct choosing {
     uint32_t found;  /* bits of the k-th largest magnitude that are known, at their places */
     uint32_t least;  /* kept: magnitude (or, exact, the bits) above this, or equal and a tie that goes */
     uint64_t rank;   /* of the k-th largest among those that share `found`; then: how many ties go */
+    uint64_t equal;  /* elements of the k-th largest magnitude */
     uint64_t count;  /* elements kept */
     uint64_t groups, bytes;
     uint32_t raw;

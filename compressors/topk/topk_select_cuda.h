@@ -67,6 +67,7 @@ static __global__ void __launch_bounds__(THREADS) topk_pick(const __grid_constan
             if (above < rank && rank <= above + n) {
                 c->found |= i << shift_of(pass);
                 c->rank = rank - above;
+                c->equal = n;
             }
             above += n;
         }
@@ -257,20 +258,14 @@ static __global__ void __launch_bounds__(THREADS) topk_filter(const __grid_const
 
 /* ---- the whole tensor's threshold, for later: calibrate ---- */
 
-static __global__ void __launch_bounds__(THREADS) topk_look_at_all(uint32_t jobs, plan p)
-{
-    uint32_t k = blockIdx.x * THREADS + threadIdx.x;
-    if (k < jobs) p.choosing_of[k].all = 1;
-}
-
-/* How many elements of each tile are exactly at the threshold. */
+/* How many elements of each tile are exactly at the threshold, where some of them stay. */
 static __global__ void __launch_bounds__(THREADS) topk_ties(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
     choosing             *c = p.choosing_of + job_number(batch, j);
     uint32_t              here = 0;
-    if (c->rank == ~UINT64_C(0)) return;
+    if (!c->all || c->rank == ~UINT64_C(0) || c->rank == c->equal) return;
     for (int s = 0; s < STEPS; s++) {
         if (place(unit, s) >= j->n) break;
         float4 x = taut_input4(j, batch.dtype, place(unit, s));
@@ -290,9 +285,10 @@ static __global__ void __launch_bounds__(THREADS) topk_choice(const __grid_const
     choosing             *c = p.choosing_of + blockIdx.x;
     uint64_t              tiles = (j->n + TAUT__CUDA_TILE - 1) / TAUT__CUDA_TILE, sum = 0, rank = c->rank;
     bool                  few = rank == ~UINT64_C(0); /* all that is not zero goes */
+    bool                  some = !few && rank < c->equal; /* of the ties some stay */
     if (threadIdx.x == 0) found[0] = found[1] = 0, found[2] = ~UINT64_C(0);
     __syncthreads();
-    for (uint64_t from = 0; from < tiles && !few; from += THREADS) {
+    for (uint64_t from = 0; c->all && some && from < tiles; from += THREADS) {
         uint64_t t = from + threadIdx.x;
         uint32_t here = t < tiles ? (uint32_t)p.ties[j->unit + t] : 0, all;
         uint64_t before = sum + block_scan(here, &all);
@@ -300,7 +296,7 @@ static __global__ void __launch_bounds__(THREADS) topk_choice(const __grid_const
         sum += all;
     }
     __syncthreads();
-    if (!few && sum > rank) { /* some ties stay */
+    if (c->all && some) {
         uint64_t at = found[0] * TAUT__CUDA_TILE + 16 * threadIdx.x, left = rank - found[1];
         uint32_t equal = 0, all;
         for (uint32_t s = 0; s < 4; s++) {
@@ -312,6 +308,13 @@ static __global__ void __launch_bounds__(THREADS) topk_choice(const __grid_const
         uint64_t before = block_scan((uint32_t)__popc(equal), &all);
         for (uint32_t q = 0; q < 16; q++)
             if ((equal >> q & 1) && ++before == left) found[2] = at + q;
+    }
+    for (uint64_t from = 0; !c->all && some && sum < rank && from < c->candidates; from += THREADS) {
+        uint64_t i = from + threadIdx.x, base = candidate_base(batch, j);
+        uint32_t is = i < c->candidates && taut__topk_magnitude(p.cand_val[base + i]) == c->found, all;
+        uint64_t before = sum + block_scan(is, &all);
+        if (is && before + 1 == rank) found[2] = p.cand_pos[base + i];
+        sum += all;
     }
     __syncthreads();
     if (threadIdx.x != 0) return;
