@@ -45,6 +45,7 @@ struct taut_layer {
     bool              started;
     bool              tested;   /* taut_test has said that it is done */
     _Atomic uint64_t  starts;   /* collectives that the program has started */
+    uint64_t          ops;      /* of the step's collectives, the last 32: op + 1 in two bits each, the latest lowest */
     uint64_t          scale_hash;  /* of tensor.scale */
     float            *before;   /* dropped=restore: the residual (and momentum) before the step; NULL: not kept */
     bool              had_residual; /* before the step */
@@ -64,6 +65,10 @@ struct taut_layer {
     taut__layer_sums step, shown;   /* of the step that ends; of the last one with a call */
     taut__sample     sample;
 };
+
+/* Of all that ranks tell each other except frames, which have the wire version: statistics on which codecs agree, what rides in the exchange of
+ * a step's end, tags, orders of messages. Raised whenever one of them changes, so that ranks of different builds say so. */
+enum { TAUT_EXCHANGE_VERSION = 2 };
 
 enum { TAUT_HANDSHAKE_LINE = 320 };
 typedef struct taut__handshake_line {
@@ -182,6 +187,7 @@ const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /*
 /* handshake.c : the registrations of all ranks are the same */
 taut_status taut__handshake_begin(taut_comm *comm);      /* begins to compare those that have not been */
 taut_status taut__handshake_wait(taut_comm *comm);
+void        taut__handshake_versions(char dst[TAUT_HANDSHAKE_LINE]); /* as text */
 /* Ranks did not do the same in the step that ends, as its exchange has told all of them: they find out what. Always fails. */
 taut_status taut__handshake_step(taut_comm *comm);
 uint64_t    taut__handshake_digest(const taut_comm *comm); /* of what this rank did in the step, for that exchange */
@@ -324,7 +330,11 @@ void   taut__sample_put(const taut_comm *comm, float *v);
 void   taut__sample_take(taut_comm *comm, const float *v);
 taut_status taut__sample_room(taut_comm *comm); /* before measure */
 bool   taut__sample_measure(taut_layer *layer, const taut__layer_sums *raw, taut__layer_measured *m); /* false: it loses nothing */
-void   taut__sample_agree(taut_comm *comm); /* all ranks know the same layers now */
+void   taut__sample_agree(taut_comm *comm, size_t layers); /* all ranks know the same layers now, so many */
+/* In a checkpoint (sample_state.c): load takes what check has found good; len 0: nothing has been learnt. */
+taut_status taut__sample_save(const taut_layer *layer, void *dst, size_t cap, size_t *len);
+taut_status taut__sample_check(const taut_layer *layer, const void *src, size_t len);
+void        taut__sample_load(taut_layer *layer, const void *src, size_t len);
 
 /* trace.c : NULL trace = off, every call returns at once */
 taut_status taut__trace_open(const char *path, int rank, taut__trace **trace);

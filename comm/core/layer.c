@@ -410,6 +410,7 @@ void taut__layer_starts(taut_layer *l)
 {
     l->started = true;
     l->comm->starts++;
+    l->ops = l->ops << 2 | (uint64_t)(l->job.kind + 1);
     atomic_fetch_add_explicit(&l->starts, 1, memory_order_relaxed);
 }
 

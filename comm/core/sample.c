@@ -328,11 +328,11 @@ bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, taut__laye
 
 /* ---- between steps ---- */
 
-void taut__sample_agree(taut_comm *comm)
+void taut__sample_agree(taut_comm *comm, size_t layers)
 {
     double elems = 0;
-    for (size_t i = 0; i < comm->layers; i++) elems += (double)comm->layer[i]->tensor.elems;
-    comm->sampling.layers = comm->layers;
+    for (size_t i = 0; i < layers; i++) elems += (double)comm->layer[i]->tensor.elems;
+    comm->sampling.layers = layers;
     comm->sampling.rate = elems > 0 ? rate_of(comm, elems) : 0;
 }
 

@@ -47,6 +47,7 @@ static taut_status save_agreement(const void *self, void *dst, size_t cap, size_
     *len = w.len;
     return TAUT_OK;
 }
+static taut_status save_sample(const void *self, void *dst, size_t cap, size_t *len) { return taut__sample_save(self, dst, cap, len); }
 static taut_status save_auto(const void *self, void *dst, size_t cap, size_t *len)
 {
     const taut_comm *comm = self;
@@ -66,7 +67,8 @@ static taut_status write_layer(taut__writer *w, const taut_layer *l)
     taut__write_text(w, spec);
     TAUT_TRY(write_section(w, save_feedback, l->residual ? l->feedback : NULL));
     TAUT_TRY(write_section(w, save_codec, state ? l : NULL));
-    return write_section(w, save_agreement, l->job.agree ? &l->job : NULL);
+    TAUT_TRY(write_section(w, save_agreement, l->job.agree ? &l->job : NULL));
+    return write_section(w, save_sample, l);
 }
 
 static taut_status write_all(taut__writer *w, const taut_comm *comm)
@@ -80,6 +82,7 @@ static taut_status write_all(taut__writer *w, const taut_comm *comm)
     taut__write64(w, comm->steps);
     taut__write64(w, comm->layers);
     for (size_t i = 0; i < comm->layers; i++) TAUT_TRY(write_layer(w, comm->layer[i]));
+    taut__write64(w, comm->sampling.layers);
     return write_section(w, save_auto, comm->autom ? comm : NULL);
 }
 

@@ -13,15 +13,15 @@ typedef struct saved_layer {
     taut_layer       *layer;
     taut_spec         spec;
     uint64_t          dtype, op, elems, calls;
-    const uint8_t    *residual, *state, *agreement;
-    size_t            residual_n, state_n, agreement_n;
+    const uint8_t    *residual, *state, *agreement, *sample;
+    size_t            residual_n, state_n, agreement_n, sample_n;
     taut_feedback    *feedback; /* made for it; NULL: the layer has one, or needs none */
     taut_codec_state *fresh;    /* that replaces the layer's */
 } saved_layer;
 
 typedef struct blob {
     taut_comm     *comm;
-    uint64_t       rank, ranks, steps;
+    uint64_t       rank, ranks, steps, sampled;
     saved_layer   *layer; /* one per layer of the communicator, in its order; .layer NULL: not in the blob */
     const uint8_t *plan;
     size_t         plan_n;
@@ -53,7 +53,7 @@ static taut_status check_spec(saved_layer *s, const char *text)
     const taut__algorithm *via;
     taut_layer            *l = s->layer;
     taut_status            status = taut__spec_parse(text, &s->spec);
-    if (status == TAUT_OK && s->spec.automatic) status = TAUT_E_CORRUPT;
+    if (status == TAUT_OK && s->spec.automatic) status = taut__fail(TAUT_E_CORRUPT, "auto is no codec of a layer");
     if (status == TAUT_OK) status = taut__spec_suits(&s->spec, &l->tensor);
     if (status == TAUT_OK && l->automatic) status = taut__algorithm_for(l, &s->spec, &via);
     return status == TAUT_OK ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "taut_state_load: layer '%s': saved with codec '%.200s', which it cannot have",
@@ -80,6 +80,7 @@ static taut_status read_layer(blob *b, taut__reader *r)
     s.residual = read_section(r, &s.residual_n);
     s.state = read_section(r, &s.state_n);
     s.agreement = read_section(r, &s.agreement_n);
+    s.sample = read_section(r, &s.sample_n);
     if (r->bad) return damaged("a layer");
     s.layer = find(b->comm, name);
     if (!s.layer) return taut__fail(TAUT_E_MISMATCH, "taut_state_load: layer '%s' is not registered", name);
@@ -89,6 +90,7 @@ static taut_status read_layer(blob *b, taut__reader *r)
     if (b->layer[s.layer->index].layer) return damaged("a layer occurs twice");
     TAUT_TRY(check_sizes(&s));
     TAUT_TRY(check_spec(&s, spec));
+    TAUT_TRY(taut__sample_check(s.layer, s.sample, s.sample_n));
     b->layer[s.layer->index] = s;
     return TAUT_OK;
 }
@@ -117,6 +119,7 @@ static taut_status read_blob(blob *b, const uint8_t *src, size_t len)
     uint64_t layers = taut__read64(&r);
     if (r.bad || b->ranks == 0 || b->ranks > INT32_MAX || b->rank >= b->ranks) return damaged("its header");
     for (uint64_t i = 0; i < layers; i++) TAUT_TRY(read_layer(b, &r));
+    b->sampled = taut__read64(&r);
     b->plan = read_section(&r, &b->plan_n);
     if (r.bad || r.left) return damaged("its end");
     return b->plan_n && b->comm->autom ? b->comm->hooks->check(b->comm->autom, b->plan, b->plan_n) : TAUT_OK;
@@ -201,6 +204,7 @@ static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
     }
     taut__feedback_scrub(f, 0, n);
     l->residual = true;
+    atomic_store(&l->comm->feeding, true);
 }
 
 static void put_layer(taut_layer *l, saved_layer *s, const blob *b)
@@ -211,8 +215,11 @@ static void put_layer(taut_layer *l, saved_layer *s, const blob *b)
     l->state = s->fresh, s->fresh = NULL;
     l->calls = l->calls_at_step = s->calls;
     l->last_op = (int)s->op - 1;
+    l->ops = 0;
     l->dropping = false;
     taut__agree_load(&l->job, s->agreement, s->agreement_n);
+    bool measured = s->layer && b->ranks == (uint64_t)b->comm->all.size && same_spec(l, &s->spec); /* else other errors */
+    taut__sample_load(l, s->sample, measured ? s->sample_n : 0);
 }
 
 static taut_status apply(blob *b)
@@ -227,8 +234,9 @@ static taut_status apply(blob *b)
     taut__engine_release(&comm->engine);
     if (b->more) return TAUT_OK;
     comm->steps = b->steps;
-    if (comm->autom) comm->hooks->load(comm->autom, b->plan, b->plan_n);
-    return TAUT_OK;
+    taut__sample_agree(comm, (size_t)taut__min(b->sampled, comm->layers));
+    taut_status s = comm->autom ? comm->hooks->load(comm->autom, b->plan, b->plan_n) : TAUT_OK;
+    return s == TAUT_OK ? s : taut__engine_fail(&comm->engine, s, taut_last_error()); /* as above */
 }
 
 /* ---- sets of blobs ---- */

@@ -150,11 +150,12 @@ static void close_step(taut_comm *comm)
     comm->stepped = true;
     comm->sampling.apart = comm->sampling.apart_next;
     comm->sampling.apart_next = false;
-    taut__sample_agree(comm);
+    taut__sample_agree(comm, comm->layers);
     for (size_t i = 0; i < comm->layers; i++) {
         taut_layer *l = comm->layer[i];
         l->dropping = l->calls != l->calls_at_step;
         l->calls_at_step = l->calls;
+        l->ops = 0;
         l->sample.taken = false;
     }
     if (comm->bad) taut__drop_step(comm);

@@ -42,10 +42,10 @@ typedef struct taut__plan_hooks {
     void (*stats)(const taut__auto *self, taut_comm_stats *s);
 
     /* Checkpoints: two-call save as in taut_state_save. load replaces what there is, by what check has found good; the layers
-     * have their saved codecs by then. len 0: nothing was saved, so as at the beginning. */
+     * have their saved codecs by then. len 0: nothing was saved, so as at the beginning. What load fails for is memory alone. */
     taut_status (*save)(const taut__auto *self, void *dst, size_t cap, size_t *len);
     taut_status (*check)(const taut__auto *self, const void *src, size_t len);
-    void (*load)(taut__auto *self, const void *src, size_t len);
+    taut_status (*load)(taut__auto *self, const void *src, size_t len);
 } taut__plan_hooks;
 
 /* auto.c; NULL = this build has no codec=auto, which then means none */
@@ -62,6 +62,9 @@ taut_status taut__layer_adopt(taut_layer *layer, const taut_spec *spec);
 /* From the next step on, a codec that aims at a relative error aims at `factor` times that of its spec, which stays; until
  * another spec is adopted. False where the layer's codec cannot be tuned so. Agreed arguments. */
 bool taut__layer_set_error_scale(taut_layer *layer, double factor);
+/* For checkpoints: the relative error that such a codec aims at in the next step; 0: it aims at none. */
+double taut__layer_aim(const taut_layer *layer);
+void   taut__layer_aim_at(taut_layer *layer, double rel);
 
 /* What the layer's last collective cost and lost, on this rank; zeros before the first. called: in this step. */
 const taut__record *taut__layer_record(const taut_layer *layer, bool *called);
@@ -81,6 +84,8 @@ const taut__layer_sums *taut__layer_step(const taut_layer *layer);
 
 /* In the next step, the samples of x of all automatic layers travel apart, of every encoder by itself; agreed. */
 void taut__sample_apart(taut_comm *comm, bool apart);
+bool taut__sample_is_apart(const taut_comm *comm);        /* for checkpoints: in the coming step, between steps, */
+void taut__sample_apart_at_once(taut_comm *comm, bool apart); /* and set */
 /* In on_step_end after such a step: x of every encoder in the layer's sampled blocks. */
 typedef struct taut__apart {
     size_t        blocks, encoders, elems; /* elems: of a block; those beyond the tensor's end are 0 */

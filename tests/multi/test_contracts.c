@@ -169,11 +169,11 @@ static taut_status shard(ranks_ctx *c)
 }
 START_TEST(foreign_parts)
 {
-    static const char *const algorithm[] = {"auto", "sra", "ring", "gather"};
+    static const char *const algorithm[] = {"auto", "sra", "ring", "gather", "native"};
     static const int         size[] = {1, 2, 3, 4, 7};
     static parts             p;
     for (int d = TAUT_F32; d <= TAUT_BF16; d++)
-        for (int a = 0; a < (d == TAUT_F32 ? 4 : 1); a++)
+        for (int a = 0; a < (d == TAUT_F32 ? 5 : 1); a++)
             for (int k = 0; k < 5; k++) {
                 taut_config cfg = config(all_codecs[_i]);
                 cfg.algorithm = algorithm[a];
