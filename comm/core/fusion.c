@@ -121,7 +121,7 @@ static taut_status allocate(taut__bucket *b)
 taut_status taut__fuse_close(taut__bucket *b)
 {
     taut__engine *e = &b->job.comm->engine;
-    if (b->closed) return TAUT_OK;
+    if (b->closed || b->members == 0) return TAUT_OK; /* the latter: registering its first member failed */
     taut__engine_hold(e);
     taut_status s = allocate(b);
     taut__engine_release(e);

@@ -313,7 +313,6 @@ static double rel_of(const float *x, size_t n, const char *spec)
 }
 
 /* The same on noise whose scale changes by octaves from row to row: made here, so that every clone has it. */
-static const double uneven_packed = 0, uneven_rans = 0, uneven_topk_packed = 0, uneven_topk_rans = 0;
 static void check_bits(const float *x, size_t n, double packed, double rans, double topk_packed, double topk_rans)
 {
     double quant = rel_of(x, n, "quant:bits=4,bucket=512,round=stochastic"), topk = rel_of(x, n, "topk:density=0.01");
@@ -328,7 +327,7 @@ START_TEST(bits_on_uneven_noise)
     float *x = new_floats(n);
     fill_normal(x, n, 0.01f, 400);
     for (size_t i = 0; i < n; i++) x[i] *= exp2f((float)(taut__mix64(3 + i / 200) % 9) - 4);
-    check_bits(x, n, uneven_packed, uneven_rans, uneven_topk_packed, uneven_topk_rans);
+    check_bits(x, n, 0.96, 0.91, 0.11, 0.09); /* 0.940, 0.885, 0.104, 0.085 when this was written */
     free(x);
 }
 END_TEST
