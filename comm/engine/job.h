@@ -20,6 +20,9 @@ typedef struct taut__record {
     taut_norm2 own;                     /* ||x||^2 of this rank */
     taut_norm2 error, requantization_error;           /* see above */
     taut_norm2 sum;                     /* ||sum||^2 of the part that this rank owns (all of it where owned by all: on rank 0) */
+    struct {
+        taut_norm2 own, error, requantization_error, sum;
+    } low; /* what these sums lack of the exact ones: pieces come in any order, and all orders give the same bits */
     double     encode_s, decode_s;      /* seconds of codec work, all threads */
     double     begin_s, end_s;          /* taut__now() at start and completion */
 } taut__record;

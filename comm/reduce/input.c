@@ -257,6 +257,20 @@ void taut__add_norm(taut_norm2 *sum, taut_norm2 x, double factor)
     sum->weighted += x.weighted * factor;
 }
 
+/* *high + *low, as exact as twice a double's digits, += x (Dekker, 1971, section 4). */
+static void add_exactly(double *high, double *low, double x)
+{
+    double sum = *high + x, back = sum - *high, lost = (*high - (sum - back)) + (x - back) + *low;
+    *high = sum + lost;
+    *low = isfinite(*high) ? lost - (*high - sum) : 0;
+}
+
+static void collect(taut_norm2 *sum, taut_norm2 *low, taut_norm2 x, double factor)
+{
+    add_exactly(&sum->plain, &low->plain, x.plain * factor);
+    add_exactly(&sum->weighted, &low->weighted, x.weighted * factor);
+}
+
 taut_norm2 taut__sum_norms(const taut__job *job, const float *x, taut__range r) { return sum_norms(job, x, r.first, r.n); }
 
 taut_norm2 taut__sum_bad(const taut__job *job, const float *x, taut__range r) { return (taut_norm2){bad(job, x, r.n) ? NAN : 0, 0}; }
@@ -265,11 +279,12 @@ taut_norm2 taut__job_norms(const taut__job *job, const float *x, taut__range r) 
 
 void taut__account(taut__job *job, const taut__piece_done *done)
 {
-    double mean = (double)job->factor * (double)job->factor;
-    taut__add_norm(&job->record.own, done->own, 1);
-    taut__add_norm(&job->record.error, done->error, 1);
-    taut__add_norm(&job->record.sum, done->sum, 1 / mean);
-    taut__add_norm(&job->record.requantization_error, done->requantization_error, 1 / mean);
-    job->record.encode_s += done->seconds;
-    job->record.decode_s += done->decode_s;
+    taut__record *r = &job->record;
+    double        mean = (double)job->factor * (double)job->factor;
+    collect(&r->own, &r->low.own, done->own, 1);
+    collect(&r->error, &r->low.error, done->error, 1);
+    collect(&r->sum, &r->low.sum, done->sum, 1 / mean);
+    collect(&r->requantization_error, &r->low.requantization_error, done->requantization_error, 1 / mean);
+    r->encode_s += done->seconds;
+    r->decode_s += done->decode_s;
 }

@@ -92,6 +92,8 @@ static taut__range next_slice(const taut__job *job, size_t at)
     return (taut__range){at, taut__min(job->comm->scratch_n, job->call.tensor->elems - at)};
 }
 
+static bool looked_at(const taut__job *job) { return taut__watched(job->layer) || taut__sampled(job); }
+
 static taut_status form(taut__job *job)
 {
     native         *a = native_of(job);
@@ -99,6 +101,7 @@ static taut_status form(taut__job *job)
     taut__piece_done done = {0};
     if (integer(job)) taut__quantize_x(job, r, a->q + r.first, INT32_MAX / job->g->size, job->comm->scratch[0], &done);
     else taut__own_x(job, r, taut__result_at(job, r.first, NULL), &done);
+    if (!integer(job) && !looked_at(job)) done.own = (taut_norm2){0, 0}; /* as where nothing had to be formed */
     a->formed += r.n;
     taut__account(job, &done);
     return done.status;
@@ -106,8 +109,8 @@ static taut_status form(taut__job *job)
 
 static bool formed(const taut__job *job)
 {
-    bool there = !integer(job) && taut__in_place(job), watched = taut__watched(job->layer) || taut__sampled(job);
-    return (there && !watched) || native_of(job)->formed == job->call.tensor->elems;
+    bool there = !integer(job) && taut__in_place(job);
+    return (there && !looked_at(job)) || native_of(job)->formed == job->call.tensor->elems;
 }
 
 static void *numbers(const taut__job *job) { return integer(job) ? (void *)native_of(job)->q : job->buf; }
