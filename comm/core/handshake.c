@@ -30,10 +30,10 @@ static uint64_t shared_calls(const taut_layer *l)
 
 static bool called(const taut_layer *l) { return l->calls > l->calls_at_step; }
 
-/* "op=sum", or of several calls "op=sum,mean": the last eight. */
+/* "op=sum", or of several calls "op=sum,mean": the last six. */
 static const char *ops_text(const taut_layer *l, char *dst, size_t cap)
 {
-    enum { SHOWN = 8 };
+    enum { SHOWN = 6 };
     size_t at = (size_t)snprintf(dst, cap, "%s", called(l) ? "op=" : "no collective");
     for (int i = SHOWN - 1; i >= 0 && called(l); i--) {
         uint64_t op = l->ops >> (2 * i) & 3;
@@ -44,10 +44,10 @@ static const char *ops_text(const taut_layer *l, char *dst, size_t cap)
 
 static const char *step_line(const taut_layer *l, char *dst)
 {
-    char spec[96], scale[64] = "no scale", ops[64];
+    char spec[96], scale[56] = "no scale", ops[36];
     taut__spec_print(&l->wire, spec, sizeof spec);
     if (l->tensor.scale_n) snprintf(scale, sizeof scale, "scale of %zu (%016llx)", l->tensor.scale_n, (unsigned long long)l->scale_hash);
-    snprintf(dst, TAUT_HANDSHAKE_LINE, "'%.100s' with %s, %s, %s, call %llu", l->name, ops_text(l, ops, sizeof ops), scale, spec, (unsigned long long)shared_calls(l));
+    snprintf(dst, TAUT_HANDSHAKE_LINE, "'%.80s' with %s, %s, %s, call %llu", l->name, ops_text(l, ops, sizeof ops), scale, spec, (unsigned long long)shared_calls(l));
     return dst;
 }
 

@@ -384,9 +384,13 @@ static taut_status crowd(ranks_ctx *c)
 }
 START_TEST(many_ranks)
 {
-    taut_config cfg = config(_i ? "quant:bits=8" : "none");
+    static const struct {
+        const char *codec;
+        int         ranks;
+    } row[] = {{"none", 1024}, {"quant:bits=8", 200}, {"auto", 150}, {"auto", 1024}}; /* the last with LONG=1: half a minute */
+    taut_config cfg = config(row[_i].codec);
     cfg.timeout_ms = 60000;
-    ranks_ok(_i ? 200 : 1024, &cfg, crowd, NULL);
+    ranks_ok(row[_i].ranks, &cfg, crowd, NULL);
 }
 END_TEST
 
@@ -402,7 +406,7 @@ int main(void)
     tcase_add_loop_test(t, odd_buffers, 0, 4);
     tcase_add_loop_test(t, odd_shapes, 0, 5);
     tcase_add_loop_test(t, forked, 0, 6);
-    tcase_add_loop_test(t, many_ranks, 0, 2);
+    tcase_add_loop_test(t, many_ranks, 0, getenv("LONG") ? 4 : 3);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
