@@ -134,7 +134,8 @@ typedef struct taut_config {
                               them; "restore" puts back what they were before it, for one more float per parameter */
     const char *link;      /* what codec=auto plans for: "measure" (default), or a bandwidth as in "1gbit", "100mbit". Then
                               no clock decides anything: communicators that reduce the same data (replicas of a
-                              tensor-parallel mesh) make the same plans at the same steps */
+                              tensor-parallel mesh) make the same plans at the same steps, two runs have the same bits,
+                              and so has a resumed one. With "measure" none of that is promised */
 } taut_config;
 #define TAUT_CONFIG_INIT {sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
@@ -272,6 +273,11 @@ TAUT_API taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats 
  * load : into a communicator with the same layers, which may have run: the blob takes the place of what is there (a
  *  rollback), all of it or, after an error, nothing. A blob carries a checksum of all of it: TAUT_E_CORRUPT if that is not
  *  right, TAUT_E_VERSION if another version of the format wrote it, TAUT_E_MISMATCH if its layers are others.
+ * What continues: with as many ranks, the same layers and settings, every rank its own blob, and a program that gives the same gradients,
+ *  results have the bits of a run that was not interrupted. Under codec=auto that holds where link= names a network, so that no clock
+ *  decides anything. With link=measure the plan in force, what it was made of and what is known of its speed go on, and results
+ *  have the same bits until a clock has its next say: in a trial of another plan, or in the next plan. With other settings or another
+ *  number of ranks the plan stands, and what it rests on is measured anew.
  * With another number of ranks, give every saved blob to exactly one rank. Where there are more blobs than ranks, load several
  *  one after the other: residuals of different ranks of one checkpoint add up, as long as no collective comes between, so
  *  nothing is lost. Where there are more ranks than blobs, the others give any of them to taut_state_join(), which takes

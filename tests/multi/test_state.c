@@ -386,6 +386,8 @@ typedef struct scene {
     const char *budget, *objective, *feedback, *hosts;
     int         ranks;
     bool        scaled;
+    bool        measured;       /* the link: then only as long as the plan stands */
+    uint64_t    plans[LONG_RUN]; /* after each step of the whole run, rank 0's */
     uint8_t    *blob[SAVES][P];
     size_t      len[SAVES][P];
     int         from;           /* which save the run goes on from; -1: it is the whole one */
@@ -409,7 +411,7 @@ static float planned_value(int rank, size_t i, int number)
     return size * ranks_value(rank, i, number) * (i / COLS % 7 == 2 ? 1e-3f : 1);
 }
 
-static taut_status planned_step(ranks_ctx *c, taut_layer **l, int number, uint64_t *seen)
+static taut_status planned_step(ranks_ctx *c, taut_layer **l, int number, uint64_t *seen, uint64_t *plans)
 {
     const scene    *s = c->arg;
     static const size_t elems[] = {N, N / 2, 32 * 64, COLS, 20 * COLS};
@@ -427,6 +429,7 @@ static taut_status planned_step(ranks_ctx *c, taut_layer **l, int number, uint64
     TAUT_TRY(taut_comm_get_stats(c->comm, &stats));
     double told[] = {stats.rel_err2, stats.rel_err2_metric, stats.budget, (double)stats.budget_violations, (double)stats.plans, (double)stats.plan_hash};
     *seen = taut__seed(h, XXH3_64bits(told, sizeof told));
+    *plans = stats.plans;
     return TAUT_OK;
 }
 
@@ -443,19 +446,21 @@ static taut_status planned_run(ranks_ctx *c)
     scene      *s = c->arg;
     taut_layer *l[5];
     int         first = 0;
-    uint64_t    seen;
+    uint64_t    seen, plans;
     TAUT_TRY(planned_layers(c, l));
     for (int turn = 0; turn < (s->from < 0 ? 1 : 2); turn++) { /* once more: back from where it has come to */
         if (s->from >= 0) {
             TAUT_TRY(taut_state_load(c->comm, s->blob[s->from][c->rank], s->len[s->from][c->rank]));
             first = saves[s->from];
         }
-        for (int number = first; number < LONG_RUN; number++) {
+        for (int number = first, break_at = LONG_RUN; number < LONG_RUN; number++) {
             for (int k = 0; k < SAVES && s->from < 0; k++)
                 if (saves[k] == number) TAUT_TRY(planned_save(c, s, k));
-            TAUT_TRY(planned_step(c, l, number, &seen));
+            TAUT_TRY(planned_step(c, l, number, &seen, &plans));
             if (c->rank != 0) continue;
-            if (s->from < 0) s->seen[number] = seen;
+            if (s->from < 0) s->seen[number] = seen, s->plans[number] = plans;
+            else if (s->measured && (plans != s->plans[first - 1] || s->plans[number] != plans)) break_at = number;
+            else if (s->measured && break_at < number) continue;
             else if (s->seen[number] != seen)
                 return taut__fail(TAUT_E_INVALID, "budget %s, turn %d: saved before step %d, step %d differs", s->budget, turn, first, number);
         }
@@ -472,12 +477,13 @@ START_TEST(plans_go_on)
         {.budget = "like:powersgd:rank=4", .objective = "bytes", .feedback = "auto", .hosts = "0", .ranks = 3},
         {.budget = "like:topk:density=0.1", .objective = "time", .feedback = "auto", .hosts = "2", .ranks = 3},
         {.budget = "like:quant:bits=4", .objective = "time", .feedback = "momentum", .hosts = "0", .ranks = 2, .scaled = true},
+        {.budget = "rel=0.05", .objective = "bytes", .feedback = "auto", .hosts = "0", .ranks = 2, .measured = true},
     };
     scene       s = scenes[_i];
     taut_config cfg = TAUT_CONFIG_INIT;
     cfg.timeout_ms = 20000;
     cfg.budget = s.budget, cfg.objective = s.objective, cfg.feedback = s.feedback;
-    cfg.link = "20mbit";
+    cfg.link = s.measured ? "measure" : "20mbit";
     cfg.replan_steps = 11;
     setenv("TAUT_FAKE_HOSTS", s.hosts, 1);
     s.from = -1;
@@ -500,7 +506,7 @@ int main(void)
     tcase_add_test(t, forged_blobs);
     tcase_add_test(t, long_specs);
     tcase_add_test(t, foreign);
-    tcase_add_loop_test(t, plans_go_on, 0, 6);
+    tcase_add_loop_test(t, plans_go_on, 0, 7);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
