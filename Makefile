@@ -16,6 +16,8 @@ NVCC   ?= nvcc
 PYTHON ?= python3
 PKG_CONFIG ?= pkg-config
 
+JSON   := -ljansson
+
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -97,7 +99,7 @@ endif
 # ---- zstd: shards, and with them all of the dataset half; libjpeg-turbo: JPEGs decoded on read ----
 ifeq ($(HAVE_ZSTD),found)
 FEATURES += -DTAUT_HAVE_ZSTD $(ZSTD_CFLAGS)
-LIBS     += $(ZSTD_LIBS)
+LIBS     += $(ZSTD_LIBS) $(JSON)
 ifeq ($(HAVE_JPEG),found)
 FEATURES += -DTAUT_HAVE_JPEG $(JPEG_CFLAGS)
 LIBS     += $(JPEG_LIBS)
@@ -171,7 +173,6 @@ GENCODE ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_
 ALL_NVCCFLAGS = -std=c++17 -O2 -lineinfo --fmad=false -Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wextra \
                 -Xcompiler -fno-exceptions,-fno-rtti,-fno-threadsafe-statics $(GENCODE) $(NVCCFLAGS)
 LIBS    += -lxxhash -lm -pthread
-JSON    := -ljansson
 RPATH   := -Wl,-rpath,'$$ORIGIN/../lib'
 DEP      = -MMD -MP -MF $(@:.o=.d)
 
@@ -362,7 +363,8 @@ endif # goals that need the machine
 # Each is a make of its own, so that what setup installed is detected.
 .PHONY: setup check check-long check-gpu demo bench-lab clean help
 STAGE = @+$(MAKE) --no-print-directory
-check check-long: SETUP := --tests
+check: SETUP := --tests
+check-long: SETUP := --long
 setup: ## install the packages that are missing (Debian, Ubuntu)
 	@launch/setup $(SETUP)
 	@[ -f /var/lib/dpkg/status ] || rm -rf build/probes

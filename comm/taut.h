@@ -136,8 +136,10 @@ typedef struct taut_config {
                               no clock decides anything: communicators that reduce the same data (replicas of a
                               tensor-parallel mesh) make the same plans at the same steps, two runs have the same bits,
                               and so has a resumed one. With "measure" none of that is promised */
+    const char *checksum;  /* "on" (default): a frame has a checksum, and bytes that were damaged on the way are TAUT_E_CORRUPT;
+                              "off": it has none, for networks that check by themselves. Frames of both kinds are read */
 } taut_config;
-#define TAUT_CONFIG_INIT {sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_CONFIG_INIT {sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /* ---- Communicator --------------------------------------------------------------------------------------------
  * taut_comm_create_mpi() is in taut_mpi.h, taut_comm_create_nccl() in taut_nccl.h. */
@@ -179,7 +181,8 @@ TAUT_API taut_status taut_layer_scale(taut_layer *layer, const float *s, size_t 
 /* ---- Collectives -----------------------------------------------------------------------------------------------
  * buf is the layer's whole tensor, of its dtype, contiguous, aligned to an element, on the host; it is borrowed until the
  * wait (or the step end) and must not be read or written meanwhile. Afterwards all ranks hold the same bytes.
- * A buffer that overlaps that of another layer under way is TAUT_E_INVALID.
+ * A buffer that overlaps that of another layer under way is TAUT_E_INVALID. After an error over MPI the buffers of that step must stay
+ * until MPI_Finalize: a message that had begun to arrive may still be written there; the log names it.
  * NaN and Inf of any rank arrive as NaN or Inf on every rank. Layers may be started in any order on any rank.
  * A rank in taut_step_end() that has not started a layer which another one waits for is TAUT_E_MISMATCH on all ranks, long before
  * the timeout, naming both and the layer. */
@@ -273,11 +276,6 @@ TAUT_API taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats 
  * load : into a communicator with the same layers, which may have run: the blob takes the place of what is there (a
  *  rollback), all of it or, after an error, nothing. A blob carries a checksum of all of it: TAUT_E_CORRUPT if that is not
  *  right, TAUT_E_VERSION if another version of the format wrote it, TAUT_E_MISMATCH if its layers are others.
- * What continues: with as many ranks, the same layers and settings, every rank its own blob, and a program that gives the same gradients,
- *  results have the bits of a run that was not interrupted. Under codec=auto that holds where link= names a network, so that no clock
- *  decides anything. With link=measure the plan in force, what it was made of and what is known of its speed go on, and results
- *  have the same bits until a clock has its next say: in a trial of another plan, or in the next plan. With other settings or another
- *  number of ranks the plan stands, and what it rests on is measured anew.
  * With another number of ranks, give every saved blob to exactly one rank. Where there are more blobs than ranks, load several
  *  one after the other: residuals of different ranks of one checkpoint add up, as long as no collective comes between, so
  *  nothing is lost. Where there are more ranks than blobs, the others give any of them to taut_state_join(), which takes

@@ -136,9 +136,11 @@ typedef struct taut_shard_info {
     uint32_t fields, version;
     int32_t  label_field;       /* field of kind label; -1 = none */
     int32_t  plain;             /* 1: `zstd -dc` gives the samples one after another */
+    int32_t  foreign;           /* 1: an index, whose samples lie in files of another format (taut_shard_foreign()) */
 } taut_shard_info;
 
-/* taut_shard_open() : reads the index and checks it. TAUT_E_CORRUPT: no shard, truncated or damaged; TAUT_E_VERSION: newer. */
+/* taut_shard_open() : reads the index and checks it. TAUT_E_CORRUPT: no shard, truncated or damaged; TAUT_E_VERSION: newer. A file of
+ *  another format is read by its index PATH.taut, where that is there. */
 TAUT_API taut_status taut_shard_open(const char *path, taut_shard **shard);
 TAUT_API void        taut_shard_close(taut_shard *shard); /* after its readers */
 TAUT_API taut_status taut_shard_get_info(const taut_shard *shard, taut_shard_info *info);
@@ -147,6 +149,34 @@ TAUT_API int         taut_shard_find(const taut_shard *shard, const char *name);
 TAUT_API const char *taut_shard_path(const taut_shard *shard);
 TAUT_API const char *taut_shard_source(const taut_shard *shard);                       /* of the writer's options */
 TAUT_API const char *taut_shard_labels(const taut_shard *shard);                       /* of the writer's options */
+TAUT_API const char *taut_shard_foreign(const taut_shard *shard, size_t i); /* file i that an index reads; NULL past the end */
+
+/* ---- Indexes --------------------------------------------------------------------------------------------------
+ * A shard over files of other formats, which stay as they are: an index says where each sample lies and holds the hashes of
+ * all blocks. Everything that takes a shard takes one. docs/data.md has the formats. A file that changes under its index is
+ * noticed: by its size when the index is opened, by its blocks' hashes in every read. */
+typedef struct taut_index_options {
+    size_t      size;              /* set by TAUT_INDEX_INIT */
+    const char *format;            /* mds, tar, megatron, npy, idx, tfrecord, arrow; NULL = by the look of the first file */
+    uint64_t    block_bytes;       /* decoded bytes of a block of the largest field, 256..1 GiB; 0 = 65536 */
+    uint64_t    samples_per_block; /* 0 = as many as fit block_bytes, at least 1 */
+    const char *label;             /* this field holds the classes; NULL = one that is called label, class, cls, target or y */
+    const char *tokens;            /* this integer field holds token ids; NULL = one that is called tokens, token_ids, input_ids or ids */
+    const char *const *select;     /* only these fields; may be NULL */
+    size_t      nselect;
+    int32_t     bytes;             /* 1: texts are any bytes; else a text that is not UTF-8 is an error */
+    int32_t     raw;               /* tfrecord: 1 = records as they are, not as tf.train.Example */
+    int (*progress)(void *ctx, uint64_t done, uint64_t total); /* samples; not 0 stops with TAUT_E_STATE; may be NULL */
+    void       *progress_ctx;
+} taut_index_options;
+#define TAUT_INDEX_INIT {sizeof(taut_index_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/* taut_index_create() : path: of the index to be, which appears complete or not at all. files: of one format; several npy or idx
+ *  files are fields of the same samples, of megatron the .bin or the .idx is given; else n must be 1. TAUT_E_CORRUPT and
+ *  TAUT_E_UNSUPPORTED name file and record. The index names files beside it by their names, so both can be moved together. */
+TAUT_API taut_status taut_index_create(const char *path, size_t n, const char *const *files, const taut_index_options *options);
+TAUT_API const char *taut_index_format_name(size_t i); /* NULL past the end */
+TAUT_API const char *taut_index_format_help(size_t i);
 
 /* ---- Reader ---------------------------------------------------------------------------------------------------
  * Decoding memory of one thread; it keeps the last block of each field. Every byte that it returns has passed the
@@ -172,6 +202,24 @@ TAUT_API taut_status taut_reader_block(taut_reader *reader, size_t field, uint64
 /* taut_reader_labels() : classes[0..samples) of the label field. TAUT_E_UNSUPPORTED if the shard has none. */
 TAUT_API taut_status taut_reader_labels(taut_reader *reader, int64_t *classes);
 
+/* ---- Export ---------------------------------------------------------------------------------------------------
+ * taut_shard_export() : the samples of shards, one shard behind the other, as another format: "mds" (a folder for Mosaic Streaming), "tar"
+ *  (for WebDataset), "npy". The shards must have the same fields. Each file appears complete or not at all; the index.json of mds comes
+ *  last. TAUT_E_UNSUPPORTED: the format cannot hold a field; TAUT_E_MISMATCH: the shards differ. */
+typedef struct taut_export_options {
+    size_t             size;        /* set by TAUT_EXPORT_INIT */
+    const char *const *select;      /* only these fields; may be NULL */
+    size_t             nselect;
+    uint64_t           shard_bytes; /* mds: of a shard at most, 4096..2^31; 0 = 64 MiB */
+    int (*progress)(void *ctx, uint64_t done, uint64_t total); /* samples; not 0 stops with TAUT_E_STATE; may be NULL */
+    void              *progress_ctx;
+} taut_export_options;
+#define TAUT_EXPORT_INIT {sizeof(taut_export_options), 0, 0, 0, 0, 0}
+TAUT_API taut_status taut_shard_export(const char *format, const char *path, size_t n, const taut_shard *const *shards,
+                                       const taut_export_options *options);
+TAUT_API const char *taut_export_format_name(size_t i); /* NULL past the end */
+TAUT_API const char *taut_export_format_help(size_t i);
+
 /* ---- Verification ---------------------------------------------------------------------------------------------
  * taut_shard_verify() : reads every byte of the file and calls bad() for everything that is not as it was written: text
  *  names the part, as in "block 3 of field text (samples 192..255): ...". Returns TAUT_OK if nothing is bad, else
@@ -195,6 +243,27 @@ TAUT_API taut_status taut_jpeg_decode(const void *jpeg, size_t bytes, int scale,
  * Which samples a job trains on, as rules: a small text that is pinned to its shards by hash (docs/data.md). */
 typedef struct taut_data_plan taut_data_plan;
 
+/* taut_data_group : ranks that look at the samples together, each at its part, for a library that knows no MPI. All callbacks are
+ * collective, are called by all ranks in the same order, and return TAUT_OK or what went wrong. taut_data_mpi.h has them for MPI. */
+typedef struct taut_data_group {
+    size_t   size; /* sizeof(taut_data_group) */
+    void    *ctx;
+    uint32_t rank, ranks;
+    taut_status (*sum)(void *ctx, uint64_t *x, size_t n);                                  /* over the ranks, in place */
+    taut_status (*gather)(void *ctx, const void *mine, void *all, const size_t *bytes);    /* bytes[r] bytes of rank r, in rank order, to all */
+    taut_status (*agree)(void *ctx, taut_status mine, char *text, size_t cap);             /* as of taut_loader_group */
+} taut_data_group;
+
+/* What a method tells of its stage: a criterion, as a mean over what it chose and over as many random samples. */
+typedef struct taut_data_stage_report {
+    size_t      size;
+    const char *stage;      /* "dsir:n=3" */
+    uint64_t    of, keep;
+    const char *criterion;  /* NULL = nothing to compare */
+    double      chosen, random;
+    const double *score;    /* of each of the `of` samples that came in, valid during the call; NULL = the method has none */
+} taut_data_stage_report;
+
 typedef struct taut_data_plan_options {
     size_t      size;    /* set by TAUT_DATA_PLAN_INIT */
     const char *budget;  /* "10%" or a number of samples, for stages of the rule without one; NULL = none */
@@ -204,10 +273,30 @@ typedef struct taut_data_plan_options {
     uint64_t    window;  /* blocks that are shuffled together, which bounds what a reader needs at a time; 0 = every
                             sample may come at any time: the finest shuffle, for sets that fit into memory */
     int32_t     replace; /* of rs2: 1 = every round draws from everything */
+    /* of methods that look at the samples */
+    const char            *target; /* path of a shard *.taut, or of a text: samples like those that are wanted; NULL = none */
+    const char            *scores; /* path of a file that taut_scores_save() wrote; NULL = none */
+    const char            *field;  /* that they look at; NULL = the first that fits */
+    const taut_data_group *group;  /* NULL = one rank. With more, every rank makes the same call and gets the same plan */
+    int  (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total); /* of this rank; not 0 stops with TAUT_E_STATE; may be NULL */
+    void  *progress_ctx;
+    void (*warn)(void *ctx, const char *text);                                    /* on rank 0; may be NULL */
+    void  *warn_ctx;
+    void (*stage)(void *ctx, const taut_data_stage_report *report);               /* on rank 0, after each such stage; may be NULL */
+    void  *stage_ctx;
 } taut_data_plan_options;
-#define TAUT_DATA_PLAN_INIT {sizeof(taut_data_plan_options), 0, 0, 1, 1, 64, 0}
+#define TAUT_DATA_PLAN_INIT {sizeof(taut_data_plan_options), 0, 0, 1, 1, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
-/* taut_data_plan_create() : rule: "full", "static:budget=10%", "rs2:budget=10%", "list:file=PATH", stages joined by "|".
+TAUT_API const char *taut_data_method_name(size_t i); /* methods that look at the samples; NULL past the end */
+TAUT_API const char *taut_data_method_help(size_t i); /* one line */
+
+/* taut_scores_save() : columns of numbers about every sample of n shards, for options.scores: value[sample * columns + c], finite, samples
+ *  counted through the shards. Written beside the target and renamed. docs/data-selection.md has the text. */
+TAUT_API taut_status taut_scores_save(const char *path, size_t n, const taut_shard *const *shards, size_t columns, const char *const *name,
+                                      const double *value);
+
+/* taut_data_plan_create() : rule: "full", "static:budget=10%", "rs2:budget=10%", "mix:shares=2:1", "list:file=PATH" or a method that looks at the
+ *  samples, as in "dedup:jaccard=0.8"; stages joined by "|".
  *  shards: n of them, whose order is the order of sample numbers; not needed after the call. */
 TAUT_API taut_status taut_data_plan_create(const char *rule, size_t n, const taut_shard *const *shards,
                                            const taut_data_plan_options *options, taut_data_plan **plan);

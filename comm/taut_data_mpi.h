@@ -1,4 +1,4 @@
-/* taut_data_mpi.h : taut_loader_open() over the ranks of an MPI communicator. Needs mpi.h; everything is in this header, because
+/* taut_data_mpi.h : taut_loader_open() and taut_data_plan_create() over the ranks of an MPI communicator. Needs mpi.h; everything is in this header, because
  * the library's dataset half knows no MPI. */
 #ifndef TAUT_DATA_MPI_H
 #define TAUT_DATA_MPI_H
@@ -83,6 +83,53 @@ static inline taut_status taut_loader_open_mpi(MPI_Comm comm, const taut_loader_
     if (m.node != MPI_COMM_NULL) MPI_Comm_free(&m.node);
     if (m.all != MPI_COMM_NULL) MPI_Comm_free(&m.all);
     return s;
+}
+
+/* ---- ranks that make a plan together ---- */
+
+static inline taut_status taut_data_mpi_sum(void *ctx, uint64_t *x, size_t n)
+{
+    const size_t most = (size_t)1 << 27; /* MPI counts are int */
+    for (size_t at = 0; at < n; at += most)
+        if (MPI_Allreduce(MPI_IN_PLACE, x + at, (int)(n - at < most ? n - at : most), MPI_UINT64_T, MPI_SUM, ((taut_data_mpi *)ctx)->all) != MPI_SUCCESS)
+            return TAUT_E_TRANSPORT;
+    return TAUT_OK;
+}
+static inline taut_status taut_data_mpi_gather(void *ctx, const void *mine, void *all, const size_t *bytes)
+{
+    const size_t most = (size_t)1 << 30;
+    MPI_Comm     comm = ((taut_data_mpi *)ctx)->all;
+    int          rank, ranks;
+    size_t       at = 0;
+    if (MPI_Comm_rank(comm, &rank) != MPI_SUCCESS || MPI_Comm_size(comm, &ranks) != MPI_SUCCESS) return TAUT_E_TRANSPORT;
+    for (int r = 0; r < ranks; at += bytes[r++]) {
+        if (r == rank && bytes[r]) memcpy((char *)all + at, mine, bytes[r]);
+        for (size_t k = 0; k < bytes[r]; k += most)
+            if (MPI_Bcast((char *)all + at + k, (int)(bytes[r] - k < most ? bytes[r] - k : most), MPI_BYTE, r, comm) != MPI_SUCCESS) return TAUT_E_TRANSPORT;
+    }
+    return TAUT_OK;
+}
+
+/* taut_data_group_mpi() : *group over a duplicate of comm, which *m keeps until taut_data_group_mpi_free(). Collective. */
+static inline taut_status taut_data_group_mpi(MPI_Comm comm, taut_data_mpi *m, taut_data_group *group)
+{
+    int rank, ranks;
+    m->all = m->node = MPI_COMM_NULL;
+    if (MPI_Comm_dup(comm, &m->all) != MPI_SUCCESS || MPI_Comm_rank(m->all, &rank) != MPI_SUCCESS || MPI_Comm_size(m->all, &ranks) != MPI_SUCCESS)
+        return TAUT_E_TRANSPORT;
+    memset(group, 0, sizeof *group);
+    group->size = sizeof *group;
+    group->ctx = m;
+    group->rank = (uint32_t)rank;
+    group->ranks = (uint32_t)ranks;
+    group->sum = taut_data_mpi_sum;
+    group->gather = taut_data_mpi_gather;
+    group->agree = taut_data_mpi_agree;
+    return TAUT_OK;
+}
+static inline void taut_data_group_mpi_free(taut_data_mpi *m)
+{
+    if (m->all != MPI_COMM_NULL) MPI_Comm_free(&m->all);
 }
 
 #ifdef __cplusplus

@@ -42,3 +42,13 @@ size_t taut__spec_capacity(const taut_spec *spec, const taut_tensor *t, size_t n
     const taut_stage *s = &spec->stage[0];
     return spec->stages > 1 ? taut__stack_capacity(spec, t, n) : s->codec->capacity(s, t, n);
 }
+
+bool taut__spec_fixed(const taut_spec *spec, const taut_tensor *t, size_t first, size_t n, size_t *bytes)
+{
+    const taut_stage *s = &spec->stage[0];
+    *bytes = 0;
+    if (spec->stages > 1) return taut__stack_fixed(spec, t, first, n, bytes);
+    if (!(s->codec->caps & TAUT_CAP_FIXED_SIZE)) return false;
+    *bytes = s->codec->fixed(s, t, first, n);
+    return true;
+}

@@ -1,17 +1,18 @@
-/* codec.h : the interface between codecs and everyone who uses them.
+/* codec.h : what a codec is, wherever it runs; ops.h: what it does, in each memory space.
  *
- * A codec is one const table (taut_codec). registry.c lists the tables. A user's text "name:key=value,..." is
- * parsed into a taut_spec, a plain value. Codecs read and write float32; callers convert other dtypes.
+ * A codec is one const table (taut_codec): its name, keys, caps, layout, and a table of operations per space. registry.c lists the
+ * tables. A user's text "name:key=value,..." is parsed into a taut_spec, a plain value. Codecs read and write float32; callers
+ * convert other dtypes.
  *
  * Life of one tensor in an allreduce, with x = gradient + residual:
- *   survey(x)            (optional) one pass over the whole tensor -> a few doubles, which add over slices and, for
+ *   collect_stats(x)     (optional) one pass over the whole tensor -> a few doubles, which add over slices and, for
  *                        TAUT_CAP_GLOBAL_STATS codecs, over ranks
- *   settle(stats)        -> taut_prep: what encode must know about the whole tensor (grid's step, top-k's threshold).
- *                        Deterministic, so ranks that hold the same stats hold the same prep.
+ *   calibrate(stats)     -> taut_calibration: what encode must know about the whole tensor (grid's step, top-k's threshold).
+ *                        Deterministic, so ranks that hold the same stats hold the same calibration.
  *   encode(slice of x)   any block-aligned slice alone (TAUT_CAP_SLICEABLE), or the whole tensor. Also gives
  *                        err = x - decoded(x), in place if wanted, which is the new residual.
  *   decode / decode_add  of a payload into floats
- * With call->prep == NULL encode surveys and settles its own src; that is the standalone case.
+ * With call->calibration == NULL encode collects statistics of its own src and calibrates; that is the standalone case.
  *
  * Payloads are what codecs write; frames (frame.h) wrap them with magic, version, counts and a checksum. A payload is
  * self-describing given the element count: decode trusts neither its bytes nor its length (TAUT_E_CORRUPT), and
@@ -20,7 +21,11 @@
 #ifndef TAUT_CODEC_H
 #define TAUT_CODEC_H
 
-#include "../comm/base/base.h"
+#include "../comm/base/place.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 enum { TAUT_SPEC_KEYS = 6, TAUT_SPEC_STAGES = 4 };
 
@@ -62,77 +67,60 @@ void taut__spec_print(const taut_spec *spec, char *dst, size_t cap);
 
 /* taut_tensor : the whole layer that a call belongs to. Matrix view: rows = shape[0], cols = elems / rows. */
 typedef struct taut_tensor {
-    size_t              elems, rows, cols;
-    const float        *scale;   /* shared positive scale (taut_layer_scale), in `space`; NULL = 1 */
-    size_t              scale_n; /* 0, 1, rows or elems */
-    taut_space          space;   /* of src, dst, err, acc and scale; payloads live there too */
-    struct CUstream_st *stream;  /* CUDA: work is enqueued here; HOST: ignored */
+    size_t       elems, rows, cols;
+    const float *scale;   /* shared positive scale (taut_layer_scale), in the space of the call that uses it; NULL = 1 */
+    size_t       scale_n; /* 0, 1, rows or elems */
 } taut_tensor;
 
-/* taut_prep : result of settle(). Codecs give the words their own meaning. `raw` asks the caller to send this tensor
+/* taut_calibration : result of calibrate(). Codecs give the words their own meaning. `raw` asks the caller to send this tensor
  * uncompressed this time: some rank holds NaN or Inf, or codes would overflow. */
-typedef struct taut_prep {
+typedef struct taut_calibration {
     bool     raw;
     float    f[6];
     uint64_t u[4];
-} taut_prep;
+} taut_calibration;
 
 typedef struct taut_codec_state taut_codec_state; /* per tensor; defined by the stateful codec */
 
 typedef struct taut_call {
-    const taut_spec  *spec;   /* what to do; codec functions look at spec->stage[stage] */
-    uint32_t          stage;
-    const taut_tensor *tensor;
-    size_t            first;  /* index in the tensor of src[0] / dst[0]; a multiple of align() */
-    size_t            n;      /* elements of this call; all of the tensor unless SLICEABLE */
-    uint64_t          seed;   /* of (run, tensor, step, rank): stochastic rounding; element i of the tensor uses i */
-    uint64_t          shared_seed; /* of (run, tensor, step): the same on all ranks; randk's choice, powersgd's start */
-    const taut_prep  *prep;   /* NULL: encode surveys its own src */
-    bool              brief;  /* survey: only the first n_brief numbers are wanted */
-    taut_codec_state *state;  /* of STATEFUL codecs; NULL = stateless use */
+    const taut_spec        *spec; /* what to do; codec functions look at spec->stage[stage] */
+    uint32_t                stage;
+    const taut_tensor      *tensor;
+    taut_place              place; /* of src, dst, err, acc, scale, payloads, statistics, calibration and state */
+    size_t                  first; /* index in the tensor of src[0] / dst[0]; a multiple of align() */
+    size_t                  n;     /* elements of this call; all of the tensor unless SLICEABLE */
+    uint64_t                seed;  /* of (run, tensor, step, rank): stochastic rounding; element i of the tensor uses i */
+    uint64_t                shared_seed; /* of (run, tensor, step): the same on all ranks; randk's choice, powersgd's start */
+    const taut_calibration *calibration; /* NULL: encode collects the statistics of its own src */
+    bool                    brief; /* collect_stats: only the first n_brief numbers are wanted */
+    taut_codec_state       *state; /* of STATEFUL codecs; NULL = stateless use */
+    bool                    no_checksum; /* of the frame around the payload */
 } taut_call;
 
 /* ---- The table ---- */
 
 enum { /* caps: ask, never guess */
-    TAUT_CAP_SLICEABLE = 1, /* any align()-aligned slice encodes and decodes alone, given the same prep */
-    TAUT_CAP_LINEAR    = 2, /* has ->linear: factors add as floats */
-    TAUT_CAP_INTEGER   = 4, /* has ->integer: codes add exactly */
-    TAUT_CAP_SPARSE    = 8, /* decoded tensor is mostly zeros; encode_exact keeps a sum of such lossless */
+    TAUT_CAP_SLICEABLE = 1, /* any align()-aligned slice encodes and decodes alone, given the same calibration */
+    TAUT_CAP_LINEAR    = 2, /* has ->linear, and in ops: factors add as floats */
+    TAUT_CAP_INTEGER   = 4, /* ops have ->integer: codes add exactly */
+    TAUT_CAP_SPARSE    = 8, /* decoded tensor is mostly zeros; ops have encode_exact, which keeps a sum of such lossless */
     TAUT_CAP_STATEFUL  = 16, /* wants state_create */
-    TAUT_CAP_GLOBAL_STATS    = 32, /* survey stats must be summed over ranks before settle */
+    TAUT_CAP_GLOBAL_STATS    = 32, /* statistics must be summed over ranks before calibrate */
     TAUT_CAP_LOSSLESS  = 64, /* decoded == src bit for bit (none) */
     TAUT_CAP_FEEDBACK  = 128, /* feedback=auto means on for this codec */
+    TAUT_CAP_FIXED_SIZE = 256, /* has ->fixed: the payload's length does not depend on the data */
 };
 
-enum { TAUT_STATS_MAX = 256 }; /* doubles that survey may fill */
-
-/* Codes of an integer codec: int32, |q| <= limit, in element order. All ranks hold the same prep. */
-typedef struct taut_codec_integer {
-    /* q[i] = code of src[i]; err (optional, may be src) = src - decoded. TAUT_E_RANGE if a code would exceed limit
-     * (settle has made sure that it does not: prep.raw). */
-    taut_status (*quantize)(const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit);
-    /* lossless: payload of codes; bytes <= capacity() */
-    taut_status (*pack)(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len);
-    taut_status (*unpack_add)(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc); /* acc[i] += q[i] */
-    /* quantize and pack, in one pass; limit >= 255 */
-    taut_status (*quantize_pack)(const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit, uint8_t *dst,
-                                 size_t cap, size_t *len);
-    /* unpack_add, then dequantize with factor 1, in one pass */
-    taut_status (*unpack_values)(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc, float *dst);
-    /* dst[i] = factor * value of q[i]; factor 1 for sums, 1/ranks for means */
-    taut_status (*dequantize)(const taut_call *c, const int32_t *q, float factor, float *dst);
-} taut_codec_integer;
+enum { TAUT_STATS_MAX = 256 }; /* doubles that collect_stats may fill */
 
 /* A linear codec in an allreduce: for each round, factor = project(x); factors are averaged over ranks by a native
- * allreduce; absorb(factor). Then reconstruct gives the mean tensor. Whole tensors only. */
+ * allreduce; absorb(factor). Then reconstruct gives the mean tensor (ops.h). Whole tensors only. */
 typedef struct taut_codec_linear {
     int rounds;
     size_t (*factor_elems)(const taut_stage *s, const taut_tensor *t, int round);
-    taut_status (*project)(const taut_call *c, int round, const float *src, float *factor);
-    taut_status (*absorb)(const taut_call *c, int round, float *factor);   /* may orthogonalise in place; deterministic */
-    taut_status (*reconstruct)(const taut_call *c, float factor, float *dst); /* dst = factor * mean tensor */
 } taut_codec_linear;
+
+struct taut_codec_ops; /* ops.h */
 
 typedef struct taut_codec {
     uint16_t        id;      /* on the wire; never reused. 1..1023 ours, 1024.. users' */
@@ -144,10 +132,10 @@ typedef struct taut_codec {
     uint32_t        caps;
     const taut_key *keys;
     uint32_t        n_keys;
-    uint32_t        n_stats; /* 0 = no survey */
+    uint32_t        n_stats; /* 0 = no statistics: no collect_stats, no calibrate */
     uint32_t        error_key; /* (optional) 1 + the key that is the rel_err2 aimed at, which may change between calls; 0: none */
-    uint32_t        n_brief; /* (with adapt) 1..8 */
-    uint32_t        norms;   /* (optional) where in the survey the sum of (x/scale)^2 is, followed by that of x^2; 0: nowhere */
+    uint32_t        n_brief; /* (of codecs that adapt) 1..8; 0: does not adapt */
+    uint32_t        norms;   /* (optional) where in the statistics the sum of (x/scale)^2 is, followed by that of x^2; 0: nowhere */
 
     /* (optional; default: anything goes) does this stage suit this tensor? Fails with the value and the range. */
     taut_status (*check)(const taut_stage *s, const taut_tensor *t);
@@ -159,38 +147,13 @@ typedef struct taut_codec {
     size_t (*align)(const taut_stage *s);
     /* Payload bytes that n elements of this tensor can take at most; without looking at data. */
     size_t (*capacity)(const taut_stage *s, const taut_tensor *t, size_t n);
-
-    /* (optional) stats[0..n_stats) += contribution of src[0..n). Caller zeroes. */
-    taut_status (*survey)(const taut_call *c, const float *src, double *stats);
-    /* (with survey) ranks: how many ranks' codes will be added, for headroom; 1 standalone.
-     * src: the whole tensor on this rank where the codec needs a second look (top-k), else ignored. */
-    taut_status (*settle)(const taut_call *c, const double *stats, int ranks, const float *src, taut_prep *prep);
-    /* (optional) The first n_brief statistics of this call and all of an earlier one, for which settle made prep: changes prep
-     * to suit this call, were its elements distributed as they were then. */
-    taut_status (*adapt)(const taut_call *c, const double *earlier, const double *now, int ranks, taut_prep *prep);
-
-    /* (optional, with adapt) Called on one rank's statistics before they are added to the other ranks': agreed: the first n_brief
-     * numbers, summed over ranks. */
-    void (*rebase)(const taut_call *c, const double *agreed, double *stats);
-
-    /* src[0..n) -> payload. Never writes past cap; *len = bytes written. err: NULL, or n floats, may be src:
-     * err[i] = src[i] - decoded[i]; where decoded or src is not finite err[i] = 0. */
-    taut_status (*encode)(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err);
-    /* (optional; default encode) sums of decoded tensors, without loss: the second half of a reduction */
-    taut_status (*encode_exact)(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len);
-    taut_status (*decode)(const taut_call *c, const uint8_t *src, size_t len, float *dst);     /* dst[i]  = value */
-    taut_status (*decode_add)(const taut_call *c, const uint8_t *src, size_t len, float *acc); /* acc[i] += value */
-    /* (optional) canonical spec text from payload bytes; for taut_frame_info */
+    /* (TAUT_CAP_FIXED_SIZE) The payload's bytes for elements first .. first + n of the tensor, known without looking at data. */
+    size_t (*fixed)(const taut_stage *s, const taut_tensor *t, size_t first, size_t n);
+    /* (optional) canonical spec text from payload bytes on the host; for taut_frame_info */
     taut_status (*describe)(const uint8_t *src, size_t len, taut_stage *s);
 
-    /* STATEFUL: memory of one tensor. save/load in host bytes; load distrusts them. */
-    taut_status (*state_create)(const taut_stage *s, const taut_tensor *t, uint64_t shared_seed, taut_codec_state **st);
-    void (*state_destroy)(taut_codec_state *st);
-    taut_status (*state_save)(const taut_codec_state *st, void *dst, size_t cap, size_t *len);
-    taut_status (*state_load)(taut_codec_state *st, const void *src, size_t len);
-
-    const taut_codec_integer *integer; /* (optional) */
-    const taut_codec_linear  *linear;  /* (optional) */
+    const taut_codec_linear     *linear; /* (LINEAR) */
+    const struct taut_codec_ops *ops[TAUT_SPACES]; /* by space; NULL: none there. Asked for through taut__ops() */
 } taut_codec;
 
 /* ---- registry.c ---- */
@@ -215,5 +178,11 @@ uint32_t taut__spec_caps(const taut_spec *spec); /* of the codec; of a stack: wh
 const char *taut__spec_expands(const taut_spec *spec); /* as taut_codec.expands; a stack does if one of its stages does */
 size_t taut__spec_align(const taut_spec *spec);
 size_t taut__spec_capacity(const taut_spec *spec, const taut_tensor *t, size_t n);
+/* True if the payload's bytes are known beforehand: of one stage with, or of a stack all of whose stages have, FIXED_SIZE. */
+bool taut__spec_fixed(const taut_spec *spec, const taut_tensor *t, size_t first, size_t n, size_t *bytes);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -25,32 +25,38 @@
 #ifndef TAUT_FEEDBACK_H
 #define TAUT_FEEDBACK_H
 
-#include "codec.h"
+#include "ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef struct taut_feedback {
+    taut_place place;  /* of r, u and of every g: work is enqueued on its stream */
     size_t n;        /* elements */
     float  momentum; /* of u, [0,1); 0 = plain error feedback, and u is NULL */
     float *r;        /* n floats: the residual between steps, x = g + r within one */
     float *u;        /* n floats of momentum, or NULL */
 } taut_feedback;
 
-/* _create allocates zeroed state; momentum 0 for plain feedback. destroy(NULL) is fine. */
+/* _create allocates zeroed state, on the host or in a place; momentum 0 for plain feedback. destroy(NULL) is fine. */
 taut_status taut__feedback_create(size_t n, float momentum, taut_feedback **f);
+taut_status taut__feedback_create_in(taut_place place, size_t n, float momentum, taut_feedback **f);
 void        taut__feedback_destroy(taut_feedback *f);
 
 /* r[first+i] += g[i] (or through u), i < n. g: n elements of dtype, first element of the slice first.
  * fresh: ignore the residual and overwrite it (feedback off, where r is still the place in which x is formed). */
-void taut__feedback_input(taut_feedback *f, size_t first, size_t n, taut_dtype dtype, const void *g, bool fresh);
+taut_status taut__feedback_input(taut_feedback *f, size_t first, size_t n, taut_dtype dtype, const void *g, bool fresh);
 
 /* After encode. Momentum mode: u = 0 where the residual is exactly 0, that is, where x was sent, and where u is not finite, which
  * would stay for the rest of the run. Else nothing. */
-void taut__feedback_output(taut_feedback *f, size_t first, size_t n);
+taut_status taut__feedback_output(taut_feedback *f, size_t first, size_t n);
 
 /* The slice was sent without loss (uncompressed, or raw because of NaN or Inf): nothing is left of it. */
-void taut__feedback_clear(taut_feedback *f, size_t first, size_t n);
+taut_status taut__feedback_clear(taut_feedback *f, size_t first, size_t n);
 
 /* Residual and momentum that are not finite become 0; returns how many. For codecs and states from outside: a single
- * NaN would otherwise stay for the rest of the run. */
+ * NaN would otherwise stay for the rest of the run. Host only: elsewhere taut__vectors.scrub. */
 size_t taut__feedback_scrub(taut_feedback *f, size_t first, size_t n);
 
 /* Squared norm of e[0..n): plain, and in the tensor's metric, that is, divided by its scale (taut_tensor: none, one
@@ -61,10 +67,15 @@ typedef struct taut_norm2 {
 } taut_norm2;
 taut_norm2 taut__norm2(const taut_tensor *t, const float *e, size_t first, size_t n);
 
-/* r += s, for a saved residual of n floats at any alignment: restart with fewer ranks, where several saved states meet
+/* Checkpoints hold host bytes; elsewhere save and load copy and wait.
+ * r += s, for a saved residual of n floats at any alignment: restart with fewer ranks, where several saved states meet
  * in one. TAUT_E_MISMATCH unless len == 4n (8n with momentum). */
 taut_status taut__feedback_load(taut_feedback *f, const void *src, size_t len);
 /* len = bytes needed; written when dst is not NULL and cap suffices (else TAUT_E_CAPACITY). Little-endian: r, then u. */
 taut_status taut__feedback_save(const taut_feedback *f, void *dst, size_t cap, size_t *len);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

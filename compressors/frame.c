@@ -18,16 +18,16 @@ size_t taut__frame_capacity(const taut_spec *spec, const taut_tensor *t, size_t 
     return TAUT_FRAME_HEADER + taut__spec_capacity(spec, t, n);
 }
 
-taut_status taut__frame_seal(const taut_codec *codec, size_t n, uint8_t *dst, size_t bytes, size_t *len)
+taut_status taut__frame_seal(const taut_codec *codec, const taut_call *c, uint8_t *dst, size_t bytes, size_t *len)
 {
     if ((uint64_t)bytes >> 48) return taut__fail(TAUT_E_RANGE, "frame: payload of %zu bytes: must be below 2^48", bytes);
     for (int i = 0; i < 4; i++) dst[i] = magic[i];
     dst[4] = TAUT_WIRE_VERSION;
-    dst[5] = 0;
+    dst[5] = c->no_checksum ? TAUT_FRAME_UNCHECKED : 0;
     taut__put16(dst + 6, codec->id);
-    taut__put64(dst + 8, n);
+    taut__put64(dst + 8, c->n);
     taut__put64(dst + 16, bytes | (uint64_t)taut__payload_version(codec, dst + TAUT_FRAME_HEADER) << 48); /* six bytes and two */
-    taut__put64(dst + 24, checksum(dst, bytes));
+    taut__put64(dst + 24, c->no_checksum ? 0 : checksum(dst, bytes));
     *len = TAUT_FRAME_HEADER + bytes;
     return TAUT_OK;
 }
@@ -39,11 +39,11 @@ taut_status taut__frame_encode(const taut_call *c, const float *src, uint8_t *ds
     size_t            bytes = 0;
     *len = 0;
     if (cap < TAUT_FRAME_HEADER) return taut__fail(TAUT_E_CAPACITY, "frame: %zu bytes of room: needs more", cap);
-    if (exact && codec->encode_exact)
-        TAUT_TRY(codec->encode_exact(c, src, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes));
+    if (exact && codec->caps & TAUT_CAP_SPARSE)
+        TAUT_TRY(taut__op_encode_exact(codec, c, src, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes));
     else
-        TAUT_TRY(codec->encode(c, src, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes, err));
-    return taut__frame_seal(codec, c->n, dst, bytes, len);
+        TAUT_TRY(taut__op_encode(codec, c, src, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes, err));
+    return taut__frame_seal(codec, c, dst, bytes, len);
 }
 
 static taut_status open_header(const taut_codec *codec, const uint8_t *src, const taut_codec **found)
@@ -53,7 +53,7 @@ static taut_status open_header(const taut_codec *codec, const uint8_t *src, cons
         if (src[i] != magic[i]) return taut__fail(TAUT_E_CORRUPT, "frame: does not begin with TAUT: not a frame");
     if (src[4] != TAUT_WIRE_VERSION)
         return taut__fail(TAUT_E_VERSION, "frame: wire version %d: this library reads %d", src[4], TAUT_WIRE_VERSION);
-    if (src[5] != 0) return taut__fail(TAUT_E_CORRUPT, "frame: unknown flags 0x%02x", src[5]);
+    if (src[5] & ~TAUT_FRAME_UNCHECKED) return taut__fail(TAUT_E_CORRUPT, "frame: unknown flags 0x%02x", src[5]);
     *found = taut__codec_by_id(id);
     if (!*found) return taut__fail(TAUT_E_CORRUPT, "frame: unknown codec id %u", id);
     if (codec && *found != codec)
@@ -78,7 +78,7 @@ taut_status taut__frame_open(const taut_codec *codec, size_t n, const uint8_t *s
                           (unsigned long long)body, room);
     if (count > SIZE_MAX / sizeof(float) || (codec && count != n))
         return taut__fail(TAUT_E_CORRUPT, "frame: %llu elements where %zu were expected", (unsigned long long)count, n);
-    if (taut__get64(src + 24) != checksum(src, (size_t)body)) return taut__fail(TAUT_E_CORRUPT, "frame: checksum differs");
+    if (taut__get64(src + 24) != (src[5] & TAUT_FRAME_UNCHECKED ? 0 : checksum(src, (size_t)body))) return taut__fail(TAUT_E_CORRUPT, "frame: checksum differs");
     *payload = src + TAUT_FRAME_HEADER;
     *bytes = (size_t)body;
     if (found) *found = is;
@@ -93,7 +93,7 @@ taut_status taut__frame_decode(const taut_call *c, const uint8_t *src, size_t le
     const uint8_t    *payload;
     size_t            bytes;
     TAUT_TRY(taut__frame_open(codec, c->n, src, len, &payload, &bytes, NULL, NULL, NULL));
-    return codec->decode(c, payload, bytes, dst);
+    return taut__op_decode(codec, c, payload, bytes, dst);
 }
 
 taut_status taut__frame_decode_add(const taut_call *c, const uint8_t *src, size_t len, float *acc)
@@ -102,5 +102,5 @@ taut_status taut__frame_decode_add(const taut_call *c, const uint8_t *src, size_
     const uint8_t    *payload;
     size_t            bytes;
     TAUT_TRY(taut__frame_open(codec, c->n, src, len, &payload, &bytes, NULL, NULL, NULL));
-    return codec->decode_add(c, payload, bytes, acc);
+    return taut__op_decode_add(codec, c, payload, bytes, acc);
 }

@@ -85,7 +85,7 @@ taut_status taut_decode(const void *src, size_t len, float *dst, size_t elems)
     taut_tensor t = {.elems = elems, .rows = 1, .cols = elems};
     taut_spec   none = {.stages = 0};
     taut_call   call = {.spec = &none, .tensor = &t, .n = elems};
-    return codec->decode(&call, payload, bytes, dst);
+    return taut__op_decode(codec, &call, payload, bytes, dst);
 }
 
 taut_status taut_frame_info(const void *src, size_t len, size_t *elems, size_t *frame_len, char *text, size_t text_cap)

@@ -12,6 +12,7 @@ typedef struct bench_result {
     const char *codec;
     size_t      bytes;
     double      median_ms, native_ms, step_ms, rel_err2, bits;
+    double      mean_us[3]; /* means over the repetitions: over ranks, of the fastest rank, of the slowest */
     uint64_t    wire_bytes;
     bool        identical;
     int         repeats;
@@ -22,7 +23,7 @@ typedef struct bench_job {
     cli_list    codecs, inputs;
     bool        every, json, regret;
     cli_range   sizes;
-    const char *algorithm, *hierarchy, *feedback, *budget;
+    const char *algorithm, *hierarchy, *feedback, *budget, *format;
     int64_t     repeat, warmup, threads;
     uint64_t    seed;
     double      seconds;
@@ -30,6 +31,7 @@ typedef struct bench_job {
     int     rank, ranks;
     float  *x, *buf;   /* this rank's input of the largest size; the buffer that is reduced */
     double *chunk[2];  /* BENCH_CHUNK doubles each */
+    double  own_ms;    /* of this rank's last taut_allreduce */
     double *ms[3];     /* native, allreduce, allreduce and step end; BENCH_REPEAT_MAX each */
     size_t  printed;
     json_t *results;

@@ -105,15 +105,25 @@ int bench_taut_once(bench_job *j, taut_comm *comm, taut_layer *layer, size_t n, 
     done = cli_now();
     if (s == TAUT_OK) s = taut_step_end(comm);
     *step_ms = 1e3 * slowest(cli_now() - begin);
-    *ms = 1e3 * slowest(done - begin);
+    j->own_ms = 1e3 * (done - begin);
+    *ms = slowest(j->own_ms);
     return bench_agree(j, s, "taut_allreduce");
+}
+
+/* own: what this rank's timed calls took in all, ms */
+static void over_ranks(const bench_job *j, double own, bench_result *r)
+{
+    double mean = 1e3 * own / r->repeats, ends[2] = {mean, -mean}, top[2], sum;
+    MPI_Allreduce(&mean, &sum, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+    MPI_Allreduce(ends, top, 2, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+    r->mean_us[0] = sum / j->ranks, r->mean_us[1] = -top[1], r->mean_us[2] = top[0];
 }
 
 static int repeat(bench_job *j, taut_comm *comm, taut_layer *layer, bench_result *r)
 {
     size_t           n = r->bytes / 4;
     taut_layer_stats before = {.size = sizeof before}, after = {.size = sizeof after};
-    double           begin = 0;
+    double           begin = 0, own = 0;
     uint64_t         sent;
     int              go = 1;
     r->identical = true;
@@ -127,6 +137,7 @@ static int repeat(bench_job *j, taut_comm *comm, taut_layer *layer, bench_result
         if (k < 0) continue;
         if (k == 0) begin = cli_now();
         for (int t = 0; t < 3; t++) j->ms[t][k] = ms[t];
+        own += j->own_ms;
         r->repeats = k + 1;
         go = r->repeats < (int)j->repeat && (r->repeats < REPEAT_MIN || cli_now() - begin < j->seconds);
         MPI_Bcast(&go, 1, MPI_INT, 0, MPI_COMM_WORLD);
@@ -136,6 +147,7 @@ static int repeat(bench_job *j, taut_comm *comm, taut_layer *layer, bench_result
     /* bytes of the calls after the first timed one; of that one, all so far, where there is no other */
     sent = r->repeats > 1 ? (after.bytes_sent - before.bytes_sent) / (uint64_t)(r->repeats - 1)
                           : after.bytes_sent / after.calls;
+    over_ranks(j, own, r);
     MPI_Allreduce(&sent, &r->wire_bytes, 1, MPI_UINT64_T, MPI_MAX, MPI_COMM_WORLD);
     r->bits = after.bits_per_element;
     snprintf(r->algorithm, sizeof r->algorithm, "%s", after.algorithm);
@@ -198,6 +210,23 @@ static void print_row(bench_job *j, const bench_result *r)
     fflush(stdout);
 }
 
+/* The lines of osu_allreduce, which many scripts read: comments begin with #, then bytes and microseconds. A table for each codec. */
+static void print_osu(bench_job *j, const bench_result *r, bool first)
+{
+    bool full = strcmp(j->format, "osu-full") == 0;
+    if (first) {
+        printf("\n# OSU MPI Allreduce Latency Test (printed by taut %d.%d.%d, codec %s, %d ranks, float32)\n", TAUT_VERSION_MAJOR,
+               TAUT_VERSION_MINOR, TAUT_VERSION_PATCH, r->codec, j->ranks);
+        printf("%-10s%18s", "# Size", "Avg Latency(us)");
+        if (full) printf("%18s%18s%12s", "Min Latency(us)", "Max Latency(us)", "Iterations");
+        printf("\n");
+    }
+    printf("%-10zu%18.2f", r->bytes, r->mean_us[0]);
+    if (full) printf("%18.2f%18.2f%12d", r->mean_us[1], r->mean_us[2], r->repeats);
+    printf("\n");
+    fflush(stdout);
+}
+
 static void add_json(bench_job *j, const bench_result *r)
 {
     json_t *o = json_object();
@@ -251,28 +280,38 @@ static int make_input(bench_job *j)
     return worst;
 }
 
+static int bench_one(bench_job *j, const char *codec, uint64_t bytes, cli_progress *progress, bool *identical)
+{
+    bench_result r = {.codec = codec, .bytes = (size_t)bytes & ~(size_t)3};
+    int          rc;
+    cli_progress_show(progress, "%s, %zu bytes", r.codec, r.bytes);
+    if ((rc = measure(j, &r)) != CLI_OK) return rc;
+    cli_progress_end(progress);
+    *identical &= r.identical;
+    if (j->rank == 0 && strcmp(j->format, "table") == 0) print_row(j, &r);
+    else if (j->rank == 0) print_osu(j, &r, bytes == j->sizes.from);
+    if (j->rank == 0 && j->json) add_json(j, &r);
+    return CLI_OK;
+}
+
 static int bench(bench_job *j)
 {
     const char *const *codec = j->codecs.item;
     size_t             n = j->codecs.n;
     cli_progress       progress = {0};
-    bool               identical = true;
+    bool               identical = true, table = strcmp(j->format, "table") == 0;
     int                rc;
     if (j->every) codec = all, n = sizeof all / sizeof *all;
-    if (n == 0) codec = defaults, n = sizeof defaults / sizeof *defaults;
+    if (n == 0) codec = table ? defaults : &all[sizeof all / sizeof *all - 1], n = table ? sizeof defaults / sizeof *defaults : 1;
     if ((rc = make_input(j)) != CLI_OK) return rc;
     blas_threads((int)j->threads);
     if (j->regret) return bench_regret(j);
-    for (uint64_t bytes = j->sizes.from; bytes <= j->sizes.to; bytes *= j->sizes.factor)
-        for (size_t i = 0; i < n; i++) {
-            bench_result r = {.codec = codec[i], .bytes = (size_t)bytes & ~(size_t)3};
-            cli_progress_show(&progress, "%s, %zu bytes", r.codec, r.bytes);
-            if ((rc = measure(j, &r)) != CLI_OK) return rc;
-            cli_progress_end(&progress);
-            identical &= r.identical;
-            if (j->rank == 0) print_row(j, &r);
-            if (j->rank == 0 && j->json) add_json(j, &r);
-        }
+    for (uint64_t bytes = j->sizes.from; bytes <= j->sizes.to && table; bytes *= j->sizes.factor)
+        for (size_t i = 0; i < n; i++)
+            if ((rc = bench_one(j, codec[i], bytes, &progress, &identical)) != CLI_OK) return rc;
+    for (size_t i = 0; i < n && !table; i++)
+        for (uint64_t bytes = j->sizes.from; bytes <= j->sizes.to; bytes *= j->sizes.factor)
+            if ((rc = bench_one(j, codec[i], bytes, &progress, &identical)) != CLI_OK) return rc;
     if (j->rank == 0 && j->json) {
         json_t *o = json_object();
         json_object_set(o, "results", j->results);
@@ -293,6 +332,7 @@ static int parse(bench_job *j, int argc, char **argv)
         {"hierarchy", "WHEN", CLI_WORD, &j->hierarchy, "reduce inside a host first", 0, 0, "auto|on|off"},
         {"feedback", "WHEN", CLI_WORD, &j->feedback, "error feedback", 0, 0, "auto|on|off|momentum"},
         {"input", "F.f32", CLI_LIST, &j->inputs, "float32 file, repeated to the size; one per rank, or shared", 0, 0, NULL},
+        {"format", "NAME", CLI_WORD, &j->format, "osu: the two columns of osu_allreduce; osu-full: its five", 0, 0, "table|osu|osu-full"},
         {"repeat", "N", CLI_INT, &j->repeat, "timed repetitions at most", 1, BENCH_REPEAT_MAX, NULL},
         {"seconds", "S", CLI_REAL, &j->seconds, "per codec and size, from three repetitions on", 0, 3600, NULL},
         {"warmup", "N", CLI_INT, &j->warmup, "untimed repetitions before", 0, 1000, NULL},
@@ -308,15 +348,26 @@ static int parse(bench_job *j, int argc, char **argv)
         "buffer in the same rounds; step_ms adds taut_step_end; wire bytes are those of the rank that sends most;\n"
         "rel_err2 is against the float64 sum of the inputs. Each codec gets a nearly square matrix. With error\n"
         "feedback on, the error of one step contains what feedback moves between steps.\n"
-        "--regret: all settings take turns; auto has 60 steps before. --json adds \"regret\": [{bytes ranks budget auto_ms auto_step_ms\n"
-        "auto_codec best best_ms regret}, ...], regret_median and regret_worst; rows have within_budget.\n\n"
+        "--regret: all settings take turns in rounds; auto has 30 to 300 steps before. Regret is the median over rounds of its time over\n"
+        "the best setting's in the same round; regret_step is that with taut_step_end. --json adds \"regret\": [{bytes ranks budget auto_ms auto_step_ms\n"
+        "auto_codec best best_ms regret regret_step}, ...], regret_median and regret_worst; rows have within_budget.\n"
+        "--format osu: mean microseconds of taut_allreduce over repetitions and ranks; auto, --sizes 4:1M:2 --warmup 30\n--repeat 100 unless given otherwise.\n\n"
         "  mpirun -n 4 taut bench allreduce --codec quant:bits=4 --sizes 64K:64M --json\n",
         options, 0, 0};
     return cli_parse(&cmd, argc, argv, &argc);
 }
 
-static int check_specs(const bench_job *j)
+static bool given(int argc, char **argv, const char *option) /* as --option or --option=value */
 {
+    for (int i = 1; i < argc; i++)
+        if (strncmp(argv[i], option, strlen(option)) == 0) return true;
+    return false;
+}
+
+static int check(bench_job *j)
+{
+    bool table = strcmp(j->format, "table") == 0;
+    if (!table && (j->json || j->regret)) return cli_usage("--format=%s: not together with --json or --regret", j->format);
     for (size_t i = 0; i < j->codecs.n; i++) {
         taut_status s = strcmp(j->codecs.item[i], "auto") == 0 ? TAUT_OK : taut_spec_check(j->codecs.item[i], 0, NULL);
         if (s != TAUT_OK) return cli_bad(s, "--codec=%s", j->codecs.item[i]);
@@ -326,15 +377,21 @@ static int check_specs(const bench_job *j)
 
 int cmd_bench_allreduce(int argc, char **argv)
 {
-    bench_job j = {.sizes = {64u << 10, 16u << 20, 4}, .hierarchy = "auto", .feedback = "off", .algorithm = "auto",
+    bench_job j = {.sizes = {64u << 10, 16u << 20, 4}, .hierarchy = "auto", .feedback = "off", .algorithm = "auto", .format = "table",
              .repeat = 20, .warmup = 3, .seconds = 2, .threads = 1, .seed = 1};
     int level, rc;
     if (MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) return cli_fail("MPI does not start");
     MPI_Comm_rank(MPI_COMM_WORLD, &j.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &j.ranks);
     cli_speak(j.rank == 0);
+    bool sizes = given(argc, argv, "--sizes"), warmup = given(argc, argv, "--warmup"), repeat = given(argc, argv, "--repeat");
     rc = parse(&j, argc, argv);
-    if (rc == CLI_RUN) rc = check_specs(&j);
+    if (strcmp(j.format, "table") != 0) { /* what that benchmark does, and a plan before the clock starts */
+        if (!sizes) j.sizes = (cli_range){4, 1 << 20, 2};
+        if (!warmup) j.warmup = 30;
+        if (!repeat) j.repeat = 100;
+    }
+    if (rc == CLI_RUN) rc = check(&j);
     if (rc == CLI_RUN) {
         j.results = json_array();
         rc = bench(&j);

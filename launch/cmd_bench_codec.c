@@ -58,7 +58,7 @@ int bench_prepare(bench_input *in, const char *text, size_t rows, size_t cols, b
     taut_status s = taut__spec_parse(text, &c->spec);
     if (s != TAUT_OK) return cli_bad(s, "--codec=%s", text);
     if (c->spec.automatic) return cli_usage("--codec=auto: is a plan, not a codec; see `taut plan`");
-    c->tensor = (taut_tensor){.elems = rows * cols, .rows = rows, .cols = cols, .space = TAUT_HOST};
+    c->tensor = (taut_tensor){.elems = rows * cols, .rows = rows, .cols = cols};
     s = taut__spec_suits(&c->spec, &c->tensor);
     if (s != TAUT_OK) return cli_status(s, "--codec=%s", text);
     snprintf(c->name, sizeof c->name, "%s", text);

@@ -97,19 +97,19 @@ static taut_status open_device(device *d, const bench_input *in)
     return TAUT_OK;
 }
 
-/* The step of grid is a matter of the host: settled there, from the same floats. */
+/* The step of grid is a matter of the host: calibrated there, from the same floats. */
 static taut_status grid_step(device *d, const bench_codec *codec, const float *x)
 {
     const taut__cuda_device *dev = d->c->device;
     taut_call                call = bench_call(codec);
     double                   stats[GRID_STATS] = {0};
-    taut_prep                prep = {0};
+    taut_calibration                calibration = {0};
     void                    *step, *tables;
     float                    value = (float)d->stage->value[GRID_KEY_STEP];
     if (!(d->stage->given >> GRID_KEY_STEP & 1)) {
-        TAUT_TRY(codec->spec.stage[0].codec->survey(&call, x, stats));
-        TAUT_TRY(codec->spec.stage[0].codec->settle(&call, stats, 1, x, &prep));
-        value = prep.f[GRID_PREP_STEP];
+        TAUT_TRY(taut__op_collect_stats(codec->spec.stage[0].codec, &call, x, stats));
+        TAUT_TRY(taut__op_calibrate(codec->spec.stage[0].codec, &call, stats, 1, x, &calibration));
+        value = calibration.f[GRID_CALIBRATED_STEP];
     }
     TAUT_TRY(dev->alloc(16, &step));
     TAUT_TRY(dev->copy(step, &value, 4, d->s));

@@ -11,6 +11,8 @@ static const struct {
     const char *summary;
 } subcommands[] = {
     {"pack", cmd_data_pack, "text, JSONL, CSV, IDX, .npy or folders into a shard"},
+    {"index", cmd_data_index, "MDS, tar, Megatron, .npy, IDX, TFRecord, Arrow files, read as shards where they are"},
+    {"export", cmd_data_export, "a shard as MDS, tar or .npy"},
     {"info", cmd_data_info, "fields, codecs, sizes and errors of a shard"},
     {"verify", cmd_data_verify, "read every byte of a shard and check it"},
     {"cat", cmd_data_cat, "samples of a shard, as they were"},

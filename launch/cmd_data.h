@@ -3,6 +3,8 @@
 #define TAUT_CMD_DATA_H
 
 int cmd_data_pack(int argc, char **argv);
+int cmd_data_index(int argc, char **argv);
+int cmd_data_export(int argc, char **argv);
 int cmd_data_info(int argc, char **argv);
 int cmd_data_verify(int argc, char **argv);
 int cmd_data_cat(int argc, char **argv);

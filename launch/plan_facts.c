@@ -36,7 +36,7 @@ static bool compressible(const trace_layer *l) { return l->ndim > 1 && l->elems 
 
 static int failed(const trace_layer *l, taut_status s) { return cli_status(s, "layer %s", l->name); }
 
-/* ---- norms, weights, survey ---- */
+/* ---- norms, weights, statistics ---- */
 
 static void layer_norms(job *j, size_t l)
 {
@@ -53,7 +53,7 @@ static void layer_norms(job *j, size_t l)
     j->weight[l] = j->metric == TAUT_METRIC_PLAIN ? 1 : taut__layer_weight(tensor.elems, j->sum2[l], own);
 }
 
-static int survey(job *j, size_t l)
+static int collect_stats(job *j, size_t l)
 {
     taut_spec         spec;
     const taut_codec *grid = taut__codec_by_name("grid", 4);
@@ -61,7 +61,7 @@ static int survey(job *j, size_t l)
     taut_call         call = {.spec = &spec, .tensor = &tensor, .n = tensor.elems};
     taut_status       s = taut__spec_parse("grid", &spec);
     for (size_t i = 0; i < j->t->files && s == TAUT_OK; i++)
-        s = grid->survey(&call, j->t->file[i] + j->t->layer[l].offset, j->stats + l * GRID_STATS);
+        s = taut__op_collect_stats(grid, &call, j->t->file[i] + j->t->layer[l].offset, j->stats + l * GRID_STATS);
     return s == TAUT_OK ? CLI_OK : failed(&j->t->layer[l], s);
 }
 
@@ -231,7 +231,7 @@ static int run(job *j)
     for (size_t l = 0; l < j->t->layers && rc == CLI_OK; l++) {
         layer_norms(j, l);
         f->norm2 += j->weight[l] * j->sum2[l];
-        if (compressible(&j->t->layer[l])) rc = survey(j, l);
+        if (compressible(&j->t->layer[l])) rc = collect_stats(j, l);
         if (rc == CLI_OK) rc = reference_layer(j, l);
     }
     if (rc != CLI_OK) return rc;

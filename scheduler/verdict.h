@@ -14,7 +14,7 @@
 
 #include "../comm/base/base.h"
 
-enum { TAUT_ARM_DENSE = 0, TAUT_ARMS = 4, TAUT_RECENT = 5, TAUT_SHAPES = 4, TAUT_PAIRS = 7 };
+enum { TAUT_ARM_DENSE = 0, TAUT_ARMS = 4, TAUT_RECENT = 5, TAUT_SHAPES = 4, TAUT_PAIRS = 15 };
 
 typedef struct taut__arm_offer { /* arm 0: uncompressed */
     bool     offered;

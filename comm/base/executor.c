@@ -9,7 +9,7 @@ struct taut__executor {
     pthread_t      *thread;
     pthread_mutex_t lock;
     pthread_cond_t  wake, finished;
-    taut__piece      piece;
+    taut__task      piece;
     void           *ctx;
     size_t          next, n, done;
     bool            quit;
@@ -96,7 +96,7 @@ void taut__executor_destroy(taut__executor *p)
 
 int taut__executor_threads(const taut__executor *p) { return p->threads; }
 
-void taut__executor_run(taut__executor *p, taut__piece piece, void *ctx, size_t n)
+void taut__executor_run(taut__executor *p, taut__task piece, void *ctx, size_t n)
 {
     if (p->threads == 1 || n == 1) {
         for (size_t i = 0; i < n; i++) piece(ctx, i, 0);

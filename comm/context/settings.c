@@ -65,6 +65,8 @@ static const row table[] = {
      FIELD(dropped), 0, 0, "clear|restore", ENUM(dropped), 0},
     {"TAUT_LINK", "measure", "speed of the network for plans: measure, or assume one, as in 1gbit or 100mbit, and consult no clock", LINK,
      FIELD(link), 0, 0, NULL, 0, 0},
+    {"TAUT_CHECKSUM", "on", "checksum of what is sent: on, or off for networks that check by themselves", WORD, FIELD(checksum), 0, 0, "on|off",
+     ENUM(checksum), OWN},
     {"TAUT_THRESHOLD", "64K", "preload libraries: sums of fewer bytes stay exact", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_INCLUDE", "", "preload libraries: only these sites: numbers of the report, ranges of bytes, as in 3,1M..4M,64K..", ELSEWHERE, 0, 0, 0,
      NULL, 0, EXTRA},

@@ -1,6 +1,6 @@
 /* trace.c : what happened when, as Chrome's trace events (chrome://tracing, ui.perfetto.dev): one complete event per
  * piece of work, two rows per layer (work, wire), bytes as an argument. Written as it happens, through a buffer of its own. */
-#include "../core/communicator.h"
+#include "trace.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -132,11 +132,4 @@ void taut__trace_span(taut__trace *t, taut__job *job, const char *phase, double 
     put_name(t->file, job->name);
     fprintf(t->file, "\"}}");
     pthread_mutex_unlock(&t->lock);
-}
-
-void taut__trace_wire(taut__job *job, double sent_s, const taut__piece_done *done, uint64_t bytes)
-{
-    if (!job->comm->trace) return;
-    double end = taut__now() - done->seconds - done->decode_s;
-    if (end >= sent_s) taut__trace_span(job->comm->trace, job, "wire", sent_s, end, bytes);
 }

@@ -23,9 +23,9 @@ static uint64_t starts_of(const taut_layer *l) { return atomic_load_explicit(&l-
 
 static void say(taut_comm *comm, int peer, taut__notice *word, const char *text)
 {
-    word->rank = comm->all.rank;
+    word->rank = comm->ctx.all.rank;
     snprintf(word->text, sizeof word->text, "%.400s", text);
-    comm->t->ops->tell(comm->t, peer, word);
+    comm->ctx.t->ops->tell(comm->ctx.t, peer, word);
 }
 
 static void ask_for_layer(taut_comm *comm, int peer, const taut_layer *l)
@@ -65,7 +65,7 @@ taut_status taut__absence_ask(void *ctx, const taut__job *waited)
     char        what[160] = "";
     if (waited) snprintf(what, sizeof what, waited->layer ? "layer '%.128s'" : "%.128s", waited->name);
     TAUT_TRY(check_gone(comm, what));
-    for (const taut__job *job = comm->engine.active; job; job = job->next) ask_about(comm, job);
+    for (const taut__job *job = comm->ctx.engine.active; job; job = job->next) ask_about(comm, job);
     return TAUT_OK;
 }
 
@@ -73,11 +73,11 @@ taut_status taut__absence_ask_all(taut_comm *comm, const taut_layer *l)
 {
     char what[160];
     snprintf(what, sizeof what, "layer '%s'", l->name);
-    taut__engine_hold(&comm->engine);
+    taut__engine_hold(&comm->ctx.engine);
     taut_status s = check_gone(comm, what);
     ask_for_layer(comm, -1, l);
-    taut__engine_release(&comm->engine);
-    return s == TAUT_OK ? s : taut__engine_fail(&comm->engine, s, taut_last_error());
+    taut__engine_release(&comm->ctx.engine);
+    return s == TAUT_OK ? s : taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
 }
 
 /* ---- answering: with the engine's lock held. Layers are looked at only while the program is inside taut_step_end ---- */
@@ -86,16 +86,16 @@ static taut_status answer_layer(const taut_comm *comm, const taut__notice *q)
 {
     if (!atomic_load(&comm->ending)) return TAUT_OK;
     if (q->index < 0 || (size_t)q->index >= comm->layers)
-        return taut__fail(TAUT_E_MISMATCH, "rank %d waits for layer '%s', which rank %d has not registered", q->rank, q->text, comm->all.rank);
+        return taut__fail(TAUT_E_MISMATCH, "rank %d waits for layer '%s', which rank %d has not registered", q->rank, q->text, comm->ctx.all.rank);
     if (starts_of(comm->layer[q->index]) >= q->count) return TAUT_OK;
-    return taut__fail(TAUT_E_MISMATCH, "rank %d waits for layer '%s', which rank %d has not started in this step", q->rank, q->text, comm->all.rank);
+    return taut__fail(TAUT_E_MISMATCH, "rank %d waits for layer '%s', which rank %d has not started in this step", q->rank, q->text, comm->ctx.all.rank);
 }
 
 static taut_status answer_handshake(const taut_comm *comm, const taut__notice *q)
 {
     if (!atomic_load(&comm->ending) || (size_t)q->index <= comm->layers) return TAUT_OK;
     return taut__fail(TAUT_E_MISMATCH, "rank %d has registered %d layers, the last one '%s'; rank %d has registered %zu", q->rank, (int)q->index, q->text,
-                      comm->all.rank, comm->layers);
+                      comm->ctx.all.rank, comm->layers);
 }
 
 static taut_status note_leave(taut_comm *comm, const taut__notice *q)
@@ -126,7 +126,7 @@ static const taut_layer *under_way(const taut_comm *comm)
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_layer *l = comm->layer[i];
         if (!l->started) continue; /* and its bucket may not be there yet */
-        if (l->bucket ? taut__fuse_holds(l) : atomic_load(&l->job.state) == TAUT_JOB_RUNNING) return l;
+        if (l->bucket ? taut__fuse_holds(l) : atomic_load(&l->reduction.job.state) == TAUT_JOB_RUNNING) return l;
     }
     return NULL;
 }
@@ -135,14 +135,14 @@ void taut__absence_leave(taut_comm *comm)
 {
     char              text[256];
     const taut_layer *l = under_way(comm);
-    if (comm->all.size < 2 || atomic_load(&comm->engine.failed)) return;
+    if (comm->ctx.all.size < 2 || atomic_load(&comm->ctx.engine.failed)) return;
     if (l) {
         snprintf(text, sizeof text, "taut_comm_destroy while layer '%.128s' was under way", l->name);
-        taut__engine_fail(&comm->engine, TAUT_E_PEER, text);
+        taut__engine_fail(&comm->ctx.engine, TAUT_E_PEER, text);
         return;
     }
     taut__notice word = {.word = HAS_LEFT, .count = comm->starts, .steps = comm->ends};
-    taut__engine_hold(&comm->engine);
+    taut__engine_hold(&comm->ctx.engine);
     say(comm, -1, &word, "");
-    taut__engine_release(&comm->engine);
+    taut__engine_release(&comm->ctx.engine);
 }

@@ -12,18 +12,18 @@
 
 enum { BLOCK = 64 };
 
-static size_t elem_bytes(const taut_layer *l) { return l->dtype == TAUT_F32 ? 4 : 2; }
+static size_t elem_bytes(const taut_layer *l) { return l->operand.dtype == TAUT_F32 ? 4 : 2; }
 
 static uint32_t sum_of(const taut_layer *l, size_t block)
 {
-    size_t first = block * BLOCK, n = taut__min(BLOCK, l->tensor.elems - first);
-    return (uint32_t)XXH3_64bits((const char *)l->job.buf + first * elem_bytes(l), n * elem_bytes(l));
+    size_t first = block * BLOCK, n = taut__min(BLOCK, l->operand.tensor.elems - first);
+    return (uint32_t)XXH3_64bits((const char *)l->reduction.buf + first * elem_bytes(l), n * elem_bytes(l));
 }
 
 /* Memory that has gone back to the system cannot be read: say whose it was, instead of crashing somewhere below. */
 static void need_mapped(const taut_layer *l, size_t first, size_t n)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)l->job.buf + first * elem_bytes(l);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)l->reduction.buf + first * elem_bytes(l);
     uintptr_t from = at / page * page;
     if (n == 0 || msync((void *)from, at + n * elem_bytes(l) - from, MS_ASYNC) == 0) return;
     taut__log(TAUT_LOG_ERROR, "comm", "layer '%s': its buffer was freed between start and wait", l->name);
@@ -32,7 +32,7 @@ static void need_mapped(const taut_layer *l, size_t first, size_t n)
 
 taut_status taut__debug_lend(taut_layer *l)
 {
-    size_t blocks = taut__ceil_div(l->tensor.elems, BLOCK);
+    size_t blocks = taut__ceil_div(l->operand.tensor.elems, BLOCK);
     if (!l->lent_checksums) l->lent_checksums = taut__alloc(blocks, sizeof *l->lent_checksums);
     if (!l->lent_checksums) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
     for (size_t b = 0; b < blocks; b++) l->lent_checksums[b] = sum_of(l, b);
@@ -54,9 +54,9 @@ void taut__debug_wrote(taut_layer *l, size_t first, size_t n)
 
 taut_status taut__debug_return(taut_layer *l)
 {
-    bool codec = l->job.phase == TAUT_PHASE_DONE && l->job.halves == TAUT_BOTH && l->job.g && l->job.g->size > 1 &&
-                 l->job.g == &l->comm->all && (l->job.via == &taut__sra || l->job.via == &taut__ring || l->job.via == &taut__gather);
-    if (codec && l->lent_checksums && !l->job.prep.raw) taut__debug_read(l, 0, l->tensor.elems);
+    bool codec = l->reduction.phase == TAUT_PHASE_DONE && l->reduction.halves == TAUT_BOTH && l->reduction.g && l->reduction.g->size > 1 &&
+                 l->reduction.g == &l->comm->ctx.all && (l->reduction.via == &taut__sra || l->reduction.via == &taut__ring || l->reduction.via == &taut__gather);
+    if (codec && l->lent_checksums && !l->reduction.calibration.raw) taut__debug_read(l, 0, l->operand.tensor.elems);
     if (!atomic_exchange(&l->spoilt, false)) return TAUT_OK;
     return taut__fail(TAUT_E_INVALID, "layer '%s': its buffer was written to, or freed, between start and wait", l->name);
 }

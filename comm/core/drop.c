@@ -9,8 +9,8 @@
 /* Room for the copy, where there is something to copy. */
 taut_status taut__drop_prepare(taut_layer *l)
 {
-    if (l->comm->set.dropped != TAUT_DROPPED_RESTORE || !l->feedback || !l->feedback_on || l->before) return TAUT_OK;
-    size_t n = l->tensor.elems * (l->feedback->u ? 2 : 1);
+    if (l->comm->ctx.set.dropped != TAUT_DROPPED_RESTORE || !l->operand.feedback || !l->operand.feedback_on || l->before) return TAUT_OK;
+    size_t n = l->operand.tensor.elems * (l->operand.feedback->u ? 2 : 1);
     l->before = taut__alloc(n, sizeof *l->before);
     return l->before ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for a copy of its residual", l->name);
 }
@@ -18,24 +18,24 @@ taut_status taut__drop_prepare(taut_layer *l)
 /* Of the first collective in a step. */
 void taut__drop_keep(taut_layer *l, size_t first, size_t n)
 {
-    const taut_feedback *f = l->feedback;
-    if (!l->before || l->calls != l->calls_at_step) return;
-    l->had_residual = l->residual;
-    if (!l->residual) return;
+    const taut_feedback *f = l->operand.feedback;
+    if (!l->before || l->operand.calls != l->calls_at_step) return;
+    l->had_residual = l->operand.residual;
+    if (!l->operand.residual) return;
     memcpy(l->before + first, f->r + first, n * sizeof *f->r);
-    if (f->u) memcpy(l->before + l->tensor.elems + first, f->u + first, n * sizeof *f->u);
+    if (f->u) memcpy(l->before + l->operand.tensor.elems + first, f->u + first, n * sizeof *f->u);
 }
 
 static void drop(taut_layer *l)
 {
-    taut_feedback *f = l->feedback;
-    size_t         n = l->tensor.elems;
+    taut_feedback *f = l->operand.feedback;
+    size_t         n = l->operand.tensor.elems;
     bool           restored = l->before && l->had_residual;
-    if (!l->dropping || !f || (!restored && !l->residual)) return;
+    if (!l->dropping || !f || (!restored && !l->operand.residual)) return;
     if (restored) memcpy(f->r, l->before, n * sizeof *f->r);
     if (restored && f->u) memcpy(f->u, l->before + n, n * sizeof *f->u);
     if (!restored) taut__feedback_clear(f, 0, n);
-    l->residual = restored;
+    l->operand.residual = restored;
 }
 
 void taut__drop_step(taut_comm *comm)

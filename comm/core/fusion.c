@@ -6,12 +6,18 @@
  * begin rounds for different reasons: members that not all have started wait for the next round. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
+#include "../reduce/input.h"
 #include "communicator.h"
 #include <stdio.h>
 #include <string.h>
 
 struct taut__bucket {
-    taut__job    job;
+    taut__job   job;      /* first */
+    taut_comm  *comm;
+    taut__small_allreduce exchange;
+    taut__plain_sum       raw;
+    taut__slots           slots;
+    double                begin_s; /* of the round's sum */
     bool        closed;   /* takes no more members */
     size_t      members, room, floats, words;
     taut_layer **member;  /* NULL: has left */
@@ -39,14 +45,14 @@ static taut_status bucket_step(taut__job *job, bool *moved, bool *done);
 
 static void bucket_stop(taut__job *job)
 {
-    taut__small_allreduce_cancel(&job->exchange);
-    taut__plain_sum_cancel(&job->raw);
+    taut__small_allreduce_cancel(&bucket_of(job)->exchange);
+    taut__plain_sum_cancel(&bucket_of(job)->raw);
 }
 
 static int bucket_waiting_for(const taut__job *job, int *hops)
 {
-    bool voting = ((const taut__bucket *)(const void *)job)->voting;
-    return voting ? taut__small_allreduce_waiting_for(&job->exchange, hops) : taut__plain_sum_waiting_for(&job->raw, hops);
+    const taut__bucket *b = (const taut__bucket *)(const void *)job;
+    return b->voting ? taut__small_allreduce_waiting_for(&b->exchange, hops) : taut__plain_sum_waiting_for(&b->raw, hops);
 }
 
 static taut_status add_bucket(taut_comm *comm)
@@ -58,12 +64,13 @@ static taut_status add_bucket(taut_comm *comm)
     }
     if (comm->buckets) memcpy(more, comm->bucket, comm->buckets * sizeof *more);
     snprintf(b->label, sizeof b->label, "small layers %zu", comm->buckets);
-    b->job = (taut__job){.comm = comm, .name = b->label, .g = &comm->all, .step = bucket_step, .stop = bucket_stop,
+    b->comm = comm;
+    b->job = (taut__job){.name = b->label, .step = bucket_step, .stop = bucket_stop,
                         .waiting_for = bucket_waiting_for, .priority = (uint32_t)comm->layers};
     more[comm->buckets++] = b;
     taut__free(comm->bucket);
     comm->bucket = more;
-    return taut__comm_tags(comm, &b->job.tag);
+    return taut__context_tags(&comm->ctx, &b->job.tag);
 }
 
 static taut_status add_member(taut__bucket *b, taut_layer *l)
@@ -81,17 +88,17 @@ static taut_status add_member(taut__bucket *b, taut_layer *l)
     l->at = b->floats;
     l->seat = b->members;
     b->member[b->members++] = l;
-    b->floats += l->tensor.elems;
+    b->floats += l->operand.tensor.elems;
     return TAUT_OK;
 }
 
 taut_status taut__fuse_register(taut_layer *l)
 {
     taut_comm *comm = l->comm;
-    size_t     most = comm->set.c.bucket_kib * (size_t)256;
-    if (l->tensor.elems > most) return TAUT_OK; /* travels alone */
+    size_t     most = comm->ctx.set.c.bucket_kib * (size_t)256;
+    if (l->operand.tensor.elems > most) return TAUT_OK; /* travels alone */
     taut__bucket *b = comm->buckets ? comm->bucket[comm->buckets - 1] : NULL;
-    if (!b || b->closed || b->floats + l->tensor.elems > most) TAUT_TRY(add_bucket(comm));
+    if (!b || b->closed || b->floats + l->operand.tensor.elems > most) TAUT_TRY(add_bucket(comm));
     return add_member(comm->bucket[comm->buckets - 1], l);
 }
 
@@ -104,7 +111,7 @@ taut_status taut__fuse_leave(taut_layer *l)
 
 static taut_status allocate(taut__bucket *b)
 {
-    taut_comm *comm = b->job.comm;
+    taut_comm *comm = b->comm;
     b->words = taut__ceil_div(b->members, 64);
     b->x = taut__alloc(b->floats, sizeof *b->x);
     b->packed = taut__alloc(b->floats, sizeof *b->packed);
@@ -113,27 +120,27 @@ static taut_status allocate(taut__bucket *b)
     if (!b->x || !b->packed || !b->started || !b->round)
         return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu floats", b->label, b->floats);
     b->scratch = b->round + b->words;
-    taut__plain_sum_prepare(&b->job.raw, &comm->all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64, comm->set.c.slice_kib * (size_t)256,
-                      &b->job.slots);
-    return taut__comm_slots(comm, &b->job.slots);
+    taut__plain_sum_prepare(&b->raw, &comm->ctx.all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64, comm->ctx.set.c.slice_kib * (size_t)256,
+                      &b->slots);
+    return taut__context_slots(&comm->ctx, &b->slots);
 }
 
 taut_status taut__fuse_close(taut__bucket *b)
 {
-    taut__engine *e = &b->job.comm->engine;
+    taut__engine *e = &b->comm->ctx.engine;
     if (b->closed || b->members == 0) return TAUT_OK; /* the latter: registering its first member failed */
     taut__engine_hold(e);
     taut_status s = allocate(b);
     taut__engine_release(e);
     b->closed = s == TAUT_OK;
-    b->job.needs = b->job.comm->layers;
+    b->job.needs = b->comm->layers;
     return s;
 }
 
 void taut__fuse_destroy(taut__bucket *b)
 {
     if (!b) return;
-    taut__slots_release(&b->job.slots);
+    taut__slots_release(&b->slots);
     taut__free(b->member), taut__free(b->x), taut__free(b->packed);
     taut__free((void *)b->started), taut__free(b->round);
     taut__free(b);
@@ -146,7 +153,7 @@ static void begin_round(taut__bucket *b)
     static const taut__mixed masks_only = {0, SIZE_MAX};
     for (size_t w = 0; w < b->words; w++) b->round[w] = atomic_load_explicit(&b->started[w], memory_order_acquire);
     b->voting = true;
-    taut__small_allreduce_begin(&b->job.exchange, b->job.g, b->job.tag + TAUT_TAG_CONTROL, b->round, b->scratch,
+    taut__small_allreduce_begin(&b->exchange, &b->comm->ctx.all, b->job.tag + TAUT_TAG_CONTROL, b->round, b->scratch,
                          b->words * sizeof *b->round, taut__combine_mixed, &masks_only);
 }
 
@@ -155,25 +162,26 @@ static void begin_sum(taut__bucket *b)
     b->in_round = 0;
     for (size_t i = 0; i < b->members; i++) {
         if (!bit(b->round, i)) continue;
-        size_t n = b->member[i]->tensor.elems;
+        size_t n = b->member[i]->operand.tensor.elems;
         memcpy(b->packed + b->in_round, b->x + b->member[i]->at, n * sizeof *b->x);
         b->in_round += n;
     }
     b->voting = false;
-    b->job.record.begin_s = taut__now();
-    if (b->in_round > 0) taut__plain_sum_begin(&b->job.raw, b->packed, b->in_round, TAUT_BOTH, 1);
+    b->begin_s = taut__now();
+    if (b->in_round > 0) taut__plain_sum_begin(&b->raw, b->packed, b->in_round, TAUT_BOTH, 1);
 }
 
 static void copy_out(taut__bucket *b, taut_layer *l, float *sum)
 {
-    taut__job *job = &l->job;
-    size_t    n = l->tensor.elems;
-    uint64_t  sent = b->job.raw.sent * n / b->in_round;
-    job->record = (taut__record){.bytes_sent = sent, .bytes_dense = sent, .payload_bytes = 4 * n, .encoded = n};
-    job->call.tensor = &l->tensor;
-    if (l->comm->lossy && l->comm->all.rank == 0) job->record.sum = taut__sum_norms(job, sum, (taut__range){0, n});
-    if (job->kind == TAUT_MEAN) taut__simd_get()->vec->scale(sum, 1.0f / (float)l->comm->all.size, n);
-    taut__result_store(job, 0, n, sum, false);
+    taut__reduction *red = &l->reduction;
+    const taut_comm *comm = b->comm;
+    size_t           n = l->operand.tensor.elems;
+    uint64_t         sent = b->raw.sent * n / b->in_round;
+    red->record = (taut__record){.bytes_sent = sent, .bytes_dense = sent, .payload_bytes = 4 * n, .encoded = n};
+    red->call.tensor = &l->operand.tensor;
+    if (comm->ctx.lossy && comm->ctx.all.rank == 0) red->record.sum = taut__sum_norms(red, sum, (taut__range){0, n});
+    if (red->kind == TAUT_MEAN) taut__simd_get()->vec->scale(sum, 1.0f / (float)comm->ctx.all.size, n);
+    taut__result_store(red, 0, n, sum, false);
     taut__layer_count(l);
     atomic_fetch_and_explicit(&b->started[l->seat / 64], ~(UINT64_C(1) << (l->seat % 64)), memory_order_release);
 }
@@ -183,25 +191,25 @@ static void end_round(taut__bucket *b)
     for (size_t i = 0, at = 0; i < b->members; i++) {
         if (!bit(b->round, i)) continue;
         copy_out(b, b->member[i], b->packed + at);
-        at += b->member[i]->tensor.elems;
+        at += b->member[i]->operand.tensor.elems;
     }
-    taut__trace_span(b->job.comm->trace, &b->job, "layer", b->job.record.begin_s, taut__now(), b->job.raw.sent);
+    taut__trace_span(b->comm->ctx.trace, &b->job, "layer", b->begin_s, taut__now(), b->raw.sent);
 }
 
 static taut_status bucket_step(taut__job *job, bool *moved, bool *done)
 {
     taut__bucket *b = bucket_of(job);
     bool         over = false;
-    if (job->needs > atomic_load(&job->comm->compared)) return TAUT_OK;
+    if (job->needs > atomic_load(&b->comm->ctx.engine.compared)) return TAUT_OK;
     if (b->voting) {
-        TAUT_TRY(taut__small_allreduce_advance(&job->exchange, &over));
+        TAUT_TRY(taut__small_allreduce_advance(&b->exchange, &over));
         if (!over) return TAUT_OK;
         begin_sum(b);
         *moved = b->in_round > 0; /* rounds without members are no progress */
         *done = b->in_round == 0;
         return TAUT_OK;
     }
-    TAUT_TRY(taut__plain_sum_advance(&job->raw, moved, &over));
+    TAUT_TRY(taut__plain_sum_advance(&b->raw, moved, &over));
     if (!over) return TAUT_OK;
     end_round(b);
     *done = true;
@@ -214,7 +222,7 @@ static void run(taut__bucket *b, bool quiet)
 {
     if (atomic_load(&b->job.state) == TAUT_JOB_RUNNING) return;
     begin_round(b);
-    taut__engine_start(&b->job.comm->engine, &b->job, quiet);
+    taut__engine_start(&b->comm->ctx.engine, &b->job, quiet);
 }
 
 static bool all_started(const taut__bucket *b)
@@ -227,9 +235,9 @@ static bool all_started(const taut__bucket *b)
 taut_status taut__fuse_start(taut_layer *l, void *buf, int kind, bool waits)
 {
     taut__bucket *b = l->bucket;
-    l->job.buf = buf;
-    l->job.kind = l->last_op = kind;
-    taut__result_load(&l->job, 0, l->tensor.elems, b->x + l->at);
+    l->reduction.buf = buf;
+    l->reduction.kind = l->last_op = kind;
+    taut__result_load(&l->reduction, 0, l->operand.tensor.elems, b->x + l->at);
     atomic_fetch_or_explicit(&b->started[l->seat / 64], UINT64_C(1) << (l->seat % 64), memory_order_release);
     taut__layer_starts(l);
     if (all_started(b)) run(b, waits);
@@ -247,8 +255,8 @@ bool taut__fuse_holds(const taut_layer *l) { return is_started(l->bucket, l->sea
 static taut_status never_started(taut_layer *l)
 {
     char why[256];
-    snprintf(why, sizeof why, "%s: some rank has not started it for %d ms", l->name, (int)l->comm->engine.timeout_ms);
-    return taut__engine_fail(&l->comm->engine, TAUT_E_TIMEOUT, why);
+    snprintf(why, sizeof why, "%s: some rank has not started it for %d ms", l->name, (int)l->comm->ctx.engine.timeout_ms);
+    return taut__engine_fail(&l->comm->ctx.engine, TAUT_E_TIMEOUT, why);
 }
 
 /* Rounds that agree on nothing are repeated: another rank has yet to start the member. The first round's beginning bounds
@@ -256,7 +264,7 @@ static taut_status never_started(taut_layer *l)
 taut_status taut__fuse_wait(taut_layer *l)
 {
     taut__bucket *b = l->bucket;
-    taut__engine *e = &l->comm->engine;
+    taut__engine *e = &l->comm->ctx.engine;
     double       begin = taut__now(), ask = 0.1; /* seconds until others are asked why they have not started it */
     atomic_store(&b->wanted, l);
     while (taut__fuse_holds(l)) {
@@ -277,7 +285,7 @@ taut_status taut__fuse_test(taut_layer *l, bool *done)
 {
     bool over;
     if (taut__fuse_holds(l)) run(l->bucket, false);
-    TAUT_TRY(taut__engine_test(&l->comm->engine, &l->bucket->job, &over));
+    TAUT_TRY(taut__engine_test(&l->comm->ctx.engine, &l->bucket->job, &over));
     *done = !taut__fuse_holds(l);
     return TAUT_OK;
 }

@@ -9,6 +9,8 @@
 
 enum { HASH, LINES, ZERO, OTHER };
 
+static taut__handshake *handshake_of(taut__job *job) { return (taut__handshake *)(void *)job; }
+
 static uint64_t hash_text(uint64_t h, const char *s) { return XXH3_64bits_withSeed(s, strlen(s), h); }
 
 /* Not as text, which would take long every step. */
@@ -24,11 +26,11 @@ static uint64_t spec_hash(const taut_spec *spec, uint64_t h)
 /* Codecs whose choices, or states, all ranks share count their calls. */
 static uint64_t shared_calls(const taut_layer *l)
 {
-    bool counts = l->spec.stages > 1 || taut__spec_caps(&l->wire) & (TAUT_CAP_LINEAR | TAUT_CAP_STATEFUL);
-    return counts ? l->calls : 0;
+    bool counts = l->spec.stages > 1 || taut__spec_caps(&l->operand.wire) & (TAUT_CAP_LINEAR | TAUT_CAP_STATEFUL);
+    return counts ? l->operand.calls : 0;
 }
 
-static bool called(const taut_layer *l) { return l->calls > l->calls_at_step; }
+static bool called(const taut_layer *l) { return l->operand.calls > l->calls_at_step; }
 
 /* "op=sum", or of several calls "op=sum,mean": the last six. */
 static const char *ops_text(const taut_layer *l, char *dst, size_t cap)
@@ -45,8 +47,8 @@ static const char *ops_text(const taut_layer *l, char *dst, size_t cap)
 static const char *step_line(const taut_layer *l, char *dst)
 {
     char spec[96], scale[56] = "no scale", ops[36];
-    taut__spec_print(&l->wire, spec, sizeof spec);
-    if (l->tensor.scale_n) snprintf(scale, sizeof scale, "scale of %zu (%016llx)", l->tensor.scale_n, (unsigned long long)l->scale_hash);
+    taut__spec_print(&l->operand.wire, spec, sizeof spec);
+    if (l->operand.tensor.scale_n) snprintf(scale, sizeof scale, "scale of %zu (%016llx)", l->operand.tensor.scale_n, (unsigned long long)l->scale_hash);
     snprintf(dst, TAUT_HANDSHAKE_LINE, "'%.80s' with %s, %s, %s, call %llu", l->name, ops_text(l, ops, sizeof ops), scale, spec, (unsigned long long)shared_calls(l));
     return dst;
 }
@@ -56,8 +58,8 @@ uint64_t taut__handshake_digest(const taut_comm *comm)
     uint64_t h = taut__seed(comm->drops, comm->steps); /* what is sampled depends on the step */
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_layer *l = comm->layer[i];
-        uint64_t          did[4] = {called(l) ? l->ops : 0, l->tensor.scale_n, l->scale_hash, shared_calls(l)};
-        h = spec_hash(&l->wire, XXH3_64bits_withSeed(did, sizeof did, h));
+        uint64_t          did[4] = {called(l) ? l->ops : 0, l->operand.tensor.scale_n, l->scale_hash, shared_calls(l)};
+        h = spec_hash(&l->operand.wire, XXH3_64bits_withSeed(did, sizeof did, h));
     }
     return h;
 }
@@ -76,7 +78,7 @@ static const char *line(const taut_comm *comm, size_t i, char *dst)
     size_t                 head = settings_lines(s);
     if (i == 0 && s->step) snprintf(dst, TAUT_HANDSHAKE_LINE, "dropped %llu steps", (unsigned long long)comm->drops);
     else if (i == 0) taut__handshake_versions(dst);
-    else if (i < head) taut__settings_line(&comm->set, i - 1, dst, TAUT_HANDSHAKE_LINE);
+    else if (i < head) taut__settings_line(&comm->ctx.set, i - 1, dst, TAUT_HANDSHAKE_LINE);
     else if (i - head >= s->layers && s->step) snprintf(dst, TAUT_HANDSHAKE_LINE, "ended %llu steps", (unsigned long long)comm->steps);
     else if (i - head >= s->layers) snprintf(dst, TAUT_HANDSHAKE_LINE, "nothing");
     else if (s->step) step_line(comm->layer[i - head], dst);
@@ -99,7 +101,7 @@ static void compare(taut_comm *comm, uint64_t value)
     static const taut__mixed mixed = {0, 1};
     taut__handshake         *s = &comm->handshake;
     s->word[0] = s->word[1] = value; /* AND and OR: equal if all ranks hold the same */
-    taut__small_allreduce_begin(&s->job.exchange, &comm->all, TAUT_TAG_HANDSHAKE, s->word, s->word_in, sizeof s->word, taut__combine_mixed, &mixed);
+    taut__small_allreduce_begin(&s->exchange, &comm->ctx.all, TAUT_TAG_HANDSHAKE, s->word, s->word_in, sizeof s->word, taut__combine_mixed, &mixed);
 }
 
 static void keep_lowest(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
@@ -113,9 +115,9 @@ static void keep_lowest(void *acc, const void *in, size_t bytes, bool in_first, 
 /* The line of the lowest rank among those that offer one. */
 static void ask(taut_comm *comm, taut__handshake_line *l, bool offer)
 {
-    *l = (taut__handshake_line){.rank = offer ? (uint64_t)comm->all.rank : UINT64_MAX};
+    *l = (taut__handshake_line){.rank = offer ? (uint64_t)comm->ctx.all.rank : UINT64_MAX};
     line(comm, comm->handshake.at, l->text);
-    taut__small_allreduce_begin(&comm->handshake.job.exchange, &comm->all, TAUT_TAG_HANDSHAKE, l, &comm->handshake.in, sizeof *l, keep_lowest, NULL);
+    taut__small_allreduce_begin(&comm->handshake.exchange, &comm->ctx.all, TAUT_TAG_HANDSHAKE, l, &comm->handshake.in, sizeof *l, keep_lowest, NULL);
 }
 
 static void compare_line(taut_comm *comm, size_t i)
@@ -135,19 +137,19 @@ static taut_status mismatch(const taut__handshake *s)
 
 static taut_status handshake_step(taut__job *job, bool *moved, bool *done)
 {
-    taut_comm       *comm = job->comm;
-    taut__handshake *s = &comm->handshake;
+    taut__handshake *s = handshake_of(job);
+    taut_comm       *comm = s->comm;
     bool             over;
     char             text[TAUT_HANDSHAKE_LINE];
-    TAUT_TRY(taut__small_allreduce_advance(&job->exchange, &over));
+    TAUT_TRY(taut__small_allreduce_advance(&s->exchange, &over));
     if (!over) return TAUT_OK;
     *moved = true;
-    comm->control_sent += job->exchange.sent;
+    comm->control_sent += s->exchange.sent;
     bool equal = s->word[0] == s->word[1];
     switch (s->state) {
     case HASH:
         if (equal) {
-            atomic_store(&comm->compared, s->layers);
+            atomic_store(&comm->ctx.engine.compared, s->layers);
             *done = true;
             return TAUT_OK;
         }
@@ -161,7 +163,7 @@ static taut_status handshake_step(taut__job *job, bool *moved, bool *done)
             return TAUT_OK;
         }
         s->state = ZERO;
-        ask(comm, &s->zero, comm->all.rank == 0);
+        ask(comm, &s->zero, comm->ctx.all.rank == 0);
         return TAUT_OK;
     case ZERO:
         s->state = OTHER;
@@ -171,14 +173,17 @@ static taut_status handshake_step(taut__job *job, bool *moved, bool *done)
     }
 }
 
-static void handshake_stop(taut__job *job) { taut__small_allreduce_cancel(&job->exchange); }
-static int  handshake_waiting_for(const taut__job *job, int *hops) { return taut__small_allreduce_waiting_for(&job->exchange, hops); }
+static void handshake_stop(taut__job *job) { taut__small_allreduce_cancel(&handshake_of(job)->exchange); }
+static int  handshake_waiting_for(const taut__job *job, int *hops)
+{
+    return taut__small_allreduce_waiting_for(&((const taut__handshake *)(const void *)job)->exchange, hops);
+}
 
 static taut_status close_buckets(taut_comm *comm)
 {
     for (size_t b = 0; b < comm->buckets; b++) {
         taut_status s = taut__fuse_close(comm->bucket[b]);
-        if (s != TAUT_OK) return taut__engine_fail(&comm->engine, s, taut_last_error());
+        if (s != TAUT_OK) return taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
     }
     return TAUT_OK;
 }
@@ -186,10 +191,9 @@ static taut_status close_buckets(taut_comm *comm)
 static taut__job *job_of(taut_comm *comm)
 {
     taut__job *job = &comm->handshake.job;
-    job->comm = comm;
+    comm->handshake.comm = comm;
     job->name = comm->handshake.step ? "comparing what ranks did in this step" : "comparing the layers of all ranks";
     job->step = handshake_step, job->stop = handshake_stop, job->waiting_for = handshake_waiting_for;
-    job->g = &comm->all;
     return job;
 }
 
@@ -202,7 +206,7 @@ taut_status taut__handshake_begin(taut_comm *comm)
     s->layers = comm->layers;
     s->state = HASH;
     compare(comm, hash_lines(comm));
-    taut__engine_start(&comm->engine, job_of(comm), false);
+    taut__engine_start(&comm->ctx.engine, job_of(comm), false);
     return TAUT_OK;
 }
 
@@ -212,8 +216,8 @@ taut_status taut__handshake_step(taut_comm *comm)
     s->step = true;
     s->state = LINES;
     compare_line(comm, 0);
-    taut__engine_start(&comm->engine, job_of(comm), true);
+    taut__engine_start(&comm->ctx.engine, job_of(comm), true);
     return taut__handshake_wait(comm);
 }
 
-taut_status taut__handshake_wait(taut_comm *comm) { return taut__engine_wait(&comm->engine, &comm->handshake.job); }
+taut_status taut__handshake_wait(taut_comm *comm) { return taut__engine_wait(&comm->ctx.engine, &comm->handshake.job); }

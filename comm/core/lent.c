@@ -28,7 +28,7 @@ static size_t below(const taut_comm *comm, uintptr_t at)
 taut_status taut__lent_take(taut_layer *l, const void *buf)
 {
     taut_comm  *comm = l->comm;
-    uintptr_t   from = (uintptr_t)buf, to = from + l->tensor.elems * (l->dtype == TAUT_F32 ? 4 : 2);
+    uintptr_t   from = (uintptr_t)buf, to = from + l->operand.tensor.elems * (l->operand.dtype == TAUT_F32 ? 4 : 2);
     size_t      i = below(comm, from);
     taut__lent *at = &comm->lent[i];
     if (i < comm->lents && at->from < to)
@@ -43,7 +43,7 @@ taut_status taut__lent_take(taut_layer *l, const void *buf)
 void taut__lent_give(const taut_layer *l)
 {
     taut_comm *comm = l->comm;
-    size_t     i = below(comm, (uintptr_t)l->job.buf);
+    size_t     i = below(comm, (uintptr_t)l->reduction.buf);
     if (i == comm->lents || comm->lent[i].layer != l) return; /* given already, when taut_test said so */
     comm->lents--;
     memmove(&comm->lent[i], &comm->lent[i + 1], (comm->lents - i) * sizeof *comm->lent);

@@ -1,44 +1,55 @@
 /* sample.c : see sample.h. */
 #include "../../compressors/dispatch.h"
+#include "../../compressors/vec/vec.h"
+#include "../reduce/input.h"
 #include "communicator.h"
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, TINY_MODEL = 1 << 16, LEAST_BLOCKS = 16, MOST_BLOCKS = 4096, CONTROLS = 2, APART_RANKS = 16 };
-static const double SHARE = 0.016, SHARE_SMALL = 0.045; /* of the bytes of 2 bits per element */
+enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, LEAST_BLOCKS = 4, TINY_BLOCKS = 16, MOST_BLOCKS = 4096, CONTROLS = 2, APART_RANKS = 16 };
+/* Of the bytes of 2 bits per element: of large models the samples, of others the statistics too; and at most, the samples alone. */
+static const double SHARE = 0.008, SHARE_SMALL = 0.05, MOST_SHARE = 0.02, MOST_SHARE_SMALL = 0.12;
 
-static size_t blocks_of(const taut_layer *l) { return taut__ceil_div(l->tensor.elems, BLOCK); }
-static bool   has_scale(const taut_layer *l) { return l->tensor.scale_n > 1; } /* one value: the plain estimate, divided */
+/* Standard deviation of the measured error, relative, above which more blocks are taken in the next step, and below which fewer. */
+static const double VAGUE = 0.07, SHARP = 0.05, MORE = 1.25, LESS = 0.94;
+
+/* Squared errors over squared inputs from which on samples travel as bf16. Rounding x of p ranks to it, and their sums in every round, errs
+ * by about 2.4e-6 (1 + log2 p) of the inputs' squares where ranks are independent, p times that where they are equal. */
+static const double COARSE = 2e-3;
+
+static size_t blocks_of(const taut_layer *l) { return taut__ceil_div(l->operand.tensor.elems, BLOCK); }
+static bool   has_scale(const taut_layer *l) { return l->operand.tensor.scale_n > 1; } /* one value: the plain estimate, divided */
 
 /* ---- how many, and which ---- */
 
-/* Blocks per block of a model of so many elements. A block of the exchange is its elements and a few controls, sent in every round of recursive
- * doubling, and in one more where ranks are no power of two. */
-static double rate_of(const taut_comm *comm, double elems)
+/* Blocks per block of a model of so many elements, beside so many bytes of other statistics; at most, and this share of the least. A block of the
+ * exchange is its elements and a few controls, sent in every round of recursive doubling, and in one more where ranks are no power of two. */
+static double rate_of(const taut_comm *comm, double elems, double others, double more)
 {
-    int    p = comm->all.size, w = taut__power_below(p), rounds = taut__log2(w) + (w < p);
+    int    p = comm->ctx.all.size, w = taut__power_below(p), rounds = taut__log2(w) + (w < p);
+    bool   large = elems >= LARGE_MODEL;
     double coded = elems / 4 * (p == 2 ? 1 : 2.0 * (p - 1) / p); /* bytes at 2 bits per element */
-    double bytes = (elems < LARGE_MODEL ? SHARE_SMALL : SHARE) * coded;
-    double most = bytes / (rounds * (BLOCK + CONTROLS) * sizeof(float));
-    if (elems < TINY_MODEL) most = fmax(most, LEAST_BLOCKS); /* its statistics take more than its samples */
-    return fmin(most, MOST_BLOCKS) / (elems / BLOCK);
+    double block = rounds * (BLOCK + CONTROLS) * sizeof(uint16_t);
+    double least = fmax((large ? SHARE * coded : SHARE_SMALL * coded - rounds * others) / block, LEAST_BLOCKS);
+    double most = fmax((large ? MOST_SHARE : MOST_SHARE_SMALL) * coded / block, TINY_BLOCKS);
+    return fmin(fmin(more * least, most), MOST_BLOCKS) / (elems / BLOCK);
 }
 
 /* A layer that not all ranks are known to have registered counts as a model of its own. */
 static double blocks_wanted(const taut_layer *l)
 {
     const taut__sampling *s = &l->comm->sampling;
-    double                rate = l->index < s->layers ? s->rate : rate_of(l->comm, (double)l->tensor.elems);
-    if (s->apart) rate *= fmin(1, (double)APART_RANKS / taut__group_of(l)->size);
+    double                rate = l->index < s->layers ? s->rate * l->sample.density : rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY);
+    if (s->apart) rate *= fmin(1, (double)APART_RANKS / taut__group_of(&l->comm->ctx, &l->operand)->size);
     return rate * (double)blocks_of(l);
 }
 
 bool taut__sample_wanted(const taut_layer *l)
 {
-    return l->comm->all.size > 1 && !l->bucket && (l->lossy || (l->automatic && l->comm->sampling.apart));
+    return l->comm->ctx.all.size > 1 && !l->bucket && (l->operand.lossy || (l->automatic && l->comm->sampling.apart));
 }
 
-static uint64_t seed_of_step(const taut_layer *l) { return taut__seed(l->seed ^ 0x5a3b1e, l->comm->steps); }
+static uint64_t seed_of_step(const taut_layer *l) { return taut__seed(l->operand.seed ^ 0x5a3b1e, l->comm->steps); }
 
 static double uniform(uint64_t seed, uint64_t i) { return (double)(taut__seed(seed, i) >> 11) * 0x1p-53; }
 
@@ -46,7 +57,8 @@ static double uniform(uint64_t seed, uint64_t i) { return (double)(taut__seed(se
 static size_t count(const taut_layer *l)
 {
     if (!taut__sample_wanted(l)) return 0;
-    return taut__min((size_t)(blocks_wanted(l) + uniform(seed_of_step(l), 0)), taut__min(l->sample.room, blocks_of(l)));
+    size_t most = taut__min(l->sample.room, blocks_of(l));
+    return (size_t)fmin(blocks_wanted(l) + uniform(seed_of_step(l), 0), (double)most);
 }
 
 /* One of each stratum, each block with the same probability. */
@@ -67,8 +79,8 @@ static void choose_wide(taut_layer *l)
 {
     taut__sample *s = &l->sample;
     uint64_t      seed = taut__mix64(seed_of_step(l));
-    size_t        all = s->wide_elems ? l->tensor.elems / s->wide_elems : 0;
-    s->wide_blocks = l->lossy ? taut__min(s->wide_room, all) : 0;
+    size_t        all = s->wide_elems ? l->operand.tensor.elems / s->wide_elems : 0;
+    s->wide_blocks = l->operand.lossy ? taut__min(s->wide_room, all) : 0;
     for (size_t k = 0; k < s->wide_blocks; k++) {
         size_t block = (size_t)(((double)k + uniform(seed, k)) * (double)all / (double)s->wide_blocks);
         s->wide_at[k] = s->wide_elems * taut__min(block, all - 1);
@@ -94,8 +106,8 @@ taut_status taut__sample_prepare(taut_layer *l)
 {
     taut__sample *s = &l->sample;
     size_t        room;
-    if (l->comm->all.size < 2 || l->bucket || s->room > 0 || !(l->lossy || l->automatic)) return TAUT_OK;
-    room = taut__min((size_t)(rate_of(l->comm, (double)l->tensor.elems) * (double)blocks_of(l)) + 1, blocks_of(l));
+    if (l->comm->ctx.all.size < 2 || l->bucket || s->room > 0 || !(l->operand.lossy || l->automatic)) return TAUT_OK;
+    room = taut__min((size_t)(rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY) * (double)blocks_of(l)) + 1, blocks_of(l));
     s->at = taut__alloc(room, sizeof *s->at);
     s->x = taut__alloc(3 * room * BLOCK, sizeof *s->x);
     if (!s->at || !s->x) {
@@ -110,7 +122,8 @@ taut_status taut__sample_prepare(taut_layer *l)
 
 void taut__sample_reset(taut_layer *l)
 {
-    double p = l->comm->all.size;
+    double p = l->comm->ctx.all.size;
+    l->sample.coarse = false;
     for (int i = 0; i < 2; i++) {
         taut__ratio_reset(&l->sample.error[i], 1, 2 * p); /* p where all errors are equal, and a sum's own on top */
         taut__ratio_reset(&l->sample.norm[i], 1, p);
@@ -120,17 +133,18 @@ void taut__sample_reset(taut_layer *l)
 
 /* ---- taking ---- */
 
-void taut__sample_begin(taut__job *job)
+bool taut__sample_begin(taut_layer *l)
 {
-    taut_layer   *l = job->layer;
-    taut__sample *s = &l->sample;
+    taut__sample          *s = &l->sample;
+    const taut__reduction *red = &l->reduction;
     s->taken = false;
     s->blocks = s->wide_blocks = 0;
-    if (job->halves != TAUT_BOTH) return;
+    if (red->halves != TAUT_BOTH) return false;
     choose(l);
     choose_wide(l);
-    s->factor = job->factor;
+    s->factor = red->factor;
     if (s->blocks > 0) memset(s->x, 0, 2 * s->room * BLOCK * sizeof *s->x);
+    return s->blocks > 0 || s->wide_blocks > 0;
 }
 
 typedef struct spots { /* ascending */
@@ -162,39 +176,39 @@ static void keep(spots b, taut__range r, const float *from, float factor, float 
     }
 }
 
-void taut__sample_x(taut__job *job, taut__range r, const float *x)
+void taut__sample_x(taut_layer *l, taut__range r, const float *x)
 {
-    taut__sample *s = &job->layer->sample;
+    taut__sample *s = &l->sample;
     keep(narrow(s), r, x, 1, s->x);
     keep((spots){s->wide_at, s->wide_blocks, s->wide_elems}, r, x, 1, s->wide);
 }
 
-void taut__sample_lost(taut__job *job, taut__range r, const float *lost, float factor)
-{
-    if (taut__sampled(job)) keep(narrow(&job->layer->sample), r, lost, factor, job->layer->sample.lost);
-}
+void taut__sample_lost(taut_layer *l, taut__range r, const float *lost, float factor) { keep(narrow(&l->sample), r, lost, factor, l->sample.lost); }
 
-void taut__sample_result(taut__job *job)
+void taut__sample_result(taut_layer *l)
 {
-    taut__sample *s = &job->layer->sample;
-    size_t        elems = job->layer->tensor.elems;
-    s->taken = job->halves == TAUT_BOTH;
+    taut__sample *s = &l->sample;
+    size_t        elems = l->operand.tensor.elems;
+    s->taken = l->reduction.halves == TAUT_BOTH;
     for (size_t k = 0; k < s->blocks; k++) {
         size_t n = taut__min(BLOCK, elems - s->at[k]);
-        taut__result_load(job, s->at[k], n, s->result + k * BLOCK);
+        taut__result_load(&l->reduction, s->at[k], n, s->result + k * BLOCK);
     }
 }
 
 /* ---- the exchange ---- */
 
-static size_t encoders(const taut_layer *l) { return l->comm->sampling.apart ? (size_t)taut__group_of(l)->size : 1; }
+static size_t encoders(const taut_layer *l) { return l->comm->sampling.apart ? (size_t)taut__group_of(&l->comm->ctx, &l->operand)->size : 1; }
 
-static size_t floats(const taut_layer *l, size_t blocks) { return blocks * (BLOCK * encoders(l) + CONTROLS * (1 + (size_t)has_scale(l))); }
+static size_t values(const taut_layer *l, size_t blocks) { return blocks * (BLOCK * encoders(l) + CONTROLS * (1 + (size_t)has_scale(l))); }
 
-size_t taut__sample_floats(const taut_comm *comm)
+taut__sample_values taut__sample_count(const taut_comm *comm)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < comm->layers; i++) n += floats(comm->layer[i], count(comm->layer[i]));
+    taut__sample_values n = {0};
+    for (size_t i = 0; i < comm->layers; i++) {
+        const taut_layer *l = comm->layer[i];
+        *(l->sample.coarse ? &n.halves : &n.floats) += values(l, count(l));
+    }
     return n;
 }
 
@@ -208,7 +222,7 @@ static double unit2(const taut_tensor *t, size_t i)
 /* Squares may be beyond what a float holds: they travel in units that the last step's norms gave, which all ranks know. */
 static double control_unit(const taut_layer *l)
 {
-    double own = l->shown.own.plain / (double)l->tensor.elems;
+    double own = l->shown.own.plain / (double)l->operand.tensor.elems;
     int    exponent;
     if (!(own > 0) || !isfinite(own)) return 1;
     frexp(own, &exponent);
@@ -221,8 +235,8 @@ static void put_control(const taut_layer *l, float *v)
     double              by = control_unit(l);
     for (size_t k = 0; k < s->blocks; k++) {
         double lost[2] = {0}, x[2] = {0};
-        for (size_t i = 0; i < BLOCK && s->at[k] + i < l->tensor.elems; i++) {
-            double e = s->lost[k * BLOCK + i], g = s->x[k * BLOCK + i], u = has_scale(l) ? unit2(&l->tensor, s->at[k] + i) : 0;
+        for (size_t i = 0; i < BLOCK && s->at[k] + i < l->operand.tensor.elems; i++) {
+            double e = s->lost[k * BLOCK + i], g = s->x[k * BLOCK + i], u = has_scale(l) ? unit2(&l->operand.tensor, s->at[k] + i) : 0;
             lost[0] += e * e, lost[1] += u * e * e;
             x[0] += g * g, x[1] += u * g * g;
         }
@@ -233,31 +247,41 @@ static void put_control(const taut_layer *l, float *v)
     }
 }
 
-/* A layer without a collective in this step leaves its place empty. */
-void taut__sample_put(const taut_comm *comm, float *v)
+static void put_layer(const taut_layer *l, size_t blocks, float *v)
 {
+    const taut__sample *s = &l->sample;
+    size_t              x = BLOCK * blocks;
+    int                 seat = taut__group_of(&l->comm->ctx, &l->operand)->rank;
+    memset(v, 0, values(l, blocks) * sizeof *v);
+    if (blocks == 0 || !s->taken || s->blocks != blocks || seat < 0) return;
+    memcpy(v + (l->comm->sampling.apart ? (size_t)seat * x : 0), s->x, x * sizeof *v);
+    put_control(l, v + encoders(l) * x);
+}
+
+/* A layer without a collective in this step leaves its place empty. */
+void taut__sample_put(const taut_comm *comm, float *floats, uint16_t *halves, float *scratch)
+{
+    const struct taut__vec_kernels *vec = taut__simd_get()->vec;
     for (size_t i = 0; i < comm->layers; i++) {
-        const taut_layer   *l = comm->layer[i];
-        const taut__sample *s = &l->sample;
-        size_t              blocks = count(l), n = floats(l, blocks), x = BLOCK * blocks;
-        int                 seat = taut__group_of(l)->rank;
-        memset(v, 0, n * sizeof *v);
-        if (blocks > 0 && s->taken && s->blocks == blocks && seat >= 0) {
-            memcpy(v + (comm->sampling.apart ? (size_t)seat * x : 0), s->x, x * sizeof *v);
-            put_control(l, v + encoders(l) * x);
-        }
-        v += n;
+        const taut_layer *l = comm->layer[i];
+        size_t            blocks = count(l), n = values(l, blocks);
+        put_layer(l, blocks, l->sample.coarse ? scratch : floats);
+        if (l->sample.coarse) vec->to_bf16(halves, scratch, n), halves += n;
+        else floats += n;
     }
 }
 
-void taut__sample_take(taut_comm *comm, const float *v)
+void taut__sample_take(taut_comm *comm, const float *floats, const uint16_t *halves, float *wide)
 {
+    const struct taut__vec_kernels *vec = taut__simd_get()->vec;
     for (size_t i = 0; i < comm->layers; i++) {
         taut_layer *l = comm->layer[i];
-        size_t      blocks = count(l);
-        l->sample.sums = v;
-        l->sample.control = v + blocks * BLOCK * encoders(l);
-        v += floats(l, blocks);
+        size_t      blocks = count(l), n = values(l, blocks);
+        if (l->sample.coarse) vec->from_bf16(wide, halves, n);
+        l->sample.sums = l->sample.coarse ? wide : floats;
+        l->sample.control = l->sample.sums + blocks * BLOCK * encoders(l);
+        if (l->sample.coarse) wide += n, halves += n;
+        else floats += n;
     }
 }
 
@@ -279,9 +303,9 @@ static block_sums look(const taut_layer *l, size_t k, bool weighted)
 {
     const taut__sample *s = &l->sample;
     block_sums          b = {0};
-    for (size_t i = 0; i < BLOCK && s->at[k] + i < l->tensor.elems; i++) {
+    for (size_t i = 0; i < BLOCK && s->at[k] + i < l->operand.tensor.elems; i++) {
         double y = s->result[k * BLOCK + i] / s->factor, x = sum_at(l, k * BLOCK + i), e = y - x;
-        double u = weighted ? unit2(&l->tensor, s->at[k] + i) : 1;
+        double u = weighted ? unit2(&l->operand.tensor, s->at[k] + i) : 1;
         b.error += u * e * e;
         b.inner += u * y * e;
         b.result += u * y * y;
@@ -315,25 +339,56 @@ static taut__measured_sum scaled(taut__measured_sum x, double by) { return (taut
 
 bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, taut__layer_measured *m)
 {
-    if (!l->lossy || l->bucket || l->comm->all.size < 2 || l->sample.room == 0) return false;
+    if (!l->operand.lossy || l->bucket || l->comm->ctx.all.size < 2 || l->sample.room == 0) return false;
     estimate(l, 0, raw->own_error.plain, raw->own.plain, raw->sum.plain, m);
     if (has_scale(l)) {
         estimate(l, 1, raw->own_error.weighted, raw->own.weighted, raw->sum.weighted, m);
     } else {
-        double unit = unit2(&l->tensor, 0);
+        double unit = unit2(&l->operand.tensor, 0);
         m->error[1] = scaled(m->error[0], unit), m->norm[1] = scaled(m->norm[0], unit);
     }
+    l->sample.coarse = m->error[0].value > COARSE * raw->own.plain && m->error[1].value > COARSE * raw->own.weighted;
     return true;
 }
 
 /* ---- between steps ---- */
 
-void taut__sample_agree(taut_comm *comm, size_t layers)
+/* As many blocks as the measurement needs: where ranks' errors are independent few tell enough; where they have much in common, and not
+ * everywhere alike, more are taken than usually. */
+static void adapt(taut__sampling *a, double noise)
 {
-    double elems = 0;
-    for (size_t i = 0; i < layers; i++) elems += (double)comm->layer[i]->tensor.elems;
-    comm->sampling.layers = layers;
-    comm->sampling.rate = elems > 0 ? rate_of(comm, elems) : 0;
+    const double most = MOST_BLOCKS;
+    if (!(a->more >= 1)) a->more = most;
+    if (noise > VAGUE) a->more = fmin(a->more * MORE, most);
+    else if (noise > 0 && noise < SHARP) a->more = fmax(a->more * LESS, 1);
+}
+
+/* Blocks go where errors and norms are, for the most part: a small layer may make half of the error. */
+static void distribute(taut_comm *comm, double elems)
+{
+    const double by_share = 0.7;
+    double       all[2] = {0};
+    for (size_t i = 0; i < comm->layers; i++)
+        for (int k = 0; k < 2; k++) all[k] += comm->layer[i]->sample.counts[k];
+    for (size_t i = 0; i < comm->layers; i++) {
+        taut_layer *l = comm->layer[i];
+        double      part = (double)l->operand.tensor.elems / elems, share = 0;
+        for (int k = 0; k < 2; k++) share += 0.5 * (all[k] > 0 && isfinite(all[k]) ? l->sample.counts[k] / all[k] : part);
+        l->sample.density = 1 - by_share + by_share * share / part;
+    }
+}
+
+void taut__sample_agree(taut_comm *comm, double others, double noise)
+{
+    taut__sampling *a = &comm->sampling;
+    double          elems = 0, most;
+    for (size_t i = 0; i < comm->layers; i++) elems += (double)comm->layer[i]->operand.tensor.elems;
+    distribute(comm, elems);
+    adapt(a, noise);
+    a->layers = comm->layers;
+    a->rate = elems > 0 ? rate_of(comm, elems, others, a->more) : 0;
+    most = elems > 0 ? rate_of(comm, elems, others, INFINITY) / rate_of(comm, elems, others, 1) : 1;
+    a->more = fmin(a->more, most); /* from there it falls at once */
 }
 
 taut_status taut__sample_room(taut_comm *comm)
@@ -352,21 +407,19 @@ taut_status taut__sample_room(taut_comm *comm)
     return TAUT_OK;
 }
 
-/* ---- services of auto.h ---- */
+/* ---- for the planner ---- */
 
-void taut__sample_apart(taut_comm *comm, bool apart) { comm->sampling.apart_next = apart; }
-
-taut__apart taut__layer_apart(const taut_layer *l)
+taut__apart taut__sample_apart(const taut_layer *l)
 {
     const taut__sample *s = &l->sample;
-    if (!l->comm->sampling.apart || !l->step.called || !s->taken) return (taut__apart){0};
+    if (!l->comm->sampling.apart || !l->planned.step.called || !s->taken) return (taut__apart){0};
     return (taut__apart){s->blocks, encoders(l), BLOCK, s->at, s->sums};
 }
 
-taut_status taut__sample_wide(taut_layer *l, size_t elems, size_t blocks)
+taut_status taut__sample_widen(taut_layer *l, size_t elems, size_t blocks)
 {
     taut__sample *s = &l->sample;
-    blocks = taut__min(blocks, l->tensor.elems / elems);
+    blocks = taut__min(blocks, l->operand.tensor.elems / elems);
     if (s->wide) return TAUT_OK;
     s->wide_at = taut__alloc(blocks, sizeof *s->wide_at);
     s->wide = taut__alloc(blocks * elems, sizeof *s->wide);
@@ -376,9 +429,9 @@ taut_status taut__sample_wide(taut_layer *l, size_t elems, size_t blocks)
     return TAUT_OK;
 }
 
-taut__wide taut__layer_wide(const taut_layer *l)
+taut__wide taut__sample_wide(const taut_layer *l)
 {
     const taut__sample *s = &l->sample;
-    if (!s->taken || taut__group_of(l)->rank < 0) return (taut__wide){0};
+    if (!s->taken || taut__group_of(&l->comm->ctx, &l->operand)->rank < 0) return (taut__wide){0};
     return (taut__wide){s->wide_blocks, s->wide_elems, s->wide_at, s->wide};
 }

@@ -3,16 +3,17 @@
  * Which blocks is computed from (layer's seed, step), so all ranks take the same: one block of 8 elements in each of n strata of
  * equal size. As x = gradient + residual is encoded, its elements there are kept, and so is what the encoders lost there; when the
  * result is in the buffer, so are its elements. At the end of the step the x of all ranks are added in the step's one exchange, as
- * float32. Result minus sum is the aggregate's error there, the same on every rank, and scheduler/estimate.h makes of it the
- * layer's squared error and squared norm:
+ * bf16 where the error is so large that this rounding is lost in it, else as float32. Result minus sum is the aggregate's error there, the
+ * same on every rank, and scheduler/estimate.h makes of it the layer's squared error and squared norm:
  *   error : the control is what the encoders of all ranks measured of their own errors, over all elements
  *   norm  : |sum|^2 = |result|^2 - 2 <result, error> + |error|^2; the first term is known, the last is the error's estimate, and
  *           |result|^2 is the control of the first two together. Where the error is as large as the sum, that is a difference
  *           of large numbers: then |sum|^2 itself, whose control is the sum over ranks of |x|^2. Whichever has been more precise
  *
- * Cost: the samples take 1.6% of the bytes that 2 bits per element would take (4.5% in models below 4 Mi elements), whatever the
- * number of ranks; 16 blocks at least in models below 64 Ki elements, and 4096 blocks at most. For a plan, the x of every rank travels by itself in one step (`apart`), and layers without loss
- * are sampled too. */
+ * How many: as many as the measurement needs, within bounds that are shares of the bytes that 2 bits per element would take: of models below 4 Mi
+ * elements a twentieth, other statistics included, of larger ones less than a hundredth; where that leaves the error vague, because ranks' errors
+ * have much in common, up to an eighth, and a fiftieth. Whatever the number of ranks; twice as much in float32. A few blocks at least. For a
+ * plan, the x of every rank travels by itself in one step (`apart`), and layers without loss are sampled too. */
 #ifndef TAUT_SAMPLE_H
 #define TAUT_SAMPLE_H
 
@@ -31,18 +32,26 @@ typedef struct taut__sample {  /* of one layer */
     size_t      wide_blocks, wide_elems, wide_room; /* blocks of so many elements, kept on this rank alone, for the reference of a budget */
     size_t     *wide_at;
     float      *wide;          /* their x */
+    double      counts[2];     /* squared error and norm of the last step that it was in, in the metric; agreed */
+    double      density;       /* blocks per block, over those of the model; agreed */
+    bool        coarse;        /* the error is so large that samples of the coming step travel as bf16; agreed */
     const float *sums;         /* after the exchange: x of all ranks, added; apart: of each encoder, one after the other */
     const float *control;      /* after the exchange, per block: squared errors of all encodings, squares of all x; then both in units of a scale */
     taut__ratio error[2], norm[2], near[2]; /* plain; in units of the scale */
 } taut__sample;
 
 typedef struct taut__sampling { /* of a communicator */
-    bool   apart, apart_next;   /* in the step under way, and in the next one; agreed */
+    bool   apart;               /* in the step under way; agreed */
     size_t layers;              /* so many layers, of all ranks, share */
     double rate;                /* blocks per block of theirs */
+    double more;                /* as many as at least, times this; 0: unknown yet; agreed */
     double *error, *lost, *rest, *result, *sum, *own; /* per block of one layer: targets and controls */
     size_t room;                /* blocks that fit */
 } taut__sampling;
+
+typedef struct taut__sample_values { /* in a step's exchange */
+    size_t floats, halves;
+} taut__sample_values;
 
 /* What a step's measurement says of a layer; in units of the sum over ranks. */
 typedef struct taut__layer_measured {

@@ -38,7 +38,7 @@ static taut_status save_feedback(const void *self, void *dst, size_t cap, size_t
 static taut_status save_codec(const void *self, void *dst, size_t cap, size_t *len)
 {
     const taut_layer *l = self;
-    return taut__spec_codec(&l->wire)->state_save(l->state, dst, cap, len);
+    return taut__op_state_save(taut__spec_codec(&l->operand.wire), (taut_place){0}, l->operand.state, dst, cap, len);
 }
 static taut_status save_agreement(const void *self, void *dst, size_t cap, size_t *len)
 {
@@ -48,6 +48,7 @@ static taut_status save_agreement(const void *self, void *dst, size_t cap, size_
     return TAUT_OK;
 }
 static taut_status save_sample(const void *self, void *dst, size_t cap, size_t *len) { return taut__sample_save(self, dst, cap, len); }
+static taut_status save_sampling(const void *self, void *dst, size_t cap, size_t *len) { return taut__sampling_save(self, dst, cap, len); }
 static taut_status save_auto(const void *self, void *dst, size_t cap, size_t *len)
 {
     const taut_comm *comm = self;
@@ -57,17 +58,17 @@ static taut_status save_auto(const void *self, void *dst, size_t cap, size_t *le
 static taut_status write_layer(taut__writer *w, const taut_layer *l)
 {
     char spec[TAUT_LONG_SPEC];
-    bool state = l->state && taut__spec_codec(&l->wire)->state_save;
+    bool state = l->operand.state != NULL;
     taut__spec_print(&l->spec, spec, sizeof spec);
     taut__write_text(w, l->name);
-    taut__write16(w, (uint16_t)l->dtype);
+    taut__write16(w, (uint16_t)l->operand.dtype);
     taut__write16(w, (uint16_t)(l->last_op + 1));
-    taut__write64(w, l->tensor.elems);
-    taut__write64(w, l->calls);
+    taut__write64(w, l->operand.tensor.elems);
+    taut__write64(w, l->operand.calls);
     taut__write_text(w, spec);
-    TAUT_TRY(write_section(w, save_feedback, l->residual ? l->feedback : NULL));
+    TAUT_TRY(write_section(w, save_feedback, l->operand.residual ? l->operand.feedback : NULL));
     TAUT_TRY(write_section(w, save_codec, state ? l : NULL));
-    TAUT_TRY(write_section(w, save_agreement, l->job.agree ? &l->job : NULL));
+    TAUT_TRY(write_section(w, save_agreement, l->reduction.agree ? &l->reduction : NULL));
     return write_section(w, save_sample, l);
 }
 
@@ -77,12 +78,12 @@ static taut_status write_all(taut__writer *w, const taut_comm *comm)
     taut__write32(w, TAUT_STATE_VERSION);
     taut__write64(w, 0); /* bytes and checksum: once they are known */
     taut__write64(w, 0);
-    taut__write64(w, (uint64_t)comm->all.rank);
-    taut__write64(w, (uint64_t)comm->all.size);
+    taut__write64(w, (uint64_t)comm->ctx.all.rank);
+    taut__write64(w, (uint64_t)comm->ctx.all.size);
     taut__write64(w, comm->steps);
     taut__write64(w, comm->layers);
     for (size_t i = 0; i < comm->layers; i++) TAUT_TRY(write_layer(w, comm->layer[i]));
-    taut__write64(w, comm->sampling.layers);
+    TAUT_TRY(write_section(w, save_sampling, comm));
     return write_section(w, save_auto, comm->autom ? comm : NULL);
 }
 

@@ -4,7 +4,7 @@
  *   u64 rank, u64 ranks, u64 steps, u64 layers, then per layer
  *     text name, u16 dtype, u16 last op + 1, u64 elements, u64 calls, text spec,
  *     sections: residual (feedback.h), codec state, agreed statistics (agreement.c), what was measured (sample_state.c)
- *   u64 layers that the sampled blocks of a step are shared out to,
+ *   section of what is measured in all layers (sample_state.c),
  *   section of codec=auto.
  *
  * A text is a u16 length and its characters, a section a u64 length and its bytes. */

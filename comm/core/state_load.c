@@ -21,10 +21,10 @@ typedef struct saved_layer {
 
 typedef struct blob {
     taut_comm     *comm;
-    uint64_t       rank, ranks, steps, sampled;
+    uint64_t       rank, ranks, steps;
     saved_layer   *layer; /* one per layer of the communicator, in its order; .layer NULL: not in the blob */
-    const uint8_t *plan;
-    size_t         plan_n;
+    const uint8_t *plan, *sampling;
+    size_t         plan_n, sampling_n;
     bool           residuals; /* wanted */
     bool           more;      /* a further blob of the set that the last load began */
 } blob;
@@ -54,15 +54,15 @@ static taut_status check_spec(saved_layer *s, const char *text)
     taut_layer            *l = s->layer;
     taut_status            status = taut__spec_parse(text, &s->spec);
     if (status == TAUT_OK && s->spec.automatic) status = taut__fail(TAUT_E_CORRUPT, "auto is no codec of a layer");
-    if (status == TAUT_OK) status = taut__spec_suits(&s->spec, &l->tensor);
-    if (status == TAUT_OK && l->automatic) status = taut__algorithm_for(l, &s->spec, &via);
+    if (status == TAUT_OK) status = taut__spec_suits(&s->spec, &l->operand.tensor);
+    if (status == TAUT_OK && l->automatic) status = taut__algorithm_for(&l->comm->ctx, &l->operand, &s->spec, &via);
     return status == TAUT_OK ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "taut_state_load: layer '%s': saved with codec '%.200s', which it cannot have",
                                                      l->name, text);
 }
 
 static taut_status check_sizes(const saved_layer *s)
 {
-    size_t one = s->layer->tensor.elems * sizeof(float);
+    size_t one = s->layer->operand.tensor.elems * sizeof(float);
     if (s->residual_n != 0 && s->residual_n != one && s->residual_n != 2 * one) return damaged("a residual of another size");
     return s->op <= TAUT_MEAN + 1 ? TAUT_OK : damaged("a layer's operation");
 }
@@ -84,9 +84,9 @@ static taut_status read_layer(blob *b, taut__reader *r)
     if (r->bad) return damaged("a layer");
     s.layer = find(b->comm, name);
     if (!s.layer) return taut__fail(TAUT_E_MISMATCH, "taut_state_load: layer '%s' is not registered", name);
-    if (s.layer->tensor.elems != s.elems || (uint64_t)s.layer->dtype != s.dtype)
+    if (s.layer->operand.tensor.elems != s.elems || (uint64_t)s.layer->operand.dtype != s.dtype)
         return taut__fail(TAUT_E_MISMATCH, "taut_state_load: layer '%s' has %zu elements, saved were %llu, or another dtype", name,
-                          s.layer->tensor.elems, (unsigned long long)s.elems);
+                          s.layer->operand.tensor.elems, (unsigned long long)s.elems);
     if (b->layer[s.layer->index].layer) return damaged("a layer occurs twice");
     TAUT_TRY(check_sizes(&s));
     TAUT_TRY(check_spec(&s, spec));
@@ -119,9 +119,10 @@ static taut_status read_blob(blob *b, const uint8_t *src, size_t len)
     uint64_t layers = taut__read64(&r);
     if (r.bad || b->ranks == 0 || b->ranks > INT32_MAX || b->rank >= b->ranks) return damaged("its header");
     for (uint64_t i = 0; i < layers; i++) TAUT_TRY(read_layer(b, &r));
-    b->sampled = taut__read64(&r);
+    b->sampling = read_section(&r, &b->sampling_n);
     b->plan = read_section(&r, &b->plan_n);
     if (r.bad || r.left) return damaged("its end");
+    TAUT_TRY(taut__sampling_check(b->comm, b->sampling, b->sampling_n));
     return b->plan_n && b->comm->autom ? b->comm->hooks->check(b->comm->autom, b->plan, b->plan_n) : TAUT_OK;
 }
 
@@ -138,12 +139,12 @@ static bool same_spec(const taut_layer *l, const taut_spec *spec)
 /* The codec state that the layer will have: the saved one where its codec is the same, else as at the beginning. */
 static taut_status make_state(taut_layer *l, saved_layer *s)
 {
-    const taut_spec  *spec = s->layer && l->automatic ? &s->spec : &l->wire;
+    const taut_spec  *spec = s->layer && l->automatic ? &s->spec : &l->operand.wire;
     const taut_codec *codec = taut__spec_codec(spec);
     if (spec->stages != 1 || !(codec->caps & TAUT_CAP_STATEFUL)) return TAUT_OK;
-    TAUT_TRY(codec->state_create(&spec->stage[0], &l->tensor, l->seed, &s->fresh));
+    TAUT_TRY(taut__op_state_create(codec, &spec->stage[0], &l->operand.tensor, l->operand.seed, (taut_place){0}, &s->fresh));
     bool same = s->layer && (l->automatic || same_spec(l, &s->spec));
-    return same && s->state_n ? codec->state_load(s->fresh, s->state, s->state_n) : TAUT_OK;
+    return same && s->state_n ? taut__op_state_load(codec, (taut_place){0}, s->fresh, s->state, s->state_n) : TAUT_OK;
 }
 
 static taut_status make_ready(blob *b)
@@ -152,7 +153,7 @@ static taut_status make_ready(blob *b)
         saved_layer *s = &b->layer[i];
         taut_layer  *l = b->comm->layer[i];
         bool         residual = s->residual_n && b->residuals;
-        if (residual && !l->feedback) TAUT_TRY(taut__feedback_create(l->tensor.elems, taut__layer_momentum(l), &s->feedback));
+        if (residual && !l->operand.feedback) TAUT_TRY(taut__feedback_create(l->operand.tensor.elems, taut__layer_momentum(l), &s->feedback));
         if (!b->more) TAUT_TRY(make_state(l, s));
         if (!b->more && s->agreement_n) TAUT_TRY(taut__agree_check(s->agreement, s->agreement_n));
     }
@@ -163,9 +164,9 @@ static void discard(blob *b)
 {
     for (size_t i = 0; b->layer && i < b->comm->layers; i++) {
         saved_layer *s = &b->layer[i];
-        const taut_spec *spec = s->layer && b->comm->layer[i]->automatic ? &s->spec : &b->comm->layer[i]->wire;
+        const taut_spec *spec = s->layer && b->comm->layer[i]->automatic ? &s->spec : &b->comm->layer[i]->operand.wire;
         taut__feedback_destroy(s->feedback);
-        if (s->fresh) taut__spec_codec(spec)->state_destroy(s->fresh);
+        if (s->fresh) taut__op_state_destroy(taut__spec_codec(spec), (taut_place){0}, s->fresh);
     }
     taut__free(b->layer);
 }
@@ -180,19 +181,21 @@ static taut_status adopt_specs(blob *b)
         taut_status s = TAUT_OK;
         if (b->layer[i].layer && l->automatic) s = taut__layer_adopt(l, &b->layer[i].spec);
         else if (b->layer[i].agreement_n) s = taut__layer_prepare(l);
-        if (s != TAUT_OK) return taut__engine_fail(&b->comm->engine, s, taut_last_error());
+        if (s != TAUT_OK) return taut__engine_fail(&b->comm->ctx.engine, s, taut_last_error());
     }
     return TAUT_OK;
 }
 
+static bool same_ranks(const blob *b) { return b->ranks == (uint64_t)b->comm->ctx.all.size; }
+
 static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
 {
-    size_t n = l->tensor.elems;
-    float  scale = s->op == TAUT_MEAN + 1 ? (float)b->comm->all.size / (float)b->ranks : 1;
-    if (s->feedback) l->feedback = s->feedback, s->feedback = NULL;
-    taut_feedback *f = l->feedback;
-    if (f && (!b->more || !l->residual)) taut__feedback_clear(f, 0, n);
-    if (!b->more) l->residual = false;
+    size_t n = l->operand.tensor.elems;
+    float  scale = s->op == TAUT_MEAN + 1 ? (float)b->comm->ctx.all.size / (float)b->ranks : 1;
+    if (s->feedback) l->operand.feedback = s->feedback, s->feedback = NULL;
+    taut_feedback *f = l->operand.feedback;
+    if (f && (!b->more || !l->operand.residual)) taut__feedback_clear(f, 0, n);
+    if (!b->more) l->operand.residual = false;
     if (!s->residual_n || !b->residuals) return;
     for (size_t i = 0; i < n; i++) {
         float v;
@@ -203,40 +206,42 @@ static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
         f->u[i] += scale * v;
     }
     taut__feedback_scrub(f, 0, n);
-    l->residual = true;
-    atomic_store(&l->comm->feeding, true);
+    l->operand.residual = true;
+    atomic_store(&l->comm->ctx.feeding, true);
 }
 
 static void put_layer(taut_layer *l, saved_layer *s, const blob *b)
 {
     put_residual(l, s, b);
     if (b->more) return;
-    if (l->state) taut__spec_codec(&l->wire)->state_destroy(l->state);
-    l->state = s->fresh, s->fresh = NULL;
-    l->calls = l->calls_at_step = s->calls;
+    if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), (taut_place){0}, l->operand.state);
+    l->operand.state = s->fresh, s->fresh = NULL;
+    l->operand.calls = l->calls_at_step = s->calls;
     l->last_op = (int)s->op - 1;
     l->ops = 0;
     l->dropping = false;
-    taut__agree_load(&l->job, s->agreement, s->agreement_n);
-    bool measured = s->layer && b->ranks == (uint64_t)b->comm->all.size && same_spec(l, &s->spec); /* else other errors */
-    taut__sample_load(l, s->sample, measured ? s->sample_n : 0);
+    taut__agree_load(&l->reduction, s->agreement, s->agreement_n);
+    taut__sample_load(l, s->sample, s->layer && same_ranks(b) && same_spec(l, &s->spec) ? s->sample_n : 0); /* else other errors */
 }
 
 static taut_status apply(blob *b)
 {
     taut_comm *comm = b->comm;
     if (!b->more) TAUT_TRY(adopt_specs(b));
-    taut__engine_hold(&comm->engine);
+    taut__engine_hold(&comm->ctx.engine);
     for (size_t i = 0; i < comm->layers; i++) {
         if (!b->layer[i].layer) b->layer[i].op = 0;
         put_layer(comm->layer[i], &b->layer[i], b);
     }
-    taut__engine_release(&comm->engine);
+    taut__engine_release(&comm->ctx.engine);
     if (b->more) return TAUT_OK;
     comm->steps = b->steps;
-    taut__sample_agree(comm, (size_t)taut__min(b->sampled, comm->layers));
-    taut_status s = comm->autom ? comm->hooks->load(comm->autom, b->plan, b->plan_n) : TAUT_OK;
-    return s == TAUT_OK ? s : taut__engine_fail(&comm->engine, s, taut_last_error()); /* as above */
+    taut__sampling_load(comm, b->sampling, same_ranks(b) ? b->sampling_n : 0);
+    if (!comm->autom) return TAUT_OK;
+    taut__planned_before(comm);
+    taut_status s = comm->hooks->load(comm->autom, b->plan, b->plan_n);
+    if (s == TAUT_OK) s = taut__planned_apply(comm);
+    return s == TAUT_OK ? s : taut__engine_fail(&comm->ctx.engine, s, taut_last_error()); /* as above */
 }
 
 /* ---- sets of blobs ---- */

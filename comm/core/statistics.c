@@ -6,34 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { PER_LAYER = 8 }; /* own, error, result: plain and weighted; ranks that called; ranks that sampled the result */
-
-/* ---- services of auto.h ---- */
-
-size_t             taut__layer_index(const taut_layer *l) { return l->index; }
-const char        *taut__layer_name(const taut_layer *l) { return l->name; }
-const taut_tensor *taut__layer_tensor(const taut_layer *l) { return &l->tensor; }
-const taut_spec   *taut__layer_spec(const taut_layer *l) { return &l->spec; }
-const taut__layer_sums *taut__layer_step(const taut_layer *l) { return &l->step; }
-const taut__group  *taut__comm_group(const taut_comm *comm) { return &comm->all; }
-int                taut__comm_members(const taut_comm *comm) { return comm->hierarchical ? comm->leaders.size : comm->all.size; }
-
-const taut__record *taut__layer_record(const taut_layer *l, bool *called)
-{
-    if (called) *called = l->calls > l->calls_at_step;
-    return &l->job.record;
-}
-
-taut_status taut__comm_sum(taut_comm *comm, double *v, size_t n)
-{
-    taut__small_allreduce x;
-    double       *in = taut__alloc(n, sizeof *in);
-    if (!in) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu sums", n);
-    taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_SUM, v, in, n * sizeof *v, taut__combine_mixed, NULL);
-    taut_status s = taut__engine_exchange(&comm->engine, &x, "adding a few numbers over all ranks");
-    if (!comm->t->dirty) taut__free(in); /* else a late message may still be written there */
-    return s;
-}
 
 /* ---- the exchange ---- */
 
@@ -41,7 +13,7 @@ static taut_status room(taut_comm *comm, size_t n)
 {
     if (n <= comm->control_n) return TAUT_OK;
     n += n / 8; /* how many blocks are sampled differs a little from step to step */
-    double *more = taut__alloc(2 * n, sizeof *more);
+    double *more = taut__alloc(3 * n, sizeof *more);
     if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for the statistics of %zu layers", comm->layers);
     taut__free(comm->control);
     comm->control = more;
@@ -49,17 +21,73 @@ static taut_status room(taut_comm *comm, size_t n)
     return TAUT_OK;
 }
 
-static void fill(const taut_layer *l, double *v)
+/* A layer's values: own, error and result, plain and, where they are not the plain ones in another unit, weighted; of one that never loses
+ * anything only the result; then how many ranks called, and how many sampled the result. */
+typedef struct layer_values {
+    bool   errs;
+    size_t kinds, n;
+} layer_values;
+
+static layer_values values_of(const taut_layer *l)
+{
+    bool   errs = l->operand.lossy || l->automatic;
+    size_t kinds = l->operand.tensor.scale_n > 1 ? 2 : 1;
+    return (layer_values){errs, kinds, errs ? 3 * kinds + 2 : kinds + 1};
+}
+
+static size_t count_values(const taut_comm *comm)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < comm->layers; i++) n += values_of(comm->layer[i]).n;
+    return n;
+}
+
+static size_t count_automatic(const taut_comm *comm)
+{
+    size_t n = 0;
+    for (size_t i = 0; comm->autom && i < comm->layers; i++) n += comm->layer[i]->automatic;
+    return n;
+}
+
+/* What a step's exchange takes besides samples and the plan's, in bytes. */
+static double usual_bytes(const taut_comm *comm)
+{
+    enum { EXACT = 4 }; /* the words at the front, and what the plan sends in every step */
+    return EXACT * sizeof(double) + (double)(count_values(comm) + count_automatic(comm)) * sizeof(uint32_t);
+}
+
+static size_t fill(const taut_layer *l, double *v)
 {
     const taut__step_record *r = &l->lost;
-    bool                     called = l->calls > l->calls_at_step;
-    memset(v, 0, PER_LAYER * sizeof *v);
-    if (!called) return;
-    v[0] = r->own.plain, v[1] = r->own.weighted;
-    v[2] = r->error.plain + r->requantization_error.plain, v[3] = r->error.weighted + r->requantization_error.weighted;
-    v[4] = r->sum.plain, v[5] = r->sum.weighted;
-    v[6] = 1;
-    v[7] = l->sample.taken && l->calls == l->calls_at_step + 1; /* samples are of one collective, errors of all */
+    layer_values             n = values_of(l);
+    memset(v, 0, n.n * sizeof *v);
+    if (l->operand.calls == l->calls_at_step) return n.n;
+    const double own[] = {r->own.plain, r->own.weighted}, sum[] = {r->sum.plain, r->sum.weighted};
+    const double error[] = {r->error.plain + r->requantization_error.plain, r->error.weighted + r->requantization_error.weighted};
+    for (size_t k = 0; k < n.kinds; k++) {
+        *v++ = sum[k];
+        if (n.errs) *v++ = own[k], *v++ = error[k];
+    }
+    *v++ = 1;
+    if (n.errs) *v = l->sample.taken && l->operand.calls == l->calls_at_step + 1; /* samples are of one collective, errors of all */
+    return n.n;
+}
+
+/* Where one value is in the plain unit, the other is that one in the scale's. */
+static layer_values unfill(const taut_layer *l, const double *v, taut__layer_sums *s, double *sampled)
+{
+    layer_values n = values_of(l);
+    double       unit = l->operand.tensor.scale_n == 1 ? 1 / ((double)l->operand.tensor.scale[0] * (double)l->operand.tensor.scale[0]) : 1;
+    double       own[2] = {0}, error[2] = {0}, sum[2] = {0};
+    const double *at = v;
+    for (size_t k = 0; k < n.kinds; k++) {
+        sum[k] = *at++;
+        if (n.errs) own[k] = *at++, error[k] = *at++;
+    }
+    if (n.kinds == 1) sum[1] = unit * sum[0], own[1] = unit * own[0], error[1] = unit * error[0];
+    *s = (taut__layer_sums){.own = {own[0], own[1]}, .own_error = {error[0], error[1]}, .error = {error[0], error[1]}, .sum = {sum[0], sum[1]}, .called = at[0] > 0};
+    *sampled = n.errs ? at[1] : 0;
+    return n;
 }
 
 static void take_measured(taut__layer_sums *s, const taut__layer_measured *m)
@@ -74,33 +102,23 @@ static void take_measured(taut__layer_sums *s, const taut__layer_measured *m)
 /* What this layer's collective took here, peers' lateness included; the least over ranks is without it. */
 static double own_seconds(const taut_layer *l)
 {
-    return l->calls > l->calls_at_step ? l->job.record.end_s - l->job.record.begin_s : INFINITY;
+    return l->operand.calls > l->calls_at_step ? l->reduction.record.end_s - l->reduction.record.begin_s : INFINITY;
 }
 
-/* A norm of NaN says that some rank found NaN or Inf in the sum: for the plan, as before, what is finite counts. */
-static void take(taut_layer *l, double *v)
+/* A norm of NaN says that some rank found NaN or Inf in the sum: for the plan, as before, what is finite counts. Returns the values used. */
+static size_t take(taut_layer *l, const double *v)
 {
-    l->comm->bad |= isnan(v[4]);
-    if (isnan(v[4])) v[4] = v[5] = 0;
     taut__layer_measured m;
-    l->step = (taut__layer_sums){.own = {v[0], v[1]}, .own_error = {v[2], v[3]}, .error = {v[2], v[3]}, .sum = {v[4], v[5]}, .called = v[6] > 0};
-    if ((int)v[7] == l->comm->all.size && taut__sample_measure(l, &l->step, &m)) take_measured(&l->step, &m);
-    if (l->step.called) l->shown = l->step;
+    double               sampled;
+    size_t               n = unfill(l, v, &l->planned.step, &sampled).n;
+    l->comm->bad |= isnan(l->planned.step.sum.plain);
+    if (isnan(l->planned.step.sum.plain)) l->planned.step.sum = (taut_norm2){0, 0};
+    if ((int)sampled == l->comm->ctx.all.size && taut__sample_measure(l, &l->planned.step, &m)) take_measured(&l->planned.step, &m);
+    if (l->planned.step.called) l->shown = l->planned.step;
+    return n;
 }
 
-/* optimizer: the scale, which is one of means, already divides them; layers without one count as under `layer`, of means. */
-double taut__layer_metric_weight(const taut_layer *l)
-{
-    int32_t m = l->comm->set.metric;
-    double  p = l->comm->all.size, means = m == TAUT_METRIC_OPTIMIZER ? p * p : 1;
-    if (m == TAUT_METRIC_PLAIN) return 1;
-    if (m == TAUT_METRIC_OPTIMIZER && l->tensor.scale_n) return 1;
-    return means * taut__layer_weight(l->tensor.elems, l->step.sum.plain, l->step.own.plain > 0 ? l->step.own.plain : l->step.sum.plain);
-}
-
-double taut__comm_norm2(const taut_comm *comm) { return comm->norm2_metric; }
-
-static bool in_scale(const taut_layer *l) { return l->tensor.scale_n && l->comm->set.metric == TAUT_METRIC_OPTIMIZER; }
+static bool in_scale(const taut_layer *l) { return l->operand.tensor.scale_n && l->comm->ctx.set.metric == TAUT_METRIC_OPTIMIZER; }
 
 static void add(taut__measured_sum *sum, double by, double value, double var) { sum->value += by * value, sum->var += by * by * var; }
 
@@ -109,12 +127,14 @@ static void relate(taut_comm *comm)
     taut__measured_sum error = {0}, norm = {0}, error_metric = {0}, norm_metric = {0};
     comm->measured = true;
     for (size_t i = 0; i < comm->layers; i++) {
-        const taut_layer       *l = comm->layer[i];
-        const taut__layer_sums *s = &l->step;
+        taut_layer             *l = comm->layer[i];
+        const taut__layer_sums *s = &l->planned.step;
         double                  w = taut__layer_metric_weight(l);
         bool                    scaled = in_scale(l);
         if (!s->called) continue;
-        if (l->lossy && !s->measured) comm->measured = false;
+        l->sample.counts[0] = w * (scaled ? s->error.weighted : s->error.plain);
+        l->sample.counts[1] = l->operand.lossy ? w * (scaled ? s->sum.weighted : s->sum.plain) : 0; /* what loses nothing has an exact norm */
+        if (l->operand.lossy && !s->measured) comm->measured = false;
         add(&error, 1, s->error.plain, s->error_var.plain);
         add(&norm, 1, s->sum.plain, s->sum_var.plain);
         add(&error_metric, w, scaled ? s->error.weighted : s->error.plain, scaled ? s->error_var.weighted : s->error_var.plain);
@@ -122,74 +142,125 @@ static void relate(taut_comm *comm)
     }
     comm->rel_err2 = taut__relative(error, norm);
     comm->rel_err2_metric = taut__relative(error_metric, norm_metric);
-    comm->norm2_metric = norm_metric.value;
+    comm->planning.norm2 = norm_metric.value;
 }
 
-/* At the front the digest of what this rank did, which must be everybody's: its AND and OR; then doubles, of them the last `least` of
- * which the least is taken; then floats. room_n: doubles of room. */
-static taut_status exchange(taut_comm *comm, size_t doubles, size_t least, size_t floats, size_t room_n)
+/* A step's values as doubles, and on the wire; both in comm->control. */
+typedef struct parcel {
+    size_t      layers, extra, exact; /* doubles of the layers; of the plan, of which the first `exact` travel as they are */
+    taut__sums  n;                    /* on the wire */
+    size_t      all;                  /* doubles of room for any of: values; what is sent; what is received */
+    double     *values, *wire, *in;
+} parcel;
+
+static uint32_t *shorts_of(const parcel *p) { return (uint32_t *)(void *)(p->wire + TAUT_SUMS_WORDS + p->n.doubles); }
+static float    *floats_of(const parcel *p) { return (float *)(void *)(shorts_of(p) + p->n.shorts + p->n.least); }
+static uint16_t *halves_of(const parcel *p) { return (uint16_t *)(void *)(floats_of(p) + p->n.floats); }
+
+/* The layers' values, what of the plan's needs no more precision, and those of which the least is taken are shorts. */
+static double *short_value(const parcel *p, size_t i) { return p->values + (i < p->layers ? i : i + p->exact); }
+
+static void pack(parcel *p)
+{
+    uint32_t *shorts = shorts_of(p);
+    memcpy(p->wire + TAUT_SUMS_WORDS, p->values + p->layers, p->exact * sizeof(double));
+    for (size_t i = 0; i < p->n.shorts + p->n.least; i++) shorts[i] = taut__short_of(*short_value(p, i));
+}
+
+static void unpack(parcel *p)
+{
+    const uint32_t *shorts = shorts_of(p);
+    memcpy(p->values + p->layers, p->wire + TAUT_SUMS_WORDS, p->exact * sizeof(double));
+    for (size_t i = 0; i < p->n.shorts + p->n.least; i++) *short_value(p, i) = taut__of_short(shorts[i]);
+}
+
+/* At the front the digest of what this rank did, which must be everybody's: its AND and OR. */
+static taut_status exchange(taut_comm *comm, const parcel *p)
 {
     taut__small_allreduce x;
-    taut__sums            sums = {doubles - least, least};
     uint64_t              digest = taut__handshake_digest(comm), word[TAUT_SUMS_WORDS] = {digest, digest};
-    memcpy(comm->control, word, sizeof word);
-    taut__small_allreduce_begin(&x, &comm->all, TAUT_TAG_STEP, comm->control, comm->control + room_n,
-                                sizeof word + doubles * sizeof(double) + floats * sizeof(float), taut__combine_sums, &sums);
-    x.room = room_n * sizeof(double);
+    memcpy(p->wire, word, sizeof word);
+    taut__small_allreduce_begin(&x, &comm->ctx.all, TAUT_TAG_STEP, p->wire, p->in, taut__sums_bytes(&p->n), taut__combine_sums, &p->n);
+    x.room = p->all * sizeof(double);
     double      begin = taut__now();
-    taut_status s = taut__engine_exchange(&comm->engine, &x, "taut_step_end");
+    taut_status s = taut__engine_exchange(&comm->ctx.engine, &x, "taut_step_end");
     comm->exposed_s += taut__now() - begin;
     comm->control_sent += x.sent;
-    memcpy(word, comm->control, sizeof word);
+    memcpy(word, p->wire, sizeof word);
     return s != TAUT_OK || word[0] == word[1] ? s : taut__handshake_step(comm);
+}
+
+/* Of what the budget is held against. */
+static double noise(const taut_comm *comm)
+{
+    const taut__interval *e = &comm->rel_err2_metric;
+    return comm->measured && e->value > 0 ? (e->high - e->value) / (TAUT_SIGMAS * e->value) : 0;
 }
 
 static void close_step(taut_comm *comm)
 {
     comm->steps++;
     comm->stepped = true;
-    comm->sampling.apart = comm->sampling.apart_next;
-    comm->sampling.apart_next = false;
-    taut__sample_agree(comm, comm->layers);
+    comm->sampling.apart = comm->planning.apart;
+    comm->planning.apart = false;
+    taut__sample_agree(comm, usual_bytes(comm), noise(comm));
     for (size_t i = 0; i < comm->layers; i++) {
         taut_layer *l = comm->layer[i];
-        l->dropping = l->calls != l->calls_at_step;
-        l->calls_at_step = l->calls;
+        l->dropping = l->operand.calls != l->calls_at_step;
+        l->calls_at_step = l->operand.calls;
         l->ops = 0;
         l->sample.taken = false;
     }
     if (comm->bad) taut__drop_step(comm);
 }
 
-/* Adds over all ranks what this step measured. */
-static taut_status collect(taut_comm *comm, size_t extra)
+static taut_status prepare(taut_comm *comm, parcel *p)
 {
-    size_t  layers = comm->layers * PER_LAYER, sums = layers + extra, least = comm->autom ? comm->layers : 0, n = sums + least;
-    size_t  floats = taut__sample_floats(comm), all = TAUT_SUMS_WORDS + n + taut__ceil_div(floats, 2);
-    double *v;
-    TAUT_TRY(room(comm, all));
-    TAUT_TRY(taut__sample_room(comm));
-    v = comm->control + TAUT_SUMS_WORDS;
-    for (size_t i = 0; i < comm->layers; i++) fill(comm->layer[i], v + i * PER_LAYER);
-    if (comm->autom) comm->hooks->contribute(comm->autom, v + layers, extra);
-    for (size_t i = 0; i < least; i++) v[sums + i] = own_seconds(comm->layer[i]);
-    taut__sample_put(comm, (float *)(void *)(v + n));
-    TAUT_TRY(exchange(comm, n, least, floats, all));
+    taut__sample_values samples = taut__sample_count(comm);
+    p->layers = count_values(comm);
+    p->extra = comm->autom ? comm->hooks->contribute(comm->autom, NULL, &p->exact) : 0;
+    p->n = (taut__sums){p->exact, p->layers + p->extra - p->exact, count_automatic(comm), samples.floats, samples.halves};
+    p->all = TAUT_SUMS_WORDS + p->layers + p->extra + p->n.least + taut__ceil_div(samples.floats + samples.halves, 2);
+    TAUT_TRY(room(comm, p->all));
+    p->values = comm->control, p->wire = p->values + p->all, p->in = p->wire + p->all;
+    return taut__sample_room(comm);
+}
+
+/* Adds over all ranks what this step measured. */
+static taut_status collect(taut_comm *comm, parcel *p)
+{
+    TAUT_TRY(prepare(comm, p));
+    double *v = p->values, *least = p->values + p->layers + p->extra;
+    for (size_t i = 0; i < comm->layers; i++) v += fill(comm->layer[i], v);
+    if (comm->autom) {
+        taut__planned_before(comm);
+        comm->hooks->contribute(comm->autom, v, &p->exact);
+    }
+    for (size_t i = 0, k = 0; k < p->n.least; i++)
+        if (comm->layer[i]->automatic) least[k++] = own_seconds(comm->layer[i]);
+    pack(p);
+    taut__sample_put(comm, floats_of(p), halves_of(p), (float *)(void *)p->in);
+    TAUT_TRY(exchange(comm, p));
     comm->bad = false;
-    taut__sample_take(comm, (const float *)(const void *)(v + n));
-    for (size_t i = 0; i < comm->layers; i++) take(comm->layer[i], v + i * PER_LAYER);
-    for (size_t i = 0; i < least; i++) comm->layer[i]->step.seconds = v[sums + i];
+    unpack(p);
+    taut__sample_take(comm, floats_of(p), halves_of(p), (float *)(void *)p->in);
+    v = p->values;
+    for (size_t i = 0; i < comm->layers; i++) v += take(comm->layer[i], v);
+    for (size_t i = 0, k = 0; k < p->n.least; i++)
+        if (comm->layer[i]->automatic) comm->layer[i]->planned.step.seconds = least[k++];
     relate(comm);
     return TAUT_OK;
 }
 
 taut_status taut__step_exchange(taut_comm *comm)
 {
-    size_t extra = comm->autom ? comm->hooks->contribute(comm->autom, NULL, 0) : 0;
-    TAUT_TRY(collect(comm, extra));
+    parcel p = {0};
+    TAUT_TRY(collect(comm, &p));
     if (comm->autom) {
-        taut_status s = comm->hooks->on_step_end(comm->autom, comm->steps, comm->control + TAUT_SUMS_WORDS + comm->layers * PER_LAYER, extra);
-        if (s != TAUT_OK) return taut__engine_fail(&comm->engine, s, taut_last_error());
+        taut__planned_after(comm);
+        taut_status s = comm->hooks->on_step_end(comm->autom, comm->steps, p.values + p.layers, p.extra);
+        if (s == TAUT_OK) s = taut__planned_apply(comm);
+        if (s != TAUT_OK) return taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
     }
     close_step(comm);
     return TAUT_OK;
@@ -199,15 +270,15 @@ taut_status taut__step_exchange(taut_comm *comm)
 
 static double residual_norm2(const taut_layer *l)
 {
-    if (!l->feedback || !l->residual) return 0;
-    return taut__norm2(&l->tensor, l->feedback->r, 0, l->tensor.elems).plain;
+    if (!l->operand.feedback || !l->operand.residual) return 0;
+    return taut__norm2(&l->operand.tensor, l->operand.feedback->r, 0, l->operand.tensor.elems).plain;
 }
 
 static const char *algorithm_name(const taut_layer *l)
 {
-    const taut__algorithm *via = l->job.via;
+    const taut__algorithm *via = l->reduction.via;
     if (l->bucket && !via) return "fused";
-    if (!via && taut__algorithm_for(l, &l->wire, &via) != TAUT_OK) return "";
+    if (!via && taut__algorithm_for(&l->comm->ctx, &l->operand, &l->operand.wire, &via) != TAUT_OK) return "";
     return via->name;
 }
 
@@ -230,16 +301,16 @@ static void show_error(const taut_layer *l, taut_layer_stats *s)
     }
     s->rel_err2 = plain.value, s->rel_err2_low = plain.low, s->rel_err2_high = plain.high;
     s->rel_err2_metric = metric.value, s->rel_err2_metric_low = metric.low, s->rel_err2_metric_high = metric.high;
-    s->measured = m->measured || !l->lossy;
+    s->measured = m->measured || !l->operand.lossy;
 }
 
 taut_status taut_layer_get_stats(const taut_layer *l, taut_layer_stats *stats)
 {
     if (!l || !stats || stats->size < sizeof stats->size)
         return taut__fail(TAUT_E_INVALID, "taut_layer_get_stats: layer or stats is NULL, or stats.size is not set");
-    taut__engine *e = (taut__engine *)(uintptr_t)&l->comm->engine;
+    taut__engine *e = (taut__engine *)(uintptr_t)&l->comm->ctx.engine;
     taut__engine_hold(e); /* the communication thread may be about to complete a collective */
-    taut_layer_stats s = {.elements = l->tensor.elems, .calls = l->calls, .bytes_sent = l->bytes_sent, .bytes_dense = l->bytes_dense};
+    taut_layer_stats s = {.elements = l->operand.tensor.elems, .calls = l->operand.calls, .bytes_sent = l->bytes_sent, .bytes_dense = l->bytes_dense};
     memcpy(s.name, l->name, sizeof s.name);
     taut__spec_print(&l->spec, s.codec, sizeof s.codec);
     strncpy(s.algorithm, algorithm_name(l), sizeof s.algorithm - 1);
@@ -252,35 +323,24 @@ taut_status taut_layer_get_stats(const taut_layer *l, taut_layer_stats *stats)
     return TAUT_OK;
 }
 
-double taut__comm_exposed_s(const taut_comm *comm) { return comm->exposed_s; }
-
-double taut__comm_busy_s(const taut_comm *comm)
-{
-    taut__engine *e = (taut__engine *)(uintptr_t)&comm->engine;
-    pthread_mutex_lock(&e->lock);
-    double s = e->busy_s + (e->active ? taut__now() - e->busy_since : 0);
-    pthread_mutex_unlock(&e->lock);
-    return s;
-}
-
 taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats)
 {
     if (!comm || !stats || stats->size < sizeof stats->size)
         return taut__fail(TAUT_E_INVALID, "taut_comm_get_stats: comm or stats is NULL, or stats.size is not set");
-    taut_comm_stats s = {.steps = comm->steps, .bytes_sent = comm->control_sent + comm->probe_sent, .bytes_probes = comm->probe_sent,
+    taut_comm_stats s = {.steps = comm->steps, .bytes_sent = comm->control_sent + comm->planning.probe_sent, .bytes_probes = comm->planning.probe_sent,
                          .bytes_dense = comm->control_sent,
                          .rel_err2 = comm->rel_err2.value, .rel_err2_low = comm->rel_err2.low, .rel_err2_high = comm->rel_err2.high,
                          .rel_err2_metric = comm->rel_err2_metric.value, .rel_err2_metric_low = comm->rel_err2_metric.low,
                          .rel_err2_metric_high = comm->rel_err2_metric.high, .measured = comm->measured,
                          .rel_err2_audit = comm->measured && comm->steps > 0 ? comm->rel_err2.value : -1, .exposed_s = comm->exposed_s};
-    taut__engine *e = (taut__engine *)(uintptr_t)&comm->engine;
+    taut__engine *e = (taut__engine *)(uintptr_t)&comm->ctx.engine;
     taut__engine_hold(e); /* the communication thread may be about to complete a collective */
     for (size_t i = 0; i < comm->layers; i++) {
         s.bytes_sent += comm->layer[i]->bytes_sent;
         s.bytes_dense += comm->layer[i]->bytes_dense;
     }
     taut__engine_release(e);
-    s.comm_s = taut__comm_busy_s(comm);
+    s.comm_s = taut__engine_busy_s(e);
     if (comm->autom) comm->hooks->stats(comm->autom, &s);
     hand_over(stats, stats->size, &s, sizeof s);
     return TAUT_OK;

@@ -141,7 +141,8 @@ static void retire(taut__engine *e, taut__job *job)
 
 static taut_status step(taut__engine *e, taut__job *job, bool *moved)
 {
-    bool        done = false;
+    bool done = false;
+    if (job->needs > atomic_load(&e->compared)) return TAUT_OK;
     taut_status s = job->step(job, moved, &done);
     if (s != TAUT_OK) return fail(e, s, taut_last_error());
     if (done) retire(e, job);
@@ -266,6 +267,14 @@ void taut__engine_start(taut__engine *e, taut__job *job, bool quiet)
     for (bool moved = true; moved;)
         if (drive(e, NULL, &moved) != TAUT_OK) break;
     leave(e);
+}
+
+double taut__engine_busy_s(taut__engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    double s = e->busy_s + (e->active ? taut__now() - e->busy_since : 0);
+    pthread_mutex_unlock(&e->lock);
+    return s;
 }
 
 static taut_status late(taut__engine *e, const char *what, int peer)

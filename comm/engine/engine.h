@@ -2,6 +2,7 @@
 #ifndef TAUT_ENGINE_H
 #define TAUT_ENGINE_H
 
+#include "../sum/small_allreduce.h"
 #include "job.h"
 #include <pthread.h>
 
@@ -12,6 +13,7 @@ typedef struct taut__engine {
     taut__job       *active; /* by priority */
     pthread_mutex_t inbox_lock;
     pthread_cond_t  wake;   /* of the thread, with inbox_lock */
+    _Atomic size_t compared; /* layers that are known to be the same on all ranks: jobs that need more wait */
     taut__job *_Atomic inbox; /* started, not yet active; changed with inbox_lock */
     bool            quit;
     bool            nudged; /* a caller has left jobs for the thread */
@@ -48,6 +50,9 @@ taut_status taut__engine_exchange(taut__engine *e, taut__small_allreduce *x, con
 /* While held, no job is stepped: for changes to what jobs share. */
 void taut__engine_hold(taut__engine *e);
 void taut__engine_release(taut__engine *e);
+
+/* Seconds during which a job was under way, so far. */
+double taut__engine_busy_s(taut__engine *e);
 
 /* The failure that ended this communicator, as a status of the calling thread; TAUT_OK if none. */
 taut_status taut__engine_check(const taut__engine *e);

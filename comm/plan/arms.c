@@ -62,7 +62,7 @@ static uint64_t hash_of(const taut__auto *a, const uint32_t *option)
 {
     uint64_t hash = 0;
     for (size_t l = 0; l < a->layers; l++)
-        hash = taut__plan_hash(hash, taut__layer_name(a->layer_plans[l].layer), a->offers->o.option[option[l]].spec);
+        hash = taut__plan_hash(hash, a->layer_plans[l].layer->name, a->offers->o.option[option[l]].spec);
     return hash;
 }
 
@@ -176,7 +176,7 @@ double taut__arms_crowd(const taut__auto *a)
 static double taken_from_computing(taut__auto *a, double codec_s)
 {
     taut__arms *m = &a->arms;
-    double      exposed = taut__comm_exposed_s(a->comm), beside = codec_s - (exposed - m->exposed_mark), taken = 0, delay = 0;
+    double      exposed = a->planning->exposed_s, beside = codec_s - (exposed - m->exposed_mark), taken = 0, delay = 0;
     m->exposed_mark = exposed;
     if (m->beside || beside > 0) delay = taut__run_delay_s();
     if (m->delay_mark > 0 && beside > 0) taken = fmin(beside, delay - m->delay_mark);
@@ -196,11 +196,11 @@ static uint64_t measure(taut__auto *a, double *seconds)
     *seconds = 0;
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_plan *t = &a->layer_plans[l];
-        const taut__layer_sums *s = taut__layer_step(t->layer);
-        bool                    called;
-        const taut__record     *r = taut__layer_record(t->layer, &called);
+        const taut__layer_sums *s = &t->layer->step;
+        const taut__record     *r = t->layer->record;
+        bool                    called = t->layer->called;
         if (t->out || !s->called) continue;
-        shape = taut__mix64(shape ^ taut__layer_index(t->layer)) | 1;
+        shape = taut__mix64(shape ^ t->layer->index) | 1;
         if (called && isfinite(s->seconds)) a->arms.collective[n++] = (taut__collective){r->end_s, s->seconds};
         if (called && planned) note_codec(a, &demand.link, l, r);
         if (called) codec_s += r->encode_s + r->decode_s;
@@ -224,6 +224,8 @@ int taut__arms_step(taut__auto *a, double seconds, bool counts)
     int         arm = m->now, in_force = m->verdict.in_force;
     uint64_t    withdrawals = m->verdict.withdrawals;
     if (a->objective == TAUT_OBJECTIVE_TIME && m->before >= 0) {
+        taut__log(TAUT_LOG_TRACE, "sched", "step %llu: arm %d took %.3f ms in the step before (arm %d in force, trial of %d, %u pairs, ratio %.3f)",
+                  (unsigned long long)a->step, m->before, 1e3 * seconds, m->verdict.in_force, m->verdict.trial.arm, (unsigned)m->verdict.trial.pairs, taut__trial_ratio(&m->verdict.trial));
         arm = taut__verdict_step(&m->verdict, m->before, m->shape, seconds);
         report(a, in_force, withdrawals);
     }

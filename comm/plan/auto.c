@@ -12,8 +12,6 @@ enum {
     SCALE_STEPS = 4,  /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
     LOOK_STEPS = 2,   /* before the first plan: what inputs have in common */
     DENSE_STEPS = 2,  /* before a plan that is to save time, after the first one, which connects: what a step takes without it */
-    EARLY_GAP = 5,    /* steps between plans at least, */
-    LATER_GAP = 20,   /* and when planning has taken more than its share of the time */
     V_TIME = 2,       /* doubles: seconds by which measuring is over its share; of communication in the step before */
     V_HASH = 8,       /* four pieces of the hash and their squares */
     V_LINK = 3,       /* alpha, beta, how much slower codecs are among each other */
@@ -62,9 +60,9 @@ static void destroy(taut__auto *a)
 static taut_status probe_crowd(taut__auto *a)
 {
     double together = 0;
-    TAUT_TRY(taut__comm_sum(a->comm, &together, 1)); /* all are here */
+    TAUT_TRY(taut__context_sum(a->planning->ctx, &together, 1)); /* all are here */
     TAUT_TRY(taut__observer_crowd(a->observer, CROWD_S, &a->crowd));
-    TAUT_TRY(taut__comm_sum(a->comm, &a->crowd, 1));
+    TAUT_TRY(taut__context_sum(a->planning->ctx, &a->crowd, 1));
     a->crowd /= a->ranks;
     taut__observer_slow_down(a->observer, a->crowd);
     return TAUT_OK;
@@ -86,12 +84,12 @@ static taut_status probe_codecs(taut__auto *a)
 {
     enum { MOST = 8 };
     int     every = (a->ranks + MOST - 1) / MOST, measuring = (a->ranks + every - 1) / every;
-    bool    mine = taut_comm_rank(a->comm) % every == 0;
+    bool    mine = a->planning->ctx->all.rank % every == 0;
     size_t  n;
     TAUT_TRY(mine ? taut__observer_probe(a->observer) : taut__observer_assume(a->observer));
     double *seconds = taut__observer_speeds(a->observer, &n);
     if (!mine) memset(seconds, 0, n * sizeof *seconds);
-    TAUT_TRY(taut__comm_sum(a->comm, seconds, n));
+    TAUT_TRY(taut__context_sum(a->planning->ctx, seconds, n));
     for (size_t i = 0; i < n; i++) seconds[i] /= measuring;
     return probe_crowd(a);
 }
@@ -104,24 +102,24 @@ static taut_status probe(taut__auto *a)
     a->crowd = 1;
     if (taut__auto_clockless(a)) return taut__observer_assume(a->observer);
     TAUT_TRY(probe_codecs(a));
-    TAUT_TRY(taut__link_probe(a->comm, &a->link));
+    TAUT_TRY(taut__link_probe(a->planning, &a->link));
     a->probe_s = taut__now() - start;
     taut__log(TAUT_LOG_INFO, "sched", "probe: %.1f us per hop, %.3f GB/s, codecs %.2f times slower together than alone, %.1f ms", 1e6 * a->link.line.alpha,
               1e-9 / a->link.line.beta, a->crowd, 1e3 * a->probe_s);
     return TAUT_OK;
 }
 
-static taut_status create(taut_comm *comm, const taut__settings *set, taut__auto **self)
+static taut_status create(taut__planning *planning, const taut__settings *set, taut__auto **self)
 {
     taut__auto  *a;
     taut_status s;
     *self = NULL;
-    if (!set->spec.automatic || taut_comm_size(comm) < 2) return TAUT_OK; /* alone there is nothing to send */
+    if (!set->spec.automatic || planning->ctx->all.size < 2) return TAUT_OK; /* alone there is nothing to send */
     a = taut__alloc(1, sizeof *a);
     if (!a) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-    a->comm = comm;
-    a->ranks = taut_comm_size(comm);
-    a->members = taut__comm_members(comm);
+    a->planning = planning;
+    a->ranks = planning->ctx->all.size;
+    a->members = planning->members;
     taut__guard_init(&a->guard);
     taut__arms_reset(a);
     a->all_norms = -1;
@@ -164,10 +162,10 @@ static taut_status make_room(taut__auto *a)
     return TAUT_OK;
 }
 
-static taut_status on_register(taut__auto *a, taut_layer *layer)
+static taut_status on_register(taut__auto *a, taut__planned *layer)
 {
     TAUT_TRY(make_room(a));
-    TAUT_TRY(taut__observer_add(a->observer, taut__layer_name(layer), taut__layer_tensor(layer)));
+    TAUT_TRY(taut__observer_add(a->observer, layer->name, layer->tensor));
     a->layer_plans[a->layers] = (taut__layer_plan){.layer = layer, .made = -1, .ratio = {-1, -1}, .own = {-1, -1}};
     if (a->budget.like) TAUT_TRY(taut__reference_watch(&a->layer_plans[a->layers].reference, &a->reference, layer));
     a->watch[a->layers] = (taut__watch){0};
@@ -176,16 +174,16 @@ static taut_status on_register(taut__auto *a, taut_layer *layer)
     return taut__observer_arm(a->observer, a->layers - 1, 0, false);
 }
 
-static size_t find(const taut__auto *a, const taut_layer *layer)
+static size_t find(const taut__auto *a, const taut__planned *layer)
 {
-    size_t hint = taut__layer_index(layer), n = a->layers;
+    size_t hint = layer->index, n = a->layers;
     if (hint < n && a->layer_plans[hint].layer == layer) return hint; /* where no layer is fused or pinned */
     for (size_t l = hint < n ? hint : n; l-- > 0;) /* registration order, with others in between */
         if (a->layer_plans[l].layer == layer) return l;
     return SIZE_MAX;
 }
 
-static void on_exclude(taut__auto *a, taut_layer *layer)
+static void on_exclude(taut__auto *a, taut__planned *layer)
 {
     size_t l = find(a, layer);
     if (l == SIZE_MAX) return;
@@ -193,13 +191,13 @@ static void on_exclude(taut__auto *a, taut_layer *layer)
     taut__observer_disarm(a->observer, l);
 }
 
-static bool wants(const taut__auto *a, const taut_layer *layer)
+static bool wants(const taut__auto *a, const taut__planned *layer)
 {
     size_t l = find(a, layer);
     return l != SIZE_MAX && taut__observer_armed(a->observer, l);
 }
 
-static void on_input(taut__auto *a, taut_layer *layer, const float *x, size_t first, size_t n)
+static void on_input(taut__auto *a, taut__planned *layer, const float *x, size_t first, size_t n)
 {
     size_t l = find(a, layer);
     double start = taut__now();
@@ -214,7 +212,7 @@ static void measure(taut__auto *a)
     double start = taut__now();
     for (size_t l = 0; l < a->layers; l++)
         if (taut__observer_measure(a->observer, l) != TAUT_OK)
-            taut__log(TAUT_LOG_WARN, "sched", "%s: not measured: %s", taut__layer_name(a->layer_plans[l].layer), taut_last_error());
+            taut__log(TAUT_LOG_WARN, "sched", "%s: not measured: %s", a->layer_plans[l].layer->name, taut_last_error());
     a->busy_s += taut__now() - start;
 }
 
@@ -235,17 +233,17 @@ static bool hashes_agree(const taut__auto *a, const double *v)
     return true;
 }
 
-static size_t contribute(taut__auto *a, double *v, size_t room)
+static size_t contribute(taut__auto *a, double *v, size_t *exact)
 {
     size_t n = V_TIME, values;
     bool   plan = a->step >= a->plan_at;
-    (void)room;
     if (!v) measure(a);
     if (!v && plan && !taut__auto_clockless(a)) look_at_crowd(a);
     if (v) v[0] = taut__auto_clockless(a) ? -1 : a->busy_s - SHARE * (taut__now() - a->created_s);
     if (v) v[1] = a->arms.seconds;
     if (a->check_hash && v) put_hash(a, v + n);
     n += a->check_hash ? V_HASH : 0;
+    *exact = n;
     n += taut__auto_reference_put(a, v ? v + n : NULL);
     n += taut__observer_sketch(a->observer, v ? v + n : NULL);
     if (!plan) return n;
@@ -269,23 +267,13 @@ static void note_spans(taut__auto *a)
 {
     size_t spans = 0;
     for (size_t l = 0; l < a->layers; l++) {
-        const taut__layer_sums *s = taut__layer_step(a->layer_plans[l].layer);
-        bool                    called;
-        const taut__record     *r = taut__layer_record(a->layer_plans[l].layer, &called);
+        const taut__layer_sums *s = &a->layer_plans[l].layer->step;
+        const taut__record     *r = a->layer_plans[l].layer->record;
+        bool                    called = a->layer_plans[l].layer->called;
         if (called && !a->layer_plans[l].out && s->seconds > 0 && s->seconds <= r->end_s) /* without waiting for the last rank to begin */
             a->span[spans++] = (taut__span){r->end_s - s->seconds, r->end_s, (double)r->bytes_sent, r->encode_s + r->decode_s};
     }
     taut__refine_step(&a->link, a->span, spans);
-}
-
-void taut__auto_plan_early(taut__auto *a, const char *why)
-{
-    uint64_t gap = a->can ? EARLY_GAP : LATER_GAP;
-    uint64_t soonest = taut__max(a->step + 2, a->planned_at + gap); /* one step to measure in between */
-    if (a->plan_at <= soonest) return;
-    taut__log(TAUT_LOG_INFO, "sched", "step %llu: early plan after step %llu: %s", (unsigned long long)a->step,
-              (unsigned long long)soonest, why);
-    a->plan_at = soonest;
 }
 
 /* Did a layer gain or lose its scale in this step? Then its errors are in another unit, and so is grid's `rel`. */
@@ -293,7 +281,7 @@ static bool rescaled(const taut__auto *a)
 {
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_plan *t = &a->layer_plans[l];
-        bool                now = a->metric == TAUT_METRIC_OPTIMIZER && taut__layer_tensor(t->layer)->scale_n > 0;
+        bool                now = a->metric == TAUT_METRIC_OPTIMIZER && t->layer->tensor->scale_n > 0;
         if (!t->out && now != t->scaled) return true;
     }
     return false;
@@ -305,7 +293,7 @@ static bool scale_is_young(const taut__auto *a)
     uint64_t first = a->start_step > 0 ? a->start_step - 1 : 0;
     if (a->plans > 0 || a->metric != TAUT_METRIC_OPTIMIZER || a->step >= first + SCALE_STEPS) return false;
     for (size_t l = 0; l < a->layers; l++)
-        if (!a->layer_plans[l].out && taut__layer_tensor(a->layer_plans[l].layer)->scale_n > 0) return true;
+        if (!a->layer_plans[l].out && a->layer_plans[l].layer->tensor->scale_n > 0) return true;
     return false;
 }
 
@@ -315,7 +303,7 @@ static size_t lowrank_turn(taut__auto *a)
     double bytes = 0;
     size_t l = a->sketch_turn % a->layers;
     double cost = 8.0 * (double)taut__observer_sketch_size(a->observer, l) * ceil(log2(a->ranks)); /* in every round of the exchange */
-    for (size_t i = 0; i < a->layers; i++) bytes += (double)taut__layer_tensor(a->layer_plans[i].layer)->elems / 4 * (a->arms.now != TAUT_ARM_DENSE ? 1 : 16);
+    for (size_t i = 0; i < a->layers; i++) bytes += (double)a->layer_plans[i].layer->tensor->elems / 4 * (a->arms.now != TAUT_ARM_DENSE ? 1 : 16);
     a->sketch_bytes += SKETCHES * bytes;
     if (!a->can || a->layer_plans[l].out || a->sketch_bytes < cost) {
         a->sketch_turn += a->layer_plans[l].out;
@@ -332,7 +320,7 @@ static taut_status arm_looks(taut__auto *a)
     uint64_t next = a->step + 1, every = taut__max(a->replan_steps / LOOKS, 1);
     bool     late = a->plan_at <= next + 1; /* every plan rests on two fresh looks */
     size_t   lowrank = lowrank_turn(a);
-    taut__sample_apart(a->comm, late);
+    a->planning->apart = late;
     for (size_t l = 0; l < a->layers; l++) {
         bool due = (next + l) % every == 0;
         if (a->layer_plans[l].out || !(late || l == lowrank || (due && a->can))) continue;

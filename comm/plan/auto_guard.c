@@ -14,9 +14,9 @@ size_t taut__auto_reference_put(taut__auto *a, double *v)
     double start = taut__now();
     for (size_t l = 0; v && l < a->layers && n > 0; l++) {
         const taut__layer_plan *t = &a->layer_plans[l];
-        uint64_t                seed = taut__seed(a->step, 1000 * l + (uint64_t)(uint32_t)taut_comm_rank(a->comm));
+        uint64_t                seed = taut__seed(a->step, 1000 * l + (uint64_t)(uint32_t)a->planning->ctx->all.rank);
         if (taut__reference_measure(&t->reference, &a->reference, t->layer, &a->bench, seed, v + TAUT_REFERENCE_VALUES * l) != TAUT_OK)
-            taut__log(TAUT_LOG_WARN, "sched", "%s: the budget's reference was not measured: %s", taut__layer_name(t->layer), taut_last_error());
+            taut__log(TAUT_LOG_WARN, "sched", "%s: the budget's reference was not measured: %s", t->layer->name, taut_last_error());
     }
     if (v) a->busy_s += taut__now() - start;
     return n;
@@ -31,7 +31,7 @@ static void take_reference(taut__auto *a, const double *v)
 
 bool taut__auto_compressed(const taut__auto *a, size_t l)
 {
-    return !(taut__spec_codec(taut__layer_spec(a->layer_plans[l].layer))->caps & TAUT_CAP_LOSSLESS);
+    return !(taut__spec_codec(&a->layer_plans[l].layer->spec)->caps & TAUT_CAP_LOSSLESS);
 }
 
 static void fade(double *mean, double now)
@@ -43,30 +43,23 @@ static double in_metric(const taut__layer_plan *t, const taut_norm2 *x) { return
 
 double taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error) { return t->weight * in_metric(t, error); }
 
-double taut__auto_own2(const taut__auto *a)
-{
-    double sum = 0;
-    for (size_t l = 0; l < a->layers; l++) sum += fmax(a->layer_plans[l].own.plain, 0);
-    return sum;
-}
-
 /* Ratios of norms, so that steps of any size count alike; 0: not measured in this step. */
 static void note_layer(taut__auto *a, size_t l)
 {
     taut__layer_plan       *t = &a->layer_plans[l];
-    const taut__layer_sums *s = taut__layer_step(t->layer);
-    t->scaled = a->metric == TAUT_METRIC_OPTIMIZER && taut__layer_tensor(t->layer)->scale_n > 0;
-    t->weight = t->out ? 0 : taut__layer_metric_weight(t->layer);
+    const taut__layer_sums *s = &t->layer->step;
+    t->scaled = a->metric == TAUT_METRIC_OPTIMIZER && t->layer->tensor->scale_n > 0;
+    t->weight = t->out ? 0 : t->layer->weight;
     if (!s->called || t->out || !(s->own.plain > 0) || !isfinite(s->own.plain) || !isfinite(s->sum.plain)) return;
     fade(&t->ratio.plain, s->sum.plain / s->own.plain);
     if (s->own.weighted > 0 && isfinite(s->sum.weighted)) fade(&t->ratio.weighted, s->sum.weighted / s->own.weighted);
     fade(&t->own.plain, s->own.plain);
     if (isfinite(s->own.weighted)) fade(&t->own.weighted, s->own.weighted);
     if (taut__auto_compressed(a, l) && s->measured && in_metric(t, &s->own) > 0) fade(&t->made, in_metric(t, &s->error) / in_metric(t, &s->own));
-    if (taut__layer_apart(t->layer).blocks == 0) return;
-    taut__apart apart = taut__layer_apart(t->layer);
+    if (t->layer->apart.blocks == 0) return;
+    taut__apart apart = t->layer->apart;
     if (taut__observer_shared(a->observer, l, &apart) != TAUT_OK)
-        taut__log(TAUT_LOG_WARN, "sched", "%s: %s", taut__layer_name(t->layer), taut_last_error());
+        taut__log(TAUT_LOG_WARN, "sched", "%s: %s", t->layer->name, taut_last_error());
 }
 
 static double budget2(const taut__auto *a, double norm2)
@@ -75,7 +68,7 @@ static double budget2(const taut__auto *a, double norm2)
     if (!a->budget.like) return a->budget.rel * norm2;
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_plan *t = &a->layer_plans[l];
-        const taut__layer_sums *s = taut__layer_step(t->layer);
+        const taut__layer_sums *s = &t->layer->step;
         if (s->called && !t->out) sum += t->weight * taut__reference_error(&t->reference, &s->own, t->scaled);
     }
     return sum;
@@ -85,11 +78,11 @@ void taut__auto_note(taut__auto *a, const double *reference)
 {
     double mine = 0;
     take_reference(a, reference);
-    a->norm2 = taut__comm_norm2(a->comm);
+    a->norm2 = a->planning->norm2;
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_sums *s;
         note_layer(a, l);
-        s = taut__layer_step(a->layer_plans[l].layer);
+        s = &a->layer_plans[l].layer->step;
         if (!s->called) continue;
         mine += taut__auto_error(&a->layer_plans[l], &s->sum);
     }
@@ -120,12 +113,12 @@ taut_status taut__auto_guard(taut__auto *a)
     double       budget, var = 0;
     if (a->plans == 0 || !(a->norm2 > 0) || !isfinite(a->norm2)) return TAUT_OK; /* no plan, or a step of NaN or zeros */
     for (size_t l = 0; l < a->layers; l++) {
-        const taut__layer_sums *s = taut__layer_step(a->layer_plans[l].layer);
+        const taut__layer_sums *s = &a->layer_plans[l].layer->step;
         double                  error = s->called ? taut__auto_error(&a->layer_plans[l], &s->error) : 0;
         a->scratch[l] = isfinite(error) ? error : 0;
         if (isfinite(error)) var += a->layer_plans[l].weight * a->layer_plans[l].weight * in_metric(&a->layer_plans[l], &s->error_var);
         lossy |= taut__auto_compressed(a, l);
-        a->watch[l].tunable = taut__layer_set_error_scale(a->layer_plans[l].layer, a->guard.error_scale);
+        a->watch[l].tunable = taut__planned_scale_error(a->layer_plans[l].layer, a->guard.error_scale);
         tunable |= a->watch[l].tunable;
     }
     budget = budget2(a, a->norm2) / a->norm2;

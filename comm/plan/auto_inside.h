@@ -1,4 +1,4 @@
-/* auto_inside.h : the inside of taut__auto, shared by auto.c (hooks, steps), auto_plan.c (plans) and auto_state.c. */
+/* auto_inside.h : the inside of taut__auto, shared by auto.c (hooks, steps) and what that calls. */
 #ifndef TAUT_AUTO_INSIDE_H
 #define TAUT_AUTO_INSIDE_H
 
@@ -11,7 +11,7 @@
 #include "reference.h"
 
 typedef struct taut__layer_plan { /* one layer */
-    taut_layer *layer;
+    taut__planned *layer;
     bool        out;        /* excluded after registration */
     taut_norm2  own;        /* sum over ranks of |x|^2, fading mean over steps; < 0: none yet */
     taut_norm2  ratio;      /* |sum|^2 over that, likewise */
@@ -41,7 +41,7 @@ typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them
 } taut__arms;
 
 struct taut__auto {
-    taut_comm       *comm;
+    taut__planning       *planning;
     int              ranks, members; /* all; those who encode */
     taut__budget     budget;
     taut__metric     metric;
@@ -81,32 +81,33 @@ struct taut__auto {
 
 static inline bool taut__auto_clockless(const taut__auto *a) { return a->assumed.beta > 0; }
 
-/* auto_plan.c */
-taut_status taut__auto_plan(taut__auto *a, const double *sums);
+/* auto_force.c */
+void         taut__auto_plan_early(taut__auto *a, const char *why);
+double       taut__auto_own2(const taut__auto *a); /* squared norm of recent inputs, all layers */
+taut__demand taut__auto_demand(const taut__auto *a);
+bool         taut__auto_keep(const taut__auto *a, const taut__demand *demand, const uint32_t *option); /* the options in force, rather than these? */
+taut_status  taut__auto_adopt(taut__auto *a, size_t l, const char *spec);
 /* Layer l goes to the cheapest option whose error is `factor` times its present one's at most. */
 taut_status taut__auto_safer(taut__auto *a, size_t l, double factor);
 /* Codecs of these options, one per layer, and what the guard allows them. NEW: a plan; KEPT: the codecs in force stay, and are tuned
  * as they are; SWITCHED: to another arm of the same plans. */
 typedef enum taut__change { TAUT_PLAN_NEW, TAUT_PLAN_KEPT, TAUT_PLAN_SWITCHED } taut__change;
 taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *option, taut__change change);
-taut__demand taut__auto_demand(const taut__auto *a);
-bool        taut__auto_keep(const taut__auto *a, const taut__demand *demand, const uint32_t *option); /* the options in force, rather than these? */
-/* Before the first plan: layers that gain by it go to the starter, which is the reference of a like: budget, or safe. */
-taut_status taut__auto_start(taut__auto *a);
 void        taut__auto_error_scales(taut__auto *a);
 void        taut__auto_rehash(taut__auto *a);
 
+/* auto_plan.c */
+taut_status taut__auto_plan(taut__auto *a, const double *sums);
+/* Before the first plan: layers that gain by it go to the starter, which is the reference of a like: budget, or safe. */
+taut_status taut__auto_start(taut__auto *a);
+
 /* auto_guard.c */
 double      taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error); /* in the metric; norms too */
-double      taut__auto_own2(const taut__auto *a); /* squared norm of recent inputs, all layers */
 bool        taut__auto_compressed(const taut__auto *a, size_t l);
 size_t      taut__auto_reference_put(taut__auto *a, double *v); /* this rank's part of the exchange; v NULL: how many */
 void        taut__auto_note(taut__auto *a, const double *reference); /* what the step was, with the sums of those parts */
 taut_status taut__auto_guard(taut__auto *a);
 bool        taut__auto_norms_changed(const taut__auto *a);
-
-/* auto.c */
-void        taut__auto_plan_early(taut__auto *a, const char *why);
 
 /* arms.c */
 taut_status taut__arms_room(taut__auto *a, size_t used, size_t room);

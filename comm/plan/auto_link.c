@@ -22,46 +22,46 @@ static void drop(void *acc, const void *in, size_t bytes, bool in_first, const v
 }
 
 /* Least seconds of an exchange of so many bytes; the second half of buf is scratch. */
-static taut_status timed(taut_comm *comm, char *buf, size_t half, size_t bytes, int tries, double *seconds)
+static taut_status timed(taut__planning *planning, char *buf, size_t half, size_t bytes, int tries, double *seconds)
 {
     *seconds = INFINITY;
     for (int i = 0; i < tries; i++) {
         double        start = taut__now();
         taut__small_allreduce x;
-        taut__small_allreduce_begin(&x, taut__comm_group(comm), TAUT_TAG_SUM, buf, buf + half, bytes, drop, NULL);
-        TAUT_TRY(taut__engine_exchange(&comm->engine, &x, "probing the link"));
-        comm->probe_sent += x.sent;
+        taut__small_allreduce_begin(&x, &planning->ctx->all, TAUT_TAG_SUM, buf, buf + half, bytes, drop, NULL);
+        TAUT_TRY(taut__engine_exchange(&planning->ctx->engine, &x, "probing the link"));
+        planning->probe_sent += x.sent;
         *seconds = fmin(*seconds, taut__now() - start);
     }
     return TAUT_OK;
 }
 
-static taut_status probe(taut_comm *comm, char *buf, size_t half, taut__line *line)
+static taut_status probe(taut__planning *planning, char *buf, size_t half, taut__line *line)
 {
-    double ranks = taut_comm_size(comm), hops = fmax(ceil(log2(ranks)), 1), one, many, slow;
+    double ranks = planning->ctx->all.size, hops = fmax(ceil(log2(ranks)), 1), one, many, slow;
     size_t bytes = MEDIUM; /* crowds of threads share one memory: larger messages would fill it, and tell no more */
-    TAUT_TRY(timed(comm, buf, half, 8, TRIES, &one));
-    TAUT_TRY(timed(comm, buf, half, bytes, TRIES, &many));
+    TAUT_TRY(timed(planning, buf, half, 8, TRIES, &one));
+    TAUT_TRY(timed(planning, buf, half, bytes, TRIES, &many));
     slow = many;
-    TAUT_TRY(taut__comm_sum(comm, &slow, 1)); /* so that all ranks go on alike */
+    TAUT_TRY(taut__context_sum(planning->ctx, &slow, 1)); /* so that all ranks go on alike */
     if (slow < SLOW_S * ranks && ranks <= CROWD) {
         bytes = LARGE;
-        TAUT_TRY(timed(comm, buf, half, bytes, TRIES, &many));
+        TAUT_TRY(timed(planning, buf, half, bytes, TRIES, &many));
     }
     double agreed[2] = {one / hops, fmax(many - one, 1e-9) / (hops * (double)bytes)};
-    TAUT_TRY(taut__comm_sum(comm, agreed, 2));
+    TAUT_TRY(taut__context_sum(planning->ctx, agreed, 2));
     *line = (taut__line){agreed[0] / ranks, agreed[1] / ranks};
     return TAUT_OK;
 }
 
-taut_status taut__link_probe(taut_comm *comm, taut__refine *r)
+taut_status taut__link_probe(taut__planning *planning, taut__refine *r)
 {
-    size_t      half = taut_comm_size(comm) > CROWD ? MEDIUM : LARGE;
+    size_t      half = planning->ctx->all.size > CROWD ? MEDIUM : LARGE;
     char       *buf = taut__alloc(2, half);
-    taut_status s = buf ? probe(comm, buf, half, &r->line) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-    if (!comm->t->dirty) taut__free(buf); /* else a late message may still be written there */
+    taut_status s = buf ? probe(planning, buf, half, &r->line) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    if (!planning->ctx->t->dirty) taut__free(buf); /* else a late message may still be written there */
     r->best = INFINITY;
-    r->hops = taut__comm_members(comm) == 2 ? 1 : 2; /* gather, else there and back */
+    r->hops = planning->members == 2 ? 1 : 2; /* gather, else there and back */
     return s;
 }
 

@@ -15,7 +15,7 @@ typedef struct taut__refine {
 } taut__refine;
 
 /* Times exchanges of a few bytes and of many over all ranks. Collective; same line on all ranks. */
-taut_status taut__link_probe(taut_comm *comm, taut__refine *r);
+taut_status taut__link_probe(taut__planning *planning, taut__refine *r);
 
 /* One step: layers' records; those that overlapped count as one. begin..end of what ran alone on the link. */
 typedef struct taut__span { double begin, end, bytes, codec_s; } taut__span;

@@ -1,15 +1,5 @@
-/* auto_plan.c : making a plan from agreed sums, adopting it, and moving single layers to safer codecs. */
-#include "../../compressors/grid/grid.h"
+/* auto_plan.c : making a plan from agreed sums, and what is done before there is one. */
 #include "auto_inside.h"
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
-
-/* A plan that stands and still meets the budget is kept unless a new one is this much cheaper. */
-static const double WORTH_CHANGING = 0.97;
-
-/* A new plan's errors are predictions: what can be tuned begins with this much of them, and steering takes the rest. */
-static const double CAUTION = 0.85;
 
 /* What the offers are made of, and what the reference makes, from the looks. */
 static void describe(taut__auto *a, const double *sums)
@@ -18,88 +8,9 @@ static void describe(taut__auto *a, const double *sums)
     for (size_t l = 0; l < a->layers; l++) {
         taut__layer_plan *t = &a->layer_plans[l];
         taut_norm2        ratio = {t->ratio.plain < 0 ? 1 : t->ratio.plain, t->ratio.weighted < 0 ? 1 : t->ratio.weighted};
-        a->aggregate[l] = (taut__aggregate){t->out, ratio, t->scaled, relative, taut__layer_spec(t->layer), a->guard.error_scale, t->made};
+        a->aggregate[l] = (taut__aggregate){t->out, ratio, t->scaled, relative, &t->layer->spec, a->guard.error_scale, t->made};
         if (a->budget.like) t->reference.share = taut__observer_reference(a->observer, l, sums);
     }
-}
-
-taut__demand taut__auto_demand(const taut__auto *a)
-{
-    /* below the budget, because the next steps' gradients are not those that were measured */
-    double       budget = a->offers ? a->offers->budget2 * a->guard.target : 0;
-    taut__demand d = {.budget = budget, .objective = a->objective, .solver = a->solver};
-    d.link = (taut__link){.ranks = a->members, .slice_bytes = (double)a->slice_bytes};
-    for (int v = 0; v < TAUT_VIAS; v++) d.link.line[v] = a->link.line;
-    return d;
-}
-
-bool taut__auto_keep(const taut__auto *a, const taut__demand *demand, const uint32_t *option)
-{
-    double error, cost, new_error, new_cost;
-    taut__appraise(&a->offers->o, demand, a->offers->current, &error, &cost);
-    taut__appraise(&a->offers->o, demand, option, &new_error, &new_cost);
-    return error <= demand->budget && new_cost >= WORTH_CHANGING * cost;
-}
-
-static taut_status adopt(taut__auto *a, size_t l, const char *text)
-{
-    taut_spec spec;
-    char      old[TAUT_SPEC_TEXT];
-    taut__spec_print(taut__layer_spec(a->layer_plans[l].layer), old, sizeof old);
-    if (a->layer_plans[l].out || strcmp(old, text) == 0) return TAUT_OK;
-    taut__log(TAUT_LOG_INFO, "sched", "step %llu: %s: %s -> %s", (unsigned long long)a->step,
-              taut__layer_name(a->layer_plans[l].layer), old, text);
-    TAUT_TRY(taut__spec_parse(text, &spec));
-    return taut__layer_adopt(a->layer_plans[l].layer, &spec);
-}
-
-void taut__auto_rehash(taut__auto *a)
-{
-    a->hash = 0;
-    for (size_t l = 0; l < a->layers; l++) {
-        char text[TAUT_SPEC_TEXT];
-        taut__spec_print(taut__layer_spec(a->layer_plans[l].layer), text, sizeof text);
-        a->hash = taut__plan_hash(a->hash, taut__layer_name(a->layer_plans[l].layer), text);
-    }
-    a->check_hash = true;
-}
-
-static const taut_codec *codec_of(const taut__auto *a, size_t l) { return taut__spec_codec(taut__layer_spec(a->layer_plans[l].layer)); }
-
-/* Codecs with a warm start begin without one, and make about twice the error at first: what else can be tuned makes room. */
-static double room_for_cold(double planned, double cold)
-{
-    return planned > 2 * cold ? (planned - 2 * cold) / (planned - cold) : 0.5;
-}
-
-taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *chosen, taut__change change)
-{
-    const taut__observations *o = &a->offers->o;
-    bool                      kept = change == TAUT_PLAN_KEPT;
-    double                    planned = 0, cold = 0;
-    for (size_t l = 0; l < a->layers; l++) {
-        const taut__option *option = &o->option[chosen[l]];
-        const taut_codec   *before = codec_of(a, l);
-        if (!kept) TAUT_TRY(adopt(a, l, option->spec));
-        planned += option->error;
-        if (codec_of(a, l) != before && codec_of(a, l)->caps & TAUT_CAP_STATEFUL) cold += option->error;
-        if (codec_of(a, l) != before) a->layer_plans[l].made = -1;
-        a->layer_plans[l].planned = a->scratch[l] = option->error;
-    }
-    if (change != TAUT_PLAN_SWITCHED) a->norm2_then = taut__auto_own2(a);
-    if (change == TAUT_PLAN_NEW) a->guard.error_scale = CAUTION;
-    if (!kept && cold > 0) a->guard.error_scale *= room_for_cold(planned, cold);
-    a->guard.last = 0;
-    taut__auto_error_scales(a);
-    taut__guard_allow(a->scratch, a->layers, a->watch);
-    taut__auto_rehash(a);
-    return TAUT_OK;
-}
-
-void taut__auto_error_scales(taut__auto *a)
-{
-    for (size_t l = 0; l < a->layers; l++)
-        if (!a->layer_plans[l].out) taut__layer_set_error_scale(a->layer_plans[l].layer, a->guard.error_scale);
 }
 
 taut_status taut__auto_plan(taut__auto *a, const double *sums)
@@ -114,7 +25,7 @@ taut_status taut__auto_plan(taut__auto *a, const double *sums)
 /* Predicted seconds of layer l's collective, uncompressed. */
 static double dense_seconds(const taut__auto *a, size_t l, const taut__link *link)
 {
-    taut__work dense = taut__work_dense(taut__layer_tensor(a->layer_plans[l].layer));
+    taut__work dense = taut__work_dense(a->layer_plans[l].layer->tensor);
     double     seconds = 0;
     if (!a->layer_plans[l].out) taut__algorithm_best(link, &dense, &seconds);
     return seconds;
@@ -142,56 +53,9 @@ taut_status taut__auto_start(taut__auto *a)
         if (a->layer_plans[l].out || !taut__observer_starter_work(a->observer, l, &coded)) continue;
         taut__algorithm_best(&demand.link, &coded, &seconds);
         if (a->objective == TAUT_OBJECTIVE_TIME && gain * seconds > dense_seconds(a, l, &demand.link)) continue;
-        TAUT_TRY(adopt(a, l, text));
+        TAUT_TRY(taut__auto_adopt(a, l, text));
         a->arms.now = -1;
     }
     taut__auto_rehash(a);
     return TAUT_OK;
-}
-
-/* The layer's own grid, finer; anything else: the cheapest option that is safe enough. */
-static bool tuned(const taut__auto *a, size_t l, double factor, char *text)
-{
-    const double finest = 1e-8; /* below, nothing is gained over none */
-    const taut_spec  *spec = taut__layer_spec(a->layer_plans[l].layer);
-    const taut_stage *grid = &spec->stage[0];
-    if (spec->stages != 1 || grid->codec != &taut__codec_grid || grid->given >> GRID_KEY_STEP & 1) return false;
-    if (grid->value[GRID_KEY_REL] * factor < finest) {
-        taut__snprintf(text, TAUT_SPEC_TEXT, "none");
-        return true;
-    }
-    taut__snprintf(text, TAUT_SPEC_TEXT, "grid:rel=%.3g,code=%s", grid->value[GRID_KEY_REL] * fmin(factor, 1),
-             grid->value[GRID_KEY_CODE] == GRID_RANS ? "rans" : "packed"); /* as offers.c writes them */
-    return true;
-}
-
-taut_status taut__auto_safer(taut__auto *a, size_t l, double factor)
-{
-    const taut__observations *o;
-    const taut__offer        *offer;
-    taut__demand              demand;
-    size_t                    best;
-    double                    best_cost = INFINITY, most = a->layer_plans[l].planned * factor;
-    char                 finer[TAUT_SPEC_TEXT];
-    if (!a->offers || a->offers->o.layers != a->layers) return TAUT_OK;
-    if (tuned(a, l, factor, finer)) {
-        a->layer_plans[l].planned = most;
-        return adopt(a, l, finer);
-    }
-    o = &a->offers->o;
-    offer = &o->layer[l];
-    demand = taut__auto_demand(a);
-    best = offer->first; /* uncompressed */
-    for (size_t i = offer->first; i < offer->first + offer->n; i++) {
-        double   error, cost;
-        uint32_t one = (uint32_t)i;
-        taut__observations alone = {1, o->options, (taut__offer *)(uintptr_t)offer, o->option};
-        if (o->option[i].error > most) continue;
-        taut__appraise(&alone, &demand, &one, &error, &cost);
-        if (cost >= best_cost) continue;
-        best_cost = cost;
-        best = i;
-    }
-    a->layer_plans[l].planned = o->option[best].error;
-    return adopt(a, l, o->option[best].spec);
 }

@@ -18,9 +18,9 @@ static uint64_t with_text(uint64_t h, const char *text) { return XXH3_64bits_wit
 
 static uint64_t with_layer(uint64_t h, const taut__layer_plan *t)
 {
-    const taut_tensor *x = taut__layer_tensor(t->layer);
+    const taut_tensor *x = t->layer->tensor;
     uint64_t           shape[] = {x->elems, x->rows, x->cols, t->out};
-    return XXH3_64bits_withSeed(shape, sizeof shape, with_text(h, taut__layer_name(t->layer)));
+    return XXH3_64bits_withSeed(shape, sizeof shape, with_text(h, t->layer->name));
 }
 
 static uint64_t scene(const taut__auto *a)
@@ -48,7 +48,6 @@ static void visit_guard(taut__visit *v, taut__guard *g)
 
 static void visit_layer(taut__visit *v, taut__layer_plan *t, taut__watch *w)
 {
-    double aim = v->way == TAUT_WRITE ? taut__layer_aim(t->layer) : 0;
     taut__visit_f64(v, &t->own.plain), taut__visit_f64(v, &t->own.weighted);
     taut__visit_f64(v, &t->ratio.plain), taut__visit_f64(v, &t->ratio.weighted);
     taut__visit_f64(v, &t->weight), taut__visit_f64(v, &t->planned), taut__visit_f64(v, &t->made);
@@ -56,13 +55,10 @@ static void visit_layer(taut__visit *v, taut__layer_plan *t, taut__watch *w)
     taut__visit_bool(v, &t->scaled);
     taut__visit_f64(v, &w->share), taut__visit_f64(v, &w->observed);
     taut__visit_bool(v, &w->tunable), taut__visit_bool(v, &w->safer);
-    taut__visit_within(v, &aim, 0, 1);
-    if (taut__reads(v)) taut__layer_aim_at(t->layer, aim);
 }
 
 static taut_status visit_all(taut__visit *v, taut__auto *a)
 {
-    bool apart = taut__sample_is_apart(a->comm);
     visit_guard(v, &a->guard);
     taut__visit_f64(v, &a->norm2), taut__visit_f64(v, &a->all_norms), taut__visit_f64(v, &a->norm2_then);
     taut__visit_within(v, &a->crowd, 0, 1e3);
@@ -70,9 +66,8 @@ static taut_status visit_all(taut__visit *v, taut__auto *a)
     taut__visit64(v, &a->step, UINT64_MAX), taut__visit64(v, &a->plan_at, UINT64_MAX), taut__visit64(v, &a->planned_at, UINT64_MAX);
     taut__visit64(v, &a->plans, UINT64_MAX), taut__visit64(v, &a->hash, UINT64_MAX);
     taut__visit_size(v, &a->sketch_turn, SIZE_MAX);
-    taut__visit_bool(v, &a->can), taut__visit_bool(v, &a->check_hash), taut__visit_bool(v, &apart);
+    taut__visit_bool(v, &a->can), taut__visit_bool(v, &a->check_hash);
     for (size_t l = 0; l < a->layers && !taut__visit_bad(v); l++) visit_layer(v, &a->layer_plans[l], &a->watch[l]);
-    if (taut__reads(v)) taut__sample_apart_at_once(a->comm, apart);
     if (taut__reads(v)) taut__observer_slow_down(a->observer, a->crowd);
     if (!taut__visit_bad(v)) TAUT_TRY(taut__observer_visit(v, a->observer));
     return taut__visit_bad(v) ? TAUT_OK : taut__arms_visit(v, a);
@@ -101,7 +96,7 @@ static void write_plan(const taut__auto *a, taut__writer *w)
     taut__write_f64(w, a->guard.error_scale);
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_plan *t = &a->layer_plans[l];
-        taut__write_text(w, taut__layer_name(t->layer));
+        taut__write_text(w, t->layer->name);
         taut__write_f64(w, a->watch[l].share);
         taut__write_f64(w, t->planned);
         taut__write_f64(w, t->made);
@@ -176,7 +171,7 @@ taut_status taut__auto_check(const taut__auto *a, const void *src, size_t len)
 static void put_row(taut__auto *a, const row *w)
 {
     size_t l = 0;
-    while (l < a->layers && strcmp(taut__layer_name(a->layer_plans[l].layer), w->name) != 0) l++;
+    while (l < a->layers && strcmp(a->layer_plans[l].layer->name, w->name) != 0) l++;
     if (l == a->layers || a->layer_plans[l].out) return; /* now fused, pinned or gone */
     a->watch[l] = (taut__watch){.share = w->share};
     a->layer_plans[l].planned = w->planned;

@@ -42,27 +42,26 @@ static taut_status reserve(taut__bench *b, size_t elems, size_t bytes)
     return TAUT_OK;
 }
 
-/* Seconds of encode and decode as an allreduce has them, where the ranks agree on sums of surveys; alone, a codec may search for the
+/* Seconds of encode and decode as an allreduce has them, where the ranks agree on sums of statistics; alone, a codec may search for the
  * best setting and take longer. Integer codecs keep codes beside the frame, and add. */
 static taut_status time_agreed(taut__bench *b, const taut_call *alone, const float *x, size_t cap, double factor, taut__measured *m)
 {
-    const taut_codec         *codec = taut__spec_codec(alone->spec);
-    const taut_codec_integer *in = codec->integer;
-    taut_call                 call = *alone;
-    taut_prep                 prep = {0};
-    size_t                    len;
-    double                    stats[TAUT_STATS_MAX] = {0}, start = taut__processor_s();
-    TAUT_TRY(codec->survey(&call, x, stats));
-    TAUT_TRY(codec->settle(&call, stats, 2, x, &prep));
-    call.prep = &prep;
-    bool codes = in && !prep.raw;
+    const taut_codec *codec = taut__spec_codec(alone->spec);
+    taut_call         call = *alone;
+    taut_calibration  calibration = {0};
+    size_t            len;
+    double            stats[TAUT_STATS_MAX] = {0}, start = taut__processor_s();
+    TAUT_TRY(taut__op_collect_stats(codec, &call, x, stats));
+    TAUT_TRY(taut__op_calibrate(codec, &call, stats, 2, x, &calibration));
+    call.calibration = &calibration;
+    bool codes = codec->caps & TAUT_CAP_INTEGER && !calibration.raw;
     /* err: as feedback, or measuring, needs it */
-    TAUT_TRY(codes ? in->quantize_pack(&call, x, b->codes, b->err, INT32_MAX / 2, b->payload, cap, &len)
-                   : codec->encode(&call, x, b->payload, cap, &len, b->err));
+    TAUT_TRY(codes ? taut__op_quantize_pack(codec, &call, x, b->codes, b->err, INT32_MAX / 2, b->payload, cap, &len)
+                   : taut__op_encode(codec, &call, x, b->payload, cap, &len, b->err));
     m->encode_s = (taut__processor_s() - start) * factor;
     start = taut__processor_s();
     /* err is only a place to decode to */
-    TAUT_TRY(codes ? in->unpack_values(&call, b->payload, len, b->codes, b->err) : codec->decode(&call, b->payload, len, b->err));
+    TAUT_TRY(codes ? taut__op_unpack_values(codec, &call, b->payload, len, b->codes, b->err) : taut__op_decode(codec, &call, b->payload, len, b->err));
     m->decode_s = (taut__processor_s() - start) * factor;
     return TAUT_OK;
 }
@@ -77,7 +76,7 @@ static taut_status measure(taut__bench *b, const taut_spec *spec, const taut_ten
     taut_norm2        norm2;
     TAUT_TRY(reserve(b, t->elems, cap));
     start = taut__processor_s();
-    TAUT_TRY(codec->encode(&call, x, b->payload, cap, &len, b->err));
+    TAUT_TRY(taut__op_encode(codec, &call, x, b->payload, cap, &len, b->err));
     encoded = taut__processor_s();
     norm2 = taut__norm2(t, b->err, 0, t->elems);
     *m = (taut__measured){norm2.plain * factor, norm2.weighted * factor, (double)len * factor + TAUT_FRAME_HEADER,
@@ -85,7 +84,7 @@ static taut_status measure(taut__bench *b, const taut_spec *spec, const taut_ten
     if (!decode) return TAUT_OK;
     if (codec->caps & TAUT_CAP_GLOBAL_STATS) return time_agreed(b, &call, x, cap, factor, m);
     start = taut__processor_s();
-    TAUT_TRY(codec->decode(&call, b->payload, len, b->err)); /* err is only a place to decode to */
+    TAUT_TRY(taut__op_decode(codec, &call, b->payload, len, b->err)); /* err is only a place to decode to */
     m->decode_s = (taut__processor_s() - start) * factor;
     return TAUT_OK;
 }

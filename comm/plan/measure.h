@@ -1,5 +1,5 @@
 /* measure.h : what a codec would do to a tensor: squared error, bytes, seconds. By encoding, of the whole tensor or of
- * blocks sampled from it; for grid, of many steps at once, from survey statistics. Used by codec=auto and `taut plan`. */
+ * blocks sampled from it; for grid, of many steps at once, from statistics. Used by codec=auto and `taut plan`. */
 #ifndef TAUT_MEASURE_H
 #define TAUT_MEASURE_H
 
@@ -39,7 +39,7 @@ taut__work taut__work_dense(const taut_tensor *t);
 
 /* taut__grid_ladder() : a layer's grid candidates: relative squared errors (key `rel`) and the steps that make them. One
  * step for all layers, in the metric, is where the optimum lies (docs/planning.md), so the ladder is centred there.
- *   stats  : of a layer's survey, GRID_STATS doubles, summed over ranks and steps; x in units of its scale
+ *   stats  : of a layer's statistics, GRID_STATS doubles, summed over ranks and steps; x in units of its scale
  *   weight : of its squared errors
  *   budget : squared error allowed, all layers, in the metric
  * taut__grid_centre() finds the step, in units of the metric; 0 when nothing is to be coded. */

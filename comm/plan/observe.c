@@ -227,7 +227,7 @@ taut_status taut__observer_measure(taut__observer *o, size_t index)
     TAUT_TRY(sample_tensor(o, l, &t));
     factor = (double)l->tensor->elems / (double)t.elems;
     call.n = t.elems;
-    TAUT_TRY(taut__spec_codec(call.spec)->survey(&call, l->x, stats));
+    TAUT_TRY(taut__op_collect_stats(taut__spec_codec(call.spec), &call, l->x, stats));
     if (stats[GRID_STAT_BAD] == 0) { /* NaN and Inf say nothing about later steps */
         own = taut__norm2(&t, l->x, 0, t.elems);
         for (size_t i = 0; i < v_size(l->specs); i++)

@@ -1,7 +1,7 @@
 /* observe.h : what codec=auto has seen of each layer: how much error and how many bytes each candidate would make of the
  * gradients that really go through, feedback residuals included.
  *
- * Element-wise codecs encode blocks sampled from the tensor. grid and top-k read one histogram (grid's survey), which
+ * Element-wise codecs encode blocks sampled from the tensor. grid and top-k read one histogram (grid's statistics), which
  * covers all their settings at once. Low rank takes one subspace iteration per look, started from the last one's basis.
  * Everything ends up in one vector of doubles per rank; vectors add over ranks, and observations made from the sum are the
  * same on every rank. */

@@ -13,7 +13,7 @@ enum {
     RANKS = 8,               /* largest rank whose error is estimated */
     LOWRANK_ELEMS = 1 << 18, /* above: every k-th row */
 };
-/* a layer's vector: looks, own squared norms, shares of the norm in singular vectors, {plain, weighted, bytes} per spec, grid's survey */
+/* a layer's vector: looks, own squared norms, shares of the norm in singular vectors, {plain, weighted, bytes} per spec, grid's statistics */
 /* old looks count this much per new one: scales, and with them units, change quickly when training starts */
 static const double FADE = 0.1;
 enum { V_LOOKS, V_PLAIN, V_WEIGHTED, V_LOWRANK_LOOKS, V_LOWRANK, V_SPEC = V_LOWRANK + RANKS };
@@ -59,7 +59,7 @@ struct taut__observer {
     size_t      speeds;
     double      slow;     /* times as long as those */
     taut__offers offers;
-    double      *stats, *weight; /* of all layers: surveys of one step, weights of their errors */
+    double      *stats, *weight; /* of all layers: statistics of one step, weights of their errors */
     double       expected;       /* what errors have in common, all layers, at the step that would spend the budget */
     size_t       option_room;
 };

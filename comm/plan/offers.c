@@ -167,7 +167,7 @@ typedef struct pricing { /* one layer */
     taut__observer        *o;
     const taut__observed  *l;
     const double          *v;     /* its sums over ranks */
-    const double          *stats; /* grid's survey of one step, all ranks */
+    const double          *stats; /* grid's statistics of one step, all ranks */
     const taut__aggregate *aggregate;
     double                 weight; /* of its squared errors */
     double                 own2, sum2; /* sum over ranks of |x|^2, and |sum|^2; in the metric */
@@ -203,7 +203,7 @@ static taut_status add(pricing *p, const taut_spec *spec, double own, double com
     taut__measured    m = {.bytes = bytes};
     taut__option     *option;
     double            error = common * own, ranks = p->o->ranks;
-    if (!isfinite(error) || !isfinite(bytes)) return TAUT_OK; /* the survey cannot tell */
+    if (!isfinite(error) || !isfinite(bytes)) return TAUT_OK; /* the statistics cannot tell */
     option = append(p);
     if (!option) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
     price_codec(p->o, spec, (double)p->l->tensor->elems, &m);
@@ -211,7 +211,7 @@ static taut_status add(pricing *p, const taut_spec *spec, double own, double com
     taut__spec_print(spec, option->spec, sizeof option->spec);
     /* an owner adds its own part as it is, and encodes the sum once more, unless that makes no error, or two ranks tell each other */
     bool again = option->work.vias & 1u << TAUT_VIA_SRA && ranks > 2;
-    if (again && !codec->integer && !codec->encode_exact) option->error = error * (ranks - 1) / ranks + own / p->own2 * p->sum2;
+    if (again && !(codec->caps & (TAUT_CAP_INTEGER | TAUT_CAP_SPARSE))) option->error = error * (ranks - 1) / ranks + own / p->own2 * p->sum2;
     if (option->error > 0.95 * p->sum2 || own > 0.95 * p->own2) { /* as bad as sending nothing; feedback would only let it grow */
         p->offer->n--;
         p->o->offers.o.options--;
@@ -237,8 +237,8 @@ static taut_status add_grid_at(pricing *p, taut__rung rung, double common, int c
     return add(p, &spec, spec.stage[0].value[GRID_KEY_REL] * p->own2, common, bits / 8 * (double)p->l->tensor->elems + 64);
 }
 
-/* Weight of the survey's squared errors: its norm in the metric over its norm in its own unit. */
-static double survey_weight(const pricing *p)
+/* Weight of the statistics' squared errors: its norm in the metric over its norm in its own unit. */
+static double stats_weight(const pricing *p)
 {
     return p->stats[GRID_STAT_NORM2] > 0 ? p->own2 / p->stats[GRID_STAT_NORM2] : 0;
 }
@@ -250,7 +250,7 @@ static const double DEAD = 0.65; /* grid's default */
 static taut_status add_grid(pricing *p, double centre)
 {
     taut__rung rung[RUNGS];
-    size_t     n = taut__grid_ladder(p->stats, survey_weight(p), centre, 2, COARSEST, RUNGS, rung);
+    size_t     n = taut__grid_ladder(p->stats, stats_weight(p), centre, 2, COARSEST, RUNGS, rung);
     for (size_t i = 0; i < n; i++) {
         double common = grid_common(p, rung[i].step, DEAD);
         TAUT_TRY(add_grid_at(p, rung[i], common, GRID_PACKED));
@@ -448,7 +448,7 @@ taut_status taut__observer_offers(taut__observer *o, const double *sum, const ta
         taut__reference r = {.suits = p.l->referenced, .share = taut__observer_reference(o, l, sum)};
         taut_norm2      own = {p.own2, p.own2};
         for (size_t i = 0; i < GRID_STATS; i++) o->stats[l * GRID_STATS + i] = per_step(&p, v_grid(p.l->specs) + i);
-        o->weight[l] = survey_weight(&p);
+        o->weight[l] = stats_weight(&p);
         offers->budget2 += o->like ? taut__reference_error(&r, &own, aggregate[l].scaled) : rel * all * p.sum2;
         offers->norm2 += p.sum2;
         offers->own2 += p.own2;

@@ -14,13 +14,13 @@ bool taut__reference_sampled(const taut_spec *spec)
     return !codec->linear && !(codec->caps & (TAUT_CAP_SPARSE | TAUT_CAP_GLOBAL_STATS)) && codec->error_key == 0;
 }
 
-taut_status taut__reference_watch(taut__reference *r, const taut_spec *spec, taut_layer *layer)
+taut_status taut__reference_watch(taut__reference *r, const taut_spec *spec, taut__planned *layer)
 {
-    const taut_tensor *t = taut__layer_tensor(layer);
+    const taut_tensor *t = layer->tensor;
     size_t             blocks = taut__min(FEW + t->elems / PER, MANY);
     r->suits = taut__spec_suits(spec, t) == TAUT_OK;
     r->sampled = r->suits && taut__reference_sampled(spec);
-    return r->sampled ? taut__sample_wide(layer, ELEMS, blocks) : TAUT_OK;
+    return r->sampled ? taut__planned_ask_wide(layer, ELEMS, blocks) : TAUT_OK;
 }
 
 static double scale_at(const taut_tensor *t, size_t i)
@@ -40,11 +40,11 @@ static taut_norm2 squares(const taut_tensor *t, const taut__wide *w, const float
     return sum;
 }
 
-taut_status taut__reference_measure(const taut__reference *r, const taut_spec *spec, const taut_layer *layer, taut__bench *bench, uint64_t seed,
+taut_status taut__reference_measure(const taut__reference *r, const taut_spec *spec, const taut__planned *layer, taut__bench *bench, uint64_t seed,
                                     double v[TAUT_REFERENCE_VALUES])
 {
-    const taut_tensor *t = taut__layer_tensor(layer);
-    taut__wide         w = r->sampled ? taut__layer_wide(layer) : (taut__wide){0};
+    const taut_tensor *t = layer->tensor;
+    taut__wide         w = r->sampled ? layer->wide : (taut__wide){0};
     taut_tensor        sample = {.elems = w.blocks * w.elems, .rows = 1, .cols = w.blocks * w.elems};
     taut__measured     m;
     memset(v, 0, TAUT_REFERENCE_VALUES * sizeof *v);

@@ -1,18 +1,24 @@
 /* channel.h : one communicator of an unmodified program. MPI handles inside: compiled once for each MPI.
  *
  * PROTOCOL
- *  1. Every reducing call on the communicator is an event and enters the channel's sequence, whatever it sums. MPI has all ranks
- *     make these calls in the same order, so the number of an event names the same call on all ranks.
- *  2. At a few events, the same everywhere (taut__sequence_votes_at), ranks vote whether they all see the same cycle. If so, the
- *     next event begins a cycle, and its eligible calls are sites, unless one rank doubts that their values are gradients.
+ *  1. Every reducing call on the communicator is an event and enters the channel's sequence, whatever it sums; so is every allgather
+ *     once there was a reduce-scatter. MPI has all ranks make these calls in the same order, so the number of an event names the
+ *     same call on all ranks.
+ *  2. Until some rank has made a call that could be compressed, ranks do nothing but ask for that, at a few events (taut__asks_at).
+ *     Then, at some events, the same everywhere (taut__sequence_votes_at), they vote whether they all see the same cycle. If so, the
+ *     next event begins a cycle, and its eligible calls are sites, unless one rank doubts that their values are gradients. Where all
+ *     are doubted, the next vote comes after ever longer pauses (taut__doubt_pause).
  *  3. In a cycle, a call that a site expects is voted on by all ranks before it is coded: a rank whose call is another one says no,
- *     then all make the plain call, and the cycle is over. So ranks never take different ways.
+ *     then all make the plain call, and the cycle is over. So ranks never take different ways. Votes carry a digest of all calls so far:
+ *     where ranks have made different ones, which MPI forbids, what follows is as plain MPI has it, without votes.
  *  4. Blocking calls are executed by the calling thread, if nothing is queued. Non-blocking calls may not wait for peers, so
  *     they are queued: a worker thread of the channel executes them in order, and completes the generalized request that the
  *     program got; its own MPI waits for that as for any other. This needs MPI_THREAD_MULTIPLE, else they stay plain.
  *  5. Votes, queued plain calls and Taut's messages use a copy of the communicator. That of MPI_COMM_WORLD is made in MPI_Init; of
- *     others at a blocking call, a fixed event, once some rank has made a call that could be compressed. (Not by MPI_Comm_idup at a
- *     non-blocking one: in Open MPI 4.1 its messages get mixed up with those of the program's own calls.) */
+ *     others at a blocking call that asks (2). (Not by MPI_Comm_idup at a non-blocking one: in Open MPI 4.1 its messages get mixed
+ *     up with those of the program's own calls.)
+ *  6. Persistent requests may be started in another order on each rank. So each is a channel of its own, whose events are its
+ *     starts, with a copy of the communicator and a thread (persistent_mpi.c). Creating them is a blocking collective in MPI. */
 #ifndef TAUT_CHANNEL_H
 #define TAUT_CHANNEL_H
 
@@ -28,12 +34,17 @@ typedef struct taut__entry { /* one event, with what its plain call needs */
     const int          *counts;   /* reduce_scatter; NULL: all `count` */
     MPI_Datatype        type;
     MPI_Op              op;
+    int                 send_count; /* allgather, with send_type */
+    MPI_Datatype        send_type;
+    MPI_Request         plain;    /* persistent: the MPI's own request */
     uint64_t            event;
     uint64_t            key;
     uint64_t            elements; /* that are summed on each rank */
     int                 dtype;    /* taut_dtype, or -1 */
     bool                data;     /* else it only takes part in votes; the call itself is made elsewhere */
-    bool                queued;
+    bool                queued, asks; /* asks: taut__asks_at */
+    bool                fit;      /* this rank's buffers are such as Taut takes; what else decides is the same on all ranks */
+    uint64_t            digest;   /* of the channel's calls up to this one */
     MPI_Request         request;  /* to complete; queued data only */
     double              begin_s;
     struct taut__entry *next;
@@ -45,17 +56,26 @@ typedef struct taut__position { /* of a cycle */
     uint64_t    key;
     taut__site *site; /* NULL: passes through */
     bool        coded;
+    size_t      kept; /* dry runs: where the input of a non-blocking call is kept, an index of kept[] */
     taut_layer *layer[TAUT_COURSES];
 } taut__position;
 
 typedef struct taut__channel {
     MPI_Comm        user, control;
-    bool            has_control, seen_eligible, failed;
+    bool            has_control, seen_eligible, failed; /* failed: agreed; from here on calls pass through */
+    bool            watching;    /* agreed: some rank has made a call that could be compressed */
+    _Atomic bool    scatters;    /* there was a reduce-scatter: allgathers are events */
     int             rank, size;
     pthread_mutex_t lock;        /* sequence, queue, sites */
     pthread_cond_t  changed;
     taut__sequence  sequence;
     uint64_t        checked;     /* events before this one have been dealt with by execute() */
+    uint64_t        next_ask;
+    uint64_t        digest;      /* of all events so far: what MPI wants to be the same on all ranks */
+    uint64_t        said;        /* the digest that goes into votes: that of the event being executed */
+    uint64_t        base;        /* votes come often after this event: the first one, or that of the last break */
+    uint64_t        vote_after;  /* no vote before this event */
+    uint32_t        doubted;     /* votes that found a cycle, but doubts about all of it */
 
     taut__entry    *head, **tail; /* queued */
     size_t          queued;       /* those, the one being executed, and calls under way */
@@ -69,44 +89,93 @@ typedef struct taut__channel {
     taut__position *position;
     taut_comm      *course[TAUT_COURSES];
     int             courses;
-    float          *copy;        /* reduce-scatter and dry runs: the largest site's elements */
+    float          *copy;        /* reduce-scatter, allgather and dry runs: the largest site's elements */
     size_t          copy_n;
+    float          *kept;        /* dry runs: inputs of a cycle's non-blocking calls */
+    size_t          kept_n;
     uint64_t        cycles, breaks;
 
     taut__site    **site;        /* of this channel */
     size_t          sites;
     double          in_calls_s;
+    taut__waits     waits;
+    double          busy_since;  /* of the non-blocking calls under way */
+    size_t          under_way;
+    bool            waited_once; /* the first ones warm up */
     struct taut__channel *next;
 } taut__channel;
 
+/* channel_mpi.c */
 /* The channel of a communicator; NULL if it has none: one rank, an inter-communicator, out of memory. */
 taut__channel *taut__channel_of(MPI_Comm comm);
-/* Is this call one that could be coded? Fills in dtype, elements. */
+/* One that belongs to no communicator of the program. control: becomes the channel's. NULL: out of memory. */
+taut__channel *taut__channel_alone(MPI_Comm control);
+/* Is this call one that could be coded? The same on all ranks of a correct program. Fills in dtype, elements, fit. */
 bool taut__channel_eligible(const taut__channel *c, taut__entry *e);
 /* An event: counts it, and says whether execute() must see it; else the caller makes the plain call. Takes and leaves the lock. */
 bool taut__channel_event(taut__channel *c, taut__entry *e);
 /* Blocking: executes e, with its plain call where that is due. */
 int  taut__channel_execute(taut__channel *c, taut__entry *e);
-/* Non-blocking: copies e into the queue, *request is completed later. */
-int  taut__channel_queue(taut__channel *c, const taut__entry *e, MPI_Request *request);
 void taut__channel_open_world(void); /* in MPI_Init: all ranks are there */
-void taut__channel_close_all(void); /* before MPI_Finalize; sites stay for the report */
+void taut__channel_close_all(void);  /* before MPI_Finalize; sites stay for the report */
 
-/* execute_mpi.c : with the queue's turn. */
+/* execute_mpi.c : an event with the queue's turn. */
 int  taut__execute(taut__channel *c, taut__entry *e);
 int  taut__plain_call(taut__channel *c, const taut__entry *e);
-void taut__dry_budgets(const char *budget[TAUT_COURSES]); /* those that a dry run tries */
+int  taut__timed_plain(taut__channel *c, const taut__entry *e, taut__site *s, double *took);
+bool taut__votes_at(const taut__channel *c, uint64_t event);
+bool taut__all_say(taut__channel *c, bool yes, uint64_t word); /* every rank yes, with the same word; a no has none */
+const void *taut__input_of(const taut__entry *e);
+int  taut__fail_as_mpi(taut__channel *c, const taut__site *s, taut_status status);
+void taut__note_codec(taut__site *s, const taut_layer *layer, uint64_t sent, uint64_t dense);
+taut_status taut__reduce_into(taut__channel *c, const taut__entry *e, taut_layer *layer, void *to);
+taut_status taut__end_step(taut__channel *c, int course);
+
+/* look_mpi.c : samples of what goes in and comes out */
+float *taut__own_sample(const taut__channel *c, const taut__entry *e, const taut__site *s); /* NULL: this call is not looked at; to be freed */
+void   taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float *own, double took); /* a plain call is over; frees own */
+void   taut__note_scattered(taut__channel *c, const taut__entry *e, taut__site *s); /* a reduce-scatter is over */
+bool   taut__gathers_scattered(taut__channel *c, const taut__entry *e); /* an allgather of a multiple of the latest sum of that size */
+void   taut__note_broadcast(taut__channel *c, const void *buf, size_t bytes);
+
+/* cycle_mpi.c : sites, doubts, and the layers of a cycle */
+taut__site *taut__site_of(taut__channel *c, const taut__entry *e);
+taut__site *taut__find_site(const taut__channel *c, uint64_t key, uint32_t ordinal);
+void        taut__vote_on_cycle(taut__channel *c, uint64_t last);
+void        taut__end_cycles(taut__channel *c);
+void        taut__reconsider(taut__channel *c); /* at the end of a cycle: doubts change */
+bool        taut__parts_fit(const taut__channel *c, const taut__position *p, const taut__entry *e);
+taut_status taut__open_course(taut__channel *c, const char *budget);
+
+/* trial_mpi.c : dry runs, and what constants would be worth */
+void        taut__dry_budgets(const char *budget[TAUT_COURSES]); /* those that a dry run tries */
+int         taut__dry_courses(void);
+int         taut__course_of(const taut__channel *c, uint64_t cycle); /* -1: none is tried in this cycle */
+int         taut__shadow_call(taut__channel *c, taut__entry *e, taut__position *p, bool last);
+void        taut__gauge_constants(void); /* in MPI_Finalize; collective */
+
 /* worker_mpi.c */
+int  taut__channel_queue(taut__channel *c, const taut__entry *e, MPI_Request *request); /* copies e; *request is completed later */
 int  taut__worker_start(taut__channel *c);
 void taut__worker_stop(taut__channel *c);
 void taut__flight_code(taut__channel *c, taut__entry *e, taut__position *p); /* a queued coded call begins */
 int  taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s);    /* a queued plain call begins */
 void taut__flights_wait(taut__channel *c);                                   /* all that have begun are over */
-/* execute_mpi.c: for calls that are over */
-int  taut__fail_as_mpi(taut__channel *c, const taut__site *s, taut_status status);
-void taut__note_codec(taut__site *s, const taut_layer *layer, uint64_t sent, uint64_t dense);
-void taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float *own, double took);
-float *taut__own_sample(const taut__entry *e, const taut__site *s); /* NULL: this call is not looked at; to be freed */
+
+/* waits_mpi.c : how long the program waits for requests that it got from here */
+void taut__waits_expect(taut__channel *c, uint64_t event, MPI_Request request);
+void taut__waits_arrived(taut__channel *c, uint64_t event, MPI_Request request);
+int  taut__wait(MPI_Request *r, MPI_Status *s);
+int  taut__waitall(int n, MPI_Request *r, MPI_Status *s);
+int  taut__waitany(int n, MPI_Request *r, int *index, MPI_Status *s);
+int  taut__waitsome(int n, MPI_Request *r, int *done, int *index, MPI_Status *s);
+
+/* persistent_mpi.c */
+int  taut__allreduce_init(taut__channel *c, taut__entry *e, MPI_Comm comm, MPI_Info info, MPI_Request *request);
+int  taut__start(MPI_Request *r);
+int  taut__startall(int n, MPI_Request *r);
+int  taut__request_free(MPI_Request *r);
+void taut__persistent_close_all(void);
 
 /* intercept_mpi.c */
 typedef struct taut__preload_state {

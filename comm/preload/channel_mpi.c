@@ -12,19 +12,26 @@ static void close_channel(taut__channel *c)
     for (int b = 0; b < c->courses; b++) taut_comm_destroy(c->course[b]);
     c->courses = 0;
     if (c->has_control) PMPI_Comm_free(&c->control);
-    c->has_control = c->active = false;
-    free(c->position), free(c->copy);
-    c->position = NULL, c->copy = NULL, c->copy_n = 0, c->period = 0;
+    c->has_control = c->active = c->watching = false;
+    free(c->position), free(c->copy), free(c->kept);
+    c->position = NULL, c->copy = c->kept = NULL, c->copy_n = c->kept_n = 0, c->period = 0;
 }
 
+/* The program frees a communicator. Its calls that are under way go on, as MPI has it, and nobody waits for them here: the worker
+ * finishes them, and MPI_Finalize closes the channel. */
 static int forget(MPI_Comm comm, int keyval, void *value, void *extra)
 {
     taut__channel *c = value;
     (void)comm, (void)keyval, (void)extra;
     if (!c || !taut__preload.ready) return MPI_SUCCESS;
+    era++;
+    pthread_mutex_lock(&c->lock);
+    bool busy = c->queued > 0;
+    c->user = c->has_control ? c->control : MPI_COMM_NULL; /* errors of what is under way are reported there */
+    pthread_mutex_unlock(&c->lock);
+    if (busy) return MPI_SUCCESS;
     close_channel(c);
     c->user = MPI_COMM_NULL;
-    era++;
     return MPI_SUCCESS;
 }
 
@@ -41,11 +48,17 @@ static taut__channel *create(MPI_Comm comm)
     PMPI_Comm_rank(comm, &c->rank);
     PMPI_Comm_size(comm, &c->size);
     if (inter) c->size = 1; /* passes through */
-    PMPI_Comm_set_attr(comm, key, c);
     pthread_mutex_lock(&taut__preload.lock);
     c->next = taut__preload.channels;
     taut__preload.channels = c;
     pthread_mutex_unlock(&taut__preload.lock);
+    return c;
+}
+
+taut__channel *taut__channel_alone(MPI_Comm control)
+{
+    taut__channel *c = create(control);
+    if (c) c->control = control, c->has_control = c->watching = true;
     return c;
 }
 
@@ -61,6 +74,7 @@ taut__channel *taut__channel_of(MPI_Comm comm)
     if (key == MPI_KEYVAL_INVALID) PMPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, forget, &key, NULL);
     if (PMPI_Comm_get_attr(comm, key, &value, &there) != MPI_SUCCESS) there = 1, value = NULL;
     taut__channel *c = there ? value : create(comm);
+    if (c && !there) PMPI_Comm_set_attr(comm, key, c);
     pthread_mutex_unlock(&making);
     if (c && c->size < 2) c = NULL;
     last.comm = comm, last.channel = c, last.era = now;
@@ -102,32 +116,54 @@ static uint32_t type_code(MPI_Datatype type, int dtype)
     return TAUT_TYPE_OTHER + (uint32_t)size;
 }
 
+static uint64_t elements_of(const taut__channel *c, const taut__entry *e)
+{
+    uint64_t n = (uint64_t)(e->count < 0 ? 0 : e->count);
+    if (e->kind == TAUT_KIND_ALLGATHER || (e->kind == TAUT_KIND_REDUCE_SCATTER && !e->counts)) n *= (uint64_t)c->size;
+    if (!e->counts) return n;
+    n = 0;
+    for (int r = 0; r < c->size; r++) n += (uint64_t)(e->counts[r] < 0 ? 0 : e->counts[r]);
+    return n;
+}
+
+/* Parts of a vector that was scattered before, of one size for all. */
+static bool gathers_parts(const taut__channel *c, const taut__entry *e)
+{
+    for (size_t i = 0; i < c->sites; i++)
+        if (c->site[i]->kind == TAUT_KIND_REDUCE_SCATTER && c->site[i]->count == e->elements) return true;
+    return false;
+}
+
 bool taut__channel_eligible(const taut__channel *c, taut__entry *e)
 {
+    bool scatter = e->kind == TAUT_KIND_REDUCE_SCATTER, gather = e->kind == TAUT_KIND_ALLGATHER;
+    bool waited = e->kind == TAUT_KIND_IALLREDUCE || e->kind == TAUT_KIND_PERSISTENT;
     e->dtype = dtype_of(e->type);
-    e->elements = (uint64_t)(e->count < 0 ? 0 : e->count);
-    if (e->kind == TAUT_CALL_REDUCE_SCATTER) {
-        if (!e->counts) e->elements *= (uint64_t)c->size;
-        for (int r = 0; e->counts && r < c->size; r++) e->elements = (r ? e->elements : 0) + (uint64_t)(e->counts[r] < 0 ? 0 : e->counts[r]);
-        if (e->dtype == TAUT_F16) e->dtype = -1;
-    }
+    e->elements = elements_of(c, e);
+    if ((scatter || gather) && e->dtype == TAUT_F16) e->dtype = -1;
     uint64_t bytes = e->elements * (e->dtype == TAUT_F32 ? 4 : 2);
-    bool     buffers = e->in && e->out && (uintptr_t)e->out % 4 == 0;
-    bool     can_wait = e->kind != TAUT_CALL_IALLREDUCE || taut__preload.threads;
-    return e->dtype >= 0 && e->op == MPI_SUM && bytes >= taut__preload.option.threshold && bytes <= (uint64_t)1 << 40 && buffers && can_wait &&
-           !(e->kind == TAUT_CALL_REDUCE_SCATTER && e->in == MPI_IN_PLACE);
+    bool     sends = !gather || e->in == MPI_IN_PLACE || (e->send_count == e->count && dtype_of(e->send_type) == e->dtype);
+    e->fit = e->in && e->out && (uintptr_t)e->out % 4 == 0 && sends;
+    return e->dtype >= 0 && (gather || e->op == MPI_SUM) && bytes >= taut__preload.option.threshold && bytes <= (uint64_t)1 << 40 &&
+           !(waited && !taut__preload.threads) && !(scatter && e->in == MPI_IN_PLACE) && (!gather || gathers_parts(c, e));
 }
 
 bool taut__channel_event(taut__channel *c, taut__entry *e)
 {
-    bool eligible = taut__channel_eligible(c, e), wanted;
-    e->key = taut__call_key(e->kind, e->elements, type_code(e->type, e->dtype), e->op == MPI_SUM ? TAUT_OP_SUM : TAUT_OP_OTHER, eligible);
+    uint32_t op = e->kind == TAUT_KIND_ALLGATHER || e->op == MPI_SUM ? TAUT_OP_SUM : TAUT_OP_OTHER;
     pthread_mutex_lock(&c->lock);
+    bool eligible = taut__channel_eligible(c, e), wanted;
+    e->key = taut__call_key(e->kind, e->elements, type_code(e->type, e->dtype), op, eligible);
     e->event = taut__sequence_add(&c->sequence, e->key);
+    /* an allgather's types may differ between ranks, as long as they describe the same data */
+    e->digest = c->digest = taut__seed(c->digest, e->kind == TAUT_KIND_ALLGATHER ? TAUT_KIND_ALLGATHER : e->key);
     c->seen_eligible |= eligible;
+    if (e->kind == TAUT_KIND_REDUCE_SCATTER) c->scatters = true;
     bool coded_here = c->active && c->position[(e->event - c->start) % c->period].coded;
-    wanted = c->queued > 0 || eligible || coded_here || taut__control_at(e->event) || (c->has_control && taut__sequence_votes_at(e->event));
-    if (e->kind == TAUT_CALL_IALLREDUCE && !c->has_control) wanted = false;
+    e->asks = !c->watching && !c->failed && taut__asks_at(e->event, e->kind != TAUT_KIND_IALLREDUCE || c->has_control, &c->next_ask);
+    bool votes = e->asks || (c->watching && !c->failed && !c->active && taut__votes_at(c, e->event));
+    wanted = c->queued > 0 || eligible || coded_here || votes;
+    if (e->kind == TAUT_KIND_IALLREDUCE && !c->has_control) wanted = false;
     pthread_mutex_unlock(&c->lock);
     return wanted;
 }

@@ -1,9 +1,11 @@
 /* intercept_mpi.c : the intercepted calls of one MPI; what a back end exports. */
 #include "channel.h"
 #include "preload.h"
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 taut__real          taut__real_mpi;
 taut__preload_state taut__preload;
@@ -32,21 +34,49 @@ static int allreduce(const void *in, void *out, int count, MPI_Datatype type, MP
 {
     taut__channel *c = channel_for(comm);
     if (!c) return taut__real_mpi.Allreduce(in, out, count, type, op, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_CALL_ALLREDUCE, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true});
+    return blocking(c, &(taut__entry){.kind = TAUT_KIND_ALLREDUCE, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true});
 }
 
 static int reduce_scatter(const void *in, void *out, const int *counts, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
     taut__channel *c = counts ? channel_for(comm) : NULL;
     if (!c) return taut__real_mpi.Reduce_scatter(in, out, counts, type, op, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_CALL_REDUCE_SCATTER, .in = in, .out = out, .counts = counts, .type = type, .op = op, .data = true});
+    return blocking(c, &(taut__entry){.kind = TAUT_KIND_REDUCE_SCATTER, .in = in, .out = out, .counts = counts, .type = type, .op = op, .data = true});
 }
 
 static int reduce_scatter_block(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
     taut__channel *c = channel_for(comm);
     if (!c) return taut__real_mpi.Reduce_scatter_block(in, out, count, type, op, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_CALL_REDUCE_SCATTER, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true});
+    return blocking(c, &(taut__entry){.kind = TAUT_KIND_REDUCE_SCATTER, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true});
+}
+
+static int allgather(const void *in, int send_count, MPI_Datatype send_type, void *out, int count, MPI_Datatype type, MPI_Comm comm)
+{
+    taut__channel *c = channel_for(comm);
+    if (!c || !c->scatters) return taut__real_mpi.Allgather(in, send_count, send_type, out, count, type, comm);
+    return blocking(c, &(taut__entry){.kind = TAUT_KIND_ALLGATHER, .in = in, .send_count = send_count, .send_type = send_type, .out = out,
+                                      .count = count, .type = type, .op = MPI_OP_NULL, .data = true});
+}
+
+static int bcast(void *buf, int count, MPI_Datatype type, int root, MPI_Comm comm)
+{
+    int            rc = taut__real_mpi.Bcast(buf, count, type, root, comm), size = 0;
+    taut__channel *c = taut__preload.sites > 0 && count > 0 ? channel_for(comm) : NULL;
+    if (!c || c->sites == 0 || PMPI_Type_size(type, &size) != MPI_SUCCESS) return rc;
+    if ((uint64_t)count * (uint64_t)size >= taut__preload.option.threshold) taut__note_broadcast(c, buf, (size_t)count * (size_t)size);
+    return rc;
+}
+
+static int allreduce_init(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm, MPI_Info info, MPI_Request *request)
+{
+    taut__channel *c = taut__preload.threads ? channel_for(comm) : NULL;
+    if (!c) return taut__real_mpi.Allreduce_init(in, out, count, type, op, comm, info, request);
+    inside++;
+    taut__entry e = {.kind = TAUT_KIND_PERSISTENT, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true};
+    int         rc = taut__allreduce_init(c, &e, comm, info, request);
+    inside--;
+    return rc;
 }
 
 /* One that could be coded is queued, and so is its part in votes where it could not. */
@@ -54,11 +84,11 @@ static int iallreduce(const void *in, void *out, int count, MPI_Datatype type, M
 {
     taut__channel *c = channel_for(comm);
     if (!c) return taut__real_mpi.Iallreduce(in, out, count, type, op, comm, request);
-    taut__entry e = {.kind = TAUT_CALL_IALLREDUCE, .in = in, .out = out, .count = count, .type = type, .op = op};
+    taut__entry e = {.kind = TAUT_KIND_IALLREDUCE, .in = in, .out = out, .count = count, .type = type, .op = op};
     int         rc = MPI_SUCCESS;
     inside++;
     bool wanted = taut__channel_event(c, &e);
-    e.data = wanted && taut__key_eligible(e.key);
+    e.data = wanted && taut__key_eligible(e.key) && in && out; /* without buffers the MPI says what is wrong */
     if (wanted) rc = taut__channel_queue(c, &e, request);
     if (!e.data && rc == MPI_SUCCESS) {
         taut__preload.small_calls++;
@@ -113,7 +143,8 @@ static void report(bool aborted)
     for (char *tab = version; (tab = strpbrk(tab, "\t:")); tab++) *tab = ' '; /* MPICH Version:\t4.0.2 */
     r.ranks = size;
     for (size_t i = 0; i < taut__preload.sites; i++)
-        if (taut__preload.site[i]->doubt == TAUT_DOUBT_UNSEEN) taut__preload.site[i]->doubt = taut__likeness_judge(&taut__preload.site[i]->like);
+        if (taut__preload.site[i]->doubt == TAUT_DOUBT_UNSEEN)
+            taut__preload.site[i]->doubt = taut__likeness_judge(&taut__preload.site[i]->like, taut__preload.site[i]->calls);
     for (taut__channel *c = taut__preload.channels; c; c = c->next) r.in_calls_s += c->in_calls_s;
     snprintf(r.config, sizeof r.config, "codec=%s budget=%s", codec && *codec ? codec : "auto", budget && *budget ? budget : "like:quant:bits=4");
     if (taut__preload.option.dry_run) taut__dry_budgets(r.budget);
@@ -126,6 +157,8 @@ static int finalize(void)
 {
     inside++;
     if (taut__preload.ready) {
+        taut__persistent_close_all();
+        taut__gauge_constants();
         taut__channel_close_all();
         report(false);
         taut__preload.ready = false;
@@ -143,6 +176,16 @@ static int abort_job(MPI_Comm comm, int code)
 
 /* ---- the table ---- */
 
+/* Preloaded itself, this library would bring its MPI into a program of another one, before the program's own. */
+__attribute__((constructor)) static void refuse_to_be_preloaded(void)
+{
+    static const char text[] = "taut: LD_PRELOAD names a back end (libtaut-preload-openmpi.so or -mpich.so): name libtaut-preload-mpi.so "
+                               "instead, which opens the one that fits the program's MPI\n";
+    if (dlsym(RTLD_DEFAULT, TAUT_STUBS_MARK)) return;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(126);
+    _exit(127);
+}
+
 TAUT_API int taut_preload_backend(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS]);
 int          taut_preload_backend(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS])
 {
@@ -151,8 +194,13 @@ int          taut_preload_backend(const taut__function real[TAUT_CALLS], taut__f
         [TAUT_CALL_Finalize] = (taut__function)finalize, [TAUT_CALL_Abort] = (taut__function)abort_job,
         [TAUT_CALL_Allreduce] = (taut__function)allreduce, [TAUT_CALL_Iallreduce] = (taut__function)iallreduce,
         [TAUT_CALL_Reduce_scatter] = (taut__function)reduce_scatter, [TAUT_CALL_Reduce_scatter_block] = (taut__function)reduce_scatter_block,
+        [TAUT_CALL_Allgather] = (taut__function)allgather, [TAUT_CALL_Bcast] = (taut__function)bcast,
+        [TAUT_CALL_Wait] = (taut__function)taut__wait, [TAUT_CALL_Waitall] = (taut__function)taut__waitall,
+        [TAUT_CALL_Waitany] = (taut__function)taut__waitany, [TAUT_CALL_Waitsome] = (taut__function)taut__waitsome,
+        [TAUT_CALL_Start] = (taut__function)taut__start, [TAUT_CALL_Startall] = (taut__function)taut__startall,
+        [TAUT_CALL_Request_free] = (taut__function)taut__request_free, [TAUT_CALL_Allreduce_init] = (taut__function)allreduce_init,
     };
     memcpy(&taut__real_mpi, real, sizeof taut__real_mpi);
-    memcpy(wrap, mine, sizeof mine);
+    for (int i = 0; i < TAUT_CALLS; i++) wrap[i] = real[i] ? mine[i] : NULL;
     return 0;
 }

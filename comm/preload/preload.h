@@ -9,10 +9,13 @@
 
 #include "../taut.h"
 
-/* name, number of arguments */
+/* name, number of arguments. */
 #define TAUT_INTERCEPTED(X)                                                                                                      \
     X(Init, 2) X(Init_thread, 4) X(Finalize, 0) X(Abort, 2) X(Allreduce, 6) X(Iallreduce, 7) X(Reduce_scatter, 6)                 \
-    X(Reduce_scatter_block, 6)
+    X(Reduce_scatter_block, 6) X(Allgather, 7) X(Bcast, 5) X(Wait, 2) X(Waitall, 3) X(Waitany, 4) X(Waitsome, 5) X(Start, 1)      \
+    X(Startall, 2) X(Request_free, 1) TAUT_INTERCEPTED_NEW(X)
+/* Of MPI 4; before it, some have them under MPIX_. NULL in the table where the MPI has neither. */
+#define TAUT_INTERCEPTED_NEW(X) X(Allreduce_init, 8)
 
 typedef enum taut__intercepted {
 #define TAUT_ITEM(name, args) TAUT_CALL_##name,
@@ -26,5 +29,7 @@ typedef void (*taut__function)(void); /* any function; cast before use */
 /* What a back end exports: fills wrap[] with its functions, given those of the MPI itself. */
 #define TAUT_BACKEND_ENTRY "taut_preload_backend"
 typedef int (*taut__backend_entry)(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS]);
+/* What libtaut-preload-mpi.so exports, by which a back end knows that it was opened and not itself preloaded. */
+#define TAUT_STUBS_MARK "taut_preload_stubs"
 
 #endif

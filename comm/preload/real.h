@@ -4,8 +4,11 @@
 #define TAUT_PRELOAD_REAL_H
 
 #include <mpi.h>
+#ifdef OPEN_MPI
+#include <mpi-ext.h> /* half types, where this Open MPI was built with them */
+#endif
 
-typedef struct taut__real {
+typedef struct taut__real { /* in the order of TAUT_INTERCEPTED */
     int (*Init)(int *, char ***);
     int (*Init_thread)(int *, char ***, int, int *);
     int (*Finalize)(void);
@@ -14,6 +17,16 @@ typedef struct taut__real {
     int (*Iallreduce)(const void *, void *, int, MPI_Datatype, MPI_Op, MPI_Comm, MPI_Request *);
     int (*Reduce_scatter)(const void *, void *, const int *, MPI_Datatype, MPI_Op, MPI_Comm);
     int (*Reduce_scatter_block)(const void *, void *, int, MPI_Datatype, MPI_Op, MPI_Comm);
+    int (*Allgather)(const void *, int, MPI_Datatype, void *, int, MPI_Datatype, MPI_Comm);
+    int (*Bcast)(void *, int, MPI_Datatype, int, MPI_Comm);
+    int (*Wait)(MPI_Request *, MPI_Status *);
+    int (*Waitall)(int, MPI_Request *, MPI_Status *);
+    int (*Waitany)(int, MPI_Request *, int *, MPI_Status *);
+    int (*Waitsome)(int, MPI_Request *, int *, int *, MPI_Status *);
+    int (*Start)(MPI_Request *);
+    int (*Startall)(int, MPI_Request *);
+    int (*Request_free)(MPI_Request *);
+    int (*Allreduce_init)(const void *, void *, int, MPI_Datatype, MPI_Op, MPI_Comm, MPI_Info, MPI_Request *);
 } taut__real;
 extern taut__real taut__real_mpi;
 
@@ -25,5 +38,14 @@ extern taut__real taut__real_mpi;
 #define MPI_Iallreduce taut__real_mpi.Iallreduce
 #define MPI_Reduce_scatter taut__real_mpi.Reduce_scatter
 #define MPI_Reduce_scatter_block taut__real_mpi.Reduce_scatter_block
+#define MPI_Allgather taut__real_mpi.Allgather
+#define MPI_Bcast taut__real_mpi.Bcast
+#define MPI_Wait taut__real_mpi.Wait
+#define MPI_Waitall taut__real_mpi.Waitall
+#define MPI_Waitany taut__real_mpi.Waitany
+#define MPI_Waitsome taut__real_mpi.Waitsome
+#define MPI_Start taut__real_mpi.Start
+#define MPI_Startall taut__real_mpi.Startall
+#define MPI_Request_free taut__real_mpi.Request_free
 
 #endif

@@ -10,7 +10,15 @@
 
 enum { TAUT_HISTORY = 1 << 13, TAUT_CYCLES = 3 }; /* events remembered; longest period: TAUT_HISTORY / TAUT_CYCLES */
 
-typedef enum taut__call_kind { TAUT_CALL_ALLREDUCE, TAUT_CALL_IALLREDUCE, TAUT_CALL_REDUCE_SCATTER, TAUT_CALL_OTHER } taut__call_kind;
+/* PERSISTENT: a start of a request of MPI_Allreduce_init. */
+typedef enum taut__call_kind {
+    TAUT_KIND_ALLREDUCE,
+    TAUT_KIND_IALLREDUCE,
+    TAUT_KIND_REDUCE_SCATTER,
+    TAUT_KIND_ALLGATHER,
+    TAUT_KIND_PERSISTENT,
+    TAUT_KIND_OTHER
+} taut__call_kind;
 
 typedef struct taut__sequence {
     uint64_t events;              /* so far */
@@ -43,7 +51,15 @@ size_t taut__sequence_period(const taut__sequence *s, uint64_t last, uint32_t *s
 /* May ranks vote at this event whether they all see a cycle? Often at first, ever more rarely, so that a vote costs 0.1 us of
  * each event in the long run. */
 bool taut__sequence_votes_at(uint64_t event);
-/* May they make the means for that here, if they have none? */
-static inline bool taut__control_at(uint64_t event) { return event == 5 || event == 40 || event == 320 || event == 2560 || event == 20480; }
+/* Until some rank has made a call that could be compressed there is nothing to vote on. This is asked at the first event from the
+ * 5th on at which ranks may wait for each other, then whenever the number has doubled or grown by 512. *next: when; begins as 0. */
+static inline bool taut__asks_at(uint64_t event, bool may_wait, uint64_t *next)
+{
+    if (!may_wait || event < 5 || event < *next) return false;
+    *next = event < 512 ? 2 * event : event + 512;
+    return true;
+}
+/* After the n-th vote that found a cycle, but doubts about all of it: cycles to pass before the next. */
+static inline uint64_t taut__doubt_pause(uint32_t n) { return (uint64_t)16 << 2 * (n < 4 ? n : 4); }
 
 #endif

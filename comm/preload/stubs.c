@@ -15,6 +15,14 @@ static const char *const name_of[TAUT_CALLS] = {
     TAUT_INTERCEPTED(TAUT_ITEM)
 #undef TAUT_ITEM
 };
+/* Calls of MPI 4 that this MPI may have by another name, or not at all. */
+static const char *const early_name_of[TAUT_CALLS] = {
+#define TAUT_ITEM(name, args) [TAUT_CALL_##name] = "PMPIX_" #name,
+    TAUT_INTERCEPTED_NEW(TAUT_ITEM)
+#undef TAUT_ITEM
+};
+TAUT_API extern const int taut_preload_stubs; /* TAUT_STUBS_MARK */
+const int                 taut_preload_stubs = 1;
 
 /* ISO C has no conversion for what dlsym() returns. */
 static taut__function symbol(void *lib, const char *name)
@@ -80,7 +88,8 @@ static void find_targets(void)
     void *mpi = loaded_mpi();
     for (int i = 0; i < TAUT_CALLS; i++) {
         target[i] = symbol(mpi ? mpi : RTLD_NEXT, name_of[i]);
-        if (target[i]) continue;
+        if (!target[i] && early_name_of[i]) target[i] = symbol(mpi ? mpi : RTLD_NEXT, early_name_of[i]);
+        if (target[i] || early_name_of[i]) continue;
         fprintf(stderr, "taut: preload: this process has loaded no MPI with %s\n", name_of[i]);
         abort();
     }
@@ -90,24 +99,36 @@ static void find_targets(void)
 static inline taut__function target_of(taut__intercepted i)
 {
     pthread_once(&once, find_targets);
-    return target[i];
+    if (target[i]) return target[i];
+    fprintf(stderr, "taut: preload: this MPI has no %s\n", name_of[i] + 1);
+    abort();
 }
 
 /* ---- the exported calls: integers and pointers, passed on in the registers and slots that they came in ---- */
 
 #define WORDS_0 void
+#define WORDS_1 long a
 #define WORDS_2 long a, long b
+#define WORDS_3 long a, long b, long c
+#define WORDS_5 long a, long b, long c, long d, long e
 #define WORDS_4 long a, long b, long c, long d
 #define WORDS_6 long a, long b, long c, long d, long e, long f
 #define WORDS_7 long a, long b, long c, long d, long e, long f, long g
+#define WORDS_8 long a, long b, long c, long d, long e, long f, long g, long h
 #define NAMES_0
+#define NAMES_1 a
 #define NAMES_2 a, b
+#define NAMES_3 a, b, c
+#define NAMES_5 a, b, c, d, e
 #define NAMES_4 a, b, c, d
 #define NAMES_6 a, b, c, d, e, f
 #define NAMES_7 a, b, c, d, e, f, g
-#define TAUT_ITEM(name, args)                                                                                                    \
-    TAUT_API long MPI_##name(WORDS_##args);                                                                                       \
-    TAUT_API long PMPI_##name(WORDS_##args);                                                                                      \
-    long          MPI_##name(WORDS_##args) { return ((long (*)(WORDS_##args))target_of(TAUT_CALL_##name))(NAMES_##args); }        \
-    long          PMPI_##name(WORDS_##args) { return ((long (*)(WORDS_##args))target_of(TAUT_CALL_##name))(NAMES_##args); }
+#define NAMES_8 a, b, c, d, e, f, g, h
+#define EXPORT(symbol, name, args)                                                                                               \
+    TAUT_API long symbol(WORDS_##args);                                                                                           \
+    long          symbol(WORDS_##args) { return ((long (*)(WORDS_##args))target_of(TAUT_CALL_##name))(NAMES_##args); }
+#define TAUT_ITEM(name, args) EXPORT(MPI_##name, name, args) EXPORT(PMPI_##name, name, args)
 TAUT_INTERCEPTED(TAUT_ITEM)
+#undef TAUT_ITEM
+#define TAUT_ITEM(name, args) EXPORT(MPIX_##name, name, args) EXPORT(PMPIX_##name, name, args)
+TAUT_INTERCEPTED_NEW(TAUT_ITEM)

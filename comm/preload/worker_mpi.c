@@ -50,6 +50,7 @@ int taut__channel_queue(taut__channel *c, const taut__entry *e, MPI_Request *req
             return rc;
         }
         *request = copy->request;
+        taut__waits_expect(c, copy->event, copy->request);
     }
     pthread_mutex_lock(&c->lock);
     int rc = c->threaded ? MPI_SUCCESS : taut__worker_start(c);
@@ -63,7 +64,10 @@ int taut__channel_queue(taut__channel *c, const taut__entry *e, MPI_Request *req
 
 static void retire(taut__channel *c, taut__entry *e)
 {
-    if (e->data) PMPI_Grequest_complete(e->request);
+    if (e->data) {
+        taut__waits_arrived(c, e->event, e->request);
+        PMPI_Grequest_complete(e->request);
+    }
     free(e);
     pthread_mutex_lock(&c->lock);
     c->queued--;
@@ -116,8 +120,6 @@ void taut__flights_wait(taut__channel *c)
     while (c->flights) land_oldest(c, true);
 }
 
-static const void *input_of(const taut__entry *e) { return e->in == MPI_IN_PLACE ? e->out : e->in; }
-
 void taut__flight_code(taut__channel *c, taut__entry *e, taut__position *p)
 {
     taut_layer_stats t = {.size = sizeof t};
@@ -127,7 +129,7 @@ void taut__flight_code(taut__channel *c, taut__entry *e, taut__position *p)
     taut_layer_get_stats(f->layer, &t);
     f->sent = t.bytes_sent, f->dense = t.bytes_dense;
     size_t bytes = e->elements * (e->dtype == TAUT_F32 ? 4 : 2);
-    if (input_of(e) != e->out) __builtin_memcpy(e->out, input_of(e), bytes);
+    if (taut__input_of(e) != e->out) __builtin_memcpy(e->out, taut__input_of(e), bytes);
     taut_status s = taut_allreduce_start(f->layer, e->out, TAUT_SUM);
     if (s != TAUT_OK) land(c, f, s);
 }
@@ -136,7 +138,7 @@ int taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s)
 {
     taut__flight *f = take_off(c, e, s);
     if (!f) abort();
-    f->own = taut__own_sample(e, s);
+    f->own = taut__own_sample(c, e, s);
     return taut__real_mpi.Iallreduce(e->in, e->out, e->count, e->type, e->op, c->control, &f->plain);
 }
 

@@ -2,11 +2,11 @@
  *
  * Statistics are large (a histogram) and change slowly, except for a few numbers (norms, is there a NaN), which must be those of
  * this very call. So every FULL_EVERY calls all of them are exchanged; in between the few are, and the codec adapts what
- * it would settle for the earlier call (`adapt`). Every exchange of the few also asks whether any rank needs all of them: one
+ * it would calibrate for the earlier call (`adapt`). Every exchange of the few also asks whether any rank needs all of them: one
  * whose earlier ones are too old, tell nothing, or were lost with a checkpoint. Then all ranks exchange all, those that
  * had not looked for them after a second look at x. */
-#include "../base/bytes.h"
-#include "../core/communicator.h"
+#include "agreement.h"
+#include "input.h"
 #include <math.h>
 #include <string.h>
 
@@ -18,71 +18,72 @@ typedef struct taut__agree {
     double   few[BRIEF_MAX + 1], few_in[BRIEF_MAX + 1]; /* the first ones; how many ranks need all */
     uint32_t age;                                       /* calls since then, that one included; 0: there was none */
     size_t   scale_n;                                   /* the tensor's then */
-    taut_prep settled;                                  /* for `earlier`, under */
+    taut_calibration calibrated;                                  /* for `earlier`, under */
     taut_stage under;
     bool     all;                                       /* this rank has looked, or looks, for all */
     bool     asked, asking;                             /* the few have been exchanged in this call; are under way */
 } taut__agree;
 
-static const taut_codec *codec_of(const taut__job *job) { return taut__spec_codec(job->call.spec); }
-static bool shared(const taut__job *job) { return codec_of(job)->caps & TAUT_CAP_GLOBAL_STATS; }
-static bool adapts(const taut__job *job) { return shared(job) && codec_of(job)->adapt; }
+static const taut_codec *codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
+static bool shared(const taut__reduction *red) { return codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
+static bool adapts(const taut__reduction *red) { return shared(red) && codec_of(red)->n_brief > 0; }
 
-bool taut__agree_wanted(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->survey != NULL; }
+bool taut__agree_wanted(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->n_stats > 0; }
 
-taut_status taut__agree_prepare(taut__job *job)
+taut_status taut__agree_prepare(taut__reduction *red)
 {
-    if (!taut__agree_wanted(job->call.spec)) return TAUT_OK;
-    job->agree = taut__alloc(1, sizeof *job->agree);
-    return job->agree ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: out of memory", job->name);
+    if (!taut__agree_wanted(red->call.spec)) return TAUT_OK;
+    red->agree = taut__alloc(1, sizeof *red->agree);
+    return red->agree ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
 }
 
-void taut__agree_release(taut__job *job)
+void taut__agree_release(taut__reduction *red)
 {
-    taut__free(job->agree);
-    job->agree = NULL;
+    taut__free(red->agree);
+    red->agree = NULL;
 }
 
-static bool stale(const taut__job *job)
+static bool stale(const taut__reduction *red)
 {
-    const taut__agree *a = job->agree;
-    return a->age == 0 || a->age >= FULL_EVERY || a->scale_n != job->call.tensor->scale_n;
+    const taut__agree *a = red->agree;
+    return a->age == 0 || a->age >= FULL_EVERY || a->scale_n != red->call.tensor->scale_n;
 }
 
-void taut__agree_begin(taut__job *job)
+void taut__agree_begin(taut__reduction *red)
 {
-    taut__agree *a = job->agree;
+    taut__agree *a = red->agree;
     if (!a) return;
     memset(a->stats, 0, sizeof a->stats);
     a->asked = a->asking = false;
-    a->all = !adapts(job) || stale(job);
+    a->all = !adapts(red) || stale(red);
 }
 
-taut_status taut__agree_look(taut__job *job, taut__range r, const float *x)
+taut_status taut__agree_look(taut__reduction *red, taut__range r, const float *x)
 {
-    taut_call c = taut__slice_call(job, r.first, r.n);
-    c.brief = !job->agree->all;
-    return codec_of(job)->survey(&c, x, job->agree->stats);
+    taut_call c = taut__slice_call(red, r.first, r.n);
+    c.brief = !red->agree->all;
+    return taut__op_collect_stats(codec_of(red), &c, x, red->agree->stats);
 }
 
-static void exchange(taut__job *job, double *v, double *in, size_t n)
+static void exchange(taut__reduction *red, double *v, double *in, size_t n)
 {
-    taut__small_allreduce_begin(&job->exchange, job->g, job->tag + TAUT_TAG_CONTROL, v, in, n * sizeof *v, taut__combine_mixed, NULL);
+    taut__small_allreduce_begin(&red->exchange, red->g, red->job.tag + TAUT_TAG_CONTROL, v, in, n * sizeof *v, taut__combine_mixed, NULL);
 }
 
-static void exchange_all(taut__job *job)
+static taut_status exchange_all(taut__reduction *red)
 {
-    taut__agree *a = job->agree;
-    if (a->asked && codec_of(job)->rebase) codec_of(job)->rebase(&job->call, a->few, a->stats);
-    exchange(job, a->stats, a->in, codec_of(job)->n_stats);
+    taut__agree *a = red->agree;
+    if (a->asked) TAUT_TRY(taut__op_rebase(codec_of(red), &red->call, a->few, a->stats));
+    exchange(red, a->stats, a->in, codec_of(red)->n_stats);
+    return TAUT_OK;
 }
 
-static taut_status settle(taut__job *job, const double *stats)
+static taut_status calibrate(taut__reduction *red, const double *stats)
 {
-    TAUT_TRY(codec_of(job)->settle(&job->call, stats, job->g->size, taut__form(job, 0, job->call.n), &job->prep));
-    job->agree->settled = job->prep;
-    job->agree->under = *taut__stage(&job->call);
-    job->call.prep = &job->prep;
+    TAUT_TRY(taut__op_calibrate(codec_of(red), &red->call, stats, red->g->size, taut__form(red, 0, red->call.n), &red->calibration));
+    red->agree->calibrated = red->calibration;
+    red->agree->under = *taut__stage(&red->call);
+    red->call.calibration = &red->calibration;
     return TAUT_OK;
 }
 
@@ -91,41 +92,41 @@ static bool same_keys(const taut_stage *a, const taut_stage *b)
     return a->given == b->given && memcmp(a->value, b->value, sizeof a->value) == 0;
 }
 
-static taut_status settle_again(taut__job *job)
+static taut_status calibrate_again(taut__reduction *red)
 {
-    taut__agree *a = job->agree;
-    if (!same_keys(&a->under, taut__stage(&job->call))) return settle(job, a->earlier);
-    job->prep = a->settled;
-    job->call.prep = &job->prep;
+    taut__agree *a = red->agree;
+    if (!same_keys(&a->under, taut__stage(&red->call))) return calibrate(red, a->earlier);
+    red->calibration = a->calibrated;
+    red->call.calibration = &red->calibration;
     return TAUT_OK;
 }
 
-static taut_status settle_all(taut__job *job)
+static taut_status calibrate_all(taut__reduction *red)
 {
-    taut__agree *a = job->agree;
-    TAUT_TRY(settle(job, a->stats));
+    taut__agree *a = red->agree;
+    TAUT_TRY(calibrate(red, a->stats));
     memcpy(a->earlier, a->stats, sizeof a->earlier);
-    a->scale_n = job->call.tensor->scale_n;
-    a->age = job->prep.raw ? 0 : 1; /* what holds a NaN tells nothing about later calls */
+    a->scale_n = red->call.tensor->scale_n;
+    a->age = red->calibration.raw ? 0 : 1; /* what holds a NaN tells nothing about later calls */
     return TAUT_OK;
 }
 
-static taut_status settle_few(taut__job *job)
+static taut_status calibrate_few(taut__reduction *red)
 {
-    taut__agree *a = job->agree;
-    TAUT_TRY(settle_again(job));
-    TAUT_TRY(codec_of(job)->adapt(&job->call, a->earlier, a->few, job->g->size, &job->prep));
-    a->age = job->prep.raw ? 0 : a->age + 1;
+    taut__agree *a = red->agree;
+    TAUT_TRY(calibrate_again(red));
+    TAUT_TRY(taut__op_adapt(codec_of(red), &red->call, a->earlier, a->few, red->g->size, &red->calibration));
+    a->age = red->calibration.raw ? 0 : a->age + 1;
     return TAUT_OK;
 }
 
-/* ---- checkpoints: u32 age, u32 n, u64 scale_n, n doubles: the earlier statistics, from which settle() makes the rest again ---- */
+/* ---- checkpoints: u32 age, u32 n, u64 scale_n, n doubles: the earlier statistics, from which calibrate() makes the rest again ---- */
 
-void taut__agree_save(const taut__job *job, taut__writer *w)
+void taut__agree_save(const taut__reduction *red, taut__writer *w)
 {
-    const taut__agree *a = job->agree;
+    const taut__agree *a = red->agree;
     if (a->age == 0) return;
-    uint32_t n = codec_of(job)->n_stats;
+    uint32_t n = codec_of(red)->n_stats;
     taut__write32(w, a->age);
     taut__write32(w, n);
     taut__write64(w, a->scale_n);
@@ -142,66 +143,64 @@ taut_status taut__agree_check(const void *src, size_t len)
     return good && !r.bad && r.left == 0 ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "statistics: %zu saved bytes are malformed", len);
 }
 
-void taut__agree_load(taut__job *job, const void *src, size_t len)
+void taut__agree_load(taut__reduction *red, const void *src, size_t len)
 {
-    taut__agree *a = job->agree;
+    taut__agree *a = red->agree;
     taut__reader r = {src, len, false};
     if (!a) return;
     memset(a, 0, sizeof *a);
     uint32_t age = len ? taut__read32(&r) : 0;
-    if (age == 0 || taut__read32(&r) != codec_of(job)->n_stats) return; /* of another codec: they are exchanged anew */
+    if (age == 0 || taut__read32(&r) != codec_of(red)->n_stats) return; /* of another codec: they are exchanged anew */
     a->age = age;
     a->scale_n = (size_t)taut__read64(&r);
-    for (uint32_t i = 0; i < codec_of(job)->n_stats; i++) a->earlier[i] = taut__read_f64(&r);
+    for (uint32_t i = 0; i < codec_of(red)->n_stats; i++) a->earlier[i] = taut__read_f64(&r);
 }
 
-bool taut__agree_knows_norms(const taut__job *job) { return job->agree && codec_of(job)->norms; }
+bool taut__agree_knows_norms(const taut__reduction *red) { return red->agree && codec_of(red)->norms; }
 
-static void keep_norms(taut__job *job)
+static void keep_norms(taut__reduction *red)
 {
-    const double *at = job->agree->stats + codec_of(job)->norms;
-    if (taut__agree_knows_norms(job)) job->record.own = (taut_norm2){.plain = at[1], .weighted = at[0]};
+    const double *at = red->agree->stats + codec_of(red)->norms;
+    if (taut__agree_knows_norms(red)) red->record.own = (taut_norm2){.plain = at[1], .weighted = at[0]};
 }
 
-taut_status taut__agree_ask(taut__job *job, bool *settled)
+taut_status taut__agree_ask(taut__reduction *red, bool *calibrated)
 {
-    taut__agree *a = job->agree;
-    size_t      n = codec_of(job)->n_brief;
-    if (!a->asked) keep_norms(job);
-    *settled = !shared(job);
-    if (*settled) return settle(job, a->stats);
-    a->asking = adapts(job) && !a->asked;
+    taut__agree *a = red->agree;
+    size_t      n = codec_of(red)->n_brief;
+    if (!a->asked) keep_norms(red);
+    *calibrated = !shared(red);
+    if (*calibrated) return calibrate(red, a->stats);
+    a->asking = adapts(red) && !a->asked;
     if (!a->asking) {
-        exchange_all(job);
-        return TAUT_OK;
+        return exchange_all(red);
     }
     a->asked = true;
     memcpy(a->few, a->stats, n * sizeof *a->few);
     a->few[n] = a->all;
-    exchange(job, a->few, a->few_in, n + 1);
+    exchange(red, a->few, a->few_in, n + 1);
     return TAUT_OK;
 }
 
-taut_status taut__agree_advance(taut__job *job, bool *moved, taut__agreed *outcome)
+taut_status taut__agree_advance(taut__reduction *red, bool *moved, taut__agreed *outcome)
 {
-    taut__agree *a = job->agree;
+    taut__agree *a = red->agree;
     bool        done;
     *outcome = TAUT_AGREE_WAITING;
-    TAUT_TRY(taut__small_allreduce_advance(&job->exchange, &done));
+    TAUT_TRY(taut__small_allreduce_advance(&red->exchange, &done));
     if (!done) return TAUT_OK;
     *moved = true;
-    job->record.bytes_sent += job->exchange.sent;
-    if (a->asking && a->all && a->few[codec_of(job)->n_brief] > 0) {
+    red->record.bytes_sent += red->exchange.sent;
+    if (a->asking && a->all && a->few[codec_of(red)->n_brief] > 0) {
         a->asking = false;
-        exchange_all(job);
-        return TAUT_OK;
+        return exchange_all(red);
     }
-    if (a->asking && a->few[codec_of(job)->n_brief] > 0) {
+    if (a->asking && a->few[codec_of(red)->n_brief] > 0) {
         a->all = true;
         memset(a->stats, 0, sizeof a->stats);
         *outcome = TAUT_AGREE_AGAIN;
         return TAUT_OK;
     }
     *outcome = TAUT_AGREED;
-    return a->asking ? settle_few(job) : settle_all(job);
+    return a->asking ? calibrate_few(red) : calibrate_all(red);
 }

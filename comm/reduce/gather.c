@@ -10,308 +10,230 @@
  * the end; while there is none for the next slice, those under way go on. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
-#include "../core/communicator.h"
-#include <string.h>
-
-enum { PIECES = 32 };
+#include "pipeline.h"
 
 typedef struct slot {
     taut__request *out, *in; /* one per rank; NULL: no slice has the slot */
-    uint8_t      *frame;    /* p frames; mine is sent to all */
-    int32_t      *codes;    /* integer codecs: the sum, which begins as mine */
-    size_t        bytes;    /* of my frame */
-    int           added;    /* ranks whose frames are in the sum */
-    double        sent_s;   /* when mine was sent */
+    uint8_t       *frame;    /* p frames; mine is sent to all */
+    int32_t       *codes;    /* integer codecs: the sum, which begins as mine */
+    size_t         bytes;    /* of my frame */
+    int            added;    /* ranks whose frames are in the sum */
+    double         sent_s;   /* when mine was sent */
 } slot;
 
-typedef struct piece {
-    size_t          k;
-    bool            adds;     /* else it encodes */
-    int             from, to; /* ranks to add */
-    taut__piece_done done;
-} piece;
+enum { ENCODE, ADD }; /* pieces; from, to: ranks to add */
+static const char *const name[] = {[ENCODE] = "encode", [ADD] = "decode"};
 
 typedef struct gather {
-    size_t frame, sub, slices, slots;
+    taut__pipeline pipe;
+    size_t sub, slices;
     size_t encoded, finished; /* slices */
-    size_t pieces;
-    piece  piece[PIECES];
-    slot   slot[];
 } gather;
 
-static gather *gather_of(const taut__job *job) { return job->work; }
-static slot   *slot_of(const taut__job *job, size_t k) { return &gather_of(job)->slot[k % gather_of(job)->slots]; }
-static const taut_codec *codec_of(const taut__job *job) { return taut__spec_codec(job->call.spec); }
+static gather *gather_of(const taut__reduction *red) { return red->work; }
+static slot   *slot_of(const taut__reduction *red, size_t k) { return taut__pipeline_slot(red, k); }
+static bool    codes(const taut__reduction *red) { return taut__codec_of(red)->caps & TAUT_CAP_INTEGER; }
 
-static void gather_release(taut__job *job)
+static size_t requests(const taut__reduction *red) { return 2 * (size_t)red->g->size; }
+
+/* A codec that codes whole tensors has one slice. */
+static size_t slice_elems(const taut__reduction *red)
 {
-    taut__free(job->work);
-    job->work = NULL;
+    return taut__spec_caps(red->call.spec) & TAUT_CAP_SLICEABLE ? taut__min(red->call.n, red->part.sub) : red->call.n;
 }
 
-/* memory: of a slot; NULL: counts its bytes. */
-static size_t lay_out(const taut__job *job, slot *t, void *memory)
+static size_t lay_out(const taut__reduction *red, void *dst, void *memory)
 {
-    const gather *a = gather_of(job);
-    size_t        p = (size_t)job->g->size;
-    taut__carver      c = {memory, 0};
+    slot        *t = dst;
+    size_t       p = (size_t)red->g->size;
+    taut__carver c = {memory, 0};
     t->out = taut__carve(&c, 2 * p, sizeof *t->out);
-    t->frame = taut__carve(&c, p, a->frame);
-    t->codes = codec_of(job)->integer ? taut__carve(&c, a->sub, sizeof *t->codes) : NULL;
+    t->in = t->out ? t->out + p : NULL;
+    t->frame = taut__carve(&c, p, gather_of(red)->pipe.frame);
+    t->codes = codes(red) ? taut__carve(&c, slice_elems(red), sizeof *t->codes) : NULL;
     return c.bytes;
 }
 
-static taut_status gather_prepare(taut__job *job)
+static taut__range range_of(const taut__reduction *red, size_t k)
 {
-    bool    sliceable = taut__spec_caps(job->call.spec) & TAUT_CAP_SLICEABLE;
-    size_t  p = (size_t)job->g->size, n = job->call.tensor->elems, sub = sliceable ? taut__min(n, job->part.sub) : n;
-    size_t  slices = taut__ceil_div(n, sub), slots = taut__coded_slots(job, slices);
-    gather *a = job->work = taut__alloc(1, sizeof *a + slots * sizeof *a->slot);
-    if (!a) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", job->name);
-    a->sub = sub, a->slices = slices, a->slots = slots;
-    /* rounded, so that frames of one array are aligned */
-    a->frame = taut__round_up(taut__frame_capacity(job->call.spec, job->call.tensor, sub), 64);
-    taut__slots_need(&job->slots, lay_out(job, a->slot, NULL), 2 * p, slots);
-    return taut__comm_scratch(job->comm, sub);
+    size_t first = k * gather_of(red)->sub;
+    return (taut__range){first, taut__min(gather_of(red)->sub, red->call.tensor->elems - first)};
 }
 
-static taut_status gather_begin(taut__job *job)
+static uint8_t *frame_of(const taut__reduction *red, size_t k, int q) { return slot_of(red, k)->frame + (size_t)q * gather_of(red)->pipe.frame; }
+
+/* ---- pieces: run by any thread of the executor ---- */
+
+static void encode(taut__reduction *red, taut__piece *p, float *scratch)
 {
-    gather_of(job)->encoded = gather_of(job)->finished = 0;
-    return TAUT_OK;
-}
-
-static taut__range range_of(const taut__job *job, size_t k)
-{
-    size_t first = k * gather_of(job)->sub;
-    return (taut__range){first, taut__min(gather_of(job)->sub, job->call.tensor->elems - first)};
-}
-
-static uint8_t *frame_of(const taut__job *job, size_t k, int q) { return slot_of(job, k)->frame + (size_t)q * gather_of(job)->frame; }
-
-/* ---- pieces: run by any thread of the pool ---- */
-
-static void encode(taut__job *job, piece *p, float *scratch)
-{
-    taut__range r = range_of(job, p->k);
-    uint8_t   *dst = frame_of(job, p->k, job->g->rank);
-    if (!codec_of(job)->integer) {
-        taut__encode_x(job, r, dst, gather_of(job)->frame, scratch, &p->done);
-        return;
-    }
-    taut__quantize_pack_x(job, r, slot_of(job, p->k)->codes, INT32_MAX / job->g->size, dst, gather_of(job)->frame, scratch, &p->done);
-}
-
-static taut_status received(const taut__job *job, const taut__request *in)
-{
-    if (in->got <= gather_of(job)->frame) return TAUT_OK;
-    return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", job->name, in->peer, in->got,
-                      gather_of(job)->frame);
+    taut__range r = range_of(red, p->k);
+    uint8_t    *dst = frame_of(red, p->k, red->g->rank);
+    size_t      room = gather_of(red)->pipe.frame;
+    if (codes(red)) taut__quantize_pack_x(red, r, slot_of(red, p->k)->codes, taut__code_limit(red), dst, room, scratch, &p->done);
+    else taut__encode_x(red, r, dst, room, scratch, &p->done);
 }
 
 /* Ranks add in their order. */
-static taut_status add_floats(taut__job *job, const piece *p, taut__range r, float *scratch, taut_norm2 *sum)
+static taut_status add_floats(taut__reduction *red, const taut__piece *p, taut__range r, float *scratch, taut_norm2 *sum)
 {
-    slot     *t = slot_of(job, p->k);
-    taut_call c = taut__slice_call(job, r.first, r.n);
-    float    *acc = taut__result_at(job, r.first, scratch);
+    slot     *t = slot_of(red, p->k);
+    taut_call c = taut__slice_call(red, r.first, r.n);
+    float    *acc = taut__result_at(red, r.first, scratch);
     for (int q = p->from; q < p->to; q++) {
-        const uint8_t *src = frame_of(job, p->k, q);
-        size_t         len = q == job->g->rank ? t->bytes : t->in[q].got;
-        if (q != job->g->rank) TAUT_TRY(received(job, &t->in[q]));
+        const uint8_t *src = frame_of(red, p->k, q);
+        size_t         len = q == red->g->rank ? t->bytes : t->in[q].got;
+        if (q != red->g->rank) TAUT_TRY(taut__frame_fits(red, &t->in[q]));
         TAUT_TRY(q == 0 ? taut__frame_decode(&c, src, len, acc) : taut__frame_decode_add(&c, src, len, acc));
     }
-    if (p->to < job->g->size) return TAUT_OK;
-    if (job->factor != 1.0f) taut__simd_get()->vec->scale(acc, job->factor, r.n);
-    if (sum) *sum = taut__sum_norms(job, acc, r);
-    taut__result_store(job, r.first, r.n, acc, sum != NULL);
+    if (p->to < red->g->size) return TAUT_OK;
+    if (red->factor != 1.0f) taut__simd_get()->vec->scale(acc, red->factor, r.n);
+    if (sum) *sum = taut__sum_norms(red, acc, r);
+    taut__result_store(red, r.first, r.n, acc, sum != NULL);
     return TAUT_OK;
 }
 
 /* Mine are in the sum already, and the last frame is added as the sum is stored. */
-static taut_status add_codes(taut__job *job, const piece *p, taut__range r, float *scratch, taut_norm2 *sum)
+static taut_status add_codes(taut__reduction *red, const taut__piece *p, taut__range r, float *scratch, taut_norm2 *sum)
 {
-    slot     *t = slot_of(job, p->k);
-    taut_call c = taut__slice_call(job, r.first, r.n);
-    int       me = job->g->rank, last = p->to - 1 - (p->to - 1 == me);
-    bool      stores = p->to == job->g->size, stored = false;
+    slot     *t = slot_of(red, p->k);
+    taut_call c = taut__slice_call(red, r.first, r.n);
+    int       me = red->g->rank, last = p->to - 1 - (p->to - 1 == me);
+    bool      stores = p->to == red->g->size, stored = false;
     for (int q = p->from; q < p->to; q++) {
-        const uint8_t *src = frame_of(job, p->k, q);
+        const uint8_t *src = frame_of(red, p->k, q);
         if (q == me) continue;
-        TAUT_TRY(received(job, &t->in[q]));
+        TAUT_TRY(taut__frame_fits(red, &t->in[q]));
         stored = stores && q == last;
-        TAUT_TRY(stored ? taut__store_sums(job, r, src, t->in[q].got, t->codes, scratch, sum)
+        TAUT_TRY(stored ? taut__store_sums(red, r, src, t->in[q].got, t->codes, scratch, sum)
                         : taut__codes_unpack_add(&c, src, t->in[q].got, t->codes));
     }
-    return stores && !stored ? taut__store_codes(job, r, t->codes, scratch, sum) : TAUT_OK;
+    return stores && !stored ? taut__store_codes(red, r, t->codes, scratch, sum) : TAUT_OK;
 }
 
 /* 16-bit results are summed in the thread's scratch, so all frames at once. All ranks have the sum: its norm is measured by
  * each for some slices. */
-static void add(taut__job *job, piece *p, float *scratch)
+static void add(taut__reduction *red, taut__piece *p, float *scratch)
 {
-    taut__range  r = range_of(job, p->k);
+    taut__range  r = range_of(red, p->k);
     double      begin = taut__now();
-    taut_norm2 *sum = p->k % (size_t)job->g->size == (size_t)job->g->rank ? &p->done.sum : NULL;
-    bool        codes = slot_of(job, p->k)->codes != NULL;
-    p->done.status = codes ? add_codes(job, p, r, scratch, sum) : add_floats(job, p, r, scratch, sum);
-    if (p->to < job->g->size) taut__debug_wrote(job->layer, r.first, r.n); /* so far */
+    taut_norm2 *sum = p->k % (size_t)red->g->size == (size_t)red->g->rank ? &p->done.sum : NULL;
+    p->done.status = codes(red) ? add_codes(red, p, r, scratch, sum) : add_floats(red, p, r, scratch, sum);
+    if (p->to < red->g->size) red->watcher->stored(red, r.first, r.n); /* so far */
     p->done.decode_s = taut__now() - begin;
 }
 
-static void run_piece(void *ctx, size_t i, int worker)
+static void work(taut__reduction *red, taut__piece *p, float *scratch)
 {
-    taut__job *job = ctx;
-    piece    *p = &gather_of(job)->piece[i];
-    if (p->adds) add(job, p, job->comm->scratch[worker]);
-    else encode(job, p, job->comm->scratch[worker]);
-    taut__piece_end(&p->done);
+    if (p->what == ADD) add(red, p, scratch);
+    else encode(red, p, scratch);
 }
+
+/* ---- after the work ---- */
+
+static taut_status send_frame(taut__reduction *red, const taut__piece *p)
+{
+    slot  *t = slot_of(red, p->k);
+    size_t n = range_of(red, p->k).n;
+    t->bytes = p->done.bytes;
+    t->sent_s = taut__now();
+    red->record.payload_bytes += t->bytes;
+    red->record.encoded += n;
+    for (int i = 1; i < red->g->size; i++) {
+        int q = (red->g->rank + i) % red->g->size; /* every rank begins with another one, so that none is flooded */
+        TAUT_TRY(taut__frame_send(red, &t->out[q], q, TAUT_TAG_FIRST, frame_of(red, p->k, red->g->rank), t->bytes, n));
+    }
+    return TAUT_OK;
+}
+
+static taut_status settle(taut__reduction *red, const taut__piece *p)
+{
+    uint64_t bytes = 0;
+    if (p->what == ENCODE) return send_frame(red, p);
+    for (int q = p->from; q < p->to; q++) bytes += q == red->g->rank ? 0 : slot_of(red, p->k)->in[q].got;
+    if (bytes) taut__trace_wire(red, slot_of(red, p->k)->sent_s, &p->done, bytes);
+    return TAUT_OK;
+}
+
+static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot), .name = name, .requests = requests, .lay_out = lay_out, .work = work, .settle = settle};
 
 /* ---- choosing pieces ---- */
 
-static bool room_for_piece(const taut__job *job)
+static taut_status choose_encodes(taut__reduction *red)
 {
-    return gather_of(job)->pieces < taut__min(PIECES, (size_t)taut__executor_threads(job->comm->pool));
-}
-
-/* Memory for slice k; false: none is left now. */
-static bool open_slot(taut__job *job, size_t k)
-{
-    slot  *t = slot_of(job, k);
-    size_t p = (size_t)job->g->size;
-    void  *memory = taut__slots_take(&job->slots, lay_out(job, t, NULL), 2 * p);
-    if (!memory) return false;
-    lay_out(job, t, memory);
-    taut__requests_init(t->out, 2 * p);
-    t->in = t->out + p;
-    return true;
-}
-
-static void close_slot(taut__job *job, size_t k)
-{
-    slot *t = slot_of(job, k);
-    taut__slots_give(&job->slots, t->out); /* a slot begins with them */
-    t->out = NULL;
-}
-
-static taut_status choose_encodes(taut__job *job)
-{
-    gather *a = gather_of(job);
-    for (; a->encoded < a->slices && a->encoded < a->finished + a->slots && room_for_piece(job); a->encoded++) {
-        if (!open_slot(job, a->encoded)) return TAUT_OK;
-        slot *t = slot_of(job, a->encoded);
-        for (int q = 0; q < job->g->size; q++)
-            if (q != job->g->rank)
-                TAUT_TRY(taut__irecv(job->g, &t->in[q], q, job->tag + TAUT_TAG_FIRST, frame_of(job, a->encoded, q), a->frame));
+    gather *a = gather_of(red);
+    for (; a->encoded < a->slices && a->encoded < a->finished + a->pipe.slots && taut__pipeline_room(red); a->encoded++) {
+        if (!taut__pipeline_open(red, a->encoded)) return TAUT_OK;
+        slot *t = slot_of(red, a->encoded);
+        for (int q = 0; q < red->g->size; q++)
+            if (q != red->g->rank)
+                TAUT_TRY(taut__irecv(red->g, &t->in[q], q, red->job.tag + TAUT_TAG_FIRST, frame_of(red, a->encoded, q), a->pipe.frame));
         t->added = 0;
-        a->piece[a->pieces++] = (piece){.k = a->encoded};
+        taut__pipeline_add(red, (taut__piece){.what = ENCODE, .k = a->encoded});
     }
     return TAUT_OK;
 }
 
 /* `encoded`: of slices whose own frame is complete. */
-static void choose_adds(taut__job *job, size_t encoded)
+static void choose_adds(taut__reduction *red, size_t encoded)
 {
-    gather *a = gather_of(job);
-    bool    together = job->layer->dtype != TAUT_F32 && !codec_of(job)->integer;
-    for (size_t k = a->finished; k < encoded && room_for_piece(job); k++) {
-        slot *t = slot_of(job, k);
+    bool together = red->operand->dtype != TAUT_F32 && !codes(red);
+    for (size_t k = gather_of(red)->finished; k < encoded && taut__pipeline_room(red); k++) {
+        slot *t = slot_of(red, k);
         int   to = t->added;
-        while (to < job->g->size && taut__done(&t->in[to])) to++; /* mine is always done */
-        if (to == t->added || (together && to < job->g->size)) continue;
-        a->piece[a->pieces++] = (piece){.k = k, .adds = true, .from = t->added, .to = to};
+        while (to < red->g->size && taut__done(&t->in[to])) to++; /* mine is always done */
+        if (to == t->added || (together && to < red->g->size)) continue;
+        taut__pipeline_add(red, (taut__piece){.what = ADD, .k = k, .from = t->added, .to = to});
         t->added = to;
     }
 }
 
-/* ---- after the work ---- */
+/* ---- the algorithm ---- */
 
-static taut_status send_frame(taut__job *job, const piece *p)
+static taut_status gather_prepare(taut__reduction *red)
 {
-    slot  *t = slot_of(job, p->k);
-    size_t n = range_of(job, p->k).n;
-    t->bytes = p->done.bytes;
-    t->sent_s = taut__now();
-    job->record.payload_bytes += t->bytes;
-    job->record.encoded += n;
-    for (int i = 1; i < job->g->size; i++) {
-        int q = (job->g->rank + i) % job->g->size; /* every rank begins with another one, so that none is flooded */
-        TAUT_TRY(taut__isend(job->g, &t->out[q], q, job->tag + TAUT_TAG_FIRST, frame_of(job, p->k, job->g->rank), t->bytes));
-        job->record.bytes_sent += t->bytes;
-        job->record.bytes_dense += n * (job->layer->dtype == TAUT_F32 ? 4 : 2);
-    }
+    size_t sub = slice_elems(red), slices = taut__ceil_div(red->call.n, sub);
+    TAUT_TRY(taut__pipeline_prepare(red, &ops, sizeof(gather), slices, sub, SIZE_MAX));
+    gather_of(red)->sub = sub;
+    gather_of(red)->slices = slices;
     return TAUT_OK;
 }
 
-static taut_status settle_pieces(taut__job *job)
+static taut_status gather_begin(taut__reduction *red)
 {
-    gather *a = gather_of(job);
-    for (size_t i = 0; i < a->pieces; i++) {
-        piece *p = &a->piece[i];
-        TAUT_TRY(taut__piece_status(&p->done));
-        taut__account(job, &p->done);
-        if (!p->adds) {
-            TAUT_TRY(send_frame(job, p));
-            continue;
-        }
-        uint64_t bytes = 0;
-        for (int q = p->from; q < p->to; q++) bytes += q == job->g->rank ? 0 : slot_of(job, p->k)->in[q].got;
-        if (bytes) taut__trace_wire(job, slot_of(job, p->k)->sent_s, &p->done, bytes);
-    }
+    gather_of(red)->encoded = gather_of(red)->finished = 0;
     return TAUT_OK;
 }
 
-static taut_status run_pieces(taut__job *job, bool *moved)
+static taut_status gather_advance(taut__reduction *red, bool *moved, bool *done)
 {
-    gather *a = gather_of(job);
-    double  begin = taut__now();
-    if (a->pieces == 0) return TAUT_OK;
-    *moved = true;
-    taut__executor_run(job->comm->pool, run_piece, job, a->pieces);
-    taut__trace_span(job->comm->trace, job, a->piece[0].adds ? "decode" : "encode", begin, taut__now(), a->piece[0].done.bytes);
-    taut_status status = settle_pieces(job);
-    a->pieces = 0;
-    return status;
-}
-
-static taut_status gather_advance(taut__job *job, bool *moved, bool *done)
-{
-    gather *a = gather_of(job);
-    size_t  encoded = a->encoded, p = (size_t)job->g->size;
-    TAUT_TRY(choose_encodes(job));
-    choose_adds(job, encoded);
-    TAUT_TRY(run_pieces(job, moved));
+    gather *a = gather_of(red);
+    size_t  encoded = a->encoded, p = (size_t)red->g->size;
+    TAUT_TRY(choose_encodes(red));
+    choose_adds(red, encoded);
+    TAUT_TRY(taut__pipeline_run(red, moved));
     for (; a->finished < a->encoded; a->finished++) {
-        slot *t = slot_of(job, a->finished);
-        if (t->added < job->g->size || !taut__all_done(t->out, p)) break;
-        close_slot(job, a->finished);
+        slot *t = slot_of(red, a->finished);
+        if (t->added < red->g->size || !taut__all_done(t->out, p)) break;
+        taut__pipeline_close(red, a->finished);
         *moved = true;
     }
     *done = a->finished == a->slices;
     return TAUT_OK;
 }
 
-static int gather_waiting_for(const taut__job *job, int *hops)
+/* Frames come straight from their ranks. */
+static int gather_waiting_for(const taut__reduction *red, int *hops)
 {
-    (void)hops; /* frames come straight from their ranks */
-    gather *a = gather_of(job);
-    for (size_t i = 0; i < a->slots; i++)
-        for (size_t q = 0; a->slot[i].out && q < 2 * (size_t)job->g->size; q++)
-            if (!taut__done(&a->slot[i].out[q])) return a->slot[i].out[q].peer;
+    (void)hops;
+    for (size_t i = 0; i < requests(red); i++) {
+        int peer = taut__pipeline_waiting(red, i);
+        if (peer >= 0) return peer;
+    }
     return -1;
-}
-
-static void gather_cancel(taut__job *job)
-{
-    gather *a = gather_of(job);
-    for (size_t i = 0; a && i < a->slots; i++)
-        for (size_t q = 0; a->slot[i].out && q < 2 * (size_t)job->g->size; q++)
-            job->g->t->ops->cancel(job->g->t, &a->slot[i].out[q]);
 }
 
 const taut__algorithm taut__gather = {
     .name = "gather", .help = "everybody's whole encoding to everybody: 1 step, p-1 times the encoded bytes per rank",
     .prepare = gather_prepare, .begin = gather_begin, .advance = gather_advance, .waiting_for = gather_waiting_for,
-    .cancel = gather_cancel, .release = gather_release,
+    .cancel = taut__pipeline_cancel, .release = taut__pipeline_release,
 };

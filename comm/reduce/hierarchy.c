@@ -5,7 +5,7 @@
  * Both directions go in slices, a few under way, as slots (arena.h) are there. The leader adds in order of rank. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
-#include "../core/communicator.h"
+#include "hierarchy.h"
 
 typedef struct slot {
     taut__request *request; /* leader: one per other rank; others: one. NULL: no slice has the slot */
@@ -18,178 +18,139 @@ typedef struct taut__hierarchy {
     slot   slot[TAUT_SLOTS];
 } taut__hierarchy;
 
-static bool leads(const taut__job *job) { return job->comm->local.rank == 0; }
+static bool leads(const taut__reduction *red) { return red->ctx->local.rank == 0; }
 
-static taut_status split(taut_comm *comm)
-{
-    int  p = comm->t->size, hosts = 0, locals = 0, mine = comm->t->host[comm->t->rank], last = -1;
-    int *local, *leader;
-    comm->members = taut__alloc(2 * (size_t)p, sizeof *comm->members);
-    if (!comm->members) return taut__fail(TAUT_E_NOMEM, "hierarchy: out of memory");
-    local = comm->members, leader = comm->members + p;
-    comm->local.rank = comm->leaders.rank = -1;
-    for (int r = 0; r < p; r++) {
-        if (comm->t->host[r] == mine) {
-            if (r == comm->t->rank) comm->local.rank = locals;
-            local[locals++] = r;
-        }
-        if (comm->t->host[r] <= last) continue; /* hosts are numbered in order of their lowest rank */
-        last = comm->t->host[r];
-        if (r == comm->t->rank) comm->leaders.rank = hosts;
-        leader[hosts++] = r;
-    }
-    comm->local.size = locals, comm->local.member = local;
-    comm->leaders.size = hosts, comm->leaders.member = leader;
-    return TAUT_OK;
-}
-
-taut_status taut__hier_init(taut_comm *comm)
-{
-    int32_t mode = comm->set.hierarchy;
-    comm->local.t = comm->leaders.t = comm->t;
-    TAUT_TRY(split(comm));
-    int several = 0; /* hosts with several ranks */
-    for (int h = 0; h < comm->leaders.size; h++) {
-        int ranks = 0;
-        for (int r = 0; r < comm->t->size; r++) ranks += comm->t->host[r] == h;
-        several += ranks > 1;
-    }
-    comm->hierarchical = mode == TAUT_HIERARCHY_ON ? several > 0 : mode == TAUT_HIERARCHY_AUTO && comm->leaders.size > 1 && several == comm->leaders.size;
-    return TAUT_OK;
-}
-
-static size_t requests_of(const taut__job *job) { return leads(job) ? (size_t)job->comm->local.size - 1 : 1; }
+static size_t requests_of(const taut__reduction *red) { return leads(red) ? (size_t)red->ctx->local.size - 1 : 1; }
 
 /* memory: of a slot; NULL: counts its bytes. */
-static size_t lay_out(const taut__job *job, slot *t, void *memory)
+static size_t lay_out(const taut__reduction *red, slot *t, void *memory)
 {
     taut__carver c = {memory, 0};
-    t->request = taut__carve(&c, requests_of(job), sizeof *t->request);
-    t->in = leads(job) ? taut__carve(&c, requests_of(job) * job->hier->sub, sizeof *t->in) : NULL;
+    t->request = taut__carve(&c, requests_of(red), sizeof *t->request);
+    t->in = leads(red) ? taut__carve(&c, requests_of(red) * red->hier->sub, sizeof *t->in) : NULL;
     return c.bytes;
 }
 
 /* Cut like a sum over the host's ranks, so that a slot stays a small part of the layer. */
-taut_status taut__hier_prepare(taut__job *job)
+taut_status taut__hier_prepare(taut__reduction *red)
 {
-    taut_comm *comm = job->comm;
-    size_t     n = job->call.n;
-    taut__hierarchy *h = job->hier = taut__alloc(1, sizeof *h);
+    size_t     n = red->call.n;
+    taut__hierarchy *h = red->hier = taut__alloc(1, sizeof *h);
     slot       t;
-    if (!h) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", job->name);
-    h->sub = taut__partition_of(n, comm->local.size, 1, comm->set.c.slice_kib * (size_t)256).sub;
+    if (!h) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
+    h->sub = taut__partition_of(n, red->ctx->local.size, 1, red->ctx->set.c.slice_kib * (size_t)256).sub;
     h->slices = taut__ceil_div(n, h->sub);
-    taut__slots_need(&job->slots, lay_out(job, &t, NULL), requests_of(job), taut__min(h->slices, TAUT_SLOTS));
+    taut__slots_need(&red->slots, lay_out(red, &t, NULL), requests_of(red), taut__min(h->slices, TAUT_SLOTS));
     return TAUT_OK;
 }
 
-void taut__hier_release(taut__job *job)
+void taut__hier_release(taut__reduction *red)
 {
-    taut__free(job->hier);
-    job->hier = NULL;
+    taut__free(red->hier);
+    red->hier = NULL;
 }
 
-void taut__hier_cancel(taut__job *job)
+void taut__hier_cancel(taut__reduction *red)
 {
-    taut__hierarchy *h = job->hier;
+    taut__hierarchy *h = red->hier;
     for (size_t i = 0; h && i < TAUT_SLOTS; i++)
-        for (size_t q = 0; h->slot[i].request && q < requests_of(job); q++)
-            job->comm->t->ops->cancel(job->comm->t, &h->slot[i].request[q]);
+        for (size_t q = 0; h->slot[i].request && q < requests_of(red); q++)
+            red->ctx->t->ops->cancel(red->ctx->t, &h->slot[i].request[q]);
 }
 
 /* *hops: 1, as of a job with a hierarchy. The leader sees its own ranks. They see the leader only, and once it has their sums, it
  * waits for other leaders, who wait for their ranks. */
-int taut__hier_waiting_for(const taut__job *job, int *hops)
+int taut__hier_waiting_for(const taut__reduction *red, int *hops)
 {
-    const taut__hierarchy *h = job->hier;
-    bool down = job->phase == TAUT_PHASE_LOCAL_COPY;
-    *hops += leads(job) ? -1 : down ? 1 + taut__log2(taut__power_below(job->comm->leaders.size)) : 0; /* rounds of their exchange */
+    const taut__hierarchy *h = red->hier;
+    bool down = red->phase == TAUT_PHASE_LOCAL_COPY;
+    *hops += leads(red) ? -1 : down ? 1 + taut__log2(taut__power_below(red->ctx->leaders.size)) : 0; /* rounds of their exchange */
     for (size_t i = 0; h && i < TAUT_SLOTS; i++)
-        for (size_t q = 0; h->slot[i].request && q < requests_of(job); q++)
+        for (size_t q = 0; h->slot[i].request && q < requests_of(red); q++)
             if (!taut__done(&h->slot[i].request[q])) return h->slot[i].request[q].peer;
     return -1;
 }
 
-static taut__range slice(const taut__job *job, size_t k)
+static taut__range slice(const taut__reduction *red, size_t k)
 {
-    size_t first = k * job->hier->sub;
-    return (taut__range){first, taut__min(job->hier->sub, job->call.n - first)};
+    size_t first = k * red->hier->sub;
+    return (taut__range){first, taut__min(red->hier->sub, red->call.n - first)};
 }
-static slot *slot_of(const taut__job *job, size_t k) { return &job->hier->slot[k % TAUT_SLOTS]; }
+static slot *slot_of(const taut__reduction *red, size_t k) { return &red->hier->slot[k % TAUT_SLOTS]; }
 
 /* Memory for slice k; false: none is left now. */
-static bool open_slot(taut__job *job, size_t k)
+static bool open_slot(taut__reduction *red, size_t k)
 {
-    slot *t = slot_of(job, k);
-    void *memory = taut__slots_take(&job->slots, lay_out(job, t, NULL), requests_of(job));
+    slot *t = slot_of(red, k);
+    void *memory = taut__slots_take(&red->slots, lay_out(red, t, NULL), requests_of(red));
     if (!memory) return false;
-    lay_out(job, t, memory);
-    taut__requests_init(t->request, requests_of(job));
+    lay_out(red, t, memory);
+    taut__requests_init(t->request, requests_of(red));
     return true;
 }
 
-static void close_slot(taut__job *job, size_t k)
+static void close_slot(taut__reduction *red, size_t k)
 {
-    slot *t = slot_of(job, k);
-    taut__slots_give(&job->slots, t->request); /* a slot begins with them */
+    slot *t = slot_of(red, k);
+    taut__slots_give(&red->slots, t->request); /* a slot begins with them */
     t->request = NULL;
 }
 
 /* up: the leader receives from all others; down: they receive from it. */
-static taut_status start(taut__job *job, size_t k, bool up)
+static taut_status start(taut__reduction *red, size_t k, bool up)
 {
-    slot             *t = slot_of(job, k);
-    const taut__group *local = &job->comm->local;
-    taut__range        r = slice(job, k);
-    float            *x = (float *)job->buf + r.first;
+    slot             *t = slot_of(red, k);
+    const taut__group *local = &red->ctx->local;
+    taut__range        r = slice(red, k);
+    float            *x = (float *)red->buf + r.first;
     size_t            bytes = r.n * sizeof *x;
-    int               tag = job->tag + (up ? TAUT_TAG_UP : TAUT_TAG_DOWN);
-    if (!leads(job)) {
-        job->record.bytes_sent += up ? bytes : 0;
-        job->record.bytes_dense += up ? bytes : 0;
+    int               tag = red->job.tag + (up ? TAUT_TAG_UP : TAUT_TAG_DOWN);
+    if (!leads(red)) {
+        red->record.bytes_sent += up ? bytes : 0;
+        red->record.bytes_dense += up ? bytes : 0;
         return up ? taut__isend(local, t->request, 0, tag, x, bytes) : taut__irecv(local, t->request, 0, tag, x, bytes);
     }
     for (int q = 1; q < local->size; q++) {
         size_t i = (size_t)q - 1;
-        TAUT_TRY(up ? taut__irecv(local, &t->request[i], q, tag, t->in + i * job->hier->sub, bytes)
+        TAUT_TRY(up ? taut__irecv(local, &t->request[i], q, tag, t->in + i * red->hier->sub, bytes)
                     : taut__isend(local, &t->request[i], q, tag, x, bytes));
-        job->record.bytes_sent += up ? 0 : bytes;
-        job->record.bytes_dense += up ? 0 : bytes;
+        red->record.bytes_sent += up ? 0 : bytes;
+        red->record.bytes_dense += up ? 0 : bytes;
     }
     return TAUT_OK;
 }
 
-static taut_status finish(taut__job *job, size_t k, bool up)
+static taut_status finish(taut__reduction *red, size_t k, bool up)
 {
-    slot      *t = slot_of(job, k);
-    taut__range r = slice(job, k);
-    for (size_t i = 0; up == leads(job) && i < requests_of(job); i++) { /* whoever receives */
+    slot      *t = slot_of(red, k);
+    taut__range r = slice(red, k);
+    for (size_t i = 0; up == leads(red) && i < requests_of(red); i++) { /* whoever receives */
         const taut__request *in = &t->request[i];
         if (in->got != r.n * sizeof(float))
-            return taut__fail(TAUT_E_MISMATCH, "%s: rank %d sent %zu bytes where %zu were expected", job->name, in->peer, in->got,
+            return taut__fail(TAUT_E_MISMATCH, "%s: rank %d sent %zu bytes where %zu were expected", red->job.name, in->peer, in->got,
                               r.n * sizeof(float));
-        if (up) taut__simd_get()->vec->add((float *)job->buf + r.first, t->in + i * job->hier->sub, r.n);
+        if (up) taut__simd_get()->vec->add((float *)red->buf + r.first, t->in + i * red->hier->sub, r.n);
     }
-    close_slot(job, k);
+    close_slot(red, k);
     return TAUT_OK;
 }
 
-static taut_status advance(taut__job *job, bool up, bool *moved, bool *done)
+static taut_status advance(taut__reduction *red, bool up, bool *moved, bool *done)
 {
-    taut__hierarchy *h = job->hier;
-    if (job->at == 0) h->started = h->finished = 0;
-    job->at = 1;
-    if (h->started < h->slices && h->started < h->finished + TAUT_SLOTS && open_slot(job, h->started)) {
+    taut__hierarchy *h = red->hier;
+    if (red->at == 0) h->started = h->finished = 0;
+    red->at = 1;
+    if (h->started < h->slices && h->started < h->finished + TAUT_SLOTS && open_slot(red, h->started)) {
         *moved = true;
-        TAUT_TRY(start(job, h->started++, up));
+        TAUT_TRY(start(red, h->started++, up));
     }
-    if (h->finished < h->started && taut__all_done(slot_of(job, h->finished)->request, requests_of(job))) {
+    if (h->finished < h->started && taut__all_done(slot_of(red, h->finished)->request, requests_of(red))) {
         *moved = true;
-        TAUT_TRY(finish(job, h->finished++, up));
+        TAUT_TRY(finish(red, h->finished++, up));
     }
     *done = h->finished == h->slices;
     return TAUT_OK;
 }
 
-taut_status taut__hier_up(taut__job *job, bool *moved, bool *done) { return advance(job, true, moved, done); }
-taut_status taut__hier_down(taut__job *job, bool *moved, bool *done) { return advance(job, false, moved, done); }
+taut_status taut__hier_up(taut__reduction *red, bool *moved, bool *done) { return advance(red, true, moved, done); }
+taut_status taut__hier_down(taut__reduction *red, bool *moved, bool *done) { return advance(red, false, moved, done); }

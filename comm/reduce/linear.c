@@ -3,7 +3,7 @@
  * residual is its x less that mean, so that residuals add up to what the sum lacks. Whole tensors. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
-#include "../core/communicator.h"
+#include "input.h"
 #include <string.h>
 
 typedef struct linear {
@@ -15,126 +15,126 @@ typedef struct linear {
     double sent_s; /* since when */
 } linear;
 
-static linear                  *linear_of(const taut__job *job) { return job->work; }
-static const taut_codec_linear *table(const taut__job *job) { return taut__spec_codec(job->call.spec)->linear; }
-static size_t factor_elems(const taut__job *job, int round)
+static linear                  *linear_of(const taut__reduction *red) { return red->work; }
+static const taut_codec_linear *table(const taut__reduction *red) { return taut__spec_codec(red->call.spec)->linear; }
+static size_t factor_elems(const taut__reduction *red, int round)
 {
-    return table(job)->factor_elems(&job->call.spec->stage[0], job->call.tensor, round);
+    return table(red)->factor_elems(&red->call.spec->stage[0], red->call.tensor, round);
 }
 
-static void linear_release(taut__job *job)
+static void linear_release(taut__reduction *red)
 {
-    if (!job->work) return;
-    taut__free(linear_of(job)->factor);
-    taut__free(linear_of(job)->mean);
-    taut__free(job->work);
-    job->work = NULL;
+    if (!red->work) return;
+    taut__free(linear_of(red)->factor);
+    taut__free(linear_of(red)->mean);
+    taut__free(red->work);
+    red->work = NULL;
 }
 
-static taut_status linear_prepare(taut__job *job)
+static taut_status linear_prepare(taut__reduction *red)
 {
-    size_t  most = 0, n = job->call.tensor->elems;
-    linear *a = job->work = taut__alloc(1, sizeof *a);
-    for (int k = 0; k < table(job)->rounds; k++) most = taut__max(most, factor_elems(job, k));
+    size_t  most = 0, n = red->call.tensor->elems;
+    linear *a = red->work = taut__alloc(1, sizeof *a);
+    for (int k = 0; k < table(red)->rounds; k++) most = taut__max(most, factor_elems(red, k));
     if (a) a->factor = taut__alloc(most, sizeof *a->factor);
-    if (a && job->layer->dtype != TAUT_F32) a->mean = taut__alloc(n, sizeof *a->mean);
-    if (!a || !a->factor || (job->layer->dtype != TAUT_F32 && !a->mean))
-        return taut__fail(TAUT_E_NOMEM, "%s: out of memory for factors of %zu floats", job->name, most);
-    taut__plain_sum_prepare(&a->raw, job->g, job->tag, TAUT_NUMBER_F32, most, 64, job->comm->set.c.slice_kib * (size_t)256, &job->slots);
+    if (a && red->operand->dtype != TAUT_F32) a->mean = taut__alloc(n, sizeof *a->mean);
+    if (!a || !a->factor || (red->operand->dtype != TAUT_F32 && !a->mean))
+        return taut__fail(TAUT_E_NOMEM, "%s: out of memory for factors of %zu floats", red->job.name, most);
+    taut__plain_sum_prepare(&a->raw, red->g, red->job.tag, TAUT_NUMBER_F32, most, 64, red->ctx->set.c.slice_kib * (size_t)256, &red->slots);
     return TAUT_OK;
 }
 
-static taut_status linear_begin(taut__job *job)
+static taut_status linear_begin(taut__reduction *red)
 {
-    linear_of(job)->round = 0;
-    linear_of(job)->summing = false;
+    linear_of(red)->round = 0;
+    linear_of(red)->summing = false;
     return TAUT_OK;
 }
 
-static taut_status project(taut__job *job)
+static taut_status project(taut__reduction *red)
 {
-    linear      *a = linear_of(job);
+    linear      *a = linear_of(red);
     double       begin = taut__now();
-    const float *x = taut__form(job, 0, job->call.n);
+    const float *x = taut__form(red, 0, red->call.n);
     if (a->round == 0) {
-        taut__piece_done done = {.own = taut__job_norms(job, x, (taut__range){0, job->call.n})};
-        taut__account(job, &done);
-        taut__sample_x(job, (taut__range){0, job->call.n}, x);
+        taut__piece_done done = {.own = taut__norms_of(red, x, (taut__range){0, red->call.n})};
+        taut__account(red, &done);
+        taut__tell_sample(red, (taut__range){0, red->call.n}, x);
     }
-    TAUT_TRY(table(job)->project(&job->call, a->round, x, a->factor));
-    job->formed = true; /* x stays in the residual's memory until the last round */
+    TAUT_TRY(taut__op_project(taut__spec_codec(red->call.spec), &red->call, a->round, x, a->factor));
+    red->formed = true; /* x stays in the residual's memory until the last round */
     double end = taut__now();
-    job->record.encode_s += end - begin;
-    taut__trace_span(job->comm->trace, job, "encode", begin, end, 4 * factor_elems(job, a->round));
-    taut__plain_sum_begin(&linear_of(job)->raw, a->factor, factor_elems(job, a->round), TAUT_BOTH, 1.0f / (float)job->g->size);
+    red->record.encode_s += end - begin;
+    taut__trace_span(red->ctx->trace, &red->job, "encode", begin, end, 4 * factor_elems(red, a->round));
+    taut__plain_sum_begin(&linear_of(red)->raw, a->factor, factor_elems(red, a->round), TAUT_BOTH, 1.0f / (float)red->g->size);
     a->summing = true;
     a->sent_s = end;
     return TAUT_OK;
 }
 
-static taut_status absorb(taut__job *job)
+static taut_status absorb(taut__reduction *red)
 {
-    linear *a = linear_of(job);
+    linear *a = linear_of(red);
     double  begin = taut__now();
-    taut__trace_span(job->comm->trace, job, "wire", a->sent_s, begin, a->raw.sent);
-    job->record.payload_bytes += 4 * factor_elems(job, a->round);
-    job->record.bytes_sent += a->raw.sent;
-    job->record.encoded = job->call.n;
-    if (a->round == 0) job->record.bytes_dense += 8 * (uint64_t)job->call.n * (uint64_t)(job->g->size - 1) / (uint64_t)job->g->size;
-    TAUT_TRY(table(job)->absorb(&job->call, a->round, a->factor));
-    taut__trace_span(job->comm->trace, job, "reduce", begin, taut__now(), 0);
+    taut__trace_span(red->ctx->trace, &red->job, "wire", a->sent_s, begin, a->raw.sent);
+    red->record.payload_bytes += 4 * factor_elems(red, a->round);
+    red->record.bytes_sent += a->raw.sent;
+    red->record.encoded = red->call.n;
+    if (a->round == 0) red->record.bytes_dense += 8 * (uint64_t)red->call.n * (uint64_t)(red->g->size - 1) / (uint64_t)red->g->size;
+    TAUT_TRY(taut__op_absorb(taut__spec_codec(red->call.spec), &red->call, a->round, a->factor));
+    taut__trace_span(red->ctx->trace, &red->job, "reduce", begin, taut__now(), 0);
     a->summing = false;
     a->round++;
     return TAUT_OK;
 }
 
 /* mean -> residual = x - mean, result = factor * ranks * mean */
-static taut_status reconstruct(taut__job *job)
+static taut_status reconstruct(taut__reduction *red)
 {
     const taut__vec_kernels *vec = taut__simd_get()->vec;
-    taut_layer      *l = job->layer;
-    size_t           n = job->call.n;
-    float           *mean = linear_of(job)->mean ? linear_of(job)->mean : job->buf;
+    taut__operand      *o = red->operand;
+    size_t           n = red->call.n;
+    float           *mean = linear_of(red)->mean ? linear_of(red)->mean : red->buf;
     taut__range       all = {0, n};
     taut__piece_done  done = {0};
     double           begin = taut__now();
-    TAUT_TRY(table(job)->reconstruct(&job->call, 1, mean));
-    vec->residual(l->feedback->r, l->feedback->r, mean, n);
-    if (l->feedback_on) taut__feedback_output(l->feedback, 0, n);
-    done.error = taut__job_norms(job, l->feedback->r, all);
-    taut__sample_lost(job, all, l->feedback->r, 1);
-    vec->scale(mean, job->factor * (float)job->g->size, n);
-    if (job->g->rank == 0) done.sum = taut__sum_norms(job, mean, all); /* all ranks have it: count it once */
-    taut__result_store(job, 0, n, mean, job->g->rank == 0);
+    TAUT_TRY(taut__op_reconstruct(taut__spec_codec(red->call.spec), &red->call, 1, mean));
+    vec->residual(o->feedback->r, o->feedback->r, mean, n);
+    if (o->feedback_on) taut__feedback_output(o->feedback, 0, n);
+    done.error = taut__norms_of(red, o->feedback->r, all);
+    taut__tell_lost(red, all, o->feedback->r, 1);
+    vec->scale(mean, red->factor * (float)red->g->size, n);
+    if (red->g->rank == 0) done.sum = taut__sum_norms(red, mean, all); /* all ranks have it: count it once */
+    taut__result_store(red, 0, n, mean, red->g->rank == 0);
     done.decode_s = taut__now() - begin;
-    taut__account(job, &done);
-    taut__trace_span(job->comm->trace, job, "decode", begin, taut__now(), 0);
+    taut__account(red, &done);
+    taut__trace_span(red->ctx->trace, &red->job, "decode", begin, taut__now(), 0);
     return TAUT_OK;
 }
 
-static taut_status linear_advance(taut__job *job, bool *moved, bool *done)
+static taut_status linear_advance(taut__reduction *red, bool *moved, bool *done)
 {
-    linear *a = linear_of(job);
+    linear *a = linear_of(red);
     bool    summed = false;
-    if (a->round == table(job)->rounds) {
+    if (a->round == table(red)->rounds) {
         *moved = *done = true;
-        return reconstruct(job);
+        return reconstruct(red);
     }
     if (!a->summing) {
         *moved = true;
-        return project(job);
+        return project(red);
     }
-    TAUT_TRY(taut__plain_sum_advance(&linear_of(job)->raw, moved, &summed));
+    TAUT_TRY(taut__plain_sum_advance(&linear_of(red)->raw, moved, &summed));
     if (!summed) return TAUT_OK;
     *moved = true;
-    return absorb(job);
+    return absorb(red);
 }
 
-static int linear_waiting_for(const taut__job *job, int *hops) { return taut__plain_sum_waiting_for(&linear_of(job)->raw, hops); }
+static int linear_waiting_for(const taut__reduction *red, int *hops) { return taut__plain_sum_waiting_for(&linear_of(red)->raw, hops); }
 
-static void linear_cancel(taut__job *job)
+static void linear_cancel(taut__reduction *red)
 {
-    if (job->work) taut__plain_sum_cancel(&linear_of(job)->raw);
+    if (red->work) taut__plain_sum_cancel(&linear_of(red)->raw);
 }
 
 static const char *linear_cannot(const taut_spec *spec)

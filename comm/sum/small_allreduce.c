@@ -3,6 +3,7 @@
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "../base/partition.h"
+#include <math.h>
 #include <string.h>
 
 /* FOLD: give to, or take from, the partner beyond the power of two. DOUBLE: one round per bit. RESULT: the way back. */
@@ -139,17 +140,66 @@ void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, c
     }
 }
 
+uint32_t taut__short_of(double x)
+{
+    uint64_t b;
+    memcpy(&b, &x, sizeof b);
+    if (isnan(x)) return (uint32_t)(b >> 32) | 0x80000; /* quiet, and never rounded to Inf */
+    return (uint32_t)((b + 0x7fffffff + (b >> 32 & 1)) >> 32);
+}
+
+double taut__of_short(uint32_t s)
+{
+    uint64_t b = (uint64_t)s << 32;
+    double   x;
+    memcpy(&x, &b, sizeof x);
+    return x;
+}
+
+static void add_shorts(uint32_t *a, const uint32_t *b, size_t n, bool in_first)
+{
+    for (size_t i = 0; i < n; i++) {
+        double x = taut__of_short(a[i]), y = taut__of_short(b[i]);
+        a[i] = taut__short_of(in_first ? y + x : x + y);
+    }
+}
+
+static void add_halves(uint16_t *a, const uint16_t *b, size_t n, bool in_first)
+{
+    enum { AT_ONCE = 256 };
+    const struct taut__vec_kernels *vec = taut__simd_get()->vec;
+    float block[AT_ONCE];
+    for (size_t i = 0; i < n; i += AT_ONCE) {
+        size_t m = taut__min(AT_ONCE, n - i);
+        vec->from_bf16(block, (in_first ? b : a) + i, m);
+        vec->add_bf16(block, (in_first ? a : b) + i, m);
+        vec->to_bf16(a + i, block, m);
+    }
+}
+
+size_t taut__sums_bytes(const taut__sums *n)
+{
+    return (TAUT_SUMS_WORDS + n->doubles) * sizeof(double) + (n->shorts + n->least) * sizeof(uint32_t) + n->floats * sizeof(float) + n->halves * sizeof(uint16_t);
+}
+
 void taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
 {
-    const taut__sums *sums = ctx;
+    const taut__sums *n = ctx;
     const taut__mixed words = {0, 1};
-    size_t            head = TAUT_SUMS_WORDS * sizeof(uint64_t), at = head + (sums->doubles + sums->least) * sizeof(double);
-    double           *a = (double *)acc + TAUT_SUMS_WORDS;
-    const double     *b = (const double *)in + TAUT_SUMS_WORDS;
-    taut__combine_mixed(acc, in, head, in_first, &words);
-    taut__combine_mixed(a, b, sums->doubles * sizeof(double), in_first, NULL);
-    for (size_t i = sums->doubles; i < sums->doubles + sums->least; i++) a[i] = b[i] < a[i] ? b[i] : a[i];
-    taut__combine_f32((char *)acc + at, (const char *)in + at, bytes - at, in_first, NULL);
+    uint64_t         *w = acc;
+    const uint64_t   *v = in;
+    taut__combine_mixed(w, v, TAUT_SUMS_WORDS * sizeof *w, in_first, &words);
+    w += TAUT_SUMS_WORDS, v += TAUT_SUMS_WORDS;
+    taut__combine_mixed(w, v, n->doubles * sizeof(double), in_first, NULL);
+    uint32_t       *a = (uint32_t *)(w + n->doubles);
+    const uint32_t *b = (const uint32_t *)(v + n->doubles);
+    add_shorts(a, b, n->shorts, in_first);
+    a += n->shorts, b += n->shorts;
+    for (size_t i = 0; i < n->least; i++) a[i] = taut__of_short(b[i]) < taut__of_short(a[i]) ? b[i] : a[i];
+    a += n->least, b += n->least;
+    taut__combine_f32(a, b, n->floats * sizeof(float), in_first, NULL);
+    add_halves((uint16_t *)(void *)(a + n->floats), (const uint16_t *)(const void *)(b + n->floats), n->halves, in_first);
+    (void)bytes;
 }
 
 /* Unsigned: a peer may send anything, and sums of what honest ranks send do not overflow. */

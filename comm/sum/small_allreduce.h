@@ -41,11 +41,15 @@ typedef struct taut__mixed {
 } taut__mixed;
 void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 /* ctx: taut__sums. Two words, of which the first is ANDed and the second ORed: equal where they are the same on all ranks. Then
- * `doubles`, which are added, `least` doubles, of which the least is taken, and floats, which are added. */
+ * `doubles`, which are added; `shorts`, which are added, and `least` shorts, of which the least is taken; floats and bf16, which are
+ * added. A short is the upper half of a double: its range, 21 bits of precision. */
 enum { TAUT_SUMS_WORDS = 2 };
 typedef struct taut__sums {
-    size_t doubles, least;
+    size_t doubles, shorts, least, floats, halves;
 } taut__sums;
+size_t   taut__sums_bytes(const taut__sums *n); /* of all of it */
+uint32_t taut__short_of(double x);              /* rounded to nearest, ties to even */
+double   taut__of_short(uint32_t s);
 void taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 void taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);

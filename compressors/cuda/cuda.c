@@ -1,5 +1,5 @@
 /* cuda.c : which kernels there are, and whether a device runs them. The tables are weak: a build without nvcc leaves them out. */
-#include "cuda.h"
+#include "pieces.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -8,16 +8,18 @@ TABLE(device)
 TABLE(vec)
 TABLE(quant)
 TABLE(grid)
-TABLE(survey)
+TABLE(stats)
 TABLE(topk)
 TABLE(randk)
 TABLE(powersgd)
 TABLE(stack)
+TABLE(frame)
 
 static const taut__cuda gpu = {
     .name = "gpu", .device = &taut__cuda_device_gpu, .vec = &taut__cuda_vec_gpu, .quant = &taut__cuda_quant_gpu,
-    .grid = &taut__cuda_grid_gpu, .survey = &taut__cuda_survey_gpu, .topk = &taut__cuda_topk_gpu, .randk = &taut__cuda_randk_gpu,
+    .grid = &taut__cuda_grid_gpu, .stats = &taut__cuda_stats_gpu, .topk = &taut__cuda_topk_gpu, .randk = &taut__cuda_randk_gpu,
     .powersgd = &taut__cuda_powersgd_gpu, .stack = &taut__cuda_stack_gpu,
+    .frame = &taut__cuda_frame_gpu,
 };
 
 static _Atomic(const taut__cuda *) instead;
@@ -25,9 +27,17 @@ static pthread_once_t              asked = PTHREAD_ONCE_INIT;
 static bool                        usable;
 static char                        answer[256];
 
+/* Memory and passes of the space, for whoever asks by place. */
+static void offer(bool there)
+{
+    taut__space_register(TAUT_CUDA, there ? &taut__space_cuda : NULL);
+    taut__vectors_register(TAUT_CUDA, there ? &taut__vectors_cuda : NULL);
+}
+
 static void ask(void)
 {
     if (gpu.device) usable = gpu.device->found(answer, sizeof answer);
+    if (usable) offer(true);
     else taut__snprintf(answer, sizeof answer, "built without CUDA kernels");
 }
 
@@ -43,4 +53,9 @@ const taut__cuda *taut__cuda_get(const char **why)
     return usable ? &gpu : NULL;
 }
 
-void taut__cuda_use(const taut__cuda *c) { atomic_store(&instead, c); }
+void taut__cuda_use(const taut__cuda *c)
+{
+    taut__device_tables_release();
+    atomic_store(&instead, c);
+    offer(c || usable);
+}

@@ -15,6 +15,7 @@
 #define TAUT_CUDA_H
 
 #include "../../comm/base/base.h"
+#include "../grid/grid_steps.h"
 #include "../quant/quant_format.h"
 #include "../topk/topk_format.h"
 
@@ -36,7 +37,7 @@ enum { TAUT__CUDA_PEERS = 32 }; /* payloads that one fused pass adds, at most; m
  * (fast where they are to 16). Members that a launcher does not name are ignored. */
 typedef struct taut__cuda_job {
     uint64_t     n, first;  /* elements, and the place of the first one in its tensor */
-    uint64_t     elems;     /* of the whole tensor: randk, surveys */
+    uint64_t     elems;     /* of the whole tensor: randk, statistics */
     uint64_t     seed;      /* as in taut_call */
     const void  *src;       /* n elements of the launch's dtype */
     const float *residual;  /* NULL, or n floats that are added to src */
@@ -48,8 +49,12 @@ typedef struct taut__cuda_job {
     uint32_t    *flags;     /* ORed; never cleared here */
     const float *scale;     /* grid: NULL, or the tensor's scale; of element i of the tensor scale[i / stride] */
     uint64_t     stride;    /* 0 without a scale of several values */
-    const float *step;      /* grid: the agreed step, one float on the device */
-    double      *stats;     /* surveys */
+    const float *step;      /* grid: the agreed step, one float on the device; NULL: given, or what the payload says */
+    float        given;     /* grid, without an agreed step: the spec's */
+    const bool  *raw;       /* grid: NULL, or whether floats travel as they are this time, on the device */
+    const double *earlier;  /* statistics: of an earlier call (adapt), or agreed (rebase) */
+    struct taut_calibration *calibration; /* what calibrate and adapt write */
+    double      *stats;     /* statistics */
     const uint8_t *const *peers; /* fused passes: peer_count payloads */
     const taut__topk_choice *choice; /* topk: NULL, or the whole tensor's threshold, on the device */
     uint64_t     unit;      /* filled by taut__cuda_number() */
@@ -99,7 +104,15 @@ typedef struct taut__cuda_device {
     taut_status (*alloc_in)(size_t bytes, void **p, taut__cuda_stream s); /* in stream order */
     void (*release_in)(void *p, taut__cuda_stream s);
     taut_status (*copy)(void *dst, const void *src, size_t bytes, taut__cuda_stream s); /* any direction, in stream order */
+    /* Host bytes, which may be used again at once; they travel in launches. dst aligned to 16 */
+    taut_status (*put)(void *dst, const void *src, size_t bytes, taut__cuda_stream s);
     taut_status (*fill)(void *dst, int byte, size_t bytes, taut__cuda_stream s);
+    taut_status (*use)(int device); /* what follows in this thread is for it */
+    taut_status (*event_create)(void **e);
+    void (*event_destroy)(void *e);
+    taut_status (*event_record)(void *e, taut__cuda_stream s);
+    taut_status (*event_test)(void *e, bool *passed);
+    taut_status (*event_hold)(void *e, taut__cuda_stream s); /* the stream waits for it */
     taut_status (*stream_create)(taut__cuda_stream *s);
     void (*stream_destroy)(taut__cuda_stream s);
     taut_status (*wait)(taut__cuda_stream s);
@@ -115,6 +128,26 @@ typedef struct taut__cuda_device {
 /* ---- plain passes over floats ---- unit: TAUT__CUDA_TILE elements */
 enum { TAUT__CUDA_TILE = 4096 };
 
+/* One pass over n floats, for what is no codec's. */
+typedef enum taut__cuda_pass_kind {
+    TAUT__PASS_ADD,      /* dst += a, of dtype `from` */
+    TAUT__PASS_SCALE,    /* dst *= factor */
+    TAUT__PASS_CONVERT,  /* dst, of dtype `to`, = a, of dtype `from` */
+    TAUT__PASS_RESIDUAL, /* dst = a - b, or 0 where that is not finite */
+    TAUT__PASS_OUTPUT,   /* dst = 0 where a is 0 or dst is not finite */
+    TAUT__PASS_SCRUB,    /* dst = 0 where it is not finite; *found += how many */
+    TAUT__PASS_KINDS
+} taut__cuda_pass_kind;
+typedef struct taut__cuda_pass {
+    taut__cuda_pass_kind kind;
+    void                *dst;
+    const void          *a, *b;
+    taut_dtype           to, from;
+    float                factor;
+    uint64_t             n;
+    unsigned long long  *found;
+} taut__cuda_pass;
+
 typedef struct taut__cuda_vec {
     /* codecs none, fp16, bf16 (`kind`): payload = cast(src + residual); err likewise. clamps: overflow=clamp */
     taut_status (*encode)(const taut__cuda_batch *b, taut_dtype kind, bool clamps, taut__cuda_stream s);
@@ -128,7 +161,16 @@ typedef struct taut__cuda_vec {
     taut_status (*input_norms)(const taut__cuda_batch *b, taut__cuda_stream s);
     /* dst = factor * the sum of src and the peers' floats, in order (codec none, unpack + add + scale + store) */
     taut_status (*sum)(const taut__cuda_batch *b, taut__cuda_stream s);
+    taut_status (*pass)(const taut__cuda_pass *p, taut__cuda_stream s);
 } taut__cuda_vec;
+
+/* ---- headers of frames ---- they lie TAUT_FRAME_HEADER bytes before each job's payload. Without checksum. */
+typedef struct taut__cuda_frame {
+    /* Of payloads of *len bytes, which are there. grid's version follows from its payload. */
+    taut_status (*seal)(const taut__cuda_batch *b, uint16_t codec, uint16_t version, taut__cuda_stream s);
+    /* *len: the frame's bytes less its header. CORRUPT where the header is not that of such a payload of n elements. */
+    taut_status (*open)(const taut__cuda_batch *b, uint16_t codec, uint16_t oldest, uint16_t version, taut__cuda_stream s);
+} taut__cuda_frame;
 
 /* ---- quant ---- unit: a bucket. len is known beforehand (quant_payload_bytes) and written all the same. */
 typedef struct taut__cuda_quant {
@@ -167,13 +209,17 @@ typedef struct taut__cuda_grid {
     taut_status (*unpack_values)(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s); /* and dst = value of the sums, times factor */
 } taut__cuda_grid;
 
-/* grid's survey and the errors of GRID_STEPS (4) steps: unit TAUT__CUDA_CHUNK; the CPU's numbers, bit for bit. Jobs hold stats, in
+/* grid's statistics and the errors of GRID_STEPS (4) steps: unit TAUT__CUDA_CHUNK; the CPU's numbers, bit for bit. Jobs hold stats, in
  * device memory, to which is added, and the scale; elems, or n is the whole tensor. */
-typedef struct taut__cuda_survey {
+typedef struct taut__cuda_stats {
     size_t (*work)(uint64_t units, uint32_t jobs);
-    taut_status (*survey)(const taut__cuda_batch *b, bool brief, taut__cuda_stream s); /* stats[0..GRID_STATS); NOT_FINITE */
+    taut_status (*collect)(const taut__cuda_batch *b, bool brief, taut__cuda_stream s); /* stats[0..GRID_STATS); NOT_FINITE */
     taut_status (*errors)(const taut__cuda_batch *b, const float steps[4], double dead, taut__cuda_stream s); /* stats[0..4), in units of steps */
-} taut__cuda_survey;
+    /* As the CPU's calibrate of shared statistics (there is no exact search here), adapt and rebase: the same bits. */
+    taut_status (*calibrate)(const taut__cuda_batch *b, const grid_aim *aim, int ranks, taut__cuda_stream s);
+    taut_status (*adapt)(const taut__cuda_batch *b, const grid_aim *aim, int ranks, taut__cuda_stream s);
+    taut_status (*rebase)(const taut__cuda_batch *b, taut__cuda_stream s);
+} taut__cuda_stats;
 
 /* ---- topk ---- unit: TAUT__CUDA_TILE elements. Jobs have places in a list of kept elements (taut__cuda_list). */
 typedef struct taut__cuda_topk {
@@ -185,6 +231,10 @@ typedef struct taut__cuda_topk {
     size_t (*decode_work)(uint64_t list, uint32_t jobs);
     /* what: 0 dst = value, 1 dst += value, 2 dst = 0 where the payload has an element. list: for payloads of any density, 1. */
     taut_status (*decode)(const taut__cuda_batch *b, int what, uint64_t list, taut__cuda_stream s);
+    /* The threshold of the k largest of each job, as topk.c's calibrate: *calibration. Scratch: choose_work. stats: of count() */
+    size_t (*choose_work)(uint64_t units, uint32_t jobs);
+    taut_status (*choose)(const taut__cuda_batch *b, double density, taut__cuda_stream s);
+    taut_status (*count)(const taut__cuda_batch *b, taut__cuda_stream s); /* stats[0] += n */
 } taut__cuda_topk;
 
 /* Elements that a job may keep: k, or, for exact sums and thresholds from outside, all. */
@@ -226,6 +276,11 @@ typedef struct taut__cuda_powersgd {
     /* src -> payload, err. start: the longer factor to begin with, or NULL: random from seed. */
     taut_status (*encode)(const taut__cuda_batch *b, const taut__cuda_matrix *m, int iterations, const float *start, taut__cuda_stream s);
     taut_status (*decode)(const taut__cuda_batch *b, const taut__cuda_matrix *m, bool add, taut__cuda_stream s);
+    /* A state's life. restart: x, n floats, random where *poisoned, which is then cleared. poison: x NaN where *bad. keep: kept =
+     * from, or random where *bad. */
+    taut_status (*restart)(float *x, uint64_t n, uint64_t seed, uint32_t *poisoned, taut__cuda_stream s);
+    taut_status (*poison)(float *x, uint64_t n, const uint32_t *bad, taut__cuda_stream s);
+    taut_status (*keep)(float *kept, const float *from, uint64_t n, uint64_t seed, const uint32_t *bad, taut__cuda_stream s);
 } taut__cuda_powersgd;
 
 /* ---- stack ---- */
@@ -241,6 +296,11 @@ typedef struct taut__cuda_stack {
     /* Fills payload and *len of jobs[0..count), which lie on the device as a batch of each stage's codec expects them. */
     taut_status (*open)(const taut__cuda_stages *st, const uint8_t *payload, const uint64_t *len, taut__cuda_job *jobs, uint32_t *flags,
                         taut__cuda_stream s);
+    /* Copies each stage's payload to st->payload[i], of cap[i] bytes, and its length to st->len[i]; what does not fit, or is not such
+     * a payload, is flagged and has length 0. scratch: jobs for open. */
+    taut_status (*take)(const taut__cuda_stages *st, const uint64_t *cap, const uint8_t *payload, const uint64_t *len, taut__cuda_job *scratch,
+                        uint32_t *flags, taut__cuda_stream s);
+    taut_status (*flags)(const uint32_t *const *from, uint32_t count, uint32_t *to, taut__cuda_stream s); /* *to |= each; up to 4 */
 } taut__cuda_stack;
 
 /* ---- everything together ---- */
@@ -250,11 +310,12 @@ typedef struct taut__cuda {
     const taut__cuda_vec   *vec;
     const taut__cuda_quant *quant;
     const taut__cuda_grid  *grid;
-    const taut__cuda_survey *survey;
+    const taut__cuda_stats *stats;
     const taut__cuda_topk  *topk;
     const taut__cuda_randk *randk;
     const taut__cuda_powersgd *powersgd;
     const taut__cuda_stack *stack;
+    const taut__cuda_frame *frame;
 } taut__cuda;
 
 /* The kernels and a GPU that runs them; NULL where the library was built without kernels or finds no device. why: NULL, or what

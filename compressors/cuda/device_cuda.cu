@@ -70,6 +70,65 @@ static taut_status copy(void *dst, const void *src, size_t bytes, taut__cuda_str
     if (bytes) TRY_CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault, s));
     return TAUT_OK;
 }
+/* Bytes that travel as a launch's argument: no host memory has to stay. */
+enum { PARCEL = 16 * 1024, PUT_THREADS = 256 };
+struct parcel {
+    uint4 word[PARCEL / 16];
+};
+static __global__ void __launch_bounds__(PUT_THREADS) device_put(uint8_t *dst, const __grid_constant__ parcel p, uint32_t bytes)
+{
+    uint32_t i = 16 * (blockIdx.x * PUT_THREADS + threadIdx.x);
+    if (i + 16 <= bytes) *(uint4 *)(dst + i) = p.word[i / 16];
+    else
+        for (uint32_t k = i; k < bytes; k++) dst[k] = ((const uint8_t *)p.word)[k];
+}
+static taut_status put(void *dst, const void *src, size_t bytes, taut__cuda_stream s)
+{
+    if ((uintptr_t)dst & 15) return taut__fail(TAUT_E_INVALID, "put: %p: must be a multiple of 16", dst);
+    for (size_t at = 0; at < bytes; at += PARCEL) {
+        parcel   p;
+        uint32_t n = (uint32_t)taut__min(PARCEL, bytes - at);
+        memcpy(&p, (const uint8_t *)src + at, n);
+        TAUT_LAUNCH(device_put, (n + 16 * PUT_THREADS - 1) / (16 * PUT_THREADS), PUT_THREADS, 0, s, (uint8_t *)dst + at, p, n);
+    }
+    return taut_launched("put");
+}
+
+static taut_status use(int device)
+{
+    TRY_CUDA(cudaSetDevice(device));
+    return TAUT_OK;
+}
+
+static taut_status event_create(void **e)
+{
+    cudaEvent_t made;
+    *e = NULL;
+    TRY_CUDA(cudaEventCreateWithFlags(&made, cudaEventDisableTiming));
+    *e = made;
+    return TAUT_OK;
+}
+static void event_destroy(void *e)
+{
+    if (e) cudaEventDestroy((cudaEvent_t)e);
+}
+static taut_status event_record(void *e, taut__cuda_stream s)
+{
+    TRY_CUDA(cudaEventRecord((cudaEvent_t)e, s));
+    return TAUT_OK;
+}
+static taut_status event_test(void *e, bool *passed)
+{
+    cudaError_t is = cudaEventQuery((cudaEvent_t)e);
+    *passed = is == cudaSuccess;
+    return is == cudaSuccess || is == cudaErrorNotReady ? TAUT_OK : failed(is, "cudaEventQuery");
+}
+static taut_status event_hold(void *e, taut__cuda_stream s)
+{
+    TRY_CUDA(cudaStreamWaitEvent(s, (cudaEvent_t)e, 0));
+    return TAUT_OK;
+}
+
 static taut_status fill(void *dst, int byte, size_t bytes, taut__cuda_stream s)
 {
     if (bytes) TRY_CUDA(cudaMemsetAsync(dst, byte, bytes, s));
@@ -146,6 +205,6 @@ static taut_status clock_events(taut__cuda_stream s, int start, double *seconds)
 
 extern "C" const taut__cuda_device TAUT_CUDA_TABLE(device);
 extern "C" const taut__cuda_device TAUT_CUDA_TABLE(device) = {
-    found, alloc, release, alloc_in, release_in, copy, fill, stream_create, stream_destroy, wait, check,
+    found, alloc, release, alloc_in, release_in, copy, put, fill, use, event_create, event_destroy, event_record, event_test, event_hold, stream_create, stream_destroy, wait, check,
     capture_begin, capture_end, graph_launch, graph_destroy, clock_events,
 };

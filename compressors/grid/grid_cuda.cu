@@ -22,26 +22,47 @@ static __global__ void __launch_bounds__(THREADS) grid_encode(const __grid_const
         uint64_t unit = shared[0], k;
         if (unit >= batch.units) return;
         const taut__cuda_job *j = taut_job_of(batch, unit, &k);
+        if (grid_is_raw(j)) {
+            __syncthreads(); /* shared[0] is about to change */
+            continue;
+        }
         uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
         uint32_t              bytes = j->n ? encode_chunk(j, batch.dtype, set, k, slot, false, NULL) : 0;
         place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, false, shared);
     }
 }
 
-/* The floats as they are, in a payload of kind raw: what the encoder does where prep says so. */
-static __global__ void __launch_bounds__(THREADS) grid_raw(const __grid_constant__ taut__cuda_batch batch, settings set)
+/* Where floats travel as they are this time: the same operations with the floats' bits as codes and payloads of kind RAW
+ * (grid_codes.c). A launch of its own, which does nothing where calibration says otherwise, as the others do nothing where it says so. */
+enum { RAW_TO_PAYLOAD = 1, RAW_TO_CODES = 2, RAW_FROM_CODES = 4, RAW_ADD = 8, RAW_VALUES = 16 };
+
+static __device__ bool raw_opens(const taut__cuda_job *j)
+{
+    const uint32_t *word = (const uint32_t *)j->payload;
+    return *j->len == HEADER + 4 * j->n && (word[0] & 0x7f) == KIND_RAW && (word[0] >> 8 & 0xff) == GRID_CHUNK_LOG2;
+}
+
+static __global__ void __launch_bounds__(THREADS) grid_raw(const __grid_constant__ taut__cuda_batch batch, settings set, uint32_t what, bool always)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
     uint64_t              from = unit * GRID_CHUNK, to = taut__min(j->n, from + GRID_CHUNK);
     float                *out = (float *)(j->payload + HEADER);
-    for (uint64_t i = from + threadIdx.x; i < to; i += THREADS) {
-        float x = ((const float *)j->src)[i];
-        if (j->residual) x = j->residual[i] + x;
-        out[i] = x;
-        if (j->err) j->err[i] = 0;
+    if (!always && !grid_is_raw(j)) return;
+    if ((what & RAW_ADD) && !raw_opens(j)) {
+        if (threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
+        return;
     }
-    if (unit != 0 || threadIdx.x != 0) return;
+    for (uint64_t i = from + threadIdx.x; i < to; i += THREADS) {
+        float x = what & (RAW_FROM_CODES | RAW_ADD) ? __uint_as_float((uint32_t)j->codes[i]) : ((const float *)j->src)[i];
+        if (j->residual && !(what & (RAW_FROM_CODES | RAW_ADD))) x = j->residual[i] + x;
+        if (what & RAW_ADD) x += out[i];
+        if (what & RAW_TO_PAYLOAD) out[i] = x;
+        if (what & RAW_TO_CODES) j->codes[i] = (int32_t)__float_as_uint(x);
+        if (what & RAW_VALUES) taut_store4_as(j->dst, batch.dtype, i, i + 1, make_float4(batch.factor == 1 ? x : x * batch.factor, 0, 0, 0));
+        if (j->err && !(what & (RAW_FROM_CODES | RAW_ADD))) j->err[i] = 0;
+    }
+    if (unit != 0 || threadIdx.x != 0 || !(what & RAW_TO_PAYLOAD)) return;
     uint32_t *word = (uint32_t *)j->payload;
     word[0] = KIND_RAW | (j->scale ? KIND_SCALED : 0) | GRID_CHUNK_LOG2 << 8 | set.dead << 16;
     word[1] = 0;
@@ -52,6 +73,7 @@ static __global__ void __launch_bounds__(THREADS) grid_quantize(const __grid_con
 {
     uint64_t              k;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
+    if (grid_is_raw(j)) return;
     grid_warp_unit        u = grid_unit_of(j, 1, set.bias);
     uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
     for (uint32_t block = threadIdx.x / TAUT_WARP; (uint64_t)block * GRID_BLOCK < n; block += WARPS) {
@@ -65,6 +87,7 @@ static __global__ void __launch_bounds__(THREADS) grid_dequantize(const __grid_c
 {
     uint64_t              k;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
+    if (grid_is_raw(j)) return;
     grid_warp_unit        u = grid_unit_of(j, batch.factor, 0);
     uint64_t              from = k * GRID_CHUNK, to = taut__min(j->n, from + GRID_CHUNK);
     for (uint64_t i = from + 4 * threadIdx.x; i < to; i += 4 * THREADS) {
@@ -101,11 +124,12 @@ static __global__ void __launch_bounds__(THREADS) grid_decode(const __grid_const
     uint32_t              kind = 0, bytes = 0;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
     uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
-    grid_warp_unit        u = grid_unit_of(j, 1, 0);
+    if ((to == CODES || to == VALUES) && grid_is_raw(j)) return;
     if (!open_chunk(j, k, to == CODES || to == VALUES, &kind, &from, &bytes)) {
         if (threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
         return;
     }
+    grid_warp_unit u = grid_unit_of_payload(j);
     if (kind == KIND_RAW || kind == KIND_ZERO || bytes == 0) {
         decode_plain(batch, j, u, to, first, n, kind == KIND_RAW ? (const uint32_t *)(j->payload + HEADER) : NULL);
         return;
@@ -127,8 +151,7 @@ static settings settings_of(double dead, int32_t limit, bool from_codes)
 static taut_status check(const taut__cuda_batch *b, const char *what)
 {
     TAUT_TRY(taut_check_batch(b, what));
-    if (!b->jobs && (!b->one.step || (b->one.payload && !b->one.len)))
-        return taut__fail(TAUT_E_INVALID, "%s: step and len must be device memory", what);
+    if (!b->jobs && b->one.payload && !b->one.len) return taut__fail(TAUT_E_INVALID, "%s: len must be device memory", what);
     if (!b->jobs && b->one.first % GRID_BLOCK)
         return taut__fail(TAUT_E_INVALID, "%s: slice begins at element %llu: must be a multiple of %d", what, (unsigned long long)b->one.first, GRID_BLOCK);
     return TAUT_OK;
@@ -155,38 +178,58 @@ static taut_status run_encode(const taut__cuda_batch *b, const settings &set, co
     else TAUT_LAUNCH(grid_encode, (unsigned)blocks, THREADS, 0, s, *b, set, ticket, state, work + fixed);
     return taut_launched(what);
 }
+/* The other way for the same jobs, where they may take it. */
+static void run_raw(const taut__cuda_batch *b, double dead, uint32_t what, taut__cuda_stream s)
+{
+    if (b->one.raw) TAUT_LAUNCH(grid_raw, (unsigned)b->units, THREADS, 0, s, *b, settings_of(dead, 0, false), what, false);
+}
+static taut_status need_step(const taut__cuda_batch *b, const char *what)
+{
+    if (b->jobs || b->one.step || b->one.given > 0) return TAUT_OK;
+    return taut__fail(TAUT_E_INVALID, "%s: step=%g: must be agreed, in device memory, or given", what, (double)b->one.given);
+}
 static taut_status encode(const taut__cuda_batch *b, double dead, int32_t limit, const void *tables, taut__cuda_stream s)
 {
     TAUT_TRY(check(b, "grid encode"));
+    TAUT_TRY(need_step(b, "grid encode"));
+    run_raw(b, dead, RAW_TO_PAYLOAD | (b->one.codes ? RAW_TO_CODES : 0), s);
     return run_encode(b, settings_of(dead, limit, false), tables, "grid encode", s);
 }
 static taut_status pack(const taut__cuda_batch *b, double dead, const void *tables, taut__cuda_stream s)
 {
     TAUT_TRY(check(b, "grid pack"));
+    TAUT_TRY(need_step(b, "grid pack"));
+    run_raw(b, dead, RAW_FROM_CODES | RAW_TO_PAYLOAD, s);
     return run_encode(b, settings_of(dead, 0, true), tables, "grid pack", s);
 }
 static taut_status raw(const taut__cuda_batch *b, double dead, taut__cuda_stream s)
 {
     TAUT_TRY(check(b, "grid raw"));
     if (b->dtype != TAUT_F32) return taut__fail(TAUT_E_UNSUPPORTED, "grid raw: dtype %d: must be 0 (f32)", (int)b->dtype);
-    TAUT_LAUNCH(grid_raw, (unsigned)b->units, THREADS, 0, s, *b, settings_of(dead, 0, false));
+    TAUT_LAUNCH(grid_raw, (unsigned)b->units, THREADS, 0, s, *b, settings_of(dead, 0, false), (uint32_t)RAW_TO_PAYLOAD, true);
     return taut_launched("grid raw");
 }
 static taut_status quantize(const taut__cuda_batch *b, double dead, int32_t limit, taut__cuda_stream s)
 {
     TAUT_TRY(check(b, "grid quantize"));
+    TAUT_TRY(need_step(b, "grid quantize"));
+    run_raw(b, dead, RAW_TO_CODES, s);
     TAUT_LAUNCH(grid_quantize, (unsigned)b->units, THREADS, 0, s, *b, settings_of(dead, limit, false));
     return taut_launched("grid quantize");
 }
 static taut_status dequantize(const taut__cuda_batch *b, taut__cuda_stream s)
 {
     TAUT_TRY(check(b, "grid dequantize"));
+    TAUT_TRY(need_step(b, "grid dequantize"));
+    run_raw(b, 0.65, RAW_FROM_CODES | RAW_VALUES, s);
     TAUT_LAUNCH(grid_dequantize, (unsigned)b->units, THREADS, 0, s, *b);
     return taut_launched("grid dequantize");
 }
 static taut_status run_decode(const taut__cuda_batch *b, sink to, const void *tables, const char *what, taut__cuda_stream s)
 {
     TAUT_TRY(check(b, what));
+    if (to == CODES || to == VALUES) TAUT_TRY(need_step(b, what));
+    if (to == CODES || to == VALUES) run_raw(b, 0.65, RAW_ADD | RAW_TO_CODES | (to == VALUES ? RAW_VALUES : 0), s);
     TAUT_LAUNCH(grid_decode, (unsigned)b->units, THREADS, 0, s, *b, to, tables == NULL);
     if (tables) taut_grid_rans_decode(b, to, (const grid_tables *)tables, s);
     return taut_launched(what);

@@ -7,7 +7,7 @@
 #include "grid_rans.h"
 #include <float.h>
 
-#define GRID_HUGE_STEP 0x1p90f /* grid.c */
+#define GRID_HUGE_STEP 0x1p90f /* grid_payload.h */
 
 /* A block of codes as a warp holds it. */
 struct grid_warp_block {
@@ -255,13 +255,24 @@ struct grid_warp_unit {
     /* |x| in units, plus the bias: what is truncated */
     __device__ __forceinline__ float level(float x, float d) const { return (divide ? fabsf(x) / d : fabsf(x) * inv) + bias; }
 };
-static __device__ __forceinline__ grid_warp_unit grid_unit_of(const taut__cuda_job *j, float factor, float bias)
+static __device__ __forceinline__ float grid_step_of(const taut__cuda_job *j) { return j->step ? *j->step : j->given; }
+static __device__ __forceinline__ bool grid_is_raw(const taut__cuda_job *j) { return j->raw && *j->raw; }
+static __device__ __forceinline__ grid_warp_unit grid_unit_at(const taut__cuda_job *j, float step, bool huge, float factor, float bias)
 {
-    grid_warp_unit u = {*j->step * factor, 0, bias, j->scale, j->scale ? j->stride : 0, j->first, false, *j->step >= GRID_HUGE_STEP};
+    grid_warp_unit u = {step * factor, 0, bias, j->scale, j->scale ? j->stride : 0, j->first, false, huge && step >= GRID_HUGE_STEP};
     if (j->scale && j->stride == 0) u.step *= j->scale[0];
     u.divide = u.stride != 0 || u.step < FLT_MIN;
     u.inv = 1.0f / u.step;
     return u;
+}
+static __device__ __forceinline__ grid_warp_unit grid_unit_of(const taut__cuda_job *j, float factor, float bias)
+{
+    return grid_unit_at(j, grid_step_of(j), true, factor, bias);
+}
+/* Of a payload whose header has been looked at: its own step, where none was agreed. */
+static __device__ __forceinline__ grid_warp_unit grid_unit_of_payload(const taut__cuda_job *j)
+{
+    return grid_unit_at(j, j->step ? *j->step : __uint_as_float(((const uint32_t *)j->payload)[1]), j->step != NULL, 1, 0);
 }
 /* With steps near the largest float the code above a finite value may stand for an infinite one: it stands for the largest then. */
 static __device__ __forceinline__ float grid_finite(const grid_warp_unit &u, float v)

@@ -265,7 +265,7 @@ static __device__ inline void put_header(const taut__cuda_job *j, const settings
 {
     uint32_t *word = (uint32_t *)j->payload;
     word[0] = kind | (j->scale ? KIND_SCALED : 0) | GRID_CHUNK_LOG2 << 8 | set.dead << 16;
-    word[1] = __float_as_uint(*j->step);
+    word[1] = __float_as_uint(grid_step_of(j));
 }
 
 enum sink { STORE, ADD, CODES, VALUES }; /* VALUES: codes are added, and their values stored */
@@ -307,7 +307,7 @@ static __device__ inline bool open_chunk(const taut__cuda_job *j, uint64_t k, bo
     if (*kind > KIND_SPARSE || (head >> 8 & 0xff) != GRID_CHUNK_LOG2 || dead < 5000 || dead > 9500 || !(step >= 0 && step <= FLT_MAX)) return false;
     if (*kind == KIND_RAW) return len - HEADER == 4 * j->n && !codes;
     if (*kind == KIND_ZERO) return len == HEADER;
-    if (((head & KIND_SCALED) != 0) != (j->scale != NULL) || step != *j->step) return false;
+    if (((head & KIND_SCALED) != 0) != (j->scale != NULL) || (codes ? step != grid_step_of(j) : j->step && step != *j->step)) return false;
     if ((len - HEADER) / ENTRY < chunks) return false;
     unsigned long long before = 0, all = 0;
     for (uint64_t i = threadIdx.x; i < chunks; i += THREADS) {

@@ -284,6 +284,10 @@ static __global__ void __launch_bounds__(THREADS) grid_rans_encode(const __grid_
         uint64_t unit = shared[0], k;
         if (unit >= batch.units) return;
         const taut__cuda_job *j = taut_job_of(batch, unit, &k);
+        if (grid_is_raw(j)) {
+            __syncthreads(); /* shared[0] is about to change */
+            continue;
+        }
         uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
         bool                  sparse = false;
         uint32_t              bytes = j->n ? either_chunk(j, batch.dtype, set, k, slot, tables, &sparse) : 0;
@@ -422,10 +426,11 @@ static __global__ void __launch_bounds__(THREADS) grid_rans_decode(const __grid_
     uint32_t              kind = 0, bytes = 0;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
     uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
+    if ((to == CODES || to == VALUES) && grid_is_raw(j)) return;
     if (!open_chunk(j, k, to == CODES || to == VALUES, &kind, &from, &bytes)) return; /* flagged already */
     if ((kind != KIND_RANS && kind != KIND_SPARSE) || bytes == 0) return;
     const uint8_t *src = j->payload + from;
-    grid_warp_unit u = grid_unit_of(j, 1, 0);
+    grid_warp_unit u = grid_unit_of_payload(j);
     bool           ok;
     if (bytes > 1 && src[0] == GRID_RANS_PACKED) ok = decode_packed(batch, j, u, to, first, n, src + 1, bytes - 1);
     else if (bytes > GRID_RANS_SPARSE_HEAD && src[0] == GRID_RANS_SPARSE) ok = threadIdx.x >= TAUT_WARP || decode_sparse(batch, j, u, to, first, n, src, bytes);

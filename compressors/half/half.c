@@ -1,5 +1,5 @@
 /* half.c : the codecs fp16 and bf16. Payload: n 16-bit floats, little-endian. */
-#include "../codec.h"
+#include "../ops.h"
 #include "../dispatch.h"
 #include "../vec/vec.h"
 #include "half.h"
@@ -22,6 +22,12 @@ static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 {
     (void)s, (void)t;
     return n * sizeof(uint16_t);
+}
+
+static size_t fixed(const taut_stage *s, const taut_tensor *t, size_t first, size_t n)
+{
+    (void)first;
+    return capacity(s, t, n);
 }
 
 static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err,
@@ -90,14 +96,18 @@ static taut_status decode_add_bf16(const taut_call *c, const uint8_t *src, size_
     return TAUT_OK;
 }
 
+static const taut_codec_ops host_f16 = {.encode = encode_f16, .decode = decode_f16, .decode_add = decode_add_f16};
+static const taut_codec_ops host_bf16 = {.encode = encode_bf16, .decode = decode_bf16, .decode_add = decode_add_bf16};
+
 extern const taut_codec taut__codec_fp16, taut__codec_bf16;
+extern const taut_codec_ops taut__cast_device;
 const taut_codec taut__codec_fp16 = {
     .id = 2, .version = 1, .name = "fp16", .help = "IEEE half: 11 significant bits; beyond 65504 clamped, or overflow=inf",
-    .caps = TAUT_CAP_SLICEABLE, .keys = keys, .n_keys = KEYS,
-    .capacity = capacity, .encode = encode_f16, .decode = decode_f16, .decode_add = decode_add_f16,
+    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE, .keys = keys, .n_keys = KEYS,
+    .capacity = capacity, .fixed = fixed, .ops = {[TAUT_HOST] = &host_f16, [TAUT_CUDA] = &taut__cast_device},
 };
 const taut_codec taut__codec_bf16 = {
     .id = 3, .version = 1, .name = "bf16", .help = "bfloat16: 8 significant bits, the range of float32",
-    .caps = TAUT_CAP_SLICEABLE, .keys = keys, .n_keys = KEYS,
-    .capacity = capacity, .encode = encode_bf16, .decode = decode_bf16, .decode_add = decode_add_bf16,
+    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE, .keys = keys, .n_keys = KEYS,
+    .capacity = capacity, .fixed = fixed, .ops = {[TAUT_HOST] = &host_bf16, [TAUT_CUDA] = &taut__cast_device},
 };

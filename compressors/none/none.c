@@ -1,5 +1,5 @@
 /* none.c : float32 as it is. Payload: n floats, little-endian. */
-#include "../codec.h"
+#include "../ops.h"
 #include "../dispatch.h"
 #include "../vec/vec.h"
 #include <string.h>
@@ -8,6 +8,12 @@ static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 {
     (void)s, (void)t;
     return n * sizeof(float);
+}
+
+static size_t fixed(const taut_stage *s, const taut_tensor *t, size_t first, size_t n)
+{
+    (void)first;
+    return capacity(s, t, n);
 }
 
 static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err)
@@ -41,9 +47,12 @@ static taut_status decode_add(const taut_call *c, const uint8_t *src, size_t len
     return TAUT_OK;
 }
 
+static const taut_codec_ops host = {.encode = encode, .decode = decode, .decode_add = decode_add};
+
 extern const taut_codec taut__codec_none;
+extern const taut_codec_ops taut__cast_device; /* half_device.c */
 const taut_codec taut__codec_none = {
     .id = 1, .version = 1, .name = "none", .help = "float32 as it is, without loss",
-    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_LOSSLESS,
-    .capacity = capacity, .encode = encode, .decode = decode, .decode_add = decode_add,
+    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_LOSSLESS | TAUT_CAP_FIXED_SIZE,
+    .capacity = capacity, .fixed = fixed, .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__cast_device},
 };

@@ -7,7 +7,7 @@
  * rank's own P and Q, found with `iterations` iterations from a random start where there is no state.
  *
  * A NaN or Inf anywhere makes the whole tensor NaN, on all ranks, for this step; the state then starts afresh. */
-#include "../codec.h"
+#include "../ops.h"
 #include "powersgd_math.h"
 #include <math.h>
 #include <string.h>
@@ -55,6 +55,12 @@ static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 {
     (void)n;
     return payload_bytes(dims(s, t)) + ALIGN - 1; /* factors are computed in place, at an aligned address */
+}
+
+static size_t fixed(const taut_stage *s, const taut_tensor *t, size_t first, size_t n)
+{
+    (void)first, (void)n;
+    return payload_bytes(dims(s, t));
 }
 
 static void fill(float *x, size_t n, float v)
@@ -275,9 +281,8 @@ static taut_status reconstruct(const taut_call *c, float factor, float *dst)
     return TAUT_OK;
 }
 
-static const taut_codec_linear linear = {
-    .rounds = ROUNDS, .factor_elems = factor_elems, .project = project, .absorb = absorb, .reconstruct = reconstruct,
-};
+static const taut_codec_linear linear = {.rounds = ROUNDS, .factor_elems = factor_elems};
+static const taut_linear_ops   linear_host = {.project = project, .absorb = absorb, .reconstruct = reconstruct};
 
 /* ---- state ---- */
 
@@ -289,8 +294,10 @@ static void state_destroy(taut_codec_state *st)
     taut__free(st);
 }
 
-static taut_status state_create(const taut_stage *s, const taut_tensor *t, uint64_t shared_seed, taut_codec_state **out)
+static taut_status state_create(const taut_stage *s, const taut_tensor *t, uint64_t shared_seed, taut_place place,
+                                taut_codec_state **out)
 {
+    (void)place;
     *out = NULL;
     TAUT_TRY(check(s, t));
     taut_codec_state *st = taut__alloc(1, sizeof *st);
@@ -342,14 +349,18 @@ static taut_status state_load(taut_codec_state *st, const void *src, size_t len)
     return TAUT_OK;
 }
 
+static const taut_codec_ops host = {
+    .encode = encode, .decode = decode, .decode_add = decode_add, .linear = &linear_host,
+    .state_create = state_create, .state_destroy = state_destroy, .state_save = state_save, .state_load = state_load,
+};
+
+extern const taut_codec_ops taut__powersgd_device;
 const taut_codec taut__codec_powersgd = {
     .id = 8, .version = 1, .name = "powersgd",
     .help = "low rank with warm start, for matrices; rank: 1 to the smaller side, default 4; "
             "iterations: 1..16 without state, default 2",
-    .caps = TAUT_CAP_LINEAR | TAUT_CAP_STATEFUL | TAUT_CAP_FEEDBACK,
+    .caps = TAUT_CAP_LINEAR | TAUT_CAP_STATEFUL | TAUT_CAP_FEEDBACK | TAUT_CAP_FIXED_SIZE,
     .keys = keys, .n_keys = KEYS,
-    .check = check, .capacity = capacity,
-    .encode = encode, .decode = decode, .decode_add = decode_add, .describe = describe,
-    .state_create = state_create, .state_destroy = state_destroy, .state_save = state_save, .state_load = state_load,
-    .linear = &linear,
+    .check = check, .capacity = capacity, .fixed = fixed, .describe = describe, .linear = &linear,
+    .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__powersgd_device},
 };

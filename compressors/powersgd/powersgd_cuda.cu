@@ -156,6 +156,12 @@ static __global__ void __launch_bounds__(THREADS) lowrank_poison(float *x, uint6
     uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i < n && *bad) x[i] = taut__float(0x7fc00000);
 }
+/* kept = from, or random where *bad */
+static __global__ void __launch_bounds__(THREADS) lowrank_keep(float *kept, const float *from, uint64_t n, uint64_t key, const uint32_t *bad)
+{
+    uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i < n) kept[i] = *bad ? random_at(key, i) : from[i];
+}
 static __global__ void lowrank_header(taut__cuda_job j, matrix d, uint32_t iterations, const uint32_t *bad)
 {
     uint64_t *word = (uint64_t *)j.payload;
@@ -329,5 +335,22 @@ static taut_status decode(const taut__cuda_batch *b, const taut__cuda_matrix *m,
     return taut_launched("powersgd decode");
 }
 
+static taut_status restart(float *x, uint64_t n, uint64_t seed, uint32_t *poisoned, taut__cuda_stream s)
+{
+    TAUT_LAUNCH(lowrank_keep, blocks_for(n), THREADS, 0, s, x, (const float *)x, n, taut__seed(seed, 0), (const uint32_t *)poisoned);
+    cudaError_t e = cudaMemsetAsync(poisoned, 0, 4, s);
+    return e == cudaSuccess ? taut_launched("powersgd restart") : taut__fail(TAUT_E_DEVICE, "powersgd restart: %s", cudaGetErrorString(e));
+}
+static taut_status poison(float *x, uint64_t n, const uint32_t *bad, taut__cuda_stream s)
+{
+    TAUT_LAUNCH(lowrank_poison, blocks_for(n), THREADS, 0, s, x, n, bad);
+    return taut_launched("powersgd poison");
+}
+static taut_status keep(float *kept, const float *from, uint64_t n, uint64_t seed, const uint32_t *bad, taut__cuda_stream s)
+{
+    TAUT_LAUNCH(lowrank_keep, blocks_for(n), THREADS, 0, s, kept, from, n, taut__seed(seed, 0), bad);
+    return taut_launched("powersgd keep");
+}
+
 extern "C" const taut__cuda_powersgd TAUT_CUDA_TABLE(powersgd);
-extern "C" const taut__cuda_powersgd TAUT_CUDA_TABLE(powersgd) = {work, project, absorb, reconstruct, encode, decode};
+extern "C" const taut__cuda_powersgd TAUT_CUDA_TABLE(powersgd) = {work, project, absorb, reconstruct, encode, decode, restart, poison, keep};

@@ -5,7 +5,7 @@
  *  16  metadata of B buckets, 8 bytes each (maxmin) or 4 (linf, l2), then zeros up to a multiple of 8
  *      codes of all buckets, back to back: bit planes of groups of 64 (quant_kernels.h)
  */
-#include "../codec.h"
+#include "../ops.h"
 #include "quant_bucket.h"
 #include "quant_codes.h"
 
@@ -23,7 +23,7 @@ static const taut_key keys[KEYS] = {
               .help = "1: maxmin puts a level at zero, so that zeros stay zeros; 0: they become noise of up to a step"},
 };
 
-static quant_params params_of(const taut_stage *s)
+quant_params taut__quant_params(const taut_stage *s)
 {
     return (quant_params){.bits = (uint32_t)s->value[BITS], .norm = (quant_norm)s->value[NORM],
                           .stochastic = s->value[ROUND] == 0, .bucket = (size_t)s->value[BUCKET], .zero = s->value[ZERO] != 0};
@@ -41,7 +41,7 @@ static taut_status check(const taut_stage *s, const taut_tensor *t)
  * each side: 1 / m (nearest: 1 / 2m). l2: in squares, at most step^2 / 4 for each of the bucket's elements: bucket / 4m^2. */
 static const char *expands(const taut_stage *s)
 {
-    quant_params p = params_of(s);
+    quant_params p = taut__quant_params(s);
     double       m = (double)((1u << (p.bits - 1)) - 1);
     switch (p.norm) {
     case QUANT_MAXMIN: return p.bits < 2 ? "with one bit the error is as large as the values: use bits=2 or more" : NULL;
@@ -61,8 +61,14 @@ static size_t align(const taut_stage *s) { return (size_t)s->value[BUCKET]; }
 static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 {
     (void)t;
-    quant_params p = params_of(s);
+    quant_params p = taut__quant_params(s);
     return quant_payload_bytes(&p, n);
+}
+
+static size_t fixed(const taut_stage *s, const taut_tensor *t, size_t first, size_t n)
+{
+    (void)first;
+    return capacity(s, t, n);
 }
 
 static void put_header(const quant_params *p, size_t n, uint8_t *dst)
@@ -100,7 +106,7 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
 
 static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err)
 {
-    quant_params p = params_of(taut__stage(c));
+    quant_params p = taut__quant_params(taut__stage(c));
     size_t       bytes = quant_payload_bytes(&p, c->n), at = quant_codes_at(&p, c->n);
     *len = 0;
     if (cap < bytes) return taut__fail(TAUT_E_CAPACITY, "quant: %zu bytes of room: needs %zu", cap, bytes);
@@ -137,10 +143,13 @@ static taut_status decode_add(const taut_call *c, const uint8_t *src, size_t len
     return decode_any(c, src, len, acc, true);
 }
 
+static const taut_codec_ops host = {.encode = encode, .decode = decode, .decode_add = decode_add};
+
 extern const taut_codec taut__codec_quant;
+extern const taut_codec_ops taut__quant_device;
 const taut_codec taut__codec_quant = {
     .id = 4, .version = 1, .name = "quant", .help = "uniform levels per bucket, the fastest lossy codec",
-    .caps = TAUT_CAP_SLICEABLE, .keys = keys, .n_keys = KEYS,
-    .check = check, .expands = expands, .align = align, .capacity = capacity, .encode = encode, .decode = decode, .decode_add = decode_add,
-    .describe = describe,
+    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE, .keys = keys, .n_keys = KEYS,
+    .check = check, .expands = expands, .align = align, .capacity = capacity, .fixed = fixed, .describe = describe,
+    .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__quant_device},
 };

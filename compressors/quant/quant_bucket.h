@@ -6,6 +6,9 @@
 #include "../dispatch.h"
 #include "quant_format.h"
 
+struct taut_stage;
+quant_params taut__quant_params(const struct taut_stage *s); /* quant.c: what the keys say */
+
 /* x[0..n), from element `first` (a multiple of the bucket) of the tensor on -> metadata and codes, bucket after bucket;
  * err as in taut_codec.encode */
 void taut__quant_encode(const taut__simd *simd, const quant_params *p, uint64_t seed, uint64_t first, const float *x,

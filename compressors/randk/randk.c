@@ -1,7 +1,7 @@
 /* randk.c : random elements, the same on every rank, so that only values travel and sums of payloads are payloads of
  * sums. See randk_pick.h for the choice. A block that holds NaN or Inf decodes as NaN or Inf in whole, as a bucket of
  * quant does: nothing non-finite is lost with the elements that stay behind. */
-#include "../codec.h"
+#include "../ops.h"
 #include "../dispatch.h"
 #include "../topk/topk_select.h"
 #include "randk_pick.h"
@@ -64,6 +64,14 @@ static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 {
     size_t k = kept(s, t->elems), size = t->elems / k;
     return HEADER + sizeof(float) * taut__min(taut__min(k, n), n / size + 2);
+}
+
+/* Blocks are of the tensor, whatever its values. */
+static size_t fixed(const taut_stage *s, const taut_tensor *t, size_t first, size_t n)
+{
+    slice touched = {.pick = taut__pick_init(0, t->elems, kept(s, t->elems)), .first = first, .n = n};
+    find_blocks(&touched);
+    return HEADER + (size_t)touched.count * sizeof(float);
 }
 
 /* ---- values: one per block; those whose element lies in another slice are 0. At any alignment, as in a payload ---- */
@@ -253,15 +261,15 @@ static taut_status reconstruct(const taut_call *c, float factor, float *dst)
     return TAUT_OK;
 }
 
-static const taut_codec_linear linear = {
-    .rounds = 1, .factor_elems = factor_elems, .project = project, .absorb = absorb, .reconstruct = reconstruct,
-};
+static const taut_codec_linear linear = {.rounds = 1, .factor_elems = factor_elems};
+static const taut_linear_ops   linear_host = {.project = project, .absorb = absorb, .reconstruct = reconstruct};
 
 /* ---- state: nothing of it outlives a step, so nothing is saved ---- */
 
-static taut_status state_create(const taut_stage *s, const taut_tensor *t, uint64_t shared_seed, taut_codec_state **st)
+static taut_status state_create(const taut_stage *s, const taut_tensor *t, uint64_t shared_seed, taut_place place,
+                                taut_codec_state **st)
 {
-    (void)shared_seed;
+    (void)shared_seed, (void)place;
     size_t n = kept(s, t->elems);
     *st = taut__alloc(1, sizeof **st + n * sizeof(float));
     if (!*st) return taut__fail(TAUT_E_NOMEM, "randk: out of memory for %zu values", n);
@@ -284,14 +292,19 @@ static taut_status state_load(taut_codec_state *st, const void *src, size_t len)
     return len == 0 ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "randk state: %zu bytes, must be 0", len);
 }
 
+static const taut_codec_ops host = {
+    .encode = encode, .encode_exact = encode_exact, .decode = decode, .decode_add = decode_add, .linear = &linear_host,
+    .state_create = state_create, .state_destroy = state_destroy, .state_save = state_save, .state_load = state_load,
+};
+
+extern const taut_codec_ops taut__randk_device;
 const taut_codec taut__codec_randk = {
     .id = 7, .version = 1, .name = "randk",
     .help = "random elements, the same on all ranks; density: fraction to send, above 0 to 1, default 0.01; "
             "scale: 0 or 1 (unbiased), default 0",
-    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_LINEAR | TAUT_CAP_SPARSE | TAUT_CAP_STATEFUL | TAUT_CAP_FEEDBACK,
+    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_LINEAR | TAUT_CAP_SPARSE | TAUT_CAP_STATEFUL | TAUT_CAP_FEEDBACK |
+            TAUT_CAP_FIXED_SIZE,
     .keys = keys, .n_keys = KEYS,
-    .expands = expands, .capacity = capacity,
-    .encode = encode, .encode_exact = encode_exact, .decode = decode, .decode_add = decode_add, .describe = describe,
-    .state_create = state_create, .state_destroy = state_destroy, .state_save = state_save, .state_load = state_load,
-    .linear = &linear,
+    .expands = expands, .capacity = capacity, .fixed = fixed, .describe = describe, .linear = &linear,
+    .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__randk_device},
 };

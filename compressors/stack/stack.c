@@ -1,6 +1,6 @@
 /* stack.c : stack:A+B+C. A codes x, B what A left, C what B left; decoding adds them up.
  *
- * Every stage surveys its own input, slice by slice, and runs without state: the table's functions see one stage, and a
+ * Every stage collects the statistics of its own input, slice by slice, and runs without state: the table's functions see one stage, and a
  * stage after the first cannot know its whole tensor before the first has coded it. So a stack is SLICEABLE if all its
  * stages are, never LINEAR or INTEGER, and PowerSGD in a stack starts from a random Q each time. */
 #include "stack.h"
@@ -17,7 +17,7 @@ static size_t padded(size_t bytes) { return taut__ceil_div(bytes, PAD) * PAD; }
 uint32_t taut__spec_caps(const taut_spec *spec)
 {
     if (spec->stages == 1) return spec->stage[0].codec->caps;
-    uint32_t all = TAUT_CAP_SLICEABLE;
+    uint32_t all = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE;
     for (uint32_t i = 0; i < spec->stages; i++) all &= spec->stage[i].codec->caps;
     return all | TAUT_CAP_FEEDBACK;
 }
@@ -55,12 +55,23 @@ size_t taut__stack_capacity(const taut_spec *spec, const taut_tensor *t, size_t 
     return remainder_offset(spec, t, n) + n * sizeof(float) + sizeof(float) - 1;
 }
 
+bool taut__stack_fixed(const taut_spec *spec, const taut_tensor *t, size_t first, size_t n, size_t *bytes)
+{
+    *bytes = PREAMBLE;
+    for (uint32_t i = 0; i < spec->stages; i++) {
+        const taut_codec *codec = spec->stage[i].codec;
+        if (!(codec->caps & TAUT_CAP_FIXED_SIZE)) return false;
+        *bytes += ENTRY + padded(codec->fixed(&spec->stage[i], t, first, n));
+    }
+    return true;
+}
+
 /* Stages draw different random numbers. */
-static taut_call stage_call(const taut_call *c, uint32_t i)
+taut_call taut__stack_call(const taut_call *c, uint32_t i)
 {
     taut_call stage = *c;
     stage.stage = i;
-    stage.prep = NULL;
+    stage.calibration = NULL;
     stage.state = NULL;
     if (i > 0) {
         stage.seed = taut__seed(c->seed, i);
@@ -90,10 +101,10 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
     memcpy(dst, &spec->stages, sizeof spec->stages);
     for (uint32_t i = 0; i < spec->stages; i++) {
         const taut_codec *codec = spec->stage[i].codec;
-        taut_call         stage = stage_call(c, i);
+        taut_call         stage = taut__stack_call(c, i);
         bool              last = i + 1 == spec->stages;
         size_t            room = padded(stage_capacity(spec, i, c->tensor, c->n)), bytes;
-        TAUT_TRY(codec->encode(&stage, i == 0 ? src : rest, dst + at + ENTRY, room, &bytes, last ? err : rest));
+        TAUT_TRY(taut__op_encode(codec, &stage, i == 0 ? src : rest, dst + at + ENTRY, room, &bytes, last ? err : rest));
         put_entry(dst + at, codec, bytes);
         memset(dst + at + ENTRY + bytes, 0, padded(bytes) - bytes);
         at += ENTRY + padded(bytes);
@@ -153,9 +164,9 @@ static taut_status decode_stages(const taut_call *c, const uint8_t *src, size_t 
     size_t            bytes;
     TAUT_TRY(open_payload(&r, src, len));
     for (uint32_t i = 0; r.left > 0; i++) {
-        taut_call stage = stage_call(c, i);
+        taut_call stage = taut__stack_call(c, i);
         TAUT_TRY(next_stage(&r, &codec, &payload, &bytes));
-        TAUT_TRY((add || i > 0 ? codec->decode_add : codec->decode)(&stage, payload, bytes, dst));
+        TAUT_TRY((add || i > 0 ? taut__op_decode_add : taut__op_decode)(codec, &stage, payload, bytes, dst));
     }
     return TAUT_OK;
 }
@@ -186,9 +197,12 @@ taut_status taut__stack_describe(const uint8_t *src, size_t len, taut_spec *spec
     return TAUT_OK;
 }
 
+static const taut_codec_ops host = {.encode = encode, .decode = decode, .decode_add = decode_add};
+
+extern const taut_codec_ops taut__stack_device;
 const taut_codec taut__codec_stack = {
     .id = 9, .version = 1, .name = "stack",
     .help = "stack:A+B+C: each stage codes what the one before left; up to 4 stages",
     .caps = TAUT_CAP_FEEDBACK, /* of a spec: taut__spec_caps */
-    .encode = encode, .decode = decode, .decode_add = decode_add,
+    .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__stack_device},
 };

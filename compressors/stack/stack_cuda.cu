@@ -63,6 +63,37 @@ static __global__ void stack_open(const __grid_constant__ taut__cuda_stages st, 
     if (flags) atomicOr(flags, (uint32_t)TAUT__CUDA_CORRUPT);
 }
 
+struct caps {
+    uint64_t of[TAUT__CUDA_STAGES];
+};
+/* Stages, as stack_open found them, to buffers of their own: a block per stage at a time. */
+static __global__ void __launch_bounds__(THREADS) stack_take(const __grid_constant__ taut__cuda_stages st, caps cap, const taut__cuda_job *jobs, uint32_t *flags)
+{
+    uint64_t step = (uint64_t)gridDim.x * THREADS;
+    for (uint32_t i = 0; i < st.count; i++) {
+        uint64_t     bytes = *jobs[i].len;
+        bool         fits = bytes <= cap.of[i];
+        const uint4 *from = (const uint4 *)jobs[i].payload;
+        uint4       *to = (uint4 *)st.payload[i];
+        for (uint64_t w = (uint64_t)blockIdx.x * THREADS + threadIdx.x; fits && w < bytes / 16; w += step) to[w] = from[w];
+        if (blockIdx.x != 0) continue;
+        for (uint64_t k = bytes / 16 * 16 + threadIdx.x; fits && k < bytes; k += THREADS) ((uint8_t *)to)[k] = jobs[i].payload[k];
+        if (threadIdx.x != 0) continue;
+        *(uint64_t *)st.len[i] = fits ? bytes : 0;
+        if (!fits && flags) atomicOr(flags, (uint32_t)TAUT__CUDA_CORRUPT);
+    }
+}
+
+struct flag_words {
+    const uint32_t *of[TAUT__CUDA_STAGES];
+};
+static __global__ void stack_flags(flag_words from, uint32_t count, uint32_t *to)
+{
+    uint32_t all = 0;
+    for (uint32_t i = 0; i < count; i++) all |= *from.of[i];
+    if (all) atomicOr(to, all);
+}
+
 static taut_status check(const taut__cuda_stages *st, const void *payload, const char *what)
 {
     if (st->count < 1 || st->count > TAUT__CUDA_STAGES) return taut__fail(TAUT_E_RANGE, "%s: %u stages: must be 1..%d", what, st->count, TAUT__CUDA_STAGES);
@@ -84,5 +115,33 @@ static taut_status open(const taut__cuda_stages *st, const uint8_t *payload, con
     return taut_launched("stack open");
 }
 
+/* The lengths that stack_open writes lie behind the jobs. */
+static __global__ void stack_begin(const __grid_constant__ taut__cuda_stages st, taut__cuda_job *jobs)
+{
+    uint64_t *len = (uint64_t *)(jobs + TAUT__CUDA_STAGES);
+    for (uint32_t i = 0; i < st.count; i++) jobs[i].len = len + i;
+}
+static taut_status take(const taut__cuda_stages *st, const uint64_t *cap, const uint8_t *payload, const uint64_t *len, taut__cuda_job *scratch,
+                        uint32_t *flags, taut__cuda_stream s)
+{
+    TAUT_TRY(check(st, payload, "stack take"));
+    caps c;
+    memset(&c, 0, sizeof c);
+    for (uint32_t i = 0; i < st->count; i++) c.of[i] = cap[i];
+    TAUT_LAUNCH(stack_begin, 1, 1, 0, s, *st, scratch);
+    TAUT_LAUNCH(stack_open, 1, 1, 0, s, *st, payload, len, scratch, flags);
+    TAUT_LAUNCH(stack_take, BLOCKS, THREADS, 0, s, *st, c, (const taut__cuda_job *)scratch, flags);
+    return taut_launched("stack take");
+}
+static taut_status gather_flags(const uint32_t *const *from, uint32_t count, uint32_t *to, taut__cuda_stream s)
+{
+    if (count < 1 || count > TAUT__CUDA_STAGES) return taut__fail(TAUT_E_RANGE, "stack flags: %u stages: must be 1..%d", count, TAUT__CUDA_STAGES);
+    flag_words words;
+    memset(&words, 0, sizeof words);
+    for (uint32_t i = 0; i < count; i++) words.of[i] = from[i];
+    TAUT_LAUNCH(stack_flags, 1, 1, 0, s, words, count, to);
+    return taut_launched("stack flags");
+}
+
 extern "C" const taut__cuda_stack TAUT_CUDA_TABLE(stack);
-extern "C" const taut__cuda_stack TAUT_CUDA_TABLE(stack) = {assemble, open};
+extern "C" const taut__cuda_stack TAUT_CUDA_TABLE(stack) = {assemble, open, take, gather_flags};

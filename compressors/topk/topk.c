@@ -2,15 +2,15 @@
  *
  * A whole tensor on its own takes one pass over memory: whatever may be among the k largest (from a sampled estimate)
  * is collected into the free end of the output buffer, and the exact selection happens there. Slices of a tensor take
- * the threshold from settle(), so that all slices together hold the k largest of the tensor. */
-#include "../codec.h"
+ * the threshold from calibrate(), so that all slices together hold the k largest of the tensor. */
+#include "../ops.h"
 #include "../dispatch.h"
 #include "topk_select.h"
 #include "topk_sparse.h"
 #include <string.h>
 
 enum { KEY_DENSITY, KEYS };
-enum { PREP_THRESHOLD, PREP_LAST_TIE }; /* words of prep.u */
+enum { CALIBRATED_THRESHOLD, CALIBRATED_LAST_TIE }; /* words of calibration.u */
 enum { CHUNK = 2048 };                  /* elements per kernel call */
 
 static const taut_key keys[KEYS] = {
@@ -31,22 +31,22 @@ static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 
 /* ---- the whole tensor: threshold ---- */
 
-/* The data is looked at in settle; the survey only has to exist, for settle to be called. */
-static taut_status survey(const taut_call *c, const float *src, double *stats)
+/* The data is looked at in calibrate; collect_stats only has to exist, for calibrate to be called. */
+static taut_status collect_stats(const taut_call *c, const float *src, double *stats)
 {
     (void)src;
     stats[0] += (double)c->n;
     return TAUT_OK;
 }
 
-static taut_status settle(const taut_call *c, const double *stats, int ranks, const float *src, taut_prep *prep)
+static taut_status calibrate(const taut_call *c, const double *stats, int ranks, const float *src, taut_calibration *calibration)
 {
     (void)stats, (void)ranks;
     size_t            n = c->tensor->elems;
     taut__topk_choice t = taut__topk_select(taut__simd_get()->topk, src, n, kept(taut__stage(c), n));
-    *prep = (taut_prep){.raw = t.threshold >= TAUT_TOPK_INFINITE};
-    prep->u[PREP_THRESHOLD] = t.threshold;
-    prep->u[PREP_LAST_TIE] = t.last_tie;
+    *calibration = (taut_calibration){.raw = t.threshold >= TAUT_TOPK_INFINITE};
+    calibration->u[CALIBRATED_THRESHOLD] = t.threshold;
+    calibration->u[CALIBRATED_LAST_TIE] = t.last_tie;
     return TAUT_OK;
 }
 
@@ -174,8 +174,8 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
     const taut_stage *s = taut__stage(c);
     size_t            n = c->n, k = kept(s, n), need = capacity(s, c->tensor, n);
     if (cap < need) return taut__fail(TAUT_E_CAPACITY, "topk: %zu bytes given, %zu needed", cap, need);
-    if (c->prep) {
-        taut__topk_choice t = {(uint32_t)c->prep->u[PREP_THRESHOLD], c->prep->u[PREP_LAST_TIE]};
+    if (c->calibration) {
+        taut__topk_choice t = {(uint32_t)c->calibration->u[CALIBRATED_THRESHOLD], c->calibration->u[CALIBRATED_LAST_TIE]};
         *len = encode_slice(c, t, c->first, src, dst, err);
     } else {
         *len = encode_one_pass(s->value[KEY_DENSITY], src, n, k, dst, err);
@@ -212,11 +212,16 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
     return taut__sparse_density(src, len, &s->value[KEY_DENSITY]);
 }
 
+static const taut_codec_ops host = {
+    .collect_stats = collect_stats, .calibrate = calibrate,
+    .encode = encode, .encode_exact = encode_exact, .decode = decode, .decode_add = decode_add,
+};
+
+extern const taut_codec_ops taut__topk_device;
 const taut_codec taut__codec_topk = {
     .id = 6, .version = 1, .name = "topk",
     .help = "the elements of largest magnitude; density: fraction to send, above 0 to 1, default 0.01",
     .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_SPARSE | TAUT_CAP_FEEDBACK,
     .keys = keys, .n_keys = KEYS, .n_stats = 1,
-    .capacity = capacity, .survey = survey, .settle = settle,
-    .encode = encode, .encode_exact = encode_exact, .decode = decode, .decode_add = decode_add, .describe = describe,
+    .capacity = capacity, .describe = describe, .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__topk_device},
 };

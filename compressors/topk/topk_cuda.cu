@@ -7,6 +7,7 @@
  * floats, or the k-th largest is not finite, the floats travel as they are.
  * Decoding. The table's sums give every group its place and first position; a warp decodes a group. */
 #include "../cuda/cuda_kernel.h"
+#include "../codec.h"
 #include "topk_format.h"
 
 enum {
@@ -112,7 +113,7 @@ static __global__ void __launch_bounds__(THREADS) topk_pick(const __grid_constan
 }
 
 /* The threshold that the passes found, or the one that was given, as what the collector compares with. A thread per job. */
-static __global__ void topk_settle(const __grid_constant__ taut__cuda_batch batch, plan p)
+static __global__ void topk_calibrate(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     uint32_t k = blockIdx.x * blockDim.x + threadIdx.x;
     if (k >= batch.count) return;
@@ -129,6 +130,32 @@ static __global__ void topk_settle(const __grid_constant__ taut__cuda_batch batc
         c->least = c->found;
         c->raw = c->found >= TAUT_TOPK_INFINITE;
     }
+}
+
+/* How many elements of each tile are exactly at the threshold. */
+static __global__ void __launch_bounds__(THREADS) topk_ties(const __grid_constant__ taut__cuda_batch batch, plan p)
+{
+    uint64_t              unit;
+    const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
+    choosing             *c = p.choosing_of + job_number(batch, j);
+    uint32_t              here = 0;
+    if (c->rank == ~UINT64_C(0)) return;
+    for (int s = 0; s < STEPS; s++) {
+        if (place(unit, s) >= j->n) break;
+        float4 x = taut_input4(j, batch.dtype, place(unit, s));
+        float  v[4] = {x.x, x.y, x.z, x.w};
+        for (int q = 0; q < 4; q++) here += place(unit, s) + (uint64_t)q < j->n && taut__topk_magnitude(v[q]) == c->found;
+    }
+    here = __reduce_add_sync(TAUT_ALL, here);
+    if (TAUT_LANE == 0 && here) atomicAdd(p.ties + blockIdx.x, (unsigned long long)here);
+}
+
+static __global__ void __launch_bounds__(THREADS) topk_elements(const __grid_constant__ taut__cuda_batch batch)
+{
+    uint32_t k = blockIdx.x * THREADS + threadIdx.x;
+    if (k >= batch.count) return;
+    const taut__cuda_job *j = batch.jobs ? batch.jobs + k : &batch.one;
+    *j->stats += (double)j->n;
 }
 
 /* ---- collecting ---- */
@@ -170,6 +197,48 @@ static __device__ uint32_t block_scan(uint32_t v, uint32_t *total)
         *total += sums[w];
     }
     return before + sum - v;
+}
+
+/* The choice of a job: threshold, and the place of the last tie that goes, which lies in the tile where their count is reached. A
+ * block per job. */
+static __global__ void __launch_bounds__(THREADS) topk_choice(const __grid_constant__ taut__cuda_batch batch, plan p)
+{
+    TAUT_SHARED(unsigned long long, found, 3); /* tile, ties before it, place */
+    const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
+    choosing             *c = p.choosing_of + blockIdx.x;
+    uint64_t              tiles = (j->n + TAUT__CUDA_TILE - 1) / TAUT__CUDA_TILE, sum = 0, rank = c->rank;
+    bool                  few = rank == ~UINT64_C(0); /* all that is not zero goes */
+    if (threadIdx.x == 0) found[0] = found[1] = 0, found[2] = ~UINT64_C(0);
+    __syncthreads();
+    for (uint64_t from = 0; from < tiles && !few; from += THREADS) {
+        uint64_t t = from + threadIdx.x;
+        uint32_t here = t < tiles ? (uint32_t)p.ties[j->unit + t] : 0, all;
+        uint64_t before = sum + block_scan(here, &all);
+        if (before < rank && rank <= before + here) found[0] = t, found[1] = before;
+        sum += all;
+    }
+    __syncthreads();
+    if (!few && sum > rank) { /* some ties stay */
+        uint64_t at = found[0] * TAUT__CUDA_TILE + 16 * threadIdx.x, left = rank - found[1];
+        uint32_t equal = 0, all;
+        for (uint32_t s = 0; s < 4; s++) {
+            if (at + 4 * s >= j->n) break;
+            float4 x = taut_input4(j, batch.dtype, at + 4 * s);
+            float  v[4] = {x.x, x.y, x.z, x.w};
+            for (uint32_t q = 0; q < 4; q++) equal |= (uint32_t)(at + 4 * s + q < j->n && taut__topk_magnitude(v[q]) == c->found) << (4 * s + q);
+        }
+        uint64_t before = block_scan((uint32_t)__popc(equal), &all);
+        for (uint32_t q = 0; q < 16; q++)
+            if ((equal >> q & 1) && ++before == left) found[2] = at + q;
+    }
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    taut_calibration made;
+    memset(&made, 0, sizeof made);
+    made.raw = !few && c->found >= TAUT_TOPK_INFINITE;
+    made.u[0] = few ? 1 : c->found;
+    made.u[1] = found[2];
+    *j->calibration = made;
 }
 
 /* Look-back by the first warp: what lies before this tile, whose own sum is v. */
@@ -592,7 +661,7 @@ static taut_status encode(const taut__cuda_batch *b, double density, bool exact,
         TAUT_LAUNCH(topk_count, units, THREADS, 0, s, *b, p, pass);
         TAUT_LAUNCH(topk_pick, b->count, THREADS, 0, s, *b, p, pass);
     }
-    TAUT_LAUNCH(topk_settle, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, p);
+    TAUT_LAUNCH(topk_calibrate, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, p);
     TAUT_LAUNCH(topk_collect, units, THREADS, 0, s, *b, p);
     TAUT_LAUNCH(topk_size, groups, THREADS, 0, s, *b, p);
     TAUT_LAUNCH(topk_place, b->count, THREADS, 0, s, *b, p);
@@ -620,5 +689,33 @@ static taut_status decode(const taut__cuda_batch *b, int what, uint64_t list, ta
     return taut_launched("topk decode");
 }
 
+static size_t choose_work(uint64_t units, uint32_t jobs) { return up16(8 * units) + up16(jobs * sizeof(choosing)); }
+
+static taut_status choose(const taut__cuda_batch *b, double density, taut__cuda_stream s)
+{
+    TAUT_TRY(taut_check_batch(b, "topk calibrate"));
+    if (!(density > 0 && density <= 1)) return taut__fail(TAUT_E_RANGE, "topk calibrate: density=%g: must be above 0, up to 1", density);
+    if (b->work_bytes < choose_work(b->units, b->count))
+        return taut__fail(TAUT_E_CAPACITY, "topk calibrate: %zu bytes of scratch: must be %zu", b->work_bytes, choose_work(b->units, b->count));
+    plan p = {density, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL};
+    p.ties = (unsigned long long *)b->work;
+    p.choosing_of = (choosing *)((uint8_t *)b->work + up16(8 * b->units));
+    cudaError_t e = cudaMemsetAsync(b->work, 0, choose_work(b->units, b->count), s);
+    if (e != cudaSuccess) return taut__fail(TAUT_E_DEVICE, "topk calibrate: %s", cudaGetErrorString(e));
+    for (int pass = 0; pass < 3; pass++) {
+        TAUT_LAUNCH(topk_count, (unsigned)b->units, THREADS, 0, s, *b, p, pass);
+        TAUT_LAUNCH(topk_pick, b->count, THREADS, 0, s, *b, p, pass);
+    }
+    TAUT_LAUNCH(topk_ties, (unsigned)b->units, THREADS, 0, s, *b, p);
+    TAUT_LAUNCH(topk_choice, b->count, THREADS, 0, s, *b, p);
+    return taut_launched("topk calibrate");
+}
+static taut_status count(const taut__cuda_batch *b, taut__cuda_stream s)
+{
+    TAUT_TRY(taut_check_batch(b, "topk statistics"));
+    TAUT_LAUNCH(topk_elements, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b);
+    return taut_launched("topk statistics");
+}
+
 extern "C" const taut__cuda_topk TAUT_CUDA_TABLE(topk);
-extern "C" const taut__cuda_topk TAUT_CUDA_TABLE(topk) = {encode_work, encode, decode_work, decode};
+extern "C" const taut__cuda_topk TAUT_CUDA_TABLE(topk) = {encode_work, encode, decode_work, decode, choose_work, choose, count};

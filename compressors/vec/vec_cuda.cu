@@ -117,7 +117,9 @@ static __global__ void __launch_bounds__(THREADS) vec_input_norms(const __grid_c
         for (uint64_t q = 0; q < 4 && i + q < j->n; q++) {
             bad |= (taut__bits(v[q]) & 0x7fffffff) >= 0x7f800000;
             plain += taut__square(v[q]);
-            scaled += j->scale ? taut__square(v[q] / scale_at(j, i + q)) : taut__square(v[q]);
+            double v2 = taut__square(v[q]), s = (double)scale_at(j, i + q); /* as taut__norm2(): scales of rows divide sums */
+            if (!j->scale || j->stride == 0) scaled += v2;
+            else scaled += j->stride == 1 ? taut__square(v[q] / (float)s) : v2 / (s * s);
         }
     }
     plain = taut_warp_sum(plain);
@@ -126,6 +128,7 @@ static __global__ void __launch_bounds__(THREADS) vec_input_norms(const __grid_c
     int any_bad = __syncthreads_or(bad);
     if (threadIdx.x != 0) return;
     for (int w = 1; w < THREADS / TAUT_WARP; w++) plain += part[w], scaled += part[THREADS / TAUT_WARP + w];
+    if (j->scale && j->stride == 0) scaled /= (double)j->scale[0] * (double)j->scale[0];
     taut_add_double(j->stats, plain);
     taut_add_double(j->stats + 1, scaled);
     if (any_bad) taut_flag(j, TAUT__CUDA_NOT_FINITE);
@@ -148,6 +151,45 @@ static __global__ void __launch_bounds__(THREADS) vec_sum(const __grid_constant_
         if (batch.factor != 1) x = taut_scale4(x, batch.factor);
         taut_store4_as(j->dst, batch.dtype, i, j->n, x);
     }
+}
+
+static __device__ __forceinline__ bool finite(float x) { return (taut__bits(x) & 0x7fffffff) < 0x7f800000; }
+static __device__ __forceinline__ float4 pass4(const taut__cuda_pass &p, uint64_t i, uint32_t *found)
+{
+    float4 d = p.kind == TAUT__PASS_CONVERT || p.kind == TAUT__PASS_RESIDUAL ? make_float4(0, 0, 0, 0) : taut_load4((const float *)p.dst, i, p.n);
+    float4 a = p.a ? taut_load4_as(p.a, p.from, i, p.n) : d;
+    float  x[4] = {d.x, d.y, d.z, d.w}, y[4] = {a.x, a.y, a.z, a.w};
+    switch (p.kind) {
+    case TAUT__PASS_ADD: return taut_add4(d, a);
+    case TAUT__PASS_SCALE: return taut_scale4(d, p.factor);
+    case TAUT__PASS_CONVERT: return a;
+    case TAUT__PASS_RESIDUAL: {
+        float4 b = taut_load4((const float *)p.b, i, p.n);
+        return make_float4(taut__residual(a.x, b.x), taut__residual(a.y, b.y), taut__residual(a.z, b.z), taut__residual(a.w, b.w));
+    }
+    case TAUT__PASS_OUTPUT:
+        TAUT_UNROLL
+        for (int q = 0; q < 4; q++)
+            if (y[q] == 0 || !finite(x[q])) x[q] = 0;
+        break;
+    default:
+        TAUT_UNROLL
+        for (int q = 0; q < 4; q++)
+            if (!finite(x[q])) x[q] = 0, ++*found;
+    }
+    return make_float4(x[0], x[1], x[2], x[3]);
+}
+
+static __global__ void __launch_bounds__(THREADS) vec_pass(const __grid_constant__ taut__cuda_pass p)
+{
+    uint32_t found = 0;
+    TAUT_UNROLL
+    for (int k = 0; k < STEPS; k++) {
+        uint64_t i = place(blockIdx.x, k);
+        if (i >= p.n) break;
+        taut_store4_as(p.dst, p.kind == TAUT__PASS_CONVERT ? p.to : TAUT_F32, i, p.n, pass4(p, i, &found));
+    }
+    if (p.kind == TAUT__PASS_SCRUB && found) atomicAdd(p.found, (unsigned long long)found);
 }
 
 /* ---- launchers ---- */
@@ -192,5 +234,19 @@ static taut_status sum(const taut__cuda_batch *b, taut__cuda_stream s)
     return taut_launched("sum");
 }
 
+static taut_status pass(const taut__cuda_pass *p, taut__cuda_stream s)
+{
+    uint64_t units = (p->n + TAUT__CUDA_TILE - 1) / TAUT__CUDA_TILE;
+    if (p->kind < 0 || p->kind >= TAUT__PASS_KINDS) return taut__fail(TAUT_E_INVALID, "pass: kind %d: must be 0..%d", (int)p->kind, TAUT__PASS_KINDS - 1);
+    TAUT_TRY(check_kind(p->to, "pass"));
+    TAUT_TRY(check_kind(p->from, "pass"));
+    if (((uintptr_t)p->dst & (p->to == TAUT_F32 ? 3 : 1)) || ((uintptr_t)p->a & (p->from == TAUT_F32 ? 3 : 1)) || ((uintptr_t)p->b & 3))
+        return taut__fail(TAUT_E_INVALID, "pass: %p, %p or %p: must be multiples of their elements", p->dst, p->a, p->b);
+    if (units > 0x7fffffffull) return taut__fail(TAUT_E_RANGE, "pass: %llu elements: too many for one launch", (unsigned long long)p->n);
+    if (units == 0) return TAUT_OK;
+    TAUT_LAUNCH(vec_pass, (unsigned)units, THREADS, 0, s, *p);
+    return taut_launched("pass");
+}
+
 extern "C" const taut__cuda_vec TAUT_CUDA_TABLE(vec);
-extern "C" const taut__cuda_vec TAUT_CUDA_TABLE(vec) = {encode, decode, input, input_norms, sum};
+extern "C" const taut__cuda_vec TAUT_CUDA_TABLE(vec) = {encode, decode, input, input_norms, sum, pass};

@@ -77,10 +77,6 @@ int stream_read(import_stream *s, void *dst, size_t cap, size_t *n);
 /* appends one line with its newline to b; *got = false at the end */
 int stream_line(import_stream *s, import_buffer *b, bool *got);
 
-/* The first byte of p[0..n) that is no valid UTF-8; n if all is. A sequence cut off at n counts as valid where `more`
- * follows: *tail is then how many bytes of it there are. */
-size_t utf8_bad(const char *p, size_t n, bool more, size_t *tail);
-
 /* Regular files below `path` (or path itself), sorted by name; free each and the list. */
 int  list_files(const char *path, char ***files, size_t *n);
 void list_free(char **files, size_t n);

@@ -1,5 +1,6 @@
 /* import_csv.c : comma-separated values (RFC 4180): a line of names, then records; quoted fields may hold delimiters, quotes
  * (doubled) and newlines. The first pass finds the types of columns: whole numbers, decimal numbers, else text. */
+#include "../../compressors/dataset/utf8.h"
 #include "import.h"
 #include <errno.h>
 #include <math.h>
@@ -151,7 +152,7 @@ static int each_record(import *im, visit what)
 
 static int look(import *im, csv *c, const record *r, const char *path)
 {
-    size_t tail, bad = utf8_bad(r->raw.p, r->raw.n, false, &tail);
+    size_t tail, bad = taut__utf8_bad(r->raw.p, r->raw.n, false, &tail);
     (void)im;
     if (bad < r->raw.n) return cli_fail("%s:%llu: not UTF-8: byte 0x%02x", path, (unsigned long long)r->line, (unsigned char)r->raw.p[bad]);
     for (size_t k = 0; k < c->cols; k++) {

@@ -1,5 +1,6 @@
 /* import_text.c : text files and folders: windows of a fixed size, lines, or documents. Samples keep their newlines and
  * separators, so the samples one behind the other are the files one behind the other. */
+#include "../../compressors/dataset/utf8.h"
 #include "import.h"
 #include <stdlib.h>
 #include <string.h>
@@ -123,7 +124,7 @@ static int feed_file(import *im, const char *path)
         if ((rc = import_reserve(&b, CHUNK)) != CLI_OK || (rc = stream_read(&s, b.p + b.n, CHUNK, &n)) != CLI_OK) break;
         b.n += n;
         if (!im->options->bytes) {
-            bad = utf8_bad(b.p + checked, b.n - checked, n > 0, &tail);
+            bad = taut__utf8_bad(b.p + checked, b.n - checked, n > 0, &tail);
             if (bad < b.n - checked) {
                 lines += lines_before(b.p + checked, bad);
                 rc = cli_fail("%s: line %llu (byte %llu): not UTF-8: byte 0x%02x; --bytes packs any bytes", path, (unsigned long long)lines + 1,

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+#ifdef TAUT_HAVE_ZSTD
+#include "../../comm/taut_data.h"
+#endif
 
 static bool ends_in_taut(const char *name, size_t n) { return n > 5 && memcmp(name + n - 5, ".taut", 5) == 0; }
 
@@ -19,12 +23,32 @@ static bool is_folder(const char *path)
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
+/* Is the first of these files of another format, with an index beside it? An index that does not open says why later. */
+static bool indexed(const char *text)
+{
+#ifdef TAUT_HAVE_ZSTD
+    size_t          n = strcspn(text, ",");
+    char            name[4096];
+    taut_shard     *s;
+    taut_shard_info info = {.size = sizeof info};
+    if (n + 6 > sizeof name) return false;
+    snprintf(name, sizeof name, "%.*s.taut", (int)n, text);
+    if (access(name, F_OK) != 0) return false;
+    if (taut_shard_open(name, &s) != TAUT_OK) return true;
+    taut_shard_get_info(s, &info);
+    taut_shard_close(s);
+    return info.foreign;
+#else
+    return (void)text, false;
+#endif
+}
+
 bool shards_named(const char *text)
 {
     struct dirent **e;
     int             n;
     if (!text) return false;
-    if (!is_folder(text)) return ends_in_taut(text, strlen(text));
+    if (!is_folder(text)) return ends_in_taut(text, strlen(text)) || indexed(text);
     n = scandir(text, &e, shard_name, alphasort);
     for (int i = 0; i < n; i++) free(e[i]);
     if (n >= 0) free(e);

@@ -28,7 +28,8 @@ struct shards {
     int64_t     *val_label;
 };
 
-/* shards_named() : does --data name shards: files *.taut, several joined by commas, or a folder with such files? */
+/* shards_named() : does --data name shards: files *.taut, or files with an index FILE.taut beside them, several joined by commas, or a
+ *  folder with files *.taut? */
 bool shards_named(const char *data);
 
 /* shards_open() : collective; prints why and returns an exit code on all ranks, as ranks_agree() does. Sets o->steps where the user

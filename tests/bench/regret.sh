@@ -5,8 +5,8 @@
 # `table` and `jobs` append to OUT, one run after the other, and replace what they had for the same nodes and rate; `write` makes
 # the sections from what is there.
 # Settings: BUILD (build/release); OUT (build/regret); NODES (2 4); RATES (100mbit 1gbit 10gbit 25gbit); SIZES (64K:64M:4); SECONDS_EACH (4)
-# per size, from five rounds on; ROUNDS (40) at most; TRACES (../shared/traces), without which gradients are synthetic; STEPS (300)
-# of a job; RHYTHMS; WRAP (), a command that runs each measurement, as in WRAP='nice -n -5'.
+# per size, from five rounds on; ROUNDS (2000) at most; TRACES (../shared/traces), without which gradients are synthetic; JOBS (4:2:16384
+# 2:16:1024) nodes, layers and KiB of each; STEPS (300) of a job; RHYTHMS; WRAP (), a command that runs each measurement, as in WRAP='nice -n -5'.
 set -eu
 BUILD=${BUILD:-build/release}
 OUT=${OUT:-build/regret}
@@ -14,8 +14,9 @@ NODES=${NODES:-2 4}
 RATES=${RATES:-100mbit 1gbit 10gbit 25gbit}
 SIZES=${SIZES:-64K:64M:4}
 SECONDS_EACH=${SECONDS_EACH:-4}
-ROUNDS=${ROUNDS:-40}
+ROUNDS=${ROUNDS:-2000}
 TRACES=${TRACES:-../shared/traces}
+JOBS=${JOBS:-4:2:16384 2:16:1024}
 STEPS=${STEPS:-300}
 RHYTHMS=${RHYTHMS:-even alternate jump drift grow evaluate straggler random random-ranks}
 WRAP=${WRAP:-}
@@ -51,11 +52,14 @@ sizes() {
 }
 
 jobs() {
-    for n in $NODES; do
+    for job in $JOBS; do
+        IFS=: read -r n layers kib <<EOF
+$job
+EOF
         for rhythm in $RHYTHMS; do
-            say "$n nodes at 10 Gbit/s, $rhythm"
-            $WRAP launch/lab run "$n" 10gbit -- "$PWD/$BUILD/tests/bench/uneven_mpi" "$rhythm" "$STEPS" 16 1024 10 auto >"$OUT/job-$n-$rhythm.txt" ||
-                say "failed: see $OUT/job-$n-$rhythm.txt"
+            say "$n nodes at 10 Gbit/s, $layers layers of $kib KiB, $rhythm"
+            $WRAP launch/lab run "$n" 10gbit -- "$PWD/$BUILD/tests/bench/uneven_mpi" "$rhythm" "$STEPS" "$layers" "$kib" 10 auto >"$OUT/job-$job-$rhythm.txt" ||
+                say "failed: see $OUT/job-$job-$rhythm.txt"
         done
     done
 }
@@ -70,12 +74,12 @@ section() {
     cp "$OUT/results.md" "$RESULTS"
 }
 
-# regret BYTES bytes RANKS ranks: auto MS ms (CODEC), best MS ms (CODEC): REGRET
+# regret BYTES bytes RANKS ranks: auto MS ms (CODEC), best MS ms (CODEC): REGRET, with step end REGRET
 rows() {
     for n in $NODES; do
         for rate in $RATES; do
             for f in "$OUT"/run-"$n"-"$rate"-*.txt; do
-                [ ! -f "$f" ] || sed -n "s/^regret \([0-9]*\) bytes.*: auto \([0-9.]*\) ms (\(.*\)), best \([0-9.]*\) ms (\(.*\)): \([0-9.]*\)\$/$n $rate \1 \2 \3 \4 \5 \6/p" "$f"
+                [ ! -f "$f" ] || sed -n "s/^regret \([0-9]*\) bytes.*: auto \([0-9.]*\) ms (\(.*\)), best \([0-9.]*\) ms (\(.*\)): \([0-9.]*\), with step end \([0-9.]*\)\$/$n $rate \1 \2 \3 \4 \5 \6 \7/p" "$f"
             done | sort -n -k 3
         done
     done
@@ -84,22 +88,27 @@ rows() {
 write() {
     rows >"$OUT/rows.txt"
     {
-        echo "| nodes | network | bytes | auto ms | plan | best fixed ms | which | regret |"
-        echo "|---|---|---|---|---|---|---|---|"
-        awk '{ printf "| %s | %s | %s | %s | `%s` | %s | `%s` | **%s** |\n", $1, $2, $3, $4, $5, $6, $7, $8 }' "$OUT/rows.txt"
+        echo "| nodes | network | bytes | auto ms | plan | best fixed ms | which | regret | with step end |"
+        echo "|---|---|---|---|---|---|---|---|---|"
+        awk '{ printf "| %s | %s | %s | %s | `%s` | %s | `%s` | **%s** | %s |\n", $1, $2, $3, $4, $5, $6, $7, $8, $9 }' "$OUT/rows.txt"
         echo
         awk '{ print $8 }' "$OUT/rows.txt" | sort -n | awk '{ v[NR] = $1 } END { if (NR) printf "%d cells: median regret %.3f, worst %.3f.\n", NR, (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2, v[NR] }'
     } | section lab-regret
-    {
-        echo "| nodes | rhythm | compressed, all steps | last hundred | communication ms |"
-        echo "|---|---|---|---|---|"
-        for n in $NODES; do
-            for rhythm in $RHYTHMS; do
-                [ ! -f "$OUT/job-$n-$rhythm.txt" ] || tail -n 1 "$OUT/job-$n-$rhythm.txt" | awk -v n="$n" '
-                    function field(name) { match($0, "\"" name "\": *\"?[^,\"}]*"); v = substr($0, RSTART, RLENGTH); sub(".*: *\"?", "", v); return v }
-                    { printf "| %d | %s | %.1f%% | %.1f%% | %.2f |\n", n, field("rhythm"), 100 * field("compressed"), 100 * field("compressed_last_100"), field("communication_ms") }'
-            done
+    for job in $JOBS; do
+        for rhythm in $RHYTHMS; do
+            [ ! -f "$OUT/job-$job-$rhythm.txt" ] || tail -n 1 "$OUT/job-$job-$rhythm.txt" | awk -v job="$job" '
+                function field(name) { match($0, "\"" name "\": *\"?[^,\"}]*"); v = substr($0, RSTART, RLENGTH); sub(".*: *\"?", "", v); return v }
+                /rhythm/ { split(job, part, ":"); print part[1], part[2] " x " part[3] / 1024, field("rhythm"), field("none_ms"), field("fixed_ms"), field("communication_ms"),
+                    100 * field("compressed"), 100 * field("compressed_last_100") }'
         done
+    done >"$OUT/jobs.txt"
+    {
+        echo "| nodes | layers x MiB | rhythm | none ms | \`quant:bits=4\` ms | times as fast | auto ms | compressed, all steps | last hundred |"
+        echo "|---|---|---|---|---|---|---|---|---|"
+        awk '{ printf "| %s | %s %s %s | %s | %.1f | %.1f | **%.2f** | %.1f | %.1f%% | %.1f%% |\n", $1, $2, $3, $4, $5, $6, $7, $6 / $7, $8, $9, $10 }' "$OUT/jobs.txt"
+        echo
+        awk '$6 >= 2 * $7 { n++; if (n == 1 || $9 < least) least = $9 }
+            END { printf "%d of %d jobs in which compression makes communication twice as fast: at least %.1f%% of the steps compressed.\n", n, NR, least }' "$OUT/jobs.txt"
     } | section lab-uneven
 }
 

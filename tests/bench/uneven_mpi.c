@@ -3,8 +3,11 @@
  *   launch/lab run 2 10gbit -- build/release/tests/bench/uneven_mpi RHYTHM [STEPS [LAYERS [KiB [COMPUTE_MS [CODEC [overlap]]]]]]
  *
  * Each step computes for COMPUTE_MS and what the rhythm adds, asleep as a host is whose accelerator computes, and sums LAYERS
- * layers, after computing or (overlap) while it goes on. Prints one JSON object: of all steps and of the last hundred the share that
- * was compressed (less than three quarters of the bytes of float32 sent), and the median time of a step's communication. */
+ * layers, after computing or (overlap) while it goes on. After every EVERY steps the same layers are summed once by communicators of
+ * fixed settings, FIXED and none, beside the job's count: what compression is worth there and then. Prints one JSON object: of all
+ * steps and of the last hundred the share that was compressed (less than three quarters of the bytes of float32 sent), and the
+ * median time of a step's communication, from the moment at which the last rank came, under the job's codec and both settings;
+ * with overlap, of the whole step. */
 #include "comm/taut_mpi.h"
 #include <math.h>
 #include <stdbool.h>
@@ -13,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { STEPS_MAX = 100000, LAYERS_MAX = 256 };
+enum { STEPS_MAX = 100000, LAYERS_MAX = 256, EVERY = 6, JOB = 0, FIXED = 1, NONE = 2, SETTINGS = 3 };
 static const char *const rhythms[] = {"even", "alternate", "jump", "drift", "grow", "evaluate", "straggler", "random", "random-ranks", NULL};
 
 static int rank, ranks, steps = 300, layers = 16;
@@ -75,42 +78,76 @@ static void bytes(const taut_comm *comm, uint64_t *sent, uint64_t *dense)
     *sent = s.bytes_sent, *dense = s.bytes_dense;
 }
 
-static taut_layer *layer[LAYERS_MAX];
-static float      *source, *buf;
-static double      comm_s[STEPS_MAX];
-static bool        compressed[STEPS_MAX];
+typedef struct setting {
+    const char *codec;
+    taut_comm  *comm;
+    taut_layer *layer[LAYERS_MAX];
+    double      ms[STEPS_MAX]; /* of communication */
+    int         n;
+} setting;
 
-static void one_step(taut_comm *comm, const char *rhythm, int step, bool overlap)
+static setting setting_of[SETTINGS] = {[FIXED] = {.codec = "quant:bits=4"}, [NONE] = {.codec = "none"}};
+static float  *source, *buf;
+static bool    compressed[STEPS_MAX];
+
+static void open_setting(setting *s)
 {
-    double seconds = compute_s + added(rhythm, step), begin;
+    taut_config cfg = TAUT_CONFIG_INIT;
+    cfg.codec = s->codec;
+    must(taut_comm_create_mpi(MPI_COMM_WORLD, &cfg, &s->comm), "communicator");
+    for (int l = 0; l < layers; l++) {
+        char name[32];
+        snprintf(name, sizeof name, "layer%d", l);
+        must(taut_layer_register(s->comm, name, TAUT_F32, 2, (size_t[]){256, elems / 256}, &s->layer[l]), "layer");
+    }
+}
+
+/* seconds of computing; what each rank waits for the last one is no communication: the least of all ranks' times. */
+static void one_step(setting *s, double seconds, bool overlap)
+{
+    double begin, took;
     memcpy(buf, source, elems * (size_t)layers * sizeof *buf);
     if (!overlap) compute(seconds);
     begin = now();
     for (int l = 0; l < layers; l++) {
         float *at = buf + elems * (size_t)l;
         if (overlap) compute(seconds / layers);
-        must(overlap ? taut_allreduce_start(layer[l], at, TAUT_MEAN) : taut_allreduce(layer[l], at, TAUT_MEAN), "allreduce");
+        must(overlap ? taut_allreduce_start(s->layer[l], at, TAUT_MEAN) : taut_allreduce(s->layer[l], at, TAUT_MEAN), "allreduce");
     }
-    must(taut_step_end(comm), "step end");
-    comm_s[step] = now() - begin;
+    must(taut_step_end(s->comm), "step end");
+    took = now() - begin;
+    MPI_Allreduce(MPI_IN_PLACE, &took, 1, MPI_DOUBLE, MPI_MIN, MPI_COMM_WORLD);
+    s->ms[s->n++] = 1e3 * took;
 }
 
-static void report(const char *rhythm, const char *codec, bool overlap, double seconds)
+static void fixed_settings(bool overlap)
 {
-    int all = 0, last = 0, n = steps < 100 ? steps : 100;
+    for (int i = FIXED; i < SETTINGS; i++) one_step(&setting_of[i], compute_s, overlap);
+}
+
+static double median(setting *s)
+{
+    qsort(s->ms, (size_t)s->n, sizeof *s->ms, by_value);
+    return s->n ? s->ms[s->n / 2] : 0;
+}
+
+static void report(const char *rhythm, bool overlap, double seconds)
+{
+    int              all = 0, last = 0, n = steps < 100 ? steps : 100;
+    double           ms[SETTINGS];
+    taut_layer_stats at_end = {.size = sizeof at_end};
     for (int i = 0; i < steps; i++) all += compressed[i], last += compressed[i] && i >= steps - n;
-    qsort(comm_s, (size_t)steps, sizeof *comm_s, by_value);
+    for (int i = 0; i < SETTINGS; i++) ms[i] = median(&setting_of[i]);
+    must(taut_layer_get_stats(setting_of[JOB].layer[0], &at_end), "statistics");
     if (rank != 0) return;
-    printf("{\"rhythm\": \"%s\", \"codec\": \"%s\", \"ranks\": %d, \"layers\": %d, \"bytes\": %zu, \"overlap\": %s, \"steps\": %d, \"compressed\": %.4f, "
-           "\"compressed_last_100\": %.4f, \"communication_ms\": %.3f, \"seconds\": %.2f}\n",
-           rhythm, codec, ranks, layers, elems * sizeof(float), overlap ? "true" : "false", steps, (double)all / steps, (double)last / n,
-           1e3 * comm_s[steps / 2], seconds);
+    printf("{\"rhythm\": \"%s\", \"codec\": \"%s\", \"at_end\": \"%s\", \"ranks\": %d, \"layers\": %d, \"bytes\": %zu, \"overlap\": %s, \"steps\": %d, \"compressed\": %.4f, "
+           "\"compressed_last_100\": %.4f, \"communication_ms\": %.3f, \"fixed_ms\": %.3f, \"none_ms\": %.3f, \"seconds\": %.2f}\n",
+           rhythm, setting_of[JOB].codec, at_end.codec, ranks, layers, elems * sizeof(float), overlap ? "true" : "false", steps, (double)all / steps, (double)last / n,
+           ms[JOB], ms[FIXED], ms[NONE], seconds);
 }
 
 int main(int argc, char **argv)
 {
-    taut_config cfg = TAUT_CONFIG_INIT;
-    taut_comm  *comm = NULL;
     const char *rhythm = argc > 1 ? argv[1] : "even";
     bool        overlap = argc > 7 && strcmp(argv[7], "overlap") == 0;
     int         level, known = 0;
@@ -118,7 +155,7 @@ int main(int argc, char **argv)
     if (argc > 3) layers = atoi(argv[3]);
     if (argc > 4) elems = (size_t)atoi(argv[4]) * 256;
     if (argc > 5) compute_s = 1e-3 * atof(argv[5]);
-    cfg.codec = argc > 6 ? argv[6] : "auto";
+    setting_of[JOB].codec = argc > 6 ? argv[6] : "auto";
     while (rhythms[known] && strcmp(rhythms[known], rhythm) != 0) known++;
     if (!rhythms[known] || steps < 1 || steps > STEPS_MAX || layers < 1 || layers > LAYERS_MAX || elems < 256) {
         fprintf(stderr, "uneven: RHYTHM '%s', STEPS %d, LAYERS %d: must be even, alternate, jump, drift, grow, evaluate, straggler, random or random-ranks; 1..%d; 1..%d\n",
@@ -128,7 +165,7 @@ int main(int argc, char **argv)
     MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &level);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-    must(taut_comm_create_mpi(MPI_COMM_WORLD, &cfg, &comm), "communicator");
+    for (int i = 0; i < SETTINGS; i++) open_setting(&setting_of[i]);
     source = malloc(elems * (size_t)layers * sizeof *source);
     buf = malloc(elems * (size_t)layers * sizeof *buf);
     if (!source || !buf) MPI_Abort(MPI_COMM_WORLD, 1);
@@ -136,21 +173,17 @@ int main(int argc, char **argv)
         double u = draw((uint64_t)rank + 1000, i) - 0.5;
         source[i] = (float)(copysign(log(1 - 2 * fabs(u) + 1e-12), u) * 1e-3);
     }
-    for (int l = 0; l < layers; l++) {
-        char name[32];
-        snprintf(name, sizeof name, "layer%d", l);
-        must(taut_layer_register(comm, name, TAUT_F32, 2, (size_t[]){256, elems / 256}, &layer[l]), "layer");
-    }
     double begin = now();
     for (int i = 0; i < steps; i++) {
         uint64_t sent[2], dense[2];
-        bytes(comm, &sent[0], &dense[0]);
-        one_step(comm, rhythm, i, overlap);
-        bytes(comm, &sent[1], &dense[1]);
+        bytes(setting_of[JOB].comm, &sent[0], &dense[0]);
+        one_step(&setting_of[JOB], compute_s + added(rhythm, i), overlap);
+        bytes(setting_of[JOB].comm, &sent[1], &dense[1]);
         compressed[i] = 4 * (sent[1] - sent[0]) < 3 * (dense[1] - dense[0]);
+        if (i % EVERY == EVERY - 1) fixed_settings(overlap);
     }
-    report(rhythm, cfg.codec, overlap, now() - begin);
-    taut_comm_destroy(comm);
+    report(rhythm, overlap, now() - begin);
+    for (int i = 0; i < SETTINGS; i++) taut_comm_destroy(setting_of[i].comm);
     free(source);
     free(buf);
     MPI_Finalize();

@@ -25,8 +25,8 @@ static taut_status one_call(ranks_ctx *c, taut_layer *l, float *x, int k)
     for (size_t i = 0; i < N; i++) x[i] = size * ranks_value(c->rank, i, k);
     if (isnan(p->size[k]) && c->rank == 0) x[77] = NAN;
     if (p->forgets == k && k > 0 && c->rank == 1) {
-        taut__agree_release(&l->job);
-        TAUT_TRY(taut__agree_prepare(&l->job));
+        taut__agree_release(&l->reduction);
+        TAUT_TRY(taut__agree_prepare(&l->reduction));
     }
     TAUT_TRY(taut_allreduce(l, x, TAUT_SUM));
     if (isnan(p->size[k])) {
@@ -39,7 +39,7 @@ static taut_status one_call(ranks_ctx *c, taut_layer *l, float *x, int k)
         for (int r = 0; r < c->size; r++) own += pow((double)(size * ranks_value(r, i, k)), 2);
     }
     NEED(error <= 1.06 * p->rel * own); /* ranks' errors are independent: they add as squares, within a few percent */
-    NEED(l->job.record.own.plain == 0 || error > 0);
+    NEED(l->reduction.record.own.plain == 0 || error > 0);
     return TAUT_OK;
 }
 

@@ -39,7 +39,7 @@ static size_t elems(const job_case *c) { return c->rows * c->cols; }
 
 static void keep_residual(const taut_layer *l, double *dst, size_t n)
 {
-    for (size_t i = 0; i < n; i++) dst[i] = l->residual ? (double)l->feedback->r[i] : 0;
+    for (size_t i = 0; i < n; i++) dst[i] = l->operand.residual ? (double)l->operand.feedback->r[i] : 0;
 }
 
 static taut_status reduce_steps(ranks_ctx *ctx)
@@ -200,7 +200,7 @@ START_TEST(traces)
     static const struct {
         const char *spec, *algorithm, *work;
     } c[] = {{"quant:bits=4", "sra", "reduce"},    {"quant:bits=4", "ring", "reduce"},   {"quant:bits=4", "gather", "decode"},
-             {"grid:rel=0.03", "native", "survey"}, {"powersgd:rank=4", "auto", "reduce"}, {"none", "auto", "layer"}};
+             {"grid:rel=0.03", "native", "statistics"}, {"powersgd:rank=4", "auto", "reduce"}, {"none", "auto", "layer"}};
     char        path[] = "/tmp/taut-trace-XXXXXX", line[512], work[32];
     int         file = mkstemp(path), wires = 0, works = 0;
     taut_config cfg = TAUT_CONFIG_INIT;

@@ -35,7 +35,7 @@ static taut_status register_many(ranks_ctx *c, taut_layer **l, float **buf)
     return TAUT_OK;
 }
 
-static size_t layer_elems(const taut_layer *l) { return l->tensor.elems; }
+static size_t layer_elems(const taut_layer *l) { return l->operand.tensor.elems; }
 
 static taut_status check_many(ranks_ctx *c, taut_layer **l, float **buf, int step)
 {
@@ -209,7 +209,7 @@ static taut_status failing_rank(ranks_ctx *c)
     float       x[2000] = {0};
     TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){40, 50}, &l));
     TAUT_TRY(taut_allreduce(l, x, TAUT_SUM));
-    if (c->rank == 1) return taut__engine_fail(&c->comm->engine, TAUT_E_CORRUPT, "out of toner");
+    if (c->rank == 1) return taut__engine_fail(&c->comm->ctx.engine, TAUT_E_CORRUPT, "out of toner");
     taut_status s = taut_allreduce(l, x, TAUT_SUM);
     NEED(taut_allreduce(l, x, TAUT_SUM) == s); /* it stays dead */
     return s;
@@ -247,7 +247,7 @@ static taut_status with_nan(ranks_ctx *c)
         size_t bad = 0;
         for (size_t i = 0; i < 6400; i++) bad += !isfinite(x[i]);
         NEED(step == 1 ? !isfinite(x[3000]) && !isfinite(x[5]) : bad == 0);
-        for (size_t i = 0; l->feedback && i < 6400; i++) NEED(isfinite(l->feedback->r[i]));
+        for (size_t i = 0; l->operand.feedback && i < 6400; i++) NEED(isfinite(l->operand.feedback->r[i]));
         TAUT_TRY(taut_step_end(c->comm));
     }
     return TAUT_OK;

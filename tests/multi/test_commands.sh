@@ -269,6 +269,19 @@ for ranks in 1 2; do
     [ "$(tail -n 1 "$dir/out" | grep -o '"codec": "MPI_Allreduce"' | wc -l)" -eq 2 ] && [ "$(grep -c '^regret [0-9]* bytes' "$dir/out")" -eq 2 ] && pass ||
         fail "bench allreduce --regret, $ranks ranks: $(grep '^regret' "$dir/out")"
 done
+# what scripts that read osu_allreduce do: skip comments, take columns, look for one size
+osu() { timeout 120 "$MPIRUN" -n 2 "$TAUT" bench allreduce --sizes 4:64K:16 --repeat 3 --warmup 1 "$@" >"$dir/out" 2>&1 || fail "bench allreduce $*: $(tail -n 3 "$dir/out")"; }
+osu --format osu
+[ "$(grep -v '^#' "$dir/out" | awk 'NF == 2 && $1 + 0 == $1 && $2 > 0 { print $1 }' | tr '\n' ' ')" = "4 64 1024 16384 " ] && pass || fail "--format osu: $(cat "$dir/out")"
+python3 - "$dir/out" <<'PY' && pass || fail "--format osu: not found by a regular expression"
+import re, sys
+text = open(sys.argv[1]).read()
+assert re.search(r"^# OSU MPI Allreduce Latency Test", text, re.M) and re.search(r"^# Size\s+Avg Latency\(us\)\s*$", text, re.M)
+assert float(re.search(r"^1024\s+(\S+)", text, re.M).group(1)) > 0
+PY
+osu --format osu-full --codec none --codec quant:bits=4
+[ "$(awk '!/^#/ && NF == 5 && $3 <= $2 && $2 <= $4 && $5 == 3' "$dir/out" | wc -l)" -eq 8 ] && [ "$(grep -c '^# Size .*Iterations$' "$dir/out")" -eq 2 ] && pass ||
+    fail "--format osu-full: $(cat "$dir/out")"
 bad_ranks() { # a message on some rank, a non-zero exit, no hang
     words=$1
     shift
@@ -285,6 +298,8 @@ bad_ranks 'quanty' --codec quanty
 bad_ranks 'nowhere' --input "$dir/nowhere.f32"
 bad_ranks 'somehow' --algorithm somehow
 bad_ranks '--sizes=4M:1M' --sizes 4M:1M
+bad_ranks 'table|osu|osu-full' --format ocu
+bad_ranks '--format=osu' --format osu --json
 
 # every rank ends by itself with an error, not because mpirun kills it
 cat >"$dir/each" <<'SH'

@@ -101,7 +101,7 @@ static taut_status accounts(ranks_ctx *c)
         if (over && g->how == 1) TAUT_TRY(taut_step_drop(c->comm));
         for (size_t i = 0; i < N && !over; i++) out += (double)x[i] * (double)(i % 31);
     }
-    for (size_t i = 0; a->residual && i < N; i++) left += (double)a->feedback->r[i] * (double)(i % 31);
+    for (size_t i = 0; a->operand.residual && i < N; i++) left += (double)a->operand.feedback->r[i] * (double)(i % 31);
     pthread_mutex_lock(&g->lock);
     g->in += in, g->left += left;
     if (c->rank == 0) g->out = out;
@@ -300,13 +300,13 @@ static taut_status shapes(ranks_ctx *c)
     }
     for (int i = 0; i < 6; i++) {
         taut_layer_stats st = {.size = sizeof st};
-        for (size_t k = 0; k < l[i]->tensor.elems; k++) x[k] = (float)c->rank + (float)(k % 3);
+        for (size_t k = 0; k < l[i]->operand.tensor.elems; k++) x[k] = (float)c->rank + (float)(k % 3);
         TAUT_TRY(taut_allreduce(l[i], x, TAUT_SUM));
         TAUT_TRY(taut_layer_get_stats(l[i], &st));
         bool suits = taut_spec_check(c->arg, ndim[i], shape[i]) == TAUT_OK;
         NEED((strcmp(st.codec, "none") != 0) == suits);
         double sum = c->size * (c->size - 1) / 2.0;
-        for (size_t k = 0; k < l[i]->tensor.elems && !suits; k++) NEED(x[k] == (float)(sum + c->size * (double)(k % 3)));
+        for (size_t k = 0; k < l[i]->operand.tensor.elems && !suits; k++) NEED(x[k] == (float)(sum + c->size * (double)(k % 3)));
     }
     free(x);
     return TAUT_OK;

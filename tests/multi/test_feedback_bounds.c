@@ -127,9 +127,9 @@ static taut_status poisoned_rank(ranks_ctx *c)
         if (step == 10) x[5] = x[1500] = poison[3];
         TAUT_TRY(taut_allreduce(l, x, TAUT_SUM));
         TAUT_TRY(taut_step_end(c->comm));
-        for (size_t i = 0; l->feedback && i < N; i++) {
-            NEED(isfinite(l->feedback->r[i]));
-            NEED(!l->feedback->u || isfinite(l->feedback->u[i]));
+        for (size_t i = 0; l->operand.feedback && i < N; i++) {
+            NEED(isfinite(l->operand.feedback->r[i]));
+            NEED(!l->operand.feedback->u || isfinite(l->operand.feedback->u[i]));
         }
         NEED(!bad || !isfinite(x[17]));
         if (!bad && step < 10 && (step % 4 != 2 || strcmp(c->arg, "momentum") != 0))

@@ -74,7 +74,7 @@ static taut_status over_hosts(ranks_ctx *c)
     enum { N = 300 * 70 };
     taut_layer *l;
     float       x[N];
-    NEED(c->comm->hierarchical);
+    NEED(c->comm->ctx.hierarchical);
     TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){300, 70}, &l));
     TAUT_TRY(taut_layer_codec(l, c->arg));
     for (int step = 0; step < 3; step++) {
@@ -164,7 +164,7 @@ static taut_status one_step(ranks_ctx *c, taut_layer *l, float *x, int step)
 static double total(const taut_layer *l)
 {
     double s = 0;
-    for (size_t i = 0; i < 6400; i++) s += (double)l->feedback->r[i] * (double)(i % 31);
+    for (size_t i = 0; i < 6400; i++) s += (double)l->operand.feedback->r[i] * (double)(i % 31);
     return s;
 }
 static taut_status save_rank(ranks_ctx *c)

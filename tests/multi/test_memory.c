@@ -45,18 +45,18 @@ static taut_status measure(ranks_ctx *c)
     }
     free(x);
     if (c->rank != 0) return TAUT_OK;
-    layer_memory m = {&l[1]->wire, &l[1]->tensor, l[1]->job.via, c->size, l[1]->job.part.block, l[1]->feedback != NULL};
+    layer_memory m = {&l[1]->operand.wire, &l[1]->operand.tensor, l[1]->reduction.via, c->size, l[1]->reduction.part.block, l[1]->operand.feedback != NULL};
     layer_bytes  b = layer_memory_bytes(&m);
     size_t       arena = taut__arena_bound(2 * b.borrows, b.borrows, TAUT_ARENA_BYTES) - b.borrows; /* grew by so much */
     size_t       held = (after - before) / (size_t)c->size - arena, want = b.feedback_on + b.own;
-    size_t       state = l[1]->state ? 2 * layer_memory_factor(&m) * sizeof(float) : 0; /* powersgd keeps factors */
+    size_t       state = l[1]->operand.state ? 2 * layer_memory_factor(&m) * sizeof(float) : 0; /* powersgd keeps factors */
     if (l[1]->lent_checksums) want += taut__ceil_div(n, 64) * sizeof(uint32_t); /* MODE=debug */
     char         text[96];
     taut__spec_print(&l[1]->spec, text, sizeof text);
-    if (o->print) printf("| %d | %zu | `%s` | `%s` | %.2f | %.2f |\n", c->size, n, text, l[1]->job.via->name, (double)held / (4.0 * (double)n),
+    if (o->print) printf("| %d | %zu | `%s` | `%s` | %.2f | %.2f |\n", c->size, n, text, l[1]->reduction.via->name, (double)held / (4.0 * (double)n),
                          (double)b.borrows / (4.0 * (double)n));
     if (held > want + state + FIXED || held + FIXED < want)
-        return taut__fail(TAUT_E_RANGE, "%s by %s, %d ranks, %zu elements: %zu bytes, expected %zu", text, l[1]->job.via->name, c->size,
+        return taut__fail(TAUT_E_RANGE, "%s by %s, %d ranks, %zu elements: %zu bytes, expected %zu", text, l[1]->reduction.via->name, c->size,
                           n, held, want);
     return TAUT_OK;
 }
@@ -113,15 +113,15 @@ static taut_status many(ranks_ctx *c)
     line_up(c->size);
     free(x);
     for (int i = 0; i < MANY; i++) {
-        NEED(l[i]->job.slots.bytes <= 2 * MANY_ELEMS); /* half of the layer */
-        held += (l[i]->feedback ? MANY_ELEMS * sizeof(float) : 0) + l[i]->job.slots.bytes + FIXED;
-        held += l[i]->job.agree ? 3 * TAUT_STATS_MAX * sizeof(double) : 0;
+        NEED(l[i]->reduction.slots.bytes <= 2 * MANY_ELEMS); /* half of the layer */
+        held += (l[i]->operand.feedback ? MANY_ELEMS * sizeof(float) : 0) + l[i]->reduction.slots.bytes + FIXED;
+        held += l[i]->reduction.agree ? 3 * TAUT_STATS_MAX * sizeof(double) : 0;
         held += l[i]->automatic ? WATCHED : 0;
-        held += layer_memory_samples(&(layer_memory){.wire = &l[i]->wire, .tensor = &l[i]->tensor, .ranks = c->size});
+        held += layer_memory_samples(&(layer_memory){.wire = &l[i]->operand.wire, .tensor = &l[i]->operand.tensor, .ranks = c->size});
         if (l[i]->lent_checksums) held += MANY_ELEMS / 64 * sizeof(uint32_t); /* MODE=debug */
     }
-    held += TAUT_ARENA_BYTES + 2 * c->comm->scratch_n * sizeof(float);
-    NEED(c->comm->arena.bytes > 0 && c->comm->arena.bytes <= TAUT_ARENA_BYTES && c->comm->arena.lent == 0);
+    held += TAUT_ARENA_BYTES + 2 * c->comm->ctx.scratch_n * sizeof(float);
+    NEED(c->comm->ctx.arena.bytes > 0 && c->comm->ctx.arena.bytes <= TAUT_ARENA_BYTES && c->comm->ctx.arena.lent == 0);
     if (c->rank == 0 && (after - before) / (size_t)c->size > held)
         return taut__fail(TAUT_E_RANGE, "%zu bytes a rank, expected at most %zu", (after - before) / (size_t)c->size, held);
     return TAUT_OK;
@@ -148,9 +148,9 @@ typedef struct starved {
 /* Rank r may have this number of borrowed requests under way. */
 static void ration(ranks_ctx *c)
 {
-    taut__engine_hold(&c->comm->engine);
-    c->comm->arena.requests = (size_t)c->rank * 20;
-    taut__engine_release(&c->comm->engine);
+    taut__engine_hold(&c->comm->ctx.engine);
+    c->comm->ctx.arena.requests = (size_t)c->rank * 20;
+    taut__engine_release(&c->comm->ctx.engine);
 }
 
 static taut_status starve(ranks_ctx *c)
@@ -174,7 +174,7 @@ static taut_status starve(ranks_ctx *c)
         TAUT_TRY(taut_step_end(c->comm));
         if (step == 0 && s->short_of) ration(c);
     }
-    NEED(c->comm->arena.lent == 0);
+    NEED(c->comm->ctx.arena.lent == 0);
     TAUT_TRY(ranks_same(c->comm, x, (size_t)FEW * FEW_ELEMS * sizeof *x));
     if (c->rank == 0) memcpy(s->result[s->short_of], x, sizeof s->result[0]);
     free(x);

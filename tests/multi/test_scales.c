@@ -205,10 +205,10 @@ static taut_status half_rank(ranks_ctx *c)
             got[i] += (double)x[i];
         }
     }
-    if (!j->gathers && l->feedback_on) { /* what was put in has come out, or is still remembered by some rank */
+    if (!j->gathers && l->operand.feedback_on) { /* what was put in has come out, or is still remembered by some rank */
         double *left = calloc(N, sizeof *left), factor = j->op == TAUT_MEAN ? 1.0 / c->size : 1;
-        for (size_t i = 0; i < N; i++) left[i] = (double)l->feedback->r[i] / most;
-        TAUT_TRY(taut__comm_sum(c->comm, left, N));
+        for (size_t i = 0; i < N; i++) left[i] = (double)l->operand.feedback->r[i] / most;
+        TAUT_TRY(taut__context_sum(&c->comm->ctx, left, N));
         for (size_t i = 0; i < N; i++) {
             double in = put[i] * (j->op == TAUT_MEAN ? 1 : c->size), d = (in - got[i]) / most - left[i] * factor;
             off = fmax(off, fabs(d));

@@ -65,7 +65,7 @@ static double weighed(ranks_ctx *c, taut_layer **l)
 {
     double s = 0;
     for (int k = 0; k < 2; k++)
-        for (size_t i = 0; l[k]->residual && i < l[k]->tensor.elems; i++) s += (double)l[k]->feedback->r[i] * (double)(i % 31);
+        for (size_t i = 0; l[k]->operand.residual && i < l[k]->operand.tensor.elems; i++) s += (double)l[k]->operand.feedback->r[i] * (double)(i % 31);
     (void)c;
     return s;
 }
@@ -365,7 +365,7 @@ static taut_status other_model(ranks_ctx *c)
     TAUT_TRY(taut_layer_register(c->comm, "v", TAUT_F32, 2, (size_t[]){COLS, COLS}, &l));
     NEED(taut_state_load(c->comm, b->at[0], b->len[0]) == TAUT_E_MISMATCH);
     NEED(strstr(taut_last_error(), "'v'"));
-    NEED(!c->comm->layer[0]->residual && c->comm->steps == 0);
+    NEED(!c->comm->layer[0]->operand.residual && c->comm->steps == 0);
     return TAUT_OK;
 }
 START_TEST(foreign)

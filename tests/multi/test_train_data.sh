@@ -65,7 +65,7 @@ if [ "$(field samples out)" = 60 ] && [ "$(field rounds out)" = 20 ] && [ "$(fie
 good "strata" "$TAUT" data plan 'static:budget=50%|rs2:budget=20%' "$dir/a.taut" -o "$dir/strata.plan" --strata label
 good "two shards" "$TAUT" data plan full "$dir/a.taut" "$dir/val.taut" -o "$dir/two.plan"
 if [ "$(grep -c '^shard ' "$dir/two.plan")" = 2 ]; then pass; else fail "two shards"; fi
-bad 2 "must be full, static, rs2 or list" "$TAUT" data plan rs3 "$dir/a.taut" -o "$dir/x.plan"
+bad 2 "must be full, static, rs2, mix, list or a method" "$TAUT" data plan rs3 "$dir/a.taut" -o "$dir/x.plan"
 bad 2 "needs a budget" "$TAUT" data plan rs2 "$dir/a.taut" -o "$dir/x.plan"
 bad 2 "budget=700: must be 1..600" "$TAUT" data plan static "$dir/a.taut" -o "$dir/x.plan" --budget 700
 bad 1 "no field 'label' for the strata; its fields: text" "$TAUT" data plan rs2 "$dir/text.taut" -o "$dir/x.plan" --budget 10% --strata label

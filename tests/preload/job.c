@@ -1,43 +1,42 @@
-/* job.c : a program that knows nothing of Taut. job MODE STEPS [LAYERS [ELEMENTS]]: sums noise whose exact sum every rank
- * computes itself, in double, since it knows everybody's seed. Prints one line on rank 0:
- *   MODE calls=C small=S worst=E        E: the largest squared relative error of a sum; small sums must be exact
+/* job.c : programs that know nothing of Taut. job MODE[:STEPS[:LAYERS[:ELEMENTS]]] ...: each mode on a communicator of its own (the
+ * first one on MPI_COMM_WORLD) sums noise whose exact sum every rank computes itself, in double, since it knows everybody's seed.
+ * Unless ELEMENTS is given each mode has its own size, by which the report tells them apart. Prints on rank 0, for each mode:
+ *   MODE bytes=B calls=C small=S worst=E hash=H     E: the largest squared relative error of a sum; H: of all sums checked by this rank
+ * Small sums must be exact.
  * Exits with 1 if ranks hold different bytes, a small sum is wrong, or a call fails. */
-#include <math.h>
-#include <mpi.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "job.h"
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-enum { MOST = 16 };
-static int    rank, ranks, layers = 3, bad;
-static size_t n = 65536;
-static float *g[MOST], *out[MOST];
-static double worst, *exact;
-static long   calls, small_calls;
+int    rank, ranks, bad;
 
-static float noise(uint32_t i, uint32_t seed)
+float noise(uint32_t i, uint32_t seed)
 {
     uint64_t x = (uint64_t)seed << 32 | i;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u, x = (x ^ (x >> 27)) * 0x94d049bb133111ebu, x ^= x >> 31;
     return (float)((int64_t)(x & 0xffffffff) - 0x80000000ll) / 2147483648.0f + (float)((int64_t)(x >> 32) - 0x80000000ll) / 2147483648.0f;
 }
 static uint32_t seed_of(int step, int layer, int r) { return (uint32_t)(step * 1000 + layer * 37 + r + 1); }
-static void fill(int step, int l)
+static void fill(job *j, int step)
 {
-    for (size_t i = 0; i < n; i++) g[l][i] = noise((uint32_t)i, seed_of(step, l, rank));
+    for (int l = 0; l < j->layers; l++)
+        for (size_t i = 0; i < j->n; i++) j->g[l][i] = noise((uint32_t)i, seed_of(step, l, rank));
 }
-static void check(const float *x, int step, int l, size_t first, size_t count)
+void check(job *j, const float *x, int step, int l, size_t first, size_t count)
 {
     double e = 0, w = 0;
     for (size_t i = 0; i < count; i++) {
-        exact[i] = 0;
-        for (int r = 0; r < ranks; r++) exact[i] += noise((uint32_t)(first + i), seed_of(step, l, r));
-        e += (x[i] - exact[i]) * (x[i] - exact[i]), w += exact[i] * exact[i];
+        double   sum = 0;
+        uint32_t b;
+        memcpy(&b, x + i, 4);
+        j->hash = (j->hash ^ b) * 1099511628211u;
+        for (int r = 0; r < ranks; r++) sum += noise((uint32_t)(first + i), seed_of(step, l, r));
+        e += (x[i] - sum) * (x[i] - sum), w += sum * sum;
     }
-    if (e / w > worst || !(e / w == e / w)) worst = e / w;
+    if (e / w > j->worst || !(e / w == e / w)) j->worst = e / w;
 }
-static void same_everywhere(const float *x, size_t count)
+void same_everywhere(job *j, const float *x, size_t count)
 {
     uint64_t h = 1469598103934665603u, all[2];
     for (size_t i = 0; i < count; i++) {
@@ -46,148 +45,289 @@ static void same_everywhere(const float *x, size_t count)
         h = (h ^ b) * 1099511628211u;
     }
     all[0] = h, all[1] = ~h;
-    MPI_Bcast(all, 2, MPI_UINT64_T, 0, MPI_COMM_WORLD);
+    MPI_Bcast(all, 2, MPI_UINT64_T, 0, j->comm);
     bad |= all[0] != h;
 }
-static void small_sum(int step)
+void all_right(job *j, float *const *x, int step)
+{
+    for (int l = 0; l < j->layers; l++) check(j, x[l], step, l, 0, j->n), same_everywhere(j, x[l], j->n);
+}
+static void small_sums(job *j, int step)
 {
     double d[2] = {step + rank, 1}, want = (double)step * ranks + ranks * (ranks - 1) / 2.0;
     int    i = rank, most;
-    bad |= MPI_Allreduce(MPI_IN_PLACE, d, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD) != MPI_SUCCESS || d[0] != want;
-    MPI_Allreduce(&i, &most, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+    bad |= MPI_Allreduce(MPI_IN_PLACE, d, 1, MPI_DOUBLE, MPI_SUM, j->comm) != MPI_SUCCESS || d[0] != want;
+    MPI_Allreduce(&i, &most, 1, MPI_INT, MPI_MAX, j->comm);
     bad |= most != ranks - 1;
-    small_calls += 2;
+    j->small += 2;
 }
 
-/* ---- one step of each mode ---- */
+/* ---- blocking sums ---- */
 
-static void step_block(int step, MPI_Comm comm)
+static void step_block(job *j, int step)
 {
-    for (int l = 0; l < layers; l++) bad |= MPI_Allreduce(MPI_IN_PLACE, g[l], (int)n, MPI_FLOAT, MPI_SUM, comm) != MPI_SUCCESS, calls++;
-    for (int l = 0; l < layers; l++) check(g[l], step, l, 0, n), same_everywhere(g[l], n);
+    (void)step;
+    for (int l = 0; l < j->layers; l++) bad |= MPI_Allreduce(MPI_IN_PLACE, j->g[l], (int)j->n, MPI_FLOAT, MPI_SUM, j->comm) != MPI_SUCCESS, j->calls++;
+    all_right(j, j->g, step);
 }
-static void step_out(int step)
+static void step_out(job *j, int step)
 {
-    for (int l = 0; l < layers; l++) {
-        float before = g[l][n / 2];
-        bad |= MPI_Allreduce(g[l], out[l], (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) != MPI_SUCCESS, calls++;
-        bad |= g[l][n / 2] != before; /* the input is the program's */
-        check(out[l], step, l, 0, n), same_everywhere(out[l], n);
+    for (int l = 0; l < j->layers; l++) {
+        float before = j->g[l][j->n / 2];
+        bad |= MPI_Allreduce(j->g[l], j->out[l], (int)j->n, MPI_FLOAT, MPI_SUM, j->comm) != MPI_SUCCESS, j->calls++;
+        bad |= j->g[l][j->n / 2] != before; /* the input is the program's */
     }
+    all_right(j, j->out, step);
 }
-static void finish(int how, int count, MPI_Request *q)
+/* Layers of one size, each 32 times smaller than the one before, as gradients of deep nets are: no solver's vector that shrinks. */
+static void step_uneven(job *j, int step)
 {
-    int flag = 0, index, done, list[MOST];
-    MPI_Status status, all[MOST];
-    switch (how % 8) {
-    case 0: MPI_Waitall(count, q, all); break;
-    case 1: for (int i = count - 1; i >= 0; i--) MPI_Wait(&q[i], &status); break;
-    case 2: for (int i = 0; i < count; i++) MPI_Waitany(count, q, &index, MPI_STATUS_IGNORE); break;
-    case 3: for (int left = count; left > 0; left -= done) MPI_Waitsome(count, q, &done, list, MPI_STATUSES_IGNORE); break;
-    case 4: while (!flag) MPI_Testall(count, q, &flag, MPI_STATUSES_IGNORE); break;
-    case 5: for (int i = 0; i < count; i++) for (flag = 0; !flag;) MPI_Test(&q[i], &flag, &status); break;
-    case 6: for (int left = count; left > 0; left -= flag && index != MPI_UNDEFINED) MPI_Testany(count, q, &index, &flag, &status); break;
-    case 7: for (int left = count; left > 0; left -= done > 0 ? done : 0) MPI_Testsome(count, q, &done, list, MPI_STATUSES_IGNORE); break;
+    for (int l = 0; l < j->layers; l++) {
+        float scale = ldexpf(1, -5 * l);
+        for (size_t i = 0; i < j->n; i++) j->g[l][i] *= scale;
+        bad |= MPI_Allreduce(MPI_IN_PLACE, j->g[l], (int)j->n, MPI_FLOAT, MPI_SUM, j->comm) != MPI_SUCCESS, j->calls++;
+        for (size_t i = 0; i < j->n; i++) j->g[l][i] /= scale;
     }
-    for (int i = 0; i < count; i++) bad |= q[i] != MPI_REQUEST_NULL;
+    all_right(j, j->g, step);
 }
-static void step_nonblocking(int step)
+/* Two vectors of one size in each round, which shrink: an iterative solver without dot products. */
+static void step_shrinking(job *j, int step)
 {
-    MPI_Request q[MOST];
-    for (int l = 0; l < layers; l++)
-        bad |= MPI_Iallreduce(l % 2 ? g[l] : MPI_IN_PLACE, l % 2 ? out[l] : g[l], (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, &q[l]) != MPI_SUCCESS, calls++;
-    finish(step, layers, q);
-    for (int l = 0; l < layers; l++) check(l % 2 ? out[l] : g[l], step, l, 0, n), same_everywhere(l % 2 ? out[l] : g[l], n);
-}
-/* One rank waits before it lets another one go on: nobody may wait for peers inside a wait that MPI would have finished. */
-static void step_token(int step)
-{
-    MPI_Request q;
-    char        token = 0;
-    MPI_Iallreduce(MPI_IN_PLACE, g[0], (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, &q), calls++;
-    if (rank > 0) MPI_Recv(&token, 1, MPI_CHAR, rank - 1, 7, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-    MPI_Wait(&q, MPI_STATUS_IGNORE);
-    if (rank < ranks - 1) MPI_Send(&token, 1, MPI_CHAR, rank + 1, 7, MPI_COMM_WORLD);
-    check(g[0], step, 0, 0, n);
-}
-static void step_scatter(int step, int vector)
-{
-    int    counts[64], part = (int)(n / (size_t)ranks);
-    size_t first = (size_t)part * (size_t)rank;
-    for (int r = 0; r < ranks; r++) counts[r] = part;
-    for (int l = 0; l < layers; l++) {
-        int rc = vector ? MPI_Reduce_scatter(g[l], out[l], counts, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD)
-                        : MPI_Reduce_scatter_block(g[l], out[l], part, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
-        bad |= rc != MPI_SUCCESS, calls++;
-        check(out[l], step, l, first, (size_t)part);
+    float scale = ldexpf(1, -2 * step);
+    for (int l = 0; l < 2; l++) {
+        for (size_t i = 0; i < j->n; i++) j->g[l][i] *= scale;
+        bad |= MPI_Allreduce(MPI_IN_PLACE, j->g[l], (int)j->n, MPI_FLOAT, MPI_SUM, j->comm) != MPI_SUCCESS, j->calls++;
+        for (size_t i = 0; i < j->n; i++) j->g[l][i] /= scale;
+        check(j, j->g[l], step, l, 0, j->n);
     }
 }
 /* From step 15 on rank 0 has one buffer at an odd address: MPI takes it, Taut does not, and the other ranks cannot know. */
-static void step_odd_rank(int step)
+static void step_odd_rank(job *j, int step)
 {
     static char *odd;
-    if (!odd) odd = malloc(4 * n + 1);
-    for (int l = 0; l < layers; l++) {
+    if (!odd) odd = malloc(4 * j->n + 1);
+    for (int l = 0; l < j->layers; l++) {
         int   shifted = step >= 15 && step % 3 == 0 && rank == 0 && l == 1;
-        void *to = shifted ? odd + 1 : (char *)out[l];
-        bad |= MPI_Allreduce(g[l], to, (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) != MPI_SUCCESS, calls++;
-        if (shifted) memcpy(out[l], to, 4 * n);
-        check(out[l], step, l, 0, n), same_everywhere(out[l], n);
+        void *to = shifted ? odd + 1 : (char *)j->out[l];
+        bad |= MPI_Allreduce(j->g[l], to, (int)j->n, MPI_FLOAT, MPI_SUM, j->comm) != MPI_SUCCESS, j->calls++;
+        if (shifted) memcpy(j->out[l], to, 4 * j->n);
     }
-}
-/* An error of the program: ranks give other counts. What plain MPI makes of that is its business; nothing may hang. */
-static void step_counts(int step)
-{
-    int odd = step >= 15 && rank == 0;
-    MPI_Allreduce(MPI_IN_PLACE, g[0], (int)(odd ? n / 2 : n), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD), calls++;
+    all_right(j, j->out, step);
 }
 /* The sequence changes for good, on all ranks. */
-static void step_changing(int step)
+static void step_changing(job *j, int step)
 {
-    int order[3] = {0, 1, 2};
-    if (step >= 20) order[0] = 2, order[2] = 0;
-    for (int k = 0; k < layers; k++) {
-        int l = layers == 3 ? order[k] : k;
-        size_t m = l == 0 ? n / 2 : n;
-        bad |= MPI_Allreduce(MPI_IN_PLACE, g[l], (int)m, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) != MPI_SUCCESS, calls++;
-        if (step % 7 == 6 && k == 1) small_sum(step);
-        check(g[l], step, l, 0, m);
+    for (int k = 0; k < j->layers; k++) {
+        int    l = step >= j->steps / 2 ? j->layers - 1 - k : k;
+        size_t m = l == 0 ? j->n / 2 : j->n;
+        bad |= MPI_Allreduce(MPI_IN_PLACE, j->g[l], (int)m, MPI_FLOAT, MPI_SUM, j->comm) != MPI_SUCCESS, j->calls++;
+        if (step % 7 == 6 && k == 1) small_sums(j, step);
+        check(j, j->g[l], step, l, 0, m);
     }
+}
+/* The communicator is freed and made again. */
+static void step_comms(job *j, int step)
+{
+    if (step % 10 == 0) {
+        if (step > 0) MPI_Comm_free(&j->comm);
+        MPI_Comm_dup(MPI_COMM_WORLD, &j->comm);
+    }
+    step_block(j, step);
+}
+/* What comes out is broadcast: parameters, however noisy. */
+static void step_broadcast(job *j, int step)
+{
+    step_block(j, step);
+    for (int l = 0; l < j->layers; l++) MPI_Bcast(j->g[l], (int)j->n, MPI_FLOAT, 0, j->comm);
+}
+/* The child of a fork computes and leaves; the parent goes on. */
+static void step_fork(job *j, int step)
+{
+    int   status = 0;
+    pid_t child = step % 5 == 4 ? fork() : -1;
+    if (child == 0) {
+        volatile double x = 0;
+        for (size_t i = 0; i < j->n; i++) x = x + j->g[0][i];
+        exit(step % 10 == 4 ? 0 : 3);
+    }
+    step_block(j, step);
+    if (child > 0) bad |= waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != (step % 10 == 4 ? 0 : 3);
+}
+
+/* ---- parts ---- */
+
+static void step_scatter(job *j, int step)
+{
+    int    counts[64], part = (int)(j->n / (size_t)ranks), vector = strcmp(j->name, "scatterv") == 0;
+    size_t first = (size_t)part * (size_t)rank;
+    for (int r = 0; r < ranks; r++) counts[r] = part;
+    for (int l = 0; l < j->layers; l++) {
+        int rc = vector ? MPI_Reduce_scatter(j->g[l], j->out[l], counts, MPI_FLOAT, MPI_SUM, j->comm)
+                        : MPI_Reduce_scatter_block(j->g[l], j->out[l], part, MPI_FLOAT, MPI_SUM, j->comm);
+        bad |= rc != MPI_SUCCESS, j->calls++;
+        check(j, j->out[l], step, l, first, (size_t)part);
+    }
+}
+/* Sums are scattered, divided and gathered again ("gather"), or what is gathered are parameters that they have changed. */
+static void step_gather(job *j, int step)
+{
+    int   part = (int)(j->n / (size_t)ranks), parameters = strcmp(j->name, "gather-parameters") == 0;
+    float scale = 1 / (float)ranks;
+    for (int l = 0; l < j->layers; l++) {
+        float *mine = j->extra[l], *all = j->out[l];
+        bad |= MPI_Reduce_scatter_block(j->g[l], mine, part, MPI_FLOAT, MPI_SUM, j->comm) != MPI_SUCCESS, j->calls++;
+        check(j, mine, step, l, (size_t)part * (size_t)rank, (size_t)part);
+        for (int i = 0; i < part; i++) {
+            if (parameters) all[(size_t)part * (size_t)rank + (size_t)i] = 1 + (float)i * 1e-4f - 0.1f * mine[i];
+            else mine[i] *= scale;
+        }
+        if (parameters || l % 2) memcpy(parameters ? mine : all + (size_t)part * (size_t)rank, parameters ? all + (size_t)part * (size_t)rank : mine, 4 * (size_t)part);
+        bad |= MPI_Allgather(l % 2 ? MPI_IN_PLACE : mine, part, MPI_FLOAT, all, part, MPI_FLOAT, j->comm) != MPI_SUCCESS, j->calls++;
+        same_everywhere(j, all, j->n);
+        for (int i = 0; parameters && i < part; i++) bad |= all[(size_t)part * (size_t)rank + (size_t)i] != mine[i]; /* parameters stay exact */
+        for (size_t i = 0; i < j->n && !parameters; i++) all[i] *= (float)ranks;
+        if (!parameters) check(j, all, step, l, 0, j->n);
+    }
+}
+
+/* ---- calls that are not gradients, or nothing that could be compressed ---- */
+
+static void user_sum(void *in, void *io, int *n, MPI_Datatype *type)
+{
+    (void)type;
+    for (int i = 0; i < *n; i++) ((float *)io)[i] += ((float *)in)[i];
+}
+static void step_foreign(job *j, int step)
+{
+    static MPI_Op       op;
+    static MPI_Datatype pair;
+    static MPI_Comm     half, between;
+    static double      *d;
+    if (!d) {
+        MPI_Op_create(user_sum, 1, &op);
+        MPI_Type_contiguous(2, MPI_FLOAT, &pair), MPI_Type_commit(&pair);
+        MPI_Comm_split(j->comm, rank % 2, rank, &half);
+        MPI_Intercomm_create(half, 0, j->comm, rank % 2 ? 0 : 1, 5, &between);
+        d = malloc(8 * j->n);
+    }
+    bad |= MPI_Allreduce(MPI_IN_PLACE, j->g[0], (int)j->n, MPI_FLOAT, op, j->comm) != MPI_SUCCESS, j->small++;
+    check(j, j->g[0], step, 0, 0, j->n);
+    for (size_t i = 0; i < j->n; i++) d[i] = j->g[1][i];
+    bad |= MPI_Allreduce(MPI_IN_PLACE, d, (int)j->n, MPI_DOUBLE, MPI_SUM, j->comm) != MPI_SUCCESS, j->small++;
+    for (size_t i = 0; i < j->n; i++) j->out[1][i] = (float)d[i];
+    check(j, j->out[1], step, 1, 0, j->n);
+    bad |= MPI_Allreduce(j->g[2], j->out[2], (int)j->n, MPI_FLOAT, MPI_SUM, MPI_COMM_SELF) != MPI_SUCCESS;
+    bad |= memcmp(j->g[2], j->out[2], 4 * j->n) != 0;
+    memset(j->out[2], 0, 4 * j->n);
+    bad |= MPI_Allreduce(j->g[2], j->out[2], (int)j->n, MPI_FLOAT, MPI_SUM, between) != MPI_SUCCESS; /* the sum of the other group */
+    for (size_t i = 0; i < j->n; i += 97) {
+        double sum = 0;
+        for (int r = 0; r < ranks; r++) sum += r % 2 != rank % 2 ? noise((uint32_t)i, seed_of(step, 2, r)) : 0;
+        bad |= fabs(sum - j->out[2][i]) > 1e-5;
+    }
+    for (size_t i = 0; i < j->n; i++) j->extra[0][i] = (float)(rank + 1);
+    bad |= MPI_Allreduce(MPI_IN_PLACE, j->extra[0], (int)j->n, MPI_FLOAT, MPI_MAX, j->comm) != MPI_SUCCESS || j->extra[0][7] != (float)ranks, j->small++;
+    if (step == j->steps - 1) MPI_Comm_free(&between), MPI_Comm_free(&half), MPI_Op_free(&op), MPI_Type_free(&pair);
+}
+
+/* ---- threads that call MPI at once, each on its own communicator ---- */
+
+typedef struct thread_job { job own; pthread_t thread; int rounds; } thread_job;
+static void *thread_main(void *arg)
+{
+    thread_job *t = arg;
+    for (int step = 0; step < t->rounds; step++) {
+        fill(&t->own, step);
+        for (int l = 0; l < t->own.layers; l++) {
+            bad |= MPI_Allreduce(MPI_IN_PLACE, t->own.g[l], (int)t->own.n, MPI_FLOAT, MPI_SUM, t->own.comm) != MPI_SUCCESS;
+            t->own.calls++;
+            check(&t->own, t->own.g[l], step, l, 0, t->own.n);
+        }
+    }
+    return NULL;
+}
+static void step_threads(job *j, int step)
+{
+    enum { THREADS = 3 };
+    thread_job t[THREADS];
+    int        level;
+    MPI_Query_thread(&level);
+    if (step > 0 || level != MPI_THREAD_MULTIPLE) return;
+    for (int k = 0; k < THREADS; k++) {
+        t[k].own = *j, t[k].rounds = j->steps;
+        MPI_Comm_dup(j->comm, &t[k].own.comm);
+        for (int l = 0; l < j->layers; l++) t[k].own.g[l] = malloc(4 * j->n);
+    }
+    for (int k = 0; k < THREADS; k++) pthread_create(&t[k].thread, NULL, thread_main, &t[k]);
+    for (int k = 0; k < THREADS; k++) {
+        pthread_join(t[k].thread, NULL);
+        j->calls += t[k].own.calls, j->worst = fmax(j->worst, t[k].own.worst);
+        MPI_Comm_free(&t[k].own.comm);
+        for (int l = 0; l < j->layers; l++) free(t[k].own.g[l]);
+    }
+}
+
+/* ---- half precision, where the MPI has it ---- */
+
+static void step_half(job *j, int step)
+{
+#if defined(MPIX_C_FLOAT16) && defined(__FLT16_MAX__)
+    _Float16 *h = (_Float16 *)j->extra[0];
+    for (int l = 0; l < j->layers; l++) {
+        for (size_t i = 0; i < j->n; i++) h[i] = (_Float16)j->g[l][i];
+        bad |= MPI_Allreduce(MPI_IN_PLACE, h, (int)j->n, MPIX_C_FLOAT16, MPI_SUM, j->comm) != MPI_SUCCESS, j->calls++;
+        for (size_t i = 0; i < j->n; i++) j->out[l][i] = (float)h[i];
+    }
+    all_right(j, j->out, step);
+#else
+    (void)j, (void)step;
+#endif
+}
+
+static const struct { const char *name; void (*step)(job *j, int step); int no_small; } modes[] = {
+    {"block", step_block, 0}, {"out", step_out, 0}, {"odd-rank", step_odd_rank, 0}, {"changing", step_changing, 1}, {"comms", step_comms, 0},
+    {"broadcast", step_broadcast, 0}, {"fork", step_fork, 0}, {"scatter", step_scatter, 0}, {"scatterv", step_scatter, 0},
+    {"gather", step_gather, 0}, {"gather-parameters", step_gather, 0}, {"foreign", step_foreign, 0}, {"threads", step_threads, 1}, {"half", step_half, 0},
+    {"nonblocking", step_nonblocking, 0}, {"overlap", step_overlap, 0}, {"token", step_token, 0}, {"pending", step_pending, 0},
+    {"uneven", step_uneven, 0}, {"shrinking", step_shrinking, 0}, {"cancel", step_cancel, 0}, {"persistent", step_persistent, 0}, {"disorder", step_persistent, 0}, {"rounds", step_rounds, 0},
+};
+enum { MODES = sizeof modes / sizeof *modes };
+
+static int run(char *what, int first)
+{
+    job   j = {.steps = 30, .layers = 3, .comm = MPI_COMM_WORLD};
+    char *more = strchr(what, ':');
+    int   mode = 0, width = 2;
+    if (more) *more++ = 0;
+    while (mode < MODES && strcmp(modes[mode].name, what) != 0) mode++;
+    if (mode == MODES) return fprintf(stderr, "job: no mode '%s'\n", what), 1;
+    j.name = modes[mode].name;
+    j.n = (size_t)6144 * (size_t)(6 + mode);
+    if (more) sscanf(more, "%d:%d:%zu", &j.steps, &j.layers, &j.n);
+    if (!first) MPI_Comm_dup(MPI_COMM_WORLD, &j.comm);
+    for (int l = 0; l < j.layers; l++) j.g[l] = malloc(4 * j.n), j.out[l] = malloc(4 * j.n), j.extra[l] = malloc(4 * j.n);
+    for (int step = 0; step < j.steps; step++) {
+        fill(&j, step);
+        modes[mode].step(&j, step);
+        if (!modes[mode].no_small) small_sums(&j, step);
+    }
+    if (strcmp(what, "half") == 0) width = 2, j.n /= 2;
+    if (rank == 0) printf("%s bytes=%zu calls=%ld small=%ld worst=%.3e hash=%016llx\n", what, j.n * (size_t)width * 2, j.calls, j.small, j.worst, (unsigned long long)j.hash);
+    if (!first) MPI_Comm_free(&j.comm);
+    for (int l = 0; l < j.layers; l++) free(j.g[l]), free(j.out[l]), free(j.extra[l]);
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
-    const char *mode = argc > 1 ? argv[1] : "block";
-    int         steps = argc > 2 ? atoi(argv[2]) : 30, all_bad;
-    MPI_Comm    other = MPI_COMM_NULL;
-    if (argc > 3) layers = atoi(argv[3]);
-    if (argc > 4) n = (size_t)atol(argv[4]);
-    MPI_Init(&argc, &argv);
+    int all_bad, threads = 0, got;
+    for (int i = 1; i < argc; i++) threads |= strncmp(argv[i], "threads", 7) == 0;
+    if (threads) MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &got);
+    else MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-    exact = malloc(n * sizeof *exact);
-    for (int l = 0; l < layers; l++) g[l] = malloc(n * 4), out[l] = malloc(n * 4);
-    for (int step = 0; step < steps; step++) {
-        for (int l = 0; l < layers; l++) fill(step, l);
-        if (strcmp(mode, "comms") == 0 && step % 10 == 0) {
-            if (other != MPI_COMM_NULL) MPI_Comm_free(&other);
-            MPI_Comm_dup(MPI_COMM_WORLD, &other);
-        }
-        if (strcmp(mode, "block") == 0) step_block(step, MPI_COMM_WORLD);
-        else if (strcmp(mode, "comms") == 0) step_block(step, other);
-        else if (strcmp(mode, "out") == 0) step_out(step);
-        else if (strcmp(mode, "nonblocking") == 0) step_nonblocking(step);
-        else if (strcmp(mode, "token") == 0) step_token(step);
-        else if (strcmp(mode, "scatter") == 0) step_scatter(step, 0);
-        else if (strcmp(mode, "scatterv") == 0) step_scatter(step, 1);
-        else if (strcmp(mode, "changing") == 0) step_changing(step);
-        else if (strcmp(mode, "odd-rank") == 0) step_odd_rank(step);
-        else if (strcmp(mode, "counts") == 0) step_counts(step);
-        else bad = 1;
-        if (strcmp(mode, "changing") != 0) small_sum(step);
-    }
-    if (other != MPI_COMM_NULL) MPI_Comm_free(&other);
+    for (int i = 1; i < argc; i++) bad |= run(argv[i], i == 1);
     MPI_Allreduce(&bad, &all_bad, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
-    if (rank == 0) printf("%s calls=%ld small=%ld worst=%.3e%s\n", mode, calls, small_calls, worst, all_bad ? " BAD" : "");
+    if (rank == 0 && all_bad) printf("BAD\n");
     MPI_Finalize();
     return all_bad;
 }

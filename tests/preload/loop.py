@@ -4,9 +4,9 @@ import random
 
 from mpi4py import MPI
 
-comm, n, worst = MPI.COMM_WORLD, 40000, 0.0
+comm, n, worst = MPI.COMM_WORLD, 24576, 0.0
 rng = random.Random(comm.rank)
-for step in range(40):
+for step in range(14):
     g = array.array("f", (rng.gauss(0, 1) for _ in range(n)))
     exact = array.array("d", g)
     comm.Allreduce(MPI.IN_PLACE, exact)

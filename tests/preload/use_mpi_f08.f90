@@ -2,7 +2,7 @@
 program job
   use mpi_f08
   implicit none
-  integer, parameter :: n = 60000
+  integer, parameter :: n = 24576
   integer :: rank, ranks, step, ierr
   real :: g(n), out(n)
   double precision :: exact(n), mine(n), worst, e
@@ -10,7 +10,7 @@ program job
   call MPI_INIT(ierr)
   call MPI_COMM_RANK(MPI_COMM_WORLD, rank, ierr)
   call MPI_COMM_SIZE(MPI_COMM_WORLD, ranks, ierr)
-  do step = 1, 40
+  do step = 1, 20
     call random_number(g)
     g = (g - 0.5) * (1 + 0.1 * rank) + 0.01 * rank
     mine = g

@@ -29,7 +29,7 @@ START_TEST(nothing_is_lost)
     double        *put = calloc(N, sizeof *put), *got = calloc(N, sizeof *got), *size = calloc(N, sizeof *size);
     case_open(&k, specs[_i], ROWS, COLS);
     if (k.codec->caps & TAUT_CAP_STATEFUL)
-        ck_assert_int_eq(k.codec->state_create(&k.spec.stage[0], &k.tensor, 1, &k.call.state), TAUT_OK);
+        ck_assert_int_eq(taut__op_state_create(k.codec, &k.spec.stage[0], &k.tensor, 1, (taut_place){0}, &k.call.state), TAUT_OK);
     ck_assert_int_eq(taut__feedback_create(N, 0, &f), TAUT_OK);
     for (uint64_t step = 0; step < STEPS; step++) {
         fill_normal(g, N, 0.01f, step);

@@ -68,12 +68,12 @@ START_TEST(errors_stay_within_dead_steps)
 }
 END_TEST
 
-static void settle(sample *s, int ranks, taut_prep *prep)
+static void calibrate(sample *s, int ranks, taut_calibration *calibration)
 {
     double stats[TAUT_STATS_MAX] = {0};
-    ck_assert_int_eq(s->k.codec->survey(&s->k.call, s->x, stats), TAUT_OK);
-    ck_assert_int_eq(s->k.codec->settle(&s->k.call, stats, ranks, NULL, prep), TAUT_OK);
-    ck_assert(!prep->raw);
+    ck_assert_int_eq(taut__op_collect_stats(s->k.codec, &s->k.call, s->x, stats), TAUT_OK);
+    ck_assert_int_eq(taut__op_calibrate(s->k.codec, &s->k.call, stats, ranks, NULL, calibration), TAUT_OK);
+    ck_assert(!calibration->raw);
 }
 
 /* Codes of many ranks, packed, unpacked in any order and added, equal a 64-bit reference; so do the packed
@@ -84,11 +84,11 @@ START_TEST(sums_are_exact)
     static const char *const specs[] = {"grid:step=0.02", "grid:step=0.02,code=rans", "grid:step=1e-6",
                                         "grid:step=1e-6,code=rans"};
     sample s;
-    taut_prep prep;
+    taut_calibration calibration;
     open_sample(&s, specs[_i], ROWS, COLS, 2);
-    settle(&s, SEVEN, &prep);
-    s.k.call.prep = &prep;
-    const taut_codec_integer *in = s.k.codec->integer;
+    calibrate(&s, SEVEN, &calibration);
+    s.k.call.calibration = &calibration;
+    const taut_integer_ops *in = s.k.codec->ops[TAUT_HOST]->integer;
     int32_t *q = calloc(N, 4), *up = calloc(N, 4), *down = calloc(N, 4), *again = calloc(N, 4);
     int64_t *reference = calloc(N, 8);
     uint8_t *payload[SEVEN];
@@ -105,7 +105,7 @@ START_TEST(sums_are_exact)
         ck_assert_mem_eq(s.y, s.err, N * 4);
         for (size_t i = 0; i < N; i++) reference[i] += q[i];
         /* encode is quantize and pack in one */
-        ck_assert_int_eq(s.k.codec->encode(&s.k.call, s.x, s.k.payload, s.k.cap, &s.k.len, s.y), TAUT_OK);
+        ck_assert_int_eq(taut__op_encode(s.k.codec, &s.k.call, s.x, s.k.payload, s.k.cap, &s.k.len, s.y), TAUT_OK);
         ck_assert_uint_eq(s.k.len, len[r]);
         ck_assert_mem_eq(s.k.payload, payload[r], len[r]);
         ck_assert_mem_eq(s.y, s.err, N * 4);
@@ -129,7 +129,7 @@ START_TEST(sums_are_exact)
     ck_assert_int_eq(in->pack(&s.k.call, again, payload[0], s.k.cap, &sum_len2), TAUT_OK);
     ck_assert(sum_len == sum_len2 && memcmp(s.k.payload, payload[0], sum_len) == 0);
     /* decode of the packed sum is dequantize of the sum */
-    ck_assert_int_eq(s.k.codec->decode(&s.k.call, s.k.payload, sum_len, s.y), TAUT_OK);
+    ck_assert_int_eq(taut__op_decode(s.k.codec, &s.k.call, s.k.payload, sum_len, s.y), TAUT_OK);
     ck_assert_int_eq(in->dequantize(&s.k.call, up, 1, s.err), TAUT_OK);
     ck_assert_mem_eq(s.y, s.err, N * 4);
     for (int r = 0; r < SEVEN; r++) free(payload[r]);
@@ -144,11 +144,11 @@ START_TEST(widest_codes)
     enum { N = 64 * 5 + 9 };
     static const char *const specs[] = {"grid:step=1", "grid:step=1,code=rans"};
     sample s;
-    taut_prep prep = {.f = {1}};
+    taut_calibration calibration = {.f = {1}};
     int32_t q[N], back[N];
     size_t len;
     open_sample(&s, specs[_i], 1, N, 0);
-    s.k.call.prep = &prep;
+    s.k.call.calibration = &calibration;
     for (int pattern = 0; pattern < 6; pattern++) {
         for (int i = 0; i < N; i++) {
             uint32_t h = (uint32_t)taut__mix64((uint64_t)(i + 1000 * pattern));
@@ -160,9 +160,9 @@ START_TEST(widest_codes)
             if (h & 1) q[i] = -q[i];
         }
         memset(back, 0, sizeof back);
-        ck_assert_int_eq(s.k.codec->integer->pack(&s.k.call, q, s.k.payload, s.k.cap, &len), TAUT_OK);
+        ck_assert_int_eq(taut__op_pack(s.k.codec, &s.k.call, q, s.k.payload, s.k.cap, &len), TAUT_OK);
         ck_assert_uint_le(len, s.k.cap);
-        ck_assert_int_eq(s.k.codec->integer->unpack_add(&s.k.call, s.k.payload, len, back), TAUT_OK);
+        ck_assert_int_eq(taut__op_unpack_add(s.k.codec, &s.k.call, s.k.payload, len, back), TAUT_OK);
         ck_assert_mem_eq(q, back, sizeof q);
     }
     close_sample(&s);
@@ -175,21 +175,21 @@ START_TEST(slices_equal_the_whole)
     static const char *const specs[] = {"grid:step=0.01", "grid:step=0.01,code=rans"};
     static const size_t cut[] = {0, 64, 640, 6400, 64000, 65536, 65600, N};
     sample s;
-    taut_prep prep;
+    taut_calibration calibration;
     float *part = new_floats(N);
     open_sample(&s, specs[_i / 4], ROWS, COLS, _i % 4);
-    settle(&s, 1, &prep);
-    s.k.call.prep = &prep;
+    calibrate(&s, 1, &calibration);
+    s.k.call.calibration = &calibration;
     case_round_trip(&s.k, s.x, s.err, s.y);
     for (size_t c = 0; c + 1 < sizeof cut / sizeof *cut; c++) {
         taut_call call = s.k.call;
         call.first = cut[c];
         call.n = cut[c + 1] - cut[c];
         ck_assert_uint_eq(call.first % taut__spec_align(&s.k.spec), 0);
-        ck_assert_int_eq(s.k.codec->encode(&call, s.x + call.first, s.k.payload, s.k.cap, &s.k.len, NULL),
+        ck_assert_int_eq(taut__op_encode(s.k.codec, &call, s.x + call.first, s.k.payload, s.k.cap, &s.k.len, NULL),
                          TAUT_OK);
         ck_assert_uint_le(s.k.len, taut__spec_capacity(&s.k.spec, &s.k.tensor, call.n));
-        ck_assert_int_eq(s.k.codec->decode(&call, s.k.payload, s.k.len, part + call.first), TAUT_OK);
+        ck_assert_int_eq(taut__op_decode(s.k.codec, &call, s.k.payload, s.k.len, part + call.first), TAUT_OK);
     }
     ck_assert_mem_eq(part, s.y, N * 4);
     free(part);
@@ -197,7 +197,7 @@ START_TEST(slices_equal_the_whole)
 }
 END_TEST
 
-/* rel is kept in units of the scale, the next step of the search would break it, and surveys add over slices.
+/* rel is kept in units of the scale, the next step of the search would break it, and statistics add over slices.
  */
 START_TEST(rel_is_kept_and_used_up)
 {
@@ -222,18 +222,18 @@ START_TEST(rel_is_kept_and_used_up)
 }
 END_TEST
 
-START_TEST(surveys_add)
+START_TEST(stats_add)
 {
     enum { ROWS = 700, COLS = 256, N = ROWS * COLS };
     sample s;
     double whole[TAUT_STATS_MAX] = {0}, parts[TAUT_STATS_MAX] = {0};
     open_sample(&s, "grid:rel=0.05", ROWS, COLS, _i);
-    ck_assert_int_eq(s.k.codec->survey(&s.k.call, s.x, whole), TAUT_OK);
+    ck_assert_int_eq(taut__op_collect_stats(s.k.codec, &s.k.call, s.x, whole), TAUT_OK);
     for (size_t at = 0; at < N; at += 6400) {
         taut_call call = s.k.call;
         call.first = at;
         call.n = taut__min(6400, N - at);
-        ck_assert_int_eq(s.k.codec->survey(&call, s.x + at, parts), TAUT_OK);
+        ck_assert_int_eq(taut__op_collect_stats(s.k.codec, &call, s.x + at, parts), TAUT_OK);
     }
     for (uint32_t i = 0; i < s.k.codec->n_stats; i++)
         ck_assert(fabs(whole[i] - parts[i]) <= 1e-12 * fabs(whole[i]));
@@ -254,7 +254,7 @@ static void check_estimates(const float *x, size_t n, double tolerance)
             codec_case k;
             case_open(&k, "grid", 1, n);
             memset(stats, 0, sizeof stats);
-            ck_assert_int_eq(k.codec->survey(&k.call, x, stats), TAUT_OK);
+            ck_assert_int_eq(taut__op_collect_stats(k.codec, &k.call, x, stats), TAUT_OK);
             case_close(&k);
             float step = taut__grid_estimate_step(stats, rels[t] * stats[GRID_STAT_NORM2], 0.65);
             snprintf(spec, sizeof spec, "grid:step=%.9g,code=%s", (double)step, code ? "rans" : "packed");
@@ -352,7 +352,7 @@ static void check_sum_of_four(float *x[RANKS], size_t n, double rel, const char 
 {
     char spec[64];
     codec_case k;
-    taut_prep prep;
+    taut_calibration calibration;
     double stats[TAUT_STATS_MAX] = {0}, first = norm2(x[0], n), norm = 0, single = 0, error = 0, once = 0,
            bits = 0;
     int32_t *q = calloc(n, sizeof *q), *sum = calloc(n, sizeof *sum);
@@ -363,22 +363,22 @@ static void check_sum_of_four(float *x[RANKS], size_t n, double rel, const char 
     for (int r = 0; r < RANKS; r++) {
         float factor = (float)sqrt(first / norm2(x[r], n));
         for (size_t i = 0; i < n; i++) x[r][i] *= factor, exact[i] += (double)x[r][i];
-        ck_assert_int_eq(k.codec->survey(&k.call, x[r], stats), TAUT_OK);
+        ck_assert_int_eq(taut__op_collect_stats(k.codec, &k.call, x[r], stats), TAUT_OK);
     }
-    ck_assert_int_eq(k.codec->settle(&k.call, stats, RANKS, NULL, &prep), TAUT_OK);
-    ck_assert(!prep.raw);
-    k.call.prep = &prep;
+    ck_assert_int_eq(taut__op_calibrate(k.codec, &k.call, stats, RANKS, NULL, &calibration), TAUT_OK);
+    ck_assert(!calibration.raw);
+    k.call.calibration = &calibration;
     for (int r = 0; r < RANKS; r++) {
-        ck_assert_int_eq(k.codec->integer->quantize(&k.call, x[r], q, left, INT32_MAX / RANKS), TAUT_OK);
-        ck_assert_int_eq(k.codec->integer->pack(&k.call, q, k.payload, k.cap, &k.len), TAUT_OK);
-        ck_assert_int_eq(k.codec->integer->unpack_add(&k.call, k.payload, k.len, sum), TAUT_OK);
+        ck_assert_int_eq(taut__op_quantize(k.codec, &k.call, x[r], q, left, INT32_MAX / RANKS), TAUT_OK);
+        ck_assert_int_eq(taut__op_pack(k.codec, &k.call, q, k.payload, k.cap, &k.len), TAUT_OK);
+        ck_assert_int_eq(taut__op_unpack_add(k.codec, &k.call, k.payload, k.len, sum), TAUT_OK);
         for (size_t i = 0; i < n; i++) lost[i] += (double)left[i];
         single += norm2(left, n), norm += norm2(x[r], n);
         bits = fmax(bits, 8.0 * (double)k.len / (double)n);
     }
-    ck_assert_int_eq(k.codec->integer->pack(&k.call, sum, k.payload, k.cap, &k.len), TAUT_OK);
+    ck_assert_int_eq(taut__op_pack(k.codec, &k.call, sum, k.payload, k.cap, &k.len), TAUT_OK);
     ck_assert_double_le(8.0 * (double)k.len / (double)n, bits + 1.2);
-    ck_assert_int_eq(k.codec->decode(&k.call, k.payload, k.len, back), TAUT_OK);
+    ck_assert_int_eq(taut__op_decode(k.codec, &k.call, k.payload, k.len, back), TAUT_OK);
     for (size_t i = 0; i < n; i++) error += pow((double)back[i] - exact[i], 2), once += lost[i] * lost[i];
     ck_assert_double_eq_tol(error, once, 1e-4 * once); /* what the ranks lost, and nothing on the way */
     ck_assert_double_le(single, rel * norm);
@@ -420,15 +420,15 @@ START_TEST(shared_step_is_cautious)
 {
     enum { THREE = 3, ROWS = 600, COLS = 128 };
     sample s;
-    taut_prep prep;
+    taut_calibration calibration;
     double stats[TAUT_STATS_MAX] = {0}, error = 0, norm = 0;
     open_sample(&s, "grid:rel=0.05", ROWS, COLS, 0);
     for (int r = 0; r < THREE; r++) {
         fill_uneven(s.x, s.n, (uint64_t)r);
-        ck_assert_int_eq(s.k.codec->survey(&s.k.call, s.x, stats), TAUT_OK);
+        ck_assert_int_eq(taut__op_collect_stats(s.k.codec, &s.k.call, s.x, stats), TAUT_OK);
     }
-    ck_assert_int_eq(s.k.codec->settle(&s.k.call, stats, THREE, NULL, &prep), TAUT_OK);
-    s.k.call.prep = &prep;
+    ck_assert_int_eq(taut__op_calibrate(s.k.codec, &s.k.call, stats, THREE, NULL, &calibration), TAUT_OK);
+    s.k.call.calibration = &calibration;
     for (int r = 0; r < THREE; r++) {
         fill_uneven(s.x, s.n, (uint64_t)r);
         case_round_trip(&s.k, s.x, s.err, s.y);
@@ -451,7 +451,7 @@ int main(void)
     tcase_add_loop_test(t, widest_codes, 0, 2);
     tcase_add_loop_test(t, slices_equal_the_whole, 0, 8);
     tcase_add_loop_test(t, rel_is_kept_and_used_up, 0, 4);
-    tcase_add_loop_test(t, surveys_add, 0, 4);
+    tcase_add_loop_test(t, stats_add, 0, 4);
     tcase_add_test(t, estimates_match_encoding);
     tcase_add_test(t, bits_on_uneven_noise);
     tcase_add_loop_test(t, bits_on_a_recorded_gradient, 0, 2);

@@ -23,9 +23,9 @@ static void low_rank(float *x, size_t rows, size_t cols, size_t rank, float magn
 /* One linear step of `ranks` ranks with inputs x[r]; the mean's approximation in out. */
 static void linear_step(codec_case *k, taut_codec_state **st, float *const *x, size_t ranks, float *out)
 {
-    const taut_codec_linear *l = k->codec->linear;
-    for (int round = 0; round < l->rounds; round++) {
-        size_t n = l->factor_elems(&k->spec.stage[0], &k->tensor, round);
+    const taut_linear_ops *l = k->codec->ops[TAUT_HOST]->linear;
+    for (int round = 0; round < k->codec->linear->rounds; round++) {
+        size_t n = k->codec->linear->factor_elems(&k->spec.stage[0], &k->tensor, round);
         float *mean = new_floats(n), *part = new_floats(n), *copy = new_floats(n);
         for (size_t r = 0; r < ranks; r++) {
             k->call.state = st[r];
@@ -59,7 +59,7 @@ static size_t count_nan(const float *x, size_t n)
 static void create_states(codec_case *k, taut_codec_state **st, size_t ranks)
 {
     for (size_t r = 0; r < ranks; r++)
-        ck_assert_int_eq(k->codec->state_create(&k->spec.stage[0], &k->tensor, 99, &st[r]), TAUT_OK);
+        ck_assert_int_eq(taut__op_state_create(k->codec, &k->spec.stage[0], &k->tensor, 99, (taut_place){0}, &st[r]), TAUT_OK);
 }
 
 START_TEST(powersgd_exact_on_its_rank)
@@ -183,7 +183,7 @@ START_TEST(powersgd_of_several_ranks)
     linear_step(&k, st, x, RANKS, y);
     linear_step(&k, st, x, RANKS, y);
     ck_assert_double_le(distance2(mean, y, N), 1e-3 * norm2(mean, N)); /* one zeroed element may add a rank */
-    for (size_t r = 0; r < RANKS; r++) free(x[r]), k.codec->state_destroy(st[r]);
+    for (size_t r = 0; r < RANKS; r++) free(x[r]), taut__op_state_destroy(k.codec, (taut_place){0}, st[r]);
     free(mean), free(y);
     case_close(&k);
 }
@@ -211,7 +211,7 @@ START_TEST(powersgd_payload_with_nan)
     codec_case k;
     float     *x = new_floats(N), *y = new_floats(N), *err = new_floats(N);
     case_open(&k, "powersgd:rank=2", ROWS, COLS);
-    ck_assert_int_eq(k.codec->state_create(&k.spec.stage[0], &k.tensor, 99, &k.call.state), TAUT_OK);
+    ck_assert_int_eq(taut__op_state_create(k.codec, &k.spec.stage[0], &k.tensor, 99, (taut_place){0}, &k.call.state), TAUT_OK);
     low_rank(x, ROWS, COLS, 2, 1);
     x[3] = INFINITY;
     case_round_trip(&k, x, err, y);
@@ -236,20 +236,20 @@ START_TEST(powersgd_state_survives)
     fill_normal(x, N, 1, 3);
     for (int step = 0; step < 4; step++) linear_step(&k, &st[0], (float *[]){x}, 1, y);
     size_t len, got;
-    ck_assert_int_eq(k.codec->state_save(st[0], NULL, 0, &len), TAUT_OK);
+    ck_assert_int_eq(taut__op_state_save(k.codec, (taut_place){0}, st[0], NULL, 0, &len), TAUT_OK);
     uint8_t *blob = malloc(len);
-    ck_assert_int_eq(k.codec->state_save(st[0], blob, len - 1, &got), TAUT_E_CAPACITY);
-    ck_assert_int_eq(k.codec->state_save(st[0], blob, len, &got), TAUT_OK);
-    ck_assert_int_eq(k.codec->state_load(st[1], blob, len), TAUT_OK);
+    ck_assert_int_eq(taut__op_state_save(k.codec, (taut_place){0}, st[0], blob, len - 1, &got), TAUT_E_CAPACITY);
+    ck_assert_int_eq(taut__op_state_save(k.codec, (taut_place){0}, st[0], blob, len, &got), TAUT_OK);
+    ck_assert_int_eq(taut__op_state_load(k.codec, (taut_place){0}, st[1], blob, len), TAUT_OK);
     linear_step(&k, &st[0], (float *[]){x}, 1, y);
     linear_step(&k, &st[1], (float *[]){x}, 1, z);
     ck_assert(memcmp(y, z, N * sizeof *y) == 0);
-    ck_assert_int_eq(k.codec->state_load(st[1], blob, len - 4), TAUT_E_CORRUPT);
+    ck_assert_int_eq(taut__op_state_load(k.codec, (taut_place){0}, st[1], blob, len - 4), TAUT_E_CORRUPT);
     blob[0] ^= 2;
-    ck_assert_int_eq(k.codec->state_load(st[1], blob, len), TAUT_E_VERSION);
+    ck_assert_int_eq(taut__op_state_load(k.codec, (taut_place){0}, st[1], blob, len), TAUT_E_VERSION);
     blob[0] ^= 2, blob[8] ^= 1;
-    ck_assert_int_eq(k.codec->state_load(st[1], blob, len), TAUT_E_MISMATCH);
-    for (int r = 0; r < 2; r++) k.codec->state_destroy(st[r]);
+    ck_assert_int_eq(taut__op_state_load(k.codec, (taut_place){0}, st[1], blob, len), TAUT_E_MISMATCH);
+    for (int r = 0; r < 2; r++) taut__op_state_destroy(k.codec, (taut_place){0}, st[r]);
     free(blob), free(x), free(y), free(z);
     case_close(&k);
 }
@@ -378,12 +378,12 @@ START_TEST(randk_linear_and_exact)
         case_round_trip(&k, x[r], NULL, got);
         for (size_t i = 0; i < N; i++) want[i] += got[i];
     }
-    ck_assert_int_eq(k.codec->encode_exact(&k.call, want, k.payload, k.cap, &k.len), TAUT_OK);
-    ck_assert_int_eq(k.codec->decode(&k.call, k.payload, k.len, got), TAUT_OK);
+    ck_assert_int_eq(taut__op_encode_exact(k.codec, &k.call, want, k.payload, k.cap, &k.len), TAUT_OK);
+    ck_assert_int_eq(taut__op_decode(k.codec, &k.call, k.payload, k.len, got), TAUT_OK);
     ck_assert(memcmp(want, got, N * sizeof *got) == 0);
     linear_step(&k, st, x, RANKS, got);
     for (size_t i = 0; i < N; i++) ck_assert_float_eq_tol(got[i], want[i] / RANKS, 1e-4f);
-    for (size_t r = 0; r < RANKS; r++) free(x[r]), k.codec->state_destroy(st[r]);
+    for (size_t r = 0; r < RANKS; r++) free(x[r]), taut__op_state_destroy(k.codec, (taut_place){0}, st[r]);
     free(want), free(got);
     case_close(&k);
 }

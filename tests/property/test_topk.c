@@ -65,25 +65,25 @@ static void check_whole(const char *spec, const float *want, const float *x, siz
     case_round_trip(&k, in_place, in_place, got);
     assert_same_bits(in_place, err, n);
     assert_same_bits(got, want, n);
-    ck_assert_int_eq(k.codec->decode_add(&k.call, k.payload, k.len, err), TAUT_OK);
+    ck_assert_int_eq(taut__op_decode_add(k.codec, &k.call, k.payload, k.len, err), TAUT_OK);
     assert_same_bits(err, x, n);
     free(got), free(err), free(in_place);
     case_close(&k);
 }
 
-/* Slices that share the prep of the whole tensor hold together what the whole does. */
+/* Slices that share the calibration of the whole tensor hold together what the whole does. */
 static void check_slices(const char *spec, const float *want, const float *x, size_t n, size_t slice)
 {
     codec_case k;
-    taut_prep  prep;
+    taut_calibration  calibration;
     double     stats[TAUT_STATS_MAX] = {0};
     case_open(&k, spec, 1, n);
     float *got = new_floats(n), *left = new_floats(n);
     memcpy(left, x, n * sizeof *x);
-    ck_assert_int_eq(k.codec->survey(&k.call, x, stats), TAUT_OK);
-    ck_assert_int_eq(k.codec->settle(&k.call, stats, 1, x, &prep), TAUT_OK);
-    ck_assert(!prep.raw);
-    k.call.prep = &prep;
+    ck_assert_int_eq(taut__op_collect_stats(k.codec, &k.call, x, stats), TAUT_OK);
+    ck_assert_int_eq(taut__op_calibrate(k.codec, &k.call, stats, 1, x, &calibration), TAUT_OK);
+    ck_assert(!calibration.raw);
+    k.call.calibration = &calibration;
     for (size_t at = 0; at < n; at += slice) {
         k.call.first = at;
         k.call.n = n - at < slice ? n - at : slice;
@@ -182,9 +182,9 @@ START_TEST(not_finite)
         for (size_t i = 0; i < N; i++) wrong += !isfinite(err[i]) || (!isfinite(x[i]) && memcmp(&x[i], &y[i], 4) != 0);
         ck_assert_uint_eq(wrong, 0);
         double    stats[1] = {0};
-        taut_prep prep;
-        ck_assert_int_eq(k.codec->settle(&k.call, stats, 1, x, &prep), TAUT_OK);
-        ck_assert_int_eq(prep.raw, count >= 400);
+        taut_calibration calibration;
+        ck_assert_int_eq(taut__op_calibrate(k.codec, &k.call, stats, 1, x, &calibration), TAUT_OK);
+        ck_assert_int_eq(calibration.raw, count >= 400);
         case_close(&k);
     }
     free(x), free(y), free(err), free(want);
@@ -203,9 +203,9 @@ START_TEST(exact_sums)
         for (size_t i = 0; i < N; i++)
             if (taut__random32(taut__rng_of(1, i), (uint32_t)i) % 1024 >= keep) x[i] = 0;
         x[N / 2] = -0.0f, x[N / 3] = NAN, x[N / 5] = INFINITY, x[N / 7] = 1e-45f;
-        ck_assert_int_eq(k.codec->encode_exact(&k.call, x, k.payload, k.cap, &k.len), TAUT_OK);
+        ck_assert_int_eq(taut__op_encode_exact(k.codec, &k.call, x, k.payload, k.cap, &k.len), TAUT_OK);
         ck_assert_uint_le(k.len, k.cap);
-        ck_assert_int_eq(k.codec->decode(&k.call, k.payload, k.len, y), TAUT_OK);
+        ck_assert_int_eq(taut__op_decode(k.codec, &k.call, k.payload, k.len, y), TAUT_OK);
         assert_same_bits(y, x, N);
         case_close(&k);
     }
@@ -246,7 +246,7 @@ START_TEST(too_small_a_buffer)
     codec_case k;
     float     *x = new_floats(1000);
     case_open(&k, "topk", 1, 1000);
-    ck_assert_int_eq(k.codec->encode(&k.call, x, k.payload, k.cap - 1, &k.len, NULL), TAUT_E_CAPACITY);
+    ck_assert_int_eq(taut__op_encode(k.codec, &k.call, x, k.payload, k.cap - 1, &k.len, NULL), TAUT_E_CAPACITY);
     free(x);
     case_close(&k);
 }

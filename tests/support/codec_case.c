@@ -27,15 +27,15 @@ void case_open(codec_case *k, const char *spec, size_t rows, size_t cols)
 
 void case_close(codec_case *k)
 {
-    if (k->call.state) k->codec->state_destroy(k->call.state);
+    if (k->call.state) taut__op_state_destroy(k->codec, (taut_place){0}, k->call.state);
     free(k->payload);
 }
 
 void case_round_trip(codec_case *k, const float *src, float *err, float *back)
 {
-    must(k->codec->encode(&k->call, src, k->payload, k->cap, &k->len, err) == TAUT_OK, "encode");
+    must(taut__op_encode(k->codec, &k->call, src, k->payload, k->cap, &k->len, err) == TAUT_OK, "encode");
     must(k->len <= k->cap, "payload within capacity");
-    must(k->codec->decode(&k->call, k->payload, k->len, back) == TAUT_OK, "decode");
+    must(taut__op_decode(k->codec, &k->call, k->payload, k->len, back) == TAUT_OK, "decode");
 }
 
 static bool refused(codec_case *k, const uint8_t *bytes, size_t len, float *dst)
@@ -43,8 +43,8 @@ static bool refused(codec_case *k, const uint8_t *bytes, size_t len, float *dst)
     uint8_t *copy = malloc(len ? len : 1);
     must(copy != NULL, "malloc");
     memcpy(copy, bytes, len);
-    bool no = k->codec->decode(&k->call, copy, len, dst) != TAUT_OK;
-    no |= k->codec->decode_add(&k->call, copy, len, dst) != TAUT_OK;
+    bool no = taut__op_decode(k->codec, &k->call, copy, len, dst) != TAUT_OK;
+    no |= taut__op_decode_add(k->codec, &k->call, copy, len, dst) != TAUT_OK;
     free(copy);
     return no;
 }

@@ -2,7 +2,7 @@
 #ifndef TAUT_TEST_CODEC_CASE_H
 #define TAUT_TEST_CODEC_CASE_H
 
-#include "compressors/codec.h"
+#include "compressors/ops.h"
 
 typedef struct codec_case {
     taut_spec         spec;

@@ -35,7 +35,7 @@ static slots gather_slots(const layer_memory *m, size_t sub)
 {
     const taut_codec *codec = taut__spec_codec(m->wire);
     size_t            n = m->tensor->elems, p = (size_t)m->ranks, each = codec->caps & TAUT_CAP_SLICEABLE ? taut__min(n, sub) : n;
-    size_t            codes = codec->integer ? taut__round_up(each * sizeof(int32_t), TAUT_LINE) : 0;
+    size_t            codes = codec->caps & TAUT_CAP_INTEGER ? taut__round_up(each * sizeof(int32_t), TAUT_LINE) : 0;
     return (slots){requests(2 * p) + p * frame_bytes(m, each) + codes, taut__slots_for(taut__ceil_div(n, each), 1)};
 }
 
@@ -70,8 +70,8 @@ layer_bytes layer_memory_bytes(const layer_memory *m)
     layer_bytes       b = {.own = s.bytes, .borrows = (s.count - 1) * taut__arena_block(s.bytes)};
     b.feedback_on += layer_memory_samples(m);
     if (m->residual) b.feedback_on += n * sizeof(float);
-    if (codec->survey) b.feedback_on += 3 * TAUT_STATS_MAX * sizeof(double);
-    if (m->via == &taut__native && codec->integer) b.feedback_on += n * sizeof(int32_t);
+    if (codec->n_stats) b.feedback_on += 3 * TAUT_STATS_MAX * sizeof(double);
+    if (m->via == &taut__native && codec->caps & TAUT_CAP_INTEGER) b.feedback_on += n * sizeof(int32_t);
     if (m->via == &taut__linear) b.feedback_on += layer_memory_factor(m) * sizeof(float);
     return b;
 }

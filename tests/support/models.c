@@ -34,7 +34,7 @@ static void add_layer(model *m, const char *name, size_t rows, size_t cols, doub
     m->w[l] = calloc(m->n[l], sizeof(float)), m->v[l] = calloc(m->n[l], sizeof(float));
     m->m[l] = calloc(m->n[l], sizeof(float)), m->scale[l] = calloc(m->n[l], sizeof(float));
     for (int r = 0; r < m->c.ranks; r++) m->g[r][l] = calloc(m->n[l], sizeof(float));
-    for (size_t i = 0; i < m->n[l]; i++) m->w[l][i] = (float)(size * normal(77 + (uint64_t)l, i));
+    for (size_t i = 0; i < m->n[l]; i++) m->w[l][i] = (float)(size * normal(77 + (uint64_t)l + 1000 * m->c.seed, i));
 }
 
 model *model_create(const model_config *c)
@@ -46,7 +46,7 @@ model *model_create(const model_config *c)
         add_layer(m, "w2", HIDDEN, HIDDEN, 1.4 / sqrt(HIDDEN)), add_layer(m, "b2", 1, HIDDEN, 0);
         add_layer(m, "w3", CLASSES, HIDDEN, 1 / sqrt(HIDDEN)), add_layer(m, "b3", 1, CLASSES, 0);
         m->teacher = calloc(CLASSES * IN, sizeof(float));
-        for (size_t i = 0; i < CLASSES * IN; i++) m->teacher[i] = (float)normal(5, i);
+        for (size_t i = 0; i < CLASSES * IN; i++) m->teacher[i] = (float)normal(5 + 1000 * c->seed, i);
     } else {
         add_layer(m, "embedding", VOCAB * 8, EMBED, 1), add_layer(m, "gates", 4 * CELL, WIDTH, 1 / sqrt(WIDTH));
         add_layer(m, "gates.bias", 1, 4 * CELL, 0), add_layer(m, "output", VOCAB * 8, CELL, 1 / sqrt(CELL));
@@ -201,7 +201,7 @@ void model_gradient(truth *t, int rank, int step, int layer, float *out)
         m->loss[rank] = 0;
         for (int l = 0; l < m->layers; l++) memset(m->g[rank][l], 0, m->n[l] * sizeof(float));
         for (int b = 0; b < m->c.batch; b++) {
-            uint64_t seed = taut__seed((uint64_t)step, (uint64_t)(rank * 4096 + b));
+            uint64_t seed = taut__seed((uint64_t)step + 1000003 * m->c.seed, (uint64_t)(rank * 4096 + b));
             if (m->teacher) mlp_sample(m, m->g[rank], seed, 1.0f / (float)m->c.batch, &m->loss[rank]);
             else lstm_sample(m, m->g[rank], seed, 1.0f / (float)m->c.batch, &m->loss[rank]);
         }

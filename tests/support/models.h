@@ -15,6 +15,7 @@ typedef struct model_config {
     double      rate;
     int         batch; /* samples per rank and step */
     int         ranks;
+    uint64_t    seed;  /* of parameters and data */
 } model_config;
 
 model             *model_create(const model_config *c);

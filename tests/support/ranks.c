@@ -52,7 +52,7 @@ taut_status ranks_same(taut_comm *comm, const void *p, size_t bytes)
     uint64_t h = XXH3_64bits(p, bytes);
     double   v[8], mine[8];
     for (int i = 0; i < 4; i++) mine[i] = v[i] = (double)(h >> (16 * i) & 0xffff), mine[4 + i] = v[4 + i] = v[i] * v[i];
-    TAUT_TRY(taut__comm_sum(comm, v, 8));
+    TAUT_TRY(taut__context_sum(&comm->ctx, v, 8));
     for (int i = 0; i < 8; i++) NEED(v[i] == mine[i] * taut_comm_size(comm));
     return TAUT_OK;
 }

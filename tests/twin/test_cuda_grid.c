@@ -25,7 +25,7 @@ typedef struct scaled {
 
 typedef struct grid_case {
     codec_case c;
-    taut_prep  prep;
+    taut_calibration  calibration;
     float     *x, *err, *back, *got;
     uint8_t   *bytes;
     float      step;
@@ -49,9 +49,9 @@ static void close_case(grid_case *g)
 static void use_step(grid_case *g, float step)
 {
     g->step = step;
-    g->prep = (taut_prep){0};
-    g->prep.f[GRID_PREP_STEP] = step;
-    g->c.call.prep = &g->prep;
+    g->calibration = (taut_calibration){0};
+    g->calibration.f[GRID_CALIBRATED_STEP] = step;
+    g->c.call.calibration = &g->calibration;
 }
 
 static taut__cuda_job job_of(grid_case *g, const float *src)
@@ -97,8 +97,8 @@ static void same_payload(grid_case *g, const taut__cuda_job *j, const char *what
 /* Floats -> payload -> floats, and added. */
 static void both_ways(grid_case *g, uint64_t seed)
 {
-    ck_assert(g->c.codec->encode(&g->c.call, g->x, g->c.payload, g->c.cap, &g->c.len, g->err) == TAUT_OK);
-    ck_assert(g->c.codec->decode(&g->c.call, g->c.payload, g->c.len, g->back) == TAUT_OK);
+    ck_assert(taut__op_encode(g->c.codec, &g->c.call, g->x, g->c.payload, g->c.cap, &g->c.len, g->err) == TAUT_OK);
+    ck_assert(taut__op_decode(g->c.codec, &g->c.call, g->c.payload, g->c.len, g->back) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(seed);
     taut__cuda_job    j = job_of(g, g->x);
     taut__cuda_batch  b = batch_of(&j);
@@ -113,7 +113,7 @@ static void both_ways(grid_case *g, uint64_t seed)
     ck_assert(cuda_same(g->got, g->back, g->n));
     cuda_must(k->grid->decode(&b, true, tables, s), "decode add");
     cuda_get(g->got, j.dst, 4 * g->n);
-    ck_assert(g->c.codec->decode_add(&g->c.call, g->c.payload, g->c.len, g->back) == TAUT_OK);
+    ck_assert(taut__op_decode_add(g->c.codec, &g->c.call, g->c.payload, g->c.len, g->back) == TAUT_OK);
     ck_assert(cuda_same(g->got, g->back, g->n));
     ck_assert(flags_of(&j) == 0);
     cuda_end();
@@ -123,7 +123,7 @@ static void both_ways(grid_case *g, uint64_t seed)
 static void codes_too(grid_case *g, uint64_t seed)
 {
     int32_t *q = calloc(g->n, sizeof *q), *sum = calloc(g->n, sizeof *sum), *got = malloc(4 * g->n);
-    const taut_codec_integer *i = g->c.codec->integer;
+    const taut_integer_ops *i = g->c.codec->ops[TAUT_HOST]->integer;
     ck_assert(i->quantize_pack(&g->c.call, g->x, q, g->err, 1 << 20, g->c.payload, g->c.cap, &g->c.len) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(seed);
     taut__cuda_job    j = job_of(g, g->x);
@@ -246,7 +246,7 @@ START_TEST(batch_with_feedback_in_a_graph)
     cuda_must(k->device->graph_launch(graph, s), "launch");
     for (int i = 0; i < JOBS; i++) {
         for (size_t e = 0; e < g[i].n; e++) g[i].x[e] = g[i].back[e] + g[i].x[e];
-        ck_assert(g[i].c.codec->encode(&g[i].c.call, g[i].x, g[i].c.payload, g[i].c.cap, &g[i].c.len, g[i].err) == TAUT_OK);
+        ck_assert(taut__op_encode(g[i].c.codec, &g[i].c.call, g[i].x, g[i].c.payload, g[i].c.cap, &g[i].c.len, g[i].err) == TAUT_OK);
         same_payload(&g[i], &jobs[i], "batch");
         cuda_get(g[i].got, jobs[i].err, 4 * g[i].n);
         ck_assert(cuda_same(g[i].got, g[i].err, g[i].n));
@@ -272,8 +272,8 @@ START_TEST(sparse_chunks)
 }
 END_TEST
 
-/* The survey's numbers, over slices and scales and a tensor that is sampled, and the errors of four steps. */
-START_TEST(surveys)
+/* The numbers, over slices and scales and a tensor that is sampled, and the errors of four steps. */
+START_TEST(statistics)
 {
     enum { COLS = 77 };
     size_t rows[] = {1, 30, 900, 7000}; /* the last: above 2^18 elements */
@@ -288,15 +288,15 @@ START_TEST(surveys)
             cuda_fill(g.x, n, kind);
             use_step(&g, 1);
             double want[GRID_STATS] = {0}, got[GRID_STATS], start[GRID_STATS] = {0};
-            ck_assert(g.c.codec->survey(&g.c.call, g.x, want) == TAUT_OK);
+            ck_assert(taut__op_collect_stats(g.c.codec, &g.c.call, g.x, want) == TAUT_OK);
             taut__cuda_stream s = cuda_begin((uint64_t)(i + kind));
             taut__cuda_job    j = job_of(&g, g.x);
             j.elems = n;
             j.stats = cuda_put(start, sizeof start, 0);
             taut__cuda_batch b = taut__cuda_single(&j, TAUT__CUDA_CHUNK);
-            b.work_bytes = k->survey->work(b.units, 1);
+            b.work_bytes = k->stats->work(b.units, 1);
             b.work = cuda_new(b.work_bytes, 0);
-            cuda_must(k->survey->survey(&b, false, s), "survey");
+            cuda_must(k->stats->collect(&b, false, s), "statistics");
             cuda_get(got, j.stats, sizeof got);
             for (int q = 0; q < GRID_STATS; q++)
                 ck_assert_msg(got[q] == want[q], "n=%zu %s: number %d is %a, CPU %a", n, cuda_kind_name(kind), q, got[q], want[q]);
@@ -310,7 +310,7 @@ START_TEST(surveys)
                     taut__simd_at(0)->grid->errors(u, g.x + at, n - at < GRID_CHUNK ? n - at : GRID_CHUNK, e);
                 }
                 cuda_must(k->device->fill(j.stats, 0, sizeof e, s), "fill");
-                cuda_must(k->survey->errors(&b, steps, 0.65, s), "errors");
+                cuda_must(k->stats->errors(&b, steps, 0.65, s), "errors");
                 cuda_get(got, j.stats, sizeof e);
                 for (int q = 0; q < GRID_STEPS; q++)
                     ck_assert_msg(got[q] == e[q] || (isnan(got[q]) && isnan(e[q])), "n=%zu %s: step %d: %a, CPU %a", n, cuda_kind_name(kind), q, got[q], e[q]);
@@ -328,8 +328,8 @@ START_TEST(raw_and_range)
     open_case(&g, "grid", 1, 1500, NULL);
     cuda_fill(g.x, g.n, 3);
     use_step(&g, 1e-3f);
-    g.prep.raw = true;
-    ck_assert(g.c.codec->encode(&g.c.call, g.x, g.c.payload, g.c.cap, &g.c.len, g.err) == TAUT_OK);
+    g.calibration.raw = true;
+    ck_assert(taut__op_encode(g.c.codec, &g.c.call, g.x, g.c.payload, g.c.cap, &g.c.len, g.err) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(1);
     taut__cuda_job    j = job_of(&g, g.x);
     taut__cuda_batch  b = batch_of(&j);
@@ -359,7 +359,7 @@ START_TEST(malformed_payloads)
     open_case(&g, _i ? "grid:code=rans" : "grid", 1, _i == 2 ? 9000 : 700, NULL);
     cuda_fill(g.x, g.n, 6);
     use_step(&g, 1e-3f);
-    ck_assert(g.c.codec->encode(&g.c.call, g.x, g.c.payload, g.c.cap, &g.c.len, NULL) == TAUT_OK);
+    ck_assert(taut__op_encode(g.c.codec, &g.c.call, g.x, g.c.payload, g.c.cap, &g.c.len, NULL) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(2);
     taut__cuda_job    j = job_of(&g, g.x);
     uint64_t          len = g.c.len;
@@ -370,7 +370,7 @@ START_TEST(malformed_payloads)
         if (at >= 4 && at < 8) continue; /* the step: the CPU takes the payload's, the kernel the job's */
         memcpy(g.bytes, g.c.payload, g.c.len);
         g.bytes[at] ^= change;
-        bool ok = g.c.codec->decode(&g.c.call, g.bytes, g.c.len, g.back) == TAUT_OK;
+        bool ok = taut__op_decode(g.c.codec, &g.c.call, g.bytes, g.c.len, g.back) == TAUT_OK;
         cuda_must(k->device->copy(j.payload, g.bytes, g.c.len, s), "copy");
         cuda_must(k->device->copy(j.len, &len, 8, s), "copy");
         cuda_must(k->device->fill(j.flags, 0, 4, s), "fill");
@@ -399,7 +399,7 @@ int main(void)
     tcase_add_loop_test(t, scales, 0, 2);
     tcase_add_test(t, batch_with_feedback_in_a_graph);
     tcase_add_test(t, raw_and_range);
-    tcase_add_test(t, surveys);
+    tcase_add_test(t, statistics);
     tcase_add_test(t, sparse_chunks);
     tcase_add_loop_test(t, malformed_payloads, 0, 3);
     suite_add_tcase(s, t);

@@ -59,10 +59,10 @@ static void one_matrix(size_t rows, size_t cols, size_t rank, int kind, uint64_t
     }
     /* its payload, decoded by both: the same bits */
     cuda_get(c.payload, j.payload, len);
-    ck_assert(c.codec->decode(&c.call, c.payload, len, back) == TAUT_OK);
+    ck_assert(taut__op_decode(c.codec, &c.call, c.payload, len, back) == TAUT_OK);
     ck_assert(cuda_same(got, back, n));
     cuda_must(k->powersgd->decode(&b, &m, true, s), "decode add");
-    ck_assert(c.codec->decode_add(&c.call, c.payload, len, back) == TAUT_OK);
+    ck_assert(taut__op_decode_add(c.codec, &c.call, c.payload, len, back) == TAUT_OK);
     cuda_get(got, j.dst, 4 * n);
     ck_assert(cuda_same(got, back, n));
     cuda_end();
@@ -89,14 +89,14 @@ START_TEST(linear_rounds)
     taut__cuda_matrix        m = {ROWS, COLS, RANK, 2};
     float                   *x = new_floats(N), *back = new_floats(N), *got = new_floats(N), factor[RANK * COLS], start[RANK * COLS];
     case_open(&c, "powersgd:rank=3", ROWS, COLS);
-    const taut_codec_linear *l = c.codec->linear;
+    const taut_linear_ops *l = c.codec->ops[TAUT_HOST]->linear;
     fill_matrix(x, ROWS, COLS, 0);
-    ck_assert(c.codec->state_create(&c.spec.stage[0], &c.tensor, 7, &c.call.state) == TAUT_OK);
+    ck_assert(taut__op_state_create(c.codec, &c.spec.stage[0], &c.tensor, 7, (taut_place){0}, &c.call.state) == TAUT_OK);
     uint8_t saved[40 + sizeof start];
     size_t  len;
-    ck_assert(c.codec->state_save(c.call.state, saved, sizeof saved, &len) == TAUT_OK && len == sizeof saved);
+    ck_assert(taut__op_state_save(c.codec, (taut_place){0}, c.call.state, saved, sizeof saved, &len) == TAUT_OK && len == sizeof saved);
     memcpy(start, saved + 40, sizeof start);
-    for (int round = 0; round < l->rounds; round++)
+    for (int round = 0; round < c.codec->linear->rounds; round++)
         ck_assert(l->project(&c.call, round, x, factor) == TAUT_OK && l->absorb(&c.call, round, factor) == TAUT_OK);
     ck_assert(l->reconstruct(&c.call, 0.5f, back) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(8);
@@ -104,7 +104,7 @@ START_TEST(linear_rounds)
     uint32_t         *poisoned = cuda_put(&zero_flags, 4, 0);
     size_t            bytes = k->powersgd->work(&m);
     void             *work = cuda_new(bytes, 0);
-    for (int round = 0; round < l->rounds; round++) {
+    for (int round = 0; round < c.codec->linear->rounds; round++) {
         float *f = round == 1 ? qt : p; /* wide: P, Q, P */
         cuda_must(k->powersgd->project(&m, round, dx, p, qt, f, work, bytes, s), "project");
         cuda_must(k->powersgd->absorb(&m, round, f, c.call.shared_seed, poisoned, s), "absorb");

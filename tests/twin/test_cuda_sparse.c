@@ -95,7 +95,7 @@ static void topk_both(size_t n, double density, int kind, bool in_place, uint64_
     topk_decode(&b, 0, taut__cuda_list(&b.one, 1, 1, true), s);
     same_floats(&g, j.dst, g.back, "decode");
     topk_decode(&b, 1, taut__cuda_list(&b.one, 1, 1, true), s);
-    ck_assert(g.c.codec->decode_add(&g.c.call, g.c.payload, g.c.len, g.back) == TAUT_OK);
+    ck_assert(taut__op_decode_add(g.c.codec, &g.c.call, g.c.payload, g.c.len, g.back) == TAUT_OK);
     same_floats(&g, j.dst, g.back, "decode add");
     ck_assert(flags_of(&j) == 0);
     cuda_end();
@@ -122,17 +122,17 @@ START_TEST(topk_slices_and_exact_sums)
     open_case(&g, "topk", 0.02, N, "");
     for (int kind = 0; kind < CUDA_KINDS; kind++) {
         cuda_fill(g.x, N, kind);
-        taut_prep prep;
+        taut_calibration calibration;
         double    stats[1] = {N};
-        ck_assert(g.c.codec->settle(&g.c.call, stats, 1, g.x, &prep) == TAUT_OK);
-        taut__topk_choice choice = {(uint32_t)prep.u[0], prep.u[1]};
+        ck_assert(taut__op_calibrate(g.c.codec, &g.c.call, stats, 1, g.x, &calibration) == TAUT_OK);
+        taut__topk_choice choice = {(uint32_t)calibration.u[0], calibration.u[1]};
         for (size_t first = 0; first < N; first += 5000) {
             sparse_case part;
             size_t      n = N - first < 5000 ? N - first : 5000;
             open_case(&part, "topk", 0.02, n, "");
             memcpy(part.x, g.x + first, 4 * n);
             part.c.tensor.elems = N;
-            part.c.call.prep = &prep, part.c.call.first = first, part.c.call.n = n;
+            part.c.call.calibration = &calibration, part.c.call.first = first, part.c.call.n = n;
             case_round_trip(&part.c, part.x, part.err, part.back);
             taut__cuda_stream s = cuda_begin((uint64_t)kind);
             taut__cuda_job    j = job_of(&part, false);
@@ -142,7 +142,7 @@ START_TEST(topk_slices_and_exact_sums)
             topk_encode(&b, part.density, false, &list, s);
             same_payload(&part, &j, "slice");
             same_floats(&part, j.err, part.err, "slice err");
-            ck_assert(part.c.codec->encode_exact(&part.c.call, part.back, part.c.payload, part.c.cap, &part.c.len) == TAUT_OK);
+            ck_assert(taut__op_encode_exact(part.c.codec, &part.c.call, part.back, part.c.payload, part.c.cap, &part.c.len) == TAUT_OK);
             j = job_of(&part, false);
             j.src = cuda_put(part.back, 4 * n, 0), j.err = NULL;
             b = taut__cuda_single(&j, TAUT__CUDA_TILE);
@@ -208,7 +208,7 @@ START_TEST(topk_malformed)
         uint32_t from_end = round % 16, at = round < 24 ? round : round < 60 ? (uint32_t)len - 1 - from_end : taut__random32(taut__rng_of(1, 0), round) % (uint32_t)len;
         memcpy(g.bytes, g.c.payload, len);
         g.bytes[at] ^= (uint8_t)(1u << round % 8);
-        bool ok = g.c.codec->decode(&g.c.call, g.bytes, len, g.back) == TAUT_OK;
+        bool ok = taut__op_decode(g.c.codec, &g.c.call, g.bytes, len, g.back) == TAUT_OK;
         cuda_must(k->device->copy(j.payload, g.bytes, len, s), "copy");
         cuda_must(k->device->copy(j.len, &len, 8, s), "copy");
         cuda_must(k->device->fill(j.flags, 0, 4, s), "fill");
@@ -244,7 +244,7 @@ START_TEST(randk_is_the_cpus)
             cuda_must(k->randk->decode(&b, g.density, scaled, false, false, s), "randk decode");
             same_floats(&g, j.dst, g.back, "randk decode");
             cuda_must(k->randk->decode(&b, g.density, scaled, false, true, s), "randk decode add");
-            ck_assert(g.c.codec->decode_add(&g.c.call, g.c.payload, g.c.len, g.back) == TAUT_OK);
+            ck_assert(taut__op_decode_add(g.c.codec, &g.c.call, g.c.payload, g.c.len, g.back) == TAUT_OK);
             same_floats(&g, j.dst, g.back, "randk decode add");
             cuda_end();
             close_case(&g);
@@ -259,10 +259,10 @@ START_TEST(randk_linear)
     sparse_case g;
     open_case(&g, "randk", 0.05, N, "");
     cuda_fill(g.x, N, 6);
-    const taut_codec_linear *l = g.c.codec->linear;
-    size_t                   m = l->factor_elems(&g.c.spec.stage[0], &g.c.tensor, 0);
+    const taut_linear_ops *l = g.c.codec->ops[TAUT_HOST]->linear;
+    size_t                   m = g.c.codec->linear->factor_elems(&g.c.spec.stage[0], &g.c.tensor, 0);
     float                   *want = new_floats(m), *values = new_floats(m);
-    ck_assert(g.c.codec->state_create(&g.c.spec.stage[0], &g.c.tensor, 7, &g.c.call.state) == TAUT_OK);
+    ck_assert(taut__op_state_create(g.c.codec, &g.c.spec.stage[0], &g.c.tensor, 7, (taut_place){0}, &g.c.call.state) == TAUT_OK);
     ck_assert(l->project(&g.c.call, 0, g.x, want) == TAUT_OK && l->absorb(&g.c.call, 0, want) == TAUT_OK);
     ck_assert(l->reconstruct(&g.c.call, 0.5f, g.back) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(1);

@@ -63,7 +63,7 @@ static void casts(size_t n, int kind, size_t offset, taut_dtype to, uint64_t see
     ck_assert(cuda_same(got, back, n));
     cuda_must(k->vec->decode(&b, to, true, s), "decode add"); /* dst = 2 values */
     cuda_get(got, j.dst, 4 * n);
-    ck_assert(c.codec->decode_add(&c.call, c.payload, c.len, back) == TAUT_OK);
+    ck_assert(taut__op_decode_add(c.codec, &c.call, c.payload, c.len, back) == TAUT_OK);
     ck_assert(cuda_same(got, back, n));
     ck_assert(flags_of(&j) == 0);
     cuda_end();

@@ -161,7 +161,7 @@ static void check_length(const char *spec, size_t n)
     fill_normal(x, n, 0.01f, n);
     case_round_trip(&k, x, err, back);
     memcpy(sum, x, n * sizeof *x);
-    ck_assert_int_eq(k.codec->decode_add(&k.call, k.payload, k.len, sum), TAUT_OK);
+    ck_assert_int_eq(taut__op_decode_add(k.codec, &k.call, k.payload, k.len, sum), TAUT_OK);
     for (size_t i = 0; i < n; i++) {
         float e = x[i] - back[i], rounded = k.spec.stages > 1 ? 1e-8f : 0; /* a stack rounds between its stages */
         ck_assert_msg(fabsf(sum[i] - (x[i] + back[i])) <= rounded, "%s n=%zu i=%zu", spec, n, i);
@@ -170,11 +170,11 @@ static void check_length(const char *spec, size_t n)
     if (k.len > 0) {
         size_t   len = k.len;
         uint8_t *tight = malloc(len); /* a sanitizer sees a byte beyond it */
-        if (k.codec->encode(&k.call, x, tight, len, &len, NULL) == TAUT_OK) {
+        if (taut__op_encode(k.codec, &k.call, x, tight, len, &len, NULL) == TAUT_OK) {
             ck_assert_uint_eq(len, k.len);
             ck_assert_mem_eq(tight, k.payload, len);
         }
-        ck_assert_int_eq(k.codec->encode(&k.call, x, tight, k.len - 1, &len, NULL), TAUT_E_CAPACITY);
+        ck_assert_int_eq(taut__op_encode(k.codec, &k.call, x, tight, k.len - 1, &len, NULL), TAUT_E_CAPACITY);
         free(tight);
     }
     case_close(&k);
@@ -213,13 +213,13 @@ static void slices_decode_to_the_whole(const char *spec)
     float     *x = new_floats(N), *whole = new_floats(N), *part = new_floats(N);
     case_open(&k, spec, 1, N);
     fill_normal(x, N, 1, 5);
-    taut_prep prep = {0};
+    taut_calibration calibration = {0};
     double    stats[TAUT_STATS_MAX] = {0};
     if (k.codec->caps & TAUT_CAP_SLICEABLE) {
         if (k.codec->n_stats) {
-            ck_assert_int_eq(k.codec->survey(&k.call, x, stats), TAUT_OK);
-            ck_assert_int_eq(k.codec->settle(&k.call, stats, 1, x, &prep), TAUT_OK);
-            k.call.prep = &prep;
+            ck_assert_int_eq(taut__op_collect_stats(k.codec, &k.call, x, stats), TAUT_OK);
+            ck_assert_int_eq(taut__op_calibrate(k.codec, &k.call, stats, 1, x, &calibration), TAUT_OK);
+            k.call.calibration = &calibration;
         }
         case_round_trip(&k, x, NULL, whole);
         size_t align = taut__spec_align(&k.spec), step = (700 + align - 1) / align * align;
@@ -227,8 +227,8 @@ static void slices_decode_to_the_whole(const char *spec)
             taut_call c = k.call;
             c.first = taut__min(i, N / align * align), c.n = i < N ? taut__min(step, N - i) : 0;
             ck_assert_uint_le(taut__spec_capacity(&k.spec, &k.tensor, c.n), k.cap);
-            ck_assert_int_eq(k.codec->encode(&c, x + c.first, k.payload, k.cap, &k.len, NULL), TAUT_OK);
-            ck_assert_int_eq(k.codec->decode(&c, k.payload, k.len, part + c.first), TAUT_OK);
+            ck_assert_int_eq(taut__op_encode(k.codec, &c, x + c.first, k.payload, k.cap, &k.len, NULL), TAUT_OK);
+            ck_assert_int_eq(taut__op_decode(k.codec, &c, k.payload, k.len, part + c.first), TAUT_OK);
         }
         ck_assert_mem_eq(part, whole, N * sizeof *whole);
     }
@@ -316,11 +316,11 @@ static void element_counts_are_checked(const char *spec)
     case_open(&k, spec, 5, 13);
     fill_normal(x, 65, 1, 1);
     ck_assert_int_eq(taut__frame_encode(&k.call, x, frame, sizeof frame, &len, NULL, false), TAUT_OK);
-    ck_assert_int_eq(taut__frame_seal(k.codec, 4096, frame, len - TAUT_FRAME_HEADER, &len), TAUT_OK);
+    ck_assert_int_eq(taut__frame_seal(k.codec, &(taut_call){.n = 4096}, frame, len - TAUT_FRAME_HEADER, &len), TAUT_OK);
     (void)taut_decode(frame, len, back, 4096); /* an answer, whatever it is, and no access outside: ASan */
-    ck_assert_int_eq(taut__frame_seal(k.codec, 0, frame, len - TAUT_FRAME_HEADER, &len), TAUT_OK);
+    ck_assert_int_eq(taut__frame_seal(k.codec, &(taut_call){.n = 0}, frame, len - TAUT_FRAME_HEADER, &len), TAUT_OK);
     (void)taut_decode(frame, len, back, 0);
-    ck_assert_int_eq(taut__frame_seal(k.codec, SIZE_MAX, frame, len - TAUT_FRAME_HEADER, &len), TAUT_OK);
+    ck_assert_int_eq(taut__frame_seal(k.codec, &(taut_call){.n = SIZE_MAX}, frame, len - TAUT_FRAME_HEADER, &len), TAUT_OK);
     ck_assert_int_lt(taut_decode(frame, len, back, SIZE_MAX), 0);
     case_close(&k);
     free(x), free(back);

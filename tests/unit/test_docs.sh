@@ -47,6 +47,25 @@ done
 only_std() { ! grep '#include' comm/taut.h | grep -v -e '<stddef.h>' -e '<stdint.h>'; }
 ok "taut.h includes <stddef.h> and <stdint.h> only" only_std
 
+# ---- architecture.md: files that it names are there, and so are the functions that it names behind them ----
+named_files() {
+    grep -oE '`(comm|compressors|scheduler|launch|shim|tests)/[A-Za-z0-9_./]*`' docs/architecture.md | tr -d '`' | sort -u |
+        while read -r f; do [ -e "$f" ] || echo "docs/architecture.md names $f, which is not there"; done | grep . && return 1
+    return 0
+}
+named_functions() { # `file.c`: `name`, `name`
+    tr '\n' ' ' <docs/architecture.md | grep -oE '`[a-z_/]+\.[ch]`: *(the table )?`[a-z0-9_]+`(, *`[a-z0-9_]+`)*' |
+        while read -r line; do
+            file=$(echo "$line" | cut -d'`' -f2)
+            echo "$line" | sed 's/^`[^`]*`//' | grep -oE '`[a-z0-9_]+`' | tr -d '`' | while read -r name; do
+                grep -qE "\\b$name\\b(\\(|\\[)|\\} $name\\[" "$file" || echo "docs/architecture.md: $file has no $name"
+            done
+        done | grep . && return 1
+    return 0
+}
+ok "files named in architecture.md exist" named_files
+ok "functions named in architecture.md exist" named_functions
+
 # ---- functions: declared, documented, exported ----
 # A comment belongs to a declaration when it stands in the lines of its paragraph (no blank line between) or names it.
 undocumented() {

@@ -37,7 +37,12 @@ static void same(const taut__plan *a, const taut__plan *b)
         ck_assert_str_eq(x->strata, y->strata);
         ck_assert_int_eq(x->list != NULL, y->list != NULL);
         ck_assert_int_eq(x->weight != NULL, y->weight != NULL);
-        for (uint64_t k = 0; x->list && k < x->samples; k++) {
+        ck_assert_uint_eq(x->listed, y->listed);
+        ck_assert_uint_eq(x->bucket, y->bucket);
+        ck_assert(x->order == y->order && x->shares == y->shares);
+        ck_assert_str_eq(x->by, y->by);
+        ck_assert_mem_eq(x->share, y->share, x->shares * sizeof *x->share);
+        for (uint64_t k = 0; x->list && k < x->listed; k++) {
             ck_assert_uint_eq(x->list[k], y->list[k]);
             if (x->weight) ck_assert_mem_eq(&x->weight[k], &y->weight[k], sizeof(float));
         }
@@ -55,6 +60,7 @@ static taut_status write_file(const char *path, const char *text)
 static const char *const good[] = {
     "full", "rs2:budget=10%", "rs2:budget=7,replace=yes", "static:budget=0.1%", "static:budget=50%,strata=label|rs2:budget=20%,strata=label",
     "full|full | full", "list:file=LIST", "list:file=LIST|rs2:budget=2",
+    "mix:shares=2:1", "mix:shares=0.5:0,budget=30", "list:file=LIST|mix:shares=3:1:0.25,field=label,budget=50", "mix:shares=1:1|rs2:budget=7",
 };
 
 START_TEST(round_trip)
@@ -106,8 +112,8 @@ END_TEST
 static const struct {
     const char *rule, *says;
 } bad_rule[] = {
-    {"", "must be full, static, rs2 or list"},
-    {"rs3:budget=10%", "'rs3:budget=10%': must be full, static, rs2 or list"},
+    {"", "must be full, static, rs2, mix, list"},
+    {"rs3:budget=10%", "'rs3:budget=10%': must be full, static, rs2, mix, list"},
     {"rs2", "needs a budget"},
     {"static:budget=0%", "above 0%"},
     {"static:budget=101%", "100% at most"},
@@ -133,6 +139,15 @@ static const struct {
     {"rs2:budget=50%|static:budget=50%,strata=label", "after rs2"},
     {"static:budget=50%,strata=a|static:budget=50%,strata=b", "one field"},
     {"full|full|full|full|full|full|full|full|full", "more than 8 stages"},
+    {"dedup", "'dedup': must be full, static, rs2, mix, list, joined by |"}, /* methods that look at samples are not known here */
+    {"mix", "needs shares"},
+    {"mix:shares=1", "1 shares for 2 shards"},
+    {"mix:shares=1:x", "numbers of 0..1000 joined by ':'"},
+    {"mix:shares=0:0", "add up to 0"},
+    {"mix:shares=1:1:", "numbers of 0..1000"},
+    {"mix:shares=1:1001", "numbers of 0..1000"},
+    {"mix:shares=1:1,strata=label", "must be shares=2:1, field=FIELD or budget"},
+    {"rs2:budget=10%|mix:shares=1:1", "put them before rs2"},
 };
 
 START_TEST(bad_rules)
@@ -181,8 +196,8 @@ static const struct {
     bool        sealed; /* an end line with the right hash is added */
 } bad_text[] = {
     {"", "cut off", false},
-    {"hello\n", "line 1: must be 'taut-plan 1'", false},
-    {"taut-plan 2\n", "line 1: plan version 2: this library reads 1", false},
+    {"hello\n", "line 1: must be 'taut-plan 2'", false},
+    {"taut-plan 3\n", "line 1: plan version 3: this library reads 1 to 2", false},
     {"taut-plan x\n", "line 1", false},
     {HEAD "stage full of 1000 keep 1000\n", "cut off: no line 'end' after line 6", false},
     {HEAD "stage full of 1000 keep 1000\nend 0000000000000000\n", "line 7: the plan was changed", false},
@@ -193,12 +208,21 @@ static const struct {
     {HEAD "stage rs2 of 1000 keep 0 replace no\n", "line 6: plan: stage 1: 0 samples: must be 1..1000", true},
     {HEAD "stage rs2 of 1000 keep 1001 replace no\n", "1001 samples: must be 1..1000", true},
     {HEAD "stage rs2 of 1000 keep 10 replace perhaps\n", "line 6: 'replace perhaps'", true},
-    {HEAD "stage magic of 1000 keep 10\n", "line 6: stage 'magic': must be full, static, list or rs2", true},
+    {HEAD "stage magic of 1000 keep 10\n", "line 6: stage 'magic': must be full, static, list, rs2, mix or prune", true},
     {HEAD "stage list of 1000 keep 3\nindex 1 2\n", "2 places: must be the 3", true},
     {HEAD "stage list of 1000 keep 2\nindex 1 2000\n", "line 7: place 2000: must be 0..999", true},
     {HEAD "stage list of 1000 keep 2\nindex 1 1\n", "place 1 is there twice", true},
     {HEAD "stage list of 1000 keep 2\n", "empty list", true},
     {HEAD "index 1 2\n", "line 6: index without", true},
+    {HEAD "stage prune of 1000 keep 997\nindex 1 2 3\n", "must keep all others and at least 1", true},
+    {HEAD "stage prune of 1000 keep 998\n", "empty list", true},
+    {HEAD "stage list of 1000 keep 2 order kept\nindex 1 2\n", "order: of a list, with buckets of 1", true},
+    {HEAD "stage list of 1000 keep 2 order odd bucket 2\nindex 1 2\n", "line 6: 'order odd'", true},
+    {HEAD "stage list of 1000 keep 2 by x order kept bucket 2\nindex 1 2\nstage full of 2 keep 2\n", "line 8: plan: stage 2 stands behind an order (x)", true},
+    {HEAD "stage mix of 1000 keep 9\n", "1..64 shares", true},
+    {HEAD "stage mix of 1000 keep 9 shares 1:2\n", "2 shares for 1 shards", true},
+    {HEAD "stage mix of 1000 keep 9 shares 1:\n", "'shares 1:'", true},
+    {HEAD "stage full of 1000 keep 1000 by x\n", "by: one word, of list and prune only", true},
     {HEAD "seed 2\n", "line 6: seed for the second time", true},
     {HEAD "banana\n", "line 6: 'banana': must be shard, seed", true},
     {HEAD, "no stage", true},
@@ -256,7 +280,7 @@ END_TEST
 /* Bytes changed, lost or doubled anywhere: refused, or (in a sealed text) at least a plan that checks. No crash. */
 START_TEST(damaged)
 {
-    static const char *const text = HEAD "stage list of 1000 keep 12\nindex 1-10=0.5 999\nindex 500\nstage rs2 of 12 keep 6 replace yes strata label\n";
+    static const char *const text = HEAD "stage list of 1000 keep 12 by dsir:n=3\nindex 1-10=0.5 999\nindex 500\nstage rs2 of 12 keep 6 replace yes strata label\n";
     size_t n;
     char  *sealed = seal(text, &n);
     int    accepted = 0;

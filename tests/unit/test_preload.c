@@ -34,8 +34,8 @@ START_TEST(periods_are_the_shortest_that_have_run_three_times)
     for (int e = 0; e < 400; e++) {
         x ^= x << 13, x ^= x >> 7, x ^= x << 17;
         size_t   cycle = 1 + (size_t)_i % 9;
-        uint64_t in_cycle = taut__call_key(TAUT_CALL_ALLREDUCE, 100 * (1 + s->events % cycle), 1, 1, s->events % cycle == 0);
-        uint64_t key = x % 40 == 0 ? taut__call_key(TAUT_CALL_OTHER, x % 3, 1, 1, false) : in_cycle;
+        uint64_t in_cycle = taut__call_key(TAUT_KIND_ALLREDUCE, 100 * (1 + s->events % cycle), 1, 1, s->events % cycle == 0);
+        uint64_t key = x % 40 == 0 ? taut__call_key(TAUT_KIND_OTHER, x % 3, 1, 1, false) : in_cycle;
         uint64_t last = taut__sequence_add(s, key);
         size_t   p = taut__sequence_period(s, last, scratch);
         ck_assert_uint_eq(p, slow_period(s, last));
@@ -49,7 +49,7 @@ END_TEST
 START_TEST(a_cycle_of_small_calls_only_is_none)
 {
     taut__sequence *s = calloc(1, sizeof *s);
-    for (int e = 0; e < 50; e++) taut__sequence_add(s, taut__call_key(TAUT_CALL_ALLREDUCE, 1, TAUT_TYPE_DOUBLE, 1, false));
+    for (int e = 0; e < 50; e++) taut__sequence_add(s, taut__call_key(TAUT_KIND_ALLREDUCE, 1, TAUT_TYPE_DOUBLE, 1, false));
     ck_assert_uint_eq(taut__sequence_period(s, 49, scratch), 0);
     free(s);
 }
@@ -59,7 +59,7 @@ START_TEST(long_runs_keep_the_history_that_fits)
 {
     taut__sequence *s = calloc(1, sizeof *s);
     for (uint64_t e = 0; e < 3 * TAUT_HISTORY; e++)
-        taut__sequence_add(s, taut__call_key(TAUT_CALL_ALLREDUCE, e % 100, 1, 1, e % 100 == 50));
+        taut__sequence_add(s, taut__call_key(TAUT_KIND_ALLREDUCE, e % 100, 1, 1, e % 100 == 50));
     ck_assert_uint_eq(taut__sequence_period(s, s->events - 1, scratch), 100);
     ck_assert(!taut__sequence_knows(s, s->events - 1 - TAUT_HISTORY));
     ck_assert_uint_eq(taut__sequence_period(s, 5, scratch), 0); /* long forgotten */
@@ -69,13 +69,13 @@ END_TEST
 
 START_TEST(keys_differ_by_all_that_ranks_must_share)
 {
-    uint64_t k = taut__call_key(TAUT_CALL_ALLREDUCE, 1000, 1, 1, true);
+    uint64_t k = taut__call_key(TAUT_KIND_ALLREDUCE, 1000, 1, 1, true);
     ck_assert(taut__key_eligible(k));
-    ck_assert(k != taut__call_key(TAUT_CALL_IALLREDUCE, 1000, 1, 1, true));
-    ck_assert(k != taut__call_key(TAUT_CALL_ALLREDUCE, 1001, 1, 1, true));
-    ck_assert(k != taut__call_key(TAUT_CALL_ALLREDUCE, 1000, 2, 1, true));
-    ck_assert(k != taut__call_key(TAUT_CALL_ALLREDUCE, 1000, 1, 2, true));
-    ck_assert(!taut__key_eligible(taut__call_key(TAUT_CALL_ALLREDUCE, 1000, 1, 1, false)));
+    ck_assert(k != taut__call_key(TAUT_KIND_IALLREDUCE, 1000, 1, 1, true));
+    ck_assert(k != taut__call_key(TAUT_KIND_ALLREDUCE, 1001, 1, 1, true));
+    ck_assert(k != taut__call_key(TAUT_KIND_ALLREDUCE, 1000, 2, 1, true));
+    ck_assert(k != taut__call_key(TAUT_KIND_ALLREDUCE, 1000, 1, 2, true));
+    ck_assert(!taut__key_eligible(taut__call_key(TAUT_KIND_ALLREDUCE, 1000, 1, 1, false)));
 }
 END_TEST
 
@@ -90,6 +90,29 @@ START_TEST(votes_are_many_at_first_and_never_end)
     }
     ck_assert_uint_le(votes, 2500);
     ck_assert_uint_le(most, 512);
+}
+END_TEST
+
+START_TEST(ranks_ask_seldom_but_never_stop)
+{
+    uint64_t next = 0, asked = 0, last = 0, most = 0;
+    for (uint64_t e = 0; e < 100000; e++) {
+        if (!taut__asks_at(e, e % 5 != 0, &next)) continue; /* every fifth event may not wait */
+        ck_assert_uint_ne(e % 5, 0);
+        most = e - last > most ? e - last : most;
+        last = e, asked++;
+        if (asked == 1) ck_assert_uint_eq(e, 6);
+    }
+    ck_assert_uint_le(asked, 210);
+    ck_assert_uint_le(most, 513);
+}
+END_TEST
+
+START_TEST(pauses_grow_and_end)
+{
+    ck_assert_uint_eq(taut__doubt_pause(0), 16);
+    for (uint32_t n = 0; n < 4; n++) ck_assert_uint_eq(taut__doubt_pause(n + 1), 4 * taut__doubt_pause(n));
+    ck_assert_uint_eq(taut__doubt_pause(1000), 4096);
 }
 END_TEST
 
@@ -119,7 +142,7 @@ static taut__doubt judge(float (*what)(int r, unsigned i, int t), int ranks)
             }
             taut__likeness_look(&k, own, sum, N, ranks);
         }
-        taut__doubt mine = taut__likeness_judge(&k);
+        taut__doubt mine = taut__likeness_judge(&k, TAUT_LOOKS);
         d = mine > d ? mine : d;
     }
     return d;
@@ -160,6 +183,53 @@ START_TEST(values_are_told_apart)
     }
     ck_assert_int_eq(judge(stripes, 3), TAUT_DOUBT_DISJOINT);
     ck_assert_int_eq(judge(overlapping, 3), TAUT_DOUBT_DISJOINT);
+}
+END_TEST
+
+START_TEST(results_that_are_broadcast_are_parameters)
+{
+    taut__likeness k = {0};
+    for (int t = 0; t < TAUT_LOOKS; t++) {
+        for (unsigned i = 0; i < N; i++) own[i] = gradient(0, i, t), sum[i] = own[i] + gradient(1, i, t);
+        taut__likeness_look(&k, own, sum, N, 2);
+    }
+    ck_assert_int_eq(taut__likeness_judge(&k, 12), TAUT_DOUBT_NONE);
+    k.broadcasts = 2;
+    ck_assert_int_eq(taut__likeness_judge(&k, 13), TAUT_DOUBT_NONE); /* now and then: a checkpoint */
+    k.broadcasts = 3;
+    ck_assert_int_eq(taut__likeness_judge(&k, 12), TAUT_DOUBT_BROADCAST);
+}
+END_TEST
+
+START_TEST(what_is_gathered_is_what_was_scattered)
+{
+    taut__likeness k = {0};
+    for (unsigned i = 0; i < N; i++) sum[i] = gradient(0, i, 3), own[i] = sum[i] / 7;
+    ck_assert(taut__is_multiple(own, sum, N));
+    for (int t = 0; t < TAUT_LOOKS; t++) taut__likeness_gathered(&k, own, sum, N);
+    ck_assert_int_eq(taut__likeness_judge(&k, 3), TAUT_DOUBT_NONE);
+    own[N / 2] *= 1.01f; /* one of a thousand */
+    ck_assert(!taut__is_multiple(own, sum, N));
+    for (unsigned i = 0; i < N; i++) own[i] = noise(i, 5) - 1e-3f * sum[i]; /* weights after a step */
+    ck_assert(!taut__is_multiple(own, sum, N));
+    taut__likeness_gathered(&k, own, sum, N);
+    ck_assert_int_eq(taut__likeness_judge(&k, 4), TAUT_DOUBT_FOREIGN);
+    for (unsigned i = 0; i < N; i++) own[i] = 0;
+    ck_assert(taut__is_multiple(own, sum, N));
+    for (unsigned i = 0; i < N; i++) own[i] = 1, sum[i] = 0;
+    ck_assert(!taut__is_multiple(own, sum, N));
+}
+END_TEST
+
+START_TEST(halves_are_read_right)
+{
+    for (uint32_t h = 0; h < 65536; h++) {
+        double want = (h >> 10 & 31) ? ldexp(1024 + (h & 1023), (int)(h >> 10 & 31) - 25) : ldexp(h & 1023, -24);
+        float  got = taut__from_half((uint16_t)h);
+        if ((h >> 10 & 31) == 31) ck_assert(h & 1023 ? isnan(got) : isinf(got));
+        else ck_assert(got == (float)(h & 0x8000 ? -want : want));
+    }
+    ck_assert(taut__from_half(0x3c00) == 1 && taut__from_half(0xc000) == -2 && taut__from_half(0x7bff) == 65504 && taut__from_half(1) == 0x1p-24f);
 }
 END_TEST
 
@@ -215,7 +285,12 @@ int main(void)
     tcase_add_test(t, long_runs_keep_the_history_that_fits);
     tcase_add_test(t, keys_differ_by_all_that_ranks_must_share);
     tcase_add_test(t, votes_are_many_at_first_and_never_end);
+    tcase_add_test(t, ranks_ask_seldom_but_never_stop);
+    tcase_add_test(t, pauses_grow_and_end);
     tcase_add_test(t, values_are_told_apart);
+    tcase_add_test(t, results_that_are_broadcast_are_parameters);
+    tcase_add_test(t, what_is_gathered_is_what_was_scattered);
+    tcase_add_test(t, halves_are_read_right);
     tcase_add_test(t, samples_lie_inside_and_apart);
     tcase_add_test(t, picks_are_numbers_and_ranges_of_bytes);
     tcase_add_loop_test(t, bad_picks_are_named, 0, 9);

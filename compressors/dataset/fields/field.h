@@ -58,8 +58,10 @@ typedef struct taut_field_codec {
     taut_status (*train)(const taut_field_spec *spec, const taut_source *source, taut_bytes *shared);
     /* state of one thread; shared: what train() made, from the file when decoding, not trusted */
     taut_status (*open)(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding, void **state);
+    /* (optional) called after open() when decoding: the shard that the parts belong to, which outlives the state */
+    taut_status (*attach)(void *state, const struct taut_shard *shard);
     void (*close)(void *state);
-    /* appends the stored bytes of a part */
+    /* appends the stored bytes of a part; NULL: no writer makes such parts (extern, of indexes) */
     taut_status (*encode)(void *state, const taut_part *in, taut_bytes *out);
     /* geometry: block, bytes, n, offset as they were; data is NULL. dst[0..geometry->bytes) is written completely. */
     taut_status (*decode)(void *state, const uint8_t *src, size_t len, const taut_part *geometry, uint8_t *dst);
@@ -67,6 +69,7 @@ typedef struct taut_field_codec {
 
 const taut_field_codec *taut__field_codec_at(size_t i); /* NULL past the end */
 const taut_field_codec *taut__field_codec_by_id(uint16_t id);
+const taut_field_codec *taut__field_codec_by_name(const char *name, size_t length); /* these two know `extern` too */
 
 /* taut__field_spec_parse() : reads field->codec ("" = the default of its kind) and checks that it suits the field.
  *  spec->field = field. Messages begin with the field's name. */
@@ -79,6 +82,6 @@ taut_status taut__field_shape(taut_field *field);
 
 extern const taut_field_codec taut__field_raw, taut__field_zstd, taut__field_dict, taut__field_dense, taut__field_tokens,
     taut__field_delta, taut__field_split, taut__field_quant, taut__field_grid, taut__field_med, taut__field_wavelet,
-    taut__field_log;
+    taut__field_log, taut__field_extern;
 
 #endif

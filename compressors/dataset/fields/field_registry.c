@@ -23,6 +23,15 @@ const taut_field_codec *taut__field_codec_by_id(uint16_t id)
 {
     for (size_t i = 0; i < CODECS; i++)
         if (codecs[i]->id == id) return codecs[i];
+    return taut__field_extern.id == id ? &taut__field_extern : NULL;
+}
+
+const taut_field_codec *taut__field_codec_by_name(const char *name, size_t length)
+{
+    for (size_t i = 0; i <= CODECS; i++) {
+        const taut_field_codec *c = i < CODECS ? codecs[i] : &taut__field_extern;
+        if (strlen(c->name) == length && memcmp(c->name, name, length) == 0) return c;
+    }
     return NULL;
 }
 

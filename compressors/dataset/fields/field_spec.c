@@ -138,12 +138,10 @@ taut_status taut__field_spec_parse(const taut_field *field, taut_field_spec *spe
 {
     const char             *text = *field->codec ? field->codec : (unsigned)field->kind < KINDS ? kind_codecs[field->kind] : "";
     size_t                  name = strcspn(text, ":");
-    const taut_field_codec *c = NULL;
+    const taut_field_codec *c = taut__field_codec_by_name(text, name);
     *spec = (taut_field_spec){.field = field};
     if (strnlen(field->codec, TAUT_FIELD_CODEC) == TAUT_FIELD_CODEC)
         return taut__fail(TAUT_E_INVALID, "field %s: codec spec longer than %d characters", field->name, TAUT_FIELD_CODEC - 1);
-    for (size_t i = 0; (c = taut__field_codec_at(i)) != NULL; i++)
-        if (strlen(c->name) == name && memcmp(c->name, text, name) == 0) break;
     if (!c) return unknown_codec(field, text, name);
     spec->codec = c;
     for (uint32_t k = 0; k < c->n_keys; k++) spec->value[k] = c->keys[k].fallback;

@@ -117,8 +117,14 @@ static taut_status do_load(reader *r, const taut__load *load)
     taut_loader *l = r->l;
     uint8_t     *slot = taut__node_slot(&l->node, load->slot);
     size_t       s = taut__run_of(l->first_block, l->data.plan.shards, load->block);
+    uint64_t     reads, bytes, reads_then, bytes_then;
     if (!r->shard[s]) TAUT_TRY(taut_reader_create(l->data.shard[s], &r->shard[s]));
+    taut__reader_foreign(r->shard[s], &reads, &bytes);
     for (size_t f = 0; f < l->fields;) TAUT_TRY(load_run(r, s, load->block - l->first_block[s], f, slot, &f));
+    taut__reader_foreign(r->shard[s], &reads_then, &bytes_then);
+    atomic_fetch_add_explicit(&l->mine.reads, reads_then - reads, memory_order_relaxed);
+    atomic_fetch_add_explicit(&l->mine.read_bytes, bytes_then - bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&l->node.words->read_bytes, bytes_then - bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&l->mine.decodes, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&l->node.words->decodes, 1, memory_order_relaxed);
     return TAUT_OK;

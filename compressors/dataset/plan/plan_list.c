@@ -18,9 +18,9 @@ static taut_status make_room(taut__plan_list *l, const char *where)
         taut__free(weight);
         return taut__fail(TAUT_E_NOMEM, "%s: out of memory for a list of %zu places", where, room);
     }
-    if (s->samples) {
-        memcpy(list, s->list, (size_t)s->samples * sizeof *list);
-        memcpy(weight, s->weight, (size_t)s->samples * sizeof *weight);
+    if (s->listed) {
+        memcpy(list, s->list, (size_t)s->listed * sizeof *list);
+        memcpy(weight, s->weight, (size_t)s->listed * sizeof *weight);
     }
     taut__free(s->list);
     taut__free(s->weight);
@@ -35,11 +35,11 @@ static taut_status append(taut__plan_list *l, uint64_t place, float weight, cons
     taut__stage *s = l->stage;
     if (place >= s->of)
         return taut__fail(TAUT_E_RANGE, "%s: place %llu: must be 0..%llu", where, (ull)place, (ull)(s->of - 1));
-    if (s->samples >= s->of)
+    if (s->listed >= s->of)
         return taut__fail(TAUT_E_RANGE, "%s: more than %llu places: one is there twice", where, (ull)s->of);
-    if (s->samples == l->room) TAUT_TRY(make_room(l, where));
-    s->list[s->samples] = place;
-    s->weight[s->samples++] = weight;
+    if (s->listed == l->room) TAUT_TRY(make_room(l, where));
+    s->list[s->listed] = place;
+    s->weight[s->listed++] = weight;
     l->weighted |= weight != 1;
     return TAUT_OK;
 }
@@ -90,10 +90,10 @@ taut_status taut__plan_list_end(taut__plan_list *l, const char *where)
     taut__stage *s = l->stage;
     uint8_t     *seen;
     taut_status  status = TAUT_OK;
-    if (s->samples == 0) return taut__fail(TAUT_E_RANGE, "%s: an empty list: must have at least 1 place", where);
+    if (s->listed == 0) return taut__fail(TAUT_E_RANGE, "%s: an empty list: must have at least 1 place", where);
     seen = taut__alloc((size_t)(s->of / 8 + 1), 1);
     if (!seen) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", where);
-    for (uint64_t i = 0; status == TAUT_OK && i < s->samples; i++) {
+    for (uint64_t i = 0; status == TAUT_OK && i < s->listed; i++) {
         uint8_t bit = (uint8_t)(1u << (s->list[i] % 8));
         if (seen[s->list[i] / 8] & bit)
             status = taut__fail(TAUT_E_INVALID, "%s: place %llu is there twice", where, (ull)s->list[i]);
@@ -111,9 +111,9 @@ taut_status taut__plan_list_print(const taut__stage *s, taut__plan_text *t)
 {
     enum { PER_LINE = 12 };
     int tokens = 0;
-    for (uint64_t i = 0, run; i < s->samples; i += run, tokens++) {
+    for (uint64_t i = 0, run; i < s->listed; i += run, tokens++) {
         float w = s->weight ? s->weight[i] : 1;
-        for (run = 1; i + run < s->samples && s->list[i + run] == s->list[i] + run; run++)
+        for (run = 1; i + run < s->listed && s->list[i + run] == s->list[i] + run; run++)
             if (s->weight && s->weight[i + run] != w) break;
         TAUT_TRY(taut__plan_put(t, "%s %llu", tokens % PER_LINE ? "" : tokens ? "\nindex" : "index", (ull)s->list[i]));
         if (run > 1) TAUT_TRY(taut__plan_put(t, "-%llu", (ull)(s->list[i] + run - 1)));

@@ -6,7 +6,10 @@
  *      rounds 20
  *      window 64                                          chunks shuffled together; 0 = all samples at once
  *      stage rs2 of 60000 keep 6000 replace no strata label
- *      index 0 5-9=0.5 ...                                after "stage list": places among what comes in, weights
+ *      stage list of 6000 keep 900 by dedup:jaccard=0.8 order kept bucket 64     by, order and bucket where they apply
+ *      index 0 5-9=0.5 ...                                after "stage list" and "stage prune": places among what comes in, weights
+ *      stage prune of 6000 keep 4000 by infobatch         those that are listed may be left out
+ *      stage mix of 6000 keep 600 shares 2:1              one number a shard, or with "strata label" a class
  *      end 89abcdef01234567                               XXH64 of every byte before this line
  *
  * Empty lines and lines that start with # are skipped. */
@@ -19,7 +22,9 @@
 
 typedef unsigned long long ull;
 
-static const char *const kind_name[] = {"full", "static", "list", "rs2"};
+static const char *const kind_name[] = {"full", "static", "list", "rs2", "mix", "prune"};
+enum { KINDS = sizeof kind_name / sizeof *kind_name };
+static const char *const order_name[] = {"shuffled", "kept", "buckets"};
 
 /* ---- writing ---- */
 
@@ -51,14 +56,17 @@ static taut_status put_stage(const taut__stage *s, taut__plan_text *t)
     TAUT_TRY(taut__plan_put(t, "stage %s of %llu keep %llu", kind_name[s->kind], (ull)s->of, (ull)s->samples));
     if (s->kind == TAUT__STAGE_RS2) TAUT_TRY(taut__plan_put(t, " replace %s", s->replace ? "yes" : "no"));
     if (s->strata[0]) TAUT_TRY(taut__plan_put(t, " strata %s", s->strata));
+    if (s->by[0]) TAUT_TRY(taut__plan_put(t, " by %s", s->by));
+    if (s->order) TAUT_TRY(taut__plan_put(t, " order %s bucket %llu", order_name[s->order], (ull)s->bucket));
+    for (uint32_t i = 0; i < s->shares; i++) TAUT_TRY(taut__plan_put(t, "%s%llu", i ? ":" : " shares ", (ull)s->share[i]));
     TAUT_TRY(taut__plan_put(t, "\n"));
-    return s->kind == TAUT__STAGE_LIST ? taut__plan_list_print(s, t) : TAUT_OK;
+    return s->list ? taut__plan_list_print(s, t) : TAUT_OK;
 }
 
 static taut_status put_all(taut__plan *p, taut__plan_text *t)
 {
     TAUT_TRY(taut__plan_check(p));
-    TAUT_TRY(taut__plan_put(t, "taut-plan %d\n", TAUT__PLAN_VERSION));
+    TAUT_TRY(taut__plan_put(t, "taut-plan %d\n", taut__plan_newer(p) ? TAUT__PLAN_VERSION : 1));
     for (size_t i = 0; i < p->shards; i++) {
         const taut__plan_shard *s = &p->shard[i];
         TAUT_TRY(taut__plan_put(t, "shard %016llx %llu %s\n", (ull)s->hash, (ull)s->samples, s->name));
@@ -163,25 +171,52 @@ static taut_status end_list(parser *r)
     if (!r->listing) return TAUT_OK;
     r->listing = false;
     s = taut__plan_list_end(&r->list, r->where);
-    if (s == TAUT_OK && r->stage.samples != r->keep)
+    r->stage.samples = r->keep;
+    if (s == TAUT_OK && r->stage.kind == TAUT__STAGE_LIST && r->stage.listed != r->keep)
         s = taut__fail(TAUT_E_CORRUPT, "%s: the list before this line has %llu places: must be the %llu of its stage", r->where,
-                       (ull)r->stage.samples, (ull)r->keep);
+                       (ull)r->stage.listed, (ull)r->keep);
     return s == TAUT_OK ? located(r, taut__plan_add_stage(r->plan, &r->stage)) : located(r, s);
+}
+
+/* "2:1:1" */
+static bool take_shares(taut__stage *s, const char *text)
+{
+    char one[24];
+    for (s->shares = 0; s->shares < TAUT__SHARES_MAX; text++) {
+        size_t n = strcspn(text, ":");
+        snprintf(one, sizeof one, "%.*s", (int)taut__min(n, sizeof one - 1), text);
+        if (!number(one, 10, &s->share[s->shares++])) return false;
+        text += n;
+        if (!*text) return true;
+    }
+    return false;
+}
+
+static bool take_order(taut__stage *s, const char *text)
+{
+    for (int i = TAUT__ORDER_KEPT; i <= TAUT__ORDER_BUCKETS; i++)
+        if (strcmp(text, order_name[i]) == 0) s->order = (taut__list_order)i;
+    return s->order != TAUT__ORDER_SHUFFLED;
 }
 
 static taut_status take_stage_words(parser *r, const char *at)
 {
     taut__stage *s = &r->stage;
-    char         key[32], value[TAUT__FIELD_NAME_MAX + 1];
+    char         key[32], value[1024];
     for (word(&at, key, sizeof key); *key; word(&at, key, sizeof key)) {
         if (strcmp(key, "of") == 0) TAUT_TRY(take_number(r, &at, key, &s->of));
         else if (strcmp(key, "keep") == 0) TAUT_TRY(take_number(r, &at, key, &r->keep));
+        else if (strcmp(key, "bucket") == 0) TAUT_TRY(take_number(r, &at, key, &s->bucket));
         else if (word(&at, value, sizeof value), strcmp(key, "replace") == 0 && strcmp(value, "yes") == 0) s->replace = true;
         else if (strcmp(key, "replace") == 0 && strcmp(value, "no") == 0) s->replace = false;
         else if (strcmp(key, "strata") == 0 && *value && strlen(value) < sizeof s->strata) strcpy(s->strata, value);
+        else if (strcmp(key, "by") == 0 && *value && strlen(value) < sizeof s->by) strcpy(s->by, value);
+        else if (strcmp(key, "order") == 0 && take_order(s, value)) {}
+        else if (strcmp(key, "shares") == 0 && take_shares(s, value)) {}
         else
-            return taut__fail(TAUT_E_CORRUPT, "%s: '%s %s': must be of N, keep N, replace yes|no or strata FIELD", r->where, key,
-                              value);
+            return taut__fail(TAUT_E_CORRUPT,
+                              "%s: '%s %s': must be of N, keep N, replace yes|no, strata FIELD, by METHOD, order kept|buckets, bucket N or shares N:N...",
+                              r->where, key, value);
     }
     return TAUT_OK;
 }
@@ -191,12 +226,12 @@ static taut_status take_stage(parser *r, const char *at)
     char   name[32];
     size_t kind = 0;
     word(&at, name, sizeof name);
-    while (kind < 4 && strcmp(name, kind_name[kind]) != 0) kind++;
-    if (kind == 4) return taut__fail(TAUT_E_CORRUPT, "%s: stage '%s': must be full, static, list or rs2", r->where, name);
+    while (kind < KINDS && strcmp(name, kind_name[kind]) != 0) kind++;
+    if (kind == KINDS) return taut__fail(TAUT_E_CORRUPT, "%s: stage '%s': must be full, static, list, rs2, mix or prune", r->where, name);
     r->stage = (taut__stage){.kind = (taut__stage_kind)kind};
     r->keep = 0;
     TAUT_TRY(take_stage_words(r, at));
-    if (kind == TAUT__STAGE_LIST) { /* its lines follow */
+    if (kind == TAUT__STAGE_LIST || kind == TAUT__STAGE_PRUNE) { /* its lines follow */
         r->list = (taut__plan_list){.stage = &r->stage};
         r->listing = true;
         return TAUT_OK;
@@ -212,7 +247,7 @@ static taut_status take_line(parser *r, const char *line)
     word(&at, key, sizeof key);
     if (!*key || *key == '#') return TAUT_OK;
     if (strcmp(key, "index") == 0) {
-        if (!r->listing) return taut__fail(TAUT_E_CORRUPT, "%s: index without a stage list before it", r->where);
+        if (!r->listing) return taut__fail(TAUT_E_CORRUPT, "%s: index without a stage list or prune before it", r->where);
         return located(r, taut__plan_list_add(&r->list, at, strlen(at), r->where));
     }
     TAUT_TRY(end_list(r));
@@ -230,8 +265,8 @@ static taut_status take_first(parser *r, const char *line)
     uint64_t version;
     if (strncmp(line, "taut-plan ", 10) != 0 || !number(line + 10, 10, &version))
         return taut__fail(TAUT_E_CORRUPT, "%s: must be 'taut-plan %d': this is no plan", r->where, TAUT__PLAN_VERSION);
-    if (version != TAUT__PLAN_VERSION)
-        return taut__fail(TAUT_E_VERSION, "%s: plan version %llu: this library reads %d", r->where, (ull)version,
+    if (version < 1 || version > TAUT__PLAN_VERSION)
+        return taut__fail(TAUT_E_VERSION, "%s: plan version %llu: this library reads 1 to %d", r->where, (ull)version,
                           TAUT__PLAN_VERSION);
     return TAUT_OK;
 }

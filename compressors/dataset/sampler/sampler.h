@@ -23,6 +23,10 @@ void        taut__sampler_destroy(taut__sampler *s);
  *  shards, and its weight. Rounds may go on beyond the plan's. */
 taut_status taut__sampler_at(taut__sampler *s, uint64_t round, uint64_t i, uint64_t *sample, float *weight);
 
+/* taut__sampler_set() : place (below taut__plan_samples()) of the final set in its own order, not shuffled, of a plan whose set is the same in
+ *  every round (taut__plan_repeats()). */
+taut_status taut__sampler_set(taut__sampler *s, uint64_t place, uint64_t *sample);
+
 /* The part of a batch of n that a rank takes: contiguous, sizes differ by one at most, the first ranks take more. */
 typedef struct taut__slice { uint64_t first, n; } taut__slice;
 static inline taut__slice taut__slice_of(uint64_t n, uint32_t ranks, uint32_t rank)

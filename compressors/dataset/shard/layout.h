@@ -108,6 +108,7 @@ struct taut_shard {
     uint64_t       *offset;  /* parts+1 */
     size_t         *image_max;
     char           *source, *labels;
+    struct taut__foreign *foreign; /* of an index: the files with its samples; else NULL */
 };
 
 static inline uint64_t taut__part_number(const taut_shard *s, uint32_t f, uint64_t b) { return b * s->fields + f; }
@@ -136,6 +137,9 @@ void taut__part_name(const taut_shard *s, uint32_t f, uint64_t b, char *dst, siz
 
 /* A part of this many bytes cannot be held: TAUT_E_NOMEM, naming it. */
 taut_status taut__memory_ok(uint64_t bytes, const char *what);
+
+/* The shared frame of a field with its frame's head, shared[f].bytes of it, checked; taut__free(*out). */
+taut_status taut__read_shared(const taut_shard *s, uint32_t f, uint8_t **out);
 
 /* pread all of it; TAUT_E_CORRUPT where the file ends before. */
 taut_status taut__pread(int fd, const char *name, void *dst, size_t bytes, uint64_t offset);

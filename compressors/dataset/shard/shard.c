@@ -1,5 +1,6 @@
 /* shard.c : opening a shard. Two reads: the front, then meta, to which it points. A single flipped bit in either is
  * corrected from its CRC and reported as a warning, so that it does not take the blocks with it; verify still counts it. */
+#include "../import/extern.h"
 #include "layout.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +31,7 @@ void taut_shard_close(taut_shard *s)
 {
     if (!s) return;
     if (s->own_fd && s->fd >= 0) close(s->fd);
+    taut__extern_close(s);
     taut__free(s->index);
     taut__free(s->field);
     taut__free(s->spec);
@@ -85,7 +87,8 @@ static taut_status check_meta(taut_shard *s)
     if (s->front_repaired || s->meta_repaired)
         taut__log(TAUT_LOG_WARN, "data", "%s: a flipped bit in its %s was corrected; the file is damaged, make it anew", s->path,
                   s->front_repaired ? "front" : "meta frame");
-    return taut__meta_read(s);
+    TAUT_TRY(taut__meta_read(s));
+    return taut__extern_open(s);
 }
 
 static taut_status open_file(taut_shard *s)
@@ -130,12 +133,10 @@ taut_status taut__shard_open_fd(int fd, const char *name, taut_shard **shard)
     return TAUT_OK;
 }
 
-taut_status taut_shard_open(const char *path, taut_shard **shard)
+static taut_status open_path(const char *path, taut_shard **shard)
 {
     int         fd;
     taut_status rc;
-    *shard = NULL;
-    if (!path || !*path) return taut__fail(TAUT_E_INVALID, "no path of a shard");
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return taut__fail(TAUT_E_IO, "%s: cannot open: %s", path, strerror(errno));
     rc = taut__shard_open_fd(fd, path, shard);
@@ -144,6 +145,35 @@ taut_status taut_shard_open(const char *path, taut_shard **shard)
     else
         (*shard)->own_fd = true;
     return rc;
+}
+
+/* PATH is no shard: is PATH.taut an index of it? TAUT_E_STATE: no. */
+static taut_status open_index_beside(const char *path, taut_shard **shard)
+{
+    size_t      n = strlen(path);
+    char       *name = taut__alloc(n + 6, 1);
+    taut_status rc = TAUT_E_STATE;
+    if (!name) return taut__fail(TAUT_E_NOMEM, "%s: no memory for its name", path);
+    snprintf(name, n + 6, "%s.taut", path);
+    if (access(name, F_OK) == 0) rc = open_path(name, shard);
+    taut__free(name);
+    if (rc != TAUT_OK || (*shard)->foreign) return rc;
+    taut_shard_close(*shard); /* a shard that somebody packed */
+    *shard = NULL;
+    return TAUT_E_STATE;
+}
+
+taut_status taut_shard_open(const char *path, taut_shard **shard)
+{
+    taut_status rc, beside;
+    char        why[512];
+    *shard = NULL;
+    if (!path || !*path) return taut__fail(TAUT_E_INVALID, "no path of a shard");
+    rc = open_path(path, shard);
+    if (rc != TAUT_E_CORRUPT) return rc;
+    snprintf(why, sizeof why, "%s", taut_last_error());
+    beside = open_index_beside(path, shard);
+    return beside == TAUT_E_STATE ? taut__fail(rc, "%s", why) : beside;
 }
 
 const void *taut__shard_index(const taut_shard *s, size_t *bytes)
@@ -248,6 +278,7 @@ taut_status taut_shard_get_info(const taut_shard *s, taut_shard_info *info)
     taut_shard_info i = {.size = info->size, .samples = s->samples, .blocks = s->blocks, .samples_per_block = s->per_block,
                          .file_bytes = s->front.file_bytes, .hash = s->front.hash, .fields = s->fields,
                          .version = s->front.version, .label_field = s->label,
+                         .foreign = s->foreign != NULL,
                          .plain = s->fields == 1 && s->spec[0].codec->caps & TAUT_FIELD_PLAIN ? 1 : 0};
     if (info->size < sizeof(size_t)) return taut__fail(TAUT_E_INVALID, "taut_shard_info.size=%zu: set it to sizeof(taut_shard_info)", info->size);
     memcpy(info, &i, taut__min(info->size, sizeof i));

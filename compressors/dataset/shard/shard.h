@@ -66,6 +66,9 @@ const uint8_t *taut__image_sample(const taut_shard *s, uint32_t f, uint64_t b, c
 taut_status taut__reader_decode(taut_reader *r, uint32_t f, uint64_t b, const void *stored, size_t bytes, void *image,
                                 size_t cap);
 
+/* Reads and their bytes from the files of an index, by this reader so far. */
+void taut__reader_foreign(const taut_reader *r, uint64_t *reads, uint64_t *bytes);
+
 /* taut__reader_load() : pread and decode. */
 taut_status taut__reader_load(taut_reader *r, uint32_t f, uint64_t b, void *image, size_t cap);
 

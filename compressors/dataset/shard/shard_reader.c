@@ -1,6 +1,7 @@
 /* shard_reader.c : from stored bytes to samples. A reader keeps per field the codec's state, made at the first part (it
  * may need a dictionary from the file), and the last block that it decoded. */
 #include "../fields/field_raw.h"
+#include "../import/extern.h"
 #include "layout.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -53,6 +54,13 @@ void taut_reader_destroy(taut_reader *r)
     taut__free(r);
 }
 
+void taut__reader_foreign(const taut_reader *r, uint64_t *reads, uint64_t *bytes)
+{
+    *reads = *bytes = 0;
+    for (uint32_t f = 0; r->shard->foreign && f < r->shard->fields; f++)
+        if (r->field[f].opened) taut__extern_counters(r->field[f].codec, reads, bytes);
+}
+
 /* ---- messages ---- */
 
 /* The failure of a part, with its place in front of what went wrong. */
@@ -66,7 +74,7 @@ static taut_status bad_part(const taut_shard *s, uint32_t f, uint64_t b, taut_st
 
 /* ---- codec state ---- */
 
-static taut_status read_shared(const taut_shard *s, uint32_t f, uint8_t **out)
+taut_status taut__read_shared(const taut_shard *s, uint32_t f, uint8_t **out)
 {
     const taut_shared *sh = &s->shared[f];
     char               name[512];
@@ -105,11 +113,15 @@ static taut_status open_codec(taut_reader *r, uint32_t f)
     if (st->opened) return TAUT_OK;
     if (!st->offset) st->offset = taut__alloc((size_t)taut__min(s->per_block, s->samples) + 1, sizeof *st->offset);
     if (!st->offset) return taut__fail(TAUT_E_NOMEM, "%s: no memory for a reader", s->path);
-    if (s->shared[f].bytes) TAUT_TRY(read_shared(s, f, &shared));
+    if (s->shared[f].bytes) TAUT_TRY(taut__read_shared(s, f, &shared));
     if (c->open)
         rc = c->open(&s->spec[f], shared ? shared + TAUT_FRAME_HEAD : NULL, shared ? (size_t)s->shared[f].bytes - TAUT_FRAME_HEAD : 0, false, &st->codec);
     taut__free(shared);
     st->opened = rc == TAUT_OK;
+    if (rc == TAUT_OK && c->attach && (rc = c->attach(st->codec, s)) != TAUT_OK) {
+        c->close(st->codec);
+        st->opened = false;
+    }
     return rc;
 }
 
@@ -153,16 +165,28 @@ static taut_status decode_payload(taut_reader *r, uint32_t f, const uint8_t *fra
     return c->decode(r->field[f].codec, frame + TAUT_FRAME_HEAD, bytes - TAUT_FRAME_HEAD, g, dst);
 }
 
+/* A part of an index whose own bytes were good: then the file that it points to is to blame. */
+static taut_status blamed(const taut_shard *s, taut_status rc)
+{
+    char        why[512];
+    const char *file = rc == TAUT_E_CORRUPT || rc == TAUT_E_IO ? taut__extern_blame(s) : NULL;
+    if (!file) return rc;
+    snprintf(why, sizeof why, "%s", taut_last_error());
+    return taut__fail(rc, "%s; %s is not what it was when it was indexed: index it anew", why, file);
+}
+
 static taut_status decode(taut_reader *r, uint32_t f, uint64_t b, const uint8_t *stored, size_t bytes, uint8_t *image)
 {
     const taut_shard *s = r->shard;
     taut_part         g;
+    taut_status       rc;
     size_t            at;
     TAUT_TRY(check_stored(s, f, b, stored, bytes));
     TAUT_TRY(open_codec(r, f));
     TAUT_TRY(part_geometry(r, f, b, stored, bytes, &g, &at));
-    TAUT_TRY(decode_payload(r, f, stored + at, bytes - at, &g, image));
-    TAUT_TRY(check_decoded(s, f, b, image, g.bytes));
+    rc = decode_payload(r, f, stored + at, bytes - at, &g, image);
+    if (rc == TAUT_OK) rc = check_decoded(s, f, b, image, g.bytes);
+    if (rc != TAUT_OK) return blamed(s, rc);
     if (s->field[f].variable) memcpy(image + ((g.bytes + 7) & ~(size_t)7), g.offset, 4 * ((size_t)g.n + 1));
     return TAUT_OK;
 }

@@ -21,6 +21,7 @@ static taut_status take_field(taut_writer *w, uint32_t i, const taut_field *give
     f->rel_err2 = f->max_err = f->psnr_db = 0;
     TAUT_TRY(taut__field_shape(f));
     TAUT_TRY(taut__field_spec_parse(f, &w->spec[i]));
+    if (!w->spec[i].codec->encode) return taut__fail(TAUT_E_UNSUPPORTED, "field %s: codec %s: is made by `taut data index` only", f->name, w->spec[i].codec->name);
     for (uint32_t k = 0; k < i; k++) {
         if (strcmp(w->field[k].name, f->name) == 0) return taut__fail(TAUT_E_INVALID, "two fields are called '%s'", f->name);
         if (w->field[k].kind == TAUT_KIND_LABEL && f->kind == TAUT_KIND_LABEL)

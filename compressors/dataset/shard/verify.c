@@ -1,5 +1,6 @@
 /* verify.c : every byte of a file against what was written. Parts are read and decoded; front, shared frames, meta and seek
  * table are compared with what the index says they must be. */
+#include "../import/extern.h"
 #include "layout.h"
 #include "seek.h"
 #include <inttypes.h>
@@ -32,7 +33,7 @@ static taut_status verify_parts(verifier *v)
         for (uint32_t f = 0; f < s->fields; f++) {
             taut_status rc = taut__reader_load(v->reader, f, b, v->image, taut__image_bytes(s, f, b));
             v->result.blocks++;
-            v->result.bytes += taut__shard_extent(s, f, b).bytes;
+            v->result.bytes += taut__shard_extent(s, f, b).bytes + (s->foreign ? taut__meta_part(s, f, b).decoded : 0);
             if (finding(rc))
                 report(v, taut_last_error(), true);
             else
@@ -83,6 +84,16 @@ static taut_status verify_shared(verifier *v)
     return TAUT_OK;
 }
 
+static taut_status verify_files(verifier *v)
+{
+    char        text[512];
+    taut_status rc = taut__extern_verify(v->s);
+    if (!finding(rc)) return rc;
+    snprintf(text, sizeof text, "%s", taut_last_error());
+    report(v, text, false);
+    return TAUT_OK;
+}
+
 static taut_status verify_seek(verifier *v)
 {
     char        text[512];
@@ -105,6 +116,7 @@ static taut_status verify(verifier *v)
     TAUT_TRY(verify_index(v));
     TAUT_TRY(verify_parts(v));
     TAUT_TRY(verify_shared(v));
+    TAUT_TRY(verify_files(v));
     return verify_seek(v);
 }
 

@@ -1,6 +1,7 @@
 /* plan_public.c : plans of comm/taut_data.h. */
 #include "../../../comm/taut_data.h"
-#include "plan.h"
+#include "../plan/plan.h"
+#include "select.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -10,7 +11,8 @@ struct taut_data_plan {
 
 static taut_status build(taut__plan *p, const char *rule, size_t n, const taut_shard *const *shards, const taut_data_plan_options *o)
 {
-    taut__plan_defaults d = {o->budget, o->strata, o->replace != 0};
+    taut__select_context c = {n, shards, o};
+    taut__plan_defaults  d = {o->budget, o->strata, o->replace != 0, taut__select_stage, &c};
     p->seed = o->seed;
     p->rounds = o->rounds ? o->rounds : 1;
     p->window = o->window;

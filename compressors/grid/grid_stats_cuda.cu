@@ -1,9 +1,10 @@
-/* grid_survey_cuda.cu : grid's survey, and the squared errors of four steps, on a GPU: one read of the gradient and its residual, and a
+/* grid_stats_cuda.cu : grid's statistics, and the squared errors of four steps, on a GPU: one read of the gradient and its residual, and a
  * few hundred numbers for the scheduler instead of the gradient. The same numbers as the CPU's, bit for bit: sums of doubles run in
  * the order of grid_unit.h (eight lanes over a chunk, chunks one after the other), so eight threads of a block add what the others
  * prepare. */
 #include "grid_cuda.h"
-#include "grid_survey.h"
+#include "grid.h"
+#include "grid_steps.h"
 #include <float.h>
 
 enum {
@@ -18,7 +19,7 @@ enum {
     TINY = 24, /* octaves by which what is denormal is raised */
 };
 
-struct survey_work { /* per launch */
+struct stats_work { /* per launch */
     double             *sums;   /* per chunk: two or GRID_STEPS */
     unsigned long long *counts; /* per job: bins, octaves, sampled elements */
 };
@@ -38,7 +39,7 @@ static __device__ __forceinline__ float input_at(const taut__cuda_job *j, taut_d
     return j->residual ? j->residual[i] + x : x;
 }
 
-/* The unit of step 1 (times a factor): what the survey measures in. */
+/* The unit of step 1 (times a factor): what is measured in. */
 static __device__ __forceinline__ grid_warp_unit unit_at_step(const taut__cuda_job *j, float step, float bias)
 {
     grid_warp_unit u = {step, 0, bias, j->scale, j->scale ? j->stride : 0, j->first, false, false};
@@ -68,7 +69,7 @@ static __device__ __forceinline__ uint32_t octave_of(float t, float raised, uint
 }
 
 /* Norms, histogram and block means of chunk k. A block of threads. */
-static __global__ void __launch_bounds__(THREADS) grid_survey_chunks(const __grid_constant__ taut__cuda_batch batch, survey_work w, bool brief)
+static __global__ void __launch_bounds__(THREADS) grid_stats_chunks(const __grid_constant__ taut__cuda_batch batch, stats_work w, bool brief)
 {
     TAUT_SHARED(float, scaled, ROUND * GRID_BLOCK);
     TAUT_SHARED(float, plain, ROUND * GRID_BLOCK);
@@ -146,8 +147,8 @@ static __device__ void shift(double *bin, int bins, int by)
         }
 }
 
-/* stats[0..GRID_STATS) += of each job, as taut__grid_survey() adds them. A block per job. */
-static __global__ void __launch_bounds__(THREADS) grid_survey_finish(const __grid_constant__ taut__cuda_batch batch, survey_work w)
+/* stats[0..GRID_STATS) += of each job, as taut__grid_collect_stats() adds them. A block per job. */
+static __global__ void __launch_bounds__(THREADS) grid_stats_finish(const __grid_constant__ taut__cuda_batch batch, stats_work w)
 {
     const taut__cuda_job     *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
     const unsigned long long *counts = w.counts + (uint64_t)blockIdx.x * COUNTS;
@@ -169,7 +170,7 @@ static __global__ void __launch_bounds__(THREADS) grid_survey_finish(const __gri
     shift(stats + GRID_STAT_BIN, GRID_BINS, (lowest - before) * GRID_BINS_PER_OCTAVE);
     shift(stats + GRID_STAT_BLOCK, GRID_OCTAVES, lowest - before);
     for (int i = 0; good && i < OCTAVES; i++) {
-        int to = i == 0 ? 0 : i + LOWEST - lowest; /* octave of the window */
+        int to = i == 0 ? 0 : i == OCTAVES - 1 ? GRID_OCTAVES : i + LOWEST - lowest; /* octave of the window; means beyond all floats: the last */
         for (int q = 0; q < GRID_BINS_PER_OCTAVE; q++) {
             int bin = i == 0 || to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_BINS - 1 : to * GRID_BINS_PER_OCTAVE + q;
             stats[GRID_STAT_BIN + bin] += (double)counts[i * GRID_BINS_PER_OCTAVE + q];
@@ -182,7 +183,7 @@ static __global__ void __launch_bounds__(THREADS) grid_survey_finish(const __gri
 }
 
 /* Squared errors of four steps in chunk k, in units of each step. */
-static __global__ void __launch_bounds__(THREADS) grid_error_chunks(const __grid_constant__ taut__cuda_batch batch, survey_work w, candidate_steps c)
+static __global__ void __launch_bounds__(THREADS) grid_error_chunks(const __grid_constant__ taut__cuda_batch batch, stats_work w, candidate_steps c)
 {
     TAUT_SHARED(float, part, ROUND * GRID_STEPS * 16);
     uint64_t              k;
@@ -227,7 +228,7 @@ static __global__ void __launch_bounds__(THREADS) grid_error_chunks(const __grid
     sum += __shfl_down_sync(TAUT_ALL, sum, 1, GRID_SUM_LANES);
     if (lane % GRID_SUM_LANES == 0) w.sums[GRID_STEPS * (uint64_t)blockIdx.x + lane / GRID_SUM_LANES] = sum;
 }
-static __global__ void grid_error_finish(const __grid_constant__ taut__cuda_batch batch, survey_work w)
+static __global__ void grid_error_finish(const __grid_constant__ taut__cuda_batch batch, stats_work w)
 {
     const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
     uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK;
@@ -235,12 +236,98 @@ static __global__ void grid_error_finish(const __grid_constant__ taut__cuda_batc
     for (uint64_t k = 0; k < chunks; k++) j->stats[threadIdx.x] += w.sums[GRID_STEPS * (j->unit + k) + threadIdx.x];
 }
 
+/* ---- from statistics to a step: a block of threads per job ---- */
+
+/* taut__grid_estimate_error(): what each bin adds by a thread, their sum in order. The same answer in all threads. */
+static __device__ double estimated_error(const double *stats, double step, double dead, double *term)
+{
+    double octave = ldexp(ldexp(1.0, grid_lowest(stats)) / step, (int)(threadIdx.x / GRID_BINS_PER_OCTAVE));
+    double width = octave / GRID_BINS_PER_OCTAVE;
+    uint32_t part = threadIdx.x % GRID_BINS_PER_OCTAVE;
+    if (threadIdx.x < GRID_BINS) {
+        double before = grid_error_integral(part ? octave + width * part : octave, dead), after = grid_error_integral(octave + width * (part + 1), dead);
+        term[threadIdx.x] = stats[GRID_STAT_BIN + threadIdx.x] * (after - before) / width;
+    }
+    __syncthreads();
+    double sum = 0;
+    for (int b = 0; b < GRID_BINS; b++) sum += term[b];
+    __syncthreads();
+    return sum * step * step * stats[GRID_STAT_N] / stats[GRID_STAT_SAMPLED];
+}
+
+/* taut__grid_estimate_step() */
+static __device__ float estimated_step(const double *stats, double error2, double dead, double *term)
+{
+    if (!grid_searchable(stats)) return 0;
+    int64_t lo = grid_lowest_index(stats, 1), hi = grid_highest_index(stats);
+    if (estimated_error(stats, (double)grid_step_at(lo), dead, term) > error2) return 0;
+    while (hi - lo > 1) {
+        int64_t mid = lo + (hi - lo) / 2;
+        if (estimated_error(stats, (double)grid_step_at(mid), dead, term) <= error2) lo = mid;
+        else hi = mid;
+    }
+    double step = (double)grid_step_at(lo);
+    return grid_inside(stats, step) ? (float)step : 0;
+}
+
+static __device__ __forceinline__ const taut__cuda_job *job_at(const taut__cuda_batch &b, uint32_t k) { return b.jobs ? b.jobs + k : &b.one; }
+
+static __global__ void __launch_bounds__(THREADS) grid_calibrate(const __grid_constant__ taut__cuda_batch batch, grid_aim aim, int ranks)
+{
+    TAUT_SHARED(double, stats, GRID_STATS);
+    TAUT_SHARED(double, term, GRID_BINS);
+    const taut__cuda_job *j = job_at(batch, blockIdx.x);
+    for (uint32_t i = threadIdx.x; i < GRID_STATS; i += THREADS) stats[i] = j->stats[i];
+    __syncthreads();
+    float step = 0;
+    bool  ok = grid_all_finite(stats);
+    if (ok && aim.given) step = aim.step;
+    else if (ok && !(stats[GRID_STAT_NORM2] > 0)) step = 1; /* all zero: any step will do */
+    else if (ok) step = estimated_step(stats, aim.rel * stats[GRID_STAT_NORM2] / GRID_CAUTION, aim.dead, term);
+    if (ok && (aim.given || stats[GRID_STAT_NORM2] > 0)) ok = grid_fits(stats, (double)step, ranks);
+    if (threadIdx.x != 0) return;
+    taut_calibration c;
+    memset(&c, 0, sizeof c);
+    c.raw = !ok;
+    c.f[GRID_CALIBRATED_STEP] = ok ? step : 0;
+    *j->calibration = c;
+}
+
+static __global__ void __launch_bounds__(THREADS) grid_adapt(const __grid_constant__ taut__cuda_batch batch, grid_aim aim, int ranks)
+{
+    uint32_t k = blockIdx.x * THREADS + threadIdx.x;
+    if (k >= batch.count) return;
+    const taut__cuda_job *j = job_at(batch, k);
+    taut_calibration     *c = j->calibration;
+    c->raw = !grid_adapt_step(&aim, c->raw, j->earlier, j->stats, ranks, &c->f[GRID_CALIBRATED_STEP]);
+}
+
+/* Bin b of a window that begins `by` bins later: what becomes of `from`. The first and the last take what leaves the window, in order. */
+static __device__ double moved_bin(const double *from, int bins, int by, int b)
+{
+    int    lo = b == 0 ? 0 : b + by, hi = b == bins - 1 ? bins - 1 : b + by;
+    double sum = 0;
+    for (int i = lo < 0 ? 0 : lo; i <= hi && i < bins; i++) sum += from[i];
+    return sum;
+}
+static __global__ void __launch_bounds__(THREADS) grid_rebase(const __grid_constant__ taut__cuda_batch batch)
+{
+    TAUT_SHARED(double, stats, GRID_STATS);
+    const taut__cuda_job *j = job_at(batch, blockIdx.x);
+    for (uint32_t i = threadIdx.x; i < GRID_STATS; i += THREADS) stats[i] = j->stats[i];
+    __syncthreads();
+    int lowest = grid_window_of(j->earlier[GRID_STAT_NORM2]), by = lowest - grid_lowest(stats), i = (int)threadIdx.x;
+    if (by != 0 && i < GRID_BINS) j->stats[GRID_STAT_BIN + i] = moved_bin(stats + GRID_STAT_BIN, GRID_BINS, by * GRID_BINS_PER_OCTAVE, i);
+    if (by != 0 && i < GRID_OCTAVES) j->stats[GRID_STAT_BLOCK + i] = moved_bin(stats + GRID_STAT_BLOCK, GRID_OCTAVES, by, i);
+    if (i == 0) j->stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
+}
+
 /* ---- launchers ---- */
 
 static size_t up16(size_t n) { return (n + 15) / 16 * 16; }
 static size_t work(uint64_t units, uint32_t jobs) { return up16(8 * GRID_STEPS * units) + up16(8 * (size_t)COUNTS * jobs); }
 
-static taut_status prepare(const taut__cuda_batch *b, survey_work *w, const char *what, taut__cuda_stream s)
+static taut_status prepare(const taut__cuda_batch *b, stats_work *w, const char *what, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, what));
     if (b->work_bytes < work(b->units, b->count))
@@ -250,17 +337,17 @@ static taut_status prepare(const taut__cuda_batch *b, survey_work *w, const char
     cudaError_t e = cudaMemsetAsync(w->counts, 0, 8 * (size_t)COUNTS * b->count, s);
     return e == cudaSuccess ? TAUT_OK : taut__fail(TAUT_E_DEVICE, "%s: %s", what, cudaGetErrorString(e));
 }
-static taut_status survey(const taut__cuda_batch *b, bool brief, taut__cuda_stream s)
+static taut_status collect(const taut__cuda_batch *b, bool brief, taut__cuda_stream s)
 {
-    survey_work w;
-    TAUT_TRY(prepare(b, &w, "grid survey", s));
-    TAUT_LAUNCH(grid_survey_chunks, (unsigned)b->units, THREADS, 0, s, *b, w, brief);
-    TAUT_LAUNCH(grid_survey_finish, b->count, THREADS, 0, s, *b, w);
-    return taut_launched("grid survey");
+    stats_work w;
+    TAUT_TRY(prepare(b, &w, "grid statistics", s));
+    TAUT_LAUNCH(grid_stats_chunks, (unsigned)b->units, THREADS, 0, s, *b, w, brief);
+    TAUT_LAUNCH(grid_stats_finish, b->count, THREADS, 0, s, *b, w);
+    return taut_launched("grid statistics");
 }
 static taut_status errors(const taut__cuda_batch *b, const float *steps, double dead, taut__cuda_stream s)
 {
-    survey_work     w;
+    stats_work     w;
     candidate_steps c = {{steps[0], steps[1], steps[2], steps[3]}, (float)(1.0 - dead)};
     TAUT_TRY(prepare(b, &w, "grid errors", s));
     TAUT_LAUNCH(grid_error_chunks, (unsigned)b->units, THREADS, 0, s, *b, w, c);
@@ -268,5 +355,29 @@ static taut_status errors(const taut__cuda_batch *b, const float *steps, double 
     return taut_launched("grid errors");
 }
 
-extern "C" const taut__cuda_survey TAUT_CUDA_TABLE(survey);
-extern "C" const taut__cuda_survey TAUT_CUDA_TABLE(survey) = {work, survey, errors};
+static taut_status check_ranks(const taut__cuda_batch *b, int ranks, const char *what)
+{
+    TAUT_TRY(taut_check_batch(b, what));
+    return ranks >= 1 ? TAUT_OK : taut__fail(TAUT_E_RANGE, "%s: %d ranks: must be at least 1", what, ranks);
+}
+static taut_status calibrate(const taut__cuda_batch *b, const grid_aim *aim, int ranks, taut__cuda_stream s)
+{
+    TAUT_TRY(check_ranks(b, ranks, "grid calibrate"));
+    TAUT_LAUNCH(grid_calibrate, b->count, THREADS, 0, s, *b, *aim, ranks);
+    return taut_launched("grid calibrate");
+}
+static taut_status adapt(const taut__cuda_batch *b, const grid_aim *aim, int ranks, taut__cuda_stream s)
+{
+    TAUT_TRY(check_ranks(b, ranks, "grid adapt"));
+    TAUT_LAUNCH(grid_adapt, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, *aim, ranks);
+    return taut_launched("grid adapt");
+}
+static taut_status rebase(const taut__cuda_batch *b, taut__cuda_stream s)
+{
+    TAUT_TRY(taut_check_batch(b, "grid rebase"));
+    TAUT_LAUNCH(grid_rebase, b->count, THREADS, 0, s, *b);
+    return taut_launched("grid rebase");
+}
+
+extern "C" const taut__cuda_stats TAUT_CUDA_TABLE(stats);
+extern "C" const taut__cuda_stats TAUT_CUDA_TABLE(stats) = {work, collect, errors, calibrate, adapt, rebase};

@@ -1,6 +1,6 @@
-/* grid_survey.h : what the CPU's and the GPU's survey share: the numbers' places, which blocks are sampled, and bins. */
-#ifndef TAUT_GRID_SURVEY_H
-#define TAUT_GRID_SURVEY_H
+/* grid_stats.h : what the CPU's and the GPU's statistics share: the numbers' places, which blocks are sampled, and bins. */
+#ifndef TAUT_GRID_STATS_H
+#define TAUT_GRID_STATS_H
 
 #include "../../comm/base/base.h"
 #include <float.h>

@@ -1,6 +1,6 @@
-/* grid_survey.c : from one pass over the data to a step.
+/* grid_stats.c : from one pass over the data to a step.
  *
- * The survey keeps a histogram of t = |x / scale|, four bins to the octave. The squared error of any step
+ * The statistics keep a histogram of t = |x / scale|, four bins to the octave. The squared error of any step
  * follows from it without encoding: below the dead zone an element costs t^2, far above it costs the mean
  * square of a uniform error, and in between a bin is integrated as if its elements were evenly spread. Bits
  * follow from a second histogram, of block means. Large tensors are sampled by blocks of 64, one of every
@@ -9,49 +9,27 @@
  */
 #include "grid.h"
 #include "../dispatch.h"
+#include "grid_steps.h"
 #include "grid_unit.h"
 #include <float.h>
 #include <math.h>
 
 enum {
-    STEP_BITS = 7,   /* steps are floats with 7 bits of mantissa: 128 per octave, 0.5-0.8% apart */
     PASSES_MAX = 64, /* of the exact search; two are usual */
     FEW = 4096,      /* elements up to which it looks for larger steps */
 };
 static const double margin = 1e-5; /* of the exact search: float rounding in the decoder */
-static const double caution =
-    1.02; /* shared steps: estimates of this many times the truth still keep the promise */
 
 /* ---- the window of octaves ---- */
 
 int taut__grid_lowest(const double *stats)
 {
-    const double most = 4096; /* octaves: more than doubles have; statistics come from peers and checkpoints, too */
-    return stats[GRID_STAT_N] > 0 ? (int)lrint(fmin(fmax(stats[GRID_STAT_LOWEST] / stats[GRID_STAT_N], -most), most)) : grid_window_of(0);
-}
-
-/* Bin b becomes bin b - by; what leaves the window goes to its first or last bin. */
-static void shift(double *bin, int bins, int by)
-{
-    double moved[GRID_BINS] = {0};
-    if (by == 0) return;
-    for (int b = 0; b < bins; b++) {
-        int to = b - by;
-        moved[to < 0 ? 0 : to >= bins ? bins - 1 : to] += bin[b];
-    }
-    memcpy(bin, moved, (size_t)bins * sizeof *bin);
-}
-
-static void shift_octaves(double *stats, int by)
-{
-    shift(stats + GRID_STAT_BIN, GRID_BINS, by * GRID_BINS_PER_OCTAVE);
-    shift(stats + GRID_STAT_BLOCK, GRID_OCTAVES, by);
+    return grid_lowest(stats);
 }
 
 void taut__grid_set_window(double *stats, int lowest)
 {
-    shift_octaves(stats, lowest - taut__grid_lowest(stats));
-    stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
+    grid_set_window(stats, lowest);
 }
 
 void taut__grid_move_window(double *stats, double norm2)
@@ -59,13 +37,14 @@ void taut__grid_move_window(double *stats, double norm2)
     taut__grid_set_window(stats, grid_window_of(norm2));
 }
 
-void taut__grid_rebase(const taut_call *c, const double *agreed, double *stats)
+taut_status taut__grid_rebase(const taut_call *c, const double *agreed, double *stats)
 {
     (void)c;
     taut__grid_set_window(stats, grid_window_of(agreed[GRID_STAT_NORM2]));
+    return TAUT_OK;
 }
 
-/* ---- survey ---- */
+/* ---- statistics ---- */
 
 typedef struct sampling {
     size_t stride, group; /* the next group */
@@ -87,7 +66,7 @@ static void raise_window(sampling *s, double norm2)
     int lowest = grid_window_of(norm2);
     if (lowest <= s->lowest) return;
     flush(s);
-    shift_octaves(s->counts, lowest - s->lowest);
+    grid_shift_octaves(s->counts, lowest - s->lowest);
     s->lowest = lowest;
 }
 
@@ -122,15 +101,15 @@ static void add_counts(double *stats, sampling *s, double elems)
 {
     int lowest = grid_window_of(stats[GRID_STAT_NORM2]);
     flush(s);
-    shift_octaves(s->counts, lowest - s->lowest);
-    shift_octaves(stats, lowest - taut__grid_lowest(stats));
+    grid_shift_octaves(s->counts, lowest - s->lowest);
+    grid_shift_octaves(stats, lowest - taut__grid_lowest(stats));
     for (int k = GRID_STAT_BIN; k < GRID_STAT_LOWEST; k++) stats[k] += s->counts[k];
     stats[GRID_STAT_SAMPLED] += s->sampled;
     stats[GRID_STAT_N] += elems;
     stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
 }
 
-taut_status taut__grid_survey(const taut_call *c, const float *src, double *stats)
+taut_status taut__grid_collect_stats(const taut_call *c, const float *src, double *stats)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
     size_t n = c->n, elems = c->tensor ? c->tensor->elems : n;
@@ -159,24 +138,13 @@ taut_status taut__grid_survey(const taut_call *c, const float *src, double *stat
 
 /* ---- estimates ---- */
 
-/* Integral of the squared error, in steps, over t from 0 to `t`: a cubic in the dead zone, then in every
- * step. */
-static double error_integral(double t, double dead)
-{
-    double lower = 1 - dead, k = floor(t + lower), e = t - k;
-    if (k < 1) return t * t * t / 3;
-    return (dead * dead * dead + (k - 1) * (dead * dead * dead + lower * lower * lower) + e * e * e +
-            lower * lower * lower) /
-           3;
-}
-
 double taut__grid_estimate_error(const double *stats, double step, double dead)
 {
     if (!(stats[GRID_STAT_SAMPLED] > 0) || stats[GRID_STAT_BAD] > 0) return 0;
-    double octave = ldexp(1.0, taut__grid_lowest(stats)) / step, sum = 0, before = error_integral(octave, dead);
+    double octave = ldexp(1.0, taut__grid_lowest(stats)) / step, sum = 0, before = grid_error_integral(octave, dead);
     for (int b = 0; b < GRID_BINS; b++) {
         double width = octave / GRID_BINS_PER_OCTAVE, to = octave + width * (b % GRID_BINS_PER_OCTAVE + 1);
-        double after = error_integral(to, dead);
+        double after = grid_error_integral(to, dead);
         sum += stats[GRID_STAT_BIN + b] * (after - before) / width;
         before = after;
         if (b % GRID_BINS_PER_OCTAVE == GRID_BINS_PER_OCTAVE - 1) octave *= 2;
@@ -224,50 +192,20 @@ double taut__grid_estimate_bits(const double *stats, double step, double dead, i
 
 /* ---- steps ---- */
 
-/* Steps are numbered: 128 per octave, in order. */
-static float step_at(int64_t index) /* among denormals the next one below, and then several numbers have one step */
-{
-    int64_t e = index >> STEP_BITS;
-    double step = ldexp(1.0 + (double)(index & ((1 << STEP_BITS) - 1)) / (1 << STEP_BITS), (int)e);
-    float near = (float)step;
-    return (double)near > step ? nextafterf(near, 0) : near;
-}
-static int64_t step_index(double step) /* largest number whose step is <= step */
-{
-    int e;
-    double m = frexp(step, &e);
-    return (int64_t)(e - 1) * (1 << STEP_BITS) + (int64_t)((m * 2 - 1) * (1 << STEP_BITS));
-}
-/* Numbers that the arithmetic can carry: no code of `ranks` summands reaches 2^31. The least float is a step too, exact for all
- * denormals. */
-static const double LEAST = (double)FLT_TRUE_MIN, MOST = (double)FLT_MAX / 4;
-static int64_t lowest_index(const double *stats, int ranks)
-{
-    double floor_step = sqrt(stats[GRID_STAT_NORM2]) * ranks / GRID_CODES_MAX;
-    return floor_step < LEAST ? step_index(LEAST) : step_index(floor_step) + 1;
-}
-static int64_t highest_index(const double *stats) /* at this step all is zero */
-{
-    return step_index(fmin(fmax(2 * sqrt(stats[GRID_STAT_NORM2]) / 0.5, 8 * LEAST), MOST));
-}
-
 float taut__grid_estimate_step(const double *stats, double error2, double dead)
 {
-    if (!(stats[GRID_STAT_SAMPLED] > 0) || stats[GRID_STAT_BAD] > 0 || !(stats[GRID_STAT_NORM2] > 0))
-        return 0;
-    int64_t lo = lowest_index(stats, 1), hi = highest_index(stats);
-    if (taut__grid_estimate_error(stats, (double)step_at(lo), dead) > error2) return 0;
+    if (!grid_searchable(stats)) return 0;
+    int64_t lo = grid_lowest_index(stats, 1), hi = grid_highest_index(stats);
+    if (taut__grid_estimate_error(stats, (double)grid_step_at(lo), dead) > error2) return 0;
     while (hi - lo > 1) {
         int64_t mid = lo + (hi - lo) / 2;
-        if (taut__grid_estimate_error(stats, (double)step_at(mid), dead) <= error2)
+        if (taut__grid_estimate_error(stats, (double)grid_step_at(mid), dead) <= error2)
             lo = mid;
         else
             hi = mid;
     }
-    double step = (double)step_at(lo);
-    int lowest = taut__grid_lowest(stats);
-    bool inside = step >= ldexp(1.0, lowest + 2) && step <= ldexp(1.0, lowest + GRID_OCTAVES - 2);
-    return inside ? (float)step : 0;
+    double step = (double)grid_step_at(lo);
+    return grid_inside(stats, step) ? (float)step : 0;
 }
 
 /* Exact squared errors of four numbered steps, one pass. */
@@ -279,10 +217,10 @@ static void exact_errors(const taut_call *c, const float *src, const int64_t ind
     for (size_t at = 0; at < c->n; at += GRID_CHUNK) {
         grid_unit u[GRID_STEPS];
         for (int k = 0; k < GRID_STEPS; k++)
-            u[k] = taut__grid_unit(c, at, step_at(index[k]), 1, grid_dead(taut__stage(c)));
+            u[k] = taut__grid_unit(c, at, grid_step_at(index[k]), 1, grid_dead(taut__stage(c)));
         kernels->errors(u, src + at, taut__min(GRID_CHUNK, c->n - at), error2);
     }
-    for (int k = 0; k < GRID_STEPS; k++) error2[k] *= (double)step_at(index[k]) * (double)step_at(index[k]);
+    for (int k = 0; k < GRID_STEPS; k++) error2[k] *= (double)grid_step_at(index[k]) * (double)grid_step_at(index[k]);
 }
 
 /* Four numbers strictly between lo (passes) and hi (fails), in order: neighbours of `guess`, or, when that
@@ -302,7 +240,7 @@ static void probe(int64_t lo, int64_t hi, int64_t guess, bool spread, int64_t in
 static int64_t suggest(const double *stats, double error2, double factor, double dead, int64_t fallback)
 {
     float step = taut__grid_estimate_step(stats, error2 / factor, dead);
-    return step > 0 ? step_index((double)step) : fallback;
+    return step > 0 ? grid_step_index((double)step) : fallback;
 }
 
 /* No larger step can pass: elements below its dead zone become 0, and already the lower ends of their bins make too much error. All
@@ -313,16 +251,16 @@ static int64_t passing_most(const double *stats, double error2, double dead)
     for (int b = 0; b < GRID_BINS; b++) {
         double from = ldexp(octave, b / GRID_BINS_PER_OCTAVE), at = from * (1 + width * (b % GRID_BINS_PER_OCTAVE));
         if (b > 0) least += stats[GRID_STAT_BIN + b] * at * at;
-        if (least > error2) return step_index((at + from * width) / dead);
+        if (least > error2) return grid_step_index((at + from * width) / dead);
     }
-    return highest_index(stats);
+    return grid_highest_index(stats);
 }
 
 /* Of few elements the error is no smooth function of the step: several passes and failures alternate. The largest that passes, not
  * below `passes`; from above. */
 static int64_t largest_passing(const taut_call *c, const double *stats, const float *src, double error2, int64_t passes)
 {
-    int64_t most = passing_most(stats, error2, grid_dead(taut__stage(c))), highest = highest_index(stats);
+    int64_t most = passing_most(stats, error2, grid_dead(taut__stage(c))), highest = grid_highest_index(stats);
     for (int64_t top = most < highest ? most : highest; top > passes; top -= GRID_STEPS) {
         int64_t index[GRID_STEPS];
         double  e[GRID_STEPS];
@@ -340,7 +278,7 @@ static int64_t largest_passing(const taut_call *c, const double *stats, const fl
 static float exact_step(const taut_call *c, const double *stats, const float *src, double error2)
 {
     double dead = grid_dead(taut__stage(c));
-    int64_t lowest = lowest_index(stats, 1), lo = lowest - 1, hi = highest_index(stats) + 1;
+    int64_t lowest = grid_lowest_index(stats, 1), lo = lowest - 1, hi = grid_highest_index(stats) + 1;
     int64_t guess = suggest(stats, error2, 1, dead, lowest);
     for (int pass = 0; pass < PASSES_MAX && hi - lo > 1; pass++) {
         int64_t index[GRID_STEPS];
@@ -351,33 +289,23 @@ static float exact_step(const taut_call *c, const double *stats, const float *sr
         while (k < GRID_STEPS && e[k] <= error2) lo = index[k++];
         if (k < GRID_STEPS) hi = index[k];
         int near = k < GRID_STEPS ? k : GRID_STEPS - 1;
-        double estimate = taut__grid_estimate_error(stats, (double)step_at(index[near]), dead);
+        double estimate = taut__grid_estimate_error(stats, (double)grid_step_at(index[near]), dead);
         guess = suggest(stats, error2, estimate > 0 && e[near] > 0 ? e[near] / estimate : 1, dead, lo + (hi - lo) / 2);
     }
     if (lo >= lowest && c->n <= FEW) lo = largest_passing(c, stats, src, error2, lo);
-    return lo < lowest ? 0 : step_at(lo);
+    return lo < lowest ? 0 : grid_step_at(lo);
 }
 
-static bool all_finite(const double *stats)
-{
-    return !(stats[GRID_STAT_BAD] > 0) && isfinite(stats[GRID_STAT_NORM2]) && isfinite(stats[GRID_STAT_PLAIN2]);
-}
-/* No code of the sum reaches 2^31. */
-static bool fits(const double *stats, double step, int ranks)
-{
-    return step > 0 && sqrt(stats[GRID_STAT_NORM2]) / step * ranks < GRID_CODES_MAX;
-}
-
-taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks, const float *src,
-                              taut_prep *prep)
+taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ranks, const float *src,
+                              taut_calibration *calibration)
 {
     const taut_stage *s = taut__stage(c);
     float step = 0;
-    memset(prep, 0, sizeof *prep);
-    bool ok = all_finite(stats);
+    memset(calibration, 0, sizeof *calibration);
+    bool ok = grid_all_finite(stats);
     if (ok && s->given >> GRID_KEY_STEP & 1) {
         step = (float)s->value[GRID_KEY_STEP];
-        ok = fits(stats, (double)step, ranks);
+        ok = grid_fits(stats, (double)step, ranks);
     } else if (ok && !(stats[GRID_STAT_NORM2] > 0)) {
         step = 1; /* all zero: any step will do */
     } else if (ok) {
@@ -387,30 +315,24 @@ taut_status taut__grid_settle(const taut_call *c, const double *stats, int ranks
         if (alone)
             step = exact_step(c, stats, src, error2 * (1 - margin));
         else
-            step = taut__grid_estimate_step(stats, error2 / caution, grid_dead(s));
-        ok = fits(stats, (double)step, ranks);
+            step = taut__grid_estimate_step(stats, error2 / GRID_CAUTION, grid_dead(s));
+        ok = grid_fits(stats, (double)step, ranks);
     }
-    prep->raw = !ok;
-    prep->f[GRID_PREP_STEP] = ok ? step : 0;
+    calibration->raw = !ok;
+    calibration->f[GRID_CALIBRATED_STEP] = ok ? step : 0;
     return TAUT_OK;
 }
 
-/* A tensor that is k times larger has the same relative error at a step k times larger. */
-taut_status taut__grid_adapt(const taut_call *c, const double *earlier, const double *now, int ranks,
-                             taut_prep *prep)
+grid_aim taut__grid_aim(const taut_stage *s)
 {
-    const taut_stage *s = taut__stage(c);
-    double step = (double)prep->f[GRID_PREP_STEP], then = earlier[GRID_STAT_NORM2], norm2 = now[GRID_STAT_NORM2];
-    bool ok = all_finite(now) && !prep->raw, given = s->given >> GRID_KEY_STEP & 1;
-    if (ok && !(norm2 > 0) && !given) {
-        step = 1; /* all zero: any step will do */
-    } else if (ok && !given) {
-        step = then > 0 ? step * sqrt(norm2 / then) : 0;
-        ok = step >= LEAST && step < MOST;
-        if (ok) step = (double)step_at(step_index(step));
-    }
-    ok = ok && fits(now, step, ranks);
-    prep->raw = !ok;
-    prep->f[GRID_PREP_STEP] = ok ? (float)step : 0;
+    return (grid_aim){.given = s->given >> GRID_KEY_STEP & 1, .step = (float)s->value[GRID_KEY_STEP], .rel = s->value[GRID_KEY_REL],
+                      .dead = s->value[GRID_KEY_DEAD]};
+}
+
+taut_status taut__grid_adapt(const taut_call *c, const double *earlier, const double *now, int ranks,
+                             taut_calibration *calibration)
+{
+    grid_aim aim = taut__grid_aim(taut__stage(c));
+    calibration->raw = !grid_adapt_step(&aim, calibration->raw, earlier, now, ranks, &calibration->f[GRID_CALIBRATED_STEP]);
     return TAUT_OK;
 }

@@ -1,0 +1,59 @@
+/* space.h : memory of a place, and the order of work in it: one table per memory space. The host's is here; others are registered by
+ * those who have them (compressors/cuda, tests).
+ *
+ * On the host everything is done when a call returns, so streams and events cost nothing. Elsewhere a call enqueues on place.stream and
+ * returns; what it reads and writes must stay until an event recorded behind it has passed. */
+#ifndef TAUT_SPACE_H
+#define TAUT_SPACE_H
+
+#include "place.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct taut__event taut__event; /* a point in the order of a stream; the space knows what it is */
+
+enum { TAUT__PUT_MAX = 1 << 18 };
+
+typedef struct taut__space {
+    const char *name;
+    /* Memory, zeroed, aligned to 64 bytes. TAUT_E_NOMEM names the bytes. release(NULL) is fine. */
+    taut_status (*alloc)(taut_place p, size_t bytes, void **out);
+    void (*release)(taut_place p, void *memory);
+    /* The same in the order of the stream, not zeroed: for work enqueued after, and free once work enqueued before is done. */
+    taut_status (*alloc_in)(taut_place p, size_t bytes, void **out);
+    void (*release_in)(taut_place p, void *memory);
+    /* In stream order. dst and src lie in this space or on the host; ranges do not overlap. Host memory belongs to the copy until an
+     * event behind it has passed. */
+    taut_status (*copy)(taut_place p, void *dst, const void *src, size_t bytes);
+    /* Host bytes into this space, in stream order; src may be used again when the call returns. For descriptors and numbers: at
+     * most TAUT__PUT_MAX bytes. */
+    taut_status (*put)(taut_place p, void *dst, const void *src, size_t bytes);
+    taut_status (*fill)(taut_place p, void *dst, int byte, size_t bytes);
+    /* TAUT_E_INVALID, with the address, where memory is not this space's. */
+    taut_status (*check)(taut_place p, const void *memory, const char *what);
+
+    taut_status (*stream_create)(taut_place *p); /* sets p->stream */
+    void (*stream_destroy)(taut_place p);
+    taut_status (*wait)(taut_place p); /* until all that was enqueued is done; TAUT_E_DEVICE if some of it failed */
+
+    taut_status (*event_create)(taut_place p, taut__event **e);
+    void (*event_destroy)(taut__event *e);                       /* NULL is fine */
+    taut_status (*event_record)(taut__event *e, taut_place p);    /* passes when all that p.stream holds now is done */
+    taut_status (*event_test)(taut__event *e, bool *passed);      /* never waits; an event never recorded has passed */
+    taut_status (*event_hold)(taut__event *e, taut_place p);      /* what is enqueued on p.stream from now on waits for it */
+} taut__space;
+
+extern const taut__space taut__space_host;
+
+/* The table of a space; NULL: there is none. Ask for a device's through compressors/vectors.h, which looks for it first. */
+const taut__space *taut__space_of(taut_space s);
+/* Not the host's. table NULL ends it. Not while the space is used. */
+void taut__space_register(taut_space s, const taut__space *table);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,49 @@
+/* context.h : what every part of a communicator needs, and nothing more: settings, groups of ranks, tags, memory, threads, the engine.
+ * taut_comm holds one; reductions, fusion, the handshake and the planner's probes see it alone. */
+#ifndef TAUT_CONTEXT_H
+#define TAUT_CONTEXT_H
+
+#include "../base/arena.h"
+#include "../base/executor.h"
+#include "../engine/engine.h"
+#include "../transport/watchdog.h"
+#include "settings.h"
+#include "trace.h"
+
+/* Tags below TAUT_TAG_LAYERS are those of a communicator's own exchanges; every job has TAUT_TAGS in a row, from its job.tag on. */
+enum { TAUT_TAG_STEP = 1, TAUT_TAG_HANDSHAKE = 2, TAUT_TAG_SUM = 3, TAUT_TAG_LAYERS = 8 };
+
+typedef struct taut__context {
+    taut__settings   set;
+    taut__transport *t;
+    taut__group      all, local, leaders; /* local: of this host; leaders: one per host, rank -1 if not one */
+    int             *members;             /* of local and leaders */
+    bool             hierarchical;
+    int              next_tag;
+    taut__engine     engine;
+    taut__watchdog   watchdog; /* of native sums */
+    taut__executor  *executor;
+    float          **scratch;  /* per worker of the executor: scratch_n floats, twice */
+    size_t           scratch_n;
+    taut__arena      arena;    /* slots that jobs borrow */
+    size_t           reserved; /* requests that the transport has room for, of borrowed slots */
+    taut__trace     *trace;
+    _Atomic size_t   lossy;    /* layers whose codec, in force, loses something */
+    _Atomic bool     feeding;  /* some layer has feedback: what is not finite is looked for */
+} taut__context;
+
+/* Takes t, also on failure; set is complete. What it made, close() takes back, also after a failure. ctx is zero before. */
+taut_status taut__context_open(taut__context *ctx, taut__transport *t);
+/* keep: memory that a lost peer's messages may still be read from or written to is left alone. */
+void        taut__context_close(taut__context *ctx, bool keep);
+
+taut_status taut__context_scratch(taut__context *ctx, size_t floats); /* each worker: two of so many */
+taut_status taut__context_tags(taut__context *ctx, int *tag);         /* TAUT_TAGS in a row */
+/* Room in the transport for s's own slot. */
+taut_status taut__context_reserve(taut__context *ctx, taut__slots *s, size_t requests);
+taut_status taut__context_slots(taut__context *ctx, taut__slots *s); /* opens them, as s needs; two requests more are for control */
+taut_status taut__context_arena(taut__context *ctx);                 /* if layers have changed and nothing is under way: fit it to them */
+/* Adds a few doubles over all ranks, agreed; blocking, in an order that all ranks share. */
+taut_status taut__context_sum(taut__context *ctx, double *v, size_t n);
+
+#endif

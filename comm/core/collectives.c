@@ -1,0 +1,103 @@
+/* collectives.c : the program starts, waits for and tests collectives of layers. */
+#include "communicator.h"
+
+static taut_status check_start(taut_layer *l, const void *buf, int kind)
+{
+    if (!l || !buf) return taut__fail(TAUT_E_INVALID, "collective: layer or buf is NULL");
+    if (kind != TAUT_SUM && kind != TAUT_MEAN) return taut__fail(TAUT_E_INVALID, "layer '%s': op=%d: must be 0 or 1", l->name, kind);
+    uintptr_t size = l->operand.dtype == TAUT_F32 ? 4 : 2;
+    if ((uintptr_t)buf % size)
+        return taut__fail(TAUT_E_INVALID, "layer '%s': buf=%p: must be aligned to %d bytes, an element", l->name, buf, (int)size);
+    TAUT_TRY(taut__comm_check(l->comm, "collective"));
+    if (l->started && !l->tested) return taut__fail(TAUT_E_STATE, "layer '%s': started already", l->name);
+    l->started = l->tested = false;
+    TAUT_TRY(taut__lent_take(l, buf));
+    l->reduction.buf = (void *)(uintptr_t)buf; /* from here on the buffer is lent, until the layer is finished */
+    l->comm->stepped = l->comm->loads.open = false;
+    return l->index >= l->comm->handshake.layers ? taut__handshake_begin(l->comm) : TAUT_OK;
+}
+
+/* What goes wrong from here on concerns all ranks: they wait for this one. */
+static taut_status tell(taut_comm *comm, taut_status s)
+{
+    return s == TAUT_OK ? s : taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
+}
+
+static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves, bool blocking)
+{
+    taut_comm *comm = l->comm;
+    if (halves != TAUT_BOTH && !l->operand.sharded) {
+        taut__layer_unprepare(l);
+        l->operand.sharded = true;
+    }
+    TAUT_TRY(taut__layer_prepare(l));
+    TAUT_TRY(taut__context_arena(&comm->ctx));
+    if (halves != TAUT_GATHER) l->last_op = kind;
+    TAUT_TRY(taut__reduction_begin(&l->reduction, buf, kind, halves, blocking));
+    TAUT_TRY(taut__debug_lend(l));
+    taut__layer_starts(l);
+    taut__engine_start(&comm->ctx.engine, &l->reduction.job, blocking);
+    return TAUT_OK;
+}
+
+taut_status taut_allreduce_start(taut_layer *l, void *buf, taut_op op)
+{
+    TAUT_TRY(check_start(l, buf, op));
+    return tell(l->comm, l->bucket ? taut__fuse_start(l, buf, op, false) : launch(l, buf, op, TAUT_BOTH, false));
+}
+
+taut_status taut__layer_wait(taut_layer *l)
+{
+    double      begin = taut__now();
+    taut_status s = taut__engine_wait(&l->comm->ctx.engine, &l->reduction.job);
+    l->comm->exposed_s += taut__now() - begin;
+    return taut__layer_finish(l, s);
+}
+
+static taut_status fused_wait(taut_layer *l)
+{
+    double      begin = taut__now();
+    taut_status s = taut__fuse_wait(l);
+    l->comm->exposed_s += taut__now() - begin;
+    return taut__layer_finish(l, s);
+}
+
+/* A whole allreduce of a small layer goes through its bucket, as when it is started: another rank may have started it. */
+static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves)
+{
+    bool fused = l && l->bucket && halves == TAUT_BOTH;
+    TAUT_TRY(check_start(l, buf, kind));
+    double begin = taut__now();
+    TAUT_TRY(tell(l->comm, fused ? taut__fuse_start(l, buf, kind, true) : launch(l, buf, kind, halves, true)));
+    l->comm->exposed_s += taut__now() - begin;
+    return fused ? fused_wait(l) : taut__layer_wait(l);
+}
+
+taut_status taut_allreduce(taut_layer *l, void *buf, taut_op op) { return at_once(l, buf, op, TAUT_BOTH); }
+taut_status taut_reduce_scatter(taut_layer *l, void *buf, taut_op op) { return at_once(l, buf, op, TAUT_REDUCE); }
+taut_status taut_allgather(taut_layer *l, void *buf) { return at_once(l, buf, TAUT_SUM, TAUT_GATHER); }
+
+static taut_status check_started(const taut_layer *l, const char *call)
+{
+    if (!l) return taut__fail(TAUT_E_INVALID, "%s: layer is NULL", call);
+    TAUT_TRY(taut__comm_check(l->comm, call));
+    return l->started ? TAUT_OK : taut__fail(TAUT_E_STATE, "%s: layer '%s' was not started", call, l->name);
+}
+
+taut_status taut_wait(taut_layer *l)
+{
+    TAUT_TRY(check_started(l, "taut_wait"));
+    return l->bucket && taut__fuse_holds(l) ? fused_wait(l) : taut__layer_wait(l);
+}
+
+taut_status taut_test(taut_layer *l, int *done)
+{
+    bool over = false;
+    if (done) *done = 0;
+    if (!done) return taut__fail(TAUT_E_INVALID, "taut_test: done is NULL");
+    TAUT_TRY(check_started(l, "taut_test"));
+    TAUT_TRY(l->bucket && taut__fuse_holds(l) ? taut__fuse_test(l, &over) : taut__engine_test(&l->comm->ctx.engine, &l->reduction.job, &over));
+    *done = l->tested = over;
+    if (over) taut__lent_give(l);
+    return TAUT_OK;
+}

@@ -1,0 +1,180 @@
+/* registration.c : layers come to a communicator, and get their codec and scale from the program. */
+#include "communicator.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum { PART_BLOCK = 64, AUTO_BLOCK = 512 }; /* a cache line of 16-bit values and more; blocks of all automatic candidates */
+
+static taut_status check_shape(const char *name, int ndim, const size_t *shape, size_t *elems)
+{
+    *elems = 1;
+    if (!name || !*name || strlen(name) >= sizeof ((taut_layer *)0)->name)
+        return taut__fail(TAUT_E_INVALID, "taut_layer_register: name of %zu characters: must be 1..127", name ? strlen(name) : 0);
+    if (ndim < 0 || ndim > 8 || (ndim > 0 && !shape))
+        return taut__fail(TAUT_E_RANGE, "layer '%s': ndim=%d: must be 0..8, with a shape", name, ndim);
+    for (int d = 0; d < ndim; d++)
+        if (shape[d] == 0 || !taut__mul_ok(*elems, shape[d], elems) || *elems > SIZE_MAX / 64)
+            return taut__fail(TAUT_E_RANGE, "layer '%s': extent %d is %zu: the product of all must be 1..2^58", name, d, shape[d]);
+    return TAUT_OK;
+}
+
+static taut_layer *find(const taut_comm *comm, const char *name)
+{
+    for (size_t i = 0; i < comm->layers; i++)
+        if (strcmp(comm->layer[i]->name, name) == 0) return comm->layer[i];
+    return NULL;
+}
+
+static uint64_t seed_of(const taut_comm *comm, const char *name)
+{
+    uint64_t h = comm->ctx.set.c.seed;
+    for (; *name; name++) h = taut__seed(h, (unsigned char)*name);
+    return h;
+}
+
+static taut_status room_for_layer(taut_comm *comm)
+{
+    if (comm->layers < comm->room) return TAUT_OK;
+    size_t       room = taut__max(64, 2 * comm->room);
+    TAUT_TRY(taut__lent_room(comm, room));
+    taut_layer **more = taut__alloc(room, sizeof *more);
+    if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu layers", room);
+    taut__engine_hold(&comm->ctx.engine);
+    if (comm->layers) memcpy(more, comm->layer, comm->layers * sizeof *more);
+    taut__free(comm->layer);
+    comm->layer = more;
+    comm->room = room;
+    taut__engine_release(&comm->ctx.engine);
+    return TAUT_OK;
+}
+
+static taut_layer *layer_create(taut_comm *comm, const char *name, taut_dtype dtype, int ndim, const size_t *shape, size_t n)
+{
+    taut_layer *l = taut__alloc(1, sizeof *l);
+    if (!l) return NULL;
+    l->comm = comm;
+    l->index = comm->layers;
+    memcpy(l->name, name, strlen(name));
+    l->operand.dtype = dtype;
+    l->ndim = ndim;
+    if (ndim) memcpy(l->shape, shape, (size_t)ndim * sizeof *shape);
+    size_t rows = ndim ? shape[0] : 1;
+    l->operand.tensor = (taut_tensor){.elems = n, .rows = rows, .cols = n / rows};
+    l->operand.seed = seed_of(comm, name);
+    l->reduction = (taut__reduction){.ctx = &comm->ctx, .operand = &l->operand, .watcher = &taut__layer_watcher,
+                                     .job = {.name = l->name, .layer = l, .priority = (uint32_t)l->index, .needs = l->index + 1}};
+    l->last_op = -1;
+    return l;
+}
+
+/* The communicator's spec is meant for all layers, whatever their shapes: one that it does not suit (rank 4 of two rows) goes
+ * without. Settings that no layer suits (ring with powersgd) are an error. */
+static taut_status suited(const taut_layer *l, taut_spec *spec)
+{
+    if (taut__spec_suits(spec, &l->operand.tensor) == TAUT_OK) return TAUT_OK;
+    bool first = !l->comm->unsuited;
+    l->comm->unsuited = true;
+    taut__log(first ? TAUT_LOG_WARN : TAUT_LOG_INFO, "comm", "layer '%s' travels uncompressed: %s%s", l->name, taut_last_error(),
+              first ? " (TAUT_LOG=info names further ones)" : "");
+    return taut__spec_parse("none", spec);
+}
+
+static taut_status register_spec(taut_layer *l)
+{
+    taut_comm *comm = l->comm;
+    taut_spec  spec = comm->ctx.set.spec;
+    bool       small = l->ndim <= 1 || l->operand.tensor.elems < comm->ctx.set.c.small_elems;
+    l->automatic = !small && spec.automatic;
+    if (small || spec.automatic) TAUT_TRY(taut__spec_parse("none", &spec));
+    else TAUT_TRY(suited(l, &spec));
+    TAUT_TRY(taut__layer_use(l, &spec));
+    l->operand.block = l->automatic ? AUTO_BLOCK : taut__round_up(PART_BLOCK, taut__spec_align(&l->operand.wire));
+    if (small) TAUT_TRY(taut__fuse_register(l));
+    return l->automatic ? taut__planned_join(l) : TAUT_OK;
+}
+
+taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dtype, int ndim, const size_t *shape,
+                                taut_layer **layer)
+{
+    size_t n;
+    if (layer) *layer = NULL;
+    if (!comm || !layer) return taut__fail(TAUT_E_INVALID, "taut_layer_register: comm or layer is NULL");
+    TAUT_TRY(taut__comm_check(comm, "taut_layer_register"));
+    if ((unsigned)dtype > TAUT_BF16) return taut__fail(TAUT_E_INVALID, "taut_layer_register: dtype=%d: must be 0..2", (int)dtype);
+    TAUT_TRY(check_shape(name, ndim, shape, &n));
+    if (find(comm, name)) return taut__fail(TAUT_E_INVALID, "layer '%s': registered already", name);
+    TAUT_TRY(room_for_layer(comm));
+    taut_layer *l = layer_create(comm, name, dtype, ndim, shape, n);
+    if (!l) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", name);
+    taut_status s = taut__reduction_init(&l->reduction);
+    if (s == TAUT_OK) s = register_spec(l);
+    if (s != TAUT_OK) {
+        taut__layer_destroy(l);
+        return s;
+    }
+    comm->layer[comm->layers++] = l;
+    *layer = l;
+    return TAUT_OK;
+}
+
+void taut__layer_destroy(taut_layer *l)
+{
+    if (!l) return;
+    taut__layer_drop_codec(l);
+    taut__free(l->before);
+    taut__free(l->operand.spread);
+    taut__sample_release(l);
+    taut__free(l->scale);
+    taut__free(l->lent_checksums);
+    taut__free(l);
+}
+
+taut_status taut_layer_codec(taut_layer *l, const char *text)
+{
+    taut_spec spec;
+    if (!l || !text) return taut__fail(TAUT_E_INVALID, "taut_layer_codec: layer or spec is NULL");
+    if (l->started || l->operand.calls > 0 || l->index < l->comm->handshake.layers) /* while it is started, calls belongs to its job */
+        return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_codec after the layer's first step", l->name);
+    TAUT_TRY(taut__spec_parse(text, &spec));
+    bool automatic = spec.automatic;
+    if (automatic) TAUT_TRY(taut__spec_parse("none", &spec));
+    taut_status s = taut__settings_feedback(&l->comm->ctx.set, &spec); /* what a plan chooses goes without */
+    if (s == TAUT_OK) s = taut__layer_use(l, &spec);
+    if (s != TAUT_OK) {
+        char why[512];
+        snprintf(why, sizeof why, "%s", taut_last_error());
+        return taut__fail(s, "layer '%s': %s", l->name, why);
+    }
+    if (l->bucket) TAUT_TRY(taut__fuse_leave(l));
+    if (l->automatic && !automatic) taut__planned_leave(l);
+    if (!l->automatic && automatic) TAUT_TRY(taut__planned_join(l));
+    l->automatic = automatic;
+    l->pinned = !automatic;
+    l->operand.block = automatic ? AUTO_BLOCK : taut__round_up(PART_BLOCK, taut__spec_align(&l->operand.wire));
+    return TAUT_OK;
+}
+
+taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
+{
+    if (!l || (n > 0 && !s)) return taut__fail(TAUT_E_INVALID, "taut_layer_scale: layer or s is NULL");
+    if (l->started) return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_scale between start and wait", l->name);
+    if (n > 1 && n != l->operand.tensor.rows && n != l->operand.tensor.elems)
+        return taut__fail(TAUT_E_RANGE, "layer '%s': scale of %zu values: must be 0, 1, %zu (rows) or %zu (elements)", l->name, n,
+                          l->operand.tensor.rows, l->operand.tensor.elems);
+    for (size_t i = 0; i < n; i++)
+        if (!(s[i] > 0) || !isfinite(s[i]))
+            return taut__fail(TAUT_E_RANGE, "layer '%s': scale[%zu]=%g: must be positive and finite", l->name, i, (double)s[i]);
+    if (n != l->operand.tensor.scale_n || !l->scale) {
+        float *copy = n ? taut__alloc(n, sizeof *copy) : NULL;
+        if (n && !copy) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
+        taut__free(l->scale);
+        l->scale = copy;
+    }
+    if (n) memcpy(l->scale, s, n * sizeof *s);
+    l->scale_hash = n ? XXH3_64bits(s, n * sizeof *s) : 0;
+    l->operand.tensor.scale = l->scale;
+    l->operand.tensor.scale_n = n;
+    return TAUT_OK;
+}

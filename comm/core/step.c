@@ -1,0 +1,51 @@
+/* step.c : the end of a step. */
+#include "communicator.h"
+
+static taut_status wait_all(taut_comm *comm)
+{
+    double begin = taut__now();
+    for (size_t b = 0; b < comm->buckets; b++)
+        if (comm->bucket[b]) TAUT_TRY(taut__fuse_flush(comm->bucket[b]));
+    for (size_t i = 0; i < comm->layers; i++)
+        if (comm->layer[i]->started) TAUT_TRY(taut__layer_wait(comm->layer[i]));
+    comm->exposed_s += taut__now() - begin;
+    return TAUT_OK;
+}
+
+/* What went wrong here concerns all ranks. */
+static taut_status told(taut_comm *comm, taut_status s)
+{
+    return s == TAUT_OK ? s : taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
+}
+
+/* All ranks are here for the first time: probes may talk to them. */
+static taut_status open_auto(taut_comm *comm)
+{
+    if (comm->opened || !comm->autom) return TAUT_OK;
+    comm->opened = true;
+    return told(comm, comm->hooks->open(comm->autom));
+}
+
+static taut_status end_step(taut_comm *comm)
+{
+    TAUT_TRY(taut__handshake_begin(comm));
+    TAUT_TRY(wait_all(comm));
+    TAUT_TRY(taut__handshake_wait(comm));
+    TAUT_TRY(open_auto(comm));
+    TAUT_TRY(taut__step_exchange(comm));
+    return told(comm, taut__context_arena(&comm->ctx));
+}
+
+taut_status taut_step_end(taut_comm *comm)
+{
+    if (!comm) return taut__fail(TAUT_E_INVALID, "taut_step_end: comm is NULL");
+    TAUT_TRY(taut__comm_check(comm, "taut_step_end"));
+    comm->ends++;
+    comm->loads.open = false;
+    atomic_store(&comm->ending, true);
+    taut_status s = end_step(comm);
+    taut__engine_hold(&comm->ctx.engine); /* nobody is looking at layers on the strength of it */
+    atomic_store(&comm->ending, false);
+    taut__engine_release(&comm->ctx.engine);
+    return s;
+}

@@ -1,0 +1,156 @@
+/* auto_force.c : what a plan demands, and putting one in force: codecs, error scales, single layers that go to safer codecs. */
+#include "../../compressors/grid/grid.h"
+#include "auto_inside.h"
+#include <math.h>
+#include <string.h>
+
+enum { EARLY_GAP = 5, LATER_GAP = 20 }; /* steps between plans at least, and when planning has taken more than its share of the time */
+
+/* A plan that stands and still meets the budget is kept unless a new one is this much cheaper. */
+static const double WORTH_CHANGING = 0.97;
+
+/* A new plan's errors are predictions: what can be tuned begins with this much of them, and steering takes the rest. */
+static const double CAUTION = 0.85;
+
+void taut__auto_plan_early(taut__auto *a, const char *why)
+{
+    uint64_t gap = a->can ? EARLY_GAP : LATER_GAP;
+    uint64_t soonest = taut__max(a->step + 2, a->planned_at + gap); /* one step to measure in between */
+    if (a->plan_at <= soonest) return;
+    taut__log(TAUT_LOG_INFO, "sched", "step %llu: early plan after step %llu: %s", (unsigned long long)a->step,
+              (unsigned long long)soonest, why);
+    a->plan_at = soonest;
+}
+
+double taut__auto_own2(const taut__auto *a)
+{
+    double sum = 0;
+    for (size_t l = 0; l < a->layers; l++) sum += fmax(a->layer_plans[l].own.plain, 0);
+    return sum;
+}
+
+taut__demand taut__auto_demand(const taut__auto *a)
+{
+    /* below the budget, because the next steps' gradients are not those that were measured */
+    double       budget = a->offers ? a->offers->budget2 * a->guard.target : 0;
+    taut__demand d = {.budget = budget, .objective = a->objective, .solver = a->solver};
+    d.link = (taut__link){.ranks = a->members, .slice_bytes = (double)a->slice_bytes};
+    for (int v = 0; v < TAUT_VIAS; v++) d.link.line[v] = a->link.line;
+    return d;
+}
+
+bool taut__auto_keep(const taut__auto *a, const taut__demand *demand, const uint32_t *option)
+{
+    double error, cost, new_error, new_cost;
+    taut__appraise(&a->offers->o, demand, a->offers->current, &error, &cost);
+    taut__appraise(&a->offers->o, demand, option, &new_error, &new_cost);
+    return error <= demand->budget && new_cost >= WORTH_CHANGING * cost;
+}
+
+taut_status taut__auto_adopt(taut__auto *a, size_t l, const char *text)
+{
+    taut_spec spec;
+    char      old[TAUT_SPEC_TEXT];
+    taut__spec_print(&a->layer_plans[l].layer->spec, old, sizeof old);
+    if (a->layer_plans[l].out || strcmp(old, text) == 0) return TAUT_OK;
+    taut__log(TAUT_LOG_INFO, "sched", "step %llu: %s: %s -> %s", (unsigned long long)a->step,
+              a->layer_plans[l].layer->name, old, text);
+    TAUT_TRY(taut__spec_parse(text, &spec));
+    return taut__planned_adopt(a->layer_plans[l].layer, &spec);
+}
+
+void taut__auto_rehash(taut__auto *a)
+{
+    a->hash = 0;
+    for (size_t l = 0; l < a->layers; l++) {
+        char text[TAUT_SPEC_TEXT];
+        taut__spec_print(&a->layer_plans[l].layer->spec, text, sizeof text);
+        a->hash = taut__plan_hash(a->hash, a->layer_plans[l].layer->name, text);
+    }
+    a->check_hash = true;
+}
+
+static const taut_codec *codec_of(const taut__auto *a, size_t l) { return taut__spec_codec(&a->layer_plans[l].layer->spec); }
+
+/* Codecs with a warm start begin without one, and make about twice the error at first: what else can be tuned makes room. */
+static double room_for_cold(double planned, double cold)
+{
+    return planned > 2 * cold ? (planned - 2 * cold) / (planned - cold) : 0.5;
+}
+
+taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *chosen, taut__change change)
+{
+    const taut__observations *o = &a->offers->o;
+    bool                      kept = change == TAUT_PLAN_KEPT;
+    double                    planned = 0, cold = 0;
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut__option *option = &o->option[chosen[l]];
+        const taut_codec   *before = codec_of(a, l);
+        if (!kept) TAUT_TRY(taut__auto_adopt(a, l, option->spec));
+        planned += option->error;
+        if (codec_of(a, l) != before && codec_of(a, l)->caps & TAUT_CAP_STATEFUL) cold += option->error;
+        if (codec_of(a, l) != before) a->layer_plans[l].made = -1;
+        a->layer_plans[l].planned = a->scratch[l] = option->error;
+    }
+    if (change != TAUT_PLAN_SWITCHED) a->norm2_then = taut__auto_own2(a);
+    if (change == TAUT_PLAN_NEW) a->guard.error_scale = CAUTION;
+    if (!kept && cold > 0) a->guard.error_scale *= room_for_cold(planned, cold);
+    a->guard.last = 0;
+    taut__auto_error_scales(a);
+    taut__guard_allow(a->scratch, a->layers, a->watch);
+    taut__auto_rehash(a);
+    return TAUT_OK;
+}
+
+void taut__auto_error_scales(taut__auto *a)
+{
+    for (size_t l = 0; l < a->layers; l++)
+        if (!a->layer_plans[l].out) taut__planned_scale_error(a->layer_plans[l].layer, a->guard.error_scale);
+}
+
+/* The layer's own grid, finer; anything else: the cheapest option that is safe enough. */
+static bool tuned(const taut__auto *a, size_t l, double factor, char *text)
+{
+    const double finest = 1e-8; /* below, nothing is gained over none */
+    const taut_spec  *spec = &a->layer_plans[l].layer->spec;
+    const taut_stage *grid = &spec->stage[0];
+    if (spec->stages != 1 || grid->codec != &taut__codec_grid || grid->given >> GRID_KEY_STEP & 1) return false;
+    if (grid->value[GRID_KEY_REL] * factor < finest) {
+        taut__snprintf(text, TAUT_SPEC_TEXT, "none");
+        return true;
+    }
+    taut__snprintf(text, TAUT_SPEC_TEXT, "grid:rel=%.3g,code=%s", grid->value[GRID_KEY_REL] * fmin(factor, 1),
+             grid->value[GRID_KEY_CODE] == GRID_RANS ? "rans" : "packed"); /* as offers.c writes them */
+    return true;
+}
+
+taut_status taut__auto_safer(taut__auto *a, size_t l, double factor)
+{
+    const taut__observations *o;
+    const taut__offer        *offer;
+    taut__demand              demand;
+    size_t                    best;
+    double                    best_cost = INFINITY, most = a->layer_plans[l].planned * factor;
+    char                 finer[TAUT_SPEC_TEXT];
+    if (!a->offers || a->offers->o.layers != a->layers) return TAUT_OK;
+    if (tuned(a, l, factor, finer)) {
+        a->layer_plans[l].planned = most;
+        return taut__auto_adopt(a, l, finer);
+    }
+    o = &a->offers->o;
+    offer = &o->layer[l];
+    demand = taut__auto_demand(a);
+    best = offer->first; /* uncompressed */
+    for (size_t i = offer->first; i < offer->first + offer->n; i++) {
+        double   error, cost;
+        uint32_t one = (uint32_t)i;
+        taut__observations alone = {1, o->options, (taut__offer *)(uintptr_t)offer, o->option};
+        if (o->option[i].error > most) continue;
+        taut__appraise(&alone, &demand, &one, &error, &cost);
+        if (cost >= best_cost) continue;
+        best_cost = cost;
+        best = i;
+    }
+    a->layer_plans[l].planned = o->option[best].error;
+    return taut__auto_adopt(a, l, o->option[best].spec);
+}

@@ -1,0 +1,238 @@
+/* phases.c : the life of a reduction, and the phases around its algorithm. */
+#include "agreement.h"
+#include "hierarchy.h"
+#include "input.h"
+#include "uncompressed.h"
+
+static bool shared(const taut_spec *spec) { return taut__spec_caps(spec) & TAUT_CAP_GLOBAL_STATS; }
+
+/* ---- from phase to phase ----
+ *
+ * What comes after a phase is the first row of the table that holds. BEGIN, OWN, READY and END are places between phases. */
+
+enum { BEGIN = TAUT_PHASE_DONE + 1, OWN, READY, END };
+
+static bool always(const taut__reduction *red) { return (void)red, true; }
+static bool in_hosts(const taut__reduction *red) { return red->g != &red->ctx->all; }
+static bool follows(const taut__reduction *red) { return red->g->rank < 0; } /* the leader of this host does the rest */
+static bool alone_gathers(const taut__reduction *red) { return red->halves == TAUT_GATHER && red->g->size == 1; }
+static bool spreads(const taut__reduction *red) { return red->halves == TAUT_GATHER && taut__spreads_raw(red); }
+static bool uncalibrated(const taut__reduction *red) { return !red->calibrated; }
+static bool looks_again(const taut__reduction *red) { return red->again; }
+static bool raw_this_time(const taut__reduction *red) { return red->g->size == 1 || (red->calibration.raw && shared(red->call.spec)); }
+
+/* All of x is formed before any of it is encoded: the codec looks at the whole, or several threads
+ * will encode while the plan wants to see slices one after the other. */
+static bool forms_first(const taut__reduction *red)
+{
+    bool watched = red->watched & TAUT_WATCH_INPUT;
+    if (red->halves == TAUT_GATHER || red->g->size == 1) return false;
+    return taut__agree_wanted(red->call.spec) || (watched && (taut__executor_threads(red->ctx->executor) > 1 || red->via == &taut__linear));
+}
+
+static const struct transition {
+    int from;
+    bool (*when)(const taut__reduction *red);
+    int to;
+} transitions[] = {
+    {BEGIN, in_hosts, TAUT_PHASE_LOCAL_SUM},
+    {BEGIN, always, OWN},
+    {TAUT_PHASE_LOCAL_SUM, follows, TAUT_PHASE_LOCAL_COPY},
+    {TAUT_PHASE_LOCAL_SUM, always, OWN},
+    {OWN, alone_gathers, TAUT_PHASE_DONE},
+    {OWN, spreads, TAUT_PHASE_RAW},
+    {OWN, forms_first, TAUT_PHASE_STATS},
+    {OWN, always, READY},
+    {TAUT_PHASE_STATS, uncalibrated, TAUT_PHASE_AGREE},
+    {TAUT_PHASE_STATS, always, READY},
+    {TAUT_PHASE_AGREE, looks_again, TAUT_PHASE_STATS},
+    {TAUT_PHASE_AGREE, always, READY},
+    {READY, raw_this_time, TAUT_PHASE_RAW},
+    {READY, always, TAUT_PHASE_REDUCE},
+    {TAUT_PHASE_REDUCE, always, END},
+    {TAUT_PHASE_RAW, always, END},
+    {END, in_hosts, TAUT_PHASE_LOCAL_COPY},
+    {END, always, TAUT_PHASE_DONE},
+    {TAUT_PHASE_LOCAL_COPY, always, TAUT_PHASE_DONE},
+};
+
+static taut_status leave(taut__reduction *red, int from)
+{
+    do {
+        const struct transition *t = transitions;
+        while (t->from != from || !t->when(red)) t++;
+        from = t->to;
+    } while (from > TAUT_PHASE_DONE);
+    red->phase = (taut__phase)from;
+    red->phase_s = taut__now();
+    red->at = 0;
+    return from == TAUT_PHASE_REDUCE ? red->via->begin(red) : TAUT_OK;
+}
+
+/* ---- the phases ---- */
+
+/* Since the phase began, mostly messages. */
+static void trace_phase(taut__reduction *red, uint64_t bytes)
+{
+    taut__trace_span(red->ctx->trace, &red->job, "wire", red->phase_s, taut__now(), bytes);
+}
+
+static taut_status look(taut__reduction *red, bool *moved, bool *done)
+{
+    double       begin = taut__now();
+    taut__range  r = {red->at, taut__min(red->part.sub, red->call.n - red->at)};
+    const float *x = taut__form(red, r.first, r.n);
+    *moved = red->calibrated = true;
+    if (red->agree) TAUT_TRY(taut__agree_look(red, r, x));
+    if (red->watched & TAUT_WATCH_INPUT && !red->formed) red->watcher->input(red, r, x);
+    red->at += r.n;
+    double end = taut__now();
+    red->record.encode_s += end - begin;
+    taut__trace_span(red->ctx->trace, &red->job, "statistics", begin, end, 0);
+    *done = red->at == red->call.n;
+    if (!*done) return TAUT_OK;
+    red->formed = true;
+    return red->agree ? taut__agree_ask(red, &red->calibrated) : TAUT_OK;
+}
+
+static taut_status agree(taut__reduction *red, bool *moved, bool *done)
+{
+    taut__agreed outcome;
+    TAUT_TRY(taut__agree_advance(red, moved, &outcome));
+    *done = outcome != TAUT_AGREE_WAITING;
+    red->again = outcome == TAUT_AGREE_AGAIN;
+    if (*done) trace_phase(red, red->exchange.sent);
+    return TAUT_OK;
+}
+
+static taut_status local_sum(taut__reduction *red, bool *moved, bool *done)
+{
+    TAUT_TRY(taut__hier_up(red, moved, done));
+    if (*done) trace_phase(red, red->record.bytes_sent);
+    return TAUT_OK;
+}
+
+static taut_status local_copy(taut__reduction *red, bool *moved, bool *done)
+{
+    TAUT_TRY(taut__hier_down(red, moved, done));
+    if (*done) trace_phase(red, 0);
+    return TAUT_OK;
+}
+
+static taut_status reduce(taut__reduction *red, bool *moved, bool *done) { return red->via->advance(red, moved, done); }
+
+static taut_status (*const advance[])(taut__reduction *red, bool *moved, bool *done) = {
+    [TAUT_PHASE_LOCAL_SUM] = local_sum, [TAUT_PHASE_STATS] = look,            [TAUT_PHASE_AGREE] = agree,
+    [TAUT_PHASE_REDUCE] = reduce,       [TAUT_PHASE_RAW] = taut__raw_advance, [TAUT_PHASE_LOCAL_COPY] = local_copy,
+};
+
+static void complete(taut__reduction *red)
+{
+    red->record.end_s = taut__now();
+    if (red->halves != TAUT_GATHER) red->operand->residual = red->operand->feedback_on && red->g->rank >= 0;
+    red->watcher->complete(red);
+    taut__trace_span(red->ctx->trace, &red->job, "layer", red->record.begin_s, red->record.end_s, red->record.bytes_sent);
+}
+
+static taut_status step(taut__job *job, bool *moved, bool *done)
+{
+    taut__reduction *red = taut__reduction_of(job);
+    bool             over = false;
+    if (red->phase != TAUT_PHASE_DONE) TAUT_TRY(advance[red->phase](red, moved, &over));
+    if (over) TAUT_TRY(leave(red, red->phase));
+    if (red->phase != TAUT_PHASE_DONE) return TAUT_OK;
+    complete(red);
+    *done = true;
+    return TAUT_OK;
+}
+
+static void stop(taut__job *job)
+{
+    taut__reduction *red = taut__reduction_of(job);
+    if (red->via && red->via->cancel) red->via->cancel(red);
+    taut__plain_sum_cancel(&red->raw);
+    taut__small_allreduce_cancel(&red->exchange);
+    taut__hier_cancel(red);
+}
+
+/* With a hierarchy leaders wait for other leaders, who may wait for their own hosts. */
+static int waiting_for(const taut__job *job, int *hops)
+{
+    const taut__reduction *red = taut__reduction_of_const(job);
+    *hops += in_hosts(red);
+    switch (red->phase) {
+    case TAUT_PHASE_AGREE: return taut__small_allreduce_waiting_for(&red->exchange, hops);
+    case TAUT_PHASE_RAW: return taut__plain_sum_waiting_for(&red->raw, hops);
+    case TAUT_PHASE_REDUCE: return red->via->waiting_for ? red->via->waiting_for(red, hops) : -1;
+    case TAUT_PHASE_LOCAL_SUM:
+    case TAUT_PHASE_LOCAL_COPY: return taut__hier_waiting_for(red, hops);
+    default: return -1;
+    }
+}
+
+/* ---- life ---- */
+
+taut_status taut__reduction_init(taut__reduction *red)
+{
+    red->job.step = step;
+    red->job.stop = stop;
+    red->job.waiting_for = waiting_for;
+    atomic_init(&red->job.state, TAUT_JOB_IDLE);
+    return taut__context_tags(red->ctx, &red->job.tag);
+}
+
+void taut__reduction_release(taut__reduction *red)
+{
+    if (red->via && red->work) red->via->release(red);
+    taut__hier_release(red);
+    taut__agree_release(red);
+    taut__slots_release(&red->slots);
+    red->work = NULL;
+    red->via = NULL;
+    red->raw = (taut__plain_sum){0};
+}
+
+static size_t common_block(size_t a, size_t b) { return a % b == 0 ? a : b % a == 0 ? b : a * b; }
+
+static taut_status prepare_own(taut__reduction *red)
+{
+    const taut__operand *o = red->operand;
+    size_t               n = o->tensor.elems, slice = red->ctx->set.c.slice_kib * (size_t)256;
+    red->part = taut__partition_of(n, red->g->size, common_block(o->block, taut__spec_align(&o->wire)), slice / TAUT_CODED_SLICE_DIV);
+    TAUT_TRY(taut__agree_prepare(red));
+    TAUT_TRY(taut__context_scratch(red->ctx, taut__min(n, slice)));
+    if (red->g->size > 1) TAUT_TRY(red->via->prepare(red));
+    return taut__raw_prepare(red, slice);
+}
+
+taut_status taut__reduction_prepare(taut__reduction *red)
+{
+    taut__operand *o = red->operand;
+    red->g = taut__group_of(red->ctx, o);
+    red->call = (taut_call){.spec = &o->wire, .tensor = &o->tensor, .n = o->tensor.elems, .state = o->state,
+                            .no_checksum = red->ctx->set.checksum == TAUT_CHECKSUM_OFF};
+    TAUT_TRY(taut__algorithm_for(red->ctx, o, &o->wire, &red->via));
+    if (!follows(red)) TAUT_TRY(prepare_own(red));
+    if (in_hosts(red)) TAUT_TRY(taut__hier_prepare(red));
+    return taut__context_slots(red->ctx, &red->slots);
+}
+
+taut_status taut__reduction_begin(taut__reduction *red, void *buf, int kind, taut__half halves, bool blocking)
+{
+    const taut__operand *o = red->operand;
+    red->buf = buf;
+    red->kind = kind;
+    red->halves = halves;
+    red->blocking = blocking;
+    red->factor = kind == TAUT_MEAN && halves != TAUT_GATHER ? 1.0f / (float)red->ctx->all.size : 1.0f;
+    red->formed = false;
+    red->record = (taut__record){.begin_s = taut__now()};
+    red->calibration = (taut_calibration){0};
+    red->call.calibration = NULL;
+    red->call.state = o->state;
+    red->call.shared_seed = taut__seed(o->seed, o->calls);
+    red->call.seed = taut__seed(red->call.shared_seed, (uint64_t)(uint32_t)red->ctx->all.rank + 1);
+    taut__agree_begin(red);
+    red->watched = red->watcher->begin(red);
+    return leave(red, BEGIN);
+}

@@ -1,0 +1,176 @@
+/* pipeline.c : see pipeline.h. */
+#include "pipeline.h"
+#include "../../compressors/dispatch.h"
+#include "../../compressors/vec/vec.h"
+
+/* ---- slots ---- */
+
+static taut__request **requests_of(void *slot) { return slot; } /* a slot begins with the pointer to them, as its memory does */
+
+taut_status taut__pipeline_prepare(taut__reduction *red, const taut__pipeline_ops *ops, size_t work_bytes, size_t slices, size_t elems, size_t most)
+{
+    size_t          slots = taut__min(taut__coded_slots(red, slices), most);
+    taut__pipeline *p = taut__alloc(1, work_bytes + slots * ops->slot_bytes);
+    if (!p) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
+    red->work = p;
+    p->ops = ops;
+    p->slots = slots;
+    p->slot = (char *)p + work_bytes;
+    p->frame = taut__round_up(taut__frame_capacity(red->call.spec, red->call.tensor, elems), 64);
+    taut__slots_need(&red->slots, ops->lay_out(red, p->slot, NULL), ops->requests(red), slots);
+    *requests_of(p->slot) = NULL; /* counting is no lease */
+    return taut__context_scratch(red->ctx, elems);
+}
+
+void taut__pipeline_release(taut__reduction *red)
+{
+    taut__free(red->work);
+    red->work = NULL;
+}
+
+bool taut__pipeline_open(taut__reduction *red, size_t k)
+{
+    taut__pipeline *p = taut__pipeline_of(red);
+    void           *slot = taut__pipeline_slot(red, k);
+    size_t          requests = p->ops->requests(red), bytes = p->ops->lay_out(red, slot, NULL);
+    void           *memory = taut__slots_take(&red->slots, bytes, requests);
+    p->ops->lay_out(red, slot, memory);
+    if (!memory) return false;
+    taut__requests_init(*requests_of(slot), requests);
+    return true;
+}
+
+void taut__pipeline_close(taut__reduction *red, size_t k)
+{
+    taut__request **r = requests_of(taut__pipeline_slot(red, k));
+    taut__slots_give(&red->slots, *r);
+    *r = NULL;
+}
+
+void taut__pipeline_cancel(taut__reduction *red)
+{
+    taut__pipeline *p = taut__pipeline_of(red);
+    for (size_t i = 0; p && i < p->slots; i++) {
+        taut__request *r = *requests_of(taut__pipeline_slot(red, i));
+        for (size_t q = 0; r && q < p->ops->requests(red); q++) red->g->t->ops->cancel(red->g->t, &r[q]);
+    }
+}
+
+int taut__pipeline_waiting(const taut__reduction *red, size_t i)
+{
+    for (size_t k = 0; k < taut__pipeline_of(red)->slots; k++) {
+        const taut__request *r = *requests_of(taut__pipeline_slot(red, k));
+        if (r && !taut__done(&r[i])) return r[i].peer;
+    }
+    return -1;
+}
+
+/* ---- pieces ---- */
+
+bool taut__pipeline_room(const taut__reduction *red)
+{
+    return taut__pipeline_of(red)->pieces < taut__min(TAUT_PIECES, (size_t)taut__executor_threads(red->ctx->executor));
+}
+
+void taut__pipeline_add(taut__reduction *red, taut__piece p) { taut__pipeline_of(red)->piece[taut__pipeline_of(red)->pieces++] = p; }
+
+static void work(void *ctx, size_t i, int worker)
+{
+    taut__reduction *red = ctx;
+    taut__pipeline  *p = taut__pipeline_of(red);
+    p->ops->work(red, &p->piece[i], red->ctx->scratch[worker]);
+    taut__piece_end(&p->piece[i].done);
+}
+
+taut_status taut__pipeline_run(taut__reduction *red, bool *moved)
+{
+    taut__pipeline *p = taut__pipeline_of(red);
+    double          begin = taut__now();
+    taut_status     s = TAUT_OK;
+    if (p->pieces == 0) return TAUT_OK;
+    *moved = true;
+    taut__executor_run(red->ctx->executor, work, red, p->pieces);
+    taut__trace_span(red->ctx->trace, &red->job, p->ops->name[p->piece[0].what], begin, taut__now(), p->piece[0].done.bytes);
+    for (size_t i = 0; i < p->pieces && s == TAUT_OK; i++) {
+        s = taut__piece_status(&p->piece[i].done);
+        if (s != TAUT_OK) break;
+        taut__account(red, &p->piece[i].done);
+        s = p->ops->settle(red, &p->piece[i]);
+    }
+    p->pieces = 0;
+    return s;
+}
+
+/* ---- frames ---- */
+
+taut_status taut__frame_send(taut__reduction *red, taut__request *r, int q, int tag, const uint8_t *frame, size_t bytes, size_t n)
+{
+    red->record.bytes_sent += bytes;
+    red->record.bytes_dense += n * (red->operand->dtype == TAUT_F32 ? 4 : 2);
+    return taut__isend(red->g, r, q, red->job.tag + tag, frame, bytes);
+}
+
+taut_status taut__frame_fits(const taut__reduction *red, const taut__request *r)
+{
+    if (r->got <= r->bytes) return TAUT_OK;
+    return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", red->job.name, r->peer, r->got, r->bytes);
+}
+
+/* ---- what pieces of work are made of ---- */
+
+taut_status taut__own_contribution(taut__reduction *red, taut__range r, uint8_t *frame, float *scratch, void *acc, taut__piece_done *done)
+{
+    taut_call c = taut__slice_call(red, r.first, r.n);
+    if (taut__adds_codes(red)) {
+        taut__quantize_x(red, r, acc, taut__code_limit(red), scratch, done);
+        return done->status;
+    }
+    if (!frame || red->halves == TAUT_GATHER) {
+        taut__own_x(red, r, acc, done);
+        return TAUT_OK;
+    }
+    taut__encode_x(red, r, frame, taut__pipeline_of(red)->frame, scratch, done);
+    TAUT_TRY(done->status);
+    return taut__frame_decode(&c, frame, done->bytes, acc);
+}
+
+taut_status taut__add_frame(taut__reduction *red, taut__range r, const taut__request *in, const uint8_t *frame, void *acc)
+{
+    taut_call c = taut__slice_call(red, r.first, r.n);
+    TAUT_TRY(taut__frame_fits(red, in));
+    return taut__adds_codes(red) ? taut__codes_unpack_add(&c, frame, in->got, acc) : taut__frame_decode_add(&c, frame, in->got, acc);
+}
+
+taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale, uint8_t *frame, size_t *bytes, taut_norm2 *lost)
+{
+    taut_call c = taut__slice_call(red, r.first, r.n);
+    size_t    room = taut__pipeline_of(red)->frame;
+    bool      lossless = taut__sums_exact(red) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
+    if (taut__adds_codes(red)) return taut__codes_pack(&c, acc, frame, room, bytes);
+    if (red->halves == TAUT_GATHER) c.calibration = NULL;
+    c.seed = taut__seed(c.seed, round);
+    TAUT_TRY(taut__frame_encode(&c, acc, frame, room, bytes, lossless ? NULL : acc, taut__sums_exact(red)));
+    if (lossless || red->halves == TAUT_GATHER) return TAUT_OK;
+    *lost = taut__norms_of(red, acc, r);
+    taut__keep_requantization_error(red, r, acc, 1 / scale);
+    return TAUT_OK;
+}
+
+taut_status taut__store_sum(taut__reduction *red, taut__range r, const uint8_t *frame, size_t bytes, float *scratch, taut_norm2 *sum)
+{
+    if (taut__adds_codes(red)) return taut__store_frame(red, r, frame, bytes, scratch, sum);
+    taut_call c = taut__slice_call(red, r.first, r.n);
+    float    *to = taut__result_at(red, r.first, scratch);
+    TAUT_TRY(taut__frame_decode(&c, frame, bytes, to));
+    if (sum && red->halves & TAUT_REDUCE) taut__add_norm(sum, taut__norms_of(red, to, r), 1);
+    taut__result_store(red, r.first, r.n, to, sum != NULL);
+    return TAUT_OK;
+}
+
+void taut__finish_floats(taut__reduction *red, taut__range r, float *acc, taut__piece_done *done)
+{
+    bool whole = red->halves & TAUT_GATHER;
+    if (red->factor != 1.0f) taut__simd_get()->vec->scale(acc, red->factor, r.n);
+    done->sum = whole ? taut__sum_bad(red, acc, r) : taut__sum_norms(red, acc, r);
+    if (!whole) taut__result_store(red, r.first, r.n, acc, true);
+}

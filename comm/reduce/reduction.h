@@ -1,0 +1,140 @@
+/* reduction.h : one collective of one operand under way, and the table that every algorithm fills in.
+ *
+ * A reduction belongs to its layer and is used again every step. It goes through phases (phases.c), each of which advances
+ * without waiting; the algorithm is one of them. Whoever holds the engine's lock advances it. */
+#ifndef TAUT_REDUCTION_H
+#define TAUT_REDUCTION_H
+
+#include "../../compressors/frame.h"
+#include "../context/context.h"
+#include "../sum/plain_sum.h"
+#include "operand.h"
+
+/* taut__record : what one collective cost and lost, on this rank. Squared errors are in units of the sum over ranks; own
+ * errors are those of this rank's encodings, second errors those of encoding sums again. */
+typedef struct taut__record {
+    uint64_t   bytes_sent, bytes_dense; /* dense: the same messages, uncompressed */
+    uint64_t   payload_bytes, encoded;  /* this rank's encodings of its own x: bytes, and elements that they hold */
+    uint64_t   sum_bytes;               /* of the encodings of sums that this rank made */
+    taut_norm2 own;                     /* ||x||^2 of this rank */
+    taut_norm2 error, requantization_error; /* see above */
+    taut_norm2 sum;                     /* ||sum||^2 of the part that this rank owns (all of it where owned by all: on rank 0) */
+    struct {
+        taut_norm2 own, error, requantization_error, sum;
+    } low; /* what these sums lack of the exact ones: pieces come in any order, and all orders give the same bits */
+    double     encode_s, decode_s;      /* seconds of codec work, all threads */
+    double     begin_s, end_s;          /* taut__now() at start and completion */
+} taut__record;
+
+typedef struct taut__reduction taut__reduction;
+
+typedef struct taut__algorithm {
+    const char *name;
+    const char *help; /* one line: steps and bytes */
+    /* (optional) why it cannot carry this spec; NULL if it can */
+    const char *(*cannot)(const taut_spec *spec);
+    taut_status (*prepare)(taut__reduction *red); /* memory, and what it needs of red->slots; once per layer and spec */
+    taut_status (*begin)(taut__reduction *red);
+    taut_status (*advance)(taut__reduction *red, bool *moved, bool *done); /* one piece of work at most, never waits */
+    int (*waiting_for)(const taut__reduction *red, int *hops); /* as taut__job.waiting_for */
+    void (*cancel)(taut__reduction *red);
+    void (*release)(taut__reduction *red);
+} taut__algorithm;
+extern const taut__algorithm taut__sra, taut__ring, taut__gather, taut__native, taut__linear;
+
+/* taut__watcher : what core wants to hear of a reduction. Slices that do not overlap may be told from several threads, except input. */
+enum { TAUT_WATCH_INPUT = 1, TAUT_WATCH_SAMPLE = 2 };
+typedef struct taut__watcher {
+    unsigned (*begin)(taut__reduction *red); /* bits of TAUT_WATCH_*: what the rest is to be called for in this collective */
+    void (*form)(taut__reduction *red, size_t first, size_t n);                /* the program's numbers are about to be read for the first time */
+    void (*input)(taut__reduction *red, taut__range r, const float *x);        /* INPUT: x of r as it will be encoded, on the engine's thread */
+    void (*sample)(taut__reduction *red, taut__range r, const float *x);       /* the same, anywhere */
+    void (*lost)(taut__reduction *red, taut__range r, const float *lost, float factor); /* factor * lost, in units of the sum, is not in it */
+    void (*stored)(taut__reduction *red, size_t first, size_t n);              /* results have been written */
+    void (*complete)(taut__reduction *red);                                    /* record and result are */
+} taut__watcher;
+
+typedef enum taut__phase {
+    TAUT_PHASE_LOCAL_SUM,  /* hierarchy: the host's ranks into its leader */
+    TAUT_PHASE_STATS,     /* form x, look at it */
+    TAUT_PHASE_AGREE,      /* GLOBAL_STATS codecs: add the statistics over ranks */
+    TAUT_PHASE_REDUCE,     /* the algorithm */
+    TAUT_PHASE_RAW,        /* this time uncompressed */
+    TAUT_PHASE_LOCAL_COPY, /* hierarchy: the leader's result to its host */
+    TAUT_PHASE_DONE
+} taut__phase;
+
+struct taut__reduction {
+    taut__job            job;     /* first */
+    taut__context       *ctx;
+    taut__operand       *operand;
+    const taut__watcher *watcher;
+
+    /* what was asked for */
+    void      *buf;
+    int        kind;     /* TAUT_SUM, TAUT_MEAN */
+    taut__half halves;
+    bool       blocking; /* all ranks may be waiting for this one: a native collective may do */
+
+    /* the current run */
+    const taut__group     *g;       /* who reduces: all ranks, or the leaders of hosts */
+    const taut__algorithm *via;
+    taut__phase            phase;
+    double                 phase_s; /* when it, or its wait for others, began */
+    unsigned               watched; /* bits of TAUT_WATCH_* */
+    taut_call              call;    /* template: spec, tensor, seeds, calibration, state */
+    taut_calibration              calibration;
+    taut__partition        part;
+    float                  factor;  /* 1, or 1/ranks */
+    bool                   formed;  /* x has been formed for the whole tensor */
+    bool                   calibrated, again; /* the statistics was all that the codec needs; a second look is wanted */
+    size_t                 at;      /* elements that the phase has dealt with */
+    struct taut__agree    *agree;   /* agreement.c; of codecs with statistics */
+    taut__small_allreduce  exchange;
+    taut__plain_sum        raw;
+    void                  *work;    /* the algorithm's */
+    taut__slots            slots;   /* memory for slices, of whatever phase it is */
+    struct taut__hierarchy *hier;   /* hierarchy.c */
+    taut__record           record;
+};
+
+static inline taut__reduction *taut__reduction_of(taut__job *job) { return (taut__reduction *)(void *)job; }
+static inline const taut__reduction *taut__reduction_of_const(const taut__job *job) { return (const taut__reduction *)(const void *)job; }
+
+/* Slices that are coded are this part of slice_kib. They travel 4 to 16 times smaller, and a frame that fits MPI's eager messages
+ * (64 KiB over TCP) leaves without a handshake, while this rank is coding the next. As many more are under way. */
+enum { TAUT_CODED_SLICE_DIV = 4 };
+
+/* Coded slices that may be under way, if there are slots for them: every second one at least, unless more threads are to be
+ * kept busy. */
+static inline size_t taut__slots_for(size_t slices, size_t threads)
+{
+    size_t slots = taut__min(taut__max(slices / 2, TAUT_SLOTS), TAUT_CODED_SLICE_DIV * TAUT_SLOTS);
+    return taut__min(slices, taut__max(slots, threads + 1));
+}
+
+static inline size_t taut__coded_slots(const taut__reduction *red, size_t slices)
+{
+    return taut__slots_for(slices, (size_t)taut__executor_threads(red->ctx->executor));
+}
+
+/* A worker's second half of scratch, beside the one that it was given: where a piece of work adds. */
+static inline void *taut__acc(const taut__reduction *red, float *scratch) { return scratch + red->ctx->scratch_n; }
+
+/* ---- algorithms.c ---- */
+const taut__algorithm *taut__algorithm_by_name(const char *name);
+/* What algorithm=auto takes for an allreduce among so many members of the group that reduces (all ranks, or the leaders of
+ * hosts). Of specs that can be sliced: two members gather, because each then sends b bytes in one hop where sra sends (b + s) / 2
+ * in two, s >= b being those of an encoded sum, and encodes the sum again. */
+const taut__algorithm *taut__automatic(const taut_spec *spec, int members);
+const taut__group *taut__group_of(const taut__context *ctx, const taut__operand *o); /* who reduces it */
+taut_status taut__algorithm_for(const taut__context *ctx, const taut__operand *o, const taut_spec *spec, const taut__algorithm **via);
+
+/* ---- phases.c ---- */
+/* red's ctx, operand, watcher and job.name, layer, priority, needs are set. */
+taut_status taut__reduction_init(taut__reduction *red);
+taut_status taut__reduction_prepare(taut__reduction *red);
+void        taut__reduction_release(taut__reduction *red);
+taut_status taut__reduction_begin(taut__reduction *red, void *buf, int kind, taut__half halves, bool blocking);
+
+#endif

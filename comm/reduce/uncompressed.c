@@ -1,0 +1,91 @@
+/* uncompressed.c : see uncompressed.h. */
+#include "uncompressed.h"
+#include "input.h"
+#include <math.h>
+
+bool taut__spreads_raw(const taut__reduction *red)
+{
+    return red->operand->sharded && (red->via == &taut__linear || !(taut__spec_caps(red->call.spec) & TAUT_CAP_SLICEABLE));
+}
+
+/* 16-bit numbers are spread as floats, beside the residual, which stays. */
+static taut_status room_to_spread(const taut__reduction *red)
+{
+    taut__operand *o = red->operand;
+    if (!taut__spreads_raw(red) || o->dtype == TAUT_F32 || o->spread) return TAUT_OK;
+    o->spread = taut__alloc(o->tensor.elems, sizeof *o->spread);
+    return o->spread ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: out of memory to spread its parts", red->job.name);
+}
+
+/* Invariant: whatever phase replaces the algorithm runs in the slots that the algorithm said it needs, one after the other, so this
+ * is called after via->prepare, and only where a run can come here. */
+taut_status taut__raw_prepare(taut__reduction *red, size_t slice)
+{
+    bool shared = taut__spec_caps(red->call.spec) & TAUT_CAP_GLOBAL_STATS;
+    TAUT_TRY(room_to_spread(red));
+    if (shared || red->g->size == 1 || taut__spreads_raw(red))
+        taut__plain_sum_prepare(&red->raw, red->g, red->job.tag, TAUT_NUMBER_F32, red->call.n, red->part.block, slice, &red->slots);
+    return TAUT_OK;
+}
+
+/* x moves to buf (16-bit layers: stays in the residual's memory) and nothing of it is left behind. */
+static taut_status begin_raw(taut__reduction *red)
+{
+    taut__operand *o = red->operand;
+    bool           direct = o->dtype == TAUT_F32;
+    size_t         n = red->call.n;
+    for (size_t at = 0; at < n && direct; at += red->part.sub) {
+        taut__range      r = {at, taut__min(red->part.sub, n - at)};
+        taut__piece_done done = {0};
+        taut__own_x(red, r, (float *)red->buf + at, &done);
+        taut__account(red, &done);
+    }
+    bool spread = !direct && red->halves == TAUT_GATHER;
+    if (spread) taut__result_load(red, 0, n, o->spread);
+    else if (!direct) taut__tell_sample(red, (taut__range){0, n}, taut__form(red, 0, n));
+    taut__plain_sum_begin(&red->raw, direct ? red->buf : spread ? o->spread : o->feedback->r, n, red->halves, red->factor);
+    red->phase_s = taut__now();
+    return TAUT_OK;
+}
+
+/* Every rank measures its part of the sum. */
+static void measure_raw(taut__reduction *red)
+{
+    taut__range      mine = taut__part(&red->part, red->g->rank);
+    taut__piece_done done = {0};
+    if (!red->ctx->lossy || red->halves != TAUT_BOTH || red->operand->dtype != TAUT_F32) return;
+    done.sum = taut__norms_of(red, (float *)red->buf + mine.first, mine);
+    taut__account(red, &done);
+}
+
+/* The plan has no use for the norm of such a sum, but a NaN in it counts. Every rank looks at its part. */
+static void note_bad(taut__reduction *red, const float *sum)
+{
+    taut__range mine = taut__part(&red->part, red->g->rank);
+    taut_norm2  seen = mine.n ? taut__sum_norms(red, sum + mine.first, mine) : (taut_norm2){0, 0};
+    if (isnan(seen.plain)) red->record.sum.plain = seen.plain;
+}
+
+static void finish_raw(taut__reduction *red)
+{
+    taut__operand *o = red->operand;
+    bool           half = o->dtype != TAUT_F32, spread = red->halves == TAUT_GATHER;
+    measure_raw(red);
+    red->record.bytes_sent += red->raw.sent;
+    red->record.bytes_dense += red->raw.sent;
+    note_bad(red, !half ? red->buf : spread ? o->spread : o->feedback->r);
+    if (half && spread) taut__result_store(red, 0, red->call.n, o->spread, false);
+    else if (half) taut__result_store_last(red, red->g->rank == 0);
+}
+
+taut_status taut__raw_advance(taut__reduction *red, bool *moved, bool *done)
+{
+    if (red->at == 0) TAUT_TRY(begin_raw(red));
+    red->at = red->call.n;
+    TAUT_TRY(taut__plain_sum_advance(&red->raw, moved, done));
+    if (!*done) return TAUT_OK;
+    *moved = true;
+    taut__trace_span(red->ctx->trace, &red->job, "wire", red->phase_s, taut__now(), red->raw.sent);
+    finish_raw(red);
+    return TAUT_OK;
+}

@@ -1,0 +1,61 @@
+/* frame_cuda.cu : headers of frames on a GPU (frame.h), a thread for each. They have no checksum, and say so: XXH3 runs along a
+ * payload, and what a GPU sends is checked by its network. */
+#include "cuda_kernel.h"
+#include "../frame.h"
+
+enum { THREADS = 128, GRID_ID = 5, GRID_SPARSE = 4 /* grid payloads of that kind have version 2, the others 1 (grid.c) */ };
+#define MAGIC 0x54554154u /* "TAUT" */
+
+static __device__ __forceinline__ const taut__cuda_job *job_at(const taut__cuda_batch &b, uint32_t *k)
+{
+    *k = blockIdx.x * THREADS + threadIdx.x;
+    return *k >= b.count ? NULL : b.jobs ? b.jobs + *k : &b.one;
+}
+
+static __global__ void __launch_bounds__(THREADS) frame_seal(const __grid_constant__ taut__cuda_batch batch, uint32_t codec, uint32_t version)
+{
+    uint32_t              k;
+    const taut__cuda_job *j = job_at(batch, &k);
+    if (!j) return;
+    uint64_t *word = (uint64_t *)(j->payload - TAUT_FRAME_HEADER);
+    uint64_t  v = codec == GRID_ID ? ((j->payload[0] & 0x7f) == GRID_SPARSE ? 2 : 1) : version;
+    word[0] = MAGIC | (uint64_t)TAUT_WIRE_VERSION << 32 | (uint64_t)TAUT_FRAME_UNCHECKED << 40 | (uint64_t)codec << 48;
+    word[1] = j->n;
+    word[2] = *j->len | v << 48;
+    word[3] = 0;
+}
+
+static __global__ void __launch_bounds__(THREADS) frame_open(const __grid_constant__ taut__cuda_batch batch, uint32_t codec, uint32_t oldest, uint32_t version)
+{
+    uint32_t              k;
+    const taut__cuda_job *j = job_at(batch, &k);
+    if (!j) return;
+    const uint64_t *word = (const uint64_t *)(j->payload - TAUT_FRAME_HEADER);
+    uint64_t        flags = word[0] >> 40 & 0xff, v = word[2] >> 48;
+    bool            good = (word[0] & 0xffffffffffull) == (MAGIC | (uint64_t)TAUT_WIRE_VERSION << 32) && word[0] >> 48 == codec && word[1] == j->n &&
+                v >= oldest && v <= version && (word[2] & 0xffffffffffffull) == *j->len;
+    /* a checksum, where the host made the frame, is not looked at here; without one there is none */
+    good = good && flags <= TAUT_FRAME_UNCHECKED && (flags == 0 || word[3] == 0);
+    if (!good) taut_flag(j, TAUT__CUDA_CORRUPT);
+}
+
+static taut_status check(const taut__cuda_batch *b, const char *what)
+{
+    TAUT_TRY(taut_check_batch(b, what));
+    return TAUT_OK;
+}
+static taut_status seal(const taut__cuda_batch *b, uint16_t codec, uint16_t version, taut__cuda_stream s)
+{
+    TAUT_TRY(check(b, "frame seal"));
+    TAUT_LAUNCH(frame_seal, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, (uint32_t)codec, (uint32_t)version);
+    return taut_launched("frame seal");
+}
+static taut_status open(const taut__cuda_batch *b, uint16_t codec, uint16_t oldest, uint16_t version, taut__cuda_stream s)
+{
+    TAUT_TRY(check(b, "frame open"));
+    TAUT_LAUNCH(frame_open, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, (uint32_t)codec, (uint32_t)oldest, (uint32_t)version);
+    return taut_launched("frame open");
+}
+
+extern "C" const taut__cuda_frame TAUT_CUDA_TABLE(frame);
+extern "C" const taut__cuda_frame TAUT_CUDA_TABLE(frame) = {seal, open};

@@ -1,0 +1,50 @@
+/* vectors.h : what else is done with floats of a place, besides what codecs do: error feedback's passes, sums, casts, norms, and the
+ * headers of frames. One table per space; the host's is the code of feedback.c, vec/ and frame.c.
+ *
+ * Calls enqueue on place.stream (on the host: do) and return; numbers and flags go to memory of the space. Buffers need the alignment
+ * of their type, payloads outside the host that of 16 bytes. */
+#ifndef TAUT_VECTORS_H
+#define TAUT_VECTORS_H
+
+#include "../comm/base/space.h"
+#include "feedback.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct taut__vectors {
+    /* x = g + r in r[0..n), as taut__feedback_input(); u: NULL, or the momentum. fresh: r = g */
+    taut_status (*input)(taut_place p, float *r, float *u, float momentum, taut_dtype dtype, const void *g, size_t n, bool fresh);
+    /* u = 0 where r is 0 or u is not finite */
+    taut_status (*output)(taut_place p, const float *r, float *u, size_t n);
+    /* x = 0 where it is not finite; *found += how many */
+    taut_status (*scrub)(taut_place p, float *x, size_t n, uint64_t *found);
+    /* As taut__norm2(); the host's sums are in a fixed order, a device's within 1e-12 of them. flags: NULL, or |= TAUT_FLAG_NOT_FINITE */
+    taut_status (*norm2)(taut_place p, const taut_tensor *t, const float *e, size_t first, size_t n, taut_norm2 *out, uint32_t *flags);
+    taut_status (*add)(taut_place p, float *acc, taut_dtype dtype, const void *x, size_t n); /* acc[i] += x[i] */
+    taut_status (*scale)(taut_place p, float *x, float factor, size_t n);
+    taut_status (*convert)(taut_place p, void *dst, taut_dtype to, const void *src, taut_dtype from, size_t n); /* not in place */
+    taut_status (*residual)(taut_place p, float *err, const float *x, const float *y, size_t n); /* x - y, 0 where not finite */
+    /* Headers of frames, which lie TAUT_FRAME_HEADER bytes before each piece's payload (frame.h). seal: payload and outcome are there.
+     * open: outcome->bytes holds the frame's bytes less the header; what is not a frame of this codec and of call.n elements is
+     * flagged TAUT_FLAG_CORRUPT. Frames made outside the host have no checksum. */
+    taut_status (*seal)(const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place p);
+    taut_status (*open)(const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place p);
+} taut__vectors;
+
+extern const taut__vectors taut__vectors_host;
+
+/* The tables of a place's space. NULL, with TAUT_E_UNSUPPORTED's text in taut_last_error(), where the space cannot be used here. */
+const taut__vectors *taut__vectors_of(taut_space s);
+const taut__space   *taut__memory_of(taut_space s);
+/* TAUT_E_INVALID, with the address and the name `what`, where memory is not that of the place: host memory given for a device's, or,
+ * where there is a device, the reverse. */
+taut_status taut__place_check(taut_place p, const void *memory, const char *what);
+void taut__vectors_register(taut_space s, const taut__vectors *table); /* tests; as taut__space_register() */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,110 @@
+/* convnet.cpp : see convnet.hpp. */
+#include "convnet.hpp"
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/affine_grid_generator.h>
+#include <ATen/ops/avg_pool2d.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/grid_sampler.h>
+#include <ATen/ops/instance_norm.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/relu.h>
+#include <cmath>
+
+namespace taut_shim
+{
+
+double random_numbers::next()
+{
+    uint64_t x = state += 0x9e3779b97f4a7c15u; /* splitmix64 */
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return static_cast<double>((x ^ (x >> 31)) >> 11) * 0x1p-53;
+}
+
+/* Uniform in +-1/sqrt(fan in), which is what PyTorch's layers begin with. */
+convnet::convnet(const convnet_shape &s, uint64_t seed) : shape(s)
+{
+    at::Generator rng = at::detail::createCPUGenerator(seed);
+    int64_t       in = s.channels, h = s.height, wide = s.width;
+    auto          add = [&](const std::string &name, at::Tensor t) {
+        params.push_back({name, t});
+        return t;
+    };
+    auto uniform = [&](const std::string &name, at::IntArrayRef size, int64_t fan_in) {
+        double bound = 1 / std::sqrt(static_cast<double>(fan_in));
+        return add(name, at::empty(size, at::kFloat).uniform_(-bound, bound, rng));
+    };
+    for (int64_t i = 0; i < s.blocks; i++) {
+        std::string name = "conv" + std::to_string(i + 1);
+        w.push_back(uniform(name + ".weight", {s.filters, in, 3, 3}, 9 * in));
+        b.push_back(uniform(name + ".bias", {s.filters}, 9 * in));
+        gain.push_back(add("norm" + std::to_string(i + 1) + ".weight", at::full({s.filters}, 1.0, at::kFloat)));
+        shift.push_back(add("norm" + std::to_string(i + 1) + ".bias", at::full({s.filters}, 0.0, at::kFloat)));
+        in = s.filters, h /= 2, wide /= 2;
+        if (h < 1 || wide < 1) throw std::invalid_argument("convnet: " + std::to_string(s.blocks) + " blocks halve these images to nothing");
+    }
+    head = uniform("head.weight", {s.classes, in * h * wide}, in * h * wide);
+    bias = uniform("head.bias", {s.classes}, in * h * wide);
+}
+
+at::Tensor convnet::features(const at::Tensor &input) const
+{
+    at::Tensor x = input;
+    for (size_t i = 0; i < w.size(); i++) {
+        bool stride = shape.stride && i == 0;
+        x = at::conv2d(x, w[i], b[i], stride ? 2 : 1, 1);
+        x = at::relu(at::instance_norm(x, gain[i], shift[i], {}, {}, true, 0.1, 1e-5, false));
+        if (!stride) x = at::avg_pool2d(x, 2);
+    }
+    return x.flatten(1);
+}
+
+at::Tensor convnet::forward(const at::Tensor &x)
+{
+    const convnet_shape &s = shape;
+    if (x.scalar_type() != at::kFloat || x.numel() != x.size(0) * s.channels * s.height * s.width)
+        throw std::invalid_argument("convnet: the batch must be images of " + std::to_string(s.channels) + "x" + std::to_string(s.height) + "x" + std::to_string(s.width));
+    return at::linear(features(x.reshape({x.size(0), s.channels, s.height, s.width})), head, bias);
+}
+
+at::Tensor augment(const at::Tensor &x, int64_t groups, uint64_t seed, bool mirror)
+{
+    int64_t            n = x.size(0), each = n / groups, h = x.size(2), w = x.size(3);
+    random_numbers     r(seed);
+    std::vector<float> theta(static_cast<size_t>(6 * groups)), light(static_cast<size_t>(2 * groups));
+    std::vector<float> keep(static_cast<size_t>(groups * h * w), 1.0f);
+    bool               blanked = false;
+    for (int64_t g = 0; g < groups; g++) {
+        double angle = r.between(-1, 1) * 15 * M_PI / 180, sx = std::exp(r.between(-0.223, 0.223)), sy = std::exp(r.between(-0.223, 0.223));
+        double tx = r.between(-0.25, 0.25), ty = r.between(-0.25, 0.25), flip = mirror && r.next() < 0.5 ? -1 : 1;
+        double which = r.next();
+        if (which >= 0.7) angle = 0, sx = sy = 1, tx = ty = 0; /* three tenths keep their place */
+        float *t = &theta[static_cast<size_t>(6 * g)];
+        t[0] = static_cast<float>(flip * std::cos(angle) * sx), t[1] = static_cast<float>(-std::sin(angle) * sx), t[2] = static_cast<float>(tx);
+        t[3] = static_cast<float>(flip * std::sin(angle) * sy), t[4] = static_cast<float>(std::cos(angle) * sy), t[5] = static_cast<float>(ty);
+        double bright = r.between(-0.3, 0.3), contrast = r.between(0.7, 1.3);
+        light[static_cast<size_t>(2 * g)] = static_cast<float>(which < 0.85 ? 0 : bright);
+        light[static_cast<size_t>(2 * g + 1)] = static_cast<float>(which < 0.85 ? 1 : contrast);
+        double cy = r.between(0, static_cast<double>(h)), cx = r.between(0, static_cast<double>(w));
+        if (which < 0.7 || which >= 0.85) continue;
+        blanked = true;
+        for (int64_t i = 0; i < h; i++)
+            for (int64_t j = 0; j < w; j++)
+                if (std::fabs(static_cast<double>(i) - cy) < static_cast<double>(h) / 4 && std::fabs(static_cast<double>(j) - cx) < static_cast<double>(w) / 4)
+                    keep[static_cast<size_t>((g * h + i) * w + j)] = 0;
+    }
+    at::Tensor all = at::from_blob(theta.data(), {groups, 1, 2, 3}, at::kFloat).expand({groups, each, 2, 3}).reshape({n, 2, 3});
+    at::Tensor grid = at::affine_grid_generator(all, {n, x.size(1), h, w}, false);
+    at::Tensor y = at::grid_sampler(x, grid, 0, 1 /* border */, false);
+    at::Tensor l = at::from_blob(light.data(), {groups, 1, 2}, at::kFloat).expand({groups, each, 2}).reshape({n, 2, 1, 1, 1});
+    at::Tensor mean = y.mean({1, 2, 3}, true);
+    y = y.sub(mean).mul(l.select(1, 1)).add(mean).add(l.select(1, 0));
+    if (blanked) y = y.mul(at::from_blob(keep.data(), {groups, 1, 1, h, w}, at::kFloat).expand({groups, each, 1, h, w}).reshape({n, 1, h, w}));
+    return y;
+}
+
+} // namespace taut_shim
