@@ -362,7 +362,8 @@ endif # goals that need the machine
 # ================================================================ stages
 # Each is a make of its own, so that what setup installed is detected.
 .PHONY: setup check check-long check-gpu demo bench-lab clean help
-STAGE = @+$(MAKE) --no-print-directory
+# As many compilers as processors, unless this make was told a number.
+STAGE = @+$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$$(nproc))
 check: SETUP := --tests
 check-long: SETUP := --long
 setup: ## install the packages that are missing (Debian, Ubuntu)

@@ -172,7 +172,7 @@ TAUT_API taut_status taut_layer_register(taut_comm *comm, const char *name, taut
 TAUT_API taut_status taut_layer_codec(taut_layer *layer, const char *spec);
 
 /* taut_layer_scale() : the unit in which this layer's errors count, and the unit of grid's step: with scale s the
- *  error of a step is sum(((ghat-g)/s)^2). Give what the optimizer divides by, such as sqrt(v)+eps of Adam.
+ *  error of a step is sum(((ghat-g)/s)^2). Under codec=auto with another metric than optimizer it is not used. Give what the optimizer divides by, such as sqrt(v)+eps of Adam.
  *  s : n finite positive floats on the host, identical bits on all ranks; copied.
  *  n : 1, or shape[0] (one per row), or the number of elements; 0 removes the scale.
  *  Call between steps, at any step. taut_step_end() compares them. */

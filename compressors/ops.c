@@ -9,7 +9,7 @@ static const char *const op_names[TAUT_OPS] = {
     [TAUT_OP_REBASE] = "rebase", [TAUT_OP_ENCODE] = "encode", [TAUT_OP_ENCODE_EXACT] = "encode_exact",
     [TAUT_OP_DECODE] = "decode", [TAUT_OP_DECODE_ADD] = "decode_add", [TAUT_OP_QUANTIZE] = "quantize", [TAUT_OP_PACK] = "pack",
     [TAUT_OP_QUANTIZE_PACK] = "quantize_pack", [TAUT_OP_UNPACK_ADD] = "unpack_add", [TAUT_OP_UNPACK_VALUES] = "unpack_values",
-    [TAUT_OP_DEQUANTIZE] = "dequantize", [TAUT_OP_PROJECT] = "project", [TAUT_OP_ABSORB] = "absorb",
+    [TAUT_OP_DEQUANTIZE] = "dequantize", [TAUT_OP_SUM_PACK] = "sum_pack", [TAUT_OP_PROJECT] = "project", [TAUT_OP_ABSORB] = "absorb",
     [TAUT_OP_RECONSTRUCT] = "reconstruct",
 };
 const char *taut__op_name(taut__op op) { return op_names[op]; }
@@ -92,6 +92,13 @@ static taut_status run_codec(taut__op op, const taut_codec_ops *t, const taut_pi
     }
 }
 
+static taut_status run_sum_pack(const taut_integer_ops *t, const taut_piece *p, size_t *len)
+{
+    for (uint32_t i = 0; i < p->peer_count; i++)
+        TAUT_TRY(t->unpack_add(&p->call, p->peers[i], (size_t)p->peer_bytes[i]->bytes, p->codes));
+    return t->pack(&p->call, p->codes, p->payload, p->cap, len);
+}
+
 static taut_status run_integer(taut__op op, const taut_integer_ops *t, const taut_piece *p, size_t *len)
 {
     const taut_call *c = &p->call;
@@ -100,6 +107,7 @@ static taut_status run_integer(taut__op op, const taut_integer_ops *t, const tau
     case TAUT_OP_PACK: return t->pack(c, p->codes, p->payload, p->cap, len);
     case TAUT_OP_QUANTIZE_PACK: return t->quantize_pack(c, p->src, p->codes, p->err, p->limit, p->payload, p->cap, len);
     case TAUT_OP_UNPACK_ADD: return t->unpack_add(c, p->payload, *len, p->codes);
+    case TAUT_OP_SUM_PACK: return run_sum_pack(t, p, len);
     case TAUT_OP_UNPACK_VALUES: return t->unpack_values(c, p->payload, *len, p->codes, p->dst);
     default: return t->dequantize(c, p->codes, p->scale_by, p->dst);
     }
@@ -133,6 +141,7 @@ static bool has(const taut_codec_ops *t, taut__op op)
     case TAUT_OP_UNPACK_ADD: return i && i->unpack_add;
     case TAUT_OP_UNPACK_VALUES: return i && i->unpack_values;
     case TAUT_OP_DEQUANTIZE: return i && i->dequantize;
+    case TAUT_OP_SUM_PACK: return i && i->unpack_add && i->pack;
     default: return t->linear;
     }
 }
@@ -144,7 +153,7 @@ taut_status taut__run_piece(taut__op op, const taut_codec *codec, const taut_cod
     taut_status s;
     if (op <= TAUT_OP_REBASE) s = run_stats(op, table, p);
     else if (op <= TAUT_OP_DECODE_ADD) s = run_codec(op, table, p, &len);
-    else if (op <= TAUT_OP_DEQUANTIZE) s = run_integer(op, table->integer, p, &len);
+    else if (op <= TAUT_OP_SUM_PACK) s = run_integer(op, table->integer, p, &len);
     else s = run_linear(op, table->linear, p);
     if (!p->outcome) return s;
     if (s == TAUT_OK) p->outcome->bytes = len;

@@ -25,6 +25,7 @@ typedef enum taut__op {
     TAUT_OP_COLLECT_STATS, TAUT_OP_CALIBRATE, TAUT_OP_ADAPT, TAUT_OP_REBASE,
     TAUT_OP_ENCODE, TAUT_OP_ENCODE_EXACT, TAUT_OP_DECODE, TAUT_OP_DECODE_ADD,
     TAUT_OP_QUANTIZE, TAUT_OP_PACK, TAUT_OP_QUANTIZE_PACK, TAUT_OP_UNPACK_ADD, TAUT_OP_UNPACK_VALUES, TAUT_OP_DEQUANTIZE,
+    TAUT_OP_SUM_PACK,
     TAUT_OP_PROJECT, TAUT_OP_ABSORB, TAUT_OP_RECONSTRUCT,
     TAUT_OPS
 } taut__op;
@@ -55,9 +56,13 @@ typedef struct taut_piece {
     uint8_t          *payload;     /* made: room for cap bytes; or taken. Aligned to 16 bytes outside the host */
     size_t            cap;
     taut_outcome     *outcome;
-    int32_t          *codes;       /* quantize, quantize_pack: written; unpack_add, unpack_values: added to; pack, dequantize: read */
+    int32_t          *codes;       /* quantize, quantize_pack: written; unpack_add, unpack_values: added to; pack, dequantize: read;
+                                    * sum_pack: begin as this rank's own */
     int32_t           limit;       /* quantize, quantize_pack */
     float             scale_by;    /* dequantize, reconstruct: the factor that values are multiplied by */
+    const uint8_t *const      *peers;      /* sum_pack: peer_count payloads, which are added to codes; their sum is packed. The lists are */
+    const taut_outcome *const *peer_bytes; /* on the host and may be used again when the call returns; codes hold anything afterwards. */
+    uint32_t          peer_count;  /* 1..8 in one pass on a device */
     double           *stats;       /* collect_stats: added to; rebase: changed; calibrate, adapt: read */
     const double     *earlier;     /* adapt: all statistics of an earlier call; rebase: the first n_brief, agreed */
     taut_calibration *calibration; /* calibrate: written; adapt: changed */

@@ -139,7 +139,7 @@ static taut_status open_codec(device *d, const bench_codec *codec, const float *
     if (strcmp(name, "grid") == 0) work = d->c->grid->encode_work(d->b.units, TOGETHER, d->tables != NULL);
     if (strcmp(name, "topk") == 0) {
         d->list = taut__cuda_list(&d->b.one, 1, d->stage->value[0], false);
-        work = taut__max(d->c->topk->encode_work(d->b.units, d->list, 1), d->c->topk->decode_work(d->list, 1));
+        work = taut__max(d->c->topk->encode_work(d->b.units, d->list, 1, true), d->c->topk->decode_work(d->list, 1));
     }
     d->b.work_bytes = work;
     return work ? dev->alloc(work, &d->b.work) : TAUT_OK;

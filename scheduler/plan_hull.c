@@ -5,7 +5,13 @@
  * taking hull steps in order of cost saved per error (Sinha & Zoltners' greedy for the multiple-choice knapsack, 1979).
  * The first step that no longer fits gives lambda and, taken in part, the relaxed optimum: the bound.
  * The whole steps before it are a plan within the budget. What it leaves of the budget is then spent greedily, once
- * without that step and once with it and cheaper ones undone; the better plan stays. */
+ * without that step and once with it and cheaper ones undone; the better plan stays.
+ *
+ * Example, as (error, cost): layer A has (0,10) (2,5) (3,1), layer B (0,10) (1,8) (4,3); the budget is 6. A's hull skips (2,5), which
+ * lies above the line from (0,10) to (3,1). Steps by cost saved per error: A to (3,1), 3; B to (1,8), 2; B to (4,3), 5/3. The first two
+ * fit: error 4, cost 9, and 2 are left; the third needs 3. Bound: 9 - 2 * 5/3 = 5.67. Repair without the third step: nothing cheaper
+ * fits into 2. With it, 1 is missing, so A's step is undone, which leaves 2: A goes to (2,5) and the plan costs 8. It stays, and is the
+ * optimum. */
 #include "frontier.h"
 #include <math.h>
 #include <stdlib.h>

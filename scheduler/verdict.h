@@ -7,6 +7,15 @@
  * rests, the longer the more often it lost and the more it would cost to look again; after a withdrawal tens of steps at first.
  * Where the gain is beyond doubt nothing is tried.
  *
+ *                 whom_to_try() has a doubt                 CLEAR, or TAUT_PAIRS, or a median that is not CLOSE
+ *     in force ------------------------------> trial -----------------------------------------------------------.
+ *        ^        turn(): of two steps one each, the order is drawn; judge() after each of its steps            |
+ *        |                                                                                                      v
+ *        |<------ the loser rests: REST steps, doubled each time in a row; long if it is much slower ---- end_trial()
+ *        |                                                                     (won: it is in force; by arm 0: a withdrawal)
+ *        '------- taut__verdict_offer(): new plans. An arm that is not offered any more leaves, its trial ends; what has another
+ *                 prediction is looked at anew
+ *
  * A pure function of what it is told, which all ranks are told alike; only +, -, *, / and sqrt, which are the same on every
  * machine. */
 #ifndef TAUT_VERDICT_H

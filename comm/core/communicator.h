@@ -32,7 +32,8 @@ struct taut_layer {
     bool            tested;         /* taut_test has said that it is done */
     _Atomic uint64_t starts;        /* collectives that the program has started */
     uint64_t        ops;            /* of the step's collectives, the last 32: op + 1 in two bits each, the latest lowest */
-    uint64_t        scale_hash;     /* of tensor.scale */
+    size_t          scale_n;        /* values of scale; the tensor has them where they count */
+    uint64_t        scale_hash;     /* of scale */
     float          *before;         /* dropped=restore: the residual (and momentum) before the step; NULL: not kept */
     bool            had_residual;   /* before the step */
     bool            dropping;       /* it took part in the step that has just ended: taut_step_drop() concerns it */
@@ -150,6 +151,7 @@ void        taut__layer_scale_error(taut_layer *layer, double factor);   /* aims
 /* planned.c : the planner's arrays */
 taut_status taut__planned_join(taut_layer *layer);
 void        taut__planned_leave(taut_layer *layer);
+taut_status taut__planned_rescaled(taut_layer *layer); /* between steps: its scale has come or gone */
 void        taut__planned_before(taut_comm *comm); /* the exchange */
 void        taut__planned_after(taut_comm *comm);
 taut_status taut__planned_apply(taut_comm *comm);

@@ -3,7 +3,13 @@
  * A started member is copied into its bucket, whose job runs in rounds: the ranks first agree on which members all of
  * them have started (the AND of bit sets), then sum those, then copy them out. A round begins when all members have been
  * started, or when somebody waits for a member, tests one, or ends the step. So ranks may wait for different members, and
- * begin rounds for different reasons: members that not all have started wait for the next round. */
+ * begin rounds for different reasons: members that not all have started wait for the next round.
+ *
+ *     rank 0   start a   start b   wait a: | vote {a,b} |            | sum {b} | b out | wait a: | vote {a} |  | sum {a} | a out
+ *     rank 1             start b   wait b: | vote {b}   | AND = {b}  | sum {b} | b out | start a | vote {a} |  | sum {a} | a out
+ *
+ * Rank 0 waits for a, but the first round carries b, which both have. A round whose AND is empty carries nothing, and is repeated as long as
+ * somebody waits. No rank can miss a round: a vote is an exchange with all others, so it waits until their bucket votes too. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "../reduce/input.h"

@@ -67,3 +67,14 @@ void taut__planned_leave(taut_layer *l)
     comm->hooks->on_exclude(comm->autom, &l->planned);
     taut__engine_release(&comm->ctx.engine);
 }
+
+taut_status taut__planned_rescaled(taut_layer *l)
+{
+    taut_comm *comm = l->comm;
+    if (!comm->autom) return TAUT_OK;
+    taut__engine_hold(&comm->ctx.engine);
+    comm->hooks->on_rescale(comm->autom, &l->planned);
+    taut_status s = apply(l);
+    taut__engine_release(&comm->ctx.engine);
+    return s;
+}

@@ -1,4 +1,5 @@
 /* registration.c : layers come to a communicator, and get their codec and scale from the program. */
+#include "../../scheduler/budget.h"
 #include "communicator.h"
 #include <math.h>
 #include <stdio.h>
@@ -131,6 +132,15 @@ void taut__layer_destroy(taut_layer *l)
     taut__free(l);
 }
 
+/* Under codec=auto everything is in one unit, that of the metric: a scale counts where the metric is the optimizer's. */
+static taut_status use_scale(taut_layer *l)
+{
+    bool counts = !l->automatic || l->comm->ctx.set.metric == TAUT_METRIC_OPTIMIZER, had = l->operand.tensor.scale_n > 0;
+    l->operand.tensor.scale_n = counts ? l->scale_n : 0;
+    l->operand.tensor.scale = counts ? l->scale : NULL;
+    return l->automatic && had != (l->operand.tensor.scale_n > 0) ? taut__planned_rescaled(l) : TAUT_OK;
+}
+
 taut_status taut_layer_codec(taut_layer *l, const char *text)
 {
     taut_spec spec;
@@ -153,7 +163,7 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
     l->automatic = automatic;
     l->pinned = !automatic;
     l->operand.block = automatic ? AUTO_BLOCK : taut__round_up(PART_BLOCK, taut__spec_align(&l->operand.wire));
-    return TAUT_OK;
+    return use_scale(l);
 }
 
 taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
@@ -166,15 +176,14 @@ taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
     for (size_t i = 0; i < n; i++)
         if (!(s[i] > 0) || !isfinite(s[i]))
             return taut__fail(TAUT_E_RANGE, "layer '%s': scale[%zu]=%g: must be positive and finite", l->name, i, (double)s[i]);
-    if (n != l->operand.tensor.scale_n || !l->scale) {
+    if (n != l->scale_n || !l->scale) {
         float *copy = n ? taut__alloc(n, sizeof *copy) : NULL;
         if (n && !copy) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
         taut__free(l->scale);
         l->scale = copy;
+        l->scale_n = n;
     }
     if (n) memcpy(l->scale, s, n * sizeof *s);
     l->scale_hash = n ? XXH3_64bits(s, n * sizeof *s) : 0;
-    l->operand.tensor.scale = l->scale;
-    l->operand.tensor.scale_n = n;
-    return TAUT_OK;
+    return use_scale(l);
 }

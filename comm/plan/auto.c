@@ -191,6 +191,15 @@ static void on_exclude(taut__auto *a, taut__planned *layer)
     taut__observer_disarm(a->observer, l);
 }
 
+/* What was planned in another unit would make an error that nobody planned: uncompressed, until a plan is made in this one, which is soon. A plan
+ * from a checkpoint waits for the scale that it was made with. */
+static void on_rescale(taut__auto *a, taut__planned *layer)
+{
+    if (a->plans == 0 || a->planned_at >= a->step || find(a, layer) == SIZE_MAX) return;
+    taut__planned_adopt(layer, &a->none);
+    a->arms.there = false;
+}
+
 static bool wants(const taut__auto *a, const taut__planned *layer)
 {
     size_t l = find(a, layer);
@@ -396,7 +405,7 @@ static void stats(const taut__auto *a, taut_comm_stats *s)
 }
 
 static const taut__plan_hooks hooks = {
-    .create = create, .open = probe, .destroy = destroy, .on_register = on_register, .on_exclude = on_exclude, .wants = wants, .on_input = on_input,
+    .create = create, .open = probe, .destroy = destroy, .on_register = on_register, .on_exclude = on_exclude, .on_rescale = on_rescale, .wants = wants, .on_input = on_input,
     .contribute = contribute, .on_step_end = on_step_end, .stats = stats, .save = taut__auto_save, .check = taut__auto_check, .load = taut__auto_load,
 };
 

@@ -21,6 +21,8 @@ typedef struct taut__plan_hooks {
     taut_status (*on_register)(taut__auto *self, taut__planned *layer);
     /* taut_layer_codec() gave the layer a spec: forget it. */
     void (*on_exclude)(taut__auto *self, taut__planned *layer);
+    /* Between steps, on all ranks: the layer's scale has come or gone, and with it the unit of its errors. */
+    void (*on_rescale)(taut__auto *self, taut__planned *layer);
 
     /* Does auto want to see this layer's x and the norm of its sum in the coming collective? Agreed, and the same throughout
      * a step. Where it does not, on_input is not called, and a layer that travels uncompressed is not looked at at all. */

@@ -2,6 +2,13 @@
  * over the host's shared memory; leaders cross the network, compressed, as a group of their own; then leaders hand the
  * result to their host. So a host encodes once, and residuals live at leaders. float32 layers only.
  *
+ *     leader     LOCAL_SUM (receives, adds) -> own phases with the leaders of other hosts -> LOCAL_COPY (sends)    -> DONE
+ *     followers  LOCAL_SUM (send)           --------------------------------------------> LOCAL_COPY (receive)    -> DONE
+ *
+ *     time ->    F: |send k=0|send 1|...            wait                    |recv 0|recv 1|...
+ *                L: |recv, add 0|recv, add 1|...    reduce with leaders     |send 0|send 1|...
+ *
+ * The phases are one after the other: what leaders encode is the sum of all of the host, whose statistics the codec wants to see first.
  * Both directions go in slices, a few under way, as slots (arena.h) are there. The leader adds in order of rank. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"

@@ -1,4 +1,16 @@
-/* operand.h : what is reduced: of a layer, all that an algorithm needs to know. Core fills it in; a reduction points to it. */
+/* operand.h : what is reduced: of a layer, all that an algorithm needs to know. Core fills it in; a reduction points to it.
+ *
+ * The life of feedback->r, an operand's n floats, between steps and within one (red->formed, residual, feedback_on):
+ *
+ *       collective begins                 taut__form(slice)                   taut__encode_x(slice)
+ *     residual: r is the residual     ->  x = g + r, in r                 ->  r = x - decoded(x): the new residual
+ *     else: r is anything             ->  x = g, in r (fresh)             ->  feedback_on: as above; else only measured
+ *       formed: all slices at once, before any is encoded (statistics, planner)
+ *       raw this time, lossless: r = 0 where x was sent as it is
+ *       owner of a sum that is encoded again: r += what that lost
+ *     complete: residual = feedback_on. It belongs to the gradient, not to the codec: another codec goes on with it.
+ *     taut_step_drop, NaN in the sum: r = 0, or (dropped=restore) the copy that was taken when x was formed
+ *     checkpoint: r is saved where residual; loads add up where several ranks' states meet in one. */
 #ifndef TAUT_OPERAND_H
 #define TAUT_OPERAND_H
 

@@ -56,6 +56,7 @@ typedef struct taut__cuda_job {
     struct taut_calibration *calibration; /* what calibrate and adapt write */
     double      *stats;     /* statistics */
     const uint8_t *const *peers; /* fused passes: peer_count payloads */
+    const uint64_t *const *peer_len; /* grid: and their bytes */
     const taut__topk_choice *choice; /* topk: NULL, or the whole tensor's threshold, on the device */
     uint64_t     unit;      /* filled by taut__cuda_number() */
     uint64_t     list;      /* topk: filled by taut__cuda_list() */
@@ -63,7 +64,7 @@ typedef struct taut__cuda_job {
 
 typedef struct taut__cuda_batch {
     const taut__cuda_job *jobs; /* `count` of them on the device; NULL: `one` */
-    taut__cuda_job        one;
+    taut__cuda_job        one;  /* with several: a copy of the first, for what the host asks (topk: has it a choice?) */
     uint32_t              count;
     uint64_t              units; /* of all jobs: what taut__cuda_number() returned */
     void                 *work;  /* scratch on the device, of as many bytes as the table's ..._work() says, 16-byte aligned */
@@ -191,7 +192,7 @@ enum { TAUT__CUDA_CANDIDATES = 8, TAUT__CUDA_SPAN = 1024 };
 /* ---- grid ---- unit: a chunk of TAUT__CUDA_CHUNK elements. Jobs hold step (on the device, in units of the scale), and the
  * tensor's scale where it has one; dead is 0.5..0.95. tables: NULL for code `packed`; for code `rans` taut__grid_tables() (table_bytes
  * bytes), copied to the device once. Decoding with tables takes payloads of both codes. */
-enum { TAUT__CUDA_CHUNK = 65536 };
+enum { TAUT__CUDA_CHUNK = 65536, TAUT__GRID_PEERS = 8 };
 typedef struct taut__cuda_grid {
     size_t table_bytes;
     /* Scratch of encode and pack: `together` chunks are encoded at once (two per multiprocessor are a good number). */
@@ -200,6 +201,9 @@ typedef struct taut__cuda_grid {
      * and error in one read. */
     taut_status (*encode)(const taut__cuda_batch *b, double dead, int32_t limit, const void *tables, taut__cuda_stream s);
     taut_status (*pack)(const taut__cuda_batch *b, double dead, const void *tables, taut__cuda_stream s); /* codes -> payload */
+    /* The sum of the peers' payloads, up to TAUT__GRID_PEERS of code packed, and of codes (NULL: zeros) -> payload, in one pass:
+     * what the peers say is read, what all say is written, and nothing else. Scratch as for pack. */
+    taut_status (*sum_pack)(const taut__cuda_batch *b, double dead, taut__cuda_stream s);
     taut_status (*raw)(const taut__cuda_batch *b, double dead, taut__cuda_stream s);  /* floats as they are; err = 0 */
     taut_status (*quantize)(const taut__cuda_batch *b, double dead, int32_t limit, taut__cuda_stream s); /* -> codes, err */
     taut_status (*dequantize)(const taut__cuda_batch *b, taut__cuda_stream s); /* dst = value of codes at factor * step */
@@ -223,8 +227,8 @@ typedef struct taut__cuda_stats {
 
 /* ---- topk ---- unit: TAUT__CUDA_TILE elements. Jobs have places in a list of kept elements (taut__cuda_list). */
 typedef struct taut__cuda_topk {
-    /* Scratch; list: what taut__cuda_list returned. */
-    size_t (*encode_work)(uint64_t units, uint64_t list, uint32_t jobs);
+    /* Scratch; list: what taut__cuda_list returned; own: jobs without a choice, and not exact. */
+    size_t (*encode_work)(uint64_t units, uint64_t list, uint32_t jobs, bool own);
     /* src + residual -> payload, err. A job's choice, where it has one, says what is kept; else the k largest of the job are
      * found. exact: everything that is not +0. */
     taut_status (*encode)(const taut__cuda_batch *b, double density, bool exact, uint64_t list, taut__cuda_stream s);
@@ -232,8 +236,8 @@ typedef struct taut__cuda_topk {
     /* what: 0 dst = value, 1 dst += value, 2 dst = 0 where the payload has an element. list: for payloads of any density, 1. */
     taut_status (*decode)(const taut__cuda_batch *b, int what, uint64_t list, taut__cuda_stream s);
     /* The threshold of the k largest of each job, as topk.c's calibrate: *calibration. Scratch: choose_work. stats: of count() */
-    size_t (*choose_work)(uint64_t units, uint32_t jobs);
-    taut_status (*choose)(const taut__cuda_batch *b, double density, taut__cuda_stream s);
+    size_t (*choose_work)(uint64_t units, uint64_t list, uint32_t jobs);
+    taut_status (*choose)(const taut__cuda_batch *b, double density, uint64_t list, taut__cuda_stream s);
     taut_status (*count)(const taut__cuda_batch *b, taut__cuda_stream s); /* stats[0] += n */
 } taut__cuda_topk;
 

@@ -27,10 +27,10 @@ taut_status taut__payload_room(const taut_codec *codec, const taut_piece *p)
 
 static bool makes_payload(taut__op op)
 {
-    return op == TAUT_OP_ENCODE || op == TAUT_OP_ENCODE_EXACT || op == TAUT_OP_PACK || op == TAUT_OP_QUANTIZE_PACK;
+    return op == TAUT_OP_ENCODE || op == TAUT_OP_ENCODE_EXACT || op == TAUT_OP_PACK || op == TAUT_OP_QUANTIZE_PACK || op == TAUT_OP_SUM_PACK;
 }
 
-static bool needs_outcome(taut__op op) { return op >= TAUT_OP_ENCODE && op <= TAUT_OP_UNPACK_VALUES; }
+static bool needs_outcome(taut__op op) { return op >= TAUT_OP_ENCODE && op <= TAUT_OP_SUM_PACK && op != TAUT_OP_DEQUANTIZE; }
 
 static taut_status check(const taut__device_codec *d, const taut__launch *l, const taut_piece *p)
 {
@@ -71,17 +71,45 @@ static bool alike(const taut_codec *codec, const taut_piece *p, const taut_piece
 {
     const taut_call  *a = &p->call, *b = &q->call;
     const taut_stage *s = taut__stage(a), *t = taut__stage(b);
-    if (p->limit != q->limit || p->scale_by != q->scale_by || p->ranks != q->ranks) return false;
+    if (p->limit != q->limit || p->peer_count != q->peer_count || p->scale_by != q->scale_by || p->ranks != q->ranks) return false;
     for (uint32_t k = 0; k < codec->n_keys; k++)
         if (s->value[k] != t->value[k] && k + 1 != codec->error_key) return false;
     return s->codec == t->codec && a->brief == b->brief;
+}
+
+/* The lists of peers, which came on the host: all payloads of a job, then all lengths. *there: scratch, or NULL. */
+static taut_status bring_peers(taut__launch *l, size_t n, void **there)
+{
+    const void *list[TAUT__LAUNCH_MAX * 2];
+    size_t      count = l->pieces[0].peer_count, at = 0;
+    *there = NULL;
+    if (l->op != TAUT_OP_SUM_PACK || count == 0) return TAUT_OK;
+    if (count > TAUT__GRID_PEERS) return taut__fail(TAUT_E_RANGE, "%s: %zu payloads: must be 1..%d", l->codec->name, count, TAUT__GRID_PEERS);
+    TAUT_TRY(taut__scratch(l->c, l->place, n * 2 * count * sizeof *list, there));
+    for (size_t i = 0; i < n; i++) {
+        const void **base = (const void **)*there + i * 2 * count;
+        l->jobs[i].peers = (const uint8_t *const *)base;
+        l->jobs[i].peer_len = (const uint64_t *const *)(base + count);
+        for (size_t k = 0; k < count; k++) {
+            TAUT_TRY(taut__on_device(l->c, l->codec, l->pieces[i].peers[k], "payload of a peer"));
+            list[at + k] = l->pieces[i].peers[k];
+            list[at + count + k] = &l->pieces[i].peer_bytes[k]->bytes;
+        }
+        at += 2 * count;
+        if (at + 2 * count <= sizeof list / sizeof *list && i + 1 < n) continue;
+        size_t begin = (i + 1) * 2 * count - at;
+        TAUT_TRY(l->c->device->put((const void **)*there + begin, list, at * sizeof *list, l->place.stream));
+        at = 0;
+    }
+    l->b.peer_count = (uint32_t)count;
+    return TAUT_OK;
 }
 
 static taut_status launch(const taut__device_codec *d, taut__launch *l, size_t n)
 {
     taut__cuda_job   jobs[TAUT__LAUNCH_MAX];
     taut__cuda_batch zero = {.count = (uint32_t)n, .factor = 1, .dtype = TAUT_F32};
-    void            *there = NULL, *work = NULL;
+    void            *there = NULL, *work = NULL, *peers = NULL;
     l->jobs = jobs;
     l->b = zero;
     for (size_t i = 0; i < n; i++) {
@@ -93,6 +121,7 @@ static taut_status launch(const taut__device_codec *d, taut__launch *l, size_t n
     l->b.work_bytes = d->work ? d->work(l) : 0;
     taut_status s = taut__scratch(l->c, l->place, n > 1 ? n * sizeof *jobs : 0, &there);
     if (s == TAUT_OK) s = taut__scratch(l->c, l->place, l->b.work_bytes, &work);
+    if (s == TAUT_OK) s = bring_peers(l, n, &peers);
     if (s == TAUT_OK && n > 1) s = l->c->device->put(there, jobs, n * sizeof *jobs, l->place.stream);
     l->b.jobs = there;
     l->b.work = work;
@@ -100,6 +129,7 @@ static taut_status launch(const taut__device_codec *d, taut__launch *l, size_t n
     if (s == TAUT_OK) s = d->run(l);
     l->c->device->release_in(work, l->place.stream);
     l->c->device->release_in(there, l->place.stream);
+    l->c->device->release_in(peers, l->place.stream);
     return s;
 }
 

@@ -32,14 +32,109 @@ static __global__ void __launch_bounds__(THREADS) grid_encode(const __grid_const
     }
 }
 
+/* Where the blocks of a peer's chunk begin, and their classes; by one thread. False: malformed. */
+static __device__ bool walk_chunk(const uint8_t *src, uint32_t bytes, uint32_t blocks, uint32_t *start)
+{
+    const uint8_t *end = src + bytes;
+    uint32_t       k = 0, i = 0;
+    bool           counted = true;
+    while (k < blocks) { /* as read_classes() */
+        if (i / 2 >= bytes) return false;
+        uint32_t v = end[-1 - (int32_t)(i / 2)] >> (i % 2 ? 4 : 0) & 15;
+        i++;
+        if (!counted) {
+            uint32_t run = v + GRID_RUN_MIN;
+            if (run > blocks - k) return false;
+            for (uint32_t to = k + run; k < to; k++) start[k] = (uint32_t)GRID_ZERO << START_BITS;
+            counted = true;
+        } else if (v == GRID_RUN) {
+            counted = false;
+        } else {
+            start[k++] = v << START_BITS;
+        }
+    }
+    int64_t  body = (int64_t)bytes - (i + 1) / 2;
+    uint64_t pos = 0;
+    for (uint32_t b = 0; b < blocks; b++) {
+        uint32_t cls = start[b] >> START_BITS;
+        if (cls == GRID_ZERO) continue;
+        uint32_t bits = body_bits(src, end, pos, cls);
+        start[b] |= (uint32_t)pos;
+        pos += bits;
+        if (bits == 0 || (int64_t)pos > 8 * body) return false;
+    }
+    return (int64_t)((pos + 7) / 8) == body;
+}
+
+/* Chunk k of every peer: opened by all threads, walked by a warp's first lane each. What is malformed counts as zero, and is flagged.
+ * peers, start: shared memory. */
+static __device__ void open_peers(const taut__cuda_batch &batch, const taut__cuda_job *j, uint64_t k, uint32_t *start, peer_chunks *peers)
+{
+    uint32_t warp = threadIdx.x / TAUT_WARP, blocks = (uint32_t)((taut__min(GRID_CHUNK, j->n - k * GRID_CHUNK) + GRID_BLOCK - 1) / GRID_BLOCK);
+    for (uint32_t p = 0; p < batch.peer_count; p++) {
+        const uint8_t *payload = j->peers[p];
+        uint64_t       from = 0;
+        uint32_t       kind = 0, bytes = 0;
+        bool           opened = open_payload(j, payload, *j->peer_len[p], k, true, &kind, &from, &bytes) && (kind == KIND_PACKED || kind == KIND_ZERO);
+        __syncthreads(); /* open_payload's shared memory is used again */
+        if (threadIdx.x != 0) continue;
+        if (!opened) taut_flag(j, TAUT__CUDA_CORRUPT);
+        bool there = opened && kind == KIND_PACKED && bytes != 0;
+        peers->src[p] = there ? payload + from : NULL;
+        peers->end[p] = there ? payload + from + bytes : NULL;
+    }
+    if (threadIdx.x == 0) peers->count = batch.peer_count, peers->start = start;
+    __syncthreads();
+    if (TAUT_LANE == 0 && warp < peers->count && peers->src[warp] &&
+        !walk_chunk(peers->src[warp], (uint32_t)(peers->end[warp] - peers->src[warp]), blocks, start + warp * GRID_CHUNK_BLOCKS)) {
+        taut_flag(j, TAUT__CUDA_CORRUPT);
+        peers->src[warp] = NULL;
+    }
+    __syncthreads();
+}
+
+/* The sum of codes and peers, packed, a chunk at a time: neither codes nor sums go to memory. */
+static __global__ void __launch_bounds__(THREADS, 2) grid_sum(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
+                                                    unsigned long long *state, uint8_t *slots)
+{
+    TAUT_SHARED(unsigned long long, shared, 2);
+    TAUT_SHARED(uint32_t, start, TAUT__GRID_PEERS * GRID_CHUNK_BLOCKS);
+    TAUT_SHARED(peer_chunks, peers, 1);
+    uint8_t *slot = slots + (uint64_t)blockIdx.x * SLOT;
+    for (;;) {
+        if (threadIdx.x == 0) shared[0] = atomicAdd(ticket, 1ull);
+        __syncthreads();
+        uint64_t unit = shared[0], k;
+        if (unit >= batch.units) return;
+        const taut__cuda_job *j = taut_job_of(batch, unit, &k);
+        if (grid_is_raw(j)) {
+            __syncthreads(); /* shared[0] is about to change */
+            continue;
+        }
+        uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
+        uint32_t bytes = 0;
+        if (j->n) {
+            open_peers(batch, j, k, start, peers);
+            bytes = chunk_of<true>(j, batch.dtype, set, k, slot, false, NULL, peers);
+        }
+        place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, false, shared);
+    }
+}
+
 /* Where floats travel as they are this time: the same operations with the floats' bits as codes and payloads of kind RAW
  * (grid_codes.c). A launch of its own, which does nothing where calibration says otherwise, as the others do nothing where it says so. */
-enum { RAW_TO_PAYLOAD = 1, RAW_TO_CODES = 2, RAW_FROM_CODES = 4, RAW_ADD = 8, RAW_VALUES = 16 };
+enum { RAW_TO_PAYLOAD = 1, RAW_TO_CODES = 2, RAW_FROM_CODES = 4, RAW_ADD = 8, RAW_VALUES = 16, RAW_PEERS = 32 };
 
-static __device__ bool raw_opens(const taut__cuda_job *j)
+static __device__ bool raw_opens(const uint8_t *payload, uint64_t len, uint64_t n)
 {
-    const uint32_t *word = (const uint32_t *)j->payload;
-    return *j->len == HEADER + 4 * j->n && (word[0] & 0x7f) == KIND_RAW && (word[0] >> 8 & 0xff) == GRID_CHUNK_LOG2;
+    const uint32_t *word = (const uint32_t *)payload;
+    return len == HEADER + 4 * n && (word[0] & 0x7f) == KIND_RAW && (word[0] >> 8 & 0xff) == GRID_CHUNK_LOG2;
+}
+static __device__ bool raw_peers_open(const taut__cuda_batch &batch, const taut__cuda_job *j)
+{
+    bool good = true;
+    for (uint32_t p = 0; p < batch.peer_count; p++) good = good && raw_opens(j->peers[p], *j->peer_len[p], j->n);
+    return good;
 }
 
 static __global__ void __launch_bounds__(THREADS) grid_raw(const __grid_constant__ taut__cuda_batch batch, settings set, uint32_t what, bool always)
@@ -49,12 +144,14 @@ static __global__ void __launch_bounds__(THREADS) grid_raw(const __grid_constant
     uint64_t              from = unit * GRID_CHUNK, to = taut__min(j->n, from + GRID_CHUNK);
     float                *out = (float *)(j->payload + HEADER);
     if (!always && !grid_is_raw(j)) return;
-    if ((what & RAW_ADD) && !raw_opens(j)) {
+    if (((what & RAW_ADD) && !raw_opens(j->payload, *j->len, j->n)) || ((what & RAW_PEERS) && !raw_peers_open(batch, j))) {
         if (threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
         return;
     }
     for (uint64_t i = from + threadIdx.x; i < to; i += THREADS) {
-        float x = what & (RAW_FROM_CODES | RAW_ADD) ? __uint_as_float((uint32_t)j->codes[i]) : ((const float *)j->src)[i];
+        float    x = what & (RAW_FROM_CODES | RAW_ADD) ? __uint_as_float(j->codes ? (uint32_t)j->codes[i] : 0) : ((const float *)j->src)[i];
+        uint32_t peers = what & RAW_PEERS ? batch.peer_count : 0;
+        for (uint32_t p = 0; p < peers; p++) x += ((const float *)(j->peers[p] + HEADER))[i];
         if (j->residual && !(what & (RAW_FROM_CODES | RAW_ADD))) x = j->residual[i] + x;
         if (what & RAW_ADD) x += out[i];
         if (what & RAW_TO_PAYLOAD) out[i] = x;
@@ -202,6 +299,22 @@ static taut_status pack(const taut__cuda_batch *b, double dead, const void *tabl
     run_raw(b, dead, RAW_FROM_CODES | RAW_TO_PAYLOAD, s);
     return run_encode(b, settings_of(dead, 0, true), tables, "grid pack", s);
 }
+static taut_status sum_pack(const taut__cuda_batch *b, double dead, taut__cuda_stream s)
+{
+    size_t fixed = fixed_work(b->units), slot = slot_bytes(false);
+    TAUT_TRY(check(b, "grid sum"));
+    TAUT_TRY(need_step(b, "grid sum"));
+    if (b->peer_count < 1 || b->peer_count > TAUT__GRID_PEERS)
+        return taut__fail(TAUT_E_RANGE, "grid sum: %u payloads: must be 1..%d", b->peer_count, TAUT__GRID_PEERS);
+    if (b->work_bytes < fixed + slot) return taut__fail(TAUT_E_CAPACITY, "grid sum: %zu bytes of scratch: must be at least %zu", b->work_bytes, fixed + slot);
+    uint8_t    *work = (uint8_t *)b->work;
+    cudaError_t e = cudaMemsetAsync(work, 0, fixed, s);
+    if (e != cudaSuccess) return taut__fail(TAUT_E_DEVICE, "grid sum: %s", cudaGetErrorString(e));
+    unsigned long long *ticket = (unsigned long long *)work, *state = ticket + 2;
+    run_raw(b, dead, RAW_FROM_CODES | RAW_PEERS | RAW_TO_PAYLOAD, s);
+    TAUT_LAUNCH(grid_sum, (unsigned)taut__min((b->work_bytes - fixed) / slot, b->units), THREADS, 0, s, *b, settings_of(dead, 0, true), ticket, state, work + fixed);
+    return taut_launched("grid sum");
+}
 static taut_status raw(const taut__cuda_batch *b, double dead, taut__cuda_stream s)
 {
     TAUT_TRY(check(b, "grid raw"));
@@ -239,4 +352,4 @@ static taut_status unpack_add(const taut__cuda_batch *b, const void *tables, tau
 static taut_status unpack_values(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s) { return run_decode(b, VALUES, tables, "grid unpack values", s); }
 
 extern "C" const taut__cuda_grid TAUT_CUDA_TABLE(grid);
-extern "C" const taut__cuda_grid TAUT_CUDA_TABLE(grid) = {sizeof(grid_tables), encode_work, encode, pack, raw, quantize, dequantize, decode, unpack_add, unpack_values};
+extern "C" const taut__cuda_grid TAUT_CUDA_TABLE(grid) = {sizeof(grid_tables), encode_work, encode, pack, sum_pack, raw, quantize, dequantize, decode, unpack_add, unpack_values};

@@ -3,7 +3,7 @@
 #ifndef TAUT_GRID_CUDA_CHUNK_H
 #define TAUT_GRID_CUDA_CHUNK_H
 
-#include "grid_cuda.h"
+#include "grid_cuda_walk.h"
 #include <float.h>
 
 /* grid_rans_cuda.cu */
@@ -181,9 +181,44 @@ static __device__ __forceinline__ void take_codes(const taut__cuda_job *j, uint6
     r->k.sign = grid_vote(q[0] < 0, q[1] < 0);
 }
 
+/* ---- sums of payloads ---- */
+
+/* peer_chunks : the chunks of one number in all peers' payloads, walked: where each block begins, and its class. */
+struct peer_chunks {
+    uint32_t       count;
+    const uint8_t *src[TAUT__GRID_PEERS], *end[TAUT__GRID_PEERS]; /* NULL: all zero */
+    const uint32_t *start; /* in shared memory: of peer p's block b, [p * GRID_CHUNK_BLOCKS + b]: bit, and class above */
+};
+enum { START_BITS = 24, START_MASK = (1 << START_BITS) - 1 }; /* a chunk's body has fewer than 2^22 bits */
+
+/* Block `block`: codes, where there are some, and what the peers say of it. */
+static __device__ __forceinline__ void take_sums(const taut__cuda_job *j, const peer_chunks &peers, uint32_t block, uint64_t i, uint32_t m, round_block *r)
+{
+    int32_t a = j->codes && TAUT_LANE < m ? j->codes[i + TAUT_LANE] : 0, b = j->codes && TAUT_LANE + 32 < m ? j->codes[i + TAUT_LANE + 32] : 0;
+    for (uint32_t p = 0; p < peers.count; p++) {
+        if (!peers.src[p]) continue;
+        uint32_t         at = peers.start[p * GRID_CHUNK_BLOCKS + block];
+        grid_warp_block  k = {0, 0, 0};
+        grid_warp_reader rd = {peers.src[p], peers.end[p], at & START_MASK};
+        bool             raw = false;
+        if (at >> START_BITS == GRID_ZERO) continue;
+        if (!grid_warp_read(&rd, at >> START_BITS, &k, &raw) || raw) {
+            if (TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
+            continue;
+        }
+        a = (int32_t)((uint32_t)a + (uint32_t)grid_code_a(k));
+        b = (int32_t)((uint32_t)b + (uint32_t)grid_code_b(k));
+    }
+    r->raw = false;
+    r->k.a = a < 0 ? 0u - (uint32_t)a : (uint32_t)a;
+    r->k.b = b < 0 ? 0u - (uint32_t)b : (uint32_t)b;
+    r->k.sign = grid_vote(a < 0 && TAUT_LANE < m, b < 0 && TAUT_LANE + 32 < m);
+}
+
 /* Chunk k of the job -> slot: bodies, then classes. Returns its bytes. All threads. try_only: err and codes are left alone.
- * *any_raw (NULL: nobody asks): some block has no codes. */
-static __device__ inline uint32_t encode_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k, uint8_t *slot, bool try_only, bool *any_raw)
+ * *any_raw (NULL: nobody asks): some block has no codes. SUMS: of codes and peers. */
+template <bool SUMS> static __device__ inline uint32_t chunk_of(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k, uint8_t *slot, bool try_only,
+                                                                   bool *any_raw, const peer_chunks *peers)
 {
     TAUT_SHARED(uint32_t, window, WINDOW);
     TAUT_SHARED(uint32_t, sizes, ROUND);
@@ -193,7 +228,7 @@ static __device__ inline uint32_t encode_chunk(const taut__cuda_job *j, taut_dty
     uint32_t      *out = (uint32_t *)slot;
     bool           raw = false;
     grid_warp_unit u = {0, 0, 0, NULL, 0, 0, false, false};
-    if (!set.from_codes) u = grid_unit_of(j, 1, set.bias);
+    if (!SUMS && !set.from_codes) u = grid_unit_of(j, 1, set.bias);
     for (uint32_t i = threadIdx.x; i < WINDOW; i += THREADS) window[i] = 0;
     __syncthreads();
     for (uint32_t base = 0; base < blocks; base += ROUND) {
@@ -204,7 +239,8 @@ static __device__ inline uint32_t encode_chunk(const taut__cuda_job *j, taut_dty
             r[q].s.cls = GRID_ZERO, r[q].s.bits = 0, r[q].s.r = 0, r[q].raw = false;
             if (block < blocks) {
                 uint32_t m = (uint32_t)taut__min(GRID_BLOCK, n - (uint64_t)block * GRID_BLOCK);
-                if (set.from_codes) take_codes(j, first + (uint64_t)block * GRID_BLOCK, m, &r[q]);
+                if (SUMS) take_sums(j, *peers, block, first + (uint64_t)block * GRID_BLOCK, m, &r[q]);
+                else if (set.from_codes) take_codes(j, first + (uint64_t)block * GRID_BLOCK, m, &r[q]);
                 else take_floats(j, dtype, set, u, first + (uint64_t)block * GRID_BLOCK, m, try_only, &r[q]);
                 raw |= r[q].raw;
                 if (r[q].raw) r[q].s.cls = GRID_WIDE, r[q].s.bits = 5 + 64 * 32;
@@ -248,6 +284,10 @@ static __device__ inline uint32_t encode_chunk(const taut__cuda_job *j, taut_dty
     }
     __syncthreads();
     return body + bytes;
+}
+static __device__ inline uint32_t encode_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k, uint8_t *slot, bool try_only, bool *any_raw)
+{
+    return chunk_of<false>(j, dtype, set, k, slot, try_only, any_raw, NULL);
 }
 
 /* bytes from src, which is aligned to 4, to any address. All threads; src has a word to spare behind its end. */
@@ -295,11 +335,12 @@ static __device__ __forceinline__ void deliver(const taut__cuda_batch &batch, co
 
 /* Whether the payload's header and lengths can be those of this job; its kind, where chunk k lies, and that chunk's bytes.
  * All threads; the same answer. */
-static __device__ inline bool open_chunk(const taut__cuda_job *j, uint64_t k, bool codes, uint32_t *kind, uint64_t *from, uint32_t *bytes)
+static __device__ inline bool open_payload(const taut__cuda_job *j, const uint8_t *payload, uint64_t len, uint64_t k, bool codes, uint32_t *kind, uint64_t *from,
+                                           uint32_t *bytes)
 {
     TAUT_SHARED(unsigned long long, sums, 2 * WARPS);
-    const uint32_t *word = (const uint32_t *)j->payload;
-    uint64_t        len = *j->len, chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
+    const uint32_t *word = (const uint32_t *)payload;
+    uint64_t        chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
     if (len < HEADER) return false;
     uint32_t head = word[0], dead = head >> 16;
     float    step = __uint_as_float(word[1]);
@@ -326,70 +367,9 @@ static __device__ inline bool open_chunk(const taut__cuda_job *j, uint64_t k, bo
     *bytes = j->n ? word[2 + k] : 0;
     return table + all == len;
 }
-
-/* ---- code packed: decoding ---- */
-
-/* Classes of a chunk from its tail, into cls[0..blocks); bytes before them, or -1: they do not fit. By one thread; tail: the
- * chunk's last bytes, of which `held` are there. */
-static __device__ inline int64_t read_classes(const uint8_t *tail, uint32_t held, uint32_t len, uint32_t blocks, uint8_t *cls)
+static __device__ inline bool open_chunk(const taut__cuda_job *j, uint64_t k, bool codes, uint32_t *kind, uint64_t *from, uint32_t *bytes)
 {
-    uint32_t i = 0;
-    bool     counted = true; /* false: the nibble before was RUN */
-    for (uint32_t k = 0; k < blocks;) {
-        if (i / 2 >= len || i / 2 >= held) return -1;
-        uint32_t v = tail[held - 1 - i / 2] >> (i % 2 ? 4 : 0) & 15;
-        i++;
-        if (!counted) {
-            uint32_t run = v + GRID_RUN_MIN;
-            if (run > blocks - k) return -1;
-            for (uint32_t end = k + run; k < end; k++) cls[k] = GRID_ZERO;
-            counted = true;
-        } else if (v == GRID_RUN) {
-            counted = false;
-        } else {
-            cls[k++] = (uint8_t)v;
-        }
-    }
-    return (int64_t)len - (i + 1) / 2;
-}
-
-/* Bits of the body at `pos`; 0: malformed. What the maps say is checked; values are checked where they are decoded. */
-static __device__ inline uint32_t body_bits(const uint8_t *src, const uint8_t *end, uint64_t pos, uint32_t cls)
-{
-    uint64_t begin = pos, map, nz = 0;
-    uint32_t r = cls >= GRID_R0 ? cls - GRID_R0 : 0;
-    if (cls == GRID_WIDE) { /* rare: up to 30 planes */
-        r = (uint32_t)grid_low(grid_bits_at(src, end, pos), 5);
-        pos += 5;
-        if (r < 8) return 0;
-        if (r == GRID_RAW) return 5 + 64 * 32;
-    }
-    for (uint32_t p = 0; p < r; p++, pos += 64) nz |= grid_bits_at(src, end, pos);
-    if (cls < GRID_H4) {
-        uint32_t count = cls - GRID_P1 + 1;
-        uint64_t v = grid_low(grid_bits_at(src, end, pos), 6 * count);
-        pos += 6 * count;
-        map = 0;
-        for (uint32_t i = 0; i < count; i++) map |= UINT64_C(1) << (v >> 6 * i & 63);
-    } else if (cls == GRID_H4) {
-        uint64_t groups = grid_unpack_groups(grid_low(grid_bits_at(src, end, pos), 16)) * 15;
-        if (!groups) return 0;
-        map = grid_bits_at(src, end, pos + 16);
-        pos += 16 + grid_count_bits(groups);
-        map = grid_low(map, grid_count_bits(groups)); /* only its ones are counted below: r is 0 */
-    } else {
-        map = grid_bits_at(src, end, pos);
-        pos += 64;
-    }
-    if (r == 0 && map == 0) return 0;
-    uint32_t left = grid_count_bits(map), non_zero = grid_count_bits(nz | map);
-    for (uint32_t h = 2; h <= GRID_LEVELS && left; h++) {
-        uint64_t v = grid_low(grid_bits_at(src, end, pos), left);
-        pos += left;
-        left = grid_count_bits(v);
-    }
-    for (; left; left--) pos += 5 + grid_low(grid_bits_at(src, end, pos), 5);
-    return (uint32_t)(pos + non_zero - begin);
+    return open_payload(j, j->payload, *j->len, k, codes, kind, from, bytes);
 }
 
 /* A chunk of code packed. All threads; false in the warps that saw something malformed. */

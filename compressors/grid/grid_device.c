@@ -39,6 +39,7 @@ static size_t work(taut__launch *l)
     case TAUT_OP_COLLECT_STATS: return l->c->stats->work(l->b.units, l->b.count);
     case TAUT_OP_ENCODE:
     case TAUT_OP_PACK:
+    case TAUT_OP_SUM_PACK:
     case TAUT_OP_QUANTIZE_PACK: return l->c->grid->encode_work(l->b.units, TOGETHER, rans(l));
     default: return 0;
     }
@@ -76,6 +77,7 @@ static taut_status run(const taut__launch *l)
     case TAUT_OP_DECODE_ADD: return grid->decode(&b, true, tables, s);
     case TAUT_OP_QUANTIZE: return grid->quantize(&b, dead, l->pieces[0].limit, s);
     case TAUT_OP_PACK: return grid->pack(&b, dead, tables, s);
+    case TAUT_OP_SUM_PACK: return grid->sum_pack(&b, dead, s);
     case TAUT_OP_QUANTIZE_PACK: return grid->encode(&b, dead, l->pieces[0].limit, tables, s);
     case TAUT_OP_UNPACK_ADD: return grid->unpack_add(&b, tables, s);
     case TAUT_OP_UNPACK_VALUES: return grid->unpack_values(&b, tables, s);
@@ -90,10 +92,33 @@ static taut_status enqueue(taut__op op, const taut_codec *codec, const taut_piec
     return taut__launch_pieces(&device, op, codec, pieces, n, place);
 }
 
+/* Code rans, and more peers than one pass takes: each is added, then the sum is packed. */
+static taut_status sum_in_turn(const taut_codec *codec, const taut_piece *p, taut_place place)
+{
+    taut_piece one = *p;
+    if (!p->codes) return taut__fail(TAUT_E_INVALID, "grid: sum_pack: codes is NULL: must be memory for the sum");
+    for (uint32_t k = 0; k < p->peer_count; k++) {
+        one.payload = (uint8_t *)(uintptr_t)p->peers[k];
+        one.outcome = (taut_outcome *)(uintptr_t)p->peer_bytes[k];
+        TAUT_TRY(enqueue(TAUT_OP_UNPACK_ADD, codec, &one, 1, place));
+    }
+    return enqueue(TAUT_OP_PACK, codec, p, 1, place);
+}
+
+static taut_status sum_pack(taut__op op, const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place place)
+{
+    for (size_t i = 0, m; i < n; i += m) {
+        bool fused = pieces[i].peer_count <= TAUT__GRID_PEERS && taut__stage(&pieces[i].call)->value[GRID_KEY_CODE] == GRID_PACKED;
+        for (m = 1; fused && i + m < n && pieces[i + m].peer_count == pieces[i].peer_count;) m++;
+        TAUT_TRY(fused ? enqueue(op, codec, pieces + i, m, place) : sum_in_turn(codec, &pieces[i], place));
+    }
+    return TAUT_OK;
+}
+
 extern const taut_codec_ops taut__grid_device;
 const taut_codec_ops taut__grid_device = {
     .enqueue = {[TAUT_OP_COLLECT_STATS] = enqueue, [TAUT_OP_CALIBRATE] = enqueue, [TAUT_OP_ADAPT] = enqueue, [TAUT_OP_REBASE] = enqueue,
                 [TAUT_OP_ENCODE] = enqueue, [TAUT_OP_DECODE] = enqueue, [TAUT_OP_DECODE_ADD] = enqueue, [TAUT_OP_QUANTIZE] = enqueue,
                 [TAUT_OP_PACK] = enqueue, [TAUT_OP_QUANTIZE_PACK] = enqueue, [TAUT_OP_UNPACK_ADD] = enqueue,
-                [TAUT_OP_UNPACK_VALUES] = enqueue, [TAUT_OP_DEQUANTIZE] = enqueue},
+                [TAUT_OP_UNPACK_VALUES] = enqueue, [TAUT_OP_SUM_PACK] = sum_pack, [TAUT_OP_DEQUANTIZE] = enqueue},
 };

@@ -349,7 +349,7 @@ static __global__ void __launch_bounds__(WARPS * TAUT_WARP) quant_encode(const _
 }
 
 template <int TILES>
-static __global__ void __launch_bounds__(WARPS * TAUT_WARP) quant_sum_encode(const __grid_constant__ taut__cuda_batch batch, quant_params p)
+static __global__ void __launch_bounds__(WARPS * TAUT_WARP, 2) quant_sum_encode(const __grid_constant__ taut__cuda_batch batch, quant_params p)
 {
     TAUT_SHARED(uint8_t, tails, WARPS * 64);
     uint64_t u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, k;
@@ -397,7 +397,7 @@ struct candidates {
 
 /* A warp takes 1024 elements at a time into registers and codes them by each candidate in turn; buckets of 1024 at most. */
 enum { SPAN = TAUT__CUDA_SPAN, SPAN_TILES = SPAN / TILE };
-static __global__ void __launch_bounds__(WARPS * TAUT_WARP) quant_errors(const __grid_constant__ taut__cuda_batch batch, candidates all)
+static __global__ void __launch_bounds__(WARPS * TAUT_WARP, 1) quant_errors(const __grid_constant__ taut__cuda_batch batch, candidates all)
 {
     uint64_t u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, k;
     if (u >= batch.units) return;

@@ -122,7 +122,7 @@ static __device__ __forceinline__ void put(const taut__cuda_batch &batch, const 
 }
 
 /* Values are multiplied by factor (and by the block's size where the payload says so), as reconstruct() does. */
-static __global__ void __launch_bounds__(THREADS) randk_decode(const __grid_constant__ taut__cuda_batch batch, pick_plan p, bool add)
+static __global__ void __launch_bounds__(THREADS, 4) randk_decode(const __grid_constant__ taut__cuda_batch batch, pick_plan p, bool add)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);

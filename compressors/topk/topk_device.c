@@ -19,7 +19,7 @@ static taut_status fill(const taut__launch *l, const taut_piece *p, taut__cuda_j
     j->choice = c ? (const taut__topk_choice *)(const void *)c->u : NULL;
     if (l->op != TAUT_OP_CALIBRATE) return TAUT_OK;
     if (!p->src) return taut__fail(TAUT_E_INVALID, "topk: calibrate: needs the whole tensor");
-    j->n = p->call.tensor->elems, j->first = 0;
+    j->n = p->call.tensor->elems, j->first = 0, j->err = NULL;
     return TAUT_OK;
 }
 
@@ -28,11 +28,11 @@ static size_t work(taut__launch *l)
     uint32_t jobs = l->b.count;
     switch (l->op) {
     case TAUT_OP_COLLECT_STATS: return 0;
-    case TAUT_OP_CALIBRATE: return l->c->topk->choose_work(l->b.units, jobs);
+    case TAUT_OP_CALIBRATE: l->list = taut__cuda_list(l->jobs, jobs, density(l), false); return l->c->topk->choose_work(l->b.units, l->list, jobs);
     default: l->list = taut__cuda_list(l->jobs, jobs, density(l), any(l));
     }
     bool encodes = l->op == TAUT_OP_ENCODE || l->op == TAUT_OP_ENCODE_EXACT;
-    return encodes ? l->c->topk->encode_work(l->b.units, l->list, jobs) : l->c->topk->decode_work(l->list, jobs);
+    return encodes ? l->c->topk->encode_work(l->b.units, l->list, jobs, !any(l)) : l->c->topk->decode_work(l->list, jobs);
 }
 
 static taut_status run(const taut__launch *l)
@@ -41,7 +41,7 @@ static taut_status run(const taut__launch *l)
     taut__cuda_stream      s = l->place.stream;
     switch (l->op) {
     case TAUT_OP_COLLECT_STATS: return topk->count(&l->b, s);
-    case TAUT_OP_CALIBRATE: return topk->choose(&l->b, density(l), s);
+    case TAUT_OP_CALIBRATE: return topk->choose(&l->b, density(l), l->list, s);
     case TAUT_OP_ENCODE: return topk->encode(&l->b, density(l), false, l->list, s);
     case TAUT_OP_ENCODE_EXACT: return topk->encode(&l->b, density(l), true, l->list, s);
     default: return topk->decode(&l->b, l->op == TAUT_OP_DECODE_ADD, l->list, s);

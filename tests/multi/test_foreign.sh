@@ -155,7 +155,7 @@ if "$TAUT" train --help 2>&1 | grep -q 'left out'; then
 else
     trains "train on an indexed tar" --model mlp --data gnu.tar.taut --lr 0.01
     if command -v "${MPIRUN:-mpirun}" >/dev/null && "$TAUT" info --json | grep -q '"mpi": true'; then run="${MPIRUN:-mpirun} -n 2"; fi
-    trains "train on a folder of indexed MDS, by a plan, $run" --model mlp --data mds --plan mds.plan --rounds 10 --lr 0.01
+    trains "train on a folder of indexed MDS, by a plan, $run" --model mlp --data mds --plan mds.plan --rounds 20 --lr 0.01
     run=
     if [ "$LONG" = 1 ]; then
         trains "train on a tar by its own name" --model mlp --data gnu.tar --lr 0.01
@@ -232,6 +232,10 @@ fresh && head -c 100000 gnu.tar >work.tar && changed 'work.tar was changed after
 fresh && at=$(grep -abo 'sample 60: ' work.tar | head -n 1 | cut -d: -f1) && printf S | dd of=work.tar bs=1 seek="$at" conv=notrunc 2>/dev/null &&
     changed 'block [0-9]* of field txt (samples [0-9]*\.\.[0-9]*): XXH64 .*work.tar is not what it was when it was indexed: index it anew'
 ok "blocks that did not change" "$TAUT" data cat work.tar.taut --field txt --samples 3
+ok "a plan reads no samples" "$TAUT" data plan full work.tar.taut -o work.plan
+if [ "$LONG" = 1 ] && [ $skipped -eq 0 ]; then
+    refuses 'field txt .*work.tar is not what it was when it was indexed' "$TAUT" train --model gpt --data work.tar --plan work.plan --codec none --batch 10 --rounds 2
+fi
 fresh && sleep 0.02 && touch work.tar && ok "touched only: still good" "$TAUT" data verify work.tar.taut
 grep -q 'work.tar is newer than its index' "$dir/log" && pass || fail "a warning that the file is newer: $(cat "$dir/log")"
 fresh && rm work.tar && changed 'work.tar: cannot open'

@@ -68,7 +68,7 @@ static void same_floats(sparse_case *g, const float *device, const float *want, 
 static void topk_encode(taut__cuda_batch *b, double density, bool exact, uint64_t *list, taut__cuda_stream s)
 {
     *list = taut__cuda_list(&b->one, 1, density, exact || b->one.choice);
-    b->work_bytes = k->topk->encode_work(b->units, *list, 1);
+    b->work_bytes = k->topk->encode_work(b->units, *list, 1, !exact && !b->one.choice);
     b->work = cuda_new(b->work_bytes, 0);
     cuda_must(k->topk->encode(b, density, exact, *list, s), "topk encode");
 }
@@ -79,18 +79,44 @@ static void topk_decode(taut__cuda_batch *b, int what, uint64_t list, taut__cuda
     cuda_must(k->topk->decode(b, what, list, s), "topk decode");
 }
 
+/* What misleads a sample: all that is large in one place (MISLED: none in sight; MORE: more than there is room for); ties. */
+enum { MISLED = CUDA_KINDS, MORE, TIES, KINDS };
+static const char *fill(float *x, size_t n, int kind, double density)
+{
+    static const char *const names[] = {"large ones together", "too many in sight", "ties"};
+    if (kind < CUDA_KINDS) {
+        cuda_fill(x, n, kind);
+        return cuda_kind_name(kind);
+    }
+    fill_normal(x, n, kind == MISLED ? 0 : 1e-3f, n);
+    for (size_t i = 0; i < n; i++) {
+        if (kind == MISLED && i >= n / 3 && (double)(i - n / 3) < density * (double)n / 2) x[i] = 1 + (float)(i % 100);
+        if (kind == MORE) x[i] = (i & 1 ? 1.0f : -1.0f) * (1 + (float)(i % 3) * 0x1p-20f);
+        if (kind == TIES) x[i] = (float)((i * 7919) % 11) / 8;
+    }
+    return names[kind - CUDA_KINDS];
+}
+
 static void topk_both(size_t n, double density, int kind, bool in_place, uint64_t seed)
 {
     sparse_case g;
     uint64_t    list;
     open_case(&g, "topk", density, n, "");
-    cuda_fill(g.x, n, kind);
+    const char *name = fill(g.x, n, kind, density);
     case_round_trip(&g.c, g.x, g.err, g.back);
     taut__cuda_stream s = cuda_begin(seed);
     taut__cuda_job    j = job_of(&g, in_place);
+    if (!in_place && seed % 2) { /* x is src + residual, and err takes the residual's place: -0 + x, all the same */
+        float *zeros = new_floats(n);
+        for (size_t i = 0; i < n; i++) zeros[i] = -0.0f;
+        j.residual = j.err;
+        cuda_must(k->device->copy(j.err, zeros, 4 * n, s), "copy");
+        cuda_must(k->device->wait(s), "wait");
+        free(zeros);
+    }
     taut__cuda_batch  b = taut__cuda_single(&j, TAUT__CUDA_TILE);
     topk_encode(&b, g.density, false, &list, s);
-    same_payload(&g, &j, cuda_kind_name(kind));
+    same_payload(&g, &j, name);
     same_floats(&g, j.err, g.err, "err");
     topk_decode(&b, 0, taut__cuda_list(&b.one, 1, 1, true), s);
     same_floats(&g, j.dst, g.back, "decode");
@@ -110,6 +136,16 @@ START_TEST(topk_is_the_cpus)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int kind = 0; kind < CUDA_KINDS; kind++, seed++)
             topk_both(sizes[i], densities[seed % 4], kind, seed % 3 == 0, seed);
+}
+END_TEST
+
+/* Large tensors: candidates first, whatever the sample said of them. */
+START_TEST(topk_from_candidates)
+{
+    static const size_t sizes[] = {16384, 40003};
+    uint64_t            seed = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int kind = 0; kind < KINDS; kind++, seed++) topk_both(sizes[i], kind == MORE || seed % 2 ? 0.01 : 0.12, kind, seed % 3 == 0, seed);
 }
 END_TEST
 
@@ -174,7 +210,7 @@ START_TEST(topk_batch_in_a_graph)
     b.units = taut__cuda_number(jobs, JOBS, TAUT__CUDA_TILE);
     b.count = JOBS;
     b.jobs = cuda_put(jobs, sizeof jobs, 0);
-    b.work_bytes = k->topk->encode_work(b.units, list, JOBS);
+    b.work_bytes = k->topk->encode_work(b.units, list, JOBS, true);
     b.work = cuda_new(b.work_bytes, 0);
     cuda_must(k->device->wait(s), "wait");
     cuda_must(k->device->capture_begin(s), "capture");
@@ -345,6 +381,7 @@ int main(void)
     tcase_set_timeout(t, 200);
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, topk_is_the_cpus);
+    tcase_add_test(t, topk_from_candidates);
     tcase_add_test(t, topk_slices_and_exact_sums);
     tcase_add_test(t, topk_batch_in_a_graph);
     tcase_add_test(t, topk_malformed);

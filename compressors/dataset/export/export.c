@@ -103,7 +103,7 @@ typedef struct feed {
 static taut_status feed_block(feed *f, size_t s, uint64_t b)
 {
     taut__export   *e = f->e;
-    taut_block_view v[64];
+    taut_block_view v[64] = {{0}};
     for (size_t k = 0; k < e->fields; k++) {
         v[k] = (taut_block_view){.size = sizeof v[k]};
         TAUT_TRY(taut_reader_block(f->reader[k], e->number[k * e->shards + s], b, &v[k]));

@@ -19,7 +19,7 @@ void        taut__zpack_free(taut_zpack *z);
 /* ---- LEB128 ---- seven bits per byte, low ones first */
 taut_status taut__varint_add(taut_bytes *b, uint64_t v);
 bool        taut__varint_get(const uint8_t *p, size_t n, size_t *at, uint64_t *v); /* false: it ends before */
-static inline uint64_t taut__zigzag(int64_t v) { return (uint64_t)v << 1 ^ (uint64_t)(v >> 63); }
+static inline uint64_t taut__zigzag(int64_t v) { return (uint64_t)v << 1 ^ (v < 0 ? UINT64_MAX : 0); }
 static inline int64_t  taut__unzigzag(uint64_t v) { return (int64_t)(v >> 1 ^ (0 - (v & 1))); }
 
 #endif

@@ -5,7 +5,7 @@
 #include "foreign.h"
 #include <inttypes.h>
 
-enum { NEAR = 16384, SPAN = 1 << 20 }; /* gaps that are read along; bytes of a read of several samples */
+enum { NEAR = 4096, SPAN = 1 << 20 }; /* gaps that are read along, which costs no more than another read; bytes of a read of several samples */
 
 void taut__gather_free(taut__gather *g)
 {

@@ -98,7 +98,7 @@ static void make_name(const taut__import *im, const char *given, char *dst)
 {
     char   name[TAUT_FIELD_NAME - 8];
     size_t n = 0;
-    for (; given[n] && n < sizeof name - 1; n++) name[n] = isalnum((unsigned char)given[n]) || strchr("-_.", given[n]) ? given[n] : '_';
+    for (; n < sizeof name - 1 && given[n]; n++) name[n] = isalnum((unsigned char)given[n]) || strchr("-_.", given[n]) ? given[n] : '_';
     name[n] = 0;
     snprintf(dst, TAUT_FIELD_NAME, "%s", n ? name : "value");
     for (size_t k = 0, again = 2; k < im->fields; k++)

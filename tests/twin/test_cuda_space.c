@@ -1,0 +1,309 @@
+/* test_cuda_space.c : CUDA as a memory space: memory, streams and events, feedback's passes, norms, headers of frames, against the
+ * host's; and input that is wrong, each named, with nothing lost. */
+#include "compressors/frame.h"
+#include "compressors/grid/grid.h"
+#include "tests/support/cuda_host/control.h"
+#include "tests/support/cuda_twin.h"
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+extern void cuda_model_memory(size_t bytes) __attribute__((weak));
+
+START_TEST(passes)
+{
+    enum { N = 9001 };
+    float              *x = new_floats(N), *r = new_floats(N), *u = new_floats(N), *got = new_floats(N);
+    const taut__vectors *host = &taut__vectors_host;
+    for (int kind = 0; kind < CUDA_KINDS; kind++)
+        for (int d = 0; d < 3; d++) {
+            twin_begin((uint64_t)(kind + d));
+            const taut__vectors *v = taut__vectors_of(TAUT_CUDA);
+            taut_dtype           dtype = d == 0 ? TAUT_F32 : d == 1 ? TAUT_F16 : TAUT_BF16;
+            uint16_t            *h = calloc(N, 2);
+            const void          *g = d ? (void *)h : x;
+            cuda_fill(x, N, kind), cuda_fill(r, N, 0), cuda_fill(u, N, 1);
+            host->convert((taut_place){0}, h, d == 2 ? TAUT_BF16 : TAUT_F16, x, TAUT_F32, N);
+            void  *dg = cuda_put(g, N * (d ? 2 : 4), 0), *dh = cuda_new(N * 2, 0);
+            float *dr = cuda_put(r, 4 * N, 0), *du = cuda_put(u, 4 * N, 0), *dx = cuda_put(x, 4 * N, 0);
+#define BOTH(call_there, call_here, there, here, what)                                                         \
+    do {                                                                                                       \
+        cuda_must(call_there, what);                                                                           \
+        ck_assert(call_here == TAUT_OK);                                                                       \
+        cuda_get(got, there, 4 * N);                                                                           \
+        ck_assert_msg(cuda_same(got, here, N), "%s, %s, dtype %d", what, cuda_kind_name(kind), d);             \
+    } while (0)
+            taut_place p = twin_place, here = {0};
+            BOTH(v->input(p, dr, NULL, 0, dtype, dg, N, true), host->input(here, r, NULL, 0, dtype, g, N, true), dr, r, "fresh input");
+            BOTH(v->input(p, dr, NULL, 0, dtype, dg, N, false), host->input(here, r, NULL, 0, dtype, g, N, false), dr, r, "input");
+            BOTH(v->input(p, dr, du, 0.9f, dtype, dg, N, false), host->input(here, r, u, 0.9f, dtype, g, N, false), dr, r, "momentum");
+            BOTH(v->output(p, dr, du, N), host->output(here, r, u, N), du, u, "output");
+            BOTH(v->add(p, dr, dtype, dg, N), host->add(here, r, dtype, g, N), dr, r, "add");
+            BOTH(v->scale(p, dr, 0.7f, N), host->scale(here, r, 0.7f, N), dr, r, "scale");
+            BOTH(v->residual(p, dr, dx, dr, N), host->residual(here, r, x, r, N), dr, r, "residual");
+            uint64_t found = 0, zero = 0, *dfound = cuda_put(&zero, 8, 0), want = 0;
+            BOTH(v->scrub(p, dx, N, dfound), host->scrub(here, x, N, &want), dx, x, "scrub");
+            cuda_get(&found, dfound, 8);
+            ck_assert_uint_eq(found, want);
+            if (d) {
+                cuda_must(v->convert(p, dh, dtype, dr, TAUT_F32, N), "to half");
+                host->convert(here, h, dtype, r, TAUT_F32, N);
+                cuda_get(got, dh, 2 * N);
+                ck_assert(memcmp(got, h, 2 * N) == 0 || kind == 3);
+                BOTH(v->convert(p, dr, TAUT_F32, dh, dtype, N), host->convert(here, r, TAUT_F32, h, dtype, N), dr, r, "from half");
+            }
+            ck_assert(v->convert(p, dh, TAUT_F16, dh, TAUT_BF16, N) == TAUT_E_UNSUPPORTED);
+            free(h);
+            twin_end();
+        }
+    free(x), free(r), free(u), free(got);
+}
+END_TEST
+
+START_TEST(norms)
+{
+    enum { ROWS = 30, COLS = 211, N = ROWS * COLS };
+    static const size_t scales[] = {0, 1, ROWS, N};
+    float              *x = new_floats(N), *s = new_floats(N);
+    cuda_fill(x, N, 6);
+    for (int i = 0; i < N; i++) s[i] = 0.5f + (float)(i % 13);
+    twin_begin(2);
+    const taut__vectors *v = taut__vectors_of(TAUT_CUDA);
+    for (int i = 0; i < 4; i++) {
+        taut_tensor t = {.elems = N, .rows = ROWS, .cols = COLS, .scale = scales[i] ? cuda_put(s, 4 * N, 0) : NULL, .scale_n = scales[i]};
+        taut_tensor here = t;
+        taut_norm2  got, *out = cuda_new(sizeof got, 0);
+        uint32_t    zero = 0, *flags = cuda_put(&zero, 4, 0);
+        here.scale = scales[i] ? s : NULL;
+        cuda_must(v->norm2(twin_place, &t, cuda_put(x + 100, 4 * (N - 100), 0), 100, N - 100, out, flags), "norm2");
+        cuda_get(&got, out, sizeof got);
+        taut_norm2 want = taut__norm2(&here, x + 100, 100, N - 100);
+        ck_assert_msg(fabs(got.plain - want.plain) <= 1e-12 * want.plain && fabs(got.weighted - want.weighted) <= 1e-12 * want.weighted,
+                      "%g %g, host %g %g", got.plain, got.weighted, want.plain, want.weighted);
+        cuda_get(&zero, flags, 4);
+        ck_assert_uint_eq(zero, 0);
+    }
+    x[200] = INFINITY;
+    uint32_t   word = 0, *flags = cuda_put(&word, 4, 0);
+    taut_norm2 *out = cuda_new(sizeof *out, 0);
+    cuda_must(v->norm2(twin_place, &(taut_tensor){.elems = N}, cuda_put(x, 4 * N, 0), 0, N, out, flags), "norm2");
+    cuda_get(&word, flags, 4);
+    ck_assert_uint_eq(word, TAUT_FLAG_NOT_FINITE);
+    twin_end();
+    free(x), free(s);
+}
+END_TEST
+
+/* Frames made on the device are read on the host, and the reverse; damage to a header is flagged. */
+START_TEST(frames)
+{
+    twin_begin((uint64_t)_i);
+    twin     t;
+    uint8_t *frame = NULL, *bytes;
+    twin_open(&t, twin_specs[_i], 12, 90, 0);
+    if (strstr(twin_specs[_i], "rel=")) twin_calibrate(&t, 1, 2);
+    bytes = malloc(t.k.cap + TAUT_FRAME_HEADER);
+    frame = cuda_new(t.k.cap + TAUT_FRAME_HEADER, 0);
+    t.piece.payload = frame + TAUT_FRAME_HEADER;
+    twin_enqueue(TAUT_OP_ENCODE, &t, 1);
+    cuda_must(taut__vectors_of(TAUT_CUDA)->seal(t.k.codec, &t.piece, 1, twin_place), "seal");
+    t.k.len = (size_t)twin_outcome(&t).bytes;
+    cuda_get(bytes, frame, t.k.len + TAUT_FRAME_HEADER);
+    size_t         elems, len;
+    const uint8_t *payload;
+    ck_assert_msg(taut__frame_open(t.k.codec, 12 * 90, bytes, t.k.len + TAUT_FRAME_HEADER, &payload, &len, NULL, &elems, NULL) == TAUT_OK, "%s", taut_last_error());
+    for (int at = 0; at < TAUT_FRAME_HEADER; at++) {
+        for (int v = 0; v < 2; v++) {
+            uint8_t kept = bytes[at];
+            taut_outcome zero = {.bytes = t.k.len};
+            if (v) bytes[at] ^= 0x10;
+            cuda_must(twin_place.stream ? cuda_tables()->device->put(frame, bytes, TAUT_FRAME_HEADER, twin_place.stream) : TAUT_OK, "put");
+            cuda_must(cuda_tables()->device->put(t.piece.outcome, &zero, sizeof zero, twin_place.stream), "put");
+            cuda_must(taut__vectors_of(TAUT_CUDA)->open(t.k.codec, &t.piece, 1, twin_place), "open");
+            ck_assert_msg(twin_outcome(&t).flags == (v ? TAUT_FLAG_CORRUPT : 0), "byte %d", at);
+            bytes[at] = kept;
+        }
+    }
+    free(bytes);
+    twin_close(&t);
+    twin_end();
+}
+END_TEST
+
+START_TEST(memory)
+{
+    twin_begin(9);
+    const taut__space *m = taut__memory_of(TAUT_CUDA);
+    taut_place         other = twin_place;
+    taut__event       *e;
+    uint8_t            in[5000], out[5000];
+    void              *p, *q;
+    bool               passed = false;
+    for (size_t i = 0; i < sizeof in; i++) in[i] = (uint8_t)(i * 7);
+    cuda_must(m->stream_create(&other), "stream");
+    cuda_must(m->event_create(twin_place, &e), "event");
+    cuda_must(m->alloc(twin_place, sizeof in, &p), "alloc");
+    cuda_must(m->copy(twin_place, out, p, sizeof out), "copy");
+    cuda_must(m->wait(twin_place), "wait");
+    for (size_t i = 0; i < sizeof out; i++) ck_assert_uint_eq(out[i], 0);
+    cuda_must(m->put(twin_place, p, in, sizeof in), "put");
+    memset(in, 0, 100); /* put has taken them */
+    cuda_must(m->event_record(e, twin_place), "record");
+    cuda_must(m->event_hold(e, other), "hold");
+    cuda_must(m->alloc_in(other, sizeof in, &q), "alloc in order");
+    cuda_must(m->copy(other, q, p, sizeof in), "copy");
+    cuda_must(m->copy(other, out, q, sizeof in), "copy back");
+    m->release_in(other, q);
+    cuda_must(m->wait(other), "wait");
+    cuda_must(m->event_test(e, &passed), "test");
+    ck_assert(passed);
+    for (size_t i = 0; i < sizeof out; i++) ck_assert_uint_eq(out[i], (uint8_t)(i * 7));
+    ck_assert_int_eq(m->put(twin_place, p, in, TAUT__PUT_MAX + 1), TAUT_E_RANGE);
+    m->event_destroy(e);
+    m->release(twin_place, p);
+    m->stream_destroy(other);
+    twin_end();
+}
+END_TEST
+
+/* Feedback whose residual lives on the device: a step, a checkpoint, and back. */
+START_TEST(feedback_there)
+{
+    enum { N = 700 };
+    float          g[N], state[2 * N], want[2 * N];
+    size_t         len, len2;
+    taut_feedback *here, *there;
+    twin_begin(5);
+    fill_normal(g, N, 1, 3);
+    float *dg = cuda_put(g, sizeof g, 0);
+    ck_assert(taut__feedback_create(N, 0.5f, &here) == TAUT_OK && taut__feedback_create_in(twin_place, N, 0.5f, &there) == TAUT_OK);
+    for (int step = 0; step < 2; step++) {
+        ck_assert(taut__feedback_input(here, 0, N, TAUT_F32, g, false) == TAUT_OK && taut__feedback_input(there, 0, N, TAUT_F32, dg, false) == TAUT_OK);
+        ck_assert(taut__feedback_clear(here, 100, 64) == TAUT_OK && taut__feedback_clear(there, 100, 64) == TAUT_OK);
+        ck_assert(taut__feedback_output(here, 0, N) == TAUT_OK && taut__feedback_output(there, 0, N) == TAUT_OK);
+    }
+    ck_assert(taut__feedback_save(here, want, sizeof want, &len) == TAUT_OK && taut__feedback_save(there, state, sizeof state, &len2) == TAUT_OK);
+    ck_assert(len == len2 && memcmp(want, state, len) == 0);
+    ck_assert(taut__feedback_load(here, want, len) == TAUT_OK && taut__feedback_load(there, state, len) == TAUT_OK);
+    ck_assert(taut__feedback_save(here, want, sizeof want, &len) == TAUT_OK && taut__feedback_save(there, state, sizeof state, &len2) == TAUT_OK);
+    ck_assert(memcmp(want, state, len) == 0);
+    taut__feedback_destroy(here), taut__feedback_destroy(there);
+    twin_end();
+}
+END_TEST
+
+/* ---- what is wrong is named ---- */
+
+static void refused(taut_status got, taut_status want, const char *text)
+{
+    ck_assert_msg(got == want && strstr(taut_last_error(), text), "status %d, wanted %d and \"%s\": %s", (int)got, (int)want, text, taut_last_error());
+}
+
+START_TEST(bad_input)
+{
+    twin_begin(7);
+    twin       t;
+    taut_piece p;
+    twin_open(&t, "quant:bucket=64", 2, 320, 0);
+    const taut_codec *codec = t.k.codec;
+#define WITH(change, status, text)                                                                             \
+    do {                                                                                                       \
+        p = t.piece;                                                                                           \
+        change;                                                                                                \
+        refused(taut__enqueue(TAUT_OP_ENCODE, codec, &p, 1, twin_place), status, text);                             \
+    } while (0)
+    WITH(p.src = t.x, TAUT_E_INVALID, "quant: src");
+    WITH(p.payload = t.k.payload, TAUT_E_INVALID, "quant: payload");
+    WITH(p.err = t.err, TAUT_E_INVALID, "quant: err");
+    WITH(p.outcome = &t.out, TAUT_E_INVALID, "quant: outcome");
+    WITH(p.outcome = NULL, TAUT_E_INVALID, "outcome is NULL");
+    WITH(p.payload += 4, TAUT_E_INVALID, "must be a multiple of 16");
+    WITH(p.src = (const float *)(const void *)((const char *)p.src + 2), TAUT_E_INVALID, "must be multiples of");
+    WITH(p.cap = t.k.cap - 1, TAUT_E_CAPACITY, "needed");
+    WITH((p.call.first = 32, p.call.n = 64), TAUT_E_INVALID, "must be a multiple of bucket=64");
+    WITH(p.call.spec = (const taut_spec[]){{.stages = 0}}, TAUT_E_UNSUPPORTED, "needs the spec");
+    /* the reverse: device memory given for the host's, where somebody asks */
+    refused(taut__place_check((taut_place){0}, t.piece.src, "gradient"), TAUT_E_INVALID, "gradient");
+    ck_assert(taut__place_check((taut_place){0}, t.x, "gradient") == TAUT_OK && taut__place_check(twin_place, t.piece.src, "gradient") == TAUT_OK);
+    refused(taut__place_check(twin_place, t.x, "gradient"), TAUT_E_INVALID, "gradient");
+    refused(taut__vectors_of(TAUT_CUDA)->add(twin_place, t.piece.dst, (taut_dtype)7, t.piece.src, 64), TAUT_E_INVALID, "kind 7");
+    refused(taut__op_project(codec, &t.piece.call, 0, t.piece.src, t.piece.dst), TAUT_E_UNSUPPORTED, "quant: project: not for memory of space CUDA");
+    /* nothing of this was enqueued, and nothing lost: the same piece, as it should be */
+    twin_enqueue(TAUT_OP_ENCODE, &t, 1);
+    ck_assert(taut__op_encode(codec, &t.k.call, t.x, t.k.payload, t.k.cap, &t.k.len, t.err) == TAUT_OK);
+    twin_same_payload(&t, "after refusals");
+    twin_close(&t);
+    twin_open(&t, "grid:rel=0.1", 2, 320, 0);
+    refused(taut__enqueue(TAUT_OP_ENCODE, t.k.codec, &t.piece, 1, twin_place), TAUT_E_UNSUPPORTED, "must be agreed");
+    twin_close(&t);
+    twin_end();
+}
+END_TEST
+
+/* Malformed payloads: flagged, never an access outside. */
+START_TEST(bad_payloads)
+{
+    twin_begin((uint64_t)_i);
+    twin t;
+    twin_open(&t, twin_specs[_i], 6, 110, 0);
+    if (strstr(twin_specs[_i], "rel=")) twin_calibrate(&t, 1, 2);
+    twin_enqueue(TAUT_OP_ENCODE, &t, 1);
+    t.k.len = (size_t)twin_outcome(&t).bytes;
+    for (size_t cut = 0; cut < t.k.len; cut += 1 + t.k.len / 7) {
+        taut_outcome o = {.bytes = cut};
+        cuda_must(cuda_tables()->device->put(t.piece.outcome, &o, sizeof o, twin_place.stream), "put");
+        twin_enqueue(TAUT_OP_DECODE, &t, 1);
+        ck_assert_msg(twin_outcome(&t).flags & TAUT_FLAG_CORRUPT, "%s cut to %zu of %zu", twin_specs[_i], cut, t.k.len);
+        size_t len = cut;
+        refused(taut__op_decode(t.k.codec, &t.piece.call, t.piece.payload, len, t.piece.dst), TAUT_E_CORRUPT, "malformed payload");
+    }
+    twin_close(&t);
+    twin_end();
+}
+END_TEST
+
+START_TEST(out_of_memory)
+{
+    if (!cuda_model_memory || strcmp(cuda_tables()->name, "gpu") == 0) return;
+    twin_begin(8);
+    twin t;
+    twin_open(&t, "topk:density=0.1", 40, 300, 0);
+    cuda_model_memory(1);
+    refused(taut__enqueue(TAUT_OP_ENCODE, t.k.codec, &t.piece, 1, twin_place), TAUT_E_NOMEM, "out of device memory");
+    void          *p;
+    taut_feedback *f;
+    refused(taut__memory_of(TAUT_CUDA)->alloc(twin_place, 1 << 20, &p), TAUT_E_NOMEM, "1048576");
+    ck_assert_ptr_null(p);
+    refused(taut__feedback_create_in(twin_place, 1000, 0, &f), TAUT_E_NOMEM, "residual of 1000");
+    ck_assert_ptr_null(f);
+    cuda_model_memory(0);
+    twin_enqueue(TAUT_OP_ENCODE, &t, 1);
+    ck_assert(taut__op_encode(t.k.codec, &t.k.call, t.x, t.k.payload, t.k.cap, &t.k.len, t.err) == TAUT_OK);
+    twin_same_payload(&t, "after running out of memory");
+    twin_close(&t);
+    twin_end();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("cuda_space");
+    TCase *t = tcase_create("twin");
+    tcase_set_timeout(t, 120);
+    tcase_add_test(t, passes);
+    tcase_add_test(t, norms);
+    tcase_add_loop_test(t, frames, 0, TWIN_SPECS);
+    tcase_add_test(t, memory);
+    tcase_add_test(t, feedback_there);
+    tcase_add_test(t, bad_input);
+    tcase_add_loop_test(t, bad_payloads, 0, TWIN_SPECS);
+    tcase_add_test(t, out_of_memory);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
