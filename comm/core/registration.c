@@ -123,8 +123,7 @@ void taut__layer_destroy(taut_layer *l)
 {
     if (!l) return;
     taut__layer_drop_codec(l);
-    taut__free(l->before);
-    taut__free(l->operand.spread);
+    taut__place_leave(l);
     taut__sample_release(l);
     taut__free(l->scale);
     taut__free(l->lent_checksums);
@@ -176,5 +175,6 @@ taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
     l->scale_hash = n ? XXH3_64bits(s, n * sizeof *s) : 0;
     l->operand.tensor.scale = l->scale;
     l->operand.tensor.scale_n = n;
+    l->scale_due = true;
     return TAUT_OK;
 }
