@@ -188,6 +188,18 @@ TAUT_API taut_status taut_layer_scale(taut_layer *layer, const float *s, size_t 
  * the timeout, naming both and the layer. */
 TAUT_API taut_status taut_allreduce(taut_layer *layer, void *buf, taut_op op); /* start and wait */
 TAUT_API taut_status taut_allreduce_start(taut_layer *layer, void *buf, taut_op op);
+/* taut_allreduce_start_on() : the same on memory of a device; for a buffer on the host with space TAUT_HOST, which taut_allreduce_start() is.
+ *  buf    : of memory that the device can reach, aligned to an element.
+ *  space  : TAUT_CUDA.   device : its number, 0..; all layers of a communicator that lie on devices lie on the same one.
+ *  stream : what this stream holds now is done before buf is read; it is not held up itself. The result is in buf, for any stream, when
+ *           taut_wait(), taut_test() or taut_step_end() says that the layer is done. Must live until then; NULL: the default stream. A rank
+ *           that waits for its own stream waits no longer than timeout_ms without anything else moving, as for a peer.
+ *  A layer's first collective fixes its space and device: another one later is TAUT_E_STATE. TAUT_E_UNSUPPORTED, with the reason, where
+ *  the space cannot be used, or the layer's codec does not run there. TAUT_E_INVALID if buf is no memory of the space. None of these has
+ *  started anything. Ranks may keep a layer in different spaces, and results are the same bytes as on the host, except where a device
+ *  sums in another order (docs/cuda.md). taut_allreduce(), taut_reduce_scatter() and taut_allgather() take buffers on the host only.
+ *  Since 0.1. */
+TAUT_API taut_status taut_allreduce_start_on(taut_layer *layer, void *buf, taut_op op, taut_space space, int device, struct CUstream_st *stream);
 TAUT_API taut_status taut_test(taut_layer *layer, int *done); /* done = 1 when the result is in buf */
 TAUT_API taut_status taut_wait(taut_layer *layer);            /* TAUT_E_STATE if the layer was not started */
 

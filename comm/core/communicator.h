@@ -4,6 +4,7 @@
 
 #include "../plan/auto.h"
 #include "../reduce/agreement.h"
+#include "../reduce/placed.h"
 #include "sample.h"
 
 typedef struct taut__bucket taut__bucket; /* fusion.c */
@@ -25,6 +26,8 @@ struct taut_layer {
     bool            pinned;         /* by taut_layer_codec */
     bool            automatic;      /* the plan decides */
     bool            prepared;       /* reduction's memory suits spec */
+    bool            placed;         /* reduction.lane is that of its buffers, for good */
+    bool            scale_due;      /* operand.there has another scale than operand.tensor */
     taut__operand   operand;
     taut__reduction reduction;
     int             last_op;        /* TAUT_SUM or TAUT_MEAN of the last collective: a checkpoint needs it; -1 = none */
@@ -34,7 +37,7 @@ struct taut_layer {
     uint64_t        ops;            /* of the step's collectives, the last 32: op + 1 in two bits each, the latest lowest */
     size_t          scale_n;        /* values of scale; the tensor has them where they count */
     uint64_t        scale_hash;     /* of scale */
-    float          *before;         /* dropped=restore: the residual (and momentum) before the step; NULL: not kept */
+    float          *before;         /* in the place. dropped=restore: the residual (and momentum) before the step; NULL: not kept */
     bool            had_residual;   /* before the step */
     bool            dropping;       /* it took part in the step that has just ended: taut_step_drop() concerns it */
     uint32_t       *lent_checksums; /* debug.c: checksums of the buffer */
@@ -136,6 +139,7 @@ unsigned    taut__forks(void); /* between this process and the first one that as
 taut_status taut__layer_use(taut_layer *layer, const taut_spec *spec); /* in force from now on; the layer is prepared when it is started */
 void        taut__layer_unprepare(taut_layer *layer); /* its reduction's memory, which other layers' jobs may be looking at */
 void        taut__layer_drop_codec(taut_layer *layer); /* and all that it has */
+taut_status taut__layer_runs(const taut_layer *layer, const taut_spec *wire, taut_space space); /* TAUT_E_UNSUPPORTED: its codec does not, there */
 float       taut__layer_momentum(const taut_layer *layer); /* of its feedback; 0: none */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
 void        taut__layer_destroy(taut_layer *layer);
@@ -144,6 +148,14 @@ taut_status taut__layer_wait(taut_layer *layer);
 taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer is the program's again */
 void        taut__layer_count(taut_layer *layer); /* job.record is that of a collective which is complete; with the engine's lock */
 const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
+
+/* place.c : where a layer's buffers lie */
+taut_status taut__place_check(const taut_layer *layer, const void *buf, taut_place caller); /* a collective may begin there */
+taut_status taut__place_take(taut_layer *layer, taut_place caller);                         /* it does: this is the layer's place, for good */
+void        taut__place_leave(taut_layer *layer);                                           /* gives back what lies there */
+static inline const taut__lane *taut__layer_lane(const taut_layer *layer) { return layer->reduction.lane; }
+static inline taut_place        taut__layer_place(const taut_layer *layer) { return layer->reduction.lane->place; }
+static inline bool              taut__layer_at_home(const taut_layer *layer) { return taut__lane_on_host(layer->reduction.lane); }
 
 taut_status taut__layer_adopt(taut_layer *layer, const taut_spec *spec); /* this codec from now on; the residual stays */
 void        taut__layer_scale_error(taut_layer *layer, double factor);   /* aims at so many times the error of its spec; until another is adopted */
@@ -187,7 +199,8 @@ extern const taut__watcher taut__layer_watcher;
 taut_status taut__fuse_register(taut_layer *layer);
 taut_status taut__fuse_leave(taut_layer *layer);
 taut_status taut__fuse_close(taut__bucket *b); /* members are complete: memory for them */
-taut_status taut__fuse_start(taut_layer *layer, void *buf, int kind, bool waits); /* waits: fuse_wait follows at once */
+/* caller: where buf lies, and the stream in which it is written. waits: fuse_wait follows at once */
+taut_status taut__fuse_start(taut_layer *layer, void *buf, int kind, taut_place caller, bool waits);
 const taut_layer *taut__fuse_wanted(const taut__job *bucket); /* the member that its rank waits for; NULL: none */
 bool        taut__fuse_holds(const taut_layer *layer); /* started, and not yet summed */
 taut_status taut__fuse_wait(taut_layer *layer);

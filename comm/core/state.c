@@ -38,7 +38,7 @@ static taut_status save_feedback(const void *self, void *dst, size_t cap, size_t
 static taut_status save_codec(const void *self, void *dst, size_t cap, size_t *len)
 {
     const taut_layer *l = self;
-    return taut__op_state_save(taut__spec_codec(&l->operand.wire), (taut_place){0}, l->operand.state, dst, cap, len);
+    return taut__op_state_save(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state, dst, cap, len);
 }
 static taut_status save_agreement(const void *self, void *dst, size_t cap, size_t *len)
 {

@@ -8,6 +8,7 @@
  * of ranks it is scaled to keep what it stands for. */
 #include "state.h"
 #include "../base/bytes.h"
+#include <math.h>
 
 typedef struct saved_layer {
     taut_layer       *layer;
@@ -142,9 +143,9 @@ static taut_status make_state(taut_layer *l, saved_layer *s)
     const taut_spec  *spec = s->layer && l->automatic ? &s->spec : &l->operand.wire;
     const taut_codec *codec = taut__spec_codec(spec);
     if (spec->stages != 1 || !(codec->caps & TAUT_CAP_STATEFUL)) return TAUT_OK;
-    TAUT_TRY(taut__op_state_create(codec, &spec->stage[0], &l->operand.tensor, l->operand.seed, (taut_place){0}, &s->fresh));
+    TAUT_TRY(taut__op_state_create(codec, &spec->stage[0], &l->operand.tensor, l->operand.seed, taut__layer_place(l), &s->fresh));
     bool same = s->layer && (l->automatic || same_spec(l, &s->spec));
-    return same && s->state_n ? taut__op_state_load(codec, (taut_place){0}, s->fresh, s->state, s->state_n) : TAUT_OK;
+    return same && s->state_n ? taut__op_state_load(codec, taut__layer_place(l), s->fresh, s->state, s->state_n) : TAUT_OK;
 }
 
 static taut_status make_ready(blob *b)
@@ -153,7 +154,7 @@ static taut_status make_ready(blob *b)
         saved_layer *s = &b->layer[i];
         taut_layer  *l = b->comm->layer[i];
         bool         residual = s->residual_n && b->residuals;
-        if (residual && !l->operand.feedback) TAUT_TRY(taut__feedback_create(l->operand.tensor.elems, taut__layer_momentum(l), &s->feedback));
+        if (residual && !l->operand.feedback) TAUT_TRY(taut__feedback_create_in(taut__layer_place(l), l->operand.tensor.elems, taut__layer_momentum(l), &s->feedback));
         if (!b->more) TAUT_TRY(make_state(l, s));
         if (!b->more && s->agreement_n) TAUT_TRY(taut__agree_check(s->agreement, s->agreement_n));
     }
@@ -166,7 +167,7 @@ static void discard(blob *b)
         saved_layer *s = &b->layer[i];
         const taut_spec *spec = s->layer && b->comm->layer[i]->automatic ? &s->spec : &b->comm->layer[i]->operand.wire;
         taut__feedback_destroy(s->feedback);
-        if (s->fresh) taut__op_state_destroy(taut__spec_codec(spec), (taut_place){0}, s->fresh);
+        if (s->fresh) taut__op_state_destroy(taut__spec_codec(spec), taut__layer_place(b->comm->layer[i]), s->fresh);
     }
     taut__free(b->layer);
 }
@@ -187,6 +188,24 @@ static taut_status adopt_specs(blob *b)
 }
 
 static bool same_ranks(const blob *b) { return b->ranks == (uint64_t)b->comm->ctx.all.size; }
+/* x[i] += scale * saved[i], 0 where that is not finite. x lies in the lane's place, saved anywhere. */
+static taut_status add_saved(const taut__lane *lane, float *x, const uint8_t *saved, size_t n, float scale)
+{
+    bool   home = taut__lane_on_host(lane);
+    float *here = home ? x : taut__alloc(n, sizeof *here);
+    if (!here) return taut__fail(TAUT_E_NOMEM, "taut_state_load: out of memory for %zu elements", n);
+    taut_status s = home ? TAUT_OK : taut__lane_fetch(lane, here, x, n * sizeof *x);
+    for (size_t i = 0; i < n && s == TAUT_OK; i++) {
+        float v;
+        memcpy(&v, saved + i * sizeof v, sizeof v);
+        here[i] += scale * v;
+        if (!isfinite(here[i])) here[i] = 0;
+    }
+    if (home) return s;
+    if (s == TAUT_OK) s = taut__lane_store(lane, x, here, n * sizeof *x);
+    taut__free(here);
+    return s;
+}
 
 static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
 {
@@ -197,15 +216,9 @@ static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
     if (f && (!b->more || !l->operand.residual)) taut__feedback_clear(f, 0, n);
     if (!b->more) l->operand.residual = false;
     if (!s->residual_n || !b->residuals) return;
-    for (size_t i = 0; i < n; i++) {
-        float v;
-        memcpy(&v, s->residual + i * sizeof v, sizeof v);
-        f->r[i] += scale * v;
-        if (!f->u || s->residual_n == n * sizeof v) continue; /* momentum is kept where both sides have it */
-        memcpy(&v, s->residual + (n + i) * sizeof v, sizeof v);
-        f->u[i] += scale * v;
-    }
-    taut__feedback_scrub(f, 0, n);
+    bool both = f->u && s->residual_n > n * sizeof *f->u; /* momentum is kept where both sides have it */
+    taut__lane_note(l->reduction.lane, add_saved(taut__layer_lane(l), f->r, s->residual, n, scale));
+    if (both) taut__lane_note(l->reduction.lane, add_saved(taut__layer_lane(l), f->u, s->residual + n * sizeof *f->u, n, scale));
     l->operand.residual = true;
     atomic_store(&l->comm->ctx.feeding, true);
 }
@@ -214,7 +227,7 @@ static void put_layer(taut_layer *l, saved_layer *s, const blob *b)
 {
     put_residual(l, s, b);
     if (b->more) return;
-    if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), (taut_place){0}, l->operand.state);
+    if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state);
     l->operand.state = s->fresh, s->fresh = NULL;
     l->operand.calls = l->calls_at_step = s->calls;
     l->last_op = (int)s->op - 1;
