@@ -150,7 +150,7 @@ void        taut__layer_count(taut_layer *layer); /* job.record is that of a col
 const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
 
 /* place.c : where a layer's buffers lie */
-taut_status taut__place_check(const taut_layer *layer, const void *buf, taut_place caller); /* a collective may begin there */
+taut_status taut__place_usable(const taut_layer *layer, const void *buf, taut_place caller); /* a collective may begin there */
 taut_status taut__place_take(taut_layer *layer, taut_place caller);                         /* it does: this is the layer's place, for good */
 void        taut__place_leave(taut_layer *layer);                                           /* gives back what lies there */
 static inline const taut__lane *taut__layer_lane(const taut_layer *layer) { return layer->reduction.lane; }

@@ -15,7 +15,7 @@ static taut_status moved_on(const taut_layer *l, taut_place caller)
                       taut__space_name(caller.space), caller.device, taut__space_name(now.space), now.device);
 }
 
-taut_status taut__place_check(const taut_layer *l, const void *buf, taut_place caller)
+taut_status taut__place_usable(const taut_layer *l, const void *buf, taut_place caller)
 {
     taut_place now = taut__layer_place(l);
     if ((int)caller.space < 0 || (int)caller.space >= TAUT_SPACES) return unknown_space(l, caller);
