@@ -296,7 +296,7 @@ START_TEST(own_settings)
 }
 END_TEST
 
-enum { OTHER_OP, OTHER_SCALE, NO_SCALE, OTHER_DROP, OTHER_OP_SMALL, WAYS };
+enum { OTHER_OP, OTHER_SCALE, NO_SCALE, OTHER_DROP, OTHER_OP_SMALL, EARLIER_OP, WAYS };
 static taut_status differs(taut_comm **comm, int rank, int size)
 {
     static _Thread_local float x[N], y[N];
@@ -308,13 +308,14 @@ static taut_status differs(taut_comm **comm, int rank, int size)
     for (int i = 0; i < ROWS; i++) scale[i] = 1 + (float)i + (float)(odd && how == OTHER_SCALE && i == 9);
     if (how == OTHER_SCALE || (how == NO_SCALE && !odd)) TAUT_TRY(taut_layer_scale(b, scale, ROWS));
     if (how == OTHER_DROP && odd) TAUT_TRY(taut_step_drop(*comm));
+    if (how == EARLIER_OP) TAUT_TRY(taut_allreduce(b, y, odd ? TAUT_MEAN : TAUT_SUM)); /* and then like all */
     TAUT_TRY(taut_allreduce_start(a, x, TAUT_MEAN));
     TAUT_TRY(taut_allreduce_start(b, y, odd && (how == OTHER_OP || how == OTHER_OP_SMALL) ? TAUT_MEAN : TAUT_SUM));
     return taut_step_end(*comm);
 }
 START_TEST(calls)
 {
-    static const char *const words[WAYS][2] = {{"op=sum", "op=mean"}, {"'b'", "scale of 48"}, {"no scale", "scale of 48"}, {"dropped 0", "dropped 1"}, {"op=sum", "op=mean"}};
+    static const char *const words[WAYS][2] = {{"op=sum", "op=mean"}, {"'b'", "scale of 48"}, {"no scale", "scale of 48"}, {"dropped 0", "dropped 1"}, {"op=sum", "op=mean"}, {"op=sum,sum", "op=mean,sum"}};
     seat        s[MOST];
     taut_config cfg = config(_i % 2 ? 2 : 0);
     how = _i / 2;
