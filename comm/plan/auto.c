@@ -262,7 +262,7 @@ static size_t contribute(taut__auto *a, double *v, size_t *exact)
         v[n] = a->link.line.alpha;
         v[n + 1] = a->link.line.beta;
         v[n + 2] = a->crowd;
-        memcpy(v + n + V_LINK, seen, values * sizeof *seen);
+        if (values > 0) memcpy(v + n + V_LINK, seen, values * sizeof *seen); /* no planned layer: nothing */
         for (size_t l = 0; l < a->layers; l++) /* histograms are added: in windows on which all ranks agree */
             taut__observer_align(a->observer, l, a->layer_plans[l].own.weighted, v + n + V_LINK);
     }
