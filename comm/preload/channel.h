@@ -136,6 +136,7 @@ float *taut__own_sample(const taut__channel *c, const taut__entry *e, const taut
 void   taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float *own, double took); /* a plain call is over; frees own */
 void   taut__note_scattered(taut__channel *c, const taut__entry *e, taut__site *s); /* a reduce-scatter is over */
 bool   taut__gathers_scattered(taut__channel *c, const taut__entry *e); /* an allgather of a multiple of the latest sum of that size */
+void   taut__note_norm(taut__channel *c, const taut__entry *e, taut__site *s);
 void   taut__note_broadcast(taut__channel *c, const void *buf, size_t bytes);
 
 /* cycle_mpi.c : sites, doubts, and the layers of a cycle */

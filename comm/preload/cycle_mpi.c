@@ -107,7 +107,8 @@ static bool like_a_solver(const taut__channel *c)
     return large > 0 && scalars >= 2 * large;
 }
 
-/* The sums of position i in the latest cycles, one after the other. Before cycles were known, calls of one size were one site. */
+/* The sums of position i in the latest cycles, one after the other. Before cycles were known, calls of one size were one site. Sums of
+ * long ago tell nothing: gradients shrink fast in the first steps. */
 static void remember_norms(const taut__channel *c, size_t i)
 {
     taut__site *own = c->position[i].site, *from[2] = {own, taut__find_site(c, own->key, 0)};
@@ -117,7 +118,7 @@ static void remember_norms(const taut__channel *c, size_t i)
         for (size_t k = 0; k < taut__min(from[f]->seens, TAUT_SEEN) && (f == 0 || from[1] != own); k++) {
             uint64_t at = from[f]->seen[k].event;
             int      place = 0;
-            if (position_of(c, at) != i) continue;
+            if (position_of(c, at) != i || c->sequence.events - at > (TAUT_LOOKS + 1) * c->period) continue;
             while (place < TAUT_LOOKS && norm[place] > 0 && event[place] > at) place++;
             if (place == TAUT_LOOKS) continue;
             memmove(event + place + 1, event + place, (size_t)(TAUT_LOOKS - 1 - place) * sizeof *event);
@@ -313,8 +314,8 @@ void taut__vote_on_cycle(taut__channel *c, uint64_t last)
 /* Values that did not look like gradients at first may do so later, and others no more; asked more and more rarely. */
 void taut__reconsider(taut__channel *c)
 {
-    bool power_of_4 = c->cycles >= 16 && (c->cycles & (c->cycles - 1)) == 0 && (c->cycles & 0x5555555555555555u), unsure;
-    if (!power_of_4) return;
+    bool unsure;
+    if (!taut__reconsidered_at(c->cycles)) return;
     size_t      coded = weigh_doubts(c, &unsure);
     taut_status s = coded && taut__all_say(c, room_for_copies(c), 1) ? open_courses(c) : TAUT_OK;
     if (coded == 0 || s != TAUT_OK) taut__end_cycles(c);

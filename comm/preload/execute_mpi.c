@@ -154,6 +154,7 @@ static int coded_call(taut__channel *c, taut__entry *e, taut__position *p, bool 
     s->calls++, s->coded_calls++;
     s->out = e->out, s->out_bytes = e->kind == TAUT_KIND_REDUCE_SCATTER ? 0 : taut__site_bytes(s);
     if (e->kind == TAUT_KIND_REDUCE_SCATTER) taut__note_scattered(c, e, s);
+    if (taut__soon_reconsidered(c->cycles)) taut__note_norm(c, e, s);
     taut__note_codec(s, p->layer[0], t.bytes_sent, t.bytes_dense);
     return taut__fail_as_mpi(c, s, status);
 }

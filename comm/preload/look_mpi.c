@@ -103,14 +103,14 @@ static void compare(taut__channel *c, const taut__entry *e, taut__site *s, const
     free(sum);
 }
 
-/* How large the sum is, for the first calls and where it was found to shrink or grow. */
-static void note_norm(taut__channel *c, const taut__entry *e, taut__site *s)
+/* How large the sum is: of the first calls, of the last ones before doubts are weighed, and where it was found to shrink or grow. */
+void taut__note_norm(taut__channel *c, const taut__entry *e, taut__site *s)
 {
     float  sum[TAUT_SEEN_SAMPLE];
     double ss = 0;
     view   v = view_of(c, e);
     size_t m = taut__min(TAUT_SEEN_SAMPLE, v.n);
-    if (e->kind == TAUT_KIND_ALLGATHER || m == 0 || (s->calls >= TAUT_SEEN && s->doubt != TAUT_DOUBT_TREND)) return;
+    if (e->kind == TAUT_KIND_ALLGATHER || m == 0 || (s->calls >= TAUT_SEEN && s->doubt != TAUT_DOUBT_TREND && !taut__soon_reconsidered(c->cycles))) return;
     sample(e, v.sum, v.n, sum, m);
     for (size_t i = 0; i < m; i++) ss += (double)sum[i] * sum[i];
     s->seen[s->seens % TAUT_SEEN].event = e->event;
@@ -124,7 +124,7 @@ void taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float 
         return;
     }
     if (own) compare(c, e, s, own);
-    note_norm(c, e, s);
+    taut__note_norm(c, e, s);
     free(own);
     if (e->kind == TAUT_KIND_REDUCE_SCATTER) taut__note_scattered(c, e, s);
     s->out = e->out;

@@ -59,6 +59,14 @@ static inline bool taut__asks_at(uint64_t event, bool may_wait, uint64_t *next)
     *next = event < 512 ? 2 * event : event + 512;
     return true;
 }
+/* Doubts are weighed again after 16, 64, 256, ... cycles; and soon will be. */
+static inline bool taut__reconsidered_at(uint64_t cycles) { return cycles >= 16 && (cycles & (cycles - 1)) == 0 && (cycles & 0x5555555555555555u); }
+static inline bool taut__soon_reconsidered(uint64_t cycles)
+{
+    for (uint64_t k = 0; k <= TAUT_CYCLES; k++)
+        if (taut__reconsidered_at(cycles + k)) return true;
+    return false;
+}
 /* After the n-th vote that found a cycle, but doubts about all of it: cycles to pass before the next. */
 static inline uint64_t taut__doubt_pause(uint32_t n) { return (uint64_t)16 << 2 * (n < 4 ? n : 4); }
 

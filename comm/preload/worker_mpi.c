@@ -91,6 +91,7 @@ static void land(taut__channel *c, taut__flight *f, taut_status status)
     double took = taut__now() - f->e->begin_s;
     if (f->layer) {
         f->site->coded_s += took, f->site->calls++, f->site->coded_calls++;
+        if (taut__soon_reconsidered(c->cycles)) taut__note_norm(c, f->e, f->site);
         taut__note_codec(f->site, f->layer, f->sent, f->dense);
         taut__fail_as_mpi(c, f->site, status);
     } else {

@@ -27,7 +27,7 @@ lab() {
 calc() { awk "BEGIN { printf \"$1\", $2 }"; }
 
 trainers() {
-    local steps=${1:-150} way plain coded loss
+    local steps=${1:-300} way plain coded loss
     printf '%-11s %6s %12s %12s %8s   %s\n' way steps 'plain, s' 'Taut, s' times 'loss plain, Taut'
     for way in ${WAYS:-layer fused accumulate}; do
         lab 0 "$WORK/trainer.openmpi" $way $steps; plain=$(field comm_s "$WORK/out") loss=$(field loss "$WORK/out")

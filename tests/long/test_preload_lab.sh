@@ -19,7 +19,7 @@ bench() { tests/bench/preload.sh "$@" >"$out" 2>/dev/null || fail "preload.sh $*
 # each KEEPS WHAT: every line of the table, but for its head, keeps the condition on its fields
 each() { awk -v n="$3" "NR > 1 { if ($1) good++ } END { exit !(good == n) }" "$out" && pass || fail "$2: $(cat "$out")"; }
 
-bench trainers 150
+bench trainers 300
 each "\$5 >= $gain" "five times less time in allreduce" 3
 bench dry 120
 each "\$7 >= $low && \$7 <= $high" "a dry run is right within 20%" 2

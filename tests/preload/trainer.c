@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LAYERS = 3, BATCH = 8 };
-static int    rank, ranks, width = 1024;
+enum { LAYERS = 3 };
+static int    rank, ranks, width = 1024, batch = 8; /* accumulate: of 2, four times */
 static float *w[LAYERS], *g[LAYERS], *all, *a[LAYERS + 1], *d[LAYERS + 1], *teacher;
 static double comm_s;
 static uint64_t state;
@@ -23,7 +23,7 @@ static float uniform(void)
 static double forward_backward(size_t n)
 {
     double loss = 0;
-    for (int b = 0; b < BATCH; b++) {
+    for (int b = 0; b < batch; b++) {
         for (size_t i = 0; i < n; i++) a[0][i] = uniform();
         for (int l = 0; l < LAYERS; l++)
             for (size_t o = 0; o < n; o++) {
@@ -40,12 +40,12 @@ static double forward_backward(size_t n)
             for (size_t o = 0; o < n; o++) {
                 float e = d[l + 1][o];
                 if (e == 0) continue;
-                for (size_t i = 0; i < n; i++) g[l][o * n + i] += e * a[l][i] / BATCH, d[l][i] += e * w[l][o * n + i];
+                for (size_t i = 0; i < n; i++) g[l][o * n + i] += e * a[l][i] / (float)batch, d[l][i] += e * w[l][o * n + i];
             }
             for (size_t i = 0; l > 0 && i < n; i++) d[l][i] = a[l][i] > 0 ? d[l][i] : 0;
         }
     }
-    return loss / BATCH;
+    return loss / batch;
 }
 
 static void sum_gradients(const char *way, size_t n)
@@ -67,6 +67,7 @@ int main(int argc, char **argv)
     int         steps = argc > 2 ? atoi(argv[2]) : 30;
     double      loss = 0, shown = 0;
     if (argc > 3) width = atoi(argv[3]);
+    if (way[0] == 'a') batch = 2;
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     size_t n = (size_t)width;
