@@ -8,7 +8,7 @@
 
 enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, LEAST_BLOCKS = 4, TINY_BLOCKS = 16, MOST_BLOCKS = 4096, CONTROLS = 2, APART_RANKS = 16 };
 /* Of the bytes of 2 bits per element: of large models the samples, of others the statistics too; and at most, the samples alone. */
-static const double SHARE = 0.008, SHARE_SMALL = 0.05, MOST_SHARE = 0.02, MOST_SHARE_SMALL = 0.12;
+static const double SHARE = 0.008, SHARE_SMALL = 0.05, MOST_SHARE = 0.012, MOST_SHARE_SMALL = 0.03;
 
 /* Standard deviation of the measured error, relative, above which more blocks are taken in the next step, and below which fewer. */
 static const double VAGUE = 0.07, SHARP = 0.05, MORE = 1.25, LESS = 0.94;
@@ -31,7 +31,7 @@ static double rate_of(const taut_comm *comm, double elems, double others, double
     double coded = elems / 4 * (p == 2 ? 1 : 2.0 * (p - 1) / p); /* bytes at 2 bits per element */
     double block = rounds * (BLOCK + CONTROLS) * sizeof(uint16_t);
     double least = fmax((large ? SHARE * coded : SHARE_SMALL * coded - rounds * others) / block, LEAST_BLOCKS);
-    double most = fmax((large ? MOST_SHARE : MOST_SHARE_SMALL) * coded / block, TINY_BLOCKS);
+    double most = fmax((large ? MOST_SHARE : MOST_SHARE_SMALL) * coded / block, TINY_BLOCKS); /* where that is less than the least, it is the number */
     return fmin(fmin(more * least, most), MOST_BLOCKS) / (elems / BLOCK);
 }
 
@@ -177,7 +177,8 @@ static void keep(const taut_layer *l, spots b, taut__range r, const float *from,
         float       *kept = to + k * b.elems + (at - b.at[k]);
         const float *here = home ? from + (at - r.first) : kept;
         if (!home) taut__lane_note(lane, taut__lane_fetch(lane, kept, from + (at - r.first), n * sizeof *kept));
-        for (size_t i = 0; i < n; i++) kept[i] = factor * here[i];
+        if (factor != 1) for (size_t i = 0; i < n; i++) kept[i] = factor * here[i];
+        else if (home) memcpy(kept, here, n * sizeof *kept);
     }
 }
 
