@@ -76,6 +76,7 @@ struct taut__auto {
     double           sketch_bytes; /* as soon as these suffice */
     bool             can;        /* measuring is within its share of the time, agreed */
     bool             check_hash; /* a plan was adopted at the end of the last step */
+    bool             loaded;     /* a checkpoint was, since then: layers are yet to be given their scales */
     double           created_s, busy_s, probe_s; /* when; seconds spent on measuring and planning; on probes at the start */
 };
 

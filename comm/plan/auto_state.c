@@ -222,6 +222,7 @@ taut_status taut__auto_load(taut__auto *a, const void *src, size_t len)
     taut__reader r = {src, len, false};
     head         h = read_head(&r);
     bool         ran = a->step > 0;
+    a->loaded = true;
     if (ran) forget(a);
     if (ran) taut__arms_reset(a);
     if (ran) a->plan_at = a->step + 1;

@@ -53,6 +53,8 @@ static void wrong_layer(taut_comm *comm)
     CALL(taut_layer_scale(l, x, 4)), CALL(taut_layer_scale(l, x, 3)), CALL(taut_layer_scale(NULL, x, 4));
     CALL(taut_allreduce(l, NULL, TAUT_SUM)), CALL(taut_allreduce(NULL, x, TAUT_SUM)), CALL(taut_allreduce(l, x, (taut_op)9));
     CALL(taut_allreduce_start(l, (char *)x + 1, TAUT_SUM)), CALL(taut_allgather(NULL, x)), CALL(taut_reduce_scatter(NULL, x, TAUT_SUM));
+    CALL(taut_allreduce_start_on(NULL, x, TAUT_SUM, TAUT_CUDA, 0, NULL)), CALL(taut_allreduce_start_on(l, NULL, TAUT_SUM, TAUT_HOST, 0, NULL));
+    CALL(taut_allreduce_start_on(l, x, TAUT_SUM, (taut_space)9, 0, NULL)), CALL(taut_allreduce_start_on(l, x, TAUT_SUM, TAUT_CUDA, -3, NULL));
     CALL(taut_test(l, &done)), CALL(taut_test(l, NULL)), CALL(taut_wait(l)), CALL(taut_wait(NULL));
     CALL(taut_layer_part(l, 5, &n, &n)), CALL(taut_layer_part(NULL, 0, &n, &n));
     CALL(taut_layer_get_stats(l, &stats)), CALL(taut_layer_get_stats(NULL, &stats));
