@@ -268,7 +268,8 @@ $(SHIM_SO): $(SHIM_OBJ) $(LIB_SO) $(BUILD)/.LINK
 # taut train: a program of its own, so that nobody else loads libtorch; uses the public header only
 $(TRAIN): $(TRAIN_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) -Wl,-rpath-link,$(BUILD)/lib $(LDFLAGS) $(LIBS) $(JSON) -lz
-# public interface only, so no test support that reaches inside
+# public interface only, so no test support that reaches inside: this does not
+$(BUILD)/tests/long/test_truth_torch: $(patsubst %,$(BUILD)/tests/support/%.o,truth scene models)
 $(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(SHIM_SO) $(LIB_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(CHECK_LIBS)
 endif
