@@ -3,7 +3,7 @@
 #include "../support/scene.h"
 #include "comm/base/base.h"
 #include "shim/torch.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,14 +154,8 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("truth of a gpt");
-    TCase *t = tcase_create("truth of a gpt");
+    TCase *t = suite_case(s, "truth of a gpt", 3600);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    tcase_set_timeout(t, 3600);
     tcase_add_loop_test(t, gpt_keeps_its_budget, 0, (int)(sizeof scenes / sizeof *scenes));
-    suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

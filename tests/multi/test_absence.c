@@ -1,7 +1,7 @@
 /* test_absence.c : ranks that do not do what the others wait for, in every way that a program can get that wrong: nobody waits for the
  * timeout, and the error names the rank and the layer. Ranks that differ in what must be alike. Ranks are threads. */
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <pthread.h>
 #include <time.h>
 #include <stdio.h>
@@ -332,8 +332,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("absence");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, late, 0, 4);
     tcase_add_loop_test(t, skipped, 0, 12);
     tcase_add_loop_test(t, late_but_there, 0, 4);
@@ -342,10 +341,5 @@ int main(void)
     tcase_add_loop_test(t, settings, 0, DIFFERENCES);
     tcase_add_test(t, own_settings);
     tcase_add_loop_test(t, calls, 0, 2 * WAYS);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

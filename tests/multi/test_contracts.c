@@ -3,7 +3,7 @@
 #include "compressors/dispatch.h"
 #include "compressors/vec/vec.h"
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <jansson.h>
 #include <math.h>
 #include <pthread.h>
@@ -397,8 +397,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("contracts");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, dropped, 0, 6);
     tcase_add_loop_test(t, restored, 0, 6);
     tcase_add_loop_test(t, foreign_parts, 0, ALL);
@@ -407,10 +406,5 @@ int main(void)
     tcase_add_loop_test(t, odd_shapes, 0, 5);
     tcase_add_loop_test(t, forked, 0, 6);
     tcase_add_loop_test(t, many_ranks, 0, getenv("LONG") ? 4 : 3);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -2,7 +2,7 @@
  * have in common. */
 #include "../support/truth.h"
 #include "comm/base/base.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,15 +99,9 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("measured");
-    TCase *t = tcase_create("measured");
+    TCase *t = suite_case(s, "measured", 120);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, reports_the_true_error, 0, CODECS);
     tcase_add_test(t, costs_little);
-    suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -3,7 +3,7 @@
  * are threads of this process, so that the counting allocator sees all of them. */
 #include "tests/support/layer_memory.h"
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <sched.h>
 #include <stdio.h>
@@ -208,15 +208,9 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("memory");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, bytes_of_a_layer, 1, 3);
     tcase_add_loop_test(t, bytes_of_many_layers, 0, 6);
     tcase_add_loop_test(t, without_borrowing, 0, 10);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

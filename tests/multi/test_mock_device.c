@@ -1,7 +1,7 @@
 /* test_mock_device.c : layers whose buffers lie on a device that the host cannot touch: results, messages and checkpoints are those of layers on
  * the host, bit for bit, for all codecs, algorithms and numbers of ranks. */
 #include "tests/support/device_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <stdlib.h>
 
 static const char *const specs[] = {
@@ -157,18 +157,12 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("mock device");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, same_bytes, 0, SPECS);
     tcase_add_loop_test(t, every_kind_of_layer, 0, SPECS);
     tcase_add_loop_test(t, dropped_steps, 0, 4);
     tcase_add_loop_test(t, clamped_results, 0, 4);
     tcase_add_loop_test(t, within_hosts, 0, 2);
     tcase_add_loop_test(t, checkpoints, 0, 5);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -2,7 +2,7 @@
  * all ranks and leave nothing behind, and memory that the host touches all the same. */
 #include "tests/support/device_case.h"
 #include "compressors/vectors.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -258,18 +258,12 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("mock failures");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, many_streams, 0, 2);
     tcase_add_loop_test(t, meanwhile, 0, 2);
     tcase_add_test(t, refusals);
     tcase_add_loop_test(t, failures, 0, 5);
     tcase_add_loop_exit_test(t, a_touch_is_caught, CAUGHT, 0, 3);
     tcase_add_test(t, a_stray_is_noticed);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,7 +1,7 @@
 /* test_races.c : what one thread or rank may see of another in the middle of something: failures, registration, statistics,
  * blocking calls beside started ones. Ranks are threads. Most of it is for MODE=tsan too, which sees races that did not happen. */
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -387,8 +387,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("races");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, failure_comes_before_done, 0, 2);
     tcase_add_loop_test(t, blocking_meets_started, 0, 6);
     tcase_add_test(t, registers_beside_running_layers);
@@ -397,10 +396,5 @@ int main(void)
     tcase_add_loop_test(t, says_what_a_worker_saw, 0, 3);
     tcase_add_loop_test(t, huge_codes_of_a_peer, 0, 2);
     tcase_add_loop_test(t, names_who_is_late, 0, getenv("LONG") ? 9 : 4); /* 5.4 s each */
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -2,7 +2,7 @@
 #include "comm/base/bytes.h"
 #include "comm/core/state.h"
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -497,8 +497,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("state");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, replaces, 0, CODECS);
     tcase_add_loop_test(t, other_ranks, 0, CODECS);
     tcase_add_test(t, half_of_them);
@@ -507,10 +506,5 @@ int main(void)
     tcase_add_test(t, long_specs);
     tcase_add_test(t, foreign);
     tcase_add_loop_test(t, plans_go_on, 0, 7);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

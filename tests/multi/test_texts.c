@@ -2,7 +2,7 @@
  * failure, not of an earlier one: wrong arguments, memory that is short anywhere, ranks that failed, left, or came late. Ranks are
  * threads. */
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -295,16 +295,10 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("texts");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 300);
+    TCase *t = suite_case(s, "all", 300);
     tcase_add_test(t, wrong_arguments);
     tcase_add_loop_test(t, short_of_memory, 0, CODECS);
     tcase_add_loop_test(t, rank_that_leaves, 0, CODECS);
     tcase_add_test(t, all_calls_are_here);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -3,7 +3,7 @@
 #include "compressors/dispatch.h"
 #include "compressors/grid/grid.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -444,8 +444,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("grid");
-    TCase *t = tcase_create("property");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "property", 120);
     tcase_add_loop_test(t, errors_stay_within_dead_steps, 0, 4);
     tcase_add_loop_test(t, sums_are_exact, 0, 4);
     tcase_add_loop_test(t, widest_codes, 0, 2);
@@ -458,10 +457,5 @@ int main(void)
     tcase_add_loop_test(t, sum_of_four_noises_costs_little_more, 0, 2);
     tcase_add_loop_test(t, sum_of_four_gradients_costs_little_more, 0, 2);
     tcase_add_test(t, shared_step_is_cautious);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

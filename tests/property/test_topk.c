@@ -1,7 +1,7 @@
 /* topk keeps exactly the k elements of largest magnitude, the lowest index winning ties, whole or in slices. */
 #include "compressors/topk/topk_select.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -255,8 +255,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("topk");
-    TCase *t = tcase_create("property");
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(s, "property", 60);
     tcase_add_test(t, exactly_the_largest);
     tcase_add_test(t, lowest_index_wins_ties);
     tcase_add_test(t, zeros_and_denormals);
@@ -266,10 +265,5 @@ int main(void)
     tcase_add_test(t, exact_sums);
     tcase_add_test(t, index_bits);
     tcase_add_test(t, too_small_a_buffer);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

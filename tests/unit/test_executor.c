@@ -1,6 +1,6 @@
 /* test_executor.c : batches of work, waited for or polled, with one thread and with several. */
 #include "comm/base/executor.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -54,12 +54,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("executor");
-    TCase *t = tcase_create("all");
+    TCase *t = suite_case(s, "all", 0);
     tcase_add_loop_test(t, submitted_and_polled, 1, 5);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

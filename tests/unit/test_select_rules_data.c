@@ -1,5 +1,6 @@
 /* test_select_rules_data.c : what does not look at text: mixes, orders, pruning, vectors, scores; and what goes wrong, said in one
  * sentence that names file, line or sample, on all ranks. */
+#include "../support/suite.h"
 #include "compressors/dataset/sampler/sampler.h"
 #include "tests/support/select_case.h"
 #include <math.h>
@@ -410,10 +411,7 @@ END_TEST
 int main(void)
 {
     Suite   *suite = suite_create("select rules");
-    TCase   *c = tcase_create("all");
-    SRunner *r;
-    int      failed;
-    tcase_set_timeout(c, 120);
+    TCase *c = suite_case(suite, "all", 120);
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_test(c, mixes);
     tcase_add_test(c, orders);
@@ -423,10 +421,5 @@ int main(void)
     tcase_add_test(c, bad_scores);
     tcase_add_test(c, overlap_is_warned_about);
     tcase_add_test(c, stopped);
-    suite_add_tcase(suite, c);
-    r = srunner_create(suite);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(suite);
 }

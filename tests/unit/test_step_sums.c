@@ -1,6 +1,6 @@
 /* test_step_sums.c : what a step's exchange adds: doubles, their upper halves, the least of those, floats and bf16. */
 #include "comm/sum/small_allreduce.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,13 +85,8 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("step sums");
-    TCase *t = tcase_create("step sums");
+    TCase *t = suite_case(s, "step sums", 0);
     tcase_add_test(t, shorts_are_rounded_doubles);
     tcase_add_test(t, sums_of_all_kinds_and_the_same_bits_either_way);
-    suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }
