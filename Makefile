@@ -107,7 +107,7 @@ else
 LEFT_OUT += "decoding JPEGs on read"
 endif
 else
-EXCLUDE  += compressors/dataset/% launch/cmd_data% launch/data/% tests/%_data.c tests/%_shard.c
+EXCLUDE  += compressors/dataset/% launch/cmd_data% launch/data/% launch/distill/% tests/%_data.c tests/%_shard.c
 LEFT_OUT += "shards, taut data and all of taut_data.h"
 endif
 
@@ -138,7 +138,7 @@ endif
 ifeq ($(HAVE_TORCH),found)
 FEATURES += -DTAUT_HAVE_TORCH
 else
-EXCLUDE  += %_torch.c shim/%.cpp launch/train/%.c
+EXCLUDE  += %_torch.c shim/%.cpp launch/train/%.c launch/distill/%.c
 LEFT_OUT += "taut train and the libtorch shim"
 endif
 
@@ -182,6 +182,7 @@ objects  = $(addprefix $(BUILD)/,$(addsuffix .o,$(basename $(1))))
 LIB_OBJ  := $(call objects,$(call sources,comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c compressors/*/*.cu comm/*/*.cu))
 CMD_OBJ  := $(call objects,$(call sources,launch/*.c launch/data/*.c))
 TRAIN_OBJ := $(call objects,$(call sources,launch/train/*.c))
+DISTILL_OBJ := $(call objects,$(call sources,launch/distill/*.c))
 SHIM_OBJ := $(call objects,$(call sources,shim/*.cpp))
 CUDA_OBJ := $(call objects,$(wildcard compressors/*/*.cu comm/*/*.cu))
 PRELOAD_PURE := $(call objects,$(filter-out %_mpi.c %/stubs.c,$(wildcard comm/preload/*.c)))
@@ -198,13 +199,14 @@ LIB_A    := $(BUILD)/lib/libtaut.a
 CMD      := $(BUILD)/bin/taut
 SHIM_SO  := $(if $(SHIM_OBJ),$(BUILD)/lib/libtaut_torch.so)
 TRAIN    := $(if $(TRAIN_OBJ),$(BUILD)/libexec/taut-train)
+DISTILL  := $(if $(DISTILL_OBJ),$(BUILD)/libexec/taut-distill)
 
 # Programs and libraries of an earlier build that this one leaves out: they would run, or be tested, with the new library.
-EARLIER  := $(wildcard $(BUILD)/libexec/taut-train $(BUILD)/lib/libtaut_torch.so $(basename $(call objects,$(wildcard tests/*/test_*.c))))
-STALE    := $(filter-out $(TRAIN) $(SHIM_SO) $(TEST_BIN) $(GPU_BIN),$(EARLIER))
+EARLIER  := $(wildcard $(BUILD)/libexec/taut-train $(BUILD)/libexec/taut-distill $(BUILD)/lib/libtaut_torch.so $(basename $(call objects,$(wildcard tests/*/test_*.c))))
+STALE    := $(filter-out $(TRAIN) $(DISTILL) $(SHIM_SO) $(TEST_BIN) $(GPU_BIN),$(EARLIER))
 
 .PHONY: all tests cuda prune
-all: prune $(LIB_SO) $(LIB_A) $(CMD) $(SHIM_SO) $(TRAIN) $(PRELOAD_SO) ## build everything that the machine has the parts for
+all: prune $(LIB_SO) $(LIB_A) $(CMD) $(SHIM_SO) $(TRAIN) $(DISTILL) $(PRELOAD_SO) ## build everything that the machine has the parts for
 tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) ## the same, and the test programs
 cuda: $(if $(filter found,$(HAVE_CUDA)),$(CUDA_OBJ)) ## compile the CUDA kernels, whether or not the library takes them in
 prune:
@@ -215,7 +217,7 @@ prune:
 C_TEXT    = $(CC) $(CC_INFO) $(CPPFLAGS) $(FEATURES) $(ALL_CFLAGS)
 CXX_TEXT  = $(CXX) $(CXX_INFO) $(CPPFLAGS) $(FEATURES) $(TORCH_CFLAGS) $(ALL_CXXFLAGS) $(TORCH_INFO)
 CUDA_TEXT = $(NVCC) $(CUDA_INFO) $(CPPFLAGS) $(ALL_NVCCFLAGS)
-LINK_TEXT = $(CC) $(LDFLAGS) $(SANITIZE) $(LIBS) $(TORCH_LIBS) $(LIB_OBJ) $(CMD_OBJ) $(TRAIN_OBJ) $(SHIM_OBJ) $(TEST_SUP)
+LINK_TEXT = $(CC) $(LDFLAGS) $(SANITIZE) $(LIBS) $(TORCH_LIBS) $(LIB_OBJ) $(CMD_OBJ) $(TRAIN_OBJ) $(DISTILL_OBJ) $(SHIM_OBJ) $(TEST_SUP)
 STAMPS   := $(addprefix $(BUILD)/.,C CXX CUDA LINK)
 $(shell mkdir -p $(BUILD))
 $(STAMPS): FORCE
@@ -268,7 +270,11 @@ $(SHIM_SO): $(SHIM_OBJ) $(LIB_SO) $(BUILD)/.LINK
 # taut train: a program of its own, so that nobody else loads libtorch; uses the public header only
 $(TRAIN): $(TRAIN_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) -Wl,-rpath-link,$(BUILD)/lib $(LDFLAGS) $(LIBS) $(JSON) -lz
-# public interface only, so no test support that reaches inside
+# taut data distill: the same, for images
+$(DISTILL): $(DISTILL_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
+	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) -Wl,-rpath-link,$(BUILD)/lib $(LDFLAGS) $(LIBS) $(JSON)
+# public interface only, so no test support that reaches inside: this does not
+$(BUILD)/tests/long/test_truth_torch: $(patsubst %,$(BUILD)/tests/support/%.o,truth scene models)
 $(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(SHIM_SO) $(LIB_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(CHECK_LIBS)
 endif
@@ -330,7 +336,7 @@ HEADERS  = comm/taut.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h) \
            $(if $(filter found,$(HAVE_ZSTD)),comm/taut_data.h $(if $(filter found,$(HAVE_MPI)),comm/taut_data_mpi.h))
 # what install writes, below PREFIX; uninstall removes exactly this
 INSTALLED = bin/taut lib/libtaut.so lib/libtaut.so.$(SO_VERSION) lib/libtaut.a lib/libtaut_torch.so \
-            lib/libtaut_torch.so.$(SO_VERSION) libexec/taut-train lib/pkgconfig/taut.pc \
+            lib/libtaut_torch.so.$(SO_VERSION) libexec/taut-train libexec/taut-distill lib/pkgconfig/taut.pc \
             include/taut.h include/taut_mpi.h include/taut_data.h include/taut_data_mpi.h include/taut_torch.h \
             bin/tautrun $(addprefix lib/,$(notdir $(PRELOAD_SO))) 
 # programs find the library by the path that taut.pc gives them, except in the folders that the loader searches anyway
@@ -350,7 +356,7 @@ ifneq ($(SHIM_SO),)
 	install -m 755 $(SHIM_SO).$(SO_VERSION) $(INST)/lib/
 	ln -sf libtaut_torch.so.$(SO_VERSION) $(INST)/lib/libtaut_torch.so
 	sed 's|"../comm/taut.h"|"taut.h"|' shim/torch.h > $(INST)/include/taut_torch.h
-	install -m 755 $(TRAIN) $(INST)/libexec/taut-train
+	install -m 755 $(TRAIN) $(DISTILL) $(INST)/libexec/
 endif
 	@launch/installed '$(DESTDIR)' '$(PREFIX)'
 uninstall: ## remove what install wrote
@@ -362,7 +368,8 @@ endif # goals that need the machine
 # ================================================================ stages
 # Each is a make of its own, so that what setup installed is detected.
 .PHONY: setup check check-long check-gpu demo bench-lab clean help
-STAGE = @+$(MAKE) --no-print-directory
+# As many compilers as processors, unless this make was told a number.
+STAGE = @+$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$$(nproc))
 check: SETUP := --tests
 check-long: SETUP := --long
 setup: ## install the packages that are missing (Debian, Ubuntu)

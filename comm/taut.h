@@ -134,7 +134,8 @@ typedef struct taut_config {
                               them; "restore" puts back what they were before it, for one more float per parameter */
     const char *link;      /* what codec=auto plans for: "measure" (default), or a bandwidth as in "1gbit", "100mbit". Then
                               no clock decides anything: communicators that reduce the same data (replicas of a
-                              tensor-parallel mesh) make the same plans at the same steps */
+                              tensor-parallel mesh) make the same plans at the same steps, two runs have the same bits,
+                              and so has a resumed one. With "measure" none of that is promised */
     const char *checksum;  /* "on" (default): a frame has a checksum, and bytes that were damaged on the way are TAUT_E_CORRUPT;
                               "off": it has none, for networks that check by themselves. Frames of both kinds are read */
 } taut_config;
@@ -180,12 +181,25 @@ TAUT_API taut_status taut_layer_scale(taut_layer *layer, const float *s, size_t 
 /* ---- Collectives -----------------------------------------------------------------------------------------------
  * buf is the layer's whole tensor, of its dtype, contiguous, aligned to an element, on the host; it is borrowed until the
  * wait (or the step end) and must not be read or written meanwhile. Afterwards all ranks hold the same bytes.
- * A buffer that overlaps that of another layer under way is TAUT_E_INVALID.
+ * A buffer that overlaps that of another layer under way is TAUT_E_INVALID. After an error over MPI the buffers of that step must stay
+ * until MPI_Finalize: a message that had begun to arrive may still be written there; the log names it.
  * NaN and Inf of any rank arrive as NaN or Inf on every rank. Layers may be started in any order on any rank.
  * A rank in taut_step_end() that has not started a layer which another one waits for is TAUT_E_MISMATCH on all ranks, long before
  * the timeout, naming both and the layer. */
 TAUT_API taut_status taut_allreduce(taut_layer *layer, void *buf, taut_op op); /* start and wait */
 TAUT_API taut_status taut_allreduce_start(taut_layer *layer, void *buf, taut_op op);
+/* taut_allreduce_start_on() : the same on memory of a device; for a buffer on the host with space TAUT_HOST, which taut_allreduce_start() is.
+ *  buf    : of memory that the device can reach, aligned to an element.
+ *  space  : TAUT_CUDA.   device : its number, 0..; all layers of a communicator that lie on devices lie on the same one.
+ *  stream : what this stream holds now is done before buf is read; it is not held up itself. The result is in buf, for any stream, when
+ *           taut_wait(), taut_test() or taut_step_end() says that the layer is done. Must live until then; NULL: the default stream. A rank
+ *           that waits for its own stream waits no longer than timeout_ms without anything else moving, as for a peer.
+ *  A layer's first collective fixes its space and device: another one later is TAUT_E_STATE. TAUT_E_UNSUPPORTED, with the reason, where
+ *  the space cannot be used, or the layer's codec does not run there. TAUT_E_INVALID if buf is no memory of the space. None of these has
+ *  started anything. Ranks may keep a layer in different spaces, and results are the same bytes as on the host, except where a device
+ *  sums in another order (docs/cuda.md). taut_allreduce(), taut_reduce_scatter() and taut_allgather() take buffers on the host only.
+ *  Since 0.1. */
+TAUT_API taut_status taut_allreduce_start_on(taut_layer *layer, void *buf, taut_op op, taut_space space, int device, struct CUstream_st *stream);
 TAUT_API taut_status taut_test(taut_layer *layer, int *done); /* done = 1 when the result is in buf */
 TAUT_API taut_status taut_wait(taut_layer *layer);            /* TAUT_E_STATE if the layer was not started */
 

@@ -314,6 +314,8 @@ typedef struct taut_data_plan_info {
     char     strata[64];    /* "" = not stratified */
 } taut_data_plan_info;
 TAUT_API taut_status taut_data_plan_get_info(taut_data_plan *plan, taut_data_plan_info *info);
+/* taut_data_plan_shard() : hash and samples of shard i (below info.shards), in the order in which samples are counted. */
+TAUT_API taut_status taut_data_plan_shard(const taut_data_plan *plan, uint64_t i, uint64_t *hash, uint64_t *samples);
 
 /* ---- Loader ---------------------------------------------------------------------------------------------------
  * Batches of a plan, read and decoded ahead by threads in the order in which they will be needed. Step t of the job takes the

@@ -6,6 +6,11 @@
 
 extern const taut_codec taut__codec_stack;
 
+static taut_status need(const void *p, const char *call, const char *what)
+{
+    return p ? TAUT_OK : taut__fail(TAUT_E_INVALID, "%s: %s is NULL", call, what);
+}
+
 static taut_status tensor_of(int ndim, const size_t *shape, taut_tensor *t)
 {
     memset(t, 0, sizeof *t);
@@ -45,6 +50,7 @@ taut_status taut_encode_bound(const char *text, int ndim, const size_t *shape, s
 {
     taut_spec   spec;
     taut_tensor t;
+    TAUT_TRY(need(bytes, "taut_encode_bound", "bytes"));
     *bytes = 0;
     TAUT_TRY(spec_for(text, ndim, shape, &spec, &t));
     *bytes = taut__frame_capacity(&spec, &t, t.elems);
@@ -56,7 +62,10 @@ taut_status taut_encode(const char *text, int ndim, const size_t *shape, const f
 {
     taut_spec   spec;
     taut_tensor t;
+    TAUT_TRY(need(len, "taut_encode", "len"));
     *len = 0;
+    TAUT_TRY(need(src, "taut_encode", "src"));
+    TAUT_TRY(need(dst, "taut_encode", "dst"));
     TAUT_TRY(spec_for(text, ndim, shape, &spec, &t));
     taut_call call = {.spec = &spec, .tensor = &t, .n = t.elems, .seed = seed, .shared_seed = seed};
     return taut__frame_encode(&call, src, dst, cap, len, NULL, false);
@@ -68,6 +77,8 @@ taut_status taut_decode(const void *src, size_t len, float *dst, size_t elems)
     const taut_codec *codec;
     const uint8_t    *payload;
     size_t            bytes, count;
+    TAUT_TRY(need(src, "taut_decode", "src"));
+    TAUT_TRY(need(dst, "taut_decode", "dst"));
     TAUT_TRY(taut__frame_open(NULL, 0, src, len, &payload, &bytes, &codec, &count, NULL));
     if (count != elems)
         return taut__fail(TAUT_E_INVALID, "frame holds %zu elements where the caller expects %zu", count, elems);
@@ -82,6 +93,7 @@ taut_status taut_frame_info(const void *src, size_t len, size_t *elems, size_t *
     const taut_codec *codec;
     const uint8_t    *payload;
     size_t            bytes, count, more;
+    TAUT_TRY(need(src, "taut_frame_info", "src"));
     TAUT_TRY(taut__frame_open(NULL, 0, src, len, &payload, &bytes, &codec, &count, &more));
     if (elems) *elems = count;
     if (frame_len) *frame_len = len - more;

@@ -10,4 +10,7 @@ int cmd_bench_allreduce(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
 int cmd_data(int argc, char **argv); /* finds its own subcommand: cmd_data.h */
 
+/* Becomes libexec/NAME, with the same arguments; returns only where it cannot: an exit code. (start.c) */
+int cmd_start(const char *name, char **argv);
+
 #endif

@@ -17,8 +17,9 @@ static const struct {
     {"verify", cmd_data_verify, "read every byte of a shard and check it"},
     {"cat", cmd_data_cat, "samples of a shard, as they were"},
     {"bench", cmd_data_bench, "time of a sample, speed of reading, on this machine"},
-    {"plan", cmd_data_plan, "which samples a job trains on: full, static, rs2, list"},
-    {"compare", cmd_data_compare, "train the same model on rs2, static and all data, side by side"},
+    {"plan", cmd_data_plan, "which samples a job trains on: rs2, dedup, dsir, zipfit, ..."},
+    {"distill", cmd_data_distill, "few images that stand for many"},
+    {"compare", cmd_data_compare, "train the same model on several choices and on all data, side by side"},
 };
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 

@@ -10,6 +10,7 @@ int cmd_data_verify(int argc, char **argv);
 int cmd_data_cat(int argc, char **argv);
 int cmd_data_bench(int argc, char **argv);
 int cmd_data_plan(int argc, char **argv);
+int cmd_data_distill(int argc, char **argv); /* starts libexec/taut-distill */
 int cmd_data_compare(int argc, char **argv);
 
 #endif

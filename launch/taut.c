@@ -2,12 +2,8 @@
  * that nothing else has to load libtorch. */
 #include "cli.h"
 #include "cmd.h"
-#include <errno.h>
-#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* What this build left out stays listed, with the reason. */
 #ifdef TAUT_HAVE_MPI
@@ -79,26 +75,10 @@ static int unknown(const char *typed)
     return CLI_USAGE;
 }
 
-/* BIN/../libexec/taut-train, BIN being where this program really is. */
 static int cmd_train(int argc, char **argv)
 {
-    char    path[PATH_MAX];
-    ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
-    char   *slash;
     (void)argc;
-    if (len < 0) return cli_fail("cannot read /proc/self/exe: %s", strerror(errno));
-    path[len] = 0;
-    for (int up = 0; up < 2; up++)
-        if ((slash = strrchr(path, '/')) != NULL) *slash = 0;
-    len = (ssize_t)strlen(path);
-    snprintf(path + len, sizeof path - (size_t)len, "/libexec/taut-train");
-    argv[0] = path;
-    execv(path, argv);
-    if (errno != ENOENT) return cli_fail("cannot start %s: %s", path, strerror(errno));
-    return cli_fail("%s is not there: this taut was built without libtorch.\n"
-                    "Install it (launch/setup on Debian and Ubuntu, or give make TORCH_DIR=.../include/torch) and "
-                    "build again; `make print-config` shows what is found.",
-                    path);
+    return cmd_start("taut-train", argv);
 }
 
 static const subcommand *find(int argc, char **argv)

@@ -44,7 +44,7 @@ typedef struct taut__measured_sum {
 /* T, and what was learnt. Blocks that are not finite are left out. Never negative. */
 taut__measured_sum taut__ratio_step(taut__ratio *r, const taut__blocks *b);
 
-enum { TAUT_SIGMAS = 3 }; /* of an interval: 99.7% where errors are normal */
+enum { TAUT_SIGMAS = 4 }; /* of an interval: deviations of a few blocks last for some steps, and tails are heavy; docs/planning.md has what it covers */
 
 /* value/var of sums over layers, error and norm -> relative error, and the interval's ends. norm 0: all are 0. */
 typedef struct taut__interval {

@@ -82,8 +82,10 @@ result run(taut_torch_model &m, const taut_torch_batch &b)
     if (logits.size(0) != y.size(0))
         throw std::invalid_argument("the model gives " + std::to_string(logits.size(0)) + " rows of logits for " +
                                     std::to_string(y.size(0)) + " targets");
-    if (!b.weights) return {at::nll_loss(at::log_softmax(logits, 1), y), logits, y};
-    at::Tensor losses = at::nll_loss(at::log_softmax(logits, 1), y, {}, at::Reduction::None);
+    if (!b.weights && !b.soft) return {at::nll_loss(at::log_softmax(logits, 1), y), logits, y};
+    at::Tensor losses = b.soft ? at::log_softmax(logits, 1).mul(borrow(b.soft, logits.sizes(), at::kFloat)).sum(1).neg()
+                               : at::nll_loss(at::log_softmax(logits, 1), y, {}, at::Reduction::None);
+    if (!b.weights) return {losses.mean(), logits, y};
     return {losses.mul(borrow(b.weights, {y.size(0)}, at::kFloat)).mean(), logits, y};
 }
 
@@ -195,7 +197,9 @@ extern "C" taut_status taut_torch_forward(taut_torch_model *model, const taut_to
     return guarded([&] {
         model->loss = at::Tensor();
         model->net->training(true);
-        model->loss = run(*model, *batch).loss;
+        result r = run(*model, *batch);
+        model->loss = r.loss;
+        if (model->keep) model->hit = r.logits.detach().argmax(1).eq(r.targets).to(at::kByte);
         *loss = model->loss.item<float>();
         return TAUT_OK;
     });
@@ -219,4 +223,41 @@ extern "C" taut_status taut_torch_evaluate(taut_torch_model *model, const taut_t
         *hits = r.logits.argmax(1).eq(r.targets).sum().item<int64_t>();
         return TAUT_OK;
     });
+}
+
+extern "C" taut_status taut_torch_rows(taut_torch_model *model, const taut_torch_batch *batch, float *loss, float *el2n, uint8_t *hit)
+{
+    if (!model) return fail(TAUT_E_INVALID, "model is NULL");
+    if (taut_status s = check_batch(batch)) return s;
+    return guarded([&] {
+        at::NoGradGuard no_grad;
+        model->net->training(false);
+        result     r = run(*model, *batch);
+        size_t     n = static_cast<size_t>(r.targets.size(0));
+        at::Tensor p = at::log_softmax(r.logits, 1), at_target = r.targets.unsqueeze(1);
+        if (loss) std::memcpy(loss, p.gather(1, at_target).neg().contiguous().data_ptr(), n * sizeof *loss);
+        p = p.exp();
+        if (el2n) { /* |p|^2 - 2 p_y + 1 */
+            at::Tensor square = p.pow(2).sum(1).sub(p.gather(1, at_target).squeeze(1), 2).add(1).clamp_min(0).sqrt().contiguous();
+            std::memcpy(el2n, square.data_ptr(), n * sizeof *el2n);
+        }
+        if (hit) std::memcpy(hit, r.logits.argmax(1).eq(r.targets).to(at::kByte).contiguous().data_ptr(), n);
+        return TAUT_OK;
+    });
+}
+
+extern "C" taut_status taut_torch_keep(taut_torch_model *model, int keep)
+{
+    if (!model) return fail(TAUT_E_INVALID, "model is NULL");
+    model->keep = keep != 0;
+    model->hit = at::Tensor();
+    return TAUT_OK;
+}
+
+extern "C" taut_status taut_torch_hits(taut_torch_model *model, uint8_t *hit)
+{
+    if (!model || !hit) return fail(TAUT_E_INVALID, "model or hit is NULL");
+    if (!model->hit.defined()) return fail(TAUT_E_STATE, "no hits were kept: taut_torch_keep(model, 1), then forward");
+    std::memcpy(hit, model->hit.data_ptr(), static_cast<size_t>(model->hit.numel()));
+    return TAUT_OK;
 }

@@ -64,6 +64,8 @@ struct taut_torch_model {
     std::unique_ptr<taut_shim::net>    net;
     std::vector<std::shared_ptr<void>> accumulators; /* hold the hooks; one per parameter */
     at::Tensor                         loss;         /* between forward and backward */
+    at::Tensor                         hit;          /* of the last forward, where they are kept */
+    bool                               keep = false;
     taut_torch_grad_ready              ready = nullptr;
     void                              *user = nullptr;
     taut_status                        ready_status = TAUT_OK; /* of this backward's callbacks */

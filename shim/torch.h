@@ -23,8 +23,8 @@
  *  went wrong is in taut_torch_last_error(), not in taut_last_error(): this is a library of its own.
  *  A model, its optimizer and its batches are used by one thread at a time. Tensors live on the host, as float32.
  *
- * CONTENTS: errors and threads, models, parameters, batches, forward and backward, gradient callback, optimizers,
- *  save and load.
+ * CONTENTS: errors and threads, models, parameters, batches, forward and backward, what each row cost, gradient callback,
+ *  optimizers, save and load.
  */
 #ifndef TAUT_TORCH_H
 #define TAUT_TORCH_H
@@ -107,8 +107,9 @@ typedef struct taut_torch_batch {
     int            ndim;     /* 1..8 */
     int64_t        shape[8]; /* gpt: {batch, length <= ctx}; mlp: {batch, ...} with `inputs` values a sample */
     const float   *weights;  /* (optional) n_targets factors of the targets' losses, whose mean is then the loss; NULL = all 1 */
+    const float   *soft;     /* (optional) n_targets * classes probabilities: the loss is the cross-entropy with them instead of the targets; NULL */
 } taut_torch_batch;
-#define TAUT_TORCH_BATCH_INIT {sizeof(taut_torch_batch), 0, 0, 0, 0, 0, {0, 0, 0, 0, 0, 0, 0, 0}, 0}
+#define TAUT_TORCH_BATCH_INIT {sizeof(taut_torch_batch), 0, 0, 0, 0, 0, {0, 0, 0, 0, 0, 0, 0, 0}, 0, 0}
 
 /* ---- Forward and backward --------------------------------------------------------------------------------------
  * forward  : mean cross-entropy over the targets, in nats; keeps what backward needs (a second forward drops it).
@@ -121,6 +122,15 @@ TAUT_API taut_status taut_torch_backward(taut_torch_model *model);
 TAUT_API taut_status taut_torch_accumulate(taut_torch_model *model);
 TAUT_API taut_status taut_torch_evaluate(taut_torch_model *model, const taut_torch_batch *batch, double *loss,
                                          int64_t *hits);
+
+/* ---- What each row cost ----
+ * rows : of a batch, in evaluation mode and without gradients, one number a target: loss, its cross-entropy; el2n, the distance |p - onehot|
+ *        of its class probabilities (Paul et al. 2021); hit, 1 where the largest logit was the target's. Any may be NULL.
+ * keep : 1: forward keeps its logits for hits(), until the next forward.
+ * hits : of the last forward, one a target: TAUT_E_STATE where nothing was kept. */
+TAUT_API taut_status taut_torch_rows(taut_torch_model *model, const taut_torch_batch *batch, float *loss, float *el2n, uint8_t *hit);
+TAUT_API taut_status taut_torch_keep(taut_torch_model *model, int keep);
+TAUT_API taut_status taut_torch_hits(taut_torch_model *model, uint8_t *hit);
 
 /* ---- Gradient callback -----------------------------------------------------------------------------------------
  * Called once per backward for each parameter that takes part in the loss, as soon as its gradient is final and

@@ -12,6 +12,7 @@ struct taut__executor {
     taut__task      piece;
     void           *ctx;
     size_t          next, n, done;
+    bool            occupied; /* by a batch that somebody has submitted */
     bool            quit;
 };
 
@@ -28,7 +29,7 @@ static void work(taut__executor *p, int worker)
         pthread_mutex_unlock(&p->lock);
         p->piece(p->ctx, i, worker);
         pthread_mutex_lock(&p->lock);
-        if (++p->done == p->n) pthread_cond_signal(&p->finished);
+        if (++p->done == p->n) pthread_cond_broadcast(&p->finished);
     }
 }
 
@@ -96,6 +97,25 @@ void taut__executor_destroy(taut__executor *p)
 
 int taut__executor_threads(const taut__executor *p) { return p->threads; }
 
+/* With the lock held: a batch, from its beginning to its end. */
+static void begin(taut__executor *p, taut__task piece, void *ctx, size_t n)
+{
+    p->piece = piece;
+    p->ctx = ctx;
+    p->next = p->done = 0;
+    p->n = n;
+    pthread_cond_broadcast(&p->wake);
+}
+static void await(taut__executor *p)
+{
+    while (p->done < p->n) pthread_cond_wait(&p->finished, &p->lock);
+}
+static void end(taut__executor *p)
+{
+    p->next = p->done = p->n = 0;
+    p->occupied = false;
+}
+
 void taut__executor_run(taut__executor *p, taut__task piece, void *ctx, size_t n)
 {
     if (p->threads == 1 || n == 1) {
@@ -103,13 +123,44 @@ void taut__executor_run(taut__executor *p, taut__task piece, void *ctx, size_t n
         return;
     }
     pthread_mutex_lock(&p->lock);
-    p->piece = piece;
-    p->ctx = ctx;
-    p->next = p->done = 0;
-    p->n = n;
-    pthread_cond_broadcast(&p->wake);
+    begin(p, piece, ctx, n);
     work(p, 0);
-    while (p->done < p->n) pthread_cond_wait(&p->finished, &p->lock);
-    p->next = p->n = 0;
+    await(p);
+    end(p);
+    pthread_mutex_unlock(&p->lock);
+}
+
+bool taut__executor_submit(taut__executor *p, taut__task piece, void *ctx, size_t n)
+{
+    pthread_mutex_lock(&p->lock);
+    bool free = !p->occupied;
+    p->occupied = true;
+    if (free) begin(p, piece, ctx, n);
+    pthread_mutex_unlock(&p->lock);
+    return free;
+}
+
+bool taut__executor_poll(taut__executor *p)
+{
+    pthread_mutex_lock(&p->lock);
+    if (p->threads == 1) work(p, 0);
+    bool done = p->done == p->n;
+    if (done) end(p);
+    pthread_mutex_unlock(&p->lock);
+    return done;
+}
+
+void taut__executor_settle(taut__executor *p)
+{
+    taut__executor_quiet(p);
+    pthread_mutex_lock(&p->lock);
+    end(p);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void taut__executor_quiet(taut__executor *p)
+{
+    pthread_mutex_lock(&p->lock);
+    if (p->threads > 1) await(p);
     pthread_mutex_unlock(&p->lock);
 }

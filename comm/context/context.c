@@ -1,20 +1,6 @@
 /* context.c : see context.h. */
 #include "context.h"
-
-taut_status taut__context_scratch(taut__context *ctx, size_t floats)
-{
-    int threads = taut__executor_threads(ctx->executor);
-    if (floats <= ctx->scratch_n) return TAUT_OK;
-    floats = taut__ceil_div(floats, 64) * 64;
-    for (int w = 0; w < threads; w++) {
-        float *more = taut__alloc(2 * floats, sizeof *more);
-        if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu floats of scratch", 2 * floats);
-        taut__free(ctx->scratch[w]);
-        ctx->scratch[w] = more;
-    }
-    ctx->scratch_n = floats;
-    return TAUT_OK;
-}
+#include "lane.h"
 
 taut_status taut__context_tags(taut__context *ctx, int *tag)
 {
@@ -115,9 +101,8 @@ taut_status taut__context_open(taut__context *ctx, taut__transport *t)
         return taut__fail(TAUT_E_UNSUPPORTED, "progress=1: a communication thread needs MPI_THREAD_MULTIPLE");
     taut__watchdog_init(&ctx->watchdog, t, ctx->set.c.timeout_ms);
     taut__engine_create(&ctx->engine, t, ctx->set.c.timeout_ms);
-    TAUT_TRY(taut__executor_create(ctx->set.c.threads, &ctx->executor));
-    ctx->scratch = taut__alloc((size_t)ctx->set.c.threads, sizeof *ctx->scratch);
-    if (!ctx->scratch) return taut__fail(TAUT_E_NOMEM, "out of memory");
+    taut__lane *host;
+    TAUT_TRY(taut__context_lane(ctx, (taut_place){0}, &host));
     TAUT_TRY(t->ops->reserve(t, 8)); /* control exchanges */
     TAUT_TRY(split_by_host(ctx));
     ctx->hierarchical = wants_hierarchy(ctx);
@@ -126,9 +111,7 @@ taut_status taut__context_open(taut__context *ctx, taut__transport *t)
 
 void taut__context_close(taut__context *ctx, bool keep)
 {
-    for (int w = 0; ctx->scratch && w < ctx->set.c.threads; w++) taut__free(ctx->scratch[w]);
-    taut__free(ctx->scratch);
+    for (int i = 0; i < TAUT_SPACES; i++) taut__lane_close(&ctx->lane[i]);
     if (!keep) taut__arena_fini(&ctx->arena);
-    taut__executor_destroy(ctx->executor);
     taut__free(ctx->members);
 }

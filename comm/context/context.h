@@ -6,12 +6,30 @@
 #include "../base/arena.h"
 #include "../base/executor.h"
 #include "../engine/engine.h"
+#include "../../compressors/vectors.h"
 #include "../transport/watchdog.h"
 #include "settings.h"
 #include "trace.h"
 
 /* Tags below TAUT_TAG_LAYERS are those of a communicator's own exchanges; every job has TAUT_TAGS in a row, from its job.tag on. */
 enum { TAUT_TAG_STEP = 1, TAUT_TAG_HANDSHAKE = 2, TAUT_TAG_SUM = 3, TAUT_TAG_LAYERS = 8 };
+
+/* taut__lane : what a communicator has in one memory space. The host's is there from the beginning; another one from the first layer on
+ * that has its buffers there, with a stream of its own and threads that wait for the device. Workers: the engine's thread (0), and the
+ * executor's. */
+typedef struct taut__lane {
+    taut_place           place;
+    const taut__space   *space; /* NULL: not open */
+    const taut__vectors *vectors;
+    taut__executor      *executor;
+    float              **scratch;   /* per worker: scratch_n floats, twice, then (not on the host) frame_bytes for a payload */
+    size_t               scratch_n, frame_bytes;
+    float               *fetched;   /* (not on the host) scratch_n floats in host memory, for whoever holds the engine's lock */
+    _Atomic int          noted, failed; /* of the space, where nothing could be returned: the first failure */
+    char                 why[256];
+} taut__lane;
+
+static inline bool taut__lane_on_host(const taut__lane *lane) { return taut__on_host(lane->place); }
 
 typedef struct taut__context {
     taut__settings   set;
@@ -22,9 +40,7 @@ typedef struct taut__context {
     int              next_tag;
     taut__engine     engine;
     taut__watchdog   watchdog; /* of native sums */
-    taut__executor  *executor;
-    float          **scratch;  /* per worker of the executor: scratch_n floats, twice */
-    size_t           scratch_n;
+    taut__lane       lane[TAUT_SPACES];
     taut__arena      arena;    /* slots that jobs borrow */
     size_t           reserved; /* requests that the transport has room for, of borrowed slots */
     taut__trace     *trace;
@@ -37,7 +53,15 @@ taut_status taut__context_open(taut__context *ctx, taut__transport *t);
 /* keep: memory that a lost peer's messages may still be read from or written to is left alone. */
 void        taut__context_close(taut__context *ctx, bool keep);
 
-taut_status taut__context_scratch(taut__context *ctx, size_t floats); /* each worker: two of so many */
+static inline taut__lane *taut__host_lane(taut__context *ctx) { return &ctx->lane[TAUT_HOST]; }
+/* The lane of caller's space, opened where it is not, with caller's stream left out. TAUT_E_UNSUPPORTED, with the reason, where the space
+ * cannot be used; TAUT_E_STATE where the communicator uses another device of it. With the engine held. */
+taut_status taut__context_lane(taut__context *ctx, taut_place caller, taut__lane **lane);
+taut_status taut__context_one_device(const taut__context *ctx, taut_place caller); /* TAUT_E_STATE, as above */
+void        taut__lane_note(taut__lane *lane, taut_status s); /* s, and taut_last_error(), if it is a failure */
+taut_status taut__lane_check(const taut__lane *lane);
+/* Each worker: two of so many floats, and room for a payload of so many bytes. With the engine held. */
+taut_status taut__context_scratch(taut__lane *lane, size_t floats, size_t payload);
 taut_status taut__context_tags(taut__context *ctx, int *tag);         /* TAUT_TAGS in a row */
 /* Room in the transport for s's own slot. */
 taut_status taut__context_reserve(taut__context *ctx, taut__slots *s, size_t requests);

@@ -1,7 +1,7 @@
 /* collectives.c : the program starts, waits for and tests collectives of layers. */
 #include "communicator.h"
 
-static taut_status check_start(taut_layer *l, const void *buf, int kind)
+static taut_status check_start(taut_layer *l, const void *buf, int kind, taut_place caller)
 {
     if (!l || !buf) return taut__fail(TAUT_E_INVALID, "collective: layer or buf is NULL");
     if (kind != TAUT_SUM && kind != TAUT_MEAN) return taut__fail(TAUT_E_INVALID, "layer '%s': op=%d: must be 0 or 1", l->name, kind);
@@ -10,6 +10,7 @@ static taut_status check_start(taut_layer *l, const void *buf, int kind)
         return taut__fail(TAUT_E_INVALID, "layer '%s': buf=%p: must be aligned to %d bytes, an element", l->name, buf, (int)size);
     TAUT_TRY(taut__comm_check(l->comm, "collective"));
     if (l->started && !l->tested) return taut__fail(TAUT_E_STATE, "layer '%s': started already", l->name);
+    TAUT_TRY(taut__place_usable(l, buf, caller));
     l->started = l->tested = false;
     TAUT_TRY(taut__lent_take(l, buf));
     l->reduction.buf = (void *)(uintptr_t)buf; /* from here on the buffer is lent, until the layer is finished */
@@ -23,27 +24,35 @@ static taut_status tell(taut_comm *comm, taut_status s)
     return s == TAUT_OK ? s : taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
 }
 
-static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves, bool blocking)
+static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves, taut_place caller, bool blocking)
 {
     taut_comm *comm = l->comm;
     if (halves != TAUT_BOTH && !l->operand.sharded) {
         taut__layer_unprepare(l);
         l->operand.sharded = true;
     }
+    TAUT_TRY(taut__place_take(l, caller));
     TAUT_TRY(taut__layer_prepare(l));
     TAUT_TRY(taut__context_arena(&comm->ctx));
     if (halves != TAUT_GATHER) l->last_op = kind;
     TAUT_TRY(taut__reduction_begin(&l->reduction, buf, kind, halves, blocking));
-    TAUT_TRY(taut__debug_lend(l));
+    if (taut__layer_at_home(l)) TAUT_TRY(taut__debug_lend(l));
     taut__layer_starts(l);
     taut__engine_start(&comm->ctx.engine, &l->reduction.job, blocking);
     return TAUT_OK;
 }
 
-taut_status taut_allreduce_start(taut_layer *l, void *buf, taut_op op)
+static taut_status start(taut_layer *l, void *buf, taut_op op, taut_place caller)
 {
-    TAUT_TRY(check_start(l, buf, op));
-    return tell(l->comm, l->bucket ? taut__fuse_start(l, buf, op, false) : launch(l, buf, op, TAUT_BOTH, false));
+    TAUT_TRY(check_start(l, buf, op, caller));
+    return tell(l->comm, l->bucket ? taut__fuse_start(l, buf, op, caller, false) : launch(l, buf, op, TAUT_BOTH, caller, false));
+}
+
+taut_status taut_allreduce_start(taut_layer *l, void *buf, taut_op op) { return start(l, buf, op, (taut_place){0}); }
+
+taut_status taut_allreduce_start_on(taut_layer *l, void *buf, taut_op op, taut_space space, int device, struct CUstream_st *stream)
+{
+    return start(l, buf, op, space == TAUT_HOST ? (taut_place){0} : (taut_place){space, device, stream});
 }
 
 taut_status taut__layer_wait(taut_layer *l)
@@ -66,9 +75,9 @@ static taut_status fused_wait(taut_layer *l)
 static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves)
 {
     bool fused = l && l->bucket && halves == TAUT_BOTH;
-    TAUT_TRY(check_start(l, buf, kind));
+    TAUT_TRY(check_start(l, buf, kind, (taut_place){0}));
     double begin = taut__now();
-    TAUT_TRY(tell(l->comm, fused ? taut__fuse_start(l, buf, kind, true) : launch(l, buf, kind, halves, true)));
+    TAUT_TRY(tell(l->comm, fused ? taut__fuse_start(l, buf, kind, (taut_place){0}, true) : launch(l, buf, kind, halves, (taut_place){0}, true)));
     l->comm->exposed_s += taut__now() - begin;
     return fused ? fused_wait(l) : taut__layer_wait(l);
 }

@@ -4,6 +4,7 @@
 
 #include "../plan/auto.h"
 #include "../reduce/agreement.h"
+#include "../reduce/placed.h"
 #include "sample.h"
 
 typedef struct taut__bucket taut__bucket; /* fusion.c */
@@ -25,15 +26,18 @@ struct taut_layer {
     bool            pinned;         /* by taut_layer_codec */
     bool            automatic;      /* the plan decides */
     bool            prepared;       /* reduction's memory suits spec */
+    bool            placed;         /* reduction.lane is that of its buffers, for good */
+    bool            scale_due;      /* operand.there has another scale than operand.tensor */
     taut__operand   operand;
     taut__reduction reduction;
     int             last_op;        /* TAUT_SUM or TAUT_MEAN of the last collective: a checkpoint needs it; -1 = none */
     bool            started;
     bool            tested;         /* taut_test has said that it is done */
     _Atomic uint64_t starts;        /* collectives that the program has started */
+    uint64_t        ops;            /* of the step's collectives, the last 32: op + 1 in two bits each, the latest lowest */
     size_t          scale_n;        /* values of scale; the tensor has them where they count */
     uint64_t        scale_hash;     /* of scale */
-    float          *before;         /* dropped=restore: the residual (and momentum) before the step; NULL: not kept */
+    float          *before;         /* in the place. dropped=restore: the residual (and momentum) before the step; NULL: not kept */
     bool            had_residual;   /* before the step */
     bool            dropping;       /* it took part in the step that has just ended: taut_step_drop() concerns it */
     uint32_t       *lent_checksums; /* debug.c: checksums of the buffer */
@@ -50,6 +54,10 @@ struct taut_layer {
     taut__layer_sums  shown;         /* of the last step with a call */
     taut__sample      sample;
 };
+
+/* Of all that ranks tell each other except frames, which have the wire version: statistics on which codecs agree, what rides in the exchange of
+ * a step's end, tags, orders of messages. Raised whenever one of them changes, so that ranks of different builds say so. */
+enum { TAUT_EXCHANGE_VERSION = 3 };
 
 enum { TAUT_HANDSHAKE_LINE = 320 };
 typedef struct taut__handshake_line {
@@ -131,6 +139,7 @@ unsigned    taut__forks(void); /* between this process and the first one that as
 taut_status taut__layer_use(taut_layer *layer, const taut_spec *spec); /* in force from now on; the layer is prepared when it is started */
 void        taut__layer_unprepare(taut_layer *layer); /* its reduction's memory, which other layers' jobs may be looking at */
 void        taut__layer_drop_codec(taut_layer *layer); /* and all that it has */
+taut_status taut__layer_runs(const taut_layer *layer, const taut_spec *wire, taut_space space); /* TAUT_E_UNSUPPORTED: its codec does not, there */
 float       taut__layer_momentum(const taut_layer *layer); /* of its feedback; 0: none */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
 void        taut__layer_destroy(taut_layer *layer);
@@ -139,6 +148,14 @@ taut_status taut__layer_wait(taut_layer *layer);
 taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer is the program's again */
 void        taut__layer_count(taut_layer *layer); /* job.record is that of a collective which is complete; with the engine's lock */
 const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
+
+/* place.c : where a layer's buffers lie */
+taut_status taut__place_usable(const taut_layer *layer, const void *buf, taut_place caller); /* a collective may begin there */
+taut_status taut__place_take(taut_layer *layer, taut_place caller);                         /* it does: this is the layer's place, for good */
+void        taut__place_leave(taut_layer *layer);                                           /* gives back what lies there */
+static inline const taut__lane *taut__layer_lane(const taut_layer *layer) { return layer->reduction.lane; }
+static inline taut_place        taut__layer_place(const taut_layer *layer) { return layer->reduction.lane->place; }
+static inline bool              taut__layer_at_home(const taut_layer *layer) { return taut__lane_on_host(layer->reduction.lane); }
 
 taut_status taut__layer_adopt(taut_layer *layer, const taut_spec *spec); /* this codec from now on; the residual stays */
 void        taut__layer_scale_error(taut_layer *layer, double factor);   /* aims at so many times the error of its spec; until another is adopted */
@@ -154,6 +171,7 @@ taut_status taut__planned_apply(taut_comm *comm);
 /* handshake.c : the registrations of all ranks are the same */
 taut_status taut__handshake_begin(taut_comm *comm);      /* begins to compare those that have not been */
 taut_status taut__handshake_wait(taut_comm *comm);
+void        taut__handshake_versions(char dst[TAUT_HANDSHAKE_LINE]); /* as text */
 /* Ranks did not do the same in the step that ends, as its exchange has told all of them: they find out what. Always fails. */
 taut_status taut__handshake_step(taut_comm *comm);
 uint64_t    taut__handshake_digest(const taut_comm *comm); /* of what this rank did in the step, for that exchange */
@@ -181,7 +199,8 @@ extern const taut__watcher taut__layer_watcher;
 taut_status taut__fuse_register(taut_layer *layer);
 taut_status taut__fuse_leave(taut_layer *layer);
 taut_status taut__fuse_close(taut__bucket *b); /* members are complete: memory for them */
-taut_status taut__fuse_start(taut_layer *layer, void *buf, int kind, bool waits); /* waits: fuse_wait follows at once */
+/* caller: where buf lies, and the stream in which it is written. waits: fuse_wait follows at once */
+taut_status taut__fuse_start(taut_layer *layer, void *buf, int kind, taut_place caller, bool waits);
 const taut_layer *taut__fuse_wanted(const taut__job *bucket); /* the member that its rank waits for; NULL: none */
 bool        taut__fuse_holds(const taut_layer *layer); /* started, and not yet summed */
 taut_status taut__fuse_wait(taut_layer *layer);
@@ -224,5 +243,12 @@ bool   taut__sample_measure(taut_layer *layer, const taut__layer_sums *raw, taut
 /* All ranks know the same layers now. others: bytes of the exchange besides; noise: relative standard deviation of the step's measurement, 0: it
  * was none. */
 void   taut__sample_agree(taut_comm *comm, double others, double noise);
+/* In a checkpoint (sample_state.c): load takes what check has found good; len 0: nothing has been learnt. Of a layer; of all. */
+taut_status taut__sample_save(const taut_layer *layer, void *dst, size_t cap, size_t *len);
+taut_status taut__sample_check(const taut_layer *layer, const void *src, size_t len);
+void        taut__sample_load(taut_layer *layer, const void *src, size_t len);
+taut_status taut__sampling_save(const taut_comm *comm, void *dst, size_t cap, size_t *len);
+taut_status taut__sampling_check(const taut_comm *comm, const void *src, size_t len);
+void        taut__sampling_load(taut_comm *comm, const void *src, size_t len);
 
 #endif

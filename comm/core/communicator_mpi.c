@@ -36,15 +36,23 @@ static taut_status compare(MPI_Comm mpi, int rank, int size, char *zero, const c
     return lowest(mpi, strcmp(zero, mine) == 0 ? size : rank, other);
 }
 
+/* Line -1: versions; then settings. */
+static const char *line(const taut__settings *set, int i, char dst[LINE])
+{
+    memset(dst, 0, LINE);
+    if (i >= 0) return taut__settings_line(set, (size_t)i, dst, LINE);
+    taut__handshake_versions(dst);
+    return dst;
+}
+
 static taut_status find_difference(MPI_Comm mpi, const taut__settings *set)
 {
     int  rank, size, other, lines; /* another version of the library may have fewer */
     char zero[LINE] = "", mine[LINE] = "";
     TAUT_TRY(lowest(mpi, (int)taut__settings_lines(), &lines));
     if (MPI_Comm_rank(mpi, &rank) != MPI_SUCCESS || MPI_Comm_size(mpi, &size) != MPI_SUCCESS) return failed();
-    for (int i = 0; i < lines; i++) {
-        memset(mine, 0, sizeof mine);
-        taut__settings_line(set, (size_t)i, mine, sizeof mine);
+    for (int i = -1; i < lines; i++) {
+        line(set, i, mine);
         TAUT_TRY(compare(mpi, rank, size, zero, mine, &other));
         if (other == size) continue;
         if (MPI_Bcast(mine, LINE, MPI_CHAR, other, mpi) != MPI_SUCCESS) return failed();
@@ -58,9 +66,9 @@ static taut_status compare_settings(MPI_Comm mpi, const taut__settings *set)
 {
     char     text[LINE];
     uint64_t h = 0, ends[2], top[2];
-    for (size_t i = 0; i < taut__settings_lines(); i++) {
-        const char *line = taut__settings_line(set, i, text, sizeof text);
-        h = XXH3_64bits_withSeed(line, strlen(line), h);
+    for (int i = -1; i < (int)taut__settings_lines(); i++) {
+        line(set, i, text);
+        h = XXH3_64bits_withSeed(text, strlen(text), h);
     }
     ends[0] = h, ends[1] = ~h;
     if (MPI_Allreduce(ends, top, 2, MPI_UINT64_T, MPI_MAX, mpi) != MPI_SUCCESS) return failed();
@@ -76,6 +84,17 @@ static taut_status agree(MPI_Comm mpi, taut_status s, const char *what)
     return taut__fail((taut_status)worst, "taut_comm_create_mpi: %s on another rank", what);
 }
 
+/* A communicator of some of the job's ranks may be one of several that reduce the same data. */
+static void advise_replicas(MPI_Comm mpi, const taut__settings *set)
+{
+    int here, all, rank;
+    if (!set->spec.automatic || strcmp(set->c.link, "measure") != 0 || !taut__log_on(TAUT_LOG_INFO, "sched")) return;
+    if (MPI_Comm_size(mpi, &here) != MPI_SUCCESS || MPI_Comm_size(MPI_COMM_WORLD, &all) != MPI_SUCCESS || here == all) return;
+    if (MPI_Comm_rank(mpi, &rank) != MPI_SUCCESS || rank != 0) return;
+    taut__log(TAUT_LOG_INFO, "sched", "codec=auto over %d of %d ranks plans by its own clocks: if other communicators reduce the same data and must end with the "
+              "same bits, set TAUT_LINK, as in link=1gbit", here, all);
+}
+
 taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm **comm)
 {
     taut__settings   set;
@@ -87,6 +106,7 @@ taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm
     TAUT_TRY(compare_settings(mpi, &set));
     TAUT_TRY(taut__mpi_create(&mpi, set.fake_hosts, &t));
     taut_status s = agree(mpi, taut__comm_create(t, cfg, comm), "it failed");
+    if (s == TAUT_OK) advise_replicas(mpi, &set);
     if (s == TAUT_OK) return TAUT_OK;
     if (*comm) taut__comm_discard(*comm);
     *comm = NULL;

@@ -11,8 +11,13 @@ taut_status taut__drop_prepare(taut_layer *l)
 {
     if (l->comm->ctx.set.dropped != TAUT_DROPPED_RESTORE || !l->operand.feedback || !l->operand.feedback_on || l->before) return TAUT_OK;
     size_t n = l->operand.tensor.elems * (l->operand.feedback->u ? 2 : 1);
-    l->before = taut__alloc(n, sizeof *l->before);
-    return l->before ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for a copy of its residual", l->name);
+    return taut__placed_alloc(&l->reduction, n * sizeof *l->before, "a copy of its residual", &l->before);
+}
+
+static void copy(const taut_layer *l, float *dst, const float *src, size_t n)
+{
+    const taut__lane *lane = taut__layer_lane(l);
+    taut__lane_note(l->reduction.lane, lane->space->copy(lane->place, dst, src, n * sizeof *dst));
 }
 
 /* Of the first collective in a step. */
@@ -22,8 +27,8 @@ void taut__drop_keep(taut_layer *l, size_t first, size_t n)
     if (!l->before || l->operand.calls != l->calls_at_step) return;
     l->had_residual = l->operand.residual;
     if (!l->operand.residual) return;
-    memcpy(l->before + first, f->r + first, n * sizeof *f->r);
-    if (f->u) memcpy(l->before + l->operand.tensor.elems + first, f->u + first, n * sizeof *f->u);
+    copy(l, l->before + first, f->r + first, n);
+    if (f->u) copy(l, l->before + l->operand.tensor.elems + first, f->u + first, n);
 }
 
 static void drop(taut_layer *l)
@@ -32,9 +37,9 @@ static void drop(taut_layer *l)
     size_t         n = l->operand.tensor.elems;
     bool           restored = l->before && l->had_residual;
     if (!l->dropping || !f || (!restored && !l->operand.residual)) return;
-    if (restored) memcpy(f->r, l->before, n * sizeof *f->r);
-    if (restored && f->u) memcpy(f->u, l->before + n, n * sizeof *f->u);
-    if (!restored) taut__feedback_clear(f, 0, n);
+    if (restored) copy(l, f->r, l->before, n);
+    if (restored && f->u) copy(l, f->u, l->before + n, n);
+    if (!restored) taut__lane_note(l->reduction.lane, taut__feedback_clear(f, 0, n));
     l->operand.residual = restored;
 }
 

@@ -9,7 +9,10 @@
  *     rank 1             start b   wait b: | vote {b}   | AND = {b}  | sum {b} | b out | start a | vote {a} |  | sum {a} | a out
  *
  * Rank 0 waits for a, but the first round carries b, which both have. A round whose AND is empty carries nothing, and is repeated as long as
- * somebody waits. No rank can miss a round: a vote is an exchange with all others, so it waits until their bucket votes too. */
+ * somebody waits. No rank can miss a round: a vote is an exchange with all others, so it waits until their bucket votes too.
+ *
+ * A member that lies outside the host is copied into the bucket in the order of its program's stream, as it is, and back once it is summed. A
+ * round begins when the copies of its members have been made. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "../reduce/input.h"
@@ -25,6 +28,7 @@ struct taut__bucket {
     taut__slots           slots;
     double                begin_s; /* of the round's sum */
     bool        closed;   /* takes no more members */
+    _Atomic bool elsewhere; /* members lie outside the host */
     size_t      members, room, floats, words;
     taut_layer **member;  /* NULL: has left */
     float      *x;        /* all members, back to back */
@@ -32,6 +36,7 @@ struct taut__bucket {
     size_t      in_round; /* floats of it */
     _Atomic uint64_t *started;  /* bit set of members; set by callers after the copy, cleared by the round */
     uint64_t   *round, *scratch;
+    bool        coming;   /* copies are under way, and the round waits for them */
     bool        voting;
     const taut_layer *_Atomic wanted; /* somebody waits for it */
     char        label[32];
@@ -126,15 +131,15 @@ static taut_status allocate(taut__bucket *b)
     if (!b->x || !b->packed || !b->started || !b->round)
         return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu floats", b->label, b->floats);
     b->scratch = b->round + b->words;
-    taut__plain_sum_prepare(&b->raw, &comm->ctx.all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64, comm->ctx.set.c.slice_kib * (size_t)256,
-                      &b->slots);
+    TAUT_TRY(taut__plain_sum_prepare(&b->raw, &comm->ctx.all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64, comm->ctx.set.c.slice_kib * (size_t)256,
+                                     &b->slots, (taut_place){0}));
     return taut__context_slots(&comm->ctx, &b->slots);
 }
 
 taut_status taut__fuse_close(taut__bucket *b)
 {
     taut__engine *e = &b->comm->ctx.engine;
-    if (b->closed) return TAUT_OK;
+    if (b->closed || b->members == 0) return TAUT_OK; /* the latter: registering its first member failed */
     taut__engine_hold(e);
     taut_status s = allocate(b);
     taut__engine_release(e);
@@ -158,6 +163,7 @@ static void begin_round(taut__bucket *b)
 {
     static const taut__mixed masks_only = {0, SIZE_MAX};
     for (size_t w = 0; w < b->words; w++) b->round[w] = atomic_load_explicit(&b->started[w], memory_order_acquire);
+    b->coming = b->elsewhere;
     b->voting = true;
     taut__small_allreduce_begin(&b->exchange, &b->comm->ctx.all, b->job.tag + TAUT_TAG_CONTROL, b->round, b->scratch,
                          b->words * sizeof *b->round, taut__combine_mixed, &masks_only);
@@ -168,8 +174,10 @@ static void begin_sum(taut__bucket *b)
     b->in_round = 0;
     for (size_t i = 0; i < b->members; i++) {
         if (!bit(b->round, i)) continue;
-        size_t n = b->member[i]->operand.tensor.elems;
-        memcpy(b->packed + b->in_round, b->x + b->member[i]->at, n * sizeof *b->x);
+        const taut_layer *l = b->member[i];
+        size_t            n = l->operand.tensor.elems;
+        taut_dtype        came_as = taut__layer_at_home(l) ? TAUT_F32 : l->operand.dtype;
+        taut__vectors_host.convert((taut_place){0}, b->packed + b->in_round, TAUT_F32, b->x + l->at, came_as, n);
         b->in_round += n;
     }
     b->voting = false;
@@ -177,7 +185,28 @@ static void begin_sum(taut__bucket *b)
     if (b->in_round > 0) taut__plain_sum_begin(&b->raw, b->packed, b->in_round, TAUT_BOTH, 1);
 }
 
-static void copy_out(taut__bucket *b, taut_layer *l, float *sum)
+/* The round's members have come. */
+static taut_status have_come(taut__bucket *b, bool *all)
+{
+    *all = true;
+    for (size_t i = 0; i < b->members && *all; i++) {
+        const taut_layer *l = bit(b->round, i) ? b->member[i] : NULL;
+        if (l && !taut__layer_at_home(l)) TAUT_TRY(taut__layer_lane(l)->space->event_test(l->reduction.ordered, all));
+    }
+    b->coming = !*all;
+    return TAUT_OK;
+}
+
+/* The bucket's copy of the member is of no more use. */
+static taut_status store_elsewhere(taut__bucket *b, taut_layer *l, const float *sum, size_t n)
+{
+    bool        wide = l->operand.dtype == TAUT_F32;
+    const void *result = wide ? (const void *)sum : b->x + l->at;
+    if (!wide) TAUT_TRY(taut__vectors_host.convert((taut_place){0}, b->x + l->at, l->operand.dtype, sum, TAUT_F32, n));
+    return taut__lane_store(taut__layer_lane(l), l->reduction.buf, result, n * (wide ? 4 : 2));
+}
+
+static taut_status copy_out(taut__bucket *b, taut_layer *l, float *sum)
 {
     taut__reduction *red = &l->reduction;
     const taut_comm *comm = b->comm;
@@ -187,19 +216,22 @@ static void copy_out(taut__bucket *b, taut_layer *l, float *sum)
     red->call.tensor = &l->operand.tensor;
     if (comm->ctx.lossy && comm->ctx.all.rank == 0) red->record.sum = taut__sum_norms(red, sum, (taut__range){0, n});
     if (red->kind == TAUT_MEAN) taut__simd_get()->vec->scale(sum, 1.0f / (float)comm->ctx.all.size, n);
-    taut__result_store(red, 0, n, sum, false);
+    if (taut__layer_at_home(l)) taut__result_store(red, 0, n, sum, false);
+    else TAUT_TRY(store_elsewhere(b, l, sum, n));
     taut__layer_count(l);
     atomic_fetch_and_explicit(&b->started[l->seat / 64], ~(UINT64_C(1) << (l->seat % 64)), memory_order_release);
+    return TAUT_OK;
 }
 
-static void end_round(taut__bucket *b)
+static taut_status end_round(taut__bucket *b)
 {
     for (size_t i = 0, at = 0; i < b->members; i++) {
         if (!bit(b->round, i)) continue;
-        copy_out(b, b->member[i], b->packed + at);
+        TAUT_TRY(copy_out(b, b->member[i], b->packed + at));
         at += b->member[i]->operand.tensor.elems;
     }
     taut__trace_span(b->comm->ctx.trace, &b->job, "layer", b->begin_s, taut__now(), b->raw.sent);
+    return TAUT_OK;
 }
 
 static taut_status bucket_step(taut__job *job, bool *moved, bool *done)
@@ -207,6 +239,11 @@ static taut_status bucket_step(taut__job *job, bool *moved, bool *done)
     taut__bucket *b = bucket_of(job);
     bool         over = false;
     if (job->needs > atomic_load(&b->comm->ctx.engine.compared)) return TAUT_OK;
+    if (b->coming) {
+        TAUT_TRY(have_come(b, &over));
+        *moved = over;
+        return TAUT_OK;
+    }
     if (b->voting) {
         TAUT_TRY(taut__small_allreduce_advance(&b->exchange, &over));
         if (!over) return TAUT_OK;
@@ -217,7 +254,7 @@ static taut_status bucket_step(taut__job *job, bool *moved, bool *done)
     }
     TAUT_TRY(taut__plain_sum_advance(&b->raw, moved, &over));
     if (!over) return TAUT_OK;
-    end_round(b);
+    TAUT_TRY(end_round(b));
     *done = true;
     return TAUT_OK;
 }
@@ -238,12 +275,23 @@ static bool all_started(const taut__bucket *b)
     return true;
 }
 
-taut_status taut__fuse_start(taut_layer *l, void *buf, int kind, bool waits)
+/* In the order of the stream in which the program writes it. */
+static taut_status come(taut__bucket *b, taut_layer *l, taut_place caller)
+{
+    const taut__space *space = taut__layer_lane(l)->space;
+    atomic_store(&b->elsewhere, true);
+    TAUT_TRY(space->copy(caller, b->x + l->at, l->reduction.buf, l->operand.tensor.elems * (l->operand.dtype == TAUT_F32 ? 4 : 2)));
+    return space->event_record(l->reduction.ordered, caller);
+}
+
+taut_status taut__fuse_start(taut_layer *l, void *buf, int kind, taut_place caller, bool waits)
 {
     taut__bucket *b = l->bucket;
     l->reduction.buf = buf;
     l->reduction.kind = l->last_op = kind;
-    taut__result_load(&l->reduction, 0, l->operand.tensor.elems, b->x + l->at);
+    TAUT_TRY(taut__place_take(l, caller));
+    if (taut__layer_at_home(l)) taut__result_load(&l->reduction, 0, l->operand.tensor.elems, b->x + l->at);
+    else TAUT_TRY(come(b, l, caller));
     atomic_fetch_or_explicit(&b->started[l->seat / 64], UINT64_C(1) << (l->seat % 64), memory_order_release);
     taut__layer_starts(l);
     if (all_started(b)) run(b, waits);

@@ -32,13 +32,24 @@ static uint64_t shared_calls(const taut_layer *l)
 
 static bool called(const taut_layer *l) { return l->operand.calls > l->calls_at_step; }
 
+/* "op=sum", or of several calls "op=sum,mean": the last six. */
+static const char *ops_text(const taut_layer *l, char *dst, size_t cap)
+{
+    enum { SHOWN = 6 };
+    size_t at = (size_t)snprintf(dst, cap, "%s", called(l) ? "op=" : "no collective");
+    for (int i = SHOWN - 1; i >= 0 && called(l); i--) {
+        uint64_t op = l->ops >> (2 * i) & 3;
+        if (op) at += (size_t)snprintf(dst + at, cap - at, "%s%s", dst[at - 1] == '=' ? "" : ",", op == TAUT_MEAN + 1 ? "mean" : "sum");
+    }
+    return dst;
+}
+
 static const char *step_line(const taut_layer *l, char *dst)
 {
-    char spec[96], scale[64] = "no scale";
+    char spec[96], scale[56] = "no scale", ops[36];
     taut__spec_print(&l->operand.wire, spec, sizeof spec);
     if (l->operand.tensor.scale_n) snprintf(scale, sizeof scale, "scale of %zu (%016llx)", l->operand.tensor.scale_n, (unsigned long long)l->scale_hash);
-    snprintf(dst, TAUT_HANDSHAKE_LINE, "'%.100s' with %s, %s, %s, call %llu", l->name, !called(l) ? "no collective" : l->last_op == TAUT_MEAN ? "op=mean" : "op=sum",
-             scale, spec, (unsigned long long)shared_calls(l));
+    snprintf(dst, TAUT_HANDSHAKE_LINE, "'%.80s' with %s, %s, %s, call %llu", l->name, ops_text(l, ops, sizeof ops), scale, spec, (unsigned long long)shared_calls(l));
     return dst;
 }
 
@@ -47,13 +58,18 @@ uint64_t taut__handshake_digest(const taut_comm *comm)
     uint64_t h = taut__seed(comm->drops, comm->steps); /* what is sampled depends on the step */
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_layer *l = comm->layer[i];
-        uint64_t          did[4] = {called(l) ? (uint64_t)l->last_op + 1 : 0, l->operand.tensor.scale_n, l->scale_hash, shared_calls(l)};
+        uint64_t          did[4] = {called(l) ? l->ops : 0, l->operand.tensor.scale_n, l->scale_hash, shared_calls(l)};
         h = spec_hash(&l->operand.wire, XXH3_64bits_withSeed(did, sizeof did, h));
     }
     return h;
 }
 
-/* Lines of registrations: the wire version, settings, layers. Of steps: drops, layers, count. What is past the end: "nothing". */
+void taut__handshake_versions(char dst[TAUT_HANDSHAKE_LINE])
+{
+    snprintf(dst, TAUT_HANDSHAKE_LINE, "wire version %d, exchange version %d", TAUT_WIRE_VERSION, TAUT_EXCHANGE_VERSION);
+}
+
+/* Lines of registrations: versions, settings, layers. Of steps: drops, layers, count. What is past the end: "nothing". */
 static size_t settings_lines(const taut__handshake *s) { return 1 + (s->step ? 0 : taut__settings_lines()); }
 
 static const char *line(const taut_comm *comm, size_t i, char *dst)
@@ -61,7 +77,7 @@ static const char *line(const taut_comm *comm, size_t i, char *dst)
     const taut__handshake *s = &comm->handshake;
     size_t                 head = settings_lines(s);
     if (i == 0 && s->step) snprintf(dst, TAUT_HANDSHAKE_LINE, "dropped %llu steps", (unsigned long long)comm->drops);
-    else if (i == 0) snprintf(dst, TAUT_HANDSHAKE_LINE, "wire version %d", TAUT_WIRE_VERSION);
+    else if (i == 0) taut__handshake_versions(dst);
     else if (i < head) taut__settings_line(&comm->ctx.set, i - 1, dst, TAUT_HANDSHAKE_LINE);
     else if (i - head >= s->layers && s->step) snprintf(dst, TAUT_HANDSHAKE_LINE, "ended %llu steps", (unsigned long long)comm->steps);
     else if (i - head >= s->layers) snprintf(dst, TAUT_HANDSHAKE_LINE, "nothing");

@@ -30,19 +30,19 @@ static taut_status need_feedback(taut_layer *l)
     if (l->operand.feedback_on) atomic_store(&l->comm->ctx.feeding, true);
     bool needed = l->operand.feedback_on || l->operand.dtype != TAUT_F32 || via == &taut__linear;
     if (!needed || l->operand.feedback) return TAUT_OK;
-    return taut__feedback_create(l->operand.tensor.elems, taut__layer_momentum(l), &l->operand.feedback);
+    return taut__feedback_create_in(taut__layer_place(l), l->operand.tensor.elems, taut__layer_momentum(l), &l->operand.feedback);
 }
 
 static taut_status need_state(taut_layer *l)
 {
     const taut_codec *codec = taut__spec_codec(&l->operand.wire);
     if (l->operand.wire.stages != 1 || !(codec->caps & TAUT_CAP_STATEFUL) || l->operand.state) return TAUT_OK;
-    return taut__op_state_create(codec, &l->operand.wire.stage[0], &l->operand.tensor, l->operand.seed, (taut_place){0}, &l->operand.state);
+    return taut__op_state_create(codec, &l->operand.wire.stage[0], &l->operand.tensor, l->operand.seed, taut__layer_place(l), &l->operand.state);
 }
 
 static void drop_state(taut_layer *l)
 {
-    if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), (taut_place){0}, l->operand.state);
+    if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state);
     l->operand.state = NULL;
 }
 
@@ -88,6 +88,7 @@ taut_status taut__layer_use(taut_layer *l, const taut_spec *spec)
     taut_spec             wire;
     TAUT_TRY(wire_spec(l, spec, &wire));
     TAUT_TRY(taut__spec_suits(&wire, &l->operand.tensor));
+    TAUT_TRY(taut__layer_runs(l, &wire, taut__layer_place(l).space));
     TAUT_TRY(taut__algorithm_for(&l->comm->ctx, &l->operand, &wire, &via));
     taut__layer_unprepare(l);
     drop_state(l);
@@ -96,6 +97,13 @@ taut_status taut__layer_use(taut_layer *l, const taut_spec *spec)
     taut__sample_reset(l);
     note_loss(l, !(taut__spec_caps(spec) & TAUT_CAP_LOSSLESS));
     return TAUT_OK;
+}
+
+taut_status taut__layer_runs(const taut_layer *l, const taut_spec *wire, taut_space space)
+{
+    const taut_codec *codec = taut__spec_codec(wire);
+    if (taut__ops(codec, space)) return TAUT_OK;
+    return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': codec %s has no operations in space %s", l->name, codec->name, taut__space_name(space));
 }
 
 /* Another value of a key that changes no memory: the same codec, without state, and the same capacity. */

@@ -74,7 +74,6 @@ taut_status taut__planned_rescaled(taut_layer *l)
     if (!comm->autom) return TAUT_OK;
     taut__engine_hold(&comm->ctx.engine);
     comm->hooks->on_rescale(comm->autom, &l->planned);
-    taut_status s = apply(l);
     taut__engine_release(&comm->ctx.engine);
-    return s;
+    return apply(l); /* which takes the lock where it needs it */
 }

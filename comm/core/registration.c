@@ -124,8 +124,7 @@ void taut__layer_destroy(taut_layer *l)
 {
     if (!l) return;
     taut__layer_drop_codec(l);
-    taut__free(l->before);
-    taut__free(l->operand.spread);
+    taut__place_leave(l);
     taut__sample_release(l);
     taut__free(l->scale);
     taut__free(l->lent_checksums);
@@ -138,6 +137,7 @@ static taut_status use_scale(taut_layer *l)
     bool counts = !l->automatic || l->comm->ctx.set.metric == TAUT_METRIC_OPTIMIZER, had = l->operand.tensor.scale_n > 0;
     l->operand.tensor.scale_n = counts ? l->scale_n : 0;
     l->operand.tensor.scale = counts ? l->scale : NULL;
+    l->scale_due = true;
     return l->automatic && had != (l->operand.tensor.scale_n > 0) ? taut__planned_rescaled(l) : TAUT_OK;
 }
 

@@ -8,7 +8,7 @@
 
 enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, LEAST_BLOCKS = 4, TINY_BLOCKS = 16, MOST_BLOCKS = 4096, CONTROLS = 2, APART_RANKS = 16 };
 /* Of the bytes of 2 bits per element: of large models the samples, of others the statistics too; and at most, the samples alone. */
-static const double SHARE = 0.008, SHARE_SMALL = 0.05, MOST_SHARE = 0.02, MOST_SHARE_SMALL = 0.12;
+static const double SHARE = 0.008, SHARE_SMALL = 0.05, MOST_SHARE = 0.012, MOST_SHARE_SMALL = 0.03;
 
 /* Standard deviation of the measured error, relative, above which more blocks are taken in the next step, and below which fewer. */
 static const double VAGUE = 0.07, SHARP = 0.05, MORE = 1.25, LESS = 0.94;
@@ -31,7 +31,7 @@ static double rate_of(const taut_comm *comm, double elems, double others, double
     double coded = elems / 4 * (p == 2 ? 1 : 2.0 * (p - 1) / p); /* bytes at 2 bits per element */
     double block = rounds * (BLOCK + CONTROLS) * sizeof(uint16_t);
     double least = fmax((large ? SHARE * coded : SHARE_SMALL * coded - rounds * others) / block, LEAST_BLOCKS);
-    double most = fmax((large ? MOST_SHARE : MOST_SHARE_SMALL) * coded / block, TINY_BLOCKS);
+    double most = fmax((large ? MOST_SHARE : MOST_SHARE_SMALL) * coded / block, TINY_BLOCKS); /* where that is less than the least, it is the number */
     return fmin(fmin(more * least, most), MOST_BLOCKS) / (elems / BLOCK);
 }
 
@@ -57,7 +57,8 @@ static double uniform(uint64_t seed, uint64_t i) { return (double)(taut__seed(se
 static size_t count(const taut_layer *l)
 {
     if (!taut__sample_wanted(l)) return 0;
-    return taut__min((size_t)(blocks_wanted(l) + uniform(seed_of_step(l), 0)), taut__min(l->sample.room, blocks_of(l)));
+    size_t most = taut__min(l->sample.room, blocks_of(l));
+    return (size_t)fmin(blocks_wanted(l) + uniform(seed_of_step(l), 0), (double)most);
 }
 
 /* One of each stratum, each block with the same probability. */
@@ -165,24 +166,30 @@ static size_t first_block(spots b, size_t first)
     return lo;
 }
 
-/* to, of a block's elements each, gets what r has of them, times factor. from[0] is element r.first. */
-static void keep(spots b, taut__range r, const float *from, float factor, float *to)
+/* to, of a block's elements each, gets what r has of them, times factor. from[0] is element r.first, and lies in the lane's place. */
+static void keep(const taut_layer *l, spots b, taut__range r, const float *from, float factor, float *to)
 {
-    size_t end = r.first + r.n;
+    taut__lane *lane = l->reduction.lane;
+    bool        home = taut__lane_on_host(lane);
+    size_t      end = r.first + r.n;
     for (size_t k = first_block(b, r.first); k < b.n && b.at[k] < end; k++) {
-        size_t at = taut__max(b.at[k], r.first), stop = taut__min(b.at[k] + b.elems, end);
-        for (size_t i = at; i < stop; i++) to[k * b.elems + (i - b.at[k])] = factor * from[i - r.first];
+        size_t       at = taut__max(b.at[k], r.first), n = taut__min(b.at[k] + b.elems, end) - at;
+        float       *kept = to + k * b.elems + (at - b.at[k]);
+        const float *here = home ? from + (at - r.first) : kept;
+        if (!home) taut__lane_note(lane, taut__lane_fetch(lane, kept, from + (at - r.first), n * sizeof *kept));
+        if (factor != 1) for (size_t i = 0; i < n; i++) kept[i] = factor * here[i];
+        else if (home) memcpy(kept, here, n * sizeof *kept);
     }
 }
 
 void taut__sample_x(taut_layer *l, taut__range r, const float *x)
 {
     taut__sample *s = &l->sample;
-    keep(narrow(s), r, x, 1, s->x);
-    keep((spots){s->wide_at, s->wide_blocks, s->wide_elems}, r, x, 1, s->wide);
+    keep(l, narrow(s), r, x, 1, s->x);
+    keep(l, (spots){s->wide_at, s->wide_blocks, s->wide_elems}, r, x, 1, s->wide);
 }
 
-void taut__sample_lost(taut_layer *l, taut__range r, const float *lost, float factor) { keep(narrow(&l->sample), r, lost, factor, l->sample.lost); }
+void taut__sample_lost(taut_layer *l, taut__range r, const float *lost, float factor) { keep(l, narrow(&l->sample), r, lost, factor, l->sample.lost); }
 
 void taut__sample_result(taut_layer *l)
 {
@@ -191,7 +198,7 @@ void taut__sample_result(taut_layer *l)
     s->taken = l->reduction.halves == TAUT_BOTH;
     for (size_t k = 0; k < s->blocks; k++) {
         size_t n = taut__min(BLOCK, elems - s->at[k]);
-        taut__result_load(&l->reduction, s->at[k], n, s->result + k * BLOCK);
+        taut__result_fetch(&l->reduction, s->at[k], n, s->result + k * BLOCK);
     }
 }
 

@@ -10,9 +10,8 @@
  *           |result|^2 is the control of the first two together. Where the error is as large as the sum, that is a difference
  *           of large numbers: then |sum|^2 itself, whose control is the sum over ranks of |x|^2. Whichever has been more precise
  *
- * How many: as many as the measurement needs, within bounds that are shares of the bytes that 2 bits per element would take: of models below 4 Mi
- * elements a twentieth, other statistics included, of larger ones less than a hundredth; where that leaves the error vague, because ranks' errors
- * have much in common, up to an eighth, and a fiftieth. Whatever the number of ranks; twice as much in float32. A few blocks at least. For a
+ * How many: as many as the measurement needs, within bounds that are shares of the bytes that 2 bits per element would take: of models of 4 Mi elements and
+ * more 0.8% to 1.2%, of smaller ones up to 3%, or 4 to 16 blocks where that is more. Whatever the number of ranks; twice as much in float32. For a
  * plan, the x of every rank travels by itself in one step (`apart`), and layers without loss are sampled too. */
 #ifndef TAUT_SAMPLE_H
 #define TAUT_SAMPLE_H

@@ -38,7 +38,7 @@ static taut_status save_feedback(const void *self, void *dst, size_t cap, size_t
 static taut_status save_codec(const void *self, void *dst, size_t cap, size_t *len)
 {
     const taut_layer *l = self;
-    return taut__op_state_save(taut__spec_codec(&l->operand.wire), (taut_place){0}, l->operand.state, dst, cap, len);
+    return taut__op_state_save(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state, dst, cap, len);
 }
 static taut_status save_agreement(const void *self, void *dst, size_t cap, size_t *len)
 {
@@ -47,6 +47,8 @@ static taut_status save_agreement(const void *self, void *dst, size_t cap, size_
     *len = w.len;
     return TAUT_OK;
 }
+static taut_status save_sample(const void *self, void *dst, size_t cap, size_t *len) { return taut__sample_save(self, dst, cap, len); }
+static taut_status save_sampling(const void *self, void *dst, size_t cap, size_t *len) { return taut__sampling_save(self, dst, cap, len); }
 static taut_status save_auto(const void *self, void *dst, size_t cap, size_t *len)
 {
     const taut_comm *comm = self;
@@ -66,7 +68,8 @@ static taut_status write_layer(taut__writer *w, const taut_layer *l)
     taut__write_text(w, spec);
     TAUT_TRY(write_section(w, save_feedback, l->operand.residual ? l->operand.feedback : NULL));
     TAUT_TRY(write_section(w, save_codec, state ? l : NULL));
-    return write_section(w, save_agreement, l->reduction.agree ? &l->reduction : NULL);
+    TAUT_TRY(write_section(w, save_agreement, l->reduction.agree ? &l->reduction : NULL));
+    return write_section(w, save_sample, l);
 }
 
 static taut_status write_all(taut__writer *w, const taut_comm *comm)
@@ -80,6 +83,7 @@ static taut_status write_all(taut__writer *w, const taut_comm *comm)
     taut__write64(w, comm->steps);
     taut__write64(w, comm->layers);
     for (size_t i = 0; i < comm->layers; i++) TAUT_TRY(write_layer(w, comm->layer[i]));
+    TAUT_TRY(write_section(w, save_sampling, comm));
     return write_section(w, save_auto, comm->autom ? comm : NULL);
 }
 

@@ -8,13 +8,14 @@
  * of ranks it is scaled to keep what it stands for. */
 #include "state.h"
 #include "../base/bytes.h"
+#include <math.h>
 
 typedef struct saved_layer {
     taut_layer       *layer;
     taut_spec         spec;
     uint64_t          dtype, op, elems, calls;
-    const uint8_t    *residual, *state, *agreement;
-    size_t            residual_n, state_n, agreement_n;
+    const uint8_t    *residual, *state, *agreement, *sample;
+    size_t            residual_n, state_n, agreement_n, sample_n;
     taut_feedback    *feedback; /* made for it; NULL: the layer has one, or needs none */
     taut_codec_state *fresh;    /* that replaces the layer's */
 } saved_layer;
@@ -23,8 +24,8 @@ typedef struct blob {
     taut_comm     *comm;
     uint64_t       rank, ranks, steps;
     saved_layer   *layer; /* one per layer of the communicator, in its order; .layer NULL: not in the blob */
-    const uint8_t *plan;
-    size_t         plan_n;
+    const uint8_t *plan, *sampling;
+    size_t         plan_n, sampling_n;
     bool           residuals; /* wanted */
     bool           more;      /* a further blob of the set that the last load began */
 } blob;
@@ -53,7 +54,7 @@ static taut_status check_spec(saved_layer *s, const char *text)
     const taut__algorithm *via;
     taut_layer            *l = s->layer;
     taut_status            status = taut__spec_parse(text, &s->spec);
-    if (status == TAUT_OK && s->spec.automatic) status = TAUT_E_CORRUPT;
+    if (status == TAUT_OK && s->spec.automatic) status = taut__fail(TAUT_E_CORRUPT, "auto is no codec of a layer");
     if (status == TAUT_OK) status = taut__spec_suits(&s->spec, &l->operand.tensor);
     if (status == TAUT_OK && l->automatic) status = taut__algorithm_for(&l->comm->ctx, &l->operand, &s->spec, &via);
     return status == TAUT_OK ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "taut_state_load: layer '%s': saved with codec '%.200s', which it cannot have",
@@ -80,6 +81,7 @@ static taut_status read_layer(blob *b, taut__reader *r)
     s.residual = read_section(r, &s.residual_n);
     s.state = read_section(r, &s.state_n);
     s.agreement = read_section(r, &s.agreement_n);
+    s.sample = read_section(r, &s.sample_n);
     if (r->bad) return damaged("a layer");
     s.layer = find(b->comm, name);
     if (!s.layer) return taut__fail(TAUT_E_MISMATCH, "taut_state_load: layer '%s' is not registered", name);
@@ -89,6 +91,7 @@ static taut_status read_layer(blob *b, taut__reader *r)
     if (b->layer[s.layer->index].layer) return damaged("a layer occurs twice");
     TAUT_TRY(check_sizes(&s));
     TAUT_TRY(check_spec(&s, spec));
+    TAUT_TRY(taut__sample_check(s.layer, s.sample, s.sample_n));
     b->layer[s.layer->index] = s;
     return TAUT_OK;
 }
@@ -117,8 +120,10 @@ static taut_status read_blob(blob *b, const uint8_t *src, size_t len)
     uint64_t layers = taut__read64(&r);
     if (r.bad || b->ranks == 0 || b->ranks > INT32_MAX || b->rank >= b->ranks) return damaged("its header");
     for (uint64_t i = 0; i < layers; i++) TAUT_TRY(read_layer(b, &r));
+    b->sampling = read_section(&r, &b->sampling_n);
     b->plan = read_section(&r, &b->plan_n);
     if (r.bad || r.left) return damaged("its end");
+    TAUT_TRY(taut__sampling_check(b->comm, b->sampling, b->sampling_n));
     return b->plan_n && b->comm->autom ? b->comm->hooks->check(b->comm->autom, b->plan, b->plan_n) : TAUT_OK;
 }
 
@@ -138,9 +143,9 @@ static taut_status make_state(taut_layer *l, saved_layer *s)
     const taut_spec  *spec = s->layer && l->automatic ? &s->spec : &l->operand.wire;
     const taut_codec *codec = taut__spec_codec(spec);
     if (spec->stages != 1 || !(codec->caps & TAUT_CAP_STATEFUL)) return TAUT_OK;
-    TAUT_TRY(taut__op_state_create(codec, &spec->stage[0], &l->operand.tensor, l->operand.seed, (taut_place){0}, &s->fresh));
+    TAUT_TRY(taut__op_state_create(codec, &spec->stage[0], &l->operand.tensor, l->operand.seed, taut__layer_place(l), &s->fresh));
     bool same = s->layer && (l->automatic || same_spec(l, &s->spec));
-    return same && s->state_n ? taut__op_state_load(codec, (taut_place){0}, s->fresh, s->state, s->state_n) : TAUT_OK;
+    return same && s->state_n ? taut__op_state_load(codec, taut__layer_place(l), s->fresh, s->state, s->state_n) : TAUT_OK;
 }
 
 static taut_status make_ready(blob *b)
@@ -149,7 +154,7 @@ static taut_status make_ready(blob *b)
         saved_layer *s = &b->layer[i];
         taut_layer  *l = b->comm->layer[i];
         bool         residual = s->residual_n && b->residuals;
-        if (residual && !l->operand.feedback) TAUT_TRY(taut__feedback_create(l->operand.tensor.elems, taut__layer_momentum(l), &s->feedback));
+        if (residual && !l->operand.feedback) TAUT_TRY(taut__feedback_create_in(taut__layer_place(l), l->operand.tensor.elems, taut__layer_momentum(l), &s->feedback));
         if (!b->more) TAUT_TRY(make_state(l, s));
         if (!b->more && s->agreement_n) TAUT_TRY(taut__agree_check(s->agreement, s->agreement_n));
     }
@@ -162,7 +167,7 @@ static void discard(blob *b)
         saved_layer *s = &b->layer[i];
         const taut_spec *spec = s->layer && b->comm->layer[i]->automatic ? &s->spec : &b->comm->layer[i]->operand.wire;
         taut__feedback_destroy(s->feedback);
-        if (s->fresh) taut__op_state_destroy(taut__spec_codec(spec), (taut_place){0}, s->fresh);
+        if (s->fresh) taut__op_state_destroy(taut__spec_codec(spec), taut__layer_place(b->comm->layer[i]), s->fresh);
     }
     taut__free(b->layer);
 }
@@ -182,6 +187,26 @@ static taut_status adopt_specs(blob *b)
     return TAUT_OK;
 }
 
+static bool same_ranks(const blob *b) { return b->ranks == (uint64_t)b->comm->ctx.all.size; }
+/* x[i] += scale * saved[i], 0 where that is not finite. x lies in the lane's place, saved anywhere. */
+static taut_status add_saved(const taut__lane *lane, float *x, const uint8_t *saved, size_t n, float scale)
+{
+    bool   home = taut__lane_on_host(lane);
+    float *here = home ? x : taut__alloc(n, sizeof *here);
+    if (!here) return taut__fail(TAUT_E_NOMEM, "taut_state_load: out of memory for %zu elements", n);
+    taut_status s = home ? TAUT_OK : taut__lane_fetch(lane, here, x, n * sizeof *x);
+    for (size_t i = 0; i < n && s == TAUT_OK; i++) {
+        float v;
+        memcpy(&v, saved + i * sizeof v, sizeof v);
+        here[i] += scale * v;
+        if (!isfinite(here[i])) here[i] = 0;
+    }
+    if (home) return s;
+    if (s == TAUT_OK) s = taut__lane_store(lane, x, here, n * sizeof *x);
+    taut__free(here);
+    return s;
+}
+
 static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
 {
     size_t n = l->operand.tensor.elems;
@@ -191,28 +216,25 @@ static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
     if (f && (!b->more || !l->operand.residual)) taut__feedback_clear(f, 0, n);
     if (!b->more) l->operand.residual = false;
     if (!s->residual_n || !b->residuals) return;
-    for (size_t i = 0; i < n; i++) {
-        float v;
-        memcpy(&v, s->residual + i * sizeof v, sizeof v);
-        f->r[i] += scale * v;
-        if (!f->u || s->residual_n == n * sizeof v) continue; /* momentum is kept where both sides have it */
-        memcpy(&v, s->residual + (n + i) * sizeof v, sizeof v);
-        f->u[i] += scale * v;
-    }
-    taut__feedback_scrub(f, 0, n);
+    bool both = f->u && s->residual_n > n * sizeof *f->u; /* momentum is kept where both sides have it */
+    taut__lane_note(l->reduction.lane, add_saved(taut__layer_lane(l), f->r, s->residual, n, scale));
+    if (both) taut__lane_note(l->reduction.lane, add_saved(taut__layer_lane(l), f->u, s->residual + n * sizeof *f->u, n, scale));
     l->operand.residual = true;
+    atomic_store(&l->comm->ctx.feeding, true);
 }
 
 static void put_layer(taut_layer *l, saved_layer *s, const blob *b)
 {
     put_residual(l, s, b);
     if (b->more) return;
-    if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), (taut_place){0}, l->operand.state);
+    if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state);
     l->operand.state = s->fresh, s->fresh = NULL;
     l->operand.calls = l->calls_at_step = s->calls;
     l->last_op = (int)s->op - 1;
+    l->ops = 0;
     l->dropping = false;
     taut__agree_load(&l->reduction, s->agreement, s->agreement_n);
+    taut__sample_load(l, s->sample, s->layer && same_ranks(b) && same_spec(l, &s->spec) ? s->sample_n : 0); /* else other errors */
 }
 
 static taut_status apply(blob *b)
@@ -227,10 +249,12 @@ static taut_status apply(blob *b)
     taut__engine_release(&comm->ctx.engine);
     if (b->more) return TAUT_OK;
     comm->steps = b->steps;
+    taut__sampling_load(comm, b->sampling, same_ranks(b) ? b->sampling_n : 0);
     if (!comm->autom) return TAUT_OK;
     taut__planned_before(comm);
-    comm->hooks->load(comm->autom, b->plan, b->plan_n);
-    return taut__planned_apply(comm);
+    taut_status s = comm->hooks->load(comm->autom, b->plan, b->plan_n);
+    if (s == TAUT_OK) s = taut__planned_apply(comm);
+    return s == TAUT_OK ? s : taut__engine_fail(&comm->ctx.engine, s, taut_last_error()); /* as above */
 }
 
 /* ---- sets of blobs ---- */

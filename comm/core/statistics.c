@@ -208,6 +208,7 @@ static void close_step(taut_comm *comm)
         taut_layer *l = comm->layer[i];
         l->dropping = l->operand.calls != l->calls_at_step;
         l->calls_at_step = l->operand.calls;
+        l->ops = 0;
         l->sample.taken = false;
     }
     if (comm->bad) taut__drop_step(comm);

@@ -12,21 +12,31 @@ static unsigned begin(taut__reduction *red)
 static void form(taut__reduction *red, size_t first, size_t n)
 {
     taut_layer *l = red->job.layer;
-    if (red->g == &red->ctx->all) taut__debug_read(l, first, n); /* else it holds sums of the host already */
+    if (red->g == &red->ctx->all && taut__layer_at_home(l)) taut__debug_read(l, first, n); /* else it holds sums of the host already */
     taut__drop_keep(l, first, n);
 }
 
 static void input(taut__reduction *red, taut__range r, const float *x)
 {
-    taut_layer *l = red->job.layer;
-    l->comm->hooks->on_input(l->comm->autom, &l->planned, x, r.first, r.n);
+    taut_layer  *l = red->job.layer;
+    const float *here = x;
+    if (!taut__layer_at_home(l)) {
+        here = red->lane->fetched; /* slices are no longer than that */
+        taut_status s = taut__lane_fetch(red->lane, red->lane->fetched, x, r.n * sizeof *x);
+        taut__lane_note(red->lane, s);
+        if (s != TAUT_OK) return;
+    }
+    l->comm->hooks->on_input(l->comm->autom, &l->planned, here, r.first, r.n);
 }
 
 static void sample(taut__reduction *red, taut__range r, const float *x) { taut__sample_x(red->job.layer, r, x); }
 
 static void lost(taut__reduction *red, taut__range r, const float *lost, float factor) { taut__sample_lost(red->job.layer, r, lost, factor); }
 
-static void stored(taut__reduction *red, size_t first, size_t n) { taut__debug_wrote(red->job.layer, first, n); }
+static void stored(taut__reduction *red, size_t first, size_t n) 
+{
+    if (taut__layer_at_home(red->job.layer)) taut__debug_wrote(red->job.layer, first, n);
+}
 
 static void complete(taut__reduction *red)
 {

@@ -195,7 +195,7 @@ static void on_exclude(taut__auto *a, taut__planned *layer)
  * from a checkpoint waits for the scale that it was made with. */
 static void on_rescale(taut__auto *a, taut__planned *layer)
 {
-    if (a->plans == 0 || a->planned_at >= a->step || find(a, layer) == SIZE_MAX) return;
+    if (a->plans == 0 || a->loaded || a->planned_at >= a->step || find(a, layer) == SIZE_MAX) return;
     taut__planned_adopt(layer, &a->none);
     a->arms.there = false;
 }
@@ -262,7 +262,7 @@ static size_t contribute(taut__auto *a, double *v, size_t *exact)
         v[n] = a->link.line.alpha;
         v[n + 1] = a->link.line.beta;
         v[n + 2] = a->crowd;
-        memcpy(v + n + V_LINK, seen, values * sizeof *seen);
+        if (values > 0) memcpy(v + n + V_LINK, seen, values * sizeof *seen); /* no planned layer: nothing */
         for (size_t l = 0; l < a->layers; l++) /* histograms are added: in windows on which all ranks agree */
             taut__observer_align(a->observer, l, a->layer_plans[l].own.weighted, v + n + V_LINK);
     }
@@ -391,6 +391,7 @@ static taut_status on_step_end(taut__auto *a, uint64_t step, const double *sums,
     (void)n, (void)step; /* a checkpoint may have set the communicator's count forward since contribute() */
     s = a->layers > 0 ? end_step(a, sums) : TAUT_OK;
     a->step++;
+    a->loaded = false;
     a->busy_s += taut__now() - start;
     return s;
 }

@@ -44,10 +44,11 @@ typedef struct taut__plan_hooks {
     void (*stats)(const taut__auto *self, taut_comm_stats *s);
 
     /* Checkpoints: two-call save as in taut_state_save. load replaces what there is, by what check has found good; the layers
-     * have their saved codecs by then. len 0: nothing was saved, so as at the beginning. */
+     * have their saved codecs by then. len 0: nothing was saved, so as at the beginning. What load fails for is memory
+     * alone. */
     taut_status (*save)(const taut__auto *self, void *dst, size_t cap, size_t *len);
     taut_status (*check)(const taut__auto *self, const void *src, size_t len);
-    void (*load)(taut__auto *self, const void *src, size_t len);
+    taut_status (*load)(taut__auto *self, const void *src, size_t len);
 } taut__plan_hooks;
 
 /* auto.c; NULL = this build has no codec=auto, which then means none */

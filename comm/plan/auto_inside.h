@@ -76,6 +76,7 @@ struct taut__auto {
     double           sketch_bytes; /* as soon as these suffice */
     bool             can;        /* measuring is within its share of the time, agreed */
     bool             check_hash; /* a plan was adopted at the end of the last step */
+    bool             loaded;     /* a checkpoint was, since then: layers are yet to be given their scales */
     double           created_s, busy_s, probe_s; /* when; seconds spent on measuring and planning; on probes at the start */
 };
 
@@ -118,11 +119,12 @@ taut_status taut__arms_plan(taut__auto *a);  /* from a->offers: plans, and the o
  * collectives happened in the step that ends. Returns the arm of the next step. */
 int         taut__arms_step(taut__auto *a, double seconds, bool counts);
 taut_status taut__arms_switch(taut__auto *a, int arm);
+taut_status taut__arms_visit(taut__visit *v, taut__auto *a); /* arms_state.c */
 double      taut__arms_crowd(const taut__auto *a); /* a->crowd as the codec work since the last plan was; 0: there was too little */
 
 /* auto_state.c */
 taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *len);
 taut_status taut__auto_check(const taut__auto *a, const void *src, size_t len);
-void        taut__auto_load(taut__auto *a, const void *src, size_t len);
+taut_status taut__auto_load(taut__auto *a, const void *src, size_t len);
 
 #endif

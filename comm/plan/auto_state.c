@@ -1,13 +1,79 @@
 /* auto_state.c : plan and guard in a checkpoint, little-endian (bytes.h):
  *   u32 version, u32 layers, u64 plans, u64 violations, f64 budget, error_scale,
  *   per layer: text name, f64 share (of the budget), planned, made, reference's shares (plain, in units of the scale), own (plain), ratio
- *   of norms (plain, in units of the scale)
- * The codecs of the plan are with the layers (core/state.h). */
-#include "../base/bytes.h"
+ *   of norms (plain, in units of the scale);
+ *   u64 of the scene: settings, ranks and layers in one number; then everything else that decides (visit_all)
+ * In the same scene everything is as it was, so that where no clock decides anything the run goes on, bit for bit, as if it had not been
+ * interrupted. In another one, with another number of ranks, say, the plan stands, and what it rests on is measured anew. The codecs of the
+ * plan are with the layers (core/state.h). */
 #include "auto_inside.h"
 #include <math.h>
+#include <xxhash.h>
 
-enum { VERSION = 4 };
+enum { VERSION = 5 };
+
+/* ---- everything ---- */
+
+static uint64_t with_text(uint64_t h, const char *text) { return XXH3_64bits_withSeed(text, strlen(text), h); }
+
+static uint64_t with_layer(uint64_t h, const taut__layer_plan *t)
+{
+    const taut_tensor *x = t->layer->tensor;
+    uint64_t           shape[] = {x->elems, x->rows, x->cols, t->out};
+    return XXH3_64bits_withSeed(shape, sizeof shape, with_text(h, t->layer->name));
+}
+
+static uint64_t scene(const taut__auto *a)
+{
+    char     starter[TAUT_SPEC_TEXT];
+    uint64_t number[] = {(uint64_t)a->ranks,  (uint64_t)a->members,  a->budget.like, (uint64_t)a->metric,
+                         (uint64_t)a->objective, a->replan_steps, a->start_step,  a->slice_bytes, a->layers};
+    double   real[] = {a->budget.rel, a->assumed.alpha, a->assumed.beta};
+    uint64_t h = XXH3_64bits_withSeed(real, sizeof real, XXH3_64bits(number, sizeof number));
+    taut__spec_print(&a->starter, starter, sizeof starter);
+    h = with_text(with_text(h, starter), a->solver);
+    if (a->budget.like) h = with_text(h, a->budget.reference);
+    for (size_t l = 0; l < a->layers; l++) h = with_layer(h, &a->layer_plans[l]);
+    return h;
+}
+
+static void visit_guard(taut__visit *v, taut__guard *g)
+{
+    taut__visit_f64(v, &g->budget), taut__visit_f64(v, &g->error), taut__visit_f64(v, &g->noise);
+    taut__visit64(v, &g->violations, UINT64_MAX);
+    taut__visit_within(v, &g->error_scale, 1e-6, 1e6);
+    taut__visit_within(v, &g->target, 0, 1);
+    taut__visit_f64(v, &g->spread2), taut__visit_f64(v, &g->last);
+}
+
+static void visit_layer(taut__visit *v, taut__layer_plan *t, taut__watch *w)
+{
+    taut__visit_f64(v, &t->own.plain), taut__visit_f64(v, &t->own.weighted);
+    taut__visit_f64(v, &t->ratio.plain), taut__visit_f64(v, &t->ratio.weighted);
+    taut__visit_f64(v, &t->weight), taut__visit_f64(v, &t->planned), taut__visit_f64(v, &t->made);
+    taut__visit_f64(v, &t->reference.share.plain), taut__visit_f64(v, &t->reference.share.weighted);
+    taut__visit_bool(v, &t->scaled);
+    taut__visit_f64(v, &w->share), taut__visit_f64(v, &w->observed);
+    taut__visit_bool(v, &w->tunable), taut__visit_bool(v, &w->safer);
+}
+
+static taut_status visit_all(taut__visit *v, taut__auto *a)
+{
+    visit_guard(v, &a->guard);
+    taut__visit_f64(v, &a->norm2), taut__visit_f64(v, &a->all_norms), taut__visit_f64(v, &a->norm2_then);
+    taut__visit_within(v, &a->crowd, 0, 1e3);
+    taut__visit_f64(v, &a->sketch_bytes);
+    taut__visit64(v, &a->step, UINT64_MAX), taut__visit64(v, &a->plan_at, UINT64_MAX), taut__visit64(v, &a->planned_at, UINT64_MAX);
+    taut__visit64(v, &a->plans, UINT64_MAX), taut__visit64(v, &a->hash, UINT64_MAX);
+    taut__visit_size(v, &a->sketch_turn, SIZE_MAX);
+    taut__visit_bool(v, &a->can), taut__visit_bool(v, &a->check_hash);
+    for (size_t l = 0; l < a->layers && !taut__visit_bad(v); l++) visit_layer(v, &a->layer_plans[l], &a->watch[l]);
+    if (taut__reads(v)) taut__observer_slow_down(a->observer, a->crowd);
+    if (!taut__visit_bad(v)) TAUT_TRY(taut__observer_visit(v, a->observer));
+    return taut__visit_bad(v) ? TAUT_OK : taut__arms_visit(v, a);
+}
+
+/* ---- the plan alone ---- */
 
 typedef struct head {
     uint32_t version, layers;
@@ -44,8 +110,13 @@ static void write_plan(const taut__auto *a, taut__writer *w)
 
 taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *len)
 {
+    taut__visit v = {.way = TAUT_WRITE};
     taut__writer w = {dst, cap, 0};
     write_plan(a, &w);
+    taut__write64(&w, scene(a));
+    v.w = w;
+    TAUT_TRY(visit_all(&v, (taut__auto *)(uintptr_t)a));
+    w = v.w;
     *len = w.len;
     if (dst && cap < w.len) return taut__fail(TAUT_E_CAPACITY, "auto: %zu bytes for the plan: must be at least %zu", cap, w.len);
     return TAUT_OK;
@@ -82,7 +153,6 @@ taut_status taut__auto_check(const taut__auto *a, const void *src, size_t len)
 {
     taut__reader r = {src, len, false};
     head         h = read_head(&r);
-    (void)a;
     if (!r.bad && h.version != VERSION)
         return taut__fail(TAUT_E_VERSION, "auto: saved plan of version %u: must be %d", h.version, VERSION);
     bool good = sane(h.budget) && h.error_scale > 0 && isfinite(h.error_scale);
@@ -91,7 +161,11 @@ taut_status taut__auto_check(const taut__auto *a, const void *src, size_t len)
         good = w.name[0] && sane(w.share) && sane(w.planned) && sane(w.reference) && sane(w.reference_scaled) && isfinite(w.made) &&
                isfinite(w.own) && isfinite(w.ratio) && isfinite(w.ratio_scaled);
     }
-    return good && !r.bad && r.left == 0 ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "auto: saved plan of %zu bytes is malformed", len);
+    bool        same = taut__read64(&r) == scene(a);
+    taut__visit v = {.way = TAUT_CHECK, .r = r};
+    if (good && !r.bad && same) TAUT_TRY(visit_all(&v, (taut__auto *)(uintptr_t)a));
+    good = good && !r.bad && (!same || (!taut__visit_bad(&v) && v.r.left == 0));
+    return good ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "auto: saved plan of %zu bytes is malformed", len);
 }
 
 static void put_row(taut__auto *a, const row *w)
@@ -127,33 +201,39 @@ static void forget(taut__auto *a)
     }
 }
 
-void taut__auto_load(taut__auto *a, const void *src, size_t len)
+/* In another scene. */
+static void take_plan(taut__auto *a, const head *h)
 {
-    taut__reader r = {src, len, false};
-    head         h = read_head(&r);
-    bool         ran = a->step > 0;
-    if (ran) forget(a);
-    if (ran) taut__arms_reset(a);
-    if (len == 0) {
-        if (ran) a->plan_at = a->step + 1;
-        return;
-    }
-    for (uint32_t i = 0; i < h.layers; i++) {
-        row w = read_row(&r);
-        put_row(a, &w);
-    }
-    a->plans = h.plans;
-    a->guard.budget = h.budget;
-    a->guard.error_scale = h.error_scale;
-    a->guard.violations = h.violations;
+    a->plans = h->plans;
+    a->guard.budget = h->budget;
+    a->guard.error_scale = h->error_scale;
+    a->guard.violations = h->violations;
     taut__auto_error_scales(a);
     a->planned_at = a->step;
     taut__arms_reset(a);
     a->arms.now = -1; /* a plan from elsewhere */
-    if (a->plans > 0) { /* the plan stands; what it rests on is measured anew */
-        a->plan_at = a->step + a->replan_steps / 2;
-        taut__auto_rehash(a);
-    } else if (ran) {
-        a->plan_at = a->step + 1;
+    if (a->plans == 0) return;
+    a->plan_at = a->step + a->replan_steps / 2; /* the plan stands; what it rests on is measured anew */
+    taut__auto_rehash(a);
+}
+
+taut_status taut__auto_load(taut__auto *a, const void *src, size_t len)
+{
+    taut__reader r = {src, len, false};
+    head         h = read_head(&r);
+    bool         ran = a->step > 0;
+    a->loaded = true;
+    if (ran) forget(a);
+    if (ran) taut__arms_reset(a);
+    if (ran) a->plan_at = a->step + 1;
+    if (len == 0) return TAUT_OK;
+    for (uint32_t i = 0; i < h.layers; i++) {
+        row w = read_row(&r);
+        put_row(a, &w);
     }
+    bool        same = taut__read64(&r) == scene(a);
+    taut__visit v = {.way = TAUT_READ, .r = r};
+    if (same) return visit_all(&v, a);
+    take_plan(a, &h);
+    return TAUT_OK;
 }

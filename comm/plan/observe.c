@@ -101,7 +101,7 @@ taut_status taut__observer_add(taut__observer *o, const char *name, const taut_t
 
 /* ---- looking ---- */
 
-static taut_status arm_lowrank(taut__observer *o, size_t index)
+taut_status taut__observer_arm_lowrank(taut__observer *o, size_t index)
 {
     taut__observed *l = &o->layer[index];
     size_t elems = l->rows * l->tensor->cols;
@@ -134,7 +134,7 @@ taut_status taut__observer_arm(taut__observer *o, size_t index, uint64_t turn, b
     l->fed = 0;
     l->start = taut__mix64(turn) % l->stride;
     l->blocks = taut__ceil_div(blocks - l->start, l->stride);
-    return lowrank && o->sketch_layer == SIZE_MAX ? arm_lowrank(o, index) : TAUT_OK;
+    return lowrank && o->sketch_layer == SIZE_MAX ? taut__observer_arm_lowrank(o, index) : TAUT_OK;
 }
 
 bool taut__observer_armed(const taut__observer *o, size_t index) { return o->layer[index].armed; }
@@ -285,4 +285,44 @@ void taut__observer_sketch_take(taut__observer *o, const double *v)
     for (size_t i = 0; i < taut__sketch_floats(s); i++) o->sketch[i] = (float)v[i];
     taut__sketch_take(s, o->sketch);
     o->sketch_layer = SIZE_MAX;
+}
+
+/* ---- room for what offers.c makes ---- */
+
+static taut_status layer_room(taut__observer *o)
+{
+    taut__offers *offers = &o->offers;
+    if (offers->o.layers == o->layers) return TAUT_OK;
+    taut__free(offers->o.layer);
+    taut__free(offers->current);
+    taut__free(offers->own);
+    taut__free(o->stats);
+    taut__free(o->weight);
+    offers->o.layers = o->layers;
+    offers->o.layer = taut__alloc(o->layers, sizeof *offers->o.layer);
+    offers->current = taut__alloc(o->layers, sizeof *offers->current);
+    offers->own = taut__alloc(o->layers, sizeof *offers->own);
+    o->stats = taut__alloc(o->layers * GRID_STATS, sizeof *o->stats);
+    o->weight = taut__alloc(o->layers, sizeof *o->weight);
+    if (offers->o.layer && offers->current && offers->own && o->stats && o->weight) return TAUT_OK;
+    offers->o.layers = 0;
+    return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", o->layers);
+}
+
+static bool option_room(taut__observer *o, size_t options)
+{
+    taut__observations *all = &o->offers.o;
+    size_t              room = 2 * options + 256;
+    if (options <= o->option_room) return true;
+    taut__option *more = taut__grown(all->option, all->options, room, sizeof *more);
+    if (!more) return false;
+    all->option = more;
+    o->option_room = room;
+    return true;
+}
+
+taut_status taut__offers_room(taut__observer *o, size_t options)
+{
+    TAUT_TRY(layer_room(o));
+    return option_room(o, options) ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu options", options);
 }

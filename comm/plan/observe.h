@@ -9,6 +9,7 @@
 #define TAUT_OBSERVE_H
 
 #include "../../compressors/feedback.h"
+#include "../base/visit.h"
 #include "measure.h"
 #include "reference.h"
 #include "shared.h"
@@ -90,5 +91,11 @@ taut_norm2 taut__observer_reference(const taut__observer *o, size_t l, const dou
  * too. The result belongs to the observer, until the next call. */
 taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel, double all,
                                   taut__offers **offers);
+
+/* Checkpoints (observe_state.c): looks, and what is to be looked at next; the options of the last offers, and how many they are. What fails is memory,
+ * in reading; bytes that are not what they should be are noted in v. */
+taut_status taut__observer_visit(taut__visit *v, taut__observer *o);
+taut_status taut__offers_visit(taut__visit *v, taut__observer *o, size_t *options);
+taut__offers *taut__observer_last(taut__observer *o); /* offers, as read */
 
 #endif

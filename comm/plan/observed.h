@@ -64,4 +64,9 @@ struct taut__observer {
     size_t       option_room;
 };
 
+/* Room for the offers of all layers, and for so many options. */
+taut_status taut__offers_room(taut__observer *o, size_t options);
+/* This layer's low rank is looked at in the coming step. */
+taut_status taut__observer_arm_lowrank(taut__observer *o, size_t layer);
+
 #endif

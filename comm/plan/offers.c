@@ -183,13 +183,7 @@ static double per_step(const pricing *p, size_t k)
 static taut__option *append(pricing *p)
 {
     taut__observations *all = &p->o->offers.o;
-    if (all->options == p->o->option_room) {
-        size_t        room = 2 * all->options + 256;
-        taut__option *more = taut__grown(all->option, all->options, room, sizeof *more);
-        if (!more) return NULL;
-        all->option = more;
-        p->o->option_room = room;
-    }
+    if (taut__offers_room(p->o, all->options + 1) != TAUT_OK) return NULL;
     p->offer->n++;
     return &all->option[all->options++];
 }
@@ -413,26 +407,6 @@ static pricing pricing_of(taut__observer *o, size_t l, const double *sum, const 
     return p;
 }
 
-static taut_status allocate(taut__observer *o)
-{
-    taut__offers *offers = &o->offers;
-    if (offers->o.layers == o->layers) return TAUT_OK;
-    taut__free(offers->o.layer);
-    taut__free(offers->current);
-    taut__free(offers->own);
-    taut__free(o->stats);
-    taut__free(o->weight);
-    offers->o.layers = o->layers;
-    offers->o.layer = taut__alloc(o->layers, sizeof *offers->o.layer);
-    offers->current = taut__alloc(o->layers, sizeof *offers->current);
-    offers->own = taut__alloc(o->layers, sizeof *offers->own);
-    o->stats = taut__alloc(o->layers * GRID_STATS, sizeof *o->stats);
-    o->weight = taut__alloc(o->layers, sizeof *o->weight);
-    if (offers->o.layer && offers->current && offers->own && o->stats && o->weight) return TAUT_OK;
-    offers->o.layers = 0;
-    return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", o->layers);
-}
-
 /* What errors have in common at the step that spends the budget, all layers together. */
 static double common_at(const taut__observer *o, double centre)
 {
@@ -466,7 +440,7 @@ taut_status taut__observer_offers(taut__observer *o, const double *sum, const ta
 {
     taut__offers *offers = &o->offers;
     double        centre;
-    TAUT_TRY(allocate(o));
+    TAUT_TRY(taut__offers_room(o, 0));
     offers->budget2 = offers->norm2 = offers->own2 = 0;
     offers->o.options = 0;
     for (size_t l = 0; l < o->layers; l++) {

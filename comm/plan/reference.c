@@ -50,7 +50,8 @@ taut_status taut__reference_measure(const taut__reference *r, const taut_spec *s
     memset(v, 0, TAUT_REFERENCE_VALUES * sizeof *v);
     if (w.blocks == 0) return TAUT_OK;
     TAUT_TRY(taut__measure_error(bench, spec, &sample, w.x, 1, seed, &m));
-    taut_norm2 x = squares(t, &w, w.x), e = squares(t, &w, bench->err);
+    taut_norm2 x = t->scale_n > 1 ? squares(t, &w, w.x) : taut__norm2(&sample, w.x, 0, sample.elems), e = {m.plain, m.weighted};
+    if (t->scale_n > 1) e = squares(t, &w, bench->err);
     if (!isfinite(x.plain) || !isfinite(x.weighted) || !isfinite(e.plain) || !isfinite(e.weighted)) return TAUT_OK;
     v[0] = e.plain, v[1] = e.weighted, v[2] = x.plain, v[3] = x.weighted;
     return TAUT_OK;

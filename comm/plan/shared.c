@@ -16,12 +16,20 @@ void taut__shared_fini(taut__shared *s)
 
 static taut_status reserve(taut__shared_look *look, size_t blocks, size_t floats)
 {
-    if (floats <= look->room) return TAUT_OK;
+    if (floats <= look->room && blocks <= look->at_room) return TAUT_OK;
     taut__free(look->at);
     taut__free(look->x);
     *look = (taut__shared_look){.at = taut__alloc(blocks, sizeof *look->at), .x = taut__alloc(floats, sizeof *look->x)};
     if (!look->at || !look->x) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for samples of %zu floats", floats);
-    look->room = floats;
+    look->room = floats, look->at_room = blocks;
+    return TAUT_OK;
+}
+
+taut_status taut__shared_room(taut__shared *s, size_t i, size_t blocks, size_t encoders, size_t elems)
+{
+    s->look[i].blocks = 0;
+    TAUT_TRY(reserve(&s->look[i], blocks, blocks * encoders * elems));
+    s->look[i].blocks = blocks, s->look[i].encoders = encoders, s->look[i].elems = elems;
     return TAUT_OK;
 }
 
@@ -30,9 +38,7 @@ taut_status taut__shared_keep(taut__shared *s, const taut__apart *a)
     taut__shared_look *look = &s->look[s->next];
     size_t             floats = a->encoders * a->blocks * a->elems;
     if (a->blocks == 0) return TAUT_OK;
-    look->blocks = 0;
-    TAUT_TRY(reserve(look, a->blocks, floats));
-    look->blocks = a->blocks, look->encoders = a->encoders, look->elems = a->elems;
+    TAUT_TRY(taut__shared_room(s, s->next, a->blocks, a->encoders, a->elems));
     memcpy(look->at, a->at, a->blocks * sizeof *look->at);
     memcpy(look->x, a->x, floats * sizeof *look->x);
     s->next = (s->next + 1) % TAUT_SHARED_LOOKS;

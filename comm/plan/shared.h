@@ -14,7 +14,7 @@
 enum { TAUT_SHARED_LOOKS = 2 };
 
 typedef struct taut__shared_look {
-    size_t  blocks, encoders, elems, room; /* elems: of a block; room: floats of x */
+    size_t  blocks, encoders, elems, room, at_room; /* elems: of a block; room: floats of x, blocks of at */
     size_t *at;
     float  *x; /* [encoder][block][element] */
 } taut__shared_look;
@@ -25,6 +25,7 @@ typedef struct taut__shared { /* of a layer: the last looks */
 } taut__shared;
 
 void        taut__shared_fini(taut__shared *s);
+taut_status taut__shared_room(taut__shared *s, size_t i, size_t blocks, size_t encoders, size_t elems); /* look i is to hold that */
 taut_status taut__shared_keep(taut__shared *s, const taut__apart *a); /* copies; the oldest look goes */
 
 typedef struct taut__common { /* sums over the samples: of squares of errors' sums, of squares of errors */

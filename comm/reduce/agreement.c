@@ -7,6 +7,7 @@
  * had not looked for them after a second look at x. */
 #include "agreement.h"
 #include "input.h"
+#include "placed.h"
 #include <math.h>
 #include <string.h>
 
@@ -22,7 +23,14 @@ typedef struct taut__agree {
     taut_stage under;
     bool     all;                                       /* this rank has looked, or looks, for all */
     bool     asked, asking;                             /* the few have been exchanged in this call; are under way */
+    struct taut__agree_there *there;                             /* outside the host: what operations read and write */
 } taut__agree;
+
+/* Memory of the place. Statistics and calibrations go there and come back with every operation: ranks agree on them on the host. */
+typedef struct taut__agree_there {
+    double           stats[TAUT_STATS_MAX], earlier[TAUT_STATS_MAX];
+    taut_calibration calibration;
+} there;
 
 static const taut_codec *codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
 static bool shared(const taut__reduction *red) { return codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
@@ -34,14 +42,73 @@ taut_status taut__agree_prepare(taut__reduction *red)
 {
     if (!taut__agree_wanted(red->call.spec)) return TAUT_OK;
     red->agree = taut__alloc(1, sizeof *red->agree);
-    return red->agree ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
+    if (!red->agree) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
+    return taut__at_home(red) ? TAUT_OK : taut__placed_alloc(red, sizeof(there), "statistics", &red->agree->there);
 }
 
 void taut__agree_release(taut__reduction *red)
 {
+    if (red->agree) taut__placed_release(red, red->agree->there);
     taut__free(red->agree);
     red->agree = NULL;
 }
+
+/* ---- operations, wherever the place is ---- */
+
+static taut_status put(const taut__reduction *red, void *dst, const void *src, size_t bytes)
+{
+    return red->lane->space->put(red->lane->place, dst, src, bytes);
+}
+
+static taut_status collect(taut__reduction *red, const taut_call *c, const float *x)
+{
+    taut__agree *a = red->agree;
+    if (taut__at_home(red)) return taut__op_collect_stats(codec_of(red), c, x, a->stats);
+    TAUT_TRY(put(red, a->there->stats, a->stats, sizeof a->stats));
+    TAUT_TRY(taut__op_collect_stats(codec_of(red), c, x, a->there->stats));
+    return taut__lane_fetch(red->lane, a->stats, a->there->stats, sizeof a->stats);
+}
+
+static taut_status rebase(taut__reduction *red)
+{
+    taut__agree *a = red->agree;
+    if (taut__at_home(red)) return taut__op_rebase(codec_of(red), &red->call, a->few, a->stats);
+    TAUT_TRY(put(red, a->there->stats, a->stats, sizeof a->stats));
+    TAUT_TRY(put(red, a->there->earlier, a->few, sizeof a->few));
+    TAUT_TRY(taut__op_rebase(codec_of(red), &red->call, a->there->earlier, a->there->stats));
+    return taut__lane_fetch(red->lane, a->stats, a->there->stats, sizeof a->stats);
+}
+
+/* red->calibration is what the call's operations go by. */
+static taut_status publish(taut__reduction *red)
+{
+    taut__agree *a = red->agree;
+    bool         home = taut__at_home(red);
+    red->call.calibration = home ? &red->calibration : &a->there->calibration;
+    return home ? TAUT_OK : put(red, &a->there->calibration, &red->calibration, sizeof red->calibration);
+}
+
+static taut_status calibrate_from(taut__reduction *red, const double *stats)
+{
+    taut__agree *a = red->agree;
+    const float *x = taut__form(red, 0, red->call.n);
+    if (taut__at_home(red)) return taut__op_calibrate(codec_of(red), &red->call, stats, red->g->size, x, &red->calibration);
+    TAUT_TRY(put(red, a->there->stats, stats, sizeof a->stats));
+    TAUT_TRY(taut__op_calibrate(codec_of(red), &red->call, a->there->stats, red->g->size, x, &a->there->calibration));
+    return taut__lane_fetch(red->lane, &red->calibration, &a->there->calibration, sizeof red->calibration);
+}
+
+static taut_status adapt(taut__reduction *red)
+{
+    taut__agree *a = red->agree;
+    if (taut__at_home(red)) return taut__op_adapt(codec_of(red), &red->call, a->earlier, a->few, red->g->size, &red->calibration);
+    TAUT_TRY(put(red, a->there->earlier, a->earlier, sizeof a->earlier));
+    TAUT_TRY(put(red, a->there->stats, a->few, sizeof a->few));
+    TAUT_TRY(taut__op_adapt(codec_of(red), &red->call, a->there->earlier, a->there->stats, red->g->size, &a->there->calibration));
+    return taut__lane_fetch(red->lane, &red->calibration, &a->there->calibration, sizeof red->calibration);
+}
+
+/* ---- the exchange ---- */
 
 static bool stale(const taut__reduction *red)
 {
@@ -62,7 +129,7 @@ taut_status taut__agree_look(taut__reduction *red, taut__range r, const float *x
 {
     taut_call c = taut__slice_call(red, r.first, r.n);
     c.brief = !red->agree->all;
-    return taut__op_collect_stats(codec_of(red), &c, x, red->agree->stats);
+    return collect(red, &c, x);
 }
 
 static void exchange(taut__reduction *red, double *v, double *in, size_t n)
@@ -73,18 +140,17 @@ static void exchange(taut__reduction *red, double *v, double *in, size_t n)
 static taut_status exchange_all(taut__reduction *red)
 {
     taut__agree *a = red->agree;
-    if (a->asked) TAUT_TRY(taut__op_rebase(codec_of(red), &red->call, a->few, a->stats));
+    if (a->asked) TAUT_TRY(rebase(red));
     exchange(red, a->stats, a->in, codec_of(red)->n_stats);
     return TAUT_OK;
 }
 
 static taut_status calibrate(taut__reduction *red, const double *stats)
 {
-    TAUT_TRY(taut__op_calibrate(codec_of(red), &red->call, stats, red->g->size, taut__form(red, 0, red->call.n), &red->calibration));
+    TAUT_TRY(calibrate_from(red, stats));
     red->agree->calibrated = red->calibration;
     red->agree->under = *taut__stage(&red->call);
-    red->call.calibration = &red->calibration;
-    return TAUT_OK;
+    return publish(red);
 }
 
 static bool same_keys(const taut_stage *a, const taut_stage *b)
@@ -97,8 +163,7 @@ static taut_status calibrate_again(taut__reduction *red)
     taut__agree *a = red->agree;
     if (!same_keys(&a->under, taut__stage(&red->call))) return calibrate(red, a->earlier);
     red->calibration = a->calibrated;
-    red->call.calibration = &red->calibration;
-    return TAUT_OK;
+    return publish(red);
 }
 
 static taut_status calibrate_all(taut__reduction *red)
@@ -115,7 +180,7 @@ static taut_status calibrate_few(taut__reduction *red)
 {
     taut__agree *a = red->agree;
     TAUT_TRY(calibrate_again(red));
-    TAUT_TRY(taut__op_adapt(codec_of(red), &red->call, a->earlier, a->few, red->g->size, &red->calibration));
+    TAUT_TRY(adapt(red));
     a->age = red->calibration.raw ? 0 : a->age + 1;
     return TAUT_OK;
 }
@@ -148,7 +213,9 @@ void taut__agree_load(taut__reduction *red, const void *src, size_t len)
     taut__agree *a = red->agree;
     taut__reader r = {src, len, false};
     if (!a) return;
+    struct taut__agree_there *memory = a->there;
     memset(a, 0, sizeof *a);
+    a->there = memory;
     uint32_t age = len ? taut__read32(&r) : 0;
     if (age == 0 || taut__read32(&r) != codec_of(red)->n_stats) return; /* of another codec: they are exchanged anew */
     a->age = age;

@@ -38,14 +38,20 @@ const taut__group *taut__group_of(const taut__context *ctx, const taut__operand 
     return ctx->hierarchical && o->dtype == TAUT_F32 && !o->sharded ? &ctx->leaders : &ctx->all;
 }
 
-/* algorithm=native means a native sum wherever codes can be added; otherwise the name is meant as it stands, except that a
- * layer with sharded collectives is never gathered: its ranks want, or have, one part. */
+/* What codes whole tensors, or spreads codes that were never agreed on, is not for layers with sharded collectives. */
+static bool needs_whole(const taut__algorithm *a, const taut_spec *spec)
+{
+    return a == &taut__gather || (a == &taut__native && taut__spec_caps(spec) & TAUT_CAP_INTEGER);
+}
+
+/* algorithm=native means a native sum wherever codes can be added; otherwise the name is meant as it stands, except for
+ * layers with sharded collectives: their ranks want, or have, one part, which sra brings or spreads. */
 taut_status taut__algorithm_for(const taut__context *ctx, const taut__operand *o, const taut_spec *spec, const taut__algorithm **via)
 {
     const taut__algorithm *a = chosen(&ctx->set);
     bool                  sharded = o->sharded && taut__spec_caps(spec) & TAUT_CAP_SLICEABLE;
     *via = taut__automatic(spec, taut__group_of(ctx, o)->size);
-    if (sharded && (a ? a : *via) == &taut__gather) *via = a = &taut__sra;
+    if (sharded && needs_whole(a ? a : *via, spec)) *via = a = &taut__sra;
     if (!a) return TAUT_OK;
     if (a == &taut__native && taut__spec_codec(spec)->linear) a = &taut__linear;
     const char *why = a->cannot ? a->cannot(spec) : NULL;

@@ -8,9 +8,8 @@
  * for it; frames that arrive meanwhile are added in between. Both move in order of k, because messages of one sender and
  * tag are matched in the order of sending. Pieces of several slices may run in parallel. A slice has a slot from encoding to
  * the end; while there is none for the next slice, those under way go on. */
-#include "../../compressors/dispatch.h"
-#include "../../compressors/vec/vec.h"
 #include "pipeline.h"
+#include "placed.h"
 
 typedef struct slot {
     taut__request *out, *in; /* one per rank; NULL: no slice has the slot */
@@ -28,6 +27,7 @@ typedef struct gather {
     taut__pipeline pipe;
     size_t sub, slices;
     size_t encoded, finished; /* slices */
+    int32_t *there;           /* outside the host, where slots are not: the codes of all of them */
 } gather;
 
 static gather *gather_of(const taut__reduction *red) { return red->work; }
@@ -50,7 +50,8 @@ static size_t lay_out(const taut__reduction *red, void *dst, void *memory)
     t->out = taut__carve(&c, 2 * p, sizeof *t->out);
     t->in = t->out ? t->out + p : NULL;
     t->frame = taut__carve(&c, p, gather_of(red)->pipe.frame);
-    t->codes = codes(red) ? taut__carve(&c, slice_elems(red), sizeof *t->codes) : NULL;
+    t->codes = codes(red) ? taut__carve(&c, slice_elems(red), sizeof *t->codes) : NULL; /* wherever: ranks cut sums by the slot's size */
+    if (gather_of(red)->there) t->codes = gather_of(red)->there + (size_t)(t - (slot *)(void *)gather_of(red)->pipe.slot) * slice_elems(red);
     return c.bytes;
 }
 
@@ -83,10 +84,10 @@ static taut_status add_floats(taut__reduction *red, const taut__piece *p, taut__
         const uint8_t *src = frame_of(red, p->k, q);
         size_t         len = q == red->g->rank ? t->bytes : t->in[q].got;
         if (q != red->g->rank) TAUT_TRY(taut__frame_fits(red, &t->in[q]));
-        TAUT_TRY(q == 0 ? taut__frame_decode(&c, src, len, acc) : taut__frame_decode_add(&c, src, len, acc));
+        TAUT_TRY(taut__placed_decode(red, &c, src, len, acc, q > 0, scratch));
     }
     if (p->to < red->g->size) return TAUT_OK;
-    if (red->factor != 1.0f) taut__simd_get()->vec->scale(acc, red->factor, r.n);
+    if (red->factor != 1.0f) taut__placed_scale(red, acc, red->factor, r.n);
     if (sum) *sum = taut__sum_norms(red, acc, r);
     taut__result_store(red, r.first, r.n, acc, sum != NULL);
     return TAUT_OK;
@@ -105,7 +106,7 @@ static taut_status add_codes(taut__reduction *red, const taut__piece *p, taut__r
         TAUT_TRY(taut__frame_fits(red, &t->in[q]));
         stored = stores && q == last;
         TAUT_TRY(stored ? taut__store_sums(red, r, src, t->in[q].got, t->codes, scratch, sum)
-                        : taut__codes_unpack_add(&c, src, t->in[q].got, t->codes));
+                        : taut__placed_unpack_add(red, &c, src, t->in[q].got, t->codes, scratch));
     }
     return stores && !stored ? taut__store_codes(red, r, t->codes, scratch, sum) : TAUT_OK;
 }
@@ -154,8 +155,6 @@ static taut_status settle(taut__reduction *red, const taut__piece *p)
     return TAUT_OK;
 }
 
-static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot), .name = name, .requests = requests, .lay_out = lay_out, .work = work, .settle = settle};
-
 /* ---- choosing pieces ---- */
 
 static taut_status choose_encodes(taut__reduction *red)
@@ -189,35 +188,51 @@ static void choose_adds(taut__reduction *red, size_t encoded)
 
 /* ---- the algorithm ---- */
 
-static taut_status gather_prepare(taut__reduction *red)
+static taut_status choose(taut__reduction *red, bool *moved)
 {
-    size_t sub = slice_elems(red), slices = taut__ceil_div(red->call.n, sub);
-    TAUT_TRY(taut__pipeline_prepare(red, &ops, sizeof(gather), slices, sub, SIZE_MAX));
-    gather_of(red)->sub = sub;
-    gather_of(red)->slices = slices;
-    return TAUT_OK;
-}
-
-static taut_status gather_begin(taut__reduction *red)
-{
-    gather_of(red)->encoded = gather_of(red)->finished = 0;
-    return TAUT_OK;
-}
-
-static taut_status gather_advance(taut__reduction *red, bool *moved, bool *done)
-{
-    gather *a = gather_of(red);
-    size_t  encoded = a->encoded, p = (size_t)red->g->size;
+    size_t encoded = gather_of(red)->encoded;
+    (void)moved;
     TAUT_TRY(choose_encodes(red));
     choose_adds(red, encoded);
-    TAUT_TRY(taut__pipeline_run(red, moved));
+    return TAUT_OK;
+}
+
+static taut_status finish(taut__reduction *red, bool *moved, bool *over)
+{
+    gather *a = gather_of(red);
+    size_t  p = (size_t)red->g->size;
     for (; a->finished < a->encoded; a->finished++) {
         slot *t = slot_of(red, a->finished);
         if (t->added < red->g->size || !taut__all_done(t->out, p)) break;
         taut__pipeline_close(red, a->finished);
         *moved = true;
     }
-    *done = a->finished == a->slices;
+    *over = a->finished == a->slices;
+    return TAUT_OK;
+}
+
+static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot), .name = name, .requests = requests, .lay_out = lay_out, .work = work,
+                                       .choose = choose, .settle = settle, .finish = finish};
+
+static taut_status gather_prepare(taut__reduction *red)
+{
+    size_t sub = slice_elems(red), slices = taut__ceil_div(red->call.n, sub);
+    TAUT_TRY(taut__pipeline_prepare(red, &ops, sizeof(gather), slices, sub, SIZE_MAX));
+    gather_of(red)->sub = sub;
+    gather_of(red)->slices = slices;
+    if (taut__at_home(red) || !codes(red)) return TAUT_OK;
+    return taut__placed_alloc(red, gather_of(red)->pipe.slots * sub * sizeof(int32_t), "codes", &gather_of(red)->there);
+}
+
+static void gather_release(taut__reduction *red)
+{
+    taut__placed_release(red, gather_of(red)->there);
+    taut__pipeline_release(red);
+}
+
+static taut_status gather_begin(taut__reduction *red)
+{
+    gather_of(red)->encoded = gather_of(red)->finished = 0;
     return TAUT_OK;
 }
 
@@ -234,6 +249,6 @@ static int gather_waiting_for(const taut__reduction *red, int *hops)
 
 const taut__algorithm taut__gather = {
     .name = "gather", .help = "everybody's whole encoding to everybody: 1 step, p-1 times the encoded bytes per rank",
-    .prepare = gather_prepare, .begin = gather_begin, .advance = gather_advance, .waiting_for = gather_waiting_for,
-    .cancel = taut__pipeline_cancel, .release = taut__pipeline_release,
+    .prepare = gather_prepare, .begin = gather_begin, .advance = taut__pipeline_advance, .waiting_for = gather_waiting_for,
+    .cancel = taut__pipeline_cancel, .release = gather_release,
 };

@@ -9,14 +9,17 @@
  *                L: |recv, add 0|recv, add 1|...    reduce with leaders     |send 0|send 1|...
  *
  * The phases are one after the other: what leaders encode is the sum of all of the host, whose statistics the codec wants to see first.
- * Both directions go in slices, a few under way, as slots (arena.h) are there. The leader adds in order of rank. */
+ * Both directions go in slices, a few under way, as slots (arena.h) are there. The leader adds in order of rank. Outside the host a slice
+ * is staged in its slot: copied into host memory, summed or received there, and copied back. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "hierarchy.h"
+#include "placed.h"
 
 typedef struct slot {
     taut__request *request; /* leader: one per other rank; others: one. NULL: no slice has the slot */
     float        *in;      /* leader: sub floats per other rank */
+    float        *stage;   /* outside the host: sub floats of buf */
 } slot;
 
 typedef struct taut__hierarchy {
@@ -35,6 +38,7 @@ static size_t lay_out(const taut__reduction *red, slot *t, void *memory)
     taut__carver c = {memory, 0};
     t->request = taut__carve(&c, requests_of(red), sizeof *t->request);
     t->in = leads(red) ? taut__carve(&c, requests_of(red) * red->hier->sub, sizeof *t->in) : NULL;
+    t->stage = taut__at_home(red) ? NULL : taut__carve(&c, red->hier->sub, sizeof *t->stage);
     return c.bytes;
 }
 
@@ -103,15 +107,19 @@ static void close_slot(taut__reduction *red, size_t k)
     t->request = NULL;
 }
 
+/* Of slice r, in host memory. */
+static float *here(const taut__reduction *red, const slot *t, taut__range r) { return taut__at_home(red) ? (float *)red->buf + r.first : t->stage; }
+
 /* up: the leader receives from all others; down: they receive from it. */
 static taut_status start(taut__reduction *red, size_t k, bool up)
 {
     slot             *t = slot_of(red, k);
     const taut__group *local = &red->ctx->local;
     taut__range        r = slice(red, k);
-    float            *x = (float *)red->buf + r.first;
+    float            *x = here(red, t, r);
     size_t            bytes = r.n * sizeof *x;
     int               tag = red->job.tag + (up ? TAUT_TAG_UP : TAUT_TAG_DOWN);
+    if (!taut__at_home(red) && (up || leads(red))) TAUT_TRY(taut__lane_fetch(red->lane, x, (float *)red->buf + r.first, bytes));
     if (!leads(red)) {
         red->record.bytes_sent += up ? bytes : 0;
         red->record.bytes_dense += up ? bytes : 0;
@@ -136,8 +144,9 @@ static taut_status finish(taut__reduction *red, size_t k, bool up)
         if (in->got != r.n * sizeof(float))
             return taut__fail(TAUT_E_MISMATCH, "%s: rank %d sent %zu bytes where %zu were expected", red->job.name, in->peer, in->got,
                               r.n * sizeof(float));
-        if (up) taut__simd_get()->vec->add((float *)red->buf + r.first, t->in + i * red->hier->sub, r.n);
+        if (up) taut__simd_get()->vec->add(here(red, t, r), t->in + i * red->hier->sub, r.n);
     }
+    if (!taut__at_home(red) && up == leads(red)) TAUT_TRY(taut__lane_store(red->lane, (float *)red->buf + r.first, t->stage, r.n * sizeof(float)));
     close_slot(red, k);
     return TAUT_OK;
 }

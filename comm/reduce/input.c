@@ -3,12 +3,13 @@
  * With feedback x = g + r is formed in the residual's memory, slice by slice, and encoding leaves the new residual there.
  * 16-bit layers form x in the same memory even without feedback. Else codecs read buf itself. Pieces of different
  * slices may run in several threads: what they measure goes to a taut__piece_done, and is added to the record later, in
- * a fixed order. */
+ * a fixed order. All of it lies in the reduction's place, so nothing here looks at it but through placed.h. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/half/half.h"
 #include "../../compressors/vec/vec.h"
 #include "input.h"
 #include "agreement.h"
+#include "placed.h"
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -24,7 +25,7 @@ const float *taut__form(taut__reduction *red, size_t first, size_t n)
     taut__operand *o = red->operand;
     if (!red->formed) red->watcher->form(red, first, n);
     if (taut__in_place(red)) return buf_at(red, first);
-    if (!red->formed) taut__feedback_input(o->feedback, first, n, o->dtype, buf_at(red, first), !o->residual);
+    if (!red->formed) taut__lane_note(red->lane, taut__feedback_input(o->feedback, first, n, o->dtype, buf_at(red, first), !o->residual));
     return o->feedback->r + first;
 }
 
@@ -39,6 +40,7 @@ taut_call taut__slice_call(const taut__reduction *red, size_t first, size_t n)
 static taut_norm2 norms(const taut__reduction *red, const float *x, size_t first, size_t n)
 {
     const taut_tensor *t = red->call.tensor;
+    if (!taut__at_home(red)) return taut__placed_norms(red, x, first, n, NULL);
     if (t->scale_n > 1) return taut__norm2(t, x, first, n);
     double plain = taut__simd_get()->vec->sum2(x, n);
     return (taut_norm2){plain, t->scale_n ? plain / ((double)t->scale[0] * (double)t->scale[0]) : plain};
@@ -46,15 +48,20 @@ static taut_norm2 norms(const taut__reduction *red, const float *x, size_t first
 
 static bool bad(const taut__reduction *red, const float *x, size_t n)
 {
-    return atomic_load_explicit(&red->ctx->feeding, memory_order_relaxed) && !(taut__simd_get()->vec->max_abs(x, n) <= FLT_MAX);
+    bool found = false;
+    if (!atomic_load_explicit(&red->ctx->feeding, memory_order_relaxed)) return false;
+    if (taut__at_home(red)) return !(taut__simd_get()->vec->max_abs(x, n) <= FLT_MAX);
+    taut__placed_norms(red, x, 0, n, &found);
+    return found;
 }
 
 /* Norms count what is finite. Where residuals are at stake (drop.c) a sum that holds anything else has a norm of NaN, which the
  * step's exchange takes out again. */
 static taut_norm2 sum_norms(const taut__reduction *red, const float *x, size_t first, size_t n)
 {
-    taut_norm2 sum = norms(red, x, first, n);
-    if (bad(red, x, n)) sum.plain = NAN;
+    bool       home = taut__at_home(red), found = false, matters = atomic_load_explicit(&red->ctx->feeding, memory_order_relaxed);
+    taut_norm2 sum = home ? norms(red, x, first, n) : taut__placed_norms(red, x, first, n, &found);
+    if (home ? bad(red, x, n) : matters && found) sum.plain = NAN;
     return sum;
 }
 
@@ -73,7 +80,7 @@ static void left_over(taut__reduction *red, taut__range r, const float *err, tau
     if (red->call.spec->stages == 1 && taut__spec_caps(red->call.spec) & TAUT_CAP_LOSSLESS) return;
     out->error = norms(red, err, r.first, r.n);
     taut__tell_lost(red, r, err, 1);
-    if (red->operand->feedback_on) taut__feedback_output(red->operand->feedback, r.first, r.n);
+    if (red->operand->feedback_on) taut__lane_note(red->lane, taut__feedback_output(red->operand->feedback, r.first, r.n));
 }
 
 void taut__encode_x(taut__reduction *red, taut__range r, uint8_t *dst, size_t cap, float *scratch, taut__piece_done *out)
@@ -82,7 +89,7 @@ void taut__encode_x(taut__reduction *red, taut__range r, uint8_t *dst, size_t ca
     const float *x = look(red, r, out);
     float       *err = taut__in_place(red) ? scratch : red->operand->feedback->r + r.first;
     taut_call    c = taut__slice_call(red, r.first, r.n);
-    out->status = taut__frame_encode(&c, x, dst, cap, &out->bytes, err, false);
+    out->status = taut__placed_encode(red, &c, x, dst, cap, &out->bytes, err, false, scratch);
     if (out->status == TAUT_OK) left_over(red, r, err, out);
     out->seconds += taut__now() - begin;
 }
@@ -101,17 +108,16 @@ void taut__quantize_x(taut__reduction *red, taut__range r, int32_t *q, int32_t l
 void taut__quantize_pack_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap, float *scratch,
                            taut__piece_done *out)
 {
-    double            begin = taut__now();
-    const float      *x = look(red, r, out);
-    float            *err = taut__in_place(red) ? scratch : red->operand->feedback->r + r.first;
-    taut_call         c = taut__slice_call(red, r.first, r.n);
-    const taut_codec *codec = taut__spec_codec(c.spec);
-    size_t            bytes;
-    out->status = taut__op_quantize_pack(codec, &c, x, q, err, limit, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes);
-    if (out->status == TAUT_OK) out->status = taut__frame_seal(codec, &c, dst, bytes, &out->bytes);
+    double       begin = taut__now();
+    const float *x = look(red, r, out);
+    float       *err = taut__in_place(red) ? scratch : red->operand->feedback->r + r.first;
+    taut_call    c = taut__slice_call(red, r.first, r.n);
+    out->status = taut__placed_quantize_pack(red, &c, x, q, err, limit, dst, cap, &out->bytes, scratch);
     if (out->status == TAUT_OK) left_over(red, r, err, out);
     out->seconds += taut__now() - begin;
 }
+
+static void clear(taut__reduction *red, taut__range r) { taut__lane_note(red->lane, taut__feedback_clear(red->operand->feedback, r.first, r.n)); }
 
 void taut__own_x(taut__reduction *red, taut__range r, float *dst, taut__piece_done *out)
 {
@@ -120,8 +126,8 @@ void taut__own_x(taut__reduction *red, taut__range r, float *dst, taut__piece_do
         return;
     }
     const float *x = look(red, r, out);
-    if (dst != x) memcpy(dst, x, r.n * sizeof *dst);
-    if (red->operand->feedback) taut__feedback_clear(red->operand->feedback, r.first, r.n);
+    if (dst != x) taut__placed_copy(red, dst, x, r.n * sizeof *dst);
+    if (red->operand->feedback) clear(red, r);
 }
 
 float *taut__result_at(taut__reduction *red, size_t first, float *scratch)
@@ -131,22 +137,35 @@ float *taut__result_at(taut__reduction *red, size_t first, float *scratch)
 
 void taut__result_load(taut__reduction *red, size_t first, size_t n, float *to)
 {
-    const taut__vec_kernels *vec = taut__simd_get()->vec;
-    switch (red->operand->dtype) {
-    case TAUT_F16: vec->from_f16(to, buf_at(red, first), n); return;
-    case TAUT_BF16: vec->from_bf16(to, buf_at(red, first), n); return;
-    default: memcpy(to, buf_at(red, first), n * sizeof *to);
+    taut__placed_convert(red, to, TAUT_F32, buf_at(red, first), red->operand->dtype, n);
+}
+
+void taut__result_fetch(taut__reduction *red, size_t first, size_t n, float *to)
+{
+    const taut_dtype dtype = red->operand->dtype;
+    const bool       wide = dtype == TAUT_F32;
+    uint16_t         half[256];
+    if (taut__at_home(red)) {
+        taut__result_load(red, first, n, to);
+        return;
+    }
+    for (size_t i = 0, m; i < n; i += m) {
+        m = wide ? n : taut__min(n - i, sizeof half / sizeof *half);
+        taut__lane_note(red->lane, taut__lane_fetch(red->lane, wide ? (void *)to : half, buf_at(red, first + i), m * elem_bytes(red->operand)));
+        if (!wide) taut__vectors_host.convert((taut_place){0}, to + i, TAUT_F32, half, dtype, m);
     }
 }
 
-/* residual[i] = (add ? residual[i] : 0) + what a clamped result lacks, in units of the sum. from may be the residual. */
-static void keep_rest(taut__reduction *red, size_t first, size_t n, const float *from, bool add)
+/* residual[i] = (add ? residual[i] : 0) + what a clamped result lacks, in units of the sum. half: the results; from may be the residual. On
+ * the host. */
+static void keep_rest(const taut__reduction *red, const void *half, const float *from, float *residual, size_t n, bool add)
 {
-    const float most = red->operand->dtype == TAUT_F16 ? 65504.0f : 0x1.fep127f;
-    float      *residual = red->operand->feedback->r + first, back[64];
+    const taut_dtype dtype = red->operand->dtype;
+    const float      most = dtype == TAUT_F16 ? 65504.0f : 0x1.fep127f;
+    float            back[64];
     for (size_t i = 0; i < n; i += 64) {
         size_t m = taut__min(64, n - i);
-        taut__result_load(red, first + i, m, back);
+        taut__vectors_host.convert((taut_place){0}, back, TAUT_F32, (const uint16_t *)half + i, dtype, m);
         for (size_t k = 0; k < m; k++) {
             bool  clamped = fabsf(back[k]) == most && isfinite(from[i + k]);
             float rest = clamped ? (from[i + k] - back[k]) / red->factor : 0, sum = add ? residual[i + k] + rest : rest;
@@ -155,57 +174,86 @@ static void keep_rest(taut__reduction *red, size_t first, size_t n, const float 
     }
 }
 
+static size_t clamp(const taut__reduction *red, void *half, const float *from, size_t n)
+{
+    return taut__half_clamp(half, from, n, red->operand->dtype == TAUT_F16 ? TAUT_F16_INFINITY : TAUT_BF16_INFINITY);
+}
+
+/* What happens once in a while, to a few numbers, is done on the host, piece by piece, when half and from lie elsewhere. */
+enum { CHUNK = 1024 };
+
+static taut_status clamp_elsewhere(const taut__reduction *red, uint16_t *half, const float *from, size_t n, size_t *clamped)
+{
+    uint16_t h[CHUNK];
+    float    f[CHUNK];
+    for (size_t i = 0; i < n; i += CHUNK) {
+        size_t m = taut__min(CHUNK, n - i);
+        TAUT_TRY(taut__lane_fetch(red->lane, h, half + i, m * sizeof *h));
+        TAUT_TRY(taut__lane_fetch(red->lane, f, from + i, m * sizeof *f));
+        *clamped += clamp(red, h, f, m);
+        TAUT_TRY(taut__lane_store(red->lane, half + i, h, m * sizeof *h));
+    }
+    return TAUT_OK;
+}
+
+static taut_status keep_rest_elsewhere(const taut__reduction *red, const uint16_t *half, const float *from, float *residual, size_t n, bool add)
+{
+    uint16_t h[CHUNK];
+    float    f[CHUNK], r[CHUNK];
+    for (size_t i = 0; i < n; i += CHUNK) {
+        size_t m = taut__min(CHUNK, n - i);
+        TAUT_TRY(taut__lane_fetch(red->lane, h, half + i, m * sizeof *h));
+        TAUT_TRY(taut__lane_fetch(red->lane, f, from + i, m * sizeof *f));
+        TAUT_TRY(taut__lane_fetch(red->lane, r, residual + i, m * sizeof *r));
+        keep_rest(red, h, f, r, m, add);
+        TAUT_TRY(taut__lane_store(red->lane, residual + i, r, m * sizeof *r));
+    }
+    return TAUT_OK;
+}
+
+static taut_status overflow_elsewhere(const taut__reduction *red, uint16_t *half, const float *from, float *rest, size_t n)
+{
+    size_t clamped = 0;
+    if (!taut__placed_overflowed(red, half, red->operand->dtype, n)) return TAUT_OK;
+    TAUT_TRY(clamp_elsewhere(red, half, from, n, &clamped));
+    return clamped && rest ? keep_rest_elsewhere(red, half, from, rest, n, true) : TAUT_OK;
+}
+
 static void store_half(taut__reduction *red, size_t first, size_t n, const float *from, bool keeps)
 {
     taut__operand *o = red->operand;
-    void       *to = buf_at(red, first);
-    bool        f16 = o->dtype == TAUT_F16;
-    if (f16) taut__simd_get()->vec->to_f16(to, from, n);
-    else taut__simd_get()->vec->to_bf16(to, from, n);
+    void          *to = buf_at(red, first);
+    float         *rest = keeps && o->feedback_on && red->halves != TAUT_GATHER ? o->feedback->r + first : NULL;
+    taut__placed_convert(red, to, o->dtype, from, TAUT_F32, n);
     if (!o->lossy) return;
-    size_t clamped = taut__half_clamp(to, from, n, f16 ? TAUT_F16_INFINITY : TAUT_BF16_INFINITY);
-    if (clamped && keeps && o->feedback_on && red->halves != TAUT_GATHER) keep_rest(red, first, n, from, true);
+    if (!taut__at_home(red)) taut__lane_note(red->lane, overflow_elsewhere(red, to, from, rest, n));
+    else if (clamp(red, to, from, n) && rest) keep_rest(red, to, from, rest, n, true);
 }
 
 void taut__result_store_last(taut__reduction *red, bool keeps)
 {
     taut__operand *o = red->operand;
-    size_t      n = red->call.n;
-    taut__result_store(red, 0, n, o->feedback->r, false);
-    if (keeps && o->feedback_on && red->halves == TAUT_BOTH) keep_rest(red, 0, n, o->feedback->r, false);
-    else taut__feedback_clear(o->feedback, 0, n);
+    size_t         n = red->call.n;
+    float         *r = o->feedback->r;
+    taut__result_store(red, 0, n, r, false);
+    if (!keeps || !o->feedback_on || red->halves != TAUT_BOTH) clear(red, (taut__range){0, n});
+    else if (taut__at_home(red)) keep_rest(red, red->buf, r, r, n, false);
+    else taut__lane_note(red->lane, keep_rest_elsewhere(red, red->buf, r, r, n, false));
 }
 
 void taut__result_store(taut__reduction *red, size_t first, size_t n, const float *from, bool keeps)
 {
     void *to = buf_at(red, first);
     if (red->operand->dtype != TAUT_F32) store_half(red, first, n, from, keeps);
-    else if (to != (const void *)from) memcpy(to, from, n * sizeof *from);
+    else if (to != (const void *)from) taut__placed_copy(red, to, from, n * sizeof *from);
     red->watcher->stored(red, first, n);
 }
 
 static void store_scaled(taut__reduction *red, taut__range r, float *x, taut_norm2 *sum)
 {
-    if (red->factor != 1.0f) taut__simd_get()->vec->scale(x, red->factor, r.n);
+    if (red->factor != 1.0f) taut__placed_scale(red, x, red->factor, r.n);
     if (sum) *sum = sum_norms(red, x, r.first, r.n);
     taut__result_store(red, r.first, r.n, x, sum != NULL);
-}
-
-taut_status taut__codes_pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len)
-{
-    const taut_codec *codec = taut__spec_codec(c->spec);
-    size_t            bytes;
-    TAUT_TRY(taut__op_pack(codec, c, q, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes));
-    return taut__frame_seal(codec, c, dst, bytes, len);
-}
-
-taut_status taut__codes_unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc)
-{
-    const taut_codec *codec = taut__spec_codec(c->spec);
-    const uint8_t    *payload;
-    size_t            bytes;
-    TAUT_TRY(taut__frame_open(codec, c->n, src, len, &payload, &bytes, NULL, NULL, NULL));
-    return taut__op_unpack_add(codec, c, payload, bytes, acc);
 }
 
 taut_status taut__store_codes(taut__reduction *red, taut__range r, const int32_t *q, float *scratch, taut_norm2 *sum)
@@ -219,13 +267,9 @@ taut_status taut__store_codes(taut__reduction *red, taut__range r, const int32_t
 
 taut_status taut__store_sums(taut__reduction *red, taut__range r, const uint8_t *frame, size_t len, int32_t *q, float *scratch, taut_norm2 *sum)
 {
-    taut_call         c = taut__slice_call(red, r.first, r.n);
-    const taut_codec *codec = taut__spec_codec(c.spec);
-    float            *to = taut__result_at(red, r.first, scratch);
-    const uint8_t    *payload;
-    size_t            bytes;
-    TAUT_TRY(taut__frame_open(codec, r.n, frame, len, &payload, &bytes, NULL, NULL, NULL));
-    TAUT_TRY(taut__op_unpack_values(codec, &c, payload, bytes, q, to));
+    taut_call c = taut__slice_call(red, r.first, r.n);
+    float    *to = taut__result_at(red, r.first, scratch);
+    TAUT_TRY(taut__placed_unpack_values(red, &c, frame, len, q, to, scratch));
     store_scaled(red, r, to, sum);
     return TAUT_OK;
 }
@@ -234,26 +278,35 @@ taut_status taut__store_frame(taut__reduction *red, taut__range r, const uint8_t
 {
     taut_call c = taut__slice_call(red, r.first, r.n);
     float    *to = taut__result_at(red, r.first, scratch);
-    TAUT_TRY(taut__frame_decode(&c, frame, len, to));
+    TAUT_TRY(taut__placed_decode(red, &c, frame, len, to, false, scratch));
     store_scaled(red, r, to, sum);
     return TAUT_OK;
 }
 
-void taut__keep_requantization_error(taut__reduction *red, taut__range r, const float *err, float factor)
+void taut__keep_requantization_error(taut__reduction *red, taut__range r, float *err, float factor)
 {
     taut__tell_lost(red, r, err, factor);
-    if (!red->operand->feedback_on) return;
-    float *residual = red->operand->feedback->r + r.first;
-    for (size_t i = 0; i < r.n; i++) {
-        float sum = residual[i] + factor * err[i];
-        residual[i] = isfinite(sum) ? sum : 0;
-    }
+    if (red->operand->feedback_on) taut__placed_add_scaled(red, red->operand->feedback->r + r.first, err, factor, r.n);
 }
 
 void taut__add_norm(taut_norm2 *sum, taut_norm2 x, double factor)
 {
     sum->plain += x.plain * factor;
     sum->weighted += x.weighted * factor;
+}
+
+/* *high + *low, as exact as twice a double's digits, += x (Dekker, 1971, section 4). */
+static void add_exactly(double *high, double *low, double x)
+{
+    double sum = *high + x, back = sum - *high, lost = (*high - (sum - back)) + (x - back) + *low;
+    *high = sum + lost;
+    *low = isfinite(*high) ? lost - (*high - sum) : 0;
+}
+
+static void collect(taut_norm2 *sum, taut_norm2 *low, taut_norm2 x, double factor)
+{
+    add_exactly(&sum->plain, &low->plain, x.plain * factor);
+    add_exactly(&sum->weighted, &low->weighted, x.weighted * factor);
 }
 
 taut_norm2 taut__sum_norms(const taut__reduction *red, const float *x, taut__range r) { return sum_norms(red, x, r.first, r.n); }
@@ -264,13 +317,14 @@ taut_norm2 taut__norms_of(const taut__reduction *red, const float *x, taut__rang
 
 void taut__account(taut__reduction *red, const taut__piece_done *done)
 {
-    double mean = (double)red->factor * (double)red->factor;
-    taut__add_norm(&red->record.own, done->own, 1);
-    taut__add_norm(&red->record.error, done->error, 1);
-    taut__add_norm(&red->record.sum, done->sum, 1 / mean);
-    taut__add_norm(&red->record.requantization_error, done->requantization_error, 1 / mean);
-    red->record.encode_s += done->seconds;
-    red->record.decode_s += done->decode_s;
+    taut__record *r = &red->record;
+    double        mean = (double)red->factor * (double)red->factor;
+    collect(&r->own, &r->low.own, done->own, 1);
+    collect(&r->error, &r->low.error, done->error, 1);
+    collect(&r->sum, &r->low.sum, done->sum, 1 / mean);
+    collect(&r->requantization_error, &r->low.requantization_error, done->requantization_error, 1 / mean);
+    r->encode_s += done->seconds;
+    r->decode_s += done->decode_s;
 }
 
 void taut__trace_wire(taut__reduction *red, double sent_s, const taut__piece_done *done, uint64_t bytes)

@@ -28,21 +28,19 @@ float *taut__result_at(taut__reduction *red, size_t first, float *scratch);     
 void   taut__result_store(taut__reduction *red, size_t first, size_t n, const float *from, bool keeps);
 /* The same for a whole result that lies where the residual does: nothing else is left there. */
 void   taut__result_store_last(taut__reduction *red, bool keeps);
-void   taut__result_load(taut__reduction *red, size_t first, size_t n, float *to); /* buf as floats */
+void   taut__result_load(taut__reduction *red, size_t first, size_t n, float *to); /* buf as floats, in the place */
+void   taut__result_fetch(taut__reduction *red, size_t first, size_t n, float *to); /* the same, on the host */
 /* Results of integer codecs, stored: factor times the value of each code, rounded after the code's own rounding, so that sums of
  * codes and frames of sums give the same bits. sum, where not NULL: the result's norms. */
 taut_status taut__store_codes(taut__reduction *red, taut__range r, const int32_t *q, float *scratch, taut_norm2 *sum);
 /* A frame of codes is added to q; their sums are stored, in one pass. */
 taut_status taut__store_sums(taut__reduction *red, taut__range r, const uint8_t *frame, size_t len, int32_t *q, float *scratch, taut_norm2 *sum);
 taut_status taut__store_frame(taut__reduction *red, taut__range r, const uint8_t *frame, size_t len, float *scratch, taut_norm2 *sum);
-/* Integer codes as a frame, and added from one. */
-taut_status taut__codes_pack(const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len);
-taut_status taut__codes_unpack_add(const taut_call *c, const uint8_t *src, size_t len, int32_t *acc);
 taut_norm2 taut__sum_norms(const taut__reduction *red, const float *x, taut__range r); /* of a result; plain is NaN if it holds NaN or Inf, and that matters */
 taut_norm2 taut__sum_bad(const taut__reduction *red, const float *x, taut__range r); /* of a sum that will be encoded: its norm, which that changes, as 0, or NaN */
 void       taut__add_norm(taut_norm2 *sum, taut_norm2 x, double factor);
 taut_norm2 taut__norms_of(const taut__reduction *red, const float *x, taut__range r); /* x[0] is element r.first */
-void   taut__keep_requantization_error(taut__reduction *red, taut__range r, const float *err, float factor); /* residual += factor * err */
+void   taut__keep_requantization_error(taut__reduction *red, taut__range r, float *err, float factor); /* residual += factor * err, which may be spoilt */
 void   taut__account(taut__reduction *red, const taut__piece_done *done);
 /* For the watcher: x of r as it will be encoded; factor * lost, in units of the sum, is not in the sum. */
 static inline void taut__tell_sample(taut__reduction *red, taut__range r, const float *x)

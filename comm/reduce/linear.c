@@ -1,10 +1,8 @@
 /* linear.c : codecs whose factors add (PowerSGD, randk). In each round every rank projects its x to a small factor,
  * factors are averaged uncompressed, and absorbed; then all ranks reconstruct the same mean. What one rank keeps as
  * residual is its x less that mean, so that residuals add up to what the sum lacks. Whole tensors. */
-#include "../../compressors/dispatch.h"
-#include "../../compressors/vec/vec.h"
 #include "input.h"
-#include <string.h>
+#include "placed.h"
 
 typedef struct linear {
     float *factor; /* of the largest round */
@@ -25,8 +23,9 @@ static size_t factor_elems(const taut__reduction *red, int round)
 static void linear_release(taut__reduction *red)
 {
     if (!red->work) return;
-    taut__free(linear_of(red)->factor);
-    taut__free(linear_of(red)->mean);
+    taut__placed_release(red, linear_of(red)->factor);
+    taut__placed_release(red, linear_of(red)->mean);
+    taut__plain_sum_release(&linear_of(red)->raw);
     taut__free(red->work);
     red->work = NULL;
 }
@@ -36,12 +35,11 @@ static taut_status linear_prepare(taut__reduction *red)
     size_t  most = 0, n = red->call.tensor->elems;
     linear *a = red->work = taut__alloc(1, sizeof *a);
     for (int k = 0; k < table(red)->rounds; k++) most = taut__max(most, factor_elems(red, k));
-    if (a) a->factor = taut__alloc(most, sizeof *a->factor);
-    if (a && red->operand->dtype != TAUT_F32) a->mean = taut__alloc(n, sizeof *a->mean);
-    if (!a || !a->factor || (red->operand->dtype != TAUT_F32 && !a->mean))
-        return taut__fail(TAUT_E_NOMEM, "%s: out of memory for factors of %zu floats", red->job.name, most);
-    taut__plain_sum_prepare(&a->raw, red->g, red->job.tag, TAUT_NUMBER_F32, most, 64, red->ctx->set.c.slice_kib * (size_t)256, &red->slots);
-    return TAUT_OK;
+    if (!a) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
+    TAUT_TRY(taut__placed_alloc(red, most * sizeof *a->factor, "factors", &a->factor));
+    if (red->operand->dtype != TAUT_F32) TAUT_TRY(taut__placed_alloc(red, n * sizeof *a->mean, "a mean", &a->mean));
+    return taut__plain_sum_prepare(&a->raw, red->g, red->job.tag, TAUT_NUMBER_F32, most, 64, red->ctx->set.c.slice_kib * (size_t)256, &red->slots,
+                                   red->call.place);
 }
 
 static taut_status linear_begin(taut__reduction *red)
@@ -51,8 +49,9 @@ static taut_status linear_begin(taut__reduction *red)
     return TAUT_OK;
 }
 
-static taut_status project(taut__reduction *red)
+static taut_status project(taut__reduction *red, float *scratch)
 {
+    (void)scratch;
     linear      *a = linear_of(red);
     double       begin = taut__now();
     const float *x = taut__form(red, 0, red->call.n);
@@ -72,8 +71,9 @@ static taut_status project(taut__reduction *red)
     return TAUT_OK;
 }
 
-static taut_status absorb(taut__reduction *red)
+static taut_status absorb(taut__reduction *red, float *scratch)
 {
+    (void)scratch;
     linear *a = linear_of(red);
     double  begin = taut__now();
     taut__trace_span(red->ctx->trace, &red->job, "wire", a->sent_s, begin, a->raw.sent);
@@ -89,21 +89,22 @@ static taut_status absorb(taut__reduction *red)
 }
 
 /* mean -> residual = x - mean, result = factor * ranks * mean */
-static taut_status reconstruct(taut__reduction *red)
+static taut_status reconstruct(taut__reduction *red, float *scratch)
 {
-    const taut__vec_kernels *vec = taut__simd_get()->vec;
-    taut__operand      *o = red->operand;
+    (void)scratch;
+    linear_of(red)->round++;
+    taut__operand   *o = red->operand;
     size_t           n = red->call.n;
     float           *mean = linear_of(red)->mean ? linear_of(red)->mean : red->buf;
     taut__range       all = {0, n};
     taut__piece_done  done = {0};
     double           begin = taut__now();
     TAUT_TRY(taut__op_reconstruct(taut__spec_codec(red->call.spec), &red->call, 1, mean));
-    vec->residual(o->feedback->r, o->feedback->r, mean, n);
-    if (o->feedback_on) taut__feedback_output(o->feedback, 0, n);
+    taut__placed_residual(red, o->feedback->r, o->feedback->r, mean, n);
+    if (o->feedback_on) TAUT_TRY(taut__feedback_output(o->feedback, 0, n));
     done.error = taut__norms_of(red, o->feedback->r, all);
     taut__tell_lost(red, all, o->feedback->r, 1);
-    vec->scale(mean, red->factor * (float)red->g->size, n);
+    taut__placed_scale(red, mean, red->factor * (float)red->g->size, n);
     if (red->g->rank == 0) done.sum = taut__sum_norms(red, mean, all); /* all ranks have it: count it once */
     taut__result_store(red, 0, n, mean, red->g->rank == 0);
     done.decode_s = taut__now() - begin;
@@ -116,18 +117,20 @@ static taut_status linear_advance(taut__reduction *red, bool *moved, bool *done)
 {
     linear *a = linear_of(red);
     bool    summed = false;
-    if (a->round == table(red)->rounds) {
+    if (a->round == table(red)->rounds) TAUT_TRY(taut__aside_begin(red, reconstruct));
+    if (taut__aside_busy(red)) return TAUT_OK;
+    if (a->round > table(red)->rounds) {
         *moved = *done = true;
-        return reconstruct(red);
+        return TAUT_OK;
     }
     if (!a->summing) {
         *moved = true;
-        return project(red);
+        return taut__aside_begin(red, project);
     }
     TAUT_TRY(taut__plain_sum_advance(&linear_of(red)->raw, moved, &summed));
     if (!summed) return TAUT_OK;
     *moved = true;
-    return absorb(red);
+    return taut__aside_begin(red, absorb);
 }
 
 static int linear_waiting_for(const taut__reduction *red, int *hops) { return taut__plain_sum_waiting_for(&linear_of(red)->raw, hops); }

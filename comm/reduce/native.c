@@ -4,10 +4,8 @@
  * does it, on the waiting thread. Ranks find that out by a vote, because one may wait while another only started the
  * layer; they then all enter the collective, and no rank can be in another one, since blocking calls come in the same
  * order everywhere. Otherwise the sum goes by messages (plain_sum.h), which may be under way with any other. */
-#include "../../compressors/dispatch.h"
-#include "../../compressors/vec/vec.h"
 #include "input.h"
-#include <string.h>
+#include "placed.h"
 
 enum { VOTE_NATIVE, VOTE_KIND_AND, VOTE_KIND_OR, VOTE_WORDS };
 
@@ -27,7 +25,8 @@ static bool integer(const taut__reduction *red) { return taut__spec_codec(red->c
 static void native_release(taut__reduction *red)
 {
     if (!red->work) return;
-    taut__free(native_of(red)->q);
+    taut__placed_release(red, native_of(red)->q);
+    taut__plain_sum_release(&native_of(red)->raw);
     taut__free(red->work);
     red->work = NULL;
 }
@@ -37,12 +36,10 @@ static taut_status native_prepare(taut__reduction *red)
     size_t n = red->call.tensor->elems, slice = red->ctx->set.c.slice_kib * (size_t)256;
     red->work = taut__alloc(1, sizeof(native));
     if (!red->work) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
-    if (integer(red)) native_of(red)->q = taut__alloc(n, sizeof(int32_t));
-    if (integer(red) && !native_of(red)->q) return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu codes", red->job.name, n);
-    TAUT_TRY(taut__context_scratch(red->ctx, taut__min(n, slice)));
-    taut__plain_sum_prepare(&native_of(red)->raw, red->g, red->job.tag, integer(red) ? TAUT_NUMBER_I32 : TAUT_NUMBER_F32, n, red->part.block,
-                      slice, &red->slots);
-    return TAUT_OK;
+    if (integer(red)) TAUT_TRY(taut__placed_alloc(red, n * sizeof(int32_t), "codes", &native_of(red)->q));
+    TAUT_TRY(taut__context_scratch(red->lane, taut__min(n, slice), 0));
+    return taut__plain_sum_prepare(&native_of(red)->raw, red->g, red->job.tag, integer(red) ? TAUT_NUMBER_I32 : TAUT_NUMBER_F32, n,
+                                   red->part.block, slice, &red->slots, red->call.place);
 }
 
 /* Smaller sums go by messages: at 64 KiB and 10 Gbit/s they took 1.02 times as long as MPI_Allreduce, with the vote 1.3 times. */
@@ -61,7 +58,7 @@ static taut_status native_begin(taut__reduction *red)
     a->native = a->summing = a->summed = false;
     a->formed = a->stored = 0;
     if (!a->voting) return TAUT_OK;
-    a->vote[VOTE_NATIVE] = red->blocking;
+    a->vote[VOTE_NATIVE] = red->blocking && taut__at_home(red);
     a->vote[VOTE_KIND_AND] = a->vote[VOTE_KIND_OR] = (uint64_t)red->kind + 1;
     static const taut__mixed mixed = {0, VOTE_KIND_OR};
     taut__small_allreduce_begin(&red->exchange, red->g, red->job.tag + TAUT_TAG_CONTROL, a->vote, a->in, sizeof a->vote, taut__combine_mixed,
@@ -89,16 +86,17 @@ static taut_status advance_vote(taut__reduction *red, bool *moved)
 
 static taut__range next_slice(const taut__reduction *red, size_t at)
 {
-    return (taut__range){at, taut__min(red->ctx->scratch_n, red->call.tensor->elems - at)};
+    return (taut__range){at, taut__min(red->lane->scratch_n, red->call.tensor->elems - at)};
 }
 
-static taut_status form(taut__reduction *red)
+static taut_status form(taut__reduction *red, float *scratch)
 {
     native         *a = native_of(red);
     taut__range      r = next_slice(red, a->formed);
     taut__piece_done done = {0};
-    if (integer(red)) taut__quantize_x(red, r, a->q + r.first, INT32_MAX / red->g->size, red->ctx->scratch[0], &done);
+    if (integer(red)) taut__quantize_x(red, r, a->q + r.first, INT32_MAX / red->g->size, scratch, &done);
     else taut__own_x(red, r, taut__result_at(red, r.first, NULL), &done);
+    if (!integer(red) && !red->watched) done.own = (taut_norm2){0, 0}; /* as where nothing had to be formed */
     a->formed += r.n;
     taut__account(red, &done);
     return done.status;
@@ -136,7 +134,7 @@ static taut_status sum(taut__reduction *red, bool *moved)
         taut_status s = red->g->t->ops->allreduce(red->g->t, numbers(red), n, integer(red) ? TAUT_NUMBER_I32 : TAUT_NUMBER_F32);
         taut__watchdog_leave(&red->ctx->watchdog);
         TAUT_TRY(s);
-        if (!integer(red) && red->factor != 1.0f) taut__simd_get()->vec->scale(numbers(red), red->factor, n);
+        if (!integer(red) && red->factor != 1.0f) taut__placed_scale(red, numbers(red), red->factor, n);
         count_native(red);
         trace_sum(red, red->record.bytes_sent);
         *moved = a->summed = true;
@@ -154,13 +152,13 @@ static taut_status sum(taut__reduction *red, bool *moved)
     return TAUT_OK;
 }
 
-static taut_status store_codes(taut__reduction *red)
+static taut_status store_codes(taut__reduction *red, float *scratch)
 {
     native         *a = native_of(red);
     taut__range      r = next_slice(red, a->stored);
     taut__piece_done done = {0};
     bool            count = red->g->rank == 0; /* every rank has all of the sum: count it once */
-    TAUT_TRY(taut__store_codes(red, r, a->q + r.first, red->ctx->scratch[0], count ? &done.sum : NULL));
+    TAUT_TRY(taut__store_codes(red, r, a->q + r.first, scratch, count ? &done.sum : NULL));
     taut__account(red, &done);
     a->stored += r.n;
     return TAUT_OK;
@@ -182,16 +180,18 @@ static taut_status native_advance(taut__reduction *red, bool *moved, bool *done)
     native *a = native_of(red);
     if (!formed(red)) {
         *moved = true;
-        return form(red);
+        return taut__aside_begin(red, form);
     }
     TAUT_TRY(advance_vote(red, moved));
     if (a->voting && red->blocking) return TAUT_OK; /* else the outcome is known: by messages */
     if (!a->summed) TAUT_TRY(sum(red, moved));
     if (!a->summed || a->voting) return TAUT_OK;
     *moved = true;
-    if (integer(red)) TAUT_TRY(store_codes(red));
-    else measure_sum(red);
-    *done = !integer(red) || a->stored == red->call.tensor->elems;
+    size_t n = integer(red) ? red->call.tensor->elems : 0;
+    if (a->stored < n) TAUT_TRY(taut__aside_begin(red, store_codes));
+    if (taut__aside_busy(red) || a->stored < n) return TAUT_OK;
+    if (!integer(red)) measure_sum(red);
+    *done = true;
     return TAUT_OK;
 }
 

@@ -19,6 +19,7 @@
 typedef struct taut__operand {
     taut_dtype        dtype;
     taut_tensor       tensor;
+    taut_tensor       there;       /* tensor, with the scale in memory of the place where its buffers lie; not on the host */
     taut_spec         wire;        /* what is encoded: the codec, but fp16 or bf16 for `none` of a 16-bit layer */
     bool              lossy;       /* its codec loses something */
     bool              sharded;     /* has sharded collectives: they use neither the hierarchy nor gather */

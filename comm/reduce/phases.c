@@ -2,16 +2,18 @@
 #include "agreement.h"
 #include "hierarchy.h"
 #include "input.h"
+#include "placed.h"
 #include "uncompressed.h"
 
 static bool shared(const taut_spec *spec) { return taut__spec_caps(spec) & TAUT_CAP_GLOBAL_STATS; }
 
 /* ---- from phase to phase ----
  *
- * What comes after a phase is the first row of the table that holds. BEGIN, OWN, READY and END are places between phases. */
+ * What comes after a phase is the first row of the table that holds. BEGIN, BEGUN, OWN, READY and END are places between phases. */
 
-enum { BEGIN = TAUT_PHASE_DONE + 1, OWN, READY, END };
+enum { BEGIN = TAUT_PHASE_DONE + 1, BEGUN, OWN, READY, END };
 
+static bool elsewhere(const taut__reduction *red) { return !taut__at_home(red); }
 static bool always(const taut__reduction *red) { return (void)red, true; }
 static bool in_hosts(const taut__reduction *red) { return red->g != &red->ctx->all; }
 static bool follows(const taut__reduction *red) { return red->g->rank < 0; } /* the leader of this host does the rest */
@@ -21,13 +23,15 @@ static bool uncalibrated(const taut__reduction *red) { return !red->calibrated; 
 static bool looks_again(const taut__reduction *red) { return red->again; }
 static bool raw_this_time(const taut__reduction *red) { return red->g->size == 1 || (red->calibration.raw && shared(red->call.spec)); }
 
-/* All of x is formed before any of it is encoded: the codec looks at the whole, or several threads
+static bool others_encode(const taut__reduction *red) { return !taut__at_home(red) || taut__executor_threads(red->lane->executor) > 1; }
+
+/* All of x is formed before any of it is encoded: the codec looks at the whole, or other threads
  * will encode while the plan wants to see slices one after the other. */
 static bool forms_first(const taut__reduction *red)
 {
     bool watched = red->watched & TAUT_WATCH_INPUT;
     if (red->halves == TAUT_GATHER || red->g->size == 1) return false;
-    return taut__agree_wanted(red->call.spec) || (watched && (taut__executor_threads(red->ctx->executor) > 1 || red->via == &taut__linear));
+    return taut__agree_wanted(red->call.spec) || (watched && (others_encode(red) || red->via == &taut__linear));
 }
 
 static const struct transition {
@@ -35,8 +39,11 @@ static const struct transition {
     bool (*when)(const taut__reduction *red);
     int to;
 } transitions[] = {
-    {BEGIN, in_hosts, TAUT_PHASE_LOCAL_SUM},
-    {BEGIN, always, OWN},
+    {BEGIN, elsewhere, TAUT_PHASE_ORDER},
+    {BEGIN, always, BEGUN},
+    {TAUT_PHASE_ORDER, always, BEGUN},
+    {BEGUN, in_hosts, TAUT_PHASE_LOCAL_SUM},
+    {BEGUN, always, OWN},
     {TAUT_PHASE_LOCAL_SUM, follows, TAUT_PHASE_LOCAL_COPY},
     {TAUT_PHASE_LOCAL_SUM, always, OWN},
     {OWN, alone_gathers, TAUT_PHASE_DONE},
@@ -77,18 +84,46 @@ static void trace_phase(taut__reduction *red, uint64_t bytes)
     taut__trace_span(red->ctx->trace, &red->job, "wire", red->phase_s, taut__now(), bytes);
 }
 
-static taut_status look(taut__reduction *red, bool *moved, bool *done)
+static taut_status order(taut__reduction *red, bool *moved, bool *done)
+{
+    TAUT_TRY(red->lane->space->event_test(red->ordered, done));
+    *moved = *done;
+    return TAUT_OK;
+}
+
+static taut__range looked_at(const taut__reduction *red) { return (taut__range){red->at, taut__min(red->part.sub, red->call.n - red->at)}; }
+
+/* x of a slice that has been formed. */
+static const float *x_of(const taut__reduction *red, taut__range r)
+{
+    return taut__in_place(red) ? (const float *)red->buf + r.first : red->operand->feedback->r + r.first;
+}
+
+static taut_status look_at(taut__reduction *red, float *scratch)
 {
     double       begin = taut__now();
-    taut__range  r = {red->at, taut__min(red->part.sub, red->call.n - red->at)};
+    taut__range  r = looked_at(red);
     const float *x = taut__form(red, r.first, r.n);
-    *moved = red->calibrated = true;
+    (void)scratch;
     if (red->agree) TAUT_TRY(taut__agree_look(red, r, x));
-    if (red->watched & TAUT_WATCH_INPUT && !red->formed) red->watcher->input(red, r, x);
-    red->at += r.n;
     double end = taut__now();
     red->record.encode_s += end - begin;
     taut__trace_span(red->ctx->trace, &red->job, "statistics", begin, end, 0);
+    return TAUT_OK;
+}
+
+static taut_status look(taut__reduction *red, bool *moved, bool *done)
+{
+    taut__range r = looked_at(red);
+    *moved = red->calibrated = true;
+    if (!red->looked) {
+        red->looked = true;
+        TAUT_TRY(taut__aside_begin(red, look_at));
+        if (taut__aside_busy(red)) return TAUT_OK;
+    }
+    red->looked = false;
+    if (red->watched & TAUT_WATCH_INPUT && !red->formed) red->watcher->input(red, r, x_of(red, r));
+    red->at += r.n;
     *done = red->at == red->call.n;
     if (!*done) return TAUT_OK;
     red->formed = true;
@@ -122,6 +157,7 @@ static taut_status local_copy(taut__reduction *red, bool *moved, bool *done)
 static taut_status reduce(taut__reduction *red, bool *moved, bool *done) { return red->via->advance(red, moved, done); }
 
 static taut_status (*const advance[])(taut__reduction *red, bool *moved, bool *done) = {
+    [TAUT_PHASE_ORDER] = order,
     [TAUT_PHASE_LOCAL_SUM] = local_sum, [TAUT_PHASE_STATS] = look,            [TAUT_PHASE_AGREE] = agree,
     [TAUT_PHASE_REDUCE] = reduce,       [TAUT_PHASE_RAW] = taut__raw_advance, [TAUT_PHASE_LOCAL_COPY] = local_copy,
 };
@@ -138,10 +174,15 @@ static taut_status step(taut__job *job, bool *moved, bool *done)
 {
     taut__reduction *red = taut__reduction_of(job);
     bool             over = false;
+    if (taut__aside_busy(red)) TAUT_TRY(taut__aside_poll(red, moved));
+    if (taut__aside_busy(red)) return TAUT_OK;
     if (red->phase != TAUT_PHASE_DONE) TAUT_TRY(advance[red->phase](red, moved, &over));
     if (over) TAUT_TRY(leave(red, red->phase));
+    TAUT_TRY(taut__placed_check(red));
     if (red->phase != TAUT_PHASE_DONE) return TAUT_OK;
+    TAUT_TRY(taut__placed_wait(red));
     complete(red);
+    TAUT_TRY(taut__placed_check(red));
     *done = true;
     return TAUT_OK;
 }
@@ -149,10 +190,12 @@ static taut_status step(taut__job *job, bool *moved, bool *done)
 static void stop(taut__job *job)
 {
     taut__reduction *red = taut__reduction_of(job);
+    taut__aside_cancel(red);
     if (red->via && red->via->cancel) red->via->cancel(red);
     taut__plain_sum_cancel(&red->raw);
     taut__small_allreduce_cancel(&red->exchange);
     taut__hier_cancel(red);
+    taut__placed_wait(red); /* what is enqueued may still read and write what is about to be given back */
 }
 
 /* With a hierarchy leaders wait for other leaders, who may wait for their own hosts. */
@@ -160,6 +203,7 @@ static int waiting_for(const taut__job *job, int *hops)
 {
     const taut__reduction *red = taut__reduction_of_const(job);
     *hops += in_hosts(red);
+    if (taut__aside_busy(red)) return -1;
     switch (red->phase) {
     case TAUT_PHASE_AGREE: return taut__small_allreduce_waiting_for(&red->exchange, hops);
     case TAUT_PHASE_RAW: return taut__plain_sum_waiting_for(&red->raw, hops);
@@ -174,6 +218,7 @@ static int waiting_for(const taut__job *job, int *hops)
 
 taut_status taut__reduction_init(taut__reduction *red)
 {
+    red->lane = taut__host_lane(red->ctx);
     red->job.step = step;
     red->job.stop = stop;
     red->job.waiting_for = waiting_for;
@@ -189,6 +234,7 @@ void taut__reduction_release(taut__reduction *red)
     taut__slots_release(&red->slots);
     red->work = NULL;
     red->via = NULL;
+    taut__plain_sum_release(&red->raw);
     red->raw = (taut__plain_sum){0};
 }
 
@@ -200,7 +246,7 @@ static taut_status prepare_own(taut__reduction *red)
     size_t               n = o->tensor.elems, slice = red->ctx->set.c.slice_kib * (size_t)256;
     red->part = taut__partition_of(n, red->g->size, common_block(o->block, taut__spec_align(&o->wire)), slice / TAUT_CODED_SLICE_DIV);
     TAUT_TRY(taut__agree_prepare(red));
-    TAUT_TRY(taut__context_scratch(red->ctx, taut__min(n, slice)));
+    TAUT_TRY(taut__context_scratch(red->lane, taut__min(n, slice), 0));
     if (red->g->size > 1) TAUT_TRY(red->via->prepare(red));
     return taut__raw_prepare(red, slice);
 }
@@ -209,7 +255,8 @@ taut_status taut__reduction_prepare(taut__reduction *red)
 {
     taut__operand *o = red->operand;
     red->g = taut__group_of(red->ctx, o);
-    red->call = (taut_call){.spec = &o->wire, .tensor = &o->tensor, .n = o->tensor.elems, .state = o->state,
+    red->call = (taut_call){.spec = &o->wire, .tensor = taut__lane_on_host(red->lane) ? &o->tensor : &o->there, .place = red->lane->place,
+                            .n = o->tensor.elems, .state = o->state,
                             .no_checksum = red->ctx->set.checksum == TAUT_CHECKSUM_OFF};
     TAUT_TRY(taut__algorithm_for(red->ctx, o, &o->wire, &red->via));
     if (!follows(red)) TAUT_TRY(prepare_own(red));
@@ -225,7 +272,7 @@ taut_status taut__reduction_begin(taut__reduction *red, void *buf, int kind, tau
     red->halves = halves;
     red->blocking = blocking;
     red->factor = kind == TAUT_MEAN && halves != TAUT_GATHER ? 1.0f / (float)red->ctx->all.size : 1.0f;
-    red->formed = false;
+    red->formed = red->looked = false;
     red->record = (taut__record){.begin_s = taut__now()};
     red->calibration = (taut_calibration){0};
     red->call.calibration = NULL;

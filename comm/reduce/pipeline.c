@@ -1,7 +1,6 @@
 /* pipeline.c : see pipeline.h. */
 #include "pipeline.h"
-#include "../../compressors/dispatch.h"
-#include "../../compressors/vec/vec.h"
+#include "placed.h"
 
 /* ---- slots ---- */
 
@@ -19,7 +18,7 @@ taut_status taut__pipeline_prepare(taut__reduction *red, const taut__pipeline_op
     p->frame = taut__round_up(taut__frame_capacity(red->call.spec, red->call.tensor, elems), 64);
     taut__slots_need(&red->slots, ops->lay_out(red, p->slot, NULL), ops->requests(red), slots);
     *requests_of(p->slot) = NULL; /* counting is no lease */
-    return taut__context_scratch(red->ctx, elems);
+    return taut__context_scratch(red->lane, elems, p->frame);
 }
 
 void taut__pipeline_release(taut__reduction *red)
@@ -50,6 +49,8 @@ void taut__pipeline_close(taut__reduction *red, size_t k)
 void taut__pipeline_cancel(taut__reduction *red)
 {
     taut__pipeline *p = taut__pipeline_of(red);
+    if (p && p->submitted) taut__executor_settle(red->lane->executor);
+    if (p) p->submitted = false, p->pieces = 0;
     for (size_t i = 0; p && i < p->slots; i++) {
         taut__request *r = *requests_of(taut__pipeline_slot(red, i));
         for (size_t q = 0; r && q < p->ops->requests(red); q++) red->g->t->ops->cancel(red->g->t, &r[q]);
@@ -67,9 +68,11 @@ int taut__pipeline_waiting(const taut__reduction *red, size_t i)
 
 /* ---- pieces ---- */
 
+/* On the host each piece has a thread. */
 bool taut__pipeline_room(const taut__reduction *red)
 {
-    return taut__pipeline_of(red)->pieces < taut__min(TAUT_PIECES, (size_t)taut__executor_threads(red->ctx->executor));
+    size_t most = taut__at_home(red) ? taut__min(TAUT_PIECES, (size_t)taut__executor_threads(red->lane->executor)) : TAUT_PIECES;
+    return taut__pipeline_of(red)->pieces < most;
 }
 
 void taut__pipeline_add(taut__reduction *red, taut__piece p) { taut__pipeline_of(red)->piece[taut__pipeline_of(red)->pieces++] = p; }
@@ -78,19 +81,33 @@ static void work(void *ctx, size_t i, int worker)
 {
     taut__reduction *red = ctx;
     taut__pipeline  *p = taut__pipeline_of(red);
-    p->ops->work(red, &p->piece[i], red->ctx->scratch[worker]);
+    taut__piece_done *done = &p->piece[i].done;
+    p->ops->work(red, &p->piece[i], red->lane->scratch[worker]);
+    if (done->status == TAUT_OK) done->status = taut__placed_wait(red);
+    if (done->status == TAUT_OK) done->status = taut__placed_check(red);
     taut__piece_end(&p->piece[i].done);
 }
 
-taut_status taut__pipeline_run(taut__reduction *red, bool *moved)
+/* The pieces that have been chosen are done: on the host when this returns; elsewhere other jobs go on until they are. */
+static bool done(taut__reduction *red, bool *moved)
 {
     taut__pipeline *p = taut__pipeline_of(red);
-    double          begin = taut__now();
+    taut__executor *e = red->lane->executor;
+    if (taut__at_home(red)) {
+        taut__executor_run(e, work, red, p->pieces);
+        return *moved = true;
+    }
+    if (!p->submitted) *moved = p->submitted = taut__executor_submit(e, work, red, p->pieces);
+    if (!p->submitted || !taut__executor_poll(e)) return false;
+    p->submitted = false;
+    return *moved = true;
+}
+
+static taut_status settle(taut__reduction *red)
+{
+    taut__pipeline *p = taut__pipeline_of(red);
     taut_status     s = TAUT_OK;
-    if (p->pieces == 0) return TAUT_OK;
-    *moved = true;
-    taut__executor_run(red->ctx->executor, work, red, p->pieces);
-    taut__trace_span(red->ctx->trace, &red->job, p->ops->name[p->piece[0].what], begin, taut__now(), p->piece[0].done.bytes);
+    taut__trace_span(red->ctx->trace, &red->job, p->ops->name[p->piece[0].what], p->begin_s, taut__now(), p->piece[0].done.bytes);
     for (size_t i = 0; i < p->pieces && s == TAUT_OK; i++) {
         s = taut__piece_status(&p->piece[i].done);
         if (s != TAUT_OK) break;
@@ -99,6 +116,20 @@ taut_status taut__pipeline_run(taut__reduction *red, bool *moved)
     }
     p->pieces = 0;
     return s;
+}
+
+taut_status taut__pipeline_advance(taut__reduction *red, bool *moved, bool *over)
+{
+    taut__pipeline *p = taut__pipeline_of(red);
+    if (p->pieces == 0) { /* else they are under way */
+        TAUT_TRY(p->ops->choose(red, moved));
+        p->begin_s = taut__now();
+    }
+    if (p->pieces > 0) {
+        if (!done(red, moved)) return TAUT_OK;
+        TAUT_TRY(settle(red));
+    }
+    return p->ops->finish(red, moved, over);
 }
 
 /* ---- frames ---- */
@@ -131,25 +162,27 @@ taut_status taut__own_contribution(taut__reduction *red, taut__range r, uint8_t 
     }
     taut__encode_x(red, r, frame, taut__pipeline_of(red)->frame, scratch, done);
     TAUT_TRY(done->status);
-    return taut__frame_decode(&c, frame, done->bytes, acc);
+    return taut__placed_decode(red, &c, frame, done->bytes, acc, false, scratch);
 }
 
-taut_status taut__add_frame(taut__reduction *red, taut__range r, const taut__request *in, const uint8_t *frame, void *acc)
+taut_status taut__add_frame(taut__reduction *red, taut__range r, const taut__request *in, const uint8_t *frame, void *acc, float *scratch)
 {
     taut_call c = taut__slice_call(red, r.first, r.n);
     TAUT_TRY(taut__frame_fits(red, in));
-    return taut__adds_codes(red) ? taut__codes_unpack_add(&c, frame, in->got, acc) : taut__frame_decode_add(&c, frame, in->got, acc);
+    return taut__adds_codes(red) ? taut__placed_unpack_add(red, &c, frame, in->got, acc, scratch)
+                                 : taut__placed_decode(red, &c, frame, in->got, acc, true, scratch);
 }
 
-taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale, uint8_t *frame, size_t *bytes, taut_norm2 *lost)
+taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale, uint8_t *frame, size_t *bytes, taut_norm2 *lost,
+                              float *scratch)
 {
     taut_call c = taut__slice_call(red, r.first, r.n);
     size_t    room = taut__pipeline_of(red)->frame;
     bool      lossless = taut__sums_exact(red) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
-    if (taut__adds_codes(red)) return taut__codes_pack(&c, acc, frame, room, bytes);
+    if (taut__adds_codes(red)) return taut__placed_pack(red, &c, acc, frame, room, bytes, scratch);
     if (red->halves == TAUT_GATHER) c.calibration = NULL;
     c.seed = taut__seed(c.seed, round);
-    TAUT_TRY(taut__frame_encode(&c, acc, frame, room, bytes, lossless ? NULL : acc, taut__sums_exact(red)));
+    TAUT_TRY(taut__placed_encode(red, &c, acc, frame, room, bytes, lossless ? NULL : acc, taut__sums_exact(red), scratch));
     if (lossless || red->halves == TAUT_GATHER) return TAUT_OK;
     *lost = taut__norms_of(red, acc, r);
     taut__keep_requantization_error(red, r, acc, 1 / scale);
@@ -161,7 +194,7 @@ taut_status taut__store_sum(taut__reduction *red, taut__range r, const uint8_t *
     if (taut__adds_codes(red)) return taut__store_frame(red, r, frame, bytes, scratch, sum);
     taut_call c = taut__slice_call(red, r.first, r.n);
     float    *to = taut__result_at(red, r.first, scratch);
-    TAUT_TRY(taut__frame_decode(&c, frame, bytes, to));
+    TAUT_TRY(taut__placed_decode(red, &c, frame, bytes, to, false, scratch));
     if (sum && red->halves & TAUT_REDUCE) taut__add_norm(sum, taut__norms_of(red, to, r), 1);
     taut__result_store(red, r.first, r.n, to, sum != NULL);
     return TAUT_OK;
@@ -170,7 +203,7 @@ taut_status taut__store_sum(taut__reduction *red, taut__range r, const uint8_t *
 void taut__finish_floats(taut__reduction *red, taut__range r, float *acc, taut__piece_done *done)
 {
     bool whole = red->halves & TAUT_GATHER;
-    if (red->factor != 1.0f) taut__simd_get()->vec->scale(acc, red->factor, r.n);
+    if (red->factor != 1.0f) taut__placed_scale(red, acc, red->factor, r.n);
     done->sum = whole ? taut__sum_bad(red, acc, r) : taut__sum_norms(red, acc, r);
     if (!whole) taut__result_store(red, r.first, r.n, acc, true);
 }

@@ -2,8 +2,9 @@
  * of codec work that any thread may do, and frames that are sent and received.
  *
  * An algorithm's work is a struct that begins with a taut__pipeline, its slots are structs that begin with a pointer to their requests.
- * It chooses pieces, run() does them, and settle() then deals with each, in the order in which they were chosen, so that neither what is
- * sent nor what is measured depends on the threads. */
+ * It chooses pieces, threads do them, and settle() then deals with each, in the order in which they were chosen, so that neither what is
+ * sent nor what is measured depends on the threads. On the host the engine's thread works too, and has done them when advance() returns;
+ * outside the host they are under way like a message is, and the engine goes on with other jobs. */
 #ifndef TAUT_PIPELINE_H
 #define TAUT_PIPELINE_H
 
@@ -26,7 +27,9 @@ typedef struct taut__pipeline_ops {
     /* Cuts memory into what slot points to, its requests first; memory NULL: only counts. Returns the bytes. */
     size_t (*lay_out)(const taut__reduction *red, void *slot, void *memory);
     void (*work)(taut__reduction *red, taut__piece *p, float *scratch); /* any thread; pieces under way are independent */
+    taut_status (*choose)(taut__reduction *red, bool *moved); /* pieces that can be done now, and messages; no piece is under way */
     taut_status (*settle)(taut__reduction *red, const taut__piece *p);  /* done without error, and in the record */
+    taut_status (*finish)(taut__reduction *red, bool *moved, bool *over); /* slices of which nothing is left; all are: over */
 } taut__pipeline_ops;
 
 typedef struct taut__pipeline {
@@ -34,6 +37,8 @@ typedef struct taut__pipeline {
     size_t      frame;  /* capacity of one, rounded up, so that frames of one array are aligned */
     size_t      slots;
     size_t      pieces;
+    bool        submitted; /* to the executor, which has not yet said that they are done */
+    double      begin_s;   /* of the pieces */
     taut__piece piece[TAUT_PIECES];
     char       *slot;
 } taut__pipeline;
@@ -52,7 +57,7 @@ bool        taut__pipeline_open(taut__reduction *red, size_t k);  /* memory for 
 void        taut__pipeline_close(taut__reduction *red, size_t k);
 bool        taut__pipeline_room(const taut__reduction *red);      /* for one more piece */
 void        taut__pipeline_add(taut__reduction *red, taut__piece p);
-taut_status taut__pipeline_run(taut__reduction *red, bool *moved); /* all pieces that were added */
+taut_status taut__pipeline_advance(taut__reduction *red, bool *moved, bool *over); /* an algorithm's advance */
 void        taut__pipeline_cancel(taut__reduction *red);
 int         taut__pipeline_waiting(const taut__reduction *red, size_t i); /* whose message request i of some slot waits for; -1: none */
 
@@ -73,10 +78,11 @@ static inline int32_t taut__code_limit(const taut__reduction *red) { return INT3
  * is gained by coding what does not travel, except for sparse codecs: a dense part would make the sum dense. */
 taut_status taut__own_contribution(taut__reduction *red, taut__range r, uint8_t *frame, float *scratch, void *acc, taut__piece_done *done);
 /* acc += what came from another rank. */
-taut_status taut__add_frame(taut__reduction *red, taut__range r, const taut__request *in, const uint8_t *frame, void *acc);
+taut_status taut__add_frame(taut__reduction *red, taut__range r, const taut__request *in, const uint8_t *frame, void *acc, float *scratch);
 /* acc, in units of the sum times scale, as a frame; what that loses goes to the residual, its norms to *lost. round: so that every rounding
  * is independent of the others. */
-taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale, uint8_t *frame, size_t *bytes, taut_norm2 *lost);
+taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale, uint8_t *frame, size_t *bytes, taut_norm2 *lost,
+                              float *scratch);
 /* The sum that a frame holds, stored. sum: where not NULL, of the rank that owns it: its norms. */
 taut_status taut__store_sum(taut__reduction *red, taut__range r, const uint8_t *frame, size_t bytes, float *scratch, taut_norm2 *sum);
 /* acc is the whole sum of float codecs: scaled, looked at and, for a reduce-scatter, stored. */

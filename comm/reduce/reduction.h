@@ -19,6 +19,9 @@ typedef struct taut__record {
     taut_norm2 own;                     /* ||x||^2 of this rank */
     taut_norm2 error, requantization_error; /* see above */
     taut_norm2 sum;                     /* ||sum||^2 of the part that this rank owns (all of it where owned by all: on rank 0) */
+    struct {
+        taut_norm2 own, error, requantization_error, sum;
+    } low; /* what these sums lack of the exact ones: pieces come in any order, and all orders give the same bits */
     double     encode_s, decode_s;      /* seconds of codec work, all threads */
     double     begin_s, end_s;          /* taut__now() at start and completion */
 } taut__record;
@@ -52,6 +55,7 @@ typedef struct taut__watcher {
 } taut__watcher;
 
 typedef enum taut__phase {
+    TAUT_PHASE_ORDER,      /* outside the host: what the program has enqueued before is being done */
     TAUT_PHASE_LOCAL_SUM,  /* hierarchy: the host's ranks into its leader */
     TAUT_PHASE_STATS,     /* form x, look at it */
     TAUT_PHASE_AGREE,      /* GLOBAL_STATS codecs: add the statistics over ranks */
@@ -61,9 +65,19 @@ typedef enum taut__phase {
     TAUT_PHASE_DONE
 } taut__phase;
 
+/* taut__aside : what a reduction does outside the engine's thread, where that would wait for a device. */
+typedef struct taut__aside {
+    taut_status (*work)(taut__reduction *red, float *scratch); /* NULL: nothing is under way */
+    bool        submitted;
+    taut_status status;
+    const char *why; /* of the thread that did it */
+} taut__aside;
+
 struct taut__reduction {
     taut__job            job;     /* first */
     taut__context       *ctx;
+    taut__lane          *lane;    /* of the place where buf, and what belongs to it, lies */
+    taut__event         *ordered; /* passes when the work has that was in the program's stream before; NULL on the host */
     taut__operand       *operand;
     const taut__watcher *watcher;
 
@@ -86,6 +100,8 @@ struct taut__reduction {
     bool                   formed;  /* x has been formed for the whole tensor */
     bool                   calibrated, again; /* the statistics was all that the codec needs; a second look is wanted */
     size_t                 at;      /* elements that the phase has dealt with */
+    bool                   looked;  /* STATS: at the slice from `at` on */
+    taut__aside            aside;
     struct taut__agree    *agree;   /* agreement.c; of codecs with statistics */
     taut__small_allreduce  exchange;
     taut__plain_sum        raw;
@@ -112,11 +128,13 @@ static inline size_t taut__slots_for(size_t slices, size_t threads)
 
 static inline size_t taut__coded_slots(const taut__reduction *red, size_t slices)
 {
-    return taut__slots_for(slices, (size_t)taut__executor_threads(red->ctx->executor));
+    return taut__slots_for(slices, (size_t)taut__executor_threads(taut__host_lane(red->ctx)->executor));
 }
 
+static inline bool taut__at_home(const taut__reduction *red) { return taut__on_host(red->call.place); }
+
 /* A worker's second half of scratch, beside the one that it was given: where a piece of work adds. */
-static inline void *taut__acc(const taut__reduction *red, float *scratch) { return scratch + red->ctx->scratch_n; }
+static inline void *taut__acc(const taut__reduction *red, float *scratch) { return scratch + red->lane->scratch_n; }
 
 /* ---- algorithms.c ---- */
 const taut__algorithm *taut__algorithm_by_name(const char *name);

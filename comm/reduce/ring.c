@@ -9,6 +9,7 @@
  * slice owns two buffers for frames that arrive and two for partial sums, used in turn; sums are passed on straight from the
  * buffer in which they came. */
 #include "pipeline.h"
+#include "placed.h"
 
 typedef struct slot {
     taut__request *in, *out, *pass;        /* two of each; NULL: no slice has the slot */
@@ -91,7 +92,8 @@ static taut_status finish_sum(taut__reduction *red, slot *t, taut__range r, taut
     p->done.bytes = 0;
     if (!(red->halves & TAUT_GATHER)) return codes ? taut__store_codes(red, r, acc, scratch, &p->done.sum) : TAUT_OK;
     p->sums = true;
-    TAUT_TRY(taut__encode_sum(red, r, acc, (uint64_t)p->from + 1, red->factor, frame, &p->done.bytes, &p->done.requantization_error));
+    TAUT_TRY(taut__encode_sum(red, r, acc, (uint64_t)p->from + 1, red->factor, frame, &p->done.bytes, &p->done.requantization_error,
+                               scratch));
     return taut__store_sum(red, r, frame, p->done.bytes, scratch, &p->done.sum);
 }
 
@@ -111,7 +113,7 @@ static taut_status open_slice(taut__reduction *red, slot *t, taut__range r, taut
     }
     TAUT_TRY(own(red, r, frame, p, scratch));
     if (p->from > 0) return finish_sum(red, t, r, p, scratch);
-    return taut__codes_pack(&c, taut__acc(red, scratch), frame, ring_of(red)->pipe.frame, &p->done.bytes);
+    return taut__placed_pack(red, &c, taut__acc(red, scratch), frame, ring_of(red)->pipe.frame, &p->done.bytes, scratch);
 }
 
 /* What arrived plus my x: a partial sum, or the sum. */
@@ -122,9 +124,9 @@ static taut_status add_own(taut__reduction *red, slot *t, taut__range r, taut__p
     uint8_t   *frame = t->partial[p->from % 2];
     int        came = (p->from - 1) % 2;
     TAUT_TRY(own(red, r, frame, p, scratch));
-    TAUT_TRY(taut__add_frame(red, r, &t->in[came], t->arrived[came], acc));
+    TAUT_TRY(taut__add_frame(red, r, &t->in[came], t->arrived[came], acc, scratch));
     if (p->from == steps_of(red)) return finish_sum(red, t, r, p, scratch);
-    TAUT_TRY(taut__encode_sum(red, r, acc, (uint64_t)p->from + 1, 1, frame, &p->done.bytes, &lost));
+    TAUT_TRY(taut__encode_sum(red, r, acc, (uint64_t)p->from + 1, 1, frame, &p->done.bytes, &lost, scratch));
     taut__add_norm(&p->done.error, lost, 1);
     return TAUT_OK;
 }
@@ -157,8 +159,6 @@ static taut_status settle(taut__reduction *red, const taut__piece *p)
     }
     return pass_on(red, p->k, &t->out[p->from % 2], t->partial[p->from % 2], p->done.bytes, n);
 }
-
-static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot), .name = name, .requests = requests, .lay_out = lay_out, .work = work, .settle = settle};
 
 /* ---- choosing pieces ---- */
 
@@ -215,6 +215,32 @@ static taut_status choose_ready(taut__reduction *red, size_t opened, bool *moved
 
 /* ---- the algorithm ---- */
 
+static taut_status choose(taut__reduction *red, bool *moved)
+{
+    ring  *a = ring_of(red);
+    size_t opened = a->opened;
+    TAUT_TRY(choose_opens(red));
+    TAUT_TRY(choose_ready(red, opened, moved));
+    *moved |= a->opened > opened;
+    return TAUT_OK;
+}
+
+static bool slice_finished(const taut__reduction *red, const slot *t) { return t->step == last_step(red) && taut__all_done(t->in, REQUESTS); }
+
+static taut_status finish(taut__reduction *red, bool *moved, bool *over)
+{
+    ring *a = ring_of(red);
+    while (a->finished < a->opened && slice_finished(red, slot_of(red, a->finished))) {
+        taut__pipeline_close(red, a->finished++);
+        *moved = true;
+    }
+    *over = a->finished == red->part.slices;
+    return TAUT_OK;
+}
+
+static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot), .name = name, .requests = requests, .lay_out = lay_out, .work = work,
+                                       .choose = choose, .settle = settle, .finish = finish};
+
 static taut_status ring_prepare(taut__reduction *red)
 {
     return taut__pipeline_prepare(red, &ops, sizeof(ring), red->part.slices, red->part.sub, TAUT_RING_TAGS);
@@ -223,24 +249,6 @@ static taut_status ring_prepare(taut__reduction *red)
 static taut_status ring_begin(taut__reduction *red)
 {
     ring_of(red)->opened = ring_of(red)->finished = 0;
-    return TAUT_OK;
-}
-
-static bool slice_finished(const taut__reduction *red, const slot *t) { return t->step == last_step(red) && taut__all_done(t->in, REQUESTS); }
-
-static taut_status ring_advance(taut__reduction *red, bool *moved, bool *done)
-{
-    ring  *a = ring_of(red);
-    size_t opened = a->opened;
-    TAUT_TRY(choose_opens(red));
-    TAUT_TRY(choose_ready(red, opened, moved));
-    *moved |= a->opened > opened;
-    TAUT_TRY(taut__pipeline_run(red, moved));
-    while (a->finished < a->opened && slice_finished(red, slot_of(red, a->finished))) {
-        taut__pipeline_close(red, a->finished++);
-        *moved = true;
-    }
-    *done = a->finished == red->part.slices;
     return TAUT_OK;
 }
 
@@ -259,6 +267,6 @@ static const char *ring_cannot(const taut_spec *spec)
 
 const taut__algorithm taut__ring = {
     .name = "ring", .help = "partial sums to the next neighbour: 2(p-1) steps, 2(p-1)/p of the encoded bytes per rank",
-    .cannot = ring_cannot, .prepare = ring_prepare, .begin = ring_begin, .advance = ring_advance,
+    .cannot = ring_cannot, .prepare = ring_prepare, .begin = ring_begin, .advance = taut__pipeline_advance,
     .waiting_for = ring_waiting_for, .cancel = taut__pipeline_cancel, .release = taut__pipeline_release,
 };

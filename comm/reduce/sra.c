@@ -68,10 +68,10 @@ static taut_status reduce(taut__reduction *red, taut__piece *p, float *scratch)
     TAUT_TRY(taut__own_contribution(red, r, sparse ? t->sum : NULL, scratch, acc, &p->done));
     double begin = taut__now();
     for (int q = 0; q < red->g->size && red->halves & TAUT_REDUCE; q++)
-        if (q != red->g->rank) TAUT_TRY(taut__add_frame(red, r, &t->in1[q], frame_of(red, t->in, q), acc));
+        if (q != red->g->rank) TAUT_TRY(taut__add_frame(red, r, &t->in1[q], frame_of(red, t->in, q), acc, scratch));
     if (!codes && red->halves & TAUT_REDUCE) taut__finish_floats(red, r, acc, &p->done);
     p->done.decode_s += taut__now() - begin;
-    if (red->halves & TAUT_GATHER) return taut__encode_sum(red, r, acc, 1, red->factor, t->sum, &t->sum_bytes, &p->done.requantization_error);
+    if (red->halves & TAUT_GATHER) return taut__encode_sum(red, r, acc, 1, red->factor, t->sum, &t->sum_bytes, &p->done.requantization_error, scratch);
     return codes ? taut__store_codes(red, r, (int32_t *)(void *)acc, scratch, &p->done.sum) : TAUT_OK;
 }
 
@@ -146,8 +146,6 @@ static taut_status settle(taut__reduction *red, const taut__piece *p)
     trace_wire(red, p);
     return p->what == ENCODE ? send_contribution(red, p) : p->what == REDUCE ? send_sum(red, p) : TAUT_OK;
 }
-
-static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot), .name = name, .requests = requests, .lay_out = lay_out, .work = work, .settle = settle};
 
 /* ---- choosing pieces ---- */
 
@@ -243,6 +241,29 @@ static bool slice_finished(const taut__reduction *red, size_t k)
 
 /* ---- the algorithm ---- */
 
+static taut_status choose(taut__reduction *red, bool *moved)
+{
+    TAUT_TRY(post_sums(red, moved));
+    choose_reductions(red); /* others wait for these */
+    TAUT_TRY(choose_encodes(red));
+    choose_decodes(red);
+    return TAUT_OK;
+}
+
+static taut_status finish(taut__reduction *red, bool *moved, bool *over)
+{
+    sra *s = sra_of(red);
+    while (s->finished < s->posted && s->finished < s->reduced && slice_finished(red, s->finished)) {
+        taut__pipeline_close(red, s->finished++);
+        *moved = true;
+    }
+    *over = s->finished == red->part.slices;
+    return TAUT_OK;
+}
+
+static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot), .name = name, .requests = requests, .lay_out = lay_out, .work = work,
+                                       .choose = choose, .settle = settle, .finish = finish};
+
 static taut_status sra_prepare(taut__reduction *red)
 {
     return taut__pipeline_prepare(red, &ops, sizeof(sra), red->part.slices, red->part.sub, SIZE_MAX);
@@ -253,22 +274,6 @@ static taut_status sra_begin(taut__reduction *red)
     sra *s = sra_of(red);
     s->encoded = s->reduced = s->posted = s->finished = 0;
     s->next = 0;
-    return TAUT_OK;
-}
-
-static taut_status sra_advance(taut__reduction *red, bool *moved, bool *done)
-{
-    sra *s = sra_of(red);
-    TAUT_TRY(post_sums(red, moved));
-    choose_reductions(red); /* others wait for these */
-    TAUT_TRY(choose_encodes(red));
-    choose_decodes(red);
-    TAUT_TRY(taut__pipeline_run(red, moved));
-    while (s->finished < s->posted && s->finished < s->reduced && slice_finished(red, s->finished)) {
-        taut__pipeline_close(red, s->finished++);
-        *moved = true;
-    }
-    *done = s->finished == red->part.slices;
     return TAUT_OK;
 }
 
@@ -291,6 +296,6 @@ static const char *sra_cannot(const taut_spec *spec)
 
 const taut__algorithm taut__sra = {
     .name = "sra", .help = "scatter-reduce-allgather: 2(p-1) messages, 2(p-1)/p of the encoded bytes per rank",
-    .cannot = sra_cannot, .prepare = sra_prepare, .begin = sra_begin, .advance = sra_advance,
+    .cannot = sra_cannot, .prepare = sra_prepare, .begin = sra_begin, .advance = taut__pipeline_advance,
     .waiting_for = sra_waiting_for, .cancel = taut__pipeline_cancel, .release = taut__pipeline_release,
 };

@@ -1,6 +1,7 @@
 /* uncompressed.c : see uncompressed.h. */
 #include "uncompressed.h"
 #include "input.h"
+#include "placed.h"
 #include <math.h>
 
 bool taut__spreads_raw(const taut__reduction *red)
@@ -13,8 +14,7 @@ static taut_status room_to_spread(const taut__reduction *red)
 {
     taut__operand *o = red->operand;
     if (!taut__spreads_raw(red) || o->dtype == TAUT_F32 || o->spread) return TAUT_OK;
-    o->spread = taut__alloc(o->tensor.elems, sizeof *o->spread);
-    return o->spread ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: out of memory to spread its parts", red->job.name);
+    return taut__placed_alloc(red, o->tensor.elems * sizeof *o->spread, "parts to spread", &o->spread);
 }
 
 /* Invariant: whatever phase replaces the algorithm runs in the slots that the algorithm said it needs, one after the other, so this
@@ -23,14 +23,15 @@ taut_status taut__raw_prepare(taut__reduction *red, size_t slice)
 {
     bool shared = taut__spec_caps(red->call.spec) & TAUT_CAP_GLOBAL_STATS;
     TAUT_TRY(room_to_spread(red));
-    if (shared || red->g->size == 1 || taut__spreads_raw(red))
-        taut__plain_sum_prepare(&red->raw, red->g, red->job.tag, TAUT_NUMBER_F32, red->call.n, red->part.block, slice, &red->slots);
-    return TAUT_OK;
+    if (!shared && red->g->size > 1 && !taut__spreads_raw(red)) return TAUT_OK;
+    return taut__plain_sum_prepare(&red->raw, red->g, red->job.tag, TAUT_NUMBER_F32, red->call.n, red->part.block, slice, &red->slots,
+                                   red->call.place);
 }
 
 /* x moves to buf (16-bit layers: stays in the residual's memory) and nothing of it is left behind. */
-static taut_status begin_raw(taut__reduction *red)
+static taut_status begin_raw(taut__reduction *red, float *scratch)
 {
+    (void)scratch;
     taut__operand *o = red->operand;
     bool           direct = o->dtype == TAUT_F32;
     size_t         n = red->call.n;
@@ -66,8 +67,9 @@ static void note_bad(taut__reduction *red, const float *sum)
     if (isnan(seen.plain)) red->record.sum.plain = seen.plain;
 }
 
-static void finish_raw(taut__reduction *red)
+static taut_status finish_raw(taut__reduction *red, float *scratch)
 {
+    (void)scratch;
     taut__operand *o = red->operand;
     bool           half = o->dtype != TAUT_F32, spread = red->halves == TAUT_GATHER;
     measure_raw(red);
@@ -76,16 +78,26 @@ static void finish_raw(taut__reduction *red)
     note_bad(red, !half ? red->buf : spread ? o->spread : o->feedback->r);
     if (half && spread) taut__result_store(red, 0, red->call.n, o->spread, false);
     else if (half) taut__result_store_last(red, red->g->rank == 0);
+    return TAUT_OK;
 }
 
 taut_status taut__raw_advance(taut__reduction *red, bool *moved, bool *done)
 {
-    if (red->at == 0) TAUT_TRY(begin_raw(red));
-    red->at = red->call.n;
-    TAUT_TRY(taut__plain_sum_advance(&red->raw, moved, done));
-    if (!*done) return TAUT_OK;
-    *moved = true;
-    taut__trace_span(red->ctx->trace, &red->job, "wire", red->phase_s, taut__now(), red->raw.sent);
-    finish_raw(red);
+    enum { BEGUN = 1, SUMMED }; /* red->at */
+    bool summed = false;
+    if (red->at == 0) {
+        red->at = BEGUN;
+        TAUT_TRY(taut__aside_begin(red, begin_raw));
+    }
+    if (taut__aside_busy(red)) return TAUT_OK;
+    if (red->at == BEGUN) {
+        TAUT_TRY(taut__plain_sum_advance(&red->raw, moved, &summed));
+        if (!summed) return TAUT_OK;
+        *moved = true;
+        taut__trace_span(red->ctx->trace, &red->job, "wire", red->phase_s, taut__now(), red->raw.sent);
+        red->at = SUMMED;
+        TAUT_TRY(taut__aside_begin(red, finish_raw));
+    }
+    *done = !taut__aside_busy(red);
     return TAUT_OK;
 }

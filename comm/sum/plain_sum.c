@@ -7,10 +7,20 @@
 #include "plain_sum.h"
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
+#include "../../compressors/vectors.h"
 #include <string.h>
 
-static char *at(const taut__plain_sum *r, size_t element) { return r->x + element * taut__number_bytes(r->kind); }
 static size_t bytes_of(const taut__plain_sum *r, size_t n) { return n * taut__number_bytes(r->kind); }
+static char *at(const taut__plain_sum *r, size_t element) { return r->x + bytes_of(r, element); }
+
+/* In host memory: what rank q owns of slice k. */
+static char *part_at(const taut__plain_sum *r, int q, size_t k)
+{
+    if (!r->space) return at(r, taut__sub(&r->part, q, k).first);
+    return r->stage + bytes_of(r, (k % TAUT_SLOTS * (size_t)r->g->size + (size_t)q) * r->part.sub);
+}
+/* All of a small sum. */
+static char *small_at(const taut__plain_sum *r) { return r->space ? r->stage : r->x; }
 
 static taut__partition cut(const taut__plain_sum *r, size_t n)
 {
@@ -29,8 +39,34 @@ static size_t lay_out(const taut__plain_sum *r, taut__plain_sum_slot *s, void *m
     return c.bytes;
 }
 
-void taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, int tag, taut__number kind, size_t n, size_t block, size_t slice, taut__slots *slots)
+static taut_status prepare_stage(taut__plain_sum *r, taut_place place, size_t slices, size_t small)
 {
+    if (taut__on_host(place)) return TAUT_OK;
+    r->place = place;
+    r->space = taut__memory_of(place.space);
+    if (!r->space) return TAUT_E_UNSUPPORTED;
+    for (int i = 0; i < TAUT_SLOTS; i++) TAUT_TRY(r->space->event_create(place, &r->slot[i].copied));
+    size_t bytes = taut__max(slices, small);
+    r->stage = taut__alloc(taut__max(bytes, 1), 1);
+    return r->stage ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "out of memory for %zu bytes between device and network", bytes);
+}
+
+void taut__plain_sum_release(taut__plain_sum *r)
+{
+    if (r->space && r->stage) r->space->wait(r->place); /* copies may be under way, if the sum was given up */
+    for (int i = 0; r->space && i < TAUT_SLOTS; i++) {
+        r->space->event_destroy(r->slot[i].copied);
+        r->slot[i].copied = NULL;
+    }
+    taut__free(r->stage);
+    r->stage = NULL;
+    r->space = NULL;
+}
+
+taut_status taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, int tag, taut__number kind, size_t n, size_t block, size_t slice,
+                                    taut__slots *slots, taut_place place)
+{
+    taut__plain_sum_release(r);
     *r = (taut__plain_sum){.g = g, .tag = tag, .kind = kind, .slots = slots, .block = block, .slice = slice, .most = SIZE_MAX};
     taut__plain_sum_slot s;
     taut__partition p = cut(r, n);
@@ -43,6 +79,7 @@ void taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, int tag, 
     r->small_room = taut__min(bytes_of(r, n), TAUT_RAW_DOUBLING);
     taut__slots_need(slots, r->small_room, 2, 1);
     taut__slots_need(slots, lay_out(r, &s, NULL, p.sub), 4 * (size_t)g->size, taut__min(p.slices, TAUT_SLOTS));
+    return prepare_stage(r, place, bytes_of(r, TAUT_SLOTS * (size_t)g->size * p.sub), taut__min(bytes_of(r, n), TAUT_RAW_HALVING));
 }
 
 static taut__plain_sum_way way_of(const taut__plain_sum *r)
@@ -66,27 +103,55 @@ void taut__plain_sum_begin(taut__plain_sum *r, void *x, size_t n, taut__half hal
     r->halves = halves;
     r->factor = factor;
     r->part = cut(r, n);
-    r->started = r->reduced = r->posted = r->finished = 0;
+    r->opened = r->started = r->reduced = r->posted = r->finished = 0;
+    r->small = TAUT_SMALL_BEGINS;
     r->sent = 0;
     r->scratch = r->slots->own; /* nothing else is under way there */
     r->way = way_of(r);
     if (r->way == TAUT_RAW_BY_DOUBLING)
-        taut__small_allreduce_begin(&r->doubling, r->g, r->tag, x, r->scratch, bytes_of(r, n), combine_of(r), NULL);
+        taut__small_allreduce_begin(&r->doubling, r->g, r->tag, small_at(r), r->scratch, bytes_of(r, n), combine_of(r), NULL);
     if (r->way == TAUT_RAW_BY_HALVING)
-        taut__halving_begin(&r->halving, r->g, r->tag, x, r->scratch, n, taut__number_bytes(r->kind), combine_of(r));
+        taut__halving_begin(&r->halving, r->g, r->tag, small_at(r), r->scratch, n, taut__number_bytes(r->kind), combine_of(r));
 }
 
-static void multiply(taut__plain_sum *r, size_t first, size_t n)
+static void multiply(taut__plain_sum *r, char *x, size_t n)
 {
-    if (r->kind == TAUT_NUMBER_F32 && r->factor != 1.0f)
-        taut__simd_get()->vec->scale((float *)(void *)at(r, first), r->factor, n);
+    if (r->kind == TAUT_NUMBER_F32 && r->factor != 1.0f) taut__simd_get()->vec->scale((float *)(void *)x, r->factor, n);
 }
 
-static void add(taut__plain_sum *r, size_t first, const char *in, size_t n)
+static void add(taut__plain_sum *r, char *x, const char *in, size_t n)
 {
-    if (r->kind == TAUT_NUMBER_F32) taut__simd_get()->vec->add((float *)(void *)at(r, first), in, n);
-    else if (r->kind == TAUT_NUMBER_I32) taut__combine_i32(at(r, first), in, bytes_of(r, n), false, NULL);
-    else taut__combine_mixed(at(r, first), in, bytes_of(r, n), false, NULL);
+    if (r->kind == TAUT_NUMBER_F32) taut__simd_get()->vec->add((float *)(void *)x, in, n);
+    else if (r->kind == TAUT_NUMBER_I32) taut__combine_i32(x, in, bytes_of(r, n), false, NULL);
+    else taut__combine_mixed(x, in, bytes_of(r, n), false, NULL);
+}
+
+/* ---- copies between x and the stage ---- */
+
+static taut_status copied(const taut__plain_sum *r, size_t slot, bool *passed)
+{
+    *passed = true;
+    return r->space ? r->space->event_test(r->slot[slot].copied, passed) : TAUT_OK;
+}
+
+/* What this rank gives to slice k comes; or what it gets of it leaves. */
+static taut_status copy_slice(taut__plain_sum *r, size_t k, bool leaves)
+{
+    bool all = r->halves & (leaves ? TAUT_GATHER : TAUT_REDUCE);
+    for (int q = 0; q < r->g->size && r->space; q++) {
+        taut__range part = taut__sub(&r->part, q, k);
+        char       *x = at(r, part.first), *staged = part_at(r, q, k);
+        if (part.n == 0 || (!all && q != r->g->rank)) continue;
+        TAUT_TRY(r->space->copy(r->place, leaves ? x : staged, leaves ? staged : x, bytes_of(r, part.n)));
+    }
+    r->slot[k % TAUT_SLOTS].leaving = leaves;
+    return r->space ? r->space->event_record(r->slot[k % TAUT_SLOTS].copied, r->place) : TAUT_OK;
+}
+
+static taut_status copy_small(taut__plain_sum *r, bool leaves)
+{
+    TAUT_TRY(r->space->copy(r->place, leaves ? r->x : r->stage, leaves ? r->stage : r->x, bytes_of(r, r->n)));
+    return r->space->event_record(r->slot[0].copied, r->place);
 }
 
 static taut_status check(const taut__plain_sum *r, const taut__request *in, size_t n)
@@ -134,7 +199,7 @@ static taut_status start(taut__plain_sum *r, size_t k)
         int        q = (me + i) % p;
         taut__range to = taut__sub(&r->part, q, k);
         if (to.n == 0) continue;
-        TAUT_TRY(taut__isend(r->g, &s->out1[q], q, r->tag, at(r, to.first), bytes_of(r, to.n)));
+        TAUT_TRY(taut__isend(r->g, &s->out1[q], q, r->tag, part_at(r, q, k), bytes_of(r, to.n)));
         r->sent += bytes_of(r, to.n);
     }
     return TAUT_OK;
@@ -149,13 +214,13 @@ static taut_status reduce(taut__plain_sum *r, size_t k)
     for (int q = 0; q < p && r->halves & TAUT_REDUCE; q++) {
         if (q == me) continue;
         TAUT_TRY(check(r, &s->in1[q], mine.n));
-        add(r, mine.first, in_of(r, s, q), mine.n);
+        add(r, part_at(r, me, k), in_of(r, s, q), mine.n);
     }
-    multiply(r, mine.first, mine.n);
+    multiply(r, part_at(r, me, k), mine.n);
     if (!(r->halves & TAUT_GATHER)) return TAUT_OK;
     for (int i = 1; i < p; i++) {
         int q = (me + i) % p;
-        TAUT_TRY(taut__isend(r->g, &s->out2[q], q, r->tag + 1, at(r, mine.first), bytes_of(r, mine.n)));
+        TAUT_TRY(taut__isend(r->g, &s->out2[q], q, r->tag + 1, part_at(r, me, k), bytes_of(r, mine.n)));
         r->sent += bytes_of(r, mine.n);
     }
     return TAUT_OK;
@@ -167,7 +232,7 @@ static taut_status post(taut__plain_sum *r, size_t k)
     for (int q = 0; q < r->g->size && r->halves & TAUT_GATHER; q++) {
         taut__range from = taut__sub(&r->part, q, k);
         if (q != r->g->rank && from.n > 0)
-            TAUT_TRY(taut__irecv(r->g, &s->in2[q], q, r->tag + 1, at(r, from.first), bytes_of(r, from.n)));
+            TAUT_TRY(taut__irecv(r->g, &s->in2[q], q, r->tag + 1, part_at(r, q, k), bytes_of(r, from.n)));
     }
     return TAUT_OK;
 }
@@ -185,7 +250,13 @@ static taut_status finish(taut__plain_sum *r, size_t k)
 static taut_status advance_slices(taut__plain_sum *r, bool *moved)
 {
     size_t p = (size_t)r->g->size;
-    if (r->started < r->part.slices && r->started < r->finished + TAUT_SLOTS && open_slot(r, r->started)) {
+    bool   there = false;
+    if (r->opened < r->part.slices && r->opened < r->finished + TAUT_SLOTS && open_slot(r, r->opened)) {
+        TAUT_TRY(copy_slice(r, r->opened++, false));
+        *moved = true;
+    }
+    if (r->started < r->opened) TAUT_TRY(copied(r, r->started % TAUT_SLOTS, &there));
+    if (there) {
         TAUT_TRY(start(r, r->started++));
         *moved = true;
     }
@@ -199,27 +270,56 @@ static taut_status advance_slices(taut__plain_sum *r, bool *moved)
     }
     taut__plain_sum_slot *s = slot_of(r, r->finished);
     if (r->finished < r->posted && r->finished < r->reduced && taut__all_done(s->out2, p) && taut__all_done(s->in2, p)) {
-        TAUT_TRY(finish(r, r->finished));
+        bool back = false;
+        if (!s->leaving) {
+            TAUT_TRY(finish(r, r->finished));
+            TAUT_TRY(copy_slice(r, r->finished, true));
+            *moved = true;
+        }
+        TAUT_TRY(copied(r, r->finished % TAUT_SLOTS, &back));
+        if (!back) return TAUT_OK;
         close_slot(r, r->finished++);
         *moved = true;
     }
     return TAUT_OK;
 }
 
-static taut_status advance_small(taut__plain_sum *r, bool *moved, bool *done)
+static taut_status sum_small(taut__plain_sum *r, bool *moved, bool *done)
 {
     bool doubling = r->way == TAUT_RAW_BY_DOUBLING;
     TAUT_TRY(doubling ? taut__small_allreduce_advance(&r->doubling, done) : taut__halving_advance(&r->halving, done));
     if (!*done) return TAUT_OK;
     *moved = true;
     r->sent = doubling ? r->doubling.sent : r->halving.sent;
-    multiply(r, 0, r->n);
+    multiply(r, small_at(r), r->n);
+    return TAUT_OK;
+}
+
+static taut_status advance_staged(taut__plain_sum *r, bool *moved, bool *done)
+{
+    bool passed = false;
+    *done = false;
+    if (r->small == TAUT_SMALL_BEGINS) {
+        *moved = true;
+        r->small = TAUT_SMALL_COMES;
+        return copy_small(r, false);
+    }
+    if (r->small == TAUT_SMALL_RUNS) {
+        TAUT_TRY(sum_small(r, moved, &passed));
+        if (!passed) return TAUT_OK;
+        r->small = TAUT_SMALL_LEAVES;
+        return copy_small(r, true);
+    }
+    TAUT_TRY(copied(r, 0, &passed));
+    *moved |= passed;
+    *done = passed && r->small == TAUT_SMALL_LEAVES;
+    if (passed) r->small = TAUT_SMALL_RUNS;
     return TAUT_OK;
 }
 
 taut_status taut__plain_sum_advance(taut__plain_sum *r, bool *moved, bool *done)
 {
-    if (r->way != TAUT_RAW_BY_SLICES) return advance_small(r, moved, done);
+    if (r->way != TAUT_RAW_BY_SLICES) return r->space ? advance_staged(r, moved, done) : sum_small(r, moved, done);
     if (r->finished < r->part.slices) TAUT_TRY(advance_slices(r, moved));
     *done = r->finished == r->part.slices;
     return TAUT_OK;

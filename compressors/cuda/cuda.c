@@ -37,8 +37,8 @@ static void offer(bool there)
 static void ask(void)
 {
     if (gpu.device) usable = gpu.device->found(answer, sizeof answer);
-    if (usable) offer(true);
     else taut__snprintf(answer, sizeof answer, "built without CUDA kernels");
+    if (usable) offer(true);
 }
 
 const taut__cuda *taut__cuda_get(const char **why)

@@ -18,7 +18,8 @@ enum { GRID_STEP_BITS = 7 }; /* steps are floats with 7 bits of mantissa: 128 pe
 /* Exponent at which bin 0 begins. */
 TAUT_INLINE int grid_lowest(const double *stats)
 {
-    return stats[GRID_STAT_N] > 0 ? (int)lrint(stats[GRID_STAT_LOWEST] / stats[GRID_STAT_N]) : grid_window_of(0);
+    const double most = 4096; /* octaves: more than doubles have; statistics come from peers and checkpoints, too */
+    return stats[GRID_STAT_N] > 0 ? (int)lrint(fmin(fmax(stats[GRID_STAT_LOWEST] / stats[GRID_STAT_N], -most), most)) : grid_window_of(0);
 }
 
 /* Bin b becomes bin b - by; what leaves the window goes to its first or last bin. */

@@ -19,7 +19,36 @@ static void close_shards(const compare *c, taut_shard **shard)
     for (int i = 0; i < c->shards; i++) taut_shard_close(shard[i]);
 }
 
-/* The plan of a method and seed in a file. full goes through everything as often as the steps need. */
+static void show_warning(void *ctx, const char *text)
+{
+    (void)ctx;
+    cli_fail("warning: %s", text);
+}
+
+/* A plan of a set of its own: all of it. */
+static int plan_distilled(compare *c, compare_method *m, uint64_t seed, const char *path)
+{
+    taut_data_plan_options o = TAUT_DATA_PLAN_INIT;
+    taut_data_plan        *plan = NULL;
+    taut_data_plan_info    info = {.size = sizeof info};
+    taut_shard            *shard = NULL;
+    taut_shard_info        si = {.size = sizeof si};
+    taut_status            s = taut_shard_open(m->data, &shard);
+    o.seed = seed, o.window = 0, o.rounds = c->steps * (uint64_t)c->batch;
+    if (s == TAUT_OK) s = taut_data_plan_create("full", 1, (const taut_shard *const[]){shard}, &o, &plan);
+    if (s == TAUT_OK) s = taut_data_plan_save(plan, path);
+    if (s == TAUT_OK) s = taut_data_plan_get_info(plan, &info);
+    if (s == TAUT_OK) s = taut_shard_get_info(shard, &si);
+    taut_data_plan_destroy(plan);
+    taut_shard_close(shard);
+    if (s != TAUT_OK) return cli_status(s, "--distilled=%s", m->data);
+    m->samples = m->different = info.samples;
+    m->bytes = si.file_bytes;
+    snprintf(m->text, sizeof m->text, "%.190s", m->data);
+    return CLI_OK;
+}
+
+/* The plan of a method and seed in a file; there are rounds enough for all steps, whatever the method leaves. */
 static int make_plan(compare *c, compare_method *m, uint64_t seed, const char *path, double *seconds)
 {
     taut_shard            *shard[64] = {NULL};
@@ -29,16 +58,23 @@ static int make_plan(compare *c, compare_method *m, uint64_t seed, const char *p
     taut_status            s = open_shards(c, shard);
     double                 begin = cli_now();
     bool                   full = strcmp(m->rule, "full") == 0;
+    if (m->data) {
+        close_shards(c, shard);
+        *seconds = 0;
+        return s == TAUT_OK ? plan_distilled(c, m, seed, path) : cli_status(s, "shard");
+    }
+    o.target = c->target, o.scores = c->scores, o.warn = show_warning;
     o.seed = seed;
     o.window = 0; /* the finest shuffle for all */
     o.budget = full ? NULL : c->budget;
-    o.rounds = full && c->of ? (c->steps * (uint64_t)c->batch + c->of - 1) / c->of : (uint64_t)c->rounds;
+    o.rounds = c->steps ? (m->steps ? m->steps : c->steps) * (uint64_t)c->batch : (uint64_t)c->rounds;
     if (s == TAUT_OK) s = taut_data_plan_create(m->rule, (size_t)c->shards, (const taut_shard *const *)shard, &o, &plan);
     if (s == TAUT_OK) s = taut_data_plan_save(plan, path);
     *seconds = cli_now() - begin;
     if (s == TAUT_OK) s = taut_data_plan_get_info(plan, &info);
     taut_data_plan_destroy(plan);
     close_shards(c, shard);
+    m->bytes = c->shard_bytes;
     if (s != TAUT_OK) return s == TAUT_E_IO ? cli_status(s, "%s", m->rule) : cli_bad(s, "%s", m->rule);
     snprintf(m->text, sizeof m->text, "%.190s", info.rule);
     m->samples = info.samples;
@@ -77,7 +113,7 @@ static int count_different(const compare *c, compare_method *m, const char *plan
         return s == TAUT_E_RANGE ? cli_bad(s, "%s", m->rule) : cli_status(s, "%s", m->rule);
     }
     m->different = 0;
-    for (uint64_t t = 0; t < c->steps && (s = taut_loader_next(l, &b)) == TAUT_OK && !b.end; t++)
+    for (uint64_t t = 0; t < m->steps && (s = taut_loader_next(l, &b)) == TAUT_OK && !b.end; t++)
         for (uint64_t i = 0; i < b.n; i++) {
             uint8_t bit = (uint8_t)(1u << (b.id[i] % 8));
             m->different += !(seen[b.id[i] / 8] & bit);
@@ -113,7 +149,7 @@ static int run_method(compare *c, compare_method *m)
         compare_run_result *r = &m->run[k];
         fprintf(stderr, "%s, seed %lld of %lld\n", m->name, (long long)k + 1, (long long)c->seeds);
         rc = make_plan(c, m, (uint64_t)k + 1, path, &r->plan_s);
-        if (rc == CLI_OK && k == 0) rc = count_different(c, m, path);
+        if (rc == CLI_OK && k == 0 && !m->data) rc = count_different(c, m, path);
         if (rc == CLI_OK) rc = compare_train(c, m, path, (uint64_t)k + 1, r);
     }
     if (rc == CLI_OK) average(c, m);
@@ -134,17 +170,27 @@ static int find_steps(compare *c)
         return cli_usage("--batch=%lld: a round has %llu samples: must be 1..%llu", (long long)c->batch, (unsigned long long)c->samples,
                          (unsigned long long)c->samples);
     c->steps = (uint64_t)c->rounds * c->samples / (uint64_t)c->batch;
+    for (size_t i = 0; i < c->methods; i++) c->m[i].steps = c->m[i].whole ? (uint64_t)c->rounds * c->of / (uint64_t)c->batch : c->steps;
     return CLI_OK;
+}
+
+static compare_method *add_method(compare *c, const char *rule, const char *what)
+{
+    compare_method *m = &c->m[c->methods++];
+    m->rule = rule;
+    snprintf(m->name, sizeof m->name, "%.90s", what);
+    return m;
 }
 
 static void list_methods(compare *c)
 {
     static const char *const usual[] = {"rs2", "static"};
     size_t                   n = c->method.n ? c->method.n : 2;
-    for (size_t i = 0; i < n && i < COMPARE_METHODS_MAX - 1; i++) c->m[c->methods++].rule = c->method.n ? c->method.item[i] : usual[i];
-    c->m[c->methods++].rule = "full";
-    for (size_t i = 0; i < c->methods; i++)
-        snprintf(c->m[i].name, sizeof c->m[i].name, "%.60s%s", c->m[i].rule, i + 1 == c->methods ? ", same steps and schedule" : "");
+    if (c->whole) add_method(c, "full", "full, all rounds over all samples")->whole = true;
+    for (size_t i = 0; i < n; i++) add_method(c, c->method.n ? c->method.item[i] : usual[i], c->method.n ? c->method.item[i] : usual[i]);
+    for (size_t i = 0; i < c->distilled.n; i++) add_method(c, "full", c->distilled.item[i])->data = c->distilled.item[i];
+    if (c->soft) add_method(c, "full", "static, soft labels")->data = c->soft_path;
+    add_method(c, "full", "full, same steps and schedule");
 }
 
 static int shard_sizes(compare *c)
@@ -165,13 +211,15 @@ int compare_run(compare *c)
 {
     char command[128];
     int  rc;
-    if (c->method.n > COMPARE_METHODS_MAX - 1) return cli_usage("--method: given more than %d times", COMPARE_METHODS_MAX - 1);
+    if (c->method.n + c->distilled.n > COMPARE_METHODS_MAX - 5) return cli_usage("--method, --distilled: given more than %d times", COMPARE_METHODS_MAX - 5);
     snprintf(c->folder, sizeof c->folder, "/tmp/taut-compare-XXXXXX");
     if (!mkdtemp(c->folder)) return cli_fail("%s: no folder for plans and logs", c->folder);
+    snprintf(c->soft_path, sizeof c->soft_path, "%s/soft.taut", c->folder);
     list_methods(c);
     c->text = strcmp(c->model, "gpt") == 0;
     rc = shard_sizes(c);
     if (rc == CLI_OK) rc = find_steps(c);
+    if (rc == CLI_OK && c->soft) rc = compare_soft(c);
     for (size_t i = 0; i < c->methods && rc == CLI_OK; i++) rc = run_method(c, &c->m[i]);
     if (rc == CLI_OK) rc = compare_report(c);
     snprintf(command, sizeof command, "rm -rf '%s'", c->folder);

@@ -16,33 +16,38 @@ typedef struct compare_run_result {
 
 typedef struct compare_method {
     const char         *rule;
+    const char         *data; /* shards of its own instead of a choice of these: distilled ones; NULL */
     char                name[96], text[200]; /* as typed; as the plan says it */
-    uint64_t            samples, different, steps;
+    bool                whole; /* as many rounds over everything */
+    uint64_t            samples, different, steps, bytes; /* bytes: of its shards */
     compare_run_result *run; /* one per seed */
     double              accuracy, accuracy_min, accuracy_max, loss, plan_s, train_s, decoded_per_used, read_bytes; /* means */
 } compare_method;
 
 typedef struct compare {
-    const char *model, *budget, *schedule, *optimizer, *validation, *figure, *csv;
-    cli_list    method, more;
+    const char *model, *budget, *schedule, *optimizer, *validation, *figure, *csv, *target, *scores;
+    cli_list    method, more, distilled;
     int64_t     rounds, seeds, batch, ranks, eval_samples;
     double      lr;
-    bool        json;
+    bool        json, whole, soft;
     char      **path;
     int         shards;
 
     /* what is found */
-    compare_method m[COMPARE_METHODS_MAX]; /* the last one is full */
+    compare_method m[COMPARE_METHODS_MAX]; /* the last one is full under the same schedule */
     size_t         methods;
     uint64_t       of, samples, steps, shard_bytes;
     bool           text; /* no accuracy to speak of: loss counts */
-    char           folder[64];
+    char           folder[64], soft_path[80];
 } compare;
 
 int compare_run(compare *c); /* all of it; an exit code */
 
 /* compare_train() : one run of taut train with this plan; fills *r but plan_s. */
 int compare_train(const compare *c, const compare_method *m, const char *plan, uint64_t seed, compare_run_result *r);
+
+/* compare_soft() : as many random samples of every class as the budget allows, with soft labels of a teacher, to c->soft_path. */
+int compare_soft(const compare *c);
 
 /* compare_report() : table, figure, CSV, JSON. */
 int compare_report(compare *c);

@@ -12,15 +12,15 @@ static void print_table(const compare *c)
     printf("%s, budget %s: %llu of %llu samples a round, %lld rounds = %llu steps of %lld samples, %lld seed%s; shards of %.2f MB\n\n", c->model, c->budget,
            (unsigned long long)c->samples, (unsigned long long)c->of, (long long)c->rounds, (unsigned long long)c->steps, (long long)c->batch,
            (long long)c->seeds, c->seeds == 1 ? "" : "s", (double)c->shard_bytes / 1e6);
-    printf("| method | samples a round | different | steps | %s | spread | loss_val | against full | choose s | train s | MB read | decoded per used |\n",
+    printf("| method | samples a round | different | steps | %s | spread | loss_val | against full | choose s | train s | MB of shards | MB read | decoded per used |\n",
            c->text ? "loss" : "accuracy %");
-    printf("|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+    printf("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     for (size_t i = 0; i < c->methods; i++) {
         const compare_method *m = &c->m[i];
         double                value = c->text ? m->loss : m->accuracy;
-        printf("| %s | %llu | %llu | %llu | %.*f | %.2f | %.4f | %+.*f | %.3f | %.1f | %.2f | %.2f |\n", m->name, (unsigned long long)m->samples,
-               (unsigned long long)m->different, (unsigned long long)c->steps, c->text ? 4 : 2, value, m->accuracy_max - m->accuracy_min, m->loss,
-               c->text ? 4 : 2, value - (c->text ? full->loss : full->accuracy), m->plan_s, m->train_s, m->read_bytes / 1e6, m->decoded_per_used);
+        printf("| %s | %llu | %llu | %llu | %.*f | %.2f | %.4f | %+.*f | %.3f | %.1f | %.2f | %.2f | %.2f |\n", m->name, (unsigned long long)m->samples,
+               (unsigned long long)m->different, (unsigned long long)m->steps, c->text ? 4 : 2, value, m->accuracy_max - m->accuracy_min, m->loss,
+               c->text ? 4 : 2, value - (c->text ? full->loss : full->accuracy), m->plan_s, m->train_s, (double)m->bytes / 1e6, m->read_bytes / 1e6, m->decoded_per_used);
     }
 }
 
@@ -93,7 +93,8 @@ static json_t *method_json(const compare *c, const compare_method *m)
     jsn_text(o, "rule", m->text);
     jsn_int(o, "samples", m->samples);
     jsn_int(o, "different", m->different);
-    jsn_int(o, "steps", c->steps);
+    jsn_int(o, "steps", m->steps);
+    jsn_int(o, "bytes", m->bytes);
     jsn_real(o, "accuracy", m->accuracy);
     jsn_real(o, "accuracy_min", m->accuracy_min);
     jsn_real(o, "accuracy_max", m->accuracy_max);

@@ -27,43 +27,49 @@ static void add(args *a, const char *fmt, ...)
 }
 
 /* The command itself: its `train` knows where the training program is. */
-static void add_command(args *a, const compare *c)
+static void add_self(args *a)
 {
     char    self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    add(a, "%.*s", n > 0 ? (int)n : 4, n > 0 ? self : "taut");
+}
+
+static void add_command(args *a, const compare *c)
+{
     if (c->ranks > 1) {
         add(a, "mpirun");
         add(a, "-n");
         add(a, "%lld", (long long)c->ranks);
     }
-    add(a, "%.*s", n > 0 ? (int)n : 4, n > 0 ? self : "taut");
+    add_self(a);
     add(a, "train");
 }
 
-static void add_shards(args *a, const compare *c)
+static void add_shards(args *a, const compare *c, const char *front)
 {
-    size_t room = 16;
+    size_t room = strlen(front) + 16;
     char  *list;
     for (int i = 0; i < c->shards; i++) room += strlen(c->path[i]) + 1;
     if (!(list = calloc(room, 1))) return;
     for (int i = 0; i < c->shards; i++) {
-        strcat(list, i ? "," : "--data=");
+        strcat(list, i ? "," : front);
         strcat(list, c->path[i]);
     }
     add(a, "%s", list);
     free(list);
 }
 
-static void fill_args(args *a, const compare *c, const char *plan, const char *log, uint64_t seed)
+static void fill_args(args *a, const compare *c, const compare_method *m, const char *plan, const char *log, uint64_t seed)
 {
-    uint64_t every = c->samples / (uint64_t)c->batch;
+    uint64_t every = m->steps / (uint64_t)c->rounds, batch = m->samples < (uint64_t)c->batch ? m->samples : (uint64_t)c->batch;
     add_command(a, c);
-    add_shards(a, c);
+    if (m->data) add(a, "--data=%s", m->data);
+    else add_shards(a, c, "--data=");
     add(a, "--plan=%s", plan);
     add(a, "--validation=%s", c->validation);
     add(a, "--model=%s", c->model);
-    add(a, "--steps=%llu", (unsigned long long)c->steps);
-    add(a, "--global-batch=%lld", (long long)c->batch);
+    add(a, "--steps=%llu", (unsigned long long)m->steps);
+    add(a, "--global-batch=%llu", (unsigned long long)batch);
     add(a, "--optimizer=%s", c->optimizer);
     add(a, "--schedule=%s", c->schedule);
     add(a, "--eval-samples=%lld", (long long)c->eval_samples);
@@ -93,12 +99,12 @@ static int start(const args *a, const char *out, const char *err)
 }
 
 /* What the run said on stderr, if it failed: its own sentence. */
-static int tell(const char *err)
+static int tell(const char *err, const char *front)
 {
     char  line[1024] = "it said nothing";
     FILE *f = fopen(err, "r");
     bool  own = false;
-    while (f && !own && fgets(line, sizeof line, f)) own = strncmp(line, "taut train: ", 12) == 0;
+    while (f && !own && fgets(line, sizeof line, f)) own = strncmp(line, front, strlen(front)) == 0;
     if (f) fclose(f);
     line[strcspn(line, "\n")] = 0;
     return cli_fail("a run failed: %s", line);
@@ -151,13 +157,12 @@ int compare_train(const compare *c, const compare_method *m, const char *plan, u
     args    a = {.n = 0};
     json_t *j = NULL, *data;
     int     rc;
-    (void)m;
     snprintf(out, sizeof out, "%s/out", c->folder);
     snprintf(err, sizeof err, "%s/err", c->folder);
     snprintf(log, sizeof log, "%s/log.jsonl", c->folder);
-    fill_args(&a, c, plan, log, seed);
+    fill_args(&a, c, m, plan, log, seed);
     rc = start(&a, out, err);
-    if (rc != CLI_OK) rc = tell(err);
+    if (rc != CLI_OK) rc = tell(err, "taut train: ");
     else if (!(j = last_line(out)) || !(data = json_object_get(j, "data"))) rc = cli_fail("taut train printed no result");
     else {
         r->seed = seed;
@@ -169,6 +174,49 @@ int compare_train(const compare *c, const compare_method *m, const char *plan, u
         read_curve(c, log, r);
     }
     json_decref(j);
+    for (int i = 0; i < a.n; i++) free(a.v[i]);
+    return rc;
+}
+
+int compare_soft(const compare *c)
+{
+    char    out[96], err[96], part[4096];
+    args    a = {.n = 0};
+    int64_t classes = 0;
+    int     rc;
+    for (int i = 0; i < c->shards; i++) { /* how many classes the budget is for */
+        taut_shard     *s;
+        taut_reader    *r = NULL;
+        taut_shard_info info = {.size = sizeof info};
+        int64_t        *label;
+        taut_status     st = taut_shard_open(c->path[i], &s);
+        if (st != TAUT_OK) return cli_status(st, "shard");
+        taut_shard_get_info(s, &info);
+        label = malloc((size_t)info.samples * sizeof *label);
+        st = label ? taut_reader_create(s, &r) : TAUT_E_NOMEM;
+        if (st == TAUT_OK) st = taut_reader_labels(r, label);
+        for (uint64_t k = 0; st == TAUT_OK && k < info.samples; k++)
+            if (label[k] + 1 > classes) classes = label[k] + 1;
+        free(label);
+        taut_reader_destroy(r);
+        taut_shard_close(s);
+        if (st != TAUT_OK) return cli_status(st, "--soft-labels: %s", c->path[i]);
+    }
+    snprintf(out, sizeof out, "%s/out", c->folder);
+    snprintf(err, sizeof err, "%s/err", c->folder);
+    add_self(&a);
+    add(&a, "data");
+    add(&a, "distill");
+    add_shards(&a, c, "");
+    snprintf(part, sizeof part, "%lld", (long long)((int64_t)c->samples / classes > 0 ? (int64_t)c->samples / classes : 1));
+    add(&a, "--method=random");
+    add(&a, "--soft-labels");
+    add(&a, "--per-class=%s", part);
+    add(&a, "-o");
+    add(&a, "%s", c->soft_path);
+    fprintf(stderr, "random samples with soft labels: a teacher, %s of a class\n", part);
+    rc = start(&a, out, err);
+    if (rc != CLI_OK) rc = tell(err, "taut data distill: ");
     for (int i = 0; i < a.n; i++) free(a.v[i]);
     return rc;
 }

@@ -96,7 +96,8 @@ int data_room_create(const data *d, int64_t batch, data_room *room)
     if (d->text) room->tokens = calloc(n * d->elems, sizeof *room->tokens);
     else room->values = calloc(n * d->elems, sizeof *room->values);
     room->weights = calloc(n * d->targets, sizeof *room->weights);
-    if (!room->targets || !room->weights || (!room->tokens && !room->values)) {
+    if (shards_soft(d)) room->soft = calloc(n * (size_t)d->classes, sizeof *room->soft);
+    if (!room->targets || !room->weights || (!room->tokens && !room->values) || (shards_soft(d) && !room->soft)) {
         data_room_destroy(room);
         return fault(CLI_FAILED, "out of memory for a batch of %lld samples", (long long)batch);
     }
@@ -113,6 +114,7 @@ void data_room_destroy(data_room *room)
     free(room->tokens);
     free(room->values);
     free(room->weights);
+    free(room->soft);
     free(room->targets);
     memset(room, 0, sizeof *room);
 }
@@ -150,6 +152,7 @@ void data_fill_train(const data *d, data_room *room, uint64_t seed, uint64_t ste
 
 void data_fill_val(const data *d, data_room *room, size_t first, size_t n, size_t of)
 {
+    room->batch.soft = NULL; /* validation is by labels */
     for (size_t k = 0; k < n; k++) {
         if (d->shards) {
             shards_put_val(d, room, k, first + k);

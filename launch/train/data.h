@@ -47,6 +47,7 @@ uint64_t data_hash(uint64_t h, const void *p, size_t n); /* FNV-1a over 8-byte w
 typedef struct data_room {
     int64_t         *tokens, *targets;
     float           *values, *weights; /* weights: one per target, used where batch.weights points to them */
+    float           *soft;             /* classes per target; NULL = the data has labels only */
     taut_torch_batch batch;
 } data_room;
 int  data_room_create(const data *d, int64_t batch, data_room *room);

@@ -17,6 +17,8 @@ struct feed {
     const options *o;
     taut_loader   *loader;
     bool           saved;
+    const uint64_t *id; /* of the last batch; the loader's */
+    size_t          n;
 };
 
 int64_t feed_most(const data *d, const options *o)
@@ -29,13 +31,13 @@ int64_t feed_most(const data *d, const options *o)
 static int open_loader(feed *f, int64_t first)
 {
     const struct shards *s = f->d->shards;
-    const char          *fields[2] = {s->f.input, s->f.label};
+    const char          *fields[3] = {s->f.input, s->f.label, s->f.soft};
     taut_loader_config   c = TAUT_LOADER_INIT;
     taut_status          status;
     c.shards = (const char *const *)s->path, c.nshards = s->n;
     c.plan = f->o->plan;
     c.rounds = s->f.rounds, c.batch = s->f.batch;
-    c.fields = fields, c.nfields = s->f.text ? 1 : 2;
+    c.fields = fields, c.nfields = s->f.text ? 1 : s->f.soft[0] ? 3 : 2;
     c.first_step = (uint64_t)first;
     c.cache_bytes = f->o->data_cache;
     c.threads = (int32_t)f->o->data_threads, c.ahead = (int32_t)f->o->data_ahead, c.read_delay_us = (int32_t)f->o->read_delay_us;
@@ -54,12 +56,15 @@ static int fill_from_loader(feed *f, data_room *room)
     bool        weighted;
     if (s != TAUT_OK) return fault_status(CLI_FAILED, "--data", taut_last_error(), s);
     if (b.end) return fault(CLI_FAILED, "--data: the plan has ended before the last step");
+    f->id = b.id, f->n = (size_t)b.n;
     weighted = b.n * (uint64_t)ranks_count() != b.all;
     for (uint64_t i = 0; i < b.n; i++) {
         if (b.bytes[0][i] < (size_t)d->shards->f.width) return fault(CLI_FAILED, "--data: sample %llu is empty: nothing to train on", (unsigned long long)b.id[i]);
         shards_put(d, room, i, b.data[0][i], b.bytes[0][i], d->text ? 0 : shards_label(b.data[1][i], b.bytes[1][i]), b.id[i] * 0x9e3779b97f4a7c15u + b.round);
+        if (room->soft) memcpy(room->soft + i * (size_t)d->classes, b.data[2][i], (size_t)d->classes * sizeof *room->soft);
         weighted = weighted || b.weight[i] != 1;
     }
+    room->batch.soft = room->soft;
     shown = b.n ? b.n : 1; /* nobody for this rank: what the room holds, with weight 0 */
     for (uint64_t k = 0; k < shown * d->targets; k++)
         room->weights[k] = b.n ? b.weight[k / d->targets] * (float)((double)b.n * ranks_count() / (double)b.all) : 0;
@@ -136,6 +141,12 @@ void feed_close(feed *f)
     if (!f) return;
     close_loader(f->loader);
     free(f);
+}
+
+const uint64_t *feed_ids(const feed *f, size_t *n)
+{
+    *n = f->n;
+    return f->id;
 }
 
 int feed_fill(feed *f, data_room *room, int64_t step)

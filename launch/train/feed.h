@@ -19,6 +19,9 @@ int64_t feed_most(const data *d, const options *o);
  *  weights, so that the mean over ranks is the mean over the samples of the step. 0, or an exit code after fault(). */
 int feed_fill(feed *f, data_room *room, int64_t step);
 
+/* feed_ids() : the sample numbers of the last fill, n of them; NULL where they do not come from shards. */
+const uint64_t *feed_ids(const feed *f, size_t *n);
+
 /* feed_saved() : a checkpoint was written: keeps beside it what the data of a resumed run must agree with. Collective only in
  *  that all call it; 0, or an exit code after fault(). */
 int feed_saved(feed *f);

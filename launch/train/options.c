@@ -20,7 +20,7 @@ uint64_t options_hash(const options *o)
 {
     const int64_t size[] = {o->ctx, o->dim, o->blocks, o->heads, o->batch};
     const int64_t plan[] = {o->warmup, o->steps, o->eval_every, o->eval_samples, o->checkpoint_every};
-    const int64_t more[] = {(int64_t)o->seed, o->resume, o->checkpoint != NULL, o->global_batch, o->rounds, o->plan != NULL, o->validation != NULL,
+    const int64_t more[] = {(int64_t)o->seed, o->resume, o->checkpoint != NULL, o->global_batch, o->rounds, o->plan != NULL, o->validation != NULL, o->score != NULL,
                             (int64_t)o->data_cache};
     const double  real[] = {o->lr, o->momentum, o->beta2, o->weight_decay, o->clip, o->scale_floor};
     const char   *text[] = {o->tokens, o->optimizer, o->codec,     o->budget, o->objective,
@@ -122,11 +122,13 @@ static int check_together(const options *o)
     if (options_is(o->metric, "optimizer") && (sgd || options_is(o->scale, "none")))
         return cli_usage(
             "--metric=optimizer: needs the optimizer's scale: --optimizer adam or adamw, and --scale not none");
-    if (!shards_named(o->data) && (o->plan || o->validation || o->rounds || o->global_batch))
-        return cli_usage("--plan, --validation, --rounds and --global-batch: need --data with shards, files *.taut");
+    if (!shards_named(o->data) && (o->plan || o->validation || o->score || o->rounds || o->global_batch))
+        return cli_usage("--plan, --validation, --score, --rounds and --global-batch: need --data with shards, files *.taut");
     if (o->resume && !o->checkpoint) return cli_usage("--resume: needs --checkpoint FILE to resume from");
     if (o->compare && o->checkpoint)
         return cli_usage("--compare: not together with --checkpoint: one file, two runs");
+    if (o->score && (o->compare || o->resume))
+        return cli_usage("--score: not together with --compare or --resume: it needs one run from its first step");
     return CLI_RUN;
 }
 
@@ -159,6 +161,7 @@ int options_parse(options *o, int argc, char **argv)
         {"batch", "N", CLI_INT, &o->batch, "samples per rank and step", 1, 65536, NULL},
         {"plan", "P.plan", CLI_TEXT, &o->plan, "of shards: which samples, from `taut data plan` [all]", 0, 0, NULL},
         {"validation", "SHARDS", CLI_TEXT, &o->validation, "of shards: what to validate on [training samples]", 0, 0, NULL},
+        {"score", "FILE", CLI_TEXT, &o->score, "of shards: loss, EL2N and forgetting of every sample, for `taut data plan --scores`", 0, 0, NULL},
         {"rounds", "N", CLI_INT, &o->rounds, "of shards: visits; 0 = the plan's", 0, 1e9, NULL},
         {"global-batch", "N", CLI_INT, &o->global_batch, "of shards: samples per step, all ranks together; 0 = --batch times ranks", 0, 1e9, NULL},
         {"data-cache", "BYTES", CLI_SIZE, &o->data_cache, "of shards: decoded blocks that a node keeps; 0 = automatic", 0, 0x1p50, NULL},

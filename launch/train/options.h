@@ -17,7 +17,7 @@ typedef struct options {
     cli_list    layer_codecs;                    /* PATTERN=SPEC */
     const char *checkpoint, *log, *compare;
     int64_t     checkpoint_every;
-    const char *plan, *validation;               /* of shards */
+    const char *plan, *validation, *score;       /* of shards */
     int64_t     global_batch, rounds;            /* 0 = batch * ranks; the plan's */
     const char *schedule;                        /* of the learning rate */
     uint64_t    data_cache;                      /* bytes; 0 = automatic */

@@ -16,6 +16,7 @@
 #include "log.h"
 #include "ranks.h"
 #include "report.h"
+#include "score.h"
 #include <fnmatch.h>
 #include <math.h>
 #include <stdio.h>
@@ -35,6 +36,7 @@ typedef struct run {
     float            *scale;   /* room for the largest layer's; NULL = no scales */
     data_room         train, val;
     feed             *feed;
+    score            *score; /* NULL = nobody asked */
     train_log        *log;
     gather            sums;
     progress          line;
@@ -250,6 +252,7 @@ static int compute(run *r, run_split *t, double *loss)
     t->data = (now = cli_now()) - begin, begin = now;
     if ((s = taut_torch_forward(r->model, &r->train.batch, loss)) != TAUT_OK) return torch_fault("forward", s);
     ranks_mean_start(*loss, interrupt_seen());
+    if ((code = score_step(r->score, r->feed, r->step)) != 0) return code;
     t->forward = (now = cli_now()) - begin, begin = now;
     if ((s = taut_torch_backward(r->model)) != TAUT_OK) {
         bool ours = s == TAUT_E_TORCH || s == TAUT_E_NOMEM;
@@ -361,6 +364,7 @@ static int make_everything(run *r)
     if ((code = ranks_agree(set_scales(r))) != 0) return code;
     r->first = r->step;
     if ((code = feed_open(&r->feed, r->d, r->o, r->first)) != 0) return code;
+    if ((code = score_open(&r->score, r->d, r->o, r->model)) != 0) return code;
     taut_torch_model_on_grad(r->model, ready, r);
     return ranks_agree(gather_create(&r->sums, r->o->steps - r->first, r->n));
 }
@@ -418,6 +422,7 @@ static void take_down(run *r)
     progress_end(&r->line);
     gather_destroy(&r->sums);
     feed_close(r->feed);
+    score_close(r->score);
     data_room_destroy(&r->train);
     data_room_destroy(&r->val);
     taut_comm_destroy(r->comm);
@@ -445,6 +450,7 @@ int run_train(const options *o, const data *d, result *out)
     if (!code) out->loader = feed_report(r.feed, out->seconds);
     if (!code) out->diverged = worse_than_guessing(&r, out);
     if (!code) out->identical = ranks_same(params_hash(&r));
+    if (!code) code = score_write(r.score);
     if (!code) log_end(r.log, out, o);
     closed = log_close(r.log, o->log);
     if (!code) code = ranks_agree(closed);

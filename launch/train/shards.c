@@ -200,6 +200,24 @@ static int count_classes(shards_facts *f, const pile *p)
     return 0;
 }
 
+/* Soft labels where every shard has them, one for each class; more of them than classes that occur count as classes. */
+static int find_soft(shards_facts *f, const pile *p)
+{
+    for (size_t i = 0; i < p->n && !f->text; i++) {
+        int        k = taut_shard_find(p->shard[i], "soft");
+        taut_field d = TAUT_FIELD_INIT;
+        if (k < 0) return 0;
+        taut_shard_field(p->shard[i], (size_t)k, &d);
+        if (d.type != TAUT_FLOAT32 || d.variable || strcmp(f->input, "soft") == 0) return 0;
+        if (d.sample_bytes / 4 < (uint64_t)f->classes || (i > 0 && d.sample_bytes / 4 != (uint64_t)f->classes))
+            return fault(CLI_FAILED, "%s: field 'soft' has %llu numbers a sample for %lld classes", taut_shard_path(p->shard[i]), (unsigned long long)d.sample_bytes / 4,
+                         (long long)f->classes);
+        f->classes = (int64_t)(d.sample_bytes / 4);
+        if (i + 1 == p->n) snprintf(f->soft, sizeof f->soft, "soft");
+    }
+    return 0;
+}
+
 /* Mean and deviation of the values of some blocks, evenly spread. */
 static int measure(shards_facts *f, const pile *p)
 {
@@ -361,6 +379,7 @@ static int rank0_facts(data *d, const options *o)
     if (!code) code = pile_open(&p, s->path, s->n, "--data");
     if (!code) code = choose_fields(&s->f, p.shard[0], o);
     if (!code) code = count_classes(&s->f, &p);
+    if (!code) code = find_soft(&s->f, &p);
     if (!code) code = measure(&s->f, &p);
     if (!code) code = find_plan(&s->f, o, &p);
     s->f.n_val = (uint64_t)o->eval_samples;

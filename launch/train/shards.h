@@ -15,7 +15,7 @@ typedef struct shards_facts {
     int64_t  classes, shape[3];
     int32_t  ndim, text, targets, width, floats;   /* width: bytes of a stored value */
     float    mean, unit;
-    char     input[SHARDS_NAME], label[SHARDS_NAME], rule[200];
+    char     input[SHARDS_NAME], label[SHARDS_NAME], soft[SHARDS_NAME], rule[200]; /* soft: "" = labels only */
     uint8_t  state[SHARDS_STATE];                  /* of --resume: what pins plan and batch */
 } shards_facts;
 
@@ -40,6 +40,9 @@ void shards_close(data *d);
 /* One stored sample as sample k of the batch. pick: any number, chooses the window of a longer text. */
 void shards_put(const data *d, data_room *room, size_t k, const uint8_t *bytes, size_t n, int64_t label, uint64_t pick);
 void shards_put_val(const data *d, data_room *room, size_t k, size_t i);
+
+/* shards_soft() : does the data have soft labels: a float32 field `soft` with a probability of each class? Then they are what is learned. */
+static inline bool shards_soft(const data *d) { return d->shards && d->shards->f.soft[0]; }
 
 /* shards_label() : an integer of a label field. */
 int64_t shards_label(const uint8_t *bytes, size_t n);

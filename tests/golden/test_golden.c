@@ -5,7 +5,7 @@
  * encoder uses a BLAS, whose last bits depend on the CPU: for it a stored frame is decoded instead. */
 #include "compressors/dispatch.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,15 +144,9 @@ int main(void)
         return 0;
     }
     Suite *s = suite_create("golden");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(s, "all", 60);
     tcase_add_loop_test(t, frames_keep_their_bytes, 0, 5);
     tcase_add_test(t, every_codec_is_here);
     tcase_add_test(t, powersgd_still_reads_its_frame);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -2,7 +2,7 @@
  * and feedback are drawn, and so are parameters and data. SCENES (40) of them from SEED (1). */
 #include "../support/scene.h"
 #include "comm/base/base.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,14 +58,8 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("budget scenes");
-    TCase *t = tcase_create("budget scenes");
+    TCase *t = suite_case(s, "budget scenes", 3600);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    tcase_set_timeout(t, 3600);
     tcase_add_test(t, keeps_budgets_that_were_drawn);
-    suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -3,7 +3,7 @@
  * both ends and the place where 2^31 is crossed are memory of their own, with values that tell where they belong. So
  * the test needs 200 MiB per rank, and a value that lands in a wrong place is seen. */
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -95,13 +95,7 @@ int main(void)
     return 0;
 #endif
     Suite *s = suite_create("long tensors");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 900);
+    TCase *t = suite_case(s, "all", 900);
     tcase_add_loop_test(t, long_tensor, 0, sizeof plans / sizeof *plans);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,7 +1,7 @@
 /* test_absence.c : ranks that do not do what the others wait for, in every way that a program can get that wrong: nobody waits for the
  * timeout, and the error names the rank and the layer. Ranks that differ in what must be alike. Ranks are threads. */
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <pthread.h>
 #include <time.h>
 #include <stdio.h>
@@ -296,7 +296,7 @@ START_TEST(own_settings)
 }
 END_TEST
 
-enum { OTHER_OP, OTHER_SCALE, NO_SCALE, OTHER_DROP, OTHER_OP_SMALL, WAYS };
+enum { OTHER_OP, OTHER_SCALE, NO_SCALE, OTHER_DROP, OTHER_OP_SMALL, EARLIER_OP, WAYS };
 static taut_status differs(taut_comm **comm, int rank, int size)
 {
     static _Thread_local float x[N], y[N];
@@ -308,13 +308,14 @@ static taut_status differs(taut_comm **comm, int rank, int size)
     for (int i = 0; i < ROWS; i++) scale[i] = 1 + (float)i + (float)(odd && how == OTHER_SCALE && i == 9);
     if (how == OTHER_SCALE || (how == NO_SCALE && !odd)) TAUT_TRY(taut_layer_scale(b, scale, ROWS));
     if (how == OTHER_DROP && odd) TAUT_TRY(taut_step_drop(*comm));
+    if (how == EARLIER_OP) TAUT_TRY(taut_allreduce(b, y, odd ? TAUT_MEAN : TAUT_SUM)); /* and then like all */
     TAUT_TRY(taut_allreduce_start(a, x, TAUT_MEAN));
     TAUT_TRY(taut_allreduce_start(b, y, odd && (how == OTHER_OP || how == OTHER_OP_SMALL) ? TAUT_MEAN : TAUT_SUM));
     return taut_step_end(*comm);
 }
 START_TEST(calls)
 {
-    static const char *const words[WAYS][2] = {{"op=sum", "op=mean"}, {"'b'", "scale of 48"}, {"no scale", "scale of 48"}, {"dropped 0", "dropped 1"}, {"op=sum", "op=mean"}};
+    static const char *const words[WAYS][2] = {{"op=sum", "op=mean"}, {"'b'", "scale of 48"}, {"no scale", "scale of 48"}, {"dropped 0", "dropped 1"}, {"op=sum", "op=mean"}, {"op=sum,sum", "op=mean,sum"}};
     seat        s[MOST];
     taut_config cfg = config(_i % 2 ? 2 : 0);
     how = _i / 2;
@@ -331,8 +332,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("absence");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, late, 0, 4);
     tcase_add_loop_test(t, skipped, 0, 12);
     tcase_add_loop_test(t, late_but_there, 0, 4);
@@ -341,10 +341,5 @@ int main(void)
     tcase_add_loop_test(t, settings, 0, DIFFERENCES);
     tcase_add_test(t, own_settings);
     tcase_add_loop_test(t, calls, 0, 2 * WAYS);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -2,7 +2,7 @@
  * the gradients do from call to call, and a rank that has forgotten makes all of them exchange everything again. Ranks are
  * threads. */
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,18 +118,12 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("agree");
-    TCase *t = tcase_create("all");
+    TCase *t = suite_case(s, "all", 120);
     int    n = (int)(sizeof ranks_of / sizeof *ranks_of);
-    tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, error_is_met_while_sizes_change, 0, n);
     tcase_add_loop_test(t, zero_and_nan_between, 0, n);
     tcase_add_loop_test(t, zero_at_first, 0, n);
     tcase_add_loop_test(t, one_rank_has_forgotten, 0, n);
     tcase_add_loop_test(t, a_given_step_needs_no_shape, 0, n);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,7 +1,7 @@
 /* test_allreduce.c : every codec over every algorithm that can carry it, on 1 to 7 ranks: the same bytes everywhere, the error
  * that theory allows, nothing lost to the residuals, the same bits from every algorithm where sums are exact. */
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -229,17 +229,11 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("allreduce");
-    TCase *t = tcase_create("all");
+    TCase *t = suite_case(s, "all", 120);
     int    all = CODECS * (int)(sizeof algorithms / sizeof *algorithms);
-    tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, results, 0, all);
     tcase_add_loop_test(t, conservation, 0, all);
     tcase_add_loop_test(t, any_threads, 0, all);
     tcase_add_loop_test(t, traces, 0, 6);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,7 +1,7 @@
 /* test_auto.c : codec=auto over ranks that are threads: the plan is the same on all ranks, meets its budget on the exact
  * sum, says none where compression does not pay, follows the gradients when they change, and survives a checkpoint. */
 #include "comm/base/base.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -276,9 +276,8 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("auto");
-    TCase *t = tcase_create("auto");
+    TCase *t = suite_case(s, "auto", 120);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, meets_a_number, 0, 3);
     tcase_add_test(t, meets_what_a_codec_would_do);
     tcase_add_test(t, says_none_in_shared_memory);
@@ -288,10 +287,5 @@ int main(void)
     tcase_add_loop_test(t, metrics_and_feedback, 0, 3);
     tcase_add_test(t, plan_survives_a_checkpoint);
     tcase_add_test(t, bad_settings_are_refused);
-    suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -1,7 +1,7 @@
 /* test_budget_kept.c : codec=auto keeps its budget, as measured from outside in double, on gradients of models that are really trained;
  * uses most of it; and counts what goes over. */
 #include "../support/scene.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -50,14 +50,8 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("budget kept");
-    TCase *t = tcase_create("budget kept");
+    TCase *t = suite_case(s, "budget kept", 500);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    tcase_set_timeout(t, 500);
     tcase_add_test(t, keeps_the_budget);
-    suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checkpoints of taut train: whatever happens to a run or to its files, a set is resumed right or refused with the file's
 # name. kill -9 at any moment, a full disk, signals, flipped bits, cut, missing, swapped and foreign files.
-# LONG=1: 1,000 mutated sets and 50 kills, else 12 and 2.
+# LONG=1: 1,000 mutated sets and 50 kills, else 12 and 2; MUT and KILLS ask for other numbers, PATIENCE for longer timeouts (1: a minute).
 set -u
 BUILD=${BUILD:-build/release}
 TAUT=$BUILD/bin/taut
@@ -22,13 +22,14 @@ if [ ! -x "$BUILD/libexec/taut-train" ] || ! command -v "$MPIRUN" >/dev/null; th
     echo "0 passed, 0 failed, 1 skipped"
     exit 0
 fi
-[ "$LONG" = 1 ] && mutations=1000 kills=50 || mutations=${MUT:-12} kills=2
+[ "$LONG" = 1 ] && mutations=${MUT:-1000} kills=${KILLS:-50} || mutations=${MUT:-12} kills=${KILLS:-2}
+patience=$((60 * ${PATIENCE:-1}))
 
 small="--dim 16 --blocks 1 --heads 2 --ctx 16 --batch 2 --eval-samples 16 --seed 5 --codec topk:density=0.1 --json"
 train() { # train RANKS OPTIONS...: one rank without mpirun
     ranks=$1
     shift
-    if [ "$ranks" = 1 ]; then timeout -k 5 60 "$TAUT" train $small "$@"; else timeout -k 5 120 "$MPIRUN" -n "$ranks" "$TAUT" train $small "$@"; fi >"$dir/out" 2>"$dir/err"
+    if [ "$ranks" = 1 ]; then timeout -k 5 $patience "$TAUT" train $small "$@"; else timeout -k 5 $((2 * patience)) "$MPIRUN" -n "$ranks" "$TAUT" train $small "$@"; fi >"$dir/out" 2>"$dir/err"
 }
 loss() { tail -n 1 "$dir/out" | sed -n 's/.*"loss_val": *\([^,]*\),.*/\1/p'; }
 step_of() { sed -n 's/^step //p' "$1"; }
@@ -124,7 +125,7 @@ start() { # start NAME OPTIONS...: two ranks in the background; their process id
     name=$1
     shift
     rm -f "$dir/$name".pid.*
-    timeout -k 5 120 "$MPIRUN" -n 2 "$dir/noted" "$dir/$name.pid" "$TAUT" train $small "$@" >"$dir/$name.out" 2>"$dir/$name.err" &
+    timeout -k 5 $((2 * patience)) "$MPIRUN" -n 2 "$dir/noted" "$dir/$name.pid" "$TAUT" train $small "$@" >"$dir/$name.out" 2>"$dir/$name.err" &
     job=$!
 }
 steps_logged() { cat "$1" 2>/dev/null | grep -c '"kind":"step"'; }

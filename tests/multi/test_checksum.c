@@ -1,6 +1,6 @@
 /* test_checksum.c : checksum=off sends frames without one and changes nothing else: the same results, the same bytes counted. */
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,13 +62,8 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("checksum");
-    TCase *t = tcase_create("ranks");
+    TCase *t = suite_case(s, "ranks", 0);
     tcase_add_loop_test(t, off_changes_nothing_else, 0, 3 * (int)(sizeof specs / sizeof *specs));
     tcase_add_test(t, other_words_are_refused);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,7 +1,7 @@
 /* test_comm.c : the communicator's rules: any order of starts, fused small layers, wrong calls, ranks that disagree, failures,
  * NaN, memory. Ranks are threads. */
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -373,9 +373,8 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("comm");
-    TCase *t = tcase_create("all");
+    TCase *t = suite_case(s, "all", 120);
     int    codecs = (int)(sizeof nan_codecs / sizeof *nan_codecs);
-    tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, orders, 0, 4);
     tcase_add_test(t, small);
     tcase_add_test(t, calls);
@@ -388,10 +387,5 @@ int main(void)
 #ifdef TAUT_DEBUG
     tcase_add_test(t, lent_buffers);
 #endif
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -3,7 +3,7 @@
 #include "compressors/dispatch.h"
 #include "compressors/vec/vec.h"
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <jansson.h>
 #include <math.h>
 #include <pthread.h>
@@ -169,11 +169,11 @@ static taut_status shard(ranks_ctx *c)
 }
 START_TEST(foreign_parts)
 {
-    static const char *const algorithm[] = {"auto", "sra", "ring", "gather"};
+    static const char *const algorithm[] = {"auto", "sra", "ring", "gather", "native"};
     static const int         size[] = {1, 2, 3, 4, 7};
     static parts             p;
     for (int d = TAUT_F32; d <= TAUT_BF16; d++)
-        for (int a = 0; a < (d == TAUT_F32 ? 4 : 1); a++)
+        for (int a = 0; a < (d == TAUT_F32 ? 5 : 1); a++)
             for (int k = 0; k < 5; k++) {
                 taut_config cfg = config(all_codecs[_i]);
                 cfg.algorithm = algorithm[a];
@@ -384,17 +384,20 @@ static taut_status crowd(ranks_ctx *c)
 }
 START_TEST(many_ranks)
 {
-    taut_config cfg = config(_i ? "quant:bits=8" : "none");
+    static const struct {
+        const char *codec;
+        int         ranks;
+    } row[] = {{"none", 1024}, {"quant:bits=8", 200}, {"auto", 150}, {"auto", 1024}}; /* the last with LONG=1: half a minute */
+    taut_config cfg = config(row[_i].codec);
     cfg.timeout_ms = 60000;
-    ranks_ok(_i ? 200 : 1024, &cfg, crowd, NULL);
+    ranks_ok(row[_i].ranks, &cfg, crowd, NULL);
 }
 END_TEST
 
 int main(void)
 {
     Suite *s = suite_create("contracts");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, dropped, 0, 6);
     tcase_add_loop_test(t, restored, 0, 6);
     tcase_add_loop_test(t, foreign_parts, 0, ALL);
@@ -402,11 +405,6 @@ int main(void)
     tcase_add_loop_test(t, odd_buffers, 0, 4);
     tcase_add_loop_test(t, odd_shapes, 0, 5);
     tcase_add_loop_test(t, forked, 0, 6);
-    tcase_add_loop_test(t, many_ranks, 0, 2);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    tcase_add_loop_test(t, many_ranks, 0, getenv("LONG") ? 4 : 3);
+    return suite_run(s);
 }

@@ -261,13 +261,18 @@ else
     skip "cannot mount a small tmpfs: a full disk"
 fi
 
-# ---- sizes on real text and images, everything counted ----
+# ---- sizes, everything counted: against zstd's own on text that every clone has, and the figures of docs/results.md on real data ----
 cd "$here" || exit 1
 packed() { # packed LIMIT FILE CODEC
     "$TAUT" data pack "$2" -o "$dir/r.taut" --codec "$3" --threads 2 >"$dir/log" 2>&1 || fail "pack $2 $3: $(cat "$dir/log")"
     size=$(wc -c <"$dir/r.taut")
     if [ "$size" -le "$1" ]; then pass; else fail "$2 with $3: $size bytes, more than $1"; fi
 }
+cat README.md CONTRIBUTING.md CHANGELOG.md docs/*.md >"$dir/prose"
+whole=$(zstd -12 -c "$dir/prose" | wc -c)
+packed $((whole + whole / 20)) "$dir/prose" zstd # in blocks, any of which can be read alone
+packed $((whole - whole / 50)) "$dir/prose" dense
+"$TAUT" data cat "$dir/r.taut" | cmp -s - "$dir/prose" && pass || fail "dense is not lossless on prose"
 if [ -f "$DATA/tinyshakespeare.txt" ]; then
     packed 435000 "$DATA/tinyshakespeare.txt" zstd
     zstd -dcq "$dir/r.taut" | cmp -s - "$DATA/tinyshakespeare.txt" && pass || fail "zstd -dc of tinyshakespeare"

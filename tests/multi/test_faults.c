@@ -1,7 +1,7 @@
 /* test_faults.c : slow and stopped peers in the middle of an overlapped step, two communicators at once, buffers that
  * are freed too early. Ranks are threads. */
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -219,18 +219,12 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("faults");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, slow_peer, 1, 3);    /* the two kinds of progress */
     tcase_add_loop_test(t, stopped_peer, 1, 3);
     tcase_add_test(t, two_communicators);
 #ifdef TAUT_DEBUG
     tcase_add_test(t, freed_buffers);
 #endif
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

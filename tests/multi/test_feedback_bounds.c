@@ -1,7 +1,7 @@
 /* test_feedback_bounds.c : error feedback stays bounded, or is not there. Every spec, algorithm and number of ranks: after many
  * steps results are as large as what was put in. And feedback memory never keeps a NaN or an infinity. Ranks are threads. */
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,15 +167,9 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("feedback_bounds");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, stays_bounded, 0, SPECS);
     tcase_add_test(t, is_refused);
     tcase_add_loop_test(t, forgets_what_is_not_finite, 0, 3);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

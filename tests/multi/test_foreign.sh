@@ -149,7 +149,7 @@ r = json.loads(open(sys.argv[1]).read().strip().splitlines()[-1])
 sys.exit(not r["loss_train"] < r["loss_first"])
 PY
 }
-if "$TAUT" train --help 2>&1 | grep -q 'left out'; then
+if "$TAUT" train --help 2>&1 | grep -q 'left out\|is not there'; then
     skipped=$((skipped + 1))
     echo "SKIP training: taut train is left out"
 else

@@ -3,7 +3,7 @@
 #include "compressors/dispatch.h"
 #include "compressors/vec/vec.h"
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -220,16 +220,10 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("layers");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, shards, 0, 14);
     tcase_add_loop_test(t, hierarchy, 0, 4);
     tcase_add_loop_test(t, sixteen_bit, 0, 3);
     tcase_add_test(t, checkpoint);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -3,7 +3,7 @@
  * are threads of this process, so that the counting allocator sees all of them. */
 #include "tests/support/layer_memory.h"
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <sched.h>
 #include <stdio.h>
@@ -120,7 +120,7 @@ static taut_status many(ranks_ctx *c)
         held += layer_memory_samples(&(layer_memory){.wire = &l[i]->operand.wire, .tensor = &l[i]->operand.tensor, .ranks = c->size});
         if (l[i]->lent_checksums) held += MANY_ELEMS / 64 * sizeof(uint32_t); /* MODE=debug */
     }
-    held += TAUT_ARENA_BYTES + 2 * c->comm->ctx.scratch_n * sizeof(float);
+    held += TAUT_ARENA_BYTES + 2 * c->comm->ctx.lane[TAUT_HOST].scratch_n * sizeof(float);
     NEED(c->comm->ctx.arena.bytes > 0 && c->comm->ctx.arena.bytes <= TAUT_ARENA_BYTES && c->comm->ctx.arena.lent == 0);
     if (c->rank == 0 && (after - before) / (size_t)c->size > held)
         return taut__fail(TAUT_E_RANGE, "%zu bytes a rank, expected at most %zu", (after - before) / (size_t)c->size, held);
@@ -208,15 +208,9 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("memory");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, bytes_of_a_layer, 1, 3);
     tcase_add_loop_test(t, bytes_of_many_layers, 0, 6);
     tcase_add_loop_test(t, without_borrowing, 0, 10);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -2,7 +2,7 @@
  * force. And no step leaves its size in the next plan. */
 #include "../support/truth.h"
 #include "comm/base/base.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,15 +98,9 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("plan inputs");
-    TCase *t = tcase_create("plan inputs");
+    TCase *t = suite_case(s, "plan inputs", 180);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    tcase_set_timeout(t, 180);
     tcase_add_loop_test(t, every_input_is_survived, 0, BUDGETS);
     tcase_add_loop_test(t, a_spike_is_not_inherited, 0, 4);
-    suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

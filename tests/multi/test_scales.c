@@ -4,7 +4,7 @@
 #include "compressors/dispatch.h"
 #include "compressors/vec/vec.h"
 #include "tests/support/ranks.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -250,17 +250,11 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("scales");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, grid_at_any_scale, 0, SCALES);
     tcase_add_loop_test(t, grid_follows_the_scale, 0, 5);
     tcase_add_loop_test(t, grid_with_unequal_ranks, 0, 5);
     tcase_add_loop_test(t, auto_at_any_scale, 0, SCALES);
     tcase_add_loop_test(t, finite_halves_stay_finite, 0, 25);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -71,15 +71,25 @@ done
 if timeout 60 "$TAUT" train $run >"$dir/alone.out" 2>&1 && [ "$(top loss_val alone)" = "$(train 1 e $run; top loss_val e)" ]; then pass; else fail "without mpirun"; fi
 
 # ---- stopped and resumed is as if never stopped, also between the calls in which ranks exchange whole histograms ----
-for codec in grid:rel=0.05 "grid:rel=0.05 --scale none" "grid:rel=0.05 --scale row" powersgd:rank=2; do
+# Plans too, where no clock has a part in them
+export TAUT_LINK=20mbit TAUT_REPLAN_STEPS=5
+more=
+[ "${LONG:-0}" = 0 ] || more="auto --budget rel=0.1"
+for codec in grid:rel=0.05 "grid:rel=0.05 --scale none" "grid:rel=0.05 --scale row" "auto --objective bytes" "$more" powersgd:rank=2; do
+    [ -n "$codec" ] || continue
     run="$small --codec $codec --json"
     train 2 whole $run --steps 20
+    case $codec in auto*)
+        train 2 twin $run --steps 20
+        [ "$(top plans whole)" != 0 ] && [ "$(top loss_val whole)" = "$(top loss_val twin)" ] && pass || fail "two runs with $codec: $(top loss_val whole), $(top loss_val twin)" ;;
+    esac
     rm -f "$dir"/ck*
     train 2 half $run --steps 4 --checkpoint "$dir/ck"
     for at in 9 13 20; do train 2 rest $run --steps $at --checkpoint "$dir/ck" --resume; done
     if [ -n "$(top loss_val whole)" ] && [ "$(top loss_val whole)" = "$(top loss_val rest)" ]; then pass; else
         fail "$codec resumed at 4, 9 and 13: $(top loss_val whole) uninterrupted, $(top loss_val rest) resumed $(head -n 1 "$dir/rest.err")"; fi
 done
+unset TAUT_LINK TAUT_REPLAN_STEPS
 if train 1 fewer $run --steps 25 --checkpoint "$dir/ck" --resume; then pass; else fail "resume with one rank: $(head -n 1 "$dir/fewer.err")"; fi
 if train 3 more $run --steps 30 --checkpoint "$dir/ck" --resume; then pass; else fail "resume with three ranks: $(head -n 1 "$dir/more.err")"; fi
 

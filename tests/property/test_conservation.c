@@ -1,7 +1,7 @@
 /* Error feedback loses nothing: over 50 steps, what was decoded plus the last residual is what was put in. */
 #include "compressors/feedback.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,14 +69,8 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("conservation");
-    TCase *t = tcase_create("property");
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(s, "property", 60);
     tcase_add_loop_test(t, nothing_is_lost, 0, sizeof specs / sizeof *specs);
     tcase_add_test(t, momentum_is_conserved_where_nothing_is_sent);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -2,7 +2,7 @@
  * better than the reported bound, and what is chosen is what is predicted to be shortest. Random layers and options, shaped
  * like those of real codecs. */
 #include "scheduler/decide.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,15 +140,9 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("decide");
-    TCase *t = tcase_create("decide");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "decide", 120);
     tcase_add_test(t, a_faster_link_is_never_slower);
     tcase_add_test(t, near_the_best_of_all_plans);
     tcase_add_test(t, left_out_is_not_chosen);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

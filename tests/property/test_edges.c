@@ -2,7 +2,7 @@
  * of a handful of values. */
 #include "compressors/frame.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -170,16 +170,10 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("edges");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "all", 120);
     tcase_add_test(t, zeros_stay_zeros);
     tcase_add_loop_test(t, sparse_chunks_are_short, 0, 7);
     tcase_add_test(t, versions_of_payloads);
     tcase_add_test(t, few_elements_reach_their_step);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

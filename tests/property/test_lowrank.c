@@ -3,7 +3,7 @@
 #include "compressors/powersgd/powersgd_math.h"
 #include "compressors/randk/randk_pick.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -452,8 +452,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("lowrank_randk_stack");
-    TCase *t = tcase_create("property");
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(s, "property", 60);
     tcase_add_test(t, powersgd_exact_on_its_rank);
     tcase_add_test(t, powersgd_near_the_best);
     tcase_add_test(t, powersgd_of_several_ranks);
@@ -469,10 +468,5 @@ int main(void)
     tcase_add_test(t, randk_not_finite);
     tcase_add_test(t, stack_no_worse_than_its_first_stage);
     tcase_add_test(t, stack_caps_are_what_all_stages_allow);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,6 +1,6 @@
 /* test_plan.c : the solvers against exhaustive search on thousands of random problems, and their speed. */
 #include "comm/base/base.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,17 +232,11 @@ int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
     Suite *s = suite_create("plan");
-    TCase *t = tcase_create("plan");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "plan", 120);
     tcase_add_test(t, against_exhaustive);
     tcase_add_test(t, large_problems_are_quick);
     tcase_add_test(t, budget_met_exactly_or_not_at_all);
     tcase_add_test(t, layers_without_gradient_take_the_cheapest);
     tcase_add_test(t, bad_problems_are_refused);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -1,7 +1,7 @@
 /* test_quant.c : what the quant codec promises about its error, whatever the data: bounded by a step, unbiased, of the
  * size that theory gives; and nothing that is not finite gets lost. */
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -239,8 +239,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("quant");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(s, "all", 60);
     tcase_add_test(t, error_is_at_most_a_step);
     tcase_add_test(t, stochastic_rounding_is_unbiased);
     tcase_add_test(t, error_is_what_theory_says);
@@ -249,10 +248,5 @@ int main(void)
     tcase_add_test(t, not_finite_poisons_its_bucket_only);
     tcase_add_test(t, extreme_ranges);
     tcase_add_test(t, levels_are_exact);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -3,7 +3,7 @@
  * makes communication faster is withdrawn, and each that makes it slower is, within 20 steps. The clocks are made up. */
 #include "scheduler/step_time.h"
 #include "scheduler/verdict.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -277,18 +277,12 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("verdict");
-    TCase *t = tcase_create("verdict");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "verdict", 120);
     tcase_add_test(t, no_good_plan_is_withdrawn);
     tcase_add_test(t, bad_plans_are_withdrawn_within_20_steps);
     tcase_add_test(t, a_wrong_withdrawal_recovers_in_tens_of_steps);
     tcase_add_test(t, no_trial_where_the_gain_is_beyond_doubt);
     tcase_add_test(t, finds_the_fastest_plan);
     tcase_add_test(t, close_races_cost_little);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

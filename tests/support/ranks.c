@@ -33,7 +33,7 @@ void ranks_run(int size, const taut_config *cfg, ranks_body body, void *arg, ran
     for (int r = 0; r < size; r++) pthread_join(thread[r], NULL);
     for (int r = 0; r < size; r++) {
         if (ctx) ctx[r] = seats[r].ctx;
-        taut_comm_destroy(comms[r]);
+        taut_comm_destroy(seats[r].ctx.comm);
     }
     free(comms), free(seats), free(thread);
 }

@@ -14,7 +14,8 @@ typedef struct ranks_ctx {
 
 typedef taut_status (*ranks_body)(ranks_ctx *c);
 
-/* Runs body on `size` ranks; ctx: size results, or NULL. Fails the test if creation fails. destroys the communicators. */
+/* Runs body on `size` ranks; ctx: size results, or NULL. Fails the test if creation fails. Destroys the communicators; a body that has done
+ * so sets its comm to NULL. */
 void ranks_run(int size, const taut_config *cfg, ranks_body body, void *arg, ranks_ctx *ctx);
 /* The same, and every rank must return TAUT_OK. */
 void ranks_ok(int size, const taut_config *cfg, ranks_body body, void *arg);

@@ -21,9 +21,11 @@ typedef struct scene_result { /* of planned steps */
     double first, worst;   /* that, of the first one; the largest */
     double ratio;          /* median of reported over true */
     double control, bits;  /* statistics and samples over 2 bits per element, mean; bits per element, all in all */
-    double loss;
     int    plans;
 } scene_result;
+
+/* Of a run of codec=auto, at most SCENE_STEPS steps. Prints a line, which begins with `what`. */
+scene_result scene_judge(const truth *t, const char *what);
 
 /* Prints a line. A run that fails: status in *why, which has room for 512, else "". */
 scene_result scene_run(const scene *c, char *why);

@@ -9,7 +9,7 @@
 #include "comm/taut.h"
 #include <stdbool.h>
 
-enum { TRUTH_RANKS = 8, TRUTH_LAYERS = 16 };
+enum { TRUTH_RANKS = 8, TRUTH_LAYERS = 64 };
 
 typedef struct truth_shape {
     const char *name;

@@ -5,7 +5,7 @@
 #include "compressors/grid/grid_model.h"
 #include "tests/support/codec_case.h"
 #include "tests/support/cuda_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -391,8 +391,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("cuda_grid");
-    TCase *t = tcase_create("twin");
-    tcase_set_timeout(t, 200);
+    TCase *t = suite_case(s, "twin", 200);
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_loop_test(t, steps_and_sizes, 0, 2);
     tcase_add_loop_test(t, values_of_every_kind, 0, 3);
@@ -402,10 +401,5 @@ int main(void)
     tcase_add_test(t, statistics);
     tcase_add_test(t, sparse_chunks);
     tcase_add_loop_test(t, malformed_payloads, 0, 3);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -4,7 +4,7 @@
 #include "compressors/grid/grid.h"
 #include "tests/support/cuda_host/control.h"
 #include "tests/support/cuda_twin.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -349,8 +349,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("cuda_ops");
-    TCase *t = tcase_create("twin");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "twin", 120);
     tcase_add_loop_test(t, every_codec, 0, TWIN_SPECS);
     tcase_add_test(t, topk_by_threshold);
     tcase_add_test(t, many_small_layers);
@@ -359,10 +358,5 @@ int main(void)
     tcase_add_test(t, adapt_and_rebase);
     tcase_add_loop_test(t, linear_rounds, 0, 2);
     tcase_add_test(t, powersgd_states);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -3,7 +3,7 @@
 #include "compressors/codec.h"
 #include "tests/support/codec_case.h"
 #include "tests/support/cuda_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,15 +126,9 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("cuda_powersgd");
-    TCase *t = tcase_create("twin");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "twin", 120);
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, matrices);
     tcase_add_test(t, linear_rounds);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

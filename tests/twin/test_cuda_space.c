@@ -4,7 +4,7 @@
 #include "compressors/grid/grid.h"
 #include "tests/support/cuda_host/control.h"
 #include "tests/support/cuda_twin.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -290,8 +290,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("cuda_space");
-    TCase *t = tcase_create("twin");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "twin", 120);
     tcase_add_test(t, passes);
     tcase_add_test(t, norms);
     tcase_add_loop_test(t, frames, 0, TWIN_SPECS);
@@ -300,10 +299,5 @@ int main(void)
     tcase_add_test(t, bad_input);
     tcase_add_loop_test(t, bad_payloads, 0, TWIN_SPECS);
     tcase_add_test(t, out_of_memory);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

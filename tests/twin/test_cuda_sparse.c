@@ -4,7 +4,7 @@
 #include "compressors/topk/topk_format.h"
 #include "tests/support/codec_case.h"
 #include "tests/support/cuda_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -377,8 +377,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("cuda_sparse");
-    TCase *t = tcase_create("twin");
-    tcase_set_timeout(t, 200);
+    TCase *t = suite_case(s, "twin", 200);
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, topk_is_the_cpus);
     tcase_add_test(t, topk_from_candidates);
@@ -388,10 +387,5 @@ int main(void)
     tcase_add_test(t, randk_is_the_cpus);
     tcase_add_test(t, randk_linear);
     tcase_add_test(t, stack_of_two);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

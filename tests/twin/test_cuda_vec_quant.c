@@ -6,7 +6,7 @@
 #include "compressors/vec/vec.h"
 #include "tests/support/codec_case.h"
 #include "tests/support/cuda_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -411,8 +411,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("cuda_vec_quant");
-    TCase *t = tcase_create("twin");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "twin", 120);
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, casts_are_the_cpus);
     tcase_add_test(t, input_adds_the_residual);
@@ -423,10 +422,5 @@ int main(void)
     tcase_add_test(t, quant_batch_in_a_graph);
     tcase_add_test(t, quant_errors_of_candidates);
     tcase_add_test(t, quant_refuses);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

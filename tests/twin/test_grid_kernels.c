@@ -3,7 +3,7 @@
 #include "compressors/grid/grid_chunk.h"
 #include "compressors/grid/grid_rans.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -225,15 +225,9 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("grid_kernels");
-    TCase *t = tcase_create("twin");
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(s, "twin", 120);
     tcase_add_loop_test(t, every_level_equals_portable, 0, KINDS);
     tcase_add_loop_test(t, residual_in_place, 0, KINDS);
     tcase_add_loop_test(t, pairs_decode_like_single_chunks, 0, KINDS);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

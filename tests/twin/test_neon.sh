@@ -25,14 +25,14 @@ sources=$(ls compressors/*.c compressors/*/*.c | grep -v -e _avx2 -e _avx512)
 flags="-std=c11 -D_GNU_SOURCE -O2 -ffp-contract=off -DNDEBUG -I. -Wall -Wextra -Werror"
 build() {
     # shellcheck disable=SC2086
-    "$CROSS" $flags -DXXH_INLINE_ALL= -isystem "$out/include" -static -o "$out/arm" tests/twin/same_bytes.c comm/base/base.c $sources -lm -pthread
+    "$CROSS" $flags -DXXH_INLINE_ALL= -isystem "$out/include" -static -o "$out/arm" tests/twin/same_bytes.c comm/base/base.c comm/base/space.c $sources -lm -pthread
 }
 native() {
     # shellcheck disable=SC2086
     ${CC:-cc} $flags -o "$out/here" tests/twin/same_bytes.c "$BUILD/lib/libtaut.a" $LIBS -lxxhash -lm -pthread
 }
 LIBS="$(mpicc --showme:link 2>/dev/null || true)"
-for p in openblas libzstd libjpeg; do LIBS="$LIBS $(pkg-config --libs $p 2>/dev/null || true)"; done
+for p in openblas libzstd libjpeg jansson; do LIBS="$LIBS $(pkg-config --libs $p 2>/dev/null || true)"; done
 check "builds for aarch64" build
 check "builds here" native
 if [ "$failed" -eq 0 ]; then

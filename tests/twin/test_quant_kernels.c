@@ -5,7 +5,7 @@
 #include "compressors/quant/quant_bucket.h"
 #include "compressors/quant/quant_codes.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,16 +132,10 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("quant_kernels");
-    TCase *t = tcase_create("twin");
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(s, "twin", 60);
     tcase_add_test(t, ordinary_buckets);
     tcase_add_test(t, odd_buckets);
     tcase_add_test(t, equal_elements);
     tcase_add_test(t, any_bytes_decode_alike);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

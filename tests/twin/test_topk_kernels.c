@@ -3,7 +3,7 @@
 #include "compressors/topk/topk_kernels.h"
 #include "compressors/topk/topk_select.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,13 +66,8 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("topk_kernels");
-    TCase *t = tcase_create("twin");
+    TCase *t = suite_case(s, "twin", 0);
     tcase_add_test(t, every_level_equals_portable);
     tcase_add_test(t, every_level_selects_alike);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -3,7 +3,7 @@
 #include "compressors/vec/vec.h"
 #include "compressors/vec/vec_portable.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,16 +121,10 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("vec_kernels");
-    TCase *t = tcase_create("twin");
+    TCase *t = suite_case(s, "twin", 60);
     tcase_add_checked_fixture(t, set_up, tear_down);
-    tcase_set_timeout(t, 60);
     tcase_add_test(t, every_level_equals_portable);
     tcase_add_test(t, all_halves_survive);
     tcase_add_test(t, f16_rounds_half_to_even);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

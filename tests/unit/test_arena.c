@@ -1,7 +1,7 @@
 /* test_slots.c : slots and the arena behind them, alone: blocks do not overlap, what is given back can be lent again whole, the
  * own slot is always there first, and the arena is as large as its bound says. */
 #include "comm/base/arena.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <string.h>
 
 enum { KIB = 1024, MIB = 1024 * KIB };
@@ -140,15 +140,10 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("slots");
-    TCase *t = tcase_create("all");
+    TCase *t = suite_case(s, "all", 0);
     tcase_add_test(t, own_first);
     tcase_add_test(t, loans);
     tcase_add_test(t, bound);
     tcase_add_test(t, limits);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

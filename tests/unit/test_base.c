@@ -2,7 +2,7 @@
 #include "comm/base/base.h"
 #include "compressors/codec.h"
 #include "scheduler/budget.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
@@ -177,9 +177,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("base");
-    TCase *t = tcase_create("base");
-    suite_add_tcase(s, t);
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(s, "base", 60);
     tcase_add_test(t, status_names_and_texts);
     tcase_add_test(t, fail_keeps_the_message);
     tcase_add_test(t, alloc_is_zeroed_aligned_counted);
@@ -189,9 +187,5 @@ int main(void)
     tcase_add_test(t, random_is_pinned);
     tcase_add_test(t, overflow_helpers);
     tcase_add_test(t, numbers_ignore_the_locale);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

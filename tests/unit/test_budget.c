@@ -1,6 +1,6 @@
 /* test_budget.c : words of a plan's settings, weights, and decisions on small observations. */
 #include "scheduler/decide.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,17 +110,12 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("budget");
-    TCase *t = tcase_create("budget");
+    TCase *t = suite_case(s, "budget", 0);
     tcase_add_test(t, budgets_parse);
     tcase_add_test(t, bad_budgets_are_refused);
     tcase_add_test(t, words_parse);
     tcase_add_test(t, weights);
     tcase_add_test(t, decisions_follow_budget_and_link);
     tcase_add_test(t, hash_depends_on_names_and_specs);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

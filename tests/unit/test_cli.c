@@ -2,7 +2,7 @@
  * the library, so this test compiles them in. */
 #include "launch/cli.c"
 #include "launch/floats.c"
-#include <check.h>
+#include "../support/suite.h"
 
 static FILE *captured; /* what cli.c printed on stderr */
 static int   kept_fd;
@@ -254,9 +254,7 @@ END_TEST
 int main(void)
 {
     Suite   *suite = suite_create("cli");
-    TCase   *t = tcase_create("cli");
-    SRunner *runner;
-    int      failed;
+    TCase *t = suite_case(suite, "cli", 0);
     tcase_add_test(t, every_kind_is_read);
     tcase_add_test(t, double_dash_ends_options);
     tcase_add_loop_test(t, bad_lines_are_explained, 0, sizeof bad / sizeof *bad);
@@ -266,10 +264,5 @@ int main(void)
     tcase_add_test(t, shapes);
     tcase_add_test(t, numbers);
     tcase_add_test(t, synthetic_data_is_the_same_in_any_length);
-    suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -1,7 +1,7 @@
 /* test_codec_basics.c : what holds for every registered codec: specs and their messages, lengths, frames, slices. */
 #include "compressors/frame.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -347,16 +347,10 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("codec_basics");
-    TCase *t = tcase_create("all");
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(s, "all", 60);
     tcase_add_test(t, every_codec_has_a_spec_here);
     tcase_add_test(t, bad_specs_name_the_value_and_the_range);
     tcase_add_test(t, specs_print_canonically_and_parse_back);
     tcase_add_loop_test(t, every_codec_keeps_its_promises, 0, PROMISES);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

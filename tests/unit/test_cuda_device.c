@@ -2,7 +2,7 @@
  * execution model, which can be told to have no driver or little memory. */
 #include "tests/support/cuda_case.h"
 #include "tests/support/cuda_host/control.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <string.h>
 
 START_TEST(pointers)
@@ -82,16 +82,11 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("cuda_device");
-    TCase *t = tcase_create("bad input");
+    TCase *t = suite_case(s, "bad input", 0);
     tcase_add_test(t, pointers);
     tcase_add_test(t, out_of_memory);
     tcase_add_test(t, no_driver);
     tcase_add_test(t, what_is_built);
     tcase_add_test(t, captures);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,7 +1,7 @@
 /* The execution model of CUDA kernels (tests/support/cuda_host): right kernels give their results under every schedule, and
  * each kernel that is wrong on purpose is caught, by a wrong result or by the end of the process. */
 #include "tests/support/cuda_host/samples.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,16 +51,10 @@ int main(void)
 {
     int    rights = 0, wrongs = 0;
     Suite *s = suite_create("cuda_host");
-    TCase *t = tcase_create("model");
+    TCase *t = suite_case(s, "model", 120);
     while (sample_right((size_t)rights)) rights++;
     while (sample_wrong((size_t)wrongs)) wrongs++;
-    tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, right_kernels, 0, rights);
     tcase_add_loop_test(t, wrong_kernels, 0, wrongs);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

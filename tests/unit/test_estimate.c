@@ -1,6 +1,6 @@
 /* test_estimate.c : sums from samples: unbiased, with honest intervals, quick after a jump. */
 #include "scheduler/estimate.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -90,14 +90,9 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("estimate");
-    TCase *tc = tcase_create("estimate");
+    TCase *tc = suite_case(s, "estimate", 0);
     tcase_add_test(tc, unbiased_and_honest);
     tcase_add_test(tc, follows_a_jump);
     tcase_add_test(tc, odd_samples);
-    suite_add_tcase(s, tc);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

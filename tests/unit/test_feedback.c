@@ -1,7 +1,7 @@
 /* feedback.h, function by function. */
 #include "compressors/feedback.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,16 +132,11 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("feedback");
-    TCase *t = tcase_create("unit");
+    TCase *t = suite_case(s, "unit", 0);
     tcase_add_test(t, reads_16_bit_gradients);
     tcase_add_test(t, adds_to_the_residual_or_overwrites);
     tcase_add_test(t, norms_in_every_metric);
     tcase_add_test(t, states_add_up);
     tcase_add_test(t, refuses_bad_momentum_and_survives_no_memory);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

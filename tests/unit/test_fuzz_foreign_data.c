@@ -3,7 +3,7 @@
 #define LLVMFuzzerTestOneInput unused_places
 #include "tests/fuzz/fuzz_places.c"
 #undef LLVMFuzzerTestOneInput
-#include <check.h>
+#include "../support/suite.h"
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,17 +78,9 @@ END_TEST
 int main(void)
 {
     Suite   *suite = suite_create("fuzz_foreign");
-    TCase   *t = tcase_create("fuzz_foreign");
-    SRunner *runner;
-    int      failed;
+    TCase *t = suite_case(suite, "fuzz_foreign", 600);
     if (getenv("LONG") && *getenv("LONG") == '1') damages = 5000;
     setenv("TAUT_LOG", "error", 1);
-    tcase_set_timeout(t, 600);
     tcase_add_loop_test(t, seeds, 0, sizeof targets / sizeof *targets);
-    suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

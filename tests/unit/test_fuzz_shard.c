@@ -2,7 +2,7 @@
  * wrong here is seen by the sanitizers (make MODE=asan); without them it is that nothing crashes. */
 #include "tests/fuzz/fuzz_shard.c"
 #include "compressors/dataset/shard/layout.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <xxhash.h>
 
 static int damages = 60; /* LONG=1: many more */
@@ -140,19 +140,12 @@ END_TEST
 int main(void)
 {
     Suite   *suite = suite_create("fuzz_shard");
-    TCase   *t = tcase_create("fuzz_shard");
-    SRunner *runner;
-    int      failed, codecs = 0;
+    TCase *t = suite_case(suite, "fuzz_shard", 240);
+    int      codecs = 0;
     if (getenv("LONG") && *getenv("LONG") == '1') damages = 1000;
     setenv("TAUT_LOG", "error", 1); /* corrected bits are many here */
     while (taut__field_codec_at((size_t)codecs)) codecs++;
-    tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, damaged_parts, 0, codecs);
     tcase_add_loop_test(t, damaged_files, 0, 3);
-    suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

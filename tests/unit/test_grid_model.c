@@ -1,7 +1,7 @@
 /* The tables of code rans: whole, exact to invert, and what the density that they are said to come from
  * gives. */
 #include "compressors/grid/grid_rans.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 
 static unsigned frequency(const grid_model *m, unsigned symbol)
@@ -153,18 +153,12 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("grid_model");
-    TCase *t = tcase_create("grid_model");
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(s, "grid_model", 60);
     tcase_add_test(t, code_points_are_covered_once);
     tcase_add_test(t, small_tables_agree);
     tcase_add_test(t, reciprocals_are_exact);
     tcase_add_test(t, lanes_round_trip);
     tcase_add_loop_test(t, tables_come_from_the_density, 0, GRID_SHAPES);
     tcase_add_loop_test(t, shape_is_found, 0, GRID_SHAPES);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,7 +1,7 @@
 /* Payloads of grid with every byte changed and every length cut; what travels raw; sizes that need no data.
  */
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -192,8 +192,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("grid_payloads");
-    TCase *t = tcase_create("grid_payloads");
-    tcase_set_timeout(t, 300);
+    TCase *t = suite_case(s, "grid_payloads", 300);
     tcase_add_loop_test(t, changed_bytes_do_no_harm, 0, SPECS);
     tcase_add_loop_test(t, sizes_from_one, 0, SPECS);
     tcase_add_loop_test(t, values_without_a_code_travel_raw, 0, 6);
@@ -203,10 +202,5 @@ int main(void)
     tcase_add_loop_test(t, bad_specs_name_value_and_range, 0, 9);
     tcase_add_test(t, payload_describes_itself);
     tcase_add_test(t, capacity_is_asked_for);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

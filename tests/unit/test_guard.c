@@ -1,6 +1,6 @@
 /* test_guard.c : shares, violations, who goes to a safer codec and when, steering. */
 #include "scheduler/guard.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -155,7 +155,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("guard");
-    TCase *t = tcase_create("guard");
+    TCase *t = suite_case(s, "guard", 0);
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, shares_add_up);
     tcase_add_test(t, quiet_within_the_budget);
@@ -168,10 +168,5 @@ int main(void)
     tcase_add_test(t, far_from_the_plan_calls_for_another);
     tcase_add_test(t, double_the_share_is_acted_upon_at_once);
     tcase_add_test(t, norm_change);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -29,7 +29,14 @@ for _ in 1 2 3 4; do
     # shellcheck disable=SC2086
     shared=$({ echo "$shared" | tr ' ' '\n'; reached $shared; } | sort -u)
 done
-shared=$(grep -L 'cuda_runtime.h\|__device__ __forceinline__' $shared)
+kernels=$(echo $(grep -l 'cuda_runtime.h\|__device__ __forceinline__' $shared))
+for _ in 1 2 3 4; do # and what includes one of those
+    for h in $shared; do
+        for inner in $(reached "$h"); do case " $kernels " in *" $inner "*) kernels="$kernels $h" ;; esac done
+    done
+    kernels=$(printf '%s\n' $kernels | sort -u | tr '\n' ' ')
+done
+shared=$(printf '%s\n' $shared | grep -vxF "$(printf '%s\n' $kernels)")
 interfaces='comm/base/base.h comm/base/place.h comm/base/space.h compressors/codec.h compressors/ops.h compressors/vectors.h
     compressors/feedback.h compressors/frame.h compressors/dispatch.h compressors/cuda/cuda.h'
 all=$(printf '%s\n' $shared $interfaces | sort -u)

@@ -1,6 +1,6 @@
 /* test_jpeg_shard.c : JPEGs decoded on read: pixels, scaled extents, damage. */
 #include "comm/taut_data.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,9 +88,7 @@ END_TEST
 int main(void)
 {
     Suite   *suite = suite_create("jpeg");
-    TCase   *t = tcase_create("jpeg");
-    SRunner *runner;
-    int      failed;
+    TCase *t = suite_case(suite, "jpeg", 0);
 #ifdef TAUT_HAVE_JPEG
     tcase_add_loop_test(t, pixels_at_every_scale, 0, 2);
     tcase_add_test(t, damage);
@@ -98,10 +96,5 @@ int main(void)
     puts("SKIP built without libjpeg-turbo: decoding of JPEGs");
     tcase_add_test(t, left_out);
 #endif
-    suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -5,7 +5,7 @@
 #include "comm/base/base.h"
 #include "compressors/dataset/loader/schedule.h"
 #include "compressors/dataset/shard/shard.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
@@ -706,10 +706,7 @@ END_TEST
 int main(void)
 {
     Suite   *suite = suite_create("loader");
-    TCase   *t = tcase_create("loader");
-    SRunner *r;
-    int      failed;
-    tcase_set_timeout(t, 120);
+    TCase *t = suite_case(suite, "loader", 120);
     tcase_add_unchecked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, stream, 0, (int)COUNT(runs));
     tcase_add_loop_test(t, decodes_once, 0, 5);
@@ -724,10 +721,5 @@ int main(void)
     tcase_add_test(t, damaged);
     tcase_add_test(t, a_rank_is_gone);
     tcase_add_test(t, allocation_failures);
-    suite_add_tcase(suite, t);
-    r = srunner_create(suite);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(suite);
 }

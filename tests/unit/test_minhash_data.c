@@ -1,7 +1,7 @@
 /* test_minhash_data.c : n-gram sets and Jaccard against a plain computation; sketches against their probability; the search
  * against all pairs. */
 #include "compressors/dataset/minhash.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,18 +152,10 @@ END_TEST
 int main(void)
 {
     Suite   *suite = suite_create("minhash");
-    TCase   *t = tcase_create("minhash");
-    SRunner *runner;
-    int      failed;
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(suite, "minhash", 60);
     tcase_add_test(t, words);
     tcase_add_test(t, tokens);
     tcase_add_test(t, probability);
     tcase_add_test(t, search);
-    suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

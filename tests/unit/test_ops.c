@@ -4,7 +4,7 @@
 #include "compressors/vectors.h"
 #include "compressors/cuda/cuda.h"
 #include "tests/support/codec_case.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -364,7 +364,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("ops");
-    TCase *t = tcase_create("spaces");
+    TCase *t = suite_case(s, "spaces", 0);
     tcase_add_loop_test(t, a_batch_is_as_good_as_single_calls, 0, SPECS);
     tcase_add_loop_test(t, codes_in_batches, 0, 2);
     tcase_add_test(t, one_bad_piece);
@@ -375,10 +375,5 @@ int main(void)
     tcase_add_test(t, a_table_for_one_codec);
     tcase_add_loop_test(t, frames_without_a_checksum, 0, SPECS);
     tcase_add_loop_test(t, sealed_in_batches, 0, SPECS);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,7 +1,7 @@
 /* test_partition.c : index arithmetic of comm/base/partition.h: parts cover a tensor once, in order, at block boundaries, evenly; so do
  * sub-slices; a ring visits every part. No network. */
 #include "comm/base/partition.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <stdlib.h>
 
 static const size_t lengths[] = {1, 2, 3, 63, 64, 65, 127, 511, 512, 513, 1000, 4097, 65536, 1000003, (size_t)5 << 31};
@@ -108,15 +108,10 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("partition");
-    TCase *t = tcase_create("all");
+    TCase *t = suite_case(s, "all", 0);
     tcase_add_loop_test(t, cover, 0, (int)COUNT(ranks));
     tcase_add_test(t, ring);
     tcase_add_test(t, powers);
     tcase_add_test(t, halving);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,7 +1,7 @@
 /* test_plan_data.c : plans as text: what is written is read, what is wrong is named with its line; rules as people type
  * them; no text can hurt the parser. */
 #include "compressors/dataset/plan/plan.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -327,10 +327,7 @@ END_TEST
 int main(void)
 {
     Suite   *s = suite_create("data plan");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      failed;
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(s, "all", 60);
     tcase_add_loop_test(t, round_trip, 0, (int)COUNT(good));
     tcase_add_test(t, budgets);
     tcase_add_loop_test(t, bad_rules, 0, (int)COUNT(bad_rule));
@@ -339,10 +336,5 @@ int main(void)
     tcase_add_test(t, hand_written);
     tcase_add_test(t, damaged);
     tcase_add_test(t, files);
-    suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -2,7 +2,7 @@
 #include "comm/preload/likeness.h"
 #include "comm/preload/preload_options.h"
 #include "comm/preload/sequence.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -279,7 +279,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("preload");
-    TCase *t = tcase_create("preload");
+    TCase *t = suite_case(s, "preload", 0);
     tcase_add_loop_test(t, periods_are_the_shortest_that_have_run_three_times, 0, 30);
     tcase_add_test(t, a_cycle_of_small_calls_only_is_none);
     tcase_add_test(t, long_runs_keep_the_history_that_fits);
@@ -294,10 +294,5 @@ int main(void)
     tcase_add_test(t, samples_lie_inside_and_apart);
     tcase_add_test(t, picks_are_numbers_and_ranges_of_bytes);
     tcase_add_loop_test(t, bad_picks_are_named, 0, 9);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return suite_run(s);
 }

@@ -1,6 +1,6 @@
 /* test_repeats_data.c : the repeat audit on planted copies: counts, unique units, D' against its formula in float64, the warning. */
 #include "compressors/dataset/repeats.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,17 +152,9 @@ END_TEST
 int main(void)
 {
     Suite   *suite = suite_create("repeats");
-    TCase   *t = tcase_create("repeats");
-    SRunner *runner;
-    int      failed;
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(suite, "repeats", 60);
     tcase_add_test(t, formula);
     tcase_add_test(t, copies);
     tcase_add_test(t, often);
-    suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

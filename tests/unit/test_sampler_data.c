@@ -2,7 +2,7 @@
  * promise; streams do not depend on ranks or on being stopped. */
 #include "compressors/dataset/sampler/philox.h"
 #include "compressors/dataset/sampler/sampler.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -581,10 +581,7 @@ END_TEST
 int main(void)
 {
     Suite   *suite = suite_create("sampler");
-    TCase   *tc = tcase_create("sampler");
-    SRunner *runner;
-    int      failed;
-    tcase_set_timeout(tc, 120);
+    TCase *tc = suite_case(suite, "sampler", 120);
     tcase_add_test(tc, philox_known_answers);
     tcase_add_test(tc, bijective_small);
     tcase_add_test(tc, bijective_large);
@@ -604,10 +601,5 @@ int main(void)
     tcase_add_test(tc, killed_and_resumed);
     tcase_add_test(tc, state_bytes);
     tcase_add_test(tc, a_billion);
-    suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

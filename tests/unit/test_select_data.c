@@ -1,5 +1,6 @@
 /* test_select_data.c : methods that choose samples by their text, on mixes made here: what was planted is found; the same plan for any
  * number of ranks. SPEED=1 prints samples per second. */
+#include "../support/suite.h"
 #include "compressors/dataset/minhash.h"
 #include "tests/support/select_case.h"
 #include <math.h>
@@ -401,11 +402,8 @@ END_TEST
 int main(void)
 {
     Suite   *suite = suite_create("select");
-    TCase   *c = tcase_create("all");
-    SRunner *r;
-    int      failed;
+    TCase *c = suite_case(suite, "all", 300);
     int      seeds = getenv("LONG") && strcmp(getenv("LONG"), "0") != 0 ? 4 : 1;
-    tcase_set_timeout(c, 300);
     tcase_add_checked_fixture(c, make_folder, remove_folder);
     tcase_add_loop_test(c, dsir_finds_the_topic, 0, seeds);
     tcase_add_loop_test(c, zipfit_finds_the_topic, 0, seeds);
@@ -416,10 +414,5 @@ int main(void)
     tcase_add_test(c, softdedup_weighs_the_common_less);
     tcase_add_loop_test(c, same_for_any_ranks, 0, sizeof rules / sizeof *rules);
     tcase_add_test(c, speed);
-    suite_add_tcase(suite, c);
-    r = srunner_create(suite);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(suite);
 }

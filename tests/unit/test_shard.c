@@ -5,7 +5,7 @@
 #include "compressors/dataset/fields/field.h"
 #include "compressors/dataset/shard/layout.h"
 #include "compressors/dispatch.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -520,10 +520,7 @@ END_TEST
 int main(void)
 {
     Suite   *suite = suite_create("shard");
-    TCase   *t = tcase_create("shard");
-    SRunner *runner;
-    int      failed;
-    tcase_set_timeout(t, 240);
+    TCase *t = suite_case(suite, "shard", 240);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, every_codec, 0, sizeof cases / sizeof *cases);
     tcase_add_test(t, golden);
@@ -535,10 +532,5 @@ int main(void)
     tcase_add_test(t, two_writers_of_one_name);
     tcase_add_loop_test(t, bad_fields, 0, sizeof bad / sizeof *bad);
     tcase_add_test(t, crc32c);
-    suite_add_tcase(suite, t);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -1,7 +1,7 @@
 /* Payloads of topk, randk, powersgd and stack with every byte changed and every length cut; capacity and description. */
 #include "tests/support/codec_case.h"
 #include "compressors/stack/stack.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,8 +154,7 @@ int main(void)
 {
     enum { SPECS = sizeof specs / sizeof *specs };
     Suite *s = suite_create("sparse_payloads");
-    TCase *t = tcase_create("unit");
-    tcase_set_timeout(t, 60);
+    TCase *t = suite_case(s, "unit", 60);
     tcase_add_loop_test(t, changed_bytes_do_no_harm, 0, SPECS);
     tcase_add_loop_test(t, wrong_element_count, 0, SPECS);
     tcase_add_loop_test(t, sizes_from_one, 0, SPECS);
@@ -163,10 +162,5 @@ int main(void)
     tcase_add_loop_test(t, payloads_describe_themselves, 0, SPECS);
     tcase_add_loop_test(t, a_step_allocates_nothing, 0, SPECS);
     tcase_add_test(t, states_survive_a_lack_of_memory);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,6 +1,6 @@
 /* test_time_model.c : hops, bytes and codec work per algorithm; choice; refinement from observations. */
 #include "scheduler/time_model.h"
-#include <check.h>
+#include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -146,7 +146,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("time_model");
-    TCase *t = tcase_create("time_model");
+    TCase *t = suite_case(s, "time_model", 0);
     tcase_add_test(t, two_nodes_at_one_gigabit);
     tcase_add_test(t, slow_codec_loses_on_a_fast_link);
     tcase_add_test(t, one_rank_costs_nothing);
@@ -157,10 +157,5 @@ int main(void)
     tcase_add_test(t, fit_finds_alpha_and_beta);
     tcase_add_test(t, fit_of_one_shape_keeps_the_latency);
     tcase_add_test(t, fit_is_never_negative);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -15,7 +15,13 @@ static taut_status agree(const taut_loader_group *g, taut_status mine)
     if (!g) return mine;
     if (mine != TAUT_OK) snprintf(text, sizeof text, "%s", taut_last_error());
     all = g->agree(g->ctx, mine, text, sizeof text);
-    return all == TAUT_OK ? TAUT_OK : taut__fail(all, "%s", text);
+    return all == TAUT_OK ? TAUT_OK : taut__fail(all, "%s", *text ? text : "taut_loader_open: the group's agree() failed");
+}
+
+/* The group's own functions leave no text. */
+static taut_status sent(taut_status s)
+{
+    return s == TAUT_OK ? s : taut__fail(s, "taut_loader_open: the group's broadcast failed: %s", taut_status_text(s));
 }
 
 /* From here on, whoever calls agree() does it on all ranks: each line that may fail on one of them ends in one. */
@@ -46,9 +52,9 @@ static taut_status share_package(taut_loader *l, const taut_loader_group *g)
         taut__free(bytes);
         return s;
     }
-    s = agree(g, g->broadcast(g->ctx, &n, sizeof n));
+    s = agree(g, sent(g->broadcast(g->ctx, &n, sizeof n)));
     if (s == TAUT_OK) s = agree(g, make_room(l, &bytes, n));
-    if (s == TAUT_OK) s = agree(g, g->broadcast(g->ctx, bytes, (size_t)n));
+    if (s == TAUT_OK) s = agree(g, sent(g->broadcast(g->ctx, bytes, (size_t)n)));
     if (s == TAUT_OK) s = agree(g, l->rank == 0 ? TAUT_OK : taut__package_unpack(&l->data, bytes, (size_t)n));
     taut__free(bytes);
     return s;
@@ -61,7 +67,7 @@ static taut_status same_settings(taut_loader *l, const taut_loader_group *g)
     taut_status s;
     if (!g) return TAUT_OK;
     memcpy(first, mine, sizeof first);
-    TAUT_TRY(agree(g, g->broadcast(g->ctx, first, sizeof first)));
+    TAUT_TRY(agree(g, sent(g->broadcast(g->ctx, first, sizeof first))));
     s = memcmp(first, mine, sizeof first) == 0
             ? TAUT_OK
             : taut__fail(TAUT_E_MISMATCH, "loader: rank %u: batch %llu, rounds %llu, first step %llu, %llu bytes per block, share %llu; rank 0 has %llu, %llu, %llu, %llu, %llu",
@@ -99,7 +105,7 @@ static taut_status share_memory(taut_loader *l, const taut_loader_group *g, uint
         *slots = in.slots;
         return TAUT_OK;
     }
-    TAUT_TRY(agree(g, g->node_broadcast(g->ctx, &in, sizeof in)));
+    TAUT_TRY(agree(g, sent(g->node_broadcast(g->ctx, &in, sizeof in))));
     if (l->node_index != 0) s = taut__node_open(&l->node, l->node_ranks, in.slots, l->slot_bytes, in.ticket);
     s = agree(g, s);
     *slots = in.slots;

@@ -81,3 +81,12 @@ taut_status taut_data_plan_get_info(taut_data_plan *p, taut_data_plan_info *info
     memcpy(info, &i, taut__min(info->size, sizeof i));
     return TAUT_OK;
 }
+
+taut_status taut_data_plan_shard(const taut_data_plan *p, uint64_t i, uint64_t *hash, uint64_t *samples)
+{
+    *hash = *samples = 0;
+    if (i >= p->plan.shards) return taut__fail(TAUT_E_RANGE, "plan: shard %llu: must be below %zu", (unsigned long long)i, p->plan.shards);
+    *hash = p->plan.shard[i].hash;
+    *samples = p->plan.shard[i].samples;
+    return TAUT_OK;
+}

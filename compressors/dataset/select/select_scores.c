@@ -78,7 +78,7 @@ static taut_status run_infobatch(taut__select *s)
     if (status == TAUT_OK) status = taut__select_marked(s, below);
     if (status == TAUT_OK && !(s->weight = taut__alloc((size_t)low, sizeof *s->weight))) status = taut__fail(TAUT_E_NOMEM, "infobatch: out of memory");
     if (status == TAUT_OK) {
-        stay = (uint64_t)((double)low * (1 - r) + 0.5);
+        stay = (uint64_t)((double)low * (1 - r) + 1e-9); /* rounded down: floor(low/stay) rounds then have no sample of these in common */
         if (stay == 0) stay = 1;
         for (uint64_t i = 0; i < low; i++) s->weight[i] = (float)((double)low / (double)stay);
         s->keep = n - low + stay;

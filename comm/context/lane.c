@@ -1,0 +1,97 @@
+/* lane.c : what a communicator has in each memory space. */
+#include "lane.h"
+#include "../base/partition.h"
+#include <string.h>
+
+static size_t workers(const taut__lane *lane) { return (size_t)taut__executor_threads(lane->executor); }
+
+void taut__lane_close(taut__lane *lane)
+{
+    if (lane->executor) {
+        taut__executor_quiet(lane->executor);
+        for (size_t w = 0; lane->scratch && w < workers(lane); w++) lane->space->release(lane->place, lane->scratch[w]);
+    }
+    taut__free(lane->scratch);
+    taut__free(lane->fetched);
+    taut__executor_destroy(lane->executor);
+    if (lane->space) lane->space->stream_destroy(lane->place);
+    *lane = (taut__lane){0};
+}
+
+/* On the host the thread that runs a batch is one of its workers; elsewhere it goes on meanwhile. */
+static taut_status make(taut__context *ctx, taut__lane *lane)
+{
+    TAUT_TRY(taut__executor_create(ctx->set.c.threads + !taut__lane_on_host(lane), &lane->executor));
+    lane->scratch = taut__alloc(workers(lane), sizeof *lane->scratch);
+    return lane->scratch ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "out of memory");
+}
+
+taut_status taut__context_one_device(const taut__context *ctx, taut_place caller)
+{
+    const taut__lane *lane = &ctx->lane[caller.space];
+    if (!lane->space || lane->place.device == caller.device) return TAUT_OK;
+    return taut__fail(TAUT_E_STATE, "device=%d: this communicator's layers lie on device %d", caller.device, lane->place.device);
+}
+
+taut_status taut__context_lane(taut__context *ctx, taut_place caller, taut__lane **out)
+{
+    taut__lane *lane = &ctx->lane[caller.space];
+    *out = lane;
+    TAUT_TRY(taut__context_one_device(ctx, caller));
+    if (lane->space) return TAUT_OK;
+    const taut__space   *space = taut__memory_of(caller.space);
+    const taut__vectors *vectors = taut__vectors_of(caller.space);
+    if (!space || !vectors) return TAUT_E_UNSUPPORTED;
+    taut_place place = {.space = caller.space, .device = caller.device};
+    TAUT_TRY(space->stream_create(&place));
+    *lane = (taut__lane){.place = place, .space = space, .vectors = vectors};
+    taut_status s = make(ctx, lane);
+    if (s != TAUT_OK) taut__lane_close(lane);
+    return s;
+}
+
+void taut__lane_note(taut__lane *lane, taut_status s)
+{
+    int none = 0;
+    if (s == TAUT_OK || !atomic_compare_exchange_strong(&lane->noted, &none, 1)) return;
+    strncpy(lane->why, taut_last_error(), sizeof lane->why - 1);
+    atomic_store_explicit(&lane->failed, (int)s, memory_order_release);
+}
+
+taut_status taut__lane_check(const taut__lane *lane)
+{
+    taut_status s = (taut_status)atomic_load_explicit(&lane->failed, memory_order_acquire);
+    return s == TAUT_OK ? TAUT_OK : taut__fail(s, "%s", lane->why);
+}
+
+/* Pieces of other layers may be under way outside the host, in the scratch that there is. */
+static taut_status enlarge(taut__lane *lane, size_t floats, size_t payload)
+{
+    bool host = taut__lane_on_host(lane);
+    if (!host) taut__executor_quiet(lane->executor);
+    for (size_t w = 0; w < workers(lane); w++) {
+        void *more;
+        if (lane->space->alloc(lane->place, 2 * floats * sizeof(float) + payload, &more) != TAUT_OK)
+            return taut__fail(TAUT_E_NOMEM, "out of memory for %zu floats of scratch", 2 * floats);
+        lane->space->release(lane->place, lane->scratch[w]);
+        lane->scratch[w] = more;
+    }
+    if (host) return TAUT_OK;
+    float *fetched = taut__alloc(floats, sizeof *fetched);
+    if (!fetched) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu floats of scratch", floats);
+    taut__free(lane->fetched);
+    lane->fetched = fetched;
+    return TAUT_OK;
+}
+
+taut_status taut__context_scratch(taut__lane *lane, size_t floats, size_t payload)
+{
+    if (taut__lane_on_host(lane)) payload = 0; /* frames are written where they leave from */
+    if (floats <= lane->scratch_n && payload <= lane->frame_bytes) return TAUT_OK;
+    floats = taut__max(taut__round_up(floats, 64), lane->scratch_n);
+    payload = taut__max(taut__round_up(payload, 64), lane->frame_bytes);
+    TAUT_TRY(enlarge(lane, floats, payload));
+    lane->scratch_n = floats;
+    lane->frame_bytes = payload;
+    return TAUT_OK;
+}

@@ -1,0 +1,247 @@
+/* placed.c : see placed.h. */
+#include "placed.h"
+#include "../../compressors/dispatch.h"
+#include "../../compressors/vec/vec.h"
+#include <math.h>
+#include <string.h>
+
+static const taut_codec *codec_of(const taut_call *c) { return taut__spec_codec(c->spec); }
+static uint8_t *payload_there(const taut__reduction *red, float *scratch) { return (uint8_t *)(scratch + 2 * red->lane->scratch_n); }
+
+/* ---- frames that are made ---- */
+
+/* The payload that a device has written, as a frame in host memory. */
+static taut_status bring(const taut__reduction *red, const taut_call *c, const uint8_t *there, size_t bytes, uint8_t *frame, size_t *len)
+{
+    TAUT_TRY(taut__lane_fetch(red->lane, frame + TAUT_FRAME_HEADER, there, bytes));
+    return taut__frame_seal(codec_of(c), c, frame, bytes, len);
+}
+
+static size_t room_there(const taut__reduction *red, size_t cap)
+{
+    return taut__min(red->lane->frame_bytes, cap > TAUT_FRAME_HEADER ? cap - TAUT_FRAME_HEADER : 0);
+}
+
+taut_status taut__placed_encode(const taut__reduction *red, const taut_call *c, const float *src, uint8_t *frame, size_t cap, size_t *len,
+                                float *err, bool exact, float *scratch)
+{
+    if (taut__at_home(red)) return taut__frame_encode(c, src, frame, cap, len, err, exact);
+    uint8_t *there = payload_there(red, scratch);
+    size_t   bytes = 0, room = room_there(red, cap);
+    bool     lossless = exact && codec_of(c)->caps & TAUT_CAP_SPARSE;
+    TAUT_TRY(lossless ? taut__op_encode_exact(codec_of(c), c, src, there, room, &bytes) : taut__op_encode(codec_of(c), c, src, there, room, &bytes, err));
+    return bring(red, c, there, bytes, frame, len);
+}
+
+taut_status taut__placed_quantize_pack(const taut__reduction *red, const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit,
+                                       uint8_t *frame, size_t cap, size_t *len, float *scratch)
+{
+    bool     home = taut__at_home(red);
+    uint8_t *to = home ? frame + TAUT_FRAME_HEADER : payload_there(red, scratch);
+    size_t   bytes = 0, room = home ? cap - TAUT_FRAME_HEADER : room_there(red, cap);
+    TAUT_TRY(taut__op_quantize_pack(codec_of(c), c, src, q, err, limit, to, room, &bytes));
+    return home ? taut__frame_seal(codec_of(c), c, frame, bytes, len) : bring(red, c, to, bytes, frame, len);
+}
+
+taut_status taut__placed_pack(const taut__reduction *red, const taut_call *c, const int32_t *q, uint8_t *frame, size_t cap, size_t *len,
+                              float *scratch)
+{
+    bool     home = taut__at_home(red);
+    uint8_t *to = home ? frame + TAUT_FRAME_HEADER : payload_there(red, scratch);
+    size_t   bytes = 0, room = home ? cap - TAUT_FRAME_HEADER : room_there(red, cap);
+    TAUT_TRY(taut__op_pack(codec_of(c), c, q, to, room, &bytes));
+    return home ? taut__frame_seal(codec_of(c), c, frame, bytes, len) : bring(red, c, to, bytes, frame, len);
+}
+
+/* ---- frames that have come ---- */
+
+/* The payload of a frame, in the place. */
+static taut_status open_frame(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len, const uint8_t **payload,
+                              size_t *bytes, float *scratch)
+{
+    TAUT_TRY(taut__frame_open(codec_of(c), c->n, frame, len, payload, bytes, NULL, NULL, NULL));
+    if (taut__at_home(red)) return TAUT_OK;
+    uint8_t *there = payload_there(red, scratch);
+    if (*bytes > red->lane->frame_bytes)
+        return taut__fail(TAUT_E_CORRUPT, "%s: payload of %zu bytes where at most %zu were expected", red->job.name, *bytes, red->lane->frame_bytes);
+    TAUT_TRY(red->lane->space->copy(red->lane->place, there, *payload, *bytes));
+    *payload = there;
+    return TAUT_OK;
+}
+
+taut_status taut__placed_decode(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len, float *dst, bool add,
+                                float *scratch)
+{
+    const uint8_t *payload;
+    size_t         bytes;
+    TAUT_TRY(open_frame(red, c, frame, len, &payload, &bytes, scratch));
+    return add ? taut__op_decode_add(codec_of(c), c, payload, bytes, dst) : taut__op_decode(codec_of(c), c, payload, bytes, dst);
+}
+
+taut_status taut__placed_unpack_add(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len, int32_t *acc, float *scratch)
+{
+    const uint8_t *payload;
+    size_t         bytes;
+    TAUT_TRY(open_frame(red, c, frame, len, &payload, &bytes, scratch));
+    return taut__op_unpack_add(codec_of(c), c, payload, bytes, acc);
+}
+
+taut_status taut__placed_unpack_values(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len, int32_t *acc, float *dst,
+                                       float *scratch)
+{
+    const uint8_t *payload;
+    size_t         bytes;
+    TAUT_TRY(open_frame(red, c, frame, len, &payload, &bytes, scratch));
+    return taut__op_unpack_values(codec_of(c), c, payload, bytes, acc, dst);
+}
+
+/* ---- numbers ---- */
+
+typedef struct looked { /* what a device answers */
+    taut_norm2 norms;
+    uint32_t   flags;
+    uint64_t   found;
+} looked;
+
+static taut_status norms_there(const taut__lane *lane, const taut_tensor *t, const float *x, size_t first, size_t n, looked *out)
+{
+    void *memory = NULL;
+    TAUT_TRY(lane->space->alloc_in(lane->place, sizeof *out, &memory));
+    looked     *there = memory;
+    taut_status s = lane->space->fill(lane->place, there, 0, sizeof *there);
+    if (s == TAUT_OK) s = lane->vectors->norm2(lane->place, t, x, first, n, &there->norms, &there->flags);
+    if (s == TAUT_OK) s = taut__lane_fetch(lane, out, there, sizeof *out);
+    lane->space->release_in(lane->place, there);
+    return s;
+}
+
+taut_norm2 taut__placed_norms(const taut__reduction *red, const float *x, size_t first, size_t n, bool *bad)
+{
+    looked      out = {0};
+    taut_status s = norms_there(red->lane, red->call.tensor, x, first, n, &out);
+    taut__lane_note(red->lane, s);
+    if (bad) *bad = s == TAUT_OK && out.flags & TAUT_FLAG_NOT_FINITE;
+    return s == TAUT_OK ? out.norms : (taut_norm2){0, 0};
+}
+
+void taut__placed_copy(const taut__reduction *red, void *dst, const void *src, size_t bytes)
+{
+    if (taut__at_home(red)) memcpy(dst, src, bytes);
+    else taut__lane_note(red->lane, red->lane->space->copy(red->lane->place, dst, src, bytes));
+}
+
+void taut__placed_scale(const taut__reduction *red, float *x, float factor, size_t n)
+{
+    if (taut__at_home(red)) taut__simd_get()->vec->scale(x, factor, n);
+    else taut__lane_note(red->lane, red->lane->vectors->scale(red->lane->place, x, factor, n));
+}
+
+void taut__placed_residual(const taut__reduction *red, float *err, const float *x, const float *y, size_t n)
+{
+    if (taut__at_home(red)) taut__simd_get()->vec->residual(err, x, y, n);
+    else taut__lane_note(red->lane, red->lane->vectors->residual(red->lane->place, err, x, y, n));
+}
+
+void taut__placed_convert(const taut__reduction *red, void *dst, taut_dtype to, const void *src, taut_dtype from, size_t n)
+{
+    taut__lane_note(red->lane, red->lane->vectors->convert(red->call.place, dst, to, src, from, n));
+}
+
+static taut_status add_scaled_there(const taut__lane *lane, float *r, float *err, float factor, size_t n)
+{
+    void *found = NULL;
+    TAUT_TRY(lane->vectors->scale(lane->place, err, factor, n));
+    TAUT_TRY(lane->vectors->add(lane->place, r, TAUT_F32, err, n));
+    TAUT_TRY(lane->space->alloc_in(lane->place, sizeof(uint64_t), &found));
+    taut_status s = lane->vectors->scrub(lane->place, r, n, found);
+    lane->space->release_in(lane->place, found);
+    return s;
+}
+
+void taut__placed_add_scaled(const taut__reduction *red, float *r, float *err, float factor, size_t n)
+{
+    if (!taut__at_home(red)) {
+        taut__lane_note(red->lane, add_scaled_there(red->lane, r, err, factor, n));
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        float sum = r[i] + factor * err[i];
+        r[i] = isfinite(sum) ? sum : 0;
+    }
+}
+
+bool taut__placed_overflowed(const taut__reduction *red, const void *x, taut_dtype dtype, size_t n)
+{
+    const taut__lane *lane = red->lane;
+    void             *wide = NULL;
+    looked            out = {0};
+    taut_status       s = lane->space->alloc_in(lane->place, n * sizeof(float), &wide);
+    if (s == TAUT_OK) s = lane->vectors->convert(lane->place, wide, TAUT_F32, x, dtype, n);
+    if (s == TAUT_OK) s = norms_there(lane, &(taut_tensor){.elems = n, .rows = n, .cols = 1}, wide, 0, n, &out);
+    if (wide) lane->space->release_in(lane->place, wide);
+    taut__lane_note(red->lane, s);
+    return s == TAUT_OK && out.flags & TAUT_FLAG_NOT_FINITE;
+}
+
+/* ---- memory ---- */
+
+taut_status taut__placed_alloc(const taut__reduction *red, size_t bytes, const char *what, void *out)
+{
+    void       *memory = NULL;
+    taut_status s = red->lane->space->alloc(red->lane->place, bytes, &memory);
+    memcpy(out, &memory, sizeof memory);
+    return s == TAUT_E_NOMEM ? taut__fail(s, "%s: out of memory for %s of %zu bytes", red->job.name, what, bytes) : s;
+}
+
+void taut__placed_release(const taut__reduction *red, void *memory)
+{
+    if (memory) red->lane->space->release(red->lane->place, memory);
+}
+
+/* ---- aside ---- */
+
+static void work_aside(void *ctx, size_t i, int worker)
+{
+    taut__reduction *red = ctx;
+    taut__aside     *a = &red->aside;
+    (void)i;
+    a->status = a->work(red, red->lane->scratch[worker]);
+    if (a->status == TAUT_OK) a->status = taut__placed_wait(red);
+    a->why = a->status == TAUT_OK ? NULL : taut_last_error();
+}
+
+taut_status taut__aside_begin(taut__reduction *red, taut_status (*work)(taut__reduction *red, float *scratch))
+{
+    if (taut__at_home(red)) return work(red, red->lane->scratch[0]);
+    red->aside = (taut__aside){.work = work};
+    red->aside.submitted = taut__executor_submit(red->lane->executor, work_aside, red, 1);
+    return TAUT_OK;
+}
+
+taut_status taut__aside_poll(taut__reduction *red, bool *moved)
+{
+    taut__aside *a = &red->aside;
+    if (!a->submitted) *moved = a->submitted = taut__executor_submit(red->lane->executor, work_aside, red, 1);
+    if (!a->submitted || !taut__executor_poll(red->lane->executor)) return TAUT_OK;
+    a->work = NULL;
+    *moved = true;
+    return a->status == TAUT_OK ? TAUT_OK : taut__fail(a->status, "%s", a->why);
+}
+
+void taut__aside_cancel(taut__reduction *red)
+{
+    if (red->aside.work && red->aside.submitted) taut__executor_settle(red->lane->executor);
+    red->aside.work = NULL;
+}
+
+/* ---- to and from the host, and order ---- */
+
+static taut_status across(const taut__lane *lane, void *dst, const void *src, size_t bytes)
+{
+    if (bytes) TAUT_TRY(lane->space->copy(lane->place, dst, src, bytes));
+    return lane->space->wait(lane->place);
+}
+taut_status taut__lane_fetch(const taut__lane *lane, void *host, const void *src, size_t bytes) { return across(lane, host, src, bytes); }
+taut_status taut__lane_store(const taut__lane *lane, void *dst, const void *host, size_t bytes) { return across(lane, dst, host, bytes); }
+
+taut_status taut__placed_wait(const taut__reduction *red) { return taut__at_home(red) ? TAUT_OK : red->lane->space->wait(red->lane->place); }

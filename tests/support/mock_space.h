@@ -1,0 +1,35 @@
+/* mock_space.h : a "device" on the host, for TAUT_SPACE_TEST: its memory, which the host cannot touch, its streams, and what runs there.
+ *
+ * Its memory is a memfd that is mapped twice. Addresses that are handed out lie in a mapping that nobody may read or write, so that the
+ * host faults where it touches one; the device's threads use the other one. Each stream is a thread that does what was enqueued, late and in
+ * order. Operations are the host's codecs on translated addresses, with the same bytes; an address that the device cannot reach is a failure
+ * of that operation, and counted. Calls fail on demand. */
+#ifndef TAUT_TEST_MOCK_SPACE_H
+#define TAUT_TEST_MOCK_SPACE_H
+
+#include "comm/base/space.h"
+
+typedef enum mock_call { MOCK_NONE, MOCK_ALLOC, MOCK_COPY, MOCK_ENQUEUE, MOCK_RUN, MOCK_EVENT } mock_call; /* RUN: while it is being done */
+
+void mock_open(void);            /* registers space, vectors and operations of all codecs; a device of 256 MiB */
+void mock_close(void);           /* nothing may be left of it: see mock_left */
+void mock_delay(int us);         /* each piece of work waits so long before it begins; 0 at first: it gives the core away once */
+void mock_fail(mock_call call, int nth); /* the nth call of that kind from now on fails, once; NONE: none does */
+bool mock_failed(void);          /* it has */
+
+taut_place mock_place(void);     /* the device, with its default stream (NULL) */
+taut_place mock_stream(void);    /* with a stream of its own */
+void mock_stream_end(taut_place p);
+
+/* Tests: memory of the device from and to the host, at once, past all streams; addresses as they were handed out. */
+void mock_write(void *there, const void *here, size_t bytes);
+void mock_read(void *here, const void *there, size_t bytes);
+
+typedef struct mock_counts {
+    size_t memory, streams, events; /* that somebody holds */
+    size_t strays;                  /* addresses that the device could not reach */
+    size_t done;                    /* pieces of work */
+} mock_counts;
+mock_counts mock_left(void);
+
+#endif

@@ -1,0 +1,26 @@
+/* suite.h : what every Check program's main() does: suite_create(), suite_case() and tests for each case, suite_run(). */
+#ifndef TAUT_TEST_SUITE_H
+#define TAUT_TEST_SUITE_H
+
+#include <check.h>
+
+/* A case of s, whose tests may take so many seconds each; 0: as Check has it. */
+static inline TCase *suite_case(Suite *s, const char *name, double seconds)
+{
+    TCase *t = tcase_create(name);
+    if (seconds > 0) tcase_set_timeout(t, seconds);
+    suite_add_tcase(s, t);
+    return t;
+}
+
+/* Runs it; for main() to return. */
+static inline int suite_run(Suite *s)
+{
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
+
+#endif
