@@ -26,7 +26,7 @@ run() {
         [ "$with" = 0 ] || launch="$launch -env LD_PRELOAD $LIB"
     fi
     # shellcheck disable=SC2086
-    timeout "${LIMIT:-90}" $launch "$@" >"$WORK/out" 2>"$WORK/err"
+    timeout "${LIMIT:-240}" $launch "$@" >"$WORK/out" 2>"$WORK/err"
 }
 
 # compile MPI NAME SOURCES...
