@@ -13,6 +13,7 @@ static const double SHARE = 0.008, SHARE_SMALL = 0.05, MOST_SHARE = 0.012, MOST_
 /* Standard deviation of the measured error, relative, above which more blocks are taken in the next step, and below which fewer. */
 static const double VAGUE = 0.07, SHARP = 0.05, MORE = 1.25, LESS = 0.94;
 
+static const double TINY2 = 1e-66; /* mean square of numbers below which bf16, whose smallest normal number is 1.2e-38, has fewer than its eight bits */
 /* Squared errors over squared inputs from which on samples travel as bf16. Rounding x of p ranks to it, and their sums in every round, errs
  * by about 2.4e-6 (1 + log2 p) of the inputs' squares where ranks are independent, p times that where they are equal. */
 static const double COARSE = 2e-3;
@@ -353,7 +354,8 @@ bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, taut__laye
         double unit = unit2(&l->operand.tensor, 0);
         m->error[1] = scaled(m->error[0], unit), m->norm[1] = scaled(m->norm[0], unit);
     }
-    l->sample.coarse = m->error[0].value > COARSE * raw->own.plain && m->error[1].value > COARSE * raw->own.weighted;
+    l->sample.coarse = m->error[0].value > COARSE * raw->own.plain && m->error[1].value > COARSE * raw->own.weighted &&
+                       raw->own.plain > TINY2 * (double)l->operand.tensor.elems;
     return true;
 }
 
