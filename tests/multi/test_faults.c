@@ -105,7 +105,7 @@ static taut_status stopped_rank(ranks_ctx *c)
     for (int step = 0; step < 2; step++) {
         for (int i = LAYERS - 1; i >= 0; i--) {
             if (c->rank == 1 && step == 1 && i == LAYERS / 2) {
-                nap(1500); /* well past the timeout of the others: what it does now comes too late */
+                nap(3500); /* well past the timeout of the others: what it does now comes too late */
                 taut_status s = taut_step_end(c->comm);
                 model_free(&m);
                 return s;
