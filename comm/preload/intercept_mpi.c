@@ -158,6 +158,8 @@ static int finalize(void)
     inside++;
     if (taut__preload.ready) {
         taut__persistent_close_all();
+        /* What is still under way ends first: workers use the same communicators as what comes now. */
+        for (taut__channel *c = taut__preload.channels; c; c = c->next) taut__worker_stop(c);
         taut__gauge_constants();
         taut__channel_close_all();
         report(false);

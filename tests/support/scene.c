@@ -32,7 +32,7 @@ scene_result scene_judge(const truth *t, const char *what)
     int                    n = 0;
     for (int i = 0; i < t->steps; i++) {
         const truth_step *s = &t->step[i];
-        if (!s->planned || (s->stats.budget == 0 && s->rel_metric < 1e-12)) continue; /* the latter: all of it uncompressed, as after a new scale */
+        if (!s->planned || s->rel_metric < 1e-12) continue; /* the latter: all of it uncompressed, as between a new scale and the next plan */
         if (s->rel_metric > 0) ratio[n++] = s->stats.rel_err2_metric / s->rel_metric;
         r.control += (double)s->bytes_control / (s->elements / 4 * two_bits);
         count(s, t->reference != NULL, i, &r);
