@@ -60,7 +60,7 @@ uint32_t taut__flags_of(taut_status s)
 }
 
 /* NOT_FINITE alone is a remark, no failure: such input travels uncompressed. */
-taut_status taut__status_of(taut__op op, const taut_codec *codec, uint32_t flags)
+static taut_status status_of(taut__op op, const taut_codec *codec, uint32_t flags)
 {
     if (flags & TAUT_FLAG_CORRUPT) return taut__fail(TAUT_E_CORRUPT, "%s: %s: malformed payload", codec->name, op_names[op]);
     if (flags & TAUT_FLAG_RANGE) return taut__fail(TAUT_E_RANGE, "%s: %s: a code exceeds its limit", codec->name, op_names[op]);
@@ -208,7 +208,7 @@ static taut_status one(taut__op op, const taut_codec *codec, const taut_piece *p
     space->release_in(place, here);
     taut_status done = space->wait(place);
     if (s == TAUT_OK) s = done;
-    if (s == TAUT_OK) s = taut__status_of(op, codec, there.flags);
+    if (s == TAUT_OK) s = status_of(op, codec, there.flags);
     if (len) *len = s == TAUT_OK ? (size_t)there.bytes : 0;
     return s;
 }

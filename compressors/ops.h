@@ -149,7 +149,6 @@ taut_status taut__enqueue(taut__op op, const taut_codec *codec, const taut_piece
 /* One piece with a table's typed functions, in the calling thread; what the host does. */
 taut_status taut__run_piece(taut__op op, const taut_codec *codec, const taut_codec_ops *table, const taut_piece *piece);
 uint32_t    taut__flags_of(taut_status s);
-taut_status taut__status_of(taut__op op, const taut_codec *codec, uint32_t flags); /* TAUT_OK, or an error with its text */
 
 /* ---- One piece, waited for ---- as the functions of the table, in the space of c->place. Outside the host they allocate and wait:
  * for whoever has one tensor, not for a step. */

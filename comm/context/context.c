@@ -11,7 +11,8 @@ taut_status taut__context_tags(taut__context *ctx, int *tag)
     return TAUT_OK;
 }
 
-taut_status taut__context_reserve(taut__context *ctx, taut__slots *s, size_t requests)
+/* Room in the transport for s's own slot. */
+static taut_status reserve(taut__context *ctx, taut__slots *s, size_t requests)
 {
     if (requests <= s->reserved) return TAUT_OK;
     TAUT_TRY(ctx->t->ops->reserve(ctx->t, requests - s->reserved));
@@ -22,7 +23,7 @@ taut_status taut__context_reserve(taut__context *ctx, taut__slots *s, size_t req
 taut_status taut__context_slots(taut__context *ctx, taut__slots *s)
 {
     TAUT_TRY(taut__slots_open(s, &ctx->arena, NULL));
-    return taut__context_reserve(ctx, s, s->requests + 2);
+    return reserve(ctx, s, s->requests + 2);
 }
 
 static taut_status fit_arena(taut__context *ctx)

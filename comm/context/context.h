@@ -63,8 +63,6 @@ taut_status taut__lane_check(const taut__lane *lane);
 /* Each worker: two of so many floats, and room for a payload of so many bytes. With the engine held. */
 taut_status taut__context_scratch(taut__lane *lane, size_t floats, size_t payload);
 taut_status taut__context_tags(taut__context *ctx, int *tag);         /* TAUT_TAGS in a row */
-/* Room in the transport for s's own slot. */
-taut_status taut__context_reserve(taut__context *ctx, taut__slots *s, size_t requests);
 taut_status taut__context_slots(taut__context *ctx, taut__slots *s); /* opens them, as s needs; two requests more are for control */
 taut_status taut__context_arena(taut__context *ctx);                 /* if layers have changed and nothing is under way: fit it to them */
 /* Adds a few doubles over all ranks, agreed; blocking, in an order that all ranks share. */

@@ -222,7 +222,6 @@ taut_status taut__step_exchange(taut_comm *comm);
 taut_status taut__sample_prepare(taut_layer *layer); /* memory; does nothing when there is, or none is needed */
 void        taut__sample_release(taut_layer *layer);
 void        taut__sample_reset(taut_layer *layer);   /* another codec: what was learnt of its errors does not hold */
-bool        taut__sample_wanted(const taut_layer *layer); /* in the step under way; agreed */
 /* Of a collective: choose the blocks; keep what falls on them: x as it is encoded; what encoding lost, times factor in units of the
  * sum; the result. Slices that do not overlap may come from several threads. */
 bool taut__sample_begin(taut_layer *layer); /* false: none */

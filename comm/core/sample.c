@@ -45,7 +45,8 @@ static double blocks_wanted(const taut_layer *l)
     return rate * (double)blocks_of(l);
 }
 
-bool taut__sample_wanted(const taut_layer *l)
+/* In the step under way; agreed. */
+static bool wanted(const taut_layer *l)
 {
     return l->comm->ctx.all.size > 1 && !l->bucket && (l->operand.lossy || (l->automatic && l->comm->sampling.apart));
 }
@@ -57,7 +58,7 @@ static double uniform(uint64_t seed, uint64_t i) { return (double)(taut__seed(se
 /* Rounded up or down at random, so that small layers get their share of blocks over steps. */
 static size_t count(const taut_layer *l)
 {
-    if (!taut__sample_wanted(l)) return 0;
+    if (!wanted(l)) return 0;
     size_t most = taut__min(l->sample.room, blocks_of(l));
     return (size_t)fmin(blocks_wanted(l) + uniform(seed_of_step(l), 0), (double)most);
 }

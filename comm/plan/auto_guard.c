@@ -29,7 +29,7 @@ static void take_reference(taut__auto *a, const double *v)
 
 /* ---- what the step was ---- */
 
-bool taut__auto_compressed(const taut__auto *a, size_t l)
+static bool compressed(const taut__auto *a, size_t l)
 {
     return !(taut__spec_codec(&a->layer_plans[l].layer->spec)->caps & TAUT_CAP_LOSSLESS);
 }
@@ -55,7 +55,7 @@ static void note_layer(taut__auto *a, size_t l)
     if (s->own.weighted > 0 && isfinite(s->sum.weighted)) fade(&t->ratio.weighted, s->sum.weighted / s->own.weighted);
     fade(&t->own.plain, s->own.plain);
     if (isfinite(s->own.weighted)) fade(&t->own.weighted, s->own.weighted);
-    if (taut__auto_compressed(a, l) && s->measured && in_metric(t, &s->own) > 0) fade(&t->made, in_metric(t, &s->error) / in_metric(t, &s->own));
+    if (compressed(a, l) && s->measured && in_metric(t, &s->own) > 0) fade(&t->made, in_metric(t, &s->error) / in_metric(t, &s->own));
     if (t->layer->apart.blocks == 0) return;
     taut__apart apart = t->layer->apart;
     if (taut__observer_shared(a->observer, l, &apart) != TAUT_OK)
@@ -96,7 +96,7 @@ static taut_status make_safer(taut__auto *a)
     bool moved = false;
     for (size_t l = 0; l < a->layers; l++) {
         taut__watch *w = &a->watch[l];
-        if (!w->safer || a->layer_plans[l].out || !taut__auto_compressed(a, l)) continue;
+        if (!w->safer || a->layer_plans[l].out || !compressed(a, l)) continue;
         TAUT_TRY(taut__auto_safer(a, l, 0.9 * w->share * a->guard.budget / w->observed));
         moved = true;
     }
@@ -117,7 +117,7 @@ taut_status taut__auto_guard(taut__auto *a)
         double                  error = s->called ? taut__auto_error(&a->layer_plans[l], &s->error) : 0;
         a->scratch[l] = isfinite(error) ? error : 0;
         if (isfinite(error)) var += a->layer_plans[l].weight * a->layer_plans[l].weight * in_metric(&a->layer_plans[l], &s->error_var);
-        lossy |= taut__auto_compressed(a, l);
+        lossy |= compressed(a, l);
         a->watch[l].tunable = taut__planned_scale_error(a->layer_plans[l].layer, a->guard.error_scale);
         tunable |= a->watch[l].tunable;
     }

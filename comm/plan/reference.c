@@ -7,7 +7,8 @@ enum { ELEMS = 512, FEW = 4, MANY = 64, PER = 1 << 19 }; /* a bucket of quant; b
 static const double FRESH = 0.25; /* share of the last step in what is kept */
 static const double SCALED_MOST = 2.5;
 
-bool taut__reference_sampled(const taut_spec *spec)
+/* Can the reference be measured on blocks alone? */
+static bool on_blocks(const taut_spec *spec)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     if (spec->stages > 1) return true; /* nearly: its first stage chooses among the sampled blocks */
@@ -19,7 +20,7 @@ taut_status taut__reference_watch(taut__reference *r, const taut_spec *spec, tau
     const taut_tensor *t = layer->tensor;
     size_t             blocks = taut__min(FEW + t->elems / PER, MANY);
     r->suits = taut__spec_suits(spec, t) == TAUT_OK;
-    r->sampled = r->suits && taut__reference_sampled(spec);
+    r->sampled = r->suits && on_blocks(spec);
     return r->sampled ? taut__planned_ask_wide(layer, ELEMS, blocks) : TAUT_OK;
 }
 

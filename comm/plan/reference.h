@@ -18,9 +18,6 @@ typedef struct taut__reference { /* of a layer */
     taut_norm2 share; /* of |x|^2: plain; in units of the scale */
 } taut__reference;
 
-/* Can the reference be measured on blocks alone? */
-bool taut__reference_sampled(const taut_spec *spec);
-
 /* The layer will be sampled. */
 taut_status taut__reference_watch(taut__reference *r, const taut_spec *spec, taut__planned *layer);
 

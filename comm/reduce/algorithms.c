@@ -24,7 +24,10 @@ static const taut__algorithm *chosen(const taut__settings *set)
     }
 }
 
-const taut__algorithm *taut__automatic(const taut_spec *spec, int members)
+/* What algorithm=auto takes for an allreduce among so many members of the group that reduces (all ranks, or the leaders of
+ * hosts). Of specs that can be sliced: two members gather, because each then sends b bytes in one hop where sra sends (b + s) / 2
+ * in two, s >= b being those of an encoded sum, and encodes the sum again. */
+static const taut__algorithm *automatic(const taut_spec *spec, int members)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     uint32_t          caps = taut__spec_caps(spec);
@@ -50,7 +53,7 @@ taut_status taut__algorithm_for(const taut__context *ctx, const taut__operand *o
 {
     const taut__algorithm *a = chosen(&ctx->set);
     bool                  sharded = o->sharded && taut__spec_caps(spec) & TAUT_CAP_SLICEABLE;
-    *via = taut__automatic(spec, taut__group_of(ctx, o)->size);
+    *via = automatic(spec, taut__group_of(ctx, o)->size);
     if (sharded && needs_whole(a ? a : *via, spec)) *via = a = &taut__sra;
     if (!a) return TAUT_OK;
     if (a == &taut__native && taut__spec_codec(spec)->linear) a = &taut__linear;

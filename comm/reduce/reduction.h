@@ -138,10 +138,6 @@ static inline void *taut__acc(const taut__reduction *red, float *scratch) { retu
 
 /* ---- algorithms.c ---- */
 const taut__algorithm *taut__algorithm_by_name(const char *name);
-/* What algorithm=auto takes for an allreduce among so many members of the group that reduces (all ranks, or the leaders of
- * hosts). Of specs that can be sliced: two members gather, because each then sends b bytes in one hop where sra sends (b + s) / 2
- * in two, s >= b being those of an encoded sum, and encodes the sum again. */
-const taut__algorithm *taut__automatic(const taut_spec *spec, int members);
 const taut__group *taut__group_of(const taut__context *ctx, const taut__operand *o); /* who reduces it */
 taut_status taut__algorithm_for(const taut__context *ctx, const taut__operand *o, const taut_spec *spec, const taut__algorithm **via);
 

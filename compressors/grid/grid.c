@@ -156,7 +156,8 @@ taut_status taut__grid_open(const taut_call *c, const uint8_t *src, size_t len, 
 
 /* ---- encode ---- */
 
-taut_status taut__grid_encode_raw(const taut_call *c, const float *src, double dead, uint8_t *dst, size_t *len,
+/* The floats as they are, as a payload; err = 0. */
+static taut_status encode_raw(const taut_call *c, const float *src, double dead, uint8_t *dst, size_t *len,
                               float *err)
 {
     taut__grid_put_header(c, GRID_KIND_RAW, 0, dead, dst);
@@ -230,7 +231,7 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
         TAUT_TRY(standalone_calibration(c, src, &own));
         calibration = &own;
     }
-    if (calibration->raw) return taut__grid_encode_raw(c, src, dead, dst, len, err);
+    if (calibration->raw) return encode_raw(c, src, dead, dst, len, err);
 
     float step = calibration->f[GRID_CALIBRATED_STEP];
     size_t chunks = grid_chunks_of(c->n), end = GRID_HEADER + chunks * GRID_ENTRY;
@@ -255,7 +256,7 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
 
 /* ---- decode ---- */
 
-void taut__grid_decode_raw(const uint8_t *src, size_t n, float *dst, bool add)
+static void decode_raw(const uint8_t *src, size_t n, float *dst, bool add)
 {
     for (size_t i = 0; i < n; i++) {
         uint32_t v = taut__get32(src + 4 * i);
@@ -308,7 +309,7 @@ static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len
     grid_header h = {0};
     TAUT_TRY(taut__grid_open(c, src, len, &h));
     if (h.kind == GRID_KIND_RAW) {
-        taut__grid_decode_raw(src + GRID_HEADER, c->n, dst, add);
+        decode_raw(src + GRID_HEADER, c->n, dst, add);
         return TAUT_OK;
     }
     if (h.kind == GRID_KIND_ZERO) {

@@ -47,9 +47,6 @@ void taut__grid_put_header(const taut_call *c, unsigned kind, float step, double
 taut_status taut__grid_open(const taut_call *c, const uint8_t *src, size_t len, grid_header *h);
 /* Ends a payload whose chunks lie behind the table, up to dst + end; returns its bytes. */
 size_t taut__grid_close(const taut_call *c, float step, uint8_t *dst, size_t end, bool any);
-/* The floats as they are, as a payload; err = 0. */
-taut_status taut__grid_encode_raw(const taut_call *c, const float *src, double dead, uint8_t *dst, size_t *len, float *err);
-void taut__grid_decode_raw(const uint8_t *src, size_t n, float *dst, bool add);
 /* The chunks of an opened payload, of kind PACKED or RANS -> dst, floats or codes. */
 taut_status taut__grid_decode_chunks(const taut_call *c, const grid_header *h, const uint8_t *src, grid_sink sink,
                                      void *dst);

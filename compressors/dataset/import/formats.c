@@ -11,7 +11,6 @@ static const taut__format *const formats[] = {&taut__format_npy, &taut__format_m
                                               &taut__format_tar, &taut__format_tfrecord, &taut__format_idx};
 enum { FORMATS = sizeof formats / sizeof *formats };
 
-const taut__format *taut__format_at(size_t i) { return i < FORMATS ? formats[i] : NULL; }
 const char *taut_index_format_name(size_t i) { return i < FORMATS ? formats[i]->name : NULL; }
 const char *taut_index_format_help(size_t i) { return i < FORMATS ? formats[i]->help : NULL; }
 

@@ -32,7 +32,6 @@ typedef struct taut__format {
     taut_status (*scan)(taut__import *im);
 } taut__format;
 
-const taut__format *taut__format_at(size_t i); /* NULL past the end */
 extern const taut__format taut__format_mds, taut__format_tar, taut__format_megatron, taut__format_npy, taut__format_idx, taut__format_tfrecord,
     taut__format_arrow;
 
