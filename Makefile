@@ -375,7 +375,7 @@ check-long: SETUP := --long
 setup: ## install the packages that are missing (Debian, Ubuntu)
 	@launch/setup $(SETUP)
 	@[ -f /var/lib/dpkg/status ] || rm -rf build/probes
-check: setup ## install what is missing, build, run the tests (under ten minutes on 2 cores)
+check: setup ## install what is missing, build, run the tests (about eleven minutes on 2 cores)
 	$(STAGE) print-config
 	$(STAGE) run-tests
 check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
