@@ -388,6 +388,7 @@ typedef struct scene {
     bool        scaled;
     bool        measured;       /* the link: then only as long as the plan stands */
     uint64_t    plans[LONG_RUN]; /* after each step of the whole run, rank 0's */
+    bool        apart[LONG_RUN]; /* the next step gathers samples for a plan: where the link is measured, the clock may ask for one */
     uint8_t    *blob[SAVES][P];
     size_t      len[SAVES][P];
     int         from;           /* which save the run goes on from; -1: it is the whole one */
@@ -428,8 +429,7 @@ static taut_status planned_step(ranks_ctx *c, taut_layer **l, int number, uint64
     for (int k = 0; k < 5; k++) h = taut__seed(h, XXH3_64bits(x[k], elems[k] * (k == 2 ? 2 : 4)));
     TAUT_TRY(taut_comm_get_stats(c->comm, &stats));
     double told[] = {stats.rel_err2, stats.rel_err2_metric, stats.budget, (double)stats.budget_violations, (double)stats.plans, (double)stats.plan_hash};
-    /* where the link is measured, how much else is told in a step, and so how many samples are, follows the clock: results do not */
-    *seen = s->measured ? h : taut__seed(h, XXH3_64bits(told, sizeof told));
+    *seen = taut__seed(h, XXH3_64bits(told, sizeof told));
     *plans = stats.plans;
     return TAUT_OK;
 }
@@ -459,11 +459,13 @@ static taut_status planned_run(ranks_ctx *c)
                 if (saves[k] == number) TAUT_TRY(planned_save(c, s, k));
             TAUT_TRY(planned_step(c, l, number, &seen, &plans));
             if (c->rank != 0) continue;
-            if (s->from < 0) s->seen[number] = seen, s->plans[number] = plans;
+            bool apart = c->comm->sampling.apart;
+            if (s->from < 0) s->seen[number] = seen, s->plans[number] = plans, s->apart[number] = apart;
             else if (s->measured && (plans != s->plans[first - 1] || s->plans[number] != plans)) break_at = number;
             else if (s->measured && break_at < number) continue;
             else if (s->seen[number] != seen)
                 return taut__fail(TAUT_E_INVALID, "budget %s, turn %d: saved before step %d, step %d differs", s->budget, turn, first, number);
+            if (s->measured && s->from >= 0 && apart != s->apart[number] && break_at == LONG_RUN) break_at = number;
         }
     }
     return TAUT_OK;
