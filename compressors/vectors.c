@@ -96,9 +96,45 @@ static taut_status host_open(const taut_codec *codec, const taut_piece *pieces, 
     return first;
 }
 
+static taut_status host_admit(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out, taut_outcome *sum)
+{
+    uint64_t largest = 0;
+    (void)p;
+    for (size_t i = 0; i < n; i++) {
+        taut_outcome said;
+        memcpy(&said, slots + i * stride, sizeof said);
+        out[i] = (taut__admitted){.seen = said, .said = said.bytes, .largest = (uint64_t)said.reserved * 16};
+        if (said.bytes > room) out[i].seen.bytes = 0;
+        if (said.bytes > largest) largest = said.bytes;
+    }
+    if (sum) sum->reserved = (uint32_t)((largest + 15) / 16);
+    return TAUT_OK;
+}
+
+static taut_status host_join(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per, uint32_t bias)
+{
+    const uint32_t bits = 32 / per;
+    (void)p;
+    for (size_t i = 0; i < n; i += per) {
+        uint32_t word = 0;
+        for (uint32_t k = 0; k < per && i + k < n; k++) word |= ((uint32_t)codes[i + k] + bias) << (k * bits);
+        words[i / per] = word;
+    }
+    return TAUT_OK;
+}
+
+static taut_status host_split(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per, uint32_t bias)
+{
+    const uint32_t bits = 32 / per, mask = per == 1 ? UINT32_MAX : (1u << bits) - 1;
+    (void)p;
+    for (size_t i = 0; i < n; i++) codes[i] = (int32_t)((words[i / per] >> (i % per * bits) & mask) - bias);
+    return TAUT_OK;
+}
+
 const taut__vectors taut__vectors_host = {
     .input = host_input, .output = host_output, .scrub = host_scrub, .norm2 = host_norm2, .add = host_add, .scale = host_scale,
     .convert = host_convert, .residual = host_residual, .seal = host_seal, .open = host_open,
+    .admit = host_admit, .field_join = host_join, .field_split = host_split,
 };
 
 /* ---- which table ---- */
