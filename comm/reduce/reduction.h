@@ -98,6 +98,7 @@ struct taut__reduction {
     taut__partition        part;
     float                  factor;  /* 1, or 1/ranks */
     bool                   formed;  /* x has been formed for the whole tensor */
+    bool                   settled; /* an event has said that its work on the device is done: nothing of the stream need be waited for */
     bool                   calibrated, again; /* the statistics was all that the codec needs; a second look is wanted */
     size_t                 at;      /* elements that the phase has dealt with */
     bool                   looked;  /* STATS: at the slice from `at` on */
