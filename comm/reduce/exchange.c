@@ -60,7 +60,8 @@ static size_t lay_out(taut__reduction *red, void *memory)
     e->sums = taut__carve(&c, p, e->stride[TAUT_HALF_SUMS]);
     size_t acc = e->way->accumulator(red);
     e->acc = taut__carve(&c, 1, acc);
-    e->own = e->shrinks && e->way->owns ? taut__carve(&c, 1, acc) : NULL;
+    bool keeps_x = e->way->owns == TAUT_OWN_CODES && taut__codes_add(red);
+    e->own = keeps_x ? taut__carve(&c, n, sizeof(float)) : e->shrinks && e->way->owns == TAUT_OWN_SHRINKS ? taut__carve(&c, 1, acc) : NULL;
     e->err = taut__in_place(red) ? taut__carve(&c, n, sizeof *e->err) : NULL;
     e->val = red->operand->dtype != TAUT_F32 ? taut__carve(&c, n, sizeof *e->val) : NULL;
     return c.bytes;
@@ -162,12 +163,22 @@ static const void *on_host(const taut__exchange *e, const void *there)
 }
 static const taut__admitted *told(const taut__exchange *e, int i) { return on_host(e, e->admitted[i]); }
 
+static void make_again(taut__reduction *red, size_t stage)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    e->stage = stage;
+    e->redone = true;
+    e->asked = e->looking = false;
+    atomic_fetch_add(&made_again, 1);
+}
+
 /* All ranks have gathered the same headers, so all decide alike. */
 static taut_status decide(taut__reduction *red, bool *again)
 {
     taut__exchange *e = taut__exchange_of(red);
     const int       p = red->g->size, parts = TAUT_HALF_PARTS, sums = TAUT_HALF_SUMS;
-    *again = false;
+    *again = e->way->too_small && e->way->too_small(red);
+    if (*again) make_again(red, 0);
     if (!e->shrinks) return TAUT_OK;
     size_t said[2] = {[TAUT_HALF_PARTS] = slot_bytes(largest(told(e, TAUT_HALF_SUMS), p, true)),
                       [TAUT_HALF_SUMS] = slot_bytes(largest(told(e, TAUT_HALF_SUMS), p, false))};
@@ -179,10 +190,8 @@ static taut_status decide(taut__reduction *red, bool *again)
     e->from[parts] = e->to[parts]; /* tails of those that were too short, nothing of the others */
     e->from[sums] = short_parts ? 0 : e->to[sums];
     for (int i = 0; i < 2; i++) e->to[i] = taut__max(e->to[i], e->wanted[i]);
-    e->stage = e->way->again(short_parts);
-    e->redone = *again = true;
-    atomic_fetch_add(&made_again, 1);
-    e->asked = e->looking = false;
+    *again = true;
+    make_again(red, e->way->again(short_parts));
     taut__log(TAUT_LOG_DEBUG, "comm", "%s: a payload of %zu bytes was longer than agreed: its tail travels", red->job.name,
               taut__max(said[parts], said[sums]));
     return TAUT_OK;

@@ -24,7 +24,8 @@ enum { TAUT_HALF_PARTS, TAUT_HALF_SUMS }; /* the two sets of slots: contribution
 typedef struct taut__ledger { /* what the device tells; admitted slots follow it */
     taut_norm2   own, error[2], requantized, sum;
     taut_outcome codes; /* of own codes: were they too large? */
-    uint32_t     sum_flags, half_flags, own_flags, spare;
+    uint32_t     sum_flags, half_flags, own_flags;
+    uint32_t     too_large; /* native sums of codes: not 0 if codes of some rank did not fit their fields */
 } taut__ledger;
 
 struct taut__exchange_way;
@@ -38,6 +39,7 @@ typedef struct taut__exchange {
     size_t       cell[2];    /* bytes of one: header and the longest payload */
     size_t       stride[2];  /* bytes from slot to slot: cells */
     bool         shrinks;    /* slots travel no further than agreed */
+    uint32_t     bits, calm; /* native sums of codes: of a field, and exchanges since they last were too few */
     size_t       wanted[2];  /* bytes of a slot that would do, so far as is known */
     size_t       from[2], to[2]; /* bytes of each slot that travel this time; from > 0: tails */
     /* of the lane, while it is this layer's turn, until it is done */
@@ -65,8 +67,9 @@ typedef struct taut__exchange_way {
     size_t (*stages)(const taut__reduction *red);
     taut_status (*enqueue)(taut__reduction *red, size_t stage);
     size_t (*again)(bool parts); /* the stage to go on from; parts: contributions were too long, else only sums */
+    bool (*too_small)(taut__reduction *red); /* (optional) fields were: all stages are to be made again, with what it has changed */
     size_t (*accumulator)(const taut__reduction *red); /* bytes of acc */
-    bool owns;                 /* own contributions are kept apart where stages may be made again */
+    enum { TAUT_OWN_NONE, TAUT_OWN_SHRINKS, TAUT_OWN_CODES } owns; /* acc's own part is kept where slots shrink; x, where codes add */
 } taut__exchange_way;
 
 static inline taut__exchange *taut__exchange_of(const taut__reduction *red) { return red->work; }

@@ -115,5 +115,5 @@ static size_t accumulator(const taut__reduction *red) { return taut__exchange_of
 
 const taut__exchange_way taut__exchange_sra = {
     .algorithm = TAUT_EXCHANGE_ALGORITHM("sra", "all-to-all, sum, allgather"), .slots = TAUT_SLOTS_PARTS, .contributions = TAUT_EXCHANGE_RANKS,
-    .shrinks = true, .stages = stages, .enqueue = enqueue, .again = again, .accumulator = accumulator, .owns = true,
+    .shrinks = true, .stages = stages, .enqueue = enqueue, .again = again, .accumulator = accumulator, .owns = TAUT_OWN_SHRINKS,
 };
