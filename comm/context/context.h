@@ -13,7 +13,7 @@
 #include "trace.h"
 
 /* Tags below TAUT_TAG_LAYERS are those of a communicator's own exchanges; every job has TAUT_TAGS in a row, from its job.tag on. */
-enum { TAUT_TAG_STEP = 1, TAUT_TAG_HANDSHAKE = 2, TAUT_TAG_SUM = 3, TAUT_TAG_LAYERS = 8 };
+enum { TAUT_TAG_STEP = 1, TAUT_TAG_HANDSHAKE = 2, TAUT_TAG_SUM = 3, TAUT_TAG_DATA = 4, TAUT_TAG_LAYERS = 8 };
 
 /* taut__lane : what a communicator has in one memory space. The host's is there from the beginning; another one from the first layer on
  * that has its buffers there, with a stream of its own and threads that wait for the device. Workers: the engine's thread (0), and the

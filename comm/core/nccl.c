@@ -77,6 +77,14 @@ static taut_status found(const taut__nccl **n)
     return *n ? TAUT_OK : taut__fail(TAUT_E_UNSUPPORTED, "NCCL cannot be used: %s", text);
 }
 
+taut_status taut__comm_open_messages(taut_comm *comm, bool direct)
+{
+    taut__data *d;
+    TAUT_TRY(usable(comm, "a data half"));
+    taut_status s = taut__data_messages(comm->ctx.t, TAUT_TAG_DATA, 2 * (size_t)comm->ctx.t->size, direct, &d);
+    return taut__comm_take_data(comm, d, s);
+}
+
 /* ---- the program's own ---- */
 
 static taut_status wrap(struct ncclComm *nccl, taut__data **d)

@@ -143,7 +143,7 @@ static taut_status rank_body(ranks_ctx *c)
     buffer      x, y;
     buffer_make(&x, there, place, N * dtype_bytes(t->set.dtype)), buffer_make(&y, there, place, SMALL * dtype_bytes(t->set.dtype));
     taut_status s = rank_enroll(c, &t->set, &w, &b);
-    if (s == TAUT_OK && there && t->set.nccl) s = taut__comm_open_nccl(c->comm, mock_place());
+    if (s == TAUT_OK && there && t->set.nccl) s = t->set.staged ? taut__comm_open_messages(c->comm, false) : taut__comm_open_nccl(c->comm, mock_place());
     if (s == TAUT_OK) listen(c, w);
     if (s == TAUT_OK) s = rank_steps(c, &t->set, o, w, b, &x, &y, 0, STEPS);
     if (s == TAUT_OK) s = rank_save(c, o);

@@ -16,7 +16,8 @@ typedef struct setup {
     int         ranks, threads, drop, poison; /* drop, poison: the step that is dropped, or holds a NaN; -1: none */
     float       amplitude, growth; /* of gradients; from step to step */
     where       where;
-    bool        nccl;  /* on the device: by NCCL (nccl_double.h), else by messages */
+    bool        nccl;  /* on the device: by NCCL (nccl_double.h), else by messages of the control half */
+    bool        staged; /* nccl: but by a data half of messages, staged */
     bool        whole; /* gradients are small whole numbers, whose sums are exact */
 } setup;
 
