@@ -175,7 +175,8 @@ SHIM_OBJ := $(call objects,$(call sources,shim/*.cpp))
 CUDA_OBJ := $(call objects,$(wildcard compressors/*/*.cu comm/*/*.cu))
 PRELOAD_PURE := $(call objects,$(filter-out %_mpi.c %/stubs.c,$(wildcard comm/preload/*.c)))
 PRELOAD_MPI  := $(wildcard comm/preload/*_mpi.c comm/transport/*_mpi.c comm/core/*_mpi.c)
-PRELOAD_SO   := $(if $(PRELOAD_MPIS),$(BUILD)/lib/libtaut-preload-mpi.so $(PRELOAD_MPIS:%=$(BUILD)/lib/libtaut-preload-%.so))
+PRELOAD_NCCL := $(call objects,$(wildcard comm/preload/nccl/*.c))
+PRELOAD_SO   := $(BUILD)/lib/libtaut-preload-nccl.so $(if $(PRELOAD_MPIS),$(BUILD)/lib/libtaut-preload-mpi.so $(PRELOAD_MPIS:%=$(BUILD)/lib/libtaut-preload-%.so))
 TEST_SUP := $(call objects,$(wildcard tests/support/*.c)) $(PRELOAD_PURE)
 TEST_BIN := $(basename $(call objects,$(call sources,$(foreach d,unit twin golden property multi long,tests/$(d)/test_*.c))))
 BENCH_BIN := $(basename $(call objects,$(call sources,tests/bench/*.c)))
@@ -239,6 +240,10 @@ $(LIB_A): $(LIB_OBJ) $(BUILD)/.LINK
 # ---- preload: a library that knows no MPI, and a back end for each, which holds all of Taut with that MPI's transport ----
 $(BUILD)/lib/libtaut-preload-mpi.so: $(BUILD)/comm/preload/stubs.o $(BUILD)/.LINK
 	$(LINK_C) -shared -Wl,-soname,$(@F) $< $(LDFLAGS) -ldl -pthread
+# ... and one for programs of NCCL, whose handles are pointers everywhere: it looks for NCCL behind itself
+$(BUILD)/lib/libtaut-preload-nccl.so: $(PRELOAD_NCCL) $(PRELOAD_PURE) $(LIB_OBJ) comm/preload/nccl/nccl.map $(BUILD)/.LINK
+	$(LINK_C) -shared -Wl,-soname,$(@F) -Wl,-z,defs -Wl,-Bsymbolic -Wl,--version-script=comm/preload/nccl/nccl.map $(filter-out %_mpi.o,$(filter %.o,$^)) \
+	    $(LDFLAGS) $(filter-out $(MPI_LIBS),$(LIBS))
 define preload_backend
 $(BUILD)/preload-$(1)/%.o: %.c $(BUILD)/.C
 	@mkdir -p $$(@D)
@@ -266,6 +271,7 @@ $(BUILD)/tests/long/test_truth_torch: $(patsubst %,$(BUILD)/tests/support/%.o,tr
 $(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(SHIM_SO) $(LIB_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(CHECK_LIBS)
 endif
+$(BUILD)/tests/multi/test_preload_nccl: $(PRELOAD_NCCL)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON)
 
@@ -336,7 +342,8 @@ install: all ## copy the command, libraries, headers and taut.pc below PREFIX (D
 	install -m 755 $(LIB_SO).$(SO_VERSION) $(INST)/lib/
 	ln -sf libtaut.so.$(SO_VERSION) $(INST)/lib/libtaut.so
 	install -m 644 $(LIB_A) $(INST)/lib/
-	$(if $(PRELOAD_SO),install -m 755 $(PRELOAD_SO) $(INST)/lib/ && install -m 755 launch/tautrun $(INST)/bin/)
+	install -m 755 $(PRELOAD_SO) $(INST)/lib/
+	$(if $(PRELOAD_MPIS),install -m 755 launch/tautrun $(INST)/bin/)
 	install -m 644 $(HEADERS) $(INST)/include/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@RPATH@|$(PC_RPATH)|' -e 's|@LIBS@|$(LIBS)|' \
 	    comm/taut.pc.in > $(INST)/lib/pkgconfig/taut.pc

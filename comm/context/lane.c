@@ -36,7 +36,7 @@ taut_status taut__lane_borrow(taut__lane *lane, size_t bytes, void **out)
 
 void taut__lane_give_back(taut__lane *lane, void *memory)
 {
-    for (int i = 0; memory && i < TAUT_BLOCKS; i++)
+    for (int i = 0; memory && lane->blocks && i < TAUT_BLOCKS; i++)
         if (lane->blocks[i].memory == memory) lane->blocks[i].lent = false;
 }
 

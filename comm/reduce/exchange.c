@@ -332,3 +332,38 @@ void taut__exchange_cancel(taut__reduction *red)
     if (red->work) taut__turn_cancel(red, &taut__exchange_of(red)->turn);
 }
 
+/* ---- at once ---- */
+
+size_t taut__exchange_bytes(taut__reduction *red) { return lay_out(red, NULL); }
+
+static taut_status enqueue_stage(taut__reduction *red, size_t stage)
+{
+    taut__data *d = red->ctx->data;
+    bool        ready = false;
+    while (!ready) TAUT_TRY(d->ops->ready(d, &ready)); /* one that does not block takes a group a little later */
+    uint64_t before = d->sent;
+    TAUT_TRY(taut__exchange_of(red)->way->enqueue(red, stage));
+    red->record.bytes_sent += d->sent - before;
+    return TAUT_OK;
+}
+
+taut_status taut__exchange_at_once(taut__reduction *red, void *memory)
+{
+    taut__exchange    *e = taut__exchange_of(red);
+    const taut__space *space = red->lane->space;
+    TAUT_TRY(taut__exchange_begin(red));
+    lay_out(red, memory);
+    for (int i = 0; i < 2; i++) e->to[i] = e->wanted[i];
+    TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
+    for (size_t k = 0; k < e->way->stages(red); k++) TAUT_TRY(enqueue_stage(red, k));
+    TAUT_TRY(space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes));
+    return space->event_record(e->over, red->lane->place);
+}
+
+taut_status taut__exchange_told(taut__reduction *red, bool *told_now)
+{
+    TAUT_TRY(red->lane->space->event_test(taut__exchange_of(red)->over, told_now));
+    if (!*told_now) return TAUT_OK;
+    account(red);
+    return check_flags(red);
+}

@@ -49,6 +49,7 @@ typedef struct taut__exchange {
     taut__admitted *admitted[3];  /* of in, sums, out */
     taut_norm2  *lost;            /* of partial sums: one per rank */
     void        *acc, *own;       /* part_n numbers each; own: NULL for codecs whose payloads always fit */
+    void        *part_to;         /* scatter: where this rank's part goes, in the layer's dtype */
     float       *err, *val;       /* n floats: where there is no memory for x, and of 16-bit results; else NULL */
     uint64_t    *found;
     /* the ledger, on the host, since prepare */
@@ -85,10 +86,15 @@ taut_status taut__exchange_begin(taut__reduction *red);
 taut_status taut__exchange_advance(taut__reduction *red, bool *moved, bool *done);
 int         taut__exchange_waiting_for(const taut__reduction *red, int *hops);
 void        taut__exchange_cancel(taut__reduction *red);
+/* Without turns, for whoever has all ranks' calls in the same order anyway (at_once.h): all stages are enqueued in memory of so many bytes of the place,
+ * the ledger's copy and the event behind them; told: once the event has passed, what it cost is in red->record. Slots that shrink are not for this. */
+size_t      taut__exchange_bytes(taut__reduction *red);
+taut_status taut__exchange_at_once(taut__reduction *red, void *memory);
+taut_status taut__exchange_told(taut__reduction *red, bool *told);
 #define TAUT_EXCHANGE_ALGORITHM(its_name, its_help) \
     {.name = its_name, .help = its_help, .prepare = taut__exchange_prepare, .begin = taut__exchange_begin, .advance = taut__exchange_advance, \
      .waiting_for = taut__exchange_waiting_for, .cancel = taut__exchange_cancel, .release = taut__exchange_release}
 
-extern const taut__exchange_way taut__exchange_sra, taut__exchange_gather, taut__exchange_ring, taut__exchange_native, taut__exchange_linear;
+extern const taut__exchange_way taut__exchange_sra, taut__exchange_gather, taut__exchange_ring, taut__exchange_native, taut__exchange_linear, taut__exchange_scatter;
 
 #endif

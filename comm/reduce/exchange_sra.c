@@ -61,13 +61,19 @@ static taut_status add_codes(taut__reduction *red, taut__range mine)
     return taut__enqueue_pieces(red, TAUT_OP_SUM_PACK, &p, 1);
 }
 
-static taut_status add_floats(taut__reduction *red, taut__range mine)
+static taut_status sum_floats(taut__reduction *red, taut__range mine)
 {
     taut__exchange *e = taut__exchange_of(red);
     for (int q = 0; q < red->g->size; q++)
         if (q != red->g->rank)
             TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, seen_of(red, PARTS, q), e->acc, false));
-    if (red->factor != 1.0f) TAUT_TRY(red->lane->vectors->scale(red->lane->place, e->acc, red->factor, mine.n));
+    return red->factor != 1.0f ? red->lane->vectors->scale(red->lane->place, e->acc, red->factor, mine.n) : TAUT_OK;
+}
+
+static taut_status add_floats(taut__reduction *red, taut__range mine)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    TAUT_TRY(sum_floats(red, mine));
     TAUT_TRY(taut__enqueue_bad(red, e->acc, mine));
     return taut__enqueue_sum(red, mine, e->acc, 1, red->factor, my_sum(red), &e->ledger->requantized);
 }
@@ -116,4 +122,30 @@ static size_t accumulator(const taut__reduction *red) { return taut__exchange_of
 const taut__exchange_way taut__exchange_sra = {
     .algorithm = TAUT_EXCHANGE_ALGORITHM("sra", "all-to-all, sum, allgather"), .slots = TAUT_SLOTS_PARTS, .contributions = TAUT_EXCHANGE_RANKS,
     .shrinks = true, .stages = stages, .enqueue = enqueue, .again = again, .accumulator = accumulator, .owns = TAUT_OWN_SHRINKS,
+};
+
+/* ---- a reduce-scatter: the first half, and this rank's part of the sum goes where the caller wants it ---- */
+
+enum { SCATTER_STAGES = 2 };
+
+static taut_status enqueue_scatter(taut__reduction *red, size_t stage)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    taut__range     mine = part_of(red, red->g->rank);
+    if (stage == CONTRIBUTE) {
+        TAUT_TRY(contribute(red));
+        return taut__group_exchange(red);
+    }
+    TAUT_TRY(taut__enqueue_admit(red, e->in, PARTS, e->admitted[PARTS], NULL));
+    TAUT_TRY(taut__enqueue_admit(red, e->out, PARTS, e->admitted[2], NULL));
+    TAUT_TRY(sum_floats(red, mine));
+    TAUT_TRY(red->lane->vectors->norm2(red->lane->place, red->call.tensor, e->acc, mine.first, mine.n, &e->ledger->sum, &e->ledger->sum_flags));
+    return red->lane->vectors->convert(red->lane->place, e->part_to, red->operand->dtype, e->acc, TAUT_F32, mine.n);
+}
+
+static size_t scatter_stages(const taut__reduction *red) { return (void)red, SCATTER_STAGES; }
+
+const taut__exchange_way taut__exchange_scatter = {
+    .algorithm = TAUT_EXCHANGE_ALGORITHM("scatter", "all-to-all, sum"), .slots = TAUT_SLOTS_PARTS, .contributions = TAUT_EXCHANGE_RANKS,
+    .stages = scatter_stages, .enqueue = enqueue_scatter, .accumulator = accumulator,
 };

@@ -42,12 +42,17 @@ static taut_status check_version(const char *library, const taut__nccl *t, int *
     return taut__fail(TAUT_E_UNSUPPORTED, "%s: NCCL version code %d: must be at least %d (2.14)", library, *version, TAUT__NCCL_LEAST);
 }
 
-static taut_status fill(const char *library, void *handle, taut__nccl *t, int *version)
+void taut__nccl_fill(void *handle, taut__nccl *t)
 {
     for (size_t i = 0; i < NAMES; i++) {
         void *f = dlsym(handle, names[i].name);
         memcpy((char *)t + names[i].at, &f, sizeof f);
     }
+}
+
+static taut_status fill(const char *library, void *handle, taut__nccl *t, int *version)
+{
+    taut__nccl_fill(handle, t);
     TAUT_TRY(check_version(library, t, version));
     for (size_t i = 0; i < NAMES; i++) {
         void *f;
@@ -97,6 +102,8 @@ int taut__nccl_version(void)
     int               v = 0;
     return t && t->version(&v) == TAUT__NCCL_OK ? v : 0;
 }
+
+bool taut__nccl_is_given(void) { return atomic_load(&given); }
 
 void taut__nccl_use(const taut__nccl *table) { atomic_store(&given, table); }
 

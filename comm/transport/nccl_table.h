@@ -51,6 +51,9 @@ const taut__nccl *taut__nccl_get(const char **why);
 int               taut__nccl_version(void); /* of the table in use, as 22809; 0: none */
 /* Tests: another table; NULL: what dlopen finds. Not while one is used. */
 void              taut__nccl_use(const taut__nccl *table);
+bool              taut__nccl_is_given(void);
+/* All functions that a handle of dlopen, or RTLD_NEXT, has; NULL for others. */
+void              taut__nccl_fill(void *handle, taut__nccl *table);
 /* Opens `name` now, whatever was opened before: what taut__nccl_get does the first time. */
 taut_status       taut__nccl_open(const char *name, taut__nccl *table, int *version);
 

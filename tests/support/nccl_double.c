@@ -135,6 +135,8 @@ static bool finish(const group *g, const op *o)
     bool good = true;
     if (o->kind == RECV) return collect(g, o, o->peer);
     for (int q = 0; q < g->comm->hub->ranks && good && o->kind >= REDUCE; q++) good = collect(g, o, q);
+    float *x = o->kind == REDUCE && o->combine == TAUT__NCCL_AVG && good ? (float *)(uintptr_t)reach(o->to) : NULL;
+    for (size_t i = 0; x && i < o->bytes / 4; i++) x[i] /= (float)g->comm->hub->ranks;
     return good;
 }
 
@@ -251,7 +253,7 @@ static int call_recv(void *buf, size_t n, int type, int peer, taut__nccl_comm c,
 }
 static int call_reduce(const void *from, void *to, size_t n, int type, int combine, taut__nccl_comm c, struct CUstream_st *s)
 {
-    if (combine != TAUT__NCCL_SUM || type == TAUT__NCCL_I8) return INVALID_ARGUMENT;
+    if ((combine != TAUT__NCCL_SUM && (combine != TAUT__NCCL_AVG || type != TAUT__NCCL_F32)) || type == TAUT__NCCL_I8) return INVALID_ARGUMENT;
     return add_op(c, s, (op){.kind = REDUCE, .type = type, .combine = combine, .from = from, .to = to, .bytes = n * width(type)});
 }
 static int call_gather(const void *from, void *to, size_t n, int type, taut__nccl_comm c, struct CUstream_st *s)
