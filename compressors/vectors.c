@@ -111,6 +111,19 @@ static taut_status host_admit(taut_place p, const uint8_t *slots, size_t stride,
     return TAUT_OK;
 }
 
+static taut_status host_pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t blocks, size_t elems, size_t first,
+                             size_t n, float factor)
+{
+    for (size_t k = 0; k < blocks; k++) {
+        size_t from = at[k] > first ? (size_t)at[k] : first, end = (size_t)at[k] + elems < first + n ? (size_t)at[k] + elems : first + n;
+        if (from >= end) continue;
+        float *to = dst + k * elems + (from - (size_t)at[k]);
+        TAUT_TRY(host_convert(p, to, TAUT_F32, (const char *)src + (from - first) * (dtype == TAUT_F32 ? 4 : 2), dtype, end - from));
+        for (size_t i = 0; i < end - from; i++) to[i] *= factor;
+    }
+    return TAUT_OK;
+}
+
 static taut_status host_join(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per, uint32_t bias)
 {
     const uint32_t bits = 32 / per;
@@ -134,7 +147,7 @@ static taut_status host_split(taut_place p, int32_t *codes, const uint32_t *word
 const taut__vectors taut__vectors_host = {
     .input = host_input, .output = host_output, .scrub = host_scrub, .norm2 = host_norm2, .add = host_add, .scale = host_scale,
     .convert = host_convert, .residual = host_residual, .seal = host_seal, .open = host_open,
-    .admit = host_admit, .field_join = host_join, .field_split = host_split,
+    .admit = host_admit, .pick = host_pick, .field_join = host_join, .field_split = host_split,
 };
 
 /* ---- which table ---- */

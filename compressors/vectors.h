@@ -42,6 +42,10 @@ typedef struct taut__vectors {
     /* n slots, stride bytes apart, with room for so many bytes of payload each, into out[n]. sum: NULL, or its `reserved` becomes the largest
      * number of bytes that one of them says, in units of 16, rounded up. */
     taut_status (*admit)(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out, taut_outcome *sum);
+    /* Blocks of `elems` elements each: of block k, at dst + k * elems, those of its elements at[k].. that lie in [first, first + n) become factor times
+     * src's, whose src[0] is element first; the others stay. at: in memory of the place. */
+    taut_status (*pick)(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t blocks, size_t elems, size_t first, size_t n,
+                        float factor);
     /* Sums of small integers as one sum of words: word i holds `per` codes, each plus bias, in fields of 32 / per bits, the first lowest; its
      * last one may lack some, which are 0. field_join: n codes to ceil(n / per) words. field_split: the reverse, of a sum of words, bias
      * being that of all ranks together. per: 1, 2, 4, 8 or 16; codes plus bias fit (docs/algorithms.md). */

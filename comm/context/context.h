@@ -69,6 +69,7 @@ taut_status taut__lane_check(const taut__lane *lane);
 /* Until all that the lane's stream holds is done: TAUT_E_DEVICE if some of it failed. With a data half no longer than the timeout, since what
  * another rank does not do may keep the stream busy for ever: TAUT_E_TIMEOUT, and the data half is aborted. */
 taut_status taut__lane_wait(const taut__lane *lane);
+uint64_t    taut__lane_waits(void); /* of this process, so far */
 /* Memory of the place for one exchange, not zeroed: one of TAUT_BLOCKS, which grow; *out NULL: all are lent. With the engine held. */
 enum { TAUT_BLOCKS = 3 };
 taut_status taut__lane_borrow(taut__lane *lane, size_t bytes, void **out);

@@ -69,9 +69,13 @@ static taut_status wait_for(const taut__lane *lane, taut__event *e)
     }
 }
 
+static _Atomic uint64_t waits;
+uint64_t taut__lane_waits(void) { return atomic_load(&waits); }
+
 taut_status taut__lane_wait(const taut__lane *lane)
 {
     taut__event *e;
+    atomic_fetch_add(&waits, 1);
     if (!lane->data) return lane->space->wait(lane->place);
     TAUT_TRY(lane->space->event_create(lane->place, &e));
     taut_status s = wait_for(lane, e);

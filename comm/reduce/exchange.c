@@ -120,6 +120,7 @@ static taut_status enqueue_end(taut__reduction *red)
     taut__exchange    *e = taut__exchange_of(red);
     const taut__space *space = red->lane->space;
     TAUT_TRY(space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes));
+    if (red->watcher->enqueued) red->watcher->enqueued(red);
     TAUT_TRY(space->event_record(e->over, red->lane->place));
     e->looking = true;
     taut__turn_over(red);
@@ -259,7 +260,9 @@ static taut_status clamp(taut__reduction *red, float *scratch)
     (void)scratch;
     if (mine.first) TAUT_TRY(taut__result_overflow(red, 0, mine.first, from, false));
     if (mine.n) TAUT_TRY(taut__result_overflow(red, mine.first, mine.n, from + mine.first, true));
-    return end < red->call.n ? taut__result_overflow(red, end, red->call.n - end, from + end, false) : TAUT_OK;
+    if (end < red->call.n) TAUT_TRY(taut__result_overflow(red, end, red->call.n - end, from + end, false));
+    if (red->watcher->enqueued) red->watcher->enqueued(red); /* the result has changed; this thread waits */
+    return TAUT_OK;
 }
 
 static taut_status look(taut__reduction *red, bool *moved, bool *done)

@@ -51,6 +51,7 @@ typedef struct taut__watcher {
     void (*sample)(taut__reduction *red, taut__range r, const float *x);       /* the same, anywhere */
     void (*lost)(taut__reduction *red, taut__range r, const float *lost, float factor); /* factor * lost, in units of the sum, is not in it */
     void (*stored)(taut__reduction *red, size_t first, size_t n);              /* results have been written */
+    void (*enqueued)(taut__reduction *red);  /* (optional) an exchange: all of it is on the lane's stream, the result last; an event is recorded behind */
     void (*complete)(taut__reduction *red);                                    /* record and result are */
 } taut__watcher;
 

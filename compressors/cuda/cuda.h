@@ -167,6 +167,8 @@ typedef struct taut__cuda_vec {
     /* dst = factor * the sum of src and the peers' floats, in order (codec none, unpack + add + scale + store) */
     taut_status (*sum)(const taut__cuda_batch *b, taut__cuda_stream s);
     taut_status (*pass)(const taut__cuda_pass *p, taut__cuda_stream s);
+    /* As taut__vectors.pick: p->dst, of p->a of dtype `from`, which begins with element first and has n; factor */
+    taut_status (*pick)(const taut__cuda_pass *p, const uint64_t *at, uint64_t blocks, uint64_t elems, uint64_t first, taut__cuda_stream s);
 } taut__cuda_vec;
 
 /* ---- headers of frames ---- they lie TAUT_FRAME_HEADER bytes before each job's payload. Without checksum. */

@@ -156,6 +156,12 @@ static taut_status admit(taut_place p, const uint8_t *slots, size_t stride, size
 {
     return taut__cuda_get(NULL)->frame->admit(slots, stride, (uint32_t)n, room, &out->seen.bytes, sum ? &sum->reserved : NULL, p.stream);
 }
+static taut_status pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t blocks, size_t elems, size_t first, size_t n,
+                        float factor)
+{
+    taut__cuda_pass pass = {.kind = TAUT__PASS_CONVERT, .dst = dst, .a = src, .from = dtype, .factor = factor, .n = n};
+    return vec()->pick(&pass, at, blocks, elems, first, p.stream);
+}
 static taut_status field_join(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per, uint32_t bias)
 {
     return taut__cuda_get(NULL)->frame->fields(words, (int32_t *)(uintptr_t)codes, n, per, bias, true, p.stream);
@@ -167,5 +173,5 @@ static taut_status field_split(taut_place p, int32_t *codes, const uint32_t *wor
 
 const taut__vectors taut__vectors_cuda = {
     .input = input, .output = output, .scrub = scrub, .norm2 = norm2, .add = add, .scale = scale, .convert = convert, .residual = residual,
-    .seal = seal, .open = open, .admit = admit, .field_join = field_join, .field_split = field_split,
+    .seal = seal, .open = open, .admit = admit, .pick = pick, .field_join = field_join, .field_split = field_split,
 };

@@ -167,6 +167,50 @@ START_TEST(any_order)
 }
 END_TEST
 
+/* ---- what waits for the device ---- */
+
+static taut_status all_here(ranks_ctx *c) { return taut__context_sum(&c->comm->ctx, (double[]){1}, 1); }
+
+/* Codecs that need no agreement: from the start of a layer to its result nobody waits for the device, whatever is sampled. */
+static taut_status waits_body(ranks_ctx *c)
+{
+    taut_layer *w;
+    buffer      x;
+    setup       s = setup_of(c->arg, c->size);
+    taut_place  place = mock_stream();
+    buffer_make(&x, true, place, N * sizeof(float));
+    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &w));
+    TAUT_TRY(taut_layer_codec(w, s.spec));
+    TAUT_TRY(taut__comm_open_nccl(c->comm, mock_place()));
+    for (int step = 0; step < 4; step++) {
+        buffer_fill(&s, c->rank, step, N, x.here);
+        TAUT_TRY(all_here(c));
+        uint64_t before = taut__lane_waits();
+        TAUT_TRY(all_here(c));
+        TAUT_TRY(buffer_start(w, &x));
+        TAUT_TRY(taut_wait(w));
+        TAUT_TRY(all_here(c));
+        if (step > 0) NEED((taut__lane_waits() == before) == (strcmp(s.spec, "grid") != 0)); /* grid agrees on statistics: so there is a difference */
+        TAUT_TRY(taut_step_end(c->comm));
+    }
+    taut__memory_of(place.space)->wait(place);
+    mock_stream_end(place);
+    buffer_drop(&x);
+    return TAUT_OK;
+}
+START_TEST(nobody_waits)
+{
+    static const char *const of[] = {"quant:bits=4", "fp16", "stack:quant:bits=2+fp16", "randk:density=0.1", "powersgd:rank=2", "grid"};
+    setup                    s = setup_of("none", 3);
+    taut_config              cfg = setup_config(&s);
+    cfg.feedback = _i % 2 ? "off" : "on";
+    setup_double();
+    mock_delay(200);
+    ranks_ok(3, &cfg, waits_body, (char *)(uintptr_t)of[_i]);
+    teardown_double();
+}
+END_TEST
+
 /* ---- slots that were too short, fields that were too narrow ---- */
 
 /* Gradients grow from step to step, so payloads do: more than is agreed, and the tails travel. */
@@ -199,6 +243,7 @@ int main(void)
     tcase_add_loop_test(t, same_bytes, 0, SPECS);
     tcase_add_loop_test(t, late_and_lazy, 0, 12);
     tcase_add_loop_test(t, any_order, 0, 2);
+    tcase_add_loop_test(t, nobody_waits, 0, 6);
     tcase_add_loop_test(t, tails, 0, 10);
     return suite_run(s);
 }

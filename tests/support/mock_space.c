@@ -472,8 +472,10 @@ static void register_ops(bool on)
 
 /* ---- vectors ---- */
 
-typedef enum pass { INPUT, OUTPUT, SCRUB, NORM2, ADD, SCALE, CONVERT, RESIDUAL, ADMIT, JOIN, SPLIT } pass;
+typedef enum pass { INPUT, OUTPUT, SCRUB, NORM2, ADD, SCALE, CONVERT, RESIDUAL, ADMIT, JOIN, SPLIT, PICK } pass;
 static const taut_place host = {0};
+
+typedef struct picked { size_t n, elems; } picked;
 
 /* a: what is written; b, c: read; d: numbers */
 static taut_status run_pass(work *w)
@@ -482,7 +484,8 @@ static taut_status run_pass(work *w)
     bool                 bad = false;
     void                *a = reach(w->a, &bad), *c = reach(w->c, &bad), *d = reach(w->d, &bad);
     const void          *b = reach(w->b, &bad);
-    taut_tensor         *t = w->data;
+    taut_tensor         *t = w->byte == PICK ? NULL : w->data;
+    const picked        *k = w->data;
     if (t) t->scale = reach(t->scale, &bad);
     if (bad) return taut__fail(TAUT_E_DEVICE, "mock device: pass %d over floats: an address that is not its own", w->byte);
     switch ((pass)w->byte) {
@@ -494,6 +497,7 @@ static taut_status run_pass(work *w)
     case SCALE: return v->scale(host, a, w->number, w->n);
     case CONVERT: return v->convert(host, a, (taut_dtype)w->kind, b, (taut_dtype)w->kind2, w->n);
     case ADMIT: return v->admit(host, b, w->count, (size_t)w->kind, w->n, a, d);
+    case PICK: return v->pick(host, a, (taut_dtype)w->kind, b, c, w->n, k->elems, (size_t)w->count, k->n, w->number);
     case JOIN: return v->field_join(host, a, b, w->n, (uint32_t)w->kind, (uint32_t)w->count);
     case SPLIT: return v->field_split(host, a, b, w->n, (uint32_t)w->kind, (uint32_t)w->count);
     default: return v->residual(host, a, b, c, w->n);
@@ -543,6 +547,16 @@ static taut_status mock_admit(taut_place p, const uint8_t *slots, size_t stride,
 {
     return give(p, ADMIT, (work){.a = out, .b = slots, .count = stride, .kind = (int)n, .n = room, .d = sum});
 }
+static taut_status mock_pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t picks, size_t elems, size_t first,
+                             size_t n, float factor)
+{
+    picked *k = malloc(sizeof *k);
+    ensure(k != NULL, "out of memory");
+    *k = (picked){n, elems};
+    taut_status s = give(p, PICK, (work){.a = dst, .kind = (int)dtype, .b = src, .c = MUTABLE(at), .n = picks, .count = first, .number = factor, .data = k});
+    if (s != TAUT_OK) free(k);
+    return s;
+}
 static taut_status mock_join(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per, uint32_t bias)
 {
     return give(p, JOIN, (work){.a = words, .b = codes, .n = n, .kind = (int)per, .count = bias});
@@ -554,7 +568,7 @@ static taut_status mock_split(taut_place p, int32_t *codes, const uint32_t *word
 
 static const taut__vectors vectors = {
     .input = mock_input, .output = mock_output, .scrub = mock_scrub, .norm2 = mock_norm2, .add = mock_add, .scale = mock_scale,
-    .convert = mock_convert, .residual = mock_residual, .admit = mock_admit, .field_join = mock_join, .field_split = mock_split,
+    .convert = mock_convert, .residual = mock_residual, .admit = mock_admit, .pick = mock_pick, .field_join = mock_join, .field_split = mock_split,
 };
 
 /* ---- for tests ---- */

@@ -216,6 +216,41 @@ START_TEST(slots)
 }
 END_TEST
 
+/* Blocks of a range, of every dtype, and such as only touch it. */
+START_TEST(picks)
+{
+    enum { N = 3000, BLOCKS = 50, ELEMS = 8, FIRST = 500, SOME = 1777 };
+    float    x[N], want[BLOCKS * ELEMS], got[BLOCKS * ELEMS];
+    uint16_t half[N];
+    uint64_t at[BLOCKS];
+    for (int d = 0; d < 3; d++) {
+        twin_begin((uint64_t)d);
+        taut_dtype dtype = (taut_dtype)d;
+        fill_normal(x, N, 1, (uint64_t)d);
+        if (d) taut__vectors_host.convert((taut_place){0}, half, dtype, x, TAUT_F32, N);
+        for (int k = 0; k < BLOCKS; k++) at[k] = (uint64_t)(k * 59 + k % 3);
+        for (int i = 0; i < BLOCKS * ELEMS; i++) want[i] = (float)i;
+        float      *there = cuda_put(want, sizeof want, 0);
+        const void *src = d ? (const void *)(half + FIRST) : x + FIRST;
+        cuda_must(taut__vectors_of(TAUT_CUDA)->pick(twin_place, there, dtype, cuda_put(src, SOME * (d ? 2 : 4), 0), cuda_put(at, sizeof at, 0), BLOCKS, ELEMS, FIRST,
+                                                    SOME, 0.3f), "pick");
+        ck_assert(taut__vectors_host.pick((taut_place){0}, want, dtype, src, at, BLOCKS, ELEMS, FIRST, SOME, 0.3f) == TAUT_OK);
+        cuda_get(got, there, sizeof got);
+        ck_assert(memcmp(got, want, sizeof want) == 0);
+        int changed = 0;
+        for (int i = 0; i < BLOCKS * ELEMS; i++) {
+            uint64_t at_i = at[i / ELEMS] + (uint64_t)(i % ELEMS);
+            bool     in = at_i >= FIRST && at_i < FIRST + SOME;
+            changed += in;
+            ck_assert(in || want[i] == (float)i);
+            if (in && !d) ck_assert(want[i] == 0.3f * x[at_i]);
+        }
+        ck_assert(changed > 100 && changed < BLOCKS * ELEMS);
+        twin_end();
+    }
+}
+END_TEST
+
 /* Codes of all ranks in fields of words: the sum of the words holds the sums of the codes, whatever their signs. */
 START_TEST(fields)
 {
@@ -380,6 +415,7 @@ int main(void)
     tcase_add_loop_test(t, frames, 0, TWIN_SPECS);
     tcase_add_test(t, memory);
     tcase_add_test(t, slots);
+    tcase_add_test(t, picks);
     tcase_add_loop_test(t, fields, 0, 5);
     tcase_add_test(t, feedback_there);
     tcase_add_test(t, bad_input);
