@@ -1,7 +1,7 @@
 # Taut. `make help` lists the targets, CONTRIBUTING.md says more. Nothing is written outside build/.
 #   make                              build/release/{bin/taut,lib/libtaut.so,...}
 #   make MODE=debug|asan|tsan         each mode has its own folder
-#   make MPI=0 TORCH=0 BLAS=0 NCCL=0 ZSTD=0 JPEG=0   leave a feature out; =1 makes a missing one an error
+#   make MPI=0 TORCH=0 BLAS=0 ZSTD=0 JPEG=0   leave a feature out; =1 makes a missing one an error
 #   make CUDA=1                       the CUDA kernels into the library (nvcc)
 #   make MPICC=mpicc.mpich            another MPI
 #   make TORCH=pip [PYTHON=python3]   the libtorch of a pip wheel; or TORCH_DIR=<folder of any libtorch>
@@ -49,10 +49,8 @@ include $(PROBES)
 # wanted NAME: found, missing, or off (by you); asked for with =1 but missing is an error
 wanted = $(if $(filter 0,$($(1))),off,$(if $(filter 1 pip,$($(1))),$(if $(filter found,$(HAVE_$(1))),found,$(error \
            $(1)=$($(1)) was asked for, but: $($(1)_INFO). launch/setup installs what Debian has)),$(HAVE_$(1))))
-CUDA       := $(or $(CUDA),$(filter 1,$(NCCL)))
 HAVE_MPI   := $(call wanted,MPI)
 HAVE_CUDA  := $(call wanted,CUDA)
-HAVE_NCCL  := $(call wanted,NCCL)
 HAVE_TORCH := $(call wanted,TORCH)
 HAVE_BLAS  := $(call wanted,BLAS)
 HAVE_ZSTD  := $(call wanted,ZSTD)
@@ -124,16 +122,6 @@ EXCLUDE  += %_cuda.c %_cuda.cu
 LEFT_OUT += "the CUDA kernels$(if $(filter unused,$(CUDA_STATE)),; make CUDA=1 puts them in)"
 endif
 
-# ---- NCCL: files *_nccl.c; goes with CUDA=1 ----
-ifeq ($(HAVE_NCCL)$(CUDA),found1)
-NCCL_STATE := found
-FEATURES += -DTAUT_HAVE_NCCL $(NCCL_CFLAGS)
-LIBS     += $(NCCL_LIBS)
-else
-NCCL_STATE := $(if $(filter found,$(HAVE_NCCL)),unused,$(HAVE_NCCL))
-EXCLUDE  += %_nccl.c
-endif
-
 # ---- libtorch: shim/ and launch/train/ ----
 ifeq ($(HAVE_TORCH),found)
 FEATURES += -DTAUT_HAVE_TORCH
@@ -172,7 +160,7 @@ ALL_CXXFLAGS = -std=$(TORCH_STD) $(SAME) -Wall -Wextra $(WERROR) $(CFLAGS)
 GENCODE ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90
 ALL_NVCCFLAGS = -std=c++17 -O2 -lineinfo --fmad=false -Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wextra \
                 -Xcompiler -fno-exceptions,-fno-rtti,-fno-threadsafe-statics $(GENCODE) $(NVCCFLAGS)
-LIBS    += -lxxhash -lm -pthread
+LIBS    += -lxxhash -lm -ldl -pthread
 RPATH   := -Wl,-rpath,'$$ORIGIN/../lib'
 DEP      = -MMD -MP -MF $(@:.o=.d)
 
@@ -187,7 +175,8 @@ SHIM_OBJ := $(call objects,$(call sources,shim/*.cpp))
 CUDA_OBJ := $(call objects,$(wildcard compressors/*/*.cu comm/*/*.cu))
 PRELOAD_PURE := $(call objects,$(filter-out %_mpi.c %/stubs.c,$(wildcard comm/preload/*.c)))
 PRELOAD_MPI  := $(wildcard comm/preload/*_mpi.c comm/transport/*_mpi.c comm/core/*_mpi.c)
-PRELOAD_SO   := $(if $(PRELOAD_MPIS),$(BUILD)/lib/libtaut-preload-mpi.so $(PRELOAD_MPIS:%=$(BUILD)/lib/libtaut-preload-%.so))
+PRELOAD_NCCL := $(call objects,$(wildcard comm/preload/nccl/*.c))
+PRELOAD_SO   := $(BUILD)/lib/libtaut-preload-nccl.so $(if $(PRELOAD_MPIS),$(BUILD)/lib/libtaut-preload-mpi.so $(PRELOAD_MPIS:%=$(BUILD)/lib/libtaut-preload-%.so))
 TEST_SUP := $(call objects,$(wildcard tests/support/*.c)) $(PRELOAD_PURE)
 TEST_BIN := $(basename $(call objects,$(call sources,$(foreach d,unit twin golden property multi long,tests/$(d)/test_*.c))))
 BENCH_BIN := $(basename $(call objects,$(call sources,tests/bench/*.c)))
@@ -251,6 +240,10 @@ $(LIB_A): $(LIB_OBJ) $(BUILD)/.LINK
 # ---- preload: a library that knows no MPI, and a back end for each, which holds all of Taut with that MPI's transport ----
 $(BUILD)/lib/libtaut-preload-mpi.so: $(BUILD)/comm/preload/stubs.o $(BUILD)/.LINK
 	$(LINK_C) -shared -Wl,-soname,$(@F) $< $(LDFLAGS) -ldl -pthread
+# ... and one for programs of NCCL, whose handles are pointers everywhere: it looks for NCCL behind itself
+$(BUILD)/lib/libtaut-preload-nccl.so: $(PRELOAD_NCCL) $(PRELOAD_PURE) $(LIB_OBJ) comm/preload/nccl/nccl.map $(BUILD)/.LINK
+	$(LINK_C) -shared -Wl,-soname,$(@F) -Wl,-z,defs -Wl,-Bsymbolic -Wl,--version-script=comm/preload/nccl/nccl.map $(filter-out %_mpi.o,$(filter %.o,$^)) \
+	    $(LDFLAGS) $(filter-out $(MPI_LIBS),$(LIBS))
 define preload_backend
 $(BUILD)/preload-$(1)/%.o: %.c $(BUILD)/.C
 	@mkdir -p $$(@D)
@@ -278,6 +271,7 @@ $(BUILD)/tests/long/test_truth_torch: $(patsubst %,$(BUILD)/tests/support/%.o,tr
 $(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(SHIM_SO) $(LIB_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(CHECK_LIBS)
 endif
+$(BUILD)/tests/multi/test_preload_nccl: $(PRELOAD_NCCL)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON)
 
@@ -323,7 +317,7 @@ run-tests: tests
 	@BUILD=$(BUILD) $(if $(LONG),LONG=$(LONG)) $(if $(TIMEOUT),TIMEOUT=$(TIMEOUT)) tests/run.sh
 print-config: ## what was found, what is left out
 	@printf 'mode %s  arch %s  %s\n' '$(MODE)' '$(ARCH)' '$(CC_INFO)'
-	@printf '  %-6s %-8s %s\n' MPI '$(HAVE_MPI)' '$(MPI_INFO)' CUDA '$(CUDA_STATE)' '$(CUDA_INFO)' NCCL '$(NCCL_STATE)' '$(NCCL_INFO)' \
+	@printf '  %-6s %-8s %s\n' MPI '$(HAVE_MPI)' '$(MPI_INFO)' CUDA '$(CUDA_STATE)' '$(CUDA_INFO)' \
 	    TORCH '$(HAVE_TORCH)' '$(TORCH_INFO)' BLAS '$(HAVE_BLAS)' '$(BLAS_INFO)' ZSTD '$(HAVE_ZSTD)' '$(ZSTD_INFO)' JPEG '$(HAVE_JPEG)' '$(JPEG_INFO)' CHECK '$(HAVE_CHECK)' '$(CHECK_INFO)'
 	@for text in $(LEFT_OUT); do echo "  left out: $$text"; done
 
@@ -332,12 +326,12 @@ print-config: ## what was found, what is left out
 .PHONY: install uninstall
 VERSION := $(shell awk '/^\#define TAUT_VERSION_(MAJOR|MINOR|PATCH)/{v=v s $$3; s="."} END{print v}' comm/taut.h)
 INST     = $(DESTDIR)$(PREFIX)
-HEADERS  = comm/taut.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h) \
+HEADERS  = comm/taut.h comm/taut_nccl.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h) \
            $(if $(filter found,$(HAVE_ZSTD)),comm/taut_data.h $(if $(filter found,$(HAVE_MPI)),comm/taut_data_mpi.h))
 # what install writes, below PREFIX; uninstall removes exactly this
 INSTALLED = bin/taut lib/libtaut.so lib/libtaut.so.$(SO_VERSION) lib/libtaut.a lib/libtaut_torch.so \
             lib/libtaut_torch.so.$(SO_VERSION) libexec/taut-train libexec/taut-distill lib/pkgconfig/taut.pc \
-            include/taut.h include/taut_mpi.h include/taut_data.h include/taut_data_mpi.h include/taut_torch.h \
+            include/taut.h include/taut_nccl.h include/taut_mpi.h include/taut_data.h include/taut_data_mpi.h include/taut_torch.h \
             bin/tautrun $(addprefix lib/,$(notdir $(PRELOAD_SO))) 
 # programs find the library by the path that taut.pc gives them, except in the folders that the loader searches anyway
 PC_RPATH = $(if $(filter /usr /,$(PREFIX)),,-Wl,-rpath,$${libdir})
@@ -348,7 +342,8 @@ install: all ## copy the command, libraries, headers and taut.pc below PREFIX (D
 	install -m 755 $(LIB_SO).$(SO_VERSION) $(INST)/lib/
 	ln -sf libtaut.so.$(SO_VERSION) $(INST)/lib/libtaut.so
 	install -m 644 $(LIB_A) $(INST)/lib/
-	$(if $(PRELOAD_SO),install -m 755 $(PRELOAD_SO) $(INST)/lib/ && install -m 755 launch/tautrun $(INST)/bin/)
+	install -m 755 $(PRELOAD_SO) $(INST)/lib/
+	$(if $(PRELOAD_MPIS),install -m 755 launch/tautrun $(INST)/bin/)
 	install -m 644 $(HEADERS) $(INST)/include/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@RPATH@|$(PC_RPATH)|' -e 's|@LIBS@|$(LIBS)|' \
 	    comm/taut.pc.in > $(INST)/lib/pkgconfig/taut.pc
@@ -381,10 +376,10 @@ check: setup ## install what is missing, build, run the tests (about eleven minu
 check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
 	$(STAGE) LONG=1 TIMEOUT=1800 run-tests
 	$(STAGE) LONG=1 TIMEOUT=1800 MODE=asan run-tests
-check-gpu: ## on a machine with a GPU: kernels against the CPU, compute-sanitizer, speeds; one JSON report, under five minutes
+check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, speeds; one JSON report, under ten minutes
 	$(STAGE) CUDA=1 BUILD=build/gpu all
 	$(STAGE) CUDA=1 BUILD=build/gpu gpu-tests
-	@BUILD=build/gpu tests/run_gpu.sh
+	@BUILD=build/gpu MPIRUN='$(or $(MPIRUN),$(subst mpicc,mpirun,$(MPICC)))' tests/run_gpu.sh
 demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes
 	$(STAGE) print-config
 	$(STAGE) all

@@ -1,7 +1,8 @@
 /* communicator_mpi.c : taut_comm_create_mpi(). Ranks may disagree about success (their environments differ), or about settings on which
  * what follows depends: they agree first, with calls that depend on nothing. */
 #include "../taut_mpi.h"
-#include "communicator.h"
+#include "nccl.h"
+#include <dlfcn.h>
 #include <stdio.h>
 #include <xxhash.h>
 
@@ -111,4 +112,22 @@ taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm
     if (*comm) taut__comm_discard(*comm);
     *comm = NULL;
     return s;
+}
+
+/* Open MPI's word for it; others have none, or another. */
+static taut_status cuda_aware(void)
+{
+    int (*query)(void) = NULL;
+    void *f = dlsym(RTLD_DEFAULT, "MPIX_Query_cuda_support");
+    memcpy(&query, &f, sizeof query);
+    if (!query) return taut__fail(TAUT_E_UNSUPPORTED, "taut_comm_open_cuda_mpi: this MPI has no MPIX_Query_cuda_support");
+    return query() ? TAUT_OK : taut__fail(TAUT_E_UNSUPPORTED, "taut_comm_open_cuda_mpi: this MPI says that it was built without CUDA");
+}
+
+taut_status taut_comm_open_cuda_mpi(taut_comm *comm)
+{
+    if (!comm) return taut__fail(TAUT_E_INVALID, "taut_comm_open_cuda_mpi: comm is NULL");
+    taut_status s = cuda_aware();
+    if (s == TAUT_OK) return taut__comm_open_messages(comm, true);
+    return taut__comm_take_data(comm, NULL, s);
 }

@@ -1,5 +1,6 @@
 /* phases.c : the life of a reduction, and the phases around its algorithm. */
 #include "agreement.h"
+#include "exchange.h"
 #include "hierarchy.h"
 #include "input.h"
 #include "placed.h"
@@ -180,7 +181,7 @@ static taut_status step(taut__job *job, bool *moved, bool *done)
     if (over) TAUT_TRY(leave(red, red->phase));
     TAUT_TRY(taut__placed_check(red));
     if (red->phase != TAUT_PHASE_DONE) return TAUT_OK;
-    TAUT_TRY(taut__placed_wait(red));
+    if (!red->settled) TAUT_TRY(taut__placed_wait(red));
     complete(red);
     TAUT_TRY(taut__placed_check(red));
     *done = true;
@@ -190,6 +191,7 @@ static taut_status step(taut__job *job, bool *moved, bool *done)
 static void stop(taut__job *job)
 {
     taut__reduction *red = taut__reduction_of(job);
+    if (red->ctx->data) red->ctx->data->ops->abort(red->ctx->data); /* else what waits for the device may wait for ever */
     taut__aside_cancel(red);
     if (red->via && red->via->cancel) red->via->cancel(red);
     taut__plain_sum_cancel(&red->raw);
@@ -259,6 +261,8 @@ taut_status taut__reduction_prepare(taut__reduction *red)
                             .n = o->tensor.elems, .state = o->state,
                             .no_checksum = red->ctx->set.checksum == TAUT_CHECKSUM_OFF};
     TAUT_TRY(taut__algorithm_for(red->ctx, o, &o->wire, &red->via));
+    const taut__algorithm *by_data = taut__exchange_for(red, red->via);
+    if (by_data) red->via = by_data;
     if (!follows(red)) TAUT_TRY(prepare_own(red));
     if (in_hosts(red)) TAUT_TRY(taut__hier_prepare(red));
     return taut__context_slots(red->ctx, &red->slots);
@@ -272,7 +276,7 @@ taut_status taut__reduction_begin(taut__reduction *red, void *buf, int kind, tau
     red->halves = halves;
     red->blocking = blocking;
     red->factor = kind == TAUT_MEAN && halves != TAUT_GATHER ? 1.0f / (float)red->ctx->all.size : 1.0f;
-    red->formed = red->looked = false;
+    red->formed = red->looked = red->settled = false;
     red->record = (taut__record){.begin_s = taut__now()};
     red->calibration = (taut_calibration){0};
     red->call.calibration = NULL;

@@ -51,6 +51,7 @@ typedef struct taut__watcher {
     void (*sample)(taut__reduction *red, taut__range r, const float *x);       /* the same, anywhere */
     void (*lost)(taut__reduction *red, taut__range r, const float *lost, float factor); /* factor * lost, in units of the sum, is not in it */
     void (*stored)(taut__reduction *red, size_t first, size_t n);              /* results have been written */
+    void (*enqueued)(taut__reduction *red);  /* (optional) an exchange: all of it is on the lane's stream, the result last; an event is recorded behind */
     void (*complete)(taut__reduction *red);                                    /* record and result are */
 } taut__watcher;
 
@@ -98,6 +99,7 @@ struct taut__reduction {
     taut__partition        part;
     float                  factor;  /* 1, or 1/ranks */
     bool                   formed;  /* x has been formed for the whole tensor */
+    bool                   settled; /* an event has said that its work on the device is done: nothing of the stream need be waited for */
     bool                   calibrated, again; /* the statistics was all that the codec needs; a second look is wanted */
     size_t                 at;      /* elements that the phase has dealt with */
     bool                   looked;  /* STATS: at the slice from `at` on */
