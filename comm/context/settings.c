@@ -73,6 +73,8 @@ static const row table[] = {
     {"TAUT_EXCLUDE", "", "preload libraries: not these sites", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_REPORT", "", "preload libraries: the report as JSON to this path; - for no report at all", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_DRYRUN", "0", "preload libraries: 1 = compress nothing, say what each budget would save", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
+    {"TAUT_ROOT", "", "Python, taut.init(): HOST:PORT on which rank 0 listens; default MASTER_ADDR at MASTER_PORT + 1", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
+    {"TAUT_LIBRARY", "", "Python: this libtaut.so instead of the package's", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_LOG", "warn", "what is logged on stderr: error, warn, info, debug or trace", ELSEWHERE, 0, 0, 0, "error|warn|info|debug|trace", 0,
      DEBUG | EXTRA},
     {"TAUT_LOG_SUBSYS", "", "log only these parts, as in comm,sched", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
@@ -317,7 +319,7 @@ taut_status taut_setting_get(size_t i, taut_setting *s)
 
 const char *taut_features(void)
 {
-    return "threads"
+    return "threads tcp"
 #ifdef TAUT_HAVE_MPI
            " mpi"
 #endif

@@ -1,4 +1,4 @@
-/* transport.h : how bytes reach another rank. Two implementations: threads of one process, MPI.
+/* transport.h : how bytes reach another rank. Three implementations: threads of one process, MPI, TCP.
  *
  * Messages are matched by (sender, tag), in the order in which they were sent; a receive names its sender. Requests
  * belong to the caller and live in his memory; their buffers must stay untouched until `done`. All calls on one
@@ -20,6 +20,7 @@ typedef struct taut__request {
     size_t               bytes;  /* to send, or room */
     size_t               got;    /* received: length of the message */
     struct taut__request *next;   /* of the transport */
+    uint32_t             phase, id; /* of the transport */
 } taut__request;
 
 typedef enum taut__number { TAUT_NUMBER_F32, TAUT_NUMBER_F64, TAUT_NUMBER_I32 } taut__number;
