@@ -260,16 +260,19 @@ $(BUILD)/lib/libtaut-preload-$(1).so: $(patsubst %.c,$(BUILD)/preload-$(1)/%.o,$
 	    $$(filter $(BUILD)/preload-$(1)/%,$$^) $$(LDFLAGS) $$(filter-out $$(MPI_LIBS),$$(LIBS)) $$(PRELOAD_$(1)_LIBS) -ldl
 endef
 $(foreach m,$(PRELOAD_MPIS),$(eval $(call preload_backend,$(m))))
-# ---- the Python package: libtaut with what it needs but the C library linked in, and one more for each MPI; in a build of its own, whose
-# options leave out what a user's machine may not have ----
+# ---- the Python package: libtaut, one more for each MPI, and copies of the libraries that a user's machine may not have beside them; in a
+# build of its own, with options that need less ----
 .PHONY: python-libs wheel-libs
 WHEEL    := $(BUILD)/wheel
 WHEEL_SO := $(WHEEL)/libtaut.so $(PRELOAD_MPIS:%=$(WHEEL)/libtaut-%.so)
-STATIC    = $(patsubst -l%,-l:lib%.a,$(filter-out -lm $(MPI_LIBS),$(filter -l%,$(LIBS))))
+BUNDLED  := xxhash|zstd|jansson|jpeg
 python-libs: ## libraries of the Python package, into build/python/wheel
 	+$(Q)$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$$(nproc)) BUILD=build/python TORCH=0 BLAS=0 CUDA=0 NCCL=0 wheel-libs
 wheel-libs: $(WHEEL_SO)
-LINK_WHEEL = $(LINK_C) -shared -s -Wl,-soname,$(@F) -Wl,-z,defs -Wl,--version-script=comm/libtaut.map $(filter %.o,$^) $(LDFLAGS) $(STATIC) -lm -pthread
+	$(Q)find $(WHEEL) -name '*.so.*' -delete
+	$(Q)ldd $(WHEEL)/libtaut.so | awk '$$2 == "=>" && $$1 ~ /^lib($(BUNDLED))\./ { print $$1, $$3 }' | while read -r name path; do cp -Lf "$$path" "$(WHEEL)/$$name"; done
+LINK_WHEEL = $(LINK_C) -shared -s -Wl,-soname,$(@F) -Wl,-z,defs -Wl,-rpath,'$$ORIGIN' -Wl,--version-script=comm/libtaut.map $(filter %.o,$^) $(LDFLAGS) \
+             $(filter-out $(MPI_LIBS),$(LIBS))
 $(WHEEL)/libtaut.so: $(filter-out %_mpi.o,$(LIB_OBJ)) comm/libtaut.map $(BUILD)/.LINK
 	$(LINK_WHEEL)
 define wheel_mpi

@@ -1,7 +1,7 @@
 """The build backend of the package (PEP 517), without requirements: nothing is downloaded to build it.
 
-A wheel holds the package's sources and, in taut/lib, libtaut with everything but the C library linked in: libtaut.so, and where an MPI is
-installed libtaut-openmpi.so and libtaut-mpich.so, which find their MPI as any program does. `make python-libs` of the checkout builds them;
+A wheel holds the package's sources and, in taut/lib, libtaut with the libraries that it needs: libtaut.so, and where an MPI is installed
+libtaut-openmpi.so and libtaut-mpich.so, which find their MPI as any program does. `make python-libs` of the checkout builds them;
 TAUT_WHEEL_LIBS names a folder that holds them already."""
 
 import base64
@@ -28,6 +28,14 @@ def get_requires_for_build_wheel(config_settings=None):
     return []
 
 
+def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+    info = "%s-%s.dist-info" % (NAME, VERSION)
+    os.makedirs(os.path.join(metadata_directory, info), exist_ok=True)
+    with open(os.path.join(metadata_directory, info, "METADATA"), "w") as f:
+        f.write(METADATA)
+    return info
+
+
 def _libraries():
     folder = os.environ.get("TAUT_WHEEL_LIBS")
     if not folder:
@@ -35,7 +43,7 @@ def _libraries():
             raise RuntimeError("taut: a wheel is built in a checkout of the project (pip install ./shim/python), or with TAUT_WHEEL_LIBS=<folder of libtaut.so>")
         subprocess.run(["make", "--no-print-directory", "-C", ROOT, "python-libs"], check=True, stdout=sys.stderr)
         folder = os.path.join(ROOT, "build", "python", "wheel")
-    found = sorted(f for f in os.listdir(folder) if re.fullmatch(r"libtaut(-openmpi|-mpich)?\.so", f))
+    found = sorted(f for f in os.listdir(folder) if re.fullmatch(r"lib[a-z0-9-]+\.so(\.\d+)*", f))
     if "libtaut.so" not in found:
         raise RuntimeError("taut: there is no libtaut.so in %s" % folder)
     return [os.path.join(folder, f) for f in found]

@@ -133,8 +133,7 @@ lib = load()
 
 def has_mpi():
     """Whether there is a libtaut for some MPI: this one, or one beside it in the package."""
-    beside = os.path.join(_HERE, "lib")
-    return hasattr(lib, "taut_comm_create_mpi") or (os.path.isdir(beside) and len(os.listdir(beside)) > 1)
+    return hasattr(lib, "taut_comm_create_mpi") or any(os.path.exists(os.path.join(_HERE, "lib", "libtaut-%s.so" % m)) for m in ("openmpi", "mpich"))
 
 
 def _status_name(code):

@@ -102,9 +102,12 @@ class Layer:
     def reduce_scatter(self, x, op="mean"):
         """Reduces x; this rank's part of it, part(), is right afterwards, the rest undefined. Returns (first, n) of the part."""
         self._usable()
-        m = self._memory(x)
-        check(self._so.taut_reduce_scatter(self._handle, m.pointer, _op(op)), self._so)
+        self.reduce_scatter_at(self._memory(x).pointer, _op(op))
         return self.part()
+
+    def reduce_scatter_at(self, pointer, op):
+        self._usable()
+        check(self._so.taut_reduce_scatter(self._handle, pointer, op), self._so)
 
     def allgather(self, x):
         """Every rank's part of x travels to all ranks."""

@@ -12,6 +12,7 @@ import torch.distributed as _dist
 if not _dist.is_available():
     raise ImportError("taut.torch: this torch was built without torch.distributed")
 
+from .fsdp import fsdp  # noqa: E402
 from .state import State, ddp, hook  # noqa: E402
 
-__all__ = ["State", "ddp", "hook"]
+__all__ = ["State", "ddp", "fsdp", "hook"]

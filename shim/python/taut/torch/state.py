@@ -171,7 +171,8 @@ class State:
         return self._pending_future
 
     def _served(self, bucket, buffer):
-        if buffer.is_sparse or str(buffer.dtype) not in _TORCH:
+        # A bucket of complex parameters may come as one of twice as many floats, whose places in it are not told.
+        if buffer.is_sparse or str(buffer.dtype) not in _TORCH or sum(p.numel() for p in bucket.parameters()) != buffer.numel():
             self._pending_future = _future(self._pass_through(buffer))
             return
         if buffer.device.type != "cpu":
