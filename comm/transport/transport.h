@@ -15,12 +15,13 @@ typedef struct taut__transport taut__transport;
 typedef struct taut__request {
     _Atomic bool         done;   /* initially true: nothing under way */
     bool                 send;
+    uint8_t              phase;  /* of the transport, as are id and next */
     int                  peer, tag;
+    uint32_t             id;
     void                *buf;
     size_t               bytes;  /* to send, or room */
     size_t               got;    /* received: length of the message */
-    struct taut__request *next;   /* of the transport */
-    uint32_t             phase, id; /* of the transport */
+    struct taut__request *next;
 } taut__request;
 
 typedef enum taut__number { TAUT_NUMBER_F32, TAUT_NUMBER_F64, TAUT_NUMBER_I32 } taut__number;

@@ -92,7 +92,7 @@ static void fill(taut__request *r, bool send, int peer, int tag, void *buf, size
     r->peer = peer, r->tag = tag;
     r->buf = buf, r->bytes = bytes;
     r->got = 0;
-    r->phase = r->id = 0;
+    r->phase = 0, r->id = 0;
 }
 
 static taut_status tcp_isend(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes)

@@ -1,10 +1,11 @@
 #!/bin/sh
-# test_python.sh: the Python package over the library of this build: NumPy, DistributedDataParallel with Debian's torch, mpi4py. LONG=1 takes every
-# case. Last line: "N passed, N failed, N skipped".
+# test_python.sh: the Python package over the library of this build: NumPy, DistributedDataParallel with Debian's torch, mpi4py, shards. The rest is in
+# tests/long/test_python_torch.sh. Last line: "N passed, N failed, N skipped".
 set -u
 BUILD=${BUILD:-build/release}
 PYTHON=${TEST_PYTHON:-/usr/bin/python3}
 export TAUT_LIBRARY=$PWD/$BUILD/lib/libtaut.so PYTHONPATH=$PWD/shim/python PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
 passed=0 failed=0 skipped=0
 add() { # NAME COMMAND...
     name=$1
@@ -36,6 +37,17 @@ case $BUILD in *asan* | *tsan*)
     exit 0 ;;
 esac
 if has numpy; then add basics "$PYTHON" tests/python/check_basics.py; else skip "no python3-numpy"; fi
-if has torch; then add ddp "$PYTHON" tests/python/check_ddp.py; else skip "no python3-torch"; fi
+if has torch; then
+    add ddp "$PYTHON" tests/python/check_ddp.py gradients_are_plain_ones one_line accumulation unused_parameters sparse_gradients_pass_through \
+        overflow_and_scaler checkpoints wrong_uses a_rank_that_dies
+else
+    skip "no python3-torch"
+fi
+if [ -x "$BUILD/bin/taut" ] && has numpy && "$BUILD/bin/taut" data --help >/dev/null 2>&1; then add data "$PYTHON" tests/python/check_data.py; else skip "no shards"; fi
+if has mpi4py && nm -D "$BUILD/lib/libtaut.so" | grep -q ' T taut_comm_create_mpi$'; then
+    add mpi4py mpirun -n 2 "$PYTHON" tests/python/check_mpi.py mpi4py
+else
+    skip "no mpi4py, or no MPI"
+fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -1,8 +1,6 @@
 """The package without torch: arrays over TCP and threads, frames, wrong calls, state, forks, structs as in the header."""
 
-import ctypes
 import os
-import subprocess
 import tempfile
 import threading
 
@@ -10,9 +8,8 @@ import numpy as np
 
 import taut
 from taut import _lib
+from check_structs import check_structs
 from ranks import case, finish, free_port, free_ports, raises, run
-
-TOP = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 
 
 def value(rank, n, step=0):
@@ -279,21 +276,7 @@ def default_communicator():
 
 @case()
 def structs_are_the_headers():
-    """Every field of the structs: its offset and size, as the C compiler sees them."""
-    structs = {"taut_config": _lib.Config, "taut_tcp": _lib.TcpWhere, "taut_layer_stats": _lib.LayerStats, "taut_comm_stats": _lib.CommStats}
-    lines = ["#include <stdio.h>", '#include "comm/taut_tcp.h"', "int main(void) {"]
-    for name, struct in structs.items():
-        lines.append('printf("%s %%zu\\n", sizeof(%s));' % (name, name))
-        lines += ['printf("%s.%s %%zu\\n", offsetof(%s, %s));' % (name, f[0], name, f[0]) for f in struct._fields_]
-    with tempfile.TemporaryDirectory() as folder:
-        with open(folder + "/s.c", "w") as f:
-            f.write("\n".join(lines + ["return 0; }"]))
-        subprocess.run([os.environ.get("CC", "cc"), "-I", TOP, "-o", folder + "/s", folder + "/s.c"], check=True)
-        said = dict(line.split() for line in subprocess.run([folder + "/s"], check=True, stdout=subprocess.PIPE).stdout.decode().splitlines())
-    for name, struct in structs.items():
-        assert int(said[name]) == ctypes.sizeof(struct), name
-        for f in struct._fields_:
-            assert int(said["%s.%s" % (name, f[0])]) == getattr(struct, f[0]).offset, (name, f[0])
+    check_structs("taut_tcp.h", {"taut_config": _lib.Config, "taut_tcp": _lib.TcpWhere, "taut_layer_stats": _lib.LayerStats, "taut_comm_stats": _lib.CommStats})
 
 
 finish()

@@ -15,7 +15,7 @@ typedef struct ends {
 
 static ends open_pair(void)
 {
-    int  fd[2], small = 4096;
+    int  fd[2], small = 16384;
     ends e = {calloc(1, sizeof *e.a), calloc(1, sizeof *e.b)};
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
     for (int i = 0; i < 2; i++) setsockopt(fd[i], SOL_SOCKET, SO_SNDBUF, &small, sizeof small); /* so that nothing goes in one piece */
