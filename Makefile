@@ -253,6 +253,29 @@ $(BUILD)/lib/libtaut-preload-$(1).so: $(patsubst %.c,$(BUILD)/preload-$(1)/%.o,$
 	    $$(filter $(BUILD)/preload-$(1)/%,$$^) $$(LDFLAGS) $$(filter-out $$(MPI_LIBS),$$(LIBS)) $$(PRELOAD_$(1)_LIBS) -ldl
 endef
 $(foreach m,$(PRELOAD_MPIS),$(eval $(call preload_backend,$(m))))
+# ---- the Python package: libtaut, one more for each MPI, and copies of the libraries that a user's machine may not have beside them; in a
+# build of its own, with options that need less ----
+.PHONY: python-libs wheel-libs
+WHEEL    := $(BUILD)/wheel
+WHEEL_SO := $(WHEEL)/libtaut.so $(PRELOAD_MPIS:%=$(WHEEL)/libtaut-%.so)
+BUNDLED  := xxhash|zstd|jansson|jpeg
+python-libs: ## libraries of the Python package, into build/python/wheel
+	+$(Q)$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$$(nproc)) BUILD=build/python TORCH=0 BLAS=0 CUDA=0 NCCL=0 wheel-libs
+wheel-libs: $(WHEEL_SO)
+	$(Q)find $(WHEEL) -name '*.so.*' -delete
+	$(Q)ldd $(WHEEL)/libtaut.so | awk '$$2 == "=>" && $$1 ~ /^lib($(BUNDLED))\./ { print $$1, $$3 }' | while read -r name path; do cp -Lf "$$path" "$(WHEEL)/$$name"; done
+LINK_WHEEL = $(LINK_C) -shared -s -Wl,-soname,$(@F) -Wl,-z,defs -Wl,-rpath,'$$ORIGIN' -Wl,--version-script=comm/libtaut.map $(filter %.o,$^) $(LDFLAGS) \
+             $(filter-out $(MPI_LIBS),$(LIBS))
+$(WHEEL)/libtaut.so: $(filter-out %_mpi.o,$(LIB_OBJ)) comm/libtaut.map $(BUILD)/.LINK
+	$(LINK_WHEEL)
+define wheel_mpi
+$(BUILD)/python-$(1)/%.o: %.c $(BUILD)/.C
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(CPPFLAGS) -DTAUT_HAVE_MPI $$(PRELOAD_$(1)_CFLAGS) $$(ALL_CFLAGS) $$(DEP) -c -o $$@ $$<
+$(WHEEL)/libtaut-$(1).so: $(filter-out %_mpi.o,$(LIB_OBJ)) $(patsubst %.c,$(BUILD)/python-$(1)/%.o,$(wildcard comm/transport/*_mpi.c comm/core/*_mpi.c)) comm/libtaut.map $(BUILD)/.LINK
+	$$(LINK_WHEEL) $$(PRELOAD_$(1)_LIBS)
+endef
+$(foreach m,$(PRELOAD_MPIS),$(eval $(call wheel_mpi,$(m))))
 # the command uses internals (kernels, codec tables), so it links the archive
 $(CMD): $(CMD_OBJ) $(LIB_A) $(BUILD)/.LINK
 	$(LINK_C) $(CMD_OBJ) $(LIB_A) $(LDFLAGS) $(LIBS) $(JSON) -lz
@@ -326,12 +349,12 @@ print-config: ## what was found, what is left out
 .PHONY: install uninstall
 VERSION := $(shell awk '/^\#define TAUT_VERSION_(MAJOR|MINOR|PATCH)/{v=v s $$3; s="."} END{print v}' comm/taut.h)
 INST     = $(DESTDIR)$(PREFIX)
-HEADERS  = comm/taut.h comm/taut_nccl.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h) \
+HEADERS  = comm/taut.h comm/taut_nccl.h comm/taut_tcp.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h) \
            $(if $(filter found,$(HAVE_ZSTD)),comm/taut_data.h $(if $(filter found,$(HAVE_MPI)),comm/taut_data_mpi.h))
 # what install writes, below PREFIX; uninstall removes exactly this
 INSTALLED = bin/taut lib/libtaut.so lib/libtaut.so.$(SO_VERSION) lib/libtaut.a lib/libtaut_torch.so \
             lib/libtaut_torch.so.$(SO_VERSION) libexec/taut-train libexec/taut-distill lib/pkgconfig/taut.pc \
-            include/taut.h include/taut_nccl.h include/taut_mpi.h include/taut_data.h include/taut_data_mpi.h include/taut_torch.h \
+            include/taut.h include/taut_nccl.h include/taut_tcp.h include/taut_mpi.h include/taut_data.h include/taut_data_mpi.h include/taut_torch.h \
             bin/tautrun $(addprefix lib/,$(notdir $(PRELOAD_SO))) 
 # programs find the library by the path that taut.pc gives them, except in the folders that the loader searches anyway
 PC_RPATH = $(if $(filter /usr /,$(PREFIX)),,-Wl,-rpath,$${libdir})

@@ -76,6 +76,8 @@ static const row table[] = {
     {"TAUT_NCCL_LIBRARY", "libnccl.so.2", "the file that is opened as NCCL, when it is first wanted", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_NONBLOCKING", "auto", "preload libraries: compress non-blocking and persistent sums, which needs MPI_THREAD_MULTIPLE: on, off, or auto, "
      "which is on for programs that import such calls", ELSEWHERE, 0, 0, 0, "auto|on|off", 0, EXTRA},
+    {"TAUT_ROOT", "", "Python, taut.init(): HOST:PORT on which rank 0 listens; default MASTER_ADDR at MASTER_PORT + 1", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
+    {"TAUT_LIBRARY", "", "Python: this libtaut.so instead of the package's", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_LOG", "warn", "what is logged on stderr: error, warn, info, debug or trace", ELSEWHERE, 0, 0, 0, "error|warn|info|debug|trace", 0,
      DEBUG | EXTRA},
     {"TAUT_LOG_SUBSYS", "", "log only these parts, as in comm,sched", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
@@ -320,7 +322,7 @@ taut_status taut_setting_get(size_t i, taut_setting *s)
 
 const char *taut_features(void)
 {
-    return "threads"
+    return "threads tcp"
 #ifdef TAUT_HAVE_MPI
            " mpi"
 #endif
