@@ -369,7 +369,7 @@ INSTALLED = bin/taut lib/libtaut.so lib/libtaut.so.$(SO_VERSION) lib/libtaut.a l
             lib/libtaut_torch.so.$(SO_VERSION) libexec/taut-train libexec/taut-distill lib/pkgconfig/taut.pc \
             include/taut.h include/taut_mpi.h include/taut_data.h include/taut_data_mpi.h include/taut_torch.h \
             bin/tautrun $(addprefix lib/,$(notdir $(PRELOAD_SO))) share/bash-completion/completions/taut share/bash-completion/completions/tautrun \
-            share/man/man1/taut*.1.gz share/doc/taut
+            share/man/man1/taut.1.gz share/man/man1/taut-*.1.gz share/man/man1/tautrun.1.gz share/doc/taut
 # programs find the library by the path that taut.pc gives them, except in the folders that the loader searches anyway
 PC_RPATH = $(if $(filter /usr /,$(PREFIX)),,-Wl,-rpath,$${libdir})
 
