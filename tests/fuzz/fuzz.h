@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 #define FUZZ_HOLDS(condition)                                                                \
     do {                                                                                     \
         if (!(condition)) {                                                                  \

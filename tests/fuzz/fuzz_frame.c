@@ -13,6 +13,7 @@ static void frame_make_right(uint8_t *frame, size_t size)
     memset(frame + 24, 0, 8);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     size_t            elems, len, first_elems = 0;

@@ -5,7 +5,7 @@
 #include "compressors/ops.h"
 #include "fuzz.h"
 
-enum { PAYLOAD_HEAD = 4, PAYLOAD_ELEMS = 2200 };
+enum { PAYLOAD_HEAD = 4, PAYLOAD_ELEMS = 700 };
 
 typedef struct payload_case {
     const taut_codec *codec;
@@ -50,10 +50,12 @@ static void payload_codes_add(const payload_case *k)
 static void payload_at_one_level(const payload_case *k, taut_status *first, float **reference)
 {
     static const uint32_t before[] = {0x7fc12345, 0x40490fdb};
-    float      *x, *y, *sum = payload_floats_of(k->call.n, 0);
-    taut_status s = payload_decode(k, before[0], &x), again = payload_decode(k, before[1], &y);
-    FUZZ_HOLDS(s == again);
-    if (s == TAUT_OK) FUZZ_HOLDS(payload_same(x, y, k->call.n));
+    float      *x, *y = NULL, *sum = payload_floats_of(k->call.n, 0);
+    taut_status s = payload_decode(k, before[0], &x);
+    if (!*reference) { /* other levels must set what this one sets */
+        FUZZ_HOLDS(payload_decode(k, before[1], &y) == s);
+        if (s == TAUT_OK) FUZZ_HOLDS(payload_same(x, y, k->call.n));
+    }
     taut_status added = taut__op_decode_add(k->codec, &k->call, k->payload, k->bytes, sum);
     FUZZ_HOLDS((added == TAUT_OK) == (s == TAUT_OK));
     if (s == TAUT_OK) FUZZ_HOLDS(payload_same(x, sum, k->call.n));
@@ -80,6 +82,7 @@ static void payload_run(payload_case *k)
     free(reference);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     payload_case k = {0};

@@ -15,6 +15,7 @@ static size_t plan_make_right(char *text, size_t n)
     return n + (size_t)sprintf(text + n, "end %016llx\n", (unsigned long long)XXH64(text, n, 0));
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     taut__plan p = {0}, q = {0};

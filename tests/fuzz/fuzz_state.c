@@ -48,6 +48,7 @@ static void state_make_right(uint8_t *blob, size_t size)
     taut__put64(blob + TAUT_STATE_SUM_AT, taut__state_checksum(blob, size));
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static uint8_t *good;

@@ -48,6 +48,7 @@ static void text_words(const char *text)
     if (taut__objective_parse(text, &o) == TAUT_OK) FUZZ_HOLDS(o == TAUT_OBJECTIVE_TIME || o == TAUT_OBJECTIVE_BYTES);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const kinds[])(const char *) = {text_spec, text_budget, text_link, text_words};

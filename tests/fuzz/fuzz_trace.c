@@ -3,6 +3,7 @@
 #include "launch/plan_trace.c"
 #include "fuzz.h"
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     trace  t = {0};

@@ -26,6 +26,7 @@ done
 wait $job && pass || fail "bench allreduce: $(tail -n 3 "$dir/log")"
 [ $whole -gt 3 ] && pass || fail "only $whole files were seen"
 [ -z "$(ls "$dir" | grep part)" ] && pass || fail "parts were left: $(ls "$dir")"
+PATH=$PATH:$PWD/build/tools
 if command -v promtool >/dev/null; then
     for r in 0 1; do promtool check metrics <"$dir/m-$r.prom" >"$dir/said" 2>&1 && [ ! -s "$dir/said" ] && pass || fail "promtool, rank $r: $(cat "$dir/said")"; done
 else

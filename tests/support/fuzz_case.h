@@ -42,27 +42,27 @@ static inline void fuzz_seed(fuzz_target *target, const uint8_t *seed, size_t n,
     free(copy);
 }
 
-/* Every file of the folder. Returns how many there are. */
-static inline size_t fuzz_corpus(fuzz_target *target, const char *name, size_t copies)
+static inline int fuzz_visible(const struct dirent *e) { return e->d_name[0] != '.'; }
+
+/* Every file of the folder, in order of their names; so many damaged copies of all of them together. Returns how many files there are. */
+static inline int fuzz_corpus(fuzz_target *target, const char *name, size_t copies)
 {
-    char           path[512];
-    struct dirent *e;
-    size_t         files = 0;
-    uint8_t       *seed = malloc(FUZZ_SEED_MAX);
+    char            path[512];
+    struct dirent **file;
+    uint8_t        *seed = malloc(FUZZ_SEED_MAX);
     snprintf(path, sizeof path, "tests/fuzz/corpus/%s", name);
-    DIR *d = opendir(path);
-    ck_assert_msg(d && seed, "%s: run from the top of the tree", path);
-    while ((e = readdir(d)) != NULL) {
-        if (e->d_name[0] == '.') continue;
-        snprintf(path, sizeof path, "tests/fuzz/corpus/%s/%s", name, e->d_name);
+    int files = scandir(path, &file, fuzz_visible, alphasort);
+    ck_assert_msg(files > 0 && seed, "%s: run from the top of the tree", path);
+    for (int i = 0; i < files; i++) {
+        snprintf(path, sizeof path, "tests/fuzz/corpus/%s/%s", name, file[i]->d_name);
         FILE *f = fopen(path, "rb");
         ck_assert_msg(f != NULL, "%s", path);
         size_t n = fread(seed, 1, FUZZ_SEED_MAX, f);
         fclose(f);
-        fuzz_seed(target, seed, n, copies);
-        files++;
+        fuzz_seed(target, seed, n, copies / (size_t)files + 1);
+        free(file[i]);
     }
-    closedir(d);
+    free(file);
     free(seed);
     return files;
 }

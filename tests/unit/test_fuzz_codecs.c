@@ -30,9 +30,19 @@ static const struct { const char *name; fuzz_target *target; } targets[] = {
 /* What has made trouble once, or covers something that nothing else does (tests/fuzz/run.sh minimises it). */
 START_TEST(corpus)
 {
-    ck_assert_uint_ge(fuzz_corpus(targets[_i].target, targets[_i].name, fuzz_copies(20, 4000)), 2);
+    ck_assert_int_ge(fuzz_corpus(targets[_i].target, targets[_i].name, fuzz_copies(1000, 1000000)), 2);
 }
 END_TEST
+
+/* FUZZ_SEEDS=1: what the test has made becomes the fuzzer's seed. */
+static void keep(const char *target, const char *name, const uint8_t *p, size_t n)
+{
+    char path[300];
+    if (!getenv("FUZZ_SEEDS")) return;
+    snprintf(path, sizeof path, "build/fuzz/corpus/%s/seed-%s", target, name);
+    FILE *f = fopen(path, "wb");
+    ck_assert_msg(f && fwrite(p, 1, n, f) == n && fclose(f) == 0, "%s: is there a folder?", path);
+}
 
 /* A payload with what fuzz_payload puts in front of it; its frame behind the bytes, for fuzz_frame. */
 static size_t encode(const char *spec, uint8_t *dst, size_t cap, uint8_t **frame, size_t *frame_n)
@@ -60,8 +70,10 @@ START_TEST(encoded)
     static uint8_t payload[ELEMS * 8 + 64];
     uint8_t       *frame;
     size_t         frame_n, n = encode(specs[_i], payload, sizeof payload, &frame, &frame_n);
-    fuzz_seed(fuzz_payload, payload, n, fuzz_copies(150, 80000));
-    fuzz_seed(fuzz_frame, frame, frame_n, fuzz_copies(150, 80000));
+    keep("payload", specs[_i], payload, n);
+    keep("frame", specs[_i], frame, frame_n);
+    fuzz_seed(fuzz_payload, payload, n, fuzz_copies(500, 80000));
+    fuzz_seed(fuzz_frame, frame, frame_n, fuzz_copies(500, 80000));
     free(frame);
 }
 END_TEST
@@ -99,6 +111,7 @@ START_TEST(checkpoints)
     seed = malloc(n + 1), copy = malloc(n + 1);
     seed[0] = 1;
     memcpy(seed + 1, blob, n);
+    keep("state", "saved", seed, n + 1);
     fuzz_seed(fuzz_state, seed, n + 1, fuzz_copies(600, 500000));
     seed[0] = 3;
     fuzz_seed(fuzz_state, seed, n + 1, fuzz_copies(200, 100000));

@@ -2,7 +2,7 @@
 #include "tests/fuzz/fuzz_plan.c"
 #include "../support/fuzz_case.h"
 
-START_TEST(corpus) { ck_assert_uint_ge(fuzz_corpus(LLVMFuzzerTestOneInput, "plan", fuzz_copies(300, 250000)), 2); }
+START_TEST(corpus) { ck_assert_int_ge(fuzz_corpus(LLVMFuzzerTestOneInput, "plan", fuzz_copies(2000, 1000000)), 2); }
 END_TEST
 
 int main(void)
