@@ -1,4 +1,5 @@
-/* heat.c : bits per element of every layer over time. Rows are layers in the order of the model; where there are many, the largest ones. */
+/* heat.c : bits per element of every layer over time. Rows are layers in the order of the model; where there are many, the largest ones. Layers that
+ * were never compressed, as biases are, are counted below instead. */
 #include "report.h"
 #include "../cli.h"
 #include <math.h>
@@ -11,6 +12,8 @@ static const double class_to[CLASSES - 1] = {0.5, 1, 1.5, 2, 3, 4, 8, 16}; /* bi
 typedef struct heat {
     const run_log *r;
     size_t         rows, columns, each; /* looks of a column */
+    size_t         some;                /* layers that were compressed at some look */
+    double         plain, elements;     /* elements of the others, and of all */
     size_t        *layer;               /* of each row */
     double        *bits;                /* rows x columns */
     int           *codec;               /* the last one of the column */
@@ -58,12 +61,31 @@ static int earlier(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
+static bool ever_compressed(const run_log *r, size_t layer)
+{
+    enum { UNCOMPRESSED = 32 };
+    for (size_t i = 0; i < r->looks; i++)
+        if (layer < r->look[i].layers && bits_of(r, &r->look[i].cell[layer]) < UNCOMPRESSED) return true;
+    return false;
+}
+
+/* rows of h comes down to what there is to show: all layers, where none was compressed. */
 static bool choose_rows(heat *h)
 {
     sized *all = calloc(h->r->layers + 1, sizeof *all);
+    size_t n = 0;
     if (!all) return false;
-    for (size_t i = 0; i < h->r->layers; i++) all[i] = (sized){isfinite(h->r->layer[i].elements) ? h->r->layer[i].elements : 0, i};
-    if (h->r->layers > h->rows) qsort(all, h->r->layers, sizeof *all, larger);
+    for (size_t i = 0; i < h->r->layers; i++) {
+        double elements = isfinite(h->r->layer[i].elements) ? h->r->layer[i].elements : 0;
+        h->elements += elements;
+        if (ever_compressed(h->r, i)) all[n++] = (sized){elements, i};
+        else h->plain += elements;
+    }
+    h->some = n;
+    for (size_t i = 0; n == 0 && i < h->r->layers; i++) all[i] = (sized){h->r->layer[i].elements, i};
+    if (n == 0) n = h->r->layers;
+    if (n > h->rows) qsort(all, n, sizeof *all, larger);
+    else h->rows = n;
     for (size_t k = 0; k < h->rows; k++) h->layer[k] = all[k].layer;
     qsort(h->layer, h->rows, sizeof *h->layer, earlier);
     free(all);
@@ -172,7 +194,9 @@ int report_heat(FILE *f, const run_log *r, size_t number)
         draw(f, &h);
         figure_note(f, "What rank 0 sent of a layer's gradient, in bits per element, at %zu moments; 32 is uncompressed.%s", r->looks,
                     h.each > 1 ? " Neighbouring moments are averaged, so that the chart has room for them." : "");
-        if (r->layers > h.rows) figure_note(f, "The %zu largest of %zu layers are shown.", h.rows, r->layers);
+        if (h.some > h.rows) figure_note(f, "The %zu largest of %zu layers that were compressed are shown.", h.rows, h.some);
+        if (h.some && h.some < r->layers)
+            figure_note(f, "%zu more layers, %.2g%% of all elements, travelled uncompressed throughout.", r->layers - h.some, 100 * h.plain / h.elements);
         print_data(f, &h);
     }
     fputs("</figure>", f);

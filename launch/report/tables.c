@@ -130,8 +130,11 @@ void report_tiles(FILE *f, const report *p)
     for (size_t i = 0; i < r->steps; i++) over += r->column[RUN_VIOLATIONS][i] > 0, budgeted += isfinite(r->column[RUN_BUDGET][i]);
     fputs("<div class='tiles'>", f);
     snprintf(more, sizeof more, "%s", r->name);
-    if (other && isfinite(value_of(other, "loss_val")))
-        snprintf(more, sizeof more, "%+.2f%% against %s", 100 * (loss / value_of(other, "loss_val") - 1), other->name);
+    if (other && isfinite(value_of(other, "loss_val"))) {
+        double theirs = value_of(other, "loss_val"), steps = value_of(other, "steps");
+        if (steps == value_of(r, "steps")) snprintf(more, sizeof more, "%+.2f%% against %s", 100 * (loss / theirs - 1), other->name);
+        else snprintf(more, sizeof more, "%s: %s, after %s steps", other->name, text_real(theirs, text), text_count(steps, b));
+    }
     tile(f, "validation loss", text_real(loss, text), more);
     snprintf(more, sizeof more, "%s instead of %s, rank 0", text_bytes(sent, text), text_bytes(dense, b));
     tile(f, "fewer bytes", show_ratio(ratio, text), more);
