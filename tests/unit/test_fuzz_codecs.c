@@ -130,10 +130,10 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("fuzz_codecs");
-    TCase *t = suite_case(suite, "fuzz_codecs", 3000);
+    TCase *c = suite_case(suite, "fuzz_corpus", 3000), *t = suite_case(suite, "fuzz_codecs", 3000);
     setenv("TAUT_LOG", "error", 1);
     cli_speak(false);
-    tcase_add_loop_test(t, corpus, 0, sizeof targets / sizeof *targets);
+    tcase_add_loop_test(c, corpus, 0, sizeof targets / sizeof *targets);
     tcase_add_loop_test(t, encoded, 0, SPECS);
     tcase_add_loop_test(t, checked_frames_are_refused_when_they_differ, 0, SPECS);
     tcase_add_test(t, checkpoints);
