@@ -275,6 +275,7 @@ typedef struct taut_comm_stats {
     double   rel_err2_low, rel_err2_high;               /* the interval of rel_err2 */
     double   rel_err2_metric_low, rel_err2_metric_high; /* of rel_err2_metric, which is what the budget is about */
     int32_t  measured;          /* 1: rel_err2 of the last step was measured in every layer that loses something */
+    double   codec_s;           /* seconds that encoding and decoding took on this rank, all its threads together */
 } taut_comm_stats;
 
 TAUT_API size_t      taut_comm_layers(const taut_comm *comm);           /* how many are registered */

@@ -103,4 +103,6 @@ const taut__simd *taut__simd_get(void)
     return t;
 }
 
+void taut__simd_use(const taut__simd *t) { atomic_store_explicit(&chosen, t, memory_order_release); }
+
 const char *taut_cpu_path(void) { return taut__simd_get()->name; }

@@ -18,6 +18,7 @@ static taut_status open_comm(taut_comm *comm, taut__transport *t)
     comm->hooks = taut__auto_hooks();
     comm->planning = (taut__planning){.ctx = &comm->ctx, .members = comm->ctx.hierarchical ? comm->ctx.leaders.size : comm->ctx.all.size};
     if (comm->hooks) TAUT_TRY(comm->hooks->create(&comm->planning, &comm->ctx.set, &comm->autom));
+    TAUT_TRY(taut__metrics_open(comm));
     return wants_thread(comm) ? taut__engine_thread(&comm->ctx.engine) : TAUT_OK;
 }
 
@@ -42,12 +43,14 @@ taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_c
 void taut_comm_destroy(taut_comm *comm)
 {
     if (!comm || taut__comm_forked(comm)) return; /* in a child there is nothing that could be given back */
+    taut__metrics_close(comm);
     taut__absence_leave(comm);
     taut__comm_discard(comm);
 }
 
 void taut__comm_discard(taut_comm *comm)
 {
+    taut__metrics_close(comm);
     if (comm->ctx.data && atomic_load(&comm->ctx.engine.failed)) comm->ctx.data->ops->abort(comm->ctx.data);
     taut__engine_destroy(&comm->ctx.engine);
     taut__watchdog_destroy(&comm->ctx.watchdog);

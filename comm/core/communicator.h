@@ -8,6 +8,7 @@
 #include "sample.h"
 
 typedef struct taut__bucket taut__bucket; /* fusion.c */
+typedef struct taut__metrics taut__metrics; /* metrics.c */
 
 /* taut__step_record : the part of a taut__record that adds up where a layer is reduced several times in a step. */
 typedef struct taut__step_record {
@@ -48,6 +49,7 @@ struct taut_layer {
 
     /* statistics */
     uint64_t          bytes_sent, bytes_dense;
+    double            codec_s;       /* of encoding and decoding */
     uint64_t          calls_at_step; /* operand.calls when the step began */
     taut__step_record lost;          /* of the collectives of the last step that had one, or of the one under way */
     taut__planned     planned;       /* what the planner knows, the sums of the step that ends among it, and wants */
@@ -119,6 +121,8 @@ struct taut_comm {
     const taut__plan_hooks *hooks;
     taut__auto      *autom;
     taut__planning   planning;
+
+    taut__metrics *metrics;          /* NULL: this rank writes none */
 
     uint64_t steps, control_sent;
     double   exposed_s, created_s;
@@ -217,6 +221,11 @@ taut_status taut__debug_return(taut_layer *layer);
 /* statistics.c */
 double      taut__layer_metric_weight(const taut_layer *layer); /* see taut__planned.weight */
 taut_status taut__step_exchange(taut_comm *comm);
+
+/* metrics.c : figures for Prometheus. None of it fails a step: what cannot be written is logged, once. */
+taut_status taut__metrics_open(taut_comm *comm);  /* writes the file for the first time; TAUT_E_IO if that cannot be */
+void        taut__metrics_step(taut_comm *comm);  /* a step has ended: writes it anew when it is time */
+void        taut__metrics_close(taut_comm *comm); /* for the last time; the file stays */
 
 /* sample.c. Of a layer: */
 taut_status taut__sample_prepare(taut_layer *layer); /* memory; does nothing when there is, or none is needed */

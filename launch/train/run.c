@@ -306,8 +306,9 @@ static int one_step(run *r)
     r->inside = false;
     taut_comm_get_stats(r->comm, &c);
     gather_step(&r->sums, loss, &t, r->comm, &c);
-    log_step(r->log, r->step, loss, r->sums.step_ms[r->sums.steps - 1], &c);
+    log_step(r->log, r->step, loss, &t, &c);
     if (c.plan_hash != r->plan_hash) log_plan(r->log, r->step, r->comm, r->plan_hash = c.plan_hash);
+    log_layers_now_and_then(r->log, r->step, r->comm);
     progress_show(&r->line, r->o, r->step, r->first, loss, &c);
     return 0;
 }
