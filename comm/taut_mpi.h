@@ -17,6 +17,11 @@ extern "C" {
  *  All ranks return the same status. Destroy before MPI_Finalize. */
 TAUT_API taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm **comm);
 
+/* taut_comm_mpi() : of a communicator that taut_comm_shrink() has made of one over MPI: MPI's communicator of its ranks, in their order, for what
+ *  else the program has to say to them; MPI_ERRORS_RETURN is set. It belongs to `comm`, and goes with it. TAUT_E_INVALID of any other
+ *  communicator. */
+TAUT_API taut_status taut_comm_mpi(const taut_comm *comm, MPI_Comm *mpi);
+
 #ifdef __cplusplus
 }
 #endif
