@@ -75,6 +75,8 @@ static const row table[] = {
     {"TAUT_EXCLUDE", "", "preload libraries: not these sites", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_REPORT", "", "preload libraries: the report as JSON to this path; - for no report at all", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_DRYRUN", "0", "preload libraries: 1 = compress nothing, say what each budget would save", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
+    {"TAUT_NONBLOCKING", "auto", "preload libraries: compress non-blocking and persistent sums, which needs MPI_THREAD_MULTIPLE: on, off, or auto, "
+     "which is on for programs that import such calls", ELSEWHERE, 0, 0, 0, "auto|on|off", 0, EXTRA},
     {"TAUT_LOG", "warn", "what is logged on stderr: error, warn, info, debug or trace", ELSEWHERE, 0, 0, 0, "error|warn|info|debug|trace", 0,
      DEBUG | EXTRA},
     {"TAUT_LOG_SUBSYS", "", "log only these parts, as in comm,sched", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
