@@ -89,11 +89,6 @@ static taut_status room(assured *a)
     return TAUT_OK;
 }
 
-static taut_status post(assured *a, taut__request *r, int q, int tag, void *buf, size_t bytes)
-{
-    return a->w.inner->ops->irecv(a->w.inner, r, q, tag, buf, bytes);
-}
-
 static taut_status send_piece(assured *a, int q, piece *p)
 {
     TAUT_TRY(room(a));
@@ -106,18 +101,19 @@ static taut_status send_piece(assured *a, int q, piece *p)
 
 static taut_status open_peer(assured *a, int q)
 {
-    peer *p = &a->peer[q];
+    peer            *p = &a->peer[q];
+    taut__transport *inner = a->w.inner;
     if (p->open) return TAUT_OK;
     p->in_data = taut__alloc(POSTED, TAUT_PIECE_HEAD + TAUT_PIECE);
     p->answer_data = taut__alloc(POSTED, TAUT_PIECE_ANSWER);
     if (!p->in_data || !p->answer_data) return no_memory();
-    TAUT_TRY(a->w.inner->ops->reserve(a->w.inner, 2 * POSTED));
+    TAUT_TRY(inner->ops->reserve(inner, 2 * POSTED));
     taut__requests_init(p->in, POSTED);
     taut__requests_init(p->answer_in, POSTED);
     p->open = true;
     for (int i = 0; i < POSTED; i++) {
-        TAUT_TRY(post(a, &p->in[i], q, data_tag(a), p->in_data + (size_t)i * (TAUT_PIECE_HEAD + TAUT_PIECE), TAUT_PIECE_HEAD + TAUT_PIECE));
-        TAUT_TRY(post(a, &p->answer_in[i], q, answer_tag(a), p->answer_data[i], TAUT_PIECE_ANSWER));
+        TAUT_TRY(inner->ops->irecv(inner, &p->in[i], q, data_tag(a), p->in_data + (size_t)i * (TAUT_PIECE_HEAD + TAUT_PIECE), TAUT_PIECE_HEAD + TAUT_PIECE));
+        TAUT_TRY(inner->ops->irecv(inner, &p->answer_in[i], q, answer_tag(a), p->answer_data[i], TAUT_PIECE_ANSWER));
     }
     return TAUT_OK;
 }
@@ -331,24 +327,23 @@ static taut_status hear_answer(assured *a, int q, const uint8_t *src, size_t byt
 
 static taut_status hear(assured *a, int q)
 {
-    peer *p = &a->peer[q];
+    peer            *p = &a->peer[q];
+    taut__transport *inner = a->w.inner;
     for (unsigned i; i = p->answer_at % POSTED, taut__done(&p->answer_in[i]); p->answer_at++) {
         TAUT_TRY(hear_answer(a, q, p->answer_data[i], p->answer_in[i].got));
-        TAUT_TRY(post(a, &p->answer_in[i], q, answer_tag(a), p->answer_data[i], TAUT_PIECE_ANSWER));
+        TAUT_TRY(inner->ops->irecv(inner, &p->answer_in[i], q, answer_tag(a), p->answer_data[i], TAUT_PIECE_ANSWER));
     }
     for (unsigned i; i = p->at % POSTED, taut__done(&p->in[i]); p->at++) {
         uint8_t *data = p->in_data + (size_t)i * (TAUT_PIECE_HEAD + TAUT_PIECE);
         TAUT_TRY(hear_piece(a, q, data, p->in[i].got));
-        TAUT_TRY(post(a, &p->in[i], q, data_tag(a), data, TAUT_PIECE_HEAD + TAUT_PIECE));
+        TAUT_TRY(inner->ops->irecv(inner, &p->in[i], q, data_tag(a), data, TAUT_PIECE_HEAD + TAUT_PIECE));
     }
     return TAUT_OK;
 }
 
-static bool left(const piece *s) { return s->good && taut__all_done(s->send, 2); }
-
 static void tidy(assured *a, peer *p)
 {
-    for (piece *s; (s = p->first) && left(s);) {
+    for (piece *s; (s = p->first) && s->good && taut__all_done(s->send, 2);) {
         p->first = s->next;
         if (!p->first) p->last = NULL;
         give_piece(a, s);
