@@ -35,7 +35,7 @@ $(error MODE=$(MODE): must be release, debug, asan or tsan)
 endif
 
 # These goals need to know nothing of the machine; every other one reads below what it has.
-ifneq ($(filter-out help clean setup check check-long demo bench-lab fuzz coverage dist,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean setup check check-long check-slurm demo bench-lab fuzz coverage dist,$(or $(MAKECMDGOALS),all)),)
 
 # ================================================================ what is here
 # launch/detect answers once; the answer is kept until a tool, its name or the installed packages change.
@@ -386,7 +386,10 @@ INSTALLED = bin/taut lib/libtaut.so lib/libtaut.so.$(SO_VERSION) lib/libtaut.a l
             lib/libtaut_torch.so.$(SO_VERSION) libexec/taut-train libexec/taut-distill lib/pkgconfig/taut.pc \
             include/taut.h include/taut_nccl.h include/taut_tcp.h include/taut_mpi.h include/taut_data.h include/taut_data_mpi.h include/taut_torch.h \
             bin/tautrun $(addprefix lib/,$(notdir $(PRELOAD_SO))) share/bash-completion/completions/taut share/bash-completion/completions/tautrun \
-            share/man/man1/taut.1.gz share/man/man1/taut-*.1.gz share/man/man1/tautrun.1.gz share/doc/taut
+            share/man/man1/taut.1.gz share/man/man1/taut-*.1.gz share/man/man1/tautrun.1.gz share/doc/taut $(addprefix bin/,$(BATCH_TOOLS)) \
+             $(addprefix share/taut/slurm/,$(notdir $(BATCH_SCRIPTS))) share/taut/modulefiles/taut/$(VERSION)
+BATCH_SCRIPTS = $(wildcard launch/slurm/*.sbatch)
+BATCH_TOOLS   = taut-requeue taut-torchrun taut-sweep
 # programs find the library by the path that taut.pc gives them, except in the folders that the loader searches anyway
 PC_RPATH = $(if $(filter /usr /,$(PREFIX)),,-Wl,-rpath,$${libdir})
 
@@ -416,6 +419,10 @@ install: all manual ## copy the command, libraries, headers, man pages and taut.
 	$(if $(wildcard $(MANUAL)/*.1),install -m 644 $(MANUAL)/*.1 $(INST)/share/man/man1/ && gzip -9nf $(INST)/share/man/man1/taut*.1)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@RPATH@|$(PC_RPATH)|' -e 's|@LIBS@|$(LIBS)|' \
 	    comm/taut.pc.in > $(INST)/lib/pkgconfig/taut.pc
+	install -d $(INST)/share/taut/slurm $(INST)/share/taut/modulefiles/taut
+	install -m 644 $(BATCH_SCRIPTS) $(INST)/share/taut/slurm/
+	install -m 755 $(addprefix launch/slurm/,$(BATCH_TOOLS)) $(INST)/bin/
+	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@VERSION@|$(VERSION)|g' launch/slurm/module > $(INST)/share/taut/modulefiles/taut/$(VERSION)
 ifneq ($(SHIM_SO),)
 	install -m 755 $(SHIM_SO).$(SO_VERSION) $(INST)/lib/
 	ln -sf libtaut_torch.so.$(SO_VERSION) $(INST)/lib/libtaut_torch.so
@@ -437,7 +444,7 @@ endif # goals that need the machine
 
 # ================================================================ stages
 # Each is a make of its own, so that what setup installed is detected.
-.PHONY: setup check check-long check-gpu demo bench-lab clean help fuzz coverage dist
+.PHONY: setup check check-long check-slurm check-gpu demo bench-lab clean help fuzz coverage dist
 # As many compilers as processors, unless this make was told a number.
 STAGE = @+$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$$(nproc))
 check: SETUP := --tests
@@ -451,6 +458,10 @@ check: setup ## install what is missing, build, run the tests (about eleven minu
 check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
 	$(STAGE) LONG=1 TIMEOUT=1800 run-tests
 	$(STAGE) LONG=1 TIMEOUT=1800 MODE=asan run-tests
+check-slurm: SETUP := --long
+check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about six minutes)
+	$(STAGE) all
+	@LONG=1 TIMEOUT=1800 BUILD=$(BUILD) tests/run.sh test_slurm test_preload_slurm
 check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, speeds; one JSON report, under ten minutes
 	$(STAGE) CUDA=1 BUILD=build/gpu all
 	$(STAGE) CUDA=1 BUILD=build/gpu gpu-tests

@@ -71,6 +71,8 @@ static const row table[] = {
      FIELD(link), 0, 0, NULL, 0, 0},
     {"TAUT_CHECKSUM", "on", "checksum of what is sent: on, or off for networks that check by themselves", WORD, FIELD(checksum), 0, 0, "on|off",
      ENUM(checksum), OWN},
+    {"TAUT_DELIVERY", "plain", "plain, or assured: every message is numbered, checked, and asked for again once if it was lost or damaged", WORD,
+     FIELD(delivery), 0, 0, "plain|assured", ENUM(delivery), 0},
     {"TAUT_THRESHOLD", "64K", "preload libraries: sums of fewer bytes stay exact", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_INCLUDE", "", "preload libraries: only these sites: numbers of the report, ranges of bytes, as in 3,1M..4M,64K..", ELSEWHERE, 0, 0, 0,
      NULL, 0, EXTRA},
@@ -88,6 +90,8 @@ static const row table[] = {
     {"TAUT_CPU", "", "use no kernels above this level: portable, avx2, avx512, avx512vbmi2 or neon", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
     {"TAUT_FAKE_HOSTS", "0", "pretend that this many consecutive ranks share a host; 0 = ask the system", I32,
      offsetof(taut__settings, fake_hosts), 0, 1 << 20, NULL, 0, DEBUG | EXTRA},
+    {"TAUT_FAULTS", "", "lose and damage messages, as in flip=0.01,seed=7: shares of drop, delay, twice, reorder, flip, cut; delay_us, least, most, after, "
+     "times, rank", TEXT, offsetof(taut__settings, faults), 0, 0, NULL, 0, DEBUG | EXTRA | OWN},
 };
 enum { ROWS = sizeof table / sizeof *table };
 

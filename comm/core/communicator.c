@@ -1,5 +1,7 @@
 /* communicator.c : create and destroy. */
 #include "communicator.h"
+#include "../transport/assured.h"
+#include "../transport/faulty.h"
 #include <string.h>
 
 /* 0: a communication thread where the transport allows one, except for a single rank, which has nobody to talk to. */
@@ -22,6 +24,17 @@ static taut_status open_comm(taut_comm *comm, taut__transport *t)
     return wants_thread(comm) ? taut__engine_thread(&comm->ctx.engine) : TAUT_OK;
 }
 
+/* Damage lies below what repairs it. */
+static taut_status wrap(const taut__settings *set, taut__transport **t)
+{
+    int32_t      ms = set->c.timeout_ms;
+    taut__faults f;
+    TAUT_TRY(taut__faults_parse(set->faults, &f));
+    if (taut__faults_any(&f)) TAUT_TRY(taut__faulty_create(&f, t));
+    if (set->delivery != TAUT_DELIVERY_ASSURED) return TAUT_OK;
+    return taut__assured_create(ms < 0 ? ms : ms / 4, t); /* long before anybody gives up */
+}
+
 taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_comm **out)
 {
     *out = NULL;
@@ -34,7 +47,8 @@ taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_c
     comm->ctx.t = t;
     comm->gone.rank = -1;
     taut_status s = taut__settings_load(cfg, &comm->ctx.set);
-    if (s == TAUT_OK) s = open_comm(comm, t);
+    if (s == TAUT_OK) s = wrap(&comm->ctx.set, &comm->ctx.t);
+    if (s == TAUT_OK) s = open_comm(comm, comm->ctx.t);
     if (s == TAUT_OK) *out = comm;
     else taut__comm_discard(comm);
     return s;

@@ -35,6 +35,9 @@ struct taut_layer {
     bool            started;
     bool            tested;         /* taut_test has said that it is done */
     _Atomic uint64_t starts;        /* collectives that the program has started */
+    uint64_t        starts_at_step; /* when the step began */
+    bool            residual_at_step;
+    double          residual_all;   /* squared norm of all ranks' residuals, together, after the last step; -1: not known */
     uint64_t        ops;            /* of the step's collectives, the last 32: op + 1 in two bits each, the latest lowest */
     size_t          scale_n;        /* values of scale; the tensor has them where they count */
     uint64_t        scale_hash;     /* of scale */
@@ -195,6 +198,8 @@ void        taut__lent_give(const taut_layer *layer);
 taut_status taut__drop_prepare(taut_layer *layer);
 void        taut__drop_keep(taut_layer *layer, size_t first, size_t n); /* before the residual of a slice changes */
 void        taut__drop_step(taut_comm *comm);
+void        taut__drop_begin(taut_layer *layer);          /* its first collective of a step, before anything is changed */
+void        taut__drop_broken(taut_layer *layer);         /* the step has broken off: what it left in the residual goes, and with dropped=restore what was there comes back */
 
 /* watch.c : what reductions tell of themselves */
 extern const taut__watcher taut__layer_watcher;

@@ -42,6 +42,7 @@ void taut__layer_count(taut_layer *l)
 void taut__layer_starts(taut_layer *l)
 {
     l->started = true;
+    if (l->starts_at_step == atomic_load_explicit(&l->starts, memory_order_relaxed)) taut__drop_begin(l);
     l->comm->starts++;
     l->ops = l->ops << 2 | (uint64_t)(l->reduction.kind + 1);
     atomic_fetch_add_explicit(&l->starts, 1, memory_order_relaxed);

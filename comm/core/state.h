@@ -18,5 +18,7 @@ enum { TAUT_LONG_SPEC = 640 }; /* any spec as text: 512 characters can be parsed
 
 uint64_t    taut__state_checksum(const uint8_t *blob, size_t len); /* len >= TAUT_STATE_HEADER */
 taut_status taut__state_between_steps(const taut_comm *comm, const char *call);
+/* taut_state_save() without looking whether the communicator can be used; residuals: or all but them. */
+taut_status taut__state_write(const taut_comm *comm, bool residuals, void *dst, size_t cap, size_t *len);
 
 #endif

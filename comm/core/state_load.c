@@ -27,7 +27,7 @@ typedef struct blob {
     const uint8_t *plan, *sampling;
     size_t         plan_n, sampling_n;
     bool           residuals; /* wanted */
-    bool           more;      /* a further blob of the set that the last load began */
+    bool           more;      /* only its residuals, which are added: a further blob of the set that the last load began, or as was asked for */
 } blob;
 
 /* ---- reading ---- */
@@ -216,6 +216,7 @@ static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
     if (f && (!b->more || !l->operand.residual)) taut__feedback_clear(f, 0, n);
     if (!b->more) l->operand.residual = false;
     if (!s->residual_n || !b->residuals) return;
+    l->residual_all = -1;
     bool both = f->u && s->residual_n > n * sizeof *f->u; /* momentum is kept where both sides have it */
     taut__lane_note(l->reduction.lane, add_saved(taut__layer_lane(l), f->r, s->residual, n, scale));
     if (both) taut__lane_note(l->reduction.lane, add_saved(taut__layer_lane(l), f->u, s->residual + n * sizeof *f->u, n, scale));
@@ -292,22 +293,26 @@ static void note(taut__loads *set, const blob *b)
     set->rank[set->n++] = b->rank;
 }
 
-static taut_status load(taut_comm *comm, const void *src, size_t len, bool residuals, const char *call)
+enum { WHOLE, SHARED, RESIDUALS }; /* what of a blob is taken */
+
+static taut_status load(taut_comm *comm, const void *src, size_t len, int what, const char *call)
 {
     if (!comm || !src) return taut__fail(TAUT_E_INVALID, "%s: comm or src is NULL", call);
     TAUT_TRY(taut__state_between_steps(comm, call));
-    blob b = {.comm = comm, .residuals = residuals, .layer = taut__alloc(taut__max(comm->layers, 1), sizeof *b.layer)};
+    blob b = {.comm = comm, .residuals = what != SHARED, .layer = taut__alloc(taut__max(comm->layers, 1), sizeof *b.layer)};
     if (!b.layer) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", call);
     taut_status s = read_blob(&b, src, len);
-    b.more = s == TAUT_OK && residuals && belongs(&comm->loads, &b);
+    b.more = s == TAUT_OK && (what == RESIDUALS || (what == WHOLE && belongs(&comm->loads, &b)));
     if (s == TAUT_OK) s = room_for_rank(&comm->loads);
     if (s == TAUT_OK) s = make_ready(&b);
     if (s == TAUT_OK) s = apply(&b);
-    if (s == TAUT_OK) note(&comm->loads, &b);
+    if (s == TAUT_OK && what != RESIDUALS) note(&comm->loads, &b);
     discard(&b);
     return s;
 }
 
-taut_status taut_state_load(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, true, "taut_state_load"); }
+taut_status taut_state_load(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, WHOLE, "taut_state_load"); }
 
-taut_status taut_state_join(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, false, "taut_state_join"); }
+taut_status taut_state_join(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, SHARED, "taut_state_join"); }
+
+taut_status taut_state_add(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, RESIDUALS, "taut_state_add"); }

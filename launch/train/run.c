@@ -42,6 +42,7 @@ typedef struct run {
     progress          line;
     uint64_t          plan_hash;
     int64_t           step, first; /* steps done; those done before this run */
+    checkpoint_place  from;        /* where it was resumed; zeros */
     bool              inside, diverged; /* a step is under way; numbers are no longer finite */
     int64_t           saved;       /* the last step that a checkpoint holds */
     int               interrupted; /* by this signal, on some rank; the same on all */
@@ -247,7 +248,7 @@ static int compute(run *r, run_split *t, double *loss)
 {
     double      begin = cli_now(), now;
     taut_status s;
-    int         code = feed_fill(r->feed, &r->train, r->step);
+    int         code = feed_fill(r->feed, &r->train);
     if (code) return code;
     t->data = (now = cli_now()) - begin, begin = now;
     if ((s = taut_torch_forward(r->model, &r->train.batch, loss)) != TAUT_OK) return torch_fault("forward", s);
@@ -361,10 +362,11 @@ static int make_everything(run *r)
     for (size_t i = 0; i < r->n; i++) ranks_broadcast(r->param[i].data, r->param[i].elements * sizeof(float));
     if ((code = ranks_agree(make_comm(r))) != 0) return code;
     if ((code = ranks_agree(register_layers(r))) != 0) return code;
-    if (r->o->resume && (code = checkpoint_load(r->o, &r->step, r->model, r->optim, r->comm)) != 0) return code;
+    if (r->o->resume && (code = checkpoint_load(r->o, &r->from, r->model, r->optim, r->comm)) != 0) return code;
+    r->step = r->from.step;
     if ((code = ranks_agree(set_scales(r))) != 0) return code;
     r->first = r->step;
-    if ((code = feed_open(&r->feed, r->d, r->o, r->first)) != 0) return code;
+    if ((code = feed_open(&r->feed, r->d, r->o, &r->from)) != 0) return code;
     if ((code = score_open(&r->score, r->d, r->o, r->model)) != 0) return code;
     taut_torch_model_on_grad(r->model, ready, r);
     return ranks_agree(gather_create(&r->sums, r->o->steps - r->first, r->n));
@@ -374,8 +376,9 @@ static bool every(int64_t step, int64_t n) { return n > 0 && step % n == 0; }
 
 static int save(run *r)
 {
-    int code = r->o->checkpoint ? checkpoint_save(r->o, r->step, r->model, r->optim, r->comm) : 0;
-    if (!code && r->o->checkpoint) code = ranks_agree(feed_saved(r->feed));
+    checkpoint_place at = {.step = r->step};
+    int              code = r->o->checkpoint ? ranks_agree(feed_place(r->feed, &at)) : 0;
+    if (!code && r->o->checkpoint) code = checkpoint_save(r->o, &at, r->model, r->optim, r->comm);
     if (!code) r->saved = r->step;
     return code;
 }

@@ -101,6 +101,10 @@ else
     skipped=$((skipped + 1))
     echo "SKIP no MPI: the README's program"
 fi
+ok "batch scripts and what they call" sh -c "'$prefix/bin/taut-requeue' --help && '$prefix/bin/taut-torchrun' --help && '$prefix/bin/taut-sweep' --help && test -s '$prefix/share/taut/slurm/mpirun.sbatch'"
+modules=$(ls /usr/lib/*/modulecmd.tcl 2>/dev/null | head -n 1)
+load() { MODULEPATH=$prefix/share/taut/modulefiles "$modules" sh load taut | grep -q "PATH=$prefix/bin"; }
+if [ -n "$modules" ]; then ok "module load taut" load; else skipped=$((skipped + 1)) && echo "SKIP no Environment Modules: the module file"; fi
 ok "make uninstall PREFIX=..." run_make uninstall
 ok "uninstall leaves no file in the prefix" [ -z "$(find "$prefix" ! -type d)" ]
 echo "$passed passed, $failed failed, $skipped skipped"
