@@ -249,7 +249,7 @@ static void put_layer(taut_layer *l, saved_layer *s, const blob *b)
     l->operand.state = s->fresh, s->fresh = NULL;
     taut__axes_destroy(l->operand.axes);
     l->operand.axes = s->axes, s->axes = NULL;
-    if (l->automatic && l->operand.axes) l->directions = l->planned.directions = taut__axes_most(l->operand.axes);
+    if (l->automatic) l->directions = l->planned.directions = l->operand.axes ? taut__axes_most(l->operand.axes) : 0;
     l->operand.learns = l->operand.axes && !taut__axes_given(l->operand.axes);
     l->operand.calls = l->calls_at_step = s->calls;
     l->last_op = (int)s->op - 1;

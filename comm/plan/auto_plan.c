@@ -18,7 +18,7 @@ static void describe(taut__auto *a, const double *sums)
 /* A plan that stands as a whole may hold a basis that has gone stale, as measured bits say: that layer goes on without. */
 static taut_status drop_stale(taut__auto *a, const double *sums)
 {
-    const double stale = 0.97; /* bits with it over bits without */
+    const double stale = 0.95; /* bits with it over bits without */
     bool         dropped = false;
     for (size_t l = 0; l < a->layers; l++) {
         const taut_spec *spec = &a->layer_plans[l].layer->spec;

@@ -82,6 +82,7 @@ double taut__basis_ratio(const taut__observed *l, const double *v, double rel)
     const double *bits = v + v_basis(l->specs);
     double        ratio[BASIS_RELS];
     int           i = 0;
+    if (!axes_of(l)) return 1;
     for (int k = 0; k < BASIS_RELS; k++) {
         if (!(bits[2 * k] > 0)) return 1;
         ratio[k] = bits[2 * k + 1] / bits[2 * k];

@@ -262,7 +262,7 @@ static const double COARSEST = 0.7;
 static const double DEAD = 0.65; /* grid's default */
 
 /* Bits in a basis over bits without, from which on it is not worth the work: one that has gone stale, too. */
-static const double WORTH_TURNING = 0.95;
+static const double WORTH_TURNING = 0.9;
 
 static taut_status add_grid(pricing *p, double centre)
 {

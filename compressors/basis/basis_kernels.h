@@ -1,7 +1,8 @@
 /* basis_kernels.h : the arithmetic of a change of basis, on blocks of rows, one table per instruction set (dispatch.h).
  *
- * basis_portable.c is the specification. Every level gives the same bits: each number is a sum whose terms are added one by one, in the order
- * that the specification says, without fused multiply-adds; levels differ in how many such sums they form at a time. */
+ * basis_portable.c is the specification. Every level gives the same bits: each number is a sum of products that are added one by one, in the order
+ * that the specification says, each by a fused multiply-add (one rounding), which C11 has as fmaf(); levels differ in how many such sums they form at
+ * a time. */
 #ifndef TAUT_BASIS_KERNELS_H
 #define TAUT_BASIS_KERNELS_H
 

@@ -261,7 +261,7 @@ END_TEST
 /* Of a fixed input, made without a function that differs from library to library: the same on any machine, and next year. */
 START_TEST(golden)
 {
-    static const uint64_t want[] = {0x4798454ecd0ee8d5, 0xf222397fd1d23c73, 0x3cad04e5ff26f85d, 0xea046488c3c0701b};
+    static const uint64_t want[] = {0x7a703963fcbd8039, 0xbb631f2ca0c456a3, 0xde0c0387868c3825, 0x4ebbded89360faa5};
     static const size_t   shape[][3] = {{40, 24, 8}, {24, 40, 8}, {64, 64, 16}, {30, 100, 40}};
     for (size_t i = 0; i < 4; i++) {
         taut_tensor t = matrix(shape[i][0], shape[i][1]);
