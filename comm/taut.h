@@ -181,6 +181,14 @@ TAUT_API taut_status taut_layer_codec(taut_layer *layer, const char *spec);
  *  Call between steps, at any step. taut_step_end() compares them. */
 TAUT_API taut_status taut_layer_scale(taut_layer *layer, const float *s, size_t n);
 
+/* taut_layer_basis() : for layers whose codec is coded in a basis (basis=R): make it from m, of the layer's shape, such as an optimizer's
+ *  momentum, instead of from the sums that ranks have received. Each call is one step of an iteration that begins where the last one
+ *  ended, in units of the layer's scale; called every few steps it follows m. Other layers ignore it.
+ *  m : n finite floats on the host, identical bits on all ranks; read, not kept.
+ *  n : the number of elements; 0: from sums again.
+ *  Call between steps. taut_step_end() compares bases. Costs 4 R operations per element. Since 0.1. */
+TAUT_API taut_status taut_layer_basis(taut_layer *layer, const float *m, size_t n);
+
 /* ---- Collectives -----------------------------------------------------------------------------------------------
  * buf is the layer's whole tensor, of its dtype, contiguous, aligned to an element, on the host; it is borrowed until the
  * wait (or the step end) and must not be read or written meanwhile. Afterwards all ranks hold the same bytes.

@@ -41,6 +41,7 @@ struct taut_layer {
     uint64_t        ops;            /* of the step's collectives, the last 32: op + 1 in two bits each, the latest lowest */
     size_t          scale_n;        /* values of scale; the tensor has them where they count */
     uint64_t        scale_hash;     /* of scale */
+    size_t          directions;     /* of a basis that the planner wants to know; 0: none */
     float          *before;         /* in the place. dropped=restore: the residual (and momentum) before the step; NULL: not kept */
     bool            had_residual;   /* before the step */
     bool            dropping;       /* it took part in the step that has just ended: taut_step_drop() concerns it */
@@ -62,7 +63,7 @@ struct taut_layer {
 
 /* Of all that ranks tell each other except frames, which have the wire version: statistics on which codecs agree, what rides in the exchange of
  * a step's end, tags, orders of messages. Raised whenever one of them changes, so that ranks of different builds say so. */
-enum { TAUT_EXCHANGE_VERSION = 3 };
+enum { TAUT_EXCHANGE_VERSION = 4 };
 
 enum { TAUT_HANDSHAKE_LINE = 320 };
 typedef struct taut__handshake_line {
@@ -148,6 +149,7 @@ void        taut__layer_unprepare(taut_layer *layer); /* its reduction's memory,
 void        taut__layer_drop_codec(taut_layer *layer); /* and all that it has */
 taut_status taut__layer_runs(const taut_layer *layer, const taut_spec *wire, taut_space space); /* TAUT_E_UNSUPPORTED: its codec does not, there */
 float       taut__layer_momentum(const taut_layer *layer); /* of its feedback; 0: none */
+taut_status taut__layer_axes(taut_layer *layer);    /* its basis, if its codec is coded in one; with the engine held */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
 void        taut__layer_destroy(taut_layer *layer);
 void        taut__layer_starts(taut_layer *layer); /* counts it */

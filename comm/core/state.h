@@ -3,7 +3,7 @@
  *   u32 magic "TAUS", u32 version, u64 bytes of all, u64 checksum of all but itself,
  *   u64 rank, u64 ranks, u64 steps, u64 layers, then per layer
  *     text name, u16 dtype, u16 last op + 1, u64 elements, u64 calls, text spec,
- *     sections: residual (feedback.h), codec state, agreed statistics (agreement.c), what was measured (sample_state.c)
+ *     sections: residual (feedback.h), codec state, agreed statistics (agreement.c), what was measured (sample_state.c), basis (basis.h)
  *   section of what is measured in all layers (sample_state.c),
  *   section of codec=auto.
  *

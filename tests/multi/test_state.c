@@ -355,7 +355,7 @@ static size_t with_spec(const uint8_t *src, size_t len, const char *spec, uint8_
         taut__write(&w, taut__read(&r, 20), 20);
         taut__read_text(&r, text, sizeof text);
         taut__write_text(&w, spec);
-        for (int k = 0; k < 4; k++) { /* sections */
+        for (int k = 0; k < 5; k++) { /* sections */
             uint64_t n = taut__read64(&r);
             taut__write64(&w, n);
             taut__write(&w, taut__read(&r, n), n);
@@ -379,7 +379,7 @@ static taut_status forgeries(ranks_ctx *c)
     TAUT_TRY(two_layers(c, l));
     for (int k = 0; k < 13; k++) TAUT_TRY(step(c, l, k, x));
     memset(huge, 'q', sizeof huge - 1), huge[sizeof huge - 1] = 0;
-    const char *const specs[] = {"auto", "", "quant:bits=9", "nonsense", "powersgd:rank=60", "stack:topk", huge};
+    const char *const specs[] = {"auto", "", "quant:bits=9", "nonsense", "powersgd:rank=60", "stack:topk", "grid:basis=8", huge}; /* the last but one: without the basis */
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         size_t len = with_spec(b->at[c->rank], n, specs[i], m, cap);
         TAUT_TRY(refused(c->comm, m, len, b->at[c->rank], n, &s));
