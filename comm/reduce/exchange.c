@@ -31,10 +31,12 @@ static void measure_slots(taut__reduction *red)
     bool            used[2] = {[TAUT_HALF_PARTS] = e->way->contributions > 0, [TAUT_HALF_SUMS] = e->way->slots != TAUT_SLOTS_NONE};
     e->part_n = whole ? c->n : taut__part(&red->part, 0).n;
     size_t travels = used[TAUT_HALF_SUMS] ? known_bytes(red, whole, &known) : 0;
-    bool   cut = c->spec->stages > 1 && !known && taut__spec_caps(c->spec) & TAUT_CAP_SLICEABLE;
+    /* what looks at its own slice alone: stages of stacks; of allgathers, which agree on nothing, every codec with statistics */
+    bool   looks = (c->spec->stages > 1 && !known) || (red->operand->sharded && taut__wire_codec(red)->n_stats > 0);
+    bool   cut = looks && taut__spec_caps(c->spec) & TAUT_CAP_SLICEABLE;
     e->cells = cut ? taut__ceil_div(e->part_n, red->part.sub) : 1;
     size_t cell = slot_bytes(taut__spec_capacity(c->spec, c->tensor, cut ? taut__min(red->part.sub, e->part_n) : e->part_n));
-    e->shrinks = e->way->shrinks && exact && !known;
+    e->shrinks = e->way->shrinks && exact && !known && !red->operand->sharded;
     for (int i = 0; i < 2; i++) {
         e->cell[i] = used[i] ? cell : 0;
         e->stride[i] = e->cells * e->cell[i];
@@ -232,8 +234,9 @@ static void account_bytes(taut__reduction *red)
         r->payload_bytes = sum, r->encoded = n;
         r->bytes_dense += n * width * (p - 1);
     } else {
-        r->payload_bytes = payload_sum(red, e->way->contributions == 1 ? TAUT_HALF_PARTS : 2, 0, red->g->size), r->encoded = n - mine, r->sum_bytes = sum;
-        r->bytes_dense += (n - mine + mine * (p - 1)) * width;
+        bool reduces = red->halves & TAUT_REDUCE, gathers = red->halves & TAUT_GATHER;
+        r->payload_bytes = payload_sum(red, e->way->contributions == 1 ? TAUT_HALF_PARTS : 2, 0, red->g->size), r->encoded = reduces ? n - mine : 0, r->sum_bytes = sum;
+        r->bytes_dense += ((reduces ? n - mine : 0) + (gathers ? mine * (p - 1) : 0)) * width;
     }
 }
 
@@ -258,9 +261,10 @@ static taut_status clamp(taut__reduction *red, float *scratch)
     size_t       end = mine.first + mine.n;
     const float *from = taut__exchange_of(red)->val;
     (void)scratch;
-    if (mine.first) TAUT_TRY(taut__result_overflow(red, 0, mine.first, from, false));
+    bool         whole = red->halves & TAUT_GATHER;
+    if (mine.first && whole) TAUT_TRY(taut__result_overflow(red, 0, mine.first, from, false));
     if (mine.n) TAUT_TRY(taut__result_overflow(red, mine.first, mine.n, from + mine.first, true));
-    if (end < red->call.n) TAUT_TRY(taut__result_overflow(red, end, red->call.n - end, from + end, false));
+    if (end < red->call.n && whole) TAUT_TRY(taut__result_overflow(red, end, red->call.n - end, from + end, false));
     if (red->watcher->enqueued) red->watcher->enqueued(red); /* the result has changed; this thread waits */
     return TAUT_OK;
 }
@@ -299,6 +303,7 @@ static taut_status go(taut__reduction *red, bool *moved, bool *done)
 {
     taut__exchange *e = taut__exchange_of(red);
     bool            here = false;
+    TAUT_TRY(taut__space_use(red->lane->space, red->lane->place)); /* the engine's thread may be any */
     if (e->finishing) {
         *moved = *done = true;
         return TAUT_OK;
@@ -354,6 +359,7 @@ taut_status taut__exchange_at_once(taut__reduction *red, void *memory)
 {
     taut__exchange    *e = taut__exchange_of(red);
     const taut__space *space = red->lane->space;
+    TAUT_TRY(taut__space_use(space, red->lane->place));
     TAUT_TRY(taut__exchange_begin(red));
     lay_out(red, memory);
     for (int i = 0; i < 2; i++) e->to[i] = e->wanted[i];

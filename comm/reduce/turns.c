@@ -31,9 +31,11 @@ static taut_status tell(taut__reduction *red, taut__turn *t, int to, size_t i)
     return taut__isend(red->g, &t->out[i], to, red->job.tag + TAUT_TAG_FIRST, &t->said, sizeof t->said);
 }
 
+static uint64_t kind_of(const taut__reduction *red) { return 4 * ((uint64_t)red->kind + 1) + (uint64_t)red->halves; }
+
 taut_status taut__turn_ask(taut__reduction *red, taut__turn *t, const size_t size[TAUT_TURN_SIZES])
 {
-    t->mine = (taut__turn_word){.kind = (uint64_t)red->kind + 1};
+    t->mine = (taut__turn_word){.kind = kind_of(red)};
     t->given = false;
     for (int i = 0; i < TAUT_TURN_SIZES; i++) t->mine.size[i] = size[i];
     for (int q = 1; q < red->g->size && red->g->rank == 0; q++) TAUT_TRY(hear(red, t, q, (size_t)q));
@@ -48,9 +50,10 @@ static taut_status give(taut__reduction *red, taut__turn *t)
     for (int q = 1; q < red->g->size; q++) {
         const taut__turn_word *w = &t->in[q];
         if (t->back[q].got != sizeof *w) return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes for its turn", red->job.name, q, t->back[q].got);
-        if (w->kind != (uint64_t)red->kind + 1)
+        if (w->kind / 4 != kind_of(red) / 4)
             return taut__fail(TAUT_E_MISMATCH, "%s: rank 0 asks for the %s, rank %d for the %s", red->job.name, red->kind == TAUT_SUM ? "sum" : "mean", q,
                               red->kind == TAUT_SUM ? "mean" : "sum");
+        if (w->kind != kind_of(red)) return taut__fail(TAUT_E_MISMATCH, "%s: ranks 0 and %d are in different collectives", red->job.name, q);
         for (int i = 0; i < TAUT_TURN_SIZES; i++) t->mine.size[i] = t->mine.size[i] > w->size[i] ? t->mine.size[i] : w->size[i];
     }
     t->mine.place = red->ctx->turns.given++;

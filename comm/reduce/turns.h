@@ -11,7 +11,7 @@ enum { TAUT_TURN_SIZES = 2 };
 
 typedef struct taut__turn_word { /* between ranks of one job, as it is */
     uint64_t place, size[TAUT_TURN_SIZES];
-    uint64_t kind; /* op + 1; of all ranks, ORed where they differ */
+    uint64_t kind; /* of the collective: 4 (op + 1) + halves */
 } taut__turn_word;
 
 typedef struct taut__turn {
