@@ -76,7 +76,7 @@ taut_status taut__exchange_prepare(taut__reduction *red)
     e->way = (const taut__exchange_way *)(const void *)red->via;
     measure_slots(red);
     lay_out(red, NULL);
-    TAUT_TRY(taut__turn_prepare(red, &e->turn));
+    TAUT_TRY(taut__lineup_prepare(red, &e->turn));
     TAUT_TRY(red->lane->space->event_create(red->lane->place, &e->over));
     e->here_ledger = taut__space_host_alloc(red->lane->space, red->lane->place, e->ledger_bytes);
     return e->here_ledger ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: out of host memory for %zu bytes", red->job.name, e->ledger_bytes);
@@ -86,7 +86,7 @@ void taut__exchange_release(taut__reduction *red)
 {
     taut__exchange *e = red->work;
     if (!e) return;
-    taut__turn_release(&e->turn);
+    taut__lineup_release(&e->turn);
     taut__lane_give_back(red->lane, e->memory);
     if (e->over) red->lane->space->event_destroy(e->over);
     taut__space_host_release(red->lane->space, red->lane->place, e->here_ledger);
@@ -125,7 +125,7 @@ static taut_status enqueue_end(taut__reduction *red)
     if (red->watcher->enqueued) red->watcher->enqueued(red);
     TAUT_TRY(space->event_record(e->over, red->lane->place));
     e->looking = true;
-    taut__turn_over(red);
+    taut__lineup_over(red);
     return TAUT_OK;
 }
 
@@ -309,11 +309,11 @@ static taut_status go(taut__reduction *red, bool *moved, bool *done)
         return TAUT_OK;
     }
     if (!e->asked) {
-        TAUT_TRY(taut__turn_ask(red, &e->turn, e->wanted));
+        TAUT_TRY(taut__lineup_ask(red, &e->turn, e->wanted));
         e->asked = *moved = true;
     }
     if (e->looking) return look(red, moved, done);
-    TAUT_TRY(taut__turn_advance(red, &e->turn, moved, &here));
+    TAUT_TRY(taut__lineup_advance(red, &e->turn, moved, &here));
     if (!here) return TAUT_OK;
     if (!e->memory) TAUT_TRY(take_memory(red));
     return e->memory ? enqueue(red, moved) : TAUT_OK;
@@ -331,13 +331,13 @@ taut_status taut__exchange_advance(taut__reduction *red, bool *moved, bool *done
 int taut__exchange_waiting_for(const taut__reduction *red, int *hops)
 {
     const taut__exchange *e = taut__exchange_of(red);
-    if (e->asked && !e->turn.given) return taut__turn_waiting_for(red, &e->turn, hops);
+    if (e->asked && !e->turn.given) return taut__lineup_waiting_for(red, &e->turn, hops);
     return red->ctx->data->ops->waiting_for(red->ctx->data);
 }
 
 void taut__exchange_cancel(taut__reduction *red)
 {
-    if (red->work) taut__turn_cancel(red, &taut__exchange_of(red)->turn);
+    if (red->work) taut__lineup_cancel(red, &taut__exchange_of(red)->turn);
 }
 
 /* ---- at once ---- */
