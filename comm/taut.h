@@ -138,8 +138,11 @@ typedef struct taut_config {
                               and so has a resumed one. With "measure" none of that is promised */
     const char *checksum;  /* "on" (default): a frame has a checksum, and bytes that were damaged on the way are TAUT_E_CORRUPT;
                               "off": it has none, for networks that check by themselves. Frames of both kinds are read */
+    const char *delivery;  /* "plain" (default): messages go as the transport takes them. "assured": all of them, frames or not, are
+                              numbered, checked and acknowledged; one that is lost, damaged, doubled or overtaken is asked for again once, and
+                              is TAUT_E_CORRUPT when it was damaged twice. Costs copies, acknowledgements and MPI's native sums (docs/launch.md) */
 } taut_config;
-#define TAUT_CONFIG_INIT {sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_CONFIG_INIT {sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /* ---- Communicator --------------------------------------------------------------------------------------------
  * taut_comm_create_mpi() is in taut_mpi.h, taut_comm_create_nccl() in taut_nccl.h. */
@@ -177,6 +180,14 @@ TAUT_API taut_status taut_layer_codec(taut_layer *layer, const char *spec);
  *  n : 1, or shape[0] (one per row), or the number of elements; 0 removes the scale.
  *  Call between steps, at any step. taut_step_end() compares them. */
 TAUT_API taut_status taut_layer_scale(taut_layer *layer, const float *s, size_t n);
+
+/* taut_layer_basis() : for layers whose codec is coded in a basis (basis=R): make it from m, of the layer's shape, such as an optimizer's
+ *  momentum, instead of from the sums that ranks have received. Each call is one step of an iteration that begins where the last one
+ *  ended, in units of the layer's scale; called every few steps it follows m. Other layers ignore it.
+ *  m : n finite floats on the host, identical bits on all ranks; read, not kept.
+ *  n : the number of elements; 0: from sums again.
+ *  Call between steps. taut_step_end() compares bases. Costs 4 R operations per element. Since 0.1. */
+TAUT_API taut_status taut_layer_basis(taut_layer *layer, const float *m, size_t n);
 
 /* ---- Collectives -----------------------------------------------------------------------------------------------
  * buf is the layer's whole tensor, of its dtype, contiguous, aligned to an element, on the host; it is borrowed until the
@@ -275,6 +286,7 @@ typedef struct taut_comm_stats {
     double   rel_err2_low, rel_err2_high;               /* the interval of rel_err2 */
     double   rel_err2_metric_low, rel_err2_metric_high; /* of rel_err2_metric, which is what the budget is about */
     int32_t  measured;          /* 1: rel_err2 of the last step was measured in every layer that loses something */
+    double   codec_s;           /* seconds that encoding and decoding took on this rank, all its threads together */
 } taut_comm_stats;
 
 TAUT_API size_t      taut_comm_layers(const taut_comm *comm);           /* how many are registered */
@@ -295,6 +307,36 @@ TAUT_API taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats 
 TAUT_API taut_status taut_state_save(const taut_comm *comm, void *dst, size_t cap, size_t *len);
 TAUT_API taut_status taut_state_load(taut_comm *comm, const void *src, size_t len);
 TAUT_API taut_status taut_state_join(taut_comm *comm, const void *src, size_t len);
+/* taut_state_add() : adds the residuals of a blob to this rank's, and takes nothing else of it: those of a rank that is lost, from its last
+ *  checkpoint, of whichever step. On one rank; the others do nothing. */
+TAUT_API taut_status taut_state_add(taut_comm *comm, const void *src, size_t len);
+
+/* ---- Survivors -------------------------------------------------------------------------------------------------
+ * After TAUT_E_PEER, TAUT_E_TIMEOUT, TAUT_E_TRANSPORT or TAUT_E_CORRUPT in a collective the ranks that are left can go on without those that
+ * are not. What is lost, and what to do about it: docs/launch.md. */
+
+typedef struct taut_survivors {
+    size_t   size;          /* sizeof(taut_survivors) */
+    int32_t  rank, ranks;   /* this rank's number among the survivors, and how many they are */
+    int32_t  lost;          /* how many are not among them */
+    int32_t  lost_rank[32]; /* their numbers in the old communicator, as far as there is room */
+    uint64_t steps;         /* that the survivor which is furthest has ended */
+    int32_t  source;        /* the lowest of those that are, by new number: whose model, optimizer and place in the data all others take */
+    int32_t  behind;        /* 1: this rank has not ended that step: its model is one step older */
+    double   residual_norm2; /* squared norm of the residuals, of all layers and ranks, that the survivors still have */
+    double   lost_norm2;     /* of those that are lost, by what encoders measured in the last steps; -1: not known, after a load */
+} taut_survivors;
+#define TAUT_SURVIVORS_INIT {sizeof(taut_survivors), 0, 0, 0, {0}, 0, 0, 0, 0, 0}
+
+/* taut_comm_shrink() : a new communicator of those who call this on their failed one, each within timeout_ms (a minute, if that is -1) after the
+ *  first of them. Layers are registered as they were, in the same order (taut_comm_layer()), with their codecs, scales and feedback. Plan,
+ *  factors and counts become those of `source`; residuals stay with their ranks, except those of layers that had begun in
+ *  the step that failed, which are emptied, and those of lost ranks, which taut_state_add() brings back from a checkpoint. The step that failed is
+ *  to be done again, its buffers filled anew.
+ *  comm : failed; stays to be destroyed. who : filled in, or NULL.
+ *  TAUT_E_STATE: nothing has failed. TAUT_E_UNSUPPORTED: the transport cannot. TAUT_E_PEER: the others have gone on without this rank. On
+ *  ranks that stay together all return the same. Over MPI the launcher must not end the job when a rank dies: docs/launch.md. Since 0.1. */
+TAUT_API taut_status taut_comm_shrink(taut_comm *comm, taut_comm **smaller, taut_survivors *who);
 
 /* ---- Standalone codecs ------------------------------------------------------------------------------------------
  * One tensor to one self-describing frame (docs/wire-format.md) and back. src and dst must not overlap.

@@ -71,6 +71,14 @@ at::Tensor convnet::forward(const at::Tensor &x)
     return at::linear(features(x.reshape({x.size(0), s.channels, s.height, s.width})), head, bias);
 }
 
+/* values of each group for each of its images, in memory of its own: autograd keeps them until backward */
+static at::Tensor each_group(std::vector<float> &values, at::IntArrayRef group, int64_t groups, int64_t each)
+{
+    std::vector<int64_t> one = {groups, 1}, all = {groups, each}, flat = {groups * each};
+    for (std::vector<int64_t> *shape : {&one, &all, &flat}) shape->insert(shape->end(), group.begin(), group.end());
+    return at::from_blob(values.data(), one, at::kFloat).expand(all).clone(at::MemoryFormat::Contiguous).reshape(flat);
+}
+
 at::Tensor augment(const at::Tensor &x, int64_t groups, uint64_t seed, bool mirror)
 {
     int64_t            n = x.size(0), each = n / groups, h = x.size(2), w = x.size(3);
@@ -97,13 +105,12 @@ at::Tensor augment(const at::Tensor &x, int64_t groups, uint64_t seed, bool mirr
                 if (std::fabs(static_cast<double>(i) - cy) < static_cast<double>(h) / 4 && std::fabs(static_cast<double>(j) - cx) < static_cast<double>(w) / 4)
                     keep[static_cast<size_t>((g * h + i) * w + j)] = 0;
     }
-    at::Tensor all = at::from_blob(theta.data(), {groups, 1, 2, 3}, at::kFloat).expand({groups, each, 2, 3}).reshape({n, 2, 3});
-    at::Tensor grid = at::affine_grid_generator(all, {n, x.size(1), h, w}, false);
+    at::Tensor grid = at::affine_grid_generator(each_group(theta, {2, 3}, groups, each), {n, x.size(1), h, w}, false);
     at::Tensor y = at::grid_sampler(x, grid, 0, 1 /* border */, false);
-    at::Tensor l = at::from_blob(light.data(), {groups, 1, 2}, at::kFloat).expand({groups, each, 2}).reshape({n, 2, 1, 1, 1});
+    at::Tensor l = each_group(light, {2, 1, 1, 1}, groups, each);
     at::Tensor mean = y.mean({1, 2, 3}, true);
     y = y.sub(mean).mul(l.select(1, 1)).add(mean).add(l.select(1, 0));
-    if (blanked) y = y.mul(at::from_blob(keep.data(), {groups, 1, 1, h, w}, at::kFloat).expand({groups, each, 1, h, w}).reshape({n, 1, h, w}));
+    if (blanked) y = y.mul(each_group(keep, {1, h, w}, groups, each));
     return y;
 }
 

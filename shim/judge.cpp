@@ -41,10 +41,10 @@ struct order {
 at::Tensor loss_of(const at::Tensor &logits, const taut_torch_images &t, const std::vector<int64_t> &which)
 {
     int64_t            n = static_cast<int64_t>(which.size());
-    std::vector<float> soft;
+    std::vector<float> soft; /* and the labels below: autograd keeps its inputs for backward, so it gets copies */
     if (t.soft) { /* cross-entropy with the teacher's probabilities */
         for (int64_t i : which) soft.insert(soft.end(), t.soft + i * t.classes, t.soft + (i + 1) * t.classes);
-        return at::log_softmax(logits, 1).mul(at::from_blob(soft.data(), {n, t.classes}, at::kFloat)).sum().div(-static_cast<double>(n));
+        return at::log_softmax(logits, 1).mul(at::from_blob(soft.data(), {n, t.classes}, at::kFloat).clone()).sum().div(-static_cast<double>(n));
     }
     std::vector<int64_t> label;
     for (int64_t i : which) label.push_back(t.labels[i]);

@@ -61,10 +61,12 @@ taut_status check_batch(const taut_torch_batch *b)
     return TAUT_OK;
 }
 
-/* The caller's memory as a tensor; valid while the caller's is. from_blob wants a pointer to non-const. */
+/* The caller's memory as a tensor: a copy where autograd may keep it for backward, since the caller's is good for this call only. from_blob
+ * wants a pointer to non-const. */
 at::Tensor borrow(const void *p, at::IntArrayRef shape, at::ScalarType type)
 {
-    return at::from_blob(const_cast<void *>(p), shape, at::TensorOptions().dtype(type));
+    at::Tensor there = at::from_blob(const_cast<void *>(p), shape, at::TensorOptions().dtype(type));
+    return at::GradMode::is_enabled() ? there.clone() : there;
 }
 
 struct result {

@@ -3,7 +3,7 @@
  * A rank that waits while nothing moves asks the ranks that its operations wait for: "I wait for call number c of layer l", or "for the
  * comparison of n layers". Who is asked knows whether that can still come to pass:
  *
- *   - Inside taut_step_end() a program starts nothing until all ranks are there. The one who asks is not, or waits there for that
+ *   - Inside taut_step_end() a program starts nothing until all ranks are there. The one who asks, in the same step, is not, or waits there for that
  *     very layer. So what this rank has not started by now it never will: both have failed, with the layer's name.
  *   - Anywhere else the answer is silence: this rank may yet come to it. The question comes again, at last every second.
  *
@@ -19,6 +19,10 @@ enum { HAS_LEFT = TAUT_WORD_LEAVES, WAITS_FOR_LAYER, WAITS_FOR_HANDSHAKE };
 
 static uint64_t starts_of(const taut_layer *l) { return atomic_load_explicit(&l->starts, memory_order_relaxed); }
 
+/* Step ends that this rank has come out of. What is said in one step tells nothing in another: a rank may ask in the next one while the
+ * last message of this one is still on its way to who is asked. */
+static uint64_t completed(const taut_comm *comm) { return comm->ends - atomic_load(&comm->ending); }
+
 /* ---- asking: with the engine's lock held ---- */
 
 static void say(taut_comm *comm, int peer, taut__notice *word, const char *text)
@@ -30,7 +34,7 @@ static void say(taut_comm *comm, int peer, taut__notice *word, const char *text)
 
 static void ask_for_layer(taut_comm *comm, int peer, const taut_layer *l)
 {
-    taut__notice word = {.word = WAITS_FOR_LAYER, .index = (int32_t)l->index, .count = starts_of(l)};
+    taut__notice word = {.word = WAITS_FOR_LAYER, .index = (int32_t)l->index, .count = starts_of(l), .steps = completed(comm)};
     say(comm, peer, &word, l->name);
 }
 
@@ -42,7 +46,7 @@ static void ask_about(taut_comm *comm, const taut__job *job)
     const taut_layer *l = job->layer ? job->layer : handshake ? NULL : taut__fuse_wanted(job);
     if (l) ask_for_layer(comm, peer, l);
     if (!handshake || comm->handshake.step) return;
-    taut__notice word = {.word = WAITS_FOR_HANDSHAKE, .index = (int32_t)comm->handshake.layers};
+    taut__notice word = {.word = WAITS_FOR_HANDSHAKE, .index = (int32_t)comm->handshake.layers, .steps = completed(comm)};
     say(comm, peer, &word, comm->layer[comm->handshake.layers - 1]->name);
 }
 
@@ -84,7 +88,7 @@ taut_status taut__absence_ask_all(taut_comm *comm, const taut_layer *l)
 
 static taut_status answer_layer(const taut_comm *comm, const taut__notice *q)
 {
-    if (!atomic_load(&comm->ending)) return TAUT_OK;
+    if (!atomic_load(&comm->ending) || q->steps != completed(comm)) return TAUT_OK;
     if (q->index < 0 || (size_t)q->index >= comm->layers)
         return taut__fail(TAUT_E_MISMATCH, "rank %d waits for layer '%s', which rank %d has not registered", q->rank, q->text, comm->ctx.all.rank);
     if (starts_of(comm->layer[q->index]) >= q->count) return TAUT_OK;
@@ -93,7 +97,7 @@ static taut_status answer_layer(const taut_comm *comm, const taut__notice *q)
 
 static taut_status answer_handshake(const taut_comm *comm, const taut__notice *q)
 {
-    if (!atomic_load(&comm->ending) || (size_t)q->index <= comm->layers) return TAUT_OK;
+    if (!atomic_load(&comm->ending) || q->steps != completed(comm) || (size_t)q->index <= comm->layers) return TAUT_OK;
     return taut__fail(TAUT_E_MISMATCH, "rank %d has registered %d layers, the last one '%s'; rank %d has registered %zu", q->rank, (int)q->index, q->text,
                       comm->ctx.all.rank, comm->layers);
 }

@@ -24,9 +24,17 @@ static taut_status tell(taut_comm *comm, taut_status s)
     return s == TAUT_OK ? s : taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
 }
 
+static taut_status suits_data(const taut_layer *l, taut_place caller)
+{
+    const taut__data *d = l->comm->ctx.data;
+    if (!d || !taut__on_host(caller)) return TAUT_OK;
+    return taut__fail(TAUT_E_INVALID, "layer '%s': buf on the host: must be on a device, since this communicator's layers go by %s", l->name, d->ops->name);
+}
+
 static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves, taut_place caller, bool blocking)
 {
     taut_comm *comm = l->comm;
+    TAUT_TRY(suits_data(l, caller));
     if (halves != TAUT_BOTH && !l->operand.sharded) {
         taut__layer_unprepare(l);
         l->operand.sharded = true;

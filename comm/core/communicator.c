@@ -1,5 +1,7 @@
 /* communicator.c : create and destroy. */
 #include "communicator.h"
+#include "../transport/assured.h"
+#include "../transport/faulty.h"
 #include <string.h>
 
 /* 0: a communication thread where the transport allows one, except for a single rank, which has nobody to talk to. */
@@ -18,7 +20,19 @@ static taut_status open_comm(taut_comm *comm, taut__transport *t)
     comm->hooks = taut__auto_hooks();
     comm->planning = (taut__planning){.ctx = &comm->ctx, .members = comm->ctx.hierarchical ? comm->ctx.leaders.size : comm->ctx.all.size};
     if (comm->hooks) TAUT_TRY(comm->hooks->create(&comm->planning, &comm->ctx.set, &comm->autom));
+    TAUT_TRY(taut__metrics_open(comm));
     return wants_thread(comm) ? taut__engine_thread(&comm->ctx.engine) : TAUT_OK;
+}
+
+/* Damage lies below what repairs it. */
+static taut_status wrap(const taut__settings *set, taut__transport **t)
+{
+    int32_t      ms = set->c.timeout_ms;
+    taut__faults f;
+    TAUT_TRY(taut__faults_parse(set->faults, &f));
+    if (taut__faults_any(&f)) TAUT_TRY(taut__faulty_create(&f, t));
+    if (set->delivery != TAUT_DELIVERY_ASSURED) return TAUT_OK;
+    return taut__assured_create(ms < 0 ? ms : ms / 4, t); /* long before anybody gives up */
 }
 
 taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_comm **out)
@@ -33,7 +47,8 @@ taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_c
     comm->ctx.t = t;
     comm->gone.rank = -1;
     taut_status s = taut__settings_load(cfg, &comm->ctx.set);
-    if (s == TAUT_OK) s = open_comm(comm, t);
+    if (s == TAUT_OK) s = wrap(&comm->ctx.set, &comm->ctx.t);
+    if (s == TAUT_OK) s = open_comm(comm, comm->ctx.t);
     if (s == TAUT_OK) *out = comm;
     else taut__comm_discard(comm);
     return s;
@@ -42,12 +57,15 @@ taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_c
 void taut_comm_destroy(taut_comm *comm)
 {
     if (!comm || taut__comm_forked(comm)) return; /* in a child there is nothing that could be given back */
+    taut__metrics_close(comm);
     taut__absence_leave(comm);
     taut__comm_discard(comm);
 }
 
 void taut__comm_discard(taut_comm *comm)
 {
+    taut__metrics_close(comm);
+    if (comm->ctx.data && atomic_load(&comm->ctx.engine.failed)) comm->ctx.data->ops->abort(comm->ctx.data);
     taut__engine_destroy(&comm->ctx.engine);
     taut__watchdog_destroy(&comm->ctx.watchdog);
     if (comm->autom) comm->hooks->destroy(comm->autom);
@@ -56,6 +74,7 @@ void taut__comm_discard(taut_comm *comm)
     for (size_t i = 0; i < comm->layers && !keep; i++) taut__layer_destroy(comm->layer[i]);
     for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     taut__context_close(&comm->ctx, keep);
+    if (comm->ctx.data) comm->ctx.data->ops->destroy(comm->ctx.data);
     taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->sampling.error);
     taut__free(comm->lent), taut__free(comm->loads.rank);
     comm->ctx.t->ops->destroy(comm->ctx.t);

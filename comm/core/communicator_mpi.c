@@ -1,7 +1,10 @@
 /* communicator_mpi.c : taut_comm_create_mpi(). Ranks may disagree about success (their environments differ), or about settings on which
  * what follows depends: they agree first, with calls that depend on nothing. */
 #include "../taut_mpi.h"
-#include "communicator.h"
+#include "../transport/transport_mpi.h"
+#include "../transport/wrapped.h"
+#include "nccl.h"
+#include <dlfcn.h>
 #include <stdio.h>
 #include <xxhash.h>
 
@@ -111,4 +114,38 @@ taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm
     if (*comm) taut__comm_discard(*comm);
     *comm = NULL;
     return s;
+}
+
+/* Open MPI's word for it; others have none, or another. */
+static taut_status cuda_aware(void)
+{
+    int (*query)(void) = NULL;
+    void *f = dlsym(RTLD_DEFAULT, "MPIX_Query_cuda_support");
+    memcpy(&query, &f, sizeof query);
+    if (!query) return taut__fail(TAUT_E_UNSUPPORTED, "taut_comm_open_cuda_mpi: this MPI has no MPIX_Query_cuda_support");
+    return query() ? TAUT_OK : taut__fail(TAUT_E_UNSUPPORTED, "taut_comm_open_cuda_mpi: this MPI says that it was built without CUDA");
+}
+
+taut_status taut_comm_open_cuda_mpi(taut_comm *comm)
+{
+    if (!comm) return taut__fail(TAUT_E_INVALID, "taut_comm_open_cuda_mpi: comm is NULL");
+    taut_status s = cuda_aware();
+    if (s == TAUT_OK) return taut__comm_open_messages(comm, true);
+    return taut__comm_take_data(comm, NULL, s);
+}
+
+/* Wrappers (delivery=assured) have the name of their own. */
+static const taut__mpi *innermost(const taut__transport *t)
+{
+    while (strcmp(t->ops->name, "assured") == 0 || strcmp(t->ops->name, "faulty") == 0) t = taut__inner(t);
+    return strcmp(t->ops->name, "mpi") == 0 ? (const taut__mpi *)t : NULL;
+}
+
+taut_status taut_comm_mpi(const taut_comm *comm, MPI_Comm *mpi)
+{
+    if (!comm || !mpi) return taut__fail(TAUT_E_INVALID, "taut_comm_mpi: comm or mpi is NULL");
+    const taut__mpi *m = innermost(comm->ctx.t);
+    *mpi = m ? m->given : MPI_COMM_NULL;
+    if (*mpi != MPI_COMM_NULL) return TAUT_OK;
+    return taut__fail(TAUT_E_INVALID, "taut_comm_mpi: not a communicator that taut_comm_shrink() made of one over MPI");
 }

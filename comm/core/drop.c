@@ -5,19 +5,53 @@
  * A step that gave a NaN or Inf is dropped at its end, on all ranks, since all know the same sums. */
 #include "communicator.h"
 #include <math.h>
+#include <string.h>
 
-/* Room for the copy, where there is something to copy. */
-taut_status taut__drop_prepare(taut_layer *l)
+/* A NaN that no residual is: nothing was copied here in this step. */
+static const uint32_t BLANK = 0x7fc0dead;
+
+static size_t copies(const taut_layer *l) { return l->operand.tensor.elems * (l->operand.feedback->u ? 2 : 1); }
+
+void taut__drop_begin(taut_layer *l)
 {
-    if (l->comm->ctx.set.dropped != TAUT_DROPPED_RESTORE || !l->operand.feedback || !l->operand.feedback_on || l->before) return TAUT_OK;
-    size_t n = l->operand.tensor.elems * (l->operand.feedback->u ? 2 : 1);
-    return taut__placed_alloc(&l->reduction, n * sizeof *l->before, "a copy of its residual", &l->before);
+    l->residual_at_step = l->operand.residual;
+    if (!l->before || !taut__layer_at_home(l)) return;
+    for (size_t i = 0, n = copies(l); i < n; i++) memcpy(&l->before[i], &BLANK, sizeof BLANK);
 }
 
 static void copy(const taut_layer *l, float *dst, const float *src, size_t n)
 {
     const taut__lane *lane = taut__layer_lane(l);
     taut__lane_note(l->reduction.lane, lane->space->copy(lane->place, dst, src, n * sizeof *dst));
+}
+
+/* What was not copied has not been touched. */
+static void put_back(const taut_layer *l, float *to, const float *before, size_t n)
+{
+    if (!taut__layer_at_home(l)) copy(l, to, before, n);
+    for (size_t i = 0; i < n && taut__layer_at_home(l); i++)
+        if (memcmp(&before[i], &BLANK, sizeof BLANK) != 0) to[i] = before[i];
+}
+
+void taut__drop_broken(taut_layer *l)
+{
+    taut_feedback *f = l->operand.feedback;
+    size_t         n = l->operand.tensor.elems;
+    if (!f || (l->starts_at_step == atomic_load(&l->starts) && l->calls_at_step == l->operand.calls)) return;
+    l->operand.residual = l->before && l->residual_at_step && taut__layer_at_home(l);
+    if (!l->operand.residual) taut__lane_note(l->reduction.lane, taut__feedback_clear(f, 0, n));
+    else put_back(l, f->r, l->before, n);
+    if (l->operand.residual && f->u) put_back(l, f->u, l->before + n, n);
+}
+
+/* Room for the copy, where there is something to copy. */
+taut_status taut__drop_prepare(taut_layer *l)
+{
+    if (l->comm->ctx.set.dropped != TAUT_DROPPED_RESTORE || !l->operand.feedback || !l->operand.feedback_on || l->before) return TAUT_OK;
+    size_t n = copies(l);
+    TAUT_TRY(taut__placed_alloc(&l->reduction, n * sizeof *l->before, "a copy of its residual", &l->before));
+    taut__drop_begin(l);
+    return TAUT_OK;
 }
 
 /* Of the first collective in a step. */
@@ -36,9 +70,10 @@ static void drop(taut_layer *l)
     taut_feedback *f = l->operand.feedback;
     size_t         n = l->operand.tensor.elems;
     bool           restored = l->before && l->had_residual;
+    if (l->dropping) l->residual_all = restored ? -1 : 0;
     if (!l->dropping || !f || (!restored && !l->operand.residual)) return;
-    if (restored) copy(l, f->r, l->before, n);
-    if (restored && f->u) copy(l, f->u, l->before + n, n);
+    if (restored) put_back(l, f->r, l->before, n);
+    if (restored && f->u) put_back(l, f->u, l->before + n, n);
     if (!restored) taut__lane_note(l->reduction.lane, taut__feedback_clear(f, 0, n));
     l->operand.residual = restored;
 }

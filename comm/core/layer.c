@@ -36,11 +36,13 @@ void taut__layer_count(taut_layer *l)
     l->operand.calls++;
     l->bytes_sent += r->bytes_sent;
     l->bytes_dense += r->bytes_dense;
+    l->codec_s += r->encode_s + r->decode_s;
 }
 
 void taut__layer_starts(taut_layer *l)
 {
     l->started = true;
+    if (l->starts_at_step == atomic_load_explicit(&l->starts, memory_order_relaxed)) taut__drop_begin(l);
     l->comm->starts++;
     l->ops = l->ops << 2 | (uint64_t)(l->reduction.kind + 1);
     atomic_fetch_add_explicit(&l->starts, 1, memory_order_relaxed);

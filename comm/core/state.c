@@ -1,6 +1,7 @@
 /* state.c : writes checkpoints: one blob per rank, laid out in state.h. */
 #include "state.h"
 #include "../base/bytes.h"
+#include "../../compressors/basis/basis.h"
 #include <xxhash.h>
 
 uint64_t taut__state_checksum(const uint8_t *blob, size_t len)
@@ -48,6 +49,7 @@ static taut_status save_agreement(const void *self, void *dst, size_t cap, size_
     return TAUT_OK;
 }
 static taut_status save_sample(const void *self, void *dst, size_t cap, size_t *len) { return taut__sample_save(self, dst, cap, len); }
+static taut_status save_axes(const void *self, void *dst, size_t cap, size_t *len) { return taut__axes_save(self, dst, cap, len); }
 static taut_status save_sampling(const void *self, void *dst, size_t cap, size_t *len) { return taut__sampling_save(self, dst, cap, len); }
 static taut_status save_auto(const void *self, void *dst, size_t cap, size_t *len)
 {
@@ -55,7 +57,7 @@ static taut_status save_auto(const void *self, void *dst, size_t cap, size_t *le
     return comm->hooks->save(comm->autom, dst, cap, len);
 }
 
-static taut_status write_layer(taut__writer *w, const taut_layer *l)
+static taut_status write_layer(taut__writer *w, const taut_layer *l, bool residuals)
 {
     char spec[TAUT_LONG_SPEC];
     bool state = l->operand.state != NULL;
@@ -66,13 +68,14 @@ static taut_status write_layer(taut__writer *w, const taut_layer *l)
     taut__write64(w, l->operand.tensor.elems);
     taut__write64(w, l->operand.calls);
     taut__write_text(w, spec);
-    TAUT_TRY(write_section(w, save_feedback, l->operand.residual ? l->operand.feedback : NULL));
+    TAUT_TRY(write_section(w, save_feedback, l->operand.residual && residuals ? l->operand.feedback : NULL));
     TAUT_TRY(write_section(w, save_codec, state ? l : NULL));
     TAUT_TRY(write_section(w, save_agreement, l->reduction.agree ? &l->reduction : NULL));
-    return write_section(w, save_sample, l);
+    TAUT_TRY(write_section(w, save_sample, l));
+    return write_section(w, save_axes, l->operand.axes);
 }
 
-static taut_status write_all(taut__writer *w, const taut_comm *comm)
+static taut_status write_all(taut__writer *w, const taut_comm *comm, bool residuals)
 {
     taut__write32(w, TAUT_STATE_MAGIC);
     taut__write32(w, TAUT_STATE_VERSION);
@@ -82,7 +85,7 @@ static taut_status write_all(taut__writer *w, const taut_comm *comm)
     taut__write64(w, (uint64_t)comm->ctx.all.size);
     taut__write64(w, comm->steps);
     taut__write64(w, comm->layers);
-    for (size_t i = 0; i < comm->layers; i++) TAUT_TRY(write_layer(w, comm->layer[i]));
+    for (size_t i = 0; i < comm->layers; i++) TAUT_TRY(write_layer(w, comm->layer[i], residuals));
     TAUT_TRY(write_section(w, save_sampling, comm));
     return write_section(w, save_auto, comm->autom ? comm : NULL);
 }
@@ -92,8 +95,13 @@ taut_status taut_state_save(const taut_comm *comm, void *dst, size_t cap, size_t
     if (!comm || !len) return taut__fail(TAUT_E_INVALID, "taut_state_save: comm or len is NULL");
     *len = 0;
     TAUT_TRY(taut__state_between_steps(comm, "taut_state_save"));
+    return taut__state_write(comm, true, dst, cap, len);
+}
+
+taut_status taut__state_write(const taut_comm *comm, bool residuals, void *dst, size_t cap, size_t *len)
+{
     taut__writer w = {dst, cap, 0};
-    TAUT_TRY(write_all(&w, comm));
+    TAUT_TRY(write_all(&w, comm, residuals));
     *len = w.len;
     if (!dst) return TAUT_OK;
     if (cap < w.len) return taut__fail(TAUT_E_CAPACITY, "taut_state_save: %zu bytes of room, %zu are needed", cap, w.len);

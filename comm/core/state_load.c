@@ -8,16 +8,19 @@
  * of ranks it is scaled to keep what it stands for. */
 #include "state.h"
 #include "../base/bytes.h"
+#include "../../compressors/basis/basis.h"
 #include <math.h>
 
 typedef struct saved_layer {
     taut_layer       *layer;
     taut_spec         spec;
     uint64_t          dtype, op, elems, calls;
-    const uint8_t    *residual, *state, *agreement, *sample;
-    size_t            residual_n, state_n, agreement_n, sample_n;
+    const uint8_t    *residual, *state, *agreement, *sample, *basis;
+    size_t            residual_n, state_n, agreement_n, sample_n, basis_n;
     taut_feedback    *feedback; /* made for it; NULL: the layer has one, or needs none */
     taut_codec_state *fresh;    /* that replaces the layer's */
+    taut_axes        *axes;     /* likewise */
+    size_t            directions; /* of the saved basis; 0: none */
 } saved_layer;
 
 typedef struct blob {
@@ -27,7 +30,7 @@ typedef struct blob {
     const uint8_t *plan, *sampling;
     size_t         plan_n, sampling_n;
     bool           residuals; /* wanted */
-    bool           more;      /* a further blob of the set that the last load began */
+    bool           more;      /* only its residuals, which are added: a further blob of the set that the last load began, or as was asked for */
 } blob;
 
 /* ---- reading ---- */
@@ -82,6 +85,7 @@ static taut_status read_layer(blob *b, taut__reader *r)
     s.state = read_section(r, &s.state_n);
     s.agreement = read_section(r, &s.agreement_n);
     s.sample = read_section(r, &s.sample_n);
+    s.basis = read_section(r, &s.basis_n);
     if (r->bad) return damaged("a layer");
     s.layer = find(b->comm, name);
     if (!s.layer) return taut__fail(TAUT_E_MISMATCH, "taut_state_load: layer '%s' is not registered", name);
@@ -92,6 +96,8 @@ static taut_status read_layer(blob *b, taut__reader *r)
     TAUT_TRY(check_sizes(&s));
     TAUT_TRY(check_spec(&s, spec));
     TAUT_TRY(taut__sample_check(s.layer, s.sample, s.sample_n));
+    if (!s.basis_n && s.calls > 0 && taut__spec_basis(&s.spec) > 0 && taut__axes_suit(&s.layer->operand.tensor)) return damaged("a basis is missing");
+    if (s.basis_n) TAUT_TRY(taut__axes_check(&s.layer->operand.tensor, s.basis, s.basis_n, &s.directions));
     b->layer[s.layer->index] = s;
     return TAUT_OK;
 }
@@ -148,6 +154,16 @@ static taut_status make_state(taut_layer *l, saved_layer *s)
     return same && s->state_n ? taut__op_state_load(codec, taut__layer_place(l), s->fresh, s->state, s->state_n) : TAUT_OK;
 }
 
+/* The basis that the layer will have: the saved one where as many directions are wanted, else none yet. */
+static taut_status make_axes(taut_layer *l, saved_layer *s)
+{
+    const taut_spec *spec = s->layer && l->automatic ? &s->spec : &l->operand.wire;
+    size_t           wanted = taut__spec_basis(spec), most = wanted == 0 && l->automatic ? s->directions : wanted;
+    if (most == 0 || !taut__axes_suit(&l->operand.tensor)) return TAUT_OK;
+    TAUT_TRY(taut__axes_create(&l->operand.tensor, most, l->operand.seed, &s->axes));
+    return s->directions == most ? taut__axes_load(s->axes, s->basis, s->basis_n) : TAUT_OK;
+}
+
 static taut_status make_ready(blob *b)
 {
     for (size_t i = 0; i < b->comm->layers; i++) {
@@ -156,6 +172,7 @@ static taut_status make_ready(blob *b)
         bool         residual = s->residual_n && b->residuals;
         if (residual && !l->operand.feedback) TAUT_TRY(taut__feedback_create_in(taut__layer_place(l), l->operand.tensor.elems, taut__layer_momentum(l), &s->feedback));
         if (!b->more) TAUT_TRY(make_state(l, s));
+        if (!b->more) TAUT_TRY(make_axes(l, s));
         if (!b->more && s->agreement_n) TAUT_TRY(taut__agree_check(s->agreement, s->agreement_n));
     }
     return TAUT_OK;
@@ -167,6 +184,7 @@ static void discard(blob *b)
         saved_layer *s = &b->layer[i];
         const taut_spec *spec = s->layer && b->comm->layer[i]->automatic ? &s->spec : &b->comm->layer[i]->operand.wire;
         taut__feedback_destroy(s->feedback);
+        taut__axes_destroy(s->axes);
         if (s->fresh) taut__op_state_destroy(taut__spec_codec(spec), taut__layer_place(b->comm->layer[i]), s->fresh);
     }
     taut__free(b->layer);
@@ -216,6 +234,7 @@ static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
     if (f && (!b->more || !l->operand.residual)) taut__feedback_clear(f, 0, n);
     if (!b->more) l->operand.residual = false;
     if (!s->residual_n || !b->residuals) return;
+    l->residual_all = -1;
     bool both = f->u && s->residual_n > n * sizeof *f->u; /* momentum is kept where both sides have it */
     taut__lane_note(l->reduction.lane, add_saved(taut__layer_lane(l), f->r, s->residual, n, scale));
     if (both) taut__lane_note(l->reduction.lane, add_saved(taut__layer_lane(l), f->u, s->residual + n * sizeof *f->u, n, scale));
@@ -229,6 +248,10 @@ static void put_layer(taut_layer *l, saved_layer *s, const blob *b)
     if (b->more) return;
     if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state);
     l->operand.state = s->fresh, s->fresh = NULL;
+    taut__axes_destroy(l->operand.axes);
+    l->operand.axes = s->axes, s->axes = NULL;
+    if (l->automatic) l->directions = l->planned.directions = l->operand.axes ? taut__axes_most(l->operand.axes) : 0;
+    l->operand.learns = l->operand.axes && !taut__axes_given(l->operand.axes);
     l->operand.calls = l->calls_at_step = s->calls;
     l->last_op = (int)s->op - 1;
     l->ops = 0;
@@ -292,22 +315,26 @@ static void note(taut__loads *set, const blob *b)
     set->rank[set->n++] = b->rank;
 }
 
-static taut_status load(taut_comm *comm, const void *src, size_t len, bool residuals, const char *call)
+enum { WHOLE, SHARED, RESIDUALS }; /* what of a blob is taken */
+
+static taut_status load(taut_comm *comm, const void *src, size_t len, int what, const char *call)
 {
     if (!comm || !src) return taut__fail(TAUT_E_INVALID, "%s: comm or src is NULL", call);
     TAUT_TRY(taut__state_between_steps(comm, call));
-    blob b = {.comm = comm, .residuals = residuals, .layer = taut__alloc(taut__max(comm->layers, 1), sizeof *b.layer)};
+    blob b = {.comm = comm, .residuals = what != SHARED, .layer = taut__alloc(taut__max(comm->layers, 1), sizeof *b.layer)};
     if (!b.layer) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", call);
     taut_status s = read_blob(&b, src, len);
-    b.more = s == TAUT_OK && residuals && belongs(&comm->loads, &b);
+    b.more = s == TAUT_OK && (what == RESIDUALS || (what == WHOLE && belongs(&comm->loads, &b)));
     if (s == TAUT_OK) s = room_for_rank(&comm->loads);
     if (s == TAUT_OK) s = make_ready(&b);
     if (s == TAUT_OK) s = apply(&b);
-    if (s == TAUT_OK) note(&comm->loads, &b);
+    if (s == TAUT_OK && what != RESIDUALS) note(&comm->loads, &b);
     discard(&b);
     return s;
 }
 
-taut_status taut_state_load(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, true, "taut_state_load"); }
+taut_status taut_state_load(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, WHOLE, "taut_state_load"); }
 
-taut_status taut_state_join(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, false, "taut_state_join"); }
+taut_status taut_state_join(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, SHARED, "taut_state_join"); }
+
+taut_status taut_state_add(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, RESIDUALS, "taut_state_add"); }

@@ -207,7 +207,9 @@ static void close_step(taut_comm *comm)
     for (size_t i = 0; i < comm->layers; i++) {
         taut_layer *l = comm->layer[i];
         l->dropping = l->operand.calls != l->calls_at_step;
+        if (l->planned.step.called && l->operand.feedback_on) l->residual_all = l->planned.step.own_error.plain; /* what codecs lost is what waits */
         l->calls_at_step = l->operand.calls;
+        l->starts_at_step = atomic_load_explicit(&l->starts, memory_order_relaxed);
         l->ops = 0;
         l->sample.taken = false;
     }
@@ -338,6 +340,7 @@ taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats)
     for (size_t i = 0; i < comm->layers; i++) {
         s.bytes_sent += comm->layer[i]->bytes_sent;
         s.bytes_dense += comm->layer[i]->bytes_dense;
+        s.codec_s += comm->layer[i]->codec_s;
     }
     taut__engine_release(e);
     s.comm_s = taut__engine_busy_s(e);

@@ -172,6 +172,9 @@ static taut_status drive(taut__engine *e, taut__job *first, bool *moved)
     return TAUT_OK;
 }
 
+/* Whether there is something to poll for. With the lock held. */
+static bool busy(const taut__engine *e) { return e->active || (e->t->ops->pending && e->t->ops->pending(e->t)); }
+
 /* ---- the communication thread ---- */
 
 static bool nothing_to_do(taut__engine *e) { return !e->quit && !e->inbox && !e->nudged; }
@@ -183,7 +186,7 @@ static void *thread_main(void *arg)
     for (;;) {
         bool moved = false, idle = true;
         pthread_mutex_lock(&e->lock);
-        if (atomic_load(&e->callers) == 0 && drive(e, NULL, &moved) == TAUT_OK) idle = !e->active;
+        if (atomic_load(&e->callers) == 0 && drive(e, NULL, &moved) == TAUT_OK) idle = !busy(e);
         pthread_mutex_unlock(&e->lock);
         pthread_mutex_lock(&e->inbox_lock);
         while (idle && nothing_to_do(e)) pthread_cond_wait(&e->wake, &e->inbox_lock);
@@ -241,7 +244,7 @@ static void enter(taut__engine *e)
 
 static void leave(taut__engine *e)
 {
-    bool more = e->active != NULL;
+    bool more = busy(e);
     atomic_fetch_sub(&e->callers, 1);
     pthread_mutex_unlock(&e->lock);
     if (!e->threaded || !more) return;

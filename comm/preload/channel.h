@@ -183,7 +183,7 @@ typedef struct taut__preload_state {
     taut__preload_options option;
     bool                  ready, threads; /* between init and finalize; MPI_THREAD_MULTIPLE */
     double                begun_s;
-    _Atomic uint64_t      small_calls;
+    _Atomic uint64_t      small_calls, unserved; /* the latter: for lack of threads, calls that could be compressed, and requests */
     taut__site          **site;   /* all, in order of number */
     size_t                sites;
     pthread_mutex_t       lock;   /* of site, channels */

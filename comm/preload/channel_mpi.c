@@ -144,8 +144,10 @@ bool taut__channel_eligible(const taut__channel *c, taut__entry *e)
     uint64_t bytes = e->elements * (e->dtype == TAUT_F32 ? 4 : 2);
     bool     sends = !gather || e->in == MPI_IN_PLACE || (e->send_count == e->count && dtype_of(e->send_type) == e->dtype);
     e->fit = e->in && e->out && (uintptr_t)e->out % 4 == 0 && sends;
-    return e->dtype >= 0 && (gather || e->op == MPI_SUM) && bytes >= taut__preload.option.threshold && bytes <= (uint64_t)1 << 40 &&
-           !(waited && !taut__preload.threads) && !(scatter && e->in == MPI_IN_PLACE) && (!gather || gathers_parts(c, e));
+    bool could = e->dtype >= 0 && (gather || e->op == MPI_SUM) && bytes >= taut__preload.option.threshold && bytes <= (uint64_t)1 << 40 &&
+                 !(scatter && e->in == MPI_IN_PLACE) && (!gather || gathers_parts(c, e));
+    if (could && waited && !taut__preload.threads) taut__preload.unserved++;
+    return could && !(waited && !taut__preload.threads);
 }
 
 bool taut__channel_event(taut__channel *c, taut__entry *e)

@@ -1,5 +1,6 @@
 /* intercept_mpi.c : the intercepted calls of one MPI; what a back end exports. */
 #include "channel.h"
+#include "imports.h"
 #include "preload.h"
 #include <dlfcn.h>
 #include <stdio.h>
@@ -71,6 +72,7 @@ static int bcast(void *buf, int count, MPI_Datatype type, int root, MPI_Comm com
 static int allreduce_init(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm, MPI_Info info, MPI_Request *request)
 {
     taut__channel *c = taut__preload.threads ? channel_for(comm) : NULL;
+    if (!taut__preload.threads) taut__preload.unserved++;
     if (!c) return taut__real_mpi.Allreduce_init(in, out, count, type, op, comm, info, request);
     inside++;
     taut__entry e = {.kind = TAUT_KIND_PERSISTENT, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true};
@@ -104,18 +106,27 @@ static void started(int provided)
 {
     taut__preload.threads = provided == MPI_THREAD_MULTIPLE;
     taut__preload.begun_s = taut__now();
-    taut__preload_options_load(&taut__preload.option);
     pthread_mutex_init(&taut__preload.lock, NULL);
     taut__preload.ready = true;
     taut__channel_open_world();
 }
 
-/* More threads than asked for, so that non-blocking calls can be served; the program is told what it asked for. */
+/* More threads than asked for where non-blocking calls may have to be served: that makes every call of the MPI slower, so not for programs
+ * that do not make any. */
+static int level_wanted(int required)
+{
+    const taut__preload_options *o = &taut__preload.option;
+    bool served = o->nonblocking >= 0 ? o->nonblocking : taut__program_imports(taut__reduces_behind_a_request);
+    return served ? MPI_THREAD_MULTIPLE : required > MPI_THREAD_FUNNELED ? required : MPI_THREAD_FUNNELED;
+}
+
+/* The program is told what it asked for. */
 static int init_thread(int *argc, char ***argv, int required, int *provided)
 {
     int got = MPI_THREAD_SINGLE;
     inside++;
-    int rc = taut__real_mpi.Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &got);
+    taut__preload_options_load(&taut__preload.option);
+    int rc = taut__real_mpi.Init_thread(argc, argv, level_wanted(required), &got);
     if (rc == MPI_SUCCESS) started(got);
     inside--;
     if (provided) *provided = got < required ? got : required;
@@ -134,7 +145,7 @@ static void report(bool aborted)
     int              length, rank = 0, size = 1;
     const char      *codec = getenv("TAUT_CODEC"), *budget = getenv("TAUT_BUDGET");
     taut__job_report r = {.site = (const taut__site *const *)taut__preload.site, .sites = taut__preload.sites, .mpi = version, .aborted = aborted,
-                          .wall_s = taut__now() - taut__preload.begun_s, .small_calls = taut__preload.small_calls};
+                          .wall_s = taut__now() - taut__preload.begun_s, .small_calls = taut__preload.small_calls, .unserved = taut__preload.unserved};
     PMPI_Comm_rank(MPI_COMM_WORLD, &rank);
     if (rank != 0) return;
     PMPI_Comm_size(MPI_COMM_WORLD, &size);

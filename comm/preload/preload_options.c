@@ -66,6 +66,15 @@ static void load_picks(const char *name, taut__pick *p, size_t *n)
     *n = 0;
 }
 
+static int load_nonblocking(const char *text)
+{
+    static const char *const word[] = {"auto", "off", "on"};
+    for (int i = 0; text && *text && i < 3; i++)
+        if (strcmp(text, word[i]) == 0) return i - 1;
+    if (text && *text) fprintf(stderr, "taut: TAUT_NONBLOCKING=%s: must be auto, on or off; auto is used\n", text);
+    return -1;
+}
+
 void taut__preload_options_load(taut__preload_options *o)
 {
     const char *threshold = getenv("TAUT_THRESHOLD"), *dry = getenv("TAUT_DRYRUN"), *codec = getenv("TAUT_CODEC"), *end = "";
@@ -79,5 +88,6 @@ void taut__preload_options_load(taut__preload_options *o)
     load_picks("TAUT_EXCLUDE", o->exclude, &o->excludes);
     o->dry_run = dry && *dry && strcmp(dry, "0") != 0;
     o->off = codec && strcmp(codec, "none") == 0;
+    o->nonblocking = load_nonblocking(getenv("TAUT_NONBLOCKING"));
     o->codec_given = (codec && *codec) || getenv("TAUT_BUDGET");
 }

@@ -19,6 +19,7 @@ typedef struct taut__preload_options {
     const char *report;                 /* TAUT_REPORT: a path for JSON; "-": none at all, not even the table */
     bool        dry_run;                /* TAUT_DRYRUN=1 */
     bool        off;                    /* TAUT_CODEC=none: nothing is ever compressed */
+    int         nonblocking;            /* TAUT_NONBLOCKING: 1 on, 0 off, -1 auto: if the program can make non-blocking reductions */
     bool        codec_given;            /* TAUT_CODEC or TAUT_BUDGET are set */
 } taut__preload_options;
 

@@ -163,6 +163,8 @@ void taut__report_print(const taut__job_report *r)
             r->aborted ? ", aborted" : "");
     if (r->sites) print_sites(r);
     if (r->small_calls) fprintf(stderr, "taut: %" PRIu64 " reductions too small, or of other types, passed through exactly\n", r->small_calls);
+    if (r->unserved)
+        fprintf(stderr, "taut: %" PRIu64 " non-blocking or persistent reductions passed through for lack of MPI_THREAD_MULTIPLE: TAUT_NONBLOCKING=on asks for it\n", r->unserved);
     bool overlapped = false;
     for (size_t i = 0; i < r->sites; i++) overlapped |= r->site[i]->waits && r->site[i]->coded_calls;
     if (overlapped) fprintf(stderr, "taut: times of non-blocking calls are from call to completion; saved is what your program waited less\n");

@@ -67,6 +67,7 @@ typedef struct taut__job_report {
     int         ranks;
     double      wall_s, in_calls_s;        /* since init; in reducing calls, this rank */
     uint64_t    small_calls;               /* passed through: below the threshold, other types or operations */
+    uint64_t    unserved;                  /* passed through though they could have been compressed: no MPI_THREAD_MULTIPLE */
     bool        aborted;
     char        config[96];                /* codec and budget asked for */
 } taut__job_report;

@@ -239,9 +239,9 @@ void taut__aside_cancel(taut__reduction *red)
 static taut_status across(const taut__lane *lane, void *dst, const void *src, size_t bytes)
 {
     if (bytes) TAUT_TRY(lane->space->copy(lane->place, dst, src, bytes));
-    return lane->space->wait(lane->place);
+    return taut__lane_wait(lane);
 }
 taut_status taut__lane_fetch(const taut__lane *lane, void *host, const void *src, size_t bytes) { return across(lane, host, src, bytes); }
 taut_status taut__lane_store(const taut__lane *lane, void *dst, const void *host, size_t bytes) { return across(lane, dst, host, bytes); }
 
-taut_status taut__placed_wait(const taut__reduction *red) { return taut__at_home(red) ? TAUT_OK : red->lane->space->wait(red->lane->place); }
+taut_status taut__placed_wait(const taut__reduction *red) { return taut__at_home(red) ? TAUT_OK : taut__lane_wait(red->lane); }

@@ -56,6 +56,11 @@ typedef struct taut__transport_ops {
      * before destroy(): nothing follows it. */
     void (*tell)(taut__transport *t, int peer, const taut__notice *word);
     bool (*heard)(taut__transport *t, taut__notice *word);        /* the next word for this rank */
+    /* (optional) after a failure: those who come here within wait_ms after the first one make a transport of their own, in order of rank; old[i]:
+     * what rank i of it was in this one, of t->size places. TAUT_E_PEER: they have gone on without this rank. NULL: not offered */
+    taut_status (*shrink)(taut__transport *t, int wait_ms, taut__transport **smaller, int *old);
+    /* (optional) somebody may still want something of what was sent, though all its requests are done: to be polled on. NULL: never */
+    bool (*pending)(const taut__transport *t);
     void (*destroy)(taut__transport *t);
 } taut__transport_ops;
 
@@ -66,6 +71,7 @@ struct taut__transport { /* first member of each implementation's struct */
     bool                      dirty;   /* messages were given up that may still read, or write, their buffers: leave those alone */
     int                       tag_max;
     int                      *host;    /* host[r]: number of the host that rank r lives on, from 0 in order of rank */
+    uint64_t                  job;     /* the same on all ranks, and other communicators have another one; 0: nothing of theirs can come here */
 };
 
 /* taut__group : some of the ranks, in ascending order; what the algorithms see. */

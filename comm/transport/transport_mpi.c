@@ -359,6 +359,7 @@ void taut__mpi_release(taut__mpi *m)
     taut__transport *t = &m->base;
     if (m->comm != MPI_COMM_NULL) MPI_Comm_free(&m->comm);
     if (m->native != MPI_COMM_NULL) MPI_Comm_free(&m->native);
+    if (m->given != MPI_COMM_NULL) MPI_Comm_free(&m->given);
     taut__free(m->request), taut__free(m->status), taut__free(m->index), taut__free(m->owner);
     taut__free(m->tell), taut__free(m->telling);
     taut__free(t->host);
@@ -380,10 +381,19 @@ static void mpi_destroy(taut__transport *t)
     if (!m->failed && !t->dirty) taut__mpi_release(m);
 }
 
+static taut_status mpi_shrink(taut__transport *t, int wait_ms, taut__transport **smaller, int *old)
+{
+    MPI_Comm left;
+    TAUT_TRY(taut__mpi_survivors(t, wait_ms, &left, old));
+    TAUT_TRY(taut__mpi_create(&left, 0, smaller));
+    self_of(*smaller)->given = left;
+    return TAUT_OK;
+}
+
 static const taut__transport_ops ops = {
     .name = "mpi", .isend = mpi_isend, .irecv = mpi_irecv, .poll = taut__mpi_poll, .idle = mpi_idle, .cancel = mpi_cancel,
     .reserve = mpi_reserve, .allreduce = mpi_allreduce, .end_job = mpi_end_job, .abort = mpi_abort, .tell = mpi_tell, .heard = taut__mpi_heard,
-    .aborted = taut__mpi_aborted,
+    .aborted = taut__mpi_aborted, .shrink = mpi_shrink,
     .destroy = mpi_destroy,
 };
 
@@ -448,6 +458,7 @@ static taut_status prepare(taut__mpi *m, int fake_hosts, float *scratch)
     TAUT_TRY(check_native(m, scratch));
     m->job = taut__seed((uint64_t)(1e9 * taut__now()), (uint64_t)getpid());
     MPI_TRY(MPI_Bcast(&m->job, 1, MPI_UINT64_T, 0, m->comm), "MPI_Bcast");
+    m->base.job = m->job;
     MPI_TRY(MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[0]), "receive");
     m->owner[0] = (taut__mpi_pending){NULL, MPI_BYTE};
     m->n = 1;
@@ -472,7 +483,7 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
         return s;
     }
     m->base.ops = &ops;
-    m->comm = m->native = MPI_COMM_NULL;
+    m->comm = m->native = m->given = MPI_COMM_NULL;
     s = open_comms(m, from);
     if (s == TAUT_OK) taut__log_rank(m->base.rank);
     if (s == TAUT_OK) s = allocate(m, &scratch);

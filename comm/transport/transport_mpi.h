@@ -14,6 +14,7 @@ typedef struct taut__mpi_pending {
 typedef struct taut__mpi {
     taut__transport base;
     MPI_Comm       comm, native; /* messages; native sums, which a notice must not disturb */
+    MPI_Comm       given;        /* of survivors, for the program: taut_comm_mpi(); else MPI_COMM_NULL */
     bool           exact;        /* MPI_Allreduce gives the same bits on all ranks */
     bool           failed;       /* a notice was sent or received: leave what is taut__mpi_pending to MPI */
     size_t         n, room;
@@ -42,6 +43,10 @@ bool        taut__mpi_aborted(taut__transport *t, taut__notice *why);
 bool        taut__mpi_all_told(taut__mpi *m, int tries); /* words have left; tries are a tenth of a millisecond apart */
 void        taut__mpi_stop_listening(taut__mpi *m);
 void        taut__mpi_release(taut__mpi *m);
+
+/* shrink_mpi.c */
+/* The communicator of MPI that those make who come within wait_ms after the first; old[i]: what its rank i is in t. */
+taut_status taut__mpi_survivors(taut__transport *t, int wait_ms, MPI_Comm *left, int *old);
 
 /* leaving_mpi.c */
 void taut__mpi_bury(taut__mpi *m);   /* to be released once nobody will send to it any more */

@@ -29,6 +29,13 @@ typedef struct hub { /* shared; released by the last rank */
     _Atomic bool    aborted;
     taut__notice     notice;
     mailbox        *box;
+    /* the meeting of survivors; with lock */
+    pthread_cond_t   met;
+    bool            *here, closed;
+    int              came;
+    double           until;
+    taut_status      made;    /* of making `smaller`, one transport per survivor, by its old rank */
+    taut__transport **smaller;
 } hub;
 
 typedef struct threads_transport {
@@ -220,6 +227,8 @@ static void hub_release(hub *h)
         pthread_cond_destroy(&h->box[r].changed);
     }
     pthread_mutex_destroy(&h->lock);
+    pthread_cond_destroy(&h->met);
+    taut__free(h->here), taut__free(h->smaller);
     taut__free(h->box);
     taut__free(h);
 }
@@ -232,10 +241,77 @@ static void threads_destroy(taut__transport *t)
     taut__free(t);
 }
 
+/* ---- survivors ---- */
+
+/* Hosts are numbered anew, in the same order. */
+static void keep_hosts(taut__transport *to, const taut__transport *from, const int *old)
+{
+    for (int i = 0, hosts = 0; i < to->size; i++) {
+        int before = 0;
+        while (before < i && from->host[old[before]] != from->host[old[i]]) before++;
+        to->host[i] = before < i ? to->host[before] : hosts++;
+    }
+}
+
+static int survivors(const hub *h, int *old)
+{
+    int n = 0;
+    for (int r = 0; r < h->ranks; r++)
+        if (h->here[r]) old[n++] = r;
+    return n;
+}
+
+/* By whoever notices first that nobody is waited for any more. */
+static taut_status close_meeting(taut__transport *t, int *old)
+{
+    hub              *h = hub_of(t);
+    int               n = survivors(h, old);
+    taut__transport **made = taut__alloc((size_t)n, sizeof *made);
+    h->closed = true;
+    h->smaller = taut__alloc((size_t)h->ranks, sizeof *h->smaller);
+    h->made = made && h->smaller ? taut__threads_create(n, 0, made) : taut__fail(TAUT_E_NOMEM, "threads: out of memory for %d ranks", n);
+    for (int i = 0; i < n && h->made == TAUT_OK; i++) {
+        keep_hosts(made[i], t, old);
+        h->smaller[old[i]] = made[i];
+    }
+    taut__free(made);
+    pthread_cond_broadcast(&h->met);
+    return h->made;
+}
+
+static taut_status meet(taut__transport *t, int wait_ms, int *old)
+{
+    hub            *h = hub_of(t);
+    struct timespec nap;
+    if (!h->here && !(h->here = taut__alloc((size_t)h->ranks, sizeof *h->here))) return taut__fail(TAUT_E_NOMEM, "threads: out of memory");
+    if (h->closed) return taut__fail(TAUT_E_PEER, "the survivors have gone on without rank %d", t->rank);
+    if (h->came++ == 0) h->until = taut__now() + 1e-3 * wait_ms;
+    h->here[t->rank] = true;
+    while (!h->closed && h->came < h->ranks && taut__now() < h->until) {
+        clock_gettime(CLOCK_REALTIME, &nap);
+        nap.tv_nsec += 10000000;
+        nap.tv_sec += nap.tv_nsec / 1000000000L;
+        nap.tv_nsec %= 1000000000L;
+        pthread_cond_timedwait(&h->met, &h->lock, &nap);
+    }
+    if (!h->closed) return close_meeting(t, old);
+    return h->made == TAUT_OK ? TAUT_OK : taut__fail(h->made, "threads: no communicator of the survivors could be made");
+}
+
+static taut_status threads_shrink(taut__transport *t, int wait_ms, taut__transport **smaller, int *old)
+{
+    hub *h = hub_of(t);
+    pthread_mutex_lock(&h->lock);
+    taut_status s = meet(t, wait_ms, old);
+    if (s == TAUT_OK) survivors(h, old), *smaller = h->smaller[t->rank];
+    pthread_mutex_unlock(&h->lock);
+    return s;
+}
+
 static const taut__transport_ops ops = {
     .name = "threads", .isend = threads_isend, .irecv = threads_irecv, .poll = threads_poll, .idle = threads_idle,
     .cancel = threads_cancel, .reserve = threads_reserve, .abort = threads_abort, .aborted = threads_aborted,
-    .tell = threads_tell, .heard = threads_heard,
+    .tell = threads_tell, .heard = threads_heard, .shrink = threads_shrink,
     .destroy = threads_destroy,
 };
 
@@ -254,6 +330,7 @@ static hub *hub_create(int ranks)
         return NULL;
     }
     h->ranks = ranks;
+    pthread_cond_init(&h->met, NULL);
     atomic_init(&h->users, ranks);
     pthread_mutex_init(&h->lock, NULL);
     for (int r = 0; r < ranks; r++) {

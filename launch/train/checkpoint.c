@@ -7,7 +7,6 @@
  *   3  rank 0 removes the files of generations that neither names */
 #include "checkpoint.h"
 #include "generations.h"
-#include "manifest.h"
 #include "ranks.h"
 #include <inttypes.h>
 #include <limits.h>
@@ -90,14 +89,17 @@ static int save_manifest(const options *o, manifest *m, const generations *g)
     return code;
 }
 
-int checkpoint_save(const options *o, int64_t step, const taut_torch_model *model, const taut_torch_optim *optim, const taut_comm *comm)
+int checkpoint_save(const options *o, const checkpoint_place *at, const taut_torch_model *model, const taut_torch_optim *optim, const taut_comm *comm)
 {
     char        own[PATH_MAX], shared[PATH_MAX];
-    manifest    m = {.step = (uint64_t)step, .ranks = (uint64_t)ranks_count(), .seed = o->seed, .batch = (uint64_t)o->batch};
+    int64_t     step = at->step;
+    manifest    m = {.step = (uint64_t)step, .ranks = (uint64_t)ranks_count(), .seed = o->seed, .batch = (uint64_t)o->batch,
+                     .samples = at->samples, .data_bytes = at->data_bytes};
     generations g = {0};
     stored_sum  sum = {0};
     bool        first = ranks_rank() == 0;
     int         code = first ? generations_open(&g, o->checkpoint) : 0;
+    memcpy(m.data, at->data, sizeof m.data);
     if ((code = ranks_agree(code)) != 0) return code;
     m.generation = g.next;
     ranks_broadcast(&m.generation, sizeof m.generation);
@@ -175,7 +177,26 @@ static int load_state(const char *path, const manifest *m, int from, bool join, 
     return code;
 }
 
-int checkpoint_load(const options *o, int64_t *step, taut_torch_model *model, taut_torch_optim *optim, taut_comm *comm)
+static void place_from(const manifest *m, checkpoint_place *at)
+{
+    *at = (checkpoint_place){.step = (int64_t)m->step, .samples = m->samples, .data_bytes = m->data_bytes};
+    memcpy(at->data, m->data, sizeof at->data);
+}
+
+int checkpoint_place_of(const options *o, checkpoint_place *at)
+{
+    char    *text = NULL;
+    size_t   n = 0;
+    manifest m = {0};
+    int      code = stored_read(LOADING, o->checkpoint, MANIFEST_BYTES_MAX, &text, &n);
+    if (!code) code = manifest_parse(&m, LOADING, o->checkpoint, text, n);
+    if (!code) place_from(&m, at);
+    manifest_free(&m);
+    free(text);
+    return code;
+}
+
+int checkpoint_load(const options *o, checkpoint_place *at, taut_torch_model *model, taut_torch_optim *optim, taut_comm *comm)
 {
     char        path[PATH_MAX];
     manifest    m = {0};
@@ -205,7 +226,7 @@ int checkpoint_load(const options *o, int64_t *step, taut_torch_model *model, ta
         }
         code = ranks_agree(code);
     }
-    if (!code) *step = (int64_t)m.step;
+    if (!code) place_from(&m, at);
     manifest_free(&m);
     return code;
 }

@@ -15,13 +15,26 @@
 #ifndef TRAIN_CHECKPOINT_H
 #define TRAIN_CHECKPOINT_H
 
+#include "manifest.h"
 #include "options.h"
 #include "../../shim/torch.h"
 
+/* How far a run is: what is saved of it and found again. */
+typedef struct checkpoint_place {
+    int64_t  step;    /* steps done */
+    uint64_t samples; /* that they took, all ranks together: where the next one begins in the order of samples */
+    uint8_t  data[MANIFEST_DATA_MAX]; /* of shards: taut_loader_state() */
+    size_t   data_bytes;
+} checkpoint_place;
+
 int checkpoint_probe(const options *o); /* can its folder be written to? Asked before the first step, not after the last */
-int checkpoint_save(const options *o, int64_t step, const taut_torch_model *model, const taut_torch_optim *optim, const taut_comm *comm);
+int checkpoint_save(const options *o, const checkpoint_place *at, const taut_torch_model *model, const taut_torch_optim *optim, const taut_comm *comm);
 
 /* checkpoint_load() : checks every file before the first is loaded. */
-int checkpoint_load(const options *o, int64_t *step, taut_torch_model *model, taut_torch_optim *optim, taut_comm *comm);
+int checkpoint_load(const options *o, checkpoint_place *at, taut_torch_model *model, taut_torch_optim *optim, taut_comm *comm);
+
+/* checkpoint_place_of() : where the manifest says that the run was, for rank 0 alone, before there is a model; 0, or an exit code after
+ *  fault(). */
+int checkpoint_place_of(const options *o, checkpoint_place *at);
 
 #endif

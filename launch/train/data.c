@@ -140,9 +140,8 @@ static void set_count(const data *d, data_room *room, size_t n)
     room->batch.n_targets = n * d->targets;
 }
 
-void data_fill_train(const data *d, data_room *room, uint64_t seed, uint64_t step, int rank, int ranks, int64_t batch)
+void data_fill_train(const data *d, data_room *room, uint64_t seed, uint64_t first, int64_t batch)
 {
-    uint64_t first = (step * (uint64_t)ranks + (uint64_t)rank) * (uint64_t)batch;
     for (int64_t k = 0; k < batch; k++) {
         uint64_t at = first + (uint64_t)k, round = at / d->n_train;
         put(d, room, (size_t)k, data_permute(d->n_train, mix(mix(seed) ^ round), at % d->n_train));

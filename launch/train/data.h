@@ -53,9 +53,9 @@ typedef struct data_room {
 int  data_room_create(const data *d, int64_t batch, data_room *room);
 void data_room_destroy(data_room *room);
 
-/* Fill it: with this rank's samples of a step (counted from 0), or with validation samples first..first+n-1 of `of`
- * samples spread evenly over all. */
-void data_fill_train(const data *d, data_room *room, uint64_t seed, uint64_t step, int rank, int ranks, int64_t batch);
+/* Fill it: with samples first..first+batch-1 in the order of training, which goes on over all rounds; or with validation samples
+ * first..first+n-1 of `of` samples spread evenly over all. */
+void data_fill_train(const data *d, data_room *room, uint64_t seed, uint64_t first, int64_t batch);
 void data_fill_val(const data *d, data_room *room, size_t first, size_t n, size_t of);
 
 /* data_permute : place i of round `round` of 0..n-1; for tests of the order. */

@@ -16,7 +16,7 @@ struct feed {
     const data    *d;
     const options *o;
     taut_loader   *loader;
-    bool           saved;
+    uint64_t       taken; /* samples, by all ranks in all steps so far */
     const uint64_t *id; /* of the last batch; the loader's */
     size_t          n;
 };
@@ -74,15 +74,14 @@ static int fill_from_loader(feed *f, data_room *room)
     return 0;
 }
 
-int feed_saved(feed *f)
+int feed_place(const feed *f, checkpoint_place *at)
 {
-    uint8_t     state[TAUT_LOADER_STATE];
-    size_t      n;
-    taut_status s;
-    if (!f->loader || f->saved || ranks_rank() != 0) return 0;
-    s = taut_loader_state(f->loader, state, sizeof state, &n);
-    f->saved = true; /* plan and batch stay what they are, the step is the checkpoint's */
-    return s == TAUT_OK ? shards_save_state(f->o->checkpoint, state, n) : fault_status(CLI_FAILED, "--checkpoint", taut_last_error(), s);
+    _Static_assert((int)TAUT_LOADER_STATE <= (int)MANIFEST_DATA_MAX, "a manifest has room for it");
+    at->samples = f->taken;
+    at->data_bytes = 0;
+    if (!f->loader) return 0;
+    taut_status s = taut_loader_state(f->loader, at->data, sizeof at->data, &at->data_bytes);
+    return s == TAUT_OK ? 0 : fault_status(CLI_FAILED, "--checkpoint", taut_last_error(), s);
 }
 
 json_t *feed_report(feed *f, double seconds)
@@ -120,20 +119,21 @@ static void close_loader(taut_loader *l) { taut_loader_close(l); }
 
 static int     open_loader(feed *f, int64_t first) { (void)first; return fault(CLI_FAILED, "--data=%s: built without zstd", f->o->data); }
 static int     fill_from_loader(feed *f, data_room *room) { (void)room; return fault(CLI_FAILED, "--data=%s: built without zstd", f->o->data); }
-int            feed_saved(feed *f) { (void)f; return 0; }
+int            feed_place(const feed *f, checkpoint_place *at) { at->samples = f->taken, at->data_bytes = 0; return 0; }
 json_t        *feed_report(feed *f, double seconds) { (void)f, (void)seconds; return NULL; }
 static void    close_loader(taut_loader *l) { (void)l; }
 
 #endif
 
-int feed_open(feed **f, const data *d, const options *o, int64_t first)
+int feed_open(feed **f, const data *d, const options *o, const checkpoint_place *at)
 {
     int code;
     *f = calloc(1, sizeof **f);
     if ((code = ranks_agree(*f ? 0 : fault(CLI_FAILED, "out of memory"))) != 0) return code;
     (*f)->d = d;
     (*f)->o = o;
-    return d->shards ? open_loader(*f, first) : 0;
+    (*f)->taken = at->samples;
+    return d->shards ? open_loader(*f, at->step) : 0;
 }
 
 void feed_close(feed *f)
@@ -149,9 +149,11 @@ const uint64_t *feed_ids(const feed *f, size_t *n)
     return f->id;
 }
 
-int feed_fill(feed *f, data_room *room, int64_t step)
+int feed_fill(feed *f, data_room *room)
 {
+    uint64_t batch = (uint64_t)f->o->batch, first = f->taken + (uint64_t)ranks_rank() * batch;
+    f->taken += f->d->shards ? f->d->shards->f.batch : (uint64_t)ranks_count() * batch;
     if (f->loader) return fill_from_loader(f, room);
-    data_fill_train(f->d, room, f->o->seed, (uint64_t)step, ranks_rank(), ranks_count(), f->o->batch);
+    data_fill_train(f->d, room, f->o->seed, first, f->o->batch);
     return 0;
 }

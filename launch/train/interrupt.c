@@ -12,8 +12,10 @@ void interrupt_watch(void)
     struct sigaction a;
     memset(&a, 0, sizeof a);
     a.sa_handler = note;
-    a.sa_flags = SA_RESTART | (int)SA_RESETHAND; /* the next one finds the default */
     sigemptyset(&a.sa_mask);
+    a.sa_flags = SA_RESTART;
+    sigaction(SIGUSR1, &a, NULL); /* may come twice, from a batch system and through a launcher */
+    a.sa_flags |= (int)SA_RESETHAND; /* the next one finds the default */
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
     signal(SIGXFSZ, SIG_IGN);
@@ -21,4 +23,4 @@ void interrupt_watch(void)
 
 int interrupt_seen(void) { return seen; }
 
-const char *interrupt_name(int signal) { return signal == SIGINT ? "SIGINT" : "SIGTERM"; }
+const char *interrupt_name(int signal) { return signal == SIGINT ? "SIGINT" : signal == SIGUSR1 ? "SIGUSR1" : "SIGTERM"; }

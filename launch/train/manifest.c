@@ -8,7 +8,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { VERSION = 1, HEAD_BYTES = 256, LINE_BYTES = 96, RANKS_MAX = MANIFEST_BYTES_MAX / 128 };
+enum { VERSION = 2, HEAD_BYTES = 320 + 2 * MANIFEST_DATA_MAX, LINE_BYTES = 96, RANKS_MAX = MANIFEST_BYTES_MAX / 128 };
 
 static size_t print_file(char *at, const char *name, uint64_t rank, const stored_sum *s)
 {
@@ -23,7 +23,9 @@ char *manifest_print(const manifest *m)
     if (!text) return NULL;
     at += sprintf(at, "taut-checkpoint %d\ngeneration %" PRIu64 "\nstep %" PRIu64 "\nranks %" PRIu64 "\n", VERSION, m->generation,
                   m->step, m->ranks);
-    at += sprintf(at, "seed %" PRIu64 "\nbatch %" PRIu64 "\n", m->seed, m->batch);
+    at += sprintf(at, "seed %" PRIu64 "\nbatch %" PRIu64 "\nsamples %" PRIu64 "\ndata ", m->seed, m->batch, m->samples);
+    for (size_t i = 0; i < m->data_bytes; i++) at += sprintf(at, "%02x", m->data[i]);
+    at += sprintf(at, m->data_bytes ? "\n" : "-\n");
     at += print_file(at, "model", UINT64_MAX, &m->model);
     for (uint64_t r = 0; r < m->ranks; r++) at += print_file(at, "rank", r, &m->rank[r]);
     sprintf(at, "sum %016" PRIx64 "\n", (uint64_t)XXH3_64bits(text, (size_t)(at - text)));
@@ -37,12 +39,24 @@ static bool scan_file(const char *at, const char *format, stored_sum *s, int *us
     return sscanf(at, format, &s->bytes, &s->high, &s->low, used) == 3 && *used > 0;
 }
 
+static bool scan_data(manifest *m, const char *hex)
+{
+    size_t n = strlen(hex) / 2;
+    if (strcmp(hex, "-") == 0) return true;
+    for (size_t i = 0; i < n; i++)
+        if (sscanf(hex + 2 * i, "%2" SCNx8, &m->data[i]) != 1) return false;
+    m->data_bytes = n;
+    return true;
+}
+
 static bool scan_head(manifest *m, const char *text, int *used)
 {
+    char hex[2 * MANIFEST_DATA_MAX + 1];
+    _Static_assert(MANIFEST_DATA_MAX == 128, "the width of %256 below");
     *used = 0;
-    return sscanf(text, "taut-checkpoint %*d generation %" SCNu64 " step %" SCNu64 " ranks %" SCNu64 " seed %" SCNu64 " batch %" SCNu64 " %n",
-                  &m->generation, &m->step, &m->ranks, &m->seed, &m->batch, used) == 5 &&
-           *used > 0 && m->ranks >= 1 && m->ranks <= RANKS_MAX;
+    return sscanf(text, "taut-checkpoint %*d generation %" SCNu64 " step %" SCNu64 " ranks %" SCNu64 " seed %" SCNu64 " batch %" SCNu64
+                  " samples %" SCNu64 " data %256[-0-9a-f] %n", &m->generation, &m->step, &m->ranks, &m->seed, &m->batch, &m->samples, hex, used) == 7 &&
+           *used > 0 && m->ranks >= 1 && m->ranks <= RANKS_MAX && scan_data(m, hex);
 }
 
 static bool scan(manifest *m, const char *text)

@@ -21,7 +21,9 @@ static MPI_Request mean_request;
 
 static int    rank, ranks = 1;
 static char   fault_text[1024];
-static double mean_in[3], mean_out[3]; /* x, ranks that saw SIGINT, and SIGTERM */
+static const int signals[] = {SIGINT, SIGTERM, SIGUSR1}; /* of several the first is the one that is reported */
+enum { SIGNALS = sizeof signals / sizeof *signals };
+static double mean_in[1 + SIGNALS], mean_out[1 + SIGNALS]; /* x, ranks that saw each of them */
 
 int ranks_rank(void) { return rank; }
 int ranks_count(void) { return ranks; }
@@ -164,10 +166,9 @@ void ranks_gather(const void *p, size_t n, void *all)
 void ranks_mean_start(double x, int signal)
 {
     mean_in[0] = x;
-    mean_in[1] = signal == SIGINT;
-    mean_in[2] = signal == SIGTERM;
+    for (int i = 0; i < SIGNALS; i++) mean_in[1 + i] = signal == signals[i];
 #ifdef TAUT_HAVE_MPI
-    MPI_Iallreduce(mean_in, mean_out, 3, MPI_DOUBLE, MPI_SUM, world, &mean_request);
+    MPI_Iallreduce(mean_in, mean_out, 1 + SIGNALS, MPI_DOUBLE, MPI_SUM, world, &mean_request);
 #else
     memcpy(mean_out, mean_in, sizeof mean_in);
 #endif
@@ -178,6 +179,8 @@ double ranks_mean_wait(int *signal)
 #ifdef TAUT_HAVE_MPI
     MPI_Wait(&mean_request, MPI_STATUS_IGNORE);
 #endif
-    *signal = mean_out[1] > 0 ? SIGINT : mean_out[2] > 0 ? SIGTERM : 0;
+    *signal = 0;
+    for (int i = SIGNALS - 1; i >= 0; i--)
+        if (mean_out[1 + i] > 0) *signal = signals[i];
     return mean_out[0] / ranks;
 }

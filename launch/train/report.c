@@ -172,6 +172,7 @@ json_t *report_object(const result *r, const options *o)
     jsn_real(j, "rel_err2", r->rel_err2);
     jsn_real(j, "rel_err2_metric", r->rel_err2_metric);
     jsn_real(j, "rel_err2_audit", r->rel_err2_audit);
+    jsn_text(j, "budget_spec", o->budget ? o->budget : "like:quant:bits=4");
     jsn_real(j, "budget", r->budget);
     jsn_real(j, "budgeted_err2", r->budgeted_err2);
     jsn_int(j, "budget_violations", r->budget_violations);

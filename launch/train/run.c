@@ -42,6 +42,7 @@ typedef struct run {
     progress          line;
     uint64_t          plan_hash;
     int64_t           step, first; /* steps done; those done before this run */
+    checkpoint_place  from;        /* where it was resumed; zeros */
     bool              inside, diverged; /* a step is under way; numbers are no longer finite */
     int64_t           saved;       /* the last step that a checkpoint holds */
     int               interrupted; /* by this signal, on some rank; the same on all */
@@ -224,6 +225,22 @@ static int set_scales(run *r)
     return 0;
 }
 
+/* ---- bases ---- */
+
+/* The optimizer's momentum is the same on all ranks, too. Not when a run is resumed: the basis is in its state. */
+static int set_bases(run *r)
+{
+    enum { FIRST = 8, EVERY = 8 }; /* as often as a basis learns from results */
+    if (!options_is(r->o->basis, "momentum") || (r->step >= FIRST && r->step % EVERY != 0)) return 0;
+    for (size_t i = 0; i < r->n; i++) {
+        float      *m;
+        taut_status s = taut_torch_optim_state(r->optim, i, "m", &m);
+        if (s != TAUT_OK) return torch_fault(r->param[i].name, s);
+        if ((s = taut_layer_basis(r->layer[i], m, r->param[i].elements)) != TAUT_OK) return taut_fault(r->param[i].name, s);
+    }
+    return 0;
+}
+
 /* ---- step ---- */
 
 static taut_status ready(void *user, size_t i)
@@ -247,7 +264,7 @@ static int compute(run *r, run_split *t, double *loss)
 {
     double      begin = cli_now(), now;
     taut_status s;
-    int         code = feed_fill(r->feed, &r->train, r->step);
+    int         code = feed_fill(r->feed, &r->train);
     if (code) return code;
     t->data = (now = cli_now()) - begin, begin = now;
     if ((s = taut_torch_forward(r->model, &r->train.batch, loss)) != TAUT_OK) return torch_fault("forward", s);
@@ -277,6 +294,7 @@ static int update(run *r, run_split *t)
     t->optimizer = (now = cli_now()) - begin, begin = now;
     if (s != TAUT_OK) return torch_fault("optimizer", s);
     code = set_scales(r);
+    if (!code) code = set_bases(r);
     t->scale = cli_now() - begin;
     return code;
 }
@@ -306,8 +324,9 @@ static int one_step(run *r)
     r->inside = false;
     taut_comm_get_stats(r->comm, &c);
     gather_step(&r->sums, loss, &t, r->comm, &c);
-    log_step(r->log, r->step, loss, r->sums.step_ms[r->sums.steps - 1], &c);
+    log_step(r->log, r->step, loss, &t, &c);
     if (c.plan_hash != r->plan_hash) log_plan(r->log, r->step, r->comm, r->plan_hash = c.plan_hash);
+    log_layers_now_and_then(r->log, r->step, r->comm);
     progress_show(&r->line, r->o, r->step, r->first, loss, &c);
     return 0;
 }
@@ -360,10 +379,11 @@ static int make_everything(run *r)
     for (size_t i = 0; i < r->n; i++) ranks_broadcast(r->param[i].data, r->param[i].elements * sizeof(float));
     if ((code = ranks_agree(make_comm(r))) != 0) return code;
     if ((code = ranks_agree(register_layers(r))) != 0) return code;
-    if (r->o->resume && (code = checkpoint_load(r->o, &r->step, r->model, r->optim, r->comm)) != 0) return code;
+    if (r->o->resume && (code = checkpoint_load(r->o, &r->from, r->model, r->optim, r->comm)) != 0) return code;
+    r->step = r->from.step;
     if ((code = ranks_agree(set_scales(r))) != 0) return code;
     r->first = r->step;
-    if ((code = feed_open(&r->feed, r->d, r->o, r->first)) != 0) return code;
+    if ((code = feed_open(&r->feed, r->d, r->o, &r->from)) != 0) return code;
     if ((code = score_open(&r->score, r->d, r->o, r->model)) != 0) return code;
     taut_torch_model_on_grad(r->model, ready, r);
     return ranks_agree(gather_create(&r->sums, r->o->steps - r->first, r->n));
@@ -373,8 +393,9 @@ static bool every(int64_t step, int64_t n) { return n > 0 && step % n == 0; }
 
 static int save(run *r)
 {
-    int code = r->o->checkpoint ? checkpoint_save(r->o, r->step, r->model, r->optim, r->comm) : 0;
-    if (!code && r->o->checkpoint) code = ranks_agree(feed_saved(r->feed));
+    checkpoint_place at = {.step = r->step};
+    int              code = r->o->checkpoint ? ranks_agree(feed_place(r->feed, &at)) : 0;
+    if (!code && r->o->checkpoint) code = checkpoint_save(r->o, &at, r->model, r->optim, r->comm);
     if (!code) r->saved = r->step;
     return code;
 }

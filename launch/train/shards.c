@@ -1,6 +1,7 @@
 /* shards.c : see shards.h. Rank 0 opens the shards, reads labels, measures pixels, reads the validation samples, and tells
  * the others; the index of a shard is read once. */
 #include "shards.h"
+#include "checkpoint.h"
 #include "ranks.h"
 #include <math.h>
 #include <stdio.h>
@@ -249,34 +250,14 @@ static int measure(shards_facts *f, const pile *p)
 
 /* ---- plan and batch ---- */
 
-static void data_path(char *dst, size_t cap, const char *checkpoint) { snprintf(dst, cap, "%s.data", checkpoint); }
-
-int shards_save_state(const char *checkpoint, const uint8_t *state, size_t n)
-{
-    char  path[4200], part[4210];
-    FILE *f;
-    bool  ok;
-    data_path(path, sizeof path, checkpoint);
-    snprintf(part, sizeof part, "%s.part", path);
-    if (!(f = fopen(part, "wb"))) return fault(CLI_FAILED, "--checkpoint: %s: cannot be written", part);
-    ok = fwrite(state, 1, n, f) == n;
-    ok = fclose(f) == 0 && ok;
-    if (ok && rename(part, path) == 0) return 0;
-    remove(part);
-    return fault(CLI_FAILED, "--checkpoint: %s: could not be written", path);
-}
-
 /* The global batch of the run that is resumed, from the bytes of its state (56 bytes, batch at 40; the loader checks them). */
 static int load_state(shards_facts *f, const options *o)
 {
-    char  path[4200];
-    FILE *in;
-    if (!o->resume) return 0;
-    data_path(path, sizeof path, o->checkpoint);
-    if (!(in = fopen(path, "rb"))) return fault(CLI_FAILED, "--resume: %s: cannot be read: was the checkpoint made from shards?", path);
-    f->state_bytes = fread(f->state, 1, sizeof f->state, in);
-    fclose(in);
-    if (f->state_bytes != 56) return fault(CLI_FAILED, "--resume: %s: %llu bytes: not the data state of a checkpoint", path, (unsigned long long)f->state_bytes);
+    checkpoint_place at;
+    int              code = o->resume ? checkpoint_place_of(o, &at) : 0;
+    if (code || !o->resume) return code;
+    if (at.data_bytes != 56) return fault(CLI_FAILED, "--resume: %s: the run that wrote it did not read shards", o->checkpoint);
+    memcpy(f->state, at.data, f->state_bytes = at.data_bytes);
     if (f->batch == 0) f->batch = (uint64_t)shards_label(f->state + 40, 8);
     return 0;
 }

@@ -47,7 +47,4 @@ static inline bool shards_soft(const data *d) { return d->shards && d->shards->f
 /* shards_label() : an integer of a label field. */
 int64_t shards_label(const uint8_t *bytes, size_t n);
 
-/* FILE.data beside a checkpoint: plan and batch of the run. */
-int shards_save_state(const char *checkpoint, const uint8_t *state, size_t n);
-
 #endif

@@ -100,6 +100,21 @@ test_overhead() {
     less "$with" $((plain + 200)) && pass || fail "$1: passing through takes $with ns, $plain without"
 }
 
+# Threads make every small call slower: only programs that can make non-blocking sums get them, or those for which they are asked.
+test_levels() {
+    local way ways
+    for way in 0 1 2; do compile "$1" level$way -DWAY=$way tests/preload/level.c -ldl; done
+    [ "${LONG:-0}" = 0 ] && ways="0:auto:funneled 1:auto:multiple 2:auto:funneled" || ways="0:auto:funneled 1:auto:multiple 2:auto:funneled 2:on:multiple 1:off:funneled"
+    for way in $ways; do
+        TAUT_CODEC=quant:bits=4 TAUT_NONBLOCKING=$(echo $way | cut -d: -f2) run "$1" 2 1 "$WORK/level${way%%:*}.$1"
+        [ "$(field level "$WORK/out")" = "$(field "${way##*:}" "$WORK/out")" ] && pass || fail "$1: level of way $way: $(cat "$WORK/out" "$WORK/err")"
+        case $way in
+        0:* | *multiple) [ "$(json 'j["sites"][0]["coded_calls"] > 5')" = True ] && pass || fail "$1: way $way: nothing is compressed: $(cat "$WORK/err")" ;;
+        *) grep -q 'TAUT_NONBLOCKING=on' "$WORK/err" && pass || fail "$1: way $way: nothing says why: $(cat "$WORK/err")" ;;
+        esac
+    done
+}
+
 test_dry_run() {
     TAUT_DRYRUN=1 run "$1" 2 1 "$WORK/job.$1" block:34 nonblocking:34
     less "$(sort -t= -k5 -g "$WORK/out" | field worst /dev/stdin)" 1e-12 && pass || fail "$1: a dry run changed sums: $(cat "$WORK/out")"
@@ -215,6 +230,7 @@ for mpi in ${MPIS:-openmpi mpich}; do
     test_solver $mpi
     test_microbench $mpi
     test_overhead $mpi
+    test_levels $mpi
     test_dry_run $mpi
     test_choice $mpi
     test_libraries $mpi

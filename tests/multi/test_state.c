@@ -180,6 +180,81 @@ START_TEST(other_ranks)
 }
 END_TEST
 
+/* 2 -> 3 -> 1 ranks, some steps each. What waits is handed on to float precision, element by element: a residual counts whole in a sum, and
+ * its share of the ranks in a mean. */
+enum { STAGES = 3 };
+static const int stage_ranks[STAGES] = {2, 3, 1};
+typedef struct chain {
+    blobs  b;
+    int    stage;
+    taut_op op;
+    double saved[N + N / 2], loaded[N + N / 2];
+} chain;
+
+static void add_residuals(chain *c, taut_layer **l, int ranks, double *sum)
+{
+    pthread_mutex_lock(&c->b.lock);
+    for (int k = 0; k < 2; k++)
+        for (size_t i = 0; l[k]->operand.residual && i < l[k]->operand.tensor.elems; i++)
+            sum[(size_t)k * N + i] += (double)l[k]->operand.feedback->r[i] / (c->op == TAUT_MEAN ? ranks : 1);
+    pthread_mutex_unlock(&c->b.lock);
+}
+
+static taut_status one_stage(ranks_ctx *x)
+{
+    chain      *c = x->arg;
+    taut_layer *l[2];
+    float       v[N], w[N / 2];
+    void       *at = NULL;
+    size_t      n;
+    TAUT_TRY(two_layers(x, l));
+    if (c->stage > 0) {
+        for (int k = x->rank; k < c->b.saved; k += x->size) TAUT_TRY(taut_state_load(x->comm, c->b.at[k], c->b.len[k]));
+        if (x->rank >= c->b.saved) TAUT_TRY(taut_state_join(x->comm, c->b.at[0], c->b.len[0]));
+        add_residuals(c, l, x->size, c->loaded);
+    }
+    for (int s = 0; s < 5; s++) {
+        for (size_t i = 0; i < N; i++) v[i] = ranks_value(x->rank, i, s + 10 * c->stage);
+        for (size_t i = 0; i < N / 2; i++) w[i] = ranks_value(x->rank, i, s + 7);
+        TAUT_TRY(taut_allreduce_start(l[0], v, c->op));
+        TAUT_TRY(taut_allreduce_start(l[1], w, c->op));
+        TAUT_TRY(taut_step_end(x->comm));
+        TAUT_TRY(ranks_same(x->comm, v, sizeof v));
+    }
+    TAUT_TRY(taut_state_save(x->comm, NULL, 0, &n));
+    at = malloc(n);
+    TAUT_TRY(taut_state_save(x->comm, at, n, &n));
+    double zero[1] = {0};
+    TAUT_TRY(taut__context_sum(&x->comm->ctx, zero, 1)); /* all have loaded what is replaced now */
+    free(c->b.at[x->rank]);
+    c->b.at[x->rank] = at, c->b.len[x->rank] = n;
+    add_residuals(c, l, x->size, c->saved);
+    return TAUT_OK;
+}
+
+START_TEST(two_three_one)
+{
+    chain      *c = calloc(1, sizeof *c);
+    taut_config cfg;
+    c->b.codec = codec[_i / 2][0], c->b.feedback = codec[_i / 2][1];
+    c->op = _i % 2 ? TAUT_MEAN : TAUT_SUM;
+    cfg = config(&c->b);
+    pthread_mutex_init(&c->b.lock, NULL);
+    for (c->stage = 0; c->stage < STAGES; c->stage++) {
+        double before[N + N / 2];
+        memcpy(before, c->saved, sizeof before);
+        memset(c->saved, 0, sizeof c->saved), memset(c->loaded, 0, sizeof c->loaded);
+        ranks_ok(stage_ranks[c->stage], &cfg, one_stage, c);
+        c->b.saved = stage_ranks[c->stage];
+        for (size_t i = 0; c->stage > 0 && i < N + N / 2; i++)
+            ck_assert_msg(fabs(c->loaded[i] - before[i]) <= 1e-5 * (1 + fabs(before[i])), "%s, to %d ranks, element %zu: %g waited, now %g", c->b.codec,
+                          stage_ranks[c->stage], i, before[i], c->loaded[i]);
+    }
+    for (int k = 0; k < 3; k++) free(c->b.at[k]);
+    free(c);
+}
+END_TEST
+
 /* Some ranks go back to the checkpoint, others do not: told, with names. */
 static taut_status half_back(ranks_ctx *c)
 {
@@ -280,7 +355,7 @@ static size_t with_spec(const uint8_t *src, size_t len, const char *spec, uint8_
         taut__write(&w, taut__read(&r, 20), 20);
         taut__read_text(&r, text, sizeof text);
         taut__write_text(&w, spec);
-        for (int k = 0; k < 4; k++) { /* sections */
+        for (int k = 0; k < 5; k++) { /* sections */
             uint64_t n = taut__read64(&r);
             taut__write64(&w, n);
             taut__write(&w, taut__read(&r, n), n);
@@ -304,7 +379,7 @@ static taut_status forgeries(ranks_ctx *c)
     TAUT_TRY(two_layers(c, l));
     for (int k = 0; k < 13; k++) TAUT_TRY(step(c, l, k, x));
     memset(huge, 'q', sizeof huge - 1), huge[sizeof huge - 1] = 0;
-    const char *const specs[] = {"auto", "", "quant:bits=9", "nonsense", "powersgd:rank=60", "stack:topk", huge};
+    const char *const specs[] = {"auto", "", "quant:bits=9", "nonsense", "powersgd:rank=60", "stack:topk", "grid:basis=8", huge}; /* the last but one: without the basis */
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         size_t len = with_spec(b->at[c->rank], n, specs[i], m, cap);
         TAUT_TRY(refused(c->comm, m, len, b->at[c->rank], n, &s));
@@ -388,6 +463,7 @@ typedef struct scene {
     bool        scaled;
     bool        measured;       /* the link: then only as long as the plan stands */
     uint64_t    plans[LONG_RUN]; /* after each step of the whole run, rank 0's */
+    bool        apart[LONG_RUN]; /* the next step gathers samples for a plan: where the link is measured, the clock may ask for one */
     uint8_t    *blob[SAVES][P];
     size_t      len[SAVES][P];
     int         from;           /* which save the run goes on from; -1: it is the whole one */
@@ -458,11 +534,13 @@ static taut_status planned_run(ranks_ctx *c)
                 if (saves[k] == number) TAUT_TRY(planned_save(c, s, k));
             TAUT_TRY(planned_step(c, l, number, &seen, &plans));
             if (c->rank != 0) continue;
-            if (s->from < 0) s->seen[number] = seen, s->plans[number] = plans;
+            bool apart = c->comm->sampling.apart;
+            if (s->from < 0) s->seen[number] = seen, s->plans[number] = plans, s->apart[number] = apart;
             else if (s->measured && (plans != s->plans[first - 1] || s->plans[number] != plans)) break_at = number;
             else if (s->measured && break_at < number) continue;
             else if (s->seen[number] != seen)
                 return taut__fail(TAUT_E_INVALID, "budget %s, turn %d: saved before step %d, step %d differs", s->budget, turn, first, number);
+            if (s->measured && s->from >= 0 && apart != s->apart[number] && break_at == LONG_RUN) break_at = number;
         }
     }
     return TAUT_OK;
@@ -500,6 +578,7 @@ int main(void)
     TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, replaces, 0, CODECS);
     tcase_add_loop_test(t, other_ranks, 0, CODECS);
+    tcase_add_loop_test(t, two_three_one, 0, 2 * CODECS);
     tcase_add_test(t, half_of_them);
     tcase_add_loop_test(t, damaged, 0, 2);
     tcase_add_test(t, forged_blobs);

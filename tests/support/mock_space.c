@@ -339,20 +339,56 @@ static taut_status mock_event_hold(taut__event *e, taut_place p)
     return TAUT_OK;
 }
 
+static taut_status mock_stream_failed(taut_place p)
+{
+    stream *s = stream_of(p);
+    pthread_mutex_lock(&s->lock);
+    taut_status result = s->failed;
+    if (result != TAUT_OK) taut__fail(result, "%s", s->why);
+    pthread_mutex_unlock(&s->lock);
+    return result;
+}
+
+static _Atomic(struct CUstream_st *) captured;
+static taut_status mock_is_capturing(taut_place p, bool *is)
+{
+    *is = p.stream && p.stream == atomic_load(&captured);
+    return TAUT_OK;
+}
+void mock_capture(taut_place p) { atomic_store(&captured, p.stream); }
+
+static taut_status run_call(work *w)
+{
+    mock_task task;
+    memcpy(&task, w->data, sizeof task);
+    return task(w->a);
+}
+void mock_enqueue_task(taut_place p, mock_task task, void *arg)
+{
+    void *kept = malloc(sizeof task);
+    ensure(kept != NULL, "out of memory");
+    memcpy(kept, &task, sizeof task);
+    enqueue(p, (work){.run = run_call, .a = arg, .data = kept});
+}
+void *mock_inside(const void *there) { return reaches(there) ? seen(there) : NULL; }
+
 static const taut__space space = {
     .name = "mock", .alloc = mock_alloc, .release = mock_release, .alloc_in = mock_alloc_in, .release_in = mock_release_in, .copy = mock_copy,
     .put = mock_put, .fill = mock_fill, .check = mock_check, .stream_create = mock_stream_create, .stream_destroy = mock_stream_destroy,
     .wait = mock_wait, .event_create = mock_event_create, .event_destroy = mock_event_destroy, .event_record = mock_event_record,
-    .event_test = mock_event_test, .event_hold = mock_event_hold,
+    .event_test = mock_event_test, .event_hold = mock_event_hold, .failed = mock_stream_failed, .capturing = mock_is_capturing,
 };
 
 /* ---- operations ---- */
 
+enum { MOST_PEERS = 32 };
 typedef struct batch { /* a copy: what the caller gave is his again when enqueue returns */
     taut__op          op;
     const taut_codec *codec;
     size_t            n;
     struct one {
+        const uint8_t      *peers[MOST_PEERS];
+        const taut_outcome *peer_bytes[MOST_PEERS];
         taut_piece  piece;
         taut_spec   spec;
         taut_tensor tensor;
@@ -379,6 +415,8 @@ static taut_status run_batch(work *w)
         if (o->piece.call.spec) o->piece.call.spec = &o->spec;
         if (o->piece.call.tensor) o->piece.call.tensor = &o->tensor;
         translate(&o->piece, &o->tensor, &bad);
+        for (uint32_t k = 0; k < o->piece.peer_count; k++) o->peers[k] = reach(o->peers[k], &bad), o->peer_bytes[k] = reach(o->peer_bytes[k], &bad);
+        o->piece.peers = o->peers, o->piece.peer_bytes = o->peer_bytes;
         if (bad) return taut__fail(TAUT_E_DEVICE, "mock device: %s: an address that is not its own", taut__op_name(b->op));
         taut__run_piece(b->op, b->codec, b->codec->ops[TAUT_HOST], &o->piece); /* what it says is in the outcome */
     }
@@ -396,6 +434,9 @@ static taut_status mock_enqueue(taut__op op, const taut_codec *codec, const taut
         if (pieces[i].call.spec) b->each[i].spec = *pieces[i].call.spec;
         b->each[i].tensor = pieces[i].call.tensor ? *pieces[i].call.tensor : (taut_tensor){0};
         ensure(((uintptr_t)pieces[i].payload & 15) == 0, "a payload that is not aligned to 16 bytes");
+        ensure(pieces[i].peer_count <= MOST_PEERS, "too many peers");
+        if (pieces[i].peer_count) memcpy(b->each[i].peers, pieces[i].peers, pieces[i].peer_count * sizeof *pieces[i].peers);
+        if (pieces[i].peer_count) memcpy(b->each[i].peer_bytes, pieces[i].peer_bytes, pieces[i].peer_count * sizeof *pieces[i].peer_bytes);
     }
     enqueue(place, (work){.run = run_batch, .data = b});
     return TAUT_OK;
@@ -431,8 +472,10 @@ static void register_ops(bool on)
 
 /* ---- vectors ---- */
 
-typedef enum pass { INPUT, OUTPUT, SCRUB, NORM2, ADD, SCALE, CONVERT, RESIDUAL } pass;
+typedef enum pass { INPUT, OUTPUT, SCRUB, NORM2, ADD, SCALE, CONVERT, RESIDUAL, ADMIT, JOIN, SPLIT, PICK } pass;
 static const taut_place host = {0};
+
+typedef struct picked { size_t n, elems; } picked;
 
 /* a: what is written; b, c: read; d: numbers */
 static taut_status run_pass(work *w)
@@ -441,7 +484,8 @@ static taut_status run_pass(work *w)
     bool                 bad = false;
     void                *a = reach(w->a, &bad), *c = reach(w->c, &bad), *d = reach(w->d, &bad);
     const void          *b = reach(w->b, &bad);
-    taut_tensor         *t = w->data;
+    taut_tensor         *t = w->byte == PICK ? NULL : w->data;
+    const picked        *k = w->data;
     if (t) t->scale = reach(t->scale, &bad);
     if (bad) return taut__fail(TAUT_E_DEVICE, "mock device: pass %d over floats: an address that is not its own", w->byte);
     switch ((pass)w->byte) {
@@ -452,6 +496,10 @@ static taut_status run_pass(work *w)
     case ADD: return v->add(host, a, (taut_dtype)w->kind, b, w->n);
     case SCALE: return v->scale(host, a, w->number, w->n);
     case CONVERT: return v->convert(host, a, (taut_dtype)w->kind, b, (taut_dtype)w->kind2, w->n);
+    case ADMIT: return v->admit(host, b, w->count, (size_t)w->kind, w->n, a, d);
+    case PICK: return v->pick(host, a, (taut_dtype)w->kind, b, c, w->n, k->elems, (size_t)w->count, k->n, w->number);
+    case JOIN: return v->field_join(host, a, b, w->n, (uint32_t)w->kind, (uint32_t)w->count);
+    case SPLIT: return v->field_split(host, a, b, w->n, (uint32_t)w->kind, (uint32_t)w->count);
     default: return v->residual(host, a, b, c, w->n);
     }
 }
@@ -495,9 +543,32 @@ static taut_status mock_residual(taut_place p, float *err, const float *x, const
     return give(p, RESIDUAL, (work){.a = err, .b = x, .c = MUTABLE(y), .n = n});
 }
 
+static taut_status mock_admit(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out, taut_outcome *sum)
+{
+    return give(p, ADMIT, (work){.a = out, .b = slots, .count = stride, .kind = (int)n, .n = room, .d = sum});
+}
+static taut_status mock_pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t picks, size_t elems, size_t first,
+                             size_t n, float factor)
+{
+    picked *k = malloc(sizeof *k);
+    ensure(k != NULL, "out of memory");
+    *k = (picked){n, elems};
+    taut_status s = give(p, PICK, (work){.a = dst, .kind = (int)dtype, .b = src, .c = MUTABLE(at), .n = picks, .count = first, .number = factor, .data = k});
+    if (s != TAUT_OK) free(k);
+    return s;
+}
+static taut_status mock_join(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per, uint32_t bias)
+{
+    return give(p, JOIN, (work){.a = words, .b = codes, .n = n, .kind = (int)per, .count = bias});
+}
+static taut_status mock_split(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per, uint32_t bias)
+{
+    return give(p, SPLIT, (work){.a = codes, .b = words, .n = n, .kind = (int)per, .count = bias});
+}
+
 static const taut__vectors vectors = {
     .input = mock_input, .output = mock_output, .scrub = mock_scrub, .norm2 = mock_norm2, .add = mock_add, .scale = mock_scale,
-    .convert = mock_convert, .residual = mock_residual,
+    .convert = mock_convert, .residual = mock_residual, .admit = mock_admit, .pick = mock_pick, .field_join = mock_join, .field_split = mock_split,
 };
 
 /* ---- for tests ---- */

@@ -3,7 +3,7 @@
 passed=0 failed=0 skipped=0
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none
-unset TAUT_CODEC TAUT_BUDGET TAUT_REPORT TAUT_DRYRUN TAUT_INCLUDE TAUT_EXCLUDE TAUT_THRESHOLD
+unset TAUT_CODEC TAUT_BUDGET TAUT_REPORT TAUT_DRYRUN TAUT_NONBLOCKING TAUT_INCLUDE TAUT_EXCLUDE TAUT_THRESHOLD
 
 pass() { passed=$((passed + 1)); }
 fail() { failed=$((failed + 1)); echo "FAIL $*"; }

@@ -1,4 +1,5 @@
 /* test_preload.c : the parts of the preload library that need no MPI: cycles of calls, doubts about values, lists of sites. */
+#include "comm/preload/imports.h"
 #include "comm/preload/likeness.h"
 #include "comm/preload/preload_options.h"
 #include "comm/preload/sequence.h"
@@ -276,6 +277,22 @@ START_TEST(bad_picks_are_named)
 }
 END_TEST
 
+static bool wants_check(const char *name) { return strcmp(name, "tcase_create") == 0 || strcmp(name, "strtod") == 0 || strcmp(name, "printf") == 0; }
+static bool wants_nothing_there_is(const char *name) { return strcmp(name, "MPI_Iallreduce_of_nobody") == 0; }
+
+START_TEST(imports_are_seen)
+{
+    static const char *const yes[] = {"MPI_Iallreduce", "PMPI_Iallreduce", "mpi_iallreduce_", "MPI_IALLREDUCE", "mpi_iallreduce__", "mpi_iallreduce_f08_", "MPI_Allreduce_init", "MPIX_Allreduce_init",
+                                      "pmpi_allreduce_init_", "__mpi_f08_MOD_mpi_iallreduce_f08ts"};
+    static const char *const no[] = {"MPI_Allreduce", "mpi_allreduce_", "MPI_Init", "MPI_Ireduce", "MPI_Iallgather", "iallreduce", "init", ""};
+    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++) ck_assert_msg(taut__reduces_behind_a_request(yes[i]), "%s", yes[i]);
+    for (size_t i = 0; i < sizeof no / sizeof *no; i++) ck_assert_msg(!taut__reduces_behind_a_request(no[i]), "%s", no[i]);
+    ck_assert(taut__program_imports(wants_check));
+    ck_assert(!taut__program_imports(wants_nothing_there_is));
+    ck_assert(!taut__program_imports(taut__reduces_behind_a_request));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("preload");
@@ -293,6 +310,7 @@ int main(void)
     tcase_add_test(t, halves_are_read_right);
     tcase_add_test(t, samples_lie_inside_and_apart);
     tcase_add_test(t, picks_are_numbers_and_ranges_of_bytes);
+    tcase_add_test(t, imports_are_seen);
     tcase_add_loop_test(t, bad_picks_are_named, 0, 9);
     return suite_run(s);
 }

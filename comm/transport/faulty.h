@@ -1,0 +1,30 @@
+/* faulty.h : a transport that loses and damages messages, to test what is above it: a share of what a rank sends, drawn by seed, is
+ * dropped, delayed, sent twice, overtaken by the next message to that rank, flipped in one bit, or cut. Around any other transport. */
+#ifndef TAUT_FAULTY_H
+#define TAUT_FAULTY_H
+
+#include "transport.h"
+
+typedef enum taut__fault { TAUT_FAULT_DROP, TAUT_FAULT_DELAY, TAUT_FAULT_TWICE, TAUT_FAULT_REORDER, TAUT_FAULT_FLIP, TAUT_FAULT_CUT, TAUT_FAULTS } taut__fault;
+
+typedef struct taut__faults {
+    uint64_t seed;              /* the same seed, rank and number of a message: the same fault */
+    double   share[TAUT_FAULTS]; /* of messages, 0..1; together at most 1 */
+    double   delay_us;          /* most; what follows to the same rank waits behind, as on a slow line */
+    double   least, most;       /* bytes: shorter and longer messages pass */
+    double   after, times;      /* so many messages pass first; so many are damaged at most, then all pass */
+    double   rank;              /* only of this sender; -1: of all */
+} taut__faults;
+
+/* taut__faults_parse() : "flip=0.01,seed=7": keys drop, delay, twice, reorder, flip, cut (shares), seed, delay_us, least, most, after,
+ *  times, rank. "" is no fault. TAUT_E_INVALID or TAUT_E_RANGE, with the key and what it may be. */
+taut_status taut__faults_parse(const char *text, taut__faults *f);
+bool        taut__faults_any(const taut__faults *f);
+
+/* Takes *t and puts the wrapper there; after a failure *t is as it was. */
+taut_status taut__faulty_create(const taut__faults *f, taut__transport **t);
+
+/* How many messages of this rank met this fault so far. */
+uint64_t taut__faulty_count(const taut__transport *t, taut__fault kind);
+
+#endif

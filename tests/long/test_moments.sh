@@ -1,0 +1,88 @@
+#!/bin/bash
+# test_moments.sh : ranks that are killed, stopped, or cut off from the network at random moments, on 2, 3 and 4 ranks, each codec family in turn.
+# Every survivor says so within the timeout and two seconds, none hangs, and no sum that was handed out is wrong: it is compared, bit for
+# bit, with that of a run to which nothing happened. MOMENTS of each kind (30), SEED. Cutting off needs root and launch/lab, behind lab-lock
+# where that is installed; run alone.
+set -u
+BUILD=$(readlink -f "${BUILD:-build/release}")
+STEPS=$BUILD/tests/bench/steps_mpi
+moments=${MOMENTS:-$([ "${LONG:-0}" = 1 ] && echo 30 || echo 3)}
+seed=${SEED:-$(date +%N | sed 's/^0*//')}
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
+passed=0 failed=0 skipped=0
+pass() { passed=$((passed + 1)); }
+fail() { failed=$((failed + 1)); echo "FAIL $*"; }
+if [ ! -x "$STEPS" ] || ! mpirun --version 2>/dev/null | grep -q 'Open MPI'; then
+    echo "SKIP no $STEPS, or mpirun is not Open MPI's"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+fi
+WORK=$(mktemp -d)
+trap 'rm -rf "$WORK"' EXIT
+export TAUT_TIMEOUT_MS=2000 LAB_NAME=tautmoments LAB_NET=10.79.7
+lock=$(command -v lab-lock || true)
+codecs=(none fp16 quant:bits=4 grid:rel=0.05 topk:density=0.1 randk:density=0.2 powersgd:rank=2 stack:topk:density=0.1+quant:bits=4)
+draw() { awk -v s="$seed" -v i="$1" -v n="$2" 'BEGIN { srand(s % 1000000 + i); for (k = 0; k < n; k++) x = rand(); printf "%.4f", rand() }'; }
+
+right() { # CODEC RANKS: hashes of a run to which nothing happened; sets H
+    H=$WORK/hashes.${1//[^a-z0-9]/_}.$2
+    [ -s "$H" ] || timeout 200 mpirun -n "$2" "$STEPS" "$1" 300 write "$H" >/dev/null 2>"$WORK/err" || fail "undisturbed, $1, $2 ranks: $(head -n 3 "$WORK/err")"
+}
+begun() { # RANKS: all of them are in their steps
+    for _ in $(seq 600); do
+        [ "$(grep -l '^step' "$WORK"/log.* 2>/dev/null | wc -l)" = "$1" ] && return 0
+        sleep 0.05
+    done
+    return 1
+}
+# judge WHAT RANKS VICTIM TIME: what every other rank has written since
+judge() {
+    local what=$1 n=$2 victim=$3 when=$4 r last late=0 line
+    for _ in $(seq 300); do
+        late=0
+        for ((r = 0; r < n; r++)); do [ $r = "$victim" ] || grep -q '^failed\|^ended' "$WORK/log.$r" || late=1; done
+        [ $late = 1 ] || break
+        sleep 0.05
+    done
+    for ((r = 0; r < n; r++)); do
+        ! grep '^wrong' "$WORK/log.$r" || { fail "$what: rank $r was given a wrong sum"; return; }
+        [ $r = "$victim" ] && continue
+        line=$(grep '^failed' "$WORK/log.$r") || { fail "$what: rank $r says nothing: $(tail -n 1 "$WORK/log.$r")"; return; }
+        last=$(echo "$line" | cut -d' ' -f3)
+        awk -v a="$last" -v b="$when" 'BEGIN { exit !(a - b <= 4.0) }' || { fail "$what: rank $r needed $(awk -v a="$last" -v b="$when" 'BEGIN { print a - b }') s: $line"; return; }
+    done
+    pass
+}
+for kind in kill stop down; do
+    for ((i = 0; i < moments; i++)); do
+        n=$((2 + i % 3)) codec=${codecs[$((i % ${#codecs[@]}))]}
+        victim=$(awk -v x="$(draw $i 3)" -v n=$n 'BEGIN { print int(x * n) }')
+        right "$codec" $n
+        rm -f "$WORK"/log.*
+        if [ $kind = down ]; then
+            [ "$(id -u)" = 0 ] && command -v ip >/dev/null || { skipped=$((skipped + 1)); echo "SKIP cutting off needs root and iproute2"; break; }
+            $lock "$PWD/launch/lab" run $n full -- "$STEPS" "$codec" 100000 check "$H" "$WORK/log" >"$WORK/out" 2>&1 &
+        else
+            mpirun -n $n --enable-recovery "$STEPS" "$codec" 100000 check "$H" "$WORK/log" >"$WORK/out" 2>&1 &
+        fi
+        job=$!
+        if begun $n; then
+            sleep "$(draw $i 5)"
+            pid=$(sed -n 's/^pid //p' "$WORK/log.$victim")
+            case $kind in
+            kill) kill -KILL "$pid" ;;
+            stop) kill -STOP "$pid" ;;
+            down) ip -n "$LAB_NAME-n$victim" link set eth0 down ;;
+            esac
+            judge "$kind of rank $victim of $n, $codec, seed $seed, moment $i" $n "$victim" "$(date +%s.%N)"
+        else
+            fail "$kind, $codec, $n ranks: it does not begin: $(tail -n 3 "$WORK/out")"
+        fi
+        for f in "$WORK"/log.*; do kill -KILL "$(sed -n 's/^pid //p' "$f")" 2>/dev/null; done
+        ( sleep 5; kill -TERM $job 2>/dev/null ) &
+        wait $job 2>/dev/null
+    done
+done
+echo "seed $seed"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

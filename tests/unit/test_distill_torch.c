@@ -1,0 +1,105 @@
+/* test_distill_torch.c : images by distribution matching and judges, from C. Freed memory is overwritten in some runs (M_PERTURB), which must not show:
+ * what autograd keeps for backward is its own. */
+#include "../../shim/distill.h"
+#include "../support/suite.h"
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SIDE = 8, PIXELS = SIDE * SIDE, CLASSES = 3, EACH = 20, IMAGES = CLASSES * EACH, MOST = 4 };
+
+static uint8_t pixels[IMAGES * PIXELS];
+static int64_t labels[IMAGES];
+
+/* Noise, with a bright bar that lies, stands, or is not there. */
+static taut_torch_images images(void)
+{
+    taut_torch_images t = TAUT_TORCH_IMAGES_INIT;
+    unsigned          r = 12345;
+    for (int i = 0; i < IMAGES; i++) {
+        labels[i] = i % CLASSES;
+        for (int k = 0; k < PIXELS; k++) {
+            r = r * 1103515245u + 12345u;
+            pixels[i * PIXELS + k] = (uint8_t)((r >> 16) % 90 + (labels[i] < 2 && (labels[i] ? k % SIDE : k / SIDE) / 2 == 1 ? 160 : 0));
+        }
+    }
+    t.pixels = pixels, t.labels = labels, t.n = IMAGES;
+    t.channels = 1, t.height = t.width = SIDE, t.classes = CLASSES;
+    return t;
+}
+
+/* Freed memory keeps what it held, or is filled with other bytes. */
+static void perturb(int byte) { ck_assert_int_eq(mallopt(M_PERTURB, byte), 1); }
+
+typedef struct curve {
+    double first, last;
+} curve;
+
+static int note(void *ctx, int64_t done, int64_t total, double loss)
+{
+    curve *c = ctx;
+    (void)total;
+    if (done == 1) c->first = loss;
+    c->last = loss;
+    return 0;
+}
+
+START_TEST(the_same_images_whatever_freed_memory_holds)
+{
+    static uint8_t            made[3][CLASSES * MOST * PIXELS];
+    taut_torch_images         t = images();
+    taut_torch_distill_config c = TAUT_TORCH_DISTILL_INIT;
+    int                       byte[] = {0, 0x55, 0xbe};
+    c.per_class = (int64_t[]){1, 2, MOST}[_i], c.iterations = 25, c.real = 8, c.filters = 8, c.mirror = _i % 2;
+    ck_assert_int_eq(taut_torch_threads(1), TAUT_OK);
+    for (int k = 0; k < 3; k++) {
+        perturb(byte[k]);
+        ck_assert_msg(taut_torch_distill(&c, &t, made[k]) == TAUT_OK, "%s", taut_torch_last_error());
+    }
+    perturb(0);
+    for (int k = 1; k < 3; k++)
+        ck_assert_msg(memcmp(made[0], made[k], (size_t)(CLASSES * c.per_class * PIXELS)) == 0, "%d a class: other images where freed memory is filled with 0x%x", (int)c.per_class, byte[k]);
+}
+END_TEST
+
+/* probability: IMAGES * CLASSES */
+static void judge(const taut_torch_images *t, const taut_torch_images *on, curve *loss, float *probability, int64_t *hits)
+{
+    taut_torch_judge_config c = TAUT_TORCH_JUDGE_INIT;
+    taut_torch_judge       *j;
+    c.filters = 8, c.steps = 300, c.lr = 0.05, c.batch = 16, c.progress = note, c.ctx = loss;
+    ck_assert_msg(taut_torch_judge_train(&c, t, &j) == TAUT_OK, "%s", taut_torch_last_error());
+    ck_assert_msg(taut_torch_judge_ask(j, on, 1, probability, hits) == TAUT_OK, "%s", taut_torch_last_error());
+    taut_torch_judge_destroy(j);
+}
+
+/* Probabilities of 0 and 1 say what labels say. */
+START_TEST(soft_labels_teach_what_labels_teach)
+{
+    static float      soft[IMAGES * CLASSES], hard_p[IMAGES * CLASSES], soft_p[IMAGES * CLASSES];
+    taut_torch_images t = images(), s = t;
+    int64_t           hard_hits, soft_hits;
+    curve             hard_loss, soft_loss;
+    for (int i = 0; i < IMAGES; i++) soft[i * CLASSES + labels[i]] = 1;
+    s.soft = soft;
+    ck_assert_int_eq(taut_torch_threads(1), TAUT_OK);
+    perturb(_i ? 0x7f : 0);
+    judge(&t, &t, &hard_loss, hard_p, &hard_hits);
+    judge(&s, &t, &soft_loss, soft_p, &soft_hits);
+    perturb(0);
+    ck_assert_int_ge(hard_hits, IMAGES * 8 / 10);
+    ck_assert_int_ge(soft_hits, IMAGES * 8 / 10);
+    ck_assert_double_lt(soft_loss.last, 0.5 * soft_loss.first);
+    ck_assert_double_eq_tol(soft_loss.first, hard_loss.first, 1e-5);
+    for (int i = 0; i < IMAGES * CLASSES; i++) ck_assert_double_eq_tol(soft_p[i], hard_p[i], 0.02);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("distill");
+    TCase *t = suite_case(s, "distill", 120);
+    tcase_add_loop_test(t, the_same_images_whatever_freed_memory_holds, 0, 3);
+    tcase_add_loop_test(t, soft_labels_teach_what_labels_teach, 0, 2);
+    return suite_run(s);
+}
