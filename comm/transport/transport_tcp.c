@@ -314,7 +314,7 @@ taut_status taut__tcp_create(int rank, int ranks, uint64_t job, const uint64_t *
     taut_status s = TAUT_OK;
     *t = NULL;
     if (m) {
-        m->base = (taut__transport){.ops = &ops, .rank = rank, .size = ranks, .threads = true, .tag_max = INT32_MAX};
+        m->base = (taut__transport){.ops = &ops, .rank = rank, .size = ranks, .threads = true, .tag_max = INT32_MAX, .job = job};
         m->epoll = -1;
         m->base.host = taut__alloc((size_t)ranks, sizeof *m->base.host);
         m->stream = taut__alloc((size_t)ranks, sizeof *m->stream);

@@ -25,15 +25,16 @@ def powersgd(model):
 
 
 def make(mode, data):
-    model = DDP(GPT(data.vocab))
+    model = GPT(data.vocab)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.002)
+    if mode.startswith("taut"):
+        _, _, transport = mode.partition("-")
+        return taut.torch.ddp(model, optimizer=optimizer, transport=transport or "tcp"), optimizer
+    model = DDP(model)
     if mode == "fp16":
         model.register_comm_hook(None, default_hooks.fp16_compress_hook)
     elif mode == "powersgd":
         powersgd(model)
-    elif mode.startswith("taut"):
-        _, _, transport = mode.partition("-")
-        taut.torch.ddp(model, optimizer=optimizer, transport=transport or "tcp")
     return model, optimizer
 
 

@@ -352,7 +352,7 @@ def state_by_hand(rank, size):
     """register_comm_hook; without a model parameters are numbered."""
     plain, ours = DDP(Net(), bucket_cap_mb=0.02), DDP(Net(), bucket_cap_mb=0.02)
     state = taut.torch.State(codec="none")
-    raises(RuntimeError, "give State the model", lambda: state.load_state_dict({"version": 1, "blobs": []}))
+    raises(RuntimeError, "give State the model", lambda: state.load_state_dict({"version": 1, "steps": 0, "blobs": []}))
     ours.register_comm_hook(state, taut.torch.hook)
     for number in range(3):
         step(plain, ours, rank, number)

@@ -31,7 +31,7 @@ class Config(c.Structure):
                 ("feedback", c.c_char_p), ("algorithm", c.c_char_p), ("hierarchy", c.c_char_p), ("solver", c.c_char_p), ("trace", c.c_char_p),
                 ("seed", c.c_uint64), ("timeout_ms", c.c_int32), ("threads", c.c_int32), ("progress", c.c_int32), ("slice_kib", c.c_uint32),
                 ("bucket_kib", c.c_uint32), ("small_elems", c.c_uint32), ("replan_steps", c.c_uint32), ("audit_steps", c.c_uint32),
-                ("start_step", c.c_uint32), ("momentum", c.c_float), ("dropped", c.c_char_p), ("link", c.c_char_p), ("checksum", c.c_char_p)]
+                ("start_step", c.c_uint32), ("momentum", c.c_float), ("dropped", c.c_char_p), ("link", c.c_char_p), ("checksum", c.c_char_p), ("delivery", c.c_char_p)]
 
 
 EXCHANGE = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_int, c.c_void_p, c.c_size_t, c.c_void_p)
@@ -60,7 +60,7 @@ class CommStats(c.Structure):
                 ("rel_err2_metric", c.c_double), ("rel_err2_audit", c.c_double), ("budget", c.c_double), ("budget_violations", c.c_uint64),
                 ("plans", c.c_uint64), ("plan_hash", c.c_uint64), ("comm_s", c.c_double), ("exposed_s", c.c_double), ("plan_s", c.c_double),
                 ("bytes_probes", c.c_uint64), ("rel_err2_low", c.c_double), ("rel_err2_high", c.c_double), ("rel_err2_metric_low", c.c_double),
-                ("rel_err2_metric_high", c.c_double), ("measured", c.c_int32)]
+                ("rel_err2_metric_high", c.c_double), ("measured", c.c_int32), ("codec_s", c.c_double)]
 
 
 _P, _S, _Z, _I = c.c_void_p, c.c_char_p, c.c_size_t, c.c_int

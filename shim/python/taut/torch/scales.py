@@ -2,6 +2,7 @@
 
 import torch
 
+EVERY_STEP, PERIOD = 20, 8
 FLOOR = 0.03  # least scale, relative to the root of the mean of squares, as `taut train --scale-floor`
 
 
@@ -36,7 +37,12 @@ class Scales:
             raise ValueError("taut: scale=%r: must be 'element', 'row' or 'none'" % (per,))
         self.optimizer, self.per = (optimizer if per != "none" else None), per
         self.groups = None
-        self.steps = None
+        self.eps = torch.zeros(1)
+
+    def due(self, step):
+        """Whether scales are to be set anew before this step: in the first ones always, later now and then, because a mean over a thousand steps
+        (Adam's) hardly moves in a few. A function of the step's number alone, so that ranks, and a resumed run, do the same."""
+        return self.optimizer is not None and (step < EVERY_STEP or step % PERIOD == 0)
 
     def _group_of(self, param):
         """Groups may be added, so ask again if a parameter is not found."""
@@ -58,5 +64,4 @@ class Scales:
         least = FLOOR * FLOOR * v.mean().item()
         if self.per == "row":
             v = v.reshape(v.shape[0], -1).mean(1)
-        s = v.reshape(-1).clamp(min=max(least, 1e-36)).sqrt_().mul_(fix ** -0.5).add_(eps)
-        return s if torch.isfinite(s).all() else None
+        return torch.add(self.eps.fill_(eps), v.reshape(-1).clamp(min=max(least, 1e-36)).sqrt_(), alpha=fix ** -0.5)

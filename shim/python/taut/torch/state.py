@@ -71,6 +71,8 @@ class State:
         self._held = []  # views whose memory is lent
         self._open = False  # a step is under way
         self._failed = None
+        self._steps = 0  # ended, those before a checkpoint included
+        self._anew = False  # scales are due in the next step: of the run that saves a checkpoint and of the one that loads it
         self._numbered = module is None
         self.scales = Scales(optimizer, scale if _scale_counts(settings) else "none")
         self._check_exclude(module)
@@ -132,15 +134,21 @@ class State:
         by_name = {n: p for p, n in self._names.items()}
         for (name, _), (layer, order) in self._layers.items():
             s = self.scales.of(by_name[name], order)
-            if s is not None:
+            if s is None:
+                continue
+            try:
                 layer.scale_at(s.data_ptr(), s.numel())
+            except _lib.Error as e:
+                if e.status != "TAUT_E_RANGE":  # no finite numbers: on no rank, and the earlier scale stays
+                    raise
 
     def _begin(self):
         if self._failed is not None:
             raise RuntimeError("taut: an earlier step failed (%s); the model's State cannot be used any more" % self._failed)
         self._pending, self._held = [], []
-        if self.scales.optimizer is not None:
+        if self.scales.due(self._steps) or (self._anew and self.scales.optimizer is not None):
             self._set_scales()
+        self._anew = False
         self._open = True
 
     def _pass_through(self, buffer):
@@ -188,6 +196,7 @@ class State:
             self.comm.step_end()
         finally:
             self._held = []
+        self._steps += 1
         pending, self._pending = self._pending, []
         for future, value in pending:
             future.set_result(value)
@@ -217,15 +226,17 @@ class State:
         longest = max(int.from_bytes(b, "little") for b in gather_bytes(len(own).to_bytes(8, "little"), self.group))
         padded = len(own).to_bytes(8, "little") + own + bytes(longest - len(own))
         blobs = [b[8:8 + int.from_bytes(b[:8], "little")] for b in gather_bytes(padded, self.group)]
-        return {"version": 1, "blobs": [torch.frombuffer(bytearray(b), dtype=torch.uint8) for b in blobs]}
+        self._anew = True
+        return {"version": 1, "steps": self._steps, "blobs": [torch.frombuffer(bytearray(b), dtype=torch.uint8) for b in blobs]}
 
     def load_state_dict(self, state):
         """Takes what state_dict() gave, of as many ranks as there were, on all ranks that there are now."""
-        if not isinstance(state, dict) or state.get("version") != 1 or "blobs" not in state:
-            raise ValueError("taut: this is no state of taut.torch.State: a dict with version 1 and blobs")
+        if not isinstance(state, dict) or state.get("version") != 1 or "blobs" not in state or "steps" not in state:
+            raise ValueError("taut: this is no state of taut.torch.State: a dict with version 1, steps and blobs")
         if not self._layers:
             raise RuntimeError("taut: load_state_dict() needs the layers: give State the model, or run a backward pass first")
         self.comm.load([t.contiguous() for t in state["blobs"]])
+        self._steps, self._anew = state["steps"], True
 
     def close(self):
         self.comm.close()
@@ -244,9 +255,10 @@ def hook(state, bucket):
 
 def ddp(model, optimizer=None, process_group=None, scale="element", transport="auto", bind=None, exclude=(), ddp_args=None, **settings):
     """model, wrapped by DistributedDataParallel (ddp_args: its arguments) unless it is already, with the hook; .taut is its State, whose
-    arguments are the others."""
+    arguments are the others. Buckets are of 1 MB then, not 25: what a layer needs is sent as soon as it is there, bucket or not, and the first
+    layers of a backward pass need not wait for the last."""
     if not isinstance(model, DistributedDataParallel):
-        model = DistributedDataParallel(model, process_group=process_group, **(ddp_args or {}))
+        model = DistributedDataParallel(model, process_group=process_group, **dict({"bucket_cap_mb": 1}, **(ddp_args or {})))
     elif ddp_args:
         raise ValueError("taut.torch.ddp: ddp_args are for a model that is not wrapped yet")
     state = State(model, process_group, optimizer, scale, transport, bind, exclude, **settings)
