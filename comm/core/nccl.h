@@ -2,6 +2,7 @@
 #ifndef TAUT_CORE_NCCL_H
 #define TAUT_CORE_NCCL_H
 
+#include "../taut_nccl.h"
 #include "../transport/nccl_data.h"
 #include "communicator.h"
 
@@ -9,6 +10,8 @@
 taut_status taut__comm_take_data(taut_comm *comm, taut__data *d, taut_status s);
 /* Makes a data half of messages of the communicator's own transport, and takes it; direct: that reads and writes memory of the place. */
 taut_status taut__comm_open_messages(taut_comm *comm, bool direct);
+/* As taut_comm_create_nccl, for a device of any space; the device's number is NCCL's. */
+taut_status taut__comm_create_nccl(struct ncclComm *nccl, taut_place place, const taut_config *cfg, taut_comm **comm);
 /* As taut_comm_open_nccl, for a device of any space. */
 taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place);
 

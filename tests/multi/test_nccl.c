@@ -7,6 +7,7 @@
 #include "compressors/vectors.h"
 #include "../support/suite.h"
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,6 +212,76 @@ START_TEST(nobody_waits)
 }
 END_TEST
 
+/* ---- a communicator from NCCL's alone ---- */
+
+typedef struct alone {
+    int           rank, size;
+    taut__nccl_id id;
+    taut_status   status;
+    char          why[300];
+} alone;
+
+static taut_status alone_steps(alone *a, taut_comm *comm, taut_place place)
+{
+    ranks_ctx   c = {.comm = comm, .rank = a->rank, .size = a->size};
+    setup       s = setup_of("quant:bits=8", a->size);
+    taut_layer *w, *b;
+    outcome     o = {0};
+    buffer      x, y;
+    NEED(taut_comm_rank(comm) == a->rank && taut_comm_size(comm) == a->size);
+    buffer_make(&x, true, place, N * sizeof(float)), buffer_make(&y, true, place, SMALL * sizeof(float));
+    taut_status status = rank_enroll(&c, &s, &w, &b);
+    if (status == TAUT_OK) status = rank_steps(&c, &s, &o, w, b, &x, &y, 0, STEPS);
+    if (status == TAUT_OK) status = ranks_same(comm, &o.result[STEPS - 1], sizeof o.result[0]);
+    taut__memory_of(place.space)->wait(place);
+    buffer_drop(&x), buffer_drop(&y);
+    return status;
+}
+
+static taut_status alone_body(alone *a)
+{
+    taut_config     cfg = TAUT_CONFIG_INIT;
+    taut_place      place = mock_stream();
+    taut__nccl_comm nccl;
+    taut_comm      *comm = NULL;
+    cfg.timeout_ms = 20000;
+    TAUT_TRY(taut__nccl_begin(nccl_double_table(), a->size, a->id, a->rank, &nccl));
+    taut_status s = taut__comm_create_nccl(nccl, place, &cfg, &comm);
+    if (s == TAUT_OK) s = alone_steps(a, comm, place);
+    taut_comm_destroy(comm);
+    nccl_double_table()->destroy(nccl);
+    mock_stream_end(place);
+    return s;
+}
+
+static void *alone_main(void *arg)
+{
+    alone *a = arg;
+    a->status = alone_body(a);
+    snprintf(a->why, sizeof a->why, "%s", taut_last_error());
+    return NULL;
+}
+
+START_TEST(nccl_alone)
+{
+    alone     a[MOST];
+    pthread_t thread[MOST];
+    int       size = 1 + _i;
+    setup_double();
+    nccl_double_lazy(_i == 2 ? 3 : 0);
+    nccl_double_table()->unique_id(&a[0].id);
+    for (int r = 0; r < size; r++) {
+        a[r] = (alone){.rank = r, .size = size, .id = a[0].id};
+        pthread_create(&thread[r], NULL, alone_main, &a[r]);
+    }
+    for (int r = 0; r < size; r++) pthread_join(thread[r], NULL);
+    for (int r = 0; r < size; r++) ck_assert_msg(a[r].status == TAUT_OK, "rank %d of %d: %s", r, size, a[r].why);
+    ck_assert(taut_comm_create_nccl(NULL, NULL, NULL, &(taut_comm *){0}) == TAUT_E_INVALID);
+    device_left_empty();
+    teardown_double();
+}
+END_TEST
+
 /* ---- slots that were too short, fields that were too narrow ---- */
 
 /* Gradients grow from step to step, so payloads do: more than is agreed, and the tails travel. */
@@ -244,6 +315,7 @@ int main(void)
     tcase_add_loop_test(t, late_and_lazy, 0, 12);
     tcase_add_loop_test(t, any_order, 0, 2);
     tcase_add_loop_test(t, nobody_waits, 0, 6);
+    tcase_add_loop_test(t, nccl_alone, 0, 3);
     tcase_add_loop_test(t, tails, 0, 10);
     return suite_run(s);
 }

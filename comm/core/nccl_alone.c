@@ -1,0 +1,84 @@
+/* nccl_alone.c : taut_comm_create_nccl(): a communicator from NCCL's and nothing else. What ranks say to each other goes by TCP; where they can be
+ * reached they tell each other once, by NCCL. */
+#include "../taut_nccl.h"
+#include "../taut_tcp.h"
+#include "nccl.h"
+#include <string.h>
+
+typedef struct meeting {
+    const taut__nccl  *n;
+    taut__nccl_comm    comm;
+    taut_place         place;
+    const taut__space *space;
+    int                ranks;
+    taut_status        status;
+} meeting;
+
+static taut_status wait_for_nccl(const meeting *m)
+{
+    bool ready = false;
+    while (!ready) TAUT_TRY(taut__nccl_poll(m->n, m->comm, &ready));
+    return m->space->wait(m->place);
+}
+
+/* An allgather of a few bytes, in memory of the device: own ones, then those of all. */
+static taut_status gather(const meeting *m, const void *mine, size_t bytes, void *all)
+{
+    void *there = NULL;
+    TAUT_TRY(m->space->alloc(m->place, bytes * (size_t)(m->ranks + 1), &there));
+    char       *own = there, *theirs = own + bytes;
+    taut_status s = m->space->copy(m->place, own, mine, bytes);
+    int         r = s == TAUT_OK ? m->n->all_gather(own, theirs, bytes, TAUT__NCCL_I8, m->comm, m->place.stream) : TAUT__NCCL_OK;
+    if (r != TAUT__NCCL_OK && r != TAUT__NCCL_IN_PROGRESS) s = taut__nccl_failed(m->n, m->comm, r, "ncclAllGather");
+    if (s == TAUT_OK) s = wait_for_nccl(m);
+    if (s == TAUT_OK) s = m->space->copy(m->place, all, theirs, bytes * (size_t)m->ranks);
+    if (s == TAUT_OK) s = m->space->wait(m->place);
+    m->space->release(m->place, there);
+    return s;
+}
+
+static int meet(void *ctx, int round, const void *mine, size_t bytes, void *all)
+{
+    meeting *m = ctx;
+    (void)round;
+    m->status = gather(m, mine, bytes, all);
+    return m->status != TAUT_OK;
+}
+
+static taut_status ask(meeting *m, int *rank)
+{
+    const char *why = NULL;
+    int         r;
+    m->n = taut__nccl_get(&why);
+    if (!m->n) return taut__fail(TAUT_E_UNSUPPORTED, "NCCL cannot be used: %s", why);
+    r = m->n->count(m->comm, &m->ranks);
+    if (r == TAUT__NCCL_OK) r = m->n->rank(m->comm, rank);
+    if (r == TAUT__NCCL_OK) r = m->n->device(m->comm, &m->place.device);
+    if (r != TAUT__NCCL_OK) return taut__nccl_failed(m->n, NULL, r, "taut_comm_create_nccl");
+    m->space = taut__memory_of(m->place.space);
+    return m->space ? taut__space_use(m->space, m->place) : TAUT_E_UNSUPPORTED;
+}
+
+taut_status taut__comm_create_nccl(struct ncclComm *nccl, taut_place place, const taut_config *cfg, taut_comm **comm)
+{
+    meeting  m = {.comm = nccl, .place = place};
+    taut_tcp where = TAUT_TCP_INIT;
+    int      rank = 0;
+    if (!comm) return taut__fail(TAUT_E_INVALID, "taut_comm_create_nccl: comm is NULL");
+    *comm = NULL;
+    if (!nccl) return taut__fail(TAUT_E_INVALID, "taut_comm_create_nccl: nccl is NULL");
+    TAUT_TRY(ask(&m, &rank));
+    where.rank = rank, where.ranks = m.ranks;
+    if (m.ranks > 1) where.exchange = meet, where.ctx = &m;
+    TAUT_TRY(taut_comm_create_tcp(&where, cfg, comm));
+    taut_status s = taut_comm_use_nccl(*comm, nccl);
+    if (s == TAUT_OK) return TAUT_OK;
+    taut__comm_discard(*comm);
+    *comm = NULL;
+    return s;
+}
+
+taut_status taut_comm_create_nccl(struct ncclComm *nccl, struct CUstream_st *stream, const taut_config *cfg, taut_comm **comm)
+{
+    return taut__comm_create_nccl(nccl, (taut_place){.space = TAUT_CUDA, .stream = stream}, cfg, comm);
+}
