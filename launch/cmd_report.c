@@ -55,7 +55,7 @@ static int save(const report *p, const char *path, long *bytes)
 /* Without their folders, if that still tells them apart. */
 static void shorten_names(report *p)
 {
-    const char *base[REPORT_RUNS];
+    const char *base[REPORT_RUNS] = {NULL};
     for (size_t i = 0; i < p->runs; i++) {
         const char *slash = strrchr(p->run[i].name, '/');
         base[i] = slash && slash[1] ? slash + 1 : p->run[i].name;
@@ -90,8 +90,8 @@ static int run(const args *a, char **logs, int n)
 {
     report *p = calloc(1, sizeof *p);
     long    bytes = 0;
-    int     rc = p ? CLI_OK : cli_fail("out of memory");
-    if (rc != CLI_OK) return rc;
+    int     rc = CLI_OK;
+    if (!p) return cli_fail("out of memory");
     p->title = a->title ? a->title : "Taut: what the run cost and lost";
     cli_progress line = {0};
     for (int i = 0; i < n && rc == CLI_OK; i++) {

@@ -126,8 +126,8 @@ static void leave(void)
 static int number_of(const char *variable, int fallback)
 {
     const char *e = getenv(variable);
-    int         n = e ? atoi(e) : 0;
-    return n > 0 ? n : fallback;
+    long        n = e ? strtol(e, NULL, 10) : 0;
+    return n > 0 && n < 100000 ? (int)n : fallback;
 }
 
 static frame_look look_of(const follower *w)

@@ -2,7 +2,7 @@
  *
  * The text format wants all samples of one metric together, so a file is written for all communicators of this process that share it:
  * each keeps its last figures in a list, and whoever writes prints metric after metric over that list. The file is written beside and
- * renamed, so that nobody reads half of it. docs/metrics.md is the list of names; tests/unit/test_metrics.c compares. */
+ * renamed, so that nobody reads half of it. docs/metrics.md is the list of names; tests/multi/test_metrics.c compares. */
 #include "communicator.h"
 #include <errno.h>
 #include <pthread.h>

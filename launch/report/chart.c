@@ -45,7 +45,7 @@ void legend(FILE *f, const report *p)
 void decimation_note(FILE *f, const run_log *const *run, size_t runs)
 {
     for (size_t i = 0; i < runs; i++) {
-        size_t each = (run[i]->steps + REPORT_BINS - 1) / REPORT_BINS;
+        size_t each = run[i] ? (run[i]->steps + REPORT_BINS - 1) / REPORT_BINS : 0;
         char   a[NUMBER_TEXT], b[NUMBER_TEXT];
         if (each <= 1) continue;
         figure_note(f, "%s: %s steps are drawn as bins of %s: the line is their mean, the shade reaches from the least to the largest.", run[i]->name,
@@ -128,7 +128,7 @@ static int draw(FILE *f, const report *p, const line_chart *c)
 {
     bins           b[REPORT_RUNS];
     axis           x = {.lo = NAN, .hi = NAN, .seconds = c->x == RUN_TIME_S}, y = {.lo = NAN, .hi = NAN, .log = c->y_log};
-    const run_log *all[REPORT_RUNS];
+    const run_log *all[REPORT_RUNS] = {NULL};
     char           class[24], label[300];
     int            rc = CLI_OK;
     memset(b, 0, sizeof b);

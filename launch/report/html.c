@@ -67,10 +67,10 @@ const char *text_bytes(double v, char dst[NUMBER_TEXT])
     return scaled(v, 1000, unit, 6, dst);
 }
 
-const char *text_bits(double v, char dst[NUMBER_TEXT])
+const char *text_bits(double bit_per_s, char dst[NUMBER_TEXT])
 {
     static const char *const unit[] = {"bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"};
-    return scaled(v, 1000, unit, 5, dst);
+    return scaled(bit_per_s, 1000, unit, 5, dst);
 }
 
 const char *text_seconds(double s, char dst[NUMBER_TEXT])

@@ -11,7 +11,7 @@ seconds=${1:-60}
 here=$(ls tests/fuzz/fuzz_*.c | sed 's|.*/fuzz_||; s|\.c$||')
 [ $# -gt 0 ] || set -- $here
 mkdir -p $BUILD/corpus
-export TAUT_LOG=error ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:allocator_may_return_null=1}"
+export TAUT_LOG=error ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=256}"
 for t in "$@"; do
     bin=$BUILD/tests/fuzz/fuzz_$t found=$BUILD/corpus/$t
     [ -x "$bin" ] || { echo "fuzz: no target '$t'; there are:" $here >&2; exit 2; }
@@ -19,7 +19,7 @@ for t in "$@"; do
     seeds=
     [ ! -d "tests/fuzz/corpus/$t" ] || seeds=tests/fuzz/corpus/$t
     # shellcheck disable=SC2086
-    nice -n 19 "$bin" -max_total_time="$seconds" -max_len=16384 -timeout=20 -rss_limit_mb=3000 -artifact_prefix="$found/" -print_final_stats=1 \
+    nice -n 19 "$bin" -max_total_time="$seconds" -max_len=16384 -timeout=20 -rss_limit_mb=3000 -malloc_limit_mb=100000 -artifact_prefix="$found/" -print_final_stats=1 \
         "$found" $seeds >"$found.log" 2>&1 || { tail -n 40 "$found.log"; echo "fuzz_$t: failed, see $found.log"; exit 1; }
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log")
     echo "$runs" >>"$found.runs"

@@ -284,6 +284,25 @@ START_TEST(bad_texts)
 }
 END_TEST
 
+/* A few places of a set as large as sets may be take no memory for the rest; and twice is twice. */
+START_TEST(few_of_very_many)
+{
+    static const struct { const char *index; bool good; } list[] = {{"5 2305843009213693951 7", true}, {"5 7 5", false}, {"2305843009213693951 0 2305843009213693951", false}};
+    for (size_t i = 0; i < COUNT(list); i++) {
+        char       text[400], *sealed;
+        size_t     n;
+        taut__plan p;
+        snprintf(text, sizeof text, "taut-plan 1\nshard 00000000000000ff 2305843009213693952 x\nseed 1\nrounds 1\nwindow 0\nstage list of 2305843009213693952 keep 3\nindex %s\n", list[i].index);
+        sealed = seal(text, &n);
+        taut_status s = taut__plan_parse(&p, "P", sealed, n);
+        ck_assert_msg((s == TAUT_OK) == list[i].good, "%s: %s", list[i].index, taut_last_error());
+        if (s != TAUT_OK) ck_assert_ptr_nonnull(strstr(taut_last_error(), "is there twice"));
+        taut__plan_free(&p);
+        free(sealed);
+    }
+}
+END_TEST
+
 /* Comments, empty lines, another order of the settings. */
 START_TEST(hand_written)
 {
@@ -356,6 +375,7 @@ int main(void)
     tcase_add_loop_test(t, round_trip, 0, (int)COUNT(good));
     tcase_add_test(t, budgets);
     tcase_add_test(t, long_names);
+    tcase_add_test(t, few_of_very_many);
     tcase_add_loop_test(t, bad_rules, 0, (int)COUNT(bad_rule));
     tcase_add_loop_test(t, bad_lists, 0, (int)COUNT(bad_list));
     tcase_add_loop_test(t, bad_texts, 0, (int)COUNT(bad_text));

@@ -85,21 +85,49 @@ taut_status taut__plan_list_add(taut__plan_list *l, const char *text, size_t byt
     return TAUT_OK;
 }
 
-taut_status taut__plan_list_end(taut__plan_list *l, const char *where)
+static taut_status twice(const char *where, uint64_t place) { return taut__fail(TAUT_E_INVALID, "%s: place %llu is there twice", where, (ull)place); }
+
+/* A bit for every sample there is. */
+static taut_status once_by_bits(const taut__stage *s, const char *where)
 {
-    taut__stage *s = l->stage;
-    uint8_t     *seen;
-    taut_status  status = TAUT_OK;
-    if (s->listed == 0) return taut__fail(TAUT_E_RANGE, "%s: an empty list: must have at least 1 place", where);
-    seen = taut__alloc((size_t)(s->of / 8 + 1), 1);
+    uint8_t    *seen = taut__alloc((size_t)(s->of / 8 + 1), 1);
+    taut_status status = TAUT_OK;
     if (!seen) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", where);
     for (uint64_t i = 0; status == TAUT_OK && i < s->listed; i++) {
         uint8_t bit = (uint8_t)(1u << (s->list[i] % 8));
-        if (seen[s->list[i] / 8] & bit)
-            status = taut__fail(TAUT_E_INVALID, "%s: place %llu is there twice", where, (ull)s->list[i]);
+        if (seen[s->list[i] / 8] & bit) status = twice(where, s->list[i]);
         seen[s->list[i] / 8] |= bit;
     }
     taut__free(seen);
+    return status;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static taut_status once_by_order(const taut__stage *s, const char *where)
+{
+    uint64_t   *sorted = taut__alloc((size_t)s->listed, sizeof *sorted);
+    taut_status status = TAUT_OK;
+    if (!sorted) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", where);
+    memcpy(sorted, s->list, (size_t)s->listed * sizeof *sorted);
+    qsort(sorted, (size_t)s->listed, sizeof *sorted, ascending);
+    for (uint64_t i = 1; status == TAUT_OK && i < s->listed; i++)
+        if (sorted[i] == sorted[i - 1]) status = twice(where, sorted[i]);
+    taut__free(sorted);
+    return status;
+}
+
+/* Memory is that of the list, whatever number of samples the text claims. */
+taut_status taut__plan_list_end(taut__plan_list *l, const char *where)
+{
+    taut__stage *s = l->stage;
+    taut_status  status;
+    if (s->listed == 0) return taut__fail(TAUT_E_RANGE, "%s: an empty list: must have at least 1 place", where);
+    status = s->of / 8 / sizeof(uint64_t) <= s->listed ? once_by_bits(s, where) : once_by_order(s, where);
     if (!l->weighted) {
         taut__free(s->weight);
         s->weight = NULL;
