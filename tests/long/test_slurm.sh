@@ -15,6 +15,7 @@ lacks=$(slurm_lacks)
 trap 'cd "$HERE"; slurm_stop; rm -rf "$WORK"' EXIT
 slurm_start "$WORK" || { fail "Slurm does not come up"; echo "$passed passed, $failed failed"; exit 1; }
 
+slurm_hurry
 # what `module load taut` gives, and the scripts
 export PATH=$BUILD/bin:$HERE/launch/slurm:$PATH
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
