@@ -151,7 +151,8 @@ files=$(ls "$dir" | grep -c '^live\.[0-9]*\.')
 # A run's first step has the bytes of its beginning beside its own.
 compare() { # WHOLE PARTS: logs
     awk -F'[,:{}]' '
-        function field(name,   i) { for (i = 1; i < NF; i++) if ($i == "\"" name "\"") return $(i + 1); return "" }
+        function field(name,   i) { for (i = 4; i < NF; i++) # behind "kind":"step"
+            if ($i == "\"" name "\"") return $(i + 1); return "" }
         /"kind":"run"/ { last = -1 }
         /"kind":"step"/ { s = field("step"); b = field("bytes_sent"); l = field("loss")
             if (FILENAME == ARGV[1]) { loss[s] = l; bytes[s] = b - before; all++ }
