@@ -1,7 +1,7 @@
 # Taut. `make help` lists the targets, CONTRIBUTING.md says more. Nothing is written outside build/.
 #   make                              build/release/{bin/taut,lib/libtaut.so,...}
-#   make MODE=debug|asan|tsan         each mode has its own folder
-#   make MPI=0 TORCH=0 BLAS=0 NCCL=0 ZSTD=0 JPEG=0   leave a feature out; =1 makes a missing one an error
+#   make MODE=debug|asan|tsan         each mode has its own folder; so have coverage and fuzz, for targets of these names
+#   make MPI=0 TORCH=0 BLAS=0 ZSTD=0 JPEG=0   leave a feature out; =1 makes a missing one an error
 #   make CUDA=1                       the CUDA kernels into the library (nvcc)
 #   make MPICC=mpicc.mpich            another MPI
 #   make TORCH=pip [PYTHON=python3]   the libtorch of a pip wheel; or TORCH_DIR=<folder of any libtorch>
@@ -28,12 +28,14 @@ OPT_release = -O2 -g -DNDEBUG
 OPT_debug   = -O0 -g3 -DTAUT_DEBUG
 OPT_asan    = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -DTAUT_DEBUG
 OPT_tsan    = -O1 -g -fsanitize=thread -DTAUT_DEBUG
+OPT_coverage = -O0 -g --coverage -DTAUT_DEBUG
+OPT_fuzz    = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined
 ifeq ($(OPT_$(MODE)),)
 $(error MODE=$(MODE): must be release, debug, asan or tsan)
 endif
 
 # These goals need to know nothing of the machine; every other one reads below what it has.
-ifneq ($(filter-out help clean setup check check-long check-slurm demo bench-lab,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean setup check check-long check-slurm demo bench-lab fuzz coverage dist,$(or $(MAKECMDGOALS),all)),)
 
 # ================================================================ what is here
 # launch/detect answers once; the answer is kept until a tool, its name or the installed packages change.
@@ -49,10 +51,8 @@ include $(PROBES)
 # wanted NAME: found, missing, or off (by you); asked for with =1 but missing is an error
 wanted = $(if $(filter 0,$($(1))),off,$(if $(filter 1 pip,$($(1))),$(if $(filter found,$(HAVE_$(1))),found,$(error \
            $(1)=$($(1)) was asked for, but: $($(1)_INFO). launch/setup installs what Debian has)),$(HAVE_$(1))))
-CUDA       := $(or $(CUDA),$(filter 1,$(NCCL)))
 HAVE_MPI   := $(call wanted,MPI)
 HAVE_CUDA  := $(call wanted,CUDA)
-HAVE_NCCL  := $(call wanted,NCCL)
 HAVE_TORCH := $(call wanted,TORCH)
 HAVE_BLAS  := $(call wanted,BLAS)
 HAVE_ZSTD  := $(call wanted,ZSTD)
@@ -124,16 +124,6 @@ EXCLUDE  += %_cuda.c %_cuda.cu
 LEFT_OUT += "the CUDA kernels$(if $(filter unused,$(CUDA_STATE)),; make CUDA=1 puts them in)"
 endif
 
-# ---- NCCL: files *_nccl.c; goes with CUDA=1 ----
-ifeq ($(HAVE_NCCL)$(CUDA),found1)
-NCCL_STATE := found
-FEATURES += -DTAUT_HAVE_NCCL $(NCCL_CFLAGS)
-LIBS     += $(NCCL_LIBS)
-else
-NCCL_STATE := $(if $(filter found,$(HAVE_NCCL)),unused,$(HAVE_NCCL))
-EXCLUDE  += %_nccl.c
-endif
-
 # ---- libtorch: shim/ and launch/train/ ----
 ifeq ($(HAVE_TORCH),found)
 FEATURES += -DTAUT_HAVE_TORCH
@@ -160,7 +150,7 @@ EXCLUDE += %_neon.c
 endif
 
 # ================================================================ flags
-SANITIZE := $(filter -fsanitize=%,$(OPT_$(MODE)))
+SANITIZE := $(filter -fsanitize=% --coverage,$(OPT_$(MODE)))
 CFLAGS   ?= $(OPT_$(MODE))
 WERROR   := $(if $(CI),-Werror)
 CWARN    := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
@@ -172,7 +162,7 @@ ALL_CXXFLAGS = -std=$(TORCH_STD) $(SAME) -Wall -Wextra $(WERROR) $(CFLAGS)
 GENCODE ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90
 ALL_NVCCFLAGS = -std=c++17 -O2 -lineinfo --fmad=false -Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wextra \
                 -Xcompiler -fno-exceptions,-fno-rtti,-fno-threadsafe-statics $(GENCODE) $(NVCCFLAGS)
-LIBS    += -lxxhash -lm -pthread
+LIBS    += -lxxhash -lm -ldl -pthread
 RPATH   := -Wl,-rpath,'$$ORIGIN/../lib'
 DEP      = -MMD -MP -MF $(@:.o=.d)
 
@@ -180,14 +170,15 @@ DEP      = -MMD -MP -MF $(@:.o=.d)
 sources  = $(filter-out $(EXCLUDE),$(wildcard $(1)))
 objects  = $(addprefix $(BUILD)/,$(addsuffix .o,$(basename $(1))))
 LIB_OBJ  := $(call objects,$(call sources,comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c compressors/*/*.cu comm/*/*.cu))
-CMD_OBJ  := $(call objects,$(call sources,launch/*.c launch/data/*.c))
+CMD_OBJ  := $(call objects,$(call sources,launch/*.c launch/data/*.c launch/report/*.c launch/top/*.c))
 TRAIN_OBJ := $(call objects,$(call sources,launch/train/*.c))
 DISTILL_OBJ := $(call objects,$(call sources,launch/distill/*.c))
 SHIM_OBJ := $(call objects,$(call sources,shim/*.cpp))
 CUDA_OBJ := $(call objects,$(wildcard compressors/*/*.cu comm/*/*.cu))
 PRELOAD_PURE := $(call objects,$(filter-out %_mpi.c %/stubs.c,$(wildcard comm/preload/*.c)))
 PRELOAD_MPI  := $(wildcard comm/preload/*_mpi.c comm/transport/*_mpi.c comm/core/*_mpi.c)
-PRELOAD_SO   := $(if $(PRELOAD_MPIS),$(BUILD)/lib/libtaut-preload-mpi.so $(PRELOAD_MPIS:%=$(BUILD)/lib/libtaut-preload-%.so))
+PRELOAD_NCCL := $(call objects,$(wildcard comm/preload/nccl/*.c))
+PRELOAD_SO   := $(BUILD)/lib/libtaut-preload-nccl.so $(if $(PRELOAD_MPIS),$(BUILD)/lib/libtaut-preload-mpi.so $(PRELOAD_MPIS:%=$(BUILD)/lib/libtaut-preload-%.so))
 TEST_SUP := $(call objects,$(wildcard tests/support/*.c)) $(PRELOAD_PURE)
 TEST_BIN := $(basename $(call objects,$(call sources,$(foreach d,unit twin golden property multi long,tests/$(d)/test_*.c))))
 BENCH_BIN := $(basename $(call objects,$(call sources,tests/bench/*.c)))
@@ -251,6 +242,10 @@ $(LIB_A): $(LIB_OBJ) $(BUILD)/.LINK
 # ---- preload: a library that knows no MPI, and a back end for each, which holds all of Taut with that MPI's transport ----
 $(BUILD)/lib/libtaut-preload-mpi.so: $(BUILD)/comm/preload/stubs.o $(BUILD)/.LINK
 	$(LINK_C) -shared -Wl,-soname,$(@F) $< $(LDFLAGS) -ldl -pthread
+# ... and one for programs of NCCL, whose handles are pointers everywhere: it looks for NCCL behind itself
+$(BUILD)/lib/libtaut-preload-nccl.so: $(PRELOAD_NCCL) $(PRELOAD_PURE) $(LIB_OBJ) comm/preload/nccl/nccl.map $(BUILD)/.LINK
+	$(LINK_C) -shared -Wl,-soname,$(@F) -Wl,-z,defs -Wl,-Bsymbolic -Wl,--version-script=comm/preload/nccl/nccl.map $(filter-out %_mpi.o,$(filter %.o,$^)) \
+	    $(LDFLAGS) $(filter-out $(MPI_LIBS),$(LIBS))
 define preload_backend
 $(BUILD)/preload-$(1)/%.o: %.c $(BUILD)/.C
 	@mkdir -p $$(@D)
@@ -260,6 +255,29 @@ $(BUILD)/lib/libtaut-preload-$(1).so: $(patsubst %.c,$(BUILD)/preload-$(1)/%.o,$
 	    $$(filter $(BUILD)/preload-$(1)/%,$$^) $$(LDFLAGS) $$(filter-out $$(MPI_LIBS),$$(LIBS)) $$(PRELOAD_$(1)_LIBS) -ldl
 endef
 $(foreach m,$(PRELOAD_MPIS),$(eval $(call preload_backend,$(m))))
+# ---- the Python package: libtaut, one more for each MPI, and copies of the libraries that a user's machine may not have beside them; in a
+# build of its own, with options that need less ----
+.PHONY: python-libs wheel-libs
+WHEEL    := $(BUILD)/wheel
+WHEEL_SO := $(WHEEL)/libtaut.so $(PRELOAD_MPIS:%=$(WHEEL)/libtaut-%.so)
+BUNDLED  := xxhash|zstd|jansson|jpeg
+python-libs: ## libraries of the Python package, into build/python/wheel
+	+$(Q)$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$$(nproc)) BUILD=build/python TORCH=0 BLAS=0 CUDA=0 NCCL=0 wheel-libs
+wheel-libs: $(WHEEL_SO)
+	$(Q)find $(WHEEL) -name '*.so.*' -delete
+	$(Q)ldd $(WHEEL)/libtaut.so | awk '$$2 == "=>" && $$1 ~ /^lib($(BUNDLED))\./ { print $$1, $$3 }' | while read -r name path; do cp -Lf "$$path" "$(WHEEL)/$$name"; done
+LINK_WHEEL = $(LINK_C) -shared -s -Wl,-soname,$(@F) -Wl,-z,defs -Wl,-rpath,'$$ORIGIN' -Wl,--version-script=comm/libtaut.map $(filter %.o,$^) $(LDFLAGS) \
+             $(filter-out $(MPI_LIBS),$(LIBS))
+$(WHEEL)/libtaut.so: $(filter-out %_mpi.o,$(LIB_OBJ)) comm/libtaut.map $(BUILD)/.LINK
+	$(LINK_WHEEL)
+define wheel_mpi
+$(BUILD)/python-$(1)/%.o: %.c $(BUILD)/.C
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(CPPFLAGS) -DTAUT_HAVE_MPI $$(PRELOAD_$(1)_CFLAGS) $$(ALL_CFLAGS) $$(DEP) -c -o $$@ $$<
+$(WHEEL)/libtaut-$(1).so: $(filter-out %_mpi.o,$(LIB_OBJ)) $(patsubst %.c,$(BUILD)/python-$(1)/%.o,$(wildcard comm/transport/*_mpi.c comm/core/*_mpi.c)) comm/libtaut.map $(BUILD)/.LINK
+	$$(LINK_WHEEL) $$(PRELOAD_$(1)_LIBS)
+endef
+$(foreach m,$(PRELOAD_MPIS),$(eval $(call wheel_mpi,$(m))))
 # the command uses internals (kernels, codec tables), so it links the archive
 $(CMD): $(CMD_OBJ) $(LIB_A) $(BUILD)/.LINK
 	$(LINK_C) $(CMD_OBJ) $(LIB_A) $(LDFLAGS) $(LIBS) $(JSON) -lz
@@ -278,8 +296,20 @@ $(BUILD)/tests/long/test_truth_torch: $(patsubst %,$(BUILD)/tests/support/%.o,tr
 $(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(SHIM_SO) $(LIB_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(CHECK_LIBS)
 endif
+$(BUILD)/tests/multi/test_preload_nccl: $(PRELOAD_NCCL)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON)
+
+# of the fuzz targets those that read what programs in launch/ read: logs, pages, traces
+FUZZ_WITH := $(call objects,launch/cli.c launch/floats.c launch/json.c $(wildcard launch/report/*.c launch/top/*.c))
+$(BUILD)/tests/unit/test_fuzz_codecs: $(FUZZ_WITH)
+$(BUILD)/tests/unit/test_report: $(FUZZ_WITH)
+# ---- fuzz targets, in MODE=fuzz with clang ----
+FUZZ_BIN := $(if $(filter fuzz,$(MODE)),$(basename $(call objects,$(call sources,tests/fuzz/fuzz_*.c))))
+$(FUZZ_BIN): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(FUZZ_WITH) $(LIB_A) $(BUILD)/.LINK
+	$(LINK_C) -fsanitize=fuzzer $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(JSON) -lz
+.PHONY: fuzz-targets
+fuzz-targets: $(FUZZ_BIN)
 
 # ---- CUDA kernels on the CPU: the .cu sources a second time, by the C++ compiler, against the execution model in
 # tests/support/cuda_host, so that `make check` runs every kernel without a GPU. A misaligned access traps in every mode. The
@@ -323,36 +353,70 @@ run-tests: tests
 	@BUILD=$(BUILD) $(if $(LONG),LONG=$(LONG)) $(if $(TIMEOUT),TIMEOUT=$(TIMEOUT)) tests/run.sh
 print-config: ## what was found, what is left out
 	@printf 'mode %s  arch %s  %s\n' '$(MODE)' '$(ARCH)' '$(CC_INFO)'
-	@printf '  %-6s %-8s %s\n' MPI '$(HAVE_MPI)' '$(MPI_INFO)' CUDA '$(CUDA_STATE)' '$(CUDA_INFO)' NCCL '$(NCCL_STATE)' '$(NCCL_INFO)' \
+	@printf '  %-6s %-8s %s\n' MPI '$(HAVE_MPI)' '$(MPI_INFO)' CUDA '$(CUDA_STATE)' '$(CUDA_INFO)' \
 	    TORCH '$(HAVE_TORCH)' '$(TORCH_INFO)' BLAS '$(HAVE_BLAS)' '$(BLAS_INFO)' ZSTD '$(HAVE_ZSTD)' '$(ZSTD_INFO)' JPEG '$(HAVE_JPEG)' '$(JPEG_INFO)' CHECK '$(HAVE_CHECK)' '$(CHECK_INFO)'
 	@for text in $(LEFT_OUT); do echo "  left out: $$text"; done
+
+# ================================================================ lint
+# clang-tidy (.clang-tidy) file by file, again where something that it includes has changed; then cppcheck over all (tests/cppcheck.supp).
+.PHONY: lint
+LINT_SRC  := $(filter-out %_neon.c %_cuda.c,$(call sources,comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c launch/*.c launch/*/*.c))
+LINT_TIDY := $(LINT_SRC:%.c=$(BUILD)/lint/%.tidy)
+LINT_ISA   = $(if $(filter %_avx2.c,$<),$(AVX2_FLAGS),$(if $(filter %_avx512.c,$<),$(AVX512_FLAGS),$(if $(filter %_avx512vbmi2.c,$<),$(VBMI2_FLAGS))))
+$(BUILD)/lint/%.tidy: %.c $(BUILD)/%.o .clang-tidy
+	@mkdir -p $(@D)
+	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(CPPFLAGS) $(FEATURES) $(LINT_ISA) >$@.said 2>/dev/null || { cat $@.said; exit 1; }
+	@mv $@.said $@
+lint: $(LINT_TIDY) ## clang-tidy and cppcheck: no findings
+	@mkdir -p $(BUILD)/lint/cppcheck
+	$(Q)cppcheck -q -j$$(nproc) --std=c11 --enable=warning,performance,portability --inline-suppr --suppressions-list=tests/cppcheck.supp --error-exitcode=1 \
+	    --cppcheck-build-dir=$(BUILD)/lint/cppcheck -D_GNU_SOURCE -D__GNUC__=12 $(filter -DTAUT%,$(FEATURES)) $(LINT_SRC)
+	@echo "lint: $(words $(LINT_SRC)) files, nothing found"
 
 # ================================================================ install
 # DESTDIR is put in front of every path and is not remembered in any file.
 .PHONY: install uninstall
 VERSION := $(shell awk '/^\#define TAUT_VERSION_(MAJOR|MINOR|PATCH)/{v=v s $$3; s="."} END{print v}' comm/taut.h)
 INST     = $(DESTDIR)$(PREFIX)
-HEADERS  = comm/taut.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h) \
+DOCS     = README.md CHANGELOG.md $(wildcard docs/*.md docs/*.json docs/*.svg)
+HEADERS  = comm/taut.h comm/taut_nccl.h comm/taut_tcp.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h) \
            $(if $(filter found,$(HAVE_ZSTD)),comm/taut_data.h $(if $(filter found,$(HAVE_MPI)),comm/taut_data_mpi.h))
 # what install writes, below PREFIX; uninstall removes exactly this
 INSTALLED = bin/taut lib/libtaut.so lib/libtaut.so.$(SO_VERSION) lib/libtaut.a lib/libtaut_torch.so \
             lib/libtaut_torch.so.$(SO_VERSION) libexec/taut-train libexec/taut-distill lib/pkgconfig/taut.pc \
-            include/taut.h include/taut_mpi.h include/taut_data.h include/taut_data_mpi.h include/taut_torch.h \
-            bin/tautrun $(addprefix lib/,$(notdir $(PRELOAD_SO))) $(addprefix bin/,$(BATCH_TOOLS)) \
-            $(addprefix share/taut/slurm/,$(notdir $(BATCH_SCRIPTS))) share/taut/modulefiles/taut/$(VERSION)
+            include/taut.h include/taut_nccl.h include/taut_tcp.h include/taut_mpi.h include/taut_data.h include/taut_data_mpi.h include/taut_torch.h \
+            bin/tautrun $(addprefix lib/,$(notdir $(PRELOAD_SO))) share/bash-completion/completions/taut share/bash-completion/completions/tautrun \
+            share/man/man1/taut.1.gz share/man/man1/taut-*.1.gz share/man/man1/tautrun.1.gz share/doc/taut $(addprefix bin/,$(BATCH_TOOLS)) \
+             $(addprefix share/taut/slurm/,$(notdir $(BATCH_SCRIPTS))) share/taut/modulefiles/taut/$(VERSION)
 BATCH_SCRIPTS = $(wildcard launch/slurm/*.sbatch)
 BATCH_TOOLS   = taut-requeue taut-torchrun taut-sweep
 # programs find the library by the path that taut.pc gives them, except in the folders that the loader searches anyway
 PC_RPATH = $(if $(filter /usr /,$(PREFIX)),,-Wl,-rpath,$${libdir})
 
-install: all ## copy the command, libraries, headers and taut.pc below PREFIX (DESTDIR for packagers)
+# ---- man pages and completion, from --help ----
+MANUAL := $(BUILD)/manual
+ifeq ($(shell command -v help2man),)
+LEFT_OUT += "man pages (help2man)"
+endif
+$(MANUAL)/taut.bash: launch/manual launch/tautrun $(CMD) $(TRAIN) $(DISTILL)
+	$(Q)rm -rf $(MANUAL) && launch/manual $(CMD) '$(if $(PRELOAD_SO),launch/tautrun)' $(MANUAL) $(VERSION)
+manual: $(MANUAL)/taut.bash ## man pages and bash completion, made from --help
+.PHONY: manual
+
+install: all manual ## copy the command, libraries, headers, man pages and taut.pc below PREFIX (DESTDIR for packagers)
 	install -d $(INST)/bin $(INST)/lib/pkgconfig $(INST)/include $(INST)/libexec
 	install -m 755 $(CMD) $(INST)/bin/taut
 	install -m 755 $(LIB_SO).$(SO_VERSION) $(INST)/lib/
 	ln -sf libtaut.so.$(SO_VERSION) $(INST)/lib/libtaut.so
 	install -m 644 $(LIB_A) $(INST)/lib/
-	$(if $(PRELOAD_SO),install -m 755 $(PRELOAD_SO) $(INST)/lib/ && install -m 755 launch/tautrun $(INST)/bin/)
+	install -m 755 $(PRELOAD_SO) $(INST)/lib/
+	$(if $(PRELOAD_MPIS),install -m 755 launch/tautrun $(INST)/bin/)
 	install -m 644 $(HEADERS) $(INST)/include/
+	install -d $(INST)/share/bash-completion/completions $(INST)/share/doc/taut $(INST)/share/man/man1
+	install -m 644 $(MANUAL)/taut.bash $(INST)/share/bash-completion/completions/taut
+	ln -sf taut $(INST)/share/bash-completion/completions/tautrun
+	install -m 644 $(DOCS) $(INST)/share/doc/taut/
+	$(if $(wildcard $(MANUAL)/*.1),install -m 644 $(MANUAL)/*.1 $(INST)/share/man/man1/ && gzip -9nf $(INST)/share/man/man1/taut*.1)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@RPATH@|$(PC_RPATH)|' -e 's|@LIBS@|$(LIBS)|' \
 	    comm/taut.pc.in > $(INST)/lib/pkgconfig/taut.pc
 	install -d $(INST)/share/taut/slurm $(INST)/share/taut/modulefiles/taut
@@ -367,14 +431,20 @@ ifneq ($(SHIM_SO),)
 endif
 	@launch/installed '$(DESTDIR)' '$(PREFIX)'
 uninstall: ## remove what install wrote
-	rm -f $(addprefix $(INST)/,$(INSTALLED))
+	rm -rf $(addprefix $(INST)/,$(INSTALLED))
+
+.PHONY: deb
+deb: all manual ## Debian packages in build/deb: libtaut0, libtaut-dev, taut-tools
+	$(Q)rm -rf build/deb && $(MAKE) --no-print-directory install DESTDIR=build/deb/tree PREFIX=/usr >build/deb.log || { cat build/deb.log; exit 1; }
+	@launch/deb build/deb/tree build/deb $(VERSION) $(SO_VERSION)
+	$(Q)rm -rf build/deb/tree build/deb.log
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 endif # goals that need the machine
 
 # ================================================================ stages
 # Each is a make of its own, so that what setup installed is detected.
-.PHONY: setup check check-long check-slurm check-gpu demo bench-lab clean help
+.PHONY: setup check check-long check-slurm check-gpu demo bench-lab clean help fuzz coverage dist
 # As many compilers as processors, unless this make was told a number.
 STAGE = @+$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$$(nproc))
 check: SETUP := --tests
@@ -392,10 +462,10 @@ check-slurm: SETUP := --long
 check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about six minutes)
 	$(STAGE) all
 	@LONG=1 TIMEOUT=1800 BUILD=$(BUILD) tests/run.sh test_slurm test_preload_slurm
-check-gpu: ## on a machine with a GPU: kernels against the CPU, compute-sanitizer, speeds; one JSON report, under five minutes
+check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, speeds; one JSON report, under ten minutes
 	$(STAGE) CUDA=1 BUILD=build/gpu all
 	$(STAGE) CUDA=1 BUILD=build/gpu gpu-tests
-	@BUILD=build/gpu tests/run_gpu.sh
+	@BUILD=build/gpu MPIRUN='$(or $(MPIRUN),$(subst mpicc,mpirun,$(MPICC)))' tests/run_gpu.sh
 demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes
 	$(STAGE) print-config
 	$(STAGE) all
@@ -403,6 +473,14 @@ demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed,
 bench-lab: setup ## measure the practice cluster; writes docs/results.md and its figures (root, about 20 minutes)
 	$(STAGE) all
 	@BUILD=$(BUILD) tests/bench/lab.sh
+fuzz: ## attack every reader of foreign bytes with libFuzzer (clang): make fuzz SECONDS=60 T='frame state'
+	$(STAGE) MODE=fuzz CC='$(or $(CLANG),clang)' MPI=0 TORCH=0 JPEG=0 fuzz-targets
+	@BUILD=build/fuzz tests/fuzz/run.sh $(or $(SECONDS),60) $(T)
+coverage: ## lines that the tests execute, by folder, with gcovr; build/coverage/lines.html
+	$(STAGE) MODE=coverage tests
+	@BUILD=build/coverage tests/coverage.sh $(T)
+dist: ## build/dist/taut-VERSION.tar.xz, of what is committed
+	@launch/dist
 clean: ## remove build/
 	rm -rf build
 help: ## list the targets

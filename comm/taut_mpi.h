@@ -17,6 +17,12 @@ extern "C" {
  *  All ranks return the same status. Destroy before MPI_Finalize. */
 TAUT_API taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm **comm);
 
+/* taut_comm_open_cuda_mpi() : layers on GPUs travel by MPI, which reads and writes their compressed bytes on the device itself. Without it they
+ *  do too, staged through host memory, slice by slice, and ranks may keep a layer in different places; with it, all ranks' buffers of layers that
+ *  are not small lie on the device, as with taut_nccl.h. Collective; between steps; once.
+ *  TAUT_E_UNSUPPORTED, on all ranks: this MPI does not say that it is CUDA-aware (MPIX_Query_cuda_support). Since 0.1. */
+TAUT_API taut_status taut_comm_open_cuda_mpi(taut_comm *comm);
+
 /* taut_comm_mpi() : of a communicator that taut_comm_shrink() has made of one over MPI: MPI's communicator of its ranks, in their order, for what
  *  else the program has to say to them; MPI_ERRORS_RETURN is set. It belongs to `comm`, and goes with it. TAUT_E_INVALID of any other
  *  communicator. */

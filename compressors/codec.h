@@ -94,6 +94,7 @@ typedef struct taut_call {
     const taut_calibration *calibration; /* NULL: encode collects the statistics of its own src */
     bool                    brief; /* collect_stats: only the first n_brief numbers are wanted */
     taut_codec_state       *state; /* of STATEFUL codecs; NULL = stateless use */
+    bool                    turned; /* elements are coordinates in a basis (basis/basis.h), and payloads say so */
     bool                    no_checksum; /* of the frame around the payload */
 } taut_call;
 
@@ -134,6 +135,7 @@ typedef struct taut_codec {
     uint32_t        n_keys;
     uint32_t        n_stats; /* 0 = no statistics: no collect_stats, no calibrate */
     uint32_t        error_key; /* (optional) 1 + the key that is the rel_err2 aimed at, which may change between calls; 0: none */
+    uint32_t        basis_key; /* (optional) 1 + the key that is the number of directions of a basis in which the tensor is coded; 0: none */
     uint32_t        n_brief; /* (of codecs that adapt) 1..8; 0: does not adapt */
     uint32_t        norms;   /* (optional) where in the statistics the sum of (x/scale)^2 is, followed by that of x^2; 0: nowhere */
 
@@ -176,6 +178,8 @@ const taut_codec *taut__spec_codec(const taut_spec *spec); /* the stack codec fo
 taut_status taut__spec_suits(const taut_spec *spec, const taut_tensor *t);
 uint32_t taut__spec_caps(const taut_spec *spec); /* of the codec; of a stack: what all of its stages allow (stack.c) */
 const char *taut__spec_expands(const taut_spec *spec); /* as taut_codec.expands; a stack does if one of its stages does */
+/* Directions of the basis in which a tensor with a shorter side of 2 and more is coded; 0: none. */
+size_t taut__spec_basis(const taut_spec *spec);
 size_t taut__spec_align(const taut_spec *spec);
 size_t taut__spec_capacity(const taut_spec *spec, const taut_tensor *t, size_t n);
 /* True if the payload's bytes are known beforehand: of one stage with, or of a stack all of whose stages have, FIXED_SIZE. */

@@ -16,8 +16,9 @@ FAMILY(quant)
 FAMILY(topk)
 FAMILY(grid)
 FAMILY(crc)
+FAMILY(basis)
 
-#define LEVEL(l) {#l, &taut__vec_##l, &taut__quant_##l, &taut__topk_##l, &taut__grid_##l, &taut__crc_##l}
+#define LEVEL(l) {#l, &taut__vec_##l, &taut__quant_##l, &taut__topk_##l, &taut__grid_##l, &taut__crc_##l, &taut__basis_##l}
 static const taut__simd built[] = {LEVEL(portable), LEVEL(avx2), LEVEL(avx512), LEVEL(avx512vbmi2), LEVEL(neon)};
 enum { LEVELS = sizeof built / sizeof *built };
 
@@ -54,13 +55,14 @@ static void fill(void)
 {
     for (size_t k = 0; k < LEVELS; k++) {
         taut__simd t = built[k];
-        if (!cpu_runs(t.name) || !(t.vec || t.quant || t.topk || t.grid || t.crc)) continue;
+        if (!cpu_runs(t.name) || !(t.vec || t.quant || t.topk || t.grid || t.crc || t.basis)) continue;
         const taut__simd *below = levels ? &level[levels - 1] : &built[0];
         if (!t.vec) t.vec = below->vec;
         if (!t.quant) t.quant = below->quant;
         if (!t.topk) t.topk = below->topk;
         if (!t.grid) t.grid = below->grid;
         if (!t.crc) t.crc = below->crc;
+        if (!t.basis) t.basis = below->basis;
         level[levels++] = t;
     }
 }
@@ -102,5 +104,7 @@ const taut__simd *taut__simd_get(void)
     }
     return t;
 }
+
+void taut__simd_use(const taut__simd *t) { atomic_store_explicit(&chosen, t, memory_order_release); }
 
 const char *taut_cpu_path(void) { return taut__simd_get()->name; }

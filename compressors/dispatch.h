@@ -14,6 +14,7 @@ struct taut__quant_kernels; /* compressors/quant/quant_kernels.h */
 struct taut__topk_kernels;  /* compressors/topk/topk_kernels.h */
 struct taut__grid_kernels;  /* compressors/grid/grid_kernels.h */
 struct taut__crc_kernels;   /* compressors/crc/crc.h: CRC-32C */
+struct taut__basis_kernels; /* compressors/basis/basis_kernels.h */
 
 typedef struct taut__simd {
     const char                       *name; /* "portable", "avx2", "avx512", "avx512vbmi2", "neon" */
@@ -22,9 +23,11 @@ typedef struct taut__simd {
     const struct taut__topk_kernels  *topk;
     const struct taut__grid_kernels  *grid;
     const struct taut__crc_kernels   *crc;
+    const struct taut__basis_kernels *basis;
 } taut__simd;
 
 const taut__simd *taut__simd_get(void);          /* the best this CPU and OS support, capped by TAUT_CPU */
 const taut__simd *taut__simd_at(size_t i);       /* tests: every usable table on this CPU, portable first; NULL past */
+void              taut__simd_use(const taut__simd *t); /* tests: from now on this one; NULL: as before. Not while codecs work */
 
 #endif

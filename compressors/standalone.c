@@ -33,6 +33,9 @@ static taut_status spec_for(const char *text, int ndim, const size_t *shape, tau
     TAUT_TRY(tensor_of(ndim, shape, t));
     if (spec->automatic)
         return taut__fail(TAUT_E_UNSUPPORTED, "codec auto needs a communicator: name a codec to encode one tensor");
+    if (taut__spec_basis(spec) > 0)
+        return taut__fail(TAUT_E_UNSUPPORTED, "codec %s: basis=%zu: a basis needs a communicator, whose results it is made from: leave it out", spec->stage[0].codec->name,
+                          taut__spec_basis(spec));
     return taut__spec_suits(spec, t);
 }
 

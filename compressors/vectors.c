@@ -96,9 +96,58 @@ static taut_status host_open(const taut_codec *codec, const taut_piece *pieces, 
     return first;
 }
 
+static taut_status host_admit(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out, taut_outcome *sum)
+{
+    uint64_t largest = 0;
+    (void)p;
+    for (size_t i = 0; i < n; i++) {
+        taut_outcome said;
+        memcpy(&said, slots + i * stride, sizeof said);
+        out[i] = (taut__admitted){.seen = said, .said = said.bytes, .largest = (uint64_t)said.reserved * 16};
+        if (said.bytes > room) out[i].seen.bytes = 0;
+        if (said.bytes > largest) largest = said.bytes;
+    }
+    if (sum) sum->reserved = (uint32_t)((largest + 15) / 16);
+    return TAUT_OK;
+}
+
+static taut_status host_pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t blocks, size_t elems, size_t first,
+                             size_t n, float factor)
+{
+    for (size_t k = 0; k < blocks; k++) {
+        size_t from = at[k] > first ? (size_t)at[k] : first, end = (size_t)at[k] + elems < first + n ? (size_t)at[k] + elems : first + n;
+        if (from >= end) continue;
+        float *to = dst + k * elems + (from - (size_t)at[k]);
+        TAUT_TRY(host_convert(p, to, TAUT_F32, (const char *)src + (from - first) * (dtype == TAUT_F32 ? 4 : 2), dtype, end - from));
+        for (size_t i = 0; i < end - from; i++) to[i] *= factor;
+    }
+    return TAUT_OK;
+}
+
+static taut_status host_join(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per, uint32_t bias)
+{
+    const uint32_t bits = 32 / per;
+    (void)p;
+    for (size_t i = 0; i < n; i += per) {
+        uint32_t word = 0;
+        for (uint32_t k = 0; k < per && i + k < n; k++) word |= ((uint32_t)codes[i + k] + bias) << (k * bits);
+        words[i / per] = word;
+    }
+    return TAUT_OK;
+}
+
+static taut_status host_split(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per, uint32_t bias)
+{
+    const uint32_t bits = 32 / per, mask = per == 1 ? UINT32_MAX : (1u << bits) - 1;
+    (void)p;
+    for (size_t i = 0; i < n; i++) codes[i] = (int32_t)((words[i / per] >> (i % per * bits) & mask) - bias);
+    return TAUT_OK;
+}
+
 const taut__vectors taut__vectors_host = {
     .input = host_input, .output = host_output, .scrub = host_scrub, .norm2 = host_norm2, .add = host_add, .scale = host_scale,
     .convert = host_convert, .residual = host_residual, .seal = host_seal, .open = host_open,
+    .admit = host_admit, .pick = host_pick, .field_join = host_join, .field_split = host_split,
 };
 
 /* ---- which table ---- */

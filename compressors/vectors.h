@@ -8,10 +8,18 @@
 
 #include "../comm/base/space.h"
 #include "feedback.h"
+#include "ops.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* taut__admitted : what is made of a slot of an exchange: a taut_outcome, said by its sender, and the payload behind it. */
+typedef struct taut__admitted {
+    taut_outcome seen;    /* the sender's; 0 bytes where the slot has no room for what it says, so that nobody reads beyond it */
+    uint64_t     said;    /* bytes, by the sender */
+    uint64_t     largest; /* 16 times the sender's `reserved` */
+} taut__admitted;
 
 typedef struct taut__vectors {
     /* x = g + r in r[0..n), as taut__feedback_input(); u: NULL, or the momentum. fresh: r = g */
@@ -31,6 +39,18 @@ typedef struct taut__vectors {
      * flagged TAUT_FLAG_CORRUPT. Frames made outside the host have no checksum. */
     taut_status (*seal)(const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place p);
     taut_status (*open)(const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place p);
+    /* n slots, stride bytes apart, with room for so many bytes of payload each, into out[n]. sum: NULL, or its `reserved` becomes the largest
+     * number of bytes that one of them says, in units of 16, rounded up. */
+    taut_status (*admit)(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out, taut_outcome *sum);
+    /* Blocks of `elems` elements each: of block k, at dst + k * elems, those of its elements at[k].. that lie in [first, first + n) become factor times
+     * src's, whose src[0] is element first; the others stay. at: in memory of the place. */
+    taut_status (*pick)(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t blocks, size_t elems, size_t first, size_t n,
+                        float factor);
+    /* Sums of small integers as one sum of words: word i holds `per` codes, each plus bias, in fields of 32 / per bits, the first lowest; its
+     * last one may lack some, which are 0. field_join: n codes to ceil(n / per) words. field_split: the reverse, of a sum of words, bias
+     * being that of all ranks together. per: 1, 2, 4, 8 or 16; codes plus bias fit (docs/algorithms.md). */
+    taut_status (*field_join)(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per, uint32_t bias);
+    taut_status (*field_split)(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per, uint32_t bias);
 } taut__vectors;
 
 extern const taut__vectors taut__vectors_host;

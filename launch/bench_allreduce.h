@@ -19,9 +19,12 @@ typedef struct bench_result {
     char        algorithm[16], in_force[96];
 } bench_result;
 
+typedef struct bench_place bench_place; /* bench_place_mpi.c */
+
 typedef struct bench_job {
     cli_list    codecs, inputs;
-    bool        every, json, regret;
+    bool        every, json, regret, nccl;
+    const char *device; /* "host", "cuda" or "cuda:N" */
     cli_range   sizes;
     const char *algorithm, *hierarchy, *feedback, *budget, *format;
     int64_t     repeat, warmup, threads;
@@ -29,7 +32,8 @@ typedef struct bench_job {
     double      seconds;
 
     int     rank, ranks;
-    float  *x, *buf;   /* this rank's input of the largest size; the buffer that is reduced */
+    float  *x, *buf;   /* this rank's input of the largest size; the buffer that is reduced, or what came of it on a device */
+    bench_place *at;   /* NULL: the buffer is on the host */
     double *chunk[2];  /* BENCH_CHUNK doubles each */
     double  own_ms;    /* of this rank's last taut_allreduce */
     double *ms[3];     /* native, allreduce, allreduce and step end; BENCH_REPEAT_MAX each */
@@ -40,6 +44,15 @@ typedef struct bench_job {
 /* Every rank brings its status; all leave with the same one. The lowest failing rank prints. A communicator whose
  * peers are lost cannot agree on anything, so that ends the job. Returns an exit code. */
 int bench_agree(bench_job *j, taut_status s, const char *what);
+
+/* ---- bench_place_mpi.c: where the buffer lies. On the host these are plain calls. ---- */
+int         bench_place_open(bench_job *j); /* all ranks leave with the same exit code */
+void        bench_place_close(bench_job *j);
+taut_status bench_place_attach(bench_job *j, taut_comm *comm);
+taut_status bench_place_put(bench_job *j, size_t n); /* x, to be reduced */
+taut_status bench_place_get(bench_job *j, size_t n); /* the result, in buf */
+taut_status bench_place_native(bench_job *j, size_t n);
+taut_status bench_place_taut(bench_job *j, taut_layer *layer);
 
 /* One collective of the first n floats of j->x, copied to j->buf before; milliseconds of the slowest rank. */
 void bench_native_once(bench_job *j, size_t n, double *ms);

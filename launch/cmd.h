@@ -8,6 +8,8 @@ int cmd_decode(int argc, char **argv);
 int cmd_bench_codec(int argc, char **argv);
 int cmd_bench_allreduce(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
+int cmd_report(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 int cmd_data(int argc, char **argv); /* finds its own subcommand: cmd_data.h */
 
 /* Becomes libexec/NAME, with the same arguments; returns only where it cannot: an exit code. (start.c) */

@@ -1,5 +1,5 @@
 /* cmd_bench_allreduce_mpi.c : `mpirun -n P taut bench allreduce`: compressed against native, on the same buffers, in
- * turn, so that both see the same network. Uses the public interface only, as any program would.
+ * turn, so that both see the same network. What is timed is the public interface, as any program would use it.
  *
  * A repetition: copy the input, barrier, MPI_Allreduce; copy the input, barrier, taut_allreduce, taut_step_end; every
  * other repetition the other way round, because whoever comes second finds warmer caches. A time is that of the slowest
@@ -86,27 +86,30 @@ double bench_error_of_sum(const bench_job *j, size_t n)
 
 void bench_native_once(bench_job *j, size_t n, double *ms)
 {
-    double begin;
-    memcpy(j->buf, j->x, n * sizeof(float));
+    double      begin;
+    taut_status s = bench_place_put(j, n);
+    if (s == TAUT_OK && j->at) memcpy(j->buf, j->x, n * sizeof(float)); /* without NCCL, native is MPI's, on the host */
     MPI_Barrier(MPI_COMM_WORLD);
     begin = cli_now();
-    MPI_Allreduce(MPI_IN_PLACE, j->buf, (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    if (s == TAUT_OK) s = bench_place_native(j, n);
     *ms = 1e3 * slowest(cli_now() - begin);
+    if (s != TAUT_OK) bench_agree(j, TAUT_E_TRANSPORT, taut_last_error());
 }
 
 int bench_taut_once(bench_job *j, taut_comm *comm, taut_layer *layer, size_t n, double *ms, double *step_ms)
 {
     double      begin, done;
     taut_status s;
-    memcpy(j->buf, j->x, n * sizeof(float));
+    s = bench_place_put(j, n);
     MPI_Barrier(MPI_COMM_WORLD);
     begin = cli_now();
-    s = taut_allreduce(layer, j->buf, TAUT_SUM);
+    if (s == TAUT_OK) s = bench_place_taut(j, layer);
     done = cli_now();
     if (s == TAUT_OK) s = taut_step_end(comm);
     *step_ms = 1e3 * slowest(cli_now() - begin);
     j->own_ms = 1e3 * (done - begin);
     *ms = slowest(j->own_ms);
+    if (s == TAUT_OK) s = bench_place_get(j, n);
     return bench_agree(j, s, "taut_allreduce");
 }
 
@@ -172,6 +175,8 @@ int bench_open(bench_job *j, const char *codec, size_t bytes, taut_comm **comm, 
     *comm = NULL;
     s = taut_comm_create_mpi(MPI_COMM_WORLD, &cfg, comm);
     if ((rc = bench_agree(j, s, codec)) != CLI_OK) return rc;
+    s = bench_place_attach(j, *comm);
+    if ((rc = bench_agree(j, s, "--nccl")) != CLI_OK) return rc;
     s = taut_layer_register(*comm, "bench", TAUT_F32, 2, shape, layer);
     /* by name, so that small layers do not travel uncompressed; auto is the communicator's to decide */
     if (s == TAUT_OK && strcmp(codec, "auto") != 0) s = taut_layer_codec(*layer, codec);
@@ -304,6 +309,7 @@ static int bench(bench_job *j)
     if (j->every) codec = all, n = sizeof all / sizeof *all;
     if (n == 0) codec = table ? defaults : &all[sizeof all / sizeof *all - 1], n = table ? sizeof defaults / sizeof *defaults : 1;
     if ((rc = make_input(j)) != CLI_OK) return rc;
+    if ((rc = bench_place_open(j)) != CLI_OK) return rc;
     blas_threads((int)j->threads);
     if (j->regret) return bench_regret(j);
     for (uint64_t bytes = j->sizes.from; bytes <= j->sizes.to && table; bytes *= j->sizes.factor)
@@ -331,6 +337,8 @@ static int parse(bench_job *j, int argc, char **argv)
         {"algorithm", "NAME", CLI_TEXT, &j->algorithm, "auto, native, sra, ring or gather", 0, 0, NULL},
         {"hierarchy", "WHEN", CLI_WORD, &j->hierarchy, "reduce inside a host first", 0, 0, "auto|on|off"},
         {"feedback", "WHEN", CLI_WORD, &j->feedback, "error feedback", 0, 0, "auto|on|off|momentum"},
+        {"device", "WHERE", CLI_TEXT, &j->device, "host; cuda: buffers on a GPU, that of the local rank's number; or cuda:N", 0, 0, NULL},
+        {"nccl", NULL, CLI_FLAG, &j->nccl, "they travel by NCCL, and native is ncclAllReduce", 0, 0, NULL},
         {"input", "F.f32", CLI_LIST, &j->inputs, "float32 file, repeated to the size; one per rank, or shared", 0, 0, NULL},
         {"format", "NAME", CLI_WORD, &j->format, "osu: the two columns of osu_allreduce; osu-full: its five", 0, 0, "table|osu|osu-full"},
         {"repeat", "N", CLI_INT, &j->repeat, "timed repetitions at most", 1, BENCH_REPEAT_MAX, NULL},
@@ -368,6 +376,8 @@ static int check(bench_job *j)
 {
     bool table = strcmp(j->format, "table") == 0;
     if (!table && (j->json || j->regret)) return cli_usage("--format=%s: not together with --json or --regret", j->format);
+    if (strcmp(j->device, "host") && strcmp(j->device, "cuda") && strncmp(j->device, "cuda:", 5))
+        return cli_usage("--device=%s: must be host, cuda or cuda:N", j->device);
     for (size_t i = 0; i < j->codecs.n; i++) {
         taut_status s = strcmp(j->codecs.item[i], "auto") == 0 ? TAUT_OK : taut_spec_check(j->codecs.item[i], 0, NULL);
         if (s != TAUT_OK) return cli_bad(s, "--codec=%s", j->codecs.item[i]);
@@ -377,7 +387,7 @@ static int check(bench_job *j)
 
 int cmd_bench_allreduce(int argc, char **argv)
 {
-    bench_job j = {.sizes = {64u << 10, 16u << 20, 4}, .hierarchy = "auto", .feedback = "off", .algorithm = "auto", .format = "table",
+    bench_job j = {.sizes = {64u << 10, 16u << 20, 4}, .hierarchy = "auto", .feedback = "off", .algorithm = "auto", .format = "table", .device = "host",
              .repeat = 20, .warmup = 3, .seconds = 2, .threads = 1, .seed = 1};
     int level, rc;
     if (MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) return cli_fail("MPI does not start");
@@ -397,6 +407,7 @@ int cmd_bench_allreduce(int argc, char **argv)
         rc = bench(&j);
         json_decref(j.results);
     }
+    bench_place_close(&j);
     free(j.x);
     free(j.buf);
     for (int i = 0; i < 2; i++) free(j.chunk[i]);

@@ -65,6 +65,7 @@ static taut_status time_blocks(const taut_shard *s, size_t f, const taut_shard_i
 {
     taut_reader *r;
     double       begin = 0, best = 0;
+    cli_progress line = {0};
     taut_status  rc = taut_reader_create(s, &r);
     if (rc != TAUT_OK) return rc;
     for (int pass = 0; rc == TAUT_OK && (pass < 2 || cli_now() - begin < seconds); pass++) {
@@ -74,11 +75,13 @@ static taut_status time_blocks(const taut_shard *s, size_t f, const taut_shard_i
             taut_block_view v = {.size = sizeof v};
             rc = taut_reader_block(r, f, info->blocks > 1 ? b : 0, &v);
             if (rc == TAUT_OK) bytes += v.offset[v.n];
+            cli_progress_show(&line, "pass %d, %.0f%%", pass + 1, 100 * (double)b / (double)info->blocks);
         }
         t = cli_now() - t;
         if (pass == 0) begin = cli_now();
         if (pass && (double)bytes / t > best) best = (double)bytes / t;
     }
+    cli_progress_end(&line);
     out->read_gbps = best / 1e9;
     taut_reader_destroy(r);
     return rc;

@@ -47,7 +47,8 @@ bad:
 
 static int copy_blocks(job *j, taut_reader *r)
 {
-    uint64_t each = j->info.samples_per_block;
+    uint64_t     each = j->info.samples_per_block;
+    cli_progress line = {0};
     for (uint64_t b = j->from / each; b * each < j->to; b++) {
         taut_block_view v = {.size = sizeof v};
         taut_status     s = taut_reader_block(r, (size_t)j->f, b, &v);
@@ -58,13 +59,16 @@ static int copy_blocks(job *j, taut_reader *r)
             j->bad_samples += end - first;
             continue;
         }
+        if (s != TAUT_OK) cli_progress_end(&line);
         if (s != TAUT_OK) return cli_status(s, "cannot read%s", s == TAUT_E_CORRUPT ? " (--skip-bad goes on with the next block)" : "");
         uint32_t at = v.offset[first - v.first];
         size_t   n = v.offset[end - v.first] - at;
         if (n && fwrite(v.data + at, 1, n, j->file) != n) return cli_fail("cannot write: %s", strerror(errno));
         j->bytes += n;
         j->given += end - first;
+        if (j->out) cli_progress_show(&line, "%.0f%% of %llu samples", 100 * (double)j->given / (double)(j->to - j->from), (unsigned long long)(j->to - j->from));
     }
+    cli_progress_end(&line);
     return CLI_OK;
 }
 

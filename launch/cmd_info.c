@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "cmd.h"
 #include "json.h"
+#include "../comm/taut_nccl.h"
 #include "../compressors/cuda/cuda.h"
 #include <stdio.h>
 #include <string.h>
@@ -25,9 +26,6 @@
 #ifndef TAUT_HAVE_CUDA
 #define TAUT_HAVE_CUDA 0
 #endif
-#ifndef TAUT_HAVE_NCCL
-#define TAUT_HAVE_NCCL 0
-#endif
 
 static const struct {
     const char *name;
@@ -40,7 +38,6 @@ static const struct {
     {"zstd", TAUT_HAVE_ZSTD, "shards, taut data"},
     {"jpeg", TAUT_HAVE_JPEG, "JPEGs decoded on read"},
     {"cuda", TAUT_HAVE_CUDA, "kernels of the codecs for a GPU (make CUDA=1)"},
-    {"nccl", TAUT_HAVE_NCCL, "the NCCL library; no communicators yet"},
 };
 enum { FEATURES = sizeof features / sizeof *features };
 
@@ -54,7 +51,10 @@ static void print_text(void)
         printf("  %-10s %-9s %s\n", features[i].name, features[i].built ? "found" : "left out", features[i].gives);
     const char *gpu;
     bool        usable = taut__cuda_get(&gpu) != NULL;
-    printf("\nGPU       %s%s\n", gpu, usable ? "; its kernels serve callers of compressors/cuda/cuda.h, allreduces run on the host yet" : "");
+    printf("\nGPU       %s%s\n", gpu, usable ? "; taut_allreduce_start_on() runs on it" : "");
+    int nccl = taut_nccl_version();
+    if (nccl) printf("NCCL      %d.%d.%d\n", nccl / 10000, nccl / 100 % 100, nccl % 100);
+    else printf("NCCL      none: %s\n", taut_last_error());
     printf("\ncodecs\n");
     for (size_t i = 0; taut_codec_name(i); i++) printf("  %-10s %s\n", taut_codec_name(i), taut_codec_help(i));
     printf("\nsettings (value now; `taut info --env` explains them)\n");
@@ -78,6 +78,7 @@ static void print_json(void)
     json_object_set_new(o, "features", list);
     const char *gpu;
     jsn_bool(o, "gpu_usable", taut__cuda_get(&gpu) != NULL);
+    jsn_int(o, "nccl_version", (uint64_t)taut_nccl_version());
     jsn_text(o, "gpu", gpu);
     list = json_object();
     for (size_t i = 0; taut_codec_name(i); i++) jsn_text(list, taut_codec_name(i), taut_codec_help(i));

@@ -33,6 +33,8 @@ static const subcommand subcommands[] = {
     {"bench", "codec", cmd_bench_codec, "speed, size and error of codecs on this machine", NULL},
     {"bench", "allreduce", WITH_MPI(cmd_bench_allreduce), "compressed against native allreduce, under mpirun", "MPI"},
     {"plan", NULL, cmd_plan, "choose a codec per layer for recorded gradients", NULL},
+    {"report", NULL, cmd_report, "logs of training runs as one page of pictures", NULL},
+    {"top", NULL, cmd_top, "follow a running job in the terminal", NULL},
     {"data", NULL, WITH_ZSTD(cmd_data), "datasets as shards: pack, info, verify, cat, bench, ...", "zstd"},
     {"train", NULL, cmd_train, "train a model, under mpirun", NULL},
 };

@@ -8,6 +8,7 @@ static const double PRIOR_BLOCK = 2, PRIOR_WEIGHT = 1; /* a spread of blocks bef
 static const double UNSURE = 10; /* blocks: a spread learnt from so many may be twice as large */
 enum { ENOUGH = 4 }; /* blocks to fit a ratio to */
 static const double CALM = 0.1, RESTLESS_MOST = 5; /* the drift is taken as larger where surprises are */
+static const double LEAN = 0.15, LEAN_MOST = 0.8; /* 2.8 deviations, sqrt(LEAN / (2 - LEAN)) each, of the mean of surprises that have no memory: a false alarm in some 700 steps */
 static const double SURPRISE = 12; /* squared deviations, in variances, beyond which the ratio has jumped */
 
 void taut__ratio_reset(taut__ratio *r, double guess, double most)
@@ -54,6 +55,17 @@ static void learn_spread(taut__ratio *r, const moments *m, double unit, bool fit
     r->weight = weight + free;
 }
 
+/* What is unknown about a ratio whose surprises lean to one side; 0: they do not. `expected`: their variance. */
+static double leaned(taut__ratio *r, double delta, double expected)
+{
+    double z = expected > 0 ? delta / sqrt(expected) : 0, lean;
+    r->lean += LEAN * (fmin(fmax(z, -sqrt(SURPRISE)), sqrt(SURPRISE)) - r->lean);
+    if (fabs(r->lean) < LEAN_MOST) return 0;
+    lean = r->lean;
+    r->lean *= 0.5; /* what follows has to show it again */
+    return 2 * lean * lean * expected; /* the mean lags behind */
+}
+
 taut__measured_sum taut__ratio_step(taut__ratio *r, const taut__blocks *b)
 {
     bool    fitted = false;
@@ -66,7 +78,9 @@ taut__measured_sum taut__ratio_step(taut__ratio *r, const taut__blocks *b)
     drift = DRIFT * r->mean * fmin(fmax(r->restless, 1), RESTLESS_MOST);
     prior = r->var + drift * drift;
     if (r->steps > 0) r->restless += CALM * (fmin(delta * delta / (prior + noise), SURPRISE) - r->restless);
+    if (r->steps > 0) prior = fmax(prior, leaned(r, delta, prior + noise));
     fitted = m.c > 0 && (r->steps == 0 || (m.n >= ENOUGH && delta * delta > SURPRISE * (prior + noise)));
+    if (fitted) r->lean = 0;
     if (fitted) { /* unknown, or it has jumped */
         around = m.t / m.c; /* differences from a wrong ratio would be as noisy as the control */
         m = moments_of(b, around);

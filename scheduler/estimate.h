@@ -9,7 +9,8 @@
  * is unbiased whatever rho is (the difference estimator; Cochran, Sampling Techniques, 1977, section 7.10), and precise where t
  * goes with c. The factor of earlier steps serves as rho. Where a step brings few blocks it also carries information about this
  * one, since T / C changes slowly: a scalar Kalman filter weighs the two, and without noise gives T'. Its variance is kept with
- * it, so every value has an interval. A layer without a sampled block in this step is predicted.
+ * it, so every value has an interval. That rests on surprises that have no memory: where they lean to one side for some steps, the ratio
+ * has moved by less than one step shows, and the filter opens (a CUSUM in the form of an exponentially weighted mean; Roberts, Technometrics 1, 1959). A layer without a sampled block in this step is predicted.
  *
  * Pure functions of their arguments: the same bits on all ranks that hold the same numbers. */
 #ifndef TAUT_ESTIMATE_H
@@ -24,6 +25,7 @@ typedef struct taut__ratio { /* T / C of one layer under one codec, pooled over 
     double   block;  /* variance of M (t - rho c) / C over blocks */
     double   weight; /* blocks behind `block`, old ones fading */
     double   restless; /* squared surprises in units of what was expected, fading mean: 1 where the ratio is as steady as assumed */
+    double   lean;   /* surprises in deviations of what was expected, with their signs, fading mean: far from 0, the ratio has moved */
     uint64_t steps;  /* with sampled blocks, since the reset */
 } taut__ratio;
 

@@ -53,6 +53,12 @@ static inline void taut__write(taut__writer *w, const void *src, size_t n)
 static inline void taut__write16(taut__writer *w, uint16_t v) { taut__write(w, &(uint16_t){TAUT_LE16(v)}, sizeof v); }
 static inline void taut__write32(taut__writer *w, uint32_t v) { taut__write(w, &(uint32_t){TAUT_LE32(v)}, sizeof v); }
 static inline void taut__write64(taut__writer *w, uint64_t v) { taut__write(w, &(uint64_t){TAUT_LE64(v)}, sizeof v); }
+static inline void taut__write_f32(taut__writer *w, float v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    taut__write32(w, bits);
+}
 static inline void taut__write_f64(taut__writer *w, double v)
 {
     uint64_t bits;
@@ -98,6 +104,18 @@ static inline uint64_t taut__read64(taut__reader *r)
 {
     const uint8_t *p = taut__read(r, 8);
     return p ? taut__get64(p) : 0;
+}
+static inline float taut__float_at(const void *p)
+{
+    uint32_t bits = taut__get32(p);
+    float    v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+static inline float taut__read_f32(taut__reader *r)
+{
+    const uint8_t *p = taut__read(r, 4);
+    return p ? taut__float_at(p) : 0;
 }
 static inline double taut__read_f64(taut__reader *r)
 {

@@ -76,3 +76,16 @@ void taut__space_register(taut_space s, const taut__space *table)
 {
     if ((int)s > 0 && (int)s < TAUT_SPACES) atomic_store(&further[s], table);
 }
+
+/* ---- what a space may lack ---- */
+
+void *taut__space_host_alloc(const taut__space *space, taut_place p, size_t bytes)
+{
+    return space->host_alloc ? space->host_alloc(p, bytes) : taut__alloc(bytes, 1);
+}
+
+void taut__space_host_release(const taut__space *space, taut_place p, void *memory)
+{
+    if (space->host_release && memory) space->host_release(p, memory);
+    else taut__free(memory);
+}

@@ -7,12 +7,13 @@
 #include "../base/executor.h"
 #include "../engine/engine.h"
 #include "../../compressors/vectors.h"
+#include "../transport/data.h"
 #include "../transport/watchdog.h"
 #include "settings.h"
 #include "trace.h"
 
 /* Tags below TAUT_TAG_LAYERS are those of a communicator's own exchanges; every job has TAUT_TAGS in a row, from its job.tag on. */
-enum { TAUT_TAG_STEP = 1, TAUT_TAG_HANDSHAKE = 2, TAUT_TAG_SUM = 3, TAUT_TAG_LAYERS = 8 };
+enum { TAUT_TAG_STEP = 1, TAUT_TAG_HANDSHAKE = 2, TAUT_TAG_SUM = 3, TAUT_TAG_DATA = 4, TAUT_TAG_LAYERS = 8 };
 
 /* taut__lane : what a communicator has in one memory space. The host's is there from the beginning; another one from the first layer on
  * that has its buffers there, with a stream of its own and threads that wait for the device. Workers: the engine's thread (0), and the
@@ -25,6 +26,9 @@ typedef struct taut__lane {
     float              **scratch;   /* per worker: scratch_n floats, twice, then (not on the host) frame_bytes for a payload */
     size_t               scratch_n, frame_bytes;
     float               *fetched;   /* (not on the host) scratch_n floats in host memory, for whoever holds the engine's lock */
+    struct taut__block  *blocks;    /* memory of the place that exchanges borrow: taut__lane_borrow */
+    taut__data          *data;      /* of the communicator, where it carries what lies here: a wait has an end then */
+    int32_t              timeout_ms;
     _Atomic int          noted, failed; /* of the space, where nothing could be returned: the first failure */
     char                 why[256];
 } taut__lane;
@@ -44,6 +48,8 @@ typedef struct taut__context {
     taut__arena      arena;    /* slots that jobs borrow */
     size_t           reserved; /* requests that the transport has room for, of borrowed slots */
     taut__trace     *trace;
+    taut__data      *data;     /* NULL: all goes by messages of t. Else what lies on devices goes by it, in turns */
+    struct { uint64_t given, now; } turns; /* reduce/lineup.h: by rank 0; whose it is */
     _Atomic size_t   lossy;    /* layers whose codec, in force, loses something */
     _Atomic bool     feeding;  /* some layer has feedback: what is not finite is looked for */
 } taut__context;
@@ -60,6 +66,14 @@ taut_status taut__context_lane(taut__context *ctx, taut_place caller, taut__lane
 taut_status taut__context_one_device(const taut__context *ctx, taut_place caller); /* TAUT_E_STATE, as above */
 void        taut__lane_note(taut__lane *lane, taut_status s); /* s, and taut_last_error(), if it is a failure */
 taut_status taut__lane_check(const taut__lane *lane);
+/* Until all that the lane's stream holds is done: TAUT_E_DEVICE if some of it failed. With a data half no longer than the timeout, since what
+ * another rank does not do may keep the stream busy for ever: TAUT_E_TIMEOUT, and the data half is aborted. */
+taut_status taut__lane_wait(const taut__lane *lane);
+uint64_t    taut__lane_waits(void); /* of this process, so far */
+/* Memory of the place for one exchange, not zeroed: one of TAUT_BLOCKS, which grow; *out NULL: all are lent. With the engine held. */
+enum { TAUT_BLOCKS = 3 };
+taut_status taut__lane_borrow(taut__lane *lane, size_t bytes, void **out);
+void        taut__lane_give_back(taut__lane *lane, void *memory); /* NULL is fine; no work on it is left */
 /* Each worker: two of so many floats, and room for a payload of so many bytes. With the engine held. */
 taut_status taut__context_scratch(taut__lane *lane, size_t floats, size_t payload);
 taut_status taut__context_tags(taut__context *ctx, int *tag);         /* TAUT_TAGS in a row */

@@ -1,7 +1,89 @@
 /* lane.c : what a communicator has in each memory space. */
 #include "lane.h"
 #include "../base/partition.h"
+#include <sched.h>
 #include <string.h>
+#include <time.h>
+
+/* ---- memory that exchanges borrow ---- */
+
+typedef struct taut__block {
+    void  *memory;
+    size_t bytes;
+    bool   lent;
+} block;
+
+taut_status taut__lane_borrow(taut__lane *lane, size_t bytes, void **out)
+{
+    block *best = NULL;
+    *out = NULL;
+    if (!lane->blocks) lane->blocks = taut__alloc(TAUT_BLOCKS, sizeof *lane->blocks);
+    if (!lane->blocks) return taut__fail(TAUT_E_NOMEM, "out of memory");
+    for (block *b = lane->blocks; b < lane->blocks + TAUT_BLOCKS; b++)
+        if (!b->lent && (!best || (best->bytes < bytes && b->bytes > best->bytes))) best = b;
+    if (!best) return TAUT_OK;
+    if (best->bytes < bytes) {
+        lane->space->release(lane->place, best->memory);
+        *best = (block){0};
+        taut_status s = lane->space->alloc(lane->place, bytes, &best->memory);
+        if (s != TAUT_OK) return s == TAUT_E_NOMEM ? taut__fail(s, "out of memory for an exchange of %zu bytes", bytes) : s;
+        best->bytes = bytes;
+    }
+    best->lent = true;
+    *out = best->memory;
+    return TAUT_OK;
+}
+
+void taut__lane_give_back(taut__lane *lane, void *memory)
+{
+    for (int i = 0; memory && lane->blocks && i < TAUT_BLOCKS; i++)
+        if (lane->blocks[i].memory == memory) lane->blocks[i].lent = false;
+}
+
+static void release_blocks(taut__lane *lane)
+{
+    for (int i = 0; lane->blocks && i < TAUT_BLOCKS; i++) lane->space->release(lane->place, lane->blocks[i].memory);
+    taut__free(lane->blocks);
+}
+
+/* ---- waiting ---- */
+
+static taut_status overdue(const taut__lane *lane)
+{
+    lane->data->ops->abort(lane->data);
+    lane->space->wait(lane->place);
+    return taut__fail(TAUT_E_TIMEOUT, "the device did not finish within %d ms", (int)lane->timeout_ms);
+}
+
+static taut_status wait_for(const taut__lane *lane, taut__event *e)
+{
+    double begin = taut__now();
+    bool   passed = false;
+    TAUT_TRY(lane->space->event_record(e, lane->place));
+    for (int looks = 0;; looks++) {
+        TAUT_TRY(lane->space->event_test(e, &passed));
+        if (passed) return lane->space->failed ? lane->space->failed(lane->place) : TAUT_OK;
+        if (lane->timeout_ms >= 0 && taut__now() - begin > lane->timeout_ms * 1e-3) return overdue(lane);
+        if (looks < 200) sched_yield();
+        else nanosleep(&(struct timespec){0, 20000}, NULL);
+    }
+}
+
+static _Atomic uint64_t waits;
+uint64_t taut__lane_waits(void) { return atomic_load(&waits); }
+
+taut_status taut__lane_wait(const taut__lane *lane)
+{
+    taut__event *e;
+    atomic_fetch_add(&waits, 1);
+    if (!lane->data) return lane->space->wait(lane->place);
+    TAUT_TRY(lane->space->event_create(lane->place, &e));
+    taut_status s = wait_for(lane, e);
+    lane->space->event_destroy(e);
+    return s;
+}
+
+/* ---- life ---- */
 
 static size_t workers(const taut__lane *lane) { return (size_t)taut__executor_threads(lane->executor); }
 
@@ -11,6 +93,7 @@ void taut__lane_close(taut__lane *lane)
         taut__executor_quiet(lane->executor);
         for (size_t w = 0; lane->scratch && w < workers(lane); w++) lane->space->release(lane->place, lane->scratch[w]);
     }
+    release_blocks(lane);
     taut__free(lane->scratch);
     taut__free(lane->fetched);
     taut__executor_destroy(lane->executor);
@@ -44,7 +127,8 @@ taut_status taut__context_lane(taut__context *ctx, taut_place caller, taut__lane
     if (!space || !vectors) return TAUT_E_UNSUPPORTED;
     taut_place place = {.space = caller.space, .device = caller.device};
     TAUT_TRY(space->stream_create(&place));
-    *lane = (taut__lane){.place = place, .space = space, .vectors = vectors};
+    *lane = (taut__lane){.place = place, .space = space, .vectors = vectors, .data = taut__on_host(place) ? NULL : ctx->data,
+                         .timeout_ms = ctx->set.c.timeout_ms};
     taut_status s = make(ctx, lane);
     if (s != TAUT_OK) taut__lane_close(lane);
     return s;

@@ -46,6 +46,10 @@ static const row table[] = {
     {"TAUT_HIERARCHY", "auto", "reduce inside each host first: auto, on or off", WORD, FIELD(hierarchy), 0, 0, "auto|on|off", ENUM(hierarchy), 0},
     {"TAUT_SOLVER", "hull", "solver of plans: hull or dp", WORD, FIELD(solver), 0, 0, "hull|dp", 0, 0},
     {"TAUT_TRACE", "", "write a Chrome/Perfetto trace to this path; %r becomes the rank", TEXT, FIELD(trace), 0, 0, NULL, 0, OWN},
+    {"TAUT_METRICS", "", "write metrics for Prometheus to this path, anew now and then; %r becomes the rank (docs/metrics.md)", TEXT,
+     offsetof(taut__settings, metrics), 0, 0, NULL, 0, EXTRA | OWN},
+    {"TAUT_METRICS_SECONDS", "10", "least time between two versions of that file, 0..86400; 0 = every step", U32,
+     offsetof(taut__settings, metrics_seconds), 0, 86400, NULL, 0, EXTRA | OWN},
     {"TAUT_SEED", "1", "seed of stochastic rounding and random selection; the same on all ranks", U64, FIELD(seed), 0,
      18446744073709551615.0, NULL, 0, 0},
     {"TAUT_TIMEOUT_MS", "60000", "longest wait for a peer, milliseconds; -1 = for ever", I32, FIELD(timeout_ms), -1, 2147483647,
@@ -75,8 +79,11 @@ static const row table[] = {
     {"TAUT_EXCLUDE", "", "preload libraries: not these sites", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_REPORT", "", "preload libraries: the report as JSON to this path; - for no report at all", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_DRYRUN", "0", "preload libraries: 1 = compress nothing, say what each budget would save", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
+    {"TAUT_NCCL_LIBRARY", "libnccl.so.2", "the file that is opened as NCCL, when it is first wanted", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_NONBLOCKING", "auto", "preload libraries: compress non-blocking and persistent sums, which needs MPI_THREAD_MULTIPLE: on, off, or auto, "
      "which is on for programs that import such calls", ELSEWHERE, 0, 0, 0, "auto|on|off", 0, EXTRA},
+    {"TAUT_ROOT", "", "Python, taut.init(): HOST:PORT on which rank 0 listens; default MASTER_ADDR at MASTER_PORT + 1", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
+    {"TAUT_LIBRARY", "", "Python: this libtaut.so instead of the package's", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_LOG", "warn", "what is logged on stderr: error, warn, info, debug or trace", ELSEWHERE, 0, 0, 0, "error|warn|info|debug|trace", 0,
      DEBUG | EXTRA},
     {"TAUT_LOG_SUBSYS", "", "log only these parts, as in comm,sched", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
@@ -323,7 +330,7 @@ taut_status taut_setting_get(size_t i, taut_setting *s)
 
 const char *taut_features(void)
 {
-    return "threads"
+    return "threads tcp"
 #ifdef TAUT_HAVE_MPI
            " mpi"
 #endif

@@ -5,7 +5,7 @@
 
 #include "../../compressors/codec.h"
 
-enum { TAUT_TEXTS = 14, TAUT_TEXT = 256 };
+enum { TAUT_TEXTS = 15, TAUT_TEXT = 256 };
 
 /* Words of the settings, in the order in which settings.c lists them. Objective and metric: scheduler/budget.h. */
 typedef enum taut__feedback_mode { TAUT_FEEDBACK_AUTO, TAUT_FEEDBACK_ON, TAUT_FEEDBACK_OFF, TAUT_FEEDBACK_MOMENTUM } taut__feedback_mode;
@@ -19,6 +19,8 @@ typedef enum taut__algorithm_mode {
 
 typedef struct taut__settings {
     taut_config c;              /* every field filled in and checked; strings point into text: never copy the struct */
+    const char *metrics;        /* path of a file of metrics; "": none */
+    uint32_t    metrics_seconds; /* between two of it */
     int32_t     fake_hosts;     /* tests: so many consecutive ranks count as one host; 0 = ask the system */
     const char *faults;         /* tests: what happens to messages (transport/faulty.h) */
     taut_spec   spec;           /* c.codec */

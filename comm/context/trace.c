@@ -56,7 +56,7 @@ static void delist(const taut__trace *t)
     pthread_mutex_unlock(&all_lock);
 }
 
-static bool expand(const char *path, int rank, char *dst, size_t cap)
+bool taut__rank_path(const char *path, int rank, char *dst, size_t cap)
 {
     const char *mark = strstr(path, "%r");
     int         n = mark ? snprintf(dst, cap, "%.*s%d%s", (int)(mark - path), path, rank, mark + 2)
@@ -69,7 +69,7 @@ taut_status taut__trace_open(const char *path, int rank, taut__trace **trace)
     char name[512];
     *trace = NULL;
     if (!*path || (rank != 0 && !strstr(path, "%r"))) return TAUT_OK; /* one name: rank 0 writes it */
-    if (!expand(path, rank, name, sizeof name)) return taut__fail(TAUT_E_RANGE, "TAUT_TRACE: path too long");
+    if (!taut__rank_path(path, rank, name, sizeof name)) return taut__fail(TAUT_E_RANGE, "TAUT_TRACE: path too long");
     taut__trace *t = taut__alloc(1, sizeof *t);
     if (!t) return taut__fail(TAUT_E_NOMEM, "trace: out of memory");
     t->file = fopen(name, "w");

@@ -20,6 +20,7 @@ static taut_status open_comm(taut_comm *comm, taut__transport *t)
     comm->hooks = taut__auto_hooks();
     comm->planning = (taut__planning){.ctx = &comm->ctx, .members = comm->ctx.hierarchical ? comm->ctx.leaders.size : comm->ctx.all.size};
     if (comm->hooks) TAUT_TRY(comm->hooks->create(&comm->planning, &comm->ctx.set, &comm->autom));
+    TAUT_TRY(taut__metrics_open(comm));
     return wants_thread(comm) ? taut__engine_thread(&comm->ctx.engine) : TAUT_OK;
 }
 
@@ -56,12 +57,15 @@ taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_c
 void taut_comm_destroy(taut_comm *comm)
 {
     if (!comm || taut__comm_forked(comm)) return; /* in a child there is nothing that could be given back */
+    taut__metrics_close(comm);
     taut__absence_leave(comm);
     taut__comm_discard(comm);
 }
 
 void taut__comm_discard(taut_comm *comm)
 {
+    taut__metrics_close(comm);
+    if (comm->ctx.data && atomic_load(&comm->ctx.engine.failed)) comm->ctx.data->ops->abort(comm->ctx.data);
     taut__engine_destroy(&comm->ctx.engine);
     taut__watchdog_destroy(&comm->ctx.watchdog);
     if (comm->autom) comm->hooks->destroy(comm->autom);
@@ -70,6 +74,7 @@ void taut__comm_discard(taut_comm *comm)
     for (size_t i = 0; i < comm->layers && !keep; i++) taut__layer_destroy(comm->layer[i]);
     for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     taut__context_close(&comm->ctx, keep);
+    if (comm->ctx.data) comm->ctx.data->ops->destroy(comm->ctx.data);
     taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->sampling.error);
     taut__free(comm->lent), taut__free(comm->loads.rank);
     comm->ctx.t->ops->destroy(comm->ctx.t);

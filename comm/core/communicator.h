@@ -8,6 +8,7 @@
 #include "sample.h"
 
 typedef struct taut__bucket taut__bucket; /* fusion.c */
+typedef struct taut__metrics taut__metrics; /* metrics.c */
 
 /* taut__step_record : the part of a taut__record that adds up where a layer is reduced several times in a step. */
 typedef struct taut__step_record {
@@ -40,6 +41,7 @@ struct taut_layer {
     uint64_t        ops;            /* of the step's collectives, the last 32: op + 1 in two bits each, the latest lowest */
     size_t          scale_n;        /* values of scale; the tensor has them where they count */
     uint64_t        scale_hash;     /* of scale */
+    size_t          directions;     /* of a basis that the planner wants to know; 0: none */
     float          *before;         /* in the place. dropped=restore: the residual (and momentum) before the step; NULL: not kept */
     bool            had_residual;   /* before the step */
     bool            dropping;       /* it took part in the step that has just ended: taut_step_drop() concerns it */
@@ -51,6 +53,7 @@ struct taut_layer {
 
     /* statistics */
     uint64_t          bytes_sent, bytes_dense;
+    double            codec_s;       /* of encoding and decoding */
     uint64_t          calls_at_step; /* operand.calls when the step began */
     taut__step_record lost;          /* of the collectives of the last step that had one, or of the one under way */
     taut__planned     planned;       /* what the planner knows, the sums of the step that ends among it, and wants */
@@ -60,7 +63,7 @@ struct taut_layer {
 
 /* Of all that ranks tell each other except frames, which have the wire version: statistics on which codecs agree, what rides in the exchange of
  * a step's end, tags, orders of messages. Raised whenever one of them changes, so that ranks of different builds say so. */
-enum { TAUT_EXCHANGE_VERSION = 3 };
+enum { TAUT_EXCHANGE_VERSION = 4 };
 
 enum { TAUT_HANDSHAKE_LINE = 320 };
 typedef struct taut__handshake_line {
@@ -123,6 +126,8 @@ struct taut_comm {
     taut__auto      *autom;
     taut__planning   planning;
 
+    taut__metrics *metrics;          /* NULL: this rank writes none */
+
     uint64_t steps, control_sent;
     double   exposed_s, created_s;
     taut__interval rel_err2, rel_err2_metric; /* of the last step */
@@ -144,6 +149,7 @@ void        taut__layer_unprepare(taut_layer *layer); /* its reduction's memory,
 void        taut__layer_drop_codec(taut_layer *layer); /* and all that it has */
 taut_status taut__layer_runs(const taut_layer *layer, const taut_spec *wire, taut_space space); /* TAUT_E_UNSUPPORTED: its codec does not, there */
 float       taut__layer_momentum(const taut_layer *layer); /* of its feedback; 0: none */
+taut_status taut__layer_axes(taut_layer *layer);    /* its basis, if its codec is coded in one; with the engine held */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
 void        taut__layer_destroy(taut_layer *layer);
 void        taut__layer_starts(taut_layer *layer); /* counts it */
@@ -222,6 +228,11 @@ taut_status taut__debug_return(taut_layer *layer);
 /* statistics.c */
 double      taut__layer_metric_weight(const taut_layer *layer); /* see taut__planned.weight */
 taut_status taut__step_exchange(taut_comm *comm);
+
+/* metrics.c : figures for Prometheus. None of it fails a step: what cannot be written is logged, once. */
+taut_status taut__metrics_open(taut_comm *comm);  /* writes the file for the first time; TAUT_E_IO if that cannot be */
+void        taut__metrics_step(taut_comm *comm);  /* a step has ended: writes it anew when it is time */
+void        taut__metrics_close(taut_comm *comm); /* for the last time; the file stays */
 
 /* sample.c. Of a layer: */
 taut_status taut__sample_prepare(taut_layer *layer); /* memory; does nothing when there is, or none is needed */

@@ -3,7 +3,8 @@
 #include "../taut_mpi.h"
 #include "../transport/transport_mpi.h"
 #include "../transport/wrapped.h"
-#include "communicator.h"
+#include "nccl.h"
+#include <dlfcn.h>
 #include <stdio.h>
 #include <xxhash.h>
 
@@ -113,6 +114,24 @@ taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm
     if (*comm) taut__comm_discard(*comm);
     *comm = NULL;
     return s;
+}
+
+/* Open MPI's word for it; others have none, or another. */
+static taut_status cuda_aware(void)
+{
+    int (*query)(void) = NULL;
+    void *f = dlsym(RTLD_DEFAULT, "MPIX_Query_cuda_support");
+    memcpy(&query, &f, sizeof query);
+    if (!query) return taut__fail(TAUT_E_UNSUPPORTED, "taut_comm_open_cuda_mpi: this MPI has no MPIX_Query_cuda_support");
+    return query() ? TAUT_OK : taut__fail(TAUT_E_UNSUPPORTED, "taut_comm_open_cuda_mpi: this MPI says that it was built without CUDA");
+}
+
+taut_status taut_comm_open_cuda_mpi(taut_comm *comm)
+{
+    if (!comm) return taut__fail(TAUT_E_INVALID, "taut_comm_open_cuda_mpi: comm is NULL");
+    taut_status s = cuda_aware();
+    if (s == TAUT_OK) return taut__comm_open_messages(comm, true);
+    return taut__comm_take_data(comm, NULL, s);
 }
 
 /* Wrappers (delivery=assured) have the name of their own. */

@@ -3,6 +3,7 @@
  *
  * At first one hash of all lines is exchanged, by a job, so that start() does not wait for anybody. Jobs of layers wait until
  * theirs is compared. Only if hashes differ do ranks look for the first line that does, and tell each other what it says. */
+#include "../../compressors/basis/basis.h"
 #include "communicator.h"
 #include <stdio.h>
 #include <xxhash.h>
@@ -46,10 +47,11 @@ static const char *ops_text(const taut_layer *l, char *dst, size_t cap)
 
 static const char *step_line(const taut_layer *l, char *dst)
 {
-    char spec[96], scale[56] = "no scale", ops[36];
+    char spec[96], scale[56] = "no scale", ops[36], basis[32] = "";
     taut__spec_print(&l->operand.wire, spec, sizeof spec);
     if (l->operand.tensor.scale_n) snprintf(scale, sizeof scale, "scale of %zu (%016llx)", l->operand.tensor.scale_n, (unsigned long long)l->scale_hash);
-    snprintf(dst, TAUT_HANDSHAKE_LINE, "'%.80s' with %s, %s, %s, call %llu", l->name, ops_text(l, ops, sizeof ops), scale, spec, (unsigned long long)shared_calls(l));
+    if (l->operand.axes) snprintf(basis, sizeof basis, ", basis %016llx", (unsigned long long)taut__axes_digest(l->operand.axes));
+    snprintf(dst, TAUT_HANDSHAKE_LINE, "'%.80s' with %s, %s, %s, call %llu%s", l->name, ops_text(l, ops, sizeof ops), scale, spec, (unsigned long long)shared_calls(l), basis);
     return dst;
 }
 
@@ -58,7 +60,7 @@ uint64_t taut__handshake_digest(const taut_comm *comm)
     uint64_t h = taut__seed(comm->drops, comm->steps); /* what is sampled depends on the step */
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_layer *l = comm->layer[i];
-        uint64_t          did[4] = {called(l) ? l->ops : 0, l->operand.tensor.scale_n, l->scale_hash, shared_calls(l)};
+        uint64_t          did[5] = {called(l) ? l->ops : 0, l->operand.tensor.scale_n, l->scale_hash, shared_calls(l), taut__axes_digest(l->operand.axes)};
         h = spec_hash(&l->operand.wire, XXH3_64bits_withSeed(did, sizeof did, h));
     }
     return h;

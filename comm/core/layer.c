@@ -36,6 +36,7 @@ void taut__layer_count(taut_layer *l)
     l->operand.calls++;
     l->bytes_sent += r->bytes_sent;
     l->bytes_dense += r->bytes_dense;
+    l->codec_s += r->encode_s + r->decode_s;
 }
 
 void taut__layer_starts(taut_layer *l)

@@ -1,4 +1,5 @@
 /* layer_codec.c : the codec in force on a layer, and the memory that it needs. */
+#include "../../compressors/basis/basis.h"
 #include "communicator.h"
 #include <math.h>
 
@@ -21,14 +22,30 @@ static bool wants_feedback(const taut_layer *l, const taut_spec *spec)
 
 float taut__layer_momentum(const taut_layer *l) { return l->comm->ctx.set.feedback == TAUT_FEEDBACK_MOMENTUM ? l->comm->ctx.set.c.momentum : 0; }
 
-/* Memory for x: with feedback, and wherever x cannot be read from buf (16 bit) or must outlive encoding (linear). */
+/* A tensor without a shorter side has no basis: it is coded as it is. */
+taut_status taut__layer_axes(taut_layer *l)
+{
+    taut__operand *o = &l->operand;
+    size_t         coded = taut__spec_basis(&o->wire), most = coded ? coded : l->directions;
+    bool           suits = most > 0 && taut__axes_suit(&o->tensor) && o->dtype == TAUT_F32 && taut__layer_at_home(l);
+    o->turns = suits && coded > 0;
+    if (suits && o->axes && taut__axes_most(o->axes) != most) {
+        taut__axes_destroy(o->axes);
+        o->axes = NULL;
+    }
+    if (suits && !o->axes) TAUT_TRY(taut__axes_create(&o->tensor, most, o->seed, &o->axes));
+    o->learns = suits && !taut__axes_given(o->axes);
+    return TAUT_OK;
+}
+
+/* Memory for x: with feedback, and wherever x cannot be read from buf (16 bit) or must outlive encoding (linear, bases). */
 static taut_status need_feedback(taut_layer *l)
 {
     const taut__algorithm *via;
     TAUT_TRY(taut__algorithm_for(&l->comm->ctx, &l->operand, &l->operand.wire, &via));
     l->operand.feedback_on = wants_feedback(l, &l->spec);
     if (l->operand.feedback_on) atomic_store(&l->comm->ctx.feeding, true);
-    bool needed = l->operand.feedback_on || l->operand.dtype != TAUT_F32 || via == &taut__linear;
+    bool needed = l->operand.feedback_on || l->operand.dtype != TAUT_F32 || via == &taut__linear || l->operand.turns;
     if (!needed || l->operand.feedback) return TAUT_OK;
     return taut__feedback_create_in(taut__layer_place(l), l->operand.tensor.elems, taut__layer_momentum(l), &l->operand.feedback);
 }
@@ -48,6 +65,7 @@ static void drop_state(taut_layer *l)
 
 static taut_status prepare(taut_layer *l)
 {
+    TAUT_TRY(taut__layer_axes(l));
     TAUT_TRY(need_feedback(l));
     TAUT_TRY(taut__drop_prepare(l));
     TAUT_TRY(need_state(l));
@@ -82,12 +100,23 @@ static void note_loss(taut_layer *l, bool lossy)
     l->operand.lossy = lossy;
 }
 
+static taut_status basis_suits(const taut_layer *l, const taut_spec *spec)
+{
+    size_t most = taut__spec_basis(spec);
+    if (most > 0 && l->operand.dtype != TAUT_F32)
+        return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': basis=%zu: must be 0 for 16-bit layers", l->name, most);
+    if (most > 0 && l->comm->ctx.set.feedback == TAUT_FEEDBACK_MOMENTUM)
+        return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': basis=%zu with feedback=momentum: must be auto, on or off", l->name, most);
+    return TAUT_OK;
+}
+
 taut_status taut__layer_use(taut_layer *l, const taut_spec *spec)
 {
     const taut__algorithm *via;
     taut_spec             wire;
     TAUT_TRY(wire_spec(l, spec, &wire));
     TAUT_TRY(taut__spec_suits(&wire, &l->operand.tensor));
+    TAUT_TRY(basis_suits(l, &wire));
     TAUT_TRY(taut__layer_runs(l, &wire, taut__layer_place(l).space));
     TAUT_TRY(taut__algorithm_for(&l->comm->ctx, &l->operand, &wire, &via));
     taut__layer_unprepare(l);
@@ -102,6 +131,9 @@ taut_status taut__layer_use(taut_layer *l, const taut_spec *spec)
 taut_status taut__layer_runs(const taut_layer *l, const taut_spec *wire, taut_space space)
 {
     const taut_codec *codec = taut__spec_codec(wire);
+    if (taut__spec_basis(wire) > 0 && space != TAUT_HOST)
+        return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': codec %s with basis=%zu has no operations in space %s", l->name, codec->name, taut__spec_basis(wire),
+                          taut__space_name(space));
     if (taut__ops(codec, space)) return TAUT_OK;
     return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': codec %s has no operations in space %s", l->name, codec->name, taut__space_name(space));
 }
@@ -110,7 +142,7 @@ taut_status taut__layer_runs(const taut_layer *l, const taut_spec *wire, taut_sp
 static bool fits_as_it_is(const taut_layer *l, const taut_spec *spec)
 {
     const taut_codec *codec = taut__spec_codec(spec);
-    if (!l->prepared || spec->stages != 1 || l->spec.stages != 1 || codec != taut__spec_codec(&l->spec)) return false;
+    if (!l->prepared || spec->stages != 1 || l->spec.stages != 1 || codec != taut__spec_codec(&l->spec) || taut__spec_basis(spec) != taut__spec_basis(&l->spec)) return false;
     return !(codec->caps & TAUT_CAP_STATEFUL) && taut__spec_suits(spec, &l->operand.tensor) == TAUT_OK &&
            taut__spec_capacity(spec, &l->operand.tensor, l->operand.tensor.elems) == taut__spec_capacity(&l->operand.wire, &l->operand.tensor, l->operand.tensor.elems);
 }
@@ -140,4 +172,5 @@ void taut__layer_drop_codec(taut_layer *l)
     drop_state(l);
     note_loss(l, false);
     taut__feedback_destroy(l->operand.feedback);
+    taut__axes_destroy(l->operand.axes);
 }

@@ -25,6 +25,10 @@ taut_status taut__place_usable(const taut_layer *l, const void *buf, taut_place 
     const taut__space *space = taut__memory_of(caller.space);
     if (!space || !taut__vectors_of(caller.space)) return TAUT_E_UNSUPPORTED;
     if (!l->bucket) TAUT_TRY(taut__layer_runs(l, &l->operand.wire, caller.space));
+    bool captured = false;
+    if (space->capturing) TAUT_TRY(space->capturing(caller, &captured));
+    if (captured)
+        return taut__fail(TAUT_E_STATE, "layer '%s': its stream is being captured into a graph: collectives of ranks cannot be; start it outside", l->name);
     return space->check(caller, buf, "buf");
 }
 

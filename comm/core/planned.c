@@ -3,7 +3,7 @@
 
 static void init(taut_layer *l)
 {
-    l->planned = (taut__planned){.index = l->index, .name = l->name, .tensor = &l->operand.tensor, .record = &l->reduction.record, .spec = l->spec};
+    l->planned = (taut__planned){.index = l->index, .name = l->name, .tensor = &l->operand.tensor, .axes = &l->operand.axes, .record = &l->reduction.record, .spec = l->spec};
 }
 
 /* What this rank knows. */
@@ -28,12 +28,23 @@ void taut__planned_after(taut_comm *comm)
     }
 }
 
+static taut_status want_basis(taut_layer *l, size_t directions)
+{
+    if (directions == l->directions) return TAUT_OK;
+    l->directions = directions;
+    taut__engine_hold(&l->comm->ctx.engine);
+    taut_status s = taut__layer_axes(l);
+    taut__engine_release(&l->comm->ctx.engine);
+    return s;
+}
+
 static taut_status apply(taut_layer *l)
 {
     taut__planned *p = &l->planned;
     if (p->adopts) TAUT_TRY(taut__layer_adopt(l, &p->spec));
     if (p->error_scale > 0) taut__layer_scale_error(l, p->error_scale);
     if (p->wide_blocks > 0) TAUT_TRY(taut__sample_widen(l, p->wide_elems, p->wide_blocks));
+    TAUT_TRY(want_basis(l, p->directions));
     p->adopts = false;
     p->error_scale = 0;
     p->wide_blocks = 0;

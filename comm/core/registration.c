@@ -1,4 +1,5 @@
 /* registration.c : layers come to a communicator, and get their codec and scale from the program. */
+#include "../../compressors/basis/basis.h"
 #include "../../scheduler/budget.h"
 #include "communicator.h"
 #include <math.h>
@@ -186,4 +187,38 @@ taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
     if (n) memcpy(l->scale, s, n * sizeof *s);
     l->scale_hash = n ? XXH3_64bits(s, n * sizeof *s) : 0;
     return use_scale(l);
+}
+
+static taut_status check_basis(const taut_layer *l, const float *m, size_t n)
+{
+    const taut_tensor *t = &l->operand.tensor;
+    if (l->started) return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_basis between start and wait", l->name);
+    if (n > 0 && n != t->elems)
+        return taut__fail(TAUT_E_RANGE, "layer '%s': basis from %zu values: must be 0 or %zu (elements)", l->name, n, t->elems);
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(m[i])) return taut__fail(TAUT_E_RANGE, "layer '%s': basis from value %zu, %g: must be finite", l->name, i, (double)m[i]);
+    return TAUT_OK;
+}
+
+static taut_status hold_axes(taut_layer *l)
+{
+    taut__engine_hold(&l->comm->ctx.engine);
+    taut_status s = taut__layer_axes(l);
+    taut__engine_release(&l->comm->ctx.engine);
+    return s;
+}
+
+taut_status taut_layer_basis(taut_layer *l, const float *m, size_t n)
+{
+    if (!l || (n > 0 && !m)) return taut__fail(TAUT_E_INVALID, "taut_layer_basis: layer or m is NULL");
+    TAUT_TRY(check_basis(l, m, n));
+    TAUT_TRY(hold_axes(l));
+    taut_axes *a = l->operand.axes;
+    if (!a) return TAUT_OK;
+    taut__axes_give(a, n > 0);
+    l->operand.learns = n == 0;
+    if (n == 0) return TAUT_OK;
+    taut__axes_learn_begin(a, 0);
+    for (size_t i = 0; i < taut__axes_tiles(a); i++) taut__axes_learn(a, &l->operand.tensor, i, m);
+    return taut__axes_renew(a) ? TAUT_OK : taut__fail(TAUT_E_RANGE, "layer '%s': basis from values whose squares overflow", l->name);
 }

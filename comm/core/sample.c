@@ -2,7 +2,7 @@
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "../reduce/input.h"
-#include "communicator.h"
+#include "sample_device.h"
 #include <math.h>
 #include <string.h>
 
@@ -102,7 +102,11 @@ static void release(taut__sample *s)
     s->room = s->blocks = s->wide_room = s->wide_blocks = 0;
 }
 
-void taut__sample_release(taut_layer *l) { release(&l->sample); }
+void taut__sample_release(taut_layer *l)
+{
+    taut__there_release(l);
+    release(&l->sample);
+}
 
 taut_status taut__sample_prepare(taut_layer *l)
 {
@@ -146,6 +150,7 @@ bool taut__sample_begin(taut_layer *l)
     choose_wide(l);
     s->factor = red->factor;
     if (s->blocks > 0) memset(s->x, 0, 2 * s->room * BLOCK * sizeof *s->x);
+    if (!taut__lane_on_host(red->lane) && s->blocks + s->wide_blocks > 0) taut__lane_note(l->reduction.lane, taut__there_begin(l));
     return s->blocks > 0 || s->wide_blocks > 0;
 }
 
@@ -168,36 +173,47 @@ static size_t first_block(spots b, size_t first)
     return lo;
 }
 
-/* to, of a block's elements each, gets what r has of them, times factor. from[0] is element r.first, and lies in the lane's place. */
-static void keep(const taut_layer *l, spots b, taut__range r, const float *from, float factor, float *to)
+/* to, of a block's elements each, gets what r has of them, times factor. from[0] is element r.first. On the host. */
+static void keep(spots b, taut__range r, const float *from, float factor, float *to)
 {
-    taut__lane *lane = l->reduction.lane;
-    bool        home = taut__lane_on_host(lane);
-    size_t      end = r.first + r.n;
+    size_t end = r.first + r.n;
     for (size_t k = first_block(b, r.first); k < b.n && b.at[k] < end; k++) {
         size_t       at = taut__max(b.at[k], r.first), n = taut__min(b.at[k] + b.elems, end) - at;
         float       *kept = to + k * b.elems + (at - b.at[k]);
-        const float *here = home ? from + (at - r.first) : kept;
-        if (!home) taut__lane_note(lane, taut__lane_fetch(lane, kept, from + (at - r.first), n * sizeof *kept));
-        if (factor != 1) for (size_t i = 0; i < n; i++) kept[i] = factor * here[i];
-        else if (home) memcpy(kept, here, n * sizeof *kept);
+        const float *here = from + (at - r.first);
+        for (size_t i = 0; i < n; i++) kept[i] = factor * here[i];
     }
 }
+
+static bool at_home(const taut_layer *l) { return taut__lane_on_host(l->reduction.lane); }
 
 void taut__sample_x(taut_layer *l, taut__range r, const float *x)
 {
     taut__sample *s = &l->sample;
-    keep(l, narrow(s), r, x, 1, s->x);
-    keep(l, (spots){s->wide_at, s->wide_blocks, s->wide_elems}, r, x, 1, s->wide);
+    if (!at_home(l)) {
+        taut__there_keep(l, TAUT_SAMPLED_X, r, x, 1);
+        taut__there_keep(l, TAUT_SAMPLED_WIDE, r, x, 1);
+        return;
+    }
+    keep(narrow(s), r, x, 1, s->x);
+    keep((spots){s->wide_at, s->wide_blocks, s->wide_elems}, r, x, 1, s->wide);
 }
 
-void taut__sample_lost(taut_layer *l, taut__range r, const float *lost, float factor) { keep(l, narrow(&l->sample), r, lost, factor, l->sample.lost); }
+void taut__sample_lost(taut_layer *l, taut__range r, const float *lost, float factor)
+{
+    if (at_home(l)) keep(narrow(&l->sample), r, lost, factor, l->sample.lost);
+    else taut__there_keep(l, TAUT_SAMPLED_LOST, r, lost, factor);
+}
 
 void taut__sample_result(taut_layer *l)
 {
     taut__sample *s = &l->sample;
     size_t        elems = l->operand.tensor.elems;
     s->taken = l->reduction.halves == TAUT_BOTH;
+    if (!at_home(l)) {
+        taut__there_result(l);
+        return;
+    }
     for (size_t k = 0; k < s->blocks; k++) {
         size_t n = taut__min(BLOCK, elems - s->at[k]);
         taut__result_fetch(&l->reduction, s->at[k], n, s->result + k * BLOCK);

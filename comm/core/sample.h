@@ -26,6 +26,7 @@ typedef struct taut__sample {  /* of one layer */
     size_t     *at;            /* first element of each, ascending */
     float      *x, *lost;      /* room * TAUT_SAMPLE_BLOCK: this rank's x; its encoding's error, in units of the sum; 0: it encodes nothing */
     float      *result;        /* likewise; in units of the buffer */
+    struct taut__sample_there *there; /* sample_device.c: the same on a device, where the layer lies on one */
     double      factor;        /* result = factor * sum */
     bool        taken;         /* this rank has been through a collective in this step */
     size_t      wide_blocks, wide_elems, wide_room; /* blocks of so many elements, kept on this rank alone, for the reference of a budget */

@@ -1,7 +1,7 @@
 /* sample_state.c : what has been learnt of layers' errors, in a checkpoint: with it the steps that follow measure the same numbers as they
  * would have without a break, and codec=auto, which they steer, does the same. Sections of state.h:
  *   of a layer   f64 own, own_error, error, error_var, sum, sum_var (plain, in units of the scale each), seconds, u64 called, measured;
- *                six ratios (error, norm, near: plain, in units of the scale): f64 mean, var, most, block, weight, restless, u64 steps;
+ *                six ratios (error, norm, near: plain, in units of the scale): f64 mean, var, most, block, weight, restless, lean, u64 steps;
  *                f64 counts (error, norm), density, u64 coarse; f64 the relative error that its codec aims at, 0: none
  *   of all       u64 layers, f64 rate, more, u64 apart */
 #include "../base/visit.h"
@@ -26,6 +26,7 @@ static void visit_ratio(taut__visit *v, taut__ratio *r)
 {
     taut__visit_f64(v, &r->mean), taut__visit_f64(v, &r->var), taut__visit_f64(v, &r->most);
     taut__visit_f64(v, &r->block), taut__visit_f64(v, &r->weight), taut__visit_f64(v, &r->restless);
+    taut__visit_within(v, &r->lean, -100, 100);
     taut__visit64(v, &r->steps, UINT64_MAX);
 }
 

@@ -1,6 +1,7 @@
 /* state.c : writes checkpoints: one blob per rank, laid out in state.h. */
 #include "state.h"
 #include "../base/bytes.h"
+#include "../../compressors/basis/basis.h"
 #include <xxhash.h>
 
 uint64_t taut__state_checksum(const uint8_t *blob, size_t len)
@@ -48,6 +49,7 @@ static taut_status save_agreement(const void *self, void *dst, size_t cap, size_
     return TAUT_OK;
 }
 static taut_status save_sample(const void *self, void *dst, size_t cap, size_t *len) { return taut__sample_save(self, dst, cap, len); }
+static taut_status save_axes(const void *self, void *dst, size_t cap, size_t *len) { return taut__axes_save(self, dst, cap, len); }
 static taut_status save_sampling(const void *self, void *dst, size_t cap, size_t *len) { return taut__sampling_save(self, dst, cap, len); }
 static taut_status save_auto(const void *self, void *dst, size_t cap, size_t *len)
 {
@@ -69,7 +71,8 @@ static taut_status write_layer(taut__writer *w, const taut_layer *l, bool residu
     TAUT_TRY(write_section(w, save_feedback, l->operand.residual && residuals ? l->operand.feedback : NULL));
     TAUT_TRY(write_section(w, save_codec, state ? l : NULL));
     TAUT_TRY(write_section(w, save_agreement, l->reduction.agree ? &l->reduction : NULL));
-    return write_section(w, save_sample, l);
+    TAUT_TRY(write_section(w, save_sample, l));
+    return write_section(w, save_axes, l->operand.axes);
 }
 
 static taut_status write_all(taut__writer *w, const taut_comm *comm, bool residuals)

@@ -3,7 +3,7 @@
  *   u32 magic "TAUS", u32 version, u64 bytes of all, u64 checksum of all but itself,
  *   u64 rank, u64 ranks, u64 steps, u64 layers, then per layer
  *     text name, u16 dtype, u16 last op + 1, u64 elements, u64 calls, text spec,
- *     sections: residual (feedback.h), codec state, agreed statistics (agreement.c), what was measured (sample_state.c)
+ *     sections: residual (feedback.h), codec state, agreed statistics (agreement.c), what was measured (sample_state.c), basis (basis.h)
  *   section of what is measured in all layers (sample_state.c),
  *   section of codec=auto.
  *
@@ -13,7 +13,7 @@
 
 #include "communicator.h"
 
-enum { TAUT_STATE_MAGIC = 0x53554154, TAUT_STATE_VERSION = 3, TAUT_STATE_BYTES_AT = 8, TAUT_STATE_SUM_AT = 16, TAUT_STATE_HEADER = 24 };
+enum { TAUT_STATE_MAGIC = 0x53554154, TAUT_STATE_VERSION = 4, TAUT_STATE_BYTES_AT = 8, TAUT_STATE_SUM_AT = 16, TAUT_STATE_HEADER = 24 };
 enum { TAUT_LONG_SPEC = 640 }; /* any spec as text: 512 characters can be parsed, and print no longer than four stages do */
 
 uint64_t    taut__state_checksum(const uint8_t *blob, size_t len); /* len >= TAUT_STATE_HEADER */

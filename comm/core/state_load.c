@@ -8,16 +8,19 @@
  * of ranks it is scaled to keep what it stands for. */
 #include "state.h"
 #include "../base/bytes.h"
+#include "../../compressors/basis/basis.h"
 #include <math.h>
 
 typedef struct saved_layer {
     taut_layer       *layer;
     taut_spec         spec;
     uint64_t          dtype, op, elems, calls;
-    const uint8_t    *residual, *state, *agreement, *sample;
-    size_t            residual_n, state_n, agreement_n, sample_n;
+    const uint8_t    *residual, *state, *agreement, *sample, *basis;
+    size_t            residual_n, state_n, agreement_n, sample_n, basis_n;
     taut_feedback    *feedback; /* made for it; NULL: the layer has one, or needs none */
     taut_codec_state *fresh;    /* that replaces the layer's */
+    taut_axes        *axes;     /* likewise */
+    size_t            directions; /* of the saved basis; 0: none */
 } saved_layer;
 
 typedef struct blob {
@@ -82,6 +85,7 @@ static taut_status read_layer(blob *b, taut__reader *r)
     s.state = read_section(r, &s.state_n);
     s.agreement = read_section(r, &s.agreement_n);
     s.sample = read_section(r, &s.sample_n);
+    s.basis = read_section(r, &s.basis_n);
     if (r->bad) return damaged("a layer");
     s.layer = find(b->comm, name);
     if (!s.layer) return taut__fail(TAUT_E_MISMATCH, "taut_state_load: layer '%s' is not registered", name);
@@ -92,6 +96,8 @@ static taut_status read_layer(blob *b, taut__reader *r)
     TAUT_TRY(check_sizes(&s));
     TAUT_TRY(check_spec(&s, spec));
     TAUT_TRY(taut__sample_check(s.layer, s.sample, s.sample_n));
+    if (!s.basis_n && s.calls > 0 && taut__spec_basis(&s.spec) > 0 && taut__axes_suit(&s.layer->operand.tensor)) return damaged("a basis is missing");
+    if (s.basis_n) TAUT_TRY(taut__axes_check(&s.layer->operand.tensor, s.basis, s.basis_n, &s.directions));
     b->layer[s.layer->index] = s;
     return TAUT_OK;
 }
@@ -148,6 +154,16 @@ static taut_status make_state(taut_layer *l, saved_layer *s)
     return same && s->state_n ? taut__op_state_load(codec, taut__layer_place(l), s->fresh, s->state, s->state_n) : TAUT_OK;
 }
 
+/* The basis that the layer will have: the saved one where as many directions are wanted, else none yet. */
+static taut_status make_axes(taut_layer *l, saved_layer *s)
+{
+    const taut_spec *spec = s->layer && l->automatic ? &s->spec : &l->operand.wire;
+    size_t           wanted = taut__spec_basis(spec), most = wanted == 0 && l->automatic ? s->directions : wanted;
+    if (most == 0 || !taut__axes_suit(&l->operand.tensor)) return TAUT_OK;
+    TAUT_TRY(taut__axes_create(&l->operand.tensor, most, l->operand.seed, &s->axes));
+    return s->directions == most ? taut__axes_load(s->axes, s->basis, s->basis_n) : TAUT_OK;
+}
+
 static taut_status make_ready(blob *b)
 {
     for (size_t i = 0; i < b->comm->layers; i++) {
@@ -156,6 +172,7 @@ static taut_status make_ready(blob *b)
         bool         residual = s->residual_n && b->residuals;
         if (residual && !l->operand.feedback) TAUT_TRY(taut__feedback_create_in(taut__layer_place(l), l->operand.tensor.elems, taut__layer_momentum(l), &s->feedback));
         if (!b->more) TAUT_TRY(make_state(l, s));
+        if (!b->more) TAUT_TRY(make_axes(l, s));
         if (!b->more && s->agreement_n) TAUT_TRY(taut__agree_check(s->agreement, s->agreement_n));
     }
     return TAUT_OK;
@@ -167,6 +184,7 @@ static void discard(blob *b)
         saved_layer *s = &b->layer[i];
         const taut_spec *spec = s->layer && b->comm->layer[i]->automatic ? &s->spec : &b->comm->layer[i]->operand.wire;
         taut__feedback_destroy(s->feedback);
+        taut__axes_destroy(s->axes);
         if (s->fresh) taut__op_state_destroy(taut__spec_codec(spec), taut__layer_place(b->comm->layer[i]), s->fresh);
     }
     taut__free(b->layer);
@@ -230,6 +248,10 @@ static void put_layer(taut_layer *l, saved_layer *s, const blob *b)
     if (b->more) return;
     if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state);
     l->operand.state = s->fresh, s->fresh = NULL;
+    taut__axes_destroy(l->operand.axes);
+    l->operand.axes = s->axes, s->axes = NULL;
+    if (l->automatic) l->directions = l->planned.directions = l->operand.axes ? taut__axes_most(l->operand.axes) : 0;
+    l->operand.learns = l->operand.axes && !taut__axes_given(l->operand.axes);
     l->operand.calls = l->calls_at_step = s->calls;
     l->last_op = (int)s->op - 1;
     l->ops = 0;

@@ -340,6 +340,7 @@ taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats)
     for (size_t i = 0; i < comm->layers; i++) {
         s.bytes_sent += comm->layer[i]->bytes_sent;
         s.bytes_dense += comm->layer[i]->bytes_dense;
+        s.codec_s += comm->layer[i]->codec_s;
     }
     taut__engine_release(e);
     s.comm_s = taut__engine_busy_s(e);

@@ -47,5 +47,6 @@ taut_status taut_step_end(taut_comm *comm)
     taut__engine_hold(&comm->ctx.engine); /* nobody is looking at layers on the strength of it */
     atomic_store(&comm->ending, false);
     taut__engine_release(&comm->ctx.engine);
+    if (s == TAUT_OK) taut__metrics_step(comm);
     return s;
 }

@@ -1,6 +1,6 @@
 /* watch.c : what core hears of a layer's reduction: samples of what is encoded, lost and stored, copies for steps that are dropped, the
  * planner's look at x, and the record of what it cost. */
-#include "communicator.h"
+#include "sample_device.h"
 
 static unsigned begin(taut__reduction *red)
 {
@@ -38,6 +38,11 @@ static void stored(taut__reduction *red, size_t first, size_t n)
     if (taut__layer_at_home(red->job.layer)) taut__debug_wrote(red->job.layer, first, n);
 }
 
+static void enqueued(taut__reduction *red)
+{
+    if (red->watched & TAUT_WATCH_SAMPLE) taut__there_fetch(red->job.layer);
+}
+
 static void complete(taut__reduction *red)
 {
     taut__sample_result(red->job.layer);
@@ -45,5 +50,5 @@ static void complete(taut__reduction *red)
 }
 
 const taut__watcher taut__layer_watcher = {
-    .begin = begin, .form = form, .input = input, .sample = sample, .lost = lost, .stored = stored, .complete = complete,
+    .begin = begin, .form = form, .input = input, .sample = sample, .lost = lost, .stored = stored, .enqueued = enqueued, .complete = complete,
 };

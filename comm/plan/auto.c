@@ -165,7 +165,7 @@ static taut_status make_room(taut__auto *a)
 static taut_status on_register(taut__auto *a, taut__planned *layer)
 {
     TAUT_TRY(make_room(a));
-    TAUT_TRY(taut__observer_add(a->observer, layer->name, layer->tensor));
+    TAUT_TRY(taut__observer_add(a->observer, layer->name, layer->tensor, layer->axes));
     a->layer_plans[a->layers] = (taut__layer_plan){.layer = layer, .made = -1, .ratio = {-1, -1}, .own = {-1, -1}};
     if (a->budget.like) TAUT_TRY(taut__reference_watch(&a->layer_plans[a->layers].reference, &a->reference, layer));
     a->watch[a->layers] = (taut__watch){0};
@@ -323,6 +323,21 @@ static size_t lowrank_turn(taut__auto *a)
     return l;
 }
 
+/* Bases are made where they may pay: where bytes are what counts, or take long. A matrix whose shorter side is hardly longer than the directions has
+ * nothing left over. */
+static void want_bases(taut__auto *a)
+{
+    enum { DIRECTIONS = 32, LEAST_SIDE = 48 };
+    const double slow = 1e-7; /* seconds per byte: below 80 Mbit/s */
+    bool         wanted = a->objective == TAUT_OBJECTIVE_BYTES || a->link.line.beta > slow;
+    for (size_t l = 0; l < a->layers; l++) {
+        taut__planned *p = a->layer_plans[l].layer;
+        size_t         side = taut__min(p->tensor->rows, p->tensor->cols);
+        if (a->layer_plans[l].out || p->directions > 0) continue;
+        p->directions = wanted && side >= LEAST_SIDE ? DIRECTIONS : 0;
+    }
+}
+
 /* Which layers to measure in the coming step. */
 static taut_status arm_looks(taut__auto *a)
 {
@@ -381,6 +396,7 @@ static taut_status end_step(taut__auto *a, const double *v)
     if (a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0) TAUT_TRY(taut__auto_start(a));
     if (due) TAUT_TRY(plan(a, v));
     else TAUT_TRY(taut__arms_switch(a, arm));
+    want_bases(a);
     return arm_looks(a);
 }
 

@@ -1,6 +1,7 @@
 /* auto_force.c : what a plan demands, and putting one in force: codecs, error scales, single layers that go to safer codecs. */
 #include "../../compressors/grid/grid.h"
 #include "auto_inside.h"
+#include "candidates.h"
 #include <math.h>
 #include <string.h>
 
@@ -119,8 +120,7 @@ static bool tuned(const taut__auto *a, size_t l, double factor, char *text)
         taut__snprintf(text, TAUT_SPEC_TEXT, "none");
         return true;
     }
-    taut__snprintf(text, TAUT_SPEC_TEXT, "grid:rel=%.3g,code=%s", grid->value[GRID_KEY_REL] * fmin(factor, 1),
-             grid->value[GRID_KEY_CODE] == GRID_RANS ? "rans" : "packed"); /* as offers.c writes them */
+    taut__grid_text(grid->value[GRID_KEY_REL] * fmin(factor, 1), (int)grid->value[GRID_KEY_CODE], taut__spec_basis(spec), text, TAUT_SPEC_TEXT);
     return true;
 }
 

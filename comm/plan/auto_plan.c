@@ -1,5 +1,7 @@
 /* auto_plan.c : making a plan from agreed sums, and what is done before there is one. */
 #include "auto_inside.h"
+#include "candidates.h"
+#include "../../compressors/grid/grid.h"
 
 /* What the offers are made of, and what the reference makes, from the looks. */
 static void describe(taut__auto *a, const double *sums)
@@ -13,13 +15,34 @@ static void describe(taut__auto *a, const double *sums)
     }
 }
 
+/* A plan that stands as a whole may hold a basis that has gone stale, as measured bits say: that layer goes on without. */
+static taut_status drop_stale(taut__auto *a, const double *sums)
+{
+    const double stale = 0.95; /* bits with it over bits without */
+    bool         dropped = false;
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut_spec *spec = &a->layer_plans[l].layer->spec;
+        const double    *value = spec->stage[0].value;
+        char             text[TAUT_SPEC_TEXT];
+        if (a->layer_plans[l].out || taut__spec_basis(spec) == 0 || taut__observer_basis(a->observer, l, sums, value[GRID_KEY_REL]) <= stale) continue;
+        taut__grid_text(value[GRID_KEY_REL], (int)value[GRID_KEY_CODE], 0, text, sizeof text);
+        TAUT_TRY(taut__auto_adopt(a, l, text));
+        dropped = true;
+    }
+    if (!dropped) return TAUT_OK;
+    taut__auto_error_scales(a);
+    taut__auto_rehash(a);
+    return TAUT_OK;
+}
+
 taut_status taut__auto_plan(taut__auto *a, const double *sums)
 {
     describe(a, sums);
     TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, a->all_norms > 1 ? a->all_norms : 1, &a->offers));
     if (!(a->offers->own2 > 0)) a->arms.there = false; /* no gradients yet; what stood on the last offers is gone */
     if (!(a->offers->own2 > 0)) return TAUT_OK;
-    return taut__arms_plan(a);
+    TAUT_TRY(taut__arms_plan(a));
+    return drop_stale(a, sums);
 }
 
 /* Predicted seconds of layer l's collective, uncompressed. */

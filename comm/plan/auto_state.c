@@ -10,7 +10,7 @@
 #include <math.h>
 #include <xxhash.h>
 
-enum { VERSION = 5 };
+enum { VERSION = 6 };
 
 /* ---- everything ---- */
 

@@ -1,4 +1,5 @@
 /* candidates.c : the table of specs that plans choose from. */
+#include "../../compressors/grid/grid.h"
 #include "candidates.h"
 #include <stdio.h>
 #include <string.h>
@@ -67,4 +68,10 @@ size_t taut__candidates(const taut_tensor *t, uint32_t families, bool thorough, 
         }
     }
     return n;
+}
+
+void taut__grid_text(double rel, int code, size_t basis, char *dst, size_t cap)
+{
+    int n = taut__snprintf(dst, cap, "grid:rel=%.3g,code=%s", rel, code == GRID_RANS ? "rans" : "packed");
+    if (basis > 0 && n > 0 && (size_t)n < cap) taut__snprintf(dst + n, cap - (size_t)n, ",basis=%zu", basis);
 }

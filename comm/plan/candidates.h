@@ -17,4 +17,7 @@ taut_status taut__families_parse(const char *text, uint32_t *families);
  * among them. thorough: also values that are rarely chosen and cost time to measure. */
 size_t taut__candidates(const taut_tensor *t, uint32_t families, bool thorough, taut_spec *spec, size_t max);
 
+/* The spec of grid at a relative error; code: as its key; basis: directions, 0: none. */
+void taut__grid_text(double rel, int code, size_t basis, char *dst, size_t cap);
+
 #endif

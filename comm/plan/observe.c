@@ -30,6 +30,7 @@ void taut__observer_destroy(taut__observer *o)
     for (size_t l = 0; l < o->layers; l++) {
         taut__free(o->layer[l].spec);
         taut__free(o->layer[l].x);
+        taut__free(o->layer[l].tile);
         taut__basis_fini(&o->layer[l].basis);
         taut__sketch_fini(&o->layer[l].sketch);
         taut__shared_fini(&o->layer[l].shared);
@@ -76,7 +77,7 @@ static taut_status prepare(const taut__observer *o, taut__observed *l)
     return TAUT_OK;
 }
 
-taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor)
+taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor, struct taut_axes *const *axes)
 {
     taut__observed  *l;
     double *vector;
@@ -88,7 +89,7 @@ taut_status taut__observer_add(taut__observer *o, const char *name, const taut_t
         o->room = room;
     }
     l = &o->layer[o->layers];
-    *l = (taut__observed){.tensor = tensor, .at = o->values};
+    *l = (taut__observed){.tensor = tensor, .at = o->values, .axes = axes};
     o->layers++; /* destroy() releases it from here on */
     snprintf(l->name, sizeof l->name, "%s", name);
     TAUT_TRY(prepare(o, l));
@@ -134,6 +135,7 @@ taut_status taut__observer_arm(taut__observer *o, size_t index, uint64_t turn, b
     l->fed = 0;
     l->start = taut__mix64(turn) % l->stride;
     l->blocks = taut__ceil_div(blocks - l->start, l->stride);
+    TAUT_TRY(taut__basis_arm(l, turn));
     return lowrank && o->sketch_layer == SIZE_MAX ? taut__observer_arm_lowrank(o, index) : TAUT_OK;
 }
 
@@ -163,6 +165,7 @@ void taut__observer_feed(taut__observer *o, size_t index, const float *x, size_t
         size_t at = (l->start + k * l->stride) * BLOCK;
         copy_part(x, first, n, at, taut__min(BLOCK, l->tensor->elems - at), l->x + k * BLOCK);
     }
+    taut__basis_feed(l, x, first, n);
     if (o->matrix_layer != index) return;
     size_t cols = l->tensor->cols;
     for (size_t r = first / (cols * l->row_stride); r < l->rows && r * l->row_stride * cols < first + n; r++)
@@ -240,6 +243,7 @@ taut_status taut__observer_measure(taut__observer *o, size_t index)
         taut__grid_set_window(stats, lowest);
         for (size_t i = 0; i < GRID_STATS; i++) v[v_grid(l->specs) + i] += stats[i] * factor;
         TAUT_TRY(look_specs(o, l, &t, factor, v));
+        TAUT_TRY(taut__basis_measure(l, v));
         if (o->matrix_layer == index && o->own_lowrank) look_lowrank(o, l, v);
         if (o->matrix_layer == index) taut__sketch_project(&l->sketch, o->matrix, o->sketch);
         o->sketched |= o->matrix_layer == index;

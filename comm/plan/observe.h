@@ -21,7 +21,7 @@ taut_status taut__observer_create(const taut_spec *reference, const taut_spec *s
 void        taut__observer_destroy(taut__observer *o);
 
 /* tensor is kept, and its scale may change later */
-taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor);
+taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor, struct taut_axes *const *axes); /* likewise */
 
 /* Looking at a layer takes three calls: arm it, feed all its elements once, in slices in any order, then measure, which does nothing until
  * all have come. x is
@@ -86,6 +86,9 @@ typedef struct taut__offers {
 taut_status taut__observer_shared(taut__observer *o, size_t l, const taut__apart *apart);
 /* What the reference of a like: budget loses of layer l, as of the looks in sum; zeros where it does not suit. */
 taut_norm2 taut__observer_reference(const taut__observer *o, size_t l, const double *sum);
+
+/* Bits of layer l with its basis over bits without, at this relative error, as of the looks in sum; 1: not known. */
+double taut__observer_basis(const taut__observer *o, size_t l, const double *sum, double rel);
 
 /* sum: vectors of all ranks. rel: the budget if not like:, a share of `all` times norm2: layers that are not planned for have norms
  * too. The result belongs to the observer, until the next call. */

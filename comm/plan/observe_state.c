@@ -65,6 +65,7 @@ static taut_status visit_layer(taut__visit *v, taut__observer *o, taut__observed
     size_t next = l->shared.next;
     taut__visit_bool(v, &l->armed);
     taut__visit_size(v, &l->start, l->stride - 1);
+    taut__visit_bool(v, &l->tiled), taut__visit_size(v, &l->tile_at, SIZE_MAX);
     taut__visit_f64s(v, o->vector + l->at, v_size(l->specs));
     TAUT_TRY(visit_sketch(v, l));
     TAUT_TRY(visit_basis(v, l));

@@ -18,7 +18,11 @@ enum {
 static const double FADE = 0.1;
 enum { V_LOOKS, V_PLAIN, V_WEIGHTED, V_LOWRANK_LOOKS, V_LOWRANK, V_SPEC = V_LOWRANK + RANKS };
 static inline size_t v_grid(size_t specs) { return V_SPEC + 3 * specs; }
-static inline size_t v_size(size_t specs) { return v_grid(specs) + GRID_STATS; }
+/* ... and bits per element without and with the layer's basis, at relative errors of these */
+enum { BASIS_RELS = 3 };
+static const double basis_rel[BASIS_RELS] = {0.05, 0.2, 0.5};
+static inline size_t v_basis(size_t specs) { return v_grid(specs) + GRID_STATS; }
+static inline size_t v_size(size_t specs) { return v_basis(specs) + 2 * BASIS_RELS; }
 
 typedef struct taut__observed {
     char               name[TAUT_LAYER_NAME];
@@ -33,6 +37,10 @@ typedef struct taut__observed {
     taut__basis        basis;  /* of this rank's own, where the reference is of low rank */
     taut__sketch       sketch; /* of the sum */
     taut__shared       shared;
+    struct taut_axes *const *axes; /* see taut__planned.axes */
+    float             *tile;      /* of the basis: a sample of whole vectors, and room for their coordinates; NULL: none */
+    size_t             tile_n, tile_at; /* floats of one of the two; which tile */
+    bool               tiled;     /* the look has one */
 } taut__observed;
 
 typedef struct taut__speed {
@@ -55,7 +63,7 @@ struct taut__observer {
     size_t      sketch_room, sketch_layer; /* SIZE_MAX: none in this step; agreed */
     bool        sketched;      /* this rank's product is there */
     taut__speed *speed;
-    double     *seconds; /* encode, decode per element, for each speed; then the same per call */
+    double     *seconds; /* encode, decode per element, for each speed; then the same per call; then of a basis, per element and direction */
     size_t      speeds;
     double      slow;     /* times as long as those */
     taut__offers offers;
@@ -66,6 +74,16 @@ struct taut__observer {
 
 /* Room for the offers of all layers, and for so many options. */
 taut_status taut__offers_room(taut__observer *o, size_t options);
+/* A layer's basis, in plan/basis_look.c. */
+taut_status taut__basis_arm(taut__observed *l, uint64_t turn);
+void        taut__basis_feed(taut__observed *l, const float *x, size_t first, size_t n);
+taut_status taut__basis_measure(taut__observed *l, double *v); /* adds to the layer's vector v */
+/* Bits with the basis of l over bits without at this relative error, as of sums v; 1: not known. */
+double      taut__basis_ratio(const taut__observed *l, const double *v, double rel);
+
+/* Of a change of basis, per element and direction: the least of a few, on x of side x side, which is spoilt. */
+taut_status taut__basis_time(float *x, size_t side, int tries, double *seconds);
+
 /* This layer's low rank is looked at in the coming step. */
 taut_status taut__observer_arm_lowrank(taut__observer *o, size_t layer);
 

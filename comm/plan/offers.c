@@ -1,4 +1,5 @@
 /* offers.c : from the sums of what all ranks have seen to options: error in the metric, bytes, seconds. */
+#include "../../compressors/basis/basis.h"
 #include "../../compressors/frame.h"
 #include "candidates.h"
 #include "observed.h"
@@ -17,7 +18,7 @@ static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
     spec[n++] = o->grid[GRID_RANS];
     if (taut__spec_suits(&o->starter, t) == TAUT_OK) spec[n++] = o->starter;
     o->speed = taut__alloc(n, sizeof *o->speed);
-    o->seconds = taut__alloc(4 * n, sizeof *o->seconds);
+    o->seconds = taut__alloc(4 * n + 1, sizeof *o->seconds); /* the last: of a change of basis, per element and direction */
     if (!o->speed || !o->seconds) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     o->speeds = n;
     for (size_t i = 0; i < n; i++) {
@@ -65,6 +66,7 @@ taut_status taut__observer_probe(taut__observer *o)
         *call = fmax(*each - slope * large, 0);
         *each = slope;
     }
+    if (s == TAUT_OK) s = taut__basis_time(x, LARGE, TRIES, &o->seconds[4 * o->speeds]);
     taut__free(x);
     return s;
 }
@@ -83,12 +85,16 @@ static void assumed_speed(const taut_spec *spec, double *ns)
     if (s->codec == &taut__codec_grid && s->value[GRID_KEY_CODE] != GRID_RANS) ns[0] = 1, ns[1] = 0.8;
 }
 
+/* Of a change of basis, per element and direction; likewise. */
+static const double ASSUMED_BASIS_S = 0.2e-9;
+
 taut_status taut__observer_assume(taut__observer *o)
 {
     enum { SIDE = 48 };
     const double call_s = 2e-6; /* of a call, whatever the size */
     taut_tensor  t = {.elems = SIDE * SIDE, .rows = SIDE, .cols = SIDE};
     TAUT_TRY(list_speeds(o, &t));
+    o->seconds[4 * o->speeds] = ASSUMED_BASIS_S;
     for (size_t i = 0; i < o->speeds; i++) {
         assumed_speed(&o->speed[i].spec, o->seconds + 2 * i);
         for (size_t k = 2 * i; k < 2 * i + 2; k++) {
@@ -101,9 +107,12 @@ taut_status taut__observer_assume(taut__observer *o)
 
 double *taut__observer_speeds(taut__observer *o, size_t *n)
 {
-    *n = 4 * o->speeds;
+    *n = 4 * o->speeds + 1;
     return o->seconds;
 }
+
+/* Result and residual are turned back, and the basis learns now and then. */
+static const double BACK = 2.125;
 
 static void price_codec(const taut__observer *o, const taut_spec *spec, double elems, taut__measured *m)
 {
@@ -117,6 +126,9 @@ static void price_codec(const taut__observer *o, const taut_spec *spec, double e
         if (strcmp(o->speed[i].text, text) == 0) k = i;
     m->encode_s = o->slow * (call[2 * k] + o->seconds[2 * k] * elems);
     m->decode_s = o->slow * (call[2 * k + 1] + o->seconds[2 * k + 1] * elems);
+    double turn_s = o->slow * o->seconds[4 * o->speeds] * (double)taut__spec_basis(spec) * elems;
+    m->encode_s += turn_s;
+    m->decode_s += BACK * turn_s;
 }
 
 taut_status taut__observer_crowd(taut__observer *o, double seconds, double *factor)
@@ -226,14 +238,16 @@ static double grid_common(const pricing *p, double step, double dead)
     return taut__common_factor(&c, p->o->expected);
 }
 
-static taut_status add_grid_at(pricing *p, taut__rung rung, double common, int code)
+/* basis: directions; 0: none */
+static taut_status add_grid_at(pricing *p, taut__rung rung, double common, int code, size_t basis)
 {
     char      text[64];
     taut_spec spec;
     double    bits;
-    taut__snprintf(text, sizeof text, "grid:rel=%.3g,code=%s", rung.rel, code == GRID_RANS ? "rans" : "packed");
+    taut__grid_text(rung.rel, code, basis, text, sizeof text);
     if (taut__spec_parse(text, &spec) != TAUT_OK) return TAUT_OK;
     bits = taut__grid_estimate_bits(p->stats, rung.step, spec.stage[0].value[GRID_KEY_DEAD], code);
+    if (basis > 0) bits *= taut__basis_ratio(p->l, p->v, rung.rel);
     return add(p, &spec, spec.stage[0].value[GRID_KEY_REL] * p->own2, common, bits / 8 * (double)p->l->tensor->elems + 64);
 }
 
@@ -247,14 +261,19 @@ static double stats_weight(const pricing *p)
 static const double COARSEST = 0.7;
 static const double DEAD = 0.65; /* grid's default */
 
+/* Bits in a basis over bits without, from which on it is not worth the work: one that has gone stale, too. */
+static const double WORTH_TURNING = 0.9;
+
 static taut_status add_grid(pricing *p, double centre)
 {
     taut__rung rung[RUNGS];
     size_t     n = taut__grid_ladder(p->stats, stats_weight(p), centre, 2, COARSEST, RUNGS, rung);
     for (size_t i = 0; i < n; i++) {
         double common = grid_common(p, rung[i].step, DEAD);
-        TAUT_TRY(add_grid_at(p, rung[i], common, GRID_PACKED));
-        TAUT_TRY(add_grid_at(p, rung[i], common, GRID_RANS));
+        TAUT_TRY(add_grid_at(p, rung[i], common, GRID_PACKED, 0));
+        TAUT_TRY(add_grid_at(p, rung[i], common, GRID_RANS, 0));
+        if (taut__basis_ratio(p->l, p->v, rung[i].rel) > WORTH_TURNING) continue;
+        TAUT_TRY(add_grid_at(p, rung[i], common, GRID_RANS, taut__axes_most(*p->l->axes)));
     }
     return TAUT_OK;
 }
@@ -354,7 +373,7 @@ static taut_status find_current(pricing *p, uint32_t *current)
     taut__rung rung = {fmin(spec->stage[0].value[GRID_KEY_REL] * p->aggregate->tuned, COARSEST), 0};
     rung.step = taut__grid_estimate_step(p->stats, rung.rel * p->stats[GRID_STAT_NORM2], spec->stage[0].value[GRID_KEY_DEAD]);
     *current = (uint32_t)all->options;
-    if (rung.step > 0) TAUT_TRY(add_grid_at(p, rung, grid_common(p, rung.step, DEAD), (int)spec->stage[0].value[GRID_KEY_CODE]));
+    if (rung.step > 0) TAUT_TRY(add_grid_at(p, rung, grid_common(p, rung.step, DEAD), (int)spec->stage[0].value[GRID_KEY_CODE], taut__spec_basis(spec)));
     if (*current == all->options) *current = (uint32_t)p->offer->first;
     return TAUT_OK;
 }

@@ -35,6 +35,7 @@ typedef struct taut__planned {
     size_t             index;  /* in order of registration */
     const char        *name;
     const taut_tensor *tensor; /* shape, and the scale in force */
+    struct taut_axes *const *axes; /* its basis, in the making or made; NULL: none */
 
     /* of the step that ends, on this rank: in contribute and on_step_end */
     const taut__record *record; /* what the last collective cost and lost; zeros before the first */
@@ -51,6 +52,7 @@ typedef struct taut__planned {
     double    error_scale; /* a codec that aims at a relative error aims at so many times that of its spec; 0: leave it as it is */
     /* From the next collective on, while the layer loses something: x of so many whole blocks of so many elements; once per layer. */
     size_t    wide_blocks, wide_elems;
+    size_t    directions; /* a basis of so many directions is to be made from results, whether or not the codec is coded in one; 0: only if it is */
 } taut__planned;
 
 typedef struct taut__planning { /* of a communicator */

@@ -19,6 +19,7 @@ typedef struct taut__agree {
     double   few[BRIEF_MAX + 1], few_in[BRIEF_MAX + 1]; /* the first ones; how many ranks need all */
     uint32_t age;                                       /* calls since then, that one included; 0: there was none */
     size_t   scale_n;                                   /* the tensor's then */
+    bool     turned;                                    /* they are of coordinates in a basis */
     taut_calibration calibrated;                                  /* for `earlier`, under */
     taut_stage under;
     bool     all;                                       /* this rank has looked, or looks, for all */
@@ -113,7 +114,7 @@ static taut_status adapt(taut__reduction *red)
 static bool stale(const taut__reduction *red)
 {
     const taut__agree *a = red->agree;
-    return a->age == 0 || a->age >= FULL_EVERY || a->scale_n != red->call.tensor->scale_n;
+    return a->age == 0 || a->age >= FULL_EVERY || a->scale_n != red->call.tensor->scale_n || a->turned != red->rotation.will;
 }
 
 void taut__agree_begin(taut__reduction *red)
@@ -172,6 +173,7 @@ static taut_status calibrate_all(taut__reduction *red)
     TAUT_TRY(calibrate(red, a->stats));
     memcpy(a->earlier, a->stats, sizeof a->earlier);
     a->scale_n = red->call.tensor->scale_n;
+    a->turned = red->rotation.will;
     a->age = red->calibration.raw ? 0 : 1; /* what holds a NaN tells nothing about later calls */
     return TAUT_OK;
 }
@@ -185,6 +187,8 @@ static taut_status calibrate_few(taut__reduction *red)
     return TAUT_OK;
 }
 
+static const uint32_t TURNED = 1u << 31; /* beside the age */
+
 /* ---- checkpoints: u32 age, u32 n, u64 scale_n, n doubles: the earlier statistics, from which calibrate() makes the rest again ---- */
 
 void taut__agree_save(const taut__reduction *red, taut__writer *w)
@@ -192,7 +196,7 @@ void taut__agree_save(const taut__reduction *red, taut__writer *w)
     const taut__agree *a = red->agree;
     if (a->age == 0) return;
     uint32_t n = codec_of(red)->n_stats;
-    taut__write32(w, a->age);
+    taut__write32(w, a->age | (a->turned ? TURNED : 0));
     taut__write32(w, n);
     taut__write64(w, a->scale_n);
     for (uint32_t i = 0; i < n; i++) taut__write_f64(w, a->earlier[i]);
@@ -201,7 +205,7 @@ void taut__agree_save(const taut__reduction *red, taut__writer *w)
 taut_status taut__agree_check(const void *src, size_t len)
 {
     taut__reader r = {src, len, false};
-    uint32_t     age = taut__read32(&r), n = taut__read32(&r);
+    uint32_t     age = taut__read32(&r) & ~TURNED, n = taut__read32(&r);
     bool         good = age > 0 && age <= FULL_EVERY && n > 0 && n <= TAUT_STATS_MAX;
     taut__read64(&r);
     for (uint32_t i = 0; good && i < n; i++) good = isfinite(taut__read_f64(&r));
@@ -216,9 +220,10 @@ void taut__agree_load(taut__reduction *red, const void *src, size_t len)
     struct taut__agree_there *memory = a->there;
     memset(a, 0, sizeof *a);
     a->there = memory;
-    uint32_t age = len ? taut__read32(&r) : 0;
+    uint32_t first = len ? taut__read32(&r) : 0, age = first & ~TURNED;
     if (age == 0 || taut__read32(&r) != codec_of(red)->n_stats) return; /* of another codec: they are exchanged anew */
     a->age = age;
+    a->turned = first & TURNED;
     a->scale_n = (size_t)taut__read64(&r);
     for (uint32_t i = 0; i < codec_of(red)->n_stats; i++) a->earlier[i] = taut__read_f64(&r);
 }

@@ -219,11 +219,22 @@ static taut_status overflow_elsewhere(const taut__reduction *red, uint16_t *half
     return clamped && rest ? keep_rest_elsewhere(red, half, from, rest, n, true) : TAUT_OK;
 }
 
+static float *rest_at(const taut__reduction *red, size_t first, bool keeps)
+{
+    const taut__operand *o = red->operand;
+    return keeps && o->feedback_on && red->halves != TAUT_GATHER ? o->feedback->r + first : NULL;
+}
+
+taut_status taut__result_overflow(taut__reduction *red, size_t first, size_t n, const float *from, bool keeps)
+{
+    return overflow_elsewhere(red, buf_at(red, first), from, rest_at(red, first, keeps), n);
+}
+
 static void store_half(taut__reduction *red, size_t first, size_t n, const float *from, bool keeps)
 {
     taut__operand *o = red->operand;
     void          *to = buf_at(red, first);
-    float         *rest = keeps && o->feedback_on && red->halves != TAUT_GATHER ? o->feedback->r + first : NULL;
+    float         *rest = rest_at(red, first, keeps);
     taut__placed_convert(red, to, o->dtype, from, TAUT_F32, n);
     if (!o->lossy) return;
     if (!taut__at_home(red)) taut__lane_note(red->lane, overflow_elsewhere(red, to, from, rest, n));

@@ -26,7 +26,9 @@ float *taut__result_at(taut__reduction *red, size_t first, float *scratch);     
  * the format's largest number: it stays finite, and the rest goes into the residual. keeps: on this rank; of the ranks that store
  * an element one does. */
 void   taut__result_store(taut__reduction *red, size_t first, size_t n, const float *from, bool keeps);
-/* The same for a whole result that lies where the residual does: nothing else is left there. */
+/* Outside the host: of a result that lies in buf already, and came from there, what overflowed; waits for the device. */
+taut_status taut__result_overflow(taut__reduction *red, size_t first, size_t n, const float *from, bool keeps);
+/* As taut__result_store for a whole result that lies where the residual does: nothing else is left there. */
 void   taut__result_store_last(taut__reduction *red, bool keeps);
 void   taut__result_load(taut__reduction *red, size_t first, size_t n, float *to); /* buf as floats, in the place */
 void   taut__result_fetch(taut__reduction *red, size_t first, size_t n, float *to); /* the same, on the host */

@@ -1,17 +1,19 @@
 /* phases.c : the life of a reduction, and the phases around its algorithm. */
 #include "agreement.h"
+#include "exchange.h"
 #include "hierarchy.h"
 #include "input.h"
 #include "placed.h"
+#include "rotate.h"
 #include "uncompressed.h"
 
 static bool shared(const taut_spec *spec) { return taut__spec_caps(spec) & TAUT_CAP_GLOBAL_STATS; }
 
 /* ---- from phase to phase ----
  *
- * What comes after a phase is the first row of the table that holds. BEGIN, BEGUN, OWN, READY and END are places between phases. */
+ * What comes after a phase is the first row of the table that holds. BEGIN, BEGUN, OWN, READY, END and OVER are places between phases. */
 
-enum { BEGIN = TAUT_PHASE_DONE + 1, BEGUN, OWN, READY, END };
+enum { BEGIN = TAUT_PHASE_DONE + 1, BEGUN, OWN, READY, END, OVER };
 
 static bool elsewhere(const taut__reduction *red) { return !taut__at_home(red); }
 static bool always(const taut__reduction *red) { return (void)red, true; }
@@ -34,6 +36,9 @@ static bool forms_first(const taut__reduction *red)
     return taut__agree_wanted(red->call.spec) || (watched && (others_encode(red) || red->via == &taut__linear));
 }
 
+static bool rotates(const taut__reduction *red) { return red->rotation.will; }
+static bool raw_after_turn(const taut__reduction *red) { return raw_this_time(red) && taut__rotated(red); }
+
 static const struct transition {
     int from;
     bool (*when)(const taut__reduction *red);
@@ -48,19 +53,28 @@ static const struct transition {
     {TAUT_PHASE_LOCAL_SUM, always, OWN},
     {OWN, alone_gathers, TAUT_PHASE_DONE},
     {OWN, spreads, TAUT_PHASE_RAW},
+    {OWN, rotates, TAUT_PHASE_ROTATE},
     {OWN, forms_first, TAUT_PHASE_STATS},
     {OWN, always, READY},
+    {TAUT_PHASE_ROTATE, always, TAUT_PHASE_STATS},
     {TAUT_PHASE_STATS, uncalibrated, TAUT_PHASE_AGREE},
     {TAUT_PHASE_STATS, always, READY},
     {TAUT_PHASE_AGREE, looks_again, TAUT_PHASE_STATS},
     {TAUT_PHASE_AGREE, always, READY},
+    {READY, raw_after_turn, TAUT_PHASE_UNTURN},
     {READY, raw_this_time, TAUT_PHASE_RAW},
     {READY, always, TAUT_PHASE_REDUCE},
+    {TAUT_PHASE_REDUCE, taut__rotated, TAUT_PHASE_BACK},
     {TAUT_PHASE_REDUCE, always, END},
+    {TAUT_PHASE_BACK, always, END},
+    {TAUT_PHASE_UNTURN, always, TAUT_PHASE_RAW},
     {TAUT_PHASE_RAW, always, END},
     {END, in_hosts, TAUT_PHASE_LOCAL_COPY},
-    {END, always, TAUT_PHASE_DONE},
-    {TAUT_PHASE_LOCAL_COPY, always, TAUT_PHASE_DONE},
+    {END, always, OVER},
+    {TAUT_PHASE_LOCAL_COPY, always, OVER},
+    {OVER, taut__learns, TAUT_PHASE_LEARN},
+    {OVER, always, TAUT_PHASE_DONE},
+    {TAUT_PHASE_LEARN, always, TAUT_PHASE_DONE},
 };
 
 static taut_status leave(taut__reduction *red, int from)
@@ -160,6 +174,8 @@ static taut_status (*const advance[])(taut__reduction *red, bool *moved, bool *d
     [TAUT_PHASE_ORDER] = order,
     [TAUT_PHASE_LOCAL_SUM] = local_sum, [TAUT_PHASE_STATS] = look,            [TAUT_PHASE_AGREE] = agree,
     [TAUT_PHASE_REDUCE] = reduce,       [TAUT_PHASE_RAW] = taut__raw_advance, [TAUT_PHASE_LOCAL_COPY] = local_copy,
+    [TAUT_PHASE_ROTATE] = taut__rotate_advance, [TAUT_PHASE_BACK] = taut__back_advance, [TAUT_PHASE_UNTURN] = taut__unturn_advance,
+    [TAUT_PHASE_LEARN] = taut__learn_advance,
 };
 
 static void complete(taut__reduction *red)
@@ -180,7 +196,7 @@ static taut_status step(taut__job *job, bool *moved, bool *done)
     if (over) TAUT_TRY(leave(red, red->phase));
     TAUT_TRY(taut__placed_check(red));
     if (red->phase != TAUT_PHASE_DONE) return TAUT_OK;
-    TAUT_TRY(taut__placed_wait(red));
+    if (!red->settled) TAUT_TRY(taut__placed_wait(red));
     complete(red);
     TAUT_TRY(taut__placed_check(red));
     *done = true;
@@ -190,6 +206,7 @@ static taut_status step(taut__job *job, bool *moved, bool *done)
 static void stop(taut__job *job)
 {
     taut__reduction *red = taut__reduction_of(job);
+    if (red->ctx->data) red->ctx->data->ops->abort(red->ctx->data); /* else what waits for the device may wait for ever */
     taut__aside_cancel(red);
     if (red->via && red->via->cancel) red->via->cancel(red);
     taut__plain_sum_cancel(&red->raw);
@@ -259,6 +276,8 @@ taut_status taut__reduction_prepare(taut__reduction *red)
                             .n = o->tensor.elems, .state = o->state,
                             .no_checksum = red->ctx->set.checksum == TAUT_CHECKSUM_OFF};
     TAUT_TRY(taut__algorithm_for(red->ctx, o, &o->wire, &red->via));
+    const taut__algorithm *by_data = taut__exchange_for(red, red->via);
+    if (by_data) red->via = by_data;
     if (!follows(red)) TAUT_TRY(prepare_own(red));
     if (in_hosts(red)) TAUT_TRY(taut__hier_prepare(red));
     return taut__context_slots(red->ctx, &red->slots);
@@ -272,9 +291,10 @@ taut_status taut__reduction_begin(taut__reduction *red, void *buf, int kind, tau
     red->halves = halves;
     red->blocking = blocking;
     red->factor = kind == TAUT_MEAN && halves != TAUT_GATHER ? 1.0f / (float)red->ctx->all.size : 1.0f;
-    red->formed = red->looked = false;
+    red->formed = red->looked = red->settled = false;
     red->record = (taut__record){.begin_s = taut__now()};
     red->calibration = (taut_calibration){0};
+    taut__rotate_begin(red);
     red->call.calibration = NULL;
     red->call.state = o->state;
     red->call.shared_seed = taut__seed(o->seed, o->calls);

@@ -205,7 +205,8 @@ static void work_aside(void *ctx, size_t i, int worker)
     taut__reduction *red = ctx;
     taut__aside     *a = &red->aside;
     (void)i;
-    a->status = a->work(red, red->lane->scratch[worker]);
+    a->status = taut__space_use(red->lane->space, red->lane->place);
+    if (a->status == TAUT_OK) a->status = a->work(red, red->lane->scratch[worker]);
     if (a->status == TAUT_OK) a->status = taut__placed_wait(red);
     a->why = a->status == TAUT_OK ? NULL : taut_last_error();
 }
@@ -239,9 +240,9 @@ void taut__aside_cancel(taut__reduction *red)
 static taut_status across(const taut__lane *lane, void *dst, const void *src, size_t bytes)
 {
     if (bytes) TAUT_TRY(lane->space->copy(lane->place, dst, src, bytes));
-    return lane->space->wait(lane->place);
+    return taut__lane_wait(lane);
 }
 taut_status taut__lane_fetch(const taut__lane *lane, void *host, const void *src, size_t bytes) { return across(lane, host, src, bytes); }
 taut_status taut__lane_store(const taut__lane *lane, void *dst, const void *host, size_t bytes) { return across(lane, dst, host, bytes); }
 
-taut_status taut__placed_wait(const taut__reduction *red) { return taut__at_home(red) ? TAUT_OK : red->lane->space->wait(red->lane->place); }
+taut_status taut__placed_wait(const taut__reduction *red) { return taut__at_home(red) ? TAUT_OK : taut__lane_wait(red->lane); }

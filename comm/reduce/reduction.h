@@ -51,17 +51,22 @@ typedef struct taut__watcher {
     void (*sample)(taut__reduction *red, taut__range r, const float *x);       /* the same, anywhere */
     void (*lost)(taut__reduction *red, taut__range r, const float *lost, float factor); /* factor * lost, in units of the sum, is not in it */
     void (*stored)(taut__reduction *red, size_t first, size_t n);              /* results have been written */
+    void (*enqueued)(taut__reduction *red);  /* (optional) an exchange: all of it is on the lane's stream, the result last; an event is recorded behind */
     void (*complete)(taut__reduction *red);                                    /* record and result are */
 } taut__watcher;
 
 typedef enum taut__phase {
     TAUT_PHASE_ORDER,      /* outside the host: what the program has enqueued before is being done */
     TAUT_PHASE_LOCAL_SUM,  /* hierarchy: the host's ranks into its leader */
+    TAUT_PHASE_ROTATE,    /* form x, write it in the coordinates of a basis */
     TAUT_PHASE_STATS,     /* form x, look at it */
     TAUT_PHASE_AGREE,      /* GLOBAL_STATS codecs: add the statistics over ranks */
     TAUT_PHASE_REDUCE,     /* the algorithm */
+    TAUT_PHASE_BACK,       /* result and residual in their own coordinates again */
+    TAUT_PHASE_UNTURN,     /* x in its own, before: */
     TAUT_PHASE_RAW,        /* this time uncompressed */
     TAUT_PHASE_LOCAL_COPY, /* hierarchy: the leader's result to its host */
+    TAUT_PHASE_LEARN,      /* the basis is shown the result */
     TAUT_PHASE_DONE
 } taut__phase;
 
@@ -72,6 +77,16 @@ typedef struct taut__aside {
     taut_status status;
     const char *why; /* of the thread that did it */
 } taut__aside;
+
+/* taut__rotation : of a collective that is coded in a basis (rotate.h). */
+typedef struct taut__rotation {
+    taut_tensor plain;   /* the operand's, without a scale that y has been divided by */
+    taut_norm2  own;     /* of x */
+    size_t      tile;    /* the next */
+    unsigned    watched; /* the run's, while it is turned */
+    bool        will;    /* this collective is */
+    bool        bad;     /* x is not finite: it stays as it is */
+} taut__rotation;
 
 struct taut__reduction {
     taut__job            job;     /* first */
@@ -98,10 +113,12 @@ struct taut__reduction {
     taut__partition        part;
     float                  factor;  /* 1, or 1/ranks */
     bool                   formed;  /* x has been formed for the whole tensor */
+    bool                   settled; /* an event has said that its work on the device is done: nothing of the stream need be waited for */
     bool                   calibrated, again; /* the statistics was all that the codec needs; a second look is wanted */
     size_t                 at;      /* elements that the phase has dealt with */
     bool                   looked;  /* STATS: at the slice from `at` on */
     taut__aside            aside;
+    taut__rotation         rotation;
     struct taut__agree    *agree;   /* agreement.c; of codecs with statistics */
     taut__small_allreduce  exchange;
     taut__plain_sum        raw;

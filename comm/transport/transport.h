@@ -1,4 +1,4 @@
-/* transport.h : how bytes reach another rank. Two implementations: threads of one process, MPI.
+/* transport.h : how bytes reach another rank. Three implementations: threads of one process, MPI, TCP.
  *
  * Messages are matched by (sender, tag), in the order in which they were sent; a receive names its sender. Requests
  * belong to the caller and live in his memory; their buffers must stay untouched until `done`. All calls on one
@@ -15,11 +15,13 @@ typedef struct taut__transport taut__transport;
 typedef struct taut__request {
     _Atomic bool         done;   /* initially true: nothing under way */
     bool                 send;
+    uint8_t              phase;  /* of the transport, as are id and next */
     int                  peer, tag;
+    uint32_t             id;
     void                *buf;
     size_t               bytes;  /* to send, or room */
     size_t               got;    /* received: length of the message */
-    struct taut__request *next;   /* of the transport */
+    struct taut__request *next;
 } taut__request;
 
 typedef enum taut__number { TAUT_NUMBER_F32, TAUT_NUMBER_F64, TAUT_NUMBER_I32 } taut__number;

@@ -124,6 +124,10 @@ typedef struct taut__cuda_device {
     taut_status (*graph_launch)(void *graph, taut__cuda_stream s);
     void (*graph_destroy)(void *graph);
     taut_status (*clock)(taut__cuda_stream s, int start, double *seconds); /* start 1 begins; 0 waits and tells */
+    taut_status (*query)(taut__cuda_stream s); /* what has failed of its work; never waits */
+    void *(*host_alloc)(size_t bytes);         /* zeroed and pinned; NULL: there is none */
+    void (*host_release)(void *p);
+    taut_status (*capturing)(taut__cuda_stream s, bool *is);
 } taut__cuda_device;
 
 /* ---- plain passes over floats ---- unit: TAUT__CUDA_TILE elements */
@@ -163,6 +167,8 @@ typedef struct taut__cuda_vec {
     /* dst = factor * the sum of src and the peers' floats, in order (codec none, unpack + add + scale + store) */
     taut_status (*sum)(const taut__cuda_batch *b, taut__cuda_stream s);
     taut_status (*pass)(const taut__cuda_pass *p, taut__cuda_stream s);
+    /* As taut__vectors.pick: p->dst, of p->a of dtype `from`, which begins with element first and has n; factor */
+    taut_status (*pick)(const taut__cuda_pass *p, const uint64_t *at, uint64_t blocks, uint64_t elems, uint64_t first, taut__cuda_stream s);
 } taut__cuda_vec;
 
 /* ---- headers of frames ---- they lie TAUT_FRAME_HEADER bytes before each job's payload. Without checksum. */
@@ -171,6 +177,9 @@ typedef struct taut__cuda_frame {
     taut_status (*seal)(const taut__cuda_batch *b, uint16_t codec, uint16_t version, taut__cuda_stream s);
     /* *len: the frame's bytes less its header. CORRUPT where the header is not that of such a payload of n elements. */
     taut_status (*open)(const taut__cuda_batch *b, uint16_t codec, uint16_t oldest, uint16_t version, taut__cuda_stream s);
+    /* Slots of an exchange: as taut__vectors.admit. A slot begins with u64 bytes, u32 flags, u32 reserved; out: 32 bytes each. */
+    taut_status (*admit)(const uint8_t *slots, uint64_t stride, uint32_t n, uint64_t room, uint64_t *out, uint32_t *reserved, taut__cuda_stream s);
+    taut_status (*fields)(uint32_t *words, int32_t *codes, uint64_t n, uint32_t per, uint32_t bias, bool join, taut__cuda_stream s);
 } taut__cuda_frame;
 
 /* ---- quant ---- unit: a bucket. len is known beforehand (quant_payload_bytes) and written all the same. */

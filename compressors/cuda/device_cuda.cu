@@ -203,8 +203,34 @@ static taut_status clock_events(taut__cuda_stream s, int start, double *seconds)
     return TAUT_OK;
 }
 
+static taut_status query(taut__cuda_stream s)
+{
+    cudaError_t e = cudaStreamQuery(s);
+    return e == cudaSuccess || e == cudaErrorNotReady ? TAUT_OK : failed(e, "cudaStreamQuery");
+}
+static void *host_alloc(size_t bytes)
+{
+    void *p = NULL;
+    if (cudaMallocHost(&p, bytes ? bytes : 1) == cudaSuccess) return memset(p, 0, bytes ? bytes : 1);
+    cudaGetLastError();
+    return NULL;
+}
+static void host_release(void *p)
+{
+    if (p) cudaFreeHost(p);
+}
+static taut_status capturing(taut__cuda_stream s, bool *is)
+{
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    *is = false;
+    TRY_CUDA(cudaStreamIsCapturing(s, &status));
+    *is = status != cudaStreamCaptureStatusNone;
+    return TAUT_OK;
+}
+
 extern "C" const taut__cuda_device TAUT_CUDA_TABLE(device);
 extern "C" const taut__cuda_device TAUT_CUDA_TABLE(device) = {
     found, alloc, release, alloc_in, release_in, copy, put, fill, use, event_create, event_destroy, event_record, event_test, event_hold, stream_create, stream_destroy, wait, check,
     capture_begin, capture_end, graph_launch, graph_destroy, clock_events,
+    query, host_alloc, host_release, capturing,
 };

@@ -39,6 +39,36 @@ static __global__ void __launch_bounds__(THREADS) frame_open(const __grid_consta
     if (!good) taut_flag(j, TAUT__CUDA_CORRUPT);
 }
 
+/* One thread, since slots are as many as ranks: their number of bytes, and the largest of them. */
+static __global__ void frame_admit(const uint8_t *slots, uint64_t stride, uint32_t n, uint64_t room, uint64_t *out, uint32_t *reserved)
+{
+    uint64_t largest = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint64_t *word = (const uint64_t *)(slots + i * stride);
+        uint64_t        said = word[0];
+        out[4 * i] = said > room ? 0 : said;
+        out[4 * i + 1] = word[1];
+        out[4 * i + 2] = said;
+        out[4 * i + 3] = (word[1] >> 32) * 16;
+        if (said > largest) largest = said;
+    }
+    if (reserved) *reserved = (uint32_t)((largest + 15) / 16);
+}
+
+/* A thread for each word. */
+static __global__ void __launch_bounds__(THREADS) frame_fields(uint32_t *words, int32_t *codes, uint64_t n, uint32_t per, uint32_t bias, bool join)
+{
+    uint64_t w = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
+    uint32_t bits = 32 / per, mask = per == 1 ? 0xffffffffu : (1u << bits) - 1, word = 0;
+    if (w * per >= n) return;
+    if (!join) word = words[w];
+    for (uint32_t k = 0; k < per && w * per + k < n; k++) {
+        if (join) word |= ((uint32_t)codes[w * per + k] + bias) << (k * bits);
+        else codes[w * per + k] = (int32_t)((word >> (k * bits) & mask) - bias);
+    }
+    if (join) words[w] = word;
+}
+
 static taut_status check(const taut__cuda_batch *b, const char *what)
 {
     TAUT_TRY(taut_check_batch(b, what));
@@ -57,5 +87,20 @@ static taut_status open(const taut__cuda_batch *b, uint16_t codec, uint16_t olde
     return taut_launched("frame open");
 }
 
+static taut_status admit(const uint8_t *slots, uint64_t stride, uint32_t n, uint64_t room, uint64_t *out, uint32_t *reserved, taut__cuda_stream s)
+{
+    if ((uintptr_t)slots % 8 || stride % 8) return taut__fail(TAUT_E_INVALID, "admit: slots at %p, %llu bytes apart: must be multiples of 8", (const void *)slots, (unsigned long long)stride);
+    TAUT_LAUNCH(frame_admit, 1, 1, 0, s, slots, stride, n, room, out, reserved);
+    return taut_launched("admit");
+}
+static taut_status fields(uint32_t *words, int32_t *codes, uint64_t n, uint32_t per, uint32_t bias, bool join, taut__cuda_stream s)
+{
+    if (per == 0 || per > 16 || 32 % per) return taut__fail(TAUT_E_RANGE, "fields: %u codes in a word: must be 1, 2, 4, 8 or 16", (unsigned)per);
+    uint64_t count = (n + per - 1) / per;
+    if (count == 0) return TAUT_OK;
+    TAUT_LAUNCH(frame_fields, (unsigned)((count + THREADS - 1) / THREADS), THREADS, 0, s, words, codes, n, per, bias, join);
+    return taut_launched("fields");
+}
+
 extern "C" const taut__cuda_frame TAUT_CUDA_TABLE(frame);
-extern "C" const taut__cuda_frame TAUT_CUDA_TABLE(frame) = {seal, open};
+extern "C" const taut__cuda_frame TAUT_CUDA_TABLE(frame) = {seal, open, admit, fields};

@@ -61,10 +61,21 @@ static taut_status event_record(taut__event *e, taut_place p) { return device()-
 static taut_status event_test(taut__event *e, bool *passed) { return device()->event_test(e, passed); }
 static taut_status event_hold(taut__event *e, taut_place p) { return device()->event_hold(e, p.stream); }
 
+static taut_status use(taut_place p) { return device()->use(p.device); }
+static taut_status failed(taut_place p) { return device()->query(p.stream); }
+static void       *host_alloc(taut_place p, size_t bytes) { return device()->use(p.device) == TAUT_OK ? device()->host_alloc(bytes) : NULL; }
+static void        host_release(taut_place p, void *memory)
+{
+    (void)p;
+    device()->host_release(memory);
+}
+static taut_status capturing(taut_place p, bool *is) { return device()->capturing(p.stream, is); }
+
 const taut__space taut__space_cuda = {
     .name = "CUDA", .alloc = zeroed, .release = release, .alloc_in = alloc_in, .release_in = release_in, .copy = copy, .put = put, .fill = fill,
     .check = check, .stream_create = stream_create, .stream_destroy = stream_destroy, .wait = wait, .event_create = event_create,
     .event_destroy = event_destroy, .event_record = event_record, .event_test = event_test, .event_hold = event_hold,
+    .use = use, .failed = failed, .host_alloc = host_alloc, .host_release = host_release, .capturing = capturing,
 };
 
 /* ---- vectors ---- */
@@ -142,7 +153,26 @@ static taut_status open(const taut_codec *codec, const taut_piece *pieces, size_
     return taut__launch_pieces(&opening, TAUT_OP_DECODE, codec, pieces, n, p);
 }
 
+static taut_status admit(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out, taut_outcome *sum)
+{
+    return taut__cuda_get(NULL)->frame->admit(slots, stride, (uint32_t)n, room, &out->seen.bytes, sum ? &sum->reserved : NULL, p.stream);
+}
+static taut_status pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t blocks, size_t elems, size_t first, size_t n,
+                        float factor)
+{
+    taut__cuda_pass pass = {.kind = TAUT__PASS_CONVERT, .dst = dst, .a = src, .from = dtype, .factor = factor, .n = n};
+    return vec()->pick(&pass, at, blocks, elems, first, p.stream);
+}
+static taut_status field_join(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per, uint32_t bias)
+{
+    return taut__cuda_get(NULL)->frame->fields(words, (int32_t *)(uintptr_t)codes, n, per, bias, true, p.stream);
+}
+static taut_status field_split(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per, uint32_t bias)
+{
+    return taut__cuda_get(NULL)->frame->fields((uint32_t *)(uintptr_t)words, codes, n, per, bias, false, p.stream);
+}
+
 const taut__vectors taut__vectors_cuda = {
     .input = input, .output = output, .scrub = scrub, .norm2 = norm2, .add = add, .scale = scale, .convert = convert, .residual = residual,
-    .seal = seal, .open = open,
+    .seal = seal, .open = open, .admit = admit, .pick = pick, .field_join = field_join, .field_split = field_split,
 };

@@ -1,6 +1,7 @@
 /* grid.c : the codec table: payload header, chunk table, and the walk over chunks. See README.md,
  * docs/wire-format.md. */
 #include "../../comm/base/bytes.h"
+#include "../basis/basis.h"
 #include "grid.h"
 #include "../dispatch.h"
 #include "grid_chunk.h"
@@ -40,6 +41,12 @@ static const taut_key keys[] = {
                        .max = 0.95,
                        .fallback = 0.65,
                        .help = "values below dead*step become 0; also the largest error in steps"},
+    [GRID_KEY_BASIS] = {.name = "basis",
+                        .kind = TAUT_KEY_INT,
+                        .min = 0,
+                        .max = BASIS_MOST,
+                        .fallback = 0,
+                        .help = "matrices in an allreduce: in a basis with so many leading directions, learnt from results; with feedback"},
 };
 
 static taut_status check(const taut_stage *s, const taut_tensor *t)
@@ -99,7 +106,7 @@ void taut__grid_put_header(const taut_call *c, unsigned kind, float step, double
     unsigned units = (unsigned)lrint(dead * DEAD_UNITS);
     uint32_t bits;
     memcpy(&bits, &step, 4);
-    dst[0] = (uint8_t)(kind | (c->tensor && c->tensor->scale_n ? GRID_KIND_SCALED : 0));
+    dst[0] = (uint8_t)(kind | (c->tensor && c->tensor->scale_n ? GRID_KIND_SCALED : 0) | (c->turned ? GRID_KIND_TURNED : 0));
     dst[1] = GRID_CHUNK_LOG2;
     dst[2] = (uint8_t)units;
     dst[3] = (uint8_t)(units >> 8);
@@ -108,6 +115,7 @@ void taut__grid_put_header(const taut_call *c, unsigned kind, float step, double
 
 static uint16_t version_of(const uint8_t *payload)
 {
+    if (payload[0] & GRID_KIND_TURNED) return 3;
     return (payload[0] & ~(unsigned)GRID_KIND_SCALED) == GRID_KIND_SPARSE ? 2 : 1;
 }
 
@@ -120,7 +128,8 @@ static taut_status get_header(const uint8_t *src, size_t len, grid_header *h)
 {
     if (len < GRID_HEADER) return taut__grid_corrupt("shorter than its header");
     uint32_t bits = taut__get32(src + 4);
-    h->kind = src[0] & ~(unsigned)GRID_KIND_SCALED;
+    h->kind = src[0] & ~(unsigned)(GRID_KIND_SCALED | GRID_KIND_TURNED);
+    h->turned = src[0] & GRID_KIND_TURNED;
     h->scaled = src[0] & GRID_KIND_SCALED;
     h->dead = (src[2] | src[3] << 8) / DEAD_UNITS;
     memcpy(&h->step, &bits, 4);
@@ -136,6 +145,9 @@ taut_status taut__grid_open(const taut_call *c, const uint8_t *src, size_t len, 
 {
     TAUT_TRY(get_header(src, len, h));
     size_t bytes = GRID_HEADER, chunks = grid_chunks_of(c->n);
+    if (h->turned != c->turned)
+        return taut__fail(TAUT_E_MISMATCH, "grid: payload is %s a basis, which the communicator that made it knows; here %s", h->turned ? "in" : "not in",
+                          h->turned ? "there is none" : "one is in use");
     if (h->kind == GRID_KIND_RAW) {
         if (len - GRID_HEADER != 4 * c->n) return taut__grid_corrupt("raw length");
         return TAUT_OK;
@@ -359,17 +371,18 @@ static const taut_codec_ops host = {
 extern const taut_codec_ops taut__grid_device;
 const taut_codec taut__codec_grid = {
     .id = 5,
-    .version = 2,
+    .version = 3,
     .oldest = 1,
     .version_of = version_of,
     .name = "grid",
     .help = "one step for the whole tensor with a dead zone, exact sums; step= or rel= (default 0.03), "
-            "code=packed|rans, dead=0.5..0.95 (0.65)",
+            "code=packed|rans, dead=0.5..0.95 (0.65), basis=R",
     .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_INTEGER | TAUT_CAP_GLOBAL_STATS,
     .keys = keys,
     .n_keys = GRID_KEYS,
     .n_stats = GRID_STATS,
     .error_key = 1 + GRID_KEY_REL,
+    .basis_key = 1 + GRID_KEY_BASIS,
     .n_brief = GRID_BRIEF,
     .norms = GRID_STAT_NORM2,
     .check = check,

@@ -10,7 +10,7 @@
 
 extern const taut_codec taut__codec_grid;
 
-enum { GRID_KEY_STEP, GRID_KEY_REL, GRID_KEY_CODE, GRID_KEY_DEAD, GRID_KEYS };
+enum { GRID_KEY_STEP, GRID_KEY_REL, GRID_KEY_CODE, GRID_KEY_DEAD, GRID_KEY_BASIS, GRID_KEYS };
 enum { GRID_PACKED = 0, GRID_RANS = 1 }; /* values of key `code` */
 
 /* taut_calibration of this codec */

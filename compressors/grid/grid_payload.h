@@ -12,6 +12,7 @@ enum {
     GRID_KIND_PACKED = 2,
     GRID_KIND_RANS = 3,
     GRID_KIND_SPARSE = 4, /* rans, some of whose chunks are sparse; since version 2 */
+    GRID_KIND_TURNED = 0x40, /* elements are coordinates in a basis that both sides hold; since version 3 */
     GRID_KIND_SCALED = 0x80,
     GRID_HEADER = 8,
     GRID_ENTRY = 4
@@ -22,7 +23,7 @@ enum {
 
 typedef struct grid_header {
     unsigned kind; /* without the SCALED bit */
-    bool scaled;
+    bool scaled, turned;
     float step;
     double dead;
 } grid_header;

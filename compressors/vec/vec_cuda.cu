@@ -192,6 +192,19 @@ static __global__ void __launch_bounds__(THREADS) vec_pass(const __grid_constant
     if (p.kind == TAUT__PASS_SCRUB && found) atomicAdd(p.found, (unsigned long long)found);
 }
 
+/* A thread for each element of each block. */
+static __global__ void __launch_bounds__(THREADS) vec_pick(const __grid_constant__ taut__cuda_pass p, const uint64_t *at, uint64_t all, uint64_t elems,
+                                                           uint64_t first)
+{
+    uint64_t q = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (q >= all) return;
+    uint64_t i = at[q / elems] + q % elems;
+    if (i < first || i - first >= p.n) return;
+    uint16_t h = p.from == TAUT_F32 ? (uint16_t)0 : ((const uint16_t *)p.a)[i - first];
+    float    v = p.from == TAUT_F32 ? ((const float *)p.a)[i - first] : p.from == TAUT_F16 ? taut__from_f16(h) : taut__from_bf16(h);
+    ((float *)p.dst)[q] = p.factor * v;
+}
+
 /* ---- launchers ---- */
 
 static taut_status check_kind(taut_dtype kind, const char *what)
@@ -248,5 +261,15 @@ static taut_status pass(const taut__cuda_pass *p, taut__cuda_stream s)
     return taut_launched("pass");
 }
 
+static taut_status pick(const taut__cuda_pass *p, const uint64_t *at, uint64_t blocks, uint64_t elems, uint64_t first, taut__cuda_stream s)
+{
+    uint64_t all = blocks * elems;
+    TAUT_TRY(check_kind(p->from, "pick"));
+    if (all > 0x7fffffffull * THREADS) return taut__fail(TAUT_E_RANGE, "pick: %llu elements: too many for one launch", (unsigned long long)all);
+    if (all == 0 || p->n == 0) return TAUT_OK;
+    TAUT_LAUNCH(vec_pick, (unsigned)((all + THREADS - 1) / THREADS), THREADS, 0, s, *p, at, all, elems, first);
+    return taut_launched("pick");
+}
+
 extern "C" const taut__cuda_vec TAUT_CUDA_TABLE(vec);
-extern "C" const taut__cuda_vec TAUT_CUDA_TABLE(vec) = {encode, decode, input, input_norms, sum, pass};
+extern "C" const taut__cuda_vec TAUT_CUDA_TABLE(vec) = {encode, decode, input, input_norms, sum, pass, pick};

@@ -8,9 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LOOKS = 200, LAYERS_LOGGED = 20000 }; /* looks at all layers in a run; layers in all of these */
+
 struct train_log {
-    FILE *f;
-    bool  failed;
+    FILE           *f;
+    bool            failed;
+    int64_t         steps, looked; /* of the run; at which all layers were last looked at */
+    taut_comm_stats before;        /* of the step before */
 };
 
 int log_open(train_log **log, const char *path, bool append)
@@ -51,19 +55,36 @@ void log_run(train_log *log, const options *o, const data *d, size_t params)
     jsn_int(j, "batch", (uint64_t)o->batch);
     jsn_int(j, "seed", o->seed);
     jsn_text(j, "codec", o->codec);
+    jsn_text(j, "budget", o->budget ? o->budget : "");
     jsn_text(j, "optimizer", o->optimizer);
     jsn_real(j, "lr", o->lr);
     line(log, j);
+    log->steps = o->steps;
 }
 
-void log_step(train_log *log, int64_t step, double loss, double step_ms, const taut_comm_stats *c)
+static void put_split(json_t *j, const run_split *s)
+{
+    jsn_real(j, "step_ms", 1e3 * (s->data + s->forward + s->backward + s->wait + s->optimizer + s->scale));
+    jsn_real(j, "data_ms", 1e3 * s->data);
+    jsn_real(j, "forward_ms", 1e3 * s->forward);
+    jsn_real(j, "backward_ms", 1e3 * s->backward);
+    jsn_real(j, "wait_ms", 1e3 * s->wait);
+    jsn_real(j, "optimizer_ms", 1e3 * s->optimizer);
+    jsn_real(j, "scale_ms", 1e3 * s->scale);
+}
+
+void log_step(train_log *log, int64_t step, double loss, const run_split *s, const taut_comm_stats *c)
 {
     json_t *j;
     if (!log) return;
     j = begin("step");
     jsn_int(j, "step", (uint64_t)step);
     jsn_real(j, "loss", loss);
-    jsn_real(j, "step_ms", step_ms);
+    put_split(j, s);
+    jsn_real(j, "comm_ms", 1e3 * (c->comm_s - log->before.comm_s));
+    jsn_real(j, "codec_ms", 1e3 * (c->codec_s - log->before.codec_s));
+    jsn_real(j, "plan_ms", 1e3 * (c->plan_s - log->before.plan_s));
+    log->before = *c;
     jsn_int(j, "bytes_sent", c->bytes_sent);
     jsn_int(j, "bytes_dense", c->bytes_dense);
     jsn_real(j, "rel_err2", c->rel_err2);
@@ -109,7 +130,7 @@ void log_plan(train_log *log, int64_t step, const taut_comm *comm, uint64_t hash
 void log_layers(train_log *log, int64_t step, const taut_comm *comm)
 {
     json_t *j, *all;
-    if (!log) return;
+    if (!log || (log->looked == step && step > 0)) return;
     j = begin("layers");
     all = json_array();
     jsn_int(j, "step", (uint64_t)step);
@@ -118,6 +139,7 @@ void log_layers(train_log *log, int64_t step, const taut_comm *comm)
         json_t          *l = json_object();
         if (taut_layer_get_stats(taut_comm_layer(comm, i), &s) == TAUT_OK) {
             jsn_text(l, "name", s.name);
+            jsn_int(l, "elements", s.elements);
             jsn_text(l, "codec", s.codec);
             jsn_real(l, "bits_per_element", s.bits_per_element);
             jsn_real(l, "rel_err2", s.rel_err2);
@@ -129,6 +151,14 @@ void log_layers(train_log *log, int64_t step, const taut_comm *comm)
     }
     json_object_set_new(j, "layers", all);
     line(log, j);
+    log->looked = step;
+}
+
+void log_layers_now_and_then(train_log *log, int64_t step, const taut_comm *comm)
+{
+    if (!log) return;
+    int64_t layers = (int64_t)taut_comm_layers(comm), each = log->steps / LOOKS, few = log->steps * layers / LAYERS_LOGGED;
+    if (step - log->looked >= (few > each ? few : each)) log_layers(log, step, comm);
 }
 
 void log_end(train_log *log, const result *r, const options *o)

@@ -24,7 +24,7 @@ uint64_t options_hash(const options *o)
                             (int64_t)o->data_cache};
     const double  real[] = {o->lr, o->momentum, o->beta2, o->weight_decay, o->clip, o->scale_floor};
     const char   *text[] = {o->tokens, o->optimizer, o->codec,     o->budget, o->objective,
-                            o->metric, o->feedback,  o->algorithm, o->scale,  o->compare, o->schedule};
+                            o->metric, o->feedback,  o->algorithm, o->scale,  o->compare, o->schedule, o->basis};
     uint64_t      h = data_hash(data_hash(0, size, sizeof size), plan, sizeof plan);
     h = data_hash(data_hash(h, more, sizeof more), real, sizeof real);
     for (size_t i = 0; i < sizeof text / sizeof *text; i++)
@@ -57,6 +57,7 @@ static void set_defaults(options *o)
     o->codec = "auto";
     o->scale = "auto";
     o->scale_floor = 0.03;
+    o->basis = "results";
 }
 
 static const char *const details =
@@ -123,6 +124,8 @@ static int check_together(const options *o)
     if (options_is(o->metric, "optimizer") && (sgd || options_is(o->scale, "none")))
         return cli_usage(
             "--metric=optimizer: needs the optimizer's scale: --optimizer adam or adamw, and --scale not none");
+    if (options_is(o->basis, "momentum") && sgd && o->momentum == 0)
+        return cli_usage("--basis=momentum: needs one: --optimizer adam or adamw, or --momentum above 0");
     if (!shards_named(o->data) && (o->plan || o->validation || o->score || o->rounds || o->global_batch))
         return cli_usage("--plan, --validation, --score, --rounds and --global-batch: need --data with shards, files *.taut");
     if (o->resume && !o->checkpoint) return cli_usage("--resume: needs --checkpoint FILE to resume from");
@@ -148,6 +151,7 @@ int options_parse(options *o, int argc, char **argv)
          "plain|layer|optimizer"},
         {"scale", "UNIT", CLI_WORD, &o->scale, "the optimizer's scale", 0, 0, "auto|none|layer|row|element"},
         {"scale-floor", "X", CLI_REAL, &o->scale_floor, "least scale, relative to the layer's mean", 0.0001, 1, NULL},
+        {"basis", "SOURCE", CLI_WORD, &o->basis, "what bases of codecs (basis=R) are made from", 0, 0, "results|momentum"},
         {"feedback", "MODE", CLI_WORD, &o->feedback, "error feedback [auto]", 0, 0, "auto|on|off|momentum"},
         {"algorithm", "NAME", CLI_WORD, &o->algorithm, "allreduce algorithm [auto]", 0, 0,
          "auto|native|sra|ring|gather"},

@@ -12,7 +12,7 @@ typedef struct options {
     double      lr, momentum, beta2, weight_decay, clip; /* lr 0 = by optimizer; clip 0 = off */
     int64_t     warmup, steps, batch, eval_every, eval_samples;
     uint64_t    seed;
-    const char *codec, *budget, *objective, *metric, *feedback, *algorithm, *scale;
+    const char *codec, *budget, *objective, *metric, *feedback, *algorithm, *scale, *basis;
     double      scale_floor;
     cli_list    layer_codecs;                    /* PATTERN=SPEC */
     const char *checkpoint, *log, *compare;

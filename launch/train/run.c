@@ -225,6 +225,22 @@ static int set_scales(run *r)
     return 0;
 }
 
+/* ---- bases ---- */
+
+/* The optimizer's momentum is the same on all ranks, too. Not when a run is resumed: the basis is in its state. */
+static int set_bases(run *r)
+{
+    enum { FIRST = 8, EVERY = 8 }; /* as often as a basis learns from results */
+    if (!options_is(r->o->basis, "momentum") || (r->step >= FIRST && r->step % EVERY != 0)) return 0;
+    for (size_t i = 0; i < r->n; i++) {
+        float      *m;
+        taut_status s = taut_torch_optim_state(r->optim, i, "m", &m);
+        if (s != TAUT_OK) return torch_fault(r->param[i].name, s);
+        if ((s = taut_layer_basis(r->layer[i], m, r->param[i].elements)) != TAUT_OK) return taut_fault(r->param[i].name, s);
+    }
+    return 0;
+}
+
 /* ---- step ---- */
 
 static taut_status ready(void *user, size_t i)
@@ -278,6 +294,7 @@ static int update(run *r, run_split *t)
     t->optimizer = (now = cli_now()) - begin, begin = now;
     if (s != TAUT_OK) return torch_fault("optimizer", s);
     code = set_scales(r);
+    if (!code) code = set_bases(r);
     t->scale = cli_now() - begin;
     return code;
 }
@@ -307,8 +324,9 @@ static int one_step(run *r)
     r->inside = false;
     taut_comm_get_stats(r->comm, &c);
     gather_step(&r->sums, loss, &t, r->comm, &c);
-    log_step(r->log, r->step, loss, r->sums.step_ms[r->sums.steps - 1], &c);
+    log_step(r->log, r->step, loss, &t, &c);
     if (c.plan_hash != r->plan_hash) log_plan(r->log, r->step, r->comm, r->plan_hash = c.plan_hash);
+    log_layers_now_and_then(r->log, r->step, r->comm);
     progress_show(&r->line, r->o, r->step, r->first, loss, &c);
     return 0;
 }

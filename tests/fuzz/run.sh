@@ -1,29 +1,28 @@
 #!/bin/sh
-# run.sh : builds fuzz targets with clang's libFuzzer under ASan and UBSan, and runs them on their seeds.
-#   tests/fuzz/run.sh [SECONDS [TARGET...]]       60 seconds each; targets: shard mds tar npy idx tfrecord arrow megatron places
-# New inputs go to build/fuzz/NAME; what crashes stays there as crash-*.
+# run.sh : runs fuzz targets that `make fuzz` has built (clang's libFuzzer, ASan, UBSan) on their seeds.
+#   make fuzz SECONDS=60 T='frame state'          all without T
+#   BUILD=build/fuzz tests/fuzz/run.sh SECONDS [TARGET...]
+#   MINIMISE=1 ...                                afterwards puts what covers most, at most MOST files of MOST_BYTES, into tests/fuzz/corpus
+# New inputs stay in build/fuzz/corpus/NAME, and are where the next run begins; what crashes stays there as crash-*.
 set -eu
-CLANG=${CLANG:-clang}
+BUILD=${BUILD:-build/fuzz}
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- mds tar npy idx tfrecord arrow megatron places shard
-out=build/fuzz
-mkdir -p $out
-flags="-g -O1 -std=c11 -D_GNU_SOURCE -DTAUT_HAVE_ZSTD -I. -fsanitize=address,undefined -fno-sanitize-recover=undefined"
-objects=
-for c in comm/base/*.c compressors/crc/*.c compressors/dataset/*.c compressors/dataset/*/*.c compressors/*.c compressors/*/*.c; do
-    case $c in *_cuda.c | *_neon.c | *_avx*.c | *loader/* | *plan/* | *sampler/*) continue ;; esac
-    o=$out/obj/${c%.c}.o
-    mkdir -p "${o%/*}"
-    [ "$o" -nt "$c" ] || nice $CLANG $flags -fsanitize=fuzzer-no-link -c -o "$o" "$c"
-    case " $objects " in *" $o "*) ;; *) objects="$objects $o" ;; esac
-done
+here=$(ls tests/fuzz/fuzz_*.c | sed 's|.*/fuzz_||; s|\.c$||')
+[ $# -gt 0 ] || set -- $here
+mkdir -p $BUILD/corpus
+export TAUT_LOG=error ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:allocator_may_return_null=1}"
 for t in "$@"; do
-    $CLANG $flags -fsanitize=fuzzer -o $out/fuzz_$t tests/fuzz/fuzz_$t.c $objects -lzstd -lxxhash -ljansson -lm -pthread
-    mkdir -p $out/$t
+    bin=$BUILD/tests/fuzz/fuzz_$t found=$BUILD/corpus/$t
+    [ -x "$bin" ] || { echo "fuzz: no target '$t'; there are:" $here >&2; exit 2; }
+    mkdir -p "$found"
     seeds=
-    [ ! -d tests/fuzz/corpus/$t ] || seeds=tests/fuzz/corpus/$t
-    TAUT_LOG=error nice -n 19 $out/fuzz_$t -max_total_time="$seconds" -max_len=65536 -timeout=20 -rss_limit_mb=3000 -artifact_prefix=$out/$t/ \
-        -print_final_stats=1 $out/$t $seeds >$out/$t.log 2>&1 || { tail -n 40 $out/$t.log; echo "fuzz_$t: failed, see $out/$t.log"; exit 1; }
-    echo "fuzz_$t: $(sed -n 's/^stat::number_of_executed_units: *//p' $out/$t.log) executions in $seconds s, nothing found"
+    [ ! -d "tests/fuzz/corpus/$t" ] || seeds=tests/fuzz/corpus/$t
+    # shellcheck disable=SC2086
+    nice -n 19 "$bin" -max_total_time="$seconds" -max_len=16384 -timeout=20 -rss_limit_mb=3000 -artifact_prefix="$found/" -print_final_stats=1 \
+        "$found" $seeds >"$found.log" 2>&1 || { tail -n 40 "$found.log"; echo "fuzz_$t: failed, see $found.log"; exit 1; }
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log")
+    echo "$runs" >>"$found.runs"
+    echo "fuzz_$t: $runs executions in $seconds s, $(awk '{ s += $1 } END { printf "%d", s }' "$found.runs") in all runs, nothing found"
+    [ -z "${MINIMISE:-}" ] || tests/fuzz/minimise.sh "$bin" "$found" "tests/fuzz/corpus/$t"
 done

@@ -270,6 +270,14 @@ for ranks in 1 2; do
         fail "bench allreduce --regret, $ranks ranks: $(grep '^regret' "$dir/out")"
 done
 # what scripts that read osu_allreduce do: skip comments, take columns, look for one size
+# a GPU that is not there, or NCCL, is said by rank 0, once
+for args in '--device cuda' '--device cuda:0 --nccl'; do
+    timeout 120 "$MPIRUN" -n 2 "$TAUT" bench allreduce $args --sizes 64K:64K --repeat 1 >"$dir/out" 2>&1
+    rc=$?
+    if [ "$(nvidia-smi -L 2>/dev/null | wc -l)" -gt 0 ]; then skip "there is a GPU: bench allreduce $args is for make check-gpu"
+    elif [ $rc -ne 0 ] && [ "$(grep -c 'space CUDA cannot be used' "$dir/out")" = 1 ]; then pass
+    else fail "bench allreduce $args: exit $rc: $(tail -n 3 "$dir/out")"; fi
+done
 osu() { timeout 120 "$MPIRUN" -n 2 "$TAUT" bench allreduce --sizes 4:64K:16 --repeat 3 --warmup 1 "$@" >"$dir/out" 2>&1 || fail "bench allreduce $*: $(tail -n 3 "$dir/out")"; }
 osu --format osu
 [ "$(grep -v '^#' "$dir/out" | awk 'NF == 2 && $1 + 0 == $1 && $2 > 0 { print $1 }' | tr '\n' ' ')" = "4 64 1024 16384 " ] && pass || fail "--format osu: $(cat "$dir/out")"

@@ -2,6 +2,7 @@
  * children, messages that MPI gives up, replicas on a mesh. test_mpi.sh runs it under mpirun with different rank counts and
  * thread levels; on its own it is the case of one rank.  test_contracts_mpi [funneled|multiple] */
 #include "comm/core/communicator.h"
+#include "comm/transport/data.h"
 #include "comm/taut_mpi.h"
 #include "tests/support/ranks.h"
 #include <stdio.h>
@@ -283,6 +284,50 @@ static void run(const char *name, taut_status (*test)(taut_config *), taut_confi
     failed += !all;
 }
 
+/* ---- the data half over MPI: groups of messages, and what a CUDA-aware MPI is asked for ---- */
+
+static taut_status data_group(taut__transport *t, taut__data *d, int group)
+{
+    enum { MOST = 64, BYTES = 3001 };
+    static char out[MOST][BYTES], in[MOST][BYTES];
+    bool        ready = false;
+    double      begin = taut__now();
+    for (int q = 0; q < size; q++) memset(out[q], rank * 7 + q + group, BYTES);
+    TAUT_TRY(d->ops->group_begin(d, (taut_place){0}));
+    for (int i = 1; i < size; i++) {
+        int q = (rank + i) % size, n = 1 + (rank * 911 + q * 37 + group) % BYTES, from = 1 + (q * 911 + rank * 37 + group) % BYTES;
+        TAUT_TRY(d->ops->send(d, q, out[q], (size_t)n));
+        TAUT_TRY(d->ops->recv(d, q, in[q], (size_t)from));
+    }
+    TAUT_TRY(d->ops->group_end(d));
+    while (!ready) {
+        TAUT_TRY(t->ops->poll(t));
+        TAUT_TRY(d->ops->ready(d, &ready));
+        if (taut__now() - begin > AT_ONCE_S) return taut__fail(TAUT_E_TIMEOUT, "group %d: never ready", group);
+    }
+    for (int q = 0; q < size; q++)
+        if (q != rank) NEED(in[q][0] == (char)(q * 7 + rank + group));
+    return TAUT_OK;
+}
+
+static taut_status data_half(taut_config *cfg)
+{
+    taut__transport *t;
+    taut__data      *d;
+    taut_comm       *comm;
+    MPI_Comm         world = MPI_COMM_WORLD;
+    TAUT_TRY(taut__mpi_create(&world, 0, &t));
+    TAUT_TRY(taut__data_messages(t, 5, 2 * (size_t)size, true, &d));
+    for (int group = 0; group < 10; group++) TAUT_TRY(data_group(t, d, group));
+    d->ops->destroy(d);
+    t->ops->destroy(t);
+    TAUT_TRY(taut_comm_create_mpi(world, cfg, &comm));
+    taut_status s = taut_comm_open_cuda_mpi(comm);
+    if (s == TAUT_E_UNSUPPORTED && strstr(taut_last_error(), "MPI")) s = works(world, cfg); /* as all ranks say, and the communicator goes on */
+    taut_comm_destroy(comm);
+    return s;
+}
+
 int main(int argc, char **argv)
 {
     bool        funneled = argc > 1 && strcmp(argv[1], "funneled") == 0;
@@ -302,6 +347,7 @@ int main(int argc, char **argv)
     run("a layer on one rank alone", late_layer, &cfg);
     run("a layer that one rank skips", skipped_layer, &cfg);
     run("a rank that has gone", gone_rank, &cfg);
+    run("the data half", data_half, &cfg);
     run("broken messages", broken_messages, &cfg);
     if (rank == 0) printf("%d passed, %d failed\n", passed, failed);
     MPI_Finalize();

@@ -355,7 +355,7 @@ static size_t with_spec(const uint8_t *src, size_t len, const char *spec, uint8_
         taut__write(&w, taut__read(&r, 20), 20);
         taut__read_text(&r, text, sizeof text);
         taut__write_text(&w, spec);
-        for (int k = 0; k < 4; k++) { /* sections */
+        for (int k = 0; k < 5; k++) { /* sections */
             uint64_t n = taut__read64(&r);
             taut__write64(&w, n);
             taut__write(&w, taut__read(&r, n), n);
@@ -379,7 +379,7 @@ static taut_status forgeries(ranks_ctx *c)
     TAUT_TRY(two_layers(c, l));
     for (int k = 0; k < 13; k++) TAUT_TRY(step(c, l, k, x));
     memset(huge, 'q', sizeof huge - 1), huge[sizeof huge - 1] = 0;
-    const char *const specs[] = {"auto", "", "quant:bits=9", "nonsense", "powersgd:rank=60", "stack:topk", huge};
+    const char *const specs[] = {"auto", "", "quant:bits=9", "nonsense", "powersgd:rank=60", "stack:topk", "grid:basis=8", huge}; /* the last but one: without the basis */
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         size_t len = with_spec(b->at[c->rank], n, specs[i], m, cap);
         TAUT_TRY(refused(c->comm, m, len, b->at[c->rank], n, &s));
@@ -463,6 +463,7 @@ typedef struct scene {
     bool        scaled;
     bool        measured;       /* the link: then only as long as the plan stands */
     uint64_t    plans[LONG_RUN]; /* after each step of the whole run, rank 0's */
+    bool        apart[LONG_RUN]; /* the next step gathers samples for a plan: where the link is measured, the clock may ask for one */
     uint8_t    *blob[SAVES][P];
     size_t      len[SAVES][P];
     int         from;           /* which save the run goes on from; -1: it is the whole one */
@@ -533,11 +534,13 @@ static taut_status planned_run(ranks_ctx *c)
                 if (saves[k] == number) TAUT_TRY(planned_save(c, s, k));
             TAUT_TRY(planned_step(c, l, number, &seen, &plans));
             if (c->rank != 0) continue;
-            if (s->from < 0) s->seen[number] = seen, s->plans[number] = plans;
+            bool apart = c->comm->sampling.apart;
+            if (s->from < 0) s->seen[number] = seen, s->plans[number] = plans, s->apart[number] = apart;
             else if (s->measured && (plans != s->plans[first - 1] || s->plans[number] != plans)) break_at = number;
             else if (s->measured && break_at < number) continue;
             else if (s->seen[number] != seen)
                 return taut__fail(TAUT_E_INVALID, "budget %s, turn %d: saved before step %d, step %d differs", s->budget, turn, first, number);
+            if (s->measured && s->from >= 0 && apart != s->apart[number] && break_at == LONG_RUN) break_at = number;
         }
     }
     return TAUT_OK;

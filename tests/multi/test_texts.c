@@ -51,6 +51,7 @@ static void wrong_layer(taut_comm *comm)
     ck_assert_int_eq(taut_layer_register(comm, "w", TAUT_F32, 2, (size_t[]){4, 4}, &l), TAUT_OK);
     CALL(taut_layer_codec(l, "nonsense")), CALL(taut_layer_codec(l, NULL)), CALL(taut_layer_codec(l, "powersgd:rank=100"));
     CALL(taut_layer_scale(l, x, 4)), CALL(taut_layer_scale(l, x, 3)), CALL(taut_layer_scale(NULL, x, 4));
+    CALL(taut_layer_basis(NULL, x, 16)), CALL(taut_layer_basis(l, NULL, 16)), CALL(taut_layer_basis(l, x, 15));
     CALL(taut_allreduce(l, NULL, TAUT_SUM)), CALL(taut_allreduce(NULL, x, TAUT_SUM)), CALL(taut_allreduce(l, x, (taut_op)9));
     CALL(taut_allreduce_start(l, (char *)x + 1, TAUT_SUM)), CALL(taut_allgather(NULL, x)), CALL(taut_reduce_scatter(NULL, x, TAUT_SUM));
     CALL(taut_allreduce_start_on(NULL, x, TAUT_SUM, TAUT_CUDA, 0, NULL)), CALL(taut_allreduce_start_on(l, NULL, TAUT_SUM, TAUT_HOST, 0, NULL));

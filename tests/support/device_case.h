@@ -14,13 +14,17 @@ typedef struct setup {
     taut_dtype  dtype;
     int         scale; /* 0: none, 1: one, 2: rows, 3: elements */
     int         ranks, threads, drop, poison; /* drop, poison: the step that is dropped, or holds a NaN; -1: none */
-    float       amplitude;
+    float       amplitude, growth; /* of gradients; from step to step */
     where       where;
+    bool        nccl;  /* on the device: by NCCL (nccl_double.h), else by messages of the control half */
+    bool        staged; /* nccl: but by a data half of messages, staged */
+    bool        whole; /* gradients are small whole numbers, whose sums are exact */
 } setup;
 
 typedef struct outcome { /* of one rank */
     taut_status status;
-    uint64_t    result[STEPS + 1], small[STEPS + 1], sent;
+    uint64_t    result[STEPS + 1], small[STEPS + 1], residual, sent;
+    char       *values; /* the last result, as it is */
     uint8_t    *state;
     size_t      state_bytes, plan_bytes; /* the plan lies at the end */
 } outcome;

@@ -21,6 +21,13 @@ taut_place mock_place(void);     /* the device, with its default stream (NULL) *
 taut_place mock_stream(void);    /* with a stream of its own */
 void mock_stream_end(taut_place p);
 
+void mock_capture(taut_place p);  /* its stream is being captured from now on; the default stream: none is */
+
+/* Work of other doubles, on the stream's thread; and an address as that thread sees it, NULL: not the device's. */
+typedef taut_status (*mock_task)(void *arg);
+void  mock_enqueue_task(taut_place p, mock_task task, void *arg);
+void *mock_inside(const void *there);
+
 /* Tests: memory of the device from and to the host, at once, past all streams; addresses as they were handed out. */
 void mock_write(void *there, const void *here, size_t bytes);
 void mock_read(void *here, const void *there, size_t bytes);

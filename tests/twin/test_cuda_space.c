@@ -159,11 +159,130 @@ START_TEST(memory)
     cuda_must(m->wait(other), "wait");
     cuda_must(m->event_test(e, &passed), "test");
     ck_assert(passed);
+    bool captured = true;
+    cuda_must(m->failed(other), "what has failed");
+    cuda_must(m->capturing(other, &captured), "capturing");
+    ck_assert(!captured);
+    cuda_must(cuda_tables()->device->capture_begin(other.stream), "capture");
+    cuda_must(m->capturing(other, &captured), "capturing");
+    ck_assert(captured);
+    void *graph;
+    cuda_must(cuda_tables()->device->capture_end(other.stream, &graph), "end of capture");
+    cuda_tables()->device->graph_destroy(graph);
+    unsigned char *pinned = taut__space_host_alloc(m, twin_place, 100);
+    ck_assert(pinned && pinned[0] == 0 && pinned[99] == 0);
+    taut__space_host_release(m, twin_place, pinned);
+    taut__space_host_release(m, twin_place, NULL);
     for (size_t i = 0; i < sizeof out; i++) ck_assert_uint_eq(out[i], (uint8_t)(i * 7));
     ck_assert_int_eq(m->put(twin_place, p, in, TAUT__PUT_MAX + 1), TAUT_E_RANGE);
     m->event_destroy(e);
     m->release(twin_place, p);
     m->stream_destroy(other);
+    twin_end();
+}
+END_TEST
+
+/* Slots of an exchange: what they say, and what is made of it, on the host and on the device. */
+START_TEST(slots)
+{
+    enum { SLOTS = 7, STRIDE = 64, ROOM = 40 };
+    static const uint64_t says[SLOTS] = {0, 1, 40, 41, 5000, 39, UINT64_MAX};
+    uint8_t               here[SLOTS * STRIDE];
+    taut__admitted        want[SLOTS], got[SLOTS], *out;
+    taut_outcome          sum = {.bytes = 9, .flags = 3}, sum_there = sum, *there;
+    memset(here, 0xab, sizeof here);
+    for (int n = 1; n <= SLOTS; n++) {
+        twin_begin((uint64_t)n);
+        for (int i = 0; i < SLOTS; i++) {
+            taut_outcome o = {.bytes = says[i], .flags = (uint32_t)i, .reserved = (uint32_t)(i * 11)};
+            memcpy(here + i * STRIDE, &o, sizeof o);
+        }
+        uint8_t *slot = cuda_put(here, sizeof here, 0);
+        out = cuda_new(sizeof got, 0), there = cuda_put(&sum, sizeof sum, 0);
+        cuda_must(taut__vectors_of(TAUT_CUDA)->admit(twin_place, slot, STRIDE, (size_t)n, ROOM, out, there), "admit");
+        cuda_must(taut__vectors_of(TAUT_CUDA)->admit(twin_place, slot, STRIDE, (size_t)n, ROOM, out, NULL), "admit without a sum");
+        cuda_get(got, out, sizeof got), cuda_get(&sum_there, there, sizeof sum_there);
+        ck_assert(taut__vectors_host.admit((taut_place){0}, here, STRIDE, (size_t)n, ROOM, want, &sum) == TAUT_OK);
+        for (int i = 0; i < n; i++) {
+            ck_assert(memcmp(&got[i], &want[i], sizeof *got) == 0);
+            ck_assert_uint_eq(want[i].seen.bytes, says[i] > ROOM ? 0 : says[i]);
+            ck_assert(want[i].said == says[i] && want[i].largest == 16u * (unsigned)i * 11 && want[i].seen.flags == (uint32_t)i);
+        }
+        ck_assert(memcmp(&sum, &sum_there, sizeof sum) == 0 && sum.bytes == 9 && sum.flags == 3);
+        twin_end();
+    }
+    ck_assert_int_eq(taut__vectors_host.admit((taut_place){0}, here, STRIDE, 5, ROOM, want, &sum), TAUT_OK);
+    ck_assert_uint_eq(sum.reserved, (5000 + 15) / 16);
+}
+END_TEST
+
+/* Blocks of a range, of every dtype, and such as only touch it. */
+START_TEST(picks)
+{
+    enum { N = 3000, BLOCKS = 50, ELEMS = 8, FIRST = 500, SOME = 1777 };
+    float    x[N], want[BLOCKS * ELEMS], got[BLOCKS * ELEMS];
+    uint16_t half[N];
+    uint64_t at[BLOCKS];
+    for (int d = 0; d < 3; d++) {
+        twin_begin((uint64_t)d);
+        taut_dtype dtype = (taut_dtype)d;
+        fill_normal(x, N, 1, (uint64_t)d);
+        if (d) taut__vectors_host.convert((taut_place){0}, half, dtype, x, TAUT_F32, N);
+        for (int k = 0; k < BLOCKS; k++) at[k] = (uint64_t)(k * 59 + k % 3);
+        for (int i = 0; i < BLOCKS * ELEMS; i++) want[i] = (float)i;
+        float      *there = cuda_put(want, sizeof want, 0);
+        const void *src = d ? (const void *)(half + FIRST) : x + FIRST;
+        cuda_must(taut__vectors_of(TAUT_CUDA)->pick(twin_place, there, dtype, cuda_put(src, SOME * (d ? 2 : 4), 0), cuda_put(at, sizeof at, 0), BLOCKS, ELEMS, FIRST,
+                                                    SOME, 0.3f), "pick");
+        ck_assert(taut__vectors_host.pick((taut_place){0}, want, dtype, src, at, BLOCKS, ELEMS, FIRST, SOME, 0.3f) == TAUT_OK);
+        cuda_get(got, there, sizeof got);
+        ck_assert(memcmp(got, want, sizeof want) == 0);
+        int changed = 0;
+        for (int i = 0; i < BLOCKS * ELEMS; i++) {
+            uint64_t at_i = at[i / ELEMS] + (uint64_t)(i % ELEMS);
+            bool     in = at_i >= FIRST && at_i < FIRST + SOME;
+            changed += in;
+            ck_assert(in || want[i] == (float)i);
+            if (in && !d) ck_assert(want[i] == 0.3f * x[at_i]);
+        }
+        ck_assert(changed > 100 && changed < BLOCKS * ELEMS);
+        twin_end();
+    }
+}
+END_TEST
+
+/* Codes of all ranks in fields of words: the sum of the words holds the sums of the codes, whatever their signs. */
+START_TEST(fields)
+{
+    enum { N = 1003, RANKS = 7 };
+    static const uint32_t pers[] = {1, 2, 4, 8, 16};
+    const uint32_t        per = pers[_i], bits = 32 / per;
+    const int32_t         limit = per == 16 ? 0 : (int32_t)(((bits == 32 ? INT32_MAX : (1u << bits) - 1)) / (2 * RANKS));
+    int32_t               codes[N], back[N], exact[N] = {0}, *dc;
+    uint32_t              words[N], sum[N] = {0}, got[N], *dw;
+    const taut__vectors  *host = &taut__vectors_host;
+    twin_begin((uint64_t)per);
+    for (int r = 0; r < RANKS; r++) {
+        for (int i = 0; i < N; i++) {
+            uint32_t draw = taut__random32(taut__rng_of(3, (uint64_t)(uint32_t)r << 32), (uint32_t)i);
+            codes[i] = i < 5 ? limit : i < 9 ? -limit : limit ? (int32_t)(draw % (2u * (uint32_t)limit + 1)) - limit : 0;
+            exact[i] += codes[i];
+        }
+        size_t count = (N + per - 1) / per;
+        ck_assert(host->field_join((taut_place){0}, words, codes, N, per, (uint32_t)limit) == TAUT_OK);
+        dc = cuda_put(codes, sizeof codes, 0), dw = cuda_new(sizeof words, 0);
+        cuda_must(taut__vectors_of(TAUT_CUDA)->field_join(twin_place, dw, dc, N, per, (uint32_t)limit), "join");
+        cuda_get(got, dw, count * 4);
+        ck_assert(memcmp(got, words, count * 4) == 0);
+        for (size_t i = 0; i < count; i++) sum[i] += words[i];
+    }
+    ck_assert(host->field_split((taut_place){0}, back, sum, N, per, RANKS * (uint32_t)limit) == TAUT_OK);
+    ck_assert(memcmp(back, exact, sizeof back) == 0);
+    dw = cuda_put(sum, sizeof sum, 0), dc = cuda_new(sizeof back, 0);
+    cuda_must(taut__vectors_of(TAUT_CUDA)->field_split(twin_place, dc, dw, N, per, RANKS * (uint32_t)limit), "split");
+    cuda_get(back, dc, sizeof back);
+    ck_assert(memcmp(back, exact, sizeof back) == 0);
+    ck_assert_int_eq(taut__vectors_of(TAUT_CUDA)->field_join(twin_place, dw, dc, N, 3, 0), TAUT_E_RANGE);
     twin_end();
 }
 END_TEST
@@ -295,6 +414,9 @@ int main(void)
     tcase_add_test(t, norms);
     tcase_add_loop_test(t, frames, 0, TWIN_SPECS);
     tcase_add_test(t, memory);
+    tcase_add_test(t, slots);
+    tcase_add_test(t, picks);
+    tcase_add_loop_test(t, fields, 0, 5);
     tcase_add_test(t, feedback_there);
     tcase_add_test(t, bad_input);
     tcase_add_loop_test(t, bad_payloads, 0, TWIN_SPECS);

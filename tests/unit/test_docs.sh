@@ -29,7 +29,7 @@ strict="-Wall -Wextra -Wpedantic -Wshadow -Werror -fsyntax-only"
 mpi=$(mpicc --showme:compile 2>/dev/null | sed 's/-I/-isystem /g' || true) # its headers warn; that is not ours
 for h in comm/*.h shim/torch.h; do
     case $h in
-    comm/taut.h | comm/taut_data.h | shim/torch.h) flags= ;;
+    comm/taut.h | comm/taut_nccl.h | comm/taut_tcp.h | comm/taut_data.h | shim/torch.h) flags= ;;
     comm/taut_mpi.h | comm/taut_data_mpi.h) flags=$mpi ;;
     *) continue ;; # internal
     esac
@@ -82,17 +82,17 @@ undocumented() {
               print name[i] ": no comment beside its declaration"; bad = 1 }
           exit bad }' "$@"
 }
-declared() { grep -h '^TAUT_API' comm/taut.h "$@" | grep -o 'taut_[a-z0-9_]*(' | tr -d '(' | sort -u; }
+declared() { grep -h '^TAUT_API' comm/taut.h comm/taut_tcp.h "$@" | grep -o 'taut_[a-z0-9_]*(' | tr -d '(' | sort -u; }
 exported() { nm -D --defined-only "$BUILD/lib/libtaut.so" | awk '$2 ~ /[TBDRVW]/{print $3}' | sed 's/@.*//' | sort -u; }
 same_names() {
-    more=
+    more=comm/taut_nccl.h
     if [ -n "$mpi" ] && "$TAUT" info --json | grep -q '"mpi": true'; then more="$more comm/taut_mpi.h"; fi
     if "$TAUT" data --help >/dev/null 2>&1; then more="$more comm/taut_data.h"; fi # left out without zstd
     declared $more >"$dir/declared"
     exported >"$dir/exported"
     diff "$dir/declared" "$dir/exported"
 }
-ok "every exported function is documented in its header" undocumented comm/taut.h comm/taut_mpi.h comm/taut_data.h
+ok "every exported function is documented in its header" undocumented comm/taut.h comm/taut_nccl.h comm/taut_tcp.h comm/taut_mpi.h comm/taut_data.h
 ok "libtaut.so exports what the headers declare, and nothing else" same_names
 
 # ---- settings ----

@@ -2,6 +2,7 @@
 #include "scheduler/estimate.h"
 #include "../support/suite.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { BLOCKS = 4000 };
@@ -67,6 +68,31 @@ START_TEST(follows_a_jump)
 }
 END_TEST
 
+/* By less than a step's noise: within some steps, and then as near as before; not by staying restless. */
+START_TEST(follows_a_shift_that_no_step_shows)
+{
+    static const double shifts[] = {0.75, 0.8, 1.3, 1.5};
+    double              late = 0, calm = 0;
+    int                 outside = 0, judged = 0;
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        taut__ratio r;
+        taut__ratio_reset(&r, 1, 16);
+        for (uint64_t s = 0; s < 120; s++) {
+            make(1000 * seed + s, s < 50 ? 1 : shifts[_i], 0.9);
+            taut__measured_sum m = sample(&r, 1000 * seed + s, 25);
+            double             off = fabs(m.value / total - 1);
+            if (s >= 20 && s < 50) calm += off / 30 / 40;
+            if (s >= 60 && s < 70) late += off / 10 / 40;
+            judged += s >= 60;
+            outside += s >= 60 && fabs(m.value - total) > TAUT_SIGMAS * sqrt(m.var);
+        }
+    }
+    printf("  shift to %g: off by %.3f before it, %.3f 10 to 20 steps after; %d of %d outside\n", shifts[_i], calm, late, outside, judged);
+    ck_assert_double_lt(late, 2 * calm + 0.015);
+    ck_assert_int_le(outside, judged / 50);
+}
+END_TEST
+
 START_TEST(odd_samples)
 {
     taut__ratio  r;
@@ -93,6 +119,7 @@ int main(void)
     TCase *tc = suite_case(s, "estimate", 0);
     tcase_add_test(tc, unbiased_and_honest);
     tcase_add_test(tc, follows_a_jump);
+    tcase_add_loop_test(tc, follows_a_shift_that_no_step_shows, 0, 4);
     tcase_add_test(tc, odd_samples);
     return suite_run(s);
 }

@@ -50,6 +50,33 @@ ok "a program compiles against taut.pc" compile
 ok "and runs" env LD_LIBRARY_PATH="$root$prefix/lib" "$dir/prog"
 ok "taut.pc and the command have one version" version
 ok "the installed command runs" "$root$prefix/bin/taut" info
+# ---- man pages and completion, made from what the command says itself ----
+share=$root$prefix/share
+pages() { # one for every subcommand that it lists
+    "$root$prefix/bin/taut" --help | sed -n 's/^  taut \([a-z]*\( [a-z]*\)\{0,1\}\)  .*/\1/p' | sed 's/ *$//' | tr ' ' '-' | while read -r sub; do
+        zcat "$share/man/man1/taut-$sub.1.gz" | grep -q SYNOPSIS || echo "no man page of $sub"
+    done | grep . && return 1
+    zcat "$share/man/man1/taut-plan.1.gz" | grep -q 'break\\-even'
+}
+complete() { # complete EXPECTED WORDS...: what the last word may become
+    expected=$1
+    shift
+    said=$(bash -c 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _taut; echo "${COMPREPLY[*]}"' - "$share/bash-completion/completions/taut" "$@")
+    [ "$said" = "$expected" ] || { echo "$*: '$said', expected '$expected'"; return 1; }
+}
+if command -v help2man >/dev/null; then ok "a man page for every subcommand" pages; else
+    skipped=1
+    echo "SKIP help2man is not here: man pages"
+fi
+if command -v bash >/dev/null; then
+    ok "completion of subcommands" complete "report" taut rep
+    ok "completion of their second words" complete "codec" taut bench cod
+    ok "completion of options" complete "--break-even" taut plan --br
+    touch "$dir/a-file.jsonl"
+    ok "completion of files" complete "$dir/a-file.jsonl" taut report "$dir/a-f"
+fi
+documents() { [ -s "$share/doc/taut/guide.md" ] && [ -s "$share/doc/taut/grafana.json" ]; }
+ok "the guide is installed" documents
 ok "make uninstall" run_make uninstall
 ok "uninstall leaves no file" gone
 
@@ -71,7 +98,7 @@ if "$prefix/bin/taut" info --json | grep -q '"mpi": true' && command -v "$mpicc"
     ok "the README's program compiles" readme
     ok "and runs on two ranks" start
 else
-    skipped=1
+    skipped=$((skipped + 1))
     echo "SKIP no MPI: the README's program"
 fi
 ok "batch scripts and what they call" sh -c "'$prefix/bin/taut-requeue' --help && '$prefix/bin/taut-torchrun' --help && '$prefix/bin/taut-sweep' --help && test -s '$prefix/share/taut/slurm/mpirun.sbatch'"

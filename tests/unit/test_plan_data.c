@@ -91,6 +91,31 @@ START_TEST(round_trip)
 }
 END_TEST
 
+/* Names are paths, and these are long. */
+START_TEST(long_names)
+{
+    enum { LONGEST = 4095 };
+    static const size_t lengths[] = {1, 400, 470, 471, 472, 511, 512, 513, 1023, 4000, LONGEST};
+    for (size_t i = 0; i < COUNT(lengths); i++) {
+        taut__plan          p = {.seed = 1, .rounds = 1}, q;
+        taut__plan_defaults d = {0};
+        char                name[LONGEST + 1], *text;
+        size_t              n;
+        memset(name, 'x', lengths[i]);
+        name[lengths[i]] = 0;
+        ck_assert_int_eq(taut__plan_add_shard(&p, name, 7, 100), TAUT_OK);
+        ck_assert_int_eq(taut__plan_add_shard(&p, name, 8, 100), TAUT_OK);
+        ck_assert_int_eq(taut__plan_add_rule(&p, "rs2:budget=10%", &d), TAUT_OK);
+        ck_assert_msg(taut__plan_print(&p, &text, &n) == TAUT_OK, "%zu: %s", lengths[i], taut_last_error());
+        ck_assert_msg(taut__plan_parse(&q, "P", text, n) == TAUT_OK, "%zu: %s", lengths[i], taut_last_error());
+        same(&p, &q);
+        taut__free(text);
+        taut__plan_free(&p);
+        taut__plan_free(&q);
+    }
+}
+END_TEST
+
 START_TEST(budgets)
 {
     static const struct {
@@ -330,6 +355,7 @@ int main(void)
     TCase *t = suite_case(s, "all", 60);
     tcase_add_loop_test(t, round_trip, 0, (int)COUNT(good));
     tcase_add_test(t, budgets);
+    tcase_add_test(t, long_names);
     tcase_add_loop_test(t, bad_rules, 0, (int)COUNT(bad_rule));
     tcase_add_loop_test(t, bad_lists, 0, (int)COUNT(bad_list));
     tcase_add_loop_test(t, bad_texts, 0, (int)COUNT(bad_text));

@@ -28,27 +28,34 @@ static const char *const order_name[] = {"shuffled", "kept", "buckets"};
 
 /* ---- writing ---- */
 
+static taut_status grow(taut__plan_text *t, size_t room)
+{
+    char *more = taut__alloc(room, 1);
+    if (!more) return taut__fail(TAUT_E_NOMEM, "plan: out of memory for %zu bytes of text", room);
+    if (t->bytes) memcpy(more, t->text, t->bytes);
+    taut__free(t->text);
+    t->text = more;
+    t->room = room;
+    return TAUT_OK;
+}
+
+/* A name may be as long as a path. */
 taut_status taut__plan_put(taut__plan_text *t, const char *fmt, ...)
 {
-    char    line[512], *more;
-    va_list ap;
-    int     n;
-    va_start(ap, fmt);
-    n = taut__vsnprintf(line, sizeof line, fmt, ap);
-    va_end(ap);
-    if (n < 0 || (size_t)n >= sizeof line)
-        return taut__fail(TAUT_E_RANGE, "plan: a line longer than %zu bytes", sizeof line - 1);
-    if (t->bytes + (size_t)n >= t->room) {
-        size_t room = 2 * (t->room + sizeof line);
-        if (!(more = taut__alloc(room, 1))) return taut__fail(TAUT_E_NOMEM, "plan: out of memory for %zu bytes of text", room);
-        if (t->bytes) memcpy(more, t->text, t->bytes);
-        taut__free(t->text);
-        t->text = more;
-        t->room = room;
+    enum { USUAL = 512 };
+    if (t->bytes + USUAL > t->room) TAUT_TRY(grow(t, 2 * (t->room + USUAL)));
+    for (;;) {
+        va_list ap;
+        va_start(ap, fmt);
+        int n = taut__vsnprintf(t->text + t->bytes, t->room - t->bytes, fmt, ap);
+        va_end(ap);
+        if (n < 0) return taut__fail(TAUT_E_INVALID, "plan: text cannot be printed");
+        if (t->bytes + (size_t)n < t->room) {
+            t->bytes += (size_t)n;
+            return TAUT_OK;
+        }
+        TAUT_TRY(grow(t, 2 * (t->bytes + (size_t)n + 1)));
     }
-    memcpy(t->text + t->bytes, line, (size_t)n + 1);
-    t->bytes += (size_t)n;
-    return TAUT_OK;
 }
 
 static taut_status put_stage(const taut__stage *s, taut__plan_text *t)

@@ -1,0 +1,192 @@
+/* nccl.c : a communicator gets a data half, over NCCL: taut_nccl.h. */
+#include "nccl.h"
+#include "../taut_nccl.h"
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* ---- all ranks have it, or none ---- */
+
+static taut_status suits(const taut_comm *comm, const taut__data *d)
+{
+    if (d->size == comm->ctx.t->size && d->rank == comm->ctx.t->rank) return TAUT_OK;
+    return taut__fail(TAUT_E_MISMATCH, "%s: rank %d of %d: must be rank %d of %d, as in the communicator", d->ops->name, d->rank, d->size,
+                      comm->ctx.t->rank, comm->ctx.t->size);
+}
+
+/* worst: 0, or the statuses of those that failed, their mean if they are not the same. */
+static taut_status agree(taut_comm *comm, taut_status mine, int *worst)
+{
+    double v[2] = {mine != TAUT_OK, mine};
+    TAUT_TRY(taut__context_sum(&comm->ctx, v, 2));
+    *worst = v[0] > 0 ? (int)(v[1] / v[0]) : 0;
+    return TAUT_OK;
+}
+
+/* What is prepared from now on goes by it. The engine's thread may be looking at jobs: there are none under way. */
+static void adopt(taut_comm *comm, taut__data *d)
+{
+    for (size_t i = 0; i < comm->layers; i++) taut__layer_unprepare(comm->layer[i]);
+    taut__engine_hold(&comm->ctx.engine);
+    comm->ctx.data = d;
+    comm->ctx.hierarchical = false;
+    comm->planning.members = comm->ctx.all.size;
+    for (int s = 0; s < TAUT_SPACES; s++)
+        if (s != TAUT_HOST) comm->ctx.lane[s].data = comm->ctx.lane[s].space ? d : NULL;
+    taut__engine_release(&comm->ctx.engine);
+}
+
+/* The text of this thread's error, kept over calls that may make another one. */
+typedef struct why { char text[400]; } why;
+static why keep(taut_status s)
+{
+    why w = {""};
+    if (s != TAUT_OK) snprintf(w.text, sizeof w.text, "%s", taut_last_error());
+    return w;
+}
+
+taut_status taut__comm_take_data(taut_comm *comm, taut__data *d, taut_status s)
+{
+    int worst = 0;
+    if (s == TAUT_OK) s = suits(comm, d);
+    why         mine = keep(s);
+    taut_status told = agree(comm, s, &worst);
+    if (told == TAUT_OK && worst == 0) {
+        adopt(comm, d);
+        return TAUT_OK;
+    }
+    if (d) d->ops->abort(d), d->ops->destroy(d);
+    if (s != TAUT_OK) return taut__fail(s, "%s", mine.text);
+    return told != TAUT_OK ? told : taut__fail((taut_status)worst, "NCCL: another rank could not use it: %s", taut_status_text((taut_status)worst));
+}
+
+static taut_status usable(taut_comm *comm, const char *call)
+{
+    if (!comm) return taut__fail(TAUT_E_INVALID, "%s: comm is NULL", call);
+    TAUT_TRY(taut__comm_check(comm, call));
+    if (comm->ctx.data) return taut__fail(TAUT_E_STATE, "%s: the communicator has %s already", call, comm->ctx.data->ops->name);
+    for (size_t i = 0; i < comm->layers; i++)
+        if (comm->layer[i]->started) return taut__fail(TAUT_E_STATE, "%s: layer '%s' is under way", call, comm->layer[i]->name);
+    return TAUT_OK;
+}
+
+static taut_status found(const taut__nccl **n)
+{
+    const char *text = NULL;
+    *n = taut__nccl_get(&text);
+    return *n ? TAUT_OK : taut__fail(TAUT_E_UNSUPPORTED, "NCCL cannot be used: %s", text);
+}
+
+taut_status taut__comm_open_messages(taut_comm *comm, bool direct)
+{
+    taut__data *d;
+    TAUT_TRY(usable(comm, "a data half"));
+    taut_status s = taut__data_messages(comm->ctx.t, TAUT_TAG_DATA, 2 * (size_t)comm->ctx.t->size, direct, &d);
+    return taut__comm_take_data(comm, d, s);
+}
+
+/* ---- the program's own ---- */
+
+static taut_status wrap(struct ncclComm *nccl, taut__data **d)
+{
+    const taut__nccl *n;
+    *d = NULL;
+    TAUT_TRY(found(&n));
+    if (!nccl) return taut__fail(TAUT_E_INVALID, "taut_comm_use_nccl: nccl is NULL");
+    return taut__data_nccl(n, nccl, false, d);
+}
+
+taut_status taut_comm_use_nccl(taut_comm *comm, struct ncclComm *nccl)
+{
+    taut__data *d;
+    TAUT_TRY(usable(comm, "taut_comm_use_nccl"));
+    taut_status s = wrap(nccl, &d);
+    /* a communicator that does not fit is left alone, not aborted */
+    if (s == TAUT_OK && (s = suits(comm, d)) != TAUT_OK) {
+        why mine = keep(s);
+        d->ops->destroy(d), d = NULL;
+        taut__fail(s, "%s", mine.text);
+    }
+    return taut__comm_take_data(comm, d, s);
+}
+
+/* ---- one of our own ---- */
+
+/* Rank 0's, as a number for each byte, with how many ranks have failed so far. */
+static taut_status share_id(taut_comm *comm, taut_status *mine, const taut__nccl *n, taut__nccl_id *id)
+{
+    enum { BYTES = sizeof id->bytes };
+    double v[BYTES + 1] = {0};
+    bool   first = comm->ctx.t->rank == 0;
+    if (*mine == TAUT_OK && first) {
+        int r = n->unique_id(id);
+        if (r != TAUT__NCCL_OK) *mine = taut__nccl_failed(n, NULL, r, "ncclGetUniqueId");
+    }
+    why kept = keep(*mine);
+    v[BYTES] = *mine != TAUT_OK;
+    for (int i = 0; i < BYTES && first; i++) v[i] = (unsigned char)id->bytes[i];
+    TAUT_TRY(taut__context_sum(&comm->ctx, v, BYTES + 1));
+    for (int i = 0; i < BYTES; i++) id->bytes[i] = (char)(unsigned char)v[i];
+    if (v[BYTES] == 0) return TAUT_OK;
+    if (*mine != TAUT_OK) *mine = taut__fail(*mine, "%s", kept.text);
+    else *mine = taut__fail(TAUT_E_UNSUPPORTED, "NCCL: another rank could not use it");
+    return TAUT_OK;
+}
+
+static taut_status wait_until_ready(const taut_comm *comm, const taut__nccl *n, taut__nccl_comm nccl)
+{
+    double begin = taut__now();
+    bool   ready = false;
+    for (;;) {
+        TAUT_TRY(taut__nccl_poll(n, nccl, &ready));
+        if (ready) return TAUT_OK;
+        if (comm->ctx.set.c.timeout_ms >= 0 && taut__now() - begin > comm->ctx.set.c.timeout_ms * 1e-3)
+            return taut__fail(TAUT_E_TIMEOUT, "ncclCommInitRankConfig: not done within %d ms", (int)comm->ctx.set.c.timeout_ms);
+        nanosleep(&(struct timespec){0, 500000}, NULL);
+    }
+}
+
+static taut_status init(const taut_comm *comm, const taut__nccl *n, taut__nccl_id id, taut__data **d)
+{
+    taut__nccl_comm nccl;
+    TAUT_TRY(taut__nccl_begin(n, comm->ctx.t->size, id, comm->ctx.t->rank, &nccl));
+    taut_status s = wait_until_ready(comm, n, nccl);
+    if (s == TAUT_OK) s = taut__data_nccl(n, nccl, true, d);
+    if (s == TAUT_OK) return TAUT_OK;
+    why mine = keep(s);
+    n->abort(nccl);
+    return taut__fail(s, "%s", mine.text);
+}
+
+/* NCCL takes the calling thread's device. */
+static taut_status use_device(taut_place place)
+{
+    const taut__space *space = taut__memory_of(place.space);
+    return space ? taut__space_use(space, place) : TAUT_E_UNSUPPORTED;
+}
+
+taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place)
+{
+    const taut__nccl *n = NULL;
+    taut__nccl_id     id = {{0}};
+    taut__data       *d = NULL;
+    TAUT_TRY(usable(comm, "taut_comm_open_nccl"));
+    taut_status s = found(&n);
+    if (s == TAUT_OK) s = use_device(place);
+    TAUT_TRY(share_id(comm, &s, n, &id));
+    if (s != TAUT_OK) return s; /* on all ranks */
+    s = init(comm, n, id, &d);
+    return taut__comm_take_data(comm, d, s);
+}
+
+taut_status taut_comm_open_nccl(taut_comm *comm, int device)
+{
+    if (device < 0) return taut__fail(TAUT_E_RANGE, "taut_comm_open_nccl: device=%d: must be 0 or more", device);
+    return taut__comm_open_nccl(comm, (taut_place){.space = TAUT_CUDA, .device = device});
+}
+
+int taut_nccl_version(void)
+{
+    const taut__nccl *n;
+    return found(&n) == TAUT_OK ? taut__nccl_version() : 0;
+}

@@ -1,0 +1,226 @@
+/* nccl_calls.c : see nccl_calls.h. */
+#include "nccl_calls.h"
+#include "../../../compressors/vectors.h"
+#include "../../reduce/at_once.h"
+#include "../site.h"
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SITES = 512, COMMS = 64, INTERNAL_ERROR = 3, WAIT_S = 20 };
+
+typedef struct place { /* a communicator of the program's */
+    taut__nccl_comm comm; /* NULL: gone */
+    taut__data     *data;
+} place;
+
+typedef struct site {
+    taut__site          row;
+    taut__nccl_call     call; /* of its first call: what it is known by */
+    taut__at_once      *exchange;
+    const char         *exact; /* why it is never compressed; NULL: it is */
+} site;
+
+taut_space                   taut__nccl_space = TAUT_CUDA;
+static pthread_mutex_t       lock = PTHREAD_MUTEX_INITIALIZER;
+static taut__preload_options options;
+static taut_spec             spec;
+static char                  config[96], version[48];
+static bool                  ready;
+static double                began;
+static place                 places[COMMS];
+static site                  sites[SITES];
+static size_t                n_sites;
+static uint64_t              passed;
+static int                   rank_of_all, ranks_of_all;
+
+static void say(const char *text) { fprintf(stderr, "taut: %s\n", text); }
+
+static void set_up(const taut__nccl *real)
+{
+    const char *codec = getenv("TAUT_CODEC");
+    int         v = 0;
+    if (ready) return;
+    ready = true;
+    began = taut__now();
+    taut__preload_options_load(&options);
+    codec = codec && *codec && strcmp(codec, "auto") != 0 ? codec : "quant:bits=4";
+    if (!options.off && taut__spec_parse(codec, &spec) != TAUT_OK) {
+        say(taut_last_error());
+        options.off = true;
+    }
+    snprintf(config, sizeof config, "%.90s", options.off ? "none" : codec);
+    real->version(&v);
+    snprintf(version, sizeof version, "NCCL %d.%d.%d", v / 10000, v / 100 % 100, v % 100);
+}
+
+/* ---- communicators ---- */
+
+static taut__data *data_of(const taut__nccl *real, taut__nccl_comm comm)
+{
+    place *free_one = NULL;
+    for (place *p = places; p < places + COMMS; p++) {
+        if (p->comm == comm) return p->data;
+        if (!p->comm && !free_one) free_one = p;
+    }
+    if (!free_one || taut__data_nccl(real, comm, false, &free_one->data) != TAUT_OK) return NULL;
+    free_one->comm = comm;
+    if (!ranks_of_all || free_one->data->rank < rank_of_all) ranks_of_all = free_one->data->size, rank_of_all = free_one->data->rank;
+    return free_one->data;
+}
+
+/* ---- which calls ---- */
+
+static size_t bytes_of(int type) { return type == TAUT__NCCL_F32 ? 4 : type == TAUT__NCCL_F16 || type == TAUT__NCCL_BF16 ? 2 : 0; }
+static taut_dtype dtype_of(int type) { return type == TAUT__NCCL_F32 ? TAUT_F32 : type == TAUT__NCCL_F16 ? TAUT_F16 : TAUT_BF16; }
+
+static bool eligible(const taut__nccl_call *c, int ranks)
+{
+    size_t all = c->count * (c->scatter ? (size_t)ranks : 1);
+    return ranks > 1 && bytes_of(c->type) && (c->op == TAUT__NCCL_SUM || c->op == TAUT__NCCL_AVG) && all * bytes_of(c->type) >= options.threshold;
+}
+
+static bool same(const taut__nccl_call *a, const taut__nccl_call *b)
+{
+    return a->scatter == b->scatter && a->count == b->count && a->type == b->type && a->op == b->op && a->comm == b->comm && a->stream == b->stream;
+}
+
+static taut__at_once_kind kind_of(const taut__nccl_call *c, const taut__data *d)
+{
+    return (taut__at_once_kind){.place = {.space = taut__nccl_space, .device = taut__data_nccl_device(d), .stream = c->stream},
+                                .dtype = dtype_of(c->type), .n = c->count * (c->scatter ? (size_t)d->size : 1), .scatter = c->scatter, .spec = spec,
+                                .seed = taut__seed(c->count, (uint64_t)c->scatter * 7 + (uint64_t)c->type)};
+}
+
+/* Why calls like this one stay as they are; NULL: they do not. */
+static const char *why_exact(const site *s, const taut__at_once_kind *k, int ranks)
+{
+    const taut__preload_options *o = &options;
+    uint64_t                     bytes = taut__site_bytes(&s->row);
+    if (o->off) return "TAUT_CODEC=none";
+    if (o->dry_run) return "dry run";
+    if (taut__preload_picked(o->exclude, o->excludes, s->row.number, bytes)) return "excluded";
+    if (o->includes && !taut__preload_picked(o->include, o->includes, s->row.number, bytes)) return "not included";
+    if (!taut__memory_of(k->place.space)) return "no CUDA device can be used";
+    return taut__at_once_cannot(k, ranks);
+}
+
+static site *site_of(const taut__nccl_call *c, const taut__data *d)
+{
+    for (size_t i = 0; i < n_sites; i++)
+        if (same(&sites[i].call, c)) return &sites[i];
+    if (n_sites == SITES) return NULL;
+    site              *s = &sites[n_sites++];
+    taut__at_once_kind k = kind_of(c, d);
+    *s = (site){.call = *c};
+    s->row = (taut__site){.number = n_sites, .kind = c->scatter ? TAUT_KIND_REDUCE_SCATTER : TAUT_KIND_ALLREDUCE, .count = k.n,
+                          .elem_bytes = (uint32_t)bytes_of(c->type), .ranks = d->size};
+    s->exact = why_exact(s, &k, d->size);
+    s->row.excluded = s->exact && strcmp(s->exact, "excluded") == 0;
+    if (!s->exact) taut__spec_print(&spec, s->row.codec, sizeof s->row.codec);
+    return s;
+}
+
+/* ---- a call ---- */
+
+static bool on_device(const taut__nccl_call *c, taut_place p)
+{
+    const taut__space *space = taut__memory_of(p.space);
+    return space->check(p, c->from, "sendbuff") == TAUT_OK && space->check(p, c->to, "recvbuff") == TAUT_OK;
+}
+
+static bool captured(taut_place p)
+{
+    const taut__space *space = taut__memory_of(p.space);
+    bool               is = false;
+    if (space->capturing && space->capturing(p, &is) != TAUT_OK) return true;
+    return is;
+}
+
+static taut_status compress(site *s, const taut__nccl_call *c, taut__data *d)
+{
+    taut__at_once_kind k = kind_of(c, d);
+    const taut__space *space = taut__memory_of(k.place.space);
+    taut_op            op = c->op == TAUT__NCCL_AVG ? TAUT_MEAN : TAUT_SUM;
+    if (!s->exchange) TAUT_TRY(taut__at_once_create(&k, d, &s->exchange));
+    if (c->scatter) return taut__at_once_enqueue(s->exchange, c->stream, op, (void *)(uintptr_t)c->from, c->to);
+    if (c->from != c->to) TAUT_TRY(space->copy(k.place, c->to, c->from, c->count * bytes_of(c->type)));
+    return taut__at_once_enqueue(s->exchange, c->stream, op, c->to, NULL);
+}
+
+static int count_plain(site *s)
+{
+    if (s) s->row.calls++, s->row.shadowed += options.dry_run;
+    else passed++;
+    return -1;
+}
+
+/* -1: as it is. What fails now, other ranks wait for: it is the call's error. */
+static int try_compress(const taut__nccl *real, const taut__nccl_call *c)
+{
+    set_up(real);
+    taut__data *d = data_of(real, c->comm);
+    if (!d || !eligible(c, d->size)) return count_plain(NULL);
+    site      *s = site_of(c, d);
+    taut_place p = kind_of(c, d).place;
+    if (!s || s->exact || captured(p) || !on_device(c, p)) return count_plain(s);
+    s->row.calls++, s->row.coded_calls++;
+    if (compress(s, c, d) == TAUT_OK) return TAUT__NCCL_OK;
+    say(taut_last_error());
+    return INTERNAL_ERROR;
+}
+
+int taut__nccl_make(const taut__nccl *real, int (*real_scatter)(const void *, void *, size_t, int, int, taut__nccl_comm, struct CUstream_st *),
+                    const taut__nccl_call *c)
+{
+    pthread_mutex_lock(&lock);
+    int r = try_compress(real, c);
+    pthread_mutex_unlock(&lock);
+    if (r >= 0) return r;
+    if (c->scatter ? !real_scatter : !real->all_reduce) return INTERNAL_ERROR;
+    return (c->scatter ? real_scatter : real->all_reduce)(c->from, c->to, c->count, c->type, c->op, c->comm, c->stream);
+}
+
+/* ---- the end ---- */
+
+static void gather_cost(site *s)
+{
+    taut__at_once_cost cost;
+    if (!s->exchange || taut__at_once_look(s->exchange, &cost) != TAUT_OK) return;
+    s->row.bytes_sent = cost.sent, s->row.bytes_dense = cost.dense;
+    s->row.error2 = cost.error2, s->row.norm2 = cost.norm2;
+}
+
+void taut__nccl_forget(taut__nccl_comm comm)
+{
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < n_sites; i++) {
+        if (sites[i].call.comm != comm) continue;
+        if (sites[i].exchange && taut__at_once_wait(sites[i].exchange, WAIT_S) != TAUT_OK) sites[i].exchange = NULL; /* its memory is still in use */
+        gather_cost(&sites[i]);
+        taut__at_once_destroy(sites[i].exchange);
+        sites[i].exchange = NULL;
+        sites[i].call.comm = NULL; /* another one may get its address */
+    }
+    for (place *p = places; p < places + COMMS; p++)
+        if (p->comm == comm && comm) p->data->ops->destroy(p->data), *p = (place){0};
+    pthread_mutex_unlock(&lock);
+}
+
+void taut__nccl_report(void)
+{
+    static const taut__site *rows[SITES];
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < n_sites; i++) gather_cost(&sites[i]), rows[i] = &sites[i].row;
+    taut__job_report r = {.site = rows, .sites = n_sites, .mpi = version, .ranks = ranks_of_all, .wall_s = taut__now() - began, .small_calls = passed};
+    snprintf(r.config, sizeof r.config, "%s", config);
+    bool none = options.report && strcmp(options.report, "-") == 0;
+    if (ready && rank_of_all == 0 && ranks_of_all && !none) {
+        taut__report_print(&r);
+        if (options.report && *options.report && taut__report_write(&r, options.report) != TAUT_OK) say(taut_last_error());
+        for (size_t i = 0; i < n_sites; i++)
+            if (sites[i].exact && !sites[i].row.excluded) fprintf(stderr, "taut: site %zu stayed exact: %s\n", i + 1, sites[i].exact);
+    }
+    pthread_mutex_unlock(&lock);
+}

@@ -1,0 +1,48 @@
+/* taut_nccl.h : what lies on GPUs travels by NCCL, device to device. Needs no header of NCCL's: an ncclComm_t is a struct ncclComm *.
+ *
+ * A communicator over MPI (taut_mpi.h) or threads carries what ranks say to each other; given NCCL's as well, it carries gradients by that:
+ *
+ *      taut_comm_create_mpi(MPI_COMM_WORLD, &cfg, &comm);
+ *      taut_comm_open_nccl(comm, device);                      // or taut_comm_use_nccl(comm, the_program_s_own);
+ *      ...
+ *      taut_allreduce_start_on(layer, grad, TAUT_MEAN, TAUT_CUDA, device, stream);   // taut.h
+ *
+ * libnccl.so.2 is opened when one of these is first called, so programs that never call them run where it is not; TAUT_NCCL_LIBRARY names
+ * another file. NCCL 2.14 or newer.
+ *
+ * From then on buffers of layers that are not small lie on the device: a collective on host memory is TAUT_E_INVALID on all ranks.
+ * Layers may be started in any order on any rank, as ever. Work goes on a stream of the communicator; the program's is not held up. hierarchy= does
+ * not count: NCCL knows which ranks share a host. Results are the bytes that MPI brings, except sums that NCCL makes itself: of `none`, and of the
+ * factors of powersgd and randk, in an order of its own, the same on all ranks.
+ *
+ * Errors: one that NCCL reports, a rank that is lost, or nothing moving for timeout_ms, is an error on all ranks with the layer's name, and
+ * NCCL's communicator has been aborted (ncclCommAbort), also where it is the program's own. */
+#ifndef TAUT_NCCL_H
+#define TAUT_NCCL_H
+
+#include "taut.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct ncclComm;
+
+/* taut_comm_use_nccl() : the program's own communicator of NCCL. Collective; between steps; once.
+ *  nccl : the same ranks in the same order as comm, on the device where the layers' buffers lie; borrowed until comm is destroyed, and used
+ *         by nobody else while collectives are under way.
+ *  TAUT_E_UNSUPPORTED: NCCL is not there, or too old (taut_last_error() says which). TAUT_E_MISMATCH: other ranks. TAUT_E_STATE: comm has NCCL
+ *  already, or a layer is under way. After an error comm is as it was; all ranks return one. Since 0.1. */
+TAUT_API taut_status taut_comm_use_nccl(taut_comm *comm, struct ncclComm *nccl);
+
+/* taut_comm_open_nccl() : makes one, with an id that rank 0 sends to the others, and owns it.
+ *  device : number of this rank's CUDA device, 0... Waits at most timeout_ms for the others. As above otherwise. Since 0.1. */
+TAUT_API taut_status taut_comm_open_nccl(taut_comm *comm, int device);
+
+/* taut_nccl_version() : of the NCCL that would be used, as NCCL has it (22809 is 2.28.9); 0: none, and taut_last_error() says why. */
+TAUT_API int taut_nccl_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,309 @@
+"""Communicators and layers: taut.h for Python.
+
+A Comm is a group of ranks. Layers are known by name: allreduce(x, name) registers the layer when the name is new, on all
+ranks in the same order. Gradients are reduced in place."""
+
+import ctypes as c
+import os
+import threading
+import weakref
+
+from . import _lib, arrays
+from ._lib import check, lib
+
+_OPS = {"sum": _lib.SUM, "mean": _lib.MEAN}
+
+
+def _op(op):
+    if op not in _OPS:
+        raise ValueError("taut: op=%r: must be 'sum' or 'mean'" % (op,))
+    return _OPS[op]
+
+
+def _destroy(so, handle, pid):
+    if os.getpid() == pid:
+        so.taut_comm_destroy(handle)
+
+
+class Layer:
+    """One tensor of a communicator. Made by Comm.layer()."""
+
+    def __init__(self, comm, name, dtype, shape):
+        self.comm, self.name, self.dtype, self.shape = comm, name, dtype, tuple(shape)
+        self._handle = c.c_void_p()
+        self._so = comm._so
+        self._lent = None
+        check(self._so.taut_layer_register(comm._handle, name.encode(), dtype, len(shape), _lib.shape_array(shape), c.byref(self._handle)), self._so)
+
+    def _usable(self):
+        self.comm._usable()
+
+    def codec(self, spec):
+        """Another codec than the communicator's, before the first use; "none" excludes the layer."""
+        self._usable()
+        check(self._so.taut_layer_codec(self._handle, _lib.text(spec)), self._so)
+
+    def scale(self, x):
+        """The unit in which errors count (taut_layer_scale): one float, or an array or tensor of one value, one per row, or one per element."""
+        self._usable()
+        if isinstance(x, (int, float)):
+            value = c.c_float(x)
+            check(self._so.taut_layer_scale(self._handle, c.cast(c.byref(value), c.c_void_p), 1), self._so)
+            return
+        m = arrays.memory(x, "the scale of '%s'" % self.name, write=False)
+        if m.dtype != _lib.F32:
+            raise TypeError("taut: the scale of '%s' must be float32" % self.name)
+        self.scale_at(m.pointer, m.elements)
+
+    def scale_at(self, pointer, n):
+        """The same of n floats at an address; 0 values remove it."""
+        self._usable()
+        check(self._so.taut_layer_scale(self._handle, pointer, n), self._so)
+
+    def start_at(self, pointer, op):
+        """Begins to reduce what lies at an address: of the layer's dtype, contiguous; the caller keeps it alive until the step's end."""
+        self._usable()
+        check(self._so.taut_allreduce_start(self._handle, pointer, op), self._so)
+
+    def _memory(self, x):
+        m = arrays.memory(x, "'%s'" % self.name)
+        if m.dtype != self.dtype or m.shape != self.shape:
+            raise ValueError("taut: '%s' was registered with shape %s and dtype %s, and is given %s, %s" % (
+                self.name, self.shape, _name(self.dtype), m.shape, _name(m.dtype)))
+        return m
+
+    def start(self, x, op="mean"):
+        """Begins to reduce x in place; x is not to be touched until wait() or the communicator's step_end()."""
+        self._usable()
+        m = self._memory(x)
+        self.start_at(m.pointer, _op(op))
+        self._lent = m.owner
+        self.comm._started.append(self)
+
+    def done(self):
+        """Whether the result is there."""
+        self._usable()
+        done = c.c_int()
+        check(self._so.taut_test(self._handle, c.byref(done)), self._so)
+        return bool(done.value)
+
+    def wait(self):
+        self._usable()
+        check(self._so.taut_wait(self._handle), self._so)
+        self._lent = None
+
+    def allreduce(self, x, op="mean"):
+        """Reduces x in place, and returns it."""
+        self._usable()
+        m = self._memory(x)
+        check(self._so.taut_allreduce(self._handle, m.pointer, _op(op)), self._so)
+        return x
+
+    def reduce_scatter(self, x, op="mean"):
+        """Reduces x; this rank's part of it, part(), is right afterwards, the rest undefined. Returns (first, n) of the part."""
+        self._usable()
+        self.reduce_scatter_at(self._memory(x).pointer, _op(op))
+        return self.part()
+
+    def reduce_scatter_at(self, pointer, op):
+        self._usable()
+        check(self._so.taut_reduce_scatter(self._handle, pointer, op), self._so)
+
+    def allgather(self, x):
+        """Every rank's part of x travels to all ranks."""
+        self._usable()
+        m = self._memory(x)
+        check(self._so.taut_allgather(self._handle, m.pointer), self._so)
+        return x
+
+    def part(self, rank=None):
+        """(first, n): the elements that a rank has after reduce_scatter()."""
+        self._usable()
+        first, n = c.c_size_t(), c.c_size_t()
+        check(self._so.taut_layer_part(self._handle, self.comm.rank if rank is None else rank, c.byref(first), c.byref(n)), self._so)
+        return first.value, n.value
+
+    def stats(self):
+        """taut_layer_stats as a dict."""
+        self._usable()
+        s = _lib.LayerStats(size=c.sizeof(_lib.LayerStats))
+        check(self._so.taut_layer_get_stats(self._handle, c.byref(s)), self._so)
+        return _as_dict(s)
+
+
+def _name(dtype):
+    return ("float32", "float16", "bfloat16")[dtype]
+
+
+def _as_dict(s):
+    out = {}
+    for name, _ in s._fields_[1:]:
+        value = getattr(s, name)
+        out[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return out
+
+
+class Comm:
+    """A group of ranks. Comm.tcp(...) or Comm.mpi(...) make one; settings are the fields of taut_config by name: codec, budget, objective,
+    metric, feedback, algorithm, timeout_ms, threads, link and so on (docs/env.md); TAUT_* of the environment win over them.
+
+    One thread at a time uses it; other threads wait for their turn only in step_end(). A forked child may not use it."""
+
+    def __init__(self, so, handle, keep=()):
+        self._so, self._handle, self._keep = so, handle, keep
+        self._pid = os.getpid()
+        self._layers = {}
+        self._started = []
+        self.rank, self.size = so.taut_comm_rank(handle), so.taut_comm_size(handle)
+        self._finalizer = weakref.finalize(self, _destroy, so, handle, self._pid)
+        self.lock = threading.RLock()
+
+    # ---- making one ----
+
+    @classmethod
+    def tcp(cls, rank=0, size=1, root=None, peers=None, exchange=None, bind=None, connect_ms=0, **settings):
+        """Over TCP (taut_tcp.h). Exactly one of: root, "HOST:PORT" on which rank 0 listens; peers, such texts for all ranks; exchange, a
+        function (round, bytes) -> list of all ranks' bytes in order of rank. bind: an address or interface at which this rank is reached."""
+        failure = []
+        where = _lib.TcpWhere(size=c.sizeof(_lib.TcpWhere), rank=rank, ranks=size, root=_lib.text(root), bind=_lib.text(bind), connect_ms=connect_ms)
+        names = None
+        if peers is not None:
+            if len(peers) != size:
+                raise ValueError("taut: peers has %d entries: must have one per rank, %d" % (len(peers), size))
+            names = (c.c_char_p * size)(*[p.encode() for p in peers])
+            where.peers = c.cast(names, c.POINTER(c.c_char_p))
+        if exchange is not None:
+            where.exchange = _exchanger(exchange, size, failure)
+        handle = c.c_void_p()
+        code = lib.taut_comm_create_tcp(c.byref(where), c.byref(_lib.config(settings)), c.byref(handle))
+        if failure:
+            raise failure[0]
+        check(code)
+        return cls(lib, handle)
+
+    @classmethod
+    def mpi(cls, comm=None, **settings):
+        """Over MPI: comm is a communicator of mpi4py, default all ranks. MPI is initialised if nobody has done so."""
+        from . import mpi
+        return mpi.create(cls, comm, settings)
+
+    @classmethod
+    def threads(cls, ranks, **settings):
+        """A list of communicators whose ranks are threads of this process."""
+        handles = (c.c_void_p * ranks)()
+        check(lib.taut_comm_create_threads(ranks, c.byref(_lib.config(settings)), handles))
+        return [cls(lib, c.c_void_p(h)) for h in handles]
+
+    # ---- using it ----
+
+    def _usable(self):
+        if not self._finalizer.alive:
+            raise RuntimeError("taut: this communicator has been closed")
+        if os.getpid() != self._pid:
+            raise RuntimeError("taut: this process was forked from the one that made the communicator, which alone may use it")
+
+    def layer(self, name, like=None, dtype=None, shape=None):
+        """The layer of that name, registered if it is new; like: an array or tensor that has its dtype and shape."""
+        self._usable()
+        if name in self._layers and like is None and shape is None:
+            return self._layers[name]
+        if like is not None:
+            m = arrays.memory(like, "'%s'" % name, write=False)
+            dtype, shape = m.dtype, m.shape
+        if name in self._layers:
+            found = self._layers[name]
+            if found.dtype != dtype or found.shape != tuple(shape):
+                raise ValueError("taut: '%s' was registered with shape %s and dtype %s, and is given %s, %s" % (
+                    name, found.shape, _name(found.dtype), tuple(shape), _name(dtype)))
+            return found
+        if shape is None:
+            raise KeyError("taut: no layer '%s' is registered" % name)
+        self._layers[name] = Layer(self, name, dtype, shape)
+        return self._layers[name]
+
+    def layers(self):
+        """All layers, in order of registration."""
+        return list(self._layers.values())
+
+    def allreduce(self, x, name, op="mean"):
+        """Reduces x over all ranks in place, and returns it. One name for one tensor of the model, whose name it keeps."""
+        return self.layer(name, like=x).allreduce(x, op)
+
+    def start(self, x, name, op="mean"):
+        self.layer(name, like=x).start(x, op)
+
+    def step_end(self):
+        """Waits for all that was started; once per training step, on all ranks."""
+        self._usable()
+        with self.lock:
+            try:
+                check(self._so.taut_step_end(self._handle), self._so)
+            finally:
+                for layer in self._started:
+                    layer._lent = None
+                self._started.clear()
+
+    def step_drop(self):
+        """The results of the step that has just ended are not used (taut_step_drop)."""
+        self._usable()
+        check(self._so.taut_step_drop(self._handle), self._so)
+
+    def stats(self):
+        """taut_comm_stats as a dict."""
+        self._usable()
+        s = _lib.CommStats(size=c.sizeof(_lib.CommStats))
+        check(self._so.taut_comm_get_stats(self._handle, c.byref(s)), self._so)
+        return _as_dict(s)
+
+    # ---- state ----
+
+    def save(self):
+        """This rank's state, as bytes: residuals, factors, seeds, plan."""
+        self._usable()
+        n = c.c_size_t()
+        check(self._so.taut_state_save(self._handle, None, 0, c.byref(n)), self._so)
+        blob = c.create_string_buffer(max(n.value, 1))
+        check(self._so.taut_state_save(self._handle, blob, n.value, c.byref(n)), self._so)
+        return blob.raw[:n.value]
+
+    def load(self, blobs):
+        """The state saved by any number of ranks: blobs of all of them, in order of rank, on every rank. Layers must be registered."""
+        self._usable()
+        if not blobs:
+            raise ValueError("taut: no state to load")
+        mine = range(self.rank, len(blobs), self.size)
+        for i in mine:
+            pointer, n, owner = arrays.bytes_like(blobs[i])
+            check(self._so.taut_state_load(self._handle, pointer, n), self._so)
+            del owner
+        if len(mine) == 0:
+            pointer, n, owner = arrays.bytes_like(blobs[self.rank % len(blobs)])
+            check(self._so.taut_state_join(self._handle, pointer, n), self._so)
+            del owner
+
+    def close(self):
+        """Ranks that go on are told. Also at the end of `with`, and when nobody refers to it any more."""
+        self._finalizer()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __repr__(self):
+        return "<taut.Comm rank %d of %d>" % (self.rank, self.size)
+
+
+def _exchanger(exchange, size, failure):
+    def call(_, number, mine, n, everybody):
+        try:
+            answers = exchange(number, c.string_at(mine, n))
+            if len(answers) != size or any(len(a) != n for a in answers):
+                raise ValueError("taut: exchange returned %d answers of %s bytes: must be %d of %d" % (len(answers), sorted({len(a) for a in answers}), size, n))
+            c.memmove(everybody, b"".join(bytes(a) for a in answers), n * size)
+            return 0
+        except BaseException as e:  # it must not unwind through C; tcp() raises it
+            failure.append(e)
+            return -1
+    return _lib.EXCHANGE(call)

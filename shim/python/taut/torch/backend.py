@@ -1,0 +1,100 @@
+"""A backend of torch.distributed: init_process_group("taut"). All-reduces of dense float32, float16 and bfloat16 tensors on the CPU, sums and means, are
+compressed; everything else is gloo's.
+
+Such calls name no tensor, so tensors of one shape and dtype share a layer, nothing is carried over from one call to the next (feedback=off), and
+a layer that comes again begins a new step. What must stay exact: fewer than 1024 elements, whole numbers, float64, other operations, and all within
+`with taut.torch.backend.exact():`. Settings: TAUT_CODEC, TAUT_BUDGET ... of the environment."""
+
+import contextlib
+import itertools
+import threading
+
+import torch
+import torch.distributed as dist
+from torch.distributed import ReduceOp
+
+from .. import _lib
+from ..arrays import _TORCH
+from .meeting import comm_of_store
+from .steps import Steps, matrix_shape
+
+if not hasattr(dist.ProcessGroup, "_register_backend"):
+    raise ImportError("taut.torch.backend: needs torch 2.0 or later, and this is %s" % torch.__version__)
+
+from torch._C._distributed_c10d import _create_work_from_future  # noqa: E402
+
+_count = itertools.count()
+_exact = threading.local()
+
+
+@contextlib.contextmanager
+def exact():
+    """all_reduce() of this thread is gloo's: for sums that must not be compressed."""
+    before, _exact.on = getattr(_exact, "on", False), True
+    try:
+        yield
+    finally:
+        _exact.on = before
+
+
+def _done(tensors):
+    future = torch.futures.Future()
+    future.set_result(tensors)
+    return _create_work_from_future(future)
+
+
+class Group(dist.ProcessGroup):
+    """gloo's, except for allreduce()."""
+
+    def __init__(self, store, rank, size, timeout):
+        super().__init__(rank, size)
+        self._gloo = dist.ProcessGroupGloo(dist.PrefixStore("gloo", store), rank, size, timeout)
+        self._register_backend(torch.device("cpu"), dist.ProcessGroup.BackendType.GLOO, self._gloo)
+        self._set_default_backend(dist.ProcessGroup.BackendType.GLOO)
+        self._store, self._name = store, "backend %d" % next(_count)
+        self._comm = self._steps = None
+
+    def getBackendName(self):
+        return "taut"
+
+    def _open(self):
+        """At the first sum: groups that never add need no connections."""
+        if self._comm is None:
+            ms = 60000
+            self._comm = comm_of_store(self._store, self.rank(), self.size(), self._name, dict(feedback="off", timeout_ms=ms))
+            self._steps = Steps(self._comm)
+        return self._comm
+
+    def _ours(self, tensor, op):
+        if getattr(_exact, "on", False) or not (op == ReduceOp.SUM or op == ReduceOp.AVG):  # not `in`, which compares the other way round
+            return False
+        return (tensor.layout == torch.strided and tensor.device.type == "cpu" and str(tensor.dtype) in _TORCH and tensor.is_contiguous()
+                and tensor.numel() >= 1024)
+
+    def _sum(self, tensor, op):
+        comm = self._open()
+        shape = matrix_shape(tensor.shape)
+        layer = comm.layer("%s %s" % (str(tensor.dtype).replace("torch.", ""), list(shape)), dtype=_TORCH[str(tensor.dtype)], shape=shape)
+        self._steps.enter(layer)
+        layer.start_at(tensor.data_ptr(), _lib.MEAN if op == ReduceOp.AVG else _lib.SUM)
+        layer.wait()
+
+    def allreduce(self, tensors, opts=None):
+        tensors = [tensors] if torch.is_tensor(tensors) else tensors
+        op = opts.reduceOp if isinstance(opts, dist.AllreduceOptions) else ReduceOp.SUM if opts is None else opts
+        if self.size() == 1 or not all(self._ours(t, op) for t in tensors):
+            return self._gloo.allreduce(tensors, opts) if isinstance(opts, dist.AllreduceOptions) else self._gloo.allreduce(tensors, op)
+        for tensor in tensors:
+            self._sum(tensor, op)
+        return _done(tensors)
+
+    def taut_stats(self):
+        """dict, as of taut.Comm.stats()."""
+        return self._open().stats()
+
+
+def _create(store, rank, size, timeout):
+    return Group(store, rank, size, timeout)
+
+
+dist.Backend.register_backend("taut", _create, devices=["cpu"])

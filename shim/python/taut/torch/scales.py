@@ -1,0 +1,67 @@
+"""What an optimizer divides a parameter's update by: the unit in which errors of its gradient count (taut_layer_scale)."""
+
+import torch
+
+EVERY_STEP, PERIOD = 20, 8
+FLOOR = 0.03  # least scale, relative to the root of the mean of squares, as `taut train --scale-floor`
+
+
+def _of_adam(state, group):
+    v = state.get("max_exp_avg_sq", state.get("exp_avg_sq"))
+    steps = state.get("step", 0)
+    steps = float(steps.item() if torch.is_tensor(steps) else steps)
+    if v is None or steps < 1:
+        return None
+    betas = group.get("betas")
+    return v, (1 - betas[1] ** steps) if betas else 1.0, group.get("eps", 1e-8)
+
+
+def _of_others(state, group):
+    v = state.get("square_avg", state.get("sum"))  # RMSprop, Adadelta; Adagrad
+    if not torch.is_tensor(v):
+        return None
+    return v, 1.0, group.get("eps", 1e-8)
+
+
+def _moment(state, group):
+    if not state:
+        return None
+    return _of_adam(state, group) if "exp_avg_sq" in state else _of_others(state, group)
+
+
+class Scales:
+    """Of one optimizer; None: of none."""
+
+    def __init__(self, optimizer, per="element"):
+        if per not in ("element", "row", "none"):
+            raise ValueError("taut: scale=%r: must be 'element', 'row' or 'none'" % (per,))
+        self.optimizer, self.per = (optimizer if per != "none" else None), per
+        self.groups = None
+        self.eps = torch.zeros(1)
+
+    def due(self, step):
+        """Whether scales are to be set anew before this step: in the first ones always, later now and then, because a mean over a thousand steps
+        (Adam's) hardly moves in a few. A function of the step's number alone, so that ranks, and a resumed run, do the same."""
+        return self.optimizer is not None and (step < EVERY_STEP or step % PERIOD == 0)
+
+    def _group_of(self, param):
+        """Groups may be added, so ask again if a parameter is not found."""
+        if self.groups is None or param not in self.groups:
+            self.groups = {p: g for g in self.optimizer.param_groups for p in g["params"]}
+        return self.groups.get(param)
+
+    @torch.no_grad()
+    def of(self, param, order):
+        """A flat float32 tensor for this parameter, its dimensions in `order`; None before the first step."""
+        if self.optimizer is None or param.dim() < 2:
+            return None
+        group = self._group_of(param)
+        found = _moment(self.optimizer.state.get(param), group) if group is not None else None
+        if found is None or found[0].shape != param.shape or found[0].device.type != "cpu":
+            return None
+        v, fix, eps = found
+        v = v.float().permute(order).contiguous()
+        least = FLOOR * FLOOR * v.mean().item()
+        if self.per == "row":
+            v = v.reshape(v.shape[0], -1).mean(1)
+        return torch.add(self.eps.fill_(eps), v.reshape(-1).clamp(min=max(least, 1e-36)).sqrt_(), alpha=fix ** -0.5)

@@ -1,0 +1,25 @@
+"""Steps of programs that do not say where one ends: a layer that comes again begins a new one, on all ranks alike."""
+
+
+class Steps:
+    def __init__(self, comm):
+        self.comm, self._seen = comm, set()
+
+    def enter(self, layer):
+        """Before a collective of this layer."""
+        if layer in self._seen:
+            self.end()
+        self._seen.add(layer)
+
+    def end(self):
+        if self._seen:
+            self._seen.clear()
+            self.comm.step_end()
+
+
+def matrix_shape(shape):
+    """One-dimensional tensors travel uncompressed, since a model's are biases and norms; a flat buffer is none of those."""
+    n = 1
+    for k in shape:
+        n *= k
+    return tuple(shape) if len(shape) > 1 or n < 1024 else (1, n)

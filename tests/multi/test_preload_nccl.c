@@ -1,0 +1,247 @@
+/* test_preload_nccl.c : what libtaut-preload-nccl.so makes of a program's calls of NCCL, with NCCL's double as NCCL and the mock device as GPU: large
+ * sums compressed, on the program's stream, in its order; all else as it is. */
+#include "comm/preload/nccl/nccl_calls.h"
+#include "compressors/vectors.h"
+#include "tests/support/device_case.h"
+#include "tests/support/nccl_double.h"
+#include "../support/suite.h"
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int ncclAllReduce(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm, struct CUstream_st *stream);
+int ncclReduceScatter(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm, struct CUstream_st *stream);
+int ncclGroupStart(void);
+int ncclGroupEnd(void);
+int ncclCommDestroy(taut__nccl_comm comm);
+
+enum { COUNT = 65536 / 4 * 3, FEW = 1000, PART = 16384 };
+
+typedef struct program {
+    int             rank, size, failed;
+    taut__nccl_id   id;
+    taut__nccl_comm comm;
+    taut_place      place;
+    char           *from, *to; /* on the device */
+    float          *x;         /* what is put in */
+    int (*body)(struct program *p);
+} program;
+
+static float value(int rank, size_t i) { return ranks_value(rank, i, 3); }
+
+static size_t width(int type) { return type == TAUT__NCCL_F32 ? 4 : 2; }
+static taut_dtype dtype(int type) { return type == TAUT__NCCL_F32 ? TAUT_F32 : type == TAUT__NCCL_F16 ? TAUT_F16 : TAUT_BF16; }
+
+/* Late, in the order of the program's stream. */
+static void put_in(program *p, int type, size_t n)
+{
+    static _Thread_local char kept[4 * COUNT];
+    for (size_t i = 0; i < n; i++) p->x[i] = value(p->rank, i);
+    taut__vectors_host.convert((taut_place){0}, kept, dtype(type), p->x, TAUT_F32, n);
+    taut__memory_of(p->place.space)->copy(p->place, p->from, kept, n * width(type));
+}
+
+static void get_out(program *p, int type, size_t n, const void *at, float *out)
+{
+    static _Thread_local char raw[4 * COUNT];
+    taut__memory_of(p->place.space)->wait(p->place);
+    mock_read(raw, at, n * width(type));
+    taut__vectors_host.convert((taut_place){0}, out, TAUT_F32, raw, dtype(type), n);
+}
+
+/* Squared error of n results, relative, against the sum of elements first + i over ranks, times factor. */
+static double error(const program *p, const float *out, size_t first, size_t n, double factor)
+{
+    double e = 0, all = 0;
+    for (size_t i = 0; i < n; i++) {
+        double want = 0;
+        for (int r = 0; r < p->size; r++) want += (double)value(r, first + i);
+        want *= factor;
+        e += ((double)out[i] - want) * ((double)out[i] - want), all += want * want;
+    }
+    return e / all;
+}
+
+#define MUST(cond)                                                                     \
+    do {                                                                               \
+        if (!(cond)) return fprintf(stderr, "rank %d, line %d: %s\n", p->rank, __LINE__, #cond), 1; \
+    } while (0)
+static const double CODED = 1.5, PLAIN = 1e-2; /* four bits of such numbers, one in a hundred of which is ten times as large, lose between these; halves less */
+
+static int sums(program *p)
+{
+    static const int types[] = {TAUT__NCCL_F32, TAUT__NCCL_F16, TAUT__NCCL_BF16};
+    float           *out = malloc(COUNT * sizeof *out);
+    for (int t = 0; t < 3; t++)
+        for (int avg = 0; avg < 2; avg++)
+            for (int in_place = 0; in_place < 2; in_place++) {
+                int    op = avg ? TAUT__NCCL_AVG : TAUT__NCCL_SUM;
+                size_t n = COUNT / width(types[t]) * 4 / (size_t)(1 + (t > 0));
+                n = n > COUNT ? COUNT : n;
+                void  *to = in_place ? p->from : p->to;
+                put_in(p, types[t], n);
+                MUST(ncclAllReduce(p->from, to, n, types[t], op, p->comm, p->place.stream) == 0);
+                get_out(p, types[t], n, to, out);
+                double e = error(p, out, 0, n, avg ? 1.0 / p->size : 1);
+                MUST(e > PLAIN && e < CODED);
+                if (in_place) continue;
+                get_out(p, types[t], n, p->from, out); /* what was put in is still there */
+                for (size_t i = 0; i < n; i += 97) MUST(fabsf(out[i] - p->x[i]) <= 0.01f * fabsf(p->x[i]) + 1e-3f);
+            }
+    free(out);
+    return 0;
+}
+
+/* Small sums, whole numbers, other operations, captured streams: as they are. */
+static int exact(program *p)
+{
+    float out[FEW], *large = malloc(COUNT * sizeof *large);
+    put_in(p, TAUT__NCCL_F32, FEW);
+    MUST(ncclAllReduce(p->from, p->to, FEW, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+    get_out(p, TAUT__NCCL_F32, FEW, p->to, out);
+    MUST(error(p, out, 0, FEW, 1) < 1e-12);
+    put_in(p, TAUT__NCCL_F32, COUNT);
+    MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_I32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+    MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, 2, p->comm, p->place.stream) != 0); /* max: the double has none, and is asked */
+    if (p->rank == 0) mock_capture(p->place); /* one for all: the double's ranks share a process */
+    if (p->size == 1) {
+        MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+        get_out(p, TAUT__NCCL_F32, COUNT, p->to, large);
+        MUST(error(p, large, 0, COUNT, 1) < 1e-12);
+    }
+    free(large);
+    return 0;
+}
+
+/* In a group nothing is made until the outermost one ends; then in the order of the calls. */
+static int groups(program *p)
+{
+    float *out = malloc(COUNT * sizeof *out);
+    put_in(p, TAUT__NCCL_F32, COUNT);
+    int before = nccl_double_operations();
+    MUST(ncclGroupStart() == 0 && ncclGroupStart() == 0);
+    MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_AVG, p->comm, p->place.stream) == 0);
+    MUST(ncclAllReduce(p->to, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0); /* of the result of the first */
+    MUST(ncclGroupEnd() == 0);
+    MUST(p->size > 1 || nccl_double_operations() == before);
+    MUST(ncclGroupEnd() == 0);
+    get_out(p, TAUT__NCCL_F32, COUNT, p->to, out);
+    double e = error(p, out, 0, COUNT, 1);
+    MUST(e < 3 * CODED && (p->size == 1 || e > PLAIN));
+    free(out);
+    return 0;
+}
+
+static int scattered(program *p)
+{
+    size_t n = PART * (size_t)p->size;
+    float *out = malloc(PART * sizeof *out);
+    if (n > COUNT) n = 0;
+    put_in(p, TAUT__NCCL_F32, n);
+    for (int avg = 0; n && avg < 2; avg++) {
+        MUST(ncclReduceScatter(p->from, p->to, PART, TAUT__NCCL_F32, avg ? TAUT__NCCL_AVG : TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+        get_out(p, TAUT__NCCL_F32, PART, p->to, out);
+        double e = error(p, out, PART * (size_t)p->rank, PART, avg ? 1.0 / p->size : 1);
+        MUST(e > PLAIN && e < CODED);
+    }
+    free(out);
+    return 0;
+}
+
+static void *program_main(void *arg)
+{
+    program *p = arg;
+    void    *from, *to;
+    p->place = mock_stream();
+    taut__memory_of(p->place.space)->alloc(p->place, 4 * COUNT, &from), taut__memory_of(p->place.space)->alloc(p->place, 4 * COUNT, &to);
+    p->from = from, p->to = to, p->x = malloc(4 * COUNT);
+    p->failed = taut__nccl_begin(nccl_double_table(), p->size, p->id, p->rank, &p->comm) != TAUT_OK;
+    if (!p->failed) p->failed = p->body(p);
+    taut__memory_of(p->place.space)->wait(p->place);
+    ncclCommDestroy(p->comm);
+    mock_stream_end(p->place);
+    taut__memory_of(p->place.space)->release(p->place, from), taut__memory_of(p->place.space)->release(p->place, to);
+    free(p->x);
+    return NULL;
+}
+
+static int unsuited(program *p);
+static void run_program(int size, int (*body)(program *p))
+{
+    program   p[MOST];
+    pthread_t thread[MOST];
+    setenv("TAUT_REPORT", body == unsuited ? "-" : "build/preload_nccl_report.json", 1);
+    mock_open(), nccl_double_open();
+    taut__nccl_space = TAUT_SPACE_TEST;
+    nccl_double_table()->unique_id(&p[0].id);
+    for (int r = 0; r < size; r++) {
+        p[r] = (program){.rank = r, .size = size, .id = p[0].id, .body = body};
+        pthread_create(&thread[r], NULL, program_main, &p[r]);
+    }
+    for (int r = 0; r < size; r++) pthread_join(thread[r], NULL);
+    for (int r = 0; r < size; r++) ck_assert_msg(!p[r].failed, "rank %d of %d", r, size);
+    ck_assert_int_eq(nccl_double_left(), 0);
+    device_left_empty();
+    nccl_double_close(), mock_close();
+}
+
+START_TEST(all_sums) { run_program(2 + _i, sums); }
+END_TEST
+START_TEST(all_exact) { run_program(1 + _i, exact); }
+END_TEST
+START_TEST(all_groups) { run_program(1 + _i, groups); }
+END_TEST
+START_TEST(all_scattered) { run_program(2 + _i, scattered); }
+END_TEST
+
+/* Another codec than such calls can have is said once, and nothing is compressed. */
+static int unsuited(program *p)
+{
+    float *out = malloc(COUNT * sizeof *out);
+    put_in(p, TAUT__NCCL_F32, COUNT);
+    MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+    get_out(p, TAUT__NCCL_F32, COUNT, p->to, out);
+    MUST(error(p, out, 0, COUNT, 1) < 1e-12);
+    free(out);
+    return 0;
+}
+START_TEST(unsuited_codecs)
+{
+    static const char *const of[] = {"TAUT_CODEC=grid", "TAUT_CODEC=topk", "TAUT_CODEC=powersgd:rank=2", "TAUT_CODEC=none", "TAUT_EXCLUDE=64K..", "TAUT_DRYRUN=1",
+                                     "TAUT_THRESHOLD=1M", "TAUT_INCLUDE=1M.."};
+    putenv((char *)(uintptr_t)of[_i]);
+    run_program(2, unsuited);
+}
+END_TEST
+
+/* The report has the fields of the MPI preload's. */
+START_TEST(report)
+{
+    static const char *const want[] = {"\"mpi\": \"NCCL 2.28.9\"", "\"ranks\": 3", "\"call\": \"allreduce\"", "\"coded_calls\": 2", "\"codec\": \"quant\"", "\"rel_err2\""};
+    char                     text[8192] = "";
+    run_program(3, sums);
+    taut__nccl_report();
+    FILE *f = fopen("build/preload_nccl_report.json", "r");
+    ck_assert(f != NULL);
+    ck_assert(fread(text, 1, sizeof text - 1, f) > 0);
+    fclose(f);
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) ck_assert_msg(strstr(text, want[i]) != NULL, "no %s in %.200s", want[i], text);
+    const char *sent = strstr(text, "\"bytes_sent\": ");
+    ck_assert(sent && atol(sent + 14) > 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("preload nccl");
+    TCase *t = suite_case(s, "all", 60);
+    tcase_add_loop_test(t, all_sums, 0, 4);
+    tcase_add_loop_test(t, all_exact, 0, 3);
+    tcase_add_loop_test(t, all_groups, 0, 3);
+    tcase_add_loop_test(t, all_scattered, 0, 2);
+    tcase_add_loop_test(t, unsuited_codecs, 0, 8);
+    tcase_add_test(t, report);
+    return suite_run(s);
+}

@@ -1,0 +1,28 @@
+/* nccl_double.h : the calls of NCCL that are used, for ranks that are threads of this process and buffers of the mock device (mock_space.h). What
+ * is given to a stream runs on that stream's thread, late and in order, and waits there for the other ranks, as kernels of NCCL do. It is
+ * strict where NCCL would hang or bring wrong bytes: ranks that make their operations in different orders, or of different lengths, get an
+ * asynchronous error with words. Faults on demand. */
+#ifndef TAUT_TEST_NCCL_DOUBLE_H
+#define TAUT_TEST_NCCL_DOUBLE_H
+
+#include "comm/transport/nccl_table.h"
+
+typedef enum nccl_fault {
+    NCCL_FINE,
+    NCCL_REFUSES,  /* a call answers an error */
+    NCCL_ASYNC,    /* an operation ends in an asynchronous error on that rank, and is never done */
+    NCCL_LOST,     /* an operation of that rank never happens, and nobody says so */
+    NCCL_TRUNCATES /* its first bytes arrive damaged */
+} nccl_fault;
+
+void nccl_double_open(void);  /* taut__nccl_get() answers it from now on */
+void nccl_double_close(void); /* communicators that are left are counted by nccl_double_left() */
+void nccl_double_fault(nccl_fault what, int rank, int nth); /* the nth operation (group or collective) of that rank from now on; once */
+void nccl_double_delay(int us);      /* each operation waits up to so long, at random */
+void nccl_double_lazy(int polls);    /* calls answer "in progress", and are taken after so many polls; 0: at once */
+void nccl_double_version(int code);  /* before 22800: no ncclAlltoAll */
+int  nccl_double_left(void);
+int  nccl_double_operations(void);   /* of all ranks, so far */
+const taut__nccl *nccl_double_table(void);
+
+#endif

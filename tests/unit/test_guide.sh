@@ -1,0 +1,45 @@
+#!/bin/sh
+# The documents name subcommands, options and files that there are. (tests/long/test_guide.sh runs the user guide's commands.)
+set -u
+BUILD=${BUILD:-build/release}
+TAUT=$BUILD/bin/taut
+passed=0 failed=0
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+fail() {
+    failed=$((failed + 1))
+    echo "FAIL $*"
+}
+help_of() { # of "bench codec", kept: most subcommands are named often
+    f=$dir/$(echo "$1" | tr ' ' '-')
+    # shellcheck disable=SC2086
+    [ -e "$f" ] || case $1 in tautrun) launch/tautrun --help >"$f" ;; *) "$TAUT" $1 --help >"$f" 2>&1 || : >"$f" ;; esac
+    cat "$f"
+}
+has_train=$([ -x "$BUILD/libexec/taut-train" ] && echo 1)
+for doc in README.md docs/guide.md docs/faq.md docs/metrics.md docs/operations.md docs/data.md docs/preload.md; do
+    # commands: in blocks that are indented, and in `...`; up to a pipe, a comment or a redirection
+    { grep -E '^    ' "$doc"; grep -oE '`[^`]*`' "$doc" | tr -d '`'; } | grep -oE '(^|[ (])(taut|launch/tautrun|tautrun) [^|>#;&]*' | sed 's/^[ (]*//; s|^launch/||' | sort -u >"$dir/commands"
+    while read -r program word second rest; do
+        sub=$word
+        [ "$program" = tautrun ] && sub=tautrun rest="$word $second $rest"
+        case $word in bench | data) sub="$word $second" ;; *) [ "$program" = tautrun ] || rest="$second $rest" ;; esac
+        case $sub in [a-z]*) ;; *) continue ;; esac
+        case $sub in *SUBCOMMAND* | *'|'* | --*) continue ;; esac
+        [ "$sub" != train ] || [ -n "$has_train" ] || continue
+        text=$(help_of "$sub")
+        [ -n "$text" ] || { fail "$doc: taut $sub: there is no such subcommand"; continue; }
+        for option in $(echo " $rest" | grep -oE ' --?[a-z][a-z-]*' | sed 's/-$//' | sort -u); do
+            case $program:$option in tautrun:-* ) echo "$text" | grep -qE -- "(^|[ ,])$option([ ,]|$)" && { passed=$((passed + 1)); continue; }
+                # what follows the program that tautrun starts is that program's
+                case $rest in *taut\ train*) continue ;; esac ;; esac
+            if echo "$text" | grep -qE -- "(^|[ ,])$option([ ,]|$)"; then passed=$((passed + 1)); else fail "$doc: taut $sub has no option $option"; fi
+        done
+    done <"$dir/commands"
+    # links to files
+    for link in $(grep -oE '\]\([^)#:]+[)#]' "$doc" | sed 's/^](//; s/[)#]$//' | sort -u); do
+        if [ -e "$(dirname "$doc")/$link" ]; then passed=$((passed + 1)); else fail "$doc: link to $link, which is not there"; fi
+    done
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,84 @@
+#!/bin/sh
+# libtaut-preload-nccl.so under a program that is linked with a libnccl.so.2 of the test's own: it comes before NCCL, hands on what it does not compress,
+# also inside groups, exports NCCL's names only, and says at the end what became of the calls.
+set -u
+BUILD=${BUILD:-build/release}
+CC=${CC:-cc}
+passed=0 failed=0
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+check() { # NAME COMMAND...
+    name=$1
+    shift
+    if "$@" >"$dir/log" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAIL $name"
+        head -n 12 "$dir/log"
+    fi
+}
+lib=$BUILD/lib/libtaut-preload-nccl.so
+
+cat >"$dir/nccl.c" <<'END'
+#include <stdio.h>
+static int depth, in_group, reduces, scatters;
+int ncclGetVersion(int *v) { *v = 22809; return 0; }
+const char *ncclGetErrorString(int r) { (void)r; return "a word"; }
+int ncclCommCount(void *c, int *n) { (void)c; *n = 2; return 0; }
+int ncclCommUserRank(void *c, int *n) { (void)c; *n = 0; return 0; }
+int ncclCommCuDevice(void *c, int *n) { (void)c; *n = 0; return 0; }
+int ncclGroupStart(void) { depth++; return 0; }
+int ncclGroupEnd(void) { depth--; return 0; }
+int ncclCommDestroy(void *c) { (void)c; printf("destroyed, %d reduces, %d scatters, %d in a group\n", reduces, scatters, in_group); return 0; }
+int ncclAllReduce(const void *a, void *b, size_t n, int type, int op, void *c, void *s)
+{
+    (void)a, (void)b, (void)n, (void)type, (void)op, (void)c, (void)s;
+    reduces++, in_group += depth > 0;
+    return n == 13 ? 4 : 0;
+}
+int ncclReduceScatter(const void *a, void *b, size_t n, int type, int op, void *c, void *s)
+{
+    (void)a, (void)b, (void)n, (void)type, (void)op, (void)c, (void)s;
+    scatters++, in_group += depth > 0;
+    return 0;
+}
+END
+cat >"$dir/program.c" <<'END'
+#include <stddef.h>
+int ncclAllReduce(const void *, void *, size_t, int, int, void *, void *), ncclReduceScatter(const void *, void *, size_t, int, int, void *, void *);
+int ncclGroupStart(void), ncclGroupEnd(void), ncclCommDestroy(void *);
+static float x[1 << 20];
+int main(void)
+{
+    int   comm, bad = 0;
+    void *c = &comm;
+    for (int i = 0; i < 3; i++) bad |= ncclAllReduce(x, x, 1 << 20, 7, 0, c, NULL);
+    bad |= ncclAllReduce(x, x, 100, 7, 0, c, NULL);
+    bad |= ncclReduceScatter(x, x, 1 << 18, 7, 4, c, NULL);
+    bad |= ncclGroupStart() | ncclGroupStart();
+    bad |= ncclAllReduce(x, x, 1 << 19, 7, 0, c, NULL);
+    bad |= ncclGroupEnd() | ncclGroupEnd();
+    bad |= ncclAllReduce(x, x, 13, 7, 0, c, NULL) != 4; /* an error is the program's */
+    return bad | ncclCommDestroy(c);
+}
+END
+check 'a libnccl.so.2' $CC -shared -fPIC -Wl,-soname,libnccl.so.2 -o "$dir/libnccl.so.2" "$dir/nccl.c"
+check 'a program' $CC -o "$dir/program" "$dir/program.c" "$dir/libnccl.so.2" -Wl,-rpath,"$dir"
+plain=$("$dir/program") || plain=failed
+with=$(LD_PRELOAD=$lib TAUT_REPORT=$dir/report.json "$dir/program" 2>"$dir/report") || with="exit code $?"
+check "alone: $plain" [ "$plain" = 'destroyed, 6 reduces, 1 scatters, 1 in a group' ]
+check "preloaded, without a device: $with" [ "$with" = 'destroyed, 6 reduces, 1 scatters, 0 in a group' ]
+check 'the report names NCCL and ranks' grep -q 'over 2 ranks of NCCL 2.28.9' "$dir/report"
+check 'the report counts calls' grep -Eq '1 +allreduce +4.0 MiB +3 +0' "$dir/report"
+check 'the report counts scatters' grep -Eq '2 +reduce_scatter +2.0 MiB +1 +0' "$dir/report"
+check 'the report says why nothing was compressed' grep -q 'site 1 stayed exact: no CUDA device can be used' "$dir/report"
+check 'the report counts what was too small' grep -q '2 reductions too small' "$dir/report"
+check 'the report is JSON too' grep -q '"call": "reduce_scatter"' "$dir/report.json"
+check 'no report at all' sh -c "[ -z \"\$(LD_PRELOAD=$lib TAUT_REPORT=- '$dir/program' 2>&1 >/dev/null)\" ]"
+check 'no program of NCCL: no harm' sh -c "[ \"\$(LD_PRELOAD=$lib TAUT_REPORT= echo fine 2>&1)\" = fine ]"
+names=$(nm -D --defined-only "$lib" | awk '$2 ~ /[TBDRVW]/ {print $3}' | sort | tr '\n' ' ')
+check "exports NCCL's names only: $names" [ "$names" = 'ncclAllReduce ncclCommAbort ncclCommDestroy ncclCommFinalize ncclGroupEnd ncclGroupStart ncclReduceScatter ' ]
+check 'is linked with neither NCCL, CUDA nor MPI' sh -c "! ldd $lib | grep -E 'libnccl|libcuda|libmpi'"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
