@@ -38,7 +38,7 @@ begun() { # RANKS: all of them are in their steps
 # judge WHAT RANKS VICTIM TIME: what every other rank has written since
 judge() {
     local what=$1 n=$2 victim=$3 when=$4 r last late=0 line slow
-    slow=$(awk -v c="$(nproc)" '{ x = $1 / c / 2; print x > 1 ? x : 1 }' /proc/loadavg)
+    slow=$(awk -v c="$(nproc)" '{ x = $1 / c / 2; print (x > 1 ? x : 1) }' /proc/loadavg)
     for _ in $(seq 300); do
         late=0
         for ((r = 0; r < n; r++)); do [ $r = "$victim" ] || grep -q '^failed\|^ended' "$WORK/log.$r" || late=1; done
