@@ -121,7 +121,7 @@ taut-sweep cut.json >table 2>&1 && fail "taut-sweep takes a run that has not end
 
 # ---- torchrun, on nodes and on what Slurm takes for GPUs ----
 if command -v torchrun >/dev/null && "$(sed -n '1s/^#!//p' "$(command -v torchrun)")" -c 'import torch.distributed' 2>/dev/null; then
-    export TORCHRUN='torchrun --redirects 3 --tee 3' # torch 1.13 on Python 3.11, as in Debian 12, stumbles over its own default
+    export TORCHRUN='torchrun --redirects 1 --tee 1' # torch 1.13 on Python 3.11, as in Debian 12, stumbles over its own default
     job=$(PROGRAM=train.py RUN=py submit torchrun.sbatch 60)
     ran torchrun "$job" "taut-$job.out" && has 'step 60 loss' "taut-$job.out"
     want=$(sed -n 's/.*step 60 loss \(.*\)/\1/p' "taut-$job.out")
