@@ -74,8 +74,7 @@ typedef struct assured {
 } assured;
 
 static assured *self_of(const taut__transport *t) { return (assured *)(uintptr_t)t; }
-static int data_tag(const assured *a) { return a->w.inner->tag_max - 1; }
-static int answer_tag(const assured *a) { return a->w.inner->tag_max; }
+static int data_tag(const assured *a) { return a->w.inner->tag_max - 1; } /* answers have tag_max */
 static taut_status no_memory(void) { return taut__fail(TAUT_E_NOMEM, "assured delivery: out of memory"); }
 
 /* ---- the inner transport ---- */
@@ -113,7 +112,7 @@ static taut_status open_peer(assured *a, int q)
     p->open = true;
     for (int i = 0; i < POSTED; i++) {
         TAUT_TRY(inner->ops->irecv(inner, &p->in[i], q, data_tag(a), p->in_data + (size_t)i * (TAUT_PIECE_HEAD + TAUT_PIECE), TAUT_PIECE_HEAD + TAUT_PIECE));
-        TAUT_TRY(inner->ops->irecv(inner, &p->answer_in[i], q, answer_tag(a), p->answer_data[i], TAUT_PIECE_ANSWER));
+        TAUT_TRY(inner->ops->irecv(inner, &p->answer_in[i], q, data_tag(a) + 1, p->answer_data[i], TAUT_PIECE_ANSWER));
     }
     return TAUT_OK;
 }
@@ -274,7 +273,7 @@ static taut_status tell(assured *a, int q, uint32_t what, uint64_t number)
     a->peer[q].answers = x;
     TAUT_TRY(room(a));
     a->live++;
-    return a->w.inner->ops->isend(a->w.inner, &x->send, q, answer_tag(a), x->data, TAUT_PIECE_ANSWER);
+    return a->w.inner->ops->isend(a->w.inner, &x->send, q, data_tag(a) + 1, x->data, TAUT_PIECE_ANSWER);
 }
 
 static taut_status hear_piece(assured *a, int q, const uint8_t *src, size_t bytes)
@@ -331,7 +330,7 @@ static taut_status hear(assured *a, int q)
     taut__transport *inner = a->w.inner;
     for (unsigned i; i = p->answer_at % POSTED, taut__done(&p->answer_in[i]); p->answer_at++) {
         TAUT_TRY(hear_answer(a, q, p->answer_data[i], p->answer_in[i].got));
-        TAUT_TRY(inner->ops->irecv(inner, &p->answer_in[i], q, answer_tag(a), p->answer_data[i], TAUT_PIECE_ANSWER));
+        TAUT_TRY(inner->ops->irecv(inner, &p->answer_in[i], q, data_tag(a) + 1, p->answer_data[i], TAUT_PIECE_ANSWER));
     }
     for (unsigned i; i = p->at % POSTED, taut__done(&p->in[i]); p->at++) {
         uint8_t *data = p->in_data + (size_t)i * (TAUT_PIECE_HEAD + TAUT_PIECE);

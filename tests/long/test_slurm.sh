@@ -15,6 +15,7 @@ lacks=$(slurm_lacks)
 trap 'cd "$HERE"; slurm_stop; rm -rf "$WORK"' EXIT
 slurm_start "$WORK" || { fail "Slurm does not come up"; echo "$passed passed, $failed failed"; exit 1; }
 
+slurm_hurry
 # what `module load taut` gives, and the scripts
 export PATH=$BUILD/bin:$HERE/launch/slurm:$PATH
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
@@ -77,15 +78,15 @@ preempt srun.sbatch lowly2 -N 1 -n 2 --ntasks-per-node=2
 
 # ---- warned by --signal before its time limit, which scancel does here; the loss is that of an undisturbed run; on another number of ranks it goes on ----
 # shellcheck disable=SC2086
-job=$(RUN=warned submit mpirun.sbatch $small --steps 2000)
+job=$(RUN=warned submit mpirun.sbatch $small --steps 600)
 until_steps warned.jsonl 20 && scancel --signal=USR1 --batch "$job"
 until grep -q resuming "taut-$job.out" 2>/dev/null || [ -z "$(squeue -h -j "$job")" ]; do sleep 0.3; done
 ran warned "$job" "taut-$job.out"
-mpirun -n 2 taut train $small --steps 2000 >right2.out 2>&1
+mpirun -n 2 taut train $small --steps 600 >right2.out 2>&1
 same "$(loss "taut-$job.out")" "$(loss right2.out)" "warned and requeued"
 has 'holds it: --resume goes on' "taut-$job.out"
 # shellcheck disable=SC2086
-job=$(RUN=warned submit -N 1 -n 3 --ntasks-per-node=3 mpirun.sbatch $small --steps 2040)
+job=$(RUN=warned submit -N 1 -n 3 --ntasks-per-node=3 mpirun.sbatch $small --steps 640)
 ran "on three ranks" "$job" "taut-$job.out" && has '3 ranks, 40 steps' "taut-$job.out"
 
 # ---- a rank that is killed: an error, and with --retries another run ----
@@ -120,6 +121,7 @@ taut-sweep cut.json >table 2>&1 && fail "taut-sweep takes a run that has not end
 
 # ---- torchrun, on nodes and on what Slurm takes for GPUs ----
 if command -v torchrun >/dev/null && "$(sed -n '1s/^#!//p' "$(command -v torchrun)")" -c 'import torch.distributed' 2>/dev/null; then
+    export TORCHRUN='torchrun --redirects 1 --tee 1' # torch 1.13 on Python 3.11, as in Debian 12, stumbles over its own default
     job=$(PROGRAM=train.py RUN=py submit torchrun.sbatch 60)
     ran torchrun "$job" "taut-$job.out" && has 'step 60 loss' "taut-$job.out"
     want=$(sed -n 's/.*step 60 loss \(.*\)/\1/p' "taut-$job.out")

@@ -49,14 +49,14 @@ SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-PreemptParameters=send_user_signal
+SlurmctldParameters=preempt_send_user_signal
 KillWait=5
 MinJobAge=600
 GresTypes=gpu
 NodeName=n0 NodeHostname=$host Port=$((port + 1)) CPUs=4 Gres=gpu:2 State=UNKNOWN
 NodeName=n1 NodeHostname=$host Port=$((port + 2)) CPUs=4 Gres=gpu:2 State=UNKNOWN
-PartitionName=all Nodes=n0,n1 Default=YES MaxTime=10 PriorityTier=1 GraceTime=120 State=UP
-PartitionName=urgent Nodes=n0,n1 MaxTime=10 PriorityTier=9 PreemptMode=OFF State=UP
+PartitionName=all Nodes=n0,n1 Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=120 State=UP
+PartitionName=urgent Nodes=n0,n1 MaxTime=INFINITE PriorityTier=9 PreemptMode=OFF State=UP
 EOF
 }
 
@@ -88,6 +88,14 @@ slurm_stop() {
     for _ in $(seq 20); do kill -0 $slurm_pids 2>/dev/null || break; sleep 0.1; done
     for p in $slurm_pids; do kill -KILL "$p" 2>/dev/null; done
     slurm_pids=''
+}
+
+# slurm_hurry: from now on. Slurm lets a requeued job wait for two minutes, which a test need not
+slurm_hurry() {
+    while sleep 1; do
+        for job in $(squeue -h -t PD -o '%i %r' 2>/dev/null | sed -n 's/ BeginTime$//p'); do scontrol update jobid="$job" StartTime=now 2>/dev/null; done
+    done &
+    slurm_pids="$slurm_pids $!"
 }
 
 # slurm_state JOB: RUNNING, COMPLETED, ...; empty: forgotten
