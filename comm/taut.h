@@ -145,7 +145,7 @@ typedef struct taut_config {
 #define TAUT_CONFIG_INIT {sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /* ---- Communicator --------------------------------------------------------------------------------------------
- * taut_comm_create_mpi() is in taut_mpi.h, taut_comm_create_nccl() in taut_nccl.h. */
+ * taut_comm_create_mpi() is in taut_mpi.h; taut_nccl.h has what lets layers on GPUs travel by NCCL. */
 
 /* taut_comm_create_threads() : a group of ranks inside this process, one thread each; for tests and for programs
  *  whose workers are threads. comms: array of `ranks` pointers, filled; comms[r] is used by the thread of rank r.
@@ -208,7 +208,7 @@ TAUT_API taut_status taut_allreduce_start(taut_layer *layer, void *buf, taut_op 
  *  A layer's first collective fixes its space and device: another one later is TAUT_E_STATE. TAUT_E_UNSUPPORTED, with the reason, where
  *  the space cannot be used, or the layer's codec does not run there. TAUT_E_INVALID if buf is no memory of the space. None of these has
  *  started anything. Ranks may keep a layer in different spaces, and results are the same bytes as on the host, except where a device
- *  sums in another order (docs/cuda.md). taut_allreduce(), taut_reduce_scatter() and taut_allgather() take buffers on the host only.
+ *  sums in another order (docs/cuda.md). taut_allreduce(), taut_reduce_scatter() and taut_allgather() take buffers on the host.
  *  Since 0.1. */
 TAUT_API taut_status taut_allreduce_start_on(taut_layer *layer, void *buf, taut_op op, taut_space space, int device, struct CUstream_st *stream);
 TAUT_API taut_status taut_test(taut_layer *layer, int *done); /* done = 1 when the result is in buf */
@@ -220,6 +220,9 @@ TAUT_API taut_status taut_wait(taut_layer *layer);            /* TAUT_E_STATE if
  * taut_allgather() : the inverse: every rank's part travels, compressed without feedback, to all. */
 TAUT_API taut_status taut_reduce_scatter(taut_layer *layer, void *buf, taut_op op);
 TAUT_API taut_status taut_allgather(taut_layer *layer, void *buf);
+/* taut_reduce_scatter_on(), taut_allgather_on() : the same on memory of a device, as taut_allreduce_start_on(), waited for. Since 0.1. */
+TAUT_API taut_status taut_reduce_scatter_on(taut_layer *layer, void *buf, taut_op op, taut_space space, int device, struct CUstream_st *stream);
+TAUT_API taut_status taut_allgather_on(taut_layer *layer, void *buf, taut_space space, int device, struct CUstream_st *stream);
 TAUT_API taut_status taut_layer_part(const taut_layer *layer, int rank, size_t *first, size_t *n);
 
 /* ---- Step ------------------------------------------------------------------------------------------------------ */

@@ -17,15 +17,14 @@ struct bench_place {
     taut__nccl_comm    raw;   /* for native sums */
 };
 
-/* Ranks of one host take its devices in turn: LOCAL, as mpirun and srun number them there. */
+/* Ranks of one host take its devices in turn, as mpirun and srun number them there. */
 static int device_number(const char *device)
 {
     static const char *const local[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"};
-    const char              *colon = strchr(device, ':'), *visible = getenv("TAUT_BENCH_DEVICES");
-    int                      devices = visible ? atoi(visible) : 1;
+    const char              *colon = strchr(device, ':');
     if (colon) return atoi(colon + 1);
     for (size_t i = 0; i < sizeof local / sizeof *local; i++)
-        if (getenv(local[i])) return atoi(getenv(local[i])) % (devices > 0 ? devices : 1);
+        if (getenv(local[i])) return atoi(getenv(local[i]));
     return 0;
 }
 

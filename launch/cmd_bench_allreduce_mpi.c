@@ -337,7 +337,7 @@ static int parse(bench_job *j, int argc, char **argv)
         {"algorithm", "NAME", CLI_TEXT, &j->algorithm, "auto, native, sra, ring or gather", 0, 0, NULL},
         {"hierarchy", "WHEN", CLI_WORD, &j->hierarchy, "reduce inside a host first", 0, 0, "auto|on|off"},
         {"feedback", "WHEN", CLI_WORD, &j->feedback, "error feedback", 0, 0, "auto|on|off|momentum"},
-        {"device", "WHERE", CLI_TEXT, &j->device, "host; cuda, or cuda:N: buffers on a GPU, N its number", 0, 0, NULL},
+        {"device", "WHERE", CLI_TEXT, &j->device, "host; cuda: buffers on a GPU, that of the local rank's number; or cuda:N", 0, 0, NULL},
         {"nccl", NULL, CLI_FLAG, &j->nccl, "they travel by NCCL, and native is ncclAllReduce", 0, 0, NULL},
         {"input", "F.f32", CLI_LIST, &j->inputs, "float32 file, repeated to the size; one per rank, or shared", 0, 0, NULL},
         {"format", "NAME", CLI_WORD, &j->format, "osu: the two columns of osu_allreduce; osu-full: its five", 0, 0, "table|osu|osu-full"},

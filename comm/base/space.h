@@ -44,6 +44,8 @@ typedef struct taut__space {
     taut_status (*event_test)(taut__event *e, bool *passed);      /* never waits; an event never recorded has passed */
     taut_status (*event_hold)(taut__event *e, taut_place p);      /* what is enqueued on p.stream from now on waits for it */
 
+    /* (optional; default: nothing) what the calling thread enqueues from now on is for this device */
+    taut_status (*use)(taut_place p);
     /* (optional; default: wait() says so) what has failed of the work done so far. Never waits. */
     taut_status (*failed)(taut_place p);
     /* (optional; default: taut__alloc) zeroed host memory that copies reach without the calling thread's help. NULL: there is none */
@@ -55,6 +57,7 @@ typedef struct taut__space {
 
 extern const taut__space taut__space_host;
 
+static inline taut_status taut__space_use(const taut__space *space, taut_place p) { return space->use ? space->use(p) : TAUT_OK; }
 void *taut__space_host_alloc(const taut__space *space, taut_place p, size_t bytes); /* as host_alloc, or its default */
 void  taut__space_host_release(const taut__space *space, taut_place p, void *memory); /* NULL is fine */
 

@@ -49,7 +49,7 @@ typedef struct taut__context {
     size_t           reserved; /* requests that the transport has room for, of borrowed slots */
     taut__trace     *trace;
     taut__data      *data;     /* NULL: all goes by messages of t. Else what lies on devices goes by it, in turns */
-    struct { uint64_t given, now; } turns; /* reduce/turns.h: by rank 0; whose it is */
+    struct { uint64_t given, now; } turns; /* reduce/lineup.h: by rank 0; whose it is */
     _Atomic size_t   lossy;    /* layers whose codec, in force, loses something */
     _Atomic bool     feeding;  /* some layer has feedback: what is not finite is looked for */
 } taut__context;

@@ -80,19 +80,34 @@ static taut_status fused_wait(taut_layer *l)
 }
 
 /* A whole allreduce of a small layer goes through its bucket, as when it is started: another rank may have started it. */
-static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves)
+static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves, taut_place caller)
 {
     bool fused = l && l->bucket && halves == TAUT_BOTH;
-    TAUT_TRY(check_start(l, buf, kind, (taut_place){0}));
+    TAUT_TRY(check_start(l, buf, kind, caller));
     double begin = taut__now();
-    TAUT_TRY(tell(l->comm, fused ? taut__fuse_start(l, buf, kind, (taut_place){0}, true) : launch(l, buf, kind, halves, (taut_place){0}, true)));
+    TAUT_TRY(tell(l->comm, fused ? taut__fuse_start(l, buf, kind, caller, true) : launch(l, buf, kind, halves, caller, true)));
     l->comm->exposed_s += taut__now() - begin;
     return fused ? fused_wait(l) : taut__layer_wait(l);
 }
 
-taut_status taut_allreduce(taut_layer *l, void *buf, taut_op op) { return at_once(l, buf, op, TAUT_BOTH); }
-taut_status taut_reduce_scatter(taut_layer *l, void *buf, taut_op op) { return at_once(l, buf, op, TAUT_REDUCE); }
-taut_status taut_allgather(taut_layer *l, void *buf) { return at_once(l, buf, TAUT_SUM, TAUT_GATHER); }
+taut_status taut_allreduce(taut_layer *l, void *buf, taut_op op) { return at_once(l, buf, op, TAUT_BOTH, (taut_place){0}); }
+taut_status taut_reduce_scatter(taut_layer *l, void *buf, taut_op op) { return at_once(l, buf, op, TAUT_REDUCE, (taut_place){0}); }
+taut_status taut_allgather(taut_layer *l, void *buf) { return at_once(l, buf, TAUT_SUM, TAUT_GATHER, (taut_place){0}); }
+
+static taut_place place_of(taut_space space, int device, struct CUstream_st *stream)
+{
+    return space == TAUT_HOST ? (taut_place){0} : (taut_place){space, device, stream};
+}
+
+taut_status taut_reduce_scatter_on(taut_layer *l, void *buf, taut_op op, taut_space space, int device, struct CUstream_st *stream)
+{
+    return at_once(l, buf, op, TAUT_REDUCE, place_of(space, device, stream));
+}
+
+taut_status taut_allgather_on(taut_layer *l, void *buf, taut_space space, int device, struct CUstream_st *stream)
+{
+    return at_once(l, buf, TAUT_SUM, TAUT_GATHER, place_of(space, device, stream));
+}
 
 static taut_status check_started(const taut_layer *l, const char *call)
 {

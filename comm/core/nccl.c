@@ -162,11 +162,7 @@ static taut_status init(const taut_comm *comm, const taut__nccl *n, taut__nccl_i
 static taut_status use_device(taut_place place)
 {
     const taut__space *space = taut__memory_of(place.space);
-    taut__event       *e;
-    if (!space) return TAUT_E_UNSUPPORTED;
-    TAUT_TRY(space->event_create(place, &e));
-    space->event_destroy(e);
-    return TAUT_OK;
+    return space ? taut__space_use(space, place) : TAUT_E_UNSUPPORTED;
 }
 
 taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place)

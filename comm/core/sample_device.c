@@ -66,6 +66,7 @@ taut_status taut__there_begin(taut_layer *l)
 {
     taut__sample     *s = &l->sample;
     const taut__lane *lane = lane_of(l);
+    TAUT_TRY(taut__space_use(lane->space, lane->place));
     TAUT_TRY(fit(l));
     s->there->fetched = false; /* what is enqueued from here on is of this collective */
     TAUT_TRY(bring(l, s->at, s->blocks, s->there->at));

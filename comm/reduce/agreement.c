@@ -114,7 +114,7 @@ static taut_status adapt(taut__reduction *red)
 static bool stale(const taut__reduction *red)
 {
     const taut__agree *a = red->agree;
-    return a->age == 0 || a->age >= FULL_EVERY || a->scale_n != red->call.tensor->scale_n || a->turned != red->turn.will;
+    return a->age == 0 || a->age >= FULL_EVERY || a->scale_n != red->call.tensor->scale_n || a->turned != red->rotation.will;
 }
 
 void taut__agree_begin(taut__reduction *red)
@@ -173,7 +173,7 @@ static taut_status calibrate_all(taut__reduction *red)
     TAUT_TRY(calibrate(red, a->stats));
     memcpy(a->earlier, a->stats, sizeof a->earlier);
     a->scale_n = red->call.tensor->scale_n;
-    a->turned = red->turn.will;
+    a->turned = red->rotation.will;
     a->age = red->calibration.raw ? 0 : 1; /* what holds a NaN tells nothing about later calls */
     return TAUT_OK;
 }

@@ -131,12 +131,20 @@ taut_status taut__enqueue_left(taut__reduction *red, taut__range r, const float 
 
 /* ---- sums ---- */
 
+/* Codes are as wide as floats. */
+static taut_piece add_cell(const cells *c, size_t k)
+{
+    taut_piece p = decode_cell(c, k);
+    p.codes = (int32_t *)(void *)p.dst;
+    p.dst = NULL;
+    return p;
+}
+
 taut_status taut__enqueue_add(taut__reduction *red, taut__range r, uint8_t *slot, int half, taut__admitted *seen, void *acc, bool first)
 {
-    cells      c = {.red = red, .r = r, .slot = slot, .half = half, .seen = seen, .dst = acc};
-    taut_piece p = {.call = taut__slice_call(red, r.first, r.n), .payload = taut__slot_payload(slot), .outcome = &seen->seen, .codes = acc};
+    cells c = {.red = red, .r = r, .slot = slot, .half = half, .seen = seen, .dst = acc};
     if (r.n == 0) return TAUT_OK;
-    if (taut__codes_add(red)) return taut__enqueue_pieces(red, TAUT_OP_UNPACK_ADD, &p, 1);
+    if (taut__codes_add(red)) return all_cells(&c, TAUT_OP_UNPACK_ADD, add_cell);
     return all_cells(&c, first ? TAUT_OP_DECODE : TAUT_OP_DECODE_ADD, decode_cell);
 }
 
@@ -200,32 +208,40 @@ taut_status taut__enqueue_sum(taut__reduction *red, taut__range r, void *acc, ui
 float *taut__enqueued_result(const taut__reduction *red) { return red->operand->dtype == TAUT_F32 ? red->buf : taut__exchange_of(red)->val; }
 
 /* Whether a 16-bit result overflowed is looked for in floats again, where acc lay. */
-static taut_status store_half(taut__reduction *red, const float *from)
+static taut_status store_half(taut__reduction *red, const float *from, taut__range r)
 {
     const taut__lane *lane = lane_of(red);
     taut__exchange   *e = taut__exchange_of(red);
     taut_dtype        dtype = red->operand->dtype;
-    size_t            n = red->call.n;
-    void             *wide = NULL;
-    TAUT_TRY(lane->vectors->convert(lane->place, red->buf, dtype, from, TAUT_F32, n));
+    size_t            n = r.n;
+    void             *wide = NULL, *to = (uint16_t *)red->buf + r.first;
+    if (n == 0) return TAUT_OK;
+    TAUT_TRY(lane->vectors->convert(lane->place, to, dtype, from + r.first, TAUT_F32, n));
     if (!red->operand->lossy) return TAUT_OK;
     TAUT_TRY(lane->space->alloc_in(lane->place, n * sizeof(float) + sizeof(taut_norm2), &wide));
     taut_tensor flat = {.elems = n, .rows = n, .cols = 1};
     float      *x = (float *)(void *)((char *)wide + sizeof(taut_norm2));
-    taut_status s = lane->vectors->convert(lane->place, x, TAUT_F32, red->buf, dtype, n);
+    taut_status s = lane->vectors->convert(lane->place, x, TAUT_F32, to, dtype, n);
     if (s == TAUT_OK) s = lane->vectors->norm2(lane->place, &flat, x, 0, n, wide, &e->ledger->half_flags);
     lane->space->release_in(lane->place, wide);
     return s;
 }
 
-taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range mine)
+static taut_status results(taut__reduction *red, float factor, taut__range all, taut__range mine)
 {
     taut__ledger *l = taut__exchange_of(red)->ledger;
     float        *x = taut__enqueued_result(red);
-    if (factor != 1.0f) TAUT_TRY(lane_of(red)->vectors->scale(place_of(red), x, factor, red->call.n));
+    if (factor != 1.0f && all.n) TAUT_TRY(lane_of(red)->vectors->scale(place_of(red), x + all.first, factor, all.n));
     TAUT_TRY(norm(red, x + mine.first, mine, &l->sum, &l->sum_flags));
-    return red->operand->dtype == TAUT_F32 ? TAUT_OK : store_half(red, x);
+    return red->operand->dtype == TAUT_F32 ? TAUT_OK : store_half(red, x, all);
 }
+
+taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range mine)
+{
+    return results(red, factor, (taut__range){0, red->call.n}, mine);
+}
+
+taut_status taut__enqueue_part(taut__reduction *red, float factor, taut__range mine) { return results(red, factor, mine, mine); }
 
 /* ---- slots ---- */
 

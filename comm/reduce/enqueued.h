@@ -42,6 +42,7 @@ taut_status taut__enqueue_bad(taut__reduction *red, const float *sum, taut__rang
 /* Where results are decoded; and what follows once they are there, all of them. mine: the part whose norm this rank measures. */
 float      *taut__enqueued_result(const taut__reduction *red);
 taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range mine);
+taut_status taut__enqueue_part(taut__reduction *red, float factor, taut__range mine); /* the same where only this part is there */
 
 /* ---- slots ---- */
 taut_status taut__enqueue_clear(const taut__reduction *red, uint8_t *slots, int half); /* headers = 0 */

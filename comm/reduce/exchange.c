@@ -31,10 +31,12 @@ static void measure_slots(taut__reduction *red)
     bool            used[2] = {[TAUT_HALF_PARTS] = e->way->contributions > 0, [TAUT_HALF_SUMS] = e->way->slots != TAUT_SLOTS_NONE};
     e->part_n = whole ? c->n : taut__part(&red->part, 0).n;
     size_t travels = used[TAUT_HALF_SUMS] ? known_bytes(red, whole, &known) : 0;
-    bool   cut = c->spec->stages > 1 && !known && taut__spec_caps(c->spec) & TAUT_CAP_SLICEABLE;
+    /* what looks at its own slice alone: stages of stacks; of allgathers, which agree on nothing, every codec with statistics */
+    bool   looks = (c->spec->stages > 1 && !known) || (red->operand->sharded && taut__wire_codec(red)->n_stats > 0);
+    bool   cut = looks && taut__spec_caps(c->spec) & TAUT_CAP_SLICEABLE;
     e->cells = cut ? taut__ceil_div(e->part_n, red->part.sub) : 1;
     size_t cell = slot_bytes(taut__spec_capacity(c->spec, c->tensor, cut ? taut__min(red->part.sub, e->part_n) : e->part_n));
-    e->shrinks = e->way->shrinks && exact && !known;
+    e->shrinks = e->way->shrinks && exact && !known && !red->operand->sharded;
     for (int i = 0; i < 2; i++) {
         e->cell[i] = used[i] ? cell : 0;
         e->stride[i] = e->cells * e->cell[i];
@@ -74,7 +76,7 @@ taut_status taut__exchange_prepare(taut__reduction *red)
     e->way = (const taut__exchange_way *)(const void *)red->via;
     measure_slots(red);
     lay_out(red, NULL);
-    TAUT_TRY(taut__turn_prepare(red, &e->turn));
+    TAUT_TRY(taut__lineup_prepare(red, &e->turn));
     TAUT_TRY(red->lane->space->event_create(red->lane->place, &e->over));
     e->here_ledger = taut__space_host_alloc(red->lane->space, red->lane->place, e->ledger_bytes);
     return e->here_ledger ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: out of host memory for %zu bytes", red->job.name, e->ledger_bytes);
@@ -84,7 +86,7 @@ void taut__exchange_release(taut__reduction *red)
 {
     taut__exchange *e = red->work;
     if (!e) return;
-    taut__turn_release(&e->turn);
+    taut__lineup_release(&e->turn);
     taut__lane_give_back(red->lane, e->memory);
     if (e->over) red->lane->space->event_destroy(e->over);
     taut__space_host_release(red->lane->space, red->lane->place, e->here_ledger);
@@ -123,7 +125,7 @@ static taut_status enqueue_end(taut__reduction *red)
     if (red->watcher->enqueued) red->watcher->enqueued(red);
     TAUT_TRY(space->event_record(e->over, red->lane->place));
     e->looking = true;
-    taut__turn_over(red);
+    taut__lineup_over(red);
     return TAUT_OK;
 }
 
@@ -232,8 +234,9 @@ static void account_bytes(taut__reduction *red)
         r->payload_bytes = sum, r->encoded = n;
         r->bytes_dense += n * width * (p - 1);
     } else {
-        r->payload_bytes = payload_sum(red, e->way->contributions == 1 ? TAUT_HALF_PARTS : 2, 0, red->g->size), r->encoded = n - mine, r->sum_bytes = sum;
-        r->bytes_dense += (n - mine + mine * (p - 1)) * width;
+        bool reduces = red->halves & TAUT_REDUCE, gathers = red->halves & TAUT_GATHER;
+        r->payload_bytes = payload_sum(red, e->way->contributions == 1 ? TAUT_HALF_PARTS : 2, 0, red->g->size), r->encoded = reduces ? n - mine : 0, r->sum_bytes = sum;
+        r->bytes_dense += ((reduces ? n - mine : 0) + (gathers ? mine * (p - 1) : 0)) * width;
     }
 }
 
@@ -258,9 +261,10 @@ static taut_status clamp(taut__reduction *red, float *scratch)
     size_t       end = mine.first + mine.n;
     const float *from = taut__exchange_of(red)->val;
     (void)scratch;
-    if (mine.first) TAUT_TRY(taut__result_overflow(red, 0, mine.first, from, false));
+    bool         whole = red->halves & TAUT_GATHER;
+    if (mine.first && whole) TAUT_TRY(taut__result_overflow(red, 0, mine.first, from, false));
     if (mine.n) TAUT_TRY(taut__result_overflow(red, mine.first, mine.n, from + mine.first, true));
-    if (end < red->call.n) TAUT_TRY(taut__result_overflow(red, end, red->call.n - end, from + end, false));
+    if (end < red->call.n && whole) TAUT_TRY(taut__result_overflow(red, end, red->call.n - end, from + end, false));
     if (red->watcher->enqueued) red->watcher->enqueued(red); /* the result has changed; this thread waits */
     return TAUT_OK;
 }
@@ -299,16 +303,17 @@ static taut_status go(taut__reduction *red, bool *moved, bool *done)
 {
     taut__exchange *e = taut__exchange_of(red);
     bool            here = false;
+    TAUT_TRY(taut__space_use(red->lane->space, red->lane->place)); /* the engine's thread may be any */
     if (e->finishing) {
         *moved = *done = true;
         return TAUT_OK;
     }
     if (!e->asked) {
-        TAUT_TRY(taut__turn_ask(red, &e->turn, e->wanted));
+        TAUT_TRY(taut__lineup_ask(red, &e->turn, e->wanted));
         e->asked = *moved = true;
     }
     if (e->looking) return look(red, moved, done);
-    TAUT_TRY(taut__turn_advance(red, &e->turn, moved, &here));
+    TAUT_TRY(taut__lineup_advance(red, &e->turn, moved, &here));
     if (!here) return TAUT_OK;
     if (!e->memory) TAUT_TRY(take_memory(red));
     return e->memory ? enqueue(red, moved) : TAUT_OK;
@@ -326,13 +331,13 @@ taut_status taut__exchange_advance(taut__reduction *red, bool *moved, bool *done
 int taut__exchange_waiting_for(const taut__reduction *red, int *hops)
 {
     const taut__exchange *e = taut__exchange_of(red);
-    if (e->asked && !e->turn.given) return taut__turn_waiting_for(red, &e->turn, hops);
+    if (e->asked && !e->turn.given) return taut__lineup_waiting_for(red, &e->turn, hops);
     return red->ctx->data->ops->waiting_for(red->ctx->data);
 }
 
 void taut__exchange_cancel(taut__reduction *red)
 {
-    if (red->work) taut__turn_cancel(red, &taut__exchange_of(red)->turn);
+    if (red->work) taut__lineup_cancel(red, &taut__exchange_of(red)->turn);
 }
 
 /* ---- at once ---- */
@@ -354,6 +359,7 @@ taut_status taut__exchange_at_once(taut__reduction *red, void *memory)
 {
     taut__exchange    *e = taut__exchange_of(red);
     const taut__space *space = red->lane->space;
+    TAUT_TRY(taut__space_use(space, red->lane->place));
     TAUT_TRY(taut__exchange_begin(red));
     lay_out(red, memory);
     for (int i = 0; i < 2; i++) e->to[i] = e->wanted[i];

@@ -16,7 +16,7 @@
 #ifndef TAUT_EXCHANGE_REDUCE_H
 #define TAUT_EXCHANGE_REDUCE_H
 
-#include "turns.h"
+#include "lineup.h"
 
 enum { TAUT_SLOT_HEADER = 16, TAUT_EXCHANGE_RANKS = 1024 };
 enum { TAUT_HALF_PARTS, TAUT_HALF_SUMS }; /* the two sets of slots: contributions to owners, and what all ranks get */
@@ -31,7 +31,7 @@ typedef struct taut__ledger { /* what the device tells; admitted slots follow it
 struct taut__exchange_way;
 typedef struct taut__exchange {
     const struct taut__exchange_way *way;
-    taut__turn   turn;
+    taut__lineup turn;
     size_t       stage;      /* the next one */
     bool         asked, looking, redone, finishing;
     size_t       part_n;     /* elements of the largest part; of all, where slots hold whole tensors */

@@ -39,34 +39,49 @@ static taut_status contribute(taut__reduction *red)
     return taut__enqueue_left(red, (taut__range){end, red->call.n - end}, err, 1);
 }
 
-/* Codes of all ranks added and packed in one pass; those of more ranks than that takes are added before. */
-static taut_status add_codes(taut__reduction *red, taut__range mine)
+/* Codes of all ranks added and packed in one pass, cell by cell; those of more ranks than that takes are added before. */
+static taut_status pack_cell(taut__reduction *red, taut__range mine, size_t k, const int *peers, uint32_t n)
 {
     taut__exchange     *e = taut__exchange_of(red);
     const uint8_t      *peer[PEERS_AT_ONCE];
     const taut_outcome *seen[PEERS_AT_ONCE];
-    taut_piece          p = taut__piece_encode(red, mine, 0, NULL, NULL, my_sum(red), SUMS);
-    p.src = NULL;
-    p.codes = e->acc, p.peers = peer, p.peer_bytes = seen;
-    for (int q = 0; q < red->g->size; q++) {
-        uint8_t *slot = taut__slot_of(red, e->in, PARTS, q);
-        if (q == red->g->rank) continue;
-        if (p.peer_count == PEERS_AT_ONCE) {
-            TAUT_TRY(taut__enqueue_add(red, mine, slot, PARTS, seen_of(red, PARTS, q), e->acc, false));
-            continue;
-        }
-        peer[p.peer_count] = taut__slot_payload(slot);
-        seen[p.peer_count++] = &seen_of(red, PARTS, q)->seen;
+    taut_piece          p = taut__piece_encode(red, mine, k, NULL, NULL, my_sum(red), SUMS);
+    for (uint32_t i = 0; i < n; i++) {
+        peer[i] = taut__slot_payload(taut__slot_of(red, e->in, PARTS, peers[i]) + k * e->cell[PARTS]);
+        seen[i] = &seen_of(red, PARTS, peers[i])[k].seen;
     }
+    p.src = NULL, p.codes = (int32_t *)e->acc + (p.call.first - mine.first), p.peers = peer, p.peer_bytes = seen, p.peer_count = n;
     return taut__enqueue_pieces(red, TAUT_OP_SUM_PACK, &p, 1);
 }
 
-static taut_status sum_floats(taut__reduction *red, taut__range mine)
+static taut_status add_codes(taut__reduction *red, taut__range mine)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    int             peers[PEERS_AT_ONCE];
+    uint32_t        n = 0;
+    for (int q = 0; q < red->g->size; q++) {
+        if (q == red->g->rank) continue;
+        if (n < PEERS_AT_ONCE) peers[n++] = q;
+        else TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, seen_of(red, PARTS, q), e->acc, false));
+    }
+    for (size_t k = 0; k < e->cells && taut__cell_of(red, mine, k).n > 0; k++) TAUT_TRY(pack_cell(red, mine, k, peers, n));
+    return TAUT_OK;
+}
+
+/* To own, in order of rank: floats, or codes. */
+static taut_status sum_others(taut__reduction *red, taut__range mine)
 {
     taut__exchange *e = taut__exchange_of(red);
     for (int q = 0; q < red->g->size; q++)
         if (q != red->g->rank)
             TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, seen_of(red, PARTS, q), e->acc, false));
+    return TAUT_OK;
+}
+
+static taut_status sum_floats(taut__reduction *red, taut__range mine)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    TAUT_TRY(sum_others(red, mine));
     return red->factor != 1.0f ? red->lane->vectors->scale(red->lane->place, e->acc, red->factor, mine.n) : TAUT_OK;
 }
 
@@ -97,13 +112,51 @@ static taut_status decode(taut__reduction *red)
     TAUT_TRY(taut__enqueue_admit(red, e->sums, SUMS, e->admitted[SUMS], NULL));
     for (int q = 0; q < red->g->size; q++)
         TAUT_TRY(taut__enqueue_decode(red, part_of(red, q), taut__slot_of(red, e->sums, SUMS, q), SUMS, seen_of(red, SUMS, q), to + part_of(red, q).first));
-    return taut__enqueue_results(red, taut__codes_add(red) ? red->factor : 1, part_of(red, red->g->rank));
+    taut__range mine = red->halves & TAUT_REDUCE ? part_of(red, red->g->rank) : (taut__range){0, 0};
+    return taut__enqueue_results(red, taut__codes_add(red) ? red->factor : 1, mine);
+}
+
+/* ---- a reduce-scatter: the first half, and this rank's part of the sum stays here; an allgather: the second, of parts that are there ---- */
+
+static taut_status keep_part(taut__reduction *red)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    taut__range     mine = part_of(red, red->g->rank);
+    float          *to = taut__enqueued_result(red) + mine.first;
+    TAUT_TRY(taut__enqueue_anew(red, NULL));
+    TAUT_TRY(taut__enqueue_admit(red, e->in, PARTS, e->admitted[PARTS], NULL));
+    TAUT_TRY(taut__enqueue_admit(red, e->out, PARTS, e->admitted[2], NULL));
+    if (mine.n == 0) return TAUT_OK;
+    TAUT_TRY(sum_others(red, mine));
+    taut_piece p = {.call = taut__slice_call(red, mine.first, mine.n), .codes = e->acc, .scale_by = 1, .dst = to};
+    if (taut__codes_add(red)) TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_DEQUANTIZE, &p, 1));
+    else TAUT_TRY(red->lane->space->copy(red->lane->place, to, e->acc, mine.n * sizeof *to));
+    return taut__enqueue_part(red, red->factor, mine);
+}
+
+static taut_status spread_part(taut__reduction *red)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    taut__range     mine = part_of(red, red->g->rank);
+    TAUT_TRY(taut__enqueue_clear(red, e->sums, SUMS));
+    taut__result_load(red, mine.first, mine.n, e->acc);
+    TAUT_TRY(taut__enqueue_sum(red, mine, e->acc, 1, 1, my_sum(red), &e->ledger->requantized));
+    return taut__group_gather(red);
+}
+
+static taut_status enqueue_half(taut__reduction *red, size_t stage)
+{
+    if (red->halves == TAUT_GATHER) return stage == 0 ? spread_part(red) : decode(red);
+    if (stage > 0) return keep_part(red);
+    TAUT_TRY(contribute(red));
+    return taut__group_exchange(red);
 }
 
 /* Made again, a stage sends what is missing: contributions' tails, or, where only sums were too long, theirs. */
 static taut_status enqueue(taut__reduction *red, size_t stage)
 {
     taut__exchange *e = taut__exchange_of(red);
+    if (red->halves != TAUT_BOTH) return enqueue_half(red, stage);
     switch (stage) {
     case CONTRIBUTE:
         if (!e->redone) TAUT_TRY(contribute(red));
@@ -115,7 +168,7 @@ static taut_status enqueue(taut__reduction *red, size_t stage)
     }
 }
 
-static size_t stages(const taut__reduction *red) { return (void)red, STAGES; }
+static size_t stages(const taut__reduction *red) { return red->halves == TAUT_BOTH ? STAGES : STAGES - 1; }
 static size_t again(bool parts) { return parts ? CONTRIBUTE : REDUCE; }
 static size_t accumulator(const taut__reduction *red) { return taut__exchange_of(red)->part_n * sizeof(float); }
 

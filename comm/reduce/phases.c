@@ -4,7 +4,7 @@
 #include "hierarchy.h"
 #include "input.h"
 #include "placed.h"
-#include "turn.h"
+#include "rotate.h"
 #include "uncompressed.h"
 
 static bool shared(const taut_spec *spec) { return taut__spec_caps(spec) & TAUT_CAP_GLOBAL_STATS; }
@@ -36,8 +36,8 @@ static bool forms_first(const taut__reduction *red)
     return taut__agree_wanted(red->call.spec) || (watched && (others_encode(red) || red->via == &taut__linear));
 }
 
-static bool turns(const taut__reduction *red) { return red->turn.will; }
-static bool raw_after_turn(const taut__reduction *red) { return raw_this_time(red) && taut__turned(red); }
+static bool rotates(const taut__reduction *red) { return red->rotation.will; }
+static bool raw_after_turn(const taut__reduction *red) { return raw_this_time(red) && taut__rotated(red); }
 
 static const struct transition {
     int from;
@@ -53,10 +53,10 @@ static const struct transition {
     {TAUT_PHASE_LOCAL_SUM, always, OWN},
     {OWN, alone_gathers, TAUT_PHASE_DONE},
     {OWN, spreads, TAUT_PHASE_RAW},
-    {OWN, turns, TAUT_PHASE_TURN},
+    {OWN, rotates, TAUT_PHASE_ROTATE},
     {OWN, forms_first, TAUT_PHASE_STATS},
     {OWN, always, READY},
-    {TAUT_PHASE_TURN, always, TAUT_PHASE_STATS},
+    {TAUT_PHASE_ROTATE, always, TAUT_PHASE_STATS},
     {TAUT_PHASE_STATS, uncalibrated, TAUT_PHASE_AGREE},
     {TAUT_PHASE_STATS, always, READY},
     {TAUT_PHASE_AGREE, looks_again, TAUT_PHASE_STATS},
@@ -64,7 +64,7 @@ static const struct transition {
     {READY, raw_after_turn, TAUT_PHASE_UNTURN},
     {READY, raw_this_time, TAUT_PHASE_RAW},
     {READY, always, TAUT_PHASE_REDUCE},
-    {TAUT_PHASE_REDUCE, taut__turned, TAUT_PHASE_BACK},
+    {TAUT_PHASE_REDUCE, taut__rotated, TAUT_PHASE_BACK},
     {TAUT_PHASE_REDUCE, always, END},
     {TAUT_PHASE_BACK, always, END},
     {TAUT_PHASE_UNTURN, always, TAUT_PHASE_RAW},
@@ -174,7 +174,7 @@ static taut_status (*const advance[])(taut__reduction *red, bool *moved, bool *d
     [TAUT_PHASE_ORDER] = order,
     [TAUT_PHASE_LOCAL_SUM] = local_sum, [TAUT_PHASE_STATS] = look,            [TAUT_PHASE_AGREE] = agree,
     [TAUT_PHASE_REDUCE] = reduce,       [TAUT_PHASE_RAW] = taut__raw_advance, [TAUT_PHASE_LOCAL_COPY] = local_copy,
-    [TAUT_PHASE_TURN] = taut__turn_advance, [TAUT_PHASE_BACK] = taut__back_advance, [TAUT_PHASE_UNTURN] = taut__unturn_advance,
+    [TAUT_PHASE_ROTATE] = taut__rotate_advance, [TAUT_PHASE_BACK] = taut__back_advance, [TAUT_PHASE_UNTURN] = taut__unturn_advance,
     [TAUT_PHASE_LEARN] = taut__learn_advance,
 };
 
@@ -294,7 +294,7 @@ taut_status taut__reduction_begin(taut__reduction *red, void *buf, int kind, tau
     red->formed = red->looked = red->settled = false;
     red->record = (taut__record){.begin_s = taut__now()};
     red->calibration = (taut_calibration){0};
-    taut__turn_begin(red);
+    taut__rotate_begin(red);
     red->call.calibration = NULL;
     red->call.state = o->state;
     red->call.shared_seed = taut__seed(o->seed, o->calls);

@@ -82,7 +82,8 @@ static void work(void *ctx, size_t i, int worker)
     taut__reduction *red = ctx;
     taut__pipeline  *p = taut__pipeline_of(red);
     taut__piece_done *done = &p->piece[i].done;
-    p->ops->work(red, &p->piece[i], red->lane->scratch[worker]);
+    done->status = taut__space_use(red->lane->space, red->lane->place);
+    if (done->status == TAUT_OK) p->ops->work(red, &p->piece[i], red->lane->scratch[worker]);
     if (done->status == TAUT_OK) done->status = taut__placed_wait(red);
     if (done->status == TAUT_OK) done->status = taut__placed_check(red);
     taut__piece_end(&p->piece[i].done);

@@ -205,7 +205,8 @@ static void work_aside(void *ctx, size_t i, int worker)
     taut__reduction *red = ctx;
     taut__aside     *a = &red->aside;
     (void)i;
-    a->status = a->work(red, red->lane->scratch[worker]);
+    a->status = taut__space_use(red->lane->space, red->lane->place);
+    if (a->status == TAUT_OK) a->status = a->work(red, red->lane->scratch[worker]);
     if (a->status == TAUT_OK) a->status = taut__placed_wait(red);
     a->why = a->status == TAUT_OK ? NULL : taut_last_error();
 }

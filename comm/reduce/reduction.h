@@ -58,7 +58,7 @@ typedef struct taut__watcher {
 typedef enum taut__phase {
     TAUT_PHASE_ORDER,      /* outside the host: what the program has enqueued before is being done */
     TAUT_PHASE_LOCAL_SUM,  /* hierarchy: the host's ranks into its leader */
-    TAUT_PHASE_TURN,      /* form x, write it in the coordinates of a basis */
+    TAUT_PHASE_ROTATE,    /* form x, write it in the coordinates of a basis */
     TAUT_PHASE_STATS,     /* form x, look at it */
     TAUT_PHASE_AGREE,      /* GLOBAL_STATS codecs: add the statistics over ranks */
     TAUT_PHASE_REDUCE,     /* the algorithm */
@@ -78,15 +78,15 @@ typedef struct taut__aside {
     const char *why; /* of the thread that did it */
 } taut__aside;
 
-/* taut__turn : of a collective that is coded in a basis (turn.h). */
-typedef struct taut__turn {
+/* taut__rotation : of a collective that is coded in a basis (rotate.h). */
+typedef struct taut__rotation {
     taut_tensor plain;   /* the operand's, without a scale that y has been divided by */
     taut_norm2  own;     /* of x */
     size_t      tile;    /* the next */
     unsigned    watched; /* the run's, while it is turned */
     bool        will;    /* this collective is */
     bool        bad;     /* x is not finite: it stays as it is */
-} taut__turn;
+} taut__rotation;
 
 struct taut__reduction {
     taut__job            job;     /* first */
@@ -118,7 +118,7 @@ struct taut__reduction {
     size_t                 at;      /* elements that the phase has dealt with */
     bool                   looked;  /* STATS: at the slice from `at` on */
     taut__aside            aside;
-    taut__turn             turn;
+    taut__rotation         rotation;
     struct taut__agree    *agree;   /* agreement.c; of codecs with statistics */
     taut__small_allreduce  exchange;
     taut__plain_sum        raw;

@@ -61,6 +61,7 @@ static taut_status event_record(taut__event *e, taut_place p) { return device()-
 static taut_status event_test(taut__event *e, bool *passed) { return device()->event_test(e, passed); }
 static taut_status event_hold(taut__event *e, taut_place p) { return device()->event_hold(e, p.stream); }
 
+static taut_status use(taut_place p) { return device()->use(p.device); }
 static taut_status failed(taut_place p) { return device()->query(p.stream); }
 static void       *host_alloc(taut_place p, size_t bytes) { return device()->use(p.device) == TAUT_OK ? device()->host_alloc(bytes) : NULL; }
 static void        host_release(taut_place p, void *memory)
@@ -74,7 +75,7 @@ const taut__space taut__space_cuda = {
     .name = "CUDA", .alloc = zeroed, .release = release, .alloc_in = alloc_in, .release_in = release_in, .copy = copy, .put = put, .fill = fill,
     .check = check, .stream_create = stream_create, .stream_destroy = stream_destroy, .wait = wait, .event_create = event_create,
     .event_destroy = event_destroy, .event_record = event_record, .event_test = event_test, .event_hold = event_hold,
-    .failed = failed, .host_alloc = host_alloc, .host_release = host_release, .capturing = capturing,
+    .use = use, .failed = failed, .host_alloc = host_alloc, .host_release = host_release, .capturing = capturing,
 };
 
 /* ---- vectors ---- */

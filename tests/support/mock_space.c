@@ -1,6 +1,5 @@
 /* mock_space.c : see mock_space.h. */
-#include "mock_space.h"
-#include "compressors/vectors.h"
+#include "mock_work.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,7 +12,7 @@
 enum { DEVICE = 5, MOST_BLOCKS = 1 << 14 };
 static const size_t BYTES = (size_t)256 << 20;
 
-static void ensure(bool ok, const char *what)
+void mock_ensure(bool ok, const char *what)
 {
     if (ok) return;
     fprintf(stderr, "mock_space: %s\n", what);
@@ -35,7 +34,7 @@ static bool reaches(const void *p) { return (const char *)p >= outside && (const
 static void *seen(const void *p) { return p ? inside + ((const char *)p - outside) : NULL; }
 
 /* The address for the device; one that it cannot reach is counted, and *bad set. */
-static void *reach(const void *p, bool *bad)
+void *mock_reach(const void *p, bool *bad)
 {
     if (!p || reaches(p)) return seen(p);
     atomic_fetch_add(&strays, 1);
@@ -43,25 +42,23 @@ static void *reach(const void *p, bool *bad)
     return NULL;
 }
 
-static bool fails(mock_call call)
+bool mock_fails(mock_call call)
 {
     if (atomic_load(&fail_call) != (int)call || atomic_fetch_sub(&fail_nth, 1) != 1) return false;
     atomic_store(&has_failed, 1);
     return true;
 }
-#define FAIL_IF(call, status, what) \
-    if (fails(call)) return taut__fail(status, "mock device: %s fails on demand", what)
 
 static taut_status mock_alloc(taut_place p, size_t bytes, void **out)
 {
     size_t at = 0, i = 0;
     (void)p;
     *out = NULL;
-    FAIL_IF(MOCK_ALLOC, TAUT_E_NOMEM, "alloc");
+    MOCK_FAIL_IF(MOCK_ALLOC, TAUT_E_NOMEM, "alloc");
     bytes = (taut__max(bytes, 1) + 63) / 64 * 64;
     pthread_mutex_lock(&lock);
     for (; i < n_blocks && blocks[i].at < at + bytes; i++) at = blocks[i].at + blocks[i].bytes + 64; /* with a gap */
-    ensure(n_blocks < MOST_BLOCKS, "too many blocks");
+    mock_ensure(n_blocks < MOST_BLOCKS, "too many blocks");
     bool fits = at + bytes <= BYTES;
     if (fits) memmove(&blocks[i + 1], &blocks[i], (n_blocks++ - i) * sizeof *blocks);
     if (fits) blocks[i] = (block){at, bytes};
@@ -76,11 +73,11 @@ static void mock_release(taut_place p, void *memory)
 {
     (void)p;
     if (!memory) return;
-    ensure(reaches(memory), "release of memory that is not the device's");
+    mock_ensure(reaches(memory), "release of memory that is not the device's");
     size_t at = (size_t)((char *)memory - outside), i = 0;
     pthread_mutex_lock(&lock);
     while (i < n_blocks && blocks[i].at != at) i++;
-    ensure(i < n_blocks, "release of memory that was not allocated, or twice");
+    mock_ensure(i < n_blocks, "release of memory that was not allocated, or twice");
     memset(inside + at, 0xee, blocks[i].bytes);
     memmove(&blocks[i], &blocks[i + 1], (--n_blocks - i) * sizeof *blocks);
     pthread_mutex_unlock(&lock);
@@ -94,40 +91,25 @@ static taut_status mock_check(taut_place p, const void *memory, const char *what
 
 /* ---- streams: a thread each, and what it has to do ---- */
 
-typedef struct work {
-    struct work *next;
-    taut_status (*run)(struct work *w); /* on the stream's thread */
-    void        *a;
-    const void  *b;
-    size_t       n;
-    int          byte;
-    float        number;
-    int          kind, kind2;
-    uint64_t     count;
-    taut__event *event;
-    void        *data; /* freed after */
-    void        *c, *d;
-} work;
-
 typedef struct stream {
     pthread_t       thread;
     pthread_mutex_t lock;
     pthread_cond_t  wake, idle;
-    work           *first, **last;
+    mock_work *first, **last;
     bool            busy, quit;
     taut_status     failed;
     char            why[200];
 } stream;
 
 static stream *whole; /* the default stream */
-static taut_status run_record(work *w), run_hold(work *w), run_release(work *w);
+static taut_status run_record(mock_work *w), run_hold(mock_work *w), run_release(mock_work *w);
 
 static void *stream_main(void *arg)
 {
     stream *s = arg;
     pthread_mutex_lock(&s->lock);
     while (s->first || !s->quit) {
-        work *w = s->first;
+        mock_work *w = s->first;
         if (!w) {
             pthread_cond_wait(&s->wake, &s->lock);
             continue;
@@ -139,7 +121,7 @@ static void *stream_main(void *arg)
         int us = atomic_load(&delay_us);
         if (us > 0) nanosleep(&(struct timespec){0, us * 1000L}, NULL);
         bool        marks = w->run == run_record || w->run == run_hold || w->run == run_release; /* of the queue, not of the device */
-        taut_status result = !marks && fails(MOCK_RUN) ? taut__fail(TAUT_E_DEVICE, "mock device: work fails on demand") : w->run(w);
+        taut_status result = !marks && mock_fails(MOCK_RUN) ? taut__fail(TAUT_E_DEVICE, "mock device: work fails on demand") : w->run(w);
         atomic_fetch_add(&done, 1);
         free(w->data);
         free(w);
@@ -157,11 +139,11 @@ static void *stream_main(void *arg)
 
 static stream *stream_of(taut_place p) { return p.stream ? (stream *)(void *)p.stream : whole; }
 
-static void enqueue(taut_place p, work w)
+void mock_enqueue_work(taut_place p, mock_work w)
 {
     stream *s = stream_of(p);
-    work   *kept = malloc(sizeof *kept);
-    ensure(kept != NULL, "out of memory");
+    mock_work *kept = malloc(sizeof *kept);
+    mock_ensure(kept != NULL, "out of memory");
     *kept = w;
     kept->next = NULL;
     pthread_mutex_lock(&s->lock);
@@ -174,10 +156,10 @@ static void enqueue(taut_place p, work w)
 static stream *stream_new(void)
 {
     stream *s = calloc(1, sizeof *s);
-    ensure(s != NULL, "out of memory");
+    mock_ensure(s != NULL, "out of memory");
     pthread_mutex_init(&s->lock, NULL), pthread_cond_init(&s->wake, NULL), pthread_cond_init(&s->idle, NULL);
     s->last = &s->first;
-    ensure(pthread_create(&s->thread, NULL, stream_main, s) == 0, "no thread");
+    mock_ensure(pthread_create(&s->thread, NULL, stream_main, s) == 0, "no thread");
     return s;
 }
 
@@ -216,14 +198,14 @@ static taut_status mock_wait(taut_place p)
 }
 
 /* In stream order, and without waiting: what was given back before is not reused until the stream is done with it. */
-static taut_status run_release(work *w)
+static taut_status run_release(mock_work *w)
 {
     mock_release((taut_place){0}, w->a);
     return TAUT_OK;
 }
 static void mock_release_in(taut_place p, void *memory)
 {
-    if (memory) enqueue(p, (work){.run = run_release, .a = memory});
+    if (memory) mock_enqueue_work(p, (mock_work){.run = run_release, .a = memory});
 }
 static taut_status mock_alloc_in(taut_place p, size_t bytes, void **out)
 {
@@ -234,7 +216,7 @@ static taut_status mock_alloc_in(taut_place p, size_t bytes, void **out)
 
 /* ---- copies ---- */
 
-static taut_status run_copy(work *w)
+static taut_status run_copy(mock_work *w)
 {
     void       *dst = reaches(w->a) ? seen(w->a) : w->a;
     const void *src = reaches(w->b) ? seen(w->b) : w->b;
@@ -243,32 +225,32 @@ static taut_status run_copy(work *w)
 }
 static taut_status mock_copy(taut_place p, void *dst, const void *src, size_t bytes)
 {
-    FAIL_IF(MOCK_COPY, TAUT_E_DEVICE, "copy");
-    enqueue(p, (work){.run = run_copy, .a = dst, .b = src, .n = bytes});
+    MOCK_FAIL_IF(MOCK_COPY, TAUT_E_DEVICE, "copy");
+    mock_enqueue_work(p, (mock_work){.run = run_copy, .a = dst, .b = src, .n = bytes});
     return TAUT_OK;
 }
 static taut_status mock_put(taut_place p, void *dst, const void *src, size_t bytes)
 {
-    FAIL_IF(MOCK_COPY, TAUT_E_DEVICE, "put");
-    ensure(bytes <= TAUT__PUT_MAX && reaches(dst), "put: too much, or not to the device");
+    MOCK_FAIL_IF(MOCK_COPY, TAUT_E_DEVICE, "put");
+    mock_ensure(bytes <= TAUT__PUT_MAX && reaches(dst), "put: too much, or not to the device");
     void *kept = malloc(bytes ? bytes : 1);
-    ensure(kept != NULL, "out of memory");
+    mock_ensure(kept != NULL, "out of memory");
     memcpy(kept, src, bytes);
-    enqueue(p, (work){.run = run_copy, .a = dst, .n = bytes, .data = kept});
+    mock_enqueue_work(p, (mock_work){.run = run_copy, .a = dst, .n = bytes, .data = kept});
     return TAUT_OK;
 }
-static taut_status run_fill(work *w)
+static taut_status run_fill(mock_work *w)
 {
     bool  bad = false;
-    void *dst = reach(w->a, &bad);
+    void *dst = mock_reach(w->a, &bad);
     if (bad) return taut__fail(TAUT_E_DEVICE, "mock device: fill: an address that is not its own");
     memset(dst, w->byte, w->n);
     return TAUT_OK;
 }
 static taut_status mock_fill(taut_place p, void *dst, int byte, size_t bytes)
 {
-    FAIL_IF(MOCK_COPY, TAUT_E_DEVICE, "fill");
-    enqueue(p, (work){.run = run_fill, .a = dst, .byte = byte, .n = bytes});
+    MOCK_FAIL_IF(MOCK_COPY, TAUT_E_DEVICE, "fill");
+    mock_enqueue_work(p, (mock_work){.run = run_fill, .a = dst, .byte = byte, .n = bytes});
     return TAUT_OK;
 }
 
@@ -284,9 +266,9 @@ static taut_status mock_event_create(taut_place p, taut__event **e)
 {
     (void)p;
     *e = NULL;
-    FAIL_IF(MOCK_EVENT, TAUT_E_DEVICE, "event_create");
+    MOCK_FAIL_IF(MOCK_EVENT, TAUT_E_DEVICE, "event_create");
     *e = calloc(1, sizeof **e);
-    ensure(*e != NULL, "out of memory");
+    mock_ensure(*e != NULL, "out of memory");
     pthread_mutex_init(&(*e)->lock, NULL), pthread_cond_init(&(*e)->passes, NULL);
     atomic_fetch_add(&events, 1);
     return TAUT_OK;
@@ -298,7 +280,7 @@ static void mock_event_destroy(taut__event *e)
     free(e);
     atomic_fetch_sub(&events, 1);
 }
-static taut_status run_record(work *w)
+static taut_status run_record(mock_work *w)
 {
     pthread_mutex_lock(&w->event->lock);
     w->event->passed = w->count;
@@ -308,22 +290,22 @@ static taut_status run_record(work *w)
 }
 static taut_status mock_event_record(taut__event *e, taut_place p)
 {
-    FAIL_IF(MOCK_EVENT, TAUT_E_DEVICE, "event_record");
+    MOCK_FAIL_IF(MOCK_EVENT, TAUT_E_DEVICE, "event_record");
     pthread_mutex_lock(&e->lock);
     uint64_t count = ++e->recorded;
     pthread_mutex_unlock(&e->lock);
-    enqueue(p, (work){.run = run_record, .event = e, .count = count});
+    mock_enqueue_work(p, (mock_work){.run = run_record, .event = e, .count = count});
     return TAUT_OK;
 }
 static taut_status mock_event_test(taut__event *e, bool *passed)
 {
-    FAIL_IF(MOCK_EVENT, TAUT_E_DEVICE, "event_test");
+    MOCK_FAIL_IF(MOCK_EVENT, TAUT_E_DEVICE, "event_test");
     pthread_mutex_lock(&e->lock);
     *passed = e->passed == e->recorded;
     pthread_mutex_unlock(&e->lock);
     return TAUT_OK;
 }
-static taut_status run_hold(work *w)
+static taut_status run_hold(mock_work *w)
 {
     pthread_mutex_lock(&w->event->lock);
     while (w->event->passed < w->count) pthread_cond_wait(&w->event->passes, &w->event->lock);
@@ -335,7 +317,7 @@ static taut_status mock_event_hold(taut__event *e, taut_place p)
     pthread_mutex_lock(&e->lock);
     uint64_t count = e->recorded;
     pthread_mutex_unlock(&e->lock);
-    enqueue(p, (work){.run = run_hold, .event = e, .count = count});
+    mock_enqueue_work(p, (mock_work){.run = run_hold, .event = e, .count = count});
     return TAUT_OK;
 }
 
@@ -357,7 +339,7 @@ static taut_status mock_is_capturing(taut_place p, bool *is)
 }
 void mock_capture(taut_place p) { atomic_store(&captured, p.stream); }
 
-static taut_status run_call(work *w)
+static taut_status run_call(mock_work *w)
 {
     mock_task task;
     memcpy(&task, w->data, sizeof task);
@@ -366,9 +348,9 @@ static taut_status run_call(work *w)
 void mock_enqueue_task(taut_place p, mock_task task, void *arg)
 {
     void *kept = malloc(sizeof task);
-    ensure(kept != NULL, "out of memory");
+    mock_ensure(kept != NULL, "out of memory");
     memcpy(kept, &task, sizeof task);
-    enqueue(p, (work){.run = run_call, .a = arg, .data = kept});
+    mock_enqueue_work(p, (mock_work){.run = run_call, .a = arg, .data = kept});
 }
 void *mock_inside(const void *there) { return reaches(there) ? seen(there) : NULL; }
 
@@ -398,15 +380,15 @@ typedef struct batch { /* a copy: what the caller gave is his again when enqueue
 /* Not NULL, and so on: what an operation does not name it may be given all the same. */
 static void translate(taut_piece *p, taut_tensor *t, bool *bad)
 {
-    t->scale = reach(t->scale, bad);
-    p->call.calibration = reach(p->call.calibration, bad);
-    p->src = reach(p->src, bad), p->dst = reach(p->dst, bad), p->err = reach(p->err, bad), p->payload = reach(p->payload, bad);
-    p->outcome = reach(p->outcome, bad), p->codes = reach(p->codes, bad), p->stats = reach(p->stats, bad);
-    p->earlier = reach(p->earlier, bad), p->calibration = reach(p->calibration, bad), p->factor = reach(p->factor, bad);
+    t->scale = mock_reach(t->scale, bad);
+    p->call.calibration = mock_reach(p->call.calibration, bad);
+    p->src = mock_reach(p->src, bad), p->dst = mock_reach(p->dst, bad), p->err = mock_reach(p->err, bad), p->payload = mock_reach(p->payload, bad);
+    p->outcome = mock_reach(p->outcome, bad), p->codes = mock_reach(p->codes, bad), p->stats = mock_reach(p->stats, bad);
+    p->earlier = mock_reach(p->earlier, bad), p->calibration = mock_reach(p->calibration, bad), p->factor = mock_reach(p->factor, bad);
     p->call.place = (taut_place){0};
 }
 
-static taut_status run_batch(work *w)
+static taut_status run_batch(mock_work *w)
 {
     batch *b = w->data;
     for (size_t i = 0; i < b->n; i++) {
@@ -415,7 +397,7 @@ static taut_status run_batch(work *w)
         if (o->piece.call.spec) o->piece.call.spec = &o->spec;
         if (o->piece.call.tensor) o->piece.call.tensor = &o->tensor;
         translate(&o->piece, &o->tensor, &bad);
-        for (uint32_t k = 0; k < o->piece.peer_count; k++) o->peers[k] = reach(o->peers[k], &bad), o->peer_bytes[k] = reach(o->peer_bytes[k], &bad);
+        for (uint32_t k = 0; k < o->piece.peer_count; k++) o->peers[k] = mock_reach(o->peers[k], &bad), o->peer_bytes[k] = mock_reach(o->peer_bytes[k], &bad);
         o->piece.peers = o->peers, o->piece.peer_bytes = o->peer_bytes;
         if (bad) return taut__fail(TAUT_E_DEVICE, "mock device: %s: an address that is not its own", taut__op_name(b->op));
         taut__run_piece(b->op, b->codec, b->codec->ops[TAUT_HOST], &o->piece); /* what it says is in the outcome */
@@ -425,20 +407,20 @@ static taut_status run_batch(work *w)
 
 static taut_status mock_enqueue(taut__op op, const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place place)
 {
-    FAIL_IF(MOCK_ENQUEUE, TAUT_E_DEVICE, taut__op_name(op));
+    MOCK_FAIL_IF(MOCK_ENQUEUE, TAUT_E_DEVICE, taut__op_name(op));
     batch *b = malloc(sizeof *b + n * sizeof *b->each);
-    ensure(b != NULL, "out of memory");
+    mock_ensure(b != NULL, "out of memory");
     *b = (batch){.op = op, .codec = codec, .n = n};
     for (size_t i = 0; i < n; i++) {
         b->each[i].piece = pieces[i];
         if (pieces[i].call.spec) b->each[i].spec = *pieces[i].call.spec;
         b->each[i].tensor = pieces[i].call.tensor ? *pieces[i].call.tensor : (taut_tensor){0};
-        ensure(((uintptr_t)pieces[i].payload & 15) == 0, "a payload that is not aligned to 16 bytes");
-        ensure(pieces[i].peer_count <= MOST_PEERS, "too many peers");
+        mock_ensure(((uintptr_t)pieces[i].payload & 15) == 0, "a payload that is not aligned to 16 bytes");
+        mock_ensure(pieces[i].peer_count <= MOST_PEERS, "too many peers");
         if (pieces[i].peer_count) memcpy(b->each[i].peers, pieces[i].peers, pieces[i].peer_count * sizeof *pieces[i].peers);
         if (pieces[i].peer_count) memcpy(b->each[i].peer_bytes, pieces[i].peer_bytes, pieces[i].peer_count * sizeof *pieces[i].peer_bytes);
     }
-    enqueue(place, (work){.run = run_batch, .data = b});
+    mock_enqueue_work(place, (mock_work){.run = run_batch, .data = b});
     return TAUT_OK;
 }
 
@@ -450,7 +432,7 @@ static const taut_codec *owner[CODECS];
 static taut_status mock_state_create(const taut_stage *s, const taut_tensor *t, uint64_t seed, taut_place place, taut_codec_state **st)
 {
     (void)place;
-    FAIL_IF(MOCK_ALLOC, TAUT_E_NOMEM, "state_create");
+    MOCK_FAIL_IF(MOCK_ALLOC, TAUT_E_NOMEM, "state_create");
     return s->codec->ops[TAUT_HOST]->state_create(s, t, seed, (taut_place){0}, st);
 }
 
@@ -459,7 +441,7 @@ static void register_ops(bool on)
     const taut_codec *codec;
     for (size_t i = 0; (codec = taut__codec_at(i)) != NULL; i++) {
         const taut_codec_ops *host = codec->ops[TAUT_HOST];
-        ensure(i < CODECS, "too many codecs");
+        mock_ensure(i < CODECS, "too many codecs");
         owner[i] = codec;
         for (int op = 0; op < TAUT_OPS; op++) tables[i].enqueue[op] = mock_enqueue;
         tables[i].state_create = host->state_create ? mock_state_create : NULL;
@@ -470,122 +452,21 @@ static void register_ops(bool on)
     }
 }
 
-/* ---- vectors ---- */
-
-typedef enum pass { INPUT, OUTPUT, SCRUB, NORM2, ADD, SCALE, CONVERT, RESIDUAL, ADMIT, JOIN, SPLIT, PICK } pass;
-static const taut_place host = {0};
-
-typedef struct picked { size_t n, elems; } picked;
-
-/* a: what is written; b, c: read; d: numbers */
-static taut_status run_pass(work *w)
-{
-    const taut__vectors *v = &taut__vectors_host;
-    bool                 bad = false;
-    void                *a = reach(w->a, &bad), *c = reach(w->c, &bad), *d = reach(w->d, &bad);
-    const void          *b = reach(w->b, &bad);
-    taut_tensor         *t = w->byte == PICK ? NULL : w->data;
-    const picked        *k = w->data;
-    if (t) t->scale = reach(t->scale, &bad);
-    if (bad) return taut__fail(TAUT_E_DEVICE, "mock device: pass %d over floats: an address that is not its own", w->byte);
-    switch ((pass)w->byte) {
-    case INPUT: return v->input(host, a, c, w->number, (taut_dtype)w->kind, b, w->n, w->kind2);
-    case OUTPUT: return v->output(host, b, a, w->n);
-    case SCRUB: return v->scrub(host, a, w->n, d);
-    case NORM2: return v->norm2(host, t, b, w->count, w->n, a, d);
-    case ADD: return v->add(host, a, (taut_dtype)w->kind, b, w->n);
-    case SCALE: return v->scale(host, a, w->number, w->n);
-    case CONVERT: return v->convert(host, a, (taut_dtype)w->kind, b, (taut_dtype)w->kind2, w->n);
-    case ADMIT: return v->admit(host, b, w->count, (size_t)w->kind, w->n, a, d);
-    case PICK: return v->pick(host, a, (taut_dtype)w->kind, b, c, w->n, k->elems, (size_t)w->count, k->n, w->number);
-    case JOIN: return v->field_join(host, a, b, w->n, (uint32_t)w->kind, (uint32_t)w->count);
-    case SPLIT: return v->field_split(host, a, b, w->n, (uint32_t)w->kind, (uint32_t)w->count);
-    default: return v->residual(host, a, b, c, w->n);
-    }
-}
-
-static taut_status give(taut_place p, pass what, work w)
-{
-    FAIL_IF(MOCK_ENQUEUE, TAUT_E_DEVICE, "a pass over floats");
-    w.run = run_pass;
-    w.byte = (int)what;
-    enqueue(p, w);
-    return TAUT_OK;
-}
-#define MUTABLE(x) (void *)(uintptr_t)(x)
-
-static taut_status mock_input(taut_place p, float *r, float *u, float momentum, taut_dtype dtype, const void *g, size_t n, bool fresh)
-{
-    return give(p, INPUT, (work){.a = r, .c = u, .number = momentum, .kind = (int)dtype, .b = g, .n = n, .kind2 = fresh});
-}
-static taut_status mock_output(taut_place p, const float *r, float *u, size_t n) { return give(p, OUTPUT, (work){.a = u, .b = r, .n = n}); }
-static taut_status mock_scrub(taut_place p, float *x, size_t n, uint64_t *found) { return give(p, SCRUB, (work){.a = x, .n = n, .d = found}); }
-static taut_status mock_norm2(taut_place p, const taut_tensor *t, const float *e, size_t first, size_t n, taut_norm2 *out, uint32_t *flags)
-{
-    taut_tensor *copy = malloc(sizeof *copy);
-    ensure(copy != NULL, "out of memory");
-    *copy = *t;
-    taut_status s = give(p, NORM2, (work){.a = out, .b = e, .n = n, .count = first, .d = flags, .data = copy});
-    if (s != TAUT_OK) free(copy);
-    return s;
-}
-static taut_status mock_add(taut_place p, float *acc, taut_dtype dtype, const void *x, size_t n)
-{
-    return give(p, ADD, (work){.a = acc, .kind = (int)dtype, .b = x, .n = n});
-}
-static taut_status mock_scale(taut_place p, float *x, float factor, size_t n) { return give(p, SCALE, (work){.a = x, .number = factor, .n = n}); }
-static taut_status mock_convert(taut_place p, void *dst, taut_dtype to, const void *src, taut_dtype from, size_t n)
-{
-    return give(p, CONVERT, (work){.a = dst, .kind = (int)to, .b = src, .kind2 = (int)from, .n = n});
-}
-static taut_status mock_residual(taut_place p, float *err, const float *x, const float *y, size_t n)
-{
-    return give(p, RESIDUAL, (work){.a = err, .b = x, .c = MUTABLE(y), .n = n});
-}
-
-static taut_status mock_admit(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out, taut_outcome *sum)
-{
-    return give(p, ADMIT, (work){.a = out, .b = slots, .count = stride, .kind = (int)n, .n = room, .d = sum});
-}
-static taut_status mock_pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t picks, size_t elems, size_t first,
-                             size_t n, float factor)
-{
-    picked *k = malloc(sizeof *k);
-    ensure(k != NULL, "out of memory");
-    *k = (picked){n, elems};
-    taut_status s = give(p, PICK, (work){.a = dst, .kind = (int)dtype, .b = src, .c = MUTABLE(at), .n = picks, .count = first, .number = factor, .data = k});
-    if (s != TAUT_OK) free(k);
-    return s;
-}
-static taut_status mock_join(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per, uint32_t bias)
-{
-    return give(p, JOIN, (work){.a = words, .b = codes, .n = n, .kind = (int)per, .count = bias});
-}
-static taut_status mock_split(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per, uint32_t bias)
-{
-    return give(p, SPLIT, (work){.a = codes, .b = words, .n = n, .kind = (int)per, .count = bias});
-}
-
-static const taut__vectors vectors = {
-    .input = mock_input, .output = mock_output, .scrub = mock_scrub, .norm2 = mock_norm2, .add = mock_add, .scale = mock_scale,
-    .convert = mock_convert, .residual = mock_residual, .admit = mock_admit, .pick = mock_pick, .field_join = mock_join, .field_split = mock_split,
-};
-
 /* ---- for tests ---- */
 
 void mock_open(void)
 {
     int fd = memfd_create("mock device", MFD_CLOEXEC);
-    ensure(fd >= 0 && ftruncate(fd, (off_t)BYTES) == 0, "no memory file");
+    mock_ensure(fd >= 0 && ftruncate(fd, (off_t)BYTES) == 0, "no memory file");
     outside = mmap(NULL, BYTES, PROT_NONE, MAP_SHARED, fd, 0);
     inside = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    ensure(outside != MAP_FAILED && inside != MAP_FAILED, "cannot map it twice");
+    mock_ensure(outside != MAP_FAILED && inside != MAP_FAILED, "cannot map it twice");
     close(fd);
     whole = stream_new();
     n_blocks = 0;
     strays = 0;
     taut__space_register(TAUT_SPACE_TEST, &space);
-    taut__vectors_register(TAUT_SPACE_TEST, &vectors);
+    taut__vectors_register(TAUT_SPACE_TEST, &mock_vectors);
     register_ops(true);
 }
 

@@ -1,9 +1,9 @@
-/* turns.c : see turns.h. */
-#include "turns.h"
+/* lineup.c : see lineup.h. */
+#include "lineup.h"
 
 static size_t peers(const taut__reduction *red) { return red->g->rank == 0 ? (size_t)red->g->size : 1; }
 
-taut_status taut__turn_prepare(taut__reduction *red, taut__turn *t)
+taut_status taut__lineup_prepare(taut__reduction *red, taut__lineup *t)
 {
     size_t n = peers(red);
     if (!red->ctx->t) return TAUT_OK; /* nobody asks for turns */
@@ -15,27 +15,29 @@ taut_status taut__turn_prepare(taut__reduction *red, taut__turn *t)
     return red->ctx->t->ops->reserve(red->ctx->t, 2 * n);
 }
 
-void taut__turn_release(taut__turn *t)
+void taut__lineup_release(taut__lineup *t)
 {
     taut__free(t->in), taut__free(t->out), taut__free(t->back);
-    *t = (taut__turn){0};
+    *t = (taut__lineup){0};
 }
 
-static taut_status hear(taut__reduction *red, taut__turn *t, int from, size_t i)
+static taut_status hear(taut__reduction *red, taut__lineup *t, int from, size_t i)
 {
     return taut__irecv(red->g, &t->back[i], from, red->job.tag + TAUT_TAG_FIRST, &t->in[i], sizeof t->in[i]);
 }
 
-static taut_status tell(taut__reduction *red, taut__turn *t, int to, size_t i)
+static taut_status tell(taut__reduction *red, taut__lineup *t, int to, size_t i)
 {
     return taut__isend(red->g, &t->out[i], to, red->job.tag + TAUT_TAG_FIRST, &t->said, sizeof t->said);
 }
 
-taut_status taut__turn_ask(taut__reduction *red, taut__turn *t, const size_t size[TAUT_TURN_SIZES])
+static uint64_t kind_of(const taut__reduction *red) { return 4 * ((uint64_t)red->kind + 1) + (uint64_t)red->halves; }
+
+taut_status taut__lineup_ask(taut__reduction *red, taut__lineup *t, const size_t size[TAUT_LINEUP_SIZES])
 {
-    t->mine = (taut__turn_word){.kind = (uint64_t)red->kind + 1};
+    t->mine = (taut__lineup_word){.kind = kind_of(red)};
     t->given = false;
-    for (int i = 0; i < TAUT_TURN_SIZES; i++) t->mine.size[i] = size[i];
+    for (int i = 0; i < TAUT_LINEUP_SIZES; i++) t->mine.size[i] = size[i];
     for (int q = 1; q < red->g->size && red->g->rank == 0; q++) TAUT_TRY(hear(red, t, q, (size_t)q));
     if (red->g->rank == 0) return TAUT_OK;
     t->said = t->mine;
@@ -43,15 +45,16 @@ taut_status taut__turn_ask(taut__reduction *red, taut__turn *t, const size_t siz
     return tell(red, t, 0, 0);
 }
 
-static taut_status give(taut__reduction *red, taut__turn *t)
+static taut_status give(taut__reduction *red, taut__lineup *t)
 {
     for (int q = 1; q < red->g->size; q++) {
-        const taut__turn_word *w = &t->in[q];
+        const taut__lineup_word *w = &t->in[q];
         if (t->back[q].got != sizeof *w) return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes for its turn", red->job.name, q, t->back[q].got);
-        if (w->kind != (uint64_t)red->kind + 1)
+        if (w->kind / 4 != kind_of(red) / 4)
             return taut__fail(TAUT_E_MISMATCH, "%s: rank 0 asks for the %s, rank %d for the %s", red->job.name, red->kind == TAUT_SUM ? "sum" : "mean", q,
                               red->kind == TAUT_SUM ? "mean" : "sum");
-        for (int i = 0; i < TAUT_TURN_SIZES; i++) t->mine.size[i] = t->mine.size[i] > w->size[i] ? t->mine.size[i] : w->size[i];
+        if (w->kind != kind_of(red)) return taut__fail(TAUT_E_MISMATCH, "%s: ranks 0 and %d are in different collectives", red->job.name, q);
+        for (int i = 0; i < TAUT_LINEUP_SIZES; i++) t->mine.size[i] = t->mine.size[i] > w->size[i] ? t->mine.size[i] : w->size[i];
     }
     t->mine.place = red->ctx->turns.given++;
     t->said = t->mine; /* the last one has arrived: all have asked since */
@@ -59,14 +62,14 @@ static taut_status give(taut__reduction *red, taut__turn *t)
     return TAUT_OK;
 }
 
-static taut_status take(taut__reduction *red, taut__turn *t)
+static taut_status take(taut__reduction *red, taut__lineup *t)
 {
     if (t->back[0].got != sizeof t->mine) return taut__fail(TAUT_E_CORRUPT, "%s: rank 0 sent %zu bytes for a turn", red->job.name, t->back[0].got);
     t->mine = t->in[0];
     return TAUT_OK;
 }
 
-taut_status taut__turn_advance(taut__reduction *red, taut__turn *t, bool *moved, bool *here)
+taut_status taut__lineup_advance(taut__reduction *red, taut__lineup *t, bool *moved, bool *here)
 {
     *here = false;
     if (!t->given) {
@@ -78,9 +81,9 @@ taut_status taut__turn_advance(taut__reduction *red, taut__turn *t, bool *moved,
     return TAUT_OK;
 }
 
-void taut__turn_over(taut__reduction *red) { red->ctx->turns.now++; }
+void taut__lineup_over(taut__reduction *red) { red->ctx->turns.now++; }
 
-void taut__turn_cancel(taut__reduction *red, taut__turn *t)
+void taut__lineup_cancel(taut__reduction *red, taut__lineup *t)
 {
     for (size_t i = 0; t->out && i < peers(red); i++) {
         red->g->t->ops->cancel(red->g->t, &t->out[i]);
@@ -88,7 +91,7 @@ void taut__turn_cancel(taut__reduction *red, taut__turn *t)
     }
 }
 
-int taut__turn_waiting_for(const taut__reduction *red, const taut__turn *t, int *hops)
+int taut__lineup_waiting_for(const taut__reduction *red, const taut__lineup *t, int *hops)
 {
     *hops += red->g->rank > 0; /* rank 0 waits for others */
     for (size_t i = 0; !t->given && i < peers(red); i++)

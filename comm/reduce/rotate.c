@@ -1,5 +1,5 @@
-/* turn.c : see turn.h. Each advance does one slice, or tiles of some elements. */
-#include "turn.h"
+/* rotate.c : see rotate.h. Each advance does one slice, or tiles of some elements. */
+#include "rotate.h"
 #include "../../compressors/basis/basis.h"
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
@@ -14,12 +14,12 @@ enum { AT_ONCE = 1 << 16 }; /* elements of the tiles that one advance does */
 static taut_axes         *axes_of(const taut__reduction *red) { return red->operand->axes; }
 static const taut_tensor *tensor_of(const taut__reduction *red) { return &red->operand->tensor; }
 
-bool taut__turns(const taut__reduction *red)
+bool taut__rotates(const taut__reduction *red)
 {
     return red->operand->turns && red->halves == TAUT_BOTH && red->g->size > 1 && red->g->rank >= 0 && taut__axes_ready(axes_of(red));
 }
 
-bool taut__turned(const taut__reduction *red) { return red->call.turned; }
+bool taut__rotated(const taut__reduction *red) { return red->call.turned; }
 
 bool taut__learns(const taut__reduction *red)
 {
@@ -29,14 +29,14 @@ bool taut__learns(const taut__reduction *red)
 }
 
 /* From the beginning, so that what ranks agree on is asked for in the unit in which it will be used. */
-void taut__turn_begin(taut__reduction *red)
+void taut__rotate_begin(taut__reduction *red)
 {
     const taut_tensor *own = tensor_of(red);
-    red->turn = (taut__turn){.plain = *own, .will = taut__turns(red)};
-    if (red->turn.plain.scale_n > 1) red->turn.plain.scale_n = 0, red->turn.plain.scale = NULL;
+    red->rotation = (taut__rotation){.plain = *own, .will = taut__rotates(red)};
+    if (red->rotation.plain.scale_n > 1) red->rotation.plain.scale_n = 0, red->rotation.plain.scale = NULL;
     red->call.turned = false;
     if (!taut__at_home(red)) return;
-    red->call.tensor = red->turn.will ? &red->turn.plain : own;
+    red->call.tensor = red->rotation.will ? &red->rotation.plain : own;
 }
 
 static taut__range slice_at(const taut__reduction *red, size_t at) { return (taut__range){at, taut__min(red->part.sub, red->call.n - at)}; }
@@ -45,9 +45,9 @@ static taut__range slice_at(const taut__reduction *red, size_t at) { return (tau
 static bool next_tiles(taut__reduction *red, size_t *from, size_t *to)
 {
     size_t tiles = taut__axes_tiles(axes_of(red)), each = taut__ceil_div(red->call.n, tiles);
-    *from = red->turn.tile;
+    *from = red->rotation.tile;
     *to = taut__min(tiles, *from + taut__ceil_div(AT_ONCE, each));
-    red->turn.tile = *to;
+    red->rotation.tile = *to;
     return *to < tiles;
 }
 
@@ -61,12 +61,12 @@ static void form_slice(taut__reduction *red)
     const float *x = taut__form(red, r.first, r.n);
     if (red->watched & TAUT_WATCH_INPUT) red->watcher->input(red, r, x);
     taut__tell_sample(red, r, x);
-    taut__add_norm(&red->turn.own, taut__norm2(tensor_of(red), x, r.first, r.n), 1);
-    red->turn.bad |= !(taut__simd_get()->vec->max_abs(x, r.n) <= FLT_MAX);
+    taut__add_norm(&red->rotation.own, taut__norm2(tensor_of(red), x, r.first, r.n), 1);
+    red->rotation.bad |= !(taut__simd_get()->vec->max_abs(x, r.n) <= FLT_MAX);
     red->at += r.n;
 }
 
-taut_status taut__turn_advance(taut__reduction *red, bool *moved, bool *done)
+taut_status taut__rotate_advance(taut__reduction *red, bool *moved, bool *done)
 {
     double begin = taut__now();
     float *x = red->operand->feedback->r;
@@ -74,7 +74,7 @@ taut_status taut__turn_advance(taut__reduction *red, bool *moved, bool *done)
     *moved = true;
     if (red->at < red->call.n) {
         form_slice(red);
-    } else if (red->turn.bad) {
+    } else if (red->rotation.bad) {
         red->formed = *done = true;
         red->call.tensor = tensor_of(red);
     } else {
@@ -82,9 +82,9 @@ taut_status taut__turn_advance(taut__reduction *red, bool *moved, bool *done)
         for (; from < to; from++) taut__axes_turn(axes_of(red), tensor_of(red), from, x);
         red->formed = red->call.turned = *done;
     }
-    if (taut__turned(red)) red->turn.watched = red->watched, red->watched = 0;
+    if (taut__rotated(red)) red->rotation.watched = red->watched, red->watched = 0;
     red->record.encode_s += taut__now() - begin;
-    if (*done) red->turn.tile = 0;
+    if (*done) red->rotation.tile = 0;
     return TAUT_OK;
 }
 
@@ -93,8 +93,8 @@ static void end_turn(taut__reduction *red)
 {
     red->call.turned = false;
     red->call.tensor = tensor_of(red);
-    red->watched = red->turn.watched;
-    red->record.own = red->turn.own;
+    red->watched = red->rotation.watched;
+    red->record.own = red->rotation.own;
     red->record.low.own = (taut_norm2){0, 0};
 }
 
@@ -142,7 +142,7 @@ taut_status taut__back_advance(taut__reduction *red, bool *moved, bool *done)
 {
     double begin = taut__now();
     *moved = true;
-    if (taut__turned(red)) turn_back(red);
+    if (taut__rotated(red)) turn_back(red);
     else account_slice(red);
     *done = red->at == red->call.n;
     red->record.decode_s += taut__now() - begin;
@@ -157,7 +157,7 @@ taut_status taut__learn_advance(taut__reduction *red, bool *moved, bool *done)
     size_t from, to;
     *moved = true;
     if (red->at == 0) {
-        red->turn.tile = 0;
+        red->rotation.tile = 0;
         taut__axes_learn_begin(axes_of(red), KEEP);
         red->at = 1;
     }

@@ -1,0 +1,32 @@
+/* mock_work.h : the inside of the mock device (mock_space.h), which its files share: work that a stream does, addresses, failures on demand. */
+#ifndef TAUT_TEST_MOCK_WORK_H
+#define TAUT_TEST_MOCK_WORK_H
+
+#include "mock_space.h"
+#include "compressors/vectors.h"
+
+typedef struct mock_work {
+    struct mock_work *next;
+    taut_status (*run)(struct mock_work *w); /* on the stream's thread */
+    void        *a;
+    const void  *b;
+    size_t       n;
+    int          byte;
+    float        number;
+    int          kind, kind2;
+    uint64_t     count;
+    taut__event *event;
+    void        *data; /* freed after */
+    void        *c, *d;
+} mock_work;
+
+void  mock_ensure(bool ok, const char *what);      /* or the process ends */
+void *mock_reach(const void *p, bool *bad);        /* the address for the device; one that it cannot reach is counted, and *bad set */
+bool  mock_fails(mock_call call);                  /* now, on demand */
+void  mock_enqueue_work(taut_place p, mock_work w); /* a copy of w */
+#define MOCK_FAIL_IF(call, status, what) \
+    if (mock_fails(call)) return taut__fail(status, "mock device: %s fails on demand", what)
+
+extern const taut__vectors mock_vectors; /* mock_vectors.c */
+
+#endif
