@@ -33,7 +33,7 @@ int taut__tcp_listen(const struct sockaddr_storage *at)
 
 int taut__tcp_port(int fd)
 {
-    struct sockaddr_storage a;
+    struct sockaddr_storage a = {0};
     socklen_t               n = sizeof a;
     if (getsockname(fd, (void *)&a, &n) != 0) return 0;
     return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&a)->sin6_port : ((struct sockaddr_in *)(void *)&a)->sin_port);
