@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-static const double PATIENCE_S = 5; /* with one that has connected and says nothing */
+static const double PATIENCE_S = 3; /* with one that has connected and says nothing */
 
 /* ---- sockets ---- */
 
@@ -33,7 +33,7 @@ int taut__tcp_listen(const struct sockaddr_storage *at)
 
 int taut__tcp_port(int fd)
 {
-    struct sockaddr_storage a;
+    struct sockaddr_storage a = {0};
     socklen_t               n = sizeof a;
     if (getsockname(fd, (void *)&a, &n) != 0) return 0;
     return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&a)->sin6_port : ((struct sockaddr_in *)(void *)&a)->sin_port);
@@ -138,9 +138,8 @@ static void dismiss(taut__tcp_greeter *g, int i)
 
 static void let_in(taut__tcp_greeter *g)
 {
-    int fd;
-    while ((fd = accept4(g->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
-        if (g->n == TAUT_TCP_GUESTS) dismiss(g, 0);
+    int fd; /* while all seats are taken others wait outside: whoever has one says something soon, or loses it */
+    while (g->n < TAUT_TCP_GUESTS && (fd = accept4(g->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
         taut__tcp_tune(fd);
         memset(&g->guest[g->n], 0, sizeof g->guest[0]);
         g->guest[g->n].fd = fd;
@@ -181,7 +180,7 @@ int taut__tcp_greet(taut__tcp_greeter *g, int wait_ms, taut__tcp_hello *hello)
     struct pollfd p[TAUT_TCP_GUESTS + 1];
     int           fd = next_guest(g, hello);
     if (fd >= 0 || wait_ms == 0) return fd;
-    p[0] = (struct pollfd){.fd = g->listener, .events = POLLIN};
+    p[0] = (struct pollfd){.fd = g->n < TAUT_TCP_GUESTS ? g->listener : -1, .events = POLLIN};
     for (int i = 0; i < g->n; i++) p[i + 1] = (struct pollfd){.fd = g->guest[i].fd, .events = POLLIN};
     poll(p, (nfds_t)g->n + 1, wait_ms);
     return next_guest(g, hello);

@@ -307,28 +307,33 @@ static taut_status open_streams(tcp *m, uint64_t job, int *fd)
     return TAUT_OK;
 }
 
+static tcp *allocate(int rank, int ranks, uint64_t job)
+{
+    tcp *m = taut__alloc(1, sizeof *m);
+    if (!m) return NULL;
+    m->base = (taut__transport){.ops = &ops, .rank = rank, .size = ranks, .threads = true, .tag_max = INT32_MAX, .job = job};
+    m->epoll = -1;
+    m->base.host = taut__alloc((size_t)ranks, sizeof *m->base.host);
+    m->stream = taut__alloc((size_t)ranks, sizeof(taut__tcp_stream *));
+    m->listens = taut__alloc((size_t)ranks, sizeof *m->listens);
+    if (m->base.host && m->stream && m->listens) return m;
+    release(m);
+    return NULL;
+}
+
 taut_status taut__tcp_create(int rank, int ranks, uint64_t job, const uint64_t *hosts, int fake_hosts, int *fd, taut__transport **t)
 {
     _Static_assert(sizeof(taut__notice) == 512, "a notice is a message");
-    tcp        *m = taut__alloc(1, sizeof *m);
-    taut_status s = TAUT_OK;
+    tcp        *m = allocate(rank, ranks, job);
+    taut_status s = m ? open_streams(m, job, fd) : taut__fail(TAUT_E_NOMEM, "TCP: out of memory for %d ranks", ranks);
     *t = NULL;
-    if (m) {
-        m->base = (taut__transport){.ops = &ops, .rank = rank, .size = ranks, .threads = true, .tag_max = INT32_MAX, .job = job};
-        m->epoll = -1;
-        m->base.host = taut__alloc((size_t)ranks, sizeof *m->base.host);
-        m->stream = taut__alloc((size_t)ranks, sizeof *m->stream);
-        m->listens = taut__alloc((size_t)ranks, sizeof *m->listens);
-    }
-    if (!m || !m->base.host || !m->stream || !m->listens) s = taut__fail(TAUT_E_NOMEM, "TCP: out of memory for %d ranks", ranks);
-    if (s == TAUT_OK) s = open_streams(m, job, fd);
     for (int r = 0; r < ranks; r++) taut__tcp_close(&fd[r]); /* those that it did not come to */
-    if (s != TAUT_OK) {
-        if (m) release(m);
-        return s;
+    if (s == TAUT_OK && m) {
+        number_hosts(m, hosts, fake_hosts);
+        enlist(m);
+        *t = &m->base;
+    } else if (m) {
+        release(m);
     }
-    number_hosts(m, hosts, fake_hosts);
-    enlist(m);
-    *t = &m->base;
-    return TAUT_OK;
+    return s;
 }

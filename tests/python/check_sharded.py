@@ -10,7 +10,7 @@ from torch import nn
 import taut
 import taut.torch
 from gpt import GPT, Text, made_up_text, train
-from ranks import case, finish, raises, run, skip
+from ranks import case, finish, free_port, raises, run, skip
 
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
@@ -114,7 +114,7 @@ else:
 
 def with_backend(body, size=2):
     """body(rank, size) on ranks of a group whose backend is ours."""
-    port = __import__("ranks").free_port()
+    port = free_port()
 
     def start(rank, n):
         import taut.torch.backend
