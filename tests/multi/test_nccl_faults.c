@@ -71,9 +71,10 @@ static taut_status job_body(ranks_ctx *c)
     return TAUT_OK;
 }
 
-static void run_job(job *j, int ranks)
+/* quick: somebody says what is wrong, so that nobody waits for the timeout. */
+static void run_job(job *j, int ranks, bool quick)
 {
-    taut_config cfg = config(TIMEOUT_MS);
+    taut_config cfg = config(quick ? PATIENT_MS : TIMEOUT_MS);
     ranks_ok(ranks, &cfg, job_body, j);
     device_left_empty();
 }
@@ -84,7 +85,7 @@ static void all_fail(job *j, int ranks, const char *what, bool quick)
     int named = 0;
     for (int r = 0; r < ranks; r++) {
         ck_assert_msg(j->status[r] != TAUT_OK, "%s: rank %d of %d has not noticed", what, r, ranks);
-        ck_assert_msg(j->seconds[r] < (quick ? 1.0 : 2.5) * TIMEOUT_MS * 1e-3 + 1.0, "%s: rank %d: after %g s", what, r, j->seconds[r]);
+        ck_assert_msg(j->seconds[r] < (quick ? 0.9 * PATIENT_MS * 1e-3 : 20), "%s: rank %d: after %g s", what, r, j->seconds[r]);
         named += strstr(j->error[r], "fc1.weight") != NULL;
     }
     ck_assert_msg(named == ranks, "%s: %d of %d name the layer: %s | %s", what, named, ranks, j->error[0], j->error[1]);
@@ -105,7 +106,7 @@ START_TEST(faults)
         setup_double();
         nccl_double_lazy(_i % 2 ? 3 : 0);
         nccl_double_fault(of[_i / 4].what, nth % ranks, nth);
-        run_job(&j, ranks);
+        run_job(&j, ranks, of[_i / 4].quick);
         all_fail(&j, ranks, of[_i / 4].name, of[_i / 4].quick);
         teardown_double();
     }
@@ -119,7 +120,7 @@ START_TEST(damaged)
     job                      j = {.spec = of[_i], .steps = 3};
     setup_double();
     nccl_double_fault(NCCL_TRUNCATES, 1, 1);
-    run_job(&j, 3);
+    run_job(&j, 3, true);
     all_fail(&j, 3, "damaged", true);
     int corrupt = 0;
     for (int r = 0; r < 3; r++) corrupt += j.status[r] == TAUT_E_CORRUPT;
@@ -194,7 +195,7 @@ static taut_status arguments_body(ranks_ctx *c)
     MUST_FAIL(taut_comm_use_nccl(NULL, NULL), TAUT_E_INVALID, "NULL");
     MUST_FAIL(taut_comm_open_nccl(c->comm, -1), TAUT_E_RANGE, "-1");
     buffer_make(&x, true, place, N * sizeof(float));
-    mock_capture(place);
+    if (c->rank == 0) mock_capture(place); /* the mock device knows one such stream */
     if (c->rank == 0) MUST_FAIL(buffer_start(w, &x), TAUT_E_STATE, "captured");
     TAUT_TRY(taut__context_sum(&c->comm->ctx, (double[]){1}, 1)); /* rank 0 has seen it */
     mock_capture(mock_place());
