@@ -323,13 +323,12 @@ static size_t lowrank_turn(taut__auto *a)
     return l;
 }
 
-/* Bases are made where they may pay: where bytes are what counts, or take long. A matrix whose shorter side is hardly longer than the directions has
- * nothing left over. */
+/* Bases are made where bytes are what counts: a change of basis takes more time than its bits save on any link but the slowest. A matrix whose
+ * shorter side is hardly longer than the directions has nothing left over. */
 static void want_bases(taut__auto *a)
 {
     enum { DIRECTIONS = 32, LEAST_SIDE = 48 };
-    const double slow = 1e-7; /* seconds per byte: below 80 Mbit/s */
-    bool         wanted = a->objective == TAUT_OBJECTIVE_BYTES || a->link.line.beta > slow;
+    bool wanted = a->objective == TAUT_OBJECTIVE_BYTES;
     for (size_t l = 0; l < a->layers; l++) {
         taut__planned *p = a->layer_plans[l].layer;
         size_t         side = taut__min(p->tensor->rows, p->tensor->cols);

@@ -341,7 +341,7 @@ static void draw(int kind, int rank, int step, float *x)
 }
 
 typedef struct found {
-    bool   turns[3][2]; /* before the change, at the end */
+    bool   turns[3][2]; /* before the change; in all steps from then on */
     double budget, violations;
 } found;
 
@@ -363,7 +363,8 @@ static taut_status planned_rank(ranks_ctx *c)
         TAUT_TRY(taut_step_end(c->comm));
         for (int k = 0; k < 3; k++) {
             TAUT_TRY(ranks_same(c->comm, x[c->rank][k], sizeof x[0][k]));
-            if (c->rank == 0 && (step == CHANGE - 1 || step == END - 1)) f->turns[k][step == END - 1] = taut__spec_basis(&l[k]->spec) > 0;
+            if (c->rank == 0 && step == CHANGE - 1) f->turns[k][0] = f->turns[k][1] = taut__spec_basis(&l[k]->spec) > 0;
+            if (c->rank == 0 && step >= CHANGE) f->turns[k][1] &= taut__spec_basis(&l[k]->spec) > 0;
         }
     }
     taut_comm_stats s = {.size = sizeof s};
