@@ -182,7 +182,8 @@ TAUT_API taut_status taut_layer_codec(taut_layer *layer, const char *spec);
 TAUT_API taut_status taut_layer_scale(taut_layer *layer, const float *s, size_t n);
 
 /* taut_layer_basis() : for layers whose codec is coded in a basis (basis=R): make it from m, of the layer's shape, such as an optimizer's
- *  momentum, instead of from the sums that ranks have received. Each call is one step of an iteration that begins where the last one
+ *  momentum, instead of from the sums that ranks have received. Under codec=auto with
+ *  objective=bytes it offers the plan a basis, from the next step on. Each call is one step of an iteration that begins where the last one
  *  ended, in units of the layer's scale; called every few steps it follows m. Other layers ignore it.
  *  m : n finite floats on the host, identical bits on all ranks; read, not kept.
  *  n : the number of elements; 0: from sums again.

@@ -212,6 +212,7 @@ taut_status taut_layer_basis(taut_layer *l, const float *m, size_t n)
 {
     if (!l || (n > 0 && !m)) return taut__fail(TAUT_E_INVALID, "taut_layer_basis: layer or m is NULL");
     TAUT_TRY(check_basis(l, m, n));
+    l->planned.basis_given = n > 0;
     TAUT_TRY(hold_axes(l));
     taut_axes *a = l->operand.axes;
     if (!a) return TAUT_OK;

@@ -323,8 +323,9 @@ static size_t lowrank_turn(taut__auto *a)
     return l;
 }
 
-/* Bases are made where bytes are what counts: a change of basis takes more time than its bits save on any link but the slowest. A matrix whose
- * shorter side is hardly longer than the directions has nothing left over. */
+/* Bases are made where bytes are what counts, since a change of basis takes more time than its bits save on any link but the slowest, and where the
+ * program gives a momentum: from results, plans with them trained worse (docs/results.md). A matrix whose shorter side is hardly longer than the
+ * directions has nothing left over. */
 static void want_bases(taut__auto *a)
 {
     enum { DIRECTIONS = 32, LEAST_SIDE = 48 };
@@ -333,7 +334,7 @@ static void want_bases(taut__auto *a)
         taut__planned *p = a->layer_plans[l].layer;
         size_t         side = taut__min(p->tensor->rows, p->tensor->cols);
         if (a->layer_plans[l].out || p->directions > 0) continue;
-        p->directions = wanted && side >= LEAST_SIDE ? DIRECTIONS : 0;
+        p->directions = wanted && p->basis_given && side >= LEAST_SIDE ? DIRECTIONS : 0;
     }
 }
 

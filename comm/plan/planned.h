@@ -36,6 +36,7 @@ typedef struct taut__planned {
     const char        *name;
     const taut_tensor *tensor; /* shape, and the scale in force */
     struct taut_axes *const *axes; /* its basis, in the making or made; NULL: none */
+    bool               basis_given; /* the program gives what a basis is made from */
 
     /* of the step that ends, on this rank: in contribute and on_step_end */
     const taut__record *record; /* what the last collective cost and lost; zeros before the first */
