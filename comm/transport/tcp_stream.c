@@ -396,7 +396,7 @@ taut_status taut__tcp_stream_read(taut__tcp_stream *s)
         else if (errno == ECONNRESET || errno == EPIPE || errno == ETIMEDOUT) close_ways(s, errno);
         else if (errno != EINTR) return taut__fail(TAUT_E_TRANSPORT, "TCP: receiving from rank %d: %s", s->peer, strerror(errno));
     }
-    return TAUT_OK;
+    return parse(s); /* what has been taken from the kernel wakes nobody any more */
 }
 
 void taut__tcp_stream_drain(taut__tcp_stream *s)

@@ -56,6 +56,12 @@ static void wrong_layer(taut_comm *comm)
     CALL(taut_allreduce_start(l, (char *)x + 1, TAUT_SUM)), CALL(taut_allgather(NULL, x)), CALL(taut_reduce_scatter(NULL, x, TAUT_SUM));
     CALL(taut_allreduce_start_on(NULL, x, TAUT_SUM, TAUT_CUDA, 0, NULL)), CALL(taut_allreduce_start_on(l, NULL, TAUT_SUM, TAUT_HOST, 0, NULL));
     CALL(taut_allreduce_start_on(l, x, TAUT_SUM, (taut_space)9, 0, NULL)), CALL(taut_allreduce_start_on(l, x, TAUT_SUM, TAUT_CUDA, -3, NULL));
+    taut_comm     *smaller;
+    taut_survivors who = {.size = sizeof who};
+    CALL(taut_state_add(NULL, x, 4)), CALL(taut_state_add(comm, NULL, 4)), CALL(taut_state_add(comm, x, 4));
+    CALL(taut_comm_shrink(NULL, &smaller, &who)), CALL(taut_comm_shrink(comm, NULL, &who));
+    CALL(taut_reduce_scatter_on(NULL, x, TAUT_SUM, TAUT_CUDA, 0, NULL)), CALL(taut_reduce_scatter_on(l, x, TAUT_SUM, (taut_space)9, 0, NULL));
+    CALL(taut_allgather_on(NULL, x, TAUT_CUDA, 0, NULL)), CALL(taut_allgather_on(l, x, (taut_space)9, 0, NULL));
     CALL(taut_test(l, &done)), CALL(taut_test(l, NULL)), CALL(taut_wait(l)), CALL(taut_wait(NULL));
     CALL(taut_layer_part(l, 5, &n, &n)), CALL(taut_layer_part(NULL, 0, &n, &n));
     CALL(taut_layer_get_stats(l, &stats)), CALL(taut_layer_get_stats(NULL, &stats));
