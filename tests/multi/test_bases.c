@@ -518,7 +518,7 @@ int main(void)
     tcase_add_loop_test(t, nothing_is_lost, 0, 2);
     tcase_add_loop_test(t, poison, 0, 4);
     tcase_add_loop_test(t, checkpoints, 0, 4);
-    tcase_add_loop_test(t, planned, 0, getenv("LONG") ? 3 : 1);
+    tcase_add_loop_test(t, planned, 0, suite_long() ? 3 : 1);
     tcase_add_test(t, ranks_that_differ);
     tcase_add_test(t, refuses);
     tcase_add_test(t, payload_elsewhere);

@@ -405,6 +405,6 @@ int main(void)
     tcase_add_loop_test(t, odd_buffers, 0, 4);
     tcase_add_loop_test(t, odd_shapes, 0, 5);
     tcase_add_loop_test(t, forked, 0, 6);
-    tcase_add_loop_test(t, many_ranks, 0, getenv("LONG") ? 4 : 3);
+    tcase_add_loop_test(t, many_ranks, 0, suite_long() ? 4 : 3);
     return suite_run(s);
 }

@@ -70,8 +70,8 @@ static int judge(const ranks_ctx *ctx, int p, const uint64_t *hash, uint64_t rig
 
 START_TEST(assured_is_as_undamaged)
 {
-    int seeds = getenv("LONG") ? 20 : 1, all = 0, ended = 0;
-    int few = getenv("LONG") ? 0 : 2 + _i % 3;
+    int seeds = suite_long() ? 20 : 1, all = 0, ended = 0;
+    int few = suite_long() ? 0 : 2 + _i % 3;
     for (int p = few ? few : 2; p <= (few ? few : 4); p++) {
         uint64_t    hash[4];
         ranks_ctx   ctx[4];
@@ -233,7 +233,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("delivery");
-    TCase *t = suite_case(s, "all", getenv("LONG") ? 1200 : 120);
+    TCase *t = suite_case(s, "all", suite_long() ? 1200 : 120);
     tcase_add_loop_test(t, assured_is_as_undamaged, 0, CODECS);
     tcase_add_loop_test(t, damaged_twice, 0, 2);
     tcase_add_loop_test(t, plain_frames, 1, 5); /* those that send frames */

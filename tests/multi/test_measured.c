@@ -66,7 +66,7 @@ START_TEST(reports_the_true_error)
 {
     static const int ranks[] = {2, 3, 8, 4};
     bool             one_bit = strcmp(codecs[_i], "quant:bits=1") == 0; /* takes no feedback */
-    for (int s = getenv("LONG") ? 0 : _i % 3; s < (getenv("LONG") ? 3 : _i % 3 + 1); s++)
+    for (int s = suite_long() ? 0 : _i % 3; s < (suite_long() ? 3 : _i % 3 + 1); s++)
         for (int f = 0; f < 2 - one_bit; f++) one(codecs[_i], ranks[(_i + s + 2 * f) % 4], shares[s], f ? "on" : "off");
 }
 END_TEST

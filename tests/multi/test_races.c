@@ -395,6 +395,6 @@ int main(void)
     tcase_add_loop_test(t, two_calls_in_a_step, 0, 6);
     tcase_add_loop_test(t, says_what_a_worker_saw, 0, 3);
     tcase_add_loop_test(t, huge_codes_of_a_peer, 0, 2);
-    tcase_add_loop_test(t, names_who_is_late, 0, getenv("LONG") ? 9 : 4); /* 5.4 s each */
+    tcase_add_loop_test(t, names_who_is_late, 0, suite_long() ? 9 : 4); /* 5.4 s each */
     return suite_run(s);
 }

@@ -281,7 +281,7 @@ START_TEST(one_is_behind)
     cfg.codec = spec[_i];
     cfg.timeout_ms = 300;
     cfg.link = "1gbit";
-    for (int n = _i; n < 60; n += getenv("LONG") ? 1 : 4) {
+    for (int n = _i; n < 60; n += suite_long() ? 1 : 4) {
         char text[64];
         snprintf(text, sizeof text, "drop=1,rank=%d,after=%d,times=1", n % 3, n);
         setenv("TAUT_FAULTS", text, 1);

@@ -22,7 +22,7 @@ static const int         sizes[] = {1, 2, 3, 4, 7};
 static const char *const algorithms[] = {"auto", "sra", "ring", "gather", "native"};
 enum { SIZES = 5, ALGORITHMS = 5 };
 
-static bool long_tier(void) { return getenv("LONG") && atoi(getenv("LONG")); }
+static bool long_tier(void) { return suite_long(); }
 
 static double error_of(const float *x, int size, int step)
 {

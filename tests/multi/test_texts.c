@@ -256,7 +256,7 @@ START_TEST(short_of_memory)
     play(&s, 2);
     none_silent("nothing fails");
     ck_assert_uint_eq(failures, 0);
-    int all = (int)(taut__alloc_count() - before), rounds = getenv("LONG") ? all : 30;
+    int all = (int)(taut__alloc_count() - before), rounds = suite_long() ? all : 30;
     for (int i = 0; i < rounds; i++) {
         s.nth = (int)((double)all * (i + 0.5) / rounds);
         play(&s, 2);

@@ -67,6 +67,6 @@ static inline int fuzz_corpus(fuzz_target *target, const char *name, size_t copi
     return files;
 }
 
-static inline size_t fuzz_copies(size_t usual, size_t in_long) { return getenv("LONG") && *getenv("LONG") == '1' ? in_long : usual; }
+static inline size_t fuzz_copies(size_t usual, size_t in_long) { return suite_long() ? in_long : usual; }
 
 #endif

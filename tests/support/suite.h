@@ -3,6 +3,16 @@
 #define TAUT_TEST_SUITE_H
 
 #include <check.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* LONG=1: what takes longer, too. tests/run.sh sets it to 0 where nobody asks. */
+static inline bool suite_long(void)
+{
+    const char *set = getenv("LONG");
+    return set && *set && strcmp(set, "0") != 0;
+}
 
 /* A case of s, whose tests may take so many seconds each; 0: as Check has it. */
 static inline TCase *suite_case(Suite *s, const char *name, double seconds)

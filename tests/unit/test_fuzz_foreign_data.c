@@ -79,7 +79,7 @@ int main(void)
 {
     Suite   *suite = suite_create("fuzz_foreign");
     TCase *t = suite_case(suite, "fuzz_foreign", 600);
-    if (getenv("LONG") && *getenv("LONG") == '1') damages = 5000;
+    if (suite_long()) damages = 5000;
     setenv("TAUT_LOG", "error", 1);
     tcase_add_loop_test(t, seeds, 0, sizeof targets / sizeof *targets);
     return suite_run(suite);

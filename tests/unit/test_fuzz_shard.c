@@ -142,7 +142,7 @@ int main(void)
     Suite   *suite = suite_create("fuzz_shard");
     TCase *t = suite_case(suite, "fuzz_shard", 240);
     int      codecs = 0;
-    if (getenv("LONG") && *getenv("LONG") == '1') damages = 1000;
+    if (suite_long()) damages = 1000;
     setenv("TAUT_LOG", "error", 1); /* corrected bits are many here */
     while (taut__field_codec_at((size_t)codecs)) codecs++;
     tcase_add_loop_test(t, damaged_parts, 0, codecs);

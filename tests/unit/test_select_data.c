@@ -403,7 +403,7 @@ int main(void)
 {
     Suite   *suite = suite_create("select");
     TCase *c = suite_case(suite, "all", 300);
-    int      seeds = getenv("LONG") && strcmp(getenv("LONG"), "0") != 0 ? 4 : 1;
+    int      seeds = suite_long() ? 4 : 1;
     tcase_add_checked_fixture(c, make_folder, remove_folder);
     tcase_add_loop_test(c, dsir_finds_the_topic, 0, seeds);
     tcase_add_loop_test(c, zipfit_finds_the_topic, 0, seeds);

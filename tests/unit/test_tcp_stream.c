@@ -240,7 +240,7 @@ int main(void)
 {
     Suite *s = suite_create("tcp_stream");
     TCase *t = suite_case(s, "all", 60);
-    tcase_add_loop_test(t, any_order, 0, getenv("LONG") && atoi(getenv("LONG")) ? 300 : 6);
+    tcase_add_loop_test(t, any_order, 0, suite_long() ? 300 : 6);
     tcase_add_test(t, too_long);
     tcase_add_test(t, given_up);
     tcase_add_test(t, words);
