@@ -4,19 +4,7 @@
 set -u
 BUILD=${BUILD:-build/release}
 TAUT=$PWD/$BUILD/bin/taut top=$PWD
-passed=0 failed=0 skipped=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-pass() { passed=$((passed + 1)); }
-fail() {
-    failed=$((failed + 1))
-    echo "FAIL $*"
-}
-finish() {
-    echo "$passed passed, $failed failed, $skipped skipped"
-    [ "$failed" -eq 0 ]
-    exit
-}
+. tests/support/shell.sh
 command -v python3 >/dev/null || { echo "SKIP python3 is not here"; skipped=1; finish; }
 cd "$dir" || exit 1
 make_log() { python3 "$top/tests/support/make_log.py" "$@"; }

@@ -8,20 +8,7 @@ TAUT=$BUILD/bin/taut
 MPIRUN=${MPIRUN:-mpirun}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_mpi_yield_when_idle=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-passed=0 failed=0 skipped=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-
-pass() { passed=$((passed + 1)); }
-fail() {
-    failed=$((failed + 1))
-    echo "FAIL $*"
-}
-finish() {
-    echo "$passed passed, $failed failed, $skipped skipped"
-    [ "$failed" -eq 0 ]
-    exit
-}
+. tests/support/shell.sh
 if ! "$TAUT" data --help >/dev/null 2>&1; then
     skipped=1
     echo "SKIP taut data was not built (no zstd)"

@@ -1,7 +1,6 @@
 /* test_shim_torch.c : the shim, from C: gradients against finite differences, callbacks, optimizers against their
  * formulas, save and load, exceptions. */
-#include "../../shim/torch.h"
-#include <check.h>
+#include "../support/shim_models.h"
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -10,53 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BATCH = 3, LEN = 7, VOCAB = 11, INPUTS = 6, CLASSES = 4, MAX_PARAMS = 64 };
-
-static int64_t tokens[BATCH * LEN], targets[BATCH * LEN], labels[BATCH];
-static float   values[BATCH * INPUTS];
-
-static void fill_inputs(void)
-{
-    for (int i = 0; i < BATCH * LEN; i++) tokens[i] = (i * 5) % VOCAB, targets[i] = (i * 7 + 3) % VOCAB;
-    for (int i = 0; i < BATCH * INPUTS; i++) values[i] = (float)((i * 37) % 101) / 50 - 1;
-    for (int i = 0; i < BATCH; i++) labels[i] = (i * 3) % CLASSES;
-}
-
-static taut_torch_batch text_batch(void)
-{
-    taut_torch_batch b = TAUT_TORCH_BATCH_INIT;
-    b.tokens = tokens, b.targets = targets, b.n_targets = BATCH * LEN;
-    b.ndim = 2, b.shape[0] = BATCH, b.shape[1] = LEN;
-    return b;
-}
-
-static taut_torch_batch value_batch(void)
-{
-    taut_torch_batch b = TAUT_TORCH_BATCH_INIT;
-    b.values = values, b.targets = labels, b.n_targets = BATCH;
-    b.ndim = 2, b.shape[0] = BATCH, b.shape[1] = INPUTS;
-    return b;
-}
-
-static taut_torch_model *make(const char *kind, uint64_t seed)
-{
-    taut_torch_model_config c = TAUT_TORCH_MODEL_CONFIG_INIT;
-    taut_torch_model       *m;
-    c.kind = kind, c.seed = seed, c.vocab = VOCAB, c.ctx = 8, c.dim = 12, c.blocks = 2, c.heads = 3;
-    c.inputs = INPUTS, c.classes = CLASSES;
-    ck_assert_int_eq(taut_torch_threads(1), TAUT_OK);
-    ck_assert_msg(taut_torch_model_create(&c, &m) == TAUT_OK, "%s", taut_torch_last_error());
-    fill_inputs();
-    return m;
-}
-
-static taut_torch_param param(const taut_torch_model *m, size_t i)
-{
-    taut_torch_param p = {.size = sizeof p};
-    ck_assert_int_eq(taut_torch_model_param(m, i, &p), TAUT_OK);
-    return p;
-}
-
 static taut_torch_optim *optimizer(taut_torch_model *m, const char *kind, double lr)
 {
     taut_torch_optim_config c = TAUT_TORCH_OPTIM_CONFIG_INIT;
@@ -64,13 +16,6 @@ static taut_torch_optim *optimizer(taut_torch_model *m, const char *kind, double
     c.kind = kind, c.lr = lr, c.momentum = 0.9, c.weight_decay = 0.01;
     ck_assert_msg(taut_torch_optim_create(m, &c, &o) == TAUT_OK, "%s", taut_torch_last_error());
     return o;
-}
-
-static double loss_of(taut_torch_model *m, const taut_torch_batch *b)
-{
-    double loss;
-    ck_assert_msg(taut_torch_forward(m, b, &loss) == TAUT_OK, "%s", taut_torch_last_error());
-    return loss;
 }
 
 static void train_step(taut_torch_model *m, taut_torch_optim *o, const taut_torch_batch *b)
@@ -279,63 +224,6 @@ START_TEST(accumulate_adds_and_backward_replaces)
     ck_assert(param(m, 0).grad[3] == once);
     ck_assert_int_eq(taut_torch_backward(m), TAUT_E_STATE);
     taut_torch_model_destroy(m);
-}
-END_TEST
-
-static size_t all_gradients(const taut_torch_model *m, float *to)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < taut_torch_model_params(m); i++) {
-        taut_torch_param p = param(m, i);
-        memcpy(to + n, p.grad, p.elements * sizeof *to);
-        n += p.elements;
-    }
-    return n;
-}
-
-static void *copy_of(const void *from, size_t bytes) { return from ? memcpy(malloc(bytes), from, bytes) : NULL; }
-
-static void spoil(const void *p, size_t bytes)
-{
-    if (p) memset((void *)p, 0xa5, bytes);
-    free((void *)p);
-}
-
-/* Gradients with a batch that is overwritten and freed as soon as forward is back: the same. */
-static void check_not_kept(const char *kind, taut_torch_batch b)
-{
-    static float      want[100000], got[100000];
-    size_t            in = 1, out = b.n_targets, classes = b.tokens ? VOCAB : CLASSES, n;
-    taut_torch_model *m = make(kind, 6);
-    for (int d = 0; d < b.ndim; d++) in *= (size_t)b.shape[d];
-    loss_of(m, &b);
-    ck_assert_int_eq(taut_torch_backward(m), TAUT_OK);
-    n = all_gradients(m, want);
-    b.tokens = copy_of(b.tokens, in * sizeof *b.tokens), b.values = copy_of(b.values, in * sizeof *b.values);
-    b.targets = copy_of(b.targets, out * sizeof *b.targets);
-    b.weights = copy_of(b.weights, out * sizeof *b.weights), b.soft = copy_of(b.soft, out * classes * sizeof *b.soft);
-    loss_of(m, &b);
-    spoil(b.tokens, in * sizeof *b.tokens), spoil(b.values, in * sizeof *b.values);
-    spoil(b.targets, out * sizeof *b.targets);
-    spoil(b.weights, out * sizeof *b.weights), spoil(b.soft, out * classes * sizeof *b.soft);
-    ck_assert_int_eq(taut_torch_backward(m), TAUT_OK);
-    ck_assert_uint_eq(all_gradients(m, got), n);
-    ck_assert_msg(memcmp(want, got, n * sizeof *want) == 0, "%s%s%s: a batch is read after its call", kind, b.weights ? ", weights" : "", b.soft ? ", soft" : "");
-    taut_torch_model_destroy(m);
-}
-
-START_TEST(batches_are_not_kept)
-{
-    static float weights[BATCH * LEN], soft[BATCH * LEN * VOCAB];
-    for (int i = 0; i < BATCH * LEN; i++) weights[i] = (float)(1 + i % 3);
-    for (int i = 0; i < BATCH * LEN * VOCAB; i++) soft[i] = (float)(1 + i % 5) / 33;
-    for (int way = 0; way < 4; way++) {
-        taut_torch_batch text = text_batch(), numbers = value_batch();
-        text.weights = numbers.weights = way & 1 ? weights : NULL;
-        text.soft = numbers.soft = way & 2 ? soft : NULL;
-        check_not_kept("gpt", text);
-        check_not_kept("mlp", numbers);
-    }
 }
 END_TEST
 
@@ -620,7 +508,6 @@ int main(void)
     tcase_add_test(t, a_failing_callback_is_returned);
     tcase_add_test(t, addresses_stay);
     tcase_add_test(t, accumulate_adds_and_backward_replaces);
-    tcase_add_test(t, batches_are_not_kept);
     tcase_add_test(t, optimizers_do_what_the_header_says);
     tcase_add_test(t, scale_is_adams_denominator);
     tcase_add_test(t, clip_scales_to_the_common_norm);

@@ -193,19 +193,11 @@ static taut_status write_end(writer *w, const char *source)
     taut_meta   m = {.samples = w->im->samples, .per_block = w->per_block, .blocks = w->blocks, .fields = (uint32_t)w->im->fields, .field = w->field, .spec = w->spec,
                      .shared = w->shared, .source = source, .labels = w->im->labels.p ? (const char *)w->im->labels.p : "", .parts = w->parts.p};
     taut_bytes  meta = {0};
-    uint8_t     bytes[TAUT_FRONT_BYTES];
     taut_status rc = taut__meta_write(&m, &meta);
     if (rc == TAUT_OK) rc = taut__output_add(&w->out, meta.p, meta.n);
     if (rc == TAUT_OK) rc = add_seek(w, meta.n);
     if (rc == TAUT_OK) rc = write_seek(w);
-    if (rc == TAUT_OK) {
-        front.meta_bytes = meta.n;
-        front.meta_crc = taut__crc32c(meta.p, meta.n);
-        front.hash = XXH64(meta.p, meta.n, 0);
-        front.file_bytes = w->out.written;
-        taut__front_write(bytes, &front);
-        rc = taut__output_put(&w->out, bytes, sizeof bytes, 0);
-    }
+    if (rc == TAUT_OK) rc = taut__front_put(&w->out, &front, &meta);
     taut__bytes_free(&meta);
     return rc;
 }

@@ -7,6 +7,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 enum { BUFFER = 1 << 18 };
 
@@ -120,6 +121,17 @@ static void sync_folder(const char *path)
     if (fd < 0) return;
     (void)!fsync(fd); /* some file systems cannot; the rename itself has happened */
     close(fd);
+}
+
+taut_status taut__front_put(taut_output *o, taut_front *f, const taut_bytes *meta)
+{
+    uint8_t bytes[TAUT_FRONT_BYTES];
+    f->meta_bytes = meta->n;
+    f->meta_crc = taut__crc32c(meta->p, meta->n);
+    f->hash = XXH64(meta->p, meta->n, 0);
+    f->file_bytes = o->written;
+    taut__front_write(bytes, f);
+    return taut__output_put(o, bytes, sizeof bytes, 0);
 }
 
 taut_status taut__output_publish(taut_output *o)

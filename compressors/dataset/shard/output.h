@@ -5,6 +5,7 @@
 #define TAUT_OUTPUT_H
 
 #include "bytes.h"
+#include "layout.h"
 
 typedef struct taut_output {
     int        fd;
@@ -16,6 +17,8 @@ typedef struct taut_output {
 taut_status taut__output_open(taut_output *o, const char *path);
 taut_status taut__output_add(taut_output *o, const void *src, size_t bytes);
 taut_status taut__output_put(taut_output *o, const void *src, size_t bytes, uint64_t offset); /* over what was added */
+/* The front of a shard over its place, when all else has been added. f: version and meta_offset are given, the rest is filled in from meta. */
+taut_status taut__front_put(taut_output *o, taut_front *f, const taut_bytes *meta);
 taut_status taut__output_publish(taut_output *o); /* then taut__output_close() */
 void        taut__output_close(taut_output *o);   /* removes the part unless it was published */
 

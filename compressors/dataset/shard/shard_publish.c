@@ -206,21 +206,13 @@ static taut_status write_meta(publisher *p)
     taut_writer *w = p->w;
     taut_bytes   meta = {0};
     taut_front   front = {.version = TAUT_SHARD_VERSION, .meta_offset = w->out.written};
-    uint8_t      bytes[TAUT_FRONT_BYTES];
     taut_meta    m = {.samples = w->samples, .per_block = w->per_block, .blocks = p->blocks, .fields = w->fields, .field = w->field, .spec = w->spec,
                       .shared = p->place, .source = w->source, .labels = w->labels, .parts = p->parts.p};
     taut_status  rc = taut__meta_write(&m, &meta);
     if (rc == TAUT_OK) rc = taut__output_add(&w->out, meta.p, meta.n);
     if (rc == TAUT_OK) rc = add_skippable(p, meta.n);
     if (rc == TAUT_OK) rc = write_seek(p);
-    if (rc == TAUT_OK) {
-        front.meta_bytes = meta.n;
-        front.meta_crc = taut__crc32c(meta.p, meta.n);
-        front.hash = XXH64(meta.p, meta.n, 0);
-        front.file_bytes = w->out.written;
-        taut__front_write(bytes, &front);
-        rc = taut__output_put(&w->out, bytes, sizeof bytes, 0);
-    }
+    if (rc == TAUT_OK) rc = taut__front_put(&w->out, &front, &meta);
     taut__bytes_free(&meta);
     return rc;
 }
