@@ -367,7 +367,13 @@ $(BUILD)/lint/%.tidy: %.c $(BUILD)/%.o .clang-tidy
 	@mkdir -p $(@D)
 	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(CPPFLAGS) $(FEATURES) $(LINT_ISA) >$@.said 2>/dev/null || { cat $@.said; exit 1; }
 	@mv $@.said $@
-lint: $(LINT_TIDY) ## clang-tidy and cppcheck: no findings
+FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cpp' '*.cu' '*.cuh' 2>/dev/null)
+.PHONY: format check-format
+format: ## clang-format over every source, in place
+	$(Q)clang-format -i $(FORMATTED)
+check-format:
+	$(Q)clang-format --dry-run -Werror $(FORMATTED)
+lint: check-format $(LINT_TIDY) ## clang-format, clang-tidy and cppcheck: no findings
 	@mkdir -p $(BUILD)/lint/cppcheck
 	$(Q)cppcheck -q -j$$(nproc) --std=c11 --enable=warning,performance,portability --inline-suppr --suppressions-list=tests/cppcheck.supp --error-exitcode=1 \
 	    --cppcheck-build-dir=$(BUILD)/lint/cppcheck -D_GNU_SOURCE -D__GNUC__=12 $(filter -DTAUT%,$(FEATURES)) $(LINT_SRC)

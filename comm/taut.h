@@ -62,23 +62,23 @@ TAUT_API int taut_wire_version(void); /* TAUT_WIRE_VERSION of the library that i
 /* ---- Status --------------------------------------------------------------------------------------------------
  * One list makes the enum, the names and the messages. Values are never reused. docs/errors.md says what is still
  * usable after each. After TAUT_E_PEER, TAUT_E_TIMEOUT and TAUT_E_TRANSPORT a communicator can only be destroyed. */
-#define TAUT_STATUS_MAP(X)                                                                                    \
-    X(TAUT_OK, 0, "success")                                                                                  \
-    X(TAUT_E_INVALID, -10, "invalid argument")                                                                \
-    X(TAUT_E_RANGE, -11, "value out of range")                                                                \
-    X(TAUT_E_UNSUPPORTED, -12, "not supported")                                                               \
-    X(TAUT_E_STATE, -13, "call out of order")                                                                 \
-    X(TAUT_E_CAPACITY, -14, "buffer too small")                                                               \
-    X(TAUT_E_NOMEM, -15, "out of memory")                                                                     \
-    X(TAUT_E_IO, -16, "file could not be read or written")                                                    \
-    X(TAUT_E_CORRUPT, -20, "malformed bytes")                                                                 \
-    X(TAUT_E_VERSION, -21, "written by an incompatible version")                                              \
-    X(TAUT_E_PEER, -30, "a peer failed")                                                                      \
-    X(TAUT_E_TIMEOUT, -31, "timed out waiting for a peer")                                                    \
-    X(TAUT_E_MISMATCH, -32, "ranks disagree")                                                                 \
-    X(TAUT_E_TRANSPORT, -33, "the transport failed")                                                          \
-    X(TAUT_E_INFEASIBLE, -40, "no plan meets the budget")                                                     \
-    X(TAUT_E_TORCH, -50, "libtorch raised an exception")                                                      \
+#define TAUT_STATUS_MAP(X)                                                                                             \
+    X(TAUT_OK, 0, "success")                                                                                           \
+    X(TAUT_E_INVALID, -10, "invalid argument")                                                                         \
+    X(TAUT_E_RANGE, -11, "value out of range")                                                                         \
+    X(TAUT_E_UNSUPPORTED, -12, "not supported")                                                                        \
+    X(TAUT_E_STATE, -13, "call out of order")                                                                          \
+    X(TAUT_E_CAPACITY, -14, "buffer too small")                                                                        \
+    X(TAUT_E_NOMEM, -15, "out of memory")                                                                              \
+    X(TAUT_E_IO, -16, "file could not be read or written")                                                             \
+    X(TAUT_E_CORRUPT, -20, "malformed bytes")                                                                          \
+    X(TAUT_E_VERSION, -21, "written by an incompatible version")                                                       \
+    X(TAUT_E_PEER, -30, "a peer failed")                                                                               \
+    X(TAUT_E_TIMEOUT, -31, "timed out waiting for a peer")                                                             \
+    X(TAUT_E_MISMATCH, -32, "ranks disagree")                                                                          \
+    X(TAUT_E_TRANSPORT, -33, "the transport failed")                                                                   \
+    X(TAUT_E_INFEASIBLE, -40, "no plan meets the budget")                                                              \
+    X(TAUT_E_TORCH, -50, "libtorch raised an exception")                                                               \
     X(TAUT_E_DEVICE, -60, "the GPU or its driver failed")
 
 #define TAUT_ENUM_ITEM(name, value, text) name = value,
@@ -120,7 +120,8 @@ typedef struct taut_config {
     const char *solver;    /* "hull" (default) or "dp" */
     const char *trace;     /* path of a Chrome/Perfetto trace, "%r" becomes the rank; default none */
     uint64_t    seed;      /* of stochastic rounding and random selection; same on all ranks; default 1 */
-    int32_t     timeout_ms;   /* longest wait for a peer; default 60000; -1 = for ever. docs/errors.md: inside MPI_Allreduce */
+    int32_t
+        timeout_ms; /* longest wait for a peer; default 60000; -1 = for ever. docs/errors.md: inside MPI_Allreduce */
     int32_t     threads;      /* codec threads per rank; default 1 */
     int32_t     progress;     /* 0 = automatic, 1 = communication thread, 2 = driven from start/test/wait */
     uint32_t    slice_kib;    /* pipelining unit of float32, KiB, 64..65536; default 1024 */
@@ -130,19 +131,24 @@ typedef struct taut_config {
     uint32_t    audit_steps;  /* ignored: every step is measured */
     uint32_t    start_step;   /* uncompressed steps before codec=auto may compress; default 1 (it measures them) */
     float       momentum;     /* of feedback=momentum, [0,1); default 0.9 */
-    const char *dropped;   /* feedback residuals of a step that is dropped (taut_step_drop): "clear" (default) empties
+    const char *dropped; /* feedback residuals of a step that is dropped (taut_step_drop): "clear" (default) empties
                               them; "restore" puts back what they were before it, for one more float per parameter */
-    const char *link;      /* what codec=auto plans for: "measure" (default), or a bandwidth as in "1gbit", "100mbit". Then
+    const char *link; /* what codec=auto plans for: "measure" (default), or a bandwidth as in "1gbit", "100mbit". Then
                               no clock decides anything: communicators that reduce the same data (replicas of a
                               tensor-parallel mesh) make the same plans at the same steps, two runs have the same bits,
                               and so has a resumed one. With "measure" none of that is promised */
-    const char *checksum;  /* "on" (default): a frame has a checksum, and bytes that were damaged on the way are TAUT_E_CORRUPT;
+    const char
+        *checksum; /* "on" (default): a frame has a checksum, and bytes that were damaged on the way are TAUT_E_CORRUPT;
                               "off": it has none, for networks that check by themselves. Frames of both kinds are read */
-    const char *delivery;  /* "plain" (default): messages go as the transport takes them. "assured": all of them, frames or not, are
+    const char *
+        delivery; /* "plain" (default): messages go as the transport takes them. "assured": all of them, frames or not, are
                               numbered, checked and acknowledged; one that is lost, damaged, doubled or overtaken is asked for again once, and
                               is TAUT_E_CORRUPT when it was damaged twice. Costs copies, acknowledgements and MPI's native sums (docs/launch.md) */
 } taut_config;
-#define TAUT_CONFIG_INIT {sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_CONFIG_INIT                                                                                               \
+    {                                                                                                                  \
+        sizeof(taut_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                    \
+    }
 
 /* ---- Communicator --------------------------------------------------------------------------------------------
  * taut_comm_create_mpi() is in taut_mpi.h; taut_nccl.h has what lets layers on GPUs travel by NCCL. */
@@ -211,7 +217,8 @@ TAUT_API taut_status taut_allreduce_start(taut_layer *layer, void *buf, taut_op 
  *  started anything. Ranks may keep a layer in different spaces, and results are the same bytes as on the host, except where a device
  *  sums in another order (docs/cuda.md). taut_allreduce(), taut_reduce_scatter() and taut_allgather() take buffers on the host.
  *  Since 0.1. */
-TAUT_API taut_status taut_allreduce_start_on(taut_layer *layer, void *buf, taut_op op, taut_space space, int device, struct CUstream_st *stream);
+TAUT_API taut_status taut_allreduce_start_on(taut_layer *layer, void *buf, taut_op op, taut_space space, int device,
+                                             struct CUstream_st *stream);
 TAUT_API taut_status taut_test(taut_layer *layer, int *done); /* done = 1 when the result is in buf */
 TAUT_API taut_status taut_wait(taut_layer *layer);            /* TAUT_E_STATE if the layer was not started */
 
@@ -222,8 +229,10 @@ TAUT_API taut_status taut_wait(taut_layer *layer);            /* TAUT_E_STATE if
 TAUT_API taut_status taut_reduce_scatter(taut_layer *layer, void *buf, taut_op op);
 TAUT_API taut_status taut_allgather(taut_layer *layer, void *buf);
 /* taut_reduce_scatter_on(), taut_allgather_on() : the same on memory of a device, as taut_allreduce_start_on(), waited for. Since 0.1. */
-TAUT_API taut_status taut_reduce_scatter_on(taut_layer *layer, void *buf, taut_op op, taut_space space, int device, struct CUstream_st *stream);
-TAUT_API taut_status taut_allgather_on(taut_layer *layer, void *buf, taut_space space, int device, struct CUstream_st *stream);
+TAUT_API taut_status taut_reduce_scatter_on(taut_layer *layer, void *buf, taut_op op, taut_space space, int device,
+                                            struct CUstream_st *stream);
+TAUT_API taut_status taut_allgather_on(taut_layer *layer, void *buf, taut_space space, int device,
+                                       struct CUstream_st *stream);
 TAUT_API taut_status taut_layer_part(const taut_layer *layer, int rank, size_t *first, size_t *n);
 
 /* ---- Step ------------------------------------------------------------------------------------------------------ */
@@ -258,7 +267,7 @@ typedef struct taut_layer_stats {
     size_t   size;
     char     name[128];
     size_t   elements;
-    char     codec[96];        /* spec in force, as in "grid:rel=0.03" */
+    char     codec[96]; /* spec in force, as in "grid:rel=0.03" */
     char     algorithm[16];
     uint64_t calls;
     uint64_t bytes_sent;       /* by this rank, all calls, headers included */
@@ -269,31 +278,35 @@ typedef struct taut_layer_stats {
     double   residual_norm2;   /* squared norm of this rank's feedback residual */
     double   rel_err2_low, rel_err2_high;               /* the interval of rel_err2 */
     double   rel_err2_metric_low, rel_err2_metric_high; /* of rel_err2_metric */
-    int32_t  measured;         /* 1: measured; 0: the encoders' own errors added up, as if ranks' errors were independent */
+    int32_t  measured; /* 1: measured; 0: the encoders' own errors added up, as if ranks' errors were independent */
 } taut_layer_stats;
 
 typedef struct taut_comm_stats {
     size_t   size;
     uint64_t steps;
-    uint64_t bytes_sent, bytes_dense; /* sums over layers, and what agreement and statistics took; sent: and bytes_probes */
-    double   rel_err2;          /* all layers, last step, as measured (above), plain metric */
-    double   rel_err2_metric;   /* the same in the metric in force */
-    double   rel_err2_audit;    /* rel_err2 where it was measured, else -1; of earlier versions, which measured now and then */
-    double   budget;            /* relative squared error that the last step was allowed, metric in force; 0 = no plan was in force */
+    uint64_t bytes_sent,
+        bytes_dense;        /* sums over layers, and what agreement and statistics took; sent: and bytes_probes */
+    double rel_err2;        /* all layers, last step, as measured (above), plain metric */
+    double rel_err2_metric; /* the same in the metric in force */
+    double
+        rel_err2_audit; /* rel_err2 where it was measured, else -1; of earlier versions, which measured now and then */
+    double
+        budget; /* relative squared error that the last step was allowed, metric in force; 0 = no plan was in force */
     uint64_t budget_violations; /* steps whose error exceeded the budget */
     uint64_t plans;             /* plans adopted */
     uint64_t plan_hash;         /* of the plan in force, equal on all ranks */
     double   comm_s;            /* seconds during which at least one collective was under way */
     double   exposed_s;         /* seconds that the caller spent waiting */
     double   plan_s;            /* seconds spent on measuring and planning */
-    uint64_t bytes_probes;      /* of bytes_sent: what measuring the link took, when the communicator was created; since 0.1 */
-    double   rel_err2_low, rel_err2_high;               /* the interval of rel_err2 */
-    double   rel_err2_metric_low, rel_err2_metric_high; /* of rel_err2_metric, which is what the budget is about */
-    int32_t  measured;          /* 1: rel_err2 of the last step was measured in every layer that loses something */
-    double   codec_s;           /* seconds that encoding and decoding took on this rank, all its threads together */
+    uint64_t
+           bytes_probes; /* of bytes_sent: what measuring the link took, when the communicator was created; since 0.1 */
+    double rel_err2_low, rel_err2_high;               /* the interval of rel_err2 */
+    double rel_err2_metric_low, rel_err2_metric_high; /* of rel_err2_metric, which is what the budget is about */
+    int32_t measured; /* 1: rel_err2 of the last step was measured in every layer that loses something */
+    double  codec_s;  /* seconds that encoding and decoding took on this rank, all its threads together */
 } taut_comm_stats;
 
-TAUT_API size_t      taut_comm_layers(const taut_comm *comm);           /* how many are registered */
+TAUT_API size_t      taut_comm_layers(const taut_comm *comm);          /* how many are registered */
 TAUT_API taut_layer *taut_comm_layer(const taut_comm *comm, size_t i); /* in registration order; NULL past the end */
 TAUT_API taut_status taut_layer_get_stats(const taut_layer *layer, taut_layer_stats *stats);
 TAUT_API taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats);
@@ -325,12 +338,17 @@ typedef struct taut_survivors {
     int32_t  lost;          /* how many are not among them */
     int32_t  lost_rank[32]; /* their numbers in the old communicator, as far as there is room */
     uint64_t steps;         /* that the survivor which is furthest has ended */
-    int32_t  source;        /* the lowest of those that are, by new number: whose model, optimizer and place in the data all others take */
-    int32_t  behind;        /* 1: this rank has not ended that step: its model is one step older */
-    double   residual_norm2; /* squared norm of the residuals, of all layers and ranks, that the survivors still have */
-    double   lost_norm2;     /* of those that are lost, by what encoders measured in the last steps; -1: not known, after a load */
+    int32_t
+        source; /* the lowest of those that are, by new number: whose model, optimizer and place in the data all others take */
+    int32_t behind;         /* 1: this rank has not ended that step: its model is one step older */
+    double  residual_norm2; /* squared norm of the residuals, of all layers and ranks, that the survivors still have */
+    double
+        lost_norm2; /* of those that are lost, by what encoders measured in the last steps; -1: not known, after a load */
 } taut_survivors;
-#define TAUT_SURVIVORS_INIT {sizeof(taut_survivors), 0, 0, 0, {0}, 0, 0, 0, 0, 0}
+#define TAUT_SURVIVORS_INIT                                                                                            \
+    {                                                                                                                  \
+        sizeof(taut_survivors), 0, 0, 0, {0}, 0, 0, 0, 0, 0                                                            \
+    }
 
 /* taut_comm_shrink() : a new communicator of those who call this on their failed one, each within timeout_ms (a minute, if that is -1) after the
  *  first of them. Layers are registered as they were, in the same order (taut_comm_layer()), with their codecs, scales and feedback. Plan,
@@ -371,8 +389,8 @@ typedef struct taut_plan_problem {
 
 typedef struct taut_plan_result {
     size_t size;
-    double error, cost;  /* of the plan */
-    double bound;        /* no plan within the budget costs less (hull: Lagrangian bound; dp: of its rounding) */
+    double error, cost; /* of the plan */
+    double bound;       /* no plan within the budget costs less (hull: Lagrangian bound; dp: of its rounding) */
 } taut_plan_result;
 
 /* choice : layers entries, filled with candidate numbers counted from first[l]. TAUT_E_INFEASIBLE: not even the
@@ -380,17 +398,17 @@ typedef struct taut_plan_result {
 TAUT_API taut_status taut_plan_solve(const taut_plan_problem *p, uint32_t *choice, taut_plan_result *result);
 
 /* ---- Introspection ---------------------------------------------------------------------------------------------- */
-TAUT_API const char *taut_cpu_path(void);        /* kernels in use: "portable", "avx2", "avx512", "avx512vbmi2", "neon" */
-TAUT_API const char *taut_features(void);        /* built-in features, space-separated: "mpi threads ..." */
-TAUT_API const char *taut_codec_name(size_t i);  /* registered codecs in order of id; NULL past the end */
-TAUT_API const char *taut_codec_help(size_t i);  /* one line: what it is, its keys with ranges and defaults */
+TAUT_API const char *taut_cpu_path(void); /* kernels in use: "portable", "avx2", "avx512", "avx512vbmi2", "neon" */
+TAUT_API const char *taut_features(void); /* built-in features, space-separated: "mpi threads ..." */
+TAUT_API const char *taut_codec_name(size_t i); /* registered codecs in order of id; NULL past the end */
+TAUT_API const char *taut_codec_help(size_t i); /* one line: what it is, its keys with ranges and defaults */
 
 typedef struct taut_setting { /* one row of the settings table that taut info and docs/env.md print */
     const char *name;         /* "TAUT_CODEC" */
     const char *value;        /* live value as text, "" = default */
     const char *fallback;     /* default as text */
     const char *help;
-    int         debug;        /* 0 = setting, 1 = debugging aid */
+    int         debug; /* 0 = setting, 1 = debugging aid */
 } taut_setting;
 TAUT_API taut_status taut_setting_get(size_t i, taut_setting *s); /* TAUT_E_RANGE past the end */
 

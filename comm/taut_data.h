@@ -40,8 +40,16 @@ extern "C" {
 
 /* Element type of a field; all little-endian. The values are in the files. */
 typedef enum taut_type {
-    TAUT_U8 = 0, TAUT_I8 = 1, TAUT_U16 = 2, TAUT_I16 = 3, TAUT_U32 = 4, TAUT_I32 = 5, TAUT_U64 = 6, TAUT_I64 = 7,
-    TAUT_FLOAT32 = 8, TAUT_FLOAT64 = 9
+    TAUT_U8 = 0,
+    TAUT_I8 = 1,
+    TAUT_U16 = 2,
+    TAUT_I16 = 3,
+    TAUT_U32 = 4,
+    TAUT_I32 = 5,
+    TAUT_U64 = 6,
+    TAUT_I64 = 7,
+    TAUT_FLOAT32 = 8,
+    TAUT_FLOAT64 = 9
 } taut_type;
 
 /* What a field is. It decides which codecs make sense, and what a loader may do with it. The values are in the files. */
@@ -60,29 +68,32 @@ enum { TAUT_FIELD_NAME = 48, TAUT_FIELD_CODEC = 64, TAUT_FIELD_DIMS = 4 };
 
 /* taut_field : one column of a shard. A writer reads the first part; a shard fills in all of it. */
 typedef struct taut_field {
-    size_t    size;                       /* set by TAUT_FIELD_INIT */
-    char      name[TAUT_FIELD_NAME];      /* "image"; letters, digits, - _ . ; unique in the shard */
-    char      codec[TAUT_FIELD_CODEC];    /* field codec spec, as in "zstd:19" (docs/data.md); "" = the kind's default */
+    size_t    size;                    /* set by TAUT_FIELD_INIT */
+    char      name[TAUT_FIELD_NAME];   /* "image"; letters, digits, - _ . ; unique in the shard */
+    char      codec[TAUT_FIELD_CODEC]; /* field codec spec, as in "zstd:19" (docs/data.md); "" = the kind's default */
     taut_kind kind;
     taut_type type;
-    uint32_t  ndim;                       /* 0: one element per sample */
-    uint32_t  variable;                   /* 1: samples differ in length; ndim and shape do not apply */
-    uint64_t  shape[TAUT_FIELD_DIMS];     /* extents of a sample */
+    uint32_t  ndim;                   /* 0: one element per sample */
+    uint32_t  variable;               /* 1: samples differ in length; ndim and shape do not apply */
+    uint64_t  shape[TAUT_FIELD_DIMS]; /* extents of a sample */
     /* ---- filled in by taut_shard_field() ---- */
-    uint64_t  sample_bytes;               /* bytes of each sample; 0 where they differ */
-    uint64_t  decoded_bytes;              /* of all samples */
-    uint64_t  stored_bytes;               /* of all blocks, and of dictionary and tables of this field */
-    double    rel_err2;                   /* sum (decoded-x)^2 / sum x^2, measured on all samples; 0 = lossless */
-    double    max_err;                    /* max |decoded-x| */
-    double    psnr_db;                    /* images: 10 log10(255^2 / mean squared error); 0 where lossless */
+    uint64_t sample_bytes;  /* bytes of each sample; 0 where they differ */
+    uint64_t decoded_bytes; /* of all samples */
+    uint64_t stored_bytes;  /* of all blocks, and of dictionary and tables of this field */
+    double   rel_err2;      /* sum (decoded-x)^2 / sum x^2, measured on all samples; 0 = lossless */
+    double   max_err;       /* max |decoded-x| */
+    double   psnr_db;       /* images: 10 log10(255^2 / mean squared error); 0 where lossless */
 } taut_field;
-#define TAUT_FIELD_INIT {sizeof(taut_field), {0}, {0}, TAUT_KIND_BYTES, TAUT_U8, 0, 0, {0}, 0, 0, 0, 0, 0, 0}
+#define TAUT_FIELD_INIT                                                                                                \
+    {                                                                                                                  \
+        sizeof(taut_field), {0}, {0}, TAUT_KIND_BYTES, TAUT_U8, 0, 0, {0}, 0, 0, 0, 0, 0, 0                            \
+    }
 
-TAUT_API size_t      taut_type_bytes(taut_type t);          /* 0 for an unknown one */
-TAUT_API const char *taut_type_name(taut_type t);           /* "u8" ... "f64"; "?" */
-TAUT_API const char *taut_kind_name(taut_kind k);           /* "bytes" ...; "?" */
-TAUT_API const char *taut_field_codec_name(size_t i);       /* registered field codecs; NULL past the end */
-TAUT_API const char *taut_field_codec_help(size_t i);       /* one line: what it is, its keys with ranges and defaults */
+TAUT_API size_t      taut_type_bytes(taut_type t);    /* 0 for an unknown one */
+TAUT_API const char *taut_type_name(taut_type t);     /* "u8" ... "f64"; "?" */
+TAUT_API const char *taut_kind_name(taut_kind k);     /* "bytes" ...; "?" */
+TAUT_API const char *taut_field_codec_name(size_t i); /* registered field codecs; NULL past the end */
+TAUT_API const char *taut_field_codec_help(size_t i); /* one line: what it is, its keys with ranges and defaults */
 /* taut_field_check() : TAUT_OK if the codec spec is well formed and suits kind, type and shape. */
 TAUT_API taut_status taut_field_check(const taut_field *field);
 
@@ -98,11 +109,15 @@ typedef struct taut_writer_options {
     uint64_t    samples_per_block; /* 0 = as many as fit block_bytes, at least 1 */
     const char *source;            /* free text kept in the shard, as in "mnist train"; NULL = "" */
     const char *labels;            /* names of the classes 0, 1, ... one per line; NULL = none */
-    int (*progress)(void *ctx, uint64_t done, uint64_t total); /* samples encoded; not 0 stops with TAUT_E_STATE; may be NULL */
-    void       *progress_ctx;
-    int32_t     threads;           /* that encode blocks, 1..64; 0 = 1. The bytes do not depend on it */
+    int (*progress)(void *ctx, uint64_t done,
+                    uint64_t total); /* samples encoded; not 0 stops with TAUT_E_STATE; may be NULL */
+    void   *progress_ctx;
+    int32_t threads; /* that encode blocks, 1..64; 0 = 1. The bytes do not depend on it */
 } taut_writer_options;
-#define TAUT_WRITER_INIT {sizeof(taut_writer_options), 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_WRITER_INIT                                                                                               \
+    {                                                                                                                  \
+        sizeof(taut_writer_options), 0, 0, 0, 0, 0, 0, 0                                                               \
+    }
 
 /* taut_writer_create() : fields: n of them, 1..64; copied. path: of the shard to be; options NULL: defaults. */
 TAUT_API taut_status taut_writer_create(const char *path, size_t nfields, const taut_field *fields,
@@ -122,21 +137,21 @@ TAUT_API taut_status taut_writer_codec(taut_writer *writer, size_t field, const 
 /* taut_writer_finish() : encode and publish. TAUT_E_INVALID without any sample. The writer can then only be destroyed. */
 TAUT_API taut_status taut_writer_finish(taut_writer *writer);
 /* taut_writer_destroy() : without a successful finish, nothing of it remains on disk. */
-TAUT_API void        taut_writer_destroy(taut_writer *writer);
+TAUT_API void taut_writer_destroy(taut_writer *writer);
 
 /* ---- Shard ----------------------------------------------------------------------------------------------------
  * What is in a file. Immutable after open, so any number of threads may use it. */
 typedef struct taut_shard taut_shard;
 
 typedef struct taut_shard_info {
-    size_t   size;              /* sizeof(taut_shard_info), set before the call */
+    size_t   size; /* sizeof(taut_shard_info), set before the call */
     uint64_t samples, blocks, samples_per_block;
     uint64_t file_bytes;
-    uint64_t hash;              /* identity of the content: equal files have equal hashes, plans are pinned to it */
+    uint64_t hash; /* identity of the content: equal files have equal hashes, plans are pinned to it */
     uint32_t fields, version;
-    int32_t  label_field;       /* field of kind label; -1 = none */
-    int32_t  plain;             /* 1: `zstd -dc` gives the samples one after another */
-    int32_t  foreign;           /* 1: an index, whose samples lie in files of another format (taut_shard_foreign()) */
+    int32_t  label_field; /* field of kind label; -1 = none */
+    int32_t  plain;       /* 1: `zstd -dc` gives the samples one after another */
+    int32_t  foreign;     /* 1: an index, whose samples lie in files of another format (taut_shard_foreign()) */
 } taut_shard_info;
 
 /* taut_shard_open() : reads the index and checks it. TAUT_E_CORRUPT: no shard, truncated or damaged; TAUT_E_VERSION: newer. A file of
@@ -145,36 +160,42 @@ TAUT_API taut_status taut_shard_open(const char *path, taut_shard **shard);
 TAUT_API void        taut_shard_close(taut_shard *shard); /* after its readers */
 TAUT_API taut_status taut_shard_get_info(const taut_shard *shard, taut_shard_info *info);
 TAUT_API taut_status taut_shard_field(const taut_shard *shard, size_t i, taut_field *field); /* .size set before */
-TAUT_API int         taut_shard_find(const taut_shard *shard, const char *name);            /* index of a field; -1 */
+TAUT_API int         taut_shard_find(const taut_shard *shard, const char *name);             /* index of a field; -1 */
 TAUT_API const char *taut_shard_path(const taut_shard *shard);
-TAUT_API const char *taut_shard_source(const taut_shard *shard);                       /* of the writer's options */
-TAUT_API const char *taut_shard_labels(const taut_shard *shard);                       /* of the writer's options */
-TAUT_API const char *taut_shard_foreign(const taut_shard *shard, size_t i); /* file i that an index reads; NULL past the end */
+TAUT_API const char *taut_shard_source(const taut_shard *shard); /* of the writer's options */
+TAUT_API const char *taut_shard_labels(const taut_shard *shard); /* of the writer's options */
+TAUT_API const char *taut_shard_foreign(const taut_shard *shard,
+                                        size_t            i); /* file i that an index reads; NULL past the end */
 
 /* ---- Indexes --------------------------------------------------------------------------------------------------
  * A shard over files of other formats, which stay as they are: an index says where each sample lies and holds the hashes of
  * all blocks. Everything that takes a shard takes one. docs/data.md has the formats. A file that changes under its index is
  * noticed: by its size when the index is opened, by its blocks' hashes in every read. */
 typedef struct taut_index_options {
-    size_t      size;              /* set by TAUT_INDEX_INIT */
-    const char *format;            /* mds, tar, megatron, npy, idx, tfrecord, arrow; NULL = by the look of the first file */
-    uint64_t    block_bytes;       /* decoded bytes of a block of the largest field, 256..1 GiB; 0 = 65536 */
+    size_t      size;        /* set by TAUT_INDEX_INIT */
+    const char *format;      /* mds, tar, megatron, npy, idx, tfrecord, arrow; NULL = by the look of the first file */
+    uint64_t    block_bytes; /* decoded bytes of a block of the largest field, 256..1 GiB; 0 = 65536 */
     uint64_t    samples_per_block; /* 0 = as many as fit block_bytes, at least 1 */
-    const char *label;             /* this field holds the classes; NULL = one that is called label, class, cls, target or y */
-    const char *tokens;            /* this integer field holds token ids; NULL = one that is called tokens, token_ids, input_ids or ids */
-    const char *const *select;     /* only these fields; may be NULL */
-    size_t      nselect;
-    int32_t     bytes;             /* 1: texts are any bytes; else a text that is not UTF-8 is an error */
-    int32_t     raw;               /* tfrecord: 1 = records as they are, not as tf.train.Example */
+    const char *label; /* this field holds the classes; NULL = one that is called label, class, cls, target or y */
+    const char
+        *tokens; /* this integer field holds token ids; NULL = one that is called tokens, token_ids, input_ids or ids */
+    const char *const *select; /* only these fields; may be NULL */
+    size_t             nselect;
+    int32_t            bytes; /* 1: texts are any bytes; else a text that is not UTF-8 is an error */
+    int32_t            raw;   /* tfrecord: 1 = records as they are, not as tf.train.Example */
     int (*progress)(void *ctx, uint64_t done, uint64_t total); /* samples; not 0 stops with TAUT_E_STATE; may be NULL */
-    void       *progress_ctx;
+    void *progress_ctx;
 } taut_index_options;
-#define TAUT_INDEX_INIT {sizeof(taut_index_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_INDEX_INIT                                                                                                \
+    {                                                                                                                  \
+        sizeof(taut_index_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                    \
+    }
 
 /* taut_index_create() : path: of the index to be, which appears complete or not at all. files: of one format; several npy or idx
  *  files are fields of the same samples, of megatron the .bin or the .idx is given; else n must be 1. TAUT_E_CORRUPT and
  *  TAUT_E_UNSUPPORTED name file and record. The index names files beside it by their names, so both can be moved together. */
-TAUT_API taut_status taut_index_create(const char *path, size_t n, const char *const *files, const taut_index_options *options);
+TAUT_API taut_status taut_index_create(const char *path, size_t n, const char *const *files,
+                                       const taut_index_options *options);
 TAUT_API const char *taut_index_format_name(size_t i); /* NULL past the end */
 TAUT_API const char *taut_index_format_help(size_t i);
 
@@ -207,14 +228,17 @@ TAUT_API taut_status taut_reader_labels(taut_reader *reader, int64_t *classes);
  *  (for WebDataset), "npy". The shards must have the same fields. Each file appears complete or not at all; the index.json of mds comes
  *  last. TAUT_E_UNSUPPORTED: the format cannot hold a field; TAUT_E_MISMATCH: the shards differ. */
 typedef struct taut_export_options {
-    size_t             size;        /* set by TAUT_EXPORT_INIT */
-    const char *const *select;      /* only these fields; may be NULL */
+    size_t             size;   /* set by TAUT_EXPORT_INIT */
+    const char *const *select; /* only these fields; may be NULL */
     size_t             nselect;
-    uint64_t           shard_bytes; /* mds: of a shard at most, 4096..2^31; 0 = 64 MiB */
+    uint64_t           shard_bytes;                            /* mds: of a shard at most, 4096..2^31; 0 = 64 MiB */
     int (*progress)(void *ctx, uint64_t done, uint64_t total); /* samples; not 0 stops with TAUT_E_STATE; may be NULL */
-    void              *progress_ctx;
+    void *progress_ctx;
 } taut_export_options;
-#define TAUT_EXPORT_INIT {sizeof(taut_export_options), 0, 0, 0, 0, 0}
+#define TAUT_EXPORT_INIT                                                                                               \
+    {                                                                                                                  \
+        sizeof(taut_export_options), 0, 0, 0, 0, 0                                                                     \
+    }
 TAUT_API taut_status taut_shard_export(const char *format, const char *path, size_t n, const taut_shard *const *shards,
                                        const taut_export_options *options);
 TAUT_API const char *taut_export_format_name(size_t i); /* NULL past the end */
@@ -249,19 +273,21 @@ typedef struct taut_data_group {
     size_t   size; /* sizeof(taut_data_group) */
     void    *ctx;
     uint32_t rank, ranks;
-    taut_status (*sum)(void *ctx, uint64_t *x, size_t n);                                  /* over the ranks, in place */
-    taut_status (*gather)(void *ctx, const void *mine, void *all, const size_t *bytes);    /* bytes[r] bytes of rank r, in rank order, to all */
-    taut_status (*agree)(void *ctx, taut_status mine, char *text, size_t cap);             /* as of taut_loader_group */
+    taut_status (*sum)(void *ctx, uint64_t *x, size_t n); /* over the ranks, in place */
+    taut_status (*gather)(void *ctx, const void *mine, void *all,
+                          const size_t *bytes); /* bytes[r] bytes of rank r, in rank order, to all */
+    taut_status (*agree)(void *ctx, taut_status mine, char *text, size_t cap); /* as of taut_loader_group */
 } taut_data_group;
 
 /* What a method tells of its stage: a criterion, as a mean over what it chose and over as many random samples. */
 typedef struct taut_data_stage_report {
     size_t      size;
-    const char *stage;      /* "dsir:n=3" */
+    const char *stage; /* "dsir:n=3" */
     uint64_t    of, keep;
-    const char *criterion;  /* NULL = nothing to compare */
+    const char *criterion; /* NULL = nothing to compare */
     double      chosen, random;
-    const double *score;    /* of each of the `of` samples that came in, valid during the call; NULL = the method has none */
+    const double
+        *score; /* of each of the `of` samples that came in, valid during the call; NULL = the method has none */
 } taut_data_stage_report;
 
 typedef struct taut_data_plan_options {
@@ -274,26 +300,31 @@ typedef struct taut_data_plan_options {
                             sample may come at any time: the finest shuffle, for sets that fit into memory */
     int32_t     replace; /* of rs2: 1 = every round draws from everything */
     /* of methods that look at the samples */
-    const char            *target; /* path of a shard *.taut, or of a text: samples like those that are wanted; NULL = none */
-    const char            *scores; /* path of a file that taut_scores_save() wrote; NULL = none */
-    const char            *field;  /* that they look at; NULL = the first that fits */
-    const taut_data_group *group;  /* NULL = one rank. With more, every rank makes the same call and gets the same plan */
-    int  (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total); /* of this rank; not 0 stops with TAUT_E_STATE; may be NULL */
-    void  *progress_ctx;
-    void (*warn)(void *ctx, const char *text);                                    /* on rank 0; may be NULL */
-    void  *warn_ctx;
-    void (*stage)(void *ctx, const taut_data_stage_report *report);               /* on rank 0, after each such stage; may be NULL */
-    void  *stage_ctx;
+    const char *target; /* path of a shard *.taut, or of a text: samples like those that are wanted; NULL = none */
+    const char *scores; /* path of a file that taut_scores_save() wrote; NULL = none */
+    const char *field;  /* that they look at; NULL = the first that fits */
+    const taut_data_group
+        *group; /* NULL = one rank. With more, every rank makes the same call and gets the same plan */
+    int (*progress)(void *ctx, const char *what, uint64_t done,
+                    uint64_t total); /* of this rank; not 0 stops with TAUT_E_STATE; may be NULL */
+    void *progress_ctx;
+    void (*warn)(void *ctx, const char *text); /* on rank 0; may be NULL */
+    void *warn_ctx;
+    void (*stage)(void *ctx, const taut_data_stage_report *report); /* on rank 0, after each such stage; may be NULL */
+    void *stage_ctx;
 } taut_data_plan_options;
-#define TAUT_DATA_PLAN_INIT {sizeof(taut_data_plan_options), 0, 0, 1, 1, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_DATA_PLAN_INIT                                                                                            \
+    {                                                                                                                  \
+        sizeof(taut_data_plan_options), 0, 0, 1, 1, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                \
+    }
 
 TAUT_API const char *taut_data_method_name(size_t i); /* methods that look at the samples; NULL past the end */
 TAUT_API const char *taut_data_method_help(size_t i); /* one line */
 
 /* taut_scores_save() : columns of numbers about every sample of n shards, for options.scores: value[sample * columns + c], finite, samples
  *  counted through the shards. Written beside the target and renamed. docs/data-selection.md has the text. */
-TAUT_API taut_status taut_scores_save(const char *path, size_t n, const taut_shard *const *shards, size_t columns, const char *const *name,
-                                      const double *value);
+TAUT_API taut_status taut_scores_save(const char *path, size_t n, const taut_shard *const *shards, size_t columns,
+                                      const char *const *name, const double *value);
 
 /* taut_data_plan_create() : rule: "full", "static:budget=10%", "rs2:budget=10%", "mix:shares=2:1", "list:file=PATH" or a method that looks at the
  *  samples, as in "dedup:jaccard=0.8"; stages joined by "|".
@@ -305,13 +336,13 @@ TAUT_API taut_status taut_data_plan_save(taut_data_plan *plan, const char *path)
 TAUT_API void        taut_data_plan_destroy(taut_data_plan *plan);
 
 typedef struct taut_data_plan_info {
-    size_t   size;          /* sizeof(taut_data_plan_info), set before the call */
-    uint64_t hash;          /* of its text; identifies it in states and reports */
-    uint64_t shards, of;    /* shards, and samples in them */
-    uint64_t samples;       /* of a round */
+    size_t   size;       /* sizeof(taut_data_plan_info), set before the call */
+    uint64_t hash;       /* of its text; identifies it in states and reports */
+    uint64_t shards, of; /* shards, and samples in them */
+    uint64_t samples;    /* of a round */
     uint64_t rounds, seed, window;
-    char     rule[256];     /* "static 6000 of 60000 | rs2 600 of 6000" */
-    char     strata[64];    /* "" = not stratified */
+    char     rule[256];  /* "static 6000 of 60000 | rs2 600 of 6000" */
+    char     strata[64]; /* "" = not stratified */
 } taut_data_plan_info;
 TAUT_API taut_status taut_data_plan_get_info(taut_data_plan *plan, taut_data_plan_info *info);
 /* taut_data_plan_shard() : hash and samples of shard i (below info.shards), in the order in which samples are counted. */
@@ -338,8 +369,8 @@ typedef struct taut_loader_group {
     size_t          size; /* sizeof(taut_loader_group) */
     void           *ctx;
     uint32_t        rank, ranks;
-    uint32_t        node_ranks;      /* ranks on this rank's node, itself included */
-    const uint32_t *node;            /* their numbers, ascending */
+    uint32_t        node_ranks;                                      /* ranks on this rank's node, itself included */
+    const uint32_t *node;                                            /* their numbers, ascending */
     taut_status (*broadcast)(void *ctx, void *bytes, size_t n);      /* of rank 0 */
     taut_status (*node_broadcast)(void *ctx, void *bytes, size_t n); /* of node[0], to node[] */
     /* Everybody gets the lowest status of all ranks (TAUT_OK is the highest), and the text of a rank that has it. */
@@ -347,15 +378,15 @@ typedef struct taut_loader_group {
 } taut_loader_group;
 
 typedef struct taut_loader_config {
-    size_t             size;     /* set by TAUT_LOADER_INIT */
-    const char *const *shards;   /* paths; they need not be in the plan's order, it knows them by their hashes */
+    size_t             size;   /* set by TAUT_LOADER_INIT */
+    const char *const *shards; /* paths; they need not be in the plan's order, it knows them by their hashes */
     size_t             nshards;
-    const char        *plan;     /* path of a plan; NULL = "full", seed 1, `rounds` rounds */
-    uint64_t           rounds;   /* 0 = the plan's */
-    uint64_t           batch;    /* samples of a step, all ranks together: at least one a rank, at most a round */
-    const char *const *fields;   /* names; NULL = all fields of the shards */
+    const char        *plan;   /* path of a plan; NULL = "full", seed 1, `rounds` rounds */
+    uint64_t           rounds; /* 0 = the plan's */
+    uint64_t           batch;  /* samples of a step, all ranks together: at least one a rank, at most a round */
+    const char *const *fields; /* names; NULL = all fields of the shards */
     size_t             nfields;
-    const void        *state;    /* of taut_loader_state(): go on there; NULL = from the start */
+    const void        *state; /* of taut_loader_state(): go on there; NULL = from the start */
     size_t             state_bytes;
     uint64_t           cache_bytes;   /* decoded blocks of a node; 0 = 256 MiB, more where two steps need it */
     int32_t            threads;       /* readers of this rank, 1..64; 0 = 2 */
@@ -363,9 +394,12 @@ typedef struct taut_loader_config {
     int32_t            timeout_ms;    /* longest wait for a block; 0 = 60000 */
     int32_t            share;         /* 1 = each rank decodes for itself; 0 = share with the node */
     int32_t            read_delay_us; /* for tests: added to every read */
-    uint64_t           first_step; /* begin at this step; a state then only pins plan and batch. 0 = at the state's place */
+    uint64_t first_step; /* begin at this step; a state then only pins plan and batch. 0 = at the state's place */
 } taut_loader_config;
-#define TAUT_LOADER_INIT {sizeof(taut_loader_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_LOADER_INIT                                                                                               \
+    {                                                                                                                  \
+        sizeof(taut_loader_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                     \
+    }
 
 /* taut_loader_open() : collective over the group; NULL = one rank. Rank 0 reads plan, indexes and labels, and broadcasts
  *  them. Fails on all ranks or on none. TAUT_E_MISMATCH: a shard, or the state, does not belong to the plan. */
@@ -375,17 +409,20 @@ TAUT_API void        taut_loader_close(taut_loader *loader); /* not collective; 
 
 /* taut_batch : this rank's slice of one step. Pointers are borrowed until the next call of next() or close(). */
 typedef struct taut_batch {
-    size_t          size;     /* set by TAUT_BATCH_INIT */
-    uint64_t        n;        /* samples of this rank; in a short last step it may be 0 */
-    uint64_t        all;      /* samples of this step, all ranks */
-    uint64_t        step, round;   /* of the job, from 0; the round of the step's first sample */
-    const uint64_t *id;       /* n numbers of samples among all of the plan's shards */
-    const float    *weight;   /* n weights; 1 where the plan has none */
-    const uint8_t *const *const *data; /* data[f][i]: sample i of field f */
-    const size_t *const         *bytes; /* bytes[f][i] */
-    int32_t         end;      /* 1: the plan is done, the rest is empty */
+    size_t                       size;        /* set by TAUT_BATCH_INIT */
+    uint64_t                     n;           /* samples of this rank; in a short last step it may be 0 */
+    uint64_t                     all;         /* samples of this step, all ranks */
+    uint64_t                     step, round; /* of the job, from 0; the round of the step's first sample */
+    const uint64_t              *id;          /* n numbers of samples among all of the plan's shards */
+    const float                 *weight;      /* n weights; 1 where the plan has none */
+    const uint8_t *const *const *data;        /* data[f][i]: sample i of field f */
+    const size_t *const         *bytes;       /* bytes[f][i] */
+    int32_t                      end;         /* 1: the plan is done, the rest is empty */
 } taut_batch;
-#define TAUT_BATCH_INIT {sizeof(taut_batch), 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_BATCH_INIT                                                                                                \
+    {                                                                                                                  \
+        sizeof(taut_batch), 0, 0, 0, 0, 0, 0, 0, 0, 0                                                                  \
+    }
 
 /* taut_loader_next() : waits until this rank's samples are there. TAUT_E_CORRUPT names file, field and block;
  *  TAUT_E_TIMEOUT: a rank of this node that was to decode a block is gone. After a failure: only state() and close(). */
@@ -396,7 +433,8 @@ TAUT_API taut_status taut_loader_next(taut_loader *loader, taut_batch *batch);
 enum { TAUT_LOADER_STATE = 128 };
 TAUT_API taut_status taut_loader_state(const taut_loader *loader, void *state, size_t cap, size_t *bytes);
 
-TAUT_API uint64_t taut_loader_steps(const taut_loader *loader);  /* of the whole plan, from 0: for a schedule of the learning rate */
+TAUT_API uint64_t
+taut_loader_steps(const taut_loader *loader); /* of the whole plan, from 0: for a schedule of the learning rate */
 TAUT_API uint64_t taut_loader_samples(const taut_loader *loader); /* of a round */
 TAUT_API size_t   taut_loader_fields(const taut_loader *loader);
 /* Field f of the batches; .size set before. Errors are the largest over the shards, bytes their sums. */
@@ -404,14 +442,14 @@ TAUT_API taut_status taut_loader_field(const taut_loader *loader, size_t f, taut
 
 /* Counters since open. `node`: of all ranks that share memory with this one. */
 typedef struct taut_loader_stats {
-    size_t   size;         /* sizeof(taut_loader_stats), set before the call */
+    size_t   size; /* sizeof(taut_loader_stats), set before the call */
     uint64_t steps, samples;
-    double   stall_s;      /* that next() waited */
+    double   stall_s;       /* that next() waited */
     double   first_stall_s; /* of these, in the first call, when nothing could be read ahead */
-    uint64_t used_bytes;   /* of samples that this rank was given */
+    uint64_t used_bytes;    /* of samples that this rank was given */
     uint64_t reads, read_bytes, decodes, decoded_bytes; /* by this rank's threads; decodes in blocks */
-    uint64_t node_decodes; /* blocks that the node decoded */
-    uint64_t node_blocks;  /* different blocks that the node's batches so far need, counted anew in every round */
+    uint64_t node_decodes;                              /* blocks that the node decoded */
+    uint64_t node_blocks; /* different blocks that the node's batches so far need, counted anew in every round */
     uint64_t node_read_bytes, node_decoded_bytes;
     uint64_t cache_blocks; /* blocks that fit into the node's memory */
     int32_t  shared;       /* ranks that share it */

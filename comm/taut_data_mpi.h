@@ -46,7 +46,8 @@ static inline taut_status taut_data_mpi_agree(void *ctx, taut_status mine, char 
     if (MPI_Comm_rank(m->all, &in.rank) != MPI_SUCCESS ||
         MPI_Allreduce(&in, &out, 1, MPI_2INT, MPI_MINLOC, m->all) != MPI_SUCCESS)
         return TAUT_E_TRANSPORT;
-    if (out.status != (int)TAUT_OK && MPI_Bcast(text, (int)cap, MPI_CHAR, out.rank, m->all) != MPI_SUCCESS) return TAUT_E_TRANSPORT;
+    if (out.status != (int)TAUT_OK && MPI_Bcast(text, (int)cap, MPI_CHAR, out.rank, m->all) != MPI_SUCCESS)
+        return TAUT_E_TRANSPORT;
     return (taut_status)out.status;
 }
 
@@ -91,7 +92,8 @@ static inline taut_status taut_data_mpi_sum(void *ctx, uint64_t *x, size_t n)
 {
     const size_t most = (size_t)1 << 27; /* MPI counts are int */
     for (size_t at = 0; at < n; at += most)
-        if (MPI_Allreduce(MPI_IN_PLACE, x + at, (int)(n - at < most ? n - at : most), MPI_UINT64_T, MPI_SUM, ((taut_data_mpi *)ctx)->all) != MPI_SUCCESS)
+        if (MPI_Allreduce(MPI_IN_PLACE, x + at, (int)(n - at < most ? n - at : most), MPI_UINT64_T, MPI_SUM,
+                          ((taut_data_mpi *)ctx)->all) != MPI_SUCCESS)
             return TAUT_E_TRANSPORT;
     return TAUT_OK;
 }
@@ -101,11 +103,14 @@ static inline taut_status taut_data_mpi_gather(void *ctx, const void *mine, void
     MPI_Comm     comm = ((taut_data_mpi *)ctx)->all;
     int          rank, ranks;
     size_t       at = 0;
-    if (MPI_Comm_rank(comm, &rank) != MPI_SUCCESS || MPI_Comm_size(comm, &ranks) != MPI_SUCCESS) return TAUT_E_TRANSPORT;
+    if (MPI_Comm_rank(comm, &rank) != MPI_SUCCESS || MPI_Comm_size(comm, &ranks) != MPI_SUCCESS)
+        return TAUT_E_TRANSPORT;
     for (int r = 0; r < ranks; at += bytes[r++]) {
         if (r == rank && bytes[r]) memcpy((char *)all + at, mine, bytes[r]);
         for (size_t k = 0; k < bytes[r]; k += most)
-            if (MPI_Bcast((char *)all + at + k, (int)(bytes[r] - k < most ? bytes[r] - k : most), MPI_BYTE, r, comm) != MPI_SUCCESS) return TAUT_E_TRANSPORT;
+            if (MPI_Bcast((char *)all + at + k, (int)(bytes[r] - k < most ? bytes[r] - k : most), MPI_BYTE, r, comm) !=
+                MPI_SUCCESS)
+                return TAUT_E_TRANSPORT;
     }
     return TAUT_OK;
 }
@@ -115,7 +120,8 @@ static inline taut_status taut_data_group_mpi(MPI_Comm comm, taut_data_mpi *m, t
 {
     int rank, ranks;
     m->all = m->node = MPI_COMM_NULL;
-    if (MPI_Comm_dup(comm, &m->all) != MPI_SUCCESS || MPI_Comm_rank(m->all, &rank) != MPI_SUCCESS || MPI_Comm_size(m->all, &ranks) != MPI_SUCCESS)
+    if (MPI_Comm_dup(comm, &m->all) != MPI_SUCCESS || MPI_Comm_rank(m->all, &rank) != MPI_SUCCESS ||
+        MPI_Comm_size(m->all, &ranks) != MPI_SUCCESS)
         return TAUT_E_TRANSPORT;
     memset(group, 0, sizeof *group);
     group->size = sizeof *group;

@@ -43,7 +43,8 @@ TAUT_API taut_status taut_comm_open_nccl(taut_comm *comm, int device);
  *  addresses they exchange once by NCCL. Collective.
  *  nccl : as for taut_comm_use_nccl.   stream : of the program, on nccl's device, for that exchange, which is waited for; NULL: the default stream.
  *  cfg  : as for every communicator.   TAUT_E_UNSUPPORTED: no NCCL, or no device; else what taut_comm_create_tcp() answers. Since 0.1. */
-TAUT_API taut_status taut_comm_create_nccl(struct ncclComm *nccl, struct CUstream_st *stream, const taut_config *cfg, taut_comm **comm);
+TAUT_API taut_status taut_comm_create_nccl(struct ncclComm *nccl, struct CUstream_st *stream, const taut_config *cfg,
+                                           taut_comm **comm);
 
 /* taut_nccl_version() : of the NCCL that would be used, as NCCL has it (22809 is 2.28.9); 0: none, and taut_last_error() says why. */
 TAUT_API int taut_nccl_version(void);

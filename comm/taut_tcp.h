@@ -28,19 +28,23 @@ typedef int (*taut_tcp_exchange)(void *ctx, int round, const void *mine, size_t 
 
 /* taut_tcp : this rank, and how ranks find each other: exactly one of root, peers and exchange (none for a single rank). */
 typedef struct taut_tcp {
-    size_t             size;     /* set by TAUT_TCP_INIT */
-    int32_t            rank;     /* 0..ranks-1 */
-    int32_t            ranks;    /* 1..1024 */
-    const char        *root;     /* "HOST:PORT" or "[IPV6]:PORT" on which rank 0 listens while the communicator is created; other ports are
+    size_t  size;  /* set by TAUT_TCP_INIT */
+    int32_t rank;  /* 0..ranks-1 */
+    int32_t ranks; /* 1..1024 */
+    const char *
+        root; /* "HOST:PORT" or "[IPV6]:PORT" on which rank 0 listens while the communicator is created; other ports are
                                     the system's choice */
-    const char *const *peers;    /* `ranks` such texts: rank r listens on peers[r], and on no other port */
+    const char *const *peers; /* `ranks` such texts: rank r listens on peers[r], and on no other port */
     taut_tcp_exchange  exchange;
-    void              *ctx;      /* of exchange */
-    const char        *bind;     /* where other ranks reach this one: an address ("10.0.0.7") or an interface ("eth0"); NULL: all
+    void              *ctx; /* of exchange */
+    const char *bind; /* where other ranks reach this one: an address ("10.0.0.7") or an interface ("eth0"); NULL: all
                                     that are up, tried in turn, those of a common subnet first. Not used with peers */
-    int32_t            connect_ms; /* longest time until all ranks are connected; 0: taut_config.timeout_ms; -1: for ever */
+    int32_t     connect_ms; /* longest time until all ranks are connected; 0: taut_config.timeout_ms; -1: for ever */
 } taut_tcp;
-#define TAUT_TCP_INIT {sizeof(taut_tcp), 0, 1, 0, 0, 0, 0, 0, 0}
+#define TAUT_TCP_INIT                                                                                                  \
+    {                                                                                                                  \
+        sizeof(taut_tcp), 0, 1, 0, 0, 0, 0, 0, 0                                                                       \
+    }
 
 /* taut_comm_create_tcp() : collective over where->ranks processes. Settings that ranks must have alike are compared: TAUT_E_MISMATCH
  *  names the setting and two ranks. All ranks that find each other return the same status: TAUT_E_TIMEOUT names those who did not come,

@@ -9,7 +9,10 @@ const taut_codec *taut__spec_codec(const taut_spec *spec)
     return spec->stages > 1 ? &taut__codec_stack : spec->stage[0].codec;
 }
 
-static size_t stage_basis(const taut_stage *s) { return s->codec->basis_key ? (size_t)s->value[s->codec->basis_key - 1] : 0; }
+static size_t stage_basis(const taut_stage *s)
+{
+    return s->codec->basis_key ? (size_t)s->value[s->codec->basis_key - 1] : 0;
+}
 
 size_t taut__spec_basis(const taut_spec *spec) { return spec->stages == 1 ? stage_basis(&spec->stage[0]) : 0; }
 
@@ -19,8 +22,9 @@ taut_status taut__spec_suits(const taut_spec *spec, const taut_tensor *t)
         const taut_stage *s = &spec->stage[i];
         if (s->codec->check) TAUT_TRY(s->codec->check(s, t));
         if (spec->stages > 1 && stage_basis(s) > 0)
-            return taut__fail(TAUT_E_UNSUPPORTED, "stack: %s with basis=%zu: a stage has no basis of its own: leave basis out", s->codec->name,
-                              stage_basis(s));
+            return taut__fail(TAUT_E_UNSUPPORTED,
+                              "stack: %s with basis=%zu: a stage has no basis of its own: leave basis out",
+                              s->codec->name, stage_basis(s));
     }
     return TAUT_OK;
 }

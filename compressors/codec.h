@@ -42,7 +42,7 @@ typedef struct taut_key {
     bool          above_min;          /* REAL: min itself is excluded */
     const char   *words;              /* WORD: the allowed ones, as in "stochastic|nearest"; value = position */
     const char   *help;
-    double        multiple;           /* INT: the value is a multiple of this; 0 = any */
+    double        multiple; /* INT: the value is a multiple of this; 0 = any */
 } taut_key;
 
 typedef struct taut_stage {
@@ -68,7 +68,7 @@ void taut__spec_print(const taut_spec *spec, char *dst, size_t cap);
 /* taut_tensor : the whole layer that a call belongs to. Matrix view: rows = shape[0], cols = elems / rows. */
 typedef struct taut_tensor {
     size_t       elems, rows, cols;
-    const float *scale;   /* shared positive scale (taut_layer_scale), in the space of the call that uses it; NULL = 1 */
+    const float *scale; /* shared positive scale (taut_layer_scale), in the space of the call that uses it; NULL = 1 */
     size_t       scale_n; /* 0, 1, rows or elems */
 } taut_tensor;
 
@@ -83,33 +83,34 @@ typedef struct taut_calibration {
 typedef struct taut_codec_state taut_codec_state; /* per tensor; defined by the stateful codec */
 
 typedef struct taut_call {
-    const taut_spec        *spec; /* what to do; codec functions look at spec->stage[stage] */
-    uint32_t                stage;
-    const taut_tensor      *tensor;
-    taut_place              place; /* of src, dst, err, acc, scale, payloads, statistics, calibration and state */
-    size_t                  first; /* index in the tensor of src[0] / dst[0]; a multiple of align() */
-    size_t                  n;     /* elements of this call; all of the tensor unless SLICEABLE */
-    uint64_t                seed;  /* of (run, tensor, step, rank): stochastic rounding; element i of the tensor uses i */
-    uint64_t                shared_seed; /* of (run, tensor, step): the same on all ranks; randk's choice, powersgd's start */
+    const taut_spec   *spec; /* what to do; codec functions look at spec->stage[stage] */
+    uint32_t           stage;
+    const taut_tensor *tensor;
+    taut_place         place; /* of src, dst, err, acc, scale, payloads, statistics, calibration and state */
+    size_t             first; /* index in the tensor of src[0] / dst[0]; a multiple of align() */
+    size_t             n;     /* elements of this call; all of the tensor unless SLICEABLE */
+    uint64_t           seed;  /* of (run, tensor, step, rank): stochastic rounding; element i of the tensor uses i */
+    uint64_t shared_seed;     /* of (run, tensor, step): the same on all ranks; randk's choice, powersgd's start */
     const taut_calibration *calibration; /* NULL: encode collects the statistics of its own src */
-    bool                    brief; /* collect_stats: only the first n_brief numbers are wanted */
-    taut_codec_state       *state; /* of STATEFUL codecs; NULL = stateless use */
-    bool                    turned; /* elements are coordinates in a basis (basis/basis.h), and payloads say so */
+    bool                    brief;       /* collect_stats: only the first n_brief numbers are wanted */
+    taut_codec_state       *state;       /* of STATEFUL codecs; NULL = stateless use */
+    bool                    turned;      /* elements are coordinates in a basis (basis/basis.h), and payloads say so */
     bool                    no_checksum; /* of the frame around the payload */
 } taut_call;
 
 /* ---- The table ---- */
 
-enum { /* caps: ask, never guess */
-    TAUT_CAP_SLICEABLE = 1, /* any align()-aligned slice encodes and decodes alone, given the same calibration */
-    TAUT_CAP_LINEAR    = 2, /* has ->linear, and in ops: factors add as floats */
-    TAUT_CAP_INTEGER   = 4, /* ops have ->integer: codes add exactly */
-    TAUT_CAP_SPARSE    = 8, /* decoded tensor is mostly zeros; ops have encode_exact, which keeps a sum of such lossless */
-    TAUT_CAP_STATEFUL  = 16, /* wants state_create */
-    TAUT_CAP_GLOBAL_STATS    = 32, /* statistics must be summed over ranks before calibrate */
-    TAUT_CAP_LOSSLESS  = 64, /* decoded == src bit for bit (none) */
-    TAUT_CAP_FEEDBACK  = 128, /* feedback=auto means on for this codec */
-    TAUT_CAP_FIXED_SIZE = 256, /* has ->fixed: the payload's length does not depend on the data */
+enum {                         /* caps: ask, never guess */
+       TAUT_CAP_SLICEABLE = 1, /* any align()-aligned slice encodes and decodes alone, given the same calibration */
+       TAUT_CAP_LINEAR = 2,    /* has ->linear, and in ops: factors add as floats */
+       TAUT_CAP_INTEGER = 4,   /* ops have ->integer: codes add exactly */
+       TAUT_CAP_SPARSE =
+           8, /* decoded tensor is mostly zeros; ops have encode_exact, which keeps a sum of such lossless */
+       TAUT_CAP_STATEFUL = 16,     /* wants state_create */
+       TAUT_CAP_GLOBAL_STATS = 32, /* statistics must be summed over ranks before calibrate */
+       TAUT_CAP_LOSSLESS = 64,     /* decoded == src bit for bit (none) */
+       TAUT_CAP_FEEDBACK = 128,    /* feedback=auto means on for this codec */
+       TAUT_CAP_FIXED_SIZE = 256,  /* has ->fixed: the payload's length does not depend on the data */
 };
 
 enum { TAUT_STATS_MAX = 256 }; /* doubles that collect_stats may fill */
@@ -124,20 +125,24 @@ typedef struct taut_codec_linear {
 struct taut_codec_ops; /* ops.h */
 
 typedef struct taut_codec {
-    uint16_t        id;      /* on the wire; never reused. 1..1023 ours, 1024.. users' */
-    uint16_t        version; /* of the payload; moves when bytes move. The newest, where there are several: */
-    uint16_t        oldest;  /* (optional; 0: version) that decode reads */
-    uint16_t (*version_of)(const uint8_t *payload); /* (with oldest) the oldest that reads this payload, which encode has written */
-    const char     *name;    /* lower case */
-    const char     *help;    /* one line */
+    uint16_t id;      /* on the wire; never reused. 1..1023 ours, 1024.. users' */
+    uint16_t version; /* of the payload; moves when bytes move. The newest, where there are several: */
+    uint16_t oldest;  /* (optional; 0: version) that decode reads */
+    uint16_t (*version_of)(
+        const uint8_t *payload); /* (with oldest) the oldest that reads this payload, which encode has written */
+    const char     *name;        /* lower case */
+    const char     *help;        /* one line */
     uint32_t        caps;
     const taut_key *keys;
     uint32_t        n_keys;
     uint32_t        n_stats; /* 0 = no statistics: no collect_stats, no calibrate */
-    uint32_t        error_key; /* (optional) 1 + the key that is the rel_err2 aimed at, which may change between calls; 0: none */
-    uint32_t        basis_key; /* (optional) 1 + the key that is the number of directions of a basis in which the tensor is coded; 0: none */
-    uint32_t        n_brief; /* (of codecs that adapt) 1..8; 0: does not adapt */
-    uint32_t        norms;   /* (optional) where in the statistics the sum of (x/scale)^2 is, followed by that of x^2; 0: nowhere */
+    uint32_t
+        error_key; /* (optional) 1 + the key that is the rel_err2 aimed at, which may change between calls; 0: none */
+    uint32_t
+             basis_key; /* (optional) 1 + the key that is the number of directions of a basis in which the tensor is coded; 0: none */
+    uint32_t n_brief; /* (of codecs that adapt) 1..8; 0: does not adapt */
+    uint32_t
+        norms; /* (optional) where in the statistics the sum of (x/scale)^2 is, followed by that of x^2; 0: nowhere */
 
     /* (optional; default: anything goes) does this stage suit this tensor? Fails with the value and the range. */
     taut_status (*check)(const taut_stage *s, const taut_tensor *t);
@@ -154,7 +159,7 @@ typedef struct taut_codec {
     /* (optional) canonical spec text from payload bytes on the host; for taut_frame_info */
     taut_status (*describe)(const uint8_t *src, size_t len, taut_stage *s);
 
-    const taut_codec_linear     *linear; /* (LINEAR) */
+    const taut_codec_linear     *linear;           /* (LINEAR) */
     const struct taut_codec_ops *ops[TAUT_SPACES]; /* by space; NULL: none there. Asked for through taut__ops() */
 } taut_codec;
 
@@ -175,9 +180,10 @@ static inline bool taut__reads_version(const taut_codec *codec, uint16_t version
 }
 static inline const taut_stage *taut__stage(const taut_call *c) { return &c->spec->stage[c->stage]; }
 const taut_codec *taut__spec_codec(const taut_spec *spec); /* the stack codec for several stages; not for auto */
-taut_status taut__spec_suits(const taut_spec *spec, const taut_tensor *t);
+taut_status       taut__spec_suits(const taut_spec *spec, const taut_tensor *t);
 uint32_t taut__spec_caps(const taut_spec *spec); /* of the codec; of a stack: what all of its stages allow (stack.c) */
-const char *taut__spec_expands(const taut_spec *spec); /* as taut_codec.expands; a stack does if one of its stages does */
+const char *taut__spec_expands(
+    const taut_spec *spec); /* as taut_codec.expands; a stack does if one of its stages does */
 /* Directions of the basis in which a tensor with a shorter side of 2 and more is coded; 0: none. */
 size_t taut__spec_basis(const taut_spec *spec);
 size_t taut__spec_align(const taut_spec *spec);

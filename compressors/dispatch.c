@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FAMILY(f)                                                                                             \
-    extern const struct taut__##f##_kernels taut__##f##_portable;                                             \
-    extern const struct taut__##f##_kernels taut__##f##_avx2 __attribute__((weak));                           \
-    extern const struct taut__##f##_kernels taut__##f##_avx512 __attribute__((weak));                         \
-    extern const struct taut__##f##_kernels taut__##f##_avx512vbmi2 __attribute__((weak));                    \
+#define FAMILY(f)                                                                                                      \
+    extern const struct taut__##f##_kernels taut__##f##_portable;                                                      \
+    extern const struct taut__##f##_kernels taut__##f##_avx2 __attribute__((weak));                                    \
+    extern const struct taut__##f##_kernels taut__##f##_avx512 __attribute__((weak));                                  \
+    extern const struct taut__##f##_kernels taut__##f##_avx512vbmi2 __attribute__((weak));                             \
     extern const struct taut__##f##_kernels taut__##f##_neon __attribute__((weak));
 FAMILY(vec)
 FAMILY(quant)
@@ -18,7 +18,10 @@ FAMILY(grid)
 FAMILY(crc)
 FAMILY(basis)
 
-#define LEVEL(l) {#l, &taut__vec_##l, &taut__quant_##l, &taut__topk_##l, &taut__grid_##l, &taut__crc_##l, &taut__basis_##l}
+#define LEVEL(l)                                                                                                       \
+    {                                                                                                                  \
+#l, &taut__vec_##l, &taut__quant_##l, &taut__topk_##l, &taut__grid_##l, &taut__crc_##l, &taut__basis_##l       \
+    }
 static const taut__simd built[] = {LEVEL(portable), LEVEL(avx2), LEVEL(avx512), LEVEL(avx512vbmi2), LEVEL(neon)};
 enum { LEVELS = sizeof built / sizeof *built };
 
@@ -87,7 +90,8 @@ static const taut__simd *pick(const char *cap)
     size_t            most = cap && *cap ? rank_of(cap) : LEVELS - 1;
     const taut__simd *best = taut__simd_at(0), *t;
     if (most == LEVELS)
-        taut__log(TAUT_LOG_WARN, "cpu", "TAUT_CPU=%s: must be portable, avx2, avx512, avx512vbmi2 or neon; ignored", cap);
+        taut__log(TAUT_LOG_WARN, "cpu", "TAUT_CPU=%s: must be portable, avx2, avx512, avx512vbmi2 or neon; ignored",
+                  cap);
     for (size_t i = 0; (t = taut__simd_at(i)) != NULL; i++)
         if (rank_of(t->name) <= most) best = t;
     return best;

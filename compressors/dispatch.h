@@ -26,8 +26,8 @@ typedef struct taut__simd {
     const struct taut__basis_kernels *basis;
 } taut__simd;
 
-const taut__simd *taut__simd_get(void);          /* the best this CPU and OS support, capped by TAUT_CPU */
-const taut__simd *taut__simd_at(size_t i);       /* tests: every usable table on this CPU, portable first; NULL past */
-void              taut__simd_use(const taut__simd *t); /* tests: from now on this one; NULL: as before. Not while codecs work */
+const taut__simd *taut__simd_get(void);    /* the best this CPU and OS support, capped by TAUT_CPU */
+const taut__simd *taut__simd_at(size_t i); /* tests: every usable table on this CPU, portable first; NULL past */
+void taut__simd_use(const taut__simd *t);  /* tests: from now on this one; NULL: as before. Not while codecs work */
 
 #endif

@@ -44,7 +44,10 @@ void taut__feedback_destroy(taut_feedback *f)
 }
 
 /* What runs where r lies. NULL on the host, whose code this is. */
-static const taut__vectors *elsewhere(const taut_feedback *f) { return taut__on_host(f->place) ? NULL : taut__vectors_of(f->place.space); }
+static const taut__vectors *elsewhere(const taut_feedback *f)
+{
+    return taut__on_host(f->place) ? NULL : taut__vectors_of(f->place.space);
+}
 
 /* ---- x = g + r ---- */
 
@@ -87,7 +90,8 @@ taut_status taut__feedback_input(taut_feedback *f, size_t first, size_t n, taut_
     }
     size_t bytes = dtype == TAUT_F32 ? sizeof(float) : sizeof(uint16_t);
     for (size_t i = 0; i < n; i += CHUNK)
-        add_momentum(r + i, f->u + first + i, f->momentum, dtype, (const uint8_t *)g + i * bytes, taut__min(CHUNK, n - i));
+        add_momentum(r + i, f->u + first + i, f->momentum, dtype, (const uint8_t *)g + i * bytes,
+                     taut__min(CHUNK, n - i));
     return TAUT_OK;
 }
 

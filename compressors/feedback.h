@@ -32,11 +32,11 @@ extern "C" {
 #endif
 
 typedef struct taut_feedback {
-    taut_place place;  /* of r, u and of every g: work is enqueued on its stream */
-    size_t n;        /* elements */
-    float  momentum; /* of u, [0,1); 0 = plain error feedback, and u is NULL */
-    float *r;        /* n floats: the residual between steps, x = g + r within one */
-    float *u;        /* n floats of momentum, or NULL */
+    taut_place place;    /* of r, u and of every g: work is enqueued on its stream */
+    size_t     n;        /* elements */
+    float      momentum; /* of u, [0,1); 0 = plain error feedback, and u is NULL */
+    float     *r;        /* n floats: the residual between steps, x = g + r within one */
+    float     *u;        /* n floats of momentum, or NULL */
 } taut_feedback;
 
 /* _create allocates zeroed state, on the host or in a place; momentum 0 for plain feedback. destroy(NULL) is fine. */

@@ -20,13 +20,15 @@ size_t taut__frame_capacity(const taut_spec *spec, const taut_tensor *t, size_t 
 
 taut_status taut__frame_seal(const taut_codec *codec, const taut_call *c, uint8_t *dst, size_t bytes, size_t *len)
 {
-    if ((uint64_t)bytes >> 48) return taut__fail(TAUT_E_RANGE, "frame: payload of %zu bytes: must be below 2^48", bytes);
+    if ((uint64_t)bytes >> 48)
+        return taut__fail(TAUT_E_RANGE, "frame: payload of %zu bytes: must be below 2^48", bytes);
     for (int i = 0; i < 4; i++) dst[i] = magic[i];
     dst[4] = TAUT_WIRE_VERSION;
     dst[5] = c->no_checksum ? TAUT_FRAME_UNCHECKED : 0;
     taut__put16(dst + 6, codec->id);
     taut__put64(dst + 8, c->n);
-    taut__put64(dst + 16, bytes | (uint64_t)taut__payload_version(codec, dst + TAUT_FRAME_HEADER) << 48); /* six bytes and two */
+    taut__put64(dst + 16, bytes | (uint64_t)taut__payload_version(codec, dst + TAUT_FRAME_HEADER)
+                                      << 48); /* six bytes and two */
     taut__put64(dst + 24, c->no_checksum ? 0 : checksum(dst, bytes));
     *len = TAUT_FRAME_HEADER + bytes;
     return TAUT_OK;
@@ -41,8 +43,7 @@ taut_status taut__frame_encode(const taut_call *c, const float *src, uint8_t *ds
     if (cap < TAUT_FRAME_HEADER) return taut__fail(TAUT_E_CAPACITY, "frame: %zu bytes of room: needs more", cap);
     if (exact && codec->caps & TAUT_CAP_SPARSE)
         TAUT_TRY(taut__op_encode_exact(codec, c, src, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes));
-    else
-        TAUT_TRY(taut__op_encode(codec, c, src, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes, err));
+    else TAUT_TRY(taut__op_encode(codec, c, src, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes, err));
     return taut__frame_seal(codec, c, dst, bytes, len);
 }
 
@@ -59,8 +60,8 @@ static taut_status open_header(const taut_codec *codec, const uint8_t *src, cons
     if (codec && *found != codec)
         return taut__fail(TAUT_E_CORRUPT, "frame: codec %s where %s was expected", (*found)->name, codec->name);
     if (!taut__reads_version(*found, version))
-        return taut__fail(TAUT_E_VERSION, "frame: %s payload version %u: this library reads %u", (*found)->name, version,
-                          (*found)->version);
+        return taut__fail(TAUT_E_VERSION, "frame: %s payload version %u: this library reads %u", (*found)->name,
+                          version, (*found)->version);
     return TAUT_OK;
 }
 
@@ -78,7 +79,8 @@ taut_status taut__frame_open(const taut_codec *codec, size_t n, const uint8_t *s
                           (unsigned long long)body, room);
     if (count > SIZE_MAX / sizeof(float) || (codec && count != n))
         return taut__fail(TAUT_E_CORRUPT, "frame: %llu elements where %zu were expected", (unsigned long long)count, n);
-    if (taut__get64(src + 24) != (src[5] & TAUT_FRAME_UNCHECKED ? 0 : checksum(src, (size_t)body))) return taut__fail(TAUT_E_CORRUPT, "frame: checksum differs");
+    if (taut__get64(src + 24) != (src[5] & TAUT_FRAME_UNCHECKED ? 0 : checksum(src, (size_t)body)))
+        return taut__fail(TAUT_E_CORRUPT, "frame: checksum differs");
     *payload = src + TAUT_FRAME_HEADER;
     *bytes = (size_t)body;
     if (found) *found = is;

@@ -5,11 +5,23 @@
 #include <stdatomic.h>
 
 static const char *const op_names[TAUT_OPS] = {
-    [TAUT_OP_COLLECT_STATS] = "collect_stats", [TAUT_OP_CALIBRATE] = "calibrate", [TAUT_OP_ADAPT] = "adapt",
-    [TAUT_OP_REBASE] = "rebase", [TAUT_OP_ENCODE] = "encode", [TAUT_OP_ENCODE_EXACT] = "encode_exact",
-    [TAUT_OP_DECODE] = "decode", [TAUT_OP_DECODE_ADD] = "decode_add", [TAUT_OP_QUANTIZE] = "quantize", [TAUT_OP_PACK] = "pack",
-    [TAUT_OP_QUANTIZE_PACK] = "quantize_pack", [TAUT_OP_UNPACK_ADD] = "unpack_add", [TAUT_OP_UNPACK_VALUES] = "unpack_values",
-    [TAUT_OP_DEQUANTIZE] = "dequantize", [TAUT_OP_SUM_PACK] = "sum_pack", [TAUT_OP_PROJECT] = "project", [TAUT_OP_ABSORB] = "absorb",
+    [TAUT_OP_COLLECT_STATS] = "collect_stats",
+    [TAUT_OP_CALIBRATE] = "calibrate",
+    [TAUT_OP_ADAPT] = "adapt",
+    [TAUT_OP_REBASE] = "rebase",
+    [TAUT_OP_ENCODE] = "encode",
+    [TAUT_OP_ENCODE_EXACT] = "encode_exact",
+    [TAUT_OP_DECODE] = "decode",
+    [TAUT_OP_DECODE_ADD] = "decode_add",
+    [TAUT_OP_QUANTIZE] = "quantize",
+    [TAUT_OP_PACK] = "pack",
+    [TAUT_OP_QUANTIZE_PACK] = "quantize_pack",
+    [TAUT_OP_UNPACK_ADD] = "unpack_add",
+    [TAUT_OP_UNPACK_VALUES] = "unpack_values",
+    [TAUT_OP_DEQUANTIZE] = "dequantize",
+    [TAUT_OP_SUM_PACK] = "sum_pack",
+    [TAUT_OP_PROJECT] = "project",
+    [TAUT_OP_ABSORB] = "absorb",
     [TAUT_OP_RECONSTRUCT] = "reconstruct",
 };
 const char *taut__op_name(taut__op op) { return op_names[op]; }
@@ -18,7 +30,7 @@ const char *taut__op_name(taut__op op) { return op_names[op]; }
 
 enum { SLOTS = 16 }; /* codecs that tests may give a table of their own; the last slot: all of them */
 typedef _Atomic(const taut_codec_ops *) slot;
-static slot given[TAUT_SPACES][SLOTS];
+static slot                             given[TAUT_SPACES][SLOTS];
 
 static slot *slot_of(const taut_codec *codec, taut_space space)
 {
@@ -48,23 +60,31 @@ static taut_status missing(const taut_codec *codec, taut_space space, const char
     if (space == TAUT_CUDA && !taut__cuda_get(&why))
         return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: no CUDA device can be used: %s", codec->name, op, why);
     if (taut__ops(codec, space))
-        return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: not for memory of space %s", codec->name, op, taut__space_name(space));
-    return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: the codec has no operations for space %s", codec->name, op, taut__space_name(space));
+        return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: not for memory of space %s", codec->name, op,
+                          taut__space_name(space));
+    return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: the codec has no operations for space %s", codec->name, op,
+                      taut__space_name(space));
 }
 
 /* ---- flags and statuses ---- */
 
 uint32_t taut__flags_of(taut_status s)
 {
-    return s == TAUT_OK ? 0 : s == TAUT_E_CORRUPT ? TAUT_FLAG_CORRUPT : s == TAUT_E_RANGE ? TAUT_FLAG_RANGE : TAUT_FLAG_FAILED;
+    return s == TAUT_OK          ? 0
+           : s == TAUT_E_CORRUPT ? TAUT_FLAG_CORRUPT
+           : s == TAUT_E_RANGE   ? TAUT_FLAG_RANGE
+                                 : TAUT_FLAG_FAILED;
 }
 
 /* NOT_FINITE alone is a remark, no failure: such input travels uncompressed. */
 static taut_status status_of(taut__op op, const taut_codec *codec, uint32_t flags)
 {
-    if (flags & TAUT_FLAG_CORRUPT) return taut__fail(TAUT_E_CORRUPT, "%s: %s: malformed payload", codec->name, op_names[op]);
-    if (flags & TAUT_FLAG_RANGE) return taut__fail(TAUT_E_RANGE, "%s: %s: a code exceeds its limit", codec->name, op_names[op]);
-    if (flags & TAUT_FLAG_FAILED) return taut__fail(TAUT_E_DEVICE, "%s: %s: failed on the device", codec->name, op_names[op]);
+    if (flags & TAUT_FLAG_CORRUPT)
+        return taut__fail(TAUT_E_CORRUPT, "%s: %s: malformed payload", codec->name, op_names[op]);
+    if (flags & TAUT_FLAG_RANGE)
+        return taut__fail(TAUT_E_RANGE, "%s: %s: a code exceeds its limit", codec->name, op_names[op]);
+    if (flags & TAUT_FLAG_FAILED)
+        return taut__fail(TAUT_E_DEVICE, "%s: %s: failed on the device", codec->name, op_names[op]);
     return TAUT_OK;
 }
 
@@ -163,11 +183,12 @@ taut_status taut__run_piece(taut__op op, const taut_codec *codec, const taut_cod
 
 /* ---- many pieces ---- */
 
-static taut_status in_turn(taut__op op, const taut_codec *codec, const taut_codec_ops *t, const taut_piece *pieces, size_t n, taut_place place)
+static taut_status in_turn(taut__op op, const taut_codec *codec, const taut_codec_ops *t, const taut_piece *pieces,
+                           size_t n, taut_place place)
 {
     taut_status first = TAUT_OK;
     for (size_t i = 0; i < n; i++) {
-        taut_piece  one = pieces[i];
+        taut_piece one = pieces[i];
         one.call.place = place;
         taut_status s = taut__run_piece(op, codec, t, &one);
         if (first == TAUT_OK) first = s;
@@ -213,7 +234,10 @@ static taut_status one(taut__op op, const taut_codec *codec, const taut_piece *p
     return s;
 }
 
-static const taut_codec_ops *of(const taut_codec *codec, const taut_call *c) { return taut__ops(codec, c->place.space); }
+static const taut_codec_ops *of(const taut_codec *codec, const taut_call *c)
+{
+    return taut__ops(codec, c->place.space);
+}
 static const taut_integer_ops *integer_of(const taut_codec *codec, const taut_call *c)
 {
     const taut_codec_ops *t = of(codec, c);
@@ -232,22 +256,30 @@ taut_status taut__op_collect_stats(const taut_codec *codec, const taut_call *c, 
     return one(TAUT_OP_COLLECT_STATS, codec, &(taut_piece){.call = *c, .src = src, .stats = stats}, NULL);
 }
 
-taut_status taut__op_calibrate(const taut_codec *codec, const taut_call *c, const double *stats, int ranks, const float *src,
-                               taut_calibration *calibration)
+taut_status taut__op_calibrate(const taut_codec *codec, const taut_call *c, const double *stats, int ranks,
+                               const float *src, taut_calibration *calibration)
 {
     const taut_codec_ops *t = of(codec, c);
     if (t && t->calibrate) return t->calibrate(c, stats, ranks, src, calibration);
-    return one(TAUT_OP_CALIBRATE, codec,
-               &(taut_piece){.call = *c, .stats = (double *)(uintptr_t)stats, .ranks = ranks, .src = src, .calibration = calibration}, NULL);
+    return one(
+        TAUT_OP_CALIBRATE, codec,
+        &(taut_piece){
+            .call = *c, .stats = (double *)(uintptr_t)stats, .ranks = ranks, .src = src, .calibration = calibration},
+        NULL);
 }
 
-taut_status taut__op_adapt(const taut_codec *codec, const taut_call *c, const double *earlier, const double *now, int ranks,
-                           taut_calibration *calibration)
+taut_status taut__op_adapt(const taut_codec *codec, const taut_call *c, const double *earlier, const double *now,
+                           int ranks, taut_calibration *calibration)
 {
     const taut_codec_ops *t = of(codec, c);
     if (t && t->adapt) return t->adapt(c, earlier, now, ranks, calibration);
     return one(TAUT_OP_ADAPT, codec,
-               &(taut_piece){.call = *c, .earlier = earlier, .stats = (double *)(uintptr_t)now, .ranks = ranks, .calibration = calibration}, NULL);
+               &(taut_piece){.call = *c,
+                             .earlier = earlier,
+                             .stats = (double *)(uintptr_t)now,
+                             .ranks = ranks,
+                             .calibration = calibration},
+               NULL);
 }
 
 taut_status taut__op_rebase(const taut_codec *codec, const taut_call *c, const double *agreed, double *stats)
@@ -257,15 +289,17 @@ taut_status taut__op_rebase(const taut_codec *codec, const taut_call *c, const d
     return one(TAUT_OP_REBASE, codec, &(taut_piece){.call = *c, .earlier = agreed, .stats = stats}, NULL);
 }
 
-taut_status taut__op_encode(const taut_codec *codec, const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len,
-                            float *err)
+taut_status taut__op_encode(const taut_codec *codec, const taut_call *c, const float *src, uint8_t *dst, size_t cap,
+                            size_t *len, float *err)
 {
     const taut_codec_ops *t = of(codec, c);
     if (t && t->encode) return t->encode(c, src, dst, cap, len, err);
-    return one(TAUT_OP_ENCODE, codec, &(taut_piece){.call = *c, .src = src, .payload = dst, .cap = cap, .err = err}, len);
+    return one(TAUT_OP_ENCODE, codec, &(taut_piece){.call = *c, .src = src, .payload = dst, .cap = cap, .err = err},
+               len);
 }
 
-taut_status taut__op_encode_exact(const taut_codec *codec, const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len)
+taut_status taut__op_encode_exact(const taut_codec *codec, const taut_call *c, const float *src, uint8_t *dst,
+                                  size_t cap, size_t *len)
 {
     const taut_codec_ops *t = of(codec, c);
     if (t && t->encode_exact) return t->encode_exact(c, src, dst, cap, len);
@@ -276,58 +310,70 @@ taut_status taut__op_decode(const taut_codec *codec, const taut_call *c, const u
 {
     const taut_codec_ops *t = of(codec, c);
     if (t && t->decode) return t->decode(c, src, len, dst);
-    return one(TAUT_OP_DECODE, codec, &(taut_piece){.call = *c, .payload = (uint8_t *)(uintptr_t)src, .dst = dst}, &len);
+    return one(TAUT_OP_DECODE, codec, &(taut_piece){.call = *c, .payload = (uint8_t *)(uintptr_t)src, .dst = dst},
+               &len);
 }
 
 taut_status taut__op_decode_add(const taut_codec *codec, const taut_call *c, const uint8_t *src, size_t len, float *acc)
 {
     const taut_codec_ops *t = of(codec, c);
     if (t && t->decode_add) return t->decode_add(c, src, len, acc);
-    return one(TAUT_OP_DECODE_ADD, codec, &(taut_piece){.call = *c, .payload = (uint8_t *)(uintptr_t)src, .dst = acc}, &len);
+    return one(TAUT_OP_DECODE_ADD, codec, &(taut_piece){.call = *c, .payload = (uint8_t *)(uintptr_t)src, .dst = acc},
+               &len);
 }
 
-taut_status taut__op_quantize(const taut_codec *codec, const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit)
+taut_status taut__op_quantize(const taut_codec *codec, const taut_call *c, const float *src, int32_t *q, float *err,
+                              int32_t limit)
 {
     const taut_integer_ops *t = integer_of(codec, c);
     if (t && t->quantize) return t->quantize(c, src, q, err, limit);
-    return one(TAUT_OP_QUANTIZE, codec, &(taut_piece){.call = *c, .src = src, .codes = q, .err = err, .limit = limit}, NULL);
+    return one(TAUT_OP_QUANTIZE, codec, &(taut_piece){.call = *c, .src = src, .codes = q, .err = err, .limit = limit},
+               NULL);
 }
 
-taut_status taut__op_pack(const taut_codec *codec, const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap, size_t *len)
+taut_status taut__op_pack(const taut_codec *codec, const taut_call *c, const int32_t *q, uint8_t *dst, size_t cap,
+                          size_t *len)
 {
     const taut_integer_ops *t = integer_of(codec, c);
     if (t && t->pack) return t->pack(c, q, dst, cap, len);
-    return one(TAUT_OP_PACK, codec, &(taut_piece){.call = *c, .codes = (int32_t *)(uintptr_t)q, .payload = dst, .cap = cap}, len);
+    return one(TAUT_OP_PACK, codec,
+               &(taut_piece){.call = *c, .codes = (int32_t *)(uintptr_t)q, .payload = dst, .cap = cap}, len);
 }
 
-taut_status taut__op_unpack_add(const taut_codec *codec, const taut_call *c, const uint8_t *src, size_t len, int32_t *acc)
+taut_status taut__op_unpack_add(const taut_codec *codec, const taut_call *c, const uint8_t *src, size_t len,
+                                int32_t *acc)
 {
     const taut_integer_ops *t = integer_of(codec, c);
     if (t && t->unpack_add) return t->unpack_add(c, src, len, acc);
-    return one(TAUT_OP_UNPACK_ADD, codec, &(taut_piece){.call = *c, .payload = (uint8_t *)(uintptr_t)src, .codes = acc}, &len);
+    return one(TAUT_OP_UNPACK_ADD, codec, &(taut_piece){.call = *c, .payload = (uint8_t *)(uintptr_t)src, .codes = acc},
+               &len);
 }
 
-taut_status taut__op_quantize_pack(const taut_codec *codec, const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit,
-                                   uint8_t *dst, size_t cap, size_t *len)
+taut_status taut__op_quantize_pack(const taut_codec *codec, const taut_call *c, const float *src, int32_t *q,
+                                   float *err, int32_t limit, uint8_t *dst, size_t cap, size_t *len)
 {
     const taut_integer_ops *t = integer_of(codec, c);
     if (t && t->quantize_pack) return t->quantize_pack(c, src, q, err, limit, dst, cap, len);
-    return one(TAUT_OP_QUANTIZE_PACK, codec,
-               &(taut_piece){.call = *c, .src = src, .codes = q, .err = err, .limit = limit, .payload = dst, .cap = cap}, len);
+    return one(
+        TAUT_OP_QUANTIZE_PACK, codec,
+        &(taut_piece){.call = *c, .src = src, .codes = q, .err = err, .limit = limit, .payload = dst, .cap = cap}, len);
 }
 
-taut_status taut__op_unpack_values(const taut_codec *codec, const taut_call *c, const uint8_t *src, size_t len, int32_t *acc, float *dst)
+taut_status taut__op_unpack_values(const taut_codec *codec, const taut_call *c, const uint8_t *src, size_t len,
+                                   int32_t *acc, float *dst)
 {
     const taut_integer_ops *t = integer_of(codec, c);
     if (t && t->unpack_values) return t->unpack_values(c, src, len, acc, dst);
-    return one(TAUT_OP_UNPACK_VALUES, codec, &(taut_piece){.call = *c, .payload = (uint8_t *)(uintptr_t)src, .codes = acc, .dst = dst}, &len);
+    return one(TAUT_OP_UNPACK_VALUES, codec,
+               &(taut_piece){.call = *c, .payload = (uint8_t *)(uintptr_t)src, .codes = acc, .dst = dst}, &len);
 }
 
 taut_status taut__op_dequantize(const taut_codec *codec, const taut_call *c, const int32_t *q, float factor, float *dst)
 {
     const taut_integer_ops *t = integer_of(codec, c);
     if (t && t->dequantize) return t->dequantize(c, q, factor, dst);
-    return one(TAUT_OP_DEQUANTIZE, codec, &(taut_piece){.call = *c, .codes = (int32_t *)(uintptr_t)q, .scale_by = factor, .dst = dst}, NULL);
+    return one(TAUT_OP_DEQUANTIZE, codec,
+               &(taut_piece){.call = *c, .codes = (int32_t *)(uintptr_t)q, .scale_by = factor, .dst = dst}, NULL);
 }
 
 taut_status taut__op_project(const taut_codec *codec, const taut_call *c, int round, const float *src, float *factor)
@@ -353,12 +399,13 @@ taut_status taut__op_reconstruct(const taut_codec *codec, const taut_call *c, fl
 
 /* ---- state ---- */
 
-taut_status taut__op_state_create(const taut_codec *codec, const taut_stage *s, const taut_tensor *t, uint64_t shared_seed, taut_place place,
-                                  taut_codec_state **st)
+taut_status taut__op_state_create(const taut_codec *codec, const taut_stage *s, const taut_tensor *t,
+                                  uint64_t shared_seed, taut_place place, taut_codec_state **st)
 {
     const taut_codec_ops *o = taut__ops(codec, place.space);
     *st = NULL;
-    return o && o->state_create ? o->state_create(s, t, shared_seed, place, st) : missing(codec, place.space, "state_create");
+    return o && o->state_create ? o->state_create(s, t, shared_seed, place, st)
+                                : missing(codec, place.space, "state_create");
 }
 
 void taut__op_state_destroy(const taut_codec *codec, taut_place place, taut_codec_state *st)
@@ -367,14 +414,16 @@ void taut__op_state_destroy(const taut_codec *codec, taut_place place, taut_code
     if (st && o && o->state_destroy) o->state_destroy(st);
 }
 
-taut_status taut__op_state_save(const taut_codec *codec, taut_place place, const taut_codec_state *st, void *dst, size_t cap, size_t *len)
+taut_status taut__op_state_save(const taut_codec *codec, taut_place place, const taut_codec_state *st, void *dst,
+                                size_t cap, size_t *len)
 {
     const taut_codec_ops *o = taut__ops(codec, place.space);
     *len = 0;
     return o && o->state_save ? o->state_save(st, dst, cap, len) : missing(codec, place.space, "state_save");
 }
 
-taut_status taut__op_state_load(const taut_codec *codec, taut_place place, taut_codec_state *st, const void *src, size_t len)
+taut_status taut__op_state_load(const taut_codec *codec, taut_place place, taut_codec_state *st, const void *src,
+                                size_t len)
 {
     const taut_codec_ops *o = taut__ops(codec, place.space);
     return o && o->state_load ? o->state_load(st, src, len) : missing(codec, place.space, "state_load");

@@ -6,16 +6,13 @@ extern const taut_codec taut__codec_none, taut__codec_fp16, taut__codec_bf16, ta
     taut__codec_topk, taut__codec_randk, taut__codec_powersgd, taut__codec_stack;
 
 static const taut_codec *const registry[] = {
-    &taut__codec_none, &taut__codec_fp16,  &taut__codec_bf16,     &taut__codec_quant, /* 1 2 3 4 */
-    &taut__codec_grid, &taut__codec_topk,  &taut__codec_randk,                        /* 5 6 7 */
-    &taut__codec_powersgd, &taut__codec_stack,                                        /* 8 9 */
+    &taut__codec_none,     &taut__codec_fp16,  &taut__codec_bf16,  &taut__codec_quant, /* 1 2 3 4 */
+    &taut__codec_grid,     &taut__codec_topk,  &taut__codec_randk,                     /* 5 6 7 */
+    &taut__codec_powersgd, &taut__codec_stack,                                         /* 8 9 */
 };
 enum { CODECS = sizeof registry / sizeof *registry };
 
-const taut_codec *taut__codec_at(size_t i)
-{
-    return i < CODECS ? registry[i] : NULL;
-}
+const taut_codec *taut__codec_at(size_t i) { return i < CODECS ? registry[i] : NULL; }
 
 const taut_codec *taut__codec_by_name(const char *name, size_t len)
 {

@@ -59,8 +59,9 @@ static const char *word_at(const char *words, int i, int *len)
 static taut_status out_of_range(const taut_codec *c, const taut_key *k, const char *text)
 {
     if (k->kind == TAUT_KEY_INT)
-        return taut__fail(TAUT_E_RANGE, k->multiple > 0 ? "%s: %s=%s: must be an integer %.0f..%.0f, a multiple of %.0f"
-                                                        : "%s: %s=%s: must be an integer %.0f..%.0f",
+        return taut__fail(TAUT_E_RANGE,
+                          k->multiple > 0 ? "%s: %s=%s: must be an integer %.0f..%.0f, a multiple of %.0f"
+                                          : "%s: %s=%s: must be an integer %.0f..%.0f",
                           c->name, k->name, text, k->min, k->max, k->multiple);
     return taut__fail(TAUT_E_RANGE, "%s: %s=%s: must be a number %s %g and at most %g", c->name, k->name, text,
                       k->above_min ? "above" : "at least", k->min, k->max);
@@ -68,9 +69,10 @@ static taut_status out_of_range(const taut_codec *c, const taut_key *k, const ch
 
 static taut_status parse_value(const taut_codec *c, const taut_key *k, const char *at, size_t len, double *value)
 {
-    char  text[64], *end;
+    char text[64], *end;
     if (len == 0 || len >= sizeof text)
-        return taut__fail(TAUT_E_INVALID, "%s: %s needs a value of 1..%zu characters", c->name, k->name, sizeof text - 1);
+        return taut__fail(TAUT_E_INVALID, "%s: %s needs a value of 1..%zu characters", c->name, k->name,
+                          sizeof text - 1);
     memcpy(text, at, len);
     text[len] = 0;
     if (k->kind == TAUT_KEY_WORD) {
@@ -97,13 +99,16 @@ static taut_status parse_pair(taut_stage *s, const char *at, size_t len)
     for (uint32_t k = 0; k < c->n_keys; k++) {
         const taut_key *key = &c->keys[k];
         if (strlen(key->name) != name || memcmp(key->name, at, name) != 0) continue;
-        if (!eq) return taut__fail(TAUT_E_INVALID, "%s: key '%s' has no value: write %s=VALUE", c->name, key->name, key->name);
+        if (!eq)
+            return taut__fail(TAUT_E_INVALID, "%s: key '%s' has no value: write %s=VALUE", c->name, key->name,
+                              key->name);
         if (s->given & (1u << k)) return taut__fail(TAUT_E_INVALID, "%s: key '%s' is given twice", c->name, key->name);
         s->given |= 1u << k;
         return parse_value(c, key, eq + 1, len - name - 1, &s->value[k]);
     }
     key_names(c, names, sizeof names);
-    return taut__fail(TAUT_E_INVALID, "%s: unknown key '%.*s': keys are %s", c->name, (int)taut__min(name, 64), at, names);
+    return taut__fail(TAUT_E_INVALID, "%s: unknown key '%.*s': keys are %s", c->name, (int)taut__min(name, 64), at,
+                      names);
 }
 
 /* ---- stages ---- */
@@ -136,8 +141,10 @@ static taut_status parse_stack(const char *at, taut_spec *spec)
         size_t      len = plus ? (size_t)(plus - at) : strlen(at);
         if (spec->stages == TAUT_SPEC_STAGES)
             return taut__fail(TAUT_E_RANGE, "stack: more than %d stages in '%s'", TAUT_SPEC_STAGES, at);
-        if (len == 0) return taut__fail(TAUT_E_INVALID, "stack: an empty stage: write stack:A+B, as in stack:topk+quant");
-        if (len >= 5 && memcmp(at, "stack", 5) == 0) return taut__fail(TAUT_E_INVALID, "stack: a stage cannot be a stack");
+        if (len == 0)
+            return taut__fail(TAUT_E_INVALID, "stack: an empty stage: write stack:A+B, as in stack:topk+quant");
+        if (len >= 5 && memcmp(at, "stack", 5) == 0)
+            return taut__fail(TAUT_E_INVALID, "stack: a stage cannot be a stack");
         TAUT_TRY(parse_stage(&spec->stage[spec->stages], at, len));
         spec->stages++;
         at = plus ? plus + 1 : NULL;

@@ -34,8 +34,10 @@ static taut_status spec_for(const char *text, int ndim, const size_t *shape, tau
     if (spec->automatic)
         return taut__fail(TAUT_E_UNSUPPORTED, "codec auto needs a communicator: name a codec to encode one tensor");
     if (taut__spec_basis(spec) > 0)
-        return taut__fail(TAUT_E_UNSUPPORTED, "codec %s: basis=%zu: a basis needs a communicator, whose results it is made from: leave it out", spec->stage[0].codec->name,
-                          taut__spec_basis(spec));
+        return taut__fail(
+            TAUT_E_UNSUPPORTED,
+            "codec %s: basis=%zu: a basis needs a communicator, whose results it is made from: leave it out",
+            spec->stage[0].codec->name, taut__spec_basis(spec));
     return taut__spec_suits(spec, t);
 }
 
@@ -103,10 +105,8 @@ taut_status taut_frame_info(const void *src, size_t len, size_t *elems, size_t *
     if (!text || text_cap == 0) return TAUT_OK;
     taut_spec spec = {.stages = 1, .stage = {{.codec = codec}}};
     for (uint32_t k = 0; k < codec->n_keys; k++) spec.stage[0].value[k] = codec->keys[k].fallback;
-    if (codec == &taut__codec_stack)
-        TAUT_TRY(taut__stack_describe(payload, bytes, &spec));
-    else if (codec->describe)
-        TAUT_TRY(codec->describe(payload, bytes, &spec.stage[0]));
+    if (codec == &taut__codec_stack) TAUT_TRY(taut__stack_describe(payload, bytes, &spec));
+    else if (codec->describe) TAUT_TRY(codec->describe(payload, bytes, &spec.stage[0]));
     taut__spec_print(&spec, text, text_cap);
     return TAUT_OK;
 }

@@ -11,7 +11,8 @@
 
 static const taut__vec_kernels *kernels(void) { return taut__simd_get()->vec; }
 
-static taut_status host_input(taut_place p, float *r, float *u, float momentum, taut_dtype dtype, const void *g, size_t n, bool fresh)
+static taut_status host_input(taut_place p, float *r, float *u, float momentum, taut_dtype dtype, const void *g,
+                              size_t n, bool fresh)
 {
     taut_feedback f = {.n = n, .momentum = momentum, .r = r, .u = u};
     (void)p;
@@ -30,7 +31,8 @@ static taut_status host_scrub(taut_place p, float *x, size_t n, uint64_t *found)
     *found += taut__feedback_scrub(&f, 0, n);
     return TAUT_OK;
 }
-static taut_status host_norm2(taut_place p, const taut_tensor *t, const float *e, size_t first, size_t n, taut_norm2 *out, uint32_t *flags)
+static taut_status host_norm2(taut_place p, const taut_tensor *t, const float *e, size_t first, size_t n,
+                              taut_norm2 *out, uint32_t *flags)
 {
     (void)p;
     *out = taut__norm2(t, e, first, n);
@@ -61,7 +63,8 @@ static taut_status host_convert(taut_place p, void *dst, taut_dtype to, const vo
     } else if (from == TAUT_F32) {
         (to == TAUT_F16 ? kernels()->to_f16 : kernels()->to_bf16)(dst, src, n);
     } else {
-        return taut__fail(TAUT_E_UNSUPPORTED, "convert: from dtype %d to %d: one of them must be f32", (int)from, (int)to);
+        return taut__fail(TAUT_E_UNSUPPORTED, "convert: from dtype %d to %d: one of them must be f32", (int)from,
+                          (int)to);
     }
     return TAUT_OK;
 }
@@ -77,7 +80,8 @@ static taut_status host_seal(const taut_codec *codec, const taut_piece *pieces, 
     (void)p;
     for (size_t i = 0; i < n; i++) {
         size_t len;
-        TAUT_TRY(taut__frame_seal(codec, &pieces[i].call, pieces[i].payload - TAUT_FRAME_HEADER, (size_t)pieces[i].outcome->bytes, &len));
+        TAUT_TRY(taut__frame_seal(codec, &pieces[i].call, pieces[i].payload - TAUT_FRAME_HEADER,
+                                  (size_t)pieces[i].outcome->bytes, &len));
     }
     return TAUT_OK;
 }
@@ -88,15 +92,17 @@ static taut_status host_open(const taut_codec *codec, const taut_piece *pieces, 
     for (size_t i = 0; i < n; i++) {
         const uint8_t *payload;
         size_t         bytes;
-        taut_status    s = taut__frame_open(codec, pieces[i].call.n, pieces[i].payload - TAUT_FRAME_HEADER,
-                                            TAUT_FRAME_HEADER + (size_t)pieces[i].outcome->bytes, &payload, &bytes, NULL, NULL, NULL);
+        taut_status    s =
+            taut__frame_open(codec, pieces[i].call.n, pieces[i].payload - TAUT_FRAME_HEADER,
+                             TAUT_FRAME_HEADER + (size_t)pieces[i].outcome->bytes, &payload, &bytes, NULL, NULL, NULL);
         pieces[i].outcome->flags |= taut__flags_of(s);
         if (first == TAUT_OK) first = s;
     }
     return first;
 }
 
-static taut_status host_admit(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out, taut_outcome *sum)
+static taut_status host_admit(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room,
+                              taut__admitted *out, taut_outcome *sum)
 {
     uint64_t largest = 0;
     (void)p;
@@ -111,14 +117,16 @@ static taut_status host_admit(taut_place p, const uint8_t *slots, size_t stride,
     return TAUT_OK;
 }
 
-static taut_status host_pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t blocks, size_t elems, size_t first,
-                             size_t n, float factor)
+static taut_status host_pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at,
+                             size_t blocks, size_t elems, size_t first, size_t n, float factor)
 {
     for (size_t k = 0; k < blocks; k++) {
-        size_t from = at[k] > first ? (size_t)at[k] : first, end = (size_t)at[k] + elems < first + n ? (size_t)at[k] + elems : first + n;
+        size_t from = at[k] > first ? (size_t)at[k] : first,
+               end = (size_t)at[k] + elems < first + n ? (size_t)at[k] + elems : first + n;
         if (from >= end) continue;
         float *to = dst + k * elems + (from - (size_t)at[k]);
-        TAUT_TRY(host_convert(p, to, TAUT_F32, (const char *)src + (from - first) * (dtype == TAUT_F32 ? 4 : 2), dtype, end - from));
+        TAUT_TRY(host_convert(p, to, TAUT_F32, (const char *)src + (from - first) * (dtype == TAUT_F32 ? 4 : 2), dtype,
+                              end - from));
         for (size_t i = 0; i < end - from; i++) to[i] *= factor;
     }
     return TAUT_OK;
@@ -136,7 +144,8 @@ static taut_status host_join(taut_place p, uint32_t *words, const int32_t *codes
     return TAUT_OK;
 }
 
-static taut_status host_split(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per, uint32_t bias)
+static taut_status host_split(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per,
+                              uint32_t bias)
 {
     const uint32_t bits = 32 / per, mask = per == 1 ? UINT32_MAX : (1u << bits) - 1;
     (void)p;
@@ -145,9 +154,20 @@ static taut_status host_split(taut_place p, int32_t *codes, const uint32_t *word
 }
 
 const taut__vectors taut__vectors_host = {
-    .input = host_input, .output = host_output, .scrub = host_scrub, .norm2 = host_norm2, .add = host_add, .scale = host_scale,
-    .convert = host_convert, .residual = host_residual, .seal = host_seal, .open = host_open,
-    .admit = host_admit, .pick = host_pick, .field_join = host_join, .field_split = host_split,
+    .input = host_input,
+    .output = host_output,
+    .scrub = host_scrub,
+    .norm2 = host_norm2,
+    .add = host_add,
+    .scale = host_scale,
+    .convert = host_convert,
+    .residual = host_residual,
+    .seal = host_seal,
+    .open = host_open,
+    .admit = host_admit,
+    .pick = host_pick,
+    .field_join = host_join,
+    .field_split = host_split,
 };
 
 /* ---- which table ---- */

@@ -16,24 +16,29 @@ extern "C" {
 
 /* taut__admitted : what is made of a slot of an exchange: a taut_outcome, said by its sender, and the payload behind it. */
 typedef struct taut__admitted {
-    taut_outcome seen;    /* the sender's; 0 bytes where the slot has no room for what it says, so that nobody reads beyond it */
-    uint64_t     said;    /* bytes, by the sender */
-    uint64_t     largest; /* 16 times the sender's `reserved` */
+    taut_outcome
+        seen; /* the sender's; 0 bytes where the slot has no room for what it says, so that nobody reads beyond it */
+    uint64_t said;    /* bytes, by the sender */
+    uint64_t largest; /* 16 times the sender's `reserved` */
 } taut__admitted;
 
 typedef struct taut__vectors {
     /* x = g + r in r[0..n), as taut__feedback_input(); u: NULL, or the momentum. fresh: r = g */
-    taut_status (*input)(taut_place p, float *r, float *u, float momentum, taut_dtype dtype, const void *g, size_t n, bool fresh);
+    taut_status (*input)(taut_place p, float *r, float *u, float momentum, taut_dtype dtype, const void *g, size_t n,
+                         bool fresh);
     /* u = 0 where r is 0 or u is not finite */
     taut_status (*output)(taut_place p, const float *r, float *u, size_t n);
     /* x = 0 where it is not finite; *found += how many */
     taut_status (*scrub)(taut_place p, float *x, size_t n, uint64_t *found);
     /* As taut__norm2(); the host's sums are in a fixed order, a device's within 1e-12 of them. flags: NULL, or |= TAUT_FLAG_NOT_FINITE */
-    taut_status (*norm2)(taut_place p, const taut_tensor *t, const float *e, size_t first, size_t n, taut_norm2 *out, uint32_t *flags);
+    taut_status (*norm2)(taut_place p, const taut_tensor *t, const float *e, size_t first, size_t n, taut_norm2 *out,
+                         uint32_t *flags);
     taut_status (*add)(taut_place p, float *acc, taut_dtype dtype, const void *x, size_t n); /* acc[i] += x[i] */
     taut_status (*scale)(taut_place p, float *x, float factor, size_t n);
-    taut_status (*convert)(taut_place p, void *dst, taut_dtype to, const void *src, taut_dtype from, size_t n); /* not in place */
-    taut_status (*residual)(taut_place p, float *err, const float *x, const float *y, size_t n); /* x - y, 0 where not finite */
+    taut_status (*convert)(taut_place p, void *dst, taut_dtype to, const void *src, taut_dtype from,
+                           size_t n); /* not in place */
+    taut_status (*residual)(taut_place p, float *err, const float *x, const float *y,
+                            size_t n); /* x - y, 0 where not finite */
     /* Headers of frames, which lie TAUT_FRAME_HEADER bytes before each piece's payload (frame.h). seal: payload and outcome are there.
      * open: outcome->bytes holds the frame's bytes less the header; what is not a frame of this codec and of call.n elements is
      * flagged TAUT_FLAG_CORRUPT. Frames made outside the host have no checksum. */
@@ -41,16 +46,19 @@ typedef struct taut__vectors {
     taut_status (*open)(const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place p);
     /* n slots, stride bytes apart, with room for so many bytes of payload each, into out[n]. sum: NULL, or its `reserved` becomes the largest
      * number of bytes that one of them says, in units of 16, rounded up. */
-    taut_status (*admit)(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out, taut_outcome *sum);
+    taut_status (*admit)(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out,
+                         taut_outcome *sum);
     /* Blocks of `elems` elements each: of block k, at dst + k * elems, those of its elements at[k].. that lie in [first, first + n) become factor times
      * src's, whose src[0] is element first; the others stay. at: in memory of the place. */
-    taut_status (*pick)(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t blocks, size_t elems, size_t first, size_t n,
-                        float factor);
+    taut_status (*pick)(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t blocks,
+                        size_t elems, size_t first, size_t n, float factor);
     /* Sums of small integers as one sum of words: word i holds `per` codes, each plus bias, in fields of 32 / per bits, the first lowest; its
      * last one may lack some, which are 0. field_join: n codes to ceil(n / per) words. field_split: the reverse, of a sum of words, bias
      * being that of all ranks together. per: 1, 2, 4, 8 or 16; codes plus bias fit (docs/algorithms.md). */
-    taut_status (*field_join)(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per, uint32_t bias);
-    taut_status (*field_split)(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per, uint32_t bias);
+    taut_status (*field_join)(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per,
+                              uint32_t bias);
+    taut_status (*field_split)(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per,
+                               uint32_t bias);
 } taut__vectors;
 
 extern const taut__vectors taut__vectors_host;
@@ -61,7 +69,7 @@ const taut__space   *taut__memory_of(taut_space s);
 /* TAUT_E_INVALID, with the address and the name `what`, where memory is not that of the place: host memory given for a device's, or,
  * where there is a device, the reverse. */
 taut_status taut__place_check(taut_place p, const void *memory, const char *what);
-void taut__vectors_register(taut_space s, const taut__vectors *table); /* tests; as taut__space_register() */
+void        taut__vectors_register(taut_space s, const taut__vectors *table); /* tests; as taut__space_register() */
 
 #ifdef __cplusplus
 }

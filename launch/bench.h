@@ -5,11 +5,11 @@
 #include "../compressors/codec.h"
 
 typedef struct bench_input {
-    const float *x;     /* n floats */
+    const float *x; /* n floats */
     size_t       n;
     size_t       shape[2]; /* matrix view for codecs that need one; product n */
-    float       *back;  /* n floats, scratch: decoded values, sums, copies */
-    uint8_t     *frame; /* scratch, grown by bench_prepare() */
+    float       *back;     /* n floats, scratch: decoded values, sums, copies */
+    uint8_t     *frame;    /* scratch, grown by bench_prepare() */
     size_t       cap;
 } bench_input;
 
@@ -21,7 +21,7 @@ typedef struct bench_codec {
 } bench_codec;
 
 /* Parses text, checks it against rows x cols elements, makes room in in->frame. 0, or an exit code after a message. */
-int bench_prepare(bench_input *in, const char *text, size_t rows, size_t cols, bench_codec *c);
+int       bench_prepare(bench_input *in, const char *text, size_t rows, size_t cols, bench_codec *c);
 taut_call bench_call(const bench_codec *c);
 /* Encodes x[0..elems) into in->frame and decodes it into back. *bytes counts the frame's header. */
 int bench_once(bench_input *in, const bench_codec *c, const float *x, float *back, size_t *bytes);

@@ -31,14 +31,15 @@ typedef struct bench_job {
     uint64_t    seed;
     double      seconds;
 
-    int     rank, ranks;
-    float  *x, *buf;   /* this rank's input of the largest size; the buffer that is reduced, or what came of it on a device */
-    bench_place *at;   /* NULL: the buffer is on the host */
-    double *chunk[2];  /* BENCH_CHUNK doubles each */
-    double  own_ms;    /* of this rank's last taut_allreduce */
-    double *ms[3];     /* native, allreduce, allreduce and step end; BENCH_REPEAT_MAX each */
-    size_t  printed;
-    json_t *results;
+    int    rank, ranks;
+    float *x,
+        *buf; /* this rank's input of the largest size; the buffer that is reduced, or what came of it on a device */
+    bench_place *at;       /* NULL: the buffer is on the host */
+    double      *chunk[2]; /* BENCH_CHUNK doubles each */
+    double       own_ms;   /* of this rank's last taut_allreduce */
+    double      *ms[3];    /* native, allreduce, allreduce and step end; BENCH_REPEAT_MAX each */
+    size_t       printed;
+    json_t      *results;
 } bench_job;
 
 /* Every rank brings its status; all leave with the same one. The lowest failing rank prints. A communicator whose

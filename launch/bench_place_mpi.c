@@ -75,23 +75,33 @@ void bench_place_close(bench_job *j)
     j->at = NULL;
 }
 
-taut_status bench_place_attach(bench_job *j, taut_comm *comm) { return j->nccl ? taut_comm_open_nccl(comm, j->at->place.device) : TAUT_OK; }
+taut_status bench_place_attach(bench_job *j, taut_comm *comm)
+{
+    return j->nccl ? taut_comm_open_nccl(comm, j->at->place.device) : TAUT_OK;
+}
 
 static taut_status across(bench_place *p, void *dst, const void *src, size_t n)
 {
     TAUT_TRY(p->space->copy(p->place, dst, src, n * sizeof(float)));
     return p->space->wait(p->place);
 }
-taut_status bench_place_put(bench_job *j, size_t n) { return j->at ? across(j->at, j->at->there, j->x, n) : (memcpy(j->buf, j->x, n * sizeof *j->x), TAUT_OK); }
+taut_status bench_place_put(bench_job *j, size_t n)
+{
+    return j->at ? across(j->at, j->at->there, j->x, n) : (memcpy(j->buf, j->x, n * sizeof *j->x), TAUT_OK);
+}
 taut_status bench_place_get(bench_job *j, size_t n) { return j->at ? across(j->at, j->buf, j->at->there, n) : TAUT_OK; }
 
 taut_status bench_place_native(bench_job *j, size_t n)
 {
     bench_place *p = j->at;
-    if (!p || !p->raw) return MPI_Allreduce(MPI_IN_PLACE, j->buf, (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) == MPI_SUCCESS ? TAUT_OK : TAUT_E_TRANSPORT;
+    if (!p || !p->raw)
+        return MPI_Allreduce(MPI_IN_PLACE, j->buf, (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) == MPI_SUCCESS
+                   ? TAUT_OK
+                   : TAUT_E_TRANSPORT;
     int  r = p->nccl->all_reduce(p->there, p->there, n, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->raw, p->place.stream);
     bool ready = r == TAUT__NCCL_OK;
-    if (r != TAUT__NCCL_OK && r != TAUT__NCCL_IN_PROGRESS) return taut__nccl_failed(p->nccl, p->raw, r, "ncclAllReduce");
+    if (r != TAUT__NCCL_OK && r != TAUT__NCCL_IN_PROGRESS)
+        return taut__nccl_failed(p->nccl, p->raw, r, "ncclAllReduce");
     while (!ready) TAUT_TRY(taut__nccl_poll(p->nccl, p->raw, &ready));
     return p->space->wait(p->place);
 }

@@ -181,10 +181,10 @@ static int bad_value(const cli_option *o, const char *text, const char *what)
 
 static int take_range(const cli_option *o, const char *text)
 {
-    cli_range  *r = o->value, v = {0, 0, r->factor};
-    char        copy[96], *part[3] = {copy, NULL, NULL};
-    int         n = 1;
-    bool        ok = strlen(text) < sizeof copy;
+    cli_range *r = o->value, v = {0, 0, r->factor};
+    char       copy[96], *part[3] = {copy, NULL, NULL};
+    int        n = 1;
+    bool       ok = strlen(text) < sizeof copy;
     snprintf(copy, sizeof copy, "%s", text);
     for (char *c = copy; *c && ok; c++)
         if (*c == ':') {
@@ -286,7 +286,8 @@ static void print_default(const cli_option *o, char *dst, size_t cap)
 static void print_option(const cli_option *o)
 {
     char left[64], more[160] = "", text[96];
-    snprintf(left, sizeof left, "%s%s%s%s", o->name[1] ? "--" : "-", o->name, o->metavar ? " " : "", o->metavar ? o->metavar : "");
+    snprintf(left, sizeof left, "%s%s%s%s", o->name[1] ? "--" : "-", o->name, o->metavar ? " " : "",
+             o->metavar ? o->metavar : "");
     if (o->words) snprintf(more, sizeof more, "; one of %s", o->words);
     if (o->min != 0 || o->max != 0) {
         print_bounds(o, text, sizeof text);

@@ -43,8 +43,14 @@ typedef struct cli_option {
     double      min, max; /* of numbers; both 0 = any that is not negative */
     const char *words;    /* CLI_WORD: "time|bytes" */
 } cli_option;
-#define CLI_JSON(ptr) {"json", NULL, CLI_FLAG, (ptr), "last line of stdout is one JSON object", 0, 0, NULL}
-#define CLI_END       {NULL, NULL, CLI_FLAG, NULL, NULL, 0, 0, NULL}
+#define CLI_JSON(ptr)                                                                                                  \
+    {                                                                                                                  \
+        "json", NULL, CLI_FLAG, (ptr), "last line of stdout is one JSON object", 0, 0, NULL                            \
+    }
+#define CLI_END                                                                                                        \
+    {                                                                                                                  \
+        NULL, NULL, CLI_FLAG, NULL, NULL, 0, 0, NULL                                                                   \
+    }
 
 typedef struct cli_command {
     const char       *name;     /* "taut bench codec" */
@@ -63,8 +69,8 @@ int cli_parse(const cli_command *cmd, int argc, char **argv, int *operands);
 void cli_speak(bool on);
 
 /* Messages on stderr, "taut bench codec: ...", after cli_parse() has set the name. All return an exit code. */
-int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));      /* CLI_FAILED */
-int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));     /* CLI_USAGE, points to --help */
+int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));  /* CLI_FAILED */
+int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* CLI_USAGE, points to --help */
 /* These two add taut_last_error(): for what went wrong, and for a value that the library refuses. */
 int cli_status(taut_status s, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* CLI_FAILED */
 int cli_bad(taut_status s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));    /* CLI_USAGE */

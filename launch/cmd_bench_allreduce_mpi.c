@@ -220,8 +220,8 @@ static void print_osu(bench_job *j, const bench_result *r, bool first)
 {
     bool full = strcmp(j->format, "osu-full") == 0;
     if (first) {
-        printf("\n# OSU MPI Allreduce Latency Test (printed by taut %d.%d.%d, codec %s, %d ranks, float32)\n", TAUT_VERSION_MAJOR,
-               TAUT_VERSION_MINOR, TAUT_VERSION_PATCH, r->codec, j->ranks);
+        printf("\n# OSU MPI Allreduce Latency Test (printed by taut %d.%d.%d, codec %s, %d ranks, float32)\n",
+               TAUT_VERSION_MAJOR, TAUT_VERSION_MINOR, TAUT_VERSION_PATCH, r->codec, j->ranks);
         printf("%-10s%18s", "# Size", "Avg Latency(us)");
         if (full) printf("%18s%18s%12s", "Min Latency(us)", "Max Latency(us)", "Iterations");
         printf("\n");
@@ -307,7 +307,9 @@ static int bench(bench_job *j)
     bool               identical = true, table = strcmp(j->format, "table") == 0;
     int                rc;
     if (j->every) codec = all, n = sizeof all / sizeof *all;
-    if (n == 0) codec = table ? defaults : &all[sizeof all / sizeof *all - 1], n = table ? sizeof defaults / sizeof *defaults : 1;
+    if (n == 0)
+        codec = table ? defaults : &all[sizeof all / sizeof *all - 1],
+        n = table ? sizeof defaults / sizeof *defaults : 1;
     if ((rc = make_input(j)) != CLI_OK) return rc;
     if ((rc = bench_place_open(j)) != CLI_OK) return rc;
     blas_threads((int)j->threads);
@@ -331,16 +333,20 @@ static int parse(bench_job *j, int argc, char **argv)
     const cli_option options[] = {
         {"codec", "SPEC", CLI_LIST, &j->codecs, "may be repeated; default: a selection", 0, 0, NULL},
         {"all", NULL, CLI_FLAG, &j->every, "every codec family, and auto", 0, 0, NULL},
-        {"regret", NULL, CLI_FLAG, &j->regret, "auto against every fixed setting within its budget, and MPI_Allreduce, in turns", 0, 0, NULL},
+        {"regret", NULL, CLI_FLAG, &j->regret,
+         "auto against every fixed setting within its budget, and MPI_Allreduce, in turns", 0, 0, NULL},
         {"budget", "BUDGET", CLI_TEXT, &j->budget, "error budget of auto: rel=X or like:SPEC", 0, 0, NULL},
         {"sizes", "FROM:TO", CLI_RANGE, &j->sizes, "bytes of float32, FROM:TO[:FACTOR]", 4, 0x1p32, NULL},
         {"algorithm", "NAME", CLI_TEXT, &j->algorithm, "auto, native, sra, ring or gather", 0, 0, NULL},
         {"hierarchy", "WHEN", CLI_WORD, &j->hierarchy, "reduce inside a host first", 0, 0, "auto|on|off"},
         {"feedback", "WHEN", CLI_WORD, &j->feedback, "error feedback", 0, 0, "auto|on|off|momentum"},
-        {"device", "WHERE", CLI_TEXT, &j->device, "host; cuda: buffers on a GPU, that of the local rank's number; or cuda:N", 0, 0, NULL},
+        {"device", "WHERE", CLI_TEXT, &j->device,
+         "host; cuda: buffers on a GPU, that of the local rank's number; or cuda:N", 0, 0, NULL},
         {"nccl", NULL, CLI_FLAG, &j->nccl, "they travel by NCCL, and native is ncclAllReduce", 0, 0, NULL},
-        {"input", "F.f32", CLI_LIST, &j->inputs, "float32 file, repeated to the size; one per rank, or shared", 0, 0, NULL},
-        {"format", "NAME", CLI_WORD, &j->format, "osu: the two columns of osu_allreduce; osu-full: its five", 0, 0, "table|osu|osu-full"},
+        {"input", "F.f32", CLI_LIST, &j->inputs, "float32 file, repeated to the size; one per rank, or shared", 0, 0,
+         NULL},
+        {"format", "NAME", CLI_WORD, &j->format, "osu: the two columns of osu_allreduce; osu-full: its five", 0, 0,
+         "table|osu|osu-full"},
         {"repeat", "N", CLI_INT, &j->repeat, "timed repetitions at most", 1, BENCH_REPEAT_MAX, NULL},
         {"seconds", "S", CLI_REAL, &j->seconds, "per codec and size, from three repetitions on", 0, 3600, NULL},
         {"warmup", "N", CLI_INT, &j->warmup, "untimed repetitions before", 0, 1000, NULL},
@@ -350,18 +356,26 @@ static int parse(bench_job *j, int argc, char **argv)
         CLI_END,
     };
     const cli_command cmd = {
-        "taut bench allreduce", "", "compressed against native allreduce; run it under mpirun",
+        "taut bench allreduce",
+        "",
+        "compressed against native allreduce; run it under mpirun",
         "--json: {\"results\": [{codec ranks bytes algorithm median_ms native_ms wire_bytes_per_rank rel_err2\n"
-        "bit_identical step_ms codec_in_force bits_per_element repeats}, ...]}. native_ms is MPI_Allreduce of the same\n"
+        "bit_identical step_ms codec_in_force bits_per_element repeats}, ...]}. native_ms is MPI_Allreduce of the "
+        "same\n"
         "buffer in the same rounds; step_ms adds taut_step_end; wire bytes are those of the rank that sends most;\n"
         "rel_err2 is against the float64 sum of the inputs. Each codec gets a nearly square matrix. With error\n"
         "feedback on, the error of one step contains what feedback moves between steps.\n"
-        "--regret: all settings take turns in rounds; auto has 30 to 300 steps before. Regret is the median over rounds of its time over\n"
-        "the best setting's in the same round; regret_step is that with taut_step_end. --json adds \"regret\": [{bytes ranks budget auto_ms auto_step_ms\n"
+        "--regret: all settings take turns in rounds; auto has 30 to 300 steps before. Regret is the median over "
+        "rounds of its time over\n"
+        "the best setting's in the same round; regret_step is that with taut_step_end. --json adds \"regret\": [{bytes "
+        "ranks budget auto_ms auto_step_ms\n"
         "auto_codec best best_ms regret regret_step}, ...], regret_median and regret_worst; rows have within_budget.\n"
-        "--format osu: mean microseconds of taut_allreduce over repetitions and ranks; auto, --sizes 4:1M:2 --warmup 30\n--repeat 100 unless given otherwise.\n\n"
+        "--format osu: mean microseconds of taut_allreduce over repetitions and ranks; auto, --sizes 4:1M:2 --warmup "
+        "30\n--repeat 100 unless given otherwise.\n\n"
         "  mpirun -n 4 taut bench allreduce --codec quant:bits=4 --sizes 64K:64M --json\n",
-        options, 0, 0};
+        options,
+        0,
+        0};
     return cli_parse(&cmd, argc, argv, &argc);
 }
 
@@ -375,7 +389,8 @@ static bool given(int argc, char **argv, const char *option) /* as --option or -
 static int check(bench_job *j)
 {
     bool table = strcmp(j->format, "table") == 0;
-    if (!table && (j->json || j->regret)) return cli_usage("--format=%s: not together with --json or --regret", j->format);
+    if (!table && (j->json || j->regret))
+        return cli_usage("--format=%s: not together with --json or --regret", j->format);
     if (strcmp(j->device, "host") && strcmp(j->device, "cuda") && strncmp(j->device, "cuda:", 5))
         return cli_usage("--device=%s: must be host, cuda or cuda:N", j->device);
     for (size_t i = 0; i < j->codecs.n; i++) {
@@ -387,14 +402,25 @@ static int check(bench_job *j)
 
 int cmd_bench_allreduce(int argc, char **argv)
 {
-    bench_job j = {.sizes = {64u << 10, 16u << 20, 4}, .hierarchy = "auto", .feedback = "off", .algorithm = "auto", .format = "table", .device = "host",
-             .repeat = 20, .warmup = 3, .seconds = 2, .threads = 1, .seed = 1};
-    int level, rc;
-    if (MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) return cli_fail("MPI does not start");
+    bench_job j = {.sizes = {64u << 10, 16u << 20, 4},
+                   .hierarchy = "auto",
+                   .feedback = "off",
+                   .algorithm = "auto",
+                   .format = "table",
+                   .device = "host",
+                   .repeat = 20,
+                   .warmup = 3,
+                   .seconds = 2,
+                   .threads = 1,
+                   .seed = 1};
+    int       level, rc;
+    if (MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS)
+        return cli_fail("MPI does not start");
     MPI_Comm_rank(MPI_COMM_WORLD, &j.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &j.ranks);
     cli_speak(j.rank == 0);
-    bool sizes = given(argc, argv, "--sizes"), warmup = given(argc, argv, "--warmup"), repeat = given(argc, argv, "--repeat");
+    bool sizes = given(argc, argv, "--sizes"), warmup = given(argc, argv, "--warmup"),
+         repeat = given(argc, argv, "--repeat");
     rc = parse(&j, argc, argv);
     if (strcmp(j.format, "table") != 0) { /* what that benchmark does, and a plan before the clock starts */
         if (!sizes) j.sizes = (cli_range){4, 1 << 20, 2};

@@ -20,11 +20,19 @@ enum { ROUNDS_MIN = 3, ROUNDS_MAX = 500, CODECS_MAX = CLI_LIST_MAX + 4, SEED = 1
 enum phase { COPY, ENCODE, ENCODE_EF, DECODE, DECODE_ADD, PHASES };
 
 static const char *const defaults[] = {
-    "none",          "fp16",          "bf16",
-    "quant:bits=8",  "quant:bits=4",  "quant:bits=4,round=nearest",
-    "quant:bits=2",  "grid:rel=0.01", "grid:rel=0.03",
-    "grid:rel=0.03,code=rans",        "topk:density=0.1",
-    "topk:density=0.01",              "randk:density=0.1",
+    "none",
+    "fp16",
+    "bf16",
+    "quant:bits=8",
+    "quant:bits=4",
+    "quant:bits=4,round=nearest",
+    "quant:bits=2",
+    "grid:rel=0.01",
+    "grid:rel=0.03",
+    "grid:rel=0.03,code=rans",
+    "topk:density=0.1",
+    "topk:density=0.01",
+    "randk:density=0.1",
     "powersgd:rank=4",
 };
 
@@ -104,7 +112,9 @@ static taut_status pass(job *j, subject *s, enum phase phase, double *seconds)
     switch (phase) {
     case COPY: memcpy(j->in.back, j->in.x, j->in.n * sizeof(float)); break;
     case ENCODE: status = taut__frame_encode(&call, j->in.x, j->in.frame, j->in.cap, &s->bytes, NULL, false); break;
-    case ENCODE_EF: status = taut__frame_encode(&call, j->in.x, j->in.frame, j->in.cap, &s->bytes, j->err, false); break;
+    case ENCODE_EF:
+        status = taut__frame_encode(&call, j->in.x, j->in.frame, j->in.cap, &s->bytes, j->err, false);
+        break;
     case DECODE: status = taut__frame_decode(&call, j->in.frame, s->bytes, j->in.back); break;
     default: status = taut__frame_decode_add(&call, j->in.frame, s->bytes, j->in.back); break;
     }
@@ -161,8 +171,8 @@ static void print_table(job *j)
     for (size_t i = 0; i < j->count; i++) width = (int)taut__max((size_t)width, strlen(j->subjects[i].codec.name));
     printf("%zu floats (%.1f MiB), one thread, %s kernels, median of %d rounds; GB of float32 per second,\n"
            "x: relative to memcpy in the same rounds\n\n%-*s %9s %10s %15s %15s %15s %15s %7s\n",
-           j->in.n, (double)j->in.n / 262144, taut_cpu_path(), j->rounds, width, "codec", "bits/elem", "rel_err2", "encode",
-           "encode+feedback", "decode", "decode+add", "memcpy");
+           j->in.n, (double)j->in.n / 262144, taut_cpu_path(), j->rounds, width, "codec", "bits/elem", "rel_err2",
+           "encode", "encode+feedback", "decode", "decode+add", "memcpy");
     for (size_t i = 0; i < j->count; i++) {
         subject *s = &j->subjects[i];
         double   copy = gbps(j, s, COPY);
@@ -214,10 +224,8 @@ static int make_input(job *j)
     j->in.back = floats_alloc(j->in.n);
     j->err = floats_alloc(j->in.n);
     rc = j->x && j->in.back && j->err ? CLI_OK : cli_fail("--n=%zu: out of memory", j->in.n);
-    if (rc == CLI_OK && part)
-        floats_tile(j->x, j->in.n, part, m);
-    else if (rc == CLI_OK)
-        floats_synthetic(j->x, j->in.n, SEED, 0);
+    if (rc == CLI_OK && part) floats_tile(j->x, j->in.n, part, m);
+    else if (rc == CLI_OK) floats_synthetic(j->x, j->in.n, SEED, 0);
     free(part);
     if (rc == CLI_OK && j->shape_text) {
         size_t shape[SHAPE_MAX];
@@ -261,7 +269,8 @@ static int run_on_device(job *j)
     size_t       count = 0;
     if (!codecs) return cli_fail("out of memory");
     for (size_t i = 0; i < j->count; i++) /* of the default selection, those that run there */
-        if (j->codecs.n || strcmp(j->subjects[i].codec.spec.stage[0].codec->name, "powersgd") != 0) codecs[count++] = j->subjects[i].codec;
+        if (j->codecs.n || strcmp(j->subjects[i].codec.spec.stage[0].codec->name, "powersgd") != 0)
+            codecs[count++] = j->subjects[i].codec;
     int rc = bench_device(&j->in, codecs, count, j->json);
     free(codecs);
     return rc;
@@ -304,18 +313,23 @@ int cmd_bench_codec(int argc, char **argv)
         CLI_END,
     };
     const cli_command cmd = {
-        "taut bench codec", "", "speed, size and error of codecs on this machine, one thread",
+        "taut bench codec",
+        "",
+        "speed, size and error of codecs on this machine, one thread",
         "--json: {\"results\": [{codec n bytes bits_per_element rel_err2 encode_gbps encode_ef_gbps decode_gbps\n"
         "decode_add_gbps memcpy_gbps isa rounds}, ...]}. encode_ef also writes the feedback residual.\n\n"
         "  taut bench codec --codec quant:bits=4 --codec topk:density=0.01\n"
         "  taut bench codec --input grad.f32 --equal quant:bits=4\n"
         "  taut bench codec --input grad.f32 --sweep --csv > sweep.csv\n",
-        options, 0, 0};
+        options,
+        0,
+        0};
     int rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
     if (j.device && strcmp(j.device, "host") != 0 && strcmp(j.device, "cuda") != 0)
         return cli_usage("--device=%s: must be host or cuda", j.device);
-    if (j.device && strcmp(j.device, "cuda") == 0 && (j.sweep || j.equal)) return cli_usage("--device=cuda goes with neither --sweep nor --equal");
+    if (j.device && strcmp(j.device, "cuda") == 0 && (j.sweep || j.equal))
+        return cli_usage("--device=cuda goes with neither --sweep nor --equal");
     if (j.csv && !j.sweep) return cli_usage("--csv goes with --sweep");
     if (j.layers && !j.sweep) return cli_usage("--layers goes with --sweep");
     rc = run(&j);

@@ -35,11 +35,17 @@ static size_t unit_of(const char *name, const taut_stage *st)
 
 static quant_params quant_of(const taut_stage *st)
 {
-    return (quant_params){.bits = (uint32_t)st->value[0], .bucket = (size_t)st->value[1], .norm = (quant_norm)st->value[2],
-                          .stochastic = st->value[3] == 0, .zero = st->value[4] != 0};
+    return (quant_params){.bits = (uint32_t)st->value[0],
+                          .bucket = (size_t)st->value[1],
+                          .norm = (quant_norm)st->value[2],
+                          .stochastic = st->value[3] == 0,
+                          .zero = st->value[4] != 0};
 }
 
-static taut_dtype kind_of(const char *name) { return name[0] == 'f' ? TAUT_F16 : name[0] == 'b' ? TAUT_BF16 : TAUT_F32; }
+static taut_dtype kind_of(const char *name)
+{
+    return name[0] == 'f' ? TAUT_F16 : name[0] == 'b' ? TAUT_BF16 : TAUT_F32;
+}
 
 static taut_status encode(device *d)
 {
@@ -61,7 +67,8 @@ static taut_status decode(device *d, bool add)
     if (strcmp(name, "quant") == 0) return d->c->quant->decode(&d->b, &p, add, d->s);
     if (strcmp(name, "grid") == 0) return d->c->grid->decode(&d->b, add, d->tables, d->s);
     if (strcmp(name, "topk") == 0) return d->c->topk->decode(&d->b, add, d->list, d->s);
-    if (strcmp(name, "randk") == 0) return d->c->randk->decode(&d->b, st->value[0], st->value[1] != 0, false, add, d->s);
+    if (strcmp(name, "randk") == 0)
+        return d->c->randk->decode(&d->b, st->value[0], st->value[1] != 0, false, add, d->s);
     return d->c->vec->decode(&d->b, kind_of(name), add, d->s);
 }
 
@@ -93,7 +100,8 @@ static taut_status open_device(device *d, const bench_input *in)
     TAUT_TRY(dev->copy(src, in->x, 4 * in->n, d->s));
     TAUT_TRY(dev->fill(flags, 0, 16, d->s));
     d->err = err;
-    d->job = (taut__cuda_job){.n = in->n, .elems = in->n, .seed = 1, .src = src, .dst = dst, .len = len, .flags = flags};
+    d->job =
+        (taut__cuda_job){.n = in->n, .elems = in->n, .seed = 1, .src = src, .dst = dst, .len = len, .flags = flags};
     return TAUT_OK;
 }
 
@@ -103,7 +111,7 @@ static taut_status grid_step(device *d, const bench_codec *codec, const float *x
     const taut__cuda_device *dev = d->c->device;
     taut_call                call = bench_call(codec);
     double                   stats[GRID_STATS] = {0};
-    taut_calibration                calibration = {0};
+    taut_calibration         calibration = {0};
     void                    *step, *tables;
     float                    value = (float)d->stage->value[GRID_KEY_STEP];
     if (!(d->stage->given >> GRID_KEY_STEP & 1)) {
@@ -131,7 +139,8 @@ static taut_status open_codec(device *d, const bench_codec *codec, const float *
     d->tables = NULL;
     const char *name = d->stage->codec->name;
     if (codec->spec.stages > 1 || strcmp(name, "powersgd") == 0)
-        return taut__fail(TAUT_E_UNSUPPORTED, "--device cuda: none, fp16, bf16, quant, grid, topk and randk are timed there");
+        return taut__fail(TAUT_E_UNSUPPORTED,
+                          "--device cuda: none, fp16, bf16, quant, grid, topk and randk are timed there");
     TAUT_TRY(dev->alloc(taut__spec_capacity(&codec->spec, &codec->tensor, d->n), &payload));
     d->job.payload = payload;
     if (strcmp(name, "grid") == 0) TAUT_TRY(grid_step(d, codec, x));
@@ -155,7 +164,8 @@ static void close_codec(device *d)
     d->job.payload = NULL, d->job.step = NULL, d->tables = NULL, d->b.work = NULL;
 }
 
-static taut_status measure(device *d, const bench_codec *codec, const float *x, double gbps[PHASES], uint64_t *bytes, uint32_t *flags)
+static taut_status measure(device *d, const bench_codec *codec, const float *x, double gbps[PHASES], uint64_t *bytes,
+                           uint32_t *flags)
 {
     double seconds[PHASES][ROUNDS];
     TAUT_TRY(open_codec(d, codec, x));
@@ -176,9 +186,11 @@ int bench_device(const bench_input *in, const bench_codec *codecs, size_t count,
     if (!d.c) return cli_fail("--device cuda: %s", gpu);
     taut_status s = open_device(&d, in);
     if (s != TAUT_OK) return cli_status(s, "--device cuda");
-    printf("%zu floats (%.1f MiB) on %s, median of %d rounds; GB of float32 per second, x: relative to a copy on the device\n\n"
+    printf("%zu floats (%.1f MiB) on %s, median of %d rounds; GB of float32 per second, x: relative to a copy on the "
+           "device\n\n"
            "%-32s %9s %15s %15s %15s %15s %8s\n",
-           in->n, (double)in->n / 262144, gpu, ROUNDS, "codec", "bits/elem", "encode", "encode+feedback", "decode", "decode+add", "copy");
+           in->n, (double)in->n / 262144, gpu, ROUNDS, "codec", "bits/elem", "encode", "encode+feedback", "decode",
+           "decode+add", "copy");
     for (size_t i = 0; i < count; i++) {
         double   gbps[PHASES];
         uint64_t bytes = 0;

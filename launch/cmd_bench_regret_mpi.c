@@ -18,14 +18,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SETTINGS = 12, WARM_STEPS = 60, WARM_MOST = 300, WARM_LEAST = 30, WARM_FIXED = 3, ROUNDS_MIN = 5, ROUNDS_SLOW = 3, NAME = 64, SIZES = 64 };
+enum {
+    SETTINGS = 12,
+    WARM_STEPS = 60,
+    WARM_MOST = 300,
+    WARM_LEAST = 30,
+    WARM_FIXED = 3,
+    ROUNDS_MIN = 5,
+    ROUNDS_SLOW = 3,
+    NAME = 64,
+    SIZES = 64
+};
 static const double QUICK_S = 2; /* where WARM_STEPS take less, auto goes on for so long, or WARM_MOST steps */
-static const double WARM_S = 20; /* beyond, WARM_LEAST steps of auto, one of a fixed setting, and ROUNDS_SLOW rounds must do */
+static const double WARM_S =
+    20; /* beyond, WARM_LEAST steps of auto, one of a fixed setting, and ROUNDS_SLOW rounds must do */
 static const double LITTLE_OVER = 1.02; /* errors of single steps scatter */
 
 typedef struct setting {
     char        codec[NAME], in_force[96];
-    taut_comm  *comm;  /* NULL: MPI_Allreduce */
+    taut_comm  *comm; /* NULL: MPI_Allreduce */
     taut_layer *layer;
     double     *ms, *step_ms; /* per round */
     double      median_ms, median_step_ms, rel_err2;
@@ -40,7 +51,7 @@ typedef struct table { /* one size */
     double  budget;
     size_t  rounds, rounds_max;
     double  regret[TIMES];
-    size_t  best;       /* of the fixed settings, all rounds */
+    size_t  best; /* of the fixed settings, all rounds */
 } table;
 
 static int once(bench_job *j, table *t, setting *s, double *ms, double *step_ms)
@@ -66,7 +77,8 @@ static int add(bench_job *j, table *t, const char *codec, bool native)
     for (int k = 1; go && rc == CLI_OK; k++) {
         rc = once(j, t, s, &ms[0], &ms[1]);
         double took = cli_now() - begin;
-        go = automatic ? k < WARM_LEAST || (k < WARM_STEPS && took < WARM_S) || (k < WARM_MOST && took < QUICK_S) : k < WARM_FIXED && took < WARM_S / 20;
+        go = automatic ? k < WARM_LEAST || (k < WARM_STEPS && took < WARM_S) || (k < WARM_MOST && took < QUICK_S)
+                       : k < WARM_FIXED && took < WARM_S / 20;
         MPI_Bcast(&go, 1, MPI_INT, 0, MPI_COMM_WORLD);
     }
     return rc;
@@ -84,16 +96,18 @@ static int find_budget(bench_job *j, table *t)
 static int open_all(bench_job *j, table *t)
 {
     static const char *const fixed[] = {"none", "fp16", "quant:bits=8", "quant:bits=6", "quant:bits=5", "quant:bits=4"};
-    char grid[NAME];
-    int  rc = add(j, t, "auto", false);
+    char                     grid[NAME];
+    int                      rc = add(j, t, "auto", false);
     if (rc == CLI_OK) rc = find_budget(j, t);
     if (rc == CLI_OK) rc = add(j, t, "MPI_Allreduce", true);
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed && rc == CLI_OK; i++) rc = add(j, t, fixed[i], false);
     for (int rans = 0; rans < 2 && rc == CLI_OK && t->budget > 0 && t->budget < 0.9; rans++) {
-        snprintf(grid, sizeof grid, "grid:rel=%.3g%s", floor(t->budget * 1e4) > 0 ? floor(t->budget * 1e4) / 1e4 : t->budget, rans ? ",code=rans" : "");
+        snprintf(grid, sizeof grid, "grid:rel=%.3g%s",
+                 floor(t->budget * 1e4) > 0 ? floor(t->budget * 1e4) / 1e4 : t->budget, rans ? ",code=rans" : "");
         rc = add(j, t, grid, false);
     }
-    for (size_t i = 0; i < j->codecs.n && rc == CLI_OK && t->n < SETTINGS; i++) rc = add(j, t, j->codecs.item[i], false);
+    for (size_t i = 0; i < j->codecs.n && rc == CLI_OK && t->n < SETTINGS; i++)
+        rc = add(j, t, j->codecs.item[i], false);
     return rc;
 }
 
@@ -134,7 +148,8 @@ static const double *times(const setting *s, int kind) { return kind == MS ? s->
 static double against(const table *t, size_t i, int kind, size_t from, size_t every, double *scratch)
 {
     size_t n = 0;
-    for (size_t r = from; r < t->rounds; r += every) scratch[n++] = times(&t->setting[0], kind)[r] / times(&t->setting[i], kind)[r];
+    for (size_t r = from; r < t->rounds; r += every)
+        scratch[n++] = times(&t->setting[0], kind)[r] / times(&t->setting[i], kind)[r];
     return median(scratch, n);
 }
 
@@ -170,7 +185,8 @@ static int judge(bench_job *j, table *t, double *scratch)
         s->within = s->rel_err2 <= LITTLE_OVER * t->budget || s->rel_err2 < 1e-9;
         s->median_ms = median_of(s->ms, t->rounds, scratch);
         s->median_step_ms = median_of(s->step_ms, t->rounds, scratch);
-        if (s->layer && taut_layer_get_stats(s->layer, &stats) == TAUT_OK) snprintf(s->in_force, sizeof s->in_force, "%s", stats.codec);
+        if (s->layer && taut_layer_get_stats(s->layer, &stats) == TAUT_OK)
+            snprintf(s->in_force, sizeof s->in_force, "%s", stats.codec);
     }
     return CLI_OK;
 }
@@ -186,7 +202,8 @@ static int compare(table *t)
             continue;
         }
         double half[2];
-        for (size_t h = 0; h < 2; h++) half[h] = against(t, best_fixed(t, kind, h, 2, scratch), kind, 1 - h, 2, scratch);
+        for (size_t h = 0; h < 2; h++)
+            half[h] = against(t, best_fixed(t, kind, h, 2, scratch), kind, 1 - h, 2, scratch);
         t->regret[kind] = sqrt(half[0] * half[1]);
     }
     free(scratch);
@@ -198,14 +215,18 @@ static int compare(table *t)
 static void print_size(bench_job *j, const table *t)
 {
     const setting *a = &t->setting[0], *best = &t->setting[t->best];
-    printf("\n%zu bytes, %d ranks, %zu rounds, budget %.3e; ms: median of the slowest rank\n", t->bytes, j->ranks, t->rounds, t->budget);
+    printf("\n%zu bytes, %d ranks, %zu rounds, budget %.3e; ms: median of the slowest rank\n", t->bytes, j->ranks,
+           t->rounds, t->budget);
     for (size_t i = 0; i < t->n; i++) {
         const setting *s = &t->setting[i];
-        printf("  %-34s %10.3f %10.3f with step end  rel_err2 %9.3e %s\n", s->codec, s->median_ms, s->median_step_ms, s->rel_err2,
-               s == best ? "the best" : s->within ? "" : "over the budget");
+        printf("  %-34s %10.3f %10.3f with step end  rel_err2 %9.3e %s\n", s->codec, s->median_ms, s->median_step_ms,
+               s->rel_err2,
+               s == best   ? "the best"
+               : s->within ? ""
+                           : "over the budget");
     }
-    printf("regret %zu bytes %d ranks: auto %.3f ms (%s), best %.3f ms (%s): %.3f, with step end %.3f\n", t->bytes, j->ranks, a->median_ms, a->in_force,
-           best->median_ms, best->codec, t->regret[MS], t->regret[STEP_MS]);
+    printf("regret %zu bytes %d ranks: auto %.3f ms (%s), best %.3f ms (%s): %.3f, with step end %.3f\n", t->bytes,
+           j->ranks, a->median_ms, a->in_force, best->median_ms, best->codec, t->regret[MS], t->regret[STEP_MS]);
     fflush(stdout);
 }
 

@@ -20,15 +20,19 @@
 enum { VALUES_MAX = 16, BLOCK = 64, REFERENCE_POINTS = 40 };
 
 typedef struct family {
-    const char *name, *format; /* format: a spec with one %g */
+    const char *name, *format;      /* format: a spec with one %g */
     double      values[VALUES_MAX]; /* ends with the first 0 */
 } family;
 
 static const family families[] = {
     {"quant", "quant:bits=%g", {1, 2, 3, 4, 5, 6, 7, 8}},
     {"quant nearest", "quant:bits=%g,round=nearest", {1, 2, 3, 4, 5, 6, 7, 8}},
-    {"grid packed", "grid:rel=%g", {0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5}},
-    {"grid rans", "grid:rel=%g,code=rans", {0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5}},
+    {"grid packed",
+     "grid:rel=%g",
+     {0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5}},
+    {"grid rans",
+     "grid:rel=%g,code=rans",
+     {0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5}},
     {"topk", "topk:density=%g", {0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5}},
     {"randk", "randk:density=%g", {0.01, 0.03, 0.1, 0.2, 0.3, 0.5}},
     {"topk then quant", "stack:topk:density=%g+quant:bits=2", {0.001, 0.003, 0.01, 0.03, 0.1}},
@@ -154,7 +158,8 @@ int bench_sweep(bench_input *in, const char *layers, enum bench_format format)
     if (rc == CLI_OK && format == BENCH_CSV) printf("family,codec,bits_per_element,rel_err2\n");
     if (rc == CLI_OK && format == BENCH_TABLE)
         printf("%-18s %-40s %12s %12s\n", "family", "codec", "bits/element", "rel_err2");
-    for (size_t i = 0; i < sizeof families / sizeof *families && rc == CLI_OK; i++) rc = measure_family(&s, &families[i]);
+    for (size_t i = 0; i < sizeof families / sizeof *families && rc == CLI_OK; i++)
+        rc = measure_family(&s, &families[i]);
     if (rc == CLI_OK) rc = reference(&s);
     if (rc == CLI_OK && format == BENCH_JSON) {
         json_t *o = json_object();

@@ -25,7 +25,8 @@ enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 
 static void list(FILE *out)
 {
-    for (int i = 0; i < SUBCOMMANDS; i++) fprintf(out, "  taut data %-8s %s\n", subcommands[i].word, subcommands[i].summary);
+    for (int i = 0; i < SUBCOMMANDS; i++)
+        fprintf(out, "  taut data %-8s %s\n", subcommands[i].word, subcommands[i].summary);
 }
 
 static int help(void)
@@ -49,7 +50,8 @@ int cmd_data(int argc, char **argv)
         words[i] = subcommands[i].word;
     }
     near = cli_nearest(argv[1], words, SUBCOMMANDS);
-    fprintf(stderr, "taut data: unknown subcommand '%s'%s%s%s; there are:\n", argv[1], near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    fprintf(stderr, "taut data: unknown subcommand '%s'%s%s%s; there are:\n", argv[1], near ? "; did you mean '" : "",
+            near ? near : "", near ? "'?" : "");
     list(stderr);
     return CLI_USAGE;
 }

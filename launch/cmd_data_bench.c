@@ -118,8 +118,8 @@ static int bench(const char *path, uint64_t n, double seconds, json_t *results)
         st = time_blocks(s, k, &info, seconds, &g);
         if (st == TAUT_OK) st = time_samples(s, k, &info, n, &g);
         if (st != TAUT_OK) break;
-        printf("%-24s %-12s %-20s %10llu %8.2f us %8.2f us %9.4f GB/s %8.2f ms\n", path, f.name, f.codec, (unsigned long long)f.stored_bytes, g.sample_us,
-               g.sample_p99_us, g.read_gbps, g.prepare_ms);
+        printf("%-24s %-12s %-20s %10llu %8.2f us %8.2f us %9.4f GB/s %8.2f ms\n", path, f.name, f.codec,
+               (unsigned long long)f.stored_bytes, g.sample_us, g.sample_p99_us, g.read_gbps, g.prepare_ms);
         json_array_append_new(results, entry(s, &f, &info, &g));
     }
     taut_shard_close(s);
@@ -138,14 +138,20 @@ int cmd_data_bench(int argc, char **argv)
         CLI_JSON(&json),
         CLI_END,
     };
-    const cli_command cmd = {"taut data bench", "SHARD...", "time of a sample, speed of reading; one thread, verified",
-                             "--json: results[]: shard field codec samples_per_block decoded_bytes stored_bytes file_bytes\n"
-                             "sample_us (median of random samples) sample_p99_us read_gbps (decoded GB/s, blocks in order, fastest pass)\n"
-                             "prepare_ms (first sample of a new reader)\n",
-                             options, 1, 1 << 20};
+    const cli_command cmd = {
+        "taut data bench",
+        "SHARD...",
+        "time of a sample, speed of reading; one thread, verified",
+        "--json: results[]: shard field codec samples_per_block decoded_bytes stored_bytes file_bytes\n"
+        "sample_us (median of random samples) sample_p99_us read_gbps (decoded GB/s, blocks in order, fastest pass)\n"
+        "prepare_ms (first sample of a new reader)\n",
+        options,
+        1,
+        1 << 20};
     int rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc == CLI_RUN) {
-        printf("%-24s %-12s %-20s %10s %11s %11s %14s %11s\n", "shard", "field", "codec", "stored", "sample", "p99", "read", "prepare");
+        printf("%-24s %-12s %-20s %10s %11s %11s %14s %11s\n", "shard", "field", "codec", "stored", "sample", "p99",
+               "read", "prepare");
         rc = CLI_OK;
         for (int i = 0; i < argc && rc == CLI_OK; i++) rc = bench(argv[i], n, seconds, results);
         if (rc == CLI_OK && json) {

@@ -9,13 +9,13 @@
 #include <string.h>
 
 typedef struct job {
-    const char *field, *samples, *out;
-    bool        skip, json;
-    uint64_t    from, to; /* samples [from, to) */
-    int         f;
+    const char     *field, *samples, *out;
+    bool            skip, json;
+    uint64_t        from, to; /* samples [from, to) */
+    int             f;
     taut_shard_info info;
-    FILE       *file;
-    uint64_t    bytes, given, bad_blocks, bad_samples;
+    FILE           *file;
+    uint64_t        bytes, given, bad_blocks, bad_samples;
 } job;
 
 /* "17", "10:20", "10:", ":20" */
@@ -42,7 +42,8 @@ static int parse_samples(job *j)
     if (j->from >= j->to || j->to > j->info.samples) goto bad;
     return CLI_OK;
 bad:
-    return cli_usage("--samples=%s: must be N, or FROM:TO with FROM < TO, within 0..%llu", j->samples, (unsigned long long)j->info.samples);
+    return cli_usage("--samples=%s: must be N, or FROM:TO with FROM < TO, within 0..%llu", j->samples,
+                     (unsigned long long)j->info.samples);
 }
 
 static int copy_blocks(job *j, taut_reader *r)
@@ -52,7 +53,7 @@ static int copy_blocks(job *j, taut_reader *r)
     for (uint64_t b = j->from / each; b * each < j->to; b++) {
         taut_block_view v = {.size = sizeof v};
         taut_status     s = taut_reader_block(r, (size_t)j->f, b, &v);
-        uint64_t        first = b * each < j->from ? j->from : b * each, end = (b + 1) * each < j->to ? (b + 1) * each : j->to;
+        uint64_t first = b * each < j->from ? j->from : b * each, end = (b + 1) * each < j->to ? (b + 1) * each : j->to;
         if (s == TAUT_E_CORRUPT && j->skip) {
             fprintf(stderr, "taut data cat: skipped: %s\n", taut_last_error());
             j->bad_blocks++;
@@ -60,13 +61,17 @@ static int copy_blocks(job *j, taut_reader *r)
             continue;
         }
         if (s != TAUT_OK) cli_progress_end(&line);
-        if (s != TAUT_OK) return cli_status(s, "cannot read%s", s == TAUT_E_CORRUPT ? " (--skip-bad goes on with the next block)" : "");
+        if (s != TAUT_OK)
+            return cli_status(s, "cannot read%s",
+                              s == TAUT_E_CORRUPT ? " (--skip-bad goes on with the next block)" : "");
         uint32_t at = v.offset[first - v.first];
         size_t   n = v.offset[end - v.first] - at;
         if (n && fwrite(v.data + at, 1, n, j->file) != n) return cli_fail("cannot write: %s", strerror(errno));
         j->bytes += n;
         j->given += end - first;
-        if (j->out) cli_progress_show(&line, "%.0f%% of %llu samples", 100 * (double)j->given / (double)(j->to - j->from), (unsigned long long)(j->to - j->from));
+        if (j->out)
+            cli_progress_show(&line, "%.0f%% of %llu samples", 100 * (double)j->given / (double)(j->to - j->from),
+                              (unsigned long long)(j->to - j->from));
     }
     cli_progress_end(&line);
     return CLI_OK;
@@ -84,7 +89,8 @@ static int choose_field(job *j, const taut_shard *s)
         taut_shard_field(s, k, &f);
         snprintf(names + at, sizeof names - at, "%s%s", k ? ", " : "", f.name);
     }
-    return j->field ? cli_usage("--field=%s: no such field; fields are %s", j->field, names) : cli_usage("--field is missing; fields are %s", names);
+    return j->field ? cli_usage("--field=%s: no such field; fields are %s", j->field, names)
+                    : cli_usage("--field is missing; fields are %s", names);
 }
 
 static int cat(job *j, const taut_shard *s)
@@ -97,7 +103,8 @@ static int cat(job *j, const taut_shard *s)
     if ((st = taut_reader_create(s, &r)) != TAUT_OK) return cli_status(st, "cannot read");
     j->file = j->out ? fopen(j->out, "wb") : stdout;
     rc = j->file ? copy_blocks(j, r) : cli_fail("%s: %s", j->out, strerror(errno));
-    if (j->file && (j->out ? fclose(j->file) : fflush(j->file)) != 0 && rc == CLI_OK) rc = cli_fail("cannot write: %s", strerror(errno));
+    if (j->file && (j->out ? fclose(j->file) : fflush(j->file)) != 0 && rc == CLI_OK)
+        rc = cli_fail("cannot write: %s", strerror(errno));
     if (rc != CLI_OK && j->out && j->file) remove(j->out);
     taut_reader_destroy(r);
     return rc;
@@ -110,17 +117,22 @@ int cmd_data_cat(int argc, char **argv)
     taut_status      st;
     const cli_option options[] = {
         {"field", "NAME", CLI_TEXT, &j.field, "which field; may be left out where there is one", 0, 0, NULL},
-        {"samples", "FROM:TO", CLI_TEXT, &j.samples, "which samples, TO excluded; N: that one; default: all", 0, 0, NULL},
+        {"samples", "FROM:TO", CLI_TEXT, &j.samples, "which samples, TO excluded; N: that one; default: all", 0, 0,
+         NULL},
         {"o", "FILE", CLI_TEXT, &j.out, "write there instead of stdout", 0, 0, NULL},
         {"skip-bad", NULL, CLI_FLAG, &j.skip, "leave out damaged blocks, which are named on stderr", 0, 0, NULL},
         CLI_JSON(&j.json),
         CLI_END,
     };
-    const cli_command cmd = {"taut data cat", "SHARD", "decoded samples, one behind the other",
+    const cli_command cmd = {"taut data cat",
+                             "SHARD",
+                             "decoded samples, one behind the other",
                              "Stops at the first damaged block, unless --skip-bad.\n"
                              "--json (with -o): shard field samples bytes bad_blocks bad_samples\n",
-                             options, 1, 1};
-    int rc = cli_parse(&cmd, argc, argv, &argc);
+                             options,
+                             1,
+                             1};
+    int               rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
     if (j.json && !j.out) return cli_usage("--json and the samples both go to stdout: give -o FILE");
     if ((st = taut_shard_open(argv[0], &s)) != TAUT_OK) return cli_status(st, "cannot open");
@@ -128,7 +140,8 @@ int cmd_data_cat(int argc, char **argv)
     taut_shard_get_info(s, &j.info);
     rc = cat(&j, s);
     if (j.bad_blocks)
-        fprintf(stderr, "taut data cat: %llu damaged blocks left out, %llu samples\n", (unsigned long long)j.bad_blocks, (unsigned long long)j.bad_samples);
+        fprintf(stderr, "taut data cat: %llu damaged blocks left out, %llu samples\n", (unsigned long long)j.bad_blocks,
+                (unsigned long long)j.bad_samples);
     if (rc == CLI_OK && j.json) {
         json_t *o = json_object();
         jsn_text(o, "shard", argv[0]);

@@ -31,7 +31,8 @@ static bool ends(const char *text, const char *tail)
 
 static int report(const job *j, size_t n, uint64_t samples, double seconds)
 {
-    printf("%s: %s; %llu samples of %zu shard%s in %.2f s\n", j->out, j->format, (unsigned long long)samples, n, n == 1 ? "" : "s", seconds);
+    printf("%s: %s; %llu samples of %zu shard%s in %.2f s\n", j->out, j->format, (unsigned long long)samples, n,
+           n == 1 ? "" : "s", seconds);
     if (j->json) {
         json_t *o = json_object();
         jsn_text(o, "out", j->out);
@@ -69,19 +70,30 @@ int cmd_data_export(int argc, char **argv)
     size_t           at;
     const cli_option options[] = {
         {"o", "OUT", CLI_TEXT, &j.out, "file or folder to write (required)", 0, 0, NULL},
-        {"format", "NAME", CLI_TEXT, &j.format, "one of the formats below; default: tar or npy by the ending of OUT, else mds", 0, 0, NULL},
+        {"format", "NAME", CLI_TEXT, &j.format,
+         "one of the formats below; default: tar or npy by the ending of OUT, else mds", 0, 0, NULL},
         {"select", "NAME", CLI_LIST, &j.select, "only this field; may be repeated", 0, 0, NULL},
         {"shard-bytes", "SIZE", CLI_SIZE, &j.o.shard_bytes, "mds: bytes of a shard; 0: 64M", 0, 1u << 31, NULL},
         CLI_JSON(&j.json),
         CLI_END,
     };
-    const cli_command cmd = {"taut data export", "SHARD...", "shards, or indexed files, as data sets of other formats", details, options, 1, 1 << 20};
+    const cli_command cmd = {"taut data export",
+                             "SHARD...",
+                             "shards, or indexed files, as data sets of other formats",
+                             details,
+                             options,
+                             1,
+                             1 << 20};
     int               rc;
-    at = (size_t)snprintf(details, sizeof details, "Samples of all shards, one behind the other; the shards have the same fields.\n");
+    at = (size_t)snprintf(details, sizeof details,
+                          "Samples of all shards, one behind the other; the shards have the same fields.\n");
     for (size_t i = 0; taut_export_format_name(i); i++)
-        at += (size_t)snprintf(details + at, sizeof details - at, "  %-5s %s\n", taut_export_format_name(i), taut_export_format_help(i));
-    snprintf(details + at, sizeof details - at, "--json: out format shards samples seconds\n\n  taut data export mnist.taut -o mnist-mds\n  taut data export mnist.taut -o mnist.tar\n"
-                                                "  taut data export mnist.taut -o arrays --format npy        arrays/image.npy, arrays/label.npy\n");
+        at += (size_t)snprintf(details + at, sizeof details - at, "  %-5s %s\n", taut_export_format_name(i),
+                               taut_export_format_help(i));
+    snprintf(details + at, sizeof details - at,
+             "--json: out format shards samples seconds\n\n  taut data export mnist.taut -o mnist-mds\n  taut data "
+             "export mnist.taut -o mnist.tar\n"
+             "  taut data export mnist.taut -o arrays --format npy        arrays/image.npy, arrays/label.npy\n");
     rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
     if (!j.out) return cli_usage("-o OUT is missing");

@@ -23,7 +23,8 @@ typedef struct job {
 static int progress(void *ctx, uint64_t done, uint64_t total)
 {
     job *j = ctx;
-    cli_progress_show(&j->progress, "%s: %llu of %llu samples", j->name, (unsigned long long)done, (unsigned long long)total);
+    cli_progress_show(&j->progress, "%s: %llu of %llu samples", j->name, (unsigned long long)done,
+                      (unsigned long long)total);
     return 0;
 }
 
@@ -49,8 +50,10 @@ static int report(const job *j, const char *index, double seconds)
         taut_shard_field(s, f, &d);
         bytes += d.decoded_bytes;
     }
-    printf("%s: %s; %llu samples, %u fields, %llu bytes in blocks of %llu samples; the index takes %llu bytes; hash %s\n", index, taut_shard_source(s),
-           (unsigned long long)i.samples, i.fields, (unsigned long long)bytes, (unsigned long long)i.samples_per_block, (unsigned long long)i.file_bytes, hash);
+    printf(
+        "%s: %s; %llu samples, %u fields, %llu bytes in blocks of %llu samples; the index takes %llu bytes; hash %s\n",
+        index, taut_shard_source(s), (unsigned long long)i.samples, i.fields, (unsigned long long)bytes,
+        (unsigned long long)i.samples_per_block, (unsigned long long)i.file_bytes, hash);
     if (j->json) {
         o = json_object();
         jsn_text(o, "index", index);
@@ -86,7 +89,9 @@ static char *index_name(const job *j, const char *file)
     const char *base = j->out && strrchr(file, '/') ? strrchr(file, '/') + 1 : file;
     size_t      n = strlen(base) + (j->out ? strlen(j->out) : 0) + 16;
     char       *name = malloc(n);
-    if (name) snprintf(name, n, "%s%s%s.taut", j->out ? j->out : "", j->out && j->out[strlen(j->out) - 1] != '/' ? "/" : "", base);
+    if (name)
+        snprintf(name, n, "%s%s%s.taut", j->out ? j->out : "", j->out && j->out[strlen(j->out) - 1] != '/' ? "/" : "",
+                 base);
     return name;
 }
 
@@ -106,7 +111,8 @@ static int check_free(const char *name)
 static int index_each(job *j, size_t n, const char *const *files)
 {
     int rc = CLI_OK;
-    if (j->out && !is_folder(j->out)) return cli_usage("-o %s: several files have an index each: must be a folder", j->out);
+    if (j->out && !is_folder(j->out))
+        return cli_usage("-o %s: several files have an index each: must be a folder", j->out);
     for (size_t i = 0; i < n && rc == CLI_OK; i++) {
         char *name = index_name(j, files[i]);
         rc = name ? check_free(name) : cli_fail("out of memory");
@@ -127,7 +133,8 @@ static bool is_array(const job *j, const char *file)
         n = fread(h, 1, sizeof h, f);
         fclose(f);
     }
-    return n == sizeof h && (memcmp(h, "\x93NUMPY", 6) == 0 || (h[0] == 0 && h[1] == 0 && h[2] >= 8 && h[2] <= 14 && h[3] >= 1 && h[3] <= 5 && !strstr(file, ".bin")));
+    return n == sizeof h && (memcmp(h, "\x93NUMPY", 6) == 0 || (h[0] == 0 && h[1] == 0 && h[2] >= 8 && h[2] <= 14 &&
+                                                                h[3] >= 1 && h[3] <= 5 && !strstr(file, ".bin")));
 }
 
 static int index_files(job *j, size_t n, const char *const *files)
@@ -151,7 +158,9 @@ static int index_inputs(job *j, size_t n, char **input)
     int    rc = CLI_OK;
     if (!is_folder(input[0])) return index_files(j, n, (const char *const *)input);
     for (size_t i = 0; i < n && rc == CLI_OK; i++) rc = mds_folder_list(input[i], &files, &count);
-    if (rc == CLI_OK) rc = count == 1 && !j->out ? index_files(j, count, (const char *const *)files) : index_each(j, count, (const char *const *)files);
+    if (rc == CLI_OK)
+        rc = count == 1 && !j->out ? index_files(j, count, (const char *const *)files)
+                                   : index_each(j, count, (const char *const *)files);
     for (size_t i = 0; i < count; i++) free(files[i]);
     free(files);
     return rc;
@@ -159,16 +168,22 @@ static int index_inputs(job *j, size_t n, char **input)
 
 static void format_help(char *dst, size_t cap)
 {
-    size_t at = (size_t)snprintf(dst, cap, "Reads nothing but these, and changes nothing: samples stay where they are.\n");
-    for (size_t i = 0; taut_index_format_name(i) && at < cap; i++) at += (size_t)snprintf(dst + at, cap - at, "  %-10s %s\n", taut_index_format_name(i), taut_index_format_help(i));
-    snprintf(dst + at, cap - at,
-             "  a folder with an index.json: all shards of a data set of Mosaic Streaming\n"
-             "Without -o the index is FILE.taut. It takes the place of a shard in plan, train, info, cat, verify, bench, export. A file\n"
-             "that changes is noticed: by its size at once, by its hashes when it is read.\n"
-             "--json: index source samples fields bytes file_bytes blocks samples_per_block hash seconds; one object per index\n\n"
-             "  taut data index train-images-idx3-ubyte train-labels-idx1-ubyte -o mnist.taut\n"
-             "  taut data index wds-*.tar --select jpg --select cls      wds-0000.tar.taut, ...\n"
-             "  taut data index corpus_text_document.bin && taut train --model gpt --data corpus_text_document.bin.taut\n");
+    size_t at =
+        (size_t)snprintf(dst, cap, "Reads nothing but these, and changes nothing: samples stay where they are.\n");
+    for (size_t i = 0; taut_index_format_name(i) && at < cap; i++)
+        at +=
+            (size_t)snprintf(dst + at, cap - at, "  %-10s %s\n", taut_index_format_name(i), taut_index_format_help(i));
+    snprintf(
+        dst + at, cap - at,
+        "  a folder with an index.json: all shards of a data set of Mosaic Streaming\n"
+        "Without -o the index is FILE.taut. It takes the place of a shard in plan, train, info, cat, verify, bench, "
+        "export. A file\n"
+        "that changes is noticed: by its size at once, by its hashes when it is read.\n"
+        "--json: index source samples fields bytes file_bytes blocks samples_per_block hash seconds; one object per "
+        "index\n\n"
+        "  taut data index train-images-idx3-ubyte train-labels-idx1-ubyte -o mnist.taut\n"
+        "  taut data index wds-*.tar --select jpg --select cls      wds-0000.tar.taut, ...\n"
+        "  taut data index corpus_text_document.bin && taut train --model gpt --data corpus_text_document.bin.taut\n");
 }
 
 int cmd_data_index(int argc, char **argv)
@@ -177,24 +192,36 @@ int cmd_data_index(int argc, char **argv)
     char             details[2400];
     const cli_option options[] = {
         {"o", "OUT.taut", CLI_TEXT, &j.out, "the index, or a folder for them", 0, 0, NULL},
-        {"format", "NAME", CLI_TEXT, &j.o.format, "one of the formats below; default: by the look of the first file", 0, 0, NULL},
-        {"block", "SIZE", CLI_SIZE, &j.block, "decoded bytes of a block of the largest field; 0: 64K. A sample is read and checked with its block", 0, 1 << 30, NULL},
+        {"format", "NAME", CLI_TEXT, &j.o.format, "one of the formats below; default: by the look of the first file", 0,
+         0, NULL},
+        {"block", "SIZE", CLI_SIZE, &j.block,
+         "decoded bytes of a block of the largest field; 0: 64K. A sample is read and checked with its block", 0,
+         1 << 30, NULL},
         {"random", NULL, CLI_FLAG, &j.random, "small blocks (16K), for random samples", 0, 0, NULL},
-        {"label", "NAME", CLI_TEXT, &j.o.label, "this field holds the classes; default: one called label, class, cls, target or y", 0, 0, NULL},
-        {"tokens", "NAME", CLI_TEXT, &j.o.tokens, "this field holds token ids; default: one called tokens, token_ids, input_ids or ids", 0, 0, NULL},
+        {"label", "NAME", CLI_TEXT, &j.o.label,
+         "this field holds the classes; default: one called label, class, cls, target or y", 0, 0, NULL},
+        {"tokens", "NAME", CLI_TEXT, &j.o.tokens,
+         "this field holds token ids; default: one called tokens, token_ids, input_ids or ids", 0, 0, NULL},
         {"select", "NAME", CLI_LIST, &j.select, "only this field; may be repeated", 0, 0, NULL},
         {"bytes", NULL, CLI_FLAG, &j.bytes, "texts are any bytes; else what is not UTF-8 is an error", 0, 0, NULL},
         {"raw", NULL, CLI_FLAG, &j.raw, "tfrecord: records as they are, not tf.train.Example", 0, 0, NULL},
         CLI_JSON(&j.json),
         CLI_END,
     };
-    const cli_command cmd = {"taut data index", "FILE...", "read files of other formats as shards, where they are", details, options, 1, 1 << 20};
+    const cli_command cmd = {"taut data index",
+                             "FILE...",
+                             "read files of other formats as shards, where they are",
+                             details,
+                             options,
+                             1,
+                             1 << 20};
     int               rc;
     format_help(details, sizeof details);
     rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
     if (j.block && j.random) return cli_usage("--block and --random both say how large blocks are");
-    if (j.block && j.block < 256) return cli_usage("--block=%llu: must be 0, or 256 to 1G", (unsigned long long)j.block);
+    if (j.block && j.block < 256)
+        return cli_usage("--block=%llu: must be 0, or 256 to 1G", (unsigned long long)j.block);
     j.o.block_bytes = j.random ? 16384 : j.block;
     j.o.select = j.select.item;
     j.o.nselect = j.select.n;

@@ -20,24 +20,28 @@ static void shape_text(const taut_field *f, char *dst, size_t cap)
 
 static void print_text(const taut_shard *s, const taut_shard_info *i)
 {
-    printf("%s: version %u, %llu samples in %llu blocks of %llu, %llu bytes, hash %016llx\n", taut_shard_path(s), i->version,
-           (unsigned long long)i->samples, (unsigned long long)i->blocks, (unsigned long long)i->samples_per_block,
-           (unsigned long long)i->file_bytes, (unsigned long long)i->hash);
+    printf("%s: version %u, %llu samples in %llu blocks of %llu, %llu bytes, hash %016llx\n", taut_shard_path(s),
+           i->version, (unsigned long long)i->samples, (unsigned long long)i->blocks,
+           (unsigned long long)i->samples_per_block, (unsigned long long)i->file_bytes, (unsigned long long)i->hash);
     if (*taut_shard_source(s)) printf("source: %s\n", taut_shard_source(s));
-    printf("%-16s %-7s %-12s %-20s %14s %14s %7s %10s\n", "field", "kind", "sample", "codec", "decoded", "stored", "ratio", "rel_err2");
+    printf("%-16s %-7s %-12s %-20s %14s %14s %7s %10s\n", "field", "kind", "sample", "codec", "decoded", "stored",
+           "ratio", "rel_err2");
     for (uint32_t k = 0; k < i->fields; k++) {
         taut_field f = TAUT_FIELD_INIT;
         char       shape[48];
         taut_shard_field(s, k, &f);
         shape_text(&f, shape, sizeof shape);
-        printf("%-16s %-7s %-12s %-20s %14llu %14llu %7.2f %10.3g", f.name, taut_kind_name(f.kind), shape, f.codec, (unsigned long long)f.decoded_bytes,
-               (unsigned long long)f.stored_bytes, f.stored_bytes && !i->foreign ? (double)f.decoded_bytes / (double)f.stored_bytes : 1, f.rel_err2);
+        printf("%-16s %-7s %-12s %-20s %14llu %14llu %7.2f %10.3g", f.name, taut_kind_name(f.kind), shape, f.codec,
+               (unsigned long long)f.decoded_bytes, (unsigned long long)f.stored_bytes,
+               f.stored_bytes && !i->foreign ? (double)f.decoded_bytes / (double)f.stored_bytes : 1, f.rel_err2);
         if (f.psnr_db > 0) printf("  psnr %.2f dB", f.psnr_db);
         printf("\n");
     }
-    for (size_t k = 0; taut_shard_foreign(s, k); k++) printf("%s %s\n", k ? "          " : "samples in", taut_shard_foreign(s, k));
+    for (size_t k = 0; taut_shard_foreign(s, k); k++)
+        printf("%s %s\n", k ? "          " : "samples in", taut_shard_foreign(s, k));
     if (i->foreign) return;
-    printf("zstd -dc gives %s\n", i->plain ? "the samples one behind the other" : "no single field; taut data cat does");
+    printf("zstd -dc gives %s\n",
+           i->plain ? "the samples one behind the other" : "no single field; taut data cat does");
 }
 
 static json_t *field_json(const taut_field *f)
@@ -72,7 +76,8 @@ static void print_json(const taut_shard *s, const taut_shard_info *i)
     jsn_int(o, "file_bytes", i->file_bytes);
     jsn_text(o, "hash", hash);
     jsn_bool(o, "plain", i->plain);
-    for (size_t k = 0; taut_shard_foreign(s, k); k++) json_array_append_new(files, json_string(taut_shard_foreign(s, k)));
+    for (size_t k = 0; taut_shard_foreign(s, k); k++)
+        json_array_append_new(files, json_string(taut_shard_foreign(s, k)));
     json_object_set_new(o, "files", files);
     jsn_text(o, "source", taut_shard_source(s));
     jsn_text(o, "labels", taut_shard_labels(s));
@@ -90,23 +95,34 @@ int cmd_data_info(int argc, char **argv)
     bool                 json = false, codecs = false, repeats = false, exact = false;
     int64_t              ngram = TAUT__MINHASH_NGRAM;
     taut__repeats_config audit = TAUT__REPEATS_INIT;
-    const cli_option options[] = {
-        {"codecs", NULL, CLI_FLAG, &codecs, "list the field codecs and their keys instead", 0, 0, NULL},
-        {"repeats", NULL, CLI_FLAG, &repeats, "audit instead: exact and near copies of samples, effective unique data, all shards together", 0, 0, NULL},
-        {"field", "NAME", CLI_TEXT, &audit.field, "--repeats: which field; default: the first that is no label", 0, 0, NULL},
-        {"epochs", "E", CLI_REAL, &audit.epochs, "--repeats: passes over everything", 1, 1e6, NULL},
-        {"jaccard", "J", CLI_REAL, &audit.jaccard, "--repeats: samples whose sets of n-grams overlap so much are near", 0.01, 1, NULL},
-        {"ngram", "N", CLI_INT, &ngram, "--repeats: words, or token ids, of an n-gram", 1, 32, NULL},
-        {"exact", NULL, CLI_FLAG, &exact, "--repeats: exact copies only, which is faster", 0, 0, NULL},
-        CLI_JSON(&json),
-        CLI_END,
+    const cli_option     options[] = {
+            {"codecs", NULL, CLI_FLAG, &codecs, "list the field codecs and their keys instead", 0, 0, NULL},
+            {"repeats", NULL, CLI_FLAG, &repeats,
+             "audit instead: exact and near copies of samples, effective unique data, all shards together", 0, 0, NULL},
+            {"field", "NAME", CLI_TEXT, &audit.field, "--repeats: which field; default: the first that is no label", 0, 0,
+             NULL},
+            {"epochs", "E", CLI_REAL, &audit.epochs, "--repeats: passes over everything", 1, 1e6, NULL},
+            {"jaccard", "J", CLI_REAL, &audit.jaccard, "--repeats: samples whose sets of n-grams overlap so much are near",
+             0.01, 1, NULL},
+            {"ngram", "N", CLI_INT, &ngram, "--repeats: words, or token ids, of an n-gram", 1, 32, NULL},
+            {"exact", NULL, CLI_FLAG, &exact, "--repeats: exact copies only, which is faster", 0, 0, NULL},
+            CLI_JSON(&json),
+            CLI_END,
     };
-    const cli_command cmd = {"taut data info", "SHARD...", "fields, codecs, sizes and errors of shards",
-                             "--json: one object per shard, one per line: shard version samples blocks samples_per_block file_bytes hash plain files[] (of an index) source\n"
-                             "labels fields[]: name kind type variable shape codec sample_bytes decoded_bytes stored_bytes rel_err2 max_err psnr_db\n"
-                             "--repeats --json: shards field unit samples units exact_duplicates near near_duplicates groups unique_exact unique epochs\n"
-                             "repeats effective effective_groups most most_first often_groups often_unique often_all often_copies warning\n",
-                             options, 0, 1 << 20};
+    const cli_command cmd = {
+        "taut data info",
+        "SHARD...",
+        "fields, codecs, sizes and errors of shards",
+        "--json: one object per shard, one per line: shard version samples blocks samples_per_block file_bytes hash "
+        "plain files[] (of an index) source\n"
+        "labels fields[]: name kind type variable shape codec sample_bytes decoded_bytes stored_bytes rel_err2 max_err "
+        "psnr_db\n"
+        "--repeats --json: shards field unit samples units exact_duplicates near near_duplicates groups unique_exact "
+        "unique epochs\n"
+        "repeats effective effective_groups most most_first often_groups often_unique often_all often_copies warning\n",
+        options,
+        0,
+        1 << 20};
     int rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
     if (repeats && argc) {
@@ -115,7 +131,8 @@ int cmd_data_info(int argc, char **argv)
         return repeats_report((size_t)argc, argv, &audit, json);
     }
     if (codecs) {
-        for (size_t i = 0; taut_field_codec_name(i); i++) printf("  %-10s %s\n", taut_field_codec_name(i), taut_field_codec_help(i));
+        for (size_t i = 0; taut_field_codec_name(i); i++)
+            printf("  %-10s %s\n", taut_field_codec_name(i), taut_field_codec_help(i));
         return CLI_OK;
     }
     if (argc == 0) return cli_usage("missing operand; expected: SHARD...");

@@ -16,11 +16,11 @@ typedef struct job {
     bool           random, json;
     double         rel;
 
-    import         im;
-    taut_writer   *writer;
-    cli_progress   progress;
-    uint64_t       samples, bytes;
-    double         seconds;
+import im;
+    taut_writer *writer;
+    cli_progress progress;
+    uint64_t     samples, bytes;
+    double       seconds;
 } job;
 
 /* ---- codecs of fields ---- */
@@ -28,7 +28,8 @@ typedef struct job {
 static int set_codec(taut_field *f, const char *codec, const char *option)
 {
     taut_status s;
-    if (strlen(codec) >= sizeof f->codec) return cli_usage("%s: a codec of more than %zu characters", option, sizeof f->codec - 1);
+    if (strlen(codec) >= sizeof f->codec)
+        return cli_usage("%s: a codec of more than %zu characters", option, sizeof f->codec - 1);
     strcpy(f->codec, codec);
     s = taut_field_check(f);
     return s == TAUT_OK ? CLI_OK : cli_bad(s, "%s", option);
@@ -43,7 +44,8 @@ static int codec_for_all(job *j)
     for (size_t k = 0; k < im->fields; k++) {
         taut_field f = im->field[k];
         if (f.kind == TAUT_KIND_LABEL && im->fields > 1) continue;
-        if (strlen(j->codec) >= sizeof f.codec) return cli_usage("--codec=%s: longer than %zu characters", j->codec, sizeof f.codec - 1);
+        if (strlen(j->codec) >= sizeof f.codec)
+            return cli_usage("--codec=%s: longer than %zu characters", j->codec, sizeof f.codec - 1);
         strcpy(f.codec, j->codec);
         s = taut_field_check(&f);
         last = k;
@@ -65,7 +67,8 @@ static int codec_for_one(job *j, const char *option)
         size_t      at = strlen(names);
         snprintf(names + at, sizeof names - at, "%s%s", k ? ", " : "", f->name);
         snprintf(text, sizeof text, "--field=%s", option);
-        if (strlen(f->name) == (size_t)(eq - option) && strncmp(f->name, option, (size_t)(eq - option)) == 0) return set_codec(f, eq + 1, text);
+        if (strlen(f->name) == (size_t)(eq - option) && strncmp(f->name, option, (size_t)(eq - option)) == 0)
+            return set_codec(f, eq + 1, text);
     }
     return cli_usage("--field=%s: no such field; fields are %s", option, names);
 }
@@ -78,14 +81,16 @@ static int sink(void *ctx, const void *const *data, const size_t *bytes)
     taut_status s = taut_writer_add(j->writer, data, bytes);
     if (s != TAUT_OK) return cli_status(s, "%s", j->out);
     for (size_t k = 0; k < j->im.fields; k++) j->bytes += bytes[k];
-    if (++j->samples % 256 == 0) cli_progress_show(&j->progress, "reading: %llu samples", (unsigned long long)j->samples);
+    if (++j->samples % 256 == 0)
+        cli_progress_show(&j->progress, "reading: %llu samples", (unsigned long long)j->samples);
     return CLI_OK;
 }
 
 static int encoded(void *ctx, uint64_t done, uint64_t total)
 {
     job *j = ctx;
-    cli_progress_show(&j->progress, "encoding: %llu of %llu samples", (unsigned long long)done, (unsigned long long)total);
+    cli_progress_show(&j->progress, "encoding: %llu of %llu samples", (unsigned long long)done,
+                      (unsigned long long)total);
     return 0;
 }
 
@@ -97,16 +102,19 @@ static int write_shard(job *j)
     o.block_bytes = j->block ? j->block : j->random ? 16384 : 0;
     o.samples_per_block = j->samples_per_block;
     o.labels = j->im.labels;
-    o.source = strrchr(j->im.input[0], '/') ? strrchr(j->im.input[0], '/') + 1 : j->im.input[0]; /* not where it lay: equal inputs, equal bytes */
+    o.source = strrchr(j->im.input[0], '/') ? strrchr(j->im.input[0], '/') + 1
+                                            : j->im.input[0]; /* not where it lay: equal inputs, equal bytes */
     o.threads = (int32_t)j->threads;
     o.progress = encoded;
     o.progress_ctx = j;
     s = taut_writer_create(j->out, j->im.fields, j->im.field, &o, &j->writer);
-    if (s != TAUT_OK) return s == TAUT_E_INVALID || s == TAUT_E_RANGE ? cli_bad(s, "%s", j->out) : cli_status(s, "%s", j->out);
+    if (s != TAUT_OK)
+        return s == TAUT_E_INVALID || s == TAUT_E_RANGE ? cli_bad(s, "%s", j->out) : cli_status(s, "%s", j->out);
     j->im.sink = sink;
     j->im.ctx = j;
     if ((rc = import_feed(&j->im)) != CLI_OK) return rc;
-    if (j->budget && j->samples && (rc = budget_spend(j->writer, j->im.field, j->im.fields, j->rel)) != CLI_OK) return rc;
+    if (j->budget && j->samples && (rc = budget_spend(j->writer, j->im.field, j->im.fields, j->rel)) != CLI_OK)
+        return rc;
     s = taut_writer_finish(j->writer);
     return s == TAUT_OK ? CLI_OK : cli_status(s, "%s", j->out);
 }
@@ -132,9 +140,10 @@ static int report(const job *j)
     taut_status     s = taut_shard_open(j->out, &shard);
     if (s != TAUT_OK) return cli_status(s, "%s: what was written cannot be read", j->out);
     taut_shard_get_info(shard, &info);
-    printf("%s: %llu samples, %llu bytes -> %llu bytes (%.2f times smaller), %llu blocks of %llu samples, %.1f s\n", j->out,
-           (unsigned long long)info.samples, (unsigned long long)j->bytes, (unsigned long long)info.file_bytes,
-           (double)j->bytes / (double)info.file_bytes, (unsigned long long)info.blocks, (unsigned long long)info.samples_per_block, j->seconds);
+    printf("%s: %llu samples, %llu bytes -> %llu bytes (%.2f times smaller), %llu blocks of %llu samples, %.1f s\n",
+           j->out, (unsigned long long)info.samples, (unsigned long long)j->bytes, (unsigned long long)info.file_bytes,
+           (double)j->bytes / (double)info.file_bytes, (unsigned long long)info.blocks,
+           (unsigned long long)info.samples_per_block, j->seconds);
     if (j->json) {
         json_t *o = json_object();
         char    hash[24];
@@ -158,16 +167,20 @@ int cmd_data_pack(int argc, char **argv)
     job              j = {.in = {.window = 1024}, .threads = 1};
     const cli_option options[] = {
         {"o", "OUT.taut", CLI_TEXT, &j.out, "the shard to write (required)", 0, 0, NULL},
-        {"codec", "SPEC", CLI_TEXT, &j.codec, "field codec, for the fields that it suits, labels excepted; default: by kind", 0, 0, NULL},
+        {"codec", "SPEC", CLI_TEXT, &j.codec,
+         "field codec, for the fields that it suits, labels excepted; default: by kind", 0, 0, NULL},
         {"field", "NAME=SPEC", CLI_LIST, &j.field, "codec of one field; may be repeated", 0, 0, NULL},
-        {"budget", "rel=X", CLI_TEXT, &j.budget, "lossy float32 fields: mean relative squared error over them; codecs are planned", 0, 0, NULL},
+        {"budget", "rel=X", CLI_TEXT, &j.budget,
+         "lossy float32 fields: mean relative squared error over them; codecs are planned", 0, 0, NULL},
         {"block", "BYTES", CLI_SIZE, &j.block, "decoded bytes of a block [64K]", 256, 0x1p30, NULL},
         {"random", NULL, CLI_FLAG, &j.random, "blocks of 16K, for reading single samples", 0, 0, NULL},
         {"samples-per-block", "N", CLI_SIZE, &j.samples_per_block, "instead of --block", 1, 0x1p26, NULL},
-        {"format", "NAME", CLI_TEXT, &j.in.format, "text, jsonl, csv, idx, npy or files; default: by the first input", 0, 0, NULL},
+        {"format", "NAME", CLI_TEXT, &j.in.format, "text, jsonl, csv, idx, npy or files; default: by the first input",
+         0, 0, NULL},
         {"split", "HOW", CLI_WORD, &j.in.split, "text: how to make samples", 0, 0, "windows|lines|documents"},
         {"window", "BYTES", CLI_SIZE, &j.in.window, "text: bytes of a window", 1, 0x1p30, NULL},
-        {"separator", "TEXT", CLI_TEXT, &j.in.separator, "text: documents end with this; \\n and \\t are understood", 0, 0, NULL},
+        {"separator", "TEXT", CLI_TEXT, &j.in.separator, "text: documents end with this; \\n and \\t are understood", 0,
+         0, NULL},
         {"bytes", NULL, CLI_FLAG, &j.in.bytes, "text: take any bytes, not only UTF-8", 0, 0, NULL},
         {"select", "NAME", CLI_LIST, &j.in.select, "jsonl, csv: only this field; may be repeated", 0, 0, NULL},
         {"label", "NAME", CLI_TEXT, &j.in.label, "jsonl, csv: the field that holds classes [label]", 0, 0, NULL},
@@ -178,14 +191,18 @@ int cmd_data_pack(int argc, char **argv)
         CLI_END,
     };
     const cli_command cmd = {
-        "taut data pack", "INPUT...", "pack files into a shard",
+        "taut data pack",
+        "INPUT...",
+        "pack files into a shard",
         "Codecs: taut data info --codecs lists them. OUT.taut appears complete or not at all.\n"
         "--json: shard samples bytes file_bytes blocks samples_per_block hash seconds\n\n"
         "  taut data pack book.txt -o book.taut --codec dense\n"
         "  taut data pack train-images-idx3-ubyte.gz train-labels-idx1-ubyte.gz -o mnist.taut\n"
         "  taut data pack chat.jsonl -o chat.taut --select prompt --select answer --field answer=dict\n"
         "  taut data pack photos/ -o photos.taut             folders below it are classes\n",
-        options, 1, 1 << 20};
+        options,
+        1,
+        1 << 20};
     int rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
     if (!j.out) return cli_usage("-o OUT.taut is missing");

@@ -85,8 +85,9 @@ static int report(const job *j, taut_data_plan *plan)
     taut_status         s = taut_data_plan_get_info(plan, &i);
     if (s != TAUT_OK) return cli_status(s, "%s", j->out);
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)i.hash);
-    printf("%s: %s; %llu samples a round, %llu round%s, seed %llu, hash %s\n", j->out, i.rule, (unsigned long long)i.samples,
-           (unsigned long long)i.rounds, i.rounds == 1 ? "" : "s", (unsigned long long)i.seed, hash);
+    printf("%s: %s; %llu samples a round, %llu round%s, seed %llu, hash %s\n", j->out, i.rule,
+           (unsigned long long)i.samples, (unsigned long long)i.rounds, i.rounds == 1 ? "" : "s",
+           (unsigned long long)i.seed, hash);
     if (j->json) {
         json_t *o = json_object();
         jsn_text(o, "plan", j->out);
@@ -134,9 +135,11 @@ static int same_plan(const job *j, uint64_t hash)
     uint32_t ranks = j->o.group ? j->o.group->ranks : 1;
     if (ranks == 1 || ranks > 4096) return CLI_OK;
     for (uint32_t r = 0; r < ranks; r++) bytes[r] = sizeof hash;
-    if (j->o.group->gather(j->o.group->ctx, &hash, all, bytes) != TAUT_OK) return cli_fail("the ranks could not compare their plans");
+    if (j->o.group->gather(j->o.group->ctx, &hash, all, bytes) != TAUT_OK)
+        return cli_fail("the ranks could not compare their plans");
     for (uint32_t r = 1; r < ranks; r++)
-        if (all[r] != all[0]) return cli_fail("rank %u made another plan than rank 0: do all ranks read the same files?", r);
+        if (all[r] != all[0])
+            return cli_fail("rank %u made another plan than rank 0: do all ranks read the same files?", r);
     return CLI_OK;
 }
 
@@ -183,31 +186,41 @@ int cmd_data_plan(int argc, char **argv)
         "  mix:shares=2:1             so much of each shard, or with field=FIELD of each class, in every round\n"
         "  list:file=IDS              numbers or ranges, each with an optional =WEIGHT, as in 0-99 250=0.5\n";
     static const char *const end =
-        "These look at the samples; under mpirun each rank does at a part, for the same plan. docs/data-selection.md has their settings.\n"
+        "These look at the samples; under mpirun each rank does at a part, for the same plan. docs/data-selection.md "
+        "has their settings.\n"
         "The plan holds the shards' hashes: with other shards it is refused.\n"
-        "--json: plan rule shards of samples rounds seed window strata hash ranks seconds warnings stages[]: stage of keep criterion chosen\n"
+        "--json: plan rule shards of samples rounds seed window strata hash ranks seconds warnings stages[]: stage of "
+        "keep criterion chosen\n"
         "random (what the method looks at, of the samples that it chose and of as many random ones)\n\n"
         "  taut data plan rs2 mnist.taut -o P.plan --budget 10% --rounds 20\n"
-        "  mpirun -n 4 taut data plan 'dedup|prior|dsir:budget=10%|rs2:budget=20%' web-*.taut -o P.plan --target wanted.txt\n";
+        "  mpirun -n 4 taut data plan 'dedup|prior|dsir:budget=10%|rs2:budget=20%' web-*.taut -o P.plan --target "
+        "wanted.txt\n";
     char             methods[4096], details[8192];
     job              j = {.o = TAUT_DATA_PLAN_INIT, .window = -1};
     const cli_option options[] = {
         {"o", "P.plan", CLI_TEXT, &j.out, "the plan to write (required)", 0, 0, NULL},
-        {"budget", "SHARE", CLI_TEXT, &j.o.budget, "10%, or a number of samples, for the methods that take one; a stage's own wins", 0, 0, NULL},
-        {"target", "FILE", CLI_TEXT, &j.o.target, "samples like those wanted: a shard *.taut, or a text, cut into windows of 1 KiB", 0, 0, NULL},
+        {"budget", "SHARE", CLI_TEXT, &j.o.budget,
+         "10%, or a number of samples, for the methods that take one; a stage's own wins", 0, 0, NULL},
+        {"target", "FILE", CLI_TEXT, &j.o.target,
+         "samples like those wanted: a shard *.taut, or a text, cut into windows of 1 KiB", 0, 0, NULL},
         {"scores", "FILE", CLI_TEXT, &j.o.scores, "of `taut train --score FILE`", 0, 0, NULL},
         {"field", "NAME", CLI_TEXT, &j.o.field, "that methods look at [the first that fits]", 0, 0, NULL},
-        {"strata", "FIELD", CLI_TEXT, &j.o.strata, "of static and rs2: every class of this integer field gets its share", 0, 0, NULL},
-        {"replace", NULL, CLI_FLAG, &j.replace, "of rs2: every round draws from all; else a pass has no sample twice", 0, 0, NULL},
+        {"strata", "FIELD", CLI_TEXT, &j.o.strata,
+         "of static and rs2: every class of this integer field gets its share", 0, 0, NULL},
+        {"replace", NULL, CLI_FLAG, &j.replace, "of rs2: every round draws from all; else a pass has no sample twice",
+         0, 0, NULL},
         {"rounds", "N", CLI_SIZE, &j.o.rounds, "visits of what the rule leaves", 1, 1e15, NULL},
         {"seed", "N", CLI_SIZE, &j.o.seed, "of every choice and order", 0, 9e15, NULL},
-        {"window", "BLOCKS", CLI_INT, &j.window, "shuffle so many blocks together, so that each is read once a round; 0: shuffle all samples; "
-                                                 "-1: 64 for full, else 0", -1, 1e9, NULL},
+        {"window", "BLOCKS", CLI_INT, &j.window,
+         "shuffle so many blocks together, so that each is read once a round; 0: shuffle all samples; "
+         "-1: 64 for full, else 0",
+         -1, 1e9, NULL},
         CLI_JSON(&j.json),
         CLI_END,
     };
-    const cli_command cmd = {"taut data plan", "METHOD SHARD.taut...", "choose the samples of a job", details, options, 2, 1 << 20};
-    int               rc;
+    const cli_command cmd = {
+        "taut data plan", "METHOD SHARD.taut...", "choose the samples of a job", details, options, 2, 1 << 20};
+    int rc;
     write_methods(methods, sizeof methods);
     snprintf(details, sizeof details, "%s%s%s", start, methods, end);
     j.o.group = group_start();

@@ -24,8 +24,8 @@ static int verify(const char *path, bool json)
         taut_shard_close(s);
     }
     if (st == TAUT_OK)
-        printf("%s: good: %llu blocks, %llu bytes, %.2f GB/s\n", path, (unsigned long long)r.blocks, (unsigned long long)r.bytes,
-               (double)r.bytes / 1e9 / (cli_now() - start));
+        printf("%s: good: %llu blocks, %llu bytes, %.2f GB/s\n", path, (unsigned long long)r.blocks,
+               (unsigned long long)r.bytes, (double)r.bytes / 1e9 / (cli_now() - start));
     if (json) {
         o = json_object();
         jsn_text(o, "shard", path);
@@ -46,11 +46,16 @@ int cmd_data_verify(int argc, char **argv)
     bool              json = false;
     int               worst = CLI_OK;
     const cli_option  options[] = {CLI_JSON(&json), CLI_END};
-    const cli_command cmd = {"taut data verify", "SHARD...", "read every byte of shards and check it",
-                             "Names each damaged block on stderr; exit code 1 if there is one. `zstd -t` tests the outer frames too.\n"
-                             "--json: one object per shard, one per line: shard good blocks bad_blocks bad_parts error bad[]\n",
-                             options, 1, 1 << 20};
-    int               rc = cli_parse(&cmd, argc, argv, &argc);
+    const cli_command cmd = {
+        "taut data verify",
+        "SHARD...",
+        "read every byte of shards and check it",
+        "Names each damaged block on stderr; exit code 1 if there is one. `zstd -t` tests the outer frames too.\n"
+        "--json: one object per shard, one per line: shard good blocks bad_blocks bad_parts error bad[]\n",
+        options,
+        1,
+        1 << 20};
+    int rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
     for (int i = 0; i < argc; i++) {
         rc = verify(argv[i], json);

@@ -42,11 +42,15 @@ int cmd_decode(int argc, char **argv)
         CLI_JSON(&json),
         CLI_END,
     };
-    const cli_command cmd = {"taut decode", "IN.taut BACK.f32", "one frame back to float32 (little-endian)",
+    const cli_command cmd = {"taut decode",
+                             "IN.taut BACK.f32",
+                             "one frame back to float32 (little-endian)",
                              "IN or BACK may be - for stdin or stdout. BACK is replaced only when complete.\n"
                              "--json: codec n bytes bits_per_element\n",
-                             options, 2, 2};
-    int rc = cli_parse(&cmd, argc, argv, &argc);
+                             options,
+                             2,
+                             2};
+    int               rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
     if (json && strcmp(argv[1], "-") == 0) return cli_usage("--json and BACK.f32 '-' both write to stdout");
     if ((rc = bytes_read(argv[0], &frame, &bytes)) != CLI_OK) return rc;

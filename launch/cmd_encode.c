@@ -37,8 +37,8 @@ static void report(const job *j)
 {
     double bits = 8.0 * (double)j->bytes / (double)j->n, error = rel_err2(j->x, j->back, j->n);
     fprintf(strcmp(j->out, "-") == 0 ? stderr : stdout,
-            "%s: %zu floats -> %zu bytes, %.4f bits per element (%.1f times smaller), rel_err2 %.3e\n", j->codec,
-            j->n, j->bytes, bits, 32 / bits, error);
+            "%s: %zu floats -> %zu bytes, %.4f bits per element (%.1f times smaller), rel_err2 %.3e\n", j->codec, j->n,
+            j->bytes, bits, 32 / bits, error);
     if (j->json) {
         json_t *o = json_object();
         jsn_text(o, "codec", j->codec);
@@ -75,12 +75,16 @@ int cmd_encode(int argc, char **argv)
         CLI_END,
     };
     const cli_command cmd = {
-        "taut encode", "IN.f32 OUT.taut", "compress a file of float32 (little-endian) into one frame",
+        "taut encode",
+        "IN.f32 OUT.taut",
+        "compress a file of float32 (little-endian) into one frame",
         "IN or OUT may be - for stdin or stdout. OUT is replaced only when complete.\n"
         "--json: codec n bytes bits_per_element rel_err2 (|decoded-x|^2/|x|^2; bytes count all headers)\n\n"
         "  taut encode --codec quant:bits=4 grad.f32 grad.taut\n"
         "  taut encode --codec powersgd:rank=4 --shape 1024x784 fc1.f32 fc1.taut\n",
-        options, 2, 2};
+        options,
+        2,
+        2};
     int rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
     if (!j.codec) return cli_usage("--codec is missing; for example --codec quant:bits=4");

@@ -8,12 +8,12 @@
 #include <string.h>
 
 typedef struct args {
-    const char *trace, *files, *replay, *record;
+    const char   *trace, *files, *replay, *record;
     plan_request  request;
     plan_settings settings;
-    int64_t ranks, bins, seed;
-    double  latency_us;
-    bool    break_even, json;
+    int64_t       ranks, bins, seed;
+    double        latency_us;
+    bool          break_even, json;
 } args;
 
 static const double SHM_BITS = 40e9, SHM_LATENCY_S = 1e-6; /* MPI_Allreduce over shared memory, 16 MiB: 4.5-7.4 ms */
@@ -47,7 +47,8 @@ static int settle(args *a, const plan_facts *f)
     s->demand.bins = (uint32_t)a->bins;
     s->demand.tight = true;
     s->demand.link = taut__link_simple(ranks, bits, latency);
-    return taut__objective_parse(s->objective, &s->demand.objective) == TAUT_OK ? CLI_OK : cli_usage("%s", taut_last_error());
+    return taut__objective_parse(s->objective, &s->demand.objective) == TAUT_OK ? CLI_OK
+                                                                                : cli_usage("%s", taut_last_error());
 }
 
 static int observe(const args *a, plan_facts *f)
@@ -98,35 +99,51 @@ static int run(args *a)
 
 int cmd_plan(int argc, char **argv)
 {
-    args a = {.request = {.budget = "like:quant:bits=4", .metric = "layer", .families = "all"},
-              .settings = {.solver = "hull", .norm = "squared", .objective = "time", .link = "1gbit"},
-              .seed = 1, .latency_us = 30};
+    args             a = {.request = {.budget = "like:quant:bits=4", .metric = "layer", .families = "all"},
+                          .settings = {.solver = "hull", .norm = "squared", .objective = "time", .link = "1gbit"},
+                          .seed = 1,
+                          .latency_us = 30};
     const cli_option options[] = {
-        {"trace", "FILE", CLI_TEXT, &a.trace, "gradients to plan for: a JSON file that names layers and files", 0, 0, NULL},
-        {"files", "TEXT", CLI_TEXT, &a.files, "only the trace's files whose name contains this, as in step20-", 0, 0, NULL},
-        {"budget", "BUDGET", CLI_TEXT, &a.request.budget, "rel=X with 0 < X < 1, or like:SPEC: as much error as that makes", 0, 0, NULL},
-        {"metric", "WORD", CLI_WORD, &a.request.metric, "how errors are weighted; optimizer needs a scale, which traces do not have", 0, 0, "plain|layer|optimizer"},
+        {"trace", "FILE", CLI_TEXT, &a.trace, "gradients to plan for: a JSON file that names layers and files", 0, 0,
+         NULL},
+        {"files", "TEXT", CLI_TEXT, &a.files, "only the trace's files whose name contains this, as in step20-", 0, 0,
+         NULL},
+        {"budget", "BUDGET", CLI_TEXT, &a.request.budget,
+         "rel=X with 0 < X < 1, or like:SPEC: as much error as that makes", 0, 0, NULL},
+        {"metric", "WORD", CLI_WORD, &a.request.metric,
+         "how errors are weighted; optimizer needs a scale, which traces do not have", 0, 0, "plain|layer|optimizer"},
         {"objective", "WORD", CLI_WORD, &a.settings.objective, "what the plan minimises", 0, 0, "time|bytes"},
-        {"families", "LIST", CLI_TEXT, &a.request.families, "codecs to choose from: half,quant,topk,powersgd,grid or all", 0, 0, NULL},
-        {"link", "SPEED", CLI_TEXT, &a.settings.link, "between ranks: shm, or a bandwidth as in 100mbit, 1gbit", 0, 0, NULL},
+        {"families", "LIST", CLI_TEXT, &a.request.families,
+         "codecs to choose from: half,quant,topk,powersgd,grid or all", 0, 0, NULL},
+        {"link", "SPEED", CLI_TEXT, &a.settings.link, "between ranks: shm, or a bandwidth as in 100mbit, 1gbit", 0, 0,
+         NULL},
         {"latency-us", "N", CLI_REAL, &a.latency_us, "microseconds per message", 0, 1e6, NULL},
         {"ranks", "N", CLI_INT, &a.ranks, "ranks to predict for; 0: as many as the trace has", 0, 1 << 20, NULL},
-        {"solver", "WORD", CLI_WORD, &a.settings.solver, "hull: Lagrangian; dp: L-GreCo's; exhaustive: tiny problems", 0, 0, "hull|dp|exhaustive"},
+        {"solver", "WORD", CLI_WORD, &a.settings.solver, "hull: Lagrangian; dp: L-GreCo's; exhaustive: tiny problems",
+         0, 0, "hull|dp|exhaustive"},
         {"bins", "N", CLI_INT, &a.bins, "dp: bins of error; 0: 10000", 0, 1000000, NULL},
-        {"norm", "WORD", CLI_WORD, &a.settings.norm, "errors of layers add as squares, or as norms (L-GreCo)", 0, 0, "squared|l2"},
-        {"seed", "N", CLI_INT, &a.seed, "of stochastic rounding in the first file; one more in each further one", 0, 9007199254740992.0, NULL},
-        {"break-even", NULL, CLI_FLAG, &a.break_even, "print for which bandwidth and size each choice wins", 0, 0, NULL},
+        {"norm", "WORD", CLI_WORD, &a.settings.norm, "errors of layers add as squares, or as norms (L-GreCo)", 0, 0,
+         "squared|l2"},
+        {"seed", "N", CLI_INT, &a.seed, "of stochastic rounding in the first file; one more in each further one", 0,
+         9007199254740992.0, NULL},
+        {"break-even", NULL, CLI_FLAG, &a.break_even, "print for which bandwidth and size each choice wins", 0, 0,
+         NULL},
         {"record", "FILE", CLI_TEXT, &a.record, "write what was measured", 0, 0, NULL},
         {"replay", "FILE", CLI_TEXT, &a.replay, "plan from such a file; the same plan bit for bit", 0, 0, NULL},
         CLI_JSON(&a.json),
         CLI_END};
     const cli_command command = {
-        "taut plan", "", "choose a codec per layer for recorded gradients",
+        "taut plan",
+        "",
+        "choose a codec per layer for recorded gradients",
         "Every candidate is encoded for real on every file of the trace; errors are summed over the files.\n"
         "rel_err2 is relative to the squared norm of the sum over ranks, in the metric. bytes: one rank's encodings.\n"
         "--budget, --metric and --families are part of a record: with --replay they are those it was made with.\n"
-        "Example: taut plan --trace gpt.json --files step400- --objective bytes --metric plain --budget like:quant:bits=4\n",
-        options, 0, 0};
+        "Example: taut plan --trace gpt.json --files step400- --objective bytes --metric plain --budget "
+        "like:quant:bits=4\n",
+        options,
+        0,
+        0};
     int operands, rc = cli_parse(&command, argc, argv, &operands);
     if (rc != CLI_RUN) return rc;
     a.request.seed = (uint64_t)a.seed;

@@ -31,7 +31,10 @@ static int load_plan(const char *path, report *p)
     fclose(f);
     free(line);
     p->plan_name = path;
-    return p->plan ? CLI_OK : cli_fail("--plan %s: has no object with \"break_even\": expected what `taut plan --break-even --json` prints", path);
+    return p->plan ? CLI_OK
+                   : cli_fail("--plan %s: has no object with \"break_even\": expected what `taut plan --break-even "
+                              "--json` prints",
+                              path);
 }
 
 /* The page appears whole or not at all. */
@@ -114,18 +117,25 @@ int cmd_report(int argc, char **argv)
     args             a = {.out = "report.html"};
     const cli_option options[] = {
         {"o", "FILE", CLI_TEXT, &a.out, "the page", 0, 0, NULL},
-        {"plan", "PLAN.json", CLI_TEXT, &a.plan, "also what `taut plan --break-even --json` printed: what wins, by bandwidth and size", 0, 0, NULL},
+        {"plan", "PLAN.json", CLI_TEXT, &a.plan,
+         "also what `taut plan --break-even --json` printed: what wins, by bandwidth and size", 0, 0, NULL},
         {"title", "TEXT", CLI_TEXT, &a.title, "heading of the page", 0, 0, NULL},
         CLI_JSON(&a.json),
         CLI_END};
-    const cli_command command = {
-        "taut report", "RUN.jsonl...", "logs of training runs as one page of pictures",
-        "RUN.jsonl is what `taut train --log RUN.jsonl` writes; give up to 8 to compare them, the one of interest first, no compression last.\n"
-        "The page holds everything it needs and loads nothing: it can be sent by mail. It shows loss against steps, time and bytes; the\n"
-        "error of every step against the budget, with violations marked; bits per element of every layer over time; a step as a timeline;\n"
-        "from which bandwidth on compression pays; and the figures of the log.\n"
-        "Example: taut report auto.jsonl none.jsonl -o report.html\n",
-        options, 1, REPORT_RUNS};
-    int operands, rc = cli_parse(&command, argc, argv, &operands);
+    const cli_command command = {"taut report",
+                                 "RUN.jsonl...",
+                                 "logs of training runs as one page of pictures",
+                                 "RUN.jsonl is what `taut train --log RUN.jsonl` writes; give up to 8 to compare them, "
+                                 "the one of interest first, no compression last.\n"
+                                 "The page holds everything it needs and loads nothing: it can be sent by mail. It "
+                                 "shows loss against steps, time and bytes; the\n"
+                                 "error of every step against the budget, with violations marked; bits per element of "
+                                 "every layer over time; a step as a timeline;\n"
+                                 "from which bandwidth on compression pays; and the figures of the log.\n"
+                                 "Example: taut report auto.jsonl none.jsonl -o report.html\n",
+                                 options,
+                                 1,
+                                 REPORT_RUNS};
+    int               operands, rc = cli_parse(&command, argc, argv, &operands);
     return rc != CLI_RUN ? rc : run(&a, argv, operands);
 }

@@ -23,11 +23,11 @@ typedef struct args {
 
 typedef struct follower {
     const char *path;
-    FILE       *f;     /* NULL: not there yet */
-    struct stat at;    /* when it was opened */
-    char       *rest;  /* a line that is not complete */
+    FILE       *f;    /* NULL: not there yet */
+    struct stat at;   /* when it was opened */
+    char       *rest; /* a line that is not complete */
     size_t      len, room;
-    long        read;  /* bytes */
+    long        read;     /* bytes */
     char        why[300]; /* it cannot be followed: said when the screen is the user's again */
     run_log     log;
 } follower;
@@ -56,7 +56,8 @@ static int take_lines(follower *w)
 {
     char *line = w->rest, *end;
     while (w->len && (end = memchr(line, '\n', w->len - (size_t)(line - w->rest))) != NULL) {
-        if (!run_log_line(&w->log, line, (size_t)(end - line))) return cannot(w, "line %zu: %s", w->log.lines, w->log.error);
+        if (!run_log_line(&w->log, line, (size_t)(end - line)))
+            return cannot(w, "line %zu: %s", w->log.lines, w->log.error);
         line = end + 1;
     }
     w->len -= (size_t)(line - w->rest);
@@ -96,8 +97,8 @@ static double quiet(const follower *w) { return w->f ? difftime(time(NULL), w->a
 /* ---- the terminal ---- */
 
 static volatile sig_atomic_t resized, stop;
-static void on_resize(int s) { (void)s, resized = 1; }
-static void on_stop(int s) { stop = s; }
+static void                  on_resize(int s) { (void)s, resized = 1; }
+static void                  on_stop(int s) { stop = s; }
 
 static struct termios kept;
 
@@ -232,18 +233,24 @@ static int once(follower *w, const args *a)
 
 int cmd_top(int argc, char **argv)
 {
-    args             a = {.every_s = 1};
-    const cli_option options[] = {
-        {"every", "SECONDS", CLI_REAL, &a.every_s, "between looks", 0.05, 3600, NULL},
-        {"once", NULL, CLI_FLAG, &a.once, "print what it shows now and end; so it does where stdout is no terminal", 0, 0, NULL},
-        CLI_JSON(&a.json),
-        CLI_END};
-    const cli_command command = {
-        "taut top", "RUN.jsonl", "follow a running job in the terminal",
-        "RUN.jsonl is what `taut train --log RUN.jsonl` writes; it need not be there yet. Keys: q quits. NO_COLOR=1: no colours.\n"
-        "Means of the last 20 steps; lines of characters show the whole run. --json prints the last step as one object and ends.\n",
-        options, 1, 1};
-    int operands, rc = cli_parse(&command, argc, argv, &operands);
+    args              a = {.every_s = 1};
+    const cli_option  options[] = {{"every", "SECONDS", CLI_REAL, &a.every_s, "between looks", 0.05, 3600, NULL},
+                                   {"once", NULL, CLI_FLAG, &a.once,
+                                    "print what it shows now and end; so it does where stdout is no terminal", 0, 0,
+                                    NULL},
+                                   CLI_JSON(&a.json),
+                                   CLI_END};
+    const cli_command command = {"taut top",
+                                 "RUN.jsonl",
+                                 "follow a running job in the terminal",
+                                 "RUN.jsonl is what `taut train --log RUN.jsonl` writes; it need not be there yet. "
+                                 "Keys: q quits. NO_COLOR=1: no colours.\n"
+                                 "Means of the last 20 steps; lines of characters show the whole run. --json prints "
+                                 "the last step as one object and ends.\n",
+                                 options,
+                                 1,
+                                 1};
+    int               operands, rc = cli_parse(&command, argc, argv, &operands);
     if (rc != CLI_RUN) return rc;
     follower w = {.path = argv[0]};
     rc = a.once || a.json || !isatty(STDOUT_FILENO) ? once(&w, &a) : watch(&w, &a);

@@ -140,14 +140,10 @@ int floats_read(const char *path, float **x, size_t *n)
     *x = NULL;
     *n = 0;
     if (rc != CLI_OK) return rc;
-    if (bytes == 0)
-        rc = cli_fail("%s: is empty; needs at least one float32", path);
-    else if (bytes % 4 != 0)
-        rc = cli_fail("%s: %zu bytes; a file of float32 has a multiple of 4", path, bytes);
-    else if (!(*x = floats_alloc(bytes / 4)))
-        rc = cli_fail("%s: out of memory for %zu floats", path, bytes / 4);
-    else
-        memcpy(*x, data, bytes);
+    if (bytes == 0) rc = cli_fail("%s: is empty; needs at least one float32", path);
+    else if (bytes % 4 != 0) rc = cli_fail("%s: %zu bytes; a file of float32 has a multiple of 4", path, bytes);
+    else if (!(*x = floats_alloc(bytes / 4))) rc = cli_fail("%s: out of memory for %zu floats", path, bytes / 4);
+    else memcpy(*x, data, bytes);
     if (rc == CLI_OK) *n = bytes / 4;
     free(data);
     return rc;

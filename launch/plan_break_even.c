@@ -118,9 +118,10 @@ static void print_contenders(const contender *c, size_t n)
 
 int report_break_even(const plan_facts *f, const plan_settings *s, double latency_s, json_t *out)
 {
-    contender c[] = {{.name = "fp16", .codec = "fp16", .with = ""},         {.name = "quant", .codec = "quant", .with = ""},
-                     {.name = "grid", .codec = "grid", .with = "!rans"},    {.name = "grid rans", .codec = "grid", .with = "rans"},
-                     {.name = "topk", .codec = "topk", .with = ""},         {.name = "powersgd", .codec = "powersgd", .with = ""}};
+    contender c[] = {
+        {.name = "fp16", .codec = "fp16", .with = ""},      {.name = "quant", .codec = "quant", .with = ""},
+        {.name = "grid", .codec = "grid", .with = "!rans"}, {.name = "grid rans", .codec = "grid", .with = "rans"},
+        {.name = "topk", .codec = "topk", .with = ""},      {.name = "powersgd", .codec = "powersgd", .with = ""}};
     static const double gbits[] = {0.1, 1, 10, 25, 100, 400};
     size_t              n = sizeof c / sizeof *c, speeds = sizeof gbits / sizeof *gbits;
     int                 rc = CLI_OK;

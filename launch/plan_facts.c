@@ -46,10 +46,12 @@ static void layer_norms(job *j, size_t l)
     for (size_t s = 0; s < t->steps; s++) {
         memset(t->sum, 0, tensor.elems * sizeof *t->sum);
         for (size_t i = 0; i < t->files; i++)
-            for (size_t k = 0; t->step[i] == s && k < tensor.elems; k++) t->sum[k] += t->file[i][t->layer[l].offset + k];
+            for (size_t k = 0; t->step[i] == s && k < tensor.elems; k++)
+                t->sum[k] += t->file[i][t->layer[l].offset + k];
         j->sum2[l] += taut__norm2(&tensor, t->sum, 0, tensor.elems).plain;
     }
-    for (size_t i = 0; i < t->files; i++) own += taut__norm2(&tensor, t->file[i] + t->layer[l].offset, 0, tensor.elems).plain;
+    for (size_t i = 0; i < t->files; i++)
+        own += taut__norm2(&tensor, t->file[i] + t->layer[l].offset, 0, tensor.elems).plain;
     j->weight[l] = j->metric == TAUT_METRIC_PLAIN ? 1 : taut__layer_weight(tensor.elems, j->sum2[l], own);
 }
 
@@ -75,8 +77,8 @@ static int measure(job *j, size_t l, const taut_spec *spec, taut__measured *sum)
     *sum = (taut__measured){0};
     for (size_t i = 0; i < j->t->files; i++) {
         taut__measured m;
-        taut_status    s = taut__measure(&j->bench, spec, &tensor, j->t->file[i] + j->t->layer[l].offset, 1,
-                                         j->r->seed + i, &m);
+        taut_status    s =
+            taut__measure(&j->bench, spec, &tensor, j->t->file[i] + j->t->layer[l].offset, 1, j->r->seed + i, &m);
         if (s != TAUT_OK) return failed(&j->t->layer[l], s);
         sum->plain += m.plain;
         sum->weighted += m.weighted;
@@ -192,7 +194,8 @@ static int reference_layer(job *j, size_t l)
     rc = on ? measure(j, l, &j->reference, &m) : CLI_OK;
     f->budget2 += j->weight[l] * m.plain;
     f->budget_l2 += sqrt(j->weight[l] * m.plain);
-    if (compressible(&j->t->layer[l])) f->reference_bytes += on ? taut__work_of(&j->reference, &tensor, 1, &m).bytes : dense;
+    if (compressible(&j->t->layer[l]))
+        f->reference_bytes += on ? taut__work_of(&j->reference, &tensor, 1, &m).bytes : dense;
     return rc;
 }
 

@@ -12,18 +12,18 @@ static const char FORMAT[] = "taut-statistics";
 
 static json_t *option_json(const taut__option *o)
 {
-    return json_pack("{s:s s:b s:f s:f s:f s:f s:f s:f s:f s:i s:f}", "codec", o->spec, "dense", o->dense, "error", o->error,
-                     "dense_bytes", o->work.dense_bytes, "bytes", o->work.bytes, "sum_bytes", o->work.sum_bytes,
-                     "encode_s", o->work.encode_s, "decode_s", o->work.decode_s, "rounds", o->work.rounds, "vias",
-                     (int)o->work.vias, "agree", o->work.agree);
+    return json_pack("{s:s s:b s:f s:f s:f s:f s:f s:f s:f s:i s:f}", "codec", o->spec, "dense", o->dense, "error",
+                     o->error, "dense_bytes", o->work.dense_bytes, "bytes", o->work.bytes, "sum_bytes",
+                     o->work.sum_bytes, "encode_s", o->work.encode_s, "decode_s", o->work.decode_s, "rounds",
+                     o->work.rounds, "vias", (int)o->work.vias, "agree", o->work.agree);
 }
 
 static json_t *layer_json(const taut__observations *o, const taut__offer *l)
 {
     json_t *options = json_array();
     for (size_t i = 0; i < l->n; i++) json_array_append_new(options, option_json(&o->option[l->first + i]));
-    return json_pack("{s:s s:I s:f s:o}", "name", l->name, "elements", (json_int_t)l->elems, "norm2", l->norm2, "options",
-                     options);
+    return json_pack("{s:s s:I s:f s:o}", "name", l->name, "elements", (json_int_t)l->elems, "norm2", l->norm2,
+                     "options", options);
 }
 
 int facts_save(const plan_facts *f, const char *path)
@@ -31,10 +31,10 @@ int facts_save(const plan_facts *f, const char *path)
     json_t *layers = json_array(), *root;
     int     rc;
     for (size_t l = 0; l < f->o.layers; l++) json_array_append_new(layers, layer_json(&f->o, &f->o.layer[l]));
-    root = json_pack("{s:s s:i s:s s:s s:s s:s s:i s:f s:f s:f s:f s:f s:o}", "format", FORMAT, "version", RECORD_VERSION,
-                     "trace", f->source, "budget", f->budget, "metric", f->metric, "families", f->families, "ranks",
-                     f->ranks, "budget2", f->budget2, "budget_l2", f->budget_l2, "norm2", f->norm2, "fp16_error",
-                     f->fp16_error, "reference_bytes", f->reference_bytes, "layers", layers);
+    root = json_pack("{s:s s:i s:s s:s s:s s:s s:i s:f s:f s:f s:f s:f s:o}", "format", FORMAT, "version",
+                     RECORD_VERSION, "trace", f->source, "budget", f->budget, "metric", f->metric, "families",
+                     f->families, "ranks", f->ranks, "budget2", f->budget2, "budget_l2", f->budget_l2, "norm2",
+                     f->norm2, "fp16_error", f->fp16_error, "reference_bytes", f->reference_bytes, "layers", layers);
     if (!root) return cli_fail("%s: a name in the trace is not UTF-8", path);
     rc = json_dump_file(root, path, JSON_REAL_PRECISION(17) | JSON_INDENT(1));
     json_decref(root);
@@ -62,8 +62,13 @@ static bool load_option(const json_t *item, taut__option *o)
     const json_t *vias = json_object_get(item, "vias");
     o->dense = json_is_true(json_object_get(item, "dense"));
     o->error = real(item, "error");
-    o->work = (taut__work){real(item, "dense_bytes"), real(item, "bytes"), real(item, "sum_bytes"), real(item, "encode_s"),
-                           real(item, "decode_s"), real(item, "rounds"), (uint32_t)json_integer_value(vias),
+    o->work = (taut__work){real(item, "dense_bytes"),
+                           real(item, "bytes"),
+                           real(item, "sum_bytes"),
+                           real(item, "encode_s"),
+                           real(item, "decode_s"),
+                           real(item, "rounds"),
+                           (uint32_t)json_integer_value(vias),
                            real(item, "agree")};
     return text(item, "codec", o->spec, sizeof o->spec) && json_is_integer(vias) && o->work.vias > 0 &&
            o->work.vias < 1u << TAUT_VIAS && at_least_0(o->error) && at_least_0(o->work.dense_bytes) &&
@@ -117,9 +122,10 @@ static int load_root(const char *path, const json_t *root, plan_facts *f)
     f->fp16_error = real(root, "fp16_error");
     f->reference_bytes = real(root, "reference_bytes");
     if (!text(root, "trace", f->source, sizeof f->source) || !text(root, "budget", f->budget, sizeof f->budget) ||
-        !text(root, "metric", f->metric, sizeof f->metric) || !text(root, "families", f->families, sizeof f->families) ||
-        f->ranks < 1 || !at_least_0(f->budget2) || !at_least_0(f->budget_l2) || !at_least_0(f->norm2) ||
-        !at_least_0(f->fp16_error) || !at_least_0(f->reference_bytes))
+        !text(root, "metric", f->metric, sizeof f->metric) ||
+        !text(root, "families", f->families, sizeof f->families) || f->ranks < 1 || !at_least_0(f->budget2) ||
+        !at_least_0(f->budget_l2) || !at_least_0(f->norm2) || !at_least_0(f->fp16_error) ||
+        !at_least_0(f->reference_bytes))
         return cli_fail("%s: a member is missing or out of range", path);
     return load_layers(path, root, f);
 }

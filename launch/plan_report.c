@@ -23,7 +23,8 @@ static size_t compressed(const plan_facts *f, const taut__decision *d)
 }
 
 /* What a trace cannot tell: it has errors of each file, not of the sum that an allreduce would make of them. */
-static const char assumption[] = "errors of ranks are taken as independent; codec=auto measures what they have in common";
+static const char assumption[] =
+    "errors of ranks are taken as independent; codec=auto measures what they have in common";
 
 /* Why a layer is as it is, where that is not the solver's trade-off. */
 static const char *reason(const taut__offer *l, const taut__option *o)
@@ -37,8 +38,10 @@ static const char *note(const plan_facts *f, const plan_settings *s, const taut_
 {
     if (!d->feasible) return "no candidates meet the budget: the most exact ones are shown";
     if (compressed(f, d) > 0) return "";
-    if (f->fp16_error > f->budget2) return "the budget is tighter than fp16 can meet: all layers with a gradient stay uncompressed";
-    if (s->demand.objective == TAUT_OBJECTIVE_TIME) return "compression does not pay on this link: all layers stay uncompressed";
+    if (f->fp16_error > f->budget2)
+        return "the budget is tighter than fp16 can meet: all layers with a gradient stay uncompressed";
+    if (s->demand.objective == TAUT_OBJECTIVE_TIME)
+        return "compression does not pay on this link: all layers stay uncompressed";
     return "all layers stay uncompressed";
 }
 
@@ -86,13 +89,12 @@ void report_table(const plan_facts *f, const plan_settings *s, const taut__decis
         printf("%-24s %9.0f  %-30s %-7s %7.3f %10.3e  small or one-dimensional\n", "(the others)", t.small / 4, "none",
                "native", 32.0, 0.0);
     printf("\nbudget    %s, metric %s: rel_err2 %.4e\n", f->budget, f->metric, relative(f->budget2, f->norm2));
-    printf("plan      rel_err2 %.4e (%.1f%% of the budget), %s solver, %.2f%% from its bound\n", relative(error, f->norm2),
-           f->budget2 > 0 ? 100 * error / f->budget2 : 0, s->solver,
-           100 * d->gap);
+    printf("plan      rel_err2 %.4e (%.1f%% of the budget), %s solver, %.2f%% from its bound\n",
+           relative(error, f->norm2), f->budget2 > 0 ? 100 * error / f->budget2 : 0, s->solver, 100 * d->gap);
     printf("bytes     %.0f per rank, %.2f times fewer than uncompressed\n", d->bytes, t.dense / d->bytes);
     if (f->reference_bytes > 0)
-        printf("          without the small layers %.0f, %.3f times fewer than %s\n", t.chosen, f->reference_bytes / t.chosen,
-               f->budget + 5);
+        printf("          without the small layers %.0f, %.3f times fewer than %s\n", t.chosen,
+               f->reference_bytes / t.chosen, f->budget + 5);
     printf("time      %.2f ms predicted, %.2f ms uncompressed, over %s with %d ranks\n", 1e3 * d->seconds,
            1e3 * d->dense_seconds, s->link, s->demand.link.ranks);
     printf("assumed   %s\n", assumption);

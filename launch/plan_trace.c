@@ -100,7 +100,8 @@ static int load_files(const char *path, const char *wanted, trace *t)
         rc = load_file(path, name, t, &t->file[t->files]);
         if (rc == CLI_OK) group_file(t, names, t->files++, name, count);
     }
-    if (rc == CLI_OK && t->files == 0 && wanted) rc = cli_fail("%s: none of its %zu files contains '%s'", path, n, wanted);
+    if (rc == CLI_OK && t->files == 0 && wanted)
+        rc = cli_fail("%s: none of its %zu files contains '%s'", path, n, wanted);
     else if (rc == CLI_OK && t->files == 0) rc = cli_fail("%s: \"files\" must name at least one file", path);
     taut__free(names);
     taut__free(count);

@@ -21,7 +21,7 @@
 static int cmd_train(int argc, char **argv);
 
 typedef struct subcommand {
-    const char *word, *second; /* second: "codec" of "bench codec"; NULL = one word */
+    const char *word, *second;         /* second: "codec" of "bench codec"; NULL = one word */
     int (*run)(int argc, char **argv); /* NULL: left out */
     const char *summary, *needs;       /* needs: what the build lacks where it is left out */
 } subcommand;
@@ -111,7 +111,8 @@ static int run(int argc, char **argv)
     if (s) {
         int skip = s->second ? 2 : 1;
         if (!s->run)
-            return cli_fail("%s%s%s: left out: built without %s; see `make print-config`", s->word, s->second ? " " : "", s->second ? s->second : "", s->needs);
+            return cli_fail("%s%s%s: left out: built without %s; see `make print-config`", s->word,
+                            s->second ? " " : "", s->second ? s->second : "", s->needs);
         return s->run(argc - skip, argv + skip);
     }
     if (strcmp(argv[1], "bench") == 0 && argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0))

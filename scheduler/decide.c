@@ -16,22 +16,22 @@ static const double RATE = 2e-11, RATE_STEP = 2.15443469003188;
 
 /* One way to carry a layer: an option and an algorithm. */
 typedef struct way {
-    uint32_t    option;
-    double      error;
-    taut__load  load;  /* margin included */
-    double      bytes; /* on the wire, margin included */
+    uint32_t   option;
+    double     error;
+    taut__load load;  /* margin included */
+    double     bytes; /* on the wire, margin included */
 } way;
 
 typedef struct scratch {
     const taut__observations *o;
     const taut__demand       *demand;
-    size_t   *first, *sub;    /* of each layer: its ways; those of them that a solver is given */
-    way      *way;
-    size_t    ways;
-    double   *error, *cost;   /* what a solver is given */
-    uint32_t *of, *choice, *best; /* the way that it is; solution; the best so far: ways */
-    double    caps[CAPS];     /* latencies, falling, that plans may have at most */
-    int       n_caps;
+    size_t                   *first, *sub; /* of each layer: its ways; those of them that a solver is given */
+    way                      *way;
+    size_t                    ways;
+    double                   *error, *cost;       /* what a solver is given */
+    uint32_t                 *of, *choice, *best; /* the way that it is; solution; the best so far: ways */
+    double                    caps[CAPS];         /* latencies, falling, that plans may have at most */
+    int                       n_caps;
 } scratch;
 
 /* ---- ways ---- */
@@ -96,15 +96,18 @@ static taut_status reserve(scratch *s)
 
 /* ---- one solution of a sum of costs ---- */
 
-typedef struct solution { double error, cost, bound; bool there, feasible; } solution;
+typedef struct solution {
+    double error, cost, bound;
+    bool   there, feasible;
+} solution;
 
 /* cost: of a way, codec + rate * bytes; rate < 0: the bytes of one encoding. Of ways of at most this latency; `there` is false where a
  * layer has none. */
 static taut_status solve(scratch *s, double rate, double cap, solution *r)
 {
     const taut__demand *demand = s->demand;
-    taut_plan_problem   p = {sizeof p, s->o->layers, s->sub, s->error, s->cost, demand->budget, demand->solver, demand->bins,
-                             demand->unsquared};
+    taut_plan_problem   p = {sizeof p,       s->o->layers,   s->sub,       s->error,         s->cost,
+                             demand->budget, demand->solver, demand->bins, demand->unsquared};
     taut_plan_result    result = {sizeof result, 0, 0, 0};
     size_t              n = 0;
     *r = (solution){0};
@@ -281,7 +284,8 @@ static taut_status least_seconds(scratch *s, taut__decision *d)
             if (i % step == 0) TAUT_TRY(try_rate(s, rate, s->caps[c], d, &best, &bound));
             if (bound > before) at = rate;
         }
-        if (s->demand->tight && bound >= 0) TAUT_TRY(tighten(s, s->caps[c], at, step == 2 ? RATE_STEP * RATE_STEP : RATE_STEP, &bound));
+        if (s->demand->tight && bound >= 0)
+            TAUT_TRY(tighten(s, s->caps[c], at, step == 2 ? RATE_STEP * RATE_STEP : RATE_STEP, &bound));
         if (bound >= 0) lowest = fmin(lowest, latency + bound); /* else there are no such plans */
     }
     d->gap = best > 0 && isfinite(lowest) ? fmax(1 - lowest / best, 0) : 0;
@@ -295,7 +299,8 @@ taut_status taut__decide(const taut__observations *o, const taut__demand *demand
     scratch     s = {.o = o, .demand = demand};
     taut_status status = reserve(&s);
     if (status == TAUT_OK) list_ways(&s);
-    if (status == TAUT_OK) status = demand->objective == TAUT_OBJECTIVE_BYTES ? least_bytes(&s, d) : least_seconds(&s, d);
+    if (status == TAUT_OK)
+        status = demand->objective == TAUT_OBJECTIVE_BYTES ? least_bytes(&s, d) : least_seconds(&s, d);
     if (status == TAUT_OK) total(&s, d);
     release(&s);
     return status;

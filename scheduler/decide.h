@@ -40,17 +40,18 @@ typedef struct taut__demand {
     bool            unsquared;
     uint32_t        leave_out; /* options of these kinds are not considered */
     taut__link      link;
-    bool            tight;       /* time: solve more often for a gap that is nearer to the truth; the plan is the same */
-    bool            compressing; /* time: the best plan that compresses something, even if none of them pays; none: all dense */
+    bool            tight; /* time: solve more often for a gap that is nearer to the truth; the plan is the same */
+    bool compressing; /* time: the best plan that compresses something, even if none of them pays; none: all dense */
 } taut__demand;
 
 typedef struct taut__decision {
-    uint32_t  *option; /* of each layer, an index into observations.option; caller's memory */
-    double     error; /* of the plan */
-    double     gap;   /* no plan within the budget takes less than 1 - gap times this one's seconds (bytes, where they are the objective) */
-    double     bytes, seconds, dense_seconds; /* of one rank's encodings; predicted; predicted if all were dense */
-    bool       feasible; /* false: the most exact options were taken and still exceed the budget */
-    uint64_t   hash;
+    uint32_t *option; /* of each layer, an index into observations.option; caller's memory */
+    double    error;  /* of the plan */
+    double
+             gap; /* no plan within the budget takes less than 1 - gap times this one's seconds (bytes, where they are the objective) */
+    double   bytes, seconds, dense_seconds; /* of one rank's encodings; predicted; predicted if all were dense */
+    bool     feasible;                      /* false: the most exact options were taken and still exceed the budget */
+    uint64_t hash;
 } taut__decision;
 
 /* Layers of a step are under way together, so what counts is max(processor, link) of them all, which is no sum over layers.

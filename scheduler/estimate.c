@@ -4,16 +4,21 @@
 
 static const double DRIFT = 0.009; /* of the ratio from step to step, as a share of it */
 static const double FORGET = 0.95; /* of what is known about the spread over blocks, per step */
-static const double PRIOR_BLOCK = 2, PRIOR_WEIGHT = 1; /* a spread of blocks before any was seen, and the blocks that it counts as */
-static const double UNSURE = 10; /* blocks: a spread learnt from so many may be twice as large */
-enum { ENOUGH = 4 }; /* blocks to fit a ratio to */
+static const double PRIOR_BLOCK = 2,
+                    PRIOR_WEIGHT = 1; /* a spread of blocks before any was seen, and the blocks that it counts as */
+static const double UNSURE = 10;      /* blocks: a spread learnt from so many may be twice as large */
+enum { ENOUGH = 4 };                  /* blocks to fit a ratio to */
 static const double CALM = 0.1, RESTLESS_MOST = 5; /* the drift is taken as larger where surprises are */
-static const double LEAN = 0.15, LEAN_MOST = 0.8; /* 2.8 deviations, sqrt(LEAN / (2 - LEAN)) each, of the mean of surprises that have no memory: a false alarm in some 700 steps */
+static const double
+    LEAN = 0.15,
+    LEAN_MOST =
+        0.8; /* 2.8 deviations, sqrt(LEAN / (2 - LEAN)) each, of the mean of surprises that have no memory: a false alarm in some 700 steps */
 static const double SURPRISE = 12; /* squared deviations, in variances, beyond which the ratio has jumped */
 
 void taut__ratio_reset(taut__ratio *r, double guess, double most)
 {
-    *r = (taut__ratio){.mean = guess, .most = most, .var = most * most, .block = PRIOR_BLOCK, .weight = PRIOR_WEIGHT, .restless = 1};
+    *r = (taut__ratio){
+        .mean = guess, .most = most, .var = most * most, .block = PRIOR_BLOCK, .weight = PRIOR_WEIGHT, .restless = 1};
 }
 
 typedef struct moments {
@@ -49,8 +54,10 @@ static taut__measured_sum expand(const taut__blocks *b, const moments *m)
 static void learn_spread(taut__ratio *r, const moments *m, double unit, bool fitted)
 {
     double mean = m->d / m->n, now = m->d2 * unit * unit, free = m->n, weight = FORGET * r->weight;
-    if (m->n >= 8) now = (m->d2 - m->n * mean * mean) * unit * unit; /* fewer: around the ratio, which is known better than their mean */
-    if (m->n >= 8 || fitted) free = m->n - 1;                        /* one that was fitted to them tells that much less */
+    if (m->n >= 8)
+        now = (m->d2 - m->n * mean * mean) * unit *
+              unit;                           /* fewer: around the ratio, which is known better than their mean */
+    if (m->n >= 8 || fitted) free = m->n - 1; /* one that was fitted to them tells that much less */
     r->block = (weight * r->block + now) / (weight + free);
     r->weight = weight + free;
 }
@@ -62,7 +69,7 @@ static double leaned(taut__ratio *r, double delta, double expected)
     r->lean += LEAN * (fmin(fmax(z, -sqrt(SURPRISE)), sqrt(SURPRISE)) - r->lean);
     if (fabs(r->lean) < LEAN_MOST) return 0;
     lean = r->lean;
-    r->lean *= 0.5; /* what follows has to show it again */
+    r->lean *= 0.5;                    /* what follows has to show it again */
     return 2 * lean * lean * expected; /* the mean lags behind */
 }
 
@@ -81,7 +88,7 @@ taut__measured_sum taut__ratio_step(taut__ratio *r, const taut__blocks *b)
     if (r->steps > 0) prior = fmax(prior, leaned(r, delta, prior + noise));
     fitted = m.c > 0 && (r->steps == 0 || (m.n >= ENOUGH && delta * delta > SURPRISE * (prior + noise)));
     if (fitted) r->lean = 0;
-    if (fitted) { /* unknown, or it has jumped */
+    if (fitted) {           /* unknown, or it has jumped */
         around = m.t / m.c; /* differences from a wrong ratio would be as noisy as the control */
         m = moments_of(b, around);
         delta = around - r->mean + unit * m.d / m.n;

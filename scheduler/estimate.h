@@ -19,24 +19,26 @@
 #include "../comm/base/base.h"
 
 typedef struct taut__ratio { /* T / C of one layer under one codec, pooled over steps */
-    double   mean;   /* expected in the next step */
-    double   var;    /* of that */
-    double   most;   /* what it can be at most */
-    double   block;  /* variance of M (t - rho c) / C over blocks */
-    double   weight; /* blocks behind `block`, old ones fading */
-    double   restless; /* squared surprises in units of what was expected, fading mean: 1 where the ratio is as steady as assumed */
-    double   lean;   /* surprises in deviations of what was expected, with their signs, fading mean: far from 0, the ratio has moved */
-    uint64_t steps;  /* with sampled blocks, since the reset */
+    double mean;             /* expected in the next step */
+    double var;              /* of that */
+    double most;             /* what it can be at most */
+    double block;            /* variance of M (t - rho c) / C over blocks */
+    double weight;           /* blocks behind `block`, old ones fading */
+    double
+        restless; /* squared surprises in units of what was expected, fading mean: 1 where the ratio is as steady as assumed */
+    double
+        lean; /* surprises in deviations of what was expected, with their signs, fading mean: far from 0, the ratio has moved */
+    uint64_t steps; /* with sampled blocks, since the reset */
 } taut__ratio;
 
 /* Nothing is known but a guess, and that it cannot exceed `most`: the first sample decides. */
 void taut__ratio_reset(taut__ratio *r, double guess, double most);
 
 typedef struct taut__blocks { /* the sample of one step */
-    double        all;     /* M */
-    size_t        n;       /* m */
-    const double *t, *c;   /* of each */
-    double        control; /* C */
+    double        all;        /* M */
+    size_t        n;          /* m */
+    const double *t, *c;      /* of each */
+    double        control;    /* C */
 } taut__blocks;
 
 typedef struct taut__measured_sum {
@@ -46,7 +48,9 @@ typedef struct taut__measured_sum {
 /* T, and what was learnt. Blocks that are not finite are left out. Never negative. */
 taut__measured_sum taut__ratio_step(taut__ratio *r, const taut__blocks *b);
 
-enum { TAUT_SIGMAS = 4 }; /* of an interval: deviations of a few blocks last for some steps, and tails are heavy; docs/planning.md has what it covers */
+enum {
+    TAUT_SIGMAS = 4
+}; /* of an interval: deviations of a few blocks last for some steps, and tails are heavy; docs/planning.md has what it covers */
 
 /* value/var of sums over layers, error and norm -> relative error, and the interval's ends. norm 0: all are 0. */
 typedef struct taut__interval {

@@ -18,7 +18,8 @@ void taut__guard_allow(const double *planned, size_t layers, taut__watch *w)
 {
     double sum = 0;
     for (size_t l = 0; l < layers; l++) sum += planned[l];
-    for (size_t l = 0; l < layers; l++) w[l] = (taut__watch){.share = sum > 0 ? planned[l] / sum : 0, .tunable = w[l].tunable};
+    for (size_t l = 0; l < layers; l++)
+        w[l] = (taut__watch){.share = sum > 0 ? planned[l] / sum : 0, .tunable = w[l].tunable};
 }
 
 bool taut__guard_step(taut__guard *g, const double *error, double norm2, double budget, size_t layers, taut__watch *w)
@@ -48,13 +49,15 @@ void taut__guard_steer(taut__guard *g, double noise)
     if (!(g->error > 0) || !(g->budget > 0)) return;
     now = log(g->error / g->budget);
     jump = g->last != 0 ? now - g->last : 0;
-    g->spread2 = FORGET * g->spread2 + (1 - FORGET) * jump * jump / 2; /* the difference of two steps has twice the variance */
+    g->spread2 =
+        FORGET * g->spread2 + (1 - FORGET) * jump * jump / 2; /* the difference of two steps has twice the variance */
     reserve = sqrt(SIGMAS * SIGMAS * g->spread2 + NOISES * NOISES * noise * noise);
     g->target = fmin(fmax(exp(-reserve), TARGET_MIN), TARGET_MAX);
     /* going down faster than up, steps would lie below the target on average, by about this much of their deviation */
     over = now - log(g->target) - LOPSIDED * sqrt(g->spread2 + noise * noise);
     g->error_scale = fmin(fmax(scale * exp(-(over > 0 ? DOWN : UP) * over), SCALE_MIN), SCALE_MAX);
-    g->last = now + log(g->error_scale / scale); /* what the next step would make if its gradients were like this one's */
+    g->last =
+        now + log(g->error_scale / scale); /* what the next step would make if its gradients were like this one's */
 }
 
 bool taut__guard_strained(const taut__guard *g) { return g->error_scale > STRAINED || g->error_scale < 1 / STRAINED; }

@@ -10,21 +10,21 @@
 #include "../comm/base/base.h"
 
 typedef struct taut__guard {
-    double   budget;     /* of the last step; before one, the plan's */
-    uint64_t violations; /* steps whose measured error was over the budget */
-    double   error;      /* of the last step, all layers */
-    double   noise;      /* standard deviation of that measurement, and of the budget's, relative */
-    double   error_scale;       /* what the errors asked of tunable codecs are multiplied by; 1 = as planned */
-    double   target;     /* share of the budget to aim at */
-    double   spread2;    /* variance, from step to step, of log(error / budget) */
-    double   last;       /* log(error / budget) of the last step, as it would be with the error_scale of now; 0: none yet */
+    double   budget;      /* of the last step; before one, the plan's */
+    uint64_t violations;  /* steps whose measured error was over the budget */
+    double   error;       /* of the last step, all layers */
+    double   noise;       /* standard deviation of that measurement, and of the budget's, relative */
+    double   error_scale; /* what the errors asked of tunable codecs are multiplied by; 1 = as planned */
+    double   target;      /* share of the budget to aim at */
+    double   spread2;     /* variance, from step to step, of log(error / budget) */
+    double   last; /* log(error / budget) of the last step, as it would be with the error_scale of now; 0: none yet */
 } taut__guard;
 
 typedef struct taut__watch { /* one layer */
-    double   share;    /* of the budget */
-    bool     tunable;  /* in: follows error_scale */
-    double   observed; /* relative squared error of the last step */
-    bool     safer;    /* out: must go to a safer codec now */
+    double share;            /* of the budget */
+    bool   tunable;          /* in: follows error_scale */
+    double observed;         /* relative squared error of the last step */
+    bool   safer;            /* out: must go to a safer codec now */
 } taut__watch;
 
 void taut__guard_init(taut__guard *g);

@@ -23,7 +23,8 @@ static taut_status check_layer(const taut_plan_problem *p, size_t l)
 static taut_status check(const taut_plan_problem *p)
 {
     if (p->layers < 1 || !p->first || !p->error || !p->cost)
-        return taut__fail(TAUT_E_INVALID, "plan: %zu layers: must be at least 1, with first, error and cost", p->layers);
+        return taut__fail(TAUT_E_INVALID, "plan: %zu layers: must be at least 1, with first, error and cost",
+                          p->layers);
     if (!(p->budget >= 0) || !isfinite(p->budget))
         return taut__fail(TAUT_E_RANGE, "plan: budget %g: must be finite and at least 0", p->budget);
     if (p->bins > BINS_MAX) return taut__fail(TAUT_E_RANGE, "plan: bins %u: must be 0..%d", p->bins, BINS_MAX);
@@ -58,8 +59,7 @@ taut_status taut_plan_solve(const taut_plan_problem *problem, uint32_t *choice, 
     if (r.error > p.budget)
         s = taut__fail(TAUT_E_INFEASIBLE, "plan: the most exact candidates have error %g, over the budget %g", r.error,
                        p.budget);
-    else
-        s = solve(p.solver ? p.solver : "hull", p.bins ? p.bins : BINS_DEFAULT, &f, choice, &r.bound);
+    else s = solve(p.solver ? p.solver : "hull", p.bins ? p.bins : BINS_DEFAULT, &f, choice, &r.bound);
     if (s == TAUT_OK || s == TAUT_E_INFEASIBLE) {
         taut__frontier_sum(&f, choice, &r.error, &r.cost);
         for (size_t l = 0; l < p.layers; l++) choice[l] = taut__point_at(&f, l, choice[l])->candidate;

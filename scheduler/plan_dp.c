@@ -27,10 +27,10 @@ typedef struct dp {
     dp_layer *layer; /* those with two survivors or more */
     size_t    layers, bins;
     size_t    survivors; /* of those layers together */
-    uint32_t *point; /* positions of the survivors, most exact first */
-    double    unit;  /* error of one bin */
-    double    base;  /* cost of the fixed layers and of every other layer's cheapest survivor */
-    float    *value; /* (layers+1) rows of bins+1 */
+    uint32_t *point;     /* positions of the survivors, most exact first */
+    double    unit;      /* error of one bin */
+    double    base;      /* cost of the fixed layers and of every other layer's cheapest survivor */
+    float    *value;     /* (layers+1) rows of bins+1 */
 } dp;
 
 /* 4 floats at any address; both compilers turn this into the CPU's vectors */

@@ -18,8 +18,8 @@
 #include <string.h>
 
 typedef struct hull_step {
-    double   slope;         /* cost saved per error */
-    double   error, saved;  /* added error, saved cost */
+    double   slope;           /* cost saved per error */
+    double   error, saved;    /* added error, saved cost */
     uint32_t layer, from, to; /* positions in the layer's Pareto set */
 } hull_step;
 
@@ -55,7 +55,10 @@ static size_t layer_steps(const taut__frontier *f, size_t layer, hull_step *s)
 }
 
 /* Spend what the budget leaves on any Pareto point that fits: passes over the layers, largest possible saving first. */
-typedef struct saving { double saved; uint32_t layer; } saving;
+typedef struct saving {
+    double   saved;
+    uint32_t layer;
+} saving;
 
 static int by_saving(const void *a, const void *b)
 {
@@ -150,11 +153,11 @@ static void repair(const taut__frontier *f, const hull_step *s, size_t n, size_t
 /* *multiplier: lambda, cost per error; 0 when the budget does not bind. */
 taut_status taut__solve_hull(const taut__frontier *f, uint32_t *at, double *bound, double *multiplier)
 {
-    size_t     n = 0, i = 0;
-    hull_step *s = taut__alloc(f->first[f->layers], sizeof *s);
-    uint32_t  *other = taut__alloc(f->layers, sizeof *other);
-    saving    *order = taut__alloc(f->layers, sizeof *order);
-    double     left, cost;
+    size_t      n = 0, i = 0;
+    hull_step  *s = taut__alloc(f->first[f->layers], sizeof *s);
+    uint32_t   *other = taut__alloc(f->layers, sizeof *other);
+    saving     *order = taut__alloc(f->layers, sizeof *order);
+    double      left, cost;
     taut_status status = TAUT_OK;
     if (!s || !other || !order) {
         status = taut__fail(TAUT_E_NOMEM, "plan: no memory for %zu layers", f->layers);

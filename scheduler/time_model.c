@@ -27,7 +27,9 @@ taut_status taut__link_parse(const char *text, taut__line *line)
     if (strcmp(end, "mbit") == 0) unit = 1e6;
     if (strcmp(end, "kbit") == 0) unit = 1e3;
     if (end == text || unit == 0 || !(bits * unit >= 1e3 && bits * unit <= 1e15))
-        return taut__fail(TAUT_E_INVALID, "TAUT_LINK=%s: must be measure or a bandwidth, as in 100mbit, 2.5gbit; 1kbit to 1000000gbit", text);
+        return taut__fail(TAUT_E_INVALID,
+                          "TAUT_LINK=%s: must be measure or a bandwidth, as in 100mbit, 2.5gbit; 1kbit to 1000000gbit",
+                          text);
     *line = (taut__line){LINK_LATENCY_S, 8 / (bits * unit)};
     return TAUT_OK;
 }
@@ -42,8 +44,9 @@ double taut__algorithm_hops(taut__algorithm_id via, int ranks, const taut__work 
     double p = ranks;
     if (ranks < 2) return 0;
     switch (via) {
-    case TAUT_VIA_NATIVE: return (doubles(w) ? 1 : 2) * ceil(log2(p)) * w->rounds; /* else reduce-scatter and allgather by halving */
-    case TAUT_VIA_SRA: return 2 * (1 + SHARE * (p - 2));     /* all peers at once, twice */
+    case TAUT_VIA_NATIVE:
+        return (doubles(w) ? 1 : 2) * ceil(log2(p)) * w->rounds; /* else reduce-scatter and allgather by halving */
+    case TAUT_VIA_SRA: return 2 * (1 + SHARE * (p - 2));         /* all peers at once, twice */
     case TAUT_VIA_RING: return 2 * (p - 1);
     default: return 1 + SHARE * (p - 2);
     }
@@ -88,8 +91,8 @@ taut__load taut__algorithm_load(const taut__link *link, taut__algorithm_id via, 
     double            bytes = taut__algorithm_bytes(via, link->ranks, w);
     if (link->ranks < 2) return (taut__load){.slices = 1};
     double hops = taut__algorithm_hops(via, link->ranks, w) + w->agree * ceil(log2(link->ranks));
-    return (taut__load){taut__algorithm_codec_s(via, link->ranks, w), bytes * taut__copy_seconds(line->beta), bytes * line->beta,
-                        hops * line->alpha, slices(link, via, w)};
+    return (taut__load){taut__algorithm_codec_s(via, link->ranks, w), bytes * taut__copy_seconds(line->beta),
+                        bytes * line->beta, hops * line->alpha, slices(link, via, w)};
 }
 
 void taut__load_add(taut__load *sum, const taut__load *l)

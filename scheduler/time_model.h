@@ -12,14 +12,22 @@
 
 #include "../comm/base/base.h"
 
-typedef enum taut__algorithm_id { TAUT_VIA_NATIVE, TAUT_VIA_SRA, TAUT_VIA_RING, TAUT_VIA_GATHER, TAUT_VIAS } taut__algorithm_id;
+typedef enum taut__algorithm_id {
+    TAUT_VIA_NATIVE,
+    TAUT_VIA_SRA,
+    TAUT_VIA_RING,
+    TAUT_VIA_GATHER,
+    TAUT_VIAS
+} taut__algorithm_id;
 const char *taut__algorithm_name(taut__algorithm_id via); /* "native", "sra", "ring", "gather" */
 
-typedef struct taut__line { double alpha, beta; } taut__line; /* seconds per hop, seconds per byte */
+typedef struct taut__line {
+    double alpha, beta;
+} taut__line; /* seconds per hop, seconds per byte */
 
 typedef struct taut__link {
     int        ranks;
-    double     slice_bytes;     /* of float32: the pipelining unit */
+    double     slice_bytes; /* of float32: the pipelining unit */
     taut__line line[TAUT_VIAS];
 } taut__link;
 
@@ -44,16 +52,19 @@ double taut__algorithm_bytes(taut__algorithm_id via, int ranks, const taut__work
 double taut__algorithm_codec_s(taut__algorithm_id via, int ranks, const taut__work *w);
 
 /* What one layer, or the sum of several, asks of processor and link. */
-typedef struct taut__load { double codec, copy, wire, latency, slices; } taut__load;
+typedef struct taut__load {
+    double codec, copy, wire, latency, slices;
+} taut__load;
 taut__load taut__algorithm_load(const taut__link *link, taut__algorithm_id via, const taut__work *w);
 void       taut__load_add(taut__load *sum, const taut__load *l); /* start from {0} */
 double     taut__load_seconds(const taut__load *l);
 
 /* The algorithms that may carry it: bits. Two ranks exchange everything, as comm/reduce/algorithms.c has it. */
-uint32_t  taut__vias(const taut__link *link, const taut__work *w);
-double    taut__copy_seconds(double beta); /* of the processor, per byte on a link of beta seconds per byte */
-double    taut__algorithm_seconds(const taut__link *link, taut__algorithm_id via, const taut__work *w);
-taut__algorithm_id taut__algorithm_best(const taut__link *link, const taut__work *w, double *seconds); /* the lower id wins ties */
+uint32_t           taut__vias(const taut__link *link, const taut__work *w);
+double             taut__copy_seconds(double beta); /* of the processor, per byte on a link of beta seconds per byte */
+double             taut__algorithm_seconds(const taut__link *link, taut__algorithm_id via, const taut__work *w);
+taut__algorithm_id taut__algorithm_best(const taut__link *link, const taut__work *w,
+                                        double *seconds); /* the lower id wins ties */
 
 /* All algorithms on a link of this bandwidth and latency. */
 taut__link taut__link_simple(int ranks, double bits_per_second, double latency_s);

@@ -6,24 +6,29 @@
 /* How many times faster than another arm leaves no doubt. Measured uncompressed steps may be the first ones of a run, which are slow
  * for many reasons, so the prediction has to agree; predictions alone are off by less than UNSEEN. */
 static const double SEEN = 2, SEEN_PREDICTED = 2, UNSEEN = 3;
-static const double PLANS = 1.5;  /* between plans: predictions of codecs err by about as much */
-static const double CHANGED = 2;   /* of the arm in force, twice in a row: what was known about the others is not any more */
+static const double PLANS = 1.5; /* between plans: predictions of codecs err by about as much */
+static const double CHANGED =
+    2; /* of the arm in force, twice in a row: what was known about the others is not any more */
 
 /* Of the test. A pair's x = (a - b) / (a + b) lies in (-1, 1), so that no single step decides; it is about half the logarithm of
  * a / b. Its variance is taken as if PRIOR pairs with a deviation of SIGMA had been seen before: in the practice cluster single
  * steps deviate by 5 to 20%. */
-enum { TO_CONFIRM = 2, TO_DECIDE = 3, PRIOR = 2 }; /* pairs at least: to say what the prediction says, and anything else */
+enum {
+    TO_CONFIRM = 2,
+    TO_DECIDE = 3,
+    PRIOR = 2
+}; /* pairs at least: to say what the prediction says, and anything else */
 static const double SIGMA = 0.125;
-static const double CLEAR = 3;           /* standard errors */
+static const double CLEAR = 3; /* standard errors */
 /* Where it is not clear after ENOUGH pairs, the median x decides, unless that is CLOSE to 0, which is within 15%: then looking on costs
  * little, and TAUT_PAIRS are taken. What is not faster by 4% changes nothing. */
 enum { ENOUGH = 7 };
 static const double CLOSE = 0.07, AT_LAST = -0.02;
 
 enum {
-    FRESH_STEPS = 200,   /* samples say something about now */
-    REST = 24,           /* steps from a withdrawal to the next trial */
-    REST_DENSE = 64,     /* from a trial that the plan has won to the next one */
+    FRESH_STEPS = 200, /* samples say something about now */
+    REST = 24,         /* steps from a withdrawal to the next trial */
+    REST_DENSE = 64,   /* from a trial that the plan has won to the next one */
     REST_DOUBLINGS = 6,
 };
 static const double REST_PER_LOSS = 150; /* steps per time that a step of the loser takes longer: 3 of them cost 2% */
@@ -216,7 +221,8 @@ static void judge(taut__verdict *v, double tried, double in_force)
     bool said = v->arm[t->arm].offer.predicted > PLANS * v->arm[v->in_force].offer.predicted;
     if (t->pairs >= (said ? TO_CONFIRM : TO_DECIDE) && errors >= CLEAR) end_trial(v, false);
     else if (t->pairs >= TO_DECIDE && errors <= -CLEAR) end_trial(v, true);
-    else if (t->pairs == TAUT_PAIRS || (t->pairs >= ENOUGH && fabs(median(t->x, t->pairs)) > CLOSE)) end_trial(v, median(t->x, t->pairs) <= AT_LAST);
+    else if (t->pairs == TAUT_PAIRS || (t->pairs >= ENOUGH && fabs(median(t->x, t->pairs)) > CLOSE))
+        end_trial(v, median(t->x, t->pairs) <= AT_LAST);
 }
 
 static void note(taut__verdict *v, int arm, uint64_t shape, double seconds)

@@ -31,25 +31,25 @@ typedef struct taut__arm_offer { /* arm 0: uncompressed */
     uint64_t plan;      /* a number of the plan: another number, another plan */
 } taut__arm_offer;
 
-typedef struct taut__samples { /* of one arm, of steps of one shape */
-    uint64_t shape, at;        /* at: when the last one came, in steps of the verdict */
+typedef struct taut__samples {              /* of one arm, of steps of one shape */
+    uint64_t shape, at;                     /* at: when the last one came, in steps of the verdict */
     double   seconds[TAUT_RECENT], settled; /* the last ones; their median when it was last looked at, or 0 */
-    uint32_t n, moved;         /* noted so far; how often in a row their median was another */
+    uint32_t n, moved;                      /* noted so far; how often in a row their median was another */
 } taut__samples;
 
 typedef struct taut__arm {
     taut__arm_offer offer;
-    bool          fresh;       /* its next step grows memory, and does not count */
-    bool          tried;       /* against the arm in force, since there was reason to doubt what is known */
-    uint64_t      rests_until;
-    uint32_t      lost;        /* trials in a row */
-    taut__samples samples[TAUT_SHAPES];
+    bool            fresh; /* its next step grows memory, and does not count */
+    bool            tried; /* against the arm in force, since there was reason to doubt what is known */
+    uint64_t        rests_until;
+    uint32_t        lost; /* trials in a row */
+    taut__samples   samples[TAUT_SHAPES];
 } taut__arm;
 
 typedef struct taut__trial { /* of one arm against the one in force */
     int      arm;            /* -1: none is under way */
     uint32_t pairs;
-    double   x[TAUT_PAIRS];  /* (its seconds - the other's) / (its seconds + the other's) */
+    double   x[TAUT_PAIRS]; /* (its seconds - the other's) / (its seconds + the other's) */
     uint64_t began;
 } taut__trial;
 

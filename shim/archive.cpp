@@ -94,7 +94,8 @@ class sink
     /* 0, or the errno of the first failure; EPROTO: the archive has another end than expected */
     int finish()
     {
-        if (tail.size() != END_BYTES || tail.compare(0, 4, END_MAGIC, 4) != 0 || tail[20] || tail[21]) return error ? error : EPROTO;
+        if (tail.size() != END_BYTES || tail.compare(0, 4, END_MAGIC, 4) != 0 || tail[20] || tail[21])
+            return error ? error : EPROTO;
         tail[20] = static_cast<char>(MARK_BYTES + SUM_BYTES);
         emit(tail.data(), tail.size());
         emit(MARK, MARK_BYTES);
@@ -131,7 +132,8 @@ taut_status verify(FILE *f, const char *path)
     if (size < static_cast<long>(sizeof end) || std::fseek(f, size - static_cast<long>(sizeof end), SEEK_SET) != 0 ||
         std::fread(end, 1, sizeof end, f) != sizeof end || std::memcmp(end, END_MAGIC, 4) != 0 ||
         std::memcmp(end + END_BYTES, MARK, MARK_BYTES) != 0)
-        return fail(TAUT_E_CORRUPT, "%s: damaged, or not written by taut_torch_save: it does not end with a checksum", path);
+        return fail(TAUT_E_CORRUPT, "%s: damaged, or not written by taut_torch_save: it does not end with a checksum",
+                    path);
     std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t *)> state(XXH3_createState(), XXH3_freeState);
     if (!state || XXH3_128bits_reset(state.get()) != XXH_OK) throw std::bad_alloc();
     std::rewind(f);
@@ -178,7 +180,8 @@ taut_status read_archive(taut_torch_model *model, taut_torch_optim *optim, const
         if (!in.try_read("optim", kind) || !in.try_read("steps", steps))
             return fail(TAUT_E_MISMATCH, "%s was saved without an optimizer", path);
         if (kind.toStringRef() != optim->cfg.kind)
-            return fail(TAUT_E_MISMATCH, "%s holds the state of %s, here it is %s", path, kind.toStringRef().c_str(), optim->cfg.kind);
+            return fail(TAUT_E_MISMATCH, "%s holds the state of %s, here it is %s", path, kind.toStringRef().c_str(),
+                        optim->cfg.kind);
     }
     if (taut_status bad = read_tensors(in, want, path, got)) return bad;
     if (note && !(*note = strdup(text.toStringRef().c_str()))) return fail(TAUT_E_NOMEM, "out of memory");
@@ -206,8 +209,7 @@ extern "C" taut_status taut_torch_save(const taut_torch_model *model, const taut
     return s;
 }
 
-extern "C" taut_status taut_torch_load(taut_torch_model *model, taut_torch_optim *optim, const char *path,
-                                       char **note)
+extern "C" taut_status taut_torch_load(taut_torch_model *model, taut_torch_optim *optim, const char *path, char **note)
 {
     if (note) *note = nullptr;
     if (!model || !path) return fail(TAUT_E_INVALID, "model or path is NULL");

@@ -45,7 +45,9 @@ convnet::convnet(const convnet_shape &s, uint64_t seed) : shape(s)
         gain.push_back(add("norm" + std::to_string(i + 1) + ".weight", at::full({s.filters}, 1.0, at::kFloat)));
         shift.push_back(add("norm" + std::to_string(i + 1) + ".bias", at::full({s.filters}, 0.0, at::kFloat)));
         in = s.filters, h /= 2, wide /= 2;
-        if (h < 1 || wide < 1) throw std::invalid_argument("convnet: " + std::to_string(s.blocks) + " blocks halve these images to nothing");
+        if (h < 1 || wide < 1)
+            throw std::invalid_argument("convnet: " + std::to_string(s.blocks) +
+                                        " blocks halve these images to nothing");
     }
     head = uniform("head.weight", {s.classes, in * h * wide}, in * h * wide);
     bias = uniform("head.bias", {s.classes}, in * h * wide);
@@ -67,7 +69,8 @@ at::Tensor convnet::forward(const at::Tensor &x)
 {
     const convnet_shape &s = shape;
     if (x.scalar_type() != at::kFloat || x.numel() != x.size(0) * s.channels * s.height * s.width)
-        throw std::invalid_argument("convnet: the batch must be images of " + std::to_string(s.channels) + "x" + std::to_string(s.height) + "x" + std::to_string(s.width));
+        throw std::invalid_argument("convnet: the batch must be images of " + std::to_string(s.channels) + "x" +
+                                    std::to_string(s.height) + "x" + std::to_string(s.width));
     return at::linear(features(x.reshape({x.size(0), s.channels, s.height, s.width})), head, bias);
 }
 
@@ -87,13 +90,16 @@ at::Tensor augment(const at::Tensor &x, int64_t groups, uint64_t seed, bool mirr
     std::vector<float> keep(static_cast<size_t>(groups * h * w), 1.0f);
     bool               blanked = false;
     for (int64_t g = 0; g < groups; g++) {
-        double angle = r.between(-1, 1) * 15 * M_PI / 180, sx = std::exp(r.between(-0.223, 0.223)), sy = std::exp(r.between(-0.223, 0.223));
+        double angle = r.between(-1, 1) * 15 * M_PI / 180, sx = std::exp(r.between(-0.223, 0.223)),
+               sy = std::exp(r.between(-0.223, 0.223));
         double tx = r.between(-0.25, 0.25), ty = r.between(-0.25, 0.25), flip = mirror && r.next() < 0.5 ? -1 : 1;
         double which = r.next();
         if (which >= 0.7) angle = 0, sx = sy = 1, tx = ty = 0; /* three tenths keep their place */
         float *t = &theta[static_cast<size_t>(6 * g)];
-        t[0] = static_cast<float>(flip * std::cos(angle) * sx), t[1] = static_cast<float>(-std::sin(angle) * sx), t[2] = static_cast<float>(tx);
-        t[3] = static_cast<float>(flip * std::sin(angle) * sy), t[4] = static_cast<float>(std::cos(angle) * sy), t[5] = static_cast<float>(ty);
+        t[0] = static_cast<float>(flip * std::cos(angle) * sx), t[1] = static_cast<float>(-std::sin(angle) * sx),
+        t[2] = static_cast<float>(tx);
+        t[3] = static_cast<float>(flip * std::sin(angle) * sy), t[4] = static_cast<float>(std::cos(angle) * sy),
+        t[5] = static_cast<float>(ty);
         double bright = r.between(-0.3, 0.3), contrast = r.between(0.7, 1.3);
         light[static_cast<size_t>(2 * g)] = static_cast<float>(which < 0.85 ? 0 : bright);
         light[static_cast<size_t>(2 * g + 1)] = static_cast<float>(which < 0.85 ? 1 : contrast);
@@ -102,7 +108,8 @@ at::Tensor augment(const at::Tensor &x, int64_t groups, uint64_t seed, bool mirr
         blanked = true;
         for (int64_t i = 0; i < h; i++)
             for (int64_t j = 0; j < w; j++)
-                if (std::fabs(static_cast<double>(i) - cy) < static_cast<double>(h) / 4 && std::fabs(static_cast<double>(j) - cx) < static_cast<double>(w) / 4)
+                if (std::fabs(static_cast<double>(i) - cy) < static_cast<double>(h) / 4 &&
+                    std::fabs(static_cast<double>(j) - cx) < static_cast<double>(w) / 4)
                     keep[static_cast<size_t>((g * h + i) * w + j)] = 0;
     }
     at::Tensor grid = at::affine_grid_generator(each_group(theta, {2, 3}, groups, each), {n, x.size(1), h, w}, false);

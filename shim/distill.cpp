@@ -17,7 +17,8 @@ struct matching {
     random_numbers                    random;
     at::Tensor                        images, momentum; /* S, [classes*per_class, channels, height, width] */
 
-    matching(const taut_torch_distill_config &cfg, const taut_torch_images &t) : c(cfg), real(t), members(static_cast<size_t>(t.classes)), random(cfg.seed)
+    matching(const taut_torch_distill_config &cfg, const taut_torch_images &t)
+        : c(cfg), real(t), members(static_cast<size_t>(t.classes)), random(cfg.seed)
     {
         for (size_t i = 0; i < t.n; i++) members[static_cast<size_t>(t.labels[i])].push_back(static_cast<int64_t>(i));
     }
@@ -53,10 +54,13 @@ double iterate(matching &m, int64_t it)
     convnet net(s, seed);
     {
         at::NoGradGuard no_grad;
-        target = net.features(augment(m.draw(m.c.real), classes, seed, m.c.mirror != 0)).view({classes, m.c.real, -1}).mean(1);
+        target = net.features(augment(m.draw(m.c.real), classes, seed, m.c.mirror != 0))
+                     .view({classes, m.c.real, -1})
+                     .mean(1);
     }
     at::Tensor leaf = m.images.detach().requires_grad_(true);
-    at::Tensor mine = net.features(augment(leaf, classes, seed, m.c.mirror != 0)).view({classes, m.c.per_class, -1}).mean(1);
+    at::Tensor mine =
+        net.features(augment(leaf, classes, seed, m.c.mirror != 0)).view({classes, m.c.per_class, -1}).mean(1);
     at::Tensor loss = mine.sub(target).pow(2).sum();
     loss.backward();
     at::NoGradGuard no_grad;
@@ -72,14 +76,17 @@ taut_status settle(taut_torch_distill_config &c)
     if (!c.real) c.real = 64;
     if (!c.filters) c.filters = 64;
     if (c.lr == 0) c.lr = 1;
-    if (c.per_class < 1 || c.per_class > 10000) return fail(TAUT_E_RANGE, "per_class=%lld: must be 1..10000", static_cast<long long>(c.per_class));
-    if (c.iterations < 1 || c.real < 1 || c.filters < 1 || !(c.lr > 0)) return fail(TAUT_E_RANGE, "iterations, real, filters and lr must be above 0");
+    if (c.per_class < 1 || c.per_class > 10000)
+        return fail(TAUT_E_RANGE, "per_class=%lld: must be 1..10000", static_cast<long long>(c.per_class));
+    if (c.iterations < 1 || c.real < 1 || c.filters < 1 || !(c.lr > 0))
+        return fail(TAUT_E_RANGE, "iterations, real, filters and lr must be above 0");
     return TAUT_OK;
 }
 
 } // namespace
 
-extern "C" taut_status taut_torch_distill(const taut_torch_distill_config *cfg, const taut_torch_images *images, uint8_t *out)
+extern "C" taut_status taut_torch_distill(const taut_torch_distill_config *cfg, const taut_torch_images *images,
+                                          uint8_t *out)
 {
     taut_torch_distill_config c = TAUT_TORCH_DISTILL_INIT;
     if (!out || !copy_config(c, cfg)) return fail(TAUT_E_INVALID, "config: size is not set, or out is NULL");
@@ -88,7 +95,9 @@ extern "C" taut_status taut_torch_distill(const taut_torch_distill_config *cfg, 
     return guarded([&] {
         matching m(c, *images);
         for (size_t k = 0; k < m.members.size(); k++)
-            if (m.members[k].empty()) return fail(TAUT_E_INVALID, "class %zu has no image: %lld of each class are to be made", k, static_cast<long long>(c.per_class));
+            if (m.members[k].empty())
+                return fail(TAUT_E_INVALID, "class %zu has no image: %lld of each class are to be made", k,
+                            static_cast<long long>(c.per_class));
         m.images = m.draw_first(c.per_class);
         m.momentum = at::zeros_like(m.images);
         for (int64_t it = 0; it < c.iterations; it++) {

@@ -20,9 +20,13 @@ typedef struct taut_torch_images {
     const float   *soft; /* (optional) n*classes probabilities to learn instead of the labels; NULL */
     size_t         n;
     int64_t        channels, height, width, classes;
-    double         mean, deviation; /* of the values, 0..255: networks see (value-mean)/deviation; 0 deviation = measured on these */
+    double         mean,
+        deviation; /* of the values, 0..255: networks see (value-mean)/deviation; 0 deviation = measured on these */
 } taut_torch_images;
-#define TAUT_TORCH_IMAGES_INIT {sizeof(taut_torch_images), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_TORCH_IMAGES_INIT                                                                                         \
+    {                                                                                                                  \
+        sizeof(taut_torch_images), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                        \
+    }
 
 /* Called after every iteration with how many are done; not 0 stops with TAUT_E_STATE. */
 typedef int (*taut_torch_progress)(void *ctx, int64_t done, int64_t total, double loss);
@@ -34,38 +38,47 @@ typedef int (*taut_torch_progress)(void *ctx, int64_t done, int64_t total, doubl
  *  costs a forward pass of the real ones and one backward pass of S. It begins with random real images.
  *  out: classes*per_class images, class after class. */
 typedef struct taut_torch_distill_config {
-    size_t   size;       /* set by TAUT_TORCH_DISTILL_INIT */
-    int64_t  per_class;  /* images of a class, 1..10000 */
-    uint64_t seed;
-    int64_t  iterations; /* 0 = 800 */
-    int64_t  real;       /* real images of a class in an iteration; 0 = 64 */
-    int64_t  filters;    /* of the random networks; 0 = 64 */
-    double   lr;         /* step, for one image a class; multiplied by per_class; 0 = 1 */
-    int32_t  mirror;     /* 1: transformations may mirror: not for digits */
+    size_t              size;      /* set by TAUT_TORCH_DISTILL_INIT */
+    int64_t             per_class; /* images of a class, 1..10000 */
+    uint64_t            seed;
+    int64_t             iterations; /* 0 = 800 */
+    int64_t             real;       /* real images of a class in an iteration; 0 = 64 */
+    int64_t             filters;    /* of the random networks; 0 = 64 */
+    double              lr;         /* step, for one image a class; multiplied by per_class; 0 = 1 */
+    int32_t             mirror;     /* 1: transformations may mirror: not for digits */
     taut_torch_progress progress;
-    void    *ctx;
+    void               *ctx;
 } taut_torch_distill_config;
-#define TAUT_TORCH_DISTILL_INIT {sizeof(taut_torch_distill_config), 1, 1, 0, 0, 0, 0, 0, 0, 0}
-TAUT_API taut_status taut_torch_distill(const taut_torch_distill_config *cfg, const taut_torch_images *images, uint8_t *out);
+#define TAUT_TORCH_DISTILL_INIT                                                                                        \
+    {                                                                                                                  \
+        sizeof(taut_torch_distill_config), 1, 1, 0, 0, 0, 0, 0, 0, 0                                                   \
+    }
+TAUT_API taut_status taut_torch_distill(const taut_torch_distill_config *cfg, const taut_torch_images *images,
+                                        uint8_t *out);
 
 /* taut_torch_judge : a network of three blocks (3x3 convolution, instance normalisation, ReLU, pooling) of `filters`, trained from the start on these
  *  images with augmentation: SGD with momentum 0.9 and weight decay 5e-4, the rate divided by 10 at half and at three quarters of the steps. */
 typedef struct taut_torch_judge taut_torch_judge;
 typedef struct taut_torch_judge_config {
-    size_t   size;    /* set by TAUT_TORCH_JUDGE_INIT */
-    uint64_t seed;
-    int64_t  filters; /* 0 = 64 */
-    int64_t  steps;   /* 0 = 600 */
-    int64_t  batch;   /* 0 = 128; at most all images */
-    double   lr;      /* 0 = 0.02 */
-    int32_t  mirror;
+    size_t              size; /* set by TAUT_TORCH_JUDGE_INIT */
+    uint64_t            seed;
+    int64_t             filters; /* 0 = 64 */
+    int64_t             steps;   /* 0 = 600 */
+    int64_t             batch;   /* 0 = 128; at most all images */
+    double              lr;      /* 0 = 0.02 */
+    int32_t             mirror;
     taut_torch_progress progress;
-    void    *ctx;
+    void               *ctx;
 } taut_torch_judge_config;
-#define TAUT_TORCH_JUDGE_INIT {sizeof(taut_torch_judge_config), 1, 0, 0, 0, 0, 0, 0, 0}
-TAUT_API taut_status taut_torch_judge_train(const taut_torch_judge_config *cfg, const taut_torch_images *images, taut_torch_judge **judge);
+#define TAUT_TORCH_JUDGE_INIT                                                                                          \
+    {                                                                                                                  \
+        sizeof(taut_torch_judge_config), 1, 0, 0, 0, 0, 0, 0, 0                                                        \
+    }
+TAUT_API taut_status taut_torch_judge_train(const taut_torch_judge_config *cfg, const taut_torch_images *images,
+                                            taut_torch_judge **judge);
 /* probability: n*classes, softmax of logits divided by `temperature` (> 0); hits: how many have the largest at their label. Either may be NULL. */
-TAUT_API taut_status taut_torch_judge_ask(taut_torch_judge *judge, const taut_torch_images *images, double temperature, float *probability, int64_t *hits);
+TAUT_API taut_status taut_torch_judge_ask(taut_torch_judge *judge, const taut_torch_images *images, double temperature,
+                                          float *probability, int64_t *hits);
 TAUT_API void        taut_torch_judge_destroy(taut_torch_judge *judge);
 
 #ifdef __cplusplus

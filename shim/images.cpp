@@ -11,13 +11,16 @@ taut_status check_images(const taut_torch_images *t, bool labels)
     if (!t || t->size < sizeof *t) return fail(TAUT_E_INVALID, "images: size is not set");
     if (!t->pixels || t->n == 0) return fail(TAUT_E_INVALID, "images: there are none");
     if (t->channels < 1 || t->height < 8 || t->width < 8 || t->channels > 64 || t->height > 4096 || t->width > 4096)
-        return fail(TAUT_E_RANGE, "images of %lldx%lldx%lld: must be 1..64 channels of 8..4096 rows and columns", static_cast<long long>(t->channels),
-                    static_cast<long long>(t->height), static_cast<long long>(t->width));
-    if (t->classes < 2 || t->classes > 1048576) return fail(TAUT_E_RANGE, "images: %lld classes: must be 2 or more", static_cast<long long>(t->classes));
+        return fail(TAUT_E_RANGE, "images of %lldx%lldx%lld: must be 1..64 channels of 8..4096 rows and columns",
+                    static_cast<long long>(t->channels), static_cast<long long>(t->height),
+                    static_cast<long long>(t->width));
+    if (t->classes < 2 || t->classes > 1048576)
+        return fail(TAUT_E_RANGE, "images: %lld classes: must be 2 or more", static_cast<long long>(t->classes));
     if (labels && !t->labels) return fail(TAUT_E_INVALID, "images: no labels");
     for (size_t i = 0; t->labels && i < t->n; i++)
         if (t->labels[i] < 0 || t->labels[i] >= t->classes)
-            return fail(TAUT_E_RANGE, "image %zu: class %lld: must be 0..%lld", i, static_cast<long long>(t->labels[i]), static_cast<long long>(t->classes - 1));
+            return fail(TAUT_E_RANGE, "image %zu: class %lld: must be 0..%lld", i, static_cast<long long>(t->labels[i]),
+                        static_cast<long long>(t->classes - 1));
     return TAUT_OK;
 }
 
@@ -27,7 +30,8 @@ image_set::image_set(const taut_torch_images &t) : from(t), mean(t.mean), deviat
     double sum = 0, square = 0, all = static_cast<double>(t.n * elems);
     shape.channels = t.channels, shape.height = t.height, shape.width = t.width, shape.classes = t.classes;
     if (deviation > 0) return;
-    for (size_t i = 0; i < t.n * elems; i++) sum += t.pixels[i], square += static_cast<double>(t.pixels[i]) * t.pixels[i];
+    for (size_t i = 0; i < t.n * elems; i++)
+        sum += t.pixels[i], square += static_cast<double>(t.pixels[i]) * t.pixels[i];
     mean = sum / all;
     deviation = std::sqrt(square / all - mean * mean);
     if (!(deviation > 0)) deviation = 1;
@@ -37,9 +41,11 @@ at::Tensor image_set::take(const std::vector<int64_t> &which) const
 {
     size_t     elems = static_cast<size_t>(from.channels * from.height * from.width);
     at::Tensor x = at::empty({static_cast<int64_t>(which.size()), from.channels, from.height, from.width}, at::kFloat);
-    float     *to = static_cast<float *>(x.data_ptr()), scale = static_cast<float>(1 / deviation), shift = static_cast<float>(mean);
+    float     *to = static_cast<float *>(x.data_ptr()), scale = static_cast<float>(1 / deviation),
+          shift = static_cast<float>(mean);
     for (int64_t i : which)
-        for (size_t k = 0; k < elems; k++) *to++ = (static_cast<float>(from.pixels[static_cast<size_t>(i) * elems + k]) - shift) * scale;
+        for (size_t k = 0; k < elems; k++)
+            *to++ = (static_cast<float>(from.pixels[static_cast<size_t>(i) * elems + k]) - shift) * scale;
     return x;
 }
 
@@ -56,7 +62,9 @@ void image_set::to_bytes(const at::Tensor &x, uint8_t *out) const
 {
     at::Tensor   flat = clamp(x).contiguous();
     const float *p = static_cast<const float *>(flat.data_ptr());
-    for (int64_t i = 0; i < flat.numel(); i++) out[i] = static_cast<uint8_t>(std::lround(std::min(255.0, std::max(0.0, static_cast<double>(p[i]) * deviation + mean))));
+    for (int64_t i = 0; i < flat.numel(); i++)
+        out[i] = static_cast<uint8_t>(
+            std::lround(std::min(255.0, std::max(0.0, static_cast<double>(p[i]) * deviation + mean))));
 }
 
 } // namespace taut_shim

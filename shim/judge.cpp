@@ -42,9 +42,12 @@ at::Tensor loss_of(const at::Tensor &logits, const taut_torch_images &t, const s
 {
     int64_t            n = static_cast<int64_t>(which.size());
     std::vector<float> soft; /* and the labels below: autograd keeps its inputs for backward, so it gets copies */
-    if (t.soft) { /* cross-entropy with the teacher's probabilities */
+    if (t.soft) {            /* cross-entropy with the teacher's probabilities */
         for (int64_t i : which) soft.insert(soft.end(), t.soft + i * t.classes, t.soft + (i + 1) * t.classes);
-        return at::log_softmax(logits, 1).mul(at::from_blob(soft.data(), {n, t.classes}, at::kFloat).clone()).sum().div(-static_cast<double>(n));
+        return at::log_softmax(logits, 1)
+            .mul(at::from_blob(soft.data(), {n, t.classes}, at::kFloat).clone())
+            .sum()
+            .div(-static_cast<double>(n));
     }
     std::vector<int64_t> label;
     for (int64_t i : which) label.push_back(t.labels[i]);
@@ -67,7 +70,8 @@ taut_status train(const taut_torch_judge_config &c, const taut_torch_images &t, 
     }
     for (int64_t step = 0; step < c.steps; step++) {
         std::vector<int64_t> which = samples.take(std::min(static_cast<size_t>(c.batch), t.n));
-        at::Tensor           x = augment(set.take(which), static_cast<int64_t>(which.size()), c.seed * 7919u + static_cast<uint64_t>(step), c.mirror != 0);
+        at::Tensor           x = augment(set.take(which), static_cast<int64_t>(which.size()),
+                                         c.seed * 7919u + static_cast<uint64_t>(step), c.mirror != 0);
         for (named &p : net.params) p.tensor.mutable_grad() = at::Tensor();
         at::Tensor loss = loss_of(net.forward(x), t, which);
         loss.backward();
@@ -77,14 +81,16 @@ taut_status train(const taut_torch_judge_config &c, const taut_torch_images &t, 
             momentum[i].mul_(0.9).add_(p.grad().add(p, 5e-4));
             p.sub_(momentum[i], rate_at(c, step));
         }
-        if (c.progress && c.progress(c.ctx, step + 1, c.steps, loss.item<float>())) return fail(TAUT_E_STATE, "stopped");
+        if (c.progress && c.progress(c.ctx, step + 1, c.steps, loss.item<float>()))
+            return fail(TAUT_E_STATE, "stopped");
     }
     return TAUT_OK;
 }
 
 } // namespace
 
-extern "C" taut_status taut_torch_judge_train(const taut_torch_judge_config *cfg, const taut_torch_images *images, taut_torch_judge **judge)
+extern "C" taut_status taut_torch_judge_train(const taut_torch_judge_config *cfg, const taut_torch_images *images,
+                                              taut_torch_judge **judge)
 {
     taut_torch_judge_config c = TAUT_TORCH_JUDGE_INIT;
     if (!judge) return fail(TAUT_E_INVALID, "judge is NULL");
@@ -94,7 +100,8 @@ extern "C" taut_status taut_torch_judge_train(const taut_torch_judge_config *cfg
     if (!c.steps) c.steps = 600;
     if (!c.batch) c.batch = 128;
     if (c.lr == 0) c.lr = 0.02;
-    if (c.filters < 1 || c.steps < 1 || c.batch < 1 || !(c.lr > 0)) return fail(TAUT_E_RANGE, "filters, steps, batch and lr must be above 0");
+    if (c.filters < 1 || c.steps < 1 || c.batch < 1 || !(c.lr > 0))
+        return fail(TAUT_E_RANGE, "filters, steps, batch and lr must be above 0");
     if (taut_status s = check_images(images, true)) return s;
     return guarded([&] {
         std::unique_ptr<taut_torch_judge> j(new taut_torch_judge);
@@ -109,10 +116,12 @@ extern "C" taut_status taut_torch_judge_train(const taut_torch_judge_config *cfg
     });
 }
 
-extern "C" taut_status taut_torch_judge_ask(taut_torch_judge *judge, const taut_torch_images *images, double temperature, float *probability, int64_t *hits)
+extern "C" taut_status taut_torch_judge_ask(taut_torch_judge *judge, const taut_torch_images *images,
+                                            double temperature, float *probability, int64_t *hits)
 {
     constexpr size_t CHUNK = 250;
-    if (!judge || !(temperature > 0)) return fail(TAUT_E_INVALID, "judge is NULL, or temperature=%g: must be above 0", temperature);
+    if (!judge || !(temperature > 0))
+        return fail(TAUT_E_INVALID, "judge is NULL, or temperature=%g: must be above 0", temperature);
     if (hits) *hits = 0;
     if (taut_status s = check_images(images, hits != nullptr)) return s;
     return guarded([&] {
@@ -123,10 +132,16 @@ extern "C" taut_status taut_torch_judge_ask(taut_torch_judge *judge, const taut_
         for (size_t first = 0; first < t.n; first += CHUNK) {
             size_t     n = std::min(CHUNK, t.n - first);
             at::Tensor logits = judge->net->forward(set.range(first, n));
-            if (hits) *hits += logits.argmax(1).eq(at::from_blob(const_cast<int64_t *>(t.labels + first), {static_cast<int64_t>(n)}, at::kLong)).sum().item<int64_t>();
+            if (hits)
+                *hits += logits.argmax(1)
+                             .eq(at::from_blob(const_cast<int64_t *>(t.labels + first), {static_cast<int64_t>(n)},
+                                               at::kLong))
+                             .sum()
+                             .item<int64_t>();
             if (!probability) continue;
             at::Tensor p = at::softmax(logits.div(temperature), 1).contiguous();
-            std::memcpy(probability + first * static_cast<size_t>(t.classes), p.data_ptr(), n * static_cast<size_t>(t.classes) * sizeof(float));
+            std::memcpy(probability + first * static_cast<size_t>(t.classes), p.data_ptr(),
+                        n * static_cast<size_t>(t.classes) * sizeof(float));
         }
         return TAUT_OK;
     });

@@ -227,7 +227,8 @@ extern "C" taut_status taut_torch_evaluate(taut_torch_model *model, const taut_t
     });
 }
 
-extern "C" taut_status taut_torch_rows(taut_torch_model *model, const taut_torch_batch *batch, float *loss, float *el2n, uint8_t *hit)
+extern "C" taut_status taut_torch_rows(taut_torch_model *model, const taut_torch_batch *batch, float *loss, float *el2n,
+                                       uint8_t *hit)
 {
     if (!model) return fail(TAUT_E_INVALID, "model is NULL");
     if (taut_status s = check_batch(batch)) return s;
@@ -240,7 +241,8 @@ extern "C" taut_status taut_torch_rows(taut_torch_model *model, const taut_torch
         if (loss) std::memcpy(loss, p.gather(1, at_target).neg().contiguous().data_ptr(), n * sizeof *loss);
         p = p.exp();
         if (el2n) { /* |p|^2 - 2 p_y + 1 */
-            at::Tensor square = p.pow(2).sum(1).sub(p.gather(1, at_target).squeeze(1), 2).add(1).clamp_min(0).sqrt().contiguous();
+            at::Tensor square =
+                p.pow(2).sum(1).sub(p.gather(1, at_target).squeeze(1), 2).add(1).clamp_min(0).sqrt().contiguous();
             std::memcpy(el2n, square.data_ptr(), n * sizeof *el2n);
         }
         if (hit) std::memcpy(hit, r.logits.argmax(1).eq(r.targets).to(at::kByte).contiguous().data_ptr(), n);

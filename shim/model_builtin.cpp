@@ -93,8 +93,7 @@ struct gpt final : net {
         at::Tensor qkv = at::linear(x, k.qkv.w, k.qkv.b).view({n, len, 3, heads, hd}).permute({2, 0, 3, 1, 4});
         qkv = qkv.contiguous().view({3, n * heads, len, hd});
         at::Tensor bias = mask.narrow(0, 0, len).narrow(1, 0, len).unsqueeze(0);
-        at::Tensor score =
-            at::baddbmm(bias, qkv[0], qkv[1].transpose(1, 2), 1, 1 / std::sqrt(static_cast<double>(hd)));
+        at::Tensor score = at::baddbmm(bias, qkv[0], qkv[1].transpose(1, 2), 1, 1 / std::sqrt(static_cast<double>(hd)));
         at::Tensor y = at::bmm(at::softmax(score, -1), qkv[2]);
         y = y.view({n, heads, len, hd}).transpose(1, 2).reshape({n, len, dim});
         return at::linear(y, k.proj.w, k.proj.b);

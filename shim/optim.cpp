@@ -131,8 +131,7 @@ extern "C" taut_status taut_torch_optim_state(taut_torch_optim *optim, size_t pa
 {
     if (state) *state = nullptr;
     if (!optim || !which || !state) return fail(TAUT_E_INVALID, "optim, which or state is NULL");
-    if (param >= optim->m.size())
-        return fail(TAUT_E_RANGE, "parameter %zu: must be below %zu", param, optim->m.size());
+    if (param >= optim->m.size()) return fail(TAUT_E_RANGE, "parameter %zu: must be below %zu", param, optim->m.size());
     if (std::strcmp(which, "m") != 0 && std::strcmp(which, "v") != 0)
         return fail(TAUT_E_INVALID, "which='%s': must be m or v", which);
     if (*which == 'v' && !optim->adam()) return fail(TAUT_E_UNSUPPORTED, "sgd has no second moment");
@@ -146,8 +145,7 @@ extern "C" taut_status taut_torch_optim_scale(const taut_torch_optim *optim, siz
     if (!optim || !s) return fail(TAUT_E_INVALID, "optim or s is NULL");
     if (!optim->adam()) return fail(TAUT_E_UNSUPPORTED, "sgd has no second moment to scale by");
     if (optim->steps == 0) return fail(TAUT_E_STATE, "no second moment before the first step");
-    if (param >= optim->v.size())
-        return fail(TAUT_E_RANGE, "parameter %zu: must be below %zu", param, optim->v.size());
+    if (param >= optim->v.size()) return fail(TAUT_E_RANGE, "parameter %zu: must be below %zu", param, optim->v.size());
     if (!(floor >= 0 && floor <= 1)) return fail(TAUT_E_RANGE, "floor=%g: must be 0..1", floor);
     return guarded([&] {
         const at::Tensor &v = optim->v[param];

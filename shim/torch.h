@@ -74,7 +74,10 @@ typedef struct taut_torch_model_config {
     int64_t     inputs;  /* mlp: values per sample, at least 1 */
     int64_t     classes; /* mlp: at least 2 */
 } taut_torch_model_config;
-#define TAUT_TORCH_MODEL_CONFIG_INIT {sizeof(taut_torch_model_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_TORCH_MODEL_CONFIG_INIT                                                                                   \
+    {                                                                                                                  \
+        sizeof(taut_torch_model_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                  \
+    }
 
 TAUT_API taut_status taut_torch_model_create(const taut_torch_model_config *cfg, taut_torch_model **model);
 TAUT_API void        taut_torch_model_destroy(taut_torch_model *model); /* after its optimizers */
@@ -99,17 +102,22 @@ TAUT_API taut_status taut_torch_model_param(const taut_torch_model *model, size_
  * Inputs are either tokens (int64) or values (float32), the other pointer being NULL. They are read during the call
  * and not kept. One target per logit row: for gpt one per token, for classifiers one per sample. */
 typedef struct taut_torch_batch {
-    size_t         size;     /* set by TAUT_TORCH_BATCH_INIT */
-    const int64_t *tokens;   /* product of shape */
-    const float   *values;   /* product of shape */
-    const int64_t *targets;  /* n_targets class numbers */
+    size_t         size;    /* set by TAUT_TORCH_BATCH_INIT */
+    const int64_t *tokens;  /* product of shape */
+    const float   *values;  /* product of shape */
+    const int64_t *targets; /* n_targets class numbers */
     size_t         n_targets;
     int            ndim;     /* 1..8 */
     int64_t        shape[8]; /* gpt: {batch, length <= ctx}; mlp: {batch, ...} with `inputs` values a sample */
-    const float   *weights;  /* (optional) n_targets factors of the targets' losses, whose mean is then the loss; NULL = all 1 */
-    const float   *soft;     /* (optional) n_targets * classes probabilities: the loss is the cross-entropy with them instead of the targets; NULL */
+    const float
+        *weights; /* (optional) n_targets factors of the targets' losses, whose mean is then the loss; NULL = all 1 */
+    const float *
+        soft; /* (optional) n_targets * classes probabilities: the loss is the cross-entropy with them instead of the targets; NULL */
 } taut_torch_batch;
-#define TAUT_TORCH_BATCH_INIT {sizeof(taut_torch_batch), 0, 0, 0, 0, 0, {0, 0, 0, 0, 0, 0, 0, 0}, 0, 0}
+#define TAUT_TORCH_BATCH_INIT                                                                                          \
+    {                                                                                                                  \
+        sizeof(taut_torch_batch), 0, 0, 0, 0, 0, {0, 0, 0, 0, 0, 0, 0, 0}, 0, 0                                        \
+    }
 
 /* ---- Forward and backward --------------------------------------------------------------------------------------
  * forward  : mean cross-entropy over the targets, in nats; keeps what backward needs (a second forward drops it).
@@ -128,7 +136,8 @@ TAUT_API taut_status taut_torch_evaluate(taut_torch_model *model, const taut_tor
  *        of its class probabilities (Paul et al. 2021); hit, 1 where the largest logit was the target's. Any may be NULL.
  * keep : 1: forward keeps its logits for hits(), until the next forward.
  * hits : of the last forward, one a target: TAUT_E_STATE where nothing was kept. */
-TAUT_API taut_status taut_torch_rows(taut_torch_model *model, const taut_torch_batch *batch, float *loss, float *el2n, uint8_t *hit);
+TAUT_API taut_status taut_torch_rows(taut_torch_model *model, const taut_torch_batch *batch, float *loss, float *el2n,
+                                     uint8_t *hit);
 TAUT_API taut_status taut_torch_keep(taut_torch_model *model, int keep);
 TAUT_API taut_status taut_torch_hits(taut_torch_model *model, uint8_t *hit);
 
@@ -157,7 +166,10 @@ typedef struct taut_torch_optim_config {
     double      eps;          /* adam: > 0; default 1e-8 */
     double      weight_decay; /* >= 0; default 0 */
 } taut_torch_optim_config;
-#define TAUT_TORCH_OPTIM_CONFIG_INIT {sizeof(taut_torch_optim_config), 0, 0, 0, 0, 0, 0, 0}
+#define TAUT_TORCH_OPTIM_CONFIG_INIT                                                                                   \
+    {                                                                                                                  \
+        sizeof(taut_torch_optim_config), 0, 0, 0, 0, 0, 0, 0                                                           \
+    }
 
 TAUT_API taut_status taut_torch_optim_create(taut_torch_model *model, const taut_torch_optim_config *cfg,
                                              taut_torch_optim **optim);

@@ -10,26 +10,27 @@
 #include "base.h"
 
 enum {
-    TAUT_ARENA_BYTES = 16 << 20,   /* of an arena, unless one job alone can use more: a dozen layers of a million elements under way */
+    TAUT_ARENA_BYTES =
+        16 << 20, /* of an arena, unless one job alone can use more: a dozen layers of a million elements under way */
     TAUT_ARENA_REQUESTS = 1 << 12, /* likewise: requests that borrowed slots may have under way */
     TAUT_LINE = 64                 /* bytes; blocks begin at multiples, and have one before them */
 };
 
 typedef struct taut__arena {
-    char              *memory;
-    size_t             bytes, requests;   /* what may be lent */
-    size_t             requests_lent, lent; /* blocks */
+    char               *memory;
+    size_t              bytes, requests;     /* what may be lent */
+    size_t              requests_lent, lent; /* blocks */
     struct taut__slots *users;
-    _Atomic bool       due;               /* users have changed: fit() */
+    _Atomic bool        due; /* users have changed: fit() */
 } taut__arena;
 
 typedef struct taut__slots {
     taut__arena        *arena;
-    char              *own;
-    size_t             bytes, requests;   /* of the own slot: enough for any use of it */
-    size_t             more_bytes, more_requests; /* borrowed at most */
-    size_t             reserved;          /* requests that the transport has room for; outlives release() */
-    bool               own_lent, allocated;
+    char               *own;
+    size_t              bytes, requests;           /* of the own slot: enough for any use of it */
+    size_t              more_bytes, more_requests; /* borrowed at most */
+    size_t              reserved;                  /* requests that the transport has room for; outlives release() */
+    bool                own_lent, allocated;
     struct taut__slots *next;
 } taut__slots;
 
@@ -38,7 +39,8 @@ void taut__slots_need(taut__slots *s, size_t bytes, size_t requests, size_t coun
 /* The own slot. memory: NULL, or s->bytes that belong to somebody else; such a user does not make the arena larger. */
 taut_status taut__slots_open(taut__slots *s, taut__arena *arena, void *memory);
 void        taut__slots_release(taut__slots *s);
-void       *taut__slots_take(taut__slots *s, size_t bytes, size_t requests); /* the own slot if it is free; NULL: none is left */
+void       *taut__slots_take(taut__slots *s, size_t bytes,
+                             size_t requests); /* the own slot if it is free; NULL: none is left */
 void        taut__slots_give(taut__slots *s, void *slot);
 
 /* Memory for what the users need now, if nothing is lent; else it stays due. */

@@ -17,7 +17,8 @@ int taut_wire_version(void) { return TAUT_WIRE_VERSION; }
 const char *taut_status_name(taut_status s)
 {
     switch (s) {
-#define TAUT_NAME_ITEM(name, value, text) case name: return #name;
+#define TAUT_NAME_ITEM(name, value, text)                                                                              \
+    case name: return #name;
         TAUT_STATUS_MAP(TAUT_NAME_ITEM)
     default: return "TAUT_E_?";
     }
@@ -26,7 +27,8 @@ const char *taut_status_name(taut_status s)
 const char *taut_status_text(taut_status s)
 {
     switch (s) {
-#define TAUT_TEXT_ITEM(name, value, text) case name: return text;
+#define TAUT_TEXT_ITEM(name, value, text)                                                                              \
+    case name: return text;
         TAUT_STATUS_MAP(TAUT_TEXT_ITEM)
     default: return "unknown status";
     }
@@ -77,7 +79,7 @@ const char *taut_last_error(void) { return last_error; }
 
 taut_status taut__fail(taut_status s, const char *fmt, ...)
 {
-    char text[sizeof last_error]; /* arguments may point into last_error */
+    char    text[sizeof last_error]; /* arguments may point into last_error */
     va_list ap;
     va_start(ap, fmt);
     taut__vsnprintf(text, sizeof text, fmt, ap);
@@ -100,7 +102,7 @@ static _Atomic int log_rank = -1;
 static int log_level_get(void)
 {
     static const char *const names[] = {"error", "warn", "info", "debug", "trace"};
-    int level = atomic_load_explicit(&log_level, memory_order_relaxed);
+    int                      level = atomic_load_explicit(&log_level, memory_order_relaxed);
     if (level >= 0) return level;
     level = TAUT_LOG_WARN;
     const char *e = getenv("TAUT_LOG");
@@ -129,10 +131,10 @@ void taut__log(taut__log_level level, const char *subsys, const char *fmt, ...)
 {
     static const char *const names[] = {"error", "warn", "info", "debug", "trace"};
     if (!taut__log_on(level, subsys)) return;
-    char line[1400];
-    int  rank = atomic_load_explicit(&log_rank, memory_order_relaxed);
-    int  n = rank < 0 ? snprintf(line, sizeof line, "taut %s [%s] ", names[level], subsys)
-                      : snprintf(line, sizeof line, "taut %s [%s] rank %d: ", names[level], subsys, rank);
+    char    line[1400];
+    int     rank = atomic_load_explicit(&log_rank, memory_order_relaxed);
+    int     n = rank < 0 ? snprintf(line, sizeof line, "taut %s [%s] ", names[level], subsys)
+                         : snprintf(line, sizeof line, "taut %s [%s] rank %d: ", names[level], subsys, rank);
     va_list ap;
     va_start(ap, fmt);
     n += taut__vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);

@@ -25,16 +25,22 @@ extern "C" {
  *     return taut__fail(TAUT_E_RANGE, "quant: bits=%d: must be 1..8", bits);
  * TAUT_TRY() passes a failure up. A function that owns things uses one `out:` label instead. */
 taut_status taut__fail(taut_status s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-#define TAUT_TRY(expr)                                                                                        \
-    do {                                                                                                      \
-        taut_status taut_try_ = (expr);                                                                       \
-        if (taut_try_ != TAUT_OK) return taut__failed_at(taut_try_, __FILE__, __LINE__);                      \
+#define TAUT_TRY(expr)                                                                                                 \
+    do {                                                                                                               \
+        taut_status taut_try_ = (expr);                                                                                \
+        if (taut_try_ != TAUT_OK) return taut__failed_at(taut_try_, __FILE__, __LINE__);                               \
     } while (0)
 taut_status taut__failed_at(taut_status s, const char *file, int line); /* logs at trace level, returns s */
 
 /* ---- Log ----  stderr, one write per line. TAUT_LOG=error|warn|info|debug|trace (default warn),
  * TAUT_LOG_SUBSYS=comm,sched,... (default all); both read once. */
-typedef enum taut__log_level { TAUT_LOG_ERROR, TAUT_LOG_WARN, TAUT_LOG_INFO, TAUT_LOG_DEBUG, TAUT_LOG_TRACE } taut__log_level;
+typedef enum taut__log_level {
+    TAUT_LOG_ERROR,
+    TAUT_LOG_WARN,
+    TAUT_LOG_INFO,
+    TAUT_LOG_DEBUG,
+    TAUT_LOG_TRACE
+} taut__log_level;
 bool taut__log_on(taut__log_level level, const char *subsys);
 void taut__log(taut__log_level level, const char *subsys, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void taut__log_rank(int rank); /* shown in every line; -1 = none */
@@ -48,14 +54,16 @@ int    taut__snprintf(char *dst, size_t cap, const char *fmt, ...) __attribute__
  * allocates nothing, and can make the n-th allocation fail. */
 void  *taut__alloc(size_t count, size_t size); /* NULL also when count*size overflows */
 void   taut__free(void *p);
-size_t taut__alloc_count(void);             /* successful allocations since start, all threads */
-size_t taut__alloc_bytes(void);             /* bytes held now */
-void   taut__alloc_fail_after(int64_t n);   /* tests: the n-th allocation from now fails, once; -1 = never */
+size_t taut__alloc_count(void);           /* successful allocations since start, all threads */
+size_t taut__alloc_bytes(void);           /* bytes held now */
+void   taut__alloc_fail_after(int64_t n); /* tests: the n-th allocation from now fails, once; -1 = never */
 
 /* ---- Random numbers ---- r(seed, i): uniform 32 bits, computed, never drawn from a stream: independent of
  * slicing and the same on CPU and GPU. The mixer is the two-multiply 32-bit finaliser with lowest known bias
  * (Wellons, hash-prospector, 2018), keyed twice. All of i's 2^32-blocks have their own key. */
-typedef struct taut__rng { uint32_t k0, k1; } taut__rng; /* key of one block of 2^32 counters */
+typedef struct taut__rng {
+    uint32_t k0, k1;
+} taut__rng; /* key of one block of 2^32 counters */
 
 TAUT_INLINE uint64_t taut__mix64(uint64_t x) /* splitmix64 finaliser: derive seeds, not streams */
 {
@@ -64,7 +72,7 @@ TAUT_INLINE uint64_t taut__mix64(uint64_t x) /* splitmix64 finaliser: derive see
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
 }
-TAUT_INLINE uint64_t taut__seed(uint64_t a, uint64_t b) { return taut__mix64(taut__mix64(a) ^ b); }
+TAUT_INLINE uint64_t  taut__seed(uint64_t a, uint64_t b) { return taut__mix64(taut__mix64(a) ^ b); }
 TAUT_INLINE taut__rng taut__rng_of(uint64_t seed, uint64_t i)
 {
     uint64_t  k = taut__seed(seed, i >> 32);

@@ -16,9 +16,9 @@
 #define TAUT_LE64(x) (x)
 #endif
 
-static inline void taut__put16(void *p, uint16_t v) { memcpy(p, &(uint16_t){TAUT_LE16(v)}, sizeof v); }
-static inline void taut__put32(void *p, uint32_t v) { memcpy(p, &(uint32_t){TAUT_LE32(v)}, sizeof v); }
-static inline void taut__put64(void *p, uint64_t v) { memcpy(p, &(uint64_t){TAUT_LE64(v)}, sizeof v); }
+static inline void     taut__put16(void *p, uint16_t v) { memcpy(p, &(uint16_t){TAUT_LE16(v)}, sizeof v); }
+static inline void     taut__put32(void *p, uint32_t v) { memcpy(p, &(uint32_t){TAUT_LE32(v)}, sizeof v); }
+static inline void     taut__put64(void *p, uint64_t v) { memcpy(p, &(uint64_t){TAUT_LE64(v)}, sizeof v); }
 static inline uint16_t taut__get16(const void *p)
 {
     uint16_t v;
@@ -76,7 +76,7 @@ static inline void taut__write_text(taut__writer *w, const char *s) /* u16 lengt
 typedef struct taut__reader {
     const uint8_t *at;
     size_t         left;
-    bool           bad; /* asked for more than there was, or a text was too long: everything since then is 0, "" or NULL */
+    bool bad; /* asked for more than there was, or a text was too long: everything since then is 0, "" or NULL */
 } taut__reader;
 
 static inline const uint8_t *taut__read(taut__reader *r, uint64_t n)

@@ -18,7 +18,7 @@ struct taut__executor {
 
 typedef struct seat {
     taut__executor *pool;
-    int        worker;
+    int             worker;
 } seat;
 
 /* Takes pieces until none is left. Called and returns with the lock held. */
@@ -35,7 +35,7 @@ static void work(taut__executor *p, int worker)
 
 static void *worker_main(void *arg)
 {
-    seat       s = *(seat *)arg;
+    seat            s = *(seat *)arg;
     taut__executor *p = s.pool;
     taut__free(arg);
     pthread_mutex_lock(&p->lock);

@@ -18,9 +18,9 @@ typedef struct taut__range {
 } taut__range;
 
 enum {
-    TAUT_SUB_MIN = 1 << 14,  /* elements of a sub-slice: below, messages cost more than they carry */
-    TAUT_SUB_PER_PART = 8,   /* sub-slices of a part that is large enough: a pipeline that is 1/8 filling and draining */
-    TAUT_SUB_RANKS = 4,      /* more ranks share the slice, so that memory does not grow with them */
+    TAUT_SUB_MIN = 1 << 14, /* elements of a sub-slice: below, messages cost more than they carry */
+    TAUT_SUB_PER_PART = 8,  /* sub-slices of a part that is large enough: a pipeline that is 1/8 filling and draining */
+    TAUT_SUB_RANKS = 4,     /* more ranks share the slice, so that memory does not grow with them */
 };
 
 static inline taut__range taut__part(const taut__partition *p, int part)
@@ -46,9 +46,9 @@ static inline size_t taut__round_up(size_t x, size_t to) { return taut__ceil_div
 static inline taut__partition taut__partition_of(size_t n, int parts, size_t block, size_t slice)
 {
     taut__partition p = {.n = n, .block = block, .parts = parts};
-    size_t         largest = taut__part(&p, 0).n; /* part 0 has the most blocks; the short block is the last part's */
-    size_t         most = taut__max(TAUT_SUB_MIN, parts <= TAUT_SUB_RANKS ? slice : slice / (size_t)parts * TAUT_SUB_RANKS);
-    size_t         want = taut__ceil_div(largest, TAUT_SUB_PER_PART);
+    size_t          largest = taut__part(&p, 0).n; /* part 0 has the most blocks; the short block is the last part's */
+    size_t most = taut__max(TAUT_SUB_MIN, parts <= TAUT_SUB_RANKS ? slice : slice / (size_t)parts * TAUT_SUB_RANKS);
+    size_t want = taut__ceil_div(largest, TAUT_SUB_PER_PART);
     want = taut__min(taut__max(want, TAUT_SUB_MIN), most);
     p.sub = taut__round_up(taut__min(want, largest), block);
     p.slices = taut__ceil_div(largest, p.sub);

@@ -57,11 +57,23 @@ static taut_status host_event_test(taut__event *e, bool *passed)
 static taut_status host_event_hold(taut__event *e, taut_place p) { return (void)e, (void)p, TAUT_OK; }
 
 const taut__space taut__space_host = {
-    .name = "host", .alloc = host_alloc, .release = host_release, .alloc_in = host_alloc, .release_in = host_release,
-    .copy = host_copy, .put = host_copy, .fill = host_fill, .check = host_check,
-    .stream_create = host_stream_create, .stream_destroy = host_stream_destroy, .wait = host_wait,
-    .event_create = host_event_create, .event_destroy = host_event_destroy, .event_record = host_event_record,
-    .event_test = host_event_test, .event_hold = host_event_hold,
+    .name = "host",
+    .alloc = host_alloc,
+    .release = host_release,
+    .alloc_in = host_alloc,
+    .release_in = host_release,
+    .copy = host_copy,
+    .put = host_copy,
+    .fill = host_fill,
+    .check = host_check,
+    .stream_create = host_stream_create,
+    .stream_destroy = host_stream_destroy,
+    .wait = host_wait,
+    .event_create = host_event_create,
+    .event_destroy = host_event_destroy,
+    .event_record = host_event_record,
+    .event_test = host_event_test,
+    .event_hold = host_event_hold,
 };
 
 static _Atomic(const taut__space *) further[TAUT_SPACES];

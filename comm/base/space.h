@@ -39,10 +39,10 @@ typedef struct taut__space {
     taut_status (*wait)(taut_place p); /* until all that was enqueued is done; TAUT_E_DEVICE if some of it failed */
 
     taut_status (*event_create)(taut_place p, taut__event **e);
-    void (*event_destroy)(taut__event *e);                       /* NULL is fine */
-    taut_status (*event_record)(taut__event *e, taut_place p);    /* passes when all that p.stream holds now is done */
-    taut_status (*event_test)(taut__event *e, bool *passed);      /* never waits; an event never recorded has passed */
-    taut_status (*event_hold)(taut__event *e, taut_place p);      /* what is enqueued on p.stream from now on waits for it */
+    void (*event_destroy)(taut__event *e);                     /* NULL is fine */
+    taut_status (*event_record)(taut__event *e, taut_place p); /* passes when all that p.stream holds now is done */
+    taut_status (*event_test)(taut__event *e, bool *passed);   /* never waits; an event never recorded has passed */
+    taut_status (*event_hold)(taut__event *e, taut_place p); /* what is enqueued on p.stream from now on waits for it */
 
     /* (optional; default: nothing) what the calling thread enqueues from now on is for this device */
     taut_status (*use)(taut_place p);
@@ -57,7 +57,10 @@ typedef struct taut__space {
 
 extern const taut__space taut__space_host;
 
-static inline taut_status taut__space_use(const taut__space *space, taut_place p) { return space->use ? space->use(p) : TAUT_OK; }
+static inline taut_status taut__space_use(const taut__space *space, taut_place p)
+{
+    return space->use ? space->use(p) : TAUT_OK;
+}
 void *taut__space_host_alloc(const taut__space *space, taut_place p, size_t bytes); /* as host_alloc, or its default */
 void  taut__space_host_release(const taut__space *space, taut_place p, void *memory); /* NULL is fine */
 

@@ -5,7 +5,8 @@
 taut_status taut__context_tags(taut__context *ctx, int *tag)
 {
     if (ctx->next_tag > ctx->t->tag_max - TAUT_TAGS)
-        return taut__fail(TAUT_E_RANGE, "%d layers: the transport's %d tags allow no more", ctx->next_tag / TAUT_TAGS, ctx->t->tag_max);
+        return taut__fail(TAUT_E_RANGE, "%d layers: the transport's %d tags allow no more", ctx->next_tag / TAUT_TAGS,
+                          ctx->t->tag_max);
     *tag = ctx->next_tag;
     ctx->next_tag += TAUT_TAGS;
     return TAUT_OK;

@@ -23,14 +23,14 @@ typedef struct taut__lane {
     const taut__space   *space; /* NULL: not open */
     const taut__vectors *vectors;
     taut__executor      *executor;
-    float              **scratch;   /* per worker: scratch_n floats, twice, then (not on the host) frame_bytes for a payload */
-    size_t               scratch_n, frame_bytes;
-    float               *fetched;   /* (not on the host) scratch_n floats in host memory, for whoever holds the engine's lock */
-    struct taut__block  *blocks;    /* memory of the place that exchanges borrow: taut__lane_borrow */
-    taut__data          *data;      /* of the communicator, where it carries what lies here: a wait has an end then */
-    int32_t              timeout_ms;
-    _Atomic int          noted, failed; /* of the space, where nothing could be returned: the first failure */
-    char                 why[256];
+    float **scratch; /* per worker: scratch_n floats, twice, then (not on the host) frame_bytes for a payload */
+    size_t  scratch_n, frame_bytes;
+    float  *fetched; /* (not on the host) scratch_n floats in host memory, for whoever holds the engine's lock */
+    struct taut__block *blocks; /* memory of the place that exchanges borrow: taut__lane_borrow */
+    taut__data         *data;   /* of the communicator, where it carries what lies here: a wait has an end then */
+    int32_t             timeout_ms;
+    _Atomic int         noted, failed; /* of the space, where nothing could be returned: the first failure */
+    char                why[256];
 } taut__lane;
 
 static inline bool taut__lane_on_host(const taut__lane *lane) { return taut__on_host(lane->place); }
@@ -48,16 +48,18 @@ typedef struct taut__context {
     taut__arena      arena;    /* slots that jobs borrow */
     size_t           reserved; /* requests that the transport has room for, of borrowed slots */
     taut__trace     *trace;
-    taut__data      *data;     /* NULL: all goes by messages of t. Else what lies on devices goes by it, in turns */
-    struct { uint64_t given, now; } turns; /* reduce/lineup.h: by rank 0; whose it is */
-    _Atomic size_t   lossy;    /* layers whose codec, in force, loses something */
-    _Atomic bool     feeding;  /* some layer has feedback: what is not finite is looked for */
+    taut__data      *data; /* NULL: all goes by messages of t. Else what lies on devices goes by it, in turns */
+    struct {
+        uint64_t given, now;
+    } turns;                /* reduce/lineup.h: by rank 0; whose it is */
+    _Atomic size_t lossy;   /* layers whose codec, in force, loses something */
+    _Atomic bool   feeding; /* some layer has feedback: what is not finite is looked for */
 } taut__context;
 
 /* Takes t, also on failure; set is complete. What it made, close() takes back, also after a failure. ctx is zero before. */
 taut_status taut__context_open(taut__context *ctx, taut__transport *t);
 /* keep: memory that a lost peer's messages may still be read from or written to is left alone. */
-void        taut__context_close(taut__context *ctx, bool keep);
+void taut__context_close(taut__context *ctx, bool keep);
 
 static inline taut__lane *taut__host_lane(taut__context *ctx) { return &ctx->lane[TAUT_HOST]; }
 /* The lane of caller's space, opened where it is not, with caller's stream left out. TAUT_E_UNSUPPORTED, with the reason, where the space
@@ -76,9 +78,11 @@ taut_status taut__lane_borrow(taut__lane *lane, size_t bytes, void **out);
 void        taut__lane_give_back(taut__lane *lane, void *memory); /* NULL is fine; no work on it is left */
 /* Each worker: two of so many floats, and room for a payload of so many bytes. With the engine held. */
 taut_status taut__context_scratch(taut__lane *lane, size_t floats, size_t payload);
-taut_status taut__context_tags(taut__context *ctx, int *tag);         /* TAUT_TAGS in a row */
-taut_status taut__context_slots(taut__context *ctx, taut__slots *s); /* opens them, as s needs; two requests more are for control */
-taut_status taut__context_arena(taut__context *ctx);                 /* if layers have changed and nothing is under way: fit it to them */
+taut_status taut__context_tags(taut__context *ctx, int *tag); /* TAUT_TAGS in a row */
+taut_status taut__context_slots(taut__context *ctx,
+                                taut__slots   *s); /* opens them, as s needs; two requests more are for control */
+taut_status taut__context_arena(
+    taut__context *ctx); /* if layers have changed and nothing is under way: fit it to them */
 /* Adds a few doubles over all ranks, agreed; blocking, in an order that all ranks share. */
 taut_status taut__context_sum(taut__context *ctx, double *v, size_t n);
 

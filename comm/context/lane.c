@@ -26,7 +26,8 @@ taut_status taut__lane_borrow(taut__lane *lane, size_t bytes, void **out)
         lane->space->release(lane->place, best->memory);
         *best = (block){0};
         taut_status s = lane->space->alloc(lane->place, bytes, &best->memory);
-        if (s != TAUT_OK) return s == TAUT_E_NOMEM ? taut__fail(s, "out of memory for an exchange of %zu bytes", bytes) : s;
+        if (s != TAUT_OK)
+            return s == TAUT_E_NOMEM ? taut__fail(s, "out of memory for an exchange of %zu bytes", bytes) : s;
         best->bytes = bytes;
     }
     best->lent = true;
@@ -70,7 +71,7 @@ static taut_status wait_for(const taut__lane *lane, taut__event *e)
 }
 
 static _Atomic uint64_t waits;
-uint64_t taut__lane_waits(void) { return atomic_load(&waits); }
+uint64_t                taut__lane_waits(void) { return atomic_load(&waits); }
 
 taut_status taut__lane_wait(const taut__lane *lane)
 {
@@ -113,7 +114,8 @@ taut_status taut__context_one_device(const taut__context *ctx, taut_place caller
 {
     const taut__lane *lane = &ctx->lane[caller.space];
     if (!lane->space || lane->place.device == caller.device) return TAUT_OK;
-    return taut__fail(TAUT_E_STATE, "device=%d: this communicator's layers lie on device %d", caller.device, lane->place.device);
+    return taut__fail(TAUT_E_STATE, "device=%d: this communicator's layers lie on device %d", caller.device,
+                      lane->place.device);
 }
 
 taut_status taut__context_lane(taut__context *ctx, taut_place caller, taut__lane **out)
@@ -127,7 +129,10 @@ taut_status taut__context_lane(taut__context *ctx, taut_place caller, taut__lane
     if (!space || !vectors) return TAUT_E_UNSUPPORTED;
     taut_place place = {.space = caller.space, .device = caller.device};
     TAUT_TRY(space->stream_create(&place));
-    *lane = (taut__lane){.place = place, .space = space, .vectors = vectors, .data = taut__on_host(place) ? NULL : ctx->data,
+    *lane = (taut__lane){.place = place,
+                         .space = space,
+                         .vectors = vectors,
+                         .data = taut__on_host(place) ? NULL : ctx->data,
                          .timeout_ms = ctx->set.c.timeout_ms};
     taut_status s = make(ctx, lane);
     if (s != TAUT_OK) taut__lane_close(lane);

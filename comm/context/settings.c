@@ -35,67 +35,92 @@ enum {
 /* ELSEWHERE: read where it is used, listed for taut info and docs/env.md. */
 static const row table[] = {
     {"TAUT_CODEC", "auto", "codec spec of all layers", SPEC, FIELD(codec), 0, 0, NULL, 0, 0},
-    {"TAUT_BUDGET", "like:quant:bits=4", "error budget of codec=auto: rel=X or like:SPEC", BUDGET, FIELD(budget), 0, 0, NULL, 0, 0},
-    {"TAUT_OBJECTIVE", "time", "what the plan minimises: time or bytes", WORD, FIELD(objective), 0, 0, "time|bytes", ENUM(objective), 0},
-    {"TAUT_METRIC", "optimizer", "how errors are weighted: plain, layer or optimizer, which is layer where a layer has no scale", WORD,
+    {"TAUT_BUDGET", "like:quant:bits=4", "error budget of codec=auto: rel=X or like:SPEC", BUDGET, FIELD(budget), 0, 0,
+     NULL, 0, 0},
+    {"TAUT_OBJECTIVE", "time", "what the plan minimises: time or bytes", WORD, FIELD(objective), 0, 0, "time|bytes",
+     ENUM(objective), 0},
+    {"TAUT_METRIC", "optimizer",
+     "how errors are weighted: plain, layer or optimizer, which is layer where a layer has no scale", WORD,
      FIELD(metric), 0, 0, "plain|layer|optimizer", ENUM(metric), 0},
-    {"TAUT_FEEDBACK", "auto", "error feedback: auto (as the codec wants), on, off or momentum (DGC)", WORD, FIELD(feedback), 0, 0,
-     "auto|on|off|momentum", ENUM(feedback), 0},
+    {"TAUT_FEEDBACK", "auto", "error feedback: auto (as the codec wants), on, off or momentum (DGC)", WORD,
+     FIELD(feedback), 0, 0, "auto|on|off|momentum", ENUM(feedback), 0},
     {"TAUT_ALGORITHM", "auto", "reduction algorithm: auto, native, sra, ring or gather", WORD, FIELD(algorithm), 0, 0,
      "auto|native|sra|ring|gather", ENUM(algorithm), 0},
-    {"TAUT_HIERARCHY", "auto", "reduce inside each host first: auto, on or off", WORD, FIELD(hierarchy), 0, 0, "auto|on|off", ENUM(hierarchy), 0},
+    {"TAUT_HIERARCHY", "auto", "reduce inside each host first: auto, on or off", WORD, FIELD(hierarchy), 0, 0,
+     "auto|on|off", ENUM(hierarchy), 0},
     {"TAUT_SOLVER", "hull", "solver of plans: hull or dp", WORD, FIELD(solver), 0, 0, "hull|dp", 0, 0},
-    {"TAUT_TRACE", "", "write a Chrome/Perfetto trace to this path; %r becomes the rank", TEXT, FIELD(trace), 0, 0, NULL, 0, OWN},
-    {"TAUT_METRICS", "", "write metrics for Prometheus to this path, anew now and then; %r becomes the rank (docs/metrics.md)", TEXT,
+    {"TAUT_TRACE", "", "write a Chrome/Perfetto trace to this path; %r becomes the rank", TEXT, FIELD(trace), 0, 0,
+     NULL, 0, OWN},
+    {"TAUT_METRICS", "",
+     "write metrics for Prometheus to this path, anew now and then; %r becomes the rank (docs/metrics.md)", TEXT,
      offsetof(taut__settings, metrics), 0, 0, NULL, 0, EXTRA | OWN},
     {"TAUT_METRICS_SECONDS", "10", "least time between two versions of that file, 0..86400; 0 = every step", U32,
      offsetof(taut__settings, metrics_seconds), 0, 86400, NULL, 0, EXTRA | OWN},
     {"TAUT_SEED", "1", "seed of stochastic rounding and random selection; the same on all ranks", U64, FIELD(seed), 0,
      18446744073709551615.0, NULL, 0, 0},
-    {"TAUT_TIMEOUT_MS", "60000", "longest wait for a peer, milliseconds; -1 = for ever", I32, FIELD(timeout_ms), -1, 2147483647,
-     NULL, 0, OWN},
+    {"TAUT_TIMEOUT_MS", "60000", "longest wait for a peer, milliseconds; -1 = for ever", I32, FIELD(timeout_ms), -1,
+     2147483647, NULL, 0, OWN},
     {"TAUT_THREADS", "1", "codec threads per rank, 1..256", I32, FIELD(threads), 1, 256, NULL, 0, OWN},
     {"TAUT_PROGRESS", "0", "0 = automatic, 1 = communication thread, 2 = driven from start, test and wait", I32,
      FIELD(progress), 0, 2, NULL, 0, OWN},
-    {"TAUT_SLICE_KIB", "1024", "pipelining unit, KiB of float32, 64..65536", U32, FIELD(slice_kib), 64, 65536, NULL, 0, 0},
-    {"TAUT_BUCKET_KIB", "4096", "fusion bucket of small layers, KiB, 64..262144", U32, FIELD(bucket_kib), 64, 262144, NULL, 0, 0},
+    {"TAUT_SLICE_KIB", "1024", "pipelining unit, KiB of float32, 64..65536", U32, FIELD(slice_kib), 64, 65536, NULL, 0,
+     0},
+    {"TAUT_BUCKET_KIB", "4096", "fusion bucket of small layers, KiB, 64..262144", U32, FIELD(bucket_kib), 64, 262144,
+     NULL, 0, 0},
     {"TAUT_SMALL_ELEMS", "1024", "layers of fewer elements, and one-dimensional ones, travel uncompressed, fused", U32,
      FIELD(small_elems), 1, 4294967295.0, NULL, 0, 0},
-    {"TAUT_REPLAN_STEPS", "50", "steps between plans of codec=auto", U32, FIELD(replan_steps), 1, 4294967295.0, NULL, 0, 0},
+    {"TAUT_REPLAN_STEPS", "50", "steps between plans of codec=auto", U32, FIELD(replan_steps), 1, 4294967295.0, NULL, 0,
+     0},
     {"TAUT_AUDIT_STEPS", "50", "ignored: every step is measured", U32, FIELD(audit_steps), 1, 4294967295.0, NULL, 0, 0},
-    {"TAUT_START_STEP", "1", "uncompressed steps before codec=auto may compress", U32, FIELD(start_step), 1, 4294967295.0, NULL, 0, 0},
-    {"TAUT_MOMENTUM", "0.9", "momentum of feedback=momentum, 0 to below 1", F32, FIELD(momentum), 0, 0.999999, NULL, 0, 0},
-    {"TAUT_DROPPED", "clear", "residuals of a step whose results are dropped: clear, or restore what they were before it", WORD,
-     FIELD(dropped), 0, 0, "clear|restore", ENUM(dropped), 0},
-    {"TAUT_LINK", "measure", "speed of the network for plans: measure, or assume one, as in 1gbit or 100mbit, and consult no clock", LINK,
+    {"TAUT_START_STEP", "1", "uncompressed steps before codec=auto may compress", U32, FIELD(start_step), 1,
+     4294967295.0, NULL, 0, 0},
+    {"TAUT_MOMENTUM", "0.9", "momentum of feedback=momentum, 0 to below 1", F32, FIELD(momentum), 0, 0.999999, NULL, 0,
+     0},
+    {"TAUT_DROPPED", "clear",
+     "residuals of a step whose results are dropped: clear, or restore what they were before it", WORD, FIELD(dropped),
+     0, 0, "clear|restore", ENUM(dropped), 0},
+    {"TAUT_LINK", "measure",
+     "speed of the network for plans: measure, or assume one, as in 1gbit or 100mbit, and consult no clock", LINK,
      FIELD(link), 0, 0, NULL, 0, 0},
-    {"TAUT_CHECKSUM", "on", "checksum of what is sent: on, or off for networks that check by themselves", WORD, FIELD(checksum), 0, 0, "on|off",
-     ENUM(checksum), OWN},
-    {"TAUT_DELIVERY", "plain", "plain, or assured: every message is numbered, checked, and asked for again once if it was lost or damaged", WORD,
+    {"TAUT_CHECKSUM", "on", "checksum of what is sent: on, or off for networks that check by themselves", WORD,
+     FIELD(checksum), 0, 0, "on|off", ENUM(checksum), OWN},
+    {"TAUT_DELIVERY", "plain",
+     "plain, or assured: every message is numbered, checked, and asked for again once if it was lost or damaged", WORD,
      FIELD(delivery), 0, 0, "plain|assured", ENUM(delivery), 0},
     {"TAUT_THRESHOLD", "64K", "preload libraries: sums of fewer bytes stay exact", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
-    {"TAUT_INCLUDE", "", "preload libraries: only these sites: numbers of the report, ranges of bytes, as in 3,1M..4M,64K..", ELSEWHERE, 0, 0, 0,
-     NULL, 0, EXTRA},
+    {"TAUT_INCLUDE", "",
+     "preload libraries: only these sites: numbers of the report, ranges of bytes, as in 3,1M..4M,64K..", ELSEWHERE, 0,
+     0, 0, NULL, 0, EXTRA},
     {"TAUT_EXCLUDE", "", "preload libraries: not these sites", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
-    {"TAUT_REPORT", "", "preload libraries: the report as JSON to this path; - for no report at all", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
-    {"TAUT_DRYRUN", "0", "preload libraries: 1 = compress nothing, say what each budget would save", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
-    {"TAUT_NCCL_LIBRARY", "libnccl.so.2", "the file that is opened as NCCL, when it is first wanted", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
-    {"TAUT_NONBLOCKING", "auto", "preload libraries: compress non-blocking and persistent sums, which needs MPI_THREAD_MULTIPLE: on, off, or auto, "
-     "which is on for programs that import such calls", ELSEWHERE, 0, 0, 0, "auto|on|off", 0, EXTRA},
-    {"TAUT_ROOT", "", "Python, taut.init(): HOST:PORT on which rank 0 listens; default MASTER_ADDR at MASTER_PORT + 1", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
+    {"TAUT_REPORT", "", "preload libraries: the report as JSON to this path; - for no report at all", ELSEWHERE, 0, 0,
+     0, NULL, 0, EXTRA},
+    {"TAUT_DRYRUN", "0", "preload libraries: 1 = compress nothing, say what each budget would save", ELSEWHERE, 0, 0, 0,
+     NULL, 0, EXTRA},
+    {"TAUT_NCCL_LIBRARY", "libnccl.so.2", "the file that is opened as NCCL, when it is first wanted", ELSEWHERE, 0, 0,
+     0, NULL, 0, EXTRA},
+    {"TAUT_NONBLOCKING", "auto",
+     "preload libraries: compress non-blocking and persistent sums, which needs MPI_THREAD_MULTIPLE: on, off, or auto, "
+     "which is on for programs that import such calls",
+     ELSEWHERE, 0, 0, 0, "auto|on|off", 0, EXTRA},
+    {"TAUT_ROOT", "", "Python, taut.init(): HOST:PORT on which rank 0 listens; default MASTER_ADDR at MASTER_PORT + 1",
+     ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
     {"TAUT_LIBRARY", "", "Python: this libtaut.so instead of the package's", ELSEWHERE, 0, 0, 0, NULL, 0, EXTRA},
-    {"TAUT_LOG", "warn", "what is logged on stderr: error, warn, info, debug or trace", ELSEWHERE, 0, 0, 0, "error|warn|info|debug|trace", 0,
-     DEBUG | EXTRA},
+    {"TAUT_LOG", "warn", "what is logged on stderr: error, warn, info, debug or trace", ELSEWHERE, 0, 0, 0,
+     "error|warn|info|debug|trace", 0, DEBUG | EXTRA},
     {"TAUT_LOG_SUBSYS", "", "log only these parts, as in comm,sched", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
-    {"TAUT_CPU", "", "use no kernels above this level: portable, avx2, avx512, avx512vbmi2 or neon", ELSEWHERE, 0, 0, 0, NULL, 0, DEBUG | EXTRA},
+    {"TAUT_CPU", "", "use no kernels above this level: portable, avx2, avx512, avx512vbmi2 or neon", ELSEWHERE, 0, 0, 0,
+     NULL, 0, DEBUG | EXTRA},
     {"TAUT_FAKE_HOSTS", "0", "pretend that this many consecutive ranks share a host; 0 = ask the system", I32,
      offsetof(taut__settings, fake_hosts), 0, 1 << 20, NULL, 0, DEBUG | EXTRA},
-    {"TAUT_FAULTS", "", "lose and damage messages, as in flip=0.01,seed=7: shares of drop, delay, twice, reorder, flip, cut; delay_us, least, most, after, "
-     "times, rank", TEXT, offsetof(taut__settings, faults), 0, 0, NULL, 0, DEBUG | EXTRA | OWN},
+    {"TAUT_FAULTS", "",
+     "lose and damage messages, as in flip=0.01,seed=7: shares of drop, delay, twice, reorder, flip, cut; delay_us, "
+     "least, most, after, "
+     "times, rank",
+     TEXT, offsetof(taut__settings, faults), 0, 0, NULL, 0, DEBUG | EXTRA | OWN},
 };
 enum { ROWS = sizeof table / sizeof *table };
 
-static bool is_text(kind k) { return k <= LINK; }
+static bool   is_text(kind k) { return k <= LINK; }
 static size_t size_of(kind k) { return is_text(k) ? sizeof(char *) : k == U64 ? 8 : 4; }
 
 /* ---- one value ---- */
@@ -147,7 +172,8 @@ static taut_status put_number(const row *r, const char *value, void *field)
     }
     double v = taut__strtod(value, &end);
     if (end == value || *end || !(v >= r->min && v <= r->max)) return out_of_range(r, value);
-    if (r->kind != F32 && v != floor(v)) return taut__fail(TAUT_E_INVALID, "%s=%s: must be a whole number", r->name, value);
+    if (r->kind != F32 && v != floor(v))
+        return taut__fail(TAUT_E_INVALID, "%s=%s: must be a whole number", r->name, value);
     if (r->kind == I32) *(int32_t *)field = (int32_t)v;
     if (r->kind == U32) *(uint32_t *)field = (uint32_t)v;
     if (r->kind == F32) *(float *)field = (float)v;
@@ -176,10 +202,22 @@ static const char *given(const row *r, const taut_config *cfg, char *text, size_
     uint32_t    w;
     float       f;
     switch (r->kind) {
-    case U64: memcpy(&u, p, sizeof u); snprintf(text, cap, "%llu", (unsigned long long)u); return u ? text : NULL;
-    case F32: memcpy(&f, p, sizeof f); taut__snprintf(text, cap, "%.9g", (double)f); return f != 0 ? text : NULL;
-    case U32: memcpy(&w, p, sizeof w); snprintf(text, cap, "%u", w); return w ? text : NULL;
-    case I32: memcpy(&w, p, sizeof w); snprintf(text, cap, "%d", (int)w); return w ? text : NULL;
+    case U64:
+        memcpy(&u, p, sizeof u);
+        snprintf(text, cap, "%llu", (unsigned long long)u);
+        return u ? text : NULL;
+    case F32:
+        memcpy(&f, p, sizeof f);
+        taut__snprintf(text, cap, "%.9g", (double)f);
+        return f != 0 ? text : NULL;
+    case U32:
+        memcpy(&w, p, sizeof w);
+        snprintf(text, cap, "%u", w);
+        return w ? text : NULL;
+    case I32:
+        memcpy(&w, p, sizeof w);
+        snprintf(text, cap, "%d", (int)w);
+        return w ? text : NULL;
     default: memcpy(&t, p, sizeof t); return t && *t ? t : NULL;
     }
 }
@@ -197,7 +235,8 @@ static size_t distance(const char *a, size_t na, const char *b)
             size_t best = last[j - 1] + (a[i - 1] != b[j - 1]);
             if (last[j] + 1 < best) best = last[j] + 1;
             if (now[j - 1] + 1 < best) best = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best) best = before[j - 2] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
+                best = before[j - 2] + 1;
             now[j] = best;
         }
         size_t *t = before;
@@ -231,7 +270,9 @@ taut_status taut__settings_feedback(const taut__settings *s, const taut_spec *sp
     char        text[96];
     if (!why || strcmp(mode, "auto") == 0 || strcmp(mode, "off") == 0) return TAUT_OK;
     taut__spec_print(spec, text, sizeof text);
-    return taut__fail(TAUT_E_INVALID, "feedback=%s with codec %s: residuals would grow without bound: %s; or feedback=off", mode, text, why);
+    return taut__fail(TAUT_E_INVALID,
+                      "feedback=%s with codec %s: residuals would grow without bound: %s; or feedback=off", mode, text,
+                      why);
 }
 
 /* Variables called TAUT_... that nobody reads: said once per process, with the name that was meant. */
@@ -241,13 +282,13 @@ static void warn_unknown(void)
     extern char      **environ;
     if (atomic_flag_test_and_set(&said)) return;
     for (char **e = environ; e && *e; e++) {
-        size_t      n = strcspn(*e, "="), i = 0;
+        size_t n = strcspn(*e, "="), i = 0;
         if (strncmp(*e, "TAUT_", 5) != 0) continue;
         while (i < ROWS && !(strlen(table[i].name) == n && strncmp(table[i].name, *e, n) == 0)) i++;
         if (i < ROWS) continue;
         const char *near = nearest(*e, n);
-        taut__log(TAUT_LOG_WARN, "comm", "%.*s is no setting%s%s; `taut info --env` lists them", (int)n, *e, near ? ": did you mean " : "",
-                  near ? near : "");
+        taut__log(TAUT_LOG_WARN, "comm", "%.*s is no setting%s%s; `taut info --env` lists them", (int)n, *e,
+                  near ? ": did you mean " : "", near ? near : "");
     }
 }
 
@@ -300,13 +341,21 @@ static void print(const row *r, const taut__settings *s, char *dst, size_t cap)
     uint32_t    w;
     float       f;
     switch (r->kind) {
-    case U64: memcpy(&u, field, sizeof u); snprintf(dst, cap, "%s=%llu", r->name, (unsigned long long)u); return;
+    case U64:
+        memcpy(&u, field, sizeof u);
+        snprintf(dst, cap, "%s=%llu", r->name, (unsigned long long)u);
+        return;
     case F32:
         memcpy(&f, field, sizeof f);
         taut__snprintf(dst, cap, "%s=%.6g", r->name, (double)f);
-        if ((float)taut__strtod(dst + strlen(r->name) + 1, NULL) != f) taut__snprintf(dst, cap, "%s=%.9g", r->name, (double)f);
+        if ((float)taut__strtod(dst + strlen(r->name) + 1, NULL) != f)
+            taut__snprintf(dst, cap, "%s=%.9g", r->name, (double)f);
         return;
-    case U32: case I32: memcpy(&w, field, sizeof w); snprintf(dst, cap, "%s=%u", r->name, w); return;
+    case U32:
+    case I32:
+        memcpy(&w, field, sizeof w);
+        snprintf(dst, cap, "%s=%u", r->name, w);
+        return;
     default: memcpy(&t, field, sizeof t); snprintf(dst, cap, "%s=%s", r->name, t);
     }
 }
@@ -324,7 +373,8 @@ taut_status taut_setting_get(size_t i, taut_setting *s)
     *s = (taut_setting){0};
     if (i >= ROWS) return taut__fail(TAUT_E_RANGE, "taut_setting_get: %zu: must be 0..%d", i, ROWS - 1);
     const char *value = environment(&table[i]);
-    *s = (taut_setting){table[i].name, value ? value : "", table[i].fallback, table[i].help, (table[i].is & DEBUG) != 0};
+    *s =
+        (taut_setting){table[i].name, value ? value : "", table[i].fallback, table[i].help, (table[i].is & DEBUG) != 0};
     return TAUT_OK;
 }
 

@@ -8,12 +8,12 @@
 #include <string.h>
 
 struct taut__trace {
-    FILE           *file;
-    pthread_mutex_t lock;
-    double          zero;
-    int             rank;
+    FILE               *file;
+    pthread_mutex_t     lock;
+    double              zero;
+    int                 rank;
     struct taut__trace *next; /* of all that are open */
-    char            buffer[1 << 18];
+    char                buffer[1 << 18];
 };
 
 /* A forked child's exit() would write what it has inherited in buffers once more, into the parent's files. */
@@ -82,8 +82,10 @@ taut_status taut__trace_open(const char *path, int rank, taut__trace **trace)
     t->zero = taut__now();
     t->rank = rank;
     enlist(t);
-    fprintf(t->file, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,"
-                     "\"args\":{\"name\":\"rank %d\"}}", rank, rank);
+    fprintf(t->file,
+            "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,"
+            "\"args\":{\"name\":\"rank %d\"}}",
+            rank, rank);
     *trace = t;
     return TAUT_OK;
 }
@@ -112,7 +114,8 @@ static void name_rows(taut__trace *t, const taut__job *job)
 {
     static const char *const kind[] = {"", ", wire"};
     for (int k = 0; k < 2; k++) {
-        fprintf(t->file, ",\n{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"", t->rank, job->tag + k);
+        fprintf(t->file, ",\n{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"",
+                t->rank, job->tag + k);
         put_name(t->file, job->name);
         fprintf(t->file, "%s\"}}", kind[k]);
     }
@@ -125,9 +128,11 @@ void taut__trace_span(taut__trace *t, taut__job *job, const char *phase, double 
     pthread_mutex_lock(&t->lock);
     if (!job->traced) name_rows(t, job);
     job->traced = true;
-    taut__snprintf(text, sizeof text, ",\n{\"name\":\"%s\",\"cat\":\"taut\",\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,"
-                                      "\"args\":{\"bytes\":%llu,\"layer\":\"", phase, t->rank, job->tag + (phase[0] == 'w'),
-                   (begin - t->zero) * 1e6, (end - begin) * 1e6, (unsigned long long)bytes);
+    taut__snprintf(text, sizeof text,
+                   ",\n{\"name\":\"%s\",\"cat\":\"taut\",\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,"
+                   "\"args\":{\"bytes\":%llu,\"layer\":\"",
+                   phase, t->rank, job->tag + (phase[0] == 'w'), (begin - t->zero) * 1e6, (end - begin) * 1e6,
+                   (unsigned long long)bytes);
     fputs(text, t->file);
     put_name(t->file, job->name);
     fprintf(t->file, "\"}}");

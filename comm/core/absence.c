@@ -34,19 +34,21 @@ static void say(taut_comm *comm, int peer, taut__notice *word, const char *text)
 
 static void ask_for_layer(taut_comm *comm, int peer, const taut_layer *l)
 {
-    taut__notice word = {.word = WAITS_FOR_LAYER, .index = (int32_t)l->index, .count = starts_of(l), .steps = completed(comm)};
+    taut__notice word = {
+        .word = WAITS_FOR_LAYER, .index = (int32_t)l->index, .count = starts_of(l), .steps = completed(comm)};
     say(comm, peer, &word, l->name);
 }
 
 static void ask_about(taut_comm *comm, const taut__job *job)
 {
-    int               hops = 0, peer = job->waiting_for ? job->waiting_for(job, &hops) : -1;
+    int hops = 0, peer = job->waiting_for ? job->waiting_for(job, &hops) : -1;
     if (peer < 0) return;
     bool              handshake = job == &comm->handshake.job;
     const taut_layer *l = job->layer ? job->layer : handshake ? NULL : taut__fuse_wanted(job);
     if (l) ask_for_layer(comm, peer, l);
     if (!handshake || comm->handshake.step) return;
-    taut__notice word = {.word = WAITS_FOR_HANDSHAKE, .index = (int32_t)comm->handshake.layers, .steps = completed(comm)};
+    taut__notice word = {
+        .word = WAITS_FOR_HANDSHAKE, .index = (int32_t)comm->handshake.layers, .steps = completed(comm)};
     say(comm, peer, &word, comm->layer[comm->handshake.layers - 1]->name);
 }
 
@@ -56,17 +58,19 @@ static taut_status check_gone(const taut_comm *comm, const char *what)
     const taut__gone *g = &comm->gone;
     if (g->rank < 0) return TAUT_OK;
     if (atomic_load(&comm->ending) && comm->ends > g->steps)
-        return taut__fail(TAUT_E_PEER, "taut_step_end number %llu%s%s: rank %d has destroyed its communicator after %llu", (unsigned long long)comm->ends,
-                          *what ? ", " : "", what, g->rank, (unsigned long long)g->steps);
+        return taut__fail(
+            TAUT_E_PEER, "taut_step_end number %llu%s%s: rank %d has destroyed its communicator after %llu",
+            (unsigned long long)comm->ends, *what ? ", " : "", what, g->rank, (unsigned long long)g->steps);
     if (comm->starts > g->starts)
-        return taut__fail(TAUT_E_PEER, "%s: rank %d has destroyed its communicator, and takes no part", *what ? what : "a collective", g->rank);
+        return taut__fail(TAUT_E_PEER, "%s: rank %d has destroyed its communicator, and takes no part",
+                          *what ? what : "a collective", g->rank);
     return TAUT_OK;
 }
 
 taut_status taut__absence_ask(void *ctx, const taut__job *waited)
 {
-    taut_comm  *comm = ctx;
-    char        what[160] = "";
+    taut_comm *comm = ctx;
+    char       what[160] = "";
     if (waited) snprintf(what, sizeof what, waited->layer ? "layer '%.128s'" : "%.128s", waited->name);
     TAUT_TRY(check_gone(comm, what));
     for (const taut__job *job = comm->ctx.engine.active; job; job = job->next) ask_about(comm, job);
@@ -90,16 +94,19 @@ static taut_status answer_layer(const taut_comm *comm, const taut__notice *q)
 {
     if (!atomic_load(&comm->ending) || q->steps != completed(comm)) return TAUT_OK;
     if (q->index < 0 || (size_t)q->index >= comm->layers)
-        return taut__fail(TAUT_E_MISMATCH, "rank %d waits for layer '%s', which rank %d has not registered", q->rank, q->text, comm->ctx.all.rank);
+        return taut__fail(TAUT_E_MISMATCH, "rank %d waits for layer '%s', which rank %d has not registered", q->rank,
+                          q->text, comm->ctx.all.rank);
     if (starts_of(comm->layer[q->index]) >= q->count) return TAUT_OK;
-    return taut__fail(TAUT_E_MISMATCH, "rank %d waits for layer '%s', which rank %d has not started in this step", q->rank, q->text, comm->ctx.all.rank);
+    return taut__fail(TAUT_E_MISMATCH, "rank %d waits for layer '%s', which rank %d has not started in this step",
+                      q->rank, q->text, comm->ctx.all.rank);
 }
 
 static taut_status answer_handshake(const taut_comm *comm, const taut__notice *q)
 {
     if (!atomic_load(&comm->ending) || q->steps != completed(comm) || (size_t)q->index <= comm->layers) return TAUT_OK;
-    return taut__fail(TAUT_E_MISMATCH, "rank %d has registered %d layers, the last one '%s'; rank %d has registered %zu", q->rank, (int)q->index, q->text,
-                      comm->ctx.all.rank, comm->layers);
+    return taut__fail(TAUT_E_MISMATCH,
+                      "rank %d has registered %d layers, the last one '%s'; rank %d has registered %zu", q->rank,
+                      (int)q->index, q->text, comm->ctx.all.rank, comm->layers);
 }
 
 static taut_status note_leave(taut_comm *comm, const taut__notice *q)

@@ -4,10 +4,12 @@
 static taut_status check_start(taut_layer *l, const void *buf, int kind, taut_place caller)
 {
     if (!l || !buf) return taut__fail(TAUT_E_INVALID, "collective: layer or buf is NULL");
-    if (kind != TAUT_SUM && kind != TAUT_MEAN) return taut__fail(TAUT_E_INVALID, "layer '%s': op=%d: must be 0 or 1", l->name, kind);
+    if (kind != TAUT_SUM && kind != TAUT_MEAN)
+        return taut__fail(TAUT_E_INVALID, "layer '%s': op=%d: must be 0 or 1", l->name, kind);
     uintptr_t size = l->operand.dtype == TAUT_F32 ? 4 : 2;
     if ((uintptr_t)buf % size)
-        return taut__fail(TAUT_E_INVALID, "layer '%s': buf=%p: must be aligned to %d bytes, an element", l->name, buf, (int)size);
+        return taut__fail(TAUT_E_INVALID, "layer '%s': buf=%p: must be aligned to %d bytes, an element", l->name, buf,
+                          (int)size);
     TAUT_TRY(taut__comm_check(l->comm, "collective"));
     if (l->started && !l->tested) return taut__fail(TAUT_E_STATE, "layer '%s': started already", l->name);
     TAUT_TRY(taut__place_usable(l, buf, caller));
@@ -28,7 +30,9 @@ static taut_status suits_data(const taut_layer *l, taut_place caller)
 {
     const taut__data *d = l->comm->ctx.data;
     if (!d || !taut__on_host(caller)) return TAUT_OK;
-    return taut__fail(TAUT_E_INVALID, "layer '%s': buf on the host: must be on a device, since this communicator's layers go by %s", l->name, d->ops->name);
+    return taut__fail(TAUT_E_INVALID,
+                      "layer '%s': buf on the host: must be on a device, since this communicator's layers go by %s",
+                      l->name, d->ops->name);
 }
 
 static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves, taut_place caller, bool blocking)
@@ -53,12 +57,14 @@ static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves,
 static taut_status start(taut_layer *l, void *buf, taut_op op, taut_place caller)
 {
     TAUT_TRY(check_start(l, buf, op, caller));
-    return tell(l->comm, l->bucket ? taut__fuse_start(l, buf, op, caller, false) : launch(l, buf, op, TAUT_BOTH, caller, false));
+    return tell(l->comm,
+                l->bucket ? taut__fuse_start(l, buf, op, caller, false) : launch(l, buf, op, TAUT_BOTH, caller, false));
 }
 
 taut_status taut_allreduce_start(taut_layer *l, void *buf, taut_op op) { return start(l, buf, op, (taut_place){0}); }
 
-taut_status taut_allreduce_start_on(taut_layer *l, void *buf, taut_op op, taut_space space, int device, struct CUstream_st *stream)
+taut_status taut_allreduce_start_on(taut_layer *l, void *buf, taut_op op, taut_space space, int device,
+                                    struct CUstream_st *stream)
 {
     return start(l, buf, op, space == TAUT_HOST ? (taut_place){0} : (taut_place){space, device, stream});
 }
@@ -85,13 +91,20 @@ static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves
     bool fused = l && l->bucket && halves == TAUT_BOTH;
     TAUT_TRY(check_start(l, buf, kind, caller));
     double begin = taut__now();
-    TAUT_TRY(tell(l->comm, fused ? taut__fuse_start(l, buf, kind, caller, true) : launch(l, buf, kind, halves, caller, true)));
+    TAUT_TRY(tell(l->comm,
+                  fused ? taut__fuse_start(l, buf, kind, caller, true) : launch(l, buf, kind, halves, caller, true)));
     l->comm->exposed_s += taut__now() - begin;
     return fused ? fused_wait(l) : taut__layer_wait(l);
 }
 
-taut_status taut_allreduce(taut_layer *l, void *buf, taut_op op) { return at_once(l, buf, op, TAUT_BOTH, (taut_place){0}); }
-taut_status taut_reduce_scatter(taut_layer *l, void *buf, taut_op op) { return at_once(l, buf, op, TAUT_REDUCE, (taut_place){0}); }
+taut_status taut_allreduce(taut_layer *l, void *buf, taut_op op)
+{
+    return at_once(l, buf, op, TAUT_BOTH, (taut_place){0});
+}
+taut_status taut_reduce_scatter(taut_layer *l, void *buf, taut_op op)
+{
+    return at_once(l, buf, op, TAUT_REDUCE, (taut_place){0});
+}
 taut_status taut_allgather(taut_layer *l, void *buf) { return at_once(l, buf, TAUT_SUM, TAUT_GATHER, (taut_place){0}); }
 
 static taut_place place_of(taut_space space, int device, struct CUstream_st *stream)
@@ -99,7 +112,8 @@ static taut_place place_of(taut_space space, int device, struct CUstream_st *str
     return space == TAUT_HOST ? (taut_place){0} : (taut_place){space, device, stream};
 }
 
-taut_status taut_reduce_scatter_on(taut_layer *l, void *buf, taut_op op, taut_space space, int device, struct CUstream_st *stream)
+taut_status taut_reduce_scatter_on(taut_layer *l, void *buf, taut_op op, taut_space space, int device,
+                                   struct CUstream_st *stream)
 {
     return at_once(l, buf, op, TAUT_REDUCE, place_of(space, device, stream));
 }
@@ -128,7 +142,8 @@ taut_status taut_test(taut_layer *l, int *done)
     if (done) *done = 0;
     if (!done) return taut__fail(TAUT_E_INVALID, "taut_test: done is NULL");
     TAUT_TRY(check_started(l, "taut_test"));
-    TAUT_TRY(l->bucket && taut__fuse_holds(l) ? taut__fuse_test(l, &over) : taut__engine_test(&l->comm->ctx.engine, &l->reduction.job, &over));
+    TAUT_TRY(l->bucket && taut__fuse_holds(l) ? taut__fuse_test(l, &over)
+                                              : taut__engine_test(&l->comm->ctx.engine, &l->reduction.job, &over));
     *done = l->tested = over;
     if (over) taut__lent_give(l);
     return TAUT_OK;

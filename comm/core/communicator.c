@@ -18,7 +18,8 @@ static taut_status open_comm(taut_comm *comm, taut__transport *t)
     comm->ctx.engine.ask = taut__absence_ask;
     comm->ctx.engine.hear = taut__absence_hear;
     comm->hooks = taut__auto_hooks();
-    comm->planning = (taut__planning){.ctx = &comm->ctx, .members = comm->ctx.hierarchical ? comm->ctx.leaders.size : comm->ctx.all.size};
+    comm->planning = (taut__planning){.ctx = &comm->ctx,
+                                      .members = comm->ctx.hierarchical ? comm->ctx.leaders.size : comm->ctx.all.size};
     if (comm->hooks) TAUT_TRY(comm->hooks->create(&comm->planning, &comm->ctx.set, &comm->autom));
     TAUT_TRY(taut__metrics_open(comm));
     return wants_thread(comm) ? taut__engine_thread(&comm->ctx.engine) : TAUT_OK;
@@ -70,7 +71,8 @@ void taut__comm_discard(taut_comm *comm)
     taut__watchdog_destroy(&comm->ctx.watchdog);
     if (comm->autom) comm->hooks->destroy(comm->autom);
     taut__trace_close(comm->ctx.trace);
-    bool keep = comm->ctx.t->dirty; /* MPI may still read frames that a lost peer has not taken, or write what it sends late */
+    bool keep =
+        comm->ctx.t->dirty; /* MPI may still read frames that a lost peer has not taken, or write what it sends late */
     for (size_t i = 0; i < comm->layers && !keep; i++) taut__layer_destroy(comm->layer[i]);
     for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     taut__context_close(&comm->ctx, keep);
@@ -88,7 +90,8 @@ taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_com
     taut__settings   set;
     taut__transport *t[1024];
     if (!comms) return taut__fail(TAUT_E_INVALID, "taut_comm_create_threads: comms is NULL");
-    if (ranks < 1 || ranks > 1024) return taut__fail(TAUT_E_RANGE, "taut_comm_create_threads: ranks=%d: must be 1..1024", ranks);
+    if (ranks < 1 || ranks > 1024)
+        return taut__fail(TAUT_E_RANGE, "taut_comm_create_threads: ranks=%d: must be 1..1024", ranks);
     for (int r = 0; r < ranks; r++) comms[r] = NULL;
     TAUT_TRY(taut__settings_load(cfg, &set));
     TAUT_TRY(taut__threads_create(ranks, set.fake_hosts, t));
@@ -104,7 +107,10 @@ taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_com
     return s;
 }
 
-int taut_comm_rank(const taut_comm *comm) { return comm ? comm->ctx.all.rank : -1; }
-int taut_comm_size(const taut_comm *comm) { return comm ? comm->ctx.all.size : 0; }
-size_t taut_comm_layers(const taut_comm *comm) { return comm ? comm->layers : 0; }
-taut_layer *taut_comm_layer(const taut_comm *comm, size_t i) { return comm && i < comm->layers ? comm->layer[i] : NULL; }
+int         taut_comm_rank(const taut_comm *comm) { return comm ? comm->ctx.all.rank : -1; }
+int         taut_comm_size(const taut_comm *comm) { return comm ? comm->ctx.all.size : 0; }
+size_t      taut_comm_layers(const taut_comm *comm) { return comm ? comm->layers : 0; }
+taut_layer *taut_comm_layer(const taut_comm *comm, size_t i)
+{
+    return comm && i < comm->layers ? comm->layer[i] : NULL;
+}

@@ -7,7 +7,7 @@
 #include "../reduce/placed.h"
 #include "sample.h"
 
-typedef struct taut__bucket taut__bucket; /* fusion.c */
+typedef struct taut__bucket  taut__bucket;  /* fusion.c */
 typedef struct taut__metrics taut__metrics; /* metrics.c */
 
 /* taut__step_record : the part of a taut__record that adds up where a layer is reduced several times in a step. */
@@ -17,39 +17,39 @@ typedef struct taut__step_record {
 } taut__step_record;
 
 struct taut_layer {
-    taut_comm      *comm;
-    size_t          index;
-    char            name[128];
-    int             ndim;
-    size_t          shape[8];
-    float          *scale;          /* operand.tensor.scale points here */
-    taut_spec       spec;           /* in force */
-    bool            pinned;         /* by taut_layer_codec */
-    bool            automatic;      /* the plan decides */
-    bool            prepared;       /* reduction's memory suits spec */
-    bool            placed;         /* reduction.lane is that of its buffers, for good */
-    bool            scale_due;      /* operand.there has another scale than operand.tensor */
-    taut__operand   operand;
-    taut__reduction reduction;
-    int             last_op;        /* TAUT_SUM or TAUT_MEAN of the last collective: a checkpoint needs it; -1 = none */
-    bool            started;
-    bool            tested;         /* taut_test has said that it is done */
-    _Atomic uint64_t starts;        /* collectives that the program has started */
-    uint64_t        starts_at_step; /* when the step began */
-    bool            residual_at_step;
-    double          residual_all;   /* squared norm of all ranks' residuals, together, after the last step; -1: not known */
-    uint64_t        ops;            /* of the step's collectives, the last 32: op + 1 in two bits each, the latest lowest */
-    size_t          scale_n;        /* values of scale; the tensor has them where they count */
-    uint64_t        scale_hash;     /* of scale */
-    size_t          directions;     /* of a basis that the planner wants to know; 0: none */
-    float          *before;         /* in the place. dropped=restore: the residual (and momentum) before the step; NULL: not kept */
-    bool            had_residual;   /* before the step */
-    bool            dropping;       /* it took part in the step that has just ended: taut_step_drop() concerns it */
-    uint32_t       *lent_checksums; /* debug.c: checksums of the buffer */
-    _Atomic bool    spoilt;
-    taut__bucket   *bucket;         /* of a small layer */
-    size_t          at;             /* its first float there */
-    size_t          seat;           /* its bit there */
+    taut_comm       *comm;
+    size_t           index;
+    char             name[128];
+    int              ndim;
+    size_t           shape[8];
+    float           *scale;     /* operand.tensor.scale points here */
+    taut_spec        spec;      /* in force */
+    bool             pinned;    /* by taut_layer_codec */
+    bool             automatic; /* the plan decides */
+    bool             prepared;  /* reduction's memory suits spec */
+    bool             placed;    /* reduction.lane is that of its buffers, for good */
+    bool             scale_due; /* operand.there has another scale than operand.tensor */
+    taut__operand    operand;
+    taut__reduction  reduction;
+    int              last_op; /* TAUT_SUM or TAUT_MEAN of the last collective: a checkpoint needs it; -1 = none */
+    bool             started;
+    bool             tested;         /* taut_test has said that it is done */
+    _Atomic uint64_t starts;         /* collectives that the program has started */
+    uint64_t         starts_at_step; /* when the step began */
+    bool             residual_at_step;
+    double    residual_all; /* squared norm of all ranks' residuals, together, after the last step; -1: not known */
+    uint64_t  ops;          /* of the step's collectives, the last 32: op + 1 in two bits each, the latest lowest */
+    size_t    scale_n;      /* values of scale; the tensor has them where they count */
+    uint64_t  scale_hash;   /* of scale */
+    size_t    directions;   /* of a basis that the planner wants to know; 0: none */
+    float    *before; /* in the place. dropped=restore: the residual (and momentum) before the step; NULL: not kept */
+    bool      had_residual;   /* before the step */
+    bool      dropping;       /* it took part in the step that has just ended: taut_step_drop() concerns it */
+    uint32_t *lent_checksums; /* debug.c: checksums of the buffer */
+    _Atomic bool  spoilt;
+    taut__bucket *bucket; /* of a small layer */
+    size_t        at;     /* its first float there */
+    size_t        seat;   /* its bit there */
 
     /* statistics */
     uint64_t          bytes_sent, bytes_dense;
@@ -72,15 +72,15 @@ typedef struct taut__handshake_line {
 } taut__handshake_line;
 
 typedef struct taut__handshake { /* handshake.c */
-    taut__job       job; /* first */
-    taut_comm      *comm;
+    taut__job             job;   /* first */
+    taut_comm            *comm;
     taut__small_allreduce exchange;
-    size_t         layers; /* compared, or being compared */
-    bool           step;   /* what is compared: what layers did in a step, not what was registered */
-    int            state;
-    size_t         at;     /* line */
-    uint64_t       word[2], word_in[2];
-    taut__handshake_line zero, other, in;
+    size_t                layers; /* compared, or being compared */
+    bool                  step;   /* what is compared: what layers did in a step, not what was registered */
+    int                   state;
+    size_t                at; /* line */
+    uint64_t              word[2], word_in[2];
+    taut__handshake_line  zero, other, in;
 } taut__handshake;
 
 typedef struct taut__lent { /* lent.c: the buffer of a started layer */
@@ -89,7 +89,7 @@ typedef struct taut__lent { /* lent.c: the buffer of a started layer */
 } taut__lent;
 
 typedef struct taut__gone { /* absence.c: the rank that has left first, by what it had done until then */
-    int      rank; /* -1: all are here */
+    int      rank;          /* -1: all are here */
     uint64_t starts, steps;
 } taut__gone;
 
@@ -101,41 +101,42 @@ typedef struct taut__loads { /* state_load.c: blobs of one set, loaded one after
 } taut__loads;
 
 struct taut_comm {
-    taut__context    ctx;
-    unsigned         forks;    /* of this process when it was created */
-    taut_layer     **layer;
-    size_t           layers, room;
-    taut__lent      *lent;     /* room of them; by address */
-    size_t           lents;
-    uint64_t         starts, ends; /* collectives started; step ends entered */
-    _Atomic bool     ending;   /* the program is inside taut_step_end(): it starts nothing until all ranks are there */
-    taut__gone       gone;     /* with the engine's lock */
-    bool             stepped;  /* a step has ended, and nothing was started since */
-    uint64_t         drops;    /* steps dropped */
-    bool             bad;      /* something not finite was found, in the step that ends */
-    bool             unsuited; /* some layer's shape did not suit the codec of all */
-    taut__loads      loads;
-    taut__handshake  handshake;
-    bool             opened;   /* codec=auto has probed */
-    taut__bucket   **bucket;
-    size_t           buckets;
-    double          *control;   /* step_end: its values, then what is sent of them, twice */
-    size_t           control_n; /* doubles of one of the three */
-    taut__sampling   sampling;
+    taut__context   ctx;
+    unsigned        forks; /* of this process when it was created */
+    taut_layer    **layer;
+    size_t          layers, room;
+    taut__lent     *lent; /* room of them; by address */
+    size_t          lents;
+    uint64_t        starts, ends; /* collectives started; step ends entered */
+    _Atomic bool    ending;   /* the program is inside taut_step_end(): it starts nothing until all ranks are there */
+    taut__gone      gone;     /* with the engine's lock */
+    bool            stepped;  /* a step has ended, and nothing was started since */
+    uint64_t        drops;    /* steps dropped */
+    bool            bad;      /* something not finite was found, in the step that ends */
+    bool            unsuited; /* some layer's shape did not suit the codec of all */
+    taut__loads     loads;
+    taut__handshake handshake;
+    bool            opened; /* codec=auto has probed */
+    taut__bucket  **bucket;
+    size_t          buckets;
+    double         *control;   /* step_end: its values, then what is sent of them, twice */
+    size_t          control_n; /* doubles of one of the three */
+    taut__sampling  sampling;
     const taut__plan_hooks *hooks;
-    taut__auto      *autom;
-    taut__planning   planning;
+    taut__auto             *autom;
+    taut__planning          planning;
 
-    taut__metrics *metrics;          /* NULL: this rank writes none */
+    taut__metrics *metrics; /* NULL: this rank writes none */
 
-    uint64_t steps, control_sent;
-    double   exposed_s, created_s;
+    uint64_t       steps, control_sent;
+    double         exposed_s, created_s;
     taut__interval rel_err2, rel_err2_metric; /* of the last step */
-    bool     measured;                        /* they are */
+    bool           measured;                  /* they are */
 };
 
 /* communicator.c */
-taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_comm **comm); /* takes t, also on failure */
+taut_status taut__comm_create(taut__transport *t, const taut_config *cfg,
+                              taut_comm **comm); /* takes t, also on failure */
 void        taut__comm_discard(taut_comm *comm); /* destroy, of one that nobody has used: tells no other rank */
 
 /* usable.c. What every call begins with: in a forked child, or after a failure, an error. */
@@ -144,10 +145,12 @@ bool        taut__comm_forked(const taut_comm *comm);
 unsigned    taut__forks(void); /* between this process and the first one that asked */
 
 /* layer_codec.c */
-taut_status taut__layer_use(taut_layer *layer, const taut_spec *spec); /* in force from now on; the layer is prepared when it is started */
-void        taut__layer_unprepare(taut_layer *layer); /* its reduction's memory, which other layers' jobs may be looking at */
-void        taut__layer_drop_codec(taut_layer *layer); /* and all that it has */
-taut_status taut__layer_runs(const taut_layer *layer, const taut_spec *wire, taut_space space); /* TAUT_E_UNSUPPORTED: its codec does not, there */
+taut_status taut__layer_use(taut_layer      *layer,
+                            const taut_spec *spec); /* in force from now on; the layer is prepared when it is started */
+void taut__layer_unprepare(taut_layer *layer);  /* its reduction's memory, which other layers' jobs may be looking at */
+void taut__layer_drop_codec(taut_layer *layer); /* and all that it has */
+taut_status taut__layer_runs(const taut_layer *layer, const taut_spec *wire,
+                             taut_space space);            /* TAUT_E_UNSUPPORTED: its codec does not, there */
 float       taut__layer_momentum(const taut_layer *layer); /* of its feedback; 0: none */
 taut_status taut__layer_axes(taut_layer *layer);    /* its basis, if its codec is coded in one; with the engine held */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
@@ -155,30 +158,34 @@ void        taut__layer_destroy(taut_layer *layer);
 void        taut__layer_starts(taut_layer *layer); /* counts it */
 taut_status taut__layer_wait(taut_layer *layer);
 taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer is the program's again */
-void        taut__layer_count(taut_layer *layer); /* job.record is that of a collective which is complete; with the engine's lock */
+void        taut__layer_count(
+           taut_layer *layer); /* job.record is that of a collective which is complete; with the engine's lock */
 const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
 
 /* place.c : where a layer's buffers lie */
-taut_status taut__place_usable(const taut_layer *layer, const void *buf, taut_place caller); /* a collective may begin there */
-taut_status taut__place_take(taut_layer *layer, taut_place caller);                         /* it does: this is the layer's place, for good */
-void        taut__place_leave(taut_layer *layer);                                           /* gives back what lies there */
+taut_status taut__place_usable(const taut_layer *layer, const void *buf,
+                               taut_place caller);                  /* a collective may begin there */
+taut_status taut__place_take(taut_layer *layer, taut_place caller); /* it does: this is the layer's place, for good */
+void        taut__place_leave(taut_layer *layer);                   /* gives back what lies there */
 static inline const taut__lane *taut__layer_lane(const taut_layer *layer) { return layer->reduction.lane; }
 static inline taut_place        taut__layer_place(const taut_layer *layer) { return layer->reduction.lane->place; }
-static inline bool              taut__layer_at_home(const taut_layer *layer) { return taut__lane_on_host(layer->reduction.lane); }
+static inline bool taut__layer_at_home(const taut_layer *layer) { return taut__lane_on_host(layer->reduction.lane); }
 
-taut_status taut__layer_adopt(taut_layer *layer, const taut_spec *spec); /* this codec from now on; the residual stays */
-void        taut__layer_scale_error(taut_layer *layer, double factor);   /* aims at so many times the error of its spec; until another is adopted */
+taut_status taut__layer_adopt(taut_layer      *layer,
+                              const taut_spec *spec); /* this codec from now on; the residual stays */
+void        taut__layer_scale_error(taut_layer *layer,
+                                    double factor); /* aims at so many times the error of its spec; until another is adopted */
 
 /* planned.c : the planner's arrays */
 taut_status taut__planned_join(taut_layer *layer);
 void        taut__planned_leave(taut_layer *layer);
 taut_status taut__planned_rescaled(taut_layer *layer); /* between steps: its scale has come or gone */
-void        taut__planned_before(taut_comm *comm); /* the exchange */
+void        taut__planned_before(taut_comm *comm);     /* the exchange */
 void        taut__planned_after(taut_comm *comm);
 taut_status taut__planned_apply(taut_comm *comm);
 
 /* handshake.c : the registrations of all ranks are the same */
-taut_status taut__handshake_begin(taut_comm *comm);      /* begins to compare those that have not been */
+taut_status taut__handshake_begin(taut_comm *comm); /* begins to compare those that have not been */
 taut_status taut__handshake_wait(taut_comm *comm);
 void        taut__handshake_versions(char dst[TAUT_HANDSHAKE_LINE]); /* as text */
 /* Ranks did not do the same in the step that ends, as its exchange has told all of them: they find out what. Always fails. */
@@ -200,8 +207,10 @@ void        taut__lent_give(const taut_layer *layer);
 taut_status taut__drop_prepare(taut_layer *layer);
 void        taut__drop_keep(taut_layer *layer, size_t first, size_t n); /* before the residual of a slice changes */
 void        taut__drop_step(taut_comm *comm);
-void        taut__drop_begin(taut_layer *layer);          /* its first collective of a step, before anything is changed */
-void        taut__drop_broken(taut_layer *layer);         /* the step has broken off: what it left in the residual goes, and with dropped=restore what was there comes back */
+void        taut__drop_begin(taut_layer *layer); /* its first collective of a step, before anything is changed */
+void        taut__drop_broken(
+           taut_layer        *
+        layer); /* the step has broken off: what it left in the residual goes, and with dropped=restore what was there comes back */
 
 /* watch.c : what reductions tell of themselves */
 extern const taut__watcher taut__layer_watcher;
@@ -211,17 +220,17 @@ taut_status taut__fuse_register(taut_layer *layer);
 taut_status taut__fuse_leave(taut_layer *layer);
 taut_status taut__fuse_close(taut__bucket *b); /* members are complete: memory for them */
 /* caller: where buf lies, and the stream in which it is written. waits: fuse_wait follows at once */
-taut_status taut__fuse_start(taut_layer *layer, void *buf, int kind, taut_place caller, bool waits);
+taut_status       taut__fuse_start(taut_layer *layer, void *buf, int kind, taut_place caller, bool waits);
 const taut_layer *taut__fuse_wanted(const taut__job *bucket); /* the member that its rank waits for; NULL: none */
-bool        taut__fuse_holds(const taut_layer *layer); /* started, and not yet summed */
-taut_status taut__fuse_wait(taut_layer *layer);
-taut_status taut__fuse_test(taut_layer *layer, bool *done);
-taut_status taut__fuse_flush(taut__bucket *b); /* waits for all that were started */
-void        taut__fuse_destroy(taut__bucket *b);
+bool              taut__fuse_holds(const taut_layer *layer);  /* started, and not yet summed */
+taut_status       taut__fuse_wait(taut_layer *layer);
+taut_status       taut__fuse_test(taut_layer *layer, bool *done);
+taut_status       taut__fuse_flush(taut__bucket *b); /* waits for all that were started */
+void              taut__fuse_destroy(taut__bucket *b);
 
 /* debug.c : in MODE=debug, catch a program that touches a buffer it has lent, or has freed it */
 taut_status taut__debug_lend(taut_layer *layer);
-void        taut__debug_read(taut_layer *layer, size_t first, size_t n);  /* the library reads buf */
+void        taut__debug_read(taut_layer *layer, size_t first, size_t n); /* the library reads buf */
 void        taut__debug_wrote(taut_layer *layer, size_t first, size_t n);
 taut_status taut__debug_return(taut_layer *layer);
 
@@ -237,7 +246,7 @@ void        taut__metrics_close(taut_comm *comm); /* for the last time; the file
 /* sample.c. Of a layer: */
 taut_status taut__sample_prepare(taut_layer *layer); /* memory; does nothing when there is, or none is needed */
 void        taut__sample_release(taut_layer *layer);
-void        taut__sample_reset(taut_layer *layer);   /* another codec: what was learnt of its errors does not hold */
+void        taut__sample_reset(taut_layer *layer); /* another codec: what was learnt of its errors does not hold */
 /* Of a collective: choose the blocks; keep what falls on them: x as it is encoded; what encoding lost, times factor in units of the
  * sum; the result. Slices that do not overlap may come from several threads. */
 bool taut__sample_begin(taut_layer *layer); /* false: none */
@@ -247,17 +256,18 @@ void taut__sample_result(taut_layer *layer);
 /* Of a step: how many values ride in the exchange; filled in; and taken from the sums, which stay where they are until the measurement.
  * scratch and wide: as many floats as there are halves. */
 taut__sample_values taut__sample_count(const taut_comm *comm);
-void taut__sample_put(const taut_comm *comm, float *floats, uint16_t *halves, float *scratch);
-void taut__sample_take(taut_comm *comm, const float *floats, const uint16_t *halves, float *wide);
+void                taut__sample_put(const taut_comm *comm, float *floats, uint16_t *halves, float *scratch);
+void                taut__sample_take(taut_comm *comm, const float *floats, const uint16_t *halves, float *wide);
 /* x of every encoder, after a step that was asked for it; x of this rank in wide blocks, which are taken from now on. */
 taut__apart taut__sample_apart(const taut_layer *layer);
 taut__wide  taut__sample_wide(const taut_layer *layer);
 taut_status taut__sample_widen(taut_layer *layer, size_t elems, size_t blocks);
 taut_status taut__sample_room(taut_comm *comm); /* before measure */
-bool   taut__sample_measure(taut_layer *layer, const taut__layer_sums *raw, taut__layer_measured *m); /* false: it loses nothing */
+bool        taut__sample_measure(taut_layer *layer, const taut__layer_sums *raw,
+                                 taut__layer_measured *m); /* false: it loses nothing */
 /* All ranks know the same layers now. others: bytes of the exchange besides; noise: relative standard deviation of the step's measurement, 0: it
  * was none. */
-void   taut__sample_agree(taut_comm *comm, double others, double noise);
+void taut__sample_agree(taut_comm *comm, double others, double noise);
 /* In a checkpoint (sample_state.c): load takes what check has found good; len 0: nothing has been learnt. Of a layer; of all. */
 taut_status taut__sample_save(const taut_layer *layer, void *dst, size_t cap, size_t *len);
 taut_status taut__sample_check(const taut_layer *layer, const void *src, size_t len);

@@ -10,18 +10,25 @@
 
 enum { LINE = TAUT_HANDSHAKE_LINE };
 
-static taut_status failed(void) { return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_mpi: MPI failed while ranks compared their settings"); }
+static taut_status failed(void)
+{
+    return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_mpi: MPI failed while ranks compared their settings");
+}
 
 static taut_status check_mpi(MPI_Comm mpi)
 {
     int up = 0, down = 0, inter = 0;
     MPI_Initialized(&up);
     MPI_Finalized(&down);
-    if (!up || down) return taut__fail(TAUT_E_STATE, "taut_comm_create_mpi: MPI_Init has not been called, or MPI_Finalize has");
+    if (!up || down)
+        return taut__fail(TAUT_E_STATE, "taut_comm_create_mpi: MPI_Init has not been called, or MPI_Finalize has");
     if (mpi == MPI_COMM_NULL)
-        return taut__fail(TAUT_E_INVALID, "taut_comm_create_mpi: MPI_COMM_NULL: this rank is no member of the communicator; only members may call");
+        return taut__fail(
+            TAUT_E_INVALID,
+            "taut_comm_create_mpi: MPI_COMM_NULL: this rank is no member of the communicator; only members may call");
     if (MPI_Comm_test_inter(mpi, &inter) != MPI_SUCCESS) return failed();
-    return inter ? taut__fail(TAUT_E_INVALID, "taut_comm_create_mpi: an intercommunicator: must be an intracommunicator, as MPI_Intercomm_merge makes one")
+    return inter ? taut__fail(TAUT_E_INVALID, "taut_comm_create_mpi: an intercommunicator: must be an "
+                                              "intracommunicator, as MPI_Intercomm_merge makes one")
                  : TAUT_OK;
 }
 
@@ -92,10 +99,14 @@ static void advise_replicas(MPI_Comm mpi, const taut__settings *set)
 {
     int here, all, rank;
     if (!set->spec.automatic || strcmp(set->c.link, "measure") != 0 || !taut__log_on(TAUT_LOG_INFO, "sched")) return;
-    if (MPI_Comm_size(mpi, &here) != MPI_SUCCESS || MPI_Comm_size(MPI_COMM_WORLD, &all) != MPI_SUCCESS || here == all) return;
+    if (MPI_Comm_size(mpi, &here) != MPI_SUCCESS || MPI_Comm_size(MPI_COMM_WORLD, &all) != MPI_SUCCESS || here == all)
+        return;
     if (MPI_Comm_rank(mpi, &rank) != MPI_SUCCESS || rank != 0) return;
-    taut__log(TAUT_LOG_INFO, "sched", "codec=auto over %d of %d ranks plans by its own clocks: if other communicators reduce the same data and must end with the "
-              "same bits, set TAUT_LINK, as in link=1gbit", here, all);
+    taut__log(TAUT_LOG_INFO, "sched",
+              "codec=auto over %d of %d ranks plans by its own clocks: if other communicators reduce the same data and "
+              "must end with the "
+              "same bits, set TAUT_LINK, as in link=1gbit",
+              here, all);
 }
 
 taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm **comm)
@@ -122,8 +133,11 @@ static taut_status cuda_aware(void)
     int (*query)(void) = NULL;
     void *f = dlsym(RTLD_DEFAULT, "MPIX_Query_cuda_support");
     memcpy(&query, &f, sizeof query);
-    if (!query) return taut__fail(TAUT_E_UNSUPPORTED, "taut_comm_open_cuda_mpi: this MPI has no MPIX_Query_cuda_support");
-    return query() ? TAUT_OK : taut__fail(TAUT_E_UNSUPPORTED, "taut_comm_open_cuda_mpi: this MPI says that it was built without CUDA");
+    if (!query)
+        return taut__fail(TAUT_E_UNSUPPORTED, "taut_comm_open_cuda_mpi: this MPI has no MPIX_Query_cuda_support");
+    return query() ? TAUT_OK
+                   : taut__fail(TAUT_E_UNSUPPORTED,
+                                "taut_comm_open_cuda_mpi: this MPI says that it was built without CUDA");
 }
 
 taut_status taut_comm_open_cuda_mpi(taut_comm *comm)

@@ -22,9 +22,11 @@ static taut_status check_ways(const taut_tcp *w)
 {
     int ways = (w->root != NULL) + (w->peers != NULL) + (w->exchange != NULL);
     if (ways > 1 || (ways == 0 && w->ranks > 1))
-        return taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: %d of root, peers and exchange are given: must be exactly one", ways);
+        return taut__fail(TAUT_E_INVALID,
+                          "taut_comm_create_tcp: %d of root, peers and exchange are given: must be exactly one", ways);
     for (int r = 0; w->peers && r < w->ranks; r++)
-        if (!w->peers[r]) return taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: peers[%d] is NULL: must be HOST:PORT", r);
+        if (!w->peers[r])
+            return taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: peers[%d] is NULL: must be HOST:PORT", r);
     return TAUT_OK;
 }
 
@@ -33,11 +35,16 @@ static taut_status check_where(const taut_tcp *given, taut_tcp *w)
     *w = (taut_tcp)TAUT_TCP_INIT;
     if (!given) return taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: where is NULL");
     if (given->size < offsetof(taut_tcp, root))
-        return taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: where->size=%zu: must be set by TAUT_TCP_INIT", given->size);
+        return taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: where->size=%zu: must be set by TAUT_TCP_INIT",
+                          given->size);
     memcpy(w, given, taut__min(given->size, sizeof *w));
-    if (w->ranks < 1 || w->ranks > 1024) return taut__fail(TAUT_E_RANGE, "taut_comm_create_tcp: ranks=%d: must be 1..1024", (int)w->ranks);
-    if (w->rank < 0 || w->rank >= w->ranks) return taut__fail(TAUT_E_RANGE, "taut_comm_create_tcp: rank=%d: must be 0..%d", (int)w->rank, (int)w->ranks - 1);
-    if (w->connect_ms < -1) return taut__fail(TAUT_E_RANGE, "taut_comm_create_tcp: connect_ms=%d: must be at least -1", (int)w->connect_ms);
+    if (w->ranks < 1 || w->ranks > 1024)
+        return taut__fail(TAUT_E_RANGE, "taut_comm_create_tcp: ranks=%d: must be 1..1024", (int)w->ranks);
+    if (w->rank < 0 || w->rank >= w->ranks)
+        return taut__fail(TAUT_E_RANGE, "taut_comm_create_tcp: rank=%d: must be 0..%d", (int)w->rank,
+                          (int)w->ranks - 1);
+    if (w->connect_ms < -1)
+        return taut__fail(TAUT_E_RANGE, "taut_comm_create_tcp: connect_ms=%d: must be at least -1", (int)w->connect_ms);
     return check_ways(w);
 }
 
@@ -61,13 +68,13 @@ static uint64_t settings_hash(const taut__settings *set)
 
 static taut_status find_difference(taut__tcp_meeting *m, const taut__settings *set)
 {
-    char         text[LINE];
-    uint64_t     mine[LINES];
-    size_t       p = (size_t)m->ranks;
-    uint64_t    *all = taut__alloc(p, sizeof mine);
-    char        *lines = taut__alloc(p, LINE);
-    int          at = 0, other = 0;
-    taut_status  s = all && lines ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "taut_comm_create_tcp: out of memory");
+    char        text[LINE];
+    uint64_t    mine[LINES];
+    size_t      p = (size_t)m->ranks;
+    uint64_t   *all = taut__alloc(p, sizeof mine);
+    char       *lines = taut__alloc(p, LINE);
+    int         at = 0, other = 0;
+    taut_status s = all && lines ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "taut_comm_create_tcp: out of memory");
     for (int i = 0; i < LINES; i++) mine[i] = line_hash(set, i, text);
     if (s == TAUT_OK) s = taut__tcp_tell_all(m, mine, sizeof mine, all);
     for (int i = 0; s == TAUT_OK && other == 0 && i < LINES; i++)
@@ -76,20 +83,26 @@ static taut_status find_difference(taut__tcp_meeting *m, const taut__settings *s
     line_hash(set, at, text);
     if (s == TAUT_OK) s = taut__tcp_tell_all(m, text, LINE, lines);
     if (s == TAUT_OK)
-        s = taut__fail(TAUT_E_MISMATCH, "taut_comm_create_tcp: rank 0 has %.300s, rank %d has %.300s", lines, other, lines + (size_t)other * LINE);
+        s = taut__fail(TAUT_E_MISMATCH, "taut_comm_create_tcp: rank 0 has %.300s, rank %d has %.300s", lines, other,
+                       lines + (size_t)other * LINE);
     taut__free(all), taut__free(lines);
     return s;
 }
 
-static taut_status compare_cards(taut__tcp_meeting *m, const taut__tcp_card *card, const taut__settings *set, bool *alike)
+static taut_status compare_cards(taut__tcp_meeting *m, const taut__tcp_card *card, const taut__settings *set,
+                                 bool *alike)
 {
     *alike = true;
     for (int r = 0; r < m->ranks; r++) {
         const taut__tcp_card *c = &card[r];
         if (c->magic != TAUT_TCP_MAGIC || c->version != TAUT_TCP_VERSION)
-            return taut__fail(TAUT_E_VERSION, "taut_comm_create_tcp: rank %d has version %u of the connection, this one %d", r, c->version, TAUT_TCP_VERSION);
+            return taut__fail(TAUT_E_VERSION,
+                              "taut_comm_create_tcp: rank %d has version %u of the connection, this one %d", r,
+                              c->version, TAUT_TCP_VERSION);
         if (c->rank != r || c->ranks != m->ranks)
-            return taut__fail(TAUT_E_MISMATCH, "taut_comm_create_tcp: in place %d of %d there is a process with rank=%d, ranks=%d", r, m->ranks, c->rank, c->ranks);
+            return taut__fail(TAUT_E_MISMATCH,
+                              "taut_comm_create_tcp: in place %d of %d there is a process with rank=%d, ranks=%d", r,
+                              m->ranks, c->rank, c->ranks);
         *alike &= c->settings == card[0].settings;
     }
     for (int r = 0; r < m->ranks; r++)
@@ -111,7 +124,8 @@ static taut_status agree(taut__tcp_meeting *m, taut_status mine)
     for (int r = 0; s == TAUT_OK && r < m->ranks; r++) {
         if (all[r].status == TAUT_OK || (mine != TAUT_OK && r != m->rank)) continue;
         all[r].text[sizeof all[r].text - 1] = 0;
-        s = r == m->rank ? taut__fail(mine, "%s", own) : taut__fail((taut_status)all[r].status, "rank %d: %s", r, all[r].text);
+        s = r == m->rank ? taut__fail(mine, "%s", own)
+                         : taut__fail((taut_status)all[r].status, "rank %d: %s", r, all[r].text);
     }
     taut__free(all);
     return s;
@@ -130,7 +144,8 @@ static taut_status open_listener(const taut_tcp *w, int *fd, taut__tcp_card *car
         *fd = taut__tcp_listen(NULL);
     }
     if (*fd < 0)
-        return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_tcp: rank %d cannot listen on %s: %s", (int)w->rank, n ? w->peers[w->rank] : "any port", strerror(errno));
+        return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_tcp: rank %d cannot listen on %s: %s", (int)w->rank,
+                          n ? w->peers[w->rank] : "any port", strerror(errno));
     card->port = (uint32_t)taut__tcp_port(*fd);
     return taut__tcp_own_addresses(w->peers ? NULL : w->bind, card);
 }
@@ -152,12 +167,13 @@ static taut_status use_given(const taut_tcp *w, taut__tcp_card *card)
     return TAUT_OK;
 }
 
-static taut_status connect_all(taut__tcp_meeting *m, const taut_tcp *w, const taut__settings *set, taut__tcp_card *card, int listener, taut__transport **t)
+static taut_status connect_all(taut__tcp_meeting *m, const taut_tcp *w, const taut__settings *set, taut__tcp_card *card,
+                               int listener, taut__transport **t)
 {
-    size_t      p = (size_t)m->ranks;
-    uint64_t    job = 0;
-    uint64_t   *host = taut__alloc(p, sizeof *host);
-    int        *fd = taut__alloc(p, sizeof *fd);
+    size_t    p = (size_t)m->ranks;
+    uint64_t  job = 0;
+    uint64_t *host = taut__alloc(p, sizeof *host);
+    int      *fd = taut__alloc(p, sizeof *fd);
     for (size_t r = 0; r < p && host; r++) job = taut__seed(job, card[r].nonce), host[r] = card[r].host;
     taut_status s = host && fd ? use_given(w, card) : taut__fail(TAUT_E_NOMEM, "taut_comm_create_tcp: out of memory");
     if (s == TAUT_OK) s = taut__tcp_mesh(listener, card, m->rank, m->ranks, job, m->connect_ms, fd);
@@ -166,11 +182,16 @@ static taut_status connect_all(taut__tcp_meeting *m, const taut_tcp *w, const ta
     return s;
 }
 
-static taut_status create(const taut_tcp *w, const taut_config *cfg, taut_status mine, const taut__settings *set, taut__tcp_meeting *m, int *listener, taut_comm **comm)
+static taut_status create(const taut_tcp *w, const taut_config *cfg, taut_status mine, const taut__settings *set,
+                          taut__tcp_meeting *m, int *listener, taut_comm **comm)
 {
     taut__transport *t = NULL;
     bool             alike;
-    taut__tcp_card   own = {.magic = TAUT_TCP_MAGIC, .version = TAUT_TCP_VERSION, .rank = w->rank, .ranks = w->ranks, .host = taut__tcp_host()};
+    taut__tcp_card   own = {.magic = TAUT_TCP_MAGIC,
+                            .version = TAUT_TCP_VERSION,
+                            .rank = w->rank,
+                            .ranks = w->ranks,
+                            .host = taut__tcp_host()};
     taut__tcp_card  *card = taut__alloc((size_t)w->ranks, sizeof *card);
     if (mine == TAUT_OK) mine = open_listener(w, listener, &own);
     if (mine == TAUT_OK && !card) mine = taut__fail(TAUT_E_NOMEM, "taut_comm_create_tcp: out of memory");
@@ -193,7 +214,8 @@ static taut_status create(const taut_tcp *w, const taut_config *cfg, taut_status
 
 taut_status taut_comm_create_tcp(const taut_tcp *where, const taut_config *cfg, taut_comm **comm)
 {
-    _Static_assert(sizeof(taut__tcp_card) <= TAUT_TCP_ROUND_MOST && sizeof(verdict) <= TAUT_TCP_ROUND_MOST, "the program's exchange carries it");
+    _Static_assert(sizeof(taut__tcp_card) <= TAUT_TCP_ROUND_MOST && sizeof(verdict) <= TAUT_TCP_ROUND_MOST,
+                   "the program's exchange carries it");
     taut_tcp          w;
     taut__settings    set;
     taut__tcp_meeting m;

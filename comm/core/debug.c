@@ -54,11 +54,14 @@ void taut__debug_wrote(taut_layer *l, size_t first, size_t n)
 
 taut_status taut__debug_return(taut_layer *l)
 {
-    bool codec = l->reduction.phase == TAUT_PHASE_DONE && l->reduction.halves == TAUT_BOTH && l->reduction.g && l->reduction.g->size > 1 &&
-                 l->reduction.g == &l->comm->ctx.all && (l->reduction.via == &taut__sra || l->reduction.via == &taut__ring || l->reduction.via == &taut__gather);
+    bool codec =
+        l->reduction.phase == TAUT_PHASE_DONE && l->reduction.halves == TAUT_BOTH && l->reduction.g &&
+        l->reduction.g->size > 1 && l->reduction.g == &l->comm->ctx.all &&
+        (l->reduction.via == &taut__sra || l->reduction.via == &taut__ring || l->reduction.via == &taut__gather);
     if (codec && l->lent_checksums && !l->reduction.calibration.raw) taut__debug_read(l, 0, l->operand.tensor.elems);
     if (!atomic_exchange(&l->spoilt, false)) return TAUT_OK;
-    return taut__fail(TAUT_E_INVALID, "layer '%s': its buffer was written to, or freed, between start and wait", l->name);
+    return taut__fail(TAUT_E_INVALID, "layer '%s': its buffer was written to, or freed, between start and wait",
+                      l->name);
 }
 
 #else
@@ -68,8 +71,8 @@ taut_status taut__debug_lend(taut_layer *l)
     (void)l;
     return TAUT_OK;
 }
-void taut__debug_read(taut_layer *l, size_t first, size_t n) { (void)l, (void)first, (void)n; }
-void taut__debug_wrote(taut_layer *l, size_t first, size_t n) { (void)l, (void)first, (void)n; }
+void        taut__debug_read(taut_layer *l, size_t first, size_t n) { (void)l, (void)first, (void)n; }
+void        taut__debug_wrote(taut_layer *l, size_t first, size_t n) { (void)l, (void)first, (void)n; }
 taut_status taut__debug_return(taut_layer *l)
 {
     (void)l;

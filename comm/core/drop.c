@@ -47,7 +47,9 @@ void taut__drop_broken(taut_layer *l)
 /* Room for the copy, where there is something to copy. */
 taut_status taut__drop_prepare(taut_layer *l)
 {
-    if (l->comm->ctx.set.dropped != TAUT_DROPPED_RESTORE || !l->operand.feedback || !l->operand.feedback_on || l->before) return TAUT_OK;
+    if (l->comm->ctx.set.dropped != TAUT_DROPPED_RESTORE || !l->operand.feedback || !l->operand.feedback_on ||
+        l->before)
+        return TAUT_OK;
     size_t n = copies(l);
     TAUT_TRY(taut__placed_alloc(&l->reduction, n * sizeof *l->before, "a copy of its residual", &l->before));
     taut__drop_begin(l);
@@ -91,7 +93,8 @@ taut_status taut_step_drop(taut_comm *comm)
 {
     if (!comm) return taut__fail(TAUT_E_INVALID, "taut_step_drop: comm is NULL");
     TAUT_TRY(taut__comm_check(comm, "taut_step_drop"));
-    if (!comm->stepped) return taut__fail(TAUT_E_STATE, "taut_step_drop: call it after taut_step_end, before the next start");
+    if (!comm->stepped)
+        return taut__fail(TAUT_E_STATE, "taut_step_drop: call it after taut_step_end, before the next start");
     taut__drop_step(comm);
     return TAUT_OK;
 }

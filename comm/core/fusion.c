@@ -21,25 +21,25 @@
 #include <string.h>
 
 struct taut__bucket {
-    taut__job   job;      /* first */
-    taut_comm  *comm;
-    taut__small_allreduce exchange;
-    taut__plain_sum       raw;
-    taut__slots           slots;
-    double                begin_s; /* of the round's sum */
-    bool        closed;   /* takes no more members */
-    _Atomic bool elsewhere; /* members lie outside the host */
-    size_t      members, room, floats, words;
-    taut_layer **member;  /* NULL: has left */
-    float      *x;        /* all members, back to back */
-    float      *packed;   /* those of the round, back to back */
-    size_t      in_round; /* floats of it */
-    _Atomic uint64_t *started;  /* bit set of members; set by callers after the copy, cleared by the round */
-    uint64_t   *round, *scratch;
-    bool        coming;   /* copies are under way, and the round waits for them */
-    bool        voting;
+    taut__job                 job; /* first */
+    taut_comm                *comm;
+    taut__small_allreduce     exchange;
+    taut__plain_sum           raw;
+    taut__slots               slots;
+    double                    begin_s;   /* of the round's sum */
+    bool                      closed;    /* takes no more members */
+    _Atomic bool              elsewhere; /* members lie outside the host */
+    size_t                    members, room, floats, words;
+    taut_layer              **member;   /* NULL: has left */
+    float                    *x;        /* all members, back to back */
+    float                    *packed;   /* those of the round, back to back */
+    size_t                    in_round; /* floats of it */
+    _Atomic uint64_t         *started;  /* bit set of members; set by callers after the copy, cleared by the round */
+    uint64_t                 *round, *scratch;
+    bool                      coming; /* copies are under way, and the round waits for them */
+    bool                      voting;
     const taut_layer *_Atomic wanted; /* somebody waits for it */
-    char        label[32];
+    char                      label[32];
 };
 
 static taut__bucket *bucket_of(taut__job *job) { return (taut__bucket *)(void *)job; }
@@ -63,7 +63,8 @@ static void bucket_stop(taut__job *job)
 static int bucket_waiting_for(const taut__job *job, int *hops)
 {
     const taut__bucket *b = (const taut__bucket *)(const void *)job;
-    return b->voting ? taut__small_allreduce_waiting_for(&b->exchange, hops) : taut__plain_sum_waiting_for(&b->raw, hops);
+    return b->voting ? taut__small_allreduce_waiting_for(&b->exchange, hops)
+                     : taut__plain_sum_waiting_for(&b->raw, hops);
 }
 
 static taut_status add_bucket(taut_comm *comm)
@@ -76,8 +77,11 @@ static taut_status add_bucket(taut_comm *comm)
     if (comm->buckets) memcpy(more, comm->bucket, comm->buckets * sizeof *more);
     snprintf(b->label, sizeof b->label, "small layers %zu", comm->buckets);
     b->comm = comm;
-    b->job = (taut__job){.name = b->label, .step = bucket_step, .stop = bucket_stop,
-                        .waiting_for = bucket_waiting_for, .priority = (uint32_t)comm->layers};
+    b->job = (taut__job){.name = b->label,
+                         .step = bucket_step,
+                         .stop = bucket_stop,
+                         .waiting_for = bucket_waiting_for,
+                         .priority = (uint32_t)comm->layers};
     more[comm->buckets++] = b;
     taut__free(comm->bucket);
     comm->bucket = more;
@@ -131,8 +135,8 @@ static taut_status allocate(taut__bucket *b)
     if (!b->x || !b->packed || !b->started || !b->round)
         return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu floats", b->label, b->floats);
     b->scratch = b->round + b->words;
-    TAUT_TRY(taut__plain_sum_prepare(&b->raw, &comm->ctx.all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64, comm->ctx.set.c.slice_kib * (size_t)256,
-                                     &b->slots, (taut_place){0}));
+    TAUT_TRY(taut__plain_sum_prepare(&b->raw, &comm->ctx.all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64,
+                                     comm->ctx.set.c.slice_kib * (size_t)256, &b->slots, (taut_place){0}));
     return taut__context_slots(&comm->ctx, &b->slots);
 }
 
@@ -166,7 +170,7 @@ static void begin_round(taut__bucket *b)
     b->coming = b->elsewhere;
     b->voting = true;
     taut__small_allreduce_begin(&b->exchange, &b->comm->ctx.all, b->job.tag + TAUT_TAG_CONTROL, b->round, b->scratch,
-                         b->words * sizeof *b->round, taut__combine_mixed, &masks_only);
+                                b->words * sizeof *b->round, taut__combine_mixed, &masks_only);
 }
 
 static void begin_sum(taut__bucket *b)
@@ -237,7 +241,7 @@ static taut_status end_round(taut__bucket *b)
 static taut_status bucket_step(taut__job *job, bool *moved, bool *done)
 {
     taut__bucket *b = bucket_of(job);
-    bool         over = false;
+    bool          over = false;
     if (job->needs > atomic_load(&b->comm->ctx.engine.compared)) return TAUT_OK;
     if (b->coming) {
         TAUT_TRY(have_come(b, &over));
@@ -280,7 +284,8 @@ static taut_status come(taut__bucket *b, taut_layer *l, taut_place caller)
 {
     const taut__space *space = taut__layer_lane(l)->space;
     atomic_store(&b->elsewhere, true);
-    TAUT_TRY(space->copy(caller, b->x + l->at, l->reduction.buf, l->operand.tensor.elems * (l->operand.dtype == TAUT_F32 ? 4 : 2)));
+    TAUT_TRY(space->copy(caller, b->x + l->at, l->reduction.buf,
+                         l->operand.tensor.elems * (l->operand.dtype == TAUT_F32 ? 4 : 2)));
     return space->event_record(l->reduction.ordered, caller);
 }
 
@@ -309,7 +314,8 @@ bool taut__fuse_holds(const taut_layer *l) { return is_started(l->bucket, l->sea
 static taut_status never_started(taut_layer *l)
 {
     char why[256];
-    snprintf(why, sizeof why, "%s: some rank has not started it for %d ms", l->name, (int)l->comm->ctx.engine.timeout_ms);
+    snprintf(why, sizeof why, "%s: some rank has not started it for %d ms", l->name,
+             (int)l->comm->ctx.engine.timeout_ms);
     return taut__engine_fail(&l->comm->ctx.engine, TAUT_E_TIMEOUT, why);
 }
 
@@ -319,7 +325,7 @@ taut_status taut__fuse_wait(taut_layer *l)
 {
     taut__bucket *b = l->bucket;
     taut__engine *e = &l->comm->ctx.engine;
-    double       begin = taut__now(), ask = 0.1; /* seconds until others are asked why they have not started it */
+    double        begin = taut__now(), ask = 0.1; /* seconds until others are asked why they have not started it */
     atomic_store(&b->wanted, l);
     while (taut__fuse_holds(l)) {
         run(b, true);

@@ -40,7 +40,9 @@ static const char *ops_text(const taut_layer *l, char *dst, size_t cap)
     size_t at = (size_t)snprintf(dst, cap, "%s", called(l) ? "op=" : "no collective");
     for (int i = SHOWN - 1; i >= 0 && called(l); i--) {
         uint64_t op = l->ops >> (2 * i) & 3;
-        if (op) at += (size_t)snprintf(dst + at, cap - at, "%s%s", dst[at - 1] == '=' ? "" : ",", op == TAUT_MEAN + 1 ? "mean" : "sum");
+        if (op)
+            at += (size_t)snprintf(dst + at, cap - at, "%s%s", dst[at - 1] == '=' ? "" : ",",
+                                   op == TAUT_MEAN + 1 ? "mean" : "sum");
     }
     return dst;
 }
@@ -49,9 +51,13 @@ static const char *step_line(const taut_layer *l, char *dst)
 {
     char spec[96], scale[56] = "no scale", ops[36], basis[32] = "";
     taut__spec_print(&l->operand.wire, spec, sizeof spec);
-    if (l->operand.tensor.scale_n) snprintf(scale, sizeof scale, "scale of %zu (%016llx)", l->operand.tensor.scale_n, (unsigned long long)l->scale_hash);
-    if (l->operand.axes) snprintf(basis, sizeof basis, ", basis %016llx", (unsigned long long)taut__axes_digest(l->operand.axes));
-    snprintf(dst, TAUT_HANDSHAKE_LINE, "'%.80s' with %s, %s, %s, call %llu%s", l->name, ops_text(l, ops, sizeof ops), scale, spec, (unsigned long long)shared_calls(l), basis);
+    if (l->operand.tensor.scale_n)
+        snprintf(scale, sizeof scale, "scale of %zu (%016llx)", l->operand.tensor.scale_n,
+                 (unsigned long long)l->scale_hash);
+    if (l->operand.axes)
+        snprintf(basis, sizeof basis, ", basis %016llx", (unsigned long long)taut__axes_digest(l->operand.axes));
+    snprintf(dst, TAUT_HANDSHAKE_LINE, "'%.80s' with %s, %s, %s, call %llu%s", l->name, ops_text(l, ops, sizeof ops),
+             scale, spec, (unsigned long long)shared_calls(l), basis);
     return dst;
 }
 
@@ -60,7 +66,8 @@ uint64_t taut__handshake_digest(const taut_comm *comm)
     uint64_t h = taut__seed(comm->drops, comm->steps); /* what is sampled depends on the step */
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_layer *l = comm->layer[i];
-        uint64_t          did[5] = {called(l) ? l->ops : 0, l->operand.tensor.scale_n, l->scale_hash, shared_calls(l), taut__axes_digest(l->operand.axes)};
+        uint64_t          did[5] = {called(l) ? l->ops : 0, l->operand.tensor.scale_n, l->scale_hash, shared_calls(l),
+                           taut__axes_digest(l->operand.axes)};
         h = spec_hash(&l->operand.wire, XXH3_64bits_withSeed(did, sizeof did, h));
     }
     return h;
@@ -68,7 +75,8 @@ uint64_t taut__handshake_digest(const taut_comm *comm)
 
 void taut__handshake_versions(char dst[TAUT_HANDSHAKE_LINE])
 {
-    snprintf(dst, TAUT_HANDSHAKE_LINE, "wire version %d, exchange version %d", TAUT_WIRE_VERSION, TAUT_EXCHANGE_VERSION);
+    snprintf(dst, TAUT_HANDSHAKE_LINE, "wire version %d, exchange version %d", TAUT_WIRE_VERSION,
+             TAUT_EXCHANGE_VERSION);
 }
 
 /* Lines of registrations: versions, settings, layers. Of steps: drops, layers, count. What is past the end: "nothing". */
@@ -81,7 +89,8 @@ static const char *line(const taut_comm *comm, size_t i, char *dst)
     if (i == 0 && s->step) snprintf(dst, TAUT_HANDSHAKE_LINE, "dropped %llu steps", (unsigned long long)comm->drops);
     else if (i == 0) taut__handshake_versions(dst);
     else if (i < head) taut__settings_line(&comm->ctx.set, i - 1, dst, TAUT_HANDSHAKE_LINE);
-    else if (i - head >= s->layers && s->step) snprintf(dst, TAUT_HANDSHAKE_LINE, "ended %llu steps", (unsigned long long)comm->steps);
+    else if (i - head >= s->layers && s->step)
+        snprintf(dst, TAUT_HANDSHAKE_LINE, "ended %llu steps", (unsigned long long)comm->steps);
     else if (i - head >= s->layers) snprintf(dst, TAUT_HANDSHAKE_LINE, "nothing");
     else if (s->step) step_line(comm->layer[i - head], dst);
     else taut__layer_text(comm->layer[i - head], dst, TAUT_HANDSHAKE_LINE);
@@ -92,7 +101,8 @@ static uint64_t hash_lines(const taut_comm *comm)
 {
     char     text[TAUT_HANDSHAKE_LINE];
     uint64_t h = comm->handshake.layers;
-    for (size_t i = 0; i < settings_lines(&comm->handshake) + comm->handshake.layers; i++) h = hash_text(h, line(comm, i, text));
+    for (size_t i = 0; i < settings_lines(&comm->handshake) + comm->handshake.layers; i++)
+        h = hash_text(h, line(comm, i, text));
     return h;
 }
 
@@ -103,7 +113,8 @@ static void compare(taut_comm *comm, uint64_t value)
     static const taut__mixed mixed = {0, 1};
     taut__handshake         *s = &comm->handshake;
     s->word[0] = s->word[1] = value; /* AND and OR: equal if all ranks hold the same */
-    taut__small_allreduce_begin(&s->exchange, &comm->ctx.all, TAUT_TAG_HANDSHAKE, s->word, s->word_in, sizeof s->word, taut__combine_mixed, &mixed);
+    taut__small_allreduce_begin(&s->exchange, &comm->ctx.all, TAUT_TAG_HANDSHAKE, s->word, s->word_in, sizeof s->word,
+                                taut__combine_mixed, &mixed);
 }
 
 static void keep_lowest(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
@@ -119,7 +130,8 @@ static void ask(taut_comm *comm, taut__handshake_line *l, bool offer)
 {
     *l = (taut__handshake_line){.rank = offer ? (uint64_t)comm->ctx.all.rank : UINT64_MAX};
     line(comm, comm->handshake.at, l->text);
-    taut__small_allreduce_begin(&comm->handshake.exchange, &comm->ctx.all, TAUT_TAG_HANDSHAKE, l, &comm->handshake.in, sizeof *l, keep_lowest, NULL);
+    taut__small_allreduce_begin(&comm->handshake.exchange, &comm->ctx.all, TAUT_TAG_HANDSHAKE, l, &comm->handshake.in,
+                                sizeof *l, keep_lowest, NULL);
 }
 
 static void compare_line(taut_comm *comm, size_t i)
@@ -133,8 +145,10 @@ static taut_status mismatch(const taut__handshake *s)
 {
     char   where[40] = "";
     size_t head = settings_lines(s);
-    if (s->at >= head && !(s->step && s->at >= head + s->layers)) snprintf(where, sizeof where, "layer %zu: ", s->at - head);
-    return taut__fail(TAUT_E_MISMATCH, "%srank 0 has %s, rank %d has %s", where, s->zero.text, (int)s->other.rank, s->other.text);
+    if (s->at >= head && !(s->step && s->at >= head + s->layers))
+        snprintf(where, sizeof where, "layer %zu: ", s->at - head);
+    return taut__fail(TAUT_E_MISMATCH, "%srank 0 has %s, rank %d has %s", where, s->zero.text, (int)s->other.rank,
+                      s->other.text);
 }
 
 static taut_status handshake_step(taut__job *job, bool *moved, bool *done)
@@ -159,7 +173,8 @@ static taut_status handshake_step(taut__job *job, bool *moved, bool *done)
         compare_line(comm, 0);
         return TAUT_OK;
     case LINES:
-        if (equal && s->at >= settings_lines(s) + s->layers) return taut__fail(TAUT_E_MISMATCH, "ranks differ in what cannot be shown");
+        if (equal && s->at >= settings_lines(s) + s->layers)
+            return taut__fail(TAUT_E_MISMATCH, "ranks differ in what cannot be shown");
         if (equal) {
             compare_line(comm, s->at + 1); /* one of them differs */
             return TAUT_OK;

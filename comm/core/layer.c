@@ -63,7 +63,9 @@ double taut__layer_metric_weight(const taut_layer *l)
     double  p = l->comm->ctx.all.size, means = m == TAUT_METRIC_OPTIMIZER ? p * p : 1;
     if (m == TAUT_METRIC_PLAIN) return 1;
     if (m == TAUT_METRIC_OPTIMIZER && l->operand.tensor.scale_n) return 1;
-    return means * taut__layer_weight(l->operand.tensor.elems, l->planned.step.sum.plain, l->planned.step.own.plain > 0 ? l->planned.step.own.plain : l->planned.step.sum.plain);
+    return means *
+           taut__layer_weight(l->operand.tensor.elems, l->planned.step.sum.plain,
+                              l->planned.step.own.plain > 0 ? l->planned.step.own.plain : l->planned.step.sum.plain);
 }
 
 taut_status taut_layer_part(const taut_layer *l, int rank, size_t *first, size_t *n)

@@ -20,7 +20,10 @@ static bool wants_feedback(const taut_layer *l, const taut_spec *spec)
     return mode == TAUT_FEEDBACK_AUTO ? (caps & TAUT_CAP_FEEDBACK) != 0 : true;
 }
 
-float taut__layer_momentum(const taut_layer *l) { return l->comm->ctx.set.feedback == TAUT_FEEDBACK_MOMENTUM ? l->comm->ctx.set.c.momentum : 0; }
+float taut__layer_momentum(const taut_layer *l)
+{
+    return l->comm->ctx.set.feedback == TAUT_FEEDBACK_MOMENTUM ? l->comm->ctx.set.c.momentum : 0;
+}
 
 /* A tensor without a shorter side has no basis: it is coded as it is. */
 taut_status taut__layer_axes(taut_layer *l)
@@ -47,19 +50,22 @@ static taut_status need_feedback(taut_layer *l)
     if (l->operand.feedback_on) atomic_store(&l->comm->ctx.feeding, true);
     bool needed = l->operand.feedback_on || l->operand.dtype != TAUT_F32 || via == &taut__linear || l->operand.turns;
     if (!needed || l->operand.feedback) return TAUT_OK;
-    return taut__feedback_create_in(taut__layer_place(l), l->operand.tensor.elems, taut__layer_momentum(l), &l->operand.feedback);
+    return taut__feedback_create_in(taut__layer_place(l), l->operand.tensor.elems, taut__layer_momentum(l),
+                                    &l->operand.feedback);
 }
 
 static taut_status need_state(taut_layer *l)
 {
     const taut_codec *codec = taut__spec_codec(&l->operand.wire);
     if (l->operand.wire.stages != 1 || !(codec->caps & TAUT_CAP_STATEFUL) || l->operand.state) return TAUT_OK;
-    return taut__op_state_create(codec, &l->operand.wire.stage[0], &l->operand.tensor, l->operand.seed, taut__layer_place(l), &l->operand.state);
+    return taut__op_state_create(codec, &l->operand.wire.stage[0], &l->operand.tensor, l->operand.seed,
+                                 taut__layer_place(l), &l->operand.state);
 }
 
 static void drop_state(taut_layer *l)
 {
-    if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state);
+    if (l->operand.state)
+        taut__op_state_destroy(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state);
     l->operand.state = NULL;
 }
 
@@ -106,14 +112,15 @@ static taut_status basis_suits(const taut_layer *l, const taut_spec *spec)
     if (most > 0 && l->operand.dtype != TAUT_F32)
         return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': basis=%zu: must be 0 for 16-bit layers", l->name, most);
     if (most > 0 && l->comm->ctx.set.feedback == TAUT_FEEDBACK_MOMENTUM)
-        return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': basis=%zu with feedback=momentum: must be auto, on or off", l->name, most);
+        return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': basis=%zu with feedback=momentum: must be auto, on or off",
+                          l->name, most);
     return TAUT_OK;
 }
 
 taut_status taut__layer_use(taut_layer *l, const taut_spec *spec)
 {
     const taut__algorithm *via;
-    taut_spec             wire;
+    taut_spec              wire;
     TAUT_TRY(wire_spec(l, spec, &wire));
     TAUT_TRY(taut__spec_suits(&wire, &l->operand.tensor));
     TAUT_TRY(basis_suits(l, &wire));
@@ -132,19 +139,23 @@ taut_status taut__layer_runs(const taut_layer *l, const taut_spec *wire, taut_sp
 {
     const taut_codec *codec = taut__spec_codec(wire);
     if (taut__spec_basis(wire) > 0 && space != TAUT_HOST)
-        return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': codec %s with basis=%zu has no operations in space %s", l->name, codec->name, taut__spec_basis(wire),
-                          taut__space_name(space));
+        return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': codec %s with basis=%zu has no operations in space %s",
+                          l->name, codec->name, taut__spec_basis(wire), taut__space_name(space));
     if (taut__ops(codec, space)) return TAUT_OK;
-    return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': codec %s has no operations in space %s", l->name, codec->name, taut__space_name(space));
+    return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': codec %s has no operations in space %s", l->name, codec->name,
+                      taut__space_name(space));
 }
 
 /* Another value of a key that changes no memory: the same codec, without state, and the same capacity. */
 static bool fits_as_it_is(const taut_layer *l, const taut_spec *spec)
 {
     const taut_codec *codec = taut__spec_codec(spec);
-    if (!l->prepared || spec->stages != 1 || l->spec.stages != 1 || codec != taut__spec_codec(&l->spec) || taut__spec_basis(spec) != taut__spec_basis(&l->spec)) return false;
+    if (!l->prepared || spec->stages != 1 || l->spec.stages != 1 || codec != taut__spec_codec(&l->spec) ||
+        taut__spec_basis(spec) != taut__spec_basis(&l->spec))
+        return false;
     return !(codec->caps & TAUT_CAP_STATEFUL) && taut__spec_suits(spec, &l->operand.tensor) == TAUT_OK &&
-           taut__spec_capacity(spec, &l->operand.tensor, l->operand.tensor.elems) == taut__spec_capacity(&l->operand.wire, &l->operand.tensor, l->operand.tensor.elems);
+           taut__spec_capacity(spec, &l->operand.tensor, l->operand.tensor.elems) ==
+               taut__spec_capacity(&l->operand.wire, &l->operand.tensor, l->operand.tensor.elems);
 }
 
 taut_status taut__layer_adopt(taut_layer *l, const taut_spec *spec)

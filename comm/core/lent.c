@@ -32,8 +32,10 @@ taut_status taut__lent_take(taut_layer *l, const void *buf)
     size_t      i = below(comm, from);
     taut__lent *at = &comm->lent[i];
     if (i < comm->lents && at->from < to)
-        return taut__fail(TAUT_E_INVALID, "layer '%s': its buffer overlaps that of layer '%s', which is under way: wait for that one first", l->name,
-                          at->layer->name);
+        return taut__fail(
+            TAUT_E_INVALID,
+            "layer '%s': its buffer overlaps that of layer '%s', which is under way: wait for that one first", l->name,
+            at->layer->name);
     memmove(at + 1, at, (comm->lents - i) * sizeof *at);
     *at = (taut__lent){from, to, l};
     comm->lents++;

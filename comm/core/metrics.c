@@ -17,17 +17,17 @@ enum { PATH_ROOM = 512, LABELS_ROOM = 192, CODECS = 16 };
 typedef struct figures {
     taut_comm_stats c;
     size_t          layers;
-    double          now;             /* seconds since 1970, of the last step */
-    const char     *codec[CODECS];   /* names of the registry */
+    double          now;              /* seconds since 1970, of the last step */
+    const char     *codec[CODECS];    /* names of the registry */
     double          elements[CODECS]; /* carried by it in the last step */
     bool            running;
 } figures;
 
 struct taut__metrics {
-    char    path[PATH_ROOM], labels[LABELS_ROOM];
-    figures now;
-    double  written;  /* taut__now(); -1: never */
-    bool    grumbled; /* that it cannot be written */
+    char                  path[PATH_ROOM], labels[LABELS_ROOM];
+    figures               now;
+    double                written;  /* taut__now(); -1: never */
+    bool                  grumbled; /* that it cannot be written */
     struct taut__metrics *next;
 };
 
@@ -42,7 +42,7 @@ static void count_codecs(const taut_comm *comm, figures *f)
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_spec *spec = &comm->layer[i]->spec;
         const char      *name = spec->stages > 1 ? "stack" : spec->stages == 1 ? spec->stage[0].codec->name : "none";
-        int         k = 0;
+        int              k = 0;
         while (k < CODECS - 1 && f->codec[k] && strcmp(f->codec[k], name) != 0) k++;
         f->codec[k] = name;
         f->elements[k] += (double)comm->layer[i]->operand.tensor.elems;
@@ -72,20 +72,40 @@ static void put(FILE *f, const char *fmt, ...)
     fputs(text, f);
 }
 
-static void put_head(FILE *f, const char *name, const char *type, const char *help) { put(f, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type); }
+static void put_head(FILE *f, const char *name, const char *type, const char *help)
+{
+    put(f, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
 
 static double value(const figures *f, size_t i)
 {
     const taut_comm_stats *c = &f->c;
-    const double           v[] = {
-        (double)f->running, f->now, (double)c->steps, (double)f->layers, (double)c->bytes_sent, (double)c->bytes_dense, (double)c->bytes_probes,
-        c->rel_err2_metric, c->rel_err2_metric_low, c->rel_err2_metric_high, c->rel_err2, (double)c->measured, c->budget, (double)c->budget_violations,
-        (double)c->plans, c->comm_s, c->exposed_s, c->codec_s, c->plan_s};
+    const double           v[] = {(double)f->running,
+                                  f->now,
+                                  (double)c->steps,
+                                  (double)f->layers,
+                                  (double)c->bytes_sent,
+                                  (double)c->bytes_dense,
+                                  (double)c->bytes_probes,
+                                  c->rel_err2_metric,
+                                  c->rel_err2_metric_low,
+                                  c->rel_err2_metric_high,
+                                  c->rel_err2,
+                                  (double)c->measured,
+                                  c->budget,
+                                  (double)c->budget_violations,
+                                  (double)c->plans,
+                                  c->comm_s,
+                                  c->exposed_s,
+                                  c->codec_s,
+                                  c->plan_s};
     return v[i];
 }
 
 /* In the order of value(). */
-static const struct { const char *name, *type, *help; } metrics[] = {
+static const struct {
+    const char *name, *type, *help;
+} metrics[] = {
     {"taut_running", "gauge", "1 while the communicator exists, 0 after it was destroyed."},
     {"taut_last_step_timestamp_seconds", "gauge", "When the last step ended, seconds since 1970."},
     {"taut_steps_total", "counter", "Steps that have ended."},
@@ -93,12 +113,15 @@ static const struct { const char *name, *type, *help; } metrics[] = {
     {"taut_sent_bytes_total", "counter", "Bytes sent by this rank, headers, statistics and probes among them."},
     {"taut_uncompressed_bytes_total", "counter", "Bytes that the same messages would have taken uncompressed."},
     {"taut_probe_bytes_total", "counter", "Of the bytes sent, those that measured the link."},
-    {"taut_relative_squared_error", "gauge", "Error of the last step's aggregate in the metric of the budget, relative to its squared norm."},
+    {"taut_relative_squared_error", "gauge",
+     "Error of the last step's aggregate in the metric of the budget, relative to its squared norm."},
     {"taut_relative_squared_error_low", "gauge", "Lower end of the interval of that error."},
     {"taut_relative_squared_error_high", "gauge", "Upper end of the interval of that error."},
     {"taut_relative_squared_error_plain", "gauge", "The same error in the plain metric."},
-    {"taut_error_measured", "gauge", "1 if the error was measured on the result in every layer that loses something, 0 if it is the encoders' own."},
-    {"taut_budget_relative_squared_error", "gauge", "Error that the last step was allowed; 0 while no plan is in force."},
+    {"taut_error_measured", "gauge",
+     "1 if the error was measured on the result in every layer that loses something, 0 if it is the encoders' own."},
+    {"taut_budget_relative_squared_error", "gauge",
+     "Error that the last step was allowed; 0 while no plan is in force."},
     {"taut_budget_violations_total", "counter", "Steps whose error exceeded the budget."},
     {"taut_plans_total", "counter", "Plans adopted."},
     {"taut_communication_seconds_total", "counter", "Time during which at least one collective was under way."},
@@ -113,7 +136,8 @@ static void put_all(FILE *f, const char *path)
     put_head(f, "taut_info", "gauge", "What runs: version of the library, kernels in use.");
     for (const taut__metrics *m = list; m; m = m->next)
         if (strcmp(m->path, path) == 0)
-            put(f, "taut_info{%s,version=\"%d.%d.%d\",kernels=\"%s\"} 1\n", m->labels, TAUT_VERSION_MAJOR, TAUT_VERSION_MINOR, TAUT_VERSION_PATCH, taut_cpu_path());
+            put(f, "taut_info{%s,version=\"%d.%d.%d\",kernels=\"%s\"} 1\n", m->labels, TAUT_VERSION_MAJOR,
+                TAUT_VERSION_MINOR, TAUT_VERSION_PATCH, taut_cpu_path());
     for (size_t i = 0; i < METRICS; i++) {
         put_head(f, metrics[i].name, metrics[i].type, metrics[i].help);
         for (const taut__metrics *m = list; m; m = m->next)
@@ -166,7 +190,8 @@ static void name_labels(taut__metrics *m, const taut_comm *comm)
     if (job && *job) snprintf(run, sizeof run, "%.60s", job);
     else snprintf(run, sizeof run, "%ld", (long)getpid());
     plain(run);
-    snprintf(m->labels, sizeof m->labels, "run=\"%s\",rank=\"%d\",ranks=\"%d\",comm=\"%u\"", run, comm->ctx.all.rank, comm->ctx.all.size, opened++);
+    snprintf(m->labels, sizeof m->labels, "run=\"%s\",rank=\"%d\",ranks=\"%d\",comm=\"%u\"", run, comm->ctx.all.rank,
+             comm->ctx.all.size, opened++);
 }
 
 taut_status taut__metrics_open(taut_comm *comm)
@@ -196,7 +221,8 @@ void taut__metrics_step(taut_comm *comm)
     pthread_mutex_lock(&lock);
     taut_status s = write_now(comm, true);
     pthread_mutex_unlock(&lock);
-    if (s != TAUT_OK && !m->grumbled) taut__log(TAUT_LOG_WARN, "comm", "%s; training goes on without", taut_last_error());
+    if (s != TAUT_OK && !m->grumbled)
+        taut__log(TAUT_LOG_WARN, "comm", "%s; training goes on without", taut_last_error());
     m->grumbled |= s != TAUT_OK;
 }
 

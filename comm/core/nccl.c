@@ -10,8 +10,8 @@
 static taut_status suits(const taut_comm *comm, const taut__data *d)
 {
     if (d->size == comm->ctx.t->size && d->rank == comm->ctx.t->rank) return TAUT_OK;
-    return taut__fail(TAUT_E_MISMATCH, "%s: rank %d of %d: must be rank %d of %d, as in the communicator", d->ops->name, d->rank, d->size,
-                      comm->ctx.t->rank, comm->ctx.t->size);
+    return taut__fail(TAUT_E_MISMATCH, "%s: rank %d of %d: must be rank %d of %d, as in the communicator", d->ops->name,
+                      d->rank, d->size, comm->ctx.t->rank, comm->ctx.t->size);
 }
 
 /* worst: 0, or the statuses of those that failed, their mean if they are not the same. */
@@ -37,7 +37,9 @@ static void adopt(taut_comm *comm, taut__data *d)
 }
 
 /* The text of this thread's error, kept over calls that may make another one. */
-typedef struct why { char text[400]; } why;
+typedef struct why {
+    char text[400];
+} why;
 static why keep(taut_status s)
 {
     why w = {""};
@@ -57,16 +59,20 @@ taut_status taut__comm_take_data(taut_comm *comm, taut__data *d, taut_status s)
     }
     if (d) d->ops->abort(d), d->ops->destroy(d);
     if (s != TAUT_OK) return taut__fail(s, "%s", mine.text);
-    return told != TAUT_OK ? told : taut__fail((taut_status)worst, "NCCL: another rank could not use it: %s", taut_status_text((taut_status)worst));
+    return told != TAUT_OK ? told
+                           : taut__fail((taut_status)worst, "NCCL: another rank could not use it: %s",
+                                        taut_status_text((taut_status)worst));
 }
 
 static taut_status usable(taut_comm *comm, const char *call)
 {
     if (!comm) return taut__fail(TAUT_E_INVALID, "%s: comm is NULL", call);
     TAUT_TRY(taut__comm_check(comm, call));
-    if (comm->ctx.data) return taut__fail(TAUT_E_STATE, "%s: the communicator has %s already", call, comm->ctx.data->ops->name);
+    if (comm->ctx.data)
+        return taut__fail(TAUT_E_STATE, "%s: the communicator has %s already", call, comm->ctx.data->ops->name);
     for (size_t i = 0; i < comm->layers; i++)
-        if (comm->layer[i]->started) return taut__fail(TAUT_E_STATE, "%s: layer '%s' is under way", call, comm->layer[i]->name);
+        if (comm->layer[i]->started)
+            return taut__fail(TAUT_E_STATE, "%s: layer '%s' is under way", call, comm->layer[i]->name);
     return TAUT_OK;
 }
 
@@ -141,7 +147,8 @@ static taut_status wait_until_ready(const taut_comm *comm, const taut__nccl *n, 
         TAUT_TRY(taut__nccl_poll(n, nccl, &ready));
         if (ready) return TAUT_OK;
         if (comm->ctx.set.c.timeout_ms >= 0 && taut__now() - begin > comm->ctx.set.c.timeout_ms * 1e-3)
-            return taut__fail(TAUT_E_TIMEOUT, "ncclCommInitRankConfig: not done within %d ms", (int)comm->ctx.set.c.timeout_ms);
+            return taut__fail(TAUT_E_TIMEOUT, "ncclCommInitRankConfig: not done within %d ms",
+                              (int)comm->ctx.set.c.timeout_ms);
         nanosleep(&(struct timespec){0, 500000}, NULL);
     }
 }

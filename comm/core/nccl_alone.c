@@ -28,7 +28,8 @@ static taut_status gather(const meeting *m, const void *mine, size_t bytes, void
     TAUT_TRY(m->space->alloc(m->place, bytes * (size_t)(m->ranks + 1), &there));
     char       *own = there, *theirs = own + bytes;
     taut_status s = m->space->copy(m->place, own, mine, bytes);
-    int         r = s == TAUT_OK ? m->n->all_gather(own, theirs, bytes, TAUT__NCCL_I8, m->comm, m->place.stream) : TAUT__NCCL_OK;
+    int         r =
+        s == TAUT_OK ? m->n->all_gather(own, theirs, bytes, TAUT__NCCL_I8, m->comm, m->place.stream) : TAUT__NCCL_OK;
     if (r != TAUT__NCCL_OK && r != TAUT__NCCL_IN_PROGRESS) s = taut__nccl_failed(m->n, m->comm, r, "ncclAllGather");
     if (s == TAUT_OK) s = wait_for_nccl(m);
     if (s == TAUT_OK) s = m->space->copy(m->place, all, theirs, bytes * (size_t)m->ranks);
@@ -78,7 +79,8 @@ taut_status taut__comm_create_nccl(struct ncclComm *nccl, taut_place place, cons
     return s;
 }
 
-taut_status taut_comm_create_nccl(struct ncclComm *nccl, struct CUstream_st *stream, const taut_config *cfg, taut_comm **comm)
+taut_status taut_comm_create_nccl(struct ncclComm *nccl, struct CUstream_st *stream, const taut_config *cfg,
+                                  taut_comm **comm)
 {
     return taut__comm_create_nccl(nccl, (taut_place){.space = TAUT_CUDA, .stream = stream}, cfg, comm);
 }

@@ -5,14 +5,17 @@
 
 static taut_status unknown_space(const taut_layer *l, taut_place caller)
 {
-    return taut__fail(TAUT_E_INVALID, "layer '%s': space=%d: must be %d (host) or %d (CUDA)", l->name, (int)caller.space, TAUT_HOST, TAUT_CUDA);
+    return taut__fail(TAUT_E_INVALID, "layer '%s': space=%d: must be %d (host) or %d (CUDA)", l->name,
+                      (int)caller.space, TAUT_HOST, TAUT_CUDA);
 }
 
 static taut_status moved_on(const taut_layer *l, taut_place caller)
 {
     taut_place now = taut__layer_place(l);
-    return taut__fail(TAUT_E_STATE, "layer '%s': buf in space %s, device %d: must be in space %s, device %d, as in its first collective", l->name,
-                      taut__space_name(caller.space), caller.device, taut__space_name(now.space), now.device);
+    return taut__fail(
+        TAUT_E_STATE,
+        "layer '%s': buf in space %s, device %d: must be in space %s, device %d, as in its first collective", l->name,
+        taut__space_name(caller.space), caller.device, taut__space_name(now.space), now.device);
 }
 
 taut_status taut__place_usable(const taut_layer *l, const void *buf, taut_place caller)
@@ -28,7 +31,10 @@ taut_status taut__place_usable(const taut_layer *l, const void *buf, taut_place 
     bool captured = false;
     if (space->capturing) TAUT_TRY(space->capturing(caller, &captured));
     if (captured)
-        return taut__fail(TAUT_E_STATE, "layer '%s': its stream is being captured into a graph: collectives of ranks cannot be; start it outside", l->name);
+        return taut__fail(
+            TAUT_E_STATE,
+            "layer '%s': its stream is being captured into a graph: collectives of ranks cannot be; start it outside",
+            l->name);
     return space->check(caller, buf, "buf");
 }
 
@@ -52,7 +58,8 @@ static taut_status carry_state(const taut_layer *l, taut_codec_state *to, taut_p
     size_t            bytes = 0;
     TAUT_TRY(taut__op_state_save(codec, taut__layer_place(l), l->operand.state, NULL, 0, &bytes));
     uint8_t *saved = taut__alloc(taut__max(bytes, 1), 1);
-    if (!saved) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for its codec's state of %zu bytes", l->name, bytes);
+    if (!saved)
+        return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for its codec's state of %zu bytes", l->name, bytes);
     taut_status s = taut__op_state_save(codec, taut__layer_place(l), l->operand.state, saved, bytes, &bytes);
     if (s == TAUT_OK) s = taut__op_state_load(codec, place, to, saved, bytes);
     taut__free(saved);
@@ -64,7 +71,8 @@ static taut_status move_state(taut_layer *l, const taut__lane *lane)
     const taut_codec *codec = taut__spec_codec(&l->operand.wire);
     taut_codec_state *to = NULL, *from = l->operand.state;
     if (!from) return TAUT_OK;
-    TAUT_TRY(taut__op_state_create(codec, &l->operand.wire.stage[0], &l->operand.tensor, l->operand.seed, lane->place, &to));
+    TAUT_TRY(
+        taut__op_state_create(codec, &l->operand.wire.stage[0], &l->operand.tensor, l->operand.seed, lane->place, &to));
     taut_status s = carry_state(l, to, lane->place);
     l->operand.state = s == TAUT_OK ? to : from;
     taut__op_state_destroy(codec, s == TAUT_OK ? taut__layer_place(l) : lane->place, s == TAUT_OK ? from : to);

@@ -3,7 +3,12 @@
 
 static void init(taut_layer *l)
 {
-    l->planned = (taut__planned){.index = l->index, .name = l->name, .tensor = &l->operand.tensor, .axes = &l->operand.axes, .record = &l->reduction.record, .spec = l->spec};
+    l->planned = (taut__planned){.index = l->index,
+                                 .name = l->name,
+                                 .tensor = &l->operand.tensor,
+                                 .axes = &l->operand.axes,
+                                 .record = &l->reduction.record,
+                                 .spec = l->spec};
 }
 
 /* What this rank knows. */
@@ -62,7 +67,8 @@ taut_status taut__planned_join(taut_layer *l)
 {
     taut_comm *comm = l->comm;
     if (!comm->autom) return TAUT_OK;
-    taut__engine_hold(&comm->ctx.engine); /* the planner's arrays, which grow, are read when jobs of other layers form their input */
+    taut__engine_hold(
+        &comm->ctx.engine); /* the planner's arrays, which grow, are read when jobs of other layers form their input */
     init(l);
     taut_status s = comm->hooks->on_register(comm->autom, &l->planned);
     if (s == TAUT_OK) s = apply(l);

@@ -7,18 +7,23 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { PART_BLOCK = 64, AUTO_BLOCK = 512 }; /* a cache line of 16-bit values and more; blocks of all automatic candidates */
+enum {
+    PART_BLOCK = 64,
+    AUTO_BLOCK = 512
+}; /* a cache line of 16-bit values and more; blocks of all automatic candidates */
 
 static taut_status check_shape(const char *name, int ndim, const size_t *shape, size_t *elems)
 {
     *elems = 1;
-    if (!name || !*name || strlen(name) >= sizeof ((taut_layer *)0)->name)
-        return taut__fail(TAUT_E_INVALID, "taut_layer_register: name of %zu characters: must be 1..127", name ? strlen(name) : 0);
+    if (!name || !*name || strlen(name) >= sizeof((taut_layer *)0)->name)
+        return taut__fail(TAUT_E_INVALID, "taut_layer_register: name of %zu characters: must be 1..127",
+                          name ? strlen(name) : 0);
     if (ndim < 0 || ndim > 8 || (ndim > 0 && !shape))
         return taut__fail(TAUT_E_RANGE, "layer '%s': ndim=%d: must be 0..8, with a shape", name, ndim);
     for (int d = 0; d < ndim; d++)
         if (shape[d] == 0 || !taut__mul_ok(*elems, shape[d], elems) || *elems > SIZE_MAX / 64)
-            return taut__fail(TAUT_E_RANGE, "layer '%s': extent %d is %zu: the product of all must be 1..2^58", name, d, shape[d]);
+            return taut__fail(TAUT_E_RANGE, "layer '%s': extent %d is %zu: the product of all must be 1..2^58", name, d,
+                              shape[d]);
     return TAUT_OK;
 }
 
@@ -39,7 +44,7 @@ static uint64_t seed_of(const taut_comm *comm, const char *name)
 static taut_status room_for_layer(taut_comm *comm)
 {
     if (comm->layers < comm->room) return TAUT_OK;
-    size_t       room = taut__max(64, 2 * comm->room);
+    size_t room = taut__max(64, 2 * comm->room);
     TAUT_TRY(taut__lent_room(comm, room));
     taut_layer **more = taut__alloc(room, sizeof *more);
     if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu layers", room);
@@ -52,7 +57,8 @@ static taut_status room_for_layer(taut_comm *comm)
     return TAUT_OK;
 }
 
-static taut_layer *layer_create(taut_comm *comm, const char *name, taut_dtype dtype, int ndim, const size_t *shape, size_t n)
+static taut_layer *layer_create(taut_comm *comm, const char *name, taut_dtype dtype, int ndim, const size_t *shape,
+                                size_t n)
 {
     taut_layer *l = taut__alloc(1, sizeof *l);
     if (!l) return NULL;
@@ -65,8 +71,11 @@ static taut_layer *layer_create(taut_comm *comm, const char *name, taut_dtype dt
     size_t rows = ndim ? shape[0] : 1;
     l->operand.tensor = (taut_tensor){.elems = n, .rows = rows, .cols = n / rows};
     l->operand.seed = seed_of(comm, name);
-    l->reduction = (taut__reduction){.ctx = &comm->ctx, .operand = &l->operand, .watcher = &taut__layer_watcher,
-                                     .job = {.name = l->name, .layer = l, .priority = (uint32_t)l->index, .needs = l->index + 1}};
+    l->reduction =
+        (taut__reduction){.ctx = &comm->ctx,
+                          .operand = &l->operand,
+                          .watcher = &taut__layer_watcher,
+                          .job = {.name = l->name, .layer = l, .priority = (uint32_t)l->index, .needs = l->index + 1}};
     l->last_op = -1;
     return l;
 }
@@ -78,8 +87,8 @@ static taut_status suited(const taut_layer *l, taut_spec *spec)
     if (taut__spec_suits(spec, &l->operand.tensor) == TAUT_OK) return TAUT_OK;
     bool first = !l->comm->unsuited;
     l->comm->unsuited = true;
-    taut__log(first ? TAUT_LOG_WARN : TAUT_LOG_INFO, "comm", "layer '%s' travels uncompressed: %s%s", l->name, taut_last_error(),
-              first ? " (TAUT_LOG=info names further ones)" : "");
+    taut__log(first ? TAUT_LOG_WARN : TAUT_LOG_INFO, "comm", "layer '%s' travels uncompressed: %s%s", l->name,
+              taut_last_error(), first ? " (TAUT_LOG=info names further ones)" : "");
     return taut__spec_parse("none", spec);
 }
 
@@ -104,7 +113,8 @@ taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dt
     if (layer) *layer = NULL;
     if (!comm || !layer) return taut__fail(TAUT_E_INVALID, "taut_layer_register: comm or layer is NULL");
     TAUT_TRY(taut__comm_check(comm, "taut_layer_register"));
-    if ((unsigned)dtype > TAUT_BF16) return taut__fail(TAUT_E_INVALID, "taut_layer_register: dtype=%d: must be 0..2", (int)dtype);
+    if ((unsigned)dtype > TAUT_BF16)
+        return taut__fail(TAUT_E_INVALID, "taut_layer_register: dtype=%d: must be 0..2", (int)dtype);
     TAUT_TRY(check_shape(name, ndim, shape, &n));
     if (find(comm, name)) return taut__fail(TAUT_E_INVALID, "layer '%s': registered already", name);
     TAUT_TRY(room_for_layer(comm));
@@ -135,7 +145,8 @@ void taut__layer_destroy(taut_layer *l)
 /* Under codec=auto everything is in one unit, that of the metric: a scale counts where the metric is the optimizer's. */
 static taut_status use_scale(taut_layer *l)
 {
-    bool counts = !l->automatic || l->comm->ctx.set.metric == TAUT_METRIC_OPTIMIZER, had = l->operand.tensor.scale_n > 0;
+    bool counts = !l->automatic || l->comm->ctx.set.metric == TAUT_METRIC_OPTIMIZER,
+         had = l->operand.tensor.scale_n > 0;
     l->operand.tensor.scale_n = counts ? l->scale_n : 0;
     l->operand.tensor.scale = counts ? l->scale : NULL;
     l->scale_due = true;
@@ -146,7 +157,8 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
 {
     taut_spec spec;
     if (!l || !text) return taut__fail(TAUT_E_INVALID, "taut_layer_codec: layer or spec is NULL");
-    if (l->started || l->operand.calls > 0 || l->index < l->comm->handshake.layers) /* while it is started, calls belongs to its job */
+    if (l->started || l->operand.calls > 0 ||
+        l->index < l->comm->handshake.layers) /* while it is started, calls belongs to its job */
         return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_codec after the layer's first step", l->name);
     TAUT_TRY(taut__spec_parse(text, &spec));
     bool automatic = spec.automatic;
@@ -172,11 +184,12 @@ taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
     if (!l || (n > 0 && !s)) return taut__fail(TAUT_E_INVALID, "taut_layer_scale: layer or s is NULL");
     if (l->started) return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_scale between start and wait", l->name);
     if (n > 1 && n != l->operand.tensor.rows && n != l->operand.tensor.elems)
-        return taut__fail(TAUT_E_RANGE, "layer '%s': scale of %zu values: must be 0, 1, %zu (rows) or %zu (elements)", l->name, n,
-                          l->operand.tensor.rows, l->operand.tensor.elems);
+        return taut__fail(TAUT_E_RANGE, "layer '%s': scale of %zu values: must be 0, 1, %zu (rows) or %zu (elements)",
+                          l->name, n, l->operand.tensor.rows, l->operand.tensor.elems);
     for (size_t i = 0; i < n; i++)
         if (!(s[i] > 0) || !isfinite(s[i]))
-            return taut__fail(TAUT_E_RANGE, "layer '%s': scale[%zu]=%g: must be positive and finite", l->name, i, (double)s[i]);
+            return taut__fail(TAUT_E_RANGE, "layer '%s': scale[%zu]=%g: must be positive and finite", l->name, i,
+                              (double)s[i]);
     if (n != l->scale_n || !l->scale) {
         float *copy = n ? taut__alloc(n, sizeof *copy) : NULL;
         if (n && !copy) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
@@ -194,9 +207,12 @@ static taut_status check_basis(const taut_layer *l, const float *m, size_t n)
     const taut_tensor *t = &l->operand.tensor;
     if (l->started) return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_basis between start and wait", l->name);
     if (n > 0 && n != t->elems)
-        return taut__fail(TAUT_E_RANGE, "layer '%s': basis from %zu values: must be 0 or %zu (elements)", l->name, n, t->elems);
+        return taut__fail(TAUT_E_RANGE, "layer '%s': basis from %zu values: must be 0 or %zu (elements)", l->name, n,
+                          t->elems);
     for (size_t i = 0; i < n; i++)
-        if (!isfinite(m[i])) return taut__fail(TAUT_E_RANGE, "layer '%s': basis from value %zu, %g: must be finite", l->name, i, (double)m[i]);
+        if (!isfinite(m[i]))
+            return taut__fail(TAUT_E_RANGE, "layer '%s': basis from value %zu, %g: must be finite", l->name, i,
+                              (double)m[i]);
     return TAUT_OK;
 }
 
@@ -221,5 +237,7 @@ taut_status taut_layer_basis(taut_layer *l, const float *m, size_t n)
     if (n == 0) return TAUT_OK;
     taut__axes_learn_begin(a, 0);
     for (size_t i = 0; i < taut__axes_tiles(a); i++) taut__axes_learn(a, &l->operand.tensor, i, m);
-    return taut__axes_renew(a) ? TAUT_OK : taut__fail(TAUT_E_RANGE, "layer '%s': basis from values whose squares overflow", l->name);
+    return taut__axes_renew(a)
+               ? TAUT_OK
+               : taut__fail(TAUT_E_RANGE, "layer '%s': basis from values whose squares overflow", l->name);
 }

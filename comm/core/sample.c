@@ -6,20 +6,32 @@
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = TAUT_SAMPLE_BLOCK, LARGE_MODEL = 1 << 22, LEAST_BLOCKS = 4, TINY_BLOCKS = 16, MOST_BLOCKS = 4096, CONTROLS = 2, APART_RANKS = 16 };
+enum {
+    BLOCK = TAUT_SAMPLE_BLOCK,
+    LARGE_MODEL = 1 << 22,
+    LEAST_BLOCKS = 4,
+    TINY_BLOCKS = 16,
+    MOST_BLOCKS = 4096,
+    CONTROLS = 2,
+    APART_RANKS = 16
+};
 /* Of the bytes of 2 bits per element: of large models the samples, of others the statistics too; and at most, the samples alone. */
 static const double SHARE = 0.008, SHARE_SMALL = 0.05, MOST_SHARE = 0.012, MOST_SHARE_SMALL = 0.03;
 
 /* Standard deviation of the measured error, relative, above which more blocks are taken in the next step, and below which fewer. */
 static const double VAGUE = 0.07, SHARP = 0.05, MORE = 1.25, LESS = 0.94;
 
-static const double TINY2 = 1e-66; /* mean square of numbers below which bf16, whose smallest normal number is 1.2e-38, has fewer than its eight bits */
+static const double TINY2 =
+    1e-66; /* mean square of numbers below which bf16, whose smallest normal number is 1.2e-38, has fewer than its eight bits */
 /* Squared errors over squared inputs from which on samples travel as bf16. Rounding x of p ranks to it, and their sums in every round, errs
  * by about 2.4e-6 (1 + log2 p) of the inputs' squares where ranks are independent, p times that where they are equal. */
 static const double COARSE = 2e-3;
 
 static size_t blocks_of(const taut_layer *l) { return taut__ceil_div(l->operand.tensor.elems, BLOCK); }
-static bool   has_scale(const taut_layer *l) { return l->operand.tensor.scale_n > 1; } /* one value: the plain estimate, divided */
+static bool   has_scale(const taut_layer *l)
+{
+    return l->operand.tensor.scale_n > 1;
+} /* one value: the plain estimate, divided */
 
 /* ---- how many, and which ---- */
 
@@ -32,7 +44,8 @@ static double rate_of(const taut_comm *comm, double elems, double others, double
     double coded = elems / 4 * (p == 2 ? 1 : 2.0 * (p - 1) / p); /* bytes at 2 bits per element */
     double block = rounds * (BLOCK + CONTROLS) * sizeof(uint16_t);
     double least = fmax((large ? SHARE * coded : SHARE_SMALL * coded - rounds * others) / block, LEAST_BLOCKS);
-    double most = fmax((large ? MOST_SHARE : MOST_SHARE_SMALL) * coded / block, TINY_BLOCKS); /* where that is less than the least, it is the number */
+    double most = fmax((large ? MOST_SHARE : MOST_SHARE_SMALL) * coded / block,
+                       TINY_BLOCKS); /* where that is less than the least, it is the number */
     return fmin(fmin(more * least, most), MOST_BLOCKS) / (elems / BLOCK);
 }
 
@@ -40,7 +53,8 @@ static double rate_of(const taut_comm *comm, double elems, double others, double
 static double blocks_wanted(const taut_layer *l)
 {
     const taut__sampling *s = &l->comm->sampling;
-    double                rate = l->index < s->layers ? s->rate * l->sample.density : rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY);
+    double                rate = l->index < s->layers ? s->rate * l->sample.density
+                                                      : rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY);
     if (s->apart) rate *= fmin(1, (double)APART_RANKS / taut__group_of(&l->comm->ctx, &l->operand)->size);
     return rate * (double)blocks_of(l);
 }
@@ -113,7 +127,9 @@ taut_status taut__sample_prepare(taut_layer *l)
     taut__sample *s = &l->sample;
     size_t        room;
     if (l->comm->ctx.all.size < 2 || l->bucket || s->room > 0 || !(l->operand.lossy || l->automatic)) return TAUT_OK;
-    room = taut__min((size_t)(rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY) * (double)blocks_of(l)) + 1, blocks_of(l));
+    room =
+        taut__min((size_t)(rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY) * (double)blocks_of(l)) + 1,
+                  blocks_of(l));
     s->at = taut__alloc(room, sizeof *s->at);
     s->x = taut__alloc(3 * room * BLOCK, sizeof *s->x);
     if (!s->at || !s->x) {
@@ -150,7 +166,8 @@ bool taut__sample_begin(taut_layer *l)
     choose_wide(l);
     s->factor = red->factor;
     if (s->blocks > 0) memset(s->x, 0, 2 * s->room * BLOCK * sizeof *s->x);
-    if (!taut__lane_on_host(red->lane) && s->blocks + s->wide_blocks > 0) taut__lane_note(l->reduction.lane, taut__there_begin(l));
+    if (!taut__lane_on_host(red->lane) && s->blocks + s->wide_blocks > 0)
+        taut__lane_note(l->reduction.lane, taut__there_begin(l));
     return s->blocks > 0 || s->wide_blocks > 0;
 }
 
@@ -222,9 +239,15 @@ void taut__sample_result(taut_layer *l)
 
 /* ---- the exchange ---- */
 
-static size_t encoders(const taut_layer *l) { return l->comm->sampling.apart ? (size_t)taut__group_of(&l->comm->ctx, &l->operand)->size : 1; }
+static size_t encoders(const taut_layer *l)
+{
+    return l->comm->sampling.apart ? (size_t)taut__group_of(&l->comm->ctx, &l->operand)->size : 1;
+}
 
-static size_t values(const taut_layer *l, size_t blocks) { return blocks * (BLOCK * encoders(l) + CONTROLS * (1 + (size_t)has_scale(l))); }
+static size_t values(const taut_layer *l, size_t blocks)
+{
+    return blocks * (BLOCK * encoders(l) + CONTROLS * (1 + (size_t)has_scale(l)));
+}
 
 taut__sample_values taut__sample_count(const taut_comm *comm)
 {
@@ -239,7 +262,10 @@ taut__sample_values taut__sample_count(const taut_comm *comm)
 /* 1 / scale^2 of element i. */
 static double unit2(const taut_tensor *t, size_t i)
 {
-    double s = t->scale_n == t->elems ? t->scale[i] : t->scale_n > 1 ? t->scale[i / t->cols] : t->scale_n == 1 ? t->scale[0] : 1;
+    double s = t->scale_n == t->elems ? t->scale[i]
+               : t->scale_n > 1       ? t->scale[i / t->cols]
+               : t->scale_n == 1      ? t->scale[0]
+                                      : 1;
     return 1 / (s * s);
 }
 
@@ -260,7 +286,8 @@ static void put_control(const taut_layer *l, float *v)
     for (size_t k = 0; k < s->blocks; k++) {
         double lost[2] = {0}, x[2] = {0};
         for (size_t i = 0; i < BLOCK && s->at[k] + i < l->operand.tensor.elems; i++) {
-            double e = s->lost[k * BLOCK + i], g = s->x[k * BLOCK + i], u = has_scale(l) ? unit2(&l->operand.tensor, s->at[k] + i) : 0;
+            double e = s->lost[k * BLOCK + i], g = s->x[k * BLOCK + i],
+                   u = has_scale(l) ? unit2(&l->operand.tensor, s->at[k] + i) : 0;
             lost[0] += e * e, lost[1] += u * e * e;
             x[0] += g * g, x[1] += u * g * g;
         }
@@ -359,7 +386,10 @@ static void estimate(taut_layer *l, int kind, double own_error, double own, doub
     m->norm[kind] = direct.var < inner.var ? direct : inner;
 }
 
-static taut__measured_sum scaled(taut__measured_sum x, double by) { return (taut__measured_sum){x.value * by, x.var * by * by}; }
+static taut__measured_sum scaled(taut__measured_sum x, double by)
+{
+    return (taut__measured_sum){x.value * by, x.var * by * by};
+}
 
 bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, taut__layer_measured *m)
 {
@@ -398,7 +428,8 @@ static void distribute(taut_comm *comm, double elems)
     for (size_t i = 0; i < comm->layers; i++) {
         taut_layer *l = comm->layer[i];
         double      part = (double)l->operand.tensor.elems / elems, share = 0;
-        for (int k = 0; k < 2; k++) share += 0.5 * (all[k] > 0 && isfinite(all[k]) ? l->sample.counts[k] / all[k] : part);
+        for (int k = 0; k < 2; k++)
+            share += 0.5 * (all[k] > 0 && isfinite(all[k]) ? l->sample.counts[k] / all[k] : part);
         l->sample.density = 1 - by_share + by_share * share / part;
     }
 }
@@ -448,7 +479,8 @@ taut_status taut__sample_widen(taut_layer *l, size_t elems, size_t blocks)
     if (s->wide) return TAUT_OK;
     s->wide_at = taut__alloc(blocks, sizeof *s->wide_at);
     s->wide = taut__alloc(blocks * elems, sizeof *s->wide);
-    if (!s->wide_at || !s->wide) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for %zu blocks", l->name, blocks);
+    if (!s->wide_at || !s->wide)
+        return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for %zu blocks", l->name, blocks);
     s->wide_elems = elems;
     s->wide_room = blocks;
     return TAUT_OK;

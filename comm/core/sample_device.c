@@ -6,14 +6,14 @@ enum { BLOCK = TAUT_SAMPLE_BLOCK };
 
 /* Floats of x, lost, result and wide blocks, one behind the other, on the device and on the host. */
 struct taut__sample_there {
-    uint64_t *at;            /* on the device: first elements of blocks, then of wide ones */
+    uint64_t *at; /* on the device: first elements of blocks, then of wide ones */
     float    *values, *here;
     size_t    room, wide_floats, wide_room;
     bool      fetched;
 };
 
 static const taut__lane *lane_of(const taut_layer *l) { return l->reduction.lane; }
-static size_t floats_of(const struct taut__sample_there *t) { return 3 * t->room * BLOCK + t->wide_floats; }
+static size_t            floats_of(const struct taut__sample_there *t) { return 3 * t->room * BLOCK + t->wide_floats; }
 
 void taut__there_release(taut_layer *l)
 {
@@ -38,7 +38,9 @@ static taut_status make(taut_layer *l, struct taut__sample_there *t)
     TAUT_TRY(lane->space->alloc(lane->place, taut__max(floats_of(t), 1) * sizeof *t->values, &values));
     t->values = values;
     t->here = taut__space_host_alloc(lane->space, lane->place, taut__max(floats_of(t), 1) * sizeof *t->here);
-    return t->here ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for %zu sampled numbers", l->name, floats_of(t));
+    return t->here
+               ? TAUT_OK
+               : taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory for %zu sampled numbers", l->name, floats_of(t));
 }
 
 static taut_status fit(taut_layer *l)
@@ -58,7 +60,8 @@ static taut_status bring(const taut_layer *l, const size_t *at, size_t n, uint64
     enum { SOME = TAUT__PUT_MAX / sizeof(uint64_t) };
     const taut__lane *lane = lane_of(l);
     _Static_assert(sizeof(size_t) == sizeof(uint64_t), "places of blocks travel as they are");
-    for (size_t i = 0; i < n; i += SOME) TAUT_TRY(lane->space->put(lane->place, to + i, at + i, taut__min(SOME, n - i) * sizeof *to));
+    for (size_t i = 0; i < n; i += SOME)
+        TAUT_TRY(lane->space->put(lane->place, to + i, at + i, taut__min(SOME, n - i) * sizeof *to));
     return TAUT_OK;
 }
 
@@ -83,7 +86,8 @@ void taut__there_keep(taut_layer *l, taut__sampled what, taut__range r, const fl
     size_t                     blocks = wide ? s->wide_blocks : s->blocks, elems = wide ? s->wide_elems : BLOCK;
     float                     *to = t ? t->values + (wide ? 3 : (size_t)what) * t->room * BLOCK : NULL;
     if (!t || blocks == 0 || r.n == 0) return;
-    taut__lane_note(lane, lane->vectors->pick(lane->place, to, TAUT_F32, from, t->at + (wide ? t->room : 0), blocks, elems, r.first, r.n, factor));
+    taut__lane_note(lane, lane->vectors->pick(lane->place, to, TAUT_F32, from, t->at + (wide ? t->room : 0), blocks,
+                                              elems, r.first, r.n, factor));
 }
 
 static taut_status fetch(taut_layer *l)
@@ -92,8 +96,8 @@ static taut_status fetch(taut_layer *l)
     struct taut__sample_there *t = s->there;
     const taut__lane          *lane = lane_of(l);
     if (s->blocks)
-        TAUT_TRY(lane->vectors->pick(lane->place, t->values + 2 * t->room * BLOCK, l->operand.dtype, l->reduction.buf, t->at, s->blocks, BLOCK, 0,
-                                     l->operand.tensor.elems, 1));
+        TAUT_TRY(lane->vectors->pick(lane->place, t->values + 2 * t->room * BLOCK, l->operand.dtype, l->reduction.buf,
+                                     t->at, s->blocks, BLOCK, 0, l->operand.tensor.elems, 1));
     return lane->space->copy(lane->place, t->here, t->values, floats_of(t) * sizeof *t->here);
 }
 
@@ -117,5 +121,6 @@ void taut__there_result(taut_layer *l)
     memcpy(s->x, t->here, s->blocks * BLOCK * sizeof *s->x);
     memcpy(s->lost, t->here + t->room * BLOCK, s->blocks * BLOCK * sizeof *s->lost);
     memcpy(s->result, t->here + 2 * t->room * BLOCK, s->blocks * BLOCK * sizeof *s->result);
-    if (s->wide_blocks) memcpy(s->wide, t->here + 3 * t->room * BLOCK, s->wide_blocks * s->wide_elems * sizeof *s->wide);
+    if (s->wide_blocks)
+        memcpy(s->wide, t->here + 3 * t->room * BLOCK, s->wide_blocks * s->wide_elems * sizeof *s->wide);
 }

@@ -10,7 +10,8 @@ typedef enum taut__sampled { TAUT_SAMPLED_X, TAUT_SAMPLED_LOST, TAUT_SAMPLED_WID
 taut_status taut__there_begin(taut_layer *l); /* blocks have been chosen */
 void        taut__there_keep(taut_layer *l, taut__sampled what, taut__range r, const float *from, float factor);
 void        taut__there_fetch(taut_layer *l); /* enqueues: the result's blocks, and all to the host */
-void        taut__there_result(taut_layer *l); /* they are there; waits, unless the reduction has settled since they were fetched */
-void        taut__there_release(taut_layer *l);
+void        taut__there_result(
+           taut_layer *l); /* they are there; waits, unless the reduction has settled since they were fetched */
+void taut__there_release(taut_layer *l);
 
 #endif

@@ -62,7 +62,10 @@ taut_status taut__sample_check(const taut_layer *l, const void *src, size_t len)
 {
     taut__visit v = {.way = TAUT_CHECK, .r = {src, len, false}};
     visit(&v, (taut_layer *)(uintptr_t)l);
-    return !taut__visit_bad(&v) && v.r.left == 0 ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "layer '%s': %zu saved bytes of what was measured are malformed", l->name, len);
+    return !taut__visit_bad(&v) && v.r.left == 0
+               ? TAUT_OK
+               : taut__fail(TAUT_E_CORRUPT, "layer '%s': %zu saved bytes of what was measured are malformed", l->name,
+                            len);
 }
 
 void taut__sample_load(taut_layer *l, const void *src, size_t len)
@@ -100,7 +103,9 @@ taut_status taut__sampling_check(const taut_comm *comm, const void *src, size_t 
 {
     taut__visit v = {.way = TAUT_CHECK, .r = {src, len, false}};
     visit_all(&v, (taut_comm *)(uintptr_t)comm);
-    return !taut__visit_bad(&v) && v.r.left == 0 ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "taut_state_load: %zu saved bytes of what was measured are malformed", len);
+    return !taut__visit_bad(&v) && v.r.left == 0
+               ? TAUT_OK
+               : taut__fail(TAUT_E_CORRUPT, "taut_state_load: %zu saved bytes of what was measured are malformed", len);
 }
 
 /* Of other ranks: every layer counts as a model of its own, until the end of the first step. */

@@ -19,11 +19,11 @@ enum { STEPS, KEPT, KNOWN, BYTES, GOOD, COLUMNS }; /* what ranks tell each other
 
 typedef struct shrinking {
     taut_comm  *from, *to;
-    int        *old;   /* ranks of `from`, by those of `to` */
+    int        *old;    /* ranks of `from`, by those of `to` */
     taut_status status; /* of this rank */
-    void       *own;   /* this rank's state */
+    void       *own;    /* this rank's state */
     size_t      own_n;
-    double     *told;  /* COLUMNS * size */
+    double     *told; /* COLUMNS * size */
 } shrinking;
 
 static double *column(const shrinking *s, int which) { return s->told + (size_t)which * (size_t)s->to->ctx.all.size; }
@@ -57,7 +57,8 @@ static double kept_residuals(const taut_comm *comm)
 static taut_status save(const taut_comm *comm, bool residuals, void **blob, size_t *n)
 {
     TAUT_TRY(taut__state_write(comm, residuals, NULL, 0, n));
-    if (!(*blob = taut__alloc(1, taut__round_up(*n, 8)))) return taut__fail(TAUT_E_NOMEM, "taut_comm_shrink: out of memory for %zu bytes of state", *n);
+    if (!(*blob = taut__alloc(1, taut__round_up(*n, 8))))
+        return taut__fail(TAUT_E_NOMEM, "taut_comm_shrink: out of memory for %zu bytes of state", *n);
     return taut__state_write(comm, residuals, *blob, *n, n);
 }
 
@@ -120,7 +121,9 @@ static taut_status share(shrinking *s, int source, void **blob, size_t *n)
     if (room == 0) return TAUT_OK; /* the source has failed, and will say so */
     if (!mine) *blob = taut__alloc(1, room);
     in = taut__alloc(1, room);
-    if (!*blob || !in) return taut__engine_fail(&to->ctx.engine, TAUT_E_NOMEM, "taut_comm_shrink: out of memory for the state of another rank");
+    if (!*blob || !in)
+        return taut__engine_fail(&to->ctx.engine, TAUT_E_NOMEM,
+                                 "taut_comm_shrink: out of memory for the state of another rank");
     taut__small_allreduce_begin(&x, &to->ctx.all, TAUT_TAG_SUM, *blob, in, room, taut__combine_mixed, &bits);
     taut_status status = taut__engine_exchange(&to->ctx.engine, &x, "taut_comm_shrink: the state that ranks share");
     if (!to->ctx.t->dirty) taut__free(in);
@@ -175,11 +178,14 @@ static taut_status move(shrinking *s, taut_survivors *who)
 static taut_status check(const taut_comm *comm, taut_comm **smaller, const taut_survivors *who)
 {
     if (!comm || !smaller) return taut__fail(TAUT_E_INVALID, "taut_comm_shrink: comm or smaller is NULL");
-    if (who && who->size < sizeof who->size) return taut__fail(TAUT_E_INVALID, "taut_comm_shrink: who.size=%zu: use TAUT_SURVIVORS_INIT", who->size);
+    if (who && who->size < sizeof who->size)
+        return taut__fail(TAUT_E_INVALID, "taut_comm_shrink: who.size=%zu: use TAUT_SURVIVORS_INIT", who->size);
     if (taut__comm_forked(comm)) return taut__comm_check(comm, "taut_comm_shrink");
-    if (atomic_load(&comm->ctx.engine.failed) == TAUT_OK) return taut__fail(TAUT_E_STATE, "taut_comm_shrink: nothing has failed: all ranks are there");
+    if (atomic_load(&comm->ctx.engine.failed) == TAUT_OK)
+        return taut__fail(TAUT_E_STATE, "taut_comm_shrink: nothing has failed: all ranks are there");
     if (!comm->ctx.t->ops->shrink)
-        return taut__fail(TAUT_E_UNSUPPORTED, "taut_comm_shrink: not over %s: resume from a checkpoint", comm->ctx.t->ops->name);
+        return taut__fail(TAUT_E_UNSUPPORTED, "taut_comm_shrink: not over %s: resume from a checkpoint",
+                          comm->ctx.t->ops->name);
     return TAUT_OK;
 }
 
@@ -190,7 +196,8 @@ taut_status taut_comm_shrink(taut_comm *comm, taut_comm **smaller, taut_survivor
     if (smaller) *smaller = NULL;
     TAUT_TRY(check(comm, smaller, who));
     int32_t ms = comm->ctx.set.c.timeout_ms;
-    if (!(s.old = taut__alloc((size_t)comm->ctx.all.size, sizeof *s.old))) return taut__fail(TAUT_E_NOMEM, "taut_comm_shrink: out of memory");
+    if (!(s.old = taut__alloc((size_t)comm->ctx.all.size, sizeof *s.old)))
+        return taut__fail(TAUT_E_NOMEM, "taut_comm_shrink: out of memory");
     taut__engine_hold(&comm->ctx.engine);
     taut_status status = comm->ctx.t->ops->shrink(comm->ctx.t, ms < 0 ? WAIT_MS : ms, &t, s.old);
     taut__engine_release(&comm->ctx.engine);

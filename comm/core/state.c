@@ -15,7 +15,8 @@ taut_status taut__state_between_steps(const taut_comm *comm, const char *call)
     TAUT_TRY(taut__comm_check(comm, call));
     for (size_t i = 0; i < comm->layers; i++)
         if (comm->layer[i]->started)
-            return taut__fail(TAUT_E_STATE, "%s: layer '%s' is under way: call it between steps", call, comm->layer[i]->name);
+            return taut__fail(TAUT_E_STATE, "%s: layer '%s' is under way: call it between steps", call,
+                              comm->layer[i]->name);
     return TAUT_OK;
 }
 
@@ -39,7 +40,8 @@ static taut_status save_feedback(const void *self, void *dst, size_t cap, size_t
 static taut_status save_codec(const void *self, void *dst, size_t cap, size_t *len)
 {
     const taut_layer *l = self;
-    return taut__op_state_save(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state, dst, cap, len);
+    return taut__op_state_save(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state, dst, cap,
+                               len);
 }
 static taut_status save_agreement(const void *self, void *dst, size_t cap, size_t *len)
 {
@@ -48,9 +50,18 @@ static taut_status save_agreement(const void *self, void *dst, size_t cap, size_
     *len = w.len;
     return TAUT_OK;
 }
-static taut_status save_sample(const void *self, void *dst, size_t cap, size_t *len) { return taut__sample_save(self, dst, cap, len); }
-static taut_status save_axes(const void *self, void *dst, size_t cap, size_t *len) { return taut__axes_save(self, dst, cap, len); }
-static taut_status save_sampling(const void *self, void *dst, size_t cap, size_t *len) { return taut__sampling_save(self, dst, cap, len); }
+static taut_status save_sample(const void *self, void *dst, size_t cap, size_t *len)
+{
+    return taut__sample_save(self, dst, cap, len);
+}
+static taut_status save_axes(const void *self, void *dst, size_t cap, size_t *len)
+{
+    return taut__axes_save(self, dst, cap, len);
+}
+static taut_status save_sampling(const void *self, void *dst, size_t cap, size_t *len)
+{
+    return taut__sampling_save(self, dst, cap, len);
+}
 static taut_status save_auto(const void *self, void *dst, size_t cap, size_t *len)
 {
     const taut_comm *comm = self;
@@ -104,7 +115,8 @@ taut_status taut__state_write(const taut_comm *comm, bool residuals, void *dst, 
     TAUT_TRY(write_all(&w, comm, residuals));
     *len = w.len;
     if (!dst) return TAUT_OK;
-    if (cap < w.len) return taut__fail(TAUT_E_CAPACITY, "taut_state_save: %zu bytes of room, %zu are needed", cap, w.len);
+    if (cap < w.len)
+        return taut__fail(TAUT_E_CAPACITY, "taut_state_save: %zu bytes of room, %zu are needed", cap, w.len);
     taut__put64(w.dst + TAUT_STATE_BYTES_AT, w.len);
     taut__put64(w.dst + TAUT_STATE_SUM_AT, taut__state_checksum(w.dst, w.len));
     return TAUT_OK;

@@ -17,9 +17,9 @@ typedef struct saved_layer {
     uint64_t          dtype, op, elems, calls;
     const uint8_t    *residual, *state, *agreement, *sample, *basis;
     size_t            residual_n, state_n, agreement_n, sample_n, basis_n;
-    taut_feedback    *feedback; /* made for it; NULL: the layer has one, or needs none */
-    taut_codec_state *fresh;    /* that replaces the layer's */
-    taut_axes        *axes;     /* likewise */
+    taut_feedback    *feedback;   /* made for it; NULL: the layer has one, or needs none */
+    taut_codec_state *fresh;      /* that replaces the layer's */
+    taut_axes        *axes;       /* likewise */
     size_t            directions; /* of the saved basis; 0: none */
 } saved_layer;
 
@@ -30,12 +30,16 @@ typedef struct blob {
     const uint8_t *plan, *sampling;
     size_t         plan_n, sampling_n;
     bool           residuals; /* wanted */
-    bool           more;      /* only its residuals, which are added: a further blob of the set that the last load began, or as was asked for */
+    bool
+        more; /* only its residuals, which are added: a further blob of the set that the last load began, or as was asked for */
 } blob;
 
 /* ---- reading ---- */
 
-static taut_status damaged(const char *what) { return taut__fail(TAUT_E_CORRUPT, "taut_state_load: truncated or damaged: %s", what); }
+static taut_status damaged(const char *what)
+{
+    return taut__fail(TAUT_E_CORRUPT, "taut_state_load: truncated or damaged: %s", what);
+}
 
 static const uint8_t *read_section(taut__reader *r, size_t *n)
 {
@@ -60,14 +64,18 @@ static taut_status check_spec(saved_layer *s, const char *text)
     if (status == TAUT_OK && s->spec.automatic) status = taut__fail(TAUT_E_CORRUPT, "auto is no codec of a layer");
     if (status == TAUT_OK) status = taut__spec_suits(&s->spec, &l->operand.tensor);
     if (status == TAUT_OK && l->automatic) status = taut__algorithm_for(&l->comm->ctx, &l->operand, &s->spec, &via);
-    return status == TAUT_OK ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "taut_state_load: layer '%s': saved with codec '%.200s', which it cannot have",
-                                                     l->name, text);
+    return status == TAUT_OK
+               ? TAUT_OK
+               : taut__fail(TAUT_E_CORRUPT,
+                            "taut_state_load: layer '%s': saved with codec '%.200s', which it cannot have", l->name,
+                            text);
 }
 
 static taut_status check_sizes(const saved_layer *s)
 {
     size_t one = s->layer->operand.tensor.elems * sizeof(float);
-    if (s->residual_n != 0 && s->residual_n != one && s->residual_n != 2 * one) return damaged("a residual of another size");
+    if (s->residual_n != 0 && s->residual_n != one && s->residual_n != 2 * one)
+        return damaged("a residual of another size");
     return s->op <= TAUT_MEAN + 1 ? TAUT_OK : damaged("a layer's operation");
 }
 
@@ -90,13 +98,15 @@ static taut_status read_layer(blob *b, taut__reader *r)
     s.layer = find(b->comm, name);
     if (!s.layer) return taut__fail(TAUT_E_MISMATCH, "taut_state_load: layer '%s' is not registered", name);
     if (s.layer->operand.tensor.elems != s.elems || (uint64_t)s.layer->operand.dtype != s.dtype)
-        return taut__fail(TAUT_E_MISMATCH, "taut_state_load: layer '%s' has %zu elements, saved were %llu, or another dtype", name,
+        return taut__fail(TAUT_E_MISMATCH,
+                          "taut_state_load: layer '%s' has %zu elements, saved were %llu, or another dtype", name,
                           s.layer->operand.tensor.elems, (unsigned long long)s.elems);
     if (b->layer[s.layer->index].layer) return damaged("a layer occurs twice");
     TAUT_TRY(check_sizes(&s));
     TAUT_TRY(check_spec(&s, spec));
     TAUT_TRY(taut__sample_check(s.layer, s.sample, s.sample_n));
-    if (!s.basis_n && s.calls > 0 && taut__spec_basis(&s.spec) > 0 && taut__axes_suit(&s.layer->operand.tensor)) return damaged("a basis is missing");
+    if (!s.basis_n && s.calls > 0 && taut__spec_basis(&s.spec) > 0 && taut__axes_suit(&s.layer->operand.tensor))
+        return damaged("a basis is missing");
     if (s.basis_n) TAUT_TRY(taut__axes_check(&s.layer->operand.tensor, s.basis, s.basis_n, &s.directions));
     b->layer[s.layer->index] = s;
     return TAUT_OK;
@@ -109,11 +119,14 @@ static taut_status read_header(const uint8_t *src, size_t len)
     uint32_t version = taut__get32(src + 4);
     uint64_t bytes = taut__get64(src + TAUT_STATE_BYTES_AT);
     if (version != TAUT_STATE_VERSION) /* a damaged version is as likely as another one */
-        return taut__fail(version < 64 ? TAUT_E_VERSION : TAUT_E_CORRUPT, "taut_state_load: saved by version %u of the format: this library reads %d", version,
+        return taut__fail(version < 64 ? TAUT_E_VERSION : TAUT_E_CORRUPT,
+                          "taut_state_load: saved by version %u of the format: this library reads %d", version,
                           TAUT_STATE_VERSION);
     if (bytes != len)
-        return taut__fail(TAUT_E_CORRUPT, "taut_state_load: %zu bytes were given, %llu were saved", len, (unsigned long long)bytes);
-    return taut__get64(src + TAUT_STATE_SUM_AT) == taut__state_checksum(src, len) ? TAUT_OK : damaged("the checksum differs");
+        return taut__fail(TAUT_E_CORRUPT, "taut_state_load: %zu bytes were given, %llu were saved", len,
+                          (unsigned long long)bytes);
+    return taut__get64(src + TAUT_STATE_SUM_AT) == taut__state_checksum(src, len) ? TAUT_OK
+                                                                                  : damaged("the checksum differs");
 }
 
 static taut_status read_blob(blob *b, const uint8_t *src, size_t len)
@@ -149,9 +162,11 @@ static taut_status make_state(taut_layer *l, saved_layer *s)
     const taut_spec  *spec = s->layer && l->automatic ? &s->spec : &l->operand.wire;
     const taut_codec *codec = taut__spec_codec(spec);
     if (spec->stages != 1 || !(codec->caps & TAUT_CAP_STATEFUL)) return TAUT_OK;
-    TAUT_TRY(taut__op_state_create(codec, &spec->stage[0], &l->operand.tensor, l->operand.seed, taut__layer_place(l), &s->fresh));
+    TAUT_TRY(taut__op_state_create(codec, &spec->stage[0], &l->operand.tensor, l->operand.seed, taut__layer_place(l),
+                                   &s->fresh));
     bool same = s->layer && (l->automatic || same_spec(l, &s->spec));
-    return same && s->state_n ? taut__op_state_load(codec, taut__layer_place(l), s->fresh, s->state, s->state_n) : TAUT_OK;
+    return same && s->state_n ? taut__op_state_load(codec, taut__layer_place(l), s->fresh, s->state, s->state_n)
+                              : TAUT_OK;
 }
 
 /* The basis that the layer will have: the saved one where as many directions are wanted, else none yet. */
@@ -170,7 +185,9 @@ static taut_status make_ready(blob *b)
         saved_layer *s = &b->layer[i];
         taut_layer  *l = b->comm->layer[i];
         bool         residual = s->residual_n && b->residuals;
-        if (residual && !l->operand.feedback) TAUT_TRY(taut__feedback_create_in(taut__layer_place(l), l->operand.tensor.elems, taut__layer_momentum(l), &s->feedback));
+        if (residual && !l->operand.feedback)
+            TAUT_TRY(taut__feedback_create_in(taut__layer_place(l), l->operand.tensor.elems, taut__layer_momentum(l),
+                                              &s->feedback));
         if (!b->more) TAUT_TRY(make_state(l, s));
         if (!b->more) TAUT_TRY(make_axes(l, s));
         if (!b->more && s->agreement_n) TAUT_TRY(taut__agree_check(s->agreement, s->agreement_n));
@@ -181,7 +198,7 @@ static taut_status make_ready(blob *b)
 static void discard(blob *b)
 {
     for (size_t i = 0; b->layer && i < b->comm->layers; i++) {
-        saved_layer *s = &b->layer[i];
+        saved_layer     *s = &b->layer[i];
         const taut_spec *spec = s->layer && b->comm->layer[i]->automatic ? &s->spec : &b->comm->layer[i]->operand.wire;
         taut__feedback_destroy(s->feedback);
         taut__axes_destroy(s->axes);
@@ -237,7 +254,9 @@ static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
     l->residual_all = -1;
     bool both = f->u && s->residual_n > n * sizeof *f->u; /* momentum is kept where both sides have it */
     taut__lane_note(l->reduction.lane, add_saved(taut__layer_lane(l), f->r, s->residual, n, scale));
-    if (both) taut__lane_note(l->reduction.lane, add_saved(taut__layer_lane(l), f->u, s->residual + n * sizeof *f->u, n, scale));
+    if (both)
+        taut__lane_note(l->reduction.lane,
+                        add_saved(taut__layer_lane(l), f->u, s->residual + n * sizeof *f->u, n, scale));
     l->operand.residual = true;
     atomic_store(&l->comm->ctx.feeding, true);
 }
@@ -246,7 +265,8 @@ static void put_layer(taut_layer *l, saved_layer *s, const blob *b)
 {
     put_residual(l, s, b);
     if (b->more) return;
-    if (l->operand.state) taut__op_state_destroy(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state);
+    if (l->operand.state)
+        taut__op_state_destroy(taut__spec_codec(&l->operand.wire), taut__layer_place(l), l->operand.state);
     l->operand.state = s->fresh, s->fresh = NULL;
     taut__axes_destroy(l->operand.axes);
     l->operand.axes = s->axes, s->axes = NULL;
@@ -257,7 +277,8 @@ static void put_layer(taut_layer *l, saved_layer *s, const blob *b)
     l->ops = 0;
     l->dropping = false;
     taut__agree_load(&l->reduction, s->agreement, s->agreement_n);
-    taut__sample_load(l, s->sample, s->layer && same_ranks(b) && same_spec(l, &s->spec) ? s->sample_n : 0); /* else other errors */
+    taut__sample_load(l, s->sample,
+                      s->layer && same_ranks(b) && same_spec(l, &s->spec) ? s->sample_n : 0); /* else other errors */
 }
 
 static taut_status apply(blob *b)
@@ -321,7 +342,8 @@ static taut_status load(taut_comm *comm, const void *src, size_t len, int what, 
 {
     if (!comm || !src) return taut__fail(TAUT_E_INVALID, "%s: comm or src is NULL", call);
     TAUT_TRY(taut__state_between_steps(comm, call));
-    blob b = {.comm = comm, .residuals = what != SHARED, .layer = taut__alloc(taut__max(comm->layers, 1), sizeof *b.layer)};
+    blob b = {
+        .comm = comm, .residuals = what != SHARED, .layer = taut__alloc(taut__max(comm->layers, 1), sizeof *b.layer)};
     if (!b.layer) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", call);
     taut_status s = read_blob(&b, src, len);
     b.more = s == TAUT_OK && (what == RESIDUALS || (what == WHOLE && belongs(&comm->loads, &b)));
@@ -333,8 +355,17 @@ static taut_status load(taut_comm *comm, const void *src, size_t len, int what, 
     return s;
 }
 
-taut_status taut_state_load(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, WHOLE, "taut_state_load"); }
+taut_status taut_state_load(taut_comm *comm, const void *src, size_t len)
+{
+    return load(comm, src, len, WHOLE, "taut_state_load");
+}
 
-taut_status taut_state_join(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, SHARED, "taut_state_join"); }
+taut_status taut_state_join(taut_comm *comm, const void *src, size_t len)
+{
+    return load(comm, src, len, SHARED, "taut_state_join");
+}
 
-taut_status taut_state_add(taut_comm *comm, const void *src, size_t len) { return load(comm, src, len, RESIDUALS, "taut_state_add"); }
+taut_status taut_state_add(taut_comm *comm, const void *src, size_t len)
+{
+    return load(comm, src, len, RESIDUALS, "taut_state_add");
+}

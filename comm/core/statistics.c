@@ -6,7 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-
 /* ---- the exchange ---- */
 
 static taut_status room(taut_comm *comm, size_t n)
@@ -63,29 +62,38 @@ static size_t fill(const taut_layer *l, double *v)
     memset(v, 0, n.n * sizeof *v);
     if (l->operand.calls == l->calls_at_step) return n.n;
     const double own[] = {r->own.plain, r->own.weighted}, sum[] = {r->sum.plain, r->sum.weighted};
-    const double error[] = {r->error.plain + r->requantization_error.plain, r->error.weighted + r->requantization_error.weighted};
+    const double error[] = {r->error.plain + r->requantization_error.plain,
+                            r->error.weighted + r->requantization_error.weighted};
     for (size_t k = 0; k < n.kinds; k++) {
         *v++ = sum[k];
         if (n.errs) *v++ = own[k], *v++ = error[k];
     }
     *v++ = 1;
-    if (n.errs) *v = l->sample.taken && l->operand.calls == l->calls_at_step + 1; /* samples are of one collective, errors of all */
+    if (n.errs)
+        *v = l->sample.taken &&
+             l->operand.calls == l->calls_at_step + 1; /* samples are of one collective, errors of all */
     return n.n;
 }
 
 /* Where one value is in the plain unit, the other is that one in the scale's. */
 static layer_values unfill(const taut_layer *l, const double *v, taut__layer_sums *s, double *sampled)
 {
-    layer_values n = values_of(l);
-    double       unit = l->operand.tensor.scale_n == 1 ? 1 / ((double)l->operand.tensor.scale[0] * (double)l->operand.tensor.scale[0]) : 1;
-    double       own[2] = {0}, error[2] = {0}, sum[2] = {0};
+    layer_values  n = values_of(l);
+    double        unit = l->operand.tensor.scale_n == 1
+                             ? 1 / ((double)l->operand.tensor.scale[0] * (double)l->operand.tensor.scale[0])
+                             : 1;
+    double        own[2] = {0}, error[2] = {0}, sum[2] = {0};
     const double *at = v;
     for (size_t k = 0; k < n.kinds; k++) {
         sum[k] = *at++;
         if (n.errs) own[k] = *at++, error[k] = *at++;
     }
     if (n.kinds == 1) sum[1] = unit * sum[0], own[1] = unit * own[0], error[1] = unit * error[0];
-    *s = (taut__layer_sums){.own = {own[0], own[1]}, .own_error = {error[0], error[1]}, .error = {error[0], error[1]}, .sum = {sum[0], sum[1]}, .called = at[0] > 0};
+    *s = (taut__layer_sums){.own = {own[0], own[1]},
+                            .own_error = {error[0], error[1]},
+                            .error = {error[0], error[1]},
+                            .sum = {sum[0], sum[1]},
+                            .called = at[0] > 0};
     *sampled = n.errs ? at[1] : 0;
     return n;
 }
@@ -113,14 +121,21 @@ static size_t take(taut_layer *l, const double *v)
     size_t               n = unfill(l, v, &l->planned.step, &sampled).n;
     l->comm->bad |= isnan(l->planned.step.sum.plain);
     if (isnan(l->planned.step.sum.plain)) l->planned.step.sum = (taut_norm2){0, 0};
-    if ((int)sampled == l->comm->ctx.all.size && taut__sample_measure(l, &l->planned.step, &m)) take_measured(&l->planned.step, &m);
+    if ((int)sampled == l->comm->ctx.all.size && taut__sample_measure(l, &l->planned.step, &m))
+        take_measured(&l->planned.step, &m);
     if (l->planned.step.called) l->shown = l->planned.step;
     return n;
 }
 
-static bool in_scale(const taut_layer *l) { return l->operand.tensor.scale_n && l->comm->ctx.set.metric == TAUT_METRIC_OPTIMIZER; }
+static bool in_scale(const taut_layer *l)
+{
+    return l->operand.tensor.scale_n && l->comm->ctx.set.metric == TAUT_METRIC_OPTIMIZER;
+}
 
-static void add(taut__measured_sum *sum, double by, double value, double var) { sum->value += by * value, sum->var += by * by * var; }
+static void add(taut__measured_sum *sum, double by, double value, double var)
+{
+    sum->value += by * value, sum->var += by * by * var;
+}
 
 static void relate(taut_comm *comm)
 {
@@ -133,11 +148,13 @@ static void relate(taut_comm *comm)
         bool                    scaled = in_scale(l);
         if (!s->called) continue;
         l->sample.counts[0] = w * (scaled ? s->error.weighted : s->error.plain);
-        l->sample.counts[1] = l->operand.lossy ? w * (scaled ? s->sum.weighted : s->sum.plain) : 0; /* what loses nothing has an exact norm */
+        l->sample.counts[1] = l->operand.lossy ? w * (scaled ? s->sum.weighted : s->sum.plain)
+                                               : 0; /* what loses nothing has an exact norm */
         if (l->operand.lossy && !s->measured) comm->measured = false;
         add(&error, 1, s->error.plain, s->error_var.plain);
         add(&norm, 1, s->sum.plain, s->sum_var.plain);
-        add(&error_metric, w, scaled ? s->error.weighted : s->error.plain, scaled ? s->error_var.weighted : s->error_var.plain);
+        add(&error_metric, w, scaled ? s->error.weighted : s->error.plain,
+            scaled ? s->error_var.weighted : s->error_var.plain);
         add(&norm_metric, w, scaled ? s->sum.weighted : s->sum.plain, scaled ? s->sum_var.weighted : s->sum_var.plain);
     }
     comm->rel_err2 = taut__relative(error, norm);
@@ -147,10 +164,10 @@ static void relate(taut_comm *comm)
 
 /* A step's values as doubles, and on the wire; both in comm->control. */
 typedef struct parcel {
-    size_t      layers, extra, exact; /* doubles of the layers; of the plan, of which the first `exact` travel as they are */
-    taut__sums  n;                    /* on the wire */
-    size_t      all;                  /* doubles of room for any of: values; what is sent; what is received */
-    double     *values, *wire, *in;
+    size_t layers, extra, exact; /* doubles of the layers; of the plan, of which the first `exact` travel as they are */
+    taut__sums n;                /* on the wire */
+    size_t     all;              /* doubles of room for any of: values; what is sent; what is received */
+    double    *values, *wire, *in;
 } parcel;
 
 static uint32_t *shorts_of(const parcel *p) { return (uint32_t *)(void *)(p->wire + TAUT_SUMS_WORDS + p->n.doubles); }
@@ -180,7 +197,8 @@ static taut_status exchange(taut_comm *comm, const parcel *p)
     taut__small_allreduce x;
     uint64_t              digest = taut__handshake_digest(comm), word[TAUT_SUMS_WORDS] = {digest, digest};
     memcpy(p->wire, word, sizeof word);
-    taut__small_allreduce_begin(&x, &comm->ctx.all, TAUT_TAG_STEP, p->wire, p->in, taut__sums_bytes(&p->n), taut__combine_sums, &p->n);
+    taut__small_allreduce_begin(&x, &comm->ctx.all, TAUT_TAG_STEP, p->wire, p->in, taut__sums_bytes(&p->n),
+                                taut__combine_sums, &p->n);
     x.room = p->all * sizeof(double);
     double      begin = taut__now();
     taut_status s = taut__engine_exchange(&comm->ctx.engine, &x, "taut_step_end");
@@ -207,7 +225,8 @@ static void close_step(taut_comm *comm)
     for (size_t i = 0; i < comm->layers; i++) {
         taut_layer *l = comm->layer[i];
         l->dropping = l->operand.calls != l->calls_at_step;
-        if (l->planned.step.called && l->operand.feedback_on) l->residual_all = l->planned.step.own_error.plain; /* what codecs lost is what waits */
+        if (l->planned.step.called && l->operand.feedback_on)
+            l->residual_all = l->planned.step.own_error.plain; /* what codecs lost is what waits */
         l->calls_at_step = l->operand.calls;
         l->starts_at_step = atomic_load_explicit(&l->starts, memory_order_relaxed);
         l->ops = 0;
@@ -221,7 +240,8 @@ static taut_status prepare(taut_comm *comm, parcel *p)
     taut__sample_values samples = taut__sample_count(comm);
     p->layers = count_values(comm);
     p->extra = comm->autom ? comm->hooks->contribute(comm->autom, NULL, &p->exact) : 0;
-    p->n = (taut__sums){p->exact, p->layers + p->extra - p->exact, count_automatic(comm), samples.floats, samples.halves};
+    p->n =
+        (taut__sums){p->exact, p->layers + p->extra - p->exact, count_automatic(comm), samples.floats, samples.halves};
     p->all = TAUT_SUMS_WORDS + p->layers + p->extra + p->n.least + taut__ceil_div(samples.floats + samples.halves, 2);
     TAUT_TRY(room(comm, p->all));
     p->values = comm->control, p->wire = p->values + p->all, p->in = p->wire + p->all;
@@ -312,7 +332,10 @@ taut_status taut_layer_get_stats(const taut_layer *l, taut_layer_stats *stats)
         return taut__fail(TAUT_E_INVALID, "taut_layer_get_stats: layer or stats is NULL, or stats.size is not set");
     taut__engine *e = (taut__engine *)(uintptr_t)&l->comm->ctx.engine;
     taut__engine_hold(e); /* the communication thread may be about to complete a collective */
-    taut_layer_stats s = {.elements = l->operand.tensor.elems, .calls = l->operand.calls, .bytes_sent = l->bytes_sent, .bytes_dense = l->bytes_dense};
+    taut_layer_stats s = {.elements = l->operand.tensor.elems,
+                          .calls = l->operand.calls,
+                          .bytes_sent = l->bytes_sent,
+                          .bytes_dense = l->bytes_dense};
     memcpy(s.name, l->name, sizeof s.name);
     taut__spec_print(&l->spec, s.codec, sizeof s.codec);
     strncpy(s.algorithm, algorithm_name(l), sizeof s.algorithm - 1);
@@ -329,13 +352,20 @@ taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats)
 {
     if (!comm || !stats || stats->size < sizeof stats->size)
         return taut__fail(TAUT_E_INVALID, "taut_comm_get_stats: comm or stats is NULL, or stats.size is not set");
-    taut_comm_stats s = {.steps = comm->steps, .bytes_sent = comm->control_sent + comm->planning.probe_sent, .bytes_probes = comm->planning.probe_sent,
+    taut_comm_stats s = {.steps = comm->steps,
+                         .bytes_sent = comm->control_sent + comm->planning.probe_sent,
+                         .bytes_probes = comm->planning.probe_sent,
                          .bytes_dense = comm->control_sent,
-                         .rel_err2 = comm->rel_err2.value, .rel_err2_low = comm->rel_err2.low, .rel_err2_high = comm->rel_err2.high,
-                         .rel_err2_metric = comm->rel_err2_metric.value, .rel_err2_metric_low = comm->rel_err2_metric.low,
-                         .rel_err2_metric_high = comm->rel_err2_metric.high, .measured = comm->measured,
-                         .rel_err2_audit = comm->measured && comm->steps > 0 ? comm->rel_err2.value : -1, .exposed_s = comm->exposed_s};
-    taut__engine *e = (taut__engine *)(uintptr_t)&comm->ctx.engine;
+                         .rel_err2 = comm->rel_err2.value,
+                         .rel_err2_low = comm->rel_err2.low,
+                         .rel_err2_high = comm->rel_err2.high,
+                         .rel_err2_metric = comm->rel_err2_metric.value,
+                         .rel_err2_metric_low = comm->rel_err2_metric.low,
+                         .rel_err2_metric_high = comm->rel_err2_metric.high,
+                         .measured = comm->measured,
+                         .rel_err2_audit = comm->measured && comm->steps > 0 ? comm->rel_err2.value : -1,
+                         .exposed_s = comm->exposed_s};
+    taut__engine   *e = (taut__engine *)(uintptr_t)&comm->ctx.engine;
     taut__engine_hold(e); /* the communication thread may be about to complete a collective */
     for (size_t i = 0; i < comm->layers; i++) {
         s.bytes_sent += comm->layer[i]->bytes_sent;

@@ -12,11 +12,16 @@ unsigned taut__forks(void)
     return atomic_load(&forks);
 }
 
-bool taut__comm_forked(const taut_comm *comm) { return comm->forks != atomic_load_explicit(&forks, memory_order_relaxed); }
+bool taut__comm_forked(const taut_comm *comm)
+{
+    return comm->forks != atomic_load_explicit(&forks, memory_order_relaxed);
+}
 
 taut_status taut__comm_check(const taut_comm *comm, const char *call)
 {
     if (taut__comm_forked(comm))
-        return taut__fail(TAUT_E_STATE, "%s: this process was forked from the one that made the communicator, which alone may use it", call);
+        return taut__fail(TAUT_E_STATE,
+                          "%s: this process was forked from the one that made the communicator, which alone may use it",
+                          call);
     return taut__engine_check(&comm->ctx.engine);
 }

@@ -12,7 +12,8 @@ static unsigned begin(taut__reduction *red)
 static void form(taut__reduction *red, size_t first, size_t n)
 {
     taut_layer *l = red->job.layer;
-    if (red->g == &red->ctx->all && taut__layer_at_home(l)) taut__debug_read(l, first, n); /* else it holds sums of the host already */
+    if (red->g == &red->ctx->all && taut__layer_at_home(l))
+        taut__debug_read(l, first, n); /* else it holds sums of the host already */
     taut__drop_keep(l, first, n);
 }
 
@@ -31,9 +32,12 @@ static void input(taut__reduction *red, taut__range r, const float *x)
 
 static void sample(taut__reduction *red, taut__range r, const float *x) { taut__sample_x(red->job.layer, r, x); }
 
-static void lost(taut__reduction *red, taut__range r, const float *lost, float factor) { taut__sample_lost(red->job.layer, r, lost, factor); }
+static void lost(taut__reduction *red, taut__range r, const float *lost, float factor)
+{
+    taut__sample_lost(red->job.layer, r, lost, factor);
+}
 
-static void stored(taut__reduction *red, size_t first, size_t n) 
+static void stored(taut__reduction *red, size_t first, size_t n)
 {
     if (taut__layer_at_home(red->job.layer)) taut__debug_wrote(red->job.layer, first, n);
 }
@@ -50,5 +54,12 @@ static void complete(taut__reduction *red)
 }
 
 const taut__watcher taut__layer_watcher = {
-    .begin = begin, .form = form, .input = input, .sample = sample, .lost = lost, .stored = stored, .enqueued = enqueued, .complete = complete,
+    .begin = begin,
+    .form = form,
+    .input = input,
+    .sample = sample,
+    .lost = lost,
+    .stored = stored,
+    .enqueued = enqueued,
+    .complete = complete,
 };

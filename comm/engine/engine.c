@@ -33,7 +33,8 @@
 #include <time.h>
 
 enum { SPINS = 2000, NAP_US = 50, THREAD_NAP_MAX_US = 200 };
-static const double HOP_SHARE = 0.2, HOP_MOST_S = 0.5; /* of the timeout, and at most: how much later each hop is late */
+static const double HOP_SHARE = 0.2,
+                    HOP_MOST_S = 0.5; /* of the timeout, and at most: how much later each hop is late */
 
 /* ---- failure ---- */
 
@@ -98,7 +99,8 @@ static taut_status hear(taut__engine *e)
     if (!e->t->ops->aborted(e->t, &n) || n.rank == e->t->rank) return answer(e, more);
     taut_status s = (taut_status)n.status, shared = TAUT_E_PEER;
     if (s == TAUT_E_MISMATCH || s == TAUT_E_TIMEOUT) shared = s;
-    if (s == TAUT_E_MISMATCH) taut__fail(shared, "%.480s", n.text); /* it names the ranks; the one who noticed is no more to blame */
+    if (s == TAUT_E_MISMATCH)
+        taut__fail(shared, "%.480s", n.text); /* it names the ranks; the one who noticed is no more to blame */
     else taut__fail(shared, "rank %d failed: %.480s", n.rank, n.text);
     strncpy(e->notice.text, taut_last_error(), sizeof e->notice.text - 1);
     set_failed(e, shared);
@@ -182,7 +184,7 @@ static bool nothing_to_do(taut__engine *e) { return !e->quit && !e->inbox && !e-
 static void *thread_main(void *arg)
 {
     taut__engine *e = arg;
-    int          nap = 1;
+    int           nap = 1;
     for (;;) {
         bool moved = false, idle = true;
         pthread_mutex_lock(&e->lock);

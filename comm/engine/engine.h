@@ -7,41 +7,41 @@
 #include <pthread.h>
 
 typedef struct taut__engine {
-    taut__transport *t;
-    int32_t         timeout_ms;
-    pthread_mutex_t lock;   /* transport, active jobs and everything that they touch */
-    taut__job       *active; /* by priority */
-    pthread_mutex_t inbox_lock;
-    pthread_cond_t  wake;   /* of the thread, with inbox_lock */
-    _Atomic size_t compared; /* layers that are known to be the same on all ranks: jobs that need more wait */
-    taut__job *_Atomic inbox; /* started, not yet active; changed with inbox_lock */
-    bool            quit;
-    bool            nudged; /* a caller has left jobs for the thread */
-    bool            threaded;
-    pthread_t       thread;
-    _Atomic int     callers; /* threads that want the lock: the communication thread stands back */
-    _Atomic int     failed;  /* taut_status */
-    taut__notice     notice;  /* written before failed */
-    double          busy_since, busy_s; /* time with at least one job under way */
-    double          moved_at;
+    taut__transport   *t;
+    int32_t            timeout_ms;
+    pthread_mutex_t    lock;   /* transport, active jobs and everything that they touch */
+    taut__job         *active; /* by priority */
+    pthread_mutex_t    inbox_lock;
+    pthread_cond_t     wake;     /* of the thread, with inbox_lock */
+    _Atomic size_t     compared; /* layers that are known to be the same on all ranks: jobs that need more wait */
+    taut__job *_Atomic inbox;    /* started, not yet active; changed with inbox_lock */
+    bool               quit;
+    bool               nudged; /* a caller has left jobs for the thread */
+    bool               threaded;
+    pthread_t          thread;
+    _Atomic int        callers;            /* threads that want the lock: the communication thread stands back */
+    _Atomic int        failed;             /* taut_status */
+    taut__notice       notice;             /* written before failed */
+    double             busy_since, busy_s; /* time with at least one job under way */
+    double             moved_at;
     /* (optional) who waits while nothing moves asks those that it waits for, now and then; and what they say to what is asked */
     taut_status (*ask)(void *ctx, const taut__job *waited); /* NULL: an exchange */
     taut_status (*hear)(void *ctx, const taut__notice *word);
-    void           *ctx;
-    taut__notice     question; /* the last one heard */
-    bool            questioned; /* and not yet answered */
-    double          asked_at;
-    int             asks; /* since something moved */
+    void        *ctx;
+    taut__notice question;   /* the last one heard */
+    bool         questioned; /* and not yet answered */
+    double       asked_at;
+    int          asks; /* since something moved */
 } taut__engine;
 
-void        taut__engine_create(taut__engine *e, taut__transport *t, int32_t timeout_ms);
+void taut__engine_create(taut__engine *e, taut__transport *t, int32_t timeout_ms);
 /* Makes a communication thread, which drives the transport from then on: the last thing when a communicator is created. */
 taut_status taut__engine_thread(taut__engine *e);
 void        taut__engine_destroy(taut__engine *e);
 
 /* Hand over a job that is ready to run (state IDLE). Returns at once where there is a thread; else does what can be
  * done without waiting. quiet: the caller will wait for it now, so there is nobody to wake. */
-void taut__engine_start(taut__engine *e, taut__job *job, bool quiet);
+void        taut__engine_start(taut__engine *e, taut__job *job, bool quiet);
 taut_status taut__engine_test(taut__engine *e, taut__job *job, bool *done);
 taut_status taut__engine_wait(taut__engine *e, taut__job *job);
 /* Drive everything until an exchange is done; called without the lock. */

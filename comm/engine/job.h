@@ -11,17 +11,25 @@ typedef struct taut__job taut__job;
 enum { TAUT_JOB_IDLE, TAUT_JOB_RUNNING, TAUT_JOB_DONE };
 
 /* Tags of a job, counted from job->tag; ranges of different jobs do not overlap. */
-enum { TAUT_TAG_FIRST, TAUT_TAG_SECOND, TAUT_TAG_CONTROL, TAUT_TAG_UP, TAUT_TAG_DOWN,
-       TAUT_TAG_RING, TAUT_RING_TAGS = 16, TAUT_TAGS = TAUT_TAG_RING + TAUT_RING_TAGS };
+enum {
+    TAUT_TAG_FIRST,
+    TAUT_TAG_SECOND,
+    TAUT_TAG_CONTROL,
+    TAUT_TAG_UP,
+    TAUT_TAG_DOWN,
+    TAUT_TAG_RING,
+    TAUT_RING_TAGS = 16,
+    TAUT_TAGS = TAUT_TAG_RING + TAUT_RING_TAGS
+};
 
 struct taut__job {
-    const char *name;     /* in messages */
-    taut_layer *layer;    /* whose own it is; NULL: nobody's, or that of several */
+    const char *name;  /* in messages */
+    taut_layer *layer; /* whose own it is; NULL: nobody's, or that of several */
     int         tag;
     uint32_t    priority; /* lower first */
     _Atomic int state;
-    size_t      needs;    /* layers that must have been compared before it may run */
-    taut__job  *next;     /* engine's list */
+    size_t      needs; /* layers that must have been compared before it may run */
+    taut__job  *next;  /* engine's list */
     /* One piece of work at most, never waits. */
     taut_status (*step)(taut__job *job, bool *moved, bool *done);
     void (*stop)(taut__job *job); /* cancel what is under way */

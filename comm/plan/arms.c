@@ -86,10 +86,10 @@ static void offer(taut__auto *a, const taut__demand *demand, const uint32_t *opt
 static taut_status offer_all(taut__auto *a)
 {
     static const uint32_t leave_out[] = {0, TAUT_KIND_ENTROPY, TAUT_KIND_ENTROPY | TAUT_KIND_OTHERS};
-    taut__demand demand = taut__auto_demand(a);
-    bool         time = a->objective == TAUT_OBJECTIVE_TIME;
-    uint32_t    *option = taut__alloc(a->layers, sizeof *option);
-    taut_status  s = option ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", a->layers);
+    taut__demand          demand = taut__auto_demand(a);
+    bool                  time = a->objective == TAUT_OBJECTIVE_TIME;
+    uint32_t             *option = taut__alloc(a->layers, sizeof *option);
+    taut_status s = option ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", a->layers);
     memset(a->arms.offer, 0, sizeof a->arms.offer);
     demand.compressing = time;
     for (int i = 0; s == TAUT_OK && i < (time ? 3 : 1); i++) {
@@ -111,9 +111,10 @@ static void announce(const taut__auto *a)
 {
     const taut__arm_offer *o = a->arms.offer;
     taut__log(TAUT_LOG_INFO, "sched",
-              "step %llu: plan %llu: arm %d; predicted ms: uncompressed %.3f, with entropy coder %.3f, without %.3f, fast codecs %.3f (alpha %.1f us, %.2f GB/s)",
-              (unsigned long long)a->step, (unsigned long long)a->plans, a->arms.now, ms(&o[0]), ms(&o[ENTROPY]), ms(&o[OTHERS]), ms(&o[FAST]),
-              1e6 * a->link.line.alpha, 1e-9 / a->link.line.beta);
+              "step %llu: plan %llu: arm %d; predicted ms: uncompressed %.3f, with entropy coder %.3f, without %.3f, "
+              "fast codecs %.3f (alpha %.1f us, %.2f GB/s)",
+              (unsigned long long)a->step, (unsigned long long)a->plans, a->arms.now, ms(&o[0]), ms(&o[ENTROPY]),
+              ms(&o[OTHERS]), ms(&o[FAST]), 1e6 * a->link.line.alpha, 1e-9 / a->link.line.beta);
 }
 
 taut_status taut__arms_plan(taut__auto *a)
@@ -141,7 +142,8 @@ taut_status taut__arms_plan(taut__auto *a)
 taut_status taut__arms_switch(taut__auto *a, int arm)
 {
     taut__arms *m = &a->arms;
-    if (!m->there || arm == m->now || a->objective != TAUT_OBJECTIVE_TIME || a->offers->o.layers != a->layers) return TAUT_OK;
+    if (!m->there || arm == m->now || a->objective != TAUT_OBJECTIVE_TIME || a->offers->o.layers != a->layers)
+        return TAUT_OK;
     if (m->now >= 0) m->error_scale[m->now] = a->guard.error_scale;
     m->now = arm;
     bool first = !(m->error_scale[arm] > 0);
@@ -165,7 +167,7 @@ static void note_codec(taut__auto *a, const taut__link *link, size_t l, const ta
 double taut__arms_crowd(const taut__auto *a)
 {
     enum { ENOUGH = 3 };
-    const double least = 0.5, most = 4; /* other than a price can be wrong, or ranks be in each other's way */
+    const double      least = 0.5, most = 4; /* other than a price can be wrong, or ranks be in each other's way */
     const taut__arms *m = &a->arms;
     if (m->codec_steps < ENOUGH || !(m->priced_s > 0)) return 0;
     return fmin(fmax(a->crowd * m->codec_s / m->priced_s, least), most);
@@ -188,11 +190,11 @@ static double taken_from_computing(taut__auto *a, double codec_s)
 /* The layers that were summed, as a number; 0 for none. Their seconds by this rank's clock, and what they took from computing. */
 static uint64_t measure(taut__auto *a, double *seconds)
 {
-    double   codec_s = 0;
+    double       codec_s = 0;
     taut__demand demand = taut__auto_demand(a);
-    bool     planned = a->arms.there && a->arms.now > TAUT_ARM_DENSE && a->offers->o.layers == a->layers;
-    uint64_t shape = 0;
-    size_t   n = 0;
+    bool         planned = a->arms.there && a->arms.now > TAUT_ARM_DENSE && a->offers->o.layers == a->layers;
+    uint64_t     shape = 0;
+    size_t       n = 0;
     *seconds = 0;
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_plan *t = &a->layer_plans[l];
@@ -214,8 +216,10 @@ static void report(const taut__auto *a, int in_force, uint64_t withdrawals)
 {
     const taut__verdict *v = &a->arms.verdict;
     if (v->in_force == in_force || !a->arms.there) return;
-    taut__log(TAUT_LOG_INFO, "sched", "step %llu: communication takes %.2f times as long under arm %d as under arm %d%s", (unsigned long long)a->step,
-              1 / taut__trial_ratio(&v->trial), in_force, v->in_force, v->withdrawals > withdrawals ? ": the plan is withdrawn for now" : "");
+    taut__log(TAUT_LOG_INFO, "sched",
+              "step %llu: communication takes %.2f times as long under arm %d as under arm %d%s",
+              (unsigned long long)a->step, 1 / taut__trial_ratio(&v->trial), in_force, v->in_force,
+              v->withdrawals > withdrawals ? ": the plan is withdrawn for now" : "");
 }
 
 int taut__arms_step(taut__auto *a, double seconds, bool counts)
@@ -224,8 +228,11 @@ int taut__arms_step(taut__auto *a, double seconds, bool counts)
     int         arm = m->now, in_force = m->verdict.in_force;
     uint64_t    withdrawals = m->verdict.withdrawals;
     if (a->objective == TAUT_OBJECTIVE_TIME && m->before >= 0) {
-        taut__log(TAUT_LOG_TRACE, "sched", "step %llu: arm %d took %.3f ms in the step before (arm %d in force, trial of %d, %u pairs, ratio %.3f)",
-                  (unsigned long long)a->step, m->before, 1e3 * seconds, m->verdict.in_force, m->verdict.trial.arm, (unsigned)m->verdict.trial.pairs, taut__trial_ratio(&m->verdict.trial));
+        taut__log(
+            TAUT_LOG_TRACE, "sched",
+            "step %llu: arm %d took %.3f ms in the step before (arm %d in force, trial of %d, %u pairs, ratio %.3f)",
+            (unsigned long long)a->step, m->before, 1e3 * seconds, m->verdict.in_force, m->verdict.trial.arm,
+            (unsigned)m->verdict.trial.pairs, taut__trial_ratio(&m->verdict.trial));
         arm = taut__verdict_step(&m->verdict, m->before, m->shape, seconds);
         report(a, in_force, withdrawals);
     }

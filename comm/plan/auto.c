@@ -8,18 +8,21 @@
 #include <string.h>
 
 enum {
-    LOOKS = 2,        /* per layer between plans */
-    SCALE_STEPS = 4,  /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
-    LOOK_STEPS = 2,   /* before the first plan: what inputs have in common */
-    DENSE_STEPS = 2,  /* before a plan that is to save time, after the first one, which connects: what a step takes without it */
-    V_TIME = 2,       /* doubles: seconds by which measuring is over its share; of communication in the step before */
-    V_HASH = 8,       /* four pieces of the hash and their squares */
-    V_LINK = 3,       /* alpha, beta, how much slower codecs are among each other */
+    LOOKS = 2,       /* per layer between plans */
+    SCALE_STEPS = 4, /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
+    LOOK_STEPS = 2,  /* before the first plan: what inputs have in common */
+    DENSE_STEPS =
+        2, /* before a plan that is to save time, after the first one, which connects: what a step takes without it */
+    V_TIME = 2, /* doubles: seconds by which measuring is over its share; of communication in the step before */
+    V_HASH = 8, /* four pieces of the hash and their squares */
+    V_LINK = 3, /* alpha, beta, how much slower codecs are among each other */
 };
-static const double CAREFUL = 0.01;    /* rel: budgets below start uncompressed; 8 bits make a rel_err2 of 0.00015 to 0.00017 on the GPT trace */
-static const double SKETCHES = 0.01;   /* of the bytes of 2 bits per element: what looks at low rank may take, one layer at a time */
-static const double SHARE = 0.003;     /* of the run's time that measuring and planning may take before they become rare */
-static const double CROWD_S = 0.01;    /* of codec work, all ranks at the same moment */
+static const double CAREFUL =
+    0.01; /* rel: budgets below start uncompressed; 8 bits make a rel_err2 of 0.00015 to 0.00017 on the GPT trace */
+static const double SKETCHES =
+    0.01; /* of the bytes of 2 bits per element: what looks at low rank may take, one layer at a time */
+static const double SHARE = 0.003;  /* of the run's time that measuring and planning may take before they become rare */
+static const double CROWD_S = 0.01; /* of codec work, all ranks at the same moment */
 
 /* ---- creation ---- */
 
@@ -38,7 +41,8 @@ static taut_status read_settings(taut__auto *a, const taut__settings *set)
     TAUT_TRY(taut__spec_parse(a->budget.reference, &a->reference));
     a->starter = a->reference;
     if (a->reference.automatic || (taut__spec_codec(&a->reference)->caps & TAUT_CAP_LOSSLESS))
-        return taut__fail(TAUT_E_INVALID, "budget '%s': the reference must be a codec that makes an error", set->c.budget);
+        return taut__fail(TAUT_E_INVALID, "budget '%s': the reference must be a codec that makes an error",
+                          set->c.budget);
     return TAUT_OK;
 }
 
@@ -83,9 +87,9 @@ static void look_at_crowd(taut__auto *a)
 static taut_status probe_codecs(taut__auto *a)
 {
     enum { MOST = 8 };
-    int     every = (a->ranks + MOST - 1) / MOST, measuring = (a->ranks + every - 1) / every;
-    bool    mine = a->planning->ctx->all.rank % every == 0;
-    size_t  n;
+    int    every = (a->ranks + MOST - 1) / MOST, measuring = (a->ranks + every - 1) / every;
+    bool   mine = a->planning->ctx->all.rank % every == 0;
+    size_t n;
     TAUT_TRY(mine ? taut__observer_probe(a->observer) : taut__observer_assume(a->observer));
     double *seconds = taut__observer_speeds(a->observer, &n);
     if (!mine) memset(seconds, 0, n * sizeof *seconds);
@@ -104,14 +108,15 @@ static taut_status probe(taut__auto *a)
     TAUT_TRY(probe_codecs(a));
     TAUT_TRY(taut__link_probe(a->planning, &a->link));
     a->probe_s = taut__now() - start;
-    taut__log(TAUT_LOG_INFO, "sched", "probe: %.1f us per hop, %.3f GB/s, codecs %.2f times slower together than alone, %.1f ms", 1e6 * a->link.line.alpha,
-              1e-9 / a->link.line.beta, a->crowd, 1e3 * a->probe_s);
+    taut__log(TAUT_LOG_INFO, "sched",
+              "probe: %.1f us per hop, %.3f GB/s, codecs %.2f times slower together than alone, %.1f ms",
+              1e6 * a->link.line.alpha, 1e-9 / a->link.line.beta, a->crowd, 1e3 * a->probe_s);
     return TAUT_OK;
 }
 
 static taut_status create(taut__planning *planning, const taut__settings *set, taut__auto **self)
 {
-    taut__auto  *a;
+    taut__auto *a;
     taut_status s;
     *self = NULL;
     if (!set->spec.automatic || planning->ctx->all.size < 2) return TAUT_OK; /* alone there is nothing to send */
@@ -128,7 +133,8 @@ static taut_status create(taut__planning *planning, const taut__settings *set, t
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
     if (a->objective == TAUT_OBJECTIVE_TIME) a->plan_at += DENSE_STEPS;
     else a->plan_at += LOOK_STEPS;
-    if (s == TAUT_OK) s = taut__observer_create(a->budget.like ? &a->reference : NULL, &a->starter, a->members, &a->observer);
+    if (s == TAUT_OK)
+        s = taut__observer_create(a->budget.like ? &a->reference : NULL, &a->starter, a->members, &a->observer);
     if (s != TAUT_OK) {
         destroy(a);
         return s;
@@ -153,9 +159,11 @@ static taut_status make_room(taut__auto *a)
 {
     size_t room = 2 * a->room + 64, n = a->layers;
     if (n < a->room) return TAUT_OK;
-    if (!grow((void **)&a->layer_plans, n, room, sizeof *a->layer_plans) || !grow((void **)&a->watch, n, room, sizeof *a->watch) ||
+    if (!grow((void **)&a->layer_plans, n, room, sizeof *a->layer_plans) ||
+        !grow((void **)&a->watch, n, room, sizeof *a->watch) ||
         !grow((void **)&a->scratch, n, room, sizeof *a->scratch) ||
-        !grow((void **)&a->aggregate, n, room, sizeof *a->aggregate) || !grow((void **)&a->span, n, room, sizeof *a->span))
+        !grow((void **)&a->aggregate, n, room, sizeof *a->aggregate) ||
+        !grow((void **)&a->span, n, room, sizeof *a->span))
         return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
     TAUT_TRY(taut__arms_room(a, n, room));
     a->room = room;
@@ -178,7 +186,7 @@ static size_t find(const taut__auto *a, const taut__planned *layer)
 {
     size_t hint = layer->index, n = a->layers;
     if (hint < n && a->layer_plans[hint].layer == layer) return hint; /* where no layer is fused or pinned */
-    for (size_t l = hint < n ? hint : n; l-- > 0;) /* registration order, with others in between */
+    for (size_t l = hint < n ? hint : n; l-- > 0;)                    /* registration order, with others in between */
         if (a->layer_plans[l].layer == layer) return l;
     return SIZE_MAX;
 }
@@ -279,8 +287,10 @@ static void note_spans(taut__auto *a)
         const taut__layer_sums *s = &a->layer_plans[l].layer->step;
         const taut__record     *r = a->layer_plans[l].layer->record;
         bool                    called = a->layer_plans[l].layer->called;
-        if (called && !a->layer_plans[l].out && s->seconds > 0 && s->seconds <= r->end_s) /* without waiting for the last rank to begin */
-            a->span[spans++] = (taut__span){r->end_s - s->seconds, r->end_s, (double)r->bytes_sent, r->encode_s + r->decode_s};
+        if (called && !a->layer_plans[l].out && s->seconds > 0 &&
+            s->seconds <= r->end_s) /* without waiting for the last rank to begin */
+            a->span[spans++] =
+                (taut__span){r->end_s - s->seconds, r->end_s, (double)r->bytes_sent, r->encode_s + r->decode_s};
     }
     taut__refine_step(&a->link, a->span, spans);
 }
@@ -290,7 +300,7 @@ static bool rescaled(const taut__auto *a)
 {
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_plan *t = &a->layer_plans[l];
-        bool                now = a->metric == TAUT_METRIC_OPTIMIZER && t->layer->tensor->scale_n > 0;
+        bool                    now = a->metric == TAUT_METRIC_OPTIMIZER && t->layer->tensor->scale_n > 0;
         if (!t->out && now != t->scaled) return true;
     }
     return false;
@@ -311,8 +321,10 @@ static size_t lowrank_turn(taut__auto *a)
 {
     double bytes = 0;
     size_t l = a->sketch_turn % a->layers;
-    double cost = 8.0 * (double)taut__observer_sketch_size(a->observer, l) * ceil(log2(a->ranks)); /* in every round of the exchange */
-    for (size_t i = 0; i < a->layers; i++) bytes += (double)a->layer_plans[i].layer->tensor->elems / 4 * (a->arms.now != TAUT_ARM_DENSE ? 1 : 16);
+    double cost = 8.0 * (double)taut__observer_sketch_size(a->observer, l) *
+                  ceil(log2(a->ranks)); /* in every round of the exchange */
+    for (size_t i = 0; i < a->layers; i++)
+        bytes += (double)a->layer_plans[i].layer->tensor->elems / 4 * (a->arms.now != TAUT_ARM_DENSE ? 1 : 16);
     a->sketch_bytes += SKETCHES * bytes;
     if (!a->can || a->layer_plans[l].out || a->sketch_bytes < cost) {
         a->sketch_turn += a->layer_plans[l].out;
@@ -364,8 +376,8 @@ static taut_status plan(taut__auto *a, const double *v)
     if (s == TAUT_E_NOMEM) return s; /* of this rank alone */
     if (s != TAUT_OK) {
         a->arms.there = false;
-        taut__log(TAUT_LOG_WARN, "sched", "step %llu: no plan could be made, %s stays in force: %s", (unsigned long long)a->step,
-                  a->plans > 0 ? "the last one" : "none", taut_last_error());
+        taut__log(TAUT_LOG_WARN, "sched", "step %llu: no plan could be made, %s stays in force: %s",
+                  (unsigned long long)a->step, a->plans > 0 ? "the last one" : "none", taut_last_error());
     }
     a->planned_at = a->step;
     a->plan_at = a->step + (a->plans > 0 ? a->replan_steps : 1);
@@ -382,7 +394,8 @@ static taut_status end_step(taut__auto *a, const double *v)
     a->can = v[0] < 0;
     v += V_TIME;
     if (check && !hashes_agree(a, v))
-        return taut__fail(TAUT_E_MISMATCH, "auto: ranks have different plans (hash %016llx here)", (unsigned long long)a->hash);
+        return taut__fail(TAUT_E_MISMATCH, "auto: ranks have different plans (hash %016llx here)",
+                          (unsigned long long)a->hash);
     v += check ? V_HASH : 0;
     bool changed = a->plans > 0 && rescaled(a);
     taut__auto_note(a, v);
@@ -422,8 +435,20 @@ static void stats(const taut__auto *a, taut_comm_stats *s)
 }
 
 static const taut__plan_hooks hooks = {
-    .create = create, .open = probe, .destroy = destroy, .on_register = on_register, .on_exclude = on_exclude, .on_rescale = on_rescale, .wants = wants, .on_input = on_input,
-    .contribute = contribute, .on_step_end = on_step_end, .stats = stats, .save = taut__auto_save, .check = taut__auto_check, .load = taut__auto_load,
+    .create = create,
+    .open = probe,
+    .destroy = destroy,
+    .on_register = on_register,
+    .on_exclude = on_exclude,
+    .on_rescale = on_rescale,
+    .wants = wants,
+    .on_input = on_input,
+    .contribute = contribute,
+    .on_step_end = on_step_end,
+    .stats = stats,
+    .save = taut__auto_save,
+    .check = taut__auto_check,
+    .load = taut__auto_load,
 };
 
 const taut__plan_hooks *taut__auto_hooks(void) { return &hooks; }

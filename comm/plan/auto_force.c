@@ -5,7 +5,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { EARLY_GAP = 5, LATER_GAP = 20 }; /* steps between plans at least, and when planning has taken more than its share of the time */
+enum {
+    EARLY_GAP = 5,
+    LATER_GAP = 20
+}; /* steps between plans at least, and when planning has taken more than its share of the time */
 
 /* A plan that stands and still meets the budget is kept unless a new one is this much cheaper. */
 static const double WORTH_CHANGING = 0.97;
@@ -71,7 +74,10 @@ void taut__auto_rehash(taut__auto *a)
     a->check_hash = true;
 }
 
-static const taut_codec *codec_of(const taut__auto *a, size_t l) { return taut__spec_codec(&a->layer_plans[l].layer->spec); }
+static const taut_codec *codec_of(const taut__auto *a, size_t l)
+{
+    return taut__spec_codec(&a->layer_plans[l].layer->spec);
+}
 
 /* Codecs with a warm start begin without one, and make about twice the error at first: what else can be tuned makes room. */
 static double room_for_cold(double planned, double cold)
@@ -112,7 +118,7 @@ void taut__auto_error_scales(taut__auto *a)
 /* The layer's own grid, finer; anything else: the cheapest option that is safe enough. */
 static bool tuned(const taut__auto *a, size_t l, double factor, char *text)
 {
-    const double finest = 1e-8; /* below, nothing is gained over none */
+    const double      finest = 1e-8; /* below, nothing is gained over none */
     const taut_spec  *spec = &a->layer_plans[l].layer->spec;
     const taut_stage *grid = &spec->stage[0];
     if (spec->stages != 1 || grid->codec != &taut__codec_grid || grid->given >> GRID_KEY_STEP & 1) return false;
@@ -120,7 +126,8 @@ static bool tuned(const taut__auto *a, size_t l, double factor, char *text)
         taut__snprintf(text, TAUT_SPEC_TEXT, "none");
         return true;
     }
-    taut__grid_text(grid->value[GRID_KEY_REL] * fmin(factor, 1), (int)grid->value[GRID_KEY_CODE], taut__spec_basis(spec), text, TAUT_SPEC_TEXT);
+    taut__grid_text(grid->value[GRID_KEY_REL] * fmin(factor, 1), (int)grid->value[GRID_KEY_CODE],
+                    taut__spec_basis(spec), text, TAUT_SPEC_TEXT);
     return true;
 }
 
@@ -131,7 +138,7 @@ taut_status taut__auto_safer(taut__auto *a, size_t l, double factor)
     taut__demand              demand;
     size_t                    best;
     double                    best_cost = INFINITY, most = a->layer_plans[l].planned * factor;
-    char                 finer[TAUT_SPEC_TEXT];
+    char                      finer[TAUT_SPEC_TEXT];
     if (!a->offers || a->offers->o.layers != a->layers) return TAUT_OK;
     if (tuned(a, l, factor, finer)) {
         a->layer_plans[l].planned = most;
@@ -142,8 +149,8 @@ taut_status taut__auto_safer(taut__auto *a, size_t l, double factor)
     demand = taut__auto_demand(a);
     best = offer->first; /* uncompressed */
     for (size_t i = offer->first; i < offer->first + offer->n; i++) {
-        double   error, cost;
-        uint32_t one = (uint32_t)i;
+        double             error, cost;
+        uint32_t           one = (uint32_t)i;
         taut__observations alone = {1, o->options, (taut__offer *)(uintptr_t)offer, o->option};
         if (o->option[i].error > most) continue;
         taut__appraise(&alone, &demand, &one, &error, &cost);

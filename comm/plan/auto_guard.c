@@ -15,8 +15,10 @@ size_t taut__auto_reference_put(taut__auto *a, double *v)
     for (size_t l = 0; v && l < a->layers && n > 0; l++) {
         const taut__layer_plan *t = &a->layer_plans[l];
         uint64_t                seed = taut__seed(a->step, 1000 * l + (uint64_t)(uint32_t)a->planning->ctx->all.rank);
-        if (taut__reference_measure(&t->reference, &a->reference, t->layer, &a->bench, seed, v + TAUT_REFERENCE_VALUES * l) != TAUT_OK)
-            taut__log(TAUT_LOG_WARN, "sched", "%s: the budget's reference was not measured: %s", t->layer->name, taut_last_error());
+        if (taut__reference_measure(&t->reference, &a->reference, t->layer, &a->bench, seed,
+                                    v + TAUT_REFERENCE_VALUES * l) != TAUT_OK)
+            taut__log(TAUT_LOG_WARN, "sched", "%s: the budget's reference was not measured: %s", t->layer->name,
+                      taut_last_error());
     }
     if (v) a->busy_s += taut__now() - start;
     return n;
@@ -24,7 +26,8 @@ size_t taut__auto_reference_put(taut__auto *a, double *v)
 
 static void take_reference(taut__auto *a, const double *v)
 {
-    for (size_t l = 0; a->budget.like && l < a->layers; l++) taut__reference_take(&a->layer_plans[l].reference, v + TAUT_REFERENCE_VALUES * l);
+    for (size_t l = 0; a->budget.like && l < a->layers; l++)
+        taut__reference_take(&a->layer_plans[l].reference, v + TAUT_REFERENCE_VALUES * l);
 }
 
 /* ---- what the step was ---- */
@@ -34,10 +37,7 @@ static bool compressed(const taut__auto *a, size_t l)
     return !(taut__spec_codec(&a->layer_plans[l].layer->spec)->caps & TAUT_CAP_LOSSLESS);
 }
 
-static void fade(double *mean, double now)
-{
-    *mean = *mean >= 0 ? FADE * *mean + (1 - FADE) * now : now;
-}
+static void fade(double *mean, double now) { *mean = *mean >= 0 ? FADE * *mean + (1 - FADE) * now : now; }
 
 static double in_metric(const taut__layer_plan *t, const taut_norm2 *x) { return t->scaled ? x->weighted : x->plain; }
 
@@ -55,7 +55,8 @@ static void note_layer(taut__auto *a, size_t l)
     if (s->own.weighted > 0 && isfinite(s->sum.weighted)) fade(&t->ratio.weighted, s->sum.weighted / s->own.weighted);
     fade(&t->own.plain, s->own.plain);
     if (isfinite(s->own.weighted)) fade(&t->own.weighted, s->own.weighted);
-    if (compressed(a, l) && s->measured && in_metric(t, &s->own) > 0) fade(&t->made, in_metric(t, &s->error) / in_metric(t, &s->own));
+    if (compressed(a, l) && s->measured && in_metric(t, &s->own) > 0)
+        fade(&t->made, in_metric(t, &s->error) / in_metric(t, &s->own));
     if (t->layer->apart.blocks == 0) return;
     taut__apart apart = t->layer->apart;
     if (taut__observer_shared(a->observer, l, &apart) != TAUT_OK)
@@ -111,12 +112,14 @@ taut_status taut__auto_guard(taut__auto *a)
     const double reference_noise = 0.04; /* of a like: budget: its blocks, faded over steps */
     bool         lossy = false, tunable = false;
     double       budget, var = 0;
-    if (a->plans == 0 || !(a->norm2 > 0) || !isfinite(a->norm2)) return TAUT_OK; /* no plan, or a step of NaN or zeros */
+    if (a->plans == 0 || !(a->norm2 > 0) || !isfinite(a->norm2))
+        return TAUT_OK; /* no plan, or a step of NaN or zeros */
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_sums *s = &a->layer_plans[l].layer->step;
         double                  error = s->called ? taut__auto_error(&a->layer_plans[l], &s->error) : 0;
         a->scratch[l] = isfinite(error) ? error : 0;
-        if (isfinite(error)) var += a->layer_plans[l].weight * a->layer_plans[l].weight * in_metric(&a->layer_plans[l], &s->error_var);
+        if (isfinite(error))
+            var += a->layer_plans[l].weight * a->layer_plans[l].weight * in_metric(&a->layer_plans[l], &s->error_var);
         lossy |= compressed(a, l);
         a->watch[l].tunable = taut__planned_scale_error(a->layer_plans[l].layer, a->guard.error_scale);
         tunable |= a->watch[l].tunable;
@@ -128,13 +131,20 @@ taut_status taut__auto_guard(taut__auto *a)
         return TAUT_OK;
     }
     if (taut__guard_step(&a->guard, a->scratch, a->norm2, budget, a->layers, a->watch))
-        taut__log(TAUT_LOG_INFO, "sched", "step %llu: rel_err2 %.3e exceeds the budget %.3e", (unsigned long long)a->step, a->guard.error, budget);
+        taut__log(TAUT_LOG_INFO, "sched", "step %llu: rel_err2 %.3e exceeds the budget %.3e",
+                  (unsigned long long)a->step, a->guard.error, budget);
     var /= a->norm2 * a->norm2;
-    if (a->guard.error > 0) taut__guard_steer(&a->guard, sqrt(var) / a->guard.error + (a->budget.like ? reference_noise : 0));
-    if (!tunable) a->guard.error_scale = fmin(a->guard.error_scale, 1); /* nothing can become coarser: being finer than planned is no strain */
+    if (a->guard.error > 0)
+        taut__guard_steer(&a->guard, sqrt(var) / a->guard.error + (a->budget.like ? reference_noise : 0));
+    if (!tunable)
+        a->guard.error_scale =
+            fmin(a->guard.error_scale, 1); /* nothing can become coarser: being finer than planned is no strain */
     taut__auto_error_scales(a);
     if (taut__guard_strained(&a->guard)) taut__auto_plan_early(a, "errors are far from what was planned");
     return make_safer(a);
 }
 
-bool taut__auto_norms_changed(const taut__auto *a) { return taut__norm_changed(a->norm2_then, taut__auto_own2(a), CHANGED); }
+bool taut__auto_norms_changed(const taut__auto *a)
+{
+    return taut__norm_changed(a->norm2_then, taut__auto_own2(a), CHANGED);
+}

@@ -12,72 +12,73 @@
 
 typedef struct taut__layer_plan { /* one layer */
     taut__planned *layer;
-    bool        out;        /* excluded after registration */
-    taut_norm2  own;        /* sum over ranks of |x|^2, fading mean over steps; < 0: none yet */
-    taut_norm2  ratio;      /* |sum|^2 over that, likewise */
-    double      weight;     /* of its squared errors, in this step */
-    bool        scaled;     /* they count in units of the layer's scale */
-    double      planned;    /* squared error of its option, in the metric, as of the last plan */
-    double      made;       /* squared error of the sum over own, in the metric, under the codec in force; < 0: not measured yet */
+    bool           out;     /* excluded after registration */
+    taut_norm2     own;     /* sum over ranks of |x|^2, fading mean over steps; < 0: none yet */
+    taut_norm2     ratio;   /* |sum|^2 over that, likewise */
+    double         weight;  /* of its squared errors, in this step */
+    bool           scaled;  /* they count in units of the layer's scale */
+    double         planned; /* squared error of its option, in the metric, as of the last plan */
+    double made; /* squared error of the sum over own, in the metric, under the codec in force; < 0: not measured yet */
     taut__reference reference; /* like: */
 } taut__layer_plan;
 
 typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them, if any, is the fastest */
     taut__verdict     verdict;
     taut__arm_offer   offer[TAUT_ARMS];
-    uint32_t         *option[TAUT_ARMS]; /* per layer: of the last offers */
+    uint32_t         *option[TAUT_ARMS];      /* per layer: of the last offers */
     double            error_scale[TAUT_ARMS]; /* the guard's, of the arm's last step; 0: it had none under this plan */
-    taut__collective *collective;        /* per layer: scratch */
-    bool     there;    /* plans were made, of the offers that there are */
-    int      kept;     /* the arm whose options are those in force already; 0: none */
-    int      now;      /* the arm of the step under way; -1: none of them, as before the first plan */
-    int      before;   /* of the step before it, whose seconds the next exchange carries; -1: they tell nothing */
-    uint64_t shape;    /* of that step */
-    double   seconds;  /* of that step, by this rank's clock */
+    taut__collective *collective;             /* per layer: scratch */
+    bool              there;                  /* plans were made, of the offers that there are */
+    int               kept;                   /* the arm whose options are those in force already; 0: none */
+    int               now; /* the arm of the step under way; -1: none of them, as before the first plan */
+    int      before;       /* of the step before it, whose seconds the next exchange carries; -1: they tell nothing */
+    uint64_t shape;        /* of that step */
+    double   seconds;      /* of that step, by this rank's clock */
     double   codec_s, priced_s; /* of codec work on this rank since the last plan, as it was and as it was priced */
     uint32_t codec_steps;
-    bool     beside;   /* codecs worked while the program computed */
-    double   exposed_mark, delay_mark; /* at the end of the last step: seconds spent waiting; of run_delay.h, 0: not looked at */
+    bool     beside; /* codecs worked while the program computed */
+    double   exposed_mark,
+        delay_mark; /* at the end of the last step: seconds spent waiting; of run_delay.h, 0: not looked at */
 } taut__arms;
 
 struct taut__auto {
-    taut__planning       *planning;
-    int              ranks, members; /* all; those who encode */
-    taut__budget     budget;
-    taut__metric     metric;
-    taut__objective  objective;
-    const char      *solver;
-    taut_spec        none, reference, starter; /* reference: of a like: budget; starter: until the first plan */
-    uint32_t         replan_steps, start_step;
-    size_t           slice_bytes;
-    taut__line       assumed;   /* the link, where it is not to be measured: then nothing that a clock says decides anything */
+    taut__planning *planning;
+    int             ranks, members; /* all; those who encode */
+    taut__budget    budget;
+    taut__metric    metric;
+    taut__objective objective;
+    const char     *solver;
+    taut_spec       none, reference, starter; /* reference: of a like: budget; starter: until the first plan */
+    uint32_t        replan_steps, start_step;
+    size_t          slice_bytes;
+    taut__line assumed; /* the link, where it is not to be measured: then nothing that a clock says decides anything */
 
-    taut__observer  *observer;
-    taut__refine     link;
-    double           crowd; /* how many times slower codecs are than alone on the machine; agreed at plans */
-    taut__layer_plan    *layer_plans;
-    taut__watch     *watch;   /* per layer */
-    double          *scratch; /* per layer */
-    taut__aggregate *aggregate;
-    taut__span      *span;
-    size_t           layers, room;
-    taut__offers    *offers;  /* of the last plan; NULL before */
+    taut__observer   *observer;
+    taut__refine      link;
+    double            crowd; /* how many times slower codecs are than alone on the machine; agreed at plans */
+    taut__layer_plan *layer_plans;
+    taut__watch      *watch;   /* per layer */
+    double           *scratch; /* per layer */
+    taut__aggregate  *aggregate;
+    taut__span       *span;
+    size_t            layers, room;
+    taut__offers     *offers; /* of the last plan; NULL before */
 
-    taut__guard      guard;
-    double           norm2;      /* of this step's sums, in the metric, all layers */
-    double           all_norms;  /* that, over the part of the layers that are planned for; < 0: not known */
-    taut__bench      bench;      /* of the reference */
-    taut__arms       arms;
-    double           norm2_then; /* squared norm of the inputs when the plan was made */
-    uint64_t         step;       /* under way, counted from creation */
-    uint64_t         plan_at;    /* the step at whose end the next plan is made */
-    uint64_t         planned_at, plans, hash;
-    size_t           sketch_turn;  /* the layer whose low rank is looked at next, */
-    double           sketch_bytes; /* as soon as these suffice */
-    bool             can;        /* measuring is within its share of the time, agreed */
-    bool             check_hash; /* a plan was adopted at the end of the last step */
-    bool             loaded;     /* a checkpoint was, since then: layers are yet to be given their scales */
-    double           created_s, busy_s, probe_s; /* when; seconds spent on measuring and planning; on probes at the start */
+    taut__guard guard;
+    double      norm2;     /* of this step's sums, in the metric, all layers */
+    double      all_norms; /* that, over the part of the layers that are planned for; < 0: not known */
+    taut__bench bench;     /* of the reference */
+    taut__arms  arms;
+    double      norm2_then; /* squared norm of the inputs when the plan was made */
+    uint64_t    step;       /* under way, counted from creation */
+    uint64_t    plan_at;    /* the step at whose end the next plan is made */
+    uint64_t    planned_at, plans, hash;
+    size_t      sketch_turn;                /* the layer whose low rank is looked at next, */
+    double      sketch_bytes;               /* as soon as these suffice */
+    bool        can;                        /* measuring is within its share of the time, agreed */
+    bool        check_hash;                 /* a plan was adopted at the end of the last step */
+    bool        loaded;                     /* a checkpoint was, since then: layers are yet to be given their scales */
+    double      created_s, busy_s, probe_s; /* when; seconds spent on measuring and planning; on probes at the start */
 };
 
 static inline bool taut__auto_clockless(const taut__auto *a) { return a->assumed.beta > 0; }
@@ -86,7 +87,8 @@ static inline bool taut__auto_clockless(const taut__auto *a) { return a->assumed
 void         taut__auto_plan_early(taut__auto *a, const char *why);
 double       taut__auto_own2(const taut__auto *a); /* squared norm of recent inputs, all layers */
 taut__demand taut__auto_demand(const taut__auto *a);
-bool         taut__auto_keep(const taut__auto *a, const taut__demand *demand, const uint32_t *option); /* the options in force, rather than these? */
+bool         taut__auto_keep(const taut__auto *a, const taut__demand *demand,
+                             const uint32_t *option); /* the options in force, rather than these? */
 taut_status  taut__auto_adopt(taut__auto *a, size_t l, const char *spec);
 /* Layer l goes to the cheapest option whose error is `factor` times its present one's at most. */
 taut_status taut__auto_safer(taut__auto *a, size_t l, double factor);
@@ -103,23 +105,25 @@ taut_status taut__auto_plan(taut__auto *a, const double *sums);
 taut_status taut__auto_start(taut__auto *a);
 
 /* auto_guard.c */
-double      taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error); /* in the metric; norms too */
-size_t      taut__auto_reference_put(taut__auto *a, double *v); /* this rank's part of the exchange; v NULL: how many */
-void        taut__auto_note(taut__auto *a, const double *reference); /* what the step was, with the sums of those parts */
+double taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error); /* in the metric; norms too */
+size_t taut__auto_reference_put(taut__auto *a, double *v);      /* this rank's part of the exchange; v NULL: how many */
+void   taut__auto_note(taut__auto *a, const double *reference); /* what the step was, with the sums of those parts */
 taut_status taut__auto_guard(taut__auto *a);
 bool        taut__auto_norms_changed(const taut__auto *a);
 
 /* arms.c */
 taut_status taut__arms_room(taut__auto *a, size_t used, size_t room);
 void        taut__arms_free(taut__auto *a);
-void        taut__arms_reset(taut__auto *a); /* nothing is known: at creation, and when a checkpoint has brought another plan */
-taut_status taut__arms_plan(taut__auto *a);  /* from a->offers: plans, and the one to begin with in force */
+void        taut__arms_reset(
+           taut__auto *a); /* nothing is known: at creation, and when a checkpoint has brought another plan */
+taut_status taut__arms_plan(taut__auto *a); /* from a->offers: plans, and the one to begin with in force */
 /* Ends a step. seconds: of the step before, agreed, as all ranks contributed a->arms.seconds. counts: nothing but the layers' own
  * collectives happened in the step that ends. Returns the arm of the next step. */
 int         taut__arms_step(taut__auto *a, double seconds, bool counts);
 taut_status taut__arms_switch(taut__auto *a, int arm);
 taut_status taut__arms_visit(taut__visit *v, taut__auto *a); /* arms_state.c */
-double      taut__arms_crowd(const taut__auto *a); /* a->crowd as the codec work since the last plan was; 0: there was too little */
+double      taut__arms_crowd(
+         const taut__auto *a); /* a->crowd as the codec work since the last plan was; 0: there was too little */
 
 /* auto_state.c */
 taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *len);

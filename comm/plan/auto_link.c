@@ -8,9 +8,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { CROWD = 64 }; /* ranks */
+enum { CROWD = 64 };                                   /* ranks */
 enum { TRIES = 5, LARGE = 1 << 20, MEDIUM = 1 << 16 }; /* bytes */
-static const double SLOW_S = 0.02; /* a medium message that takes this long tells enough */
+static const double SLOW_S = 0.02;                     /* a medium message that takes this long tells enough */
 static const double FORGET = 0.7, CODEC_SHARE = 0.1;
 static const double WIRE_S = 5e-3; /* predicted seconds below which an observation is mostly scheduling noise */
 static const double MOST = 2;      /* times the prediction: what one observation may claim */
@@ -26,7 +26,7 @@ static taut_status timed(taut__planning *planning, char *buf, size_t half, size_
 {
     *seconds = INFINITY;
     for (int i = 0; i < tries; i++) {
-        double        start = taut__now();
+        double                start = taut__now();
         taut__small_allreduce x;
         taut__small_allreduce_begin(&x, &planning->ctx->all, TAUT_TAG_SUM, buf, buf + half, bytes, drop, NULL);
         TAUT_TRY(taut__engine_exchange(&planning->ctx->engine, &x, "probing the link"));

@@ -9,8 +9,9 @@ static void describe(taut__auto *a, const double *sums)
     double p = a->ranks, relative = a->metric == TAUT_METRIC_PLAIN ? 0 : a->metric == TAUT_METRIC_OPTIMIZER ? p * p : 1;
     for (size_t l = 0; l < a->layers; l++) {
         taut__layer_plan *t = &a->layer_plans[l];
-        taut_norm2        ratio = {t->ratio.plain < 0 ? 1 : t->ratio.plain, t->ratio.weighted < 0 ? 1 : t->ratio.weighted};
-        a->aggregate[l] = (taut__aggregate){t->out, ratio, t->scaled, relative, &t->layer->spec, a->guard.error_scale, t->made};
+        taut_norm2 ratio = {t->ratio.plain < 0 ? 1 : t->ratio.plain, t->ratio.weighted < 0 ? 1 : t->ratio.weighted};
+        a->aggregate[l] =
+            (taut__aggregate){t->out, ratio, t->scaled, relative, &t->layer->spec, a->guard.error_scale, t->made};
         if (a->budget.like) t->reference.share = taut__observer_reference(a->observer, l, sums);
     }
 }
@@ -24,7 +25,9 @@ static taut_status drop_stale(taut__auto *a, const double *sums)
         const taut_spec *spec = &a->layer_plans[l].layer->spec;
         const double    *value = spec->stage[0].value;
         char             text[TAUT_SPEC_TEXT];
-        if (a->layer_plans[l].out || taut__spec_basis(spec) == 0 || taut__observer_basis(a->observer, l, sums, value[GRID_KEY_REL]) <= stale) continue;
+        if (a->layer_plans[l].out || taut__spec_basis(spec) == 0 ||
+            taut__observer_basis(a->observer, l, sums, value[GRID_KEY_REL]) <= stale)
+            continue;
         taut__grid_text(value[GRID_KEY_REL], (int)value[GRID_KEY_CODE], 0, text, sizeof text);
         TAUT_TRY(taut__auto_adopt(a, l, text));
         dropped = true;
@@ -38,7 +41,8 @@ static taut_status drop_stale(taut__auto *a, const double *sums)
 taut_status taut__auto_plan(taut__auto *a, const double *sums)
 {
     describe(a, sums);
-    TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, a->all_norms > 1 ? a->all_norms : 1, &a->offers));
+    TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, a->all_norms > 1 ? a->all_norms : 1,
+                                   &a->offers));
     if (!(a->offers->own2 > 0)) a->arms.there = false; /* no gradients yet; what stood on the last offers is gone */
     if (!(a->offers->own2 > 0)) return TAUT_OK;
     TAUT_TRY(taut__arms_plan(a));

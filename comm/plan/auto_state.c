@@ -26,8 +26,9 @@ static uint64_t with_layer(uint64_t h, const taut__layer_plan *t)
 static uint64_t scene(const taut__auto *a)
 {
     char     starter[TAUT_SPEC_TEXT];
-    uint64_t number[] = {(uint64_t)a->ranks,  (uint64_t)a->members,  a->budget.like, (uint64_t)a->metric,
-                         (uint64_t)a->objective, a->replan_steps, a->start_step,  a->slice_bytes, a->layers};
+    uint64_t number[] = {(uint64_t)a->ranks,  (uint64_t)a->members,   a->budget.like,
+                         (uint64_t)a->metric, (uint64_t)a->objective, a->replan_steps,
+                         a->start_step,       a->slice_bytes,         a->layers};
     double   real[] = {a->budget.rel, a->assumed.alpha, a->assumed.beta};
     uint64_t h = XXH3_64bits_withSeed(real, sizeof real, XXH3_64bits(number, sizeof number));
     taut__spec_print(&a->starter, starter, sizeof starter);
@@ -63,7 +64,8 @@ static taut_status visit_all(taut__visit *v, taut__auto *a)
     taut__visit_f64(v, &a->norm2), taut__visit_f64(v, &a->all_norms), taut__visit_f64(v, &a->norm2_then);
     taut__visit_within(v, &a->crowd, 0, 1e3);
     taut__visit_f64(v, &a->sketch_bytes);
-    taut__visit64(v, &a->step, UINT64_MAX), taut__visit64(v, &a->plan_at, UINT64_MAX), taut__visit64(v, &a->planned_at, UINT64_MAX);
+    taut__visit64(v, &a->step, UINT64_MAX), taut__visit64(v, &a->plan_at, UINT64_MAX),
+        taut__visit64(v, &a->planned_at, UINT64_MAX);
     taut__visit64(v, &a->plans, UINT64_MAX), taut__visit64(v, &a->hash, UINT64_MAX);
     taut__visit_size(v, &a->sketch_turn, SIZE_MAX);
     taut__visit_bool(v, &a->can), taut__visit_bool(v, &a->check_hash);
@@ -110,7 +112,7 @@ static void write_plan(const taut__auto *a, taut__writer *w)
 
 taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *len)
 {
-    taut__visit v = {.way = TAUT_WRITE};
+    taut__visit  v = {.way = TAUT_WRITE};
     taut__writer w = {dst, cap, 0};
     write_plan(a, &w);
     taut__write64(&w, scene(a));
@@ -118,7 +120,8 @@ taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *
     TAUT_TRY(visit_all(&v, (taut__auto *)(uintptr_t)a));
     w = v.w;
     *len = w.len;
-    if (dst && cap < w.len) return taut__fail(TAUT_E_CAPACITY, "auto: %zu bytes for the plan: must be at least %zu", cap, w.len);
+    if (dst && cap < w.len)
+        return taut__fail(TAUT_E_CAPACITY, "auto: %zu bytes for the plan: must be at least %zu", cap, w.len);
     return TAUT_OK;
 }
 
@@ -158,8 +161,8 @@ taut_status taut__auto_check(const taut__auto *a, const void *src, size_t len)
     bool good = sane(h.budget) && h.error_scale > 0 && isfinite(h.error_scale);
     for (uint32_t i = 0; good && i < h.layers && !r.bad; i++) {
         row w = read_row(&r);
-        good = w.name[0] && sane(w.share) && sane(w.planned) && sane(w.reference) && sane(w.reference_scaled) && isfinite(w.made) &&
-               isfinite(w.own) && isfinite(w.ratio) && isfinite(w.ratio_scaled);
+        good = w.name[0] && sane(w.share) && sane(w.planned) && sane(w.reference) && sane(w.reference_scaled) &&
+               isfinite(w.made) && isfinite(w.own) && isfinite(w.ratio) && isfinite(w.ratio_scaled);
     }
     bool        same = taut__read64(&r) == scene(a);
     taut__visit v = {.way = TAUT_CHECK, .r = r};

@@ -54,7 +54,9 @@ static bool bits_of(const float *x, size_t n, double *bits)
     taut_spec    spec;
     taut_call    call = {.spec = &spec, .tensor = &t, .n = n};
     double       stats[GRID_STATS] = {0};
-    if (taut__spec_parse("grid", &spec) != TAUT_OK || taut__op_collect_stats(taut__spec_codec(&spec), &call, x, stats) != TAUT_OK) return false;
+    if (taut__spec_parse("grid", &spec) != TAUT_OK ||
+        taut__op_collect_stats(taut__spec_codec(&spec), &call, x, stats) != TAUT_OK)
+        return false;
     for (int i = 0; i < BASIS_RELS; i++) {
         double step = (double)taut__grid_estimate_step(stats, basis_rel[i] * stats[GRID_STAT_NORM2], dead);
         bits[2 * i] = step > 0 ? taut__grid_estimate_bits(stats, step, dead, GRID_RANS) : NAN;

@@ -7,7 +7,7 @@
 typedef struct row {
     uint32_t    family;
     bool        thorough;
-    const char *format; /* at most one %g */
+    const char *format;    /* at most one %g */
     double      value[16]; /* up to the first 0 */
 } row;
 
@@ -30,7 +30,10 @@ static const row rows[] = {
     {TAUT_FAMILY_POWERSGD, true, "powersgd:rank=%g", {40, 48, 56, 64, 80, 96}},
 };
 
-static const struct { const char *name; uint32_t family; } names[] = {
+static const struct {
+    const char *name;
+    uint32_t    family;
+} names[] = {
     {"half", TAUT_FAMILY_HALF},         {"quant", TAUT_FAMILY_QUANT}, {"topk", TAUT_FAMILY_TOPK},
     {"powersgd", TAUT_FAMILY_POWERSGD}, {"grid", TAUT_FAMILY_GRID},   {"all", TAUT_FAMILY_ALL},
 };
@@ -42,8 +45,8 @@ taut_status taut__families_parse(const char *text, uint32_t *families)
         size_t len = strcspn(at, ","), i = 0, n = sizeof names / sizeof *names;
         while (i < n && (strlen(names[i].name) != len || strncmp(names[i].name, at, len) != 0)) i++;
         if (i == n)
-            return taut__fail(TAUT_E_INVALID, "families '%s': '%.*s' must be half, quant, topk, powersgd, grid or all", text,
-                              (int)len, at);
+            return taut__fail(TAUT_E_INVALID, "families '%s': '%.*s' must be half, quant, topk, powersgd, grid or all",
+                              text, (int)len, at);
         *families |= names[i].family;
         at += len;
         if (!*at) return TAUT_OK;

@@ -6,8 +6,12 @@
 #include "../../compressors/codec.h"
 
 enum { /* families, as bits */
-    TAUT_FAMILY_HALF = 1, TAUT_FAMILY_QUANT = 2, TAUT_FAMILY_TOPK = 4, TAUT_FAMILY_POWERSGD = 8, TAUT_FAMILY_GRID = 16,
-    TAUT_FAMILY_ALL = 31,
+       TAUT_FAMILY_HALF = 1,
+       TAUT_FAMILY_QUANT = 2,
+       TAUT_FAMILY_TOPK = 4,
+       TAUT_FAMILY_POWERSGD = 8,
+       TAUT_FAMILY_GRID = 16,
+       TAUT_FAMILY_ALL = 31,
 };
 
 /* "quant,grid" or "all" */

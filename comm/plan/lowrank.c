@@ -101,7 +101,10 @@ static size_t columns(const taut__sketch *s) { return s->rank + TAUT_SKETCH_TAIL
 static size_t side(const taut__sketch *s) { return s->left ? s->rows : s->cols; }
 
 /* Direction k, element i: rows of qt lie back to back, columns of p side by side. */
-static float *at(const taut__sketch *s, float *basis, size_t k, size_t i) { return s->left ? basis + i * columns(s) + k : basis + k * s->cols + i; }
+static float *at(const taut__sketch *s, float *basis, size_t k, size_t i)
+{
+    return s->left ? basis + i * columns(s) + k : basis + k * s->cols + i;
+}
 
 /* The random directions, orthogonal to the basis. */
 static void draw_tail(taut__sketch *s)
@@ -178,7 +181,7 @@ void taut__sketch_take(taut__sketch *s, float *product)
     if (!(norm2 > 0) || !isfinite(norm2)) return;
     note_shares(s, product);
     s->looks++;
-    size_t from = s->left ? s->cols : s->rows, have = columns(s);
+    size_t       from = s->left ? s->cols : s->rows, have = columns(s);
     taut__sketch next = *s;
     next.left = !s->left;
     for (size_t k = 0; k < s->rank; k++)

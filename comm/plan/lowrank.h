@@ -28,19 +28,20 @@ enum { TAUT_SKETCH_RANK = 8, TAUT_SKETCH_TAIL = 2 };
 
 typedef struct taut__sketch {
     size_t   rows, cols, rank;
-    bool     left;    /* the next look multiplies from the left: P^T X */
+    bool     left; /* the next look multiplies from the left: P^T X */
     unsigned looks;
-    float   *basis;   /* of the next look: rank rows (of cols) or, left, rank columns (of rows), orthonormal; then the random ones */
-    double   share[TAUT_SKETCH_RANK]; /* of |X|^2 along the leading directions, faded over looks */
+    float *
+        basis; /* of the next look: rank rows (of cols) or, left, rank columns (of rows), orthonormal; then the random ones */
+    double share[TAUT_SKETCH_RANK]; /* of |X|^2 along the leading directions, faded over looks */
 } taut__sketch;
 
 taut_status taut__sketch_prepare(taut__sketch *s, size_t rows, size_t cols);
 void        taut__sketch_fini(taut__sketch *s);
-size_t      taut__sketch_floats(const taut__sketch *s); /* of the next look */
+size_t      taut__sketch_floats(const taut__sketch *s);                                  /* of the next look */
 void        taut__sketch_project(const taut__sketch *s, const float *x, float *product); /* this rank's */
 /* product: summed over ranks; is changed. Nothing is learnt of one that is zero or not finite. */
-void        taut__sketch_take(taut__sketch *s, float *product);
+void taut__sketch_take(taut__sketch *s, float *product);
 /* Share of |X|^2 that rank r leaves; 1 before there were enough looks. */
-double      taut__sketch_left(const taut__sketch *s, size_t rank);
+double taut__sketch_left(const taut__sketch *s, size_t rank);
 
 #endif

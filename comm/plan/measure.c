@@ -44,7 +44,8 @@ static taut_status reserve(taut__bench *b, size_t elems, size_t bytes)
 
 /* Seconds of encode and decode as an allreduce has them, where the ranks agree on sums of statistics; alone, a codec may search for the
  * best setting and take longer. Integer codecs keep codes beside the frame, and add. */
-static taut_status time_agreed(taut__bench *b, const taut_call *alone, const float *x, size_t cap, double factor, taut__measured *m)
+static taut_status time_agreed(taut__bench *b, const taut_call *alone, const float *x, size_t cap, double factor,
+                               taut__measured *m)
 {
     const taut_codec *codec = taut__spec_codec(alone->spec);
     taut_call         call = *alone;
@@ -61,7 +62,8 @@ static taut_status time_agreed(taut__bench *b, const taut_call *alone, const flo
     m->encode_s = (taut__processor_s() - start) * factor;
     start = taut__processor_s();
     /* err is only a place to decode to */
-    TAUT_TRY(codes ? taut__op_unpack_values(codec, &call, b->payload, len, b->codes, b->err) : taut__op_decode(codec, &call, b->payload, len, b->err));
+    TAUT_TRY(codes ? taut__op_unpack_values(codec, &call, b->payload, len, b->codes, b->err)
+                   : taut__op_decode(codec, &call, b->payload, len, b->err));
     m->decode_s = (taut__processor_s() - start) * factor;
     return TAUT_OK;
 }
@@ -95,8 +97,8 @@ taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tens
     return measure(b, spec, t, x, factor, seed, true, m);
 }
 
-taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
-                                uint64_t seed, taut__measured *m)
+taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x,
+                                double factor, uint64_t seed, taut__measured *m)
 {
     return measure(b, spec, t, x, factor, seed, false, m);
 }
@@ -104,7 +106,8 @@ taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const tau
 taut__work taut__work_dense(const taut_tensor *t)
 {
     double bytes = 4.0 * (double)t->elems;
-    return (taut__work){.dense_bytes = bytes, .bytes = bytes, .sum_bytes = bytes, .rounds = 1, .vias = 1u << TAUT_VIA_NATIVE};
+    return (taut__work){
+        .dense_bytes = bytes, .bytes = bytes, .sum_bytes = bytes, .rounds = 1, .vias = 1u << TAUT_VIA_NATIVE};
 }
 
 /* The sum of p codes: as wide as one for quant; of grid half a bit per doubling wider, where there is something; the
@@ -165,14 +168,15 @@ double taut__grid_centre(const double *stats, const double *weight, size_t layer
     return exp2(lo);
 }
 
-size_t taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double coarsest, size_t n,
-                         taut__rung *rung)
+size_t taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double coarsest,
+                         size_t n, taut__rung *rung)
 {
     const double finest = 1e-9; /* below, codes are as wide as floats */
     double       norm2 = weight * stats[GRID_STAT_NORM2];
     size_t       made = 0;
     for (size_t i = 0; i < n && norm2 > 0; i++) {
-        double step = centre * exp2(((double)i - (double)(n / 2)) / per_octave), rel = error_at(stats, weight, step) / norm2;
+        double step = centre * exp2(((double)i - (double)(n / 2)) / per_octave),
+               rel = error_at(stats, weight, step) / norm2;
         if (rel < finest) continue;
         rung[made++] = (taut__rung){fmin(rel, coarsest), step / sqrt(weight)};
         if (rel >= coarsest) break;

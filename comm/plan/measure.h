@@ -18,8 +18,8 @@ void taut__bench_fini(taut__bench *b);
 
 /* taut__measured : of the whole layer, one rank. */
 typedef struct taut__measured {
-    double plain, weighted; /* squared error; in units of the tensor's scale */
-    double bytes;           /* encoded, frame included */
+    double plain, weighted;    /* squared error; in units of the tensor's scale */
+    double bytes;              /* encoded, frame included */
     double encode_s, decode_s; /* of the processor, one thread */
 } taut__measured;
 
@@ -27,8 +27,8 @@ typedef struct taut__measured {
  * taut__measure() also decodes, and measures both times; _error() does neither. */
 taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
                           uint64_t seed, taut__measured *m);
-taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
-                                uint64_t seed, taut__measured *m);
+taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x,
+                                double factor, uint64_t seed, taut__measured *m);
 
 /* Seconds that this thread has had the processor: what runs beside it on a shared machine is not in them. */
 double taut__processor_s(void);
@@ -44,11 +44,13 @@ taut__work taut__work_dense(const taut_tensor *t);
  *   budget : squared error allowed, all layers, in the metric
  * taut__grid_centre() finds the step, in units of the metric; 0 when nothing is to be coded. */
 enum { TAUT_LADDER = 13 };
-typedef struct taut__rung { double rel, step; } taut__rung; /* step in units of the scale */
+typedef struct taut__rung {
+    double rel, step;
+} taut__rung; /* step in units of the scale */
 double taut__grid_centre(const double *stats, const double *weight, size_t layers, double budget);
 /* Fills rung[0..n), n odd, the middle one at the centre, per_octave of them per factor 2, none coarser than rel=coarsest.
  * Returns how many make sense. */
-size_t taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double coarsest, size_t n,
-                         taut__rung *rung);
+size_t taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double coarsest,
+                         size_t n, taut__rung *rung);
 
 #endif

@@ -77,12 +77,13 @@ static taut_status prepare(const taut__observer *o, taut__observed *l)
     return TAUT_OK;
 }
 
-taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor, struct taut_axes *const *axes)
+taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor,
+                               struct taut_axes *const *axes)
 {
-    taut__observed  *l;
-    double *vector;
+    taut__observed *l;
+    double         *vector;
     if (o->layers == o->room) {
-        size_t room = 2 * o->room + 64;
+        size_t          room = 2 * o->room + 64;
         taut__observed *more = taut__grown(o->layer, o->layers, room, sizeof *more);
         if (!more) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
         o->layer = more;
@@ -105,21 +106,24 @@ taut_status taut__observer_add(taut__observer *o, const char *name, const taut_t
 taut_status taut__observer_arm_lowrank(taut__observer *o, size_t index)
 {
     taut__observed *l = &o->layer[index];
-    size_t elems = l->rows * l->tensor->cols;
+    size_t          elems = l->rows * l->tensor->cols;
     if (taut__min(l->rows, l->tensor->cols) < 2) return TAUT_OK;
     if (o->own_lowrank)
-        TAUT_TRY(taut__basis_prepare(&l->basis, l->rows, l->tensor->cols, taut__min(RANKS, taut__min(l->rows, l->tensor->cols))));
+        TAUT_TRY(taut__basis_prepare(&l->basis, l->rows, l->tensor->cols,
+                                     taut__min(RANKS, taut__min(l->rows, l->tensor->cols))));
     TAUT_TRY(taut__sketch_prepare(&l->sketch, l->rows, l->tensor->cols));
     if (taut__sketch_floats(&l->sketch) > o->sketch_room) {
         taut__free(o->sketch);
         o->sketch_room = 0;
-        if (!(o->sketch = taut__alloc(taut__sketch_floats(&l->sketch), sizeof *o->sketch))) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+        if (!(o->sketch = taut__alloc(taut__sketch_floats(&l->sketch), sizeof *o->sketch)))
+            return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
         o->sketch_room = taut__sketch_floats(&l->sketch);
     }
     if (elems > o->matrix_elems) {
         taut__free(o->matrix);
         o->matrix_elems = 0;
-        if (!(o->matrix = taut__alloc(elems, sizeof *o->matrix))) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+        if (!(o->matrix = taut__alloc(elems, sizeof *o->matrix)))
+            return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
         o->matrix_elems = elems;
     }
     o->matrix_layer = o->sketch_layer = index;
@@ -130,7 +134,7 @@ taut_status taut__observer_arm_lowrank(taut__observer *o, size_t index)
 taut_status taut__observer_arm(taut__observer *o, size_t index, uint64_t turn, bool lowrank)
 {
     taut__observed *l = &o->layer[index];
-    size_t blocks = taut__ceil_div(l->tensor->elems, BLOCK);
+    size_t          blocks = taut__ceil_div(l->tensor->elems, BLOCK);
     l->armed = true;
     l->fed = 0;
     l->start = taut__mix64(turn) % l->stride;
@@ -205,7 +209,8 @@ static void look_lowrank(taut__observer *o, taut__observed *l, double *v)
     for (size_t i = 0; i < RANKS; i++) v[V_LOWRANK + i] += energy[i] / norm2;
 }
 
-static taut_status look_specs(taut__observer *o, const taut__observed *l, const taut_tensor *t, double factor, double *v)
+static taut_status look_specs(taut__observer *o, const taut__observed *l, const taut_tensor *t, double factor,
+                              double *v)
 {
     for (size_t i = 0; i < l->specs; i++) {
         taut__measured m;
@@ -220,11 +225,11 @@ static taut_status look_specs(taut__observer *o, const taut__observed *l, const 
 
 taut_status taut__observer_measure(taut__observer *o, size_t index)
 {
-    taut__observed      *l = &o->layer[index];
-    double     *v = o->vector + l->at, factor, stats[GRID_STATS] = {0};
-    taut_tensor t;
-    taut_norm2  own;
-    taut_call   call = {.spec = &o->grid[GRID_PACKED], .tensor = &t};
+    taut__observed *l = &o->layer[index];
+    double         *v = o->vector + l->at, factor, stats[GRID_STATS] = {0};
+    taut_tensor     t;
+    taut_norm2      own;
+    taut_call       call = {.spec = &o->grid[GRID_PACKED], .tensor = &t};
     if (!l->armed || l->fed < l->tensor->elems) return TAUT_OK;
     l->armed = false;
     TAUT_TRY(sample_tensor(o, l, &t));
@@ -238,7 +243,8 @@ taut_status taut__observer_measure(taut__observer *o, size_t index)
         v[V_LOOKS] += 1;
         v[V_PLAIN] += own.plain * factor;
         v[V_WEIGHTED] += own.weighted * factor;
-        int lowest = taut__grid_lowest(own.weighted > 0 ? stats : v + v_grid(l->specs)); /* this look's window, unless all is zero */
+        int lowest = taut__grid_lowest(
+            own.weighted > 0 ? stats : v + v_grid(l->specs)); /* this look's window, unless all is zero */
         taut__grid_set_window(v + v_grid(l->specs), lowest);
         taut__grid_set_window(stats, lowest);
         for (size_t i = 0; i < GRID_STATS; i++) v[v_grid(l->specs) + i] += stats[i] * factor;
@@ -264,14 +270,19 @@ const double *taut__observer_vector(const taut__observer *o, size_t *n)
     return o->vector;
 }
 
-taut_status taut__observer_shared(taut__observer *o, size_t l, const taut__apart *apart) { return taut__shared_keep(&o->layer[l].shared, apart); }
+taut_status taut__observer_shared(taut__observer *o, size_t l, const taut__apart *apart)
+{
+    return taut__shared_keep(&o->layer[l].shared, apart);
+}
 
 /* ---- low rank of the sum ---- */
 
 size_t taut__observer_sketch_size(const taut__observer *o, size_t l)
 {
     const taut__observed *x = &o->layer[l];
-    return taut__min(x->rows, x->tensor->cols) < 2 ? 0 : (TAUT_SKETCH_RANK + TAUT_SKETCH_TAIL) * taut__max(x->rows, x->tensor->cols);
+    return taut__min(x->rows, x->tensor->cols) < 2
+               ? 0
+               : (TAUT_SKETCH_RANK + TAUT_SKETCH_TAIL) * taut__max(x->rows, x->tensor->cols);
 }
 
 size_t taut__observer_sketch(const taut__observer *o, double *v)

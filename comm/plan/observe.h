@@ -21,7 +21,8 @@ taut_status taut__observer_create(const taut_spec *reference, const taut_spec *s
 void        taut__observer_destroy(taut__observer *o);
 
 /* tensor is kept, and its scale may change later */
-taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor, struct taut_axes *const *axes); /* likewise */
+taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor,
+                               struct taut_axes *const *axes); /* likewise */
 
 /* Looking at a layer takes three calls: arm it, feed all its elements once, in slices in any order, then measure, which does nothing until
  * all have come. x is
@@ -53,25 +54,33 @@ double     *taut__observer_speeds(taut__observer *o, size_t *n);
 /* How many times as long as probed, 1 to 4, a fast codec takes on the largest layer (4 MiB of it) while the other ranks are at it
  * too: they may share its processor or its memory. Called by all ranks at the same moment; takes about so many seconds. */
 taut_status taut__observer_crowd(taut__observer *o, double seconds, double *factor);
-void        taut__observer_slow_down(taut__observer *o, double factor); /* all speeds are priced so many times slower than probed */
+void        taut__observer_slow_down(taut__observer *o,
+                                     double          factor); /* all speeds are priced so many times slower than probed */
 
 /* What layer l would take under the starter, at most; false where that does not suit the layer. */
 bool taut__observer_starter_work(const taut__observer *o, size_t l, taut__work *w);
 
 /* Everything is relative to the looks, so that a step whose gradients are larger than those of the looks leaves no trace. */
 typedef struct taut__aggregate { /* of a layer */
-    bool             out;     /* not to be planned for */
-    taut_norm2       ratio;   /* |sum over ranks of x|^2 / sum over ranks of |x|^2, of recent steps */
-    bool             scaled;  /* errors count in units of the layer's scale */
-    double           relative; /* not scaled: squared errors count as this many times elements / |sum|^2; 0: as they are */
+    bool       out;              /* not to be planned for */
+    taut_norm2 ratio;            /* |sum over ranks of x|^2 / sum over ranks of |x|^2, of recent steps */
+    bool       scaled;           /* errors count in units of the layer's scale */
+    double     relative; /* not scaled: squared errors count as this many times elements / |sum|^2; 0: as they are */
     const taut_spec *current; /* in force: always among the options */
     double           tuned;   /* its error is asked for times this */
-    double           made;    /* squared error that it makes of the sum, over sum of |x|^2, in the metric, as measured; < 0: unknown */
+    double
+        made; /* squared error that it makes of the sum, over sum of |x|^2, in the metric, as measured; < 0: unknown */
 } taut__aggregate;
 
-enum { TAUT_KIND_ENTROPY = 1, TAUT_KIND_OTHERS = 2 }; /* taut__option.kind: with an entropy coder; neither that nor one of the fastest codecs */
+enum {
+    TAUT_KIND_ENTROPY = 1,
+    TAUT_KIND_OTHERS = 2
+}; /* taut__option.kind: with an entropy coder; neither that nor one of the fastest codecs */
 
-void *taut__grown(void *old, size_t used, size_t room, size_t size); /* a larger copy of an array, the old one released; NULL, and nothing is touched, when out of memory */
+void *taut__grown(
+    void *old, size_t used, size_t room,
+    size_t
+        size); /* a larger copy of an array, the old one released; NULL, and nothing is touched, when out of memory */
 
 typedef struct taut__offers {
     taut__observations o;
@@ -92,13 +101,13 @@ double taut__observer_basis(const taut__observer *o, size_t l, const double *sum
 
 /* sum: vectors of all ranks. rel: the budget if not like:, a share of `all` times norm2: layers that are not planned for have norms
  * too. The result belongs to the observer, until the next call. */
-taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel, double all,
-                                  taut__offers **offers);
+taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel,
+                                  double all, taut__offers **offers);
 
 /* Checkpoints (observe_state.c): looks, and what is to be looked at next; the options of the last offers, and how many they are. What fails is memory,
  * in reading; bytes that are not what they should be are noted in v. */
-taut_status taut__observer_visit(taut__visit *v, taut__observer *o);
-taut_status taut__offers_visit(taut__visit *v, taut__observer *o, size_t *options);
+taut_status   taut__observer_visit(taut__visit *v, taut__observer *o);
+taut_status   taut__offers_visit(taut__visit *v, taut__observer *o, size_t *options);
 taut__offers *taut__observer_last(taut__observer *o); /* offers, as read */
 
 #endif

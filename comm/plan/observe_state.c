@@ -106,7 +106,8 @@ taut_status taut__observer_visit(taut__visit *v, taut__observer *o)
 static void visit_option(taut__visit *v, taut__option *o, const taut_tensor *t)
 {
     taut_spec spec;
-    double    had[7] = {o->work.dense_bytes, o->work.bytes, o->work.sum_bytes, o->work.encode_s, o->work.decode_s, o->work.rounds, o->work.agree};
+    double    had[7] = {o->work.dense_bytes, o->work.bytes,  o->work.sum_bytes, o->work.encode_s,
+                        o->work.decode_s,    o->work.rounds, o->work.agree};
     taut__visit_text(v, o->spec, sizeof o->spec);
     taut__visit_bool(v, &o->dense);
     taut__visit_f64(v, &o->error);

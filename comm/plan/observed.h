@@ -20,7 +20,7 @@ enum { V_LOOKS, V_PLAIN, V_WEIGHTED, V_LOWRANK_LOOKS, V_LOWRANK, V_SPEC = V_LOWR
 static inline size_t v_grid(size_t specs) { return V_SPEC + 3 * specs; }
 /* ... and bits per element without and with the layer's basis, at relative errors of these */
 enum { BASIS_RELS = 3 };
-static const double basis_rel[BASIS_RELS] = {0.05, 0.2, 0.5};
+static const double  basis_rel[BASIS_RELS] = {0.05, 0.2, 0.5};
 static inline size_t v_basis(size_t specs) { return v_grid(specs) + GRID_STATS; }
 static inline size_t v_size(size_t specs) { return v_basis(specs) + 2 * BASIS_RELS; }
 
@@ -31,16 +31,16 @@ typedef struct taut__observed {
     taut_spec         *spec;      /* the reference last, where it suits */
     bool               referenced, armed;
     size_t             start, stride, blocks; /* of the sample: blocks start, start+stride, ... of BLOCK elements */
-    size_t             fed;       /* elements since it was armed */
-    float             *x;         /* the sample */
-    size_t             row_stride, rows; /* of what low rank looks at */
-    taut__basis        basis;  /* of this rank's own, where the reference is of low rank */
-    taut__sketch       sketch; /* of the sum */
+    size_t             fed;                   /* elements since it was armed */
+    float             *x;                     /* the sample */
+    size_t             row_stride, rows;      /* of what low rank looks at */
+    taut__basis        basis;                 /* of this rank's own, where the reference is of low rank */
+    taut__sketch       sketch;                /* of the sum */
     taut__shared       shared;
     struct taut_axes *const *axes; /* see taut__planned.axes */
-    float             *tile;      /* of the basis: a sample of whole vectors, and room for their coordinates; NULL: none */
-    size_t             tile_n, tile_at; /* floats of one of the two; which tile */
-    bool               tiled;     /* the look has one */
+    float *tile;            /* of the basis: a sample of whole vectors, and room for their coordinates; NULL: none */
+    size_t tile_n, tile_at; /* floats of one of the two; which tile */
+    bool   tiled;           /* the look has one */
 } taut__observed;
 
 typedef struct taut__speed {
@@ -49,23 +49,24 @@ typedef struct taut__speed {
 } taut__speed;
 
 struct taut__observer {
-    int         ranks;
-    bool        like, own_lowrank; /* the latter: the reference is of low rank */
-    taut_spec   reference, starter, grid[2];
+    int             ranks;
+    bool            like, own_lowrank; /* the latter: the reference is of low rank */
+    taut_spec       reference, starter, grid[2];
     taut__observed *layer;
-    size_t      layers, room, values;
-    double     *vector;
-    taut__bench bench;
-    float      *scale;  /* of a sample */
-    float      *matrix; /* rows of the one layer that is armed for low rank */
-    size_t      matrix_elems, matrix_layer;
-    float       *sketch;       /* of that layer, this step; NULL: no memory yet */
-    size_t      sketch_room, sketch_layer; /* SIZE_MAX: none in this step; agreed */
-    bool        sketched;      /* this rank's product is there */
-    taut__speed *speed;
-    double     *seconds; /* encode, decode per element, for each speed; then the same per call; then of a basis, per element and direction */
-    size_t      speeds;
-    double      slow;     /* times as long as those */
+    size_t          layers, room, values;
+    double         *vector;
+    taut__bench     bench;
+    float          *scale;  /* of a sample */
+    float          *matrix; /* rows of the one layer that is armed for low rank */
+    size_t          matrix_elems, matrix_layer;
+    float          *sketch;                    /* of that layer, this step; NULL: no memory yet */
+    size_t          sketch_room, sketch_layer; /* SIZE_MAX: none in this step; agreed */
+    bool            sketched;                  /* this rank's product is there */
+    taut__speed    *speed;
+    double          *
+        seconds; /* encode, decode per element, for each speed; then the same per call; then of a basis, per element and direction */
+    size_t       speeds;
+    double       slow; /* times as long as those */
     taut__offers offers;
     double      *stats, *weight; /* of all layers: statistics of one step, weights of their errors */
     double       expected;       /* what errors have in common, all layers, at the step that would spend the budget */
@@ -79,7 +80,7 @@ taut_status taut__basis_arm(taut__observed *l, uint64_t turn);
 void        taut__basis_feed(taut__observed *l, const float *x, size_t first, size_t n);
 taut_status taut__basis_measure(taut__observed *l, double *v); /* adds to the layer's vector v */
 /* Bits with the basis of l over bits without at this relative error, as of sums v; 1: not known. */
-double      taut__basis_ratio(const taut__observed *l, const double *v, double rel);
+double taut__basis_ratio(const taut__observed *l, const double *v, double rel);
 
 /* Of a change of basis, per element and direction: the least of a few, on x of side x side, which is spoilt. */
 taut_status taut__basis_time(float *x, size_t side, int tries, double *seconds);

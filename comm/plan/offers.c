@@ -18,7 +18,8 @@ static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
     spec[n++] = o->grid[GRID_RANS];
     if (taut__spec_suits(&o->starter, t) == TAUT_OK) spec[n++] = o->starter;
     o->speed = taut__alloc(n, sizeof *o->speed);
-    o->seconds = taut__alloc(4 * n + 1, sizeof *o->seconds); /* the last: of a change of basis, per element and direction */
+    o->seconds =
+        taut__alloc(4 * n + 1, sizeof *o->seconds); /* the last: of a change of basis, per element and direction */
     if (!o->speed || !o->seconds) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     o->speeds = n;
     for (size_t i = 0; i < n; i++) {
@@ -51,7 +52,7 @@ taut_status taut__observer_probe(taut__observer *o)
     enum { SMALL = 48, LARGE = 224, TRIES = 2 };
     const double small = SMALL * SMALL, large = LARGE * LARGE;
     taut_tensor  t = {.elems = SMALL * SMALL, .rows = SMALL, .cols = SMALL};
-    taut__rng     rng = taut__rng_of(1, 0);
+    taut__rng    rng = taut__rng_of(1, 0);
     float       *x = taut__alloc(LARGE * LARGE, sizeof *x);
     taut_status  s = x ? list_speeds(o, &t) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     for (uint32_t i = 0; s == TAUT_OK && i < LARGE * LARGE; i++) { /* Laplacian, roughly as gradients are */
@@ -61,7 +62,8 @@ taut_status taut__observer_probe(taut__observer *o)
     if (s == TAUT_OK) s = time_all(o, x, LARGE, TRIES, o->seconds);
     if (s == TAUT_OK) s = time_all(o, x, SMALL, TRIES, o->seconds + 2 * o->speeds);
     for (size_t i = 0; s == TAUT_OK && i < 2 * o->speeds; i++) {
-        double *each = o->seconds + i, *call = o->seconds + 2 * o->speeds + i, slope = (*each - *call) / (large - small);
+        double *each = o->seconds + i, *call = o->seconds + 2 * o->speeds + i,
+               slope = (*each - *call) / (large - small);
         slope = fmin(fmax(slope, 0.2 * *each / large), *each / large);
         *call = fmax(*each - slope * large, 0);
         *each = slope;
@@ -134,14 +136,14 @@ static void price_codec(const taut__observer *o, const taut_spec *spec, double e
 taut_status taut__observer_crowd(taut__observer *o, double seconds, double *factor)
 {
     enum { MOST = 1 << 20 };
-    const double most = 4; /* beyond, it is something else that has the processor */
+    const double   most = 4; /* beyond, it is something else that has the processor */
     taut_spec      spec;
     taut__measured priced = {0}, m;
     size_t         n = 4096;
     double         took = 0, alone = 0, wall = 0, begin, processor;
     for (size_t l = 0; l < o->layers; l++) n = taut__max(n, o->layer[l].tensor->elems);
     n = taut__min(n, MOST);
-    float *x = taut__alloc(n, sizeof *x);
+    float      *x = taut__alloc(n, sizeof *x);
     taut_status s = x ? taut__spec_parse("quant:bits=4", &spec) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     for (size_t i = 0; s == TAUT_OK && i < n; i++) x[i] = (float)((int)(i * 2654435761u >> 20 & 0xfff) - 0x800);
     taut_tensor t = {.elems = n, .rows = 1, .cols = n};
@@ -181,7 +183,7 @@ typedef struct pricing { /* one layer */
     const double          *v;     /* its sums over ranks */
     const double          *stats; /* grid's statistics of one step, all ranks */
     const taut__aggregate *aggregate;
-    double                 weight; /* of its squared errors */
+    double                 weight;     /* of its squared errors */
     double                 own2, sum2; /* sum over ranks of |x|^2, and |sum|^2; in the metric */
     taut__offer           *offer;
 } pricing;
@@ -204,7 +206,8 @@ static uint32_t kind_of(const taut_spec *spec)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     if (codec == &taut__codec_grid && (int)spec->stage[0].value[GRID_KEY_CODE] == GRID_RANS) return TAUT_KIND_ENTROPY;
-    bool fast = strcmp(codec->name, "quant") == 0 || strcmp(codec->name, "fp16") == 0 || strcmp(codec->name, "bf16") == 0;
+    bool fast =
+        strcmp(codec->name, "quant") == 0 || strcmp(codec->name, "fp16") == 0 || strcmp(codec->name, "bf16") == 0;
     return fast && spec->stages == 1 ? 0 : TAUT_KIND_OTHERS;
 }
 
@@ -219,12 +222,15 @@ static taut_status add(pricing *p, const taut_spec *spec, double own, double com
     option = append(p);
     if (!option) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
     price_codec(p->o, spec, (double)p->l->tensor->elems, &m);
-    *option = (taut__option){.error = error, .kind = kind_of(spec), .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
+    *option = (taut__option){
+        .error = error, .kind = kind_of(spec), .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
     taut__spec_print(spec, option->spec, sizeof option->spec);
     /* an owner adds its own part as it is, and encodes the sum once more, unless that makes no error, or two ranks tell each other */
     bool again = option->work.vias & 1u << TAUT_VIA_SRA && ranks > 2;
-    if (again && !(codec->caps & (TAUT_CAP_INTEGER | TAUT_CAP_SPARSE))) option->error = error * (ranks - 1) / ranks + own / p->own2 * p->sum2;
-    if (option->error > 0.95 * p->sum2 || own > 0.95 * p->own2) { /* as bad as sending nothing; feedback would only let it grow */
+    if (again && !(codec->caps & (TAUT_CAP_INTEGER | TAUT_CAP_SPARSE)))
+        option->error = error * (ranks - 1) / ranks + own / p->own2 * p->sum2;
+    if (option->error > 0.95 * p->sum2 ||
+        own > 0.95 * p->own2) { /* as bad as sending nothing; feedback would only let it grow */
         p->offer->n--;
         p->o->offers.o.options--;
     }
@@ -248,7 +254,8 @@ static taut_status add_grid_at(pricing *p, taut__rung rung, double common, int c
     if (taut__spec_parse(text, &spec) != TAUT_OK) return TAUT_OK;
     bits = taut__grid_estimate_bits(p->stats, rung.step, spec.stage[0].value[GRID_KEY_DEAD], code);
     if (basis > 0) bits *= taut__basis_ratio(p->l, p->v, rung.rel);
-    return add(p, &spec, spec.stage[0].value[GRID_KEY_REL] * p->own2, common, bits / 8 * (double)p->l->tensor->elems + 64);
+    return add(p, &spec, spec.stage[0].value[GRID_KEY_REL] * p->own2, common,
+               bits / 8 * (double)p->l->tensor->elems + 64);
 }
 
 /* Weight of the statistics' squared errors: its norm in the metric over its norm in its own unit. */
@@ -303,7 +310,8 @@ static taut_status add_topk(pricing *p)
         double density = spec[i].stage[0].value[0], threshold;
         double bits = density * (32 + 2 + log2(1 / density)); /* value, and a Rice-coded gap */
         double left = topk_left(p->stats, density, &threshold);
-        TAUT_TRY(add(p, &spec[i], left * p->own2, grid_common(p, threshold, 0), bits / 8 * (double)p->l->tensor->elems + 64));
+        TAUT_TRY(add(p, &spec[i], left * p->own2, grid_common(p, threshold, 0),
+                     bits / 8 * (double)p->l->tensor->elems + 64));
     }
     return TAUT_OK;
 }
@@ -371,9 +379,12 @@ static taut_status find_current(pricing *p, uint32_t *current)
     }
     if (!(p->own2 > 0)) return TAUT_OK;
     taut__rung rung = {fmin(spec->stage[0].value[GRID_KEY_REL] * p->aggregate->tuned, COARSEST), 0};
-    rung.step = taut__grid_estimate_step(p->stats, rung.rel * p->stats[GRID_STAT_NORM2], spec->stage[0].value[GRID_KEY_DEAD]);
+    rung.step =
+        taut__grid_estimate_step(p->stats, rung.rel * p->stats[GRID_STAT_NORM2], spec->stage[0].value[GRID_KEY_DEAD]);
     *current = (uint32_t)all->options;
-    if (rung.step > 0) TAUT_TRY(add_grid_at(p, rung, grid_common(p, rung.step, DEAD), (int)spec->stage[0].value[GRID_KEY_CODE], taut__spec_basis(spec)));
+    if (rung.step > 0)
+        TAUT_TRY(add_grid_at(p, rung, grid_common(p, rung.step, DEAD), (int)spec->stage[0].value[GRID_KEY_CODE],
+                             taut__spec_basis(spec)));
     if (*current == all->options) *current = (uint32_t)p->offer->first;
     return TAUT_OK;
 }
@@ -388,7 +399,8 @@ static void correct(pricing *p, uint32_t current)
     if (p->aggregate->made < 0 || !(expected > 0)) return;
     factor = fmin(fmax(p->aggregate->made * p->own2 / expected, 0.25), 4);
     for (size_t i = p->offer->first; i < p->offer->first + p->offer->n; i++)
-        if (taut__spec_parse(all->option[i].spec, &spec) == TAUT_OK && taut__spec_codec(&spec) == codec) all->option[i].error *= factor;
+        if (taut__spec_parse(all->option[i].spec, &spec) == TAUT_OK && taut__spec_codec(&spec) == codec)
+            all->option[i].error *= factor;
 }
 
 static taut_status offer_layer(pricing *p, double centre, uint32_t *current)
@@ -416,10 +428,16 @@ static taut_status offer_layer(pricing *p, double centre, uint32_t *current)
 
 static pricing pricing_of(taut__observer *o, size_t l, const double *sum, const taut__aggregate *a)
 {
-    pricing p = {.o = o, .l = &o->layer[l], .v = sum + o->layer[l].at, .stats = o->stats + l * GRID_STATS, .aggregate = a,
+    pricing p = {.o = o,
+                 .l = &o->layer[l],
+                 .v = sum + o->layer[l].at,
+                 .stats = o->stats + l * GRID_STATS,
+                 .aggregate = a,
                  .offer = &o->offers.o.layer[l]};
-    double plain2 = per_step(&p, V_PLAIN), own = a->scaled ? per_step(&p, V_WEIGHTED) : plain2;
-    p.weight = a->scaled || a->relative == 0 ? 1 : a->relative * taut__layer_weight(p.l->tensor->elems, plain2 * a->ratio.plain, plain2);
+    double  plain2 = per_step(&p, V_PLAIN), own = a->scaled ? per_step(&p, V_WEIGHTED) : plain2;
+    p.weight = a->scaled || a->relative == 0
+                   ? 1
+                   : a->relative * taut__layer_weight(p.l->tensor->elems, plain2 * a->ratio.plain, plain2);
     if (a->out) p.weight = 0;
     p.own2 = p.weight * own;
     p.sum2 = p.own2 * (a->scaled ? a->ratio.weighted : a->ratio.plain);
@@ -454,8 +472,8 @@ static double find_centre(taut__observer *o, double budget)
     return centre;
 }
 
-taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel, double all,
-                                  taut__offers **out)
+taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel,
+                                  double all, taut__offers **out)
 {
     taut__offers *offers = &o->offers;
     double        centre;

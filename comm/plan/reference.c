@@ -3,7 +3,12 @@
 #include <math.h>
 #include <string.h>
 
-enum { ELEMS = 512, FEW = 4, MANY = 64, PER = 1 << 19 }; /* a bucket of quant; blocks of a layer; elements per block beyond the few */
+enum {
+    ELEMS = 512,
+    FEW = 4,
+    MANY = 64,
+    PER = 1 << 19
+};                                /* a bucket of quant; blocks of a layer; elements per block beyond the few */
 static const double FRESH = 0.25; /* share of the last step in what is kept */
 static const double SCALED_MOST = 2.5;
 
@@ -41,8 +46,8 @@ static taut_norm2 squares(const taut_tensor *t, const taut__wide *w, const float
     return sum;
 }
 
-taut_status taut__reference_measure(const taut__reference *r, const taut_spec *spec, const taut__planned *layer, taut__bench *bench, uint64_t seed,
-                                    double v[TAUT_REFERENCE_VALUES])
+taut_status taut__reference_measure(const taut__reference *r, const taut_spec *spec, const taut__planned *layer,
+                                    taut__bench *bench, uint64_t seed, double v[TAUT_REFERENCE_VALUES])
 {
     const taut_tensor *t = layer->tensor;
     taut__wide         w = r->sampled ? layer->wide : (taut__wide){0};
@@ -51,7 +56,8 @@ taut_status taut__reference_measure(const taut__reference *r, const taut_spec *s
     memset(v, 0, TAUT_REFERENCE_VALUES * sizeof *v);
     if (w.blocks == 0) return TAUT_OK;
     TAUT_TRY(taut__measure_error(bench, spec, &sample, w.x, 1, seed, &m));
-    taut_norm2 x = t->scale_n > 1 ? squares(t, &w, w.x) : taut__norm2(&sample, w.x, 0, sample.elems), e = {m.plain, m.weighted};
+    taut_norm2 x = t->scale_n > 1 ? squares(t, &w, w.x) : taut__norm2(&sample, w.x, 0, sample.elems),
+               e = {m.plain, m.weighted};
     if (t->scale_n > 1) e = squares(t, &w, bench->err);
     if (!isfinite(x.plain) || !isfinite(x.weighted) || !isfinite(e.plain) || !isfinite(e.weighted)) return TAUT_OK;
     v[0] = e.plain, v[1] = e.weighted, v[2] = x.plain, v[3] = x.weighted;

@@ -22,8 +22,8 @@ typedef struct taut__reference { /* of a layer */
 taut_status taut__reference_watch(taut__reference *r, const taut_spec *spec, taut__planned *layer);
 
 /* This rank's values; zeros where the layer was not sampled. seed: of stochastic rounding. */
-taut_status taut__reference_measure(const taut__reference *r, const taut_spec *spec, const taut__planned *layer, taut__bench *bench, uint64_t seed,
-                                    double v[TAUT_REFERENCE_VALUES]);
+taut_status taut__reference_measure(const taut__reference *r, const taut_spec *spec, const taut__planned *layer,
+                                    taut__bench *bench, uint64_t seed, double v[TAUT_REFERENCE_VALUES]);
 /* The sums over ranks. */
 void taut__reference_take(taut__reference *r, const double v[TAUT_REFERENCE_VALUES]);
 

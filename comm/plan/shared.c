@@ -47,7 +47,10 @@ taut_status taut__shared_keep(taut__shared *s, const taut__apart *a)
 
 static double scale_at(const taut_tensor *t, size_t i)
 {
-    return t->scale_n == 0 ? 1 : t->scale_n == 1 ? t->scale[0] : t->scale_n == t->elems ? t->scale[i] : t->scale[i / t->cols];
+    return t->scale_n == 0          ? 1
+           : t->scale_n == 1        ? t->scale[0]
+           : t->scale_n == t->elems ? t->scale[i]
+                                    : t->scale[i / t->cols];
 }
 
 /* grid's rounding, as grid_unit.h specifies it; in units of the step */
@@ -57,7 +60,8 @@ static double error_of(double x, double inverse, double dead)
     return x < 0 ? -e : e;
 }
 
-static void add_block(const taut__shared_look *look, size_t k, const taut_tensor *t, double step, double dead, bool weighted, taut__common *c)
+static void add_block(const taut__shared_look *look, size_t k, const taut_tensor *t, double step, double dead,
+                      bool weighted, taut__common *c)
 {
     size_t all = look->blocks * look->elems;
     for (size_t i = 0; i < look->elems && look->at[k] + i < t->elems; i++) {

@@ -25,7 +25,8 @@ typedef struct taut__shared { /* of a layer: the last looks */
 } taut__shared;
 
 void        taut__shared_fini(taut__shared *s);
-taut_status taut__shared_room(taut__shared *s, size_t i, size_t blocks, size_t encoders, size_t elems); /* look i is to hold that */
+taut_status taut__shared_room(taut__shared *s, size_t i, size_t blocks, size_t encoders,
+                              size_t elems);                          /* look i is to hold that */
 taut_status taut__shared_keep(taut__shared *s, const taut__apart *a); /* copies; the oldest look goes */
 
 typedef struct taut__common { /* sums over the samples: of squares of errors' sums, of squares of errors */

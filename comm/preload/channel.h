@@ -27,26 +27,26 @@
 #include <pthread.h>
 
 typedef struct taut__entry { /* one event, with what its plain call needs */
-    taut__call_kind     kind;
-    const void         *in;       /* MPI_IN_PLACE where the program said so */
-    void               *out;
-    int                 count;
-    const int          *counts;   /* reduce_scatter; NULL: all `count` */
-    MPI_Datatype        type;
-    MPI_Op              op;
-    int                 send_count; /* allgather, with send_type */
-    MPI_Datatype        send_type;
-    MPI_Request         plain;    /* persistent: the MPI's own request */
-    uint64_t            event;
-    uint64_t            key;
-    uint64_t            elements; /* that are summed on each rank */
-    int                 dtype;    /* taut_dtype, or -1 */
-    bool                data;     /* else it only takes part in votes; the call itself is made elsewhere */
-    bool                queued, asks; /* asks: taut__asks_at */
-    bool                fit;      /* this rank's buffers are such as Taut takes; what else decides is the same on all ranks */
-    uint64_t            digest;   /* of the channel's calls up to this one */
-    MPI_Request         request;  /* to complete; queued data only */
-    double              begin_s;
+    taut__call_kind kind;
+    const void     *in; /* MPI_IN_PLACE where the program said so */
+    void           *out;
+    int             count;
+    const int      *counts; /* reduce_scatter; NULL: all `count` */
+    MPI_Datatype    type;
+    MPI_Op          op;
+    int             send_count; /* allgather, with send_type */
+    MPI_Datatype    send_type;
+    MPI_Request     plain; /* persistent: the MPI's own request */
+    uint64_t        event;
+    uint64_t        key;
+    uint64_t        elements;     /* that are summed on each rank */
+    int             dtype;        /* taut_dtype, or -1 */
+    bool            data;         /* else it only takes part in votes; the call itself is made elsewhere */
+    bool            queued, asks; /* asks: taut__asks_at */
+    bool            fit;    /* this rank's buffers are such as Taut takes; what else decides is the same on all ranks */
+    uint64_t        digest; /* of the channel's calls up to this one */
+    MPI_Request     request; /* to complete; queued data only */
+    double          begin_s;
     struct taut__entry *next;
 } taut__entry;
 
@@ -63,45 +63,45 @@ typedef struct taut__position { /* of a cycle */
 typedef struct taut__channel {
     MPI_Comm        user, control;
     bool            has_control, seen_eligible, failed; /* failed: agreed; from here on calls pass through */
-    bool            watching;    /* agreed: some rank has made a call that could be compressed */
-    _Atomic bool    scatters;    /* there was a reduce-scatter: allgathers are events */
+    bool            watching;                           /* agreed: some rank has made a call that could be compressed */
+    _Atomic bool    scatters;                           /* there was a reduce-scatter: allgathers are events */
     int             rank, size;
-    pthread_mutex_t lock;        /* sequence, queue, sites */
+    pthread_mutex_t lock; /* sequence, queue, sites */
     pthread_cond_t  changed;
     taut__sequence  sequence;
-    uint64_t        checked;     /* events before this one have been dealt with by execute() */
+    uint64_t        checked; /* events before this one have been dealt with by execute() */
     uint64_t        next_ask;
-    uint64_t        digest;      /* of all events so far: what MPI wants to be the same on all ranks */
-    uint64_t        said;        /* the digest that goes into votes: that of the event being executed */
-    uint64_t        base;        /* votes come often after this event: the first one, or that of the last break */
-    uint64_t        vote_after;  /* no vote before this event */
-    uint32_t        doubted;     /* votes that found a cycle, but doubts about all of it */
+    uint64_t        digest;     /* of all events so far: what MPI wants to be the same on all ranks */
+    uint64_t        said;       /* the digest that goes into votes: that of the event being executed */
+    uint64_t        base;       /* votes come often after this event: the first one, or that of the last break */
+    uint64_t        vote_after; /* no vote before this event */
+    uint32_t        doubted;    /* votes that found a cycle, but doubts about all of it */
 
-    taut__entry    *head, **tail; /* queued */
-    size_t          queued;       /* those, the one being executed, and calls under way */
-    bool            threaded, stop;
-    pthread_t       worker;
-    taut__flight   *flights;      /* of the worker */
+    taut__entry  *head, **tail; /* queued */
+    size_t        queued;       /* those, the one being executed, and calls under way */
+    bool          threaded, stop;
+    pthread_t     worker;
+    taut__flight *flights; /* of the worker */
 
     bool            active;
-    uint64_t        start;       /* event at which cycles began */
+    uint64_t        start;              /* event at which cycles began */
     size_t          period, last_coded; /* position of the last coded site: a step ends there */
     taut__position *position;
     taut_comm      *course[TAUT_COURSES];
     int             courses;
-    float          *copy;        /* reduce-scatter, allgather and dry runs: the largest site's elements */
+    float          *copy; /* reduce-scatter, allgather and dry runs: the largest site's elements */
     size_t          copy_n;
-    float          *kept;        /* dry runs: inputs of a cycle's non-blocking calls */
+    float          *kept; /* dry runs: inputs of a cycle's non-blocking calls */
     size_t          kept_n;
     uint64_t        cycles, breaks;
 
-    taut__site    **site;        /* of this channel */
-    size_t          sites;
-    double          in_calls_s;
-    taut__waits     waits;
-    double          busy_since;  /* of the non-blocking calls under way */
-    size_t          under_way;
-    bool            waited_once; /* the first ones warm up */
+    taut__site          **site; /* of this channel */
+    size_t                sites;
+    double                in_calls_s;
+    taut__waits           waits;
+    double                busy_since; /* of the non-blocking calls under way */
+    size_t                under_way;
+    bool                  waited_once; /* the first ones warm up */
     struct taut__channel *next;
 } taut__channel;
 
@@ -126,16 +126,19 @@ int  taut__timed_plain(taut__channel *c, const taut__entry *e, taut__site *s, do
 bool taut__votes_at(const taut__channel *c, uint64_t event);
 bool taut__all_say(taut__channel *c, bool yes, uint64_t word); /* every rank yes, with the same word; a no has none */
 const void *taut__input_of(const taut__entry *e);
-int  taut__fail_as_mpi(taut__channel *c, const taut__site *s, taut_status status);
-void taut__note_codec(taut__site *s, const taut_layer *layer, uint64_t sent, uint64_t dense);
+int         taut__fail_as_mpi(taut__channel *c, const taut__site *s, taut_status status);
+void        taut__note_codec(taut__site *s, const taut_layer *layer, uint64_t sent, uint64_t dense);
 taut_status taut__reduce_into(taut__channel *c, const taut__entry *e, taut_layer *layer, void *to);
 taut_status taut__end_step(taut__channel *c, int course);
 
 /* look_mpi.c : samples of what goes in and comes out */
-float *taut__own_sample(const taut__channel *c, const taut__entry *e, const taut__site *s); /* NULL: this call is not looked at; to be freed */
-void   taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float *own, double took); /* a plain call is over; frees own */
+float *taut__own_sample(const taut__channel *c, const taut__entry *e,
+                        const taut__site *s); /* NULL: this call is not looked at; to be freed */
+void   taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float *own,
+                     double took); /* a plain call is over; frees own */
 void   taut__note_scattered(taut__channel *c, const taut__entry *e, taut__site *s); /* a reduce-scatter is over */
-bool   taut__gathers_scattered(taut__channel *c, const taut__entry *e); /* an allgather of a multiple of the latest sum of that size */
+bool   taut__gathers_scattered(taut__channel     *c,
+                               const taut__entry *e); /* an allgather of a multiple of the latest sum of that size */
 void   taut__note_norm(taut__channel *c, const taut__entry *e, taut__site *s);
 void   taut__note_broadcast(taut__channel *c, const void *buf, size_t bytes);
 
@@ -149,14 +152,15 @@ bool        taut__parts_fit(const taut__channel *c, const taut__position *p, con
 taut_status taut__open_course(taut__channel *c, const char *budget);
 
 /* trial_mpi.c : dry runs, and what constants would be worth */
-void        taut__dry_budgets(const char *budget[TAUT_COURSES]); /* those that a dry run tries */
-int         taut__dry_courses(void);
-int         taut__course_of(const taut__channel *c, uint64_t cycle); /* -1: none is tried in this cycle */
-int         taut__shadow_call(taut__channel *c, taut__entry *e, taut__position *p, bool last);
-void        taut__gauge_constants(void); /* in MPI_Finalize; collective */
+void taut__dry_budgets(const char *budget[TAUT_COURSES]); /* those that a dry run tries */
+int  taut__dry_courses(void);
+int  taut__course_of(const taut__channel *c, uint64_t cycle); /* -1: none is tried in this cycle */
+int  taut__shadow_call(taut__channel *c, taut__entry *e, taut__position *p, bool last);
+void taut__gauge_constants(void); /* in MPI_Finalize; collective */
 
 /* worker_mpi.c */
-int  taut__channel_queue(taut__channel *c, const taut__entry *e, MPI_Request *request); /* copies e; *request is completed later */
+int  taut__channel_queue(taut__channel *c, const taut__entry *e,
+                         MPI_Request *request); /* copies e; *request is completed later */
 int  taut__worker_start(taut__channel *c);
 void taut__worker_stop(taut__channel *c);
 void taut__flight_code(taut__channel *c, taut__entry *e, taut__position *p); /* a queued coded call begins */
@@ -183,11 +187,12 @@ typedef struct taut__preload_state {
     taut__preload_options option;
     bool                  ready, threads; /* between init and finalize; MPI_THREAD_MULTIPLE */
     double                begun_s;
-    _Atomic uint64_t      small_calls, unserved; /* the latter: for lack of threads, calls that could be compressed, and requests */
-    taut__site          **site;   /* all, in order of number */
-    size_t                sites;
-    pthread_mutex_t       lock;   /* of site, channels */
-    taut__channel        *channels;
+    _Atomic uint64_t      small_calls,
+        unserved;         /* the latter: for lack of threads, calls that could be compressed, and requests */
+    taut__site    **site; /* all, in order of number */
+    size_t          sites;
+    pthread_mutex_t lock; /* of site, channels */
+    taut__channel  *channels;
 } taut__preload_state;
 extern taut__preload_state taut__preload;
 

@@ -3,7 +3,11 @@
 #include <stdlib.h>
 
 static int key = MPI_KEYVAL_INVALID;
-static _Thread_local struct { MPI_Comm comm; taut__channel *channel; uint64_t era; } last; /* found by this thread */
+static _Thread_local struct {
+    MPI_Comm       comm;
+    taut__channel *channel;
+    uint64_t       era;
+} last;                          /* found by this thread */
 static _Atomic uint64_t era = 1; /* grows when a communicator is freed: its handle may come again */
 
 static void close_channel(taut__channel *c)
@@ -142,10 +146,10 @@ bool taut__channel_eligible(const taut__channel *c, taut__entry *e)
     e->elements = elements_of(c, e);
     if ((scatter || gather) && e->dtype == TAUT_F16) e->dtype = -1;
     uint64_t bytes = e->elements * (e->dtype == TAUT_F32 ? 4 : 2);
-    bool     sends = !gather || e->in == MPI_IN_PLACE || (e->send_count == e->count && dtype_of(e->send_type) == e->dtype);
+    bool sends = !gather || e->in == MPI_IN_PLACE || (e->send_count == e->count && dtype_of(e->send_type) == e->dtype);
     e->fit = e->in && e->out && (uintptr_t)e->out % 4 == 0 && sends;
-    bool could = e->dtype >= 0 && (gather || e->op == MPI_SUM) && bytes >= taut__preload.option.threshold && bytes <= (uint64_t)1 << 40 &&
-                 !(scatter && e->in == MPI_IN_PLACE) && (!gather || gathers_parts(c, e));
+    bool could = e->dtype >= 0 && (gather || e->op == MPI_SUM) && bytes >= taut__preload.option.threshold &&
+                 bytes <= (uint64_t)1 << 40 && !(scatter && e->in == MPI_IN_PLACE) && (!gather || gathers_parts(c, e));
     if (could && waited && !taut__preload.threads) taut__preload.unserved++;
     return could && !(waited && !taut__preload.threads);
 }
@@ -162,7 +166,8 @@ bool taut__channel_event(taut__channel *c, taut__entry *e)
     c->seen_eligible |= eligible;
     if (e->kind == TAUT_KIND_REDUCE_SCATTER) c->scatters = true;
     bool coded_here = c->active && c->position[(e->event - c->start) % c->period].coded;
-    e->asks = !c->watching && !c->failed && taut__asks_at(e->event, e->kind != TAUT_KIND_IALLREDUCE || c->has_control, &c->next_ask);
+    e->asks = !c->watching && !c->failed &&
+              taut__asks_at(e->event, e->kind != TAUT_KIND_IALLREDUCE || c->has_control, &c->next_ask);
     bool votes = e->asks || (c->watching && !c->failed && !c->active && taut__votes_at(c, e->event));
     wanted = c->queued > 0 || eligible || coded_here || votes;
     if (e->kind == TAUT_KIND_IALLREDUCE && !c->has_control) wanted = false;

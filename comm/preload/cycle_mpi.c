@@ -41,7 +41,11 @@ static taut__site *add_site(taut__channel *c, const taut__site *like)
 static taut__site *site_for(taut__channel *c, const taut__entry *e)
 {
     taut__site *s = taut__find_site(c, e->key, 0);
-    return s ? s : add_site(c, &(taut__site){.kind = e->kind, .key = e->key, .count = e->elements, .elem_bytes = e->dtype == TAUT_F32 ? 4 : 2});
+    return s ? s
+             : add_site(c, &(taut__site){.kind = e->kind,
+                                         .key = e->key,
+                                         .count = e->elements,
+                                         .elem_bytes = e->dtype == TAUT_F32 ? 4 : 2});
 }
 
 static size_t position_of(const taut__channel *c, uint64_t event) /* also of events before the first cycle */
@@ -71,8 +75,14 @@ static taut__site *site_at(taut__channel *c, size_t i)
     for (size_t k = 0; k < i; k++) ordinal += c->position[k].key == key;
     taut__site *s = taut__find_site(c, key, ordinal), *first = taut__find_site(c, key, 0);
     if (s || !first) return s;
-    taut__site like = {.kind = first->kind, .key = key, .ordinal = ordinal, .count = first->count, .elem_bytes = first->elem_bytes,
-                       .like = first->like, .plain_s = first->plain_s, .plain_timed = first->plain_timed};
+    taut__site like = {.kind = first->kind,
+                       .key = key,
+                       .ordinal = ordinal,
+                       .count = first->count,
+                       .elem_bytes = first->elem_bytes,
+                       .like = first->like,
+                       .plain_s = first->plain_s,
+                       .plain_timed = first->plain_timed};
     return add_site(c, &like);
 }
 
@@ -102,7 +112,8 @@ static bool like_a_solver(const taut__channel *c)
     for (size_t i = 0; i < c->period; i++) {
         uint64_t key = c->position[i].key;
         large += taut__key_eligible(key);
-        for (uint64_t n = 1; n <= 2; n++) scalars += key == taut__call_key(TAUT_KIND_ALLREDUCE, n, TAUT_TYPE_DOUBLE, TAUT_OP_SUM, false);
+        for (uint64_t n = 1; n <= 2; n++)
+            scalars += key == taut__call_key(TAUT_KIND_ALLREDUCE, n, TAUT_TYPE_DOUBLE, TAUT_OP_SUM, false);
     }
     return large > 0 && scalars >= 2 * large;
 }
@@ -133,7 +144,9 @@ enum { BLOCKED = 128 }; /* beside a doubt: this rank cannot, or is not to, compr
 
 static unsigned char say_of(const taut__site *s, bool solver)
 {
-    taut__doubt d = included(s) ? TAUT_DOUBT_NONE : solver ? TAUT_DOUBT_SOLVER : taut__likeness_judge(&s->like, s->calls);
+    taut__doubt d = included(s) ? TAUT_DOUBT_NONE
+                    : solver    ? TAUT_DOUBT_SOLVER
+                                : taut__likeness_judge(&s->like, s->calls);
     return (unsigned char)(d | (s->excluded || s->misfit || s->unaligned || taut__preload.option.off ? BLOCKED : 0));
 }
 
@@ -159,7 +172,8 @@ static size_t weigh_doubts(taut__channel *c, bool *unsure)
         remember_norms(c, i);
         doubt[i] = say_of(s, solver);
     }
-    if (!doubt || taut__real_mpi.Allreduce(MPI_IN_PLACE, doubt, (int)c->period, MPI_UNSIGNED_CHAR, MPI_MAX, c->control) != MPI_SUCCESS) {
+    if (!doubt || taut__real_mpi.Allreduce(MPI_IN_PLACE, doubt, (int)c->period, MPI_UNSIGNED_CHAR, MPI_MAX,
+                                           c->control) != MPI_SUCCESS) {
         free(doubt);
         return 0;
     }
@@ -205,8 +219,8 @@ static taut_status register_site(taut__channel *c, taut__position *p, int course
         p->layer[course] = taut_comm_layer(c->course[course], i);
         if (taut_layer_get_stats(p->layer[course], &t) == TAUT_OK && strcmp(t.name, name) == 0) return TAUT_OK;
     }
-    return taut_layer_register(c->course[course], name, p->site->elem_bytes == 4 ? TAUT_F32 : TAUT_F16, 2, (size_t[]){n / cols, cols},
-                               &p->layer[course]);
+    return taut_layer_register(c->course[course], name, p->site->elem_bytes == 4 ? TAUT_F32 : TAUT_F16, 2,
+                               (size_t[]){n / cols, cols}, &p->layer[course]);
 }
 
 bool taut__parts_fit(const taut__channel *c, const taut__position *p, const taut__entry *e)

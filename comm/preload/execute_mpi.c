@@ -18,7 +18,11 @@ bool taut__all_say(taut__channel *c, bool yes, uint64_t word)
     uint64_t v[4] = {yes ? word : 0, yes ? ~word : 0, c->said, ~c->said};
     if (taut__real_mpi.Allreduce(MPI_IN_PLACE, v, 4, MPI_UINT64_T, MPI_MIN, c->control) != MPI_SUCCESS) return false;
     if (v[2] != ~v[3] && !c->failed) {
-        if (c->rank == 0) fprintf(stderr, "taut: ranks have made different calls on a communicator of %d, which MPI forbids: they pass through from here on\n", c->size);
+        if (c->rank == 0)
+            fprintf(stderr,
+                    "taut: ranks have made different calls on a communicator of %d, which MPI forbids: they pass "
+                    "through from here on\n",
+                    c->size);
         c->failed = true;
     }
     return v[0] == ~v[1] && !c->failed;
@@ -32,7 +36,10 @@ static bool watches(taut__channel *c, const taut__entry *e)
     pthread_mutex_lock(&c->lock);
     any = c->seen_eligible;
     pthread_mutex_unlock(&c->lock);
-    if (taut__real_mpi.Allreduce(MPI_IN_PLACE, &any, 1, MPI_INT, MPI_MAX, c->has_control ? c->control : c->user) != MPI_SUCCESS || !any) return false;
+    if (taut__real_mpi.Allreduce(MPI_IN_PLACE, &any, 1, MPI_INT, MPI_MAX, c->has_control ? c->control : c->user) !=
+            MPI_SUCCESS ||
+        !any)
+        return false;
     bool there = c->has_control || PMPI_Comm_dup(c->user, &c->control) == MPI_SUCCESS;
     pthread_mutex_lock(&c->lock);
     c->watching = c->has_control = there;
@@ -58,7 +65,8 @@ int taut__plain_call(taut__channel *c, const taut__entry *e)
     case TAUT_KIND_REDUCE_SCATTER:
         return e->counts ? taut__real_mpi.Reduce_scatter(e->in, e->out, e->counts, e->type, e->op, comm)
                          : taut__real_mpi.Reduce_scatter_block(e->in, e->out, e->count, e->type, e->op, comm);
-    case TAUT_KIND_ALLGATHER: return taut__real_mpi.Allgather(e->in, e->send_count, e->send_type, e->out, e->count, e->type, comm);
+    case TAUT_KIND_ALLGATHER:
+        return taut__real_mpi.Allgather(e->in, e->send_count, e->send_type, e->out, e->count, e->type, comm);
     case TAUT_KIND_PERSISTENT: return persistent_call(e);
     default: return taut__real_mpi.Allreduce(e->in, e->out, e->count, e->type, e->op, comm);
     }
@@ -127,7 +135,8 @@ static void note_errors(taut__channel *c, int course)
         taut__position  *p = &c->position[i];
         taut_layer_stats t = {.size = sizeof t};
         if (!p->coded || taut_layer_get_stats(p->layer[course], &t) != TAUT_OK) continue;
-        if (taut__preload.option.dry_run) p->site->trials.error[course] = fmax(p->site->trials.error[course], t.rel_err2);
+        if (taut__preload.option.dry_run)
+            p->site->trials.error[course] = fmax(p->site->trials.error[course], t.rel_err2);
         else p->site->error2 += t.rel_err2, p->site->norm2 += 1;
         error = fmax(error, t.rel_err2);
     }
@@ -172,7 +181,8 @@ static bool as_expected(taut__channel *c, uint64_t event) /* all events up to th
     bool same = true;
     pthread_mutex_lock(&c->lock);
     for (uint64_t e = taut__max(c->checked, c->start); e <= event && same; e++)
-        same = taut__sequence_knows(&c->sequence, e) && taut__sequence_key(&c->sequence, e) == c->position[(e - c->start) % c->period].key;
+        same = taut__sequence_knows(&c->sequence, e) &&
+               taut__sequence_key(&c->sequence, e) == c->position[(e - c->start) % c->period].key;
     pthread_mutex_unlock(&c->lock);
     return same;
 }
@@ -220,10 +230,10 @@ static int in_cycle(taut__channel *c, taut__entry *e, double begin, bool *made)
 
 int taut__execute(taut__channel *c, taut__entry *e)
 {
-    double begin = taut__now(), took;
-    bool   made = false, queued = e->queued; /* e may be gone when its call is over */
-    int    rc = MPI_SUCCESS;
-    uint64_t        event = e->event;
+    double   begin = taut__now(), took;
+    bool     made = false, queued = e->queued; /* e may be gone when its call is over */
+    int      rc = MPI_SUCCESS;
+    uint64_t event = e->event;
     c->said = e->digest;
     taut__call_kind kind = e->kind;
     if (watches(c, e)) {

@@ -31,8 +31,9 @@ static size_t sizes_of(taut__channel *c, taut__site *site[MOST])
     uint64_t word = 1;
     for (size_t i = 0; i < c->sites; i++) {
         taut__site *s = c->site[i];
-        bool        new = s->like.looks >= TAUT_LOOKS && s->coded_calls == 0 && s->elem_bytes == 4 && s->plain_timed > 0 && n < MOST &&
-                   (s->kind == TAUT_KIND_ALLREDUCE || s->kind == TAUT_KIND_IALLREDUCE) && taut__site_bytes(s) <= LARGEST;
+        bool new = s->like.looks >= TAUT_LOOKS && s->coded_calls == 0 && s->elem_bytes == 4 && s->plain_timed > 0 &&
+                   n < MOST && (s->kind == TAUT_KIND_ALLREDUCE || s->kind == TAUT_KIND_IALLREDUCE) &&
+                   taut__site_bytes(s) <= LARGEST;
         for (size_t k = 0; k < n && new; k++) new = site[k]->count != s->count;
         size_t at = n;
         if (!new) continue;
@@ -75,7 +76,8 @@ static bool gauge(taut__channel *c, float *x, float *y, size_t n, double seconds
             memcpy(y, x, n * sizeof *y);
             taut__all_say(c, true, 1);
             double begin = taut__now();
-            if (plain) ok &= taut__real_mpi.Allreduce(MPI_IN_PLACE, y, (int)n, MPI_FLOAT, MPI_SUM, c->control) == MPI_SUCCESS;
+            if (plain)
+                ok &= taut__real_mpi.Allreduce(MPI_IN_PLACE, y, (int)n, MPI_FLOAT, MPI_SUM, c->control) == MPI_SUCCESS;
             else ok = taut_allreduce(layer, y, TAUT_SUM) == TAUT_OK && taut_step_end(comm) == TAUT_OK;
             if (k >= WARM) seconds[plain] += (taut__now() - begin) / TIMED;
         }
@@ -118,7 +120,8 @@ void taut__gauge_constants(void)
         float *x = malloc(2 * site[k]->count * sizeof *x);
         if (taut__all_say(c, x != NULL, 1)) {
             make_gradient(x, site[k]->count, c->rank);
-            if (gauge(c, x, x + site[k]->count, site[k]->count, seconds) && seconds[1] > 0) ratio[k] = seconds[0] / seconds[1];
+            if (gauge(c, x, x + site[k]->count, site[k]->count, seconds) && seconds[1] > 0)
+                ratio[k] = seconds[0] / seconds[1];
         }
         free(x);
     }

@@ -22,9 +22,9 @@ static bool of_an_mpi(const char *path)
 }
 
 typedef struct tables {
-    const ElfW(Sym) *symbol;
-    const char      *text;
-    size_t           symbols; /* at least all that are imported */
+    const ElfW(Sym) * symbol;
+    const char *text;
+    size_t      symbols; /* at least all that are imported */
 } tables;
 
 static const void *pointer(const struct dl_phdr_info *o, ElfW(Addr) at) /* most systems have relocated it */
@@ -35,8 +35,8 @@ static const void *pointer(const struct dl_phdr_info *o, ElfW(Addr) at) /* most 
 static tables tables_of(const struct dl_phdr_info *o)
 {
     const ElfW(Dyn) *d = NULL;
-    const uint32_t  *hash = NULL, *gnu = NULL;
-    tables           t = {0};
+    const uint32_t *hash = NULL, *gnu = NULL;
+    tables          t = {0};
     for (int i = 0; i < o->dlpi_phnum; i++)
         if (o->dlpi_phdr[i].p_type == PT_DYNAMIC) d = (const ElfW(Dyn) *)(o->dlpi_addr + o->dlpi_phdr[i].p_vaddr);
     for (; d && d->d_tag != DT_NULL; d++) {

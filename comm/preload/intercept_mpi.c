@@ -16,7 +16,10 @@ static _Thread_local int inside; /* calls of ours, and calls that the MPI makes 
 /* ---- reducing calls ---- */
 
 /* NULL: passes through. */
-static taut__channel *channel_for(MPI_Comm comm) { return taut__preload.ready && !inside ? taut__channel_of(comm) : NULL; }
+static taut__channel *channel_for(MPI_Comm comm)
+{
+    return taut__preload.ready && !inside ? taut__channel_of(comm) : NULL;
+}
 
 static int blocking(taut__channel *c, taut__entry *e)
 {
@@ -35,29 +38,52 @@ static int allreduce(const void *in, void *out, int count, MPI_Datatype type, MP
 {
     taut__channel *c = channel_for(comm);
     if (!c) return taut__real_mpi.Allreduce(in, out, count, type, op, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_KIND_ALLREDUCE, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true});
+    return blocking(
+        c,
+        &(taut__entry){
+            .kind = TAUT_KIND_ALLREDUCE, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true});
 }
 
 static int reduce_scatter(const void *in, void *out, const int *counts, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
     taut__channel *c = counts ? channel_for(comm) : NULL;
     if (!c) return taut__real_mpi.Reduce_scatter(in, out, counts, type, op, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_KIND_REDUCE_SCATTER, .in = in, .out = out, .counts = counts, .type = type, .op = op, .data = true});
+    return blocking(c, &(taut__entry){.kind = TAUT_KIND_REDUCE_SCATTER,
+                                      .in = in,
+                                      .out = out,
+                                      .counts = counts,
+                                      .type = type,
+                                      .op = op,
+                                      .data = true});
 }
 
 static int reduce_scatter_block(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
     taut__channel *c = channel_for(comm);
     if (!c) return taut__real_mpi.Reduce_scatter_block(in, out, count, type, op, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_KIND_REDUCE_SCATTER, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true});
+    return blocking(c, &(taut__entry){.kind = TAUT_KIND_REDUCE_SCATTER,
+                                      .in = in,
+                                      .out = out,
+                                      .count = count,
+                                      .type = type,
+                                      .op = op,
+                                      .data = true});
 }
 
-static int allgather(const void *in, int send_count, MPI_Datatype send_type, void *out, int count, MPI_Datatype type, MPI_Comm comm)
+static int allgather(const void *in, int send_count, MPI_Datatype send_type, void *out, int count, MPI_Datatype type,
+                     MPI_Comm comm)
 {
     taut__channel *c = channel_for(comm);
     if (!c || !c->scatters) return taut__real_mpi.Allgather(in, send_count, send_type, out, count, type, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_KIND_ALLGATHER, .in = in, .send_count = send_count, .send_type = send_type, .out = out,
-                                      .count = count, .type = type, .op = MPI_OP_NULL, .data = true});
+    return blocking(c, &(taut__entry){.kind = TAUT_KIND_ALLGATHER,
+                                      .in = in,
+                                      .send_count = send_count,
+                                      .send_type = send_type,
+                                      .out = out,
+                                      .count = count,
+                                      .type = type,
+                                      .op = MPI_OP_NULL,
+                                      .data = true});
 }
 
 static int bcast(void *buf, int count, MPI_Datatype type, int root, MPI_Comm comm)
@@ -65,24 +91,28 @@ static int bcast(void *buf, int count, MPI_Datatype type, int root, MPI_Comm com
     int            rc = taut__real_mpi.Bcast(buf, count, type, root, comm), size = 0;
     taut__channel *c = taut__preload.sites > 0 && count > 0 ? channel_for(comm) : NULL;
     if (!c || c->sites == 0 || PMPI_Type_size(type, &size) != MPI_SUCCESS) return rc;
-    if ((uint64_t)count * (uint64_t)size >= taut__preload.option.threshold) taut__note_broadcast(c, buf, (size_t)count * (size_t)size);
+    if ((uint64_t)count * (uint64_t)size >= taut__preload.option.threshold)
+        taut__note_broadcast(c, buf, (size_t)count * (size_t)size);
     return rc;
 }
 
-static int allreduce_init(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm, MPI_Info info, MPI_Request *request)
+static int allreduce_init(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
+                          MPI_Info info, MPI_Request *request)
 {
     taut__channel *c = taut__preload.threads ? channel_for(comm) : NULL;
     if (!taut__preload.threads) taut__preload.unserved++;
     if (!c) return taut__real_mpi.Allreduce_init(in, out, count, type, op, comm, info, request);
     inside++;
-    taut__entry e = {.kind = TAUT_KIND_PERSISTENT, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true};
-    int         rc = taut__allreduce_init(c, &e, comm, info, request);
+    taut__entry e = {
+        .kind = TAUT_KIND_PERSISTENT, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true};
+    int rc = taut__allreduce_init(c, &e, comm, info, request);
     inside--;
     return rc;
 }
 
 /* One that could be coded is queued, and so is its part in votes where it could not. */
-static int iallreduce(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm, MPI_Request *request)
+static int iallreduce(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
+                      MPI_Request *request)
 {
     taut__channel *c = channel_for(comm);
     if (!c) return taut__real_mpi.Iallreduce(in, out, count, type, op, comm, request);
@@ -144,8 +174,13 @@ static void report(bool aborted)
     char             version[8192] = "";
     int              length, rank = 0, size = 1;
     const char      *codec = getenv("TAUT_CODEC"), *budget = getenv("TAUT_BUDGET");
-    taut__job_report r = {.site = (const taut__site *const *)taut__preload.site, .sites = taut__preload.sites, .mpi = version, .aborted = aborted,
-                          .wall_s = taut__now() - taut__preload.begun_s, .small_calls = taut__preload.small_calls, .unserved = taut__preload.unserved};
+    taut__job_report r = {.site = (const taut__site *const *)taut__preload.site,
+                          .sites = taut__preload.sites,
+                          .mpi = version,
+                          .aborted = aborted,
+                          .wall_s = taut__now() - taut__preload.begun_s,
+                          .small_calls = taut__preload.small_calls,
+                          .unserved = taut__preload.unserved};
     PMPI_Comm_rank(MPI_COMM_WORLD, &rank);
     if (rank != 0) return;
     PMPI_Comm_size(MPI_COMM_WORLD, &size);
@@ -155,13 +190,16 @@ static void report(bool aborted)
     r.ranks = size;
     for (size_t i = 0; i < taut__preload.sites; i++)
         if (taut__preload.site[i]->doubt == TAUT_DOUBT_UNSEEN)
-            taut__preload.site[i]->doubt = taut__likeness_judge(&taut__preload.site[i]->like, taut__preload.site[i]->calls);
+            taut__preload.site[i]->doubt =
+                taut__likeness_judge(&taut__preload.site[i]->like, taut__preload.site[i]->calls);
     for (taut__channel *c = taut__preload.channels; c; c = c->next) r.in_calls_s += c->in_calls_s;
-    snprintf(r.config, sizeof r.config, "codec=%s budget=%s", codec && *codec ? codec : "auto", budget && *budget ? budget : "like:quant:bits=4");
+    snprintf(r.config, sizeof r.config, "codec=%s budget=%s", codec && *codec ? codec : "auto",
+             budget && *budget ? budget : "like:quant:bits=4");
     if (taut__preload.option.dry_run) taut__dry_budgets(r.budget);
     const char *path = taut__preload.option.report;
     if (!path || strcmp(path, "-") != 0) taut__report_print(&r);
-    if (path && *path && strcmp(path, "-") != 0 && taut__report_write(&r, path) != TAUT_OK) fprintf(stderr, "taut: %s\n", taut_last_error());
+    if (path && *path && strcmp(path, "-") != 0 && taut__report_write(&r, path) != TAUT_OK)
+        fprintf(stderr, "taut: %s\n", taut_last_error());
 }
 
 static int finalize(void)
@@ -192,8 +230,9 @@ static int abort_job(MPI_Comm comm, int code)
 /* Preloaded itself, this library would bring its MPI into a program of another one, before the program's own. */
 __attribute__((constructor)) static void refuse_to_be_preloaded(void)
 {
-    static const char text[] = "taut: LD_PRELOAD names a back end (libtaut-preload-openmpi.so or -mpich.so): name libtaut-preload-mpi.so "
-                               "instead, which opens the one that fits the program's MPI\n";
+    static const char text[] =
+        "taut: LD_PRELOAD names a back end (libtaut-preload-openmpi.so or -mpich.so): name libtaut-preload-mpi.so "
+        "instead, which opens the one that fits the program's MPI\n";
     if (dlsym(RTLD_DEFAULT, TAUT_STUBS_MARK)) return;
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(126);
     _exit(127);
@@ -203,15 +242,24 @@ TAUT_API int taut_preload_backend(const taut__function real[TAUT_CALLS], taut__f
 int          taut_preload_backend(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS])
 {
     static const taut__function mine[TAUT_CALLS] = {
-        [TAUT_CALL_Init] = (taut__function)init, [TAUT_CALL_Init_thread] = (taut__function)init_thread,
-        [TAUT_CALL_Finalize] = (taut__function)finalize, [TAUT_CALL_Abort] = (taut__function)abort_job,
-        [TAUT_CALL_Allreduce] = (taut__function)allreduce, [TAUT_CALL_Iallreduce] = (taut__function)iallreduce,
-        [TAUT_CALL_Reduce_scatter] = (taut__function)reduce_scatter, [TAUT_CALL_Reduce_scatter_block] = (taut__function)reduce_scatter_block,
-        [TAUT_CALL_Allgather] = (taut__function)allgather, [TAUT_CALL_Bcast] = (taut__function)bcast,
-        [TAUT_CALL_Wait] = (taut__function)taut__wait, [TAUT_CALL_Waitall] = (taut__function)taut__waitall,
-        [TAUT_CALL_Waitany] = (taut__function)taut__waitany, [TAUT_CALL_Waitsome] = (taut__function)taut__waitsome,
-        [TAUT_CALL_Start] = (taut__function)taut__start, [TAUT_CALL_Startall] = (taut__function)taut__startall,
-        [TAUT_CALL_Request_free] = (taut__function)taut__request_free, [TAUT_CALL_Allreduce_init] = (taut__function)allreduce_init,
+        [TAUT_CALL_Init] = (taut__function)init,
+        [TAUT_CALL_Init_thread] = (taut__function)init_thread,
+        [TAUT_CALL_Finalize] = (taut__function)finalize,
+        [TAUT_CALL_Abort] = (taut__function)abort_job,
+        [TAUT_CALL_Allreduce] = (taut__function)allreduce,
+        [TAUT_CALL_Iallreduce] = (taut__function)iallreduce,
+        [TAUT_CALL_Reduce_scatter] = (taut__function)reduce_scatter,
+        [TAUT_CALL_Reduce_scatter_block] = (taut__function)reduce_scatter_block,
+        [TAUT_CALL_Allgather] = (taut__function)allgather,
+        [TAUT_CALL_Bcast] = (taut__function)bcast,
+        [TAUT_CALL_Wait] = (taut__function)taut__wait,
+        [TAUT_CALL_Waitall] = (taut__function)taut__waitall,
+        [TAUT_CALL_Waitany] = (taut__function)taut__waitany,
+        [TAUT_CALL_Waitsome] = (taut__function)taut__waitsome,
+        [TAUT_CALL_Start] = (taut__function)taut__start,
+        [TAUT_CALL_Startall] = (taut__function)taut__startall,
+        [TAUT_CALL_Request_free] = (taut__function)taut__request_free,
+        [TAUT_CALL_Allreduce_init] = (taut__function)allreduce_init,
     };
     memcpy(&taut__real_mpi, real, sizeof taut__real_mpi);
     for (int i = 0; i < TAUT_CALLS; i++) wrap[i] = real[i] ? mine[i] : NULL;

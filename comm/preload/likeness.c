@@ -50,7 +50,8 @@ static const double FOREIGN = 1e-9; /* a mean divided in float32 differs by 1e-1
 static double foreignness(const float *own, const float *of, size_t n)
 {
     double xx = 0, xy = 0, yy = 0;
-    for (size_t i = 0; i < n; i++) xx += (double)own[i] * own[i], xy += (double)own[i] * of[i], yy += (double)of[i] * of[i];
+    for (size_t i = 0; i < n; i++)
+        xx += (double)own[i] * own[i], xy += (double)own[i] * of[i], yy += (double)of[i] * of[i];
     if (xx == 0 || !isfinite(xx + yy)) return 0;
     return yy > 0 ? fmax(1 - xy / xx * (xy / yy), 0) : 1;
 }
@@ -60,7 +61,8 @@ bool taut__is_multiple(const float *own, const float *of, size_t n) { return for
 void taut__likeness_gathered(taut__likeness *k, const float *own, const float *scattered, size_t n)
 {
     k->foreign = fmax(k->foreign, foreignness(own, scattered, n));
-    k->spread = fmax(k->spread, 1), k->apart = fmax(k->apart, 1), k->overlap = fmax(k->overlap, 1); /* those are questions about sums */
+    k->spread = fmax(k->spread, 1), k->apart = fmax(k->apart, 1),
+    k->overlap = fmax(k->overlap, 1); /* those are questions about sums */
     k->looks++;
 }
 

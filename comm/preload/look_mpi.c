@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct view { const char *own, *sum; uint64_t n; } view; /* the same n elements of both; own: in what is this rank's part */
+typedef struct view {
+    const char *own, *sum;
+    uint64_t    n;
+} view; /* the same n elements of both; own: in what is this rank's part */
 
 static uint64_t first_of_part(const taut__channel *c, const taut__entry *e)
 {
@@ -52,7 +55,9 @@ float *taut__own_sample(const taut__channel *c, const taut__entry *e, const taut
 static taut__site *scattered_like(const taut__channel *c, const taut__entry *e)
 {
     for (size_t i = 0; i < c->sites; i++)
-        if (c->site[i]->kind == TAUT_KIND_REDUCE_SCATTER && c->site[i]->count == e->elements && c->site[i]->scatters > 0) return c->site[i];
+        if (c->site[i]->kind == TAUT_KIND_REDUCE_SCATTER && c->site[i]->count == e->elements &&
+            c->site[i]->scatters > 0)
+            return c->site[i];
     return NULL;
 }
 
@@ -110,7 +115,9 @@ void taut__note_norm(taut__channel *c, const taut__entry *e, taut__site *s)
     double ss = 0;
     view   v = view_of(c, e);
     size_t m = taut__min(TAUT_SEEN_SAMPLE, v.n);
-    if (e->kind == TAUT_KIND_ALLGATHER || m == 0 || (s->calls >= TAUT_SEEN && s->doubt != TAUT_DOUBT_TREND && !taut__soon_reconsidered(c->cycles))) return;
+    if (e->kind == TAUT_KIND_ALLGATHER || m == 0 ||
+        (s->calls >= TAUT_SEEN && s->doubt != TAUT_DOUBT_TREND && !taut__soon_reconsidered(c->cycles)))
+        return;
     sample(e, v.sum, v.n, sum, m);
     for (size_t i = 0; i < m; i++) ss += (double)sum[i] * sum[i];
     s->seen[s->seens % TAUT_SEEN].event = e->event;
@@ -140,7 +147,9 @@ void taut__note_broadcast(taut__channel *c, const void *buf, size_t bytes)
     for (size_t i = 0; i < c->sites; i++) {
         taut__site *s = c->site[i];
         const char *out = s->out;
-        if (!out || s->out_bytes == 0 || low >= out + s->out_bytes || out >= low + bytes || s->broadcast_call == s->calls) continue;
+        if (!out || s->out_bytes == 0 || low >= out + s->out_bytes || out >= low + bytes ||
+            s->broadcast_call == s->calls)
+            continue;
         s->broadcast_call = s->calls;
         s->like.broadcasts++;
     }

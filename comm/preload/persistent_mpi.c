@@ -12,8 +12,8 @@ enum { MOST = 64 }; /* such requests at a time; further ones stay the MPI's own 
 typedef struct persistent {
     taut__channel     *channel;
     taut__entry        entry;
-    MPI_Request        handle;   /* the program's; null once it has freed it */
-    MPI_Request        request;  /* the same, by which waits are known */
+    MPI_Request        handle;  /* the program's; null once it has freed it */
+    MPI_Request        request; /* the same, by which waits are known */
     int                tag;
     pthread_t          thread;
     pthread_mutex_t    lock;

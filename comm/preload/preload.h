@@ -10,10 +10,12 @@
 #include "../taut.h"
 
 /* name, number of arguments. */
+/* clang-format off */
 #define TAUT_INTERCEPTED(X)                                                                                                      \
     X(Init, 2) X(Init_thread, 4) X(Finalize, 0) X(Abort, 2) X(Allreduce, 6) X(Iallreduce, 7) X(Reduce_scatter, 6)                 \
     X(Reduce_scatter_block, 6) X(Allgather, 7) X(Bcast, 5) X(Wait, 2) X(Waitall, 3) X(Waitany, 4) X(Waitsome, 5) X(Start, 1)      \
     X(Startall, 2) X(Request_free, 1) TAUT_INTERCEPTED_NEW(X)
+/* clang-format on */
 /* Of MPI 4; before it, some have them under MPIX_. NULL in the table where the MPI has neither. */
 #define TAUT_INTERCEPTED_NEW(X) X(Allreduce_init, 8)
 
@@ -21,7 +23,7 @@ typedef enum taut__intercepted {
 #define TAUT_ITEM(name, args) TAUT_CALL_##name,
     TAUT_INTERCEPTED(TAUT_ITEM)
 #undef TAUT_ITEM
-    TAUT_CALLS
+        TAUT_CALLS
 } taut__intercepted;
 
 typedef void (*taut__function)(void); /* any function; cast before use */

@@ -41,8 +41,10 @@ taut_status taut__preload_picks(const char *name, const char *text, taut__pick *
     while (*at) {
         if (*n == TAUT_PICKS) return taut__fail(TAUT_E_RANGE, "%s=%s: at most %d items", name, text, TAUT_PICKS);
         if (!read_pick(at, &end, &p[*n]) || (*end && (*end != ',' || !end[1])))
-            return taut__fail(TAUT_E_INVALID, "%s=%s: cannot read '%.20s': expected site numbers and ranges of bytes, as in 3,1M..4M,64K..",
-                              name, text, at);
+            return taut__fail(
+                TAUT_E_INVALID,
+                "%s=%s: cannot read '%.20s': expected site numbers and ranges of bytes, as in 3,1M..4M,64K..", name,
+                text, at);
         (*n)++;
         at = *end ? end + 1 : end;
     }
@@ -77,10 +79,12 @@ static int load_nonblocking(const char *text)
 
 void taut__preload_options_load(taut__preload_options *o)
 {
-    const char *threshold = getenv("TAUT_THRESHOLD"), *dry = getenv("TAUT_DRYRUN"), *codec = getenv("TAUT_CODEC"), *end = "";
+    const char *threshold = getenv("TAUT_THRESHOLD"), *dry = getenv("TAUT_DRYRUN"), *codec = getenv("TAUT_CODEC"),
+               *end = "";
     *o = (taut__preload_options){.threshold = 1 << 16, .report = getenv("TAUT_REPORT")};
     if (threshold && (!read_bytes(threshold, &end, &o->threshold) || *end)) {
-        fprintf(stderr, "taut: TAUT_THRESHOLD=%s: must be a number of bytes, as in 65536, 64K or 1M; 64K is used\n", threshold);
+        fprintf(stderr, "taut: TAUT_THRESHOLD=%s: must be a number of bytes, as in 65536, 64K or 1M; 64K is used\n",
+                threshold);
         o->threshold = 1 << 16;
     }
     o->threshold = taut__max(o->threshold, 4096);

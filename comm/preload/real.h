@@ -30,22 +30,22 @@ typedef struct taut__real { /* in the order of TAUT_INTERCEPTED */
 } taut__real;
 extern taut__real taut__real_mpi;
 
-#define MPI_Init taut__real_mpi.Init
-#define MPI_Init_thread taut__real_mpi.Init_thread
-#define MPI_Finalize taut__real_mpi.Finalize
-#define MPI_Abort taut__real_mpi.Abort
-#define MPI_Allreduce taut__real_mpi.Allreduce
-#define MPI_Iallreduce taut__real_mpi.Iallreduce
-#define MPI_Reduce_scatter taut__real_mpi.Reduce_scatter
+#define MPI_Init                 taut__real_mpi.Init
+#define MPI_Init_thread          taut__real_mpi.Init_thread
+#define MPI_Finalize             taut__real_mpi.Finalize
+#define MPI_Abort                taut__real_mpi.Abort
+#define MPI_Allreduce            taut__real_mpi.Allreduce
+#define MPI_Iallreduce           taut__real_mpi.Iallreduce
+#define MPI_Reduce_scatter       taut__real_mpi.Reduce_scatter
 #define MPI_Reduce_scatter_block taut__real_mpi.Reduce_scatter_block
-#define MPI_Allgather taut__real_mpi.Allgather
-#define MPI_Bcast taut__real_mpi.Bcast
-#define MPI_Wait taut__real_mpi.Wait
-#define MPI_Waitall taut__real_mpi.Waitall
-#define MPI_Waitany taut__real_mpi.Waitany
-#define MPI_Waitsome taut__real_mpi.Waitsome
-#define MPI_Start taut__real_mpi.Start
-#define MPI_Startall taut__real_mpi.Startall
-#define MPI_Request_free taut__real_mpi.Request_free
+#define MPI_Allgather            taut__real_mpi.Allgather
+#define MPI_Bcast                taut__real_mpi.Bcast
+#define MPI_Wait                 taut__real_mpi.Wait
+#define MPI_Waitall              taut__real_mpi.Waitall
+#define MPI_Waitany              taut__real_mpi.Waitany
+#define MPI_Waitsome             taut__real_mpi.Waitsome
+#define MPI_Start                taut__real_mpi.Start
+#define MPI_Startall             taut__real_mpi.Startall
+#define MPI_Request_free         taut__real_mpi.Request_free
 
 #endif

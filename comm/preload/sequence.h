@@ -21,8 +21,8 @@ typedef enum taut__call_kind {
 } taut__call_kind;
 
 typedef struct taut__sequence {
-    uint64_t events;              /* so far */
-    uint64_t key[TAUT_HISTORY];   /* of event e: key[e % TAUT_HISTORY] */
+    uint64_t events;            /* so far */
+    uint64_t key[TAUT_HISTORY]; /* of event e: key[e % TAUT_HISTORY] */
 } taut__sequence;
 
 /* What is summed how, in keys: types by number, other types by their size + TAUT_TYPE_OTHER. */
@@ -30,7 +30,7 @@ enum { TAUT_TYPE_F32 = 1, TAUT_TYPE_F16, TAUT_TYPE_DOUBLE, TAUT_TYPE_OTHER = 1 <
 enum { TAUT_OP_SUM = 1, TAUT_OP_OTHER };
 
 /* A key of a call. eligible: it could be compressed; such keys are odd, all others even. */
-uint64_t taut__call_key(taut__call_kind kind, uint64_t count, uint32_t type, uint32_t op, bool eligible);
+uint64_t           taut__call_key(taut__call_kind kind, uint64_t count, uint32_t type, uint32_t op, bool eligible);
 static inline bool taut__key_eligible(uint64_t key) { return key & 1; }
 
 static inline uint64_t taut__sequence_add(taut__sequence *s, uint64_t key) /* the number of this event */
@@ -38,7 +38,10 @@ static inline uint64_t taut__sequence_add(taut__sequence *s, uint64_t key) /* th
     s->key[s->events % TAUT_HISTORY] = key;
     return s->events++;
 }
-static inline uint64_t taut__sequence_key(const taut__sequence *s, uint64_t event) { return s->key[event % TAUT_HISTORY]; }
+static inline uint64_t taut__sequence_key(const taut__sequence *s, uint64_t event)
+{
+    return s->key[event % TAUT_HISTORY];
+}
 static inline bool taut__sequence_knows(const taut__sequence *s, uint64_t event)
 {
     return event < s->events && s->events - event <= TAUT_HISTORY;
@@ -60,7 +63,10 @@ static inline bool taut__asks_at(uint64_t event, bool may_wait, uint64_t *next)
     return true;
 }
 /* Doubts are weighed again after 16, 64, 256, ... cycles; and soon will be. */
-static inline bool taut__reconsidered_at(uint64_t cycles) { return cycles >= 16 && (cycles & (cycles - 1)) == 0 && (cycles & 0x5555555555555555u); }
+static inline bool taut__reconsidered_at(uint64_t cycles)
+{
+    return cycles >= 16 && (cycles & (cycles - 1)) == 0 && (cycles & 0x5555555555555555u);
+}
 static inline bool taut__soon_reconsidered(uint64_t cycles)
 {
     for (uint64_t k = 0; k <= TAUT_CYCLES; k++)

@@ -26,50 +26,53 @@ typedef struct taut__waits {
 } taut__waits;
 
 typedef struct taut__site {
-    size_t          number;    /* from 1, in order of first call in this process */
+    size_t          number; /* from 1, in order of first call in this process */
     taut__call_kind kind;
-    uint64_t        key;       /* of its calls */
-    uint64_t        count;     /* elements on each rank */
+    uint64_t        key;   /* of its calls */
+    uint64_t        count; /* elements on each rank */
     uint32_t        elem_bytes;
-    uint32_t        ordinal;   /* among the calls of this size in a cycle */
+    uint32_t        ordinal; /* among the calls of this size in a cycle */
     int             ranks;
     taut__likeness  like;
     taut__doubt     doubt;
-    struct { uint64_t event; double norm; } seen[TAUT_SEEN]; /* a ring: root mean squares of plain sums */
-    uint64_t        seens;
-    bool            excluded;  /* TAUT_EXCLUDE */
-    bool            unaligned; /* on this rank a buffer was at an odd address */
-    bool            misfit;    /* reduce-scatter whose parts do not end where codec blocks do */
-    char            codec[96]; /* the last in force */
-    uint64_t        calls, coded_calls, plain_timed;
-    uint64_t        shadowed;  /* dry runs: calls that would have been compressed */
-    uint64_t        bytes_dense, bytes_sent; /* by this rank, of coded calls */
-    double          plain_s, coded_s;        /* of plain_timed and coded_calls */
-    double          error2, norm2;           /* sums over sampled cycles: measured squared error of the result, its squared norm */
-    taut__trials    trials;
-    taut__waits    *waits;     /* of its communicator; NULL: a blocking call */
-    const void     *out;       /* of the latest call, and its bytes: what a broadcast may be of */
-    size_t          out_bytes;
-    uint64_t        broadcast_call; /* the last call whose result was broadcast */
-    float           scattered[TAUT_SCATTERED]; /* reduce-scatter: a sample of this rank's part of the latest sum */
-    uint64_t        scatters;                  /* sums sampled so */
-    double          would_ms;  /* constant values: a call with gradients in them; 0: not known */
-    bool            would_guessed; /* from another size */
+    struct {
+        uint64_t event;
+        double   norm;
+    } seen[TAUT_SEEN]; /* a ring: root mean squares of plain sums */
+    uint64_t     seens;
+    bool         excluded;  /* TAUT_EXCLUDE */
+    bool         unaligned; /* on this rank a buffer was at an odd address */
+    bool         misfit;    /* reduce-scatter whose parts do not end where codec blocks do */
+    char         codec[96]; /* the last in force */
+    uint64_t     calls, coded_calls, plain_timed;
+    uint64_t     shadowed;                /* dry runs: calls that would have been compressed */
+    uint64_t     bytes_dense, bytes_sent; /* by this rank, of coded calls */
+    double       plain_s, coded_s;        /* of plain_timed and coded_calls */
+    double       error2, norm2; /* sums over sampled cycles: measured squared error of the result, its squared norm */
+    taut__trials trials;
+    taut__waits *waits; /* of its communicator; NULL: a blocking call */
+    const void  *out;   /* of the latest call, and its bytes: what a broadcast may be of */
+    size_t       out_bytes;
+    uint64_t     broadcast_call;            /* the last call whose result was broadcast */
+    float        scattered[TAUT_SCATTERED]; /* reduce-scatter: a sample of this rank's part of the latest sum */
+    uint64_t     scatters;                  /* sums sampled so */
+    double       would_ms;                  /* constant values: a call with gradients in them; 0: not known */
+    bool         would_guessed;             /* from another size */
 } taut__site;
 
 static inline uint64_t taut__site_bytes(const taut__site *s) { return s->count * s->elem_bytes; }
 
 typedef struct taut__job_report {
     const taut__site *const *site;
-    size_t      sites;
-    const char *mpi;                       /* name of the MPI library */
-    const char *budget[TAUT_COURSES];      /* of a dry run; NULL: not one */
-    int         ranks;
-    double      wall_s, in_calls_s;        /* since init; in reducing calls, this rank */
-    uint64_t    small_calls;               /* passed through: below the threshold, other types or operations */
-    uint64_t    unserved;                  /* passed through though they could have been compressed: no MPI_THREAD_MULTIPLE */
-    bool        aborted;
-    char        config[96];                /* codec and budget asked for */
+    size_t                   sites;
+    const char              *mpi;                  /* name of the MPI library */
+    const char              *budget[TAUT_COURSES]; /* of a dry run; NULL: not one */
+    int                      ranks;
+    double                   wall_s, in_calls_s; /* since init; in reducing calls, this rank */
+    uint64_t                 small_calls;        /* passed through: below the threshold, other types or operations */
+    uint64_t unserved; /* passed through though they could have been compressed: no MPI_THREAD_MULTIPLE */
+    bool     aborted;
+    char     config[96]; /* codec and budget asked for */
 } taut__job_report;
 
 /* The table for people, on stderr; JSON to path, if any (docs/preload.md has the fields). */

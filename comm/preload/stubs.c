@@ -40,7 +40,9 @@ static int is_mpi(struct dl_phdr_info *info, size_t size, void *found)
     const char *base = strrchr(info->dlpi_name, '/');
     (void)size;
     base = base ? base + 1 : info->dlpi_name;
-    if (strncmp(base, "libmpi.so", 9) != 0 && strncmp(base, "libmpich.so", 11) != 0 && strncmp(base, "libmpi_abi.so", 13) != 0) return 0;
+    if (strncmp(base, "libmpi.so", 9) != 0 && strncmp(base, "libmpich.so", 11) != 0 &&
+        strncmp(base, "libmpi_abi.so", 13) != 0)
+        return 0;
     snprintf(found, 4096, "%s", info->dlpi_name);
     return 1;
 }
@@ -61,9 +63,9 @@ static void complain(const char *what, const char *why)
 
 static void open_backend(void *mpi)
 {
-    char        path[4096], version[8192] = ""; /* MPI_MAX_LIBRARY_VERSION_STRING of both */
-    int         length = 0;
-    Dl_info     here;
+    char    path[4096], version[8192] = ""; /* MPI_MAX_LIBRARY_VERSION_STRING of both */
+    int     length = 0;
+    Dl_info here;
     int (*library_version)(char *, int *) = (int (*)(char *, int *))symbol(mpi, "MPI_Get_library_version");
     if (library_version) library_version(version, &length);
     const char *which = strncmp(version, "Open MPI", 8) == 0 ? "openmpi" : strstr(version, "MPICH") ? "mpich" : NULL;
@@ -72,7 +74,8 @@ static void open_backend(void *mpi)
         return;
     }
     if (!dladdr((void *)name_of, &here) || !strrchr(here.dli_fname, '/')) return;
-    snprintf(path, sizeof path, "%.*s/libtaut-preload-%s.so", (int)(strrchr(here.dli_fname, '/') - here.dli_fname), here.dli_fname, which);
+    snprintf(path, sizeof path, "%.*s/libtaut-preload-%s.so", (int)(strrchr(here.dli_fname, '/') - here.dli_fname),
+             here.dli_fname, which);
     void               *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     taut__backend_entry entry = lib ? (taut__backend_entry)symbol(lib, TAUT_BACKEND_ENTRY) : NULL;
     taut__function      wrap[TAUT_CALLS];
@@ -124,8 +127,8 @@ static inline taut__function target_of(taut__intercepted i)
 #define NAMES_6 a, b, c, d, e, f
 #define NAMES_7 a, b, c, d, e, f, g
 #define NAMES_8 a, b, c, d, e, f, g, h
-#define EXPORT(symbol, name, args)                                                                                               \
-    TAUT_API long symbol(WORDS_##args);                                                                                           \
+#define EXPORT(symbol, name, args)                                                                                     \
+    TAUT_API long symbol(WORDS_##args);                                                                                \
     long          symbol(WORDS_##args) { return ((long (*)(WORDS_##args))target_of(TAUT_CALL_##name))(NAMES_##args); }
 #define TAUT_ITEM(name, args) EXPORT(MPI_##name, name, args) EXPORT(PMPI_##name, name, args)
 TAUT_INTERCEPTED(TAUT_ITEM)

@@ -50,10 +50,12 @@ static taut_status try_kept(taut__channel *c, int course)
     double begin = taut__now();
     for (size_t i = 0; i < c->period; i++) {
         taut__position *p = &c->position[i];
-        if (p->coded && p->site->kind == TAUT_KIND_IALLREDUCE) TAUT_TRY(taut_allreduce_start(p->layer[course], c->kept + p->kept, TAUT_SUM));
+        if (p->coded && p->site->kind == TAUT_KIND_IALLREDUCE)
+            TAUT_TRY(taut_allreduce_start(p->layer[course], c->kept + p->kept, TAUT_SUM));
     }
     for (size_t i = 0; i < c->period; i++)
-        if (c->position[i].coded && c->position[i].site->kind == TAUT_KIND_IALLREDUCE) TAUT_TRY(taut_wait(c->position[i].layer[course]));
+        if (c->position[i].coded && c->position[i].site->kind == TAUT_KIND_IALLREDUCE)
+            TAUT_TRY(taut_wait(c->position[i].layer[course]));
     if (timed(c)) c->waits.trials.coded_s[course] += taut__now() - begin, c->waits.trials.n[course]++;
     return TAUT_OK;
 }
@@ -76,7 +78,8 @@ int taut__shadow_call(taut__channel *c, taut__entry *e, taut__position *p, bool 
     double      took = 0;
     taut_status status = TAUT_OK;
     p->site->shadowed++;
-    if (course >= 0 && queued) memcpy(c->kept + p->kept, taut__input_of(e), e->elements * (e->dtype == TAUT_F32 ? 4 : 2));
+    if (course >= 0 && queued)
+        memcpy(c->kept + p->kept, taut__input_of(e), e->elements * (e->dtype == TAUT_F32 ? 4 : 2));
     if (course >= 0 && !queued) status = try_call(c, e, p, course);
     if (status != TAUT_OK) return taut__fail_as_mpi(c, p->site, status);
     rc = queued ? taut__flight_plain(c, e, p->site) : taut__timed_plain(c, e, p->site, &took);

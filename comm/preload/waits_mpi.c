@@ -3,12 +3,16 @@
 #include "channel.h"
 #include <stdlib.h>
 
-typedef struct expected { MPI_Request request; taut__channel *channel; uint64_t event; } expected;
+typedef struct expected {
+    MPI_Request    request;
+    taut__channel *channel;
+    uint64_t       event;
+} expected;
 
-static pthread_mutex_t   lock = PTHREAD_MUTEX_INITIALIZER;
-static expected         *list;
-static size_t            room;
-static _Atomic size_t    count;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static expected       *list;
+static size_t          room;
+static _Atomic size_t  count;
 enum { LOOKED_AT = 64 }; /* requests of an array that are looked for in the list */
 
 /* Plain or coded? -1: a cycle of a dry run that tries something, whose times tell nothing. */
@@ -76,15 +80,21 @@ static void note(const expected *x, double begin)
     pthread_mutex_unlock(&c->lock);
 }
 
-#define TIMED(n, r, call)                                                                                                        \
-    expected x;                                                                                                                   \
-    if (!find(n, r, &x)) return call;                                                                                             \
-    double begin = taut__now();                                                                                                   \
-    int    rc = call;                                                                                                             \
-    note(&x, begin);                                                                                                              \
+#define TIMED(n, r, call)                                                                                              \
+    expected x;                                                                                                        \
+    if (!find(n, r, &x)) return call;                                                                                  \
+    double begin = taut__now();                                                                                        \
+    int    rc = call;                                                                                                  \
+    note(&x, begin);                                                                                                   \
     return rc
 
 int taut__wait(MPI_Request *r, MPI_Status *s) { TIMED(1, r, taut__real_mpi.Wait(r, s)); }
 int taut__waitall(int n, MPI_Request *r, MPI_Status *s) { TIMED(n, r, taut__real_mpi.Waitall(n, r, s)); }
-int taut__waitany(int n, MPI_Request *r, int *index, MPI_Status *s) { TIMED(n, r, taut__real_mpi.Waitany(n, r, index, s)); }
-int taut__waitsome(int n, MPI_Request *r, int *done, int *index, MPI_Status *s) { TIMED(n, r, taut__real_mpi.Waitsome(n, r, done, index, s)); }
+int taut__waitany(int n, MPI_Request *r, int *index, MPI_Status *s)
+{
+    TIMED(n, r, taut__real_mpi.Waitany(n, r, index, s));
+}
+int taut__waitsome(int n, MPI_Request *r, int *done, int *index, MPI_Status *s)
+{
+    TIMED(n, r, taut__real_mpi.Waitsome(n, r, done, index, s));
+}

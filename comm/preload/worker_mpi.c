@@ -4,13 +4,13 @@
 #include <time.h>
 
 struct taut__flight {
-    taut__entry   *e;
-    taut__site    *site;
-    taut_layer    *layer;  /* coded; else plain, with */
-    MPI_Request    plain;
-    float         *own;
-    uint64_t       sent, dense; /* of the layer, before */
-    taut__flight  *next;
+    taut__entry  *e;
+    taut__site   *site;
+    taut_layer   *layer; /* coded; else plain, with */
+    MPI_Request   plain;
+    float        *own;
+    uint64_t      sent, dense; /* of the layer, before */
+    taut__flight *next;
 };
 
 /* ---- generalized requests: the program's MPI completes its calls through them ---- */

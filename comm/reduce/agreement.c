@@ -14,17 +14,17 @@
 enum { FULL_EVERY = 8, BRIEF_MAX = 8 };
 
 typedef struct taut__agree {
-    double   stats[TAUT_STATS_MAX], in[TAUT_STATS_MAX]; /* this rank's, then of all; received */
-    double   earlier[TAUT_STATS_MAX];                   /* of all, of the last call that exchanged them */
-    double   few[BRIEF_MAX + 1], few_in[BRIEF_MAX + 1]; /* the first ones; how many ranks need all */
-    uint32_t age;                                       /* calls since then, that one included; 0: there was none */
-    size_t   scale_n;                                   /* the tensor's then */
-    bool     turned;                                    /* they are of coordinates in a basis */
-    taut_calibration calibrated;                                  /* for `earlier`, under */
-    taut_stage under;
-    bool     all;                                       /* this rank has looked, or looks, for all */
-    bool     asked, asking;                             /* the few have been exchanged in this call; are under way */
-    struct taut__agree_there *there;                             /* outside the host: what operations read and write */
+    double                    stats[TAUT_STATS_MAX], in[TAUT_STATS_MAX]; /* this rank's, then of all; received */
+    double                    earlier[TAUT_STATS_MAX]; /* of all, of the last call that exchanged them */
+    double                    few[BRIEF_MAX + 1], few_in[BRIEF_MAX + 1]; /* the first ones; how many ranks need all */
+    uint32_t                  age;        /* calls since then, that one included; 0: there was none */
+    size_t                    scale_n;    /* the tensor's then */
+    bool                      turned;     /* they are of coordinates in a basis */
+    taut_calibration          calibrated; /* for `earlier`, under */
+    taut_stage                under;
+    bool                      all;           /* this rank has looked, or looks, for all */
+    bool                      asked, asking; /* the few have been exchanged in this call; are under way */
+    struct taut__agree_there *there;         /* outside the host: what operations read and write */
 } taut__agree;
 
 /* Memory of the place. Statistics and calibrations go there and come back with every operation: ranks agree on them on the host. */
@@ -34,8 +34,8 @@ typedef struct taut__agree_there {
 } there;
 
 static const taut_codec *codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
-static bool shared(const taut__reduction *red) { return codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
-static bool adapts(const taut__reduction *red) { return shared(red) && codec_of(red)->n_brief > 0; }
+static bool              shared(const taut__reduction *red) { return codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
+static bool              adapts(const taut__reduction *red) { return shared(red) && codec_of(red)->n_brief > 0; }
 
 bool taut__agree_wanted(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->n_stats > 0; }
 
@@ -93,7 +93,8 @@ static taut_status calibrate_from(taut__reduction *red, const double *stats)
 {
     taut__agree *a = red->agree;
     const float *x = taut__form(red, 0, red->call.n);
-    if (taut__at_home(red)) return taut__op_calibrate(codec_of(red), &red->call, stats, red->g->size, x, &red->calibration);
+    if (taut__at_home(red))
+        return taut__op_calibrate(codec_of(red), &red->call, stats, red->g->size, x, &red->calibration);
     TAUT_TRY(put(red, a->there->stats, stats, sizeof a->stats));
     TAUT_TRY(taut__op_calibrate(codec_of(red), &red->call, a->there->stats, red->g->size, x, &a->there->calibration));
     return taut__lane_fetch(red->lane, &red->calibration, &a->there->calibration, sizeof red->calibration);
@@ -102,10 +103,12 @@ static taut_status calibrate_from(taut__reduction *red, const double *stats)
 static taut_status adapt(taut__reduction *red)
 {
     taut__agree *a = red->agree;
-    if (taut__at_home(red)) return taut__op_adapt(codec_of(red), &red->call, a->earlier, a->few, red->g->size, &red->calibration);
+    if (taut__at_home(red))
+        return taut__op_adapt(codec_of(red), &red->call, a->earlier, a->few, red->g->size, &red->calibration);
     TAUT_TRY(put(red, a->there->earlier, a->earlier, sizeof a->earlier));
     TAUT_TRY(put(red, a->there->stats, a->few, sizeof a->few));
-    TAUT_TRY(taut__op_adapt(codec_of(red), &red->call, a->there->earlier, a->there->stats, red->g->size, &a->there->calibration));
+    TAUT_TRY(taut__op_adapt(codec_of(red), &red->call, a->there->earlier, a->there->stats, red->g->size,
+                            &a->there->calibration));
     return taut__lane_fetch(red->lane, &red->calibration, &a->there->calibration, sizeof red->calibration);
 }
 
@@ -114,7 +117,8 @@ static taut_status adapt(taut__reduction *red)
 static bool stale(const taut__reduction *red)
 {
     const taut__agree *a = red->agree;
-    return a->age == 0 || a->age >= FULL_EVERY || a->scale_n != red->call.tensor->scale_n || a->turned != red->rotation.will;
+    return a->age == 0 || a->age >= FULL_EVERY || a->scale_n != red->call.tensor->scale_n ||
+           a->turned != red->rotation.will;
 }
 
 void taut__agree_begin(taut__reduction *red)
@@ -135,7 +139,8 @@ taut_status taut__agree_look(taut__reduction *red, taut__range r, const float *x
 
 static void exchange(taut__reduction *red, double *v, double *in, size_t n)
 {
-    taut__small_allreduce_begin(&red->exchange, red->g, red->job.tag + TAUT_TAG_CONTROL, v, in, n * sizeof *v, taut__combine_mixed, NULL);
+    taut__small_allreduce_begin(&red->exchange, red->g, red->job.tag + TAUT_TAG_CONTROL, v, in, n * sizeof *v,
+                                taut__combine_mixed, NULL);
 }
 
 static taut_status exchange_all(taut__reduction *red)
@@ -209,7 +214,8 @@ taut_status taut__agree_check(const void *src, size_t len)
     bool         good = age > 0 && age <= FULL_EVERY && n > 0 && n <= TAUT_STATS_MAX;
     taut__read64(&r);
     for (uint32_t i = 0; good && i < n; i++) good = isfinite(taut__read_f64(&r));
-    return good && !r.bad && r.left == 0 ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "statistics: %zu saved bytes are malformed", len);
+    return good && !r.bad && r.left == 0 ? TAUT_OK
+                                         : taut__fail(TAUT_E_CORRUPT, "statistics: %zu saved bytes are malformed", len);
 }
 
 void taut__agree_load(taut__reduction *red, const void *src, size_t len)
@@ -239,14 +245,12 @@ static void keep_norms(taut__reduction *red)
 taut_status taut__agree_ask(taut__reduction *red, bool *calibrated)
 {
     taut__agree *a = red->agree;
-    size_t      n = codec_of(red)->n_brief;
+    size_t       n = codec_of(red)->n_brief;
     if (!a->asked) keep_norms(red);
     *calibrated = !shared(red);
     if (*calibrated) return calibrate(red, a->stats);
     a->asking = adapts(red) && !a->asked;
-    if (!a->asking) {
-        return exchange_all(red);
-    }
+    if (!a->asking) { return exchange_all(red); }
     a->asked = true;
     memcpy(a->few, a->stats, n * sizeof *a->few);
     a->few[n] = a->all;
@@ -257,7 +261,7 @@ taut_status taut__agree_ask(taut__reduction *red, bool *calibrated)
 taut_status taut__agree_advance(taut__reduction *red, bool *moved, taut__agreed *outcome)
 {
     taut__agree *a = red->agree;
-    bool        done;
+    bool         done;
     *outcome = TAUT_AGREE_WAITING;
     TAUT_TRY(taut__small_allreduce_advance(&red->exchange, &done));
     if (!done) return TAUT_OK;

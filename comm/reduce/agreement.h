@@ -13,11 +13,11 @@ taut_status taut__agree_prepare(taut__reduction *red);
 void        taut__agree_release(taut__reduction *red);
 void        taut__agree_begin(taut__reduction *red);
 taut_status taut__agree_look(taut__reduction *red, taut__range r, const float *x); /* x: of r */
-bool        taut__agree_knows_norms(const taut__reduction *red); /* ... of x, then, and they are in the record after ask */
+bool taut__agree_knows_norms(const taut__reduction *red); /* ... of x, then, and they are in the record after ask */
 taut_status taut__agree_ask(taut__reduction *red, bool *calibrated);
 taut_status taut__agree_advance(taut__reduction *red, bool *moved, taut__agreed *outcome);
 void        taut__agree_save(const taut__reduction *red, taut__writer *w);
 taut_status taut__agree_check(const void *src, size_t len);
-void        taut__agree_load(taut__reduction *red, const void *src, size_t len); /* what check found good; len 0: forget */
+void taut__agree_load(taut__reduction *red, const void *src, size_t len); /* what check found good; len 0: forget */
 
 #endif

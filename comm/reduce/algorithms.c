@@ -49,10 +49,11 @@ static bool needs_whole(const taut__algorithm *a, const taut_spec *spec)
 
 /* algorithm=native means a native sum wherever codes can be added; otherwise the name is meant as it stands, except for
  * layers with sharded collectives: their ranks want, or have, one part, which sra brings or spreads. */
-taut_status taut__algorithm_for(const taut__context *ctx, const taut__operand *o, const taut_spec *spec, const taut__algorithm **via)
+taut_status taut__algorithm_for(const taut__context *ctx, const taut__operand *o, const taut_spec *spec,
+                                const taut__algorithm **via)
 {
     const taut__algorithm *a = chosen(&ctx->set);
-    bool                  sharded = o->sharded && taut__spec_caps(spec) & TAUT_CAP_SLICEABLE;
+    bool                   sharded = o->sharded && taut__spec_caps(spec) & TAUT_CAP_SLICEABLE;
     *via = automatic(spec, taut__group_of(ctx, o)->size);
     if (sharded && needs_whole(a ? a : *via, spec)) *via = a = &taut__sra;
     if (!a) return TAUT_OK;
@@ -61,7 +62,8 @@ taut_status taut__algorithm_for(const taut__context *ctx, const taut__operand *o
     if (why) {
         char text[96];
         taut__spec_print(spec, text, sizeof text);
-        return taut__fail(TAUT_E_UNSUPPORTED, "algorithm=%s cannot carry %s: %s; use auto", ctx->set.c.algorithm, text, why);
+        return taut__fail(TAUT_E_UNSUPPORTED, "algorithm=%s cannot carry %s: %s; use auto", ctx->set.c.algorithm, text,
+                          why);
     }
     *via = a;
     return TAUT_OK;

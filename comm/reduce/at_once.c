@@ -20,10 +20,19 @@ struct taut__at_once {
 static unsigned begin(taut__reduction *red) { return (void)red, 0; }
 static void     on_range(taut__reduction *red, size_t first, size_t n) { (void)red, (void)first, (void)n; }
 static void     on_input(taut__reduction *red, taut__range r, const float *x) { (void)red, (void)r, (void)x; }
-static void     on_lost(taut__reduction *red, taut__range r, const float *x, float factor) { (void)red, (void)r, (void)x, (void)factor; }
-static void     on_complete(taut__reduction *red) { (void)red; }
+static void     on_lost(taut__reduction *red, taut__range r, const float *x, float factor)
+{
+    (void)red, (void)r, (void)x, (void)factor;
+}
+static void                on_complete(taut__reduction *red) { (void)red; }
 static const taut__watcher nobody = {
-    .begin = begin, .form = on_range, .input = on_input, .sample = on_input, .lost = on_lost, .stored = on_range, .complete = on_complete,
+    .begin = begin,
+    .form = on_range,
+    .input = on_input,
+    .sample = on_input,
+    .lost = on_lost,
+    .stored = on_range,
+    .complete = on_complete,
 };
 
 const char *taut__at_once_cannot(const taut__at_once_kind *k, int ranks)
@@ -32,10 +41,13 @@ const char *taut__at_once_cannot(const taut__at_once_kind *k, int ranks)
     size_t      bytes, align;
     if (k->spec.automatic) return "codec=auto needs ranks to agree: name a codec";
     align = taut__spec_align(&k->spec);
-    if (taut__spec_caps(&k->spec) & (TAUT_CAP_GLOBAL_STATS | TAUT_CAP_LINEAR | TAUT_CAP_STATEFUL) || !(taut__spec_caps(&k->spec) & TAUT_CAP_SLICEABLE))
+    if (taut__spec_caps(&k->spec) & (TAUT_CAP_GLOBAL_STATS | TAUT_CAP_LINEAR | TAUT_CAP_STATEFUL) ||
+        !(taut__spec_caps(&k->spec) & TAUT_CAP_SLICEABLE))
         return "the codec needs ranks to agree, or keeps a state: use quant, fp16 or bf16";
-    if (!taut__spec_fixed(&k->spec, &tensor, 0, k->n, &bytes)) return "the length of the codec's payloads depends on the data: use quant, fp16 or bf16";
-    if (k->scatter && (k->n % (size_t)ranks || k->n / (size_t)ranks % align)) return "its parts do not end where the codec's blocks do";
+    if (!taut__spec_fixed(&k->spec, &tensor, 0, k->n, &bytes))
+        return "the length of the codec's payloads depends on the data: use quant, fp16 or bf16";
+    if (k->scatter && (k->n % (size_t)ranks || k->n / (size_t)ranks % align))
+        return "its parts do not end where the codec's blocks do";
     return NULL;
 }
 
@@ -46,15 +58,25 @@ static const taut__exchange_way *way_of(const taut__at_once_kind *k, int ranks)
 
 static void set_up(taut__at_once *a, const taut__at_once_kind *k, taut__data *d)
 {
-    size_t align = taut__spec_align(&k->spec), block = k->scatter ? k->n / (size_t)d->size : taut__round_up(BLOCK, align);
+    size_t align = taut__spec_align(&k->spec),
+           block = k->scatter ? k->n / (size_t)d->size : taut__round_up(BLOCK, align);
     a->ctx.data = d;
     a->ctx.all = (taut__group){.rank = d->rank, .size = d->size};
-    a->lane = (taut__lane){.place = k->place, .space = taut__memory_of(k->place.space), .vectors = taut__vectors_of(k->place.space)};
-    a->operand = (taut__operand){.dtype = k->dtype, .tensor = {.elems = k->n, .rows = k->n, .cols = 1}, .wire = k->spec, .seed = k->seed,
+    a->lane = (taut__lane){
+        .place = k->place, .space = taut__memory_of(k->place.space), .vectors = taut__vectors_of(k->place.space)};
+    a->operand = (taut__operand){.dtype = k->dtype,
+                                 .tensor = {.elems = k->n, .rows = k->n, .cols = 1},
+                                 .wire = k->spec,
+                                 .seed = k->seed,
                                  .lossy = !(taut__spec_caps(&k->spec) & TAUT_CAP_LOSSLESS)};
     a->operand.there = a->operand.tensor;
-    a->red = (taut__reduction){.ctx = &a->ctx, .lane = &a->lane, .operand = &a->operand, .watcher = &nobody, .g = &a->ctx.all,
-                               .via = &way_of(k, d->size)->algorithm, .halves = TAUT_BOTH};
+    a->red = (taut__reduction){.ctx = &a->ctx,
+                               .lane = &a->lane,
+                               .operand = &a->operand,
+                               .watcher = &nobody,
+                               .g = &a->ctx.all,
+                               .via = &way_of(k, d->size)->algorithm,
+                               .halves = TAUT_BOTH};
     a->red.job.name = "at once";
     a->red.call = (taut_call){.spec = &a->operand.wire, .tensor = &a->operand.there, .place = k->place, .n = k->n};
     a->red.part = taut__partition_of(k->n, d->size, block, SLICE);
@@ -64,7 +86,8 @@ static taut_status prepare(taut__at_once *a)
 {
     taut_place place = a->lane.place;
     if (!a->lane.space || !a->lane.vectors) return TAUT_E_UNSUPPORTED;
-    if (a->operand.dtype != TAUT_F32) TAUT_TRY(taut__feedback_create_in(place, a->operand.tensor.elems, 0, &a->operand.feedback));
+    if (a->operand.dtype != TAUT_F32)
+        TAUT_TRY(taut__feedback_create_in(place, a->operand.tensor.elems, 0, &a->operand.feedback));
     TAUT_TRY(a->red.via->prepare(&a->red));
     return a->lane.space->alloc(place, taut__exchange_bytes(&a->red), &a->memory);
 }

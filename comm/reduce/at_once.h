@@ -10,12 +10,12 @@
 typedef struct taut__at_once taut__at_once;
 
 typedef struct taut__at_once_kind {
-    taut_place  place;   /* the stream is given with each call */
-    taut_dtype  dtype;
-    size_t      n;       /* elements of the whole tensor */
-    bool        scatter; /* a reduce-scatter, in parts of n / ranks */
-    taut_spec   spec;
-    uint64_t    seed;    /* the same on all ranks */
+    taut_place place; /* the stream is given with each call */
+    taut_dtype dtype;
+    size_t     n;       /* elements of the whole tensor */
+    bool       scatter; /* a reduce-scatter, in parts of n / ranks */
+    taut_spec  spec;
+    uint64_t   seed; /* the same on all ranks */
 } taut__at_once_kind;
 
 typedef struct taut__at_once_cost { /* of the calls that are known to be over */
@@ -27,7 +27,7 @@ typedef struct taut__at_once_cost { /* of the calls that are known to be over */
 const char *taut__at_once_cannot(const taut__at_once_kind *k, int ranks);
 taut_status taut__at_once_create(const taut__at_once_kind *k, taut__data *d, taut__at_once **out);
 taut_status taut__at_once_wait(taut__at_once *a, double seconds); /* until the last call is over; TAUT_E_TIMEOUT */
-void        taut__at_once_destroy(taut__at_once *a); /* nothing of it is under way; NULL is fine */
+void        taut__at_once_destroy(taut__at_once *a);              /* nothing of it is under way; NULL is fine */
 /* buf: n elements, becomes their sum (op TAUT_SUM) or mean over ranks; of a reduce-scatter it is only read, and part gets this rank's part. */
 taut_status taut__at_once_enqueue(taut__at_once *a, struct CUstream_st *stream, taut_op op, void *buf, void *part);
 /* Never waits. Fails where a call that is over has: malformed bytes. */

@@ -4,7 +4,10 @@
 static const taut__lane *lane_of(const taut__reduction *red) { return red->lane; }
 static taut_place        place_of(const taut__reduction *red) { return red->lane->place; }
 
-uint8_t *taut__slot_of(const taut__reduction *red, uint8_t *slots, int half, int q) { return slots + (size_t)q * taut__exchange_of(red)->stride[half]; }
+uint8_t *taut__slot_of(const taut__reduction *red, uint8_t *slots, int half, int q)
+{
+    return slots + (size_t)q * taut__exchange_of(red)->stride[half];
+}
 
 /* ---- norms: into the ledger ---- */
 
@@ -36,13 +39,18 @@ taut__range taut__cell_of(const taut__reduction *red, taut__range r, size_t k)
     return (taut__range){r.first + at, taut__min(red->part.sub, r.n - at)};
 }
 
-taut_piece taut__piece_encode(const taut__reduction *red, taut__range r, size_t k, const float *x, float *err, uint8_t *slot, int half)
+taut_piece taut__piece_encode(const taut__reduction *red, taut__range r, size_t k, const float *x, float *err,
+                              uint8_t *slot, int half)
 {
     const size_t bytes = taut__exchange_of(red)->cell[half];
     taut__range  cell = taut__cell_of(red, r, k);
     uint8_t     *at = slot + k * bytes;
-    return (taut_piece){.call = taut__slice_call(red, cell.first, cell.n), .src = x + cell.first, .err = err ? err + cell.first : NULL,
-                        .payload = taut__slot_payload(at), .cap = bytes - TAUT_SLOT_HEADER, .outcome = taut__slot_outcome(at)};
+    return (taut_piece){.call = taut__slice_call(red, cell.first, cell.n),
+                        .src = x + cell.first,
+                        .err = err ? err + cell.first : NULL,
+                        .payload = taut__slot_payload(at),
+                        .cap = bytes - TAUT_SLOT_HEADER,
+                        .outcome = taut__slot_outcome(at)};
 }
 
 /* Work on all cells of a slot, in batches; make: the piece of cell k. */
@@ -56,12 +64,17 @@ typedef struct cells {
     taut__admitted        *seen;
 } cells;
 
-static taut_piece encode_cell(const cells *c, size_t k) { return taut__piece_encode(c->red, c->r, k, c->x, c->err, c->slot, c->half); }
+static taut_piece encode_cell(const cells *c, size_t k)
+{
+    return taut__piece_encode(c->red, c->r, k, c->x, c->err, c->slot, c->half);
+}
 
 static taut_piece decode_cell(const cells *c, size_t k)
 {
     taut__range r = taut__cell_of(c->red, c->r, k);
-    return (taut_piece){.call = taut__slice_call(c->red, r.first, r.n), .outcome = &c->seen[k].seen, .dst = c->dst + (r.first - c->r.first),
+    return (taut_piece){.call = taut__slice_call(c->red, r.first, r.n),
+                        .outcome = &c->seen[k].seen,
+                        .dst = c->dst + (r.first - c->r.first),
                         .payload = taut__slot_payload(c->slot + k * taut__exchange_of(c->red)->cell[c->half])};
 }
 
@@ -79,14 +92,18 @@ static taut_status all_cells(const cells *c, taut__op op, taut_piece (*make)(con
     return taut__enqueue_pieces(c->red, op, piece, n);
 }
 
-taut_status taut__enqueue_encode(const taut__reduction *red, taut__range r, const float *x, float *err, uint8_t *slot, int half)
+taut_status taut__enqueue_encode(const taut__reduction *red, taut__range r, const float *x, float *err, uint8_t *slot,
+                                 int half)
 {
-    return all_cells(&(cells){.red = red, .r = r, .x = x, .err = err, .slot = slot, .half = half}, TAUT_OP_ENCODE, encode_cell);
+    return all_cells(&(cells){.red = red, .r = r, .x = x, .err = err, .slot = slot, .half = half}, TAUT_OP_ENCODE,
+                     encode_cell);
 }
 
-taut_status taut__enqueue_decode(const taut__reduction *red, taut__range r, uint8_t *slot, int half, taut__admitted *seen, float *dst)
+taut_status taut__enqueue_decode(const taut__reduction *red, taut__range r, uint8_t *slot, int half,
+                                 taut__admitted *seen, float *dst)
 {
-    return all_cells(&(cells){.red = red, .r = r, .slot = slot, .half = half, .seen = seen, .dst = dst}, TAUT_OP_DECODE, decode_cell);
+    return all_cells(&(cells){.red = red, .r = r, .slot = slot, .half = half, .seen = seen, .dst = dst}, TAUT_OP_DECODE,
+                     decode_cell);
 }
 
 taut_status taut__enqueue_pieces(const taut__reduction *red, taut__op op, const taut_piece *pieces, size_t n)
@@ -101,8 +118,12 @@ static taut_status clear(taut__reduction *red, taut__range r)
 
 static taut_status own_codes(taut__reduction *red, taut__range r, const float *x, float *err, int32_t *codes)
 {
-    taut_piece p = {.call = taut__slice_call(red, r.first, r.n), .src = x + r.first, .err = err + r.first, .codes = codes,
-                    .limit = INT32_MAX / red->g->size, .outcome = &taut__exchange_of(red)->ledger->codes};
+    taut_piece p = {.call = taut__slice_call(red, r.first, r.n),
+                    .src = x + r.first,
+                    .err = err + r.first,
+                    .codes = codes,
+                    .limit = INT32_MAX / red->g->size,
+                    .outcome = &taut__exchange_of(red)->ledger->codes};
     return taut__enqueue_pieces(red, TAUT_OP_QUANTIZE, &p, 1);
 }
 
@@ -123,7 +144,8 @@ taut_status taut__enqueue_own(taut__reduction *red, taut__range r, const float *
 taut_status taut__enqueue_left(taut__reduction *red, taut__range r, const float *err, int i)
 {
     taut__exchange *e = taut__exchange_of(red);
-    if (r.n == 0 || (red->call.spec->stages == 1 && taut__spec_caps(red->call.spec) & TAUT_CAP_LOSSLESS)) return TAUT_OK;
+    if (r.n == 0 || (red->call.spec->stages == 1 && taut__spec_caps(red->call.spec) & TAUT_CAP_LOSSLESS))
+        return TAUT_OK;
     TAUT_TRY(norm(red, err + r.first, r, &e->ledger->error[i], NULL));
     taut__tell_lost(red, r, err + r.first, 1);
     return red->operand->feedback_on ? taut__feedback_output(red->operand->feedback, r.first, r.n) : TAUT_OK;
@@ -140,7 +162,8 @@ static taut_piece add_cell(const cells *c, size_t k)
     return p;
 }
 
-taut_status taut__enqueue_add(taut__reduction *red, taut__range r, uint8_t *slot, int half, taut__admitted *seen, void *acc, bool first)
+taut_status taut__enqueue_add(taut__reduction *red, taut__range r, uint8_t *slot, int half, taut__admitted *seen,
+                              void *acc, bool first)
 {
     cells c = {.red = red, .r = r, .slot = slot, .half = half, .seen = seen, .dst = acc};
     if (r.n == 0) return TAUT_OK;
@@ -186,7 +209,8 @@ static taut_piece sum_cell(const cells *c, size_t k)
     return p;
 }
 
-taut_status taut__enqueue_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale, uint8_t *slot, taut_norm2 *lost)
+taut_status taut__enqueue_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale,
+                              uint8_t *slot, taut_norm2 *lost)
 {
     bool  exact = taut__sparse_sums(red), lossless = exact || taut__spec_caps(red->call.spec) & TAUT_CAP_LOSSLESS;
     cells c = {.red = red, .r = r, .x = acc, .err = lossless ? NULL : acc, .slot = slot, .half = (int)round};
@@ -205,7 +229,10 @@ taut_status taut__enqueue_sum(taut__reduction *red, taut__range r, void *acc, ui
 
 /* ---- results ---- */
 
-float *taut__enqueued_result(const taut__reduction *red) { return red->operand->dtype == TAUT_F32 ? red->buf : taut__exchange_of(red)->val; }
+float *taut__enqueued_result(const taut__reduction *red)
+{
+    return red->operand->dtype == TAUT_F32 ? red->buf : taut__exchange_of(red)->val;
+}
 
 /* Whether a 16-bit result overflowed is looked for in floats again, where acc lay. */
 static taut_status store_half(taut__reduction *red, const float *from, taut__range r)
@@ -241,7 +268,10 @@ taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__rang
     return results(red, factor, (taut__range){0, red->call.n}, mine);
 }
 
-taut_status taut__enqueue_part(taut__reduction *red, float factor, taut__range mine) { return results(red, factor, mine, mine); }
+taut_status taut__enqueue_part(taut__reduction *red, float factor, taut__range mine)
+{
+    return results(red, factor, mine, mine);
+}
 
 /* ---- slots ---- */
 
@@ -257,7 +287,8 @@ taut_status taut__enqueue_admit(taut__reduction *red, uint8_t *slots, int half, 
 {
     const taut__exchange *e = taut__exchange_of(red);
     size_t room = taut__min(e->to[half], e->cell[half]) - TAUT_SLOT_HEADER; /* several cells travel as they are */
-    return lane_of(red)->vectors->admit(place_of(red), slots, e->cell[half], (size_t)red->g->size * e->cells, room, out, sum);
+    return lane_of(red)->vectors->admit(place_of(red), slots, e->cell[half], (size_t)red->g->size * e->cells, room, out,
+                                        sum);
 }
 
 /* ---- groups ---- */
@@ -285,14 +316,18 @@ static taut_status to_and_fro(taut__reduction *red, uint8_t *out, uint8_t *in, i
     return s;
 }
 
-static bool all_of_it(const taut__exchange *e, int half) { return e->from[half] == 0 && e->to[half] == e->stride[half]; }
+static bool all_of_it(const taut__exchange *e, int half)
+{
+    return e->from[half] == 0 && e->to[half] == e->stride[half];
+}
 
 taut_status taut__group_exchange(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
     taut__data     *d = data_of(red);
     if (e->from[TAUT_HALF_PARTS] == e->to[TAUT_HALF_PARTS]) return TAUT_OK;
-    if (d->ops->exchange && all_of_it(e, TAUT_HALF_PARTS)) return d->ops->exchange(d, e->out, e->in, e->stride[TAUT_HALF_PARTS], place_of(red));
+    if (d->ops->exchange && all_of_it(e, TAUT_HALF_PARTS))
+        return d->ops->exchange(d, e->out, e->in, e->stride[TAUT_HALF_PARTS], place_of(red));
     TAUT_TRY(d->ops->group_begin(d, place_of(red)));
     return end_group(d, to_and_fro(red, e->out, e->in, TAUT_HALF_PARTS, false));
 }
@@ -303,7 +338,8 @@ taut_status taut__group_gather(taut__reduction *red)
     taut__data     *d = data_of(red);
     if (e->from[TAUT_HALF_SUMS] == e->to[TAUT_HALF_SUMS]) return TAUT_OK;
     if (d->ops->gather && all_of_it(e, TAUT_HALF_SUMS))
-        return d->ops->gather(d, taut__slot_of(red, e->sums, TAUT_HALF_SUMS, red->g->rank), e->sums, e->stride[TAUT_HALF_SUMS], place_of(red));
+        return d->ops->gather(d, taut__slot_of(red, e->sums, TAUT_HALF_SUMS, red->g->rank), e->sums,
+                              e->stride[TAUT_HALF_SUMS], place_of(red));
     TAUT_TRY(d->ops->group_begin(d, place_of(red)));
     return end_group(d, to_and_fro(red, e->sums, e->sums, TAUT_HALF_SUMS, true));
 }

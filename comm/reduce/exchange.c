@@ -25,17 +25,19 @@ static size_t known_bytes(const taut__reduction *red, bool whole, bool *known)
 /* Sums that are encoded anew and may not be, since what that loses is in the residual already, always have room. */
 static void measure_slots(taut__reduction *red)
 {
-    taut__exchange *e = taut__exchange_of(red);
+    taut__exchange  *e = taut__exchange_of(red);
     const taut_call *c = &red->call;
-    bool            known = true, exact = taut__codes_add(red) || taut__sparse_sums(red), whole = e->way->slots == TAUT_SLOTS_WHOLE;
-    bool            used[2] = {[TAUT_HALF_PARTS] = e->way->contributions > 0, [TAUT_HALF_SUMS] = e->way->slots != TAUT_SLOTS_NONE};
+    bool             known = true, exact = taut__codes_add(red) || taut__sparse_sums(red),
+         whole = e->way->slots == TAUT_SLOTS_WHOLE;
+    bool used[2] = {[TAUT_HALF_PARTS] = e->way->contributions > 0, [TAUT_HALF_SUMS] = e->way->slots != TAUT_SLOTS_NONE};
     e->part_n = whole ? c->n : taut__part(&red->part, 0).n;
     size_t travels = used[TAUT_HALF_SUMS] ? known_bytes(red, whole, &known) : 0;
     /* what looks at its own slice alone: stages of stacks; of allgathers, which agree on nothing, every codec with statistics */
-    bool   looks = (c->spec->stages > 1 && !known) || (red->operand->sharded && taut__wire_codec(red)->n_stats > 0);
-    bool   cut = looks && taut__spec_caps(c->spec) & TAUT_CAP_SLICEABLE;
+    bool looks = (c->spec->stages > 1 && !known) || (red->operand->sharded && taut__wire_codec(red)->n_stats > 0);
+    bool cut = looks && taut__spec_caps(c->spec) & TAUT_CAP_SLICEABLE;
     e->cells = cut ? taut__ceil_div(e->part_n, red->part.sub) : 1;
-    size_t cell = slot_bytes(taut__spec_capacity(c->spec, c->tensor, cut ? taut__min(red->part.sub, e->part_n) : e->part_n));
+    size_t cell =
+        slot_bytes(taut__spec_capacity(c->spec, c->tensor, cut ? taut__min(red->part.sub, e->part_n) : e->part_n));
     e->shrinks = e->way->shrinks && exact && !known && !red->operand->sharded;
     for (int i = 0; i < 2; i++) {
         e->cell[i] = used[i] ? cell : 0;
@@ -63,7 +65,9 @@ static size_t lay_out(taut__reduction *red, void *memory)
     size_t acc = e->way->accumulator(red);
     e->acc = taut__carve(&c, 1, acc);
     bool keeps_x = e->way->owns == TAUT_OWN_CODES && taut__codes_add(red);
-    e->own = keeps_x ? taut__carve(&c, n, sizeof(float)) : e->shrinks && e->way->owns == TAUT_OWN_SHRINKS ? taut__carve(&c, 1, acc) : NULL;
+    e->own = keeps_x                                          ? taut__carve(&c, n, sizeof(float))
+             : e->shrinks && e->way->owns == TAUT_OWN_SHRINKS ? taut__carve(&c, 1, acc)
+                                                              : NULL;
     e->err = taut__in_place(red) ? taut__carve(&c, n, sizeof *e->err) : NULL;
     e->val = red->operand->dtype != TAUT_F32 ? taut__carve(&c, n, sizeof *e->val) : NULL;
     return c.bytes;
@@ -79,7 +83,9 @@ taut_status taut__exchange_prepare(taut__reduction *red)
     TAUT_TRY(taut__lineup_prepare(red, &e->turn));
     TAUT_TRY(red->lane->space->event_create(red->lane->place, &e->over));
     e->here_ledger = taut__space_host_alloc(red->lane->space, red->lane->place, e->ledger_bytes);
-    return e->here_ledger ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: out of host memory for %zu bytes", red->job.name, e->ledger_bytes);
+    return e->here_ledger
+               ? TAUT_OK
+               : taut__fail(TAUT_E_NOMEM, "%s: out of host memory for %zu bytes", red->job.name, e->ledger_bytes);
 }
 
 void taut__exchange_release(taut__reduction *red)
@@ -157,7 +163,7 @@ static uint64_t largest(const taut__admitted *a, int n, bool of_others)
 }
 
 static _Atomic uint64_t made_again;
-uint64_t taut__exchange_redone(void) { return atomic_load(&made_again); }
+uint64_t                taut__exchange_redone(void) { return atomic_load(&made_again); }
 
 /* The ledger's arrays as they lie on the host. */
 static const void *on_host(const taut__exchange *e, const void *there)
@@ -186,8 +192,9 @@ static taut_status decide(taut__reduction *red, bool *again)
     size_t said[2] = {[TAUT_HALF_PARTS] = slot_bytes(largest(told(e, TAUT_HALF_SUMS), p, true)),
                       [TAUT_HALF_SUMS] = slot_bytes(largest(told(e, TAUT_HALF_SUMS), p, false))};
     for (int i = 0; i < 2; i++)
-        if (said[i] > e->stride[i] && e->stride[i]) return taut__fail(TAUT_E_CORRUPT, "a payload of %zu bytes: can be %zu at most", said[i], e->stride[i]);
-    bool   short_parts = e->way->contributions && said[parts] > e->to[parts], short_sums = said[sums] > e->to[sums];
+        if (said[i] > e->stride[i] && e->stride[i])
+            return taut__fail(TAUT_E_CORRUPT, "a payload of %zu bytes: can be %zu at most", said[i], e->stride[i]);
+    bool short_parts = e->way->contributions && said[parts] > e->to[parts], short_sums = said[sums] > e->to[sums];
     for (int i = 0; i < 2; i++) e->wanted[i] = taut__min(e->stride[i], taut__round_up(said[i] + said[i] / 10, 16));
     if (!short_parts && !short_sums) return TAUT_OK;
     e->from[parts] = e->to[parts]; /* tails of those that were too short, nothing of the others */
@@ -195,8 +202,8 @@ static taut_status decide(taut__reduction *red, bool *again)
     for (int i = 0; i < 2; i++) e->to[i] = taut__max(e->to[i], e->wanted[i]);
     *again = true;
     make_again(red, e->way->again(short_parts));
-    taut__log(TAUT_LOG_DEBUG, "comm", "%s: a payload of %zu bytes was longer than agreed: its tail travels", red->job.name,
-              taut__max(said[parts], said[sums]));
+    taut__log(TAUT_LOG_DEBUG, "comm", "%s: a payload of %zu bytes was longer than agreed: its tail travels",
+              red->job.name, taut__max(said[parts], said[sums]));
     return TAUT_OK;
 }
 
@@ -206,7 +213,8 @@ static taut_status check_flags(const taut__reduction *red)
     uint32_t              all = e->here_ledger->codes.flags;
     for (int i = 0; i < 3; i++)
         for (size_t k = 0; k < (size_t)red->g->size * e->cells; k++) all |= told(e, i)[k].seen.flags;
-    if (all & TAUT_FLAG_CORRUPT) return taut__fail(TAUT_E_CORRUPT, "a payload that came over %s is malformed", red->ctx->data->ops->name);
+    if (all & TAUT_FLAG_CORRUPT)
+        return taut__fail(TAUT_E_CORRUPT, "a payload that came over %s is malformed", red->ctx->data->ops->name);
     if (all & TAUT_FLAG_RANGE) return taut__fail(TAUT_E_RANGE, "a code exceeds its limit");
     return all & TAUT_FLAG_FAILED ? taut__fail(TAUT_E_DEVICE, "codec work failed on the device") : TAUT_OK;
 }
@@ -224,8 +232,8 @@ static void account_bytes(taut__reduction *red)
 {
     const taut__exchange *e = taut__exchange_of(red);
     uint64_t              n = red->call.n, p = (uint64_t)red->g->size, mine = taut__part(&red->part, red->g->rank).n;
-    uint64_t              width = red->operand->dtype == TAUT_F32 ? 4 : 2, sum = payload_sum(red, TAUT_HALF_SUMS, red->g->rank, 1);
-    taut__record         *r = &red->record;
+    uint64_t width = red->operand->dtype == TAUT_F32 ? 4 : 2, sum = payload_sum(red, TAUT_HALF_SUMS, red->g->rank, 1);
+    taut__record *r = &red->record;
     if (e->way->slots == TAUT_SLOTS_NONE) {
         r->payload_bytes = r->payload_bytes ? r->payload_bytes : 4 * n;
         r->encoded = n;
@@ -235,7 +243,8 @@ static void account_bytes(taut__reduction *red)
         r->bytes_dense += n * width * (p - 1);
     } else {
         bool reduces = red->halves & TAUT_REDUCE, gathers = red->halves & TAUT_GATHER;
-        r->payload_bytes = payload_sum(red, e->way->contributions == 1 ? TAUT_HALF_PARTS : 2, 0, red->g->size), r->encoded = reduces ? n - mine : 0, r->sum_bytes = sum;
+        r->payload_bytes = payload_sum(red, e->way->contributions == 1 ? TAUT_HALF_PARTS : 2, 0, red->g->size),
+        r->encoded = reduces ? n - mine : 0, r->sum_bytes = sum;
         r->bytes_dense += ((reduces ? n - mine : 0) + (gathers ? mine * (p - 1) : 0)) * width;
     }
 }
@@ -245,10 +254,12 @@ static void account(taut__reduction *red)
     const taut__exchange *e = taut__exchange_of(red);
     const taut__ledger   *l = e->here_ledger;
     const taut_norm2     *lost = on_host(e, e->lost);
-    taut__piece_done      done = {.own = l->own, .error = l->error[0], .requantization_error = l->requantized, .sum = l->sum};
+    taut__piece_done      done = {
+             .own = l->own, .error = l->error[0], .requantization_error = l->requantized, .sum = l->sum};
     taut__add_norm(&done.error, l->error[1], 1);
     for (int q = 0; q < red->g->size; q++) taut__add_norm(&done.error, lost[q], 1);
-    if (l->sum_flags & TAUT_FLAG_NOT_FINITE && atomic_load_explicit(&red->ctx->feeding, memory_order_relaxed)) done.sum.plain = NAN;
+    if (l->sum_flags & TAUT_FLAG_NOT_FINITE && atomic_load_explicit(&red->ctx->feeding, memory_order_relaxed))
+        done.sum.plain = NAN;
     taut__account(red, &done);
     account_bytes(red);
     taut__trace_span(red->ctx->trace, &red->job, "wire", e->sent_s, taut__now(), red->record.bytes_sent);
@@ -261,7 +272,7 @@ static taut_status clamp(taut__reduction *red, float *scratch)
     size_t       end = mine.first + mine.n;
     const float *from = taut__exchange_of(red)->val;
     (void)scratch;
-    bool         whole = red->halves & TAUT_GATHER;
+    bool whole = red->halves & TAUT_GATHER;
     if (mine.first && whole) TAUT_TRY(taut__result_overflow(red, 0, mine.first, from, false));
     if (mine.n) TAUT_TRY(taut__result_overflow(red, mine.first, mine.n, from + mine.first, true));
     if (end < red->call.n && whole) TAUT_TRY(taut__result_overflow(red, end, red->call.n - end, from + end, false));

@@ -31,46 +31,52 @@ typedef struct taut__ledger { /* what the device tells; admitted slots follow it
 struct taut__exchange_way;
 typedef struct taut__exchange {
     const struct taut__exchange_way *way;
-    taut__lineup turn;
-    size_t       stage;      /* the next one */
-    bool         asked, looking, redone, finishing;
-    size_t       part_n;     /* elements of the largest part; of all, where slots hold whole tensors */
-    size_t       cells;      /* of a slot, each with a payload of part.sub elements; 1 where payloads do not depend on how tensors are cut */
-    size_t       cell[2];    /* bytes of one: header and the longest payload */
-    size_t       stride[2];  /* bytes from slot to slot: cells */
-    bool         shrinks;    /* slots travel no further than agreed */
-    uint32_t     bits, calm; /* native sums of codes: of a field, and exchanges since they last were too few */
-    size_t       wanted[2];  /* bytes of a slot that would do, so far as is known */
-    size_t       from[2], to[2]; /* bytes of each slot that travel this time; from > 0: tails */
+    taut__lineup                     turn;
+    size_t                           stage; /* the next one */
+    bool                             asked, looking, redone, finishing;
+    size_t                           part_n; /* elements of the largest part; of all, where slots hold whole tensors */
+    size_t
+        cells; /* of a slot, each with a payload of part.sub elements; 1 where payloads do not depend on how tensors are cut */
+    size_t   cell[2];        /* bytes of one: header and the longest payload */
+    size_t   stride[2];      /* bytes from slot to slot: cells */
+    bool     shrinks;        /* slots travel no further than agreed */
+    uint32_t bits, calm;     /* native sums of codes: of a field, and exchanges since they last were too few */
+    size_t   wanted[2];      /* bytes of a slot that would do, so far as is known */
+    size_t   from[2], to[2]; /* bytes of each slot that travel this time; from > 0: tails */
     /* of the lane, while it is this layer's turn, until it is done */
-    void        *memory;
-    uint8_t     *out, *in, *sums; /* a slot per rank */
-    taut__ledger *ledger;
-    taut__admitted *admitted[3];  /* of in, sums, out */
-    taut_norm2  *lost;            /* of partial sums: one per rank */
-    void        *acc, *own;       /* part_n numbers each; own: NULL for codecs whose payloads always fit */
-    void        *part_to;         /* scatter: where this rank's part goes, in the layer's dtype */
-    float       *err, *val;       /* n floats: where there is no memory for x, and of 16-bit results; else NULL */
-    uint64_t    *found;
+    void           *memory;
+    uint8_t        *out, *in, *sums; /* a slot per rank */
+    taut__ledger   *ledger;
+    taut__admitted *admitted[3]; /* of in, sums, out */
+    taut_norm2     *lost;        /* of partial sums: one per rank */
+    void           *acc, *own;   /* part_n numbers each; own: NULL for codecs whose payloads always fit */
+    void           *part_to;     /* scatter: where this rank's part goes, in the layer's dtype */
+    float          *err, *val;   /* n floats: where there is no memory for x, and of 16-bit results; else NULL */
+    uint64_t       *found;
     /* the ledger, on the host, since prepare */
     taut__ledger *here_ledger;
-    size_t       ledger_bytes;
-    taut__event *over;
-    double       sent_s;
+    size_t        ledger_bytes;
+    taut__event  *over;
+    double        sent_s;
 } taut__exchange;
 
 enum { TAUT_SLOTS_NONE, TAUT_SLOTS_PARTS, TAUT_SLOTS_WHOLE };
 typedef struct taut__exchange_way {
-    taut__algorithm algorithm; /* as the rest sees it; first */
-    int  slots;                /* of sums: none, of parts, or of whole tensors */
-    int  contributions;        /* slots of those, out and in: 0, 1, or TAUT_EXCHANGE_RANKS: one per rank */
-    bool shrinks;              /* it can go on from slots that were too short: again() */
+    taut__algorithm algorithm;     /* as the rest sees it; first */
+    int             slots;         /* of sums: none, of parts, or of whole tensors */
+    int             contributions; /* slots of those, out and in: 0, 1, or TAUT_EXCHANGE_RANKS: one per rank */
+    bool            shrinks;       /* it can go on from slots that were too short: again() */
     size_t (*stages)(const taut__reduction *red);
     taut_status (*enqueue)(taut__reduction *red, size_t stage);
     size_t (*again)(bool parts); /* the stage to go on from; parts: contributions were too long, else only sums */
-    bool (*too_small)(taut__reduction *red); /* (optional) fields were: all stages are to be made again, with what it has changed */
+    bool (*too_small)(
+        taut__reduction *red); /* (optional) fields were: all stages are to be made again, with what it has changed */
     size_t (*accumulator)(const taut__reduction *red); /* bytes of acc */
-    enum { TAUT_OWN_NONE, TAUT_OWN_SHRINKS, TAUT_OWN_CODES } owns; /* acc's own part is kept where slots shrink; x, where codes add */
+    enum {
+        TAUT_OWN_NONE,
+        TAUT_OWN_SHRINKS,
+        TAUT_OWN_CODES
+    } owns; /* acc's own part is kept where slots shrink; x, where codes add */
 } taut__exchange_way;
 
 static inline taut__exchange *taut__exchange_of(const taut__reduction *red) { return red->work; }
@@ -91,10 +97,14 @@ void        taut__exchange_cancel(taut__reduction *red);
 size_t      taut__exchange_bytes(taut__reduction *red);
 taut_status taut__exchange_at_once(taut__reduction *red, void *memory);
 taut_status taut__exchange_told(taut__reduction *red, bool *told);
-#define TAUT_EXCHANGE_ALGORITHM(its_name, its_help) \
-    {.name = its_name, .help = its_help, .prepare = taut__exchange_prepare, .begin = taut__exchange_begin, .advance = taut__exchange_advance, \
-     .waiting_for = taut__exchange_waiting_for, .cancel = taut__exchange_cancel, .release = taut__exchange_release}
+#define TAUT_EXCHANGE_ALGORITHM(its_name, its_help)                                                                    \
+    {                                                                                                                  \
+        .name = its_name, .help = its_help, .prepare = taut__exchange_prepare, .begin = taut__exchange_begin,          \
+        .advance = taut__exchange_advance, .waiting_for = taut__exchange_waiting_for, .cancel = taut__exchange_cancel, \
+        .release = taut__exchange_release                                                                              \
+    }
 
-extern const taut__exchange_way taut__exchange_sra, taut__exchange_gather, taut__exchange_ring, taut__exchange_native, taut__exchange_linear, taut__exchange_scatter;
+extern const taut__exchange_way taut__exchange_sra, taut__exchange_gather, taut__exchange_ring, taut__exchange_native,
+    taut__exchange_linear, taut__exchange_scatter;
 
 #endif

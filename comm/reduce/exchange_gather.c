@@ -34,9 +34,13 @@ static taut_status add_codes(taut__reduction *red)
     taut__range     all = {0, red->call.n};
     TAUT_TRY(red->lane->space->fill(red->lane->place, e->acc, 0, all.n * sizeof(int32_t)));
     for (int q = 0; q < last; q++)
-        TAUT_TRY(taut__enqueue_add(red, all, taut__slot_of(red, e->sums, SUMS, q), SUMS, &e->admitted[SUMS][q], e->acc, false));
-    taut_piece p = {.call = taut__slice_call(red, 0, all.n), .payload = taut__slot_payload(taut__slot_of(red, e->sums, SUMS, last)),
-                    .outcome = &e->admitted[SUMS][last].seen, .codes = e->acc, .dst = taut__enqueued_result(red)};
+        TAUT_TRY(taut__enqueue_add(red, all, taut__slot_of(red, e->sums, SUMS, q), SUMS, &e->admitted[SUMS][q], e->acc,
+                                   false));
+    taut_piece p = {.call = taut__slice_call(red, 0, all.n),
+                    .payload = taut__slot_payload(taut__slot_of(red, e->sums, SUMS, last)),
+                    .outcome = &e->admitted[SUMS][last].seen,
+                    .codes = e->acc,
+                    .dst = taut__enqueued_result(red)};
     TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_UNPACK_VALUES, &p, 1));
     return taut__enqueue_results(red, red->factor, taut__part(&red->part, red->g->rank));
 }
@@ -55,9 +59,17 @@ static taut_status enqueue(taut__reduction *red, size_t stage)
 
 static size_t stages(const taut__reduction *red) { return (void)red, STAGES; }
 static size_t again(bool parts) { return (void)parts, SPREAD; }
-static size_t accumulator(const taut__reduction *red) { return taut__codes_add(red) ? red->call.n * sizeof(int32_t) : 0; }
+static size_t accumulator(const taut__reduction *red)
+{
+    return taut__codes_add(red) ? red->call.n * sizeof(int32_t) : 0;
+}
 
 const taut__exchange_way taut__exchange_gather = {
-    .algorithm = TAUT_EXCHANGE_ALGORITHM("gather", "allgather of everybody's whole encoding"), .slots = TAUT_SLOTS_WHOLE, .shrinks = true,
-    .stages = stages, .enqueue = enqueue, .again = again, .accumulator = accumulator,
+    .algorithm = TAUT_EXCHANGE_ALGORITHM("gather", "allgather of everybody's whole encoding"),
+    .slots = TAUT_SLOTS_WHOLE,
+    .shrinks = true,
+    .stages = stages,
+    .enqueue = enqueue,
+    .again = again,
+    .accumulator = accumulator,
 };

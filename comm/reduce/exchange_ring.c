@@ -18,7 +18,8 @@ static taut_status pass(taut__reduction *red)
 static taut_status clear_out(taut__reduction *red)
 {
     const taut__exchange *e = taut__exchange_of(red);
-    for (size_t k = 0; k < e->cells; k++) TAUT_TRY(red->lane->space->fill(red->lane->place, e->out + k * e->cell[PARTS], 0, TAUT_SLOT_HEADER));
+    for (size_t k = 0; k < e->cells; k++)
+        TAUT_TRY(red->lane->space->fill(red->lane->place, e->out + k * e->cell[PARTS], 0, TAUT_SLOT_HEADER));
     return TAUT_OK;
 }
 
@@ -45,11 +46,13 @@ static taut_status add(taut__reduction *red, taut__range r, size_t step)
     taut__admitted *seen = &e->admitted[PARTS][(step % (size_t)red->g->size) * e->cells];
     TAUT_TRY(taut__enqueue_own(red, r, x, err, e->out, e->acc));
     bool left = taut__codes_add(red) || taut__sparse_sums(red);
-    if (left && r.n) TAUT_TRY(red->lane->vectors->norm2(red->lane->place, red->call.tensor, err + r.first, r.first, r.n,
-                                                         &e->lost[step % (size_t)red->g->size], NULL));
+    if (left && r.n)
+        TAUT_TRY(red->lane->vectors->norm2(red->lane->place, red->call.tensor, err + r.first, r.first, r.n,
+                                           &e->lost[step % (size_t)red->g->size], NULL));
     if (left && r.n) taut__tell_lost(red, r, err + r.first, 1);
     if (left && r.n && red->operand->feedback_on) TAUT_TRY(taut__feedback_output(red->operand->feedback, r.first, r.n));
-    TAUT_TRY(red->lane->vectors->admit(red->lane->place, e->in, e->cell[PARTS], e->cells, e->cell[PARTS] - TAUT_SLOT_HEADER, seen, NULL));
+    TAUT_TRY(red->lane->vectors->admit(red->lane->place, e->in, e->cell[PARTS], e->cells,
+                                       e->cell[PARTS] - TAUT_SLOT_HEADER, seen, NULL));
     return taut__enqueue_add(red, r, e->in, PARTS, seen, e->acc, false);
 }
 
@@ -57,7 +60,8 @@ static taut_status partial(taut__reduction *red, size_t step)
 {
     taut__exchange *e = taut__exchange_of(red);
     taut__range     r = taut__part(&red->part, taut__ring_recv(red->g->rank, (int)step - 1, red->g->size));
-    taut_norm2     *lost = taut__codes_add(red) || taut__sparse_sums(red) ? &e->ledger->error[1] : &e->lost[step % (size_t)red->g->size];
+    taut_norm2     *lost =
+        taut__codes_add(red) || taut__sparse_sums(red) ? &e->ledger->error[1] : &e->lost[step % (size_t)red->g->size];
     TAUT_TRY(add(red, r, step));
     TAUT_TRY(clear_out(red));
     TAUT_TRY(taut__enqueue_sum(red, r, e->acc, step + 1, 1, e->out, lost));
@@ -73,7 +77,8 @@ static taut_status whole(taut__reduction *red)
     bool codes = taut__codes_add(red);
     if (!codes && red->factor != 1.0f) TAUT_TRY(red->lane->vectors->scale(red->lane->place, e->acc, red->factor, r.n));
     if (!codes) TAUT_TRY(taut__enqueue_bad(red, e->acc, r));
-    TAUT_TRY(taut__enqueue_sum(red, r, e->acc, step + 1, red->factor, taut__slot_of(red, e->sums, SUMS, red->g->rank), &e->ledger->requantized));
+    TAUT_TRY(taut__enqueue_sum(red, r, e->acc, step + 1, red->factor, taut__slot_of(red, e->sums, SUMS, red->g->rank),
+                               &e->ledger->requantized));
     return taut__group_gather(red);
 }
 
@@ -83,8 +88,8 @@ static taut_status decode(taut__reduction *red)
     TAUT_TRY(taut__enqueue_admit(red, e->sums, SUMS, e->admitted[SUMS], NULL));
     for (int q = 0; q < red->g->size; q++) {
         taut__range r = taut__part(&red->part, q);
-        TAUT_TRY(taut__enqueue_decode(red, r, taut__slot_of(red, e->sums, SUMS, q), SUMS, &e->admitted[SUMS][(size_t)q * e->cells],
-                                      taut__enqueued_result(red) + r.first));
+        TAUT_TRY(taut__enqueue_decode(red, r, taut__slot_of(red, e->sums, SUMS, q), SUMS,
+                                      &e->admitted[SUMS][(size_t)q * e->cells], taut__enqueued_result(red) + r.first));
     }
     return taut__enqueue_results(red, taut__codes_add(red) ? red->factor : 1, taut__part(&red->part, red->g->rank));
 }
@@ -100,6 +105,10 @@ static taut_status enqueue(taut__reduction *red, size_t stage)
 static size_t accumulator(const taut__reduction *red) { return taut__exchange_of(red)->part_n * sizeof(float); }
 
 const taut__exchange_way taut__exchange_ring = {
-    .algorithm = TAUT_EXCHANGE_ALGORITHM("ring", "partial sums to the next neighbour, then an allgather"), .slots = TAUT_SLOTS_PARTS,
-    .contributions = 1, .stages = stages, .enqueue = enqueue, .accumulator = accumulator,
+    .algorithm = TAUT_EXCHANGE_ALGORITHM("ring", "partial sums to the next neighbour, then an allgather"),
+    .slots = TAUT_SLOTS_PARTS,
+    .contributions = 1,
+    .stages = stages,
+    .enqueue = enqueue,
+    .accumulator = accumulator,
 };

@@ -6,7 +6,10 @@ enum { CONTRIBUTE, REDUCE, DECODE, STAGES };
 enum { PARTS = TAUT_HALF_PARTS, SUMS = TAUT_HALF_SUMS, PEERS_AT_ONCE = 8 };
 
 static taut__range part_of(const taut__reduction *red, int q) { return taut__part(&red->part, q); }
-static uint8_t    *my_sum(const taut__reduction *red) { return taut__slot_of(red, taut__exchange_of(red)->sums, SUMS, red->g->rank); }
+static uint8_t    *my_sum(const taut__reduction *red)
+{
+    return taut__slot_of(red, taut__exchange_of(red)->sums, SUMS, red->g->rank);
+}
 
 static taut__admitted *seen_of(const taut__reduction *red, int half, int q)
 {
@@ -17,7 +20,8 @@ static taut_status encode_for_others(taut__reduction *red, const float *x, float
 {
     taut__exchange *e = taut__exchange_of(red);
     for (int q = 0; q < red->g->size; q++)
-        if (q != red->g->rank) TAUT_TRY(taut__enqueue_encode(red, part_of(red, q), x, err, taut__slot_of(red, e->out, PARTS, q), PARTS));
+        if (q != red->g->rank)
+            TAUT_TRY(taut__enqueue_encode(red, part_of(red, q), x, err, taut__slot_of(red, e->out, PARTS, q), PARTS));
     return TAUT_OK;
 }
 
@@ -34,7 +38,8 @@ static taut_status contribute(taut__reduction *red)
     TAUT_TRY(taut__enqueue_x(red, &x, &err));
     TAUT_TRY(encode_for_others(red, x, err));
     TAUT_TRY(taut__enqueue_own(red, mine, x, err, my_sum(red), e->own ? e->own : e->acc));
-    if (taut__codes_add(red) || taut__sparse_sums(red)) return taut__enqueue_left(red, (taut__range){0, red->call.n}, err, 0);
+    if (taut__codes_add(red) || taut__sparse_sums(red))
+        return taut__enqueue_left(red, (taut__range){0, red->call.n}, err, 0);
     TAUT_TRY(taut__enqueue_left(red, (taut__range){0, mine.first}, err, 0));
     return taut__enqueue_left(red, (taut__range){end, red->call.n - end}, err, 1);
 }
@@ -50,7 +55,8 @@ static taut_status pack_cell(taut__reduction *red, taut__range mine, size_t k, c
         peer[i] = taut__slot_payload(taut__slot_of(red, e->in, PARTS, peers[i]) + k * e->cell[PARTS]);
         seen[i] = &seen_of(red, PARTS, peers[i])[k].seen;
     }
-    p.src = NULL, p.codes = (int32_t *)e->acc + (p.call.first - mine.first), p.peers = peer, p.peer_bytes = seen, p.peer_count = n;
+    p.src = NULL, p.codes = (int32_t *)e->acc + (p.call.first - mine.first), p.peers = peer, p.peer_bytes = seen,
+    p.peer_count = n;
     return taut__enqueue_pieces(red, TAUT_OP_SUM_PACK, &p, 1);
 }
 
@@ -62,9 +68,12 @@ static taut_status add_codes(taut__reduction *red, taut__range mine)
     for (int q = 0; q < red->g->size; q++) {
         if (q == red->g->rank) continue;
         if (n < PEERS_AT_ONCE) peers[n++] = q;
-        else TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, seen_of(red, PARTS, q), e->acc, false));
+        else
+            TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, seen_of(red, PARTS, q),
+                                       e->acc, false));
     }
-    for (size_t k = 0; k < e->cells && taut__cell_of(red, mine, k).n > 0; k++) TAUT_TRY(pack_cell(red, mine, k, peers, n));
+    for (size_t k = 0; k < e->cells && taut__cell_of(red, mine, k).n > 0; k++)
+        TAUT_TRY(pack_cell(red, mine, k, peers, n));
     return TAUT_OK;
 }
 
@@ -74,7 +83,8 @@ static taut_status sum_others(taut__reduction *red, taut__range mine)
     taut__exchange *e = taut__exchange_of(red);
     for (int q = 0; q < red->g->size; q++)
         if (q != red->g->rank)
-            TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, seen_of(red, PARTS, q), e->acc, false));
+            TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, seen_of(red, PARTS, q),
+                                       e->acc, false));
     return TAUT_OK;
 }
 
@@ -111,7 +121,8 @@ static taut_status decode(taut__reduction *red)
     float          *to = taut__enqueued_result(red);
     TAUT_TRY(taut__enqueue_admit(red, e->sums, SUMS, e->admitted[SUMS], NULL));
     for (int q = 0; q < red->g->size; q++)
-        TAUT_TRY(taut__enqueue_decode(red, part_of(red, q), taut__slot_of(red, e->sums, SUMS, q), SUMS, seen_of(red, SUMS, q), to + part_of(red, q).first));
+        TAUT_TRY(taut__enqueue_decode(red, part_of(red, q), taut__slot_of(red, e->sums, SUMS, q), SUMS,
+                                      seen_of(red, SUMS, q), to + part_of(red, q).first));
     taut__range mine = red->halves & TAUT_REDUCE ? part_of(red, red->g->rank) : (taut__range){0, 0};
     return taut__enqueue_results(red, taut__codes_add(red) ? red->factor : 1, mine);
 }
@@ -173,8 +184,15 @@ static size_t again(bool parts) { return parts ? CONTRIBUTE : REDUCE; }
 static size_t accumulator(const taut__reduction *red) { return taut__exchange_of(red)->part_n * sizeof(float); }
 
 const taut__exchange_way taut__exchange_sra = {
-    .algorithm = TAUT_EXCHANGE_ALGORITHM("sra", "all-to-all, sum, allgather"), .slots = TAUT_SLOTS_PARTS, .contributions = TAUT_EXCHANGE_RANKS,
-    .shrinks = true, .stages = stages, .enqueue = enqueue, .again = again, .accumulator = accumulator, .owns = TAUT_OWN_SHRINKS,
+    .algorithm = TAUT_EXCHANGE_ALGORITHM("sra", "all-to-all, sum, allgather"),
+    .slots = TAUT_SLOTS_PARTS,
+    .contributions = TAUT_EXCHANGE_RANKS,
+    .shrinks = true,
+    .stages = stages,
+    .enqueue = enqueue,
+    .again = again,
+    .accumulator = accumulator,
+    .owns = TAUT_OWN_SHRINKS,
 };
 
 /* ---- a reduce-scatter: the first half, and this rank's part of the sum goes where the caller wants it ---- */
@@ -192,13 +210,18 @@ static taut_status enqueue_scatter(taut__reduction *red, size_t stage)
     TAUT_TRY(taut__enqueue_admit(red, e->in, PARTS, e->admitted[PARTS], NULL));
     TAUT_TRY(taut__enqueue_admit(red, e->out, PARTS, e->admitted[2], NULL));
     TAUT_TRY(sum_floats(red, mine));
-    TAUT_TRY(red->lane->vectors->norm2(red->lane->place, red->call.tensor, e->acc, mine.first, mine.n, &e->ledger->sum, &e->ledger->sum_flags));
+    TAUT_TRY(red->lane->vectors->norm2(red->lane->place, red->call.tensor, e->acc, mine.first, mine.n, &e->ledger->sum,
+                                       &e->ledger->sum_flags));
     return red->lane->vectors->convert(red->lane->place, e->part_to, red->operand->dtype, e->acc, TAUT_F32, mine.n);
 }
 
 static size_t scatter_stages(const taut__reduction *red) { return (void)red, SCATTER_STAGES; }
 
 const taut__exchange_way taut__exchange_scatter = {
-    .algorithm = TAUT_EXCHANGE_ALGORITHM("scatter", "all-to-all, sum"), .slots = TAUT_SLOTS_PARTS, .contributions = TAUT_EXCHANGE_RANKS,
-    .stages = scatter_stages, .enqueue = enqueue_scatter, .accumulator = accumulator,
+    .algorithm = TAUT_EXCHANGE_ALGORITHM("scatter", "all-to-all, sum"),
+    .slots = TAUT_SLOTS_PARTS,
+    .contributions = TAUT_EXCHANGE_RANKS,
+    .stages = scatter_stages,
+    .enqueue = enqueue_scatter,
+    .accumulator = accumulator,
 };

@@ -14,14 +14,20 @@ enum { SUM, STORE, STAGES };
  * fit: then all take wider fields and do it again, from x, which is kept for that; and for a while, before they try narrow ones anew. */
 enum { NARROWEST = 8, WHOLE = 32, CALM = 64 };
 
-static uint32_t bits_of(const taut__reduction *red) { return (uint32_t)taut__exchange_of(red)->turn.mine.size[TAUT_HALF_SUMS]; }
+static uint32_t bits_of(const taut__reduction *red)
+{
+    return (uint32_t)taut__exchange_of(red)->turn.mine.size[TAUT_HALF_SUMS];
+}
 static uint32_t limit_of(const taut__reduction *red)
 {
     uint32_t bits = bits_of(red), p = (uint32_t)red->g->size;
     return bits == WHOLE ? INT32_MAX / p : ((1u << bits) - 1) / (2 * p);
 }
-static uint32_t *words_of(const taut__reduction *red) { return (uint32_t *)taut__exchange_of(red)->acc + taut__round_up(red->call.n, 16); }
-static size_t    word_count(const taut__reduction *red) { return taut__ceil_div(red->call.n, WHOLE / bits_of(red)); }
+static uint32_t *words_of(const taut__reduction *red)
+{
+    return (uint32_t *)taut__exchange_of(red)->acc + taut__round_up(red->call.n, 16);
+}
+static size_t word_count(const taut__reduction *red) { return taut__ceil_div(red->call.n, WHOLE / bits_of(red)); }
 
 /* What encoding does to momentum cannot be taken back. */
 static uint32_t narrowest(const taut__reduction *red)
@@ -41,7 +47,12 @@ static taut_status quantize(taut__reduction *red)
         TAUT_TRY(red->lane->space->copy(place_of(red), e->own, x, red->call.n * sizeof *x));
     }
     TAUT_TRY(red->lane->space->fill(place_of(red), &e->ledger->codes, 0, sizeof e->ledger->codes));
-    taut_piece p = {.call = red->call, .src = e->own, .err = err, .codes = e->acc, .limit = (int32_t)limit_of(red), .outcome = &e->ledger->codes};
+    taut_piece p = {.call = red->call,
+                    .src = e->own,
+                    .err = err,
+                    .codes = e->acc,
+                    .limit = (int32_t)limit_of(red),
+                    .outcome = &e->ledger->codes};
     TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_QUANTIZE, &p, 1));
     return taut__enqueue_left(red, all_of(red), err, 0);
 }
@@ -54,7 +65,8 @@ static taut_status sum_codes(taut__reduction *red)
     red->record.payload_bytes = 4 * word_count(red);
     if (bits_of(red) == WHOLE) return d->ops->sum(d, e->acc, red->call.n, TAUT_NUMBER_I32, place_of(red));
     uint32_t *words = words_of(red);
-    TAUT_TRY(red->lane->vectors->field_join(place_of(red), words, e->acc, red->call.n, WHOLE / bits_of(red), limit_of(red)));
+    TAUT_TRY(
+        red->lane->vectors->field_join(place_of(red), words, e->acc, red->call.n, WHOLE / bits_of(red), limit_of(red)));
     TAUT_TRY(red->lane->space->copy(place_of(red), words + word_count(red), &e->ledger->codes.flags, sizeof *words));
     return d->ops->sum(d, words, word_count(red) + 1, TAUT_NUMBER_I32, place_of(red));
 }
@@ -63,9 +75,11 @@ static taut_status split_codes(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
     uint32_t       *words = words_of(red);
-    if (bits_of(red) == WHOLE) return red->lane->space->fill(place_of(red), &e->ledger->too_large, 0, sizeof e->ledger->too_large);
+    if (bits_of(red) == WHOLE)
+        return red->lane->space->fill(place_of(red), &e->ledger->too_large, 0, sizeof e->ledger->too_large);
     TAUT_TRY(red->lane->space->copy(place_of(red), &e->ledger->too_large, words + word_count(red), sizeof *words));
-    return red->lane->vectors->field_split(place_of(red), e->acc, words, red->call.n, WHOLE / bits_of(red), (uint32_t)red->g->size * limit_of(red));
+    return red->lane->vectors->field_split(place_of(red), e->acc, words, red->call.n, WHOLE / bits_of(red),
+                                           (uint32_t)red->g->size * limit_of(red));
 }
 
 /* The words are the same on all ranks, so all decide alike. */
@@ -96,7 +110,8 @@ static taut_status sum_floats(taut__reduction *red)
 
 static taut_status store_codes(taut__reduction *red)
 {
-    taut_piece p = {.call = red->call, .codes = taut__exchange_of(red)->acc, .scale_by = 1, .dst = taut__enqueued_result(red)};
+    taut_piece p = {
+        .call = red->call, .codes = taut__exchange_of(red)->acc, .scale_by = 1, .dst = taut__enqueued_result(red)};
     TAUT_TRY(taut__enqueue_anew(red, NULL));
     TAUT_TRY(split_codes(red));
     TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_DEQUANTIZE, &p, 1));
@@ -130,14 +145,21 @@ static size_t native_accumulator(const taut__reduction *red)
 }
 
 const taut__exchange_way taut__exchange_native = {
-    .algorithm = TAUT_EXCHANGE_ALGORITHM("native", "the data half's own sum of float32, or of integer codes"), .stages = native_stages,
-    .enqueue = enqueue_native, .accumulator = native_accumulator, .too_small = too_small, .owns = TAUT_OWN_CODES,
+    .algorithm = TAUT_EXCHANGE_ALGORITHM("native", "the data half's own sum of float32, or of integer codes"),
+    .stages = native_stages,
+    .enqueue = enqueue_native,
+    .accumulator = native_accumulator,
+    .too_small = too_small,
+    .owns = TAUT_OWN_CODES,
 };
 
 /* ---- linear ---- */
 
 static const taut_codec_linear *table(const taut__reduction *red) { return taut__wire_codec(red)->linear; }
-static size_t factor_elems(const taut__reduction *red, int round) { return table(red)->factor_elems(&red->call.spec->stage[0], red->call.tensor, round); }
+static size_t                   factor_elems(const taut__reduction *red, int round)
+{
+    return table(red)->factor_elems(&red->call.spec->stage[0], red->call.tensor, round);
+}
 
 static taut_status project(taut__reduction *red, int round)
 {
@@ -171,7 +193,8 @@ static taut_status reconstruct(taut__reduction *red)
     if (red->operand->feedback_on) TAUT_TRY(taut__feedback_output(red->operand->feedback, 0, red->call.n));
     TAUT_TRY(red->lane->vectors->norm2(place_of(red), red->call.tensor, r, 0, red->call.n, &e->ledger->error[0], NULL));
     taut__tell_lost(red, all_of(red), r, 1);
-    return taut__enqueue_results(red, red->factor * (float)red->g->size, red->g->rank == 0 ? all_of(red) : (taut__range){0, 0});
+    return taut__enqueue_results(red, red->factor * (float)red->g->size,
+                                 red->g->rank == 0 ? all_of(red) : (taut__range){0, 0});
 }
 
 static taut_status enqueue_linear(taut__reduction *red, size_t stage)
@@ -190,6 +213,8 @@ static size_t linear_accumulator(const taut__reduction *red)
 }
 
 const taut__exchange_way taut__exchange_linear = {
-    .algorithm = TAUT_EXCHANGE_ALGORITHM("linear", "sums of the factors of powersgd and randk, by the data half"), .stages = linear_stages,
-    .enqueue = enqueue_linear, .accumulator = linear_accumulator,
+    .algorithm = TAUT_EXCHANGE_ALGORITHM("linear", "sums of the factors of powersgd and randk, by the data half"),
+    .stages = linear_stages,
+    .enqueue = enqueue_linear,
+    .accumulator = linear_accumulator,
 };

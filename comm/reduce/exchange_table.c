@@ -2,8 +2,8 @@
 #include "exchange.h"
 #include <string.h>
 
-static const taut__exchange_way *const ways[] = {&taut__exchange_sra, &taut__exchange_gather, &taut__exchange_ring, &taut__exchange_native,
-                                                 &taut__exchange_linear};
+static const taut__exchange_way *const ways[] = {&taut__exchange_sra, &taut__exchange_gather, &taut__exchange_ring,
+                                                 &taut__exchange_native, &taut__exchange_linear};
 
 /* Of sharded layers' collectives sra alone is known. */
 const taut__algorithm *taut__exchange_for(const taut__reduction *red, const taut__algorithm *via)

@@ -25,9 +25,9 @@ static const char *const name[] = {[ENCODE] = "encode", [ADD] = "decode"};
 
 typedef struct gather {
     taut__pipeline pipe;
-    size_t sub, slices;
-    size_t encoded, finished; /* slices */
-    int32_t *there;           /* outside the host, where slots are not: the codes of all of them */
+    size_t         sub, slices;
+    size_t         encoded, finished; /* slices */
+    int32_t       *there;             /* outside the host, where slots are not: the codes of all of them */
 } gather;
 
 static gather *gather_of(const taut__reduction *red) { return red->work; }
@@ -50,8 +50,10 @@ static size_t lay_out(const taut__reduction *red, void *dst, void *memory)
     t->out = taut__carve(&c, 2 * p, sizeof *t->out);
     t->in = t->out ? t->out + p : NULL;
     t->frame = taut__carve(&c, p, gather_of(red)->pipe.frame);
-    t->codes = codes(red) ? taut__carve(&c, slice_elems(red), sizeof *t->codes) : NULL; /* wherever: ranks cut sums by the slot's size */
-    if (gather_of(red)->there) t->codes = gather_of(red)->there + (size_t)(t - (slot *)(void *)gather_of(red)->pipe.slot) * slice_elems(red);
+    t->codes = codes(red) ? taut__carve(&c, slice_elems(red), sizeof *t->codes)
+                          : NULL; /* wherever: ranks cut sums by the slot's size */
+    if (gather_of(red)->there)
+        t->codes = gather_of(red)->there + (size_t)(t - (slot *)(void *)gather_of(red)->pipe.slot) * slice_elems(red);
     return c.bytes;
 }
 
@@ -61,7 +63,10 @@ static taut__range range_of(const taut__reduction *red, size_t k)
     return (taut__range){first, taut__min(gather_of(red)->sub, red->call.tensor->elems - first)};
 }
 
-static uint8_t *frame_of(const taut__reduction *red, size_t k, int q) { return slot_of(red, k)->frame + (size_t)q * gather_of(red)->pipe.frame; }
+static uint8_t *frame_of(const taut__reduction *red, size_t k, int q)
+{
+    return slot_of(red, k)->frame + (size_t)q * gather_of(red)->pipe.frame;
+}
 
 /* ---- pieces: run by any thread of the executor ---- */
 
@@ -70,12 +75,14 @@ static void encode(taut__reduction *red, taut__piece *p, float *scratch)
     taut__range r = range_of(red, p->k);
     uint8_t    *dst = frame_of(red, p->k, red->g->rank);
     size_t      room = gather_of(red)->pipe.frame;
-    if (codes(red)) taut__quantize_pack_x(red, r, slot_of(red, p->k)->codes, taut__code_limit(red), dst, room, scratch, &p->done);
+    if (codes(red))
+        taut__quantize_pack_x(red, r, slot_of(red, p->k)->codes, taut__code_limit(red), dst, room, scratch, &p->done);
     else taut__encode_x(red, r, dst, room, scratch, &p->done);
 }
 
 /* Ranks add in their order. */
-static taut_status add_floats(taut__reduction *red, const taut__piece *p, taut__range r, float *scratch, taut_norm2 *sum)
+static taut_status add_floats(taut__reduction *red, const taut__piece *p, taut__range r, float *scratch,
+                              taut_norm2 *sum)
 {
     slot     *t = slot_of(red, p->k);
     taut_call c = taut__slice_call(red, r.first, r.n);
@@ -115,7 +122,7 @@ static taut_status add_codes(taut__reduction *red, const taut__piece *p, taut__r
  * each for some slices. */
 static void add(taut__reduction *red, taut__piece *p, float *scratch)
 {
-    taut__range  r = range_of(red, p->k);
+    taut__range r = range_of(red, p->k);
     double      begin = taut__now();
     taut_norm2 *sum = p->k % (size_t)red->g->size == (size_t)red->g->rank ? &p->done.sum : NULL;
     p->done.status = codes(red) ? add_codes(red, p, r, scratch, sum) : add_floats(red, p, r, scratch, sum);
@@ -160,12 +167,14 @@ static taut_status settle(taut__reduction *red, const taut__piece *p)
 static taut_status choose_encodes(taut__reduction *red)
 {
     gather *a = gather_of(red);
-    for (; a->encoded < a->slices && a->encoded < a->finished + a->pipe.slots && taut__pipeline_room(red); a->encoded++) {
+    for (; a->encoded < a->slices && a->encoded < a->finished + a->pipe.slots && taut__pipeline_room(red);
+         a->encoded++) {
         if (!taut__pipeline_open(red, a->encoded)) return TAUT_OK;
         slot *t = slot_of(red, a->encoded);
         for (int q = 0; q < red->g->size; q++)
             if (q != red->g->rank)
-                TAUT_TRY(taut__irecv(red->g, &t->in[q], q, red->job.tag + TAUT_TAG_FIRST, frame_of(red, a->encoded, q), a->pipe.frame));
+                TAUT_TRY(taut__irecv(red->g, &t->in[q], q, red->job.tag + TAUT_TAG_FIRST, frame_of(red, a->encoded, q),
+                                     a->pipe.frame));
         t->added = 0;
         taut__pipeline_add(red, (taut__piece){.what = ENCODE, .k = a->encoded});
     }
@@ -211,8 +220,14 @@ static taut_status finish(taut__reduction *red, bool *moved, bool *over)
     return TAUT_OK;
 }
 
-static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot), .name = name, .requests = requests, .lay_out = lay_out, .work = work,
-                                       .choose = choose, .settle = settle, .finish = finish};
+static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot),
+                                       .name = name,
+                                       .requests = requests,
+                                       .lay_out = lay_out,
+                                       .work = work,
+                                       .choose = choose,
+                                       .settle = settle,
+                                       .finish = finish};
 
 static taut_status gather_prepare(taut__reduction *red)
 {
@@ -248,7 +263,12 @@ static int gather_waiting_for(const taut__reduction *red, int *hops)
 }
 
 const taut__algorithm taut__gather = {
-    .name = "gather", .help = "everybody's whole encoding to everybody: 1 step, p-1 times the encoded bytes per rank",
-    .prepare = gather_prepare, .begin = gather_begin, .advance = taut__pipeline_advance, .waiting_for = gather_waiting_for,
-    .cancel = taut__pipeline_cancel, .release = gather_release,
+    .name = "gather",
+    .help = "everybody's whole encoding to everybody: 1 step, p-1 times the encoded bytes per rank",
+    .prepare = gather_prepare,
+    .begin = gather_begin,
+    .advance = taut__pipeline_advance,
+    .waiting_for = gather_waiting_for,
+    .cancel = taut__pipeline_cancel,
+    .release = gather_release,
 };

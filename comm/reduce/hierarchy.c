@@ -18,8 +18,8 @@
 
 typedef struct slot {
     taut__request *request; /* leader: one per other rank; others: one. NULL: no slice has the slot */
-    float        *in;      /* leader: sub floats per other rank */
-    float        *stage;   /* outside the host: sub floats of buf */
+    float         *in;      /* leader: sub floats per other rank */
+    float         *stage;   /* outside the host: sub floats of buf */
 } slot;
 
 typedef struct taut__hierarchy {
@@ -45,9 +45,9 @@ static size_t lay_out(const taut__reduction *red, slot *t, void *memory)
 /* Cut like a sum over the host's ranks, so that a slot stays a small part of the layer. */
 taut_status taut__hier_prepare(taut__reduction *red)
 {
-    size_t     n = red->call.n;
+    size_t           n = red->call.n;
     taut__hierarchy *h = red->hier = taut__alloc(1, sizeof *h);
-    slot       t;
+    slot             t;
     if (!h) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
     h->sub = taut__partition_of(n, red->ctx->local.size, 1, red->ctx->set.c.slice_kib * (size_t)256).sub;
     h->slices = taut__ceil_div(n, h->sub);
@@ -74,8 +74,10 @@ void taut__hier_cancel(taut__reduction *red)
 int taut__hier_waiting_for(const taut__reduction *red, int *hops)
 {
     const taut__hierarchy *h = red->hier;
-    bool down = red->phase == TAUT_PHASE_LOCAL_COPY;
-    *hops += leads(red) ? -1 : down ? 1 + taut__log2(taut__power_below(red->ctx->leaders.size)) : 0; /* rounds of their exchange */
+    bool                   down = red->phase == TAUT_PHASE_LOCAL_COPY;
+    *hops += leads(red) ? -1
+             : down     ? 1 + taut__log2(taut__power_below(red->ctx->leaders.size))
+                        : 0; /* rounds of their exchange */
     for (size_t i = 0; h && i < TAUT_SLOTS; i++)
         for (size_t q = 0; h->slot[i].request && q < requests_of(red); q++)
             if (!taut__done(&h->slot[i].request[q])) return h->slot[i].request[q].peer;
@@ -108,18 +110,22 @@ static void close_slot(taut__reduction *red, size_t k)
 }
 
 /* Of slice r, in host memory. */
-static float *here(const taut__reduction *red, const slot *t, taut__range r) { return taut__at_home(red) ? (float *)red->buf + r.first : t->stage; }
+static float *here(const taut__reduction *red, const slot *t, taut__range r)
+{
+    return taut__at_home(red) ? (float *)red->buf + r.first : t->stage;
+}
 
 /* up: the leader receives from all others; down: they receive from it. */
 static taut_status start(taut__reduction *red, size_t k, bool up)
 {
-    slot             *t = slot_of(red, k);
+    slot              *t = slot_of(red, k);
     const taut__group *local = &red->ctx->local;
     taut__range        r = slice(red, k);
-    float            *x = here(red, t, r);
-    size_t            bytes = r.n * sizeof *x;
-    int               tag = red->job.tag + (up ? TAUT_TAG_UP : TAUT_TAG_DOWN);
-    if (!taut__at_home(red) && (up || leads(red))) TAUT_TRY(taut__lane_fetch(red->lane, x, (float *)red->buf + r.first, bytes));
+    float             *x = here(red, t, r);
+    size_t             bytes = r.n * sizeof *x;
+    int                tag = red->job.tag + (up ? TAUT_TAG_UP : TAUT_TAG_DOWN);
+    if (!taut__at_home(red) && (up || leads(red)))
+        TAUT_TRY(taut__lane_fetch(red->lane, x, (float *)red->buf + r.first, bytes));
     if (!leads(red)) {
         red->record.bytes_sent += up ? bytes : 0;
         red->record.bytes_dense += up ? bytes : 0;
@@ -137,16 +143,17 @@ static taut_status start(taut__reduction *red, size_t k, bool up)
 
 static taut_status finish(taut__reduction *red, size_t k, bool up)
 {
-    slot      *t = slot_of(red, k);
+    slot       *t = slot_of(red, k);
     taut__range r = slice(red, k);
     for (size_t i = 0; up == leads(red) && i < requests_of(red); i++) { /* whoever receives */
         const taut__request *in = &t->request[i];
         if (in->got != r.n * sizeof(float))
-            return taut__fail(TAUT_E_MISMATCH, "%s: rank %d sent %zu bytes where %zu were expected", red->job.name, in->peer, in->got,
-                              r.n * sizeof(float));
+            return taut__fail(TAUT_E_MISMATCH, "%s: rank %d sent %zu bytes where %zu were expected", red->job.name,
+                              in->peer, in->got, r.n * sizeof(float));
         if (up) taut__simd_get()->vec->add(here(red, t, r), t->in + i * red->hier->sub, r.n);
     }
-    if (!taut__at_home(red) && up == leads(red)) TAUT_TRY(taut__lane_store(red->lane, (float *)red->buf + r.first, t->stage, r.n * sizeof(float)));
+    if (!taut__at_home(red) && up == leads(red))
+        TAUT_TRY(taut__lane_store(red->lane, (float *)red->buf + r.first, t->stage, r.n * sizeof(float)));
     close_slot(red, k);
     return TAUT_OK;
 }

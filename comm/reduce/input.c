@@ -16,7 +16,10 @@
 
 static size_t elem_bytes(const taut__operand *o) { return o->dtype == TAUT_F32 ? 4 : 2; }
 
-static void *buf_at(const taut__reduction *red, size_t first) { return (char *)red->buf + first * elem_bytes(red->operand); }
+static void *buf_at(const taut__reduction *red, size_t first)
+{
+    return (char *)red->buf + first * elem_bytes(red->operand);
+}
 
 bool taut__in_place(const taut__reduction *red) { return !red->operand->feedback; }
 
@@ -25,7 +28,9 @@ const float *taut__form(taut__reduction *red, size_t first, size_t n)
     taut__operand *o = red->operand;
     if (!red->formed) red->watcher->form(red, first, n);
     if (taut__in_place(red)) return buf_at(red, first);
-    if (!red->formed) taut__lane_note(red->lane, taut__feedback_input(o->feedback, first, n, o->dtype, buf_at(red, first), !o->residual));
+    if (!red->formed)
+        taut__lane_note(red->lane,
+                        taut__feedback_input(o->feedback, first, n, o->dtype, buf_at(red, first), !o->residual));
     return o->feedback->r + first;
 }
 
@@ -59,7 +64,8 @@ static bool bad(const taut__reduction *red, const float *x, size_t n)
  * step's exchange takes out again. */
 static taut_norm2 sum_norms(const taut__reduction *red, const float *x, size_t first, size_t n)
 {
-    bool       home = taut__at_home(red), found = false, matters = atomic_load_explicit(&red->ctx->feeding, memory_order_relaxed);
+    bool home = taut__at_home(red), found = false,
+         matters = atomic_load_explicit(&red->ctx->feeding, memory_order_relaxed);
     taut_norm2 sum = home ? norms(red, x, first, n) : taut__placed_norms(red, x, first, n, &found);
     if (home ? bad(red, x, n) : matters && found) sum.plain = NAN;
     return sum;
@@ -80,10 +86,12 @@ static void left_over(taut__reduction *red, taut__range r, const float *err, tau
     if (red->call.spec->stages == 1 && taut__spec_caps(red->call.spec) & TAUT_CAP_LOSSLESS) return;
     out->error = norms(red, err, r.first, r.n);
     taut__tell_lost(red, r, err, 1);
-    if (red->operand->feedback_on) taut__lane_note(red->lane, taut__feedback_output(red->operand->feedback, r.first, r.n));
+    if (red->operand->feedback_on)
+        taut__lane_note(red->lane, taut__feedback_output(red->operand->feedback, r.first, r.n));
 }
 
-void taut__encode_x(taut__reduction *red, taut__range r, uint8_t *dst, size_t cap, float *scratch, taut__piece_done *out)
+void taut__encode_x(taut__reduction *red, taut__range r, uint8_t *dst, size_t cap, float *scratch,
+                    taut__piece_done *out)
 {
     double       begin = taut__now();
     const float *x = look(red, r, out);
@@ -94,7 +102,8 @@ void taut__encode_x(taut__reduction *red, taut__range r, uint8_t *dst, size_t ca
     out->seconds += taut__now() - begin;
 }
 
-void taut__quantize_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, float *scratch, taut__piece_done *out)
+void taut__quantize_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, float *scratch,
+                      taut__piece_done *out)
 {
     double       begin = taut__now();
     const float *x = look(red, r, out);
@@ -105,8 +114,8 @@ void taut__quantize_x(taut__reduction *red, taut__range r, int32_t *q, int32_t l
     out->seconds += taut__now() - begin;
 }
 
-void taut__quantize_pack_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap, float *scratch,
-                           taut__piece_done *out)
+void taut__quantize_pack_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap,
+                           float *scratch, taut__piece_done *out)
 {
     double       begin = taut__now();
     const float *x = look(red, r, out);
@@ -117,7 +126,10 @@ void taut__quantize_pack_x(taut__reduction *red, taut__range r, int32_t *q, int3
     out->seconds += taut__now() - begin;
 }
 
-static void clear(taut__reduction *red, taut__range r) { taut__lane_note(red->lane, taut__feedback_clear(red->operand->feedback, r.first, r.n)); }
+static void clear(taut__reduction *red, taut__range r)
+{
+    taut__lane_note(red->lane, taut__feedback_clear(red->operand->feedback, r.first, r.n));
+}
 
 void taut__own_x(taut__reduction *red, taut__range r, float *dst, taut__piece_done *out)
 {
@@ -151,14 +163,16 @@ void taut__result_fetch(taut__reduction *red, size_t first, size_t n, float *to)
     }
     for (size_t i = 0, m; i < n; i += m) {
         m = wide ? n : taut__min(n - i, sizeof half / sizeof *half);
-        taut__lane_note(red->lane, taut__lane_fetch(red->lane, wide ? (void *)to : half, buf_at(red, first + i), m * elem_bytes(red->operand)));
+        taut__lane_note(red->lane, taut__lane_fetch(red->lane, wide ? (void *)to : half, buf_at(red, first + i),
+                                                    m * elem_bytes(red->operand)));
         if (!wide) taut__vectors_host.convert((taut_place){0}, to + i, TAUT_F32, half, dtype, m);
     }
 }
 
 /* residual[i] = (add ? residual[i] : 0) + what a clamped result lacks, in units of the sum. half: the results; from may be the residual. On
  * the host. */
-static void keep_rest(const taut__reduction *red, const void *half, const float *from, float *residual, size_t n, bool add)
+static void keep_rest(const taut__reduction *red, const void *half, const float *from, float *residual, size_t n,
+                      bool add)
 {
     const taut_dtype dtype = red->operand->dtype;
     const float      most = dtype == TAUT_F16 ? 65504.0f : 0x1.fep127f;
@@ -182,7 +196,8 @@ static size_t clamp(const taut__reduction *red, void *half, const float *from, s
 /* What happens once in a while, to a few numbers, is done on the host, piece by piece, when half and from lie elsewhere. */
 enum { CHUNK = 1024 };
 
-static taut_status clamp_elsewhere(const taut__reduction *red, uint16_t *half, const float *from, size_t n, size_t *clamped)
+static taut_status clamp_elsewhere(const taut__reduction *red, uint16_t *half, const float *from, size_t n,
+                                   size_t *clamped)
 {
     uint16_t h[CHUNK];
     float    f[CHUNK];
@@ -196,7 +211,8 @@ static taut_status clamp_elsewhere(const taut__reduction *red, uint16_t *half, c
     return TAUT_OK;
 }
 
-static taut_status keep_rest_elsewhere(const taut__reduction *red, const uint16_t *half, const float *from, float *residual, size_t n, bool add)
+static taut_status keep_rest_elsewhere(const taut__reduction *red, const uint16_t *half, const float *from,
+                                       float *residual, size_t n, bool add)
 {
     uint16_t h[CHUNK];
     float    f[CHUNK], r[CHUNK];
@@ -211,7 +227,8 @@ static taut_status keep_rest_elsewhere(const taut__reduction *red, const uint16_
     return TAUT_OK;
 }
 
-static taut_status overflow_elsewhere(const taut__reduction *red, uint16_t *half, const float *from, float *rest, size_t n)
+static taut_status overflow_elsewhere(const taut__reduction *red, uint16_t *half, const float *from, float *rest,
+                                      size_t n)
 {
     size_t clamped = 0;
     if (!taut__placed_overflowed(red, half, red->operand->dtype, n)) return TAUT_OK;
@@ -276,7 +293,8 @@ taut_status taut__store_codes(taut__reduction *red, taut__range r, const int32_t
     return TAUT_OK;
 }
 
-taut_status taut__store_sums(taut__reduction *red, taut__range r, const uint8_t *frame, size_t len, int32_t *q, float *scratch, taut_norm2 *sum)
+taut_status taut__store_sums(taut__reduction *red, taut__range r, const uint8_t *frame, size_t len, int32_t *q,
+                             float *scratch, taut_norm2 *sum)
 {
     taut_call c = taut__slice_call(red, r.first, r.n);
     float    *to = taut__result_at(red, r.first, scratch);
@@ -285,7 +303,8 @@ taut_status taut__store_sums(taut__reduction *red, taut__range r, const uint8_t 
     return TAUT_OK;
 }
 
-taut_status taut__store_frame(taut__reduction *red, taut__range r, const uint8_t *frame, size_t len, float *scratch, taut_norm2 *sum)
+taut_status taut__store_frame(taut__reduction *red, taut__range r, const uint8_t *frame, size_t len, float *scratch,
+                              taut_norm2 *sum)
 {
     taut_call c = taut__slice_call(red, r.first, r.n);
     float    *to = taut__result_at(red, r.first, scratch);
@@ -320,11 +339,20 @@ static void collect(taut_norm2 *sum, taut_norm2 *low, taut_norm2 x, double facto
     add_exactly(&sum->weighted, &low->weighted, x.weighted * factor);
 }
 
-taut_norm2 taut__sum_norms(const taut__reduction *red, const float *x, taut__range r) { return sum_norms(red, x, r.first, r.n); }
+taut_norm2 taut__sum_norms(const taut__reduction *red, const float *x, taut__range r)
+{
+    return sum_norms(red, x, r.first, r.n);
+}
 
-taut_norm2 taut__sum_bad(const taut__reduction *red, const float *x, taut__range r) { return (taut_norm2){bad(red, x, r.n) ? NAN : 0, 0}; }
+taut_norm2 taut__sum_bad(const taut__reduction *red, const float *x, taut__range r)
+{
+    return (taut_norm2){bad(red, x, r.n) ? NAN : 0, 0};
+}
 
-taut_norm2 taut__norms_of(const taut__reduction *red, const float *x, taut__range r) { return norms(red, x, r.first, r.n); }
+taut_norm2 taut__norms_of(const taut__reduction *red, const float *x, taut__range r)
+{
+    return norms(red, x, r.first, r.n);
+}
 
 void taut__account(taut__reduction *red, const taut__piece_done *done)
 {

@@ -5,17 +5,17 @@
 #include "placed.h"
 
 typedef struct linear {
-    float *factor; /* of the largest round */
-    float *mean;   /* elems floats, for 16-bit results; else NULL: reconstructed in buf */
+    float          *factor; /* of the largest round */
+    float          *mean;   /* elems floats, for 16-bit results; else NULL: reconstructed in buf */
     taut__plain_sum raw;
-    int    round;
-    bool   summing;
-    double sent_s; /* since when */
+    int             round;
+    bool            summing;
+    double          sent_s; /* since when */
 } linear;
 
 static linear                  *linear_of(const taut__reduction *red) { return red->work; }
 static const taut_codec_linear *table(const taut__reduction *red) { return taut__spec_codec(red->call.spec)->linear; }
-static size_t factor_elems(const taut__reduction *red, int round)
+static size_t                   factor_elems(const taut__reduction *red, int round)
 {
     return table(red)->factor_elems(&red->call.spec->stage[0], red->call.tensor, round);
 }
@@ -38,8 +38,8 @@ static taut_status linear_prepare(taut__reduction *red)
     if (!a) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
     TAUT_TRY(taut__placed_alloc(red, most * sizeof *a->factor, "factors", &a->factor));
     if (red->operand->dtype != TAUT_F32) TAUT_TRY(taut__placed_alloc(red, n * sizeof *a->mean, "a mean", &a->mean));
-    return taut__plain_sum_prepare(&a->raw, red->g, red->job.tag, TAUT_NUMBER_F32, most, 64, red->ctx->set.c.slice_kib * (size_t)256, &red->slots,
-                                   red->call.place);
+    return taut__plain_sum_prepare(&a->raw, red->g, red->job.tag, TAUT_NUMBER_F32, most, 64,
+                                   red->ctx->set.c.slice_kib * (size_t)256, &red->slots, red->call.place);
 }
 
 static taut_status linear_begin(taut__reduction *red)
@@ -65,7 +65,8 @@ static taut_status project(taut__reduction *red, float *scratch)
     double end = taut__now();
     red->record.encode_s += end - begin;
     taut__trace_span(red->ctx->trace, &red->job, "encode", begin, end, 4 * factor_elems(red, a->round));
-    taut__plain_sum_begin(&linear_of(red)->raw, a->factor, factor_elems(red, a->round), TAUT_BOTH, 1.0f / (float)red->g->size);
+    taut__plain_sum_begin(&linear_of(red)->raw, a->factor, factor_elems(red, a->round), TAUT_BOTH,
+                          1.0f / (float)red->g->size);
     a->summing = true;
     a->sent_s = end;
     return TAUT_OK;
@@ -80,7 +81,8 @@ static taut_status absorb(taut__reduction *red, float *scratch)
     red->record.payload_bytes += 4 * factor_elems(red, a->round);
     red->record.bytes_sent += a->raw.sent;
     red->record.encoded = red->call.n;
-    if (a->round == 0) red->record.bytes_dense += 8 * (uint64_t)red->call.n * (uint64_t)(red->g->size - 1) / (uint64_t)red->g->size;
+    if (a->round == 0)
+        red->record.bytes_dense += 8 * (uint64_t)red->call.n * (uint64_t)(red->g->size - 1) / (uint64_t)red->g->size;
     TAUT_TRY(taut__op_absorb(taut__spec_codec(red->call.spec), &red->call, a->round, a->factor));
     taut__trace_span(red->ctx->trace, &red->job, "reduce", begin, taut__now(), 0);
     a->summing = false;
@@ -96,8 +98,8 @@ static taut_status reconstruct(taut__reduction *red, float *scratch)
     taut__operand   *o = red->operand;
     size_t           n = red->call.n;
     float           *mean = linear_of(red)->mean ? linear_of(red)->mean : red->buf;
-    taut__range       all = {0, n};
-    taut__piece_done  done = {0};
+    taut__range      all = {0, n};
+    taut__piece_done done = {0};
     double           begin = taut__now();
     TAUT_TRY(taut__op_reconstruct(taut__spec_codec(red->call.spec), &red->call, 1, mean));
     taut__placed_residual(red, o->feedback->r, o->feedback->r, mean, n);
@@ -133,7 +135,10 @@ static taut_status linear_advance(taut__reduction *red, bool *moved, bool *done)
     return taut__aside_begin(red, absorb);
 }
 
-static int linear_waiting_for(const taut__reduction *red, int *hops) { return taut__plain_sum_waiting_for(&linear_of(red)->raw, hops); }
+static int linear_waiting_for(const taut__reduction *red, int *hops)
+{
+    return taut__plain_sum_waiting_for(&linear_of(red)->raw, hops);
+}
 
 static void linear_cancel(taut__reduction *red)
 {
@@ -146,7 +151,13 @@ static const char *linear_cannot(const taut_spec *spec)
 }
 
 const taut__algorithm taut__linear = {
-    .name = "linear", .help = "sums of the small factors of powersgd and randk, uncompressed",
-    .cannot = linear_cannot, .prepare = linear_prepare, .begin = linear_begin, .advance = linear_advance,
-    .waiting_for = linear_waiting_for, .cancel = linear_cancel, .release = linear_release,
+    .name = "linear",
+    .help = "sums of the small factors of powersgd and randk, uncompressed",
+    .cannot = linear_cannot,
+    .prepare = linear_prepare,
+    .begin = linear_begin,
+    .advance = linear_advance,
+    .waiting_for = linear_waiting_for,
+    .cancel = linear_cancel,
+    .release = linear_release,
 };

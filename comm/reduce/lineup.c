@@ -49,12 +49,16 @@ static taut_status give(taut__reduction *red, taut__lineup *t)
 {
     for (int q = 1; q < red->g->size; q++) {
         const taut__lineup_word *w = &t->in[q];
-        if (t->back[q].got != sizeof *w) return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes for its turn", red->job.name, q, t->back[q].got);
+        if (t->back[q].got != sizeof *w)
+            return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes for its turn", red->job.name, q,
+                              t->back[q].got);
         if (w->kind / 4 != kind_of(red) / 4)
-            return taut__fail(TAUT_E_MISMATCH, "%s: rank 0 asks for the %s, rank %d for the %s", red->job.name, red->kind == TAUT_SUM ? "sum" : "mean", q,
-                              red->kind == TAUT_SUM ? "mean" : "sum");
-        if (w->kind != kind_of(red)) return taut__fail(TAUT_E_MISMATCH, "%s: ranks 0 and %d are in different collectives", red->job.name, q);
-        for (int i = 0; i < TAUT_LINEUP_SIZES; i++) t->mine.size[i] = t->mine.size[i] > w->size[i] ? t->mine.size[i] : w->size[i];
+            return taut__fail(TAUT_E_MISMATCH, "%s: rank 0 asks for the %s, rank %d for the %s", red->job.name,
+                              red->kind == TAUT_SUM ? "sum" : "mean", q, red->kind == TAUT_SUM ? "mean" : "sum");
+        if (w->kind != kind_of(red))
+            return taut__fail(TAUT_E_MISMATCH, "%s: ranks 0 and %d are in different collectives", red->job.name, q);
+        for (int i = 0; i < TAUT_LINEUP_SIZES; i++)
+            t->mine.size[i] = t->mine.size[i] > w->size[i] ? t->mine.size[i] : w->size[i];
     }
     t->mine.place = red->ctx->turns.given++;
     t->said = t->mine; /* the last one has arrived: all have asked since */
@@ -64,7 +68,8 @@ static taut_status give(taut__reduction *red, taut__lineup *t)
 
 static taut_status take(taut__reduction *red, taut__lineup *t)
 {
-    if (t->back[0].got != sizeof t->mine) return taut__fail(TAUT_E_CORRUPT, "%s: rank 0 sent %zu bytes for a turn", red->job.name, t->back[0].got);
+    if (t->back[0].got != sizeof t->mine)
+        return taut__fail(TAUT_E_CORRUPT, "%s: rank 0 sent %zu bytes for a turn", red->job.name, t->back[0].got);
     t->mine = t->in[0];
     return TAUT_OK;
 }

@@ -16,8 +16,8 @@ typedef struct taut__lineup_word { /* between ranks of one job, as it is */
 
 typedef struct taut__lineup {
     taut__lineup_word mine, said, *in; /* said: what is on its way; in: a rank's, of rank 0; or one */
-    taut__request  *out, *back; /* one per rank; of others one each */
-    bool            given;      /* mine.place is what rank 0 said */
+    taut__request    *out, *back;      /* one per rank; of others one each */
+    bool              given;           /* mine.place is what rank 0 said */
 } taut__lineup;
 
 taut_status taut__lineup_prepare(taut__reduction *red, taut__lineup *t);
@@ -28,6 +28,7 @@ taut_status taut__lineup_ask(taut__reduction *red, taut__lineup *t, const size_t
 taut_status taut__lineup_advance(taut__reduction *red, taut__lineup *t, bool *moved, bool *here);
 void        taut__lineup_over(taut__reduction *red); /* all of its groups have been made */
 void        taut__lineup_cancel(taut__reduction *red, taut__lineup *t);
-int         taut__lineup_waiting_for(const taut__reduction *red, const taut__lineup *t, int *hops); /* as taut__job.waiting_for */
+int         taut__lineup_waiting_for(const taut__reduction *red, const taut__lineup *t,
+                                     int *hops); /* as taut__job.waiting_for */
 
 #endif

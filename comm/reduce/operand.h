@@ -20,9 +20,9 @@
 typedef struct taut__operand {
     taut_dtype        dtype;
     taut_tensor       tensor;
-    taut_tensor       there;       /* tensor, with the scale in memory of the place where its buffers lie; not on the host */
-    taut_spec         wire;        /* what is encoded: the codec, but fp16 or bf16 for `none` of a 16-bit layer */
-    bool              lossy;       /* its codec loses something */
+    taut_tensor       there; /* tensor, with the scale in memory of the place where its buffers lie; not on the host */
+    taut_spec         wire;  /* what is encoded: the codec, but fp16 or bf16 for `none` of a 16-bit layer */
+    bool              lossy; /* its codec loses something */
     bool              sharded;     /* has sharded collectives: they use neither the hierarchy nor gather */
     size_t            block;       /* parts of ranks start at multiples */
     uint64_t          seed;        /* of (run, name) */
@@ -31,10 +31,11 @@ typedef struct taut__operand {
     bool              feedback_on; /* what encoding loses is kept there */
     bool              residual;    /* feedback->r holds a residual, whatever the codec is now */
     taut_codec_state *state;       /* of stateful codecs */
-    struct taut_axes *axes;        /* a basis, in the making or made; it belongs to the gradient, as the residual does. NULL: none */
-    bool              turns;       /* allreduces are coded in it, once it is made */
-    bool              learns;      /* it is shown results */
-    float            *spread;      /* 16-bit layers whose codec codes whole tensors: allgather's copy as floats */
+    struct taut_axes
+          *axes;   /* a basis, in the making or made; it belongs to the gradient, as the residual does. NULL: none */
+    bool   turns;  /* allreduces are coded in it, once it is made */
+    bool   learns; /* it is shown results */
+    float *spread; /* 16-bit layers whose codec codes whole tensors: allgather's copy as floats */
 } taut__operand;
 
 #endif

@@ -23,9 +23,15 @@ static bool alone_gathers(const taut__reduction *red) { return red->halves == TA
 static bool spreads(const taut__reduction *red) { return red->halves == TAUT_GATHER && taut__spreads_raw(red); }
 static bool uncalibrated(const taut__reduction *red) { return !red->calibrated; }
 static bool looks_again(const taut__reduction *red) { return red->again; }
-static bool raw_this_time(const taut__reduction *red) { return red->g->size == 1 || (red->calibration.raw && shared(red->call.spec)); }
+static bool raw_this_time(const taut__reduction *red)
+{
+    return red->g->size == 1 || (red->calibration.raw && shared(red->call.spec));
+}
 
-static bool others_encode(const taut__reduction *red) { return !taut__at_home(red) || taut__executor_threads(red->lane->executor) > 1; }
+static bool others_encode(const taut__reduction *red)
+{
+    return !taut__at_home(red) || taut__executor_threads(red->lane->executor) > 1;
+}
 
 /* All of x is formed before any of it is encoded: the codec looks at the whole, or other threads
  * will encode while the plan wants to see slices one after the other. */
@@ -105,7 +111,10 @@ static taut_status order(taut__reduction *red, bool *moved, bool *done)
     return TAUT_OK;
 }
 
-static taut__range looked_at(const taut__reduction *red) { return (taut__range){red->at, taut__min(red->part.sub, red->call.n - red->at)}; }
+static taut__range looked_at(const taut__reduction *red)
+{
+    return (taut__range){red->at, taut__min(red->part.sub, red->call.n - red->at)};
+}
 
 /* x of a slice that has been formed. */
 static const float *x_of(const taut__reduction *red, taut__range r)
@@ -172,9 +181,15 @@ static taut_status reduce(taut__reduction *red, bool *moved, bool *done) { retur
 
 static taut_status (*const advance[])(taut__reduction *red, bool *moved, bool *done) = {
     [TAUT_PHASE_ORDER] = order,
-    [TAUT_PHASE_LOCAL_SUM] = local_sum, [TAUT_PHASE_STATS] = look,            [TAUT_PHASE_AGREE] = agree,
-    [TAUT_PHASE_REDUCE] = reduce,       [TAUT_PHASE_RAW] = taut__raw_advance, [TAUT_PHASE_LOCAL_COPY] = local_copy,
-    [TAUT_PHASE_ROTATE] = taut__rotate_advance, [TAUT_PHASE_BACK] = taut__back_advance, [TAUT_PHASE_UNTURN] = taut__unturn_advance,
+    [TAUT_PHASE_LOCAL_SUM] = local_sum,
+    [TAUT_PHASE_STATS] = look,
+    [TAUT_PHASE_AGREE] = agree,
+    [TAUT_PHASE_REDUCE] = reduce,
+    [TAUT_PHASE_RAW] = taut__raw_advance,
+    [TAUT_PHASE_LOCAL_COPY] = local_copy,
+    [TAUT_PHASE_ROTATE] = taut__rotate_advance,
+    [TAUT_PHASE_BACK] = taut__back_advance,
+    [TAUT_PHASE_UNTURN] = taut__unturn_advance,
     [TAUT_PHASE_LEARN] = taut__learn_advance,
 };
 
@@ -183,7 +198,8 @@ static void complete(taut__reduction *red)
     red->record.end_s = taut__now();
     if (red->halves != TAUT_GATHER) red->operand->residual = red->operand->feedback_on && red->g->rank >= 0;
     red->watcher->complete(red);
-    taut__trace_span(red->ctx->trace, &red->job, "layer", red->record.begin_s, red->record.end_s, red->record.bytes_sent);
+    taut__trace_span(red->ctx->trace, &red->job, "layer", red->record.begin_s, red->record.end_s,
+                     red->record.bytes_sent);
 }
 
 static taut_status step(taut__job *job, bool *moved, bool *done)
@@ -206,7 +222,8 @@ static taut_status step(taut__job *job, bool *moved, bool *done)
 static void stop(taut__job *job)
 {
     taut__reduction *red = taut__reduction_of(job);
-    if (red->ctx->data) red->ctx->data->ops->abort(red->ctx->data); /* else what waits for the device may wait for ever */
+    if (red->ctx->data)
+        red->ctx->data->ops->abort(red->ctx->data); /* else what waits for the device may wait for ever */
     taut__aside_cancel(red);
     if (red->via && red->via->cancel) red->via->cancel(red);
     taut__plain_sum_cancel(&red->raw);
@@ -261,7 +278,8 @@ static taut_status prepare_own(taut__reduction *red)
 {
     const taut__operand *o = red->operand;
     size_t               n = o->tensor.elems, slice = red->ctx->set.c.slice_kib * (size_t)256;
-    red->part = taut__partition_of(n, red->g->size, common_block(o->block, taut__spec_align(&o->wire)), slice / TAUT_CODED_SLICE_DIV);
+    red->part = taut__partition_of(n, red->g->size, common_block(o->block, taut__spec_align(&o->wire)),
+                                   slice / TAUT_CODED_SLICE_DIV);
     TAUT_TRY(taut__agree_prepare(red));
     TAUT_TRY(taut__context_scratch(red->lane, taut__min(n, slice), 0));
     if (red->g->size > 1) TAUT_TRY(red->via->prepare(red));
@@ -272,8 +290,11 @@ taut_status taut__reduction_prepare(taut__reduction *red)
 {
     taut__operand *o = red->operand;
     red->g = taut__group_of(red->ctx, o);
-    red->call = (taut_call){.spec = &o->wire, .tensor = taut__lane_on_host(red->lane) ? &o->tensor : &o->there, .place = red->lane->place,
-                            .n = o->tensor.elems, .state = o->state,
+    red->call = (taut_call){.spec = &o->wire,
+                            .tensor = taut__lane_on_host(red->lane) ? &o->tensor : &o->there,
+                            .place = red->lane->place,
+                            .n = o->tensor.elems,
+                            .state = o->state,
                             .no_checksum = red->ctx->set.checksum == TAUT_CHECKSUM_OFF};
     TAUT_TRY(taut__algorithm_for(red->ctx, o, &o->wire, &red->via));
     const taut__algorithm *by_data = taut__exchange_for(red, red->via);

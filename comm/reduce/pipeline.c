@@ -4,9 +4,13 @@
 
 /* ---- slots ---- */
 
-static taut__request **requests_of(void *slot) { return slot; } /* a slot begins with the pointer to them, as its memory does */
+static taut__request **requests_of(void *slot)
+{
+    return slot;
+} /* a slot begins with the pointer to them, as its memory does */
 
-taut_status taut__pipeline_prepare(taut__reduction *red, const taut__pipeline_ops *ops, size_t work_bytes, size_t slices, size_t elems, size_t most)
+taut_status taut__pipeline_prepare(taut__reduction *red, const taut__pipeline_ops *ops, size_t work_bytes,
+                                   size_t slices, size_t elems, size_t most)
 {
     size_t          slots = taut__min(taut__coded_slots(red, slices), most);
     taut__pipeline *p = taut__alloc(1, work_bytes + slots * ops->slot_bytes);
@@ -71,16 +75,20 @@ int taut__pipeline_waiting(const taut__reduction *red, size_t i)
 /* On the host each piece has a thread. */
 bool taut__pipeline_room(const taut__reduction *red)
 {
-    size_t most = taut__at_home(red) ? taut__min(TAUT_PIECES, (size_t)taut__executor_threads(red->lane->executor)) : TAUT_PIECES;
+    size_t most =
+        taut__at_home(red) ? taut__min(TAUT_PIECES, (size_t)taut__executor_threads(red->lane->executor)) : TAUT_PIECES;
     return taut__pipeline_of(red)->pieces < most;
 }
 
-void taut__pipeline_add(taut__reduction *red, taut__piece p) { taut__pipeline_of(red)->piece[taut__pipeline_of(red)->pieces++] = p; }
+void taut__pipeline_add(taut__reduction *red, taut__piece p)
+{
+    taut__pipeline_of(red)->piece[taut__pipeline_of(red)->pieces++] = p;
+}
 
 static void work(void *ctx, size_t i, int worker)
 {
-    taut__reduction *red = ctx;
-    taut__pipeline  *p = taut__pipeline_of(red);
+    taut__reduction  *red = ctx;
+    taut__pipeline   *p = taut__pipeline_of(red);
     taut__piece_done *done = &p->piece[i].done;
     done->status = taut__space_use(red->lane->space, red->lane->place);
     if (done->status == TAUT_OK) p->ops->work(red, &p->piece[i], red->lane->scratch[worker]);
@@ -108,7 +116,8 @@ static taut_status settle(taut__reduction *red)
 {
     taut__pipeline *p = taut__pipeline_of(red);
     taut_status     s = TAUT_OK;
-    taut__trace_span(red->ctx->trace, &red->job, p->ops->name[p->piece[0].what], p->begin_s, taut__now(), p->piece[0].done.bytes);
+    taut__trace_span(red->ctx->trace, &red->job, p->ops->name[p->piece[0].what], p->begin_s, taut__now(),
+                     p->piece[0].done.bytes);
     for (size_t i = 0; i < p->pieces && s == TAUT_OK; i++) {
         s = taut__piece_status(&p->piece[i].done);
         if (s != TAUT_OK) break;
@@ -135,7 +144,8 @@ taut_status taut__pipeline_advance(taut__reduction *red, bool *moved, bool *over
 
 /* ---- frames ---- */
 
-taut_status taut__frame_send(taut__reduction *red, taut__request *r, int q, int tag, const uint8_t *frame, size_t bytes, size_t n)
+taut_status taut__frame_send(taut__reduction *red, taut__request *r, int q, int tag, const uint8_t *frame, size_t bytes,
+                             size_t n)
 {
     red->record.bytes_sent += bytes;
     red->record.bytes_dense += n * (red->operand->dtype == TAUT_F32 ? 4 : 2);
@@ -145,12 +155,14 @@ taut_status taut__frame_send(taut__reduction *red, taut__request *r, int q, int 
 taut_status taut__frame_fits(const taut__reduction *red, const taut__request *r)
 {
     if (r->got <= r->bytes) return TAUT_OK;
-    return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", red->job.name, r->peer, r->got, r->bytes);
+    return taut__fail(TAUT_E_CORRUPT, "%s: rank %d sent %zu bytes where at most %zu were expected", red->job.name,
+                      r->peer, r->got, r->bytes);
 }
 
 /* ---- what pieces of work are made of ---- */
 
-taut_status taut__own_contribution(taut__reduction *red, taut__range r, uint8_t *frame, float *scratch, void *acc, taut__piece_done *done)
+taut_status taut__own_contribution(taut__reduction *red, taut__range r, uint8_t *frame, float *scratch, void *acc,
+                                   taut__piece_done *done)
 {
     taut_call c = taut__slice_call(red, r.first, r.n);
     if (taut__adds_codes(red)) {
@@ -166,7 +178,8 @@ taut_status taut__own_contribution(taut__reduction *red, taut__range r, uint8_t 
     return taut__placed_decode(red, &c, frame, done->bytes, acc, false, scratch);
 }
 
-taut_status taut__add_frame(taut__reduction *red, taut__range r, const taut__request *in, const uint8_t *frame, void *acc, float *scratch)
+taut_status taut__add_frame(taut__reduction *red, taut__range r, const taut__request *in, const uint8_t *frame,
+                            void *acc, float *scratch)
 {
     taut_call c = taut__slice_call(red, r.first, r.n);
     TAUT_TRY(taut__frame_fits(red, in));
@@ -174,8 +187,8 @@ taut_status taut__add_frame(taut__reduction *red, taut__range r, const taut__req
                                  : taut__placed_decode(red, &c, frame, in->got, acc, true, scratch);
 }
 
-taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale, uint8_t *frame, size_t *bytes, taut_norm2 *lost,
-                              float *scratch)
+taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale,
+                             uint8_t *frame, size_t *bytes, taut_norm2 *lost, float *scratch)
 {
     taut_call c = taut__slice_call(red, r.first, r.n);
     size_t    room = taut__pipeline_of(red)->frame;
@@ -183,14 +196,16 @@ taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uin
     if (taut__adds_codes(red)) return taut__placed_pack(red, &c, acc, frame, room, bytes, scratch);
     if (red->halves == TAUT_GATHER) c.calibration = NULL;
     c.seed = taut__seed(c.seed, round);
-    TAUT_TRY(taut__placed_encode(red, &c, acc, frame, room, bytes, lossless ? NULL : acc, taut__sums_exact(red), scratch));
+    TAUT_TRY(
+        taut__placed_encode(red, &c, acc, frame, room, bytes, lossless ? NULL : acc, taut__sums_exact(red), scratch));
     if (lossless || red->halves == TAUT_GATHER) return TAUT_OK;
     *lost = taut__norms_of(red, acc, r);
     taut__keep_requantization_error(red, r, acc, 1 / scale);
     return TAUT_OK;
 }
 
-taut_status taut__store_sum(taut__reduction *red, taut__range r, const uint8_t *frame, size_t bytes, float *scratch, taut_norm2 *sum)
+taut_status taut__store_sum(taut__reduction *red, taut__range r, const uint8_t *frame, size_t bytes, float *scratch,
+                            taut_norm2 *sum)
 {
     if (taut__adds_codes(red)) return taut__store_frame(red, r, frame, bytes, scratch, sum);
     taut_call c = taut__slice_call(red, r.first, r.n);

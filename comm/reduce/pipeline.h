@@ -21,71 +21,87 @@ typedef struct taut__piece {
 } taut__piece;
 
 typedef struct taut__pipeline_ops {
-    size_t      slot_bytes;   /* of the algorithm's slot struct */
-    const char *const *name;  /* of pieces, for the trace */
+    size_t             slot_bytes;                  /* of the algorithm's slot struct */
+    const char *const *name;                        /* of pieces, for the trace */
     size_t (*requests)(const taut__reduction *red); /* of a slot */
     /* Cuts memory into what slot points to, its requests first; memory NULL: only counts. Returns the bytes. */
     size_t (*lay_out)(const taut__reduction *red, void *slot, void *memory);
-    void (*work)(taut__reduction *red, taut__piece *p, float *scratch); /* any thread; pieces under way are independent */
-    taut_status (*choose)(taut__reduction *red, bool *moved); /* pieces that can be done now, and messages; no piece is under way */
-    taut_status (*settle)(taut__reduction *red, const taut__piece *p);  /* done without error, and in the record */
-    taut_status (*finish)(taut__reduction *red, bool *moved, bool *over); /* slices of which nothing is left; all are: over */
+    void (*work)(taut__reduction *red, taut__piece *p,
+                 float *scratch); /* any thread; pieces under way are independent */
+    taut_status (*choose)(taut__reduction *red,
+                          bool *moved); /* pieces that can be done now, and messages; no piece is under way */
+    taut_status (*settle)(taut__reduction *red, const taut__piece *p); /* done without error, and in the record */
+    taut_status (*finish)(taut__reduction *red, bool *moved,
+                          bool *over); /* slices of which nothing is left; all are: over */
 } taut__pipeline_ops;
 
 typedef struct taut__pipeline {
     const taut__pipeline_ops *ops;
-    size_t      frame;  /* capacity of one, rounded up, so that frames of one array are aligned */
-    size_t      slots;
-    size_t      pieces;
-    bool        submitted; /* to the executor, which has not yet said that they are done */
-    double      begin_s;   /* of the pieces */
-    taut__piece piece[TAUT_PIECES];
-    char       *slot;
+    size_t                    frame; /* capacity of one, rounded up, so that frames of one array are aligned */
+    size_t                    slots;
+    size_t                    pieces;
+    bool                      submitted; /* to the executor, which has not yet said that they are done */
+    double                    begin_s;   /* of the pieces */
+    taut__piece               piece[TAUT_PIECES];
+    char                     *slot;
 } taut__pipeline;
 
 static inline taut__pipeline *taut__pipeline_of(const taut__reduction *red) { return red->work; }
-static inline void *taut__pipeline_slot(const taut__reduction *red, size_t k)
+static inline void           *taut__pipeline_slot(const taut__reduction *red, size_t k)
 {
     taut__pipeline *p = taut__pipeline_of(red);
     return p->slot + k % p->slots * p->ops->slot_bytes;
 }
 
 /* work_bytes: of the algorithm's struct; slices of so many elements; most: slots at most. Sets red->work. */
-taut_status taut__pipeline_prepare(taut__reduction *red, const taut__pipeline_ops *ops, size_t work_bytes, size_t slices, size_t elems, size_t most);
+taut_status taut__pipeline_prepare(taut__reduction *red, const taut__pipeline_ops *ops, size_t work_bytes,
+                                   size_t slices, size_t elems, size_t most);
 void        taut__pipeline_release(taut__reduction *red);
-bool        taut__pipeline_open(taut__reduction *red, size_t k);  /* memory for slice k; false: none is left now */
+bool        taut__pipeline_open(taut__reduction *red, size_t k); /* memory for slice k; false: none is left now */
 void        taut__pipeline_close(taut__reduction *red, size_t k);
-bool        taut__pipeline_room(const taut__reduction *red);      /* for one more piece */
+bool        taut__pipeline_room(const taut__reduction *red); /* for one more piece */
 void        taut__pipeline_add(taut__reduction *red, taut__piece p);
 taut_status taut__pipeline_advance(taut__reduction *red, bool *moved, bool *over); /* an algorithm's advance */
 void        taut__pipeline_cancel(taut__reduction *red);
-int         taut__pipeline_waiting(const taut__reduction *red, size_t i); /* whose message request i of some slot waits for; -1: none */
+int         taut__pipeline_waiting(const taut__reduction *red,
+                                   size_t                 i); /* whose message request i of some slot waits for; -1: none */
 
 /* A frame that holds n elements leaves, and is counted. q: of the group. */
-taut_status taut__frame_send(taut__reduction *red, taut__request *r, int q, int tag, const uint8_t *frame, size_t bytes, size_t n);
-taut_status taut__frame_fits(const taut__reduction *red, const taut__request *r); /* what came is not longer than it may be */
+taut_status taut__frame_send(taut__reduction *red, taut__request *r, int q, int tag, const uint8_t *frame, size_t bytes,
+                             size_t n);
+taut_status taut__frame_fits(const taut__reduction *red,
+                             const taut__request   *r); /* what came is not longer than it may be */
 
 /* ---- what pieces of work are made of ---- */
 
 static inline const taut_codec *taut__codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
 /* Codes are added; what allgather spreads is no sum of codes. */
-static inline bool taut__adds_codes(const taut__reduction *red) { return taut__codec_of(red)->caps & TAUT_CAP_INTEGER && red->halves != TAUT_GATHER; }
+static inline bool taut__adds_codes(const taut__reduction *red)
+{
+    return taut__codec_of(red)->caps & TAUT_CAP_INTEGER && red->halves != TAUT_GATHER;
+}
 /* Sums of decoded tensors are encoded without loss. */
-static inline bool taut__sums_exact(const taut__reduction *red) { return taut__codec_of(red)->caps & TAUT_CAP_SPARSE && red->halves != TAUT_GATHER; }
+static inline bool taut__sums_exact(const taut__reduction *red)
+{
+    return taut__codec_of(red)->caps & TAUT_CAP_SPARSE && red->halves != TAUT_GATHER;
+}
 static inline int32_t taut__code_limit(const taut__reduction *red) { return INT32_MAX / red->g->size; }
 
 /* acc = this rank's x of r as it enters the sum: codes; or x as it is; or, with frame, what its encoding, made there, decodes to. Nothing
  * is gained by coding what does not travel, except for sparse codecs: a dense part would make the sum dense. */
-taut_status taut__own_contribution(taut__reduction *red, taut__range r, uint8_t *frame, float *scratch, void *acc, taut__piece_done *done);
+taut_status taut__own_contribution(taut__reduction *red, taut__range r, uint8_t *frame, float *scratch, void *acc,
+                                   taut__piece_done *done);
 /* acc += what came from another rank. */
-taut_status taut__add_frame(taut__reduction *red, taut__range r, const taut__request *in, const uint8_t *frame, void *acc, float *scratch);
+taut_status taut__add_frame(taut__reduction *red, taut__range r, const taut__request *in, const uint8_t *frame,
+                            void *acc, float *scratch);
 /* acc, in units of the sum times scale, as a frame; what that loses goes to the residual, its norms to *lost. round: so that every rounding
  * is independent of the others. */
-taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale, uint8_t *frame, size_t *bytes, taut_norm2 *lost,
-                              float *scratch);
+taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale,
+                             uint8_t *frame, size_t *bytes, taut_norm2 *lost, float *scratch);
 /* The sum that a frame holds, stored. sum: where not NULL, of the rank that owns it: its norms. */
-taut_status taut__store_sum(taut__reduction *red, taut__range r, const uint8_t *frame, size_t bytes, float *scratch, taut_norm2 *sum);
+taut_status taut__store_sum(taut__reduction *red, taut__range r, const uint8_t *frame, size_t bytes, float *scratch,
+                            taut_norm2 *sum);
 /* acc is the whole sum of float codecs: scaled, looked at and, for a reduce-scatter, stored. */
-void        taut__finish_floats(taut__reduction *red, taut__range r, float *acc, taut__piece_done *done);
+void taut__finish_floats(taut__reduction *red, taut__range r, float *acc, taut__piece_done *done);
 
 #endif

@@ -6,12 +6,16 @@
 #include <string.h>
 
 static const taut_codec *codec_of(const taut_call *c) { return taut__spec_codec(c->spec); }
-static uint8_t *payload_there(const taut__reduction *red, float *scratch) { return (uint8_t *)(scratch + 2 * red->lane->scratch_n); }
+static uint8_t          *payload_there(const taut__reduction *red, float *scratch)
+{
+    return (uint8_t *)(scratch + 2 * red->lane->scratch_n);
+}
 
 /* ---- frames that are made ---- */
 
 /* The payload that a device has written, as a frame in host memory. */
-static taut_status bring(const taut__reduction *red, const taut_call *c, const uint8_t *there, size_t bytes, uint8_t *frame, size_t *len)
+static taut_status bring(const taut__reduction *red, const taut_call *c, const uint8_t *there, size_t bytes,
+                         uint8_t *frame, size_t *len)
 {
     TAUT_TRY(taut__lane_fetch(red->lane, frame + TAUT_FRAME_HEADER, there, bytes));
     return taut__frame_seal(codec_of(c), c, frame, bytes, len);
@@ -22,19 +26,21 @@ static size_t room_there(const taut__reduction *red, size_t cap)
     return taut__min(red->lane->frame_bytes, cap > TAUT_FRAME_HEADER ? cap - TAUT_FRAME_HEADER : 0);
 }
 
-taut_status taut__placed_encode(const taut__reduction *red, const taut_call *c, const float *src, uint8_t *frame, size_t cap, size_t *len,
-                                float *err, bool exact, float *scratch)
+taut_status taut__placed_encode(const taut__reduction *red, const taut_call *c, const float *src, uint8_t *frame,
+                                size_t cap, size_t *len, float *err, bool exact, float *scratch)
 {
     if (taut__at_home(red)) return taut__frame_encode(c, src, frame, cap, len, err, exact);
     uint8_t *there = payload_there(red, scratch);
     size_t   bytes = 0, room = room_there(red, cap);
     bool     lossless = exact && codec_of(c)->caps & TAUT_CAP_SPARSE;
-    TAUT_TRY(lossless ? taut__op_encode_exact(codec_of(c), c, src, there, room, &bytes) : taut__op_encode(codec_of(c), c, src, there, room, &bytes, err));
+    TAUT_TRY(lossless ? taut__op_encode_exact(codec_of(c), c, src, there, room, &bytes)
+                      : taut__op_encode(codec_of(c), c, src, there, room, &bytes, err));
     return bring(red, c, there, bytes, frame, len);
 }
 
-taut_status taut__placed_quantize_pack(const taut__reduction *red, const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit,
-                                       uint8_t *frame, size_t cap, size_t *len, float *scratch)
+taut_status taut__placed_quantize_pack(const taut__reduction *red, const taut_call *c, const float *src, int32_t *q,
+                                       float *err, int32_t limit, uint8_t *frame, size_t cap, size_t *len,
+                                       float *scratch)
 {
     bool     home = taut__at_home(red);
     uint8_t *to = home ? frame + TAUT_FRAME_HEADER : payload_there(red, scratch);
@@ -43,8 +49,8 @@ taut_status taut__placed_quantize_pack(const taut__reduction *red, const taut_ca
     return home ? taut__frame_seal(codec_of(c), c, frame, bytes, len) : bring(red, c, to, bytes, frame, len);
 }
 
-taut_status taut__placed_pack(const taut__reduction *red, const taut_call *c, const int32_t *q, uint8_t *frame, size_t cap, size_t *len,
-                              float *scratch)
+taut_status taut__placed_pack(const taut__reduction *red, const taut_call *c, const int32_t *q, uint8_t *frame,
+                              size_t cap, size_t *len, float *scratch)
 {
     bool     home = taut__at_home(red);
     uint8_t *to = home ? frame + TAUT_FRAME_HEADER : payload_there(red, scratch);
@@ -56,29 +62,32 @@ taut_status taut__placed_pack(const taut__reduction *red, const taut_call *c, co
 /* ---- frames that have come ---- */
 
 /* The payload of a frame, in the place. */
-static taut_status open_frame(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len, const uint8_t **payload,
-                              size_t *bytes, float *scratch)
+static taut_status open_frame(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
+                              const uint8_t **payload, size_t *bytes, float *scratch)
 {
     TAUT_TRY(taut__frame_open(codec_of(c), c->n, frame, len, payload, bytes, NULL, NULL, NULL));
     if (taut__at_home(red)) return TAUT_OK;
     uint8_t *there = payload_there(red, scratch);
     if (*bytes > red->lane->frame_bytes)
-        return taut__fail(TAUT_E_CORRUPT, "%s: payload of %zu bytes where at most %zu were expected", red->job.name, *bytes, red->lane->frame_bytes);
+        return taut__fail(TAUT_E_CORRUPT, "%s: payload of %zu bytes where at most %zu were expected", red->job.name,
+                          *bytes, red->lane->frame_bytes);
     TAUT_TRY(red->lane->space->copy(red->lane->place, there, *payload, *bytes));
     *payload = there;
     return TAUT_OK;
 }
 
-taut_status taut__placed_decode(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len, float *dst, bool add,
-                                float *scratch)
+taut_status taut__placed_decode(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
+                                float *dst, bool add, float *scratch)
 {
     const uint8_t *payload;
     size_t         bytes;
     TAUT_TRY(open_frame(red, c, frame, len, &payload, &bytes, scratch));
-    return add ? taut__op_decode_add(codec_of(c), c, payload, bytes, dst) : taut__op_decode(codec_of(c), c, payload, bytes, dst);
+    return add ? taut__op_decode_add(codec_of(c), c, payload, bytes, dst)
+               : taut__op_decode(codec_of(c), c, payload, bytes, dst);
 }
 
-taut_status taut__placed_unpack_add(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len, int32_t *acc, float *scratch)
+taut_status taut__placed_unpack_add(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
+                                    int32_t *acc, float *scratch)
 {
     const uint8_t *payload;
     size_t         bytes;
@@ -86,8 +95,8 @@ taut_status taut__placed_unpack_add(const taut__reduction *red, const taut_call 
     return taut__op_unpack_add(codec_of(c), c, payload, bytes, acc);
 }
 
-taut_status taut__placed_unpack_values(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len, int32_t *acc, float *dst,
-                                       float *scratch)
+taut_status taut__placed_unpack_values(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
+                                       int32_t *acc, float *dst, float *scratch)
 {
     const uint8_t *payload;
     size_t         bytes;
@@ -103,7 +112,8 @@ typedef struct looked { /* what a device answers */
     uint64_t   found;
 } looked;
 
-static taut_status norms_there(const taut__lane *lane, const taut_tensor *t, const float *x, size_t first, size_t n, looked *out)
+static taut_status norms_there(const taut__lane *lane, const taut_tensor *t, const float *x, size_t first, size_t n,
+                               looked *out)
 {
     void *memory = NULL;
     TAUT_TRY(lane->space->alloc_in(lane->place, sizeof *out, &memory));
@@ -142,7 +152,8 @@ void taut__placed_residual(const taut__reduction *red, float *err, const float *
     else taut__lane_note(red->lane, red->lane->vectors->residual(red->lane->place, err, x, y, n));
 }
 
-void taut__placed_convert(const taut__reduction *red, void *dst, taut_dtype to, const void *src, taut_dtype from, size_t n)
+void taut__placed_convert(const taut__reduction *red, void *dst, taut_dtype to, const void *src, taut_dtype from,
+                          size_t n)
 {
     taut__lane_note(red->lane, red->lane->vectors->convert(red->call.place, dst, to, src, from, n));
 }
@@ -242,7 +253,16 @@ static taut_status across(const taut__lane *lane, void *dst, const void *src, si
     if (bytes) TAUT_TRY(lane->space->copy(lane->place, dst, src, bytes));
     return taut__lane_wait(lane);
 }
-taut_status taut__lane_fetch(const taut__lane *lane, void *host, const void *src, size_t bytes) { return across(lane, host, src, bytes); }
-taut_status taut__lane_store(const taut__lane *lane, void *dst, const void *host, size_t bytes) { return across(lane, dst, host, bytes); }
+taut_status taut__lane_fetch(const taut__lane *lane, void *host, const void *src, size_t bytes)
+{
+    return across(lane, host, src, bytes);
+}
+taut_status taut__lane_store(const taut__lane *lane, void *dst, const void *host, size_t bytes)
+{
+    return across(lane, dst, host, bytes);
+}
 
-taut_status taut__placed_wait(const taut__reduction *red) { return taut__at_home(red) ? TAUT_OK : taut__lane_wait(red->lane); }
+taut_status taut__placed_wait(const taut__reduction *red)
+{
+    return taut__at_home(red) ? TAUT_OK : taut__lane_wait(red->lane);
+}

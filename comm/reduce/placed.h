@@ -13,32 +13,38 @@
 #include "reduction.h"
 
 /* ---- frames: a call's elements from src, or to dst ---- */
-taut_status taut__placed_encode(const taut__reduction *red, const taut_call *c, const float *src, uint8_t *frame, size_t cap, size_t *len,
-                                float *err, bool exact, float *scratch);
-taut_status taut__placed_quantize_pack(const taut__reduction *red, const taut_call *c, const float *src, int32_t *q, float *err, int32_t limit,
-                                       uint8_t *frame, size_t cap, size_t *len, float *scratch);
-taut_status taut__placed_pack(const taut__reduction *red, const taut_call *c, const int32_t *q, uint8_t *frame, size_t cap, size_t *len,
-                              float *scratch);
-taut_status taut__placed_decode(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len, float *dst, bool add,
-                                float *scratch);
-taut_status taut__placed_unpack_add(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len, int32_t *acc, float *scratch);
-/* ... and the sums' values to dst */
-taut_status taut__placed_unpack_values(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len, int32_t *acc, float *dst,
+taut_status taut__placed_encode(const taut__reduction *red, const taut_call *c, const float *src, uint8_t *frame,
+                                size_t cap, size_t *len, float *err, bool exact, float *scratch);
+taut_status taut__placed_quantize_pack(const taut__reduction *red, const taut_call *c, const float *src, int32_t *q,
+                                       float *err, int32_t limit, uint8_t *frame, size_t cap, size_t *len,
                                        float *scratch);
+taut_status taut__placed_pack(const taut__reduction *red, const taut_call *c, const int32_t *q, uint8_t *frame,
+                              size_t cap, size_t *len, float *scratch);
+taut_status taut__placed_decode(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
+                                float *dst, bool add, float *scratch);
+taut_status taut__placed_unpack_add(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
+                                    int32_t *acc, float *scratch);
+/* ... and the sums' values to dst */
+taut_status taut__placed_unpack_values(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
+                                       int32_t *acc, float *dst, float *scratch);
 
 /* ---- numbers ---- */
 /* As taut__norm2; *bad, where not NULL: something is not finite. Not on the host. */
 taut_norm2 taut__placed_norms(const taut__reduction *red, const float *x, size_t first, size_t n, bool *bad);
-void       taut__placed_copy(const taut__reduction *red, void *dst, const void *src, size_t bytes); /* within the place */
-void       taut__placed_scale(const taut__reduction *red, float *x, float factor, size_t n);
-void       taut__placed_residual(const taut__reduction *red, float *err, const float *x, const float *y, size_t n); /* x - y, 0 where not finite */
-void       taut__placed_convert(const taut__reduction *red, void *dst, taut_dtype to, const void *src, taut_dtype from, size_t n);
+void taut__placed_copy(const taut__reduction *red, void *dst, const void *src, size_t bytes); /* within the place */
+void taut__placed_scale(const taut__reduction *red, float *x, float factor, size_t n);
+void taut__placed_residual(const taut__reduction *red, float *err, const float *x, const float *y,
+                           size_t n); /* x - y, 0 where not finite */
+void taut__placed_convert(const taut__reduction *red, void *dst, taut_dtype to, const void *src, taut_dtype from,
+                          size_t n);
 /* r = r + factor * err, 0 where that is not finite. Outside the host err is spoilt. */
-void       taut__placed_add_scaled(const taut__reduction *red, float *r, float *err, float factor, size_t n);
-bool       taut__placed_overflowed(const taut__reduction *red, const void *x, taut_dtype dtype, size_t n); /* a 16-bit number is not finite. Not on the host */
+void taut__placed_add_scaled(const taut__reduction *red, float *r, float *err, float factor, size_t n);
+bool taut__placed_overflowed(const taut__reduction *red, const void *x, taut_dtype dtype,
+                             size_t n); /* a 16-bit number is not finite. Not on the host */
 
 /* ---- memory of the place, zeroed ---- */
-taut_status taut__placed_alloc(const taut__reduction *red, size_t bytes, const char *what, void *out); /* out: points to a pointer */
+taut_status taut__placed_alloc(const taut__reduction *red, size_t bytes, const char *what,
+                               void *out);                                  /* out: points to a pointer */
 void        taut__placed_release(const taut__reduction *red, void *memory); /* NULL is fine */
 
 /* ---- to and from the host: done when they return ---- */
@@ -53,7 +59,10 @@ void               taut__aside_cancel(taut__reduction *red);
 static inline bool taut__aside_busy(const taut__reduction *red) { return red->aside.work; }
 
 /* ---- order ---- */
-taut_status taut__placed_wait(const taut__reduction *red);  /* until all work of the lane so far is done */
-static inline taut_status taut__placed_check(const taut__reduction *red) { return taut__at_home(red) ? TAUT_OK : taut__lane_check(red->lane); }
+taut_status               taut__placed_wait(const taut__reduction *red); /* until all work of the lane so far is done */
+static inline taut_status taut__placed_check(const taut__reduction *red)
+{
+    return taut__at_home(red) ? TAUT_OK : taut__lane_check(red->lane);
+}
 
 #endif

@@ -13,17 +13,17 @@
 /* taut__record : what one collective cost and lost, on this rank. Squared errors are in units of the sum over ranks; own
  * errors are those of this rank's encodings, second errors those of encoding sums again. */
 typedef struct taut__record {
-    uint64_t   bytes_sent, bytes_dense; /* dense: the same messages, uncompressed */
-    uint64_t   payload_bytes, encoded;  /* this rank's encodings of its own x: bytes, and elements that they hold */
-    uint64_t   sum_bytes;               /* of the encodings of sums that this rank made */
-    taut_norm2 own;                     /* ||x||^2 of this rank */
+    uint64_t   bytes_sent, bytes_dense;     /* dense: the same messages, uncompressed */
+    uint64_t   payload_bytes, encoded;      /* this rank's encodings of its own x: bytes, and elements that they hold */
+    uint64_t   sum_bytes;                   /* of the encodings of sums that this rank made */
+    taut_norm2 own;                         /* ||x||^2 of this rank */
     taut_norm2 error, requantization_error; /* see above */
-    taut_norm2 sum;                     /* ||sum||^2 of the part that this rank owns (all of it where owned by all: on rank 0) */
+    taut_norm2 sum; /* ||sum||^2 of the part that this rank owns (all of it where owned by all: on rank 0) */
     struct {
         taut_norm2 own, error, requantization_error, sum;
     } low; /* what these sums lack of the exact ones: pieces come in any order, and all orders give the same bits */
-    double     encode_s, decode_s;      /* seconds of codec work, all threads */
-    double     begin_s, end_s;          /* taut__now() at start and completion */
+    double encode_s, decode_s; /* seconds of codec work, all threads */
+    double begin_s, end_s;     /* taut__now() at start and completion */
 } taut__record;
 
 typedef struct taut__reduction taut__reduction;
@@ -36,7 +36,7 @@ typedef struct taut__algorithm {
     taut_status (*prepare)(taut__reduction *red); /* memory, and what it needs of red->slots; once per layer and spec */
     taut_status (*begin)(taut__reduction *red);
     taut_status (*advance)(taut__reduction *red, bool *moved, bool *done); /* one piece of work at most, never waits */
-    int (*waiting_for)(const taut__reduction *red, int *hops); /* as taut__job.waiting_for */
+    int (*waiting_for)(const taut__reduction *red, int *hops);             /* as taut__job.waiting_for */
     void (*cancel)(taut__reduction *red);
     void (*release)(taut__reduction *red);
 } taut__algorithm;
@@ -45,21 +45,27 @@ extern const taut__algorithm taut__sra, taut__ring, taut__gather, taut__native, 
 /* taut__watcher : what core wants to hear of a reduction. Slices that do not overlap may be told from several threads, except input. */
 enum { TAUT_WATCH_INPUT = 1, TAUT_WATCH_SAMPLE = 2 };
 typedef struct taut__watcher {
-    unsigned (*begin)(taut__reduction *red); /* bits of TAUT_WATCH_*: what the rest is to be called for in this collective */
-    void (*form)(taut__reduction *red, size_t first, size_t n);                /* the program's numbers are about to be read for the first time */
-    void (*input)(taut__reduction *red, taut__range r, const float *x);        /* INPUT: x of r as it will be encoded, on the engine's thread */
-    void (*sample)(taut__reduction *red, taut__range r, const float *x);       /* the same, anywhere */
-    void (*lost)(taut__reduction *red, taut__range r, const float *lost, float factor); /* factor * lost, in units of the sum, is not in it */
-    void (*stored)(taut__reduction *red, size_t first, size_t n);              /* results have been written */
-    void (*enqueued)(taut__reduction *red);  /* (optional) an exchange: all of it is on the lane's stream, the result last; an event is recorded behind */
-    void (*complete)(taut__reduction *red);                                    /* record and result are */
+    unsigned (*begin)(
+        taut__reduction *red); /* bits of TAUT_WATCH_*: what the rest is to be called for in this collective */
+    void (*form)(taut__reduction *red, size_t first,
+                 size_t n); /* the program's numbers are about to be read for the first time */
+    void (*input)(taut__reduction *red, taut__range r,
+                  const float *x); /* INPUT: x of r as it will be encoded, on the engine's thread */
+    void (*sample)(taut__reduction *red, taut__range r, const float *x); /* the same, anywhere */
+    void (*lost)(taut__reduction *red, taut__range r, const float *lost,
+                 float factor);                                   /* factor * lost, in units of the sum, is not in it */
+    void (*stored)(taut__reduction *red, size_t first, size_t n); /* results have been written */
+    void (*enqueued)(
+        taut__reduction *
+            red); /* (optional) an exchange: all of it is on the lane's stream, the result last; an event is recorded behind */
+    void (*complete)(taut__reduction *red); /* record and result are */
 } taut__watcher;
 
 typedef enum taut__phase {
     TAUT_PHASE_ORDER,      /* outside the host: what the program has enqueued before is being done */
     TAUT_PHASE_LOCAL_SUM,  /* hierarchy: the host's ranks into its leader */
-    TAUT_PHASE_ROTATE,    /* form x, write it in the coordinates of a basis */
-    TAUT_PHASE_STATS,     /* form x, look at it */
+    TAUT_PHASE_ROTATE,     /* form x, write it in the coordinates of a basis */
+    TAUT_PHASE_STATS,      /* form x, look at it */
     TAUT_PHASE_AGREE,      /* GLOBAL_STATS codecs: add the statistics over ranks */
     TAUT_PHASE_REDUCE,     /* the algorithm */
     TAUT_PHASE_BACK,       /* result and residual in their own coordinates again */
@@ -89,47 +95,50 @@ typedef struct taut__rotation {
 } taut__rotation;
 
 struct taut__reduction {
-    taut__job            job;     /* first */
-    taut__context       *ctx;
-    taut__lane          *lane;    /* of the place where buf, and what belongs to it, lies */
-    taut__event         *ordered; /* passes when the work has that was in the program's stream before; NULL on the host */
-    taut__operand       *operand;
+    taut__job      job; /* first */
+    taut__context *ctx;
+    taut__lane    *lane;    /* of the place where buf, and what belongs to it, lies */
+    taut__event   *ordered; /* passes when the work has that was in the program's stream before; NULL on the host */
+    taut__operand *operand;
     const taut__watcher *watcher;
 
     /* what was asked for */
     void      *buf;
-    int        kind;     /* TAUT_SUM, TAUT_MEAN */
+    int        kind; /* TAUT_SUM, TAUT_MEAN */
     taut__half halves;
     bool       blocking; /* all ranks may be waiting for this one: a native collective may do */
 
     /* the current run */
-    const taut__group     *g;       /* who reduces: all ranks, or the leaders of hosts */
+    const taut__group     *g; /* who reduces: all ranks, or the leaders of hosts */
     const taut__algorithm *via;
     taut__phase            phase;
     double                 phase_s; /* when it, or its wait for others, began */
     unsigned               watched; /* bits of TAUT_WATCH_* */
     taut_call              call;    /* template: spec, tensor, seeds, calibration, state */
-    taut_calibration              calibration;
+    taut_calibration       calibration;
     taut__partition        part;
-    float                  factor;  /* 1, or 1/ranks */
-    bool                   formed;  /* x has been formed for the whole tensor */
-    bool                   settled; /* an event has said that its work on the device is done: nothing of the stream need be waited for */
-    bool                   calibrated, again; /* the statistics was all that the codec needs; a second look is wanted */
-    size_t                 at;      /* elements that the phase has dealt with */
-    bool                   looked;  /* STATS: at the slice from `at` on */
-    taut__aside            aside;
-    taut__rotation         rotation;
-    struct taut__agree    *agree;   /* agreement.c; of codecs with statistics */
-    taut__small_allreduce  exchange;
-    taut__plain_sum        raw;
-    void                  *work;    /* the algorithm's */
-    taut__slots            slots;   /* memory for slices, of whatever phase it is */
-    struct taut__hierarchy *hier;   /* hierarchy.c */
-    taut__record           record;
+    float                  factor; /* 1, or 1/ranks */
+    bool                   formed; /* x has been formed for the whole tensor */
+    bool settled; /* an event has said that its work on the device is done: nothing of the stream need be waited for */
+    bool calibrated, again;         /* the statistics was all that the codec needs; a second look is wanted */
+    size_t                  at;     /* elements that the phase has dealt with */
+    bool                    looked; /* STATS: at the slice from `at` on */
+    taut__aside             aside;
+    taut__rotation          rotation;
+    struct taut__agree     *agree; /* agreement.c; of codecs with statistics */
+    taut__small_allreduce   exchange;
+    taut__plain_sum         raw;
+    void                   *work;  /* the algorithm's */
+    taut__slots             slots; /* memory for slices, of whatever phase it is */
+    struct taut__hierarchy *hier;  /* hierarchy.c */
+    taut__record            record;
 };
 
-static inline taut__reduction *taut__reduction_of(taut__job *job) { return (taut__reduction *)(void *)job; }
-static inline const taut__reduction *taut__reduction_of_const(const taut__job *job) { return (const taut__reduction *)(const void *)job; }
+static inline taut__reduction       *taut__reduction_of(taut__job *job) { return (taut__reduction *)(void *)job; }
+static inline const taut__reduction *taut__reduction_of_const(const taut__job *job)
+{
+    return (const taut__reduction *)(const void *)job;
+}
 
 /* Slices that are coded are this part of slice_kib. They travel 4 to 16 times smaller, and a frame that fits MPI's eager messages
  * (64 KiB over TCP) leaves without a handshake, while this rank is coding the next. As many more are under way. */
@@ -155,8 +164,9 @@ static inline void *taut__acc(const taut__reduction *red, float *scratch) { retu
 
 /* ---- algorithms.c ---- */
 const taut__algorithm *taut__algorithm_by_name(const char *name);
-const taut__group *taut__group_of(const taut__context *ctx, const taut__operand *o); /* who reduces it */
-taut_status taut__algorithm_for(const taut__context *ctx, const taut__operand *o, const taut_spec *spec, const taut__algorithm **via);
+const taut__group     *taut__group_of(const taut__context *ctx, const taut__operand *o); /* who reduces it */
+taut_status            taut__algorithm_for(const taut__context *ctx, const taut__operand *o, const taut_spec *spec,
+                                           const taut__algorithm **via);
 
 /* ---- phases.c ---- */
 /* red's ctx, operand, watcher and job.name, layer, priority, needs are set. */

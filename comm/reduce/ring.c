@@ -12,19 +12,23 @@
 #include "placed.h"
 
 typedef struct slot {
-    taut__request *in, *out, *pass;        /* two of each; NULL: no slice has the slot */
+    taut__request *in, *out, *pass;         /* two of each; NULL: no slice has the slot */
     uint8_t       *arrived[2], *partial[2]; /* frames */
-    int            step;                   /* what is processed next */
-    double         sent_s;                 /* when this rank last sent a frame of the slice */
+    int            step;                    /* what is processed next */
+    double         sent_s;                  /* when this rank last sent a frame of the slice */
 } slot;
 
-enum { OPEN, ADD, DECODE }; /* pieces; from: the step of the frame that it makes, or decodes. done.bytes: of that frame, 0: none was made */
+enum {
+    OPEN,
+    ADD,
+    DECODE
+}; /* pieces; from: the step of the frame that it makes, or decodes. done.bytes: of that frame, 0: none was made */
 static const char *const name[] = {[OPEN] = "encode", [ADD] = "reduce", [DECODE] = "decode"};
 enum { REQUESTS = 6 };
 
 typedef struct ring {
     taut__pipeline pipe;
-    size_t opened, finished; /* slices */
+    size_t         opened, finished; /* slices */
 } ring;
 
 static ring *ring_of(const taut__reduction *red) { return red->work; }
@@ -64,10 +68,12 @@ static taut_status receive(taut__reduction *red, size_t k, int step)
     slot *t = slot_of(red, k);
     int   from = taut__mod(red->g->rank - 1, red->g->size);
     if (step >= last_step(red) || taut__sub(&red->part, part_in(red, step), k).n == 0) return TAUT_OK;
-    return taut__irecv(red->g, &t->in[step % 2], from, red->job.tag + tag_of(k), t->arrived[step % 2], ring_of(red)->pipe.frame);
+    return taut__irecv(red->g, &t->in[step % 2], from, red->job.tag + tag_of(k), t->arrived[step % 2],
+                       ring_of(red)->pipe.frame);
 }
 
-static taut_status pass_on(taut__reduction *red, size_t k, taut__request *r, const uint8_t *frame, size_t bytes, size_t n)
+static taut_status pass_on(taut__reduction *red, size_t k, taut__request *r, const uint8_t *frame, size_t bytes,
+                           size_t n)
 {
     slot_of(red, k)->sent_s = taut__now();
     return taut__frame_send(red, r, (red->g->rank + 1) % red->g->size, tag_of(k), frame, bytes, n);
@@ -92,14 +98,15 @@ static taut_status finish_sum(taut__reduction *red, slot *t, taut__range r, taut
     p->done.bytes = 0;
     if (!(red->halves & TAUT_GATHER)) return codes ? taut__store_codes(red, r, acc, scratch, &p->done.sum) : TAUT_OK;
     p->sums = true;
-    TAUT_TRY(taut__encode_sum(red, r, acc, (uint64_t)p->from + 1, red->factor, frame, &p->done.bytes, &p->done.requantization_error,
-                               scratch));
+    TAUT_TRY(taut__encode_sum(red, r, acc, (uint64_t)p->from + 1, red->factor, frame, &p->done.bytes,
+                              &p->done.requantization_error, scratch));
     return taut__store_sum(red, r, frame, p->done.bytes, scratch, &p->done.sum);
 }
 
 static taut_status own(taut__reduction *red, taut__range r, uint8_t *frame, taut__piece *p, float *scratch)
 {
-    return taut__own_contribution(red, r, taut__sums_exact(red) ? frame : NULL, scratch, taut__acc(red, scratch), &p->done);
+    return taut__own_contribution(red, r, taut__sums_exact(red) ? frame : NULL, scratch, taut__acc(red, scratch),
+                                  &p->done);
 }
 
 /* My x of the part that leaves first; or, for an allgather, my part. */
@@ -113,7 +120,8 @@ static taut_status open_slice(taut__reduction *red, slot *t, taut__range r, taut
     }
     TAUT_TRY(own(red, r, frame, p, scratch));
     if (p->from > 0) return finish_sum(red, t, r, p, scratch);
-    return taut__placed_pack(red, &c, taut__acc(red, scratch), frame, ring_of(red)->pipe.frame, &p->done.bytes, scratch);
+    return taut__placed_pack(red, &c, taut__acc(red, scratch), frame, ring_of(red)->pipe.frame, &p->done.bytes,
+                             scratch);
 }
 
 /* What arrived plus my x: a partial sum, or the sum. */
@@ -139,7 +147,9 @@ static void work(taut__reduction *red, taut__piece *p, float *scratch)
     switch (p->what) {
     case OPEN: p->done.status = open_slice(red, t, r, p, scratch); break;
     case ADD: p->done.status = add_own(red, t, r, p, scratch); break;
-    case DECODE: p->done.status = taut__store_sum(red, r, t->arrived[p->from % 2], t->in[p->from % 2].got, scratch, NULL); break;
+    case DECODE:
+        p->done.status = taut__store_sum(red, r, t->arrived[p->from % 2], t->in[p->from % 2].got, scratch, NULL);
+        break;
     }
     double seconds = taut__now() - begin;
     p->done.seconds = p->what == DECODE ? 0 : seconds;
@@ -165,7 +175,8 @@ static taut_status settle(taut__reduction *red, const taut__piece *p)
 static taut_status choose_opens(taut__reduction *red)
 {
     ring *a = ring_of(red);
-    for (; a->opened < red->part.slices && a->opened < a->finished + a->pipe.slots && taut__pipeline_room(red); a->opened++) {
+    for (; a->opened < red->part.slices && a->opened < a->finished + a->pipe.slots && taut__pipeline_room(red);
+         a->opened++) {
         taut__piece p = {.what = OPEN, .k = a->opened, .from = first_step(red)};
         if (!taut__pipeline_open(red, p.k)) return TAUT_OK;
         slot *t = slot_of(red, p.k);
@@ -199,7 +210,8 @@ static taut_status choose_arrived(taut__reduction *red, size_t k)
 static bool ready(const taut__reduction *red, const slot *t)
 {
     int next = (t->step + 1) % 2;
-    return t->step < last_step(red) && taut__done(&t->in[t->step % 2]) && taut__done(&t->out[next]) && taut__done(&t->pass[next]);
+    return t->step < last_step(red) && taut__done(&t->in[t->step % 2]) && taut__done(&t->out[next]) &&
+           taut__done(&t->pass[next]);
 }
 
 /* opened: slices whose first frame has been made */
@@ -225,7 +237,10 @@ static taut_status choose(taut__reduction *red, bool *moved)
     return TAUT_OK;
 }
 
-static bool slice_finished(const taut__reduction *red, const slot *t) { return t->step == last_step(red) && taut__all_done(t->in, REQUESTS); }
+static bool slice_finished(const taut__reduction *red, const slot *t)
+{
+    return t->step == last_step(red) && taut__all_done(t->in, REQUESTS);
+}
 
 static taut_status finish(taut__reduction *red, bool *moved, bool *over)
 {
@@ -238,8 +253,14 @@ static taut_status finish(taut__reduction *red, bool *moved, bool *over)
     return TAUT_OK;
 }
 
-static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot), .name = name, .requests = requests, .lay_out = lay_out, .work = work,
-                                       .choose = choose, .settle = settle, .finish = finish};
+static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot),
+                                       .name = name,
+                                       .requests = requests,
+                                       .lay_out = lay_out,
+                                       .work = work,
+                                       .choose = choose,
+                                       .settle = settle,
+                                       .finish = finish};
 
 static taut_status ring_prepare(taut__reduction *red)
 {
@@ -266,7 +287,13 @@ static const char *ring_cannot(const taut_spec *spec)
 }
 
 const taut__algorithm taut__ring = {
-    .name = "ring", .help = "partial sums to the next neighbour: 2(p-1) steps, 2(p-1)/p of the encoded bytes per rank",
-    .cannot = ring_cannot, .prepare = ring_prepare, .begin = ring_begin, .advance = taut__pipeline_advance,
-    .waiting_for = ring_waiting_for, .cancel = taut__pipeline_cancel, .release = taut__pipeline_release,
+    .name = "ring",
+    .help = "partial sums to the next neighbour: 2(p-1) steps, 2(p-1)/p of the encoded bytes per rank",
+    .cannot = ring_cannot,
+    .prepare = ring_prepare,
+    .begin = ring_begin,
+    .advance = taut__pipeline_advance,
+    .waiting_for = ring_waiting_for,
+    .cancel = taut__pipeline_cancel,
+    .release = taut__pipeline_release,
 };

@@ -16,7 +16,8 @@ static const taut_tensor *tensor_of(const taut__reduction *red) { return &red->o
 
 bool taut__rotates(const taut__reduction *red)
 {
-    return red->operand->turns && red->halves == TAUT_BOTH && red->g->size > 1 && red->g->rank >= 0 && taut__axes_ready(axes_of(red));
+    return red->operand->turns && red->halves == TAUT_BOTH && red->g->size > 1 && red->g->rank >= 0 &&
+           taut__axes_ready(axes_of(red));
 }
 
 bool taut__rotated(const taut__reduction *red) { return red->call.turned; }
@@ -39,7 +40,10 @@ void taut__rotate_begin(taut__reduction *red)
     red->call.tensor = red->rotation.will ? &red->rotation.plain : own;
 }
 
-static taut__range slice_at(const taut__reduction *red, size_t at) { return (taut__range){at, taut__min(red->part.sub, red->call.n - at)}; }
+static taut__range slice_at(const taut__reduction *red, size_t at)
+{
+    return (taut__range){at, taut__min(red->part.sub, red->call.n - at)};
+}
 
 /* The next tiles of axes; false: that were all. */
 static bool next_tiles(taut__reduction *red, size_t *from, size_t *to)
@@ -51,7 +55,10 @@ static bool next_tiles(taut__reduction *red, size_t *from, size_t *to)
     return *to < tiles;
 }
 
-static taut_norm2 norms(const taut__reduction *red, const float *x, taut__range r) { return taut__norm2(tensor_of(red), x + r.first, r.first, r.n); }
+static taut_norm2 norms(const taut__reduction *red, const float *x, taut__range r)
+{
+    return taut__norm2(tensor_of(red), x + r.first, r.first, r.n);
+}
 
 /* ---- there ---- */
 
@@ -119,7 +126,9 @@ static void account_slice(taut__reduction *red)
     double       mean = (double)red->factor * (double)red->factor;
     taut__add_norm(&red->record.error, norms(red, err, r), 1);
     taut__tell_lost(red, r, err + r.first, 1);
-    if (first < end) taut__add_norm(&red->record.sum, taut__sum_norms(red, sum + first, (taut__range){first, end - first}), 1 / mean);
+    if (first < end)
+        taut__add_norm(&red->record.sum, taut__sum_norms(red, sum + first, (taut__range){first, end - first}),
+                       1 / mean);
     red->watcher->stored(red, r.first, r.n);
     red->at += r.n;
 }
@@ -135,7 +144,8 @@ static void turn_back(taut__reduction *red)
     if (!last) return;
     taut__record *r = &red->record;
     end_turn(red);
-    r->error = r->sum = r->requantization_error = r->low.error = r->low.sum = r->low.requantization_error = (taut_norm2){0, 0};
+    r->error = r->sum = r->requantization_error = r->low.error = r->low.sum = r->low.requantization_error =
+        (taut_norm2){0, 0};
 }
 
 taut_status taut__back_advance(taut__reduction *red, bool *moved, bool *done)

@@ -12,13 +12,16 @@
 
 #include "reduction.h"
 
-enum { TAUT_LEARN_FIRST = 8, TAUT_LEARN_EVERY = 8 }; /* the first collectives, and every so manyth, show the basis their result */
+enum {
+    TAUT_LEARN_FIRST = 8,
+    TAUT_LEARN_EVERY = 8
+}; /* the first collectives, and every so manyth, show the basis their result */
 
-bool        taut__rotates(const taut__reduction *red);  /* this collective is coded in a basis */
+bool        taut__rotates(const taut__reduction *red); /* this collective is coded in a basis */
 bool        taut__rotated(const taut__reduction *red); /* it has been turned, and not yet back */
-bool        taut__learns(const taut__reduction *red); /* its result is to be shown to the basis */
+bool        taut__learns(const taut__reduction *red);  /* its result is to be shown to the basis */
 void        taut__rotate_begin(taut__reduction *red);
-taut_status taut__rotate_advance(taut__reduction *red, bool *moved, bool *done);   /* forms x, and turns it */
+taut_status taut__rotate_advance(taut__reduction *red, bool *moved, bool *done); /* forms x, and turns it */
 taut_status taut__unturn_advance(taut__reduction *red, bool *moved, bool *done); /* x again, before a raw sum */
 taut_status taut__back_advance(taut__reduction *red, bool *moved, bool *done);   /* result and residual */
 taut_status taut__learn_advance(taut__reduction *red, bool *moved, bool *done);

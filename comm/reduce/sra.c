@@ -13,13 +13,13 @@
 
 typedef struct slot {
     taut__request *out1, *in1, *out2, *in2; /* one per rank; NULL: no slice has the slot */
-    uint8_t       *out;                     /* p-1 frames: contributions to their owners; later the sums of other owners */
-    uint8_t       *in;                      /* p-1 frames: contributions to my part */
-    uint8_t       *sum;                     /* one frame; where `in` lay, unless it serves before those have been added */
+    uint8_t       *out; /* p-1 frames: contributions to their owners; later the sums of other owners */
+    uint8_t       *in;  /* p-1 frames: contributions to my part */
+    uint8_t       *sum; /* one frame; where `in` lay, unless it serves before those have been added */
     size_t         sum_bytes;
-    bool          *decoded;                 /* p */
-    bool           summed;                  /* sum is complete */
-    double         sent_s[2];               /* when the last contribution, and the sum, were sent */
+    bool          *decoded;   /* p */
+    bool           summed;    /* sum is complete */
+    double         sent_s[2]; /* when the last contribution, and the sum, were sent */
 } slot;
 
 enum { ENCODE, REDUCE, DECODE }; /* pieces; from: the part */
@@ -27,8 +27,8 @@ static const char *const name[] = {[ENCODE] = "encode", [REDUCE] = "reduce", [DE
 
 typedef struct sra {
     taut__pipeline pipe;
-    size_t encoded, reduced, posted, finished; /* slices */
-    int    next;                               /* contribution of slice `encoded` to encode, 1..p-1 */
+    size_t         encoded, reduced, posted, finished; /* slices */
+    int            next;                               /* contribution of slice `encoded` to encode, 1..p-1 */
 } sra;
 
 static sra        *sra_of(const taut__reduction *red) { return red->work; }
@@ -45,11 +45,12 @@ static size_t requests(const taut__reduction *red) { return 4 * (size_t)red->g->
 
 static size_t lay_out(const taut__reduction *red, void *dst, void *memory)
 {
-    slot  *t = dst;
-    size_t p = (size_t)red->g->size, frame = sra_of(red)->pipe.frame;
+    slot        *t = dst;
+    size_t       p = (size_t)red->g->size, frame = sra_of(red)->pipe.frame;
     taut__carver c = {memory, 0};
     t->out1 = taut__carve(&c, 4 * p, sizeof *t->out1);
-    t->in1 = t->out1 ? t->out1 + p : NULL, t->out2 = t->out1 ? t->out1 + 2 * p : NULL, t->in2 = t->out1 ? t->out1 + 3 * p : NULL;
+    t->in1 = t->out1 ? t->out1 + p : NULL, t->out2 = t->out1 ? t->out1 + 2 * p : NULL,
+    t->in2 = t->out1 ? t->out1 + 3 * p : NULL;
     t->decoded = taut__carve(&c, p, sizeof *t->decoded);
     t->out = taut__carve(&c, p - 1, frame);
     t->in = taut__carve(&c, p - 1, frame);
@@ -71,7 +72,9 @@ static taut_status reduce(taut__reduction *red, taut__piece *p, float *scratch)
         if (q != red->g->rank) TAUT_TRY(taut__add_frame(red, r, &t->in1[q], frame_of(red, t->in, q), acc, scratch));
     if (!codes && red->halves & TAUT_REDUCE) taut__finish_floats(red, r, acc, &p->done);
     p->done.decode_s += taut__now() - begin;
-    if (red->halves & TAUT_GATHER) return taut__encode_sum(red, r, acc, 1, red->factor, t->sum, &t->sum_bytes, &p->done.requantization_error, scratch);
+    if (red->halves & TAUT_GATHER)
+        return taut__encode_sum(red, r, acc, 1, red->factor, t->sum, &t->sum_bytes, &p->done.requantization_error,
+                                scratch);
     return codes ? taut__store_codes(red, r, (int32_t *)(void *)acc, scratch, &p->done.sum) : TAUT_OK;
 }
 
@@ -91,7 +94,8 @@ static void work(taut__reduction *red, taut__piece *p, float *scratch)
     double begin = taut__now();
     switch (p->what) {
     case ENCODE:
-        taut__encode_x(red, taut__sub(&red->part, p->from, p->k), frame_of(red, t->out, p->from), sra_of(red)->pipe.frame, scratch, &p->done);
+        taut__encode_x(red, taut__sub(&red->part, p->from, p->k), frame_of(red, t->out, p->from),
+                       sra_of(red)->pipe.frame, scratch, &p->done);
         break;
     case REDUCE:
         p->done.status = reduce(red, p, scratch);
@@ -114,7 +118,8 @@ static taut_status send_contribution(taut__reduction *red, const taut__piece *p)
     t->sent_s[0] = taut__now();
     red->record.payload_bytes += p->done.bytes;
     red->record.encoded += n;
-    return taut__frame_send(red, &t->out1[p->from], p->from, TAUT_TAG_FIRST, frame_of(red, t->out, p->from), p->done.bytes, n);
+    return taut__frame_send(red, &t->out1[p->from], p->from, TAUT_TAG_FIRST, frame_of(red, t->out, p->from),
+                            p->done.bytes, n);
 }
 
 static taut_status send_sum(taut__reduction *red, const taut__piece *p)
@@ -157,7 +162,8 @@ static taut_status open_slice(taut__reduction *red, size_t k)
     t->sent_s[0] = t->sent_s[1] = taut__now();
     for (int q = 0; q < red->g->size && mine(red, k).n > 0 && red->halves & TAUT_REDUCE; q++)
         if (q != red->g->rank)
-            TAUT_TRY(taut__irecv(red->g, &t->in1[q], q, red->job.tag + TAUT_TAG_FIRST, frame_of(red, t->in, q), sra_of(red)->pipe.frame));
+            TAUT_TRY(taut__irecv(red->g, &t->in1[q], q, red->job.tag + TAUT_TAG_FIRST, frame_of(red, t->in, q),
+                                 sra_of(red)->pipe.frame));
     return TAUT_OK;
 }
 
@@ -181,7 +187,10 @@ static taut_status choose_encodes(taut__reduction *red)
     return TAUT_OK;
 }
 
-static bool arrived(const taut__reduction *red, size_t k) { return taut__all_done(slot_of(red, k)->in1, (size_t)red->g->size); }
+static bool arrived(const taut__reduction *red, size_t k)
+{
+    return taut__all_done(slot_of(red, k)->in1, (size_t)red->g->size);
+}
 
 /* A slice that has been opened may be reduced: its contributions to others need not have been encoded. */
 static void choose_reductions(taut__reduction *red)
@@ -197,7 +206,8 @@ static void choose_reductions(taut__reduction *red)
 
 static bool here(const taut__reduction *red, size_t k, int q)
 {
-    return q == red->g->rank ? slot_of(red, k)->summed : k < sra_of(red)->posted && taut__done(&slot_of(red, k)->in2[q]);
+    return q == red->g->rank ? slot_of(red, k)->summed
+                             : k < sra_of(red)->posted && taut__done(&slot_of(red, k)->in2[q]);
 }
 
 static void choose_decodes(taut__reduction *red)
@@ -222,7 +232,8 @@ static taut_status post_sums(taut__reduction *red, bool *moved)
         slot *t = slot_of(red, s->posted);
         for (int q = 0; q < red->g->size && red->halves & TAUT_GATHER; q++)
             if (q != red->g->rank && taut__sub(&red->part, q, s->posted).n > 0)
-                TAUT_TRY(taut__irecv(red->g, &t->in2[q], q, red->job.tag + TAUT_TAG_SECOND, frame_of(red, t->out, q), s->pipe.frame));
+                TAUT_TRY(taut__irecv(red->g, &t->in2[q], q, red->job.tag + TAUT_TAG_SECOND, frame_of(red, t->out, q),
+                                     s->pipe.frame));
         s->posted++;
         *moved = true;
     }
@@ -261,8 +272,14 @@ static taut_status finish(taut__reduction *red, bool *moved, bool *over)
     return TAUT_OK;
 }
 
-static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot), .name = name, .requests = requests, .lay_out = lay_out, .work = work,
-                                       .choose = choose, .settle = settle, .finish = finish};
+static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot),
+                                       .name = name,
+                                       .requests = requests,
+                                       .lay_out = lay_out,
+                                       .work = work,
+                                       .choose = choose,
+                                       .settle = settle,
+                                       .finish = finish};
 
 static taut_status sra_prepare(taut__reduction *red)
 {
@@ -295,7 +312,13 @@ static const char *sra_cannot(const taut_spec *spec)
 }
 
 const taut__algorithm taut__sra = {
-    .name = "sra", .help = "scatter-reduce-allgather: 2(p-1) messages, 2(p-1)/p of the encoded bytes per rank",
-    .cannot = sra_cannot, .prepare = sra_prepare, .begin = sra_begin, .advance = taut__pipeline_advance,
-    .waiting_for = sra_waiting_for, .cancel = taut__pipeline_cancel, .release = taut__pipeline_release,
+    .name = "sra",
+    .help = "scatter-reduce-allgather: 2(p-1) messages, 2(p-1)/p of the encoded bytes per rank",
+    .cannot = sra_cannot,
+    .prepare = sra_prepare,
+    .begin = sra_begin,
+    .advance = taut__pipeline_advance,
+    .waiting_for = sra_waiting_for,
+    .cancel = taut__pipeline_cancel,
+    .release = taut__pipeline_release,
 };

@@ -6,7 +6,8 @@
 
 bool taut__spreads_raw(const taut__reduction *red)
 {
-    return red->operand->sharded && (red->via == &taut__linear || !(taut__spec_caps(red->call.spec) & TAUT_CAP_SLICEABLE));
+    return red->operand->sharded &&
+           (red->via == &taut__linear || !(taut__spec_caps(red->call.spec) & TAUT_CAP_SLICEABLE));
 }
 
 /* 16-bit numbers are spread as floats, beside the residual, which stays. */
@@ -24,8 +25,8 @@ taut_status taut__raw_prepare(taut__reduction *red, size_t slice)
     bool shared = taut__spec_caps(red->call.spec) & TAUT_CAP_GLOBAL_STATS;
     TAUT_TRY(room_to_spread(red));
     if (!shared && red->g->size > 1 && !taut__spreads_raw(red)) return TAUT_OK;
-    return taut__plain_sum_prepare(&red->raw, red->g, red->job.tag, TAUT_NUMBER_F32, red->call.n, red->part.block, slice, &red->slots,
-                                   red->call.place);
+    return taut__plain_sum_prepare(&red->raw, red->g, red->job.tag, TAUT_NUMBER_F32, red->call.n, red->part.block,
+                                   slice, &red->slots, red->call.place);
 }
 
 /* x moves to buf (16-bit layers: stays in the residual's memory) and nothing of it is left behind. */
@@ -44,7 +45,11 @@ static taut_status begin_raw(taut__reduction *red, float *scratch)
     bool spread = !direct && red->halves == TAUT_GATHER;
     if (spread) taut__result_load(red, 0, n, o->spread);
     else if (!direct) taut__tell_sample(red, (taut__range){0, n}, taut__form(red, 0, n));
-    taut__plain_sum_begin(&red->raw, direct ? red->buf : spread ? o->spread : o->feedback->r, n, red->halves, red->factor);
+    taut__plain_sum_begin(&red->raw,
+                          direct   ? red->buf
+                          : spread ? o->spread
+                                   : o->feedback->r,
+                          n, red->halves, red->factor);
     red->phase_s = taut__now();
     return TAUT_OK;
 }

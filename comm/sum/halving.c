@@ -16,14 +16,17 @@ static int level(const taut__halving *h) { return h->turn < depth(h) ? h->turn :
 static int partner(const taut__halving *h) { return h->g->rank ^ h->g->size >> (level(h) + 1); }
 
 /* What `rank` holds after the halving of this turn's level. */
-static taut__range half_of(const taut__halving *h, int rank) { return taut__halved(h->n, h->g->size, rank, level(h) + 1); }
+static taut__range half_of(const taut__halving *h, int rank)
+{
+    return taut__halved(h->n, h->g->size, rank, level(h) + 1);
+}
 static char *at(const taut__halving *h, taut__range r) { return h->x + r.first * h->width; }
 
 static taut_status post(taut__halving *h)
 {
-    bool       out = h->turn < depth(h);
+    bool        out = h->turn < depth(h);
     taut__range mine = half_of(h, h->g->rank), theirs = half_of(h, partner(h)), give = out ? theirs : mine;
-    char      *to = out ? h->in : at(h, theirs);
+    char       *to = out ? h->in : at(h, theirs);
     TAUT_TRY(taut__irecv(h->g, &h->recv, partner(h), h->tag, to, (out ? mine : theirs).n * h->width));
     h->sent += give.n * h->width;
     return taut__isend(h->g, &h->send, partner(h), h->tag, at(h, give), give.n * h->width);
@@ -31,11 +34,12 @@ static taut_status post(taut__halving *h)
 
 static taut_status finish(taut__halving *h)
 {
-    bool       out = h->turn < depth(h);
+    bool        out = h->turn < depth(h);
     taut__range mine = half_of(h, h->g->rank), theirs = half_of(h, partner(h));
-    size_t     want = (out ? mine : theirs).n * h->width;
+    size_t      want = (out ? mine : theirs).n * h->width;
     if (h->recv.got != want)
-        return taut__fail(TAUT_E_MISMATCH, "rank %d sent %zu bytes where %zu were expected", h->recv.peer, h->recv.got, want);
+        return taut__fail(TAUT_E_MISMATCH, "rank %d sent %zu bytes where %zu were expected", h->recv.peer, h->recv.got,
+                          want);
     if (out) h->combine(at(h, mine), h->in, want, partner(h) < h->g->rank, NULL);
     return TAUT_OK;
 }

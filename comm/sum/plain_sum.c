@@ -11,7 +11,7 @@
 #include <string.h>
 
 static size_t bytes_of(const taut__plain_sum *r, size_t n) { return n * taut__number_bytes(r->kind); }
-static char *at(const taut__plain_sum *r, size_t element) { return r->x + bytes_of(r, element); }
+static char  *at(const taut__plain_sum *r, size_t element) { return r->x + bytes_of(r, element); }
 
 /* In host memory: what rank q owns of slice k. */
 static char *part_at(const taut__plain_sum *r, int q, size_t k)
@@ -32,7 +32,7 @@ static taut__partition cut(const taut__plain_sum *r, size_t n)
 /* memory: of a slot for sub-slices of `sub` numbers; NULL: counts its bytes. */
 static size_t lay_out(const taut__plain_sum *r, taut__plain_sum_slot *s, void *memory, size_t sub)
 {
-    size_t   size = (size_t)r->g->size;
+    size_t       size = (size_t)r->g->size;
     taut__carver c = {memory, 0};
     s->out1 = taut__carve(&c, 4 * size, sizeof *s->out1);
     s->in = taut__carve(&c, bytes_of(r, (size - 1) * sub), 1);
@@ -48,7 +48,8 @@ static taut_status prepare_stage(taut__plain_sum *r, taut_place place, size_t sl
     for (int i = 0; i < TAUT_SLOTS; i++) TAUT_TRY(r->space->event_create(place, &r->slot[i].copied));
     size_t bytes = taut__max(slices, small);
     r->stage = taut__alloc(taut__max(bytes, 1), 1);
-    return r->stage ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "out of memory for %zu bytes between device and network", bytes);
+    return r->stage ? TAUT_OK
+                    : taut__fail(TAUT_E_NOMEM, "out of memory for %zu bytes between device and network", bytes);
 }
 
 void taut__plain_sum_release(taut__plain_sum *r)
@@ -63,14 +64,15 @@ void taut__plain_sum_release(taut__plain_sum *r)
     r->space = NULL;
 }
 
-taut_status taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, int tag, taut__number kind, size_t n, size_t block, size_t slice,
-                                    taut__slots *slots, taut_place place)
+taut_status taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, int tag, taut__number kind, size_t n,
+                                    size_t block, size_t slice, taut__slots *slots, taut_place place)
 {
     taut__plain_sum_release(r);
-    *r = (taut__plain_sum){.g = g, .tag = tag, .kind = kind, .slots = slots, .block = block, .slice = slice, .most = SIZE_MAX};
+    *r = (taut__plain_sum){
+        .g = g, .tag = tag, .kind = kind, .slots = slots, .block = block, .slice = slice, .most = SIZE_MAX};
     taut__plain_sum_slot s;
-    taut__partition p = cut(r, n);
-    size_t         room = slots->bytes, head = lay_out(r, &s, NULL, 0), each = bytes_of(r, (size_t)g->size - 1);
+    taut__partition      p = cut(r, n);
+    size_t               room = slots->bytes, head = lay_out(r, &s, NULL, 0), each = bytes_of(r, (size_t)g->size - 1);
     if (room > 0 && lay_out(r, &s, NULL, p.sub) > room) {
         r->most = room > head ? (room - head) / each / block * block : 0;
         r->most = taut__max(r->most, block);
@@ -79,7 +81,8 @@ taut_status taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, in
     r->small_room = taut__min(bytes_of(r, n), TAUT_RAW_DOUBLING);
     taut__slots_need(slots, r->small_room, 2, 1);
     taut__slots_need(slots, lay_out(r, &s, NULL, p.sub), 4 * (size_t)g->size, taut__min(p.slices, TAUT_SLOTS));
-    return prepare_stage(r, place, bytes_of(r, TAUT_SLOTS * (size_t)g->size * p.sub), taut__min(bytes_of(r, n), TAUT_RAW_HALVING));
+    return prepare_stage(r, place, bytes_of(r, TAUT_SLOTS * (size_t)g->size * p.sub),
+                         taut__min(bytes_of(r, n), TAUT_RAW_HALVING));
 }
 
 static taut__plain_sum_way way_of(const taut__plain_sum *r)
@@ -93,7 +96,9 @@ static taut__plain_sum_way way_of(const taut__plain_sum *r)
 
 static taut__combine combine_of(const taut__plain_sum *r)
 {
-    return r->kind == TAUT_NUMBER_F32 ? taut__combine_f32 : r->kind == TAUT_NUMBER_I32 ? taut__combine_i32 : taut__combine_mixed;
+    return r->kind == TAUT_NUMBER_F32   ? taut__combine_f32
+           : r->kind == TAUT_NUMBER_I32 ? taut__combine_i32
+                                        : taut__combine_mixed;
 }
 
 void taut__plain_sum_begin(taut__plain_sum *r, void *x, size_t n, taut__half halves, float factor)
@@ -109,9 +114,11 @@ void taut__plain_sum_begin(taut__plain_sum *r, void *x, size_t n, taut__half hal
     r->scratch = r->slots->own; /* nothing else is under way there */
     r->way = way_of(r);
     if (r->way == TAUT_RAW_BY_DOUBLING)
-        taut__small_allreduce_begin(&r->doubling, r->g, r->tag, small_at(r), r->scratch, bytes_of(r, n), combine_of(r), NULL);
+        taut__small_allreduce_begin(&r->doubling, r->g, r->tag, small_at(r), r->scratch, bytes_of(r, n), combine_of(r),
+                                    NULL);
     if (r->way == TAUT_RAW_BY_HALVING)
-        taut__halving_begin(&r->halving, r->g, r->tag, small_at(r), r->scratch, n, taut__number_bytes(r->kind), combine_of(r));
+        taut__halving_begin(&r->halving, r->g, r->tag, small_at(r), r->scratch, n, taut__number_bytes(r->kind),
+                            combine_of(r));
 }
 
 static void multiply(taut__plain_sum *r, char *x, size_t n)
@@ -157,7 +164,8 @@ static taut_status copy_small(taut__plain_sum *r, bool leaves)
 static taut_status check(const taut__plain_sum *r, const taut__request *in, size_t n)
 {
     if (in->got == bytes_of(r, n)) return TAUT_OK;
-    return taut__fail(TAUT_E_MISMATCH, "rank %d sent %zu bytes where %zu were expected", in->peer, in->got, bytes_of(r, n));
+    return taut__fail(TAUT_E_MISMATCH, "rank %d sent %zu bytes where %zu were expected", in->peer, in->got,
+                      bytes_of(r, n));
 }
 
 static taut__plain_sum_slot *slot_of(taut__plain_sum *r, size_t k) { return &r->slot[k % TAUT_SLOTS]; }
@@ -171,8 +179,8 @@ static char *in_of(const taut__plain_sum *r, const taut__plain_sum_slot *s, int 
 static bool open_slot(taut__plain_sum *r, size_t k)
 {
     taut__plain_sum_slot *s = slot_of(r, k);
-    size_t         size = (size_t)r->g->size, bytes = lay_out(r, s, NULL, r->part.sub);
-    void          *memory = taut__slots_take(r->slots, bytes, 4 * size);
+    size_t                size = (size_t)r->g->size, bytes = lay_out(r, s, NULL, r->part.sub);
+    void                 *memory = taut__slots_take(r->slots, bytes, 4 * size);
     if (!memory) return false;
     lay_out(r, s, memory, r->part.sub);
     taut__requests_init(s->out1, 4 * size);
@@ -190,13 +198,13 @@ static void close_slot(taut__plain_sum *r, size_t k)
 static taut_status start(taut__plain_sum *r, size_t k)
 {
     taut__plain_sum_slot *s = slot_of(r, k);
-    int            me = r->g->rank, p = r->g->size;
-    taut__range     mine = taut__sub(&r->part, me, k);
+    int                   me = r->g->rank, p = r->g->size;
+    taut__range           mine = taut__sub(&r->part, me, k);
     if (!(r->halves & TAUT_REDUCE)) return TAUT_OK;
     for (int q = 0; q < p && mine.n > 0; q++)
         if (q != me) TAUT_TRY(taut__irecv(r->g, &s->in1[q], q, r->tag, in_of(r, s, q), bytes_of(r, mine.n)));
     for (int i = 1; i < p; i++) { /* every rank begins with another owner */
-        int        q = (me + i) % p;
+        int         q = (me + i) % p;
         taut__range to = taut__sub(&r->part, q, k);
         if (to.n == 0) continue;
         TAUT_TRY(taut__isend(r->g, &s->out1[q], q, r->tag, part_at(r, q, k), bytes_of(r, to.n)));
@@ -208,8 +216,8 @@ static taut_status start(taut__plain_sum *r, size_t k)
 static taut_status reduce(taut__plain_sum *r, size_t k)
 {
     taut__plain_sum_slot *s = slot_of(r, k);
-    int            me = r->g->rank, p = r->g->size;
-    taut__range     mine = taut__sub(&r->part, me, k);
+    int                   me = r->g->rank, p = r->g->size;
+    taut__range           mine = taut__sub(&r->part, me, k);
     if (mine.n == 0) return TAUT_OK;
     for (int q = 0; q < p && r->halves & TAUT_REDUCE; q++) {
         if (q == me) continue;
@@ -269,7 +277,8 @@ static taut_status advance_slices(taut__plain_sum *r, bool *moved)
         *moved = true;
     }
     taut__plain_sum_slot *s = slot_of(r, r->finished);
-    if (r->finished < r->posted && r->finished < r->reduced && taut__all_done(s->out2, p) && taut__all_done(s->in2, p)) {
+    if (r->finished < r->posted && r->finished < r->reduced && taut__all_done(s->out2, p) &&
+        taut__all_done(s->in2, p)) {
         bool back = false;
         if (!s->leaving) {
             TAUT_TRY(finish(r, r->finished));
@@ -331,7 +340,8 @@ void taut__plain_sum_cancel(taut__plain_sum *r)
     taut__small_allreduce_cancel(&r->doubling);
     taut__halving_cancel(&r->halving);
     for (int i = 0; i < TAUT_SLOTS; i++)
-        for (size_t q = 0; r->slot[i].out1 && q < 4 * (size_t)r->g->size; q++) r->g->t->ops->cancel(r->g->t, &r->slot[i].out1[q]);
+        for (size_t q = 0; r->slot[i].out1 && q < 4 * (size_t)r->g->size; q++)
+            r->g->t->ops->cancel(r->g->t, &r->slot[i].out1[q]);
 }
 
 /* Contributions come straight from their ranks; whoever owes a sum may wait for the contribution of another one. */

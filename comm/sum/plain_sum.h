@@ -21,48 +21,57 @@ enum { TAUT_SLOTS = 3 }; /* slices under way: one being prepared, one on the wir
 enum { TAUT_RAW_DOUBLING = 1 << 15, TAUT_RAW_HALVING = 1 << 16 };
 typedef enum taut__plain_sum_way { TAUT_RAW_BY_SLICES, TAUT_RAW_BY_DOUBLING, TAUT_RAW_BY_HALVING } taut__plain_sum_way;
 
-typedef enum taut__plain_sum_small { TAUT_SMALL_BEGINS, TAUT_SMALL_COMES, TAUT_SMALL_RUNS, TAUT_SMALL_LEAVES } taut__plain_sum_small;
+typedef enum taut__plain_sum_small {
+    TAUT_SMALL_BEGINS,
+    TAUT_SMALL_COMES,
+    TAUT_SMALL_RUNS,
+    TAUT_SMALL_LEAVES
+} taut__plain_sum_small;
 
-typedef enum taut__half { TAUT_REDUCE = 1, TAUT_GATHER = 2, TAUT_BOTH = 3 } taut__half; /* of scatter-reduce-allgather */
+typedef enum taut__half {
+    TAUT_REDUCE = 1,
+    TAUT_GATHER = 2,
+    TAUT_BOTH = 3
+} taut__half; /* of scatter-reduce-allgather */
 
 typedef struct taut__plain_sum_slot {
     taut__request *out1, *in1, *out2, *in2; /* one per rank of the group; NULL: no slice has the slot */
-    char         *in;                      /* (size-1) * sub numbers: contributions to my part */
-    taut__event  *copied;                  /* outside the host: passes when the copies have been made that its stage takes part in */
-    bool          leaving;                 /* those are the ones back to x */
+    char          *in;                      /* (size-1) * sub numbers: contributions to my part */
+    taut__event   *copied;  /* outside the host: passes when the copies have been made that its stage takes part in */
+    bool           leaving; /* those are the ones back to x */
 } taut__plain_sum_slot;
 
 typedef struct taut__plain_sum {
-    const taut__group *g;
-    int               tag; /* and the next one */
-    taut__number       kind;
-    taut__slots       *slots;
-    size_t            block, slice, most; /* most: numbers of a sub-slice for which the own slot has room */
-    size_t            small_room;
-    taut__half         halves;
-    float             factor; /* f32: the sum is multiplied by this */
-    char             *x;
-    size_t            n;
-    taut__partition    part;
-    size_t            started, reduced, posted, finished; /* slices */
-    taut__plain_sum_slot     slot[TAUT_SLOTS];
-    taut__plain_sum_way      way;
-    taut__small_allreduce     doubling;
-    taut__halving      halving;
-    void             *scratch; /* small_room bytes, of both */
-    uint64_t          sent; /* bytes of the current sum */
-    taut_place         place; /* of x */
-    const taut__space *space; /* NULL on the host: x is not staged */
-    char              *stage; /* host memory for TAUT_SLOTS slices of all parts, or for all of a small sum */
-    size_t             opened; /* slices whose copies to the stage have been begun */
-    taut__plain_sum_small small; /* of a small sum, staged */
+    const taut__group    *g;
+    int                   tag; /* and the next one */
+    taut__number          kind;
+    taut__slots          *slots;
+    size_t                block, slice, most; /* most: numbers of a sub-slice for which the own slot has room */
+    size_t                small_room;
+    taut__half            halves;
+    float                 factor; /* f32: the sum is multiplied by this */
+    char                 *x;
+    size_t                n;
+    taut__partition       part;
+    size_t                started, reduced, posted, finished; /* slices */
+    taut__plain_sum_slot  slot[TAUT_SLOTS];
+    taut__plain_sum_way   way;
+    taut__small_allreduce doubling;
+    taut__halving         halving;
+    void                 *scratch; /* small_room bytes, of both */
+    uint64_t              sent;    /* bytes of the current sum */
+    taut_place            place;   /* of x */
+    const taut__space    *space;   /* NULL on the host: x is not staged */
+    char                 *stage;   /* host memory for TAUT_SLOTS slices of all parts, or for all of a small sum */
+    size_t                opened;  /* slices whose copies to the stage have been begun */
+    taut__plain_sum_small small;   /* of a small sum, staged */
 } taut__plain_sum;
 
 /* For sums of up to n numbers in parts of multiples of block. Says what it needs of slots, which are opened later and must
  * not serve anything else while a sum is under way; where they serve something already, slices are cut to fit: alike on all ranks, wherever
  * their numbers lie. place: of those, with a stream for copies. A failed one is released too. */
-taut_status taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, int tag, taut__number kind, size_t n, size_t block, size_t slice,
-                                    taut__slots *slots, taut_place place);
+taut_status taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, int tag, taut__number kind, size_t n,
+                                    size_t block, size_t slice, taut__slots *slots, taut_place place);
 void        taut__plain_sum_release(taut__plain_sum *r); /* one that was never prepared is fine */
 void        taut__plain_sum_begin(taut__plain_sum *r, void *x, size_t n, taut__half halves, float factor);
 taut_status taut__plain_sum_advance(taut__plain_sum *r, bool *moved, bool *done);

@@ -17,11 +17,11 @@ static taut_status post(taut__small_allreduce *x, int to, int from)
     return taut__isend(x->g, &x->send, to, x->tag, x->data, x->bytes);
 }
 
-void taut__small_allreduce_begin(taut__small_allreduce *x, const taut__group *g, int tag, void *data, void *in, size_t bytes,
-                          taut__combine combine, const void *ctx)
+void taut__small_allreduce_begin(taut__small_allreduce *x, const taut__group *g, int tag, void *data, void *in,
+                                 size_t bytes, taut__combine combine, const void *ctx)
 {
-    *x = (taut__small_allreduce){.g = g, .tag = tag, .state = -1, .data = data, .in = in, .bytes = bytes, .combine = combine,
-                         .ctx = ctx};
+    *x = (taut__small_allreduce){
+        .g = g, .tag = tag, .state = -1, .data = data, .in = in, .bytes = bytes, .combine = combine, .ctx = ctx};
     taut__requests_init(&x->send, 1);
     taut__requests_init(&x->recv, 1);
 }
@@ -109,9 +109,9 @@ int taut__small_allreduce_waiting_for(const taut__small_allreduce *x, int *hops)
 void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
 {
     const taut__mixed *m = ctx;
-    size_t            n = bytes / 8, sums = m ? m->sums : n, masks = m ? taut__min(m->masks, n - m->sums) : 0;
-    double           *a = acc;
-    const double     *b = in;
+    size_t             n = bytes / 8, sums = m ? m->sums : n, masks = m ? taut__min(m->masks, n - m->sums) : 0;
+    double            *a = acc;
+    const double      *b = in;
     for (size_t i = 0; i < sums; i++) a[i] = in_first ? b[i] + a[i] : a[i] + b[i];
     uint64_t       *u = (uint64_t *)acc;
     const uint64_t *v = in;
@@ -125,9 +125,9 @@ void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, c
     (void)ctx;
     enum { AT_ONCE = 256 };
     const struct taut__vec_kernels *vec = taut__simd_get()->vec;
-    float        block[AT_ONCE], *a = acc;
-    const float *b = in;
-    size_t       n = bytes / sizeof *a;
+    float                           block[AT_ONCE], *a = acc;
+    const float                    *b = in;
+    size_t                          n = bytes / sizeof *a;
     if (!in_first) {
         vec->add(a, b, n);
         return;
@@ -168,7 +168,7 @@ static void add_halves(uint16_t *a, const uint16_t *b, size_t n, bool in_first)
 {
     enum { AT_ONCE = 256 };
     const struct taut__vec_kernels *vec = taut__simd_get()->vec;
-    float block[AT_ONCE];
+    float                           block[AT_ONCE];
     for (size_t i = 0; i < n; i += AT_ONCE) {
         size_t m = taut__min(AT_ONCE, n - i);
         vec->from_bf16(block, (in_first ? b : a) + i, m);
@@ -179,7 +179,8 @@ static void add_halves(uint16_t *a, const uint16_t *b, size_t n, bool in_first)
 
 size_t taut__sums_bytes(const taut__sums *n)
 {
-    return (TAUT_SUMS_WORDS + n->doubles) * sizeof(double) + (n->shorts + n->least) * sizeof(uint32_t) + n->floats * sizeof(float) + n->halves * sizeof(uint16_t);
+    return (TAUT_SUMS_WORDS + n->doubles) * sizeof(double) + (n->shorts + n->least) * sizeof(uint32_t) +
+           n->floats * sizeof(float) + n->halves * sizeof(uint16_t);
 }
 
 void taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
@@ -198,7 +199,8 @@ void taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, 
     for (size_t i = 0; i < n->least; i++) a[i] = taut__of_short(b[i]) < taut__of_short(a[i]) ? b[i] : a[i];
     a += n->least, b += n->least;
     taut__combine_f32(a, b, n->floats * sizeof(float), in_first, NULL);
-    add_halves((uint16_t *)(void *)(a + n->floats), (const uint16_t *)(const void *)(b + n->floats), n->halves, in_first);
+    add_halves((uint16_t *)(void *)(a + n->floats), (const uint16_t *)(const void *)(b + n->floats), n->halves,
+               in_first);
     (void)bytes;
 }
 

@@ -16,23 +16,23 @@ typedef void (*taut__combine)(void *acc, const void *in, size_t bytes, bool in_f
 
 typedef struct taut__small_allreduce {
     const taut__group *g;
-    int               tag, state, mask;
-    void             *data, *in;
-    size_t            bytes, room;
-    uint64_t          sent; /* by this rank, in all its rounds */
+    int                tag, state, mask;
+    void              *data, *in;
+    size_t             bytes, room;
+    uint64_t           sent; /* by this rank, in all its rounds */
     taut__combine      combine;
-    const void       *ctx;
+    const void        *ctx;
     taut__request      send, recv;
 } taut__small_allreduce;
 
 /* data: bytes, in place; in: scratch of as many bytes; both stay untouched until done. */
-void        taut__small_allreduce_begin(taut__small_allreduce *x, const taut__group *g, int tag, void *data, void *in, size_t bytes,
-                                 taut__combine combine, const void *ctx);
+void        taut__small_allreduce_begin(taut__small_allreduce *x, const taut__group *g, int tag, void *data, void *in,
+                                        size_t bytes, taut__combine combine, const void *ctx);
 taut_status taut__small_allreduce_advance(taut__small_allreduce *x, bool *done);
 void        taut__small_allreduce_cancel(taut__small_allreduce *x);
 /* The rank of the transport whose message is missing, or who does not take ours; -1 if none. Adds to *hops how many ranks, one
  * after the other, that one may be waiting for itself: one for each round before. */
-int         taut__small_allreduce_waiting_for(const taut__small_allreduce *x, int *hops);
+int taut__small_allreduce_waiting_for(const taut__small_allreduce *x, int *hops);
 
 /* ctx: taut__mixed, or NULL for doubles only: first `sums` doubles are added, then `masks` uint64 are ANDed, and the rest
  * ORed. Words with equal AND and OR are equal on all ranks. masks beyond the end: all that follow. */
@@ -50,8 +50,8 @@ typedef struct taut__sums {
 size_t   taut__sums_bytes(const taut__sums *n); /* of all of it */
 uint32_t taut__short_of(double x);              /* rounded to nearest, ties to even */
 double   taut__of_short(uint32_t s);
-void taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
-void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
-void taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
+void     taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
+void     taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
+void     taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 
 #endif

@@ -21,13 +21,14 @@
 #include "wrapped.h"
 
 enum { SMALL = 1 << 10, POSTED = 4, WINDOW = 1024 };
-static const double LINGER_S = 0.3, LEAST_S = 0.02, DELAYS = 6; /* patience: so many times what acknowledgements usually take, and at least */
+static const double LINGER_S = 0.3, LEAST_S = 0.02,
+                    DELAYS = 6; /* patience: so many times what acknowledgements usually take, and at least */
 
 typedef struct piece { /* on its way */
     struct piece *next;
     uint64_t      number;
     size_t        bytes, room; /* header included */
-    taut__request  send[2];
+    taut__request send[2];
     int           times; /* it was sent */
     bool          good;  /* acknowledged */
     double        sent_s;
@@ -36,7 +37,7 @@ typedef struct piece { /* on its way */
 
 typedef struct answer {
     struct answer *next;
-    taut__request   send;
+    taut__request  send;
     uint8_t        data[TAUT_PIECE_ANSWER];
 } answer;
 
@@ -44,37 +45,37 @@ typedef struct arrival { /* a message that is waited for, or has begun to come *
     struct arrival *next;
     uint64_t        seq, total, got;
     int             tag;
-    bool            known;    /* total is */
-    taut__request   *request; /* NULL: nobody has asked for it yet */
-    uint8_t        *own;      /* memory for it then */
+    bool            known;   /* total is */
+    taut__request  *request; /* NULL: nobody has asked for it yet */
+    uint8_t        *own;     /* memory for it then */
 } arrival;
 
 typedef struct peer {
-    bool          open;
-    piece        *first, *last, *unsent; /* unsent: the first that was not yet sent */
-    uint64_t      next;                  /* number of the next piece */
-    uint64_t      below, seen[WINDOW / 64]; /* of what comes: all numbers below have come, and these from there on */
-    taut__request  in[POSTED], answer_in[POSTED];
-    uint8_t      *in_data, (*answer_data)[TAUT_PIECE_ANSWER];
-    unsigned      at, answer_at;         /* posted receives are filled in turn */
-    double        delay_s;               /* until pieces are acknowledged, averaged */
-    arrival      *arrivals;
-    answer       *answers;               /* being sent */
+    bool            open;
+    piece          *first, *last, *unsent;    /* unsent: the first that was not yet sent */
+    uint64_t        next;                     /* number of the next piece */
+    uint64_t        below, seen[WINDOW / 64]; /* of what comes: all numbers below have come, and these from there on */
+    taut__request   in[POSTED], answer_in[POSTED];
+    uint8_t        *in_data, (*answer_data)[TAUT_PIECE_ANSWER];
+    unsigned        at, answer_at; /* posted receives are filled in turn */
+    double          delay_s;       /* until pieces are acknowledged, averaged */
+    arrival        *arrivals;
+    answer         *answers; /* being sent */
     taut__tag_table tags;
 } peer;
 
 typedef struct assured {
     taut__wrapped w;
-    double       patience_s; /* at most */
-    peer        *peer; /* one per rank */
-    piece       *small, *large; /* free ones */
-    answer      *free_answers;
-    arrival     *free_arrivals;
-    size_t       live, reserved; /* requests of the inner transport */
+    double        patience_s;    /* at most */
+    peer         *peer;          /* one per rank */
+    piece        *small, *large; /* free ones */
+    answer       *free_answers;
+    arrival      *free_arrivals;
+    size_t        live, reserved; /* requests of the inner transport */
 } assured;
 
-static assured *self_of(const taut__transport *t) { return (assured *)(uintptr_t)t; }
-static int data_tag(const assured *a) { return a->w.inner->tag_max - 1; } /* answers have tag_max */
+static assured    *self_of(const taut__transport *t) { return (assured *)(uintptr_t)t; }
+static int         data_tag(const assured *a) { return a->w.inner->tag_max - 1; } /* answers have tag_max */
 static taut_status no_memory(void) { return taut__fail(TAUT_E_NOMEM, "assured delivery: out of memory"); }
 
 /* ---- the inner transport ---- */
@@ -111,7 +112,9 @@ static taut_status open_peer(assured *a, int q)
     taut__requests_init(p->answer_in, POSTED);
     p->open = true;
     for (int i = 0; i < POSTED; i++) {
-        TAUT_TRY(inner->ops->irecv(inner, &p->in[i], q, data_tag(a), p->in_data + (size_t)i * (TAUT_PIECE_HEAD + TAUT_PIECE), TAUT_PIECE_HEAD + TAUT_PIECE));
+        TAUT_TRY(inner->ops->irecv(inner, &p->in[i], q, data_tag(a),
+                                   p->in_data + (size_t)i * (TAUT_PIECE_HEAD + TAUT_PIECE),
+                                   TAUT_PIECE_HEAD + TAUT_PIECE));
         TAUT_TRY(inner->ops->irecv(inner, &p->answer_in[i], q, data_tag(a) + 1, p->answer_data[i], TAUT_PIECE_ANSWER));
     }
     return TAUT_OK;
@@ -142,7 +145,8 @@ static void give_piece(assured *a, piece *p)
 static taut_status send_waiting(assured *a, int q)
 {
     peer *p = &a->peer[q];
-    for (; p->unsent && p->unsent->number - p->first->number < WINDOW; p->unsent = p->unsent->next) TAUT_TRY(send_piece(a, q, p->unsent));
+    for (; p->unsent && p->unsent->number - p->first->number < WINDOW; p->unsent = p->unsent->next)
+        TAUT_TRY(send_piece(a, q, p->unsent));
     return TAUT_OK;
 }
 
@@ -163,7 +167,7 @@ static taut_status queue_piece(assured *a, int q, taut__piece_head *h, const uin
 
 static taut_status assured_isend(taut__transport *t, taut__request *r, int q, int tag, const void *buf, size_t bytes)
 {
-    assured *a = self_of(t);
+    assured          *a = self_of(t);
     taut__tag_counts *c;
     TAUT_TRY(open_peer(a, q));
     TAUT_TRY(taut__tags_find(&a->peer[q].tags, tag, &c));
@@ -220,7 +224,7 @@ static void finish(assured *a, int q, arrival *x)
 
 static taut_status assured_irecv(taut__transport *t, taut__request *r, int q, int tag, void *buf, size_t bytes)
 {
-    assured *a = self_of(t);
+    assured          *a = self_of(t);
     taut__tag_counts *c;
     TAUT_TRY(open_peer(a, q));
     TAUT_TRY(taut__tags_find(&a->peer[q].tags, tag, &c));
@@ -278,13 +282,14 @@ static taut_status tell(assured *a, int q, uint32_t what, uint64_t number)
 
 static taut_status hear_piece(assured *a, int q, const uint8_t *src, size_t bytes)
 {
-    peer *p = &a->peer[q];
-    taut__piece_head  h;
+    peer            *p = &a->peer[q];
+    taut__piece_head h;
     if (!taut__get_head(src, bytes, &h)) return tell(a, q, TAUT_PIECE_ALL, 0);
     if (h.job != a->w.base.job) return TAUT_OK;
     if (!taut__piece_whole(src, bytes, &h)) return tell(a, q, TAUT_PIECE_AGAIN, h.number);
-    if (h.number >= p->below + WINDOW) return taut__fail(TAUT_E_CORRUPT, "rank %d sent piece %llu, and piece %llu never", q, (unsigned long long)h.number,
-                                                         (unsigned long long)p->below);
+    if (h.number >= p->below + WINDOW)
+        return taut__fail(TAUT_E_CORRUPT, "rank %d sent piece %llu, and piece %llu never", q,
+                          (unsigned long long)h.number, (unsigned long long)p->below);
     if (!seen(p, h.number)) {
         TAUT_TRY(place_piece(a, q, &h, src + TAUT_PIECE_HEAD));
         note_seen(p, h.number);
@@ -297,7 +302,8 @@ static taut_status hear_piece(assured *a, int q, const uint8_t *src, size_t byte
 static taut_status once_more(assured *a, int q, piece *s)
 {
     if (s->times < 2) return send_piece(a, q, s);
-    return taut__fail(TAUT_E_CORRUPT, "a message from rank %d to rank %d was damaged twice on its way", a->w.base.rank, q);
+    return taut__fail(TAUT_E_CORRUPT, "a message from rank %d to rank %d was damaged twice on its way", a->w.base.rank,
+                      q);
 }
 
 static taut_status all_once_more(assured *a, int q)
@@ -311,7 +317,8 @@ static taut_status hear_answer(assured *a, int q, const uint8_t *src, size_t byt
 {
     uint64_t job, number;
     uint32_t what;
-    if (!taut__get_answer(src, bytes, &job, &what, &number) || job != a->w.base.job) return TAUT_OK; /* it will be missed */
+    if (!taut__get_answer(src, bytes, &job, &what, &number) || job != a->w.base.job)
+        return TAUT_OK; /* it will be missed */
     if (what == TAUT_PIECE_ALL) return all_once_more(a, q);
     piece *s = a->peer[q].first;
     while (s && s->number != number) s = s->next;

@@ -41,7 +41,8 @@ static taut_status gone(void) { return taut__fail(TAUT_E_STATE, "data: aborted")
 static taut_status enter_place(messages *m, taut_place place)
 {
     const taut__space *space = taut__on_host(place) ? NULL : taut__space_of(place.space);
-    if (!space && !taut__on_host(place)) return taut__fail(TAUT_E_UNSUPPORTED, "data: there is no space %s", taut__space_name(place.space));
+    if (!space && !taut__on_host(place))
+        return taut__fail(TAUT_E_UNSUPPORTED, "data: there is no space %s", taut__space_name(place.space));
     if (m->event && space != m->space) m->space->event_destroy(m->event), m->event = NULL;
     m->space = space;
     m->place = place;
@@ -70,7 +71,10 @@ static taut_status add(taut__data *d, bool sends, int peer, void *buf, size_t by
     if (sends) d->sent += bytes;
     return TAUT_OK;
 }
-static taut_status send(taut__data *d, int peer, const void *buf, size_t bytes) { return add(d, true, peer, (void *)(uintptr_t)buf, bytes); }
+static taut_status send(taut__data *d, int peer, const void *buf, size_t bytes)
+{
+    return add(d, true, peer, (void *)(uintptr_t)buf, bytes);
+}
 static taut_status recv(taut__data *d, int peer, void *buf, size_t bytes) { return add(d, false, peer, buf, bytes); }
 
 static taut_status make_stage(messages *m)
@@ -91,7 +95,8 @@ static taut_status copy_all(messages *m, bool sends)
 {
     for (size_t i = 0; i < m->n; i++) {
         const message *x = &m->message[i];
-        if (x->sends == sends) TAUT_TRY(m->space->copy(m->place, sends ? x->stage : x->buf, sends ? x->buf : x->stage, x->bytes));
+        if (x->sends == sends)
+            TAUT_TRY(m->space->copy(m->place, sends ? x->stage : x->buf, sends ? x->buf : x->stage, x->bytes));
     }
     return m->space->event_record(m->event, m->place);
 }
@@ -116,7 +121,8 @@ static taut_status group_end(taut__data *d)
     if (stages(m)) TAUT_TRY(make_stage(m));
     if (stages(m)) TAUT_TRY(copy_all(m, true));
     else if (m->space) TAUT_TRY(m->space->event_record(m->event, m->place));
-    if (!m->space || stages(m)) return post(m, false); /* else the place's work may still be using what is received into */
+    if (!m->space || stages(m))
+        return post(m, false); /* else the place's work may still be using what is received into */
     return TAUT_OK;
 }
 
@@ -125,7 +131,8 @@ static taut_status check_lengths(const messages *m)
     for (size_t i = 0; i < m->n; i++) {
         const message *x = &m->message[i];
         if (!x->sends && x->request.got != x->bytes)
-            return taut__fail(TAUT_E_CORRUPT, "data: rank %d sent %zu bytes where %zu were expected", x->peer, x->request.got, x->bytes);
+            return taut__fail(TAUT_E_CORRUPT, "data: rank %d sent %zu bytes where %zu were expected", x->peer,
+                              x->request.got, x->bytes);
     }
     return TAUT_OK;
 }
@@ -192,8 +199,15 @@ static void destroy(taut__data *d)
 }
 
 static const taut__data_ops ops = {
-    .name = "messages", .group_begin = group_begin, .send = send, .recv = recv, .group_end = group_end, .ready = ready,
-    .waiting_for = waiting_for, .abort = abort_all, .destroy = destroy,
+    .name = "messages",
+    .group_begin = group_begin,
+    .send = send,
+    .recv = recv,
+    .group_end = group_end,
+    .ready = ready,
+    .waiting_for = waiting_for,
+    .abort = abort_all,
+    .destroy = destroy,
 };
 
 taut_status taut__data_messages(taut__transport *t, int tag, size_t requests, bool direct, taut__data **out)

@@ -10,7 +10,7 @@ typedef struct copy {
     taut__request request; /* of the inner transport, once it has been sent */
     int           peer, tag;
     size_t        bytes;
-    double        due;     /* when it is to be sent */
+    double        due;             /* when it is to be sent */
     bool          sent, overtaken; /* overtaken: others may pass */
     struct copy  *next;
     uint8_t       data[];
@@ -37,7 +37,8 @@ static double *field_of(taut__faults *f, const char *key, size_t n, double *most
     const struct {
         const char *name;
         double     *field;
-    } other[] = {{"delay_us", &f->delay_us}, {"least", &f->least}, {"most", &f->most}, {"after", &f->after}, {"times", &f->times}, {"rank", &f->rank}};
+    } other[] = {{"delay_us", &f->delay_us}, {"least", &f->least}, {"most", &f->most},
+                 {"after", &f->after},       {"times", &f->times}, {"rank", &f->rank}};
     *most = 1;
     for (int i = 0; i < TAUT_FAULTS; i++)
         if (strlen(share_name[i]) == n && memcmp(share_name[i], key, n) == 0) return &f->share[i];
@@ -52,22 +53,26 @@ taut_status taut__faults_parse(const char *text, taut__faults *f)
     *f = (taut__faults){.seed = 1, .delay_us = 1000, .most = 1e15, .times = 1e15, .rank = -1};
     double together = 0;
     while (*text) {
-        size_t  n = strcspn(text, "=,");
-        double  most, value, *field = field_of(f, text, n, &most);
-        char   *end = NULL;
-        bool    seed = n == 4 && memcmp(text, "seed", 4) == 0;
+        size_t n = strcspn(text, "=,");
+        double most, value, *field = field_of(f, text, n, &most);
+        char  *end = NULL;
+        bool   seed = n == 4 && memcmp(text, "seed", 4) == 0;
         if (!field && !seed)
-            return taut__fail(TAUT_E_INVALID, "TAUT_FAULTS: '%.*s': must be drop, delay, twice, reorder, flip, cut, seed, delay_us, least, most, after, times or rank",
+            return taut__fail(TAUT_E_INVALID,
+                              "TAUT_FAULTS: '%.*s': must be drop, delay, twice, reorder, flip, cut, seed, delay_us, "
+                              "least, most, after, times or rank",
                               (int)n, text);
         value = text[n] == '=' ? taut__strtod(text + n + 1, &end) : -1;
         if (!end || end == text + n + 1 || (*end && *end != ',') || !(value >= 0 && value <= (seed ? 1e15 : most)))
-            return taut__fail(TAUT_E_RANGE, "TAUT_FAULTS: %.*s: must be 0..%g", (int)strcspn(text, ","), text, seed ? 1e15 : most);
+            return taut__fail(TAUT_E_RANGE, "TAUT_FAULTS: %.*s: must be 0..%g", (int)strcspn(text, ","), text,
+                              seed ? 1e15 : most);
         if (seed) f->seed = (uint64_t)value;
         else *field = value;
         text = *end ? end + 1 : end;
     }
     for (int i = 0; i < TAUT_FAULTS; i++) together += f->share[i];
-    return together <= 1 ? TAUT_OK : taut__fail(TAUT_E_RANGE, "TAUT_FAULTS: shares of %g together: must be at most 1", together);
+    return together <= 1 ? TAUT_OK
+                         : taut__fail(TAUT_E_RANGE, "TAUT_FAULTS: shares of %g together: must be at most 1", together);
 }
 
 bool taut__faults_any(const taut__faults *f)
@@ -145,14 +150,17 @@ static int draw(faulty *x, size_t bytes, uint32_t *number)
     uint32_t  i = 2 * (uint32_t)x->number++;
     double    u = (double)taut__random32(g, i) / 4294967296.0, sum = 0;
     *number = taut__random32(g, i + 1);
-    if ((double)bytes < x->f.least || (double)bytes > x->f.most || (double)x->number <= x->f.after || (double)x->all >= x->f.times) return -1;
+    if ((double)bytes < x->f.least || (double)bytes > x->f.most || (double)x->number <= x->f.after ||
+        (double)x->all >= x->f.times)
+        return -1;
     if (x->f.rank >= 0 && x->w.base.rank != (int)x->f.rank) return -1;
     for (int kind = 0; kind < TAUT_FAULTS; kind++)
         if (u < (sum += x->f.share[kind])) return kind;
     return -1;
 }
 
-static taut_status damage(faulty *x, int kind, uint32_t number, taut__request *r, int peer, int tag, const void *buf, size_t bytes)
+static taut_status damage(faulty *x, int kind, uint32_t number, taut__request *r, int peer, int tag, const void *buf,
+                          size_t bytes)
 {
     copy *c = kind == TAUT_FAULT_DROP ? NULL : copy_of(x, peer, tag, buf, bytes);
     if (!c && kind != TAUT_FAULT_DROP) return taut__fail(TAUT_E_NOMEM, "faulty: out of memory for %zu bytes", bytes);
@@ -161,8 +169,13 @@ static taut_status damage(faulty *x, int kind, uint32_t number, taut__request *r
     switch (kind) {
     case TAUT_FAULT_DELAY: c->due = taut__now() + 1e-6 * x->f.delay_us * (double)number / 4294967296.0; return TAUT_OK;
     case TAUT_FAULT_REORDER: c->due = taut__now() + 1e-6 * REORDER_US, c->overtaken = true; return TAUT_OK;
-    case TAUT_FAULT_TWICE: TAUT_TRY(send_copy(x, c)); c = copy_of(x, peer, tag, buf, bytes); break;
-    case TAUT_FAULT_FLIP: if (bytes) c->data[number / 8 % bytes] ^= (uint8_t)(1u << number % 8); break;
+    case TAUT_FAULT_TWICE:
+        TAUT_TRY(send_copy(x, c));
+        c = copy_of(x, peer, tag, buf, bytes);
+        break;
+    case TAUT_FAULT_FLIP:
+        if (bytes) c->data[number / 8 % bytes] ^= (uint8_t)(1u << number % 8);
+        break;
     case TAUT_FAULT_CUT: c->bytes -= bytes ? 1 + number % (bytes < 64 ? bytes : 64) : 0; break;
     default: return TAUT_OK; /* nothing is sent */
     }
@@ -182,7 +195,8 @@ static taut_status faulty_isend(taut__transport *t, taut__request *r, int peer, 
         taut__request_sent(r, peer, tag, buf, bytes);
         return TAUT_OK;
     }
-    taut_status s = kind < 0 ? x->w.inner->ops->isend(x->w.inner, r, peer, tag, buf, bytes) : damage(x, kind, number, r, peer, tag, buf, bytes);
+    taut_status s = kind < 0 ? x->w.inner->ops->isend(x->w.inner, r, peer, tag, buf, bytes)
+                             : damage(x, kind, number, r, peer, tag, buf, bytes);
     if (kind != TAUT_FAULT_REORDER) release_overtaken(x, peer);
     return s == TAUT_OK ? send_due(x, false) : s;
 }

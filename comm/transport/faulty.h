@@ -5,15 +5,23 @@
 
 #include "transport.h"
 
-typedef enum taut__fault { TAUT_FAULT_DROP, TAUT_FAULT_DELAY, TAUT_FAULT_TWICE, TAUT_FAULT_REORDER, TAUT_FAULT_FLIP, TAUT_FAULT_CUT, TAUT_FAULTS } taut__fault;
+typedef enum taut__fault {
+    TAUT_FAULT_DROP,
+    TAUT_FAULT_DELAY,
+    TAUT_FAULT_TWICE,
+    TAUT_FAULT_REORDER,
+    TAUT_FAULT_FLIP,
+    TAUT_FAULT_CUT,
+    TAUT_FAULTS
+} taut__fault;
 
 typedef struct taut__faults {
-    uint64_t seed;              /* the same seed, rank and number of a message: the same fault */
+    uint64_t seed;               /* the same seed, rank and number of a message: the same fault */
     double   share[TAUT_FAULTS]; /* of messages, 0..1; together at most 1 */
-    double   delay_us;          /* most; what follows to the same rank waits behind, as on a slow line */
-    double   least, most;       /* bytes: shorter and longer messages pass */
-    double   after, times;      /* so many messages pass first; so many are damaged at most, then all pass */
-    double   rank;              /* only of this sender; -1: of all */
+    double   delay_us;           /* most; what follows to the same rank waits behind, as on a slow line */
+    double   least, most;        /* bytes: shorter and longer messages pass */
+    double   after, times;       /* so many messages pass first; so many are damaged at most, then all pass */
+    double   rank;               /* only of this sender; -1: of all */
 } taut__faults;
 
 /* taut__faults_parse() : "flip=0.01,seed=7": keys drop, delay, twice, reorder, flip, cut (shares), seed, delay_us, least, most, after,

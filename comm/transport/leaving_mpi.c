@@ -46,7 +46,8 @@ static int before_finalize(MPI_Comm comm, int key, void *value, void *extra)
 static void watch_finalize(void)
 {
     int key;
-    if (MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, before_finalize, &key, NULL) == MPI_SUCCESS) MPI_Comm_set_attr(MPI_COMM_SELF, key, NULL);
+    if (MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, before_finalize, &key, NULL) == MPI_SUCCESS)
+        MPI_Comm_set_attr(MPI_COMM_SELF, key, NULL);
 }
 
 void taut__mpi_bury(taut__mpi *m)

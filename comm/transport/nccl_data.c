@@ -15,7 +15,7 @@ typedef struct nccl_data {
     bool              owns, open, pending; /* in a group; NCCL has not taken all of it yet */
     int               device;
     taut_place        place;
-    pthread_mutex_t   lock;    /* of aborted, against calls of NCCL from other threads */
+    pthread_mutex_t   lock; /* of aborted, against calls of NCCL from other threads */
     _Atomic bool      aborted;
 } nccl_data;
 
@@ -34,9 +34,11 @@ static taut_status result(nccl_data *d, int r, const char *call)
 static taut_status usable(nccl_data *d, taut_place place)
 {
     if (atomic_load(&d->aborted)) return gone();
-    if (place.space == TAUT_HOST) return taut__fail(TAUT_E_INVALID, "NCCL: a buffer on the host: must be on device %d", d->device);
+    if (place.space == TAUT_HOST)
+        return taut__fail(TAUT_E_INVALID, "NCCL: a buffer on the host: must be on device %d", d->device);
     if (place.device != d->device)
-        return taut__fail(TAUT_E_INVALID, "NCCL: a buffer on device %d: must be on device %d, as the communicator", place.device, d->device);
+        return taut__fail(TAUT_E_INVALID, "NCCL: a buffer on device %d: must be on device %d, as the communicator",
+                          place.device, d->device);
     return d->pending ? taut__fail(TAUT_E_STATE, "NCCL: a group is begun before the last one was taken") : TAUT_OK;
 }
 
@@ -72,7 +74,9 @@ static taut_status group_end(taut__data *data)
 static taut_status sum(taut__data *data, void *x, size_t n, taut__number kind, taut_place place)
 {
     nccl_data *d = of(data);
-    const int  type = kind == TAUT_NUMBER_F32 ? TAUT__NCCL_F32 : kind == TAUT_NUMBER_F64 ? TAUT__NCCL_F64 : TAUT__NCCL_I32;
+    const int  type = kind == TAUT_NUMBER_F32   ? TAUT__NCCL_F32
+                      : kind == TAUT_NUMBER_F64 ? TAUT__NCCL_F64
+                                                : TAUT__NCCL_I32;
     TAUT_TRY(usable(d, place));
     data->sent += 2 * n * taut__number_bytes(kind) * (uint64_t)(data->size - 1) / (uint64_t)data->size;
     return result(d, d->n->all_reduce(x, x, n, type, TAUT__NCCL_SUM, d->comm, place.stream), "ncclAllReduce");
@@ -101,7 +105,8 @@ static taut_status look(nccl_data *d, bool *is_ready)
     if (atomic_load(&d->aborted)) return gone();
     int asked = d->n->async_error(d->comm, &r);
     if (asked != TAUT__NCCL_OK) return taut__nccl_failed(d->n, d->comm, asked, "ncclCommGetAsyncError");
-    if (r != TAUT__NCCL_OK && r != TAUT__NCCL_IN_PROGRESS) return taut__nccl_failed(d->n, d->comm, r, "NCCL, asynchronously");
+    if (r != TAUT__NCCL_OK && r != TAUT__NCCL_IN_PROGRESS)
+        return taut__nccl_failed(d->n, d->comm, r, "NCCL, asynchronously");
     d->pending = d->pending && r == TAUT__NCCL_IN_PROGRESS;
     *is_ready = !d->pending && !d->open;
     return TAUT_OK;
@@ -138,12 +143,31 @@ static void destroy(taut__data *data)
 }
 
 static const taut__data_ops with_alltoall = {
-    .name = "nccl", .group_begin = group_begin, .send = nccl_send, .recv = nccl_recv, .group_end = group_end, .sum = sum, .gather = gather,
-    .exchange = exchange, .ready = ready, .waiting_for = waiting_for, .abort = abort_all, .destroy = destroy,
+    .name = "nccl",
+    .group_begin = group_begin,
+    .send = nccl_send,
+    .recv = nccl_recv,
+    .group_end = group_end,
+    .sum = sum,
+    .gather = gather,
+    .exchange = exchange,
+    .ready = ready,
+    .waiting_for = waiting_for,
+    .abort = abort_all,
+    .destroy = destroy,
 };
 static const taut__data_ops without = {
-    .name = "nccl", .group_begin = group_begin, .send = nccl_send, .recv = nccl_recv, .group_end = group_end, .sum = sum, .gather = gather,
-    .ready = ready, .waiting_for = waiting_for, .abort = abort_all, .destroy = destroy,
+    .name = "nccl",
+    .group_begin = group_begin,
+    .send = nccl_send,
+    .recv = nccl_recv,
+    .group_end = group_end,
+    .sum = sum,
+    .gather = gather,
+    .ready = ready,
+    .waiting_for = waiting_for,
+    .abort = abort_all,
+    .destroy = destroy,
 };
 
 taut_status taut__data_nccl(const taut__nccl *n, taut__nccl_comm comm, bool owns, taut__data **out)
@@ -168,10 +192,12 @@ taut_status taut__data_nccl(const taut__nccl *n, taut__nccl_comm comm, bool owns
 
 taut_status taut__nccl_begin(const taut__nccl *n, int ranks, taut__nccl_id id, int rank, taut__nccl_comm *comm)
 {
-    taut__nccl_config config = {.size = sizeof config, .magic = (unsigned)TAUT__NCCL_CONFIG_MAGIC, .version = TAUT__NCCL_CONFIG_VERSION};
+    taut__nccl_config config = {
+        .size = sizeof config, .magic = (unsigned)TAUT__NCCL_CONFIG_MAGIC, .version = TAUT__NCCL_CONFIG_VERSION};
     *comm = NULL;
     int r = n->init(comm, ranks, id, rank, &config);
-    return r == TAUT__NCCL_OK || r == TAUT__NCCL_IN_PROGRESS ? TAUT_OK : taut__nccl_failed(n, NULL, r, "ncclCommInitRankConfig");
+    return r == TAUT__NCCL_OK || r == TAUT__NCCL_IN_PROGRESS ? TAUT_OK
+                                                             : taut__nccl_failed(n, NULL, r, "ncclCommInitRankConfig");
 }
 
 taut_status taut__nccl_poll(const taut__nccl *n, taut__nccl_comm comm, bool *is_ready)

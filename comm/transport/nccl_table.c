@@ -37,9 +37,11 @@ enum { NAMES = sizeof names / sizeof *names };
 /* The version first: one that is too old lacks functions, and the version says more. */
 static taut_status check_version(const char *library, const taut__nccl *t, int *version)
 {
-    if (!t->version || t->version(version) != TAUT__NCCL_OK) return taut__fail(TAUT_E_UNSUPPORTED, "%s: it does not tell its version", library);
+    if (!t->version || t->version(version) != TAUT__NCCL_OK)
+        return taut__fail(TAUT_E_UNSUPPORTED, "%s: it does not tell its version", library);
     if (*version >= TAUT__NCCL_LEAST) return TAUT_OK;
-    return taut__fail(TAUT_E_UNSUPPORTED, "%s: NCCL version code %d: must be at least %d (2.14)", library, *version, TAUT__NCCL_LEAST);
+    return taut__fail(TAUT_E_UNSUPPORTED, "%s: NCCL version code %d: must be at least %d (2.14)", library, *version,
+                      TAUT__NCCL_LEAST);
 }
 
 void taut__nccl_fill(void *handle, taut__nccl *t)
@@ -57,7 +59,8 @@ static taut_status fill(const char *library, void *handle, taut__nccl *t, int *v
     for (size_t i = 0; i < NAMES; i++) {
         void *f;
         memcpy(&f, (char *)t + names[i].at, sizeof f);
-        if (!f && names[i].kind == NEEDED) return taut__fail(TAUT_E_UNSUPPORTED, "%s: it has no %s", library, names[i].name);
+        if (!f && names[i].kind == NEEDED)
+            return taut__fail(TAUT_E_UNSUPPORTED, "%s: it has no %s", library, names[i].name);
     }
     return TAUT_OK;
 }
@@ -111,5 +114,6 @@ taut_status taut__nccl_failed(const taut__nccl *n, taut__nccl_comm comm, int res
 {
     const char *more = n->last_error ? n->last_error(comm) : NULL;
     bool        tells = more && *more;
-    return taut__fail(TAUT_E_TRANSPORT, "%s: %s%s%.200s", call, n->error_text(result), tells ? ": " : "", tells ? more : "");
+    return taut__fail(TAUT_E_TRANSPORT, "%s: %s%s%.200s", call, n->error_text(result), tells ? ": " : "",
+                      tells ? more : "");
 }

@@ -21,8 +21,10 @@ typedef struct taut__piece_head {
 
 static inline void taut__put_head(uint8_t *dst, const taut__piece_head *h)
 {
-    taut__put32(dst, TAUT_PIECE_MAGIC), taut__put32(dst + 4, h->tag), taut__put32(dst + 8, h->bytes), taut__put32(dst + 12, 0);
-    taut__put64(dst + 16, h->job), taut__put64(dst + 24, h->number), taut__put64(dst + 32, h->seq), taut__put64(dst + 40, h->total);
+    taut__put32(dst, TAUT_PIECE_MAGIC), taut__put32(dst + 4, h->tag), taut__put32(dst + 8, h->bytes),
+        taut__put32(dst + 12, 0);
+    taut__put64(dst + 16, h->job), taut__put64(dst + 24, h->number), taut__put64(dst + 32, h->seq),
+        taut__put64(dst + 40, h->total);
     taut__put64(dst + 48, h->at);
     taut__put64(dst + 56, XXH3_64bits_withSeed(dst + TAUT_PIECE_HEAD, h->bytes, h->number));
     taut__put64(dst + 64, XXH3_64bits(dst, 64));
@@ -31,16 +33,24 @@ static inline void taut__put_head(uint8_t *dst, const taut__piece_head *h)
 /* False: not even the header is what was sent. */
 static inline bool taut__get_head(const uint8_t *src, size_t bytes, taut__piece_head *h)
 {
-    if (bytes < TAUT_PIECE_HEAD || taut__get32(src) != TAUT_PIECE_MAGIC || taut__get64(src + 64) != XXH3_64bits(src, 64)) return false;
-    *h = (taut__piece_head){.job = taut__get64(src + 16), .number = taut__get64(src + 24), .seq = taut__get64(src + 32), .total = taut__get64(src + 40),
-                            .at = taut__get64(src + 48), .tag = taut__get32(src + 4), .bytes = taut__get32(src + 8)};
+    if (bytes < TAUT_PIECE_HEAD || taut__get32(src) != TAUT_PIECE_MAGIC ||
+        taut__get64(src + 64) != XXH3_64bits(src, 64))
+        return false;
+    *h = (taut__piece_head){.job = taut__get64(src + 16),
+                            .number = taut__get64(src + 24),
+                            .seq = taut__get64(src + 32),
+                            .total = taut__get64(src + 40),
+                            .at = taut__get64(src + 48),
+                            .tag = taut__get32(src + 4),
+                            .bytes = taut__get32(src + 8)};
     return true;
 }
 
 /* Of a piece with this header: all of it is there, as it was sent. */
 static inline bool taut__piece_whole(const uint8_t *src, size_t bytes, const taut__piece_head *h)
 {
-    return bytes == TAUT_PIECE_HEAD + (size_t)h->bytes && h->bytes <= TAUT_PIECE && h->at <= h->total && h->bytes <= h->total - h->at &&
+    return bytes == TAUT_PIECE_HEAD + (size_t)h->bytes && h->bytes <= TAUT_PIECE && h->at <= h->total &&
+           h->bytes <= h->total - h->at &&
            taut__get64(src + 56) == XXH3_64bits_withSeed(src + TAUT_PIECE_HEAD, h->bytes, h->number);
 }
 
@@ -53,7 +63,9 @@ static inline void taut__put_answer(uint8_t *dst, uint64_t job, uint32_t what, u
 
 static inline bool taut__get_answer(const uint8_t *src, size_t bytes, uint64_t *job, uint32_t *what, uint64_t *number)
 {
-    if (bytes != TAUT_PIECE_ANSWER || taut__get32(src) != TAUT_PIECE_MAGIC || taut__get64(src + 32) != XXH3_64bits(src, 32)) return false;
+    if (bytes != TAUT_PIECE_ANSWER || taut__get32(src) != TAUT_PIECE_MAGIC ||
+        taut__get64(src + 32) != XXH3_64bits(src, 32))
+        return false;
     *what = taut__get32(src + 4), *job = taut__get64(src + 8), *number = taut__get64(src + 16);
     return true;
 }

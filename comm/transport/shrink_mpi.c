@@ -18,9 +18,9 @@
 enum { TAGS_BELOW_MOST = 8, HERE = 1 }; /* of the transport's tags the last ones are those of delivery=assured */
 
 typedef struct word {
-    uint64_t      job;
-    int32_t       what; /* HERE; or how many belong, and their ranks follow */
-    int32_t       pad;
+    uint64_t job;
+    int32_t  what; /* HERE; or how many belong, and their ranks follow */
+    int32_t  pad;
 } word;
 
 typedef struct meeting {
@@ -33,7 +33,10 @@ typedef struct meeting {
     int          others; /* that came */
 } meeting;
 
-static taut_status failed(const char *what) { return taut__fail(TAUT_E_TRANSPORT, "taut_comm_shrink: MPI: %s failed", what); }
+static taut_status failed(const char *what)
+{
+    return taut__fail(TAUT_E_TRANSPORT, "taut_comm_shrink: MPI: %s failed", what);
+}
 
 static taut_status allocate(meeting *g)
 {
@@ -43,7 +46,8 @@ static taut_status allocate(meeting *g)
     g->decision = taut__alloc(p + 1, sizeof *g->decision);
     g->decided = taut__alloc(p * (p + 1), sizeof *g->decided);
     g->in = taut__alloc(4 * p, sizeof *g->in);
-    if (!g->heard || !g->came || !g->decision || !g->decided || !g->in) return taut__fail(TAUT_E_NOMEM, "taut_comm_shrink: out of memory for %zu ranks", p);
+    if (!g->heard || !g->came || !g->decision || !g->decided || !g->in)
+        return taut__fail(TAUT_E_NOMEM, "taut_comm_shrink: out of memory for %zu ranks", p);
     g->in2 = g->in + p, g->out = g->in + 2 * p; /* two of these */
     for (size_t i = 0; i < 4 * p; i++) g->in[i] = MPI_REQUEST_NULL;
     return TAUT_OK;
@@ -72,11 +76,14 @@ static taut_status open_ears(meeting *g)
     for (int r = 0; r < p; r++) {
         if (r == m->base.rank) continue;
         if (MPI_Irecv(&g->heard[r], sizeof g->heard[r], MPI_BYTE, r, g->tag[0], m->comm, &g->in[r]) != MPI_SUCCESS ||
-            MPI_Irecv(g->decided + (size_t)r * (size_t)(p + 1), p + 1, MPI_INT32_T, r, g->tag[1], m->comm, &g->in2[r]) != MPI_SUCCESS)
+            MPI_Irecv(g->decided + (size_t)r * (size_t)(p + 1), p + 1, MPI_INT32_T, r, g->tag[1], m->comm,
+                      &g->in2[r]) != MPI_SUCCESS)
             return failed("a receive");
     }
     for (int r = 0; r < p; r++)
-        if (r != m->base.rank) (void)MPI_Isend(&g->here, sizeof g->here, MPI_BYTE, r, g->tag[0], m->comm, &g->out[r]); /* who is gone is gone */
+        if (r != m->base.rank)
+            (void)MPI_Isend(&g->here, sizeof g->here, MPI_BYTE, r, g->tag[0], m->comm,
+                            &g->out[r]); /* who is gone is gone */
     return TAUT_OK;
 }
 
@@ -87,10 +94,13 @@ static int listen(meeting *g)
     for (int r = 0; r < p; r++) {
         int done = 0;
         if (r == g->m->base.rank) continue;
-        if (!g->came[r] && g->in[r] != MPI_REQUEST_NULL && MPI_Test(&g->in[r], &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && done &&
-            g->heard[r].job == g->m->job && g->heard[r].what == HERE)
+        if (!g->came[r] && g->in[r] != MPI_REQUEST_NULL &&
+            MPI_Test(&g->in[r], &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && done && g->heard[r].job == g->m->job &&
+            g->heard[r].what == HERE)
             g->came[r] = true, g->others++;
-        if (by < 0 && g->in2[r] != MPI_REQUEST_NULL && MPI_Test(&g->in2[r], &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && done) by = r;
+        if (by < 0 && g->in2[r] != MPI_REQUEST_NULL && MPI_Test(&g->in2[r], &done, MPI_STATUS_IGNORE) == MPI_SUCCESS &&
+            done)
+            by = r;
     }
     return by;
 }
@@ -111,7 +121,8 @@ static void decide(meeting *g)
         if (r == g->m->base.rank || g->came[r]) g->decision[1 + n++] = r;
     g->decision[0] = n;
     for (int r = 0; r < p; r++)
-        if (r != g->m->base.rank) (void)MPI_Isend(g->decision, p + 1, MPI_INT32_T, r, g->tag[1], g->m->comm, &g->out[p + r]);
+        if (r != g->m->base.rank)
+            (void)MPI_Isend(g->decision, p + 1, MPI_INT32_T, r, g->tag[1], g->m->comm, &g->out[p + r]);
 }
 
 static taut_status agree(meeting *g, int wait_ms)
@@ -121,7 +132,8 @@ static taut_status agree(meeting *g, int wait_ms)
     while (lowest < g->m->base.rank && !g->came[lowest]) lowest++;
     if (by < 0 && lowest < g->m->base.rank) by = hear_until(g, begin + 2 * wait, false);
     if (by < 0 && lowest < g->m->base.rank)
-        return taut__fail(TAUT_E_PEER, "taut_comm_shrink: rank %d was there, and has not said who belongs for %d ms", lowest, wait_ms);
+        return taut__fail(TAUT_E_PEER, "taut_comm_shrink: rank %d was there, and has not said who belongs for %d ms",
+                          lowest, wait_ms);
     if (by < 0) decide(g);
     else memcpy(g->decision, g->decided + (size_t)by * (size_t)(p + 1), (size_t)(p + 1) * sizeof *g->decision);
     for (int i = 0; i < g->decision[0]; i++)

@@ -37,8 +37,8 @@ typedef struct taut__tcp_card {
 taut_status taut__tcp_own_addresses(const char *bind, taut__tcp_card *card);
 uint64_t    taut__tcp_host(void);
 /* Where to try a rank, best first: at most TAUT_TCP_ADDRESSES + 1. */
-int  taut__tcp_candidates(const taut__tcp_card *mine, const taut__tcp_card *theirs, struct sockaddr_storage *to);
-void taut__tcp_address_text(const struct sockaddr_storage *a, char *dst, size_t cap); /* "10.0.0.1:80" */
+int       taut__tcp_candidates(const taut__tcp_card *mine, const taut__tcp_card *theirs, struct sockaddr_storage *to);
+void      taut__tcp_address_text(const struct sockaddr_storage *a, char *dst, size_t cap); /* "10.0.0.1:80" */
 socklen_t taut__tcp_address_length(const struct sockaddr_storage *a);
 /* "HOST:PORT" to addresses: at most `most`; returns how many. passive: to listen on. */
 taut_status taut__tcp_resolve(const char *text, bool passive, struct sockaddr_storage *to, int most, int *n);
@@ -47,22 +47,22 @@ taut_status taut__tcp_resolve(const char *text, bool passive, struct sockaddr_st
 
 int  taut__tcp_listen(const struct sockaddr_storage *at); /* -1, with errno; at: NULL for any address and port */
 int  taut__tcp_port(int fd);
-void taut__tcp_close(int *fd);        /* does nothing for -1 */
-void taut__tcp_tune(int fd);          /* nonblocking, no delay */
+void taut__tcp_close(int *fd);                             /* does nothing for -1 */
+void taut__tcp_tune(int fd);                               /* nonblocking, no delay */
 int  taut__tcp_connect(const struct sockaddr_storage *to); /* begins to; -1, with errno */
 int  taut__tcp_connected(int fd, int wait_ms);             /* 1, 0: not yet, -1 with errno */
 /* All of it, until the time `until` of taut__now(), or -1. */
-int taut__tcp_send_all(int fd, const void *src, size_t n, double until);
-int taut__tcp_recv_all(int fd, void *dst, size_t n, double until);
+int    taut__tcp_send_all(int fd, const void *src, size_t n, double until);
+int    taut__tcp_recv_all(int fd, void *dst, size_t n, double until);
 double taut__tcp_deadline(int32_t ms); /* in so many ms; -1: never */
 
 /* The first words on a connection, from who connects; who accepts answers with his. */
 typedef struct taut__tcp_hello {
     uint32_t magic, version;
-    uint32_t kind;     /* TAUT_TCP_TO_MEET, TAUT_TCP_TO_STAY */
+    uint32_t kind; /* TAUT_TCP_TO_MEET, TAUT_TCP_TO_STAY */
     int32_t  from, to, ranks;
     uint64_t job;
-    uint64_t check;    /* hash of what comes before */
+    uint64_t check; /* hash of what comes before */
 } taut__tcp_hello;
 enum { TAUT_TCP_TO_MEET = 1, TAUT_TCP_TO_STAY = 2 };
 void taut__tcp_hello_fill(taut__tcp_hello *h, uint32_t kind, int from, int to, int ranks, uint64_t job);
@@ -79,7 +79,8 @@ typedef struct taut__tcp_greeter {
         taut__tcp_hello hello;
     } guest[TAUT_TCP_GUESTS];
 } taut__tcp_greeter;
-int  taut__tcp_greet(taut__tcp_greeter *g, int wait_ms, taut__tcp_hello *hello); /* the next one whose words are good; -1: none in that time */
+int  taut__tcp_greet(taut__tcp_greeter *g, int wait_ms,
+                     taut__tcp_hello *hello);       /* the next one whose words are good; -1: none in that time */
 void taut__tcp_greeter_close(taut__tcp_greeter *g); /* guests and listener */
 
 /* ---- meeting ---- */
@@ -90,12 +91,12 @@ typedef struct taut__tcp_meeting {
     taut_tcp_exchange exchange; /* NULL: over rank 0 */
     void             *ctx;
     int               round;
-    int              *guest;    /* on rank 0: connections, by rank */
-    int               root;     /* elsewhere */
+    int              *guest; /* on rank 0: connections, by rank */
+    int               root;  /* elsewhere */
     taut__tcp_greeter greeter;
     double            until;
     int32_t           connect_ms;
-    const char       *place;    /* in messages */
+    const char       *place; /* in messages */
 } taut__tcp_meeting;
 /* where: checked. A failed one is closed too. */
 taut_status taut__tcp_meet(taut__tcp_meeting *m, const taut_tcp *where, int32_t connect_ms);
@@ -105,9 +106,11 @@ void        taut__tcp_meeting_close(taut__tcp_meeting *m);
 /* ---- the mesh ---- */
 
 /* fd[r] for every other rank; on failure none. listener is used, not closed. */
-taut_status taut__tcp_mesh(int listener, const taut__tcp_card *cards, int rank, int ranks, uint64_t job, int32_t connect_ms, int *fd);
+taut_status taut__tcp_mesh(int listener, const taut__tcp_card *cards, int rank, int ranks, uint64_t job,
+                           int32_t connect_ms, int *fd);
 
 /* The transport over those connections, which it takes, also on failure. */
-taut_status taut__tcp_create(int rank, int ranks, uint64_t job, const uint64_t *hosts, int fake_hosts, int *fd, taut__transport **t);
+taut_status taut__tcp_create(int rank, int ranks, uint64_t job, const uint64_t *hosts, int fake_hosts, int *fd,
+                             taut__transport **t);
 
 #endif

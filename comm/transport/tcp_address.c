@@ -40,7 +40,9 @@ void taut__tcp_address_text(const struct sockaddr_storage *a, char *dst, size_t 
 static bool split(const char *text, char host[256], char port[8])
 {
     const char *colon = strrchr(text, ':'), *from = text;
-    if (!colon || colon == text || !colon[1] || strlen(colon + 1) > 5 || strspn(colon + 1, "0123456789") != strlen(colon + 1)) return false;
+    if (!colon || colon == text || !colon[1] || strlen(colon + 1) > 5 ||
+        strspn(colon + 1, "0123456789") != strlen(colon + 1))
+        return false;
     size_t n = (size_t)(colon - text);
     if (*text == '[') {
         if (n < 3 || text[n - 1] != ']') return false;
@@ -58,11 +60,13 @@ static bool split(const char *text, char host[256], char port[8])
 
 taut_status taut__tcp_resolve(const char *text, bool passive, struct sockaddr_storage *to, int most, int *n)
 {
-    char             host[256], port[8];
-    struct addrinfo  hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0)}, *list = NULL;
+    char            host[256], port[8];
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0)},
+                    *list = NULL;
     *n = 0;
     if (!split(text, host, port))
-        return taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: address '%s': must be HOST:PORT or [IPV6]:PORT, PORT 1..65535", text);
+        return taut__fail(TAUT_E_INVALID,
+                          "taut_comm_create_tcp: address '%s': must be HOST:PORT or [IPV6]:PORT, PORT 1..65535", text);
     int rc = getaddrinfo(host, port, &hints, &list);
     if (rc != 0) return taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: address '%s': %s", text, gai_strerror(rc));
     for (const struct addrinfo *a = list; a && *n < most; a = a->ai_next) {
@@ -108,7 +112,8 @@ static bool wanted(const struct ifaddrs *i, const taut__tcp_address *a, const ch
     uint8_t named[16];
     if (!bind) return true;
     if (strcmp(i->ifa_name, bind) == 0) return true;
-    return inet_pton(a->family == 4 ? AF_INET : AF_INET6, bind, named) == 1 && memcmp(named, a->bytes, a->family == 4 ? 4 : 16) == 0;
+    return inet_pton(a->family == 4 ? AF_INET : AF_INET6, bind, named) == 1 &&
+           memcmp(named, a->bytes, a->family == 4 ? 4 : 16) == 0;
 }
 
 taut_status taut__tcp_own_addresses(const char *bind, taut__tcp_card *card)
@@ -117,7 +122,8 @@ taut_status taut__tcp_own_addresses(const char *bind, taut__tcp_card *card)
     char            names[200] = "";
     int             n = 0;
     if (bind && !*bind) bind = NULL;
-    if (getifaddrs(&list) != 0) return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_tcp: getifaddrs: %s", strerror(errno));
+    if (getifaddrs(&list) != 0)
+        return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_tcp: getifaddrs: %s", strerror(errno));
     for (const struct ifaddrs *i = list; i; i = i->ifa_next) {
         taut__tcp_address a;
         if (!address_of(i, bind != NULL, &a)) continue;
@@ -127,7 +133,10 @@ taut_status taut__tcp_own_addresses(const char *bind, taut__tcp_card *card)
     }
     freeifaddrs(list);
     if (n > 0 || !bind) return TAUT_OK; /* none at all: ranks of one machine still reach each other */
-    return taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: bind '%s': no address or interface of this machine that is up; there are: %s", bind, names);
+    return taut__fail(
+        TAUT_E_INVALID,
+        "taut_comm_create_tcp: bind '%s': no address or interface of this machine that is up; there are: %s", bind,
+        names);
 }
 
 /* Ranks with the same boot of the same kernel in the same network namespace. */

@@ -23,7 +23,9 @@ int taut__tcp_listen(const struct sockaddr_storage *at)
     if (fd < 0) return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
-    const struct sockaddr *addr = at ? (const void *)at : family == AF_INET6 ? (const void *)&any6 : (const void *)&any4;
+    const struct sockaddr *addr = at                   ? (const void *)at
+                                  : family == AF_INET6 ? (const void *)&any6
+                                                       : (const void *)&any4;
     if (bind(fd, addr, family == AF_INET6 ? sizeof any6 : sizeof any4) == 0 && listen(fd, SOMAXCONN) == 0) return fd;
     int why = errno;
     close(fd);
@@ -36,7 +38,8 @@ int taut__tcp_port(int fd)
     struct sockaddr_storage a = {0};
     socklen_t               n = sizeof a;
     if (getsockname(fd, (void *)&a, &n) != 0) return 0;
-    return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&a)->sin6_port : ((struct sockaddr_in *)(void *)&a)->sin_port);
+    return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&a)->sin6_port
+                                         : ((struct sockaddr_in *)(void *)&a)->sin_port);
 }
 
 void taut__tcp_close(int *fd)
@@ -127,7 +130,8 @@ void taut__tcp_hello_fill(taut__tcp_hello *h, uint32_t kind, int from, int to, i
 
 bool taut__tcp_hello_good(const taut__tcp_hello *h)
 {
-    return h->magic == TAUT_TCP_MAGIC && h->check == check_of(h) && h->ranks >= 1 && h->from >= 0 && h->from < h->ranks && h->to >= 0 && h->to < h->ranks;
+    return h->magic == TAUT_TCP_MAGIC && h->check == check_of(h) && h->ranks >= 1 && h->from >= 0 &&
+           h->from < h->ranks && h->to >= 0 && h->to < h->ranks;
 }
 
 static void dismiss(taut__tcp_greeter *g, int i)
@@ -150,7 +154,8 @@ static void let_in(taut__tcp_greeter *g)
 /* 1: has said all; 0: not yet; -1: goes. */
 static int listen_to(taut__tcp_greeter *g, int i)
 {
-    ssize_t k = recv(g->guest[i].fd, (char *)&g->guest[i].hello + g->guest[i].got, sizeof g->guest[i].hello - g->guest[i].got, MSG_DONTWAIT);
+    ssize_t k = recv(g->guest[i].fd, (char *)&g->guest[i].hello + g->guest[i].got,
+                     sizeof g->guest[i].hello - g->guest[i].got, MSG_DONTWAIT);
     if (k == 0 || (k < 0 && errno != EAGAIN && errno != EINTR)) return -1;
     if (k > 0) g->guest[i].got += (size_t)k;
     if (g->guest[i].got == sizeof g->guest[i].hello) return taut__tcp_hello_good(&g->guest[i].hello) ? 1 : -1;

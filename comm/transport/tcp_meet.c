@@ -45,9 +45,11 @@ static taut_status seat(taut__tcp_meeting *m, int fd, const taut__tcp_hello *h)
 {
     char text[250] = "";
     if (h->version != TAUT_TCP_VERSION)
-        snprintf(text, sizeof text, "taut_comm_create_tcp: rank %d has version %u of the connection, rank 0 has %d", h->from, h->version, TAUT_TCP_VERSION);
+        snprintf(text, sizeof text, "taut_comm_create_tcp: rank %d has version %u of the connection, rank 0 has %d",
+                 h->from, h->version, TAUT_TCP_VERSION);
     else if (h->ranks != m->ranks)
-        snprintf(text, sizeof text, "taut_comm_create_tcp: rank 0 has ranks=%d, rank %d has ranks=%d", m->ranks, h->from, h->ranks);
+        snprintf(text, sizeof text, "taut_comm_create_tcp: rank 0 has ranks=%d, rank %d has ranks=%d", m->ranks,
+                 h->from, h->ranks);
     else if (h->from == 0 || m->guest[h->from] >= 0)
         snprintf(text, sizeof text, "taut_comm_create_tcp: two processes have rank=%d", h->from);
     if (!*text) {
@@ -73,7 +75,8 @@ static taut_status receive_all(taut__tcp_meeting *m)
         }
         if (taut__now() < m->until) continue;
         missing_ranks(m, who, sizeof who);
-        return taut__fail(TAUT_E_TIMEOUT, "taut_comm_create_tcp: rank %s did not come to %s within %d ms", who, m->place, (int)m->connect_ms);
+        return taut__fail(TAUT_E_TIMEOUT, "taut_comm_create_tcp: rank %s did not come to %s within %d ms", who,
+                          m->place, (int)m->connect_ms);
     }
     return TAUT_OK;
 }
@@ -85,8 +88,10 @@ static taut_status tell_guests(taut__tcp_meeting *m, taut_status s, const char *
     snprintf(head.text, sizeof head.text, "%s", text);
     for (int r = 1; r < m->ranks; r++) {
         if (m->guest[r] < 0) continue;
-        if (taut__tcp_send_all(m->guest[r], &head, sizeof head, m->until) != 0 || taut__tcp_send_all(m->guest[r], all, bytes, m->until) != 0)
-            worst = taut__fail(TAUT_E_PEER, "taut_comm_create_tcp: rank %d went away while ranks connected: %s", r, strerror(errno));
+        if (taut__tcp_send_all(m->guest[r], &head, sizeof head, m->until) != 0 ||
+            taut__tcp_send_all(m->guest[r], all, bytes, m->until) != 0)
+            worst = taut__fail(TAUT_E_PEER, "taut_comm_create_tcp: rank %d went away while ranks connected: %s", r,
+                               strerror(errno));
     }
     double until = taut__now() + PART_S;
     for (int r = 1; r < m->ranks && s != TAUT_OK; r++)
@@ -100,7 +105,8 @@ static taut_status gather_at_root(taut__tcp_meeting *m, const void *mine, size_t
     memcpy(all, mine, bytes);
     for (int r = 1; r < m->ranks && !*text; r++)
         if (taut__tcp_recv_all(m->guest[r], all + (size_t)r * bytes, bytes, m->until) != 0)
-            snprintf(text, sizeof text, "taut_comm_create_tcp: rank %d went away while ranks connected: %s", r, strerror(errno));
+            snprintf(text, sizeof text, "taut_comm_create_tcp: rank %d went away while ranks connected: %s", r,
+                     strerror(errno));
     if (!*text) return tell_guests(m, TAUT_OK, "", all, bytes * (size_t)m->ranks);
     tell_guests(m, TAUT_E_PEER, text, all, 0);
     return taut__fail(TAUT_E_PEER, "%s", text);
@@ -127,7 +133,8 @@ static taut_status open_root(taut__tcp_meeting *m, const struct sockaddr_storage
     for (int r = 0; r < m->ranks; r++) m->guest[r] = -1;
     for (int i = 0; i < n && m->greeter.listener < 0; i++) m->greeter.listener = taut__tcp_listen(&at[i]);
     if (m->greeter.listener < 0)
-        return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_tcp: rank 0 cannot listen on %s: %s", m->place, strerror(errno));
+        return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_tcp: rank 0 cannot listen on %s: %s", m->place,
+                          strerror(errno));
     taut_status s = receive_all(m);
     if (s == TAUT_OK) return TAUT_OK;
     char text[252];
@@ -147,7 +154,8 @@ static taut_status go_to_root(taut__tcp_meeting *m, const struct sockaddr_storag
     for (int i = 0, why = ETIMEDOUT;; i = (i + 1) % n) {
         int    fd = taut__tcp_connect(&to[i]), there = -1;
         double enough = taut__now() + 3;
-        while (fd >= 0 && (there = taut__tcp_connected(fd, 100)) == 0 && taut__now() < enough && taut__now() < m->until) {}
+        while (fd >= 0 && (there = taut__tcp_connected(fd, 100)) == 0 && taut__now() < enough &&
+               taut__now() < m->until) {}
         if (there == 1 && taut__tcp_send_all(fd, &h, sizeof h, m->until) == 0) {
             m->root = fd;
             return TAUT_OK;
@@ -155,8 +163,9 @@ static taut_status go_to_root(taut__tcp_meeting *m, const struct sockaddr_storag
         if (there < 0) why = errno;
         taut__tcp_close(&fd);
         if (taut__now() >= m->until)
-            return taut__fail(TAUT_E_TIMEOUT, "taut_comm_create_tcp: rank %d cannot reach rank 0 at %s within %d ms: %s", m->rank, m->place,
-                              (int)m->connect_ms, strerror(why));
+            return taut__fail(TAUT_E_TIMEOUT,
+                              "taut_comm_create_tcp: rank %d cannot reach rank 0 at %s within %d ms: %s", m->rank,
+                              m->place, (int)m->connect_ms, strerror(why));
         if (i == n - 1) usleep(50000);
     }
 }
@@ -164,13 +173,14 @@ static taut_status go_to_root(taut__tcp_meeting *m, const struct sockaddr_storag
 static taut_status gather_elsewhere(taut__tcp_meeting *m, const void *mine, size_t bytes, char *all)
 {
     reply  head = {0};
-    double grace = m->until + 1; /* rank 0 says who did not answer */
+    double grace = m->until + 1;                     /* rank 0 says who did not answer */
     taut__tcp_send_all(m->root, mine, bytes, grace); /* if that fails, rank 0 has said why */
     bool heard = taut__tcp_recv_all(m->root, &head, sizeof head, grace) == 0;
     head.text[sizeof head.text - 1] = 0;
     if (heard && head.status != TAUT_OK) return taut__fail((taut_status)head.status, "%s", head.text);
     if (heard && taut__tcp_recv_all(m->root, all, bytes * (size_t)m->ranks, grace) == 0) return TAUT_OK;
-    return taut__fail(errno == ETIMEDOUT ? TAUT_E_TIMEOUT : TAUT_E_PEER, "taut_comm_create_tcp: rank %d: rank 0 at %s: %s", m->rank, m->place, strerror(errno));
+    return taut__fail(errno == ETIMEDOUT ? TAUT_E_TIMEOUT : TAUT_E_PEER,
+                      "taut_comm_create_tcp: rank %d: rank 0 at %s: %s", m->rank, m->place, strerror(errno));
 }
 
 /* ---- all ---- */
@@ -179,7 +189,12 @@ taut_status taut__tcp_meet(taut__tcp_meeting *m, const taut_tcp *where, int32_t 
 {
     struct sockaddr_storage to[8];
     int                     n;
-    *m = (taut__tcp_meeting){.rank = where->rank, .ranks = where->ranks, .exchange = where->exchange, .ctx = where->ctx, .root = -1, .greeter.listener = -1};
+    *m = (taut__tcp_meeting){.rank = where->rank,
+                             .ranks = where->ranks,
+                             .exchange = where->exchange,
+                             .ctx = where->ctx,
+                             .root = -1,
+                             .greeter.listener = -1};
     m->until = taut__tcp_deadline(connect_ms);
     m->connect_ms = connect_ms;
     m->place = where->root ? where->root : where->peers ? where->peers[0] : "";
@@ -200,7 +215,10 @@ taut_status taut__tcp_tell_all(taut__tcp_meeting *m, const void *mine, size_t by
     }
     if (!m->exchange) return m->rank == 0 ? gather_at_root(m, mine, bytes, all) : gather_elsewhere(m, mine, bytes, all);
     int rc = m->exchange(m->ctx, round, mine, bytes, all);
-    return rc == 0 ? TAUT_OK : taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_tcp: the program's exchange failed with %d in round %d on rank %d", rc, round, m->rank);
+    return rc == 0 ? TAUT_OK
+                   : taut__fail(TAUT_E_TRANSPORT,
+                                "taut_comm_create_tcp: the program's exchange failed with %d in round %d on rank %d",
+                                rc, round, m->rank);
 }
 
 void taut__tcp_meeting_close(taut__tcp_meeting *m)

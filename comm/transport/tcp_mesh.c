@@ -16,7 +16,7 @@ typedef struct call { /* to one higher rank */
     size_t                  got;
     taut__tcp_hello         answer;
     double                  since, rest; /* rest: not before */
-    int                     why;  /* errno of the last failure; 0: somebody else answered */
+    int                     why;         /* errno of the last failure; 0: somebody else answered */
 } call;
 
 typedef struct mesh {
@@ -44,7 +44,8 @@ static void say_who(mesh *m, int peer, call *c)
     if (there < 0) give_up(c, errno);
     if (there <= 0) return;
     taut__tcp_hello_fill(&h, TAUT_TCP_TO_STAY, m->rank, peer, m->ranks, m->job);
-    if (send(c->fd, &h, sizeof h, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof h) give_up(c, errno); /* the first bytes: there is room */
+    if (send(c->fd, &h, sizeof h, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof h)
+        give_up(c, errno); /* the first bytes: there is room */
     else c->said = true;
 }
 
@@ -55,7 +56,8 @@ static void hear_answer(mesh *m, int peer, call *c)
     else if (k < 0 && errno != EAGAIN && errno != EINTR) give_up(c, errno);
     if (k <= 0 || (c->got += (size_t)k) < sizeof c->answer) return;
     const taut__tcp_hello *h = &c->answer;
-    bool                   him = taut__tcp_hello_good(h) && h->version == TAUT_TCP_VERSION && h->job == m->job && h->from == peer && h->to == m->rank;
+    bool him = taut__tcp_hello_good(h) && h->version == TAUT_TCP_VERSION && h->job == m->job && h->from == peer &&
+               h->to == m->rank;
     if (!him) {
         give_up(c, 0);
         return;
@@ -83,8 +85,8 @@ static void advance(mesh *m, int peer)
 static bool answer(mesh *m, int fd, const taut__tcp_hello *h)
 {
     taut__tcp_hello mine;
-    bool            ours = h->kind == TAUT_TCP_TO_STAY && h->version == TAUT_TCP_VERSION && h->job == m->job && h->ranks == m->ranks && h->to == m->rank &&
-                h->from < m->rank;
+    bool            ours = h->kind == TAUT_TCP_TO_STAY && h->version == TAUT_TCP_VERSION && h->job == m->job &&
+                h->ranks == m->ranks && h->to == m->rank && h->from < m->rank;
     if (!ours) return false;
     taut__tcp_hello_fill(&mine, TAUT_TCP_TO_STAY, m->rank, h->from, m->ranks, m->job);
     if (send(fd, &mine, sizeof mine, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof mine) return false;
@@ -105,15 +107,17 @@ static taut_status late(const mesh *m, int peer, int32_t connect_ms)
     char        where[300] = "";
     const call *c = &m->call[peer];
     if (peer < m->rank)
-        return taut__fail(TAUT_E_TIMEOUT, "taut_comm_create_tcp: rank %d has not connected to rank %d within %d ms", peer, m->rank, (int)connect_ms);
+        return taut__fail(TAUT_E_TIMEOUT, "taut_comm_create_tcp: rank %d has not connected to rank %d within %d ms",
+                          peer, m->rank, (int)connect_ms);
     for (int i = 0; i < c->candidates; i++) {
         char text[64];
         taut__tcp_address_text(&c->to[i], text, sizeof text);
         size_t at = strlen(where);
         snprintf(where + at, sizeof where - at, "%s%s", at ? ", " : "", text);
     }
-    return taut__fail(TAUT_E_TIMEOUT, "taut_comm_create_tcp: rank %d cannot reach rank %d at %s within %d ms: %s", m->rank, peer, *where ? where : "(no address)",
-                      (int)connect_ms, c->why ? strerror(c->why) : "somebody else answers there");
+    return taut__fail(TAUT_E_TIMEOUT, "taut_comm_create_tcp: rank %d cannot reach rank %d at %s within %d ms: %s",
+                      m->rank, peer, *where ? where : "(no address)", (int)connect_ms,
+                      c->why ? strerror(c->why) : "somebody else answers there");
 }
 
 static taut_status connect_all(mesh *m, int32_t connect_ms)
@@ -129,7 +133,8 @@ static taut_status connect_all(mesh *m, int32_t connect_ms)
     return TAUT_OK;
 }
 
-taut_status taut__tcp_mesh(int listener, const taut__tcp_card *cards, int rank, int ranks, uint64_t job, int32_t connect_ms, int *fd)
+taut_status taut__tcp_mesh(int listener, const taut__tcp_card *cards, int rank, int ranks, uint64_t job,
+                           int32_t connect_ms, int *fd)
 {
     mesh m = {.rank = rank, .ranks = ranks, .job = job, .fd = fd, .greeter.listener = listener};
     m.call = taut__alloc((size_t)ranks, sizeof *m.call);

@@ -146,19 +146,25 @@ taut_status taut__tcp_stream_write(taut__tcp_stream *s)
 {
     while (!s->gone && (s->writing || begin_next(s))) {
         bool         pads = s->body_left > 0 && !s->body;
-        struct iovec v[2] = {{(char *)&s->oh + s->oh_at, sizeof s->oh - s->oh_at},
-                             {(void *)(uintptr_t)(pads ? zeros : s->body), pads ? taut__min(s->body_left, sizeof zeros) : s->body_left}};
+        struct iovec v[2] = {
+            {(char *)&s->oh + s->oh_at, sizeof s->oh - s->oh_at},
+            {(void *)(uintptr_t)(pads ? zeros : s->body), pads ? taut__min(s->body_left, sizeof zeros) : s->body_left}};
         struct msghdr m = {.msg_iov = v, .msg_iovlen = s->body_left ? 2 : 1};
         ssize_t       n = sendmsg(s->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0) written(s, (size_t)n);
         else if (errno == EAGAIN) return TAUT_OK;
-        else if (errno == EPIPE || errno == ECONNRESET) return TAUT_OK; /* reading tells the rest: its last words may lie there */
-        else if (errno != EINTR) return taut__fail(TAUT_E_TRANSPORT, "TCP: sending to rank %d: %s", s->peer, strerror(errno));
+        else if (errno == EPIPE || errno == ECONNRESET)
+            return TAUT_OK; /* reading tells the rest: its last words may lie there */
+        else if (errno != EINTR)
+            return taut__fail(TAUT_E_TRANSPORT, "TCP: sending to rank %d: %s", s->peer, strerror(errno));
     }
     return TAUT_OK;
 }
 
-bool taut__tcp_stream_writes(const taut__tcp_stream *s) { return !s->gone && (s->writing || s->words > 0 || s->out.head); }
+bool taut__tcp_stream_writes(const taut__tcp_stream *s)
+{
+    return !s->gone && (s->writing || s->words > 0 || s->out.head);
+}
 
 taut_status taut__tcp_stream_send(taut__tcp_stream *s, taut__request *r)
 {
@@ -184,7 +190,8 @@ void taut__tcp_stream_tell(taut__tcp_stream *s, const taut__notice *word)
 
 static taut_status damaged(const taut__tcp_stream *s, const char *what)
 {
-    return taut__fail(TAUT_E_CORRUPT, "TCP: rank %d sent %s (kind %u, tag %d, %llu bytes)", s->peer, what, s->ih.kind, s->ih.tag, (unsigned long long)s->ih.bytes);
+    return taut__fail(TAUT_E_CORRUPT, "TCP: rank %d sent %s (kind %u, tag %d, %llu bytes)", s->peer, what, s->ih.kind,
+                      s->ih.tag, (unsigned long long)s->ih.bytes);
 }
 
 /* Buffers of messages that came early are kept for the next ones. */
@@ -216,7 +223,9 @@ static void early_give(taut__tcp_stream *s, taut__tcp_early *e)
 static taut_status early_add(taut__tcp_stream *s, bool asks, taut__tcp_early **made)
 {
     taut__tcp_early **at = &s->early, *e = early_take(s, asks ? 0 : (size_t)s->ih.bytes);
-    if (!e) return taut__fail(TAUT_E_NOMEM, "TCP: out of memory for %llu bytes from rank %d", (unsigned long long)s->ih.bytes, s->peer);
+    if (!e)
+        return taut__fail(TAUT_E_NOMEM, "TCP: out of memory for %llu bytes from rank %d",
+                          (unsigned long long)s->ih.bytes, s->peer);
     while (*at) at = &(*at)->next;
     e->next = NULL;
     e->tag = s->ih.tag, e->id = s->ih.id;
@@ -373,7 +382,8 @@ static taut_status parse(taut__tcp_stream *s)
 static ssize_t receive(taut__tcp_stream *s)
 {
     bool    direct = s->ih_got == sizeof s->ih && s->dst && s->dst_left > TAUT_TCP_READ / 2;
-    ssize_t n = direct ? recv(s->fd, s->dst, s->dst_left, MSG_DONTWAIT) : recv(s->fd, s->rx, sizeof s->rx, MSG_DONTWAIT);
+    ssize_t n =
+        direct ? recv(s->fd, s->dst, s->dst_left, MSG_DONTWAIT) : recv(s->fd, s->rx, sizeof s->rx, MSG_DONTWAIT);
     if (n <= 0) return n;
     if (!direct) {
         s->rx_at = 0, s->rx_end = (size_t)n;
@@ -394,7 +404,8 @@ taut_status taut__tcp_stream_read(taut__tcp_stream *s)
         else if (n == 0) close_ways(s, 0);
         else if (errno == EAGAIN) return TAUT_OK;
         else if (errno == ECONNRESET || errno == EPIPE || errno == ETIMEDOUT) close_ways(s, errno);
-        else if (errno != EINTR) return taut__fail(TAUT_E_TRANSPORT, "TCP: receiving from rank %d: %s", s->peer, strerror(errno));
+        else if (errno != EINTR)
+            return taut__fail(TAUT_E_TRANSPORT, "TCP: receiving from rank %d: %s", s->peer, strerror(errno));
     }
     return parse(s); /* what has been taken from the kernel wakes nobody any more */
 }
@@ -434,9 +445,10 @@ taut_status taut__tcp_stream_recv(taut__tcp_stream *s, taut__request *r)
 taut_status taut__tcp_stream_missed(const taut__tcp_stream *s)
 {
     if (!s->gone || s->left || s->failed) return TAUT_OK; /* who left in order has said so to those above */
-    if (!s->out.head && !s->waiting.head && !s->posted.head && !s->granted.head && !s->into && !s->current) return TAUT_OK;
-    return taut__fail(TAUT_E_PEER, "rank %d has closed its connection: its process has exited or was killed%s%s", s->peer, s->why ? ": " : "",
-                      s->why ? strerror(s->why) : "");
+    if (!s->out.head && !s->waiting.head && !s->posted.head && !s->granted.head && !s->into && !s->current)
+        return TAUT_OK;
+    return taut__fail(TAUT_E_PEER, "rank %d has closed its connection: its process has exited or was killed%s%s",
+                      s->peer, s->why ? ": " : "", s->why ? strerror(s->why) : "");
 }
 
 void taut__tcp_stream_cancel(taut__tcp_stream *s, taut__request *r)
@@ -445,7 +457,8 @@ void taut__tcp_stream_cancel(taut__tcp_stream *s, taut__request *r)
         if (e->claimed == r) e->claimed = NULL;
     if (s->into == r) s->into = NULL, s->dst = NULL, s->dst_left = 0;
     if (s->current == r) s->current = NULL, s->body = NULL;
-    if (!remove_from(&s->out, r) && !remove_from(&s->waiting, r) && !remove_from(&s->posted, r)) remove_from(&s->granted, r);
+    if (!remove_from(&s->out, r) && !remove_from(&s->waiting, r) && !remove_from(&s->posted, r))
+        remove_from(&s->granted, r);
     finish(r);
 }
 

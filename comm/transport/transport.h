@@ -13,14 +13,14 @@
 typedef struct taut__transport taut__transport;
 
 typedef struct taut__request {
-    _Atomic bool         done;   /* initially true: nothing under way */
-    bool                 send;
-    uint8_t              phase;  /* of the transport, as are id and next */
-    int                  peer, tag;
-    uint32_t             id;
-    void                *buf;
-    size_t               bytes;  /* to send, or room */
-    size_t               got;    /* received: length of the message */
+    _Atomic bool          done; /* initially true: nothing under way */
+    bool                  send;
+    uint8_t               phase; /* of the transport, as are id and next */
+    int                   peer, tag;
+    uint32_t              id;
+    void                 *buf;
+    size_t                bytes; /* to send, or room */
+    size_t                got;   /* received: length of the message */
     struct taut__request *next;
 } taut__request;
 
@@ -43,19 +43,21 @@ typedef struct taut__transport_ops {
     const char *name;
     taut_status (*isend)(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes);
     taut_status (*irecv)(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room);
-    taut_status (*poll)(taut__transport *t);                     /* marks what has finished */
-    void (*idle)(taut__transport *t, int us);                    /* wait for something to happen, at most this long */
-    void (*cancel)(taut__transport *t, taut__request *r);         /* after a failure; r is done afterwards, its buffer perhaps not: dirty */
+    taut_status (*poll)(taut__transport *t);  /* marks what has finished */
+    void (*idle)(taut__transport *t, int us); /* wait for something to happen, at most this long */
+    void (*cancel)(taut__transport *t,
+                   taut__request   *r); /* after a failure; r is done afterwards, its buffer perhaps not: dirty */
     taut_status (*reserve)(taut__transport *t, size_t requests); /* so many more may be under way at once */
     /* (optional) in-place sum over all ranks, blocking, the same bits everywhere. NULL: not offered */
     taut_status (*allreduce)(taut__transport *t, void *buf, size_t n, taut__number kind);
-    void (*end_job)(taut__transport *t, const char *why);        /* with allreduce: end all ranks, from any thread; does not return */
-    void (*abort)(taut__transport *t, const taut__notice *why);   /* tell all ranks; the first notice wins */
-    bool (*aborted)(taut__transport *t, taut__notice *why);       /* has another rank told us? */
+    void (*end_job)(taut__transport *t,
+                    const char      *why); /* with allreduce: end all ranks, from any thread; does not return */
+    void (*abort)(taut__transport *t, const taut__notice *why); /* tell all ranks; the first notice wins */
+    bool (*aborted)(taut__transport *t, taut__notice *why);     /* has another rank told us? */
     /* A word to one rank, or to all others (peer -1), of whom one may lose it that has many to hear. TAUT_WORD_LEAVES is the last one
      * before destroy(): nothing follows it. */
     void (*tell)(taut__transport *t, int peer, const taut__notice *word);
-    bool (*heard)(taut__transport *t, taut__notice *word);        /* the next word for this rank */
+    bool (*heard)(taut__transport *t, taut__notice *word); /* the next word for this rank */
     /* (optional) after a failure: those who come here within wait_ms after the first one make a transport of their own, in order of rank; old[i]:
      * what rank i of it was in this one, of t->size places. TAUT_E_PEER: they have gone on without this rank. NULL: not offered */
     taut_status (*shrink)(taut__transport *t, int wait_ms, taut__transport **smaller, int *old);
@@ -66,24 +68,26 @@ typedef struct taut__transport_ops {
 
 struct taut__transport { /* first member of each implementation's struct */
     const taut__transport_ops *ops;
-    int                       rank, size;
-    bool                      threads; /* a communication thread may drive it */
-    bool                      dirty;   /* messages were given up that may still read, or write, their buffers: leave those alone */
-    int                       tag_max;
-    int                      *host;    /* host[r]: number of the host that rank r lives on, from 0 in order of rank */
-    uint64_t                  job;     /* the same on all ranks, and other communicators have another one; 0: nothing of theirs can come here */
+    int                        rank, size;
+    bool                       threads; /* a communication thread may drive it */
+    bool dirty; /* messages were given up that may still read, or write, their buffers: leave those alone */
+    int  tag_max;
+    int *host; /* host[r]: number of the host that rank r lives on, from 0 in order of rank */
+    uint64_t
+        job; /* the same on all ranks, and other communicators have another one; 0: nothing of theirs can come here */
 };
 
 /* taut__group : some of the ranks, in ascending order; what the algorithms see. */
 typedef struct taut__group {
     taut__transport *t;
-    int             rank, size;
-    const int      *member; /* size ranks of the transport; NULL = all */
+    int              rank, size;
+    const int       *member; /* size ranks of the transport; NULL = all */
 } taut__group;
 
 static inline int taut__member(const taut__group *g, int i) { return g->member ? g->member[i] : i; }
 
-static inline taut_status taut__isend(const taut__group *g, taut__request *r, int peer, int tag, const void *buf, size_t bytes)
+static inline taut_status taut__isend(const taut__group *g, taut__request *r, int peer, int tag, const void *buf,
+                                      size_t bytes)
 {
     return g->t->ops->isend(g->t, r, taut__member(g, peer), tag, buf, bytes);
 }

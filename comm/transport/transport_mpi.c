@@ -21,10 +21,10 @@ static taut_status failed(int rc, const char *what)
     MPI_Error_string(rc, text, &n);
     return taut__fail(TAUT_E_TRANSPORT, "MPI: %s: %s", what, text);
 }
-#define MPI_TRY(call, what)                                                                                   \
-    do {                                                                                                      \
-        int mpi_rc_ = (call);                                                                                 \
-        if (mpi_rc_ != MPI_SUCCESS) return failed(mpi_rc_, what);                                             \
+#define MPI_TRY(call, what)                                                                                            \
+    do {                                                                                                               \
+        int mpi_rc_ = (call);                                                                                          \
+        if (mpi_rc_ != MPI_SUCCESS) return failed(mpi_rc_, what);                                                      \
     } while (0)
 
 static taut__mpi *self_of(taut__transport *t) { return (taut__mpi *)t; }
@@ -109,7 +109,7 @@ static void compact(taut__mpi *m)
 taut_status taut__mpi_poll(taut__transport *t)
 {
     taut__mpi *m = self_of(t);
-    int            count = 0;
+    int        count = 0;
     if (m->n == 0) return TAUT_OK;
     int rc = MPI_Testsome((int)m->n, m->request, &count, m->index, m->status);
     if (rc != MPI_SUCCESS) return failed(rc, "message");
@@ -143,8 +143,10 @@ static void give_up(taut__mpi *m, MPI_Request *request, const taut__request *r)
     if (over || *request == MPI_REQUEST_NULL) return; /* NULL also where MPI_Testsome has failed on it */
     m->base.dirty = true;
     if (!r->send)
-        taut__log(TAUT_LOG_WARN, "comm", "a receive of up to %zu bytes from rank %d cannot be cancelled: MPI may write to %p until "
-                  "MPI_Finalize", r->bytes, r->peer, r->buf);
+        taut__log(TAUT_LOG_WARN, "comm",
+                  "a receive of up to %zu bytes from rank %d cannot be cancelled: MPI may write to %p until "
+                  "MPI_Finalize",
+                  r->bytes, r->peer, r->buf);
     MPI_Request_free(request);
 }
 
@@ -165,11 +167,11 @@ static void mpi_cancel(taut__transport *t, taut__request *r)
 
 static taut_status mpi_reserve(taut__transport *t, size_t requests)
 {
-    taut__mpi *m = self_of(t);
-    size_t         room = m->room + requests;
-    MPI_Request   *request = taut__alloc(room, sizeof *request);
-    MPI_Status    *status = taut__alloc(room, sizeof *status);
-    int           *index = taut__alloc(room, sizeof *index);
+    taut__mpi         *m = self_of(t);
+    size_t             room = m->room + requests;
+    MPI_Request       *request = taut__alloc(room, sizeof *request);
+    MPI_Status        *status = taut__alloc(room, sizeof *status);
+    int               *index = taut__alloc(room, sizeof *index);
     taut__mpi_pending *owner = taut__alloc(room, sizeof *owner);
     if (!request || !status || !index || !owner || room > INT32_MAX) {
         taut__free(request), taut__free(status), taut__free(index), taut__free(owner);
@@ -225,7 +227,7 @@ static taut_status check_native(taut__mpi *m, float *x) /* x: CHECK_MOST floats 
     int              same = 1;
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
         taut__rng g = taut__rng_of(CHECK_SEED, (uint64_t)(uint32_t)m->base.rank << 32);
-        uint64_t h[2] = {0, 0}, all[2];
+        uint64_t  h[2] = {0, 0}, all[2];
         for (int i = 0; i < sizes[k]; i++) {
             uint32_t r = taut__random32(g, (uint32_t)i);
             x[i] = (float)((double)r - 2e9) * (r & 1 ? 1e-6f : r & 2 ? 1.0f : 1e6f);
@@ -262,7 +264,9 @@ static void mpi_abort(taut__transport *t, const taut__notice *why)
 static void listen(taut__mpi *m)
 {
     if (m->listening || m->n == m->room) return;
-    if (MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[m->n]) != MPI_SUCCESS) return;
+    if (MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[m->n]) !=
+        MPI_SUCCESS)
+        return;
     m->owner[m->n++] = (taut__mpi_pending){NULL, MPI_BYTE};
     m->listening = true;
 }
@@ -317,7 +321,7 @@ bool taut__mpi_all_told(taut__mpi *m, int tries)
 static void mpi_tell(taut__transport *t, int peer, const taut__notice *word)
 {
     taut__mpi *m = self_of(t);
-    bool           last = word->word == TAUT_WORD_LEAVES;
+    bool       last = word->word == TAUT_WORD_LEAVES;
     if (m->failed) return;
     if (!taut__mpi_all_told(m, last ? 100 : 1)) {
         m->failed = last; /* some peer is gone */
@@ -370,7 +374,7 @@ static void mpi_destroy(taut__transport *t)
 {
     if (!t) return;
     taut__mpi *m = self_of(t);
-    int            gone = 0;
+    int        gone = 0;
     MPI_Finalized(&gone);
     if (gone) return;
     if (m->leaves && !m->failed && !t->dirty) {
@@ -391,9 +395,20 @@ static taut_status mpi_shrink(taut__transport *t, int wait_ms, taut__transport *
 }
 
 static const taut__transport_ops ops = {
-    .name = "mpi", .isend = mpi_isend, .irecv = mpi_irecv, .poll = taut__mpi_poll, .idle = mpi_idle, .cancel = mpi_cancel,
-    .reserve = mpi_reserve, .allreduce = mpi_allreduce, .end_job = mpi_end_job, .abort = mpi_abort, .tell = mpi_tell, .heard = taut__mpi_heard,
-    .aborted = taut__mpi_aborted, .shrink = mpi_shrink,
+    .name = "mpi",
+    .isend = mpi_isend,
+    .irecv = mpi_irecv,
+    .poll = taut__mpi_poll,
+    .idle = mpi_idle,
+    .cancel = mpi_cancel,
+    .reserve = mpi_reserve,
+    .allreduce = mpi_allreduce,
+    .end_job = mpi_end_job,
+    .abort = mpi_abort,
+    .tell = mpi_tell,
+    .heard = taut__mpi_heard,
+    .aborted = taut__mpi_aborted,
+    .shrink = mpi_shrink,
     .destroy = mpi_destroy,
 };
 
@@ -406,7 +421,8 @@ static taut_status find_hosts(taut__mpi *m, int fake_hosts)
         for (int r = 0; r < size; r++) first[r] = r / fake_hosts;
         return TAUT_OK;
     }
-    MPI_TRY(MPI_Comm_split_type(m->comm, MPI_COMM_TYPE_SHARED, m->base.rank, MPI_INFO_NULL, &local), "MPI_Comm_split_type");
+    MPI_TRY(MPI_Comm_split_type(m->comm, MPI_COMM_TYPE_SHARED, m->base.rank, MPI_INFO_NULL, &local),
+            "MPI_Comm_split_type");
     int rc = MPI_Bcast(&lowest, 1, MPI_INT, 0, local);
     MPI_Comm_free(&local);
     if (rc == MPI_SUCCESS) rc = MPI_Allgather(&lowest, 1, MPI_INT, first, 1, MPI_INT, m->comm);
@@ -437,7 +453,8 @@ static taut_status agree(MPI_Comm mpi, taut_status mine)
     int in = mine, worst = mine;
     MPI_TRY(MPI_Allreduce(&in, &worst, 1, MPI_INT, MPI_MIN, mpi), "MPI_Allreduce");
     if (mine != TAUT_OK || worst == TAUT_OK) return mine;
-    return taut__fail((taut_status)worst, "MPI: creating a communicator failed on another rank: %s", taut_status_text((taut_status)worst));
+    return taut__fail((taut_status)worst, "MPI: creating a communicator failed on another rank: %s",
+                      taut_status_text((taut_status)worst));
 }
 
 static taut_status allocate(taut__mpi *m, float **scratch)
@@ -447,7 +464,8 @@ static taut_status allocate(taut__mpi *m, float **scratch)
     m->telling = taut__alloc((size_t)m->base.size, sizeof *m->telling);
     *scratch = taut__alloc(CHECK_MOST, sizeof **scratch);
     for (int r = 0; m->telling && r < m->base.size; r++) m->telling[r] = MPI_REQUEST_NULL;
-    if (!m->base.host || !m->tell || !m->telling || !*scratch) return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %d ranks", m->base.size);
+    if (!m->base.host || !m->tell || !m->telling || !*scratch)
+        return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %d ranks", m->base.size);
     for (int r = 0; r < m->base.size; r++) m->tell[r] = MPI_REQUEST_NULL;
     return mpi_reserve(&m->base, 16);
 }
@@ -459,7 +477,8 @@ static taut_status prepare(taut__mpi *m, int fake_hosts, float *scratch)
     m->job = taut__seed((uint64_t)(1e9 * taut__now()), (uint64_t)getpid());
     MPI_TRY(MPI_Bcast(&m->job, 1, MPI_UINT64_T, 0, m->comm), "MPI_Bcast");
     m->base.job = m->job;
-    MPI_TRY(MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[0]), "receive");
+    MPI_TRY(MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[0]),
+            "receive");
     m->owner[0] = (taut__mpi_pending){NULL, MPI_BYTE};
     m->n = 1;
     m->listening = true;
@@ -476,8 +495,8 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
     const MPI_Comm from = *(const MPI_Comm *)mpi;
     float         *scratch = NULL;
     taut__mpi_visit_buried();
-    taut__mpi *m = taut__alloc(1, sizeof *m);
-    taut_status    s = agree(from, m ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "MPI: out of memory"));
+    taut__mpi  *m = taut__alloc(1, sizeof *m);
+    taut_status s = agree(from, m ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "MPI: out of memory"));
     if (s != TAUT_OK) {
         taut__free(m);
         return s;

@@ -8,32 +8,32 @@
 
 typedef struct taut__mpi_pending {
     taut__request *request; /* NULL: the receive of a notice */
-    MPI_Datatype  type;    /* of a message beyond WHOLE_MAX, else MPI_BYTE */
+    MPI_Datatype   type;    /* of a message beyond WHOLE_MAX, else MPI_BYTE */
 } taut__mpi_pending;
 
 typedef struct taut__mpi {
-    taut__transport base;
-    MPI_Comm       comm, native; /* messages; native sums, which a notice must not disturb */
-    MPI_Comm       given;        /* of survivors, for the program: taut_comm_mpi(); else MPI_COMM_NULL */
-    bool           exact;        /* MPI_Allreduce gives the same bits on all ranks */
-    bool           failed;       /* a notice was sent or received: leave what is taut__mpi_pending to MPI */
-    size_t         n, room;
-    MPI_Request   *request;      /* room of each */
-    MPI_Status    *status;
-    int           *index;
-    taut__mpi_pending       *owner;
-    MPI_Request   *tell;         /* size requests */
-    bool           listening;    /* request[0] is the receive of a notice */
-    bool           news;         /* it has come */
-    uint64_t       job;          /* in the notices of this transport */
-    taut__notice    heard, told;
-    taut__notice    word;         /* the one last told, and how it is getting on */
-    MPI_Request   *telling;      /* size requests */
-    int            left;         /* peers whose last word has been heard */
-    bool           leaves;       /* `word` is this rank's last one */
-    bool           uneven;       /* somebody left having done less, or more: messages may be on their way for ever */
-    uint64_t       count, steps; /* of those who left */
-    struct taut__mpi *next;  /* of those that are buried */
+    taut__transport    base;
+    MPI_Comm           comm, native; /* messages; native sums, which a notice must not disturb */
+    MPI_Comm           given;        /* of survivors, for the program: taut_comm_mpi(); else MPI_COMM_NULL */
+    bool               exact;        /* MPI_Allreduce gives the same bits on all ranks */
+    bool               failed;       /* a notice was sent or received: leave what is taut__mpi_pending to MPI */
+    size_t             n, room;
+    MPI_Request       *request; /* room of each */
+    MPI_Status        *status;
+    int               *index;
+    taut__mpi_pending *owner;
+    MPI_Request       *tell;      /* size requests */
+    bool               listening; /* request[0] is the receive of a notice */
+    bool               news;      /* it has come */
+    uint64_t           job;       /* in the notices of this transport */
+    taut__notice       heard, told;
+    taut__notice       word;    /* the one last told, and how it is getting on */
+    MPI_Request       *telling; /* size requests */
+    int                left;    /* peers whose last word has been heard */
+    bool               leaves;  /* `word` is this rank's last one */
+    bool               uneven;  /* somebody left having done less, or more: messages may be on their way for ever */
+    uint64_t           count, steps; /* of those who left */
+    struct taut__mpi  *next;         /* of those that are buried */
 } taut__mpi;
 
 /* transport_mpi.c */
@@ -49,7 +49,7 @@ void        taut__mpi_release(taut__mpi *m);
 taut_status taut__mpi_survivors(taut__transport *t, int wait_ms, MPI_Comm *left, int *old);
 
 /* leaving_mpi.c */
-void taut__mpi_bury(taut__mpi *m);   /* to be released once nobody will send to it any more */
-void taut__mpi_visit_buried(void);   /* some may be ready */
+void taut__mpi_bury(taut__mpi *m); /* to be released once nobody will send to it any more */
+void taut__mpi_visit_buried(void); /* some may be ready */
 
 #endif

@@ -22,10 +22,10 @@ static const double STILL_S = 2, ABORT_S = 0.2; /* how long nothing may move unt
 typedef struct tcp {
     taut__transport    base;
     int                epoll;
-    taut__tcp_stream **stream; /* by rank; NULL for this one */
+    taut__tcp_stream **stream;  /* by rank; NULL for this one */
     bool              *listens; /* for writing, by rank */
-    bool               failed; /* a notice was sent or has come */
-    bool               came;   /* told: it has come, and is not yet taken */
+    bool               failed;  /* a notice was sent or has come */
+    bool               came;    /* told: it has come, and is not yet taken */
     taut__notice       told;
     taut__notice       word[TAUT_TCP_WORDS]; /* the oldest give way */
     unsigned           words, heard;
@@ -275,8 +275,17 @@ static void tcp_destroy(taut__transport *t)
 }
 
 static const taut__transport_ops ops = {
-    .name = "tcp", .isend = tcp_isend, .irecv = tcp_irecv, .poll = tcp_poll, .idle = tcp_idle, .cancel = tcp_cancel, .reserve = tcp_reserve,
-    .abort = tcp_abort, .aborted = tcp_aborted, .tell = tcp_tell, .heard = tcp_heard,
+    .name = "tcp",
+    .isend = tcp_isend,
+    .irecv = tcp_irecv,
+    .poll = tcp_poll,
+    .idle = tcp_idle,
+    .cancel = tcp_cancel,
+    .reserve = tcp_reserve,
+    .abort = tcp_abort,
+    .aborted = tcp_aborted,
+    .tell = tcp_tell,
+    .heard = tcp_heard,
     .destroy = tcp_destroy,
 };
 
@@ -302,7 +311,8 @@ static taut_status open_streams(tcp *m, uint64_t job, int *fd)
         if (!m->stream[r]) return taut__fail(TAUT_E_NOMEM, "TCP: out of memory for %d ranks", m->base.size);
         taut__tcp_stream_init(m->stream[r], fd[r], r, job);
         fd[r] = -1;
-        if (epoll_ctl(m->epoll, EPOLL_CTL_ADD, m->stream[r]->fd, &e) != 0) return taut__fail(TAUT_E_TRANSPORT, "TCP: epoll_ctl: %s", strerror(errno));
+        if (epoll_ctl(m->epoll, EPOLL_CTL_ADD, m->stream[r]->fd, &e) != 0)
+            return taut__fail(TAUT_E_TRANSPORT, "TCP: epoll_ctl: %s", strerror(errno));
     }
     return TAUT_OK;
 }
@@ -311,7 +321,8 @@ static tcp *allocate(int rank, int ranks, uint64_t job)
 {
     tcp *m = taut__alloc(1, sizeof *m);
     if (!m) return NULL;
-    m->base = (taut__transport){.ops = &ops, .rank = rank, .size = ranks, .threads = true, .tag_max = INT32_MAX, .job = job};
+    m->base =
+        (taut__transport){.ops = &ops, .rank = rank, .size = ranks, .threads = true, .tag_max = INT32_MAX, .job = job};
     m->epoll = -1;
     m->base.host = taut__alloc((size_t)ranks, sizeof *m->base.host);
     m->stream = taut__alloc((size_t)ranks, sizeof(taut__tcp_stream *));
@@ -321,7 +332,8 @@ static tcp *allocate(int rank, int ranks, uint64_t job)
     return NULL;
 }
 
-taut_status taut__tcp_create(int rank, int ranks, uint64_t job, const uint64_t *hosts, int fake_hosts, int *fd, taut__transport **t)
+taut_status taut__tcp_create(int rank, int ranks, uint64_t job, const uint64_t *hosts, int fake_hosts, int *fd,
+                             taut__transport **t)
 {
     _Static_assert(sizeof(taut__notice) == 512, "a notice is a message");
     tcp        *m = allocate(rank, ranks, job);

@@ -16,8 +16,8 @@ typedef struct mailbox {
     pthread_mutex_t lock;
     pthread_cond_t  changed;
     unsigned        events; /* counts signals, so that none is missed */
-    taut__request   *posted, *unmatched;
-    taut__notice     word[WORDS];
+    taut__request  *posted, *unmatched;
+    taut__notice    word[WORDS];
     unsigned        words, heard; /* how many came, and were heard; of more than WORDS the oldest are lost */
     _Atomic bool    told;         /* there are some */
 } mailbox;
@@ -27,21 +27,21 @@ typedef struct hub { /* shared; released by the last rank */
     _Atomic int     users;
     pthread_mutex_t lock; /* of notice */
     _Atomic bool    aborted;
-    taut__notice     notice;
+    taut__notice    notice;
     mailbox        *box;
     /* the meeting of survivors; with lock */
-    pthread_cond_t   met;
-    bool            *here, closed;
-    int              came;
-    double           until;
-    taut_status      made;    /* of making `smaller`, one transport per survivor, by its old rank */
+    pthread_cond_t    met;
+    bool             *here, closed;
+    int               came;
+    double            until;
+    taut_status       made; /* of making `smaller`, one transport per survivor, by its old rank */
     taut__transport **smaller;
 } hub;
 
 typedef struct threads_transport {
     taut__transport base;
-    hub           *hub;
-    unsigned       seen; /* events of my mailbox that idle() has seen */
+    hub            *hub;
+    unsigned        seen; /* events of my mailbox that idle() has seen */
 } threads_transport;
 
 static hub *hub_of(const taut__transport *t) { return ((const threads_transport *)t)->hub; }
@@ -77,7 +77,8 @@ static void append(taut__request **list, taut__request *r)
 static void deliver(taut__request *send, taut__request *recv)
 {
     recv->got = send->bytes;
-    memcpy(recv->buf, send->buf, taut__min(send->bytes, recv->bytes)); /* longer than the room: the owner sees got > bytes */
+    memcpy(recv->buf, send->buf,
+           taut__min(send->bytes, recv->bytes)); /* longer than the room: the owner sees got > bytes */
     atomic_store_explicit(&recv->done, true, memory_order_release);
     atomic_store_explicit(&send->done, true, memory_order_release);
 }
@@ -152,7 +153,7 @@ static void threads_idle(taut__transport *t, int us)
 static void threads_cancel(taut__transport *t, taut__request *r)
 {
     if (taut__done(r)) return;
-    mailbox       *b = &hub_of(t)->box[r->send ? r->peer : t->rank];
+    mailbox *b = &hub_of(t)->box[r->send ? r->peer : t->rank];
     pthread_mutex_lock(&b->lock);
     for (taut__request **list = r->send ? &b->unmatched : &b->posted; *list; list = &(*list)->next)
         if (*list == r) {
@@ -269,7 +270,8 @@ static taut_status close_meeting(taut__transport *t, int *old)
     taut__transport **made = taut__alloc((size_t)n, sizeof *made);
     h->closed = true;
     h->smaller = taut__alloc((size_t)h->ranks, sizeof *h->smaller);
-    h->made = made && h->smaller ? taut__threads_create(n, 0, made) : taut__fail(TAUT_E_NOMEM, "threads: out of memory for %d ranks", n);
+    h->made = made && h->smaller ? taut__threads_create(n, 0, made)
+                                 : taut__fail(TAUT_E_NOMEM, "threads: out of memory for %d ranks", n);
     for (int i = 0; i < n && h->made == TAUT_OK; i++) {
         keep_hosts(made[i], t, old);
         h->smaller[old[i]] = made[i];
@@ -283,7 +285,8 @@ static taut_status meet(taut__transport *t, int wait_ms, int *old)
 {
     hub            *h = hub_of(t);
     struct timespec nap;
-    if (!h->here && !(h->here = taut__alloc((size_t)h->ranks, sizeof *h->here))) return taut__fail(TAUT_E_NOMEM, "threads: out of memory");
+    if (!h->here && !(h->here = taut__alloc((size_t)h->ranks, sizeof *h->here)))
+        return taut__fail(TAUT_E_NOMEM, "threads: out of memory");
     if (h->closed) return taut__fail(TAUT_E_PEER, "the survivors have gone on without rank %d", t->rank);
     if (h->came++ == 0) h->until = taut__now() + 1e-3 * wait_ms;
     h->here[t->rank] = true;
@@ -295,7 +298,8 @@ static taut_status meet(taut__transport *t, int wait_ms, int *old)
         pthread_cond_timedwait(&h->met, &h->lock, &nap);
     }
     if (!h->closed) return close_meeting(t, old);
-    return h->made == TAUT_OK ? TAUT_OK : taut__fail(h->made, "threads: no communicator of the survivors could be made");
+    return h->made == TAUT_OK ? TAUT_OK
+                              : taut__fail(h->made, "threads: no communicator of the survivors could be made");
 }
 
 static taut_status threads_shrink(taut__transport *t, int wait_ms, taut__transport **smaller, int *old)
@@ -309,9 +313,18 @@ static taut_status threads_shrink(taut__transport *t, int wait_ms, taut__transpo
 }
 
 static const taut__transport_ops ops = {
-    .name = "threads", .isend = threads_isend, .irecv = threads_irecv, .poll = threads_poll, .idle = threads_idle,
-    .cancel = threads_cancel, .reserve = threads_reserve, .abort = threads_abort, .aborted = threads_aborted,
-    .tell = threads_tell, .heard = threads_heard, .shrink = threads_shrink,
+    .name = "threads",
+    .isend = threads_isend,
+    .irecv = threads_irecv,
+    .poll = threads_poll,
+    .idle = threads_idle,
+    .cancel = threads_cancel,
+    .reserve = threads_reserve,
+    .abort = threads_abort,
+    .aborted = threads_aborted,
+    .tell = threads_tell,
+    .heard = threads_heard,
+    .shrink = threads_shrink,
     .destroy = threads_destroy,
 };
 

@@ -17,14 +17,16 @@ static void look(taut__watchdog *w)
     if (now < since + limit) return;
     const char *what = atomic_load(&w->what);
     if (atomic_load(&w->since) != since) return; /* it came back */
-    snprintf(text, sizeof text, "%.128s: the sum of all ranks has not come back for %.1f s: a rank is stopped or gone, or "
-             "timeout_ms=%d is too short; ending the job", what, 1e-6 * (double)(now - since), (int)w->timeout_ms);
+    snprintf(text, sizeof text,
+             "%.128s: the sum of all ranks has not come back for %.1f s: a rank is stopped or gone, or "
+             "timeout_ms=%d is too short; ending the job",
+             what, 1e-6 * (double)(now - since), (int)w->timeout_ms);
     w->t->ops->end_job(w->t, text);
 }
 
 static void *thread_main(void *arg)
 {
-    taut__watchdog  *w = arg;
+    taut__watchdog *w = arg;
     struct timespec at;
     pthread_mutex_lock(&w->lock);
     while (!w->quit) {

@@ -8,16 +8,16 @@
 #include <pthread.h>
 
 typedef struct taut__watchdog {
-    taut__transport      *t;
-    int32_t              timeout_ms;
-    bool                 running;
-    pthread_t            thread;
-    pthread_mutex_t      lock;
-    pthread_cond_t       wake;
-    bool                 quit;  /* with the lock */
-    _Atomic uint64_t     since; /* microseconds of taut__now(); 0: not inside */
-    _Atomic uint64_t     limit; /* microseconds that the call may take */
-    const char *_Atomic  what;
+    taut__transport    *t;
+    int32_t             timeout_ms;
+    bool                running;
+    pthread_t           thread;
+    pthread_mutex_t     lock;
+    pthread_cond_t      wake;
+    bool                quit;  /* with the lock */
+    _Atomic uint64_t    since; /* microseconds of taut__now(); 0: not inside */
+    _Atomic uint64_t    limit; /* microseconds that the call may take */
+    const char *_Atomic what;
 } taut__watchdog;
 
 /* timeout_ms < 0: never. */

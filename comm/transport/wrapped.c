@@ -29,7 +29,10 @@ static taut_status allreduce(taut__transport *t, void *buf, size_t n, taut__numb
 static void end_job(taut__transport *t, const char *why) { taut__inner(t)->ops->end_job(taut__inner(t), why); }
 static void abort_all(taut__transport *t, const taut__notice *why) { taut__inner(t)->ops->abort(taut__inner(t), why); }
 static bool aborted(taut__transport *t, taut__notice *why) { return taut__inner(t)->ops->aborted(taut__inner(t), why); }
-static void tell(taut__transport *t, int peer, const taut__notice *word) { taut__inner(t)->ops->tell(taut__inner(t), peer, word); }
+static void tell(taut__transport *t, int peer, const taut__notice *word)
+{
+    taut__inner(t)->ops->tell(taut__inner(t), peer, word);
+}
 static bool heard(taut__transport *t, taut__notice *word) { return taut__inner(t)->ops->heard(taut__inner(t), word); }
 static taut_status shrink(taut__transport *t, int wait_ms, taut__transport **smaller, int *old)
 {
@@ -47,10 +50,22 @@ void taut__wrap(taut__wrapped *w, taut__transport *inner, const char *name)
     w->inner = inner;
     w->base = *inner; /* the hosts are the inner one's */
     w->ops = (taut__transport_ops){
-        .name = name, .isend = isend, .irecv = irecv, .poll = poll, .idle = idle, .cancel = cancel, .reserve = reserve,
-        .allreduce = inner->ops->allreduce ? allreduce : NULL, .end_job = inner->ops->end_job ? end_job : NULL, .abort = abort_all,
-        .aborted = aborted, .tell = tell, .heard = heard, .shrink = inner->ops->shrink ? shrink : NULL,
-        .pending = inner->ops->pending ? pending : NULL, .destroy = destroy,
+        .name = name,
+        .isend = isend,
+        .irecv = irecv,
+        .poll = poll,
+        .idle = idle,
+        .cancel = cancel,
+        .reserve = reserve,
+        .allreduce = inner->ops->allreduce ? allreduce : NULL,
+        .end_job = inner->ops->end_job ? end_job : NULL,
+        .abort = abort_all,
+        .aborted = aborted,
+        .tell = tell,
+        .heard = heard,
+        .shrink = inner->ops->shrink ? shrink : NULL,
+        .pending = inner->ops->pending ? pending : NULL,
+        .destroy = destroy,
     };
     w->base.ops = &w->ops;
 }

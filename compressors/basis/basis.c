@@ -16,11 +16,11 @@ struct taut_axes {
     bool              across;              /* vectors are columns of the tensor: rows are the shorter side */
     uint64_t          seed, renewals;
     taut__reflections q;
-    float            *w, *wt, *t, *tt;     /* q's */
-    float            *v, *a;               /* n x r: leading directions; what is learnt */
-    double           *energy;              /* r: s^2 */
-    double           *work, *square;       /* n x r; r x r, and r more */
-    float            *block, *ab;          /* TILE rows of n; 2 * BASIS_ROWS * r */
+    float            *w, *wt, *t, *tt; /* q's */
+    float            *v, *a;           /* n x r: leading directions; what is learnt */
+    double           *energy;          /* r: s^2 */
+    double           *work, *square;   /* n x r; r x r, and r more */
+    float            *block, *ab;      /* TILE rows of n; 2 * BASIS_ROWS * r */
 };
 
 static const struct taut__basis_kernels *kernels(void) { return taut__simd_get()->basis; }
@@ -37,7 +37,9 @@ bool     taut__axes_ready(const taut_axes *a) { return a && a->renewals > 0; }
 uint64_t taut__axes_digest(const taut_axes *a)
 {
     if (!taut__axes_ready(a)) return 0;
-    return XXH3_64bits_withSeed(a->t, a->r * a->r * sizeof *a->t, XXH3_64bits_withSeed(a->w, a->n * a->r * sizeof *a->w, a->renewals)) | 1;
+    return XXH3_64bits_withSeed(a->t, a->r * a->r * sizeof *a->t,
+                                XXH3_64bits_withSeed(a->w, a->n * a->r * sizeof *a->w, a->renewals)) |
+           1;
 }
 
 size_t taut__axes_bytes(const taut_axes *a)
@@ -51,7 +53,8 @@ static void begin_anywhere(taut_axes *a)
 {
     taut__rng rng = taut__rng_of(a->seed, 0);
     for (size_t j = 0; j < a->n; j++)
-        for (size_t k = 0; k < a->k; k++) a->v[j * a->r + k] = (float)((int32_t)taut__random32(rng, (uint32_t)(j * a->k + k)) >> 8) * 0x1p-24f;
+        for (size_t k = 0; k < a->k; k++)
+            a->v[j * a->r + k] = (float)((int32_t)taut__random32(rng, (uint32_t)(j * a->k + k)) >> 8) * 0x1p-24f;
 }
 
 static taut_status out_of_memory(const taut_axes *a)
@@ -76,7 +79,8 @@ taut_status taut__axes_create(const taut_tensor *t, size_t most, uint64_t seed, 
 {
     *out = NULL;
     if (!taut__axes_suit(t))
-        return taut__fail(TAUT_E_UNSUPPORTED, "basis: needs a matrix, this tensor is one-dimensional (%zu x %zu)", t->rows, t->cols);
+        return taut__fail(TAUT_E_UNSUPPORTED, "basis: needs a matrix, this tensor is one-dimensional (%zu x %zu)",
+                          t->rows, t->cols);
     taut_axes *a = taut__alloc(1, sizeof *a);
     if (!a) return taut__fail(TAUT_E_NOMEM, "basis: out of memory");
     a->across = t->rows < t->cols;
@@ -135,7 +139,8 @@ static void load(taut_axes *a, size_t tile, layout at, const float *x)
     x += at.first;
     for (size_t from = 0; from < a->n; from += STRIP)
         for (size_t v = 0; v < m; v++)
-            for (size_t j = from; j < taut__min(from + STRIP, a->n); j++) a->block[v * a->n + j] = x[v * at.by_vector + j * at.by_place];
+            for (size_t j = from; j < taut__min(from + STRIP, a->n); j++)
+                a->block[v * a->n + j] = x[v * at.by_vector + j * at.by_place];
     memset(a->block + m * a->n, 0, (TILE - m) * a->n * sizeof *a->block);
 }
 
@@ -145,7 +150,8 @@ static void store(const taut_axes *a, size_t tile, layout at, float *x)
     x += at.first;
     for (size_t from = 0; from < a->n; from += STRIP)
         for (size_t v = 0; v < m; v++)
-            for (size_t j = from; j < taut__min(from + STRIP, a->n); j++) x[v * at.by_vector + j * at.by_place] = a->block[v * a->n + j];
+            for (size_t j = from; j < taut__min(from + STRIP, a->n); j++)
+                x[v * at.by_vector + j * at.by_place] = a->block[v * a->n + j];
 }
 
 static void divide(taut_axes *a, const taut_tensor *t, size_t tile)
@@ -153,7 +159,8 @@ static void divide(taut_axes *a, const taut_tensor *t, size_t tile)
     layout at = scales(a, t, tile);
     if (t->scale_n <= 1) return;
     for (size_t v = 0; v < vectors_in(a, tile); v++)
-        for (size_t j = 0; j < a->n; j++) a->block[v * a->n + j] /= t->scale[at.first + v * at.by_vector + j * at.by_place];
+        for (size_t j = 0; j < a->n; j++)
+            a->block[v * a->n + j] /= t->scale[at.first + v * at.by_vector + j * at.by_place];
 }
 
 static void multiply(taut_axes *a, const taut_tensor *t, size_t tile)
@@ -161,7 +168,8 @@ static void multiply(taut_axes *a, const taut_tensor *t, size_t tile)
     layout at = scales(a, t, tile);
     if (t->scale_n <= 1) return;
     for (size_t v = 0; v < vectors_in(a, tile); v++)
-        for (size_t j = 0; j < a->n; j++) a->block[v * a->n + j] *= t->scale[at.first + v * at.by_vector + j * at.by_place];
+        for (size_t j = 0; j < a->n; j++)
+            a->block[v * a->n + j] *= t->scale[at.first + v * at.by_vector + j * at.by_place];
 }
 
 static void reflect(taut_axes *a, bool back)
@@ -209,7 +217,8 @@ void taut__axes_look(taut_axes *a, const taut_tensor *t, size_t tile, float *x, 
 void taut__axes_learn_begin(taut_axes *a, double keep)
 {
     for (size_t j = 0; j < a->n; j++)
-        for (size_t k = 0; k < a->r; k++) a->a[j * a->r + k] = (float)(keep * a->energy[k] * (double)a->v[j * a->r + k]);
+        for (size_t k = 0; k < a->r; k++)
+            a->a[j * a->r + k] = (float)(keep * a->energy[k] * (double)a->v[j * a->r + k]);
 }
 
 void taut__axes_learn(taut_axes *a, const taut_tensor *t, size_t tile, const float *x)
@@ -349,12 +358,15 @@ taut_status taut__axes_save(const taut_axes *a, void *dst, size_t cap, size_t *l
     return TAUT_OK;
 }
 
-static taut_status damaged(const char *what) { return taut__fail(TAUT_E_CORRUPT, "basis: saved bytes are malformed: %s", what); }
+static taut_status damaged(const char *what)
+{
+    return taut__fail(TAUT_E_CORRUPT, "basis: saved bytes are malformed: %s", what);
+}
 
 /* Reflections are unit vectors, or nothing, with nothing before their place: anything else would not be orthonormal. */
 static taut_status check_reflections(taut__reader r, size_t n, size_t directions)
 {
-    const double near = 1e-5;
+    const double   near = 1e-5;
     const uint8_t *w = taut__read(&r, n * directions * sizeof(float));
     for (size_t k = 0; k < directions; k++) {
         double length2 = 0;
@@ -374,26 +386,30 @@ taut_status taut__axes_check(const taut_tensor *t, const void *src, size_t len, 
 {
     taut__reader r = {src, len, false};
     uint32_t     version = taut__read32(&r), wanted = taut__read32(&r);
-    uint64_t     n = taut__read64(&r), vectors = taut__read64(&r), renewals = taut__read64(&r), given = taut__read64(&r);
-    size_t       side = taut__min(t->rows, t->cols), directions = taut__min(wanted, side);
+    uint64_t n = taut__read64(&r), vectors = taut__read64(&r), renewals = taut__read64(&r), given = taut__read64(&r);
+    size_t   side = taut__min(t->rows, t->cols), directions = taut__min(wanted, side);
     *most = wanted;
     if (r.bad) return damaged("shorter than their header");
-    if (version != SAVED_VERSION) return taut__fail(TAUT_E_VERSION, "basis: saved by version %u: this library reads %d", version, SAVED_VERSION);
+    if (version != SAVED_VERSION)
+        return taut__fail(TAUT_E_VERSION, "basis: saved by version %u: this library reads %d", version, SAVED_VERSION);
     if (wanted < 1 || wanted > BASIS_MOST || given > 1) return damaged("directions");
     if (n != side || vectors != taut__max(t->rows, t->cols))
-        return taut__fail(TAUT_E_MISMATCH, "basis: saved of a matrix of %llu x %llu, this one has %zu x %zu", (unsigned long long)n,
-                          (unsigned long long)vectors, side, taut__max(t->rows, t->cols));
-    if (r.left != (renewals ? side * directions * sizeof(float) + directions * sizeof(double) : 0)) return damaged("their length");
+        return taut__fail(TAUT_E_MISMATCH, "basis: saved of a matrix of %llu x %llu, this one has %zu x %zu",
+                          (unsigned long long)n, (unsigned long long)vectors, side, taut__max(t->rows, t->cols));
+    if (r.left != (renewals ? side * directions * sizeof(float) + directions * sizeof(double) : 0))
+        return damaged("their length");
     return renewals ? check_reflections(r, side, directions) : TAUT_OK;
 }
 
 taut_status taut__axes_load(taut_axes *a, const void *src, size_t len)
 {
     taut__reader r = {src, len, false};
-    taut_tensor  t = {.elems = a->n * a->vectors, .rows = a->across ? a->n : a->vectors, .cols = a->across ? a->vectors : a->n};
-    size_t       most;
+    taut_tensor  t = {
+         .elems = a->n * a->vectors, .rows = a->across ? a->n : a->vectors, .cols = a->across ? a->vectors : a->n};
+    size_t most;
     TAUT_TRY(taut__axes_check(&t, src, len, &most));
-    if (most != a->most) return taut__fail(TAUT_E_MISMATCH, "basis: saved with %zu directions, this one has %zu", most, a->most);
+    if (most != a->most)
+        return taut__fail(TAUT_E_MISMATCH, "basis: saved with %zu directions, this one has %zu", most, a->most);
     taut__read(&r, SAVED_HEADER - 2 * sizeof(uint64_t));
     a->renewals = taut__read64(&r);
     a->given = taut__read64(&r);

@@ -29,12 +29,13 @@ typedef struct taut_axes taut_axes; /* of one tensor */
 taut_status taut__axes_create(const taut_tensor *t, size_t most, uint64_t seed, taut_axes **out);
 void        taut__axes_destroy(taut_axes *a); /* NULL is fine */
 bool        taut__axes_suit(const taut_tensor *t);
-size_t      taut__axes_most(const taut_axes *a);   /* as created */
-size_t      taut__axes_bytes(const taut_axes *a);  /* of memory */
-bool        taut__axes_ready(const taut_axes *a);  /* there is a basis: something was learnt */
-bool        taut__axes_given(const taut_axes *a);  /* made from what the caller gives, not from results: a note, which is saved, too */
-void        taut__axes_give(taut_axes *a, bool given);
-uint64_t    taut__axes_digest(const taut_axes *a); /* of the basis, as it is in memory; 0: there is none */
+size_t      taut__axes_most(const taut_axes *a);  /* as created */
+size_t      taut__axes_bytes(const taut_axes *a); /* of memory */
+bool        taut__axes_ready(const taut_axes *a); /* there is a basis: something was learnt */
+bool        taut__axes_given(
+           const taut_axes *a); /* made from what the caller gives, not from results: a note, which is saved, too */
+void     taut__axes_give(taut_axes *a, bool given);
+uint64_t taut__axes_digest(const taut_axes *a); /* of the basis, as it is in memory; 0: there is none */
 
 /* Changes of basis, in tiles 0..tiles-1 of 64 vectors, which may be done in any order; the others' elements are not touched. Coordinates lie in
  * the tile's elements, those of one direction after those of the one before. x: the whole tensor; t: its

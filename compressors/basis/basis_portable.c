@@ -26,7 +26,8 @@ static void reflect(const taut__reflections *q, float *x, size_t stride, bool ba
     project(a, q->r, q->r, back ? q->tt : q->t, q->r, b);
     for (size_t i = 0; i < BASIS_ROWS; i++)
         for (size_t j = 0; j < q->n; j++)
-            for (size_t k = 0; k < q->r; k++) x[i * stride + j] = fmaf(-b[i * q->r + k], q->wt[k * q->n + j], x[i * stride + j]);
+            for (size_t k = 0; k < q->r; k++)
+                x[i * stride + j] = fmaf(-b[i * q->r + k], q->wt[k * q->n + j], x[i * stride + j]);
 }
 
 const struct taut__basis_kernels taut__basis_portable = {.reflect = reflect, .project = project, .outer = outer};

@@ -5,7 +5,7 @@
 /* LANES and, on vectors of so many floats, ADD(s, x, v): s += x v, and SUB: s -= x v, both fused, are the level's. */
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 
-#define LOAD(v, p) memcpy(&(v), (p), sizeof(lanes))
+#define LOAD(v, p)  memcpy(&(v), (p), sizeof(lanes))
 #define STORE(p, v) memcpy((p), &(v), sizeof(lanes))
 
 static void project(const float *x, size_t stride, size_t n, const float *v, size_t r, float *c)
@@ -61,5 +61,6 @@ static void reflect(const taut__reflections *q, float *x, size_t stride, bool ba
     for (; j + LANES <= q->n; j += LANES) subtract(q, j, b, x, stride);
     for (; j < q->n; j++)
         for (size_t i = 0; i < BASIS_ROWS; i++)
-            for (size_t k = 0; k < q->r; k++) x[i * stride + j] = __builtin_fmaf(-b[i * q->r + k], q->wt[k * q->n + j], x[i * stride + j]);
+            for (size_t k = 0; k < q->r; k++)
+                x[i * stride + j] = __builtin_fmaf(-b[i * q->r + k], q->wt[k * q->n + j], x[i * stride + j]);
 }

@@ -16,9 +16,16 @@ TABLE(stack)
 TABLE(frame)
 
 static const taut__cuda gpu = {
-    .name = "gpu", .device = &taut__cuda_device_gpu, .vec = &taut__cuda_vec_gpu, .quant = &taut__cuda_quant_gpu,
-    .grid = &taut__cuda_grid_gpu, .stats = &taut__cuda_stats_gpu, .topk = &taut__cuda_topk_gpu, .randk = &taut__cuda_randk_gpu,
-    .powersgd = &taut__cuda_powersgd_gpu, .stack = &taut__cuda_stack_gpu,
+    .name = "gpu",
+    .device = &taut__cuda_device_gpu,
+    .vec = &taut__cuda_vec_gpu,
+    .quant = &taut__cuda_quant_gpu,
+    .grid = &taut__cuda_grid_gpu,
+    .stats = &taut__cuda_stats_gpu,
+    .topk = &taut__cuda_topk_gpu,
+    .randk = &taut__cuda_randk_gpu,
+    .powersgd = &taut__cuda_powersgd_gpu,
+    .stack = &taut__cuda_stack_gpu,
     .frame = &taut__cuda_frame_gpu,
 };
 

@@ -25,10 +25,10 @@ extern "C" {
 
 typedef struct CUstream_st *taut__cuda_stream;
 
-enum { /* bits of a job's flag word */
-    TAUT__CUDA_CORRUPT = 1,    /* the payload is not one that an encoder writes; dst holds anything */
-    TAUT__CUDA_NOT_FINITE = 2, /* the input held NaN or Inf */
-    TAUT__CUDA_RANGE = 4,      /* a code exceeded its limit: codes and err hold anything */
+enum {                            /* bits of a job's flag word */
+       TAUT__CUDA_CORRUPT = 1,    /* the payload is not one that an encoder writes; dst holds anything */
+       TAUT__CUDA_NOT_FINITE = 2, /* the input held NaN or Inf */
+       TAUT__CUDA_RANGE = 4,      /* a code exceeded its limit: codes and err hold anything */
 };
 
 enum { TAUT__CUDA_PEERS = 32 }; /* payloads that one fused pass adds, at most; more take several passes */
@@ -36,30 +36,30 @@ enum { TAUT__CUDA_PEERS = 32 }; /* payloads that one fused pass adds, at most; m
 /* taut__cuda_job : one tensor or slice. All pointers lead into device memory; payloads are aligned to 16 bytes, floats to 4
  * (fast where they are to 16). Members that a launcher does not name are ignored. */
 typedef struct taut__cuda_job {
-    uint64_t     n, first;  /* elements, and the place of the first one in its tensor */
-    uint64_t     elems;     /* of the whole tensor: randk, statistics */
-    uint64_t     seed;      /* as in taut_call */
-    const void  *src;       /* n elements of the launch's dtype */
-    const float *residual;  /* NULL, or n floats that are added to src */
-    float       *err;       /* NULL, or n floats, may be src or residual: what the payload does not hold */
-    void        *dst;       /* decode: n elements of the launch's dtype */
-    int32_t     *codes;     /* grid: n integers */
-    uint8_t     *payload;   /* encode: room for capacity() bytes */
-    uint64_t    *len;       /* payload bytes: encode writes them, decode reads them */
-    uint32_t    *flags;     /* ORed; never cleared here */
-    const float *scale;     /* grid: NULL, or the tensor's scale; of element i of the tensor scale[i / stride] */
-    uint64_t     stride;    /* 0 without a scale of several values */
-    const float *step;      /* grid: the agreed step, one float on the device; NULL: given, or what the payload says */
-    float        given;     /* grid, without an agreed step: the spec's */
-    const bool  *raw;       /* grid: NULL, or whether floats travel as they are this time, on the device */
+    uint64_t      n, first; /* elements, and the place of the first one in its tensor */
+    uint64_t      elems;    /* of the whole tensor: randk, statistics */
+    uint64_t      seed;     /* as in taut_call */
+    const void   *src;      /* n elements of the launch's dtype */
+    const float  *residual; /* NULL, or n floats that are added to src */
+    float        *err;      /* NULL, or n floats, may be src or residual: what the payload does not hold */
+    void         *dst;      /* decode: n elements of the launch's dtype */
+    int32_t      *codes;    /* grid: n integers */
+    uint8_t      *payload;  /* encode: room for capacity() bytes */
+    uint64_t     *len;      /* payload bytes: encode writes them, decode reads them */
+    uint32_t     *flags;    /* ORed; never cleared here */
+    const float  *scale;    /* grid: NULL, or the tensor's scale; of element i of the tensor scale[i / stride] */
+    uint64_t      stride;   /* 0 without a scale of several values */
+    const float  *step;     /* grid: the agreed step, one float on the device; NULL: given, or what the payload says */
+    float         given;    /* grid, without an agreed step: the spec's */
+    const bool   *raw;      /* grid: NULL, or whether floats travel as they are this time, on the device */
     const double *earlier;  /* statistics: of an earlier call (adapt), or agreed (rebase) */
     struct taut_calibration *calibration; /* what calibrate and adapt write */
-    double      *stats;     /* statistics */
-    const uint8_t *const *peers; /* fused passes: peer_count payloads */
-    const uint64_t *const *peer_len; /* grid: and their bytes */
-    const taut__topk_choice *choice; /* topk: NULL, or the whole tensor's threshold, on the device */
-    uint64_t     unit;      /* filled by taut__cuda_number() */
-    uint64_t     list;      /* topk: filled by taut__cuda_list() */
+    double                  *stats;       /* statistics */
+    const uint8_t *const    *peers;       /* fused passes: peer_count payloads */
+    const uint64_t *const   *peer_len;    /* grid: and their bytes */
+    const taut__topk_choice *choice;      /* topk: NULL, or the whole tensor's threshold, on the device */
+    uint64_t                 unit;        /* filled by taut__cuda_number() */
+    uint64_t                 list;        /* topk: filled by taut__cuda_list() */
 } taut__cuda_job;
 
 typedef struct taut__cuda_batch {
@@ -67,11 +67,11 @@ typedef struct taut__cuda_batch {
     taut__cuda_job        one;  /* with several: a copy of the first, for what the host asks (topk: has it a choice?) */
     uint32_t              count;
     uint64_t              units; /* of all jobs: what taut__cuda_number() returned */
-    void                 *work;  /* scratch on the device, of as many bytes as the table's ..._work() says, 16-byte aligned */
-    size_t                work_bytes;
-    taut_dtype            dtype; /* of src and dst */
-    uint32_t              peer_count;
-    float                 factor; /* decode: what values are multiplied by; 1: not at all */
+    void      *work; /* scratch on the device, of as many bytes as the table's ..._work() says, 16-byte aligned */
+    size_t     work_bytes;
+    taut_dtype dtype; /* of src and dst */
+    uint32_t   peer_count;
+    float      factor; /* decode: what values are multiplied by; 1: not at all */
 } taut__cuda_batch;
 
 /* Numbers the units of jobs (host memory) of `elems` elements each, before they are copied to the device. Returns their sum. */
@@ -104,7 +104,8 @@ typedef struct taut__cuda_device {
     void (*release)(void *p);
     taut_status (*alloc_in)(size_t bytes, void **p, taut__cuda_stream s); /* in stream order */
     void (*release_in)(void *p, taut__cuda_stream s);
-    taut_status (*copy)(void *dst, const void *src, size_t bytes, taut__cuda_stream s); /* any direction, in stream order */
+    taut_status (*copy)(void *dst, const void *src, size_t bytes,
+                        taut__cuda_stream s); /* any direction, in stream order */
     /* Host bytes, which may be used again at once; they travel in launches. dst aligned to 16 */
     taut_status (*put)(void *dst, const void *src, size_t bytes, taut__cuda_stream s);
     taut_status (*fill)(void *dst, int byte, size_t bytes, taut__cuda_stream s);
@@ -168,7 +169,8 @@ typedef struct taut__cuda_vec {
     taut_status (*sum)(const taut__cuda_batch *b, taut__cuda_stream s);
     taut_status (*pass)(const taut__cuda_pass *p, taut__cuda_stream s);
     /* As taut__vectors.pick: p->dst, of p->a of dtype `from`, which begins with element first and has n; factor */
-    taut_status (*pick)(const taut__cuda_pass *p, const uint64_t *at, uint64_t blocks, uint64_t elems, uint64_t first, taut__cuda_stream s);
+    taut_status (*pick)(const taut__cuda_pass *p, const uint64_t *at, uint64_t blocks, uint64_t elems, uint64_t first,
+                        taut__cuda_stream s);
 } taut__cuda_vec;
 
 /* ---- headers of frames ---- they lie TAUT_FRAME_HEADER bytes before each job's payload. Without checksum. */
@@ -176,10 +178,13 @@ typedef struct taut__cuda_frame {
     /* Of payloads of *len bytes, which are there. grid's version follows from its payload. */
     taut_status (*seal)(const taut__cuda_batch *b, uint16_t codec, uint16_t version, taut__cuda_stream s);
     /* *len: the frame's bytes less its header. CORRUPT where the header is not that of such a payload of n elements. */
-    taut_status (*open)(const taut__cuda_batch *b, uint16_t codec, uint16_t oldest, uint16_t version, taut__cuda_stream s);
+    taut_status (*open)(const taut__cuda_batch *b, uint16_t codec, uint16_t oldest, uint16_t version,
+                        taut__cuda_stream s);
     /* Slots of an exchange: as taut__vectors.admit. A slot begins with u64 bytes, u32 flags, u32 reserved; out: 32 bytes each. */
-    taut_status (*admit)(const uint8_t *slots, uint64_t stride, uint32_t n, uint64_t room, uint64_t *out, uint32_t *reserved, taut__cuda_stream s);
-    taut_status (*fields)(uint32_t *words, int32_t *codes, uint64_t n, uint32_t per, uint32_t bias, bool join, taut__cuda_stream s);
+    taut_status (*admit)(const uint8_t *slots, uint64_t stride, uint32_t n, uint64_t room, uint64_t *out,
+                         uint32_t *reserved, taut__cuda_stream s);
+    taut_status (*fields)(uint32_t *words, int32_t *codes, uint64_t n, uint32_t per, uint32_t bias, bool join,
+                          taut__cuda_stream s);
 } taut__cuda_frame;
 
 /* ---- quant ---- unit: a bucket. len is known beforehand (quant_payload_bytes) and written all the same. */
@@ -208,26 +213,34 @@ typedef struct taut__cuda_grid {
     size_t (*encode_work)(uint64_t units, uint32_t together, bool rans);
     /* src + residual -> payload, err. With codes not NULL also the codes, of |q| <= limit (else RANGE is flagged): quantize, pack
      * and error in one read. */
-    taut_status (*encode)(const taut__cuda_batch *b, double dead, int32_t limit, const void *tables, taut__cuda_stream s);
-    taut_status (*pack)(const taut__cuda_batch *b, double dead, const void *tables, taut__cuda_stream s); /* codes -> payload */
+    taut_status (*encode)(const taut__cuda_batch *b, double dead, int32_t limit, const void *tables,
+                          taut__cuda_stream s);
+    taut_status (*pack)(const taut__cuda_batch *b, double dead, const void *tables,
+                        taut__cuda_stream s); /* codes -> payload */
     /* The sum of the peers' payloads, up to TAUT__GRID_PEERS of code packed, and of codes (NULL: zeros) -> payload, in one pass:
      * what the peers say is read, what all say is written, and nothing else. Scratch as for pack. */
     taut_status (*sum_pack)(const taut__cuda_batch *b, double dead, taut__cuda_stream s);
-    taut_status (*raw)(const taut__cuda_batch *b, double dead, taut__cuda_stream s);  /* floats as they are; err = 0 */
-    taut_status (*quantize)(const taut__cuda_batch *b, double dead, int32_t limit, taut__cuda_stream s); /* -> codes, err */
-    taut_status (*dequantize)(const taut__cuda_batch *b, taut__cuda_stream s); /* dst = value of codes at factor * step */
+    taut_status (*raw)(const taut__cuda_batch *b, double dead, taut__cuda_stream s); /* floats as they are; err = 0 */
+    taut_status (*quantize)(const taut__cuda_batch *b, double dead, int32_t limit,
+                            taut__cuda_stream s); /* -> codes, err */
+    taut_status (*dequantize)(const taut__cuda_batch *b,
+                              taut__cuda_stream       s); /* dst = value of codes at factor * step */
     /* A payload whose step is not the job's is CORRUPT. dst = value * factor, or dst += value */
     taut_status (*decode)(const taut__cuda_batch *b, bool add, const void *tables, taut__cuda_stream s);
-    taut_status (*unpack_add)(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s); /* codes += codes of the payload */
-    taut_status (*unpack_values)(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s); /* and dst = value of the sums, times factor */
+    taut_status (*unpack_add)(const taut__cuda_batch *b, const void *tables,
+                              taut__cuda_stream s); /* codes += codes of the payload */
+    taut_status (*unpack_values)(const taut__cuda_batch *b, const void *tables,
+                                 taut__cuda_stream s); /* and dst = value of the sums, times factor */
 } taut__cuda_grid;
 
 /* grid's statistics and the errors of GRID_STEPS (4) steps: unit TAUT__CUDA_CHUNK; the CPU's numbers, bit for bit. Jobs hold stats, in
  * device memory, to which is added, and the scale; elems, or n is the whole tensor. */
 typedef struct taut__cuda_stats {
     size_t (*work)(uint64_t units, uint32_t jobs);
-    taut_status (*collect)(const taut__cuda_batch *b, bool brief, taut__cuda_stream s); /* stats[0..GRID_STATS); NOT_FINITE */
-    taut_status (*errors)(const taut__cuda_batch *b, const float steps[4], double dead, taut__cuda_stream s); /* stats[0..4), in units of steps */
+    taut_status (*collect)(const taut__cuda_batch *b, bool brief,
+                           taut__cuda_stream s); /* stats[0..GRID_STATS); NOT_FINITE */
+    taut_status (*errors)(const taut__cuda_batch *b, const float steps[4], double dead,
+                          taut__cuda_stream s); /* stats[0..4), in units of steps */
     /* As the CPU's calibrate of shared statistics (there is no exact search here), adapt and rebase: the same bits. */
     taut_status (*calibrate)(const taut__cuda_batch *b, const grid_aim *aim, int ranks, taut__cuda_stream s);
     taut_status (*adapt)(const taut__cuda_batch *b, const grid_aim *aim, int ranks, taut__cuda_stream s);
@@ -251,7 +264,10 @@ typedef struct taut__cuda_topk {
 } taut__cuda_topk;
 
 /* Elements that a job may keep: k, or, for exact sums and thresholds from outside, all. */
-TAUT_INLINE uint64_t taut__topk_list(double density, bool any, uint64_t n) { return any ? n : taut__topk_kept(density, n); }
+TAUT_INLINE uint64_t taut__topk_list(double density, bool any, uint64_t n)
+{
+    return any ? n : taut__topk_kept(density, n);
+}
 /* Gives each job its place in the list; host memory. Returns the list's length. */
 static inline uint64_t taut__cuda_list(taut__cuda_job *jobs, size_t count, double density, bool any)
 {
@@ -268,7 +284,8 @@ static inline uint64_t taut__cuda_list(taut__cuda_job *jobs, size_t count, doubl
 typedef struct taut__cuda_randk {
     taut_status (*encode)(const taut__cuda_batch *b, double density, bool scaled, bool bare, taut__cuda_stream s);
     /* dst = value * factor, or dst += value * factor */
-    taut_status (*decode)(const taut__cuda_batch *b, double density, bool scaled, bool bare, bool add, taut__cuda_stream s);
+    taut_status (*decode)(const taut__cuda_batch *b, double density, bool scaled, bool bare, bool add,
+                          taut__cuda_stream s);
 } taut__cuda_randk;
 
 /* ---- powersgd ---- one matrix at a time, whole. Factors within rounding of the CPU's; what is decoded from them the same. */
@@ -280,20 +297,23 @@ typedef struct taut__cuda_powersgd {
     size_t (*work)(const taut__cuda_matrix *m);
     /* The linear rounds 0..2: factor = X Qt^T or P^T X; then, averaged, orthonormal in place (rounds 0 and 1). *poisoned, on the
      * device, is set where a factor is not finite. */
-    taut_status (*project)(const taut__cuda_matrix *m, int round, const float *x, const float *p, const float *qt, float *factor, void *work,
-                           size_t work_bytes, taut__cuda_stream s);
-    taut_status (*absorb)(const taut__cuda_matrix *m, int round, float *factor, uint64_t seed, uint32_t *poisoned, taut__cuda_stream s);
+    taut_status (*project)(const taut__cuda_matrix *m, int round, const float *x, const float *p, const float *qt,
+                           float *factor, void *work, size_t work_bytes, taut__cuda_stream s);
+    taut_status (*absorb)(const taut__cuda_matrix *m, int round, float *factor, uint64_t seed, uint32_t *poisoned,
+                          taut__cuda_stream s);
     /* dst = factor * P Qt; NaN where *poisoned (may be NULL) */
-    taut_status (*reconstruct)(const taut__cuda_batch *b, const taut__cuda_matrix *m, const float *p, const float *qt, const uint32_t *poisoned,
-                               taut__cuda_stream s);
+    taut_status (*reconstruct)(const taut__cuda_batch *b, const taut__cuda_matrix *m, const float *p, const float *qt,
+                               const uint32_t *poisoned, taut__cuda_stream s);
     /* src -> payload, err. start: the longer factor to begin with, or NULL: random from seed. */
-    taut_status (*encode)(const taut__cuda_batch *b, const taut__cuda_matrix *m, int iterations, const float *start, taut__cuda_stream s);
+    taut_status (*encode)(const taut__cuda_batch *b, const taut__cuda_matrix *m, int iterations, const float *start,
+                          taut__cuda_stream s);
     taut_status (*decode)(const taut__cuda_batch *b, const taut__cuda_matrix *m, bool add, taut__cuda_stream s);
     /* A state's life. restart: x, n floats, random where *poisoned, which is then cleared. poison: x NaN where *bad. keep: kept =
      * from, or random where *bad. */
     taut_status (*restart)(float *x, uint64_t n, uint64_t seed, uint32_t *poisoned, taut__cuda_stream s);
     taut_status (*poison)(float *x, uint64_t n, const uint32_t *bad, taut__cuda_stream s);
-    taut_status (*keep)(float *kept, const float *from, uint64_t n, uint64_t seed, const uint32_t *bad, taut__cuda_stream s);
+    taut_status (*keep)(float *kept, const float *from, uint64_t n, uint64_t seed, const uint32_t *bad,
+                        taut__cuda_stream s);
 } taut__cuda_powersgd;
 
 /* ---- stack ---- */
@@ -307,28 +327,29 @@ typedef struct taut__cuda_stages {
 typedef struct taut__cuda_stack {
     taut_status (*assemble)(const taut__cuda_stages *st, uint8_t *payload, uint64_t *len, taut__cuda_stream s);
     /* Fills payload and *len of jobs[0..count), which lie on the device as a batch of each stage's codec expects them. */
-    taut_status (*open)(const taut__cuda_stages *st, const uint8_t *payload, const uint64_t *len, taut__cuda_job *jobs, uint32_t *flags,
-                        taut__cuda_stream s);
+    taut_status (*open)(const taut__cuda_stages *st, const uint8_t *payload, const uint64_t *len, taut__cuda_job *jobs,
+                        uint32_t *flags, taut__cuda_stream s);
     /* Copies each stage's payload to st->payload[i], of cap[i] bytes, and its length to st->len[i]; what does not fit, or is not such
      * a payload, is flagged and has length 0. scratch: jobs for open. */
-    taut_status (*take)(const taut__cuda_stages *st, const uint64_t *cap, const uint8_t *payload, const uint64_t *len, taut__cuda_job *scratch,
-                        uint32_t *flags, taut__cuda_stream s);
-    taut_status (*flags)(const uint32_t *const *from, uint32_t count, uint32_t *to, taut__cuda_stream s); /* *to |= each; up to 4 */
+    taut_status (*take)(const taut__cuda_stages *st, const uint64_t *cap, const uint8_t *payload, const uint64_t *len,
+                        taut__cuda_job *scratch, uint32_t *flags, taut__cuda_stream s);
+    taut_status (*flags)(const uint32_t *const *from, uint32_t count, uint32_t *to,
+                         taut__cuda_stream s); /* *to |= each; up to 4 */
 } taut__cuda_stack;
 
 /* ---- everything together ---- */
 typedef struct taut__cuda {
-    const char             *name; /* "gpu", or "model" in tests */
-    const taut__cuda_device *device;
-    const taut__cuda_vec   *vec;
-    const taut__cuda_quant *quant;
-    const taut__cuda_grid  *grid;
-    const taut__cuda_stats *stats;
-    const taut__cuda_topk  *topk;
-    const taut__cuda_randk *randk;
+    const char                *name; /* "gpu", or "model" in tests */
+    const taut__cuda_device   *device;
+    const taut__cuda_vec      *vec;
+    const taut__cuda_quant    *quant;
+    const taut__cuda_grid     *grid;
+    const taut__cuda_stats    *stats;
+    const taut__cuda_topk     *topk;
+    const taut__cuda_randk    *randk;
     const taut__cuda_powersgd *powersgd;
-    const taut__cuda_stack *stack;
-    const taut__cuda_frame *frame;
+    const taut__cuda_stack    *stack;
+    const taut__cuda_frame    *frame;
 } taut__cuda;
 
 /* The kernels and a GPU that runs them; NULL where the library was built without kernels or finds no device. why: NULL, or what

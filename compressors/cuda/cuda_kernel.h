@@ -12,19 +12,21 @@
 #include <cuda_runtime.h>
 
 #if defined(TAUT_CUDA_HOST_MODEL)
-#define TAUT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                            \
+#define TAUT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                    \
     cuda_host::launch_kernel(#kernel, grid, block, shared_bytes, stream, kernel, __VA_ARGS__)
-#define TAUT_SHARED(type, name, count)                                                                         \
-    static const char name##_tag = 0;                                                                          \
+#define TAUT_SHARED(type, name, count)                                                                                 \
+    static const char name##_tag = 0;                                                                                  \
     type(&name)[count] = *static_cast<type(*)[count]>(cuda_host::shared_static(&name##_tag, sizeof(type[count])))
 #define TAUT_SHARED_DYNAMIC(type, name) type *name = static_cast<type *>(cuda_host::shared_dynamic())
 #define TAUT_UNROLL
 #else
 #define TAUT_UNROLL _Pragma("unroll")
-#define TAUT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                            \
+#define TAUT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                    \
     kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
-#define TAUT_SHARED(type, name, count)  __shared__ __align__(16) type name[count]
-#define TAUT_SHARED_DYNAMIC(type, name) extern __shared__ __align__(16) unsigned char taut_dynamic_[]; type *name = (type *)taut_dynamic_
+#define TAUT_SHARED(type, name, count) __shared__ __align__(16) type name[count]
+#define TAUT_SHARED_DYNAMIC(type, name)                                                                                \
+    extern __shared__ __align__(16) unsigned char taut_dynamic_[];                                                     \
+    type                                         *name = (type *)taut_dynamic_
 #endif
 
 #define TAUT_NOINLINE __attribute__((noinline))
@@ -32,7 +34,6 @@
 #define TAUT_ALL      0xffffffffu /* the mask of a whole warp */
 #define TAUT_LANE     (threadIdx.x % TAUT_WARP)
 #define TAUT_LANES_LT ((1u << TAUT_LANE) - 1) /* the lanes before this one */
-
 
 #include "cuda.h"
 
@@ -53,24 +54,30 @@ static inline taut_status taut_launched(const char *what)
 }
 static inline taut_status taut_check_batch(const taut__cuda_batch *b, const char *what)
 {
-    if (b->count < 1 || (!b->jobs && b->count != 1)) return taut__fail(TAUT_E_INVALID, "%s: %u jobs without a list of them", what, b->count);
+    if (b->count < 1 || (!b->jobs && b->count != 1))
+        return taut__fail(TAUT_E_INVALID, "%s: %u jobs without a list of them", what, b->count);
     if (!b->jobs && ((uintptr_t)b->one.payload & 15))
         return taut__fail(TAUT_E_INVALID, "%s: payload at %p: must be a multiple of 16", what, (void *)b->one.payload);
     if (!b->jobs && (((uintptr_t)b->one.residual | (uintptr_t)b->one.err) & 3))
-        return taut__fail(TAUT_E_INVALID, "%s: floats at %p or %p: must be multiples of 4", what, (const void *)b->one.residual, (void *)b->one.err);
+        return taut__fail(TAUT_E_INVALID, "%s: floats at %p or %p: must be multiples of 4", what,
+                          (const void *)b->one.residual, (void *)b->one.err);
     size_t elem = b->dtype == TAUT_F32 ? 4 : 2;
     if (!b->jobs && (((uintptr_t)b->one.src | (uintptr_t)b->one.dst) & (elem - 1)))
-        return taut__fail(TAUT_E_INVALID, "%s: elements at %p or %p: must be multiples of %zu", what, b->one.src, b->one.dst, elem);
+        return taut__fail(TAUT_E_INVALID, "%s: elements at %p or %p: must be multiples of %zu", what, b->one.src,
+                          b->one.dst, elem);
     if (b->dtype != TAUT_F32 && b->dtype != TAUT_F16 && b->dtype != TAUT_BF16)
         return taut__fail(TAUT_E_INVALID, "%s: dtype %d: must be 0 (f32), 1 (f16) or 2 (bf16)", what, (int)b->dtype);
-    if (b->units > 0x7fffffffull) return taut__fail(TAUT_E_RANGE, "%s: %llu units of work: must be below 2^31", what, (unsigned long long)b->units);
+    if (b->units > 0x7fffffffull)
+        return taut__fail(TAUT_E_RANGE, "%s: %llu units of work: must be below 2^31", what,
+                          (unsigned long long)b->units);
     return TAUT_OK;
 }
 
 /* ---- jobs ---- */
 
 /* The job that unit `u` belongs to; *unit: the unit's number in it. Same answer for all threads that pass the same u. */
-static __device__ __forceinline__ const taut__cuda_job *taut_job_of(const taut__cuda_batch &b, uint64_t u, uint64_t *unit)
+static __device__ __forceinline__ const taut__cuda_job *taut_job_of(const taut__cuda_batch &b, uint64_t u,
+                                                                    uint64_t *unit)
 {
     if (!b.jobs) {
         *unit = u;
@@ -127,7 +134,8 @@ static __device__ __forceinline__ void taut_store4h(uint16_t *p, uint64_t i, uin
 }
 static __device__ __forceinline__ float4 taut_from_half(ushort4 h, taut_dtype d)
 {
-    if (d == TAUT_F16) return make_float4(taut__from_f16(h.x), taut__from_f16(h.y), taut__from_f16(h.z), taut__from_f16(h.w));
+    if (d == TAUT_F16)
+        return make_float4(taut__from_f16(h.x), taut__from_f16(h.y), taut__from_f16(h.z), taut__from_f16(h.w));
     return make_float4(taut__from_bf16(h.x), taut__from_bf16(h.y), taut__from_bf16(h.z), taut__from_bf16(h.w));
 }
 static __device__ __forceinline__ ushort4 taut_to_half(float4 v, taut_dtype d)
@@ -138,15 +146,22 @@ static __device__ __forceinline__ ushort4 taut_to_half(float4 v, taut_dtype d)
 /* Elements i..i+3 of n, of any dtype; 0 beyond n. */
 static __device__ __forceinline__ float4 taut_load4_as(const void *p, taut_dtype d, uint64_t i, uint64_t n)
 {
-    return d == TAUT_F32 ? taut_load4((const float *)p, i, n) : taut_from_half(taut_load4h((const uint16_t *)p, i, n), d);
+    return d == TAUT_F32 ? taut_load4((const float *)p, i, n)
+                         : taut_from_half(taut_load4h((const uint16_t *)p, i, n), d);
 }
 static __device__ __forceinline__ void taut_store4_as(void *p, taut_dtype d, uint64_t i, uint64_t n, float4 v)
 {
     if (d == TAUT_F32) taut_store4((float *)p, i, n, v);
     else taut_store4h((uint16_t *)p, i, n, taut_to_half(v, d));
 }
-static __device__ __forceinline__ float4 taut_add4(float4 a, float4 b) { return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w); }
-static __device__ __forceinline__ float4 taut_scale4(float4 a, float f) { return make_float4(a.x * f, a.y * f, a.z * f, a.w * f); }
+static __device__ __forceinline__ float4 taut_add4(float4 a, float4 b)
+{
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+static __device__ __forceinline__ float4 taut_scale4(float4 a, float f)
+{
+    return make_float4(a.x * f, a.y * f, a.z * f, a.w * f);
+}
 /* x of a job: src + residual */
 static __device__ __forceinline__ float4 taut_input4(const taut__cuda_job *j, taut_dtype d, uint64_t i)
 {
@@ -162,7 +177,10 @@ static __device__ __forceinline__ int taut_ordered(float x)
     int b = (int)__float_as_uint(x);
     return b ^ (int)((unsigned)(b >> 31) >> 1);
 }
-static __device__ __forceinline__ float taut_unordered(int b) { return __uint_as_float((unsigned)(b ^ (int)((unsigned)(b >> 31) >> 1))); }
+static __device__ __forceinline__ float taut_unordered(int b)
+{
+    return __uint_as_float((unsigned)(b ^ (int)((unsigned)(b >> 31) >> 1)));
+}
 static __device__ __forceinline__ double taut_warp_sum(double v)
 {
     for (unsigned d = 16; d > 0; d /= 2) v += __shfl_down_sync(TAUT_ALL, v, d);

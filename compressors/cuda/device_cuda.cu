@@ -8,10 +8,10 @@ static taut_status failed(cudaError_t e, const char *call)
     if (e == cudaErrorMemoryAllocation) return taut__fail(TAUT_E_NOMEM, "%s: out of device memory", call);
     return taut__fail(TAUT_E_DEVICE, "%s: %s", call, cudaGetErrorString(e));
 }
-#define TRY_CUDA(call)                                                                                         \
-    do {                                                                                                       \
-        cudaError_t e_ = (call);                                                                               \
-        if (e_ != cudaSuccess) return failed(e_, #call);                                                       \
+#define TRY_CUDA(call)                                                                                                 \
+    do {                                                                                                               \
+        cudaError_t e_ = (call);                                                                                       \
+        if (e_ != cudaSuccess) return failed(e_, #call);                                                               \
     } while (0)
 
 static bool found(char *text, size_t cap)
@@ -32,8 +32,8 @@ static bool found(char *text, size_t cap)
         cudaDeviceProp p;
         e = cudaGetDeviceProperties(&p, 0);
         if (e == cudaSuccess && p.major >= 8) {
-            taut__snprintf(text, cap, "%s, %d.%d, %.0f GiB%s", p.name, p.major, p.minor, (double)p.totalGlobalMem / 0x1p30,
-                           count > 1 ? ", and others" : "");
+            taut__snprintf(text, cap, "%s, %d.%d, %.0f GiB%s", p.name, p.major, p.minor,
+                           (double)p.totalGlobalMem / 0x1p30, count > 1 ? ", and others" : "");
             return true;
         }
         taut__snprintf(text, cap, "%s has compute capability %d.%d: must be 8.0 or more", p.name, p.major, p.minor);
@@ -75,7 +75,8 @@ enum { PARCEL = 16 * 1024, PUT_THREADS = 256 };
 struct parcel {
     uint4 word[PARCEL / 16];
 };
-static __global__ void __launch_bounds__(PUT_THREADS) device_put(uint8_t *dst, const __grid_constant__ parcel p, uint32_t bytes)
+static __global__ void __launch_bounds__(PUT_THREADS)
+    device_put(uint8_t *dst, const __grid_constant__ parcel p, uint32_t bytes)
 {
     uint32_t i = 16 * (blockIdx.x * PUT_THREADS + threadIdx.x);
     if (i + 16 <= bytes) *(uint4 *)(dst + i) = p.word[i / 16];
@@ -89,7 +90,8 @@ static taut_status put(void *dst, const void *src, size_t bytes, taut__cuda_stre
         parcel   p;
         uint32_t n = (uint32_t)taut__min(PARCEL, bytes - at);
         memcpy(&p, (const uint8_t *)src + at, n);
-        TAUT_LAUNCH(device_put, (n + 16 * PUT_THREADS - 1) / (16 * PUT_THREADS), PUT_THREADS, 0, s, (uint8_t *)dst + at, p, n);
+        TAUT_LAUNCH(device_put, (n + 16 * PUT_THREADS - 1) / (16 * PUT_THREADS), PUT_THREADS, 0, s, (uint8_t *)dst + at,
+                    p, n);
     }
     return taut_launched("put");
 }
@@ -230,7 +232,8 @@ static taut_status capturing(taut__cuda_stream s, bool *is)
 
 extern "C" const taut__cuda_device TAUT_CUDA_TABLE(device);
 extern "C" const taut__cuda_device TAUT_CUDA_TABLE(device) = {
-    found, alloc, release, alloc_in, release_in, copy, put, fill, use, event_create, event_destroy, event_record, event_test, event_hold, stream_create, stream_destroy, wait, check,
-    capture_begin, capture_end, graph_launch, graph_destroy, clock_events,
-    query, host_alloc, host_release, capturing,
+    found,      alloc,        release,       alloc_in,     release_in,   copy,          put,           fill,
+    use,        event_create, event_destroy, event_record, event_test,   event_hold,    stream_create, stream_destroy,
+    wait,       check,        capture_begin, capture_end,  graph_launch, graph_destroy, clock_events,  query,
+    host_alloc, host_release, capturing,
 };

@@ -3,7 +3,11 @@
 #include "cuda_kernel.h"
 #include "../frame.h"
 
-enum { THREADS = 128, GRID_ID = 5, GRID_SPARSE = 4 /* grid payloads of that kind have version 2, the others 1 (grid.c) */ };
+enum {
+    THREADS = 128,
+    GRID_ID = 5,
+    GRID_SPARSE = 4 /* grid payloads of that kind have version 2, the others 1 (grid.c) */
+};
 #define MAGIC 0x54554154u /* "TAUT" */
 
 static __device__ __forceinline__ const taut__cuda_job *job_at(const taut__cuda_batch &b, uint32_t *k)
@@ -12,7 +16,8 @@ static __device__ __forceinline__ const taut__cuda_job *job_at(const taut__cuda_
     return *k >= b.count ? NULL : b.jobs ? b.jobs + *k : &b.one;
 }
 
-static __global__ void __launch_bounds__(THREADS) frame_seal(const __grid_constant__ taut__cuda_batch batch, uint32_t codec, uint32_t version)
+static __global__ void __launch_bounds__(THREADS)
+    frame_seal(const __grid_constant__ taut__cuda_batch batch, uint32_t codec, uint32_t version)
 {
     uint32_t              k;
     const taut__cuda_job *j = job_at(batch, &k);
@@ -25,22 +30,24 @@ static __global__ void __launch_bounds__(THREADS) frame_seal(const __grid_consta
     word[3] = 0;
 }
 
-static __global__ void __launch_bounds__(THREADS) frame_open(const __grid_constant__ taut__cuda_batch batch, uint32_t codec, uint32_t oldest, uint32_t version)
+static __global__ void __launch_bounds__(THREADS)
+    frame_open(const __grid_constant__ taut__cuda_batch batch, uint32_t codec, uint32_t oldest, uint32_t version)
 {
     uint32_t              k;
     const taut__cuda_job *j = job_at(batch, &k);
     if (!j) return;
     const uint64_t *word = (const uint64_t *)(j->payload - TAUT_FRAME_HEADER);
     uint64_t        flags = word[0] >> 40 & 0xff, v = word[2] >> 48;
-    bool            good = (word[0] & 0xffffffffffull) == (MAGIC | (uint64_t)TAUT_WIRE_VERSION << 32) && word[0] >> 48 == codec && word[1] == j->n &&
-                v >= oldest && v <= version && (word[2] & 0xffffffffffffull) == *j->len;
+    bool good = (word[0] & 0xffffffffffull) == (MAGIC | (uint64_t)TAUT_WIRE_VERSION << 32) && word[0] >> 48 == codec &&
+                word[1] == j->n && v >= oldest && v <= version && (word[2] & 0xffffffffffffull) == *j->len;
     /* a checksum, where the host made the frame, is not looked at here; without one there is none */
     good = good && flags <= TAUT_FRAME_UNCHECKED && (flags == 0 || word[3] == 0);
     if (!good) taut_flag(j, TAUT__CUDA_CORRUPT);
 }
 
 /* One thread, since slots are as many as ranks: their number of bytes, and the largest of them. */
-static __global__ void frame_admit(const uint8_t *slots, uint64_t stride, uint32_t n, uint64_t room, uint64_t *out, uint32_t *reserved)
+static __global__ void frame_admit(const uint8_t *slots, uint64_t stride, uint32_t n, uint64_t room, uint64_t *out,
+                                   uint32_t *reserved)
 {
     uint64_t largest = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -56,7 +63,8 @@ static __global__ void frame_admit(const uint8_t *slots, uint64_t stride, uint32
 }
 
 /* A thread for each word. */
-static __global__ void __launch_bounds__(THREADS) frame_fields(uint32_t *words, int32_t *codes, uint64_t n, uint32_t per, uint32_t bias, bool join)
+static __global__ void __launch_bounds__(THREADS)
+    frame_fields(uint32_t *words, int32_t *codes, uint64_t n, uint32_t per, uint32_t bias, bool join)
 {
     uint64_t w = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
     uint32_t bits = 32 / per, mask = per == 1 ? 0xffffffffu : (1u << bits) - 1, word = 0;
@@ -80,25 +88,33 @@ static taut_status seal(const taut__cuda_batch *b, uint16_t codec, uint16_t vers
     TAUT_LAUNCH(frame_seal, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, (uint32_t)codec, (uint32_t)version);
     return taut_launched("frame seal");
 }
-static taut_status open(const taut__cuda_batch *b, uint16_t codec, uint16_t oldest, uint16_t version, taut__cuda_stream s)
+static taut_status open(const taut__cuda_batch *b, uint16_t codec, uint16_t oldest, uint16_t version,
+                        taut__cuda_stream s)
 {
     TAUT_TRY(check(b, "frame open"));
-    TAUT_LAUNCH(frame_open, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, (uint32_t)codec, (uint32_t)oldest, (uint32_t)version);
+    TAUT_LAUNCH(frame_open, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, (uint32_t)codec, (uint32_t)oldest,
+                (uint32_t)version);
     return taut_launched("frame open");
 }
 
-static taut_status admit(const uint8_t *slots, uint64_t stride, uint32_t n, uint64_t room, uint64_t *out, uint32_t *reserved, taut__cuda_stream s)
+static taut_status admit(const uint8_t *slots, uint64_t stride, uint32_t n, uint64_t room, uint64_t *out,
+                         uint32_t *reserved, taut__cuda_stream s)
 {
-    if ((uintptr_t)slots % 8 || stride % 8) return taut__fail(TAUT_E_INVALID, "admit: slots at %p, %llu bytes apart: must be multiples of 8", (const void *)slots, (unsigned long long)stride);
+    if ((uintptr_t)slots % 8 || stride % 8)
+        return taut__fail(TAUT_E_INVALID, "admit: slots at %p, %llu bytes apart: must be multiples of 8",
+                          (const void *)slots, (unsigned long long)stride);
     TAUT_LAUNCH(frame_admit, 1, 1, 0, s, slots, stride, n, room, out, reserved);
     return taut_launched("admit");
 }
-static taut_status fields(uint32_t *words, int32_t *codes, uint64_t n, uint32_t per, uint32_t bias, bool join, taut__cuda_stream s)
+static taut_status fields(uint32_t *words, int32_t *codes, uint64_t n, uint32_t per, uint32_t bias, bool join,
+                          taut__cuda_stream s)
 {
-    if (per == 0 || per > 16 || 32 % per) return taut__fail(TAUT_E_RANGE, "fields: %u codes in a word: must be 1, 2, 4, 8 or 16", (unsigned)per);
+    if (per == 0 || per > 16 || 32 % per)
+        return taut__fail(TAUT_E_RANGE, "fields: %u codes in a word: must be 1, 2, 4, 8 or 16", (unsigned)per);
     uint64_t count = (n + per - 1) / per;
     if (count == 0) return TAUT_OK;
-    TAUT_LAUNCH(frame_fields, (unsigned)((count + THREADS - 1) / THREADS), THREADS, 0, s, words, codes, n, per, bias, join);
+    TAUT_LAUNCH(frame_fields, (unsigned)((count + THREADS - 1) / THREADS), THREADS, 0, s, words, codes, n, per, bias,
+                join);
     return taut_launched("fields");
 }
 

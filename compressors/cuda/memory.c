@@ -2,7 +2,10 @@
 #include "pieces.h"
 #include "../frame.h"
 
-static const taut__cuda_device *device(void) { return taut__cuda_get(NULL)->device; } /* registered only where there is one */
+static const taut__cuda_device *device(void)
+{
+    return taut__cuda_get(NULL)->device;
+} /* registered only where there is one */
 
 /* ---- space ---- */
 
@@ -27,13 +30,20 @@ static taut_status alloc_in(taut_place p, size_t bytes, void **out)
     return device()->alloc_in(bytes, out, p.stream);
 }
 static void        release_in(taut_place p, void *memory) { device()->release_in(memory, p.stream); }
-static taut_status copy(taut_place p, void *dst, const void *src, size_t bytes) { return device()->copy(dst, src, bytes, p.stream); }
+static taut_status copy(taut_place p, void *dst, const void *src, size_t bytes)
+{
+    return device()->copy(dst, src, bytes, p.stream);
+}
 static taut_status put(taut_place p, void *dst, const void *src, size_t bytes)
 {
-    if (bytes > TAUT__PUT_MAX) return taut__fail(TAUT_E_RANGE, "put: %zu bytes: must be at most %d", bytes, TAUT__PUT_MAX);
+    if (bytes > TAUT__PUT_MAX)
+        return taut__fail(TAUT_E_RANGE, "put: %zu bytes: must be at most %d", bytes, TAUT__PUT_MAX);
     return device()->put(dst, src, bytes, p.stream);
 }
-static taut_status fill(taut_place p, void *dst, int byte, size_t bytes) { return device()->fill(dst, byte, bytes, p.stream); }
+static taut_status fill(taut_place p, void *dst, int byte, size_t bytes)
+{
+    return device()->fill(dst, byte, bytes, p.stream);
+}
 static taut_status check(taut_place p, const void *memory, const char *what)
 {
     (void)p;
@@ -63,8 +73,11 @@ static taut_status event_hold(taut__event *e, taut_place p) { return device()->e
 
 static taut_status use(taut_place p) { return device()->use(p.device); }
 static taut_status failed(taut_place p) { return device()->query(p.stream); }
-static void       *host_alloc(taut_place p, size_t bytes) { return device()->use(p.device) == TAUT_OK ? device()->host_alloc(bytes) : NULL; }
-static void        host_release(taut_place p, void *memory)
+static void       *host_alloc(taut_place p, size_t bytes)
+{
+    return device()->use(p.device) == TAUT_OK ? device()->host_alloc(bytes) : NULL;
+}
+static void host_release(taut_place p, void *memory)
 {
     (void)p;
     device()->host_release(memory);
@@ -72,17 +85,36 @@ static void        host_release(taut_place p, void *memory)
 static taut_status capturing(taut_place p, bool *is) { return device()->capturing(p.stream, is); }
 
 const taut__space taut__space_cuda = {
-    .name = "CUDA", .alloc = zeroed, .release = release, .alloc_in = alloc_in, .release_in = release_in, .copy = copy, .put = put, .fill = fill,
-    .check = check, .stream_create = stream_create, .stream_destroy = stream_destroy, .wait = wait, .event_create = event_create,
-    .event_destroy = event_destroy, .event_record = event_record, .event_test = event_test, .event_hold = event_hold,
-    .use = use, .failed = failed, .host_alloc = host_alloc, .host_release = host_release, .capturing = capturing,
+    .name = "CUDA",
+    .alloc = zeroed,
+    .release = release,
+    .alloc_in = alloc_in,
+    .release_in = release_in,
+    .copy = copy,
+    .put = put,
+    .fill = fill,
+    .check = check,
+    .stream_create = stream_create,
+    .stream_destroy = stream_destroy,
+    .wait = wait,
+    .event_create = event_create,
+    .event_destroy = event_destroy,
+    .event_record = event_record,
+    .event_test = event_test,
+    .event_hold = event_hold,
+    .use = use,
+    .failed = failed,
+    .host_alloc = host_alloc,
+    .host_release = host_release,
+    .capturing = capturing,
 };
 
 /* ---- vectors ---- */
 
 static const taut__cuda_vec *vec(void) { return taut__cuda_get(NULL)->vec; }
 
-static taut_status input(taut_place p, float *r, float *u, float momentum, taut_dtype dtype, const void *g, size_t n, bool fresh)
+static taut_status input(taut_place p, float *r, float *u, float momentum, taut_dtype dtype, const void *g, size_t n,
+                         bool fresh)
 {
     taut__cuda_pass convert = {.kind = TAUT__PASS_CONVERT, .dst = r, .a = g, .to = TAUT_F32, .from = dtype, .n = n};
     if (fresh) return vec()->pass(&convert, p.stream);
@@ -102,12 +134,20 @@ static taut_status scrub(taut_place p, float *x, size_t n, uint64_t *found)
     taut__cuda_pass pass = {.kind = TAUT__PASS_SCRUB, .dst = x, .n = n, .found = (unsigned long long *)found};
     return vec()->pass(&pass, p.stream);
 }
-static taut_status norm2(taut_place p, const taut_tensor *t, const float *e, size_t first, size_t n, taut_norm2 *out, uint32_t *flags)
+static taut_status norm2(taut_place p, const taut_tensor *t, const float *e, size_t first, size_t n, taut_norm2 *out,
+                         uint32_t *flags)
 {
     TAUT_TRY(device()->fill(out, 0, sizeof *out, p.stream));
     if (n == 0) return TAUT_OK;
-    taut__cuda_job   j = {.n = n, .first = first, .src = e, .stats = &out->plain, .flags = flags, .scale = t->scale_n ? t->scale : NULL,
-                          .stride = t->scale_n <= 1 ? 0 : t->scale_n == t->elems ? 1 : t->cols};
+    taut__cuda_job   j = {.n = n,
+                          .first = first,
+                          .src = e,
+                          .stats = &out->plain,
+                          .flags = flags,
+                          .scale = t->scale_n ? t->scale : NULL,
+                          .stride = t->scale_n <= 1          ? 0
+                                    : t->scale_n == t->elems ? 1
+                                                             : t->cols};
     taut__cuda_batch b = taut__cuda_single(&j, TAUT__CUDA_TILE);
     return vec()->input_norms(&b, p.stream);
 }
@@ -125,7 +165,8 @@ static taut_status convert(taut_place p, void *dst, taut_dtype to, const void *s
 {
     taut__cuda_pass pass = {.kind = TAUT__PASS_CONVERT, .dst = dst, .a = src, .to = to, .from = from, .n = n};
     if (to != from && to != TAUT_F32 && from != TAUT_F32)
-        return taut__fail(TAUT_E_UNSUPPORTED, "convert: from dtype %d to %d: one of them must be f32", (int)from, (int)to);
+        return taut__fail(TAUT_E_UNSUPPORTED, "convert: from dtype %d to %d: one of them must be f32", (int)from,
+                          (int)to);
     if (to == from) return device()->copy(dst, src, n * (to == TAUT_F32 ? 4 : 2), p.stream);
     return vec()->pass(&pass, p.stream);
 }
@@ -136,7 +177,10 @@ static taut_status residual(taut_place p, float *err, const float *x, const floa
 }
 
 /* Headers look at a payload's address, length and count only. */
-static taut_status run_seal(const taut__launch *l) { return l->c->frame->seal(&l->b, l->codec->id, l->codec->version, l->place.stream); }
+static taut_status run_seal(const taut__launch *l)
+{
+    return l->c->frame->seal(&l->b, l->codec->id, l->codec->version, l->place.stream);
+}
 static taut_status run_open(const taut__launch *l)
 {
     uint16_t oldest = l->codec->oldest ? l->codec->oldest : l->codec->version;
@@ -153,26 +197,42 @@ static taut_status open(const taut_codec *codec, const taut_piece *pieces, size_
     return taut__launch_pieces(&opening, TAUT_OP_DECODE, codec, pieces, n, p);
 }
 
-static taut_status admit(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out, taut_outcome *sum)
+static taut_status admit(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out,
+                         taut_outcome *sum)
 {
-    return taut__cuda_get(NULL)->frame->admit(slots, stride, (uint32_t)n, room, &out->seen.bytes, sum ? &sum->reserved : NULL, p.stream);
+    return taut__cuda_get(NULL)->frame->admit(slots, stride, (uint32_t)n, room, &out->seen.bytes,
+                                              sum ? &sum->reserved : NULL, p.stream);
 }
-static taut_status pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t blocks, size_t elems, size_t first, size_t n,
-                        float factor)
+static taut_status pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t blocks,
+                        size_t elems, size_t first, size_t n, float factor)
 {
     taut__cuda_pass pass = {.kind = TAUT__PASS_CONVERT, .dst = dst, .a = src, .from = dtype, .factor = factor, .n = n};
     return vec()->pick(&pass, at, blocks, elems, first, p.stream);
 }
-static taut_status field_join(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per, uint32_t bias)
+static taut_status field_join(taut_place p, uint32_t *words, const int32_t *codes, size_t n, uint32_t per,
+                              uint32_t bias)
 {
     return taut__cuda_get(NULL)->frame->fields(words, (int32_t *)(uintptr_t)codes, n, per, bias, true, p.stream);
 }
-static taut_status field_split(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per, uint32_t bias)
+static taut_status field_split(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per,
+                               uint32_t bias)
 {
     return taut__cuda_get(NULL)->frame->fields((uint32_t *)(uintptr_t)words, codes, n, per, bias, false, p.stream);
 }
 
 const taut__vectors taut__vectors_cuda = {
-    .input = input, .output = output, .scrub = scrub, .norm2 = norm2, .add = add, .scale = scale, .convert = convert, .residual = residual,
-    .seal = seal, .open = open, .admit = admit, .pick = pick, .field_join = field_join, .field_split = field_split,
+    .input = input,
+    .output = output,
+    .scrub = scrub,
+    .norm2 = norm2,
+    .add = add,
+    .scale = scale,
+    .convert = convert,
+    .residual = residual,
+    .seal = seal,
+    .open = open,
+    .admit = admit,
+    .pick = pick,
+    .field_join = field_join,
+    .field_split = field_split,
 };

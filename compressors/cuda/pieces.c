@@ -20,24 +20,32 @@ taut_status taut__on_device(const taut__cuda *c, const taut_codec *codec, const 
 taut_status taut__payload_room(const taut_codec *codec, const taut_piece *p)
 {
     const taut_call *c = &p->call;
-    size_t           need = c->spec->stages > 1 && codec != c->spec->stage[c->stage].codec ? taut__spec_capacity(c->spec, c->tensor, c->n)
-                                                                                          : codec->capacity(taut__stage(c), c->tensor, c->n);
-    return p->cap >= need ? TAUT_OK : taut__fail(TAUT_E_CAPACITY, "%s: %zu bytes given, %zu needed", codec->name, p->cap, need);
+    size_t           need = c->spec->stages > 1 && codec != c->spec->stage[c->stage].codec
+                                ? taut__spec_capacity(c->spec, c->tensor, c->n)
+                                : codec->capacity(taut__stage(c), c->tensor, c->n);
+    return p->cap >= need ? TAUT_OK
+                          : taut__fail(TAUT_E_CAPACITY, "%s: %zu bytes given, %zu needed", codec->name, p->cap, need);
 }
 
 static bool makes_payload(taut__op op)
 {
-    return op == TAUT_OP_ENCODE || op == TAUT_OP_ENCODE_EXACT || op == TAUT_OP_PACK || op == TAUT_OP_QUANTIZE_PACK || op == TAUT_OP_SUM_PACK;
+    return op == TAUT_OP_ENCODE || op == TAUT_OP_ENCODE_EXACT || op == TAUT_OP_PACK || op == TAUT_OP_QUANTIZE_PACK ||
+           op == TAUT_OP_SUM_PACK;
 }
 
-static bool needs_outcome(taut__op op) { return op >= TAUT_OP_ENCODE && op <= TAUT_OP_SUM_PACK && op != TAUT_OP_DEQUANTIZE; }
+static bool needs_outcome(taut__op op)
+{
+    return op >= TAUT_OP_ENCODE && op <= TAUT_OP_SUM_PACK && op != TAUT_OP_DEQUANTIZE;
+}
 
 static taut_status check(const taut__device_codec *d, const taut__launch *l, const taut_piece *p)
 {
     if (!d->any_spec && taut__stage(&p->call)->codec != l->codec)
-        return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: a device needs the spec, not only the payload", l->codec->name, taut__op_name(l->op));
+        return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: a device needs the spec, not only the payload", l->codec->name,
+                          taut__op_name(l->op));
     if (taut__ceil_div(p->call.n, 64) > INT32_MAX)
-        return taut__fail(TAUT_E_RANGE, "%s: %s: %zu elements: too many for one launch", l->codec->name, taut__op_name(l->op), p->call.n);
+        return taut__fail(TAUT_E_RANGE, "%s: %s: %zu elements: too many for one launch", l->codec->name,
+                          taut__op_name(l->op), p->call.n);
     TAUT_TRY(taut__on_device(l->c, l->codec, p->src, "src"));
     TAUT_TRY(taut__on_device(l->c, l->codec, p->dst, "dst"));
     TAUT_TRY(taut__on_device(l->c, l->codec, p->err, "err"));
@@ -48,7 +56,8 @@ static taut_status check(const taut__device_codec *d, const taut__launch *l, con
     TAUT_TRY(taut__on_device(l->c, l->codec, p->calibration, "calibration"));
     TAUT_TRY(taut__on_device(l->c, l->codec, p->call.calibration, "calibration"));
     if (p->call.tensor->scale_n) TAUT_TRY(taut__on_device(l->c, l->codec, p->call.tensor->scale, "scale"));
-    if (!p->outcome && needs_outcome(l->op)) return taut__fail(TAUT_E_INVALID, "%s: %s: outcome is NULL", l->codec->name, taut__op_name(l->op));
+    if (!p->outcome && needs_outcome(l->op))
+        return taut__fail(TAUT_E_INVALID, "%s: %s: outcome is NULL", l->codec->name, taut__op_name(l->op));
     TAUT_TRY(taut__on_device(l->c, l->codec, p->outcome, "outcome"));
     return makes_payload(l->op) ? taut__payload_room(l->codec, p) : TAUT_OK;
 }
@@ -57,13 +66,26 @@ static taut__cuda_job job_of(const taut_piece *p)
 {
     const taut_call   *c = &p->call;
     const taut_tensor *t = c->tensor;
-    return (taut__cuda_job){.n = c->n, .first = c->first, .elems = t->elems, .seed = c->seed, .src = p->src, .err = p->err, .dst = p->dst,
-                            .codes = p->codes, .payload = p->payload, .len = p->outcome ? &p->outcome->bytes : NULL,
+    return (taut__cuda_job){.n = c->n,
+                            .first = c->first,
+                            .elems = t->elems,
+                            .seed = c->seed,
+                            .src = p->src,
+                            .err = p->err,
+                            .dst = p->dst,
+                            .codes = p->codes,
+                            .payload = p->payload,
+                            .len = p->outcome ? &p->outcome->bytes : NULL,
                             .flags = p->outcome ? &p->outcome->flags : NULL,
                             .scale = t->scale_n ? t->scale : NULL,
-                            .stride = t->scale_n <= 1 ? 0 : t->scale_n == t->elems ? 1 : t->cols, .stats = p->stats,
-                            .step = c->calibration ? c->calibration->f : NULL, .raw = c->calibration ? &c->calibration->raw : NULL,
-                            .earlier = p->earlier, .calibration = p->calibration};
+                            .stride = t->scale_n <= 1          ? 0
+                                      : t->scale_n == t->elems ? 1
+                                                               : t->cols,
+                            .stats = p->stats,
+                            .step = c->calibration ? c->calibration->f : NULL,
+                            .raw = c->calibration ? &c->calibration->raw : NULL,
+                            .earlier = p->earlier,
+                            .calibration = p->calibration};
 }
 
 /* The same parameters, apart from the error aimed at, which no kernel looks at. */
@@ -71,7 +93,8 @@ static bool alike(const taut_codec *codec, const taut_piece *p, const taut_piece
 {
     const taut_call  *a = &p->call, *b = &q->call;
     const taut_stage *s = taut__stage(a), *t = taut__stage(b);
-    if (p->limit != q->limit || p->peer_count != q->peer_count || p->scale_by != q->scale_by || p->ranks != q->ranks) return false;
+    if (p->limit != q->limit || p->peer_count != q->peer_count || p->scale_by != q->scale_by || p->ranks != q->ranks)
+        return false;
     for (uint32_t k = 0; k < codec->n_keys; k++)
         if (s->value[k] != t->value[k] && k + 1 != codec->error_key) return false;
     return s->codec == t->codec && a->brief == b->brief;
@@ -84,7 +107,8 @@ static taut_status bring_peers(taut__launch *l, size_t n, void **there)
     size_t      count = l->pieces[0].peer_count, at = 0;
     *there = NULL;
     if (l->op != TAUT_OP_SUM_PACK || count == 0) return TAUT_OK;
-    if (count > TAUT__GRID_PEERS) return taut__fail(TAUT_E_RANGE, "%s: %zu payloads: must be 1..%d", l->codec->name, count, TAUT__GRID_PEERS);
+    if (count > TAUT__GRID_PEERS)
+        return taut__fail(TAUT_E_RANGE, "%s: %zu payloads: must be 1..%d", l->codec->name, count, TAUT__GRID_PEERS);
     TAUT_TRY(taut__scratch(l->c, l->place, n * 2 * count * sizeof *list, there));
     for (size_t i = 0; i < n; i++) {
         const void **base = (const void **)*there + i * 2 * count;
@@ -133,7 +157,8 @@ static taut_status launch(const taut__device_codec *d, taut__launch *l, size_t n
     return s;
 }
 
-taut_status taut__launch_pieces(const taut__device_codec *d, taut__op op, const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place place)
+taut_status taut__launch_pieces(const taut__device_codec *d, taut__op op, const taut_codec *codec,
+                                const taut_piece *pieces, size_t n, taut_place place)
 {
     taut__launch l = {.c = taut__cuda_get(NULL), .place = place, .op = op, .codec = codec};
     if (!l.c) return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: no CUDA device", codec->name, taut__op_name(op));
@@ -181,7 +206,8 @@ static taut_status bring(const taut__cuda *c, taut_place place, const void *host
     return TAUT_OK;
 }
 
-taut_status taut__device_table(const taut__cuda *c, taut_place place, const void *host, size_t bytes, const void **there)
+taut_status taut__device_table(const taut__cuda *c, taut_place place, const void *host, size_t bytes,
+                               const void **there)
 {
     *there = NULL;
     pthread_mutex_lock(&lock);

@@ -12,17 +12,17 @@ enum { TAUT__LAUNCH_MAX = 256 }; /* pieces in one launch */
 typedef struct taut__launch {
     const taut__cuda *c;
     taut_place        place;
-    taut__op           op;
+    taut__op          op;
     const taut_codec *codec;
     const taut_stage *stage; /* of all pieces */
     const taut_piece *pieces;
-    taut__cuda_job   *jobs;  /* on the host */
-    uint64_t          list;  /* topk: taut__cuda_list() */
+    taut__cuda_job   *jobs; /* on the host */
+    uint64_t          list; /* topk: taut__cuda_list() */
     taut__cuda_batch  b;
 } taut__launch;
 
 typedef struct taut__device_codec {
-    size_t unit; /* elements of a unit of work, as cuda.h says */
+    size_t unit;     /* elements of a unit of work, as cuda.h says */
     bool   any_spec; /* looks at no parameter of the spec */
     /* (optional) What the host can tell is wrong with a piece, with its text; and what of the job is not copied from the piece. */
     taut_status (*fill)(const taut__launch *l, const taut_piece *p, taut__cuda_job *j);
@@ -31,7 +31,8 @@ typedef struct taut__device_codec {
 } taut__device_codec;
 
 /* Launches all pieces; what ops.h calls enqueue. */
-taut_status taut__launch_pieces(const taut__device_codec *d, taut__op op, const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place place);
+taut_status taut__launch_pieces(const taut__device_codec *d, taut__op op, const taut_codec *codec,
+                                const taut_piece *pieces, size_t n, taut_place place);
 
 /* Scratch in stream order, for codecs that launch by themselves. */
 taut_status taut__scratch(const taut__cuda *c, taut_place place, size_t bytes, void **p);
@@ -40,7 +41,8 @@ taut_status taut__on_device(const taut__cuda *c, const taut_codec *codec, const 
 taut_status taut__payload_room(const taut_codec *codec, const taut_piece *p); /* of what encode writes: capacity() */
 
 /* Host bytes that stay on the device, brought there once (which waits); and given back, all of them, when nothing runs. */
-taut_status taut__device_table(const taut__cuda *c, taut_place place, const void *host, size_t bytes, const void **there);
+taut_status taut__device_table(const taut__cuda *c, taut_place place, const void *host, size_t bytes,
+                               const void **there);
 void        taut__device_tables_release(void);
 
 extern const taut__space   taut__space_cuda;

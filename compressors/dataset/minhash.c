@@ -107,7 +107,8 @@ taut_status taut__shingles_text(taut__shingles *s, const uint8_t *text, size_t b
         if (len == 0)
             for (; i + len < bytes; len++) {
                 uint8_t c = text[i + len];
-                bool    inside = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || (c >= 0x80 && !lone(text + i + len, bytes - i - len));
+                bool    inside = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') ||
+                              (c >= 0x80 && !lone(text + i + len, bytes - i - len));
                 if (!inside) break;
             }
         if (len == 0) {
@@ -123,7 +124,8 @@ taut_status taut__shingles_tokens(taut__shingles *s, const uint8_t *ids, size_t 
 {
     window w;
     TAUT_TRY(begin(s, &w, ngram));
-    if (width != 1 && width != 2 && width != 4 && width != 8) return taut__fail(TAUT_E_RANGE, "ids of %zu bytes: must be 1, 2, 4 or 8", width);
+    if (width != 1 && width != 2 && width != 4 && width != 8)
+        return taut__fail(TAUT_E_RANGE, "ids of %zu bytes: must be 1, 2, 4 or 8", width);
     for (size_t i = 0; i + width <= bytes; i += width) TAUT_TRY(push(s, &w, hash_bytes(ids + i, width, false)));
     return finish(s, &w);
 }
@@ -144,8 +146,10 @@ double taut__jaccard(const taut__shingles *a, const taut__shingles *b)
 
 taut_status taut__minhash_init(taut__minhash *m, uint32_t bands, uint32_t rows, uint64_t seed)
 {
-    if (bands < 1 || rows < 1 || bands > TAUT__MINHASH_MAX || rows > TAUT__MINHASH_MAX || bands * rows > TAUT__MINHASH_MAX)
-        return taut__fail(TAUT_E_RANGE, "%u bands of %u rows: must be at least 1 each, and %d together", bands, rows, TAUT__MINHASH_MAX);
+    if (bands < 1 || rows < 1 || bands > TAUT__MINHASH_MAX || rows > TAUT__MINHASH_MAX ||
+        bands * rows > TAUT__MINHASH_MAX)
+        return taut__fail(TAUT_E_RANGE, "%u bands of %u rows: must be at least 1 each, and %d together", bands, rows,
+                          TAUT__MINHASH_MAX);
     m->bands = bands;
     m->rows = rows;
     for (uint32_t i = 0; i < bands * rows; i++) {
@@ -206,7 +210,8 @@ static taut_status search_init(search *s)
     for (uint32_t b = 0; s->table && b < s->bands; b++) {
         s->table[b].head = taut__alloc((size_t)places, sizeof *s->table[b].head);
         s->table[b].next = taut__alloc((size_t)s->n, sizeof *s->table[b].next);
-        if (!s->table[b].head || !s->table[b].next) return taut__fail(TAUT_E_NOMEM, "no memory for the sketches of %llu documents", (unsigned long long)s->n);
+        if (!s->table[b].head || !s->table[b].next)
+            return taut__fail(TAUT_E_NOMEM, "no memory for the sketches of %llu documents", (unsigned long long)s->n);
     }
     return s->table ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "no memory for %u bands", s->bands);
 }
@@ -215,7 +220,8 @@ static taut_status search_init(search *s)
 static uint32_t *place(const search *s, uint32_t b, uint64_t key)
 {
     uint64_t at = key & s->mask;
-    while (s->table[b].head[at] && s->key[(uint64_t)(s->table[b].head[at] - 1) * s->bands + b] != key) at = (at + 1) & s->mask;
+    while (s->table[b].head[at] && s->key[(uint64_t)(s->table[b].head[at] - 1) * s->bands + b] != key)
+        at = (at + 1) & s->mask;
     return &s->table[b].head[at];
 }
 
@@ -245,7 +251,8 @@ static taut_status candidates(search *s, uint64_t j)
 {
     s->count = 0;
     for (uint32_t b = 0; b < s->bands; b++)
-        for (uint32_t d = *place(s, b, s->key[j * s->bands + b]); d; d = s->table[b].next[d - 1]) TAUT_TRY(note(s, d - 1));
+        for (uint32_t d = *place(s, b, s->key[j * s->bands + b]); d; d = s->table[b].next[d - 1])
+            TAUT_TRY(note(s, d - 1));
     if (s->count > 1) qsort(s->found, s->count, sizeof *s->found, by_number);
     return TAUT_OK;
 }
@@ -276,11 +283,13 @@ static taut_status one(search *s, uint64_t j, const taut__near *near, uint64_t *
     return TAUT_OK;
 }
 
-taut_status taut__near_duplicates(uint64_t n, uint32_t bands, const uint64_t *key, const taut__near *near, uint64_t *first)
+taut_status taut__near_duplicates(uint64_t n, uint32_t bands, const uint64_t *key, const taut__near *near,
+                                  uint64_t *first)
 {
     search      s = {.n = n, .bands = bands, .key = key};
     taut_status rc;
-    if (n >= UINT32_MAX) return taut__fail(TAUT_E_RANGE, "%llu documents: must be below 2^32 - 1", (unsigned long long)n);
+    if (n >= UINT32_MAX)
+        return taut__fail(TAUT_E_RANGE, "%llu documents: must be below 2^32 - 1", (unsigned long long)n);
     if (n == 0) return TAUT_OK;
     rc = search_init(&s);
     for (uint64_t j = 0; j < n && rc == TAUT_OK; j++) rc = one(&s, j, near, first);

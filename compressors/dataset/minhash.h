@@ -56,6 +56,7 @@ typedef struct taut__near {
     void *ctx;
     taut_status (*near)(void *ctx, uint64_t i, uint64_t j, bool *yes);
 } taut__near;
-taut_status taut__near_duplicates(uint64_t n, uint32_t bands, const uint64_t *key, const taut__near *near, uint64_t *first);
+taut_status taut__near_duplicates(uint64_t n, uint32_t bands, const uint64_t *key, const taut__near *near,
+                                  uint64_t *first);
 
 #endif

@@ -28,20 +28,26 @@ typedef struct audit {
     size_t                      width;  /* of a unit, bytes */
     taut_kind                   kind;
     /* near */
-    taut__minhash               minhash;
-    uint64_t                   *unique; /* numbers of samples without exact copies before them */
-    uint64_t                    uniques;
-    uint64_t                   *key;
-    taut__shingles             *set;    /* of uniques; empty: not kept */
-    taut__shingles              one, two;
-    size_t                      kept;
-    uint8_t                    *buffer;
-    size_t                      cap;
+    taut__minhash   minhash;
+    uint64_t       *unique; /* numbers of samples without exact copies before them */
+    uint64_t        uniques;
+    uint64_t       *key;
+    taut__shingles *set; /* of uniques; empty: not kept */
+    taut__shingles  one, two;
+    size_t          kept;
+    uint8_t        *buffer;
+    size_t          cap;
 } audit;
 
-double taut__effective(double unique, double repeats) { return unique + unique * TAUT__REPEATS_STAR * (1 - exp(-repeats / TAUT__REPEATS_STAR)); }
+double taut__effective(double unique, double repeats)
+{
+    return unique + unique * TAUT__REPEATS_STAR * (1 - exp(-repeats / TAUT__REPEATS_STAR));
+}
 
-static taut_status no_memory(const audit *a) { return taut__fail(TAUT_E_NOMEM, "no memory to compare %" PRIu64 " samples", a->r->samples); }
+static taut_status no_memory(const audit *a)
+{
+    return taut__fail(TAUT_E_NOMEM, "no memory to compare %" PRIu64 " samples", a->r->samples);
+}
 
 /* ---- reading ---- */
 
@@ -56,34 +62,40 @@ static taut_status find_field(audit *a, size_t s)
     d = taut__shard_field(shard, (uint32_t)f);
     a->field[s] = (uint32_t)f;
     if (s && (d->kind != a->kind || taut_type_bytes(d->type) != a->width) && a->kind == TAUT_KIND_TOKENS)
-        return taut__fail(TAUT_E_MISMATCH, "%s: field '%s' is of another type than in the first shard", taut_shard_path(shard), d->name);
+        return taut__fail(TAUT_E_MISMATCH, "%s: field '%s' is of another type than in the first shard",
+                          taut_shard_path(shard), d->name);
     if (s) return TAUT_OK;
     a->kind = d->kind;
     a->width = d->kind == TAUT_KIND_TOKENS ? taut_type_bytes(d->type) : 1;
     taut__snprintf(a->r->field, sizeof a->r->field, "%s", d->name);
     taut__snprintf(a->r->unit, sizeof a->r->unit, "%s", d->kind == TAUT_KIND_TOKENS ? "tokens" : "bytes");
-    a->r->near = a->c->near && (d->kind == TAUT_KIND_TEXT || d->kind == TAUT_KIND_TOKENS || (d->kind == TAUT_KIND_BYTES && d->type == TAUT_U8));
+    a->r->near = a->c->near && (d->kind == TAUT_KIND_TEXT || d->kind == TAUT_KIND_TOKENS ||
+                                (d->kind == TAUT_KIND_BYTES && d->type == TAUT_U8));
     return TAUT_OK;
 }
 
 static taut_status shingles_of(const audit *a, taut__shingles *s, const uint8_t *data, size_t bytes)
 {
-    return a->kind == TAUT_KIND_TOKENS ? taut__shingles_tokens(s, data, bytes, a->width, a->c->ngram) : taut__shingles_text(s, data, bytes, a->c->ngram);
+    return a->kind == TAUT_KIND_TOKENS ? taut__shingles_tokens(s, data, bytes, a->width, a->c->ngram)
+                                       : taut__shingles_text(s, data, bytes, a->c->ngram);
 }
 
 static taut_status step(const audit *a, uint64_t done, uint64_t total)
 {
-    return a->c->progress && a->c->progress(a->c->ctx, done, total) != 0 ? taut__fail(TAUT_E_STATE, "stopped") : TAUT_OK;
+    return a->c->progress && a->c->progress(a->c->ctx, done, total) != 0 ? taut__fail(TAUT_E_STATE, "stopped")
+                                                                         : TAUT_OK;
 }
 
 /* One way through all samples. */
-static taut_status each_sample(audit *a, taut_status (*take)(audit *a, uint64_t number, const uint8_t *data, size_t bytes))
+static taut_status each_sample(audit *a,
+                               taut_status (*take)(audit *a, uint64_t number, const uint8_t *data, size_t bytes))
 {
     for (size_t s = 0; s < a->shards; s++)
         for (uint64_t b = 0; b < taut__shard_blocks(a->shard[s]); b++) {
             taut_block_view v = {.size = sizeof v};
             TAUT_TRY(taut_reader_block(a->reader[s], a->field[s], b, &v));
-            for (uint64_t i = 0; i < v.n; i++) TAUT_TRY(take(a, a->first[s] + v.first + i, v.data + v.offset[i], v.offset[i + 1] - v.offset[i]));
+            for (uint64_t i = 0; i < v.n; i++)
+                TAUT_TRY(take(a, a->first[s] + v.first + i, v.data + v.offset[i], v.offset[i + 1] - v.offset[i]));
             TAUT_TRY(step(a, a->first[s] + v.first + v.n, a->r->samples));
         }
     return TAUT_OK;
@@ -117,7 +129,9 @@ static taut_status exact_copies(audit *a)
     TAUT_TRY(each_sample(a, note_hash));
     qsort(a->sample, (size_t)n, sizeof *a->sample, by_hash);
     for (uint64_t i = 0, head = 0; i < n; i++) {
-        if (i && (a->sample[i].hash.high64 != a->sample[head].hash.high64 || a->sample[i].hash.low64 != a->sample[head].hash.low64)) head = i;
+        if (i && (a->sample[i].hash.high64 != a->sample[head].hash.high64 ||
+                  a->sample[i].hash.low64 != a->sample[head].hash.low64))
+            head = i;
         a->root[a->sample[i].number] = a->sample[head].number;
         a->r->exact += i != head;
         if (i == head) a->r->unique_exact += a->sample[i].units;
@@ -273,12 +287,14 @@ static void release(audit *a)
     taut__free(a->buffer);
 }
 
-taut_status taut__repeats_audit(size_t n, const taut_shard *const *shards, const taut__repeats_config *c, taut__repeats *r)
+taut_status taut__repeats_audit(size_t n, const taut_shard *const *shards, const taut__repeats_config *c,
+                                taut__repeats *r)
 {
     audit       a = {.c = c, .r = r, .shard = shards, .shards = n};
     taut_status rc;
     memset(r, 0, sizeof *r);
-    if (!(c->jaccard > 0 && c->jaccard <= 1)) return taut__fail(TAUT_E_RANGE, "jaccard=%g: must be above 0 and at most 1", c->jaccard);
+    if (!(c->jaccard > 0 && c->jaccard <= 1))
+        return taut__fail(TAUT_E_RANGE, "jaccard=%g: must be above 0 and at most 1", c->jaccard);
     if (!(c->epochs >= 1)) return taut__fail(TAUT_E_RANGE, "epochs=%g: must be at least 1", c->epochs);
     rc = prepare(&a);
     if (rc == TAUT_OK) rc = exact_copies(&a);

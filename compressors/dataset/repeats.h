@@ -19,16 +19,19 @@
 double taut__effective(double unique, double repeats);
 
 typedef struct taut__repeats_config {
-    const char *field;  /* NULL: the first that is no label */
-    bool        near;   /* look for near duplicates, in texts, bytes and token ids */
-    unsigned    ngram;  /* 1..32 */
+    const char *field; /* NULL: the first that is no label */
+    bool        near;  /* look for near duplicates, in texts, bytes and token ids */
+    unsigned    ngram; /* 1..32 */
     uint32_t    bands, rows;
-    double      jaccard; /* from here on they are near; above 0 */
-    double      epochs;  /* passes over everything, 1 or more */
+    double      jaccard;                                       /* from here on they are near; above 0 */
+    double      epochs;                                        /* passes over everything, 1 or more */
     int (*progress)(void *ctx, uint64_t done, uint64_t total); /* not 0 stops with TAUT_E_STATE; may be NULL */
-    void       *ctx;
+    void *ctx;
 } taut__repeats_config;
-#define TAUT__REPEATS_INIT {NULL, true, TAUT__MINHASH_NGRAM, TAUT__MINHASH_BANDS, TAUT__MINHASH_ROWS, TAUT__NEAR_JACCARD, 1, NULL, NULL}
+#define TAUT__REPEATS_INIT                                                                                             \
+    {                                                                                                                  \
+        NULL, true, TAUT__MINHASH_NGRAM, TAUT__MINHASH_BANDS, TAUT__MINHASH_ROWS, TAUT__NEAR_JACCARD, 1, NULL, NULL    \
+    }
 
 /* Copies of at least this many, of at most this share of what is unique, that make up at least this share of all: warned of. */
 enum { TAUT__REPEATS_OFTEN = 10 };
@@ -39,13 +42,14 @@ typedef struct taut__repeats {
     char     field[TAUT_FIELD_NAME], unit[8]; /* unit: "tokens" or "bytes" */
     bool     near;                            /* near ones were looked for */
     uint64_t samples;
-    double   units;               /* of all samples, one pass */
-    uint64_t exact, near_more;    /* samples that are copies of an earlier one; further ones that are near to an earlier one */
-    uint64_t groups;              /* of two samples or more */
+    double   units; /* of all samples, one pass */
+    uint64_t exact,
+        near_more;   /* samples that are copies of an earlier one; further ones that are near to an earlier one */
+    uint64_t groups; /* of two samples or more */
     double   unique_exact, unique; /* units without exact copies; without near ones, too */
-    double   repeats, effective;  /* R = epochs * units / unique - 1, and D' of it */
-    double   effective_groups;    /* the sum over groups */
-    uint64_t most, most_first;    /* copies of the largest group, its first sample */
+    double   repeats, effective;   /* R = epochs * units / unique - 1, and D' of it */
+    double   effective_groups;     /* the sum over groups */
+    uint64_t most, most_first;     /* copies of the largest group, its first sample */
     /* groups of TAUT__REPEATS_OFTEN copies or more: */
     uint64_t often_groups;
     double   often_unique, often_all, often_copies; /* shares of unique and of all units; mean of copies, by units */
@@ -54,6 +58,7 @@ typedef struct taut__repeats {
 
 /* taut__repeats_audit() : over all samples of n shards. TAUT_E_INVALID: no such field. Reads every sample once, and candidates for
  *  near duplicates again where their n-grams do not fit into 512 MiB. About 150 bytes of memory a sample. */
-taut_status taut__repeats_audit(size_t n, const taut_shard *const *shards, const taut__repeats_config *config, taut__repeats *result);
+taut_status taut__repeats_audit(size_t n, const taut_shard *const *shards, const taut__repeats_config *config,
+                                taut__repeats *result);
 
 #endif

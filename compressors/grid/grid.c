@@ -13,14 +13,13 @@
 #define DEAD_UNITS 10000.0 /* the dead zone travels in 1/10000 of the step; decoding does not need it */
 
 static const taut_key keys[] = {
-    [GRID_KEY_STEP] =
-        {.name = "step",
-         .kind = TAUT_KEY_REAL,
-         .min = 0,
-         .max = FLT_MAX,
-         .fallback = 0,
-         .above_min = true,
-         .help = "distance of reconstruction values, in units of the tensor's scale; instead of rel"},
+    [GRID_KEY_STEP] = {.name = "step",
+                       .kind = TAUT_KEY_REAL,
+                       .min = 0,
+                       .max = FLT_MAX,
+                       .fallback = 0,
+                       .above_min = true,
+                       .help = "distance of reconstruction values, in units of the tensor's scale; instead of rel"},
     [GRID_KEY_REL] = {.name = "rel",
                       .kind = TAUT_KEY_REAL,
                       .min = 0,
@@ -46,7 +45,8 @@ static const taut_key keys[] = {
                         .min = 0,
                         .max = BASIS_MOST,
                         .fallback = 0,
-                        .help = "matrices in an allreduce: in a basis with so many leading directions, learnt from results; with feedback"},
+                        .help = "matrices in an allreduce: in a basis with so many leading directions, learnt from "
+                                "results; with feedback"},
 };
 
 static taut_status check(const taut_stage *s, const taut_tensor *t)
@@ -54,11 +54,11 @@ static taut_status check(const taut_stage *s, const taut_tensor *t)
     (void)t;
     bool step = s->given >> GRID_KEY_STEP & 1, rel = s->given >> GRID_KEY_REL & 1;
     if (step && rel)
-        return taut__fail(TAUT_E_INVALID, "grid: step=%g and rel=%g: give one of them",
-                          s->value[GRID_KEY_STEP], s->value[GRID_KEY_REL]);
+        return taut__fail(TAUT_E_INVALID, "grid: step=%g and rel=%g: give one of them", s->value[GRID_KEY_STEP],
+                          s->value[GRID_KEY_REL]);
     if (step && (float)s->value[GRID_KEY_STEP] < FLT_MIN)
-        return taut__fail(TAUT_E_RANGE, "grid: step=%g: must be %g..%g", s->value[GRID_KEY_STEP],
-                          (double)FLT_MIN, (double)FLT_MAX);
+        return taut__fail(TAUT_E_RANGE, "grid: step=%g: must be %g..%g", s->value[GRID_KEY_STEP], (double)FLT_MIN,
+                          (double)FLT_MAX);
     return TAUT_OK;
 }
 /* |error| <= |x| for every element, and rel times the energy in all, or dead * step at most. */
@@ -82,14 +82,15 @@ static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 grid_unit taut__grid_unit(const taut_call *c, size_t at, float step, float factor, double dead)
 {
     const taut_tensor *t = c->tensor;
-    grid_unit u = {.step = step * factor, .bias = (float)(1.0 - dead), .first = c->first + at};
+    grid_unit          u = {.step = step * factor, .bias = (float)(1.0 - dead), .first = c->first + at};
     if (t && t->scale_n == 1) {
         u.step *= t->scale[0];
     } else if (t && t->scale_n != 0) {
         u.scale = t->scale;
         u.stride = t->scale_n == t->elems ? 1 : t->cols;
     }
-    if (u.stride == 0 && u.step < FLT_MIN) { /* its reciprocal may be infinite: divide, as by a scale that all elements share */
+    if (u.stride == 0 &&
+        u.step < FLT_MIN) { /* its reciprocal may be infinite: divide, as by a scale that all elements share */
         static const float one = 1;
         u.scale = &one;
         u.stride = SIZE_MAX;
@@ -106,7 +107,8 @@ void taut__grid_put_header(const taut_call *c, unsigned kind, float step, double
     unsigned units = (unsigned)lrint(dead * DEAD_UNITS);
     uint32_t bits;
     memcpy(&bits, &step, 4);
-    dst[0] = (uint8_t)(kind | (c->tensor && c->tensor->scale_n ? GRID_KIND_SCALED : 0) | (c->turned ? GRID_KIND_TURNED : 0));
+    dst[0] =
+        (uint8_t)(kind | (c->tensor && c->tensor->scale_n ? GRID_KIND_SCALED : 0) | (c->turned ? GRID_KIND_TURNED : 0));
     dst[1] = GRID_CHUNK_LOG2;
     dst[2] = (uint8_t)units;
     dst[3] = (uint8_t)(units >> 8);
@@ -146,8 +148,9 @@ taut_status taut__grid_open(const taut_call *c, const uint8_t *src, size_t len, 
     TAUT_TRY(get_header(src, len, h));
     size_t bytes = GRID_HEADER, chunks = grid_chunks_of(c->n);
     if (h->turned != c->turned)
-        return taut__fail(TAUT_E_MISMATCH, "grid: payload is %s a basis, which the communicator that made it knows; here %s", h->turned ? "in" : "not in",
-                          h->turned ? "there is none" : "one is in use");
+        return taut__fail(TAUT_E_MISMATCH,
+                          "grid: payload is %s a basis, which the communicator that made it knows; here %s",
+                          h->turned ? "in" : "not in", h->turned ? "there is none" : "one is in use");
     if (h->kind == GRID_KIND_RAW) {
         if (len - GRID_HEADER != 4 * c->n) return taut__grid_corrupt("raw length");
         return TAUT_OK;
@@ -169,8 +172,7 @@ taut_status taut__grid_open(const taut_call *c, const uint8_t *src, size_t len, 
 /* ---- encode ---- */
 
 /* The floats as they are, as a payload; err = 0. */
-static taut_status encode_raw(const taut_call *c, const float *src, double dead, uint8_t *dst, size_t *len,
-                              float *err)
+static taut_status encode_raw(const taut_call *c, const float *src, double dead, uint8_t *dst, size_t *len, float *err)
 {
     taut__grid_put_header(c, GRID_KIND_RAW, 0, dead, dst);
     for (size_t i = 0; i < c->n; i++) {
@@ -200,15 +202,14 @@ taut_status taut__grid_room(const taut_call *c, size_t cap)
 {
     size_t need = capacity(taut__stage(c), c->tensor, c->n);
     if (cap < need)
-        return taut__fail(TAUT_E_CAPACITY, "grid: %zu bytes for %zu elements: must be at least %zu", cap,
-                          c->n, need);
+        return taut__fail(TAUT_E_CAPACITY, "grid: %zu bytes for %zu elements: must be at least %zu", cap, c->n, need);
     return TAUT_OK;
 }
 
 /* Ends a payload whose chunks lie at dst + GRID_HEADER + table, `bytes` of them. */
 size_t taut__grid_close(const taut_call *c, float step, uint8_t *dst, size_t end, bool any)
 {
-    unsigned kind = !any ? GRID_KIND_ZERO : grid_uses_rans(c) ? GRID_KIND_RANS : GRID_KIND_PACKED;
+    unsigned       kind = !any ? GRID_KIND_ZERO : grid_uses_rans(c) ? GRID_KIND_RANS : GRID_KIND_PACKED;
     const uint8_t *chunk = dst + GRID_HEADER + grid_chunks_of(c->n) * GRID_ENTRY;
     for (size_t k = 0; kind == GRID_KIND_RANS && k < grid_chunks_of(c->n); k++) {
         size_t bytes = taut__get32(dst + GRID_HEADER + k * GRID_ENTRY);
@@ -231,13 +232,12 @@ void taut__grid_finite_errors(float step, size_t n, float *err)
         if (!isfinite(err[i])) err[i] = 0;
 }
 
-static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len,
-                          float *err)
+static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, size_t cap, size_t *len, float *err)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    double dead = grid_dead(taut__stage(c));
-    taut_calibration own;
-    const taut_calibration *calibration = c->calibration;
+    double                           dead = grid_dead(taut__stage(c));
+    taut_calibration                 own;
+    const taut_calibration          *calibration = c->calibration;
     TAUT_TRY(taut__grid_room(c, cap));
     if (!calibration) {
         TAUT_TRY(standalone_calibration(c, src, &own));
@@ -245,18 +245,16 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
     }
     if (calibration->raw) return encode_raw(c, src, dead, dst, len, err);
 
-    float step = calibration->f[GRID_CALIBRATED_STEP];
+    float  step = calibration->f[GRID_CALIBRATED_STEP];
     size_t chunks = grid_chunks_of(c->n), end = GRID_HEADER + chunks * GRID_ENTRY;
-    bool any = false;
+    bool   any = false;
     for (size_t k = 0; k < chunks; k++) {
-        size_t at = k * GRID_CHUNK;
+        size_t    at = k * GRID_CHUNK;
         grid_unit u = taut__grid_unit(c, at, step, 1, dead);
-        size_t m = grid_chunk_elems(c->n, k), l;
-        float *e = err ? err + at : NULL;
-        if (grid_uses_rans(c))
-            l = taut__grid_rans_encode(kernels, &u, src + at, m, e, dst + end);
-        else
-            l = kernels->encode(&u, src + at, m, e, dst + end);
+        size_t    m = grid_chunk_elems(c->n, k), l;
+        float    *e = err ? err + at : NULL;
+        if (grid_uses_rans(c)) l = taut__grid_rans_encode(kernels, &u, src + at, m, e, dst + end);
+        else l = kernels->encode(&u, src + at, m, e, dst + end);
         taut__put32(dst + GRID_HEADER + k * GRID_ENTRY, (uint32_t)l);
         end += l;
         any |= l != 0;
@@ -272,7 +270,7 @@ static void decode_raw(const uint8_t *src, size_t n, float *dst, bool add)
 {
     for (size_t i = 0; i < n; i++) {
         uint32_t v = taut__get32(src + 4 * i);
-        float f;
+        float    f;
         memcpy(&f, &v, 4);
         dst[i] = add ? dst[i] + f : f;
     }
@@ -286,15 +284,16 @@ static bool decode_packed(const grid_rans_chunk *k, grid_sink sink)
 }
 
 /* The chunks of an opened payload, of kind PACKED or RANS -> dst, floats or codes. */
-taut_status taut__grid_decode_chunks(const taut_call *c, const grid_header *h, const uint8_t *src, grid_sink sink, void *dst)
+taut_status taut__grid_decode_chunks(const taut_call *c, const grid_header *h, const uint8_t *src, grid_sink sink,
+                                     void *dst)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    size_t chunks = grid_chunks_of(c->n), from = GRID_HEADER + chunks * GRID_ENTRY;
-    grid_rans_chunk waiting[GRID_TOGETHER];
-    unsigned n = 0;
-    bool ok = true;
+    size_t                           chunks = grid_chunks_of(c->n), from = GRID_HEADER + chunks * GRID_ENTRY;
+    grid_rans_chunk                  waiting[GRID_TOGETHER];
+    unsigned                         n = 0;
+    bool                             ok = true;
     for (size_t k = 0; ok && k < chunks; k++) {
-        size_t at = k * GRID_CHUNK;
+        size_t          at = k * GRID_CHUNK;
         grid_rans_chunk one = {.src = src + from,
                                .len = taut__get32(src + GRID_HEADER + k * GRID_ENTRY),
                                .n = grid_chunk_elems(c->n, k),
@@ -369,26 +368,26 @@ static const taut_codec_ops host = {
 };
 
 extern const taut_codec_ops taut__grid_device;
-const taut_codec taut__codec_grid = {
-    .id = 5,
-    .version = 3,
-    .oldest = 1,
-    .version_of = version_of,
-    .name = "grid",
-    .help = "one step for the whole tensor with a dead zone, exact sums; step= or rel= (default 0.03), "
-            "code=packed|rans, dead=0.5..0.95 (0.65), basis=R",
-    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_INTEGER | TAUT_CAP_GLOBAL_STATS,
-    .keys = keys,
-    .n_keys = GRID_KEYS,
-    .n_stats = GRID_STATS,
-    .error_key = 1 + GRID_KEY_REL,
-    .basis_key = 1 + GRID_KEY_BASIS,
-    .n_brief = GRID_BRIEF,
-    .norms = GRID_STAT_NORM2,
-    .check = check,
-    .expands = expands,
-    .align = align,
-    .capacity = capacity,
-    .describe = describe,
-    .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__grid_device},
+const taut_codec            taut__codec_grid = {
+               .id = 5,
+               .version = 3,
+               .oldest = 1,
+               .version_of = version_of,
+               .name = "grid",
+               .help = "one step for the whole tensor with a dead zone, exact sums; step= or rel= (default 0.03), "
+                                  "code=packed|rans, dead=0.5..0.95 (0.65), basis=R",
+               .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_INTEGER | TAUT_CAP_GLOBAL_STATS,
+               .keys = keys,
+               .n_keys = GRID_KEYS,
+               .n_stats = GRID_STATS,
+               .error_key = 1 + GRID_KEY_REL,
+               .basis_key = 1 + GRID_KEY_BASIS,
+               .n_brief = GRID_BRIEF,
+               .norms = GRID_STAT_NORM2,
+               .check = check,
+               .expands = expands,
+               .align = align,
+               .capacity = capacity,
+               .describe = describe,
+               .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__grid_device},
 };

@@ -20,9 +20,9 @@ enum { GRID_CALIBRATED_STEP = 0 }; /* f[]: the agreed step, in units of the tens
  * same window: whoever adds statistics of several ranks first moves them to that of a norm on which all agree, as codec.h's
  * `rebase` does. norm2: agreed, of all that will be added, or near it. */
 taut_status taut__grid_rebase(const taut_call *c, const double *agreed, double *stats);
-void taut__grid_move_window(double *stats, double norm2);
-void taut__grid_set_window(double *stats, int lowest);
-int  taut__grid_lowest(const double *stats); /* exponent at which bin 0 begins */
+void        taut__grid_move_window(double *stats, double norm2);
+void        taut__grid_set_window(double *stats, int lowest);
+int         taut__grid_lowest(const double *stats); /* exponent at which bin 0 begins */
 
 /* Squared error, in units of the scale, of everything that the stats cover, at this step and dead zone.
  * Within 2% of encoding on the shipped traces. A microsecond or two. */
@@ -36,16 +36,13 @@ double taut__grid_estimate_bits(const double *stats, double step, double dead, i
 float taut__grid_estimate_step(const double *stats, double error2, double dead);
 
 /* ---- shared by grid.c and grid_stats.c ---- */
-static inline double grid_dead(const taut_stage *s)
-{
-    return s->value[GRID_KEY_DEAD];
-}
+static inline double grid_dead(const taut_stage *s) { return s->value[GRID_KEY_DEAD]; }
 /* Unit of the elements from c->first + at, for this step times factor. */
-grid_unit taut__grid_unit(const taut_call *c, size_t at, float step, float factor, double dead);
+grid_unit   taut__grid_unit(const taut_call *c, size_t at, float step, float factor, double dead);
 taut_status taut__grid_collect_stats(const taut_call *c, const float *src, double *stats);
 taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ranks, const float *src,
-                              taut_calibration *calibration);
-grid_aim taut__grid_aim(const taut_stage *s);
+                                 taut_calibration *calibration);
+grid_aim    taut__grid_aim(const taut_stage *s);
 taut_status taut__grid_adapt(const taut_call *c, const double *earlier, const double *now, int ranks,
                              taut_calibration *calibration);
 

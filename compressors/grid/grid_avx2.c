@@ -13,16 +13,13 @@ static inline uint64_t mask64(__m256i a, __m256i b) /* top bits of 64 bytes */
 }
 static inline __m256i spread32(uint32_t mask) /* byte i = 255 where bit i is set */
 {
-    const __m256i which = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2,
-                                           2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i which = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3,
+                                           3, 3, 3, 3, 3, 3);
     const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201);
-    __m256i v = _mm256_shuffle_epi8(_mm256_set1_epi32((int)mask), which);
+    __m256i       v = _mm256_shuffle_epi8(_mm256_set1_epi32((int)mask), which);
     return _mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit);
 }
-static inline vec64 vec64_zero(void)
-{
-    return (vec64){_mm256_setzero_si256(), _mm256_setzero_si256()};
-}
+static inline vec64 vec64_zero(void) { return (vec64){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 static inline vec64 vec64_min(vec64 v, uint8_t x)
 {
     __m256i m = _mm256_set1_epi8((char)x);
@@ -30,8 +27,7 @@ static inline vec64 vec64_min(vec64 v, uint8_t x)
 }
 static inline uint64_t vec64_sum(vec64 v)
 {
-    __m256i z = _mm256_setzero_si256(),
-            s = _mm256_add_epi64(_mm256_sad_epu8(v.a, z), _mm256_sad_epu8(v.b, z));
+    __m256i z = _mm256_setzero_si256(), s = _mm256_add_epi64(_mm256_sad_epu8(v.a, z), _mm256_sad_epu8(v.b, z));
     __m128i t = _mm_add_epi64(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
     return (uint64_t)_mm_cvtsi128_si64(t) + (uint64_t)_mm_extract_epi64(t, 1);
 }
@@ -53,8 +49,7 @@ static inline vec64 vec64_add_at(vec64 v, uint64_t mask, uint8_t x)
 static inline uint64_t vec64_at_least(vec64 v, uint8_t x)
 {
     __m256i m = _mm256_set1_epi8((char)x);
-    return mask64(_mm256_cmpeq_epi8(_mm256_max_epu8(v.a, m), v.a),
-                  _mm256_cmpeq_epi8(_mm256_max_epu8(v.b, m), v.b));
+    return mask64(_mm256_cmpeq_epi8(_mm256_max_epu8(v.a, m), v.a), _mm256_cmpeq_epi8(_mm256_max_epu8(v.b, m), v.b));
 }
 static inline uint64_t vec64_bit(vec64 v, unsigned bit)
 {
@@ -65,8 +60,7 @@ static inline vec64 vec64_shift(vec64 v, unsigned r)
 {
     __m128i n = _mm_cvtsi32_si128((int)r);
     __m256i m = _mm256_set1_epi8((char)(255u >> r));
-    return (vec64){_mm256_and_si256(_mm256_srl_epi16(v.a, n), m),
-                   _mm256_and_si256(_mm256_srl_epi16(v.b, n), m)};
+    return (vec64){_mm256_and_si256(_mm256_srl_epi16(v.a, n), m), _mm256_and_si256(_mm256_srl_epi16(v.b, n), m)};
 }
 static inline vec64 vec64_symbols(vec64 v, uint64_t plus)
 {
@@ -96,14 +90,13 @@ static inline bool vec64_quantize(const grid_unit *u, const float *x, const floa
 {
     const __m256 bias = _mm256_set1_ps(u->bias), inv = _mm256_set1_ps(u->inv), step = _mm256_set1_ps(u->step);
     const __m256 limit = _mm256_set1_ps(256), minus = _mm256_set1_ps(-0.0f);
-    __m256 bad = _mm256_setzero_ps();
-    __m256i q[8];
-    uint64_t s = 0;
+    __m256       bad = _mm256_setzero_ps();
+    __m256i      q[8];
+    uint64_t     s = 0;
     GRID_UNROLL
     for (int k = 0; k < 8; k++) {
         __m256 in = _mm256_loadu_ps(x + 8 * k), a = _mm256_andnot_ps(minus, in);
-        __m256 t =
-            _mm256_add_ps(d ? _mm256_div_ps(a, _mm256_loadu_ps(d + 8 * k)) : _mm256_mul_ps(a, inv), bias);
+        __m256 t = _mm256_add_ps(d ? _mm256_div_ps(a, _mm256_loadu_ps(d + 8 * k)) : _mm256_mul_ps(a, inv), bias);
         bad = _mm256_or_ps(bad, _mm256_cmp_ps(t, limit, _CMP_NLT_UQ));
         q[k] = _mm256_cvttps_epi32(t);
         s |= (uint64_t)(uint32_t)_mm256_movemask_ps(in) << (8 * k);
@@ -112,10 +105,10 @@ static inline bool vec64_quantize(const grid_unit *u, const float *x, const floa
     if (err) {
         GRID_UNROLL
         for (int k = 0; k < 8; k++) {
-            __m256 in = _mm256_loadu_ps(x + 8 * k);
+            __m256  in = _mm256_loadu_ps(x + 8 * k);
             __m256i negative = _mm256_srai_epi32(_mm256_castps_si256(in), 31);
             __m256i code = _mm256_sub_epi32(_mm256_xor_si256(q[k], negative), negative);
-            __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(code), d ? _mm256_loadu_ps(d + 8 * k) : step);
+            __m256  value = _mm256_mul_ps(_mm256_cvtepi32_ps(code), d ? _mm256_loadu_ps(d + 8 * k) : step);
             _mm256_storeu_ps(err + 8 * k, _mm256_sub_ps(in, value));
         }
     }
@@ -126,7 +119,7 @@ static inline bool vec64_quantize(const grid_unit *u, const float *x, const floa
 
 static inline bool vec64_load(const int32_t *q, vec64 *v, uint64_t *sign)
 {
-    __m256i a[8], all = _mm256_setzero_si256();
+    __m256i  a[8], all = _mm256_setzero_si256();
     uint64_t s = 0;
     GRID_UNROLL
     for (int k = 0; k < 8; k++) {
@@ -144,13 +137,13 @@ static inline bool vec64_load(const int32_t *q, vec64 *v, uint64_t *sign)
 static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d, grid_sink sink, void *out)
 {
     const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-    uint8_t mag[GRID_BLOCK];
+    uint8_t       mag[GRID_BLOCK];
     vec64_store(mag, v);
     GRID_UNROLL
     for (int k = 0; k < 8; k++) {
         int32_t *codes = (int32_t *)out + 8 * k;
-        float *floats = (float *)out + 8 * k;
-        __m256i negative =
+        float   *floats = (float *)out + 8 * k;
+        __m256i  negative =
             _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)(sign >> (8 * k) & 255)), bit), bit);
         __m256i q = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(mag + 8 * k)));
         q = _mm256_sub_epi32(_mm256_xor_si256(q, negative), negative);
@@ -160,8 +153,7 @@ static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d
         } else if (sink == GRID_SET_CODES) {
             _mm256_storeu_si256((__m256i *)codes, q);
         } else {
-            __m256 x =
-                _mm256_mul_ps(_mm256_cvtepi32_ps(q), d ? _mm256_loadu_ps(d + 8 * k) : _mm256_set1_ps(step));
+            __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(q), d ? _mm256_loadu_ps(d + 8 * k) : _mm256_set1_ps(step));
             if (sink == GRID_ADD) x = _mm256_add_ps(_mm256_loadu_ps(floats), x);
             _mm256_storeu_ps(floats, x);
         }
@@ -208,15 +200,9 @@ static inline __m256i scatter_order(unsigned mask)
     uint64_t bytes = _pdep_u64(mask, UINT64_C(0x0101010101010101)) * 255;
     return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)_pdep_u64(UINT64_C(0x0706050403020100), bytes)));
 }
-static inline __m256i at(const uint32_t *table, __m256i i)
-{
-    return _mm256_i32gather_epi32((const int *)table, i, 4);
-}
+static inline __m256i at(const uint32_t *table, __m256i i) { return _mm256_i32gather_epi32((const int *)table, i, 4); }
 
-static inline __m256i range_start(__m256i g)
-{
-    return _mm256_and_si256(g, _mm256_set1_epi32(GRID_PROBS - 1));
-}
+static inline __m256i range_start(__m256i g) { return _mm256_and_si256(g, _mm256_set1_epi32(GRID_PROBS - 1)); }
 static inline __m256i range_f(__m256i g)
 {
     return _mm256_and_si256(_mm256_srli_epi32(g, GRID_RANGE_F), _mm256_set1_epi32(2 * GRID_PROBS - 1));
@@ -229,14 +215,13 @@ static inline __m256i lanes_put_half(__m256i x, const grid_model *m, const uint8
     __m256i g = at(m->range, i), r = at(m->rcp, i);
     __m256i h = _mm256_add_epi32(_mm256_srli_epi32(g, GRID_RANGE_SHIFT), _mm256_set1_epi32(31));
     __m256i f = range_f(g), start = range_start(g);
-    __m256i below = _mm256_cmpgt_epi32(_mm256_slli_epi32(f, 31 - GRID_PROB_BITS),
-                                       x); /* states are below 2^31: signed will do */
+    __m256i below =
+        _mm256_cmpgt_epi32(_mm256_slli_epi32(f, 31 - GRID_PROB_BITS), x); /* states are below 2^31: signed will do */
     unsigned full = ~(unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(below)) & 255;
     /* low halves of the full lanes, in order, at the top of 16 bytes that end at `end`; what lies below is
      * written later */
     unsigned words = (unsigned)_mm_popcnt_u32(full);
-    __m256i c = _mm256_permutevar8x32_epi32(_mm256_and_si256(x, _mm256_set1_epi32(0xffff)),
-                                            gather_order(full, words));
+    __m256i  c = _mm256_permutevar8x32_epi32(_mm256_and_si256(x, _mm256_set1_epi32(0xffff)), gather_order(full, words));
     _mm_storeu_si128((__m128i *)(*end - 16),
                      _mm_packus_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1)));
     *end -= 2 * words;
@@ -261,15 +246,12 @@ static inline uint8_t *lanes_put_block(lanes *s, const grid_model *m, const uint
 static inline __m256i lanes_get_half(__m256i *state, const grid_model *m, const uint8_t **words)
 {
     __m256i x = *state, slot = _mm256_and_si256(x, _mm256_set1_epi32(GRID_PROBS - 1));
-    __m256i i =
-        _mm256_and_si256(_mm256_i32gather_epi32((const int *)m->symbol, slot, 1), _mm256_set1_epi32(255));
+    __m256i i = _mm256_and_si256(_mm256_i32gather_epi32((const int *)m->symbol, slot, 1), _mm256_set1_epi32(255));
     __m256i g = at(m->range, i), f = range_f(g), start = range_start(g);
-    x = _mm256_add_epi32(_mm256_mullo_epi32(f, _mm256_srli_epi32(x, GRID_PROB_BITS)),
-                         _mm256_sub_epi32(slot, start));
-    __m256i low =
-        _mm256_cmpgt_epi32(_mm256_set1_epi32(GRID_STATE_LOW), x); /* malformed states read words, no more */
+    x = _mm256_add_epi32(_mm256_mullo_epi32(f, _mm256_srli_epi32(x, GRID_PROB_BITS)), _mm256_sub_epi32(slot, start));
+    __m256i  low = _mm256_cmpgt_epi32(_mm256_set1_epi32(GRID_STATE_LOW), x); /* malformed states read words, no more */
     unsigned mask = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(low));
-    __m256i in = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)*words));
+    __m256i  in = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)*words));
     in = _mm256_or_si256(_mm256_slli_epi32(x, 16), _mm256_permutevar8x32_epi32(in, scatter_order(mask)));
     *words += 2 * _mm_popcnt_u32(mask);
     *state = _mm256_blendv_epi8(x, in, low);
@@ -295,18 +277,9 @@ static inline bool lanes_get_pair(lanes *s, lanes *t, const grid_model *m, const
     return lanes_get_block(s, m, &a->words, a->words_end, p) && lanes_get_block(t, n, &b->words, b->words_end, q);
 }
 
-static inline uint64_t bits_extract(uint64_t v, uint64_t mask)
-{
-    return _pext_u64(v, mask);
-}
-static inline uint64_t bits_deposit(uint64_t v, uint64_t mask)
-{
-    return _pdep_u64(v, mask);
-}
-static inline uint64_t bits_low(uint64_t v, unsigned n)
-{
-    return _bzhi_u64(v, n);
-}
+static inline uint64_t bits_extract(uint64_t v, uint64_t mask) { return _pext_u64(v, mask); }
+static inline uint64_t bits_deposit(uint64_t v, uint64_t mask) { return _pdep_u64(v, mask); }
+static inline uint64_t bits_low(uint64_t v, unsigned n) { return _bzhi_u64(v, n); }
 
 #include "grid_simd.h"
 
@@ -318,24 +291,18 @@ static inline float grid_sum8(__m256 v)
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
 
-static inline __m256d low_half(__m256 v)
-{
-    return _mm256_cvtps_pd(_mm256_castps256_ps128(v));
-}
-static inline __m256d high_half(__m256 v)
-{
-    return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
-}
+static inline __m256d low_half(__m256 v) { return _mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
+static inline __m256d high_half(__m256 v) { return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
 
 static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, double sum[GRID_STEPS])
 {
-    size_t whole = n / GRID_BLOCK * GRID_BLOCK;
+    size_t  whole = n / GRID_BLOCK * GRID_BLOCK;
     __m256d acc[GRID_STEPS][2];
     for (int s = 0; s < GRID_STEPS; s++) acc[s][0] = acc[s][1] = _mm256_setzero_pd();
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
         grid_prefetch(x + i);
         for (int s = 0; s < GRID_STEPS; s++) {
-            float tmp[GRID_BLOCK];
+            float        tmp[GRID_BLOCK];
             const float *d = grid_unit_block(&u[s], i, GRID_BLOCK, tmp);
             const __m256 inv = _mm256_set1_ps(u[s].inv), bias = _mm256_set1_ps(u[s].bias),
                          minus = _mm256_set1_ps(-0.0f);
@@ -344,14 +311,13 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
             for (size_t k = 0; k < 8; k++) {
                 __m256 a = _mm256_andnot_ps(minus, _mm256_loadu_ps(x + i + 8 * k));
                 __m256 t = d ? _mm256_div_ps(a, _mm256_loadu_ps(d + 8 * k)) : _mm256_mul_ps(a, inv);
-                e[k] = _mm256_sub_ps(
-                    t, _mm256_round_ps(_mm256_add_ps(t, bias), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
+                e[k] =
+                    _mm256_sub_ps(t, _mm256_round_ps(_mm256_add_ps(t, bias), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
                 e[k] = _mm256_mul_ps(e[k], e[k]);
             }
             GRID_UNROLL
             for (size_t k = 0; k < 2; k++) { /* elements 0..7 of each sixteen, then 8..15 */
-                __m256 sum16 =
-                    _mm256_add_ps(_mm256_add_ps(e[k], e[k + 2]), _mm256_add_ps(e[k + 4], e[k + 6]));
+                __m256 sum16 = _mm256_add_ps(_mm256_add_ps(e[k], e[k + 2]), _mm256_add_ps(e[k + 4], e[k + 6]));
                 acc[s][0] = _mm256_add_pd(acc[s][0], low_half(sum16));
                 acc[s][1] = _mm256_add_pd(acc[s][1], high_half(sum16));
             }
@@ -368,18 +334,17 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
 
 static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
 {
-    size_t whole = n / GRID_BLOCK * GRID_BLOCK;
+    size_t  whole = n / GRID_BLOCK * GRID_BLOCK;
     __m256d acc[2][2];
-    double lane[2][GRID_SUM_LANES];
+    double  lane[2][GRID_SUM_LANES];
     for (int s = 0; s < 2; s++) acc[s][0] = acc[s][1] = _mm256_setzero_pd();
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
         grid_prefetch(x + i);
-        float tmp[GRID_BLOCK];
+        float        tmp[GRID_BLOCK];
         const float *d = grid_unit_block(u, i, GRID_BLOCK, tmp);
         for (size_t k = 0; k < GRID_BLOCK; k += 8) {
             __m256 v = _mm256_loadu_ps(x + i + k);
-            __m256 t =
-                d ? _mm256_div_ps(v, _mm256_loadu_ps(d + k)) : _mm256_mul_ps(v, _mm256_set1_ps(u->inv));
+            __m256 t = d ? _mm256_div_ps(v, _mm256_loadu_ps(d + k)) : _mm256_mul_ps(v, _mm256_set1_ps(u->inv));
             acc[0][0] = _mm256_add_pd(acc[0][0], _mm256_mul_pd(low_half(t), low_half(t)));
             acc[0][1] = _mm256_add_pd(acc[0][1], _mm256_mul_pd(high_half(t), high_half(t)));
             acc[1][0] = _mm256_add_pd(acc[1][0], _mm256_mul_pd(low_half(v), low_half(v)));
@@ -395,21 +360,19 @@ static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
     sum[1] += grid_lanes_sum(lane[1]);
 }
 
-static float count(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b,
-                   uint32_t *bins)
+static float count(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b, uint32_t *bins)
 {
     if (m < GRID_BLOCK) return grid_count_plain(u, x, i, m, b, bins);
-    float tmp[GRID_BLOCK];
+    float        tmp[GRID_BLOCK];
     const float *d = grid_unit_block(u, i, m, tmp);
-    uint32_t bin[GRID_BLOCK];
-    __m256 t[8];
+    uint32_t     bin[GRID_BLOCK];
+    __m256       t[8];
     GRID_UNROLL
     for (int k = 0; k < 8; k++) {
         __m256 v = _mm256_loadu_ps(x + 8 * k);
         v = d ? _mm256_div_ps(v, _mm256_loadu_ps(d + 8 * k)) : _mm256_mul_ps(v, _mm256_set1_ps(u->inv));
         t[k] = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
-        __m256i n =
-            _mm256_sub_epi32(_mm256_srli_epi32(_mm256_castps_si256(t[k]), 21), _mm256_set1_epi32(b->lowest));
+        __m256i n = _mm256_sub_epi32(_mm256_srli_epi32(_mm256_castps_si256(t[k]), 21), _mm256_set1_epi32(b->lowest));
         n = _mm256_min_epi32(_mm256_max_epi32(n, _mm256_setzero_si256()), _mm256_set1_epi32(b->last));
         _mm256_storeu_si256((__m256i *)(bin + 8 * k), n);
     }

@@ -11,10 +11,7 @@ TAUT_INLINE uint64_t grid_load64(const uint8_t *p)
     memcpy(&v, p, 8);
     return v;
 }
-TAUT_INLINE void grid_store64(uint8_t *p, uint64_t v)
-{
-    memcpy(p, &v, 8);
-}
+TAUT_INLINE void grid_store64(uint8_t *p, uint64_t v) { memcpy(p, &v, 8); }
 
 /* Bits set; index of the lowest one, v != 0; bits up to the highest one */
 TAUT_INLINE unsigned grid_count_bits(uint64_t v)
@@ -43,10 +40,7 @@ TAUT_INLINE unsigned grid_bitlen(uint64_t v)
 }
 
 /* yes ? a : b, without the branch that compilers make of it and no predictor foretells. yes: 0 or 1 */
-TAUT_INLINE uint64_t grid_choose(unsigned yes, uint64_t a, uint64_t b)
-{
-    return b ^ ((a ^ b) & (0 - (uint64_t)yes));
-}
+TAUT_INLINE uint64_t grid_choose(unsigned yes, uint64_t a, uint64_t b) { return b ^ ((a ^ b) & (0 - (uint64_t)yes)); }
 
 /* Low bits first. Stores 8 bytes at p on every put, so dst needs 8 bytes of slack. */
 typedef struct grid_writer {
@@ -73,8 +67,8 @@ TAUT_INLINE uint8_t *grid_flush(grid_writer *w) /* pads the last byte with zero 
 /* Bits past the end read as zero; the caller compares pos with 8 * len after each bounded piece of work. */
 typedef struct grid_reader {
     const uint8_t *src;
-    size_t len; /* bytes that belong to the string */
-    size_t pos; /* bits consumed */
+    size_t         len; /* bytes that belong to the string */
+    size_t         pos; /* bits consumed */
 } grid_reader;
 
 TAUT_INLINE uint64_t grid_load_tail(const grid_reader *r, size_t at)
@@ -85,7 +79,7 @@ TAUT_INLINE uint64_t grid_load_tail(const grid_reader *r, size_t at)
 }
 TAUT_INLINE uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
 {
-    size_t at = r->pos >> 3;
+    size_t   at = r->pos >> 3;
     unsigned s = r->pos & 7;
     uint64_t v;
 #if defined(__CUDA_ARCH__) /* words lie at any byte */
@@ -93,8 +87,7 @@ TAUT_INLINE uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
 #else
     if (__builtin_expect(at + 9 <= r->len, 1))
         v = grid_load64(r->src + at) >> s | (uint64_t)r->src[at + 8] << 1 << (63 - s);
-    else
-        v = grid_load_tail(r, at) >> s | (at + 8 < r->len ? (uint64_t)r->src[at + 8] << 1 << (63 - s) : 0);
+    else v = grid_load_tail(r, at) >> s | (at + 8 < r->len ? (uint64_t)r->src[at + 8] << 1 << (63 - s) : 0);
 #endif
     r->pos += bits;
     return v & (~UINT64_C(0) >> (64 - bits));
@@ -104,12 +97,9 @@ TAUT_INLINE uint64_t grid_get(grid_reader *r, unsigned bits) /* bits 1..64 */
 TAUT_INLINE uint64_t grid_peek(const grid_reader *r, size_t ahead)
 {
     const uint8_t *p = r->src + ((r->pos + ahead) >> 3);
-    unsigned s = (r->pos + ahead) & 7;
+    unsigned       s = (r->pos + ahead) & 7;
     return grid_load64(p) >> s | (uint64_t)p[8] << 1 << (63 - s);
 }
-TAUT_INLINE bool grid_reader_ok(const grid_reader *r)
-{
-    return r->pos <= 8 * r->len;
-}
+TAUT_INLINE bool grid_reader_ok(const grid_reader *r) { return r->pos <= 8 * r->len; }
 
 #endif

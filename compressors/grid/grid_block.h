@@ -63,10 +63,7 @@ TAUT_INLINE uint64_t grid_groups(uint64_t nz)
     nz |= nz >> 2;
     return nz & GRID_GROUPS;
 }
-TAUT_INLINE unsigned grid_rice(uint64_t sum)
-{
-    return grid_bitlen(sum >> 7);
-}
+TAUT_INLINE unsigned grid_rice(uint64_t sum) { return grid_bitlen(sum >> 7); }
 
 TAUT_INLINE uint64_t grid_plane(const grid_block *b, unsigned bit)
 {
@@ -203,11 +200,10 @@ TAUT_INLINE bool grid_block_get(grid_reader *rd, unsigned cls, unsigned r, grid_
 
 typedef struct grid_classes {
     unsigned n;
-    uint8_t nibble[GRID_CHUNK_BLOCKS];
+    uint8_t  nibble[GRID_CHUNK_BLOCKS];
 } grid_classes;
 
-TAUT_INLINE void grid_classes_run(grid_classes *c,
-                                    unsigned zeros) /* a run writes no more nibbles than it has blocks */
+TAUT_INLINE void grid_classes_run(grid_classes *c, unsigned zeros) /* a run writes no more nibbles than it has blocks */
 {
     while (zeros >= GRID_RUN_MIN) {
         unsigned take = zeros < GRID_RUN_MAX ? zeros : (unsigned)GRID_RUN_MAX;
@@ -228,14 +224,11 @@ TAUT_INLINE size_t grid_classes_put(const grid_classes *c, uint8_t *dst) /* retu
 /* A chunk's classes as its blocks are written. */
 typedef struct grid_class_list {
     grid_classes c;
-    unsigned zeros; /* blocks not yet written as a run */
-    bool any;
+    unsigned     zeros; /* blocks not yet written as a run */
+    bool         any;
 } grid_class_list;
 
-TAUT_INLINE void grid_list_init(grid_class_list *l)
-{
-    l->c.n = 0, l->zeros = 0, l->any = false;
-}
+TAUT_INLINE void grid_list_init(grid_class_list *l) { l->c.n = 0, l->zeros = 0, l->any = false; }
 TAUT_INLINE void grid_list_add(grid_class_list *l, unsigned cls)
 {
     if (cls == GRID_ZERO) {
@@ -257,12 +250,11 @@ TAUT_INLINE size_t grid_list_close(grid_class_list *l, grid_writer *w, uint8_t *
 }
 
 /* cls[0..blocks) from the tail of src[0..len); false if they do not fit. *body = bytes before the classes. */
-TAUT_INLINE bool grid_classes_get(const uint8_t *src, size_t len, unsigned blocks, uint8_t *cls,
-                                    size_t *body)
+TAUT_INLINE bool grid_classes_get(const uint8_t *src, size_t len, unsigned blocks, uint8_t *cls, size_t *body)
 {
     unsigned run = 0;
-    size_t i = 0;
-    bool counted = true; /* false: the nibble before was RUN */
+    size_t   i = 0;
+    bool     counted = true; /* false: the nibble before was RUN */
     for (unsigned k = 0; k < blocks;) {
         if (i / 2 >= len) return false;
         unsigned v = src[len - 1 - i / 2] >> (i % 2 ? 4 : 0) & 15;

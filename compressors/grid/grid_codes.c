@@ -13,10 +13,7 @@
 
 /* ---- raw ---- */
 
-static bool is_raw(const taut_call *c)
-{
-    return c->calibration && c->calibration->raw;
-}
+static bool  is_raw(const taut_call *c) { return c->calibration && c->calibration->raw; }
 static float float_of(int32_t q)
 {
     float x;
@@ -63,12 +60,10 @@ static taut_status raw_values(const taut_call *c, const int32_t *q, float factor
 
 static taut_status call_step(const taut_call *c, float *step)
 {
-    if (c->calibration)
-        *step = c->calibration->f[GRID_CALIBRATED_STEP];
+    if (c->calibration) *step = c->calibration->f[GRID_CALIBRATED_STEP];
     else if (!c->calibration && taut__stage(c)->given >> GRID_KEY_STEP & 1)
         *step = (float)taut__stage(c)->value[GRID_KEY_STEP];
-    else
-        return taut__fail(TAUT_E_INVALID, "grid: codes need an agreed step: collect statistics and calibrate first");
+    else return taut__fail(TAUT_E_INVALID, "grid: codes need an agreed step: collect statistics and calibrate first");
     return TAUT_OK;
 }
 
@@ -81,10 +76,10 @@ static taut_status quantize(const taut_call *c, const float *src, int32_t *q, fl
 {
     if (is_raw(c)) return raw_quantize(c, src, q, err);
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    float step = 0;
+    float                            step = 0;
     TAUT_TRY(call_step(c, &step));
     for (size_t k = 0; k < grid_chunks_of(c->n); k++) {
-        size_t at = k * GRID_CHUNK;
+        size_t    at = k * GRID_CHUNK;
         grid_unit u = taut__grid_unit(c, at, step, 1, grid_dead(taut__stage(c)));
         if (!kernels->quantize(&u, src + at, grid_chunk_elems(c->n, k), q + at, err ? err + at : NULL, limit))
             return no_codes(step, limit);
@@ -97,18 +92,16 @@ static taut_status pack(const taut_call *c, const int32_t *q, uint8_t *dst, size
 {
     if (is_raw(c)) return raw_pack(c, q, dst, cap, len);
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    float step = 0;
+    float                            step = 0;
     TAUT_TRY(call_step(c, &step));
     TAUT_TRY(taut__grid_room(c, cap));
     size_t chunks = grid_chunks_of(c->n), end = GRID_HEADER + chunks * GRID_ENTRY;
-    bool any = false;
+    bool   any = false;
     for (size_t k = 0; k < chunks; k++) {
         const int32_t *codes = q + k * GRID_CHUNK;
-        size_t m = grid_chunk_elems(c->n, k), l;
-        if (grid_uses_rans(c))
-            l = taut__grid_rans_pack(kernels, codes, m, dst + end);
-        else
-            l = kernels->pack(codes, m, dst + end);
+        size_t         m = grid_chunk_elems(c->n, k), l;
+        if (grid_uses_rans(c)) l = taut__grid_rans_pack(kernels, codes, m, dst + end);
+        else l = kernels->pack(codes, m, dst + end);
         taut__put32(dst + GRID_HEADER + k * GRID_ENTRY, (uint32_t)l);
         end += l;
         any |= l != 0;
@@ -121,7 +114,7 @@ static taut_status quantize_pack(const taut_call *c, const float *src, int32_t *
                                  uint8_t *dst, size_t cap, size_t *len)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    float step = 0;
+    float                            step = 0;
     if (grid_uses_rans(c) || is_raw(c)) {
         TAUT_TRY(quantize(c, src, q, err, limit));
         return pack(c, q, dst, cap, len);
@@ -129,12 +122,12 @@ static taut_status quantize_pack(const taut_call *c, const float *src, int32_t *
     TAUT_TRY(call_step(c, &step));
     TAUT_TRY(taut__grid_room(c, cap));
     size_t chunks = grid_chunks_of(c->n), end = GRID_HEADER + chunks * GRID_ENTRY;
-    bool any = false;
+    bool   any = false;
     for (size_t k = 0; k < chunks; k++) {
-        size_t at = k * GRID_CHUNK;
+        size_t    at = k * GRID_CHUNK;
         grid_unit u = taut__grid_unit(c, at, step, 1, grid_dead(taut__stage(c)));
-        size_t l = kernels->quantize_pack(&u, src + at, grid_chunk_elems(c->n, k), q + at, err ? err + at : NULL,
-                                          limit, dst + end);
+        size_t l = kernels->quantize_pack(&u, src + at, grid_chunk_elems(c->n, k), q + at, err ? err + at : NULL, limit,
+                                          dst + end);
         if (l == GRID_NO_CODES) return no_codes(step, limit);
         taut__put32(dst + GRID_HEADER + k * GRID_ENTRY, (uint32_t)l);
         end += l;
@@ -155,8 +148,7 @@ static taut_status open_codes(const taut_call *c, const uint8_t *src, size_t len
     TAUT_TRY(taut__grid_open(c, src, len, h));
     if (h->kind == GRID_KIND_RAW) return taut__grid_corrupt("floats where codes are due");
     if (h->kind != GRID_KIND_ZERO && h->step != step)
-        return taut__fail(TAUT_E_MISMATCH, "grid: payload has step %g, agreed is %g", (double)h->step,
-                          (double)step);
+        return taut__fail(TAUT_E_MISMATCH, "grid: payload has step %g, agreed is %g", (double)h->step, (double)step);
     return TAUT_OK;
 }
 
@@ -172,10 +164,10 @@ static taut_status dequantize(const taut_call *c, const int32_t *q, float factor
 {
     if (is_raw(c)) return raw_values(c, q, factor, dst);
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    float step = 0;
+    float                            step = 0;
     TAUT_TRY(call_step(c, &step));
     for (size_t k = 0; k < grid_chunks_of(c->n); k++) {
-        size_t at = k * GRID_CHUNK;
+        size_t    at = k * GRID_CHUNK;
         grid_unit u = taut__grid_unit(c, at, step, factor, grid_dead(taut__stage(c)));
         kernels->dequantize(&u, q + at, grid_chunk_elems(c->n, k), dst + at);
     }
@@ -190,7 +182,7 @@ static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t 
         return raw_values(c, acc, 1, dst);
     }
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    grid_header h = {0};
+    grid_header                      h = {0};
     TAUT_TRY(open_codes(c, src, len, &h));
     if (h.kind != GRID_KIND_PACKED) {
         if (h.kind != GRID_KIND_ZERO) TAUT_TRY(taut__grid_decode_chunks(c, &h, src, GRID_CODES, acc));
@@ -208,6 +200,9 @@ static taut_status unpack_values(const taut_call *c, const uint8_t *src, size_t 
     return TAUT_OK;
 }
 
-const taut_integer_ops taut__grid_integer = {
-    .quantize = quantize, .pack = pack, .quantize_pack = quantize_pack, .unpack_add = unpack_add,
-    .unpack_values = unpack_values, .dequantize = dequantize};
+const taut_integer_ops taut__grid_integer = {.quantize = quantize,
+                                             .pack = pack,
+                                             .quantize_pack = quantize_pack,
+                                             .unpack_add = unpack_add,
+                                             .unpack_values = unpack_values,
+                                             .dequantize = dequantize};

@@ -10,9 +10,9 @@
  * warps decode blocks. */
 #include "grid_cuda_chunk.h"
 
-
-static __global__ void __launch_bounds__(THREADS) grid_encode(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
-                                                       unsigned long long *state, uint8_t *slots)
+static __global__ void __launch_bounds__(THREADS)
+    grid_encode(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
+                unsigned long long *state, uint8_t *slots)
 {
     TAUT_SHARED(unsigned long long, shared, 2);
     uint8_t *slot = slots + (uint64_t)blockIdx.x * SLOT;
@@ -26,8 +26,8 @@ static __global__ void __launch_bounds__(THREADS) grid_encode(const __grid_const
             __syncthreads(); /* shared[0] is about to change */
             continue;
         }
-        uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
-        uint32_t              bytes = j->n ? encode_chunk(j, batch.dtype, set, k, slot, false, NULL) : 0;
+        uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
+        uint32_t bytes = j->n ? encode_chunk(j, batch.dtype, set, k, slot, false, NULL) : 0;
         place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, false, shared);
     }
 }
@@ -68,14 +68,17 @@ static __device__ bool walk_chunk(const uint8_t *src, uint32_t bytes, uint32_t b
 
 /* Chunk k of every peer: opened by all threads, walked by a warp's first lane each. What is malformed counts as zero, and is flagged.
  * peers, start: shared memory. */
-static __device__ void open_peers(const taut__cuda_batch &batch, const taut__cuda_job *j, uint64_t k, uint32_t *start, peer_chunks *peers)
+static __device__ void open_peers(const taut__cuda_batch &batch, const taut__cuda_job *j, uint64_t k, uint32_t *start,
+                                  peer_chunks *peers)
 {
-    uint32_t warp = threadIdx.x / TAUT_WARP, blocks = (uint32_t)((taut__min(GRID_CHUNK, j->n - k * GRID_CHUNK) + GRID_BLOCK - 1) / GRID_BLOCK);
+    uint32_t warp = threadIdx.x / TAUT_WARP,
+             blocks = (uint32_t)((taut__min(GRID_CHUNK, j->n - k * GRID_CHUNK) + GRID_BLOCK - 1) / GRID_BLOCK);
     for (uint32_t p = 0; p < batch.peer_count; p++) {
         const uint8_t *payload = j->peers[p];
         uint64_t       from = 0;
         uint32_t       kind = 0, bytes = 0;
-        bool           opened = open_payload(j, payload, *j->peer_len[p], k, true, &kind, &from, &bytes) && (kind == KIND_PACKED || kind == KIND_ZERO);
+        bool           opened = open_payload(j, payload, *j->peer_len[p], k, true, &kind, &from, &bytes) &&
+                      (kind == KIND_PACKED || kind == KIND_ZERO);
         __syncthreads(); /* open_payload's shared memory is used again */
         if (threadIdx.x != 0) continue;
         if (!opened) taut_flag(j, TAUT__CUDA_CORRUPT);
@@ -86,7 +89,8 @@ static __device__ void open_peers(const taut__cuda_batch &batch, const taut__cud
     if (threadIdx.x == 0) peers->count = batch.peer_count, peers->start = start;
     __syncthreads();
     if (TAUT_LANE == 0 && warp < peers->count && peers->src[warp] &&
-        !walk_chunk(peers->src[warp], (uint32_t)(peers->end[warp] - peers->src[warp]), blocks, start + warp * GRID_CHUNK_BLOCKS)) {
+        !walk_chunk(peers->src[warp], (uint32_t)(peers->end[warp] - peers->src[warp]), blocks,
+                    start + warp * GRID_CHUNK_BLOCKS)) {
         taut_flag(j, TAUT__CUDA_CORRUPT);
         peers->src[warp] = NULL;
     }
@@ -94,8 +98,9 @@ static __device__ void open_peers(const taut__cuda_batch &batch, const taut__cud
 }
 
 /* The sum of codes and peers, packed, a chunk at a time: neither codes nor sums go to memory. */
-static __global__ void __launch_bounds__(THREADS, 2) grid_sum(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
-                                                    unsigned long long *state, uint8_t *slots)
+static __global__ void __launch_bounds__(THREADS, 2)
+    grid_sum(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
+             unsigned long long *state, uint8_t *slots)
 {
     TAUT_SHARED(unsigned long long, shared, 2);
     TAUT_SHARED(uint32_t, start, TAUT__GRID_PEERS * GRID_CHUNK_BLOCKS);
@@ -137,26 +142,31 @@ static __device__ bool raw_peers_open(const taut__cuda_batch &batch, const taut_
     return good;
 }
 
-static __global__ void __launch_bounds__(THREADS) grid_raw(const __grid_constant__ taut__cuda_batch batch, settings set, uint32_t what, bool always)
+static __global__ void __launch_bounds__(THREADS)
+    grid_raw(const __grid_constant__ taut__cuda_batch batch, settings set, uint32_t what, bool always)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
     uint64_t              from = unit * GRID_CHUNK, to = taut__min(j->n, from + GRID_CHUNK);
     float                *out = (float *)(j->payload + HEADER);
     if (!always && !grid_is_raw(j)) return;
-    if (((what & RAW_ADD) && !raw_opens(j->payload, *j->len, j->n)) || ((what & RAW_PEERS) && !raw_peers_open(batch, j))) {
+    if (((what & RAW_ADD) && !raw_opens(j->payload, *j->len, j->n)) ||
+        ((what & RAW_PEERS) && !raw_peers_open(batch, j))) {
         if (threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
         return;
     }
     for (uint64_t i = from + threadIdx.x; i < to; i += THREADS) {
-        float    x = what & (RAW_FROM_CODES | RAW_ADD) ? __uint_as_float(j->codes ? (uint32_t)j->codes[i] : 0) : ((const float *)j->src)[i];
+        float    x = what & (RAW_FROM_CODES | RAW_ADD) ? __uint_as_float(j->codes ? (uint32_t)j->codes[i] : 0)
+                                                       : ((const float *)j->src)[i];
         uint32_t peers = what & RAW_PEERS ? batch.peer_count : 0;
         for (uint32_t p = 0; p < peers; p++) x += ((const float *)(j->peers[p] + HEADER))[i];
         if (j->residual && !(what & (RAW_FROM_CODES | RAW_ADD))) x = j->residual[i] + x;
         if (what & RAW_ADD) x += out[i];
         if (what & RAW_TO_PAYLOAD) out[i] = x;
         if (what & RAW_TO_CODES) j->codes[i] = (int32_t)__float_as_uint(x);
-        if (what & RAW_VALUES) taut_store4_as(j->dst, batch.dtype, i, i + 1, make_float4(batch.factor == 1 ? x : x * batch.factor, 0, 0, 0));
+        if (what & RAW_VALUES)
+            taut_store4_as(j->dst, batch.dtype, i, i + 1,
+                           make_float4(batch.factor == 1 ? x : x * batch.factor, 0, 0, 0));
         if (j->err && !(what & (RAW_FROM_CODES | RAW_ADD))) j->err[i] = 0;
     }
     if (unit != 0 || threadIdx.x != 0 || !(what & RAW_TO_PAYLOAD)) return;
@@ -166,16 +176,18 @@ static __global__ void __launch_bounds__(THREADS) grid_raw(const __grid_constant
     *j->len = HEADER + 4 * j->n;
 }
 
-static __global__ void __launch_bounds__(THREADS) grid_quantize(const __grid_constant__ taut__cuda_batch batch, settings set)
+static __global__ void __launch_bounds__(THREADS)
+    grid_quantize(const __grid_constant__ taut__cuda_batch batch, settings set)
 {
     uint64_t              k;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
     if (grid_is_raw(j)) return;
-    grid_warp_unit        u = grid_unit_of(j, 1, set.bias);
-    uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
+    grid_warp_unit u = grid_unit_of(j, 1, set.bias);
+    uint64_t       first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
     for (uint32_t block = threadIdx.x / TAUT_WARP; (uint64_t)block * GRID_BLOCK < n; block += WARPS) {
         round_block r;
-        take_floats(j, batch.dtype, set, u, first + (uint64_t)block * GRID_BLOCK, (uint32_t)taut__min(GRID_BLOCK, n - (uint64_t)block * GRID_BLOCK), false, &r);
+        take_floats(j, batch.dtype, set, u, first + (uint64_t)block * GRID_BLOCK,
+                    (uint32_t)taut__min(GRID_BLOCK, n - (uint64_t)block * GRID_BLOCK), false, &r);
     }
 }
 
@@ -185,8 +197,8 @@ static __global__ void __launch_bounds__(THREADS) grid_dequantize(const __grid_c
     uint64_t              k;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
     if (grid_is_raw(j)) return;
-    grid_warp_unit        u = grid_unit_of(j, batch.factor, 0);
-    uint64_t              from = k * GRID_CHUNK, to = taut__min(j->n, from + GRID_CHUNK);
+    grid_warp_unit u = grid_unit_of(j, batch.factor, 0);
+    uint64_t       from = k * GRID_CHUNK, to = taut__min(j->n, from + GRID_CHUNK);
     for (uint64_t i = from + 4 * threadIdx.x; i < to; i += 4 * THREADS) {
         float    v[4];
         uint64_t left = to - i;
@@ -208,14 +220,16 @@ static __global__ void __launch_bounds__(THREADS) grid_dequantize(const __grid_c
 
 /* ---- decoding ---- */
 
-static __device__ void decode_plain(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u, sink to, uint64_t first,
-                                    uint64_t n, const uint32_t *words)
+static __device__ void decode_plain(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u,
+                                    sink to, uint64_t first, uint64_t n, const uint32_t *words)
 {
     if (!words && (to == CODES || to == ADD)) return;
-    for (uint64_t i = threadIdx.x; i < n; i += THREADS) deliver(batch, j, u, to, first + i, words != NULL, words ? words[first + i] : 0, 0);
+    for (uint64_t i = threadIdx.x; i < n; i += THREADS)
+        deliver(batch, j, u, to, first + i, words != NULL, words ? words[first + i] : 0, 0);
 }
 
-static __global__ void __launch_bounds__(THREADS) grid_decode(const __grid_constant__ taut__cuda_batch batch, sink to, bool no_rans)
+static __global__ void __launch_bounds__(THREADS)
+    grid_decode(const __grid_constant__ taut__cuda_batch batch, sink to, bool no_rans)
 {
     uint64_t              k, from = 0;
     uint32_t              kind = 0, bytes = 0;
@@ -235,7 +249,8 @@ static __global__ void __launch_bounds__(THREADS) grid_decode(const __grid_const
         if (no_rans && threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
         return;
     }
-    if (!decode_packed(batch, j, u, to, first, n, j->payload + from, bytes) && TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
+    if (!decode_packed(batch, j, u, to, first, n, j->payload + from, bytes) && TAUT_LANE == 0)
+        taut_flag(j, TAUT__CUDA_CORRUPT);
 }
 
 /* ---- launchers ---- */
@@ -248,9 +263,11 @@ static settings settings_of(double dead, int32_t limit, bool from_codes)
 static taut_status check(const taut__cuda_batch *b, const char *what)
 {
     TAUT_TRY(taut_check_batch(b, what));
-    if (!b->jobs && b->one.payload && !b->one.len) return taut__fail(TAUT_E_INVALID, "%s: len must be device memory", what);
+    if (!b->jobs && b->one.payload && !b->one.len)
+        return taut__fail(TAUT_E_INVALID, "%s: len must be device memory", what);
     if (!b->jobs && b->one.first % GRID_BLOCK)
-        return taut__fail(TAUT_E_INVALID, "%s: slice begins at element %llu: must be a multiple of %d", what, (unsigned long long)b->one.first, GRID_BLOCK);
+        return taut__fail(TAUT_E_INVALID, "%s: slice begins at element %llu: must be a multiple of %d", what,
+                          (unsigned long long)b->one.first, GRID_BLOCK);
     return TAUT_OK;
 }
 static size_t fixed_work(uint64_t units) { return 16 + (8 * (size_t)units + 15) / 16 * 16; }
@@ -261,31 +278,38 @@ static size_t encode_work(uint64_t units, uint32_t together, bool rans)
     return fixed_work(units) + (size_t)taut__min(taut__max(units, 1), taut__max(together, 1)) * slot_bytes(rans);
 }
 
-static taut_status run_encode(const taut__cuda_batch *b, const settings &set, const void *tables, const char *what, taut__cuda_stream s)
+static taut_status run_encode(const taut__cuda_batch *b, const settings &set, const void *tables, const char *what,
+                              taut__cuda_stream s)
 {
     size_t fixed = fixed_work(b->units), slot = slot_bytes(tables != NULL);
     if (b->work_bytes < fixed + slot)
-        return taut__fail(TAUT_E_CAPACITY, "%s: %zu bytes of scratch: must be at least %zu", what, b->work_bytes, fixed + slot);
+        return taut__fail(TAUT_E_CAPACITY, "%s: %zu bytes of scratch: must be at least %zu", what, b->work_bytes,
+                          fixed + slot);
     uint64_t    blocks = taut__min((b->work_bytes - fixed) / slot, b->units);
     uint8_t    *work = (uint8_t *)b->work;
     cudaError_t e = cudaMemsetAsync(work, 0, fixed, s);
     if (e != cudaSuccess) return taut__fail(TAUT_E_DEVICE, "%s: %s", what, cudaGetErrorString(e));
     unsigned long long *ticket = (unsigned long long *)work, *state = ticket + 2;
-    if (tables) taut_grid_rans_encode(b, set.bias, set.dead, set.limit, set.from_codes, (unsigned)blocks, ticket, state, work + fixed, (const grid_tables *)tables, s);
+    if (tables)
+        taut_grid_rans_encode(b, set.bias, set.dead, set.limit, set.from_codes, (unsigned)blocks, ticket, state,
+                              work + fixed, (const grid_tables *)tables, s);
     else TAUT_LAUNCH(grid_encode, (unsigned)blocks, THREADS, 0, s, *b, set, ticket, state, work + fixed);
     return taut_launched(what);
 }
 /* The other way for the same jobs, where they may take it. */
 static void run_raw(const taut__cuda_batch *b, double dead, uint32_t what, taut__cuda_stream s)
 {
-    if (b->one.raw) TAUT_LAUNCH(grid_raw, (unsigned)b->units, THREADS, 0, s, *b, settings_of(dead, 0, false), what, false);
+    if (b->one.raw)
+        TAUT_LAUNCH(grid_raw, (unsigned)b->units, THREADS, 0, s, *b, settings_of(dead, 0, false), what, false);
 }
 static taut_status need_step(const taut__cuda_batch *b, const char *what)
 {
     if (b->jobs || b->one.step || b->one.given > 0) return TAUT_OK;
-    return taut__fail(TAUT_E_INVALID, "%s: step=%g: must be agreed, in device memory, or given", what, (double)b->one.given);
+    return taut__fail(TAUT_E_INVALID, "%s: step=%g: must be agreed, in device memory, or given", what,
+                      (double)b->one.given);
 }
-static taut_status encode(const taut__cuda_batch *b, double dead, int32_t limit, const void *tables, taut__cuda_stream s)
+static taut_status encode(const taut__cuda_batch *b, double dead, int32_t limit, const void *tables,
+                          taut__cuda_stream s)
 {
     TAUT_TRY(check(b, "grid encode"));
     TAUT_TRY(need_step(b, "grid encode"));
@@ -306,20 +330,25 @@ static taut_status sum_pack(const taut__cuda_batch *b, double dead, taut__cuda_s
     TAUT_TRY(need_step(b, "grid sum"));
     if (b->peer_count < 1 || b->peer_count > TAUT__GRID_PEERS)
         return taut__fail(TAUT_E_RANGE, "grid sum: %u payloads: must be 1..%d", b->peer_count, TAUT__GRID_PEERS);
-    if (b->work_bytes < fixed + slot) return taut__fail(TAUT_E_CAPACITY, "grid sum: %zu bytes of scratch: must be at least %zu", b->work_bytes, fixed + slot);
+    if (b->work_bytes < fixed + slot)
+        return taut__fail(TAUT_E_CAPACITY, "grid sum: %zu bytes of scratch: must be at least %zu", b->work_bytes,
+                          fixed + slot);
     uint8_t    *work = (uint8_t *)b->work;
     cudaError_t e = cudaMemsetAsync(work, 0, fixed, s);
     if (e != cudaSuccess) return taut__fail(TAUT_E_DEVICE, "grid sum: %s", cudaGetErrorString(e));
     unsigned long long *ticket = (unsigned long long *)work, *state = ticket + 2;
     run_raw(b, dead, RAW_FROM_CODES | RAW_PEERS | RAW_TO_PAYLOAD, s);
-    TAUT_LAUNCH(grid_sum, (unsigned)taut__min((b->work_bytes - fixed) / slot, b->units), THREADS, 0, s, *b, settings_of(dead, 0, true), ticket, state, work + fixed);
+    TAUT_LAUNCH(grid_sum, (unsigned)taut__min((b->work_bytes - fixed) / slot, b->units), THREADS, 0, s, *b,
+                settings_of(dead, 0, true), ticket, state, work + fixed);
     return taut_launched("grid sum");
 }
 static taut_status raw(const taut__cuda_batch *b, double dead, taut__cuda_stream s)
 {
     TAUT_TRY(check(b, "grid raw"));
-    if (b->dtype != TAUT_F32) return taut__fail(TAUT_E_UNSUPPORTED, "grid raw: dtype %d: must be 0 (f32)", (int)b->dtype);
-    TAUT_LAUNCH(grid_raw, (unsigned)b->units, THREADS, 0, s, *b, settings_of(dead, 0, false), (uint32_t)RAW_TO_PAYLOAD, true);
+    if (b->dtype != TAUT_F32)
+        return taut__fail(TAUT_E_UNSUPPORTED, "grid raw: dtype %d: must be 0 (f32)", (int)b->dtype);
+    TAUT_LAUNCH(grid_raw, (unsigned)b->units, THREADS, 0, s, *b, settings_of(dead, 0, false), (uint32_t)RAW_TO_PAYLOAD,
+                true);
     return taut_launched("grid raw");
 }
 static taut_status quantize(const taut__cuda_batch *b, double dead, int32_t limit, taut__cuda_stream s)
@@ -338,7 +367,8 @@ static taut_status dequantize(const taut__cuda_batch *b, taut__cuda_stream s)
     TAUT_LAUNCH(grid_dequantize, (unsigned)b->units, THREADS, 0, s, *b);
     return taut_launched("grid dequantize");
 }
-static taut_status run_decode(const taut__cuda_batch *b, sink to, const void *tables, const char *what, taut__cuda_stream s)
+static taut_status run_decode(const taut__cuda_batch *b, sink to, const void *tables, const char *what,
+                              taut__cuda_stream s)
 {
     TAUT_TRY(check(b, what));
     if (to == CODES || to == VALUES) TAUT_TRY(need_step(b, what));
@@ -347,9 +377,20 @@ static taut_status run_decode(const taut__cuda_batch *b, sink to, const void *ta
     if (tables) taut_grid_rans_decode(b, to, (const grid_tables *)tables, s);
     return taut_launched(what);
 }
-static taut_status decode(const taut__cuda_batch *b, bool add, const void *tables, taut__cuda_stream s) { return run_decode(b, add ? ADD : STORE, tables, "grid decode", s); }
-static taut_status unpack_add(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s) { return run_decode(b, CODES, tables, "grid unpack", s); }
-static taut_status unpack_values(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s) { return run_decode(b, VALUES, tables, "grid unpack values", s); }
+static taut_status decode(const taut__cuda_batch *b, bool add, const void *tables, taut__cuda_stream s)
+{
+    return run_decode(b, add ? ADD : STORE, tables, "grid decode", s);
+}
+static taut_status unpack_add(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s)
+{
+    return run_decode(b, CODES, tables, "grid unpack", s);
+}
+static taut_status unpack_values(const taut__cuda_batch *b, const void *tables, taut__cuda_stream s)
+{
+    return run_decode(b, VALUES, tables, "grid unpack values", s);
+}
 
 extern "C" const taut__cuda_grid TAUT_CUDA_TABLE(grid);
-extern "C" const taut__cuda_grid TAUT_CUDA_TABLE(grid) = {sizeof(grid_tables), encode_work, encode, pack, sum_pack, raw, quantize, dequantize, decode, unpack_add, unpack_values};
+extern "C" const taut__cuda_grid TAUT_CUDA_TABLE(grid) = {
+    sizeof(grid_tables), encode_work, encode,     pack,         sum_pack, raw, quantize,
+    dequantize,          decode,      unpack_add, unpack_values};

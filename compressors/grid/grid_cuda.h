@@ -11,8 +11,8 @@
 
 /* A block of codes as a warp holds it. */
 struct grid_warp_block {
-    uint32_t a, b;      /* magnitudes of elements lane and lane + 32 */
-    uint64_t sign;      /* the same in all lanes, as all masks here */
+    uint32_t a, b; /* magnitudes of elements lane and lane + 32 */
+    uint64_t sign; /* the same in all lanes, as all masks here */
 };
 
 static __device__ __forceinline__ uint64_t grid_vote(bool a, bool b)
@@ -23,7 +23,10 @@ static __device__ __forceinline__ uint64_t grid_vote(bool a, bool b)
 static __device__ __forceinline__ bool grid_bit_a(uint64_t m) { return (uint32_t)m >> TAUT_LANE & 1; }
 static __device__ __forceinline__ bool grid_bit_b(uint64_t m) { return (uint32_t)(m >> 32) >> TAUT_LANE & 1; }
 /* How many bits of the mask lie before each of the lane's elements. */
-static __device__ __forceinline__ uint32_t grid_rank_a(uint64_t m) { return (uint32_t)__popc((uint32_t)m & TAUT_LANES_LT); }
+static __device__ __forceinline__ uint32_t grid_rank_a(uint64_t m)
+{
+    return (uint32_t)__popc((uint32_t)m & TAUT_LANES_LT);
+}
 static __device__ __forceinline__ uint32_t grid_rank_b(uint64_t m)
 {
     return (uint32_t)__popc((uint32_t)m) + (uint32_t)__popc((uint32_t)(m >> 32) & TAUT_LANES_LT);
@@ -42,11 +45,13 @@ static __device__ __forceinline__ uint64_t grid_warp_pext(uint64_t v, uint64_t m
 }
 static __device__ __forceinline__ uint64_t grid_warp_pdep(uint64_t v, uint64_t mask)
 {
-    return grid_vote(grid_bit_a(mask) && (v >> (grid_rank_a(mask) & 63) & 1), grid_bit_b(mask) && (v >> (grid_rank_b(mask) & 63) & 1));
+    return grid_vote(grid_bit_a(mask) && (v >> (grid_rank_a(mask) & 63) & 1),
+                     grid_bit_b(mask) && (v >> (grid_rank_b(mask) & 63) & 1));
 }
 static __device__ __forceinline__ uint64_t grid_warp_sum(uint32_t a, uint32_t b)
 {
-    uint64_t lo = __reduce_add_sync(TAUT_ALL, (a & 0xffff) + (b & 0xffff)), hi = __reduce_add_sync(TAUT_ALL, (a >> 16) + (b >> 16));
+    uint64_t lo = __reduce_add_sync(TAUT_ALL, (a & 0xffff) + (b & 0xffff)),
+             hi = __reduce_add_sync(TAUT_ALL, (a >> 16) + (b >> 16));
     return lo + (hi << 16);
 }
 
@@ -84,7 +89,10 @@ static __device__ __forceinline__ uint64_t grid_take(grid_warp_reader *r, uint32
 static __device__ __forceinline__ void grid_warp_put(uint32_t *window, uint32_t *pos, uint64_t v, uint32_t bits)
 {
     uint32_t at = *pos / 32, s = *pos % 32, lane = TAUT_LANE;
-    uint32_t piece = lane == 0 ? (uint32_t)(v << s) : lane == 1 ? (uint32_t)(v >> (32 - s)) : lane == 2 && s ? (uint32_t)(v >> 32 >> (32 - s)) : 0;
+    uint32_t piece = lane == 0        ? (uint32_t)(v << s)
+                     : lane == 1      ? (uint32_t)(v >> (32 - s))
+                     : lane == 2 && s ? (uint32_t)(v >> 32 >> (32 - s))
+                                      : 0;
     if (lane < 3 && piece) atomicOr(&window[at + lane], piece);
     *pos += bits;
 }
@@ -96,7 +104,10 @@ struct grid_shape_of {
     uint32_t cls, r, bits;
 };
 
-static __device__ __forceinline__ uint32_t grid_escape_bits(uint32_t h) { return h < GRID_LEVELS ? 0 : 4 + (uint32_t)grid_bitlen(h - GRID_LEVELS + 1); }
+static __device__ __forceinline__ uint32_t grid_escape_bits(uint32_t h)
+{
+    return h < GRID_LEVELS ? 0 : 4 + (uint32_t)grid_bitlen(h - GRID_LEVELS + 1);
+}
 
 static __device__ __forceinline__ grid_shape_of grid_warp_shape(const grid_warp_block &k)
 {
@@ -108,7 +119,8 @@ static __device__ __forceinline__ grid_shape_of grid_warp_shape(const grid_warp_
     s.bits = 0;
     if (s.cls == GRID_ZERO) return s;
     uint32_t a = k.a >> r, b = k.b >> r;
-    uint32_t both = __reduce_add_sync(TAUT_ALL, min(a, 7u) + min(b, 7u) + ((grid_escape_bits(a) + grid_escape_bits(b)) << 16));
+    uint32_t both =
+        __reduce_add_sync(TAUT_ALL, min(a, 7u) + min(b, 7u) + ((grid_escape_bits(a) + grid_escape_bits(b)) << 16));
     s.bits = (s.cls == GRID_WIDE ? 5 : 0) + 64 * r + (both & 0xffff) + (both >> 16) + grid_count_bits(nz);
     if (s.cls < GRID_H4) s.bits += 6 * grid_count_bits(nz);
     else if (s.cls == GRID_H4) s.bits += 16 + 4 * grid_count_bits(grid_groups(nz));
@@ -158,7 +170,8 @@ static __device__ inline void grid_warp_body(const grid_warp_block &k, grid_shap
         map = next;
     }
     for (; map; map &= map - 1) {
-        uint32_t i = grid_low_bit(map), h = __shfl_sync(TAUT_ALL, i < 32 ? a : b, (int)(i % 32)), v = h - GRID_LEVELS + 1;
+        uint32_t i = grid_low_bit(map), h = __shfl_sync(TAUT_ALL, i < 32 ? a : b, (int)(i % 32)),
+                 v = h - GRID_LEVELS + 1;
         uint32_t len = (uint32_t)grid_bitlen(v) - 1;
         grid_warp_put(window, pos, len | (uint64_t)(v & ~(1u << len)) << 5, 5 + len);
     }
@@ -237,29 +250,41 @@ static __device__ inline bool grid_warp_read(grid_warp_reader *rd, uint32_t cls,
     k->sign = grid_warp_pdep(grid_take(rd, grid_count_bits(nz)), nz);
     return true;
 }
-static __device__ __forceinline__ int32_t grid_code_a(const grid_warp_block &k) { return grid_bit_a(k.sign) ? -(int32_t)k.a : (int32_t)k.a; }
-static __device__ __forceinline__ int32_t grid_code_b(const grid_warp_block &k) { return grid_bit_b(k.sign) ? -(int32_t)k.b : (int32_t)k.b; }
+static __device__ __forceinline__ int32_t grid_code_a(const grid_warp_block &k)
+{
+    return grid_bit_a(k.sign) ? -(int32_t)k.a : (int32_t)k.a;
+}
+static __device__ __forceinline__ int32_t grid_code_b(const grid_warp_block &k)
+{
+    return grid_bit_b(k.sign) ? -(int32_t)k.b : (int32_t)k.b;
+}
 
 /* ---- units: step and scale of an element ---- */
 
 struct grid_warp_unit {
-    float           step, inv, bias;
-    const float    *scale;
-    uint64_t        stride, first;
-    bool            divide, huge; /* divide: by the unit, whose reciprocal may be infinite or differs; huge: values are kept finite */
+    float        step, inv, bias;
+    const float *scale;
+    uint64_t     stride, first;
+    bool         divide,
+        huge; /* divide: by the unit, whose reciprocal may be infinite or differs; huge: values are kept finite */
     __device__ __forceinline__ float at(uint64_t i) const /* i: element of the job */
     {
         if (stride == 0) return step;
         return step * scale[stride == 1 ? first + i : (first + i) / stride];
     }
     /* |x| in units, plus the bias: what is truncated */
-    __device__ __forceinline__ float level(float x, float d) const { return (divide ? fabsf(x) / d : fabsf(x) * inv) + bias; }
+    __device__ __forceinline__ float level(float x, float d) const
+    {
+        return (divide ? fabsf(x) / d : fabsf(x) * inv) + bias;
+    }
 };
 static __device__ __forceinline__ float grid_step_of(const taut__cuda_job *j) { return j->step ? *j->step : j->given; }
-static __device__ __forceinline__ bool grid_is_raw(const taut__cuda_job *j) { return j->raw && *j->raw; }
-static __device__ __forceinline__ grid_warp_unit grid_unit_at(const taut__cuda_job *j, float step, bool huge, float factor, float bias)
+static __device__ __forceinline__ bool  grid_is_raw(const taut__cuda_job *j) { return j->raw && *j->raw; }
+static __device__ __forceinline__ grid_warp_unit grid_unit_at(const taut__cuda_job *j, float step, bool huge,
+                                                              float factor, float bias)
 {
-    grid_warp_unit u = {step * factor, 0, bias, j->scale, j->scale ? j->stride : 0, j->first, false, huge && step >= GRID_HUGE_STEP};
+    grid_warp_unit u = {
+        step * factor, 0, bias, j->scale, j->scale ? j->stride : 0, j->first, false, huge && step >= GRID_HUGE_STEP};
     if (j->scale && j->stride == 0) u.step *= j->scale[0];
     u.divide = u.stride != 0 || u.step < FLT_MIN;
     u.inv = 1.0f / u.step;
@@ -272,7 +297,8 @@ static __device__ __forceinline__ grid_warp_unit grid_unit_of(const taut__cuda_j
 /* Of a payload whose header has been looked at: its own step, where none was agreed. */
 static __device__ __forceinline__ grid_warp_unit grid_unit_of_payload(const taut__cuda_job *j)
 {
-    return grid_unit_at(j, j->step ? *j->step : __uint_as_float(((const uint32_t *)j->payload)[1]), j->step != NULL, 1, 0);
+    return grid_unit_at(j, j->step ? *j->step : __uint_as_float(((const uint32_t *)j->payload)[1]), j->step != NULL, 1,
+                        0);
 }
 /* With steps near the largest float the code above a finite value may stand for an infinite one: it stands for the largest then. */
 static __device__ __forceinline__ float grid_finite(const grid_warp_unit &u, float v)

@@ -11,16 +11,17 @@
 #define taut_grid_rans_encode TAUT_CUDA_TABLE(rans_encode)
 #define taut_grid_rans_decode TAUT_CUDA_TABLE(rans_decode)
 size_t taut_grid_rans_slot(void);
-void taut_grid_rans_encode(const taut__cuda_batch *b, float bias, uint32_t dead, int32_t limit, uint32_t from_codes, unsigned blocks,
-                           unsigned long long *ticket, unsigned long long *state, uint8_t *slots, const grid_tables *tables, taut__cuda_stream s);
-void taut_grid_rans_decode(const taut__cuda_batch *b, int to, const grid_tables *tables, taut__cuda_stream s);
+void   taut_grid_rans_encode(const taut__cuda_batch *b, float bias, uint32_t dead, int32_t limit, uint32_t from_codes,
+                             unsigned blocks, unsigned long long *ticket, unsigned long long *state, uint8_t *slots,
+                             const grid_tables *tables, taut__cuda_stream s);
+void   taut_grid_rans_decode(const taut__cuda_batch *b, int to, const grid_tables *tables, taut__cuda_stream s);
 
 enum {
     WARPS = 8,
     THREADS = WARPS * TAUT_WARP,
     PER_WARP = 4,
-    ROUND = WARPS * PER_WARP,                        /* blocks */
-    WINDOW = ROUND * GRID_BLOCK_BYTES / 4 + 4,       /* words: a round and what is left of the last one */
+    ROUND = WARPS * PER_WARP,                  /* blocks */
+    WINDOW = ROUND * GRID_BLOCK_BYTES / 4 + 4, /* words: a round and what is left of the last one */
     SLOT = GRID_CHUNK_BLOCKS * GRID_BLOCK_BYTES + GRID_CHUNK_BLOCKS / 2 + 64,
     HEADER = 8,
     ENTRY = 4,
@@ -33,7 +34,7 @@ enum {
 };
 #define STATE_SUM   (UINT64_C(1) << 62) /* the chunk's own bytes */
 #define STATE_TOTAL (UINT64_C(2) << 62) /* with all chunks before it */
-#define STATE_VALUE (STATE_SUM - 1) /* bytes, and below them how many chunks are sparse */
+#define STATE_VALUE (STATE_SUM - 1)     /* bytes, and below them how many chunks are sparse */
 enum { STATE_BYTES = 24 };
 
 struct settings {
@@ -58,7 +59,8 @@ static __device__ inline uint64_t look_back(unsigned long long *state, uint64_t 
             __nanosleep(40);
             if (s >> 62 == 0) s = state_of(state + i);
         }
-        uint32_t total = __ballot_sync(TAUT_ALL, s >> 62 == 2), first = total ? (uint32_t)__ffs((int)total) - 1 : TAUT_WARP;
+        uint32_t total = __ballot_sync(TAUT_ALL, s >> 62 == 2),
+                 first = total ? (uint32_t)__ffs((int)total) - 1 : TAUT_WARP;
         uint64_t v = TAUT_LANE <= first ? s & STATE_VALUE : 0;
         for (int d = 16; d > 0; d /= 2) v += __shfl_xor_sync(TAUT_ALL, v, d);
         before += v;
@@ -132,8 +134,9 @@ struct round_block { /* of a warp: what lies between finding a block's size and 
 };
 
 /* Block `i` (elements) of the job, m of its 64 elements there. */
-static __device__ __forceinline__ void take_floats(const taut__cuda_job *j, taut_dtype dtype, const settings &set, const grid_warp_unit &u,
-                                                   uint64_t i, uint32_t m, bool try_only, round_block *r)
+static __device__ __forceinline__ void take_floats(const taut__cuda_job *j, taut_dtype dtype, const settings &set,
+                                                   const grid_warp_unit &u, uint64_t i, uint32_t m, bool try_only,
+                                                   round_block *r)
 {
     float    x[2], d[2], e[2];
     uint32_t mag[2];
@@ -144,8 +147,9 @@ static __device__ __forceinline__ void take_floats(const taut__cuda_job *j, taut
         bool     in = TAUT_LANE + 32 * h < m;
         x[h] = 0;
         if (in) {
-            x[h] = dtype == TAUT_F32 ? ((const float *)j->src)[at]
-                   : dtype == TAUT_F16 ? taut__from_f16(((const uint16_t *)j->src)[at]) : taut__from_bf16(((const uint16_t *)j->src)[at]);
+            x[h] = dtype == TAUT_F32   ? ((const float *)j->src)[at]
+                   : dtype == TAUT_F16 ? taut__from_f16(((const uint16_t *)j->src)[at])
+                                       : taut__from_bf16(((const uint16_t *)j->src)[at]);
             if (j->residual) x[h] = j->residual[at] + x[h];
         }
         d[h] = in ? u.at(at) : u.step;
@@ -166,7 +170,8 @@ static __device__ __forceinline__ void take_floats(const taut__cuda_job *j, taut
         if (j->err) j->err[at] = e[h];
         if (j->codes) j->codes[at] = q;
     }
-    if (j->codes && !try_only && __any_sync(TAUT_ALL, r->raw || mag[0] > (uint32_t)set.limit || mag[1] > (uint32_t)set.limit) && TAUT_LANE == 0)
+    if (j->codes && !try_only &&
+        __any_sync(TAUT_ALL, r->raw || mag[0] > (uint32_t)set.limit || mag[1] > (uint32_t)set.limit) && TAUT_LANE == 0)
         taut_flag(j, TAUT__CUDA_RANGE);
     r->k.a = r->raw ? __float_as_uint(x[0]) : mag[0];
     r->k.b = r->raw ? __float_as_uint(x[1]) : mag[1];
@@ -187,14 +192,17 @@ static __device__ __forceinline__ void take_codes(const taut__cuda_job *j, uint6
 struct peer_chunks {
     uint32_t       count;
     const uint8_t *src[TAUT__GRID_PEERS], *end[TAUT__GRID_PEERS]; /* NULL: all zero */
-    const uint32_t *start; /* in shared memory: of peer p's block b, [p * GRID_CHUNK_BLOCKS + b]: bit, and class above */
+    const uint32_t
+        *start; /* in shared memory: of peer p's block b, [p * GRID_CHUNK_BLOCKS + b]: bit, and class above */
 };
 enum { START_BITS = 24, START_MASK = (1 << START_BITS) - 1 }; /* a chunk's body has fewer than 2^22 bits */
 
 /* Block `block`: codes, where there are some, and what the peers say of it. */
-static __device__ __forceinline__ void take_sums(const taut__cuda_job *j, const peer_chunks &peers, uint32_t block, uint64_t i, uint32_t m, round_block *r)
+static __device__ __forceinline__ void take_sums(const taut__cuda_job *j, const peer_chunks &peers, uint32_t block,
+                                                 uint64_t i, uint32_t m, round_block *r)
 {
-    int32_t a = j->codes && TAUT_LANE < m ? j->codes[i + TAUT_LANE] : 0, b = j->codes && TAUT_LANE + 32 < m ? j->codes[i + TAUT_LANE + 32] : 0;
+    int32_t a = j->codes && TAUT_LANE < m ? j->codes[i + TAUT_LANE] : 0,
+            b = j->codes && TAUT_LANE + 32 < m ? j->codes[i + TAUT_LANE + 32] : 0;
     for (uint32_t p = 0; p < peers.count; p++) {
         if (!peers.src[p]) continue;
         uint32_t         at = peers.start[p * GRID_CHUNK_BLOCKS + block];
@@ -217,8 +225,9 @@ static __device__ __forceinline__ void take_sums(const taut__cuda_job *j, const 
 
 /* Chunk k of the job -> slot: bodies, then classes. Returns its bytes. All threads. try_only: err and codes are left alone.
  * *any_raw (NULL: nobody asks): some block has no codes. SUMS: of codes and peers. */
-template <bool SUMS> static __device__ inline uint32_t chunk_of(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k, uint8_t *slot, bool try_only,
-                                                                   bool *any_raw, const peer_chunks *peers)
+template <bool SUMS>
+static __device__ inline uint32_t chunk_of(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k,
+                                           uint8_t *slot, bool try_only, bool *any_raw, const peer_chunks *peers)
 {
     TAUT_SHARED(uint32_t, window, WINDOW);
     TAUT_SHARED(uint32_t, sizes, ROUND);
@@ -285,7 +294,8 @@ template <bool SUMS> static __device__ inline uint32_t chunk_of(const taut__cuda
     __syncthreads();
     return body + bytes;
 }
-static __device__ inline uint32_t encode_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k, uint8_t *slot, bool try_only, bool *any_raw)
+static __device__ inline uint32_t encode_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set,
+                                               uint64_t k, uint8_t *slot, bool try_only, bool *any_raw)
 {
     return chunk_of<false>(j, dtype, set, k, slot, try_only, any_raw, NULL);
 }
@@ -293,11 +303,12 @@ static __device__ inline uint32_t encode_chunk(const taut__cuda_job *j, taut_dty
 /* bytes from src, which is aligned to 4, to any address. All threads; src has a word to spare behind its end. */
 static __device__ inline void move_bytes(uint8_t *dst, const uint8_t *src, uint32_t bytes)
 {
-    uint32_t        head = min(bytes, (uint32_t)(-(uintptr_t)dst & 3)), words = (bytes - head) / 4, tail = head + 4 * words;
+    uint32_t head = min(bytes, (uint32_t)(-(uintptr_t)dst & 3)), words = (bytes - head) / 4, tail = head + 4 * words;
     const uint32_t *from = (const uint32_t *)src;
     uint32_t       *to = (uint32_t *)(dst + head);
     if (threadIdx.x < head) dst[threadIdx.x] = src[threadIdx.x];
-    for (uint32_t i = threadIdx.x; i < words; i += THREADS) to[i] = head ? __funnelshift_r(from[i], from[i + 1], 8 * head) : from[i];
+    for (uint32_t i = threadIdx.x; i < words; i += THREADS)
+        to[i] = head ? __funnelshift_r(from[i], from[i + 1], 8 * head) : from[i];
     if (threadIdx.x < bytes - tail) dst[tail + threadIdx.x] = src[tail + threadIdx.x];
 }
 
@@ -310,8 +321,9 @@ static __device__ inline void put_header(const taut__cuda_job *j, const settings
 
 enum sink { STORE, ADD, CODES, VALUES }; /* VALUES: codes are added, and their values stored */
 
-static __device__ __forceinline__ void deliver(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u, sink to,
-                                               uint64_t i, bool raw, uint32_t word, int32_t q)
+static __device__ __forceinline__ void deliver(const taut__cuda_batch &batch, const taut__cuda_job *j,
+                                               const grid_warp_unit &u, sink to, uint64_t i, bool raw, uint32_t word,
+                                               int32_t q)
 {
     if (to == CODES || to == VALUES) {
         q = (int32_t)((uint32_t)j->codes[i] + (uint32_t)q);
@@ -335,8 +347,8 @@ static __device__ __forceinline__ void deliver(const taut__cuda_batch &batch, co
 
 /* Whether the payload's header and lengths can be those of this job; its kind, where chunk k lies, and that chunk's bytes.
  * All threads; the same answer. */
-static __device__ inline bool open_payload(const taut__cuda_job *j, const uint8_t *payload, uint64_t len, uint64_t k, bool codes, uint32_t *kind, uint64_t *from,
-                                           uint32_t *bytes)
+static __device__ inline bool open_payload(const taut__cuda_job *j, const uint8_t *payload, uint64_t len, uint64_t k,
+                                           bool codes, uint32_t *kind, uint64_t *from, uint32_t *bytes)
 {
     TAUT_SHARED(unsigned long long, sums, 2 * WARPS);
     const uint32_t *word = (const uint32_t *)payload;
@@ -345,10 +357,14 @@ static __device__ inline bool open_payload(const taut__cuda_job *j, const uint8_
     uint32_t head = word[0], dead = head >> 16;
     float    step = __uint_as_float(word[1]);
     *kind = head & 0x7f;
-    if (*kind > KIND_SPARSE || (head >> 8 & 0xff) != GRID_CHUNK_LOG2 || dead < 5000 || dead > 9500 || !(step >= 0 && step <= FLT_MAX)) return false;
+    if (*kind > KIND_SPARSE || (head >> 8 & 0xff) != GRID_CHUNK_LOG2 || dead < 5000 || dead > 9500 ||
+        !(step >= 0 && step <= FLT_MAX))
+        return false;
     if (*kind == KIND_RAW) return len - HEADER == 4 * j->n && !codes;
     if (*kind == KIND_ZERO) return len == HEADER;
-    if (((head & KIND_SCALED) != 0) != (j->scale != NULL) || (codes ? step != grid_step_of(j) : j->step && step != *j->step)) return false;
+    if (((head & KIND_SCALED) != 0) != (j->scale != NULL) ||
+        (codes ? step != grid_step_of(j) : j->step && step != *j->step))
+        return false;
     if ((len - HEADER) / ENTRY < chunks) return false;
     unsigned long long before = 0, all = 0;
     for (uint64_t i = threadIdx.x; i < chunks; i += THREADS) {
@@ -367,26 +383,29 @@ static __device__ inline bool open_payload(const taut__cuda_job *j, const uint8_
     *bytes = j->n ? word[2 + k] : 0;
     return table + all == len;
 }
-static __device__ inline bool open_chunk(const taut__cuda_job *j, uint64_t k, bool codes, uint32_t *kind, uint64_t *from, uint32_t *bytes)
+static __device__ inline bool open_chunk(const taut__cuda_job *j, uint64_t k, bool codes, uint32_t *kind,
+                                         uint64_t *from, uint32_t *bytes)
 {
     return open_payload(j, j->payload, *j->len, k, codes, kind, from, bytes);
 }
 
 /* A chunk of code packed. All threads; false in the warps that saw something malformed. */
-static __device__ inline bool decode_packed(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u, sink to, uint64_t first,
-                                     uint64_t n, const uint8_t *src, uint32_t bytes)
+static __device__ inline bool decode_packed(const taut__cuda_batch &batch, const taut__cuda_job *j,
+                                            const grid_warp_unit &u, sink to, uint64_t first, uint64_t n,
+                                            const uint8_t *src, uint32_t bytes)
 {
     TAUT_SHARED(uint8_t, cls, GRID_CHUNK_BLOCKS);
     TAUT_SHARED(uint8_t, tail, GRID_CHUNK_BLOCKS / 2 + 4);
     TAUT_SHARED(uint32_t, start, GRID_CHUNK_BLOCKS);
     TAUT_SHARED(int, good, 1);
     const uint8_t *end = src + bytes;
-    uint32_t       blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK), held = min(bytes, (uint32_t)GRID_CHUNK_BLOCKS / 2 + 1);
+    uint32_t       blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK),
+             held = min(bytes, (uint32_t)GRID_CHUNK_BLOCKS / 2 + 1);
     for (uint32_t i = threadIdx.x; i < held; i += THREADS) tail[i] = end[(int32_t)i - (int32_t)held];
     __syncthreads();
     if (threadIdx.x == 0) {
-        int64_t body = read_classes(tail, held, bytes, blocks, cls);
-        bool    ok = body >= 0;
+        int64_t  body = read_classes(tail, held, bytes, blocks, cls);
+        bool     ok = body >= 0;
         uint64_t pos = 0;
         for (uint32_t b = 0; ok && b < blocks; b++) {
             start[b] = (uint32_t)pos;
@@ -405,20 +424,23 @@ static __device__ inline bool decode_packed(const taut__cuda_batch &batch, const
         bool             raw = false;
         uint64_t         i = first + (uint64_t)b * GRID_BLOCK;
         if (cls[b] == GRID_ZERO && (to == ADD || to == CODES)) continue;
-        if (cls[b] != GRID_ZERO && (!grid_warp_read(&rd, cls[b], &blk, &raw) || (raw && (to == CODES || to == VALUES)))) {
+        if (cls[b] != GRID_ZERO &&
+            (!grid_warp_read(&rd, cls[b], &blk, &raw) || (raw && (to == CODES || to == VALUES)))) {
             ok = false;
             break;
         }
         if (i + TAUT_LANE < j->n) deliver(batch, j, u, to, i + TAUT_LANE, raw, blk.a, raw ? 0 : grid_code_a(blk));
-        if (i + TAUT_LANE + 32 < j->n) deliver(batch, j, u, to, i + TAUT_LANE + 32, raw, blk.b, raw ? 0 : grid_code_b(blk));
+        if (i + TAUT_LANE + 32 < j->n)
+            deliver(batch, j, u, to, i + TAUT_LANE + 32, raw, blk.b, raw ? 0 : grid_code_b(blk));
     }
     return ok;
 }
 
-
 /* A chunk from its slot to its place: the end of an encoder's round. shared: two words of shared memory. All threads. */
-static __device__ inline void place_chunk(const taut__cuda_job *j, const settings &set, uint32_t kind, unsigned long long *state, uint64_t unit, uint64_t k,
-                                   uint64_t chunks, uint64_t table, const uint8_t *slot, uint32_t bytes, bool sparse, unsigned long long *shared)
+static __device__ inline void place_chunk(const taut__cuda_job *j, const settings &set, uint32_t kind,
+                                          unsigned long long *state, uint64_t unit, uint64_t k, uint64_t chunks,
+                                          uint64_t table, const uint8_t *slot, uint32_t bytes, bool sparse,
+                                          unsigned long long *shared)
 {
     uint64_t own = (uint64_t)bytes << STATE_BYTES | sparse;
     if (threadIdx.x == 0) atomicExch(state + unit, (k == 0 ? STATE_TOTAL : STATE_SUM) | own);

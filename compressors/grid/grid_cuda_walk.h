@@ -7,7 +7,8 @@
 
 /* Classes of a chunk from its tail, into cls[0..blocks); bytes before them, or -1: they do not fit. By one thread; tail: the
  * chunk's last bytes, of which `held` are there. */
-static __device__ inline int64_t read_classes(const uint8_t *tail, uint32_t held, uint32_t len, uint32_t blocks, uint8_t *cls)
+static __device__ inline int64_t read_classes(const uint8_t *tail, uint32_t held, uint32_t len, uint32_t blocks,
+                                              uint8_t *cls)
 {
     uint32_t i = 0;
     bool     counted = true; /* false: the nibble before was RUN */

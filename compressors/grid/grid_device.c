@@ -10,20 +10,24 @@ static taut_status need_step(const taut__launch *l, const taut_piece *p, taut__c
     grid_aim aim = taut__grid_aim(taut__stage(&p->call));
     j->given = aim.given ? aim.step : 0;
     if (p->call.calibration || aim.given) return TAUT_OK;
-    return taut__fail(TAUT_E_UNSUPPORTED, "grid: %s: on a device the step must be agreed (collect_stats, calibrate) or given (step=)", taut__op_name(l->op));
+    return taut__fail(TAUT_E_UNSUPPORTED,
+                      "grid: %s: on a device the step must be agreed (collect_stats, calibrate) or given (step=)",
+                      taut__op_name(l->op));
 }
 
 static taut_status fill(const taut__launch *l, const taut_piece *p, taut__cuda_job *j)
 {
     if (p->call.first % GRID_BLOCK)
-        return taut__fail(TAUT_E_INVALID, "grid: slice begins at element %zu: must be a multiple of %d", p->call.first, GRID_BLOCK);
+        return taut__fail(TAUT_E_INVALID, "grid: slice begins at element %zu: must be a multiple of %d", p->call.first,
+                          GRID_BLOCK);
     switch (l->op) {
     case TAUT_OP_COLLECT_STATS:
     case TAUT_OP_REBASE:
     case TAUT_OP_ADAPT: return TAUT_OK;
     case TAUT_OP_CALIBRATE:
         if (p->ranks != 1 || !p->src || taut__grid_aim(taut__stage(&p->call)).given) return TAUT_OK;
-        return taut__fail(TAUT_E_UNSUPPORTED, "grid: calibrate: the exact step of one tensor is searched on the host: src must be NULL");
+        return taut__fail(TAUT_E_UNSUPPORTED,
+                          "grid: calibrate: the exact step of one tensor is searched on the host: src must be NULL");
     case TAUT_OP_DECODE:
     case TAUT_OP_DECODE_ADD: j->raw = NULL; return TAUT_OK; /* the payload says it */
     case TAUT_OP_ENCODE: j->codes = NULL; return need_step(l, p, j);
@@ -47,8 +51,8 @@ static size_t work(taut__launch *l)
 
 static bool uses_tables(taut__op op)
 {
-    return op == TAUT_OP_ENCODE || op == TAUT_OP_PACK || op == TAUT_OP_QUANTIZE_PACK || op == TAUT_OP_DECODE || op == TAUT_OP_DECODE_ADD ||
-           op == TAUT_OP_UNPACK_ADD || op == TAUT_OP_UNPACK_VALUES;
+    return op == TAUT_OP_ENCODE || op == TAUT_OP_PACK || op == TAUT_OP_QUANTIZE_PACK || op == TAUT_OP_DECODE ||
+           op == TAUT_OP_DECODE_ADD || op == TAUT_OP_UNPACK_ADD || op == TAUT_OP_UNPACK_VALUES;
 }
 
 static taut_status run_stats(const taut__launch *l)
@@ -70,7 +74,8 @@ static taut_status run(const taut__launch *l)
     const void            *tables = NULL;
     taut__cuda_batch       b = l->b;
     if (l->op <= TAUT_OP_REBASE) return run_stats(l);
-    if (uses_tables(l->op) && rans(l)) TAUT_TRY(taut__device_table(l->c, l->place, taut__grid_tables(), grid->table_bytes, &tables));
+    if (uses_tables(l->op) && rans(l))
+        TAUT_TRY(taut__device_table(l->c, l->place, taut__grid_tables(), grid->table_bytes, &tables));
     switch (l->op) {
     case TAUT_OP_ENCODE: return grid->encode(&b, dead, INT32_MAX, tables, s);
     case TAUT_OP_DECODE: return grid->decode(&b, false, tables, s);
@@ -108,7 +113,8 @@ static taut_status sum_in_turn(const taut_codec *codec, const taut_piece *p, tau
 static taut_status sum_pack(taut__op op, const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place place)
 {
     for (size_t i = 0, m; i < n; i += m) {
-        bool fused = pieces[i].peer_count <= TAUT__GRID_PEERS && taut__stage(&pieces[i].call)->value[GRID_KEY_CODE] == GRID_PACKED;
+        bool fused = pieces[i].peer_count <= TAUT__GRID_PEERS &&
+                     taut__stage(&pieces[i].call)->value[GRID_KEY_CODE] == GRID_PACKED;
         for (m = 1; fused && i + m < n && pieces[i + m].peer_count == pieces[i].peer_count;) m++;
         TAUT_TRY(fused ? enqueue(op, codec, pieces + i, m, place) : sum_in_turn(codec, &pieces[i], place));
     }
@@ -116,9 +122,19 @@ static taut_status sum_pack(taut__op op, const taut_codec *codec, const taut_pie
 }
 
 extern const taut_codec_ops taut__grid_device;
-const taut_codec_ops taut__grid_device = {
-    .enqueue = {[TAUT_OP_COLLECT_STATS] = enqueue, [TAUT_OP_CALIBRATE] = enqueue, [TAUT_OP_ADAPT] = enqueue, [TAUT_OP_REBASE] = enqueue,
-                [TAUT_OP_ENCODE] = enqueue, [TAUT_OP_DECODE] = enqueue, [TAUT_OP_DECODE_ADD] = enqueue, [TAUT_OP_QUANTIZE] = enqueue,
-                [TAUT_OP_PACK] = enqueue, [TAUT_OP_QUANTIZE_PACK] = enqueue, [TAUT_OP_UNPACK_ADD] = enqueue,
-                [TAUT_OP_UNPACK_VALUES] = enqueue, [TAUT_OP_SUM_PACK] = sum_pack, [TAUT_OP_DEQUANTIZE] = enqueue},
+const taut_codec_ops        taut__grid_device = {
+           .enqueue = {[TAUT_OP_COLLECT_STATS] = enqueue,
+                       [TAUT_OP_CALIBRATE] = enqueue,
+                       [TAUT_OP_ADAPT] = enqueue,
+                       [TAUT_OP_REBASE] = enqueue,
+                       [TAUT_OP_ENCODE] = enqueue,
+                       [TAUT_OP_DECODE] = enqueue,
+                       [TAUT_OP_DECODE_ADD] = enqueue,
+                       [TAUT_OP_QUANTIZE] = enqueue,
+                       [TAUT_OP_PACK] = enqueue,
+                       [TAUT_OP_QUANTIZE_PACK] = enqueue,
+                       [TAUT_OP_UNPACK_ADD] = enqueue,
+                       [TAUT_OP_UNPACK_VALUES] = enqueue,
+                       [TAUT_OP_SUM_PACK] = sum_pack,
+                       [TAUT_OP_DEQUANTIZE] = enqueue},
 };

@@ -28,9 +28,9 @@ enum {
  * (stride 0), step * scale[i] (stride 1) or step * scale[(first + i) / stride] (one scale per row of `stride`
  * elements). inv = 1 / step, used only with stride 0. bias = 1 - dead: |x| / d + bias is truncated. */
 typedef struct grid_unit {
-    float step, inv, bias;
+    float        step, inv, bias;
     const float *scale;
-    size_t stride, first;
+    size_t       stride, first;
 } grid_unit;
 
 /* Bin of a float: its exponent and two bits of mantissa, less `lowest`, cut to 0..last. */
@@ -50,14 +50,13 @@ struct taut__grid_kernels {
     bool (*quantize)(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err, int32_t limit);
     size_t (*pack)(const int32_t *q, size_t n, uint8_t *dst); /* same bytes as encode */
     /* quantize and pack in one pass; limit >= 255. GRID_NO_CODES: what quantize calls false */
-    size_t (*quantize_pack)(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err,
-                            int32_t limit, uint8_t *dst);
+    size_t (*quantize_pack)(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err, int32_t limit,
+                            uint8_t *dst);
     /* false: malformed. add: dst[i] += value instead of dst[i] = value */
     bool (*decode)(const grid_unit *u, const uint8_t *src, size_t len, size_t n, float *dst, bool add);
     bool (*unpack_add)(const uint8_t *src, size_t len, size_t n, int32_t *acc);
     /* unpack_add, then dequantize of the sums, in one pass */
-    bool (*unpack_values)(const grid_unit *u, const uint8_t *src, size_t len, size_t n, int32_t *acc,
-                          float *dst);
+    bool (*unpack_values)(const grid_unit *u, const uint8_t *src, size_t len, size_t n, int32_t *acc, float *dst);
     void (*dequantize)(const grid_unit *u, const int32_t *q, size_t n, float *dst);
     /* code `rans`: first pass, blocks -> symbols, classes and side bits (grid_rans.h) */
     void (*front_encode)(const grid_unit *u, const float *x, size_t n, float *err, struct grid_front *f);
@@ -74,8 +73,7 @@ struct taut__grid_kernels {
     void (*norms)(const grid_unit *u, const float *x, size_t n, double sum[2]);
     /* x[0..m), m <= 64, at element i of the unit: counts |x / scale| by quarter octave in bins (added), and
      * returns its mean */
-    float (*count)(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b,
-                   uint32_t *bins);
+    float (*count)(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b, uint32_t *bins);
 };
 
 extern const struct taut__grid_kernels taut__grid_portable;

@@ -80,7 +80,7 @@ static const uint16_t frequency[GRID_SHAPES][GRID_MODELS][16] = {
     },
 };
 
-static grid_tables tables;
+static grid_tables    tables;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* 256 * -log2(f / 2048), rounded down; integers, so that every machine chooses alike */
@@ -122,7 +122,7 @@ static void build(void)
     for (unsigned s = 0; s < GRID_SHAPES; s++)
         for (unsigned c = 0; c < GRID_MODELS; c++) {
             const uint16_t *f = frequency[s][c];
-            uint32_t start = 0, beyond = 0;
+            uint32_t        start = 0, beyond = 0;
             add_symbol(&tables.model[s][c], 0, &start, f[0]);
             for (unsigned v = 1; v <= grid_top[c + 1]; v++) {
                 add_symbol(&tables.model[s][c], 2 * v - 1, &start, f[v]);

@@ -34,13 +34,13 @@ enum {
  * x / f equals x * rcp >> shift for every x < f * 2^20, the states that are encoded (Granlund and Montgomery
  * 1994). */
 typedef struct grid_model {
-    uint8_t symbol[GRID_PROBS + 32]; /* of each code point; padding for vector loads */
-    uint32_t range[GRID_SYMBOLS];    /* start in bits 0..10, f in bits 11..22, shift - 31 above */
+    uint8_t  symbol[GRID_PROBS + 32]; /* of each code point; padding for vector loads */
+    uint32_t range[GRID_SYMBOLS];     /* start in bits 0..10, f in bits 11..22, shift - 31 above */
     uint32_t rcp[GRID_SYMBOLS];
     /* For decoders without a gather: symbol of a slot = before[slot / 32] + popcount of the low slot % 32 + 1 bits of
      * starts[slot / 32] */
     uint32_t starts[GRID_PROBS / 32]; /* bit j: a symbol starts at slot 32 k + j; not slot 0 */
-    uint8_t before[GRID_PROBS / 32];  /* symbols that start before slot 32 k, less 1 */
+    uint8_t  before[GRID_PROBS / 32]; /* symbols that start before slot 32 k, less 1 */
     uint32_t factor[GRID_SYMBOLS];    /* f in the low word, 16 f in the high one */
     uint32_t rest[GRID_SYMBOLS];      /* f * 2^19 - start */
 } grid_model;

@@ -9,26 +9,14 @@ typedef struct vec64 {
 
 #define EACH_PART for (int k_ = 0; k_ < 4; k_++)
 
-static inline uint64_t bits_extract(uint64_t v, uint64_t mask)
-{
-    return grid_pext(v, mask);
-}
-static inline uint64_t bits_deposit(uint64_t v, uint64_t mask)
-{
-    return grid_pdep(v, mask);
-}
-static inline uint64_t bits_low(uint64_t v, unsigned n)
-{
-    return n < 64 ? v & ((UINT64_C(1) << n) - 1) : v;
-}
-static inline uint8x16_t weights(void)
-{
-    return vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
-}
+static inline uint64_t   bits_extract(uint64_t v, uint64_t mask) { return grid_pext(v, mask); }
+static inline uint64_t   bits_deposit(uint64_t v, uint64_t mask) { return grid_pdep(v, mask); }
+static inline uint64_t   bits_low(uint64_t v, unsigned n) { return n < 64 ? v & ((UINT64_C(1) << n) - 1) : v; }
+static inline uint8x16_t weights(void) { return vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201))); }
 
 static inline uint64_t mask_of(vec64 v) /* bytes of 0 or 255 -> bits */
 {
-    EACH_PART v.part[k_] = vandq_u8(v.part[k_], weights());
+    EACH_PART  v.part[k_] = vandq_u8(v.part[k_], weights());
     uint8x16_t s = vpaddq_u8(vpaddq_u8(v.part[0], v.part[1]), vpaddq_u8(v.part[2], v.part[3]));
     return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(s, s)), 0);
 }
@@ -37,8 +25,7 @@ static inline vec64 spread(uint64_t mask) /* bits -> bytes of 0 or 255 */
     vec64 v;
     EACH_PART
     {
-        uint8x8_t low = vdup_n_u8((uint8_t)(mask >> (16 * k_))),
-                  high = vdup_n_u8((uint8_t)(mask >> (16 * k_ + 8)));
+        uint8x8_t low = vdup_n_u8((uint8_t)(mask >> (16 * k_))), high = vdup_n_u8((uint8_t)(mask >> (16 * k_ + 8)));
         v.part[k_] = vtstq_u8(vcombine_u8(low, high), weights());
     }
     return v;
@@ -46,7 +33,7 @@ static inline vec64 spread(uint64_t mask) /* bits -> bytes of 0 or 255 */
 
 static inline vec64 vec64_zero(void)
 {
-    vec64 v;
+    vec64     v;
     EACH_PART v.part[k_] = vdupq_n_u8(0);
     return v;
 }
@@ -57,23 +44,20 @@ static inline vec64 vec64_min(vec64 v, uint8_t x)
 }
 static inline uint64_t vec64_sum(vec64 v)
 {
-    uint64_t sum = 0;
+    uint64_t  sum = 0;
     EACH_PART sum += vaddlvq_u8(v.part[k_]);
     return sum;
 }
-static inline void vec64_store(uint8_t *p, vec64 v)
-{
-    EACH_PART vst1q_u8(p + 16 * k_, v.part[k_]);
-}
+static inline void  vec64_store(uint8_t *p, vec64 v) { EACH_PART vst1q_u8(p + 16 * k_, v.part[k_]); }
 static inline vec64 vec64_load_bytes(const uint8_t *p)
 {
-    vec64 v;
+    vec64     v;
     EACH_PART v.part[k_] = vld1q_u8(p + 16 * k_);
     return v;
 }
 static inline vec64 vec64_add_at(vec64 v, uint64_t mask, uint8_t x)
 {
-    vec64 m = spread(mask);
+    vec64     m = spread(mask);
     EACH_PART v.part[k_] = vaddq_u8(v.part[k_], vandq_u8(m.part[k_], vdupq_n_u8(x)));
     return v;
 }
@@ -115,12 +99,12 @@ static inline bool vec64_quantize(const grid_unit *u, const float *x, const floa
                                   uint64_t *sign)
 {
     uint32x4_t fits = vdupq_n_u32(UINT32_MAX);
-    vec64 s;
+    vec64      s;
     EACH_PART
     {
         uint32x4_t q[4], negative[4];
         for (int j = 0; j < 4; j++) {
-            size_t i = (size_t)(16 * k_ + 4 * j);
+            size_t      i = (size_t)(16 * k_ + 4 * j);
             float32x4_t in = vld1q_f32(x + i), a = vabsq_f32(in);
             float32x4_t t = d ? vdivq_f32(a, vld1q_f32(d + i)) : vmulq_f32(a, vdupq_n_f32(u->inv));
             t = vaddq_f32(t, vdupq_n_f32(u->bias));
@@ -146,7 +130,7 @@ static inline bool vec64_quantize(const grid_unit *u, const float *x, const floa
 static inline bool vec64_load(const int32_t *q, vec64 *v, uint64_t *sign)
 {
     uint32x4_t all = vdupq_n_u32(0);
-    vec64 s;
+    vec64      s;
     EACH_PART
     {
         uint32x4_t a[4], negative[4];
@@ -165,7 +149,7 @@ static inline bool vec64_load(const int32_t *q, vec64 *v, uint64_t *sign)
 
 static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d, grid_sink sink, void *out)
 {
-    vec64 m = spread(sign);
+    vec64   m = spread(sign);
     uint8_t mag[GRID_BLOCK], minus[GRID_BLOCK];
     vec64_store(mag, v);
     vec64_store(minus, m);
@@ -176,8 +160,8 @@ static inline void vec64_give(vec64 v, uint64_t sign, float step, const float *d
         w = vsubq_s16(veorq_s16(w, negative), negative);
         for (int j = 0; j < 2; j++) {
             int32x4_t q = vmovl_s16(j ? vget_high_s16(w) : vget_low_s16(w));
-            int32_t *codes = (int32_t *)out + k + 4 * j;
-            float *floats = (float *)out + k + 4 * j;
+            int32_t  *codes = (int32_t *)out + k + 4 * j;
+            float    *floats = (float *)out + k + 4 * j;
             if (sink == GRID_CODES) {
                 vst1q_s32(codes, vaddq_s32(vld1q_s32(codes), q));
             } else if (sink == GRID_SET_CODES) {
@@ -217,10 +201,7 @@ static inline lanes lanes_load(const uint32_t *p)
     memcpy(s.x, p, sizeof s.x);
     return s;
 }
-static inline void lanes_store(uint32_t *p, lanes s)
-{
-    memcpy(p, s.x, sizeof s.x);
-}
+static inline void lanes_store(uint32_t *p, lanes s) { memcpy(p, s.x, sizeof s.x); }
 
 static inline uint8_t *lanes_put_block(lanes *s, const grid_model *m, const uint8_t *symbol, uint8_t *end)
 {

@@ -4,18 +4,17 @@
 
 static size_t encode(const grid_unit *u, const float *x, size_t n, float *err, uint8_t *dst)
 {
-    grid_writer w = {.p = dst};
+    grid_writer     w = {.p = dst};
     grid_class_list l;
     grid_list_init(&l);
     for (size_t i = 0; i < n; i += GRID_BLOCK)
-        grid_list_add(&l,
-                      grid_block_encode(u, x + i, i, taut__min(GRID_BLOCK, n - i), err ? err + i : NULL, &w));
+        grid_list_add(&l, grid_block_encode(u, x + i, i, taut__min(GRID_BLOCK, n - i), err ? err + i : NULL, &w));
     return grid_list_close(&l, &w, dst);
 }
 
 static size_t pack(const int32_t *q, size_t n, uint8_t *dst)
 {
-    grid_writer w = {.p = dst};
+    grid_writer     w = {.p = dst};
     grid_class_list l;
     grid_list_init(&l);
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
@@ -29,29 +28,27 @@ static size_t pack(const int32_t *q, size_t n, uint8_t *dst)
 static bool quantize(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err, int32_t limit)
 {
     for (size_t i = 0; i < n; i += GRID_BLOCK)
-        if (!grid_quantize_plain(u, x + i, i, taut__min(GRID_BLOCK, n - i), q + i, err ? err + i : NULL,
-                                 limit))
+        if (!grid_quantize_plain(u, x + i, i, taut__min(GRID_BLOCK, n - i), q + i, err ? err + i : NULL, limit))
             return false;
     return true;
 }
 
-static size_t quantize_pack(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err,
-                            int32_t limit, uint8_t *dst)
+static size_t quantize_pack(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err, int32_t limit,
+                            uint8_t *dst)
 {
     return quantize(u, x, n, q, err, limit) ? pack(q, n, dst) : GRID_NO_CODES;
 }
 
 /* dst: floats or, for GRID_CODES, int32. Both have 4 bytes. */
-static bool decode_into(const grid_unit *u, const uint8_t *src, size_t len, size_t n, grid_sink sink,
-                        void *dst)
+static bool decode_into(const grid_unit *u, const uint8_t *src, size_t len, size_t n, grid_sink sink, void *dst)
 {
-    uint8_t cls[GRID_CHUNK_BLOCKS];
+    uint8_t  cls[GRID_CHUNK_BLOCKS];
     unsigned blocks = (unsigned)taut__ceil_div(n, GRID_BLOCK);
-    size_t body;
+    size_t   body;
     if (!grid_classes_get(src, len, blocks, cls, &body)) return false;
     grid_reader r = {src, body, 0};
     for (unsigned k = 0; k < blocks; k++) {
-        size_t i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - i);
+        size_t   i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - i);
         uint8_t *out = (uint8_t *)dst + 4 * i;
         if (cls[k] != GRID_ZERO) {
             if (!grid_block_decode(u, &r, cls[k], i, m, sink, out)) return false;
@@ -70,8 +67,7 @@ static bool unpack_add(const uint8_t *src, size_t len, size_t n, int32_t *acc)
     return decode_into(NULL, src, len, n, GRID_CODES, acc);
 }
 
-static bool unpack_values(const grid_unit *u, const uint8_t *src, size_t len, size_t n, int32_t *acc,
-                          float *dst)
+static bool unpack_values(const grid_unit *u, const uint8_t *src, size_t len, size_t n, int32_t *acc, float *dst)
 {
     if (!unpack_add(src, len, n, acc)) return false;
     grid_dequantize_all(u, acc, n, dst);
@@ -93,8 +89,7 @@ static void front_pack(const int32_t *q, size_t n, struct grid_front *f)
     }
 }
 
-static uint8_t *lanes_put(const grid_model *models, const struct grid_front *f, uint32_t *state,
-                          uint8_t *words_end)
+static uint8_t *lanes_put(const grid_model *models, const struct grid_front *f, uint32_t *state, uint8_t *words_end)
 {
     const uint8_t *symbol = f->symbol + f->symbols;
     for (unsigned i = 0; i < GRID_LANES; i++) state[i] = GRID_STATE_LOW;
@@ -127,8 +122,8 @@ static bool block_symbols(grid_back *b, unsigned cls, uint8_t symbol[GRID_BLOCK]
 static bool lanes_get_one(grid_back *b, grid_sink sink)
 {
     for (unsigned k = 0; k < b->blocks; k++) {
-        size_t i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
-        uint8_t *out = (uint8_t *)b->dst + 4 * i, symbol[GRID_BLOCK];
+        size_t     i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
+        uint8_t   *out = (uint8_t *)b->dst + 4 * i, symbol[GRID_BLOCK];
         grid_block block;
         if (b->cls[k] == 0) {
             if (sink == GRID_STORE) memset(out, 0, 4 * m);

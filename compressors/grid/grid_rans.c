@@ -35,9 +35,9 @@ static size_t put_sparse(const struct grid_front *f, const uint8_t *side, size_t
         symbol += GRID_BLOCK;
         cls[k] = (uint8_t)grid_block_put(&w, &b);
     }
-    uint8_t *end = grid_flush(&w);
+    uint8_t   *end = grid_flush(&w);
     grid_arith a;
-    size_t   classes = grid_put_classes(&a, cls, f->blocks, end);
+    size_t     classes = grid_put_classes(&a, cls, f->blocks, end);
     dst[0] = AS_SPARSE;
     taut__put16(dst + 1, (uint16_t)classes);
     return (size_t)(end - dst) + classes;
@@ -64,12 +64,12 @@ static size_t close_chunk(const struct taut__grid_kernels *kernels, struct grid_
     uint32_t state[GRID_LANES];
     uint8_t *words_end = side_end + GRID_SLACK + f->symbols / GRID_BLOCK * GRID_WORDS_BYTES;
     uint8_t *words = kernels->lanes_put(taut__grid_models(shape), f, state, words_end);
-    size_t bytes = (size_t)(words_end - words);
+    size_t   bytes = (size_t)(words_end - words);
     memmove(side_end, words, bytes);
     uint8_t *p = side_end + bytes;
     for (int i = 0; i < GRID_LANES; i++, p += 4) taut__put32(p, state[i]);
     grid_arith a;
-    size_t classes = grid_put_classes(&a, f->cls, f->blocks, p);
+    size_t     classes = grid_put_classes(&a, f->cls, f->blocks, p);
     if (without < (size_t)(p + classes - dst)) {
         memcpy(dst, sparse, without);
         return without;
@@ -88,8 +88,7 @@ static void open_chunk(struct grid_front *f, uint8_t *dst)
     f->side = (grid_writer){.p = dst + HEAD};
 }
 
-static size_t rans_of_codes(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n,
-                            uint8_t *dst)
+static size_t rans_of_codes(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n, uint8_t *dst)
 {
     struct grid_front f;
     open_chunk(&f, dst);
@@ -99,8 +98,7 @@ static size_t rans_of_codes(const struct taut__grid_kernels *kernels, const int3
 
 /* The states of the lanes are 64 bytes, which a short or sparse chunk cannot win back: code it both ways and
  * keep the shorter. */
-size_t taut__grid_rans_pack(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n,
-                            uint8_t *dst)
+size_t taut__grid_rans_pack(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n, uint8_t *dst)
 {
     if (n > SHORT) return rans_of_codes(kernels, q, n, dst);
     size_t packed = kernels->pack(q, n, dst + 1);
@@ -111,8 +109,8 @@ size_t taut__grid_rans_pack(const struct taut__grid_kernels *kernels, const int3
 }
 
 /* A short chunk as codes first; err only when they are all there. */
-static bool short_encode(const struct taut__grid_kernels *kernels, const grid_unit *u, const float *x,
-                         size_t n, float *err, uint8_t *dst, size_t *len)
+static bool short_encode(const struct taut__grid_kernels *kernels, const grid_unit *u, const float *x, size_t n,
+                         float *err, uint8_t *dst, size_t *len)
 {
     int32_t q[SHORT];
     if (!kernels->quantize(u, x, n, q, NULL, INT32_MAX)) return false;
@@ -121,11 +119,11 @@ static bool short_encode(const struct taut__grid_kernels *kernels, const grid_un
     return true;
 }
 
-size_t taut__grid_rans_encode(const struct taut__grid_kernels *kernels, const grid_unit *u, const float *x,
-                              size_t n, float *err, uint8_t *dst)
+size_t taut__grid_rans_encode(const struct taut__grid_kernels *kernels, const grid_unit *u, const float *x, size_t n,
+                              float *err, uint8_t *dst)
 {
     struct grid_front f;
-    size_t len;
+    size_t            len;
     if (n <= SHORT && short_encode(kernels, u, x, n, err, dst, &len)) return len;
     open_chunk(&f, dst);
     kernels->front_encode(u, x, n, err, &f);
@@ -161,20 +159,17 @@ static bool open_back(const grid_rans_chunk *c, uint8_t *cls, grid_back *b)
     return grid_get_classes(&a, tail, classes, b->blocks, cls);
 }
 
-bool taut__grid_rans_is_sparse(const uint8_t *chunk, size_t len)
-{
-    return len > SPARSE_HEAD && chunk[0] == AS_SPARSE;
-}
+bool taut__grid_rans_is_sparse(const uint8_t *chunk, size_t len) { return len > SPARSE_HEAD && chunk[0] == AS_SPARSE; }
 
 static bool decode_sparse(const grid_rans_chunk *c, grid_sink sink)
 {
-    uint8_t     cls[GRID_CHUNK_BLOCKS];
-    unsigned    blocks = (unsigned)taut__ceil_div(c->n, GRID_BLOCK);
-    size_t      classes = taut__get16(c->src + 1), body = c->len - SPARSE_HEAD;
+    uint8_t  cls[GRID_CHUNK_BLOCKS];
+    unsigned blocks = (unsigned)taut__ceil_div(c->n, GRID_BLOCK);
+    size_t   classes = taut__get16(c->src + 1), body = c->len - SPARSE_HEAD;
     if (classes > body) return false;
     body -= classes;
     grid_reader r = {c->src + SPARSE_HEAD, body, 0};
-    grid_arith a;
+    grid_arith  a;
     if (!grid_get_classes(&a, c->src + SPARSE_HEAD + body, classes, blocks, cls)) return false;
     for (unsigned k = 0; k < blocks; k++) {
         size_t   i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, c->n - i);
@@ -196,13 +191,15 @@ static bool decode_packed(const struct taut__grid_kernels *kernels, const grid_r
 bool taut__grid_rans_decode(const struct taut__grid_kernels *kernels, const grid_rans_chunk *chunk, unsigned count,
                             int sink)
 {
-    uint8_t cls[GRID_TOGETHER][GRID_CHUNK_BLOCKS];
+    uint8_t   cls[GRID_TOGETHER][GRID_CHUNK_BLOCKS];
     grid_back back[GRID_TOGETHER];
-    unsigned open = 0;
+    unsigned  open = 0;
     for (unsigned k = 0; k < count; k++) {
         const grid_rans_chunk *c = chunk + k;
         bool packed = c->len > 1 && c->src[0] == AS_PACKED, sparse = taut__grid_rans_is_sparse(c->src, c->len);
-        bool ok = packed ? decode_packed(kernels, c, sink) : sparse ? decode_sparse(c, (grid_sink)sink) : open_back(c, cls[open], &back[open]);
+        bool ok = packed   ? decode_packed(kernels, c, sink)
+                  : sparse ? decode_sparse(c, (grid_sink)sink)
+                           : open_back(c, cls[open], &back[open]);
         if (!ok) return false;
         open += !packed && !sparse;
     }

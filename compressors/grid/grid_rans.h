@@ -17,24 +17,24 @@
 #include "grid_unit.h"
 
 enum { /* of a chunk */
-    GRID_RANS_HEAD = 8,
-    GRID_RANS_STATES = 4 * GRID_LANES,
-    GRID_RANS_SHORT = 1 << 13,      /* elements up to which both codes are tried */
-    GRID_RANS_PACKED = GRID_SHAPES, /* instead of a shape: code packed follows */
-    GRID_RANS_SPARSE,               /* instead of a shape: no lanes */
-    GRID_RANS_SPARSE_HEAD = 3,
-    GRID_RANS_SPARSE_BLOCKS = 128,  /* blocks with codes up to which that is tried: more than win back the states of the lanes */
+       GRID_RANS_HEAD = 8,
+       GRID_RANS_STATES = 4 * GRID_LANES,
+       GRID_RANS_SHORT = 1 << 13,      /* elements up to which both codes are tried */
+       GRID_RANS_PACKED = GRID_SHAPES, /* instead of a shape: code packed follows */
+       GRID_RANS_SPARSE,               /* instead of a shape: no lanes */
+       GRID_RANS_SPARSE_HEAD = 3,
+       GRID_RANS_SPARSE_BLOCKS =
+           128, /* blocks with codes up to which that is tried: more than win back the states of the lanes */
 };
 enum { GRID_CLASS_OTHER = 32, GRID_CLASS_SHIFTED = GRID_MODELS + 1, GRID_ESCAPES_FROM = 4 };
 
 /* What the first pass over a chunk leaves for the second. 67 KB, on the stack. */
 struct grid_front {
-    unsigned blocks;
-    uint32_t count[GRID_MODELS + 1][3];
-    uint8_t cls[GRID_CHUNK_BLOCKS];
-    uint8_t
-        symbol[GRID_CHUNK]; /* 64 per block of class 1..31, one block after the other; none for the others */
-    size_t symbols;
+    unsigned    blocks;
+    uint32_t    count[GRID_MODELS + 1][3];
+    uint8_t     cls[GRID_CHUNK_BLOCKS];
+    uint8_t     symbol[GRID_CHUNK]; /* 64 per block of class 1..31, one block after the other; none for the others */
+    size_t      symbols;
     grid_writer side;
 };
 
@@ -44,14 +44,8 @@ TAUT_INLINE unsigned grid_class_of_sum(uint64_t sum)
     unsigned e = grid_bitlen(sum) - 1;
     return e > 15 ? (unsigned)GRID_CLASS_OTHER : 2 * e + (unsigned)(sum >> (e - 1) & 1);
 }
-TAUT_INLINE unsigned grid_class_shift(unsigned cls)
-{
-    return cls < GRID_CLASS_SHIFTED ? 0 : (cls - 14) / 2;
-}
-TAUT_INLINE unsigned grid_class_model(unsigned cls)
-{
-    return cls - 2 * grid_class_shift(cls);
-}
+TAUT_INLINE unsigned grid_class_shift(unsigned cls) { return cls < GRID_CLASS_SHIFTED ? 0 : (cls - 14) / 2; }
+TAUT_INLINE unsigned grid_class_model(unsigned cls) { return cls - 2 * grid_class_shift(cls); }
 
 TAUT_INLINE void grid_put_gamma(grid_writer *w, uint32_t v) /* v >= 1; 4 bits of length: v < 2^16 */
 {
@@ -101,19 +95,18 @@ TAUT_INLINE void grid_front_raw(struct grid_front *f, const float *x, size_t m)
     grid_put(&f->side, GRID_WIDE, 4);
     grid_raw_put(&f->side, x, m);
 }
-TAUT_INLINE void grid_front_encode(struct grid_front *f, const grid_unit *u, const float *x, size_t i,
-                                     size_t m, float *err)
+TAUT_INLINE void grid_front_encode(struct grid_front *f, const grid_unit *u, const float *x, size_t i, size_t m,
+                                   float *err)
 {
-    float tmp[GRID_BLOCK];
+    float        tmp[GRID_BLOCK];
     const float *d = grid_unit_block(u, i, m, tmp);
-    grid_block b;
+    grid_block   b;
     if (!grid_block_quantize(u, x, d, m, &b)) {
         grid_front_raw(f, x, m);
         if (err) memset(err, 0, m * sizeof *err);
         return;
     }
-    for (size_t k = 0; err && k < m; k++)
-        err[k] = x[k] - grid_value(grid_block_code(&b, k), d ? d[k] : u->step);
+    for (size_t k = 0; err && k < m; k++) err[k] = x[k] - grid_value(grid_block_code(&b, k), d ? d[k] : u->step);
     grid_front_block(f, &b);
 }
 
@@ -139,26 +132,21 @@ TAUT_INLINE bool grid_back_block(const uint8_t *symbol, unsigned cls, grid_reade
 }
 
 /* Block of codes -> dst, as sink says. */
-TAUT_INLINE void grid_back_store(const grid_unit *u, const grid_block *b, size_t i, size_t m,
-                                   grid_sink sink, void *out)
+TAUT_INLINE void grid_back_store(const grid_unit *u, const grid_block *b, size_t i, size_t m, grid_sink sink, void *out)
 {
-    float tmp[GRID_BLOCK], *dst = (float *)out;
-    int32_t *acc = (int32_t *)out;
+    float        tmp[GRID_BLOCK], *dst = (float *)out;
+    int32_t     *acc = (int32_t *)out;
     const float *d = sink == GRID_CODES ? NULL : grid_unit_block(u, i, m, tmp);
     for (size_t k = 0; k < m; k++) {
         int32_t q = grid_block_code(b, k);
-        if (sink == GRID_CODES)
-            acc[k] = (int32_t)((uint32_t)acc[k] + (uint32_t)q);
-        else if (sink == GRID_ADD)
-            dst[k] += grid_value(q, d ? d[k] : u->step);
-        else
-            dst[k] = grid_value(q, d ? d[k] : u->step);
+        if (sink == GRID_CODES) acc[k] = (int32_t)((uint32_t)acc[k] + (uint32_t)q);
+        else if (sink == GRID_ADD) dst[k] += grid_value(q, d ? d[k] : u->step);
+        else dst[k] = grid_value(q, d ? d[k] : u->step);
     }
 }
 
 /* A block of class OTHER: nibble class and body. */
-TAUT_INLINE bool grid_back_other(const grid_unit *u, grid_reader *side, size_t i, size_t m, grid_sink sink,
-                                   void *out)
+TAUT_INLINE bool grid_back_other(const grid_unit *u, grid_reader *side, size_t i, size_t m, grid_sink sink, void *out)
 {
     unsigned nibble = (unsigned)grid_get(side, 4);
     if (nibble == GRID_ZERO || nibble == GRID_RUN) return false;
@@ -186,21 +174,20 @@ TAUT_INLINE uint32_t grid_lane_get(uint32_t x, const grid_model *m, uint8_t *sym
     uint32_t slot = x & (GRID_PROBS - 1);
     *symbol = m->symbol[slot];
     uint32_t range = m->range[*symbol];
-    return (range >> GRID_RANGE_F & (2 * GRID_PROBS - 1)) * (x >> GRID_PROB_BITS) + slot -
-           (range & (GRID_PROBS - 1));
+    return (range >> GRID_RANGE_F & (2 * GRID_PROBS - 1)) * (x >> GRID_PROB_BITS) + slot - (range & (GRID_PROBS - 1));
 }
 
 /* What the second pass of a decoder needs. */
 typedef struct grid_back {
-    const grid_unit *u; /* unused where codes are asked for */
-    void *dst;          /* n floats or codes */
+    const grid_unit  *u;   /* unused where codes are asked for */
+    void             *dst; /* n floats or codes */
     const grid_model *models;
-    const uint8_t *cls;
-    unsigned blocks;
-    size_t n; /* elements */
-    uint32_t state[GRID_LANES];
-    const uint8_t *words, *words_end; /* at least 64 readable bytes follow words_end */
-    grid_reader side;
+    const uint8_t    *cls;
+    unsigned          blocks;
+    size_t            n; /* elements */
+    uint32_t          state[GRID_LANES];
+    const uint8_t    *words, *words_end; /* at least 64 readable bytes follow words_end */
+    grid_reader       side;
 } grid_back;
 
 #endif

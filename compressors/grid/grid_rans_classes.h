@@ -22,16 +22,16 @@ typedef struct grid_question {
 } grid_question;
 
 /* 32768 / (n + 1.6), rounded */
-GRID_SMALL_TABLE uint16_t grid_rate[GRID_LIMIT + 1] = {20480, 12603, 9102, 7123, 5851, 4965, 4312, 3810, 3413, 3091, 2825,
-                                         2601,  2409,  2244, 2101, 1974, 1862, 1762, 1672, 1591, 1517, 1450,
-                                         1388,  1332,  1280, 1232, 1187, 1146, 1107, 1071, 1037, 1005, 975,
-                                         947,   920,   895,  871,  849,  827,  807,  788};
+GRID_SMALL_TABLE uint16_t grid_rate[GRID_LIMIT + 1] = {
+    20480, 12603, 9102, 7123, 5851, 4965, 4312, 3810, 3413, 3091, 2825, 2601, 2409, 2244,
+    2101,  1974,  1862, 1762, 1672, 1591, 1517, 1450, 1388, 1332, 1280, 1232, 1187, 1146,
+    1107,  1071,  1037, 1005, 975,  947,  920,  895,  871,  849,  827,  807,  788};
 
 typedef struct grid_arith {
-    uint32_t low, high, value; /* value: decoder only */
-    uint8_t *dst;              /* encoder */
-    const uint8_t *src, *end;  /* decoder; bytes behind the end read as zero */
-    grid_question ask[GRID_QUESTIONS];
+    uint32_t       low, high, value; /* value: decoder only */
+    uint8_t       *dst;              /* encoder */
+    const uint8_t *src, *end;        /* decoder; bytes behind the end read as zero */
+    grid_question  ask[GRID_QUESTIONS];
 } grid_arith;
 
 TAUT_INLINE void grid_arith_init(grid_arith *a)
@@ -39,25 +39,18 @@ TAUT_INLINE void grid_arith_init(grid_arith *a)
     a->low = 0, a->high = UINT32_MAX;
     for (int i = 0; i < GRID_QUESTIONS; i++) a->ask[i].p = 1 << 15, a->ask[i].n = 0;
 }
-TAUT_INLINE unsigned grid_next_byte(grid_arith *a)
-{
-    return a->src < a->end ? *a->src++ : 0;
-}
+TAUT_INLINE unsigned grid_next_byte(grid_arith *a) { return a->src < a->end ? *a->src++ : 0; }
 
 /* Codes one answer with p/65536 for 1: encodes `bit`, or returns what was encoded. */
 GRID_CODER unsigned grid_arith_bit(grid_arith *a, uint32_t p, unsigned bit, bool decoding)
 {
     uint32_t mid = a->low + (uint32_t)((uint64_t)(a->high - a->low) * p >> 16);
     if (decoding) bit = a->value <= mid;
-    if (bit)
-        a->high = mid;
-    else
-        a->low = mid + 1;
+    if (bit) a->high = mid;
+    else a->low = mid + 1;
     while (((a->low ^ a->high) >> 24) == 0) {
-        if (decoding)
-            a->value = a->value << 8 | grid_next_byte(a);
-        else
-            *a->dst++ = (uint8_t)(a->high >> 24);
+        if (decoding) a->value = a->value << 8 | grid_next_byte(a);
+        else *a->dst++ = (uint8_t)(a->high >> 24);
         a->low <<= 8;
         a->high = a->high << 8 | 255;
     }
@@ -68,10 +61,8 @@ GRID_CODER unsigned grid_ask(grid_arith *a, unsigned which, unsigned bit, bool d
 {
     grid_question *q = a->ask + which;
     bit = grid_arith_bit(a, q->p, bit, decoding);
-    if (bit)
-        q->p += (GRID_P_MAX - q->p) * grid_rate[q->n] >> 15;
-    else
-        q->p -= (q->p - GRID_P_MIN) * grid_rate[q->n] >> 15;
+    if (bit) q->p += (GRID_P_MAX - q->p) * grid_rate[q->n] >> 15;
+    else q->p -= (q->p - GRID_P_MIN) * grid_rate[q->n] >> 15;
     q->n += q->n < GRID_LIMIT;
     return bit;
 }
@@ -80,15 +71,12 @@ GRID_CODER unsigned grid_ask(grid_arith *a, unsigned which, unsigned bit, bool d
 GRID_CODER unsigned grid_code_class(grid_arith *a, unsigned before, unsigned prev, unsigned cls, bool decoding)
 {
     enum { SAME = 0, SAME_ZERO = 40, UP = 48, UNARY = 96, UNARY_DOWN = 176 };
-    bool down = cls < prev;
+    bool     down = cls < prev;
     unsigned distance = down ? prev - cls : cls - prev, k;
     if (grid_ask(a, prev ? SAME + prev : SAME_ZERO + (before != 0), distance == 0, decoding)) return prev;
-    if (prev == 0)
-        down = false;
-    else if (prev == GRID_CLASS_OTHER)
-        down = true;
-    else
-        down = !grid_ask(a, UP + prev, !down, decoding);
+    if (prev == 0) down = false;
+    else if (prev == GRID_CLASS_OTHER) down = true;
+    else down = !grid_ask(a, UP + prev, !down, decoding);
     for (k = 1; k < GRID_UNARY_MAX; k++)
         if (!grid_ask(a, (down ? UNARY_DOWN : UNARY) + prev / 4 * 8 + (k < 8 ? k : 8) - 1, k < distance, decoding))
             return down ? prev - (k < prev ? k : prev) : prev + k;
@@ -108,8 +96,8 @@ TAUT_INLINE size_t grid_put_classes(grid_arith *a, const uint8_t *cls, unsigned 
         before = prev;
         prev = cls[k];
     }
-    *a->dst++ = (uint8_t)((a->low >> 24) +
-                          1); /* low's top byte is below high's: this byte and zeros lie between them */
+    *a->dst++ =
+        (uint8_t)((a->low >> 24) + 1); /* low's top byte is below high's: this byte and zeros lie between them */
     return (size_t)(a->dst - dst);
 }
 

@@ -10,11 +10,12 @@
 enum {
     SYMBOLS = GRID_CHUNK,
     WORDS = GRID_CHUNK_BLOCKS * GRID_WORDS_BYTES,
-    PACKED_AT = SLOT + GRID_CHUNK_BYTES + WORDS,          /* a short chunk in code packed, or a sparse one */
+    PACKED_AT = SLOT + GRID_CHUNK_BYTES + WORDS, /* a short chunk in code packed, or a sparse one */
     SYMBOLS_AT = PACKED_AT + 64 + GRID_RANS_SHORT / GRID_BLOCK * (GRID_BLOCK_BYTES + 1) + 20 * GRID_CHUNK_BLOCKS,
     WORDS_AT = SYMBOLS_AT + SYMBOLS,
     CLASSES_AT = WORDS_AT + WORDS + 64,
-    RANS_SLOT = (CLASSES_AT + 20 * GRID_CHUNK_BLOCKS + 64 + 15) / 16 * 16, /* a class takes at most 13 answers of 10 bits and 6 */
+    RANS_SLOT = (CLASSES_AT + 20 * GRID_CHUNK_BLOCKS + 64 + 15) / 16 *
+                16, /* a class takes at most 13 answers of 10 bits and 6 */
 };
 
 /* ---- encoding: one block's symbols and side bits ---- */
@@ -42,13 +43,16 @@ static __device__ void shape_rans(rans_block *b)
         b->bits = 4 + b->r.s.bits;
         return;
     }
-    uint32_t r = grid_class_shift(b->cls), top = grid_top[grid_class_model(b->cls)], a = k.a >> r, c = k.b >> r, mine = 0;
-    if (b->cls >= GRID_ESCAPES_FROM) mine = (a >= top ? gamma_bits(a - top + 1) : 0) + (c >= top ? gamma_bits(c - top + 1) : 0);
+    uint32_t r = grid_class_shift(b->cls), top = grid_top[grid_class_model(b->cls)], a = k.a >> r, c = k.b >> r,
+             mine = 0;
+    if (b->cls >= GRID_ESCAPES_FROM)
+        mine = (a >= top ? gamma_bits(a - top + 1) : 0) + (c >= top ? gamma_bits(c - top + 1) : 0);
     mine += (a == 0 && k.a != 0) + (c == 0 && k.b != 0); /* a sign each */
     b->bits = 64 * r + __reduce_add_sync(TAUT_ALL, mine);
 }
 
-static __device__ void write_rans(const rans_block &b, uint32_t *window, uint32_t pos, uint8_t *symbol, uint32_t *counts)
+static __device__ void write_rans(const rans_block &b, uint32_t *window, uint32_t pos, uint8_t *symbol,
+                                  uint32_t *counts)
 {
     const grid_warp_block &k = b.r.k;
     if (b.cls == GRID_CLASS_OTHER) {
@@ -57,7 +61,8 @@ static __device__ void write_rans(const rans_block &b, uint32_t *window, uint32_
         else grid_warp_body(k, b.r.s, window, &pos);
         return;
     }
-    uint32_t r = grid_class_shift(b.cls), model = grid_class_model(b.cls), top = grid_top[model], h[2] = {k.a >> r, k.b >> r};
+    uint32_t r = grid_class_shift(b.cls), model = grid_class_model(b.cls), top = grid_top[model],
+             h[2] = {k.a >> r, k.b >> r};
     for (uint32_t p = 0; p < r; p++) grid_warp_put(window, &pos, grid_vote(k.a >> p & 1, k.b >> p & 1), 64);
     for (uint32_t q = 0; q < 2; q++) {
         uint32_t v = min(h[q], top);
@@ -70,7 +75,8 @@ static __device__ void write_rans(const rans_block &b, uint32_t *window, uint32_
     }
     if (b.cls >= GRID_ESCAPES_FROM)
         for (uint64_t m = grid_vote(h[0] >= top, h[1] >= top); m; m &= m - 1) {
-            uint32_t i = grid_low_bit(m), v = __shfl_sync(TAUT_ALL, i < 32 ? h[0] : h[1], (int)(i % 32)) - top + 1, len = (uint32_t)grid_bitlen(v) - 1;
+            uint32_t i = grid_low_bit(m), v = __shfl_sync(TAUT_ALL, i < 32 ? h[0] : h[1], (int)(i % 32)) - top + 1,
+                     len = (uint32_t)grid_bitlen(v) - 1;
             grid_warp_put(window, &pos, len | (uint64_t)(v - (1u << len)) << 4, 4 + len);
         }
     uint64_t lost = grid_vote(h[0] == 0 && k.a != 0, h[1] == 0 && k.b != 0);
@@ -80,7 +86,8 @@ static __device__ void write_rans(const rans_block &b, uint32_t *window, uint32_
 /* ---- encoding: the states ---- */
 
 /* symbols of the blocks with a model, which lie back to back -> words that end at `end`; returns where they begin. One warp. */
-static __device__ uint8_t *put_lanes(const grid_model *models, const uint8_t *cls, uint32_t blocks, const uint8_t *symbol_end, uint8_t *end, uint32_t *x)
+static __device__ uint8_t *put_lanes(const grid_model *models, const uint8_t *cls, uint32_t blocks,
+                                     const uint8_t *symbol_end, uint8_t *end, uint32_t *x)
 {
     uint32_t lane = TAUT_LANE;
     *x = GRID_STATE_LOW;
@@ -89,10 +96,11 @@ static __device__ uint8_t *put_lanes(const grid_model *models, const uint8_t *cl
         const grid_model *m = models + grid_class_model(cls[k]) - 1;
         for (uint32_t group = GRID_BLOCK / GRID_LANES; group-- > 0;) {
             symbol_end -= GRID_LANES;
-            uint32_t s = lane < GRID_LANES ? symbol_end[lane] : 0, range = m->range[s], start = range & (GRID_PROBS - 1),
-                     f = range >> GRID_RANGE_F & (2 * GRID_PROBS - 1);
+            uint32_t s = lane < GRID_LANES ? symbol_end[lane] : 0, range = m->range[s],
+                     start = range & (GRID_PROBS - 1), f = range >> GRID_RANGE_F & (2 * GRID_PROBS - 1);
             bool     out = lane < GRID_LANES && *x >= f << (31 - GRID_PROB_BITS);
-            uint32_t all = __ballot_sync(TAUT_ALL, out), behind = (uint32_t)__popc(all & ~TAUT_LANES_LT & ~(1u << lane));
+            uint32_t all = __ballot_sync(TAUT_ALL, out),
+                     behind = (uint32_t)__popc(all & ~TAUT_LANES_LT & ~(1u << lane));
             if (out) {
                 uint8_t *to = end - 2 * (behind + 1);
                 to[0] = (uint8_t)*x, to[1] = (uint8_t)(*x >> 8);
@@ -123,8 +131,8 @@ static __device__ bool back_block(const uint8_t *symbol, uint32_t cls, grid_warp
 
 /* The chunk without lanes, from its symbols and side bits, of at most GRID_RANS_SPARSE_BLOCKS blocks that are not zero; 0: some block
  * has no symbols. By the first warp, into memory that is zero. */
-static __device__ uint32_t put_sparse(const uint8_t *cls, uint32_t blocks, const uint8_t *symbol, const uint8_t *side, const uint8_t *side_end,
-                                      uint8_t *packed_cls, grid_arith *arith, uint8_t *dst)
+static __device__ uint32_t put_sparse(const uint8_t *cls, uint32_t blocks, const uint8_t *symbol, const uint8_t *side,
+                                      const uint8_t *side_end, uint8_t *packed_cls, grid_arith *arith, uint8_t *dst)
 {
     grid_warp_reader rd = {side, side_end, 0};
     uint32_t         pos = 8 * GRID_RANS_SPARSE_HEAD, classes = 0;
@@ -154,8 +162,8 @@ static __device__ uint32_t put_sparse(const uint8_t *cls, uint32_t blocks, const
 }
 
 /* Chunk k -> slot in code rans proper, or sparse; returns its bytes. */
-static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k, uint8_t *slot, const grid_tables *tables,
-                                      bool *sparse)
+static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k,
+                                      uint8_t *slot, const grid_tables *tables, bool *sparse)
 {
     TAUT_SHARED(uint32_t, window, WINDOW);
     TAUT_SHARED(uint32_t, sizes, ROUND);
@@ -164,8 +172,9 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
     TAUT_SHARED(grid_arith, arith, 1);
     TAUT_SHARED(uint32_t, lengths, 3);
     TAUT_SHARED(uint8_t, packed_cls, GRID_CHUNK_BLOCKS);
-    uint64_t       first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
-    uint32_t       blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK), carry = 0, warp = threadIdx.x / TAUT_WARP, coded = 0, used = 0, not_zero = 0;
+    uint64_t first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
+    uint32_t blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK), carry = 0, warp = threadIdx.x / TAUT_WARP,
+             coded = 0, used = 0, not_zero = 0;
     uint32_t      *out = (uint32_t *)(slot + GRID_RANS_HEAD);
     grid_warp_unit u = {0, 0, 0, NULL, 0, 0, false, false};
     if (!set.from_codes) u = grid_unit_of(j, 1, set.bias);
@@ -185,7 +194,9 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
                 shape_rans(&b[q]);
                 if (TAUT_LANE == 0) cls[block] = (uint8_t)b[q].cls;
             }
-            if (TAUT_LANE == 0) sizes[warp * PER_WARP + q] = b[q].bits | (b[q].cls && b[q].cls != GRID_CLASS_OTHER ? 1u << 31 : 0) | (b[q].cls ? 1u << 30 : 0);
+            if (TAUT_LANE == 0)
+                sizes[warp * PER_WARP + q] =
+                    b[q].bits | (b[q].cls && b[q].cls != GRID_CLASS_OTHER ? 1u << 31 : 0) | (b[q].cls ? 1u << 30 : 0);
         }
         __syncthreads();
         uint32_t v = sizes[TAUT_LANE], bits = v & 0x3fffffff, sum = bits, modelled = __ballot_sync(TAUT_ALL, v >> 31);
@@ -215,7 +226,8 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
     }
     if (!used) return 0; /* the same in all threads */
     if (threadIdx.x == 0 && carry) out[0] = window[0];
-    uint32_t side_end = (uint32_t)((uint8_t *)out - slot) + (carry + 7) / 8, state = 0, shape = choose_shape(tables, counts);
+    uint32_t side_end = (uint32_t)((uint8_t *)out - slot) + (carry + 7) / 8, state = 0,
+             shape = choose_shape(tables, counts);
     uint8_t *words_end = slot + WORDS_AT + WORDS;
     bool     try_sparse = not_zero <= GRID_RANS_SPARSE_BLOCKS && blocks > GRID_RANS_SHORT / GRID_BLOCK;
     if (try_sparse) {
@@ -224,12 +236,14 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
     }
     __syncthreads();
     if (try_sparse && warp == 0) {
-        uint32_t without = put_sparse(cls, blocks, slot + SYMBOLS_AT, slot + GRID_RANS_HEAD, slot + side_end, packed_cls, &arith[0], slot + PACKED_AT);
+        uint32_t without = put_sparse(cls, blocks, slot + SYMBOLS_AT, slot + GRID_RANS_HEAD, slot + side_end,
+                                      packed_cls, &arith[0], slot + PACKED_AT);
         if (TAUT_LANE == 0) lengths[2] = without;
     }
     __syncthreads();
     if (warp == 0) {
-        uint8_t *words = put_lanes(tables->model[shape], cls, blocks, slot + SYMBOLS_AT + (uint64_t)coded * GRID_BLOCK, words_end, &state);
+        uint8_t *words = put_lanes(tables->model[shape], cls, blocks, slot + SYMBOLS_AT + (uint64_t)coded * GRID_BLOCK,
+                                   words_end, &state);
         if (TAUT_LANE == 0) lengths[0] = (uint32_t)(words_end - words);
     } else if (threadIdx.x == TAUT_WARP) {
         lengths[1] = (uint32_t)grid_put_classes(&arith[0], cls, blocks, slot + CLASSES_AT);
@@ -257,8 +271,8 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
 }
 
 /* The shorter of both codes where a chunk is short and all of it has codes. */
-static __device__ uint32_t either_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k, uint8_t *slot, const grid_tables *tables,
-                                        bool *sparse)
+static __device__ uint32_t either_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k,
+                                        uint8_t *slot, const grid_tables *tables, bool *sparse)
 {
     uint64_t n = taut__min(GRID_CHUNK, j->n - k * GRID_CHUNK);
     bool     raw = false;
@@ -273,8 +287,9 @@ static __device__ uint32_t either_chunk(const taut__cuda_job *j, taut_dtype dtyp
     return 1 + packed;
 }
 
-static __global__ void __launch_bounds__(THREADS) grid_rans_encode(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket, unsigned long long *state,
-                                                            uint8_t *slots, const grid_tables *tables)
+static __global__ void __launch_bounds__(THREADS)
+    grid_rans_encode(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
+                     unsigned long long *state, uint8_t *slots, const grid_tables *tables)
 {
     TAUT_SHARED(unsigned long long, shared, 2);
     uint8_t *slot = slots + (uint64_t)blockIdx.x * RANS_SLOT;
@@ -288,9 +303,9 @@ static __global__ void __launch_bounds__(THREADS) grid_rans_encode(const __grid_
             __syncthreads(); /* shared[0] is about to change */
             continue;
         }
-        uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
-        bool                  sparse = false;
-        uint32_t              bytes = j->n ? either_chunk(j, batch.dtype, set, k, slot, tables, &sparse) : 0;
+        uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
+        bool     sparse = false;
+        uint32_t bytes = j->n ? either_chunk(j, batch.dtype, set, k, slot, tables, &sparse) : 0;
         place_chunk(j, set, KIND_RANS, state, unit, k, chunks, table, slot, bytes, sparse, shared);
     }
 }
@@ -327,7 +342,8 @@ static __device__ bool block_symbols(const grid_model *m, uint32_t *x, rans_sour
 /* grid_back_block() by a warp */
 static __device__ bool back_block(const uint8_t *symbol, uint32_t cls, grid_warp_reader *side, grid_warp_block *k)
 {
-    uint32_t r = grid_class_shift(cls), top = grid_top[grid_class_model(cls)], sa = symbol[TAUT_LANE], sb = symbol[TAUT_LANE + 32];
+    uint32_t r = grid_class_shift(cls), top = grid_top[grid_class_model(cls)], sa = symbol[TAUT_LANE],
+             sb = symbol[TAUT_LANE + 32];
     uint32_t h[2] = {(sa + 1) >> 1, (sb + 1) >> 1}, low[2] = {0, 0};
     for (uint32_t p = 0; p < r; p++) {
         uint64_t plane = grid_take(side, 64);
@@ -337,7 +353,8 @@ static __device__ bool back_block(const uint8_t *symbol, uint32_t cls, grid_warp
     k->sign = grid_vote(h[0] && !(sa & 1), h[1] && !(sb & 1));
     if (cls >= GRID_ESCAPES_FROM)
         for (uint64_t m = grid_vote(h[0] == top, h[1] == top); m; m &= m - 1) {
-            uint32_t i = grid_low_bit(m), len = (uint32_t)grid_take(side, 4), v = (1u << len) + (len ? (uint32_t)grid_take(side, len) : 0) - 1;
+            uint32_t i = grid_low_bit(m), len = (uint32_t)grid_take(side, 4),
+                     v = (1u << len) + (len ? (uint32_t)grid_take(side, len) : 0) - 1;
             if (i == TAUT_LANE) h[0] += v;
             if (i == TAUT_LANE + 32) h[1] += v;
         }
@@ -350,8 +367,9 @@ static __device__ bool back_block(const uint8_t *symbol, uint32_t cls, grid_warp
 }
 
 /* One chunk of code rans proper. false: malformed, in all lanes. */
-static __device__ bool decode_rans(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u, sink to, uint64_t first, uint64_t n,
-                                   const uint8_t *src, uint32_t len, const grid_tables *tables)
+static __device__ bool decode_rans(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u,
+                                   sink to, uint64_t first, uint64_t n, const uint8_t *src, uint32_t len,
+                                   const grid_tables *tables)
 {
     TAUT_SHARED(uint8_t, cls, GRID_CHUNK_BLOCKS);
     TAUT_SHARED(uint8_t, symbol, GRID_BLOCK);
@@ -359,10 +377,12 @@ static __device__ bool decode_rans(const taut__cuda_batch &batch, const taut__cu
     TAUT_SHARED(int, good, 1);
     uint32_t blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK);
     if (len < GRID_RANS_HEAD + GRID_RANS_STATES || src[0] >= GRID_SHAPES || src[1] != 0) return false;
-    uint64_t classes = src[2] | (uint32_t)src[3] << 8, words = 2 * (uint64_t)(src[4] | (uint32_t)src[5] << 8 | (uint32_t)src[6] << 16 | (uint32_t)src[7] << 24);
+    uint64_t classes = src[2] | (uint32_t)src[3] << 8,
+             words = 2 * (uint64_t)(src[4] | (uint32_t)src[5] << 8 | (uint32_t)src[6] << 16 | (uint32_t)src[7] << 24);
     if (classes + words > len - GRID_RANS_HEAD - GRID_RANS_STATES) return false;
     const uint8_t    *tail = src + len - classes, *states = tail - GRID_RANS_STATES;
-    rans_source       s = {src + GRID_RANS_HEAD, states - words, states, src + len, (uint32_t)(states - words - src) - GRID_RANS_HEAD};
+    rans_source       s = {src + GRID_RANS_HEAD, states - words, states, src + len,
+                           (uint32_t)(states - words - src) - GRID_RANS_HEAD};
     grid_warp_reader  side = {s.side, s.end, 0};
     const grid_model *models = tables->model[src[0]];
     uint32_t          x = GRID_STATE_LOW;
@@ -380,25 +400,31 @@ static __device__ bool decode_rans(const taut__cuda_batch &batch, const taut__cu
         if (cls[b] == 0 && (to == ADD || to == CODES)) continue;
         if (cls[b] == GRID_CLASS_OTHER) {
             uint32_t nibble = (uint32_t)grid_take(&side, 4);
-            if (nibble == GRID_ZERO || nibble == GRID_RUN || !grid_warp_read(&side, nibble, &k, &raw) || (raw && (to == CODES || to == VALUES))) return false;
+            if (nibble == GRID_ZERO || nibble == GRID_RUN || !grid_warp_read(&side, nibble, &k, &raw) ||
+                (raw && (to == CODES || to == VALUES)))
+                return false;
         } else if (cls[b]) {
-            if (!block_symbols(models + grid_class_model(cls[b]) - 1, &x, &s, symbol) || !back_block(symbol, cls[b], &side, &k)) return false;
+            if (!block_symbols(models + grid_class_model(cls[b]) - 1, &x, &s, symbol) ||
+                !back_block(symbol, cls[b], &side, &k))
+                return false;
         }
         if (side.pos > 8 * (uint64_t)s.side_len) return false;
         if (i + TAUT_LANE < j->n) deliver(batch, j, u, to, i + TAUT_LANE, raw, k.a, raw ? 0 : grid_code_a(k));
         if (i + TAUT_LANE + 32 < j->n) deliver(batch, j, u, to, i + TAUT_LANE + 32, raw, k.b, raw ? 0 : grid_code_b(k));
     }
-    return s.words == s.words_end && (side.pos + 7) / 8 == s.side_len && !__any_sync(TAUT_ALL, TAUT_LANE < GRID_LANES && x != GRID_STATE_LOW);
+    return s.words == s.words_end && (side.pos + 7) / 8 == s.side_len &&
+           !__any_sync(TAUT_ALL, TAUT_LANE < GRID_LANES && x != GRID_STATE_LOW);
 }
 
 /* One chunk without lanes. false: malformed, in all lanes of the first warp, which works alone. */
-static __device__ bool decode_sparse(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u, sink to, uint64_t first, uint64_t n,
-                                     const uint8_t *src, uint32_t len)
+static __device__ bool decode_sparse(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u,
+                                     sink to, uint64_t first, uint64_t n, const uint8_t *src, uint32_t len)
 {
     TAUT_SHARED(uint8_t, cls, GRID_CHUNK_BLOCKS);
     TAUT_SHARED(grid_arith, arith, 1);
     TAUT_SHARED(int, good, 1);
-    uint32_t blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK), classes = src[1] | (uint32_t)src[2] << 8, body = len - GRID_RANS_SPARSE_HEAD;
+    uint32_t blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK), classes = src[1] | (uint32_t)src[2] << 8,
+             body = len - GRID_RANS_SPARSE_HEAD;
     if (classes > body) return false;
     body -= classes;
     grid_warp_reader rd = {src + GRID_RANS_SPARSE_HEAD, src + len, 0};
@@ -411,7 +437,8 @@ static __device__ bool decode_sparse(const taut__cuda_batch &batch, const taut__
         uint64_t        i = first + (uint64_t)b * GRID_BLOCK;
         if (cls[b] >= GRID_RUN) return false;
         if (cls[b] == GRID_ZERO && (to == ADD || to == CODES)) continue;
-        if (cls[b] != GRID_ZERO && (!grid_warp_read(&rd, cls[b], &k, &raw) || (raw && (to == CODES || to == VALUES)))) return false;
+        if (cls[b] != GRID_ZERO && (!grid_warp_read(&rd, cls[b], &k, &raw) || (raw && (to == CODES || to == VALUES))))
+            return false;
         if (rd.pos > 8 * (uint64_t)body) return false;
         if (i + TAUT_LANE < j->n) deliver(batch, j, u, to, i + TAUT_LANE, raw, k.a, raw ? 0 : grid_code_a(k));
         if (i + TAUT_LANE + 32 < j->n) deliver(batch, j, u, to, i + TAUT_LANE + 32, raw, k.b, raw ? 0 : grid_code_b(k));
@@ -420,7 +447,8 @@ static __device__ bool decode_sparse(const taut__cuda_batch &batch, const taut__
 }
 
 /* Chunks in code rans, after grid_decode has seen to the others. */
-static __global__ void __launch_bounds__(THREADS) grid_rans_decode(const __grid_constant__ taut__cuda_batch batch, sink to, const grid_tables *tables)
+static __global__ void __launch_bounds__(THREADS)
+    grid_rans_decode(const __grid_constant__ taut__cuda_batch batch, sink to, const grid_tables *tables)
 {
     uint64_t              k, from = 0;
     uint32_t              kind = 0, bytes = 0;
@@ -433,7 +461,8 @@ static __global__ void __launch_bounds__(THREADS) grid_rans_decode(const __grid_
     grid_warp_unit u = grid_unit_of_payload(j);
     bool           ok;
     if (bytes > 1 && src[0] == GRID_RANS_PACKED) ok = decode_packed(batch, j, u, to, first, n, src + 1, bytes - 1);
-    else if (bytes > GRID_RANS_SPARSE_HEAD && src[0] == GRID_RANS_SPARSE) ok = threadIdx.x >= TAUT_WARP || decode_sparse(batch, j, u, to, first, n, src, bytes);
+    else if (bytes > GRID_RANS_SPARSE_HEAD && src[0] == GRID_RANS_SPARSE)
+        ok = threadIdx.x >= TAUT_WARP || decode_sparse(batch, j, u, to, first, n, src, bytes);
     else ok = threadIdx.x >= TAUT_WARP || decode_rans(batch, j, u, to, first, n, src, bytes, tables);
     if (!ok && TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
 }
@@ -441,8 +470,9 @@ static __global__ void __launch_bounds__(THREADS) grid_rans_decode(const __grid_
 /* ---- launchers, for grid_cuda.cu ---- */
 
 size_t taut_grid_rans_slot(void) { return RANS_SLOT; }
-void taut_grid_rans_encode(const taut__cuda_batch *b, float bias, uint32_t dead, int32_t limit, uint32_t from_codes, unsigned blocks,
-                           unsigned long long *ticket, unsigned long long *state, uint8_t *slots, const grid_tables *tables, taut__cuda_stream s)
+void   taut_grid_rans_encode(const taut__cuda_batch *b, float bias, uint32_t dead, int32_t limit, uint32_t from_codes,
+                             unsigned blocks, unsigned long long *ticket, unsigned long long *state, uint8_t *slots,
+                             const grid_tables *tables, taut__cuda_stream s)
 {
     settings set = {bias, dead, limit, from_codes};
     TAUT_LAUNCH(grid_rans_encode, blocks, THREADS, 0, s, *b, set, ticket, state, slots, tables);

@@ -102,9 +102,9 @@ static inline bool simd_get_levels(grid_reader *rd, vec64 *v, uint64_t map, unsi
 static inline bool simd_get(grid_reader *in, unsigned cls, vec64 *out, uint64_t *sign)
 {
     grid_reader rd = *in;
-    vec64 v = vec64_zero();
-    uint64_t map, nz = 0;
-    unsigned r = 0;
+    vec64       v = vec64_zero();
+    uint64_t    map, nz = 0;
+    unsigned    r = 0;
     if (cls < GRID_H4) {
         map = grid_get_positions(&rd, cls - GRID_P1 + 1);
     } else if (cls == GRID_H4) {
@@ -138,11 +138,11 @@ enum { SIMD_AHEAD = 64 }; /* bytes that simd_get_dense may look at */
 static inline bool simd_get_dense(grid_reader *in, unsigned cls, vec64 *out, uint64_t *sign)
 {
     grid_reader rd = *in;
-    unsigned h4 = cls == GRID_H4;
-    uint64_t map = grid_peek(&rd, 0), groups = bits_deposit(map, GRID_GROUPS) * 15;
-    unsigned used = 4 * grid_count_bits(map & 0xffff);
-    uint64_t inside = bits_low(grid_peek(&rd, 16), used);
-    unsigned ones = grid_count_bits(grid_choose(h4, inside, map));
+    unsigned    h4 = cls == GRID_H4;
+    uint64_t    map = grid_peek(&rd, 0), groups = bits_deposit(map, GRID_GROUPS) * 15;
+    unsigned    used = 4 * grid_count_bits(map & 0xffff);
+    uint64_t    inside = bits_low(grid_peek(&rd, 16), used);
+    unsigned    ones = grid_count_bits(grid_choose(h4, inside, map));
     rd.pos += grid_choose(h4, 16 + used, 64);
     uint64_t word2 = bits_low(grid_peek(&rd, 0), ones), word3 = grid_peek(&rd, ones);
     unsigned twos = grid_count_bits(word2), threes = grid_count_bits(bits_low(word3, twos));
@@ -161,15 +161,15 @@ static inline bool simd_get_dense(grid_reader *in, unsigned cls, vec64 *out, uin
 
 static size_t simd_encode(const grid_unit *u, const float *x, size_t n, float *err, uint8_t *dst)
 {
-    grid_writer w = {.p = dst};
+    grid_writer     w = {.p = dst};
     grid_class_list l;
     grid_list_init(&l);
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
-        float tmp[GRID_BLOCK];
-        vec64 v;
+        float    tmp[GRID_BLOCK];
+        vec64    v;
         uint64_t sign;
-        float *e = err ? err + i : NULL;
-        bool fast = n - i >= GRID_BLOCK;
+        float   *e = err ? err + i : NULL;
+        bool     fast = n - i >= GRID_BLOCK;
         grid_prefetch(x + i);
         if (err) grid_prefetch(err + i);
         if (fast) fast = vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), e, &v, &sign);
@@ -181,11 +181,11 @@ static size_t simd_encode(const grid_unit *u, const float *x, size_t n, float *e
 
 static size_t simd_pack(const int32_t *q, size_t n, uint8_t *dst)
 {
-    grid_writer w = {.p = dst};
+    grid_writer     w = {.p = dst};
     grid_class_list l;
     grid_list_init(&l);
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
-        vec64 v;
+        vec64    v;
         uint64_t sign;
         grid_prefetch(q + i);
         if (n - i >= GRID_BLOCK && vec64_load(q + i, &v, &sign)) {
@@ -200,16 +200,16 @@ static size_t simd_pack(const int32_t *q, size_t n, uint8_t *dst)
 }
 
 /* false: a value has no code, or one beyond limit, which is at least 255. */
-static size_t simd_quantize_pack(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err,
-                                 int32_t limit, uint8_t *dst)
+static size_t simd_quantize_pack(const grid_unit *u, const float *x, size_t n, int32_t *q, float *err, int32_t limit,
+                                 uint8_t *dst)
 {
-    grid_writer w = {.p = dst};
+    grid_writer     w = {.p = dst};
     grid_class_list l;
     grid_list_init(&l);
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
-        size_t m = taut__min(GRID_BLOCK, n - i);
-        float tmp[GRID_BLOCK], *e = err ? err + i : NULL;
-        vec64 v;
+        size_t   m = taut__min(GRID_BLOCK, n - i);
+        float    tmp[GRID_BLOCK], *e = err ? err + i : NULL;
+        vec64    v;
         uint64_t sign;
         grid_prefetch(x + i);
         if (err) grid_prefetch(err + i);
@@ -242,13 +242,13 @@ static void simd_dequantize(const grid_unit *u, const int32_t *q, size_t n, floa
     }
 }
 
-static bool simd_decode_block(const grid_unit *u, grid_reader *r, unsigned cls, size_t i, size_t m,
-                              grid_sink sink, void *out)
+static bool simd_decode_block(const grid_unit *u, grid_reader *r, unsigned cls, size_t i, size_t m, grid_sink sink,
+                              void *out)
 {
-    float tmp[GRID_BLOCK];
-    vec64 v;
+    float    tmp[GRID_BLOCK];
+    vec64    v;
     uint64_t sign;
-    bool dense = (cls == GRID_R0 || cls == GRID_H4) && (r->pos >> 3) + SIMD_AHEAD <= r->len;
+    bool     dense = (cls == GRID_R0 || cls == GRID_H4) && (r->pos >> 3) + SIMD_AHEAD <= r->len;
     if (m == GRID_BLOCK && ((dense && simd_get_dense(r, cls, &v, &sign)) ||
                             (cls <= GRID_R0 + SIMD_RICE_MAX && simd_get(r, cls, &v, &sign)))) {
         bool codes = sink == GRID_CODES;
@@ -259,16 +259,16 @@ static bool simd_decode_block(const grid_unit *u, grid_reader *r, unsigned cls, 
 }
 
 /* values: NULL, or for GRID_CODES where those of the sums go. */
-static inline bool simd_decode_into(const grid_unit *u, const uint8_t *src, size_t len, size_t n,
-                                    grid_sink sink, void *dst, float *values)
+static inline bool simd_decode_into(const grid_unit *u, const uint8_t *src, size_t len, size_t n, grid_sink sink,
+                                    void *dst, float *values)
 {
-    uint8_t cls[GRID_CHUNK_BLOCKS];
+    uint8_t  cls[GRID_CHUNK_BLOCKS];
     unsigned blocks = (unsigned)taut__ceil_div(n, GRID_BLOCK);
-    size_t body;
+    size_t   body;
     if (!grid_classes_get(src, len, blocks, cls, &body)) return false;
     grid_reader r = {src, body, 0};
     for (unsigned k = 0; k < blocks; k++) {
-        size_t i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - i);
+        size_t   i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - i);
         uint8_t *out = (uint8_t *)dst + 4 * i;
         grid_prefetch(out);
         if (values) grid_prefetch(values + i);
@@ -290,8 +290,7 @@ static bool simd_unpack_add(const uint8_t *src, size_t len, size_t n, int32_t *a
 {
     return simd_decode_into(NULL, src, len, n, GRID_CODES, acc, NULL);
 }
-static bool simd_unpack_values(const grid_unit *u, const uint8_t *src, size_t len, size_t n, int32_t *acc,
-                               float *dst)
+static bool simd_unpack_values(const grid_unit *u, const uint8_t *src, size_t len, size_t n, int32_t *acc, float *dst)
 {
     return simd_decode_into(u, src, len, n, GRID_CODES, acc, dst);
 }
@@ -323,8 +322,7 @@ static inline void simd_front(struct grid_front *f, vec64 v, uint64_t sign)
     if (escaped) {
         uint8_t mag[GRID_BLOCK];
         vec64_store(mag, v);
-        for (; escaped; escaped &= escaped - 1)
-            grid_put_gamma(&f->side, mag[__builtin_ctzll(escaped)] - top + 1);
+        for (; escaped; escaped &= escaped - 1) grid_put_gamma(&f->side, mag[__builtin_ctzll(escaped)] - top + 1);
     }
     if (lost) grid_put(&f->side, bits_extract(sign, lost), grid_count_bits(lost));
 }
@@ -332,7 +330,7 @@ static inline void simd_front(struct grid_front *f, vec64 v, uint64_t sign)
 static void simd_front_pack(const int32_t *q, size_t n, struct grid_front *f)
 {
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
-        vec64 v;
+        vec64    v;
         uint64_t sign;
         grid_prefetch(q + i);
         if (n - i >= GRID_BLOCK && vec64_load(q + i, &v, &sign)) {
@@ -348,29 +346,27 @@ static void simd_front_pack(const int32_t *q, size_t n, struct grid_front *f)
 static void simd_front_encode(const grid_unit *u, const float *x, size_t n, float *err, struct grid_front *f)
 {
     for (size_t i = 0; i < n; i += GRID_BLOCK) {
-        float tmp[GRID_BLOCK], *e = err ? err + i : NULL;
-        vec64 v;
+        float    tmp[GRID_BLOCK], *e = err ? err + i : NULL;
+        vec64    v;
         uint64_t sign;
         grid_prefetch(x + i);
         if (err) grid_prefetch(err + i);
-        if (n - i >= GRID_BLOCK &&
-            vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), e, &v, &sign))
+        if (n - i >= GRID_BLOCK && vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), e, &v, &sign))
             simd_front(f, v, sign);
-        else
-            grid_front_encode(f, u, x + i, i, taut__min(GRID_BLOCK, n - i), e);
+        else grid_front_encode(f, u, x + i, i, taut__min(GRID_BLOCK, n - i), e);
     }
 }
 
 /* Symbols of a block of class 1..31 -> dst. */
-static inline bool simd_back(const grid_unit *u, grid_reader *side, vec64 symbols, unsigned cls, size_t i,
-                             size_t m, grid_sink sink, void *out)
+static inline bool simd_back(const grid_unit *u, grid_reader *side, vec64 symbols, unsigned cls, size_t i, size_t m,
+                             grid_sink sink, void *out)
 {
     unsigned r = grid_class_shift(cls), top = grid_top[grid_class_model(cls)];
-    bool codes = sink == GRID_CODES;
-    float tmp[GRID_BLOCK];
-    bool escaped = cls >= GRID_ESCAPES_FROM && vec64_at_least(symbols, (uint8_t)(2 * top - 1));
+    bool     codes = sink == GRID_CODES;
+    float    tmp[GRID_BLOCK];
+    bool     escaped = cls >= GRID_ESCAPES_FROM && vec64_at_least(symbols, (uint8_t)(2 * top - 1));
     if (m < GRID_BLOCK || escaped || r > SIMD_SHIFT_MAX) {
-        uint8_t symbol[GRID_BLOCK];
+        uint8_t    symbol[GRID_BLOCK];
         grid_block b;
         vec64_store(symbol, symbols);
         if (!grid_back_block(symbol, cls, side, &b)) return false;
@@ -378,7 +374,7 @@ static inline bool simd_back(const grid_unit *u, grid_reader *side, vec64 symbol
         return true;
     }
     uint64_t big = vec64_at_least(symbols, 1), sign = big & ~vec64_bit(symbols, 0), low = 0;
-    vec64 v = vec64_halves(symbols, r);
+    vec64    v = vec64_halves(symbols, r);
     for (unsigned p = 0; p < r; p++) {
         uint64_t plane = grid_get(side, 64);
         v = vec64_add_at(v, plane, (uint8_t)(1u << p));
@@ -394,7 +390,7 @@ static inline bool simd_back(const grid_unit *u, grid_reader *side, vec64 symbol
 static inline bool simd_skip(grid_back *b, unsigned *k, grid_sink sink)
 {
     for (; *k < b->blocks; ++*k) {
-        size_t i = (size_t)*k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
+        size_t   i = (size_t)*k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
         uint8_t *out = (uint8_t *)b->dst + 4 * i;
         if (b->cls[*k] == GRID_CLASS_OTHER) {
             if (!grid_back_other(b->u, &b->side, i, m, sink, out)) return false;
@@ -414,7 +410,7 @@ static inline const grid_model *simd_model(const grid_back *b, unsigned k)
 
 static inline bool simd_give(grid_back *b, unsigned k, vec64 symbols, grid_sink sink)
 {
-    size_t i = (size_t)k * GRID_BLOCK;
+    size_t   i = (size_t)k * GRID_BLOCK;
     uint8_t *out = (uint8_t *)b->dst + 4 * i;
     grid_prefetch(out);
     return simd_back(b->u, &b->side, symbols, b->cls[k], i, taut__min(GRID_BLOCK, b->n - i), sink, out);
@@ -438,8 +434,8 @@ static inline bool simd_lanes_rest(grid_back *b, lanes s, unsigned k, grid_sink 
  * of the other. */
 static inline bool simd_lanes_get_into(grid_back *a, grid_back *b, grid_sink sink)
 {
-    lanes s = lanes_load(a->state), t = lanes_load(b->state);
-    vec64 p, q;
+    lanes    s = lanes_load(a->state), t = lanes_load(b->state);
+    vec64    p, q;
     unsigned i = 0, j = 0;
     for (;; i++, j++) {
         if (!simd_skip(a, &i, sink) || !simd_skip(b, &j, sink)) return false;
@@ -463,7 +459,7 @@ static uint8_t *simd_lanes_put(const grid_model *models, const struct grid_front
                                uint8_t *words_end)
 {
     const uint8_t *symbol = f->symbol + f->symbols;
-    lanes s = lanes_start();
+    lanes          s = lanes_start();
     for (unsigned k = f->blocks; k-- > 0;) {
         if (f->cls[k] == 0 || f->cls[k] == GRID_CLASS_OTHER) continue;
         symbol -= GRID_BLOCK;
@@ -479,19 +475,17 @@ static bool simd_quantize(const grid_unit *u, const float *x, size_t n, int32_t 
 {
     size_t i = 0;
     for (; limit >= 255 && n - i >= GRID_BLOCK; i += GRID_BLOCK) {
-        float tmp[GRID_BLOCK];
-        vec64 v;
+        float    tmp[GRID_BLOCK];
+        vec64    v;
         uint64_t sign;
         grid_prefetch(x + i);
         if (err) grid_prefetch(err + i);
         if (vec64_quantize(u, x + i, grid_unit_block(u, i, GRID_BLOCK, tmp), err ? err + i : NULL, &v, &sign))
             vec64_give(v, sign, 0, NULL, GRID_SET_CODES, q + i);
-        else if (!grid_quantize_plain(u, x + i, i, GRID_BLOCK, q + i, err ? err + i : NULL, limit))
-            return false;
+        else if (!grid_quantize_plain(u, x + i, i, GRID_BLOCK, q + i, err ? err + i : NULL, limit)) return false;
     }
     for (; i < n; i += GRID_BLOCK)
-        if (!grid_quantize_plain(u, x + i, i, taut__min(GRID_BLOCK, n - i), q + i, err ? err + i : NULL,
-                                 limit))
+        if (!grid_quantize_plain(u, x + i, i, taut__min(GRID_BLOCK, n - i), q + i, err ? err + i : NULL, limit))
             return false;
     return true;
 }

@@ -22,20 +22,11 @@ static const double margin = 1e-5; /* of the exact search: float rounding in the
 
 /* ---- the window of octaves ---- */
 
-int taut__grid_lowest(const double *stats)
-{
-    return grid_lowest(stats);
-}
+int taut__grid_lowest(const double *stats) { return grid_lowest(stats); }
 
-void taut__grid_set_window(double *stats, int lowest)
-{
-    grid_set_window(stats, lowest);
-}
+void taut__grid_set_window(double *stats, int lowest) { grid_set_window(stats, lowest); }
 
-void taut__grid_move_window(double *stats, double norm2)
-{
-    taut__grid_set_window(stats, grid_window_of(norm2));
-}
+void taut__grid_move_window(double *stats, double norm2) { taut__grid_set_window(stats, grid_window_of(norm2)); }
 
 taut_status taut__grid_rebase(const taut_call *c, const double *agreed, double *stats)
 {
@@ -47,11 +38,11 @@ taut_status taut__grid_rebase(const taut_call *c, const double *agreed, double *
 /* ---- statistics ---- */
 
 typedef struct sampling {
-    size_t stride, group; /* the next group */
-    double sampled;       /* elements */
-    int lowest;           /* the window's */
-    uint32_t bins[GRID_BINS];   /* counted since the window last moved */
-    double counts[GRID_STATS];  /* until then; and blocks: sections BIN and BLOCK */
+    size_t   stride, group;      /* the next group */
+    double   sampled;            /* elements */
+    int      lowest;             /* the window's */
+    uint32_t bins[GRID_BINS];    /* counted since the window last moved */
+    double   counts[GRID_STATS]; /* until then; and blocks: sections BIN and BLOCK */
 } sampling;
 
 static void flush(sampling *s)
@@ -82,16 +73,16 @@ static int octave_of(float t, int up, int lowest)
 static void count_blocks(const taut_call *c, const float *src, size_t at, size_t n, sampling *s)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    const int up = s->lowest < FLT_MIN_EXP ? FLT_MIN_EXP - s->lowest : 0;
-    const grid_binning binning = {(127 + s->lowest + up) * GRID_BINS_PER_OCTAVE, GRID_BINS - 1};
-    const grid_unit u = taut__grid_unit(c, 0, ldexpf(1, -up), 1, 0.5);
+    const int                        up = s->lowest < FLT_MIN_EXP ? FLT_MIN_EXP - s->lowest : 0;
+    const grid_binning               binning = {(127 + s->lowest + up) * GRID_BINS_PER_OCTAVE, GRID_BINS - 1};
+    const grid_unit                  u = taut__grid_unit(c, 0, ldexpf(1, -up), 1, 0.5);
     size_t first = c->first / GRID_BLOCK, from = first + at / GRID_BLOCK, to = from + taut__ceil_div(n, GRID_BLOCK);
     for (; s->group * s->stride < to; s->group++) { /* one block of each group */
         size_t block = grid_sampled_block(s->group, s->stride);
         if (block < from) continue;
         if (block >= to) break;
         size_t i = (block - first) * GRID_BLOCK, m = taut__min(GRID_BLOCK, c->n - i);
-        float mean = kernels->count(&u, src + i, i, m, &binning, s->bins);
+        float  mean = kernels->count(&u, src + i, i, m, &binning, s->bins);
         s->counts[GRID_STAT_BLOCK + octave_of(mean, up, s->lowest)] += 1;
         s->sampled += (double)m;
     }
@@ -112,13 +103,13 @@ static void add_counts(double *stats, sampling *s, double elems)
 taut_status taut__grid_collect_stats(const taut_call *c, const float *src, double *stats)
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
-    size_t n = c->n, elems = c->tensor ? c->tensor->elems : n;
-    double sum[2] = {0, 0};
-    sampling s = {.stride = grid_sample_stride(elems), .lowest = grid_window_of(0)};
+    size_t                           n = c->n, elems = c->tensor ? c->tensor->elems : n;
+    double                           sum[2] = {0, 0};
+    sampling                         s = {.stride = grid_sample_stride(elems), .lowest = grid_window_of(0)};
     s.group = c->first / GRID_BLOCK / s.stride;
     raise_window(&s, stats[GRID_STAT_NORM2]);
     for (size_t at = 0; at < n; at += GRID_CHUNK) {
-        size_t m = taut__min(GRID_CHUNK, n - at);
+        size_t    m = taut__min(GRID_CHUNK, n - at);
         grid_unit u = taut__grid_unit(c, at, 1, 1, 0.5);
         kernels->norms(&u, src + at, m, sum);
         if (c->brief || !isfinite(sum[0])) continue;
@@ -157,19 +148,18 @@ double taut__grid_estimate_error(const double *stats, double step, double dead)
  * its blocks' means. */
 enum { NOISE_FIRST = -7, NOISE_LAST = 8 };
 static const float noise_bits[2][NOISE_LAST - NOISE_FIRST + 1] = {
-    [GRID_PACKED] = {0, 0.0071f, 0.0584f, 0.3718f, 1.0534f, 1.6339f, 2.0549f, 2.4978f, 3.0277f, 3.6419f,
-                     4.0136f, 4.5845f, 5.0121f, 5.5700f, 6.0134f, 6.5666f},
-    [GRID_RANS] = {0, 0.0087f, 0.0499f, 0.3090f, 0.7682f, 1.2628f, 1.7698f, 2.2891f, 2.8048f, 3.3405f,
-                   3.8445f, 4.4024f, 4.8907f, 5.4560f, 5.9354f, 6.4668f},
+    [GRID_PACKED] = {0, 0.0071f, 0.0584f, 0.3718f, 1.0534f, 1.6339f, 2.0549f, 2.4978f, 3.0277f, 3.6419f, 4.0136f,
+                     4.5845f, 5.0121f, 5.5700f, 6.0134f, 6.5666f},
+    [GRID_RANS] = {0, 0.0087f, 0.0499f, 0.3090f, 0.7682f, 1.2628f, 1.7698f, 2.2891f, 2.8048f, 3.3405f, 3.8445f, 4.4024f,
+                   4.8907f, 5.4560f, 5.9354f, 6.4668f},
 };
 
 static double bits_of_noise(double half_octaves, int code)
 {
     double at = half_octaves - NOISE_FIRST, last = NOISE_LAST - NOISE_FIRST;
     if (at <= 0) return 0;
-    if (at >= last)
-        return (double)noise_bits[code][NOISE_LAST - NOISE_FIRST] + (at - last) / 2; /* a bit per octave */
-    int k = (int)at;
+    if (at >= last) return (double)noise_bits[code][NOISE_LAST - NOISE_FIRST] + (at - last) / 2; /* a bit per octave */
+    int    k = (int)at;
     double part = at - k;
     return (double)noise_bits[code][k] * (1 - part) + (double)noise_bits[code][k + 1] * part;
 }
@@ -181,13 +171,11 @@ double taut__grid_estimate_bits(const double *stats, double step, double dead, i
         double count = stats[GRID_STAT_BLOCK + b];
         if (count == 0) continue;
         blocks += count;
-        for (int part = 0; part < 4; part++)
-            bits += count / 4 * bits_of_noise(from + 0.25 + 0.5 * part, code);
+        for (int part = 0; part < 4; part++) bits += count / 4 * bits_of_noise(from + 0.25 + 0.5 * part, code);
     }
     if (blocks == 0) return 0;
     bits /= blocks;
-    return code == GRID_RANS ? bits + 0.015 * fmin(bits, 2)
-                             : bits; /* classes of unlike neighbours cost more */
+    return code == GRID_RANS ? bits + 0.015 * fmin(bits, 2) : bits; /* classes of unlike neighbours cost more */
 }
 
 /* ---- steps ---- */
@@ -199,10 +187,8 @@ float taut__grid_estimate_step(const double *stats, double error2, double dead)
     if (taut__grid_estimate_error(stats, (double)grid_step_at(lo), dead) > error2) return 0;
     while (hi - lo > 1) {
         int64_t mid = lo + (hi - lo) / 2;
-        if (taut__grid_estimate_error(stats, (double)grid_step_at(mid), dead) <= error2)
-            lo = mid;
-        else
-            hi = mid;
+        if (taut__grid_estimate_error(stats, (double)grid_step_at(mid), dead) <= error2) lo = mid;
+        else hi = mid;
     }
     double step = (double)grid_step_at(lo);
     return grid_inside(stats, step) ? (float)step : 0;
@@ -277,18 +263,18 @@ static int64_t largest_passing(const taut_call *c, const double *stats, const fl
  * to larger ones. 0: even the lowest step fails. */
 static float exact_step(const taut_call *c, const double *stats, const float *src, double error2)
 {
-    double dead = grid_dead(taut__stage(c));
+    double  dead = grid_dead(taut__stage(c));
     int64_t lowest = grid_lowest_index(stats, 1), lo = lowest - 1, hi = grid_highest_index(stats) + 1;
     int64_t guess = suggest(stats, error2, 1, dead, lowest);
     for (int pass = 0; pass < PASSES_MAX && hi - lo > 1; pass++) {
         int64_t index[GRID_STEPS];
-        double e[GRID_STEPS];
+        double  e[GRID_STEPS];
         probe(lo, hi, guess, pass >= 3 && pass % 2, index);
         exact_errors(c, src, index, e);
         int k = 0;
         while (k < GRID_STEPS && e[k] <= error2) lo = index[k++];
         if (k < GRID_STEPS) hi = index[k];
-        int near = k < GRID_STEPS ? k : GRID_STEPS - 1;
+        int    near = k < GRID_STEPS ? k : GRID_STEPS - 1;
         double estimate = taut__grid_estimate_error(stats, (double)grid_step_at(index[near]), dead);
         guess = suggest(stats, error2, estimate > 0 && e[near] > 0 ? e[near] / estimate : 1, dead, lo + (hi - lo) / 2);
     }
@@ -297,10 +283,10 @@ static float exact_step(const taut_call *c, const double *stats, const float *sr
 }
 
 taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ranks, const float *src,
-                              taut_calibration *calibration)
+                                 taut_calibration *calibration)
 {
     const taut_stage *s = taut__stage(c);
-    float step = 0;
+    float             step = 0;
     memset(calibration, 0, sizeof *calibration);
     bool ok = grid_all_finite(stats);
     if (ok && s->given >> GRID_KEY_STEP & 1) {
@@ -310,12 +296,9 @@ taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ra
         step = 1; /* all zero: any step will do */
     } else if (ok) {
         double error2 = s->value[GRID_KEY_REL] * stats[GRID_STAT_NORM2];
-        bool alone =
-            src && ranks == 1 && c->tensor && c->n == c->tensor->elems && stats[GRID_STAT_N] == (double)c->n;
-        if (alone)
-            step = exact_step(c, stats, src, error2 * (1 - margin));
-        else
-            step = taut__grid_estimate_step(stats, error2 / GRID_CAUTION, grid_dead(s));
+        bool   alone = src && ranks == 1 && c->tensor && c->n == c->tensor->elems && stats[GRID_STAT_N] == (double)c->n;
+        if (alone) step = exact_step(c, stats, src, error2 * (1 - margin));
+        else step = taut__grid_estimate_step(stats, error2 / GRID_CAUTION, grid_dead(s));
         ok = grid_fits(stats, (double)step, ranks);
     }
     calibration->raw = !ok;
@@ -325,7 +308,9 @@ taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ra
 
 grid_aim taut__grid_aim(const taut_stage *s)
 {
-    return (grid_aim){.given = s->given >> GRID_KEY_STEP & 1, .step = (float)s->value[GRID_KEY_STEP], .rel = s->value[GRID_KEY_REL],
+    return (grid_aim){.given = s->given >> GRID_KEY_STEP & 1,
+                      .step = (float)s->value[GRID_KEY_STEP],
+                      .rel = s->value[GRID_KEY_REL],
                       .dead = s->value[GRID_KEY_DEAD]};
 }
 
@@ -333,6 +318,7 @@ taut_status taut__grid_adapt(const taut_call *c, const double *earlier, const do
                              taut_calibration *calibration)
 {
     grid_aim aim = taut__grid_aim(taut__stage(c));
-    calibration->raw = !grid_adapt_step(&aim, calibration->raw, earlier, now, ranks, &calibration->f[GRID_CALIBRATED_STEP]);
+    calibration->raw =
+        !grid_adapt_step(&aim, calibration->raw, earlier, now, ranks, &calibration->f[GRID_CALIBRATED_STEP]);
     return TAUT_OK;
 }

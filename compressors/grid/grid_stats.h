@@ -11,7 +11,8 @@
 enum {
     GRID_BINS_PER_OCTAVE = 4,
     GRID_OCTAVES = 50,
-    GRID_HEADROOM = 6, /* octaves above the norm; bin 0 takes everything below the window too, the last one everything above */
+    GRID_HEADROOM =
+        6, /* octaves above the norm; bin 0 takes everything below the window too, the last one everything above */
     GRID_BINS = GRID_OCTAVES * GRID_BINS_PER_OCTAVE,
 
     GRID_STAT_N = 0,       /* elements */
@@ -22,7 +23,8 @@ enum {
     GRID_STAT_SAMPLED = 4, /* elements in the bins: large tensors are sampled by blocks of 64 */
     GRID_STAT_BIN = 5,     /* counts of t, four bins to the octave: exponent and two bits of mantissa */
     GRID_STAT_BLOCK = GRID_STAT_BIN + GRID_BINS, /* counts of sampled blocks by octave of their mean t */
-    GRID_STAT_LOWEST = GRID_STAT_BLOCK + GRID_OCTAVES, /* sum over the elements of the exponent at which bin 0 begins: see grid.h */
+    GRID_STAT_LOWEST =
+        GRID_STAT_BLOCK + GRID_OCTAVES, /* sum over the elements of the exponent at which bin 0 begins: see grid.h */
     GRID_STATS,
 
     GRID_SAMPLE_ALL = 1 << 18, /* elements up to which every block is counted */

@@ -19,23 +19,27 @@ enum {
     TINY = 24, /* octaves by which what is denormal is raised */
 };
 
-struct stats_work { /* per launch */
+struct stats_work {             /* per launch */
     double             *sums;   /* per chunk: two or GRID_STEPS */
     unsigned long long *counts; /* per job: bins, octaves, sampled elements */
 };
 enum { COUNTS = COUNTERS + 1 };
 
 struct candidate_steps {
-    float    step[GRID_STEPS];
-    float    bias;
+    float step[GRID_STEPS];
+    float bias;
 };
 
-static __device__ __forceinline__ uint32_t job_number(const taut__cuda_batch &b, const taut__cuda_job *j) { return b.jobs ? (uint32_t)(j - b.jobs) : 0; }
+static __device__ __forceinline__ uint32_t job_number(const taut__cuda_batch &b, const taut__cuda_job *j)
+{
+    return b.jobs ? (uint32_t)(j - b.jobs) : 0;
+}
 
 static __device__ __forceinline__ float input_at(const taut__cuda_job *j, taut_dtype d, uint64_t i)
 {
-    float x = d == TAUT_F32 ? ((const float *)j->src)[i]
-              : d == TAUT_F16 ? taut__from_f16(((const uint16_t *)j->src)[i]) : taut__from_bf16(((const uint16_t *)j->src)[i]);
+    float x = d == TAUT_F32   ? ((const float *)j->src)[i]
+              : d == TAUT_F16 ? taut__from_f16(((const uint16_t *)j->src)[i])
+                              : taut__from_bf16(((const uint16_t *)j->src)[i]);
     return j->residual ? j->residual[i] + x : x;
 }
 
@@ -69,17 +73,19 @@ static __device__ __forceinline__ uint32_t octave_of(float t, float raised, uint
 }
 
 /* Norms, histogram and block means of chunk k. A block of threads. */
-static __global__ void __launch_bounds__(THREADS) grid_stats_chunks(const __grid_constant__ taut__cuda_batch batch, stats_work w, bool brief)
+static __global__ void __launch_bounds__(THREADS)
+    grid_stats_chunks(const __grid_constant__ taut__cuda_batch batch, stats_work w, bool brief)
 {
-    TAUT_SHARED(float, scaled, ROUND * GRID_BLOCK);
-    TAUT_SHARED(float, plain, ROUND * GRID_BLOCK);
+    TAUT_SHARED(float, scaled, ROUND *GRID_BLOCK);
+    TAUT_SHARED(float, plain, ROUND *GRID_BLOCK);
     TAUT_SHARED(uint32_t, bins, COUNTERS);
     uint64_t              k;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
-    uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first), stride = grid_sample_stride(j->elems ? j->elems : j->n);
-    grid_warp_unit        u = unit_at_step(j, 1, 0.5f);
-    double                sum = 0; /* threads 0..7: scaled; 32..39: plain */
-    uint32_t              lane = TAUT_LANE, warp = threadIdx.x / TAUT_WARP, sampled = 0;
+    uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first),
+             stride = grid_sample_stride(j->elems ? j->elems : j->n);
+    grid_warp_unit u = unit_at_step(j, 1, 0.5f);
+    double         sum = 0; /* threads 0..7: scaled; 32..39: plain */
+    uint32_t       lane = TAUT_LANE, warp = threadIdx.x / TAUT_WARP, sampled = 0;
     for (uint32_t i = threadIdx.x; i < COUNTERS; i += THREADS) bins[i] = 0;
     __syncthreads();
     for (uint64_t base = 0; base < n; base += ROUND * GRID_BLOCK) {
@@ -148,7 +154,8 @@ static __device__ void shift(double *bin, int bins, int by)
 }
 
 /* stats[0..GRID_STATS) += of each job, as taut__grid_collect_stats() adds them. A block per job. */
-static __global__ void __launch_bounds__(THREADS) grid_stats_finish(const __grid_constant__ taut__cuda_batch batch, stats_work w)
+static __global__ void __launch_bounds__(THREADS)
+    grid_stats_finish(const __grid_constant__ taut__cuda_batch batch, stats_work w)
 {
     const taut__cuda_job     *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
     const unsigned long long *counts = w.counts + (uint64_t)blockIdx.x * COUNTS;
@@ -170,7 +177,9 @@ static __global__ void __launch_bounds__(THREADS) grid_stats_finish(const __grid
     shift(stats + GRID_STAT_BIN, GRID_BINS, (lowest - before) * GRID_BINS_PER_OCTAVE);
     shift(stats + GRID_STAT_BLOCK, GRID_OCTAVES, lowest - before);
     for (int i = 0; good && i < OCTAVES; i++) {
-        int to = i == 0 ? 0 : i == OCTAVES - 1 ? GRID_OCTAVES : i + LOWEST - lowest; /* octave of the window; means beyond all floats: the last */
+        int to = i == 0             ? 0
+                 : i == OCTAVES - 1 ? GRID_OCTAVES
+                                    : i + LOWEST - lowest; /* octave of the window; means beyond all floats: the last */
         for (int q = 0; q < GRID_BINS_PER_OCTAVE; q++) {
             int bin = i == 0 || to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_BINS - 1 : to * GRID_BINS_PER_OCTAVE + q;
             stats[GRID_STAT_BIN + bin] += (double)counts[i * GRID_BINS_PER_OCTAVE + q];
@@ -183,9 +192,10 @@ static __global__ void __launch_bounds__(THREADS) grid_stats_finish(const __grid
 }
 
 /* Squared errors of four steps in chunk k, in units of each step. */
-static __global__ void __launch_bounds__(THREADS) grid_error_chunks(const __grid_constant__ taut__cuda_batch batch, stats_work w, candidate_steps c)
+static __global__ void __launch_bounds__(THREADS)
+    grid_error_chunks(const __grid_constant__ taut__cuda_batch batch, stats_work w, candidate_steps c)
 {
-    TAUT_SHARED(float, part, ROUND * GRID_STEPS * 16);
+    TAUT_SHARED(float, part, ROUND *GRID_STEPS * 16);
     uint64_t              k;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
     uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
@@ -198,7 +208,8 @@ static __global__ void __launch_bounds__(THREADS) grid_error_chunks(const __grid
         for (uint32_t block = warp; block < ROUND && base + block * GRID_BLOCK < n; block += WARPS) {
             uint64_t at = base + block * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - at);
             float    x[2];
-            for (uint32_t h = 0; h < 2; h++) x[h] = lane + 32 * h < m ? fabsf(input_at(j, batch.dtype, first + at + lane + 32 * h)) : 0;
+            for (uint32_t h = 0; h < 2; h++)
+                x[h] = lane + 32 * h < m ? fabsf(input_at(j, batch.dtype, first + at + lane + 32 * h)) : 0;
             TAUT_UNROLL
             for (uint32_t s = 0; s < GRID_STEPS; s++) {
                 float e[2];
@@ -208,7 +219,8 @@ static __global__ void __launch_bounds__(THREADS) grid_error_chunks(const __grid
                     e[h] = t - truncf(t + u[s].bias);
                     e[h] = lane + 32 * h < m ? e[h] * e[h] : 0;
                 }
-                float low = e[0] + __shfl_down_sync(TAUT_ALL, e[0], 16), high = e[1] + __shfl_down_sync(TAUT_ALL, e[1], 16);
+                float low = e[0] + __shfl_down_sync(TAUT_ALL, e[0], 16),
+                      high = e[1] + __shfl_down_sync(TAUT_ALL, e[1], 16);
                 if (lane < 16) part[(block * GRID_STEPS + s) * 16 + lane] = low + high;
             }
         }
@@ -241,11 +253,12 @@ static __global__ void grid_error_finish(const __grid_constant__ taut__cuda_batc
 /* taut__grid_estimate_error(): what each bin adds by a thread, their sum in order. The same answer in all threads. */
 static __device__ double estimated_error(const double *stats, double step, double dead, double *term)
 {
-    double octave = ldexp(ldexp(1.0, grid_lowest(stats)) / step, (int)(threadIdx.x / GRID_BINS_PER_OCTAVE));
-    double width = octave / GRID_BINS_PER_OCTAVE;
+    double   octave = ldexp(ldexp(1.0, grid_lowest(stats)) / step, (int)(threadIdx.x / GRID_BINS_PER_OCTAVE));
+    double   width = octave / GRID_BINS_PER_OCTAVE;
     uint32_t part = threadIdx.x % GRID_BINS_PER_OCTAVE;
     if (threadIdx.x < GRID_BINS) {
-        double before = grid_error_integral(part ? octave + width * part : octave, dead), after = grid_error_integral(octave + width * (part + 1), dead);
+        double before = grid_error_integral(part ? octave + width * part : octave, dead),
+               after = grid_error_integral(octave + width * (part + 1), dead);
         term[threadIdx.x] = stats[GRID_STAT_BIN + threadIdx.x] * (after - before) / width;
     }
     __syncthreads();
@@ -270,9 +283,13 @@ static __device__ float estimated_step(const double *stats, double error2, doubl
     return grid_inside(stats, step) ? (float)step : 0;
 }
 
-static __device__ __forceinline__ const taut__cuda_job *job_at(const taut__cuda_batch &b, uint32_t k) { return b.jobs ? b.jobs + k : &b.one; }
+static __device__ __forceinline__ const taut__cuda_job *job_at(const taut__cuda_batch &b, uint32_t k)
+{
+    return b.jobs ? b.jobs + k : &b.one;
+}
 
-static __global__ void __launch_bounds__(THREADS) grid_calibrate(const __grid_constant__ taut__cuda_batch batch, grid_aim aim, int ranks)
+static __global__ void __launch_bounds__(THREADS)
+    grid_calibrate(const __grid_constant__ taut__cuda_batch batch, grid_aim aim, int ranks)
 {
     TAUT_SHARED(double, stats, GRID_STATS);
     TAUT_SHARED(double, term, GRID_BINS);
@@ -293,7 +310,8 @@ static __global__ void __launch_bounds__(THREADS) grid_calibrate(const __grid_co
     *j->calibration = c;
 }
 
-static __global__ void __launch_bounds__(THREADS) grid_adapt(const __grid_constant__ taut__cuda_batch batch, grid_aim aim, int ranks)
+static __global__ void __launch_bounds__(THREADS)
+    grid_adapt(const __grid_constant__ taut__cuda_batch batch, grid_aim aim, int ranks)
 {
     uint32_t k = blockIdx.x * THREADS + threadIdx.x;
     if (k >= batch.count) return;
@@ -317,21 +335,27 @@ static __global__ void __launch_bounds__(THREADS) grid_rebase(const __grid_const
     for (uint32_t i = threadIdx.x; i < GRID_STATS; i += THREADS) stats[i] = j->stats[i];
     __syncthreads();
     int lowest = grid_window_of(j->earlier[GRID_STAT_NORM2]), by = lowest - grid_lowest(stats), i = (int)threadIdx.x;
-    if (by != 0 && i < GRID_BINS) j->stats[GRID_STAT_BIN + i] = moved_bin(stats + GRID_STAT_BIN, GRID_BINS, by * GRID_BINS_PER_OCTAVE, i);
-    if (by != 0 && i < GRID_OCTAVES) j->stats[GRID_STAT_BLOCK + i] = moved_bin(stats + GRID_STAT_BLOCK, GRID_OCTAVES, by, i);
+    if (by != 0 && i < GRID_BINS)
+        j->stats[GRID_STAT_BIN + i] = moved_bin(stats + GRID_STAT_BIN, GRID_BINS, by * GRID_BINS_PER_OCTAVE, i);
+    if (by != 0 && i < GRID_OCTAVES)
+        j->stats[GRID_STAT_BLOCK + i] = moved_bin(stats + GRID_STAT_BLOCK, GRID_OCTAVES, by, i);
     if (i == 0) j->stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
 }
 
 /* ---- launchers ---- */
 
 static size_t up16(size_t n) { return (n + 15) / 16 * 16; }
-static size_t work(uint64_t units, uint32_t jobs) { return up16(8 * GRID_STEPS * units) + up16(8 * (size_t)COUNTS * jobs); }
+static size_t work(uint64_t units, uint32_t jobs)
+{
+    return up16(8 * GRID_STEPS * units) + up16(8 * (size_t)COUNTS * jobs);
+}
 
 static taut_status prepare(const taut__cuda_batch *b, stats_work *w, const char *what, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, what));
     if (b->work_bytes < work(b->units, b->count))
-        return taut__fail(TAUT_E_CAPACITY, "%s: %zu bytes of scratch: must be %zu", what, b->work_bytes, work(b->units, b->count));
+        return taut__fail(TAUT_E_CAPACITY, "%s: %zu bytes of scratch: must be %zu", what, b->work_bytes,
+                          work(b->units, b->count));
     w->sums = (double *)b->work;
     w->counts = (unsigned long long *)((uint8_t *)b->work + up16(8 * GRID_STEPS * b->units));
     cudaError_t e = cudaMemsetAsync(w->counts, 0, 8 * (size_t)COUNTS * b->count, s);
@@ -347,7 +371,7 @@ static taut_status collect(const taut__cuda_batch *b, bool brief, taut__cuda_str
 }
 static taut_status errors(const taut__cuda_batch *b, const float *steps, double dead, taut__cuda_stream s)
 {
-    stats_work     w;
+    stats_work      w;
     candidate_steps c = {{steps[0], steps[1], steps[2], steps[3]}, (float)(1.0 - dead)};
     TAUT_TRY(prepare(b, &w, "grid errors", s));
     TAUT_LAUNCH(grid_error_chunks, (unsigned)b->units, THREADS, 0, s, *b, w, c);

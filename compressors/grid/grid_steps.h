@@ -6,7 +6,7 @@
 #include "grid_stats.h"
 
 enum { GRID_STEP_BITS = 7 }; /* steps are floats with 7 bits of mantissa: 128 per octave, 0.5-0.8% apart */
-#define GRID_CAUTION 1.02 /* shared steps: estimates of this many times the truth still keep the promise */
+#define GRID_CAUTION 1.02    /* shared steps: estimates of this many times the truth still keep the promise */
 /* Largest number of codes that may be added: p * q_max < 2^31. */
 #define GRID_CODES_MAX 2147483520.0
 #ifndef FLT_TRUE_MIN /* of C++17's <cfloat>, under its C name */
@@ -19,7 +19,8 @@ enum { GRID_STEP_BITS = 7 }; /* steps are floats with 7 bits of mantissa: 128 pe
 TAUT_INLINE int grid_lowest(const double *stats)
 {
     const double most = 4096; /* octaves: more than doubles have; statistics come from peers and checkpoints, too */
-    return stats[GRID_STAT_N] > 0 ? (int)lrint(fmin(fmax(stats[GRID_STAT_LOWEST] / stats[GRID_STAT_N], -most), most)) : grid_window_of(0);
+    return stats[GRID_STAT_N] > 0 ? (int)lrint(fmin(fmax(stats[GRID_STAT_LOWEST] / stats[GRID_STAT_N], -most), most))
+                                  : grid_window_of(0);
 }
 
 /* Bin b becomes bin b - by; what leaves the window goes to its first or last bin. */
@@ -62,16 +63,17 @@ TAUT_INLINE double grid_error_integral(double t, double dead)
 /* ---- steps ---- */
 
 /* Steps are numbered: 128 per octave, in order. */
-TAUT_INLINE float grid_step_at(int64_t index) /* among denormals the next one below, and then several numbers have one step */
+TAUT_INLINE float grid_step_at(
+    int64_t index) /* among denormals the next one below, and then several numbers have one step */
 {
     int64_t e = index >> GRID_STEP_BITS;
-    double step = ldexp(1.0 + (double)(index & ((1 << GRID_STEP_BITS) - 1)) / (1 << GRID_STEP_BITS), (int)e);
-    float near = (float)step;
+    double  step = ldexp(1.0 + (double)(index & ((1 << GRID_STEP_BITS) - 1)) / (1 << GRID_STEP_BITS), (int)e);
+    float   near = (float)step;
     return (double)near > step ? nextafterf(near, 0) : near;
 }
 TAUT_INLINE int64_t grid_step_index(double step) /* largest number whose step is <= step */
 {
-    int e;
+    int    e;
     double m = frexp(step, &e);
     return (int64_t)(e - 1) * (1 << GRID_STEP_BITS) + (int64_t)((m * 2 - 1) * (1 << GRID_STEP_BITS));
 }
@@ -119,7 +121,8 @@ typedef struct grid_aim {
 
 /* A tensor that is k times larger has the same relative error at a step k times larger. *step: of the earlier call, then of this one;
  * false: uncompressed this time. */
-TAUT_INLINE bool grid_adapt_step(const grid_aim *aim, bool was_raw, const double *earlier, const double *now, int ranks, float *adapted)
+TAUT_INLINE bool grid_adapt_step(const grid_aim *aim, bool was_raw, const double *earlier, const double *now, int ranks,
+                                 float *adapted)
 {
     double step = (double)*adapted, then = earlier[GRID_STAT_NORM2], norm2 = now[GRID_STAT_NORM2];
     bool   ok = grid_all_finite(now) && !was_raw;

@@ -41,7 +41,7 @@ TAUT_INLINE const float *grid_unit_block(const grid_unit *u, size_t i, size_t m,
     } else {
         size_t row = at / u->stride, left = u->stride - at % u->stride;
         for (size_t k = 0; k < m; row++, left = u->stride) {
-            float d = u->step * u->scale[row];
+            float  d = u->step * u->scale[row];
             size_t end = k + taut__min(left, m - k);
             for (; k < end; k++) tmp[k] = d;
         }
@@ -59,8 +59,7 @@ TAUT_INLINE bool grid_code(const grid_unit *u, float x, float d, float *level)
 }
 
 /* m <= 64 elements -> block (zeros behind m). false: some element has no code; b is then undefined. */
-TAUT_INLINE bool grid_block_quantize(const grid_unit *u, const float *x, const float *d, size_t m,
-                                       grid_block *b)
+TAUT_INLINE bool grid_block_quantize(const grid_unit *u, const float *x, const float *d, size_t m, grid_block *b)
 {
     memset(b, 0, sizeof *b);
     for (size_t i = 0; i < m; i++) {
@@ -76,10 +75,7 @@ TAUT_INLINE int32_t grid_block_code(const grid_block *b, size_t i)
     int32_t q = (int32_t)b->mag[i];
     return b->sign >> i & 1 ? -q : q;
 }
-TAUT_INLINE float grid_value(int32_t q, float d)
-{
-    return (float)q * d;
-}
+TAUT_INLINE float grid_value(int32_t q, float d) { return (float)q * d; }
 
 /* Whole block of codes -> block. Codes are > INT32_MIN. */
 TAUT_INLINE void grid_block_load(const int32_t *q, size_t m, grid_block *b)
@@ -115,27 +111,26 @@ TAUT_INLINE void grid_raw_get(grid_reader *r, float x[GRID_BLOCK])
 
 /* Returns the class. err: NULL or m floats. */
 TAUT_INLINE unsigned grid_block_encode(const grid_unit *u, const float *x, size_t i, size_t m, float *err,
-                                         grid_writer *w)
+                                       grid_writer *w)
 {
-    float tmp[GRID_BLOCK];
+    float        tmp[GRID_BLOCK];
     const float *d = grid_unit_block(u, i, m, tmp);
-    grid_block b;
+    grid_block   b;
     if (!grid_block_quantize(u, x, d, m, &b)) {
         grid_raw_put(w, x, m);
         if (err) memset(err, 0, m * sizeof *err);
         return GRID_WIDE;
     }
-    for (size_t k = 0; err && k < m; k++)
-        err[k] = x[k] - grid_value(grid_block_code(&b, k), d ? d[k] : u->step);
+    for (size_t k = 0; err && k < m; k++) err[k] = x[k] - grid_value(grid_block_code(&b, k), d ? d[k] : u->step);
     return grid_block_put(w, &b);
 }
 
-TAUT_INLINE bool grid_quantize_plain(const grid_unit *u, const float *x, size_t i, size_t m, int32_t *q,
-                                       float *err, int32_t limit)
+TAUT_INLINE bool grid_quantize_plain(const grid_unit *u, const float *x, size_t i, size_t m, int32_t *q, float *err,
+                                     int32_t limit)
 {
-    float tmp[GRID_BLOCK];
+    float        tmp[GRID_BLOCK];
     const float *d = grid_unit_block(u, i, m, tmp);
-    grid_block b;
+    grid_block   b;
     if (!grid_block_quantize(u, x, d, m, &b)) return false;
     for (size_t k = 0; k < m; k++)
         if (b.mag[k] > (uint32_t)limit) return false;
@@ -148,7 +143,7 @@ TAUT_INLINE bool grid_quantize_plain(const grid_unit *u, const float *x, size_t 
 
 TAUT_INLINE void grid_dequantize_plain(const grid_unit *u, const int32_t *q, size_t i, size_t m, float *dst)
 {
-    float tmp[GRID_BLOCK];
+    float        tmp[GRID_BLOCK];
     const float *d = grid_unit_block(u, i, m, tmp);
     for (size_t k = 0; k < m; k++) dst[k] = grid_value(q[k], d ? d[k] : u->step);
 }
@@ -164,11 +159,11 @@ TAUT_INLINE double grid_lanes_sum(const double s[GRID_SUM_LANES])
 }
 /* Squares of a block are first added in sixteen floats, then those in the doubles. */
 TAUT_INLINE void grid_errors_plain(const grid_unit *u, const float *x, size_t from, size_t n,
-                                     double lane[GRID_SUM_LANES])
+                                   double lane[GRID_SUM_LANES])
 {
     for (size_t i = from; i < n; i += GRID_BLOCK) {
-        size_t m = taut__min(GRID_BLOCK, n - i);
-        float tmp[GRID_BLOCK], e[GRID_BLOCK] = {0};
+        size_t       m = taut__min(GRID_BLOCK, n - i);
+        float        tmp[GRID_BLOCK], e[GRID_BLOCK] = {0};
         const float *d = grid_unit_block(u, i, m, tmp);
         for (size_t k = 0; k < m; k++) {
             float t = d ? fabsf(x[i + k]) / d[k] : fabsf(x[i + k]) * u->inv;
@@ -180,14 +175,14 @@ TAUT_INLINE void grid_errors_plain(const grid_unit *u, const float *x, size_t fr
     }
 }
 TAUT_INLINE void grid_norms_plain(const grid_unit *u, const float *x, size_t from, size_t n,
-                                    double lane[2][GRID_SUM_LANES])
+                                  double lane[2][GRID_SUM_LANES])
 {
     for (size_t i = from; i < n; i += GRID_BLOCK) {
-        size_t m = taut__min(GRID_BLOCK, n - i);
-        float tmp[GRID_BLOCK];
+        size_t       m = taut__min(GRID_BLOCK, n - i);
+        float        tmp[GRID_BLOCK];
         const float *d = grid_unit_block(u, i, m, tmp);
         for (size_t k = 0; k < m; k++) {
-            float scaled = d ? x[i + k] / d[k] : x[i + k] * u->inv;
+            float  scaled = d ? x[i + k] / d[k] : x[i + k] * u->inv;
             double t = scaled, v = x[i + k];
             lane[0][k % GRID_SUM_LANES] += t * t;
             lane[1][k % GRID_SUM_LANES] += v * v;
@@ -195,8 +190,7 @@ TAUT_INLINE void grid_norms_plain(const grid_unit *u, const float *x, size_t fro
     }
 }
 
-TAUT_INLINE void grid_errors_all(const grid_unit u[GRID_STEPS], const float *x, size_t n,
-                                   double sum[GRID_STEPS])
+TAUT_INLINE void grid_errors_all(const grid_unit u[GRID_STEPS], const float *x, size_t n, double sum[GRID_STEPS])
 {
     for (int s = 0; s < GRID_STEPS; s++) {
         double lane[GRID_SUM_LANES] = {0};
@@ -219,11 +213,11 @@ TAUT_INLINE void grid_dequantize_all(const grid_unit *u, const int32_t *q, size_
 
 /* Loops of fixed length over arrays, which compilers turn into vectors; the order of additions is spelled
  * out. */
-TAUT_INLINE float grid_count_plain(const grid_unit *u, const float *x, size_t i, size_t m,
-                                     const grid_binning *b, uint32_t *bins)
+TAUT_INLINE float grid_count_plain(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b,
+                                   uint32_t *bins)
 {
-    float tmp[GRID_BLOCK], t[GRID_BLOCK];
-    int32_t bin[GRID_BLOCK];
+    float        tmp[GRID_BLOCK], t[GRID_BLOCK];
+    int32_t      bin[GRID_BLOCK];
     const float *d = grid_unit_block(u, i, m, tmp);
     memset(t, 0, sizeof t);
     memcpy(t, x, m * sizeof *t);
@@ -244,12 +238,12 @@ typedef enum grid_sink { GRID_STORE, GRID_ADD, GRID_CODES, GRID_SET_CODES } grid
 
 /* Reads a block of any class but ZERO and RUN and gives it to dst (floats) or acc (codes); false: malformed.
  */
-TAUT_INLINE bool grid_block_decode(const grid_unit *u, grid_reader *r, unsigned cls, size_t i, size_t m,
-                                     grid_sink sink, void *out)
+TAUT_INLINE bool grid_block_decode(const grid_unit *u, grid_reader *r, unsigned cls, size_t i, size_t m, grid_sink sink,
+                                   void *out)
 {
-    float v[GRID_BLOCK], tmp[GRID_BLOCK];
+    float      v[GRID_BLOCK], tmp[GRID_BLOCK];
     grid_block b;
-    unsigned rice = cls >= GRID_R0 ? cls - GRID_R0 : 0;
+    unsigned   rice = cls >= GRID_R0 ? cls - GRID_R0 : 0;
     if (cls == GRID_WIDE) {
         rice = (unsigned)grid_get(r, 5);
         if (rice < 8) return false;
@@ -267,8 +261,7 @@ TAUT_INLINE bool grid_block_decode(const grid_unit *u, grid_reader *r, unsigned 
     if (!grid_reader_ok(r)) return false;
     if (sink == GRID_CODES) {
         int32_t *acc = (int32_t *)out;
-        for (size_t k = 0; k < m; k++)
-            acc[k] = (int32_t)((uint32_t)acc[k] + (uint32_t)grid_block_code(&b, k));
+        for (size_t k = 0; k < m; k++) acc[k] = (int32_t)((uint32_t)acc[k] + (uint32_t)grid_block_code(&b, k));
     } else if (sink == GRID_ADD) {
         float *acc = (float *)out;
         for (size_t k = 0; k < m; k++) acc[k] += v[k];

@@ -9,7 +9,10 @@
  * codec, which are meant to be what the format makes of them. */
 enum { KEY_OVERFLOW, KEYS };
 static const taut_key keys[KEYS] = {
-    [KEY_OVERFLOW] = {.name = "overflow", .kind = TAUT_KEY_WORD, .words = "clamp|inf", .fallback = 0,
+    [KEY_OVERFLOW] = {.name = "overflow",
+                      .kind = TAUT_KEY_WORD,
+                      .words = "clamp|inf",
+                      .fallback = 0,
                       .help = "what finite values beyond the largest become"},
 };
 
@@ -99,15 +102,29 @@ static taut_status decode_add_bf16(const taut_call *c, const uint8_t *src, size_
 static const taut_codec_ops host_f16 = {.encode = encode_f16, .decode = decode_f16, .decode_add = decode_add_f16};
 static const taut_codec_ops host_bf16 = {.encode = encode_bf16, .decode = decode_bf16, .decode_add = decode_add_bf16};
 
-extern const taut_codec taut__codec_fp16, taut__codec_bf16;
+extern const taut_codec     taut__codec_fp16, taut__codec_bf16;
 extern const taut_codec_ops taut__cast_device;
-const taut_codec taut__codec_fp16 = {
-    .id = 2, .version = 1, .name = "fp16", .help = "IEEE half: 11 significant bits; beyond 65504 clamped, or overflow=inf",
-    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE, .keys = keys, .n_keys = KEYS,
-    .capacity = capacity, .fixed = fixed, .ops = {[TAUT_HOST] = &host_f16, [TAUT_CUDA] = &taut__cast_device},
+const taut_codec            taut__codec_fp16 = {
+               .id = 2,
+               .version = 1,
+               .name = "fp16",
+               .help = "IEEE half: 11 significant bits; beyond 65504 clamped, or overflow=inf",
+               .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE,
+               .keys = keys,
+               .n_keys = KEYS,
+               .capacity = capacity,
+               .fixed = fixed,
+               .ops = {[TAUT_HOST] = &host_f16, [TAUT_CUDA] = &taut__cast_device},
 };
 const taut_codec taut__codec_bf16 = {
-    .id = 3, .version = 1, .name = "bf16", .help = "bfloat16: 8 significant bits, the range of float32",
-    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE, .keys = keys, .n_keys = KEYS,
-    .capacity = capacity, .fixed = fixed, .ops = {[TAUT_HOST] = &host_bf16, [TAUT_CUDA] = &taut__cast_device},
+    .id = 3,
+    .version = 1,
+    .name = "bf16",
+    .help = "bfloat16: 8 significant bits, the range of float32",
+    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE,
+    .keys = keys,
+    .n_keys = KEYS,
+    .capacity = capacity,
+    .fixed = fixed,
+    .ops = {[TAUT_HOST] = &host_bf16, [TAUT_CUDA] = &taut__cast_device},
 };

@@ -24,6 +24,6 @@ static taut_status enqueue(taut__op op, const taut_codec *codec, const taut_piec
 }
 
 extern const taut_codec_ops taut__cast_device;
-const taut_codec_ops taut__cast_device = {
-    .enqueue = {[TAUT_OP_ENCODE] = enqueue, [TAUT_OP_DECODE] = enqueue, [TAUT_OP_DECODE_ADD] = enqueue},
+const taut_codec_ops        taut__cast_device = {
+           .enqueue = {[TAUT_OP_ENCODE] = enqueue, [TAUT_OP_DECODE] = enqueue, [TAUT_OP_DECODE_ADD] = enqueue},
 };

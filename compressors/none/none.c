@@ -49,10 +49,15 @@ static taut_status decode_add(const taut_call *c, const uint8_t *src, size_t len
 
 static const taut_codec_ops host = {.encode = encode, .decode = decode, .decode_add = decode_add};
 
-extern const taut_codec taut__codec_none;
+extern const taut_codec     taut__codec_none;
 extern const taut_codec_ops taut__cast_device; /* half_device.c */
-const taut_codec taut__codec_none = {
-    .id = 1, .version = 1, .name = "none", .help = "float32 as it is, without loss",
-    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_LOSSLESS | TAUT_CAP_FIXED_SIZE,
-    .capacity = capacity, .fixed = fixed, .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__cast_device},
+const taut_codec            taut__codec_none = {
+               .id = 1,
+               .version = 1,
+               .name = "none",
+               .help = "float32 as it is, without loss",
+               .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_LOSSLESS | TAUT_CAP_FIXED_SIZE,
+               .capacity = capacity,
+               .fixed = fixed,
+               .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__cast_device},
 };

@@ -18,9 +18,17 @@ enum { ALIGN = sizeof(float), TILE = 512, STATE_VERSION = 2 };
 enum { ROUNDS = 3 }; /* the shorter factor, the longer, the shorter: P and Q, or Q and P */
 
 static const taut_key keys[KEYS] = {
-    [KEY_RANK] = {.name = "rank", .kind = TAUT_KEY_INT, .min = 1, .max = 1024, .fallback = 4,
+    [KEY_RANK] = {.name = "rank",
+                  .kind = TAUT_KEY_INT,
+                  .min = 1,
+                  .max = 1024,
+                  .fallback = 4,
                   .help = "columns of P and Q; at most the smaller side of the matrix"},
-    [KEY_ITERATIONS] = {.name = "iterations", .kind = TAUT_KEY_INT, .min = 1, .max = 16, .fallback = 2,
+    [KEY_ITERATIONS] = {.name = "iterations",
+                        .kind = TAUT_KEY_INT,
+                        .min = 1,
+                        .max = 16,
+                        .fallback = 2,
                         .help = "subspace iterations where there is no state to start from"},
 };
 
@@ -43,11 +51,11 @@ static taut_status check(const taut_stage *s, const taut_tensor *t)
 {
     size_t side = taut__min(t->rows, t->cols), rank = (size_t)s->value[KEY_RANK];
     if (side <= 1)
-        return taut__fail(TAUT_E_UNSUPPORTED, "powersgd: needs a matrix, this tensor is one-dimensional (%zu x %zu)", t->rows,
-                          t->cols);
+        return taut__fail(TAUT_E_UNSUPPORTED, "powersgd: needs a matrix, this tensor is one-dimensional (%zu x %zu)",
+                          t->rows, t->cols);
     if (rank > side)
-        return taut__fail(TAUT_E_RANGE, "powersgd: rank=%zu: must be 1..%zu for a matrix of %zu x %zu", rank, side, t->rows,
-                          t->cols);
+        return taut__fail(TAUT_E_RANGE, "powersgd: rank=%zu: must be 1..%zu for a matrix of %zu x %zu", rank, side,
+                          t->rows, t->cols);
     return TAUT_OK;
 }
 
@@ -187,7 +195,8 @@ static taut_status open_matrix(const uint8_t *src, size_t len, size_t n, taut__l
     uint32_t iterations;
     size_t   elems;
     TAUT_TRY(open_payload(src, len, d, &iterations));
-    return taut__mul_ok(d->rows, d->cols, &elems) && elems == n ? TAUT_OK : corrupt("matrix is not of the tensor's size");
+    return taut__mul_ok(d->rows, d->cols, &elems) && elems == n ? TAUT_OK
+                                                                : corrupt("matrix is not of the tensor's size");
 }
 
 static taut_status decode(const taut_call *c, const uint8_t *src, size_t len, float *dst)
@@ -340,7 +349,8 @@ static taut_status state_load(taut_codec_state *st, const void *src, size_t len)
         return taut__fail(TAUT_E_CORRUPT, "powersgd state: %zu bytes, must be %zu", len, sizeof word + bytes);
     memcpy(word, src, sizeof word);
     if (word[0] != STATE_VERSION)
-        return taut__fail(TAUT_E_VERSION, "powersgd state: version %llu, must be %d", (unsigned long long)word[0], STATE_VERSION);
+        return taut__fail(TAUT_E_VERSION, "powersgd state: version %llu, must be %d", (unsigned long long)word[0],
+                          STATE_VERSION);
     if (word[1] != st->d.rows || word[2] != st->d.cols || word[3] != st->d.rank)
         return taut__fail(TAUT_E_MISMATCH, "powersgd state: of another matrix or rank");
     memcpy(kept, (const uint8_t *)src + sizeof word, bytes);
@@ -350,17 +360,30 @@ static taut_status state_load(taut_codec_state *st, const void *src, size_t len)
 }
 
 static const taut_codec_ops host = {
-    .encode = encode, .decode = decode, .decode_add = decode_add, .linear = &linear_host,
-    .state_create = state_create, .state_destroy = state_destroy, .state_save = state_save, .state_load = state_load,
+    .encode = encode,
+    .decode = decode,
+    .decode_add = decode_add,
+    .linear = &linear_host,
+    .state_create = state_create,
+    .state_destroy = state_destroy,
+    .state_save = state_save,
+    .state_load = state_load,
 };
 
 extern const taut_codec_ops taut__powersgd_device;
-const taut_codec taut__codec_powersgd = {
-    .id = 8, .version = 1, .name = "powersgd",
-    .help = "low rank with warm start, for matrices; rank: 1 to the smaller side, default 4; "
-            "iterations: 1..16 without state, default 2",
-    .caps = TAUT_CAP_LINEAR | TAUT_CAP_STATEFUL | TAUT_CAP_FEEDBACK | TAUT_CAP_FIXED_SIZE,
-    .keys = keys, .n_keys = KEYS,
-    .check = check, .capacity = capacity, .fixed = fixed, .describe = describe, .linear = &linear,
-    .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__powersgd_device},
+const taut_codec            taut__codec_powersgd = {
+               .id = 8,
+               .version = 1,
+               .name = "powersgd",
+               .help = "low rank with warm start, for matrices; rank: 1 to the smaller side, default 4; "
+                                  "iterations: 1..16 without state, default 2",
+               .caps = TAUT_CAP_LINEAR | TAUT_CAP_STATEFUL | TAUT_CAP_FEEDBACK | TAUT_CAP_FIXED_SIZE,
+               .keys = keys,
+               .n_keys = KEYS,
+               .check = check,
+               .capacity = capacity,
+               .fixed = fixed,
+               .describe = describe,
+               .linear = &linear,
+               .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__powersgd_device},
 };

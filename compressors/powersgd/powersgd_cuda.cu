@@ -36,7 +36,8 @@ static __global__ void __launch_bounds__(THREADS) lowrank_p(matrix d, const floa
 }
 
 /* Parts of Qt = P^T X: a thread per column, a share of the rows per blockIdx.y -> part[share][k][col] */
-static __global__ void __launch_bounds__(THREADS) lowrank_qt_parts(matrix d, const float *x, const float *p, float *part)
+static __global__ void __launch_bounds__(THREADS)
+    lowrank_qt_parts(matrix d, const float *x, const float *p, float *part)
 {
     uint64_t col = (uint64_t)blockIdx.x * THREADS + threadIdx.x, share = (d.rows + gridDim.y - 1) / gridDim.y;
     uint64_t from = blockIdx.y * share, to = taut__min(d.rows, from + share);
@@ -93,7 +94,8 @@ static __device__ void subtract(const vectors &b, uint64_t j, uint64_t k, double
 {
     const float *from = b.x + j * b.vector;
     float       *x = b.x + k * b.vector;
-    for (uint64_t i = threadIdx.x; i < b.n; i += THREADS) x[i * b.element] = (float)((double)x[i * b.element] - along * (double)from[i * b.element]);
+    for (uint64_t i = threadIdx.x; i < b.n; i += THREADS)
+        x[i * b.element] = (float)((double)x[i * b.element] - along * (double)from[i * b.element]);
 }
 static __device__ float random_at(uint64_t key, uint64_t i)
 {
@@ -139,7 +141,8 @@ static __global__ void __launch_bounds__(THREADS) lowrank_orthonormalise(vectors
 
 /* ---- starts, ends ---- */
 
-static __global__ void __launch_bounds__(THREADS) lowrank_random(float *x, uint64_t n, uint64_t key, const uint32_t *unless)
+static __global__ void __launch_bounds__(THREADS)
+    lowrank_random(float *x, uint64_t n, uint64_t key, const uint32_t *unless)
 {
     uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i < n && !(unless && *unless)) x[i] = random_at(key, i);
@@ -157,7 +160,8 @@ static __global__ void __launch_bounds__(THREADS) lowrank_poison(float *x, uint6
     if (i < n && *bad) x[i] = taut__float(0x7fc00000);
 }
 /* kept = from, or random where *bad */
-static __global__ void __launch_bounds__(THREADS) lowrank_keep(float *kept, const float *from, uint64_t n, uint64_t key, const uint32_t *bad)
+static __global__ void __launch_bounds__(THREADS)
+    lowrank_keep(float *kept, const float *from, uint64_t n, uint64_t key, const uint32_t *bad)
 {
     uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i < n) kept[i] = *bad ? random_at(key, i) : from[i];
@@ -173,7 +177,8 @@ static __global__ void lowrank_header(taut__cuda_job j, matrix d, uint32_t itera
 }
 
 /* factor * row of P * Qt in the order of taut__lowrank_row(), for element `col` */
-static __device__ __forceinline__ float product_at(const matrix &d, const float *p, const float *qt, float factor, uint64_t row, uint64_t col)
+static __device__ __forceinline__ float product_at(const matrix &d, const float *p, const float *qt, float factor,
+                                                   uint64_t row, uint64_t col)
 {
     float sum = 0;
     for (uint64_t k = 0; k < d.rank; k++) sum += p[row * d.rank + k] * qt[k * d.cols + col];
@@ -183,8 +188,9 @@ static __device__ __forceinline__ float product_at(const matrix &d, const float 
 enum what { STORE, ADD, REST };
 
 /* dst = P Qt, dst += P Qt, or err = x - P Qt: THREADS columns of one row per block */
-static __global__ void __launch_bounds__(THREADS) lowrank_expand(taut__cuda_job j, taut_dtype dtype, matrix d, const float *p, const float *qt, float factor,
-                                                          what act, const uint32_t *bad)
+static __global__ void __launch_bounds__(THREADS)
+    lowrank_expand(taut__cuda_job j, taut_dtype dtype, matrix d, const float *p, const float *qt, float factor,
+                   what act, const uint32_t *bad)
 {
     for (uint64_t row = blockIdx.y; row < d.rows; row += gridDim.y) {
         uint64_t col = (uint64_t)blockIdx.x * THREADS + threadIdx.x, i = row * d.cols + col;
@@ -211,8 +217,8 @@ static __global__ void lowrank_open(taut__cuda_job j, matrix d, uint32_t *bad)
 {
     const uint64_t *word = (const uint64_t *)j.payload;
     uint64_t        len = *j.len;
-    bool            good = len == HEADER + 4 * (d.rows + d.cols) * d.rank && word[0] == d.rows && word[1] == d.cols && (uint32_t)word[2] == d.rank &&
-                word[2] >> 32 >= 1 && word[2] >> 32 <= 16 && word[3] == 0;
+    bool            good = len == HEADER + 4 * (d.rows + d.cols) * d.rank && word[0] == d.rows && word[1] == d.cols &&
+                (uint32_t)word[2] == d.rank && word[2] >> 32 >= 1 && word[2] >> 32 <= 16 && word[3] == 0;
     *bad = 0;
     if (!good) {
         taut_flag(&j, TAUT__CUDA_CORRUPT);
@@ -224,9 +230,9 @@ static __global__ void lowrank_open(taut__cuda_job j, matrix d, uint32_t *bad)
 
 static unsigned blocks_for(uint64_t n) { return (unsigned)((n + THREADS - 1) / THREADS); }
 static uint32_t splits_of(const matrix &d) { return (uint32_t)taut__min(SPLITS_MAX, (d.rows + 63) / 64); }
-static bool wide(const matrix &d) { return d.rows <= d.cols; }
-static bool makes_p(const matrix &d, int round) { return (round != 1) == wide(d); }
-static matrix matrix_of(const taut__cuda_matrix *m) { return {m->rows, m->cols, m->rank}; }
+static bool     wide(const matrix &d) { return d.rows <= d.cols; }
+static bool     makes_p(const matrix &d, int round) { return (round != 1) == wide(d); }
+static matrix   matrix_of(const taut__cuda_matrix *m) { return {m->rows, m->cols, m->rank}; }
 
 static size_t work(const taut__cuda_matrix *m)
 {
@@ -237,13 +243,15 @@ static size_t work(const taut__cuda_matrix *m)
 static taut_status check(const taut__cuda_matrix *m, const void *scratch, size_t bytes, const char *name)
 {
     if (m->rank < 1 || m->rank > m->rows || m->rank > m->cols)
-        return taut__fail(TAUT_E_RANGE, "%s: rank=%llu: must be 1 to the smaller side of %llu x %llu", name, (unsigned long long)m->rank,
-                          (unsigned long long)m->rows, (unsigned long long)m->cols);
-    if (!scratch || bytes < work(m)) return taut__fail(TAUT_E_CAPACITY, "%s: %zu bytes of scratch: must be %zu", name, bytes, work(m));
+        return taut__fail(TAUT_E_RANGE, "%s: rank=%llu: must be 1 to the smaller side of %llu x %llu", name,
+                          (unsigned long long)m->rank, (unsigned long long)m->rows, (unsigned long long)m->cols);
+    if (!scratch || bytes < work(m))
+        return taut__fail(TAUT_E_CAPACITY, "%s: %zu bytes of scratch: must be %zu", name, bytes, work(m));
     return TAUT_OK;
 }
 
-static void multiply_by(const matrix &d, bool p_side, const float *x, const float *other, float *factor, float *parts, taut__cuda_stream s)
+static void multiply_by(const matrix &d, bool p_side, const float *x, const float *other, float *factor, float *parts,
+                        taut__cuda_stream s)
 {
     if (p_side) {
         TAUT_LAUNCH(lowrank_p, (unsigned)((d.rows + WARPS - 1) / WARPS), THREADS, 0, s, d, x, other, factor);
@@ -254,15 +262,16 @@ static void multiply_by(const matrix &d, bool p_side, const float *x, const floa
     TAUT_LAUNCH(lowrank_qt_sum, blocks_for(d.rank * d.cols), THREADS, 0, s, d, (const float *)parts, splits, factor);
 }
 
-static void orthonormalise_by(const matrix &d, bool p_side, float *factor, uint64_t seed, const uint32_t *stop, taut__cuda_stream s)
+static void orthonormalise_by(const matrix &d, bool p_side, float *factor, uint64_t seed, const uint32_t *stop,
+                              taut__cuda_stream s)
 {
     vectors b = p_side ? vectors{factor, d.rows, d.rank, 1, d.rank} : vectors{factor, d.cols, d.rank, d.cols, 1};
     TAUT_LAUNCH(lowrank_orthonormalise, 1, THREADS, 0, s, b, seed, stop);
 }
 
 /* The product of the round, or the orthonormal form of its factor. */
-static taut_status project(const taut__cuda_matrix *m, int round, const float *x, const float *p, const float *qt, float *factor, void *scratch,
-                           size_t bytes, taut__cuda_stream s)
+static taut_status project(const taut__cuda_matrix *m, int round, const float *x, const float *p, const float *qt,
+                           float *factor, void *scratch, size_t bytes, taut__cuda_stream s)
 {
     TAUT_TRY(check(m, scratch, bytes, "powersgd project"));
     matrix d = matrix_of(m);
@@ -270,7 +279,8 @@ static taut_status project(const taut__cuda_matrix *m, int round, const float *x
     multiply_by(d, p_side, x, p_side ? qt : p, factor, (float *)((uint8_t *)scratch + 16), s);
     return taut_launched("powersgd project");
 }
-static taut_status absorb(const taut__cuda_matrix *m, int round, float *factor, uint64_t seed, uint32_t *poisoned, taut__cuda_stream s)
+static taut_status absorb(const taut__cuda_matrix *m, int round, float *factor, uint64_t seed, uint32_t *poisoned,
+                          taut__cuda_stream s)
 {
     matrix   d = matrix_of(m);
     bool     p_side = makes_p(d, round);
@@ -279,33 +289,39 @@ static taut_status absorb(const taut__cuda_matrix *m, int round, float *factor, 
     if (round < 2) orthonormalise_by(d, p_side, factor, seed, poisoned, s);
     return taut_launched("powersgd absorb");
 }
-static taut_status reconstruct(const taut__cuda_batch *b, const taut__cuda_matrix *m, const float *p, const float *qt, const uint32_t *poisoned,
-                               taut__cuda_stream s)
+static taut_status reconstruct(const taut__cuda_batch *b, const taut__cuda_matrix *m, const float *p, const float *qt,
+                               const uint32_t *poisoned, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, "powersgd reconstruct"));
     matrix d = matrix_of(m);
-    TAUT_LAUNCH(lowrank_expand, dim3(blocks_for(d.cols), (unsigned)taut__min(d.rows, 65535)), THREADS, 0, s, b->one, b->dtype, d, p, qt, b->factor,
-                STORE, poisoned);
+    TAUT_LAUNCH(lowrank_expand, dim3(blocks_for(d.cols), (unsigned)taut__min(d.rows, 65535)), THREADS, 0, s, b->one,
+                b->dtype, d, p, qt, b->factor, STORE, poisoned);
     return taut_launched("powersgd reconstruct");
 }
 
-static taut_status encode(const taut__cuda_batch *b, const taut__cuda_matrix *m, int iterations, const float *start, taut__cuda_stream s)
+static taut_status encode(const taut__cuda_batch *b, const taut__cuda_matrix *m, int iterations, const float *start,
+                          taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, "powersgd encode"));
     TAUT_TRY(check(m, b->work, b->work_bytes, "powersgd encode"));
     if (b->jobs || b->dtype != TAUT_F32 || b->one.residual)
-        return taut__fail(TAUT_E_UNSUPPORTED, "powersgd encode: one float32 tensor at a time, with its residual added before");
-    if (iterations < 1 || iterations > 16) return taut__fail(TAUT_E_RANGE, "powersgd encode: iterations=%d: must be 1..16", iterations);
-    matrix       d = matrix_of(m);
-    uint32_t    *bad = (uint32_t *)b->work;
-    float       *parts = (float *)((uint8_t *)b->work + 16), *p = (float *)(b->one.payload + HEADER), *qt = p + d.rows * d.rank;
+        return taut__fail(TAUT_E_UNSUPPORTED,
+                          "powersgd encode: one float32 tensor at a time, with its residual added before");
+    if (iterations < 1 || iterations > 16)
+        return taut__fail(TAUT_E_RANGE, "powersgd encode: iterations=%d: must be 1..16", iterations);
+    matrix    d = matrix_of(m);
+    uint32_t *bad = (uint32_t *)b->work;
+    float    *parts = (float *)((uint8_t *)b->work + 16), *p = (float *)(b->one.payload + HEADER),
+          *qt = p + d.rows * d.rank;
     const float *x = (const float *)b->one.src;
     float       *first = wide(d) ? qt : p;
     uint64_t     n = (wide(d) ? d.cols : d.rows) * d.rank;
     cudaError_t  e = cudaMemsetAsync(bad, 0, 16, s);
     if (e == cudaSuccess && start) e = cudaMemcpyAsync(first, start, 4 * n, cudaMemcpyDeviceToDevice, s);
     if (e != cudaSuccess) return taut__fail(TAUT_E_DEVICE, "powersgd encode: %s", cudaGetErrorString(e));
-    if (!start) TAUT_LAUNCH(lowrank_random, blocks_for(n), THREADS, 0, s, first, n, taut__seed(b->one.seed, 0), (const uint32_t *)NULL);
+    if (!start)
+        TAUT_LAUNCH(lowrank_random, blocks_for(n), THREADS, 0, s, first, n, taut__seed(b->one.seed, 0),
+                    (const uint32_t *)NULL);
     for (int half = 0; half <= 2 * iterations; half++) {
         bool   p_side = makes_p(d, half % 2);
         float *factor = p_side ? p : qt;
@@ -315,9 +331,10 @@ static taut_status encode(const taut__cuda_batch *b, const taut__cuda_matrix *m,
         if (half < 2 * iterations) orthonormalise_by(d, p_side, factor, b->one.seed, bad, s);
     }
     if (b->one.err)
-        TAUT_LAUNCH(lowrank_expand, dim3(blocks_for(d.cols), (unsigned)taut__min(d.rows, 65535)), THREADS, 0, s, b->one, b->dtype, d, (const float *)p,
-                    (const float *)qt, 1.0f, REST, (const uint32_t *)bad);
-    TAUT_LAUNCH(lowrank_poison, blocks_for((d.rows + d.cols) * d.rank), THREADS, 0, s, p, (d.rows + d.cols) * d.rank, (const uint32_t *)bad);
+        TAUT_LAUNCH(lowrank_expand, dim3(blocks_for(d.cols), (unsigned)taut__min(d.rows, 65535)), THREADS, 0, s, b->one,
+                    b->dtype, d, (const float *)p, (const float *)qt, 1.0f, REST, (const uint32_t *)bad);
+    TAUT_LAUNCH(lowrank_poison, blocks_for((d.rows + d.cols) * d.rank), THREADS, 0, s, p, (d.rows + d.cols) * d.rank,
+                (const uint32_t *)bad);
     TAUT_LAUNCH(lowrank_header, 1, 1, 0, s, b->one, d, (uint32_t)m->written_iterations, (const uint32_t *)bad);
     return taut_launched("powersgd encode");
 }
@@ -330,27 +347,31 @@ static taut_status decode(const taut__cuda_batch *b, const taut__cuda_matrix *m,
     uint32_t    *bad = (uint32_t *)b->work;
     const float *p = (const float *)(b->one.payload + HEADER), *qt = p + d.rows * d.rank;
     TAUT_LAUNCH(lowrank_open, 1, 1, 0, s, b->one, d, bad);
-    TAUT_LAUNCH(lowrank_expand, dim3(blocks_for(d.cols), (unsigned)taut__min(d.rows, 65535)), THREADS, 0, s, b->one, b->dtype, d, p, qt, b->factor,
-                add ? ADD : STORE, (const uint32_t *)bad);
+    TAUT_LAUNCH(lowrank_expand, dim3(blocks_for(d.cols), (unsigned)taut__min(d.rows, 65535)), THREADS, 0, s, b->one,
+                b->dtype, d, p, qt, b->factor, add ? ADD : STORE, (const uint32_t *)bad);
     return taut_launched("powersgd decode");
 }
 
 static taut_status restart(float *x, uint64_t n, uint64_t seed, uint32_t *poisoned, taut__cuda_stream s)
 {
-    TAUT_LAUNCH(lowrank_keep, blocks_for(n), THREADS, 0, s, x, (const float *)x, n, taut__seed(seed, 0), (const uint32_t *)poisoned);
+    TAUT_LAUNCH(lowrank_keep, blocks_for(n), THREADS, 0, s, x, (const float *)x, n, taut__seed(seed, 0),
+                (const uint32_t *)poisoned);
     cudaError_t e = cudaMemsetAsync(poisoned, 0, 4, s);
-    return e == cudaSuccess ? taut_launched("powersgd restart") : taut__fail(TAUT_E_DEVICE, "powersgd restart: %s", cudaGetErrorString(e));
+    return e == cudaSuccess ? taut_launched("powersgd restart")
+                            : taut__fail(TAUT_E_DEVICE, "powersgd restart: %s", cudaGetErrorString(e));
 }
 static taut_status poison(float *x, uint64_t n, const uint32_t *bad, taut__cuda_stream s)
 {
     TAUT_LAUNCH(lowrank_poison, blocks_for(n), THREADS, 0, s, x, n, bad);
     return taut_launched("powersgd poison");
 }
-static taut_status keep(float *kept, const float *from, uint64_t n, uint64_t seed, const uint32_t *bad, taut__cuda_stream s)
+static taut_status keep(float *kept, const float *from, uint64_t n, uint64_t seed, const uint32_t *bad,
+                        taut__cuda_stream s)
 {
     TAUT_LAUNCH(lowrank_keep, blocks_for(n), THREADS, 0, s, kept, from, n, taut__seed(seed, 0), bad);
     return taut_launched("powersgd keep");
 }
 
 extern "C" const taut__cuda_powersgd TAUT_CUDA_TABLE(powersgd);
-extern "C" const taut__cuda_powersgd TAUT_CUDA_TABLE(powersgd) = {work, project, absorb, reconstruct, encode, decode, restart, poison, keep};
+extern "C" const taut__cuda_powersgd TAUT_CUDA_TABLE(powersgd) = {work,   project, absorb, reconstruct, encode,
+                                                                  decode, restart, poison, keep};

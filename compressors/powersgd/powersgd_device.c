@@ -18,7 +18,10 @@ static taut__cuda_matrix matrix_of(const taut_stage *s, const taut_tensor *t)
 }
 static bool     wide(const taut__cuda_matrix *m) { return m->rows <= m->cols; }
 static bool     makes_p(const taut__cuda_matrix *m, int round) { return (round != 1) == wide(m); }
-static uint64_t factor_floats(const taut__cuda_matrix *m, bool p_side) { return (p_side ? m->rows : m->cols) * m->rank; }
+static uint64_t factor_floats(const taut__cuda_matrix *m, bool p_side)
+{
+    return (p_side ? m->rows : m->cols) * m->rank;
+}
 static float   *longer(const taut_codec_state *st) { return wide(&st->m) ? st->qt : st->p; }
 static uint64_t longer_floats(const taut__cuda_matrix *m) { return factor_floats(m, !wide(m)); }
 
@@ -26,8 +29,9 @@ static taut_status need_state(const taut_piece *p, const taut__cuda_matrix *m)
 {
     const taut_codec_state *st = p->call.state;
     if (!st) return taut__fail(TAUT_E_STATE, "powersgd: no state for the factors");
-    return st->m.rows == m->rows && st->m.cols == m->cols && st->m.rank == m->rank ? TAUT_OK
-                                                                                   : taut__fail(TAUT_E_STATE, "powersgd: state is of another matrix or rank");
+    return st->m.rows == m->rows && st->m.cols == m->cols && st->m.rank == m->rank
+               ? TAUT_OK
+               : taut__fail(TAUT_E_STATE, "powersgd: state is of another matrix or rank");
 }
 
 static taut_status encode(const taut__launch *l, const taut__cuda_matrix *m)
@@ -35,7 +39,8 @@ static taut_status encode(const taut__launch *l, const taut__cuda_matrix *m)
     taut_codec_state *st = l->pieces[0].call.state;
     float            *p = (float *)(void *)(l->b.one.payload + 32), *first = wide(m) ? p + m->rows * m->rank : p;
     if (st) TAUT_TRY(need_state(l->pieces, m));
-    TAUT_TRY(l->c->powersgd->encode(&l->b, m, st ? 1 : (int)l->stage->value[ITERATIONS], st ? longer(st) : NULL, l->place.stream));
+    TAUT_TRY(l->c->powersgd->encode(&l->b, m, st ? 1 : (int)l->stage->value[ITERATIONS], st ? longer(st) : NULL,
+                                    l->place.stream));
     if (!st) return TAUT_OK;
     return l->c->powersgd->keep(longer(st), first, longer_floats(m), st->seed, l->b.work, l->place.stream);
 }
@@ -46,8 +51,10 @@ static taut_status project(const taut__launch *l, const taut__cuda_matrix *m)
     taut_codec_state *st = p->call.state;
     TAUT_TRY(need_state(p, m));
     TAUT_TRY(taut__on_device(l->c, l->codec, p->factor, "factor"));
-    if (p->round == 0) TAUT_TRY(l->c->powersgd->restart(longer(st), longer_floats(m), st->seed, st->poisoned, l->place.stream));
-    TAUT_TRY(l->c->powersgd->project(m, p->round, p->src, st->p, st->qt, p->factor, l->b.work, l->b.work_bytes, l->place.stream));
+    if (p->round == 0)
+        TAUT_TRY(l->c->powersgd->restart(longer(st), longer_floats(m), st->seed, st->poisoned, l->place.stream));
+    TAUT_TRY(l->c->powersgd->project(m, p->round, p->src, st->p, st->qt, p->factor, l->b.work, l->b.work_bytes,
+                                     l->place.stream));
     return l->c->powersgd->poison(p->factor, factor_floats(m, makes_p(m, p->round)), st->poisoned, l->place.stream);
 }
 
@@ -59,7 +66,8 @@ static taut_status absorb(const taut__launch *l, const taut__cuda_matrix *m)
     TAUT_TRY(need_state(p, m));
     TAUT_TRY(taut__on_device(l->c, l->codec, p->factor, "factor"));
     TAUT_TRY(l->c->powersgd->absorb(m, p->round, p->factor, p->call.shared_seed, st->poisoned, l->place.stream));
-    return l->c->device->copy(p_side ? st->p : st->qt, p->factor, factor_floats(m, p_side) * sizeof(float), l->place.stream);
+    return l->c->device->copy(p_side ? st->p : st->qt, p->factor, factor_floats(m, p_side) * sizeof(float),
+                              l->place.stream);
 }
 
 static taut_status fill(const taut__launch *l, const taut_piece *p, taut__cuda_job *j)
@@ -86,8 +94,8 @@ static taut_status run(const taut__launch *l)
     case TAUT_OP_RECONSTRUCT:
         TAUT_TRY(need_state(l->pieces, &m));
         b.factor = l->pieces[0].scale_by;
-        return l->c->powersgd->reconstruct(&b, &m, l->pieces[0].call.state->p, l->pieces[0].call.state->qt, l->pieces[0].call.state->poisoned,
-                                           l->place.stream);
+        return l->c->powersgd->reconstruct(&b, &m, l->pieces[0].call.state->p, l->pieces[0].call.state->qt,
+                                           l->pieces[0].call.state->poisoned, l->place.stream);
     default: return l->c->powersgd->decode(&b, &m, l->op == TAUT_OP_DECODE_ADD, l->place.stream);
     }
 }
@@ -113,7 +121,10 @@ static void state_destroy(taut_codec_state *st)
     taut__free(st);
 }
 
-enum { SAVED_WORDS = 5, STATE_VERSION = 2 }; /* u64 version, rows, cols, rank, seed; then the longer factor, as powersgd.c writes it */
+enum {
+    SAVED_WORDS = 5,
+    STATE_VERSION = 2
+}; /* u64 version, rows, cols, rank, seed; then the longer factor, as powersgd.c writes it */
 
 static taut_status put_start(taut_codec_state *st, const float *from)
 {
@@ -133,12 +144,14 @@ static taut_status start_like_host(taut_codec_state *st, const taut_stage *s, co
         status = host_ops()->state_save(host, saved, bytes, &len);
         host_ops()->state_destroy(host);
     }
-    if (status == TAUT_OK) status = put_start(st, (const float *)(const void *)(saved + SAVED_WORDS * sizeof(uint64_t)));
+    if (status == TAUT_OK)
+        status = put_start(st, (const float *)(const void *)(saved + SAVED_WORDS * sizeof(uint64_t)));
     taut__free(saved);
     return status;
 }
 
-static taut_status state_create(const taut_stage *s, const taut_tensor *t, uint64_t shared_seed, taut_place place, taut_codec_state **out)
+static taut_status state_create(const taut_stage *s, const taut_tensor *t, uint64_t shared_seed, taut_place place,
+                                taut_codec_state **out)
 {
     void *p = NULL, *qt = NULL, *poisoned = NULL;
     TAUT_TRY(s->codec->check(s, t));
@@ -192,8 +205,15 @@ static taut_status state_load(taut_codec_state *st, const void *src, size_t len)
 }
 
 extern const taut_codec_ops taut__powersgd_device;
-const taut_codec_ops taut__powersgd_device = {
-    .enqueue = {[TAUT_OP_ENCODE] = enqueue, [TAUT_OP_DECODE] = enqueue, [TAUT_OP_DECODE_ADD] = enqueue, [TAUT_OP_PROJECT] = enqueue,
-                [TAUT_OP_ABSORB] = enqueue, [TAUT_OP_RECONSTRUCT] = enqueue},
-    .state_create = state_create, .state_destroy = state_destroy, .state_save = state_save, .state_load = state_load,
+const taut_codec_ops        taut__powersgd_device = {
+           .enqueue = {[TAUT_OP_ENCODE] = enqueue,
+                       [TAUT_OP_DECODE] = enqueue,
+                       [TAUT_OP_DECODE_ADD] = enqueue,
+                       [TAUT_OP_PROJECT] = enqueue,
+                       [TAUT_OP_ABSORB] = enqueue,
+                       [TAUT_OP_RECONSTRUCT] = enqueue},
+           .state_create = state_create,
+           .state_destroy = state_destroy,
+           .state_save = state_save,
+           .state_load = state_load,
 };

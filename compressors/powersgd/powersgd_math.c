@@ -53,8 +53,8 @@ void taut__lowrank_p(taut__lowrank d, const float *x, const float *qt, float *p)
 {
 #ifdef TAUT_HAVE_BLAS
     if (blas_fits(d)) {
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)d.rows, (int)d.rank, (int)d.cols, 1, x, (int)d.cols, qt,
-                    (int)d.cols, 0, p, (int)d.rank);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)d.rows, (int)d.rank, (int)d.cols, 1, x, (int)d.cols,
+                    qt, (int)d.cols, 0, p, (int)d.rank);
         return;
     }
 #endif
@@ -66,8 +66,8 @@ void taut__lowrank_qt(taut__lowrank d, const float *x, const float *p, float *qt
 {
 #ifdef TAUT_HAVE_BLAS
     if (blas_fits(d)) {
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)d.rank, (int)d.cols, (int)d.rows, 1, p, (int)d.rank, x,
-                    (int)d.cols, 0, qt, (int)d.cols);
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)d.rank, (int)d.cols, (int)d.rows, 1, p, (int)d.rank,
+                    x, (int)d.cols, 0, qt, (int)d.cols);
         return;
     }
 #endif

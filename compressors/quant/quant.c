@@ -13,20 +13,38 @@ enum { BITS, BUCKET, NORM, ROUND, ZERO, KEYS };
 
 static const taut_key keys[KEYS] = {
     [BITS] = {.name = "bits", .kind = TAUT_KEY_INT, .min = 1, .max = 8, .fallback = 4, .help = "per element"},
-    [BUCKET] = {.name = "bucket", .kind = TAUT_KEY_INT, .min = 64, .max = 8192, .fallback = 512, .multiple = 64,
+    [BUCKET] = {.name = "bucket",
+                .kind = TAUT_KEY_INT,
+                .min = 64,
+                .max = 8192,
+                .fallback = 512,
+                .multiple = 64,
                 .help = "elements that share a range"},
-    [NORM] = {.name = "norm", .kind = TAUT_KEY_WORD, .words = "maxmin|linf|l2", .fallback = QUANT_MAXMIN,
+    [NORM] = {.name = "norm",
+              .kind = TAUT_KEY_WORD,
+              .words = "maxmin|linf|l2",
+              .fallback = QUANT_MAXMIN,
               .help = "what spans the levels of a bucket"},
-    [ROUND] = {.name = "round", .kind = TAUT_KEY_WORD, .words = "stochastic|nearest", .fallback = 0,
+    [ROUND] = {.name = "round",
+               .kind = TAUT_KEY_WORD,
+               .words = "stochastic|nearest",
+               .fallback = 0,
                .help = "stochastic is unbiased, nearest has half the error"},
-    [ZERO] = {.name = "zero", .kind = TAUT_KEY_INT, .min = 0, .max = 1, .fallback = 0,
+    [ZERO] = {.name = "zero",
+              .kind = TAUT_KEY_INT,
+              .min = 0,
+              .max = 1,
+              .fallback = 0,
               .help = "1: maxmin puts a level at zero, so that zeros stay zeros; 0: they become noise of up to a step"},
 };
 
 quant_params taut__quant_params(const taut_stage *s)
 {
-    return (quant_params){.bits = (uint32_t)s->value[BITS], .norm = (quant_norm)s->value[NORM],
-                          .stochastic = s->value[ROUND] == 0, .bucket = (size_t)s->value[BUCKET], .zero = s->value[ZERO] != 0};
+    return (quant_params){.bits = (uint32_t)s->value[BITS],
+                          .norm = (quant_norm)s->value[NORM],
+                          .stochastic = s->value[ROUND] == 0,
+                          .bucket = (size_t)s->value[BUCKET],
+                          .zero = s->value[ZERO] != 0};
 }
 
 static taut_status check(const taut_stage *s, const taut_tensor *t)
@@ -44,13 +62,16 @@ static const char *expands(const taut_stage *s)
     quant_params p = taut__quant_params(s);
     double       m = (double)((1u << (p.bits - 1)) - 1);
     switch (p.norm) {
-    case QUANT_MAXMIN: return p.bits < 2 ? "with one bit the error is as large as the values: use bits=2 or more" : NULL;
+    case QUANT_MAXMIN:
+        return p.bits < 2 ? "with one bit the error is as large as the values: use bits=2 or more" : NULL;
     case QUANT_LINF:
         if (p.bits >= (p.stochastic ? 3 : 2)) return NULL;
         return p.stochastic ? "with norm=linf the error is as large as the values: use bits=3 or more, or norm=maxmin"
                             : "with norm=linf the error is as large as the values: use bits=2 or more, or norm=maxmin";
     default:
-        return (double)p.bucket < 4 * m * m ? NULL : "with norm=l2 the error is larger than the values: use more bits, a smaller bucket, or norm=maxmin";
+        return (double)p.bucket < 4 * m * m ? NULL
+                                            : "with norm=l2 the error is larger than the values: use more bits, a "
+                                              "smaller bucket, or norm=maxmin";
     }
 }
 
@@ -80,7 +101,8 @@ static void put_header(const quant_params *p, size_t n, uint8_t *dst)
 static taut_status get_header(const uint8_t *src, size_t len, quant_params *p, uint64_t *n)
 {
     uint32_t zero;
-    if (len < QUANT_HEADER) return taut__fail(TAUT_E_CORRUPT, "quant: payload of %zu bytes: shorter than its header", len);
+    if (len < QUANT_HEADER)
+        return taut__fail(TAUT_E_CORRUPT, "quant: payload of %zu bytes: shorter than its header", len);
     memcpy(&zero, src + 4, sizeof zero);
     memcpy(n, src + 8, sizeof *n);
     if (src[0] < 1 || src[0] > 8 || src[1] > QUANT_L2 || src[2] > 1 || src[3] < 1 || src[3] > 8192 / 64 || zero != 0)
@@ -111,8 +133,8 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
     *len = 0;
     if (cap < bytes) return taut__fail(TAUT_E_CAPACITY, "quant: %zu bytes of room: needs %zu", cap, bytes);
     if (c->first % p.bucket)
-        return taut__fail(TAUT_E_INVALID, "quant: slice begins at element %zu: must be a multiple of bucket=%zu", c->first,
-                          p.bucket);
+        return taut__fail(TAUT_E_INVALID, "quant: slice begins at element %zu: must be a multiple of bucket=%zu",
+                          c->first, p.bucket);
     put_header(&p, c->n, dst);
     size_t meta = taut__ceil_div(c->n, p.bucket) * quant_meta_bytes(p.norm);
     memset(dst + QUANT_HEADER + meta, 0, at - QUANT_HEADER - meta);
@@ -145,11 +167,21 @@ static taut_status decode_add(const taut_call *c, const uint8_t *src, size_t len
 
 static const taut_codec_ops host = {.encode = encode, .decode = decode, .decode_add = decode_add};
 
-extern const taut_codec taut__codec_quant;
+extern const taut_codec     taut__codec_quant;
 extern const taut_codec_ops taut__quant_device;
-const taut_codec taut__codec_quant = {
-    .id = 4, .version = 1, .name = "quant", .help = "uniform levels per bucket, the fastest lossy codec",
-    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE, .keys = keys, .n_keys = KEYS,
-    .check = check, .expands = expands, .align = align, .capacity = capacity, .fixed = fixed, .describe = describe,
-    .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__quant_device},
+const taut_codec            taut__codec_quant = {
+               .id = 4,
+               .version = 1,
+               .name = "quant",
+               .help = "uniform levels per bucket, the fastest lossy codec",
+               .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE,
+               .keys = keys,
+               .n_keys = KEYS,
+               .check = check,
+               .expands = expands,
+               .align = align,
+               .capacity = capacity,
+               .fixed = fixed,
+               .describe = describe,
+               .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__quant_device},
 };

@@ -36,7 +36,7 @@ static bool range(const float *x, size_t n, float *min, float *max)
 static inline __m256i random8x32(taut__rng g, uint32_t counter) /* taut__random32 in every lane */
 {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    __m256i x = _mm256_add_epi32(lanes, _mm256_set1_epi32((int)(counter + g.k0)));
+    __m256i       x = _mm256_add_epi32(lanes, _mm256_set1_epi32((int)(counter + g.k0)));
     x = _mm256_xor_si256(x, _mm256_srli_epi32(x, 16));
     x = _mm256_mullo_epi32(x, _mm256_set1_epi32(0x7feb352d));
     x = _mm256_xor_si256(_mm256_xor_si256(x, _mm256_srli_epi32(x, 15)), _mm256_set1_epi32((int)g.k1));
@@ -62,7 +62,7 @@ static inline void randoms(const quant_unit *u, uint32_t counter, __m256i r[8])
 static inline __m256i narrow(const __m256i q[4])
 {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    __m256i ab = _mm256_packs_epi32(q[0], q[1]), cd = _mm256_packs_epi32(q[2], q[3]);
+    __m256i       ab = _mm256_packs_epi32(q[0], q[1]), cd = _mm256_packs_epi32(q[2], q[3]);
     return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), order);
 }
 
@@ -71,15 +71,15 @@ static inline void put_planes(uint32_t bits, __m256i low, __m256i high, uint8_t 
     QUANT_UNROLL
     for (uint32_t p = 0; p < bits; p++) { /* bit p of every byte to the byte's top */
         const __m128i up = _mm_cvtsi32_si128(7 - (int)p);
-        uint32_t plane[2] = {(uint32_t)_mm256_movemask_epi8(_mm256_sll_epi16(low, up)),
-                             (uint32_t)_mm256_movemask_epi8(_mm256_sll_epi16(high, up))};
+        uint32_t      plane[2] = {(uint32_t)_mm256_movemask_epi8(_mm256_sll_epi16(low, up)),
+                                  (uint32_t)_mm256_movemask_epi8(_mm256_sll_epi16(high, up))};
         memcpy(codes + 8 * p, plane, sizeof plane);
     }
 }
 
 static void pack_full(const quant_unit *u, const float *x, size_t n, uint8_t *codes, float *err)
 {
-    const __m256 base = _mm256_set1_ps(u->base), inv = _mm256_set1_ps(u->inv), step = _mm256_set1_ps(u->step);
+    const __m256  base = _mm256_set1_ps(u->base), inv = _mm256_set1_ps(u->inv), step = _mm256_set1_ps(u->step);
     const __m256i top = _mm256_set1_epi8((char)u->top), top32 = _mm256_set1_epi32((int)u->top);
     for (size_t i = 0; i < n; i += QUANT_GROUP, codes += 8 * u->bits) {
         __m256i q[8], r[8];
@@ -114,7 +114,7 @@ static inline __m256i get_planes(uint32_t bits, const uint8_t *codes)
 {
     const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i pick = _mm256_set1_epi64x((long long)0x8040201008040201u);
-    __m256i all = _mm256_setzero_si256();
+    __m256i       all = _mm256_setzero_si256();
     QUANT_UNROLL
     for (uint32_t p = 0; p < bits; p++) {
         int32_t plane;
@@ -131,7 +131,7 @@ static inline __attribute__((always_inline)) void unpack_full(const quant_unit *
 {
     const __m256 base = _mm256_set1_ps(u->base), step = _mm256_set1_ps(u->step);
     for (size_t i = 0; i < n; i += 32) { /* half a group: planes are 8 bytes apart, a half takes 4 of each */
-        uint8_t all[32];
+        uint8_t        all[32];
         const uint8_t *half = codes + i / QUANT_GROUP * 8 * u->bits + i % QUANT_GROUP / 8;
         _mm256_storeu_si256((__m256i *)(void *)all, get_planes(u->bits, half));
         QUANT_UNROLL
@@ -160,5 +160,8 @@ static void unpack_add(const quant_unit *u, const uint8_t *codes, size_t n, floa
 }
 
 const taut__quant_kernels taut__quant_avx2 = {
-    .range = range, .pack = pack, .unpack = unpack, .unpack_add = unpack_add,
+    .range = range,
+    .pack = pack,
+    .unpack = unpack,
+    .unpack_add = unpack_add,
 };

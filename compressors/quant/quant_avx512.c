@@ -26,5 +26,8 @@ static inline __attribute__((always_inline)) __m512i get_planes(const uint8_t *c
 #include "quant_avx512.h"
 
 const taut__quant_kernels taut__quant_avx512 = {
-    .range = range, .pack = pack, .unpack = unpack, .unpack_add = unpack_add,
+    .range = range,
+    .pack = pack,
+    .unpack = unpack,
+    .unpack_add = unpack_add,
 };

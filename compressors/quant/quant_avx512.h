@@ -41,7 +41,7 @@ static bool range(const float *x, size_t n, float *min, float *max)
 static inline __m512i random16x32(taut__rng g, uint32_t counter) /* taut__random32 in every lane */
 {
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __m512i x = _mm512_add_epi32(lanes, _mm512_set1_epi32((int)(counter + g.k0)));
+    __m512i       x = _mm512_add_epi32(lanes, _mm512_set1_epi32((int)(counter + g.k0)));
     x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
     x = _mm512_mullo_epi32(x, _mm512_set1_epi32(0x7feb352d));
     x = _mm512_ternarylogic_epi32(x, _mm512_srli_epi32(x, 15), _mm512_set1_epi32((int)g.k1), 0x96); /* xor of three */
@@ -67,14 +67,14 @@ static inline void randoms(const quant_unit *u, uint32_t counter, __m512i r[4])
 static inline __m512i narrow(const __m512i q[4])
 {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    __m512i ab = _mm512_packus_epi32(q[0], q[1]), cd = _mm512_packus_epi32(q[2], q[3]);
+    __m512i       ab = _mm512_packus_epi32(q[0], q[1]), cd = _mm512_packus_epi32(q[2], q[3]);
     return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
 }
 
-static inline __attribute__((always_inline)) void pack_bits(const quant_unit *u, const float *x, size_t n, uint8_t *codes,
-                                                            float *err, uint32_t bits)
+static inline __attribute__((always_inline)) void pack_bits(const quant_unit *u, const float *x, size_t n,
+                                                            uint8_t *codes, float *err, uint32_t bits)
 {
-    const __m512 base = _mm512_set1_ps(u->base), inv = _mm512_set1_ps(u->inv), step = _mm512_set1_ps(u->step);
+    const __m512  base = _mm512_set1_ps(u->base), inv = _mm512_set1_ps(u->inv), step = _mm512_set1_ps(u->step);
     const __m512i top = _mm512_set1_epi8((char)u->top), top32 = _mm512_set1_epi32((int)u->top);
     for (size_t i = 0; i < n; i += QUANT_GROUP, codes += 8 * bits) {
         __m512  v[4];
@@ -123,7 +123,7 @@ static inline __attribute__((always_inline)) void unpack_bits(const quant_unit *
 {
     const __m512 base = _mm512_set1_ps(u->base), step = _mm512_set1_ps(u->step);
     for (size_t i = 0; i < n; i += QUANT_GROUP, codes += 8 * bits) {
-        __m512i all = get_planes(codes, bits);
+        __m512i       all = get_planes(codes, bits);
         const __m128i part[4] = {_mm512_castsi512_si128(all), _mm512_extracti32x4_epi32(all, 1),
                                  _mm512_extracti32x4_epi32(all, 2), _mm512_extracti32x4_epi32(all, 3)};
         QUANT_UNROLL

@@ -24,7 +24,8 @@ static void exact_pack(const quant_unit *u, const quant_exact *e, const float *x
     }
 }
 
-static void exact_unpack(const quant_unit *u, const quant_exact *e, const uint8_t *codes, size_t n, float *dst, bool add)
+static void exact_unpack(const quant_unit *u, const quant_exact *e, const uint8_t *codes, size_t n, float *dst,
+                         bool add)
 {
     for (size_t i = 0; i < n; i += QUANT_GROUP) {
         uint8_t q[QUANT_GROUP];
@@ -43,8 +44,8 @@ static inline void prepare(const taut__simd *simd, const quant_params *p, const 
     b->unit.inv = quant_inverse(b);
 }
 
-static void encode_bucket(const taut__simd *simd, const quant_params *p, const quant_bucket *b, const float *x, size_t n,
-                          uint8_t *codes, float *err)
+static void encode_bucket(const taut__simd *simd, const quant_params *p, const quant_bucket *b, const float *x,
+                          size_t n, uint8_t *codes, float *err)
 {
     if (quant_is_fast(p, b)) {
         simd->quant->pack(&b->unit, x, n, codes, err);
@@ -63,7 +64,7 @@ void taut__quant_encode(const taut__simd *simd, const quant_params *p, uint64_t 
                         size_t n, uint8_t *meta, uint8_t *codes, float *err)
 {
     quant_bucket b[2] = {{.unit = quant_unit_for(p)}, {.unit = quant_unit_for(p)}};
-    taut__rng rng = taut__rng_of(seed, first / 2);
+    taut__rng    rng = taut__rng_of(seed, first / 2);
     if (n) prepare(simd, p, x, taut__min(p->bucket, n), &b[0]);
     for (size_t i = 0, k = 0; i < n; k ^= 1) {
         size_t   len = taut__min(p->bucket, n - i), next = i + len;
@@ -80,8 +81,8 @@ void taut__quant_encode(const taut__simd *simd, const quant_params *p, uint64_t 
     }
 }
 
-static void decode_bucket(const taut__simd *simd, const quant_params *p, const quant_bucket *b, const uint8_t *codes, size_t n,
-                          float *dst, bool add)
+static void decode_bucket(const taut__simd *simd, const quant_params *p, const quant_bucket *b, const uint8_t *codes,
+                          size_t n, float *dst, bool add)
 {
     if (b->kind == QUANT_PLAIN && add) {
         simd->quant->unpack_add(&b->unit, codes, n, dst);
@@ -95,8 +96,8 @@ static void decode_bucket(const taut__simd *simd, const quant_params *p, const q
     }
 }
 
-void taut__quant_decode(const taut__simd *simd, const quant_params *p, const uint8_t *meta, const uint8_t *codes, size_t n,
-                        float *dst, bool add)
+void taut__quant_decode(const taut__simd *simd, const quant_params *p, const uint8_t *meta, const uint8_t *codes,
+                        size_t n, float *dst, bool add)
 {
     quant_bucket b = {.unit = quant_unit_for(p)};
     for (size_t i = 0; i < n; i += p->bucket) {

@@ -14,7 +14,7 @@ quant_params taut__quant_params(const struct taut_stage *s); /* quant.c: what th
 void taut__quant_encode(const taut__simd *simd, const quant_params *p, uint64_t seed, uint64_t first, const float *x,
                         size_t n, uint8_t *meta, uint8_t *codes, float *err);
 /* dst[i] = value, or dst[i] += value. Any metadata and codes are valid. */
-void taut__quant_decode(const taut__simd *simd, const quant_params *p, const uint8_t *meta, const uint8_t *codes, size_t n,
-                        float *dst, bool add);
+void taut__quant_decode(const taut__simd *simd, const quant_params *p, const uint8_t *meta, const uint8_t *codes,
+                        size_t n, float *dst, bool add);
 
 #endif

@@ -63,7 +63,7 @@ TAUT_INLINE uint8_t quant_gather8(const uint8_t *q, uint32_t p)
 TAUT_INLINE uint64_t quant_scatter8(uint8_t m, uint32_t p)
 {
     uint64_t x = (uint64_t)m * 0x0101010101010101u & 0x8040201008040201u; /* byte k holds bit k of m at place k */
-    x = (x + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;           /* carries stay in their bytes */
+    x = (x + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;             /* carries stay in their bytes */
     return x << p;
 }
 

@@ -51,12 +51,14 @@ struct four {
 static __device__ __forceinline__ void put_tile(uint32_t bits, uint32_t tile, uint32_t m, four c, uint8_t *codes)
 {
     uint32_t r = transpose(spread(c.q[0]) | spread(c.q[1]) << 1 | spread(c.q[2]) << 2 | spread(c.q[3]) << 3);
-    if (TAUT_LANE % 8 < bits && tile * TILE + TAUT_LANE / 16 * 64 + 64 <= m) *(uint32_t *)(codes + word_at(bits, tile)) = r;
+    if (TAUT_LANE % 8 < bits && tile * TILE + TAUT_LANE / 16 * 64 + 64 <= m)
+        *(uint32_t *)(codes + word_at(bits, tile)) = r;
 }
 static __device__ __forceinline__ four get_tile(uint32_t bits, uint32_t tile, uint32_t m, const uint8_t *codes)
 {
     uint32_t r = 0;
-    if (TAUT_LANE % 8 < bits && tile * TILE + TAUT_LANE / 16 * 64 + 64 <= m) r = *(const uint32_t *)(codes + word_at(bits, tile));
+    if (TAUT_LANE % 8 < bits && tile * TILE + TAUT_LANE / 16 * 64 + 64 <= m)
+        r = *(const uint32_t *)(codes + word_at(bits, tile));
     r = transpose(r);
     four c = {{gather(r), gather(r >> 1), gather(r >> 2), gather(r >> 3)}};
     return c;
@@ -86,7 +88,7 @@ static __device__ void put_tail(uint32_t bits, uint32_t tile, uint32_t m, four c
 }
 static __device__ void get_tail(uint32_t bits, uint32_t tile, uint32_t m, const uint8_t *codes, four *c)
 {
-    uint32_t at = m / 64 * 64, g = m - at, i = tile * TILE + 4 * TAUT_LANE;
+    uint32_t       at = m / 64 * 64, g = m - at, i = tile * TILE + 4 * TAUT_LANE;
     const uint8_t *src = codes + at / 8 * bits;
     for (uint32_t k = 0; k < 4; k++)
         if (i + k >= at && i + k < m) {
@@ -147,17 +149,20 @@ static __device__ __forceinline__ void see(seen *s, quant_norm norm, float4 x, u
             s->hi = max(s->hi, taut_ordered(v[k]));
         }
     if (norm != QUANT_L2) return;
-    for (uint32_t part = 0; part < TILE / 32; part++) { /* element 32 part + lane of the tile, from the lane that holds it */
+    for (uint32_t part = 0; part < TILE / 32;
+         part++) { /* element 32 part + lane of the tile, from the lane that holds it */
         int   from = (int)(part * 8 + TAUT_LANE / 4);
-        float a = __shfl_sync(TAUT_ALL, x.x, from), b = __shfl_sync(TAUT_ALL, x.y, from), c = __shfl_sync(TAUT_ALL, x.z, from),
-              d = __shfl_sync(TAUT_ALL, x.w, from), mine = TAUT_LANE & 2 ? (TAUT_LANE & 1 ? d : c) : (TAUT_LANE & 1 ? b : a);
+        float a = __shfl_sync(TAUT_ALL, x.x, from), b = __shfl_sync(TAUT_ALL, x.y, from),
+              c = __shfl_sync(TAUT_ALL, x.z, from), d = __shfl_sync(TAUT_ALL, x.w, from),
+              mine = TAUT_LANE & 2 ? (TAUT_LANE & 1 ? d : c) : (TAUT_LANE & 1 ? b : a);
         if (tile * TILE + part * 32 + TAUT_LANE < m) s->sum2 += taut__square(mine);
     }
 }
 /* The bucket's unit, the same in all lanes. */
 static __device__ __forceinline__ void settle(const quant_params &p, const seen &s, quant_bucket *b)
 {
-    float  lo = taut_unordered(__reduce_min_sync(TAUT_ALL, s.lo)), hi = taut_unordered(__reduce_max_sync(TAUT_ALL, s.hi));
+    float lo = taut_unordered(__reduce_min_sync(TAUT_ALL, s.lo)),
+          hi = taut_unordered(__reduce_max_sync(TAUT_ALL, s.hi));
     bool   ordered = !__any_sync(TAUT_ALL, s.nan);
     double sum2 = p.norm == QUANT_L2 ? __shfl_sync(TAUT_ALL, taut_warp_sum(s.sum2), 0) : 0;
     quant_meta_of(&p, ordered, lo, hi, sum2, b->meta);
@@ -165,7 +170,8 @@ static __device__ __forceinline__ void settle(const quant_params &p, const seen 
     b->unit.inv = quant_inverse(b);
 }
 
-static __device__ __forceinline__ void put_meta(const quant_params &p, const quant_bucket &b, uint64_t k, uint8_t *payload)
+static __device__ __forceinline__ void put_meta(const quant_params &p, const quant_bucket &b, uint64_t k,
+                                                uint8_t *payload)
 {
     uint32_t *meta = (uint32_t *)(payload + QUANT_HEADER + k * quant_meta_bytes(p.norm));
     if (TAUT_LANE != 0) return;
@@ -180,14 +186,15 @@ static __device__ void put_header(const quant_params &p, const taut__cuda_job *j
     uint64_t *word = (uint64_t *)j->payload, bytes = quant_payload_bytes(&p, j->n), at = quant_codes_at(&p, j->n);
     word[0] = quant_header_word(&p);
     word[1] = j->n;
-    for (uint64_t i = QUANT_HEADER + taut__ceil_div(j->n, p.bucket) * quant_meta_bytes(p.norm); i < at; i++) j->payload[i] = 0;
+    for (uint64_t i = QUANT_HEADER + taut__ceil_div(j->n, p.bucket) * quant_meta_bytes(p.norm); i < at; i++)
+        j->payload[i] = 0;
     if (j->len) *j->len = bytes;
 }
 
 /* ---- one tile: floats -> codes, payload, error ---- */
 
-static __device__ __forceinline__ void pack_tile(const quant_bucket &b, float4 x, uint32_t tile, uint32_t m, uint8_t *codes, four *c,
-                                                 float4 *e)
+static __device__ __forceinline__ void pack_tile(const quant_bucket &b, float4 x, uint32_t tile, uint32_t m,
+                                                 uint8_t *codes, four *c, float4 *e)
 {
     const quant_unit &u = b.unit;
     four              r = randoms(u, tile);
@@ -201,8 +208,8 @@ static __device__ __forceinline__ void pack_tile(const quant_bucket &b, float4 x
 }
 
 /* The buckets that float32 cannot carry, and those that hold NaN or Inf; rare. */
-static __device__ TAUT_NOINLINE void pack_tile_exact(const quant_params &p, const quant_bucket &b, float4 x, uint32_t tile,
-                                                    uint32_t m, uint8_t *codes, four *c, float4 *e)
+static __device__ TAUT_NOINLINE void pack_tile_exact(const quant_params &p, const quant_bucket &b, float4 x,
+                                                     uint32_t tile, uint32_t m, uint8_t *codes, four *c, float4 *e)
 {
     quant_exact unit = quant_exact_unit(&p, &b);
     four        r = randoms(b.unit, tile);
@@ -223,13 +230,13 @@ static __device__ __forceinline__ float4 values_of(const quant_params &p, const 
 {
     const quant_unit &u = b.unit;
     if (b.kind == QUANT_PLAIN)
-        return make_float4(u.base + (float)c.q[0] * u.step, u.base + (float)c.q[1] * u.step, u.base + (float)c.q[2] * u.step,
-                           u.base + (float)c.q[3] * u.step);
+        return make_float4(u.base + (float)c.q[0] * u.step, u.base + (float)c.q[1] * u.step,
+                           u.base + (float)c.q[2] * u.step, u.base + (float)c.q[3] * u.step);
     float nan = taut__float(QUANT_NAN);
     if (b.kind == QUANT_VOID) return make_float4(nan, nan, nan, nan);
     quant_exact e = quant_exact_unit(&p, &b);
-    return make_float4(quant_exact_value(&u, &e, c.q[0]), quant_exact_value(&u, &e, c.q[1]), quant_exact_value(&u, &e, c.q[2]),
-                       quant_exact_value(&u, &e, c.q[3]));
+    return make_float4(quant_exact_value(&u, &e, c.q[0]), quant_exact_value(&u, &e, c.q[1]),
+                       quant_exact_value(&u, &e, c.q[2]), quant_exact_value(&u, &e, c.q[3]));
 }
 
 static __device__ __forceinline__ four get_codes(uint32_t bits, uint32_t tile, uint32_t m, const uint8_t *codes)
@@ -239,7 +246,8 @@ static __device__ __forceinline__ four get_codes(uint32_t bits, uint32_t tile, u
     return c;
 }
 
-static __device__ __forceinline__ void get_meta(const quant_params &p, const uint8_t *payload, uint64_t k, quant_bucket *b)
+static __device__ __forceinline__ void get_meta(const quant_params &p, const uint8_t *payload, uint64_t k,
+                                                quant_bucket *b)
 {
     const uint32_t *meta = (const uint32_t *)(payload + QUANT_HEADER + k * quant_meta_bytes(p.norm));
     b->meta[0] = __uint_as_float(meta[0]);
@@ -267,9 +275,9 @@ static __device__ __forceinline__ bool header_fits(const quant_params &p, const 
 /* ---- where a bucket's floats come from ---- */
 
 struct from_memory { /* src + residual */
-    const taut__cuda_job *j;
-    taut_dtype            dtype;
-    uint64_t              at;
+    const taut__cuda_job             *j;
+    taut_dtype                        dtype;
+    uint64_t                          at;
     __device__ __forceinline__ float4 tile(const quant_params &, uint32_t t, uint32_t) const
     {
         return taut_input4(j, dtype, at + t * TILE + 4 * TAUT_LANE);
@@ -281,7 +289,7 @@ struct from_peers { /* the sum of payloads, and of src before them */
     uint64_t              at, k;
     uint32_t              peers;
     float                 factor;
-    __device__ float4 tile(const quant_params &p, uint32_t t, uint32_t m) const
+    __device__ float4     tile(const quant_params &p, uint32_t t, uint32_t m) const
     {
         float4 x = make_float4(0, 0, 0, 0);
         if (j->src) x = taut_load4_as(j->src, dtype, at + t * TILE + 4 * TAUT_LANE, j->n);
@@ -289,7 +297,8 @@ struct from_peers { /* the sum of payloads, and of src before them */
             quant_bucket b;
             b.unit = quant_unit_for(&p);
             get_meta(p, j->peers[i], k, &b);
-            float4 v = values_of(p, b, get_codes(p.bits, t, m, j->peers[i] + quant_codes_at(&p, j->n) + at / 8 * p.bits));
+            float4 v =
+                values_of(p, b, get_codes(p.bits, t, m, j->peers[i] + quant_codes_at(&p, j->n) + at / 8 * p.bits));
             x = i == 0 && !j->src ? set_values(b.kind, v) : add_values(b.kind, x, v);
         }
         return factor == 1 ? x : taut_scale4(x, factor);
@@ -300,8 +309,8 @@ struct from_peers { /* the sum of payloads, and of src before them */
 
 /* Bucket k of job j. TILES > 0: so many tiles stay in registers; 0: they are read again. */
 template <int TILES, class SOURCE>
-static __device__ __forceinline__ void encode_bucket(const quant_params &p, const taut__cuda_job *j, uint64_t k, const SOURCE &from,
-                                                     uint8_t *tail)
+static __device__ __forceinline__ void encode_bucket(const quant_params &p, const taut__cuda_job *j, uint64_t k,
+                                                     const SOURCE &from, uint8_t *tail)
 {
     uint64_t     at = k * p.bucket;
     uint32_t     m = (uint32_t)taut__min(p.bucket, j->n - at), tiles = (m + TILE - 1) / TILE;
@@ -332,12 +341,14 @@ static __device__ __forceinline__ void encode_bucket(const quant_params &p, cons
         if (fast) pack_tile(b, v, t, m, codes, &c, &e);
         else pack_tile_exact(p, b, v, t, m, codes, &c, &e);
         if (m % 64) put_tail(p.bits, t, m, c, codes, tail);
-        if (j->err) taut_store4(j->err, at + t * TILE + 4 * TAUT_LANE, at + m, e); /* a tile may reach into the next bucket */
+        if (j->err)
+            taut_store4(j->err, at + t * TILE + 4 * TAUT_LANE, at + m, e); /* a tile may reach into the next bucket */
     }
 }
 
 template <int TILES>
-static __global__ void __launch_bounds__(WARPS * TAUT_WARP) quant_encode(const __grid_constant__ taut__cuda_batch batch, quant_params p)
+static __global__ void __launch_bounds__(WARPS *TAUT_WARP)
+    quant_encode(const __grid_constant__ taut__cuda_batch batch, quant_params p)
 {
     TAUT_SHARED(uint8_t, tails, WARPS * 64);
     uint64_t u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, k;
@@ -349,7 +360,8 @@ static __global__ void __launch_bounds__(WARPS * TAUT_WARP) quant_encode(const _
 }
 
 template <int TILES>
-static __global__ void __launch_bounds__(WARPS * TAUT_WARP, 2) quant_sum_encode(const __grid_constant__ taut__cuda_batch batch, quant_params p)
+static __global__ void __launch_bounds__(WARPS *TAUT_WARP, 2)
+    quant_sum_encode(const __grid_constant__ taut__cuda_batch batch, quant_params p)
 {
     TAUT_SHARED(uint8_t, tails, WARPS * 64);
     uint64_t u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, k;
@@ -365,7 +377,8 @@ static __global__ void __launch_bounds__(WARPS * TAUT_WARP, 2) quant_sum_encode(
     if (j->n) encode_bucket<TILES>(p, j, k, from, tails + threadIdx.x / TAUT_WARP * 64);
 }
 
-static __global__ void __launch_bounds__(WARPS * TAUT_WARP) quant_decode(const __grid_constant__ taut__cuda_batch batch, quant_params p, bool add)
+static __global__ void __launch_bounds__(WARPS *TAUT_WARP)
+    quant_decode(const __grid_constant__ taut__cuda_batch batch, quant_params p, bool add)
 {
     uint64_t u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, k;
     if (u >= batch.units) return;
@@ -397,7 +410,8 @@ struct candidates {
 
 /* A warp takes 1024 elements at a time into registers and codes them by each candidate in turn; buckets of 1024 at most. */
 enum { SPAN = TAUT__CUDA_SPAN, SPAN_TILES = SPAN / TILE };
-static __global__ void __launch_bounds__(WARPS * TAUT_WARP, 1) quant_errors(const __grid_constant__ taut__cuda_batch batch, candidates all)
+static __global__ void __launch_bounds__(WARPS *TAUT_WARP, 1)
+    quant_errors(const __grid_constant__ taut__cuda_batch batch, candidates all)
 {
     uint64_t u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, k;
     if (u >= batch.units) return;
@@ -411,12 +425,13 @@ static __global__ void __launch_bounds__(WARPS * TAUT_WARP, 1) quant_errors(cons
     for (uint32_t c = 0; c < all.count; c++) {
         const quant_params &p = all.p[c];
         double              sum = 0;
-        for (uint32_t from = 0; from < m; from += (uint32_t)p.bucket) { /* a bucket is one or more tiles, or half a one */
+        for (uint32_t from = 0; from < m;
+             from += (uint32_t)p.bucket) { /* a bucket is one or more tiles, or half a one */
             quant_bucket b;
             seen         s = nothing_seen();
             uint32_t     to = (uint32_t)taut__min(m, from + p.bucket);
             b.unit = quant_unit_for(&p);
-    TAUT_UNROLL
+            TAUT_UNROLL
             for (uint32_t t = 0; t < SPAN_TILES; t++) {
                 uint32_t i = t * TILE + 4 * TAUT_LANE;
                 float    v[4] = {x[t].x, x[t].y, x[t].z, x[t].w};
@@ -432,7 +447,7 @@ static __global__ void __launch_bounds__(WARPS * TAUT_WARP, 1) quant_errors(cons
             b.unit.rng = taut__rng_of(j->seed, counter);
             b.unit.counter = (uint32_t)counter;
             if (!quant_is_fast(&p, &b)) continue;
-    TAUT_UNROLL
+            TAUT_UNROLL
             for (uint32_t t = 0; t < SPAN_TILES; t++) {
                 four     r = randoms(b.unit, t);
                 uint32_t i = t * TILE + 4 * TAUT_LANE;
@@ -497,7 +512,8 @@ static taut_status errors(const taut__cuda_batch *b, const quant_params *p, uint
     all.count = count;
     for (uint32_t c = 0; c < count; c++) {
         TAUT_TRY(check(b, &p[c], "quant errors"));
-        if (SPAN % p[c].bucket) return taut__fail(TAUT_E_RANGE, "quant errors: bucket=%zu: must divide %d", p[c].bucket, SPAN);
+        if (SPAN % p[c].bucket)
+            return taut__fail(TAUT_E_RANGE, "quant errors: bucket=%zu: must divide %d", p[c].bucket, SPAN);
         all.p[c] = p[c];
     }
     TAUT_LAUNCH(quant_errors, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, all);

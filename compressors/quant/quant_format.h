@@ -33,7 +33,7 @@ typedef struct quant_params {
     quant_norm norm;
     bool       stochastic;
     size_t     bucket; /* elements */
-    bool       zero;   /* encoder: maxmin buckets that span zero have a level there; what they mean is in their metadata */
+    bool zero; /* encoder: maxmin buckets that span zero have a level there; what they mean is in their metadata */
 } quant_params;
 
 typedef enum quant_kind { QUANT_PLAIN, QUANT_WIDE, QUANT_VOID } quant_kind;
@@ -68,7 +68,8 @@ TAUT_INLINE size_t quant_payload_bytes(const quant_params *p, size_t n)
 /* The header's first word; the second is the element count. */
 TAUT_INLINE uint64_t quant_header_word(const quant_params *p)
 {
-    return (uint64_t)p->bits | (uint64_t)p->norm << 8 | (uint64_t)!p->stochastic << 16 | (uint64_t)(p->bucket / 64) << 24;
+    return (uint64_t)p->bits | (uint64_t)p->norm << 8 | (uint64_t)!p->stochastic << 16 |
+           (uint64_t)(p->bucket / 64) << 24;
 }
 
 /* ---- metadata ---- */
@@ -131,7 +132,8 @@ TAUT_INLINE void quant_meta_of(const quant_params *p, bool ordered, float lo, fl
         meta[0] = lo + 0.0f; /* -0 becomes +0: which of the two a minimum finds depends on the order */
         meta[1] = span <= QUANT_WIDE_RANGE ? quant_step_of(span, levels)
                                            : -(float)(((double)hi - (double)lo) / (2.0 * (double)levels));
-        if (p->zero && lo <= 0 && hi >= 0 && span > 0 && span <= QUANT_WIDE_RANGE / 4) quant_level_at_zero(lo, hi, levels, meta);
+        if (p->zero && lo <= 0 && hi >= 0 && span > 0 && span <= QUANT_WIDE_RANGE / 4)
+            quant_level_at_zero(lo, hi, levels, meta);
     }
 }
 

@@ -22,11 +22,11 @@ enum { QUANT_GROUP = 64 };
  * Element j of a group takes the low (j < 32) or high (j >= 32) half of taut__random32(rng, counter + j % 32), where
  * counter is half the index of the group's first element in the tensor: one hash serves two elements. */
 typedef struct quant_unit {
-    float    base, step, inv;
-    uint32_t bits, top;
-    bool     stochastic;
+    float     base, step, inv;
+    uint32_t  bits, top;
+    bool      stochastic;
     taut__rng rng;
-    uint32_t counter; /* of the bucket's first group; each group adds 32 */
+    uint32_t  counter; /* of the bucket's first group; each group adds 32 */
 } quant_unit;
 
 typedef struct taut__quant_kernels {

@@ -29,7 +29,7 @@ static bool range(const float *x, size_t n, float *min, float *max)
 static inline uint32x4_t random4x32(taut__rng g, uint32_t counter) /* taut__random32 in every lane */
 {
     static const uint32_t lanes[4] = {0, 1, 2, 3};
-    uint32x4_t x = vaddq_u32(vld1q_u32(lanes), vdupq_n_u32(counter + g.k0));
+    uint32x4_t            x = vaddq_u32(vld1q_u32(lanes), vdupq_n_u32(counter + g.k0));
     x = veorq_u32(x, vshrq_n_u32(x, 16));
     x = vmulq_u32(x, vdupq_n_u32(0x7feb352d));
     x = veorq_u32(veorq_u32(x, vshrq_n_u32(x, 15)), vdupq_n_u32(g.k1));
@@ -158,5 +158,8 @@ static void unpack_add(const quant_unit *u, const uint8_t *codes, size_t n, floa
 }
 
 const taut__quant_kernels taut__quant_neon = {
-    .range = range, .pack = pack, .unpack = unpack, .unpack_add = unpack_add,
+    .range = range,
+    .pack = pack,
+    .unpack = unpack,
+    .unpack_add = unpack_add,
 };

@@ -49,5 +49,8 @@ static void unpack_add(const quant_unit *u, const uint8_t *codes, size_t n, floa
 }
 
 const taut__quant_kernels taut__quant_portable = {
-    .range = range, .pack = pack, .unpack = unpack, .unpack_add = unpack_add,
+    .range = range,
+    .pack = pack,
+    .unpack = unpack,
+    .unpack_add = unpack_add,
 };

@@ -13,9 +13,18 @@ enum { HEADER = 48, FLAG_SCALED = 1 }; /* u32 flags, u32 0, u64 seed, elems, blo
 enum { CHUNK = 2048 };
 
 static const taut_key keys[KEYS] = {
-    [KEY_DENSITY] = {.name = "density", .kind = TAUT_KEY_REAL, .min = 0, .max = 1, .fallback = 0.01, .above_min = true,
+    [KEY_DENSITY] = {.name = "density",
+                     .kind = TAUT_KEY_REAL,
+                     .min = 0,
+                     .max = 1,
+                     .fallback = 0.01,
+                     .above_min = true,
                      .help = "fraction of the elements to send"},
-    [KEY_SCALE] = {.name = "scale", .kind = TAUT_KEY_INT, .min = 0, .max = 1, .fallback = 0,
+    [KEY_SCALE] = {.name = "scale",
+                   .kind = TAUT_KEY_INT,
+                   .min = 0,
+                   .max = 1,
+                   .fallback = 0,
                    .help = "1: multiply by the block size, which makes the result unbiased; use without feedback"},
 };
 
@@ -47,7 +56,9 @@ static slice call_slice(const taut_call *c)
 {
     const taut_stage *st = taut__stage(c);
     size_t            elems = c->tensor->elems;
-    slice             s = {.pick = taut__pick_init(c->shared_seed, elems, kept(st, elems)), .first = c->first, .n = c->n,
+    slice             s = {.pick = taut__pick_init(c->shared_seed, elems, kept(st, elems)),
+                           .first = c->first,
+                           .n = c->n,
                            .scaled = st->value[KEY_SCALE] != 0};
     find_blocks(&s);
     return s;
@@ -56,7 +67,9 @@ static slice call_slice(const taut_call *c)
 /* x and the chosen elements differ by (block - 1) times those: 1 / density - 1 times the energy of x, in the mean. */
 static const char *expands(const taut_stage *s)
 {
-    return s->value[KEY_SCALE] != 0 && s->value[KEY_DENSITY] < 1 ? "scale=1 multiplies what is sent by the block size: use scale=0" : NULL;
+    return s->value[KEY_SCALE] != 0 && s->value[KEY_DENSITY] < 1
+               ? "scale=1 multiplies what is sent by the block size: use scale=0"
+               : NULL;
 }
 
 /* At most every kept element of the tensor, at most one per element of the slice, and two blocks that stick out. */
@@ -96,11 +109,11 @@ static void gather(const slice *s, const float *src, void *value)
 static void spread_infinite(const slice *s, const float *src, void *value)
 {
     const taut__topk_kernels *t = taut__simd_get()->topk;
-    uint32_t pos[CHUNK + TAUT_TOPK_SLACK];
-    float    val[CHUNK + TAUT_TOPK_SLACK];
+    uint32_t                  pos[CHUNK + TAUT_TOPK_SLACK];
+    float                     val[CHUNK + TAUT_TOPK_SLACK];
     for (uint64_t at = 0; at < s->n; at += CHUNK) {
-        size_t found = t->collect(src + at, (size_t)taut__min(CHUNK, s->n - at), TAUT_TOPK_MAGNITUDE, TAUT_TOPK_INFINITE,
-                                  0, pos, val);
+        size_t found = t->collect(src + at, (size_t)taut__min(CHUNK, s->n - at), TAUT_TOPK_MAGNITUDE,
+                                  TAUT_TOPK_INFINITE, 0, pos, val);
         for (size_t i = 0; i < found; i++) {
             uint64_t j = taut__pick_block(&s->pick, s->first + at + pos[i]) - s->block;
             put(value, j, isfinite(get(value, j)) ? val[i] : get(value, j) + val[i]);
@@ -152,7 +165,8 @@ static void put_header(uint8_t *dst, const slice *s, double density)
     memcpy(dst + 40, &density, sizeof density);
 }
 
-static taut_status encode_slice(const taut_call *c, const slice *s, const float *src, uint8_t *dst, size_t cap, size_t *len)
+static taut_status encode_slice(const taut_call *c, const slice *s, const float *src, uint8_t *dst, size_t cap,
+                                size_t *len)
 {
     size_t need = HEADER + (size_t)s->count * sizeof(float);
     if (cap < need) return taut__fail(TAUT_E_CAPACITY, "randk: %zu bytes given, %zu needed", cap, need);
@@ -193,7 +207,8 @@ static taut_status open_payload(const uint8_t *src, size_t len, size_t n, slice 
     if (flags[0] > FLAG_SCALED || flags[1] != 0) return corrupt("unknown flags");
     if (word[1] > INT64_MAX || word[2] == 0 || word[2] > word[1]) return corrupt("element count out of range");
     if (word[3] > word[1] || n > word[1] - word[3]) return corrupt("slice outside the tensor");
-    *s = (slice){.pick = taut__pick_init(word[0], word[1], word[2]), .first = word[3], .n = n, .scaled = flags[0] & FLAG_SCALED};
+    *s = (slice){
+        .pick = taut__pick_init(word[0], word[1], word[2]), .first = word[3], .n = n, .scaled = flags[0] & FLAG_SCALED};
     find_blocks(s);
     return (len - HEADER) % sizeof(float) == 0 && (len - HEADER) / sizeof(float) == s->count
                ? TAUT_OK
@@ -222,8 +237,9 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *st)
     if (len < HEADER) return corrupt("shorter than its header");
     memcpy(&st->value[KEY_DENSITY], src + 40, sizeof(double));
     st->value[KEY_SCALE] = src[0];
-    return st->value[KEY_DENSITY] > 0 && st->value[KEY_DENSITY] <= 1 && src[0] <= FLAG_SCALED ? TAUT_OK
-                                                                                              : corrupt("key out of range");
+    return st->value[KEY_DENSITY] > 0 && st->value[KEY_DENSITY] <= 1 && src[0] <= FLAG_SCALED
+               ? TAUT_OK
+               : corrupt("key out of range");
 }
 
 /* ---- linear: the values of all ranks are averaged by a native allreduce ---- */
@@ -293,18 +309,32 @@ static taut_status state_load(taut_codec_state *st, const void *src, size_t len)
 }
 
 static const taut_codec_ops host = {
-    .encode = encode, .encode_exact = encode_exact, .decode = decode, .decode_add = decode_add, .linear = &linear_host,
-    .state_create = state_create, .state_destroy = state_destroy, .state_save = state_save, .state_load = state_load,
+    .encode = encode,
+    .encode_exact = encode_exact,
+    .decode = decode,
+    .decode_add = decode_add,
+    .linear = &linear_host,
+    .state_create = state_create,
+    .state_destroy = state_destroy,
+    .state_save = state_save,
+    .state_load = state_load,
 };
 
 extern const taut_codec_ops taut__randk_device;
-const taut_codec taut__codec_randk = {
-    .id = 7, .version = 1, .name = "randk",
-    .help = "random elements, the same on all ranks; density: fraction to send, above 0 to 1, default 0.01; "
-            "scale: 0 or 1 (unbiased), default 0",
-    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_LINEAR | TAUT_CAP_SPARSE | TAUT_CAP_STATEFUL | TAUT_CAP_FEEDBACK |
-            TAUT_CAP_FIXED_SIZE,
-    .keys = keys, .n_keys = KEYS,
-    .expands = expands, .capacity = capacity, .fixed = fixed, .describe = describe, .linear = &linear,
-    .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__randk_device},
+const taut_codec            taut__codec_randk = {
+               .id = 7,
+               .version = 1,
+               .name = "randk",
+               .help = "random elements, the same on all ranks; density: fraction to send, above 0 to 1, default 0.01; "
+                                  "scale: 0 or 1 (unbiased), default 0",
+               .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_LINEAR | TAUT_CAP_SPARSE | TAUT_CAP_STATEFUL | TAUT_CAP_FEEDBACK |
+                       TAUT_CAP_FIXED_SIZE,
+               .keys = keys,
+               .n_keys = KEYS,
+               .expands = expands,
+               .capacity = capacity,
+               .fixed = fixed,
+               .describe = describe,
+               .linear = &linear,
+               .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__randk_device},
 };

@@ -34,14 +34,16 @@ static __device__ share share_of(const taut__pick &pick, bool scaled, uint64_t f
 
 static __device__ __forceinline__ float one_input(const taut__cuda_job *j, taut_dtype d, uint64_t i)
 {
-    float x = d == TAUT_F32 ? ((const float *)j->src)[i]
-              : d == TAUT_F16 ? taut__from_f16(((const uint16_t *)j->src)[i]) : taut__from_bf16(((const uint16_t *)j->src)[i]);
+    float x = d == TAUT_F32   ? ((const float *)j->src)[i]
+              : d == TAUT_F16 ? taut__from_f16(((const uint16_t *)j->src)[i])
+                              : taut__from_bf16(((const uint16_t *)j->src)[i]);
     return j->residual ? j->residual[i] + x : x;
 }
 static __device__ __forceinline__ bool finite(float x) { return (taut__bits(x) & 0x7fffffff) < 0x7f800000; }
 
 /* The part of block b that lies in the slice. */
-static __device__ __forceinline__ void part_of(const share &s, uint64_t b, uint64_t first, uint64_t n, uint64_t *from, uint64_t *to)
+static __device__ __forceinline__ void part_of(const share &s, uint64_t b, uint64_t first, uint64_t n, uint64_t *from,
+                                               uint64_t *to)
 {
     uint64_t start = taut__pick_start(&s.pick, b), stop = start + taut__pick_size(&s.pick, b);
     *from = start > first ? start - first : 0;
@@ -53,7 +55,8 @@ struct pick_plan {
     uint32_t scaled, bare; /* bare: values without a header */
 };
 
-static __global__ void __launch_bounds__(THREADS) randk_encode(const __grid_constant__ taut__cuda_batch batch, pick_plan p)
+static __global__ void __launch_bounds__(THREADS)
+    randk_encode(const __grid_constant__ taut__cuda_batch batch, pick_plan p)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -108,7 +111,8 @@ static __global__ void __launch_bounds__(THREADS) randk_encode(const __grid_cons
     }
 }
 
-static __device__ __forceinline__ void put(const taut__cuda_batch &batch, const taut__cuda_job *j, uint64_t i, float v, bool add)
+static __device__ __forceinline__ void put(const taut__cuda_batch &batch, const taut__cuda_job *j, uint64_t i, float v,
+                                           bool add)
 {
     if (batch.dtype == TAUT_F32) {
         float *dst = (float *)j->dst + i;
@@ -122,7 +126,8 @@ static __device__ __forceinline__ void put(const taut__cuda_batch &batch, const 
 }
 
 /* Values are multiplied by factor (and by the block's size where the payload says so), as reconstruct() does. */
-static __global__ void __launch_bounds__(THREADS, 4) randk_decode(const __grid_constant__ taut__cuda_batch batch, pick_plan p, bool add)
+static __global__ void __launch_bounds__(THREADS, 4)
+    randk_decode(const __grid_constant__ taut__cuda_batch batch, pick_plan p, bool add)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -131,11 +136,12 @@ static __global__ void __launch_bounds__(THREADS, 4) randk_decode(const __grid_c
     share                 s;
     bool                  good = true;
     if (p.bare) {
-        s = share_of(taut__pick_init(j->seed, j->elems, taut__topk_kept(p.density, j->elems)), p.scaled, j->first, j->n, unit);
+        s = share_of(taut__pick_init(j->seed, j->elems, taut__topk_kept(p.density, j->elems)), p.scaled, j->first, j->n,
+                     unit);
     } else {
         uint64_t len = *j->len;
-        good = len >= HEADER && word[0] <= FLAG_SCALED && word[2] <= INT64_MAX && word[3] != 0 && word[3] <= word[2] && word[4] <= word[2] &&
-               j->n <= word[2] - word[4];
+        good = len >= HEADER && word[0] <= FLAG_SCALED && word[2] <= INT64_MAX && word[3] != 0 && word[3] <= word[2] &&
+               word[4] <= word[2] && j->n <= word[2] - word[4];
         if (good) {
             s = share_of(taut__pick_init(word[1], word[2], word[3]), word[0] & FLAG_SCALED, word[4], j->n, unit);
             good = len - HEADER == 4 * s.count;
@@ -164,10 +170,12 @@ static __global__ void __launch_bounds__(THREADS, 4) randk_decode(const __grid_c
 static taut_status check(const taut__cuda_batch *b, double density, const char *what)
 {
     TAUT_TRY(taut_check_batch(b, what));
-    if (!(density > 0 && density <= 1)) return taut__fail(TAUT_E_RANGE, "%s: density=%g: must be above 0, up to 1", what, density);
+    if (!(density > 0 && density <= 1))
+        return taut__fail(TAUT_E_RANGE, "%s: density=%g: must be above 0, up to 1", what, density);
     if (!b->jobs && (b->one.elems == 0 || b->one.first > b->one.elems || b->one.n > b->one.elems - b->one.first))
-        return taut__fail(TAUT_E_INVALID, "%s: elements %llu..+%llu of a tensor of %llu", what, (unsigned long long)b->one.first,
-                          (unsigned long long)b->one.n, (unsigned long long)b->one.elems);
+        return taut__fail(TAUT_E_INVALID, "%s: elements %llu..+%llu of a tensor of %llu", what,
+                          (unsigned long long)b->one.first, (unsigned long long)b->one.n,
+                          (unsigned long long)b->one.elems);
     return TAUT_OK;
 }
 static taut_status encode(const taut__cuda_batch *b, double density, bool scaled, bool bare, taut__cuda_stream s)
@@ -177,7 +185,8 @@ static taut_status encode(const taut__cuda_batch *b, double density, bool scaled
     TAUT_LAUNCH(randk_encode, (unsigned)b->units, THREADS, 0, s, *b, p);
     return taut_launched("randk encode");
 }
-static taut_status decode(const taut__cuda_batch *b, double density, bool scaled, bool bare, bool add, taut__cuda_stream s)
+static taut_status decode(const taut__cuda_batch *b, double density, bool scaled, bool bare, bool add,
+                          taut__cuda_stream s)
 {
     TAUT_TRY(check(b, density, "randk decode"));
     pick_plan p = {density, scaled, bare};

@@ -38,7 +38,9 @@ static taut_status run(const taut__launch *l)
     case TAUT_OP_ENCODE: return randk->encode(&b, density, scaled, false, l->place.stream);
     case TAUT_OP_ENCODE_EXACT: return randk->encode(&b, density, false, false, l->place.stream);
     case TAUT_OP_PROJECT: return randk->encode(&b, density, scaled, true, l->place.stream);
-    case TAUT_OP_RECONSTRUCT: b.factor = l->pieces[0].scale_by; return randk->decode(&b, density, scaled, true, false, l->place.stream);
+    case TAUT_OP_RECONSTRUCT:
+        b.factor = l->pieces[0].scale_by;
+        return randk->decode(&b, density, scaled, true, false, l->place.stream);
     default: return randk->decode(&b, density, scaled, false, l->op == TAUT_OP_DECODE_ADD, l->place.stream);
     }
 }
@@ -51,7 +53,8 @@ static taut_status enqueue(taut__op op, const taut_codec *codec, const taut_piec
 }
 
 /* One launch for each: factors may differ. */
-static taut_status reconstruct(taut__op op, const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place place)
+static taut_status reconstruct(taut__op op, const taut_codec *codec, const taut_piece *pieces, size_t n,
+                               taut_place place)
 {
     for (size_t i = 0; i < n; i++) TAUT_TRY(taut__launch_pieces(&device, op, codec, pieces + i, 1, place));
     return TAUT_OK;
@@ -64,7 +67,8 @@ static taut_status absorb(taut__op op, const taut_codec *codec, const taut_piece
     for (size_t i = 0; i < n; i++) {
         TAUT_TRY(need_state(&pieces[i]));
         TAUT_TRY(taut__on_device(c, codec, pieces[i].factor, "factor"));
-        TAUT_TRY(c->device->copy(pieces[i].call.state->mean, pieces[i].factor, pieces[i].call.state->n * sizeof(float), place.stream));
+        TAUT_TRY(c->device->copy(pieces[i].call.state->mean, pieces[i].factor, pieces[i].call.state->n * sizeof(float),
+                                 place.stream));
     }
     return TAUT_OK;
 }
@@ -77,7 +81,8 @@ static void state_destroy(taut_codec_state *st)
     taut__free(st);
 }
 
-static taut_status state_create(const taut_stage *s, const taut_tensor *t, uint64_t shared_seed, taut_place place, taut_codec_state **out)
+static taut_status state_create(const taut_stage *s, const taut_tensor *t, uint64_t shared_seed, taut_place place,
+                                taut_codec_state **out)
 {
     void *mean;
     (void)shared_seed;
@@ -106,8 +111,16 @@ static taut_status state_load(taut_codec_state *st, const void *src, size_t len)
 }
 
 extern const taut_codec_ops taut__randk_device;
-const taut_codec_ops taut__randk_device = {
-    .enqueue = {[TAUT_OP_ENCODE] = enqueue, [TAUT_OP_ENCODE_EXACT] = enqueue, [TAUT_OP_DECODE] = enqueue, [TAUT_OP_DECODE_ADD] = enqueue,
-                [TAUT_OP_PROJECT] = enqueue, [TAUT_OP_ABSORB] = absorb, [TAUT_OP_RECONSTRUCT] = reconstruct},
-    .state_create = state_create, .state_destroy = state_destroy, .state_save = state_save, .state_load = state_load,
+const taut_codec_ops        taut__randk_device = {
+           .enqueue = {[TAUT_OP_ENCODE] = enqueue,
+                       [TAUT_OP_ENCODE_EXACT] = enqueue,
+                       [TAUT_OP_DECODE] = enqueue,
+                       [TAUT_OP_DECODE_ADD] = enqueue,
+                       [TAUT_OP_PROJECT] = enqueue,
+                       [TAUT_OP_ABSORB] = absorb,
+                       [TAUT_OP_RECONSTRUCT] = reconstruct},
+           .state_create = state_create,
+           .state_destroy = state_destroy,
+           .state_save = state_save,
+           .state_load = state_load,
 };

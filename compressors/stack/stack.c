@@ -104,7 +104,8 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
         taut_call         stage = taut__stack_call(c, i);
         bool              last = i + 1 == spec->stages;
         size_t            room = padded(stage_capacity(spec, i, c->tensor, c->n)), bytes;
-        TAUT_TRY(taut__op_encode(codec, &stage, i == 0 ? src : rest, dst + at + ENTRY, room, &bytes, last ? err : rest));
+        TAUT_TRY(
+            taut__op_encode(codec, &stage, i == 0 ? src : rest, dst + at + ENTRY, room, &bytes, last ? err : rest));
         put_entry(dst + at, codec, bytes);
         memset(dst + at + ENTRY + bytes, 0, padded(bytes) - bytes);
         at += ENTRY + padded(bytes);
@@ -147,7 +148,8 @@ static taut_status next_stage(reader *r, const taut_codec **codec, const uint8_t
     *codec = taut__codec_by_id(id[0]);
     if (!*codec || *codec == taut__codec_by_name("stack", 5)) return corrupt("unknown codec in a stage");
     if (!taut__reads_version(*codec, id[1]))
-        return taut__fail(TAUT_E_VERSION, "stack payload: %s version %u, must be %u", (*codec)->name, id[1], (*codec)->version);
+        return taut__fail(TAUT_E_VERSION, "stack payload: %s version %u, must be %u", (*codec)->name, id[1],
+                          (*codec)->version);
     *payload = r->at + ENTRY;
     *bytes = (size_t)length;
     r->at += ENTRY + padded((size_t)length);
@@ -200,9 +202,11 @@ taut_status taut__stack_describe(const uint8_t *src, size_t len, taut_spec *spec
 static const taut_codec_ops host = {.encode = encode, .decode = decode, .decode_add = decode_add};
 
 extern const taut_codec_ops taut__stack_device;
-const taut_codec taut__codec_stack = {
-    .id = 9, .version = 1, .name = "stack",
-    .help = "stack:A+B+C: each stage codes what the one before left; up to 4 stages",
-    .caps = TAUT_CAP_FEEDBACK, /* of a spec: taut__spec_caps */
-    .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__stack_device},
+const taut_codec            taut__codec_stack = {
+               .id = 9,
+               .version = 1,
+               .name = "stack",
+               .help = "stack:A+B+C: each stage codes what the one before left; up to 4 stages",
+               .caps = TAUT_CAP_FEEDBACK, /* of a spec: taut__spec_caps */
+               .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__stack_device},
 };

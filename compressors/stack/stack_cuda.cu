@@ -4,13 +4,18 @@
 #include "../cuda/cuda_kernel.h"
 
 enum {
-    THREADS = 256, BLOCKS = 264, PREAMBLE = 16, ENTRY = 16,
-    GRID_ID = 5, GRID_SPARSE = 4, /* grid payloads of that kind have version 2, the others 1 (grid.c) */
+    THREADS = 256,
+    BLOCKS = 264,
+    PREAMBLE = 16,
+    ENTRY = 16,
+    GRID_ID = 5,
+    GRID_SPARSE = 4, /* grid payloads of that kind have version 2, the others 1 (grid.c) */
 };
 
 static __device__ __forceinline__ uint64_t padded(uint64_t bytes) { return (bytes + 15) / 16 * 16; }
 
-static __global__ void __launch_bounds__(THREADS) stack_assemble(const __grid_constant__ taut__cuda_stages st, uint8_t *payload, uint64_t *len)
+static __global__ void __launch_bounds__(THREADS)
+    stack_assemble(const __grid_constant__ taut__cuda_stages st, uint8_t *payload, uint64_t *len)
 {
     uint64_t at = PREAMBLE, step = (uint64_t)gridDim.x * THREADS;
     for (uint32_t i = 0; i < st.count; i++) {
@@ -32,7 +37,7 @@ static __global__ void __launch_bounds__(THREADS) stack_assemble(const __grid_co
         }
         if (blockIdx.x == 0 && threadIdx.x == 0) {
             uint64_t *entry = (uint64_t *)(payload + at);
-            bool sparse_grid = st.id[i] == GRID_ID && (st.payload[i][0] & 0x7f) == GRID_SPARSE;
+            bool      sparse_grid = st.id[i] == GRID_ID && (st.payload[i][0] & 0x7f) == GRID_SPARSE;
             entry[0] = st.id[i] | (uint64_t)(st.id[i] != GRID_ID ? st.version[i] : sparse_grid ? 2 : 1) << 16;
             entry[1] = bytes;
         }
@@ -45,15 +50,16 @@ static __global__ void __launch_bounds__(THREADS) stack_assemble(const __grid_co
 }
 
 /* jobs[i].payload and *jobs[i].len of each stage; a length of 0, which no codec takes, where the payload is malformed. */
-static __global__ void stack_open(const __grid_constant__ taut__cuda_stages st, const uint8_t *payload, const uint64_t *len, taut__cuda_job *jobs, uint32_t *flags)
+static __global__ void stack_open(const __grid_constant__ taut__cuda_stages st, const uint8_t *payload,
+                                  const uint64_t *len, taut__cuda_job *jobs, uint32_t *flags)
 {
     const uint64_t *word = (const uint64_t *)payload;
     uint64_t        all = *len, at = PREAMBLE;
     bool            good = all >= PREAMBLE && word[0] == st.count && word[1] == 0;
     for (uint32_t i = 0; i < st.count; i++) {
         const uint64_t *entry = (const uint64_t *)(payload + at);
-        good = good && all - at >= ENTRY && (entry[0] & 0xffff) == st.id[i] && entry[0] >> 16 >= 1 && entry[0] >> 16 <= st.version[i] && entry[1] <= all - at - ENTRY &&
-               padded(entry[1]) <= all - at - ENTRY;
+        good = good && all - at >= ENTRY && (entry[0] & 0xffff) == st.id[i] && entry[0] >> 16 >= 1 &&
+               entry[0] >> 16 <= st.version[i] && entry[1] <= all - at - ENTRY && padded(entry[1]) <= all - at - ENTRY;
         jobs[i].payload = (uint8_t *)payload + (good ? at + ENTRY : 0);
         *jobs[i].len = good ? entry[1] : 0;
         if (good) at += ENTRY + padded(entry[1]);
@@ -67,7 +73,8 @@ struct caps {
     uint64_t of[TAUT__CUDA_STAGES];
 };
 /* Stages, as stack_open found them, to buffers of their own: a block per stage at a time. */
-static __global__ void __launch_bounds__(THREADS) stack_take(const __grid_constant__ taut__cuda_stages st, caps cap, const taut__cuda_job *jobs, uint32_t *flags)
+static __global__ void __launch_bounds__(THREADS)
+    stack_take(const __grid_constant__ taut__cuda_stages st, caps cap, const taut__cuda_job *jobs, uint32_t *flags)
 {
     uint64_t step = (uint64_t)gridDim.x * THREADS;
     for (uint32_t i = 0; i < st.count; i++) {
@@ -75,9 +82,11 @@ static __global__ void __launch_bounds__(THREADS) stack_take(const __grid_consta
         bool         fits = bytes <= cap.of[i];
         const uint4 *from = (const uint4 *)jobs[i].payload;
         uint4       *to = (uint4 *)st.payload[i];
-        for (uint64_t w = (uint64_t)blockIdx.x * THREADS + threadIdx.x; fits && w < bytes / 16; w += step) to[w] = from[w];
+        for (uint64_t w = (uint64_t)blockIdx.x * THREADS + threadIdx.x; fits && w < bytes / 16; w += step)
+            to[w] = from[w];
         if (blockIdx.x != 0) continue;
-        for (uint64_t k = bytes / 16 * 16 + threadIdx.x; fits && k < bytes; k += THREADS) ((uint8_t *)to)[k] = jobs[i].payload[k];
+        for (uint64_t k = bytes / 16 * 16 + threadIdx.x; fits && k < bytes; k += THREADS)
+            ((uint8_t *)to)[k] = jobs[i].payload[k];
         if (threadIdx.x != 0) continue;
         *(uint64_t *)st.len[i] = fits ? bytes : 0;
         if (!fits && flags) atomicOr(flags, (uint32_t)TAUT__CUDA_CORRUPT);
@@ -96,19 +105,24 @@ static __global__ void stack_flags(flag_words from, uint32_t count, uint32_t *to
 
 static taut_status check(const taut__cuda_stages *st, const void *payload, const char *what)
 {
-    if (st->count < 1 || st->count > TAUT__CUDA_STAGES) return taut__fail(TAUT_E_RANGE, "%s: %u stages: must be 1..%d", what, st->count, TAUT__CUDA_STAGES);
-    if ((uintptr_t)payload & 15) return taut__fail(TAUT_E_INVALID, "%s: payload at %p: must be a multiple of 16", what, payload);
+    if (st->count < 1 || st->count > TAUT__CUDA_STAGES)
+        return taut__fail(TAUT_E_RANGE, "%s: %u stages: must be 1..%d", what, st->count, TAUT__CUDA_STAGES);
+    if ((uintptr_t)payload & 15)
+        return taut__fail(TAUT_E_INVALID, "%s: payload at %p: must be a multiple of 16", what, payload);
     return TAUT_OK;
 }
 static taut_status assemble(const taut__cuda_stages *st, uint8_t *payload, uint64_t *len, taut__cuda_stream s)
 {
     TAUT_TRY(check(st, payload, "stack assemble"));
     for (uint32_t i = 0; i < st->count; i++)
-        if ((uintptr_t)st->payload[i] & 15) return taut__fail(TAUT_E_INVALID, "stack assemble: stage at %p: must be a multiple of 16", (const void *)st->payload[i]);
+        if ((uintptr_t)st->payload[i] & 15)
+            return taut__fail(TAUT_E_INVALID, "stack assemble: stage at %p: must be a multiple of 16",
+                              (const void *)st->payload[i]);
     TAUT_LAUNCH(stack_assemble, BLOCKS, THREADS, 0, s, *st, payload, len);
     return taut_launched("stack assemble");
 }
-static taut_status open(const taut__cuda_stages *st, const uint8_t *payload, const uint64_t *len, taut__cuda_job *jobs, uint32_t *flags, taut__cuda_stream s)
+static taut_status open(const taut__cuda_stages *st, const uint8_t *payload, const uint64_t *len, taut__cuda_job *jobs,
+                        uint32_t *flags, taut__cuda_stream s)
 {
     TAUT_TRY(check(st, payload, "stack open"));
     TAUT_LAUNCH(stack_open, 1, 1, 0, s, *st, payload, len, jobs, flags);
@@ -121,8 +135,8 @@ static __global__ void stack_begin(const __grid_constant__ taut__cuda_stages st,
     uint64_t *len = (uint64_t *)(jobs + TAUT__CUDA_STAGES);
     for (uint32_t i = 0; i < st.count; i++) jobs[i].len = len + i;
 }
-static taut_status take(const taut__cuda_stages *st, const uint64_t *cap, const uint8_t *payload, const uint64_t *len, taut__cuda_job *scratch,
-                        uint32_t *flags, taut__cuda_stream s)
+static taut_status take(const taut__cuda_stages *st, const uint64_t *cap, const uint8_t *payload, const uint64_t *len,
+                        taut__cuda_job *scratch, uint32_t *flags, taut__cuda_stream s)
 {
     TAUT_TRY(check(st, payload, "stack take"));
     caps c;
@@ -135,7 +149,8 @@ static taut_status take(const taut__cuda_stages *st, const uint64_t *cap, const 
 }
 static taut_status gather_flags(const uint32_t *const *from, uint32_t count, uint32_t *to, taut__cuda_stream s)
 {
-    if (count < 1 || count > TAUT__CUDA_STAGES) return taut__fail(TAUT_E_RANGE, "stack flags: %u stages: must be 1..%d", count, TAUT__CUDA_STAGES);
+    if (count < 1 || count > TAUT__CUDA_STAGES)
+        return taut__fail(TAUT_E_RANGE, "stack flags: %u stages: must be 1..%d", count, TAUT__CUDA_STAGES);
     flag_words words;
     memset(&words, 0, sizeof words);
     for (uint32_t i = 0; i < count; i++) words.of[i] = from[i];

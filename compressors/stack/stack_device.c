@@ -20,8 +20,9 @@ static size_t up(size_t n) { return taut__ceil_div(n, 64) * 64; }
 static taut_status reserve(const taut__cuda *c, const taut_piece *p, bool rest, taut_place place, scratch *s)
 {
     const taut_spec *spec = p->call.spec;
-    size_t           outcomes = up(spec->stages * sizeof *s->outcome), jobs = up(TAUT__CUDA_STAGES * (sizeof *s->jobs + sizeof(uint64_t)));
-    size_t           bytes = outcomes + jobs + (rest ? up(p->call.n * sizeof(float)) : 0);
+    size_t           outcomes = up(spec->stages * sizeof *s->outcome),
+           jobs = up(TAUT__CUDA_STAGES * (sizeof *s->jobs + sizeof(uint64_t)));
+    size_t bytes = outcomes + jobs + (rest ? up(p->call.n * sizeof(float)) : 0);
     memset(s, 0, sizeof *s);
     s->stages.count = spec->stages;
     for (uint32_t i = 0; i < spec->stages; i++) {
@@ -55,8 +56,12 @@ static taut_status encode_stages(const taut__cuda *c, const scratch *s, const ta
     float *rest = p->err ? p->err : s->rest;
     for (uint32_t i = 0; i < s->stages.count; i++) {
         bool       last = i + 1 == s->stages.count;
-        taut_piece stage = {.call = taut__stack_call(&p->call, i), .src = i == 0 ? p->src : rest, .err = last ? p->err : rest,
-                            .payload = s->payload[i], .cap = (size_t)s->cap[i], .outcome = &s->outcome[i]};
+        taut_piece stage = {.call = taut__stack_call(&p->call, i),
+                            .src = i == 0 ? p->src : rest,
+                            .err = last ? p->err : rest,
+                            .payload = s->payload[i],
+                            .cap = (size_t)s->cap[i],
+                            .outcome = &s->outcome[i]};
         TAUT_TRY(taut__enqueue(TAUT_OP_ENCODE, p->call.spec->stage[i].codec, &stage, 1, place));
     }
     TAUT_TRY(c->stack->assemble(&s->stages, p->payload, &p->outcome->bytes, place.stream));
@@ -65,11 +70,16 @@ static taut_status encode_stages(const taut__cuda *c, const scratch *s, const ta
 
 static taut_status decode_stages(const taut__cuda *c, const scratch *s, const taut_piece *p, bool add, taut_place place)
 {
-    TAUT_TRY(c->stack->take(&s->stages, s->cap, p->payload, &p->outcome->bytes, s->jobs, &p->outcome->flags, place.stream));
+    TAUT_TRY(
+        c->stack->take(&s->stages, s->cap, p->payload, &p->outcome->bytes, s->jobs, &p->outcome->flags, place.stream));
     for (uint32_t i = 0; i < s->stages.count; i++) {
-        taut_piece stage = {.call = taut__stack_call(&p->call, i), .dst = p->dst, .payload = s->payload[i], .cap = (size_t)s->cap[i],
+        taut_piece stage = {.call = taut__stack_call(&p->call, i),
+                            .dst = p->dst,
+                            .payload = s->payload[i],
+                            .cap = (size_t)s->cap[i],
                             .outcome = &s->outcome[i]};
-        TAUT_TRY(taut__enqueue(add || i > 0 ? TAUT_OP_DECODE_ADD : TAUT_OP_DECODE, p->call.spec->stage[i].codec, &stage, 1, place));
+        TAUT_TRY(taut__enqueue(add || i > 0 ? TAUT_OP_DECODE_ADD : TAUT_OP_DECODE, p->call.spec->stage[i].codec, &stage,
+                               1, place));
     }
     return gather(c, s, p, place);
 }
@@ -90,7 +100,8 @@ static taut_status one(const taut__cuda *c, taut__op op, const taut_codec *codec
     if (!p->outcome) return taut__fail(TAUT_E_INVALID, "stack: %s: outcome is NULL", taut__op_name(op));
     TAUT_TRY(check(c, codec, p, encodes));
     TAUT_TRY(reserve(c, p, encodes && !p->err, place, &s));
-    taut_status status = encodes ? encode_stages(c, &s, p, place) : decode_stages(c, &s, p, op == TAUT_OP_DECODE_ADD, place);
+    taut_status status =
+        encodes ? encode_stages(c, &s, p, place) : decode_stages(c, &s, p, op == TAUT_OP_DECODE_ADD, place);
     c->device->release_in(s.base, place.stream);
     return status;
 }
@@ -104,6 +115,6 @@ static taut_status enqueue(taut__op op, const taut_codec *codec, const taut_piec
 }
 
 extern const taut_codec_ops taut__stack_device;
-const taut_codec_ops taut__stack_device = {
-    .enqueue = {[TAUT_OP_ENCODE] = enqueue, [TAUT_OP_DECODE] = enqueue, [TAUT_OP_DECODE_ADD] = enqueue},
+const taut_codec_ops        taut__stack_device = {
+           .enqueue = {[TAUT_OP_ENCODE] = enqueue, [TAUT_OP_DECODE] = enqueue, [TAUT_OP_DECODE_ADD] = enqueue},
 };

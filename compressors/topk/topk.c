@@ -11,10 +11,15 @@
 
 enum { KEY_DENSITY, KEYS };
 enum { CALIBRATED_THRESHOLD, CALIBRATED_LAST_TIE }; /* words of calibration.u */
-enum { CHUNK = 2048 };                  /* elements per kernel call */
+enum { CHUNK = 2048 };                              /* elements per kernel call */
 
 static const taut_key keys[KEYS] = {
-    [KEY_DENSITY] = {.name = "density", .kind = TAUT_KEY_REAL, .min = 0, .max = 1, .fallback = 0.01, .above_min = true,
+    [KEY_DENSITY] = {.name = "density",
+                     .kind = TAUT_KEY_REAL,
+                     .min = 0,
+                     .max = 1,
+                     .fallback = 0.01,
+                     .above_min = true,
                      .help = "fraction of the elements to send"},
 };
 
@@ -39,7 +44,8 @@ static taut_status collect_stats(const taut_call *c, const float *src, double *s
     return TAUT_OK;
 }
 
-static taut_status calibrate(const taut_call *c, const double *stats, int ranks, const float *src, taut_calibration *calibration)
+static taut_status calibrate(const taut_call *c, const double *stats, int ranks, const float *src,
+                             taut_calibration *calibration)
 {
     (void)stats, (void)ranks;
     size_t            n = c->tensor->elems;
@@ -65,8 +71,8 @@ static void push_filtered(taut__sparse_writer *w, const filter *f, const float *
                           float *copy)
 {
     const taut__topk_kernels *t = taut__simd_get()->topk;
-    uint32_t pos[CHUNK + TAUT_TOPK_SLACK];
-    float    val[CHUNK + TAUT_TOPK_SLACK];
+    uint32_t                  pos[CHUNK + TAUT_TOPK_SLACK];
+    float                     val[CHUNK + TAUT_TOPK_SLACK];
     for (size_t at = 0; at < n && (copy || !w->full); at += CHUNK) {
         size_t len = taut__min(CHUNK, n - at), found = t->collect(src + at, len, f->mask, f->least, 0, pos, val);
         if (copy) memcpy(copy + at, src + at, len * sizeof *copy);
@@ -113,7 +119,8 @@ typedef struct candidates {
 /* Candidates live in dst, behind the bytes that the payload of k elements may take. */
 static candidates candidate_space(uint8_t *dst, size_t n, size_t k)
 {
-    uint8_t *from = dst + TAUT_SPARSE_HEADER + PAYLOAD_PER_KEPT * k, *end = dst + TAUT_SPARSE_HEADER + n * sizeof(float);
+    uint8_t *from = dst + TAUT_SPARSE_HEADER + PAYLOAD_PER_KEPT * k,
+            *end = dst + TAUT_SPARSE_HEADER + n * sizeof(float);
     from += -(uintptr_t)from & (sizeof(uint32_t) - 1);
     size_t cap = (size_t)(end - from) / (sizeof(uint32_t) + sizeof(float));
     return (candidates){(uint32_t *)(void *)from, (float *)(void *)(from + cap * sizeof(uint32_t)), 0, cap};
@@ -137,8 +144,8 @@ static size_t encode_one_pass(double density, const float *src, size_t n, size_t
 {
     if (n < ONE_PASS_FROM || n > UINT32_MAX || k > n / ONE_PASS_SHARE) return 0;
     const taut__topk_kernels *t = taut__simd_get()->topk;
-    candidates c = candidate_space(dst, n, k);
-    uint32_t   least, above;
+    candidates                c = candidate_space(dst, n, k);
+    uint32_t                  least, above;
     taut__topk_estimate(t, src, n, k, &least, &above);
     if (!find_candidates(&c, least, src, n, err == src ? NULL : err) || (c.n < k && least > 1)) return 0;
     taut__topk_choice choice = {1, UINT64_MAX};
@@ -175,7 +182,8 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
     size_t            n = c->n, k = kept(s, n), need = capacity(s, c->tensor, n);
     if (cap < need) return taut__fail(TAUT_E_CAPACITY, "topk: %zu bytes given, %zu needed", cap, need);
     if (c->calibration) {
-        taut__topk_choice t = {(uint32_t)c->calibration->u[CALIBRATED_THRESHOLD], c->calibration->u[CALIBRATED_LAST_TIE]};
+        taut__topk_choice t = {(uint32_t)c->calibration->u[CALIBRATED_THRESHOLD],
+                               c->calibration->u[CALIBRATED_LAST_TIE]};
         *len = encode_slice(c, t, c->first, src, dst, err);
     } else {
         *len = encode_one_pass(s->value[KEY_DENSITY], src, n, k, dst, err);
@@ -213,15 +221,25 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
 }
 
 static const taut_codec_ops host = {
-    .collect_stats = collect_stats, .calibrate = calibrate,
-    .encode = encode, .encode_exact = encode_exact, .decode = decode, .decode_add = decode_add,
+    .collect_stats = collect_stats,
+    .calibrate = calibrate,
+    .encode = encode,
+    .encode_exact = encode_exact,
+    .decode = decode,
+    .decode_add = decode_add,
 };
 
 extern const taut_codec_ops taut__topk_device;
-const taut_codec taut__codec_topk = {
-    .id = 6, .version = 1, .name = "topk",
-    .help = "the elements of largest magnitude; density: fraction to send, above 0 to 1, default 0.01",
-    .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_SPARSE | TAUT_CAP_FEEDBACK,
-    .keys = keys, .n_keys = KEYS, .n_stats = 1,
-    .capacity = capacity, .describe = describe, .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__topk_device},
+const taut_codec            taut__codec_topk = {
+               .id = 6,
+               .version = 1,
+               .name = "topk",
+               .help = "the elements of largest magnitude; density: fraction to send, above 0 to 1, default 0.01",
+               .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_SPARSE | TAUT_CAP_FEEDBACK,
+               .keys = keys,
+               .n_keys = KEYS,
+               .n_stats = 1,
+               .capacity = capacity,
+               .describe = describe,
+               .ops = {[TAUT_HOST] = &host, [TAUT_CUDA] = &taut__topk_device},
 };

@@ -17,11 +17,11 @@ static size_t collect(const float *restrict src, size_t n, uint32_t mask, uint32
                       uint32_t *restrict pos, float *restrict val)
 {
     const __m256i m = _mm256_set1_epi32((int)mask), bound = _mm256_set1_epi32((int)least);
-    size_t found = 0, i = 0;
+    size_t        found = 0, i = 0;
     for (; i + 8 <= n; i += 8) {
         taut__ahead(src + i);
-        __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(src + i)), y = _mm256_and_si256(x, m);
-        __m256i ge = _mm256_cmpeq_epi32(_mm256_max_epu32(y, bound), y); /* unsigned y >= bound */
+        __m256i  x = _mm256_loadu_si256((const __m256i *)(const void *)(src + i)), y = _mm256_and_si256(x, m);
+        __m256i  ge = _mm256_cmpeq_epi32(_mm256_max_epu32(y, bound), y); /* unsigned y >= bound */
         unsigned in = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(ge));
         if (in == 0) continue;
         __m256i order = front(in), at = _mm256_add_epi32(order, _mm256_set1_epi32((int)(base + (uint32_t)i)));

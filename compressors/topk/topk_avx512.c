@@ -9,7 +9,7 @@ static size_t collect(const float *restrict src, size_t n, uint32_t mask, uint32
 {
     const __m512i m = _mm512_set1_epi32((int)mask), bound = _mm512_set1_epi32((int)least);
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    size_t found = 0;
+    size_t        found = 0;
     for (size_t i = 0; i < n; i += 16) {
         taut__ahead(src + i);
         __mmask16 valid = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);

@@ -20,10 +20,10 @@ static __global__ void __launch_bounds__(THREADS) topk_collect(const __grid_cons
     choosing             *c = p.choosing_of + job_number(batch, j);
     uint64_t              base = u - unit;
     bool                  keeps_x = keeps(batch, j) && !c->stored;
-    if (c->floor && !c->all) return; /* topk_filter has done it */
-    uint64_t              in_order = unit * TAUT__CUDA_TILE + 16 * threadIdx.x; /* sixteen neighbours, so that order is by thread */
-    float                 v[16];
-    uint32_t              above = 0, equal = 0;
+    if (c->floor && !c->all) return;                               /* topk_filter has done it */
+    uint64_t in_order = unit * TAUT__CUDA_TILE + 16 * threadIdx.x; /* sixteen neighbours, so that order is by thread */
+    float    v[16];
+    uint32_t above = 0, equal = 0;
     TAUT_UNROLL
     for (int s = 0; s < 4; s++) {
         float4 x = make_float4(0, 0, 0, 0);
@@ -43,7 +43,9 @@ static __global__ void __launch_bounds__(THREADS) topk_collect(const __grid_cons
     }
     if (j->choice && !p.exact) { /* the threshold of a whole tensor: ties by position in it */
         for (int q = 0; q < 16; q++)
-            if ((equal >> q & 1) && j->first + in_order + (uint64_t)q <= j->choice->last_tie && in_order + (uint64_t)q < j->n) above |= 1u << q;
+            if ((equal >> q & 1) && j->first + in_order + (uint64_t)q <= j->choice->last_tie &&
+                in_order + (uint64_t)q < j->n)
+                above |= 1u << q;
         equal = 0;
     }
     if (c->least && !j->choice && !p.exact) { /* c->least and the other conditions are the same for the whole job */
@@ -55,7 +57,8 @@ static __global__ void __launch_bounds__(THREADS) topk_collect(const __grid_cons
     }
     uint32_t all;
     uint32_t here = block_scan((uint32_t)__popc(above), &all);
-    uint64_t to = chain(p.kept + base, unit, all, shared), room = taut__topk_list(p.density, p.exact || j->choice, j->n);
+    uint64_t to = chain(p.kept + base, unit, all, shared),
+             room = taut__topk_list(p.density, p.exact || j->choice, j->n);
     if (threadIdx.x == 0 && (unit + 1) * TAUT__CUDA_TILE >= j->n) c->count = to + all;
     to += here;
     for (int q = 0; q < 16; q++)
@@ -68,7 +71,10 @@ static __global__ void __launch_bounds__(THREADS) topk_collect(const __grid_cons
 
 /* ---- groups ---- */
 
-static __device__ __forceinline__ uint64_t gap_of(const uint64_t *pos, uint64_t i) { return pos[i] - (i ? pos[i - 1] + 1 : 0); }
+static __device__ __forceinline__ uint64_t gap_of(const uint64_t *pos, uint64_t i)
+{
+    return pos[i] - (i ? pos[i - 1] + 1 : 0);
+}
 static __device__ __forceinline__ uint64_t warp_total(uint64_t v)
 {
     for (int d = 16; d > 0; d /= 2) v += __shfl_xor_sync(TAUT_ALL, v, d);
@@ -82,7 +88,7 @@ static __global__ void __launch_bounds__(THREADS) topk_size(const __grid_constan
     const taut__cuda_job *j = NULL;
     uint64_t              g = 0;
     for (uint32_t k = 0, lo = 0, hi = batch.count; lo < hi; k++) { /* the last job whose groups begin at or before u */
-        uint32_t mid = (lo + hi) / 2;
+        uint32_t              mid = (lo + hi) / 2;
         const taut__cuda_job *m = batch.jobs ? batch.jobs + mid : &batch.one;
         if (group_base(batch, m) <= u) j = m, lo = mid + 1;
         else hi = mid;
@@ -106,7 +112,8 @@ static __global__ void __launch_bounds__(THREADS) topk_size(const __grid_constan
     if (TAUT_LANE != 0) return;
     uint64_t words = taut__sparse_words(unary), low = taut__sparse_words((uint64_t)best * fill);
     if (span >> TAUT_SPARSE_SPAN_BITS || words >> TAUT_SPARSE_WORDS_BITS) atomicOr(&c->raw, 1u);
-    p.entry[u] = span | words << TAUT_SPARSE_SPAN_BITS | (uint64_t)best << (TAUT_SPARSE_SPAN_BITS + TAUT_SPARSE_WORDS_BITS);
+    p.entry[u] =
+        span | words << TAUT_SPARSE_SPAN_BITS | (uint64_t)best << (TAUT_SPARSE_SPAN_BITS + TAUT_SPARSE_WORDS_BITS);
     p.at[u] = 4 * (words + low + fill);
 }
 
@@ -115,9 +122,10 @@ static __global__ void __launch_bounds__(THREADS) topk_place(const __grid_consta
 {
     const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
     choosing             *c = p.choosing_of + blockIdx.x;
-    uint64_t              base = group_base(batch, j), groups = c->raw ? 0 : (c->count + GROUP - 1) / GROUP, used = TAUT_SPARSE_HEADER;
-    uint64_t              room = taut__topk_list(p.density, p.exact || j->choice, j->n);
-    bool                  raw = c->raw || c->count > room;
+    uint64_t              base = group_base(batch, j), groups = c->raw ? 0 : (c->count + GROUP - 1) / GROUP,
+             used = TAUT_SPARSE_HEADER;
+    uint64_t room = taut__topk_list(p.density, p.exact || j->choice, j->n);
+    bool     raw = c->raw || c->count > room;
     __syncthreads();
     for (uint64_t from = 0; from < groups && !raw; from += THREADS) {
         uint64_t i = from + threadIdx.x;
@@ -144,7 +152,7 @@ static __global__ void __launch_bounds__(THREADS) topk_write(const __grid_consta
     uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP;
     const taut__cuda_job *j = NULL;
     for (uint32_t lo = 0, hi = batch.count; lo < hi;) {
-        uint32_t mid = (lo + hi) / 2;
+        uint32_t              mid = (lo + hi) / 2;
         const taut__cuda_job *m = batch.jobs ? batch.jobs + mid : &batch.one;
         if (group_base(batch, m) <= u) j = m, lo = mid + 1;
         else hi = mid;
@@ -155,10 +163,12 @@ static __global__ void __launch_bounds__(THREADS) topk_write(const __grid_consta
     if (c->raw || g >= c->groups) return;
     const uint64_t *pos = p.pos + j->list;
     uint64_t        first = g * GROUP, entry = p.entry[u];
-    uint32_t        fill = (uint32_t)taut__min(GROUP, c->count - first), words = (uint32_t)(entry >> TAUT_SPARSE_SPAN_BITS) & ((1u << TAUT_SPARSE_WORDS_BITS) - 1);
-    uint32_t        b = (uint32_t)(entry >> (TAUT_SPARSE_SPAN_BITS + TAUT_SPARSE_WORDS_BITS)), low_words = (uint32_t)taut__sparse_words((uint64_t)b * fill);
-    uint32_t       *unary = unary_words + threadIdx.x / TAUT_WARP * UNARY_MAX, *low = lows + threadIdx.x / TAUT_WARP * GROUP;
-    uint32_t       *out = (uint32_t *)(j->payload + p.at[u]);
+    uint32_t        fill = (uint32_t)taut__min(GROUP, c->count - first),
+             words = (uint32_t)(entry >> TAUT_SPARSE_SPAN_BITS) & ((1u << TAUT_SPARSE_WORDS_BITS) - 1);
+    uint32_t b = (uint32_t)(entry >> (TAUT_SPARSE_SPAN_BITS + TAUT_SPARSE_WORDS_BITS)),
+             low_words = (uint32_t)taut__sparse_words((uint64_t)b * fill);
+    uint32_t *unary = unary_words + threadIdx.x / TAUT_WARP * UNARY_MAX, *low = lows + threadIdx.x / TAUT_WARP * GROUP;
+    uint32_t *out = (uint32_t *)(j->payload + p.at[u]);
     for (uint32_t i = TAUT_LANE; i < UNARY_MAX; i += TAUT_WARP) unary[i] = 0;
     __syncwarp();
     uint32_t ones = 0; /* unary bits of this lane's neighbours, then where they begin */
@@ -194,7 +204,8 @@ static __global__ void __launch_bounds__(THREADS) topk_write(const __grid_consta
         }
         out[words + w] = (uint32_t)v;
     }
-    for (uint32_t i = TAUT_LANE; i < fill; i += TAUT_WARP) out[words + low_words + i] = __float_as_uint(p.val[j->list + first + i]);
+    for (uint32_t i = TAUT_LANE; i < fill; i += TAUT_WARP)
+        out[words + low_words + i] = __float_as_uint(p.val[j->list + first + i]);
     uint32_t *table = (uint32_t *)(j->payload + c->bytes + TAUT_SPARSE_ENTRY * g);
     if (TAUT_LANE < 2) table[TAUT_LANE] = (uint32_t)(entry >> (32 * TAUT_LANE));
 }
@@ -208,7 +219,8 @@ static __global__ void __launch_bounds__(THREADS) topk_finish(const __grid_const
     bool                  in_err = keeps(batch, j);
     if (!c->raw) { /* this tile's share of the list */
         uint64_t tiles = (j->n + TAUT__CUDA_TILE - 1) / TAUT__CUDA_TILE;
-        for (uint64_t i = unit * THREADS + threadIdx.x; j->err && i < c->count; i += tiles * THREADS) j->err[p.pos[j->list + i]] = 0;
+        for (uint64_t i = unit * THREADS + threadIdx.x; j->err && i < c->count; i += tiles * THREADS)
+            j->err[p.pos[j->list + i]] = 0;
         return;
     }
     float *out = (float *)(j->payload + TAUT_SPARSE_HEADER);
@@ -223,7 +235,7 @@ static __global__ void __launch_bounds__(THREADS) topk_finish(const __grid_const
 
 /* ---- launchers ---- */
 
-static size_t up16(size_t n) { return (n + 15) / 16 * 16; }
+static size_t   up16(size_t n) { return (n + 15) / 16 * 16; }
 static uint64_t groups_of(uint64_t list, uint32_t jobs) { return list / GROUP + 1 + jobs; }
 
 /* Candidates of launches that find their own thresholds. */
@@ -231,8 +243,10 @@ static uint64_t candidates_of(uint64_t list, uint32_t jobs) { return 4 * list + 
 
 static size_t encode_work(uint64_t units, uint64_t list, uint32_t jobs, bool own)
 {
-    size_t more = own ? up16(8 * units) + 2 * up16(8 * (size_t)PARTS * jobs) + 2 * up16(4 * candidates_of(list, jobs)) : 0;
-    return more + 32 + up16(8 * units) * 2 + up16(jobs * sizeof(choosing)) + up16(8 * list) + up16(4 * list) + 2 * up16(8 * groups_of(list, jobs));
+    size_t more =
+        own ? up16(8 * units) + 2 * up16(8 * (size_t)PARTS * jobs) + 2 * up16(4 * candidates_of(list, jobs)) : 0;
+    return more + 32 + up16(8 * units) * 2 + up16(jobs * sizeof(choosing)) + up16(8 * list) + up16(4 * list) +
+           2 * up16(8 * groups_of(list, jobs));
 }
 
 /* The k-th largest of each job: among candidates, or among all. */
@@ -254,10 +268,12 @@ static void find_threshold(const taut__cuda_batch *b, const plan &p, taut__cuda_
 static taut_status encode(const taut__cuda_batch *b, double density, bool exact, uint64_t list, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, "topk encode"));
-    if (!(density > 0 && density <= 1)) return taut__fail(TAUT_E_RANGE, "topk encode: density=%g: must be above 0, up to 1", density);
+    if (!(density > 0 && density <= 1))
+        return taut__fail(TAUT_E_RANGE, "topk encode: density=%g: must be above 0, up to 1", density);
     bool own = !exact && !b->one.choice;
     if (b->work_bytes < encode_work(b->units, list, b->count, own))
-        return taut__fail(TAUT_E_CAPACITY, "topk encode: %zu bytes of scratch: must be %zu", b->work_bytes, encode_work(b->units, list, b->count, own));
+        return taut__fail(TAUT_E_CAPACITY, "topk encode: %zu bytes of scratch: must be %zu", b->work_bytes,
+                          encode_work(b->units, list, b->count, own));
     uint8_t *w = (uint8_t *)b->work;
     plan     p;
     memset(&p, 0, sizeof p);
@@ -291,13 +307,17 @@ static taut_status encode(const taut__cuda_batch *b, double density, bool exact,
     return taut_launched("topk encode");
 }
 
-static size_t decode_work(uint64_t list, uint32_t jobs) { return up16(jobs * sizeof(opened)) + 2 * up16(8 * groups_of(list, jobs)); }
+static size_t decode_work(uint64_t list, uint32_t jobs)
+{
+    return up16(jobs * sizeof(opened)) + 2 * up16(8 * groups_of(list, jobs));
+}
 
 static taut_status decode(const taut__cuda_batch *b, int what, uint64_t list, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, "topk decode"));
     if (b->work_bytes < decode_work(list, b->count))
-        return taut__fail(TAUT_E_CAPACITY, "topk decode: %zu bytes of scratch: must be %zu", b->work_bytes, decode_work(list, b->count));
+        return taut__fail(TAUT_E_CAPACITY, "topk decode: %zu bytes of scratch: must be %zu", b->work_bytes,
+                          decode_work(list, b->count));
     uint8_t *w = (uint8_t *)b->work;
     reading  r;
     action   act = what == 0 ? SET : what == 1 ? ADD : CLEAR;
@@ -318,9 +338,11 @@ static size_t choose_work(uint64_t units, uint64_t list, uint32_t jobs)
 static taut_status choose(const taut__cuda_batch *b, double density, uint64_t list, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, "topk calibrate"));
-    if (!(density > 0 && density <= 1)) return taut__fail(TAUT_E_RANGE, "topk calibrate: density=%g: must be above 0, up to 1", density);
+    if (!(density > 0 && density <= 1))
+        return taut__fail(TAUT_E_RANGE, "topk calibrate: density=%g: must be above 0, up to 1", density);
     if (b->work_bytes < choose_work(b->units, list, b->count))
-        return taut__fail(TAUT_E_CAPACITY, "topk calibrate: %zu bytes of scratch: must be %zu", b->work_bytes, choose_work(b->units, list, b->count));
+        return taut__fail(TAUT_E_CAPACITY, "topk calibrate: %zu bytes of scratch: must be %zu", b->work_bytes,
+                          choose_work(b->units, list, b->count));
     uint8_t *w = (uint8_t *)b->work;
     plan     p;
     memset(&p, 0, sizeof p);
@@ -346,4 +368,5 @@ static taut_status count(const taut__cuda_batch *b, taut__cuda_stream s)
 }
 
 extern "C" const taut__cuda_topk TAUT_CUDA_TABLE(topk);
-extern "C" const taut__cuda_topk TAUT_CUDA_TABLE(topk) = {encode_work, encode, decode_work, decode, choose_work, choose, count};
+extern "C" const taut__cuda_topk TAUT_CUDA_TABLE(topk) = {encode_work, encode, decode_work, decode,
+                                                          choose_work, choose, count};

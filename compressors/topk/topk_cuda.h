@@ -14,13 +14,13 @@ enum {
     BINS = 2048,
     GROUP = TAUT_SPARSE_GROUP,
     PER_LANE = GROUP / TAUT_WARP,
-    SAMPLE = 8192,     /* elements looked at for a first guess, in runs of RUN neighbours */
+    SAMPLE = 8192, /* elements looked at for a first guess, in runs of RUN neighbours */
     RUN = 4,
-    OWN_FROM = 16384,  /* elements; below, three passes over what is in a cache are as good */
-    OWN_SHARE = 8,     /* at most 1/8 kept */
-    PARTS = 32,        /* blocks that share a job's candidates */
-    SPARE = 4096,      /* candidates of a job: 4 k and these */
-    UNARY_MAX = 96, /* words of a group's unary bits: at most 5 * 512 bits, since b is next to the mean's logarithm */
+    OWN_FROM = 16384, /* elements; below, three passes over what is in a cache are as good */
+    OWN_SHARE = 8,    /* at most 1/8 kept */
+    PARTS = 32,       /* blocks that share a job's candidates */
+    SPARE = 4096,     /* candidates of a job: 4 k and these */
+    UNARY_MAX = 96,   /* words of a group's unary bits: at most 5 * 512 bits, since b is next to the mean's logarithm */
 };
 #define LOOK_SUM   (UINT64_C(1) << 62)
 #define LOOK_TOTAL (UINT64_C(2) << 62)
@@ -28,11 +28,11 @@ enum {
 
 /* choosing : of one job, on the device */
 struct choosing {
-    uint32_t found;  /* bits of the k-th largest magnitude that are known, at their places */
-    uint32_t least;  /* kept: magnitude (or, exact, the bits) above this, or equal and a tie that goes */
-    uint64_t rank;   /* of the k-th largest among those that share `found`; then: how many ties go */
-    uint64_t equal;  /* elements of the k-th largest magnitude */
-    uint64_t count;  /* elements kept */
+    uint32_t found; /* bits of the k-th largest magnitude that are known, at their places */
+    uint32_t least; /* kept: magnitude (or, exact, the bits) above this, or equal and a tie that goes */
+    uint64_t rank;  /* of the k-th largest among those that share `found`; then: how many ties go */
+    uint64_t equal; /* elements of the k-th largest magnitude */
+    uint64_t count; /* elements kept */
     uint64_t groups, bytes;
     uint32_t raw;
     uint32_t floor;      /* candidates: magnitudes from here on; 0: none are collected */
@@ -43,31 +43,45 @@ struct choosing {
 };
 
 struct plan { /* of a launch, by value */
-    double   density;
-    uint32_t exact;       /* all that is not +0 */
-    choosing *choosing_of; /* per job */
+    double              density;
+    uint32_t            exact;                /* all that is not +0 */
+    choosing           *choosing_of;          /* per job */
     unsigned long long *ticket, *kept, *ties; /* look-back, per tile */
-    uint64_t *pos;        /* lists, from each job's `list` on */
-    float    *val;
-    uint64_t *entry, *at; /* per group, from list / 512 + job on */
-    unsigned long long *seen, *part_kept, *part_ties, *more; /* look-back: candidates per tile, lists per part; two more tickets */
+    uint64_t           *pos;                  /* lists, from each job's `list` on */
+    float              *val;
+    uint64_t           *entry, *at; /* per group, from list / 512 + job on */
+    unsigned long long *seen, *part_kept, *part_ties,
+        *more;          /* look-back: candidates per tile, lists per part; two more tickets */
     uint32_t *cand_pos; /* candidates, from 4 list + SPARE job on */
     float    *cand_val;
 };
 
-static __device__ __forceinline__ uint32_t job_number(const taut__cuda_batch &b, const taut__cuda_job *j) { return b.jobs ? (uint32_t)(j - b.jobs) : 0; }
-static __device__ __forceinline__ uint64_t group_base(const taut__cuda_batch &b, const taut__cuda_job *j) { return j->list / GROUP + job_number(b, j); }
-static __device__ __forceinline__ uint64_t candidate_base(const taut__cuda_batch &b, const taut__cuda_job *j) { return 4 * j->list + (uint64_t)SPARE * job_number(b, j); }
+static __device__ __forceinline__ uint32_t job_number(const taut__cuda_batch &b, const taut__cuda_job *j)
+{
+    return b.jobs ? (uint32_t)(j - b.jobs) : 0;
+}
+static __device__ __forceinline__ uint64_t group_base(const taut__cuda_batch &b, const taut__cuda_job *j)
+{
+    return j->list / GROUP + job_number(b, j);
+}
+static __device__ __forceinline__ uint64_t candidate_base(const taut__cuda_batch &b, const taut__cuda_job *j)
+{
+    return 4 * j->list + (uint64_t)SPARE * job_number(b, j);
+}
 static __device__ __forceinline__ bool keeps(const taut__cuda_batch &b, const taut__cuda_job *j)
 {
     return j->err && (j->residual || (const void *)j->err != j->src || b.dtype != TAUT_F32);
 }
 /* x: in err, once it lies there, since the residual that it is made of may have lain there before */
-static __device__ __forceinline__ float4 x_at(const taut__cuda_batch &b, const taut__cuda_job *j, const choosing *c, uint64_t i)
+static __device__ __forceinline__ float4 x_at(const taut__cuda_batch &b, const taut__cuda_job *j, const choosing *c,
+                                              uint64_t i)
 {
     return c->stored ? taut_load4(j->err, i, j->n) : taut_input4(j, b.dtype, i);
 }
-static __device__ __forceinline__ uint64_t place(uint64_t unit, int s) { return unit * TAUT__CUDA_TILE + (uint64_t)s * 4 * THREADS + 4 * threadIdx.x; }
+static __device__ __forceinline__ uint64_t place(uint64_t unit, int s)
+{
+    return unit * TAUT__CUDA_TILE + (uint64_t)s * 4 * THREADS + 4 * threadIdx.x;
+}
 
 /* ---- over a block, and over blocks ---- */
 
@@ -81,7 +95,8 @@ static __device__ uint64_t look_back(unsigned long long *state, uint64_t k)
             __nanosleep(40);
             if (s >> 62 == 0) s = atomicAdd(state + i, 0ull);
         }
-        uint32_t total = __ballot_sync(TAUT_ALL, s >> 62 == 2), first = total ? (uint32_t)__ffs((int)total) - 1 : TAUT_WARP;
+        uint32_t total = __ballot_sync(TAUT_ALL, s >> 62 == 2),
+                 first = total ? (uint32_t)__ffs((int)total) - 1 : TAUT_WARP;
         uint64_t v = TAUT_LANE <= first ? s & LOOK_VALUE : 0;
         for (int d = 16; d > 0; d /= 2) v += __shfl_xor_sync(TAUT_ALL, v, d);
         before += v;

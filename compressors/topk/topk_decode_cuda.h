@@ -23,12 +23,13 @@ static __global__ void __launch_bounds__(THREADS) topk_open(const __grid_constan
     opened               *o = r.open + blockIdx.x;
     const uint64_t       *word = (const uint64_t *)j->payload;
     uint64_t              len = *j->len, base = j->n / GROUP, groups = 0;
-    bool                  good = len >= TAUT_SPARSE_HEADER && word[0] <= TAUT_SPARSE_GROUPS && word[2] <= j->n, raw = false;
+    bool good = len >= TAUT_SPARSE_HEADER && word[0] <= TAUT_SPARSE_GROUPS && word[2] <= j->n, raw = false;
     base = group_base(batch, j);
     if (good) {
         raw = word[0] == TAUT_SPARSE_RAW;
         groups = raw ? 0 : (word[2] + GROUP - 1) / GROUP;
-        good = raw ? word[2] == j->n && len - TAUT_SPARSE_HEADER == 4 * j->n : (len - TAUT_SPARSE_HEADER) / TAUT_SPARSE_ENTRY >= groups && len % 4 == 0;
+        good = raw ? word[2] == j->n && len - TAUT_SPARSE_HEADER == 4 * j->n
+                   : (len - TAUT_SPARSE_HEADER) / TAUT_SPARSE_ENTRY >= groups && len % 4 == 0;
     }
     uint64_t at = TAUT_SPARSE_HEADER, first = 0, table = good ? len - TAUT_SPARSE_ENTRY * groups : 0;
     for (uint64_t from = 0; good && from < groups; from += THREADS) {
@@ -39,7 +40,8 @@ static __global__ void __launch_bounds__(THREADS) topk_open(const __grid_constan
             uint64_t        entry = e[0] | (uint64_t)e[1] << 32, fill = taut__min(GROUP, word[2] - i * GROUP);
             uint64_t        b = entry >> (TAUT_SPARSE_SPAN_BITS + TAUT_SPARSE_WORDS_BITS);
             span = entry & ((UINT64_C(1) << TAUT_SPARSE_SPAN_BITS) - 1);
-            bytes = 4 * ((entry >> TAUT_SPARSE_SPAN_BITS & ((1u << TAUT_SPARSE_WORDS_BITS) - 1)) + taut__sparse_words(b * fill) + fill);
+            bytes = 4 * ((entry >> TAUT_SPARSE_SPAN_BITS & ((1u << TAUT_SPARSE_WORDS_BITS) - 1)) +
+                         taut__sparse_words(b * fill) + fill);
             fits = b <= TAUT_SPARSE_RICE_MAX && span <= j->n;
         }
         sums[threadIdx.x] = bytes, sums[THREADS + threadIdx.x] = span;
@@ -61,7 +63,8 @@ static __global__ void __launch_bounds__(THREADS) topk_open(const __grid_constan
 }
 
 /* dst = 0 where decoding sets; the floats of a raw payload. */
-static __global__ void __launch_bounds__(THREADS) topk_base(const __grid_constant__ taut__cuda_batch batch, reading r, action act)
+static __global__ void __launch_bounds__(THREADS)
+    topk_base(const __grid_constant__ taut__cuda_batch batch, reading r, action act)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -78,7 +81,8 @@ static __global__ void __launch_bounds__(THREADS) topk_base(const __grid_constan
     }
 }
 
-static __device__ __forceinline__ void apply(const taut__cuda_batch &batch, const taut__cuda_job *j, uint64_t i, float v, action act)
+static __device__ __forceinline__ void apply(const taut__cuda_batch &batch, const taut__cuda_job *j, uint64_t i,
+                                             float v, action act)
 {
     if (act == CLEAR) v = 0;
     if (batch.dtype == TAUT_F32) {
@@ -94,13 +98,14 @@ static __device__ __forceinline__ void apply(const taut__cuda_batch &batch, cons
     *dst = f16 ? taut__to_f16(v) : taut__to_bf16(v);
 }
 
-static __global__ void __launch_bounds__(THREADS, 4) topk_decode(const __grid_constant__ taut__cuda_batch batch, reading r, action act)
+static __global__ void __launch_bounds__(THREADS, 4)
+    topk_decode(const __grid_constant__ taut__cuda_batch batch, reading r, action act)
 {
     TAUT_SHARED(uint32_t, one_at, WARPS * GROUP);
     uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP;
     const taut__cuda_job *j = NULL;
     for (uint32_t lo = 0, hi = batch.count; lo < hi;) {
-        uint32_t mid = (lo + hi) / 2;
+        uint32_t              mid = (lo + hi) / 2;
         const taut__cuda_job *m = batch.jobs ? batch.jobs + mid : &batch.one;
         if (group_base(batch, m) <= u) j = m, lo = mid + 1;
         else hi = mid;
@@ -109,10 +114,13 @@ static __global__ void __launch_bounds__(THREADS, 4) topk_decode(const __grid_co
     uint64_t g = u - group_base(batch, j);
     opened  *o = r.open + job_number(batch, j);
     if (!o->good || g >= o->groups) return;
-    const uint32_t *e = (const uint32_t *)(j->payload + o->table + TAUT_SPARSE_ENTRY * g), *in = (const uint32_t *)(j->payload + r.at[u]);
-    uint64_t        entry = e[0] | (uint64_t)e[1] << 32, span = entry & ((UINT64_C(1) << TAUT_SPARSE_SPAN_BITS) - 1), first = r.first[u];
-    uint32_t        words = (uint32_t)(entry >> TAUT_SPARSE_SPAN_BITS) & ((1u << TAUT_SPARSE_WORDS_BITS) - 1);
-    uint32_t        b = (uint32_t)(entry >> (TAUT_SPARSE_SPAN_BITS + TAUT_SPARSE_WORDS_BITS)), fill = (uint32_t)taut__min(GROUP, o->count - g * GROUP);
+    const uint32_t *e = (const uint32_t *)(j->payload + o->table + TAUT_SPARSE_ENTRY * g),
+                   *in = (const uint32_t *)(j->payload + r.at[u]);
+    uint64_t entry = e[0] | (uint64_t)e[1] << 32, span = entry & ((UINT64_C(1) << TAUT_SPARSE_SPAN_BITS) - 1),
+             first = r.first[u];
+    uint32_t words = (uint32_t)(entry >> TAUT_SPARSE_SPAN_BITS) & ((1u << TAUT_SPARSE_WORDS_BITS) - 1);
+    uint32_t b = (uint32_t)(entry >> (TAUT_SPARSE_SPAN_BITS + TAUT_SPARSE_WORDS_BITS)),
+             fill = (uint32_t)taut__min(GROUP, o->count - g * GROUP);
     const uint32_t *low = in + words, *val = low + taut__sparse_words((uint64_t)b * fill);
     uint32_t       *one = one_at + threadIdx.x / TAUT_WARP * GROUP, found = 0, last = 0;
     for (uint32_t w0 = 0; w0 < words; w0 += TAUT_WARP) { /* where the ones are */

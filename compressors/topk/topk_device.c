@@ -6,10 +6,7 @@ _Static_assert(sizeof(taut__topk_choice) == 2 * sizeof(uint64_t), "words of a ca
 static double density(const taut__launch *l) { return l->stage->value[0]; }
 
 /* Elements that any job of the launch may keep: all of them in sums, and under a threshold of the whole tensor. */
-static bool any(const taut__launch *l)
-{
-    return l->op != TAUT_OP_ENCODE || l->pieces[0].call.calibration;
-}
+static bool any(const taut__launch *l) { return l->op != TAUT_OP_ENCODE || l->pieces[0].call.calibration; }
 
 static taut_status fill(const taut__launch *l, const taut_piece *p, taut__cuda_job *j)
 {
@@ -28,11 +25,14 @@ static size_t work(taut__launch *l)
     uint32_t jobs = l->b.count;
     switch (l->op) {
     case TAUT_OP_COLLECT_STATS: return 0;
-    case TAUT_OP_CALIBRATE: l->list = taut__cuda_list(l->jobs, jobs, density(l), false); return l->c->topk->choose_work(l->b.units, l->list, jobs);
+    case TAUT_OP_CALIBRATE:
+        l->list = taut__cuda_list(l->jobs, jobs, density(l), false);
+        return l->c->topk->choose_work(l->b.units, l->list, jobs);
     default: l->list = taut__cuda_list(l->jobs, jobs, density(l), any(l));
     }
     bool encodes = l->op == TAUT_OP_ENCODE || l->op == TAUT_OP_ENCODE_EXACT;
-    return encodes ? l->c->topk->encode_work(l->b.units, l->list, jobs, !any(l)) : l->c->topk->decode_work(l->list, jobs);
+    return encodes ? l->c->topk->encode_work(l->b.units, l->list, jobs, !any(l))
+                   : l->c->topk->decode_work(l->list, jobs);
 }
 
 static taut_status run(const taut__launch *l)
@@ -56,7 +56,11 @@ static taut_status enqueue(taut__op op, const taut_codec *codec, const taut_piec
 }
 
 extern const taut_codec_ops taut__topk_device;
-const taut_codec_ops taut__topk_device = {
-    .enqueue = {[TAUT_OP_COLLECT_STATS] = enqueue, [TAUT_OP_CALIBRATE] = enqueue, [TAUT_OP_ENCODE] = enqueue, [TAUT_OP_ENCODE_EXACT] = enqueue,
-                [TAUT_OP_DECODE] = enqueue, [TAUT_OP_DECODE_ADD] = enqueue},
+const taut_codec_ops        taut__topk_device = {
+           .enqueue = {[TAUT_OP_COLLECT_STATS] = enqueue,
+                       [TAUT_OP_CALIBRATE] = enqueue,
+                       [TAUT_OP_ENCODE] = enqueue,
+                       [TAUT_OP_ENCODE_EXACT] = enqueue,
+                       [TAUT_OP_DECODE] = enqueue,
+                       [TAUT_OP_DECODE_ADD] = enqueue},
 };

@@ -32,7 +32,7 @@ TAUT_INLINE size_t taut__topk_kept(double density, size_t n)
 enum {
     TAUT_SPARSE_HEADER = 24, /* u32 layout, u32 0, f64 density, u64 count */
     TAUT_SPARSE_GROUP = 512,
-    TAUT_SPARSE_ENTRY = 8,   /* u64: span 40 bits, unary words 18, b 6 */
+    TAUT_SPARSE_ENTRY = 8, /* u64: span 40 bits, unary words 18, b 6 */
     TAUT_SPARSE_RAW = 0,
     TAUT_SPARSE_GROUPS = 1,
     TAUT_SPARSE_RICE_MAX = 32,

@@ -18,7 +18,7 @@ static size_t collect(const float *restrict src, size_t n, uint32_t mask, uint32
                       uint32_t *restrict pos, float *restrict val)
 {
     const uint32x4_t m = vdupq_n_u32(mask), bound = vdupq_n_u32(least);
-    size_t found = 0, i = 0;
+    size_t           found = 0, i = 0;
     for (; i + 16 <= n; i += 16) {
         uint32x4_t any = vdupq_n_u32(0);
         for (size_t j = 0; j < 16; j += 4) {

@@ -12,13 +12,13 @@
 #include <string.h>
 
 enum {
-    CHUNK = 2048,         /* elements per kernel call: the result stays in L1 */
-    KEEP = 8192,          /* magnitudes kept between passes, 32 KiB of stack */
+    CHUNK = 2048, /* elements per kernel call: the result stays in L1 */
+    KEEP = 8192,  /* magnitudes kept between passes, 32 KiB of stack */
     BINS = 4096,
-    SAMPLE = 8192,        /* elements sampled, as RUN neighbours (16 bytes, one cache line) at jittered places */
+    SAMPLE = 8192, /* elements sampled, as RUN neighbours (16 bytes, one cache line) at jittered places */
     RUN = 4,
-    SAMPLE_SHARE = 8,     /* never sample more than 1/8 of the data */
-    SAMPLE_FROM = 4096,   /* below, a full pass is as cheap */
+    SAMPLE_SHARE = 8,   /* never sample more than 1/8 of the data */
+    SAMPLE_FROM = 4096, /* below, a full pass is as cheap */
 };
 static const uint32_t TOP = TAUT_TOPK_MAGNITUDE + 1; /* above every magnitude */
 
@@ -28,7 +28,7 @@ typedef struct range_pass {
     size_t   higher;       /* elements at or above `above` */
     size_t   inside;       /* elements in the range */
     uint32_t bin[BINS];
-    float    keep[KEEP];   /* magnitudes inside, the first KEEP */
+    float    keep[KEEP]; /* magnitudes inside, the first KEEP */
 } range_pass;
 
 static unsigned bin_shift(uint32_t width)
@@ -116,7 +116,7 @@ static taut__topk_choice select_in(const taut__topk_kernels *t, const float *src
 
 static size_t sample(const float *src, size_t n, float *out)
 {
-    size_t   runs = taut__min(SAMPLE, n / SAMPLE_SHARE) / RUN, stride = n / runs;
+    size_t    runs = taut__min(SAMPLE, n / SAMPLE_SHARE) / RUN, stride = n / runs;
     taut__rng g = taut__rng_of(runs, 0);
     for (size_t j = 0; j < runs; j++) {
         size_t jitter = taut__random32(g, (uint32_t)j) % (stride - RUN + 1);
@@ -155,11 +155,13 @@ typedef struct scan {
 /* After `seen` of n elements. False if the range is still too full to go on. */
 static bool narrow_scan(const taut__topk_kernels *t, scan *p, size_t seen, size_t n, size_t k)
 {
-    double rank = (double)k * (double)seen / (double)n, margin = rank_margin(rank);
-    double low = rank + margin - (double)p->higher, high = rank - margin - (double)p->higher;
+    double   rank = (double)k * (double)seen / (double)n, margin = rank_margin(rank);
+    double   low = rank + margin - (double)p->higher, high = rank - margin - (double)p->higher;
     uint32_t above = p->above;
-    if (low >= 1 && low <= (double)p->kept) p->least = select_in(t, p->keep, p->kept, (size_t)low, p->least, TOP).threshold;
-    if (high >= 1 && high <= (double)p->kept) above = select_in(t, p->keep, p->kept, (size_t)high, p->least, TOP).threshold;
+    if (low >= 1 && low <= (double)p->kept)
+        p->least = select_in(t, p->keep, p->kept, (size_t)low, p->least, TOP).threshold;
+    if (high >= 1 && high <= (double)p->kept)
+        above = select_in(t, p->keep, p->kept, (size_t)high, p->least, TOP).threshold;
     p->above = above > p->least ? above : p->least + 1;
     size_t kept = 0;
     for (size_t i = 0; i < p->kept; i++) {

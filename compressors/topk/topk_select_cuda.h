@@ -14,18 +14,21 @@
 /* Pass 0, 1, 2: bits 20..30, 10..19, 0..9 */
 static __device__ __forceinline__ uint32_t shift_of(int pass) { return pass == 0 ? 20 : pass == 1 ? 10 : 0; }
 
-static __global__ void __launch_bounds__(THREADS) topk_count(const __grid_constant__ taut__cuda_batch batch, plan p, int pass)
+static __global__ void __launch_bounds__(THREADS)
+    topk_count(const __grid_constant__ taut__cuda_batch batch, plan p, int pass)
 {
     TAUT_SHARED(uint32_t, bin, BINS);
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
     choosing             *c = p.choosing_of + job_number(batch, j);
-    uint32_t              shift = shift_of(pass), found = c->found, known = pass == 0 ? 0 : ~((1u << (shift + 10)) - 1) & TAUT_TOPK_MAGNITUDE;
-    float4                x[STEPS];
+    uint32_t              shift = shift_of(pass), found = c->found,
+             known = pass == 0 ? 0 : ~((1u << (shift + 10)) - 1) & TAUT_TOPK_MAGNITUDE;
+    float4 x[STEPS];
     if (!c->all) return;
     for (uint32_t i = threadIdx.x; i < BINS; i += THREADS) bin[i] = 0;
     TAUT_UNROLL
-    for (int s = 0; s < STEPS; s++) x[s] = place(unit, s) < j->n ? x_at(batch, j, c, place(unit, s)) : make_float4(0, 0, 0, 0);
+    for (int s = 0; s < STEPS; s++)
+        x[s] = place(unit, s) < j->n ? x_at(batch, j, c, place(unit, s)) : make_float4(0, 0, 0, 0);
     __syncthreads();
     TAUT_UNROLL
     for (int s = 0; s < STEPS; s++) {
@@ -33,7 +36,8 @@ static __global__ void __launch_bounds__(THREADS) topk_count(const __grid_consta
         TAUT_UNROLL
         for (int q = 0; q < 4; q++) {
             uint32_t m = taut__topk_magnitude(v[q]);
-            if (m && (m & known) == (found & known)) atomicAdd(&bin[(m >> shift) & (pass == 0 ? BINS - 1 : BINS / 2 - 1)], 1u);
+            if (m && (m & known) == (found & known))
+                atomicAdd(&bin[(m >> shift) & (pass == 0 ? BINS - 1 : BINS / 2 - 1)], 1u);
         }
     }
     __syncthreads();
@@ -42,7 +46,8 @@ static __global__ void __launch_bounds__(THREADS) topk_count(const __grid_consta
 }
 
 /* Which bin holds the k-th largest, from the top. A block per job; of jobs whose candidates, or all of whose elements, were counted. */
-static __global__ void __launch_bounds__(THREADS) topk_pick(const __grid_constant__ taut__cuda_batch batch, plan p, int pass, bool of_all)
+static __global__ void __launch_bounds__(THREADS)
+    topk_pick(const __grid_constant__ taut__cuda_batch batch, plan p, int pass, bool of_all)
 {
     TAUT_SHARED(unsigned long long, sums, THREADS);
     const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
@@ -99,7 +104,8 @@ static __global__ void topk_calibrate(const __grid_constant__ taut__cuda_batch b
 /* ---- candidates: one pass over a large tensor, when a sample has said from which magnitude on ---- */
 
 /* The rank-th largest of magnitudes in shared memory, by their bits as above; 1 where fewer are not zero. All threads. */
-static __device__ uint32_t sample_select(const uint32_t *m, uint32_t count, uint32_t rank, uint32_t *bin, uint32_t *shared)
+static __device__ uint32_t sample_select(const uint32_t *m, uint32_t count, uint32_t rank, uint32_t *bin,
+                                         uint32_t *shared)
 {
     uint32_t found = 0;
     for (int pass = 0; pass < 3; pass++) {
@@ -107,7 +113,8 @@ static __device__ uint32_t sample_select(const uint32_t *m, uint32_t count, uint
         for (uint32_t i = threadIdx.x; i < BINS; i += THREADS) bin[i] = 0;
         __syncthreads();
         for (uint32_t i = threadIdx.x; i < count; i += THREADS)
-            if (m[i] && (m[i] & known) == (found & known)) atomicAdd(&bin[(m[i] >> shift) & (pass == 0 ? BINS - 1 : BINS / 2 - 1)], 1u);
+            if (m[i] && (m[i] & known) == (found & known))
+                atomicAdd(&bin[(m[i] >> shift) & (pass == 0 ? BINS - 1 : BINS / 2 - 1)], 1u);
         __syncthreads();
         if (threadIdx.x == 0) {
             uint32_t above = 0;
@@ -165,7 +172,8 @@ static __global__ void __launch_bounds__(THREADS) topk_gather(const __grid_const
     const taut__cuda_job *j = taut_job_of(batch, u, &unit);
     choosing             *c = p.choosing_of + job_number(batch, j);
     if (c->floor == 0) return;
-    uint64_t in_order = unit * TAUT__CUDA_TILE + 16 * threadIdx.x, base = candidate_base(batch, j), k = taut__topk_kept(p.density, j->n), room = 4 * k + SPARE;
+    uint64_t in_order = unit * TAUT__CUDA_TILE + 16 * threadIdx.x, base = candidate_base(batch, j),
+             k = taut__topk_kept(p.density, j->n), room = 4 * k + SPARE;
     bool     keeps_x = keeps(batch, j);
     float    v[16];
     uint32_t is = 0, all;
@@ -179,7 +187,8 @@ static __global__ void __launch_bounds__(THREADS) topk_gather(const __grid_const
         v[4 * s] = x.x, v[4 * s + 1] = x.y, v[4 * s + 2] = x.z, v[4 * s + 3] = x.w;
     }
     TAUT_UNROLL
-    for (int q = 0; q < 16; q++) is |= (uint32_t)(taut__topk_magnitude(v[q]) >= c->floor) << q; /* beyond n: 0, and floor >= 1 */
+    for (int q = 0; q < 16; q++)
+        is |= (uint32_t)(taut__topk_magnitude(v[q]) >= c->floor) << q; /* beyond n: 0, and floor >= 1 */
     uint32_t here = block_scan((uint32_t)__popc(is), &all);
     uint64_t to = chain(p.seen + (u - unit), unit, all, shared);
     if (threadIdx.x == 0 && (unit + 1) * TAUT__CUDA_TILE >= j->n) {
@@ -197,12 +206,14 @@ static __global__ void __launch_bounds__(THREADS) topk_gather(const __grid_const
 }
 
 /* As topk_count, of candidates: PARTS blocks per job. */
-static __global__ void __launch_bounds__(THREADS) topk_count_candidates(const __grid_constant__ taut__cuda_batch batch, plan p, int pass)
+static __global__ void __launch_bounds__(THREADS)
+    topk_count_candidates(const __grid_constant__ taut__cuda_batch batch, plan p, int pass)
 {
     TAUT_SHARED(uint32_t, bin, BINS);
     const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x / PARTS : &batch.one;
     choosing             *c = p.choosing_of + blockIdx.x / PARTS;
-    uint32_t              shift = shift_of(pass), found = c->found, known = pass == 0 ? 0 : ~((1u << (shift + 10)) - 1) & TAUT_TOPK_MAGNITUDE;
+    uint32_t              shift = shift_of(pass), found = c->found,
+             known = pass == 0 ? 0 : ~((1u << (shift + 10)) - 1) & TAUT_TOPK_MAGNITUDE;
     if (c->floor == 0 || c->all) return;
     for (uint32_t i = threadIdx.x; i < BINS; i += THREADS) bin[i] = 0;
     __syncthreads();
@@ -226,9 +237,10 @@ static __global__ void __launch_bounds__(THREADS) topk_filter(const __grid_const
     const taut__cuda_job *j = batch.jobs ? batch.jobs + u / PARTS : &batch.one;
     choosing             *c = p.choosing_of + u / PARTS;
     if (c->floor == 0 || c->all || c->raw) return;
-    uint64_t share = (c->candidates + PARTS - 1) / PARTS, from = taut__min(part * share, c->candidates), end = taut__min(from + share, c->candidates);
-    uint64_t base = candidate_base(batch, j), ties = 0, above = 0, room = taut__topk_list(p.density, false, j->n);
-    const float    *val = p.cand_val + base;
+    uint64_t share = (c->candidates + PARTS - 1) / PARTS, from = taut__min(part * share, c->candidates),
+             end = taut__min(from + share, c->candidates);
+    uint64_t     base = candidate_base(batch, j), ties = 0, above = 0, room = taut__topk_list(p.density, false, j->n);
+    const float *val = p.cand_val + base;
     const uint32_t *pos = p.cand_pos + base;
     for (uint64_t i = from; i < end; i += THREADS) { /* how many of either: all threads hold the sums */
         uint32_t m = i + threadIdx.x < end ? taut__topk_magnitude(val[i + threadIdx.x]) : 0, all;
@@ -270,7 +282,8 @@ static __global__ void __launch_bounds__(THREADS) topk_ties(const __grid_constan
         if (place(unit, s) >= j->n) break;
         float4 x = taut_input4(j, batch.dtype, place(unit, s));
         float  v[4] = {x.x, x.y, x.z, x.w};
-        for (int q = 0; q < 4; q++) here += place(unit, s) + (uint64_t)q < j->n && taut__topk_magnitude(v[q]) == c->found;
+        for (int q = 0; q < 4; q++)
+            here += place(unit, s) + (uint64_t)q < j->n && taut__topk_magnitude(v[q]) == c->found;
     }
     here = __reduce_add_sync(TAUT_ALL, here);
     if (TAUT_LANE == 0 && here) atomicAdd(p.ties + blockIdx.x, (unsigned long long)here);
@@ -284,7 +297,7 @@ static __global__ void __launch_bounds__(THREADS) topk_choice(const __grid_const
     const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
     choosing             *c = p.choosing_of + blockIdx.x;
     uint64_t              tiles = (j->n + TAUT__CUDA_TILE - 1) / TAUT__CUDA_TILE, sum = 0, rank = c->rank;
-    bool                  few = rank == ~UINT64_C(0); /* all that is not zero goes */
+    bool                  few = rank == ~UINT64_C(0);     /* all that is not zero goes */
     bool                  some = !few && rank < c->equal; /* of the ties some stay */
     if (threadIdx.x == 0) found[0] = found[1] = 0, found[2] = ~UINT64_C(0);
     __syncthreads();
@@ -303,7 +316,8 @@ static __global__ void __launch_bounds__(THREADS) topk_choice(const __grid_const
             if (at + 4 * s >= j->n) break;
             float4 x = taut_input4(j, batch.dtype, at + 4 * s);
             float  v[4] = {x.x, x.y, x.z, x.w};
-            for (uint32_t q = 0; q < 4; q++) equal |= (uint32_t)(at + 4 * s + q < j->n && taut__topk_magnitude(v[q]) == c->found) << (4 * s + q);
+            for (uint32_t q = 0; q < 4; q++)
+                equal |= (uint32_t)(at + 4 * s + q < j->n && taut__topk_magnitude(v[q]) == c->found) << (4 * s + q);
         }
         uint64_t before = block_scan((uint32_t)__popc(equal), &all);
         for (uint32_t q = 0; q < 16; q++)

@@ -97,7 +97,8 @@ void taut__sparse_flush(taut__sparse_writer *w)
     put_unary(w, b, p, u);
     put_low(w, b, p + 4 * u);
     memcpy(p + 4 * (u + l), w->val, 4 * w->fill);
-    taut__put64(w->dst + w->cap - TAUT_SPARSE_ENTRY * w->groups, span | (uint64_t)u << SPAN_BITS | (uint64_t)b << (SPAN_BITS + WORDS_BITS));
+    taut__put64(w->dst + w->cap - TAUT_SPARSE_ENTRY * w->groups,
+                span | (uint64_t)u << SPAN_BITS | (uint64_t)b << (SPAN_BITS + WORDS_BITS));
     w->used += bytes;
     w->count += w->fill;
     w->fill = 0;
@@ -204,7 +205,8 @@ static taut_status positions(const group *g, uint64_t *pos)
             last_one = one + 1;
         }
     }
-    if (found != g->fill || next != g->span || g->words != words32(last_one)) return corrupt("positions do not fill the group");
+    if (found != g->fill || next != g->span || g->words != words32(last_one))
+        return corrupt("positions do not fill the group");
     return TAUT_OK;
 }
 
@@ -217,7 +219,8 @@ static inline __attribute__((always_inline)) void apply(enum mode mode, float *d
     *dst = mode == SET ? x : mode == ADD ? *dst + x : 0;
 }
 
-static inline __attribute__((always_inline)) taut_status decode_raw(const uint8_t *val, float *dst, size_t n, enum mode mode)
+static inline __attribute__((always_inline)) taut_status decode_raw(const uint8_t *val, float *dst, size_t n,
+                                                                    enum mode mode)
 {
     for (size_t i = 0; i < n; i++) apply(mode, dst + i, val + 4 * i);
     return TAUT_OK;

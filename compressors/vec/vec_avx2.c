@@ -22,7 +22,10 @@ static inline __m128i load16(const void *p, size_t i)
 {
     return _mm_loadu_si128((const __m128i *)(const void *)((const char *)p + 2 * i));
 }
-static inline void store16(void *p, size_t i, __m128i x) { _mm_storeu_si128((__m128i *)(void *)((char *)p + 2 * i), x); }
+static inline void store16(void *p, size_t i, __m128i x)
+{
+    _mm_storeu_si128((__m128i *)(void *)((char *)p + 2 * i), x);
+}
 static inline __m256 of_bf16(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
 
 static void to_f16(void *dst, const float *src, size_t n)
@@ -104,7 +107,7 @@ static void add_bf16(float *acc, const void *x, size_t n)
 static void scale(float *x, float factor, size_t n)
 {
     const __m256 f = _mm256_set1_ps(factor);
-    size_t i = 0;
+    size_t       i = 0;
     for (; i + W <= n; i += W) _mm256_storeu_ps(x + i, _mm256_mul_ps(_mm256_loadu_ps(x + i), f));
     for (; i < n; i++) x[i] *= factor;
 }
@@ -161,9 +164,9 @@ static double sum2_over(const float *x, const float *w, size_t n)
 static float max_abs(const float *x, size_t n)
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-    __m256i  m = _mm256_setzero_si256();
-    uint32_t lane[8], most = 0;
-    size_t   i = 0;
+    __m256i       m = _mm256_setzero_si256();
+    uint32_t      lane[8], most = 0;
+    size_t        i = 0;
     for (; i + W <= n; i += W)
         m = _mm256_max_epi32(m, _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + i)), magnitude));
     _mm256_storeu_si256((__m256i *)(void *)lane, m);
@@ -175,7 +178,17 @@ static float max_abs(const float *x, size_t n)
 static uint64_t hash(const void *p, size_t bytes) { return XXH3_64bits(p, bytes); }
 
 const taut__vec_kernels taut__vec_avx2 = {
-    .to_f16 = to_f16, .to_bf16 = to_bf16, .from_f16 = from_f16, .from_bf16 = from_bf16,
-    .add = add, .add_f16 = add_f16, .add_bf16 = add_bf16,
-    .scale = scale, .residual = residual, .sum2 = sum2, .sum2_over = sum2_over, .max_abs = max_abs, .hash = hash,
+    .to_f16 = to_f16,
+    .to_bf16 = to_bf16,
+    .from_f16 = from_f16,
+    .from_bf16 = from_bf16,
+    .add = add,
+    .add_f16 = add_f16,
+    .add_bf16 = add_bf16,
+    .scale = scale,
+    .residual = residual,
+    .sum2 = sum2,
+    .sum2_over = sum2_over,
+    .max_abs = max_abs,
+    .hash = hash,
 };

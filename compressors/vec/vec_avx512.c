@@ -11,8 +11,8 @@ enum { W = 16, NEAREST_EVEN = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
 static inline __m256i bf16_of(__m512 x)
 {
     const __m512i one = _mm512_set1_epi32(1);
-    __m512i b = _mm512_castps_si512(x), high = _mm512_srli_epi32(b, 16);
-    __m512i r = _mm512_add_epi32(_mm512_add_epi32(b, _mm512_set1_epi32(0x7fff)), _mm512_and_si512(high, one));
+    __m512i       b = _mm512_castps_si512(x), high = _mm512_srli_epi32(b, 16);
+    __m512i       r = _mm512_add_epi32(_mm512_add_epi32(b, _mm512_set1_epi32(0x7fff)), _mm512_and_si512(high, one));
     r = _mm512_srli_epi32(r, 16);
     r = _mm512_mask_or_epi32(r, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), high, _mm512_set1_epi32(0x40));
     return _mm512_cvtepi32_epi16(r);
@@ -107,7 +107,7 @@ static void add_bf16(float *acc, const void *x, size_t n)
 static void scale(float *x, float factor, size_t n)
 {
     const __m512 f = _mm512_set1_ps(factor);
-    size_t i = 0;
+    size_t       i = 0;
     for (; i + W <= n; i += W) _mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), f));
     for (; i < n; i++) x[i] *= factor;
 }
@@ -167,8 +167,8 @@ static double sum2_over(const float *x, const float *w, size_t n)
 static float max_abs(const float *x, size_t n)
 {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    __m512i  m[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    size_t   i = 0;
+    __m512i       m[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    size_t        i = 0;
     for (; i + 2 * W <= n; i += 2 * W)
         for (size_t k = 0; k < 2; k++)
             m[k] = _mm512_max_epi32(m[k], _mm512_and_si512(_mm512_loadu_si512(x + i + k * W), magnitude));
@@ -180,7 +180,17 @@ static float max_abs(const float *x, size_t n)
 static uint64_t hash(const void *p, size_t bytes) { return XXH3_64bits(p, bytes); }
 
 const taut__vec_kernels taut__vec_avx512 = {
-    .to_f16 = to_f16, .to_bf16 = to_bf16, .from_f16 = from_f16, .from_bf16 = from_bf16,
-    .add = add, .add_f16 = add_f16, .add_bf16 = add_bf16,
-    .scale = scale, .residual = residual, .sum2 = sum2, .sum2_over = sum2_over, .max_abs = max_abs, .hash = hash,
+    .to_f16 = to_f16,
+    .to_bf16 = to_bf16,
+    .from_f16 = from_f16,
+    .from_bf16 = from_bf16,
+    .add = add,
+    .add_f16 = add_f16,
+    .add_bf16 = add_bf16,
+    .scale = scale,
+    .residual = residual,
+    .sum2 = sum2,
+    .sum2_over = sum2_over,
+    .max_abs = max_abs,
+    .hash = hash,
 };

@@ -14,7 +14,8 @@ static __device__ __forceinline__ uint64_t place(uint64_t unit, int k)
 static __device__ __forceinline__ float4 cast_residual(float4 x, ushort4 h, taut_dtype kind)
 {
     float4 y = taut_from_half(h, kind);
-    return make_float4(taut__residual(x.x, y.x), taut__residual(x.y, y.y), taut__residual(x.z, y.z), taut__residual(x.w, y.w));
+    return make_float4(taut__residual(x.x, y.x), taut__residual(x.y, y.y), taut__residual(x.z, y.z),
+                       taut__residual(x.w, y.w));
 }
 
 /* Finite values that round to infinity become the largest number of the format, as the codecs fp16 and bf16 have it. */
@@ -27,10 +28,12 @@ static __device__ __forceinline__ ushort4 to_half(float4 x, taut_dtype kind, boo
     ushort4  h = taut_to_half(x, kind);
     unsigned infinity = kind == TAUT_F16 ? 0x7c00 : 0x7f80;
     if (!clamps) return h;
-    return make_ushort4(clamp_half(h.x, x.x, infinity), clamp_half(h.y, x.y, infinity), clamp_half(h.z, x.z, infinity), clamp_half(h.w, x.w, infinity));
+    return make_ushort4(clamp_half(h.x, x.x, infinity), clamp_half(h.y, x.y, infinity), clamp_half(h.z, x.z, infinity),
+                        clamp_half(h.w, x.w, infinity));
 }
 
-static __global__ void __launch_bounds__(THREADS) vec_encode(const __grid_constant__ taut__cuda_batch batch, taut_dtype kind, bool clamps)
+static __global__ void __launch_bounds__(THREADS)
+    vec_encode(const __grid_constant__ taut__cuda_batch batch, taut_dtype kind, bool clamps)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -54,7 +57,8 @@ static __global__ void __launch_bounds__(THREADS) vec_encode(const __grid_consta
     }
 }
 
-static __global__ void __launch_bounds__(THREADS) vec_decode(const __grid_constant__ taut__cuda_batch batch, taut_dtype kind, bool add)
+static __global__ void __launch_bounds__(THREADS)
+    vec_decode(const __grid_constant__ taut__cuda_batch batch, taut_dtype kind, bool add)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -74,7 +78,8 @@ static __global__ void __launch_bounds__(THREADS) vec_decode(const __grid_consta
 }
 
 /* DGC eq. 4 with u in `codes`: u = m u + g, v += u; or v = r + g. */
-static __global__ void __launch_bounds__(THREADS) vec_input(const __grid_constant__ taut__cuda_batch batch, float momentum)
+static __global__ void __launch_bounds__(THREADS)
+    vec_input(const __grid_constant__ taut__cuda_batch batch, float momentum)
 {
     uint64_t              unit;
     const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
@@ -86,7 +91,8 @@ static __global__ void __launch_bounds__(THREADS) vec_input(const __grid_constan
             taut_store4(j->err, i, j->n, taut_input4(j, batch.dtype, i));
             continue;
         }
-        float4 u = taut_add4(taut_scale4(taut_load4((float *)j->codes, i, j->n), momentum), taut_load4_as(j->src, batch.dtype, i, j->n));
+        float4 u = taut_add4(taut_scale4(taut_load4((float *)j->codes, i, j->n), momentum),
+                             taut_load4_as(j->src, batch.dtype, i, j->n));
         taut_store4((float *)j->codes, i, j->n, u);
         taut_store4(j->err, i, j->n, taut_add4(taut_load4(j->residual, i, j->n), u));
     }
@@ -117,14 +123,16 @@ static __global__ void __launch_bounds__(THREADS) vec_input_norms(const __grid_c
         for (uint64_t q = 0; q < 4 && i + q < j->n; q++) {
             bad |= (taut__bits(v[q]) & 0x7fffffff) >= 0x7f800000;
             plain += taut__square(v[q]);
-            double v2 = taut__square(v[q]), s = (double)scale_at(j, i + q); /* as taut__norm2(): scales of rows divide sums */
+            double v2 = taut__square(v[q]),
+                   s = (double)scale_at(j, i + q); /* as taut__norm2(): scales of rows divide sums */
             if (!j->scale || j->stride == 0) scaled += v2;
             else scaled += j->stride == 1 ? taut__square(v[q] / (float)s) : v2 / (s * s);
         }
     }
     plain = taut_warp_sum(plain);
     scaled = taut_warp_sum(scaled);
-    if (TAUT_LANE == 0) part[threadIdx.x / TAUT_WARP] = plain, part[THREADS / TAUT_WARP + threadIdx.x / TAUT_WARP] = scaled;
+    if (TAUT_LANE == 0)
+        part[threadIdx.x / TAUT_WARP] = plain, part[THREADS / TAUT_WARP + threadIdx.x / TAUT_WARP] = scaled;
     int any_bad = __syncthreads_or(bad);
     if (threadIdx.x != 0) return;
     for (int w = 1; w < THREADS / TAUT_WARP; w++) plain += part[w], scaled += part[THREADS / TAUT_WARP + w];
@@ -153,10 +161,11 @@ static __global__ void __launch_bounds__(THREADS) vec_sum(const __grid_constant_
     }
 }
 
-static __device__ __forceinline__ bool finite(float x) { return (taut__bits(x) & 0x7fffffff) < 0x7f800000; }
+static __device__ __forceinline__ bool   finite(float x) { return (taut__bits(x) & 0x7fffffff) < 0x7f800000; }
 static __device__ __forceinline__ float4 pass4(const taut__cuda_pass &p, uint64_t i, uint32_t *found)
 {
-    float4 d = p.kind == TAUT__PASS_CONVERT || p.kind == TAUT__PASS_RESIDUAL ? make_float4(0, 0, 0, 0) : taut_load4((const float *)p.dst, i, p.n);
+    float4 d = p.kind == TAUT__PASS_CONVERT || p.kind == TAUT__PASS_RESIDUAL ? make_float4(0, 0, 0, 0)
+                                                                             : taut_load4((const float *)p.dst, i, p.n);
     float4 a = p.a ? taut_load4_as(p.a, p.from, i, p.n) : d;
     float  x[4] = {d.x, d.y, d.z, d.w}, y[4] = {a.x, a.y, a.z, a.w};
     switch (p.kind) {
@@ -165,7 +174,8 @@ static __device__ __forceinline__ float4 pass4(const taut__cuda_pass &p, uint64_
     case TAUT__PASS_CONVERT: return a;
     case TAUT__PASS_RESIDUAL: {
         float4 b = taut_load4((const float *)p.b, i, p.n);
-        return make_float4(taut__residual(a.x, b.x), taut__residual(a.y, b.y), taut__residual(a.z, b.z), taut__residual(a.w, b.w));
+        return make_float4(taut__residual(a.x, b.x), taut__residual(a.y, b.y), taut__residual(a.z, b.z),
+                           taut__residual(a.w, b.w));
     }
     case TAUT__PASS_OUTPUT:
         TAUT_UNROLL
@@ -193,15 +203,18 @@ static __global__ void __launch_bounds__(THREADS) vec_pass(const __grid_constant
 }
 
 /* A thread for each element of each block. */
-static __global__ void __launch_bounds__(THREADS) vec_pick(const __grid_constant__ taut__cuda_pass p, const uint64_t *at, uint64_t all, uint64_t elems,
-                                                           uint64_t first)
+static __global__ void __launch_bounds__(THREADS)
+    vec_pick(const __grid_constant__ taut__cuda_pass p, const uint64_t *at, uint64_t all, uint64_t elems,
+             uint64_t first)
 {
     uint64_t q = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
     if (q >= all) return;
     uint64_t i = at[q / elems] + q % elems;
     if (i < first || i - first >= p.n) return;
     uint16_t h = p.from == TAUT_F32 ? (uint16_t)0 : ((const uint16_t *)p.a)[i - first];
-    float    v = p.from == TAUT_F32 ? ((const float *)p.a)[i - first] : p.from == TAUT_F16 ? taut__from_f16(h) : taut__from_bf16(h);
+    float    v = p.from == TAUT_F32   ? ((const float *)p.a)[i - first]
+                 : p.from == TAUT_F16 ? taut__from_f16(h)
+                                      : taut__from_bf16(h);
     ((float *)p.dst)[q] = p.factor * v;
 }
 
@@ -230,7 +243,9 @@ static taut_status decode(const taut__cuda_batch *b, taut_dtype kind, bool add, 
 static taut_status input(const taut__cuda_batch *b, float momentum, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, "feedback input"));
-    if (!(momentum >= 0 && momentum < 1)) return taut__fail(TAUT_E_RANGE, "feedback input: momentum=%g: must be at least 0 and below 1", (double)momentum);
+    if (!(momentum >= 0 && momentum < 1))
+        return taut__fail(TAUT_E_RANGE, "feedback input: momentum=%g: must be at least 0 and below 1",
+                          (double)momentum);
     TAUT_LAUNCH(vec_input, (unsigned)b->units, THREADS, 0, s, *b, momentum);
     return taut_launched("feedback input");
 }
@@ -250,22 +265,28 @@ static taut_status sum(const taut__cuda_batch *b, taut__cuda_stream s)
 static taut_status pass(const taut__cuda_pass *p, taut__cuda_stream s)
 {
     uint64_t units = (p->n + TAUT__CUDA_TILE - 1) / TAUT__CUDA_TILE;
-    if (p->kind < 0 || p->kind >= TAUT__PASS_KINDS) return taut__fail(TAUT_E_INVALID, "pass: kind %d: must be 0..%d", (int)p->kind, TAUT__PASS_KINDS - 1);
+    if (p->kind < 0 || p->kind >= TAUT__PASS_KINDS)
+        return taut__fail(TAUT_E_INVALID, "pass: kind %d: must be 0..%d", (int)p->kind, TAUT__PASS_KINDS - 1);
     TAUT_TRY(check_kind(p->to, "pass"));
     TAUT_TRY(check_kind(p->from, "pass"));
-    if (((uintptr_t)p->dst & (p->to == TAUT_F32 ? 3 : 1)) || ((uintptr_t)p->a & (p->from == TAUT_F32 ? 3 : 1)) || ((uintptr_t)p->b & 3))
-        return taut__fail(TAUT_E_INVALID, "pass: %p, %p or %p: must be multiples of their elements", p->dst, p->a, p->b);
-    if (units > 0x7fffffffull) return taut__fail(TAUT_E_RANGE, "pass: %llu elements: too many for one launch", (unsigned long long)p->n);
+    if (((uintptr_t)p->dst & (p->to == TAUT_F32 ? 3 : 1)) || ((uintptr_t)p->a & (p->from == TAUT_F32 ? 3 : 1)) ||
+        ((uintptr_t)p->b & 3))
+        return taut__fail(TAUT_E_INVALID, "pass: %p, %p or %p: must be multiples of their elements", p->dst, p->a,
+                          p->b);
+    if (units > 0x7fffffffull)
+        return taut__fail(TAUT_E_RANGE, "pass: %llu elements: too many for one launch", (unsigned long long)p->n);
     if (units == 0) return TAUT_OK;
     TAUT_LAUNCH(vec_pass, (unsigned)units, THREADS, 0, s, *p);
     return taut_launched("pass");
 }
 
-static taut_status pick(const taut__cuda_pass *p, const uint64_t *at, uint64_t blocks, uint64_t elems, uint64_t first, taut__cuda_stream s)
+static taut_status pick(const taut__cuda_pass *p, const uint64_t *at, uint64_t blocks, uint64_t elems, uint64_t first,
+                        taut__cuda_stream s)
 {
     uint64_t all = blocks * elems;
     TAUT_TRY(check_kind(p->from, "pick"));
-    if (all > 0x7fffffffull * THREADS) return taut__fail(TAUT_E_RANGE, "pick: %llu elements: too many for one launch", (unsigned long long)all);
+    if (all > 0x7fffffffull * THREADS)
+        return taut__fail(TAUT_E_RANGE, "pick: %llu elements: too many for one launch", (unsigned long long)all);
     if (all == 0 || p->n == 0) return TAUT_OK;
     TAUT_LAUNCH(vec_pick, (unsigned)((all + THREADS - 1) / THREADS), THREADS, 0, s, *p, at, all, elems, first);
     return taut_launched("pick");

@@ -13,7 +13,7 @@ static inline uint16x4_t load16(const void *p, size_t i)
 }
 static inline void store16(void *p, size_t i, uint16x4_t x) { vst1_u8((uint8_t *)p + 2 * i, vreinterpret_u8_u16(x)); }
 
-static inline uint16x4_t f16_of(float32x4_t x) { return vreinterpret_u16_f16(vcvt_f16_f32(x)); }
+static inline uint16x4_t  f16_of(float32x4_t x) { return vreinterpret_u16_f16(vcvt_f16_f32(x)); }
 static inline float32x4_t of_f16(uint16x4_t h) { return vcvt_f32_f16(vreinterpret_f16_u16(h)); }
 static inline float32x4_t of_bf16(uint16x4_t h) { return vreinterpretq_f32_u32(vshll_n_u16(h, 16)); }
 
@@ -125,7 +125,8 @@ static double sum2_over(const float *x, const float *w, size_t n)
     size_t      i = 0;
     for (int k = 0; k < 16; k++) v[k] = vdupq_n_f64(0);
     for (; i + TAUT_SUM_LANES <= n; i += TAUT_SUM_LANES)
-        for (int k = 0; k < 8; k++) add_squares(v + 2 * k, vdivq_f32(vld1q_f32(x + i + W * k), vld1q_f32(w + i + W * k)));
+        for (int k = 0; k < 8; k++)
+            add_squares(v + 2 * k, vdivq_f32(vld1q_f32(x + i + W * k), vld1q_f32(w + i + W * k)));
     for (int k = 0; k < 16; k++) vst1q_f64(s + 2 * k, v[k]);
     for (; i < n; i++) s[i % TAUT_SUM_LANES] += taut__square(x[i] / w[i]);
     return taut__fold(s);
@@ -144,7 +145,17 @@ static float max_abs(const float *x, size_t n)
 static uint64_t hash(const void *p, size_t bytes) { return XXH3_64bits(p, bytes); }
 
 const taut__vec_kernels taut__vec_neon = {
-    .to_f16 = to_f16, .to_bf16 = to_bf16, .from_f16 = from_f16, .from_bf16 = from_bf16,
-    .add = add, .add_f16 = add_f16, .add_bf16 = add_bf16,
-    .scale = scale, .residual = residual, .sum2 = sum2, .sum2_over = sum2_over, .max_abs = max_abs, .hash = hash,
+    .to_f16 = to_f16,
+    .to_bf16 = to_bf16,
+    .from_f16 = from_f16,
+    .from_bf16 = from_bf16,
+    .add = add,
+    .add_f16 = add_f16,
+    .add_bf16 = add_bf16,
+    .scale = scale,
+    .residual = residual,
+    .sum2 = sum2,
+    .sum2_over = sum2_over,
+    .max_abs = max_abs,
+    .hash = hash,
 };

@@ -76,7 +76,17 @@ static float max_abs(const float *x, size_t n)
 static uint64_t hash(const void *p, size_t bytes) { return XXH3_64bits(p, bytes); }
 
 const taut__vec_kernels taut__vec_portable = {
-    .to_f16 = to_f16, .to_bf16 = to_bf16, .from_f16 = from_f16, .from_bf16 = from_bf16,
-    .add = add, .add_f16 = add_f16, .add_bf16 = add_bf16,
-    .scale = scale, .residual = residual, .sum2 = sum2, .sum2_over = sum2_over, .max_abs = max_abs, .hash = hash,
+    .to_f16 = to_f16,
+    .to_bf16 = to_bf16,
+    .from_f16 = from_f16,
+    .from_bf16 = from_bf16,
+    .add = add,
+    .add_f16 = add_f16,
+    .add_bf16 = add_bf16,
+    .scale = scale,
+    .residual = residual,
+    .sum2 = sum2,
+    .sum2_over = sum2_over,
+    .max_abs = max_abs,
+    .hash = hash,
 };

@@ -4,16 +4,18 @@
 #include "../cli.h"
 #include <string.h>
 
-static const char *const candidates[] = {"split",         "grid:rel=0.1",   "grid:rel=0.03",  "grid:rel=0.01",  "grid:rel=0.003", "grid:rel=0.001",
-                                         "grid:rel=3e-4", "grid:rel=1e-4",  "grid:rel=3e-5",  "grid:rel=1e-5",  "grid:rel=1e-6",  "quant:2",
-                                         "quant:3",       "quant:4",        "quant:5",        "quant:6",        "quant:7",        "quant:8"};
+static const char *const candidates[] = {
+    "split",         "grid:rel=0.1",  "grid:rel=0.03", "grid:rel=0.01", "grid:rel=0.003", "grid:rel=0.001",
+    "grid:rel=3e-4", "grid:rel=1e-4", "grid:rel=3e-5", "grid:rel=1e-5", "grid:rel=1e-6",  "quant:2",
+    "quant:3",       "quant:4",       "quant:5",       "quant:6",       "quant:7",        "quant:8"};
 enum { CANDIDATES = sizeof candidates / sizeof *candidates, FIELDS = 64 };
 
 int budget_parse(const char *text, double *rel)
 {
     char *end = NULL;
     *rel = strncmp(text, "rel=", 4) == 0 ? taut__strtod(text + 4, &end) : 0;
-    if (!end || end == text + 4 || *end || !(*rel > 0 && *rel < 1)) return cli_usage("--budget=%s: must be rel=X with 0 < X < 1", text);
+    if (!end || end == text + 4 || *end || !(*rel > 0 && *rel < 1))
+        return cli_usage("--budget=%s: must be rel=X with 0 < X < 1", text);
     return CLI_OK;
 }
 
@@ -30,7 +32,8 @@ int budget_spend(taut_writer *w, const taut_field *fields, size_t n, double rel)
         first[lossy] = lossy * CANDIDATES;
         for (size_t c = 0; c < CANDIDATES; c++) {
             taut_trial t = {.size = sizeof t};
-            if ((s = taut_writer_measure(w, f, candidates[c], &t)) != TAUT_OK) return cli_status(s, "--budget: trying %s", candidates[c]);
+            if ((s = taut_writer_measure(w, f, candidates[c], &t)) != TAUT_OK)
+                return cli_status(s, "--budget: trying %s", candidates[c]);
             error[lossy * CANDIDATES + c] = t.norm2 > 0 ? t.error2 / t.norm2 : t.error2;
             cost[lossy * CANDIDATES + c] = t.bytes;
         }

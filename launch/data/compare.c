@@ -68,7 +68,8 @@ static int make_plan(compare *c, compare_method *m, uint64_t seed, const char *p
     o.window = 0; /* the finest shuffle for all */
     o.budget = full ? NULL : c->budget;
     o.rounds = c->steps ? (m->steps ? m->steps : c->steps) * (uint64_t)c->batch : (uint64_t)c->rounds;
-    if (s == TAUT_OK) s = taut_data_plan_create(m->rule, (size_t)c->shards, (const taut_shard *const *)shard, &o, &plan);
+    if (s == TAUT_OK)
+        s = taut_data_plan_create(m->rule, (size_t)c->shards, (const taut_shard *const *)shard, &o, &plan);
     if (s == TAUT_OK) s = taut_data_plan_save(plan, path);
     *seconds = cli_now() - begin;
     if (s == TAUT_OK) s = taut_data_plan_get_info(plan, &info);
@@ -167,10 +168,11 @@ static int find_steps(compare *c)
     if ((rc = make_plan(c, &probe, 1, path, &seconds)) != CLI_OK) return rc;
     c->samples = probe.samples;
     if ((uint64_t)c->batch > c->samples)
-        return cli_usage("--batch=%lld: a round has %llu samples: must be 1..%llu", (long long)c->batch, (unsigned long long)c->samples,
-                         (unsigned long long)c->samples);
+        return cli_usage("--batch=%lld: a round has %llu samples: must be 1..%llu", (long long)c->batch,
+                         (unsigned long long)c->samples, (unsigned long long)c->samples);
     c->steps = (uint64_t)c->rounds * c->samples / (uint64_t)c->batch;
-    for (size_t i = 0; i < c->methods; i++) c->m[i].steps = c->m[i].whole ? (uint64_t)c->rounds * c->of / (uint64_t)c->batch : c->steps;
+    for (size_t i = 0; i < c->methods; i++)
+        c->m[i].steps = c->m[i].whole ? (uint64_t)c->rounds * c->of / (uint64_t)c->batch : c->steps;
     return CLI_OK;
 }
 
@@ -187,8 +189,10 @@ static void list_methods(compare *c)
     static const char *const usual[] = {"rs2", "static"};
     size_t                   n = c->method.n ? c->method.n : 2;
     if (c->whole) add_method(c, "full", "full, all rounds over all samples")->whole = true;
-    for (size_t i = 0; i < n; i++) add_method(c, c->method.n ? c->method.item[i] : usual[i], c->method.n ? c->method.item[i] : usual[i]);
-    for (size_t i = 0; i < c->distilled.n; i++) add_method(c, "full", c->distilled.item[i])->data = c->distilled.item[i];
+    for (size_t i = 0; i < n; i++)
+        add_method(c, c->method.n ? c->method.item[i] : usual[i], c->method.n ? c->method.item[i] : usual[i]);
+    for (size_t i = 0; i < c->distilled.n; i++)
+        add_method(c, "full", c->distilled.item[i])->data = c->distilled.item[i];
     if (c->soft) add_method(c, "full", "static, soft labels")->data = c->soft_path;
     add_method(c, "full", "full, same steps and schedule");
 }
@@ -211,7 +215,8 @@ int compare_run(compare *c)
 {
     char command[128];
     int  rc;
-    if (c->method.n + c->distilled.n > COMPARE_METHODS_MAX - 5) return cli_usage("--method, --distilled: given more than %d times", COMPARE_METHODS_MAX - 5);
+    if (c->method.n + c->distilled.n > COMPARE_METHODS_MAX - 5)
+        return cli_usage("--method, --distilled: given more than %d times", COMPARE_METHODS_MAX - 5);
     snprintf(c->folder, sizeof c->folder, "/tmp/taut-compare-XXXXXX");
     if (!mkdtemp(c->folder)) return cli_fail("%s: no folder for plans and logs", c->folder);
     snprintf(c->soft_path, sizeof c->soft_path, "%s/soft.taut", c->folder);

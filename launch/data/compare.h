@@ -16,12 +16,12 @@ typedef struct compare_run_result {
 
 typedef struct compare_method {
     const char         *rule;
-    const char         *data; /* shards of its own instead of a choice of these: distilled ones; NULL */
+    const char         *data;                /* shards of its own instead of a choice of these: distilled ones; NULL */
     char                name[96], text[200]; /* as typed; as the plan says it */
-    bool                whole; /* as many rounds over everything */
+    bool                whole;               /* as many rounds over everything */
     uint64_t            samples, different, steps, bytes; /* bytes: of its shards */
-    compare_run_result *run; /* one per seed */
-    double              accuracy, accuracy_min, accuracy_max, loss, plan_s, train_s, decoded_per_used, read_bytes; /* means */
+    compare_run_result *run;                              /* one per seed */
+    double accuracy, accuracy_min, accuracy_max, loss, plan_s, train_s, decoded_per_used, read_bytes; /* means */
 } compare_method;
 
 typedef struct compare {

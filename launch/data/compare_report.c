@@ -9,18 +9,23 @@
 static void print_table(const compare *c)
 {
     const compare_method *full = &c->m[c->methods - 1];
-    printf("%s, budget %s: %llu of %llu samples a round, %lld rounds = %llu steps of %lld samples, %lld seed%s; shards of %.2f MB\n\n", c->model, c->budget,
-           (unsigned long long)c->samples, (unsigned long long)c->of, (long long)c->rounds, (unsigned long long)c->steps, (long long)c->batch,
-           (long long)c->seeds, c->seeds == 1 ? "" : "s", (double)c->shard_bytes / 1e6);
-    printf("| method | samples a round | different | steps | %s | spread | loss_val | against full | choose s | train s | MB of shards | MB read | decoded per used |\n",
+    printf("%s, budget %s: %llu of %llu samples a round, %lld rounds = %llu steps of %lld samples, %lld seed%s; shards "
+           "of %.2f MB\n\n",
+           c->model, c->budget, (unsigned long long)c->samples, (unsigned long long)c->of, (long long)c->rounds,
+           (unsigned long long)c->steps, (long long)c->batch, (long long)c->seeds, c->seeds == 1 ? "" : "s",
+           (double)c->shard_bytes / 1e6);
+    printf("| method | samples a round | different | steps | %s | spread | loss_val | against full | choose s | train "
+           "s | MB of shards | MB read | decoded per used |\n",
            c->text ? "loss" : "accuracy %");
     printf("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     for (size_t i = 0; i < c->methods; i++) {
         const compare_method *m = &c->m[i];
         double                value = c->text ? m->loss : m->accuracy;
-        printf("| %s | %llu | %llu | %llu | %.*f | %.2f | %.4f | %+.*f | %.3f | %.1f | %.2f | %.2f | %.2f |\n", m->name, (unsigned long long)m->samples,
-               (unsigned long long)m->different, (unsigned long long)m->steps, c->text ? 4 : 2, value, m->accuracy_max - m->accuracy_min, m->loss,
-               c->text ? 4 : 2, value - (c->text ? full->loss : full->accuracy), m->plan_s, m->train_s, (double)m->bytes / 1e6, m->read_bytes / 1e6, m->decoded_per_used);
+        printf("| %s | %llu | %llu | %llu | %.*f | %.2f | %.4f | %+.*f | %.3f | %.1f | %.2f | %.2f | %.2f |\n", m->name,
+               (unsigned long long)m->samples, (unsigned long long)m->different, (unsigned long long)m->steps,
+               c->text ? 4 : 2, value, m->accuracy_max - m->accuracy_min, m->loss, c->text ? 4 : 2,
+               value - (c->text ? full->loss : full->accuracy), m->plan_s, m->train_s, (double)m->bytes / 1e6,
+               m->read_bytes / 1e6, m->decoded_per_used);
     }
 }
 
@@ -64,9 +69,15 @@ static int draw(const compare *c, const char *csv)
 {
     FILE *p = popen("gnuplot 2>/dev/null", "w");
     if (p) {
-        fprintf(p, "set terminal svg size 720,440 background '#ffffff'\nset output '%s'\nset datafile separator ','\nset key bottom right\n", c->figure);
-        fprintf(p, "set xlabel 'rounds of %llu samples'\nset ylabel '%s'\nset grid\n", (unsigned long long)c->samples, c->text ? "validation loss" : "validation accuracy, %");
-        fprintf(p, "plot for [i=2:%zu] '%s' using 1:i with linespoints pointsize 0.5 linewidth 2 title columnheader(i)\n", c->methods + 1, csv);
+        fprintf(p,
+                "set terminal svg size 720,440 background '#ffffff'\nset output '%s'\nset datafile separator ','\nset "
+                "key bottom right\n",
+                c->figure);
+        fprintf(p, "set xlabel 'rounds of %llu samples'\nset ylabel '%s'\nset grid\n", (unsigned long long)c->samples,
+                c->text ? "validation loss" : "validation accuracy, %");
+        fprintf(p,
+                "plot for [i=2:%zu] '%s' using 1:i with linespoints pointsize 0.5 linewidth 2 title columnheader(i)\n",
+                c->methods + 1, csv);
     }
     if (!p || pclose(p) != 0) return cli_fail("--figure=%s: gnuplot is missing, or could not write it", c->figure);
     return CLI_OK;

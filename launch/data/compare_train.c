@@ -59,9 +59,11 @@ static void add_shards(args *a, const compare *c, const char *front)
     free(list);
 }
 
-static void fill_args(args *a, const compare *c, const compare_method *m, const char *plan, const char *log, uint64_t seed)
+static void fill_args(args *a, const compare *c, const compare_method *m, const char *plan, const char *log,
+                      uint64_t seed)
 {
-    uint64_t every = m->steps / (uint64_t)c->rounds, batch = m->samples < (uint64_t)c->batch ? m->samples : (uint64_t)c->batch;
+    uint64_t every = m->steps / (uint64_t)c->rounds,
+             batch = m->samples < (uint64_t)c->batch ? m->samples : (uint64_t)c->batch;
     add_command(a, c);
     if (m->data) add(a, "--data=%s", m->data);
     else add_shards(a, c, "--data=");
@@ -163,7 +165,8 @@ int compare_train(const compare *c, const compare_method *m, const char *plan, u
     fill_args(&a, c, m, plan, log, seed);
     rc = start(&a, out, err);
     if (rc != CLI_OK) rc = tell(err, "taut train: ");
-    else if (!(j = last_line(out)) || !(data = json_object_get(j, "data"))) rc = cli_fail("taut train printed no result");
+    else if (!(j = last_line(out)) || !(data = json_object_get(j, "data")))
+        rc = cli_fail("taut train printed no result");
     else {
         r->seed = seed;
         r->accuracy = 100 * real(j, "accuracy_val");
@@ -208,7 +211,8 @@ int compare_soft(const compare *c)
     add(&a, "data");
     add(&a, "distill");
     add_shards(&a, c, "");
-    snprintf(part, sizeof part, "%lld", (long long)((int64_t)c->samples / classes > 0 ? (int64_t)c->samples / classes : 1));
+    snprintf(part, sizeof part, "%lld",
+             (long long)((int64_t)c->samples / classes > 0 ? (int64_t)c->samples / classes : 1));
     add(&a, "--method=random");
     add(&a, "--soft-labels");
     add(&a, "--per-class=%s", part);

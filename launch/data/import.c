@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 #include <zlib.h>
 
-static const import_format *const formats[] = {&import_jsonl, &import_csv, &import_npy, &import_idx, &import_files, &import_text};
+static const import_format *const formats[] = {&import_jsonl, &import_csv,   &import_npy,
+                                               &import_idx,   &import_files, &import_text};
 enum { FORMATS = sizeof formats / sizeof *formats };
 
 int import_open(import *im)
@@ -18,7 +19,8 @@ int import_open(import *im)
     for (size_t i = 0; i < FORMATS && !im->format; i++) {
         size_t at = strlen(names);
         snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", formats[i]->name);
-        if (im->options->format ? strcmp(im->options->format, formats[i]->name) == 0 : formats[i]->knows(im->input[0])) im->format = formats[i];
+        if (im->options->format ? strcmp(im->options->format, formats[i]->name) == 0 : formats[i]->knows(im->input[0]))
+            im->format = formats[i];
     }
     if (!im->format) return cli_usage("--format=%s: must be one of %s", im->options->format, names);
     return im->format->describe(im);
@@ -212,7 +214,8 @@ void column_length(column *c, uint64_t n)
 
 static taut_type whole_type(int64_t low, int64_t high)
 {
-    if (low >= 0) return high <= UINT8_MAX ? TAUT_U8 : high <= UINT16_MAX ? TAUT_U16 : high <= UINT32_MAX ? TAUT_U32 : TAUT_U64;
+    if (low >= 0)
+        return high <= UINT8_MAX ? TAUT_U8 : high <= UINT16_MAX ? TAUT_U16 : high <= UINT32_MAX ? TAUT_U32 : TAUT_U64;
     if (low >= INT8_MIN && high <= INT8_MAX) return TAUT_I8;
     if (low >= INT16_MIN && high <= INT16_MAX) return TAUT_I16;
     return low >= INT32_MIN && high <= INT32_MAX ? TAUT_I32 : TAUT_I64;

@@ -11,15 +11,15 @@
 enum { IMPORT_FIELDS = 64 };
 
 typedef struct import_options {
-    const char *format;      /* name of a format; NULL: by the look of the first input */
-    const char *split;       /* text: "windows", "lines", "documents"; NULL: windows of a file, documents of a folder */
-    const char *separator;   /* text: documents end with this; NULL: a document is a file. \n and \t are understood */
-    uint64_t    window;      /* text: bytes of a window */
-    const char *label;       /* jsonl, csv: this field holds the classes */
-    cli_list    select;      /* jsonl, csv: only these fields; empty: all */
-    const char *delimiter;   /* csv: one character */
-    bool        bytes;       /* text: any bytes, no check for UTF-8 */
-    bool        float64;     /* jsonl, csv: decimal numbers stay float64; else float32 */
+    const char *format;    /* name of a format; NULL: by the look of the first input */
+    const char *split;     /* text: "windows", "lines", "documents"; NULL: windows of a file, documents of a folder */
+    const char *separator; /* text: documents end with this; NULL: a document is a file. \n and \t are understood */
+    uint64_t    window;    /* text: bytes of a window */
+    const char *label;     /* jsonl, csv: this field holds the classes */
+    cli_list    select;    /* jsonl, csv: only these fields; empty: all */
+    const char *delimiter; /* csv: one character */
+    bool        bytes;     /* text: any bytes, no check for UTF-8 */
+    bool        float64;   /* jsonl, csv: decimal numbers stay float64; else float32 */
 } import_options;
 
 typedef struct import import;
@@ -103,7 +103,7 @@ typedef struct classes {
     bool   sorted;
 } classes;
 int    classes_note(classes *c, const char *name); /* before sorting */
-int    classes_close(classes *c, char **labels);    /* sorts, numbers; labels: one per line */
+int    classes_close(classes *c, char **labels);   /* sorts, numbers; labels: one per line */
 size_t classes_find(const classes *c, const char *name);
 void   classes_free(classes *c);
 

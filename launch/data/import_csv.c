@@ -55,7 +55,8 @@ static int read_record(import_stream *s, const csv *c, record *r, bool *got)
         } else if (ch == '"') {
             quoted = !quoted;
         } else if (ch == c->delimiter && !quoted) {
-            if (r->n == IMPORT_FIELDS) return cli_fail("%s:%llu: more than %d columns", s->path, (unsigned long long)r->line, IMPORT_FIELDS);
+            if (r->n == IMPORT_FIELDS)
+                return cli_fail("%s:%llu: more than %d columns", s->path, (unsigned long long)r->line, IMPORT_FIELDS);
             r->cell.p[r->cell.n++] = 0;
             r->at[r->n++] = r->cell.n;
         } else {
@@ -85,24 +86,23 @@ static void note(column *c, const char *text)
 {
     int64_t whole;
     double  real;
-    if (whole_number(text, &whole))
-        column_whole(c, whole);
-    else if (decimal_number(text, &real))
-        c->real = true;
-    else
-        c->text = true;
+    if (whole_number(text, &whole)) column_whole(c, whole);
+    else if (decimal_number(text, &real)) c->real = true;
+    else c->text = true;
 }
 
 static int names(import *im, csv *c, const record *r, const char *path)
 {
     for (size_t k = 0; k < r->n; k++) {
-        column *col = &c->col[k];
+        column     *col = &c->col[k];
         const char *name = r->cell.p + r->at[k];
         if (k == 0 && strncmp(name, "\xef\xbb\xbf", 3) == 0) name += 3;
-        if (!*name || strlen(name) >= sizeof col->name) return cli_fail("%s:1: column %zu has no name, or one longer than %zu", path, k + 1, sizeof col->name - 1);
+        if (!*name || strlen(name) >= sizeof col->name)
+            return cli_fail("%s:1: column %zu has no name, or one longer than %zu", path, k + 1, sizeof col->name - 1);
         strcpy(col->name, name);
         c->wanted[k] = im->options->select.n == 0;
-        for (size_t i = 0; i < im->options->select.n; i++) c->wanted[k] |= strcmp(name, im->options->select.item[i]) == 0;
+        for (size_t i = 0; i < im->options->select.n; i++)
+            c->wanted[k] |= strcmp(name, im->options->select.item[i]) == 0;
         col->label = strcmp(name, im->options->label ? im->options->label : "label") == 0;
         for (size_t i = 0; i < k; i++)
             if (strcmp(c->col[i].name, name) == 0) return cli_fail("%s:1: two columns are called '%s'", path, name);
@@ -122,9 +122,9 @@ typedef int (*visit)(import *im, csv *c, const record *r, const char *path);
 
 static int each_record(import *im, visit what)
 {
-    csv   *c = im->state;
-    record r = {0};
-    int    rc = CLI_OK;
+    csv           *c = im->state;
+    record         r = {0};
+    int            rc = CLI_OK;
     import_stream *s = malloc(sizeof *s);
     if (!s) return cli_fail("out of memory");
     for (int i = 0; i < im->inputs && rc == CLI_OK; i++) {
@@ -133,14 +133,15 @@ static int each_record(import *im, visit what)
         for (bool first = true; rc == CLI_OK && (rc = read_record(s, c, &r, &got)) == CLI_OK && got; first = false) {
             if (first && c->cols == 0) rc = names(im, c, &r, s->path);
             if (first) {
-                if (rc == CLI_OK && r.n != c->cols) rc = cli_fail("%s:1: %zu columns where the first file has %zu", s->path, r.n, c->cols);
+                if (rc == CLI_OK && r.n != c->cols)
+                    rc = cli_fail("%s:1: %zu columns where the first file has %zu", s->path, r.n, c->cols);
                 continue;
             }
             if (r.n == 1 && r.cell.n == 1 && c->cols > 1) continue; /* an empty line */
             if (r.n != c->cols)
-                rc = cli_fail("%s:%llu: ragged: %zu fields where the first line names %zu", s->path, (unsigned long long)r.line, r.n, c->cols);
-            else
-                rc = what(im, c, &r, s->path);
+                rc = cli_fail("%s:%llu: ragged: %zu fields where the first line names %zu", s->path,
+                              (unsigned long long)r.line, r.n, c->cols);
+            else rc = what(im, c, &r, s->path);
         }
         stream_close(s);
     }
@@ -154,7 +155,9 @@ static int look(import *im, csv *c, const record *r, const char *path)
 {
     size_t tail, bad = taut__utf8_bad(r->raw.p, r->raw.n, false, &tail);
     (void)im;
-    if (bad < r->raw.n) return cli_fail("%s:%llu: not UTF-8: byte 0x%02x", path, (unsigned long long)r->line, (unsigned char)r->raw.p[bad]);
+    if (bad < r->raw.n)
+        return cli_fail("%s:%llu: not UTF-8: byte 0x%02x", path, (unsigned long long)r->line,
+                        (unsigned char)r->raw.p[bad]);
     for (size_t k = 0; k < c->cols; k++) {
         int rc = CLI_OK;
         if (!c->wanted[k]) continue;
@@ -174,7 +177,8 @@ static int describe(import *im)
     if (!c) return cli_fail("out of memory");
     im->state = c;
     c->delimiter = d ? strcmp(d, "\\t") == 0 ? '\t' : *d : import_ends_with(im->input[0], ".tsv") ? '\t' : ',';
-    if (d && c->delimiter != '\t' && strlen(d) != 1) return cli_usage("--delimiter=%s: must be one character, or \\t", d);
+    if (d && c->delimiter != '\t' && strlen(d) != 1)
+        return cli_usage("--delimiter=%s: must be one character, or \\t", d);
     if ((rc = each_record(im, look)) != CLI_OK) return rc;
     if (c->records == 0) return cli_fail("%s: no records behind the line of names", im->input[0]);
     for (size_t k = 0; k < c->cols; k++) {
@@ -218,7 +222,8 @@ static int give(import *im, csv *c, const record *r, const char *path)
             is_whole = true;
         } else {
             is_whole = whole_number(text, &whole);
-            if (!is_whole && !decimal_number(text, &real)) return cli_fail("%s:%llu: changed while it was read", path, (unsigned long long)r->line);
+            if (!is_whole && !decimal_number(text, &real))
+                return cli_fail("%s:%llu: changed while it was read", path, (unsigned long long)r->line);
         }
         put_number(&number[f], field->type, real, whole, is_whole);
         data[f] = &number[f];

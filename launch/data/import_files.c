@@ -6,15 +6,16 @@
 #include <sys/stat.h>
 
 typedef struct folder {
-    char  **file;
-    char  **class; /* borrowed from the list of classes; NULL where there are none */
+    char **file;
+    char **class; /* borrowed from the list of classes; NULL where there are none */
     size_t  n;
     classes classes;
 } folder;
 
 static bool is_image(const char *path)
 {
-    static const char *const tails[] = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"};
+    static const char *const tails[] = {".jpg", ".jpeg", ".png",  ".webp", ".gif",
+                                        ".bmp", ".tif",  ".tiff", ".ppm",  ".pgm"};
     for (size_t i = 0; i < sizeof tails / sizeof *tails; i++)
         if (import_ends_with(path, tails[i])) return true;
     return false;
@@ -84,7 +85,8 @@ static int describe(import *im)
     im->field[0].kind = TAUT_KIND_FILE;
     im->field[0].variable = 1;
     for (size_t i = 0; i < d->n; i++)
-        if (!d->class[i] && d->classes.n) return cli_fail("%s: lies in no sub-folder, where others have one that names their class", d->file[i]);
+        if (!d->class[i] && d->classes.n)
+            return cli_fail("%s: lies in no sub-folder, where others have one that names their class", d->file[i]);
     if (!d->classes.n) return CLI_OK;
     if ((rc = classes_close(&d->classes, &im->labels)) != CLI_OK) return rc;
     im->fields = 2;
@@ -120,8 +122,8 @@ static int feed(import *im)
     import_buffer b = {0};
     int           rc = CLI_OK;
     for (size_t i = 0; i < d->n && rc == CLI_OK; i++) {
-        uint16_t    class = d->class[i] ? (uint16_t)classes_find(&d->classes, d->class[i]) : 0;
-        uint8_t     label[2] = {(uint8_t)class, (uint8_t)(class >> 8)};
+        uint16_t class = d->class[i] ? (uint16_t)classes_find(&d->classes, d->class[i]) : 0;
+        uint8_t     label[2] = {(uint8_t) class, (uint8_t)(class >> 8)};
         const void *data[2] = {NULL, label};
         size_t      bytes[2] = {0, taut_type_bytes(im->field[1].type)};
         if ((rc = read_file(d->file[i], &b)) != CLI_OK) break;
@@ -144,4 +146,5 @@ static void release(import *im)
     free(d);
 }
 
-const import_format import_files = {"files", "folders of images or of any files, passed through", knows, describe, feed, release};
+const import_format import_files = {"files", "folders of images or of any files, passed through", knows, describe, feed,
+                                    release};

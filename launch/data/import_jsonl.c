@@ -29,10 +29,8 @@ static bool is_number(const json_t *v) { return json_is_number(v) || json_is_boo
 
 static void note_number(column *c, const json_t *v)
 {
-    if (json_is_real(v))
-        c->real = true;
-    else
-        column_whole(c, json_is_boolean(v) ? json_is_true(v) : (int64_t)json_integer_value(v));
+    if (json_is_real(v)) c->real = true;
+    else column_whole(c, json_is_boolean(v) ? json_is_true(v) : (int64_t)json_integer_value(v));
 }
 
 static int note(column *c, const json_t *v, place p)
@@ -54,7 +52,8 @@ static int note(column *c, const json_t *v, place p)
         c->text = true;
         return CLI_OK;
     }
-    if (!is_number(v)) return fault(p, c->name, json_is_null(v) ? "null" : "neither a string, a number nor an array of numbers");
+    if (!is_number(v))
+        return fault(p, c->name, json_is_null(v) ? "null" : "neither a string, a number nor an array of numbers");
     if (c->text) return fault(p, c->name, "a number, and a string in an earlier line");
     note_number(c, v);
     return CLI_OK;
@@ -71,14 +70,18 @@ static int choose(import *im, jsonl *j, json_t *object, place p)
         for (size_t i = 0; i < im->options->select.n; i++) wanted |= strcmp(key, im->options->select.item[i]) == 0;
         wanted |= im->options->label && strcmp(key, im->options->label) == 0;
         if (!wanted) continue;
-        if (j->cols == IMPORT_FIELDS) return cli_fail("%s:%llu: more than %d fields; --select chooses some", p.path, (unsigned long long)p.line, IMPORT_FIELDS);
+        if (j->cols == IMPORT_FIELDS)
+            return cli_fail("%s:%llu: more than %d fields; --select chooses some", p.path, (unsigned long long)p.line,
+                            IMPORT_FIELDS);
         if (!*key || strlen(key) >= TAUT_FIELD_NAME) return fault(p, key, "a name of 1..47 bytes is needed");
         strcpy(j->col[j->cols].name, key);
         j->col[j->cols++].label = strcmp(key, im->options->label ? im->options->label : "label") == 0;
     }
     for (size_t i = 0; i < im->options->select.n; i++)
-        if (!json_object_get(object, im->options->select.item[i])) return fault(p, im->options->select.item[i], "is not there");
-    if (im->options->label && !json_object_get(object, im->options->label)) return fault(p, im->options->label, "is not there");
+        if (!json_object_get(object, im->options->select.item[i]))
+            return fault(p, im->options->select.item[i], "is not there");
+    if (im->options->label && !json_object_get(object, im->options->label))
+        return fault(p, im->options->label, "is not there");
     return j->cols ? CLI_OK : cli_fail("%s:%llu: an object without fields", p.path, (unsigned long long)p.line);
 }
 
@@ -104,11 +107,11 @@ static int each_line(import *im, visit what)
             if (blank(&b)) continue;
             object = json_loadb(b.p, b.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
             if (!object)
-                rc = cli_fail("%s:%llu: invalid JSON: %s (column %d)", s->path, (unsigned long long)s->line, e.text, e.column);
+                rc = cli_fail("%s:%llu: invalid JSON: %s (column %d)", s->path, (unsigned long long)s->line, e.text,
+                              e.column);
             else if (!json_is_object(object))
                 rc = cli_fail("%s:%llu: not a JSON object", s->path, (unsigned long long)s->line);
-            else
-                rc = what(im, j, object, (place){s->path, s->line});
+            else rc = what(im, j, object, (place){s->path, s->line});
             json_decref(object);
         }
         stream_close(s);
@@ -158,7 +161,11 @@ static int describe(import *im)
 static int give_number(void *dst, taut_type t, const json_t *v)
 {
     bool whole = !json_is_real(v);
-    put_number(dst, t, json_is_real(v) ? json_real_value(v) : 0, json_is_boolean(v) ? json_is_true(v) : whole ? (int64_t)json_integer_value(v) : 0, whole);
+    put_number(dst, t, json_is_real(v) ? json_real_value(v) : 0,
+               json_is_boolean(v) ? json_is_true(v)
+               : whole            ? (int64_t)json_integer_value(v)
+                                  : 0,
+               whole);
     return CLI_OK;
 }
 
@@ -185,8 +192,7 @@ static int give(import *im, jsonl *j, json_t *object, place p)
         } else {
             if (json_is_string(v))
                 put_number(&number[k], f->type, 0, (int64_t)classes_find(&j->classes, json_string_value(v)), true);
-            else
-                give_number(&number[k], f->type, v);
+            else give_number(&number[k], f->type, v);
             data[k] = &number[k];
             bytes[k] = size;
         }

@@ -19,8 +19,9 @@ static int read_type(const char *path, const char *descr, tensor *t)
     static const struct {
         const char *name;
         taut_type   type;
-    } types[] = {{"u1", TAUT_U8}, {"i1", TAUT_I8}, {"b1", TAUT_U8}, {"u2", TAUT_U16}, {"i2", TAUT_I16}, {"u4", TAUT_U32}, {"i4", TAUT_I32},
-                 {"u8", TAUT_U64}, {"i8", TAUT_I64}, {"f4", TAUT_FLOAT32}, {"f8", TAUT_FLOAT64}};
+    } types[] = {{"u1", TAUT_U8},  {"i1", TAUT_I8},      {"b1", TAUT_U8},     {"u2", TAUT_U16},
+                 {"i2", TAUT_I16}, {"u4", TAUT_U32},     {"i4", TAUT_I32},    {"u8", TAUT_U64},
+                 {"i8", TAUT_I64}, {"f4", TAUT_FLOAT32}, {"f8", TAUT_FLOAT64}};
     char order = descr ? descr[0] : 0;
     for (size_t i = 0; order && i < sizeof types / sizeof *types; i++)
         if (strchr("<>|=", order) && strncmp(descr + 1, types[i].name, 2) == 0 && descr[3] == '\'') {
@@ -28,7 +29,8 @@ static int read_type(const char *path, const char *descr, tensor *t)
             t->swap = order == '>' && taut_type_bytes(t->type) > 1;
             return CLI_OK;
         }
-    return cli_fail("%s: elements of type '%.8s': must be one of u1 i1 b1 u2 i2 u4 i4 u8 i8 f4 f8", path, descr ? descr : "?");
+    return cli_fail("%s: elements of type '%.8s': must be one of u1 i1 b1 u2 i2 u4 i4 u8 i8 f4 f8", path,
+                    descr ? descr : "?");
 }
 
 static int read_shape(const char *path, const char *at, tensor *t)
@@ -56,7 +58,8 @@ static int read_head(import_stream *s, tensor *t)
     size_t        n;
     int           rc = tensors_read(s, begin, 10, "its .npy header");
     if (rc != CLI_OK) return rc;
-    if (memcmp(begin, "\x93NUMPY", 6) != 0 || begin[6] < 1 || begin[6] > 3) return cli_fail("%s: not a .npy file of version 1 to 3", s->path);
+    if (memcmp(begin, "\x93NUMPY", 6) != 0 || begin[6] < 1 || begin[6] > 3)
+        return cli_fail("%s: not a .npy file of version 1 to 3", s->path);
     n = begin[8] | (size_t)begin[9] << 8;
     if (begin[6] > 1) {
         if ((rc = tensors_read(s, begin + 10, 2, "its .npy header")) != CLI_OK) return rc;
@@ -68,10 +71,12 @@ static int read_head(import_stream *s, tensor *t)
     descr = entry(head, "'descr': '");
     shape = entry(head, "'shape': (");
     order = entry(head, "'fortran_order': ");
-    if (rc == CLI_OK && (!descr || !shape || !order)) rc = cli_fail("%s: a .npy header without descr, fortran_order and shape", s->path);
+    if (rc == CLI_OK && (!descr || !shape || !order))
+        rc = cli_fail("%s: a .npy header without descr, fortran_order and shape", s->path);
     if (rc == CLI_OK) rc = read_type(s->path, descr, t);
     if (rc == CLI_OK) rc = read_shape(s->path, shape, t);
-    if (rc == CLI_OK && *order == 'T' && t->ndim > 1) rc = cli_fail("%s: stored column by column (fortran_order); save numpy.ascontiguousarray(x)", s->path);
+    if (rc == CLI_OK && *order == 'T' && t->ndim > 1)
+        rc = cli_fail("%s: stored column by column (fortran_order); save numpy.ascontiguousarray(x)", s->path);
     free(head);
     return rc;
 }

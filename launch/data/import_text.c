@@ -31,7 +31,8 @@ static int unescape(const char *typed, text *t)
             c = *++p;
             c = c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c == '0' ? 0 : c;
         }
-        if (t->separator_bytes == sizeof t->separator) return cli_usage("--separator: at most %zu bytes", sizeof t->separator);
+        if (t->separator_bytes == sizeof t->separator)
+            return cli_usage("--separator: at most %zu bytes", sizeof t->separator);
         t->separator[t->separator_bytes++] = c;
     }
     return CLI_OK;
@@ -66,9 +67,11 @@ static int describe(import *im)
     for (int i = 0; i < im->inputs && rc == CLI_OK; i++) rc = add_files(t, im->input[i]);
     if (rc == CLI_OK && im->options->separator) rc = unescape(im->options->separator, t);
     if (rc != CLI_OK) return rc;
-    if (!split) split = t->separator_bytes || (stat(im->input[0], &st) == 0 && S_ISDIR(st.st_mode)) ? "documents" : "windows";
+    if (!split)
+        split = t->separator_bytes || (stat(im->input[0], &st) == 0 && S_ISDIR(st.st_mode)) ? "documents" : "windows";
     t->split = strcmp(split, "windows") == 0 ? WINDOWS : strcmp(split, "lines") == 0 ? LINES : DOCUMENTS;
-    if (t->separator_bytes && t->split != DOCUMENTS) return cli_usage("--separator ends documents; --split=%s makes none", split);
+    if (t->separator_bytes && t->split != DOCUMENTS)
+        return cli_usage("--separator ends documents; --split=%s makes none", split);
     im->fields = 1;
     im->field[0] = (taut_field)TAUT_FIELD_INIT;
     strcpy(im->field[0].name, im->options->bytes ? "bytes" : "text");
@@ -127,8 +130,9 @@ static int feed_file(import *im, const char *path)
             bad = taut__utf8_bad(b.p + checked, b.n - checked, n > 0, &tail);
             if (bad < b.n - checked) {
                 lines += lines_before(b.p + checked, bad);
-                rc = cli_fail("%s: line %llu (byte %llu): not UTF-8: byte 0x%02x; --bytes packs any bytes", path, (unsigned long long)lines + 1,
-                              (unsigned long long)(offset + bad), (unsigned char)b.p[checked + bad]);
+                rc = cli_fail("%s: line %llu (byte %llu): not UTF-8: byte 0x%02x; --bytes packs any bytes", path,
+                              (unsigned long long)lines + 1, (unsigned long long)(offset + bad),
+                              (unsigned char)b.p[checked + bad]);
                 break;
             }
             lines += lines_before(b.p + checked, b.n - checked - tail);
@@ -137,7 +141,9 @@ static int feed_file(import *im, const char *path)
         } else {
             checked = b.n;
         }
-        for (size_t len; rc == CLI_OK && begin < b.n && (len = first_sample(t, im, b.p + begin, b.n - begin, n == 0, seen)) > 0; begin += len, seen = 0)
+        for (size_t len;
+             rc == CLI_OK && begin < b.n && (len = first_sample(t, im, b.p + begin, b.n - begin, n == 0, seen)) > 0;
+             begin += len, seen = 0)
             rc = emit(im, b.p + begin, len);
         seen = b.n - begin;
     }
@@ -162,4 +168,5 @@ static void release(import *im)
     free(t);
 }
 
-const import_format import_text = {"text", "text files or folders: windows, lines or documents", knows, describe, feed, release};
+const import_format import_text = {"text", "text files or folders: windows, lines or documents", knows, describe, feed,
+                                   release};

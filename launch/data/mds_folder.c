@@ -11,14 +11,16 @@
 
 static int take_shard(const char *folder, const char *index, size_t i, json_t *shard, char ***files, size_t *n)
 {
-    json_t     *format = json_object_get(shard, "format"), *raw = json_object_get(shard, "raw_data"), *name = json_object_get(raw, "basename"),
-               *zip = json_object_get(shard, "zip_data");
+    json_t *format = json_object_get(shard, "format"), *raw = json_object_get(shard, "raw_data"),
+           *name = json_object_get(raw, "basename"), *zip = json_object_get(shard, "zip_data");
     struct stat st;
     char      **more, *path;
     size_t      room;
     if (!json_is_string(format) || strcmp(json_string_value(format), "mds") != 0)
-        return cli_fail("%s: shard %zu: format '%s': must be mds", index, i, json_is_string(format) ? json_string_value(format) : "?");
-    if (!json_is_string(name) || strchr(json_string_value(name), '/')) return cli_fail("%s: shard %zu: no basename of its raw_data", index, i);
+        return cli_fail("%s: shard %zu: format '%s': must be mds", index, i,
+                        json_is_string(format) ? json_string_value(format) : "?");
+    if (!json_is_string(name) || strchr(json_string_value(name), '/'))
+        return cli_fail("%s: shard %zu: no basename of its raw_data", index, i);
     room = strlen(folder) + strlen(json_string_value(name)) + 2;
     path = malloc(room);
     more = realloc(*files, (*n + 1) * sizeof *more);
@@ -31,7 +33,8 @@ static int take_shard(const char *folder, const char *index, size_t i, json_t *s
     (*files)[(*n)++] = path;
     if (stat(path, &st) == 0) return CLI_OK;
     if (json_is_object(zip))
-        return cli_fail("%s: shard %zu is compressed (%s), so samples cannot be reached without the ones before: decompress it to %s first, or write it without compression",
+        return cli_fail("%s: shard %zu is compressed (%s), so samples cannot be reached without the ones before: "
+                        "decompress it to %s first, or write it without compression",
                         index, i, json_string_value(json_object_get(zip, "basename")), json_string_value(name));
     return cli_fail("%s: shard %zu: %s: %s", index, i, path, strerror(errno));
 }
@@ -46,12 +49,14 @@ int mds_folder_list(const char *folder, char ***files, size_t *n)
     if (!path) return cli_fail("out of memory");
     snprintf(path, room, "%s/index.json", folder);
     o = json_load_file(path, 0, &why);
-    if (!o) rc = cli_fail("%s: a folder can be indexed if it is a data set of Mosaic Streaming: index.json: %s", folder, why.text);
+    if (!o)
+        rc = cli_fail("%s: a folder can be indexed if it is a data set of Mosaic Streaming: index.json: %s", folder,
+                      why.text);
     shards = json_object_get(o, "shards");
-    if (rc == CLI_OK && json_integer_value(json_object_get(o, "version")) != 2) rc = cli_fail("%s: version must be 2", path);
+    if (rc == CLI_OK && json_integer_value(json_object_get(o, "version")) != 2)
+        rc = cli_fail("%s: version must be 2", path);
     if (rc == CLI_OK && !json_is_array(shards)) rc = cli_fail("%s: no list of shards", path);
-    json_array_foreach(shards, i, shard)
-        if (rc == CLI_OK) rc = take_shard(folder, path, i, shard, files, n);
+    json_array_foreach(shards, i, shard) if (rc == CLI_OK) rc = take_shard(folder, path, i, shard, files, n);
     if (rc == CLI_OK && *n == before) rc = cli_fail("%s: no shards in it", path);
     json_decref(o);
     free(path);

@@ -16,17 +16,24 @@ static double percent(double part, double whole) { return whole > 0 ? 100 * part
 static void print_text(const taut__repeats *r, const taut__repeats_config *c)
 {
     printf("repeats in field %s: %llu samples, %.0f %s\n", r->field, (unsigned long long)r->samples, r->units, r->unit);
-    printf("  exact copies     %12llu samples, %.2f%% of the %s\n", (unsigned long long)r->exact, percent(r->units - r->unique_exact, r->units), r->unit);
+    printf("  exact copies     %12llu samples, %.2f%% of the %s\n", (unsigned long long)r->exact,
+           percent(r->units - r->unique_exact, r->units), r->unit);
     if (r->near)
-        printf("  near copies      %12llu samples more, %.2f%% of the %s (%u-grams, Jaccard of %g or more, verified)\n", (unsigned long long)r->near_more,
-               percent(r->unique_exact - r->unique, r->units), r->unit, c->ngram, c->jaccard);
+        printf("  near copies      %12llu samples more, %.2f%% of the %s (%u-grams, Jaccard of %g or more, verified)\n",
+               (unsigned long long)r->near_more, percent(r->unique_exact - r->unique, r->units), r->unit, c->ngram,
+               c->jaccard);
     printf("  unique U         %12.0f %s\n", r->unique, r->unit);
-    printf("  repeats R        %12.4f  in %g pass%s over everything\n", r->repeats, c->epochs, c->epochs == 1 ? "" : "es");
-    printf("  effective D'     %12.0f %s = U + U*R*(1-exp(-R/R*)), R* = %g (Muennighoff et al. 2023); %.0f summed over groups of copies\n", r->effective, r->unit,
-           TAUT__REPEATS_STAR, r->effective_groups);
-    if (r->most > 1) printf("  most often       %12llu times: sample %llu\n", (unsigned long long)r->most, (unsigned long long)r->most_first);
+    printf("  repeats R        %12.4f  in %g pass%s over everything\n", r->repeats, c->epochs,
+           c->epochs == 1 ? "" : "es");
+    printf("  effective D'     %12.0f %s = U + U*R*(1-exp(-R/R*)), R* = %g (Muennighoff et al. 2023); %.0f summed over "
+           "groups of copies\n",
+           r->effective, r->unit, TAUT__REPEATS_STAR, r->effective_groups);
+    if (r->most > 1)
+        printf("  most often       %12llu times: sample %llu\n", (unsigned long long)r->most,
+               (unsigned long long)r->most_first);
     if (r->warn)
-        printf("warning: %.3g%% of the unique %s are repeated %.0f times on average and make up %.3g%% of all: a small part repeated often harms more than its size "
+        printf("warning: %.3g%% of the unique %s are repeated %.0f times on average and make up %.3g%% of all: a small "
+               "part repeated often harms more than its size "
                "(Hernandez et al. 2022); `taut data plan dedup` leaves copies out\n",
                100 * r->often_unique, r->unit, r->often_copies, 100 * r->often_all);
 }

@@ -47,7 +47,8 @@ static void name_of(const char *path, const taut_field *f, const import *im, cha
     if (f->kind == TAUT_KIND_IMAGE || f->kind == TAUT_KIND_LABEL) {
         snprintf(name, sizeof name, "%s", f->kind == TAUT_KIND_IMAGE ? "image" : "label");
     } else {
-        for (; base[n] && base[n] != '.' && n < 40; n++) name[n] = isalnum((unsigned char)base[n]) || base[n] == '-' ? base[n] : '_';
+        for (; base[n] && base[n] != '.' && n < 40; n++)
+            name[n] = isalnum((unsigned char)base[n]) || base[n] == '-' ? base[n] : '_';
         name[n] = 0;
         if (!n) strcpy(name, "value");
     }
@@ -95,7 +96,8 @@ static int open_one(import *im, int i, int (*head)(import_stream *s, tensor *t))
     if ((rc = head(ts->stream[i], t)) != CLI_OK) return rc;
     if (t->shape[0] == 0) return cli_fail("%s: no samples in it", im->input[i]);
     if (t->shape[0] != ts->tensor[0].shape[0])
-        return cli_fail("%s: %llu samples, but %s has %llu", im->input[i], (unsigned long long)t->shape[0], im->input[0], (unsigned long long)ts->tensor[0].shape[0]);
+        return cli_fail("%s: %llu samples, but %s has %llu", im->input[i], (unsigned long long)t->shape[0],
+                        im->input[0], (unsigned long long)ts->tensor[0].shape[0]);
     bytes = taut_type_bytes(t->type);
     for (int d = 1; d < t->ndim; d++)
         if (__builtin_mul_overflow(bytes, (size_t)t->shape[d], &bytes) || bytes >= UINT32_MAX)

@@ -48,7 +48,8 @@ static size_t draw_class(const image_pool *p, int64_t class, size_t want, uint64
 static int too_few(const image_pool *p, int64_t class, size_t n, int64_t want)
 {
     (void)p;
-    return cli_fail("class %lld has %zu images: %lld of each class were asked for", (long long)class, n, (long long)want);
+    return cli_fail("class %lld has %zu images: %lld of each class were asked for", (long long)class, n,
+                    (long long)want);
 }
 
 int choose_random(const distill_options *o, const image_pool *p, image_choice *c)
@@ -59,13 +60,17 @@ int choose_random(const distill_options *o, const image_pool *p, image_choice *c
     for (int64_t k = 0; rc == CLI_OK && k < p->t.classes; k++) {
         size_t n = draw_class(p, k, (size_t)o->per_class, &state, which);
         if (n < (size_t)o->per_class) rc = too_few(p, k, n, o->per_class);
-        for (size_t i = 0; rc == CLI_OK && i < n; i++) memcpy(c->pixels + ((size_t)(k * o->per_class) + i) * e, p->pixels + which[i] * e, e);
+        for (size_t i = 0; rc == CLI_OK && i < n; i++)
+            memcpy(c->pixels + ((size_t)(k * o->per_class) + i) * e, p->pixels + which[i] * e, e);
     }
     free(which);
     return rc;
 }
 
-typedef struct scored { float score; size_t image; } scored;
+typedef struct scored {
+    float  score;
+    size_t image;
+} scored;
 
 static int falling(const void *a, const void *b)
 {
@@ -85,17 +90,21 @@ int choose_easiest(const distill_options *o, const image_pool *p, taut_torch_jud
     float            *probability = malloc(most * (size_t)p->t.classes * sizeof *probability);
     uint64_t          state = o->seed * 77u + 5;
     taut_torch_images t = p->t;
-    int               rc = which && s && pixels && probability ? make_room(o, p, c) : cli_fail("out of memory for %zu candidates", most);
+    int               rc =
+        which && s && pixels && probability ? make_room(o, p, c) : cli_fail("out of memory for %zu candidates", most);
     for (int64_t k = 0; rc == CLI_OK && k < p->t.classes; k++) {
         size_t      n = draw_class(p, k, most, &state, which);
         taut_status status;
         if (n < (size_t)o->per_class) rc = too_few(p, k, n, o->per_class);
         for (size_t i = 0; i < n; i++) memcpy(pixels + i * e, p->pixels + which[i] * e, e);
         t.pixels = pixels, t.labels = NULL, t.n = n;
-        if (rc == CLI_OK && (status = taut_torch_judge_ask(teacher, &t, 1, probability, NULL)) != TAUT_OK) rc = distill_fail("teacher", status);
-        for (size_t i = 0; rc == CLI_OK && i < n; i++) s[i] = (scored){probability[i * (size_t)p->t.classes + (size_t)k], which[i]};
+        if (rc == CLI_OK && (status = taut_torch_judge_ask(teacher, &t, 1, probability, NULL)) != TAUT_OK)
+            rc = distill_fail("teacher", status);
+        for (size_t i = 0; rc == CLI_OK && i < n; i++)
+            s[i] = (scored){probability[i * (size_t)p->t.classes + (size_t)k], which[i]};
         if (rc == CLI_OK) qsort(s, n, sizeof *s, falling);
-        for (size_t i = 0; rc == CLI_OK && i < (size_t)o->per_class; i++) memcpy(c->pixels + ((size_t)(k * o->per_class) + i) * e, p->pixels + s[i].image * e, e);
+        for (size_t i = 0; rc == CLI_OK && i < (size_t)o->per_class; i++)
+            memcpy(c->pixels + ((size_t)(k * o->per_class) + i) * e, p->pixels + s[i].image * e, e);
     }
     free(which);
     free(s);
@@ -111,7 +120,8 @@ int choose_distilled(const distill_options *o, const image_pool *p, image_choice
     int                       rc = make_room(o, p, c);
     taut_status               s;
     if (rc) return rc;
-    d.per_class = o->per_class, d.seed = o->seed, d.iterations = o->iterations, d.real = o->real, d.filters = o->filters, d.lr = o->lr, d.mirror = o->mirror;
+    d.per_class = o->per_class, d.seed = o->seed, d.iterations = o->iterations, d.real = o->real,
+    d.filters = o->filters, d.lr = o->lr, d.mirror = o->mirror;
     d.progress = distill_progress, d.ctx = word;
     s = taut_torch_distill(&d, &p->t, c->pixels);
     return s == TAUT_OK ? CLI_OK : distill_fail("--method=dm", s);
@@ -132,9 +142,14 @@ int choose_given(const distill_options *o, const image_pool *p, image_choice *c)
 {
     image_pool g = {0};
     int        rc = pool_read(&g, o->from, "--from");
-    if (rc == CLI_OK && (g.t.height != p->t.height || g.t.width != p->t.width || g.t.channels != p->t.channels)) rc = cli_fail("--from=%s: images of another shape than those of the shards", o->from);
-    if (rc == CLI_OK && g.t.classes > p->t.classes) rc = cli_fail("--from=%s: %lld classes: the shards have %lld", o->from, (long long)g.t.classes, (long long)p->t.classes);
-    if (rc == CLI_OK && g.soft && g.t.classes != p->t.classes) rc = cli_fail("--from=%s: soft labels of %lld classes: the shards have %lld", o->from, (long long)g.t.classes, (long long)p->t.classes);
+    if (rc == CLI_OK && (g.t.height != p->t.height || g.t.width != p->t.width || g.t.channels != p->t.channels))
+        rc = cli_fail("--from=%s: images of another shape than those of the shards", o->from);
+    if (rc == CLI_OK && g.t.classes > p->t.classes)
+        rc = cli_fail("--from=%s: %lld classes: the shards have %lld", o->from, (long long)g.t.classes,
+                      (long long)p->t.classes);
+    if (rc == CLI_OK && g.soft && g.t.classes != p->t.classes)
+        rc = cli_fail("--from=%s: soft labels of %lld classes: the shards have %lld", o->from, (long long)g.t.classes,
+                      (long long)p->t.classes);
     if (rc == CLI_OK) {
         c->n = g.t.n, c->accuracy = -1, c->bytes = g.bytes;
         c->pixels = g.pixels, c->labels = g.labels, c->soft = g.soft; /* taken over */

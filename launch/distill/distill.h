@@ -9,13 +9,13 @@
 
 /* Images of shards in memory. */
 typedef struct image_pool {
-    taut_torch_images t;       /* points into the two below */
+    taut_torch_images t; /* points into the two below */
     uint8_t          *pixels;
     int64_t          *labels;
-    float            *soft;    /* of a field `soft` of every shard; NULL = there is none */
+    float            *soft; /* of a field `soft` of every shard; NULL = there is none */
     char              field[TAUT_FIELD_NAME];
-    char             *names;   /* of the classes, as in taut_shard_labels(); NULL = none */
-    uint64_t          bytes;   /* of the shards */
+    char             *names; /* of the classes, as in taut_shard_labels(); NULL = none */
+    uint64_t          bytes; /* of the shards */
 } image_pool;
 
 /* pool_read() : every sample of the shards `list` (joined by commas): a field of u8 images of one shape, and the labels. Exit code; prints why. */
@@ -27,11 +27,11 @@ typedef struct image_choice {
     const char *name;
     uint8_t    *pixels;
     int64_t    *labels;
-    float      *soft;          /* NULL = labels only */
+    float      *soft; /* NULL = labels only */
     size_t      n;
-    double      seconds, cpu_s; /* to make it, teacher included where it was asked */
-    double      accuracy, spread; /* mean over seeds, %; -1 = not judged */
-    uint64_t    bytes, soft_bytes;  /* of its shard, and of the soft labels in it */
+    double      seconds, cpu_s;    /* to make it, teacher included where it was asked */
+    double      accuracy, spread;  /* mean over seeds, %; -1 = not judged */
+    uint64_t    bytes, soft_bytes; /* of its shard, and of the soft labels in it */
 } image_choice;
 void choice_free(image_choice *c);
 
@@ -48,13 +48,14 @@ int choose_random(const distill_options *o, const image_pool *p, image_choice *c
 int choose_easiest(const distill_options *o, const image_pool *p, taut_torch_judge *teacher, image_choice *c);
 int choose_distilled(const distill_options *o, const image_pool *p, image_choice *c);
 int choose_given(const distill_options *o, const image_pool *p, image_choice *c); /* those of the shard o->from */
-int choose_soft(const distill_options *o, const image_pool *p, taut_torch_judge *teacher, image_choice *c); /* adds soft labels */
+int choose_soft(const distill_options *o, const image_pool *p, taut_torch_judge *teacher,
+                image_choice *c); /* adds soft labels */
 
 /* store.c : a shard of a choice; counts its bytes. */
 int store_choice(const distill_options *o, const image_pool *p, image_choice *c, const char *path);
 
 int    distill_progress(void *ctx, int64_t done, int64_t total, double loss); /* ctx: the word in front */
-int    distill_fail(const char *what, taut_status s);                          /* of the shim: prints its sentence */
-double distill_cpu(void);                                                      /* seconds of all threads */
+int    distill_fail(const char *what, taut_status s);                         /* of the shim: prints its sentence */
+double distill_cpu(void);                                                     /* seconds of all threads */
 
 #endif

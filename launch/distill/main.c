@@ -38,12 +38,14 @@ typedef struct run {
     size_t            sets;
 } run;
 
-static int train_judge(run *r, const image_choice *c, const char *word, int64_t steps, int64_t filters, uint64_t seed, taut_torch_judge **judge)
+static int train_judge(run *r, const image_choice *c, const char *word, int64_t steps, int64_t filters, uint64_t seed,
+                       taut_torch_judge **judge)
 {
     taut_torch_judge_config j = TAUT_TORCH_JUDGE_INIT;
     taut_torch_images       t = r->train.t;
     taut_status             s;
-    j.seed = seed, j.filters = filters, j.steps = steps, j.mirror = r->o.mirror, j.progress = distill_progress, j.ctx = (void *)(uintptr_t)word;
+    j.seed = seed, j.filters = filters, j.steps = steps, j.mirror = r->o.mirror, j.progress = distill_progress,
+    j.ctx = (void *)(uintptr_t)word;
     if (c) t.pixels = c->pixels, t.labels = c->labels, t.soft = c->soft, t.n = c->n;
     s = taut_torch_judge_train(&j, &t, judge);
     cli_progress_end(&line);
@@ -76,7 +78,7 @@ static int judge(run *r, image_choice *c)
     for (int64_t k = 0; k < r->o.seeds; k++) {
         taut_torch_judge *j;
         double            a;
-        int               rc = train_judge(r, c, c->name, r->o.judge_steps, r->o.judge_filters, r->o.seed + 100 + (uint64_t)k, &j);
+        int rc = train_judge(r, c, c->name, r->o.judge_steps, r->o.judge_filters, r->o.seed + 100 + (uint64_t)k, &j);
         if (rc == CLI_OK) rc = accuracy_of(r, j, &a);
         taut_torch_judge_destroy(j);
         if (rc) return rc;
@@ -110,18 +112,20 @@ static int make_set(run *r, const char *name, const char *method, bool soft, con
 
 static void table(const run *r)
 {
-    printf("%zu images in %lld classes, %llu bytes\n\n| set | images | bytes | of it soft labels | accuracy %% | spread | seconds | CPU seconds |\n|---|---|---|---|---|---|---|---|\n",
+    printf("%zu images in %lld classes, %llu bytes\n\n| set | images | bytes | of it soft labels | accuracy %% | "
+           "spread | seconds | CPU seconds |\n|---|---|---|---|---|---|---|---|\n",
            r->train.t.n, (long long)r->train.t.classes, (unsigned long long)r->train.bytes);
     for (size_t i = 0; i < r->sets; i++) {
         const image_choice *c = &r->set[i];
-        printf("| %s | %zu | %llu | %llu | ", c->name, c->n, (unsigned long long)c->bytes, (unsigned long long)c->soft_bytes);
+        printf("| %s | %zu | %llu | %llu | ", c->name, c->n, (unsigned long long)c->bytes,
+               (unsigned long long)c->soft_bytes);
         if (c->accuracy >= 0) printf("%.2f | %.2f", c->accuracy, c->spread);
         else printf("|");
         printf(" | %.1f | %.1f |\n", c->seconds, c->cpu_s);
     }
     if (r->teacher && r->validation.t.n)
-        printf("| all images, %lld steps | %zu | %llu | | %.2f | | %.1f | %.1f |\n", (long long)r->o.teacher_steps, r->train.t.n, (unsigned long long)r->train.bytes, r->teacher_accuracy,
-               r->teacher_s, r->teacher_cpu_s);
+        printf("| all images, %lld steps | %zu | %llu | | %.2f | | %.1f | %.1f |\n", (long long)r->o.teacher_steps,
+               r->train.t.n, (unsigned long long)r->train.bytes, r->teacher_accuracy, r->teacher_s, r->teacher_cpu_s);
 }
 
 static void print_json(const run *r)
@@ -160,33 +164,54 @@ static int work(run *r, const char *list)
     int         rc = pool_read(&r->train, list, "shard");
     if (rc == CLI_OK && judged) rc = pool_read(&r->validation, r->o.validation, "--validation");
     if (rc == CLI_OK && judged && r->validation.t.classes > r->train.t.classes)
-        return cli_fail("--validation: class %lld: the training shards have classes 0..%lld", (long long)r->validation.t.classes - 1, (long long)r->train.t.classes - 1);
+        return cli_fail("--validation: class %lld: the training shards have classes 0..%lld",
+                        (long long)r->validation.t.classes - 1, (long long)r->train.t.classes - 1);
     if (rc == CLI_OK && (soft || judged || strcmp(method, "rded") == 0)) rc = make_teacher(r);
     if (rc == CLI_OK && r->o.from) {
         rc = make_set(r, r->o.from, "from", false, NULL);
-        if (rc == CLI_OK) r->o.per_class = (int64_t)(r->set[0].n / (size_t)r->train.t.classes); /* what stands beside it has as many */
+        if (rc == CLI_OK)
+            r->o.per_class =
+                (int64_t)(r->set[0].n / (size_t)r->train.t.classes); /* what stands beside it has as many */
         if (rc == CLI_OK && r->o.per_class < 1) rc = cli_fail("--from=%s: fewer images than classes", r->o.from);
-    } else if (rc == CLI_OK) rc = make_set(r, soft ? strcmp(method, "dm") == 0 ? "dm, soft labels" : strcmp(method, "rded") == 0 ? "rded, soft labels" : "random, soft labels" : method, method, soft, r->o.out);
+    } else if (rc == CLI_OK)
+        rc = make_set(r,
+                      soft ? strcmp(method, "dm") == 0     ? "dm, soft labels"
+                             : strcmp(method, "rded") == 0 ? "rded, soft labels"
+                                                           : "random, soft labels"
+                           : method,
+                      method, soft, r->o.out);
     if (rc || !judged) return rc;
-    snprintf(beside, sizeof beside, "%.4000s.beside%ld.taut", r->o.out ? r->o.out : r->o.from, (long)getpid()); /* only to count their bytes */
+    snprintf(beside, sizeof beside, "%.4000s.beside%ld.taut", r->o.out ? r->o.out : r->o.from,
+             (long)getpid()); /* only to count their bytes */
     if (strcmp(method, "random") != 0 || soft) rc = make_set(r, "random", "random", false, beside);
-    if (rc == CLI_OK && (strcmp(method, "random") != 0 || !soft)) rc = make_set(r, "random, soft labels", "random", true, beside);
+    if (rc == CLI_OK && (strcmp(method, "random") != 0 || !soft))
+        rc = make_set(r, "random, soft labels", "random", true, beside);
     unlink(beside);
     return rc;
 }
 
 int main(int argc, char **argv)
 {
-    run              r = {.o = {.method = "dm", .soft_codec = "quant:8", .per_class = 10, .teacher_steps = 600, .judge_steps = 600, .judge_filters = 64, .seeds = 1, .candidates = 30,
-                                .temperature = 2, .seed = 1}};
+    run              r = {.o = {.method = "dm",
+                                .soft_codec = "quant:8",
+                                .per_class = 10,
+                                .teacher_steps = 600,
+                                .judge_steps = 600,
+                                .judge_filters = 64,
+                                .seeds = 1,
+                                .candidates = 30,
+                                .temperature = 2,
+                                .seed = 1}};
     distill_options *o = &r.o;
     const cli_option options[] = {
         {"o", "OUT.taut", CLI_TEXT, &o->out, "the shard to write", 0, 0, NULL},
         {"from", "FILE", CLI_TEXT, &o->from, "make nothing: judge this set, a shard of images and labels", 0, 0, NULL},
-        {"method", "NAME", CLI_WORD, &o->method, "dm: distribution matching; rded: those a teacher finds easiest; random", 0, 0, "dm|rded|random"},
+        {"method", "NAME", CLI_WORD, &o->method,
+         "dm: distribution matching; rded: those a teacher finds easiest; random", 0, 0, "dm|rded|random"},
         {"per-class", "N", CLI_INT, &o->per_class, "images of each class", 1, 10000, NULL},
         {"soft-labels", NULL, CLI_FLAG, &o->soft, "a teacher's class probabilities as field `soft`", 0, 0, NULL},
-        {"validation", "SHARDS", CLI_TEXT, &o->validation, "judge the set on these, beside random images with and without soft labels", 0, 0, NULL},
+        {"validation", "SHARDS", CLI_TEXT, &o->validation,
+         "judge the set on these, beside random images with and without soft labels", 0, 0, NULL},
         {"seed", "N", CLI_SIZE, &o->seed, "of every choice", 0, 9e15, NULL},
         {"seeds", "N", CLI_INT, &o->seeds, "networks that judge a set", 1, 100, NULL},
         {"iterations", "N", CLI_INT, &o->iterations, "of dm; 0 = 800", 0, 1e6, NULL},
@@ -194,7 +219,8 @@ int main(int argc, char **argv)
         {"filters", "N", CLI_INT, &o->filters, "of dm: width of the random networks; 0 = 64", 0, 1024, NULL},
         {"lr", "X", CLI_REAL, &o->lr, "of dm: step, times images of a class; 0 = 1", 0, 1e6, NULL},
         {"mirror", NULL, CLI_FLAG, &o->mirror, "images may be mirrored: not for digits", 0, 0, NULL},
-        {"candidates", "N", CLI_INT, &o->candidates, "of rded: random images of a class for each one kept", 1, 10000, NULL},
+        {"candidates", "N", CLI_INT, &o->candidates, "of rded: random images of a class for each one kept", 1, 10000,
+         NULL},
         {"temperature", "X", CLI_REAL, &o->temperature, "of soft labels", 0.01, 100, NULL},
         {"soft-codec", "SPEC", CLI_TEXT, &o->soft_codec, "how soft labels are stored", 0, 0, NULL},
         {"teacher-steps", "N", CLI_INT, &o->teacher_steps, "of 128 images", 1, 1e7, NULL},
@@ -204,22 +230,32 @@ int main(int argc, char **argv)
         CLI_END,
     };
     const cli_command cmd = {
-        "taut data distill", "SHARDS", "few images that stand for many",
-        "SHARDS: files *.taut with u8 images and labels, joined by commas. OUT.taut is an ordinary shard: image, label, and with --soft-labels soft.\n"
-        "Columns: bytes of the whole shard, soft labels included; accuracy of a small network that learned nothing else; seconds to make the set,\n"
+        "taut data distill",
+        "SHARDS",
+        "few images that stand for many",
+        "SHARDS: files *.taut with u8 images and labels, joined by commas. OUT.taut is an ordinary shard: image, "
+        "label, and with --soft-labels soft.\n"
+        "Columns: bytes of the whole shard, soft labels included; accuracy of a small network that learned nothing "
+        "else; seconds to make the set,\n"
         "with the teacher's where one was asked. Random images with soft labels are what a distilled set has to beat.\n"
-        "--json: out method per_class classes images bytes seed teacher_accuracy sets[]: set images bytes soft_bytes accuracy spread seconds cpu_s\n\n"
+        "--json: out method per_class classes images bytes seed teacher_accuracy sets[]: set images bytes soft_bytes "
+        "accuracy spread seconds cpu_s\n\n"
         "  taut data distill mnist.taut -o ten.taut --per-class 10 --validation t10k.taut\n",
-        options, 1, 1};
+        options,
+        1,
+        1};
     const char *threads = getenv("OMP_NUM_THREADS");
     long        cores = sysconf(_SC_NPROCESSORS_ONLN);
     int         rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return cli_end(rc);
     if (!o->out && !o->from) return cli_end(cli_usage("-o OUT.taut is missing"));
-    if (o->from && (o->out || !o->validation)) return cli_end(cli_usage("--from=%s: makes nothing: needs --validation, and no -o", o->from));
-    mallopt(M_MMAP_THRESHOLD, 1 << 30); /* tensors come and go by the megabyte: without this a third of the time is page faults */
+    if (o->from && (o->out || !o->validation))
+        return cli_end(cli_usage("--from=%s: makes nothing: needs --validation, and no -o", o->from));
+    mallopt(M_MMAP_THRESHOLD,
+            1 << 30); /* tensors come and go by the megabyte: without this a third of the time is page faults */
     mallopt(M_TRIM_THRESHOLD, 2000000000);
-    if (taut_torch_threads(threads ? atoi(threads) : cores > 0 && cores < 1024 ? (int)cores : 1) != TAUT_OK) rc = cli_usage("OMP_NUM_THREADS=%s: %s", threads, taut_torch_last_error());
+    if (taut_torch_threads(threads ? atoi(threads) : cores > 0 && cores < 1024 ? (int)cores : 1) != TAUT_OK)
+        rc = cli_usage("OMP_NUM_THREADS=%s: %s", threads, taut_torch_last_error());
     else rc = work(&r, argv[0]);
     cli_progress_end(&line);
     if (rc == CLI_OK) table(&r);

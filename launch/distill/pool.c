@@ -22,7 +22,9 @@ static int find_field(image_pool *p, const taut_shard *s, size_t *field)
         taut_field d = TAUT_FIELD_INIT;
         taut_shard_field(s, f, &d);
         if (d.kind != TAUT_KIND_IMAGE || d.type != TAUT_U8 || (*p->field && strcmp(d.name, p->field) != 0)) continue;
-        taut_torch_images t = {.channels = d.ndim == 3 ? (int64_t)d.shape[2] : 1, .height = (int64_t)d.shape[0], .width = (int64_t)d.shape[1]};
+        taut_torch_images t = {.channels = d.ndim == 3 ? (int64_t)d.shape[2] : 1,
+                               .height = (int64_t)d.shape[0],
+                               .width = (int64_t)d.shape[1]};
         if (p->t.height && (t.channels != p->t.channels || t.height != p->t.height || t.width != p->t.width))
             return cli_fail("%s: images of another shape than in the first shard", taut_shard_path(s));
         snprintf(p->field, sizeof p->field, "%.*s", (int)sizeof p->field - 1, d.name);
@@ -51,7 +53,8 @@ static int read_soft(image_pool *p, taut_shard *s, taut_reader *r)
     taut_shard_get_info(s, &info);
     taut_shard_field(s, (size_t)field, &d);
     if (d.type != TAUT_FLOAT32 || d.variable) return CLI_OK;
-    if (!(p->soft = malloc((size_t)info.samples * (size_t)d.sample_bytes))) return cli_fail("out of memory for soft labels");
+    if (!(p->soft = malloc((size_t)info.samples * (size_t)d.sample_bytes)))
+        return cli_fail("out of memory for soft labels");
     for (uint64_t b = 0; b < info.blocks; b++) {
         taut_block_view v = {.size = sizeof v};
         taut_status     status = taut_reader_block(r, (size_t)field, b, &v);
@@ -91,7 +94,9 @@ static int read_shard(image_pool *p, taut_shard *s)
     p->t.n += info.samples;
     p->bytes += info.file_bytes;
     for (size_t i = n; i < p->t.n; i++) {
-        if (p->labels[i] < 0 || p->labels[i] >= 1 << 20) return cli_fail("%s: sample %zu: class %lld: must be 0..%d", taut_shard_path(s), i - n, (long long)p->labels[i], (1 << 20) - 1);
+        if (p->labels[i] < 0 || p->labels[i] >= 1 << 20)
+            return cli_fail("%s: sample %zu: class %lld: must be 0..%d", taut_shard_path(s), i - n,
+                            (long long)p->labels[i], (1 << 20) - 1);
         if (p->labels[i] + 1 > p->t.classes) p->t.classes = p->labels[i] + 1;
     }
     return CLI_OK;
@@ -102,7 +107,8 @@ int pool_read(image_pool *p, const char *list, const char *option)
     char *copy = strdup(list), *save = NULL;
     int   rc = copy ? CLI_OK : cli_fail("out of memory");
     p->t.size = sizeof p->t;
-    for (char *path = copy ? strtok_r(copy, ",", &save) : NULL; path && rc == CLI_OK; path = strtok_r(NULL, ",", &save)) {
+    for (char *path = copy ? strtok_r(copy, ",", &save) : NULL; path && rc == CLI_OK;
+         path = strtok_r(NULL, ",", &save)) {
         taut_shard *s;
         taut_status status = taut_shard_open(path, &s);
         if (status != TAUT_OK) rc = cli_status(status, "%s", option);

@@ -20,7 +20,8 @@ static taut_status write_all(taut_writer *w, const image_pool *p, const image_ch
     for (size_t i = 0; s == TAUT_OK && i < c->n; i++) {
         int32_t label = (int32_t)c->labels[i];
         for (size_t k = 0; k < plane; k++)
-            for (size_t ch = 0; ch < channels; ch++) image[k * channels + ch] = c->pixels[(i * channels + ch) * plane + k];
+            for (size_t ch = 0; ch < channels; ch++)
+                image[k * channels + ch] = c->pixels[(i * channels + ch) * plane + k];
         s = taut_writer_add(w, (const void *[]){image, &label, c->soft ? c->soft + i * (size_t)p->t.classes : NULL},
                             (size_t[]){plane * channels, sizeof label, (size_t)p->t.classes * sizeof(float)});
     }
@@ -47,15 +48,18 @@ static int count(image_choice *c, const char *path)
 
 int store_choice(const distill_options *o, const image_pool *p, image_choice *c, const char *path)
 {
-    taut_field          f[3] = {field(p->field, "", TAUT_KIND_IMAGE, TAUT_U8), field("label", "", TAUT_KIND_LABEL, TAUT_I32), field("soft", o->soft_codec, TAUT_KIND_FLOAT, TAUT_FLOAT32)};
+    taut_field f[3] = {field(p->field, "", TAUT_KIND_IMAGE, TAUT_U8), field("label", "", TAUT_KIND_LABEL, TAUT_I32),
+                       field("soft", o->soft_codec, TAUT_KIND_FLOAT, TAUT_FLOAT32)};
     taut_writer_options w = TAUT_WRITER_INIT;
     taut_writer        *writer = NULL;
     char                source[160];
     taut_status         s;
     f[0].ndim = p->t.channels > 1 ? 3 : 2;
-    f[0].shape[0] = (uint64_t)p->t.height, f[0].shape[1] = (uint64_t)p->t.width, f[0].shape[2] = p->t.channels > 1 ? (uint64_t)p->t.channels : 0;
+    f[0].shape[0] = (uint64_t)p->t.height, f[0].shape[1] = (uint64_t)p->t.width,
+    f[0].shape[2] = p->t.channels > 1 ? (uint64_t)p->t.channels : 0;
     f[2].ndim = 1, f[2].shape[0] = (uint64_t)p->t.classes;
-    snprintf(source, sizeof source, "%s, %lld of a class, seed %llu", c->name, (long long)o->per_class, (unsigned long long)o->seed);
+    snprintf(source, sizeof source, "%s, %lld of a class, seed %llu", c->name, (long long)o->per_class,
+             (unsigned long long)o->seed);
     w.source = source, w.labels = p->names;
     s = taut_writer_create(path, c->soft ? 3 : 2, f, &w, &writer);
     if (s == TAUT_OK) s = write_all(writer, p, c);

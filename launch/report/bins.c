@@ -34,7 +34,8 @@ int bins_make_band(const run_log *r, run_column x, run_column y, run_column low,
     b->n = b->each ? (r->steps + b->each - 1) / b->each : 0;
     b->x = calloc(6 * b->n + 1, sizeof *b->x);
     if (!b->x) return cli_fail("out of memory");
-    b->mean = b->x + b->n, b->low = b->mean + b->n, b->high = b->low + b->n, b->from = b->high + b->n, b->to = b->from + b->n;
+    b->mean = b->x + b->n, b->low = b->mean + b->n, b->high = b->low + b->n, b->from = b->high + b->n,
+    b->to = b->from + b->n;
     for (size_t k = 0; k < b->n; k++) fill(r, x, cy, k, b);
     return CLI_OK;
 }
@@ -74,10 +75,10 @@ double axis_at(const axis *a, double v)
 
 static size_t linear_ticks(const axis *a, size_t most, double *tick)
 {
-    double raw = (a->hi - a->lo) / (double)most, unit = pow(10, floor(log10(raw)));
+    double              raw = (a->hi - a->lo) / (double)most, unit = pow(10, floor(log10(raw)));
     static const double clock[] = {60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400};
-    double step = raw <= unit ? unit : raw <= 2 * unit ? 2 * unit : raw <= 5 * unit ? 5 * unit : 10 * unit;
-    size_t n = 0;
+    double              step = raw <= unit ? unit : raw <= 2 * unit ? 2 * unit : raw <= 5 * unit ? 5 * unit : 10 * unit;
+    size_t              n = 0;
     for (size_t k = 0; a->seconds && raw > 30 && k < sizeof clock / sizeof *clock; k++)
         if (clock[k] >= raw) {
             step = clock[k];

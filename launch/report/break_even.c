@@ -18,14 +18,19 @@ typedef struct cost {
 static cost cost_of(const run_log *r)
 {
     size_t first = run_settled(r);
-    cost   c = {.sent = run_mean(r, RUN_STEP_SENT, first), .dense = run_mean(r, RUN_STEP_DENSE, first), .codec_s = run_mean(r, RUN_CODEC_MS, first) / 1e3};
+    cost   c = {.sent = run_mean(r, RUN_STEP_SENT, first),
+                .dense = run_mean(r, RUN_STEP_DENSE, first),
+                .codec_s = run_mean(r, RUN_CODEC_MS, first) / 1e3};
     c.known = isfinite(c.codec_s) && c.dense > 0;
     c.compresses = c.known && c.codec_s > 0 && c.sent < 0.98 * c.dense;
     c.even = c.compresses ? 8 * (c.dense - c.sent) / c.codec_s : NAN;
     return c;
 }
 
-static double seconds(const cost *c, double b, bool dense) { return dense ? 8 * c->dense / b : 8 * c->sent / b + c->codec_s; }
+static double seconds(const cost *c, double b, bool dense)
+{
+    return dense ? 8 * c->dense / b : 8 * c->sent / b + c->codec_s;
+}
 static double bandwidth(int k) { return B_FROM * pow(B_TO / B_FROM, (double)k / (POINTS - 1)); }
 
 static void curve(const cost *c, bool dense, bins *b, double *room)
@@ -46,7 +51,7 @@ static void draw_run(FILE *f, const report *p, size_t i, const cost *c, const ax
 {
     double room[2 * POINTS];
     bins   b;
-    char   class[32], name[300], title[120], text[NUMBER_TEXT];
+    char class[32], name[300], title[120], text[NUMBER_TEXT];
     for (int dense = 0; dense < 2; dense++) {
         curve(c, dense, &b, room);
         snprintf(class, sizeof class, dense ? "s%zu dash" : "s%zu", i);
@@ -73,8 +78,11 @@ static void tell(FILE *f, const run_log *r, const cost *c)
     }
     fputs("<p class='note'>", f);
     html_text(f, r->name);
-    fprintf(f, ": a step sends %s instead of %s, and %s of codec work make that; it pays below <b class='even' data-value='%.9g'>%s</b>.</p>",
-            text_bytes(c->sent, a), text_bytes(c->dense, b), text_seconds(c->codec_s, d), c->even, text_bits(c->even, e));
+    fprintf(f,
+            ": a step sends %s instead of %s, and %s of codec work make that; it pays below <b class='even' "
+            "data-value='%.9g'>%s</b>.</p>",
+            text_bytes(c->sent, a), text_bytes(c->dense, b), text_seconds(c->codec_s, d), c->even,
+            text_bits(c->even, e));
 }
 
 int report_break_even_runs(FILE *f, const report *p)
@@ -86,13 +94,15 @@ int report_break_even_runs(FILE *f, const report *p)
         c[i] = cost_of(&p->run[i]);
         if (!c[i].compresses) continue;
         drawn++;
-        axis_grow(&y, seconds(&c[i], B_FROM, true)), axis_grow(&y, fmin(seconds(&c[i], B_TO, true), seconds(&c[i], B_TO, false)));
+        axis_grow(&y, seconds(&c[i], B_FROM, true)),
+            axis_grow(&y, fmin(seconds(&c[i], B_TO, true), seconds(&c[i], B_TO, false)));
     }
     axis_round(&y);
     figure_begin(f, "break-even", "Where the plan breaks even", NULL);
     if (drawn) {
         legend(f, p);
-        plot_begin(f, "seconds of communication per step over bandwidth, as planned and uncompressed", 260, &x, text_bits, &y, text_seconds, 6);
+        plot_begin(f, "seconds of communication per step over bandwidth, as planned and uncompressed", 260, &x,
+                   text_bits, &y, text_seconds, 6);
         for (size_t i = 0; i < p->runs; i++)
             if (c[i].compresses) draw_run(f, p, i, &c[i], &x, &y, false);
         plot_end(f);
@@ -100,7 +110,8 @@ int report_break_even_runs(FILE *f, const report *p)
     }
     for (size_t i = 0; i < p->runs; i++) tell(f, &p->run[i], &c[i]);
     if (drawn) {
-        figure_note(f, "Time per step = bytes over bandwidth + codec work, from the steps since the last plan. What computing hides, and latency, are not in it.");
+        figure_note(f, "Time per step = bytes over bandwidth + codec work, from the steps since the last plan. What "
+                       "computing hides, and latency, are not in it.");
         chart_data_begin(f, (chart_axis){&x, "bandwidth", "bit/s"}, (chart_axis){&y, "communication", "s"});
         for (size_t i = 0; i < p->runs; i++)
             if (c[i].compresses) draw_run(f, p, i, &c[i], &x, &y, true);

@@ -6,7 +6,10 @@
 
 enum { MOST = 32 };
 
-typedef struct grid { double elements[MOST], gbit[MOST]; size_t rows, columns; } grid;
+typedef struct grid {
+    double elements[MOST], gbit[MOST];
+    size_t rows, columns;
+} grid;
 
 static bool add(double *list, size_t *n, double v)
 {
@@ -54,10 +57,13 @@ int report_break_even_plan(FILE *f, const report *p)
     if (!p->plan) return CLI_OK;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *o = json_array_get(rows, i);
-        if (!add(g.elements, &g.rows, run_number(o, "elements")) || !add(g.gbit, &g.columns, run_number(o, "gbit_per_s")))
-            return cli_fail("%s: break_even[%zu]: more than %d sizes or bandwidths, or no numbers", p->plan_name, i, MOST);
+        if (!add(g.elements, &g.rows, run_number(o, "elements")) ||
+            !add(g.gbit, &g.columns, run_number(o, "gbit_per_s")))
+            return cli_fail("%s: break_even[%zu]: more than %d sizes or bandwidths, or no numbers", p->plan_name, i,
+                            MOST);
     }
-    if (g.rows == 0) return cli_fail("%s: has no \"break_even\": make it with taut plan --break-even --json", p->plan_name);
+    if (g.rows == 0)
+        return cli_fail("%s: has no \"break_even\": make it with taut plan --break-even --json", p->plan_name);
     figure_begin(f, "break-even-plan", "What wins, by bandwidth and size", p->plan_name);
     fputs("<div class='wide'><table class='grid'><tr><th>elements</th>", f);
     for (size_t k = 0; k < g.columns; k++) fprintf(f, "<th>%s</th>", text_bits(1e9 * g.gbit[k], text));
@@ -68,7 +74,9 @@ int report_break_even_plan(FILE *f, const report *p)
         fputs("</tr>", f);
     }
     fputs("</table></div>", f);
-    figure_note(f, "The codec that is fastest for an allreduce of so many elements, all at the budget %s, and how many times faster it is than sending them uncompressed.",
+    figure_note(f,
+                "The codec that is fastest for an allreduce of so many elements, all at the budget %s, and how many "
+                "times faster it is than sending them uncompressed.",
                 run_text(p->plan, "budget"));
     fputs("</figure>", f);
     return CLI_OK;

@@ -53,7 +53,8 @@ static void draw_violations(FILE *f, const error_chart *c)
     for (size_t i = 0; i < c->r->steps; i++) {
         double step = c->r->column[RUN_STEP][i], error = c->r->column[RUN_ERROR][i];
         if (!(c->r->column[RUN_VIOLATIONS][i] > 0) || seen++ % each) continue;
-        snprintf(title, sizeof title, "step %.0f: %s, allowed %s", step, text_real(error, a), text_real(c->r->column[RUN_BUDGET][i], b));
+        snprintf(title, sizeof title, "step %.0f: %s, allowed %s", step, text_real(error, a),
+                 text_real(c->r->column[RUN_BUDGET][i], b));
         plot_dot(f, "over", axis_at(&c->x, step), error > 0 ? axis_at(&c->y, error) : NAN, title);
     }
 }
@@ -72,10 +73,18 @@ static void tell(FILE *f, const error_chart *c)
         return;
     }
     fputs("<p class='note'>", f);
-    fprintf(f, "<span class='violations' data-over='%zu' data-of='%zu'>%s of %s step%s with a budget %s over it</span>%s%s%s%s. ", c->over, c->budgeted,
-            text_count((double)c->over, over), text_count((double)c->budgeted, of), c->budgeted == 1 ? "" : "s", c->over == 1 ? "was" : "were", c->over ? ": step" : "", c->over > 1 ? "s " : c->over ? " " : "", list,
-            c->over > NAMED ? " …" : "");
-    fputs("The error is that of the summed gradient as every rank received it, measured in every step; its shade is the interval of the measurement.</p>", f);
+    fprintf(f,
+            "<span class='violations' data-over='%zu' data-of='%zu'>%s of %s step%s with a budget %s over "
+            "it</span>%s%s%s%s. ",
+            c->over, c->budgeted, text_count((double)c->over, over), text_count((double)c->budgeted, of),
+            c->budgeted == 1 ? "" : "s", c->over == 1 ? "was" : "were", c->over ? ": step" : "",
+            c->over > 1 ? "s "
+            : c->over   ? " "
+                        : "",
+            list, c->over > NAMED ? " …" : "");
+    fputs("The error is that of the summed gradient as every rank received it, measured in every step; its shade is "
+          "the interval of the measurement.</p>",
+          f);
     if (c->over > SHOWN) figure_note(f, "Of %zu violations every %zu-th is marked.", c->over, c->over / SHOWN + 1);
 }
 
@@ -89,17 +98,21 @@ bool report_exact(const run_log *r)
 int report_error(FILE *f, const run_log *r, size_t colour)
 {
     error_chart c = {.r = r};
-    char        class[24], id[32];
-    int         rc = bins_make_band(r, RUN_STEP, RUN_ERROR, RUN_ERROR_LOW, RUN_ERROR_HIGH, &c.error);
+    char class[24], id[32];
+    int rc = bins_make_band(r, RUN_STEP, RUN_ERROR, RUN_ERROR_LOW, RUN_ERROR_HIGH, &c.error);
     if (rc == CLI_OK) rc = bins_make(r, RUN_STEP, RUN_BUDGET, &c.budget);
     if (rc == CLI_OK) axes(&c);
     snprintf(class, sizeof class, "s%zu", colour);
     snprintf(id, sizeof id, "error-%zu", colour);
     if (rc == CLI_OK) {
         figure_begin(f, id, "Error against budget", r->name);
-        fprintf(f, "<p class='legend'><span><i class='key %s'></i>relative squared error, measured</span> <span><i class='key allowed'></i>allowed</span> "
-                   "<span><i class='key over'></i>over the budget</span></p>", class);
-        plot_begin(f, "relative squared error of every step and what the budget allowed", 230, &c.x, text_count, &c.y, text_real, 5);
+        fprintf(f,
+                "<p class='legend'><span><i class='key %s'></i>relative squared error, measured</span> <span><i "
+                "class='key allowed'></i>allowed</span> "
+                "<span><i class='key over'></i>over the budget</span></p>",
+                class);
+        plot_begin(f, "relative squared error of every step and what the budget allowed", 230, &c.x, text_count, &c.y,
+                   text_real, 5);
         draw_series(f, &c, &c.error, class, true);
         draw_series(f, &c, &c.budget, "allowed", false);
         draw_violations(f, &c);

@@ -48,15 +48,20 @@ void decimation_note(FILE *f, const run_log *const *run, size_t runs)
         size_t each = run[i] ? (run[i]->steps + REPORT_BINS - 1) / REPORT_BINS : 0;
         char   a[NUMBER_TEXT], b[NUMBER_TEXT];
         if (each <= 1) continue;
-        figure_note(f, "%s: %s steps are drawn as bins of %s: the line is their mean, the shade reaches from the least to the largest.", run[i]->name,
-                    text_count((double)run[i]->steps, a), text_count((double)each, b));
+        figure_note(f,
+                    "%s: %s steps are drawn as bins of %s: the line is their mean, the shade reaches from the least to "
+                    "the largest.",
+                    run[i]->name, text_count((double)run[i]->steps, a), text_count((double)each, b));
     }
 }
 
 void chart_data_begin(FILE *f, chart_axis x, chart_axis y)
 {
-    fprintf(f, "<script type='application/json'>{\"x\":{\"lo\":%.9g,\"hi\":%.9g,\"log\":%d,\"name\":\"%s\",\"unit\":\"%s\"},"
-               "\"y\":{\"name\":\"%s\",\"unit\":\"%s\"},\"s\":[", x.a->lo, x.a->hi, x.a->log, x.name, x.unit, y.name, y.unit);
+    fprintf(
+        f,
+        "<script type='application/json'>{\"x\":{\"lo\":%.9g,\"hi\":%.9g,\"log\":%d,\"name\":\"%s\",\"unit\":\"%s\"},"
+        "\"y\":{\"name\":\"%s\",\"unit\":\"%s\"},\"s\":[",
+        x.a->lo, x.a->hi, x.a->log, x.name, x.unit, y.name, y.unit);
 }
 
 void chart_data_series(FILE *f, const char *name, const char *class, const bins *b)
@@ -103,10 +108,11 @@ static void grow_y(axis *a, const bins *b, const run_log *r, const line_chart *c
     for (size_t i = 0; c->evals && i < r->evals; i++) axis_grow(a, r->eval[i].loss);
 }
 
-static void draw_run(FILE *f, const line_chart *c, const run_log *r, const bins *b, size_t colour, const axis *x, const axis *y)
+static void draw_run(FILE *f, const line_chart *c, const run_log *r, const bins *b, size_t colour, const axis *x,
+                     const axis *y)
 {
     double *at = calloc(4 * b->n + 1, sizeof *at);
-    char    class[24], title[160], text[NUMBER_TEXT];
+    char class[24], title[160], text[NUMBER_TEXT];
     if (!at) return;
     snprintf(class, sizeof class, "s%zu", colour);
     for (size_t k = 0; k < b->n; k++) {
@@ -118,7 +124,8 @@ static void draw_run(FILE *f, const line_chart *c, const run_log *r, const bins 
     if (b->each > 1) plot_band(f, class, at, at + 2 * b->n, at + 3 * b->n, b->n);
     plot_line(f, class, at, at + b->n, b->n);
     for (size_t i = 0; c->evals && i < r->evals; i++) {
-        snprintf(title, sizeof title, "validation loss %s after step %.0f", text_real(r->eval[i].loss, text), r->eval[i].step);
+        snprintf(title, sizeof title, "validation loss %s after step %.0f", text_real(r->eval[i].loss, text),
+                 r->eval[i].step);
         plot_dot(f, class, axis_at(x, eval_x(r, c->x, r->eval[i].step)), axis_at(y, r->eval[i].loss), title);
     }
     free(at);
@@ -126,11 +133,11 @@ static void draw_run(FILE *f, const line_chart *c, const run_log *r, const bins 
 
 static int draw(FILE *f, const report *p, const line_chart *c)
 {
-    bins           b[REPORT_RUNS];
-    axis           x = {.lo = NAN, .hi = NAN, .seconds = c->x == RUN_TIME_S}, y = {.lo = NAN, .hi = NAN, .log = c->y_log};
+    bins b[REPORT_RUNS];
+    axis x = {.lo = NAN, .hi = NAN, .seconds = c->x == RUN_TIME_S}, y = {.lo = NAN, .hi = NAN, .log = c->y_log};
     const run_log *all[REPORT_RUNS] = {NULL};
-    char           class[24], label[300];
-    int            rc = CLI_OK;
+    char class[24], label[300];
+    int rc = CLI_OK;
     memset(b, 0, sizeof b);
     for (size_t i = 0; i < p->runs && rc == CLI_OK; i++) {
         const run_log *r = all[i] = &p->run[i];
@@ -166,14 +173,17 @@ static int draw(FILE *f, const report *p, const line_chart *c)
 int report_lines(FILE *f, const report *p)
 {
     static const line_chart charts[] = {
-        {"loss-steps", "Loss against steps", "step", "", "loss", "", RUN_STEP, RUN_LOSS, text_count, text_real, false, true,
-         "Dots are the validation loss."},
-        {"loss-time", "Loss against time", "time in steps", "s", "loss", "", RUN_TIME_S, RUN_LOSS, text_seconds, text_real, false, true,
-         "The sum of the steps' times: evaluations and checkpoints between them do not count."},
-        {"loss-bytes", "Loss against bytes sent", "bytes sent by rank 0", "bytes", "loss", "", RUN_SENT, RUN_LOSS, text_bytes, text_real, false, true,
+        {"loss-steps", "Loss against steps", "step", "", "loss", "", RUN_STEP, RUN_LOSS, text_count, text_real, false,
+         true, "Dots are the validation loss."},
+        {"loss-time", "Loss against time", "time in steps", "s", "loss", "", RUN_TIME_S, RUN_LOSS, text_seconds,
+         text_real, false, true, "The sum of the steps' times: evaluations and checkpoints between them do not count."},
+        {"loss-bytes", "Loss against bytes sent", "bytes sent by rank 0", "bytes", "loss", "", RUN_SENT, RUN_LOSS,
+         text_bytes, text_real, false, true,
          "Everything that rank 0 sent for gradients: headers, statistics and the measuring of the link among it."},
-        {"step-ms", "Time of a step", "step", "", "milliseconds", "ms", RUN_STEP, RUN_STEP_MS, text_count, text_ms, true, false, NULL},
-        {"step-bytes", "Bytes of a step", "step", "", "bytes sent by rank 0", "bytes", RUN_STEP, RUN_STEP_SENT, text_count, text_bytes, true, false, NULL},
+        {"step-ms", "Time of a step", "step", "", "milliseconds", "ms", RUN_STEP, RUN_STEP_MS, text_count, text_ms,
+         true, false, NULL},
+        {"step-bytes", "Bytes of a step", "step", "", "bytes sent by rank 0", "bytes", RUN_STEP, RUN_STEP_SENT,
+         text_count, text_bytes, true, false, NULL},
     };
     int rc = CLI_OK;
     for (size_t i = 0; i < sizeof charts / sizeof *charts && rc == CLI_OK; i++) rc = draw(f, p, &charts[i]);

@@ -7,7 +7,8 @@
 #include <string.h>
 
 enum { ROWS_MAX = 80, COLUMNS_MAX = 240, CLASSES = 9, ROW_PX = 15 };
-static const double class_to[CLASSES - 1] = {0.5, 1, 1.5, 2, 3, 4, 8, 16}; /* bits per element: class k is below class_to[k] */
+static const double class_to[CLASSES - 1] = {0.5, 1, 1.5, 2,
+                                             3,   4, 8,   16}; /* bits per element: class k is below class_to[k] */
 
 typedef struct heat {
     const run_log *r;
@@ -48,7 +49,10 @@ static void fill_cell(heat *h, size_t row, size_t column)
     h->bits[at] = n ? sum / (double)n : NAN;
 }
 
-typedef struct sized { double elements; size_t layer; } sized;
+typedef struct sized {
+    double elements;
+    size_t layer;
+} sized;
 
 static int larger(const void *a, const void *b)
 {
@@ -173,8 +177,11 @@ static void draw(FILE *f, const heat *h)
     }
     fprintf(f, "</div><div class='area' style='height:%zupx'>", h->rows * ROW_PX);
     for (size_t i = 0; i < ticks; i++)
-        fprintf(f, "<span class='x%s' style='left:%.2f%%'>%s</span>", i % 2 ? " odd" : "", 100 * axis_at(&x, tick[i]), text_count(tick[i], number));
-    fprintf(f, "<svg viewBox='0 0 1000 %zu' preserveAspectRatio='none' shape-rendering='crispEdges' role='img' aria-label='bits per element of %zu layers over time'>",
+        fprintf(f, "<span class='x%s' style='left:%.2f%%'>%s</span>", i % 2 ? " odd" : "", 100 * axis_at(&x, tick[i]),
+                text_count(tick[i], number));
+    fprintf(f,
+            "<svg viewBox='0 0 1000 %zu' preserveAspectRatio='none' shape-rendering='crispEdges' role='img' "
+            "aria-label='bits per element of %zu layers over time'>",
             h->rows, h->rows);
     for (size_t k = 0; k < h->rows; k++) draw_row(f, h, &x, k);
     fputs("</svg></div></div><p class='axis'>step</p>", f);
@@ -192,11 +199,14 @@ int report_heat(FILE *f, const run_log *r, size_t number)
     } else {
         print_legend(f);
         draw(f, &h);
-        figure_note(f, "What rank 0 sent of a layer's gradient, in bits per element, at %zu moments; 32 is uncompressed.%s", r->looks,
-                    h.each > 1 ? " Neighbouring moments are averaged, so that the chart has room for them." : "");
-        if (h.some > h.rows) figure_note(f, "The %zu largest of %zu layers that were compressed are shown.", h.rows, h.some);
+        figure_note(
+            f, "What rank 0 sent of a layer's gradient, in bits per element, at %zu moments; 32 is uncompressed.%s",
+            r->looks, h.each > 1 ? " Neighbouring moments are averaged, so that the chart has room for them." : "");
+        if (h.some > h.rows)
+            figure_note(f, "The %zu largest of %zu layers that were compressed are shown.", h.rows, h.some);
         if (h.some && h.some < r->layers)
-            figure_note(f, "%zu more layers, %.2g%% of all elements, travelled uncompressed throughout.", r->layers - h.some, 100 * h.plain / h.elements);
+            figure_note(f, "%zu more layers, %.2g%% of all elements, travelled uncompressed throughout.",
+                        r->layers - h.some, 100 * h.plain / h.elements);
         print_data(f, &h);
     }
     fputs("</figure>", f);

@@ -111,14 +111,15 @@ static void tick_texts(FILE *f, char dimension, const axis *a, text_of *text, co
     char number[NUMBER_TEXT];
     for (size_t i = 0; i < n; i++) {
         double at = 100 * axis_at(a, tick[i]);
-        fprintf(f, "<span class='%c%s' style='%s:%.2f%%'>", dimension, dimension == 'x' && i % 2 ? " odd" : "", dimension == 'x' ? "left" : "top",
-                dimension == 'x' ? at : 100 - at);
+        fprintf(f, "<span class='%c%s' style='%s:%.2f%%'>", dimension, dimension == 'x' && i % 2 ? " odd" : "",
+                dimension == 'x' ? "left" : "top", dimension == 'x' ? at : 100 - at);
         html_text(f, text(tick[i], number));
         fputs("</span>", f);
     }
 }
 
-void plot_begin(FILE *f, const char *label, int height_px, const axis *x, text_of *x_text, const axis *y, text_of *y_text, size_t y_ticks)
+void plot_begin(FILE *f, const char *label, int height_px, const axis *x, text_of *x_text, const axis *y,
+                text_of *y_text, size_t y_ticks)
 {
     double tick[2][32];
     size_t nx = axis_ticks(x, 7, tick[0]), ny = axis_ticks(y, y_ticks, tick[1]);
@@ -134,7 +135,10 @@ void plot_begin(FILE *f, const char *label, int height_px, const axis *x, text_o
 
 void plot_end(FILE *f) { fputs("</svg><i class='cross'></i></div></div>", f); }
 
-static void point(FILE *f, bool begin, double x, double y) { fprintf(f, "%c%.1f %.1f", begin ? 'M' : 'L', 1000 * x, 1000 - 1000 * y); }
+static void point(FILE *f, bool begin, double x, double y)
+{
+    fprintf(f, "%c%.1f %.1f", begin ? 'M' : 'L', 1000 * x, 1000 - 1000 * y);
+}
 
 void plot_line(FILE *f, const char *class, const double *x, const double *y, size_t n)
 {

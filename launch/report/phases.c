@@ -3,9 +3,12 @@
 #include "../cli.h"
 #include <math.h>
 
-static const struct { run_column c; const char *name, *class; } phases[] = {
-    {RUN_DATA_MS, "data", "p0"}, {RUN_FORWARD_MS, "forward", "p1"}, {RUN_BACKWARD_MS, "backward", "p2"}, {RUN_WAIT_MS, "waiting for communication", "p3"},
-    {RUN_OPTIMIZER_MS, "optimizer", "p4"}, {RUN_SCALE_MS, "scales", "p5"}};
+static const struct {
+    run_column  c;
+    const char *name, *class;
+} phases[] = {{RUN_DATA_MS, "data", "p0"},           {RUN_FORWARD_MS, "forward", "p1"},
+              {RUN_BACKWARD_MS, "backward", "p2"},   {RUN_WAIT_MS, "waiting for communication", "p3"},
+              {RUN_OPTIMIZER_MS, "optimizer", "p4"}, {RUN_SCALE_MS, "scales", "p5"}};
 enum { PHASES = sizeof phases / sizeof *phases };
 
 static void block(FILE *f, const axis *x, double from, double ms, const char *class, const char *name, const char *key)
@@ -13,8 +16,10 @@ static void block(FILE *f, const axis *x, double from, double ms, const char *cl
     char text[NUMBER_TEXT];
     if (!(ms > 0)) return;
     double left = 100 * axis_at(x, from), width = 100 * axis_at(x, from + ms) - left;
-    fprintf(f, "<div class='block %s' style='left:%.3f%%;width:%.3f%%' data-key='%s' data-value='%.9g' title='%s %s'><span>%s</span></div>", class, left, width, key, ms, name,
-            text_seconds(ms / 1e3, text), width > 9 ? name : "");
+    fprintf(f,
+            "<div class='block %s' style='left:%.3f%%;width:%.3f%%' data-key='%s' data-value='%.9g' title='%s "
+            "%s'><span>%s</span></div>",
+            class, left, width, key, ms, name, text_seconds(ms / 1e3, text), width > 9 ? name : "");
 }
 
 static void row(FILE *f, const run_log *r, const axis *x)
@@ -38,8 +43,9 @@ static void row(FILE *f, const run_log *r, const axis *x)
         block(f, x, begin, waited - begin, "p6", "communication", "communication");
         fprintf(f, "</div><p class='note'>%s of communication in a step of ", text_seconds(comm / 1e3, text));
         fprintf(f, "%s, ", text_seconds(at / 1e3, text));
-        fprintf(f, "%s of it waited for; means of steps %.0f to %.0f</p>", text_seconds(run_mean(r, RUN_WAIT_MS, first) / 1e3, text),
-                r->column[RUN_STEP][first], r->column[RUN_STEP][r->steps - 1]);
+        fprintf(f, "%s of it waited for; means of steps %.0f to %.0f</p>",
+                text_seconds(run_mean(r, RUN_WAIT_MS, first) / 1e3, text), r->column[RUN_STEP][first],
+                r->column[RUN_STEP][r->steps - 1]);
     }
     fputs("</div>", f);
 }
@@ -66,7 +72,8 @@ int report_phases(FILE *f, const report *p)
         if (p->run[i].timed && p->run[i].steps) axis_grow(&x, length_of(&p->run[i]));
     if (!(x.hi > 0)) x.hi = 1;
     fputs("<p class='legend'>", f);
-    for (int k = 0; k < PHASES; k++) fprintf(f, "<span><i class='key %s'></i>%s</span> ", phases[k].class, phases[k].name);
+    for (int k = 0; k < PHASES; k++)
+        fprintf(f, "<span><i class='key %s'></i>%s</span> ", phases[k].class, phases[k].name);
     fputs("<span><i class='key p6'></i>communication under way</span></p><div class='lanes'>", f);
     for (size_t i = 0; i < p->runs; i++) {
         if (!p->run[i].timed || !p->run[i].steps) continue;
@@ -76,10 +83,15 @@ int report_phases(FILE *f, const report *p)
     ticks = axis_ticks(&x, 6, tick);
     fputs("<div class='scale'>", f);
     for (size_t i = 0; drawn && i < ticks; i++)
-        fprintf(f, "<span class='x%s' style='left:%.2f%%'>%s</span>", i % 2 ? " odd" : "", 100 * axis_at(&x, tick[i]), text_seconds(tick[i] / 1e3, text));
+        fprintf(f, "<span class='x%s' style='left:%.2f%%'>%s</span>", i % 2 ? " odd" : "", 100 * axis_at(&x, tick[i]),
+                text_seconds(tick[i] / 1e3, text));
     fputs("</div></div>", f);
-    if (drawn) figure_note(f, "Communication is drawn so that it ends with the wait for it: how long it took is measured, when it began is not in the log. A trace (TAUT_TRACE) has every layer.");
-    if (drawn < p->runs) figure_note(f, "%zu of %zu logs have no phases of steps: earlier versions did not write them.", p->runs - drawn, p->runs);
+    if (drawn)
+        figure_note(f, "Communication is drawn so that it ends with the wait for it: how long it took is measured, "
+                       "when it began is not in the log. A trace (TAUT_TRACE) has every layer.");
+    if (drawn < p->runs)
+        figure_note(f, "%zu of %zu logs have no phases of steps: earlier versions did not write them.", p->runs - drawn,
+                    p->runs);
     fputs("</figure>", f);
     return CLI_OK;
 }

@@ -68,11 +68,24 @@ static void rewind_to(run_log *r, double step)
 
 static bool take_step(run_log *r, const json_t *o)
 {
-    static const struct { run_column c; const char *key; } plain[] = {
-        {RUN_STEP, "step"}, {RUN_LOSS, "loss"}, {RUN_STEP_MS, "step_ms"}, {RUN_ERROR, "rel_err2_metric"}, {RUN_ERROR_LOW, "rel_err2_metric_low"},
-        {RUN_ERROR_HIGH, "rel_err2_metric_high"}, {RUN_BUDGET, "budget"}, {RUN_DATA_MS, "data_ms"}, {RUN_FORWARD_MS, "forward_ms"},
-        {RUN_BACKWARD_MS, "backward_ms"}, {RUN_WAIT_MS, "wait_ms"}, {RUN_OPTIMIZER_MS, "optimizer_ms"}, {RUN_SCALE_MS, "scale_ms"},
-        {RUN_COMM_MS, "comm_ms"}, {RUN_CODEC_MS, "codec_ms"}};
+    static const struct {
+        run_column  c;
+        const char *key;
+    } plain[] = {{RUN_STEP, "step"},
+                 {RUN_LOSS, "loss"},
+                 {RUN_STEP_MS, "step_ms"},
+                 {RUN_ERROR, "rel_err2_metric"},
+                 {RUN_ERROR_LOW, "rel_err2_metric_low"},
+                 {RUN_ERROR_HIGH, "rel_err2_metric_high"},
+                 {RUN_BUDGET, "budget"},
+                 {RUN_DATA_MS, "data_ms"},
+                 {RUN_FORWARD_MS, "forward_ms"},
+                 {RUN_BACKWARD_MS, "backward_ms"},
+                 {RUN_WAIT_MS, "wait_ms"},
+                 {RUN_OPTIMIZER_MS, "optimizer_ms"},
+                 {RUN_SCALE_MS, "scale_ms"},
+                 {RUN_COMM_MS, "comm_ms"},
+                 {RUN_CODEC_MS, "codec_ms"}};
     double step = run_number(o, "step"), *c[RUN_COLUMNS];
     if (!isfinite(step) || step < 0) return bad(r, "a record \"step\" without a number \"step\"");
     if (r->steps && step <= r->column[RUN_STEP][r->steps - 1]) rewind_to(r, step);
@@ -138,7 +151,8 @@ static bool take_layers(run_log *r, const json_t *o)
         int           at = layer_of(r, run_text(l, "name"), i);
         run_cell     *c = &look.cell[at];
         if (isfinite(run_number(l, "elements"))) r->layer[at].elements = run_number(l, "elements");
-        *c = (run_cell){run_number(l, "bits_per_element"), run_number(l, "rel_err2"), codec_of(r, run_text(l, "codec"))};
+        *c =
+            (run_cell){run_number(l, "bits_per_element"), run_number(l, "rel_err2"), codec_of(r, run_text(l, "codec"))};
     }
     r->look[r->looks++] = look;
     return true;
@@ -157,7 +171,8 @@ static void take_end(run_log *r, json_t *o)
     const json_t *all = json_object_get(o, "layers");
     json_decref(r->end);
     r->end = json_incref(o);
-    for (size_t i = 0; i < json_array_size(all); i++) { /* logs of earlier versions say only here how large layers are */
+    for (size_t i = 0; i < json_array_size(all);
+         i++) { /* logs of earlier versions say only here how large layers are */
         const json_t *l = json_array_get(all, i);
         int           at = layer_of(r, run_text(l, "name"), i);
         if (at >= 0) r->layer[at].elements = run_number(l, "elements");
@@ -176,7 +191,8 @@ static bool take(run_log *r, json_t *o)
         r->head = json_incref(o);
         return true;
     }
-    if (!r->head) return bad(r, "is no log of taut train --log: it begins with another record than {\"kind\":\"run\", ...}");
+    if (!r->head)
+        return bad(r, "is no log of taut train --log: it begins with another record than {\"kind\":\"run\", ...}");
     if (strcmp(kind, "step") == 0) return take_step(r, o);
     if (strcmp(kind, "eval") == 0) return take_eval(r, o);
     if (strcmp(kind, "layers") == 0) return take_layers(r, o);

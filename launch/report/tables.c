@@ -96,7 +96,8 @@ static void states(FILE *f, const report *p)
     fputs("<tr><th>state</th>", f);
     for (size_t i = 0; i < p->runs; i++) {
         const run_log *r = &p->run[i];
-        fprintf(f, "<td>%s%s", r->end ? json_is_true(json_object_get(r->end, "diverged")) ? "diverged" : "ended" : "not ended",
+        fprintf(f, "<td>%s%s",
+                r->end ? json_is_true(json_object_get(r->end, "diverged")) ? "diverged" : "ended" : "not ended",
                 r->end && json_is_false(json_object_get(r->end, "identical")) ? ", ranks differ at the end" : "");
         if (r->resumes) fprintf(f, ", resumed %zu time%s", r->resumes, r->resumes == 1 ? "" : "s");
         if (r->repeated) fprintf(f, ", %zu steps done again", r->repeated);
@@ -125,22 +126,29 @@ void report_tiles(FILE *f, const report *p)
 {
     const run_log *r = &p->run[0], *other = p->runs > 1 ? &p->run[p->runs - 1] : NULL;
     char           text[NUMBER_TEXT], more[400], b[NUMBER_TEXT];
-    double         sent = r->steps ? r->column[RUN_SENT][r->steps - 1] : NAN, dense = r->steps ? r->column[RUN_DENSE][r->steps - 1] : NAN;
-    double         ratio = isfinite(value_of(r, "ratio")) ? value_of(r, "ratio") : dense / sent, loss = value_of(r, "loss_val"), over = 0, budgeted = 0;
-    for (size_t i = 0; i < r->steps; i++) over += r->column[RUN_VIOLATIONS][i] > 0, budgeted += isfinite(r->column[RUN_BUDGET][i]);
+    double         sent = r->steps ? r->column[RUN_SENT][r->steps - 1] : NAN,
+           dense = r->steps ? r->column[RUN_DENSE][r->steps - 1] : NAN;
+    double ratio = isfinite(value_of(r, "ratio")) ? value_of(r, "ratio") : dense / sent, loss = value_of(r, "loss_val"),
+           over = 0, budgeted = 0;
+    for (size_t i = 0; i < r->steps; i++)
+        over += r->column[RUN_VIOLATIONS][i] > 0, budgeted += isfinite(r->column[RUN_BUDGET][i]);
     fputs("<div class='tiles'>", f);
     snprintf(more, sizeof more, "%s", r->name);
     if (other && isfinite(value_of(other, "loss_val"))) {
         double theirs = value_of(other, "loss_val"), steps = value_of(other, "steps");
-        if (steps == value_of(r, "steps")) snprintf(more, sizeof more, "%+.2f%% against %s", 100 * (loss / theirs - 1), other->name);
-        else snprintf(more, sizeof more, "%s: %s, after %s steps", other->name, text_real(theirs, text), text_count(steps, b));
+        if (steps == value_of(r, "steps"))
+            snprintf(more, sizeof more, "%+.2f%% against %s", 100 * (loss / theirs - 1), other->name);
+        else
+            snprintf(more, sizeof more, "%s: %s, after %s steps", other->name, text_real(theirs, text),
+                     text_count(steps, b));
     }
     tile(f, "validation loss", text_real(loss, text), more);
     snprintf(more, sizeof more, "%s instead of %s, rank 0", text_bytes(sent, text), text_bytes(dense, b));
     tile(f, "fewer bytes", show_ratio(ratio, text), more);
     snprintf(more, sizeof more, "%s", "median");
     if (other) snprintf(more, sizeof more, "%s in %s", show_ms(value_of(other, "step_ms"), b), other->name);
-    tile(f, "a step", show_ms(isfinite(value_of(r, "step_ms")) ? value_of(r, "step_ms") : run_mean(r, RUN_STEP_MS, 0), text), more);
+    tile(f, "a step",
+         show_ms(isfinite(value_of(r, "step_ms")) ? value_of(r, "step_ms") : run_mean(r, RUN_STEP_MS, 0), text), more);
     if (budgeted > 0) snprintf(more, sizeof more, "of %s with a budget", text_count(budgeted, b));
     else snprintf(more, sizeof more, "no budget was in force");
     tile(f, over == 1 ? "step over the budget" : "steps over the budget", text_count(over, text), more);
@@ -168,8 +176,12 @@ void report_layers(FILE *f, const run_log *r)
     if (json_array_size(all) == 0) return;
     fputs("<details><summary>Layers of ", f);
     html_text(f, r->name);
-    fprintf(f, " (%zu)</summary><div class='wide'><table class='layers'><thead><tr><th>layer</th><th>elements</th><th>codec at the end</th><th>bits per element</th>"
-               "<th>rel_err2</th><th>bytes, all ranks</th></tr></thead><tbody>", json_array_size(all));
+    fprintf(
+        f,
+        " (%zu)</summary><div class='wide'><table class='layers'><thead><tr><th>layer</th><th>elements</th><th>codec "
+        "at the end</th><th>bits per element</th>"
+        "<th>rel_err2</th><th>bytes, all ranks</th></tr></thead><tbody>",
+        json_array_size(all));
     for (size_t i = 0; i < json_array_size(all); i++) {
         const json_t *l = json_array_get(all, i);
         fputs("<tr><th>", f);
@@ -178,7 +190,8 @@ void report_layers(FILE *f, const run_log *r)
         html_text(f, run_text(l, "codec"));
         fprintf(f, "</td><td>%s</td>", text_real(run_number(l, "bits_per_element"), text));
         fprintf(f, "<td>%s</td>", text_real(run_number(l, "rel_err2"), text));
-        fprintf(f, "<td data-value='%.9g'>%s</td></tr>", run_number(l, "bytes_sent"), text_bytes(run_number(l, "bytes_sent"), text));
+        fprintf(f, "<td data-value='%.9g'>%s</td></tr>", run_number(l, "bytes_sent"),
+                text_bytes(run_number(l, "bytes_sent"), text));
     }
     fputs("</tbody></table></div></details>", f);
 }

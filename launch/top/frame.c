@@ -82,7 +82,10 @@ static void spark(screen *s, const run_log *r, run_column c, int width)
 
 /* ---- lines ---- */
 
-static double recent(const run_log *r, run_column c) { return run_mean(r, c, r->steps > RECENT ? r->steps - RECENT : 0); }
+static double recent(const run_log *r, run_column c)
+{
+    return run_mean(r, c, r->steps > RECENT ? r->steps - RECENT : 0);
+}
 static double last(const run_log *r, run_column c) { return r->steps ? r->column[c][r->steps - 1] : NAN; }
 
 static void head(screen *s, const run_log *r)
@@ -93,7 +96,8 @@ static void head(screen *s, const run_log *r)
     color(s, "0");
     end_line(s);
     say(s, "%s, %s parameters, ", run_text(r->head, "model"), text_count(run_number(r->head, "params"), n));
-    say(s, "%s rank%s, codec %s", text_count(run_number(r->head, "ranks"), n), run_number(r->head, "ranks") == 1 ? "" : "s", run_text(r->head, "codec"));
+    say(s, "%s rank%s, codec %s", text_count(run_number(r->head, "ranks"), n),
+        run_number(r->head, "ranks") == 1 ? "" : "s", run_text(r->head, "codec"));
     if (*run_text(r->head, "budget")) say(s, ", budget %s", run_text(r->head, "budget"));
     end_line(s);
 }
@@ -121,19 +125,25 @@ static void progress(screen *s, const run_log *r)
     end_line(s);
 }
 
-static int chart_width(const screen *s) { return s->look->width - 24 < 4 ? 4 : s->look->width - 24 < FRAME_WIDTH_MAX ? s->look->width - 24 : FRAME_WIDTH_MAX; }
+static int chart_width(const screen *s)
+{
+    return s->look->width - 24 < 4 ? 4 : s->look->width - 24 < FRAME_WIDTH_MAX ? s->look->width - 24 : FRAME_WIDTH_MAX;
+}
 
 static void charts(screen *s, const run_log *r)
 {
-    double error = recent(r, RUN_ERROR), budget = recent(r, RUN_BUDGET), over = 0, sent = last(r, RUN_SENT), dense = last(r, RUN_DENSE);
+    double error = recent(r, RUN_ERROR), budget = recent(r, RUN_BUDGET), over = 0, sent = last(r, RUN_SENT),
+           dense = last(r, RUN_DENSE);
     size_t budgeted = 0;
     char   n[NUMBER_TEXT], m[NUMBER_TEXT];
-    for (size_t i = 0; i < r->steps; i++) over += r->column[RUN_VIOLATIONS][i] > 0, budgeted += isfinite(r->column[RUN_BUDGET][i]);
+    for (size_t i = 0; i < r->steps; i++)
+        over += r->column[RUN_VIOLATIONS][i] > 0, budgeted += isfinite(r->column[RUN_BUDGET][i]);
     say(s, "loss   %-16s ", text_real(recent(r, RUN_LOSS), n));
     spark(s, r, RUN_LOSS, chart_width(s));
     end_line(s);
     if (r->evals) {
-        say(s, "       %s in validation, after step %.0f", text_real(r->eval[r->evals - 1].loss, n), r->eval[r->evals - 1].step);
+        say(s, "       %s in validation, after step %.0f", text_real(r->eval[r->evals - 1].loss, n),
+            r->eval[r->evals - 1].step);
         end_line(s);
     }
     say(s, "error  %-16s ", text_real(error, n));
@@ -153,9 +163,12 @@ static void charts(screen *s, const run_log *r)
 
 static void phases(screen *s, const run_log *r)
 {
-    static const struct { run_column c; const char *name, *color, *ascii; } part[] = {
-        {RUN_DATA_MS, "data", "36", "d"}, {RUN_FORWARD_MS, "forward", "34", "f"}, {RUN_BACKWARD_MS, "backward", "35", "b"},
-        {RUN_WAIT_MS, "wait", "31", "w"}, {RUN_OPTIMIZER_MS, "optimizer", "33", "o"}, {RUN_SCALE_MS, "scales", "32", "s"}};
+    static const struct {
+        run_column  c;
+        const char *name, *color, *ascii;
+    } part[] = {{RUN_DATA_MS, "data", "36", "d"},           {RUN_FORWARD_MS, "forward", "34", "f"},
+                {RUN_BACKWARD_MS, "backward", "35", "b"},   {RUN_WAIT_MS, "wait", "31", "w"},
+                {RUN_OPTIMIZER_MS, "optimizer", "33", "o"}, {RUN_SCALE_MS, "scales", "32", "s"}};
     double total = 0, ms;
     int    at = 0, width = chart_width(s);
     char   n[NUMBER_TEXT];
@@ -167,7 +180,8 @@ static void phases(screen *s, const run_log *r)
         if (!((ms = recent(r, part[k].c)) > 0)) continue;
         sum += ms;
         color(s, part[k].color);
-        for (; at < (int)(sum / total * width + 0.5); at++) put(s, s->look->color && s->look->blocks ? "█" : part[k].ascii);
+        for (; at < (int)(sum / total * width + 0.5); at++)
+            put(s, s->look->color && s->look->blocks ? "█" : part[k].ascii);
         color(s, "0");
     }
     end_line(s);
@@ -182,11 +196,15 @@ static void phases(screen *s, const run_log *r)
     end_line(s);
 }
 
-typedef struct ranked { size_t layer; double elements; } ranked;
+typedef struct ranked {
+    size_t layer;
+    double elements;
+} ranked;
 static int larger(const void *a, const void *b)
 {
     const ranked *x = a, *y = b;
-    return x->elements != y->elements ? (x->elements < y->elements) - (x->elements > y->elements) : (x->layer > y->layer) - (x->layer < y->layer);
+    return x->elements != y->elements ? (x->elements < y->elements) - (x->elements > y->elements)
+                                      : (x->layer > y->layer) - (x->layer < y->layer);
 }
 
 /* The largest layers, as many as there are lines left. */
@@ -200,7 +218,8 @@ static void layers(screen *s, const run_log *r)
         free(all);
         return;
     }
-    for (size_t i = 0; i < look->layers; i++) all[i] = (ranked){i, isfinite(r->layer[i].elements) ? r->layer[i].elements : 0};
+    for (size_t i = 0; i < look->layers; i++)
+        all[i] = (ranked){i, isfinite(r->layer[i].elements) ? r->layer[i].elements : 0};
     qsort(all, look->layers, sizeof *all, larger);
     end_line(s);
     color(s, "1");

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SAVING "--checkpoint"
+#define SAVING  "--checkpoint"
 #define LOADING "--resume"
 
 static void model_path(char *dst, const char *file, uint64_t generation)
@@ -89,12 +89,17 @@ static int save_manifest(const options *o, manifest *m, const generations *g)
     return code;
 }
 
-int checkpoint_save(const options *o, const checkpoint_place *at, const taut_torch_model *model, const taut_torch_optim *optim, const taut_comm *comm)
+int checkpoint_save(const options *o, const checkpoint_place *at, const taut_torch_model *model,
+                    const taut_torch_optim *optim, const taut_comm *comm)
 {
     char        own[PATH_MAX], shared[PATH_MAX];
     int64_t     step = at->step;
-    manifest    m = {.step = (uint64_t)step, .ranks = (uint64_t)ranks_count(), .seed = o->seed, .batch = (uint64_t)o->batch,
-                     .samples = at->samples, .data_bytes = at->data_bytes};
+    manifest    m = {.step = (uint64_t)step,
+                     .ranks = (uint64_t)ranks_count(),
+                     .seed = o->seed,
+                     .batch = (uint64_t)o->batch,
+                     .samples = at->samples,
+                     .data_bytes = at->data_bytes};
     generations g = {0};
     stored_sum  sum = {0};
     bool        first = ranks_rank() == 0;
@@ -110,7 +115,8 @@ int checkpoint_save(const options *o, const checkpoint_place *at, const taut_tor
     if (!code) code = stored_checksum(SAVING, own, &sum);
     if (!code && first) code = save_model(shared, step, model, optim);
     if (!code && first) code = stored_checksum(SAVING, shared, &m.model);
-    if (!code && first && !(m.rank = calloc(m.ranks, sizeof *m.rank))) code = fault(CLI_FAILED, SAVING ": out of memory");
+    if (!code && first && !(m.rank = calloc(m.ranks, sizeof *m.rank)))
+        code = fault(CLI_FAILED, SAVING ": out of memory");
     code = ranks_agree(code);
     if (!code) {
         ranks_gather(&sum, sizeof sum, m.rank);
@@ -144,8 +150,8 @@ static int load_manifest(const options *o, manifest *m)
     }
     free(text);
     if (code || (int64_t)m->step < o->steps) return code;
-    return ranks_agree(fault(CLI_USAGE, "--steps=%" PRId64 ": %s is of step %" PRIu64 " already: must be above that", o->steps,
-                             o->checkpoint, m->step));
+    return ranks_agree(fault(CLI_USAGE, "--steps=%" PRId64 ": %s is of step %" PRIu64 " already: must be above that",
+                             o->steps, o->checkpoint, m->step));
 }
 
 /* The file of saved rank `from`, its line checked; the blob is *state, n bytes, inside *data. */
@@ -155,10 +161,12 @@ static int read_state(const char *path, const manifest *m, int from, char **data
     size_t   all;
     int      used = 0, code = stored_read(LOADING, path, SIZE_MAX / 2, data, &all);
     if (code) return code;
-    if (sscanf(*data, "taut-state %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 "%n", &at, &rank, &ranks, &bytes, &used) != 4 ||
+    if (sscanf(*data, "taut-state %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 "%n", &at, &rank, &ranks, &bytes,
+               &used) != 4 ||
         used == 0 || (*data)[used] != '\n' || rank != (uint64_t)from || at != m->step || ranks != m->ranks ||
         bytes != all - (size_t)used - 1)
-        return fault(CLI_FAILED, LOADING ": %s: not the state of rank %d of %" PRIu64 " at step %" PRIu64, path, from, m->ranks, m->step);
+        return fault(CLI_FAILED, LOADING ": %s: not the state of rank %d of %" PRIu64 " at step %" PRIu64, path, from,
+                     m->ranks, m->step);
     *state = *data + used + 1;
     *n = (size_t)bytes;
     return 0;
@@ -172,7 +180,8 @@ static int load_state(const char *path, const manifest *m, int from, bool join, 
     size_t      n = 0;
     taut_status s;
     int         code = read_state(path, m, from, &data, &state, &n);
-    if (!code && (s = join ? taut_state_join(comm, state, n) : taut_state_load(comm, state, n)) != TAUT_OK) code = fault_status(CLI_FAILED, path, taut_last_error(), s);
+    if (!code && (s = join ? taut_state_join(comm, state, n) : taut_state_load(comm, state, n)) != TAUT_OK)
+        code = fault_status(CLI_FAILED, path, taut_last_error(), s);
     free(data);
     return code;
 }
@@ -196,7 +205,8 @@ int checkpoint_place_of(const options *o, checkpoint_place *at)
     return code;
 }
 
-int checkpoint_load(const options *o, checkpoint_place *at, taut_torch_model *model, taut_torch_optim *optim, taut_comm *comm)
+int checkpoint_load(const options *o, checkpoint_place *at, taut_torch_model *model, taut_torch_optim *optim,
+                    taut_comm *comm)
 {
     char        path[PATH_MAX];
     manifest    m = {0};
@@ -213,7 +223,8 @@ int checkpoint_load(const options *o, checkpoint_place *at, taut_torch_model *mo
         code = ranks_agree(code);
     }
     if (!code) {
-        if ((s = taut_torch_load(model, optim, path, NULL)) != TAUT_OK) code = fault_status(CLI_FAILED, LOADING, taut_torch_last_error(), s);
+        if ((s = taut_torch_load(model, optim, path, NULL)) != TAUT_OK)
+            code = fault_status(CLI_FAILED, LOADING, taut_torch_last_error(), s);
         for (int from = ranks_rank(); !code && from < (int)m.ranks; from += ranks_count()) {
             rank_path(path, o->checkpoint, m.generation, from);
             code = load_state(path, &m, from, false, comm);

@@ -27,11 +27,14 @@ typedef struct checkpoint_place {
     size_t   data_bytes;
 } checkpoint_place;
 
-int checkpoint_probe(const options *o); /* can its folder be written to? Asked before the first step, not after the last */
-int checkpoint_save(const options *o, const checkpoint_place *at, const taut_torch_model *model, const taut_torch_optim *optim, const taut_comm *comm);
+int checkpoint_probe(
+    const options *o); /* can its folder be written to? Asked before the first step, not after the last */
+int checkpoint_save(const options *o, const checkpoint_place *at, const taut_torch_model *model,
+                    const taut_torch_optim *optim, const taut_comm *comm);
 
 /* checkpoint_load() : checks every file before the first is loaded. */
-int checkpoint_load(const options *o, checkpoint_place *at, taut_torch_model *model, taut_torch_optim *optim, taut_comm *comm);
+int checkpoint_load(const options *o, checkpoint_place *at, taut_torch_model *model, taut_torch_optim *optim,
+                    taut_comm *comm);
 
 /* checkpoint_place_of() : where the manifest says that the run was, for rank 0 alone, before there is a model; 0, or an exit code after
  *  fault(). */

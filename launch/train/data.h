@@ -14,21 +14,21 @@
 typedef enum data_want { DATA_ANY, DATA_TEXT, DATA_IMAGES } data_want;
 
 typedef struct data {
-    bool     text;    /* tokens; else images */
-    int64_t  classes; /* tokens of the vocabulary, or labels */
-    size_t   n_train, n_val; /* samples. text: a training sample starts at any token; validation windows do not overlap */
-    size_t   elems;          /* values of one sample: text ctx tokens, image channels*height*width */
-    size_t   targets;        /* of one sample: text ctx, image 1 */
-    int      ndim;           /* of one sample: text {ctx}, image {1, height, width} */
+    bool    text;          /* tokens; else images */
+    int64_t classes;       /* tokens of the vocabulary, or labels */
+    size_t n_train, n_val; /* samples. text: a training sample starts at any token; validation windows do not overlap */
+    size_t elems;          /* values of one sample: text ctx tokens, image channels*height*width */
+    size_t targets;        /* of one sample: text ctx, image 1 */
+    int    ndim;           /* of one sample: text {ctx}, image {1, height, width} */
     int64_t  shape[3];
-    uint64_t hash;           /* of everything read; equal on all ranks of a job */
-    char     what[160];      /* one line for people */
+    uint64_t hash;      /* of everything read; equal on all ranks of a job */
+    char     what[160]; /* one line for people */
 
-    uint16_t *tokens; /* text: training part, then validation part */
-    size_t    n_tokens, first_val;
-    uint8_t  *pixels, *labels; /* images: training samples, then validation samples */
-    struct shards *shards;     /* instead of all that (shards.h); NULL = none */
-    float     mean, unit;      /* images: values are (pixel-mean)*unit, measured on the training samples */
+    uint16_t      *tokens; /* text: training part, then validation part */
+    size_t         n_tokens, first_val;
+    uint8_t       *pixels, *labels; /* images: training samples, then validation samples */
+    struct shards *shards;          /* instead of all that (shards.h); NULL = none */
+    float          mean, unit;      /* images: values are (pixel-mean)*unit, measured on the training samples */
 } data;
 
 /* data_open() : path NULL = the text that this machine has (its licence texts). units: "chars" or "bytes" of text.

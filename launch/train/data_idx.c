@@ -51,12 +51,10 @@ static int read_header(gzFile f, const char *path, int ndim, idx *x)
     unsigned char head[4 + 4 * DIMS];
     int           len = 4 + 4 * ndim;
     size_t        all;
-    if (gzread(f, head, (unsigned)len) != len)
-        return fault(CLI_FAILED, "--data: %s: shorter than an IDX header", path);
+    if (gzread(f, head, (unsigned)len) != len) return fault(CLI_FAILED, "--data: %s: shorter than an IDX header", path);
     if (head[0] || head[1] || head[2] != TYPE_UBYTE || head[3] != ndim)
-        return fault(CLI_FAILED,
-                     "--data: %s: magic %02x%02x%02x%02x: must be 0000%02x%02x (IDX, bytes, %d dimensions)", path,
-                     head[0], head[1], head[2], head[3], TYPE_UBYTE, ndim, ndim);
+        return fault(CLI_FAILED, "--data: %s: magic %02x%02x%02x%02x: must be 0000%02x%02x (IDX, bytes, %d dimensions)",
+                     path, head[0], head[1], head[2], head[3], TYPE_UBYTE, ndim, ndim);
     x->each = 1;
     for (int i = 0; i < ndim; i++) {
         const unsigned char *b = head + 4 + 4 * i;
@@ -151,8 +149,8 @@ static int open_pairs(data *d, const char *dir)
     int    code;
     if (!locate(images, sizeof images, dir, "train-images-idx3-ubyte") ||
         !locate(labels, sizeof labels, dir, "train-labels-idx1-ubyte"))
-        return fault(CLI_FAILED,
-                     "--data=%s: needs both train-images-idx3-ubyte[.gz] and train-labels-idx1-ubyte[.gz]", dir);
+        return fault(CLI_FAILED, "--data=%s: needs both train-images-idx3-ubyte[.gz] and train-labels-idx1-ubyte[.gz]",
+                     dir);
     if ((code = append_pair(d, images, labels, &n)) != 0) return code;
     d->n_train = n;
     if (locate(images, sizeof images, dir, "t10k-images-idx3-ubyte")) {
@@ -179,7 +177,10 @@ static int open_file(data *d, const char *images)
     size_t            n = 0;
     int               code;
     if (!at)
-        return fault(CLI_FAILED, "--data=%s: a file of images is called NAME-images-idx3-ubyte[.gz], its labels NAME-labels-idx1-ubyte[.gz]", images);
+        return fault(
+            CLI_FAILED,
+            "--data=%s: a file of images is called NAME-images-idx3-ubyte[.gz], its labels NAME-labels-idx1-ubyte[.gz]",
+            images);
     snprintf(labels, sizeof labels, "%.*slabels-idx1%s", (int)(at - images), images, at + sizeof word - 1);
     if ((code = append_pair(d, images, labels, &n)) != 0) return code;
     if (n < 10) return fault(CLI_FAILED, "--data=%s: %zu images: must be at least 10", images, n);

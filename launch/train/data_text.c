@@ -26,7 +26,13 @@ static const char *packed_as(const unsigned char *p, size_t n)
     static const struct {
         const char *name, *magic;
         size_t      n;
-    } known[] = {{"zstd", "\x28\xb5\x2f\xfd", 4}, {"xz", "\xfd" "7zXZ", 5}, {"bzip2", "BZh", 3}, {"zip", "PK\3\4", 4}};
+    } known[] = {{"zstd", "\x28\xb5\x2f\xfd", 4},
+                 {"xz",
+                  "\xfd"
+                  "7zXZ",
+                  5},
+                 {"bzip2", "BZh", 3},
+                 {"zip", "PK\3\4", 4}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (n >= known[i].n && memcmp(p, known[i].magic, known[i].n) == 0) return known[i].name;
     return NULL;
@@ -56,7 +62,8 @@ static int read_bytes(text *t, gzFile f, const char *path, size_t *got)
     } while (part > 0);
     const char *why = gzerror(f, &error);
     if (error == Z_OK || error == Z_STREAM_END) return 0;
-    return fault(CLI_FAILED, "--data=%s: damaged or truncated after %zu bytes of text: %s", path, *got, error == Z_ERRNO ? strerror(errno) : why);
+    return fault(CLI_FAILED, "--data=%s: damaged or truncated after %zu bytes of text: %s", path, *got,
+                 error == Z_ERRNO ? strerror(errno) : why);
 }
 
 static int append_file(text *t, const char *path, bool skip_binary)
@@ -70,7 +77,8 @@ static int append_file(text *t, const char *path, bool skip_binary)
     gzclose(f);
     if (code) return code;
     packed = packed_as(t->byte + t->n, got);
-    if (packed && !skip_binary) return fault(CLI_FAILED, "--data=%s: compressed with %s: unpack it first; .gz is read as it is", path, packed);
+    if (packed && !skip_binary)
+        return fault(CLI_FAILED, "--data=%s: compressed with %s: unpack it first; .gz is read as it is", path, packed);
     if (skip_binary && (packed || memchr(t->byte + t->n, 0, got < BINARY_PEEK ? got : BINARY_PEEK))) {
         t->skipped++;
         return 0;
@@ -131,8 +139,7 @@ static int tokens_of_chars(data *d, const text *t)
         return fault(CLI_FAILED, "the text has %lld different characters: at most %d; try --tokens bytes",
                      (long long)d->classes, VOCAB_MAX);
     }
-    for (size_t i = 0; i < t->n; i += used)
-        d->tokens[n++] = (uint16_t)number[next_point(t->byte + i, t->n - i, &used)];
+    for (size_t i = 0; i < t->n; i += used) d->tokens[n++] = (uint16_t)number[next_point(t->byte + i, t->n - i, &used)];
     d->n_tokens = n;
     free(number);
     return 0;

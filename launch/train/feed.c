@@ -13,11 +13,11 @@ typedef struct taut_loader taut_loader;
 #endif
 
 struct feed {
-    const data    *d;
-    const options *o;
-    taut_loader   *loader;
-    uint64_t       taken; /* samples, by all ranks in all steps so far */
-    const uint64_t *id; /* of the last batch; the loader's */
+    const data     *d;
+    const options  *o;
+    taut_loader    *loader;
+    uint64_t        taken; /* samples, by all ranks in all steps so far */
+    const uint64_t *id;    /* of the last batch; the loader's */
     size_t          n;
 };
 
@@ -40,11 +40,13 @@ static int open_loader(feed *f, int64_t first)
     c.fields = fields, c.nfields = s->f.text ? 1 : s->f.soft[0] ? 3 : 2;
     c.first_step = (uint64_t)first;
     c.cache_bytes = f->o->data_cache;
-    c.threads = (int32_t)f->o->data_threads, c.ahead = (int32_t)f->o->data_ahead, c.read_delay_us = (int32_t)f->o->read_delay_us;
+    c.threads = (int32_t)f->o->data_threads, c.ahead = (int32_t)f->o->data_ahead,
+    c.read_delay_us = (int32_t)f->o->read_delay_us;
     if (s->f.state_bytes) c.state = s->f.state, c.state_bytes = s->f.state_bytes;
     status = ranks_loader(&c, &f->loader);
     if (status == TAUT_OK) return 0;
-    return ranks_agree(fault_status(status == TAUT_E_RANGE || status == TAUT_E_INVALID ? CLI_USAGE : CLI_FAILED, "--data", taut_last_error(), status));
+    return ranks_agree(fault_status(status == TAUT_E_RANGE || status == TAUT_E_INVALID ? CLI_USAGE : CLI_FAILED,
+                                    "--data", taut_last_error(), status));
 }
 
 static int fill_from_loader(feed *f, data_room *room)
@@ -59,9 +61,12 @@ static int fill_from_loader(feed *f, data_room *room)
     f->id = b.id, f->n = (size_t)b.n;
     weighted = b.n * (uint64_t)ranks_count() != b.all;
     for (uint64_t i = 0; i < b.n; i++) {
-        if (b.bytes[0][i] < (size_t)d->shards->f.width) return fault(CLI_FAILED, "--data: sample %llu is empty: nothing to train on", (unsigned long long)b.id[i]);
-        shards_put(d, room, i, b.data[0][i], b.bytes[0][i], d->text ? 0 : shards_label(b.data[1][i], b.bytes[1][i]), b.id[i] * 0x9e3779b97f4a7c15u + b.round);
-        if (room->soft) memcpy(room->soft + i * (size_t)d->classes, b.data[2][i], (size_t)d->classes * sizeof *room->soft);
+        if (b.bytes[0][i] < (size_t)d->shards->f.width)
+            return fault(CLI_FAILED, "--data: sample %llu is empty: nothing to train on", (unsigned long long)b.id[i]);
+        shards_put(d, room, i, b.data[0][i], b.bytes[0][i], d->text ? 0 : shards_label(b.data[1][i], b.bytes[1][i]),
+                   b.id[i] * 0x9e3779b97f4a7c15u + b.round);
+        if (room->soft)
+            memcpy(room->soft + i * (size_t)d->classes, b.data[2][i], (size_t)d->classes * sizeof *room->soft);
         weighted = weighted || b.weight[i] != 1;
     }
     room->batch.soft = room->soft;
@@ -91,7 +96,8 @@ json_t *feed_report(feed *f, double seconds)
     json_t           *j;
     if (!f->loader) return NULL;
     taut_loader_get_stats(f->loader, &s);
-    sum[0] = s.stall_s - s.first_stall_s, sum[1] = (double)s.used_bytes, sum[2] = (double)s.read_bytes, sum[3] = (double)s.decoded_bytes;
+    sum[0] = s.stall_s - s.first_stall_s, sum[1] = (double)s.used_bytes, sum[2] = (double)s.read_bytes,
+    sum[3] = (double)s.decoded_bytes;
     sum[4] = s.first_stall_s, sum[5] = (double)s.decodes;
     ranks_sum(sum, 6);
     j = json_object();
@@ -117,11 +123,27 @@ static void close_loader(taut_loader *l) { taut_loader_close(l); }
 
 #else
 
-static int     open_loader(feed *f, int64_t first) { (void)first; return fault(CLI_FAILED, "--data=%s: built without zstd", f->o->data); }
-static int     fill_from_loader(feed *f, data_room *room) { (void)room; return fault(CLI_FAILED, "--data=%s: built without zstd", f->o->data); }
-int            feed_place(const feed *f, checkpoint_place *at) { at->samples = f->taken, at->data_bytes = 0; return 0; }
-json_t        *feed_report(feed *f, double seconds) { (void)f, (void)seconds; return NULL; }
-static void    close_loader(taut_loader *l) { (void)l; }
+static int open_loader(feed *f, int64_t first)
+{
+    (void)first;
+    return fault(CLI_FAILED, "--data=%s: built without zstd", f->o->data);
+}
+static int fill_from_loader(feed *f, data_room *room)
+{
+    (void)room;
+    return fault(CLI_FAILED, "--data=%s: built without zstd", f->o->data);
+}
+int feed_place(const feed *f, checkpoint_place *at)
+{
+    at->samples = f->taken, at->data_bytes = 0;
+    return 0;
+}
+json_t *feed_report(feed *f, double seconds)
+{
+    (void)f, (void)seconds;
+    return NULL;
+}
+static void close_loader(taut_loader *l) { (void)l; }
 
 #endif
 

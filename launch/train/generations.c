@@ -16,15 +16,17 @@ static bool digits(const char *s) { return *s && strspn(s, "0123456789") == strl
 /* The generation of a file called NAME.G.model or NAME.G.rankN; 0 = it is no such file. */
 static uint64_t generation_of(const char *entry, const char *name)
 {
-    size_t   n = strlen(name), len;
-    char     number[24];
+    size_t n = strlen(name), len;
+    char   number[24];
     if (strncmp(entry, name, n) != 0 || entry[n] != '.') return 0;
     entry += n + 1;
     len = strspn(entry, "0123456789");
     if (len == 0 || len >= sizeof number - 4 || entry[len] != '.') return 0;
     snprintf(number, sizeof number, "%.*s", (int)len, entry);
     entry += len + 1;
-    if (strcmp(entry, "model") != 0 && strcmp(entry, "model.part") != 0 && !(strncmp(entry, "rank", 4) == 0 && digits(entry + 4))) return 0;
+    if (strcmp(entry, "model") != 0 && strcmp(entry, "model.part") != 0 &&
+        !(strncmp(entry, "rank", 4) == 0 && digits(entry + 4)))
+        return 0;
     return strtoull(number, NULL, 10);
 }
 

@@ -14,7 +14,7 @@ void interrupt_watch(void)
     a.sa_handler = note;
     sigemptyset(&a.sa_mask);
     a.sa_flags = SA_RESTART;
-    sigaction(SIGUSR1, &a, NULL); /* may come twice, from a batch system and through a launcher */
+    sigaction(SIGUSR1, &a, NULL);    /* may come twice, from a batch system and through a launcher */
     a.sa_flags |= (int)SA_RESETHAND; /* the next one finds the default */
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
@@ -23,4 +23,7 @@ void interrupt_watch(void)
 
 int interrupt_seen(void) { return seen; }
 
-const char *interrupt_name(int signal) { return signal == SIGINT ? "SIGINT" : signal == SIGUSR1 ? "SIGUSR1" : "SIGTERM"; }
+const char *interrupt_name(int signal)
+{
+    return signal == SIGINT ? "SIGINT" : signal == SIGUSR1 ? "SIGUSR1" : "SIGTERM";
+}

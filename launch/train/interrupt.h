@@ -5,7 +5,7 @@
 /* interrupt_watch() : from now on. A write beyond the file size limit becomes an error, too, instead of a signal. */
 void interrupt_watch(void);
 
-int         interrupt_seen(void);      /* whichever of them came last; 0 = none */
+int         interrupt_seen(void); /* whichever of them came last; 0 = none */
 const char *interrupt_name(int signal);
 
 #endif

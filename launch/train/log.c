@@ -157,7 +157,8 @@ void log_layers(train_log *log, int64_t step, const taut_comm *comm)
 void log_layers_now_and_then(train_log *log, int64_t step, const taut_comm *comm)
 {
     if (!log) return;
-    int64_t layers = (int64_t)taut_comm_layers(comm), each = log->steps / LOOKS, few = log->steps * layers / LAYERS_LOGGED;
+    int64_t layers = (int64_t)taut_comm_layers(comm), each = log->steps / LOOKS,
+            few = log->steps * layers / LAYERS_LOGGED;
     if (step - log->looked >= (few > each ? few : each)) log_layers(log, step, comm);
 }
 

@@ -58,8 +58,9 @@ static int train(const options *o, const data *d)
         }
     }
     if (!code && (a.diverged || b.diverged))
-        code = ranks_agree(fault(CLI_FAILED, "diverged: the training loss ends at %.4g, having begun at %.4g; --lr is %g",
-                                 a.diverged ? a.loss_train : b.loss_train, a.diverged ? a.loss_first : b.loss_first, o->lr));
+        code = ranks_agree(
+            fault(CLI_FAILED, "diverged: the training loss ends at %.4g, having begun at %.4g; --lr is %g",
+                  a.diverged ? a.loss_train : b.loss_train, a.diverged ? a.loss_first : b.loss_first, o->lr));
     if (!code && !(a.identical && (!o->compare || b.identical))) code = CLI_FAILED;
     run_free(&a);
     run_free(&b);

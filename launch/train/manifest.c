@@ -14,15 +14,16 @@ static size_t print_file(char *at, const char *name, uint64_t rank, const stored
 {
     char number[24] = "";
     if (rank != UINT64_MAX) snprintf(number, sizeof number, "%" PRIu64, rank);
-    return (size_t)sprintf(at, "%s%s %" PRIu64 " %016" PRIx64 "%016" PRIx64 "\n", name, number, s->bytes, s->high, s->low);
+    return (size_t)sprintf(at, "%s%s %" PRIu64 " %016" PRIx64 "%016" PRIx64 "\n", name, number, s->bytes, s->high,
+                           s->low);
 }
 
 char *manifest_print(const manifest *m)
 {
-    char  *text = malloc(HEAD_BYTES + (m->ranks + 2) * LINE_BYTES), *at = text;
+    char *text = malloc(HEAD_BYTES + (m->ranks + 2) * LINE_BYTES), *at = text;
     if (!text) return NULL;
-    at += sprintf(at, "taut-checkpoint %d\ngeneration %" PRIu64 "\nstep %" PRIu64 "\nranks %" PRIu64 "\n", VERSION, m->generation,
-                  m->step, m->ranks);
+    at += sprintf(at, "taut-checkpoint %d\ngeneration %" PRIu64 "\nstep %" PRIu64 "\nranks %" PRIu64 "\n", VERSION,
+                  m->generation, m->step, m->ranks);
     at += sprintf(at, "seed %" PRIu64 "\nbatch %" PRIu64 "\nsamples %" PRIu64 "\ndata ", m->seed, m->batch, m->samples);
     for (size_t i = 0; i < m->data_bytes; i++) at += sprintf(at, "%02x", m->data[i]);
     at += sprintf(at, m->data_bytes ? "\n" : "-\n");
@@ -54,8 +55,10 @@ static bool scan_head(manifest *m, const char *text, int *used)
     char hex[2 * MANIFEST_DATA_MAX + 1];
     _Static_assert(MANIFEST_DATA_MAX == 128, "the width of %256 below");
     *used = 0;
-    return sscanf(text, "taut-checkpoint %*d generation %" SCNu64 " step %" SCNu64 " ranks %" SCNu64 " seed %" SCNu64 " batch %" SCNu64
-                  " samples %" SCNu64 " data %256[-0-9a-f] %n", &m->generation, &m->step, &m->ranks, &m->seed, &m->batch, &m->samples, hex, used) == 7 &&
+    return sscanf(text,
+                  "taut-checkpoint %*d generation %" SCNu64 " step %" SCNu64 " ranks %" SCNu64 " seed %" SCNu64
+                  " batch %" SCNu64 " samples %" SCNu64 " data %256[-0-9a-f] %n",
+                  &m->generation, &m->step, &m->ranks, &m->seed, &m->batch, &m->samples, hex, used) == 7 &&
            *used > 0 && m->ranks >= 1 && m->ranks <= RANKS_MAX && scan_data(m, hex);
 }
 
@@ -80,9 +83,11 @@ int manifest_parse(manifest *m, const char *what, const char *path, const char *
     bool  same;
     *m = (manifest){0};
     if (sscanf(text, "taut-checkpoint %d", &version) != 1)
-        return fault(CLI_FAILED, "%s: %s: not a checkpoint of taut train: it does not begin with 'taut-checkpoint'", what, path);
+        return fault(CLI_FAILED, "%s: %s: not a checkpoint of taut train: it does not begin with 'taut-checkpoint'",
+                     what, path);
     if (version != VERSION)
-        return fault(CLI_FAILED, "%s: %s: checkpoint of version %d: this taut reads version %d", what, path, version, VERSION);
+        return fault(CLI_FAILED, "%s: %s: checkpoint of version %d: this taut reads version %d", what, path, version,
+                     VERSION);
     same = scan(m, text) && (again = manifest_print(m)) != NULL && strlen(again) == n && memcmp(again, text, n) == 0;
     free(again);
     if (same) return 0;

@@ -20,11 +20,12 @@ uint64_t options_hash(const options *o)
 {
     const int64_t size[] = {o->ctx, o->dim, o->blocks, o->heads, o->batch};
     const int64_t plan[] = {o->warmup, o->steps, o->eval_every, o->eval_samples, o->checkpoint_every};
-    const int64_t more[] = {(int64_t)o->seed, o->resume, o->checkpoint != NULL, o->global_batch, o->rounds, o->plan != NULL, o->validation != NULL, o->score != NULL,
-                            (int64_t)o->data_cache};
+    const int64_t more[] = {(int64_t)o->seed,      o->resume,        o->checkpoint != NULL,
+                            o->global_batch,       o->rounds,        o->plan != NULL,
+                            o->validation != NULL, o->score != NULL, (int64_t)o->data_cache};
     const double  real[] = {o->lr, o->momentum, o->beta2, o->weight_decay, o->clip, o->scale_floor};
-    const char   *text[] = {o->tokens, o->optimizer, o->codec,     o->budget, o->objective,
-                            o->metric, o->feedback,  o->algorithm, o->scale,  o->compare, o->schedule, o->basis};
+    const char   *text[] = {o->tokens,   o->optimizer, o->codec, o->budget,  o->objective, o->metric,
+                            o->feedback, o->algorithm, o->scale, o->compare, o->schedule,  o->basis};
     uint64_t      h = data_hash(data_hash(0, size, sizeof size), plan, sizeof plan);
     h = data_hash(data_hash(h, more, sizeof more), real, sizeof real);
     for (size_t i = 0; i < sizeof text / sizeof *text; i++)
@@ -36,7 +37,8 @@ uint64_t options_hash(const options *o)
 
 double options_rate(const options *o, int64_t step)
 {
-    double done = o->steps > o->warmup && step > o->warmup ? (double)(step - o->warmup) / (double)(o->steps - o->warmup) : 0;
+    double done =
+        o->steps > o->warmup && step > o->warmup ? (double)(step - o->warmup) / (double)(o->steps - o->warmup) : 0;
     if (step < o->warmup) return (double)(step + 1) / (double)o->warmup;
     if (options_is(o->schedule, "linear")) return 1 - done;
     return options_is(o->schedule, "cosine") ? 0.5 * (1 + cos(3.14159265358979323846 * done)) : 1;
@@ -63,13 +65,15 @@ static void set_defaults(options *o)
 static const char *const details =
     "--data: for gpt a text file or a folder of them (default: the licence texts of this machine); for mlp a folder\n"
     "with IDX images and labels, plain or .gz. A script model is trained on whichever it is: tokens [batch,ctx], or\n"
-    "images [batch,1,height,width]. Shards (A.taut,B.taut or a folder of *.taut, from `taut data pack`) serve all models: gpt learns\n"
+    "images [batch,1,height,width]. Shards (A.taut,B.taut or a folder of *.taut, from `taut data pack`) serve all "
+    "models: gpt learns\n"
     "the bytes or tokens of the first text field, the others the first image, bytes or float field and the labels.\n"
     "--layer-codec: the first pattern (as in a shell) that fits a parameter's name decides, as in\n"
     "'b.*.qkv.weight=quant:bits=4'.\n"
     "--scale: what Adam divides by becomes the unit in which a layer's error counts and grid's step is measured;\n"
     "auto = element with Adam, for codecs that use it, unless --metric says plain or layer.\n"
-    "--checkpoint FILE keeps the last two complete sets: FILE and FILE.prev name them, FILE.G.model (model, optimizer) and\n"
+    "--checkpoint FILE keeps the last two complete sets: FILE and FILE.prev name them, FILE.G.model (model, optimizer) "
+    "and\n"
     "FILE.G.rankN (residuals and plan of rank N) are them. SIGINT, SIGTERM and SIGUSR1 save at the end\n"
     "of the step; exit 130, 143, 138: start again with --resume.\n"
     "TAUT_CODEC, TAUT_BUDGET, TAUT_OBJECTIVE, TAUT_METRIC, TAUT_FEEDBACK and TAUT_ALGORITHM win over options.\n"
@@ -104,8 +108,8 @@ static void environment_wins(options *o)
 {
     const struct {
         const char *name, **value;
-    } both[] = {{"TAUT_CODEC", &o->codec},       {"TAUT_BUDGET", &o->budget},     {"TAUT_OBJECTIVE", &o->objective},
-                {"TAUT_METRIC", &o->metric},     {"TAUT_FEEDBACK", &o->feedback}, {"TAUT_ALGORITHM", &o->algorithm}};
+    } both[] = {{"TAUT_CODEC", &o->codec},   {"TAUT_BUDGET", &o->budget},     {"TAUT_OBJECTIVE", &o->objective},
+                {"TAUT_METRIC", &o->metric}, {"TAUT_FEEDBACK", &o->feedback}, {"TAUT_ALGORITHM", &o->algorithm}};
     for (size_t i = 0; i < sizeof both / sizeof *both; i++) {
         const char *set = getenv(both[i].name);
         if (set && *set) *both[i].value = set;
@@ -114,8 +118,7 @@ static void environment_wins(options *o)
 
 static int check_together(const options *o)
 {
-    bool sgd = options_is(o->optimizer, "sgd"),
-         scaled = !options_is(o->scale, "auto") && !options_is(o->scale, "none");
+    bool sgd = options_is(o->optimizer, "sgd"), scaled = !options_is(o->scale, "auto") && !options_is(o->scale, "none");
     bool builtin = options_is(o->model, "gpt") || options_is(o->model, "mlp");
     if (!builtin && (strncmp(o->model, "script:", 7) != 0 || !o->model[7]))
         return cli_usage("--model=%s: must be gpt, mlp or script:FILE", o->model);
@@ -127,10 +130,10 @@ static int check_together(const options *o)
     if (options_is(o->basis, "momentum") && sgd && o->momentum == 0)
         return cli_usage("--basis=momentum: needs one: --optimizer adam or adamw, or --momentum above 0");
     if (!shards_named(o->data) && (o->plan || o->validation || o->score || o->rounds || o->global_batch))
-        return cli_usage("--plan, --validation, --score, --rounds and --global-batch: need --data with shards, files *.taut");
+        return cli_usage(
+            "--plan, --validation, --score, --rounds and --global-batch: need --data with shards, files *.taut");
     if (o->resume && !o->checkpoint) return cli_usage("--resume: needs --checkpoint FILE to resume from");
-    if (o->compare && o->checkpoint)
-        return cli_usage("--compare: not together with --checkpoint: one file, two runs");
+    if (o->compare && o->checkpoint) return cli_usage("--compare: not together with --checkpoint: one file, two runs");
     if (o->score && (o->compare || o->resume))
         return cli_usage("--score: not together with --compare or --resume: it needs one run from its first step");
     return CLI_RUN;
@@ -144,14 +147,14 @@ int options_parse(options *o, int argc, char **argv)
         {"tokens", "UNIT", CLI_WORD, &o->tokens, "what a token of text is", 0, 0, "chars|bytes"},
         {"codec", "SPEC", CLI_TEXT, &o->codec, "codec of all layers; `taut info` lists them", 0, 0, NULL},
         {"layer-codec", "PATTERN=SPEC", CLI_LIST, &o->layer_codecs, "codec of some layers; repeatable", 0, 0, NULL},
-        {"budget", "BUDGET", CLI_TEXT, &o->budget, "of codec auto: rel=X or like:SPEC [like:quant:bits=4]", 0, 0,
-         NULL},
+        {"budget", "BUDGET", CLI_TEXT, &o->budget, "of codec auto: rel=X or like:SPEC [like:quant:bits=4]", 0, 0, NULL},
         {"objective", "WHAT", CLI_WORD, &o->objective, "what auto minimises [time]", 0, 0, "time|bytes"},
         {"metric", "WHICH", CLI_WORD, &o->metric, "how errors are weighted [optimizer, else layer]", 0, 0,
          "plain|layer|optimizer"},
         {"scale", "UNIT", CLI_WORD, &o->scale, "the optimizer's scale", 0, 0, "auto|none|layer|row|element"},
         {"scale-floor", "X", CLI_REAL, &o->scale_floor, "least scale, relative to the layer's mean", 0.0001, 1, NULL},
-        {"basis", "SOURCE", CLI_WORD, &o->basis, "what bases of codecs (basis=R) are made from", 0, 0, "results|momentum"},
+        {"basis", "SOURCE", CLI_WORD, &o->basis, "what bases of codecs (basis=R) are made from", 0, 0,
+         "results|momentum"},
         {"feedback", "MODE", CLI_WORD, &o->feedback, "error feedback [auto]", 0, 0, "auto|on|off|momentum"},
         {"algorithm", "NAME", CLI_WORD, &o->algorithm, "allreduce algorithm [auto]", 0, 0,
          "auto|native|sra|ring|gather"},
@@ -162,18 +165,25 @@ int options_parse(options *o, int argc, char **argv)
         {"weight-decay", "X", CLI_REAL, &o->weight_decay, "of the optimizer", 0, 10, NULL},
         {"clip", "X", CLI_REAL, &o->clip, "largest norm of the mean gradient; 0 = no clipping", 0, 1e9, NULL},
         {"warmup", "N", CLI_INT, &o->warmup, "steps of linear warm-up of the learning rate", 0, 1e9, NULL},
-        {"steps", "N", CLI_INT, &o->steps, "training steps, those before --resume included; 0 = 300, or all of the plan", 0, 1e9, NULL},
+        {"steps", "N", CLI_INT, &o->steps,
+         "training steps, those before --resume included; 0 = 300, or all of the plan", 0, 1e9, NULL},
         {"batch", "N", CLI_INT, &o->batch, "samples per rank and step", 1, 65536, NULL},
         {"plan", "P.plan", CLI_TEXT, &o->plan, "of shards: which samples, from `taut data plan` [all]", 0, 0, NULL},
-        {"validation", "SHARDS", CLI_TEXT, &o->validation, "of shards: what to validate on [training samples]", 0, 0, NULL},
-        {"score", "FILE", CLI_TEXT, &o->score, "of shards: loss, EL2N and forgetting of every sample, for `taut data plan --scores`", 0, 0, NULL},
+        {"validation", "SHARDS", CLI_TEXT, &o->validation, "of shards: what to validate on [training samples]", 0, 0,
+         NULL},
+        {"score", "FILE", CLI_TEXT, &o->score,
+         "of shards: loss, EL2N and forgetting of every sample, for `taut data plan --scores`", 0, 0, NULL},
         {"rounds", "N", CLI_INT, &o->rounds, "of shards: visits; 0 = the plan's", 0, 1e9, NULL},
-        {"global-batch", "N", CLI_INT, &o->global_batch, "of shards: samples per step, all ranks together; 0 = --batch times ranks", 0, 1e9, NULL},
-        {"data-cache", "BYTES", CLI_SIZE, &o->data_cache, "of shards: decoded blocks that a node keeps; 0 = automatic", 0, 0x1p50, NULL},
+        {"global-batch", "N", CLI_INT, &o->global_batch,
+         "of shards: samples per step, all ranks together; 0 = --batch times ranks", 0, 1e9, NULL},
+        {"data-cache", "BYTES", CLI_SIZE, &o->data_cache, "of shards: decoded blocks that a node keeps; 0 = automatic",
+         0, 0x1p50, NULL},
         {"data-threads", "N", CLI_INT, &o->data_threads, "of shards: reader threads of a rank; 0 = 2", 0, 64, NULL},
         {"data-ahead", "N", CLI_INT, &o->data_ahead, "of shards: steps to read ahead; 0 = 16", 0, 1024, NULL},
-        {"read-delay-us", "N", CLI_INT, &o->read_delay_us, "of shards: slows every read down, to test a slow disk", 0, 1e7, NULL},
-        {"schedule", "NAME", CLI_WORD, &o->schedule, "of the learning rate over all steps, after the warm-up", 0, 0, "constant|linear|cosine"},
+        {"read-delay-us", "N", CLI_INT, &o->read_delay_us, "of shards: slows every read down, to test a slow disk", 0,
+         1e7, NULL},
+        {"schedule", "NAME", CLI_WORD, &o->schedule, "of the learning rate over all steps, after the warm-up", 0, 0,
+         "constant|linear|cosine"},
         {"ctx", "N", CLI_INT, &o->ctx, "tokens per sample", 2, 8192, NULL},
         {"dim", "N", CLI_INT, &o->dim, "width; 0 = gpt 128, mlp 256", 0, 65536, NULL},
         {"blocks", "N", CLI_INT, &o->blocks, "gpt blocks, mlp hidden layers; 0 = gpt 4, mlp 2", 0, 1024, NULL},

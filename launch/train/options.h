@@ -6,21 +6,21 @@
 #include "../cli.h"
 
 typedef struct options {
-    const char *model, *data, *tokens;           /* what to train on */
-    int64_t     ctx, dim, blocks, heads;         /* size of built-in models; dim and blocks 0 = the model's default */
+    const char *model, *data, *tokens;   /* what to train on */
+    int64_t     ctx, dim, blocks, heads; /* size of built-in models; dim and blocks 0 = the model's default */
     const char *optimizer;
     double      lr, momentum, beta2, weight_decay, clip; /* lr 0 = by optimizer; clip 0 = off */
     int64_t     warmup, steps, batch, eval_every, eval_samples;
     uint64_t    seed;
     const char *codec, *budget, *objective, *metric, *feedback, *algorithm, *scale, *basis;
     double      scale_floor;
-    cli_list    layer_codecs;                    /* PATTERN=SPEC */
+    cli_list    layer_codecs; /* PATTERN=SPEC */
     const char *checkpoint, *log, *compare;
     int64_t     checkpoint_every;
-    const char *plan, *validation, *score;       /* of shards */
-    int64_t     global_batch, rounds;            /* 0 = batch * ranks; the plan's */
-    const char *schedule;                        /* of the learning rate */
-    uint64_t    data_cache;                      /* bytes; 0 = automatic */
+    const char *plan, *validation, *score; /* of shards */
+    int64_t     global_batch, rounds;      /* 0 = batch * ranks; the plan's */
+    const char *schedule;                  /* of the learning rate */
+    uint64_t    data_cache;                /* bytes; 0 = automatic */
     int64_t     data_threads, data_ahead, read_delay_us;
     bool        resume, json;
 } options;

@@ -19,8 +19,8 @@ static MPI_Comm    world = MPI_COMM_NULL; /* a duplicate, so that nobody else's 
 static MPI_Request mean_request;
 #endif
 
-static int    rank, ranks = 1;
-static char   fault_text[1024];
+static int       rank, ranks = 1;
+static char      fault_text[1024];
 static const int signals[] = {SIGINT, SIGTERM, SIGUSR1}; /* of several the first is the one that is reported */
 enum { SIGNALS = sizeof signals / sizeof *signals };
 static double mean_in[1 + SIGNALS], mean_out[1 + SIGNALS]; /* x, ranks that saw each of them */

@@ -34,11 +34,11 @@ int ranks_agree(int code);
 _Noreturn void ranks_abort(int code);
 
 /* ---- Small collectives ---- */
-bool   ranks_same(uint64_t value);          /* do all ranks hold this value? */
-void   ranks_sum(double *x, int n);         /* in place */
-void   ranks_broadcast(void *p, size_t n);  /* bytes of rank 0 */
-void   ranks_gather(const void *p, size_t n, void *all); /* n bytes of each rank, in order; all: rank 0's, others' NULL */
-void   ranks_mean_start(double x, int signal); /* one at a time; overlaps with what follows */
-double ranks_mean_wait(int *signal);           /* the mean of x; a signal that some rank named, 0 = none: the same on all */
+bool ranks_same(uint64_t value);                       /* do all ranks hold this value? */
+void ranks_sum(double *x, int n);                      /* in place */
+void ranks_broadcast(void *p, size_t n);               /* bytes of rank 0 */
+void ranks_gather(const void *p, size_t n, void *all); /* n bytes of each rank, in order; all: rank 0's, others' NULL */
+void ranks_mean_start(double x, int signal);           /* one at a time; overlaps with what follows */
+double ranks_mean_wait(int *signal); /* the mean of x; a signal that some rank named, 0 = none: the same on all */
 
 #endif

@@ -21,8 +21,7 @@ void progress_show(progress *p, const options *o, int64_t step, int64_t first, d
     rate = (double)(step - first - 1) / spent;
     ratio = c->bytes_sent ? (double)c->bytes_dense / (double)c->bytes_sent : 1;
     snprintf(text, sizeof text, "step %lld/%lld  loss %.4f  %.1f steps/s  %.1fx fewer bytes  %.0f s left",
-             (long long)step, (long long)o->steps, loss, rate, ratio,
-             rate > 0 ? (double)(o->steps - step) / rate : 0);
+             (long long)step, (long long)o->steps, loss, rate, ratio, rate > 0 ? (double)(o->steps - step) / rate : 0);
     if (isatty(STDERR_FILENO)) {
         cli_progress_show(&p->line, "%s", text);
     } else if (now - p->last >= QUIET_S) {
@@ -81,17 +80,21 @@ void report_table(const result *r, const options *o, const data *d, bool layers)
            "%.1f\n",
            r->step_ms, r->split.forward, r->split.backward, r->split.wait, r->split.optimizer, r->split.scale);
     if (r->loader)
-        printf("data       %.2f ms waiting, %.2f%% of the step; every block decoded %.2f times a round; %.1f bytes decoded for one used\n",
-               json_real_value(json_object_get(r->loader, "stall_ms")), 100 * json_real_value(json_object_get(r->loader, "stall_share")),
-               json_real_value(json_object_get(r->loader, "decodes_per_block")), json_real_value(json_object_get(r->loader, "decoded_per_used")));
+        printf("data       %.2f ms waiting, %.2f%% of the step; every block decoded %.2f times a round; %.1f bytes "
+               "decoded for one used\n",
+               json_real_value(json_object_get(r->loader, "stall_ms")),
+               100 * json_real_value(json_object_get(r->loader, "stall_share")),
+               json_real_value(json_object_get(r->loader, "decodes_per_block")),
+               json_real_value(json_object_get(r->loader, "decoded_per_used")));
     printf("bytes      %s sent instead of %s: %.1fx fewer", size_text(r->bytes_sent, sent, sizeof sent),
            size_text(r->bytes_dense, dense, sizeof dense), run_ratio(r));
-    if (r->bytes_probes > 0) printf("; %s of them measured the link, once", size_text(r->bytes_probes, sent, sizeof sent));
+    if (r->bytes_probes > 0)
+        printf("; %s of them measured the link, once", size_text(r->bytes_probes, sent, sizeof sent));
     printf("\nrel_err2   %.3g", r->rel_err2);
     if (r->budget > 0)
         printf("; in the budget's metric %.3g of %.3g allowed (means of %lld steps), %llu violation%s, %llu plan%s",
-               r->budgeted_err2, r->budget, (long long)r->budgeted, (unsigned long long)r->budget_violations, r->budget_violations == 1 ? "" : "s",
-               (unsigned long long)r->plans, r->plans == 1 ? "" : "s");
+               r->budgeted_err2, r->budget, (long long)r->budgeted, (unsigned long long)r->budget_violations,
+               r->budget_violations == 1 ? "" : "s", (unsigned long long)r->plans, r->plans == 1 ? "" : "s");
     printf("\n");
     if (!r->identical) printf("WARNING: the ranks ended with different parameters\n");
 }

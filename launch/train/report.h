@@ -14,7 +14,7 @@ void progress_show(progress *p, const options *o, int64_t step, int64_t first, d
 void progress_end(progress *p);
 
 void    report_table(const result *r, const options *o, const data *d, bool layers); /* (per layer, then) the totals */
-void    report_compare(const result *a, const result *b);               /* side by side */
-json_t *report_object(const result *r, const options *o);               /* the fields of --json */
+void    report_compare(const result *a, const result *b);                            /* side by side */
+json_t *report_object(const result *r, const options *o);                            /* the fields of --json */
 
 #endif

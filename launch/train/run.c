@@ -41,11 +41,11 @@ typedef struct run {
     gather            sums;
     progress          line;
     uint64_t          plan_hash;
-    int64_t           step, first; /* steps done; those done before this run */
-    checkpoint_place  from;        /* where it was resumed; zeros */
+    int64_t           step, first;      /* steps done; those done before this run */
+    checkpoint_place  from;             /* where it was resumed; zeros */
     bool              inside, diverged; /* a step is under way; numbers are no longer finite */
-    int64_t           saved;       /* the last step that a checkpoint holds */
-    int               interrupted; /* by this signal, on some rank; the same on all */
+    int64_t           saved;            /* the last step that a checkpoint holds */
+    int               interrupted;      /* by this signal, on some rank; the same on all */
 } run;
 
 /* ---- set up ---- */
@@ -54,10 +54,7 @@ static int torch_fault(const char *what, taut_status s)
 {
     return fault_status(CLI_FAILED, what, taut_torch_last_error(), s);
 }
-static int taut_fault(const char *what, taut_status s)
-{
-    return fault_status(CLI_FAILED, what, taut_last_error(), s);
-}
+static int taut_fault(const char *what, taut_status s) { return fault_status(CLI_FAILED, what, taut_last_error(), s); }
 
 static int make_model(run *r)
 {
@@ -147,9 +144,9 @@ static int register_layers(run *r)
     }
     for (size_t k = 0; k < r->o->layer_codecs.n; k++)
         if (hits[k] == 0)
-            return fault(
-                CLI_USAGE, "--layer-codec=%s: fits none of the %zu parameters, which are called %s, %s ... %s",
-                r->o->layer_codecs.item[k], r->n, r->param[0].name, r->param[r->n > 1].name, r->param[r->n - 1].name);
+            return fault(CLI_USAGE, "--layer-codec=%s: fits none of the %zu parameters, which are called %s, %s ... %s",
+                         r->o->layer_codecs.item[k], r->n, r->param[0].name, r->param[r->n > 1].name,
+                         r->param[r->n - 1].name);
     return 0;
 }
 
@@ -198,8 +195,8 @@ static uint64_t params_hash(const run *r)
 static int diverged(run *r, const char *what, double value)
 {
     r->diverged = true;
-    return fault(CLI_FAILED, "diverged: %s at step %lld is %g; --lr is %g (a smaller one, or more --warmup, may help)", what,
-                 (long long)r->step + r->inside, value, r->o->lr);
+    return fault(CLI_FAILED, "diverged: %s at step %lld is %g; --lr is %g (a smaller one, or more --warmup, may help)",
+                 what, (long long)r->step + r->inside, value, r->o->lr);
 }
 
 /* The same bits on all ranks, because Adam saw the same mean gradients everywhere. After every step, so that a resumed
@@ -236,7 +233,8 @@ static int set_bases(run *r)
         float      *m;
         taut_status s = taut_torch_optim_state(r->optim, i, "m", &m);
         if (s != TAUT_OK) return torch_fault(r->param[i].name, s);
-        if ((s = taut_layer_basis(r->layer[i], m, r->param[i].elements)) != TAUT_OK) return taut_fault(r->param[i].name, s);
+        if ((s = taut_layer_basis(r->layer[i], m, r->param[i].elements)) != TAUT_OK)
+            return taut_fault(r->param[i].name, s);
     }
     return 0;
 }
@@ -407,8 +405,10 @@ static int interrupted(run *r)
     int         code = r->saved == r->step ? 0 : save(r), rc = 128 + r->interrupted;
     long long   step = r->step, of = r->o->steps;
     if (code) return code;
-    if (!r->o->checkpoint) return ranks_agree(fault(rc, "%s at step %lld of %lld; nothing was saved: no --checkpoint", name, step, of));
-    return ranks_agree(fault(rc, "%s at step %lld of %lld; %s holds it: --resume goes on from there", name, step, of, r->o->checkpoint));
+    if (!r->o->checkpoint)
+        return ranks_agree(fault(rc, "%s at step %lld of %lld; nothing was saved: no --checkpoint", name, step, of));
+    return ranks_agree(fault(rc, "%s at step %lld of %lld; %s holds it: --resume goes on from there", name, step, of,
+                             r->o->checkpoint));
 }
 
 static int train(run *r, result *out)

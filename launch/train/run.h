@@ -7,11 +7,11 @@
 #include <jansson.h>
 
 typedef struct layer_result {
-    char     name[128];
-    size_t   elements;
-    char     codec[96];             /* in force at the end */
-    double   bits, rel_err2;        /* means over the steps of this run */
-    double   bytes_sent, bytes_dense; /* all ranks */
+    char   name[128];
+    size_t elements;
+    char   codec[96];               /* in force at the end */
+    double bits, rel_err2;          /* means over the steps of this run */
+    double bytes_sent, bytes_dense; /* all ranks */
 } layer_result;
 
 /* Milliseconds per step, means over the steps after the first few. */
@@ -20,17 +20,18 @@ typedef struct run_split {
 } run_split;
 
 typedef struct result {
-    const char   *codec;   /* as asked for */
-    size_t        params;
-    int64_t       first_step, steps;  /* first_step > 0 after a resume */
-    double        loss_first, loss_train, loss_val, accuracy_val;
-    double        step_ms; /* median */
-    run_split     split;
-    double        comm_ms, exposed_ms, plan_ms; /* means per step */
-    double        bytes_sent, bytes_dense, rel_err2, rel_err2_metric, rel_err2_audit;
-    double        bytes_probes;          /* of bytes_sent: what measuring the link took, once per run */
-    double        budget, budgeted_err2; /* what was allowed and what was made, metric in force: means over the steps with a budget */
-    int64_t       budgeted;              /* how many steps those are */
+    const char *codec; /* as asked for */
+    size_t      params;
+    int64_t     first_step, steps; /* first_step > 0 after a resume */
+    double      loss_first, loss_train, loss_val, accuracy_val;
+    double      step_ms; /* median */
+    run_split   split;
+    double      comm_ms, exposed_ms, plan_ms; /* means per step */
+    double      bytes_sent, bytes_dense, rel_err2, rel_err2_metric, rel_err2_audit;
+    double      bytes_probes; /* of bytes_sent: what measuring the link took, once per run */
+    double      budget,
+        budgeted_err2; /* what was allowed and what was made, metric in force: means over the steps with a budget */
+    int64_t       budgeted; /* how many steps those are */
     double        seconds;
     uint64_t      budget_violations, plans, plan_hash;
     bool          diverged;  /* ends far above where it began and where guessing would be */

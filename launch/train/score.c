@@ -15,12 +15,13 @@ struct score {
     const options    *o;
     taut_torch_model *model;
     uint64_t          n;
-    double           *seen;    /* of the steps since the last exchange: 1 a visit that was wrong, 1000 one that was right */
-    int64_t           window;  /* steps between two exchanges: a round */
-    uint8_t          *hit;     /* of a batch's targets */
-    uint8_t          *right;   /* 1: at the last visit; 2: at some visit */
-    uint32_t         *forgotten, *visits;
-    uint64_t         *first, *base; /* of each shard in the plan's order: its first number there, and in the order of the paths */
+    double   *seen;   /* of the steps since the last exchange: 1 a visit that was wrong, 1000 one that was right */
+    int64_t   window; /* steps between two exchanges: a round */
+    uint8_t  *hit;    /* of a batch's targets */
+    uint8_t  *right;  /* 1: at the last visit; 2: at some visit */
+    uint32_t *forgotten, *visits;
+    uint64_t *first,
+        *base; /* of each shard in the plan's order: its first number there, and in the order of the paths */
 };
 
 /* A plan may have the shards in another order than their paths: rank 0 looks, by hash. */
@@ -77,7 +78,8 @@ int score_open(score **to, const data *d, const options *o, taut_torch_model *mo
     s->first = calloc(d->shards->n + 1, sizeof *s->first);
     s->base = calloc(d->shards->n + 1, sizeof *s->base);
     s->hit = calloc((size_t)(feed_most(d, o) > CHUNK ? feed_most(d, o) : CHUNK) * d->targets, 1);
-    if (!s->seen || !s->right || !s->forgotten || !s->visits || !s->hit || !s->first || !s->base) code = fault(CLI_FAILED, "--score: out of memory for %llu samples", (unsigned long long)s->n);
+    if (!s->seen || !s->right || !s->forgotten || !s->visits || !s->hit || !s->first || !s->base)
+        code = fault(CLI_FAILED, "--score: out of memory for %llu samples", (unsigned long long)s->n);
     if (!code && taut_torch_keep(model, 1) != TAUT_OK) code = fault(CLI_FAILED, "--score: %s", taut_torch_last_error());
     if (!code && ranks_rank() == 0) code = map_shards(s);
     if ((code = ranks_agree(code)) != 0) score_close(s);
@@ -133,8 +135,10 @@ int score_step(score *s, const feed *f, int64_t step)
     const uint64_t *id;
     if (!s) return 0;
     id = feed_ids(f, &n);
-    if (n > 0 && taut_torch_hits(s->model, s->hit) != TAUT_OK) return fault(CLI_FAILED, "--score: %s", taut_torch_last_error());
-    for (size_t i = 0; i < n; i++) s->seen[in_paths_order(s, id[i])] += mostly(s->hit + i * s->d->targets, s->d->targets) ? 1000 : 1;
+    if (n > 0 && taut_torch_hits(s->model, s->hit) != TAUT_OK)
+        return fault(CLI_FAILED, "--score: %s", taut_torch_last_error());
+    for (size_t i = 0; i < n; i++)
+        s->seen[in_paths_order(s, id[i])] += mostly(s->hit + i * s->d->targets, s->d->targets) ? 1000 : 1;
     if ((step + 1) % s->window == 0) exchange(s);
     return 0;
 }
@@ -151,12 +155,15 @@ static int rate_batch(score *s, data_room *room, rows *r, const taut_batch *b, d
     for (uint64_t first = 0; first < b->n; first += CHUNK) {
         uint64_t n = b->n - first < CHUNK ? b->n - first : CHUNK;
         for (uint64_t i = 0; i < n; i++) {
-            if (b->bytes[0][first + i] < (size_t)s->d->shards->f.width) return fault(CLI_FAILED, "--score: sample %llu is empty", (unsigned long long)b->id[first + i]);
-            shards_put(s->d, room, i, b->data[0][first + i], b->bytes[0][first + i], s->d->text ? 0 : shards_label(b->data[1][first + i], b->bytes[1][first + i]), 0);
+            if (b->bytes[0][first + i] < (size_t)s->d->shards->f.width)
+                return fault(CLI_FAILED, "--score: sample %llu is empty", (unsigned long long)b->id[first + i]);
+            shards_put(s->d, room, i, b->data[0][first + i], b->bytes[0][first + i],
+                       s->d->text ? 0 : shards_label(b->data[1][first + i], b->bytes[1][first + i]), 0);
         }
         room->batch.shape[0] = (int64_t)n;
         room->batch.n_targets = n * targets;
-        if (taut_torch_rows(s->model, &room->batch, r->loss, r->el2n, NULL) != TAUT_OK) return fault(CLI_FAILED, "--score: %s", taut_torch_last_error());
+        if (taut_torch_rows(s->model, &room->batch, r->loss, r->el2n, NULL) != TAUT_OK)
+            return fault(CLI_FAILED, "--score: %s", taut_torch_last_error());
         for (uint64_t i = 0; i < n * targets; i++) {
             value[3 * b->id[first + i / targets]] += (double)r->loss[i] / (double)targets;
             value[3 * b->id[first + i / targets] + 1] += (double)r->el2n[i] / (double)targets;
@@ -174,9 +181,9 @@ static int rate_all(score *s, double *value)
     taut_loader         *l = NULL;
     taut_batch           b = TAUT_BATCH_INIT;
     data_room            room;
-    rows                 r = {calloc(CHUNK * s->d->targets, sizeof *r.loss), calloc(CHUNK * s->d->targets, sizeof *r.el2n)};
-    taut_status          status;
-    int                  code = data_room_create(s->d, CHUNK, &room);
+    rows        r = {calloc(CHUNK * s->d->targets, sizeof *r.loss), calloc(CHUNK * s->d->targets, sizeof *r.el2n)};
+    taut_status status;
+    int         code = data_room_create(s->d, CHUNK, &room);
     if (!code && (!r.loss || !r.el2n)) code = fault(CLI_FAILED, "--score: out of memory");
     if ((code = ranks_agree(code)) == 0) {
         c.shards = (const char *const *)sh->path, c.nshards = sh->n, c.rounds = 1;
@@ -185,7 +192,8 @@ static int rate_all(score *s, double *value)
         status = ranks_loader(&c, &l);
         if (status != TAUT_OK) code = ranks_agree(fault_status(CLI_FAILED, "--score", taut_last_error(), status));
         else {
-            while (!code && (status = taut_loader_next(l, &b)) == TAUT_OK && !b.end) code = rate_batch(s, &room, &r, &b, value);
+            while (!code && (status = taut_loader_next(l, &b)) == TAUT_OK && !b.end)
+                code = rate_batch(s, &room, &r, &b, value);
             if (!code && status != TAUT_OK) code = fault_status(CLI_FAILED, "--score", taut_last_error(), status);
             code = ranks_agree(code);
         }
@@ -205,7 +213,8 @@ static int save(const score *s, const double *value)
     taut_shard             **shard = calloc(sh->n, sizeof *shard);
     taut_status              status = shard ? TAUT_OK : TAUT_E_NOMEM;
     for (size_t i = 0; status == TAUT_OK && i < sh->n; i++) status = taut_shard_open(sh->path[i], &shard[i]);
-    if (status == TAUT_OK) status = taut_scores_save(s->o->score, sh->n, (const taut_shard *const *)shard, 3, column, value);
+    if (status == TAUT_OK)
+        status = taut_scores_save(s->o->score, sh->n, (const taut_shard *const *)shard, 3, column, value);
     for (size_t i = 0; shard && i < sh->n; i++) taut_shard_close(shard[i]);
     free(shard);
     return status == TAUT_OK ? 0 : fault_status(CLI_FAILED, "--score", taut_last_error(), status);
@@ -218,11 +227,13 @@ int score_write(score *s)
     if (!s) return 0;
     exchange(s);
     value = calloc(3 * s->n, sizeof *value);
-    code = ranks_agree(value ? 0 : fault(CLI_FAILED, "--score: out of memory for %llu samples", (unsigned long long)s->n));
+    code =
+        ranks_agree(value ? 0 : fault(CLI_FAILED, "--score: out of memory for %llu samples", (unsigned long long)s->n));
     if (!code) code = rate_all(s, value);
     if (!code) {
         sum_all(value, 3 * s->n);
-        for (uint64_t i = 0; i < s->n; i++) value[3 * i + 2] = s->right[i] || !s->visits[i] ? s->forgotten[i] : s->visits[i] + 1;
+        for (uint64_t i = 0; i < s->n; i++)
+            value[3 * i + 2] = s->right[i] || !s->visits[i] ? s->forgotten[i] : s->visits[i] + 1;
         code = ranks_agree(ranks_rank() == 0 ? save(s, value) : 0);
     }
     free(value);
@@ -231,9 +242,22 @@ int score_write(score *s)
 
 #else
 
-int  score_open(score **s, const data *d, const options *o, taut_torch_model *model) { (void)d, (void)o, (void)model; *s = NULL; return 0; }
+int score_open(score **s, const data *d, const options *o, taut_torch_model *model)
+{
+    (void)d, (void)o, (void)model;
+    *s = NULL;
+    return 0;
+}
 void score_close(score *s) { (void)s; }
-int  score_step(score *s, const feed *f, int64_t step) { (void)s, (void)f, (void)step; return 0; }
-int  score_write(score *s) { (void)s; return 0; }
+int  score_step(score *s, const feed *f, int64_t step)
+{
+    (void)s, (void)f, (void)step;
+    return 0;
+}
+int score_write(score *s)
+{
+    (void)s;
+    return 0;
+}
 
 #endif

@@ -15,7 +15,10 @@
 
 static bool ends_in_taut(const char *name, size_t n) { return n > 5 && memcmp(name + n - 5, ".taut", 5) == 0; }
 
-static int shard_name(const struct dirent *e) { return e->d_name[0] != '.' && ends_in_taut(e->d_name, strlen(e->d_name)); }
+static int shard_name(const struct dirent *e)
+{
+    return e->d_name[0] != '.' && ends_in_taut(e->d_name, strlen(e->d_name));
+}
 
 static bool is_folder(const char *path)
 {

@@ -76,14 +76,18 @@ void shards_put_val(const data *d, data_room *room, size_t k, size_t i)
 
 /* ---- fields ---- */
 
-static bool is_text(const taut_field *f) { return f->kind == TAUT_KIND_TEXT || f->kind == TAUT_KIND_TOKENS || f->kind == TAUT_KIND_BYTES; }
+static bool is_text(const taut_field *f)
+{
+    return f->kind == TAUT_KIND_TEXT || f->kind == TAUT_KIND_TOKENS || f->kind == TAUT_KIND_BYTES;
+}
 
 /* The first field that this model can be trained on. */
 static bool suits(const taut_field *f, bool text)
 {
     bool integer = f->type == TAUT_U8 || f->type == TAUT_U16 || f->type == TAUT_U32;
     if (text) return is_text(f) && integer;
-    return !f->variable && f->sample_bytes > 0 && (f->kind == TAUT_KIND_IMAGE || f->kind == TAUT_KIND_FLOAT || f->kind == TAUT_KIND_BYTES) &&
+    return !f->variable && f->sample_bytes > 0 &&
+           (f->kind == TAUT_KIND_IMAGE || f->kind == TAUT_KIND_FLOAT || f->kind == TAUT_KIND_BYTES) &&
            (f->type == TAUT_U8 || f->type == TAUT_FLOAT32);
 }
 
@@ -105,14 +109,17 @@ static int choose_fields(shards_facts *f, const taut_shard *s, const options *o)
             taut_field d = TAUT_FIELD_INIT;
             size_t     at = strlen(names);
             taut_shard_field(s, k, &d);
-            if (text == f->text) snprintf(names + at, sizeof names - at, "%s%s (%s)", k ? ", " : "", d.name, taut_kind_name(d.kind));
+            if (text == f->text)
+                snprintf(names + at, sizeof names - at, "%s%s (%s)", k ? ", " : "", d.name, taut_kind_name(d.kind));
             if ((int)k != info.label_field && suits(&d, text)) found = (int)k, input = d, f->text = text;
         }
     if (found < 0)
-        return fault(CLI_FAILED, "--data=%s: no field that %s can be trained on: must be %s; fields: %s", taut_shard_path(s), o->model,
+        return fault(CLI_FAILED, "--data=%s: no field that %s can be trained on: must be %s; fields: %s",
+                     taut_shard_path(s), o->model,
                      f->text ? "text, bytes or tokens" : "an image, bytes or floats of one shape", names);
     if (!f->text && info.label_field < 0)
-        return fault(CLI_FAILED, "--data=%s: no field of kind label, which is what %s learns; fields: %s", taut_shard_path(s), o->model, names);
+        return fault(CLI_FAILED, "--data=%s: no field of kind label, which is what %s learns; fields: %s",
+                     taut_shard_path(s), o->model, names);
     snprintf(f->input, sizeof f->input, "%s", input.name);
     f->width = (int32_t)taut_type_bytes(input.type);
     f->floats = input.type == TAUT_FLOAT32;
@@ -162,11 +169,13 @@ static int find_field(const pile *p, size_t i, const char *name, const shards_fa
 {
     int        k = taut_shard_find(p->shard[i], name);
     taut_field d = TAUT_FIELD_INIT;
-    if (k < 0) return fault(CLI_FAILED, "%s: no field '%s', which the first shard has", taut_shard_path(p->shard[i]), name);
+    if (k < 0)
+        return fault(CLI_FAILED, "%s: no field '%s', which the first shard has", taut_shard_path(p->shard[i]), name);
     taut_shard_field(p->shard[i], (size_t)k, &d);
     if (strcmp(name, f->input) == 0 && (!suits(&d, f->text) || (int32_t)taut_type_bytes(d.type) != f->width ||
                                         (!f->text && d.sample_bytes != f->elems * (uint64_t)f->width)))
-        return fault(CLI_FAILED, "%s: field '%s' has another type or shape than in the training shards", taut_shard_path(p->shard[i]), name);
+        return fault(CLI_FAILED, "%s: field '%s' has another type or shape than in the training shards",
+                     taut_shard_path(p->shard[i]), name);
     *field = (size_t)k;
     return 0;
 }
@@ -192,8 +201,9 @@ static int count_classes(shards_facts *f, const pile *p)
             for (size_t at = v.offset[0]; at + width <= v.offset[v.n]; at += width) {
                 int64_t c = shards_label(v.data + at, width);
                 if (c < 0 || c >= 1 << 20)
-                    return fault(CLI_FAILED, "%s: block %llu of field '%s': class %lld: must be 0..%d", taut_shard_path(p->shard[i]), (unsigned long long)b, name,
-                                 (long long)c, (1 << 20) - 1);
+                    return fault(CLI_FAILED, "%s: block %llu of field '%s': class %lld: must be 0..%d",
+                                 taut_shard_path(p->shard[i]), (unsigned long long)b, name, (long long)c,
+                                 (1 << 20) - 1);
                 if (c + 1 > f->classes) f->classes = c + 1;
             }
         }
@@ -211,8 +221,8 @@ static int find_soft(shards_facts *f, const pile *p)
         taut_shard_field(p->shard[i], (size_t)k, &d);
         if (d.type != TAUT_FLOAT32 || d.variable || strcmp(f->input, "soft") == 0) return 0;
         if (d.sample_bytes / 4 < (uint64_t)f->classes || (i > 0 && d.sample_bytes / 4 != (uint64_t)f->classes))
-            return fault(CLI_FAILED, "%s: field 'soft' has %llu numbers a sample for %lld classes", taut_shard_path(p->shard[i]), (unsigned long long)d.sample_bytes / 4,
-                         (long long)f->classes);
+            return fault(CLI_FAILED, "%s: field 'soft' has %llu numbers a sample for %lld classes",
+                         taut_shard_path(p->shard[i]), (unsigned long long)d.sample_bytes / 4, (long long)f->classes);
         f->classes = (int64_t)(d.sample_bytes / 4);
         if (i + 1 == p->n) snprintf(f->soft, sizeof f->soft, "soft");
     }
@@ -256,7 +266,8 @@ static int load_state(shards_facts *f, const options *o)
     checkpoint_place at;
     int              code = o->resume ? checkpoint_place_of(o, &at) : 0;
     if (code || !o->resume) return code;
-    if (at.data_bytes != 56) return fault(CLI_FAILED, "--resume: %s: the run that wrote it did not read shards", o->checkpoint);
+    if (at.data_bytes != 56)
+        return fault(CLI_FAILED, "--resume: %s: the run that wrote it did not read shards", o->checkpoint);
     memcpy(f->state, at.data, f->state_bytes = at.data_bytes);
     if (f->batch == 0) f->batch = (uint64_t)shards_label(f->state + 40, 8);
     return 0;
@@ -291,8 +302,10 @@ static int find_plan(shards_facts *f, const options *o, const pile *p)
         taut_data_plan_destroy(plan);
     }
     /* one step without --plan and --rounds is not what anybody wants: rounds for all steps */
-    if (!o->plan && !o->rounds) f->rounds = ((uint64_t)(o->steps ? o->steps : OPTIONS_STEPS) * f->batch + f->round - 1) / f->round;
-    if (f->round > UINT64_MAX / 4 / (f->rounds + 1)) return fault(CLI_USAGE, "--rounds=%llu: too many", (unsigned long long)f->rounds);
+    if (!o->plan && !o->rounds)
+        f->rounds = ((uint64_t)(o->steps ? o->steps : OPTIONS_STEPS) * f->batch + f->round - 1) / f->round;
+    if (f->round > UINT64_MAX / 4 / (f->rounds + 1))
+        return fault(CLI_USAGE, "--rounds=%llu: too many", (unsigned long long)f->rounds);
     f->steps = (f->rounds * f->round + f->batch - 1) / f->batch;
     return 0;
 }
@@ -318,13 +331,18 @@ static int read_validation(data *d, const pile *p)
     s->val_label = calloc(f->n_val, sizeof *s->val_label);
     if (f->text) s->val_tokens = calloc(f->n_val * (f->elems + 1), sizeof *s->val_tokens);
     else s->val_values = calloc(f->n_val * f->elems, sizeof *s->val_values);
-    if (!s->val_label || (!s->val_tokens && !s->val_values)) return fault(CLI_FAILED, "out of memory for %llu validation samples", (unsigned long long)f->n_val);
+    if (!s->val_label || (!s->val_tokens && !s->val_values))
+        return fault(CLI_FAILED, "out of memory for %llu validation samples", (unsigned long long)f->n_val);
     for (uint64_t v = 0; !code && v < f->n_val; v++) {
         taut_shard_info info = {.size = sizeof info};
         uint64_t        at = v * all / f->n_val;
         taut_status     st;
-        for (taut_shard_get_info(p->shard[i], &info); at >= first + info.samples; taut_shard_get_info(p->shard[++i], &info)) first += info.samples;
-        if ((code = find_field(p, i, f->input, f, &field)) != 0 || (!f->text && (code = find_field(p, i, f->label, f, &label)) != 0)) break;
+        for (taut_shard_get_info(p->shard[i], &info); at >= first + info.samples;
+             taut_shard_get_info(p->shard[++i], &info))
+            first += info.samples;
+        if ((code = find_field(p, i, f->input, f, &field)) != 0 ||
+            (!f->text && (code = find_field(p, i, f->label, f, &label)) != 0))
+            break;
         st = taut_reader_sample(p->reader[i], field, at - first, NULL, 0, &n);
         if (st == TAUT_OK && n > cap) {
             free(bytes);
@@ -332,16 +350,21 @@ static int read_validation(data *d, const pile *p)
         }
         if (st == TAUT_OK && n > 0) st = taut_reader_sample(p->reader[i], field, at - first, bytes, cap, &n);
         if (st != TAUT_OK) code = data_fault(st, "validation");
-        else if (n < (size_t)f->width) code = fault(CLI_FAILED, "%s: sample %llu is empty: nothing to validate on", taut_shard_path(p->shard[i]), (unsigned long long)(at - first));
-        else if (f->text) put_tokens(d, bytes, n, 0, s->val_tokens + v * (f->elems + 1), s->val_tokens + v * (f->elems + 1) + 1);
+        else if (n < (size_t)f->width)
+            code = fault(CLI_FAILED, "%s: sample %llu is empty: nothing to validate on", taut_shard_path(p->shard[i]),
+                         (unsigned long long)(at - first));
+        else if (f->text)
+            put_tokens(d, bytes, n, 0, s->val_tokens + v * (f->elems + 1), s->val_tokens + v * (f->elems + 1) + 1);
         else {
             uint8_t word[8];
             for (size_t j = 0; j < f->elems; j++) s->val_values[v * f->elems + j] = value_at(d, bytes, j);
-            if ((st = taut_reader_sample(p->reader[i], label, at - first, word, sizeof word, &n)) != TAUT_OK) code = data_fault(st, "validation");
+            if ((st = taut_reader_sample(p->reader[i], label, at - first, word, sizeof word, &n)) != TAUT_OK)
+                code = data_fault(st, "validation");
             else s->val_label[v] = shards_label(word, n);
             if (!code && s->val_label[v] >= f->classes)
-                code = fault(CLI_FAILED, "%s: sample %llu: class %lld: the training shards have %lld classes", taut_shard_path(p->shard[i]),
-                             (unsigned long long)(at - first), (long long)s->val_label[v], (long long)f->classes);
+                code = fault(CLI_FAILED, "%s: sample %llu: class %lld: the training shards have %lld classes",
+                             taut_shard_path(p->shard[i]), (unsigned long long)(at - first), (long long)s->val_label[v],
+                             (long long)f->classes);
         }
     }
     free(bytes);
@@ -397,8 +420,9 @@ static int share(data *d, const options *o)
 static void describe(data *d, const options *o)
 {
     const shards_facts *f = &d->shards->f;
-    snprintf(d->what, sizeof d->what, "%llu samples in %zu shard%s, %lld classes, plan %.60s%s", (unsigned long long)f->samples, d->shards->n,
-             d->shards->n == 1 ? "" : "s", (long long)f->classes, f->rule, o->validation ? "" : ", validated on training samples");
+    snprintf(d->what, sizeof d->what, "%llu samples in %zu shard%s, %lld classes, plan %.60s%s",
+             (unsigned long long)f->samples, d->shards->n, d->shards->n == 1 ? "" : "s", (long long)f->classes, f->rule,
+             o->validation ? "" : ", validated on training samples");
 }
 
 int shards_open(data *d, options *o)
@@ -424,8 +448,11 @@ int shards_open(data *d, options *o)
     if (o->steps == 0) o->steps = (int64_t)(f->steps < (uint64_t)1 << 40 ? f->steps : (uint64_t)1 << 40);
     describe(d, o);
     if ((uint64_t)o->steps > f->steps)
-        return ranks_agree(fault(CLI_USAGE, "--steps=%lld: the plan has %llu steps: %llu rounds of %llu samples, %llu a step; --rounds gives more", (long long)o->steps,
-                                 (unsigned long long)f->steps, (unsigned long long)f->rounds, (unsigned long long)f->round, (unsigned long long)f->batch));
+        return ranks_agree(fault(
+            CLI_USAGE,
+            "--steps=%lld: the plan has %llu steps: %llu rounds of %llu samples, %llu a step; --rounds gives more",
+            (long long)o->steps, (unsigned long long)f->steps, (unsigned long long)f->rounds,
+            (unsigned long long)f->round, (unsigned long long)f->batch));
     return 0;
 }
 
@@ -446,7 +473,8 @@ void shards_close(data *d)
 int shards_open(data *d, options *o)
 {
     memset(d, 0, sizeof *d);
-    return ranks_agree(fault(CLI_FAILED, "--data=%s: shards are left out: built without zstd; see `make print-config`", o->data));
+    return ranks_agree(
+        fault(CLI_FAILED, "--data=%s: shards are left out: built without zstd; see `make print-config`", o->data));
 }
 void shards_close(data *d) { (void)d; }
 void shards_put_val(const data *d, data_room *room, size_t k, size_t i) { (void)d, (void)room, (void)k, (void)i; }

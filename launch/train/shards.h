@@ -10,13 +10,14 @@ enum { SHARDS_NAME = 48, SHARDS_STATE = 128 };
 
 /* How a stored value becomes what the model sees. The same on all ranks. */
 typedef struct shards_facts {
-    uint64_t samples, round, rounds, batch, steps; /* of the shards, of a round; samples of a step on all ranks; steps of the plan */
+    uint64_t samples, round, rounds, batch,
+        steps; /* of the shards, of a round; samples of a step on all ranks; steps of the plan */
     uint64_t hash, elems, n_val, state_bytes;
     int64_t  classes, shape[3];
-    int32_t  ndim, text, targets, width, floats;   /* width: bytes of a stored value */
+    int32_t  ndim, text, targets, width, floats; /* width: bytes of a stored value */
     float    mean, unit;
     char     input[SHARDS_NAME], label[SHARDS_NAME], soft[SHARDS_NAME], rule[200]; /* soft: "" = labels only */
-    uint8_t  state[SHARDS_STATE];                  /* of --resume: what pins plan and batch */
+    uint8_t  state[SHARDS_STATE]; /* of --resume: what pins plan and batch */
 } shards_facts;
 
 struct shards {

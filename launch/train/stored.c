@@ -21,8 +21,8 @@ static int failed(const char *what, const char *path, const char *why)
 /* A new name, or a removed one, is on the disk when its folder is. Not every file system can do that: no failure then. */
 static void flush_folder(const char *path)
 {
-    char  dir[PATH_MAX], *slash;
-    int   fd;
+    char dir[PATH_MAX], *slash;
+    int  fd;
     snprintf(dir, sizeof dir, "%s", path);
     slash = strrchr(dir, '/');
     if (!slash) snprintf(dir, sizeof dir, ".");
@@ -79,9 +79,11 @@ int stored_read(const char *what, const char *path, size_t most, char **data, si
     if (fstat(fileno(f), &s) != 0) code = failed(what, path, strerror(errno));
     else if (!S_ISREG(s.st_mode)) code = failed(what, path, "not a file");
     else if ((uint64_t)s.st_size > most)
-        code = fault(CLI_FAILED, "%s: %s: %" PRIu64 " bytes: at most %zu are expected here", what, path, (uint64_t)s.st_size, most);
+        code = fault(CLI_FAILED, "%s: %s: %" PRIu64 " bytes: at most %zu are expected here", what, path,
+                     (uint64_t)s.st_size, most);
     else if (!(*data = malloc((size_t)s.st_size + 1))) code = failed(what, path, "out of memory");
-    else if ((*n = fread(*data, 1, (size_t)s.st_size, f)) != (size_t)s.st_size) code = failed(what, path, "could not be read");
+    else if ((*n = fread(*data, 1, (size_t)s.st_size, f)) != (size_t)s.st_size)
+        code = failed(what, path, "could not be read");
     fclose(f);
     if (!code) {
         (*data)[*n] = 0;
@@ -124,9 +126,10 @@ int stored_verify(const char *what, const char *path, const stored_sum *want)
     int        code = stored_checksum(what, path, &have);
     if (code) return code;
     if (have.bytes != want->bytes)
-        return fault(CLI_FAILED, "%s: %s: %" PRIu64 " bytes: the checkpoint was written with %" PRIu64, what, path, have.bytes,
-                     want->bytes);
+        return fault(CLI_FAILED, "%s: %s: %" PRIu64 " bytes: the checkpoint was written with %" PRIu64, what, path,
+                     have.bytes, want->bytes);
     if (have.high != want->high || have.low != want->low)
-        return fault(CLI_FAILED, "%s: %s: damaged, or of another checkpoint: its checksum is not the one written down", what, path);
+        return fault(CLI_FAILED, "%s: %s: damaged, or of another checkpoint: its checksum is not the one written down",
+                     what, path);
     return 0;
 }

@@ -56,19 +56,23 @@ static void add_bits(const float *x, size_t n, double *bits)
     taut_spec   spec;
     taut_call   c = {.spec = &spec, .tensor = &t, .n = n};
     double      stats[GRID_STATS] = {0};
-    if (taut__spec_parse("grid", &spec) != TAUT_OK || taut__op_collect_stats(taut__spec_codec(&spec), &c, x, stats) != TAUT_OK) exit(1);
+    if (taut__spec_parse("grid", &spec) != TAUT_OK ||
+        taut__op_collect_stats(taut__spec_codec(&spec), &c, x, stats) != TAUT_OK)
+        exit(1);
     for (int i = 0; i < RELS; i++) {
         double step = (double)taut__grid_estimate_step(stats, rels[i] * stats[GRID_STAT_NORM2], 0.65);
         bits[i] += (double)n * taut__grid_estimate_bits(stats, step, 0.65, GRID_RANS);
     }
 }
 
-static void add_layer(const char *folder, const char *step, size_t rows, size_t cols, size_t offset, double bits[KINDS][RELS])
+static void add_layer(const char *folder, const char *step, size_t rows, size_t cols, size_t offset,
+                      double bits[KINDS][RELS])
 {
     taut_tensor t = {.elems = rows * cols, .rows = rows, .cols = cols};
     char        path[2][512];
     for (int r = 0; r < 2; r++) snprintf(path[r], sizeof path[r], "%s-%s-rank%d.f32", folder, step, r);
-    float *own = part(path[0], offset, t.elems), *other = part(path[1], offset, t.elems), *y = malloc(t.elems * sizeof *y);
+    float *own = part(path[0], offset, t.elems), *other = part(path[1], offset, t.elems),
+          *y = malloc(t.elems * sizeof *y);
     for (int k = 0; k < KINDS; k++) {
         taut_axes *a = NULL;
         memcpy(y, own, t.elems * sizeof *y);
@@ -97,14 +101,17 @@ static void show_bits(const char *json, const char *step)
     {
         json_t *shape = json_object_get(layer, "shape");
         size_t  rows = (size_t)json_integer_value(json_array_get(shape, 0)), cols = 1;
-        for (size_t d = 1; d < json_array_size(shape); d++) cols *= (size_t)json_integer_value(json_array_get(shape, d));
+        for (size_t d = 1; d < json_array_size(shape); d++)
+            cols *= (size_t)json_integer_value(json_array_get(shape, d));
         if (json_array_size(shape) < 2) continue;
         add_layer(folder, step, rows, cols, (size_t)json_integer_value(json_object_get(layer, "offset")), bits);
         all += (double)(rows * cols);
     }
     json_decref(root);
     printf("bits per element at relative errors of 0.05, 0.2, 0.4 and 0.7\n");
-    for (int k = 0; k < KINDS; k++) printf("R=%-4zu %.3f %.3f %.3f %.3f\n", directions[k], bits[k][0] / all, bits[k][1] / all, bits[k][2] / all, bits[k][3] / all);
+    for (int k = 0; k < KINDS; k++)
+        printf("R=%-4zu %.3f %.3f %.3f %.3f\n", directions[k], bits[k][0] / all, bits[k][1] / all, bits[k][2] / all,
+               bits[k][3] / all);
 }
 
 /* ---- time ---- */
@@ -126,8 +133,8 @@ static void show_time(size_t rows, size_t cols)
             turn(a, &t, x);
             best[0] = fmin(best[0], middle - begin), best[1] = fmin(best[1], processor_s() - middle);
         }
-        printf("%zu x %zu, R=%zu: change of basis %.2f GB/s, learning %.2f GB/s\n", rows, cols, directions[k], 4e-9 * (double)t.elems / best[1],
-               4e-9 * (double)t.elems / best[0]);
+        printf("%zu x %zu, R=%zu: change of basis %.2f GB/s, learning %.2f GB/s\n", rows, cols, directions[k],
+               4e-9 * (double)t.elems / best[1], 4e-9 * (double)t.elems / best[0]);
         taut__axes_destroy(a);
     }
     free(x);

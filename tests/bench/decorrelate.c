@@ -11,8 +11,9 @@
 #include <string.h>
 
 enum { N = 40000, RANKS = 8, STEPS = 28, CODES = 4096, SCHEMES = 4, TARGETS = 3 };
-static const double DEAD = 0.65, target[TARGETS] = {0.03, 0.1, 0.3};
-static const char *const scheme_name[SCHEMES] = {"as it is", "thresholds +-0.15", "thresholds +-0.3", "shifted lattice"};
+static const double      DEAD = 0.65, target[TARGETS] = {0.03, 0.1, 0.3};
+static const char *const scheme_name[SCHEMES] = {"as it is", "thresholds +-0.15", "thresholds +-0.3",
+                                                 "shifted lattice"};
 
 static double laplace(uint64_t seed, uint64_t i)
 {
@@ -24,7 +25,7 @@ static double laplace(uint64_t seed, uint64_t i)
 static int code(double x, double offset, int scheme, double *value)
 {
     static const double swing[] = {0, 0.3, 0.6};
-    int q;
+    int                 q;
     if (scheme == 3) {
         q = (int)lrint(x + offset);
         *value = q - offset;
@@ -87,7 +88,8 @@ int main(void)
                 double error[STEPS], bits[STEPS];
                 for (int i = 0; i < STEPS; i++) run(ranks[p], share[s], k, 0.2 * exp2(i / 5.0), &error[i], &bits[i]);
                 printf("%d ranks, %3.0f%% shared, %-18s", ranks[p], 100 * share[s], scheme_name[k]);
-                for (int t = 0; t < TARGETS; t++) printf("  %.3f bits at %.2f", bits_at(error, bits, target[t]), target[t]);
+                for (int t = 0; t < TARGETS; t++)
+                    printf("  %.3f bits at %.2f", bits_at(error, bits, target[t]), target[t]);
                 printf("\n");
             }
     return EXIT_SUCCESS;

@@ -21,8 +21,14 @@ static const size_t shape[LAYERS][2] = {{96, 64}, {1, 64}, {64, 64}, {40, 33}, {
 static const struct {
     const char *codec, *budget;
     double      most; /* rel_err2 that a sum may have */
-} setting[SETTINGS] = {{"auto", "rel=0.05", 0.3}, {"quant:bits=8", NULL, 0.001}, {"auto", "like:quant:bits=4", 0.3}, {"grid:rel=0.02", NULL, 0.06},
-                       {"none", NULL, 1e-10},     {"auto", "rel=0.01", 0.1},     {"fp16", NULL, 1e-5},              {"stack:quant:bits=4+quant:bits=4", NULL, 0.01}};
+} setting[SETTINGS] = {{"auto", "rel=0.05", 0.3},
+                       {"quant:bits=8", NULL, 0.001},
+                       {"auto", "like:quant:bits=4", 0.3},
+                       {"grid:rel=0.02", NULL, 0.06},
+                       {"none", NULL, 1e-10},
+                       {"auto", "rel=0.01", 0.1},
+                       {"fp16", NULL, 1e-5},
+                       {"stack:quant:bits=4+quant:bits=4", NULL, 0.01}};
 
 static int    rank, ranks;
 static float *gradient[LAYERS];
@@ -73,7 +79,9 @@ static void open_comm(long step, taut_comm **comm, taut_layer **layer)
     must(taut_comm_create_mpi(MPI_COMM_WORLD, &cfg, comm), "create", step);
     for (int i = 0; i < LAYERS; i++) {
         char name[2] = {(char)('a' + i), 0};
-        must(taut_layer_register(*comm, name, TAUT_F32, shape[i][0] == 1 ? 1 : 2, shape[i] + (shape[i][0] == 1), &layer[i]), "register", step);
+        must(taut_layer_register(*comm, name, TAUT_F32, shape[i][0] == 1 ? 1 : 2, shape[i] + (shape[i][0] == 1),
+                                 &layer[i]),
+             "register", step);
     }
 }
 
@@ -124,8 +132,9 @@ int main(int argc, char **argv)
     int         provided;
     taut_comm  *comm;
     taut_layer *layer[LAYERS];
-    double      seen[4] = {-1e9, -1e9, -1e9, -1e9}, all[4], errors = 0, sums = 0; /* most and minus least of MiB, of descriptors */
-    long        steps = argc > 1 ? atol(argv[1]) : 20000;
+    double      seen[4] = {-1e9, -1e9, -1e9, -1e9}, all[4], errors = 0,
+           sums = 0; /* most and minus least of MiB, of descriptors */
+    long steps = argc > 1 ? atol(argv[1]) : 20000;
     MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
@@ -148,7 +157,8 @@ int main(int argc, char **argv)
     MPI_Reduce(grown, most, 2, MPI_DOUBLE, MPI_MAX, 0, MPI_COMM_WORLD);
     MPI_Reduce(rank == 0 ? MPI_IN_PLACE : &errors, &errors, 1, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD);
     if (rank == 0)
-        printf("{\"ranks\": %d, \"steps\": %ld, \"checked\": %g, \"wrong\": %g, \"mib_most\": %.2f, \"mib_least\": %.2f, \"mib_grown\": %.2f, \"fds_most\": %g, \"fds_least\": %g}\n",
+        printf("{\"ranks\": %d, \"steps\": %ld, \"checked\": %g, \"wrong\": %g, \"mib_most\": %.2f, \"mib_least\": "
+               "%.2f, \"mib_grown\": %.2f, \"fds_most\": %g, \"fds_least\": %g}\n",
                ranks, steps, sums, errors, all[0], -all[1], fmax(most[0], most[1]), all[2], -all[3]);
     MPI_Finalize();
     return 0;

@@ -59,7 +59,8 @@ static taut_status create(const char *codec, taut_comm **comm, taut_layer **laye
     if ((s = taut_comm_create_mpi(MPI_COMM_WORLD, &cfg, comm)) != TAUT_OK) return s;
     for (int i = 0; i < LAYERS && s == TAUT_OK; i++) {
         char name[2] = {(char)('a' + i), 0};
-        s = taut_layer_register(*comm, name, TAUT_F32, shape[i][0] == 1 ? 1 : 2, shape[i] + (shape[i][0] == 1), &layer[i]);
+        s = taut_layer_register(*comm, name, TAUT_F32, shape[i][0] == 1 ? 1 : 2, shape[i] + (shape[i][0] == 1),
+                                &layer[i]);
     }
     return s;
 }
@@ -88,10 +89,10 @@ static int failed(taut_status s, long at, taut_comm *comm)
 
 static bool right_sums(const int *who, int n, long at, MPI_Comm mpi)
 {
-    int same = 1;
-    double err = 0, norm = 0;
-    float *x[LAYERS];
-    double *sum[LAYERS];
+    int      same = 1;
+    double   err = 0, norm = 0;
+    float   *x[LAYERS];
+    double  *sum[LAYERS];
     uint64_t h = hash(0), both[2] = {h, ~h};
     MPI_Allreduce(MPI_IN_PLACE, both, 2, MPI_UINT64_T, MPI_MAX, mpi);
     same = both[0] == ~both[1];
@@ -105,7 +106,8 @@ static bool right_sums(const int *who, int n, long at, MPI_Comm mpi)
             for (size_t k = 0; k < elements(i); k++) sum[i][k] += (double)gradient[i][k] / n;
     }
     for (int i = 0; i < LAYERS; i++) {
-        for (size_t k = 0; k < elements(i); k++) err += ((double)x[i][k] - sum[i][k]) * ((double)x[i][k] - sum[i][k]), norm += sum[i][k] * sum[i][k];
+        for (size_t k = 0; k < elements(i); k++)
+            err += ((double)x[i][k] - sum[i][k]) * ((double)x[i][k] - sum[i][k]), norm += sum[i][k] * sum[i][k];
         free(x[i]), free(sum[i]);
     }
     return same && err <= 0.1 * norm;
@@ -128,7 +130,8 @@ static int lose(const char *codec, long steps, int lost, long when, int rank)
         }
         s = step(comm, layer);
     }
-    if (s == TAUT_OK || s == TAUT_E_MISMATCH || (s = taut_comm_shrink(comm, &smaller, &who)) != TAUT_OK || (s = taut_comm_mpi(smaller, &mpi)) != TAUT_OK) {
+    if (s == TAUT_OK || s == TAUT_E_MISMATCH || (s = taut_comm_shrink(comm, &smaller, &who)) != TAUT_OK ||
+        (s = taut_comm_mpi(smaller, &mpi)) != TAUT_OK) {
         fprintf(stderr, "rank %d: %s: %s\n", rank, taut_status_name(s), taut_last_error());
         _exit(1);
     }
@@ -142,8 +145,10 @@ static int lose(const char *codec, long steps, int lost, long when, int rank)
     }
     if (s != TAUT_OK) fprintf(stderr, "rank %d, afterwards: %s: %s\n", rank, taut_status_name(s), taut_last_error());
     if (who.rank == 0)
-        printf("{\"ranks\": %d, \"lost\": %d, \"lost_rank\": %d, \"steps\": %llu, \"wrong\": %d, \"status\": \"%s\", \"lost_norm2\": %g, \"residual_norm2\": %g}\n", who.ranks,
-               who.lost, who.lost_rank[0], (unsigned long long)who.steps, wrong, taut_status_name(s), who.lost_norm2, who.residual_norm2);
+        printf("{\"ranks\": %d, \"lost\": %d, \"lost_rank\": %d, \"steps\": %llu, \"wrong\": %d, \"status\": \"%s\", "
+               "\"lost_norm2\": %g, \"residual_norm2\": %g}\n",
+               who.ranks, who.lost, who.lost_rank[0], (unsigned long long)who.steps, wrong, taut_status_name(s),
+               who.lost_norm2, who.residual_norm2);
     fflush(stdout);
     MPI_Barrier(mpi);
     taut_comm_destroy(smaller);

@@ -17,9 +17,10 @@
 #include <time.h>
 
 enum { STEPS_MAX = 100000, LAYERS_MAX = 256, EVERY = 6, JOB = 0, FIXED = 1, NONE = 2, SETTINGS = 3 };
-static const char *const rhythms[] = {"even", "alternate", "jump", "drift", "grow", "evaluate", "straggler", "random", "random-ranks", NULL};
+static const char *const rhythms[] = {"even",     "alternate", "jump",   "drift",        "grow",
+                                      "evaluate", "straggler", "random", "random-ranks", NULL};
 
-static int rank, ranks, steps = 300, layers = 16;
+static int    rank, ranks, steps = 300, layers = 16;
 static size_t elems = 1 << 18;
 static double compute_s = 0.01;
 
@@ -112,7 +113,8 @@ static void one_step(setting *s, double seconds, bool overlap)
     for (int l = 0; l < layers; l++) {
         float *at = buf + elems * (size_t)l;
         if (overlap) compute(seconds / layers);
-        must(overlap ? taut_allreduce_start(s->layer[l], at, TAUT_MEAN) : taut_allreduce(s->layer[l], at, TAUT_MEAN), "allreduce");
+        must(overlap ? taut_allreduce_start(s->layer[l], at, TAUT_MEAN) : taut_allreduce(s->layer[l], at, TAUT_MEAN),
+             "allreduce");
     }
     must(taut_step_end(s->comm), "step end");
     took = now() - begin;
@@ -140,10 +142,13 @@ static void report(const char *rhythm, bool overlap, double seconds)
     for (int i = 0; i < SETTINGS; i++) ms[i] = median(&setting_of[i]);
     must(taut_layer_get_stats(setting_of[JOB].layer[0], &at_end), "statistics");
     if (rank != 0) return;
-    printf("{\"rhythm\": \"%s\", \"codec\": \"%s\", \"at_end\": \"%s\", \"ranks\": %d, \"layers\": %d, \"bytes\": %zu, \"overlap\": %s, \"steps\": %d, \"compressed\": %.4f, "
-           "\"compressed_last_100\": %.4f, \"communication_ms\": %.3f, \"fixed_ms\": %.3f, \"none_ms\": %.3f, \"seconds\": %.2f}\n",
-           rhythm, setting_of[JOB].codec, at_end.codec, ranks, layers, elems * sizeof(float), overlap ? "true" : "false", steps, (double)all / steps, (double)last / n,
-           ms[JOB], ms[FIXED], ms[NONE], seconds);
+    printf("{\"rhythm\": \"%s\", \"codec\": \"%s\", \"at_end\": \"%s\", \"ranks\": %d, \"layers\": %d, \"bytes\": %zu, "
+           "\"overlap\": %s, \"steps\": %d, \"compressed\": %.4f, "
+           "\"compressed_last_100\": %.4f, \"communication_ms\": %.3f, \"fixed_ms\": %.3f, \"none_ms\": %.3f, "
+           "\"seconds\": %.2f}\n",
+           rhythm, setting_of[JOB].codec, at_end.codec, ranks, layers, elems * sizeof(float),
+           overlap ? "true" : "false", steps, (double)all / steps, (double)last / n, ms[JOB], ms[FIXED], ms[NONE],
+           seconds);
 }
 
 int main(int argc, char **argv)
@@ -158,7 +163,9 @@ int main(int argc, char **argv)
     setting_of[JOB].codec = argc > 6 ? argv[6] : "auto";
     while (rhythms[known] && strcmp(rhythms[known], rhythm) != 0) known++;
     if (!rhythms[known] || steps < 1 || steps > STEPS_MAX || layers < 1 || layers > LAYERS_MAX || elems < 256) {
-        fprintf(stderr, "uneven: RHYTHM '%s', STEPS %d, LAYERS %d: must be even, alternate, jump, drift, grow, evaluate, straggler, random or random-ranks; 1..%d; 1..%d\n",
+        fprintf(stderr,
+                "uneven: RHYTHM '%s', STEPS %d, LAYERS %d: must be even, alternate, jump, drift, grow, evaluate, "
+                "straggler, random or random-ranks; 1..%d; 1..%d\n",
                 rhythm, steps, layers, STEPS_MAX, LAYERS_MAX);
         return 2;
     }

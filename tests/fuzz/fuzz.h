@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FUZZ_HOLDS(condition)                                                                \
-    do {                                                                                     \
-        if (!(condition)) {                                                                  \
-            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                                         \
-        }                                                                                    \
+#define FUZZ_HOLDS(condition)                                                                                          \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition);                             \
+            abort();                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 /* Memory of exactly `size` bytes, so that a sanitizer sees what is read beyond. */

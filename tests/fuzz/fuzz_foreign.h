@@ -23,13 +23,17 @@ static inline void fuzz_read_field(const taut__import *im, const taut__import_fi
         uint64_t  bytes = 0;
         uint8_t  *dst;
         for (uint32_t k = 0; k < n; k++) {
-            bytes += !f->field.variable ? f->field.sample_bytes : f->decoded ? f->decoded[first + k] : taut__places_length(&f->places, first + k);
+            bytes += !f->field.variable ? f->field.sample_bytes
+                     : f->decoded       ? f->decoded[first + k]
+                                        : taut__places_length(&f->places, first + k);
             offset[k + 1] = (uint32_t)bytes;
             if (bytes > 1 << 24) goto out;
         }
         part.bytes = (size_t)bytes;
         places.n = 0;
-        if (taut__places_write(&f->places, &cursor, n, !taut__as_same_length(f->as), &places) != TAUT_OK || !(dst = malloc(bytes ? bytes : 1))) goto out;
+        if (taut__places_write(&f->places, &cursor, n, !taut__as_same_length(f->as), &places) != TAUT_OK ||
+            !(dst = malloc(bytes ? bytes : 1)))
+            goto out;
         (void)taut__gather_part(&g, &im->foreign, f->as, f->field.type, places.p, places.n, &part, dst);
         free(dst);
     }
@@ -61,7 +65,8 @@ static inline int fuzz_format(const taut__format *format, bool two, const uint8_
         data += 2;
         n[0] = size - 3 - n[1];
     }
-    for (int i = 0; i < 1 + two && rc == TAUT_OK; i++) { /* memory of exactly the size, so that reading beyond it is seen */
+    for (int i = 0; i < 1 + two && rc == TAUT_OK;
+         i++) { /* memory of exactly the size, so that reading beyond it is seen */
         copy[i] = malloc(n[i] ? n[i] : 1);
         memcpy(copy[i], i ? data : data + n[1], n[i]);
         rc = taut__source_memory(&s, i ? "fuzz.idx" : "fuzz.bin", copy[i], n[i]);

@@ -1,4 +1,7 @@
 /* fuzz_idx.c : see fuzz_foreign.h. */
 #include "fuzz_foreign.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) { return fuzz_format(&taut__format_idx, false, data, size); }
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    return fuzz_format(&taut__format_idx, false, data, size);
+}

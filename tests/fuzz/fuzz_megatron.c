@@ -1,4 +1,7 @@
 /* fuzz_megatron.c : see fuzz_foreign.h. */
 #include "fuzz_foreign.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) { return fuzz_format(&taut__format_megatron, true, data, size); }
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    return fuzz_format(&taut__format_megatron, true, data, size);
+}

@@ -1,4 +1,7 @@
 /* fuzz_npy.c : see fuzz_foreign.h. */
 #include "fuzz_foreign.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) { return fuzz_format(&taut__format_npy, false, data, size); }
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    return fuzz_format(&taut__format_npy, false, data, size);
+}

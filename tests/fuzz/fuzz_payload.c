@@ -50,8 +50,8 @@ static void payload_codes_add(const payload_case *k)
 static void payload_at_one_level(const payload_case *k, taut_status *first, float **reference)
 {
     static const uint32_t before[] = {0x7fc12345, 0x40490fdb};
-    float      *x, *y = NULL, *sum = payload_floats_of(k->call.n, 0);
-    taut_status s = payload_decode(k, before[0], &x);
+    float                *x, *y = NULL, *sum = payload_floats_of(k->call.n, 0);
+    taut_status           s = payload_decode(k, before[0], &x);
     if (!*reference) { /* other levels must set what this one sets */
         FUZZ_HOLDS(payload_decode(k, before[1], &y) == s);
         if (s == TAUT_OK) FUZZ_HOLDS(payload_same(x, y, k->call.n));

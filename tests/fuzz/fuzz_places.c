@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     taut_type     type;
     if (size < 8) return 0;
     as = (taut__as)(data[0] % 5), type = (taut_type)(data[1] % 10), n = 1 + data[2] % 16;
-    for (uint32_t k = 0; k < n; k++) offset[k + 1] = offset[k] + (uint32_t)taut_type_bytes(type) * (data[3] >> (k % 4) & 3);
+    for (uint32_t k = 0; k < n; k++)
+        offset[k + 1] = offset[k] + (uint32_t)taut_type_bytes(type) * (data[3] >> (k % 4) & 3);
     part.n = n, part.bytes = offset[n];
     places = taut__min(data[4], size - 6);
     file = size - 5 - places;
@@ -24,7 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(bytes, data + 5 + places, file);
     if (taut__source_memory(&s, "fuzz", bytes, file) == TAUT_OK && taut__foreign_add_file(&f, &s, false) == TAUT_OK &&
         taut__foreign_add_buffer(&f, (taut__foreign_buffer){0, false, 0, file, file}, &number) == TAUT_OK &&
-        taut__foreign_add_buffer(&f, (taut__foreign_buffer){0, true, file / 2, file - file / 2, 300}, &number) == TAUT_OK)
+        taut__foreign_add_buffer(&f, (taut__foreign_buffer){0, true, file / 2, file - file / 2, 300}, &number) ==
+            TAUT_OK)
         (void)taut__gather_part(&g, &f, as, type, copy, places, &part, dst);
     taut__gather_free(&g);
     taut__foreign_free(&f);

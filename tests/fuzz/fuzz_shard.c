@@ -22,7 +22,8 @@ static void read_all(taut_shard *s)
     taut_shard_verify(s, NULL, NULL, &v);
     if (taut_reader_create(s, &r) != TAUT_OK) return;
     for (uint32_t f = 0; f < taut__shard_fields(s); f++)
-        for (uint64_t i = 0; i < taut__shard_samples(s) && i < 8; i++) taut_reader_sample(r, f, i, sample, sizeof sample, &bytes);
+        for (uint64_t i = 0; i < taut__shard_samples(s) && i < 8; i++)
+            taut_reader_sample(r, f, i, sample, sizeof sample, &bytes);
     taut_reader_destroy(r);
 }
 
@@ -40,13 +41,13 @@ static void as_file(const uint8_t *data, size_t size)
 
 static void as_codec(const uint8_t *data, size_t size)
 {
-    const taut_field_codec  *c;
-    taut_field               field = TAUT_FIELD_INIT;
-    taut_field_spec          spec;
-    void                    *state = NULL;
-    size_t                   shared, n;
-    uint32_t                 offset[5];
-    uint8_t                  dst[4096];
+    const taut_field_codec *c;
+    taut_field              field = TAUT_FIELD_INIT;
+    taut_field_spec         spec;
+    void                   *state = NULL;
+    size_t                  shared, n;
+    uint32_t                offset[5];
+    uint8_t                 dst[4096];
     if (size < 4 || !(c = taut__field_codec_at(data[0] % 16))) return;
     shared = data[1] | (size_t)data[2] << 8;
     n = 4 * (size_t)data[3];
@@ -55,7 +56,8 @@ static void as_codec(const uint8_t *data, size_t size)
     strcpy(field.name, "f");
     snprintf(field.codec, sizeof field.codec, "%s", c->name);
     for (int kind = 0; kind < 8; kind++) { /* the first kind that it suits */
-        static const taut_type types[] = {TAUT_U8, TAUT_U8, TAUT_U16, TAUT_I32, TAUT_FLOAT32, TAUT_U8, TAUT_U8, TAUT_U8};
+        static const taut_type types[] = {TAUT_U8,      TAUT_U8, TAUT_U16, TAUT_I32,
+                                          TAUT_FLOAT32, TAUT_U8, TAUT_U8,  TAUT_U8};
         field.kind = (taut_kind)kind;
         field.type = types[kind];
         field.variable = kind != TAUT_KIND_IMAGE && kind != TAUT_KIND_LABEL;
@@ -82,9 +84,7 @@ static void as_codec(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1) return 0;
-    if (data[0] & 1)
-        as_codec(data + 1, size - 1);
-    else
-        as_file(data + 1, size - 1);
+    if (data[0] & 1) as_codec(data + 1, size - 1);
+    else as_file(data + 1, size - 1);
     return 0;
 }

@@ -6,26 +6,34 @@
 
 static taut_comm *state_comm;
 
-static const struct { const char *name, *codec; size_t shape[2]; } state_layers[] = {
-    {"auto", NULL, {40, 32}}, {"grid", "grid:rel=0.1", {16, 8}}, {"topk", "topk:density=0.1", {20, 10}}, {"low", "powersgd:rank=2", {12, 10}},
-    {"quant", "quant:bits=4", {8, 16}}, {"bias", NULL, {7, 1}}};
+static const struct {
+    const char *name, *codec;
+    size_t      shape[2];
+} state_layers[] = {{"auto", NULL, {40, 32}},
+                    {"grid", "grid:rel=0.1", {16, 8}},
+                    {"topk", "topk:density=0.1", {20, 10}},
+                    {"low", "powersgd:rank=2", {12, 10}},
+                    {"quant", "quant:bits=4", {8, 16}},
+                    {"bias", NULL, {7, 1}}};
 enum { STATE_LAYERS = sizeof state_layers / sizeof *state_layers };
 
 /* A few steps, so that there is a plan, residuals and statistics to be replaced. */
 static void state_open(void)
 {
-    static float     g[STATE_LAYERS][40 * 32];
-    taut_config      c = TAUT_CONFIG_INIT;
-    taut_layer      *layer[STATE_LAYERS];
+    static float g[STATE_LAYERS][40 * 32];
+    taut_config  c = TAUT_CONFIG_INIT;
+    taut_layer  *layer[STATE_LAYERS];
     c.link = "1gbit", c.replan_steps = 3, c.small_elems = 64, c.feedback = "on", c.objective = "bytes";
     FUZZ_HOLDS(taut_comm_create_threads(1, &c, &state_comm) == TAUT_OK);
     for (size_t i = 0; i < STATE_LAYERS; i++) {
-        FUZZ_HOLDS(taut_layer_register(state_comm, state_layers[i].name, TAUT_F32, 2, state_layers[i].shape, &layer[i]) == TAUT_OK);
+        FUZZ_HOLDS(taut_layer_register(state_comm, state_layers[i].name, TAUT_F32, 2, state_layers[i].shape,
+                                       &layer[i]) == TAUT_OK);
         if (state_layers[i].codec) FUZZ_HOLDS(taut_layer_codec(layer[i], state_layers[i].codec) == TAUT_OK);
     }
     for (uint32_t step = 0; step < 5; step++) {
         for (size_t i = 0; i < STATE_LAYERS; i++) {
-            for (uint32_t k = 0; k < 40 * 32; k++) g[i][k] = (float)(int32_t)taut__random32(taut__rng_of(step + 1, i), k) * 1e-9f;
+            for (uint32_t k = 0; k < 40 * 32; k++)
+                g[i][k] = (float)(int32_t)taut__random32(taut__rng_of(step + 1, i), k) * 1e-9f;
             FUZZ_HOLDS(taut_allreduce_start(layer[i], g[i], TAUT_MEAN) == TAUT_OK);
         }
         FUZZ_HOLDS(taut_step_end(state_comm) == TAUT_OK);
@@ -61,7 +69,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 1) return 0;
     uint8_t *blob = fuzz_copy(data + 1, size - 1), *after;
     if (data[0] & 1) state_make_right(blob, size - 1);
-    taut_status s = data[0] & 2 ? taut_state_join(state_comm, blob, size - 1) : taut_state_load(state_comm, blob, size - 1);
+    taut_status s =
+        data[0] & 2 ? taut_state_join(state_comm, blob, size - 1) : taut_state_load(state_comm, blob, size - 1);
     after = state_saved(&n);
     if (s != TAUT_OK) FUZZ_HOLDS(n == good_n && memcmp(after, good, n) == 0);
     else FUZZ_HOLDS(taut_state_load(state_comm, good, good_n) == TAUT_OK); /* the next input meets the same */

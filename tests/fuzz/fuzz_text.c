@@ -21,9 +21,11 @@ static void text_spec(const char *text)
     for (uint32_t s = 0; s < a.stages; s++)
         for (uint32_t k = 0; k < a.stage[s].codec->n_keys; k++) {
             const taut_key *key = &a.stage[s].codec->keys[k];
-            if (key->kind != TAUT_KEY_WORD) FUZZ_HOLDS(a.stage[s].value[k] >= key->min && a.stage[s].value[k] <= key->max);
+            if (key->kind != TAUT_KEY_WORD)
+                FUZZ_HOLDS(a.stage[s].value[k] >= key->min && a.stage[s].value[k] <= key->max);
         }
-    if (!a.automatic && taut__spec_suits(&a, &t) == TAUT_OK) FUZZ_HOLDS(taut__frame_capacity(&a, &t, t.elems) > TAUT_FRAME_HEADER);
+    if (!a.automatic && taut__spec_suits(&a, &t) == TAUT_OK)
+        FUZZ_HOLDS(taut__frame_capacity(&a, &t, t.elems) > TAUT_FRAME_HEADER);
 }
 
 static void text_budget(const char *text)
@@ -37,14 +39,16 @@ static void text_budget(const char *text)
 static void text_link(const char *text)
 {
     taut__line l;
-    if (taut__link_parse(text, &l) == TAUT_OK) FUZZ_HOLDS(isfinite(l.alpha) && isfinite(l.beta) && l.alpha >= 0 && l.beta >= 0);
+    if (taut__link_parse(text, &l) == TAUT_OK)
+        FUZZ_HOLDS(isfinite(l.alpha) && isfinite(l.beta) && l.alpha >= 0 && l.beta >= 0);
 }
 
 static void text_words(const char *text)
 {
     taut__metric    m;
     taut__objective o;
-    if (taut__metric_parse(text, &m) == TAUT_OK) FUZZ_HOLDS(m == TAUT_METRIC_PLAIN || m == TAUT_METRIC_LAYER || m == TAUT_METRIC_OPTIMIZER);
+    if (taut__metric_parse(text, &m) == TAUT_OK)
+        FUZZ_HOLDS(m == TAUT_METRIC_PLAIN || m == TAUT_METRIC_LAYER || m == TAUT_METRIC_OPTIMIZER);
     if (taut__objective_parse(text, &o) == TAUT_OK) FUZZ_HOLDS(o == TAUT_OBJECTIVE_TIME || o == TAUT_OBJECTIVE_BYTES);
 }
 

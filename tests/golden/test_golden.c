@@ -14,7 +14,7 @@
 typedef struct golden {
     const char *spec;
     size_t      rows, cols;
-    size_t      bytes;        /* of the frame */
+    size_t      bytes;         /* of the frame */
     uint64_t    frame, floats; /* XXH3 of the frame, and of what it decodes to */
 } golden;
 
@@ -66,9 +66,9 @@ static void must(taut_status status, const char *spec) /* also where no test run
 
 static golden measure(const golden *g)
 {
-    golden   got = {g->spec, g->rows, g->cols, 0, 0, 0};
-    size_t   n = g->rows * g->cols, shape[] = {g->rows, g->cols}, cap;
-    float   *x = input(n), *back = new_floats(n);
+    golden got = {g->spec, g->rows, g->cols, 0, 0, 0};
+    size_t n = g->rows * g->cols, shape[] = {g->rows, g->cols}, cap;
+    float *x = input(n), *back = new_floats(n);
     must(taut_encode_bound(g->spec, 2, shape, &cap), g->spec);
     uint8_t *frame = malloc(cap);
     must(taut_encode(g->spec, 2, shape, x, SEED, frame, cap, &got.bytes), g->spec);
@@ -118,9 +118,9 @@ static const uint8_t powersgd_frame[] = {
 START_TEST(powersgd_still_reads_its_frame)
 {
     static const float expected[15] = {
-        0x1.ef7114p-4f, -0x1.c62f2p-4f, -0x1.59e7d4p-2f, 0x1.05b654p-2f, -0x1.dfd62ap-3f,
-        -0x1.6d7146p-1f, 0x1.9832acp-2f, -0x1.76349cp-2f, -0x1.1cfe7cp+0f, 0x1.0f95fcp-1f,
-        -0x1.f1f08p-2f, -0x1.7b3ac4p+0f, 0x1.5763c4p-1f, -0x1.3acb4cp-1f, -0x1.df7e36p+0f,
+        0x1.ef7114p-4f,  -0x1.c62f2p-4f,  -0x1.59e7d4p-2f, 0x1.05b654p-2f,  -0x1.dfd62ap-3f,
+        -0x1.6d7146p-1f, 0x1.9832acp-2f,  -0x1.76349cp-2f, -0x1.1cfe7cp+0f, 0x1.0f95fcp-1f,
+        -0x1.f1f08p-2f,  -0x1.7b3ac4p+0f, 0x1.5763c4p-1f,  -0x1.3acb4cp-1f, -0x1.df7e36p+0f,
     };
     float back[15];
     ck_assert_msg(taut_decode(powersgd_frame, sizeof powersgd_frame, back, 15) == TAUT_OK, "%s", taut_last_error());

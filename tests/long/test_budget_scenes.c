@@ -15,10 +15,11 @@ static scene draw(uint64_t seed)
     static const int         batch[] = {8, 16, 32, 64, 128, 256};
     static const char *const rel[] = {"rel=0.03", "rel=0.1", "rel=0.2", "rel=0.3"};
     static const char *const like[] = {"quant:bits=2", "quant:bits=3", "quant:bits=4", "quant:bits=5"};
-    static const char *const like_budget[] = {"like:quant:bits=2", "like:quant:bits=3", "like:quant:bits=4", "like:quant:bits=5"};
+    static const char *const like_budget[] = {"like:quant:bits=2", "like:quant:bits=3", "like:quant:bits=4",
+                                              "like:quant:bits=5"};
     static const char *const metric[] = {"plain", "layer", "optimizer"};
-    bool  lstm = pick(seed, 1, 3) == 0, adam = pick(seed, 2, 2), refers = pick(seed, 3, 3) == 0;
-    int   b = batch[pick(seed, 4, lstm ? 3 : 6)], kind = pick(seed, 5, 4);
+    bool                     lstm = pick(seed, 1, 3) == 0, adam = pick(seed, 2, 2), refers = pick(seed, 3, 3) == 0;
+    int                      b = batch[pick(seed, 4, lstm ? 3 : 6)], kind = pick(seed, 5, 4);
     scene c = {.model = {lstm ? "lstm" : "mlp", adam, 0, b, 2 + pick(seed, 6, 7), seed}, .steps = 120};
     c.model.rate = adam ? (lstm ? 0.005 : 0.003) : lstm ? 0.5 : 0.1;
     c.budget = refers ? like_budget[kind] : rel[kind];
@@ -30,7 +31,8 @@ static scene draw(uint64_t seed)
 
 START_TEST(keeps_budgets_that_were_drawn)
 {
-    int          scenes = getenv("SCENES") ? atoi(getenv("SCENES")) : 40, seed = getenv("SEED") ? atoi(getenv("SEED")) : 1, first_over = 0;
+    int scenes = getenv("SCENES") ? atoi(getenv("SCENES")) : 40, seed = getenv("SEED") ? atoi(getenv("SEED")) : 1,
+        first_over = 0;
     scene_result all = {0};
     double       control = 0;
     for (int i = 0; i < scenes; i++) {
@@ -45,10 +47,12 @@ START_TEST(keeps_budgets_that_were_drawn)
         ck_assert_double_ge(r.ratio, 0.9);
         ck_assert_double_le(r.ratio, 1.1);
     }
-    printf("  %d scenes, %d planned steps: %.2f of the budget used; %d over (%.2f%%), of them first ones %d, unseen %d; true error inside the reported interval in "
+    printf("  %d scenes, %d planned steps: %.2f of the budget used; %d over (%.2f%%), of them first ones %d, unseen "
+           "%d; true error inside the reported interval in "
            "%.2f%%, below in %.2f%%, above in %.2f%%; control %.1f%% of 2 bits\n",
-           scenes, all.planned, all.used / all.planned, all.over, 100.0 * all.over / all.planned, first_over, all.unseen, 100.0 * all.inside / all.planned,
-           100.0 * all.below / all.planned, 100.0 * all.above / all.planned, 100 * control / scenes);
+           scenes, all.planned, all.used / all.planned, all.over, 100.0 * all.over / all.planned, first_over,
+           all.unseen, 100.0 * all.inside / all.planned, 100.0 * all.below / all.planned,
+           100.0 * all.above / all.planned, 100 * control / scenes);
     ck_assert_double_le(all.over, all.planned / 100.0);
     ck_assert_int_eq(all.unseen, 0);
     ck_assert_double_ge(all.used / all.planned, 0.7);

@@ -8,9 +8,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define NEED(cond)                                                                                            \
-    do {                                                                                                      \
-        if (!(cond)) return taut__fail(TAUT_E_INVALID, "line %d: %s", __LINE__, #cond);                       \
+#define NEED(cond)                                                                                                     \
+    do {                                                                                                               \
+        if (!(cond)) return taut__fail(TAUT_E_INVALID, "line %d: %s", __LINE__, #cond);                                \
     } while (0)
 
 enum { WINDOW = 1 << 24, TAIL = 12345 };
@@ -21,9 +21,9 @@ enum { OWN = sizeof own / sizeof *own };
 typedef struct plan {
     const char *algorithm, *codec;
 } plan;
-static const plan plans[] = {{"auto", "none"},          {"ring", "none"},           {"sra", "quant:bits=1"},
-                             {"ring", "quant:bits=4"},  {"gather", "quant:bits=1"}, {"sra", "grid:step=0.5"},
-                             {"sra", "topk:density=0.00001"}, {"sra", "fp16"}};
+static const plan plans[] = {
+    {"auto", "none"},           {"ring", "none"},         {"sra", "quant:bits=1"},         {"ring", "quant:bits=4"},
+    {"gather", "quant:bits=1"}, {"sra", "grid:step=0.5"}, {"sra", "topk:density=0.00001"}, {"sra", "fp16"}};
 
 static void *map(void *at, int fd, size_t window)
 {

@@ -33,7 +33,9 @@ static void draw_batch(gpt *m, int rank, int step, int64_t *token, int64_t *targ
         uint64_t seed = taut__seed((uint64_t)step, (uint64_t)(rank * 1000 + b) + 7);
         int64_t  now = (int64_t)(VOCAB * pow(uniform(seed, 0), 2));
         for (int t = 0; t < CONTEXT; t++) {
-            int64_t next = uniform(seed, 2 * (uint64_t)t + 1) < 0.75 ? (now * 7 + 11) % VOCAB : (int64_t)(VOCAB * pow(uniform(seed, 2 * (uint64_t)t + 2), 2));
+            int64_t next = uniform(seed, 2 * (uint64_t)t + 1) < 0.75
+                               ? (now * 7 + 11) % VOCAB
+                               : (int64_t)(VOCAB * pow(uniform(seed, 2 * (uint64_t)t + 2), 2));
             token[b * CONTEXT + t] = now;
             target[b * CONTEXT + t] = now = next;
         }
@@ -96,7 +98,8 @@ static void create(gpt *m, int ranks)
         taut_torch_param *p = &m->param[l];
         p->size = sizeof *p;
         ck_assert_int_eq(taut_torch_model_param(m->model, (size_t)l, p), TAUT_OK);
-        m->shape[l] = (truth_shape){p->name, p->ndim > 1 ? p->shape[0] : 1, p->ndim > 1 ? p->elements / p->shape[0] : p->elements};
+        m->shape[l] = (truth_shape){p->name, p->ndim > 1 ? p->shape[0] : 1,
+                                    p->ndim > 1 ? p->elements / p->shape[0] : p->elements};
         m->scale[l] = calloc(p->elements, sizeof(float));
         for (int r = 0; r < ranks; r++) m->g[r][l] = calloc(p->elements, sizeof(float));
     }
@@ -117,7 +120,8 @@ static const struct {
     int         batch, ranks;
     const char *budget, *metric, *reference;
 } scenes[] = {
-    {true, 8, 2, "like:quant:bits=4", "optimizer", NULL}, /* the reference in units of a scale is not recomputed: against the budget reported */
+    {true, 8, 2, "like:quant:bits=4", "optimizer",
+     NULL}, /* the reference in units of a scale is not recomputed: against the budget reported */
     {false, 16, 4, "rel=0.1", "plain", NULL},
     {true, 4, 4, "rel=0.1", "optimizer", NULL},
     {false, 8, 2, "like:quant:bits=4", "layer", "quant:bits=4"},
@@ -134,12 +138,22 @@ START_TEST(gpt_keeps_its_budget)
     taut_torch_threads(2);
     create(&m, ranks);
     gradients(&m, ranks, 0);
-    truth t = {.ranks = ranks, .layers = m.layers, .steps = setting("GPT_STEPS", 100), .shape = m.shape, .cfg = cfg, .gradient = gradient, .scale = scale,
-               .step_done = step_done, .reference = scenes[_i].reference, .model = &m, .step = step};
+    truth t = {.ranks = ranks,
+               .layers = m.layers,
+               .steps = setting("GPT_STEPS", 100),
+               .shape = m.shape,
+               .cfg = cfg,
+               .gradient = gradient,
+               .scale = scale,
+               .step_done = step_done,
+               .reference = scenes[_i].reference,
+               .model = &m,
+               .step = step};
     truth_run(&t);
     ck_assert_msg(t.status == TAUT_OK, "%s", t.why);
     ck_assert(t.same_bits);
-    snprintf(what, sizeof what, "gpt %s batch %d, %d ranks, %s %s: loss %.3f", m.adam ? "adam" : "sgd", m.batch, ranks, cfg.budget, cfg.metric, m.loss);
+    snprintf(what, sizeof what, "gpt %s batch %d, %d ranks, %s %s: loss %.3f", m.adam ? "adam" : "sgd", m.batch, ranks,
+             cfg.budget, cfg.metric, m.loss);
     scene_result r = scene_judge(&t, what);
     destroy(&m, ranks);
     ck_assert_int_gt(r.planned, t.steps / 2);

@@ -65,7 +65,8 @@ enum { SIZES = 4 };
 static void all_fail(const seat *s, int size, taut_status one, taut_status other, const char *word, const char *word2)
 {
     for (int r = 0; r < size; r++) {
-        ck_assert_msg(s[r].status == one || s[r].status == other, "rank %d of %d: %s: %s", r, size, taut_status_name(s[r].status), s[r].error);
+        ck_assert_msg(s[r].status == one || s[r].status == other, "rank %d of %d: %s: %s", r, size,
+                      taut_status_name(s[r].status), s[r].error);
         ck_assert_msg(strstr(s[r].error, word) && strstr(s[r].error, word2), "rank %d of %d: %s", r, size, s[r].error);
         ck_assert_msg(s[r].seconds < AT_ONCE_S, "rank %d of %d took %.1f s", r, size, s[r].seconds);
     }
@@ -74,7 +75,8 @@ static void all_fail(const seat *s, int size, taut_status one, taut_status other
 static taut_status two_layers(taut_comm *comm, taut_layer **a, taut_layer **b, size_t columns)
 {
     TAUT_TRY(taut_layer_register(comm, "a", TAUT_F32, 2, (size_t[]){ROWS, COLS}, a));
-    return taut_layer_register(comm, "b", TAUT_F32, columns ? 2 : 1, columns ? (size_t[]){ROWS, columns} : (size_t[]){ROWS}, b);
+    return taut_layer_register(comm, "b", TAUT_F32, columns ? 2 : 1,
+                               columns ? (size_t[]){ROWS, columns} : (size_t[]){ROWS}, b);
 }
 
 static taut_status first_step(taut_comm *comm, taut_layer *a, taut_layer *b)
@@ -87,7 +89,7 @@ static taut_status first_step(taut_comm *comm, taut_layer *a, taut_layer *b)
 
 /* ---- a layer that one rank alone registers, and starts or does not ---- */
 
-static bool start_it;
+static bool        start_it;
 static taut_status late_layer(taut_comm **comm, int rank, int size)
 {
     static _Thread_local float x[N];
@@ -113,8 +115,8 @@ END_TEST
 
 /* ---- a layer that one rank does not start: of its own, or one of a bucket; others wait in step_end, in wait, or in a blocking call ---- */
 
-static int how, absent;
-static bool fused;
+static int         how, absent;
+static bool        fused;
 static taut_status skips_one(taut_comm **comm, int rank, int size)
 {
     static _Thread_local float x[N], y[N];
@@ -123,7 +125,8 @@ static taut_status skips_one(taut_comm **comm, int rank, int size)
     TAUT_TRY(two_layers(*comm, &a, &b, fused ? 0 : COLS));
     TAUT_TRY(first_step(*comm, a, b));
     TAUT_TRY(taut_allreduce_start(a, x, TAUT_SUM));
-    if (rank != absent) TAUT_TRY(how == 2 && !fused ? taut_allreduce(b, y, TAUT_SUM) : taut_allreduce_start(b, y, TAUT_SUM));
+    if (rank != absent)
+        TAUT_TRY(how == 2 && !fused ? taut_allreduce(b, y, TAUT_SUM) : taut_allreduce_start(b, y, TAUT_SUM));
     if (rank != absent && how == 1) TAUT_TRY(taut_wait(b));
     return taut_step_end(*comm);
 }
@@ -183,7 +186,8 @@ static taut_status leaves(taut_comm **comm, int rank, int size)
         *comm = NULL;
         return TAUT_E_PEER;
     }
-    nanosleep(&(struct timespec){0, (how == 2 ? 300000000 : 0) + rank * 30000000}, NULL); /* it has gone for some before they start, for others after */
+    nanosleep(&(struct timespec){0, (how == 2 ? 300000000 : 0) + rank * 30000000},
+              NULL); /* it has gone for some before they start, for others after */
     if (how != 1) TAUT_TRY(taut_allreduce(a, x, TAUT_SUM));
     return taut_step_end(*comm);
 }
@@ -258,12 +262,24 @@ static void set(taut_config *c, int i)
     default: c->link = "1gbit";
     }
 }
-static const char *const difference[][3] = {
-    {"TAUT_CODEC", "quant:bits=4", "grid:rel=0.03"}, {"TAUT_BUDGET", "like:quant:bits=4", "rel=0.1"}, {"TAUT_OBJECTIVE", "time", "bytes"},
-    {"TAUT_METRIC", "optimizer", "plain"}, {"TAUT_FEEDBACK", "auto", "on"}, {"TAUT_ALGORITHM", "auto", "sra"}, {"TAUT_HIERARCHY", "auto", "off"},
-    {"TAUT_SOLVER", "hull", "dp"}, {"TAUT_SEED", "1", "7"}, {"TAUT_SLICE_KIB", "1024", "512"}, {"TAUT_BUCKET_KIB", "4096", "128"},
-    {"TAUT_SMALL_ELEMS", "1024", "10"}, {"TAUT_REPLAN_STEPS", "50", "3"}, {"TAUT_AUDIT_STEPS", "50", "5"}, {"TAUT_START_STEP", "1", "9"},
-    {"TAUT_MOMENTUM", "0.9", "0.5"}, {"TAUT_DROPPED", "clear", "restore"}, {"TAUT_LINK", "measure", "1gbit"}};
+static const char *const difference[][3] = {{"TAUT_CODEC", "quant:bits=4", "grid:rel=0.03"},
+                                            {"TAUT_BUDGET", "like:quant:bits=4", "rel=0.1"},
+                                            {"TAUT_OBJECTIVE", "time", "bytes"},
+                                            {"TAUT_METRIC", "optimizer", "plain"},
+                                            {"TAUT_FEEDBACK", "auto", "on"},
+                                            {"TAUT_ALGORITHM", "auto", "sra"},
+                                            {"TAUT_HIERARCHY", "auto", "off"},
+                                            {"TAUT_SOLVER", "hull", "dp"},
+                                            {"TAUT_SEED", "1", "7"},
+                                            {"TAUT_SLICE_KIB", "1024", "512"},
+                                            {"TAUT_BUCKET_KIB", "4096", "128"},
+                                            {"TAUT_SMALL_ELEMS", "1024", "10"},
+                                            {"TAUT_REPLAN_STEPS", "50", "3"},
+                                            {"TAUT_AUDIT_STEPS", "50", "5"},
+                                            {"TAUT_START_STEP", "1", "9"},
+                                            {"TAUT_MOMENTUM", "0.9", "0.5"},
+                                            {"TAUT_DROPPED", "clear", "restore"},
+                                            {"TAUT_LINK", "measure", "1gbit"}};
 enum { DIFFERENCES = sizeof difference / sizeof *difference };
 
 START_TEST(settings)
@@ -315,9 +331,11 @@ static taut_status differs(taut_comm **comm, int rank, int size)
 }
 START_TEST(calls)
 {
-    static const char *const words[WAYS][2] = {{"op=sum", "op=mean"}, {"'b'", "scale of 48"}, {"no scale", "scale of 48"}, {"dropped 0", "dropped 1"}, {"op=sum", "op=mean"}, {"op=sum,sum", "op=mean,sum"}};
-    seat        s[MOST];
-    taut_config cfg = config(_i % 2 ? 2 : 0);
+    static const char *const words[WAYS][2] = {{"op=sum", "op=mean"},       {"'b'", "scale of 48"},
+                                               {"no scale", "scale of 48"}, {"dropped 0", "dropped 1"},
+                                               {"op=sum", "op=mean"},       {"op=sum,sum", "op=mean,sum"}};
+    seat                     s[MOST];
+    taut_config              cfg = config(_i % 2 ? 2 : 0);
     how = _i / 2;
     for (int k = 0; k < SIZES; k++) {
         char who[24];

@@ -11,10 +11,10 @@ enum { ROWS = 96, COLS = 100, N = ROWS * COLS, CALLS = 20 };
 
 typedef struct plan {
     const char *spec;
-    double      rel;           /* asked for */
-    float       size[CALLS];   /* the inputs of call k are this large; NAN: rank 0 has a NaN among them */
-    int         forgets;       /* before this call rank 1 loses what it knows; 0: never */
-    uint64_t    sent[CALLS];   /* out: bytes, rank 0 */
+    double      rel;         /* asked for */
+    float       size[CALLS]; /* the inputs of call k are this large; NAN: rank 0 has a NaN among them */
+    int         forgets;     /* before this call rank 1 loses what it knows; 0: never */
+    uint64_t    sent[CALLS]; /* out: bytes, rank 0 */
 } plan;
 
 static taut_status one_call(ranks_ctx *c, taut_layer *l, float *x, int k)

@@ -16,23 +16,31 @@ typedef struct codec_case {
 /* quant: bucket range 20 over 15 levels: step^2/6 each time, against a variance near 1.3 per rank; the sum's range is larger.
  * topk and low rank: what they drop can be nearly all of white noise. */
 static const codec_case codecs[] = {
-    {"none", 1e-12},          {"fp16", 1e-6},           {"bf16", 1e-4},     {"quant:bits=4", 0.9},
-    {"quant:bits=8", 0.004},  {"grid:rel=0.03", 0.033}, {"grid:rel=0.03,code=rans", 0.033},
-    {"topk:density=0.1", 1},  {"randk:density=0.1", 1.3}, {"powersgd:rank=4", 1.3}, {"stack:topk:density=0.01+quant:bits=8", 0.05},
+    {"none", 1e-12},
+    {"fp16", 1e-6},
+    {"bf16", 1e-4},
+    {"quant:bits=4", 0.9},
+    {"quant:bits=8", 0.004},
+    {"grid:rel=0.03", 0.033},
+    {"grid:rel=0.03,code=rans", 0.033},
+    {"topk:density=0.1", 1},
+    {"randk:density=0.1", 1.3},
+    {"powersgd:rank=4", 1.3},
+    {"stack:topk:density=0.01+quant:bits=8", 0.05},
 };
 enum { CODECS = sizeof codecs / sizeof *codecs };
 static const int         sizes[] = {1, 2, 3, 7};
 static const char *const algorithms[] = {"auto", "sra", "ring", "gather", "native"};
 
 typedef struct job_case {
-    const char *spec;
-    size_t      rows, cols;
-    taut_dtype  dtype;
-    taut_op     op;
-    int         steps;
-    _Atomic bool unsupported; /* written by all ranks */
-    float     **result; /* of the last step, one per rank */
-    double    **applied, **residual; /* conservation: sums over steps; last residual */
+    const char  *spec;
+    size_t       rows, cols;
+    taut_dtype   dtype;
+    taut_op      op;
+    int          steps;
+    _Atomic bool unsupported;         /* written by all ranks */
+    float      **result;              /* of the last step, one per rank */
+    double     **applied, **residual; /* conservation: sums over steps; last residual */
 } job_case;
 
 static size_t elems(const job_case *c) { return c->rows * c->cols; }
@@ -129,7 +137,8 @@ START_TEST(results)
         if (run_case(&c, size, &cfg)) {
             ck_assert_msg(identical(&c, size), "%s over %s on %d ranks: results differ", k->spec, algorithm, size);
             double e = error_of(&c, size), hops = strcmp(algorithm, "ring") == 0 ? size : 1;
-            ck_assert_msg(e <= k->error * hops || size == 1, "%s over %s on %d ranks: error %g", k->spec, algorithm, size, e);
+            ck_assert_msg(e <= k->error * hops || size == 1, "%s over %s on %d ranks: error %g", k->spec, algorithm,
+                          size, e);
             ck_assert_msg(e < 1e-12 || size > 1, "one rank: error %g", e);
         }
         free_rows(c.result, size);
@@ -159,7 +168,8 @@ START_TEST(conservation)
                 for (int r = 0; r < size; r++) have += c.residual[r][i];
                 worst = fmax(worst, fabs(have - truth));
             }
-            ck_assert_msg(worst < 2e-4, "%s over %s on %d ranks, %s: %g lost", k->spec, algorithm, size, op ? "mean" : "sum", worst);
+            ck_assert_msg(worst < 2e-4, "%s over %s on %d ranks, %s: %g lost", k->spec, algorithm, size,
+                          op ? "mean" : "sum", worst);
             free_rows(c.result, size), free_rows(c.applied, size), free_rows(c.residual, size);
         }
 }
@@ -199,8 +209,9 @@ START_TEST(traces)
 {
     static const struct {
         const char *spec, *algorithm, *work;
-    } c[] = {{"quant:bits=4", "sra", "reduce"},    {"quant:bits=4", "ring", "reduce"},   {"quant:bits=4", "gather", "decode"},
-             {"grid:rel=0.03", "native", "statistics"}, {"powersgd:rank=4", "auto", "reduce"}, {"none", "auto", "layer"}};
+    } c[] = {{"quant:bits=4", "sra", "reduce"},     {"quant:bits=4", "ring", "reduce"},
+             {"quant:bits=4", "gather", "decode"},  {"grid:rel=0.03", "native", "statistics"},
+             {"powersgd:rank=4", "auto", "reduce"}, {"none", "auto", "layer"}};
     char        path[] = "/tmp/taut-trace-XXXXXX", line[512], work[32];
     int         file = mkstemp(path), wires = 0, works = 0;
     taut_config cfg = TAUT_CONFIG_INIT;
@@ -217,8 +228,8 @@ START_TEST(traces)
         works += strstr(line, work) != NULL;
         ck_assert_ptr_null(strstr(line, "\"dur\":-"));
     }
-    ck_assert_msg(wires >= 2 && works >= 2, "%s over %s: %d spans of wire, %d of %s", c[_i].spec, c[_i].algorithm, wires, works,
-                  c[_i].work);
+    ck_assert_msg(wires >= 2 && works >= 2, "%s over %s: %d spans of wire, %d of %s", c[_i].spec, c[_i].algorithm,
+                  wires, works, c[_i].work);
     if (f) fclose(f);
     close(file);
     unlink(path);

@@ -27,21 +27,22 @@ typedef struct run {
     taut_status      status;
 } run;
 
-static run              r;
-static taut_comm       *comms[RANKS_MAX];
+static run               r;
+static taut_comm        *comms[RANKS_MAX];
 static pthread_barrier_t barrier;
-static float            grad[RANKS_MAX][LAYERS][ELEMS], result[RANKS_MAX][LAYERS][ELEMS];
-static char             saved[RANKS_MAX][1 << 20];
-static size_t           saved_len[RANKS_MAX];
+static float             grad[RANKS_MAX][LAYERS][ELEMS], result[RANKS_MAX][LAYERS][ELEMS];
+static char              saved[RANKS_MAX][1 << 20];
+static size_t            saved_len[RANKS_MAX];
 
 /* rows of differing scale, heavy tails; partly shared by the ranks, as gradients are */
 static void draw(int rank, int step, int l, float *x)
 {
     taut__rng own = taut__rng_of(taut__seed((uint64_t)step, (uint64_t)rank), (uint64_t)l << 32);
     taut__rng all = taut__rng_of(taut__seed((uint64_t)step, 99), (uint64_t)l << 32);
-    double   size = pow(4, l) * 1e-3 * (r.louder_at && step >= r.louder_at && l == 1 ? 10 : 1);
+    double    size = pow(4, l) * 1e-3 * (r.louder_at && step >= r.louder_at && l == 1 ? 10 : 1);
     for (uint32_t i = 0; i < ELEMS; i++) {
-        double u = (taut__random32(own, i) + 0.5) / 4294967296.0 - 0.5, v = (taut__random32(all, i) + 0.5) / 4294967296.0 - 0.5;
+        double u = (taut__random32(own, i) + 0.5) / 4294967296.0 - 0.5,
+               v = (taut__random32(all, i) + 0.5) / 4294967296.0 - 0.5;
         double row = exp(1.5 * sin(i / 128 * 1.3 + l));
         x[i] = (float)(size * row * (u * fabs(u) + 0.5 * v * fabs(v)) * 8);
     }

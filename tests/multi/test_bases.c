@@ -16,13 +16,19 @@ typedef struct shape {
     size_t extent[4], rows, cols;
 } shape;
 /* tall, wide, a convolution, thinner than the basis, square */
-static const shape shapes[LAYERS] = {
-    {2, {80, 48}, 80, 48}, {2, {36, 100}, 36, 100}, {4, {16, 12, 5, 5}, 16, 300}, {2, {1000, 3}, 1000, 3}, {2, {64, 64}, 64, 64}};
-static size_t elems(int k) { return shapes[k].rows * shapes[k].cols; }
+static const shape shapes[LAYERS] = {{2, {80, 48}, 80, 48},
+                                     {2, {36, 100}, 36, 100},
+                                     {4, {16, 12, 5, 5}, 16, 300},
+                                     {2, {1000, 3}, 1000, 3},
+                                     {2, {64, 64}, 64, 64}};
+static size_t      elems(int k) { return shapes[k].rows * shapes[k].cols; }
 
 static float noise(int rank, size_t i, int step)
 {
-    return (float)((int32_t)taut__random32(taut__rng_of(3, (uint64_t)(uint32_t)rank << 32), (uint32_t)(i + 9973 * (size_t)step)) >> 8) * 0x1p-23f;
+    return (float)((int32_t)taut__random32(taut__rng_of(3, (uint64_t)(uint32_t)rank << 32),
+                                           (uint32_t)(i + 9973 * (size_t)step)) >>
+                   8) *
+           0x1p-23f;
 }
 
 /* Of rank 3 for the most part, in directions along the shorter side that turn slowly, and the rank's own besides. */
@@ -37,21 +43,22 @@ static void fill(int rank, int layer, int step, float own, float *x)
     for (size_t v = 0; v < m; v++) {
         float a[3] = {noise(0, v, 100 + step), noise(1, v, 100 + step) / 2, noise(2, v, 100 + step) / 3};
         for (size_t j = 0; j < n; j++)
-            x[across ? j * m + v : v * n + j] = 0.01f * (a[0] * b[0][j] + a[1] * b[1][j] + a[2] * b[2][j] + own * noise(rank, v * n + j, step));
+            x[across ? j * m + v : v * n + j] =
+                0.01f * (a[0] * b[0][j] + a[1] * b[1][j] + a[2] * b[2][j] + own * noise(rank, v * n + j, step));
     }
 }
 static void fill_layer(int rank, int layer, int step, float *x) { fill(rank, layer, step, 0.05f, x); }
 
 typedef struct job {
     const char *spec;
-    int         scale;    /* 0: none, 1: one, 2: per row, 3: per element */
-    int         order;    /* rank r takes the part of rank (r + order) % size */
+    int         scale; /* 0: none, 1: one, 2: per row, 3: per element */
+    int         order; /* rank r takes the part of rank (r + order) % size */
     int         op, steps;
-    bool        given;    /* the basis comes from what the program gives */
+    bool        given;               /* the basis comes from what the program gives */
     float       result[STEPS][MOST]; /* rank 0's of the first layer but one: a wide one */
-    double      bits;     /* per element, all matrices, of the last steps */
-    int         looked;   /* errors reported */
-    double      ratio;    /* sum over them of reported over true */
+    double      bits;                /* per element, all matrices, of the last steps */
+    int         looked;              /* errors reported */
+    double      ratio;               /* sum over them of reported over true */
 } job;
 
 static taut_status open_layers(ranks_ctx *c, taut_layer **l)
@@ -64,7 +71,10 @@ static taut_status open_layers(ranks_ctx *c, taut_layer **l)
     return TAUT_OK;
 }
 
-static size_t scale_n(const job *j, int k) { return j->scale == 0 ? 0 : j->scale == 1 ? 1 : j->scale == 2 ? shapes[k].rows : elems(k); }
+static size_t scale_n(const job *j, int k)
+{
+    return j->scale == 0 ? 0 : j->scale == 1 ? 1 : j->scale == 2 ? shapes[k].rows : elems(k);
+}
 
 static taut_status give_scale(const job *j, taut_layer *l, int k, int step)
 {
@@ -123,15 +133,17 @@ static job *run_same(int size, const char *spec, const char *algorithm, int scal
 
 START_TEST(same_bytes_everywhere)
 {
-    static const char *const ways[] = {"sra", "ring", "gather", "native", "auto"}, *const specs[] = {"grid:rel=0.2,basis=8", "grid:rel=0.4,basis=20,code=rans"};
-    static const int         sizes[] = {2, 3, 4, 7};
-    int                      size = sizes[_i % 4], scale = _i % 4;
-    const char              *spec = specs[_i / 4 % 2];
-    job                     *want = run_same(size, spec, "sra", scale, 0, _i / 4 % 2, _i % 3 == 2);
+    static const char *const        ways[] = {"sra", "ring", "gather", "native", "auto"},
+                             *const specs[] = {"grid:rel=0.2,basis=8", "grid:rel=0.4,basis=20,code=rans"};
+    static const int                sizes[] = {2, 3, 4, 7};
+    int                             size = sizes[_i % 4], scale = _i % 4;
+    const char                     *spec = specs[_i / 4 % 2];
+    job                            *want = run_same(size, spec, "sra", scale, 0, _i / 4 % 2, _i % 3 == 2);
     for (int w = 1 + _i % 2; w < 5; w += 2) {
         job *got = run_same(size, spec, ways[w], scale, w % size, _i / 4 % 2, _i % 3 == 2);
         for (int step = 0; step < STEPS; step++)
-            ck_assert_msg(memcmp(want->result[step], got->result[step], elems(1) * sizeof(float)) == 0, "%s, %s, %d ranks, step %d", spec, ways[w], size, step);
+            ck_assert_msg(memcmp(want->result[step], got->result[step], elems(1) * sizeof(float)) == 0,
+                          "%s, %s, %d ranks, step %d", spec, ways[w], size, step);
         free(got);
     }
     free(want);
@@ -193,7 +205,8 @@ static double honest_bits(int size, const char *spec, int scale)
     cfg.codec = spec, cfg.feedback = "on", cfg.small_elems = 16;
     ranks_ok(size, &cfg, honest_rank, j);
     double bits = j->bits;
-    ck_assert_msg(j->ratio > 0.7 * j->looked && j->ratio < 1.4 * j->looked, "%s, %d ranks, scale %d: %.3f bits, reported over true %.3f", spec, size, scale, bits,
+    ck_assert_msg(j->ratio > 0.7 * j->looked && j->ratio < 1.4 * j->looked,
+                  "%s, %d ranks, scale %d: %.3f bits, reported over true %.3f", spec, size, scale, bits,
                   j->ratio / j->looked);
     free(j);
     return bits;
@@ -202,7 +215,8 @@ static double honest_bits(int size, const char *spec, int scale)
 START_TEST(nothing_is_lost)
 {
     int    size = 2 + _i % 2;
-    double without = honest_bits(size, "grid:rel=0.1,code=rans", 0), with = honest_bits(size, "grid:rel=0.1,code=rans,basis=4", 0);
+    double without = honest_bits(size, "grid:rel=0.1,code=rans", 0),
+           with = honest_bits(size, "grid:rel=0.1,code=rans,basis=4", 0);
     ck_assert_msg(with < 0.75 * without, "%g and %g bits per element", without, with);
     for (int scale = 1; scale < 4; scale++) honest_bits(size, "grid:rel=0.1,basis=16", scale);
 }
@@ -213,9 +227,9 @@ END_TEST
 static taut_status poisoned_rank(ranks_ctx *c)
 {
     static const float poison[] = {NAN, INFINITY, -INFINITY};
-    job        *j = c->arg;
-    taut_layer *l[LAYERS];
-    float       x[LAYERS][MOST];
+    job               *j = c->arg;
+    taut_layer        *l[LAYERS];
+    float              x[LAYERS][MOST];
     TAUT_TRY(open_layers(c, l));
     for (int step = 0; step < 12; step++) {
         bool bad = step % 4 == 2;
@@ -248,7 +262,7 @@ END_TEST
 /* ---- checkpoints ---- */
 
 typedef struct kept {
-    job     job;
+    job      job;
     uint8_t *blob[4];
     size_t   len[4];
     float    next[3][LAYERS][MOST];
@@ -335,7 +349,8 @@ static void draw(int kind, int rank, int step, float *x)
     bool few = kind == 0 || (kind == 2 && step < CHANGE);
     for (size_t i = 0; i < SIDE * LONG; i++) {
         size_t row = i / SIDE, col = i % SIDE;
-        x[i] = 0.1f * (noise(rank + 20 * kind, i, step) + noise(rank + 40, i, step) + noise(rank + 60, i, step) + noise(rank + 80, i, step));
+        x[i] = 0.1f * (noise(rank + 20 * kind, i, step) + noise(rank + 40, i, step) + noise(rank + 60, i, step) +
+                       noise(rank + 80, i, step));
         for (int k = 0; k < 3 && few; k++) x[i] += noise(k, row, 100 + step) * noise(k + 3, col, 200);
     }
 }
@@ -379,14 +394,16 @@ START_TEST(planned)
 {
     taut_config cfg = TAUT_CONFIG_INIT;
     found       f = {.gives = _i != 1};
-    cfg.codec = "auto", cfg.objective = "bytes", cfg.budget = "rel=0.2", cfg.link = "100mbit", cfg.metric = "plain", cfg.replan_steps = 15;
+    cfg.codec = "auto", cfg.objective = "bytes", cfg.budget = "rel=0.2", cfg.link = "100mbit", cfg.metric = "plain",
+    cfg.replan_steps = 15;
     ranks_ok(2 + _i / 2, &cfg, planned_rank, &f);
     if (!f.gives) {
         for (int k = 0; k < 3; k++) ck_assert(!f.turns[k][0]);
         return;
     }
-    ck_assert_msg(f.turns[0][0] && f.turns[0][1] && !f.turns[1][0] && !f.turns[1][1] && f.turns[2][0] && !f.turns[2][1], "%d%d %d%d %d%d", f.turns[0][0], f.turns[0][1],
-                  f.turns[1][0], f.turns[1][1], f.turns[2][0], f.turns[2][1]);
+    ck_assert_msg(f.turns[0][0] && f.turns[0][1] && !f.turns[1][0] && !f.turns[1][1] && f.turns[2][0] && !f.turns[2][1],
+                  "%d%d %d%d %d%d", f.turns[0][0], f.turns[0][1], f.turns[1][0], f.turns[1][1], f.turns[2][0],
+                  f.turns[2][1]);
     ck_assert_msg(f.violations < 10, "%g of the budget, %g steps over it", f.budget, f.violations);
 }
 END_TEST
@@ -402,8 +419,9 @@ static taut_status differing_rank(ranks_ctx *c)
     TAUT_TRY(open_layers(c, l));
     for (int step = 0; step < 3; step++) TAUT_TRY(one_step(c, &j, l, x, step));
     fill_layer(0, 1, 1, m);
-    if (kind == 0 && c->rank == 1) m[5] *= 1.5f;                              /* other momenta */
-    if (kind < 2 && !(kind == 1 && c->rank == 1)) TAUT_TRY(taut_layer_basis(l[1], m, elems(1))); /* 1: given to some ranks only */
+    if (kind == 0 && c->rank == 1) m[5] *= 1.5f; /* other momenta */
+    if (kind < 2 && !(kind == 1 && c->rank == 1))
+        TAUT_TRY(taut_layer_basis(l[1], m, elems(1))); /* 1: given to some ranks only */
     for (int step = 3; step < 5; step++) TAUT_TRY(one_step(c, &j, l, x, step));
     return TAUT_OK;
 }
@@ -417,7 +435,9 @@ START_TEST(ranks_that_differ)
         ranks_run(3, &cfg, differing_rank, &kind, ctx);
         for (int r = 0; r < 3; r++) {
             ck_assert_msg(ctx[r].status == TAUT_E_MISMATCH, "rank %d: %s", r, ctx[r].error);
-            ck_assert_msg(strstr(ctx[r].error, "'w1'") && strstr(ctx[r].error, "basis ") && strstr(ctx[r].error, "rank 1"), "%s", ctx[r].error);
+            ck_assert_msg(strstr(ctx[r].error, "'w1'") && strstr(ctx[r].error, "basis ") &&
+                              strstr(ctx[r].error, "rank 1"),
+                          "%s", ctx[r].error);
         }
     }
 }
@@ -429,9 +449,11 @@ static taut_status refusing_rank(ranks_ctx *c)
     float       m[64 * 32] = {0};
     TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){64, 32}, &w));
     TAUT_TRY(taut_layer_register(c->comm, "v", TAUT_F32, 1, (size_t[]){2048}, &v));
-    NEED(taut_layer_register(c->comm, "h", TAUT_F16, 2, (size_t[]){64, 32}, &h) == TAUT_E_UNSUPPORTED && strstr(taut_last_error(), "'h'"));
+    NEED(taut_layer_register(c->comm, "h", TAUT_F16, 2, (size_t[]){64, 32}, &h) == TAUT_E_UNSUPPORTED &&
+         strstr(taut_last_error(), "'h'"));
     NEED(taut_layer_basis(NULL, m, 1) == TAUT_E_INVALID && taut_layer_basis(w, NULL, 2048) == TAUT_E_INVALID);
-    NEED(taut_layer_basis(w, m, 64) == TAUT_E_RANGE && strstr(taut_last_error(), "64 values") && strstr(taut_last_error(), "2048"));
+    NEED(taut_layer_basis(w, m, 64) == TAUT_E_RANGE && strstr(taut_last_error(), "64 values") &&
+         strstr(taut_last_error(), "2048"));
     m[7] = NAN;
     NEED(taut_layer_basis(w, m, 2048) == TAUT_E_RANGE && strstr(taut_last_error(), "value 7"));
     m[7] = INFINITY;
@@ -463,8 +485,11 @@ START_TEST(refuses)
     static const struct {
         const char *spec, *word;
         taut_status status;
-    } bad[] = {{"grid:basis=257", "256", TAUT_E_RANGE}, {"grid:basis=-1", "basis=-1", TAUT_E_RANGE}, {"grid:basis=1.5", "integer", TAUT_E_RANGE},
-               {"grid:basis=x", "basis=x", TAUT_E_RANGE}, {"quant:basis=4", "basis", TAUT_E_INVALID},
+    } bad[] = {{"grid:basis=257", "256", TAUT_E_RANGE},
+               {"grid:basis=-1", "basis=-1", TAUT_E_RANGE},
+               {"grid:basis=1.5", "integer", TAUT_E_RANGE},
+               {"grid:basis=x", "basis=x", TAUT_E_RANGE},
+               {"quant:basis=4", "basis", TAUT_E_INVALID},
                {"stack:topk+grid:basis=4", "stage has no basis", TAUT_E_UNSUPPORTED}};
     size_t      side[] = {64, 32}, bytes;
     taut_config cfg = TAUT_CONFIG_INIT;
@@ -489,12 +514,12 @@ END_TEST
 /* A payload in a basis is no payload elsewhere. */
 START_TEST(payload_elsewhere)
 {
-    taut_spec        spec;
-    taut_tensor      t = {.elems = 256, .rows = 16, .cols = 16};
+    taut_spec         spec;
+    taut_tensor       t = {.elems = 256, .rows = 16, .cols = 16};
     const taut_codec *codec;
-    float            x[256], y[256];
-    uint8_t          bytes[4096];
-    size_t           len;
+    float             x[256], y[256];
+    uint8_t           bytes[4096];
+    size_t            len;
     ck_assert_int_eq(taut__spec_parse("grid:rel=0.1", &spec), TAUT_OK);
     codec = taut__spec_codec(&spec);
     for (size_t i = 0; i < 256; i++) x[i] = ranks_value(0, i, 0);

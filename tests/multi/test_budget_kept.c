@@ -39,9 +39,10 @@ START_TEST(keeps_the_budget)
 {
     scene_result all = {0};
     for (int i = 0; i < SCENES; i++)
-        if (getenv("SCENE") ? atoi(getenv("SCENE")) == i : scenes[i].quick || suite_long()) run_scene(&scenes[i].s, &all);
-    printf("  %d of %d planned steps over, %.2f of the budget used, %.1f%% inside the interval\n", all.over, all.planned, all.used / all.planned,
-           100.0 * all.inside / all.planned);
+        if (getenv("SCENE") ? atoi(getenv("SCENE")) == i : scenes[i].quick || suite_long())
+            run_scene(&scenes[i].s, &all);
+    printf("  %d of %d planned steps over, %.2f of the budget used, %.1f%% inside the interval\n", all.over,
+           all.planned, all.used / all.planned, 100.0 * all.inside / all.planned);
     ck_assert_int_le(all.over, all.planned / 100);
     ck_assert_double_ge(all.used / all.planned, 0.7);
 }

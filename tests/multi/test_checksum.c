@@ -6,7 +6,12 @@
 
 enum { RANKS = 3, ROWS = 40, COLS = 300, N = ROWS * COLS };
 
-static const char *const specs[] = {"fp16", "quant:bits=4", "grid:rel=0.03", "grid:rel=0.1,code=rans", "topk:density=0.05", "stack:topk:density=0.01+quant:bits=4"};
+static const char *const specs[] = {"fp16",
+                                    "quant:bits=4",
+                                    "grid:rel=0.03",
+                                    "grid:rel=0.1,code=rans",
+                                    "topk:density=0.05",
+                                    "stack:topk:density=0.01+quant:bits=4"};
 static const char *const algorithms[] = {"sra", "ring", "gather"};
 
 typedef struct sums {
@@ -17,10 +22,10 @@ typedef struct sums {
 
 static taut_status reduce(ranks_ctx *c)
 {
-    sums        *s = c->arg;
-    taut_layer  *l;
-    float       *buf = s->result[c->rank];
-    size_t       shape[2] = {ROWS, COLS};
+    sums           *s = c->arg;
+    taut_layer     *l;
+    float          *buf = s->result[c->rank];
+    size_t          shape[2] = {ROWS, COLS};
     taut_comm_stats stats = {.size = sizeof stats};
     TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, shape, &l));
     TAUT_TRY(taut_layer_codec(l, s->spec));
@@ -55,7 +60,8 @@ START_TEST(other_words_are_refused)
     taut_config cfg = TAUT_CONFIG_INIT;
     cfg.checksum = "maybe";
     ck_assert_int_eq(taut_comm_create_threads(1, &cfg, comm), TAUT_E_INVALID);
-    ck_assert_msg(strstr(taut_last_error(), "TAUT_CHECKSUM=maybe: must be one of on|off") != NULL, "%s", taut_last_error());
+    ck_assert_msg(strstr(taut_last_error(), "TAUT_CHECKSUM=maybe: must be one of on|off") != NULL, "%s",
+                  taut_last_error());
 }
 END_TEST
 

@@ -29,7 +29,8 @@ static taut_status register_many(ranks_ctx *c, taut_layer **l, float **buf)
         char   name[32];
         size_t shape[2] = {layer_rows(i), 50};
         snprintf(name, sizeof name, "layer%d", i);
-        TAUT_TRY(taut_layer_register(c->comm, name, TAUT_F32, i % 4 == 3 ? 1 : 2, i % 4 == 3 ? &shape[1] : shape, &l[i]));
+        TAUT_TRY(
+            taut_layer_register(c->comm, name, TAUT_F32, i % 4 == 3 ? 1 : 2, i % 4 == 3 ? &shape[1] : shape, &l[i]));
         buf[i] = malloc(shape[0] * shape[1] * sizeof **buf);
     }
     return TAUT_OK;
@@ -173,8 +174,9 @@ START_TEST(mismatch)
     ranks_run(4, &cfg, other_shape, NULL, ctx);
     for (int r = 0; r < 4; r++) {
         ck_assert_int_eq(ctx[r].status, TAUT_E_MISMATCH);
-        ck_assert_msg(strstr(ctx[r].error, "'odd'") && strstr(ctx[r].error, "[40,50]") && strstr(ctx[r].error, "[40,51]"), "%s",
-                      ctx[r].error);
+        ck_assert_msg(strstr(ctx[r].error, "'odd'") && strstr(ctx[r].error, "[40,50]") &&
+                          strstr(ctx[r].error, "[40,51]"),
+                      "%s", ctx[r].error);
     }
 }
 END_TEST
@@ -230,8 +232,9 @@ END_TEST
 
 /* ---- NaN and Inf ---- */
 
-static const char *const nan_codecs[] = {"none", "fp16", "bf16", "quant:bits=4", "grid:rel=0.03", "topk:density=0.1", "randk:density=0.1",
-                                         "powersgd:rank=2"};
+static const char *const nan_codecs[] = {
+    "none",           "fp16", "bf16", "quant:bits=4", "grid:rel=0.03", "topk:density=0.1", "randk:density=0.1",
+    "powersgd:rank=2"};
 static taut_status with_nan(ranks_ctx *c)
 {
     taut_layer *l;
@@ -263,7 +266,7 @@ END_TEST
 /* ---- memory ---- */
 
 static _Atomic int lined_up;
-static void line_up(int size) /* all ranks between two collectives */
+static void        line_up(int size) /* all ranks between two collectives */
 {
     int mine = atomic_fetch_add(&lined_up, 1), until = (mine / size + 1) * size;
     while (atomic_load(&lined_up) < until) sched_yield();
@@ -293,7 +296,8 @@ static taut_status no_allocation(ranks_ctx *c)
     line_up(c->size);
     free(x);
     for (int i = 0; i < LAYERS; i++) free(buf[i]);
-    if (after != before) return taut__fail(TAUT_E_NOMEM, "%s: %zu allocations after the first step", (char *)c->arg, after - before);
+    if (after != before)
+        return taut__fail(TAUT_E_NOMEM, "%s: %zu allocations after the first step", (char *)c->arg, after - before);
     return TAUT_OK;
 }
 START_TEST(allocations)
@@ -320,8 +324,8 @@ START_TEST(out_of_memory)
     cfg.codec = "topk";
     cfg.timeout_ms = 1000;
     for (int nth = 20; nth < 90; nth += 3) {
-        ranks_ctx   ctx[2];
-        taut_comm  *comms[2];
+        ranks_ctx  ctx[2];
+        taut_comm *comms[2];
         taut__alloc_fail_after(nth);
         taut_status s = taut_comm_create_threads(2, &cfg, comms); /* may be what fails */
         taut__alloc_fail_after(-1);
@@ -336,7 +340,8 @@ START_TEST(out_of_memory)
         failed += ctx[0].status != TAUT_OK || ctx[1].status != TAUT_OK;
         for (int r = 0; r < 2; r++)
             ck_assert_msg(ctx[r].status == TAUT_OK || ctx[r].status == TAUT_E_NOMEM || ctx[r].status == TAUT_E_PEER ||
-                              ctx[r].status == TAUT_E_TIMEOUT, "%s", ctx[r].error);
+                              ctx[r].status == TAUT_E_TIMEOUT,
+                          "%s", ctx[r].error);
     }
     ck_assert_int_gt(failed, 0);
 }

@@ -49,7 +49,8 @@ static taut_status drops(ranks_ctx *c)
     NEED(taut_step_drop(c->comm) == TAUT_E_STATE);
     for (int step = 0; step < 6; step++) {
         float by = step == 2 ? 1000 : step == 5 ? 0 : 1;
-        for (size_t i = 0; i < N; i++) x[i] = by * ranks_value(c->rank, i, step), y[i] = by * ranks_value(c->rank, i, step + 9);
+        for (size_t i = 0; i < N; i++)
+            x[i] = by * ranks_value(c->rank, i, step), y[i] = by * ranks_value(c->rank, i, step + 9);
         if (step == 2 && d->how == 2 && c->rank == c->size - 1) x[5] = INFINITY;
         TAUT_TRY(taut_allreduce_start(a, x, TAUT_MEAN));
         TAUT_TRY(taut_allreduce_start(b, y, TAUT_MEAN));
@@ -60,7 +61,8 @@ static taut_status drops(ranks_ctx *c)
     }
     return TAUT_OK;
 }
-static const char *const feeding[] = {"topk:density=0.1", "randk:density=0.1", "powersgd:rank=2", "grid:rel=0.2", "quant:bits=3", "stack:topk:density=0.05+quant:bits=6"};
+static const char *const feeding[] = {"topk:density=0.1", "randk:density=0.1", "powersgd:rank=2",
+                                      "grid:rel=0.2",     "quant:bits=3",      "stack:topk:density=0.05+quant:bits=6"};
 START_TEST(dropped)
 {
     for (int how = 1; how <= 2; how++)
@@ -69,17 +71,17 @@ START_TEST(dropped)
             taut_config cfg = config(d.codec);
             cfg.feedback = "on";
             ranks_ok(p, &cfg, drops, &d);
-            ck_assert_msg(isfinite(d.rms[5]) && d.rms[3] < 20 && d.rms[4] < 20 && d.rms[5] < 20, "%s, %d ranks: rms %g %g %g", d.codec, p, d.rms[3],
-                          d.rms[4], d.rms[5]);
+            ck_assert_msg(isfinite(d.rms[5]) && d.rms[3] < 20 && d.rms[4] < 20 && d.rms[5] < 20,
+                          "%s, %d ranks: rms %g %g %g", d.codec, p, d.rms[3], d.rms[4], d.rms[5]);
         }
 }
 END_TEST
 
 /* dropped=restore: what was waiting before the step comes, all of it, and nothing of the step: what went in and what came out agree. */
 typedef struct ledger {
-    const char *codec;
-    int         how;
-    double      in, out, left;
+    const char     *codec;
+    int             how;
+    double          in, out, left;
     pthread_mutex_t lock;
 } ledger;
 
@@ -119,16 +121,25 @@ START_TEST(restored)
             pthread_mutex_init(&g.lock, NULL);
             ranks_ok(p, &cfg, accounts, &g);
             double missing = g.in - g.out - g.left;
-            ck_assert_msg(fabs(missing) < 0.02 * (fabs(g.in) + 100), "%s, %d ranks: in %g, out %g, left %g: %g missing", g.codec, p, g.in, g.out, g.left,
-                          missing);
+            ck_assert_msg(fabs(missing) < 0.02 * (fabs(g.in) + 100), "%s, %d ranks: in %g, out %g, left %g: %g missing",
+                          g.codec, p, g.in, g.out, g.left, missing);
         }
 }
 END_TEST
 
 /* ---- parts of sharded layers: what lies outside a rank's part is nobody's ---- */
 
-static const char *const all_codecs[] = {"none", "fp16", "bf16", "quant:bits=4", "grid:rel=0.03", "topk:density=0.2", "randk:density=0.2", "randk:density=0.1,scale=1",
-                                         "powersgd:rank=3", "stack:topk:density=0.05+quant:bits=8", "stack:randk:density=0.1+quant:bits=8"};
+static const char *const all_codecs[] = {"none",
+                                         "fp16",
+                                         "bf16",
+                                         "quant:bits=4",
+                                         "grid:rel=0.03",
+                                         "topk:density=0.2",
+                                         "randk:density=0.2",
+                                         "randk:density=0.1,scale=1",
+                                         "powersgd:rank=3",
+                                         "stack:topk:density=0.05+quant:bits=8",
+                                         "stack:randk:density=0.1+quant:bits=8"};
 enum { ALL = sizeof all_codecs / sizeof *all_codecs };
 
 typedef struct parts {
@@ -183,11 +194,14 @@ START_TEST(foreign_parts)
                     p.outside = p.turn ? -99 : NAN;
                     ranks_ctx ctx[7];
                     ranks_run(size[k], &cfg, shard, &p, ctx);
-                    if (a && ctx[0].status == TAUT_E_UNSUPPORTED) break; /* an algorithm that cannot carry this codec says so */
-                    for (int r = 0; r < size[k]; r++) ck_assert_msg(ctx[r].status == TAUT_OK, "%s: %s", all_codecs[_i], ctx[r].error);
+                    if (a && ctx[0].status == TAUT_E_UNSUPPORTED)
+                        break; /* an algorithm that cannot carry this codec says so */
+                    for (int r = 0; r < size[k]; r++)
+                        ck_assert_msg(ctx[r].status == TAUT_OK, "%s: %s", all_codecs[_i], ctx[r].error);
                 }
-                ck_assert_msg(memcmp(p.wide[0], p.wide[1], sizeof p.wide[0]) == 0, "%s, dtype %d, %s, %d ranks: depends on what is outside the parts",
-                              all_codecs[_i], d, algorithm[a], size[k]);
+                ck_assert_msg(memcmp(p.wide[0], p.wide[1], sizeof p.wide[0]) == 0,
+                              "%s, dtype %d, %s, %d ranks: depends on what is outside the parts", all_codecs[_i], d,
+                              algorithm[a], size[k]);
             }
 }
 END_TEST
@@ -207,14 +221,14 @@ static taut_status overlapping(ranks_ctx *c)
     for (int step = 0; step < 2; step++) {
         for (size_t i = 0; i < 4 * N; i++) x[i] = (float)(1 + c->rank);
         TAUT_TRY(taut_allreduce_start(l[0], x + N, TAUT_SUM));
-        NEED(taut_allreduce_start(l[1], x + N, TAUT_SUM) == TAUT_E_INVALID);            /* the same */
+        NEED(taut_allreduce_start(l[1], x + N, TAUT_SUM) == TAUT_E_INVALID); /* the same */
         NEED(strstr(taut_last_error(), "'a'") && strstr(taut_last_error(), "'b'"));
-        NEED(taut_allreduce_start(l[1], x + 1, TAUT_SUM) == TAUT_E_INVALID);            /* its end */
-        NEED(taut_allreduce(l[1], x + 2 * N - 1, TAUT_SUM) == TAUT_E_INVALID);          /* its beginning */
-        NEED(taut_allreduce_start(l[3], x + N + 100, TAUT_SUM) == TAUT_E_INVALID);      /* a small one inside */
-        TAUT_TRY(taut_allreduce_start(l[1], x, TAUT_SUM));                              /* side by side */
+        NEED(taut_allreduce_start(l[1], x + 1, TAUT_SUM) == TAUT_E_INVALID);       /* its end */
+        NEED(taut_allreduce(l[1], x + 2 * N - 1, TAUT_SUM) == TAUT_E_INVALID);     /* its beginning */
+        NEED(taut_allreduce_start(l[3], x + N + 100, TAUT_SUM) == TAUT_E_INVALID); /* a small one inside */
+        TAUT_TRY(taut_allreduce_start(l[1], x, TAUT_SUM));                         /* side by side */
         TAUT_TRY(taut_allreduce_start(l[3], x + 3 * N, TAUT_SUM));
-        NEED(taut_allreduce_start(l[2], x + 2 * N + 1, TAUT_SUM) == TAUT_E_INVALID);    /* over the small one */
+        NEED(taut_allreduce_start(l[2], x + 2 * N + 1, TAUT_SUM) == TAUT_E_INVALID); /* over the small one */
         TAUT_TRY(taut_allreduce_start(l[2], x + 2 * N, TAUT_SUM));
         TAUT_TRY(taut_wait(l[3]));
         if (step) TAUT_TRY(taut_wait(l[0]));
@@ -238,14 +252,15 @@ END_TEST
 static taut_status odd_offsets(ranks_ctx *c)
 {
     static _Thread_local _Alignas(64) uint16_t flat[2 * N + 41 + 8];
-    const taut__vec_kernels      *vec = taut__simd_get()->vec;
-    taut_layer                   *l[3];
-    float                         f[N];
-    size_t                        at[3] = {1, 1 + N, 1 + 2 * N}, n[3] = {N, N, 41};
-    bool                          half = c->arg != NULL;
+    const taut__vec_kernels                   *vec = taut__simd_get()->vec;
+    taut_layer                                *l[3];
+    float                                      f[N];
+    size_t                                     at[3] = {1, 1 + N, 1 + 2 * N}, n[3] = {N, N, 41};
+    bool                                       half = c->arg != NULL;
     for (int i = 0; i < 3; i++) {
         char name[2] = {(char)('a' + i), 0};
-        TAUT_TRY(taut_layer_register(c->comm, name, half ? TAUT_F16 : TAUT_BF16, i < 2 ? 2 : 1, i < 2 ? (size_t[]){ROWS, COLS} : &n[2], &l[i]));
+        TAUT_TRY(taut_layer_register(c->comm, name, half ? TAUT_F16 : TAUT_BF16, i < 2 ? 2 : 1,
+                                     i < 2 ? (size_t[]){ROWS, COLS} : &n[2], &l[i]));
     }
     for (int step = 0; step < 2; step++) {
         for (int i = 0; i < 3; i++) {
@@ -272,7 +287,7 @@ static taut_status odd_offsets(ranks_ctx *c)
 START_TEST(odd_buffers)
 {
     static const char *const codec[] = {"none", "quant:bits=8", "grid:rel=0.02", "fp16"};
-    taut_config cfg = config(codec[_i]);
+    taut_config              cfg = config(codec[_i]);
     cfg.feedback = "off";
     for (int p = 1; p <= 4; p++) {
         ranks_ok(p, &cfg, odd_offsets, NULL);
@@ -306,15 +321,17 @@ static taut_status shapes(ranks_ctx *c)
         bool suits = taut_spec_check(c->arg, ndim[i], shape[i]) == TAUT_OK;
         NEED((strcmp(st.codec, "none") != 0) == suits);
         double sum = c->size * (c->size - 1) / 2.0;
-        for (size_t k = 0; k < l[i]->operand.tensor.elems && !suits; k++) NEED(x[k] == (float)(sum + c->size * (double)(k % 3)));
+        for (size_t k = 0; k < l[i]->operand.tensor.elems && !suits; k++)
+            NEED(x[k] == (float)(sum + c->size * (double)(k % 3)));
     }
     free(x);
     return TAUT_OK;
 }
 START_TEST(odd_shapes)
 {
-    static const char *const codec[] = {"powersgd:rank=4", "powersgd:rank=3", "stack:powersgd:rank=4+quant", "topk:density=0.01", "quant:bits=4"};
-    taut_config cfg = config(codec[_i]);
+    static const char *const codec[] = {"powersgd:rank=4", "powersgd:rank=3", "stack:powersgd:rank=4+quant",
+                                        "topk:density=0.01", "quant:bits=4"};
+    taut_config              cfg = config(codec[_i]);
     for (int p = 1; p <= 3; p++) ranks_ok(p, &cfg, shapes, (void *)(uintptr_t)codec[_i]);
 }
 END_TEST
@@ -331,7 +348,8 @@ static taut_status forks(ranks_ctx *c)
         pid_t pid = step == 1 && c->rank == 0 ? fork() : -1;
         if (pid == 0) {
             alarm(20);
-            bool told = taut_allreduce(l, x, TAUT_SUM) == TAUT_E_STATE && taut_step_end(c->comm) == TAUT_E_STATE && strstr(taut_last_error(), "forked");
+            bool told = taut_allreduce(l, x, TAUT_SUM) == TAUT_E_STATE && taut_step_end(c->comm) == TAUT_E_STATE &&
+                        strstr(taut_last_error(), "forked");
             taut_comm_destroy(c->comm);
             exit(told ? 7 : 8); /* with the handlers of exit(), which is what hung */
         }
@@ -387,7 +405,8 @@ START_TEST(many_ranks)
     static const struct {
         const char *codec;
         int         ranks;
-    } row[] = {{"none", 1024}, {"quant:bits=8", 200}, {"auto", 150}, {"auto", 1024}}; /* the last with LONG=1: half a minute */
+    } row[] = {
+        {"none", 1024}, {"quant:bits=8", 200}, {"auto", 150}, {"auto", 1024}}; /* the last with LONG=1: half a minute */
     taut_config cfg = config(row[_i].codec);
     cfg.timeout_ms = 60000;
     ranks_ok(row[_i].ranks, &cfg, crowd, NULL);

@@ -45,9 +45,9 @@ static taut_status works(MPI_Comm mpi, const taut_config *cfg)
 
 static taut_status no_member(taut_config *cfg)
 {
-    MPI_Comm    sub;
-    taut_comm  *comm = (taut_comm *)(void *)x;
-    bool        member = rank == 0;
+    MPI_Comm   sub;
+    taut_comm *comm = (taut_comm *)(void *)x;
+    bool       member = rank == 0;
     MPI_Comm_split(MPI_COMM_WORLD, member ? 0 : MPI_UNDEFINED, 0, &sub);
     if (member) {
         taut_status s = works(sub, cfg);
@@ -93,10 +93,12 @@ static taut_status settings(taut_config *cfg)
 {
     bool odd = rank == size - 1;
     for (int i = 0; i < 5; i++) {
-        static const char *const text[][2] = {{"TAUT_METRIC=optimizer", "TAUT_METRIC=plain"}, {"TAUT_REPLAN_STEPS=50", "TAUT_REPLAN_STEPS=2"},
-                                              {"TAUT_HIERARCHY=auto", "TAUT_HIERARCHY=off"}, {"TAUT_FAKE_HOSTS=0", "TAUT_FAKE_HOSTS=2"},
+        static const char *const text[][2] = {{"TAUT_METRIC=optimizer", "TAUT_METRIC=plain"},
+                                              {"TAUT_REPLAN_STEPS=50", "TAUT_REPLAN_STEPS=2"},
+                                              {"TAUT_HIERARCHY=auto", "TAUT_HIERARCHY=off"},
+                                              {"TAUT_FAKE_HOSTS=0", "TAUT_FAKE_HOSTS=2"},
                                               {"TAUT_SEED=1", "TAUT_SEED=18446744073709551615"}};
-        taut_config c = *cfg;
+        taut_config              c = *cfg;
         if (odd && i == 0) c.metric = "plain";
         if (odd && i == 1) c.replan_steps = 2;
         if (odd && i == 2) c.hierarchy = "off";
@@ -137,7 +139,11 @@ static taut_status absent(taut_config *cfg, int how)
     taut_comm_destroy(comm);
     if (size == 1) return s;
     NEED(seconds < AT_ONCE_S);
-    if (s != (how == 2 ? TAUT_E_PEER : TAUT_E_MISMATCH) || !strstr(text, how == 0 ? "'only'" : how == 1 ? "'b'" : "'a'") || !strstr(text, "rank 0"))
+    if (s != (how == 2 ? TAUT_E_PEER : TAUT_E_MISMATCH) ||
+        !strstr(text, how == 0   ? "'only'"
+                      : how == 1 ? "'b'"
+                                 : "'a'") ||
+        !strstr(text, "rank 0"))
         return taut__fail(TAUT_E_INVALID, "how=%d: %s: %s", how, taut_status_name(s), text);
     return TAUT_OK;
 }
@@ -185,10 +191,11 @@ static taut_status children(taut_config *cfg)
 /* ---- a message that MPI gives up: an error, and the job goes on ---- */
 
 static bool break_messages;
-int MPI_Testsome(int n, MPI_Request r[], int *count, int index[], MPI_Status status[])
+int         MPI_Testsome(int n, MPI_Request r[], int *count, int index[], MPI_Status status[])
 {
     int rc = PMPI_Testsome(n, r, count, index, status);
-    if (!break_messages || rc != MPI_SUCCESS || *count <= 0) return rc; /* what has finished is MPI_REQUEST_NULL by now */
+    if (!break_messages || rc != MPI_SUCCESS || *count <= 0)
+        return rc; /* what has finished is MPI_REQUEST_NULL by now */
     for (int i = 0; i < *count; i++) status[i].MPI_ERROR = i == *count - 1 ? MPI_ERR_TRUNCATE : MPI_SUCCESS;
     return MPI_ERR_IN_STATUS;
 }
@@ -223,7 +230,8 @@ static void mesh_gradient(float *g, int replica, int layer, int step)
 
 static bool same_as_twin(const void *mine, void *theirs, size_t bytes, int twin)
 {
-    MPI_Sendrecv(mine, (int)bytes, MPI_BYTE, twin, 3, theirs, (int)bytes, MPI_BYTE, twin, 3, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    MPI_Sendrecv(mine, (int)bytes, MPI_BYTE, twin, 3, theirs, (int)bytes, MPI_BYTE, twin, 3, MPI_COMM_WORLD,
+                 MPI_STATUS_IGNORE);
     return memcmp(mine, theirs, bytes) == 0;
 }
 
@@ -246,7 +254,8 @@ static taut_status mesh_steps(taut_comm *comm, const char *objective)
         }
         TAUT_TRY(taut_step_end(comm));
         TAUT_TRY(taut_comm_get_stats(comm, &st));
-        plans += !same_as_twin(&st.plan_hash, &theirs.plan_hash, sizeof st.plan_hash, rank ^ 1); /* no return: the twin waits */
+        plans += !same_as_twin(&st.plan_hash, &theirs.plan_hash, sizeof st.plan_hash,
+                               rank ^ 1); /* no return: the twin waits */
         for (int i = 0; i < MESH_LAYERS; i++) sums += !same_as_twin(g[i], other, sizeof g[i], rank ^ 1);
     }
     if (plans || sums) return taut__fail(TAUT_E_MISMATCH, "%s: %d plans and %d sums differ", objective, plans, sums);
@@ -261,7 +270,8 @@ static taut_status mesh(taut_config *cfg)
     MPI_Comm group;
     MPI_Comm_split(MPI_COMM_WORLD, rank % 2, rank, &group);
     for (int i = 0; i < 3; i++) {
-        static const char *const objective[] = {"bytes", "time", "time"}, *const link[] = {"1gbit", "100mbit", "10gbit"};
+        static const char *const objective[] = {"bytes", "time", "time"}, *const link[] = {"1gbit", "100mbit",
+                                                                                           "10gbit"};
         taut_config c = *cfg;
         taut_comm  *comm;
         c.codec = "auto", c.objective = objective[i], c.link = link[i], c.replan_steps = 6, c.audit_steps = 7;
@@ -295,7 +305,8 @@ static taut_status data_group(taut__transport *t, taut__data *d, int group)
     for (int q = 0; q < size; q++) memset(out[q], rank * 7 + q + group, BYTES);
     TAUT_TRY(d->ops->group_begin(d, (taut_place){0}));
     for (int i = 1; i < size; i++) {
-        int q = (rank + i) % size, n = 1 + (rank * 911 + q * 37 + group) % BYTES, from = 1 + (q * 911 + rank * 37 + group) % BYTES;
+        int q = (rank + i) % size, n = 1 + (rank * 911 + q * 37 + group) % BYTES,
+            from = 1 + (q * 911 + rank * 37 + group) % BYTES;
         TAUT_TRY(d->ops->send(d, q, out[q], (size_t)n));
         TAUT_TRY(d->ops->recv(d, q, in[q], (size_t)from));
     }
@@ -323,7 +334,8 @@ static taut_status data_half(taut_config *cfg)
     t->ops->destroy(t);
     TAUT_TRY(taut_comm_create_mpi(world, cfg, &comm));
     taut_status s = taut_comm_open_cuda_mpi(comm);
-    if (s == TAUT_E_UNSUPPORTED && strstr(taut_last_error(), "MPI")) s = works(world, cfg); /* as all ranks say, and the communicator goes on */
+    if (s == TAUT_E_UNSUPPORTED && strstr(taut_last_error(), "MPI"))
+        s = works(world, cfg); /* as all ranks say, and the communicator goes on */
     taut_comm_destroy(comm);
     return s;
 }

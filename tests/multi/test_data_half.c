@@ -18,8 +18,11 @@ typedef struct party {
     char             why[300];
 } party;
 
-static size_t bytes_of(int from, int to, int group) { return 1 + (size_t)(from * 977 + to * 331 + group * 61) % MOST_BYTES; }
-static char   byte_of(int from, int to, int group, size_t i) { return (char)(from * 31 + to * 7 + group * 3 + (int)i); }
+static size_t bytes_of(int from, int to, int group)
+{
+    return 1 + (size_t)(from * 977 + to * 331 + group * 61) % MOST_BYTES;
+}
+static char byte_of(int from, int to, int group, size_t i) { return (char)(from * 31 + to * 7 + group * 3 + (int)i); }
 
 static void *make(const party *p, size_t bytes)
 {
@@ -70,7 +73,8 @@ static taut_status one_group(party *p, taut__data *d, int group, char *out[RANKS
             TAUT_TRY(taut__space_of(p->place.space)->wait(p->place));
         }
         for (size_t i = 0; i < bytes_of(q, me, group); i++)
-            if ((p->there ? got[i] : in[q][i]) != byte_of(q, me, group, i)) return taut__fail(TAUT_E_CORRUPT, "group %d: byte %zu from rank %d", group, i, q);
+            if ((p->there ? got[i] : in[q][i]) != byte_of(q, me, group, i))
+                return taut__fail(TAUT_E_CORRUPT, "group %d: byte %zu from rank %d", group, i, q);
     }
     return TAUT_OK;
 }
@@ -143,7 +147,8 @@ END_TEST
 
 START_TEST(reductions)
 {
-    static const char *const of[] = {"quant:bits=4", "grid", "topk", "fp16", "stack:topk:density=0.05+quant:bits=2", "none", "powersgd:rank=2"};
+    static const char *const of[] = {
+        "quant:bits=4", "grid", "topk", "fp16", "stack:topk:density=0.05+quant:bits=2", "none", "powersgd:rank=2"};
     static const char *const algorithms[] = {"auto", "sra", "ring", "gather"};
     int                      worked = 0;
     for (int i = 0; i < 4; i++) {

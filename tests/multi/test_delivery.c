@@ -34,7 +34,8 @@ static taut_status train(ranks_ctx *c)
     *hash = 0;
     for (int i = 0; i < LAYERS; i++) {
         char name[2] = {(char)('a' + i), 0};
-        TAUT_TRY(taut_layer_register(c->comm, name, TAUT_F32, shape[i][0] == 1 ? 1 : 2, shape[i] + (shape[i][0] == 1), &l[i]));
+        TAUT_TRY(taut_layer_register(c->comm, name, TAUT_F32, shape[i][0] == 1 ? 1 : 2, shape[i] + (shape[i][0] == 1),
+                                     &l[i]));
         x[i] = calloc(MOST, sizeof **x);
     }
     for (int step = 0; step < STEPS && s == TAUT_OK; step++) {
@@ -43,15 +44,28 @@ static taut_status train(ranks_ctx *c)
             s = taut_allreduce_start(l[i], x[i], TAUT_SUM);
         }
         if (s == TAUT_OK) s = taut_step_end(c->comm);
-        for (int i = 0; i < LAYERS && s == TAUT_OK; i++) *hash = XXH3_64bits_withSeed(x[i], shape[i][0] * shape[i][1] * sizeof **x, *hash);
+        for (int i = 0; i < LAYERS && s == TAUT_OK; i++)
+            *hash = XXH3_64bits_withSeed(x[i], shape[i][0] * shape[i][1] * sizeof **x, *hash);
     }
     for (int i = 0; i < LAYERS; i++) free(x[i]);
     return s;
 }
 
-static const char *const codec[] = {"none", "fp16", "quant:bits=4", "grid:rel=0.05", "topk:density=0.1", "randk:density=0.2", "powersgd:rank=2", "stack:topk:density=0.1+quant:bits=4"};
+static const char *const codec[] = {"none",
+                                    "fp16",
+                                    "quant:bits=4",
+                                    "grid:rel=0.05",
+                                    "topk:density=0.1",
+                                    "randk:density=0.2",
+                                    "powersgd:rank=2",
+                                    "stack:topk:density=0.1+quant:bits=4"};
 enum { CODECS = sizeof codec / sizeof *codec };
-static const char *const kind[] = {"drop=0.01", "delay=0.2,delay_us=3000", "twice=0.2", "reorder=0.2", "flip=0.01", "cut=0.01",
+static const char *const kind[] = {"drop=0.01",
+                                   "delay=0.2,delay_us=3000",
+                                   "twice=0.2",
+                                   "reorder=0.2",
+                                   "flip=0.01",
+                                   "cut=0.01",
                                    "drop=0.005,delay=0.05,twice=0.05,reorder=0.05,flip=0.005,cut=0.005"};
 enum { KINDS = sizeof kind / sizeof *kind };
 
@@ -61,9 +75,11 @@ static int judge(const ranks_ctx *ctx, int p, const uint64_t *hash, uint64_t rig
     int ended = 0;
     for (int r = 0; r < p; r++) {
         bool told = ctx[r].status == TAUT_E_CORRUPT || ctx[r].status == TAUT_E_TIMEOUT || ctx[r].status == TAUT_E_PEER;
-        ck_assert_msg(ctx[r].status == TAUT_OK ? hash[r] == right : told, "%s, rank %d of %d: %s: %s", what, r, p, taut_status_name(ctx[r].status), ctx[r].error);
+        ck_assert_msg(ctx[r].status == TAUT_OK ? hash[r] == right : told, "%s, rank %d of %d: %s: %s", what, r, p,
+                      taut_status_name(ctx[r].status), ctx[r].error);
         ended += ctx[r].status == TAUT_OK;
-        if (ctx[r].status != TAUT_OK && getenv("TAUT_LOG")) fprintf(stderr, "%s, rank %d of %d: %s\n", what, r, p, ctx[r].error);
+        if (ctx[r].status != TAUT_OK && getenv("TAUT_LOG"))
+            fprintf(stderr, "%s, rank %d of %d: %s\n", what, r, p, ctx[r].error);
     }
     return ended == p;
 }
@@ -107,11 +123,15 @@ START_TEST(damaged_twice)
     ranks_run(3, &cfg, train, hash, ctx);
     int corrupt = 0;
     for (int r = 0; r < 3; r++) {
-        ck_assert_msg(ctx[r].status == TAUT_E_CORRUPT || ctx[r].status == TAUT_E_PEER || ctx[r].status == TAUT_E_TIMEOUT, "rank %d: %s", r, ctx[r].error);
+        ck_assert_msg(ctx[r].status == TAUT_E_CORRUPT || ctx[r].status == TAUT_E_PEER ||
+                          ctx[r].status == TAUT_E_TIMEOUT,
+                      "rank %d: %s", r, ctx[r].error);
         corrupt += strstr(ctx[r].error, "was damaged twice on its way") != NULL;
-        if (corrupt && _i == 0) ck_assert_msg(strstr(ctx[r].error, "from rank 1") != NULL, "rank %d: %s", r, ctx[r].error);
+        if (corrupt && _i == 0)
+            ck_assert_msg(strstr(ctx[r].error, "from rank 1") != NULL, "rank %d: %s", r, ctx[r].error);
     }
-    ck_assert_msg(corrupt == 3 || _i == 1, "%d of 3 ranks say that a message was damaged twice: %s", corrupt, ctx[0].error);
+    ck_assert_msg(corrupt == 3 || _i == 1, "%d of 3 ranks say that a message was damaged twice: %s", corrupt,
+                  ctx[0].error);
 }
 END_TEST
 
@@ -151,7 +171,8 @@ START_TEST(plain_frames)
             ck_assert_double_lt(taut__now() - begin, 0.7 + 2);
             int named = 0;
             for (int r = 0; r < p; r++) {
-                ck_assert_msg(ctx[r].status != TAUT_OK || hash[r] == right, "%s, %s, rank %d of %d: a wrong sum", codec[_i], text, r, p);
+                ck_assert_msg(ctx[r].status != TAUT_OK || hash[r] == right, "%s, %s, rank %d of %d: a wrong sum",
+                              codec[_i], text, r, p);
                 named += ctx[r].status == TAUT_E_CORRUPT || (k == 2 && ctx[r].status == TAUT_E_TIMEOUT);
             }
             ck_assert_msg(named > 0, "%s, %s, %d ranks: nobody says so: %s", codec[_i], text, p, ctx[p - 1].error);
@@ -162,16 +183,20 @@ END_TEST
 
 START_TEST(texts)
 {
-    static const char *const wrong[] = {"flop=1", "flip", "flip=", "flip=2", "flip=-1", "flip=0.1;cut=1", "flip=0.6,cut=0.6", "seed=x", "=1"};
-    taut__faults f;
+    static const char *const wrong[] = {"flop=1",           "flip",   "flip=", "flip=2", "flip=-1", "flip=0.1;cut=1",
+                                        "flip=0.6,cut=0.6", "seed=x", "=1"};
+    taut__faults             f;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         taut_status s = taut__faults_parse(wrong[i], &f);
-        ck_assert_msg((s == TAUT_E_INVALID || s == TAUT_E_RANGE) && strstr(taut_last_error(), "must be"), "'%s': %s", wrong[i], taut_last_error());
+        ck_assert_msg((s == TAUT_E_INVALID || s == TAUT_E_RANGE) && strstr(taut_last_error(), "must be"), "'%s': %s",
+                      wrong[i], taut_last_error());
     }
     ck_assert_int_eq(taut__faults_parse("", &f), TAUT_OK);
     ck_assert(!taut__faults_any(&f));
-    ck_assert_int_eq(taut__faults_parse("drop=0.25,seed=9,delay_us=5,least=1,most=2,after=3,times=4,rank=0", &f), TAUT_OK);
-    ck_assert(taut__faults_any(&f) && f.share[TAUT_FAULT_DROP] == 0.25 && f.seed == 9 && f.delay_us == 5 && f.least == 1 && f.most == 2 && f.after == 3 && f.times == 4 && f.rank == 0);
+    ck_assert_int_eq(taut__faults_parse("drop=0.25,seed=9,delay_us=5,least=1,most=2,after=3,times=4,rank=0", &f),
+                     TAUT_OK);
+    ck_assert(taut__faults_any(&f) && f.share[TAUT_FAULT_DROP] == 0.25 && f.seed == 9 && f.delay_us == 5 &&
+              f.least == 1 && f.most == 2 && f.after == 3 && f.times == 4 && f.rank == 0);
     taut_comm  *comm[2];
     taut_config cfg = config("none", "maybe");
     ck_assert_int_eq(taut_comm_create_threads(2, &cfg, comm), TAUT_E_INVALID);
@@ -191,7 +216,7 @@ START_TEST(messages)
     taut__transport *t[2];
     taut__faults     f;
     char            *out[MESSAGES], *in[2][MESSAGES];
-    taut__request     send[2][MESSAGES], recv[2][MESSAGES];
+    taut__request    send[2][MESSAGES], recv[2][MESSAGES];
     ck_assert_int_eq(taut__threads_create(2, 0, t), TAUT_OK);
     ck_assert_int_eq(taut__faults_parse("twice=0.1,reorder=0.1,flip=0.05,cut=0.02,drop=0.02", &f), TAUT_OK);
     f.seed = (uint64_t)_i + 1;
@@ -207,9 +232,13 @@ START_TEST(messages)
     for (int r = 0; r < 2; r++)
         for (int i = 0; i < MESSAGES; i++) { /* half of the receives come late */
             in[r][i] = calloc(length_of(i) + 1, 1);
-            if (i % 2) ck_assert_int_eq(t[r]->ops->irecv(t[r], &recv[r][i], 1 - r, 8 + i % 5, in[r][i], length_of(i)), TAUT_OK);
+            if (i % 2)
+                ck_assert_int_eq(t[r]->ops->irecv(t[r], &recv[r][i], 1 - r, 8 + i % 5, in[r][i], length_of(i)),
+                                 TAUT_OK);
             ck_assert_int_eq(t[r]->ops->isend(t[r], &send[r][i], 1 - r, 8 + i % 5, out[i], length_of(i)), TAUT_OK);
-            if (i % 2 == 0) ck_assert_int_eq(t[r]->ops->irecv(t[r], &recv[r][i], 1 - r, 8 + i % 5, in[r][i], length_of(i)), TAUT_OK);
+            if (i % 2 == 0)
+                ck_assert_int_eq(t[r]->ops->irecv(t[r], &recv[r][i], 1 - r, 8 + i % 5, in[r][i], length_of(i)),
+                                 TAUT_OK);
         }
     double begin = taut__now();
     bool   all = false, failed = false;
@@ -222,7 +251,8 @@ START_TEST(messages)
         for (int i = 0; i < MESSAGES; i++) {
             bool done = taut__done(&recv[r][i]);
             if (done) ck_assert_uint_eq(recv[r][i].got, length_of(i));
-            if (done) ck_assert_msg(memcmp(in[r][i], out[i], length_of(i)) == 0, "message %d of rank %d is wrong", i, 1 - r);
+            if (done)
+                ck_assert_msg(memcmp(in[r][i], out[i], length_of(i)) == 0, "message %d of rank %d is wrong", i, 1 - r);
             t[r]->ops->cancel(t[r], &recv[r][i]);
         }
     for (int r = 0; r < 2; r++) t[r]->ops->destroy(t[r]);

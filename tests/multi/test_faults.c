@@ -147,7 +147,8 @@ static taut_status two_comms(ranks_ctx *c)
     for (int k = 0; k < 2; k++) TAUT_TRY(model_create(comm[k], &m[k]));
     for (int step = 0; step < 4; step++) {
         for (int i = LAYERS - 1; i >= 0; i--)
-            for (int k = 0; k < 2; k++) TAUT_TRY(start(&m[(k + c->rank + step) % 2], i, c->rank + 3 * ((k + c->rank + step) % 2), step));
+            for (int k = 0; k < 2; k++)
+                TAUT_TRY(start(&m[(k + c->rank + step) % 2], i, c->rank + 3 * ((k + c->rank + step) % 2), step));
         /* a wait in one while the other's messages are on their way; no rank may hold up the others */
         TAUT_TRY(taut_wait(m[c->rank % 2].layer[1]));
         for (int k = 0; k < 2; k++) TAUT_TRY(taut_step_end(comm[k]));
@@ -175,8 +176,8 @@ END_TEST
 /* What malloc gives back to the system is no memory any more; the sanitizers' malloc keeps it, so no malloc here. */
 static taut_status give_back(ranks_ctx *c)
 {
-    size_t bytes = (size_t)2048 * 256 * sizeof(float);
-    float *x = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t      bytes = (size_t)2048 * 256 * sizeof(float);
+    float      *x = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     taut_layer *l;
     NEED(x != MAP_FAILED);
     TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){2048, 256}, &l));
@@ -220,7 +221,7 @@ int main(void)
 {
     Suite *s = suite_create("faults");
     TCase *t = suite_case(s, "all", 120);
-    tcase_add_loop_test(t, slow_peer, 1, 3);    /* the two kinds of progress */
+    tcase_add_loop_test(t, slow_peer, 1, 3); /* the two kinds of progress */
     tcase_add_loop_test(t, stopped_peer, 1, 3);
     tcase_add_test(t, two_communicators);
 #ifdef TAUT_DEBUG

@@ -12,16 +12,40 @@ static const struct {
     const char *spec;
     bool        sends;
 } specs[] = {
-    {"randk:density=0.1", true}, {"randk:density=0.1,scale=1", false}, {"randk:density=1,scale=1", true}, {"topk:density=0.05", true},
-    {"quant:bits=1", false}, {"quant:bits=1,round=nearest", false}, {"quant:bits=2", true}, {"quant:bits=2,round=nearest", true},
-    {"quant:bits=3,bucket=4096", true}, {"quant", true}, {"quant:bits=8", true},
-    {"quant:bits=1,norm=linf", false}, {"quant:bits=2,norm=linf", false}, {"quant:bits=2,norm=linf,round=nearest", true},
-    {"quant:bits=3,norm=linf", true}, {"quant:norm=linf", true}, {"quant:bits=1,norm=l2", false}, {"quant:norm=l2", false},
-    {"quant:bits=5,norm=l2", true}, {"quant:bits=5,norm=l2,bucket=1024", false}, {"quant:bits=4,norm=l2,bucket=128", true},
-    {"quant:bits=4,norm=l2,bucket=256,round=nearest", false}, {"grid:rel=0.5", true}, {"grid:rel=0.9", true}, {"grid:rel=1", false},
-    {"grid:step=0.3", true}, {"grid:rel=0.3,code=rans,dead=0.95", true}, {"fp16", true}, {"bf16", true}, {"powersgd:rank=2", true},
-    {"stack:topk:density=0.01+quant:bits=2", true}, {"stack:topk:density=0.01+quant:bits=1", false},
-    {"stack:quant:bits=2+topk:density=0.1", true}, {"stack:randk:density=0.1,scale=1+quant:bits=4", false},
+    {"randk:density=0.1", true},
+    {"randk:density=0.1,scale=1", false},
+    {"randk:density=1,scale=1", true},
+    {"topk:density=0.05", true},
+    {"quant:bits=1", false},
+    {"quant:bits=1,round=nearest", false},
+    {"quant:bits=2", true},
+    {"quant:bits=2,round=nearest", true},
+    {"quant:bits=3,bucket=4096", true},
+    {"quant", true},
+    {"quant:bits=8", true},
+    {"quant:bits=1,norm=linf", false},
+    {"quant:bits=2,norm=linf", false},
+    {"quant:bits=2,norm=linf,round=nearest", true},
+    {"quant:bits=3,norm=linf", true},
+    {"quant:norm=linf", true},
+    {"quant:bits=1,norm=l2", false},
+    {"quant:norm=l2", false},
+    {"quant:bits=5,norm=l2", true},
+    {"quant:bits=5,norm=l2,bucket=1024", false},
+    {"quant:bits=4,norm=l2,bucket=128", true},
+    {"quant:bits=4,norm=l2,bucket=256,round=nearest", false},
+    {"grid:rel=0.5", true},
+    {"grid:rel=0.9", true},
+    {"grid:rel=1", false},
+    {"grid:step=0.3", true},
+    {"grid:rel=0.3,code=rans,dead=0.95", true},
+    {"fp16", true},
+    {"bf16", true},
+    {"powersgd:rank=2", true},
+    {"stack:topk:density=0.01+quant:bits=2", true},
+    {"stack:topk:density=0.01+quant:bits=1", false},
+    {"stack:quant:bits=2+topk:density=0.1", true},
+    {"stack:randk:density=0.1,scale=1+quant:bits=4", false},
 };
 enum { SPECS = sizeof specs / sizeof *specs };
 
@@ -42,7 +66,10 @@ static taut_status long_rank(ranks_ctx *c)
     TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &l));
     for (int step = 0; step < k->steps; step++) {
         for (size_t i = 0; i < N; i++) {
-            x[i] = (float)taut__random32(taut__rng_of(5, (uint64_t)(unsigned)c->rank << 32), (uint32_t)(i + N * (unsigned)step)) / 2147483648.0f - 1;
+            x[i] = (float)taut__random32(taut__rng_of(5, (uint64_t)(unsigned)c->rank << 32),
+                                         (uint32_t)(i + N * (unsigned)step)) /
+                       2147483648.0f -
+                   1;
             if (k->outliers && i % 61 == 7) x[i] *= 30;
         }
         TAUT_TRY(taut_allreduce(l, x, TAUT_SUM));
@@ -70,8 +97,8 @@ static void follow(int i, const char *algorithm, int size, const char *feedback,
         course k = {specs[i].spec, 60, outliers};
         ranks_run(size, &cfg, long_rank, &k, ctx);
         for (int r = 0; r < size; r++)
-            ck_assert_msg(ctx[r].status == TAUT_OK, "%s, feedback=%s, %s, %d ranks%s: %s", specs[i].spec, feedback, algorithm, size,
-                          outliers ? ", outliers" : "", ctx[r].error);
+            ck_assert_msg(ctx[r].status == TAUT_OK, "%s, feedback=%s, %s, %d ranks%s: %s", specs[i].spec, feedback,
+                          algorithm, size, outliers ? ", outliers" : "", ctx[r].error);
     }
 }
 
@@ -81,7 +108,8 @@ START_TEST(stays_bounded)
         const char *algorithm;
         int         size;
     } way[] = {{"auto", 2}, {"sra", 4}, {"ring", 4}};
-    if (!specs[_i].sends && strcmp(specs[_i].spec, "grid:rel=1") != 0) follow(_i, way[0].algorithm, way[0].size, "auto", 2);
+    if (!specs[_i].sends && strcmp(specs[_i].spec, "grid:rel=1") != 0)
+        follow(_i, way[0].algorithm, way[0].size, "auto", 2);
     for (int k = 0; k < 3 && specs[_i].sends; k++) follow(_i, way[k].algorithm, way[k].size, "on", 1 + (k == 0));
 }
 END_TEST
@@ -89,8 +117,8 @@ END_TEST
 START_TEST(is_refused)
 {
     static const char *const mode[] = {"on", "momentum"};
-    taut_comm  *comm[2];
-    taut_layer *l;
+    taut_comm               *comm[2];
+    taut_layer              *l;
     for (int i = 0; i < SPECS; i++)
         for (int m = 0; m < 2; m++) {
             taut_config cfg = TAUT_CONFIG_INIT;
@@ -99,7 +127,9 @@ START_TEST(is_refused)
             taut_status s = taut_comm_create_threads(2, &cfg, comm);
             ck_assert_msg(s == (specs[i].sends ? TAUT_OK : TAUT_E_INVALID), "%s: %s", specs[i].spec, taut_last_error());
             if (s == TAUT_OK) taut_comm_destroy(comm[0]), taut_comm_destroy(comm[1]);
-            else ck_assert_msg(strstr(taut_last_error(), mode[m]) && strstr(taut_last_error(), "use "), "%s", taut_last_error());
+            else
+                ck_assert_msg(strstr(taut_last_error(), mode[m]) && strstr(taut_last_error(), "use "), "%s",
+                              taut_last_error());
             cfg.codec = i % 2 ? "grid" : "auto"; /* for one layer */
             ck_assert_int_eq(taut_comm_create_threads(1, &cfg, comm), TAUT_OK);
             ck_assert_int_eq(taut_layer_register(comm[0], "w", TAUT_F32, 2, (size_t[]){64, 64}, &l), TAUT_OK);
@@ -116,9 +146,9 @@ static taut_status poisoned_rank(ranks_ctx *c)
 {
     enum { ROWS = 32, COLS = 64, N = ROWS * COLS };
     static const float poison[] = {NAN, INFINITY, -INFINITY, 3e38f};
-    taut_dtype  dtype = TAUT_F32;
-    taut_layer *l;
-    float      *x = calloc(N, sizeof *x);
+    taut_dtype         dtype = TAUT_F32;
+    taut_layer        *l;
+    float             *x = calloc(N, sizeof *x);
     TAUT_TRY(taut_layer_register(c->comm, "w", dtype, 2, (size_t[]){ROWS, COLS}, &l));
     for (int step = 0; step < 12; step++) {
         bool bad = step % 4 == 1;
@@ -159,7 +189,8 @@ START_TEST(forgets_what_is_not_finite)
             if (via && via->cannot && via->cannot(&spec)) continue;
             ranks_run(way[_i].size, &cfg, poisoned_rank, (void *)(uintptr_t)mode[m], ctx);
             for (int r = 0; r < way[_i].size; r++)
-                ck_assert_msg(ctx[r].status == TAUT_OK, "%s, feedback=%s, %s: %s", specs[i].spec, mode[m], way[_i].algorithm, ctx[r].error);
+                ck_assert_msg(ctx[r].status == TAUT_OK, "%s, feedback=%s, %s: %s", specs[i].spec, mode[m],
+                              way[_i].algorithm, ctx[r].error);
         }
 }
 END_TEST

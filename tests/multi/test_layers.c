@@ -58,9 +58,10 @@ static taut_status sharded(ranks_ctx *c)
 }
 START_TEST(shards)
 {
-    static const char *const codec[] = {"none", "fp16", "quant:bits=8", "grid:rel=0.02", "powersgd:rank=37", "stack:quant:bits=8+quant:bits=4"},
-                            *const algorithm[] = {"auto", "ring", "gather"};
-    taut_config cfg = quick();
+    static const char *const codec[] =
+        {"none", "fp16", "quant:bits=8", "grid:rel=0.02", "powersgd:rank=37", "stack:quant:bits=8+quant:bits=4"},
+                             *const algorithm[] = {"auto", "ring", "gather"};
+    taut_config                     cfg = quick();
     if (_i >= 12) cfg.algorithm = "auto"; /* whole tensors only: no choice */
     else cfg.algorithm = algorithm[_i / 4];
     for (int p = 1; p <= 4; p++) ranks_ok(p, &cfg, sharded, (void *)(uintptr_t)codec[_i < 12 ? _i % 4 : _i - 8]);
@@ -94,7 +95,7 @@ static taut_status over_hosts(ranks_ctx *c)
 START_TEST(hierarchy)
 {
     static const char *const codec[] = {"none", "quant:bits=8", "grid:rel=0.02", "fp16"};
-    taut_config cfg = quick();
+    taut_config              cfg = quick();
     setenv("TAUT_FAKE_HOSTS", "2", 1);
     cfg.hierarchy = "on";
     for (int p = 2; p <= 6; p++) ranks_ok(p, &cfg, over_hosts, (void *)(uintptr_t)codec[_i]);
@@ -108,11 +109,12 @@ static taut_status halves(ranks_ctx *c)
 {
     enum { N = 64 * 50 };
     const taut__vec_kernels *vec = taut__simd_get()->vec;
-    taut_layer *l[2];
-    float       f[N];
-    uint16_t    x[N];
+    taut_layer              *l[2];
+    float                    f[N];
+    uint16_t                 x[N];
     for (int d = 0; d < 2; d++) {
-        TAUT_TRY(taut_layer_register(c->comm, d ? "bf16" : "f16", d ? TAUT_BF16 : TAUT_F16, 2, (size_t[]){64, 50}, &l[d]));
+        TAUT_TRY(
+            taut_layer_register(c->comm, d ? "bf16" : "f16", d ? TAUT_BF16 : TAUT_F16, 2, (size_t[]){64, 50}, &l[d]));
         TAUT_TRY(taut_layer_codec(l[d], c->arg));
         for (int step = 0; step < 2; step++) {
             double err = 0, norm = 0;
@@ -133,7 +135,7 @@ static taut_status halves(ranks_ctx *c)
 START_TEST(sixteen_bit)
 {
     static const char *const codec[] = {"none", "quant:bits=8", "grid:rel=0.02"};
-    taut_config cfg = quick();
+    taut_config              cfg = quick();
     cfg.feedback = "off";
     for (int p = 1; p <= 3; p++) ranks_ok(p, &cfg, halves, (void *)(uintptr_t)codec[_i]);
 }
@@ -143,10 +145,10 @@ END_TEST
 
 enum { SAVED_RANKS = 3 };
 typedef struct saved {
-    void  *blob[SAVED_RANKS];
-    size_t len[SAVED_RANKS];
-    double residual[2]; /* sums over ranks of element 0 and of all, before and after */
-    float  next[6400];
+    void           *blob[SAVED_RANKS];
+    size_t          len[SAVED_RANKS];
+    double          residual[2]; /* sums over ranks of element 0 and of all, before and after */
+    float           next[6400];
     pthread_mutex_t lock;
 } saved;
 
@@ -200,7 +202,8 @@ static taut_status load_rank(ranks_ctx *c)
     s->residual[1] += total(l);
     pthread_mutex_unlock(&s->lock);
     TAUT_TRY(one_step(c, l, x, 3));
-    if (c->size == SAVED_RANKS && memcmp(x, s->next, sizeof x) != 0) return taut__fail(TAUT_E_CORRUPT, "the next step differs");
+    if (c->size == SAVED_RANKS && memcmp(x, s->next, sizeof x) != 0)
+        return taut__fail(TAUT_E_CORRUPT, "the next step differs");
     return TAUT_OK;
 }
 START_TEST(checkpoint)
@@ -211,7 +214,8 @@ START_TEST(checkpoint)
     for (int p = 3; p >= 1; p--) {
         s.residual[1] = 0;
         ranks_ok(p, &cfg, load_rank, &s);
-        ck_assert_msg(fabs(s.residual[1] - s.residual[0]) < 1e-3 * (1 + fabs(s.residual[0])), "%g became %g", s.residual[0], s.residual[1]);
+        ck_assert_msg(fabs(s.residual[1] - s.residual[0]) < 1e-3 * (1 + fabs(s.residual[0])), "%g became %g",
+                      s.residual[0], s.residual[1]);
     }
     for (int r = 0; r < SAVED_RANKS; r++) free(s.blob[r]);
 }

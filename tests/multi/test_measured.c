@@ -12,8 +12,18 @@ enum { STEPS = 24, FIRST = 2 };
 
 static const truth_shape shapes[] = {{"a", 256, 320}, {"bias", 1, 256}, {"b", 64, 256}};
 static const char *const codecs[] = {
-    "quant:bits=4", "quant:bits=1", "quant:bits=2,round=nearest", "grid:rel=0.03", "grid:rel=0.3,code=rans", "topk:density=0.01",
-    "topk:density=0.2", "randk:density=0.1", "powersgd:rank=2", "fp16", "bf16", "stack:topk:density=0.05+quant:bits=4",
+    "quant:bits=4",
+    "quant:bits=1",
+    "quant:bits=2,round=nearest",
+    "grid:rel=0.03",
+    "grid:rel=0.3,code=rans",
+    "topk:density=0.01",
+    "topk:density=0.2",
+    "randk:density=0.1",
+    "powersgd:rank=2",
+    "fp16",
+    "bf16",
+    "stack:topk:density=0.05+quant:bits=4",
 };
 enum { CODECS = sizeof codecs / sizeof *codecs };
 static const double shares[] = {0, 0.5, 1}; /* of the variance, in common */
@@ -23,12 +33,13 @@ static double uniform(taut__rng g, uint32_t i) { return (taut__random32(g, i) + 
 /* Rows of differing size, heavy tails. *model: the share of the variance that all ranks see. */
 static void draw(truth *t, int rank, int step, int layer, float *g)
 {
-    double      share = *(double *)t->model, mine = sqrt(1 - share), common = sqrt(share);
-    taut__rng   own = taut__rng_of(taut__seed((uint64_t)step, (uint64_t)rank), (uint64_t)layer << 32);
-    taut__rng   all = taut__rng_of(taut__seed((uint64_t)step, 99), (uint64_t)layer << 32);
-    size_t      cols = t->shape[layer].cols, n = t->shape[layer].rows * cols;
+    double    share = *(double *)t->model, mine = sqrt(1 - share), common = sqrt(share);
+    taut__rng own = taut__rng_of(taut__seed((uint64_t)step, (uint64_t)rank), (uint64_t)layer << 32);
+    taut__rng all = taut__rng_of(taut__seed((uint64_t)step, 99), (uint64_t)layer << 32);
+    size_t    cols = t->shape[layer].cols, n = t->shape[layer].rows * cols;
     for (size_t i = 0; i < n; i++) {
-        double u = uniform(own, (uint32_t)i), v = uniform(all, (uint32_t)i), row = exp(1.2 * sin((double)(i / cols) * 1.3 + layer));
+        double u = uniform(own, (uint32_t)i), v = uniform(all, (uint32_t)i),
+               row = exp(1.2 * sin((double)(i / cols) * 1.3 + layer));
         g[i] = (float)(row * (mine * u * fabs(u) + common * v * fabs(v)) * 8);
     }
 }
@@ -42,7 +53,14 @@ static void one(const char *codec, int ranks, double share, const char *feedback
     cfg.codec = codec;
     cfg.feedback = feedback;
     cfg.metric = "plain";
-    truth t = {.ranks = ranks, .layers = 3, .steps = STEPS, .shape = shapes, .cfg = cfg, .gradient = draw, .model = &share, .step = step};
+    truth t = {.ranks = ranks,
+               .layers = 3,
+               .steps = STEPS,
+               .shape = shapes,
+               .cfg = cfg,
+               .gradient = draw,
+               .model = &share,
+               .step = step};
     truth_run(&t);
     ck_assert_msg(t.status == TAUT_OK, "%s: %s", codec, t.why);
     ck_assert(t.same_bits);
@@ -55,8 +73,11 @@ static void one(const char *codec, int ranks, double share, const char *feedback
     double least = INFINITY, most = 0, median;
     for (int i = 0; i < n; i++) least = fmin(least, ratio[i]), most = fmax(most, ratio[i]);
     median = truth_median(ratio, n);
-    printf("  %-38s %d ranks share %.1f feedback %-3s true %.3e reported/true %.3f (%.3f..%.3f), interval +-%.0f%%, outside %d of %d\n", codec, ranks, share,
-           feedback, step[STEPS - 1].rel, median, least, most, 50 * (step[STEPS - 1].stats.rel_err2_high - step[STEPS - 1].stats.rel_err2_low) / step[STEPS - 1].stats.rel_err2,
+    printf("  %-38s %d ranks share %.1f feedback %-3s true %.3e reported/true %.3f (%.3f..%.3f), interval +-%.0f%%, "
+           "outside %d of %d\n",
+           codec, ranks, share, feedback, step[STEPS - 1].rel, median, least, most,
+           50 * (step[STEPS - 1].stats.rel_err2_high - step[STEPS - 1].stats.rel_err2_low) /
+               step[STEPS - 1].stats.rel_err2,
            outside, n);
     ck_assert_msg(median > 0.9 && median < 1.1, "%s: reported over true %g", codec, median);
     ck_assert_int_le(outside, 2); /* deviations last for some steps where there are few blocks */
@@ -79,8 +100,14 @@ static double cost(int ranks, const truth_shape *shape, int layers, int steps)
     taut_config cfg = TAUT_CONFIG_INIT;
     double      share = 0, two_bits = ranks == 2 ? 1 : 2.0 * (ranks - 1) / ranks;
     cfg.codec = "quant:bits=2";
-    truth t = {.ranks = ranks, .layers = layers, .steps = steps, .shape = shape, .cfg = cfg, .gradient = draw,
-                     .model = &share, .step = step};
+    truth t = {.ranks = ranks,
+               .layers = layers,
+               .steps = steps,
+               .shape = shape,
+               .cfg = cfg,
+               .gradient = draw,
+               .model = &share,
+               .step = step};
     truth_run(&t);
     ck_assert_msg(t.status == TAUT_OK, "%s", t.why);
     return (double)step[steps - 1].bytes_control / (step[steps - 1].elements / 4 * two_bits);
@@ -90,8 +117,9 @@ START_TEST(costs_little)
 {
     static const truth_shape large[] = {{"a", 2048, 1024}, {"b", 1024, 2048}}, small[] = {{"a", 256, 256}};
     double l2 = cost(2, large, 2, 3), l4 = cost(4, large, 2, 3), s2 = cost(2, small, 1, 40), s8 = cost(8, small, 1, 40);
-    printf("  samples take %.2f%% and %.2f%% of 2 bits per element of 4 Mi elements on 2 and 4 ranks; of 64 Ki on 2 and 8: %.2f%% and %.2f%%\n", 100 * l2,
-           100 * l4, 100 * s2, 100 * s8);
+    printf("  samples take %.2f%% and %.2f%% of 2 bits per element of 4 Mi elements on 2 and 4 ranks; of 64 Ki on 2 "
+           "and 8: %.2f%% and %.2f%%\n",
+           100 * l2, 100 * l4, 100 * s2, 100 * s8);
     ck_assert(l2 < 0.03 && l4 < 0.03 && s2 < 0.06 && s8 < 0.06);
 }
 END_TEST

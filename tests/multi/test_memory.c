@@ -11,13 +11,16 @@
 #include <string.h>
 
 static const char *const algorithms[] = {"sra", "ring", "gather", "native"};
-static const char *const codecs[] = {"none", "quant:bits=4", "grid:rel=0.03", "topk:density=0.01", "powersgd:rank=4", "randk:density=0.01"};
+static const char *const codecs[] = {
+    "none", "quant:bits=4", "grid:rel=0.03", "topk:density=0.01", "powersgd:rank=4", "randk:density=0.01"};
 enum { ALGORITHMS = sizeof algorithms / sizeof *algorithms, CODECS = sizeof codecs / sizeof *codecs };
-enum { FIXED = 12288 }; /* of a layer, its job and its codec's state, whatever its size: names, statistics, pieces of work */
+enum {
+    FIXED = 12288
+}; /* of a layer, its job and its codec's state, whatever its size: names, statistics, pieces of work */
 
 static _Atomic int    lined_up;
 static _Atomic size_t before, after;
-static void line_up(int size)
+static void           line_up(int size)
 {
     int mine = atomic_fetch_add(&lined_up, 1), until = (mine / size + 1) * size;
     while (atomic_load(&lined_up) < until) sched_yield();
@@ -45,19 +48,21 @@ static taut_status measure(ranks_ctx *c)
     }
     free(x);
     if (c->rank != 0) return TAUT_OK;
-    layer_memory m = {&l[1]->operand.wire, &l[1]->operand.tensor, l[1]->reduction.via, c->size, l[1]->reduction.part.block, l[1]->operand.feedback != NULL};
+    layer_memory m = {&l[1]->operand.wire,        &l[1]->operand.tensor,         l[1]->reduction.via, c->size,
+                      l[1]->reduction.part.block, l[1]->operand.feedback != NULL};
     layer_bytes  b = layer_memory_bytes(&m);
-    size_t       arena = taut__arena_bound(2 * b.borrows, b.borrows, TAUT_ARENA_BYTES) - b.borrows; /* grew by so much */
-    size_t       held = (after - before) / (size_t)c->size - arena, want = b.feedback_on + b.own;
-    size_t       state = l[1]->operand.state ? 2 * layer_memory_factor(&m) * sizeof(float) : 0; /* powersgd keeps factors */
-    if (l[1]->lent_checksums) want += taut__ceil_div(n, 64) * sizeof(uint32_t); /* MODE=debug */
-    char         text[96];
+    size_t arena = taut__arena_bound(2 * b.borrows, b.borrows, TAUT_ARENA_BYTES) - b.borrows; /* grew by so much */
+    size_t held = (after - before) / (size_t)c->size - arena, want = b.feedback_on + b.own;
+    size_t state = l[1]->operand.state ? 2 * layer_memory_factor(&m) * sizeof(float) : 0; /* powersgd keeps factors */
+    if (l[1]->lent_checksums) want += taut__ceil_div(n, 64) * sizeof(uint32_t);           /* MODE=debug */
+    char text[96];
     taut__spec_print(&l[1]->spec, text, sizeof text);
-    if (o->print) printf("| %d | %zu | `%s` | `%s` | %.2f | %.2f |\n", c->size, n, text, l[1]->reduction.via->name, (double)held / (4.0 * (double)n),
-                         (double)b.borrows / (4.0 * (double)n));
+    if (o->print)
+        printf("| %d | %zu | `%s` | `%s` | %.2f | %.2f |\n", c->size, n, text, l[1]->reduction.via->name,
+               (double)held / (4.0 * (double)n), (double)b.borrows / (4.0 * (double)n));
     if (held > want + state + FIXED || held + FIXED < want)
-        return taut__fail(TAUT_E_RANGE, "%s by %s, %d ranks, %zu elements: %zu bytes, expected %zu", text, l[1]->reduction.via->name, c->size,
-                          n, held, want);
+        return taut__fail(TAUT_E_RANGE, "%s by %s, %d ranks, %zu elements: %zu bytes, expected %zu", text,
+                          l[1]->reduction.via->name, c->size, n, held, want);
     return TAUT_OK;
 }
 
@@ -74,7 +79,7 @@ START_TEST(bytes_of_a_layer)
                 cfg.codec = codecs[k];
                 ck_assert_int_eq(taut__spec_parse(codecs[k], &spec), TAUT_OK);
                 const taut__algorithm *via = taut__algorithm_by_name(algorithms[a]);
-                bool linear = a == 3 && taut__spec_codec(&spec)->linear;
+                bool                   linear = a == 3 && taut__spec_codec(&spec)->linear;
                 if (!linear && via->cannot && via->cannot(&spec)) continue;
                 ranks_ok(1 << _i, &cfg, measure, &o);
                 tried++;
@@ -86,7 +91,9 @@ END_TEST
 /* ---- many layers ---- */
 
 enum { MANY = 64, MANY_ELEMS = 1 << 18 };
-enum { WATCHED = 1 << 17 }; /* of a layer under codec=auto: histograms, measurements, samples of every rank, and the options of a plan, whatever its size */
+enum {
+    WATCHED = 1 << 17
+}; /* of a layer under codec=auto: histograms, measurements, samples of every rank, and the options of a plan, whatever its size */
 
 static taut_status many(ranks_ctx *c)
 {
@@ -103,7 +110,8 @@ static taut_status many(ranks_ctx *c)
     }
     for (int step = 0; step < 3; step++) {
         for (int i = MANY - 1; i >= 0; i--) {
-            for (size_t k = 0; k < MANY_ELEMS; k++) x[(size_t)i * MANY_ELEMS + k] = (float)((k * 31 + (size_t)(c->rank + step)) % 97) - 40;
+            for (size_t k = 0; k < MANY_ELEMS; k++)
+                x[(size_t)i * MANY_ELEMS + k] = (float)((k * 31 + (size_t)(c->rank + step)) % 97) - 40;
             TAUT_TRY(taut_allreduce_start(l[i], x + (size_t)i * MANY_ELEMS, TAUT_MEAN));
         }
         TAUT_TRY(taut_step_end(c->comm));
@@ -117,20 +125,22 @@ static taut_status many(ranks_ctx *c)
         held += (l[i]->operand.feedback ? MANY_ELEMS * sizeof(float) : 0) + l[i]->reduction.slots.bytes + FIXED;
         held += l[i]->reduction.agree ? 3 * TAUT_STATS_MAX * sizeof(double) : 0;
         held += l[i]->automatic ? WATCHED : 0;
-        held += layer_memory_samples(&(layer_memory){.wire = &l[i]->operand.wire, .tensor = &l[i]->operand.tensor, .ranks = c->size});
+        held += layer_memory_samples(
+            &(layer_memory){.wire = &l[i]->operand.wire, .tensor = &l[i]->operand.tensor, .ranks = c->size});
         if (l[i]->lent_checksums) held += MANY_ELEMS / 64 * sizeof(uint32_t); /* MODE=debug */
     }
     held += TAUT_ARENA_BYTES + 2 * c->comm->ctx.lane[TAUT_HOST].scratch_n * sizeof(float);
     NEED(c->comm->ctx.arena.bytes > 0 && c->comm->ctx.arena.bytes <= TAUT_ARENA_BYTES && c->comm->ctx.arena.lent == 0);
     if (c->rank == 0 && (after - before) / (size_t)c->size > held)
-        return taut__fail(TAUT_E_RANGE, "%zu bytes a rank, expected at most %zu", (after - before) / (size_t)c->size, held);
+        return taut__fail(TAUT_E_RANGE, "%zu bytes a rank, expected at most %zu", (after - before) / (size_t)c->size,
+                          held);
     return TAUT_OK;
 }
 
 START_TEST(bytes_of_many_layers)
 {
     static const char *const codec[] = {"grid:rel=0.0496", "quant:bits=4", "auto"};
-    taut_config cfg = TAUT_CONFIG_INIT;
+    taut_config              cfg = TAUT_CONFIG_INIT;
     cfg.codec = codec[_i % 3];
     lined_up = 0;
     ranks_ok(_i < 3 ? 2 : 4, &cfg, many, NULL);
@@ -141,7 +151,7 @@ END_TEST
 
 enum { FEW = 10, FEW_ROWS = 700, FEW_ELEMS = FEW_ROWS * 256, STARVED_STEPS = 3 };
 typedef struct starved {
-    bool  short_of; /* ranks may borrow nothing, or little */
+    bool  short_of;                   /* ranks may borrow nothing, or little */
     float result[2][FEW * FEW_ELEMS]; /* of rank 0 in the last step, with slots and without */
 } starved;
 
@@ -183,10 +193,11 @@ static taut_status starve(ranks_ctx *c)
 
 START_TEST(without_borrowing)
 {
-    static const char *const codec[] = {"none", "quant:bits=4", "grid:rel=0.03", "topk:density=0.05", "powersgd:rank=4"};
-    starved    *s = malloc(sizeof *s);
-    taut_config cfg = TAUT_CONFIG_INIT;
-    taut_spec   spec;
+    static const char *const codec[] = {"none", "quant:bits=4", "grid:rel=0.03", "topk:density=0.05",
+                                        "powersgd:rank=4"};
+    starved                 *s = malloc(sizeof *s);
+    taut_config              cfg = TAUT_CONFIG_INIT;
+    taut_spec                spec;
     cfg.timeout_ms = 10000;
     cfg.codec = codec[_i % 5];
     cfg.threads = _i % 2 ? 3 : 1;
@@ -199,7 +210,8 @@ START_TEST(without_borrowing)
             s->short_of = k;
             ranks_ok(_i < 5 ? 2 : 4, &cfg, starve, s);
         }
-        ck_assert_msg(memcmp(s->result[0], s->result[1], sizeof s->result[0]) == 0, "%s by %s: other bits", cfg.codec, cfg.algorithm);
+        ck_assert_msg(memcmp(s->result[0], s->result[1], sizeof s->result[0]) == 0, "%s by %s: other bits", cfg.codec,
+                      cfg.algorithm);
     }
     free(s);
 }

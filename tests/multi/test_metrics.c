@@ -104,10 +104,10 @@ END_TEST
 /* Each sample follows the HELP and TYPE of its metric, once, and docs/metrics.md has it with its type. */
 START_TEST(names_are_documented)
 {
-    static char docs[1 << 15], file[1 << 16];
-    char        name[80], type[20], row[140], *line, *save;
+    static char     docs[1 << 15], file[1 << 16];
+    char            name[80], type[20], row[140], *line, *save;
     taut_comm_stats s;
-    size_t      metrics = 0, samples = 0;
+    size_t          metrics = 0, samples = 0;
     fresh();
     taut_comm *comm = one();
     train(comm, NULL, &s);
@@ -127,7 +127,8 @@ START_TEST(names_are_documented)
             ck_assert_int_eq(strcmp(type, "counter") == 0, strstr(name, "_total") != NULL);
             metrics++;
         } else {
-            ck_assert_msg(strncmp(line, name, strlen(name)) == 0 && line[strlen(name)] == '{', "%s under %s", line, name);
+            ck_assert_msg(strncmp(line, name, strlen(name)) == 0 && line[strlen(name)] == '{', "%s under %s", line,
+                          name);
             samples++;
         }
     }

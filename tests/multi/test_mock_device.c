@@ -5,8 +5,20 @@
 #include <stdlib.h>
 
 static const char *const specs[] = {
-    "none", "fp16", "bf16", "quant:bits=4", "quant:bits=3,bucket=64,norm=l2", "grid", "grid:rel=0.1,code=rans", "topk", "topk:density=0.3",
-    "randk:density=0.1", "powersgd:rank=2", "stack:topk:density=0.05+quant:bits=2", "stack:quant:bits=2+fp16", "auto",
+    "none",
+    "fp16",
+    "bf16",
+    "quant:bits=4",
+    "quant:bits=3,bucket=64,norm=l2",
+    "grid",
+    "grid:rel=0.1,code=rans",
+    "topk",
+    "topk:density=0.3",
+    "randk:density=0.1",
+    "powersgd:rank=2",
+    "stack:topk:density=0.05+quant:bits=2",
+    "stack:quant:bits=2+fp16",
+    "auto",
 };
 enum { SPECS = sizeof specs / sizeof *specs };
 static const char *const algorithms[] = {"auto", "native", "sra", "ring", "gather"};
@@ -33,7 +45,8 @@ START_TEST(same_bytes)
     int worked = 0;
     mock_open();
     for (size_t a = 0; a < sizeof algorithms / sizeof *algorithms; a++)
-        for (size_t p = 0; p < sizeof sizes / sizeof *sizes; p++) worked += same_on_device(varied(_i, (int)a, (int)p), (a + p) % 4 == 1);
+        for (size_t p = 0; p < sizeof sizes / sizeof *sizes; p++)
+            worked += same_on_device(varied(_i, (int)a, (int)p), (a + p) % 4 == 1);
     ck_assert_int_ge(worked, 5);
     mock_close();
 }
@@ -114,12 +127,14 @@ static taut_status resume_body(ranks_ctx *c)
     taut_place     place = there ? mock_stream() : (taut_place){0};
     taut_layer    *w, *b;
     buffer         x, y;
-    buffer_make(&x, there, place, N * dtype_bytes(r->to->set.dtype)), buffer_make(&y, there, place, SMALL * dtype_bytes(r->to->set.dtype));
+    buffer_make(&x, there, place, N * dtype_bytes(r->to->set.dtype)),
+        buffer_make(&y, there, place, SMALL * dtype_bytes(r->to->set.dtype));
     taut_status s = rank_enroll(c, &r->to->set, &w, &b);
     for (int again = 0; again < 2 && s == TAUT_OK; again++) { /* the second time it is a rollback */
         s = taut_state_load(c->comm, r->from->of[c->rank].state, r->from->of[c->rank].state_bytes);
         if (s == TAUT_OK) s = rank_steps(c, &r->to->set, o, w, b, &x, &y, STEPS - 1, STEPS);
-        if (s == TAUT_OK && again && o->result[STEPS] != o->result[STEPS - 1]) s = taut__fail(TAUT_E_CORRUPT, "another result after a rollback");
+        if (s == TAUT_OK && again && o->result[STEPS] != o->result[STEPS - 1])
+            s = taut__fail(TAUT_E_CORRUPT, "another result after a rollback");
         o->result[STEPS] = o->result[STEPS - 1];
     }
     if (s == TAUT_OK) s = rank_save(c, o);

@@ -103,7 +103,8 @@ END_TEST
 
 static void refused(taut_status s, taut_status want, const char *text)
 {
-    ck_assert_msg(s == want && strstr(taut_last_error(), text), "%d: %s; not %d: %s", (int)s, taut_last_error(), (int)want, text);
+    ck_assert_msg(s == want && strstr(taut_last_error(), text), "%d: %s; not %d: %s", (int)s, taut_last_error(),
+                  (int)want, text);
 }
 
 START_TEST(refusals)
@@ -121,19 +122,28 @@ START_TEST(refusals)
     ck_assert(taut_layer_register(comm, "v", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &v) == TAUT_OK);
     ck_assert(taut_layer_register(comm, "u", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &u) == TAUT_OK);
     ck_assert(taut__memory_of(p.space)->alloc(p, sizeof x, &there) == TAUT_OK);
-    refused(taut_allreduce_start_on(w, x, TAUT_SUM, (taut_space)9, 0, NULL), TAUT_E_INVALID, "space=9: must be 0 (host) or 1 (CUDA)");
-    refused(taut_allreduce_start_on(w, x, TAUT_SUM, p.space, p.device, NULL), TAUT_E_INVALID, "not memory of the test device");
-    if (!taut__memory_of(TAUT_CUDA)) refused(taut_allreduce_start_on(w, x, TAUT_SUM, TAUT_CUDA, 0, NULL), TAUT_E_UNSUPPORTED, "space CUDA cannot be used");
+    refused(taut_allreduce_start_on(w, x, TAUT_SUM, (taut_space)9, 0, NULL), TAUT_E_INVALID,
+            "space=9: must be 0 (host) or 1 (CUDA)");
+    refused(taut_allreduce_start_on(w, x, TAUT_SUM, p.space, p.device, NULL), TAUT_E_INVALID,
+            "not memory of the test device");
+    if (!taut__memory_of(TAUT_CUDA))
+        refused(taut_allreduce_start_on(w, x, TAUT_SUM, TAUT_CUDA, 0, NULL), TAUT_E_UNSUPPORTED,
+                "space CUDA cannot be used");
     taut__ops_register(taut__codec_by_name("quant", 5), TAUT_SPACE_TEST, NULL);
-    refused(taut_allreduce_start_on(w, there, TAUT_SUM, p.space, p.device, NULL), TAUT_E_UNSUPPORTED, "codec quant has no operations in space test");
+    refused(taut_allreduce_start_on(w, there, TAUT_SUM, p.space, p.device, NULL), TAUT_E_UNSUPPORTED,
+            "codec quant has no operations in space test");
     mock_close(), mock_open(); /* with all tables */
     ck_assert(taut__memory_of(p.space)->alloc(p, sizeof x, &there) == TAUT_OK);
-    ck_assert(taut_allreduce_start_on(w, there, TAUT_SUM, p.space, p.device, NULL) == TAUT_OK && taut_wait(w) == TAUT_OK);
+    ck_assert(taut_allreduce_start_on(w, there, TAUT_SUM, p.space, p.device, NULL) == TAUT_OK &&
+              taut_wait(w) == TAUT_OK);
     refused(taut_allreduce(w, x, TAUT_SUM), TAUT_E_STATE, "must be in space test, device 5");
-    refused(taut_allreduce_start_on(w, there, TAUT_SUM, p.space, 6, NULL), TAUT_E_STATE, "device 6: must be in space test, device 5");
+    refused(taut_allreduce_start_on(w, there, TAUT_SUM, p.space, 6, NULL), TAUT_E_STATE,
+            "device 6: must be in space test, device 5");
     ck_assert(taut_allreduce(v, x, TAUT_SUM) == TAUT_OK);
-    refused(taut_allreduce_start_on(v, there, TAUT_SUM, p.space, p.device, NULL), TAUT_E_STATE, "must be in space host");
-    refused(taut_allreduce_start_on(u, there, TAUT_SUM, p.space, 6, NULL), TAUT_E_STATE, "this communicator's layers lie on device 5");
+    refused(taut_allreduce_start_on(v, there, TAUT_SUM, p.space, p.device, NULL), TAUT_E_STATE,
+            "must be in space host");
+    refused(taut_allreduce_start_on(u, there, TAUT_SUM, p.space, 6, NULL), TAUT_E_STATE,
+            "this communicator's layers lie on device 5");
     ck_assert(taut_allreduce_start_on(u, x, TAUT_SUM, TAUT_HOST, 3, NULL) == TAUT_OK && taut_step_end(comm) == TAUT_OK);
     taut_comm_destroy(comm);
     taut__memory_of(p.space)->release(p, there);
@@ -184,12 +194,13 @@ static void fail_at(setup s, mock_call call, int nth)
     for (int r = 0; r < s.ranks; r++) {
         failed += ctx[r].status != TAUT_OK;
         ck_assert_msg(ctx[r].status == TAUT_OK || strstr(ctx[r].error, "demand") || ctx[r].status == TAUT_E_PEER ||
-                          (call == MOCK_ALLOC && ctx[r].status == TAUT_E_NOMEM), "%s: call %d, %d: rank %d: %s", s.spec,
-                      (int)call, nth, r, ctx[r].error);
+                          (call == MOCK_ALLOC && ctx[r].status == TAUT_E_NOMEM),
+                      "%s: call %d, %d: rank %d: %s", s.spec, (int)call, nth, r, ctx[r].error);
     }
     bool happened = mock_failed();
     mock_fail(MOCK_NONE, 0);
-    ck_assert_msg(!happened || failed == 0 || failed == s.ranks, "%s: call %d, %d: %d of %d ranks failed", s.spec, (int)call, nth, failed, s.ranks);
+    ck_assert_msg(!happened || failed == 0 || failed == s.ranks, "%s: call %d, %d: %d of %d ranks failed", s.spec,
+                  (int)call, nth, failed, s.ranks);
     ck_assert_msg(happened || failed == 0, "failed without a failure");
     device_left_empty();
     ck_assert_uint_eq(taut__alloc_bytes(), held);

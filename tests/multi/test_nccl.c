@@ -13,8 +13,20 @@
 #include <string.h>
 
 static const char *const specs[] = {
-    "fp16", "bf16", "quant:bits=4", "quant:bits=3,bucket=64,norm=l2", "grid", "grid:rel=0.1,code=rans", "topk", "topk:density=0.3", "none",
-    "stack:topk:density=0.05+quant:bits=2", "stack:quant:bits=2+fp16", "randk:density=0.1", "powersgd:rank=2", "auto",
+    "fp16",
+    "bf16",
+    "quant:bits=4",
+    "quant:bits=3,bucket=64,norm=l2",
+    "grid",
+    "grid:rel=0.1,code=rans",
+    "topk",
+    "topk:density=0.3",
+    "none",
+    "stack:topk:density=0.05+quant:bits=2",
+    "stack:quant:bits=2+fp16",
+    "randk:density=0.1",
+    "powersgd:rank=2",
+    "auto",
 };
 enum { SPECS = sizeof specs / sizeof *specs };
 static const char *const algorithms[] = {"auto", "native", "sra", "ring", "gather"};
@@ -29,7 +41,10 @@ static void teardown_double(void)
 }
 
 /* NCCL adds floats in an order of its own: such sums are compared where they are exact, or two ranks', else within rounding. */
-static bool sums_floats(const char *spec) { return strncmp(spec, "randk", 5) == 0 || strncmp(spec, "powersgd", 8) == 0; }
+static bool sums_floats(const char *spec)
+{
+    return strncmp(spec, "randk", 5) == 0 || strncmp(spec, "powersgd", 8) == 0;
+}
 
 static double value(const setup *s, const outcome *o, size_t i)
 {
@@ -48,7 +63,8 @@ static void nearly_same(const trial *a, const trial *b)
             double x = value(&a->set, &a->of[r], i), y = value(&a->set, &b->of[r], i);
             error += (x - y) * (x - y), norm += x * x;
         }
-        ck_assert_msg(error <= (a->set.dtype == TAUT_F32 ? 1e-10 : 1e-5) * norm, "%s algorithm=%s ranks=%d: %g of %g", a->set.spec, a->set.algorithm, a->set.ranks, error, norm);
+        ck_assert_msg(error <= (a->set.dtype == TAUT_F32 ? 1e-10 : 1e-5) * norm, "%s algorithm=%s ranks=%d: %g of %g",
+                      a->set.spec, a->set.algorithm, a->set.ranks, error, norm);
     }
 }
 
@@ -100,7 +116,8 @@ END_TEST
 
 START_TEST(late_and_lazy)
 {
-    static const char *const of[] = {"quant:bits=4", "grid", "topk", "grid:rel=0.05,code=rans", "powersgd:rank=1", "fp16"};
+    static const char *const of[] = {"quant:bits=4",    "grid", "topk", "grid:rel=0.05,code=rans",
+                                     "powersgd:rank=1", "fp16"};
     setup                    s = setup_of(of[_i % 6], 2 + _i % 3);
     setup_double();
     nccl_double_delay(_i % 2 ? 1500 : 0);
@@ -118,12 +135,12 @@ enum { LAYERS = 5 };
 static taut_status orders_body(ranks_ctx *c)
 {
     static const char *const of[LAYERS] = {"quant:bits=4", "grid", "topk", "none", "quant:bits=8"};
-    taut_layer *l[LAYERS];
-    buffer      b[LAYERS];
-    taut_place  place[LAYERS];
-    setup       s = setup_of("quant:bits=8", c->size);
-    uint64_t   *seen = c->arg;
-    bool        there = seen[0] != 0;
+    taut_layer              *l[LAYERS];
+    buffer                   b[LAYERS];
+    taut_place               place[LAYERS];
+    setup                    s = setup_of("quant:bits=8", c->size);
+    uint64_t                *seen = c->arg;
+    bool                     there = seen[0] != 0;
     s.whole = true;
     for (int i = 0; i < LAYERS; i++) {
         char name[8];
@@ -191,7 +208,9 @@ static taut_status waits_body(ranks_ctx *c)
         TAUT_TRY(buffer_start(w, &x));
         TAUT_TRY(taut_wait(w));
         TAUT_TRY(all_here(c));
-        if (step > 0) NEED((taut__lane_waits() == before) == (strcmp(s.spec, "grid") != 0)); /* grid agrees on statistics: so there is a difference */
+        if (step > 0)
+            NEED((taut__lane_waits() == before) ==
+                 (strcmp(s.spec, "grid") != 0)); /* grid agrees on statistics: so there is a difference */
         TAUT_TRY(taut_step_end(c->comm));
     }
     taut__memory_of(place.space)->wait(place);
@@ -201,7 +220,8 @@ static taut_status waits_body(ranks_ctx *c)
 }
 START_TEST(nobody_waits)
 {
-    static const char *const of[] = {"quant:bits=4", "fp16", "stack:quant:bits=2+fp16", "randk:density=0.1", "powersgd:rank=2", "grid"};
+    static const char *const of[] = {"quant:bits=4",    "fp16", "stack:quant:bits=2+fp16", "randk:density=0.1",
+                                     "powersgd:rank=2", "grid"};
     setup                    s = setup_of("none", 3);
     taut_config              cfg = setup_config(&s);
     cfg.feedback = _i % 2 ? "off" : "on";
@@ -290,9 +310,16 @@ START_TEST(tails)
     static const struct {
         const char *spec, *algorithm;
         float       growth;
-    } of[] = {{"grid:step=0.05", "sra", 6}, {"grid:step=0.05,code=rans", "sra", 8}, {"grid:step=0.05", "gather", 6}, {"grid:step=0.05,code=rans", "gather", 20},
-              {"grid:step=0.002", "sra", 0.2f}, {"topk:density=0.05", "sra", 3}, {"topk", "gather", 3}, {"grid:step=0.05", "native", 6},
-              {"grid:step=0.0001", "native", 20}, {"grid:step=0.05,code=rans", "native", 0.2f}};
+    } of[] = {{"grid:step=0.05", "sra", 6},
+              {"grid:step=0.05,code=rans", "sra", 8},
+              {"grid:step=0.05", "gather", 6},
+              {"grid:step=0.05,code=rans", "gather", 20},
+              {"grid:step=0.002", "sra", 0.2f},
+              {"topk:density=0.05", "sra", 3},
+              {"topk", "gather", 3},
+              {"grid:step=0.05", "native", 6},
+              {"grid:step=0.0001", "native", 20},
+              {"grid:step=0.05,code=rans", "native", 0.2f}};
     for (size_t p = 0; p < 4; p++) {
         setup s = setup_of(of[_i].spec, sizes[p]);
         s.algorithm = of[_i].algorithm, s.growth = of[_i].growth, s.amplitude = 0.1f;
@@ -301,7 +328,9 @@ START_TEST(tails)
         uint64_t before = taut__exchange_redone();
         ck_assert(same_by_nccl(s));
         bool grows = s.growth > 1 && strncmp(s.spec, "grid", 4) == 0;
-        if (grows) ck_assert_msg(taut__exchange_redone() > before, "%s %s, %d ranks: no slot was too short", s.spec, s.algorithm, s.ranks);
+        if (grows)
+            ck_assert_msg(taut__exchange_redone() > before, "%s %s, %d ranks: no slot was too short", s.spec,
+                          s.algorithm, s.ranks);
         teardown_double();
     }
 }

@@ -85,7 +85,8 @@ static void all_fail(job *j, int ranks, const char *what, bool quick)
     int named = 0;
     for (int r = 0; r < ranks; r++) {
         ck_assert_msg(j->status[r] != TAUT_OK, "%s: rank %d of %d has not noticed", what, r, ranks);
-        ck_assert_msg(j->seconds[r] < (quick ? 0.9 * PATIENT_MS * 1e-3 : 20), "%s: rank %d: after %g s", what, r, j->seconds[r]);
+        ck_assert_msg(j->seconds[r] < (quick ? 0.9 * PATIENT_MS * 1e-3 : 20), "%s: rank %d: after %g s", what, r,
+                      j->seconds[r]);
         named += strstr(j->error[r], "fc1.weight") != NULL;
     }
     ck_assert_msg(named == ranks, "%s: %d of %d name the layer: %s | %s", what, named, ranks, j->error[0], j->error[1]);
@@ -131,10 +132,11 @@ END_TEST
 
 /* ---- calls that cannot be served ---- */
 
-#define MUST_FAIL(call, status, words)                                                                                                       \
-    do {                                                                                                                                     \
-        taut_status s_ = (call);                                                                                                             \
-        if (s_ != (status) || !strstr(taut_last_error(), words)) return taut__fail(TAUT_E_INVALID, "line %d: %d: %s", __LINE__, s_, taut_last_error()); \
+#define MUST_FAIL(call, status, words)                                                                                 \
+    do {                                                                                                               \
+        taut_status s_ = (call);                                                                                       \
+        if (s_ != (status) || !strstr(taut_last_error(), words))                                                       \
+            return taut__fail(TAUT_E_INVALID, "line %d: %d: %s", __LINE__, s_, taut_last_error());                     \
     } while (0)
 
 static taut_status register_one(ranks_ctx *c, taut_layer **w)
@@ -150,7 +152,7 @@ static taut_status missing_body(ranks_ctx *c)
     TAUT_TRY(register_one(c, &w));
     MUST_FAIL(taut__comm_open_nccl(c->comm, mock_place()), TAUT_E_UNSUPPORTED, words);
     MUST_FAIL(taut_comm_use_nccl(c->comm, NULL), TAUT_E_UNSUPPORTED, words);
-    float *x = calloc(N, sizeof *x); /* and the communicator goes on as it was */
+    float      *x = calloc(N, sizeof *x); /* and the communicator goes on as it was */
     taut_status s = taut_allreduce(w, x, TAUT_MEAN);
     free(x);
     return s;
@@ -169,7 +171,7 @@ END_TEST
 /* Only rank 1 cannot: it has another device. */
 static taut_status one_cannot_body(ranks_ctx *c)
 {
-    taut_place place = c->rank == 1 ? (taut_place){.space = TAUT_CUDA} : mock_place();
+    taut_place  place = c->rank == 1 ? (taut_place){.space = TAUT_CUDA} : mock_place();
     taut_status s = taut__comm_open_nccl(c->comm, place);
     NEED(s == TAUT_E_UNSUPPORTED);
     NEED(strstr(taut_last_error(), c->rank == 1 ? "CUDA" : "another rank"));
@@ -251,7 +253,7 @@ END_TEST
 
 /* The program's own communicator: of other ranks; and one that it aborts while it is used. */
 static taut__nccl_id shared_id;
-static taut_status own_body(ranks_ctx *c)
+static taut_status   own_body(ranks_ctx *c)
 {
     const taut__nccl *n = nccl_double_table();
     taut__nccl_comm   mine;

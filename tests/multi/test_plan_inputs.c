@@ -11,9 +11,25 @@ enum { STEPS = 16, LONG_STEPS = 60, SPIKE = 30 };
 
 static const truth_shape shapes[] = {{"a", 64, 64}, {"bias", 1, 64}, {"b", 32, 64}};
 
-typedef enum input { ONES, PLUS_MINUS, LEVELS, ONE_HOT, ZERO, FIRST_ZERO, LATE_ZERO, LATE_ONES, NAN_ONCE, RANK, COUNT, INPUTS } input;
+typedef enum input {
+    ONES,
+    PLUS_MINUS,
+    LEVELS,
+    ONE_HOT,
+    ZERO,
+    FIRST_ZERO,
+    LATE_ZERO,
+    LATE_ONES,
+    NAN_ONCE,
+    RANK,
+    COUNT,
+    INPUTS
+} input;
 
-static double uniform(uint64_t a, uint64_t b, uint64_t i) { return (double)(taut__seed(taut__seed(a, b), i) >> 11) * 0x1p-52 - 1; }
+static double uniform(uint64_t a, uint64_t b, uint64_t i)
+{
+    return (double)(taut__seed(taut__seed(a, b), i) >> 11) * 0x1p-52 - 1;
+}
 
 static float value(input kind, int rank, int step, size_t i)
 {
@@ -35,11 +51,21 @@ static float value(input kind, int rank, int step, size_t i)
 
 static void fill(truth *t, int rank, int step, int layer, float *g)
 {
-    for (size_t i = 0; i < t->shape[layer].rows * t->shape[layer].cols; i++) g[i] = value(*(input *)t->model, rank, step, i);
+    for (size_t i = 0; i < t->shape[layer].rows * t->shape[layer].cols; i++)
+        g[i] = value(*(input *)t->model, rank, step, i);
 }
 
-static const char *const budgets[] = {"like:quant:bits=4", "like:powersgd:rank=2", "like:fp16", "like:bf16", "like:topk:density=0.01", "like:grid:rel=0.1",
-                                      "like:randk:density=0.1", "like:stack:topk:density=0.05+quant:bits=4", "rel=0.1", "rel=0.9", "rel=1e-9"};
+static const char *const budgets[] = {"like:quant:bits=4",
+                                      "like:powersgd:rank=2",
+                                      "like:fp16",
+                                      "like:bf16",
+                                      "like:topk:density=0.01",
+                                      "like:grid:rel=0.1",
+                                      "like:randk:density=0.1",
+                                      "like:stack:topk:density=0.05+quant:bits=4",
+                                      "rel=0.1",
+                                      "rel=0.9",
+                                      "rel=1e-9"};
 enum { BUDGETS = sizeof budgets / sizeof *budgets };
 
 START_TEST(every_input_is_survived)
@@ -52,15 +78,23 @@ START_TEST(every_input_is_survived)
         cfg.metric = kind % 3 ? "layer" : "plain";
         cfg.replan_steps = 5;
         cfg.timeout_ms = 30000;
-        truth t = {.ranks = 2 + (int)kind % 2, .layers = 3, .steps = STEPS, .shape = shapes, .cfg = cfg, .gradient = fill, .model = &kind, .step = step};
+        truth t = {.ranks = 2 + (int)kind % 2,
+                   .layers = 3,
+                   .steps = STEPS,
+                   .shape = shapes,
+                   .cfg = cfg,
+                   .gradient = fill,
+                   .model = &kind,
+                   .step = step};
         truth_run(&t);
         ck_assert_msg(t.status == TAUT_OK, "%s, input %d: %s", budgets[_i], (int)kind, t.why);
         ck_assert(t.same_bits || kind == NAN_ONCE);
         const taut_comm_stats *q = &step[STEPS - 1].stats;
         ck_assert(isfinite(q->rel_err2) && isfinite(q->budget) && isfinite(q->rel_err2_metric_high));
-        bool kept = step[STEPS - 1].rel_metric <= q->budget * 1.1 + 1e-12 || step[STEPS - 1].counted; /* a step over it is told */
-        ck_assert_msg(kind == NAN_ONCE || kept || q->plans == 0, "%s, input %d: %g of %g (reported %g), %s", budgets[_i],
-                      (int)kind, step[STEPS - 1].rel_metric, q->budget, q->rel_err2_metric, t.spec[0]);
+        bool kept = step[STEPS - 1].rel_metric <= q->budget * 1.1 + 1e-12 ||
+                    step[STEPS - 1].counted; /* a step over it is told */
+        ck_assert_msg(kind == NAN_ONCE || kept || q->plans == 0, "%s, input %d: %g of %g (reported %g), %s",
+                      budgets[_i], (int)kind, step[STEPS - 1].rel_metric, q->budget, q->rel_err2_metric, t.spec[0]);
     }
 }
 END_TEST
@@ -69,7 +103,8 @@ static void draw(truth *t, int rank, int step, int layer, float *g)
 {
     double size = step == SPIKE ? *(double *)t->model : 1;
     for (size_t i = 0; i < t->shape[layer].rows * t->shape[layer].cols; i++)
-        g[i] = (float)(size * (uniform((uint64_t)step, (uint64_t)rank, i) + uniform((uint64_t)step, 64 + (uint64_t)rank, i)));
+        g[i] = (float)(size *
+                       (uniform((uint64_t)step, (uint64_t)rank, i) + uniform((uint64_t)step, 64 + (uint64_t)rank, i)));
 }
 
 START_TEST(a_spike_is_not_inherited)
@@ -82,14 +117,22 @@ START_TEST(a_spike_is_not_inherited)
     taut_config              cfg = TAUT_CONFIG_INIT;
     cfg.objective = "bytes";
     cfg.budget = _i == 1 ? "rel=0.3" : "rel=0.03";
-    truth t = {.ranks = 2 + _i % 3, .layers = 1, .steps = LONG_STEPS, .shape = one, .cfg = cfg, .gradient = draw, .model = &size, .step = step};
+    truth t = {.ranks = 2 + _i % 3,
+               .layers = 1,
+               .steps = LONG_STEPS,
+               .shape = one,
+               .cfg = cfg,
+               .gradient = draw,
+               .model = &size,
+               .step = step};
     truth_run(&t);
     ck_assert_msg(t.status == TAUT_OK, "%s", t.why);
     for (int s = 0; s < LONG_STEPS; s++) {
         if (!step[s].planned) continue;
         planned++;
         over += step[s].rel_metric > step[s].stats.budget;
-        ck_assert_msg(step[s].rel_metric < 1.15 * step[s].stats.budget, "step %d: %g of %g", s, step[s].rel_metric, step[s].stats.budget);
+        ck_assert_msg(step[s].rel_metric < 1.15 * step[s].stats.budget, "step %d: %g of %g", s, step[s].rel_metric,
+                      step[s].stats.budget);
     }
     printf("  size %g: %d of %d steps over\n", size, over, planned);
     ck_assert_int_le(over, 1);

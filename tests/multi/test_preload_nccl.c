@@ -11,8 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-int ncclAllReduce(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm, struct CUstream_st *stream);
-int ncclReduceScatter(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm, struct CUstream_st *stream);
+int ncclAllReduce(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm,
+                  struct CUstream_st *stream);
+int ncclReduceScatter(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm,
+                      struct CUstream_st *stream);
 int ncclGroupStart(void);
 int ncclGroupEnd(void);
 int ncclCommDestroy(taut__nccl_comm comm);
@@ -31,8 +33,11 @@ typedef struct program {
 
 static float value(int rank, size_t i) { return ranks_value(rank, i, 3); }
 
-static size_t width(int type) { return type == TAUT__NCCL_F32 ? 4 : 2; }
-static taut_dtype dtype(int type) { return type == TAUT__NCCL_F32 ? TAUT_F32 : type == TAUT__NCCL_F16 ? TAUT_F16 : TAUT_BF16; }
+static size_t     width(int type) { return type == TAUT__NCCL_F32 ? 4 : 2; }
+static taut_dtype dtype(int type)
+{
+    return type == TAUT__NCCL_F32 ? TAUT_F32 : type == TAUT__NCCL_F16 ? TAUT_F16 : TAUT_BF16;
+}
 
 /* Late, in the order of the program's stream. */
 static void put_in(program *p, int type, size_t n)
@@ -64,11 +69,14 @@ static double error(const program *p, const float *out, size_t first, size_t n, 
     return e / all;
 }
 
-#define MUST(cond)                                                                     \
-    do {                                                                               \
-        if (!(cond)) return fprintf(stderr, "rank %d, line %d: %s\n", p->rank, __LINE__, #cond), 1; \
+#define MUST(cond)                                                                                                     \
+    do {                                                                                                               \
+        if (!(cond)) return fprintf(stderr, "rank %d, line %d: %s\n", p->rank, __LINE__, #cond), 1;                    \
     } while (0)
-static const double CODED = 1.5, PLAIN = 1e-2; /* four bits of such numbers, one in a hundred of which is ten times as large, lose between these; halves less */
+static const double
+    CODED = 1.5,
+    PLAIN =
+        1e-2; /* four bits of such numbers, one in a hundred of which is ten times as large, lose between these; halves less */
 
 static int sums(program *p)
 {
@@ -80,7 +88,7 @@ static int sums(program *p)
                 int    op = avg ? TAUT__NCCL_AVG : TAUT__NCCL_SUM;
                 size_t n = COUNT / width(types[t]) * 4 / (size_t)(1 + (t > 0));
                 n = n > COUNT ? COUNT : n;
-                void  *to = in_place ? p->from : p->to;
+                void *to = in_place ? p->from : p->to;
                 put_in(p, types[t], n);
                 MUST(ncclAllReduce(p->from, to, n, types[t], op, p->comm, p->place.stream) == 0);
                 get_out(p, types[t], n, to, out);
@@ -104,7 +112,8 @@ static int exact(program *p)
     MUST(error(p, out, 0, FEW, 1) < 1e-12);
     put_in(p, TAUT__NCCL_F32, COUNT);
     MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_I32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
-    MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, 2, p->comm, p->place.stream) != 0); /* max: the double has none, and is asked */
+    MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, 2, p->comm, p->place.stream) !=
+         0);                                  /* max: the double has none, and is asked */
     if (p->rank == 0) mock_capture(p->place); /* one for all: the double's ranks share a process */
     if (p->size == 1) {
         MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
@@ -123,7 +132,8 @@ static int groups(program *p)
     int before = nccl_double_operations();
     MUST(ncclGroupStart() == 0 && ncclGroupStart() == 0);
     MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_AVG, p->comm, p->place.stream) == 0);
-    MUST(ncclAllReduce(p->to, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0); /* of the result of the first */
+    MUST(ncclAllReduce(p->to, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) ==
+         0); /* of the result of the first */
     MUST(ncclGroupEnd() == 0);
     MUST(p->size > 1 || nccl_double_operations() == before);
     MUST(ncclGroupEnd() == 0);
@@ -141,7 +151,8 @@ static int scattered(program *p)
     if (n > COUNT) n = 0;
     put_in(p, TAUT__NCCL_F32, n);
     for (int avg = 0; n && avg < 2; avg++) {
-        MUST(ncclReduceScatter(p->from, p->to, PART, TAUT__NCCL_F32, avg ? TAUT__NCCL_AVG : TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+        MUST(ncclReduceScatter(p->from, p->to, PART, TAUT__NCCL_F32, avg ? TAUT__NCCL_AVG : TAUT__NCCL_SUM, p->comm,
+                               p->place.stream) == 0);
         get_out(p, TAUT__NCCL_F32, PART, p->to, out);
         double e = error(p, out, PART * (size_t)p->rank, PART, avg ? 1.0 / p->size : 1);
         MUST(e > PLAIN && e < CODED);
@@ -155,7 +166,8 @@ static void *program_main(void *arg)
     program *p = arg;
     void    *from, *to;
     p->place = mock_stream();
-    taut__memory_of(p->place.space)->alloc(p->place, 4 * COUNT, &from), taut__memory_of(p->place.space)->alloc(p->place, 4 * COUNT, &to);
+    taut__memory_of(p->place.space)->alloc(p->place, 4 * COUNT, &from),
+        taut__memory_of(p->place.space)->alloc(p->place, 4 * COUNT, &to);
     p->from = from, p->to = to, p->x = malloc(4 * COUNT);
     p->failed = taut__nccl_begin(nccl_double_table(), p->size, p->id, p->rank, &p->comm) != TAUT_OK;
     if (!p->failed) p->failed = p->body(p);
@@ -167,7 +179,7 @@ static void *program_main(void *arg)
     return NULL;
 }
 
-static int unsuited(program *p);
+static int  unsuited(program *p);
 static void run_program(int size, int (*body)(program *p))
 {
     program   p[MOST];
@@ -209,7 +221,8 @@ static int unsuited(program *p)
 }
 START_TEST(unsuited_codecs)
 {
-    static const char *const of[] = {"TAUT_CODEC=grid", "TAUT_CODEC=topk", "TAUT_CODEC=powersgd:rank=2", "TAUT_CODEC=none", "TAUT_EXCLUDE=64K..", "TAUT_DRYRUN=1",
+    static const char *const of[] = {"TAUT_CODEC=grid",   "TAUT_CODEC=topk",    "TAUT_CODEC=powersgd:rank=2",
+                                     "TAUT_CODEC=none",   "TAUT_EXCLUDE=64K..", "TAUT_DRYRUN=1",
                                      "TAUT_THRESHOLD=1M", "TAUT_INCLUDE=1M.."};
     putenv((char *)(uintptr_t)of[_i]);
     run_program(2, unsuited);
@@ -219,7 +232,8 @@ END_TEST
 /* The report has the fields of the MPI preload's. */
 START_TEST(report)
 {
-    static const char *const want[] = {"\"mpi\": \"NCCL 2.28.9\"", "\"ranks\": 3", "\"call\": \"allreduce\"", "\"coded_calls\": 2", "\"codec\": \"quant\"", "\"rel_err2\""};
+    static const char *const want[] = {"\"mpi\": \"NCCL 2.28.9\"", "\"ranks\": 3",         "\"call\": \"allreduce\"",
+                                       "\"coded_calls\": 2",       "\"codec\": \"quant\"", "\"rel_err2\""};
     char                     text[8192] = "";
     run_program(3, sums);
     taut__nccl_report();
@@ -227,7 +241,8 @@ START_TEST(report)
     ck_assert(f != NULL);
     ck_assert(fread(text, 1, sizeof text - 1, f) > 0);
     fclose(f);
-    for (size_t i = 0; i < sizeof want / sizeof *want; i++) ck_assert_msg(strstr(text, want[i]) != NULL, "no %s in %.200s", want[i], text);
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        ck_assert_msg(strstr(text, want[i]) != NULL, "no %s in %.200s", want[i], text);
     const char *sent = strstr(text, "\"bytes_sent\": ");
     ck_assert(sent && atol(sent + 14) > 0);
 }

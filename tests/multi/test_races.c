@@ -151,7 +151,8 @@ static taut_status curious_rank(ranks_ctx *c)
     taut_layer *l;
     float      *x = calloc(N, sizeof *x);
     uint64_t    each = 0;
-    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, small ? 1 : 2, small ? (size_t[]){N} : (size_t[]){ROWS, COLS}, &l));
+    TAUT_TRY(
+        taut_layer_register(c->comm, "w", TAUT_F32, small ? 1 : 2, small ? (size_t[]){N} : (size_t[]){ROWS, COLS}, &l));
     for (int step = 0; step < STEPS; step++) {
         for (size_t i = 0; i < N; i++) x[i] = ranks_value(c->rank, i, step);
         TAUT_TRY(taut_allreduce_start(l, x, TAUT_SUM));
@@ -228,7 +229,7 @@ END_TEST
 
 /* ---- what went wrong in a thread of the pool is said, not what this thread said last ---- */
 
-static taut__transport_ops broken_ops;
+static taut__transport_ops        broken_ops;
 static const taut__transport_ops *whole_ops;
 
 /* Every coded message of rank 0 is changed on its way. Copies are: a frame may go to several ranks, and is read by their threads. */
@@ -263,15 +264,16 @@ static taut_status changed_rank(ranks_ctx *c)
     }
     taut__fail(TAUT_E_INVALID, "something from before");
     taut_status s = taut_allreduce(l, x, TAUT_SUM);
-    if (c->rank == 0 && s == TAUT_OK) s = taut_step_end(c->comm); /* under gather rank 0 may have had all that it needs */
+    if (c->rank == 0 && s == TAUT_OK)
+        s = taut_step_end(c->comm); /* under gather rank 0 may have had all that it needs */
     free(x);
     return s;
 }
 START_TEST(says_what_a_worker_saw)
 {
     static const char *const algorithm[] = {"sra", "ring", "gather"};
-    taut_config cfg = TAUT_CONFIG_INIT;
-    ranks_ctx   ctx[3];
+    taut_config              cfg = TAUT_CONFIG_INIT;
+    ranks_ctx                ctx[3];
     cfg.codec = "quant:bits=4";
     cfg.algorithm = algorithm[_i];
     cfg.threads = 4;
@@ -282,7 +284,8 @@ START_TEST(says_what_a_worker_saw)
     ranks_run(3, &cfg, changed_rank, NULL, ctx);
     while (copies > 0) free(changed[--copies]);
     for (int r = 0; r < 3; r++) {
-        ck_assert_msg(ctx[r].status == TAUT_E_CORRUPT || ctx[r].status == TAUT_E_PEER, "rank %d: %s: %s", r, taut_status_name(ctx[r].status), ctx[r].error);
+        ck_assert_msg(ctx[r].status == TAUT_E_CORRUPT || ctx[r].status == TAUT_E_PEER, "rank %d: %s: %s", r,
+                      taut_status_name(ctx[r].status), ctx[r].error);
         ck_assert_msg(strstr(ctx[r].error, "checksum") != NULL, "rank %d: %s", r, ctx[r].error);
     }
 }
@@ -318,9 +321,9 @@ static taut_status huge_rank(ranks_ctx *c)
 }
 START_TEST(huge_codes_of_a_peer)
 {
-    int32_t     a[] = {INT32_MAX, INT32_MIN, 5, -1}, b[] = {1, -1, INT32_MAX, INT32_MIN};
+    int32_t       a[] = {INT32_MAX, INT32_MIN, 5, -1}, b[] = {1, -1, INT32_MAX, INT32_MIN};
     const int32_t sums[] = {INT32_MIN, INT32_MAX, INT32_MIN + 4, INT32_MAX};
-    taut_config cfg = TAUT_CONFIG_INIT;
+    taut_config   cfg = TAUT_CONFIG_INIT;
     taut__combine_i32(a, b, sizeof a, false, NULL);
     ck_assert_mem_eq(a, sums, sizeof sums);
     cfg.codec = "grid:rel=0.01";
@@ -362,9 +365,14 @@ START_TEST(names_who_is_late)
     static const struct {
         const char *codec, *algorithm, *hierarchy, *hosts;
         int         ranks;
-    } row[] = {{"quant:bits=8", "sra", "on", "2", 6}, {"none", "auto", "on", "3", 6},     {"powersgd:rank=2", "auto", "on", "2", 6},
-               {"grid", "sra", "off", "1", 5},        {"quant:bits=8", "ring", "off", "1", 5}, /* more with LONG=1 */
-               {"grid", "auto", "on", "2", 4},        {"quant:bits=8", "gather", "on", "1", 3}, {"none", "auto", "off", "1", 7},
+    } row[] = {{"quant:bits=8", "sra", "on", "2", 6},
+               {"none", "auto", "on", "3", 6},
+               {"powersgd:rank=2", "auto", "on", "2", 6},
+               {"grid", "sra", "off", "1", 5},
+               {"quant:bits=8", "ring", "off", "1", 5}, /* more with LONG=1 */
+               {"grid", "auto", "on", "2", 4},
+               {"quant:bits=8", "gather", "on", "1", 3},
+               {"none", "auto", "off", "1", 7},
                {"quant:bits=8", "ring", "on", "2", 6}};
     for (int who = 0; who < row[_i].ranks; who += row[_i].ranks - 1) {
         taut_config cfg = TAUT_CONFIG_INIT;
@@ -379,7 +387,8 @@ START_TEST(names_who_is_late)
         ranks_run(row[_i].ranks, &cfg, late_rank, &s, ctx);
         snprintf(named, sizeof named, "nothing from rank %d", who);
         for (int r = 0; r < row[_i].ranks; r++)
-            ck_assert_msg(r == who || strstr(ctx[r].error, named), "rank %d of %d, stopped %d: %s", r, row[_i].ranks, who, ctx[r].error);
+            ck_assert_msg(r == who || strstr(ctx[r].error, named), "rank %d of %d, stopped %d: %s", r, row[_i].ranks,
+                          who, ctx[r].error);
     }
 }
 END_TEST

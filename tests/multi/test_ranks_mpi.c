@@ -13,9 +13,9 @@
 
 static int rank, size, passed, failed;
 
-#define NEED(cond)                                                                                            \
-    do {                                                                                                      \
-        if (!(cond)) return taut__fail(TAUT_E_INVALID, "line %d: %s", __LINE__, #cond);                       \
+#define NEED(cond)                                                                                                     \
+    do {                                                                                                               \
+        if (!(cond)) return taut__fail(TAUT_E_INVALID, "line %d: %s", __LINE__, #cond);                                \
     } while (0)
 
 static taut_status same_everywhere(const void *p, size_t bytes)
@@ -48,8 +48,13 @@ static void fill(float *dst, int step)
 static const struct {
     const char *spec;
     double      error;
-} codecs[] = {{"none", 1e-12}, {"fp16", 1e-6}, {"quant:bits=8", 0.01}, {"grid:rel=0.02", 0.022}, {"topk:density=0.1", 1},
-              {"powersgd:rank=4", 1.3}, {"stack:topk:density=0.01+quant:bits=8", 0.05}};
+} codecs[] = {{"none", 1e-12},
+              {"fp16", 1e-6},
+              {"quant:bits=8", 0.01},
+              {"grid:rel=0.02", 0.022},
+              {"topk:density=0.1", 1},
+              {"powersgd:rank=4", 1.3},
+              {"stack:topk:density=0.01+quant:bits=8", 0.05}};
 
 static taut_status codec_case(taut_comm *comm, int i)
 {
@@ -97,7 +102,8 @@ static taut_status foreign(taut_config *cfg)
         fill(x, step), fill(y, step + 1);
         TAUT_TRY(taut_allreduce_start(rank % 2 ? la : lb, rank % 2 ? x : y, TAUT_SUM));
         for (token = 0; token < 20; token++) { /* the same tags as ours, if tags were shared */
-            MPI_Sendrecv(&token, 1, MPI_INT, to, token, &got, 1, MPI_INT, from, token, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+            MPI_Sendrecv(&token, 1, MPI_INT, to, token, &got, 1, MPI_INT, from, token, MPI_COMM_WORLD,
+                         MPI_STATUS_IGNORE);
             NEED(got == token);
         }
         TAUT_TRY(taut_allreduce_start(rank % 2 ? lb : la, rank % 2 ? y : x, TAUT_SUM));
@@ -198,7 +204,7 @@ static taut_status stopped(taut_config *cfg)
 
 /* Stands before the MPI's, so that a rank can stop inside. */
 static bool stop_inside;
-int MPI_Allreduce(const void *in, void *out, int n, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+int         MPI_Allreduce(const void *in, void *out, int n, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
     if (stop_inside) raise(SIGSTOP);
     return PMPI_Allreduce(in, out, n, type, op, comm);
@@ -222,9 +228,9 @@ static void stuck(taut_config cfg)
 
 /* A receive that MPI has matched already is not cancelled. Here none is. */
 static bool cancels_nothing;
-int MPI_Cancel(MPI_Request *request) { return cancels_nothing ? MPI_SUCCESS : PMPI_Cancel(request); }
+int         MPI_Cancel(MPI_Request *request) { return cancels_nothing ? MPI_SUCCESS : PMPI_Cancel(request); }
 static bool freed_nothing_twice = true;
-int MPI_Request_free(MPI_Request *request)
+int         MPI_Request_free(MPI_Request *request)
 {
     freed_nothing_twice &= *request != MPI_REQUEST_NULL;
     return PMPI_Request_free(request);
@@ -234,12 +240,12 @@ int MPI_Request_free(MPI_Request *request)
 static taut_status late_messages(taut_config *cfg)
 {
     enum { BLOCKS = 200, BYTES = 65536 };
-    taut_comm   *comm;
-    taut_layer  *l;
-    uint8_t     *block[BLOCKS];
-    taut_config  c = *cfg;
-    taut_status  s;
-    size_t       changed = 0;
+    taut_comm  *comm;
+    taut_layer *l;
+    uint8_t    *block[BLOCKS];
+    taut_config c = *cfg;
+    taut_status s;
+    size_t      changed = 0;
     if (size == 1) return TAUT_OK;
     c.timeout_ms = 500;
     c.progress = 2;
@@ -257,7 +263,8 @@ static taut_status late_messages(taut_config *cfg)
     for (int i = 0; i < BLOCKS; i++) /* what was freed, if anything was, is somebody else's now */
         if ((block[i] = malloc(BYTES))) memset(block[i], 0xa5, BYTES);
     MPI_Barrier(MPI_COMM_WORLD);
-    for (int i = 0, any; i < 200; i++) MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &any, MPI_STATUS_IGNORE), usleep(500);
+    for (int i = 0, any; i < 200; i++)
+        MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &any, MPI_STATUS_IGNORE), usleep(500);
     for (int i = 0; i < BLOCKS; i++) {
         for (size_t k = 0; block[i] && k < BYTES; k++) changed += block[i][k] != 0xa5;
         free(block[i]);

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double scales[] = {0x1p-149, 1e-44, 1e-42, 1e-40, 1e-38, 1e-36, 1e-30, 1e-20, 1e-12, 1e-6, 1, 65536, 1e8, 1e15, 1e30, 1e37};
+static const double scales[] = {0x1p-149, 1e-44, 1e-42, 1e-40, 1e-38, 1e-36, 1e-30, 1e-20,
+                                1e-12,    1e-6,  1,     65536, 1e8,   1e15,  1e30,  1e37};
 enum { SCALES = sizeof scales / sizeof *scales, ROWS = 64, COLS = 96, N = ROWS * COLS };
 
 typedef struct job {
@@ -21,7 +22,10 @@ typedef struct job {
     double      jump; /* a factor on the scale, from step to step */
 } job;
 
-static float value(int rank, size_t i, int step, double scale) { return (float)(0.1 * scale * (double)ranks_value(rank, i, step)); }
+static float value(int rank, size_t i, int step, double scale)
+{
+    return (float)(0.1 * scale * (double)ranks_value(rank, i, step));
+}
 
 static double sum_of(int size, size_t i, int step, double scale)
 {
@@ -50,9 +54,10 @@ static taut_status grid_rank(ranks_ctx *c)
         }
         taut_layer_stats s = {.size = sizeof s};
         TAUT_TRY(taut_layer_get_stats(l, &s));
-        if (!(err <= 0.075 * norm) || !(s.bits_per_element < 8 && (s.bits_per_element > 0.05 || err == 0)) || !(s.rel_err2_low <= 0.08))
-            return taut__fail(TAUT_E_INVALID, "step %d: rel_err2 %.3g true, %.3g said, %.3g bits", step, err / norm, s.rel_err2,
-                              s.bits_per_element);
+        if (!(err <= 0.075 * norm) || !(s.bits_per_element < 8 && (s.bits_per_element > 0.05 || err == 0)) ||
+            !(s.rel_err2_low <= 0.08))
+            return taut__fail(TAUT_E_INVALID, "step %d: rel_err2 %.3g true, %.3g said, %.3g bits", step, err / norm,
+                              s.rel_err2, s.bits_per_element);
         TAUT_TRY(ranks_same(c->comm, x, N * sizeof *x));
     }
     free(x);
@@ -69,7 +74,8 @@ static void run_grid(const job *j, int size, const char *feedback, const char *a
     cfg.progress = 2;
     ranks_run(size, &cfg, grid_rank, (void *)(uintptr_t)j, ctx);
     for (int r = 0; r < size; r++)
-        ck_assert_msg(ctx[r].status == TAUT_OK, "%s at %g times %g, %d ranks: %s", j->spec, j->scale, j->jump, size, ctx[r].error);
+        ck_assert_msg(ctx[r].status == TAUT_OK, "%s at %g times %g, %d ranks: %s", j->spec, j->scale, j->jump, size,
+                      ctx[r].error);
 }
 
 START_TEST(grid_at_any_scale)
@@ -83,8 +89,11 @@ END_TEST
 /* Loss scaling doubles and halves; spikes; a run from the smallest to the largest. Nine steps and more: statistics are renewed. */
 START_TEST(grid_follows_the_scale)
 {
-    static const job jobs[] = {{"grid:rel=0.05", 1e-3, 12, 1024}, {"grid:rel=0.05", 1e30, 12, 1.0 / 65536}, {"grid:rel=0.05", 1, 10, 2},
-                               {"grid:rel=0.05", 1e-36, 12, 1e6}, {"grid:rel=0.05,code=rans", 1e-40, 10, 1e8}};
+    static const job jobs[] = {{"grid:rel=0.05", 1e-3, 12, 1024},
+                               {"grid:rel=0.05", 1e30, 12, 1.0 / 65536},
+                               {"grid:rel=0.05", 1, 10, 2},
+                               {"grid:rel=0.05", 1e-36, 12, 1e6},
+                               {"grid:rel=0.05,code=rans", 1e-40, 10, 1e8}};
     run_grid(&jobs[_i], 2 + _i % 2, "auto", "auto");
 }
 END_TEST
@@ -152,15 +161,24 @@ START_TEST(auto_at_any_scale)
         ranks_ctx ctx[2];
         if (scales[_i] < 1e-40) continue; /* of fewer than eight bits, which other codecs take as well */
         ranks_run(2, &cfg, auto_rank, &j[k], ctx);
-        for (int r = 0; r < 2; r++) ck_assert_msg(ctx[r].status == TAUT_OK, "at %g, then times %g: %s", j[k].scale, j[k].jump, ctx[r].error);
+        for (int r = 0; r < 2; r++)
+            ck_assert_msg(ctx[r].status == TAUT_OK, "at %g, then times %g: %s", j[k].scale, j[k].jump, ctx[r].error);
     }
 }
 END_TEST
 
 /* ---- 16 bits: finite gradients near the largest number stay finite, and what does not fit comes later ---- */
 
-static const char *const narrow[] = {"quant:bits=4", "quant:bits=3,norm=linf", "grid:rel=0.3", "grid:rel=0.2,code=rans", "topk:density=0.2", "fp16",
-                                     "bf16", "randk:density=0.3", "powersgd:rank=2", "stack:topk:density=0.1+quant:bits=4"};
+static const char *const narrow[] = {"quant:bits=4",
+                                     "quant:bits=3,norm=linf",
+                                     "grid:rel=0.3",
+                                     "grid:rel=0.2,code=rans",
+                                     "topk:density=0.2",
+                                     "fp16",
+                                     "bf16",
+                                     "randk:density=0.3",
+                                     "powersgd:rank=2",
+                                     "stack:topk:density=0.1+quant:bits=4"};
 enum { NARROW = sizeof narrow / sizeof *narrow };
 
 typedef struct half_job {
@@ -214,17 +232,21 @@ static taut_status half_rank(ranks_ctx *c)
             off = fmax(off, fabs(d));
         }
         free(left);
-        if (!(off < STEPS * (j->dtype == TAUT_F16 ? 0.002 : 0.015))) return taut__fail(TAUT_E_INVALID, "%.3g times the largest number is lost", off);
+        if (!(off < STEPS * (j->dtype == TAUT_F16 ? 0.002 : 0.015)))
+            return taut__fail(TAUT_E_INVALID, "%.3g times the largest number is lost", off);
     }
     free(h), free(x), free(put), free(got);
     return TAUT_OK;
 }
 START_TEST(finite_halves_stay_finite)
 {
-    static const half_job jobs[] = {{TAUT_F16, TAUT_MEAN, 65504, false}, {TAUT_F16, TAUT_SUM, 65504 / 3.0, false}, {TAUT_BF16, TAUT_SUM, 0x1.fep127 / 64, false},
-                                    {TAUT_F16, TAUT_SUM, 65504, true}, {TAUT_BF16, TAUT_SUM, 0x1.fep127 / 2, true}}; /* float32 itself ends there */
+    static const half_job    jobs[] = {{TAUT_F16, TAUT_MEAN, 65504, false},
+                                       {TAUT_F16, TAUT_SUM, 65504 / 3.0, false},
+                                       {TAUT_BF16, TAUT_SUM, 0x1.fep127 / 64, false},
+                                       {TAUT_F16, TAUT_SUM, 65504, true},
+                                       {TAUT_BF16, TAUT_SUM, 0x1.fep127 / 2, true}}; /* float32 itself ends there */
     static const char *const algorithm[] = {"auto", "sra", "ring", "gather", "native"};
-    const half_job *j = &jobs[_i / 5];
+    const half_job          *j = &jobs[_i / 5];
     for (int i = 0; i < NARROW; i++)
         for (int feedback = 0; feedback < 2; feedback++) {
             taut_config cfg = TAUT_CONFIG_INIT;
@@ -241,8 +263,9 @@ START_TEST(finite_halves_stay_finite)
             if (j->dtype == TAUT_BF16 && strcmp(narrow[i], "fp16") == 0) continue; /* its range is too small */
             ranks_run(3, &cfg, half_rank, (void *)(uintptr_t)j, ctx);
             for (int r = 0; r < 3; r++)
-                ck_assert_msg(ctx[r].status == TAUT_OK, "%s, dtype %d, %s%s, %s, feedback=%s: %s", narrow[i], (int)j->dtype, j->op == TAUT_SUM ? "sum" : "mean",
-                              j->gathers ? " (allgather)" : "", cfg.algorithm, cfg.feedback, ctx[r].error);
+                ck_assert_msg(ctx[r].status == TAUT_OK, "%s, dtype %d, %s%s, %s, feedback=%s: %s", narrow[i],
+                              (int)j->dtype, j->op == TAUT_SUM ? "sum" : "mean", j->gathers ? " (allgather)" : "",
+                              cfg.algorithm, cfg.feedback, ctx[r].error);
         }
 }
 END_TEST

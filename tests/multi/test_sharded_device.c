@@ -10,7 +10,8 @@
 #include <xxhash.h>
 
 enum { ON_HOST, BY_MESSAGES, BY_NCCL, WAYS, CALLS = 3 * STEPS };
-static const char *const specs[] = {"none", "fp16", "quant:bits=4", "grid", "topk:density=0.1", "stack:quant:bits=2+fp16", "powersgd:rank=2"};
+static const char *const specs[] = {
+    "none", "fp16", "quant:bits=4", "grid", "topk:density=0.1", "stack:quant:bits=2+fp16", "powersgd:rank=2"};
 enum { SPECS = sizeof specs / sizeof *specs };
 
 typedef struct sharded {
@@ -34,11 +35,13 @@ static void write_in(buffer *b)
 
 static taut_status scatter(taut_layer *l, buffer *b)
 {
-    return b->there ? taut_reduce_scatter_on(l, b->at, TAUT_MEAN, b->place.space, b->place.device, b->place.stream) : taut_reduce_scatter(l, b->at, TAUT_MEAN);
+    return b->there ? taut_reduce_scatter_on(l, b->at, TAUT_MEAN, b->place.space, b->place.device, b->place.stream)
+                    : taut_reduce_scatter(l, b->at, TAUT_MEAN);
 }
 static taut_status gather(taut_layer *l, buffer *b)
 {
-    return b->there ? taut_allgather_on(l, b->at, b->place.space, b->place.device, b->place.stream) : taut_allgather(l, b->at);
+    return b->there ? taut_allgather_on(l, b->at, b->place.space, b->place.device, b->place.stream)
+                    : taut_allgather(l, b->at);
 }
 
 static taut_status steps(ranks_ctx *c, sharded *s, taut_layer *l, buffer *b)
@@ -108,11 +111,15 @@ START_TEST(same_bytes)
         for (int way = 1; way < WAYS; way++)
             for (int r = 0; r < ranks; r++) {
                 for (int k = 0; k < CALLS; k++)
-                    ck_assert_msg(s[way].part[r][k] == s[0].part[r][k], "%s dtype %d, %d ranks, way %d: rank %d, call %d differs", set.spec, (int)set.dtype, ranks, way, r, k);
-                ck_assert_msg(s[way].residual[r] == s[0].residual[r], "%s, %d ranks, way %d: rank %d: residuals differ", set.spec, ranks, way, r);
+                    ck_assert_msg(s[way].part[r][k] == s[0].part[r][k],
+                                  "%s dtype %d, %d ranks, way %d: rank %d, call %d differs", set.spec, (int)set.dtype,
+                                  ranks, way, r, k);
+                ck_assert_msg(s[way].residual[r] == s[0].residual[r], "%s, %d ranks, way %d: rank %d: residuals differ",
+                              set.spec, ranks, way, r);
             }
         ck_assert_int_eq(nccl_double_left(), 0);
-        ck_assert(nccl_double_operations() > 0 || _i == 0 || _i == SPECS - 1); /* what cannot be cut, and float32 as it is, go by messages */
+        ck_assert(nccl_double_operations() > 0 || _i == 0 ||
+                  _i == SPECS - 1); /* what cannot be cut, and float32 as it is, go by messages */
         device_left_empty();
         nccl_double_close(), mock_close();
         free(s);

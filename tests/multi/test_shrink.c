@@ -14,23 +14,24 @@ static const size_t shape[LAYERS][2] = {{60, 50}, {1, 70}, {64, 40}, {50, 60}};
 
 typedef struct scene {
     const char *codec, *dropped;
-    int         lost;       /* rank */
-    int         when;       /* the lost one starts so many layers of its last step; -1: it ends that step first, and stays away then */
-    bool        adds;       /* rank 0 adds what the lost one saved */
-    void       *blob;       /* of the lost one */
-    size_t      blob_n;
-    double      lost_norm2, sum[LAYERS][MOST]; /* of residuals when the step failed */
+    int         lost; /* rank */
+    int when; /* the lost one starts so many layers of its last step; -1: it ends that step first, and stays away then */
+    bool              adds; /* rank 0 adds what the lost one saved */
+    void             *blob; /* of the lost one */
+    size_t            blob_n;
+    double            lost_norm2, sum[LAYERS][MOST]; /* of residuals when the step failed */
     pthread_barrier_t seen;
 } scene;
 
-static void nap(int ms) { nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL); }
+static void   nap(int ms) { nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL); }
 static size_t elements(int i) { return shape[i][0] * shape[i][1]; }
 
 static taut_status create(taut_comm *comm, taut_layer **l)
 {
     for (int i = 0; i < LAYERS; i++) {
         char name[2] = {(char)('a' + i), 0};
-        TAUT_TRY(taut_layer_register(comm, name, TAUT_F32, shape[i][0] == 1 ? 1 : 2, shape[i] + (shape[i][0] == 1), &l[i]));
+        TAUT_TRY(
+            taut_layer_register(comm, name, TAUT_F32, shape[i][0] == 1 ? 1 : 2, shape[i] + (shape[i][0] == 1), &l[i]));
     }
     float scale[60];
     for (int k = 0; k < 60; k++) scale[k] = 1.0f + 0.5f * (float)(k % 3);
@@ -100,7 +101,7 @@ static taut_status check_sums(const scene *s, taut_comm *comm, int size, float (
 /* With nothing put in, what comes out in many steps is what was waiting: the residuals of the survivors, and of the lost one where they were added. */
 static taut_status check_waiting(scene *s, taut_comm *comm, taut_layer **l, float (*x)[MOST])
 {
-    double (*out)[MOST] = calloc(LAYERS, sizeof *out);
+    double(*out)[MOST] = calloc(LAYERS, sizeof *out);
     taut_status status = TAUT_OK;
     for (int step = 0; step < 40 && status == TAUT_OK; step++) {
         status = one_step(comm, l, 0, 0, 0, x);
@@ -109,19 +110,22 @@ static taut_status check_waiting(scene *s, taut_comm *comm, taut_layer **l, floa
     }
     for (int i = 0; i < LAYERS && status == TAUT_OK; i++) {
         double err = 0, norm = 0;
-        for (size_t k = 0; k < elements(i); k++) err += (out[i][k] - s->sum[i][k]) * (out[i][k] - s->sum[i][k]), norm += s->sum[i][k] * s->sum[i][k];
-        if (!(err <= 1e-8 * norm + 1e-12)) status = taut__fail(TAUT_E_INVALID, "layer %d: what waited comes out with error %g of %g", i, err, norm);
+        for (size_t k = 0; k < elements(i); k++)
+            err += (out[i][k] - s->sum[i][k]) * (out[i][k] - s->sum[i][k]), norm += s->sum[i][k] * s->sum[i][k];
+        if (!(err <= 1e-8 * norm + 1e-12))
+            status = taut__fail(TAUT_E_INVALID, "layer %d: what waited comes out with error %g of %g", i, err, norm);
     }
     free(out);
     return status;
 }
 
 static pthread_mutex_t adding = PTHREAD_MUTEX_INITIALIZER;
-static void add_residuals(scene *s, taut_layer *const *l, bool drop)
+static void            add_residuals(scene *s, taut_layer *const *l, bool drop)
 {
     pthread_mutex_lock(&adding);
     for (int i = 0; i < LAYERS; i++)
-        for (size_t k = 0; k < elements(i) && l[i]->operand.residual && !drop; k++) s->sum[i][k] += (double)l[i]->operand.feedback->r[k];
+        for (size_t k = 0; k < elements(i) && l[i]->operand.residual && !drop; k++)
+            s->sum[i][k] += (double)l[i]->operand.feedback->r[k];
     pthread_mutex_unlock(&adding);
 }
 
@@ -141,7 +145,8 @@ static taut_status go_on(ranks_ctx *c, scene *s, taut_comm *smaller, float (*x)[
     if (feeds && (restores || s->adds)) TAUT_TRY(check_waiting(s, smaller, l, x));
     for (int step = 20; step < 23; step++) {
         TAUT_TRY(one_step(smaller, l, c->rank, step, 1, x));
-        TAUT_TRY(check_sums(s, smaller, c->size, x, step, !feeds && strstr(s->codec, "powersgd") == NULL && strstr(s->codec, "randk") == NULL));
+        TAUT_TRY(check_sums(s, smaller, c->size, x, step,
+                            !feeds && strstr(s->codec, "powersgd") == NULL && strstr(s->codec, "randk") == NULL));
     }
     return TAUT_OK;
 }
@@ -151,7 +156,7 @@ static taut_status survive(ranks_ctx *c)
     scene      *s = c->arg;
     taut_layer *l[LAYERS];
     taut_comm  *smaller = NULL;
-    float (*x)[MOST] = calloc(LAYERS, sizeof *x);
+    float(*x)[MOST] = calloc(LAYERS, sizeof *x);
     taut_survivors who = TAUT_SURVIVORS_INIT;
     NEED(taut_comm_shrink(c->comm, &smaller, NULL) == TAUT_E_STATE);
     TAUT_TRY(create(c->comm, l));
@@ -165,8 +170,10 @@ static taut_status survive(ranks_ctx *c)
     pthread_barrier_wait(&s->seen);
     status = check_who(c, s, &who);
     bool feeds = strstr(s->codec, "topk") == s->codec;
-    if (status == TAUT_OK && feeds && strcmp(s->dropped, "restore") == 0 && !(fabs(who.lost_norm2 - s->lost_norm2) <= 0.02 * s->lost_norm2))
-        status = taut__fail(TAUT_E_INVALID, "said to be lost: %g, lost %g, kept %g", who.lost_norm2, s->lost_norm2, who.residual_norm2);
+    if (status == TAUT_OK && feeds && strcmp(s->dropped, "restore") == 0 &&
+        !(fabs(who.lost_norm2 - s->lost_norm2) <= 0.02 * s->lost_norm2))
+        status = taut__fail(TAUT_E_INVALID, "said to be lost: %g, lost %g, kept %g", who.lost_norm2, s->lost_norm2,
+                            who.residual_norm2);
     if (status == TAUT_OK && feeds) NEED(who.lost_norm2 > 0);
     if (status == TAUT_OK && !feeds && strstr(s->codec, "none")) NEED(who.lost_norm2 == 0 && who.residual_norm2 == 0);
     if (status == TAUT_OK) status = go_on(c, s, smaller, x);
@@ -175,7 +182,15 @@ static taut_status survive(ranks_ctx *c)
     return status;
 }
 
-static const char *const codec[] = {"none", "fp16", "quant:bits=8", "grid:rel=0.02", "topk:density=0.1", "randk:density=0.2", "powersgd:rank=2", "stack:quant:bits=4+quant:bits=4", "auto"};
+static const char *const codec[] = {"none",
+                                    "fp16",
+                                    "quant:bits=8",
+                                    "grid:rel=0.02",
+                                    "topk:density=0.1",
+                                    "randk:density=0.2",
+                                    "powersgd:rank=2",
+                                    "stack:quant:bits=4+quant:bits=4",
+                                    "auto"};
 enum { CODECS = sizeof codec / sizeof *codec, TOPK = 4 };
 
 static void play(int p, scene s)
@@ -197,14 +212,20 @@ static void play(int p, scene s)
 
 START_TEST(goes_on)
 {
-    for (int p = 2; p <= 4; p++) play(p, (scene){.codec = codec[_i], .dropped = "clear", .lost = p == 3 ? 0 : p - 1, .when = p - 2});
+    for (int p = 2; p <= 4; p++)
+        play(p, (scene){.codec = codec[_i], .dropped = "clear", .lost = p == 3 ? 0 : p - 1, .when = p - 2});
 }
 END_TEST
 
 START_TEST(residuals)
 {
     for (int p = 2; p <= 4; p++)
-        for (int when = 0; when <= LAYERS; when += 2) play(p, (scene){.codec = codec[TOPK], .dropped = _i / 2 ? "restore" : "clear", .lost = p / 2, .when = when, .adds = _i % 2});
+        for (int when = 0; when <= LAYERS; when += 2)
+            play(p, (scene){.codec = codec[TOPK],
+                            .dropped = _i / 2 ? "restore" : "clear",
+                            .lost = p / 2,
+                            .when = when,
+                            .adds = _i % 2});
 }
 END_TEST
 
@@ -251,7 +272,7 @@ static taut_status uneven(ranks_ctx *c)
     taut_survivors who = TAUT_SURVIVORS_INIT;
     taut_status    s = TAUT_OK;
     int            done = 0;
-    float (*x)[MOST] = calloc(LAYERS, sizeof *x);
+    float(*x)[MOST] = calloc(LAYERS, sizeof *x);
     if (c->rank == 0) unsetenv("TAUT_FAULTS"); /* for the first communicator, which is there, and not for the next */
     TAUT_TRY(create(c->comm, l));
     while (done < 3 && s == TAUT_OK)
@@ -263,7 +284,8 @@ static taut_status uneven(ranks_ctx *c)
         free(x);
         return TAUT_OK;
     }
-    NEED(who.ranks == c->size && who.rank == c->rank && who.behind == ((int)who.steps > done) && (int)who.steps - done <= 1);
+    NEED(who.ranks == c->size && who.rank == c->rank && who.behind == ((int)who.steps > done) &&
+         (int)who.steps - done <= 1);
     behind += who.behind;
     for (int i = 0; i < LAYERS; i++) l[i] = taut_comm_layer(smaller, (size_t)i);
     for (int step = (int)who.steps; step < 4; step++) {
@@ -277,7 +299,7 @@ static taut_status uneven(ranks_ctx *c)
 START_TEST(one_is_behind)
 {
     static const char *const spec[] = {"grid:rel=0.02", "topk:density=0.1", "auto"};
-    taut_config cfg = TAUT_CONFIG_INIT;
+    taut_config              cfg = TAUT_CONFIG_INIT;
     cfg.codec = spec[_i];
     cfg.timeout_ms = 300;
     cfg.link = "1gbit";

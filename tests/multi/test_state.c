@@ -11,12 +11,12 @@
 enum { ROWS = 64, COLS = 100, N = ROWS * COLS, RANKS = 4 };
 
 typedef struct blobs {
-    const char *codec, *feedback;
-    uint8_t    *at[RANKS];
-    size_t      len[RANKS];
-    int         saved; /* ranks that have */
-    float       next[3][N]; /* rank 0's results of the steps after */
-    double      residual;  /* of all ranks, weighted by position */
+    const char     *codec, *feedback;
+    uint8_t        *at[RANKS];
+    size_t          len[RANKS];
+    int             saved;      /* ranks that have */
+    float           next[3][N]; /* rank 0's results of the steps after */
+    double          residual;   /* of all ranks, weighted by position */
     pthread_mutex_t lock;
 } blobs;
 
@@ -55,7 +55,8 @@ static taut_status keep(ranks_ctx *c, blobs *b)
     size_t got;
     TAUT_TRY(taut_state_save(c->comm, NULL, 0, &b->len[c->rank]));
     b->at[c->rank] = malloc(b->len[c->rank]);
-    NEED(taut_state_save(c->comm, b->at[c->rank], b->len[c->rank] - 1, &got) == TAUT_E_CAPACITY && got == b->len[c->rank]);
+    NEED(taut_state_save(c->comm, b->at[c->rank], b->len[c->rank] - 1, &got) == TAUT_E_CAPACITY &&
+         got == b->len[c->rank]);
     TAUT_TRY(taut_state_save(c->comm, b->at[c->rank], b->len[c->rank], &got));
     NEED(got == b->len[c->rank]);
     return TAUT_OK;
@@ -65,7 +66,8 @@ static double weighed(ranks_ctx *c, taut_layer **l)
 {
     double s = 0;
     for (int k = 0; k < 2; k++)
-        for (size_t i = 0; l[k]->operand.residual && i < l[k]->operand.tensor.elems; i++) s += (double)l[k]->operand.feedback->r[i] * (double)(i % 31);
+        for (size_t i = 0; l[k]->operand.residual && i < l[k]->operand.tensor.elems; i++)
+            s += (double)l[k]->operand.feedback->r[i] * (double)(i % 31);
     (void)c;
     return s;
 }
@@ -135,8 +137,14 @@ static taut_status load_often(ranks_ctx *c)
     }
     return TAUT_OK;
 }
-static const char *const codec[][2] = {{"topk:density=0.05", "auto"}, {"powersgd:rank=3", "auto"}, {"grid:rel=0.05", "on"}, {"randk:density=0.2", "auto"},
-                                       {"quant:bits=4", "momentum"}, {"stack:topk:density=0.01+quant:bits=8", "on"}, {"none", "auto"}, {"auto", "auto"}};
+static const char *const codec[][2] = {{"topk:density=0.05", "auto"},
+                                       {"powersgd:rank=3", "auto"},
+                                       {"grid:rel=0.05", "on"},
+                                       {"randk:density=0.2", "auto"},
+                                       {"quant:bits=4", "momentum"},
+                                       {"stack:topk:density=0.01+quant:bits=8", "on"},
+                                       {"none", "auto"},
+                                       {"auto", "auto"}};
 enum { CODECS = sizeof codec / sizeof *codec };
 START_TEST(replaces)
 {
@@ -175,7 +183,8 @@ START_TEST(other_ranks)
     save_all(&b, from[_i % 4]);
     double before = b.residual;
     ranks_ok(to[_i % 4], &cfg, load_shared_out, &b);
-    ck_assert_msg(fabs(b.residual) <= 1e-4 * (1 + fabs(before)), "%s: residual %g, %g missing", b.codec, before, b.residual);
+    ck_assert_msg(fabs(b.residual) <= 1e-4 * (1 + fabs(before)), "%s: residual %g, %g missing", b.codec, before,
+                  b.residual);
     release(&b);
 }
 END_TEST
@@ -185,10 +194,10 @@ END_TEST
 enum { STAGES = 3 };
 static const int stage_ranks[STAGES] = {2, 3, 1};
 typedef struct chain {
-    blobs  b;
-    int    stage;
+    blobs   b;
+    int     stage;
     taut_op op;
-    double saved[N + N / 2], loaded[N + N / 2];
+    double  saved[N + N / 2], loaded[N + N / 2];
 } chain;
 
 static void add_residuals(chain *c, taut_layer **l, int ranks, double *sum)
@@ -247,8 +256,9 @@ START_TEST(two_three_one)
         ranks_ok(stage_ranks[c->stage], &cfg, one_stage, c);
         c->b.saved = stage_ranks[c->stage];
         for (size_t i = 0; c->stage > 0 && i < N + N / 2; i++)
-            ck_assert_msg(fabs(c->loaded[i] - before[i]) <= 1e-5 * (1 + fabs(before[i])), "%s, to %d ranks, element %zu: %g waited, now %g", c->b.codec,
-                          stage_ranks[c->stage], i, before[i], c->loaded[i]);
+            ck_assert_msg(fabs(c->loaded[i] - before[i]) <= 1e-5 * (1 + fabs(before[i])),
+                          "%s, to %d ranks, element %zu: %g waited, now %g", c->b.codec, stage_ranks[c->stage], i,
+                          before[i], c->loaded[i]);
     }
     for (int k = 0; k < 3; k++) free(c->b.at[k]);
     free(c);
@@ -274,7 +284,8 @@ START_TEST(half_of_them)
     save_all(&b, 2);
     ranks_run(2, &cfg, half_back, &b, ctx);
     for (int r = 0; r < 2; r++)
-        ck_assert_msg(ctx[r].status == TAUT_E_MISMATCH && strstr(ctx[r].error, "'w'") && strstr(ctx[r].error, "rank 1"), "%s", ctx[r].error);
+        ck_assert_msg(ctx[r].status == TAUT_E_MISMATCH && strstr(ctx[r].error, "'w'") && strstr(ctx[r].error, "rank 1"),
+                      "%s", ctx[r].error);
     release(&b);
 }
 END_TEST
@@ -288,10 +299,12 @@ typedef struct forged {
     taut_status  want;
 } forged;
 
-static taut_status refused(taut_comm *comm, const uint8_t *src, size_t len, const uint8_t *before, size_t n, taut_status *s)
+static taut_status refused(taut_comm *comm, const uint8_t *src, size_t len, const uint8_t *before, size_t n,
+                           taut_status *s)
 {
-    uint8_t *copy = malloc(len ? len : 1), *now = malloc(n); /* of exactly this size: the sanitizer sees a byte read too many */
-    size_t   got;
+    uint8_t *copy = malloc(len ? len : 1),
+            *now = malloc(n); /* of exactly this size: the sanitizer sees a byte read too many */
+    size_t got;
     if (len) memcpy(copy, src, len);
     *s = taut_state_load(comm, copy, len);
     free(copy);
@@ -379,7 +392,8 @@ static taut_status forgeries(ranks_ctx *c)
     TAUT_TRY(two_layers(c, l));
     for (int k = 0; k < 13; k++) TAUT_TRY(step(c, l, k, x));
     memset(huge, 'q', sizeof huge - 1), huge[sizeof huge - 1] = 0;
-    const char *const specs[] = {"auto", "", "quant:bits=9", "nonsense", "powersgd:rank=60", "stack:topk", "grid:basis=8", huge}; /* the last but one: without the basis */
+    const char *const specs[] = {"auto",         "",  "quant:bits=9", "nonsense", "powersgd:rank=60", "stack:topk",
+                                 "grid:basis=8", huge}; /* the last but one: without the basis */
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         size_t len = with_spec(b->at[c->rank], n, specs[i], m, cap);
         TAUT_TRY(refused(c->comm, m, len, b->at[c->rank], n, &s));
@@ -390,7 +404,8 @@ static taut_status forgeries(ranks_ctx *c)
     size_t       plan = 0;
     while (plan + 8 < n && taut__get64(b->at[c->rank] + plan) != n - plan - 8) plan++;
     (void)r;
-    for (size_t at = plan; at < n; at += at < plan + 2000 ? 1 : 1 + taut__random32(taut__rng_of(9, 0), (uint32_t)at) % 97) {
+    for (size_t at = plan; at < n;
+         at += at < plan + 2000 ? 1 : 1 + taut__random32(taut__rng_of(9, 0), (uint32_t)at) % 97) {
         memcpy(m, b->at[c->rank], n);
         m[at] ^= 0xff;
         taut__put64(m + TAUT_STATE_SUM_AT, taut__state_checksum(m, n));
@@ -419,7 +434,8 @@ END_TEST
 /* Specs of more than 95 characters go there and back. */
 START_TEST(long_specs)
 {
-    blobs b = {.codec = "stack:topk:density=0.0123456789+topk:density=0.0234567891+quant:bits=3,bucket=128,norm=linf,round=nearest+quant:bits=7",
+    blobs b = {.codec = "stack:topk:density=0.0123456789+topk:density=0.0234567891+quant:bits=3,bucket=128,norm=linf,"
+                        "round=nearest+quant:bits=7",
                .feedback = "on"};
     taut_config cfg = config(&b);
     ck_assert_uint_gt(strlen(b.codec), 95);
@@ -461,13 +477,14 @@ typedef struct scene {
     const char *budget, *objective, *feedback, *hosts;
     int         ranks;
     bool        scaled;
-    bool        measured;       /* the link: then only as long as the plan stands */
+    bool        measured;        /* the link: then only as long as the plan stands */
     uint64_t    plans[LONG_RUN]; /* after each step of the whole run, rank 0's */
-    bool        apart[LONG_RUN]; /* the next step gathers samples for a plan: where the link is measured, the clock may ask for one */
-    uint8_t    *blob[SAVES][P];
-    size_t      len[SAVES][P];
-    int         from;           /* which save the run goes on from; -1: it is the whole one */
-    uint64_t    seen[LONG_RUN]; /* results and statistics of each step, rank 0's */
+    bool        apart
+        [LONG_RUN]; /* the next step gathers samples for a plan: where the link is measured, the clock may ask for one */
+    uint8_t *blob[SAVES][P];
+    size_t   len[SAVES][P];
+    int      from;           /* which save the run goes on from; -1: it is the whole one */
+    uint64_t seen[LONG_RUN]; /* results and statistics of each step, rank 0's */
 } scene;
 static const int saves[SAVES] = {1, 2, 3, 6, 12, 21, 37}; /* steps before */
 
@@ -489,21 +506,23 @@ static float planned_value(int rank, size_t i, int number)
 
 static taut_status planned_step(ranks_ctx *c, taut_layer **l, int number, uint64_t *seen, uint64_t *plans)
 {
-    const scene    *s = c->arg;
+    const scene        *s = c->arg;
     static const size_t elems[] = {N, N / 2, 32 * 64, COLS, 20 * COLS};
-    float           x[5][N], scale[ROWS];
-    taut_comm_stats stats = {.size = sizeof stats};
-    uint64_t        h = 0;
+    float               x[5][N], scale[ROWS];
+    taut_comm_stats     stats = {.size = sizeof stats};
+    uint64_t            h = 0;
     for (int i = 0; i < ROWS; i++) scale[i] = (i % 7 == 2 ? 1e-3f : 1) / (1 + (float)number);
     if (s->scaled && number > 0) TAUT_TRY(taut_layer_scale(l[0], scale, ROWS));
     for (int k = 0; k < 5; k++)
         for (size_t i = 0; i < elems[k]; i++) x[k][i] = planned_value(c->rank, i + (size_t)(1000 * k), number);
-    for (size_t i = 0; i < elems[2]; i++) ((uint16_t *)(void *)x[2])[i] = (uint16_t)(0x3000 + 16 * ((c->rank + number + (int)i) % 97));
+    for (size_t i = 0; i < elems[2]; i++)
+        ((uint16_t *)(void *)x[2])[i] = (uint16_t)(0x3000 + 16 * ((c->rank + number + (int)i) % 97));
     for (int k = 0; k < 5; k++) TAUT_TRY(taut_allreduce_start(l[k], x[k], TAUT_MEAN));
     TAUT_TRY(taut_step_end(c->comm));
     for (int k = 0; k < 5; k++) h = taut__seed(h, XXH3_64bits(x[k], elems[k] * (k == 2 ? 2 : 4)));
     TAUT_TRY(taut_comm_get_stats(c->comm, &stats));
-    double told[] = {stats.rel_err2, stats.rel_err2_metric, stats.budget, (double)stats.budget_violations, (double)stats.plans, (double)stats.plan_hash};
+    double told[] = {stats.rel_err2,      stats.rel_err2_metric,  stats.budget, (double)stats.budget_violations,
+                     (double)stats.plans, (double)stats.plan_hash};
     *seen = taut__seed(h, XXH3_64bits(told, sizeof told));
     *plans = stats.plans;
     return TAUT_OK;
@@ -539,7 +558,8 @@ static taut_status planned_run(ranks_ctx *c)
             else if (s->measured && (plans != s->plans[first - 1] || s->plans[number] != plans)) break_at = number;
             else if (s->measured && break_at < number) continue;
             else if (s->seen[number] != seen)
-                return taut__fail(TAUT_E_INVALID, "budget %s, turn %d: saved before step %d, step %d differs", s->budget, turn, first, number);
+                return taut__fail(TAUT_E_INVALID, "budget %s, turn %d: saved before step %d, step %d differs",
+                                  s->budget, turn, first, number);
             if (s->measured && s->from >= 0 && apart != s->apart[number] && break_at == LONG_RUN) break_at = number;
         }
     }
@@ -554,7 +574,12 @@ START_TEST(plans_go_on)
         {.budget = "rel=0.6", .objective = "bytes", .feedback = "on", .hosts = "0", .ranks = 2},
         {.budget = "like:powersgd:rank=4", .objective = "bytes", .feedback = "auto", .hosts = "0", .ranks = 3},
         {.budget = "like:topk:density=0.1", .objective = "time", .feedback = "auto", .hosts = "2", .ranks = 3},
-        {.budget = "like:quant:bits=4", .objective = "time", .feedback = "momentum", .hosts = "0", .ranks = 2, .scaled = true},
+        {.budget = "like:quant:bits=4",
+         .objective = "time",
+         .feedback = "momentum",
+         .hosts = "0",
+         .ranks = 2,
+         .scaled = true},
         {.budget = "rel=0.05", .objective = "bytes", .feedback = "auto", .hosts = "0", .ranks = 2, .measured = true},
     };
     scene       s = scenes[_i];

@@ -13,9 +13,17 @@ typedef struct codec_case {
     double      error; /* relative squared error of the sum allowed; see test_allreduce.c */
 } codec_case;
 static const codec_case codecs[] = {
-    {"none", 1e-12},          {"fp16", 1e-6},           {"bf16", 1e-4},     {"quant:bits=4", 0.9},
-    {"quant:bits=8", 0.004},  {"grid:rel=0.03", 0.033}, {"grid:rel=0.03,code=rans", 0.033},
-    {"topk:density=0.1", 1},  {"randk:density=0.1", 1.3}, {"powersgd:rank=4", 1.3}, {"stack:topk:density=0.01+quant:bits=8", 0.05},
+    {"none", 1e-12},
+    {"fp16", 1e-6},
+    {"bf16", 1e-4},
+    {"quant:bits=4", 0.9},
+    {"quant:bits=8", 0.004},
+    {"grid:rel=0.03", 0.033},
+    {"grid:rel=0.03,code=rans", 0.033},
+    {"topk:density=0.1", 1},
+    {"randk:density=0.1", 1.3},
+    {"powersgd:rank=4", 1.3},
+    {"stack:topk:density=0.01+quant:bits=8", 0.05},
 };
 enum { CODECS = sizeof codecs / sizeof *codecs, ROWS = 97, COLS = 131, N = ROWS * COLS, STEPS = 2 };
 static const int         sizes[] = {1, 2, 3, 4, 7};
@@ -52,29 +60,38 @@ static taut_status all_codecs(taut_comm *comm, int rank, int size, const char *a
     for (int step = 0; step < STEPS; step++) {
         for (int i = 0; i < CODECS; i++) {
             for (size_t k = 0; k < N; k++) x[i][k] = ranks_value(rank, k, step);
-            if (l[i]) TAUT_TRY(step % 2 ? taut_allreduce_start(l[i], x[i], TAUT_SUM) : taut_allreduce(l[i], x[i], TAUT_SUM));
+            if (l[i])
+                TAUT_TRY(step % 2 ? taut_allreduce_start(l[i], x[i], TAUT_SUM) : taut_allreduce(l[i], x[i], TAUT_SUM));
         }
         TAUT_TRY(taut_step_end(comm));
         for (int i = 0; i < CODECS; i++) {
             hash[i] = l[i] ? XXH3_64bits(x[i], sizeof x[i]) : 0;
             double e = l[i] ? error_of(x[i], size, step) : 0;
-            if (l[i] && size > 1 && e > codecs[i].error * hops) return taut__fail(TAUT_E_INVALID, "%s over %s: error %g", codecs[i].spec, algorithm, e);
+            if (l[i] && size > 1 && e > codecs[i].error * hops)
+                return taut__fail(TAUT_E_INVALID, "%s over %s: error %g", codecs[i].spec, algorithm, e);
         }
     }
     return TAUT_OK;
 }
 
-static taut_status as_process(process *p, taut_comm **comm) { return all_codecs(*comm, p->rank, p->size, p->arg, p->hash); }
+static taut_status as_process(process *p, taut_comm **comm)
+{
+    return all_codecs(*comm, p->rank, p->size, p->arg, p->hash);
+}
 
-static uint64_t thread_hash[16][CODECS];
-static taut_status as_thread(ranks_ctx *c) { return all_codecs(c->comm, c->rank, c->size, c->arg, thread_hash[c->rank]); }
+static uint64_t    thread_hash[16][CODECS];
+static taut_status as_thread(ranks_ctx *c)
+{
+    return all_codecs(c->comm, c->rank, c->size, c->arg, thread_hash[c->rank]);
+}
 
 START_TEST(codecs_and_algorithms)
 {
     int         size = sizes[_i % SIZES];
     const char *algorithm = algorithms[_i / SIZES];
     taut_config cfg = TAUT_CONFIG_INIT;
-    if (!long_tier() && size != 3 && _i / SIZES != 0) return; /* every size, and every algorithm; every pair in the long tier */
+    if (!long_tier() && size != 3 && _i / SIZES != 0)
+        return; /* every size, and every algorithm; every pair in the long tier */
     cfg.feedback = "off";
     cfg.codec = "none";
     cfg.algorithm = algorithm;
@@ -87,8 +104,10 @@ START_TEST(codecs_and_algorithms)
     for (int i = 0; i < CODECS; i++) {
         carried += p[0].hash[i] != 0;
         for (int r = 0; r < size; r++) {
-            ck_assert_msg(p[r].hash[i] == p[0].hash[i], "%s over %s on %d ranks: results differ", codecs[i].spec, algorithm, size);
-            ck_assert_msg(p[r].hash[i] == thread_hash[r][i], "%s over %s on %d ranks: not what threads get", codecs[i].spec, algorithm, size);
+            ck_assert_msg(p[r].hash[i] == p[0].hash[i], "%s over %s on %d ranks: results differ", codecs[i].spec,
+                          algorithm, size);
+            ck_assert_msg(p[r].hash[i] == thread_hash[r][i], "%s over %s on %d ranks: not what threads get",
+                          codecs[i].spec, algorithm, size);
         }
     }
     ck_assert_int_ge(carried, strcmp(algorithm, "native") ? 7 : 3);
@@ -105,7 +124,8 @@ static taut_status any_order(process *p, taut_comm **comm)
     for (int i = 0; i < LAYERS; i++) {
         char name[24];
         snprintf(name, sizeof name, "layer%d", i);
-        TAUT_TRY(taut_layer_register(*comm, name, TAUT_F32, i % 4 == 3 ? 1 : 2, i % 4 == 3 ? (size_t[]){COLS} : (size_t[]){ROWS, COLS}, &l[i]));
+        TAUT_TRY(taut_layer_register(*comm, name, TAUT_F32, i % 4 == 3 ? 1 : 2,
+                                     i % 4 == 3 ? (size_t[]){COLS} : (size_t[]){ROWS, COLS}, &l[i]));
         buf[i] = malloc(N * sizeof(float));
     }
     for (int step = 0; step < 4; step++) {
@@ -157,7 +177,9 @@ static taut_status large(process *p, taut_comm **comm)
         TAUT_TRY(taut_allreduce_start(p->rank % 2 ? l : other, p->rank % 2 ? x : y, TAUT_SUM));
         TAUT_TRY(taut_allreduce_start(p->rank % 2 ? other : l, p->rank % 2 ? y : x, TAUT_SUM));
         TAUT_TRY(taut_step_end(*comm));
-        for (size_t i = 0; i < HEAVY; i += 97) NEED(fabs((double)x[i] - ranks_sum(p->size, i, step)) < 1e-4 && fabs((double)y[i] - ranks_sum(p->size, i, step)) < 0.1);
+        for (size_t i = 0; i < HEAVY; i += 97)
+            NEED(fabs((double)x[i] - ranks_sum(p->size, i, step)) < 1e-4 &&
+                 fabs((double)y[i] - ranks_sum(p->size, i, step)) < 0.1);
         TAUT_TRY(ranks_same(*comm, x, HEAVY * sizeof *x));
     }
     for (size_t i = 0; i < HEAVY; i++) x[i] = ranks_value(p->rank, i, 7);
@@ -197,7 +219,8 @@ static taut_status automatic(process *p, taut_comm **comm)
     }
     TAUT_TRY(taut_comm_get_stats(*comm, &st));
     NEED(st.steps == 12 && st.plans >= 1 && st.budget_violations == 0);
-    NEED(st.bytes_sent < st.bytes_dense || ((*comm)->ctx.hierarchical && (*comm)->ctx.leaders.rank < 0)); /* within a host nothing is compressed */
+    NEED(st.bytes_sent < st.bytes_dense ||
+         ((*comm)->ctx.hierarchical && (*comm)->ctx.leaders.rank < 0)); /* within a host nothing is compressed */
     return TAUT_OK;
 }
 START_TEST(plans)

@@ -103,7 +103,8 @@ START_TEST(ways_to_meet)
     way = _i;
     for (int size = 1; size <= 4; size++) {
         shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        for (int r = 0; r < size; r++) snprintf(peer_text[r], sizeof *peer_text, "127.0.0.1:%d", processes_port()), peers[r] = peer_text[r];
+        for (int r = 0; r < size; r++)
+            snprintf(peer_text[r], sizeof *peer_text, "127.0.0.1:%d", processes_port()), peers[r] = peer_text[r];
         processes_ok(processes_run(size, NULL, meets, NULL, true), size);
         munmap(shared, sizeof *shared);
     }
@@ -131,9 +132,12 @@ START_TEST(bad_arguments)
     w = good, w.root = NULL, refused(w, TAUT_E_INVALID, "exactly one");
     w = good, w.exchange = exchange, refused(w, TAUT_E_INVALID, "exactly one");
     w = good, w.size = 3, refused(w, TAUT_E_INVALID, "TAUT_TCP_INIT");
-    w = good, w.root = NULL, peers[0] = "127.0.0.1:1", peers[1] = NULL, w.peers = peers, refused(w, TAUT_E_INVALID, "peers[1]");
-    static const char *const text[] = {"", "host", ":80", "host:", "host:0", "host:65536", "host:12x", "::1:80", "[]:80", "[::1:80", "host:-1", "999.1.1.1:80"};
-    for (size_t i = 0; i < sizeof text / sizeof *text; i++) w = good, w.root = text[i], refused(w, TAUT_E_INVALID, "address '");
+    w = good, w.root = NULL, peers[0] = "127.0.0.1:1", peers[1] = NULL, w.peers = peers,
+    refused(w, TAUT_E_INVALID, "peers[1]");
+    static const char *const text[] = {"",         "host",   ":80",   "host:",   "host:0",  "host:65536",
+                                       "host:12x", "::1:80", "[]:80", "[::1:80", "host:-1", "999.1.1.1:80"};
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++)
+        w = good, w.root = text[i], refused(w, TAUT_E_INVALID, "address '");
     w = good, refused(w, TAUT_E_TIMEOUT, "rank 1 cannot reach rank 0 at 127.0.0.1:1 within 300 ms");
     w = good, w.rank = 0, w.root = "203.0.113.7:80", refused(w, TAUT_E_TRANSPORT, "cannot listen on 203.0.113.7:80");
     ck_assert_int_eq(taut_comm_create_tcp(NULL, &cfg, &comm), TAUT_E_INVALID);
@@ -148,7 +152,9 @@ END_TEST
 
 static int knock(const char *root)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(strchr(root, ':') + 1)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_port = htons((uint16_t)atoi(strchr(root, ':') + 1)),
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     for (int i = 0; i < 2000; i++) {
         int fd = socket(AF_INET, SOCK_STREAM, 0);
         if (connect(fd, (void *)&a, sizeof a) == 0) return fd;
@@ -179,7 +185,7 @@ START_TEST(strangers_are_turned_away) { processes_ok(processes_run(3, NULL, stra
 END_TEST
 
 enum { SAME_RANK, OTHER_SIZE, NOBODY, WRONG_SETTING, OTHER_SETTING, OTHER_VERSION, NO_EXCHANGE, KINDS };
-static int how;
+static int         how;
 static taut_status does_not_fit(process *p, taut_comm **comm)
 {
     taut_config cfg = config(1500);
@@ -210,16 +216,24 @@ START_TEST(not_a_job)
     static const struct {
         taut_status s;
         const char *word;
-    } want[KINDS] = {{TAUT_E_MISMATCH, "two processes have rank=1"}, {TAUT_E_MISMATCH, "rank 0 has ranks=4, rank 3 has ranks=5"}, {TAUT_E_TIMEOUT, "rank 3 did not come"},
-                     {TAUT_E_RANGE, "rel=7"}, {TAUT_E_MISMATCH, "rank 0 has TAUT_REPLAN_STEPS=50, rank 3 has TAUT_REPLAN_STEPS=7"},
-                     {TAUT_E_VERSION, "rank 3 has version 9"}, {TAUT_E_TRANSPORT, "exchange failed"}};
+    } want[KINDS] = {{TAUT_E_MISMATCH, "two processes have rank=1"},
+                     {TAUT_E_MISMATCH, "rank 0 has ranks=4, rank 3 has ranks=5"},
+                     {TAUT_E_TIMEOUT, "rank 3 did not come"},
+                     {TAUT_E_RANGE, "rel=7"},
+                     {TAUT_E_MISMATCH, "rank 0 has TAUT_REPLAN_STEPS=50, rank 3 has TAUT_REPLAN_STEPS=7"},
+                     {TAUT_E_VERSION, "rank 3 has version 9"},
+                     {TAUT_E_TRANSPORT, "exchange failed"}};
     how = _i;
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     const process *p = processes_run(4, NULL, does_not_fit, NULL, true);
     for (int r = 0; r < 4; r++) {
-        bool lost = how == SAME_RANK && r == 1; /* whichever of the two came second was told so; the other lost its connection, or was told too */
-        ck_assert_msg(p[r].status != TAUT_OK && p[r].status != TAUT_STATUS_END_, "how %d, rank %d: %s %s (%x)", how, r, taut_status_name(p[r].status), p[r].error, (unsigned)p[r].wait);
-        ck_assert_msg(p[r].status == want[how].s || lost || (how == NO_EXCHANGE), "how %d, rank %d: %s: %s", how, r, taut_status_name(p[r].status), p[r].error);
+        bool lost =
+            how == SAME_RANK &&
+            r == 1; /* whichever of the two came second was told so; the other lost its connection, or was told too */
+        ck_assert_msg(p[r].status != TAUT_OK && p[r].status != TAUT_STATUS_END_, "how %d, rank %d: %s %s (%x)", how, r,
+                      taut_status_name(p[r].status), p[r].error, (unsigned)p[r].wait);
+        ck_assert_msg(p[r].status == want[how].s || lost || (how == NO_EXCHANGE), "how %d, rank %d: %s: %s", how, r,
+                      taut_status_name(p[r].status), p[r].error);
         ck_assert_msg(strstr(p[r].error, want[how].word) || lost, "how %d, rank %d: %s", how, r, p[r].error);
         ck_assert_msg(p[r].seconds < 8, "how %d, rank %d took %.1f s", how, r, p[r].seconds);
     }
@@ -257,7 +271,9 @@ static taut_status goes_away(process *p, taut_comm **comm)
     if (s == TAUT_OK) return s;
     char text[300];
     snprintf(text, sizeof text, "%s", taut_last_error());
-    TAUT_TRY(taut_allreduce(heavy, big, TAUT_SUM) == s ? TAUT_OK : taut__fail(TAUT_E_INVALID, "it does not stay dead")); /* and stays so */
+    TAUT_TRY(taut_allreduce(heavy, big, TAUT_SUM) == s
+                 ? TAUT_OK
+                 : taut__fail(TAUT_E_INVALID, "it does not stay dead")); /* and stays so */
     return taut__fail(s, "%s", text);
 }
 START_TEST(gone)
@@ -272,9 +288,12 @@ START_TEST(gone)
         const process *p = processes_run(size, &cfg, goes_away, NULL, false);
         snprintf(who, sizeof who, "rank %d", size - 1);
         for (int r = 0; r < size - 1; r++) {
-            ck_assert_msg(p[r].status == (how == STOPPED ? TAUT_E_TIMEOUT : TAUT_E_PEER), "how %d, rank %d of %d: %s: %s (%x)", how, r, size, taut_status_name(p[r].status), p[r].error, (unsigned)p[r].wait);
+            ck_assert_msg(p[r].status == (how == STOPPED ? TAUT_E_TIMEOUT : TAUT_E_PEER),
+                          "how %d, rank %d of %d: %s: %s (%x)", how, r, size, taut_status_name(p[r].status), p[r].error,
+                          (unsigned)p[r].wait);
             ck_assert_msg(strstr(p[r].error, who), "how %d, rank %d of %d: %s", how, r, size, p[r].error);
-            if (how == FAILED) ck_assert_msg(strstr(p[r].error, "out of memory for the test"), "rank %d: %s", r, p[r].error);
+            if (how == FAILED)
+                ck_assert_msg(strstr(p[r].error, "out of memory for the test"), "rank %d: %s", r, p[r].error);
             ck_assert_msg(p[r].seconds < AT_ONCE_S, "how %d, rank %d of %d took %.1f s", how, r, size, p[r].seconds);
         }
         if (how == KILLED) ck_assert(WIFSIGNALED(p[size - 1].wait));

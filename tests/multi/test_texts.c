@@ -11,8 +11,8 @@
 
 #define STALE "a text of an earlier call"
 
-static char            silent[256]; /* the first call that failed without a text */
-static _Atomic int     silents;
+static char             silent[256]; /* the first call that failed without a text */
+static _Atomic int      silents;
 static _Atomic unsigned failures;
 
 static taut_status heard(taut_status s, const char *call)
@@ -49,18 +49,24 @@ static void wrong_layer(taut_comm *comm)
     size_t           n;
     taut_layer_stats stats = {.size = 0};
     ck_assert_int_eq(taut_layer_register(comm, "w", TAUT_F32, 2, (size_t[]){4, 4}, &l), TAUT_OK);
-    CALL(taut_layer_codec(l, "nonsense")), CALL(taut_layer_codec(l, NULL)), CALL(taut_layer_codec(l, "powersgd:rank=100"));
+    CALL(taut_layer_codec(l, "nonsense")), CALL(taut_layer_codec(l, NULL)),
+        CALL(taut_layer_codec(l, "powersgd:rank=100"));
     CALL(taut_layer_scale(l, x, 4)), CALL(taut_layer_scale(l, x, 3)), CALL(taut_layer_scale(NULL, x, 4));
     CALL(taut_layer_basis(NULL, x, 16)), CALL(taut_layer_basis(l, NULL, 16)), CALL(taut_layer_basis(l, x, 15));
-    CALL(taut_allreduce(l, NULL, TAUT_SUM)), CALL(taut_allreduce(NULL, x, TAUT_SUM)), CALL(taut_allreduce(l, x, (taut_op)9));
-    CALL(taut_allreduce_start(l, (char *)x + 1, TAUT_SUM)), CALL(taut_allgather(NULL, x)), CALL(taut_reduce_scatter(NULL, x, TAUT_SUM));
-    CALL(taut_allreduce_start_on(NULL, x, TAUT_SUM, TAUT_CUDA, 0, NULL)), CALL(taut_allreduce_start_on(l, NULL, TAUT_SUM, TAUT_HOST, 0, NULL));
-    CALL(taut_allreduce_start_on(l, x, TAUT_SUM, (taut_space)9, 0, NULL)), CALL(taut_allreduce_start_on(l, x, TAUT_SUM, TAUT_CUDA, -3, NULL));
+    CALL(taut_allreduce(l, NULL, TAUT_SUM)), CALL(taut_allreduce(NULL, x, TAUT_SUM)),
+        CALL(taut_allreduce(l, x, (taut_op)9));
+    CALL(taut_allreduce_start(l, (char *)x + 1, TAUT_SUM)), CALL(taut_allgather(NULL, x)),
+        CALL(taut_reduce_scatter(NULL, x, TAUT_SUM));
+    CALL(taut_allreduce_start_on(NULL, x, TAUT_SUM, TAUT_CUDA, 0, NULL)),
+        CALL(taut_allreduce_start_on(l, NULL, TAUT_SUM, TAUT_HOST, 0, NULL));
+    CALL(taut_allreduce_start_on(l, x, TAUT_SUM, (taut_space)9, 0, NULL)),
+        CALL(taut_allreduce_start_on(l, x, TAUT_SUM, TAUT_CUDA, -3, NULL));
     taut_comm     *smaller;
     taut_survivors who = {.size = sizeof who};
     CALL(taut_state_add(NULL, x, 4)), CALL(taut_state_add(comm, NULL, 4)), CALL(taut_state_add(comm, x, 4));
     CALL(taut_comm_shrink(NULL, &smaller, &who)), CALL(taut_comm_shrink(comm, NULL, &who));
-    CALL(taut_reduce_scatter_on(NULL, x, TAUT_SUM, TAUT_CUDA, 0, NULL)), CALL(taut_reduce_scatter_on(l, x, TAUT_SUM, (taut_space)9, 0, NULL));
+    CALL(taut_reduce_scatter_on(NULL, x, TAUT_SUM, TAUT_CUDA, 0, NULL)),
+        CALL(taut_reduce_scatter_on(l, x, TAUT_SUM, (taut_space)9, 0, NULL));
     CALL(taut_allgather_on(NULL, x, TAUT_CUDA, 0, NULL)), CALL(taut_allgather_on(l, x, (taut_space)9, 0, NULL));
     CALL(taut_test(l, &done)), CALL(taut_test(l, NULL)), CALL(taut_wait(l)), CALL(taut_wait(NULL));
     CALL(taut_layer_part(l, 5, &n, &n)), CALL(taut_layer_part(NULL, 0, &n, &n));
@@ -80,13 +86,17 @@ static void wrong_standalone(void)
     taut_plan_result  r = {.size = sizeof r};
     taut_setting      setting;
     CALL(taut_encode_bound("quant:bits=9", 1, (size_t[]){8}, &n)), CALL(taut_encode_bound(NULL, 0, NULL, &n));
-    CALL(taut_encode("none", 1, (size_t[]){8}, x, 0, frame, 4, &n)), CALL(taut_encode("auto", 1, (size_t[]){8}, x, 0, frame, 64, &n));
-    CALL(taut_frame_info(frame, 64, &n, &m, spec, sizeof spec)), CALL(taut_frame_info(frame, 3, &n, &m, spec, sizeof spec));
+    CALL(taut_encode("none", 1, (size_t[]){8}, x, 0, frame, 4, &n)),
+        CALL(taut_encode("auto", 1, (size_t[]){8}, x, 0, frame, 64, &n));
+    CALL(taut_frame_info(frame, 64, &n, &m, spec, sizeof spec)),
+        CALL(taut_frame_info(frame, 3, &n, &m, spec, sizeof spec));
     CALL(taut_decode(frame, 64, x, 8)), CALL(taut_decode(NULL, 64, x, 8)), CALL(taut_decode(frame, 64, NULL, 8));
     CALL(taut_frame_info(NULL, 3, &n, &m, spec, sizeof spec)), CALL(taut_encode_bound("none", 1, (size_t[]){8}, NULL));
-    CALL(taut_encode("none", 1, (size_t[]){8}, NULL, 0, frame, 64, &n)), CALL(taut_encode("none", 1, (size_t[]){8}, x, 0, NULL, 64, &n));
+    CALL(taut_encode("none", 1, (size_t[]){8}, NULL, 0, frame, 64, &n)),
+        CALL(taut_encode("none", 1, (size_t[]){8}, x, 0, NULL, 64, &n));
     CALL(taut_encode("none", 1, (size_t[]){8}, x, 0, frame, 64, NULL));
-    CALL(taut_spec_check("grid:rel=7", 0, NULL)), CALL(taut_spec_check("grid:", 0, NULL)), CALL(taut_spec_check(NULL, 0, NULL));
+    CALL(taut_spec_check("grid:rel=7", 0, NULL)), CALL(taut_spec_check("grid:", 0, NULL)),
+        CALL(taut_spec_check(NULL, 0, NULL));
     CALL(taut_plan_solve(&p, choice, &r)), CALL(taut_plan_solve(NULL, choice, &r));
     CALL(taut_setting_get(100000, &setting)), CALL(taut_setting_get(0, NULL));
 }
@@ -104,8 +114,10 @@ START_TEST(wrong_arguments)
     wrong_shapes(comm);
     wrong_layer(comm);
     wrong_standalone();
-    CALL(taut_step_end(NULL)), CALL(taut_step_drop(NULL)), CALL(taut_step_drop(comm)), CALL(taut_comm_get_stats(comm, &stats));
-    CALL(taut_state_save(comm, &n, 1, &n)), CALL(taut_state_load(comm, &n, sizeof n)), CALL(taut_state_join(comm, NULL, 0));
+    CALL(taut_step_end(NULL)), CALL(taut_step_drop(NULL)), CALL(taut_step_drop(comm)),
+        CALL(taut_comm_get_stats(comm, &stats));
+    CALL(taut_state_save(comm, &n, 1, &n)), CALL(taut_state_load(comm, &n, sizeof n)),
+        CALL(taut_state_join(comm, NULL, 0));
     taut_comm_destroy(comm);
     none_silent("wrong arguments");
     ck_assert_uint_ge(failures, 45); /* nearly all of them are errors */
@@ -122,9 +134,9 @@ typedef struct scene {
     int         leaves; /* this rank destroys its communicator before the last step, or -1 */
 } scene;
 
-#define GO(x)                                                                                                  \
-    do {                                                                                                      \
-        if (CALL(x) != TAUT_OK) return TAUT_E_INVALID;                                                        \
+#define GO(x)                                                                                                          \
+    do {                                                                                                               \
+        if (CALL(x) != TAUT_OK) return TAUT_E_INVALID;                                                                 \
     } while (0)
 
 static taut_status all_collectives(ranks_ctx *c, taut_layer **l, float *x, int step)
@@ -174,16 +186,17 @@ static taut_status go(ranks_ctx *c, float *x, void **blob)
 /* After it, when this rank has failed, every call says so too. */
 static taut_status again(taut_comm *comm)
 {
-    float            x[COLS] = {0};
-    int              done;
-    size_t           n;
-    taut_layer      *l = taut_comm_layer(comm, 1), *more;
+    float       x[COLS] = {0};
+    int         done;
+    size_t      n;
+    taut_layer *l = taut_comm_layer(comm, 1), *more;
     CALL(taut_step_end(comm)), CALL(taut_step_drop(comm));
     CALL(taut_state_save(comm, NULL, 0, &n));
     CALL(taut_layer_register(comm, "late", TAUT_F32, 0, NULL, &more));
     if (!l) return TAUT_OK;
     CALL(taut_allreduce(l, x, TAUT_SUM)), CALL(taut_allreduce_start(l, x, TAUT_SUM));
-    CALL(taut_test(l, &done)), CALL(taut_wait(l)), CALL(taut_allgather(l, x)), CALL(taut_reduce_scatter(l, x, TAUT_SUM));
+    CALL(taut_test(l, &done)), CALL(taut_wait(l)), CALL(taut_allgather(l, x)),
+        CALL(taut_reduce_scatter(l, x, TAUT_SUM));
     return TAUT_OK;
 }
 
@@ -200,7 +213,9 @@ static taut_status scene_rank(ranks_ctx *c)
     return status;
 }
 
-static const char *const codec[] = {"auto", "quant:bits=4", "powersgd:rank=2", "topk:density=0.1", "stack:topk:density=0.05+quant:bits=8", "grid:rel=0.05"};
+static const char *const codec[] = {
+    "auto",         "quant:bits=4", "powersgd:rank=2", "topk:density=0.1", "stack:topk:density=0.05+quant:bits=8",
+    "grid:rel=0.05"};
 enum { CODECS = sizeof codec / sizeof *codec, RANKS = 3 };
 
 static taut_config config(const scene *s)

@@ -19,8 +19,15 @@ enum { LAYERS = 3, STEPS = 24, WRONG = 14, N = 24576 };
 static int   rank, ranks;
 static float g[LAYERS][N], in[LAYERS][N];
 
-static float value(int r, int l, int step, int i) { return sinf((float)(i % 977) * 1.7f + (float)(r * 31 + l * 7 + step * 3)) + 0.3f * (float)((i * 7919 + r * 104729) % 1000) / 1000; }
-static int   layer_of(const char *what, int r, int k, int step) { return strcmp(what, "order") == 0 && step >= WRONG && r == 0 ? LAYERS - 1 - k : k; }
+static float value(int r, int l, int step, int i)
+{
+    return sinf((float)(i % 977) * 1.7f + (float)(r * 31 + l * 7 + step * 3)) +
+           0.3f * (float)((i * 7919 + r * 104729) % 1000) / 1000;
+}
+static int layer_of(const char *what, int r, int k, int step)
+{
+    return strcmp(what, "order") == 0 && step >= WRONG && r == 0 ? LAYERS - 1 - k : k;
+}
 
 static double error_of(const char *what, int k, int step)
 {
@@ -57,7 +64,7 @@ int main(int argc, char **argv)
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     for (int step = 0; step < STEPS; step++) {
-        int wrong = step >= WRONG, count = N;
+        int          wrong = step >= WRONG, count = N;
         MPI_Datatype type = MPI_FLOAT;
         if (wrong) leave(what);
         if (step == WRONG && strcmp(what, "null") == 0) errors += null_buffers();
@@ -66,12 +73,14 @@ int main(int argc, char **argv)
         for (int k = 0; k < LAYERS; k++) {
             int l = layer_of(what, rank, k, step);
             for (int i = 0; i < N; i++) g[l][i] = value(rank, l, step, i);
-            if (wrong && rank == 0 && k == 1 && strcmp(what, "swap") == 0) MPI_Allreduce(MPI_IN_PLACE, &one, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+            if (wrong && rank == 0 && k == 1 && strcmp(what, "swap") == 0)
+                MPI_Allreduce(MPI_IN_PLACE, &one, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
             MPI_Allreduce(MPI_IN_PLACE, g[l], count, type, MPI_SUM, MPI_COMM_WORLD);
             double e = error_of(what, k, step);
             worst = fmax(worst, wrong && strcmp(what, "types") == 0 ? 0 : e);
         }
-        if (!(wrong && rank == 0 && strcmp(what, "swap") == 0)) MPI_Allreduce(MPI_IN_PLACE, &one, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+        if (!(wrong && rank == 0 && strcmp(what, "swap") == 0))
+            MPI_Allreduce(MPI_IN_PLACE, &one, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
     }
     if (strcmp(what, "finalize") == 0)
         for (int l = 0; l < LAYERS; l++) {

@@ -3,6 +3,10 @@
 
 int calls;
 int MPI_Get_library_version(char *text, int *length) { return strcpy(text, "Some Other MPI 1.0"), *length = 18, 0; }
-#define CALL(name) int PMPI_##name(void) { return ++calls, 0; } __attribute__((weak, alias("PMPI_" #name))) int MPI_##name(void);
+#define CALL(name)                                                                                                     \
+    int                                             PMPI_##name(void) { return ++calls, 0; }                           \
+    __attribute__((weak, alias("PMPI_" #name))) int MPI_##name(void);
+/* clang-format off */
 CALL(Init) CALL(Init_thread) CALL(Finalize) CALL(Abort) CALL(Allreduce) CALL(Iallreduce) CALL(Reduce_scatter) CALL(Reduce_scatter_block)
 CALL(Allgather) CALL(Bcast) CALL(Wait) CALL(Waitall) CALL(Waitany) CALL(Waitsome) CALL(Start) CALL(Startall) CALL(Request_free)
+    /* clang-format on */

@@ -1,8 +1,8 @@
 /* fake_program.c : of fake_mpi.c. Exits with 0 if all three calls arrived there. */
 extern int calls;
-int MPI_Init(int *, char ***);
-int MPI_Allreduce(const void *, void *, int, int, int, int);
-int MPI_Finalize(void);
+int        MPI_Init(int *, char ***);
+int        MPI_Allreduce(const void *, void *, int, int, int, int);
+int        MPI_Finalize(void);
 
 int main(int argc, char **argv)
 {

@@ -9,16 +9,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-int    rank, ranks, bad;
+int rank, ranks, bad;
 
 float noise(uint32_t i, uint32_t seed)
 {
     uint64_t x = (uint64_t)seed << 32 | i;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u, x = (x ^ (x >> 27)) * 0x94d049bb133111ebu, x ^= x >> 31;
-    return (float)((int64_t)(x & 0xffffffff) - 0x80000000ll) / 2147483648.0f + (float)((int64_t)(x >> 32) - 0x80000000ll) / 2147483648.0f;
+    return (float)((int64_t)(x & 0xffffffff) - 0x80000000ll) / 2147483648.0f +
+           (float)((int64_t)(x >> 32) - 0x80000000ll) / 2147483648.0f;
 }
 static uint32_t seed_of(int step, int layer, int r) { return (uint32_t)(step * 1000 + layer * 37 + r + 1); }
-static void fill(job *j, int step)
+static void     fill(job *j, int step)
 {
     for (int l = 0; l < j->layers; l++)
         for (size_t i = 0; i < j->n; i++) j->g[l][i] = noise((uint32_t)i, seed_of(step, l, rank));
@@ -67,7 +68,8 @@ static void small_sums(job *j, int step)
 static void step_block(job *j, int step)
 {
     (void)step;
-    for (int l = 0; l < j->layers; l++) bad |= MPI_Allreduce(MPI_IN_PLACE, j->g[l], (int)j->n, MPI_FLOAT, MPI_SUM, j->comm) != MPI_SUCCESS, j->calls++;
+    for (int l = 0; l < j->layers; l++)
+        bad |= MPI_Allreduce(MPI_IN_PLACE, j->g[l], (int)j->n, MPI_FLOAT, MPI_SUM, j->comm) != MPI_SUCCESS, j->calls++;
     all_right(j, j->g, step);
 }
 static void step_out(job *j, int step)
@@ -151,7 +153,9 @@ static void step_fork(job *j, int step)
         exit(step % 10 == 4 ? 0 : 3);
     }
     step_block(j, step);
-    if (child > 0) bad |= waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != (step % 10 == 4 ? 0 : 3);
+    if (child > 0)
+        bad |= waitpid(child, &status, 0) != child || !WIFEXITED(status) ||
+               WEXITSTATUS(status) != (step % 10 == 4 ? 0 : 3);
 }
 
 /* ---- parts ---- */
@@ -181,10 +185,15 @@ static void step_gather(job *j, int step)
             if (parameters) all[(size_t)part * (size_t)rank + (size_t)i] = 1 + (float)i * 1e-4f - 0.1f * mine[i];
             else mine[i] *= scale;
         }
-        if (parameters || l % 2) memcpy(parameters ? mine : all + (size_t)part * (size_t)rank, parameters ? all + (size_t)part * (size_t)rank : mine, 4 * (size_t)part);
-        bad |= MPI_Allgather(l % 2 ? MPI_IN_PLACE : mine, part, MPI_FLOAT, all, part, MPI_FLOAT, j->comm) != MPI_SUCCESS, j->calls++;
+        if (parameters || l % 2)
+            memcpy(parameters ? mine : all + (size_t)part * (size_t)rank,
+                   parameters ? all + (size_t)part * (size_t)rank : mine, 4 * (size_t)part);
+        bad |=
+            MPI_Allgather(l % 2 ? MPI_IN_PLACE : mine, part, MPI_FLOAT, all, part, MPI_FLOAT, j->comm) != MPI_SUCCESS,
+            j->calls++;
         same_everywhere(j, all, j->n);
-        for (int i = 0; parameters && i < part; i++) bad |= all[(size_t)part * (size_t)rank + (size_t)i] != mine[i]; /* parameters stay exact */
+        for (int i = 0; parameters && i < part; i++)
+            bad |= all[(size_t)part * (size_t)rank + (size_t)i] != mine[i]; /* parameters stay exact */
         for (size_t i = 0; i < j->n && !parameters; i++) all[i] *= (float)ranks;
         if (!parameters) check(j, all, step, l, 0, j->n);
     }
@@ -219,27 +228,35 @@ static void step_foreign(job *j, int step)
     bad |= MPI_Allreduce(j->g[2], j->out[2], (int)j->n, MPI_FLOAT, MPI_SUM, MPI_COMM_SELF) != MPI_SUCCESS;
     bad |= memcmp(j->g[2], j->out[2], 4 * j->n) != 0;
     memset(j->out[2], 0, 4 * j->n);
-    bad |= MPI_Allreduce(j->g[2], j->out[2], (int)j->n, MPI_FLOAT, MPI_SUM, between) != MPI_SUCCESS; /* the sum of the other group */
+    bad |= MPI_Allreduce(j->g[2], j->out[2], (int)j->n, MPI_FLOAT, MPI_SUM, between) !=
+           MPI_SUCCESS; /* the sum of the other group */
     for (size_t i = 0; i < j->n; i += 97) {
         double sum = 0;
         for (int r = 0; r < ranks; r++) sum += r % 2 != rank % 2 ? noise((uint32_t)i, seed_of(step, 2, r)) : 0;
         bad |= fabs(sum - j->out[2][i]) > 1e-5;
     }
     for (size_t i = 0; i < j->n; i++) j->extra[0][i] = (float)(rank + 1);
-    bad |= MPI_Allreduce(MPI_IN_PLACE, j->extra[0], (int)j->n, MPI_FLOAT, MPI_MAX, j->comm) != MPI_SUCCESS || j->extra[0][7] != (float)ranks, j->small++;
+    bad |= MPI_Allreduce(MPI_IN_PLACE, j->extra[0], (int)j->n, MPI_FLOAT, MPI_MAX, j->comm) != MPI_SUCCESS ||
+           j->extra[0][7] != (float)ranks,
+        j->small++;
     if (step == j->steps - 1) MPI_Comm_free(&between), MPI_Comm_free(&half), MPI_Op_free(&op), MPI_Type_free(&pair);
 }
 
 /* ---- threads that call MPI at once, each on its own communicator ---- */
 
-typedef struct thread_job { job own; pthread_t thread; int rounds; } thread_job;
+typedef struct thread_job {
+    job       own;
+    pthread_t thread;
+    int       rounds;
+} thread_job;
 static void *thread_main(void *arg)
 {
     thread_job *t = arg;
     for (int step = 0; step < t->rounds; step++) {
         fill(&t->own, step);
         for (int l = 0; l < t->own.layers; l++) {
-            bad |= MPI_Allreduce(MPI_IN_PLACE, t->own.g[l], (int)t->own.n, MPI_FLOAT, MPI_SUM, t->own.comm) != MPI_SUCCESS;
+            bad |=
+                MPI_Allreduce(MPI_IN_PLACE, t->own.g[l], (int)t->own.n, MPI_FLOAT, MPI_SUM, t->own.comm) != MPI_SUCCESS;
             t->own.calls++;
             check(&t->own, t->own.g[l], step, l, 0, t->own.n);
         }
@@ -284,12 +301,35 @@ static void step_half(job *j, int step)
 #endif
 }
 
-static const struct { const char *name; void (*step)(job *j, int step); int no_small; } modes[] = {
-    {"block", step_block, 0}, {"out", step_out, 0}, {"odd-rank", step_odd_rank, 0}, {"changing", step_changing, 1}, {"comms", step_comms, 0},
-    {"broadcast", step_broadcast, 0}, {"fork", step_fork, 0}, {"scatter", step_scatter, 0}, {"scatterv", step_scatter, 0},
-    {"gather", step_gather, 0}, {"gather-parameters", step_gather, 0}, {"foreign", step_foreign, 0}, {"threads", step_threads, 1}, {"half", step_half, 0},
-    {"nonblocking", step_nonblocking, 0}, {"overlap", step_overlap, 0}, {"token", step_token, 0}, {"pending", step_pending, 0},
-    {"uneven", step_uneven, 0}, {"shrinking", step_shrinking, 0}, {"cancel", step_cancel, 0}, {"persistent", step_persistent, 0}, {"disorder", step_persistent, 0}, {"rounds", step_rounds, 0},
+static const struct {
+    const char *name;
+    void (*step)(job *j, int step);
+    int no_small;
+} modes[] = {
+    {"block", step_block, 0},
+    {"out", step_out, 0},
+    {"odd-rank", step_odd_rank, 0},
+    {"changing", step_changing, 1},
+    {"comms", step_comms, 0},
+    {"broadcast", step_broadcast, 0},
+    {"fork", step_fork, 0},
+    {"scatter", step_scatter, 0},
+    {"scatterv", step_scatter, 0},
+    {"gather", step_gather, 0},
+    {"gather-parameters", step_gather, 0},
+    {"foreign", step_foreign, 0},
+    {"threads", step_threads, 1},
+    {"half", step_half, 0},
+    {"nonblocking", step_nonblocking, 0},
+    {"overlap", step_overlap, 0},
+    {"token", step_token, 0},
+    {"pending", step_pending, 0},
+    {"uneven", step_uneven, 0},
+    {"shrinking", step_shrinking, 0},
+    {"cancel", step_cancel, 0},
+    {"persistent", step_persistent, 0},
+    {"disorder", step_persistent, 0},
+    {"rounds", step_rounds, 0},
 };
 enum { MODES = sizeof modes / sizeof *modes };
 
@@ -305,14 +345,17 @@ static int run(char *what, int first)
     j.n = (size_t)6144 * (size_t)(6 + mode);
     if (more) sscanf(more, "%d:%d:%zu", &j.steps, &j.layers, &j.n);
     if (!first) MPI_Comm_dup(MPI_COMM_WORLD, &j.comm);
-    for (int l = 0; l < j.layers; l++) j.g[l] = malloc(4 * j.n), j.out[l] = malloc(4 * j.n), j.extra[l] = malloc(4 * j.n);
+    for (int l = 0; l < j.layers; l++)
+        j.g[l] = malloc(4 * j.n), j.out[l] = malloc(4 * j.n), j.extra[l] = malloc(4 * j.n);
     for (int step = 0; step < j.steps; step++) {
         fill(&j, step);
         modes[mode].step(&j, step);
         if (!modes[mode].no_small) small_sums(&j, step);
     }
     if (strcmp(what, "half") == 0) width = 2, j.n /= 2;
-    if (rank == 0) printf("%s bytes=%zu calls=%ld small=%ld worst=%.3e hash=%016llx\n", what, j.n * (size_t)width * 2, j.calls, j.small, j.worst, (unsigned long long)j.hash);
+    if (rank == 0)
+        printf("%s bytes=%zu calls=%ld small=%ld worst=%.3e hash=%016llx\n", what, j.n * (size_t)width * 2, j.calls,
+               j.small, j.worst, (unsigned long long)j.hash);
     if (!first) MPI_Comm_free(&j.comm);
     for (int l = 0; l < j.layers; l++) free(j.g[l]), free(j.out[l]), free(j.extra[l]);
     return 0;

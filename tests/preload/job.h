@@ -24,7 +24,7 @@ typedef struct job {
 } job;
 
 extern int rank, ranks, bad;
-float noise(uint32_t i, uint32_t seed);
+float      noise(uint32_t i, uint32_t seed);
 /* Is x, elements first..first+count of layer l, the exact sum? Into j->worst. */
 void check(job *j, const float *x, int step, int l, size_t first, size_t count);
 void same_everywhere(job *j, const float *x, size_t count);

@@ -10,7 +10,8 @@
 
 static void start(job *j, int l, MPI_Request *q)
 {
-    bad |= MPI_Iallreduce(l % 2 ? j->g[l] : MPI_IN_PLACE, l % 2 ? j->out[l] : j->g[l], (int)j->n, MPI_FLOAT, MPI_SUM, j->comm, q) != MPI_SUCCESS;
+    bad |= MPI_Iallreduce(l % 2 ? j->g[l] : MPI_IN_PLACE, l % 2 ? j->out[l] : j->g[l], (int)j->n, MPI_FLOAT, MPI_SUM,
+                          j->comm, q) != MPI_SUCCESS;
     j->calls++;
 }
 static void results_right(job *j, int step)
@@ -28,13 +29,30 @@ static void finish(int how, int count, MPI_Request *q)
     MPI_Status status, all[MOST];
     switch (how % 8) {
     case 0: MPI_Waitall(count, q, all); break;
-    case 1: for (int i = count - 1; i >= 0; i--) MPI_Wait(&q[i], &status); break;
-    case 2: for (int i = 0; i < count; i++) MPI_Waitany(count, q, &index, MPI_STATUS_IGNORE); break;
-    case 3: for (int left = count; left > 0; left -= done) MPI_Waitsome(count, q, &done, list, MPI_STATUSES_IGNORE); break;
-    case 4: while (!flag) MPI_Testall(count, q, &flag, MPI_STATUSES_IGNORE); break;
-    case 5: for (int i = 0; i < count; i++) for (flag = 0; !flag;) MPI_Test(&q[i], &flag, &status); break;
-    case 6: for (int left = count; left > 0; left -= flag && index != MPI_UNDEFINED) MPI_Testany(count, q, &index, &flag, &status); break;
-    case 7: for (int left = count; left > 0; left -= done > 0 ? done : 0) MPI_Testsome(count, q, &done, list, MPI_STATUSES_IGNORE); break;
+    case 1:
+        for (int i = count - 1; i >= 0; i--) MPI_Wait(&q[i], &status);
+        break;
+    case 2:
+        for (int i = 0; i < count; i++) MPI_Waitany(count, q, &index, MPI_STATUS_IGNORE);
+        break;
+    case 3:
+        for (int left = count; left > 0; left -= done) MPI_Waitsome(count, q, &done, list, MPI_STATUSES_IGNORE);
+        break;
+    case 4:
+        while (!flag) MPI_Testall(count, q, &flag, MPI_STATUSES_IGNORE);
+        break;
+    case 5:
+        for (int i = 0; i < count; i++)
+            for (flag = 0; !flag;) MPI_Test(&q[i], &flag, &status);
+        break;
+    case 6:
+        for (int left = count; left > 0; left -= flag && index != MPI_UNDEFINED)
+            MPI_Testany(count, q, &index, &flag, &status);
+        break;
+    case 7:
+        for (int left = count; left > 0; left -= done > 0 ? done : 0)
+            MPI_Testsome(count, q, &done, list, MPI_STATUSES_IGNORE);
+        break;
     }
 }
 void step_nonblocking(job *j, int step)
@@ -101,7 +119,8 @@ void step_cancel(job *j, int step)
         MPI_Request_free(&freed);
         MPI_Waitall(j->layers - 1, q, MPI_STATUSES_IGNORE);
         MPI_Barrier(j->comm);
-        for (double begin = MPI_Wtime(); MPI_Wtime() < begin + 0.05;) MPI_Test(&(MPI_Request){MPI_REQUEST_NULL}, &flag, MPI_STATUS_IGNORE);
+        for (double begin = MPI_Wtime(); MPI_Wtime() < begin + 0.05;)
+            MPI_Test(&(MPI_Request){MPI_REQUEST_NULL}, &flag, MPI_STATUS_IGNORE);
     } else MPI_Waitall(j->layers, q, MPI_STATUSES_IGNORE);
     results_right(j, step);
 }
@@ -114,8 +133,8 @@ static void make_requests(job *j)
 {
     for (int l = 0; l < j->layers; l++) {
 #ifdef HAVE_PERSISTENT
-        bad |= MPI_Allreduce_init(l % 2 ? j->g[l] : MPI_IN_PLACE, l % 2 ? j->out[l] : j->g[l], (int)j->n, MPI_FLOAT, MPI_SUM, j->comm, MPI_INFO_NULL,
-                                  &persistent[l]) != MPI_SUCCESS;
+        bad |= MPI_Allreduce_init(l % 2 ? j->g[l] : MPI_IN_PLACE, l % 2 ? j->out[l] : j->g[l], (int)j->n, MPI_FLOAT,
+                                  MPI_SUM, j->comm, MPI_INFO_NULL, &persistent[l]) != MPI_SUCCESS;
 #endif
     }
 }
@@ -128,12 +147,15 @@ void step_persistent(job *j, int step)
     if (!disorder && step % 2) bad |= MPI_Startall(j->layers, persistent) != MPI_SUCCESS;
     else
         for (int k = 0; k < j->layers; k++)
-            bad |= MPI_Start(&persistent[disorder ? (k * (rank % 2 ? j->layers - 1 : 1) + step + rank) % j->layers : k]) != MPI_SUCCESS;
+            bad |=
+                MPI_Start(&persistent[disorder ? (k * (rank % 2 ? j->layers - 1 : 1) + step + rank) % j->layers : k]) !=
+                MPI_SUCCESS;
     j->calls += j->layers;
     finish(step, j->layers, persistent);
     for (int l = 0; l < j->layers; l++) bad |= persistent[l] == MPI_REQUEST_NULL;
     results_right(j, step);
-    for (int l = 0; l < j->layers && step == j->steps - 1; l++) bad |= MPI_Request_free(&persistent[l]) != MPI_SUCCESS || persistent[l] != MPI_REQUEST_NULL;
+    for (int l = 0; l < j->layers && step == j->steps - 1; l++)
+        bad |= MPI_Request_free(&persistent[l]) != MPI_SUCCESS || persistent[l] != MPI_REQUEST_NULL;
 #else
     (void)j, (void)step;
 #endif

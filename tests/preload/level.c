@@ -25,12 +25,15 @@ int main(int argc, char **argv)
         MPI_Wait(&r, MPI_STATUS_IGNORE);
 #else
         int (*sum)(const void *, void *, int, MPI_Datatype, MPI_Op, MPI_Comm, MPI_Request *) =
-            (int (*)(const void *, void *, int, MPI_Datatype, MPI_Op, MPI_Comm, MPI_Request *))dlsym(RTLD_DEFAULT, "MPI_Iallreduce");
+            (int (*)(const void *, void *, int, MPI_Datatype, MPI_Op, MPI_Comm, MPI_Request *))dlsym(RTLD_DEFAULT,
+                                                                                                     "MPI_Iallreduce");
         sum(in, out, N, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, &r);
         MPI_Wait(&r, MPI_STATUS_IGNORE);
 #endif
     }
-    if (rank == 0) printf("level=%d single=%d funneled=%d multiple=%d\n", level, MPI_THREAD_SINGLE, MPI_THREAD_FUNNELED, MPI_THREAD_MULTIPLE);
+    if (rank == 0)
+        printf("level=%d single=%d funneled=%d multiple=%d\n", level, MPI_THREAD_SINGLE, MPI_THREAD_FUNNELED,
+               MPI_THREAD_MULTIPLE);
     MPI_Finalize();
     return 0;
 }

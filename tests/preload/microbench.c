@@ -8,7 +8,10 @@
 enum { MOST_ROUNDS = 10000 };
 static double took[MOST_ROUNDS], slowest[MOST_ROUNDS];
 
-static int by_value(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+static int by_value(const void *a, const void *b)
+{
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
 
 static int rounds_of(size_t bytes, int most)
 {
@@ -40,7 +43,10 @@ int main(int argc, char **argv)
             MPI_Reduce(took, slowest, rounds, MPI_DOUBLE, MPI_MAX, 0, MPI_COMM_WORLD);
             for (int k = 0; k < rounds; k++) sum += slowest[k];
             qsort(slowest, (size_t)rounds, sizeof *slowest, by_value);
-            if (rank == 0) printf("%zu %.2f %.2f%s\n", bytes, 1e6 * sum / rounds, 1e6 * slowest[rounds / 2], place ? " in place" : ""), fflush(stdout);
+            if (rank == 0)
+                printf("%zu %.2f %.2f%s\n", bytes, 1e6 * sum / rounds, 1e6 * slowest[rounds / 2],
+                       place ? " in place" : ""),
+                    fflush(stdout);
         }
     MPI_Finalize();
     return bad;

@@ -19,17 +19,20 @@ int main(int argc, char **argv)
     int (*size_of)(void *, int *) = (int (*)(void *, int *))dlsym(mpi, "MPI_Comm_size");
     int (*allreduce)(const void *, void *, int, void *, void *, void *) =
         (int (*)(const void *, void *, int, void *, void *, void *))dlsym(from, "MPI_Allreduce");
-    void  *world = dlsym(mpi, "ompi_mpi_comm_world"), *type = dlsym(mpi, "ompi_mpi_float"), *sum = dlsym(mpi, "ompi_mpi_op_sum");
+    void *world = dlsym(mpi, "ompi_mpi_comm_world"), *type = dlsym(mpi, "ompi_mpi_float"),
+         *sum = dlsym(mpi, "ompi_mpi_op_sum");
     double worst = 0;
     init(&argc, &argv);
     rank_of(world, &rank), size_of(world, &ranks);
     for (int step = 0; step < STEPS; step++) {
         double e = 0, w = 0;
-        for (int i = 0; i < N; i++) g[i] = (float)((unsigned)(i * 40503 + (rank + 1) * 9973 + step * 131) % 2001) - 1000;
+        for (int i = 0; i < N; i++)
+            g[i] = (float)((unsigned)(i * 40503 + (rank + 1) * 9973 + step * 131) % 2001) - 1000;
         allreduce((void *)1, g, N, type, sum, world);
         for (int i = 0; i < N; i++) {
             double exact = 0;
-            for (int r = 0; r < ranks; r++) exact += (float)((unsigned)(i * 40503 + (r + 1) * 9973 + step * 131) % 2001) - 1000;
+            for (int r = 0; r < ranks; r++)
+                exact += (float)((unsigned)(i * 40503 + (r + 1) * 9973 + step * 131) % 2001) - 1000;
             e += (g[i] - exact) * (g[i] - exact), w += exact * exact;
         }
         if (e / w > worst) worst = e / w;

@@ -36,7 +36,8 @@ int main(int argc, char **argv)
     int rank, ranks, iterations = 0;
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-    size_t m = argc > 1 ? (size_t)atoi(argv[1]) : 200, n = m * m, from = n * (size_t)rank / (size_t)ranks, to = n * (size_t)(rank + 1) / (size_t)ranks;
+    size_t m = argc > 1 ? (size_t)atoi(argv[1]) : 200, n = m * m, from = n * (size_t)rank / (size_t)ranks,
+           to = n * (size_t)(rank + 1) / (size_t)ranks;
     float *x = calloc(n, 4), *r = malloc(4 * n), *p = malloc(4 * n), *y = malloc(4 * n);
     for (size_t i = 0; i < n; i++) p[i] = r[i] = 1 + (float)(i * 2654435761u % 1000) / 1000;
     double rr = dot(r, r, from, to), first = rr;

@@ -9,9 +9,9 @@
 #include <string.h>
 
 enum { LAYERS = 3 };
-static int    rank, ranks, width = 1024, batch = 8; /* accumulate: of 2, four times */
-static float *w[LAYERS], *g[LAYERS], *all, *a[LAYERS + 1], *d[LAYERS + 1], *teacher;
-static double comm_s;
+static int      rank, ranks, width = 1024, batch = 8; /* accumulate: of 2, four times */
+static float   *w[LAYERS], *g[LAYERS], *all, *a[LAYERS + 1], *d[LAYERS + 1], *teacher;
+static double   comm_s;
 static uint64_t state;
 
 static float uniform(void)
@@ -40,7 +40,8 @@ static double forward_backward(size_t n)
             for (size_t o = 0; o < n; o++) {
                 float e = d[l + 1][o];
                 if (e == 0) continue;
-                for (size_t i = 0; i < n; i++) g[l][o * n + i] += e * a[l][i] / (float)batch, d[l][i] += e * w[l][o * n + i];
+                for (size_t i = 0; i < n; i++)
+                    g[l][o * n + i] += e * a[l][i] / (float)batch, d[l][i] += e * w[l][o * n + i];
             }
             for (size_t i = 0; l > 0 && i < n; i++) d[l][i] = a[l][i] > 0 ? d[l][i] : 0;
         }

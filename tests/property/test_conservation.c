@@ -9,8 +9,19 @@
 enum { ROWS = 48, COLS = 80, N = ROWS * COLS, STEPS = 50 };
 
 static const char *const specs[] = {
-    "none", "fp16", "bf16", "quant:bits=1", "quant:bits=4", "quant:bits=4,norm=l2,round=nearest", "topk", "topk:density=0.2",
-    "randk:density=0.05", "powersgd:rank=2", "stack:topk+quant:bits=2", "stack:powersgd:rank=1+topk", "grid:rel=0.1",
+    "none",
+    "fp16",
+    "bf16",
+    "quant:bits=1",
+    "quant:bits=4",
+    "quant:bits=4,norm=l2,round=nearest",
+    "topk",
+    "topk:density=0.2",
+    "randk:density=0.05",
+    "powersgd:rank=2",
+    "stack:topk+quant:bits=2",
+    "stack:powersgd:rank=1+topk",
+    "grid:rel=0.1",
 };
 
 /* Largest distance of put and got over the elements, relative to what passed through. */
@@ -29,7 +40,8 @@ START_TEST(nothing_is_lost)
     double        *put = calloc(N, sizeof *put), *got = calloc(N, sizeof *got), *size = calloc(N, sizeof *size);
     case_open(&k, specs[_i], ROWS, COLS);
     if (k.codec->caps & TAUT_CAP_STATEFUL)
-        ck_assert_int_eq(taut__op_state_create(k.codec, &k.spec.stage[0], &k.tensor, 1, (taut_place){0}, &k.call.state), TAUT_OK);
+        ck_assert_int_eq(taut__op_state_create(k.codec, &k.spec.stage[0], &k.tensor, 1, (taut_place){0}, &k.call.state),
+                         TAUT_OK);
     ck_assert_int_eq(taut__feedback_create(N, 0, &f), TAUT_OK);
     for (uint64_t step = 0; step < STEPS; step++) {
         fill_normal(g, N, 0.01f, step);

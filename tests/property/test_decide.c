@@ -11,9 +11,9 @@
 enum { LAYERS = 12, OPTIONS = 9 };
 
 static uint64_t state;
-static double uniform(void) { return (double)(taut__mix64(++state) >> 11) * 0x1p-53; }
-static double between(double a, double b) { return a + (b - a) * uniform(); }
-static double logarithmic(double a, double b) { return a * pow(b / a, uniform()); }
+static double   uniform(void) { return (double)(taut__mix64(++state) >> 11) * 0x1p-53; }
+static double   between(double a, double b) { return a + (b - a) * uniform(); }
+static double   logarithmic(double a, double b) { return a * pow(b / a, uniform()); }
 
 static taut__offer        layer[LAYERS];
 static taut__option       option[LAYERS * OPTIONS];
@@ -21,12 +21,19 @@ static taut__observations seen = {.layer = layer, .option = option};
 
 static taut__option lossy(double elems, double contention)
 {
-    double        bits = logarithmic(0.05, 16), speed = logarithmic(3e8, 1e10) / contention;
-    taut__option  o = {.error = elems * exp2(-2 * bits) * between(0.5, 2), .kind = uniform() < 0.5};
-    bool          linear = uniform() < 0.15;
-    o.work = (taut__work){4 * elems, bits / 8 * elems + 64, bits / 8 * elems * between(1, 1.6) + 64, 4 * elems / speed + 3e-6,
-                          4 * elems / speed * between(0.5, 1) + 3e-6, linear ? 2 : 1,
-                          1u << (linear ? TAUT_VIA_NATIVE : uniform() < 0.7 ? TAUT_VIA_SRA : TAUT_VIA_GATHER), uniform() < 0.4};
+    double       bits = logarithmic(0.05, 16), speed = logarithmic(3e8, 1e10) / contention;
+    taut__option o = {.error = elems * exp2(-2 * bits) * between(0.5, 2), .kind = uniform() < 0.5};
+    bool         linear = uniform() < 0.15;
+    o.work = (taut__work){4 * elems,
+                          bits / 8 * elems + 64,
+                          bits / 8 * elems * between(1, 1.6) + 64,
+                          4 * elems / speed + 3e-6,
+                          4 * elems / speed * between(0.5, 1) + 3e-6,
+                          linear ? 2 : 1,
+                          1u << (linear            ? TAUT_VIA_NATIVE
+                                 : uniform() < 0.7 ? TAUT_VIA_SRA
+                                                   : TAUT_VIA_GATHER),
+                          uniform() < 0.4};
     return o;
 }
 
@@ -38,12 +45,17 @@ static void draw(uint64_t number, size_t layers, size_t options)
     seen.options = 0;
     for (size_t l = 0; l < layers; l++) {
         double elems = floor(logarithmic(1024, 4e6));
-        layer[l] = (taut__offer){.elems = (size_t)elems, .norm2 = elems, .first = seen.options, .n = 1 + (size_t)(uniform() * (double)options)};
+        layer[l] = (taut__offer){.elems = (size_t)elems,
+                                 .norm2 = elems,
+                                 .first = seen.options,
+                                 .n = 1 + (size_t)(uniform() * (double)options)};
         snprintf(layer[l].name, sizeof layer[l].name, "layer%zu", l);
         for (size_t i = 0; i < layer[l].n; i++) {
             taut__option *o = &option[seen.options++];
             *o = lossy(elems, contention);
-            if (i == 0) *o = (taut__option){.dense = true, .work = {4 * elems, 4 * elems, 4 * elems, 0, 0, 1, 1u << TAUT_VIA_NATIVE, 0}};
+            if (i == 0)
+                *o = (taut__option){.dense = true,
+                                    .work = {4 * elems, 4 * elems, 4 * elems, 0, 0, 1, 1u << TAUT_VIA_NATIVE, 0}};
             snprintf(o->spec, sizeof o->spec, "codec%zu", i);
         }
     }
@@ -66,18 +78,23 @@ static taut__decision decide(const taut__demand *demand, uint32_t *chosen)
 START_TEST(a_faster_link_is_never_slower)
 {
     static const int ranks[] = {2, 3, 4, 8, 16, 64, 256};
-    uint32_t chosen[LAYERS];
+    uint32_t         chosen[LAYERS];
     for (uint64_t k = 0; k < 120; k++) {
         draw(k, 1 + k % LAYERS, OPTIONS);
         for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++) {
-            taut__demand demand = {.budget = logarithmic(1e-4, 0.6) * norm2(), .objective = TAUT_OBJECTIVE_TIME, .solver = k % 20 ? "hull" : "dp", .bins = 500};
+            taut__demand demand = {.budget = logarithmic(1e-4, 0.6) * norm2(),
+                                   .objective = TAUT_OBJECTIVE_TIME,
+                                   .solver = k % 20 ? "hull" : "dp",
+                                   .bins = 500};
             double       latency = logarithmic(1e-6, 2e-4), before = INFINITY;
             for (double bits = 1e8; bits < 1e12; bits *= 1.7) {
                 demand.link = taut__link_simple(ranks[i], bits, latency);
                 taut__decision d = decide(&demand, chosen);
-                ck_assert_msg(d.seconds <= before * (1 + 1e-12), "problem %d, %d ranks, %.3g bit/s: %.6g ms after %.6g ms", (int)k, ranks[i],
-                              bits, 1e3 * d.seconds, 1e3 * before);
-                ck_assert(d.seconds <= d.dense_seconds && d.gap >= 0 && d.gap < 1 && d.error <= demand.budget * (1 + 1e-12));
+                ck_assert_msg(d.seconds <= before * (1 + 1e-12),
+                              "problem %d, %d ranks, %.3g bit/s: %.6g ms after %.6g ms", (int)k, ranks[i], bits,
+                              1e3 * d.seconds, 1e3 * before);
+                ck_assert(d.seconds <= d.dense_seconds && d.gap >= 0 && d.gap < 1 &&
+                          d.error <= demand.budget * (1 + 1e-12));
                 before = d.seconds;
             }
         }
@@ -108,12 +125,16 @@ START_TEST(near_the_best_of_all_plans)
     int      n = 0;
     for (uint64_t k = 0; k < 1500; k++) {
         draw(k + 5000, 1 + k % 4, 6);
-        taut__demand demand = {.budget = logarithmic(1e-4, 0.6) * norm2(), .objective = TAUT_OBJECTIVE_TIME, .solver = "hull", .tight = k % 2};
+        taut__demand demand = {.budget = logarithmic(1e-4, 0.6) * norm2(),
+                               .objective = TAUT_OBJECTIVE_TIME,
+                               .solver = "hull",
+                               .tight = k % 2};
         demand.link = taut__link_simple(2 + (int)(uniform() * 63), logarithmic(1e8, 4e11), logarithmic(1e-6, 1e-4));
         taut__decision d = decide(&demand, chosen);
         double         best = best_of_all(&demand);
-        ck_assert_msg(best >= (1 - d.gap) * d.seconds * (1 - 1e-9), "problem %d: %.4g ms, gap %.3f, but %.4g ms is possible", (int)k,
-                      1e3 * d.seconds, d.gap, 1e3 * best);
+        ck_assert_msg(best >= (1 - d.gap) * d.seconds * (1 - 1e-9),
+                      "problem %d: %.4g ms, gap %.3f, but %.4g ms is possible", (int)k, 1e3 * d.seconds, d.gap,
+                      1e3 * best);
         worst = fmax(worst, d.seconds / best);
         mean += d.seconds / best;
         n++;
@@ -129,7 +150,10 @@ START_TEST(left_out_is_not_chosen)
     uint32_t chosen[LAYERS];
     for (uint64_t k = 0; k < 100; k++) {
         draw(k + 9000, LAYERS, OPTIONS);
-        taut__demand demand = {.budget = 0.5 * norm2(), .objective = k % 2 ? TAUT_OBJECTIVE_TIME : TAUT_OBJECTIVE_BYTES, .solver = "hull", .leave_out = 1};
+        taut__demand demand = {.budget = 0.5 * norm2(),
+                               .objective = k % 2 ? TAUT_OBJECTIVE_TIME : TAUT_OBJECTIVE_BYTES,
+                               .solver = "hull",
+                               .leave_out = 1};
         demand.link = taut__link_simple(4, 1e9, 1e-5);
         decide(&demand, chosen);
         for (size_t l = 0; l < seen.layers; l++) ck_assert(option[chosen[l]].dense || option[chosen[l]].kind == 0);

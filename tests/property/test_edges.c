@@ -15,10 +15,11 @@ static void fill_zeros(float *x, size_t n, int pattern, float scale)
 {
     fill_normal(x, n, scale, 3 + (uint64_t)pattern);
     for (size_t i = 0; i < n; i++) {
-        if (pattern == 0 && i / 48 % 3 != 0) x[i] = 0;      /* rows of tokens that did not occur */
-        if (pattern == 1) x[i] = i % 5 ? 0 : fabsf(x[i]);   /* zero is the minimum */
-        if (pattern == 2) x[i] = i % 7 ? 0 : -fabsf(x[i]);  /* the maximum */
-        if (pattern == 3) x[i] = i % 64 == 9 ? -scale : i % 64 == 11 ? 40 * scale : i % 2 ? 0 : x[i] / 100; /* near one end */
+        if (pattern == 0 && i / 48 % 3 != 0) x[i] = 0;     /* rows of tokens that did not occur */
+        if (pattern == 1) x[i] = i % 5 ? 0 : fabsf(x[i]);  /* zero is the minimum */
+        if (pattern == 2) x[i] = i % 7 ? 0 : -fabsf(x[i]); /* the maximum */
+        if (pattern == 3)
+            x[i] = i % 64 == 9 ? -scale : i % 64 == 11 ? 40 * scale : i % 2 ? 0 : x[i] / 100; /* near one end */
         if (pattern == 4 && i % 3 == 0) x[i] = i % 2 ? 0.0f : -0.0f;
     }
 }
@@ -35,19 +36,23 @@ START_TEST(zeros_stay_zeros)
                     codec_case k;
                     char       spec[64];
                     size_t     bucket = way % 2 ? 64 : 512, wrong = 0, far = 0, lost = 0;
-                    snprintf(spec, sizeof spec, "quant:bits=%d,zero=1,bucket=%zu%s", bits, bucket, way / 2 ? ",round=nearest" : "");
+                    snprintf(spec, sizeof spec, "quant:bits=%d,zero=1,bucket=%zu%s", bits, bucket,
+                             way / 2 ? ",round=nearest" : "");
                     case_open(&k, spec, 1, N);
                     fill_zeros(x, N, pattern, scale[s]);
                     case_round_trip(&k, x, err, back);
                     for (size_t i = 0; i < N; i++) {
                         float lo = 0, hi = 0;
-                        for (size_t j = i / bucket * bucket; j < N && j < (i / bucket + 1) * bucket; j++) lo = fminf(lo, x[j]), hi = fmaxf(hi, x[j]);
+                        for (size_t j = i / bucket * bucket; j < N && j < (i / bucket + 1) * bucket; j++)
+                            lo = fminf(lo, x[j]), hi = fmaxf(hi, x[j]);
                         double step = 1.51 * ((double)hi - (double)lo) / ((1 << bits) - 1) + 2e-45;
                         wrong += x[i] == 0 && (back[i] != 0 || err[i] != 0);
                         far += !(fabs((double)x[i] - (double)back[i]) <= step);
-                        lost += fabs((double)x[i] - (double)back[i] - (double)err[i]) > 1e-6 * (fabs((double)x[i]) + fabs((double)back[i])) + 1e-44;
+                        lost += fabs((double)x[i] - (double)back[i] - (double)err[i]) >
+                                1e-6 * (fabs((double)x[i]) + fabs((double)back[i])) + 1e-44;
                     }
-                    ck_assert_msg(wrong == 0 && far == 0 && lost == 0, "%s, pattern %d at %g: %zu zeros are not, %zu errors too large, %zu lost", spec,
+                    ck_assert_msg(wrong == 0 && far == 0 && lost == 0,
+                                  "%s, pattern %d at %g: %zu zeros are not, %zu errors too large, %zu lost", spec,
                                   pattern, (double)scale[s], wrong, far, lost);
                     case_close(&k);
                 }
@@ -71,7 +76,8 @@ START_TEST(sparse_chunks_are_short)
         size_t every;
         float  large;
         double bytes; /* per chunk, at most, its entry in the table included */
-    } row[] = {{65536, 1, 14}, {10000, 1, 28}, {10000, 300, 100}, {3000, 1, 60}, {1000, 1, 150}, {100, 5, 1700}, {3, 70000, 1e9}};
+    } row[] = {{65536, 1, 14}, {10000, 1, 28}, {10000, 300, 100}, {3000, 1, 60},
+               {1000, 1, 150}, {100, 5, 1700}, {3, 70000, 1e9}};
     static const size_t size[] = {65536, 4 * 65536 + 9000, 3 * 65536 + 100, 9000};
     for (size_t s = 0; s < 4; s++) {
         size_t     n = size[s], packed;
@@ -83,7 +89,8 @@ START_TEST(sparse_chunks_are_short)
         few_values(x, n, row[_i].every, row[_i].large);
         case_round_trip(&k, x, err, back);
         size_t len = k.len;
-        ck_assert_msg((double)len <= 8 + row[_i].bytes * ceil((double)n / 65536), "1 of %zu, %zu elements: %zu bytes", row[_i].every, n, len);
+        ck_assert_msg((double)len <= 8 + row[_i].bytes * ceil((double)n / 65536), "1 of %zu, %zu elements: %zu bytes",
+                      row[_i].every, n, len);
         ck_assert(distance2(x, back, n) == 0 && norm2(err, n) == 0);
         for (size_t i = 0; i < n; i++) q[i] = (int32_t)lrintf(x[i] / 0.5f);
         uint8_t *bytes = malloc(k.cap);
@@ -94,7 +101,9 @@ START_TEST(sparse_chunks_are_short)
         ck_assert_int_eq(taut__op_decode_add(k.codec, &k.call, k.payload, len, back), TAUT_OK);
         for (size_t i = 0; i < n; i++) ck_assert(back[i] == 2 * x[i]);
         case_round_trip(&p, x, err, back);
-        ck_assert_uint_le(len, row[_i].every == 100 ? 2 * p.len : p.len + p.len / 64 + 16); /* symbols of 1% are dearer than positions */
+        ck_assert_uint_le(len, row[_i].every == 100
+                                   ? 2 * p.len
+                                   : p.len + p.len / 64 + 16); /* symbols of 1% are dearer than positions */
         if (n == 65536 && len < 200) ck_assert_uint_gt(case_fuzz_payload(&k), 0);
         free(x), free(err), free(back), free(q), free(codes), free(bytes);
         case_close(&k), case_close(&p);
@@ -106,8 +115,8 @@ END_TEST
 START_TEST(versions_of_payloads)
 {
     enum { N = 65536 };
-    float   *x = new_floats(N);
-    size_t   cap, len, shape[] = {1, N};
+    float *x = new_floats(N);
+    size_t cap, len, shape[] = {1, N};
     for (int sparse = 0; sparse < 2; sparse++) {
         few_values(x, N, sparse ? 5000 : 3, 1);
         ck_assert_int_eq(taut_encode_bound("grid:step=0.5,code=rans", 2, shape, &cap), TAUT_OK);
@@ -143,9 +152,9 @@ START_TEST(few_elements_reach_their_step)
     for (size_t s = 0; s < sizeof size / sizeof *size; s++)
         for (int r = 0; r < 4; r++)
             for (uint64_t seed = 1; seed < 4; seed++) {
-                size_t   n = size[s], cap, len, shape[] = {n};
-                float   *x = new_floats(n), best = 0, got;
-                char     spec[64];
+                size_t n = size[s], cap, len, shape[] = {n};
+                float *x = new_floats(n), best = 0, got;
+                char   spec[64];
                 fill_normal(x, n, seed == 2 ? 1e-3f : 1.0f, 100 * seed + n);
                 if (seed == 3)
                     for (size_t i = 0; i < n; i++) x[i] = x[i] * x[i] * x[i];
@@ -160,8 +169,9 @@ START_TEST(few_elements_reach_their_step)
                 uint8_t *frame = malloc(cap);
                 ck_assert_int_eq(taut_encode(spec, 1, shape, x, 1, frame, cap, &len), TAUT_OK);
                 memcpy(&got, frame + TAUT_FRAME_HEADER + 4, 4);
-                ck_assert_msg(got >= best && rel_err2_at(x, n, got, 0.65) <= rels[r], "%zu elements, rel=%g, seed %d: step %g, best %g", n, rels[r],
-                              (int)seed, (double)got, (double)best);
+                ck_assert_msg(got >= best && rel_err2_at(x, n, got, 0.65) <= rels[r],
+                              "%zu elements, rel=%g, seed %d: step %g, best %g", n, rels[r], (int)seed, (double)got,
+                              (double)best);
                 free(x), free(frame);
             }
 }

@@ -22,8 +22,8 @@ static void fill_scale(float *s, size_t n)
 
 typedef struct sample {
     codec_case k;
-    float *x, *y, *err, *scale;
-    size_t n;
+    float     *x, *y, *err, *scale;
+    size_t     n;
 } sample;
 
 /* scale_kind: 0 none, 1 one value, 2 per row, 3 per element */
@@ -52,14 +52,13 @@ START_TEST(errors_stay_within_dead_steps)
 {
     static const char *const specs[] = {"grid:step=0.01", "grid:step=0.3,dead=0.9", "grid:step=2,dead=0.5",
                                         "grid:step=0.01,code=rans"};
-    static const double step[] = {0.01, 0.3, 2, 0.01}, dead[] = {0.65, 0.9, 0.5, 0.65};
+    static const double      step[] = {0.01, 0.3, 2, 0.01}, dead[] = {0.65, 0.9, 0.5, 0.65};
     for (int t = 0; t < 4; t++) {
         sample s;
         open_sample(&s, specs[t], 37, 130, _i);
         case_round_trip(&s.k, s.x, s.err, s.y);
         for (size_t i = 0; i < s.n; i++) {
-            double bound =
-                step[t] * dead[t] * (double)scale_at(&s, i) * (1 + 1e-6) + 3e-7 * fabs((double)s.x[i]);
+            double bound = step[t] * dead[t] * (double)scale_at(&s, i) * (1 + 1e-6) + 3e-7 * fabs((double)s.x[i]);
             ck_assert_double_le(fabs((double)s.x[i] - (double)s.y[i]), bound);
             ck_assert(s.err[i] == s.x[i] - s.y[i]);
         }
@@ -83,22 +82,23 @@ START_TEST(sums_are_exact)
     enum { SEVEN = 7, ROWS = 65, COLS = 300, N = ROWS * COLS };
     static const char *const specs[] = {"grid:step=0.02", "grid:step=0.02,code=rans", "grid:step=1e-6",
                                         "grid:step=1e-6,code=rans"};
-    sample s;
-    taut_calibration calibration;
+    sample                   s;
+    taut_calibration         calibration;
     open_sample(&s, specs[_i], ROWS, COLS, 2);
     calibrate(&s, SEVEN, &calibration);
     s.k.call.calibration = &calibration;
     const taut_integer_ops *in = s.k.codec->ops[TAUT_HOST]->integer;
-    int32_t *q = calloc(N, 4), *up = calloc(N, 4), *down = calloc(N, 4), *again = calloc(N, 4);
-    int64_t *reference = calloc(N, 8);
-    uint8_t *payload[SEVEN];
-    size_t len[SEVEN], sum_len, sum_len2;
+    int32_t                *q = calloc(N, 4), *up = calloc(N, 4), *down = calloc(N, 4), *again = calloc(N, 4);
+    int64_t                *reference = calloc(N, 8);
+    uint8_t                *payload[SEVEN];
+    size_t                  len[SEVEN], sum_len, sum_len2;
     for (int r = 0; r < SEVEN; r++) {
         fill_uneven(s.x, N, (uint64_t)r);
         payload[r] = malloc(s.k.cap);
         ck_assert_int_eq(in->quantize(&s.k.call, s.x, q, s.err, INT32_MAX / SEVEN), TAUT_OK);
         ck_assert_int_eq(in->pack(&s.k.call, q, payload[r], s.k.cap, &len[r]), TAUT_OK);
-        ck_assert_int_eq(in->quantize_pack(&s.k.call, s.x, again, s.y, INT32_MAX / SEVEN, s.k.payload, s.k.cap, &s.k.len), TAUT_OK);
+        ck_assert_int_eq(
+            in->quantize_pack(&s.k.call, s.x, again, s.y, INT32_MAX / SEVEN, s.k.payload, s.k.cap, &s.k.len), TAUT_OK);
         ck_assert_uint_eq(s.k.len, len[r]);
         ck_assert_mem_eq(s.k.payload, payload[r], len[r]);
         ck_assert_mem_eq(again, q, N * 4);
@@ -112,8 +112,7 @@ START_TEST(sums_are_exact)
     }
     for (int r = 0; r < SEVEN; r++) {
         ck_assert_int_eq(in->unpack_add(&s.k.call, payload[r], len[r], up), TAUT_OK);
-        ck_assert_int_eq(in->unpack_add(&s.k.call, payload[SEVEN - 1 - r], len[SEVEN - 1 - r], down),
-                         TAUT_OK);
+        ck_assert_int_eq(in->unpack_add(&s.k.call, payload[SEVEN - 1 - r], len[SEVEN - 1 - r], down), TAUT_OK);
     }
     for (size_t i = 0; i < N; i++) ck_assert(up[i] == reference[i] && down[i] == reference[i]);
     memset(again, 0, N * 4);
@@ -143,18 +142,16 @@ START_TEST(widest_codes)
 {
     enum { N = 64 * 5 + 9 };
     static const char *const specs[] = {"grid:step=1", "grid:step=1,code=rans"};
-    sample s;
-    taut_calibration calibration = {.f = {1}};
-    int32_t q[N], back[N];
-    size_t len;
+    sample                   s;
+    taut_calibration         calibration = {.f = {1}};
+    int32_t                  q[N], back[N];
+    size_t                   len;
     open_sample(&s, specs[_i], 1, N, 0);
     s.k.call.calibration = &calibration;
     for (int pattern = 0; pattern < 6; pattern++) {
         for (int i = 0; i < N; i++) {
             uint32_t h = (uint32_t)taut__mix64((uint64_t)(i + 1000 * pattern));
-            q[i] = (int32_t)(h & INT32_MAX) >> (pattern == 0   ? 0
-                                                : pattern == 1 ? (int)(h >> 27)
-                                                               : 31 - 5 * pattern);
+            q[i] = (int32_t)(h & INT32_MAX) >> (pattern == 0 ? 0 : pattern == 1 ? (int)(h >> 27) : 31 - 5 * pattern);
             if (pattern == 2) q[i] = i % 50 ? 0 : INT32_MAX;
             if (pattern == 5) q[i] = INT32_MAX;
             if (h & 1) q[i] = -q[i];
@@ -173,10 +170,10 @@ START_TEST(slices_equal_the_whole)
 {
     enum { ROWS = 300, COLS = 301, N = ROWS * COLS };
     static const char *const specs[] = {"grid:step=0.01", "grid:step=0.01,code=rans"};
-    static const size_t cut[] = {0, 64, 640, 6400, 64000, 65536, 65600, N};
-    sample s;
-    taut_calibration calibration;
-    float *part = new_floats(N);
+    static const size_t      cut[] = {0, 64, 640, 6400, 64000, 65536, 65600, N};
+    sample                   s;
+    taut_calibration         calibration;
+    float                   *part = new_floats(N);
     open_sample(&s, specs[_i / 4], ROWS, COLS, _i % 4);
     calibrate(&s, 1, &calibration);
     s.k.call.calibration = &calibration;
@@ -204,7 +201,7 @@ START_TEST(rel_is_kept_and_used_up)
     static const double rels[] = {0.5, 0.2, 0.03, 0.001, 1e-6};
     for (size_t t = 0; t < sizeof rels / sizeof *rels; t++) {
         sample s;
-        char spec[40];
+        char   spec[40];
         snprintf(spec, sizeof spec, "grid:rel=%g", rels[t]);
         open_sample(&s, spec, 130, 100, _i);
         case_round_trip(&s.k, s.x, s.err, s.y);
@@ -214,9 +211,8 @@ START_TEST(rel_is_kept_and_used_up)
             x2 += pow((double)s.x[i] / (double)scale_at(&s, i), 2);
         }
         ck_assert_double_le(e, rels[t] * x2);
-        ck_assert_double_ge(
-            e,
-            rels[t] * x2 * 0.96); /* steps are at most 0.8% apart, errors grow at most as step^2, or a jump */
+        ck_assert_double_ge(e, rels[t] * x2 *
+                                   0.96); /* steps are at most 0.8% apart, errors grow at most as step^2, or a jump */
         close_sample(&s);
     }
 }
@@ -235,8 +231,7 @@ START_TEST(stats_add)
         call.n = taut__min(6400, N - at);
         ck_assert_int_eq(taut__op_collect_stats(s.k.codec, &call, s.x + at, parts), TAUT_OK);
     }
-    for (uint32_t i = 0; i < s.k.codec->n_stats; i++)
-        ck_assert(fabs(whole[i] - parts[i]) <= 1e-12 * fabs(whole[i]));
+    for (uint32_t i = 0; i < s.k.codec->n_stats; i++) ck_assert(fabs(whole[i] - parts[i]) <= 1e-12 * fabs(whole[i]));
     ck_assert_uint_le(s.k.codec->n_stats, TAUT_STATS_MAX);
     close_sample(&s);
 }
@@ -247,7 +242,7 @@ static void check_estimates(const float *x, size_t n, double tolerance)
 {
     static const double rels[] = {0.3, 0.1, 0.04, 0.01, 1e-3};
     for (size_t t = 0; t < sizeof rels / sizeof *rels; t++) {
-        char spec[64];
+        char   spec[64];
         double stats[TAUT_STATS_MAX] = {0};
         float *y = new_floats(n);
         for (int code = 0; code < 2; code++) {
@@ -261,8 +256,7 @@ static void check_estimates(const float *x, size_t n, double tolerance)
             case_open(&k, spec, 1, n);
             case_round_trip(&k, x, NULL, y);
             double error = distance2(x, y, n), bits = 8.0 * (double)k.len / (double)n;
-            ck_assert_double_eq_tol(taut__grid_estimate_error(stats, (double)step, 0.65), error,
-                                    tolerance * error);
+            ck_assert_double_eq_tol(taut__grid_estimate_error(stats, (double)step, 0.65), error, tolerance * error);
             ck_assert_double_eq_tol(taut__grid_estimate_bits(stats, (double)step, 0.65, code), bits,
                                     0.03 * bits + 0.05);
             case_close(&k);
@@ -288,9 +282,9 @@ END_TEST
  * uniform stochastic 4-bit quantization, and at that of the largest 1% of elements. */
 static double bits_at(const float *x, size_t n, double rel, const char *code)
 {
-    char spec[64];
+    char       spec[64];
     codec_case k;
-    float *y = new_floats(n);
+    float     *y = new_floats(n);
     snprintf(spec, sizeof spec, "grid:rel=%.9g,code=%s", rel, code);
     case_open(&k, spec, 1, n);
     case_round_trip(&k, x, NULL, y);
@@ -303,7 +297,7 @@ static double bits_at(const float *x, size_t n, double rel, const char *code)
 static double rel_of(const float *x, size_t n, const char *spec)
 {
     codec_case k;
-    float *y = new_floats(n);
+    float     *y = new_floats(n);
     case_open(&k, spec, 1, n);
     case_round_trip(&k, x, NULL, y);
     double rel = distance2(x, y, n) / norm2(x, n);
@@ -335,9 +329,9 @@ END_TEST
 START_TEST(bits_on_a_recorded_gradient)
 {
     static const char *const traces[] = {"gpt-step20-rank0", "gpt-step400-rank0"};
-    static const double packed[] = {1.45, 2.0}, rans[] = {1.2, 1.65};
-    size_t n;
-    float *x = trace_shipped(traces[_i], &n);
+    static const double      packed[] = {1.45, 2.0}, rans[] = {1.2, 1.65};
+    size_t                   n;
+    float                   *x = trace_shipped(traces[_i], &n);
     if (!x) return;
     check_bits(x, n, packed[_i], rans[_i], 0.30, 0.12);
     free(x);
@@ -350,14 +344,13 @@ END_TEST
 enum { RANKS = 4 };
 static void check_sum_of_four(float *x[RANKS], size_t n, double rel, const char *code)
 {
-    char spec[64];
-    codec_case k;
+    char             spec[64];
+    codec_case       k;
     taut_calibration calibration;
-    double stats[TAUT_STATS_MAX] = {0}, first = norm2(x[0], n), norm = 0, single = 0, error = 0, once = 0,
-           bits = 0;
+    double   stats[TAUT_STATS_MAX] = {0}, first = norm2(x[0], n), norm = 0, single = 0, error = 0, once = 0, bits = 0;
     int32_t *q = calloc(n, sizeof *q), *sum = calloc(n, sizeof *sum);
-    float *left = new_floats(n), *back = new_floats(n);
-    double *exact = calloc(n, sizeof *exact), *lost = calloc(n, sizeof *lost);
+    float   *left = new_floats(n), *back = new_floats(n);
+    double  *exact = calloc(n, sizeof *exact), *lost = calloc(n, sizeof *lost);
     snprintf(spec, sizeof spec, "grid:rel=%.9g,code=%s", rel, code);
     case_open(&k, spec, 1, n);
     for (int r = 0; r < RANKS; r++) {
@@ -407,9 +400,9 @@ START_TEST(sum_of_four_gradients_costs_little_more)
 {
     static const char *const traces[RANKS] = {"gpt-step20-rank0", "gpt-step20-rank1", "gpt-step400-rank0",
                                               "gpt-step400-rank1"};
-    float *x[RANKS];
-    size_t n = 0;
-    int have = 0;
+    float                   *x[RANKS];
+    size_t                   n = 0;
+    int                      have = 0;
     while (have < RANKS && (x[have] = trace_shipped(traces[have], &n)) != NULL) have++;
     if (have == RANKS) check_sum_of_four(x, n, rel_of(x[0], n, "quant:bits=4"), codes[_i]);
     while (have > 0) free(x[--have]);
@@ -419,9 +412,9 @@ END_TEST
 START_TEST(shared_step_is_cautious)
 {
     enum { THREE = 3, ROWS = 600, COLS = 128 };
-    sample s;
+    sample           s;
     taut_calibration calibration;
-    double stats[TAUT_STATS_MAX] = {0}, error = 0, norm = 0;
+    double           stats[TAUT_STATS_MAX] = {0}, error = 0, norm = 0;
     open_sample(&s, "grid:rel=0.05", ROWS, COLS, 0);
     for (int r = 0; r < THREE; r++) {
         fill_uneven(s.x, s.n, (uint64_t)r);

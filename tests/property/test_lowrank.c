@@ -59,7 +59,8 @@ static size_t count_nan(const float *x, size_t n)
 static void create_states(codec_case *k, taut_codec_state **st, size_t ranks)
 {
     for (size_t r = 0; r < ranks; r++)
-        ck_assert_int_eq(taut__op_state_create(k->codec, &k->spec.stage[0], &k->tensor, 99, (taut_place){0}, &st[r]), TAUT_OK);
+        ck_assert_int_eq(taut__op_state_create(k->codec, &k->spec.stage[0], &k->tensor, 99, (taut_place){0}, &st[r]),
+                         TAUT_OK);
 }
 
 START_TEST(powersgd_exact_on_its_rank)
@@ -68,7 +69,7 @@ START_TEST(powersgd_exact_on_its_rank)
         const char *spec;
         size_t      rows, cols, rank;
     } at[] = {{"powersgd:rank=1", 20, 30, 1}, {"powersgd:rank=4", 64, 100, 4}, {"powersgd:rank=4", 100, 64, 2},
-              {"powersgd:rank=8", 8, 50, 8}, {"powersgd:rank=4", 33, 17, 0}, {"powersgd:rank=2", 2, 3, 2}};
+              {"powersgd:rank=8", 8, 50, 8},  {"powersgd:rank=4", 33, 17, 0},  {"powersgd:rank=2", 2, 3, 2}};
     static const float magnitudes[] = {1, 1e-6f, 1e-30f, 1e15f};
     for (size_t i = 0; i < sizeof at / sizeof *at; i++)
         for (size_t m = 0; m < sizeof magnitudes / sizeof *magnitudes; m++) {
@@ -99,14 +100,16 @@ static double best_error(const float *x, size_t rows, size_t cols, size_t rank)
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < m; j++)
             for (size_t l = 0; l < o; l++)
-                a[i * m + j] += rows < cols ? (double)x[i * cols + l] * x[j * cols + l] : (double)x[l * cols + i] * x[l * cols + j];
+                a[i * m + j] +=
+                    rows < cols ? (double)x[i * cols + l] * x[j * cols + l] : (double)x[l * cols + i] * x[l * cols + j];
     for (size_t i = 0; i < m; i++) total += a[i * m + i];
     for (int sweep = 0; sweep < 12; sweep++)
         for (size_t p = 0; p < m; p++)
             for (size_t q = p + 1; q < m; q++) {
                 if (fabs(a[p * m + q]) < 1e-14 * total) continue;
                 double theta = (a[q * m + q] - a[p * m + p]) / (2 * a[p * m + q]);
-                double t = (theta >= 0 ? 1 : -1) / (fabs(theta) + sqrt(theta * theta + 1)), c = 1 / sqrt(t * t + 1), s = t * c;
+                double t = (theta >= 0 ? 1 : -1) / (fabs(theta) + sqrt(theta * theta + 1)), c = 1 / sqrt(t * t + 1),
+                       s = t * c;
                 for (size_t i = 0; i < m; i++) {
                     double u = a[i * m + p], v = a[i * m + q];
                     a[i * m + p] = c * u - s * v, a[i * m + q] = s * u + c * v;
@@ -211,7 +214,8 @@ START_TEST(powersgd_payload_with_nan)
     codec_case k;
     float     *x = new_floats(N), *y = new_floats(N), *err = new_floats(N);
     case_open(&k, "powersgd:rank=2", ROWS, COLS);
-    ck_assert_int_eq(taut__op_state_create(k.codec, &k.spec.stage[0], &k.tensor, 99, (taut_place){0}, &k.call.state), TAUT_OK);
+    ck_assert_int_eq(taut__op_state_create(k.codec, &k.spec.stage[0], &k.tensor, 99, (taut_place){0}, &k.call.state),
+                     TAUT_OK);
     low_rank(x, ROWS, COLS, 2, 1);
     x[3] = INFINITY;
     case_round_trip(&k, x, err, y);
@@ -414,8 +418,10 @@ END_TEST
 
 START_TEST(stack_no_worse_than_its_first_stage)
 {
-    static const char *const pairs[][2] = {{"topk", "stack:topk+quant:bits=4"}, {"powersgd:rank=2", "stack:powersgd:rank=2+topk"},
-                                           {"quant:bits=2", "stack:quant:bits=2+topk+topk"}, {"topk", "stack:topk+randk"}};
+    static const char *const pairs[][2] = {{"topk", "stack:topk+quant:bits=4"},
+                                           {"powersgd:rank=2", "stack:powersgd:rank=2+topk"},
+                                           {"quant:bits=2", "stack:quant:bits=2+topk+topk"},
+                                           {"topk", "stack:topk+randk"}};
     enum { ROWS = 64, COLS = 96, N = ROWS * COLS };
     float *x = new_floats(N), *y = new_floats(N), *err = new_floats(N);
     low_rank(x, ROWS, COLS, 3, 1);

@@ -122,12 +122,14 @@ START_TEST(against_exhaustive)
         check_result(choice, &dp, budget);
         ck_assert(dp.bound <= best.cost + fuzz && dp.cost >= best.cost);
         if (solve("exhaustive", budget * (1 - 1.0 / BINS), 0, choice, &less) == TAUT_OK)
-            ck_assert_msg(dp.cost <= less.cost + fuzz, "case %d: dp %g, optimum with a bin less %g", c, dp.cost, less.cost);
+            ck_assert_msg(dp.cost <= less.cost + fuzz, "case %d: dp %g, optimum with a bin less %g", c, dp.cost,
+                          less.cost);
         optimal_dp += dp.cost <= best.cost + fuzz;
         optimal_hull += hull.cost <= best.cost + fuzz;
         gap += hull.cost - best.cost > fuzz ? (hull.cost - best.cost) / best.cost : 0;
     }
-    printf("optimal of %d: dp %zu, hull %zu (mean excess %.2f%%)\n", CASES, optimal_dp, optimal_hull, 100 * gap / CASES);
+    printf("optimal of %d: dp %zu, hull %zu (mean excess %.2f%%)\n", CASES, optimal_dp, optimal_hull,
+           100 * gap / CASES);
     ck_assert_uint_gt(optimal_dp, CASES * 9 / 10);
     ck_assert_uint_gt(optimal_hull, CASES * 6 / 10);
 }
@@ -143,8 +145,8 @@ static double core_seconds(void)
 
 START_TEST(large_problems_are_quick)
 {
-    static uint32_t  choice[LAYERS];
-    taut_plan_result dp, hull;
+    static uint32_t     choice[LAYERS];
+    taut_plan_result    dp, hull;
     static const double shares[] = {0.001, 0.03, 0.3};
     for (int kind = 0; kind < KINDS; kind++)
         for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {

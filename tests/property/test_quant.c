@@ -45,8 +45,9 @@ static void check_bound(int bits, size_t bucket, int norm, bool nearest, const f
         for (size_t i = 0; i < n; i++) most = fmaxf(most, fabsf(x[b + i]));
         double step = step_of(x + b, n, bits, norm), bound = (nearest ? 0.5 : 1) * step * 1.0001 + (double)most * 1e-6;
         for (size_t i = b; i < b + n; i++)
-            ck_assert_msg(fabs((double)x[i] - back[i]) <= bound, "bits=%d bucket=%zu norm=%d nearest=%d: %g -> %g, step %g",
-                          bits, bucket, norm, nearest, x[i], back[i], step);
+            ck_assert_msg(fabs((double)x[i] - back[i]) <= bound,
+                          "bits=%d bucket=%zu norm=%d nearest=%d: %g -> %g, step %g", bits, bucket, norm, nearest, x[i],
+                          back[i], step);
     }
     case_close(&k);
 }
@@ -77,9 +78,9 @@ END_TEST
 static void check_bias(int bits, int norm)
 {
     enum { SEEDS = 400 };
-    codec_case  k;
-    float      *x = new_floats(N), *back = new_floats(N);
-    double     *sum = calloc(N, sizeof *sum), total = 0;
+    codec_case k;
+    float     *x = new_floats(N), *back = new_floats(N);
+    double    *sum = calloc(N, sizeof *sum), total = 0;
     fill_normal(x, N, 1, 77);
     open_quant(&k, bits, 512, norm, "stochastic", N);
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
@@ -116,7 +117,7 @@ static void check_theory(int bits, bool nearest)
     codec_case k;
     float     *x = new_floats(LARGE), *back = new_floats(LARGE);
     double     theory = 0;
-    taut__rng   g = taut__rng_of(99, 0);
+    taut__rng  g = taut__rng_of(99, 0);
     for (size_t i = 0; i < LARGE; i++) x[i] = (float)taut__random32(g, (uint32_t)i) * 0x1p-32f - 0.5f;
     open_quant(&k, bits, 1024, 0, nearest ? "nearest" : "stochastic", LARGE);
     case_round_trip(&k, x, NULL, back);
@@ -208,8 +209,8 @@ START_TEST(extreme_ranges)
                 for (size_t i = 0; i < 512; i++) {
                     double bound = 0.51 * step + 0x1p-149 + 1e-6 * (double)scale[j];
                     ck_assert(isfinite(back[i]) && isfinite(err[i]));
-                    ck_assert_msg(fabs((double)x[i] - back[i]) <= bound, "bits=%d norm=%d: %g -> %g, step %g", bits, norm,
-                                  x[i], back[i], step);
+                    ck_assert_msg(fabs((double)x[i] - back[i]) <= bound, "bits=%d norm=%d: %g -> %g, step %g", bits,
+                                  norm, x[i], back[i], step);
                 }
                 case_close(&k);
                 free(x), free(back), free(err);

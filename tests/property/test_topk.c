@@ -74,9 +74,9 @@ static void check_whole(const char *spec, const float *want, const float *x, siz
 /* Slices that share the calibration of the whole tensor hold together what the whole does. */
 static void check_slices(const char *spec, const float *want, const float *x, size_t n, size_t slice)
 {
-    codec_case k;
-    taut_calibration  calibration;
-    double     stats[TAUT_STATS_MAX] = {0};
+    codec_case       k;
+    taut_calibration calibration;
+    double           stats[TAUT_STATS_MAX] = {0};
     case_open(&k, spec, 1, n);
     float *got = new_floats(n), *left = new_floats(n);
     memcpy(left, x, n * sizeof *x);
@@ -100,7 +100,11 @@ static void check_slices(const char *spec, const float *want, const float *x, si
 static const struct {
     const char *spec;
     double      density;
-} settings[] = {{"topk:density=0.0001", 0.0001}, {"topk", 0.01}, {"topk:density=0.1", 0.1}, {"topk:density=0.5", 0.5}, {"topk:density=0.9", 0.9}};
+} settings[] = {{"topk:density=0.0001", 0.0001},
+                {"topk", 0.01},
+                {"topk:density=0.1", 0.1},
+                {"topk:density=0.5", 0.5},
+                {"topk:density=0.9", 0.9}};
 static const size_t sizes[] = {64, 65, 511, 512, 1000, 2048, 2049, 4096, 5000, 16384, 20011, 100003};
 
 static void each(void (*make)(float *x, size_t n))
@@ -181,7 +185,7 @@ START_TEST(not_finite)
         size_t wrong = 0;
         for (size_t i = 0; i < N; i++) wrong += !isfinite(err[i]) || (!isfinite(x[i]) && memcmp(&x[i], &y[i], 4) != 0);
         ck_assert_uint_eq(wrong, 0);
-        double    stats[1] = {0};
+        double           stats[1] = {0};
         taut_calibration calibration;
         ck_assert_int_eq(taut__op_calibrate(k.codec, &k.call, stats, 1, x, &calibration), TAUT_OK);
         ck_assert_int_eq(calibration.raw, count >= 400);

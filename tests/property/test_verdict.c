@@ -11,18 +11,18 @@
 enum { RANKS = 4, LAYERS = 16, JOBS = 3000, DENSE_STEPS = 3, STEPS = 400 };
 
 static uint64_t state; /* of the random numbers */
-static double uniform(void) { return (double)(taut__mix64(++state) >> 11) * 0x1p-53; }
-static double between(double a, double b) { return a + (b - a) * uniform(); }
-static double normal(void) { return sqrt(-2 * log(1 - uniform())) * cos(6.283185307179586 * uniform()); }
-static int    pick(int n) { return (int)(uniform() * n); }
+static double   uniform(void) { return (double)(taut__mix64(++state) >> 11) * 0x1p-53; }
+static double   between(double a, double b) { return a + (b - a) * uniform(); }
+static double   normal(void) { return sqrt(-2 * log(1 - uniform())) * cos(6.283185307179586 * uniform()); }
+static int      pick(int n) { return (int)(uniform() * n); }
 
 enum { EVEN, ALTERNATE, JUMP, DRIFT, GROW, EVALUATE, STRAGGLER, RANDOM, RANDOM_RANKS, STALL, RHYTHMS };
 
 typedef struct job {
-    int    rhythm[2];   /* two at a time */
+    int    rhythm[2];     /* two at a time */
     double compute, more; /* seconds; what the rhythm adds at most */
     int    ranks, layers, period;
-    bool   overlapped;  /* layers are started while computing goes on */
+    bool   overlapped;            /* layers are started while computing goes on */
     double service[LAYERS], gain; /* seconds of a layer, uncompressed; times faster under the plan */
     double noise, outliers;       /* deviation of log(service), and how often a step's are 2 to 6 times as long */
     double slow_start;            /* the first steps' communication, times as long */
@@ -69,8 +69,8 @@ static double service(const job *j, int layer, int step, bool coded)
 /* One step: what every rank's clock says, and from that the seconds that all ranks agree on. */
 static double run_step(const job *j, int step, bool coded, int layers)
 {
-    double          now[RANKS], compute[RANKS], begin[RANKS][LAYERS], end[LAYERS], free = 0, sum = 0;
-    double          late = uniform() < j->outliers ? between(2, 6) : 1;
+    double           now[RANKS], compute[RANKS], begin[RANKS][LAYERS], end[LAYERS], free = 0, sum = 0;
+    double           late = uniform() < j->outliers ? between(2, 6) : 1;
     taut__collective c[LAYERS];
     for (int r = 0; r < j->ranks; r++) {
         compute[r] = computing(j, step, r);
@@ -99,8 +99,8 @@ static double run_step(const job *j, int step, bool coded, int layers)
 }
 
 typedef struct outcome {
-    int  compressed, last_dense; /* steps after the plan; counted from the plan */
-    bool in_force;               /* the plan, at the end */
+    int      compressed, last_dense; /* steps after the plan; counted from the plan */
+    bool     in_force;               /* the plan, at the end */
     uint64_t withdrawals, trials;
 } outcome;
 
@@ -137,9 +137,17 @@ static job random_job(uint64_t number, double gain)
     job    j;
     double total = 0;
     state = taut__mix64(number * 2654435761u);
-    j = (job){.rhythm = {pick(RHYTHMS), pick(RHYTHMS)}, .compute = between(1e-3, 0.1), .ranks = 2 + pick(RANKS - 1), .layers = 1 + pick(LAYERS),
-              .period = 2 + pick(3), .overlapped = pick(2), .gain = gain, .noise = between(0.02, 0.2), .outliers = between(0, 0.03),
-              .slow_start = between(1, 3), .skip = pick(3) ? 0 : 2 + pick(6)};
+    j = (job){.rhythm = {pick(RHYTHMS), pick(RHYTHMS)},
+              .compute = between(1e-3, 0.1),
+              .ranks = 2 + pick(RANKS - 1),
+              .layers = 1 + pick(LAYERS),
+              .period = 2 + pick(3),
+              .overlapped = pick(2),
+              .gain = gain,
+              .noise = between(0.02, 0.2),
+              .outliers = between(0, 0.03),
+              .slow_start = between(1, 3),
+              .skip = pick(3) ? 0 : 2 + pick(6)};
     j.more = j.compute * between(0.5, 6);
     for (int l = 0; l < j.layers; l++) total += j.service[l] = between(0.1, 1) * j.compute / j.layers;
     j.predicted[0] = total * between(0.7, 1.4);
@@ -149,9 +157,10 @@ static job random_job(uint64_t number, double gain)
 
 static void describe(const char *what, int number, const job *j, const outcome *o)
 {
-    printf("%s %d: rhythms %d %d, %d ranks, %d layers, %s, gain %.2f, noise %.2f, outliers %.2f: %d of %d compressed, %d withdrawals, %d trials, last dense %d\n",
-           what, number, j->rhythm[0], j->rhythm[1], j->ranks, j->layers, j->overlapped ? "overlapped" : "blocking", j->gain, j->noise,
-           j->outliers, o->compressed, STEPS, (int)o->withdrawals, (int)o->trials, o->last_dense);
+    printf("%s %d: rhythms %d %d, %d ranks, %d layers, %s, gain %.2f, noise %.2f, outliers %.2f: %d of %d compressed, "
+           "%d withdrawals, %d trials, last dense %d\n",
+           what, number, j->rhythm[0], j->rhythm[1], j->ranks, j->layers, j->overlapped ? "overlapped" : "blocking",
+           j->gain, j->noise, j->outliers, o->compressed, STEPS, (int)o->withdrawals, (int)o->trials, o->last_dense);
 }
 
 START_TEST(no_good_plan_is_withdrawn)
@@ -199,7 +208,8 @@ START_TEST(a_wrong_withdrawal_recovers_in_tens_of_steps)
         v.arm[1].fresh = false;
         v.arm[1].lost = 1, v.arm[1].tried = v.arm[0].tried = true;
         v.arm[1].rests_until = 24;
-        for (; step < 200 && v.in_force == 0; step++) arm = taut__verdict_step(&v, arm, 1, run_step(&j, DENSE_STEPS + step, arm != 0, j.layers));
+        for (; step < 200 && v.in_force == 0; step++)
+            arm = taut__verdict_step(&v, arm, 1, run_step(&j, DENSE_STEPS + step, arm != 0, j.layers));
         ck_assert_msg(step <= 60, "job %d: %d steps", i, step);
     }
 }
@@ -224,8 +234,9 @@ START_TEST(finds_the_fastest_plan)
 {
     int wrong = 0;
     for (int i = 0; i < 500; i++) {
-        job             j = random_job((uint64_t)i + 500000, 1);
-        double          dense = j.predicted[0], speed[TAUT_ARMS] = {1, 1 / between(0.5, 4), 1 / between(0.5, 4), 1 / between(0.5, 4)}, least = 1;
+        job    j = random_job((uint64_t)i + 500000, 1);
+        double dense = j.predicted[0],
+               speed[TAUT_ARMS] = {1, 1 / between(0.5, 4), 1 / between(0.5, 4), 1 / between(0.5, 4)}, least = 1;
         taut__arm_offer offer[TAUT_ARMS];
         taut__verdict   v;
         int             arm = 0;
@@ -236,7 +247,8 @@ START_TEST(finds_the_fastest_plan)
         }
         taut__verdict_init(&v);
         taut__verdict_offer(&v, offer);
-        for (int step = 0; step < 150; step++) arm = taut__verdict_step(&v, arm, 1, speed[arm] * run_step(&j, DENSE_STEPS + step, false, j.layers));
+        for (int step = 0; step < 150; step++)
+            arm = taut__verdict_step(&v, arm, 1, speed[arm] * run_step(&j, DENSE_STEPS + step, false, j.layers));
         if (speed[v.in_force] > 1.2 * least) wrong++;
     }
     ck_assert_int_eq(wrong, 0);
@@ -250,8 +262,8 @@ START_TEST(close_races_cost_little)
     enum { RACES = 1000 };
     double sum = 0, wrong = 0;
     for (int i = 0; i < RACES; i++) {
-        job             j = random_job((uint64_t)i + 600000, 1);
-        double          speed[2] = {1, between(0.8, 1.25)}, least = fmin(speed[0], speed[1]), used = 0, slow = between(1, 2);
+        job    j = random_job((uint64_t)i + 600000, 1);
+        double speed[2] = {1, between(0.8, 1.25)}, least = fmin(speed[0], speed[1]), used = 0, slow = between(1, 2);
         taut__arm_offer offer[TAUT_ARMS] = {{true, 1, 1}, {true, speed[1] * between(0.55, 1.2), 2}};
         taut__verdict   v;
         int             arm = 0;
@@ -268,7 +280,9 @@ START_TEST(close_races_cost_little)
         sum += used / STEPS / least;
         wrong += speed[v.in_force] > 1.08 * least;
     }
-    printf("close races: %.3f times the faster one's time; in %.1f%% the slower one, by more than 8%%, is in force in the end\n", sum / RACES, 100 * wrong / RACES);
+    printf("close races: %.3f times the faster one's time; in %.1f%% the slower one, by more than 8%%, is in force in "
+           "the end\n",
+           sum / RACES, 100 * wrong / RACES);
     ck_assert_double_le(sum / RACES, 1.02);
     ck_assert_double_le(wrong / RACES, 0.03);
 }

@@ -71,7 +71,7 @@ size_t case_fuzz_payload(codec_case *k)
 void fill_normal(float *x, size_t n, float sigma, uint64_t seed)
 {
     for (size_t i = 0; i < n; i++) { /* four uniforms: variance 4/12 */
-        double   sum = 0;
+        double    sum = 0;
         taut__rng g = taut__rng_of(seed, i);
         for (uint32_t j = 0; j < 4; j++) sum += taut__random32(g, (uint32_t)i * 4 + j) / 4294967296.0 - 0.5;
         x[i] = (float)(sum * 1.7320508 * sigma);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 extern const taut__cuda taut__cuda_model __attribute__((weak));
-extern void cuda_model_seed(uint64_t seed) __attribute__((weak));
+extern void             cuda_model_seed(uint64_t seed) __attribute__((weak));
 
 enum { BUFFERS_MAX = 256 };
 static void             *buffer[BUFFERS_MAX];
@@ -25,7 +25,7 @@ void cuda_must(taut_status s, const char *what)
 
 const taut__cuda *cuda_tables(void)
 {
-    const char *gpu = getenv("TAUT_TEST_GPU"), *why = "not linked with this test";
+    const char       *gpu = getenv("TAUT_TEST_GPU"), *why = "not linked with this test";
     const taut__cuda *c = gpu && *gpu == '1' ? taut__cuda_get(&why) : &taut__cuda_model;
     if (!c) fprintf(stderr, "cuda_case: no kernels: %s\n", why), abort();
     return c;
@@ -34,7 +34,7 @@ const taut__cuda *cuda_tables(void)
 taut__cuda_stream cuda_begin(uint64_t seed)
 {
     const taut__cuda *c = cuda_tables();
-    const char *more = getenv("TAUT_TEST_SEED"); /* other schedules */
+    const char       *more = getenv("TAUT_TEST_SEED"); /* other schedules */
     if (cuda_model_seed) cuda_model_seed(seed + (more ? 1000 * strtoull(more, NULL, 10) : 0));
     cuda_must(c->device->stream_create(&stream), "stream");
     return stream;
@@ -81,8 +81,9 @@ bool cuda_same(const float *x, const float *y, size_t n)
     return true;
 }
 
-static const char *const kinds[CUDA_KINDS] = {"normal", "zeros", "denormals", "NaN", "Inf", "huge", "heavy tails", "equal", "sparse"};
-const char *cuda_kind_name(int kind) { return kinds[kind]; }
+static const char *const kinds[CUDA_KINDS] = {"normal", "zeros",       "denormals", "NaN",   "Inf",
+                                              "huge",   "heavy tails", "equal",     "sparse"};
+const char              *cuda_kind_name(int kind) { return kinds[kind]; }
 
 void cuda_fill(float *x, size_t n, int kind)
 {

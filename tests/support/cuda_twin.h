@@ -7,9 +7,9 @@
 #include "compressors/vectors.h"
 #include "cuda_case.h"
 
-extern taut_place twin_place; /* the stream of the test */
-void twin_begin(uint64_t seed); /* TAUT_CUDA is there, with another schedule */
-void twin_end(void);
+extern taut_place twin_place;                /* the stream of the test */
+void              twin_begin(uint64_t seed); /* TAUT_CUDA is there, with another schedule */
+void              twin_end(void);
 
 /* A spec of every codec, and of every branch of its payload. */
 enum { TWIN_SPECS = 17 };
@@ -27,10 +27,10 @@ typedef struct twin {
 void twin_open(twin *t, const char *spec, size_t rows, size_t cols, int kind); /* kind: as cuda_fill() */
 void twin_close(twin *t);
 /* Statistics and calibration of n tensors on the device, and on the host: the same bits. Later operations use them. */
-void twin_calibrate(twin *t, size_t n, int ranks);
-void twin_enqueue(taut__op op, twin *t, size_t n);
+void         twin_calibrate(twin *t, size_t n, int ranks);
+void         twin_enqueue(taut__op op, twin *t, size_t n);
 taut_outcome twin_outcome(const twin *t);
-void twin_same_floats(const twin *t, const float *want, const float *device, const char *what);
-void twin_same_payload(const twin *t, const char *spec); /* as long as, and the bytes of, k.payload */
+void         twin_same_floats(const twin *t, const float *want, const float *device, const char *what);
+void         twin_same_payload(const twin *t, const char *spec); /* as long as, and the bytes of, k.payload */
 
 #endif

@@ -21,7 +21,8 @@ static struct tap {
 static taut_status isend(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes)
 {
     struct tap *tap = &taps[t->rank];
-    if (tag >= tap->tag && tag < tap->tag + TAUT_TAGS) tap->sum += XXH3_64bits_withSeed(buf, bytes, (uint64_t)(peer * 1000 + tag - tap->tag));
+    if (tag >= tap->tag && tag < tap->tag + TAUT_TAGS)
+        tap->sum += XXH3_64bits_withSeed(buf, bytes, (uint64_t)(peer * 1000 + tag - tap->tag));
     return tap->real->isend(t, r, peer, tag, buf, bytes);
 }
 
@@ -59,7 +60,7 @@ taut_status buffer_start(taut_layer *l, buffer *b)
 }
 uint64_t buffer_result(const buffer *b)
 {
-    char    *copy = malloc(b->bytes);
+    char *copy = malloc(b->bytes);
     if (b->there) mock_read(copy, b->at, b->bytes);
     else memcpy(copy, b->at, b->bytes);
     uint64_t h = XXH3_64bits(copy, b->bytes);
@@ -70,7 +71,8 @@ uint64_t buffer_result(const buffer *b)
 void buffer_fill(const setup *s, int rank, int step, size_t n, void *to)
 {
     float *x = malloc(n * sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = s->amplitude * powf(s->growth, (float)(step % 50)) * ranks_value(rank, i, step);
+    for (size_t i = 0; i < n; i++)
+        x[i] = s->amplitude * powf(s->growth, (float)(step % 50)) * ranks_value(rank, i, step);
     for (size_t i = 0; i < n && s->whole; i++) x[i] = roundf(8 * x[i]);
     if (step == s->poison && rank == 0) x[n / 2] = NAN;
     taut__vectors_host.convert((taut_place){0}, to, s->dtype, x, TAUT_F32, n);
@@ -102,7 +104,8 @@ taut_status rank_save(ranks_ctx *c, outcome *o)
     return taut_state_save(c->comm, o->state, o->state_bytes, &o->state_bytes);
 }
 
-taut_status rank_steps(ranks_ctx *c, const setup *s, outcome *o, taut_layer *w, taut_layer *b, buffer *x, buffer *y, int from, int to)
+taut_status rank_steps(ranks_ctx *c, const setup *s, outcome *o, taut_layer *w, taut_layer *b, buffer *x, buffer *y,
+                       int from, int to)
 {
     for (int step = from; step < to; step++) {
         buffer_fill(s, c->rank, step, N, x->here), buffer_fill(s, c->rank, step + 50, SMALL, y->here);
@@ -141,9 +144,11 @@ static taut_status rank_body(ranks_ctx *c)
     taut_place  place = there ? mock_stream() : (taut_place){0};
     taut_layer *w, *b;
     buffer      x, y;
-    buffer_make(&x, there, place, N * dtype_bytes(t->set.dtype)), buffer_make(&y, there, place, SMALL * dtype_bytes(t->set.dtype));
+    buffer_make(&x, there, place, N * dtype_bytes(t->set.dtype)),
+        buffer_make(&y, there, place, SMALL * dtype_bytes(t->set.dtype));
     taut_status s = rank_enroll(c, &t->set, &w, &b);
-    if (s == TAUT_OK && there && t->set.nccl) s = t->set.staged ? taut__comm_open_messages(c->comm, false) : taut__comm_open_nccl(c->comm, mock_place());
+    if (s == TAUT_OK && there && t->set.nccl)
+        s = t->set.staged ? taut__comm_open_messages(c->comm, false) : taut__comm_open_nccl(c->comm, mock_place());
     if (s == TAUT_OK) listen(c, w);
     if (s == TAUT_OK) s = rank_steps(c, &t->set, o, w, b, &x, &y, 0, STEPS);
     if (s == TAUT_OK) s = rank_save(c, o);
@@ -175,8 +180,16 @@ taut_config setup_config(const setup *s)
 
 setup setup_of(const char *spec, int ranks)
 {
-    return (setup){.spec = spec, .feedback = "auto", .algorithm = "auto", .dropped = "clear", .ranks = ranks, .threads = 1, .drop = -1, .poison = -1,
-                   .amplitude = 1, .growth = 1};
+    return (setup){.spec = spec,
+                   .feedback = "auto",
+                   .algorithm = "auto",
+                   .dropped = "clear",
+                   .ranks = ranks,
+                   .threads = 1,
+                   .drop = -1,
+                   .poison = -1,
+                   .amplitude = 1,
+                   .growth = 1};
 }
 
 trial *trial_run(setup set, where at)
@@ -189,8 +202,9 @@ trial *trial_run(setup set, where at)
     t->set.where = at;
     ranks_run(set.ranks, &cfg, rank_body, t, ctx);
     for (int r = 0; r < set.ranks; r++)
-        ck_assert_msg(ctx[r].status == TAUT_OK || ctx[r].status == TAUT_E_UNSUPPORTED || ctx[r].status == TAUT_E_INVALID, "%s %s on %s: rank %d: %s",
-                      set.spec, set.algorithm, at ? "the device" : "the host", r, ctx[r].error);
+        ck_assert_msg(
+            ctx[r].status == TAUT_OK || ctx[r].status == TAUT_E_UNSUPPORTED || ctx[r].status == TAUT_E_INVALID,
+            "%s %s on %s: rank %d: %s", set.spec, set.algorithm, at ? "the device" : "the host", r, ctx[r].error);
     return t;
 }
 void trial_free(trial *t)
@@ -202,8 +216,9 @@ void trial_free(trial *t)
 void device_left_empty(void)
 {
     mock_counts left = mock_left();
-    ck_assert_msg(left.memory == 0 && left.streams == 0 && left.events == 0 && left.strays == 0, "left: %zu blocks, %zu streams, %zu events; %zu strays",
-                  left.memory, left.streams, left.events, left.strays);
+    ck_assert_msg(left.memory == 0 && left.streams == 0 && left.events == 0 && left.strays == 0,
+                  "left: %zu blocks, %zu streams, %zu events; %zu strays", left.memory, left.streams, left.events,
+                  left.strays);
 }
 
 /* Sums of norms of slices, which a plan keeps, are added as slices come: their last bit is left to chance, on the host too. Of a checkpoint with a
@@ -217,15 +232,18 @@ static bool same_state(const outcome *x, const outcome *y)
 
 void trial_compare(const trial *a, const trial *b)
 {
-    char what[256];
+    char         what[256];
     const setup *s = &a->set;
-    snprintf(what, sizeof what, "%s algorithm=%s feedback=%s dtype=%d scale=%d ranks=%d where=%d", s->spec, s->algorithm, s->feedback, (int)s->dtype,
-             s->scale, s->ranks, (int)b->set.where);
+    snprintf(what, sizeof what, "%s algorithm=%s feedback=%s dtype=%d scale=%d ranks=%d where=%d", s->spec,
+             s->algorithm, s->feedback, (int)s->dtype, s->scale, s->ranks, (int)b->set.where);
     for (int r = 0; r < s->ranks; r++) {
         const outcome *x = &a->of[r], *y = &b->of[r];
         ck_assert_msg(x->status == y->status, "%s: rank %d: %d and %d", what, r, (int)x->status, (int)y->status);
-        for (int i = 0; i < STEPS; i++) ck_assert_msg(x->result[i] == y->result[i], "%s: rank %d, step %d: results differ", what, r, i);
-        for (int i = 0; i < STEPS; i++) ck_assert_msg(x->small[i] == y->small[i], "%s: rank %d, step %d: a small layer's results differ", what, r, i);
+        for (int i = 0; i < STEPS; i++)
+            ck_assert_msg(x->result[i] == y->result[i], "%s: rank %d, step %d: results differ", what, r, i);
+        for (int i = 0; i < STEPS; i++)
+            ck_assert_msg(x->small[i] == y->small[i], "%s: rank %d, step %d: a small layer's results differ", what, r,
+                          i);
         ck_assert_msg(x->residual == y->residual, "%s: rank %d: residuals differ", what, r);
         if (s->nccl) continue;
         ck_assert_msg(x->sent == y->sent, "%s: rank %d: messages differ", what, r);

@@ -10,7 +10,7 @@
 enum { FUZZ_SEED_MAX = 1 << 16 };
 typedef int fuzz_target(const uint8_t *data, size_t size);
 
-static uint64_t fuzz_random = 9;
+static uint64_t        fuzz_random = 9;
 static inline uint32_t fuzz_dice(uint32_t n) { return (uint32_t)((fuzz_random = taut__mix64(fuzz_random)) >> 32) % n; }
 
 static inline void fuzz_damage(uint8_t *p, size_t n)

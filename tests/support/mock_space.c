@@ -21,16 +21,18 @@ void mock_ensure(bool ok, const char *what)
 
 /* ---- memory ---- */
 
-typedef struct block { size_t at, bytes; } block;
+typedef struct block {
+    size_t at, bytes;
+} block;
 
-static char           *outside, *inside; /* what is handed out; what the device sees */
+static char           *outside, *inside;    /* what is handed out; what the device sees */
 static block           blocks[MOST_BLOCKS]; /* by address */
 static size_t          n_blocks;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic size_t  streams, events, strays, done;
 static _Atomic int     delay_us, fail_call, fail_nth, has_failed;
 
-static bool reaches(const void *p) { return (const char *)p >= outside && (const char *)p < outside + BYTES; }
+static bool  reaches(const void *p) { return (const char *)p >= outside && (const char *)p < outside + BYTES; }
 static void *seen(const void *p) { return p ? inside + ((const char *)p - outside) : NULL; }
 
 /* The address for the device; one that it cannot reach is counted, and *bad set. */
@@ -86,7 +88,8 @@ static void mock_release(taut_place p, void *memory)
 static taut_status mock_check(taut_place p, const void *memory, const char *what)
 {
     (void)p;
-    return reaches(memory) ? TAUT_OK : taut__fail(TAUT_E_INVALID, "%s at %p: not memory of the test device", what, memory);
+    return reaches(memory) ? TAUT_OK
+                           : taut__fail(TAUT_E_INVALID, "%s at %p: not memory of the test device", what, memory);
 }
 
 /* ---- streams: a thread each, and what it has to do ---- */
@@ -95,13 +98,13 @@ typedef struct stream {
     pthread_t       thread;
     pthread_mutex_t lock;
     pthread_cond_t  wake, idle;
-    mock_work *first, **last;
+    mock_work      *first, **last;
     bool            busy, quit;
     taut_status     failed;
     char            why[200];
 } stream;
 
-static stream *whole; /* the default stream */
+static stream     *whole; /* the default stream */
 static taut_status run_record(mock_work *w), run_hold(mock_work *w), run_release(mock_work *w);
 
 static void *stream_main(void *arg)
@@ -120,8 +123,10 @@ static void *stream_main(void *arg)
         pthread_mutex_unlock(&s->lock);
         int us = atomic_load(&delay_us);
         if (us > 0) nanosleep(&(struct timespec){0, us * 1000L}, NULL);
-        bool        marks = w->run == run_record || w->run == run_hold || w->run == run_release; /* of the queue, not of the device */
-        taut_status result = !marks && mock_fails(MOCK_RUN) ? taut__fail(TAUT_E_DEVICE, "mock device: work fails on demand") : w->run(w);
+        bool marks =
+            w->run == run_record || w->run == run_hold || w->run == run_release; /* of the queue, not of the device */
+        taut_status result =
+            !marks && mock_fails(MOCK_RUN) ? taut__fail(TAUT_E_DEVICE, "mock device: work fails on demand") : w->run(w);
         atomic_fetch_add(&done, 1);
         free(w->data);
         free(w);
@@ -141,7 +146,7 @@ static stream *stream_of(taut_place p) { return p.stream ? (stream *)(void *)p.s
 
 void mock_enqueue_work(taut_place p, mock_work w)
 {
-    stream *s = stream_of(p);
+    stream    *s = stream_of(p);
     mock_work *kept = malloc(sizeof *kept);
     mock_ensure(kept != NULL, "out of memory");
     *kept = w;
@@ -332,7 +337,7 @@ static taut_status mock_stream_failed(taut_place p)
 }
 
 static _Atomic(struct CUstream_st *) captured;
-static taut_status mock_is_capturing(taut_place p, bool *is)
+static taut_status                   mock_is_capturing(taut_place p, bool *is)
 {
     *is = p.stream && p.stream == atomic_load(&captured);
     return TAUT_OK;
@@ -355,10 +360,25 @@ void mock_enqueue_task(taut_place p, mock_task task, void *arg)
 void *mock_inside(const void *there) { return reaches(there) ? seen(there) : NULL; }
 
 static const taut__space space = {
-    .name = "mock", .alloc = mock_alloc, .release = mock_release, .alloc_in = mock_alloc_in, .release_in = mock_release_in, .copy = mock_copy,
-    .put = mock_put, .fill = mock_fill, .check = mock_check, .stream_create = mock_stream_create, .stream_destroy = mock_stream_destroy,
-    .wait = mock_wait, .event_create = mock_event_create, .event_destroy = mock_event_destroy, .event_record = mock_event_record,
-    .event_test = mock_event_test, .event_hold = mock_event_hold, .failed = mock_stream_failed, .capturing = mock_is_capturing,
+    .name = "mock",
+    .alloc = mock_alloc,
+    .release = mock_release,
+    .alloc_in = mock_alloc_in,
+    .release_in = mock_release_in,
+    .copy = mock_copy,
+    .put = mock_put,
+    .fill = mock_fill,
+    .check = mock_check,
+    .stream_create = mock_stream_create,
+    .stream_destroy = mock_stream_destroy,
+    .wait = mock_wait,
+    .event_create = mock_event_create,
+    .event_destroy = mock_event_destroy,
+    .event_record = mock_event_record,
+    .event_test = mock_event_test,
+    .event_hold = mock_event_hold,
+    .failed = mock_stream_failed,
+    .capturing = mock_is_capturing,
 };
 
 /* ---- operations ---- */
@@ -371,9 +391,9 @@ typedef struct batch { /* a copy: what the caller gave is his again when enqueue
     struct one {
         const uint8_t      *peers[MOST_PEERS];
         const taut_outcome *peer_bytes[MOST_PEERS];
-        taut_piece  piece;
-        taut_spec   spec;
-        taut_tensor tensor;
+        taut_piece          piece;
+        taut_spec           spec;
+        taut_tensor         tensor;
     } each[];
 } batch;
 
@@ -382,9 +402,12 @@ static void translate(taut_piece *p, taut_tensor *t, bool *bad)
 {
     t->scale = mock_reach(t->scale, bad);
     p->call.calibration = mock_reach(p->call.calibration, bad);
-    p->src = mock_reach(p->src, bad), p->dst = mock_reach(p->dst, bad), p->err = mock_reach(p->err, bad), p->payload = mock_reach(p->payload, bad);
-    p->outcome = mock_reach(p->outcome, bad), p->codes = mock_reach(p->codes, bad), p->stats = mock_reach(p->stats, bad);
-    p->earlier = mock_reach(p->earlier, bad), p->calibration = mock_reach(p->calibration, bad), p->factor = mock_reach(p->factor, bad);
+    p->src = mock_reach(p->src, bad), p->dst = mock_reach(p->dst, bad), p->err = mock_reach(p->err, bad),
+    p->payload = mock_reach(p->payload, bad);
+    p->outcome = mock_reach(p->outcome, bad), p->codes = mock_reach(p->codes, bad),
+    p->stats = mock_reach(p->stats, bad);
+    p->earlier = mock_reach(p->earlier, bad), p->calibration = mock_reach(p->calibration, bad),
+    p->factor = mock_reach(p->factor, bad);
     p->call.place = (taut_place){0};
 }
 
@@ -397,15 +420,18 @@ static taut_status run_batch(mock_work *w)
         if (o->piece.call.spec) o->piece.call.spec = &o->spec;
         if (o->piece.call.tensor) o->piece.call.tensor = &o->tensor;
         translate(&o->piece, &o->tensor, &bad);
-        for (uint32_t k = 0; k < o->piece.peer_count; k++) o->peers[k] = mock_reach(o->peers[k], &bad), o->peer_bytes[k] = mock_reach(o->peer_bytes[k], &bad);
+        for (uint32_t k = 0; k < o->piece.peer_count; k++)
+            o->peers[k] = mock_reach(o->peers[k], &bad), o->peer_bytes[k] = mock_reach(o->peer_bytes[k], &bad);
         o->piece.peers = o->peers, o->piece.peer_bytes = o->peer_bytes;
-        if (bad) return taut__fail(TAUT_E_DEVICE, "mock device: %s: an address that is not its own", taut__op_name(b->op));
+        if (bad)
+            return taut__fail(TAUT_E_DEVICE, "mock device: %s: an address that is not its own", taut__op_name(b->op));
         taut__run_piece(b->op, b->codec, b->codec->ops[TAUT_HOST], &o->piece); /* what it says is in the outcome */
     }
     return TAUT_OK;
 }
 
-static taut_status mock_enqueue(taut__op op, const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place place)
+static taut_status mock_enqueue(taut__op op, const taut_codec *codec, const taut_piece *pieces, size_t n,
+                                taut_place place)
 {
     MOCK_FAIL_IF(MOCK_ENQUEUE, TAUT_E_DEVICE, taut__op_name(op));
     batch *b = malloc(sizeof *b + n * sizeof *b->each);
@@ -417,8 +443,10 @@ static taut_status mock_enqueue(taut__op op, const taut_codec *codec, const taut
         b->each[i].tensor = pieces[i].call.tensor ? *pieces[i].call.tensor : (taut_tensor){0};
         mock_ensure(((uintptr_t)pieces[i].payload & 15) == 0, "a payload that is not aligned to 16 bytes");
         mock_ensure(pieces[i].peer_count <= MOST_PEERS, "too many peers");
-        if (pieces[i].peer_count) memcpy(b->each[i].peers, pieces[i].peers, pieces[i].peer_count * sizeof *pieces[i].peers);
-        if (pieces[i].peer_count) memcpy(b->each[i].peer_bytes, pieces[i].peer_bytes, pieces[i].peer_count * sizeof *pieces[i].peer_bytes);
+        if (pieces[i].peer_count)
+            memcpy(b->each[i].peers, pieces[i].peers, pieces[i].peer_count * sizeof *pieces[i].peers);
+        if (pieces[i].peer_count)
+            memcpy(b->each[i].peer_bytes, pieces[i].peer_bytes, pieces[i].peer_count * sizeof *pieces[i].peer_bytes);
     }
     mock_enqueue_work(place, (mock_work){.run = run_batch, .data = b});
     return TAUT_OK;
@@ -429,7 +457,8 @@ enum { CODECS = 32 };
 static taut_codec_ops    tables[CODECS];
 static const taut_codec *owner[CODECS];
 
-static taut_status mock_state_create(const taut_stage *s, const taut_tensor *t, uint64_t seed, taut_place place, taut_codec_state **st)
+static taut_status mock_state_create(const taut_stage *s, const taut_tensor *t, uint64_t seed, taut_place place,
+                                     taut_codec_state **st)
 {
     (void)place;
     MOCK_FAIL_IF(MOCK_ALLOC, TAUT_E_NOMEM, "state_create");

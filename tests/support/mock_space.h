@@ -9,19 +9,27 @@
 
 #include "comm/base/space.h"
 
-typedef enum mock_call { MOCK_NONE, MOCK_ALLOC, MOCK_COPY, MOCK_ENQUEUE, MOCK_RUN, MOCK_EVENT } mock_call; /* RUN: while it is being done */
+typedef enum mock_call {
+    MOCK_NONE,
+    MOCK_ALLOC,
+    MOCK_COPY,
+    MOCK_ENQUEUE,
+    MOCK_RUN,
+    MOCK_EVENT
+} mock_call; /* RUN: while it is being done */
 
-void mock_open(void);            /* registers space, vectors and operations of all codecs; a device of 256 MiB */
-void mock_close(void);           /* nothing may be left of it: see mock_left */
-void mock_delay(int us);         /* each piece of work waits so long before it begins; 0 at first: it gives the core away once */
+void mock_open(void);  /* registers space, vectors and operations of all codecs; a device of 256 MiB */
+void mock_close(void); /* nothing may be left of it: see mock_left */
+void mock_delay(
+    int us); /* each piece of work waits so long before it begins; 0 at first: it gives the core away once */
 void mock_fail(mock_call call, int nth); /* the nth call of that kind from now on fails, once; NONE: none does */
-bool mock_failed(void);          /* it has */
+bool mock_failed(void);                  /* it has */
 
-taut_place mock_place(void);     /* the device, with its default stream (NULL) */
-taut_place mock_stream(void);    /* with a stream of its own */
-void mock_stream_end(taut_place p);
+taut_place mock_place(void);  /* the device, with its default stream (NULL) */
+taut_place mock_stream(void); /* with a stream of its own */
+void       mock_stream_end(taut_place p);
 
-void mock_capture(taut_place p);  /* its stream is being captured from now on; the default stream: none is */
+void mock_capture(taut_place p); /* its stream is being captured from now on; the default stream: none is */
 
 /* Work of other doubles, on the stream's thread; and an address as that thread sees it, NULL: not the device's. */
 typedef taut_status (*mock_task)(void *arg);

@@ -5,7 +5,9 @@
 typedef enum pass { INPUT, OUTPUT, SCRUB, NORM2, ADD, SCALE, CONVERT, RESIDUAL, ADMIT, JOIN, SPLIT, PICK } pass;
 static const taut_place host = {0};
 
-typedef struct picked { size_t n, elems; } picked;
+typedef struct picked {
+    size_t n, elems;
+} picked;
 
 /* a: what is written; b, c: read; d: numbers */
 static taut_status run_pass(mock_work *w)
@@ -17,7 +19,8 @@ static taut_status run_pass(mock_work *w)
     taut_tensor         *t = w->byte == PICK ? NULL : w->data;
     const picked        *k = w->data;
     if (t) t->scale = mock_reach(t->scale, &bad);
-    if (bad) return taut__fail(TAUT_E_DEVICE, "mock device: pass %d over floats: an address that is not its own", w->byte);
+    if (bad)
+        return taut__fail(TAUT_E_DEVICE, "mock device: pass %d over floats: an address that is not its own", w->byte);
     switch ((pass)w->byte) {
     case INPUT: return v->input(host, a, c, w->number, (taut_dtype)w->kind, b, w->n, w->kind2);
     case OUTPUT: return v->output(host, b, a, w->n);
@@ -44,13 +47,22 @@ static taut_status give(taut_place p, pass what, mock_work w)
 }
 #define MUTABLE(x) (void *)(uintptr_t)(x)
 
-static taut_status mock_input(taut_place p, float *r, float *u, float momentum, taut_dtype dtype, const void *g, size_t n, bool fresh)
+static taut_status mock_input(taut_place p, float *r, float *u, float momentum, taut_dtype dtype, const void *g,
+                              size_t n, bool fresh)
 {
-    return give(p, INPUT, (mock_work){.a = r, .c = u, .number = momentum, .kind = (int)dtype, .b = g, .n = n, .kind2 = fresh});
+    return give(p, INPUT,
+                (mock_work){.a = r, .c = u, .number = momentum, .kind = (int)dtype, .b = g, .n = n, .kind2 = fresh});
 }
-static taut_status mock_output(taut_place p, const float *r, float *u, size_t n) { return give(p, OUTPUT, (mock_work){.a = u, .b = r, .n = n}); }
-static taut_status mock_scrub(taut_place p, float *x, size_t n, uint64_t *found) { return give(p, SCRUB, (mock_work){.a = x, .n = n, .d = found}); }
-static taut_status mock_norm2(taut_place p, const taut_tensor *t, const float *e, size_t first, size_t n, taut_norm2 *out, uint32_t *flags)
+static taut_status mock_output(taut_place p, const float *r, float *u, size_t n)
+{
+    return give(p, OUTPUT, (mock_work){.a = u, .b = r, .n = n});
+}
+static taut_status mock_scrub(taut_place p, float *x, size_t n, uint64_t *found)
+{
+    return give(p, SCRUB, (mock_work){.a = x, .n = n, .d = found});
+}
+static taut_status mock_norm2(taut_place p, const taut_tensor *t, const float *e, size_t first, size_t n,
+                              taut_norm2 *out, uint32_t *flags)
 {
     taut_tensor *copy = malloc(sizeof *copy);
     mock_ensure(copy != NULL, "out of memory");
@@ -63,7 +75,10 @@ static taut_status mock_add(taut_place p, float *acc, taut_dtype dtype, const vo
 {
     return give(p, ADD, (mock_work){.a = acc, .kind = (int)dtype, .b = x, .n = n});
 }
-static taut_status mock_scale(taut_place p, float *x, float factor, size_t n) { return give(p, SCALE, (mock_work){.a = x, .number = factor, .n = n}); }
+static taut_status mock_scale(taut_place p, float *x, float factor, size_t n)
+{
+    return give(p, SCALE, (mock_work){.a = x, .number = factor, .n = n});
+}
 static taut_status mock_convert(taut_place p, void *dst, taut_dtype to, const void *src, taut_dtype from, size_t n)
 {
     return give(p, CONVERT, (mock_work){.a = dst, .kind = (int)to, .b = src, .kind2 = (int)from, .n = n});
@@ -73,17 +88,26 @@ static taut_status mock_residual(taut_place p, float *err, const float *x, const
     return give(p, RESIDUAL, (mock_work){.a = err, .b = x, .c = MUTABLE(y), .n = n});
 }
 
-static taut_status mock_admit(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room, taut__admitted *out, taut_outcome *sum)
+static taut_status mock_admit(taut_place p, const uint8_t *slots, size_t stride, size_t n, size_t room,
+                              taut__admitted *out, taut_outcome *sum)
 {
     return give(p, ADMIT, (mock_work){.a = out, .b = slots, .count = stride, .kind = (int)n, .n = room, .d = sum});
 }
-static taut_status mock_pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at, size_t picks, size_t elems, size_t first,
-                             size_t n, float factor)
+static taut_status mock_pick(taut_place p, float *dst, taut_dtype dtype, const void *src, const uint64_t *at,
+                             size_t picks, size_t elems, size_t first, size_t n, float factor)
 {
     picked *k = malloc(sizeof *k);
     mock_ensure(k != NULL, "out of memory");
     *k = (picked){n, elems};
-    taut_status s = give(p, PICK, (mock_work){.a = dst, .kind = (int)dtype, .b = src, .c = MUTABLE(at), .n = picks, .count = first, .number = factor, .data = k});
+    taut_status s = give(p, PICK,
+                         (mock_work){.a = dst,
+                                     .kind = (int)dtype,
+                                     .b = src,
+                                     .c = MUTABLE(at),
+                                     .n = picks,
+                                     .count = first,
+                                     .number = factor,
+                                     .data = k});
     if (s != TAUT_OK) free(k);
     return s;
 }
@@ -91,12 +115,23 @@ static taut_status mock_join(taut_place p, uint32_t *words, const int32_t *codes
 {
     return give(p, JOIN, (mock_work){.a = words, .b = codes, .n = n, .kind = (int)per, .count = bias});
 }
-static taut_status mock_split(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per, uint32_t bias)
+static taut_status mock_split(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per,
+                              uint32_t bias)
 {
     return give(p, SPLIT, (mock_work){.a = codes, .b = words, .n = n, .kind = (int)per, .count = bias});
 }
 
 const taut__vectors mock_vectors = {
-    .input = mock_input, .output = mock_output, .scrub = mock_scrub, .norm2 = mock_norm2, .add = mock_add, .scale = mock_scale,
-    .convert = mock_convert, .residual = mock_residual, .admit = mock_admit, .pick = mock_pick, .field_join = mock_join, .field_split = mock_split,
+    .input = mock_input,
+    .output = mock_output,
+    .scrub = mock_scrub,
+    .norm2 = mock_norm2,
+    .add = mock_add,
+    .scale = mock_scale,
+    .convert = mock_convert,
+    .residual = mock_residual,
+    .admit = mock_admit,
+    .pick = mock_pick,
+    .field_join = mock_join,
+    .field_split = mock_split,
 };

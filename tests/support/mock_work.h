@@ -20,11 +20,12 @@ typedef struct mock_work {
     void        *c, *d;
 } mock_work;
 
-void  mock_ensure(bool ok, const char *what);      /* or the process ends */
-void *mock_reach(const void *p, bool *bad);        /* the address for the device; one that it cannot reach is counted, and *bad set */
-bool  mock_fails(mock_call call);                  /* now, on demand */
+void  mock_ensure(bool ok, const char *what); /* or the process ends */
+void *mock_reach(const void *p,
+                 bool       *bad);      /* the address for the device; one that it cannot reach is counted, and *bad set */
+bool  mock_fails(mock_call call); /* now, on demand */
 void  mock_enqueue_work(taut_place p, mock_work w); /* a copy of w */
-#define MOCK_FAIL_IF(call, status, what) \
+#define MOCK_FAIL_IF(call, status, what)                                                                               \
     if (mock_fails(call)) return taut__fail(status, "mock device: %s fails on demand", what)
 
 extern const taut__vectors mock_vectors; /* mock_vectors.c */

@@ -143,13 +143,14 @@ static void cell_forward(const model *m, cell *now, const cell *before)
 }
 
 /* dh, dc: of this cell's outputs; become those of the one before. */
-static void cell_backward(const model *m, const cell *now, const cell *before, float *const *g, size_t token, float *dh, float *dc)
+static void cell_backward(const model *m, const cell *now, const cell *before, float *const *g, size_t token, float *dh,
+                          float *dc)
 {
     float d[4 * CELL], dx[WIDTH] = {0};
     for (size_t i = 0; i < CELL; i++) {
         const float *a = now->gate;
-        float        in = a[i], forget = a[CELL + i], out = a[2 * CELL + i], new = a[3 * CELL + i], th = tanhf(now->c[i]);
-        float        c = dc[i] + dh[i] * out * (1 - th * th);
+        float in = a[i], forget = a[CELL + i], out = a[2 * CELL + i], new = a[3 * CELL + i], th = tanhf(now->c[i]);
+        float c = dc[i] + dh[i] * out * (1 - th * th);
         d[i] = c * new *in *(1 - in);
         d[CELL + i] = before ? c * before->c[i] * forget * (1 - forget) : 0;
         d[2 * CELL + i] = dh[i] * th * out * (1 - out);
@@ -168,7 +169,8 @@ static void draw_tokens(uint64_t seed, size_t token[LENGTH + 1])
     token[0] = (size_t)(VOCAB * 8 * pow(uniform(seed, 0), 3));
     for (size_t t = 1; t <= LENGTH; t++) {
         double u = uniform(seed, t);
-        token[t] = u < 0.7 ? (token[t - 1] * 5 + 7) % (VOCAB * 8) : (size_t)(VOCAB * 8 * pow(uniform(seed, 100 + t), 3));
+        token[t] =
+            u < 0.7 ? (token[t - 1] * 5 + 7) % (VOCAB * 8) : (size_t)(VOCAB * 8 * pow(uniform(seed, 100 + t), 3));
     }
 }
 

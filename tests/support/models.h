@@ -10,12 +10,13 @@ enum { MODEL_LAYERS = 6 };
 typedef struct model model;
 
 typedef struct model_config {
-    const char *kind; /* "mlp": three matrices and their biases, a teacher's labels; "lstm": a recurrent cell, predicts the next token */
-    bool        adam; /* else SGD */
-    double      rate;
-    int         batch; /* samples per rank and step */
-    int         ranks;
-    uint64_t    seed;  /* of parameters and data */
+    const char      *
+        kind; /* "mlp": three matrices and their biases, a teacher's labels; "lstm": a recurrent cell, predicts the next token */
+    bool     adam; /* else SGD */
+    double   rate;
+    int      batch; /* samples per rank and step */
+    int      ranks;
+    uint64_t seed; /* of parameters and data */
 } model_config;
 
 model             *model_create(const model_config *c);

@@ -24,13 +24,13 @@ typedef struct hub { /* one per unique id; shared by the ranks */
 } hub;
 
 struct ncclComm {
-    hub        *hub;
-    int         rank, polls;
-    uint64_t    seq; /* operations, so far */
-    bool        aborted;
-    int         error;
-    char        why[160];
-    struct group *held, **held_last; /* lazy: not yet given to their streams */
+    hub             *hub;
+    int              rank, polls;
+    uint64_t         seq; /* operations, so far */
+    bool             aborted;
+    int              error;
+    char             why[160];
+    struct group    *held, **held_last; /* lazy: not yet given to their streams */
     struct ncclComm *next;
 };
 
@@ -44,22 +44,22 @@ typedef struct op {
 } op;
 
 typedef struct group {
-    struct group      *next;
-    struct ncclComm   *comm;
+    struct group       *next;
+    struct ncclComm    *comm;
     struct CUstream_st *stream;
-    uint64_t           seq;
-    nccl_fault         fault;
-    int                n;
-    op                 ops[MOST_OPS];
+    uint64_t            seq;
+    nccl_fault          fault;
+    int                 n;
+    op                  ops[MOST_OPS];
 } group;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t  moved = PTHREAD_COND_INITIALIZER;
-static hub            *hubs[MOST_HUBS];
-static struct ncclComm *comms; /* all that were made: a task may look at one that is gone */
-static _Atomic int     delay_us, lazy_polls, version_code, left, operations;
-static int             fault_rank, fault_nth;
-static nccl_fault      fault_kind;
+static pthread_mutex_t      lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t       moved = PTHREAD_COND_INITIALIZER;
+static hub                 *hubs[MOST_HUBS];
+static struct ncclComm     *comms; /* all that were made: a task may look at one that is gone */
+static _Atomic int          delay_us, lazy_polls, version_code, left, operations;
+static int                  fault_rank, fault_nth;
+static nccl_fault           fault_kind;
 static _Thread_local int    depth;
 static _Thread_local group *open_group;
 
@@ -94,8 +94,10 @@ static message *take(struct ncclComm *c, int from, uint64_t seq, size_t bytes)
     *at = m->next;
     if (m->seq == seq && m->bytes == bytes) return m;
     char text[160];
-    snprintf(text, sizeof text, "rank %d is in its operation %d and expects %d bytes of rank %d, which is in its operation %d and sends %d", c->rank, (int)seq,
-             (int)bytes, from, (int)m->seq, (int)m->bytes);
+    snprintf(
+        text, sizeof text,
+        "rank %d is in its operation %d and expects %d bytes of rank %d, which is in its operation %d and sends %d",
+        c->rank, (int)seq, (int)bytes, from, (int)m->seq, (int)m->bytes);
     give_error(c, INVALID_ARGUMENT, text);
     free(m);
     return NULL;
@@ -104,7 +106,8 @@ static message *take(struct ncclComm *c, int from, uint64_t seq, size_t bytes)
 static void add(int type, void *acc, const void *x, size_t bytes)
 {
     for (size_t i = 0; i < bytes / 4 && type == TAUT__NCCL_F32; i++) ((float *)acc)[i] += ((const float *)x)[i];
-    for (size_t i = 0; i < bytes / 4 && (type == TAUT__NCCL_I32 || type == TAUT__NCCL_U32); i++) ((uint32_t *)acc)[i] += ((const uint32_t *)x)[i];
+    for (size_t i = 0; i < bytes / 4 && (type == TAUT__NCCL_I32 || type == TAUT__NCCL_U32); i++)
+        ((uint32_t *)acc)[i] += ((const uint32_t *)x)[i];
     for (size_t i = 0; i < bytes / 8 && type == TAUT__NCCL_F64; i++) ((double *)acc)[i] += ((const double *)x)[i];
 }
 
@@ -156,7 +159,8 @@ static void run_locked(group *g)
         wait_for_abort(c);
         return;
     }
-    int first = g->n > 1 ? rand() % g->n : 0; /* in whatever order; messages between two ranks keep theirs where there is one each */
+    int first = g->n > 1 ? rand() % g->n
+                         : 0; /* in whatever order; messages between two ranks keep theirs where there is one each */
     for (int i = 0; i < g->n; i++) post(g, &g->ops[(first + i) % g->n]);
     for (int i = 0; i < g->n && good; i++) good = finish(g, &g->ops[i]);
     if (!good) wait_for_abort(c); /* as a kernel does */
@@ -189,7 +193,8 @@ static int submit(group *g)
     struct ncclComm *c = g->comm;
     atomic_fetch_add(&operations, 1);
     g->seq = c->seq++;
-    if (fault_kind != NCCL_FINE && c->rank == fault_rank && --fault_nth == 0) g->fault = fault_kind, fault_kind = NCCL_FINE;
+    if (fault_kind != NCCL_FINE && c->rank == fault_rank && --fault_nth == 0)
+        g->fault = fault_kind, fault_kind = NCCL_FINE;
     if (g->fault == NCCL_REFUSES || c->aborted || c->error) {
         bool refused = g->fault == NCCL_REFUSES;
         free(g);
@@ -213,7 +218,8 @@ static int add_op(struct ncclComm *c, struct CUstream_st *stream, op o)
         open_group = calloc(1, sizeof *open_group);
         open_group->comm = c, open_group->stream = stream;
     }
-    if (open_group->comm != c || open_group->stream != stream || open_group->n == MOST_OPS) return INVALID_ARGUMENT; /* enough for ours */
+    if (open_group->comm != c || open_group->stream != stream || open_group->n == MOST_OPS)
+        return INVALID_ARGUMENT; /* enough for ours */
     open_group->ops[open_group->n++] = o;
     if (!alone) return TAUT__NCCL_OK;
     group *g = open_group;
@@ -241,7 +247,13 @@ static int group_end(void)
     return r;
 }
 
-static size_t width(int type) { return type == TAUT__NCCL_I8 ? 1 : type == TAUT__NCCL_F64 ? 8 : type == TAUT__NCCL_F16 || type == TAUT__NCCL_BF16 ? 2 : 4; }
+static size_t width(int type)
+{
+    return type == TAUT__NCCL_I8                               ? 1
+           : type == TAUT__NCCL_F64                            ? 8
+           : type == TAUT__NCCL_F16 || type == TAUT__NCCL_BF16 ? 2
+                                                               : 4;
+}
 
 static int call_send(const void *buf, size_t n, int type, int peer, taut__nccl_comm c, struct CUstream_st *s)
 {
@@ -251,10 +263,13 @@ static int call_recv(void *buf, size_t n, int type, int peer, taut__nccl_comm c,
 {
     return add_op(c, s, (op){.kind = RECV, .peer = peer, .to = buf, .bytes = n * width(type)});
 }
-static int call_reduce(const void *from, void *to, size_t n, int type, int combine, taut__nccl_comm c, struct CUstream_st *s)
+static int call_reduce(const void *from, void *to, size_t n, int type, int combine, taut__nccl_comm c,
+                       struct CUstream_st *s)
 {
-    if ((combine != TAUT__NCCL_SUM && (combine != TAUT__NCCL_AVG || type != TAUT__NCCL_F32)) || type == TAUT__NCCL_I8) return INVALID_ARGUMENT;
-    return add_op(c, s, (op){.kind = REDUCE, .type = type, .combine = combine, .from = from, .to = to, .bytes = n * width(type)});
+    if ((combine != TAUT__NCCL_SUM && (combine != TAUT__NCCL_AVG || type != TAUT__NCCL_F32)) || type == TAUT__NCCL_I8)
+        return INVALID_ARGUMENT;
+    return add_op(
+        c, s, (op){.kind = REDUCE, .type = type, .combine = combine, .from = from, .to = to, .bytes = n * width(type)});
 }
 static int call_gather(const void *from, void *to, size_t n, int type, taut__nccl_comm c, struct CUstream_st *s)
 {
@@ -265,10 +280,13 @@ static int call_alltoall(const void *from, void *to, size_t n, int type, taut__n
     return add_op(c, s, (op){.kind = ALLTOALL, .from = from, .to = to, .bytes = n * width(type)});
 }
 
-static int call_version(int *v) { return *v = atomic_load(&version_code), TAUT__NCCL_OK; }
+static int         call_version(int *v) { return *v = atomic_load(&version_code), TAUT__NCCL_OK; }
 static const char *call_error_text(int r)
 {
-    return r == SYSTEM_ERROR ? "unhandled system error" : r == INVALID_ARGUMENT ? "invalid argument" : r == REMOTE_ERROR ? "remote process exited or there was a network error" : "unknown";
+    return r == SYSTEM_ERROR       ? "unhandled system error"
+           : r == INVALID_ARGUMENT ? "invalid argument"
+           : r == REMOTE_ERROR     ? "remote process exited or there was a network error"
+                                   : "unknown";
 }
 static const char *call_last_error(taut__nccl_comm c) { return c ? c->why : ""; }
 
@@ -294,7 +312,9 @@ static hub *hub_of(const char *id, int ranks)
 
 static int call_init(taut__nccl_comm *out, int ranks, taut__nccl_id id, int rank, taut__nccl_config *config)
 {
-    if (config->size < sizeof *config || config->version < 21400 || config->blocking != 0 || ranks > MOST_RANKS || rank >= ranks) return INVALID_ARGUMENT;
+    if (config->size < sizeof *config || config->version < 21400 || config->blocking != 0 || ranks > MOST_RANKS ||
+        rank >= ranks)
+        return INVALID_ARGUMENT;
     struct ncclComm *c = calloc(1, sizeof *c);
     pthread_mutex_lock(&lock);
     c->hub = hub_of(id.bytes, ranks);
@@ -339,9 +359,23 @@ static int call_rank(taut__nccl_comm c, int *n) { return *n = c->rank, TAUT__NCC
 static int call_device(taut__nccl_comm c, int *n) { return (void)c, *n = mock_place().device, TAUT__NCCL_OK; }
 
 static taut__nccl table = {
-    .version = call_version, .error_text = call_error_text, .last_error = call_last_error, .unique_id = call_unique_id, .init = call_init,
-    .destroy = call_abort, .abort = call_abort, .async_error = call_async_error, .count = call_count, .device = call_device, .rank = call_rank,
-    .group_start = group_start, .group_end = group_end, .send = call_send, .recv = call_recv, .all_reduce = call_reduce, .all_gather = call_gather,
+    .version = call_version,
+    .error_text = call_error_text,
+    .last_error = call_last_error,
+    .unique_id = call_unique_id,
+    .init = call_init,
+    .destroy = call_abort,
+    .abort = call_abort,
+    .async_error = call_async_error,
+    .count = call_count,
+    .device = call_device,
+    .rank = call_rank,
+    .group_start = group_start,
+    .group_end = group_end,
+    .send = call_send,
+    .recv = call_recv,
+    .all_reduce = call_reduce,
+    .all_gather = call_gather,
     .all_to_all = call_alltoall,
 };
 
@@ -390,6 +424,6 @@ void nccl_double_version(int code)
     atomic_store(&version_code, code);
     table.all_to_all = code >= 22800 ? call_alltoall : NULL;
 }
-int nccl_double_left(void) { return atomic_load(&left); }
-int nccl_double_operations(void) { return atomic_load(&operations); }
+int               nccl_double_left(void) { return atomic_load(&left); }
+int               nccl_double_operations(void) { return atomic_load(&operations); }
 const taut__nccl *nccl_double_table(void) { return &table; }

@@ -17,12 +17,13 @@ typedef enum nccl_fault {
 
 void nccl_double_open(void);  /* taut__nccl_get() answers it from now on */
 void nccl_double_close(void); /* communicators that are left are counted by nccl_double_left() */
-void nccl_double_fault(nccl_fault what, int rank, int nth); /* the nth operation (group or collective) of that rank from now on; once */
-void nccl_double_delay(int us);      /* each operation waits up to so long, at random */
-void nccl_double_lazy(int polls);    /* calls answer "in progress", and are taken after so many polls; 0: at once */
-void nccl_double_version(int code);  /* before 22800: no ncclAlltoAll */
+void nccl_double_fault(nccl_fault what, int rank,
+                       int nth);    /* the nth operation (group or collective) of that rank from now on; once */
+void nccl_double_delay(int us);     /* each operation waits up to so long, at random */
+void nccl_double_lazy(int polls);   /* calls answer "in progress", and are taken after so many polls; 0: at once */
+void nccl_double_version(int code); /* before 22800: no ncclAlltoAll */
 int  nccl_double_left(void);
-int  nccl_double_operations(void);   /* of all ranks, so far */
+int  nccl_double_operations(void); /* of all ranks, so far */
 const taut__nccl *nccl_double_table(void);
 
 #endif

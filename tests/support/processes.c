@@ -66,5 +66,6 @@ process *processes_run(int size, const taut_config *cfg, process_body body, void
 void processes_ok(const process *p, int size)
 {
     for (int r = 0; r < size; r++)
-        ck_assert_msg(p[r].status == TAUT_OK, "rank %d of %d: %s: %s (process ended with %x)", r, size, taut_status_name(p[r].status), p[r].error, (unsigned)p[r].wait);
+        ck_assert_msg(p[r].status == TAUT_OK, "rank %d of %d: %s: %s (process ended with %x)", r, size,
+                      taut_status_name(p[r].status), p[r].error, (unsigned)p[r].wait);
 }

@@ -43,7 +43,8 @@ void ranks_ok(int size, const taut_config *cfg, ranks_body body, void *arg)
     ranks_ctx *ctx = calloc((size_t)size, sizeof *ctx);
     ranks_run(size, cfg, body, arg, ctx);
     for (int r = 0; r < size; r++)
-        ck_assert_msg(ctx[r].status == TAUT_OK, "rank %d of %d: %s: %s", r, size, taut_status_name(ctx[r].status), ctx[r].error);
+        ck_assert_msg(ctx[r].status == TAUT_OK, "rank %d of %d: %s: %s", r, size, taut_status_name(ctx[r].status),
+                      ctx[r].error);
     free(ctx);
 }
 
@@ -59,8 +60,9 @@ taut_status ranks_same(taut_comm *comm, const void *p, size_t bytes)
 
 float ranks_value(int rank, size_t i, int step)
 {
-    uint32_t h = taut__random32(taut__rng_of(17, (uint64_t)(uint32_t)rank << 32), (uint32_t)((i + 7 * (size_t)step) % 10007));
-    float    v = (float)((double)h / 2147483648.0 - 1.0);
+    uint32_t h =
+        taut__random32(taut__rng_of(17, (uint64_t)(uint32_t)rank << 32), (uint32_t)((i + 7 * (size_t)step) % 10007));
+    float v = (float)((double)h / 2147483648.0 - 1.0);
     return i % 97 == 5 ? 10 * v : v;
 }
 

@@ -5,9 +5,9 @@
 #include "comm/core/communicator.h"
 
 typedef struct ranks_ctx {
-    taut_comm *comm;
-    int        rank, size;
-    void      *arg;
+    taut_comm  *comm;
+    int         rank, size;
+    void       *arg;
     taut_status status; /* what the body returned */
     char        error[512];
 } ranks_ctx;
@@ -24,9 +24,9 @@ void ranks_ok(int size, const taut_config *cfg, ranks_body body, void *arg);
 taut_status ranks_same(taut_comm *comm, const void *p, size_t bytes);
 
 /* In a body: fail this rank, with the line and what was expected. */
-#define NEED(cond)                                                                                            \
-    do {                                                                                                      \
-        if (!(cond)) return taut__fail(TAUT_E_INVALID, "line %d: %s", __LINE__, #cond);                       \
+#define NEED(cond)                                                                                                     \
+    do {                                                                                                               \
+        if (!(cond)) return taut__fail(TAUT_E_INVALID, "line %d: %s", __LINE__, #cond);                                \
     } while (0)
 
 /* Element i of a rank's gradient in a step: of prime period, between -1 and 1, some ten times as large. */

@@ -8,19 +8,20 @@ enum { SCENE_STEPS = 400 };
 
 typedef struct scene {
     model_config model;
-    const char  *budget, *metric, *feedback, *reference; /* reference: the spec of a like: budget, computed beside; or NULL */
-    int          steps;
+    const char  *budget, *metric, *feedback,
+        *reference; /* reference: the spec of a like: budget, computed beside; or NULL */
+    int steps;
 } scene;
 
 typedef struct scene_result { /* of planned steps */
     int    planned;
-    int    over;           /* truly over the budget */
-    int    unseen;         /* of them, neither counted nor inside the interval that was reported */
+    int    over;                 /* truly over the budget */
+    int    unseen;               /* of them, neither counted nor inside the interval that was reported */
     int    inside, below, above; /* the true error is inside the reported interval; below it; above it */
-    double used;           /* sum over steps of true error over budget */
-    double first, worst;   /* that, of the first one; the largest */
-    double ratio;          /* median of reported over true */
-    double control, bits;  /* statistics and samples over 2 bits per element, mean; bits per element, all in all */
+    double used;                 /* sum over steps of true error over budget */
+    double first, worst;         /* that, of the first one; the largest */
+    double ratio;                /* median of reported over true */
+    double control, bits; /* statistics and samples over 2 bits per element, mean; bits per element, all in all */
     int    plans;
 } scene_result;
 

@@ -14,7 +14,9 @@
 #include <unistd.h>
 
 /* ---- random text ---- */
-typedef struct dice { uint64_t state; } dice;
+typedef struct dice {
+    uint64_t state;
+} dice;
 static inline uint64_t roll(dice *d, uint64_t n) { return (d->state = taut__mix64(d->state)) % n; }
 static inline double   chance(dice *d) { return (double)(roll(d, 1 << 30)) / (1 << 30); }
 
@@ -36,8 +38,8 @@ static inline unsigned zipf(dice *d)
 static inline size_t put_word(char *to, unsigned word) /* its spelling: two to seven letters */
 {
     static const char vowel[] = "aeiou", rest[] = "bcdfghklmnprst";
-    uint64_t h = taut__mix64(word + 77);
-    size_t   n = 2 + h % 6;
+    uint64_t          h = taut__mix64(word + 77);
+    size_t            n = 2 + h % 6;
     for (size_t i = 0; i < n; i++, h = taut__mix64(h)) to[i] = i % 2 ? vowel[h % 5] : rest[h % 14];
     return n;
 }
@@ -92,7 +94,7 @@ static inline void free_texts(texts *t)
 }
 
 /* ---- shards ---- */
-static char test_folder[] = "/tmp/taut-select-XXXXXX";
+static char               test_folder[] = "/tmp/taut-select-XXXXXX";
 static inline const char *in_folder(const char *name)
 {
     static __thread char path[4][128];
@@ -113,7 +115,8 @@ static inline taut_field field_named(const char *name, const char *codec, taut_k
 /* Texts from..to-1 as field "text", and their marks as field "label". */
 static inline taut_shard *write_texts(const char *name, const texts *t, size_t from, size_t to)
 {
-    taut_field          f[2] = {field_named("text", "zstd:1", TAUT_KIND_BYTES, TAUT_U8), field_named("label", "raw", TAUT_KIND_LABEL, TAUT_U8)};
+    taut_field          f[2] = {field_named("text", "zstd:1", TAUT_KIND_BYTES, TAUT_U8),
+                                field_named("label", "raw", TAUT_KIND_LABEL, TAUT_U8)};
     taut_writer_options o = TAUT_WRITER_INIT;
     taut_writer        *w;
     taut_shard         *s;
@@ -132,10 +135,10 @@ static inline taut_shard *write_texts(const char *name, const texts *t, size_t f
 
 /* ---- plans ---- */
 typedef struct told { /* what a plan's stages said */
-    char    warning[512], criterion[128];
-    double  chosen, random, *score;
-    size_t  scores;
-    int     warnings;
+    char   warning[512], criterion[128];
+    double chosen, random, *score;
+    size_t scores;
+    int    warnings;
 } told;
 static inline void hear_warning(void *ctx, const char *text)
 {
@@ -166,8 +169,11 @@ typedef struct crowd {
     taut_status       status[16];
     char              text[16][512];
 } crowd;
-typedef struct member_of { crowd *c; uint32_t rank; } member_of;
-static inline void meet(crowd *c) { pthread_barrier_wait(&c->barrier); }
+typedef struct member_of {
+    crowd   *c;
+    uint32_t rank;
+} member_of;
+static inline void        meet(crowd *c) { pthread_barrier_wait(&c->barrier); }
 static inline taut_status crowd_sum(void *ctx, uint64_t *x, size_t n)
 {
     member_of *m = ctx;
@@ -211,15 +217,15 @@ static inline taut_status crowd_agree(void *ctx, taut_status mine, char *text, s
 }
 
 typedef struct planning {
-    crowd                       *c;
-    uint32_t                     rank;
-    const char                  *rule;
-    size_t                       n;
-    const taut_shard *const     *shard;
-    taut_data_plan_options       o;
-    taut_status                  status;
-    char                         error[512];
-    taut_data_plan              *plan;
+    crowd                   *c;
+    uint32_t                 rank;
+    const char              *rule;
+    size_t                   n;
+    const taut_shard *const *shard;
+    taut_data_plan_options   o;
+    taut_status              status;
+    char                     error[512];
+    taut_data_plan          *plan;
 } planning;
 static inline void *plan_rank(void *arg)
 {
@@ -232,8 +238,8 @@ static inline void *plan_rank(void *arg)
     return NULL;
 }
 /* The plan of `ranks` ranks, all of which make the same. On failure NULL, with the text, the same status on all. */
-static inline taut_data_plan *plan_by(uint32_t ranks, const char *rule, size_t n, taut_shard *const *shard, const taut_data_plan_options *o, taut_status *status,
-                                      char error[512])
+static inline taut_data_plan *plan_by(uint32_t ranks, const char *rule, size_t n, taut_shard *const *shard,
+                                      const taut_data_plan_options *o, taut_status *status, char error[512])
 {
     crowd               c = {.ranks = ranks};
     planning            p[16];
@@ -259,7 +265,8 @@ static inline taut_data_plan *plan_by(uint32_t ranks, const char *rule, size_t n
     return p[0].plan;
 }
 /* The inside of a plan made by so many ranks; must succeed. */
-static inline taut__plan plan_inside(uint32_t ranks, const char *rule, size_t n, taut_shard *const *shard, const taut_data_plan_options *o)
+static inline taut__plan plan_inside(uint32_t ranks, const char *rule, size_t n, taut_shard *const *shard,
+                                     const taut_data_plan_options *o)
 {
     char            error[512];
     taut_status     status;
@@ -277,13 +284,15 @@ static inline taut_data_plan_options listening(told *t)
     o.warn = hear_warning, o.stage = hear_stage, o.warn_ctx = o.stage_ctx = t;
     return o;
 }
-static inline void must_fail(uint32_t ranks, const char *rule, size_t n, taut_shard *const *shard, const taut_data_plan_options *o, taut_status want, const char *says)
+static inline void must_fail(uint32_t ranks, const char *rule, size_t n, taut_shard *const *shard,
+                             const taut_data_plan_options *o, taut_status want, const char *says)
 {
     char            error[512];
     taut_status     status;
     taut_data_plan *p = plan_by(ranks, rule, n, shard, o, &status, error);
     ck_assert_ptr_null(p);
-    ck_assert_msg(status == want && strstr(error, says), "%s: %s, %s; wanted: %s", rule, taut_status_name(status), error, says);
+    ck_assert_msg(status == want && strstr(error, says), "%s: %s, %s; wanted: %s", rule, taut_status_name(status),
+                  error, says);
 }
 
 static inline void make_folder(void) { ck_assert_ptr_nonnull(mkdtemp(test_folder)); }

@@ -120,7 +120,8 @@ static void refer(bench *b, int rank, int step)
         b->reference[rank][l] = 0;
         size_t len, shape[2] = {t->shape[l].rows, t->shape[l].cols};
         if (t->shape[l].rows == 1 || b->n[l] < 1024) continue; /* uncompressed either way */
-        if (taut_encode(t->reference, 2, shape, b->g[rank][l], (uint64_t)(step * 64 + rank), b->frame[rank], b->frame_bytes, &len) != TAUT_OK ||
+        if (taut_encode(t->reference, 2, shape, b->g[rank][l], (uint64_t)(step * 64 + rank), b->frame[rank],
+                        b->frame_bytes, &len) != TAUT_OK ||
             taut_decode(b->frame[rank], len, b->back[rank], b->n[l]) != TAUT_OK)
             abort();
         for (size_t i = 0; i < b->n[l]; i++) {
@@ -153,7 +154,8 @@ static taut_status register_all(bench *b, int rank, taut_layer **layer)
     for (int l = 0; l < t->layers && s == TAUT_OK; l++) {
         size_t shape[2] = {t->shape[l].rows, t->shape[l].cols};
         bool   flat = shape[0] == 1;
-        s = taut_layer_register(b->comm[rank], t->shape[l].name, TAUT_F32, flat ? 1 : 2, flat ? shape + 1 : shape, &layer[l]);
+        s = taut_layer_register(b->comm[rank], t->shape[l].name, TAUT_F32, flat ? 1 : 2, flat ? shape + 1 : shape,
+                                &layer[l]);
         if (s == TAUT_OK && t->codec && !flat) s = taut_layer_codec(layer[l], t->codec);
     }
     return s;
@@ -196,9 +198,12 @@ static void allocate(bench *b)
         b->left[l] = calloc(n, sizeof(double));
         for (int r = 0; r < t->ranks; r++) b->g[r][l] = calloc(n, sizeof(float)), b->y[r][l] = calloc(n, sizeof(float));
         size_t shape[2] = {t->shape[l].rows, t->shape[l].cols};
-        if (t->reference && shape[0] > 1 && taut_encode_bound(t->reference, 2, shape, &bytes) == TAUT_OK && bytes > b->frame_bytes) b->frame_bytes = bytes;
+        if (t->reference && shape[0] > 1 && taut_encode_bound(t->reference, 2, shape, &bytes) == TAUT_OK &&
+            bytes > b->frame_bytes)
+            b->frame_bytes = bytes;
     }
-    for (int r = 0; r < t->ranks && t->reference; r++) b->frame[r] = malloc(b->frame_bytes), b->back[r] = calloc(most, sizeof(float));
+    for (int r = 0; r < t->ranks && t->reference; r++)
+        b->frame[r] = malloc(b->frame_bytes), b->back[r] = calloc(most, sizeof(float));
 }
 
 static void release(bench *b)

@@ -17,31 +17,32 @@ typedef struct truth_shape {
 } truth_shape;
 
 typedef struct truth_step { /* what a step was: the truth, and what rank 0's statistics said */
-    double          error, norm;                 /* squared, plain, all layers */
-    double          layer_error[TRUTH_LAYERS], layer_norm[TRUTH_LAYERS];
-    double          rel, rel_metric;             /* relative: plain; in cfg's metric */
-    double          reference;                   /* of the reference, if any: sum over ranks of its squared errors, relative, in cfg's metric; not optimizer */
-    bool            counted, planned;            /* budget_violations grew; a plan was in force during the step */
+    double error, norm;     /* squared, plain, all layers */
+    double layer_error[TRUTH_LAYERS], layer_norm[TRUTH_LAYERS];
+    double rel, rel_metric; /* relative: plain; in cfg's metric */
+    double
+                    reference; /* of the reference, if any: sum over ranks of its squared errors, relative, in cfg's metric; not optimizer */
+    bool            counted, planned; /* budget_violations grew; a plan was in force during the step */
     taut_comm_stats stats;
-    uint64_t        bytes_sent, bytes_control;   /* in this step, by rank 0; of them, statistics and samples */
-    double          elements;                    /* of layers that are not one-dimensional */
+    uint64_t        bytes_sent, bytes_control; /* in this step, by rank 0; of them, statistics and samples */
+    double          elements;                  /* of layers that are not one-dimensional */
 } truth_step;
 
 typedef struct truth {
     int                ranks, layers, steps;
     const truth_shape *shape;
     taut_config        cfg;
-    const char        *codec;      /* of every layer; NULL: cfg's */
+    const char        *codec; /* of every layer; NULL: cfg's */
     /* rank's gradient of a layer in a step. After step_done of the step before. */
     void (*gradient)(struct truth *t, int rank, int step, int layer, float *g);
     /* (optional) scale of a layer for the coming step, NULL: none; one per element */
     const float *(*scale)(struct truth *t, int step, int layer);
     /* (optional) once per step, between steps: the means over ranks, all layers, for an optimizer */
     void (*step_done)(struct truth *t, int step, float *const *mean);
-    const char *reference;         /* (optional) spec whose error on the same gradients is computed too; without feedback */
-    void *model;                   /* the caller's */
+    const char *reference; /* (optional) spec whose error on the same gradients is computed too; without feedback */
+    void       *model;     /* the caller's */
     /* results */
-    truth_step *step;              /* steps of them */
+    truth_step *step;                   /* steps of them */
     char        spec[TRUTH_LAYERS][96]; /* at the end */
     taut_status status;
     char        why[512];

@@ -6,11 +6,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const specs[] = {
-    "none", "fp16", "bf16", "quant:bits=4", "quant:bits=1", "quant:bits=3,norm=linf", "quant:bits=5,norm=l2,round=nearest",
-    "quant:bits=8,bucket=64", "grid:step=0.003", "grid:step=0.2,code=rans", "grid:rel=0.03", "grid:rel=0.3,code=rans",
-    "topk:density=0.05", "randk:density=0.1", "stack:quant:bits=2+topk:density=0.01"};
-static const size_t sizes[] = {1, 63, 64, 65, 511, 513, 4096, 70001};
+static const char *const specs[] = {"none",
+                                    "fp16",
+                                    "bf16",
+                                    "quant:bits=4",
+                                    "quant:bits=1",
+                                    "quant:bits=3,norm=linf",
+                                    "quant:bits=5,norm=l2,round=nearest",
+                                    "quant:bits=8,bucket=64",
+                                    "grid:step=0.003",
+                                    "grid:step=0.2,code=rans",
+                                    "grid:rel=0.03",
+                                    "grid:rel=0.3,code=rans",
+                                    "topk:density=0.05",
+                                    "randk:density=0.1",
+                                    "stack:quant:bits=2+topk:density=0.01"};
+static const size_t      sizes[] = {1, 63, 64, 65, 511, 513, 4096, 70001};
 
 static uint64_t hash(const void *p, size_t n)
 {
@@ -41,7 +52,8 @@ int main(void)
             fill(x, n);
             if (taut_encode_bound(specs[s], 1, shape, &cap) != TAUT_OK) return 1;
             char *frame = malloc(cap);
-            if (taut_encode(specs[s], 1, shape, x, 11, frame, cap, &len) != TAUT_OK || taut_decode(frame, len, y, n) != TAUT_OK) {
+            if (taut_encode(specs[s], 1, shape, x, 11, frame, cap, &len) != TAUT_OK ||
+                taut_decode(frame, len, y, n) != TAUT_OK) {
                 fprintf(stderr, "%s: %s\n", specs[s], taut_last_error());
                 return 1;
             }

@@ -15,7 +15,7 @@ enum { TOGETHER = 3 };
 
 static const taut__cuda *k;
 static uint32_t          zero_flags;
-static void setup(void) { k = cuda_tables(); }
+static void              setup(void) { k = cuda_tables(); }
 
 typedef struct scaled {
     const float *scale;
@@ -24,12 +24,12 @@ typedef struct scaled {
 } scaled;
 
 typedef struct grid_case {
-    codec_case c;
-    taut_calibration  calibration;
-    float     *x, *err, *back, *got;
-    uint8_t   *bytes;
-    float      step;
-    size_t     n;
+    codec_case       c;
+    taut_calibration calibration;
+    float           *x, *err, *back, *got;
+    uint8_t         *bytes;
+    float            step;
+    size_t           n;
 } grid_case;
 
 static void open_case(grid_case *g, const char *spec, size_t rows, size_t cols, const scaled *s)
@@ -57,8 +57,13 @@ static void use_step(grid_case *g, float step)
 static taut__cuda_job job_of(grid_case *g, const float *src)
 {
     const taut_tensor *t = &g->c.tensor;
-    taut__cuda_job     j = {.n = g->n, .src = cuda_put(src, 4 * g->n, 0), .err = cuda_new(4 * g->n, 0), .dst = cuda_new(4 * g->n, 0),
-                            .payload = cuda_new(g->c.cap, 0), .len = cuda_new(8, 0), .flags = cuda_put(&zero_flags, 4, 0),
+    taut__cuda_job     j = {.n = g->n,
+                            .src = cuda_put(src, 4 * g->n, 0),
+                            .err = cuda_new(4 * g->n, 0),
+                            .dst = cuda_new(4 * g->n, 0),
+                            .payload = cuda_new(g->c.cap, 0),
+                            .len = cuda_new(8, 0),
+                            .flags = cuda_put(&zero_flags, 4, 0),
                             .step = cuda_put(&g->step, 4, 0)};
     if (t->scale_n) j.scale = cuda_put(t->scale, 4 * t->scale_n, 0);
     j.stride = t->scale_n <= 1 ? 0 : t->scale_n == t->elems ? 1 : t->cols;
@@ -89,9 +94,11 @@ static void same_payload(grid_case *g, const taut__cuda_job *j, const char *what
 {
     uint64_t len;
     cuda_get(&len, j->len, 8);
-    ck_assert_msg(len == g->c.len, "%s: n=%zu step=%g: %zu bytes, CPU %zu", what, g->n, (double)g->step, (size_t)len, g->c.len);
+    ck_assert_msg(len == g->c.len, "%s: n=%zu step=%g: %zu bytes, CPU %zu", what, g->n, (double)g->step, (size_t)len,
+                  g->c.len);
     cuda_get(g->bytes, j->payload, len);
-    ck_assert_msg(memcmp(g->bytes, g->c.payload, len) == 0, "%s: n=%zu step=%g: other bytes", what, g->n, (double)g->step);
+    ck_assert_msg(memcmp(g->bytes, g->c.payload, len) == 0, "%s: n=%zu step=%g: other bytes", what, g->n,
+                  (double)g->step);
 }
 
 /* Floats -> payload -> floats, and added. */
@@ -122,7 +129,7 @@ static void both_ways(grid_case *g, uint64_t seed)
 /* Codes: quantize + pack in one read and apart, unpacked twice, dequantized. */
 static void codes_too(grid_case *g, uint64_t seed)
 {
-    int32_t *q = calloc(g->n, sizeof *q), *sum = calloc(g->n, sizeof *sum), *got = malloc(4 * g->n);
+    int32_t                *q = calloc(g->n, sizeof *q), *sum = calloc(g->n, sizeof *sum), *got = malloc(4 * g->n);
     const taut_integer_ops *i = g->c.codec->ops[TAUT_HOST]->integer;
     ck_assert(i->quantize_pack(&g->c.call, g->x, q, g->err, 1 << 20, g->c.payload, g->c.cap, &g->c.len) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(seed);
@@ -144,7 +151,7 @@ static void codes_too(grid_case *g, uint64_t seed)
     cuda_must(k->device->fill(j.payload, 0xee, g->c.cap, s), "fill");
     cuda_must(k->grid->pack(&b, dead, tables, s), "pack");
     same_payload(g, &j, "pack");
-    cuda_must(k->grid->unpack_add(&b, tables, s), "unpack_add"); /* 2 q */
+    cuda_must(k->grid->unpack_add(&b, tables, s), "unpack_add");       /* 2 q */
     cuda_must(k->grid->unpack_values(&b, tables, s), "unpack_values"); /* 3 q */
     for (int round = 0; round < 2; round++) ck_assert(i->unpack_add(&g->c.call, g->c.payload, g->c.len, q) == TAUT_OK);
     for (size_t e = 0; e < g->n; e++) sum[e] = q[e];
@@ -171,7 +178,7 @@ START_TEST(steps_and_sizes)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (size_t e = 0; e < sizeof steps / sizeof *steps; e++) {
             if (sizes[i] > 10000 && e > 1) continue;
-            grid_case g;
+            grid_case                g;
             static const char *const specs[] = {"grid", "grid:dead=0.5", "grid:code=rans", "grid:code=rans,dead=0.8"};
             open_case(&g, specs[(e + i) % 2 + 2 * (size_t)_i], 1, sizes[i], NULL);
             cuda_fill(g.x, g.n, e == 1 ? 6 : e == 5 ? 8 : 0);
@@ -246,7 +253,8 @@ START_TEST(batch_with_feedback_in_a_graph)
     cuda_must(k->device->graph_launch(graph, s), "launch");
     for (int i = 0; i < JOBS; i++) {
         for (size_t e = 0; e < g[i].n; e++) g[i].x[e] = g[i].back[e] + g[i].x[e];
-        ck_assert(taut__op_encode(g[i].c.codec, &g[i].c.call, g[i].x, g[i].c.payload, g[i].c.cap, &g[i].c.len, g[i].err) == TAUT_OK);
+        ck_assert(taut__op_encode(g[i].c.codec, &g[i].c.call, g[i].x, g[i].c.payload, g[i].c.cap, &g[i].c.len,
+                                  g[i].err) == TAUT_OK);
         same_payload(&g[i], &jobs[i], "batch");
         cuda_get(g[i].got, jobs[i].err, 4 * g[i].n);
         ck_assert(cuda_same(g[i].got, g[i].err, g[i].n));
@@ -299,7 +307,8 @@ START_TEST(statistics)
             cuda_must(k->stats->collect(&b, false, s), "statistics");
             cuda_get(got, j.stats, sizeof got);
             for (int q = 0; q < GRID_STATS; q++)
-                ck_assert_msg(got[q] == want[q], "n=%zu %s: number %d is %a, CPU %a", n, cuda_kind_name(kind), q, got[q], want[q]);
+                ck_assert_msg(got[q] == want[q], "n=%zu %s: number %d is %a, CPU %a", n, cuda_kind_name(kind), q,
+                              got[q], want[q]);
             ck_assert(flags_of(&j) == (want[GRID_STAT_BAD] > 0 ? TAUT__CUDA_NOT_FINITE : 0u));
             if (want[GRID_STAT_BAD] == 0) {
                 static const float steps[GRID_STEPS] = {1e-3f, 1.1e-3f, 4e-4f, 0.5f};
@@ -313,7 +322,8 @@ START_TEST(statistics)
                 cuda_must(k->stats->errors(&b, steps, 0.65, s), "errors");
                 cuda_get(got, j.stats, sizeof e);
                 for (int q = 0; q < GRID_STEPS; q++)
-                    ck_assert_msg(got[q] == e[q] || (isnan(got[q]) && isnan(e[q])), "n=%zu %s: step %d: %a, CPU %a", n, cuda_kind_name(kind), q, got[q], e[q]);
+                    ck_assert_msg(got[q] == e[q] || (isnan(got[q]) && isnan(e[q])), "n=%zu %s: step %d: %a, CPU %a", n,
+                                  cuda_kind_name(kind), q, got[q], e[q]);
             }
             cuda_end();
             close_case(&g);
@@ -365,8 +375,9 @@ START_TEST(malformed_payloads)
     uint64_t          len = g.c.len;
     const void       *tables = tables_of(&g);
     for (uint32_t round = 0; round < 400; round++) {
-        uint32_t at = round < 200 && round < g.c.len ? round : taut__random32(taut__rng_of(1, 0), round) % (uint32_t)g.c.len;
-        uint8_t  change = (uint8_t)(1u << round % 8 | (round % 5 == 0 ? 0x0f : 0));
+        uint32_t at =
+            round < 200 && round < g.c.len ? round : taut__random32(taut__rng_of(1, 0), round) % (uint32_t)g.c.len;
+        uint8_t change = (uint8_t)(1u << round % 8 | (round % 5 == 0 ? 0x0f : 0));
         if (at >= 4 && at < 8) continue; /* the step: the CPU takes the payload's, the kernel the job's */
         memcpy(g.bytes, g.c.payload, g.c.len);
         g.bytes[at] ^= change;
@@ -376,7 +387,8 @@ START_TEST(malformed_payloads)
         cuda_must(k->device->fill(j.flags, 0, 4, s), "fill");
         taut__cuda_batch b = taut__cuda_single(&j, TAUT__CUDA_CHUNK);
         cuda_must(k->grid->decode(&b, false, tables, s), "decode");
-        ck_assert_msg((flags_of(&j) == 0) == ok, "byte %u changed by %02x: CPU %s", at, change, ok ? "takes it" : "refuses it");
+        ck_assert_msg((flags_of(&j) == 0) == ok, "byte %u changed by %02x: CPU %s", at, change,
+                      ok ? "takes it" : "refuses it");
         refused += !ok, taken += ok;
         if (!ok) continue;
         cuda_get(g.got, j.dst, 4 * g.n);

@@ -23,7 +23,8 @@ START_TEST(every_codec)
         int    kind = (_i + 4 * pass) % CUDA_KINDS;
         size_t chunks = strncmp(spec, "grid", 4) == 0 && pass == 0 ? 10 : 1; /* more than one chunk */
         twin_begin((uint64_t)_i + (uint64_t)kind);
-        for (int i = 0; i < PIECES; i++) twin_open(&t[i], spec, shapes[i][0], shapes[i][1] * (i == 2 ? chunks : 1), kind);
+        for (int i = 0; i < PIECES; i++)
+            twin_open(&t[i], spec, shapes[i][0], shapes[i][1] * (i == 2 ? chunks : 1), kind);
         if (strstr(spec, "rel=")) twin_calibrate(t, PIECES, 2);
         twin_enqueue(TAUT_OP_ENCODE, t, PIECES);
         for (int i = 0; i < PIECES; i++) {
@@ -36,7 +37,8 @@ START_TEST(every_codec)
         twin_enqueue(TAUT_OP_DECODE, t, PIECES);
         for (int i = 0; i < PIECES; i++) {
             twin_same_floats(&t[i], t[i].back, t[i].piece.dst, "values");
-            ck_assert(taut__op_decode_add(t[i].k.codec, &t[i].k.call, t[i].k.payload, t[i].k.len, t[i].back) == TAUT_OK);
+            ck_assert(taut__op_decode_add(t[i].k.codec, &t[i].k.call, t[i].k.payload, t[i].k.len, t[i].back) ==
+                      TAUT_OK);
         }
         twin_enqueue(TAUT_OP_DECODE_ADD, t, PIECES);
         for (int i = 0; i < PIECES; i++) {
@@ -59,17 +61,20 @@ START_TEST(topk_by_threshold)
         twin_open(&t[1], "topk:density=0.3", 3, 21, kind);
         twin_open(&t[2], "topk:density=0.02", 50, 400, kind);
         if (kind == 6) { /* ties that stay */
-            for (size_t i = 0; i < 20000; i++) t[2].x[i] = (float)(i * 7919 % 101 == 0) * 2 + (float)(i * 31 % 7 == 0) * (i % 2 ? 0.5f : -0.5f);
+            for (size_t i = 0; i < 20000; i++)
+                t[2].x[i] = (float)(i * 7919 % 101 == 0) * 2 + (float)(i * 31 % 7 == 0) * (i % 2 ? 0.5f : -0.5f);
             t[2].piece.src = cuda_put(t[2].x, 80000, 0);
         }
         for (int i = 0; i < 3; i++) {
             twin_calibrate(&t[i], 1, 1);
             twin_enqueue(TAUT_OP_ENCODE, &t[i], 1);
-            ck_assert(taut__op_encode(t[i].k.codec, &t[i].k.call, t[i].x, t[i].k.payload, t[i].k.cap, &t[i].k.len, t[i].err) == TAUT_OK);
+            ck_assert(taut__op_encode(t[i].k.codec, &t[i].k.call, t[i].x, t[i].k.payload, t[i].k.cap, &t[i].k.len,
+                                      t[i].err) == TAUT_OK);
             twin_same_payload(&t[i], "topk, calibrated");
             twin_same_floats(&t[i], t[i].err, t[i].piece.err, "residuals");
             twin_enqueue(TAUT_OP_ENCODE_EXACT, &t[i], 1);
-            ck_assert(taut__op_encode_exact(t[i].k.codec, &t[i].k.call, t[i].x, t[i].k.payload, t[i].k.cap, &t[i].k.len) == TAUT_OK);
+            ck_assert(taut__op_encode_exact(t[i].k.codec, &t[i].k.call, t[i].x, t[i].k.payload, t[i].k.cap,
+                                            &t[i].k.len) == TAUT_OK);
             twin_same_payload(&t[i], "topk, exact");
         }
         for (int i = 0; i < 3; i++) twin_close(&t[i]);
@@ -82,12 +87,12 @@ END_TEST
 START_TEST(many_small_layers)
 {
     enum { LAYERS = 300 };
-    twin       *t = calloc(LAYERS, sizeof *t);
-    float      *x[LAYERS];
+    twin  *t = calloc(LAYERS, sizeof *t);
+    float *x[LAYERS];
     twin_begin(3);
-    uint8_t    *payloads = cuda_new(LAYERS * 4096, 0), *payload = malloc(4096);
-    float      *xs = new_floats(LAYERS * 70);
-    taut_piece *p = calloc(LAYERS, sizeof *p);
+    uint8_t            *payloads = cuda_new(LAYERS * 4096, 0), *payload = malloc(4096);
+    float              *xs = new_floats(LAYERS * 70);
+    taut_piece         *p = calloc(LAYERS, sizeof *p);
     static taut_outcome zeros[LAYERS], outs[LAYERS];
     cuda_fill(xs, LAYERS * 70, 0);
     const float  *dx = cuda_put(xs, 4 * LAYERS * 70, 0);
@@ -95,9 +100,11 @@ START_TEST(many_small_layers)
     for (size_t i = 0; i < LAYERS; i++) {
         case_open(&t[i].k, i < 100 ? "quant:bits=3,bucket=64" : "quant:bits=4,bucket=64", 1, i % 70 + 1);
         x[i] = xs + 70 * i;
-        p[i] = (taut_piece){.call = t[i].k.call, .src = dx + 70 * i, .payload = payloads + 4096 * i, .cap = 4096, .outcome = dout + i};
+        p[i] = (taut_piece){
+            .call = t[i].k.call, .src = dx + 70 * i, .payload = payloads + 4096 * i, .cap = 4096, .outcome = dout + i};
     }
-    ck_assert_msg(taut__enqueue(TAUT_OP_ENCODE, t[0].k.codec, p, LAYERS, twin_place) == TAUT_OK, "%s", taut_last_error());
+    ck_assert_msg(taut__enqueue(TAUT_OP_ENCODE, t[0].k.codec, p, LAYERS, twin_place) == TAUT_OK, "%s",
+                  taut_last_error());
     cuda_get(outs, dout, sizeof outs);
     for (size_t i = 0; i < LAYERS; i++) {
         codec_case *k = &t[i].k;
@@ -186,7 +193,8 @@ static void sums_of(const char *spec, size_t cols, int kind, uint32_t count, boo
     for (uint32_t p = 0; p < count; p++) {
         int32_t *mine = calloc(n, 4);
         for (size_t i = 0; i < n; i++) x[i] = p == 1 ? 0 : t.x[(i + 64 * p) % n] * (p % 2 ? -1.0f : 1.0f);
-        ck_assert(in->quantize(&t.k.call, x, mine, NULL, INT32_MAX / 16) == TAUT_OK && in->pack(&t.k.call, mine, t.k.payload, t.k.cap, &t.k.len) == TAUT_OK);
+        ck_assert(in->quantize(&t.k.call, x, mine, NULL, INT32_MAX / 16) == TAUT_OK &&
+                  in->pack(&t.k.call, mine, t.k.payload, t.k.cap, &t.k.len) == TAUT_OK);
         ck_assert(in->unpack_add(&t.k.call, t.k.payload, t.k.len, q) == TAUT_OK);
         taut_outcome o = {.bytes = t.k.len};
         if (spoil && p == 2) { /* another byte; the last but one spoils the length too */
@@ -250,7 +258,8 @@ START_TEST(adapt_and_rebase)
         ck_assert(taut__op_adapt(t.k.codec, &t.k.call, then, now, 2, &t.here) == TAUT_OK);
         taut_calibration there;
         cuda_get(&there, t.calibration, sizeof there);
-        ck_assert_msg(there.raw == t.here.raw && memcmp(there.f, t.here.f, sizeof there.f) == 0, "%d: %g, host %g", e, (double)there.f[0], (double)t.here.f[0]);
+        ck_assert_msg(there.raw == t.here.raw && memcmp(there.f, t.here.f, sizeof there.f) == 0, "%d: %g, host %g", e,
+                      (double)there.f[0], (double)t.here.f[0]);
         twin_enqueue(TAUT_OP_REBASE, &t, 1);
         memcpy(moved, now, sizeof moved);
         ck_assert(taut__op_rebase(t.k.codec, &t.k.call, then, moved) == TAUT_OK);
@@ -266,10 +275,13 @@ END_TEST
 
 static void rounds(twin *t, float *got, float *want)
 {
-    codec_case             *k = &t->k;
-    const taut_linear_ops  *host = k->codec->ops[TAUT_HOST]->linear;
-    ck_assert(taut__op_state_create(k->codec, &k->spec.stage[0], &k->tensor, 7, (taut_place){0}, &k->call.state) == TAUT_OK);
-    ck_assert_msg(taut__op_state_create(k->codec, &k->spec.stage[0], &k->tensor, 7, twin_place, &t->piece.call.state) == TAUT_OK, "%s", taut_last_error());
+    codec_case            *k = &t->k;
+    const taut_linear_ops *host = k->codec->ops[TAUT_HOST]->linear;
+    ck_assert(taut__op_state_create(k->codec, &k->spec.stage[0], &k->tensor, 7, (taut_place){0}, &k->call.state) ==
+              TAUT_OK);
+    ck_assert_msg(taut__op_state_create(k->codec, &k->spec.stage[0], &k->tensor, 7, twin_place, &t->piece.call.state) ==
+                      TAUT_OK,
+                  "%s", taut_last_error());
     for (int step = 0; step < 2; step++) {
         for (int round = 0; round < k->codec->linear->rounds; round++) {
             float *factor = new_floats(k->codec->linear->factor_elems(&k->spec.stage[0], &k->tensor, round));
@@ -290,7 +302,9 @@ static void rounds(twin *t, float *got, float *want)
 
 START_TEST(linear_rounds)
 {
-    static const struct { size_t rows, cols; } sides[] = {{30, 80}, {70, 20}};
+    static const struct {
+        size_t rows, cols;
+    } sides[] = {{30, 80}, {70, 20}};
     for (int i = 0; i < 2; i++) {
         size_t n = sides[i].rows * sides[i].cols;
         float *got = new_floats(n), *want = new_floats(n);
@@ -318,11 +332,14 @@ START_TEST(powersgd_states)
     twin_begin(4);
     twin_open(&t, "powersgd:rank=2", ROWS, COLS, 0);
     rounds(&t, got, want);
-    ck_assert(taut__op_state_save(t.k.codec, twin_place, t.piece.call.state, saved[0], sizeof saved[0], &len[0]) == TAUT_OK);
-    ck_assert(taut__op_state_save(t.k.codec, (taut_place){0}, t.k.call.state, saved[1], sizeof saved[1], &len[1]) == TAUT_OK);
+    ck_assert(taut__op_state_save(t.k.codec, twin_place, t.piece.call.state, saved[0], sizeof saved[0], &len[0]) ==
+              TAUT_OK);
+    ck_assert(taut__op_state_save(t.k.codec, (taut_place){0}, t.k.call.state, saved[1], sizeof saved[1], &len[1]) ==
+              TAUT_OK);
     ck_assert(len[0] == len[1] && memcmp(saved[0], saved[1], 40) == 0);
     ck_assert(taut__op_state_load(t.k.codec, twin_place, t.piece.call.state, saved[1], len[1]) == TAUT_OK);
-    ck_assert(taut__op_state_save(t.k.codec, twin_place, t.piece.call.state, saved[0], sizeof saved[0], &len[0]) == TAUT_OK);
+    ck_assert(taut__op_state_save(t.k.codec, twin_place, t.piece.call.state, saved[0], sizeof saved[0], &len[0]) ==
+              TAUT_OK);
     ck_assert(memcmp(saved[0], saved[1], len[0]) == 0);
     saved[1][0] = 9;
     ck_assert(taut__op_state_load(t.k.codec, twin_place, t.piece.call.state, saved[1], len[1]) == TAUT_E_VERSION);

@@ -11,14 +11,16 @@
 
 static const taut__cuda *k;
 static uint32_t          zero_flags;
-static void setup(void) { k = cuda_tables(); }
+static void              setup(void) { k = cuda_tables(); }
 
 /* X of low rank plus noise, so that the subspace is well defined */
 static void fill_matrix(float *x, size_t rows, size_t cols, int kind)
 {
     fill_normal(x, rows * cols, 1e-3f, 5);
     for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < cols; j++) x[i * cols + j] += sinf((float)i * 0.7f) * cosf((float)j * 0.3f) + 0.5f * cosf((float)i) * sinf(0.9f * (float)j);
+        for (size_t j = 0; j < cols; j++)
+            x[i * cols + j] +=
+                sinf((float)i * 0.7f) * cosf((float)j * 0.3f) + 0.5f * cosf((float)i) * sinf(0.9f * (float)j);
     if (kind == 1) x[rows * cols / 2] = NAN;
 }
 
@@ -36,8 +38,14 @@ static void one_matrix(size_t rows, size_t cols, size_t rank, int kind, uint64_t
     fill_matrix(x, rows, cols, kind);
     case_round_trip(&c, x, err, back);
     taut__cuda_stream s = cuda_begin(seed);
-    taut__cuda_job    j = {.n = n, .seed = c.call.shared_seed, .src = cuda_put(x, 4 * n, 0), .err = cuda_new(4 * n, 0), .dst = cuda_new(4 * n, 0),
-                           .payload = cuda_new(c.cap, 0), .len = cuda_new(8, 0), .flags = cuda_put(&zero_flags, 4, 0)};
+    taut__cuda_job    j = {.n = n,
+                           .seed = c.call.shared_seed,
+                           .src = cuda_put(x, 4 * n, 0),
+                           .err = cuda_new(4 * n, 0),
+                           .dst = cuda_new(4 * n, 0),
+                           .payload = cuda_new(c.cap, 0),
+                           .len = cuda_new(8, 0),
+                           .flags = cuda_put(&zero_flags, 4, 0)};
     taut__cuda_batch  b = taut__cuda_single(&j, TAUT__CUDA_TILE);
     b.work_bytes = k->powersgd->work(&m);
     b.work = cuda_new(b.work_bytes, 0);
@@ -51,7 +59,8 @@ static void one_matrix(size_t rows, size_t cols, size_t rank, int kind, uint64_t
         for (size_t i = 0; i < n; i++) ck_assert(isnan(got[i]));
     } else { /* the GPU's approximation is as good, and the same within rounding */
         double d = distance2(got, back, n), e = distance2(got, x, n), cpu = distance2(back, x, n);
-        ck_assert_msg(d <= 1e-9 * norm2(x, n) && e <= cpu * 1.0001 + 1e-9 * norm2(x, n), "%zux%zu rank %zu: apart %g, error %g, CPU %g", rows, cols, rank, d, e, cpu);
+        ck_assert_msg(d <= 1e-9 * norm2(x, n) && e <= cpu * 1.0001 + 1e-9 * norm2(x, n),
+                      "%zux%zu rank %zu: apart %g, error %g, CPU %g", rows, cols, rank, d, e, cpu);
         float *left = new_floats(n);
         cuda_get(left, j.err, 4 * n);
         for (size_t i = 0; i < n; i++) ck_assert(left[i] == x[i] - got[i]);
@@ -85,25 +94,27 @@ END_TEST
 START_TEST(linear_rounds)
 {
     enum { ROWS = 60, COLS = 200, RANK = 3, N = ROWS * COLS };
-    codec_case               c;
-    taut__cuda_matrix        m = {ROWS, COLS, RANK, 2};
-    float                   *x = new_floats(N), *back = new_floats(N), *got = new_floats(N), factor[RANK * COLS], start[RANK * COLS];
+    codec_case        c;
+    taut__cuda_matrix m = {ROWS, COLS, RANK, 2};
+    float *x = new_floats(N), *back = new_floats(N), *got = new_floats(N), factor[RANK * COLS], start[RANK * COLS];
     case_open(&c, "powersgd:rank=3", ROWS, COLS);
     const taut_linear_ops *l = c.codec->ops[TAUT_HOST]->linear;
     fill_matrix(x, ROWS, COLS, 0);
-    ck_assert(taut__op_state_create(c.codec, &c.spec.stage[0], &c.tensor, 7, (taut_place){0}, &c.call.state) == TAUT_OK);
+    ck_assert(taut__op_state_create(c.codec, &c.spec.stage[0], &c.tensor, 7, (taut_place){0}, &c.call.state) ==
+              TAUT_OK);
     uint8_t saved[40 + sizeof start];
     size_t  len;
-    ck_assert(taut__op_state_save(c.codec, (taut_place){0}, c.call.state, saved, sizeof saved, &len) == TAUT_OK && len == sizeof saved);
+    ck_assert(taut__op_state_save(c.codec, (taut_place){0}, c.call.state, saved, sizeof saved, &len) == TAUT_OK &&
+              len == sizeof saved);
     memcpy(start, saved + 40, sizeof start);
     for (int round = 0; round < c.codec->linear->rounds; round++)
         ck_assert(l->project(&c.call, round, x, factor) == TAUT_OK && l->absorb(&c.call, round, factor) == TAUT_OK);
     ck_assert(l->reconstruct(&c.call, 0.5f, back) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(8);
-    float            *dx = cuda_put(x, 4 * N, 0), *p = cuda_new(4 * ROWS * RANK, 0), *qt = cuda_put(start, sizeof start, 0);
-    uint32_t         *poisoned = cuda_put(&zero_flags, 4, 0);
-    size_t            bytes = k->powersgd->work(&m);
-    void             *work = cuda_new(bytes, 0);
+    float    *dx = cuda_put(x, 4 * N, 0), *p = cuda_new(4 * ROWS * RANK, 0), *qt = cuda_put(start, sizeof start, 0);
+    uint32_t *poisoned = cuda_put(&zero_flags, 4, 0);
+    size_t    bytes = k->powersgd->work(&m);
+    void     *work = cuda_new(bytes, 0);
     for (int round = 0; round < c.codec->linear->rounds; round++) {
         float *f = round == 1 ? qt : p; /* wide: P, Q, P */
         cuda_must(k->powersgd->project(&m, round, dx, p, qt, f, work, bytes, s), "project");

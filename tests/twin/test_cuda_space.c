@@ -15,7 +15,7 @@ extern void cuda_model_memory(size_t bytes) __attribute__((weak));
 START_TEST(passes)
 {
     enum { N = 9001 };
-    float              *x = new_floats(N), *r = new_floats(N), *u = new_floats(N), *got = new_floats(N);
+    float               *x = new_floats(N), *r = new_floats(N), *u = new_floats(N), *got = new_floats(N);
     const taut__vectors *host = &taut__vectors_host;
     for (int kind = 0; kind < CUDA_KINDS; kind++)
         for (int d = 0; d < 3; d++) {
@@ -28,17 +28,20 @@ START_TEST(passes)
             host->convert((taut_place){0}, h, d == 2 ? TAUT_BF16 : TAUT_F16, x, TAUT_F32, N);
             void  *dg = cuda_put(g, N * (d ? 2 : 4), 0), *dh = cuda_new(N * 2, 0);
             float *dr = cuda_put(r, 4 * N, 0), *du = cuda_put(u, 4 * N, 0), *dx = cuda_put(x, 4 * N, 0);
-#define BOTH(call_there, call_here, there, here, what)                                                         \
-    do {                                                                                                       \
-        cuda_must(call_there, what);                                                                           \
-        ck_assert(call_here == TAUT_OK);                                                                       \
-        cuda_get(got, there, 4 * N);                                                                           \
-        ck_assert_msg(cuda_same(got, here, N), "%s, %s, dtype %d", what, cuda_kind_name(kind), d);             \
+#define BOTH(call_there, call_here, there, here, what)                                                                 \
+    do {                                                                                                               \
+        cuda_must(call_there, what);                                                                                   \
+        ck_assert(call_here == TAUT_OK);                                                                               \
+        cuda_get(got, there, 4 * N);                                                                                   \
+        ck_assert_msg(cuda_same(got, here, N), "%s, %s, dtype %d", what, cuda_kind_name(kind), d);                     \
     } while (0)
             taut_place p = twin_place, here = {0};
-            BOTH(v->input(p, dr, NULL, 0, dtype, dg, N, true), host->input(here, r, NULL, 0, dtype, g, N, true), dr, r, "fresh input");
-            BOTH(v->input(p, dr, NULL, 0, dtype, dg, N, false), host->input(here, r, NULL, 0, dtype, g, N, false), dr, r, "input");
-            BOTH(v->input(p, dr, du, 0.9f, dtype, dg, N, false), host->input(here, r, u, 0.9f, dtype, g, N, false), dr, r, "momentum");
+            BOTH(v->input(p, dr, NULL, 0, dtype, dg, N, true), host->input(here, r, NULL, 0, dtype, g, N, true), dr, r,
+                 "fresh input");
+            BOTH(v->input(p, dr, NULL, 0, dtype, dg, N, false), host->input(here, r, NULL, 0, dtype, g, N, false), dr,
+                 r, "input");
+            BOTH(v->input(p, dr, du, 0.9f, dtype, dg, N, false), host->input(here, r, u, 0.9f, dtype, g, N, false), dr,
+                 r, "momentum");
             BOTH(v->output(p, dr, du, N), host->output(here, r, u, N), du, u, "output");
             BOTH(v->add(p, dr, dtype, dg, N), host->add(here, r, dtype, g, N), dr, r, "add");
             BOTH(v->scale(p, dr, 0.7f, N), host->scale(here, r, 0.7f, N), dr, r, "scale");
@@ -52,7 +55,8 @@ START_TEST(passes)
                 host->convert(here, h, dtype, r, TAUT_F32, N);
                 cuda_get(got, dh, 2 * N);
                 ck_assert(memcmp(got, h, 2 * N) == 0 || kind == 3);
-                BOTH(v->convert(p, dr, TAUT_F32, dh, dtype, N), host->convert(here, r, TAUT_F32, h, dtype, N), dr, r, "from half");
+                BOTH(v->convert(p, dr, TAUT_F32, dh, dtype, N), host->convert(here, r, TAUT_F32, h, dtype, N), dr, r,
+                     "from half");
             }
             ck_assert(v->convert(p, dh, TAUT_F16, dh, TAUT_BF16, N) == TAUT_E_UNSUPPORTED);
             free(h);
@@ -72,7 +76,11 @@ START_TEST(norms)
     twin_begin(2);
     const taut__vectors *v = taut__vectors_of(TAUT_CUDA);
     for (int i = 0; i < 4; i++) {
-        taut_tensor t = {.elems = N, .rows = ROWS, .cols = COLS, .scale = scales[i] ? cuda_put(s, 4 * N, 0) : NULL, .scale_n = scales[i]};
+        taut_tensor t = {.elems = N,
+                         .rows = ROWS,
+                         .cols = COLS,
+                         .scale = scales[i] ? cuda_put(s, 4 * N, 0) : NULL,
+                         .scale_n = scales[i]};
         taut_tensor here = t;
         taut_norm2  got, *out = cuda_new(sizeof got, 0);
         uint32_t    zero = 0, *flags = cuda_put(&zero, 4, 0);
@@ -80,13 +88,14 @@ START_TEST(norms)
         cuda_must(v->norm2(twin_place, &t, cuda_put(x + 100, 4 * (N - 100), 0), 100, N - 100, out, flags), "norm2");
         cuda_get(&got, out, sizeof got);
         taut_norm2 want = taut__norm2(&here, x + 100, 100, N - 100);
-        ck_assert_msg(fabs(got.plain - want.plain) <= 1e-12 * want.plain && fabs(got.weighted - want.weighted) <= 1e-12 * want.weighted,
+        ck_assert_msg(fabs(got.plain - want.plain) <= 1e-12 * want.plain &&
+                          fabs(got.weighted - want.weighted) <= 1e-12 * want.weighted,
                       "%g %g, host %g %g", got.plain, got.weighted, want.plain, want.weighted);
         cuda_get(&zero, flags, 4);
         ck_assert_uint_eq(zero, 0);
     }
     x[200] = INFINITY;
-    uint32_t   word = 0, *flags = cuda_put(&word, 4, 0);
+    uint32_t    word = 0, *flags = cuda_put(&word, 4, 0);
     taut_norm2 *out = cuda_new(sizeof *out, 0);
     cuda_must(v->norm2(twin_place, &(taut_tensor){.elems = N}, cuda_put(x, 4 * N, 0), 0, N, out, flags), "norm2");
     cuda_get(&word, flags, 4);
@@ -113,13 +122,17 @@ START_TEST(frames)
     cuda_get(bytes, frame, t.k.len + TAUT_FRAME_HEADER);
     size_t         elems, len;
     const uint8_t *payload;
-    ck_assert_msg(taut__frame_open(t.k.codec, 12 * 90, bytes, t.k.len + TAUT_FRAME_HEADER, &payload, &len, NULL, &elems, NULL) == TAUT_OK, "%s", taut_last_error());
+    ck_assert_msg(taut__frame_open(t.k.codec, 12 * 90, bytes, t.k.len + TAUT_FRAME_HEADER, &payload, &len, NULL, &elems,
+                                   NULL) == TAUT_OK,
+                  "%s", taut_last_error());
     for (int at = 0; at < TAUT_FRAME_HEADER; at++) {
         for (int v = 0; v < 2; v++) {
-            uint8_t kept = bytes[at];
+            uint8_t      kept = bytes[at];
             taut_outcome zero = {.bytes = t.k.len};
             if (v) bytes[at] ^= 0x10;
-            cuda_must(twin_place.stream ? cuda_tables()->device->put(frame, bytes, TAUT_FRAME_HEADER, twin_place.stream) : TAUT_OK, "put");
+            cuda_must(twin_place.stream ? cuda_tables()->device->put(frame, bytes, TAUT_FRAME_HEADER, twin_place.stream)
+                                        : TAUT_OK,
+                      "put");
             cuda_must(cuda_tables()->device->put(t.piece.outcome, &zero, sizeof zero, twin_place.stream), "put");
             cuda_must(taut__vectors_of(TAUT_CUDA)->open(t.k.codec, &t.piece, 1, twin_place), "open");
             ck_assert_msg(twin_outcome(&t).flags == (v ? TAUT_FLAG_CORRUPT : 0), "byte %d", at);
@@ -200,13 +213,15 @@ START_TEST(slots)
         uint8_t *slot = cuda_put(here, sizeof here, 0);
         out = cuda_new(sizeof got, 0), there = cuda_put(&sum, sizeof sum, 0);
         cuda_must(taut__vectors_of(TAUT_CUDA)->admit(twin_place, slot, STRIDE, (size_t)n, ROOM, out, there), "admit");
-        cuda_must(taut__vectors_of(TAUT_CUDA)->admit(twin_place, slot, STRIDE, (size_t)n, ROOM, out, NULL), "admit without a sum");
+        cuda_must(taut__vectors_of(TAUT_CUDA)->admit(twin_place, slot, STRIDE, (size_t)n, ROOM, out, NULL),
+                  "admit without a sum");
         cuda_get(got, out, sizeof got), cuda_get(&sum_there, there, sizeof sum_there);
         ck_assert(taut__vectors_host.admit((taut_place){0}, here, STRIDE, (size_t)n, ROOM, want, &sum) == TAUT_OK);
         for (int i = 0; i < n; i++) {
             ck_assert(memcmp(&got[i], &want[i], sizeof *got) == 0);
             ck_assert_uint_eq(want[i].seen.bytes, says[i] > ROOM ? 0 : says[i]);
-            ck_assert(want[i].said == says[i] && want[i].largest == 16u * (unsigned)i * 11 && want[i].seen.flags == (uint32_t)i);
+            ck_assert(want[i].said == says[i] && want[i].largest == 16u * (unsigned)i * 11 &&
+                      want[i].seen.flags == (uint32_t)i);
         }
         ck_assert(memcmp(&sum, &sum_there, sizeof sum) == 0 && sum.bytes == 9 && sum.flags == 3);
         twin_end();
@@ -232,9 +247,11 @@ START_TEST(picks)
         for (int i = 0; i < BLOCKS * ELEMS; i++) want[i] = (float)i;
         float      *there = cuda_put(want, sizeof want, 0);
         const void *src = d ? (const void *)(half + FIRST) : x + FIRST;
-        cuda_must(taut__vectors_of(TAUT_CUDA)->pick(twin_place, there, dtype, cuda_put(src, SOME * (d ? 2 : 4), 0), cuda_put(at, sizeof at, 0), BLOCKS, ELEMS, FIRST,
-                                                    SOME, 0.3f), "pick");
-        ck_assert(taut__vectors_host.pick((taut_place){0}, want, dtype, src, at, BLOCKS, ELEMS, FIRST, SOME, 0.3f) == TAUT_OK);
+        cuda_must(taut__vectors_of(TAUT_CUDA)->pick(twin_place, there, dtype, cuda_put(src, SOME * (d ? 2 : 4), 0),
+                                                    cuda_put(at, sizeof at, 0), BLOCKS, ELEMS, FIRST, SOME, 0.3f),
+                  "pick");
+        ck_assert(taut__vectors_host.pick((taut_place){0}, want, dtype, src, at, BLOCKS, ELEMS, FIRST, SOME, 0.3f) ==
+                  TAUT_OK);
         cuda_get(got, there, sizeof got);
         ck_assert(memcmp(got, want, sizeof want) == 0);
         int changed = 0;
@@ -257,15 +274,18 @@ START_TEST(fields)
     enum { N = 1003, RANKS = 7 };
     static const uint32_t pers[] = {1, 2, 4, 8, 16};
     const uint32_t        per = pers[_i], bits = 32 / per;
-    const int32_t         limit = per == 16 ? 0 : (int32_t)(((bits == 32 ? INT32_MAX : (1u << bits) - 1)) / (2 * RANKS));
-    int32_t               codes[N], back[N], exact[N] = {0}, *dc;
-    uint32_t              words[N], sum[N] = {0}, got[N], *dw;
-    const taut__vectors  *host = &taut__vectors_host;
+    const int32_t        limit = per == 16 ? 0 : (int32_t)(((bits == 32 ? INT32_MAX : (1u << bits) - 1)) / (2 * RANKS));
+    int32_t              codes[N], back[N], exact[N] = {0}, *dc;
+    uint32_t             words[N], sum[N] = {0}, got[N], *dw;
+    const taut__vectors *host = &taut__vectors_host;
     twin_begin((uint64_t)per);
     for (int r = 0; r < RANKS; r++) {
         for (int i = 0; i < N; i++) {
             uint32_t draw = taut__random32(taut__rng_of(3, (uint64_t)(uint32_t)r << 32), (uint32_t)i);
-            codes[i] = i < 5 ? limit : i < 9 ? -limit : limit ? (int32_t)(draw % (2u * (uint32_t)limit + 1)) - limit : 0;
+            codes[i] = i < 5   ? limit
+                       : i < 9 ? -limit
+                       : limit ? (int32_t)(draw % (2u * (uint32_t)limit + 1)) - limit
+                               : 0;
             exact[i] += codes[i];
         }
         size_t count = (N + per - 1) / per;
@@ -297,16 +317,20 @@ START_TEST(feedback_there)
     twin_begin(5);
     fill_normal(g, N, 1, 3);
     float *dg = cuda_put(g, sizeof g, 0);
-    ck_assert(taut__feedback_create(N, 0.5f, &here) == TAUT_OK && taut__feedback_create_in(twin_place, N, 0.5f, &there) == TAUT_OK);
+    ck_assert(taut__feedback_create(N, 0.5f, &here) == TAUT_OK &&
+              taut__feedback_create_in(twin_place, N, 0.5f, &there) == TAUT_OK);
     for (int step = 0; step < 2; step++) {
-        ck_assert(taut__feedback_input(here, 0, N, TAUT_F32, g, false) == TAUT_OK && taut__feedback_input(there, 0, N, TAUT_F32, dg, false) == TAUT_OK);
+        ck_assert(taut__feedback_input(here, 0, N, TAUT_F32, g, false) == TAUT_OK &&
+                  taut__feedback_input(there, 0, N, TAUT_F32, dg, false) == TAUT_OK);
         ck_assert(taut__feedback_clear(here, 100, 64) == TAUT_OK && taut__feedback_clear(there, 100, 64) == TAUT_OK);
         ck_assert(taut__feedback_output(here, 0, N) == TAUT_OK && taut__feedback_output(there, 0, N) == TAUT_OK);
     }
-    ck_assert(taut__feedback_save(here, want, sizeof want, &len) == TAUT_OK && taut__feedback_save(there, state, sizeof state, &len2) == TAUT_OK);
+    ck_assert(taut__feedback_save(here, want, sizeof want, &len) == TAUT_OK &&
+              taut__feedback_save(there, state, sizeof state, &len2) == TAUT_OK);
     ck_assert(len == len2 && memcmp(want, state, len) == 0);
     ck_assert(taut__feedback_load(here, want, len) == TAUT_OK && taut__feedback_load(there, state, len) == TAUT_OK);
-    ck_assert(taut__feedback_save(here, want, sizeof want, &len) == TAUT_OK && taut__feedback_save(there, state, sizeof state, &len2) == TAUT_OK);
+    ck_assert(taut__feedback_save(here, want, sizeof want, &len) == TAUT_OK &&
+              taut__feedback_save(there, state, sizeof state, &len2) == TAUT_OK);
     ck_assert(memcmp(want, state, len) == 0);
     taut__feedback_destroy(here), taut__feedback_destroy(there);
     twin_end();
@@ -317,7 +341,8 @@ END_TEST
 
 static void refused(taut_status got, taut_status want, const char *text)
 {
-    ck_assert_msg(got == want && strstr(taut_last_error(), text), "status %d, wanted %d and \"%s\": %s", (int)got, (int)want, text, taut_last_error());
+    ck_assert_msg(got == want && strstr(taut_last_error(), text), "status %d, wanted %d and \"%s\": %s", (int)got,
+                  (int)want, text, taut_last_error());
 }
 
 START_TEST(bad_input)
@@ -327,11 +352,11 @@ START_TEST(bad_input)
     taut_piece p;
     twin_open(&t, "quant:bucket=64", 2, 320, 0);
     const taut_codec *codec = t.k.codec;
-#define WITH(change, status, text)                                                                             \
-    do {                                                                                                       \
-        p = t.piece;                                                                                           \
-        change;                                                                                                \
-        refused(taut__enqueue(TAUT_OP_ENCODE, codec, &p, 1, twin_place), status, text);                             \
+#define WITH(change, status, text)                                                                                     \
+    do {                                                                                                               \
+        p = t.piece;                                                                                                   \
+        change;                                                                                                        \
+        refused(taut__enqueue(TAUT_OP_ENCODE, codec, &p, 1, twin_place), status, text);                                \
     } while (0)
     WITH(p.src = t.x, TAUT_E_INVALID, "quant: src");
     WITH(p.payload = t.k.payload, TAUT_E_INVALID, "quant: payload");
@@ -345,10 +370,13 @@ START_TEST(bad_input)
     WITH(p.call.spec = (const taut_spec[]){{.stages = 0}}, TAUT_E_UNSUPPORTED, "needs the spec");
     /* the reverse: device memory given for the host's, where somebody asks */
     refused(taut__place_check((taut_place){0}, t.piece.src, "gradient"), TAUT_E_INVALID, "gradient");
-    ck_assert(taut__place_check((taut_place){0}, t.x, "gradient") == TAUT_OK && taut__place_check(twin_place, t.piece.src, "gradient") == TAUT_OK);
+    ck_assert(taut__place_check((taut_place){0}, t.x, "gradient") == TAUT_OK &&
+              taut__place_check(twin_place, t.piece.src, "gradient") == TAUT_OK);
     refused(taut__place_check(twin_place, t.x, "gradient"), TAUT_E_INVALID, "gradient");
-    refused(taut__vectors_of(TAUT_CUDA)->add(twin_place, t.piece.dst, (taut_dtype)7, t.piece.src, 64), TAUT_E_INVALID, "kind 7");
-    refused(taut__op_project(codec, &t.piece.call, 0, t.piece.src, t.piece.dst), TAUT_E_UNSUPPORTED, "quant: project: not for memory of space CUDA");
+    refused(taut__vectors_of(TAUT_CUDA)->add(twin_place, t.piece.dst, (taut_dtype)7, t.piece.src, 64), TAUT_E_INVALID,
+            "kind 7");
+    refused(taut__op_project(codec, &t.piece.call, 0, t.piece.src, t.piece.dst), TAUT_E_UNSUPPORTED,
+            "quant: project: not for memory of space CUDA");
     /* nothing of this was enqueued, and nothing lost: the same piece, as it should be */
     twin_enqueue(TAUT_OP_ENCODE, &t, 1);
     ck_assert(taut__op_encode(codec, &t.k.call, t.x, t.k.payload, t.k.cap, &t.k.len, t.err) == TAUT_OK);
@@ -376,7 +404,8 @@ START_TEST(bad_payloads)
         twin_enqueue(TAUT_OP_DECODE, &t, 1);
         ck_assert_msg(twin_outcome(&t).flags & TAUT_FLAG_CORRUPT, "%s cut to %zu of %zu", twin_specs[_i], cut, t.k.len);
         size_t len = cut;
-        refused(taut__op_decode(t.k.codec, &t.piece.call, t.piece.payload, len, t.piece.dst), TAUT_E_CORRUPT, "malformed payload");
+        refused(taut__op_decode(t.k.codec, &t.piece.call, t.piece.payload, len, t.piece.dst), TAUT_E_CORRUPT,
+                "malformed payload");
     }
     twin_close(&t);
     twin_end();

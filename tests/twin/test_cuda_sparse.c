@@ -12,7 +12,7 @@
 
 static const taut__cuda *k;
 static uint32_t          zero_flags;
-static void setup(void) { k = cuda_tables(); }
+static void              setup(void) { k = cuda_tables(); }
 
 typedef struct sparse_case {
     codec_case c;
@@ -40,8 +40,14 @@ static void close_case(sparse_case *g)
 }
 static taut__cuda_job job_of(sparse_case *g, bool in_place)
 {
-    taut__cuda_job j = {.n = g->n, .elems = g->n, .seed = g->c.call.shared_seed, .src = cuda_put(g->x, 4 * g->n, 0), .dst = cuda_new(4 * g->n, 0),
-                        .payload = cuda_new(g->c.cap, 0), .len = cuda_new(8, 0), .flags = cuda_put(&zero_flags, 4, 0)};
+    taut__cuda_job j = {.n = g->n,
+                        .elems = g->n,
+                        .seed = g->c.call.shared_seed,
+                        .src = cuda_put(g->x, 4 * g->n, 0),
+                        .dst = cuda_new(4 * g->n, 0),
+                        .payload = cuda_new(g->c.cap, 0),
+                        .len = cuda_new(8, 0),
+                        .flags = cuda_put(&zero_flags, 4, 0)};
     j.err = in_place ? (float *)(uintptr_t)j.src : cuda_new(4 * g->n, 0);
     return j;
 }
@@ -55,9 +61,11 @@ static void same_payload(sparse_case *g, const taut__cuda_job *j, const char *wh
 {
     uint64_t len;
     cuda_get(&len, j->len, 8);
-    ck_assert_msg(len == g->c.len, "%s: n=%zu density=%g: %zu bytes, CPU %zu", what, g->n, g->density, (size_t)len, g->c.len);
+    ck_assert_msg(len == g->c.len, "%s: n=%zu density=%g: %zu bytes, CPU %zu", what, g->n, g->density, (size_t)len,
+                  g->c.len);
     cuda_get(g->bytes, j->payload, len);
-    ck_assert_msg(memcmp(g->bytes, g->c.payload, len) == 0, "%s: n=%zu density=%g: other bytes", what, g->n, g->density);
+    ck_assert_msg(memcmp(g->bytes, g->c.payload, len) == 0, "%s: n=%zu density=%g: other bytes", what, g->n,
+                  g->density);
 }
 static void same_floats(sparse_case *g, const float *device, const float *want, const char *what)
 {
@@ -114,7 +122,7 @@ static void topk_both(size_t n, double density, int kind, bool in_place, uint64_
         cuda_must(k->device->wait(s), "wait");
         free(zeros);
     }
-    taut__cuda_batch  b = taut__cuda_single(&j, TAUT__CUDA_TILE);
+    taut__cuda_batch b = taut__cuda_single(&j, TAUT__CUDA_TILE);
     topk_encode(&b, g.density, false, &list, s);
     same_payload(&g, &j, name);
     same_floats(&g, j.err, g.err, "err");
@@ -145,7 +153,8 @@ START_TEST(topk_from_candidates)
     static const size_t sizes[] = {16384, 40003};
     uint64_t            seed = 0;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (int kind = 0; kind < KINDS; kind++, seed++) topk_both(sizes[i], kind == MORE || seed % 2 ? 0.01 : 0.12, kind, seed % 3 == 0, seed);
+        for (int kind = 0; kind < KINDS; kind++, seed++)
+            topk_both(sizes[i], kind == MORE || seed % 2 ? 0.01 : 0.12, kind, seed % 3 == 0, seed);
 }
 END_TEST
 
@@ -159,7 +168,7 @@ START_TEST(topk_slices_and_exact_sums)
     for (int kind = 0; kind < CUDA_KINDS; kind++) {
         cuda_fill(g.x, N, kind);
         taut_calibration calibration;
-        double    stats[1] = {N};
+        double           stats[1] = {N};
         ck_assert(taut__op_calibrate(g.c.codec, &g.c.call, stats, 1, g.x, &calibration) == TAUT_OK);
         taut__topk_choice choice = {(uint32_t)calibration.u[0], calibration.u[1]};
         for (size_t first = 0; first < N; first += 5000) {
@@ -178,7 +187,8 @@ START_TEST(topk_slices_and_exact_sums)
             topk_encode(&b, part.density, false, &list, s);
             same_payload(&part, &j, "slice");
             same_floats(&part, j.err, part.err, "slice err");
-            ck_assert(taut__op_encode_exact(part.c.codec, &part.c.call, part.back, part.c.payload, part.c.cap, &part.c.len) == TAUT_OK);
+            ck_assert(taut__op_encode_exact(part.c.codec, &part.c.call, part.back, part.c.payload, part.c.cap,
+                                            &part.c.len) == TAUT_OK);
             j = job_of(&part, false);
             j.src = cuda_put(part.back, 4 * n, 0), j.err = NULL;
             b = taut__cuda_single(&j, TAUT__CUDA_TILE);
@@ -241,7 +251,9 @@ START_TEST(topk_malformed)
     b.work_bytes = k->topk->decode_work(list, 1);
     b.work = cuda_new(b.work_bytes, 0);
     for (uint32_t round = 0; round < 300; round++) {
-        uint32_t from_end = round % 16, at = round < 24 ? round : round < 60 ? (uint32_t)len - 1 - from_end : taut__random32(taut__rng_of(1, 0), round) % (uint32_t)len;
+        uint32_t from_end = round % 16, at = round < 24   ? round
+                                             : round < 60 ? (uint32_t)len - 1 - from_end
+                                                          : taut__random32(taut__rng_of(1, 0), round) % (uint32_t)len;
         memcpy(g.bytes, g.c.payload, len);
         g.bytes[at] ^= (uint8_t)(1u << round % 8);
         bool ok = taut__op_decode(g.c.codec, &g.c.call, g.bytes, len, g.back) == TAUT_OK;
@@ -249,7 +261,8 @@ START_TEST(topk_malformed)
         cuda_must(k->device->copy(j.len, &len, 8, s), "copy");
         cuda_must(k->device->fill(j.flags, 0, 4, s), "fill");
         cuda_must(k->topk->decode(&b, 0, list, s), "decode");
-        ck_assert_msg((flags_of(&j) == 0) == ok, "byte %u, round %u: CPU %s", at, round, ok ? "takes it" : "refuses it");
+        ck_assert_msg((flags_of(&j) == 0) == ok, "byte %u, round %u: CPU %s", at, round,
+                      ok ? "takes it" : "refuses it");
         refused += !ok, taken += ok;
         if (ok) same_floats(&g, j.dst, g.back, "changed payload");
     }
@@ -296,9 +309,10 @@ START_TEST(randk_linear)
     open_case(&g, "randk", 0.05, N, "");
     cuda_fill(g.x, N, 6);
     const taut_linear_ops *l = g.c.codec->ops[TAUT_HOST]->linear;
-    size_t                   m = g.c.codec->linear->factor_elems(&g.c.spec.stage[0], &g.c.tensor, 0);
-    float                   *want = new_floats(m), *values = new_floats(m);
-    ck_assert(taut__op_state_create(g.c.codec, &g.c.spec.stage[0], &g.c.tensor, 7, (taut_place){0}, &g.c.call.state) == TAUT_OK);
+    size_t                 m = g.c.codec->linear->factor_elems(&g.c.spec.stage[0], &g.c.tensor, 0);
+    float                 *want = new_floats(m), *values = new_floats(m);
+    ck_assert(taut__op_state_create(g.c.codec, &g.c.spec.stage[0], &g.c.tensor, 7, (taut_place){0}, &g.c.call.state) ==
+              TAUT_OK);
     ck_assert(l->project(&g.c.call, 0, g.x, want) == TAUT_OK && l->absorb(&g.c.call, 0, want) == TAUT_OK);
     ck_assert(l->reconstruct(&g.c.call, 0.5f, g.back) == TAUT_OK);
     taut__cuda_stream s = cuda_begin(1);
@@ -321,16 +335,21 @@ START_TEST(stack_of_two)
 {
     for (int kind = 0; kind < CUDA_KINDS; kind++) {
         enum { N = 3000 };
-        codec_case        c;
-        float            *x = new_floats(N), *err = new_floats(N), *back = new_floats(N), *got = new_floats(N);
-        quant_params      p = {.bits = 3, .norm = QUANT_MAXMIN, .stochastic = true, .bucket = 512};
-        uint64_t          list, len;
+        codec_case   c;
+        float       *x = new_floats(N), *err = new_floats(N), *back = new_floats(N), *got = new_floats(N);
+        quant_params p = {.bits = 3, .norm = QUANT_MAXMIN, .stochastic = true, .bucket = 512};
+        uint64_t     list, len;
         case_open(&c, "stack:topk:density=0.02+quant:bits=3", 1, N);
         cuda_fill(x, N, kind);
         case_round_trip(&c, x, err, back);
         taut__cuda_stream s = cuda_begin((uint64_t)kind);
-        taut__cuda_job    first = {.n = N, .src = cuda_put(x, 4 * N, 0), .err = cuda_new(4 * N, 0), .dst = cuda_new(4 * N, 0), .payload = cuda_new(24 + 4 * N, 0),
-                                   .len = cuda_new(8, 0), .flags = cuda_put(&zero_flags, 4, 0)};
+        taut__cuda_job    first = {.n = N,
+                                   .src = cuda_put(x, 4 * N, 0),
+                                   .err = cuda_new(4 * N, 0),
+                                   .dst = cuda_new(4 * N, 0),
+                                   .payload = cuda_new(24 + 4 * N, 0),
+                                   .len = cuda_new(8, 0),
+                                   .flags = cuda_put(&zero_flags, 4, 0)};
         taut__cuda_job    second = first;
         second.src = second.err = first.err;
         second.seed = taut__seed(c.call.seed, 1);
@@ -339,7 +358,11 @@ START_TEST(stack_of_two)
         topk_encode(&b, 0.02, false, &list, s);
         b = taut__cuda_single(&second, p.bucket);
         cuda_must(k->quant->encode(&b, &p, s), "quant");
-        taut__cuda_stages st = {.count = 2, .id = {6, 4}, .version = {1, 1}, .payload = {first.payload, second.payload}, .len = {first.len, second.len}};
+        taut__cuda_stages st = {.count = 2,
+                                .id = {6, 4},
+                                .version = {1, 1},
+                                .payload = {first.payload, second.payload},
+                                .len = {first.len, second.len}};
         uint8_t          *whole = cuda_new(c.cap, 0), *bytes = malloc(c.cap);
         uint64_t         *whole_len = cuda_new(8, 0);
         cuda_must(k->stack->assemble(&st, whole, whole_len, s), "assemble");
@@ -349,8 +372,8 @@ START_TEST(stack_of_two)
         ck_assert(memcmp(bytes, c.payload, len) == 0);
         cuda_get(got, second.err, 4 * N);
         ck_assert(cuda_same(got, err, N));
-        taut__cuda_job  jobs[2] = {first, second}, *on_device;
-        uint64_t       *lens = cuda_new(16, 0);
+        taut__cuda_job jobs[2] = {first, second}, *on_device;
+        uint64_t      *lens = cuda_new(16, 0);
         jobs[0].len = lens, jobs[1].len = lens + 1;
         jobs[0].unit = jobs[1].unit = jobs[0].list = 0;
         on_device = cuda_put(jobs, sizeof jobs, 0);

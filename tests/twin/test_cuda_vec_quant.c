@@ -16,13 +16,18 @@ enum { SEEDS = 3 };
 
 static const taut__cuda *k;
 static uint32_t          zero_flags;
-static void setup(void) { k = cuda_tables(); }
+static void              setup(void) { k = cuda_tables(); }
 
 /* A job over device copies of x (and r), with room for a payload of cap bytes. */
 static taut__cuda_job job_of(const float *x, const float *r, size_t n, size_t cap, size_t offset)
 {
-    taut__cuda_job j = {.n = n, .seed = 77, .src = cuda_put(x, 4 * n, offset), .err = cuda_new(4 * n, offset),
-                        .dst = cuda_new(4 * n, offset), .payload = cuda_new(cap, 0), .len = cuda_new(8, 0),
+    taut__cuda_job j = {.n = n,
+                        .seed = 77,
+                        .src = cuda_put(x, 4 * n, offset),
+                        .err = cuda_new(4 * n, offset),
+                        .dst = cuda_new(4 * n, offset),
+                        .payload = cuda_new(cap, 0),
+                        .len = cuda_new(8, 0),
                         .flags = cuda_put(&zero_flags, 4, 0)};
     if (r) j.residual = cuda_put(r, 4 * n, offset);
     return j;
@@ -40,10 +45,10 @@ static uint32_t flags_of(const taut__cuda_job *j)
 static void casts(size_t n, int kind, size_t offset, taut_dtype to, uint64_t seed)
 {
     static const char *const names[] = {"none", "fp16", "bf16"};
-    codec_case c;
-    float     *x = new_floats(n), *err = new_floats(n), *back = new_floats(n), *got = new_floats(n);
-    uint8_t   *bytes = malloc(4 * n + 8);
-    uint64_t   len;
+    codec_case               c;
+    float                   *x = new_floats(n), *err = new_floats(n), *back = new_floats(n), *got = new_floats(n);
+    uint8_t                 *bytes = malloc(4 * n + 8);
+    uint64_t                 len;
     cuda_fill(x, n, kind);
     char spec[32];
     snprintf(spec, sizeof spec, "%s%s", names[to], to && seed % 2 ? ":overflow=inf" : "");
@@ -149,7 +154,7 @@ START_TEST(sum_of_floats)
             else v->add(want, peer[p], N);
         }
         v->scale(want, 1 / 3.0f, N);
-        taut__cuda_job j = {.n = N, .dst = cuda_new(4 * N, 0), .peers = cuda_put(list, sizeof list, 0)};
+        taut__cuda_job   j = {.n = N, .dst = cuda_new(4 * N, 0), .peers = cuda_put(list, sizeof list, 0)};
         taut__cuda_batch b = taut__cuda_single(&j, TAUT__CUDA_TILE);
         b.peer_count = PEERS, b.factor = 1 / 3.0f, b.dtype = (taut_dtype)dtype;
         cuda_must(k->vec->sum(&b, s), "sum");
@@ -179,7 +184,8 @@ typedef struct quant_result {
 
 static quant_result quant_on_cpu(const quant_params *p, uint64_t first, const float *x, size_t n)
 {
-    quant_result r = {quant_payload_bytes(p, n), calloc(1, quant_payload_bytes(p, n) + 1), new_floats(n), new_floats(n), new_floats(n)};
+    quant_result r = {quant_payload_bytes(p, n), calloc(1, quant_payload_bytes(p, n) + 1), new_floats(n), new_floats(n),
+                      new_floats(n)};
     uint64_t     word[2] = {quant_header_word(p), n};
     size_t       at = quant_codes_at(p, n);
     memcpy(r.payload, word, sizeof word);
@@ -193,8 +199,8 @@ static void quant_free(quant_result *r) { free(r->payload), free(r->err), free(r
 
 static void quant_both(const quant_params *p, size_t n, int kind, size_t offset, uint64_t seed)
 {
-    float       *x = new_floats(n), *got = new_floats(n), *base = new_floats(n);
-    uint64_t     len, first = p->bucket * 3;
+    float   *x = new_floats(n), *got = new_floats(n), *base = new_floats(n);
+    uint64_t len, first = p->bucket * 3;
     cuda_fill(x, n, kind);
     for (size_t i = 0; i < n; i++) base[i] = (float)i * 0.125f - 3;
     quant_result      want = quant_on_cpu(p, first, x, n);
@@ -207,12 +213,15 @@ static void quant_both(const quant_params *p, size_t n, int kind, size_t offset,
     cuda_must(k->quant->decode(&b, p, false, s), "decode");
     cuda_get(&len, j.len, 8);
     cuda_get(bytes, j.payload, want.bytes);
-    ck_assert_msg(len == want.bytes && memcmp(bytes, want.payload, len) == 0, "bits=%u norm=%d stochastic=%d bucket=%zu n=%zu %s",
-                  p->bits, p->norm, p->stochastic, p->bucket, n, cuda_kind_name(kind));
+    ck_assert_msg(len == want.bytes && memcmp(bytes, want.payload, len) == 0,
+                  "bits=%u norm=%d stochastic=%d bucket=%zu n=%zu %s", p->bits, p->norm, p->stochastic, p->bucket, n,
+                  cuda_kind_name(kind));
     cuda_get(got, j.err, 4 * n);
     for (size_t i = 0; i < n; i++)
-        ck_assert_msg(cuda_same(got + i, want.err + i, 1), "bits=%u norm=%d stochastic=%d bucket=%zu n=%zu %s: err[%zu] = %a, CPU %a, x = %a",
-                      p->bits, p->norm, p->stochastic, p->bucket, n, cuda_kind_name(kind), i, (double)got[i], (double)want.err[i], (double)x[i]);
+        ck_assert_msg(cuda_same(got + i, want.err + i, 1),
+                      "bits=%u norm=%d stochastic=%d bucket=%zu n=%zu %s: err[%zu] = %a, CPU %a, x = %a", p->bits,
+                      p->norm, p->stochastic, p->bucket, n, cuda_kind_name(kind), i, (double)got[i],
+                      (double)want.err[i], (double)x[i]);
     cuda_get(got, j.dst, 4 * n);
     ck_assert(cuda_same(got, want.back, n));
     j.dst = cuda_put(base, 4 * n, offset);
@@ -229,8 +238,8 @@ static void quant_both(const quant_params *p, size_t n, int kind, size_t offset,
 START_TEST(quant_is_the_cpus)
 {
     static const size_t sizes[] = {1, 5, 63, 64, 65, 127, 128, 129, 500, 512, 513, 1100, 2500};
-    uint64_t seed = 0;
-    quant_params p = {.bits = (uint32_t)_i};
+    uint64_t            seed = 0;
+    quant_params        p = {.bits = (uint32_t)_i};
     for (int norm = QUANT_MAXMIN; norm <= QUANT_L2; norm++)
         for (int stochastic = 0; stochastic < 2; stochastic++)
             for (int kind = 0; kind < CUDA_KINDS; kind++) {
@@ -272,16 +281,20 @@ START_TEST(quant_sum_encode)
 {
     enum { N = 2000, PEERS = 4 };
     for (int round = 0; round < 6; round++) {
-        quant_params p = {.bits = 1 + (uint32_t)round, .norm = (quant_norm)(round % 3), .stochastic = round % 2, .bucket = round < 3 ? 512 : 1088};
-        float       *x = new_floats(N), *sum = new_floats(N), *got = new_floats(N);
-        const void  *list[PEERS];
-        quant_result part[PEERS];
+        quant_params      p = {.bits = 1 + (uint32_t)round,
+                               .norm = (quant_norm)(round % 3),
+                               .stochastic = round % 2,
+                               .bucket = round < 3 ? 512 : 1088};
+        float            *x = new_floats(N), *sum = new_floats(N), *got = new_floats(N);
+        const void       *list[PEERS];
+        quant_result      part[PEERS];
         taut__cuda_stream s = cuda_begin((uint64_t)round);
         for (int i = 0; i < PEERS; i++) {
             cuda_fill(x, N, round == 5 && i == 2 ? 3 : i % 2 ? 6 : 0);
             part[i] = quant_on_cpu(&p, 0, x, N);
             list[i] = cuda_put(part[i].payload, part[i].bytes, 0);
-            taut__quant_decode(taut__simd_at(0), &p, part[i].payload + QUANT_HEADER, part[i].payload + quant_codes_at(&p, N), N, sum, i > 0);
+            taut__quant_decode(taut__simd_at(0), &p, part[i].payload + QUANT_HEADER,
+                               part[i].payload + quant_codes_at(&p, N), N, sum, i > 0);
         }
         taut__simd_at(0)->vec->scale(sum, 0.25f, N);
         quant_result   want = quant_on_cpu(&p, 0, sum, N);
@@ -324,8 +337,12 @@ START_TEST(quant_batch_in_a_graph)
         x[i] = new_floats(n);
         cuda_fill(x[i], n, i % CUDA_KINDS);
         want[i] = quant_on_cpu(&p, 0, x[i], n);
-        taut__cuda_job j = {.n = n, .seed = 77, .src = cuda_put(x[i], 4 * n, 0), .err = cuda_new(4 * n, 0),
-                            .payload = cuda_new(want[i].bytes, 0), .len = cuda_new(8, 0)};
+        taut__cuda_job j = {.n = n,
+                            .seed = 77,
+                            .src = cuda_put(x[i], 4 * n, 0),
+                            .err = cuda_new(4 * n, 0),
+                            .payload = cuda_new(want[i].bytes, 0),
+                            .len = cuda_new(8, 0)};
         jobs[i] = j;
     }
     taut__cuda_batch b = taut__cuda_single(&jobs[0], p.bucket);
@@ -358,9 +375,12 @@ END_TEST
 START_TEST(quant_errors_of_candidates)
 {
     enum { N = 5000, C = 4 };
-    static const quant_params p[C] = {{4, QUANT_MAXMIN, true, 512, false}, {2, QUANT_MAXMIN, false, 64, true}, {8, QUANT_LINF, true, 1024, false}, {3, QUANT_L2, false, 256, false}};
-    float            *x = new_floats(N);
-    double            stats[C] = {0}, got[C];
+    static const quant_params p[C] = {{4, QUANT_MAXMIN, true, 512, false},
+                                      {2, QUANT_MAXMIN, false, 64, true},
+                                      {8, QUANT_LINF, true, 1024, false},
+                                      {3, QUANT_L2, false, 256, false}};
+    float                    *x = new_floats(N);
+    double                    stats[C] = {0}, got[C];
     cuda_fill(x, N, 6);
     taut__cuda_stream s = cuda_begin(4);
     taut__cuda_job    j = job_of(x, NULL, N, 16, 0);
@@ -370,7 +390,7 @@ START_TEST(quant_errors_of_candidates)
     cuda_get(got, j.stats, sizeof got);
     for (int c = 0; c < C; c++) {
         quant_result want = quant_on_cpu(&p[c], 0, x, N);
-        double       e = norm2(want.err, N), tolerance = p[c].norm == QUANT_L2 ? 1e-5 : 1e-12; /* l2: the norm's last bit */
+        double e = norm2(want.err, N), tolerance = p[c].norm == QUANT_L2 ? 1e-5 : 1e-12; /* l2: the norm's last bit */
         ck_assert_msg(fabs(got[c] - e) <= tolerance * e, "candidate %d: %g, CPU %g", c, got[c], e);
         quant_free(&want);
     }

@@ -19,7 +19,8 @@ typedef struct result {
 
 static result want, got;
 
-static void bucket_through(const taut__simd *simd, const quant_params *p, const float *x, size_t n, size_t shift, result *r)
+static void bucket_through(const taut__simd *simd, const quant_params *p, const float *x, size_t n, size_t shift,
+                           result *r)
 {
     memset(r, 0xa5, sizeof *r);
     taut__quant_encode(simd, p, 77, 4096, x, n, r->meta, r->codes, r->err + shift);
@@ -32,8 +33,8 @@ static void same(const taut__simd *simd, const quant_params *p, const float *x, 
 {
     bucket_through(taut__simd_at(0), p, x, n, shift, &want);
     bucket_through(simd, p, x, n, shift, &got);
-    ck_assert_msg(memcmp(&want, &got, sizeof want) == 0, "%s: bits=%u norm=%d stochastic=%d n=%zu shift=%zu", simd->name,
-                  p->bits, p->norm, p->stochastic, n, shift);
+    ck_assert_msg(memcmp(&want, &got, sizeof want) == 0, "%s: bits=%u norm=%d stochastic=%d n=%zu shift=%zu",
+                  simd->name, p->bits, p->norm, p->stochastic, n, shift);
     float *in_place = want.err + shift; /* err may be src */
     memcpy(in_place, x, n * sizeof *x);
     taut__quant_encode(simd, p, 77, 4096, in_place, n, want.meta, want.codes, in_place);
@@ -56,7 +57,7 @@ START_TEST(ordinary_buckets)
 {
     static const size_t sizes[] = {1,  2,   7,   8,   9,   15,  16,  17,  31,  32,   33,   63,   64,
                                    65, 127, 128, 129, 191, 192, 511, 512, 513, 1000, 4096, 8191, 8192};
-    float *x = new_floats(MOST + 16);
+    float              *x = new_floats(MOST + 16);
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (size_t shift = 0; shift < 2; shift++) {
             fill_normal(x + shift, sizes[s], 1e-3f, s);
@@ -93,7 +94,7 @@ END_TEST
 START_TEST(equal_elements)
 {
     static const float values[] = {0.0f, -0.0f, 1.5f, -1.5f, 1e-45f, 3.4e38f};
-    float              *x = new_floats(200);
+    float             *x = new_floats(200);
     for (size_t v = 0; v < sizeof values / sizeof *values; v++) {
         for (size_t i = 0; i < 200; i++) x[i] = values[v];
         same_everywhere(x, 200, 0);

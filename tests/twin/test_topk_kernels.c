@@ -55,7 +55,8 @@ START_TEST(every_level_selects_alike)
     spice(x, n);
     for (size_t l = 0; (level = taut__simd_at(l)) != NULL; l++)
         for (size_t k = 1; k < n; k = k * 3 + 1) {
-            taut__topk_choice a = taut__topk_select(level->topk, x, n, k), b = taut__topk_select(&taut__topk_portable, x, n, k);
+            taut__topk_choice a = taut__topk_select(level->topk, x, n, k),
+                              b = taut__topk_select(&taut__topk_portable, x, n, k);
             ck_assert_uint_eq(a.threshold, b.threshold);
             ck_assert_uint_eq(a.last_tie, b.last_tie);
         }

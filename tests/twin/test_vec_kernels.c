@@ -10,11 +10,12 @@
 
 enum { MOST = 5000, SHIFTS = 3 };
 
-static const float odd[] = {0.0f,     -0.0f,     1e-45f, -1e-42f, INFINITY, -INFINITY, 65504.0f, 65519.9f, 65520.0f,
-                            -7e4f,    3e38f,     6e-8f,  3e-8f,   2.9e-8f,  6.1e-5f,   6.0e-5f,  1.0f,     1.00048828125f,
-                            1.00146484375f, 3.4e38f, 0x1.fep127f, 0x1.ffp127f};
-static float  *x, *y, *want, *got;
-static uint8_t half_want[2 * MOST + 8], half_got[2 * MOST + 8];
+static const float odd[] = {0.0f,           -0.0f,    1e-45f,      -1e-42f,    INFINITY, -INFINITY,
+                            65504.0f,       65519.9f, 65520.0f,    -7e4f,      3e38f,    6e-8f,
+                            3e-8f,          2.9e-8f,  6.1e-5f,     6.0e-5f,    1.0f,     1.00048828125f,
+                            1.00146484375f, 3.4e38f,  0x1.fep127f, 0x1.ffp127f};
+static float      *x, *y, *want, *got;
+static uint8_t     half_want[2 * MOST + 8], half_got[2 * MOST + 8];
 
 static void set_up(void)
 {
@@ -25,10 +26,7 @@ static void set_up(void)
     for (size_t i = 3; i < MOST; i += 97) x[i] = taut__float(0x7f800001u + (uint32_t)(i * 2654435761u >> 9)); /* NaNs */
 }
 
-static void tear_down(void)
-{
-    free(x), free(y), free(want), free(got);
-}
+static void tear_down(void) { free(x), free(y), free(want), free(got); }
 
 static void casts(const taut__vec_kernels *k, const taut__vec_kernels *p, size_t n, size_t at, size_t shift)
 {
@@ -47,7 +45,8 @@ static void casts(const taut__vec_kernels *k, const taut__vec_kernels *p, size_t
 
 static void sums(const taut__vec_kernels *k, const taut__vec_kernels *p, size_t n, size_t at)
 {
-    double a = p->sum2(x + at, n), b = k->sum2(x + at, n), c = p->sum2_over(x + at, y, n), d = k->sum2_over(x + at, y, n);
+    double a = p->sum2(x + at, n), b = k->sum2(x + at, n), c = p->sum2_over(x + at, y, n),
+           d = k->sum2_over(x + at, y, n);
     ck_assert(memcmp(&a, &b, sizeof a) == 0);
     ck_assert(memcmp(&c, &d, sizeof c) == 0);
     float e = p->max_abs(x + at, n), f = k->max_abs(x + at, n);
@@ -110,7 +109,7 @@ START_TEST(f16_rounds_half_to_even)
 {
     size_t wrong = 0;
     for (uint32_t i = 0; i < 400000; i++) wrong += !rounded_well(taut__float(0x32000000u + i * 893u)); /* 2^-27 up */
-    for (uint32_t h = 0; h < 0x7bff; h++) /* all ties */
+    for (uint32_t h = 0; h < 0x7bff; h++)                                                              /* all ties */
         wrong += !rounded_well((taut__from_f16((uint16_t)h) + taut__from_f16((uint16_t)(h + 1))) / 2);
     ck_assert_uint_eq(wrong, 0);
     ck_assert_uint_eq(taut__to_f16(65519.996f), 0x7bff);

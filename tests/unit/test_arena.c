@@ -18,7 +18,7 @@ START_TEST(own_first)
 {
     taut__arena a = {0};
     taut__slots s;
-    void      *p[4];
+    void       *p[4];
     open_slots(&s, &a, 1000, 8, 4);
     ck_assert(a.due);
     ck_assert_int_eq(taut__arena_fit(&a), TAUT_OK);
@@ -50,8 +50,8 @@ START_TEST(loans)
     enum { ROOM = 64 * KIB, LOANS = 40 };
     taut__arena a = {0};
     taut__slots s;
-    char      *p[LOANS] = {0};
-    size_t     bytes[LOANS], lent = 0;
+    char       *p[LOANS] = {0};
+    size_t      bytes[LOANS], lent = 0;
     open_slots(&s, &a, ROOM, 100, 2);
     ck_assert_int_eq(taut__arena_fit(&a), TAUT_OK);
     void *own = taut__slots_take(&s, ROOM, 100);
@@ -116,8 +116,8 @@ START_TEST(limits)
 {
     taut__arena a = {0};
     taut__slots s = {0}, guest = {0};
-    char       memory[TAUT_LINE];
-    size_t     before = taut__alloc_bytes();
+    char        memory[TAUT_LINE];
+    size_t      before = taut__alloc_bytes();
     taut__slots_need(&guest, sizeof memory, 1, 3);
     ck_assert_int_eq(taut__slots_open(&guest, &a, memory), TAUT_OK);
     ck_assert_int_eq(taut__arena_fit(&a), TAUT_OK);

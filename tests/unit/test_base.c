@@ -31,7 +31,7 @@ END_TEST
 
 START_TEST(alloc_is_zeroed_aligned_counted)
 {
-    size_t count = taut__alloc_count(), bytes = taut__alloc_bytes();
+    size_t              count = taut__alloc_count(), bytes = taut__alloc_bytes();
     static const size_t sizes[] = {0, 1, 63, 64, 65, 4096, 100003};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         unsigned char *p = taut__alloc(sizes[i], 1);
@@ -74,8 +74,8 @@ START_TEST(random_is_uniform_and_uncorrelated)
             double sum = 0, sq = 0, lag = 0, last = 0, other = 0;
             for (uint32_t i = 0; i < N; i++) {
                 uint64_t at = starts[b] + i;
-                double u = taut__random32(taut__rng_of(seeds[s], at), (uint32_t)at) / 4294967296.0 - 0.5;
-                double v = taut__random32(taut__rng_of(seeds[s] + 1, at), (uint32_t)at) / 4294967296.0 - 0.5;
+                double   u = taut__random32(taut__rng_of(seeds[s], at), (uint32_t)at) / 4294967296.0 - 0.5;
+                double   v = taut__random32(taut__rng_of(seeds[s] + 1, at), (uint32_t)at) / 4294967296.0 - 0.5;
                 sum += u, sq += u * u, lag += u * last, other += u * v;
                 last = u;
             }
@@ -128,7 +128,8 @@ END_TEST
 /* A locale that writes 0,5: one that is installed, or one made here. */
 static bool comma_locale(const char *dir)
 {
-    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "fr_FR.utf8", "nl_NL.utf8", "pt_BR.utf8"};
+    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8",
+                                        "fr_FR.utf8",  "nl_NL.utf8", "pt_BR.utf8"};
     char                     command[128];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (setlocale(LC_ALL, names[i])) return true;
@@ -143,7 +144,7 @@ START_TEST(numbers_ignore_the_locale)
 {
     char         dir[] = "/tmp/taut-locale-XXXXXX", command[64], text[96], *end;
     taut_spec    spec;
-    taut__budget   budget;
+    taut__budget budget;
     taut_comm   *comm;
     taut_config  cfg = TAUT_CONFIG_INIT;
     ck_assert_ptr_nonnull(mkdtemp(dir));

@@ -10,10 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const size_t shapes[][2] = {{2, 2}, {2, 3}, {9, 2}, {5, 7}, {16, 16}, {17, 15}, {33, 100}, {100, 33}, {64, 130}, {257, 48}};
+static const size_t shapes[][2] = {{2, 2},   {2, 3},    {9, 2},    {5, 7},    {16, 16},
+                                   {17, 15}, {33, 100}, {100, 33}, {64, 130}, {257, 48}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
-static taut_tensor matrix(size_t rows, size_t cols) { return (taut_tensor){.elems = rows * cols, .rows = rows, .cols = cols}; }
+static taut_tensor matrix(size_t rows, size_t cols)
+{
+    return (taut_tensor){.elems = rows * cols, .rows = rows, .cols = cols};
+}
 
 static taut_axes *axes_of(const taut_tensor *t, size_t most)
 {
@@ -50,7 +54,8 @@ static void fill_lowrank(float *x, const taut_tensor *t, size_t rank, float rest
     for (size_t a = 0; a < m; a++)
         for (size_t j = 0; j < n; j++)
             for (size_t k = 0; k < rank; k++)
-                x[t->rows < t->cols ? j * t->cols + a : a * t->cols + j] += u[a * rank + k] * v[j * rank + k] / (float)(k + 1);
+                x[t->rows < t->cols ? j * t->cols + a : a * t->cols + j] +=
+                    u[a * rank + k] * v[j * rank + k] / (float)(k + 1);
     free(u), free(v);
 }
 
@@ -185,12 +190,14 @@ START_TEST(follows)
         for (int step = 0; step < 4; step++) {
             fill_normal(x, t.elems, 1e-3f, (uint64_t)step);
             for (size_t v = 0; v < 50; v++)
-                for (size_t j = 0; j < 3; j++) x[v * 30 + (turn_at ? 20 : 4) + j] = (float)((v * 7 + j * 13 + (size_t)step) % 11) - 5;
+                for (size_t j = 0; j < 3; j++)
+                    x[v * 30 + (turn_at ? 20 : 4) + j] = (float)((v * 7 + j * 13 + (size_t)step) % 11) - 5;
             ck_assert(show(a, &t, x, 0));
         }
         turn(a, &t, x);
         for (size_t v = 0; v < 50; v++)
-            for (size_t j = 0; j < 30; j++) all += at(&t, x, v, j) * at(&t, x, v, j), lead += j < 4 ? at(&t, x, v, j) * at(&t, x, v, j) : 0;
+            for (size_t j = 0; j < 30; j++)
+                all += at(&t, x, v, j) * at(&t, x, v, j), lead += j < 4 ? at(&t, x, v, j) * at(&t, x, v, j) : 0;
         ck_assert_double_ge(lead, 0.9999 * all);
     }
     taut__axes_destroy(a);
@@ -230,8 +237,9 @@ END_TEST
 START_TEST(levels_agree)
 {
     enum { MOST_N = 70, MOST_R = 48 };
-    float *x = new_floats(BASIS_ROWS * MOST_N), *m = new_floats(4 * MOST_N * MOST_R), *want = new_floats(MOST_N * MOST_R), *got = new_floats(MOST_N * MOST_R);
-    float  ab[2 * BASIS_ROWS * MOST_R];
+    float *x = new_floats(BASIS_ROWS * MOST_N), *m = new_floats(4 * MOST_N * MOST_R),
+          *want = new_floats(MOST_N * MOST_R), *got = new_floats(MOST_N * MOST_R);
+    float                             ab[2 * BASIS_ROWS * MOST_R];
     const struct taut__basis_kernels *p = taut__simd_at(0)->basis, *k;
     fill_normal(m, 4 * MOST_N * MOST_R, 0.3f, 2);
     for (size_t level = 1; taut__simd_at(level); level++) {
@@ -243,7 +251,8 @@ START_TEST(levels_agree)
                     fill_normal(x, BASIS_ROWS * MOST_N, 1, n);
                     memcpy(want, x, BASIS_ROWS * MOST_N * sizeof *x), memcpy(got, x, BASIS_ROWS * MOST_N * sizeof *x);
                     p->reflect(&q, want, MOST_N, backwards, ab), k->reflect(&q, got, MOST_N, backwards, ab);
-                    ck_assert_msg(memcmp(want, got, BASIS_ROWS * MOST_N * sizeof *x) == 0, "%s n=%zu r=%zu", taut__simd_at(level)->name, n, r);
+                    ck_assert_msg(memcmp(want, got, BASIS_ROWS * MOST_N * sizeof *x) == 0, "%s n=%zu r=%zu",
+                                  taut__simd_at(level)->name, n, r);
                 }
                 p->project(x, MOST_N, n, m, r, want), k->project(x, MOST_N, n, m, r, got);
                 ck_assert(memcmp(want, got, BASIS_ROWS * r * sizeof *x) == 0);
@@ -269,10 +278,12 @@ START_TEST(golden)
         float      *x = new_floats(t.elems);
         taut__rng   rng = taut__rng_of(3, 0);
         for (int step = 0; step < 3; step++) {
-            for (size_t k = 0; k < t.elems; k++) x[k] = (float)((int32_t)taut__random32(rng, (uint32_t)k) >> 8) * 0x1p-23f * (float)(1 + (k / 5) % 4);
+            for (size_t k = 0; k < t.elems; k++)
+                x[k] = (float)((int32_t)taut__random32(rng, (uint32_t)k) >> 8) * 0x1p-23f * (float)(1 + (k / 5) % 4);
             ck_assert(show(a, &t, x, 0.9));
         }
-        ck_assert_msg(taut__axes_digest(a) == want[i] || getenv("TAUT_GOLDEN_PRINT"), "%zu: 0x%016llx", i, (unsigned long long)taut__axes_digest(a));
+        ck_assert_msg(taut__axes_digest(a) == want[i] || getenv("TAUT_GOLDEN_PRINT"), "%zu: 0x%016llx", i,
+                      (unsigned long long)taut__axes_digest(a));
         if (getenv("TAUT_GOLDEN_PRINT")) printf("0x%016llx, ", (unsigned long long)taut__axes_digest(a));
         taut__axes_destroy(a);
         free(x);

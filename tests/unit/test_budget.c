@@ -19,10 +19,9 @@ END_TEST
 
 START_TEST(bad_budgets_are_refused)
 {
-    static const char *const bad[] = {"",         "rel",     "rel=",     "rel=0",      "rel=-0.1", "rel=1", "rel=2",
-                                      "rel=nan",  "rel=inf", "rel=0.1x", "like:",      "like",     "0.03",  "abs=3",
-                                      "rel= 0x"};
-    taut__budget b;
+    static const char *const bad[] = {"",        "rel",      "rel=",  "rel=0", "rel=-0.1", "rel=1", "rel=2",  "rel=nan",
+                                      "rel=inf", "rel=0.1x", "like:", "like",  "0.03",     "abs=3", "rel= 0x"};
+    taut__budget             b;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ck_assert_int_lt(taut__budget_parse(bad[i], &b), 0);
         ck_assert_ptr_nonnull(strstr(taut_last_error(), bad[i]));
@@ -71,7 +70,8 @@ static const taut__observations seen = {2, 4, offers, options};
 static taut__decision decide(double budget, taut__objective objective, double gbit)
 {
     static uint32_t option[2];
-    taut__demand    demand = {budget, objective, "hull", 0, false, 0, taut__link_simple(2, gbit * 1e9, 20e-6), false, false};
+    taut__demand    demand = {budget, objective, "hull", 0, false, 0, taut__link_simple(2, gbit * 1e9, 20e-6),
+                              false,  false};
     taut__decision  d = {.option = option};
     ck_assert_int_eq(taut__decide(&seen, &demand, &d), TAUT_OK);
     return d;

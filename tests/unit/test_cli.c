@@ -47,15 +47,15 @@ static int parse(values *v, const char *line, const char **message)
     static char copy[512];
     int         argc = 1, rc;
     cli_option  options[] = {
-        {"flag", NULL, CLI_FLAG, &v->flag, "f", 0, 0, NULL},
-        {"whole", "N", CLI_INT, &v->whole, "i", -5, 5, NULL},
-        {"real", "X", CLI_REAL, &v->real, "r", 0, 0, NULL},
-        {"size", "N", CLI_SIZE, &v->size, "s", 1, 0x1p40, NULL},
-        {"range", "A:B", CLI_RANGE, &v->range, "g", 4, 0x1p30, NULL},
-        {"text", "T", CLI_TEXT, &v->text, "t", 0, 0, NULL},
-        {"word", "W", CLI_WORD, &v->word, "w", 0, 0, "time|bytes"},
-        {"list", "L", CLI_LIST, &v->list, "l", 0, 0, NULL},
-        CLI_END,
+         {"flag", NULL, CLI_FLAG, &v->flag, "f", 0, 0, NULL},
+         {"whole", "N", CLI_INT, &v->whole, "i", -5, 5, NULL},
+         {"real", "X", CLI_REAL, &v->real, "r", 0, 0, NULL},
+         {"size", "N", CLI_SIZE, &v->size, "s", 1, 0x1p40, NULL},
+         {"range", "A:B", CLI_RANGE, &v->range, "g", 4, 0x1p30, NULL},
+         {"text", "T", CLI_TEXT, &v->text, "t", 0, 0, NULL},
+         {"word", "W", CLI_WORD, &v->word, "w", 0, 0, "time|bytes"},
+         {"list", "L", CLI_LIST, &v->list, "l", 0, 0, NULL},
+         CLI_END,
     };
     cli_command cmd = {"taut test", "IN OUT", "a test", NULL, options, 1, 2};
     snprintf(copy, sizeof copy, "%s", line);
@@ -72,8 +72,9 @@ START_TEST(every_kind_is_read)
 {
     values      v;
     const char *m;
-    ck_assert_int_eq(parse(&v, "in --flag --whole -5 --real=2.5e-3 --size 64K --range 64K:64M:2 --text a=b "
-                               "--word bytes --list x --list=y -",
+    ck_assert_int_eq(parse(&v,
+                           "in --flag --whole -5 --real=2.5e-3 --size 64K --range 64K:64M:2 --text a=b "
+                           "--word bytes --list x --list=y -",
                            &m),
                      CLI_RUN);
     ck_assert(v.flag);
@@ -253,7 +254,7 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("cli");
+    Suite *suite = suite_create("cli");
     TCase *t = suite_case(suite, "cli", 0);
     tcase_add_test(t, every_kind_is_read);
     tcase_add_test(t, double_dash_ends_options);

@@ -9,9 +9,24 @@
 
 /* At least one spec of every codec, and one for every branch of its payload. */
 static const char *const specs[] = {
-    "none", "fp16", "bf16", "quant", "quant:bits=1", "quant:bits=3,bucket=64", "quant:bits=8,norm=linf,round=nearest",
-    "quant:bits=5,norm=l2,bucket=128", "grid", "grid:step=0.1", "grid:rel=0.1,code=rans", "topk", "topk:density=0.3",
-    "randk", "randk:density=0.25,scale=1", "powersgd", "powersgd:rank=1", "stack:topk:density=0.05+quant:bits=2",
+    "none",
+    "fp16",
+    "bf16",
+    "quant",
+    "quant:bits=1",
+    "quant:bits=3,bucket=64",
+    "quant:bits=8,norm=linf,round=nearest",
+    "quant:bits=5,norm=l2,bucket=128",
+    "grid",
+    "grid:step=0.1",
+    "grid:rel=0.1,code=rans",
+    "topk",
+    "topk:density=0.3",
+    "randk",
+    "randk:density=0.25,scale=1",
+    "powersgd",
+    "powersgd:rank=1",
+    "stack:topk:density=0.05+quant:bits=2",
     "stack:powersgd:rank=1+quant:bits=4",
 };
 enum { SPECS = sizeof specs / sizeof *specs };
@@ -101,7 +116,9 @@ END_TEST
 
 START_TEST(specs_print_canonically_and_parse_back)
 {
-    static const struct { const char *text, *canonical; } pairs[] = {
+    static const struct {
+        const char *text, *canonical;
+    } pairs[] = {
         {"auto", "auto"},
         {"none", "none"},
         {"quant:bits=4", "quant"},
@@ -214,7 +231,7 @@ static void slices_decode_to_the_whole(const char *spec)
     case_open(&k, spec, 1, N);
     fill_normal(x, N, 1, 5);
     taut_calibration calibration = {0};
-    double    stats[TAUT_STATS_MAX] = {0};
+    double           stats[TAUT_STATS_MAX] = {0};
     if (k.codec->caps & TAUT_CAP_SLICEABLE) {
         if (k.codec->n_stats) {
             ck_assert_int_eq(taut__op_collect_stats(k.codec, &k.call, x, stats), TAUT_OK);
@@ -320,16 +337,20 @@ static void element_counts_are_checked(const char *spec)
     (void)taut_decode(frame, len, back, 4096); /* an answer, whatever it is, and no access outside: ASan */
     ck_assert_int_eq(taut__frame_seal(k.codec, &(taut_call){.n = 0}, frame, len - TAUT_FRAME_HEADER, &len), TAUT_OK);
     (void)taut_decode(frame, len, back, 0);
-    ck_assert_int_eq(taut__frame_seal(k.codec, &(taut_call){.n = SIZE_MAX}, frame, len - TAUT_FRAME_HEADER, &len), TAUT_OK);
+    ck_assert_int_eq(taut__frame_seal(k.codec, &(taut_call){.n = SIZE_MAX}, frame, len - TAUT_FRAME_HEADER, &len),
+                     TAUT_OK);
     ck_assert_int_lt(taut_decode(frame, len, back, SIZE_MAX), 0);
     case_close(&k);
     free(x), free(back);
 }
 
 /* One test for all specs: a process for each would spend its time in the sanitizer's farewell. */
-static const struct { const char *name; void (*check)(const char *spec); } promises[] = {
-    {"every length", every_codec_at_every_length}, {"error in place", error_in_place},
-    {"slices", slices_decode_to_the_whole},        {"frames tell", frames_tell_what_they_are},
+static const struct {
+    const char *name;
+    void (*check)(const char *spec);
+} promises[] = {
+    {"every length", every_codec_at_every_length},  {"error in place", error_in_place},
+    {"slices", slices_decode_to_the_whole},         {"frames tell", frames_tell_what_they_are},
     {"damaged frames", damaged_frames_are_refused}, {"damaged payloads", damaged_payloads_are_survived},
     {"element counts", element_counts_are_checked},
 };

@@ -15,7 +15,8 @@ START_TEST(right_kernels)
 {
     const char *name = sample_right((size_t)_i);
     uint64_t    launches, threads;
-    for (uint64_t seed = 1; seed <= SEEDS; seed++) ck_assert_msg(sample_run(name, seed) == 0, "%s, seed %d", name, (int)seed);
+    for (uint64_t seed = 1; seed <= SEEDS; seed++)
+        ck_assert_msg(sample_run(name, seed) == 0, "%s, seed %d", name, (int)seed);
     sample_tally("scan_block", &launches, &threads);
     if (strcmp(name, "scan_block") == 0) ck_assert(launches == SEEDS && threads == SEEDS * 6 * 256);
 }

@@ -20,7 +20,8 @@ static taut_torch_images images(void)
         labels[i] = i % CLASSES;
         for (int k = 0; k < PIXELS; k++) {
             r = r * 1103515245u + 12345u;
-            pixels[i * PIXELS + k] = (uint8_t)((r >> 16) % 90 + (labels[i] < 2 && (labels[i] ? k % SIDE : k / SIDE) / 2 == 1 ? 160 : 0));
+            pixels[i * PIXELS + k] =
+                (uint8_t)((r >> 16) % 90 + (labels[i] < 2 && (labels[i] ? k % SIDE : k / SIDE) / 2 == 1 ? 160 : 0));
         }
     }
     t.pixels = pixels, t.labels = labels, t.n = IMAGES;
@@ -58,12 +59,14 @@ START_TEST(the_same_images_whatever_freed_memory_holds)
     }
     perturb(0);
     for (int k = 1; k < 3; k++)
-        ck_assert_msg(memcmp(made[0], made[k], (size_t)(CLASSES * c.per_class * PIXELS)) == 0, "%d a class: other images where freed memory is filled with 0x%x", (int)c.per_class, byte[k]);
+        ck_assert_msg(memcmp(made[0], made[k], (size_t)(CLASSES * c.per_class * PIXELS)) == 0,
+                      "%d a class: other images where freed memory is filled with 0x%x", (int)c.per_class, byte[k]);
 }
 END_TEST
 
 /* probability: IMAGES * CLASSES */
-static void judge(const taut_torch_images *t, const taut_torch_images *on, curve *loss, float *probability, int64_t *hits)
+static void judge(const taut_torch_images *t, const taut_torch_images *on, curve *loss, float *probability,
+                  int64_t *hits)
 {
     taut_torch_judge_config c = TAUT_TORCH_JUDGE_INIT;
     taut_torch_judge       *j;

@@ -25,8 +25,8 @@ static void make(uint64_t seed, double factor, double noise)
 
 static taut__measured_sum sample(taut__ratio *r, uint64_t seed, size_t n)
 {
-    static double   ts[BLOCKS], cs[BLOCKS];
-    taut__blocks    b = {BLOCKS, n, ts, cs, control};
+    static double ts[BLOCKS], cs[BLOCKS];
+    taut__blocks  b = {BLOCKS, n, ts, cs, control};
     for (size_t k = 0; k < n; k++) {
         size_t i = (size_t)(((double)k + uniform(seed, 100000 + k)) * BLOCKS / (double)n);
         ts[k] = t[i], cs[k] = c[i];
@@ -50,8 +50,10 @@ START_TEST(unbiased_and_honest)
                 mean += m.value / total / steps;
                 outside += s >= 5 && fabs(m.value - total) > TAUT_SIGMAS * sqrt(m.var);
             }
-            ck_assert_msg(fabs(mean - 1) < 0.02 + 0.15 / (double)sizes[k], "%zu blocks, factor %g: mean %g", sizes[k], factors[f], mean);
-            ck_assert_msg(outside <= steps / 50, "%zu blocks, factor %g: %d of %d outside", sizes[k], factors[f], outside, steps);
+            ck_assert_msg(fabs(mean - 1) < 0.02 + 0.15 / (double)sizes[k], "%zu blocks, factor %g: mean %g", sizes[k],
+                          factors[f], mean);
+            ck_assert_msg(outside <= steps / 50, "%zu blocks, factor %g: %d of %d outside", sizes[k], factors[f],
+                          outside, steps);
         }
 }
 END_TEST
@@ -87,7 +89,8 @@ START_TEST(follows_a_shift_that_no_step_shows)
             outside += s >= 60 && fabs(m.value - total) > TAUT_SIGMAS * sqrt(m.var);
         }
     }
-    printf("  shift to %g: off by %.3f before it, %.3f 10 to 20 steps after; %d of %d outside\n", shifts[_i], calm, late, outside, judged);
+    printf("  shift to %g: off by %.3f before it, %.3f 10 to 20 steps after; %d of %d outside\n", shifts[_i], calm,
+           late, outside, judged);
     ck_assert_double_lt(late, 2 * calm + 0.015);
     ck_assert_int_le(outside, judged / 50);
 }

@@ -72,9 +72,10 @@ START_TEST(norms_in_every_metric)
     for (size_t m = 0; m < 4; m++)
         for (size_t first = 0; first < N; first += 17)
             for (size_t n = 0; first + n <= N; n += 19) {
-                taut_tensor t = {.elems = N, .rows = ROWS, .cols = COLS, .scale = scales[m] ? s : NULL, .scale_n = scales[m]};
-                taut_norm2  got = taut__norm2(&t, e + first, first, n);
-                double      plain = 0, weighted = 0;
+                taut_tensor t = {
+                    .elems = N, .rows = ROWS, .cols = COLS, .scale = scales[m] ? s : NULL, .scale_n = scales[m]};
+                taut_norm2 got = taut__norm2(&t, e + first, first, n);
+                double     plain = 0, weighted = 0;
                 for (size_t i = first; i < first + n; i++) {
                     double w = scales[m] == 0 ? 1 : s[scales[m] == 1 ? 0 : scales[m] == N ? i : i / COLS];
                     plain += (double)e[i] * e[i], weighted += (double)e[i] * e[i] / (w * w);

@@ -21,11 +21,26 @@
 #include "../support/codec_case.h"
 #include "../support/fuzz_case.h"
 
-static const char *const specs[] = {"none", "fp16", "bf16", "quant:bits=1", "quant:bits=4", "quant:bits=8,norm=l2", "grid:step=0.5", "grid:step=0.3,code=rans",
-                                    "grid:step=0.02,code=rans", "topk:density=0.05", "topk:density=0.4", "randk:density=0.1", "powersgd:rank=2", "stack:topk:density=0.1+quant:bits=4"};
+static const char *const specs[] = {"none",
+                                    "fp16",
+                                    "bf16",
+                                    "quant:bits=1",
+                                    "quant:bits=4",
+                                    "quant:bits=8,norm=l2",
+                                    "grid:step=0.5",
+                                    "grid:step=0.3,code=rans",
+                                    "grid:step=0.02,code=rans",
+                                    "topk:density=0.05",
+                                    "topk:density=0.4",
+                                    "randk:density=0.1",
+                                    "powersgd:rank=2",
+                                    "stack:topk:density=0.1+quant:bits=4"};
 enum { SPECS = sizeof specs / sizeof *specs, ELEMS = 700 };
-static const struct { const char *name; fuzz_target *target; } targets[] = {
-    {"payload", fuzz_payload}, {"frame", fuzz_frame}, {"state", fuzz_state}, {"text", fuzz_text}, {"trace", fuzz_trace}, {"log", fuzz_log}};
+static const struct {
+    const char  *name;
+    fuzz_target *target;
+} targets[] = {{"payload", fuzz_payload}, {"frame", fuzz_frame}, {"state", fuzz_state},
+               {"text", fuzz_text},       {"trace", fuzz_trace}, {"log", fuzz_log}};
 
 /* What has made trouble once, or covers something that nothing else does (tests/fuzz/run.sh minimises it). */
 START_TEST(corpus)

@@ -15,8 +15,10 @@ static uint32_t dice(uint32_t n) { return (uint32_t)((random_state = taut__mix64
 static const struct {
     const char         *name;
     const taut__format *format;
-} targets[] = {{"mds", &taut__format_mds}, {"tar", &taut__format_tar}, {"npy", &taut__format_npy}, {"idx", &taut__format_idx}, {"tfrecord", &taut__format_tfrecord},
-               {"arrow", &taut__format_arrow}, {"megatron", &taut__format_megatron}, {"places", NULL}};
+} targets[] = {{"mds", &taut__format_mds},           {"tar", &taut__format_tar},
+               {"npy", &taut__format_npy},           {"idx", &taut__format_idx},
+               {"tfrecord", &taut__format_tfrecord}, {"arrow", &taut__format_arrow},
+               {"megatron", &taut__format_megatron}, {"places", NULL}};
 
 static void run(int i, const uint8_t *p, size_t n)
 {
@@ -33,7 +35,9 @@ static void damage(uint8_t *p, size_t n)
         case 1: p[at] = (uint8_t)dice(256); break;
         case 2: memset(p + at, dice(2) ? 255 : 0, taut__min(n - at, 1 + dice(8))); break;
         case 3: p[at] = (uint8_t)(p[at] + 1); break;
-        default: memmove(p + at, p + dice((uint32_t)n), taut__min(n - taut__max(at, n / 2), 8) % (n - at + 1) / 2); break;
+        default:
+            memmove(p + at, p + dice((uint32_t)n), taut__min(n - taut__max(at, n / 2), 8) % (n - at + 1) / 2);
+            break;
         }
     }
 }
@@ -77,7 +81,7 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("fuzz_foreign");
+    Suite *suite = suite_create("fuzz_foreign");
     TCase *t = suite_case(suite, "fuzz_foreign", 600);
     if (suite_long()) damages = 5000;
     setenv("TAUT_LOG", "error", 1);

@@ -65,7 +65,8 @@ START_TEST(damaged_parts)
     strcpy(field.name, "f");
     snprintf(field.codec, sizeof field.codec, "%s", c->name);
     for (int kind = 0; kind < 8; kind++) {
-        static const taut_type types[] = {TAUT_U8, TAUT_U8, TAUT_U16, TAUT_I32, TAUT_FLOAT32, TAUT_U8, TAUT_U8, TAUT_U8};
+        static const taut_type types[] = {TAUT_U8,      TAUT_U8, TAUT_U16, TAUT_I32,
+                                          TAUT_FLOAT32, TAUT_U8, TAUT_U8,  TAUT_U8};
         field.kind = (taut_kind)kind, field.type = types[kind];
         field.variable = kind != TAUT_KIND_IMAGE && kind != TAUT_KIND_LABEL;
         field.ndim = kind == TAUT_KIND_IMAGE ? 2 : 0;
@@ -73,7 +74,9 @@ START_TEST(damaged_parts)
         if (taut__field_shape(&field) == TAUT_OK && taut__field_spec_parse(&field, &spec) == TAUT_OK) break;
     }
     if (field.kind == TAUT_KIND_IMAGE) n = 1024;
-    for (size_t i = 0; i < n; i++) data[i] = field.type == TAUT_FLOAT32 ? (uint8_t)(i & 3 ? i * 7 & 63 : 0) : (uint8_t)("12:00 id=7 ok\n"[i % 14] + (i / 140) % 3);
+    for (size_t i = 0; i < n; i++)
+        data[i] = field.type == TAUT_FLOAT32 ? (uint8_t)(i & 3 ? i * 7 & 63 : 0)
+                                             : (uint8_t)("12:00 id=7 ok\n"[i % 14] + (i / 140) % 3);
     for (int k = 0; k < 5; k++) offset[k] = (uint32_t)(n / 4 * (size_t)k);
     w.part = (taut_part){.data = data, .bytes = n, .n = 4, .offset = offset};
     source.bytes = n;
@@ -114,7 +117,10 @@ START_TEST(damaged_files)
     f.variable = 1;
     o.samples_per_block = 7;
     ck_assert_int_eq(taut_writer_create(path, 1, &f, &o, &w), TAUT_OK);
-    for (size_t i = 0; i < 40; i++) ck_assert_int_eq(taut_writer_add(w, (const void *[]){"some text that is cut here and there, some text"}, (size_t[]){i % 48}), TAUT_OK);
+    for (size_t i = 0; i < 40; i++)
+        ck_assert_int_eq(
+            taut_writer_add(w, (const void *[]){"some text that is cut here and there, some text"}, (size_t[]){i % 48}),
+            TAUT_OK);
     ck_assert_int_eq(taut_writer_finish(w), TAUT_OK);
     taut_writer_destroy(w);
     in = fopen(path, "rb");
@@ -129,7 +135,8 @@ START_TEST(damaged_files)
         size_t meta = taut__get64(file + 1 + 32), bytes = taut__get64(file + 1 + 40);
         memcpy(copy, file, n);
         damage(copy, 1 + meta + bytes, 1 + meta);
-        taut__front_write(copy + 1, &(taut_front){1, n - 1, meta, bytes, taut__crc32c(copy + 1 + meta, bytes), XXH64(copy + 1 + meta, bytes, 0)});
+        taut__front_write(copy + 1, &(taut_front){1, n - 1, meta, bytes, taut__crc32c(copy + 1 + meta, bytes),
+                                                  XXH64(copy + 1 + meta, bytes, 0)});
         LLVMFuzzerTestOneInput(copy, n);
     }
     free(copy);
@@ -139,9 +146,9 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("fuzz_shard");
+    Suite *suite = suite_create("fuzz_shard");
     TCase *t = suite_case(suite, "fuzz_shard", 240);
-    int      codecs = 0;
+    int    codecs = 0;
     if (suite_long()) damages = 1000;
     setenv("TAUT_LOG", "error", 1); /* corrected bits are many here */
     while (taut__field_codec_at((size_t)codecs)) codecs++;

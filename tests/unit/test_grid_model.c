@@ -14,7 +14,7 @@ START_TEST(code_points_are_covered_once)
     for (unsigned s = 0; s < GRID_SHAPES; s++)
         for (unsigned c = 1; c <= GRID_MODELS; c++) {
             const grid_model *m = taut__grid_models(s) + c - 1;
-            unsigned total = 0;
+            unsigned          total = 0;
             for (unsigned v = 0; v <= 2u * grid_top[c]; v++) {
                 unsigned start = m->range[v] & (GRID_PROBS - 1), f = frequency(m, v);
                 ck_assert_uint_eq(start, total);
@@ -34,11 +34,13 @@ START_TEST(small_tables_agree)
         for (unsigned c = 0; c < GRID_MODELS; c++) {
             const grid_model *m = taut__grid_models(s) + c;
             for (uint32_t slot = 0; slot < GRID_PROBS; slot++) {
-                uint32_t v = m->before[slot / 32] + (uint32_t)__builtin_popcount(m->starts[slot / 32] << (31 - slot % 32));
+                uint32_t v =
+                    m->before[slot / 32] + (uint32_t)__builtin_popcount(m->starts[slot / 32] << (31 - slot % 32));
                 ck_assert_uint_eq(v, m->symbol[slot]);
                 uint32_t x = taut__mix64(slot) % (UINT32_C(1) << 20) << GRID_PROB_BITS | slot;
                 uint32_t start = m->range[v] & (GRID_PROBS - 1), low = x >> 11 & 15, high = x >> 15;
-                uint32_t got = low * (m->factor[v] & 0xffff) + (high - 32768) * (m->factor[v] >> 16) + slot + m->rest[v];
+                uint32_t got =
+                    low * (m->factor[v] & 0xffff) + (high - 32768) * (m->factor[v] >> 16) + slot + m->rest[v];
                 ck_assert_uint_eq(got, frequency(m, v) * (x >> GRID_PROB_BITS) + slot - start);
                 ck_assert_uint_lt(m->factor[v] >> 16, 32768);
             }
@@ -62,7 +64,7 @@ END_TEST
 
 START_TEST(lanes_round_trip)
 {
-    uint8_t words[4096], *end = words + sizeof words, symbols[1024], got;
+    uint8_t  words[4096], *end = words + sizeof words, symbols[1024], got;
     uint32_t x = GRID_STATE_LOW;
     for (unsigned i = 0; i < sizeof symbols; i++)
         symbols[i] = (uint8_t)(taut__mix64(i) % (2u * grid_top[i % GRID_MODELS + 1] + 1));
@@ -103,8 +105,7 @@ static double tail_at(const double *tail, double x)
 /* Probability of magnitude k, and of all above when k is `last`. */
 static double probability(const double *tail, double b, unsigned k, unsigned last)
 {
-    double from = k == 0 ? 1 : tail_at(tail, (k - 0.35) / b),
-           to = k == last ? 0 : tail_at(tail, (k + 0.65) / b);
+    double from = k == 0 ? 1 : tail_at(tail, (k - 0.35) / b), to = k == last ? 0 : tail_at(tail, (k + 0.65) / b);
     return from - to;
 }
 
@@ -116,14 +117,12 @@ START_TEST(tables_come_from_the_density)
         unsigned e = c / 2, low = c < 4 ? c : (1u << e) + ((c & 1) << (e - 1)),
                  high = c < 4 ? c : low + (1u << (e - 1)) - 1;
         unsigned last = high < 400 ? high : 400;
-        double mean = (low + high) / 128.0, lo = 1e-4, hi = 100;
+        double   mean = (low + high) / 128.0, lo = 1e-4, hi = 100;
         for (int k = 0; k < 60; k++) { /* b whose mean magnitude is the class's */
             double b = sqrt(lo * hi), got = 0;
             for (unsigned v = 1; v <= last; v++) got += v * probability(tail, b, v, last);
-            if (got < mean)
-                lo = b;
-            else
-                hi = b;
+            if (got < mean) lo = b;
+            else hi = b;
         }
         for (unsigned v = 1; v <= grid_top[c]; v++) {
             double want = probability(tail, lo, v, grid_top[c]) / 2 * GRID_PROBS;

@@ -28,7 +28,7 @@ static float *mixture(size_t n)
 START_TEST(changed_bytes_do_no_harm)
 {
     enum { N = 64 * 13 + 5 };
-    float *x = mixture(N), *y = new_floats(N);
+    float     *x = mixture(N), *y = new_floats(N);
     codec_case k;
     if (_i < 4) x[70] = NAN;
     case_open(&k, specs[_i], 1, N);
@@ -80,9 +80,8 @@ END_TEST
 START_TEST(zeros_take_a_few_bytes)
 {
     enum { N = 300000 };
-    static const char *const all[] = {"grid:step=1", "grid:step=1,code=rans", "grid:rel=0.1",
-                                      "grid:rel=0.1,code=rans"};
-    float *x = new_floats(N), *y = new_floats(N);
+    static const char *const all[] = {"grid:step=1", "grid:step=1,code=rans", "grid:rel=0.1", "grid:rel=0.1,code=rans"};
+    float                   *x = new_floats(N), *y = new_floats(N);
     y[77] = 5;
     codec_case k;
     case_open(&k, all[_i], 1, N);
@@ -99,7 +98,7 @@ START_TEST(no_code_ever_wraps)
 {
     enum { N = 640 };
     static const char *const tiny[] = {"grid:step=1e-30", "grid:step=1e-30,code=rans", "grid:step=1e-11"};
-    float *x = new_floats(N), *y = new_floats(N);
+    float                   *x = new_floats(N), *y = new_floats(N);
     for (int t = 0; t < 3; t++) {
         codec_case k;
         fill_normal(x, N, 1, 1);
@@ -121,10 +120,10 @@ START_TEST(calibrate_asks_for_raw)
 {
     enum { N = 640 };
     static const char *const text[] = {"grid:rel=0.1", "grid:step=0.1"};
-    float *x = new_floats(N);
-    double stats[TAUT_STATS_MAX] = {0};
-    taut_calibration calibration;
-    codec_case k;
+    float                   *x = new_floats(N);
+    double                   stats[TAUT_STATS_MAX] = {0};
+    taut_calibration         calibration;
+    codec_case               k;
     fill_normal(x, N, 1, 1);
     x[9] = _i == 0 ? NAN : INFINITY;
     for (int t = 0; t < 2; t++) {
@@ -150,9 +149,9 @@ START_TEST(bad_specs_name_value_and_range)
     static const char *const bad[] = {"grid:step=0",   "grid:step=-1",    "grid:step=nan",
                                       "grid:rel=0",    "grid:rel=2",      "grid:dead=0.2",
                                       "grid:code=zip", "grid:step=1e-42", "grid:step=1,rel=0.1"};
-    taut_spec spec;
-    taut_tensor t = {.elems = 100, .rows = 1, .cols = 100};
-    bool parsed = taut__spec_parse(bad[_i], &spec) == TAUT_OK;
+    taut_spec                spec;
+    taut_tensor              t = {.elems = 100, .rows = 1, .cols = 100};
+    bool                     parsed = taut__spec_parse(bad[_i], &spec) == TAUT_OK;
     ck_assert(!parsed || taut__spec_suits(&spec, &t) != TAUT_OK);
     const char *why = taut_last_error();
     ck_assert_msg(strstr(why, "grid") != NULL, "%s", why);
@@ -163,8 +162,8 @@ END_TEST
 START_TEST(payload_describes_itself)
 {
     enum { N = 500 };
-    float *x = mixture(N), *y = new_floats(N);
-    char text[96];
+    float     *x = mixture(N), *y = new_floats(N);
+    char       text[96];
     codec_case k;
     case_open(&k, "grid:step=0.5,code=rans,dead=0.7", 1, N);
     case_round_trip(&k, x, NULL, y);
@@ -180,7 +179,7 @@ END_TEST
 START_TEST(capacity_is_asked_for)
 {
     enum { N = 500 };
-    float *x = mixture(N);
+    float     *x = mixture(N);
     codec_case k;
     case_open(&k, "grid:step=0.5", 1, N);
     ck_assert_int_eq(taut__op_encode(k.codec, &k.call, x, k.payload, k.cap - 1, &k.len, NULL), TAUT_E_CAPACITY);

@@ -85,8 +85,10 @@ static void steered(double planned_share, double noise, double measured, double 
     *mean = 0;
     *over = 0;
     for (uint32_t i = 0; i < STEPS; i++) {
-        double u = (double)taut__random32(rng, 2 * i) / 4294967296.0 - 0.5, v = (double)taut__random32(rng, 2 * i + 1) / 4294967296.0 - 0.5;
-        double e = g.error_scale * planned_share * budget * exp(noise * u * sqrt(12)) * 100; /* uniform, deviation `noise` */
+        double u = (double)taut__random32(rng, 2 * i) / 4294967296.0 - 0.5,
+               v = (double)taut__random32(rng, 2 * i + 1) / 4294967296.0 - 0.5;
+        double e =
+            g.error_scale * planned_share * budget * exp(noise * u * sqrt(12)) * 100; /* uniform, deviation `noise` */
         step(e * (1 + measured * v * sqrt(12)), 0, 0);
         taut__guard_steer(&g, measured);
         if (i < SETTLED) continue;
@@ -97,8 +99,14 @@ static void steered(double planned_share, double noise, double measured, double 
 
 START_TEST(steering_uses_the_budget_and_keeps_it)
 {
-    static const struct { double share, noise, measured, least; int most; } cases[] = {
-        {0.9, 0.01, 0, 0.9, 0}, {1.3, 0.05, 0, 0.75, 0}, {0.5, 0.05, 0, 0.75, 0}, {0.9, 0.1, 0, 0.68, 2}, {0.9, 0.02, 0.05, 0.7, 20}};
+    static const struct {
+        double share, noise, measured, least;
+        int    most;
+    } cases[] = {{0.9, 0.01, 0, 0.9, 0},
+                 {1.3, 0.05, 0, 0.75, 0},
+                 {0.5, 0.05, 0, 0.75, 0},
+                 {0.9, 0.1, 0, 0.68, 2},
+                 {0.9, 0.02, 0.05, 0.7, 20}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         double mean;
         int    over;

@@ -48,12 +48,14 @@ START_TEST(pixels_at_every_scale)
         ck_assert_uint_eq(shape[1], (size_t)(COLS + scale - 1) / (size_t)scale);
         ck_assert_uint_eq(shape[2], (size_t)channels);
         p = malloc(shape[0] * shape[1] * shape[2]);
-        ck_assert_int_eq(taut_jpeg_decode(jpeg, bytes, scale, p, shape[0] * shape[1] * shape[2] - 1, again), TAUT_E_CAPACITY);
+        ck_assert_int_eq(taut_jpeg_decode(jpeg, bytes, scale, p, shape[0] * shape[1] * shape[2] - 1, again),
+                         TAUT_E_CAPACITY);
         ck_assert_int_eq(taut_jpeg_decode(jpeg, bytes, scale, p, shape[0] * shape[1] * shape[2], again), TAUT_OK);
         for (size_t y = 0; y + 1 < shape[0]; y++)
             for (size_t x = 0; x + 1 < shape[1]; x++)
                 for (int k = 0; k < channels; k++) { /* a ramp: the mean of a square is its middle */
-                    int want = ramp((int)y * scale + scale / 2, (int)x * scale + scale / 2, k), got = p[(y * shape[1] + x) * shape[2] + (size_t)k];
+                    int want = ramp((int)y * scale + scale / 2, (int)x * scale + scale / 2, k),
+                        got = p[(y * shape[1] + x) * shape[2] + (size_t)k];
                     ck_assert_int_le(abs(want - got), 8);
                 }
         free(p);
@@ -68,7 +70,8 @@ START_TEST(damage)
     unsigned char *jpeg = encode(3, &bytes);
     uint8_t        p[ROWS * COLS * 3];
     size_t         shape[3];
-    for (size_t n = 0; n + 2 < bytes; n += 1 + bytes / 40) ck_assert_int_eq(taut_jpeg_decode(jpeg, n, 1, p, sizeof p, shape), TAUT_E_CORRUPT);
+    for (size_t n = 0; n + 2 < bytes; n += 1 + bytes / 40)
+        ck_assert_int_eq(taut_jpeg_decode(jpeg, n, 1, p, sizeof p, shape), TAUT_E_CORRUPT);
     ck_assert_int_eq(taut_jpeg_decode("\x89PNG\r\n\x1a\n....", 12, 1, p, sizeof p, shape), TAUT_E_CORRUPT);
     ck_assert_int_eq(taut_jpeg_decode(jpeg, bytes, 3, p, sizeof p, shape), TAUT_E_RANGE);
     ck_assert_ptr_nonnull(strstr(taut_last_error(), "1, 2, 4 or 8"));
@@ -87,7 +90,7 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("jpeg");
+    Suite *suite = suite_create("jpeg");
     TCase *t = suite_case(suite, "jpeg", 0);
 #ifdef TAUT_HAVE_JPEG
     tcase_add_loop_test(t, pixels_at_every_scale, 0, 2);

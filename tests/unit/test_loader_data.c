@@ -50,7 +50,8 @@ static void write_shard(const char *path, uint64_t first, uint64_t n, uint64_t p
         uint8_t item[24], note[40], label = (uint8_t)(i % 10);
         size_t  bytes[3] = {24, 0, 1};
         item_of(i, item, note, &bytes[1]);
-        if (taut_writer_add(w, (const void *[]){item, note, &label}, bytes) != TAUT_OK) ck_abort_msg("%s", taut_last_error());
+        if (taut_writer_add(w, (const void *[]){item, note, &label}, bytes) != TAUT_OK)
+            ck_abort_msg("%s", taut_last_error());
     }
     ck_assert_msg(taut_writer_finish(w) == TAUT_OK, "%s", taut_last_error());
     taut_writer_destroy(w);
@@ -66,7 +67,8 @@ static void make_plan(const char *rule, uint64_t rounds, uint64_t window)
     o.rounds = rounds, o.window = window, o.seed = 11;
     ck_assert_msg(taut_shard_open(path_a, &s[0]) == TAUT_OK, "%s", taut_last_error());
     ck_assert_int_eq(taut_shard_open(path_b, &s[1]), TAUT_OK);
-    ck_assert_msg(taut_data_plan_create(rule, 2, (const taut_shard *const *)s, &o, &p) == TAUT_OK, "%s", taut_last_error());
+    ck_assert_msg(taut_data_plan_create(rule, 2, (const taut_shard *const *)s, &o, &p) == TAUT_OK, "%s",
+                  taut_last_error());
     ck_assert_int_eq(taut_data_plan_save(p, path_plan), TAUT_OK);
     taut_data_plan_destroy(p);
     taut_shard_close(s[0]);
@@ -111,9 +113,9 @@ typedef struct team {
     char              text[RANKS_MAX][512];
 } team;
 typedef struct member {
-    team             *t;
-    uint32_t          rank, node[RANKS_MAX];
-    taut_loader_group group;
+    team              *t;
+    uint32_t           rank, node[RANKS_MAX];
+    taut_loader_group  group;
     taut_loader_config config;
     /* what it found */
     uint64_t         *ids, n, steps; /* ids by place in the stream */
@@ -135,11 +137,14 @@ static taut_status copy_from(member *m, uint32_t root, void *bytes, size_t n)
     return TAUT_OK;
 }
 static taut_status broadcast(void *ctx, void *bytes, size_t n) { return copy_from(ctx, 0, bytes, n); }
-static taut_status node_broadcast(void *ctx, void *bytes, size_t n) { return copy_from(ctx, ((member *)ctx)->node[0], bytes, n); }
+static taut_status node_broadcast(void *ctx, void *bytes, size_t n)
+{
+    return copy_from(ctx, ((member *)ctx)->node[0], bytes, n);
+}
 static taut_status agree(void *ctx, taut_status mine, char *text, size_t cap)
 {
-    member  *m = ctx;
-    uint32_t worst = 0;
+    member     *m = ctx;
+    uint32_t    worst = 0;
     taut_status s;
     m->t->status[m->rank] = mine;
     snprintf(m->t->text[m->rank], sizeof m->t->text[0], "%s", text);
@@ -158,8 +163,8 @@ static bool right_sample(const taut_batch *b, uint64_t i)
     uint8_t item[24], note[40], label = (uint8_t)(b->id[i] % 10);
     size_t  n;
     item_of(b->id[i], item, note, &n);
-    return b->bytes[0][i] == 24 && memcmp(b->data[0][i], item, 24) == 0 && b->bytes[1][i] == n && memcmp(b->data[1][i], note, n) == 0 &&
-           b->bytes[2][i] == 1 && b->data[2][i][0] == label;
+    return b->bytes[0][i] == 24 && memcmp(b->data[0][i], item, 24) == 0 && b->bytes[1][i] == n &&
+           memcmp(b->data[1][i], note, n) == 0 && b->bytes[2][i] == 1 && b->data[2][i][0] == label;
 }
 
 static void *run_member(void *arg)
@@ -178,7 +183,8 @@ static void *run_member(void *arg)
         if ((m->ended = taut_loader_next(l, &b)) != TAUT_OK || b.end) break;
         first = b.step * m->config.batch + taut__slice_of(b.all, m->t ? m->t->ranks : 1, m->rank).first;
         for (uint64_t i = 0; i < b.n; i++) {
-            if (m->config.nfields == 0 && !right_sample(&b, i)) ck_abort_msg("step %d: wrong bytes of sample %d", (int)b.step, (int)b.id[i]);
+            if (m->config.nfields == 0 && !right_sample(&b, i))
+                ck_abort_msg("step %d: wrong bytes of sample %d", (int)b.step, (int)b.id[i]);
             if (m->ids) m->ids[first + i] = b.id[i] + 1;
         }
         m->n += b.n;
@@ -192,7 +198,8 @@ static void *run_member(void *arg)
 }
 
 /* All ranks run `config`; ids: room for the whole stream, 0 where nobody was. */
-static void run_team(member *m, uint32_t ranks, uint32_t per_node, const taut_loader_config *config, uint64_t *ids, uint64_t stop_after)
+static void run_team(member *m, uint32_t ranks, uint32_t per_node, const taut_loader_config *config, uint64_t *ids,
+                     uint64_t stop_after)
 {
     team      t = {.ranks = ranks, .per_node = per_node};
     pthread_t thread[RANKS_MAX];
@@ -200,8 +207,15 @@ static void run_team(member *m, uint32_t ranks, uint32_t per_node, const taut_lo
     for (uint32_t r = 0; r < ranks; r++) {
         uint32_t first = r / per_node * per_node;
         m[r] = (member){.t = &t, .rank = r, .config = *config, .ids = ids, .stop_after = stop_after};
-        m[r].group = (taut_loader_group){sizeof m[r].group, &m[r], r, ranks, ranks - first < per_node ? ranks - first : per_node, m[r].node,
-                                         broadcast, node_broadcast, agree};
+        m[r].group = (taut_loader_group){sizeof m[r].group,
+                                         &m[r],
+                                         r,
+                                         ranks,
+                                         ranks - first < per_node ? ranks - first : per_node,
+                                         m[r].node,
+                                         broadcast,
+                                         node_broadcast,
+                                         agree};
         for (uint32_t k = 0; k < m[r].group.node_ranks; k++) m[r].node[k] = first + k;
     }
     for (uint32_t r = 0; r < ranks; r++) ck_assert_int_eq(pthread_create(&thread[r], NULL, run_member, &m[r]), 0);
@@ -243,15 +257,15 @@ static const struct {
     {"full", 4, 32, 1, 1, 0, 1, 1, 0},
     {"full", 4, 32, 1, 1, 0, 3, 4, 0},
     {"full", 0, 50, 2, 2, 0, 2, 0, 0},
-    {"full", 4, 50, 3, 3, 40000, 2, 0, 0},  /* less memory than data */
-    {"full", 4, 50, 4, 2, 0, 1, 7, 0},      /* two nodes */
-    {"full", 4, 7, 5, 3, 0, 1, 2, 0},       /* slices of 1 and 2, nodes of 3 and 2 */
-    {"full", 4, 50, 4, 4, 0, 2, 0, 1},      /* nobody shares */
+    {"full", 4, 50, 3, 3, 40000, 2, 0, 0}, /* less memory than data */
+    {"full", 4, 50, 4, 2, 0, 1, 7, 0},     /* two nodes */
+    {"full", 4, 7, 5, 3, 0, 1, 2, 0},      /* slices of 1 and 2, nodes of 3 and 2 */
+    {"full", 4, 50, 4, 4, 0, 2, 0, 1},     /* nobody shares */
     {"rs2:budget=10%", 0, 16, 4, 4, 0, 2, 0, 0},
     {"rs2:budget=30%", 2, 16, 3, 3, 60000, 2, 3, 0},
     {"static:budget=20%,strata=label", 4, 13, 2, 2, 0, 2, 0, 0},
     {"rs2:budget=20%,strata=label", 4, 206, 2, 2, 0, 2, 0, 0}, /* a whole round a step */
-    {"static:budget=5", 4, 5, 5, 5, 0, 1, 0, 0}, /* as many ranks as samples */
+    {"static:budget=5", 4, 5, 5, 5, 0, 1, 0, 0},               /* as many ranks as samples */
 };
 
 START_TEST(stream)
@@ -268,9 +282,12 @@ START_TEST(stream)
         ck_assert_msg(m[r].opened == TAUT_OK && m[r].ended == TAUT_OK, "rank %u: %s", r, m[r].text);
         ck_assert_uint_eq(m[r].steps, taut__ceil_div(total, runs[_i].batch));
         ck_assert_uint_eq(m[r].stats.steps, m[r].steps); /* equal steps on all ranks */
-        ck_assert_int_eq(m[r].stats.shared, runs[_i].share ? 1 : (int)(runs[_i].ranks - r / runs[_i].per_node * runs[_i].per_node < runs[_i].per_node
-                                                                           ? runs[_i].ranks - r / runs[_i].per_node * runs[_i].per_node
-                                                                           : runs[_i].per_node));
+        ck_assert_int_eq(m[r].stats.shared,
+                         runs[_i].share
+                             ? 1
+                             : (int)(runs[_i].ranks - r / runs[_i].per_node * runs[_i].per_node < runs[_i].per_node
+                                         ? runs[_i].ranks - r / runs[_i].per_node * runs[_i].per_node
+                                         : runs[_i].per_node));
         n += m[r].n;
     }
     ck_assert_uint_eq(n, total);
@@ -295,8 +312,9 @@ START_TEST(decodes_once)
     run_team(m, t[_i].ranks, t[_i].ranks, &c, NULL, 0);
     for (uint32_t r = 0; r < t[_i].ranks; r++) ck_assert_msg(m[r].ended == TAUT_OK, "%s", m[r].text);
     ck_assert_uint_eq(m[0].stats.node_blocks, t[_i].rounds * (taut__ceil_div(N_A, 16) + taut__ceil_div(N_B, 16)));
-    ck_assert_msg((double)m[0].stats.node_decodes <= t[_i].most * (double)m[0].stats.node_blocks, "%d decodes of %d blocks, cache %d",
-                  (int)m[0].stats.node_decodes, (int)m[0].stats.node_blocks, (int)m[0].stats.cache_blocks);
+    ck_assert_msg((double)m[0].stats.node_decodes <= t[_i].most * (double)m[0].stats.node_blocks,
+                  "%d decodes of %d blocks, cache %d", (int)m[0].stats.node_decodes, (int)m[0].stats.node_blocks,
+                  (int)m[0].stats.cache_blocks);
 }
 END_TEST
 
@@ -363,7 +381,8 @@ START_TEST(resumed_with_other_ranks)
         run_team(m, ranks, ranks, &c, ids, 1 + taut__mix64(stop + 50) % 9);
         ck_assert_msg(m[0].opened == TAUT_OK && m[0].ended == TAUT_OK, "%s", m[0].text);
         for (uint32_t r = 0; r < ranks; r++) at += m[r].n;
-        for (uint32_t r = 1; r < ranks; r++) ck_assert_mem_eq(m[r].state, m[0].state, m[0].state_bytes); /* the same on all */
+        for (uint32_t r = 1; r < ranks; r++)
+            ck_assert_mem_eq(m[r].state, m[0].state, m[0].state_bytes); /* the same on all */
         memcpy(state, m[0].state, m[0].state_bytes);
         c.state = state, c.state_bytes = m[0].state_bytes;
     }
@@ -380,9 +399,9 @@ END_TEST
 /* Processes killed in the middle: a hundred times, on 1, 2, 3 and 4 ranks. Each rank writes the ids of a step into memory that the
  * test keeps, then the state; after the kill the job goes on from the last state that all ranks had reached. */
 typedef struct ledger {
-    _Atomic uint64_t progress[RANKS_MAX]; /* steps of the job that the rank has finished */
+    _Atomic uint64_t progress[RANKS_MAX];                    /* steps of the job that the rank has finished */
     uint8_t          state[RANKS_MAX][2][TAUT_LOADER_STATE]; /* after even and odd numbers of steps */
-    _Atomic uint64_t limit;              /* steps: the ranks wait there to be killed */
+    _Atomic uint64_t limit;                                  /* steps: the ranks wait there to be killed */
     team             t;
     char             carry[1 << 16];
     uint64_t         ids[];
@@ -441,12 +460,12 @@ static size_t shared_memory_files(void)
 START_TEST(killed)
 {
     enum { BATCH = 10 };
-    taut_loader_config   c = config_of(BATCH);
+    taut_loader_config    c = config_of(BATCH);
     pthread_barrierattr_t attr;
-    uint64_t             total, *want, steps, done = 0;
-    uint8_t              state[TAUT_LOADER_STATE];
-    ledger              *g;
-    int                  kills = 0;
+    uint64_t              total, *want, steps, done = 0;
+    uint8_t               state[TAUT_LOADER_STATE];
+    ledger               *g;
+    int                   kills = 0;
     make_plan("rs2:budget=50%", 20, 4);
     want = reference(&total);
     steps = taut__ceil_div(total, BATCH);
@@ -510,9 +529,12 @@ START_TEST(delay_is_hidden)
     while (taut_loader_next(l, &b) == TAUT_OK && !b.end) usleep(6000);
     taut_loader_get_stats(l, &s);
     delays = 0.002 * (double)s.reads, waited = s.stall_s - s.first_stall_s;
-    if (getenv("SPEED")) printf("%d reads, %.0f ms of delay, stalled %.1f ms, the first %.1f\n", (int)s.reads, 1e3 * delays, 1e3 * s.stall_s, 1e3 * s.first_stall_s);
+    if (getenv("SPEED"))
+        printf("%d reads, %.0f ms of delay, stalled %.1f ms, the first %.1f\n", (int)s.reads, 1e3 * delays,
+               1e3 * s.stall_s, 1e3 * s.first_stall_s);
     ck_assert_uint_ge(s.reads, 120);
-    ck_assert_msg(waited < 0.3 * delays, "%.0f ms of delay, stalled %.1f ms", 1e3 * delays, 1e3 * waited); /* 0.05 on an idle machine */
+    ck_assert_msg(waited < 0.3 * delays, "%.0f ms of delay, stalled %.1f ms", 1e3 * delays,
+                  1e3 * waited); /* 0.05 on an idle machine */
     taut_loader_close(l);
 }
 END_TEST
@@ -525,8 +547,8 @@ static void fails(const taut_loader_config *c, uint32_t ranks, taut_status s, co
     run_team(m, ranks, ranks, c, NULL, 0);
     for (uint32_t r = 0; r < ranks; r++) {
         taut_status got = m[r].opened != TAUT_OK ? m[r].opened : m[r].ended;
-        ck_assert_msg(got == s && strstr(m[r].text, says), "rank %u of %u: %s '%s', expected %s '%s'", r, ranks, taut_status_name(got), m[r].text,
-                      taut_status_name(s), says);
+        ck_assert_msg(got == s && strstr(m[r].text, says), "rank %u of %u: %s '%s', expected %s '%s'", r, ranks,
+                      taut_status_name(got), m[r].text, taut_status_name(s), says);
     }
 }
 
@@ -543,7 +565,8 @@ START_TEST(bad_settings)
         c = good, c.threads = 65, fails(&c, ranks, TAUT_E_RANGE, "threads=65: must be 1..64");
         c = good, c.ahead = 2000, fails(&c, ranks, TAUT_E_RANGE, "ahead=2000");
         c = good, c.cache_bytes = 100, fails(&c, ranks, TAUT_E_RANGE, "the cache has 100");
-        c = good, c.shards = (const char *[]){path_a, "/nowhere/x.taut"}, fails(&c, ranks, TAUT_E_IO, "/nowhere/x.taut");
+        c = good, c.shards = (const char *[]){path_a, "/nowhere/x.taut"},
+        fails(&c, ranks, TAUT_E_IO, "/nowhere/x.taut");
         c = good, c.plan = "/nowhere/p.plan", fails(&c, ranks, TAUT_E_IO, "/nowhere/p.plan");
         c = good, c.nshards = 1, fails(&c, ranks, TAUT_E_MISMATCH, "its shard a.taut (hash ");
         c = good, c.state = "x", c.state_bytes = 1, fails(&c, ranks, TAUT_E_CORRUPT, "data state");
@@ -553,7 +576,8 @@ START_TEST(bad_settings)
     /* a state of another batch, of another plan */
     run_team(m, 1, 1, &good, NULL, 2);
     memcpy(state, m[0].state, m[0].state_bytes);
-    c = good, c.state = state, c.state_bytes = m[0].state_bytes, c.batch = 4, fails(&c, 2, TAUT_E_MISMATCH, "saved with 8 samples in a step, now 4");
+    c = good, c.state = state, c.state_bytes = m[0].state_bytes, c.batch = 4,
+    fails(&c, 2, TAUT_E_MISMATCH, "saved with 8 samples in a step, now 4");
     make_plan("rs2:budget=21", 3, 4);
     c.batch = 8, fails(&c, 2, TAUT_E_MISMATCH, "of a plan with hash");
     make_plan("static:budget=3", 3, 4);
@@ -576,7 +600,8 @@ START_TEST(ranks_disagree)
     pthread_barrier_init(&t.barrier, NULL, 2);
     for (uint32_t r = 0; r < 2; r++) {
         m[r] = (member){.t = &t, .rank = r, .config = c[r], .node = {0, 1}};
-        m[r].group = (taut_loader_group){sizeof m[r].group, &m[r], r, 2, 2, m[r].node, broadcast, node_broadcast, agree};
+        m[r].group =
+            (taut_loader_group){sizeof m[r].group, &m[r], r, 2, 2, m[r].node, broadcast, node_broadcast, agree};
     }
     for (uint32_t r = 0; r < 2; r++) pthread_create(&thread[r], NULL, run_member, &m[r]);
     for (uint32_t r = 0; r < 2; r++) pthread_join(thread[r], NULL);
@@ -590,18 +615,19 @@ END_TEST
 
 START_TEST(strata_without_labels)
 {
-    char               path[64];
-    taut_field         f = TAUT_FIELD_INIT;
-    taut_writer       *w;
-    taut_shard        *s;
-    taut_data_plan    *p;
+    char                   path[64];
+    taut_field             f = TAUT_FIELD_INIT;
+    taut_writer           *w;
+    taut_shard            *s;
+    taut_data_plan        *p;
     taut_data_plan_options o = TAUT_DATA_PLAN_INIT;
-    taut_loader_config c = config_of(2);
+    taut_loader_config     c = config_of(2);
     snprintf(path, sizeof path, "%s/plain.taut", dir);
     strcpy(f.name, "text");
     f.variable = 1;
     ck_assert_int_eq(taut_writer_create(path, 1, &f, NULL, &w), TAUT_OK);
-    for (int i = 0; i < 20; i++) ck_assert_int_eq(taut_writer_add(w, (const void *[]){"hello"}, (size_t[]){5}), TAUT_OK);
+    for (int i = 0; i < 20; i++)
+        ck_assert_int_eq(taut_writer_add(w, (const void *[]){"hello"}, (size_t[]){5}), TAUT_OK);
     ck_assert_int_eq(taut_writer_finish(w), TAUT_OK);
     taut_writer_destroy(w);
     ck_assert_int_eq(taut_shard_open(path, &s), TAUT_OK);
@@ -611,7 +637,8 @@ START_TEST(strata_without_labels)
     taut_data_plan_destroy(p);
     taut_shard_close(s);
     c.shards = (const char *[]){path}, c.nshards = 1;
-    fails(&c, 2, TAUT_E_INVALID, "no integer field 'label' with one value per sample, which the plan's strata need; its fields: text");
+    fails(&c, 2, TAUT_E_INVALID,
+          "no integer field 'label' with one value per sample, which the plan's strata need; its fields: text");
 }
 END_TEST
 
@@ -647,13 +674,13 @@ START_TEST(a_rank_is_gone)
     enum { BATCH = 10 };
     taut_loader_config    c = config_of(BATCH);
     pthread_barrierattr_t attr;
-    ledger               *g = mmap(NULL, sizeof *g + (1 << 20), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    pid_t                 pid;
-    member                m = {.t = &g->t, .rank = 0, .ids = (uint64_t *)g, .node = {0, 1}};
-    taut_loader          *l;
-    taut_batch            b = TAUT_BATCH_INIT;
-    taut_status           s;
-    double                begin;
+    ledger      *g = mmap(NULL, sizeof *g + (1 << 20), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t        pid;
+    member       m = {.t = &g->t, .rank = 0, .ids = (uint64_t *)g, .node = {0, 1}};
+    taut_loader *l;
+    taut_batch   b = TAUT_BATCH_INIT;
+    taut_status  s;
+    double       begin;
     make_plan("full", 5, 4);
     pthread_barrierattr_init(&attr);
     pthread_barrierattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
@@ -705,7 +732,7 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("loader");
+    Suite *suite = suite_create("loader");
     TCase *t = suite_case(suite, "loader", 120);
     tcase_add_unchecked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, stream, 0, (int)COUNT(runs));

@@ -21,8 +21,20 @@ START_TEST(words)
         const char *text;
         unsigned    ngram;
         size_t      n;
-    } cases[] = {{"", 5, 0},     {" ,.;\n", 5, 0}, {"one", 5, 1},  {"one two three four", 5, 1}, {"one two three four five", 5, 1}, {"a b c d e f", 5, 2},
-                 {"a a a a a a a", 5, 1}, {"a b c", 1, 3},  {"x-y/z", 1, 3}, {"\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e", 1, 3}, {"n\xc3\xa9" "e", 1, 1}, {"\xe6\x97", 1, 1}};
+    } cases[] = {{"", 5, 0},
+                 {" ,.;\n", 5, 0},
+                 {"one", 5, 1},
+                 {"one two three four", 5, 1},
+                 {"one two three four five", 5, 1},
+                 {"a b c d e f", 5, 2},
+                 {"a a a a a a a", 5, 1},
+                 {"a b c", 1, 3},
+                 {"x-y/z", 1, 3},
+                 {"\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e", 1, 3},
+                 {"n\xc3\xa9"
+                  "e",
+                  1, 1},
+                 {"\xe6\x97", 1, 1}};
     taut__shingles s = {0}, t = {0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         text_of(&s, cases[i].text, cases[i].ngram);
@@ -88,7 +100,8 @@ START_TEST(probability)
             sum += 1 - pow(1 - pow(taut__jaccard(&a, &b), TAUT__MINHASH_ROWS), TAUT__MINHASH_BANDS);
         }
         p = sum / trials;
-        ck_assert_msg(fabs(hits - sum) <= 4.5 * sqrt(trials * p * (1 - p)) + 1, "J %g: %d of %d, expected %.1f", at[k], hits, trials, sum);
+        ck_assert_msg(fabs(hits - sum) <= 4.5 * sqrt(trials * p * (1 - p)) + 1, "J %g: %d of %d, expected %.1f", at[k],
+                      hits, trials, sum);
     }
     taut__shingles_free(&a);
     taut__shingles_free(&b);
@@ -126,7 +139,8 @@ START_TEST(search)
         for (int i = 0; i < 200; i++) ids[i] = dice(100000);
         seed = (uint64_t)d;
         for (int i = 0; i < d % 4 * 2; i++) ids[dice(200)] = 200000 + (uint32_t)d;
-        ck_assert_int_eq(taut__shingles_tokens(&p.set[d], (const uint8_t *)ids, d % 50 == 49 ? 0 : sizeof ids, 4, 5), TAUT_OK);
+        ck_assert_int_eq(taut__shingles_tokens(&p.set[d], (const uint8_t *)ids, d % 50 == 49 ? 0 : sizeof ids, 4, 5),
+                         TAUT_OK);
         taut__minhash_keys(&m, &p.set[d], key + d * TAUT__MINHASH_BANDS);
     }
     ck_assert_int_eq(taut__near_duplicates(DOCS, TAUT__MINHASH_BANDS, key, &near, first), TAUT_OK);
@@ -151,7 +165,7 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("minhash");
+    Suite *suite = suite_create("minhash");
     TCase *t = suite_case(suite, "minhash", 60);
     tcase_add_test(t, words);
     tcase_add_test(t, tokens);

@@ -10,8 +10,21 @@
 #include <string.h>
 
 static const char *const specs[] = {
-    "none", "fp16", "bf16", "quant", "quant:bits=1", "quant:bits=3,bucket=64,norm=l2", "grid", "grid:step=0.1", "grid:rel=0.1,code=rans",
-    "topk", "topk:density=0.3", "randk:density=0.1", "randk:density=0.25,scale=1", "powersgd:rank=2", "stack:topk:density=0.05+quant:bits=2",
+    "none",
+    "fp16",
+    "bf16",
+    "quant",
+    "quant:bits=1",
+    "quant:bits=3,bucket=64,norm=l2",
+    "grid",
+    "grid:step=0.1",
+    "grid:rel=0.1,code=rans",
+    "topk",
+    "topk:density=0.3",
+    "randk:density=0.1",
+    "randk:density=0.25,scale=1",
+    "powersgd:rank=2",
+    "stack:topk:density=0.05+quant:bits=2",
     "stack:quant:bits=2+fp16",
 };
 enum { SPECS = sizeof specs / sizeof *specs, ROWS = 24, COLS = 96, N = ROWS * COLS, PIECES = 3 };
@@ -35,9 +48,18 @@ static void open_set(set *s, const char *spec)
         s->k[i].call.seed += (uint64_t)i;
         s->err[i] = new_floats(N), s->back[i] = new_floats(N);
         s->codes[i] = calloc(N, sizeof *s->codes[i]);
-        s->piece[i] = (taut_piece){.call = s->k[i].call, .src = s->x + i * N, .dst = s->back[i], .err = s->err[i], .payload = s->k[i].payload,
-                                   .cap = s->k[i].cap, .outcome = &s->out[i], .codes = s->codes[i], .limit = INT32_MAX / 4, .scale_by = 0.5f,
-                                   .ranks = 2, .calibration = &s->calibration[i]};
+        s->piece[i] = (taut_piece){.call = s->k[i].call,
+                                   .src = s->x + i * N,
+                                   .dst = s->back[i],
+                                   .err = s->err[i],
+                                   .payload = s->k[i].payload,
+                                   .cap = s->k[i].cap,
+                                   .outcome = &s->out[i],
+                                   .codes = s->codes[i],
+                                   .limit = INT32_MAX / 4,
+                                   .scale_by = 0.5f,
+                                   .ranks = 2,
+                                   .calibration = &s->calibration[i]};
     }
 }
 
@@ -49,7 +71,8 @@ static void close_set(set *s)
 
 static void enqueue(set *s, taut__op op)
 {
-    ck_assert_msg(taut__enqueue(op, s->k[0].codec, s->piece, PIECES, (taut_place){0}) == TAUT_OK, "%s: %s", taut__op_name(op), taut_last_error());
+    ck_assert_msg(taut__enqueue(op, s->k[0].codec, s->piece, PIECES, (taut_place){0}) == TAUT_OK, "%s: %s",
+                  taut__op_name(op), taut_last_error());
     for (int i = 0; i < PIECES; i++) ck_assert_uint_eq(s->out[i].flags, 0);
 }
 
@@ -57,10 +80,10 @@ static void enqueue(set *s, taut__op op)
 
 START_TEST(a_batch_is_as_good_as_single_calls)
 {
-    set         s;
-    codec_case  k;
-    size_t      len, fixed;
-    float      *err = new_floats(N), *back = new_floats(N);
+    set        s;
+    codec_case k;
+    size_t     len, fixed;
+    float     *err = new_floats(N), *back = new_floats(N);
     open_set(&s, specs[_i]);
     enqueue(&s, TAUT_OP_ENCODE);
     for (int i = 0; i < PIECES; i++) {
@@ -125,7 +148,8 @@ START_TEST(codes_in_batches)
     ck_assert(taut__enqueue(TAUT_OP_SUM_PACK, s.k[0].codec, &added, 1, (taut_place){0}) == TAUT_OK);
     for (int j = 0; j < N; j++) ck_assert_int_eq(mine[j], PIECES * want[j]);
     uint8_t *alone = malloc(added.cap);
-    ck_assert(taut__op_pack(s.k[0].codec, &added.call, mine, alone, added.cap, &len) == TAUT_OK && len == out.bytes && memcmp(alone, payload, len) == 0);
+    ck_assert(taut__op_pack(s.k[0].codec, &added.call, mine, alone, added.cap, &len) == TAUT_OK && len == out.bytes &&
+              memcmp(alone, payload, len) == 0);
     free(payload), free(alone);
     s.piece[0].codes = sum;
     ck_assert(taut__enqueue(TAUT_OP_UNPACK_VALUES, s.k[0].codec, s.piece, 1, (taut_place){0}) == TAUT_OK);
@@ -187,9 +211,11 @@ START_TEST(missing_operations_are_named)
     ck_assert_msg(strstr(taut_last_error(), "topk: quantize: not for memory of space host"), "%s", taut_last_error());
     k.call.place.space = TAUT_SPACE_TEST;
     ck_assert_int_eq(taut__op_encode(k.codec, &k.call, x, k.payload, k.cap, &len, NULL), TAUT_E_UNSUPPORTED);
-    ck_assert_msg(strstr(taut_last_error(), "topk: encode: the codec has no operations for space test"), "%s", taut_last_error());
+    ck_assert_msg(strstr(taut_last_error(), "topk: encode: the codec has no operations for space test"), "%s",
+                  taut_last_error());
     ck_assert_ptr_null(taut__ops(k.codec, (taut_space)77));
-    ck_assert_int_eq(taut__op_state_create(k.codec, &k.spec.stage[0], &k.tensor, 1, k.call.place, &k.call.state), TAUT_E_UNSUPPORTED);
+    ck_assert_int_eq(taut__op_state_create(k.codec, &k.spec.stage[0], &k.tensor, 1, k.call.place, &k.call.state),
+                     TAUT_E_UNSUPPORTED);
     ck_assert_ptr_null(taut__vectors_of(TAUT_SPACE_TEST));
     ck_assert_msg(strstr(taut_last_error(), "space test cannot be used"), "%s", taut_last_error());
     case_close(&k);
@@ -209,7 +235,8 @@ START_TEST(without_a_device)
         size_t    len;
         ck_assert_ptr_null(taut__ops(codec, TAUT_CUDA));
         ck_assert_int_eq(taut__op_encode(codec, &c, &x, bytes, sizeof bytes, &len, NULL), TAUT_E_UNSUPPORTED);
-        ck_assert_msg(strstr(taut_last_error(), why) && strstr(taut_last_error(), codec->name), "%s", taut_last_error());
+        ck_assert_msg(strstr(taut_last_error(), why) && strstr(taut_last_error(), codec->name), "%s",
+                      taut_last_error());
     }
     ck_assert_ptr_null(taut__memory_of(TAUT_CUDA));
     ck_assert_msg(strstr(taut_last_error(), why) != NULL, "%s", taut_last_error());
@@ -218,7 +245,7 @@ END_TEST
 
 /* ---- a space that takes batches only ---- */
 
-static size_t batches;
+static size_t     batches;
 static taut_place expected;
 
 static taut_status run_batch(taut__op op, const taut_codec *codec, const taut_piece *pieces, size_t n, taut_place place)
@@ -243,11 +270,11 @@ static taut_codec_ops batches_only(void)
 START_TEST(single_calls_on_batches)
 {
     static taut_codec_ops table;
-    taut_place            place = {.space = TAUT_SPACE_TEST, .device = 3, .stream = (struct CUstream_st *)(uintptr_t)64};
-    codec_case            k, there;
-    size_t                len;
-    float                *x = new_floats(N), *err = new_floats(N), *y = new_floats(N), *err2 = new_floats(N);
-    double                stats[2][TAUT_STATS_MAX] = {{0}};
+    taut_place place = {.space = TAUT_SPACE_TEST, .device = 3, .stream = (struct CUstream_st *)(uintptr_t)64};
+    codec_case k, there;
+    size_t     len;
+    float     *x = new_floats(N), *err = new_floats(N), *y = new_floats(N), *err2 = new_floats(N);
+    double     stats[2][TAUT_STATS_MAX] = {{0}};
     expected = place;
     table = batches_only();
     taut__ops_register(NULL, TAUT_SPACE_TEST, &table);
@@ -345,7 +372,8 @@ START_TEST(sealed_in_batches)
     open_set(&s, specs[_i]);
     for (int i = 0; i < PIECES; i++) {
         s.piece[i].payload = frame[i] + TAUT_FRAME_HEADER;
-        ck_assert(taut__frame_encode(&s.piece[i].call, s.piece[i].src, one, sizeof one, &len, NULL, false) == (s.k[i].cap + 32 <= sizeof one ? TAUT_OK : TAUT_E_CAPACITY));
+        ck_assert(taut__frame_encode(&s.piece[i].call, s.piece[i].src, one, sizeof one, &len, NULL, false) ==
+                  (s.k[i].cap + 32 <= sizeof one ? TAUT_OK : TAUT_E_CAPACITY));
     }
     if (s.k[0].cap + 32 <= sizeof one) {
         enqueue(&s, TAUT_OP_ENCODE);

@@ -17,7 +17,8 @@ static void check_parts(const taut__partition *p)
         ck_assert_uint_eq(part.first, at);
         ck_assert_uint_eq(part.n == 0 ? 0 : part.first % p->block, 0);
         at += part.n;
-        least = taut__min(least, taut__ceil_div(part.n, p->block)), most = taut__max(most, taut__ceil_div(part.n, p->block));
+        least = taut__min(least, taut__ceil_div(part.n, p->block)),
+        most = taut__max(most, taut__ceil_div(part.n, p->block));
     }
     ck_assert_uint_eq(at, p->n);
     ck_assert_uint_le(most - least, 1);
@@ -26,7 +27,7 @@ static void check_parts(const taut__partition *p)
 static void check_subs(const taut__partition *p, int r)
 {
     taut__range part = taut__part(p, r);
-    size_t     at = part.first;
+    size_t      at = part.first;
     for (size_t k = 0; k < p->slices; k++) {
         taut__range s = taut__sub(p, r, k);
         if (s.n == 0) continue;

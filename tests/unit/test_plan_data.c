@@ -58,9 +58,18 @@ static taut_status write_file(const char *path, const char *text)
 }
 
 static const char *const good[] = {
-    "full", "rs2:budget=10%", "rs2:budget=7,replace=yes", "static:budget=0.1%", "static:budget=50%,strata=label|rs2:budget=20%,strata=label",
-    "full|full | full", "list:file=LIST", "list:file=LIST|rs2:budget=2",
-    "mix:shares=2:1", "mix:shares=0.5:0,budget=30", "list:file=LIST|mix:shares=3:1:0.25,field=label,budget=50", "mix:shares=1:1|rs2:budget=7",
+    "full",
+    "rs2:budget=10%",
+    "rs2:budget=7,replace=yes",
+    "static:budget=0.1%",
+    "static:budget=50%,strata=label|rs2:budget=20%,strata=label",
+    "full|full | full",
+    "list:file=LIST",
+    "list:file=LIST|rs2:budget=2",
+    "mix:shares=2:1",
+    "mix:shares=0.5:0,budget=30",
+    "list:file=LIST|mix:shares=3:1:0.25,field=label,budget=50",
+    "mix:shares=1:1|rs2:budget=7",
 };
 
 START_TEST(round_trip)
@@ -71,8 +80,10 @@ START_TEST(round_trip)
     taut__plan_defaults d = {0};
     size_t              n, m;
     close(mkstemp(path));
-    write_file(path, "999 5-9=0.25\n\n# a comment\n10-40 3=0.1 1=123456.75 # and one here\n100 200 300 400 500 600 700 800 900 901 903 905 907\n");
-    snprintf(rule, sizeof rule, "%.*s%s%s", at ? (int)(at - good[_i]) : 200, good[_i], at ? path : "", at ? at + 4 : "");
+    write_file(path, "999 5-9=0.25\n\n# a comment\n10-40 3=0.1 1=123456.75 # and one here\n100 200 300 400 500 600 700 "
+                     "800 900 901 903 905 907\n");
+    snprintf(rule, sizeof rule, "%.*s%s%s", at ? (int)(at - good[_i]) : 200, good[_i], at ? path : "",
+             at ? at + 4 : "");
     ck_assert_msg(taut__plan_add_rule(&p, rule, &d) == TAUT_OK, "%s", taut_last_error());
     ck_assert_msg(taut__plan_print(&p, &text, &n) == TAUT_OK, "%s", taut_last_error());
     ck_assert_msg(taut__plan_parse(&q, "P", text, n) == TAUT_OK, "%s\n%s", taut_last_error(), text);
@@ -121,7 +132,8 @@ START_TEST(budgets)
     static const struct {
         const char *text;
         uint64_t    samples;
-    } budget[] = {{"10%", 100}, {"0.05%", 1}, {"0.15%", 2}, {"0.001%", 1}, {"100%", 1000}, {"99.95%", 1000}, {"33.3%", 333}, {"1", 1}, {"1000", 1000}};
+    } budget[] = {{"10%", 100},     {"0.05%", 1},   {"0.15%", 2}, {"0.001%", 1}, {"100%", 1000},
+                  {"99.95%", 1000}, {"33.3%", 333}, {"1", 1},     {"1000", 1000}};
     for (size_t i = 0; i < COUNT(budget); i++) {
         taut__plan          p = with_shards();
         taut__plan_defaults d = {.budget = budget[i].text, .strata = "label", .replace = true};
@@ -164,7 +176,8 @@ static const struct {
     {"rs2:budget=50%|static:budget=50%,strata=label", "after rs2"},
     {"static:budget=50%,strata=a|static:budget=50%,strata=b", "one field"},
     {"full|full|full|full|full|full|full|full|full", "more than 8 stages"},
-    {"dedup", "'dedup': must be full, static, rs2, mix, list, joined by |"}, /* methods that look at samples are not known here */
+    {"dedup",
+     "'dedup': must be full, static, rs2, mix, list, joined by |"}, /* methods that look at samples are not known here */
     {"mix", "needs shares"},
     {"mix:shares=1", "1 shares for 2 shards"},
     {"mix:shares=1:x", "numbers of 0..1000 joined by ':'"},
@@ -184,7 +197,8 @@ START_TEST(bad_rules)
         ck_assert_int_eq(s, TAUT_OK); /* a comma at the end does no harm */
     } else {
         ck_assert_int_ne(s, TAUT_OK);
-        ck_assert_msg(strstr(taut_last_error(), bad_rule[_i].says) != NULL, "%s: %s", bad_rule[_i].rule, taut_last_error());
+        ck_assert_msg(strstr(taut_last_error(), bad_rule[_i].says) != NULL, "%s: %s", bad_rule[_i].rule,
+                      taut_last_error());
         ck_assert_uint_eq(p.stages, 0);
     }
     taut__plan_free(&p);
@@ -194,9 +208,18 @@ END_TEST
 static const struct {
     const char *list, *says;
 } bad_list[] = {
-    {"", "empty"},           {"1 2\n3 x\n", "line 2: 'x'"},      {"1000", "line 1: place 1000: must be 0..999"}, {"5-", "'5-'"},
-    {"9-5", "'9-5'"},        {"1=0", "weight '0'"},              {"1=nan", "weight 'nan'"},                       {"1=1e-60", "weight"},
-    {"1=", "weight ''"},     {"7 5-9", "place 7 is there twice"}, {"0-99999999999", "must be 0..999"},             {"-1", "'-1'"},
+    {"", "empty"},
+    {"1 2\n3 x\n", "line 2: 'x'"},
+    {"1000", "line 1: place 1000: must be 0..999"},
+    {"5-", "'5-'"},
+    {"9-5", "'9-5'"},
+    {"1=0", "weight '0'"},
+    {"1=nan", "weight 'nan'"},
+    {"1=1e-60", "weight"},
+    {"1=", "weight ''"},
+    {"7 5-9", "place 7 is there twice"},
+    {"0-99999999999", "must be 0..999"},
+    {"-1", "'-1'"},
     {"0-999 0-999 1", "twice"},
 };
 
@@ -209,7 +232,8 @@ START_TEST(bad_lists)
     write_file(path, bad_list[_i].list);
     snprintf(rule, sizeof rule, "list:file=%s", path);
     ck_assert_int_ne(taut__plan_add_rule(&p, rule, &d), TAUT_OK);
-    ck_assert_msg(strstr(taut_last_error(), bad_list[_i].says) && strstr(taut_last_error(), path), "%s: %s", bad_list[_i].list, taut_last_error());
+    ck_assert_msg(strstr(taut_last_error(), bad_list[_i].says) && strstr(taut_last_error(), path), "%s: %s",
+                  bad_list[_i].list, taut_last_error());
     unlink(path);
     taut__plan_free(&p);
 }
@@ -233,7 +257,8 @@ static const struct {
     {HEAD "stage rs2 of 1000 keep 0 replace no\n", "line 6: plan: stage 1: 0 samples: must be 1..1000", true},
     {HEAD "stage rs2 of 1000 keep 1001 replace no\n", "1001 samples: must be 1..1000", true},
     {HEAD "stage rs2 of 1000 keep 10 replace perhaps\n", "line 6: 'replace perhaps'", true},
-    {HEAD "stage magic of 1000 keep 10\n", "line 6: stage 'magic': must be full, static, list, rs2, mix or prune", true},
+    {HEAD "stage magic of 1000 keep 10\n", "line 6: stage 'magic': must be full, static, list, rs2, mix or prune",
+     true},
     {HEAD "stage list of 1000 keep 3\nindex 1 2\n", "2 places: must be the 3", true},
     {HEAD "stage list of 1000 keep 2\nindex 1 2000\n", "line 7: place 2000: must be 0..999", true},
     {HEAD "stage list of 1000 keep 2\nindex 1 1\n", "place 1 is there twice", true},
@@ -243,7 +268,8 @@ static const struct {
     {HEAD "stage prune of 1000 keep 998\n", "empty list", true},
     {HEAD "stage list of 1000 keep 2 order kept\nindex 1 2\n", "order: of a list, with buckets of 1", true},
     {HEAD "stage list of 1000 keep 2 order odd bucket 2\nindex 1 2\n", "line 6: 'order odd'", true},
-    {HEAD "stage list of 1000 keep 2 by x order kept bucket 2\nindex 1 2\nstage full of 2 keep 2\n", "line 8: plan: stage 2 stands behind an order (x)", true},
+    {HEAD "stage list of 1000 keep 2 by x order kept bucket 2\nindex 1 2\nstage full of 2 keep 2\n",
+     "line 8: plan: stage 2 stands behind an order (x)", true},
     {HEAD "stage mix of 1000 keep 9\n", "1..64 shares", true},
     {HEAD "stage mix of 1000 keep 9 shares 1:2\n", "2 shares for 1 shards", true},
     {HEAD "stage mix of 1000 keep 9 shares 1:\n", "'shares 1:'", true},
@@ -252,14 +278,18 @@ static const struct {
     {HEAD "banana\n", "line 6: 'banana': must be shard, seed", true},
     {HEAD, "no stage", true},
     {"taut-plan 1\nseed 1\nrounds 1\nwindow 0\nstage full of 0 keep 0\n", "line 5", true},
-    {"taut-plan 1\nshard 0000000000000001 1000 a\nseed 1\nwindow 0\nstage full of 1000 keep 1000\n", "no line rounds", true},
+    {"taut-plan 1\nshard 0000000000000001 1000 a\nseed 1\nwindow 0\nstage full of 1000 keep 1000\n", "no line rounds",
+     true},
     {"taut-plan 1\nshard 1 1000 a\n", "line 2: hash '1'", true},
     {"taut-plan 1\nshard 0000000000000001 x a\n", "line 2: samples 'x'", true},
     {"taut-plan 1\nshard 0000000000000001 0 a\n", "line 2: plan: shard a: 0 samples", true},
     {"taut-plan 1\nshard 0000000000000001 5\n", "line 2: the shard has no name", true},
-    {"taut-plan 1\nshard 0000000000000001 5 a\nshard 0000000000000001 5 b\n", "line 3: plan: shard b has the same hash", true},
+    {"taut-plan 1\nshard 0000000000000001 5 a\nshard 0000000000000001 5 b\n", "line 3: plan: shard b has the same hash",
+     true},
     {"taut-plan 1\nshard 0000000000000001 9223372036854775807 a\n", "line 2", true},
-    {"taut-plan 1\nshard 0000000000000001 1000 a\nseed 1\nrounds 99999999999999999\nwindow 0\nstage full of 1000 keep 1000\n", "rounds of 1000 samples", true},
+    {"taut-plan 1\nshard 0000000000000001 1000 a\nseed 1\nrounds 99999999999999999\nwindow 0\nstage full of 1000 keep "
+     "1000\n",
+     "rounds of 1000 samples", true},
     {"taut-plan 1\nshard 0000000000000001 1000 a\nseed -1\n", "line 3: seed '-1'", true},
 };
 
@@ -277,8 +307,8 @@ START_TEST(bad_texts)
     char       *text = bad_text[_i].sealed ? seal(bad_text[_i].text, &n) : strdup(bad_text[_i].text);
     taut_status s = taut__plan_parse(&p, "P.plan", text, n);
     ck_assert_int_ne(s, TAUT_OK);
-    ck_assert_msg(strstr(taut_last_error(), bad_text[_i].says) && strncmp(taut_last_error(), "P.plan: ", 8) == 0, "%s\nsays: %s\nwanted: %s",
-                  bad_text[_i].text, taut_last_error(), bad_text[_i].says);
+    ck_assert_msg(strstr(taut_last_error(), bad_text[_i].says) && strncmp(taut_last_error(), "P.plan: ", 8) == 0,
+                  "%s\nsays: %s\nwanted: %s", bad_text[_i].text, taut_last_error(), bad_text[_i].says);
     ck_assert_uint_eq(p.shards, 0);
     free(text);
 }
@@ -287,12 +317,19 @@ END_TEST
 /* A few places of a set as large as sets may be take no memory for the rest; and twice is twice. */
 START_TEST(few_of_very_many)
 {
-    static const struct { const char *index; bool good; } list[] = {{"5 2305843009213693951 7", true}, {"5 7 5", false}, {"2305843009213693951 0 2305843009213693951", false}};
+    static const struct {
+        const char *index;
+        bool        good;
+    } list[] = {
+        {"5 2305843009213693951 7", true}, {"5 7 5", false}, {"2305843009213693951 0 2305843009213693951", false}};
     for (size_t i = 0; i < COUNT(list); i++) {
         char       text[400], *sealed;
         size_t     n;
         taut__plan p;
-        snprintf(text, sizeof text, "taut-plan 1\nshard 00000000000000ff 2305843009213693952 x\nseed 1\nrounds 1\nwindow 0\nstage list of 2305843009213693952 keep 3\nindex %s\n", list[i].index);
+        snprintf(text, sizeof text,
+                 "taut-plan 1\nshard 00000000000000ff 2305843009213693952 x\nseed 1\nrounds 1\nwindow 0\nstage list of "
+                 "2305843009213693952 keep 3\nindex %s\n",
+                 list[i].index);
         sealed = seal(text, &n);
         taut_status s = taut__plan_parse(&p, "P", sealed, n);
         ck_assert_msg((s == TAUT_OK) == list[i].good, "%s: %s", list[i].index, taut_last_error());
@@ -306,8 +343,9 @@ END_TEST
 /* Comments, empty lines, another order of the settings. */
 START_TEST(hand_written)
 {
-    static const char *const text = "taut-plan 1\n# mine\n\nwindow 4\nrounds 1\nseed 18446744073709551615\nshard 00000000000000ff 10 my data.taut\n"
-                                    "stage list of 10 keep 3\nindex 9\nindex 0-1=2.5\nstage static of 3 keep 2\n";
+    static const char *const text =
+        "taut-plan 1\n# mine\n\nwindow 4\nrounds 1\nseed 18446744073709551615\nshard 00000000000000ff 10 my data.taut\n"
+        "stage list of 10 keep 3\nindex 9\nindex 0-1=2.5\nstage static of 3 keep 2\n";
     size_t     n;
     char      *sealed = seal(text, &n);
     taut__plan p;
@@ -324,10 +362,11 @@ END_TEST
 /* Bytes changed, lost or doubled anywhere: refused, or (in a sealed text) at least a plan that checks. No crash. */
 START_TEST(damaged)
 {
-    static const char *const text = HEAD "stage list of 1000 keep 12 by dsir:n=3\nindex 1-10=0.5 999\nindex 500\nstage rs2 of 12 keep 6 replace yes strata label\n";
-    size_t n;
-    char  *sealed = seal(text, &n);
-    int    accepted = 0;
+    static const char *const text = HEAD "stage list of 1000 keep 12 by dsir:n=3\nindex 1-10=0.5 999\nindex 500\nstage "
+                                         "rs2 of 12 keep 6 replace yes strata label\n";
+    size_t                   n;
+    char                    *sealed = seal(text, &n);
+    int                      accepted = 0;
     for (uint64_t k = 0; k < 6000; k++) {
         char      *copy = malloc(2 * n);
         size_t     m = n, at = taut__mix64(k) % n;
@@ -337,7 +376,7 @@ START_TEST(damaged)
         if (k % 3 == 1) memmove(copy + at, copy + at + 1, --m - at);
         if (k % 3 == 2) memmove(copy + at + 1, copy + at, m++ - at);
         if (k % 2) { /* with a hash that fits */
-            char  *end = NULL, *again;
+            char *end = NULL, *again;
             copy[m] = 0;
             for (char *c = copy; (c = strstr(c, "\nend ")) != NULL; c++) end = c;
             if (end) end[1] = 0;
@@ -370,7 +409,7 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("data plan");
+    Suite *s = suite_create("data plan");
     TCase *t = suite_case(s, "all", 60);
     tcase_add_loop_test(t, round_trip, 0, (int)COUNT(good));
     tcase_add_test(t, budgets);

@@ -35,7 +35,8 @@ START_TEST(periods_are_the_shortest_that_have_run_three_times)
     for (int e = 0; e < 400; e++) {
         x ^= x << 13, x ^= x >> 7, x ^= x << 17;
         size_t   cycle = 1 + (size_t)_i % 9;
-        uint64_t in_cycle = taut__call_key(TAUT_KIND_ALLREDUCE, 100 * (1 + s->events % cycle), 1, 1, s->events % cycle == 0);
+        uint64_t in_cycle =
+            taut__call_key(TAUT_KIND_ALLREDUCE, 100 * (1 + s->events % cycle), 1, 1, s->events % cycle == 0);
         uint64_t key = x % 40 == 0 ? taut__call_key(TAUT_KIND_OTHER, x % 3, 1, 1, false) : in_cycle;
         uint64_t last = taut__sequence_add(s, key);
         size_t   p = taut__sequence_period(s, last, scratch);
@@ -50,7 +51,8 @@ END_TEST
 START_TEST(a_cycle_of_small_calls_only_is_none)
 {
     taut__sequence *s = calloc(1, sizeof *s);
-    for (int e = 0; e < 50; e++) taut__sequence_add(s, taut__call_key(TAUT_KIND_ALLREDUCE, 1, TAUT_TYPE_DOUBLE, 1, false));
+    for (int e = 0; e < 50; e++)
+        taut__sequence_add(s, taut__call_key(TAUT_KIND_ALLREDUCE, 1, TAUT_TYPE_DOUBLE, 1, false));
     ck_assert_uint_eq(taut__sequence_period(s, 49, scratch), 0);
     free(s);
 }
@@ -149,17 +151,32 @@ static taut__doubt judge(float (*what)(int r, unsigned i, int t), int ranks)
     return d;
 }
 
-static float gradient(int r, unsigned i, int t) { return noise(i, 77 + (unsigned)t) + 0.7f * noise(i, 1000 + (unsigned)(100 * t + r)); }
-static float large_batch(int r, unsigned i, int t) { return noise(i, 77 + (unsigned)t) + 0.05f * noise(i, 1000 + (unsigned)(100 * t + r)); }
-static float sparse(int r, unsigned i, int t) { return taut__random32(taut__rng_of((uint64_t)(r * 31 + t), 0), i / 10) % 4 ? 0 : gradient(r, i, t); }
+static float gradient(int r, unsigned i, int t)
+{
+    return noise(i, 77 + (unsigned)t) + 0.7f * noise(i, 1000 + (unsigned)(100 * t + r));
+}
+static float large_batch(int r, unsigned i, int t)
+{
+    return noise(i, 77 + (unsigned)t) + 0.05f * noise(i, 1000 + (unsigned)(100 * t + r));
+}
+static float sparse(int r, unsigned i, int t)
+{
+    return taut__random32(taut__rng_of((uint64_t)(r * 31 + t), 0), i / 10) % 4 ? 0 : gradient(r, i, t);
+}
 static float first_zero(int r, unsigned i, int t) { return t ? gradient(r, i, t) : 0; }
 static float ones(int r, unsigned i, int t) { return (void)r, (void)i, (void)t, 1; }
 static float rank_number(int r, unsigned i, int t) { return (void)i, (void)t, (float)r + 1; }
 static float zeros(int r, unsigned i, int t) { return (void)r, (void)i, (void)t, 0; }
 static float iota(int r, unsigned i, int t) { return (void)r, (void)t, (float)i; }
-static float parameters(int r, unsigned i, int t) { return noise(i, 5) + 1e-4f * noise(i, 1000 + (unsigned)(100 * t + r)); }
+static float parameters(int r, unsigned i, int t)
+{
+    return noise(i, 5) + 1e-4f * noise(i, 1000 + (unsigned)(100 * t + r));
+}
 static float stripes(int r, unsigned i, int t) { return i / 100 % 3 == (unsigned)r ? noise(i, (unsigned)t) : 0; }
-static float overlapping(int r, unsigned i, int t) { return (int)i / 300 == r || (int)(i + 5) / 300 == r ? noise(i, (unsigned)t) : 0; }
+static float overlapping(int r, unsigned i, int t)
+{
+    return (int)i / 300 == r || (int)(i + 5) / 300 == r ? noise(i, (unsigned)t) : 0;
+}
 static float shrinking(int r, unsigned i, int t) { return gradient(r, i, t) * powf(0.2f, (float)t); }
 static float growing(int r, unsigned i, int t) { return gradient(r, i, t) * powf(5, (float)t); }
 static float settling(int r, unsigned i, int t) { return gradient(r, i, t) * powf(0.8f, (float)t); }
@@ -230,7 +247,8 @@ START_TEST(halves_are_read_right)
         if ((h >> 10 & 31) == 31) ck_assert(h & 1023 ? isnan(got) : isinf(got));
         else ck_assert(got == (float)(h & 0x8000 ? -want : want));
     }
-    ck_assert(taut__from_half(0x3c00) == 1 && taut__from_half(0xc000) == -2 && taut__from_half(0x7bff) == 65504 && taut__from_half(1) == 0x1p-24f);
+    ck_assert(taut__from_half(0x3c00) == 1 && taut__from_half(0xc000) == -2 && taut__from_half(0x7bff) == 65504 &&
+              taut__from_half(1) == 0x1p-24f);
 }
 END_TEST
 
@@ -257,7 +275,8 @@ START_TEST(picks_are_numbers_and_ranges_of_bytes)
     ck_assert_int_eq(taut__preload_picks("X", "3,1M..4M,64K..,..100,1.5K..2K", p, &n), TAUT_OK);
     ck_assert_uint_eq(n, 5);
     ck_assert(taut__preload_picked(p, 1, 3, 0) && !taut__preload_picked(p, 1, 4, 3));
-    ck_assert(taut__preload_picked(p + 1, 1, 9, 1 << 20) && taut__preload_picked(p + 1, 1, 9, 4 << 20) && !taut__preload_picked(p + 1, 1, 9, (4 << 20) + 1));
+    ck_assert(taut__preload_picked(p + 1, 1, 9, 1 << 20) && taut__preload_picked(p + 1, 1, 9, 4 << 20) &&
+              !taut__preload_picked(p + 1, 1, 9, (4 << 20) + 1));
     ck_assert(taut__preload_picked(p + 2, 1, 9, SIZE_MAX) && !taut__preload_picked(p + 2, 1, 9, 65535));
     ck_assert(taut__preload_picked(p + 3, 1, 9, 100) && !taut__preload_picked(p + 3, 1, 9, 101));
     ck_assert(taut__preload_picked(p + 4, 1, 9, 1536));
@@ -269,24 +288,33 @@ END_TEST
 START_TEST(bad_picks_are_named)
 {
     static const char *const bad[] = {"x", "1,", "1M", "4M..1M", "1..2..3", "-3", "3;4", "1e400..", ",1"};
-    taut__pick p[TAUT_PICKS];
-    size_t     n;
+    taut__pick               p[TAUT_PICKS];
+    size_t                   n;
     ck_assert_int_ne(taut__preload_picks("TAUT_INCLUDE", bad[_i], p, &n), TAUT_OK);
     ck_assert_ptr_nonnull(strstr(taut_last_error(), "TAUT_INCLUDE="));
     ck_assert_ptr_nonnull(strstr(taut_last_error(), "expected"));
 }
 END_TEST
 
-static bool wants_check(const char *name) { return strcmp(name, "tcase_create") == 0 || strcmp(name, "strtod") == 0 || strcmp(name, "printf") == 0; }
+static bool wants_check(const char *name)
+{
+    return strcmp(name, "tcase_create") == 0 || strcmp(name, "strtod") == 0 || strcmp(name, "printf") == 0;
+}
 static bool wants_nothing_there_is(const char *name) { return strcmp(name, "MPI_Iallreduce_of_nobody") == 0; }
 
 START_TEST(imports_are_seen)
 {
-    static const char *const yes[] = {"MPI_Iallreduce", "PMPI_Iallreduce", "mpi_iallreduce_", "MPI_IALLREDUCE", "mpi_iallreduce__", "mpi_iallreduce_f08_", "MPI_Allreduce_init", "MPIX_Allreduce_init",
+    static const char *const yes[] = {"MPI_Iallreduce",       "PMPI_Iallreduce",
+                                      "mpi_iallreduce_",      "MPI_IALLREDUCE",
+                                      "mpi_iallreduce__",     "mpi_iallreduce_f08_",
+                                      "MPI_Allreduce_init",   "MPIX_Allreduce_init",
                                       "pmpi_allreduce_init_", "__mpi_f08_MOD_mpi_iallreduce_f08ts"};
-    static const char *const no[] = {"MPI_Allreduce", "mpi_allreduce_", "MPI_Init", "MPI_Ireduce", "MPI_Iallgather", "iallreduce", "init", ""};
-    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++) ck_assert_msg(taut__reduces_behind_a_request(yes[i]), "%s", yes[i]);
-    for (size_t i = 0; i < sizeof no / sizeof *no; i++) ck_assert_msg(!taut__reduces_behind_a_request(no[i]), "%s", no[i]);
+    static const char *const no[] = {"MPI_Allreduce",  "mpi_allreduce_", "MPI_Init", "MPI_Ireduce",
+                                     "MPI_Iallgather", "iallreduce",     "init",     ""};
+    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
+        ck_assert_msg(taut__reduces_behind_a_request(yes[i]), "%s", yes[i]);
+    for (size_t i = 0; i < sizeof no / sizeof *no; i++)
+        ck_assert_msg(!taut__reduces_behind_a_request(no[i]), "%s", no[i]);
     ck_assert(taut__program_imports(wants_check));
     ck_assert(!taut__program_imports(wants_nothing_there_is));
     ck_assert(!taut__program_imports(taut__reduces_behind_a_request));

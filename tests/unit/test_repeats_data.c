@@ -68,7 +68,8 @@ START_TEST(formula)
     ck_assert(taut__effective(100, 0) == 100);
     ck_assert_double_eq_tol(taut__effective(100, 4), 100 + 100 * 15.4 * (1 - exp(-4 / 15.4)), 1e-9);
     ck_assert_double_eq_tol(taut__effective(100, 1e9), 1640, 1e-6); /* no more than 1 + R* times what is unique */
-    ck_assert_double_eq_tol(taut__effective(1e12, 3) / (4e12), 0.93145, 1e-4); /* four epochs are worth nearly four: their main finding */
+    ck_assert_double_eq_tol(taut__effective(1e12, 3) / (4e12), 0.93145,
+                            1e-4); /* four epochs are worth nearly four: their main finding */
 }
 END_TEST
 
@@ -94,12 +95,16 @@ START_TEST(copies)
     ck_assert_str_eq(r.unit, "bytes");
     ck_assert_uint_eq(r.samples, 390);
     ck_assert_uint_eq(r.exact, 40);
-    ck_assert_msg(r.near && r.near_more >= 29 && r.near_more <= 30, "%llu near", (unsigned long long)r.near_more); /* each found with 0.99 */
+    ck_assert_msg(r.near && r.near_more >= 29 && r.near_more <= 30, "%llu near",
+                  (unsigned long long)r.near_more); /* each found with 0.99 */
     unique = each * (350 - (double)r.near_more);
     ck_assert(r.units == 390 * each && r.unique_exact == 350 * each && r.unique == unique);
     ck_assert_double_eq_tol(r.repeats, 390 * each / unique - 1, 1e-12);
     ck_assert_double_eq_tol(r.effective, unique + unique * 15.4 * (1 - exp(-r.repeats / 15.4)), 1e-6);
-    ck_assert_double_eq_tol(r.effective_groups, each * (350 - 2 * (double)r.near_more - 40) + each * ((double)r.near_more + 40) * (1 + 15.4 * (1 - exp(-1 / 15.4))), 1e-6);
+    ck_assert_double_eq_tol(r.effective_groups,
+                            each * (350 - 2 * (double)r.near_more - 40) +
+                                each * ((double)r.near_more + 40) * (1 + 15.4 * (1 - exp(-1 / 15.4))),
+                            1e-6);
     ck_assert(r.effective_groups <= r.effective && !r.warn && r.most == 2);
     c.near = false, c.epochs = 4;
     ck_assert_int_eq(taut__repeats_audit(2, (const taut_shard *const *)s, &c, &r), TAUT_OK);
@@ -151,7 +156,7 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("repeats");
+    Suite *suite = suite_create("repeats");
     TCase *t = suite_case(suite, "repeats", 60);
     tcase_add_test(t, formula);
     tcase_add_test(t, copies);

@@ -22,21 +22,31 @@ static void line(run_log *r, const char *fmt, ...)
 
 static void head(run_log *r, int steps)
 {
-    line(r, "{\"kind\":\"run\",\"model\":\"gpt\",\"params\":1234567,\"data\":\"d\",\"ranks\":2,\"steps\":%d,\"codec\":\"auto\",\"budget\":\"rel=0.05\",\"optimizer\":\"adam\"}", steps);
+    line(r,
+         "{\"kind\":\"run\",\"model\":\"gpt\",\"params\":1234567,\"data\":\"d\",\"ranks\":2,\"steps\":%d,\"codec\":"
+         "\"auto\",\"budget\":\"rel=0.05\",\"optimizer\":\"adam\"}",
+         steps);
 }
 
 static void step(run_log *r, int k, double loss, double error, int violations)
 {
-    line(r, "{\"kind\":\"step\",\"step\":%d,\"loss\":%.9g,\"step_ms\":10,\"data_ms\":1,\"forward_ms\":2,\"backward_ms\":3,\"wait_ms\":2.5,\"optimizer_ms\":1,\"scale_ms\":0.5,"
-            "\"comm_ms\":4,\"codec_ms\":1.5,\"bytes_sent\":%d,\"bytes_dense\":%d,\"rel_err2_metric\":%.9g,\"rel_err2_metric_low\":%.9g,\"rel_err2_metric_high\":%.9g,"
-            "\"measured\":1,\"budget\":%g,\"budget_violations\":%d}",
+    line(r,
+         "{\"kind\":\"step\",\"step\":%d,\"loss\":%.9g,\"step_ms\":10,\"data_ms\":1,\"forward_ms\":2,\"backward_ms\":3,"
+         "\"wait_ms\":2.5,\"optimizer_ms\":1,\"scale_ms\":0.5,"
+         "\"comm_ms\":4,\"codec_ms\":1.5,\"bytes_sent\":%d,\"bytes_dense\":%d,\"rel_err2_metric\":%.9g,\"rel_err2_"
+         "metric_low\":%.9g,\"rel_err2_metric_high\":%.9g,"
+         "\"measured\":1,\"budget\":%g,\"budget_violations\":%d}",
          k, loss, 1000 * k, 8000 * k, error, 0.9 * error, 1.1 * error, k > 2 ? 0.05 : 0.0, violations);
 }
 
 static void layers(run_log *r, int k, double bits)
 {
-    line(r, "{\"kind\":\"layers\",\"step\":%d,\"layers\":[{\"name\":\"fc1\",\"elements\":4096,\"codec\":\"grid:rel=0.1\",\"bits_per_element\":%g,\"rel_err2\":0.01},"
-            "{\"name\":\"</script><fuzz a='\\\"&\",\"elements\":64,\"codec\":\"none\",\"bits_per_element\":0,\"rel_err2\":0}]}", k, bits);
+    line(r,
+         "{\"kind\":\"layers\",\"step\":%d,\"layers\":[{\"name\":\"fc1\",\"elements\":4096,\"codec\":\"grid:rel=0.1\","
+         "\"bits_per_element\":%g,\"rel_err2\":0.01},"
+         "{\"name\":\"</script><fuzz "
+         "a='\\\"&\",\"elements\":64,\"codec\":\"none\",\"bits_per_element\":0,\"rel_err2\":0}]}",
+         k, bits);
 }
 
 static char *page_of(report *p)
@@ -83,7 +93,10 @@ START_TEST(resumed)
     layers(&r, 3, 2), layers(&r, 6, 2);
     head(&r, 10);
     for (int k = 5; k <= 8; k++) {
-        line(&r, "{\"kind\":\"step\",\"step\":%d,\"loss\":3,\"step_ms\":10,\"bytes_sent\":%d,\"bytes_dense\":%d,\"budget_violations\":0}", k, 1000 * (k - 4), 8000 * (k - 4));
+        line(&r,
+             "{\"kind\":\"step\",\"step\":%d,\"loss\":3,\"step_ms\":10,\"bytes_sent\":%d,\"bytes_dense\":%d,\"budget_"
+             "violations\":0}",
+             k, 1000 * (k - 4), 8000 * (k - 4));
     }
     ck_assert_uint_eq(r.steps, 8);
     ck_assert_uint_eq(r.repeated, 2);
@@ -145,7 +158,8 @@ END_TEST
 
 START_TEST(axes)
 {
-    static const double range[][2] = {{0, 1}, {-3, 5}, {1e-9, 2e-9}, {1, 1}, {0, 0}, {1e-4, 1e6}, {2, 3}, {1e6, 1e6 + 5}, {-1e30, 1e30}};
+    static const double range[][2] = {{0, 1},      {-3, 5}, {1e-9, 2e-9},   {1, 1},       {0, 0},
+                                      {1e-4, 1e6}, {2, 3},  {1e6, 1e6 + 5}, {-1e30, 1e30}};
     for (int log = 0; log < 2; log++)
         for (size_t i = 0; i < sizeof range / sizeof *range; i++)
             for (size_t most = 2; most < 9; most++) {
@@ -176,11 +190,14 @@ START_TEST(page)
         layers(r, 10, 3.25), layers(r, 20, 1.75);
         line(r, "{\"kind\":\"eval\",\"step\":20,\"loss_val\":0.3125,\"accuracy_val\":0.5}");
     }
-    line(&p->run[0], "{\"kind\":\"end\",\"ranks\":2,\"steps\":20,\"loss_val\":0.312500009,\"ratio\":7.98765432,\"bytes_sent\":40000,\"budget_violations\":1,\"plans\":3,"
-                     "\"layers\":[{\"name\":\"fc1\",\"elements\":4096,\"codec\":\"grid\",\"bits_per_element\":2.5,\"rel_err2\":0.01,\"bytes_sent\":12345}]}");
+    line(&p->run[0], "{\"kind\":\"end\",\"ranks\":2,\"steps\":20,\"loss_val\":0.312500009,\"ratio\":7.98765432,\"bytes_"
+                     "sent\":40000,\"budget_violations\":1,\"plans\":3,"
+                     "\"layers\":[{\"name\":\"fc1\",\"elements\":4096,\"codec\":\"grid\",\"bits_per_element\":2.5,"
+                     "\"rel_err2\":0.01,\"bytes_sent\":12345}]}");
     char *text = page_of(p);
     ck_assert(strstr(text, "data-key='loss_val' data-value='0.312500009'"));
-    ck_assert(strstr(text, "data-key='loss_val' data-value='0.3125'")); /* of the run that has not ended: its last evaluation */
+    ck_assert(strstr(
+        text, "data-key='loss_val' data-value='0.3125'")); /* of the run that has not ended: its last evaluation */
     ck_assert(strstr(text, "data-key='ratio' data-value='7.98765432'"));
     ck_assert(strstr(text, "data-key='bytes_sent' data-value='40000' title='40000'>40 kB<"));
     ck_assert(strstr(text, "data-over='1' data-of='18'>1 of 18 steps with a budget was over it</span>: step 9. "));
@@ -193,7 +210,8 @@ START_TEST(page)
     ck_assert(strstr(text, "a &lt;title&gt; &amp; more"));
     ck_assert_uint_eq(count(text, "<script"), count(text, "</script>"));
     ck_assert_uint_eq(count(text, "<figure"), count(text, "</figure>"));
-    ck_assert(!strstr(text, "http://") && !strstr(text, "https://") && !strstr(text, "url(") && !strstr(text, "src=") && !strstr(text, "nan") && !strstr(text, "inf"));
+    ck_assert(!strstr(text, "http://") && !strstr(text, "https://") && !strstr(text, "url(") && !strstr(text, "src=") &&
+              !strstr(text, "nan") && !strstr(text, "inf"));
     free(text);
     for (int i = 0; i < 2; i++) run_log_free(&p->run[i]);
     free(p);
@@ -207,9 +225,13 @@ START_TEST(little_to_show)
     p->runs = 1;
     head(&p->run[0], 5);
     if (_i > 0) line(&p->run[0], "{\"kind\":\"step\",\"step\":1,\"loss\":null}");
-    if (_i > 1) line(&p->run[0], "{\"kind\":\"step\",\"step\":2,\"loss\":2,\"step_ms\":10,\"bytes_sent\":8000,\"bytes_dense\":8000,\"rel_err2_metric\":0}");
+    if (_i > 1)
+        line(&p->run[0], "{\"kind\":\"step\",\"step\":2,\"loss\":2,\"step_ms\":10,\"bytes_sent\":8000,\"bytes_dense\":"
+                         "8000,\"rel_err2_metric\":0}");
     if (_i > 2) line(&p->run[0], "{\"kind\":\"layers\",\"step\":2,\"layers\":[]}");
-    if (_i > 3) line(&p->run[0], "{\"kind\":\"step\",\"step\":1e300,\"loss\":1e300,\"step_ms\":-1e300,\"bytes_sent\":1e300,\"budget\":1e-300,\"budget_violations\":7}");
+    if (_i > 3)
+        line(&p->run[0], "{\"kind\":\"step\",\"step\":1e300,\"loss\":1e300,\"step_ms\":-1e300,\"bytes_sent\":1e300,"
+                         "\"budget\":1e-300,\"budget_violations\":7}");
     char *text = page_of(p);
     ck_assert(strstr(text, "</html>"));
     ck_assert_uint_eq(count(text, "<figure"), count(text, "</figure>"));
@@ -241,7 +263,9 @@ START_TEST(screens)
             }
             ck_assert_int_le(rows, h);
             ck_assert_ptr_null(strchr(text, '\033'));
-            if (w > 100 && h > 20) ck_assert(strstr(text, "step 30/50") && strstr(text, "1 of 28 steps over the budget") && strstr(text, "fc1") && strstr(text, "8x fewer"));
+            if (w > 100 && h > 20)
+                ck_assert(strstr(text, "step 30/50") && strstr(text, "1 of 28 steps over the budget") &&
+                          strstr(text, "fc1") && strstr(text, "8x fewer"));
             free(text);
         }
     run_log_free(&r);

@@ -28,7 +28,9 @@ START_TEST(philox_known_answers)
     } kat[] = {
         {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
         {{~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     for (size_t i = 0; i < COUNT(kat); i++) {
         taut__philox_block c, out;
@@ -149,7 +151,8 @@ START_TEST(uniform_large)
     static const uint64_t size[] = {65537, 1000000, 1 << 20, UINT64_C(1000000007)};
     taut__permutation     p = {0};
     for (size_t k = 0; k < 4 * COUNT(size); k++) {
-        uint64_t n = size[k / 4], pair[][2] = {{0, 1}, {0, n - 1}, {n / 8, n / 2 + 17}, {32767, 32768}}, *at = pair[k % 4];
+        uint64_t n = size[k / 4], pair[][2] = {{0, 1}, {0, n - 1}, {n / 8, n / 2 + 17}, {32767, 32768}},
+                 *at = pair[k % 4];
         unsigned count[BINS * BINS] = {0};
         double   chi2 = 0, expected = SEEDS / (double)(BINS * BINS);
         for (uint64_t seed = 0; seed < SEEDS; seed++) {
@@ -157,8 +160,8 @@ START_TEST(uniform_large)
             count[taut__permute(&p, at[0]) * BINS / n * BINS + taut__permute(&p, at[1]) * BINS / n]++;
         }
         for (int b = 0; b < BINS * BINS; b++) chi2 += pow(count[b] - expected, 2) / expected;
-        ck_assert_msg(chi2 < chi2_limit(BINS * BINS - 1), "%llu places, %llu and %llu: chi-squared %.1f", (unsigned long long)n,
-                      (unsigned long long)at[0], (unsigned long long)at[1], chi2);
+        ck_assert_msg(chi2 < chi2_limit(BINS * BINS - 1), "%llu places, %llu and %llu: chi-squared %.1f",
+                      (unsigned long long)n, (unsigned long long)at[0], (unsigned long long)at[1], chi2);
     }
 }
 END_TEST
@@ -166,9 +169,17 @@ END_TEST
 /* Keys that differ in any part give permutations that have nothing to do with each other: about one fixed point. */
 START_TEST(keys_differ)
 {
-    static const taut__order_key key[] = {{1, 0, 0, 0}, {2, 0, 0, 0}, {1, 1, 0, 0}, {1, UINT64_C(1) << 32, 0, 0}, {1, 0, 1, 0},
-                                          {1, 0, 0, 1}, {UINT64_C(1) << 63, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}};
-    static const uint64_t size[] = {50000, 200000};
+    static const taut__order_key key[] = {{1, 0, 0, 0},
+                                          {2, 0, 0, 0},
+                                          {1, 1, 0, 0},
+                                          {1, UINT64_C(1) << 32, 0, 0},
+                                          {1, 0, 1, 0},
+                                          {1, 0, 0, 1},
+                                          {UINT64_C(1) << 63, 0, 0, 0},
+                                          {0, 1, 0, 0},
+                                          {0, 0, 1, 0},
+                                          {0, 0, 0, 1}};
+    static const uint64_t        size[] = {50000, 200000};
     for (size_t n = 0; n < COUNT(size); n++)
         for (size_t a = 0; a < COUNT(key); a++)
             for (size_t b = 0; b < a; b++) {
@@ -191,10 +202,12 @@ static const struct {
     size_t   segments;
     uint64_t chunk, window;
 } shape[] = {
-    {{1}, 1, 1, 0},          {{1}, 1, 64, 8},          {{5}, 1, 64, 1},           {{64}, 1, 64, 4},        {{65}, 1, 64, 4},
-    {{1000}, 1, 64, 4},      {{1000}, 1, 64, 0},       {{1000}, 1, 1, 16},        {{12345}, 1, 83, 1},     {{60000}, 1, 83, 64},
-    {{100, 7, 300}, 3, 10, 4}, {{3, 2, 1}, 3, 10, 4},  {{9, 9, 9, 9}, 4, 10, 1},  {{10, 9, 9, 9}, 4, 10, 8}, {{70000, 70000}, 2, 50, 2000},
-    {{200003}, 1, 2, 3},     {{4097, 1}, 2, 4096, 2},
+    {{1}, 1, 1, 0},           {{1}, 1, 64, 8},           {{5}, 1, 64, 1},
+    {{64}, 1, 64, 4},         {{65}, 1, 64, 4},          {{1000}, 1, 64, 4},
+    {{1000}, 1, 64, 0},       {{1000}, 1, 1, 16},        {{12345}, 1, 83, 1},
+    {{60000}, 1, 83, 64},     {{100, 7, 300}, 3, 10, 4}, {{3, 2, 1}, 3, 10, 4},
+    {{9, 9, 9, 9}, 4, 10, 1}, {{10, 9, 9, 9}, 4, 10, 8}, {{70000, 70000}, 2, 50, 2000},
+    {{200003}, 1, 2, 3},      {{4097, 1}, 2, 4096, 2},
 };
 
 START_TEST(order_is_a_permutation)
@@ -204,7 +217,8 @@ START_TEST(order_is_a_permutation)
     uint8_t    *seen;
     for (size_t k = 0; k < shape[_i].segments; k++) n += shape[_i].samples[k];
     seen = malloc(n);
-    ck_assert_int_eq(taut__order_init(&o, shape[_i].samples, shape[_i].segments, shape[_i].chunk, shape[_i].window), TAUT_OK);
+    ck_assert_int_eq(taut__order_init(&o, shape[_i].samples, shape[_i].segments, shape[_i].chunk, shape[_i].window),
+                     TAUT_OK);
     for (uint64_t round = 0; round < 3; round++) {
         uint64_t x, back;
         ck_assert_int_eq(taut__order_set(&o, (taut__order_key){9, round, 0, 0}), TAUT_OK);
@@ -368,9 +382,12 @@ END_TEST
 /* A stage chooses from what the one before left. */
 START_TEST(stages_compose)
 {
-    static const char *const rule[] = {"static:budget=50%|rs2:budget=20%", "full | static:budget=500 | rs2:budget=100,replace=yes",
-                                       "static:budget=50%|static:budget=50%", "rs2:budget=50%|rs2:budget=20%",
-                                       "static:budget=50%,strata=label|rs2:budget=20%,strata=label", "rs2:budget=50%|full"};
+    static const char *const rule[] = {"static:budget=50%|rs2:budget=20%",
+                                       "full | static:budget=500 | rs2:budget=100,replace=yes",
+                                       "static:budget=50%|static:budget=50%",
+                                       "rs2:budget=50%|rs2:budget=20%",
+                                       "static:budget=50%,strata=label|rs2:budget=20%,strata=label",
+                                       "rs2:budget=50%|full"};
     for (size_t k = 0; k < COUNT(rule); k++) {
         taut__plan     p = plan_of(rule[k], 1000, 0, 4), outer;
         taut__sampler *s, *all;
@@ -568,7 +585,9 @@ START_TEST(a_billion)
                 if (taut__sampler_at(s, 3, 500000000 + i, &x, NULL) != TAUT_OK) ck_abort();
             if (cpu_now() - begin < best) best = cpu_now() - begin;
         }
-        if (getenv("SPEED")) printf("%s: %.1f ns per sample\n", uniform ? "all samples at once" : "blocks of 64, windows of 64", 1e9 * best / N);
+        if (getenv("SPEED"))
+            printf("%s: %.1f ns per sample\n", uniform ? "all samples at once" : "blocks of 64, windows of 64",
+                   1e9 * best / N);
 #if defined(NDEBUG) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         ck_assert_msg(best / N < 200e-9, "%.1f ns per sample", 1e9 * best / N);
 #endif
@@ -580,7 +599,7 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("sampler");
+    Suite *suite = suite_create("sampler");
     TCase *tc = suite_case(suite, "sampler", 120);
     tcase_add_test(tc, philox_known_answers);
     tcase_add_test(tc, bijective_small);

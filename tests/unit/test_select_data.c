@@ -29,7 +29,10 @@ static mix_case make_mix(uint64_t seed, double own, bool same_length)
 {
     mix_case m = {0};
     dice     d = {seed};
-    for (int i = 0; i < 900; i++) add_text(&m.pool, text_of(&d, i % 6 ? 2 + (unsigned)roll(&d, 3) : 1, own, same_length ? 1024 : 256 << roll(&d, 4)), i % 6 == 0);
+    for (int i = 0; i < 900; i++)
+        add_text(&m.pool,
+                 text_of(&d, i % 6 ? 2 + (unsigned)roll(&d, 3) : 1, own, same_length ? 1024 : 256 << roll(&d, 4)),
+                 i % 6 == 0);
     for (int i = 0; i < 150; i++) add_text(&m.target, text_of(&d, 1, own, 1024), 0);
     mix_up(&m.pool, &d);
     m.shard = write_texts("pool.taut", &m.pool, 0, m.pool.n);
@@ -72,7 +75,8 @@ END_TEST
 START_TEST(zipfit_finds_the_topic)
 {
     mix_case m = make_mix(31 + (uint64_t)_i, 0.6, false);
-    double   dictionary = auc_of(&m, "zipfit", "150"), ncd = auc_of(&m, "zipfit:by=ncd,most=4,level=6", "150"), alone = auc_of(&m, "zipfit:against=nothing", "150");
+    double   dictionary = auc_of(&m, "zipfit", "150"), ncd = auc_of(&m, "zipfit:by=ncd,most=4,level=6", "150"),
+           alone = auc_of(&m, "zipfit:against=nothing", "150");
     printf("zipfit AUC %.4f, target's dictionary alone %.4f, ncd with 4 of the target %.4f\n", dictionary, alone, ncd);
     ck_assert_double_ge(dictionary, 0.97);
     ck_assert_double_ge(alone, 0.8);
@@ -107,13 +111,13 @@ typedef struct near_case {
 START_TEST(dedup_finds_what_is_near)
 {
     /* texts without a word in common by chance: J of an edited copy is known by computing it */
-    static near_case c;
-    taut__shingles   a = {0}, b = {0};
-    dice             d = {5 + (uint64_t)_i};
-    taut_shard      *s[2];
-    told             t = {0};
+    static near_case       c;
+    taut__shingles         a = {0}, b = {0};
+    dice                   d = {5 + (uint64_t)_i};
+    taut_shard            *s[2];
+    told                   t = {0};
     taut_data_plan_options o = listening(&t);
-    size_t           near = 0, missed = 0, wrong = 0, gone = 0;
+    size_t                 near = 0, missed = 0, wrong = 0, gone = 0;
     memset(&c, 0, sizeof c);
     for (size_t i = 0; i < 400; i++) c.origin[c.t.n] = i, add_text(&c.t, text_of(&d, (unsigned)i, 0.5, 900), 0);
     for (size_t i = 0; i < 400; i++)
@@ -138,7 +142,7 @@ START_TEST(dedup_finds_what_is_near)
             kept_near = kept_near || (stays[k] && j >= 0.8);
         }
         gone += !stays[i];
-        wrong += !stays[i] && !kept_near;       /* precision: what goes is near to something that stays */
+        wrong += !stays[i] && !kept_near; /* precision: what goes is near to something that stays */
         near += kept_near;
         missed += kept_near && stays[i];
         (void)best;
@@ -165,7 +169,8 @@ START_TEST(dedup_of_exact_copies)
     dice                   d = {3};
     told                   heard = {0};
     taut_data_plan_options o = listening(&heard);
-    for (int i = 0; i < 300; i++) add_text(&t, i % 3 == 2 ? strdup(t.text[roll(&d, (uint64_t)i)]) : text_of(&d, 1, 0.1, 300 + roll(&d, 40)), 0);
+    for (int i = 0; i < 300; i++)
+        add_text(&t, i % 3 == 2 ? strdup(t.text[roll(&d, (uint64_t)i)]) : text_of(&d, 1, 0.1, 300 + roll(&d, 40)), 0);
     add_bytes(&t, strdup(""), 0, 0), add_bytes(&t, strdup(""), 0, 0);
     taut_shard *s = write_texts("exact.taut", &t, 0, t.n);
     for (int near = 0; near < 2; near++) {
@@ -207,7 +212,9 @@ static char *junk(dice *d, int kind)
         while (n < 1000) n += (size_t)sprintf(t + n, "%llu ", (unsigned long long)roll(d, 1000000));
         break;
     case 3: /* base64 */
-        for (; n < 1000; n++) t[n] = n % 77 == 76 ? '\n' : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[roll(d, 64)];
+        for (; n < 1000; n++)
+            t[n] =
+                n % 77 == 76 ? '\n' : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[roll(d, 64)];
         break;
     default: /* one word */
         while (n < 1000) n += (size_t)sprintf(t + n, "%s ", "click");
@@ -235,7 +242,8 @@ START_TEST(prior_drops_junk)
         if (t.mark[i]) junks++, junk_gone += !stays[i];
         else clean++, clean_gone += !stays[i];
     }
-    printf("prior: %.1f%% of junk gone, %.1f%% of the clean\n", 100.0 * (double)junk_gone / (double)junks, 100.0 * (double)clean_gone / (double)clean);
+    printf("prior: %.1f%% of junk gone, %.1f%% of the clean\n", 100.0 * (double)junk_gone / (double)junks,
+           100.0 * (double)clean_gone / (double)clean);
     ck_assert_double_ge((double)junk_gone, 0.95 * (double)junks);
     ck_assert_double_le((double)clean_gone, 0.05 * (double)clean);
     free(stays);
@@ -256,7 +264,8 @@ static double joint(const texts *t, const taut__stage *s)
     for (uint64_t i = 0; i < s->listed; i++) n += t->bytes[s->list[i]];
     all = malloc(n), out = malloc(ZSTD_compressBound(n));
     n = 0;
-    for (uint64_t i = 0; i < s->listed; i++) memcpy(all + n, t->text[s->list[i]], t->bytes[s->list[i]]), n += t->bytes[s->list[i]];
+    for (uint64_t i = 0; i < s->listed; i++)
+        memcpy(all + n, t->text[s->list[i]], t->bytes[s->list[i]]), n += t->bytes[s->list[i]];
     ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, 12); /* not the level or window that chose them */
     ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, 27);
     size = ZSTD_compress2(c, out, ZSTD_compressBound(n), all, n);
@@ -281,8 +290,9 @@ START_TEST(entropy_sees_all_that_it_chose)
     }
     taut_shard *s = write_texts("entropy.taut", &t, 0, t.n);
     o.budget = "20%";
-    taut__plan ours = plan_inside(1, "entropy", 1, &s, &o), theirs = plan_inside(1, "entropy:by=published", 1, &s, &o), random = plan_inside(1, "static", 1, &s, &o);
-    double     a = joint(&t, &ours.stage[0]), b = joint(&t, &theirs.stage[0]);
+    taut__plan ours = plan_inside(1, "entropy", 1, &s, &o), theirs = plan_inside(1, "entropy:by=published", 1, &s, &o),
+               random = plan_inside(1, "static", 1, &s, &o);
+    double a = joint(&t, &ours.stage[0]), b = joint(&t, &theirs.stage[0]);
     printf("entropy: joint ratio %.4f, published %.4f (%.1f%% less)\n", a, b, 100 * (1 - a / b));
     ck_assert_double_le(a, 0.97 * b);
     ck_assert_double_lt(heard.chosen, heard.random);
@@ -302,7 +312,9 @@ START_TEST(softdedup_weighs_the_common_less)
     told                   heard = {0};
     taut_data_plan_options o = listening(&heard);
     double                 sum = 0, common = 0, rare = 0, most = 0, least = 1e9;
-    for (int i = 0; i < 600; i++) add_text(&t, i % 4 == 0 && i ? edited(&d, t.text[0], 0.05) : text_of(&d, (unsigned)roll(&d, 5), 0.5, 600), i % 4 == 0);
+    for (int i = 0; i < 600; i++)
+        add_text(&t, i % 4 == 0 && i ? edited(&d, t.text[0], 0.05) : text_of(&d, (unsigned)roll(&d, 5), 0.5, 600),
+                 i % 4 == 0);
     taut_shard *s = write_texts("soft.taut", &t, 0, t.n);
     taut__plan  p = plan_inside(2, "softdedup", 1, &s, &o);
     ck_assert_uint_eq(p.stage[0].listed, t.n);
@@ -326,9 +338,23 @@ END_TEST
 /* ---- any number of ranks; chains ---- */
 
 static const char *const rules[] = {
-    "dsir:budget=100", "dsir:budget=30%,sample=gumbel,norm=sum,n=3", "zipfit:budget=77", "zipfit:budget=10%,by=ncd,most=3", "entropy:budget=200", "entropy:budget=150,by=published",
-    "prior", "prior:budget=50%", "softdedup", "dedup", "dedup:mode=exact", "length", "curriculum", "curriculum:by=length,order=falling,bucket=7",
-    "dedup|prior|dsir:budget=50%|zipfit:budget=60%|rs2:budget=20%", "static:budget=40%,strata=label|entropy:budget=10%|softdedup", "mix:shares=1:2,budget=300",
+    "dsir:budget=100",
+    "dsir:budget=30%,sample=gumbel,norm=sum,n=3",
+    "zipfit:budget=77",
+    "zipfit:budget=10%,by=ncd,most=3",
+    "entropy:budget=200",
+    "entropy:budget=150,by=published",
+    "prior",
+    "prior:budget=50%",
+    "softdedup",
+    "dedup",
+    "dedup:mode=exact",
+    "length",
+    "curriculum",
+    "curriculum:by=length,order=falling,bucket=7",
+    "dedup|prior|dsir:budget=50%|zipfit:budget=60%|rs2:budget=20%",
+    "static:budget=40%,strata=label|entropy:budget=10%|softdedup",
+    "mix:shares=1:2,budget=300",
 };
 
 START_TEST(same_for_any_ranks)
@@ -339,10 +365,12 @@ START_TEST(same_for_any_ranks)
     taut_data_plan_options o = listening(&heard);
     taut_shard            *s[2];
     uint64_t               hash = 0;
-    for (int i = 0; i < 420; i++) add_text(&t, i % 9 == 8 ? strdup(t.text[i - 5]) : text_of(&d, (unsigned)i % 5, 0.4, 100 + roll(&d, 500)), i % 3);
+    for (int i = 0; i < 420; i++)
+        add_text(&t, i % 9 == 8 ? strdup(t.text[i - 5]) : text_of(&d, (unsigned)i % 5, 0.4, 100 + roll(&d, 500)),
+                 i % 3);
     s[0] = write_texts("a.taut", &t, 0, 201);
     s[1] = write_texts("b.taut", &t, 201, t.n);
-    char  target[128];
+    char target[128];
     snprintf(target, sizeof target, "%s", in_folder("target.txt"));
     FILE *f = fopen(target, "w");
     for (int i = 0; i < 40; i++) {
@@ -368,11 +396,12 @@ END_TEST
 
 START_TEST(speed)
 {
-    static const char *const rule[] = {"zipfit:budget=10%", "dsir:budget=10%", "prior", "dedup", "softdedup", "entropy:budget=10%"};
-    texts                  t = {0};
-    dice                   d = {71};
-    told                   heard = {0};
-    taut_data_plan_options o = listening(&heard);
+    static const char *const rule[] = {"zipfit:budget=10%", "dsir:budget=10%",   "prior", "dedup",
+                                       "softdedup",         "entropy:budget=10%"};
+    texts                    t = {0};
+    dice                     d = {71};
+    told                     heard = {0};
+    taut_data_plan_options   o = listening(&heard);
     if (!getenv("SPEED")) return;
     for (int i = 0; i < 20000; i++) add_text(&t, text_of(&d, (unsigned)i % 5, 0.4, 1024), 0);
     taut_shard *s = write_texts("speed.taut", &t, 0, t.n);
@@ -390,7 +419,8 @@ START_TEST(speed)
         clock_t    begin = clock();
         taut__plan p = plan_inside(1, rule[k], 1, &s, &o);
         double     seconds = (double)(clock() - begin) / CLOCKS_PER_SEC;
-        printf("%-20s %.0f samples of 1 KiB per second of one core, reading included\n", rule[k], (double)t.n / seconds);
+        printf("%-20s %.0f samples of 1 KiB per second of one core, reading included\n", rule[k],
+               (double)t.n / seconds);
         taut__plan_free(&p);
     }
     free(heard.score);
@@ -401,9 +431,9 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("select");
+    Suite *suite = suite_create("select");
     TCase *c = suite_case(suite, "all", 300);
-    int      seeds = suite_long() ? 4 : 1;
+    int    seeds = suite_long() ? 4 : 1;
     tcase_add_checked_fixture(c, make_folder, remove_folder);
     tcase_add_loop_test(c, dsir_finds_the_topic, 0, seeds);
     tcase_add_loop_test(c, zipfit_finds_the_topic, 0, seeds);

@@ -90,7 +90,10 @@ START_TEST(orders)
             OK(taut__sampler_at(s, round, i, &sample, NULL));
             moved += round && before[i] != sample;
             before[i] = sample;
-            if (i >= 10) ck_assert_uint_ge(some.bytes[sample], some.bytes[p.stage[0].list[i / 10 * 10 - 1]]); /* no sample before a whole easier bucket */
+            if (i >= 10)
+                ck_assert_uint_ge(
+                    some.bytes[sample],
+                    some.bytes[p.stage[0].list[i / 10 * 10 - 1]]); /* no sample before a whole easier bucket */
         }
     ck_assert_uint_gt(moved, 60);
     taut__sampler_destroy(s);
@@ -115,7 +118,8 @@ START_TEST(orders)
         }
     }
     for (int i = 0; i < 120; i++) ck_assert_uint_eq(seen[i], 5);
-    ck_assert(first_bucket[0] != first_bucket[1] || first_bucket[1] != first_bucket[2] || first_bucket[2] != first_bucket[3]);
+    ck_assert(first_bucket[0] != first_bucket[1] || first_bucket[1] != first_bucket[2] ||
+              first_bucket[2] != first_bucket[3]);
     taut__sampler_destroy(s);
     taut__plan_free(&p);
 }
@@ -130,7 +134,8 @@ static void write_scores(const char *name, const double *value)
 }
 static void value_of(double *v) /* loss rises with the number; the last ten are very hard */
 {
-    for (int i = 0; i < 120; i++) v[3 * i] = 0.01 * i + (i >= 110 ? 5 : 0), v[3 * i + 1] = 0.005 * ((i * 37) % 120), v[3 * i + 2] = i % 4;
+    for (int i = 0; i < 120; i++)
+        v[3 * i] = 0.01 * i + (i >= 110 ? 5 : 0), v[3 * i + 1] = 0.005 * ((i * 37) % 120), v[3 * i + 2] = i % 4;
 }
 
 START_TEST(scores)
@@ -166,8 +171,8 @@ START_TEST(scores)
     /* infobatch: the hard ones every round with weight 1, of the easy ones half, each once a pass, with weight 2 */
     p = plan_inside(3, "infobatch", 2, shard, &o);
     taut__sampler *s = sampler_of(&p, NULL);
-    double   mean = 0;
-    uint64_t visits[120] = {0}, hard = 0;
+    double         mean = 0;
+    uint64_t       visits[120] = {0}, hard = 0;
     for (int i = 0; i < 120; i++) mean += v[3 * i] / 120;
     for (int i = 0; i < 120; i++) hard += v[3 * i] >= mean;
     ck_assert_uint_eq(taut__plan_samples(&p), hard + (120 - hard) / 2);
@@ -185,7 +190,9 @@ START_TEST(scores)
     }
     for (int i = 0; i < 120; i++) {
         if (v[3 * i] >= mean) ck_assert_uint_eq(visits[i], 4);
-        else ck_assert_uint_le(visits[i], 2); /* a pass is two rounds; what is less than a part at its end waits for the next */
+        else
+            ck_assert_uint_le(visits[i],
+                              2); /* a pass is two rounds; what is less than a part at its end waits for the next */
     }
     taut__sampler_destroy(s);
     taut__plan_free(&p);
@@ -220,7 +227,7 @@ START_TEST(vectors)
     uint64_t               hash = 0;
     for (int i = 0; i < N; i++)
         for (int k = 0; k < DIM; k++) {
-            dice c = {(uint64_t)(i % 20 * 100 + k + 1)}, u = {(uint64_t)(i % 20 * 7000 + k + 5)};
+            dice   c = {(uint64_t)(i % 20 * 100 + k + 1)}, u = {(uint64_t)(i % 20 * 7000 + k + 5)};
             double wide = i / 20 < 4 ? 0.003 * (chance(&d) - 0.5) + 0.2 * (chance(&u) - 0.5) : 1.2 * (chance(&d) - 0.5);
             v[i * DIM + k] = (float)(3 * (chance(&c) - 0.5) + wide);
         }
@@ -229,7 +236,8 @@ START_TEST(vectors)
         taut__plan p = plan_inside(ranks, "kcenter:budget=20", 1, &s, &o);
         uint8_t    there[20] = {0};
         size_t     clusters = 0;
-        for (uint64_t i = 0; i < 20; i++) clusters += !there[p.stage[0].list[i] % 20], there[p.stage[0].list[i] % 20] = 1;
+        for (uint64_t i = 0; i < 20; i++)
+            clusters += !there[p.stage[0].list[i] % 20], there[p.stage[0].list[i] % 20] = 1;
         ck_assert_uint_ge(clusters, 19);
         if (ranks > 1) ck_assert_uint_eq(p.hash, hash);
         hash = p.hash;
@@ -255,7 +263,8 @@ START_TEST(vectors)
     v[77 * DIM + 3] = NAN;
     taut_shard *bad = write_vectors("nan.taut", v, N, DIM);
     must_fail(2, "kcenter:budget=5", 1, &bad, &o, TAUT_E_INVALID, "sample 77 of");
-    must_fail(1, "kcenter:budget=5", 2, shard, &o, TAUT_E_INVALID, "no float32 field that fits; its fields: text (text), label (label)");
+    must_fail(1, "kcenter:budget=5", 2, shard, &o, TAUT_E_INVALID,
+              "no float32 field that fits; its fields: text (text), label (label)");
     free(t.score);
     taut_shard_close(s), taut_shard_close(bad);
 }
@@ -272,7 +281,10 @@ static void put_file(const char *name, const char *text)
 
 START_TEST(complaints)
 {
-    static const struct { const char *rule, *says; taut_status s; } bad[] = {
+    static const struct {
+        const char *rule, *says;
+        taut_status s;
+    } bad[] = {
         {"dsir:budget=10", "dsir: needs a target: --target FILE", TAUT_E_INVALID},
         {"zipfit", "zipfit: needs a budget, as in zipfit:budget=10%", TAUT_E_INVALID},
         {"el2n:budget=10", "el2n: needs scores: --scores FILE", TAUT_E_INVALID},
@@ -291,7 +303,8 @@ START_TEST(complaints)
     told                   t = {0};
     taut_data_plan_options o = listening(&t);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        for (uint32_t ranks = 1; ranks <= 3; ranks += 2) must_fail(ranks, bad[i].rule, 2, shard, &o, bad[i].s, bad[i].says);
+        for (uint32_t ranks = 1; ranks <= 3; ranks += 2)
+            must_fail(ranks, bad[i].rule, 2, shard, &o, bad[i].s, bad[i].says);
     /* more ranks than samples, from the start and behind a stage */
     must_fail(7, "static:budget=5|dedup", 2, shard, &o, TAUT_E_RANGE, "dedup: 7 ranks for 5 samples");
     o.target = "/nowhere/target.txt";
@@ -322,7 +335,10 @@ START_TEST(bad_scores)
     good[n] = 0;
     snprintf(path, sizeof path, "%s", in_folder("bad.txt"));
     o.scores = path;
-    static const struct { const char *find, *put, *says; taut_status s; } change[] = {
+    static const struct {
+        const char *find, *put, *says;
+        taut_status s;
+    } change[] = {
         {"taut-scores 1", "taut-scores 2", "line 1: ", TAUT_E_VERSION}, /* "scores version 2" */
         {"taut-scores 1", "hello", "line 1: must be 'taut-scores 1'", TAUT_E_CORRUPT},
         {" 80 a.taut", " 81 a.taut", "line 2: scores of 81 samples of", TAUT_E_MISMATCH},
@@ -331,7 +347,8 @@ START_TEST(bad_scores)
         {"0.01 0.185 1", "0.01 x 1", "line 6: '0.01 x 1': must be 3 numbers", TAUT_E_CORRUPT},
         {"0.01 0.185 1", "0.01 nan 1", "line 6", TAUT_E_CORRUPT},
         {"0.01 0.185 1\n", "", "line 124: only 119 scores: the shards have 120 samples", TAUT_E_MISMATCH},
-        {"0.01 0.185 1\n", "0.01 0.185 1\n0.01 0.185 1\n", "line 125: more scores than the 120 samples", TAUT_E_MISMATCH},
+        {"0.01 0.185 1\n", "0.01 0.185 1\n0.01 0.185 1\n", "line 125: more scores than the 120 samples",
+         TAUT_E_MISMATCH},
         {"0.01 0.185 1", "0.01 0.186 1", "was changed after it was written", TAUT_E_CORRUPT},
         {"end ", "", "more scores than", TAUT_E_MISMATCH},
     };
@@ -349,7 +366,8 @@ START_TEST(bad_scores)
     /* of other shards, and of more of them */
     put_file("bad.txt", good);
     must_fail(1, "el2n:budget=10", 1, shard, &o, TAUT_E_MISMATCH, "which is not among the shards of this plan");
-    OK(taut_scores_save(in_folder("bad.txt"), 1, (const taut_shard *const *)shard, 1, (const char *const[]){"el2n"}, v));
+    OK(taut_scores_save(in_folder("bad.txt"), 1, (const taut_shard *const *)shard, 1, (const char *const[]){"el2n"},
+                        v));
     must_fail(1, "el2n:budget=10", 2, shard, &o, TAUT_E_MISMATCH, "no scores of shard");
     must_fail(1, "forgetting:budget=10", 1, shard, &o, TAUT_E_INVALID, "no column 'forgetting'; they have el2n");
 }
@@ -410,7 +428,7 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("select rules");
+    Suite *suite = suite_create("select rules");
     TCase *c = suite_case(suite, "all", 120);
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_test(c, mixes);

@@ -30,11 +30,11 @@ static void teardown(void)
 }
 
 #define OK(expr) ck_assert_msg((expr) == TAUT_OK, "%s: %s", #expr, taut_last_error())
-#define FAILS(status, text, expr)                                                                             \
-    do {                                                                                                      \
-        taut_status got_ = (expr);                                                                            \
-        ck_assert_msg(got_ == (status), "%s gave %s: %s", #expr, taut_status_name(got_), taut_last_error());  \
-        ck_assert_msg(strstr(taut_last_error(), text) != NULL, "no '%s' in: %s", text, taut_last_error());    \
+#define FAILS(status, text, expr)                                                                                      \
+    do {                                                                                                               \
+        taut_status got_ = (expr);                                                                                     \
+        ck_assert_msg(got_ == (status), "%s gave %s: %s", #expr, taut_status_name(got_), taut_last_error());           \
+        ck_assert_msg(strstr(taut_last_error(), text) != NULL, "no '%s' in: %s", text, taut_last_error());             \
     } while (0)
 
 /* ---- data ---- */
@@ -61,20 +61,14 @@ static set make(const taut_field *f, size_t n, size_t longest)
         float    x = (float)(sin((double)i * 0.7) * exp(3 * cos((double)i * 0.01)));
         double   d = x;
         r = taut__mix64(r);
-        if (f->type == TAUT_FLOAT32)
-            memcpy(p, &x, 4);
-        else if (f->type == TAUT_FLOAT64)
-            memcpy(p, &d, 8);
-        else if (f->kind == TAUT_KIND_IMAGE)
-            *p = (uint8_t)(128 + 90 * sin((double)i * 0.05) + (double)(r % 5));
+        if (f->type == TAUT_FLOAT32) memcpy(p, &x, 4);
+        else if (f->type == TAUT_FLOAT64) memcpy(p, &d, 8);
+        else if (f->kind == TAUT_KIND_IMAGE) *p = (uint8_t)(128 + 90 * sin((double)i * 0.05) + (double)(r % 5));
         else if (f->kind == TAUT_KIND_TEXT || f->kind == TAUT_KIND_BYTES || f->kind == TAUT_KIND_FILE)
             *p = (uint8_t)words[(i / 9 + i / 31) % 8][i % strlen(words[(i / 9 + i / 31) % 8])];
-        else if (f->kind == TAUT_KIND_LABEL)
-            taut__put_uint(p, r % 10, size);
-        else if (f->kind == TAUT_KIND_TOKENS)
-            taut__put_uint(p, r % 7 ? r % 20 : r % (size == 1 ? 200 : 60000), size);
-        else
-            taut__put_uint(p, i * 3 - 100 + r % 4, size);
+        else if (f->kind == TAUT_KIND_LABEL) taut__put_uint(p, r % 10, size);
+        else if (f->kind == TAUT_KIND_TOKENS) taut__put_uint(p, r % 7 ? r % 20 : r % (size == 1 ? 200 : 60000), size);
+        else taut__put_uint(p, i * 3 - 100 + r % 4, size);
     }
     return s;
 }
@@ -84,7 +78,8 @@ static void release(set *s)
     free(s->at);
 }
 
-static taut_field field(const char *name, const char *codec, taut_kind kind, taut_type type, int variable, uint32_t ndim, uint64_t a, uint64_t b, uint64_t c)
+static taut_field field(const char *name, const char *codec, taut_kind kind, taut_type type, int variable,
+                        uint32_t ndim, uint64_t a, uint64_t b, uint64_t c)
 {
     taut_field f = TAUT_FIELD_INIT;
     snprintf(f.name, sizeof f.name, "%s", name);
@@ -101,7 +96,8 @@ static void write_shard(const char *to, taut_field *f, const set *s, uint64_t pe
     o.samples_per_block = per_block;
     o.threads = threads;
     OK(taut_writer_create(to, 1, f, &o, &w));
-    for (size_t i = 0; i < s->n; i++) OK(taut_writer_add(w, (const void *[]){s->data + s->at[i]}, (size_t[]){s->at[i + 1] - s->at[i]}));
+    for (size_t i = 0; i < s->n; i++)
+        OK(taut_writer_add(w, (const void *[]){s->data + s->at[i]}, (size_t[]){s->at[i + 1] - s->at[i]}));
     OK(taut_writer_finish(w));
     taut_writer_destroy(w);
 }
@@ -164,10 +160,10 @@ static const struct {
 
 START_TEST(every_codec)
 {
-    taut_field         f = field("f", cases[_i].codec, cases[_i].kind, cases[_i].type, cases[_i].variable, cases[_i].ndim, cases[_i].shape[0], cases[_i].shape[1],
-                                 cases[_i].shape[2]);
-    taut_shard        *s;
-    taut_reader       *r;
+    taut_field   f = field("f", cases[_i].codec, cases[_i].kind, cases[_i].type, cases[_i].variable, cases[_i].ndim,
+                           cases[_i].shape[0], cases[_i].shape[1], cases[_i].shape[2]);
+    taut_shard  *s;
+    taut_reader *r;
     taut_verify_result v = {.size = sizeof v};
     uint8_t           *sample = malloc(1 << 16), *a, *b;
     double             error = 0, norm = 0;
@@ -204,9 +200,9 @@ START_TEST(every_codec)
         }
     }
     ck_assert_double_le(error, cases[_i].rel_err2 * norm);
-    ck_assert_double_eq_tol(f.rel_err2, norm > 0 ? error / norm : 0, 1e-12); /* what the shard says of itself, in float64 */
-    if (f.kind == TAUT_KIND_IMAGE && error > 0)
-        ck_assert_double_ge(f.psnr_db, strstr(f.codec, "30") ? 30 : 39.99);
+    ck_assert_double_eq_tol(f.rel_err2, norm > 0 ? error / norm : 0,
+                            1e-12); /* what the shard says of itself, in float64 */
+    if (f.kind == TAUT_KIND_IMAGE && error > 0) ck_assert_double_ge(f.psnr_db, strstr(f.codec, "30") ? 30 : 39.99);
     taut_reader_destroy(r);
     taut_shard_close(s);
     release(&d);
@@ -235,7 +231,8 @@ START_TEST(golden)
         taut_shard *s;
         write_shard(path, &f, &d, 30, 1);
         OK(taut_shard_open(path, &s));
-        ck_assert_msg(taut__shard_hash(s) == same[i].hash, "%s: hash %016llx", same[i].codec, (unsigned long long)taut__shard_hash(s));
+        ck_assert_msg(taut__shard_hash(s) == same[i].hash, "%s: hash %016llx", same[i].codec,
+                      (unsigned long long)taut__shard_hash(s));
         taut_shard_close(s);
         release(&d);
     }
@@ -284,7 +281,8 @@ END_TEST
 
 START_TEST(several_fields_and_labels)
 {
-    taut_field      f[3] = {field("image", "med", TAUT_KIND_IMAGE, TAUT_U8, 0, 2, 6, 5, 0), field("label", "", TAUT_KIND_LABEL, TAUT_I8, 0, 0, 0, 0, 0),
+    taut_field      f[3] = {field("image", "med", TAUT_KIND_IMAGE, TAUT_U8, 0, 2, 6, 5, 0),
+                            field("label", "", TAUT_KIND_LABEL, TAUT_I8, 0, 0, 0, 0, 0),
                             field("note", "zstd", TAUT_KIND_TEXT, TAUT_U8, 1, 0, 0, 0, 0)};
     taut_writer    *w;
     taut_shard     *s;
@@ -295,7 +293,8 @@ START_TEST(several_fields_and_labels)
     for (int i = 0; i < 25; i++) {
         uint8_t pixels[30] = {(uint8_t)i};
         int8_t  label = (int8_t)(i % 5 - 2);
-        FAILS(TAUT_E_INVALID, "field image", taut_writer_add(w, (const void *[]){pixels, &label, "hm"}, (size_t[]){29, 1, 2}));
+        FAILS(TAUT_E_INVALID, "field image",
+              taut_writer_add(w, (const void *[]){pixels, &label, "hm"}, (size_t[]){29, 1, 2}));
         OK(taut_writer_add(w, (const void *[]){pixels, &label, "hm"}, (size_t[]){30, 1, (size_t)i % 3}));
     }
     OK(taut_writer_finish(w));
@@ -335,7 +334,8 @@ static void flips(const char *codec, int count)
         file[bit / 8] ^= (uint8_t)(1u << bit % 8);
         spill(other, file, n);
         file[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        ck_assert_msg(taut_shard_open(other, &s) == TAUT_OK, "bit %llu: %s", (unsigned long long)bit, taut_last_error());
+        ck_assert_msg(taut_shard_open(other, &s) == TAUT_OK, "bit %llu: %s", (unsigned long long)bit,
+                      taut_last_error());
         FAILS(TAUT_E_CORRUPT, "b.taut", taut_shard_verify(s, NULL, NULL, &v));
         ck_assert_uint_eq(v.bad_blocks + v.bad_parts, 1);
         if (i % 10 == 0) {
@@ -372,10 +372,10 @@ END_TEST
 
 START_TEST(truncated_foreign_newer)
 {
-    taut_field f = field("t", "zstd:3", TAUT_KIND_TEXT, TAUT_U8, 1, 0, 0, 0, 0);
-    set        d = make(&f, 50, 50);
-    uint8_t   *file, *copy;
-    size_t     n;
+    taut_field  f = field("t", "zstd:3", TAUT_KIND_TEXT, TAUT_U8, 1, 0, 0, 0, 0);
+    set         d = make(&f, 50, 50);
+    uint8_t    *file, *copy;
+    size_t      n;
     taut_shard *s;
     write_shard(path, &f, &d, 20, 1);
     file = slurp(path, &n);
@@ -389,7 +389,10 @@ START_TEST(truncated_foreign_newer)
     copy[n] = 0;
     spill(other, copy, n + 1);
     FAILS(TAUT_E_CORRUPT, "appended", taut_shard_open(other, &s));
-    spill(other, (const uint8_t *)"\x1f\x8b\x08\0 gzip and more, and more, and more, and more, and more, and more, and more, and more.........", 96);
+    spill(other,
+          (const uint8_t *)"\x1f\x8b\x08\0 gzip and more, and more, and more, and more, and more, and more, and more, "
+                           "and more.........",
+          96);
     FAILS(TAUT_E_CORRUPT, "gzip", taut_shard_open(other, &s));
     copy[16] = 9; /* a version that is not written yet, with a right checksum */
     taut__put32(copy + 76, taut__crc32c(copy, 76));
@@ -487,9 +490,11 @@ static const struct {
 };
 START_TEST(bad_fields)
 {
-    taut_field f = field("f", bad[_i].codec, bad[_i].kind, bad[_i].type, bad[_i].variable, bad[_i].kind == TAUT_KIND_IMAGE ? 2 : 0, 4, 4, 0);
+    taut_field f = field("f", bad[_i].codec, bad[_i].kind, bad[_i].type, bad[_i].variable,
+                         bad[_i].kind == TAUT_KIND_IMAGE ? 2 : 0, 4, 4, 0);
     ck_assert_int_ne(taut_field_check(&f), TAUT_OK);
-    ck_assert_msg(strstr(taut_last_error(), bad[_i].says) && strstr(taut_last_error(), "field f"), "no '%s' in: %s", bad[_i].says, taut_last_error());
+    ck_assert_msg(strstr(taut_last_error(), bad[_i].says) && strstr(taut_last_error(), "field f"), "no '%s' in: %s",
+                  bad[_i].says, taut_last_error());
 }
 END_TEST
 
@@ -505,7 +510,8 @@ START_TEST(crc32c)
         for (size_t n = 0; n < sizeof p; n += n < 300 ? 1 : 997) {
             uint32_t want = taut__crc32c_portable(0, p + 1, n);
             ck_assert_uint_eq(taut__simd_at(t)->crc->update(0, p + 1, n), want);
-            ck_assert_uint_eq(taut__simd_at(t)->crc->update(taut__crc32c_portable(0, p + 1, n / 3), p + 1 + n / 3, n - n / 3), want);
+            ck_assert_uint_eq(
+                taut__simd_at(t)->crc->update(taut__crc32c_portable(0, p + 1, n / 3), p + 1 + n / 3, n - n / 3), want);
         }
     for (int i = 0; i < 100; i++) {
         uint32_t crc = taut__crc32c(p, 5000);
@@ -519,7 +525,7 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("shard");
+    Suite *suite = suite_create("shard");
     TCase *t = suite_case(suite, "shard", 240);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, every_codec, 0, sizeof cases / sizeof *cases);

@@ -40,7 +40,8 @@ static void check_not_kept(const char *kind, taut_torch_batch b)
     spoil(b.weights, out * sizeof *b.weights), spoil(b.soft, out * classes * sizeof *b.soft);
     ck_assert_int_eq(taut_torch_backward(m), TAUT_OK);
     ck_assert_uint_eq(all_gradients(m, got), n);
-    ck_assert_msg(memcmp(want, got, n * sizeof *want) == 0, "%s%s%s: a batch is read after its call", kind, b.weights ? ", weights" : "", b.soft ? ", soft" : "");
+    ck_assert_msg(memcmp(want, got, n * sizeof *want) == 0, "%s%s%s: a batch is read after its call", kind,
+                  b.weights ? ", weights" : "", b.soft ? ", soft" : "");
     taut_torch_model_destroy(m);
 }
 

@@ -373,7 +373,8 @@ START_TEST(no_flipped_bit_is_loaded)
     loss = loss_of(m, &b);
     ck_assert_int_eq(stat(path, &s), 0);
     for (int i = 0; i < FLIPS; i++) {
-        long bit = i < 64 ? 8 * (s.st_size - 1 - i) : (long)((x ^= x << 13, x ^= x >> 7, x ^= x << 17) % (8 * (uint64_t)s.st_size));
+        long bit = i < 64 ? 8 * (s.st_size - 1 - i)
+                          : (long)((x ^= x << 13, x ^= x >> 7, x ^= x << 17) % (8 * (uint64_t)s.st_size));
         flip(path, bit);
         ck_assert_msg(taut_torch_load(m, o, path, NULL) == TAUT_E_CORRUPT, "bit %ld: %s", bit, taut_torch_last_error());
         ck_assert_ptr_nonnull(strstr(taut_torch_last_error(), path));
@@ -392,9 +393,8 @@ START_TEST(save_and_load_continue_bit_for_bit)
     char              path[] = "/tmp/taut-shim-XXXXXX", *text;
     taut_torch_batch  b = text_batch();
     taut_torch_model *m = make("gpt", 1), *n = make("gpt", 2), *other = make("mlp", 1);
-    taut_torch_optim *o = optimizer(m, "adam", 1e-2), *q = optimizer(n, "adam", 1e-2),
-                     *sgd = optimizer(n, "sgd", 1e-2);
-    double loss;
+    taut_torch_optim *o = optimizer(m, "adam", 1e-2), *q = optimizer(n, "adam", 1e-2), *sgd = optimizer(n, "sgd", 1e-2);
+    double            loss;
     close(mkstemp(path));
     for (int t = 0; t < 3; t++) train_step(m, o, &b);
     ck_assert_msg(taut_torch_save(m, o, "{\"step\": 3}", path) == TAUT_OK, "%s", taut_torch_last_error());

@@ -6,8 +6,14 @@
 #include <string.h>
 
 static const char *const specs[] = {
-    "topk:density=0.05", "topk:density=0.7", "topk:density=1", "randk:density=0.05", "randk:density=0.5,scale=1",
-    "powersgd:rank=3", "stack:topk:density=0.05+randk:density=0.1", "stack:powersgd:rank=2+topk",
+    "topk:density=0.05",
+    "topk:density=0.7",
+    "topk:density=1",
+    "randk:density=0.05",
+    "randk:density=0.5,scale=1",
+    "powersgd:rank=3",
+    "stack:topk:density=0.05+randk:density=0.1",
+    "stack:powersgd:rank=2+topk",
 };
 
 START_TEST(changed_bytes_do_no_harm)
@@ -55,7 +61,8 @@ START_TEST(sizes_from_one)
         float *x = new_floats(rows * cols), *y = new_floats(rows * cols), *err = new_floats(rows * cols);
         fill_normal(x, rows * cols, 1, n);
         case_round_trip(&k, x, err, y);
-        ck_assert_double_le(distance2(x, y, rows * cols), norm2(x, rows * cols) * (strstr(specs[_i], "scale") ? 4.0 : 1.0001));
+        ck_assert_double_le(distance2(x, y, rows * cols),
+                            norm2(x, rows * cols) * (strstr(specs[_i], "scale") ? 4.0 : 1.0001));
         for (size_t i = 0; i < rows * cols; i++) y[i] += err[i];
         ck_assert_double_le(distance2(x, y, rows * cols), 1e-10 * norm2(x, rows * cols));
         free(x), free(y), free(err);
@@ -120,7 +127,9 @@ START_TEST(a_step_allocates_nothing)
     codec_case k;
     case_open(&k, specs[_i], ROWS, COLS);
     fill_normal(x, ROWS * COLS, 1, 9);
-    if (k.codec->caps & TAUT_CAP_STATEFUL) ck_assert_int_eq(taut__op_state_create(k.codec, &k.spec.stage[0], &k.tensor, 1, (taut_place){0}, &k.call.state), TAUT_OK);
+    if (k.codec->caps & TAUT_CAP_STATEFUL)
+        ck_assert_int_eq(taut__op_state_create(k.codec, &k.spec.stage[0], &k.tensor, 1, (taut_place){0}, &k.call.state),
+                         TAUT_OK);
     size_t before = taut__alloc_count();
     case_round_trip(&k, x, NULL, y);
     case_round_trip(&k, x, x, y);
@@ -134,8 +143,8 @@ START_TEST(states_survive_a_lack_of_memory)
 {
     static const char *const stateful[] = {"powersgd:rank=2", "randk"};
     for (size_t i = 0; i < 2; i++) {
-        codec_case k;
-        size_t     held = taut__alloc_bytes();
+        codec_case  k;
+        size_t      held = taut__alloc_bytes();
         taut_status s = TAUT_E_NOMEM;
         case_open(&k, stateful[i], 20, 30);
         for (int64_t nth = 0; s != TAUT_OK; nth++) {

@@ -15,7 +15,8 @@ static double random_double(uint64_t i)
 START_TEST(shorts_are_rounded_doubles)
 {
     const double exact[] = {0, 1, -1, 3, 1024, 1048575, 2097151, 0x1p-1022, 0x1p1023, INFINITY, -INFINITY};
-    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++) ck_assert(taut__of_short(taut__short_of(exact[i])) == exact[i]);
+    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++)
+        ck_assert(taut__of_short(taut__short_of(exact[i])) == exact[i]);
     ck_assert(isnan(taut__of_short(taut__short_of(NAN))));
     ck_assert(isnan(taut__of_short(taut__short_of(-NAN))));
     ck_assert(isinf(taut__of_short(taut__short_of(1.7976931348623157e308)))); /* rounded up, as IEEE does */
@@ -51,7 +52,8 @@ static vector draw(uint64_t seed)
     vector v = {.word = {seed == 1 ? 6 : 6, 9}};
     for (int i = 0; i < DOUBLES; i++) v.doubles[i] = random_double(seed * 1000 + (uint64_t)i) * 1e-100;
     for (int i = 0; i < SHORTS; i++) v.shorts[i] = taut__short_of(random_double(seed * 2000 + (uint64_t)i));
-    for (int i = 0; i < LEAST; i++) v.least[i] = taut__short_of(i == 3 && seed == 1 ? INFINITY : fabs(random_double(seed * 3000 + (uint64_t)i)));
+    for (int i = 0; i < LEAST; i++)
+        v.least[i] = taut__short_of(i == 3 && seed == 1 ? INFINITY : fabs(random_double(seed * 3000 + (uint64_t)i)));
     for (int i = 0; i < FLOATS; i++) v.floats[i] = (float)sin((double)seed * 7 + i);
     for (int i = 0; i < HALVES; i++) v.halves[i] = (uint16_t)(taut__mix64(seed * 4000 + (uint64_t)i) % 0x4000 + 0x3000);
     return v;
@@ -73,7 +75,8 @@ START_TEST(sums_of_all_kinds_and_the_same_bits_either_way)
         double sum = taut__of_short(a.shorts[i]) + taut__of_short(b.shorts[i]);
         ck_assert(fabs(taut__of_short(left.shorts[i]) - sum) <= 0x1p-21 * fabs(sum));
     }
-    for (int i = 0; i < LEAST; i++) ck_assert(taut__of_short(left.least[i]) == fmin(taut__of_short(a.least[i]), taut__of_short(b.least[i])));
+    for (int i = 0; i < LEAST; i++)
+        ck_assert(taut__of_short(left.least[i]) == fmin(taut__of_short(a.least[i]), taut__of_short(b.least[i])));
     for (int i = 0; i < FLOATS; i++) ck_assert(left.floats[i] == a.floats[i] + b.floats[i]);
     for (int i = 0; i < HALVES; i++) {
         double sum = (double)of_bf16(a.halves[i]) + (double)of_bf16(b.halves[i]);

@@ -18,7 +18,8 @@ static ends open_pair(void)
     int  fd[2], small = 16384;
     ends e = {calloc(1, sizeof *e.a), calloc(1, sizeof *e.b)};
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
-    for (int i = 0; i < 2; i++) setsockopt(fd[i], SOL_SOCKET, SO_SNDBUF, &small, sizeof small); /* so that nothing goes in one piece */
+    for (int i = 0; i < 2; i++)
+        setsockopt(fd[i], SOL_SOCKET, SO_SNDBUF, &small, sizeof small); /* so that nothing goes in one piece */
     taut__tcp_stream_init(e.a, fd[0], 1, JOB);
     taut__tcp_stream_init(e.b, fd[1], 0, JOB);
     return e;
@@ -52,7 +53,8 @@ static uint8_t byte_at(int message, size_t i) { return (uint8_t)(i * 7 + i / 251
 /* 0, 1, around a header, around EAGER_MOST, above */
 static size_t size_of(uint32_t r)
 {
-    static const size_t edge[] = {0, 1, 23, 24, 25, 511, 8192, 16384, 16385, (1 << 18) - 1, 1 << 18, (1 << 18) + 1, MOST};
+    static const size_t edge[] = {0,   1, 23, 24, 25, 511, 8192, 16384, 16385, (1 << 18) - 1, 1 << 18, (1 << 18) + 1,
+                                  MOST};
     return r % 3 ? edge[r / 3 % (sizeof edge / sizeof *edge)] : r / 3 % 20000;
 }
 
@@ -82,7 +84,8 @@ START_TEST(any_order)
         while (next < MESSAGES && done[next]) next++;
         if (next < MESSAGES && r & 12) {
             taut__tcp_stream *s = (r & 2) ? (d ? e.b : e.a) : (d ? e.a : e.b);
-            ck_assert_int_eq(r & 2 ? taut__tcp_stream_send(s, &send[d][next]) : taut__tcp_stream_recv(s, &recv[d][next]), TAUT_OK);
+            ck_assert_int_eq(
+                r & 2 ? taut__tcp_stream_send(s, &send[d][next]) : taut__tcp_stream_recv(s, &recv[d][next]), TAUT_OK);
             done[next] = true, left--;
         } else {
             turn(e);
@@ -90,7 +93,8 @@ START_TEST(any_order)
         if (left == 0) {
             bool all = true;
             turn(e);
-            for (int k = 0; k < 2; k++) all = all && taut__all_done(send[k], MESSAGES) && taut__all_done(recv[k], MESSAGES);
+            for (int k = 0; k < 2; k++)
+                all = all && taut__all_done(send[k], MESSAGES) && taut__all_done(recv[k], MESSAGES);
             idle += all;
         }
     }
@@ -110,10 +114,11 @@ START_TEST(too_long)
     static const size_t size[] = {100, 20000, MOST};
     for (int early = 0; early < 2; early++)
         for (int k = 0; k < 3; k++) {
-            ends          e = open_pair();
-            char         *big = malloc(size[k]), *room = calloc(1, 64), next[8] = "next", got[8] = "";
+            ends  e = open_pair();
+            char *big = malloc(size[k]), *room = calloc(1, 64), next[8] = "next", got[8] = "";
             memset(big, 'b', size[k]);
-            taut__request s1 = request(true, 1, big, size[k]), s2 = request(true, 1, next, 8), r1 = request(false, 1, room, 10), r2 = request(false, 1, got, 8);
+            taut__request s1 = request(true, 1, big, size[k]), s2 = request(true, 1, next, 8),
+                          r1 = request(false, 1, room, 10), r2 = request(false, 1, got, 8);
             if (!early) ck_assert_int_eq(taut__tcp_stream_recv(e.b, &r1), TAUT_OK);
             ck_assert_int_eq(taut__tcp_stream_send(e.a, &s1), TAUT_OK);
             ck_assert_int_eq(taut__tcp_stream_send(e.a, &s2), TAUT_OK);
@@ -222,9 +227,9 @@ START_TEST(damaged)
         close_pair(e);
     }
     for (int k = 0; k < 200; k++) {
-        ends      e = open_pair();
-        taut__rng g = taut__rng_of((uint64_t)k, 9);
-        char     *room = malloc(64);
+        ends          e = open_pair();
+        taut__rng     g = taut__rng_of((uint64_t)k, 9);
+        char         *room = malloc(64);
         taut__request r = request(false, 0, room, 64);
         ck_assert_int_eq(taut__tcp_stream_recv(e.b, &r), TAUT_OK);
         for (size_t i = 0; i < 1000; i++) copy[i] = (char)taut__random32(g, (uint32_t)i);

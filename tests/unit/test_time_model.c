@@ -4,15 +4,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-static taut__work dense(double bytes)
-{
-    return (taut__work){bytes, bytes, bytes, 0, 0, 1, 1u << TAUT_VIA_NATIVE, 0};
-}
+static taut__work dense(double bytes) { return (taut__work){bytes, bytes, bytes, 0, 0, 1, 1u << TAUT_VIA_NATIVE, 0}; }
 static taut__work coded(double bytes, double ratio, double gb_per_s)
 {
     double s = bytes / (1e9 * gb_per_s);
-    return (taut__work){bytes, bytes / ratio, bytes / ratio, s, s, 1,
-                        1u << TAUT_VIA_SRA | 1u << TAUT_VIA_RING | 1u << TAUT_VIA_GATHER, 0};
+    return (taut__work){
+        bytes, bytes / ratio, bytes / ratio, s, s, 1, 1u << TAUT_VIA_SRA | 1u << TAUT_VIA_RING | 1u << TAUT_VIA_GATHER,
+        0};
 }
 
 START_TEST(two_nodes_at_one_gigabit)
@@ -27,8 +25,9 @@ START_TEST(two_nodes_at_one_gigabit)
     taut__algorithm_best(&link, &w, &seconds);
     ck_assert(native / seconds > 6 && native / seconds < 8.1);
     link.ranks = 4;
-    ck_assert_double_eq_tol(taut__algorithm_seconds(&link, TAUT_VIA_NATIVE, &(taut__work){1 << 24, 1 << 24, 1 << 24, 0, 0, 1, 1, 0}), 0.201,
-                            0.001);
+    ck_assert_double_eq_tol(
+        taut__algorithm_seconds(&link, TAUT_VIA_NATIVE, &(taut__work){1 << 24, 1 << 24, 1 << 24, 0, 0, 1, 1, 0}), 0.201,
+        0.001);
 }
 END_TEST
 
@@ -47,7 +46,8 @@ START_TEST(one_rank_costs_nothing)
 {
     taut__link link = taut__link_simple(1, 1e9, 1e-3);
     taut__work c = coded(1 << 20, 8, 1);
-    for (int v = 0; v < TAUT_VIAS; v++) ck_assert_double_eq(taut__algorithm_seconds(&link, (taut__algorithm_id)v, &c), 0);
+    for (int v = 0; v < TAUT_VIAS; v++)
+        ck_assert_double_eq(taut__algorithm_seconds(&link, (taut__algorithm_id)v, &c), 0);
 }
 END_TEST
 
@@ -70,7 +70,8 @@ START_TEST(agreeing_costs_hops)
     c.agree = 1;
     ck_assert_double_eq_tol(taut__algorithm_seconds(&link, TAUT_VIA_SRA, &c) - alone, 2e-3, 1e-4); /* log2(4) hops */
     link.ranks = 16;
-    ck_assert_double_gt(taut__algorithm_hops(TAUT_VIA_SRA, 16, &c), taut__algorithm_hops(TAUT_VIA_SRA, 4, &c)); /* 15 peers, not 3 */
+    ck_assert_double_gt(taut__algorithm_hops(TAUT_VIA_SRA, 16, &c),
+                        taut__algorithm_hops(TAUT_VIA_SRA, 4, &c)); /* 15 peers, not 3 */
 }
 END_TEST
 
@@ -95,7 +96,8 @@ START_TEST(pipelining_hides_the_cheaper_part)
     double     t = taut__algorithm_seconds(&link, TAUT_VIA_SRA, &c);
     ck_assert(t > fmax(codec, wire) && t < fmax(codec, wire) * 1.07);
     c.dense_bytes = 1000; /* one slice: nothing to overlap */
-    ck_assert_double_eq_tol(taut__algorithm_seconds(&link, TAUT_VIA_SRA, &c), codec + wire + taut__algorithm_load(&link, TAUT_VIA_SRA, &c).copy, 1e-9);
+    ck_assert_double_eq_tol(taut__algorithm_seconds(&link, TAUT_VIA_SRA, &c),
+                            codec + wire + taut__algorithm_load(&link, TAUT_VIA_SRA, &c).copy, 1e-9);
 }
 END_TEST
 
@@ -110,7 +112,8 @@ START_TEST(fit_finds_alpha_and_beta)
     ck_assert_double_eq_tol(line.alpha, 5e-5, 1e-9);
     ck_assert_double_eq_tol(line.beta, 8e-9, 1e-14);
     /* the link becomes ten times slower: old observations fade */
-    for (int i = 1; i <= 200; i++) taut__fit_add(&fit, 2, 1e5 * (i % 20 + 1), 2 * 5e-5 + 1e5 * (i % 20 + 1) * 8e-8, 0.95);
+    for (int i = 1; i <= 200; i++)
+        taut__fit_add(&fit, 2, 1e5 * (i % 20 + 1), 2 * 5e-5 + 1e5 * (i % 20 + 1) * 8e-8, 0.95);
     line = taut__fit_line(&fit, prior);
     ck_assert_double_eq_tol(line.beta, 8e-8, 1e-9);
 }

@@ -10,16 +10,16 @@
 
 enum { SITES = 512, COMMS = 64, INTERNAL_ERROR = 3, WAIT_S = 20 };
 
-typedef struct place { /* a communicator of the program's */
+typedef struct place {    /* a communicator of the program's */
     taut__nccl_comm comm; /* NULL: gone */
     taut__data     *data;
 } place;
 
 typedef struct site {
-    taut__site          row;
-    taut__nccl_call     call; /* of its first call: what it is known by */
-    taut__at_once      *exchange;
-    const char         *exact; /* why it is never compressed; NULL: it is */
+    taut__site      row;
+    taut__nccl_call call; /* of its first call: what it is known by */
+    taut__at_once  *exchange;
+    const char     *exact; /* why it is never compressed; NULL: it is */
 } site;
 
 taut_space                   taut__nccl_space = TAUT_CUDA;
@@ -66,31 +66,44 @@ static taut__data *data_of(const taut__nccl *real, taut__nccl_comm comm)
     }
     if (!free_one || taut__data_nccl(real, comm, false, &free_one->data) != TAUT_OK) return NULL;
     free_one->comm = comm;
-    if (!ranks_of_all || free_one->data->rank < rank_of_all) ranks_of_all = free_one->data->size, rank_of_all = free_one->data->rank;
+    if (!ranks_of_all || free_one->data->rank < rank_of_all)
+        ranks_of_all = free_one->data->size, rank_of_all = free_one->data->rank;
     return free_one->data;
 }
 
 /* ---- which calls ---- */
 
-static size_t bytes_of(int type) { return type == TAUT__NCCL_F32 ? 4 : type == TAUT__NCCL_F16 || type == TAUT__NCCL_BF16 ? 2 : 0; }
-static taut_dtype dtype_of(int type) { return type == TAUT__NCCL_F32 ? TAUT_F32 : type == TAUT__NCCL_F16 ? TAUT_F16 : TAUT_BF16; }
+static size_t bytes_of(int type)
+{
+    return type == TAUT__NCCL_F32 ? 4 : type == TAUT__NCCL_F16 || type == TAUT__NCCL_BF16 ? 2 : 0;
+}
+static taut_dtype dtype_of(int type)
+{
+    return type == TAUT__NCCL_F32 ? TAUT_F32 : type == TAUT__NCCL_F16 ? TAUT_F16 : TAUT_BF16;
+}
 
 static bool eligible(const taut__nccl_call *c, int ranks)
 {
     size_t all = c->count * (c->scatter ? (size_t)ranks : 1);
-    return ranks > 1 && bytes_of(c->type) && (c->op == TAUT__NCCL_SUM || c->op == TAUT__NCCL_AVG) && all * bytes_of(c->type) >= options.threshold;
+    return ranks > 1 && bytes_of(c->type) && (c->op == TAUT__NCCL_SUM || c->op == TAUT__NCCL_AVG) &&
+           all * bytes_of(c->type) >= options.threshold;
 }
 
 static bool same(const taut__nccl_call *a, const taut__nccl_call *b)
 {
-    return a->scatter == b->scatter && a->count == b->count && a->type == b->type && a->op == b->op && a->comm == b->comm && a->stream == b->stream;
+    return a->scatter == b->scatter && a->count == b->count && a->type == b->type && a->op == b->op &&
+           a->comm == b->comm && a->stream == b->stream;
 }
 
 static taut__at_once_kind kind_of(const taut__nccl_call *c, const taut__data *d)
 {
-    return (taut__at_once_kind){.place = {.space = taut__nccl_space, .device = taut__data_nccl_device(d), .stream = c->stream},
-                                .dtype = dtype_of(c->type), .n = c->count * (c->scatter ? (size_t)d->size : 1), .scatter = c->scatter, .spec = spec,
-                                .seed = taut__seed(c->count, (uint64_t)c->scatter * 7 + (uint64_t)c->type)};
+    return (taut__at_once_kind){
+        .place = {.space = taut__nccl_space, .device = taut__data_nccl_device(d), .stream = c->stream},
+        .dtype = dtype_of(c->type),
+        .n = c->count * (c->scatter ? (size_t)d->size : 1),
+        .scatter = c->scatter,
+        .spec = spec,
+        .seed = taut__seed(c->count, (uint64_t)c->scatter * 7 + (uint64_t)c->type)};
 }
 
 /* Why calls like this one stay as they are; NULL: they do not. */
@@ -114,8 +127,11 @@ static site *site_of(const taut__nccl_call *c, const taut__data *d)
     site              *s = &sites[n_sites++];
     taut__at_once_kind k = kind_of(c, d);
     *s = (site){.call = *c};
-    s->row = (taut__site){.number = n_sites, .kind = c->scatter ? TAUT_KIND_REDUCE_SCATTER : TAUT_KIND_ALLREDUCE, .count = k.n,
-                          .elem_bytes = (uint32_t)bytes_of(c->type), .ranks = d->size};
+    s->row = (taut__site){.number = n_sites,
+                          .kind = c->scatter ? TAUT_KIND_REDUCE_SCATTER : TAUT_KIND_ALLREDUCE,
+                          .count = k.n,
+                          .elem_bytes = (uint32_t)bytes_of(c->type),
+                          .ranks = d->size};
     s->exact = why_exact(s, &k, d->size);
     s->row.excluded = s->exact && strcmp(s->exact, "excluded") == 0;
     if (!s->exact) taut__spec_print(&spec, s->row.codec, sizeof s->row.codec);
@@ -171,7 +187,8 @@ static int try_compress(const taut__nccl *real, const taut__nccl_call *c)
     return INTERNAL_ERROR;
 }
 
-int taut__nccl_make(const taut__nccl *real, int (*real_scatter)(const void *, void *, size_t, int, int, taut__nccl_comm, struct CUstream_st *),
+int taut__nccl_make(const taut__nccl *real,
+                    int (*real_scatter)(const void *, void *, size_t, int, int, taut__nccl_comm, struct CUstream_st *),
                     const taut__nccl_call *c)
 {
     pthread_mutex_lock(&lock);
@@ -197,7 +214,8 @@ void taut__nccl_forget(taut__nccl_comm comm)
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < n_sites; i++) {
         if (sites[i].call.comm != comm) continue;
-        if (sites[i].exchange && taut__at_once_wait(sites[i].exchange, WAIT_S) != TAUT_OK) sites[i].exchange = NULL; /* its memory is still in use */
+        if (sites[i].exchange && taut__at_once_wait(sites[i].exchange, WAIT_S) != TAUT_OK)
+            sites[i].exchange = NULL; /* its memory is still in use */
         gather_cost(&sites[i]);
         taut__at_once_destroy(sites[i].exchange);
         sites[i].exchange = NULL;
@@ -213,14 +231,21 @@ void taut__nccl_report(void)
     static const taut__site *rows[SITES];
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < n_sites; i++) gather_cost(&sites[i]), rows[i] = &sites[i].row;
-    taut__job_report r = {.site = rows, .sites = n_sites, .mpi = version, .ranks = ranks_of_all, .wall_s = taut__now() - began, .small_calls = passed};
+    taut__job_report r = {.site = rows,
+                          .sites = n_sites,
+                          .mpi = version,
+                          .ranks = ranks_of_all,
+                          .wall_s = taut__now() - began,
+                          .small_calls = passed};
     snprintf(r.config, sizeof r.config, "%s", config);
     bool none = options.report && strcmp(options.report, "-") == 0;
     if (ready && rank_of_all == 0 && ranks_of_all && !none) {
         taut__report_print(&r);
-        if (options.report && *options.report && taut__report_write(&r, options.report) != TAUT_OK) say(taut_last_error());
+        if (options.report && *options.report && taut__report_write(&r, options.report) != TAUT_OK)
+            say(taut_last_error());
         for (size_t i = 0; i < n_sites; i++)
-            if (sites[i].exact && !sites[i].row.excluded) fprintf(stderr, "taut: site %zu stayed exact: %s\n", i + 1, sites[i].exact);
+            if (sites[i].exact && !sites[i].row.excluded)
+                fprintf(stderr, "taut: site %zu stayed exact: %s\n", i + 1, sites[i].exact);
     }
     pthread_mutex_unlock(&lock);
 }

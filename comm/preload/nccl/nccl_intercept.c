@@ -20,7 +20,10 @@ static _Thread_local size_t           n_deferred;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static taut__nccl     real;
-static struct { reducing scatter; of_comm destroy, abort, finalize; } more;
+static struct {
+    reducing scatter;
+    of_comm  destroy, abort, finalize;
+} more;
 
 static void find(const char *name, void *into)
 {
@@ -33,7 +36,8 @@ static void look(void)
     if (taut__nccl_get(NULL) && taut__nccl_is_given()) real = *taut__nccl_get(NULL);
     else taut__nccl_fill(RTLD_NEXT, &real);
     find("ncclReduceScatter", &more.scatter);
-    find("ncclCommDestroy", &more.destroy), find("ncclCommAbort", &more.abort), find("ncclCommFinalize", &more.finalize);
+    find("ncclCommDestroy", &more.destroy), find("ncclCommAbort", &more.abort),
+        find("ncclCommFinalize", &more.finalize);
     atexit(taut__nccl_report);
 }
 
@@ -55,16 +59,28 @@ static int call(taut__nccl_call c)
     return TAUT__NCCL_OK;
 }
 
-EXPORT int ncclAllReduce(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm, struct CUstream_st *stream);
-EXPORT int ncclAllReduce(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm, struct CUstream_st *stream)
+EXPORT int ncclAllReduce(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm,
+                         struct CUstream_st *stream);
+EXPORT int ncclAllReduce(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm,
+                         struct CUstream_st *stream)
 {
-    return call((taut__nccl_call){.from = from, .to = to, .count = count, .type = type, .op = op, .comm = comm, .stream = stream});
+    return call((taut__nccl_call){
+        .from = from, .to = to, .count = count, .type = type, .op = op, .comm = comm, .stream = stream});
 }
 
-EXPORT int ncclReduceScatter(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm, struct CUstream_st *stream);
-EXPORT int ncclReduceScatter(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm, struct CUstream_st *stream)
+EXPORT int ncclReduceScatter(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm,
+                             struct CUstream_st *stream);
+EXPORT int ncclReduceScatter(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm,
+                             struct CUstream_st *stream)
 {
-    return call((taut__nccl_call){.scatter = true, .from = from, .to = to, .count = count, .type = type, .op = op, .comm = comm, .stream = stream});
+    return call((taut__nccl_call){.scatter = true,
+                                  .from = from,
+                                  .to = to,
+                                  .count = count,
+                                  .type = type,
+                                  .op = op,
+                                  .comm = comm,
+                                  .stream = stream});
 }
 
 EXPORT int ncclGroupStart(void);
@@ -102,7 +118,10 @@ static int abandon(of_comm f, taut__nccl_comm comm) /* what is under way ends by
     return r;
 }
 EXPORT int ncclCommDestroy(taut__nccl_comm comm);
-EXPORT int ncclCommDestroy(taut__nccl_comm comm) { return nccl(), leave(more.destroy ? more.destroy : real.destroy, comm); }
+EXPORT int ncclCommDestroy(taut__nccl_comm comm)
+{
+    return nccl(), leave(more.destroy ? more.destroy : real.destroy, comm);
+}
 EXPORT int ncclCommAbort(taut__nccl_comm comm);
 EXPORT int ncclCommAbort(taut__nccl_comm comm) { return nccl(), abandon(more.abort ? more.abort : real.abort, comm); }
 EXPORT int ncclCommFinalize(taut__nccl_comm comm);

@@ -12,13 +12,16 @@ enum { TAUT_DENSE_INPUTS = 8 };
 
 /* Inputs travel in a register: storing them one by one and loading them at once would stall. |x| < 2048. */
 #ifdef __SSE2__
-typedef __m128i taut_dense_inputs;
+typedef __m128i       taut_dense_inputs;
 static inline __m128i taut__dense_inputs(const int x[TAUT_DENSE_INPUTS])
 {
-    return _mm_set_epi16((short)x[7], (short)x[6], (short)x[5], (short)x[4], (short)x[3], (short)x[2], (short)x[1], (short)x[0]);
+    return _mm_set_epi16((short)x[7], (short)x[6], (short)x[5], (short)x[4], (short)x[3], (short)x[2], (short)x[1],
+                         (short)x[0]);
 }
 #else
-typedef struct taut_dense_inputs { int16_t v[TAUT_DENSE_INPUTS]; } taut_dense_inputs;
+typedef struct taut_dense_inputs {
+    int16_t v[TAUT_DENSE_INPUTS];
+} taut_dense_inputs;
 static inline taut_dense_inputs taut__dense_inputs(const int x[TAUT_DENSE_INPUTS])
 {
     taut_dense_inputs r;
@@ -46,7 +49,7 @@ static inline int taut__dense_dot(taut_dense_inputs x, const int16_t *w)
 static inline void taut__dense_train(taut_dense_inputs x, int16_t *w, int error)
 {
 #ifdef __SSE2__
-    __m128i v = _mm_slli_epi16(x, 3);
+    __m128i  v = _mm_slli_epi16(x, 3);
     __m128i *p = (__m128i *)(void *)w;
     v = _mm_mulhi_epi16(v, _mm_set1_epi16((int16_t)error));
     _mm_store_si128(p, _mm_adds_epi16(_mm_load_si128(p), v));

@@ -6,29 +6,29 @@
 enum { N = TAUT_DENSE_INPUTS, C = TAUT_DENSE_CONTEXTS, REFINE = 256, STATES = 256 };
 
 struct taut_dense_model {
-    uint16_t map[C][STATES];      /* probability of a 1 behind a bit history, 16 bits */
-    uint16_t match[32];           /* the same behind (length of the match, expected bit) */
+    uint16_t map[C][STATES];                               /* probability of a 1 behind a bit history, 16 bits */
+    uint16_t match[32];                                    /* the same behind (length of the match, expected bit) */
     _Alignas(16) int16_t weight[TAUT_DENSE_SETS * 256][N]; /* 1.0 = 1 << 14 */
     uint16_t order0[256];
-    uint16_t unused;              /* where a missing match learns */
+    uint16_t unused; /* where a missing match learns */
     uint16_t refine[REFINE][33];
     uint32_t slot_bits;
-    _Alignas(64) uint8_t slot[];  /* C tables of 2^slot_bits slots */
+    _Alignas(64) uint8_t slot[]; /* C tables of 2^slot_bits slots */
 };
 
 /* ---- tables, made once from integers ---- */
 
 /* 65536 / (1 + e^-x) at x = -8, -7.875, ... 8 */
 static const uint16_t knots[129] = {
-    22, 25, 28, 32, 36, 41, 47, 53, 60, 68, 77, 87, 98, 111, 126, 143,
-    162, 184, 208, 236, 267, 302, 342, 387, 439, 497, 562, 636, 720, 815, 922, 1042,
-    1179, 1333, 1506, 1701, 1921, 2168, 2446, 2758, 3108, 3500, 3938, 4427, 4971, 5577, 6249, 6992,
-    7812, 8714, 9702, 10782, 11955, 13226, 14595, 16062, 17625, 19282, 21025, 22849, 24743, 26695, 28693, 30723,
-    32768, 34813, 36843, 38841, 40793, 42687, 44511, 46254, 47911, 49474, 50941, 52310, 53581, 54754, 55834, 56822,
-    57724, 58544, 59287, 59959, 60565, 61109, 61598, 62036, 62428, 62778, 63090, 63368, 63615, 63835, 64030, 64203,
-    64357, 64494, 64614, 64721, 64816, 64900, 64974, 65039, 65097, 65149, 65194, 65234, 65269, 65300, 65328, 65352,
-    65374, 65393, 65410, 65425, 65438, 65449, 65459, 65468, 65476, 65483, 65489, 65495, 65500, 65504, 65508, 65511,
-    65514};
+    22,    25,    28,    32,    36,    41,    47,    53,    60,    68,    77,    87,    98,    111,   126,
+    143,   162,   184,   208,   236,   267,   302,   342,   387,   439,   497,   562,   636,   720,   815,
+    922,   1042,  1179,  1333,  1506,  1701,  1921,  2168,  2446,  2758,  3108,  3500,  3938,  4427,  4971,
+    5577,  6249,  6992,  7812,  8714,  9702,  10782, 11955, 13226, 14595, 16062, 17625, 19282, 21025, 22849,
+    24743, 26695, 28693, 30723, 32768, 34813, 36843, 38841, 40793, 42687, 44511, 46254, 47911, 49474, 50941,
+    52310, 53581, 54754, 55834, 56822, 57724, 58544, 59287, 59959, 60565, 61109, 61598, 62036, 62428, 62778,
+    63090, 63368, 63615, 63835, 64030, 64203, 64357, 64494, 64614, 64721, 64816, 64900, 64974, 65039, 65097,
+    65149, 65194, 65234, 65269, 65300, 65328, 65352, 65374, 65393, 65410, 65425, 65438, 65449, 65459, 65468,
+    65476, 65483, 65489, 65495, 65500, 65504, 65508, 65511, 65514};
 static uint16_t       squash_table[4096]; /* of (x + 2048), x in units of 1/256 */
 static int16_t        stretch_table[4096];
 static uint8_t        next_state[STATES][2];
@@ -78,15 +78,12 @@ static void make_states(void)
     for (int s = 0; s < states; s++)
         for (int bit = 0; bit < 2; bit++) {
             int n0 = state_n0[s], n1 = state_n1[s];
-            if (bit)
-                n1++, n0 = discount(n0);
-            else
-                n0++, n1 = discount(n1);
+            if (bit) n1++, n0 = discount(n0);
+            else n0++, n1 = discount(n1);
             while (!holds(n0, n1)) {
                 if (bit ? n1 > largest_beside(n0) && n1 > 1 && n1 > n0 : n0 > largest_beside(n1) && n0 > 1 && n0 > n1)
                     bit ? n1-- : n0--;
-                else
-                    bit ? n0-- : n1--;
+                else bit ? n0-- : n1--;
             }
             to[s][bit] = (uint8_t)find_state(n0, n1, bit);
         }
@@ -108,7 +105,10 @@ static void make_tables(void)
     make_states();
 }
 
-size_t taut__dense_bytes(unsigned slot_bits) { return sizeof(taut_dense_model) + ((size_t)C << slot_bits) * TAUT_DENSE_SLOT; }
+size_t taut__dense_bytes(unsigned slot_bits)
+{
+    return sizeof(taut_dense_model) + ((size_t)C << slot_bits) * TAUT_DENSE_SLOT;
+}
 
 void taut__dense_init(taut_dense_model *m, unsigned slot_bits)
 {
@@ -116,8 +116,10 @@ void taut__dense_init(taut_dense_model *m, unsigned slot_bits)
     memset(m, 0, taut__dense_bytes(slot_bits));
     m->slot_bits = slot_bits;
     for (int c = 0; c < C; c++)
-        for (int s = 0; s < states; s++) m->map[c][s] = (uint16_t)((state_n1[s] * 2 + 1) * 65535u / (uint32_t)((state_n0[s] + state_n1[s]) * 2 + 2));
-    for (int i = 0; i < 32; i++) m->match[i] = i & 1 ? (uint16_t)(49152 + (i >> 1) * 1000) : (uint16_t)(16384 - (i >> 1) * 1000);
+        for (int s = 0; s < states; s++)
+            m->map[c][s] = (uint16_t)((state_n1[s] * 2 + 1) * 65535u / (uint32_t)((state_n0[s] + state_n1[s]) * 2 + 2));
+    for (int i = 0; i < 32; i++)
+        m->match[i] = i & 1 ? (uint16_t)(49152 + (i >> 1) * 1000) : (uint16_t)(16384 - (i >> 1) * 1000);
     for (int k = 0; k < TAUT_DENSE_SETS * 256; k++)
         for (int i = 0; i < N; i++) m->weight[k][i] = 5000;
     for (int i = 0; i < 256; i++) m->order0[i] = 32768;
@@ -131,7 +133,8 @@ void taut__dense_init(taut_dense_model *m, unsigned slot_bits)
 static inline uint8_t *find_slot(uint8_t *table, size_t at, uint32_t hash)
 {
     uint8_t  check = (uint8_t)(hash & 255);
-    uint8_t *a = table + at * TAUT_DENSE_SLOT, *b = table + (at ^ 1) * TAUT_DENSE_SLOT, *c = table + (at ^ 2) * TAUT_DENSE_SLOT;
+    uint8_t *a = table + at * TAUT_DENSE_SLOT, *b = table + (at ^ 1) * TAUT_DENSE_SLOT,
+            *c = table + (at ^ 2) * TAUT_DENSE_SLOT;
     if (a[0] == check) return a;
     if (b[0] == check) return b;
     if (c[0] == check) return c;
@@ -145,7 +148,8 @@ static inline uint8_t *find_slot(uint8_t *table, size_t at, uint32_t hash)
 /* Hash of a context for its second nibble; `partial` is 16 + the first one. */
 static inline uint32_t second(uint32_t hash, uint32_t partial) { return (hash + partial * 0x9e3779b1u) * 0x85ebca6bu; }
 
-static inline __attribute__((always_inline)) void find_slots(taut_dense_model *m, const taut_dense_byte *c, uint32_t partial, uint8_t *slot[C])
+static inline __attribute__((always_inline)) void find_slots(taut_dense_model *m, const taut_dense_byte *c,
+                                                             uint32_t partial, uint8_t *slot[C])
 {
     uint32_t bits = m->slot_bits;
 #pragma GCC unroll 8
@@ -155,7 +159,8 @@ static inline __attribute__((always_inline)) void find_slots(taut_dense_model *m
     }
 }
 
-static inline __attribute__((always_inline)) void prefetch(const taut_dense_model *m, const taut_dense_byte *c, uint32_t partial)
+static inline __attribute__((always_inline)) void prefetch(const taut_dense_model *m, const taut_dense_byte *c,
+                                                           uint32_t partial)
 {
     uint32_t bits = m->slot_bits;
 #pragma GCC unroll 8
@@ -167,7 +172,7 @@ static inline __attribute__((always_inline)) void prefetch(const taut_dense_mode
 
 void taut__dense_prefetch(const taut_dense_model *m, const taut_dense_byte *c) { prefetch(m, c, 1); }
 
-static inline int clamp(int x) { return x < -2047 ? -2047 : x > 2047 ? 2047 : x; }
+static inline int  clamp(int x) { return x < -2047 ? -2047 : x > 2047 ? 2047 : x; }
 static inline void move(uint16_t *p, uint32_t bit, int rate)
 {
     int target = bit ? 65535 : 0;
@@ -176,7 +181,8 @@ static inline void move(uint16_t *p, uint32_t bit, int rate)
 
 /* Predicts, codes and learns the eight bits of a byte. code(coder, p, bit) codes one bit; it is inlined. */
 typedef uint32_t (*coding)(taut_dense_coder *a, uint32_t p, uint32_t bit);
-static inline __attribute__((always_inline)) uint8_t code_byte(taut_dense_model *m, const taut_dense_byte *c, taut_dense_coder *a, uint32_t byte, coding code)
+static inline __attribute__((always_inline)) uint8_t code_byte(taut_dense_model *m, const taut_dense_byte *c,
+                                                               taut_dense_coder *a, uint32_t byte, coding code)
 {
     uint8_t *slot[C];
     uint32_t partial = 1, node = 1, expected = c->expected < 0 ? 0 : (uint32_t)c->expected | 256;
@@ -235,10 +241,8 @@ void taut__dense_begin_encode(taut_dense_coder *a, uint8_t *out, size_t cap)
 
 static inline void put(taut_dense_coder *a, uint32_t byte)
 {
-    if (a->out < a->limit)
-        *a->out++ = (uint8_t)byte;
-    else
-        a->full = true;
+    if (a->out < a->limit) *a->out++ = (uint8_t)byte;
+    else a->full = true;
 }
 
 void taut__dense_begin_decode(taut_dense_coder *a, const uint8_t *in, size_t bytes)
@@ -260,15 +264,16 @@ uint8_t *taut__dense_end_encode(taut_dense_coder *a)
     return a->out;
 }
 
-static inline uint32_t split(const taut_dense_coder *a, uint32_t p) { return a->low + (uint32_t)((uint64_t)(a->high - a->low) * p >> 16); }
+static inline uint32_t split(const taut_dense_coder *a, uint32_t p)
+{
+    return a->low + (uint32_t)((uint64_t)(a->high - a->low) * p >> 16);
+}
 
 static inline uint32_t encode_bit(taut_dense_coder *a, uint32_t p, uint32_t bit)
 {
     uint32_t mid = split(a, p);
-    if (bit)
-        a->high = mid;
-    else
-        a->low = mid + 1;
+    if (bit) a->high = mid;
+    else a->low = mid + 1;
     while ((a->low ^ a->high) >> 24 == 0) {
         put(a, a->high >> 24);
         a->low <<= 8;
@@ -291,5 +296,11 @@ static inline uint32_t decode_bit(taut_dense_coder *a, uint32_t p, uint32_t unus
     return bit;
 }
 
-void taut__dense_encode(taut_dense_model *m, const taut_dense_byte *c, taut_dense_coder *a, uint8_t byte) { code_byte(m, c, a, byte, encode_bit); }
-uint8_t taut__dense_decode(taut_dense_model *m, const taut_dense_byte *c, taut_dense_coder *a) { return code_byte(m, c, a, 0, decode_bit); }
+void taut__dense_encode(taut_dense_model *m, const taut_dense_byte *c, taut_dense_coder *a, uint8_t byte)
+{
+    code_byte(m, c, a, byte, encode_bit);
+}
+uint8_t taut__dense_decode(taut_dense_model *m, const taut_dense_byte *c, taut_dense_coder *a)
+{
+    return code_byte(m, c, a, 0, decode_bit);
+}

@@ -16,22 +16,23 @@
 #include "dense_mix.h"
 
 enum {
-    TAUT_DENSE_CONTEXTS = 6, /* hashed contexts; the mixer's other inputs are the match and the bits of the byte so far */
+    TAUT_DENSE_CONTEXTS =
+        6, /* hashed contexts; the mixer's other inputs are the match and the bits of the byte so far */
     TAUT_DENSE_SETS = 8,
     TAUT_DENSE_SLOT = 16
 };
 
 typedef struct taut_dense_model taut_dense_model; /* one piece of memory: copied with memcpy */
 
-size_t taut__dense_bytes(unsigned slot_bits);            /* of a model with 2^slot_bits slots per context */
+size_t taut__dense_bytes(unsigned slot_bits); /* of a model with 2^slot_bits slots per context */
 void   taut__dense_init(taut_dense_model *m, unsigned slot_bits);
 
 /* What a user says at every byte. */
 typedef struct taut_dense_byte {
     uint32_t hash[TAUT_DENSE_CONTEXTS];
-    uint32_t set;          /* 0..7: which of the mixer's weights, together with the bits so far */
-    int      expected;     /* byte that follows the longest match; -1 = none */
-    uint32_t length;       /* of the match, 0..15 */
+    uint32_t set;      /* 0..7: which of the mixer's weights, together with the bits so far */
+    int      expected; /* byte that follows the longest match; -1 = none */
+    uint32_t length;   /* of the match, 0..15 */
 } taut_dense_byte;
 
 typedef struct taut_dense_coder {

@@ -82,18 +82,24 @@ static inline void text_match(taut_dense_stream *s, const uint8_t *h, size_t i)
 /* ---- images ---- neighbours outside the image are 0 */
 
 static inline uint32_t absolute(int v) { return (uint32_t)(v < 0 ? -v : v); }
-static inline uint32_t level(uint32_t v) { return v < 1 ? 0 : v < 6 ? 1 : v < 16 ? 2 : v < 40 ? 3 : v < 80 ? 4 : v < 160 ? 5 : v < 255 ? 6 : 7; }
+static inline uint32_t level(uint32_t v)
+{
+    return v < 1 ? 0 : v < 6 ? 1 : v < 16 ? 2 : v < 40 ? 3 : v < 80 ? 4 : v < 160 ? 5 : v < 255 ? 6 : 7;
+}
 
 static inline void image_contexts(const taut_dense_stream *s, const uint8_t *h, size_t i, taut_dense_byte *c)
 {
     uint32_t ch = s->channels, row = s->cols * ch, size = s->rows * row;
     uint32_t at = (uint32_t)(i % size), y = at / row, x = at % row / ch, k = at % ch;
     bool     west = x > 0, north = y > 0, east = x + 1 < s->cols;
-    uint32_t w = west ? h[i - ch] : 0, ww = x > 1 ? h[i - 2 * ch] : 0, n = north ? h[i - row] : 0, nn = y > 1 ? h[i - 2 * row] : 0;
-    uint32_t nw = north && west ? h[i - row - ch] : 0, ne = north && east ? h[i - row + ch] : 0, other = k ? h[i - 1] : 0;
+    uint32_t w = west ? h[i - ch] : 0, ww = x > 1 ? h[i - 2 * ch] : 0, n = north ? h[i - row] : 0,
+             nn = y > 1 ? h[i - 2 * row] : 0;
+    uint32_t nw = north && west ? h[i - row - ch] : 0, ne = north && east ? h[i - row + ch] : 0,
+             other = k ? h[i - 1] : 0;
     int      plane = (int)w + (int)n - (int)nw, low = (int)(w < n ? w : n), high = (int)(w < n ? n : w);
     uint32_t med = (uint32_t)((int)nw >= high ? low : (int)nw <= low ? high : plane);
-    uint32_t rough = absolute((int)w - (int)nw) + absolute((int)n - (int)nw) + absolute((int)n - (int)ne), tag = k << 4 | other << 8;
+    uint32_t rough = absolute((int)w - (int)nw) + absolute((int)n - (int)nw) + absolute((int)n - (int)ne),
+             tag = k << 4 | other << 8;
     uint32_t all = level(w) | level(n) << 3 | level(nw) << 6 | level(ne) << 9 | level(ww) << 12 | level(nn) << 15;
     c->hash[0] = taut__dense_hash(tag | 1, w << 8 | n);
     c->hash[1] = taut__dense_hash(tag | 2, (w >> 2) << 16 | (n >> 2) << 8 | ne >> 2);
@@ -110,7 +116,8 @@ static inline void image_contexts(const taut_dense_stream *s, const uint8_t *h, 
 
 /* What byte i is predicted from. The match is followed while the slots of the hashes are on their way from memory; so byte
  * i-1 enters it only now. */
-static inline void contexts(taut_dense_stream *s, const taut_dense_model *m, const uint8_t *h, size_t i, taut_dense_byte *c)
+static inline void contexts(taut_dense_stream *s, const taut_dense_model *m, const uint8_t *h, size_t i,
+                            taut_dense_byte *c)
 {
     if (s->rows) {
         image_contexts(s, h, i, c);
@@ -129,7 +136,8 @@ static inline void contexts(taut_dense_stream *s, const taut_dense_model *m, con
     text_expect(s, h, c);
 }
 
-void taut__dense_encode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, const uint8_t *h, size_t at, size_t n)
+void taut__dense_encode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, const uint8_t *h,
+                              size_t at, size_t n)
 {
     taut_dense_byte c;
     for (size_t i = at; i < at + n; i++) {
@@ -138,7 +146,8 @@ void taut__dense_encode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_de
     }
 }
 
-void taut__dense_decode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, uint8_t *h, size_t at, size_t n)
+void taut__dense_decode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, uint8_t *h, size_t at,
+                              size_t n)
 {
     taut_dense_byte c;
     for (size_t i = at; i < at + n; i++) {

@@ -19,7 +19,9 @@ typedef struct taut_dense_stream {
 void taut__dense_stream_init(taut_dense_stream *s, uint32_t rows, uint32_t cols, uint32_t channels);
 
 /* history[0..at) is known, and history[at..at+n) is coded. Encoding reads it, decoding writes it. */
-void taut__dense_encode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, const uint8_t *history, size_t at, size_t n);
-void taut__dense_decode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, uint8_t *history, size_t at, size_t n);
+void taut__dense_encode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, const uint8_t *history,
+                              size_t at, size_t n);
+void taut__dense_decode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, uint8_t *history,
+                              size_t at, size_t n);
 
 #endif

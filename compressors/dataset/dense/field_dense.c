@@ -12,12 +12,17 @@ typedef struct state {
     unsigned           slot_bits;
     taut_dense_model  *primed, *model; /* the first is only copied */
     taut_dense_stream *primed_stream, *stream;
-    uint8_t           *history;        /* the prime, then the part under way */
+    uint8_t           *history; /* the prime, then the part under way */
     taut_bytes         code;
 } state;
 
 static const taut_key keys[] = {
-    {.name = "prime", .kind = TAUT_KEY_INT, .min = 0, .max = PRIME_MAX, .fallback = 64 << 10, .help = "bytes that every block's model has read"},
+    {.name = "prime",
+     .kind = TAUT_KEY_INT,
+     .min = 0,
+     .max = PRIME_MAX,
+     .fallback = 64 << 10,
+     .help = "bytes that every block's model has read"},
 };
 
 static taut_status suits(const taut_field_spec *spec)
@@ -25,14 +30,15 @@ static taut_status suits(const taut_field_spec *spec)
     const taut_field *f = spec->field;
     if (f->kind == TAUT_KIND_IMAGE && !f->variable && f->shape[0] * f->shape[1] <= 1u << 28) return TAUT_OK;
     if (f->type == TAUT_U8 && f->kind != TAUT_KIND_IMAGE) return TAUT_OK;
-    return taut__fail(TAUT_E_UNSUPPORTED, "field %s: dense: codes text, bytes and u8 images of one shape, not %s of %s", f->name, taut_kind_name(f->kind),
-                      taut_type_name(f->type));
+    return taut__fail(TAUT_E_UNSUPPORTED, "field %s: dense: codes text, bytes and u8 images of one shape, not %s of %s",
+                      f->name, taut_kind_name(f->kind), taut_type_name(f->type));
 }
 
 static void geometry(const taut_field *f, taut_dense_stream *s)
 {
     bool image = f->kind == TAUT_KIND_IMAGE;
-    taut__dense_stream_init(s, image ? (uint32_t)f->shape[0] : 0, image ? (uint32_t)f->shape[1] : 0, image ? (f->ndim == 3 ? (uint32_t)f->shape[2] : 1) : 0);
+    taut__dense_stream_init(s, image ? (uint32_t)f->shape[0] : 0, image ? (uint32_t)f->shape[1] : 0,
+                            image ? (f->ndim == 3 ? (uint32_t)f->shape[2] : 1) : 0);
 }
 
 static void close_state(void *p)
@@ -138,7 +144,8 @@ static taut_status train(const taut_field_spec *spec, const taut_source *source,
     return rc;
 }
 
-static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding, void **out)
+static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding,
+                              void **out)
 {
     taut_dense_coder coder;
     state           *s;
@@ -163,8 +170,9 @@ static taut_status encode(void *p, const taut_part *in, taut_bytes *out)
 {
     state           *s = p;
     taut_dense_coder coder;
-    size_t           offset = (size_t)taut__min(in->start, s->prime_bytes), found = taut__min(in->bytes, s->prime_bytes - offset), head = found ? 9 : 1, n;
-    uint8_t         *at;
+    size_t offset = (size_t)taut__min(in->start, s->prime_bytes), found = taut__min(in->bytes, s->prime_bytes - offset),
+           head = found ? 9 : 1, n;
+    uint8_t *at;
     TAUT_TRY(begin_part(s, in->bytes));
     s->code.n = 0;
     TAUT_TRY(taut__bytes_reserve(&s->code, in->bytes + 16));
@@ -195,7 +203,8 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
     size_t           found = 0, head = 1;
     if (len < 1 || src[0] > IN_PRIME) return taut__fail(TAUT_E_CORRUPT, "dense: no mode");
     if (src[0] == STORED) {
-        if (len != 1 + g->bytes) return taut__fail(TAUT_E_CORRUPT, "dense: %zu stored bytes, not %zu", len - 1, g->bytes);
+        if (len != 1 + g->bytes)
+            return taut__fail(TAUT_E_CORRUPT, "dense: %zu stored bytes, not %zu", len - 1, g->bytes);
         memcpy(dst, src + 1, g->bytes);
         return TAUT_OK;
     }
@@ -203,7 +212,8 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
         size_t offset = len >= 9 ? taut__get32(src + 1) : SIZE_MAX;
         found = len >= 9 ? taut__get32(src + 5) : 0;
         head = 9;
-        if (offset > s->prime_bytes || found > s->prime_bytes - offset || found > g->bytes) return taut__fail(TAUT_E_CORRUPT, "dense: points outside the prime");
+        if (offset > s->prime_bytes || found > s->prime_bytes - offset || found > g->bytes)
+            return taut__fail(TAUT_E_CORRUPT, "dense: points outside the prime");
         memcpy(dst, s->history + offset, found);
     }
     if (found == g->bytes) return TAUT_OK;
@@ -215,6 +225,16 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
 }
 
 const taut_field_codec taut__field_dense = {
-    .id = 4, .version = 1, .name = "dense", .help = "context mixing for text and u8 images: the fewest bytes, at about 1.5 MB/s",
-    .n_keys = 1, .keys = keys, .suits = suits, .train = train, .open = open_state, .close = close_state, .encode = encode, .decode = decode,
+    .id = 4,
+    .version = 1,
+    .name = "dense",
+    .help = "context mixing for text and u8 images: the fewest bytes, at about 1.5 MB/s",
+    .n_keys = 1,
+    .keys = keys,
+    .suits = suits,
+    .train = train,
+    .open = open_state,
+    .close = close_state,
+    .encode = encode,
+    .decode = decode,
 };

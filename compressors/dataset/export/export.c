@@ -49,14 +49,15 @@ static taut_status check_selected(const taut__export *e)
     }
     for (size_t i = 0; i < e->options->nselect; i++)
         if (taut_shard_find(e->shard[0], e->options->select[i]) < 0)
-            return taut__fail(TAUT_E_INVALID, "%s: select=%s: no such field; fields are %s", taut_shard_path(e->shard[0]), e->options->select[i], list);
+            return taut__fail(TAUT_E_INVALID, "%s: select=%s: no such field; fields are %s",
+                              taut_shard_path(e->shard[0]), e->options->select[i], list);
     return TAUT_OK;
 }
 
 static bool alike(const taut_field *a, const taut_field *b)
 {
-    return a->kind == b->kind && a->type == b->type && a->variable == b->variable && a->ndim == b->ndim && (a->variable || a->sample_bytes == b->sample_bytes) &&
-           memcmp(a->shape, b->shape, sizeof a->shape) == 0;
+    return a->kind == b->kind && a->type == b->type && a->variable == b->variable && a->ndim == b->ndim &&
+           (a->variable || a->sample_bytes == b->sample_bytes) && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
 }
 
 static taut_status find_fields(taut__export *e)
@@ -64,7 +65,8 @@ static taut_status find_fields(taut__export *e)
     taut_shard_info info = {.size = sizeof info};
     TAUT_TRY(check_selected(e));
     taut_shard_get_info(e->shard[0], &info);
-    if (!(e->number = taut__alloc((size_t)info.fields * e->shards, sizeof *e->number))) return taut__fail(TAUT_E_NOMEM, "no memory for %u fields", info.fields);
+    if (!(e->number = taut__alloc((size_t)info.fields * e->shards, sizeof *e->number)))
+        return taut__fail(TAUT_E_NOMEM, "no memory for %u fields", info.fields);
     for (uint32_t k = 0; k < info.fields; k++) {
         taut_field *f = &e->field[e->fields];
         *f = (taut_field)TAUT_FIELD_INIT;
@@ -75,7 +77,8 @@ static taut_status find_fields(taut__export *e)
             taut_field d = TAUT_FIELD_INIT;
             if (n >= 0) taut_shard_field(e->shard[s], (size_t)n, &d);
             if (n < 0 || !alike(f, &d))
-                return taut__fail(TAUT_E_MISMATCH, "%s: field %s is %s", taut_shard_path(e->shard[s]), f->name, n < 0 ? "missing" : "of another type or shape than in the first shard");
+                return taut__fail(TAUT_E_MISMATCH, "%s: field %s is %s", taut_shard_path(e->shard[s]), f->name,
+                                  n < 0 ? "missing" : "of another type or shape than in the first shard");
             e->number[e->fields * e->shards + s] = (uint32_t)n;
         }
         e->fields++;
@@ -90,8 +93,8 @@ static taut_status find_fields(taut__export *e)
 /* ---- samples ---- */
 
 typedef struct feed {
-    taut__export *e;
-    taut_reader  *reader[64]; /* of the shard under way, one per field, so that their blocks stay */
+    taut__export  *e;
+    taut_reader   *reader[64]; /* of the shard under way, one per field, so that their blocks stay */
     const uint8_t *data[64];
     size_t         bytes[64];
     uint64_t       done;
@@ -109,7 +112,8 @@ static taut_status feed_block(feed *f, size_t s, uint64_t b)
         TAUT_TRY(taut_reader_block(f->reader[k], e->number[k * e->shards + s], b, &v[k]));
     }
     for (uint64_t i = 0; i < v[0].n; i++, f->done++) {
-        for (size_t k = 0; k < e->fields; k++) f->data[k] = v[k].data + v[k].offset[i], f->bytes[k] = v[k].offset[i + 1] - v[k].offset[i];
+        for (size_t k = 0; k < e->fields; k++)
+            f->data[k] = v[k].data + v[k].offset[i], f->bytes[k] = v[k].offset[i + 1] - v[k].offset[i];
         TAUT_TRY(f->take(f, f->done));
     }
     if (f->state && e->options->progress && e->options->progress(e->options->progress_ctx, f->done, e->samples) != 0)
@@ -144,7 +148,8 @@ static taut__file_kind kind_of(const uint8_t *p, size_t n)
 static taut_status look(feed *f, uint64_t number)
 {
     for (size_t k = 0; k < f->e->fields; k++) {
-        taut__file_kind kind = f->e->field[k].kind == TAUT_KIND_FILE ? kind_of(f->data[k], f->bytes[k]) : TAUT__FILES_ANY;
+        taut__file_kind kind =
+            f->e->field[k].kind == TAUT_KIND_FILE ? kind_of(f->data[k], f->bytes[k]) : TAUT__FILES_ANY;
         if (number == 0) f->e->files[k] = kind;
         if (kind != f->e->files[k]) f->e->files[k] = TAUT__FILES_ANY;
     }
@@ -169,7 +174,8 @@ static taut_status run(taut__export *e, const taut__exporter *to)
     return rc;
 }
 
-taut_status taut_shard_export(const char *format, const char *path, size_t n, const taut_shard *const *shards, const taut_export_options *given)
+taut_status taut_shard_export(const char *format, const char *path, size_t n, const taut_shard *const *shards,
+                              const taut_export_options *given)
 {
     taut_export_options   o = TAUT_EXPORT_INIT;
     taut__export          e = {.path = path, .shard = shards, .shards = n, .options = &o};

@@ -14,15 +14,16 @@ typedef struct taut__export {
     const taut_export_options *options;
     const taut_shard *const   *shard;
     size_t                     shards, fields;
-    taut_field                 field[64];  /* of all shards alike */
-    taut__file_kind            files[64];  /* of kind file: what all of them are */
-    uint32_t                  *number;     /* of field f in shard s: number[f * shards + s] */
+    taut_field                 field[64]; /* of all shards alike */
+    taut__file_kind            files[64]; /* of kind file: what all of them are */
+    uint32_t                  *number;    /* of field f in shard s: number[f * shards + s] */
     uint64_t                   samples;
 } taut__export;
 
 typedef struct taut__exporter {
     const char *name, *help;
-    taut_status (*open)(const taut__export *e, void **state); /* *state is closed also after a failure, if it is not NULL */
+    taut_status (*open)(const taut__export *e,
+                        void              **state); /* *state is closed also after a failure, if it is not NULL */
     taut_status (*sample)(void *state, uint64_t number, const uint8_t *const *data, const size_t *bytes);
     taut_status (*finish)(void *state);
     void (*close)(void *state); /* what was not finished is removed */

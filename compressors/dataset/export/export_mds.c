@@ -15,7 +15,7 @@ typedef struct state {
     char                encoding[64][120];
     uint32_t            fixed[64]; /* bytes of a value; 0: they differ */
     json_t             *config, *shards;
-    char               *text; /* of the config, in each shard */
+    char               *text;       /* of the config, in each shard */
     taut_bytes          data, ends; /* samples of the shard under way, and where they end (u32 each) */
     uint64_t            limit, number;
 } state;
@@ -24,7 +24,8 @@ typedef struct state {
 
 static void set_encoding(state *s, size_t k)
 {
-    static const char *const numpy[] = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"};
+    static const char *const numpy[] = {"uint8", "int8",   "uint16", "int16",   "uint32",
+                                        "int32", "uint64", "int64",  "float32", "float64"};
     static const char *const files[] = {"bytes", "jpeg", "png"};
     const taut_field        *f = &s->e->field[k];
     char                    *to = s->encoding[k];
@@ -37,7 +38,8 @@ static void set_encoding(state *s, size_t k)
     else if (!f->variable && f->ndim == 0) snprintf(to, room, "%s", numpy[f->type]);
     else {
         n = (size_t)snprintf(to, room, "ndarray:%s", numpy[f->type]);
-        for (uint32_t d = 0; !f->variable && d < f->ndim && n < room; d++) n += (size_t)snprintf(to + n, room - n, "%c%" PRIu64, d ? ',' : ':', f->shape[d]);
+        for (uint32_t d = 0; !f->variable && d < f->ndim && n < room; d++)
+            n += (size_t)snprintf(to + n, room - n, "%c%" PRIu64, d ? ',' : ':', f->shape[d]);
     }
 }
 
@@ -45,7 +47,8 @@ static void sort_columns(state *s)
 {
     for (size_t k = 0; k < s->e->fields; k++) {
         size_t at = k;
-        for (; at && strcmp(s->e->field[s->order[at - 1]].name, s->e->field[k].name) > 0; at--) s->order[at] = s->order[at - 1];
+        for (; at && strcmp(s->e->field[s->order[at - 1]].name, s->e->field[k].name) > 0; at--)
+            s->order[at] = s->order[at - 1];
         s->order[at] = k;
     }
 }
@@ -59,8 +62,9 @@ static taut_status make_config(state *s)
         json_array_append_new(how, json_string(s->encoding[k]));
         json_array_append_new(sizes, s->fixed[k] ? json_integer(s->fixed[k]) : json_null());
     }
-    s->config = json_pack("{s:i, s:s, s:n, s:[s], s:I, s:o, s:o, s:o}", "version", 2, "format", "mds", "compression", "hashes", "xxh64", "size_limit",
-                          (json_int_t)s->limit, "column_names", names, "column_encodings", how, "column_sizes", sizes);
+    s->config = json_pack("{s:i, s:s, s:n, s:[s], s:I, s:o, s:o, s:o}", "version", 2, "format", "mds", "compression",
+                          "hashes", "xxh64", "size_limit", (json_int_t)s->limit, "column_names", names,
+                          "column_encodings", how, "column_sizes", sizes);
     s->shards = json_array();
     s->text = s->config ? json_dumps(s->config, JSON_SORT_KEYS) : NULL;
     return s->text && s->shards ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: no memory", s->e->path);
@@ -76,14 +80,16 @@ static taut_status open_mds(const taut__export *e, void **out)
     s->e = e;
     s->limit = e->options->shard_bytes ? e->options->shard_bytes : 1 << 26;
     *out = s;
-    if (s->limit < 4096 || s->limit > UINT32_MAX / 2) return taut__fail(TAUT_E_RANGE, "shard_bytes=%" PRIu64 ": must be 4096..%u", s->limit, UINT32_MAX / 2);
+    if (s->limit < 4096 || s->limit > UINT32_MAX / 2)
+        return taut__fail(TAUT_E_RANGE, "shard_bytes=%" PRIu64 ": must be 4096..%u", s->limit, UINT32_MAX / 2);
     for (size_t k = 0; k < e->fields; k++) set_encoding(s, k);
     sort_columns(s);
     TAUT_TRY(taut__make_folder(e->path));
     if (!(index = taut__path_join(e->path, "index.json"))) return taut__fail(TAUT_E_NOMEM, "%s: no memory", e->path);
     there = stat(index, &st) == 0;
     taut__free(index);
-    if (there) return taut__fail(TAUT_E_IO, "%s: holds a data set (index.json): remove it, or name another folder", e->path);
+    if (there)
+        return taut__fail(TAUT_E_IO, "%s: holds a data set (index.json): remove it, or name another folder", e->path);
     return make_config(s);
 }
 
@@ -91,16 +97,17 @@ static taut_status open_mds(const taut__export *e, void **out)
 
 static taut_status write_shard(state *s, const char *path, uint64_t *bytes, uint64_t *hash)
 {
-    taut_output  out = {.fd = -1};
-    uint32_t     n = (uint32_t)(s->ends.n / 4);
-    size_t       text = strlen(s->text), head = 4 + 4 * ((size_t)n + 1);
-    uint8_t     *h = taut__alloc(head + text, 1);
-    taut_status  rc = h ? taut__output_open(&out, path) : taut__fail(TAUT_E_NOMEM, "%s: no memory", path);
+    taut_output    out = {.fd = -1};
+    uint32_t       n = (uint32_t)(s->ends.n / 4);
+    size_t         text = strlen(s->text), head = 4 + 4 * ((size_t)n + 1);
+    uint8_t       *h = taut__alloc(head + text, 1);
+    taut_status    rc = h ? taut__output_open(&out, path) : taut__fail(TAUT_E_NOMEM, "%s: no memory", path);
     XXH64_state_t *x = XXH64_createState();
     if (rc == TAUT_OK && x) {
         taut__put32(h, n);
         taut__put32(h + 4, (uint32_t)(head + text));
-        for (uint32_t i = 0; i < n; i++) taut__put32(h + 8 + 4 * (size_t)i, (uint32_t)(head + text) + taut__get32(s->ends.p + 4 * (size_t)i));
+        for (uint32_t i = 0; i < n; i++)
+            taut__put32(h + 8 + 4 * (size_t)i, (uint32_t)(head + text) + taut__get32(s->ends.p + 4 * (size_t)i));
         memcpy(h + head, s->text, text);
         XXH64_reset(x, 0);
         XXH64_update(x, h, head + text);
@@ -133,7 +140,9 @@ static taut_status flush(state *s)
     TAUT_TRY(rc);
     snprintf(digits, sizeof digits, "%016" PRIx64, hash);
     entry = json_deep_copy(s->config);
-    json_object_set_new(entry, "raw_data", json_pack("{s:s, s:I, s:{s:s}}", "basename", name, "bytes", (json_int_t)bytes, "hashes", "xxh64", digits));
+    json_object_set_new(
+        entry, "raw_data",
+        json_pack("{s:s, s:I, s:{s:s}}", "basename", name, "bytes", (json_int_t)bytes, "hashes", "xxh64", digits));
     json_object_set_new(entry, "zip_data", json_null());
     json_object_set_new(entry, "samples", json_integer((json_int_t)(s->ends.n / 4)));
     json_array_append_new(s->shards, entry);
@@ -152,25 +161,34 @@ static size_t line_head(uint64_t n, uint8_t head[9])
     return 1 + ((size_t)1 << code);
 }
 
-static bool is_line(const state *s, size_t k) { return s->e->field[k].variable && strncmp(s->encoding[k], "ndarray", 7) == 0; }
+static bool is_line(const state *s, size_t k)
+{
+    return s->e->field[k].variable && strncmp(s->encoding[k], "ndarray", 7) == 0;
+}
 
 static taut_status add_sample(state *s, uint64_t number, const uint8_t *const *data, const size_t *bytes)
 {
     uint8_t head[9], word[4];
     for (size_t i = 0; i < s->e->fields; i++) {
-        size_t k = s->order[i], more = is_line(s, k) ? line_head(bytes[k] / taut_type_bytes(s->e->field[k].type), head) : 0;
+        size_t k = s->order[i],
+               more = is_line(s, k) ? line_head(bytes[k] / taut_type_bytes(s->e->field[k].type), head) : 0;
         if (is_line(s, k) && bytes[k] == 0)
-            return taut__fail(TAUT_E_UNSUPPORTED, "sample %" PRIu64 " of field %s is empty, which MDS cannot hold as an array", number, s->e->field[k].name);
+            return taut__fail(TAUT_E_UNSUPPORTED,
+                              "sample %" PRIu64 " of field %s is empty, which MDS cannot hold as an array", number,
+                              s->e->field[k].name);
         if (s->fixed[k]) continue;
         taut__put32(word, (uint32_t)(bytes[k] + more));
         TAUT_TRY(taut__bytes_add(&s->data, word, 4));
     }
     for (size_t i = 0; i < s->e->fields; i++) {
         size_t k = s->order[i];
-        if (is_line(s, k)) TAUT_TRY(taut__bytes_add(&s->data, head, line_head(bytes[k] / taut_type_bytes(s->e->field[k].type), head)));
+        if (is_line(s, k))
+            TAUT_TRY(taut__bytes_add(&s->data, head, line_head(bytes[k] / taut_type_bytes(s->e->field[k].type), head)));
         if (bytes[k]) TAUT_TRY(taut__bytes_add(&s->data, data[k], bytes[k]));
     }
-    if (s->data.n > UINT32_MAX / 2) return taut__fail(TAUT_E_UNSUPPORTED, "sample %" PRIu64 " takes %zu bytes: a shard of MDS has at most 4 GiB", number, s->data.n);
+    if (s->data.n > UINT32_MAX / 2)
+        return taut__fail(TAUT_E_UNSUPPORTED, "sample %" PRIu64 " takes %zu bytes: a shard of MDS has at most 4 GiB",
+                          number, s->data.n);
     taut__put32(word, (uint32_t)s->data.n);
     return taut__bytes_add(&s->ends, word, 4);
 }
@@ -186,11 +204,11 @@ static taut_status sample(void *p, uint64_t number, const uint8_t *const *data, 
 
 static taut_status finish(void *p)
 {
-    state       *s = p;
-    taut_output  out = {.fd = -1};
-    json_t      *o;
-    char        *text, *path;
-    taut_status  rc;
+    state      *s = p;
+    taut_output out = {.fd = -1};
+    json_t     *o;
+    char       *text, *path;
+    taut_status rc;
     TAUT_TRY(flush(s));
     o = json_pack("{s:i, s:O}", "version", 2, "shards", s->shards);
     text = o ? json_dumps(o, JSON_SORT_KEYS) : NULL;
@@ -216,4 +234,5 @@ static void close_mds(void *p)
     taut__free(s);
 }
 
-const taut__exporter taut__export_mds = {"mds", "Mosaic Streaming: a folder OUT of shards with index.json", open_mds, sample, finish, close_mds};
+const taut__exporter taut__export_mds = {
+    "mds", "Mosaic Streaming: a folder OUT of shards with index.json", open_mds, sample, finish, close_mds};

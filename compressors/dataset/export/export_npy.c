@@ -11,10 +11,12 @@ taut_status taut__npy_write_head(const taut_field *f, uint64_t samples, uint64_t
     int                      at = 0, axes = 0, len;
     if (samples != UINT64_MAX) at = snprintf(shape, sizeof shape, "%" PRIu64, samples), axes = 1;
     if (f->variable) at += snprintf(shape + at, sizeof shape - (size_t)at, "%s%" PRIu64, axes++ ? ", " : "", n);
-    for (uint32_t d = 0; !f->variable && d < f->ndim; d++) at += snprintf(shape + at, sizeof shape - (size_t)at, "%s%" PRIu64, axes++ ? ", " : "", f->shape[d]);
-    len = snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (%s%s), }", types[f->type], shape, axes == 1 ? "," : "");
-    size_t   pad = 63 - (10 + (size_t)len) % 64; /* the data begins at a multiple of 64 */
-    uint8_t  head[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
+    for (uint32_t d = 0; !f->variable && d < f->ndim; d++)
+        at += snprintf(shape + at, sizeof shape - (size_t)at, "%s%" PRIu64, axes++ ? ", " : "", f->shape[d]);
+    len = snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (%s%s), }", types[f->type],
+                   shape, axes == 1 ? "," : "");
+    size_t  pad = 63 - (10 + (size_t)len) % 64; /* the data begins at a multiple of 64 */
+    uint8_t head[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
     taut__put16(head + 8, (uint16_t)((size_t)len + pad + 1));
     TAUT_TRY(taut__bytes_add(out, head, sizeof head));
     TAUT_TRY(taut__bytes_add(out, text, (size_t)len));
@@ -51,9 +53,13 @@ static taut_status open_npy(const taut__export *e, void **out)
     bool   alone = n > 4 && strcmp(e->path + n - 4, ".npy") == 0;
     for (size_t k = 0; k < e->fields; k++)
         if (e->field[k].variable)
-            return taut__fail(TAUT_E_UNSUPPORTED, "field %s: its samples differ in length, which a .npy cannot hold: choose others with select, or export mds or tar",
+            return taut__fail(TAUT_E_UNSUPPORTED,
+                              "field %s: its samples differ in length, which a .npy cannot hold: choose others with "
+                              "select, or export mds or tar",
                               e->field[k].name);
-    if (alone && e->fields != 1) return taut__fail(TAUT_E_INVALID, "%s: one file, but %zu fields: name a folder, or choose one with select", e->path, e->fields);
+    if (alone && e->fields != 1)
+        return taut__fail(TAUT_E_INVALID, "%s: one file, but %zu fields: name a folder, or choose one with select",
+                          e->path, e->fields);
     if (!(s = taut__alloc(1, sizeof *s))) return taut__fail(TAUT_E_NOMEM, "%s: no memory", e->path);
     s->e = e;
     *out = s;
@@ -85,4 +91,5 @@ static void close_npy(void *p)
     taut__free(s);
 }
 
-const taut__exporter taut__export_npy = {"npy", "a NumPy array per field: OUT/FIELD.npy, or OUT.npy of one field", open_npy, sample, finish, close_npy};
+const taut__exporter taut__export_npy = {
+    "npy", "a NumPy array per field: OUT/FIELD.npy, or OUT.npy of one field", open_npy, sample, finish, close_npy};

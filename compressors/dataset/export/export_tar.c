@@ -38,7 +38,9 @@ static taut_status open_tar(const taut__export *e, void **out)
         bool        alone = strcmp(name, ending) == 0 || e->field[k].kind == TAUT_KIND_LABEL;
         snprintf(s->ending[k], sizeof s->ending[k], "%s%s%s", alone ? "" : name, alone ? "" : ".", ending);
         for (size_t i = 0; i < k; i++)
-            if (strcmp(s->ending[i], s->ending[k]) == 0) return taut__fail(TAUT_E_UNSUPPORTED, "fields %s and %s would both end with .%s", e->field[i].name, name, ending);
+            if (strcmp(s->ending[i], s->ending[k]) == 0)
+                return taut__fail(TAUT_E_UNSUPPORTED, "fields %s and %s would both end with .%s", e->field[i].name,
+                                  name, ending);
     }
     return taut__output_open(&s->out, e->path);
 }
@@ -59,7 +61,10 @@ static taut_status add_member(state *s, const char *name, const uint8_t *data, s
     octal(h + 124, 12, bytes); /* below 4 GiB: taut's samples are */
     octal(h + 136, 12, 0);
     h[156] = '0';
-    memcpy(h + 257, "ustar\0" "00", 8);
+    memcpy(h + 257,
+           "ustar\0"
+           "00",
+           8);
     memset(h + 148, ' ', 8);
     for (size_t i = 0; i < BLOCK; i++) sum += h[i];
     octal(h + 148, 7, sum);
@@ -76,7 +81,8 @@ static taut_status add_value(state *s, size_t k, const char *name, const uint8_t
     if (f->kind == TAUT_KIND_LABEL) {
         uint64_t v = taut__get_uint(data, size);
         unsigned unused = 64 - 8 * (unsigned)size;
-        int      n = f->type & 1 ? snprintf(digits, sizeof digits, "%" PRId64, (int64_t)(v << unused) >> unused) : snprintf(digits, sizeof digits, "%" PRIu64, v);
+        int      n = f->type & 1 ? snprintf(digits, sizeof digits, "%" PRId64, (int64_t)(v << unused) >> unused)
+                                 : snprintf(digits, sizeof digits, "%" PRIu64, v);
         return add_member(s, name, (const uint8_t *)digits, (size_t)n);
     }
     if (strcmp(ending_of(s->e, k), "npy") != 0) return add_member(s, name, data, bytes);
@@ -113,4 +119,5 @@ static void close_tar(void *p)
     taut__free(s);
 }
 
-const taut__exporter taut__export_tar = {"tar", "WebDataset: one tar OUT, a member per value", open_tar, sample, finish, close_tar};
+const taut__exporter taut__export_tar = {
+    "tar", "WebDataset: one tar OUT, a member per value", open_tar, sample, finish, close_tar};

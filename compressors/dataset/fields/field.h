@@ -36,8 +36,8 @@ typedef struct taut_part {
 
 /* Where train() gets samples from: any part, in any order; borrowed until the next call. */
 typedef struct taut_source {
-    void       *ctx;
-    uint64_t    blocks, bytes; /* of all parts */
+    void    *ctx;
+    uint64_t blocks, bytes; /* of all parts */
     taut_status (*part)(void *ctx, uint64_t block, taut_part *part);
 } taut_source;
 
@@ -80,8 +80,8 @@ void taut__field_spec_print(const taut_field_spec *spec, char *dst, size_t cap);
 /* kind, type, ndim and shape make sense together; fills sample_bytes. */
 taut_status taut__field_shape(taut_field *field);
 
-extern const taut_field_codec taut__field_raw, taut__field_zstd, taut__field_dict, taut__field_dense, taut__field_tokens,
-    taut__field_delta, taut__field_split, taut__field_quant, taut__field_grid, taut__field_med, taut__field_wavelet,
-    taut__field_log, taut__field_extern;
+extern const taut_field_codec taut__field_raw, taut__field_zstd, taut__field_dict, taut__field_dense,
+    taut__field_tokens, taut__field_delta, taut__field_split, taut__field_quant, taut__field_grid, taut__field_med,
+    taut__field_wavelet, taut__field_log, taut__field_extern;
 
 #endif

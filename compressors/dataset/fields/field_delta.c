@@ -10,10 +10,12 @@ enum { GROUP = 1024 };
 static taut_status suits(const taut_field_spec *spec)
 {
     if (spec->field->type < TAUT_FLOAT32) return TAUT_OK;
-    return taut__fail(TAUT_E_UNSUPPORTED, "field %s: delta: codes integers, not %s", spec->field->name, taut_type_name(spec->field->type));
+    return taut__fail(TAUT_E_UNSUPPORTED, "field %s: delta: codes integers, not %s", spec->field->name,
+                      taut_type_name(spec->field->type));
 }
 
-static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding, void **out)
+static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding,
+                              void **out)
 {
     taut_type *t = taut__alloc(1, sizeof *t);
     (void)shared, (void)bytes, (void)encoding;
@@ -57,7 +59,10 @@ static taut_status encode_group(taut_type t, const uint8_t *src, size_t n, taut_
     p[1] = (uint8_t)width;
     taut__put_uint(p + 2, (uint64_t)(mode ? v[0] : low), size);
     for (size_t i = 0; i < n && width; i++)
-        taut__pack(p + 2 + size, i, width, mode == 0 ? (uint64_t)v[i] - (uint64_t)low : i ? taut__zigzag((int64_t)((uint64_t)v[i] - (uint64_t)v[i - 1])) : 0);
+        taut__pack(p + 2 + size, i, width,
+                   mode == 0 ? (uint64_t)v[i] - (uint64_t)low
+                   : i       ? taut__zigzag((int64_t)((uint64_t)v[i] - (uint64_t)v[i - 1]))
+                             : 0);
     out->n += bytes;
     return TAUT_OK;
 }
@@ -66,7 +71,8 @@ static taut_status encode(void *state, const taut_part *in, taut_bytes *out)
 {
     taut_type t = *(taut_type *)state;
     size_t    size = taut_type_bytes(t), n = in->bytes / size;
-    for (size_t at = 0; at < n; at += GROUP) TAUT_TRY(encode_group(t, in->data + at * size, taut__min(GROUP, n - at), out));
+    for (size_t at = 0; at < n; at += GROUP)
+        TAUT_TRY(encode_group(t, in->data + at * size, taut__min(GROUP, n - at), out));
     return TAUT_OK;
 }
 
@@ -79,7 +85,8 @@ static taut_status decode(void *state, const uint8_t *src, size_t len, const tau
         size_t   k = taut__min(GROUP, n - first), head = 2 + size;
         unsigned mode, width;
         uint64_t v;
-        if (len - at < head || (mode = src[at]) > 1 || (width = src[at + 1]) > 64 || len - at - head < taut__packed_bytes(k, width))
+        if (len - at < head || (mode = src[at]) > 1 || (width = src[at + 1]) > 64 ||
+            len - at - head < taut__packed_bytes(k, width))
             return taut__fail(TAUT_E_CORRUPT, "delta: a group is malformed");
         v = (uint64_t)element(t, src + at + 2);
         for (size_t i = 0; i < k; i++) {
@@ -93,6 +100,13 @@ static taut_status decode(void *state, const uint8_t *src, size_t len, const tau
 }
 
 const taut_field_codec taut__field_delta = {
-    .id = 5, .version = 1, .name = "delta", .help = "integers as packed differences", .suits = suits, .open = open_state, .close = taut__free,
-    .encode = encode, .decode = decode,
+    .id = 5,
+    .version = 1,
+    .name = "delta",
+    .help = "integers as packed differences",
+    .suits = suits,
+    .open = open_state,
+    .close = taut__free,
+    .encode = encode,
+    .decode = decode,
 };

@@ -18,7 +18,12 @@ typedef struct state {
 
 static const taut_key keys[] = {
     {.name = "level", .kind = TAUT_KEY_INT, .min = 1, .max = 22, .fallback = 19, .help = "effort"},
-    {.name = "size", .kind = TAUT_KEY_INT, .min = 1024, .max = 1 << 24, .fallback = 112 << 10, .help = "largest dictionary, bytes"},
+    {.name = "size",
+     .kind = TAUT_KEY_INT,
+     .min = 1024,
+     .max = 1 << 24,
+     .fallback = 112 << 10,
+     .help = "largest dictionary, bytes"},
 };
 
 /* Pieces of whole parts, evenly chosen, at most TRAIN_BYTES of them. Every sample begins a piece. */
@@ -46,7 +51,8 @@ static size_t train_zdict(uint8_t *dict, size_t cap, const taut_bytes *text, con
         ZDICT_cover_params_t p = {.k = 1024, .d = 8, .splitPoint = 1.0, .zParams = {.compressionLevel = level}};
         return ZDICT_trainFromBuffer_cover(dict, cap, text->p, size, n, p);
     }
-    ZDICT_fastCover_params_t p = {.k = 1024, .d = 8, .f = 20, .accel = 1, .splitPoint = 1.0, .zParams = {.compressionLevel = level}};
+    ZDICT_fastCover_params_t p = {
+        .k = 1024, .d = 8, .f = 20, .accel = 1, .splitPoint = 1.0, .zParams = {.compressionLevel = level}};
     return ZDICT_trainFromBuffer_fastCover(dict, cap, text->p, size, n, p);
 }
 
@@ -58,7 +64,8 @@ static taut_status store(const taut_field_spec *spec, const uint8_t *dict, size_
     TAUT_TRY(taut__bytes_add(shared, head, 4));
     TAUT_TRY(taut__bytes_reserve(shared, bound));
     stored = ZSTD_compress(shared->p + shared->n, bound, dict, n, 19);
-    if (ZSTD_isError(stored)) return taut__fail(TAUT_E_NOMEM, "field %s: dict: %s", spec->field->name, ZSTD_getErrorName(stored));
+    if (ZSTD_isError(stored))
+        return taut__fail(TAUT_E_NOMEM, "field %s: dict: %s", spec->field->name, ZSTD_getErrorName(stored));
     shared->n += stored;
     return TAUT_OK;
 }
@@ -68,14 +75,15 @@ static taut_status train(const taut_field_spec *spec, const taut_source *source,
     taut_bytes  text = {0}, sizes = {0};
     size_t      cap = (size_t)taut__min((size_t)spec->value[1], source->bytes / 8), n;
     uint8_t    *dict = taut__alloc(taut__max(cap, 1), 1);
-    taut_status rc = dict ? gather(source, &text, &sizes) : taut__fail(TAUT_E_NOMEM, "field %s: dict: no memory", spec->field->name);
+    taut_status rc =
+        dict ? gather(source, &text, &sizes) : taut__fail(TAUT_E_NOMEM, "field %s: dict: no memory", spec->field->name);
     if (rc == TAUT_OK) {
         n = cap < 256 ? (size_t)-1 : train_zdict(dict, cap, &text, &sizes, (int)spec->value[0]);
         if (ZDICT_isError(n))
-            rc = taut__fail(TAUT_E_INVALID, "field %s: dict: %llu bytes are too few, or too uniform, to train a dictionary: use zstd", spec->field->name,
-                            (unsigned long long)source->bytes);
-        else
-            rc = store(spec, dict, n, shared);
+            rc = taut__fail(TAUT_E_INVALID,
+                            "field %s: dict: %llu bytes are too few, or too uniform, to train a dictionary: use zstd",
+                            spec->field->name, (unsigned long long)source->bytes);
+        else rc = store(spec, dict, n, shared);
     }
     taut__free(dict);
     taut__bytes_free(&text);
@@ -107,7 +115,8 @@ static taut_status unpack_dictionary(const uint8_t *shared, size_t bytes, uint8_
     return TAUT_OK;
 }
 
-static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding, void **out)
+static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding,
+                              void **out)
 {
     state      *s = taut__alloc(1, sizeof *s);
     uint8_t    *dict = NULL;
@@ -118,7 +127,8 @@ static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared
         s->dd = ZSTD_createDDict(dict, n);
         if (encoding) s->c = ZSTD_createCCtx();
         if (encoding) s->cd = ZSTD_createCDict(dict, n, (int)spec->value[0]);
-        if (!s->d || !s->dd || (encoding && (!s->c || !s->cd))) rc = taut__fail(TAUT_E_NOMEM, "dict: no memory, or no dictionary of zstd");
+        if (!s->d || !s->dd || (encoding && (!s->c || !s->cd)))
+            rc = taut__fail(TAUT_E_NOMEM, "dict: no memory, or no dictionary of zstd");
     }
     taut__free(dict);
     if (rc != TAUT_OK) {
@@ -150,6 +160,15 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
 }
 
 const taut_field_codec taut__field_dict = {
-    .id = 3, .version = 1, .name = "dict", .help = "zstd with a dictionary trained on the field and stored with it",
-    .n_keys = 2, .keys = keys, .train = train, .open = open_state, .close = close_state, .encode = encode, .decode = decode,
+    .id = 3,
+    .version = 1,
+    .name = "dict",
+    .help = "zstd with a dictionary trained on the field and stored with it",
+    .n_keys = 2,
+    .keys = keys,
+    .train = train,
+    .open = open_state,
+    .close = close_state,
+    .encode = encode,
+    .decode = decode,
 };

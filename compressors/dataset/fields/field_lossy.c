@@ -7,40 +7,59 @@
 enum { PLAIN = 0, FRAME = 1 };
 
 typedef struct state {
-    char       spec[96];
-    float     *x;
-    size_t     cap;
+    char   spec[96];
+    float *x;
+    size_t cap;
 } state;
 
 static const taut_key quant_keys[] = {
     {.name = "bits", .kind = TAUT_KEY_INT, .min = 1, .max = 8, .fallback = 8, .help = "per element"},
-    {.name = "bucket", .kind = TAUT_KEY_INT, .min = 64, .max = 65536, .fallback = 512, .multiple = 64, .help = "elements that share a range"},
+    {.name = "bucket",
+     .kind = TAUT_KEY_INT,
+     .min = 64,
+     .max = 65536,
+     .fallback = 512,
+     .multiple = 64,
+     .help = "elements that share a range"},
 };
 static const taut_key grid_keys[] = {
-    {.name = "rel", .kind = TAUT_KEY_REAL, .min = 0, .max = 1, .above_min = true, .fallback = 1e-4, .help = "squared error relative to the block's square sum"},
-    {.name = "step", .kind = TAUT_KEY_REAL, .min = 0, .max = 1e30, .fallback = 0, .help = "distance of levels, instead of rel"},
+    {.name = "rel",
+     .kind = TAUT_KEY_REAL,
+     .min = 0,
+     .max = 1,
+     .above_min = true,
+     .fallback = 1e-4,
+     .help = "squared error relative to the block's square sum"},
+    {.name = "step",
+     .kind = TAUT_KEY_REAL,
+     .min = 0,
+     .max = 1e30,
+     .fallback = 0,
+     .help = "distance of levels, instead of rel"},
 };
 
 static taut_status suits(const taut_field_spec *spec)
 {
     if (spec->field->type != TAUT_FLOAT32)
-        return taut__fail(TAUT_E_UNSUPPORTED, "field %s: %s: codes f32, not %s", spec->field->name, spec->codec->name, taut_type_name(spec->field->type));
+        return taut__fail(TAUT_E_UNSUPPORTED, "field %s: %s: codes f32, not %s", spec->field->name, spec->codec->name,
+                          taut_type_name(spec->field->type));
     if (spec->codec == &taut__field_quant && (int)spec->value[1] % 64)
-        return taut__fail(TAUT_E_RANGE, "field %s: quant: bucket=%g: must be a multiple of 64", spec->field->name, spec->value[1]);
+        return taut__fail(TAUT_E_RANGE, "field %s: quant: bucket=%g: must be a multiple of 64", spec->field->name,
+                          spec->value[1]);
     return TAUT_OK;
 }
 
-static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding, void **out)
+static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding,
+                              void **out)
 {
     state *s = taut__alloc(1, sizeof *s);
     (void)shared, (void)bytes, (void)encoding;
     if (!s) return taut__fail(TAUT_E_NOMEM, "%s: no memory", spec->codec->name);
     if (spec->codec == &taut__field_quant)
-        taut__snprintf(s->spec, sizeof s->spec, "quant:bits=%d,bucket=%d,round=nearest", (int)spec->value[0], (int)spec->value[1]);
-    else if (spec->value[1] > 0)
-        taut__snprintf(s->spec, sizeof s->spec, "grid:step=%.9g,code=rans", spec->value[1]);
-    else
-        taut__snprintf(s->spec, sizeof s->spec, "grid:rel=%.9g,code=rans", spec->value[0]);
+        taut__snprintf(s->spec, sizeof s->spec, "quant:bits=%d,bucket=%d,round=nearest", (int)spec->value[0],
+                       (int)spec->value[1]);
+    else if (spec->value[1] > 0) taut__snprintf(s->spec, sizeof s->spec, "grid:step=%.9g,code=rans", spec->value[1]);
+    else taut__snprintf(s->spec, sizeof s->spec, "grid:rel=%.9g,code=rans", spec->value[0]);
     *out = s;
     return TAUT_OK;
 }
@@ -89,7 +108,8 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
 {
     state *s = p;
     size_t n = g->bytes / 4;
-    if (len < 1 || g->bytes % 4 || src[0] > FRAME || (src[0] == PLAIN && len != 1 + g->bytes)) return taut__fail(TAUT_E_CORRUPT, "no floats in it");
+    if (len < 1 || g->bytes % 4 || src[0] > FRAME || (src[0] == PLAIN && len != 1 + g->bytes))
+        return taut__fail(TAUT_E_CORRUPT, "no floats in it");
     if (src[0] == PLAIN) {
         if (g->bytes) memcpy(dst, src + 1, g->bytes);
         return TAUT_OK;
@@ -105,10 +125,30 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
 }
 
 const taut_field_codec taut__field_quant = {
-    .id = 9, .version = 1, .name = "quant", .help = "lossy floats: uniform levels in buckets", .caps = TAUT_FIELD_LOSSY, .n_keys = 2, .keys = quant_keys,
-    .suits = suits, .open = open_state, .close = close_state, .encode = encode, .decode = decode,
+    .id = 9,
+    .version = 1,
+    .name = "quant",
+    .help = "lossy floats: uniform levels in buckets",
+    .caps = TAUT_FIELD_LOSSY,
+    .n_keys = 2,
+    .keys = quant_keys,
+    .suits = suits,
+    .open = open_state,
+    .close = close_state,
+    .encode = encode,
+    .decode = decode,
 };
 const taut_field_codec taut__field_grid = {
-    .id = 10, .version = 1, .name = "grid", .help = "lossy floats: one step with a dead zone, entropy coded", .caps = TAUT_FIELD_LOSSY, .n_keys = 2,
-    .keys = grid_keys, .suits = suits, .open = open_state, .close = close_state, .encode = encode, .decode = decode,
+    .id = 10,
+    .version = 1,
+    .name = "grid",
+    .help = "lossy floats: one step with a dead zone, entropy coded",
+    .caps = TAUT_FIELD_LOSSY,
+    .n_keys = 2,
+    .keys = grid_keys,
+    .suits = suits,
+    .open = open_state,
+    .close = close_state,
+    .encode = encode,
+    .decode = decode,
 };

@@ -20,10 +20,12 @@ static const taut_key keys[] = {
 static taut_status suits(const taut_field_spec *spec)
 {
     if (spec->field->kind == TAUT_KIND_IMAGE && !spec->field->variable) return TAUT_OK;
-    return taut__fail(TAUT_E_UNSUPPORTED, "field %s: med: codes u8 images of one shape, not %s", spec->field->name, taut_kind_name(spec->field->kind));
+    return taut__fail(TAUT_E_UNSUPPORTED, "field %s: med: codes u8 images of one shape, not %s", spec->field->name,
+                      taut_kind_name(spec->field->kind));
 }
 
-static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding, void **out)
+static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding,
+                              void **out)
 {
     const taut_field *f = spec->field;
     state            *s = taut__alloc(1, sizeof *s);
@@ -52,8 +54,9 @@ static inline uint8_t predict(const state *s, const uint8_t *image, size_t i)
 {
     size_t row = s->cols * s->channels;
     bool   west = i % row >= s->channels, north = i >= row;
-    int    w = west ? image[i - s->channels] : 0, n = north ? image[i - row] : 0, nw = west && north ? image[i - row - s->channels] : 0;
-    int    plane = w + n - nw, low = w < n ? w : n, high = w < n ? n : w;
+    int    w = west ? image[i - s->channels] : 0, n = north ? image[i - row] : 0,
+        nw = west && north ? image[i - row - s->channels] : 0;
+    int plane = w + n - nw, low = w < n ? w : n, high = w < n ? n : w;
     if (s->paeth) {
         int a = magnitude(plane - w), b = magnitude(plane - n), c = magnitude(plane - nw);
         return (uint8_t)(a <= b && a <= c ? w : b <= c ? n : nw);
@@ -68,7 +71,8 @@ static taut_status encode(void *p, const taut_part *in, taut_bytes *out)
     s->residual.n = 0;
     TAUT_TRY(taut__bytes_reserve(&s->residual, in->bytes));
     for (size_t at = 0; at < in->bytes; at += size)
-        for (size_t i = 0; i < size; i++) s->residual.p[at + i] = (uint8_t)(in->data[at + i] - predict(s, in->data + at, i));
+        for (size_t i = 0; i < size; i++)
+            s->residual.p[at + i] = (uint8_t)(in->data[at + i] - predict(s, in->data + at, i));
     return taut__zpack(&s->z, s->residual.p, in->bytes, s->level, out);
 }
 
@@ -78,13 +82,23 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
     size_t size = s->rows * s->cols * s->channels, used;
     s->residual.n = 0;
     TAUT_TRY(taut__zunpack(&s->z, src, len, g->bytes, &s->residual, &used));
-    if (s->residual.n != g->bytes || used != len || g->bytes % size) return taut__fail(TAUT_E_CORRUPT, "med: another length");
+    if (s->residual.n != g->bytes || used != len || g->bytes % size)
+        return taut__fail(TAUT_E_CORRUPT, "med: another length");
     for (size_t at = 0; at < g->bytes; at += size)
         for (size_t i = 0; i < size; i++) dst[at + i] = (uint8_t)(s->residual.p[at + i] + predict(s, dst + at, i));
     return TAUT_OK;
 }
 
 const taut_field_codec taut__field_med = {
-    .id = 8, .version = 1, .name = "med", .help = "lossless u8 images: prediction from neighbours, then zstd", .n_keys = 2, .keys = keys,
-    .suits = suits, .open = open_state, .close = close_state, .encode = encode, .decode = decode,
+    .id = 8,
+    .version = 1,
+    .name = "med",
+    .help = "lossless u8 images: prediction from neighbours, then zstd",
+    .n_keys = 2,
+    .keys = keys,
+    .suits = suits,
+    .open = open_state,
+    .close = close_state,
+    .encode = encode,
+    .decode = decode,
 };

@@ -46,6 +46,11 @@ static taut_status decode(void *state, const uint8_t *src, size_t len, const tau
 }
 
 const taut_field_codec taut__field_raw = {
-    .id = 1, .version = 1, .name = "raw", .help = "stored as it is; a sample is read without its block",
-    .caps = TAUT_FIELD_PLAIN | TAUT_FIELD_RAW, .encode = encode, .decode = decode,
+    .id = 1,
+    .version = 1,
+    .name = "raw",
+    .help = "stored as it is; a sample is read without its block",
+    .caps = TAUT_FIELD_PLAIN | TAUT_FIELD_RAW,
+    .encode = encode,
+    .decode = decode,
 };

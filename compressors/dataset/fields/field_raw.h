@@ -8,7 +8,10 @@
 enum { TAUT_RAW_HEADER = 10 };
 
 static inline size_t taut__raw_blocks(size_t bytes) { return bytes ? taut__ceil_div(bytes, TAUT_RAW_BLOCK) : 1; }
-static inline size_t taut__raw_frame_bytes(size_t bytes) { return TAUT_RAW_HEADER + 3 * taut__raw_blocks(bytes) + bytes; }
+static inline size_t taut__raw_frame_bytes(size_t bytes)
+{
+    return TAUT_RAW_HEADER + 3 * taut__raw_blocks(bytes) + bytes;
+}
 /* where decoded byte `at` lies in the frame */
 static inline size_t taut__raw_at(size_t at) { return TAUT_RAW_HEADER + 3 * (at / TAUT_RAW_BLOCK + 1) + at; }
 

@@ -2,18 +2,9 @@
 #include "field.h"
 
 static const taut_field_codec *const codecs[] = {
-    &taut__field_raw,
-    &taut__field_zstd,
-    &taut__field_dict,
-    &taut__field_dense,
-    &taut__field_delta,
-    &taut__field_tokens,
-    &taut__field_split,
-    &taut__field_med,
-    &taut__field_quant,
-    &taut__field_grid,
-    &taut__field_wavelet,
-    &taut__field_log,
+    &taut__field_raw,   &taut__field_zstd,   &taut__field_dict,    &taut__field_dense,
+    &taut__field_delta, &taut__field_tokens, &taut__field_split,   &taut__field_med,
+    &taut__field_quant, &taut__field_grid,   &taut__field_wavelet, &taut__field_log,
 };
 enum { CODECS = sizeof codecs / sizeof *codecs };
 

@@ -46,25 +46,30 @@ taut_status taut__field_shape(taut_field *f)
 {
     size_t bytes;
     TAUT_TRY(check_name(f));
-    if ((unsigned)f->kind >= KINDS) return taut__fail(TAUT_E_INVALID, "field %s: kind %d: must be 0..%d", f->name, f->kind, KINDS - 1);
-    if ((unsigned)f->type >= TYPES) return taut__fail(TAUT_E_INVALID, "field %s: type %d: must be 0..%d", f->name, f->type, TYPES - 1);
+    if ((unsigned)f->kind >= KINDS)
+        return taut__fail(TAUT_E_INVALID, "field %s: kind %d: must be 0..%d", f->name, f->kind, KINDS - 1);
+    if ((unsigned)f->type >= TYPES)
+        return taut__fail(TAUT_E_INVALID, "field %s: type %d: must be 0..%d", f->name, f->type, TYPES - 1);
     if (!allowed(f->kind, f->type))
         return taut__fail(TAUT_E_INVALID, "field %s: kind %s does not hold elements of type %s", f->name,
                           kind_names[f->kind], type_names[f->type]);
     if (f->ndim > TAUT_FIELD_DIMS || f->variable > 1)
-        return taut__fail(TAUT_E_RANGE, "field %s: ndim=%u, variable=%u: must be 0..%d and 0..1", f->name, f->ndim, f->variable, TAUT_FIELD_DIMS);
+        return taut__fail(TAUT_E_RANGE, "field %s: ndim=%u, variable=%u: must be 0..%d and 0..1", f->name, f->ndim,
+                          f->variable, TAUT_FIELD_DIMS);
     if (f->kind == TAUT_KIND_LABEL && (f->variable || f->ndim))
         return taut__fail(TAUT_E_INVALID, "field %s: a label is one integer per sample", f->name);
     if (f->kind == TAUT_KIND_IMAGE && !f->variable && (f->ndim < 2 || f->ndim > 3 || (f->ndim == 3 && f->shape[2] > 4)))
-        return taut__fail(TAUT_E_INVALID, "field %s: an image has shape rows x cols or rows x cols x channels (1..4)", f->name);
+        return taut__fail(TAUT_E_INVALID, "field %s: an image has shape rows x cols or rows x cols x channels (1..4)",
+                          f->name);
     f->sample_bytes = 0;
     if (f->variable) return TAUT_OK;
     bytes = taut_type_bytes(f->type);
     for (uint32_t d = 0; d < f->ndim; d++)
         if (f->shape[d] == 0 || f->shape[d] > UINT32_MAX || !taut__mul_ok(bytes, (size_t)f->shape[d], &bytes))
-            return taut__fail(TAUT_E_RANGE, "field %s: shape[%u]=%llu: must be 1..2^32-1, and the sample fit in memory", f->name, d,
-                              (unsigned long long)f->shape[d]);
-    if (bytes >= UINT32_MAX) return taut__fail(TAUT_E_RANGE, "field %s: a sample of %zu bytes: must be below 4 GiB", f->name, bytes);
+            return taut__fail(TAUT_E_RANGE, "field %s: shape[%u]=%llu: must be 1..2^32-1, and the sample fit in memory",
+                              f->name, d, (unsigned long long)f->shape[d]);
+    if (bytes >= UINT32_MAX)
+        return taut__fail(TAUT_E_RANGE, "field %s: a sample of %zu bytes: must be below 4 GiB", f->name, bytes);
     f->sample_bytes = bytes;
     return TAUT_OK;
 }
@@ -78,16 +83,19 @@ static taut_status unknown_codec(const taut_field *f, const char *text, size_t l
         size_t at = strlen(names);
         snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", c->name);
     }
-    return taut__fail(TAUT_E_INVALID, "field %s: unknown codec '%.*s': field codecs are %s", f->name, (int)taut__min(len, 40), text, names);
+    return taut__fail(TAUT_E_INVALID, "field %s: unknown codec '%.*s': field codecs are %s", f->name,
+                      (int)taut__min(len, 40), text, names);
 }
 
 static taut_status bad_value(const taut_field_spec *s, const taut_key *k, const char *text)
 {
     const char *name = s->field->name;
     if (k->kind == TAUT_KEY_WORD)
-        return taut__fail(TAUT_E_INVALID, "field %s: %s: %s=%s: must be %s", name, s->codec->name, k->name, text, k->words);
-    return taut__fail(TAUT_E_RANGE, "field %s: %s: %s=%s: must be %s %s %g and at most %g", name, s->codec->name, k->name, text,
-                      k->kind == TAUT_KEY_INT ? "an integer" : "a number", k->above_min ? "above" : "of at least", k->min, k->max);
+        return taut__fail(TAUT_E_INVALID, "field %s: %s: %s=%s: must be %s", name, s->codec->name, k->name, text,
+                          k->words);
+    return taut__fail(TAUT_E_RANGE, "field %s: %s: %s=%s: must be %s %s %g and at most %g", name, s->codec->name,
+                      k->name, text, k->kind == TAUT_KEY_INT ? "an integer" : "a number",
+                      k->above_min ? "above" : "of at least", k->min, k->max);
 }
 
 static taut_status parse_value(taut_field_spec *s, uint32_t k, const char *at, size_t len)
@@ -96,7 +104,8 @@ static taut_status parse_value(taut_field_spec *s, uint32_t k, const char *at, s
     char            text[48], *end;
     double          v;
     snprintf(text, sizeof text, "%.*s", (int)taut__min(len, 47), at);
-    if (s->given & 1u << k) return taut__fail(TAUT_E_INVALID, "field %s: %s: %s is given twice", s->field->name, s->codec->name, key->name);
+    if (s->given & 1u << k)
+        return taut__fail(TAUT_E_INVALID, "field %s: %s: %s is given twice", s->field->name, s->codec->name, key->name);
     s->given |= 1u << k;
     if (key->kind == TAUT_KEY_WORD) {
         const char *w = key->words;
@@ -112,8 +121,8 @@ static taut_status parse_value(taut_field_spec *s, uint32_t k, const char *at, s
     }
     v = taut__strtod(text, &end);
     if (end != text && key->kind == TAUT_KEY_INT && (*end == 'K' || *end == 'M')) v *= *end++ == 'K' ? 1024 : 1048576;
-    if (end == text || *end || strpbrk(text, "xXnN ") || !isfinite(v) || v > key->max || (key->above_min ? v <= key->min : v < key->min) ||
-        (key->kind == TAUT_KEY_INT && v != floor(v)))
+    if (end == text || *end || strpbrk(text, "xXnN ") || !isfinite(v) || v > key->max ||
+        (key->above_min ? v <= key->min : v < key->min) || (key->kind == TAUT_KEY_INT && v != floor(v)))
         return bad_value(s, key, text);
     s->value[k] = v;
     return TAUT_OK;
@@ -127,21 +136,24 @@ static taut_status parse_pair(taut_field_spec *s, const char *at, size_t len, bo
     if (!eq && first && c->n_keys) return parse_value(s, 0, at, len);
     for (uint32_t k = 0; k < c->n_keys; k++) {
         size_t n = strlen(c->keys[k].name);
-        if (eq && (size_t)(eq - at) == n && memcmp(at, c->keys[k].name, n) == 0) return parse_value(s, k, eq + 1, len - n - 1);
+        if (eq && (size_t)(eq - at) == n && memcmp(at, c->keys[k].name, n) == 0)
+            return parse_value(s, k, eq + 1, len - n - 1);
     }
     for (uint32_t k = 0, n = 0; k < c->n_keys; k++)
         n += (uint32_t)snprintf(names + n, sizeof names - n, "%s%s", k ? ", " : "", c->keys[k].name);
-    return taut__fail(TAUT_E_INVALID, "field %s: %s: unknown key '%.*s': keys are %s", s->field->name, c->name, (int)taut__min(len, 40), at, names);
+    return taut__fail(TAUT_E_INVALID, "field %s: %s: unknown key '%.*s': keys are %s", s->field->name, c->name,
+                      (int)taut__min(len, 40), at, names);
 }
 
 taut_status taut__field_spec_parse(const taut_field *field, taut_field_spec *spec)
 {
-    const char             *text = *field->codec ? field->codec : (unsigned)field->kind < KINDS ? kind_codecs[field->kind] : "";
-    size_t                  name = strcspn(text, ":");
+    const char *text = *field->codec ? field->codec : (unsigned)field->kind < KINDS ? kind_codecs[field->kind] : "";
+    size_t      name = strcspn(text, ":");
     const taut_field_codec *c = taut__field_codec_by_name(text, name);
     *spec = (taut_field_spec){.field = field};
     if (strnlen(field->codec, TAUT_FIELD_CODEC) == TAUT_FIELD_CODEC)
-        return taut__fail(TAUT_E_INVALID, "field %s: codec spec longer than %d characters", field->name, TAUT_FIELD_CODEC - 1);
+        return taut__fail(TAUT_E_INVALID, "field %s: codec spec longer than %d characters", field->name,
+                          TAUT_FIELD_CODEC - 1);
     if (!c) return unknown_codec(field, text, name);
     spec->codec = c;
     for (uint32_t k = 0; k < c->n_keys; k++) spec->value[k] = c->keys[k].fallback;

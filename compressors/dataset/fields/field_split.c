@@ -10,9 +10,11 @@ typedef struct state {
     taut_bytes plane;
 } state;
 
-static const taut_key keys[] = {{.name = "level", .kind = TAUT_KEY_INT, .min = 1, .max = 22, .fallback = 19, .help = "effort of zstd"}};
+static const taut_key keys[] = {
+    {.name = "level", .kind = TAUT_KEY_INT, .min = 1, .max = 22, .fallback = 19, .help = "effort of zstd"}};
 
-static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding, void **out)
+static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding,
+                              void **out)
 {
     state *s = taut__alloc(1, sizeof *s);
     (void)shared, (void)bytes, (void)encoding;
@@ -60,6 +62,14 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
 }
 
 const taut_field_codec taut__field_split = {
-    .id = 7, .version = 1, .name = "split", .help = "lossless floats: bytes sorted by significance, then zstd", .n_keys = 1, .keys = keys,
-    .open = open_state, .close = close_state, .encode = encode, .decode = decode,
+    .id = 7,
+    .version = 1,
+    .name = "split",
+    .help = "lossless floats: bytes sorted by significance, then zstd",
+    .n_keys = 1,
+    .keys = keys,
+    .open = open_state,
+    .close = close_state,
+    .encode = encode,
+    .decode = decode,
 };

@@ -9,22 +9,24 @@
 enum { PACKED = 0, VARINTS = 1 };
 
 typedef struct state {
-    size_t     size;    /* of an element */
-    uint32_t   n, top;  /* ids; the largest + 1 */
-    uint32_t  *id;      /* by rank */
-    uint32_t  *rank;    /* by id; only when encoding */
+    size_t     size;   /* of an element */
+    uint32_t   n, top; /* ids; the largest + 1 */
+    uint32_t  *id;     /* by rank */
+    uint32_t  *rank;   /* by id; only when encoding */
     int        level;
     taut_zpack z;
     taut_bytes scratch;
 } state;
 
-static const taut_key keys[] = {{.name = "level", .kind = TAUT_KEY_INT, .min = 1, .max = 22, .fallback = 19, .help = "effort of zstd"}};
+static const taut_key keys[] = {
+    {.name = "level", .kind = TAUT_KEY_INT, .min = 1, .max = 22, .fallback = 19, .help = "effort of zstd"}};
 
 static taut_status suits(const taut_field_spec *spec)
 {
     taut_type t = spec->field->type;
     if (t == TAUT_U8 || t == TAUT_U16 || t == TAUT_U32) return TAUT_OK;
-    return taut__fail(TAUT_E_UNSUPPORTED, "field %s: tokens: ids are u8, u16 or u32, not %s", spec->field->name, taut_type_name(t));
+    return taut__fail(TAUT_E_UNSUPPORTED, "field %s: tokens: ids are u8, u16 or u32, not %s", spec->field->name,
+                      taut_type_name(t));
 }
 
 static const uint64_t *counts; /* of the sort under way; training is done by one thread */
@@ -45,15 +47,14 @@ static taut_status count(const taut_field_spec *spec, const taut_source *source,
             TAUT_TRY(source->part(source->ctx, b, &part));
             for (size_t at = 0; at < part.bytes; at += size) {
                 uint32_t id = (uint32_t)taut__get_uint(part.data + at, size);
-                if (pass)
-                    (*out)[id]++;
-                else if (id >= *top)
-                    *top = id < UINT32_MAX ? id + 1 : id;
+                if (pass) (*out)[id]++;
+                else if (id >= *top) *top = id < UINT32_MAX ? id + 1 : id;
             }
         }
         if (pass) break;
         if (*top > IDS_MAX)
-            return taut__fail(TAUT_E_UNSUPPORTED, "field %s: tokens: id %u: must be below %u; use delta or zstd", spec->field->name, *top - 1, IDS_MAX);
+            return taut__fail(TAUT_E_UNSUPPORTED, "field %s: tokens: id %u: must be below %u; use delta or zstd",
+                              spec->field->name, *top - 1, IDS_MAX);
         *out = taut__alloc((size_t)*top + 1, sizeof **out);
         if (!*out) return taut__fail(TAUT_E_NOMEM, "field %s: tokens: no memory for %u ids", spec->field->name, *top);
     }
@@ -67,7 +68,8 @@ static taut_status train(const taut_field_spec *spec, const taut_source *source,
     uint8_t     head[4];
     taut_zpack  z = {0};
     taut_status rc = count(spec, source, &n, &top);
-    if (rc == TAUT_OK && !(id = taut__alloc((size_t)top + 1, sizeof *id))) rc = taut__fail(TAUT_E_NOMEM, "tokens: no memory for %u ids", top);
+    if (rc == TAUT_OK && !(id = taut__alloc((size_t)top + 1, sizeof *id)))
+        rc = taut__fail(TAUT_E_NOMEM, "tokens: no memory for %u ids", top);
     if (rc == TAUT_OK) {
         for (uint32_t i = 0; i < top; i++)
             if (n[i]) id[ids++] = i;
@@ -116,7 +118,8 @@ static taut_status read_table(state *s, const uint8_t *shared, size_t bytes, boo
     return TAUT_OK;
 }
 
-static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding, void **out)
+static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding,
+                              void **out)
 {
     state      *s = taut__alloc(1, sizeof *s);
     taut_status rc;
@@ -124,10 +127,8 @@ static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared
     s->size = taut_type_bytes(spec->field->type);
     s->level = (int)spec->value[0];
     rc = read_table(s, shared, bytes, encoding);
-    if (rc != TAUT_OK)
-        close_state(s);
-    else
-        *out = s;
+    if (rc != TAUT_OK) close_state(s);
+    else *out = s;
     return rc;
 }
 
@@ -154,7 +155,8 @@ static taut_status encode(void *p, const taut_part *in, taut_bytes *out)
     memset(out->p + at, 0, 2 + packed);
     out->p[at] = PACKED;
     out->p[at + 1] = (uint8_t)width;
-    for (size_t i = 0; i < n && width; i++) taut__pack(out->p + at + 2, i, width, s->rank[taut__get_uint(in->data + i * s->size, s->size)]);
+    for (size_t i = 0; i < n && width; i++)
+        taut__pack(out->p + at + 2, i, width, s->rank[taut__get_uint(in->data + i * s->size, s->size)]);
     out->n += 2 + packed;
     return TAUT_OK;
 }
@@ -173,20 +175,32 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
     uint64_t v;
     if (g->bytes % s->size || len < 2 || src[0] > VARINTS) return taut__fail(TAUT_E_CORRUPT, "tokens: malformed");
     if (src[0] == PACKED) {
-        if (src[1] > 32 || len != 2 + taut__packed_bytes(n, src[1])) return taut__fail(TAUT_E_CORRUPT, "tokens: malformed");
+        if (src[1] > 32 || len != 2 + taut__packed_bytes(n, src[1]))
+            return taut__fail(TAUT_E_CORRUPT, "tokens: malformed");
         for (size_t i = 0; i < n; i++) TAUT_TRY(put(s, dst, i, src[1] ? taut__unpack(src + 2, i, src[1]) : 0));
         return TAUT_OK;
     }
     s->scratch.n = 0;
     TAUT_TRY(taut__zunpack(&s->z, src + 1, len - 1, 5 * n, &s->scratch, &used));
     for (size_t i = 0; i < n; i++) {
-        if (!taut__varint_get(s->scratch.p, s->scratch.n, &at, &v)) return taut__fail(TAUT_E_CORRUPT, "tokens: too few ranks");
+        if (!taut__varint_get(s->scratch.p, s->scratch.n, &at, &v))
+            return taut__fail(TAUT_E_CORRUPT, "tokens: too few ranks");
         TAUT_TRY(put(s, dst, i, v));
     }
     return TAUT_OK;
 }
 
 const taut_field_codec taut__field_tokens = {
-    .id = 6, .version = 1, .name = "tokens", .help = "token ids by rank in frequency, packed or varint and zstd", .n_keys = 1, .keys = keys,
-    .suits = suits, .train = train, .open = open_state, .close = close_state, .encode = encode, .decode = decode,
+    .id = 6,
+    .version = 1,
+    .name = "tokens",
+    .help = "token ids by rank in frequency, packed or varint and zstd",
+    .n_keys = 1,
+    .keys = keys,
+    .suits = suits,
+    .train = train,
+    .open = open_state,
+    .close = close_state,
+    .encode = encode,
+    .decode = decode,
 };

@@ -13,19 +13,21 @@ typedef struct state {
     size_t    rows, cols, channels, size;
     int       levels;
     float     step;
-    uint32_t *order;   /* size entries: place in the image of the k-th coefficient */
-    float    *image;   /* size */
-    float    *line;    /* 2 * the longer side */
-    float    *coef;    /* of a part */
+    uint32_t *order; /* size entries: place in the image of the k-th coefficient */
+    float    *image; /* size */
+    float    *line;  /* 2 * the longer side */
+    float    *coef;  /* of a part */
     size_t    cap;
 } state;
 
-static const taut_key keys[] = {{.name = "psnr", .kind = TAUT_KEY_REAL, .min = 20, .max = 60, .fallback = 40, .help = "dB, at least"}};
+static const taut_key keys[] = {
+    {.name = "psnr", .kind = TAUT_KEY_REAL, .min = 20, .max = 60, .fallback = 40, .help = "dB, at least"}};
 
 static taut_status suits(const taut_field_spec *spec)
 {
     if (spec->field->kind == TAUT_KIND_IMAGE && !spec->field->variable) return TAUT_OK;
-    return taut__fail(TAUT_E_UNSUPPORTED, "field %s: wavelet: codes u8 images of one shape, not %s", spec->field->name, taut_kind_name(spec->field->kind));
+    return taut__fail(TAUT_E_UNSUPPORTED, "field %s: wavelet: codes u8 images of one shape, not %s", spec->field->name,
+                      taut_kind_name(spec->field->kind));
 }
 
 /* ---- transform ---- */
@@ -40,7 +42,8 @@ static void lift(float *x, size_t n, size_t first, float k)
 }
 
 /* alpha, beta, gamma, delta of the lifting factorisation; scaled so that both bands have the norm of an orthonormal basis */
-static const float A = -1.586134342f, B = -0.052980118f, G = 0.882911075f, D = 0.443506852f, LOW = 1.149604398f, HIGH = 0.869864452f;
+static const float A = -1.586134342f, B = -0.052980118f, G = 0.882911075f, D = 0.443506852f, LOW = 1.149604398f,
+                   HIGH = 0.869864452f;
 
 /* x[0..n): in place; low band to the front. tmp: n */
 static void forward(float *x, size_t n, float *tmp)
@@ -67,7 +70,8 @@ static void inverse(float *x, size_t n, float *tmp)
     memcpy(x, tmp, n * sizeof *x);
 }
 
-static void lines(state *s, size_t count, size_t n, size_t between, size_t step, size_t channel, void (*f)(float *, size_t, float *))
+static void lines(state *s, size_t count, size_t n, size_t between, size_t step, size_t channel,
+                  void (*f)(float *, size_t, float *))
 {
     for (size_t l = 0; l < count; l++) {
         float *at = s->image + (l * between) * s->channels + channel;
@@ -104,12 +108,14 @@ static void make_order(state *s)
 {
     size_t n = 0;
     for (int level = s->levels; level >= 0; level--) {
-        size_t rows = band(s->rows, level), cols = band(s->cols, level), r0 = level < s->levels ? band(s->rows, level + 1) : 0,
+        size_t rows = band(s->rows, level), cols = band(s->cols, level),
+               r0 = level < s->levels ? band(s->rows, level + 1) : 0,
                c0 = level < s->levels ? band(s->cols, level + 1) : 0;
         for (int part = 0; part < 3; part++) /* right, below, both; the coarsest band is `both` from 0 on */
             for (size_t r = part == 0 ? 0 : r0; r < (part == 0 ? r0 : rows); r++)
                 for (size_t c = part == 1 ? 0 : c0; c < (part == 1 ? c0 : cols); c++)
-                    for (size_t k = 0; k < s->channels; k++) s->order[n++] = (uint32_t)((r * s->cols + c) * s->channels + k);
+                    for (size_t k = 0; k < s->channels; k++)
+                        s->order[n++] = (uint32_t)((r * s->cols + c) * s->channels + k);
     }
 }
 
@@ -150,7 +156,8 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
     state *s = p;
     if (g->bytes != g->n * s->size) return taut__fail(TAUT_E_CORRUPT, "wavelet: no whole images");
     TAUT_TRY(room(s, g->bytes));
-    if (taut_decode(src, len, s->coef, g->bytes) != TAUT_OK) return taut__fail(TAUT_E_CORRUPT, "wavelet: its coefficients do not decode");
+    if (taut_decode(src, len, s->coef, g->bytes) != TAUT_OK)
+        return taut__fail(TAUT_E_CORRUPT, "wavelet: its coefficients do not decode");
     for (uint32_t i = 0; i < g->n; i++) {
         for (size_t k = 0; k < s->size; k++) s->image[s->order[k]] = s->coef[k * g->n + i];
         transform(s, true);
@@ -187,12 +194,14 @@ static taut_status state_create(const taut_field_spec *spec, state **out)
     s->order = taut__alloc(s->size, sizeof *s->order);
     s->image = taut__alloc(s->size, sizeof *s->image);
     s->line = taut__alloc(2 * taut__max(s->rows, s->cols), sizeof *s->line);
-    if (!s->order || !s->image || !s->line) return taut__fail(TAUT_E_NOMEM, "wavelet: no memory for an image of %zu bytes", s->size);
+    if (!s->order || !s->image || !s->line)
+        return taut__fail(TAUT_E_NOMEM, "wavelet: no memory for an image of %zu bytes", s->size);
     make_order(s);
     return TAUT_OK;
 }
 
-static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding, void **out)
+static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding,
+                              void **out)
 {
     state      *s;
     uint32_t    bits = bytes == 4 ? taut__get32(shared) : 0;
@@ -202,10 +211,8 @@ static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared
         memcpy(&s->step, &bits, 4);
         if (!(s->step > 0 && s->step < 1e6f)) rc = taut__fail(TAUT_E_CORRUPT, "wavelet: no step");
     }
-    if (rc != TAUT_OK)
-        close_state(s);
-    else
-        *out = s;
+    if (rc != TAUT_OK) close_state(s);
+    else *out = s;
     return rc;
 }
 
@@ -241,10 +248,8 @@ static taut_status search(state *s, const taut_field_spec *spec, const taut_sour
         double middle = sqrt(low * high);
         s->step = (float)middle;
         rc = measure(s, source, back, &code, &mse);
-        if (mse > want)
-            high = middle;
-        else
-            low = middle;
+        if (mse > want) high = middle;
+        else low = middle;
     }
     s->step = (float)low;
     taut__bytes_free(&code);
@@ -259,7 +264,8 @@ static taut_status train(const taut_field_spec *spec, const taut_source *source,
     taut_part   first;
     taut_status rc = state_create(spec, &s);
     if (rc == TAUT_OK) rc = source->part(source->ctx, 0, &first); /* no part is larger */
-    if (rc == TAUT_OK && !(back = taut__alloc(taut__max(first.bytes, 1), 1))) rc = taut__fail(TAUT_E_NOMEM, "wavelet: no memory");
+    if (rc == TAUT_OK && !(back = taut__alloc(taut__max(first.bytes, 1), 1)))
+        rc = taut__fail(TAUT_E_NOMEM, "wavelet: no memory");
     if (rc == TAUT_OK) rc = search(s, spec, source, back);
     if (rc == TAUT_OK) {
         memcpy(&bits, &s->step, 4);
@@ -272,6 +278,17 @@ static taut_status train(const taut_field_spec *spec, const taut_source *source,
 }
 
 const taut_field_codec taut__field_wavelet = {
-    .id = 11, .version = 1, .name = "wavelet", .help = "lossy u8 images at a PSNR: 9/7 wavelets, then grid", .caps = TAUT_FIELD_LOSSY, .n_keys = 1, .keys = keys,
-    .suits = suits, .train = train, .open = open_state, .close = close_state, .encode = encode, .decode = decode,
+    .id = 11,
+    .version = 1,
+    .name = "wavelet",
+    .help = "lossy u8 images at a PSNR: 9/7 wavelets, then grid",
+    .caps = TAUT_FIELD_LOSSY,
+    .n_keys = 1,
+    .keys = keys,
+    .suits = suits,
+    .train = train,
+    .open = open_state,
+    .close = close_state,
+    .encode = encode,
+    .decode = decode,
 };

@@ -8,7 +8,8 @@ typedef struct state {
     int        level;
 } state;
 
-static const taut_key keys[] = {{.name = "level", .kind = TAUT_KEY_INT, .min = 1, .max = 22, .fallback = 19, .help = "effort"}};
+static const taut_key keys[] = {
+    {.name = "level", .kind = TAUT_KEY_INT, .min = 1, .max = 22, .fallback = 19, .help = "effort"}};
 
 static void close_state(void *p)
 {
@@ -19,7 +20,8 @@ static void close_state(void *p)
     taut__free(s);
 }
 
-static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding, void **out)
+static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding,
+                              void **out)
 {
     state *s = taut__alloc(1, sizeof *s);
     (void)shared;
@@ -58,6 +60,15 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
 }
 
 const taut_field_codec taut__field_zstd = {
-    .id = 2, .version = 1, .name = "zstd", .help = "a zstd frame per block", .caps = TAUT_FIELD_PLAIN,
-    .n_keys = 1, .keys = keys, .open = open_state, .close = close_state, .encode = encode, .decode = decode,
+    .id = 2,
+    .version = 1,
+    .name = "zstd",
+    .help = "a zstd frame per block",
+    .caps = TAUT_FIELD_PLAIN,
+    .n_keys = 1,
+    .keys = keys,
+    .open = open_state,
+    .close = close_state,
+    .encode = encode,
+    .decode = decode,
 };

@@ -27,7 +27,8 @@ taut_status taut__zunpack(taut_zpack *z, const uint8_t *src, size_t len, size_t 
 {
     size_t n = len >= HEAD ? taut__get32(src) : 0, stored = len >= HEAD ? taut__get32(src + 4) : 0, got;
     *used = 0;
-    if (len < HEAD || stored > len - HEAD || stored > n || n > most) return taut__fail(TAUT_E_CORRUPT, "a stream inside it is malformed");
+    if (len < HEAD || stored > len - HEAD || stored > n || n > most)
+        return taut__fail(TAUT_E_CORRUPT, "a stream inside it is malformed");
     if (!z->d) z->d = ZSTD_createDCtx();
     if (!z->d) return taut__fail(TAUT_E_NOMEM, "zstd: no memory for its context");
     TAUT_TRY(taut__bytes_reserve(out, n));

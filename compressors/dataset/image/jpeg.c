@@ -50,7 +50,8 @@ static taut_status decode(const void *jpeg, size_t bytes, int scale, uint8_t *pi
     row = shape[1] * shape[2];
     if (pixels && cap / row < shape[0]) {
         jpeg_destroy_decompress(&d);
-        return taut__fail(TAUT_E_CAPACITY, "a JPEG of %zu x %zu x %zu pixels: the buffer has %zu bytes", shape[0], shape[1], shape[2], cap);
+        return taut__fail(TAUT_E_CAPACITY, "a JPEG of %zu x %zu x %zu pixels: the buffer has %zu bytes", shape[0],
+                          shape[1], shape[2], cap);
     }
     if (pixels) {
         jpeg_start_decompress(&d);
@@ -74,12 +75,16 @@ static taut_status decode(const void *jpeg, size_t bytes, int scale, uint8_t *pi
 static taut_status check(const void *jpeg, size_t bytes, int scale, uint8_t *pixels, size_t cap, size_t shape[3])
 {
     shape[0] = shape[1] = shape[2] = 0;
-    if (scale != 1 && scale != 2 && scale != 4 && scale != 8) return taut__fail(TAUT_E_RANGE, "scale=%d: must be 1, 2, 4 or 8", scale);
+    if (scale != 1 && scale != 2 && scale != 4 && scale != 8)
+        return taut__fail(TAUT_E_RANGE, "scale=%d: must be 1, 2, 4 or 8", scale);
     if (!jpeg || bytes == 0) return taut__fail(TAUT_E_CORRUPT, "not a whole JPEG: empty");
     return decode(jpeg, bytes, scale, pixels, cap, shape);
 }
 
-taut_status taut_jpeg_info(const void *jpeg, size_t bytes, int scale, size_t shape[3]) { return check(jpeg, bytes, scale, NULL, 0, shape); }
+taut_status taut_jpeg_info(const void *jpeg, size_t bytes, int scale, size_t shape[3])
+{
+    return check(jpeg, bytes, scale, NULL, 0, shape);
+}
 
 taut_status taut_jpeg_decode(const void *jpeg, size_t bytes, int scale, uint8_t *pixels, size_t cap, size_t shape[3])
 {

@@ -7,7 +7,10 @@
 enum { KEY_AS };
 
 static const taut_key keys[] = {
-    {.name = "as", .kind = TAUT_KEY_WORD, .words = "plain|swap|ascii|int64list|floatlist", .help = "how the other file stores elements"},
+    {.name = "as",
+     .kind = TAUT_KEY_WORD,
+     .words = "plain|swap|ascii|int64list|floatlist",
+     .help = "how the other file stores elements"},
 };
 
 typedef struct state {
@@ -21,17 +24,22 @@ static taut_status suits(const taut_field_spec *spec)
 {
     const taut_field *f = spec->field;
     taut__as          as = (taut__as)spec->value[KEY_AS];
-    bool ok = as == TAUT__AS_ASCII ? f->type < TAUT_FLOAT32 && !f->variable && f->ndim == 0 : as == TAUT__AS_INT64LIST ? f->type == TAUT_I64 || f->type == TAUT_U64
-                                                                                    : as == TAUT__AS_FLOATLIST ? f->type == TAUT_FLOAT32
-                                                                                                               : true;
-    return ok ? TAUT_OK : taut__fail(TAUT_E_UNSUPPORTED, "field %s: extern: elements of type %s are not stored like this", f->name, taut_type_name(f->type));
+    bool              ok = as == TAUT__AS_ASCII       ? f->type < TAUT_FLOAT32 && !f->variable && f->ndim == 0
+                           : as == TAUT__AS_INT64LIST ? f->type == TAUT_I64 || f->type == TAUT_U64
+                           : as == TAUT__AS_FLOATLIST ? f->type == TAUT_FLOAT32
+                                                      : true;
+    return ok ? TAUT_OK
+              : taut__fail(TAUT_E_UNSUPPORTED, "field %s: extern: elements of type %s are not stored like this",
+                           f->name, taut_type_name(f->type));
 }
 
-static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding, void **out)
+static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding,
+                              void **out)
 {
     state *s;
     (void)shared, (void)bytes;
-    if (encoding) return taut__fail(TAUT_E_UNSUPPORTED, "field %s: extern: is made by `taut data index` only", spec->field->name);
+    if (encoding)
+        return taut__fail(TAUT_E_UNSUPPORTED, "field %s: extern: is made by `taut data index` only", spec->field->name);
     if (!(s = taut__alloc(1, sizeof *s))) return taut__fail(TAUT_E_NOMEM, "extern: no memory");
     s->as = (taut__as)spec->value[KEY_AS];
     s->type = spec->field->type;
@@ -43,7 +51,8 @@ static taut_status attach(void *p, const taut_shard *shard)
 {
     state *s = p;
     s->foreign = shard->foreign;
-    return s->foreign ? TAUT_OK : taut__fail(TAUT_E_STATE, "%s: the files that it indexes are not open", taut_shard_path(shard));
+    return s->foreign ? TAUT_OK
+                      : taut__fail(TAUT_E_STATE, "%s: the files that it indexes are not open", taut_shard_path(shard));
 }
 
 static void close_state(void *p)
@@ -68,8 +77,17 @@ void taut__extern_counters(const void *p, uint64_t *reads, uint64_t *bytes)
 }
 
 const taut_field_codec taut__field_extern = {
-    .id = 13, .version = 1, .name = "extern", .help = "samples of another file, where they are", .n_keys = 1, .keys = keys,
-    .suits = suits, .open = open_state, .attach = attach, .close = close_state, .decode = decode,
+    .id = 13,
+    .version = 1,
+    .name = "extern",
+    .help = "samples of another file, where they are",
+    .n_keys = 1,
+    .keys = keys,
+    .suits = suits,
+    .open = open_state,
+    .attach = attach,
+    .close = close_state,
+    .decode = decode,
 };
 
 /* ---- of a shard ---- */
@@ -83,11 +101,14 @@ taut_status taut__extern_open(taut_shard *s)
     uint32_t    any = 0;
     for (uint32_t f = 0; f < s->fields; f++) any += is_extern(s, f);
     if (!any || s->fd < 0) return TAUT_OK;
-    if (any != s->fields || !s->shared[0].bytes) return taut__fail(TAUT_E_CORRUPT, "%s: an index without its table of files", s->path);
-    if (!(s->foreign = taut__alloc(1, sizeof *s->foreign))) return taut__fail(TAUT_E_NOMEM, "%s: no memory for its index", s->path);
+    if (any != s->fields || !s->shared[0].bytes)
+        return taut__fail(TAUT_E_CORRUPT, "%s: an index without its table of files", s->path);
+    if (!(s->foreign = taut__alloc(1, sizeof *s->foreign)))
+        return taut__fail(TAUT_E_NOMEM, "%s: no memory for its index", s->path);
     s->foreign->index_s = s->mtime_s, s->foreign->index_ns = s->mtime_ns;
     TAUT_TRY(taut__read_shared(s, 0, &shared));
-    rc = taut__foreign_read(s->foreign, shared + TAUT_FRAME_HEAD, (size_t)s->shared[0].bytes - TAUT_FRAME_HEAD, s->path);
+    rc =
+        taut__foreign_read(s->foreign, shared + TAUT_FRAME_HEAD, (size_t)s->shared[0].bytes - TAUT_FRAME_HEAD, s->path);
     taut__free(shared);
     return rc;
 }

@@ -25,7 +25,8 @@ static taut_status room_for_files(taut__foreign *f)
 {
     if (!f->file) f->file = taut__alloc(TAUT__FILES_MAX, sizeof *f->file);
     if (!f->file) return no_memory();
-    return f->files < TAUT__FILES_MAX ? TAUT_OK : taut__fail(TAUT_E_RANGE, "more than %d files in one index", TAUT__FILES_MAX);
+    return f->files < TAUT__FILES_MAX ? TAUT_OK
+                                      : taut__fail(TAUT_E_RANGE, "more than %d files in one index", TAUT__FILES_MAX);
 }
 
 taut_status taut__foreign_add_file(taut__foreign *f, taut__source *source, bool whole)
@@ -92,7 +93,10 @@ taut_status taut__foreign_write(const taut__foreign *f, taut_bytes *out)
     return TAUT_OK;
 }
 
-static taut_status malformed(const char *index) { return taut__fail(TAUT_E_CORRUPT, "%s: its table of files is malformed", index); }
+static taut_status malformed(const char *index)
+{
+    return taut__fail(TAUT_E_CORRUPT, "%s: its table of files is malformed", index);
+}
 
 /* The path beside the index, unless it is absolute. */
 static taut_status open_beside(taut__foreign_file *file, const char *index)
@@ -111,22 +115,31 @@ static taut_status open_beside(taut__foreign_file *file, const char *index)
     return taut__fail(rc, "%s: an index of a file that cannot be read: %s", index, why);
 }
 
-static bool newer(const taut__foreign *f, int64_t s, int64_t ns) { return s > f->index_s || (s == f->index_s && ns > f->index_ns); }
+static bool newer(const taut__foreign *f, int64_t s, int64_t ns)
+{
+    return s > f->index_s || (s == f->index_s && ns > f->index_ns);
+}
 
 static taut_status check_file(const taut__foreign *f, taut__foreign_file *file, const char *index)
 {
     const taut__source *s = &file->source;
     if (s->bytes != file->bytes)
-        return taut__fail(TAUT_E_CORRUPT, "%s: %s was changed after it was indexed: it has %" PRIu64 " bytes and had %" PRIu64 ": index it anew", index, s->name,
-                          s->bytes, file->bytes);
+        return taut__fail(TAUT_E_CORRUPT,
+                          "%s: %s was changed after it was indexed: it has %" PRIu64 " bytes and had %" PRIu64
+                          ": index it anew",
+                          index, s->name, s->bytes, file->bytes);
     if (!newer(f, s->mtime_s, s->mtime_ns)) return TAUT_OK;
     if (file->whole) {
         uint64_t hash;
         TAUT_TRY(taut__source_hash(&file->source, &hash));
-        if (hash != file->hash) return taut__fail(TAUT_E_CORRUPT, "%s: %s was changed after it was indexed: its XXH64 differs: index it anew", index, s->name);
+        if (hash != file->hash)
+            return taut__fail(TAUT_E_CORRUPT,
+                              "%s: %s was changed after it was indexed: its XXH64 differs: index it anew", index,
+                              s->name);
         return TAUT_OK;
     }
-    taut__log(TAUT_LOG_WARN, "data", "%s: %s is newer than its index; its blocks are checked when they are read", index, s->name);
+    taut__log(TAUT_LOG_WARN, "data", "%s: %s is newer than its index; its blocks are checked when they are read", index,
+              s->name);
     return TAUT_OK;
 }
 
@@ -138,9 +151,13 @@ static taut_status read_file(taut__foreign *f, const uint8_t *src, size_t bytes,
     TAUT_TRY(room_for_files(f));
     if (bytes - *at < FILE_BYTES) return malformed(index);
     n = taut__get32(p + 4);
-    if (taut__get32(p) > 1 || n < 1 || n > PATH_MAX_BYTES || n > bytes - *at - FILE_BYTES || memchr(p + FILE_BYTES, 0, n)) return malformed(index);
+    if (taut__get32(p) > 1 || n < 1 || n > PATH_MAX_BYTES || n > bytes - *at - FILE_BYTES ||
+        memchr(p + FILE_BYTES, 0, n))
+        return malformed(index);
     file = &f->file[f->files];
-    *file = (taut__foreign_file){.whole = taut__get32(p), .bytes = taut__get64(p + 8), .hash = taut__get64(p + 16),
+    *file = (taut__foreign_file){.whole = taut__get32(p),
+                                 .bytes = taut__get64(p + 8),
+                                 .hash = taut__get64(p + 16),
                                  .path = taut__alloc(n + 1, 1)};
     if (!file->path) return no_memory();
     f->files++;
@@ -155,7 +172,9 @@ taut_status taut__foreign_read(taut__foreign *f, const uint8_t *src, size_t byte
     size_t   at = 8;
     uint32_t files, buffers, number;
     if (bytes < 8 || (files = taut__get32(src + 4)) < 1 || files > TAUT__FILES_MAX) return malformed(index);
-    if (taut__get32(src) != VERSION) return taut__fail(TAUT_E_VERSION, "%s: a table of files of version %u; this library reads version %d", index, taut__get32(src), VERSION);
+    if (taut__get32(src) != VERSION)
+        return taut__fail(TAUT_E_VERSION, "%s: a table of files of version %u; this library reads version %d", index,
+                          taut__get32(src), VERSION);
     for (uint32_t i = 0; i < files; i++) TAUT_TRY(read_file(f, src, bytes, &at, index));
     if (bytes - at < 4) return malformed(index);
     buffers = taut__get32(src + at);
@@ -163,9 +182,10 @@ taut_status taut__foreign_read(taut__foreign *f, const uint8_t *src, size_t byte
     if ((bytes - at) / BUFFER_BYTES != buffers || (bytes - at) % BUFFER_BYTES) return malformed(index);
     for (uint32_t i = 0; i < buffers; i++, at += BUFFER_BYTES) {
         const uint8_t       *p = src + at;
-        taut__foreign_buffer b = {taut__get32(p), taut__get32(p + 4) & 1, taut__get64(p + 8), taut__get64(p + 16), taut__get64(p + 24)};
-        if (b.file >= files || taut__get32(p + 4) > 1 || b.at > f->file[b.file].bytes || b.stored > f->file[b.file].bytes - b.at ||
-            (!b.zstd && b.decoded != b.stored))
+        taut__foreign_buffer b = {taut__get32(p), taut__get32(p + 4) & 1, taut__get64(p + 8), taut__get64(p + 16),
+                                  taut__get64(p + 24)};
+        if (b.file >= files || taut__get32(p + 4) > 1 || b.at > f->file[b.file].bytes ||
+            b.stored > f->file[b.file].bytes - b.at || (!b.zstd && b.decoded != b.stored))
             return malformed(index);
         TAUT_TRY(taut__foreign_add_buffer(f, b, &number));
     }
@@ -178,7 +198,8 @@ static bool touched(const taut__foreign *f, const taut__foreign_file *file)
 {
     struct stat st;
     if (file->source.memory) return false;
-    return stat(file->source.name, &st) != 0 || (uint64_t)st.st_size != file->bytes || newer(f, st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+    return stat(file->source.name, &st) != 0 || (uint64_t)st.st_size != file->bytes ||
+           newer(f, st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
 }
 
 const taut__foreign_file *taut__foreign_changed(const taut__foreign *f)
@@ -194,7 +215,9 @@ taut_status taut__foreign_verify(taut__foreign *f)
         uint64_t hash;
         if (!f->file[i].whole) continue;
         TAUT_TRY(taut__source_hash(&f->file[i].source, &hash));
-        if (hash != f->file[i].hash) return taut__fail(TAUT_E_CORRUPT, "%s: was changed after it was indexed: its XXH64 differs", f->file[i].source.name);
+        if (hash != f->file[i].hash)
+            return taut__fail(TAUT_E_CORRUPT, "%s: was changed after it was indexed: its XXH64 differs",
+                              f->file[i].source.name);
     }
     return TAUT_OK;
 }

@@ -12,18 +12,18 @@
 
 enum { TAUT__FILES_MAX = 64, TAUT__BUFFERS_MAX = 1 << 24 };
 
-typedef enum taut__as { /* the value of codec extern's key `as`; in the files */
-    TAUT__AS_PLAIN = 0,     /* elements, little-endian */
-    TAUT__AS_SWAP = 1,      /* big-endian */
-    TAUT__AS_ASCII = 2,     /* one whole number in decimal digits; white space around it */
-    TAUT__AS_INT64LIST = 3, /* tf.train.Int64List: protobuf varints */
-    TAUT__AS_FLOATLIST = 4, /* tf.train.FloatList */
+typedef enum taut__as {                         /* the value of codec extern's key `as`; in the files */
+                        TAUT__AS_PLAIN = 0,     /* elements, little-endian */
+                        TAUT__AS_SWAP = 1,      /* big-endian */
+                        TAUT__AS_ASCII = 2,     /* one whole number in decimal digits; white space around it */
+                        TAUT__AS_INT64LIST = 3, /* tf.train.Int64List: protobuf varints */
+                        TAUT__AS_FLOATLIST = 4, /* tf.train.FloatList */
 } taut__as;
 
 typedef struct taut__foreign_file {
-    char        *path;             /* as it is in the index: relative to the index's folder, or absolute */
-    bool         whole;            /* data is not read from it, but it must stay as it is: `hash` is of all of it */
-    uint64_t     bytes, hash;      /* when it was indexed */
+    char        *path;        /* as it is in the index: relative to the index's folder, or absolute */
+    bool         whole;       /* data is not read from it, but it must stay as it is: `hash` is of all of it */
+    uint64_t     bytes, hash; /* when it was indexed */
     taut__source source;
 } taut__foreign_file;
 
@@ -64,26 +64,30 @@ typedef struct taut__run {
 } taut__run;
 
 typedef struct taut__places { /* zero-initialise; taut__places_free() */
-    uint64_t   samples, end; /* end: of the last sample */
-    uint32_t   fixed;        /* stored bytes of every sample; 0: listed */
+    uint64_t   samples, end;  /* end: of the last sample */
+    uint32_t   fixed;         /* stored bytes of every sample; 0: listed */
     taut__run *run;
     size_t     runs, run_room;
     uint32_t  *length; /* stored bytes, where they are listed */
     size_t     length_room;
 } taut__places;
 
-void taut__places_free(taut__places *p);
+void        taut__places_free(taut__places *p);
 taut_status taut__places_add(taut__places *p, uint32_t buffer, uint64_t at, uint64_t bytes);
 /* n samples of `fixed` bytes, one behind the other. */
-taut_status taut__places_add_array(taut__places *p, uint32_t buffer, uint64_t at, uint64_t n);
-static inline uint32_t taut__places_length(const taut__places *p, uint64_t i) { return p->fixed ? p->fixed : p->length[i]; }
+taut_status            taut__places_add_array(taut__places *p, uint32_t buffer, uint64_t at, uint64_t n);
+static inline uint32_t taut__places_length(const taut__places *p, uint64_t i)
+{
+    return p->fixed ? p->fixed : p->length[i];
+}
 
 typedef struct taut__places_cursor { /* zero: the first sample */
     size_t   run;
     uint64_t inside, at, sample;
 } taut__places_cursor;
 /* The places of the next n samples, appended to out. lengths: they are not known from elsewhere and are written, too. */
-taut_status taut__places_write(const taut__places *p, taut__places_cursor *c, uint32_t n, bool lengths, taut_bytes *out);
+taut_status taut__places_write(const taut__places *p, taut__places_cursor *c, uint32_t n, bool lengths,
+                               taut_bytes *out);
 
 /* ---- Reading ---- what a thread needs; zero-initialise, taut__gather_free(). */
 typedef struct taut__gather {
@@ -98,11 +102,12 @@ void taut__gather_free(taut__gather *g);
 
 /* taut__gather_part() : the samples of a part into dst. places[0..len) is not trusted. TAUT_E_CORRUPT names file and sample (its
  *  number in the part). */
-taut_status taut__gather_part(taut__gather *g, const taut__foreign *f, taut__as as, taut_type type, const uint8_t *places, size_t len,
-                              const taut_part *geometry, uint8_t *dst);
+taut_status taut__gather_part(taut__gather *g, const taut__foreign *f, taut__as as, taut_type type,
+                              const uint8_t *places, size_t len, const taut_part *geometry, uint8_t *dst);
 
 /* Stored bytes -> elements. dst[0..bytes) is written completely. */
-taut_status taut__foreign_convert(taut__as as, taut_type type, const uint8_t *src, size_t n, uint8_t *dst, size_t bytes);
+taut_status taut__foreign_convert(taut__as as, taut_type type, const uint8_t *src, size_t n, uint8_t *dst,
+                                  size_t bytes);
 /* Are the stored bytes of this `as` as long as the decoded ones? Else places carry lengths of their own. */
 static inline bool taut__as_same_length(taut__as as) { return as == TAUT__AS_PLAIN || as == TAUT__AS_SWAP; }
 

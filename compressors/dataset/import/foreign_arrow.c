@@ -13,7 +13,8 @@ typedef struct message {
 
 static taut_status bad(const taut__arrow *a, uint64_t at, const char *what)
 {
-    return taut__fail(TAUT_E_CORRUPT, "%s: the message at byte %" PRIu64 ", behind %" PRIu64 " record batches: %s", a->s->name, at, a->batches, what);
+    return taut__fail(TAUT_E_CORRUPT, "%s: the message at byte %" PRIu64 ", behind %" PRIu64 " record batches: %s",
+                      a->s->name, at, a->batches, what);
 }
 
 /* The message at *at, below `limit`; *at moves behind its body. Before version 0.15 there was no marker in front of the length. */
@@ -65,7 +66,9 @@ static taut_status take_message(taut__arrow *a, const message *m)
     else if (a->columns == 0) rc = bad(a, m->at, "comes before the schema");
     else if (type == DICTIONARY_BATCH) rc = taut__arrow_dictionary_batch(a, &head, m->body, m->body_bytes);
     else if (type == RECORD_BATCH) rc = taut__arrow_record_batch(a, &head, m->body, m->body_bytes);
-    else rc = taut__fail(TAUT_E_UNSUPPORTED, "%s: a message of type number %" PRId64 ": must be a schema or a batch", a->s->name, type);
+    else
+        rc = taut__fail(TAUT_E_UNSUPPORTED, "%s: a message of type number %" PRId64 ": must be a schema or a batch",
+                        a->s->name, type);
     taut__free(copy);
     return rc;
 }
@@ -77,11 +80,15 @@ static taut_status read_footer(taut__arrow *a, uint64_t *begin, uint64_t *batche
     uint64_t        n = a->s->bytes, length;
     taut__fb        footer;
     taut__fb_vector blocks;
-    if (n < 8 + 10) return taut__fail(TAUT_E_CORRUPT, "%s: an Arrow file of %" PRIu64 " bytes: truncated", a->s->name, n);
+    if (n < 8 + 10)
+        return taut__fail(TAUT_E_CORRUPT, "%s: an Arrow file of %" PRIu64 " bytes: truncated", a->s->name, n);
     TAUT_TRY(taut__source_view(a->s, n - 10, 10, "its end", &p));
     length = taut__get32(p);
-    if (memcmp(p + 4, magic, sizeof magic) != 0) return taut__fail(TAUT_E_CORRUPT, "%s: an Arrow file that does not end with ARROW1: truncated", a->s->name);
-    if (length > n - 18) return taut__fail(TAUT_E_CORRUPT, "%s: its footer of %" PRIu64 " bytes does not fit into the file", a->s->name, length);
+    if (memcmp(p + 4, magic, sizeof magic) != 0)
+        return taut__fail(TAUT_E_CORRUPT, "%s: an Arrow file that does not end with ARROW1: truncated", a->s->name);
+    if (length > n - 18)
+        return taut__fail(TAUT_E_CORRUPT, "%s: its footer of %" PRIu64 " bytes does not fit into the file", a->s->name,
+                          length);
     *begin = n - 10 - length;
     TAUT_TRY(taut__source_view(a->s, *begin, (size_t)length, "its footer", &p));
     footer = taut__fb_root(p, (size_t)length);
@@ -102,7 +109,8 @@ static taut_status scan_with(taut__arrow *a)
         TAUT_TRY(read_footer(a, &limit, &batches));
         at = 8;
     }
-    TAUT_TRY(taut__foreign_add_buffer(&a->im->foreign, (taut__foreign_buffer){0, false, 0, a->s->bytes, a->s->bytes}, &a->whole));
+    TAUT_TRY(taut__foreign_add_buffer(&a->im->foreign, (taut__foreign_buffer){0, false, 0, a->s->bytes, a->s->bytes},
+                                      &a->whole));
     for (;;) {
         if (file && at == limit) break; /* old writers left the end mark out */
         TAUT_TRY(next_message(a, &at, limit, &m));
@@ -110,7 +118,8 @@ static taut_status scan_with(taut__arrow *a)
         TAUT_TRY(take_message(a, &m));
     }
     if (file && batches != a->batches)
-        return taut__fail(TAUT_E_CORRUPT, "%s: its footer names %" PRIu64 " record batches, and there are %" PRIu64, a->s->name, batches, a->batches);
+        return taut__fail(TAUT_E_CORRUPT, "%s: its footer names %" PRIu64 " record batches, and there are %" PRIu64,
+                          a->s->name, batches, a->batches);
     if (a->columns == 0) return taut__fail(TAUT_E_CORRUPT, "%s: no schema in it", a->s->name);
     return TAUT_OK;
 }
@@ -133,7 +142,8 @@ static taut_status scan(taut__import *im)
 static bool knows(const char *path, const uint8_t *p, size_t n)
 {
     if (n >= 8 && memcmp(p, magic, sizeof magic) == 0) return true;
-    return (n >= 8 && taut__get32(p) == UINT32_MAX && taut__get32(p + 4) < METADATA_MAX) || taut__import_ends(path, ".arrow") || taut__import_ends(path, ".arrows");
+    return (n >= 8 && taut__get32(p) == UINT32_MAX && taut__get32(p + 4) < METADATA_MAX) ||
+           taut__import_ends(path, ".arrow") || taut__import_ends(path, ".arrows");
 }
 
 const taut__format taut__format_arrow = {"arrow", "Arrow IPC, file or stream", knows, false, scan};

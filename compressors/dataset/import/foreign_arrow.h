@@ -11,18 +11,35 @@ enum { TAUT__ARROW_NODES = 1024, TAUT__ARROW_COLUMNS = 64 };
 
 /* Type of Schema.fbs */
 enum {
-    ARROW_NULL = 1, ARROW_INT = 2, ARROW_FLOAT = 3, ARROW_BINARY = 4, ARROW_UTF8 = 5, ARROW_BOOL = 6, ARROW_DECIMAL = 7, ARROW_DATE = 8, ARROW_TIME = 9,
-    ARROW_TIMESTAMP = 10, ARROW_INTERVAL = 11, ARROW_LIST = 12, ARROW_STRUCT = 13, ARROW_FIXED_BINARY = 15, ARROW_FIXED_LIST = 16, ARROW_MAP = 17,
-    ARROW_DURATION = 18, ARROW_LARGE_BINARY = 19, ARROW_LARGE_UTF8 = 20, ARROW_LARGE_LIST = 21
+    ARROW_NULL = 1,
+    ARROW_INT = 2,
+    ARROW_FLOAT = 3,
+    ARROW_BINARY = 4,
+    ARROW_UTF8 = 5,
+    ARROW_BOOL = 6,
+    ARROW_DECIMAL = 7,
+    ARROW_DATE = 8,
+    ARROW_TIME = 9,
+    ARROW_TIMESTAMP = 10,
+    ARROW_INTERVAL = 11,
+    ARROW_LIST = 12,
+    ARROW_STRUCT = 13,
+    ARROW_FIXED_BINARY = 15,
+    ARROW_FIXED_LIST = 16,
+    ARROW_MAP = 17,
+    ARROW_DURATION = 18,
+    ARROW_LARGE_BINARY = 19,
+    ARROW_LARGE_UTF8 = 20,
+    ARROW_LARGE_LIST = 21
 };
 
 typedef struct taut__arrow_node { /* a field of the schema, depth first */
     int       type;
-    taut_type element;   /* of ints, floats */
-    bool      known;     /* element is one that we have */
-    uint32_t  width;     /* bytes of fixed binaries, elements of fixed lists */
+    taut_type element;       /* of ints, floats */
+    bool      known;         /* element is one that we have */
+    uint32_t  width;         /* bytes of fixed binaries, elements of fixed lists */
     size_t    children, end; /* end: the node behind this one's last descendant */
-    bool      encoded;   /* by a dictionary: */
+    bool      encoded;       /* by a dictionary: */
     int64_t   dictionary;
     taut_type index;
 } taut__arrow_node;
@@ -60,7 +77,7 @@ typedef struct taut__arrow {
 } taut__arrow;
 
 /* Schema message -> nodes, columns, fields of the import. */
-taut_status taut__arrow_schema(taut__arrow *a, const taut__fb *schema);
+taut_status             taut__arrow_schema(taut__arrow *a, const taut__fb *schema);
 taut__arrow_dictionary *taut__arrow_find(taut__arrow *a, int64_t id);
 
 /* body: offset of the message's body in the file, body_bytes of it. */

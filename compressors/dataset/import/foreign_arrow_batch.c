@@ -16,12 +16,15 @@ typedef struct batch {
     bool            nulls_matter; /* of columns that are wanted */
 } batch;
 
-typedef struct piece { /* a buffer of a batch, as a buffer of the index */
-    uint32_t number; /* in the import's table */
+typedef struct piece {  /* a buffer of a batch, as a buffer of the index */
+    uint32_t number;    /* in the import's table */
     uint64_t at, bytes; /* where it begins in that; decoded bytes */
 } piece;
 
-static taut_status bad(const batch *b, const char *what) { return taut__fail(TAUT_E_CORRUPT, "%s: %s: %s", b->a->s->name, b->what, what); }
+static taut_status bad(const batch *b, const char *what)
+{
+    return taut__fail(TAUT_E_CORRUPT, "%s: %s: %s", b->a->s->name, b->what, what);
+}
 
 /* ---- nodes and buffers ---- */
 
@@ -35,8 +38,10 @@ static taut_status next_node(batch *b, uint64_t *rows)
     nulls = taut__get64(p + 8);
     if (*rows > INT64_MAX || nulls > *rows) return bad(b, "the length of a column is malformed");
     if (nulls && b->nulls_matter)
-        return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: %" PRIu64 " of %" PRIu64 " values are null: fill or drop them, or choose other columns with select", b->a->s->name,
-                          b->what, nulls, *rows);
+        return taut__fail(TAUT_E_UNSUPPORTED,
+                          "%s: %s: %" PRIu64 " of %" PRIu64
+                          " values are null: fill or drop them, or choose other columns with select",
+                          b->a->s->name, b->what, nulls, *rows);
     return TAUT_OK;
 }
 
@@ -107,9 +112,22 @@ static taut_status skip_column(batch *b, size_t k)
     case ARROW_UTF8:
     case ARROW_LARGE_BINARY:
     case ARROW_LARGE_UTF8: buffers = 3; break;
-    case ARROW_INT: case ARROW_FLOAT: case ARROW_BOOL: case ARROW_DECIMAL: case ARROW_DATE: case ARROW_TIME: case ARROW_TIMESTAMP: case ARROW_INTERVAL:
-    case ARROW_DURATION: case ARROW_FIXED_BINARY: case ARROW_LIST: case ARROW_LARGE_LIST: case ARROW_MAP: buffers = 2; break;
-    default: return taut__fail(TAUT_E_UNSUPPORTED, "%s: a column of type number %d, beside which nothing can be found", b->a->s->name, n->type);
+    case ARROW_INT:
+    case ARROW_FLOAT:
+    case ARROW_BOOL:
+    case ARROW_DECIMAL:
+    case ARROW_DATE:
+    case ARROW_TIME:
+    case ARROW_TIMESTAMP:
+    case ARROW_INTERVAL:
+    case ARROW_DURATION:
+    case ARROW_FIXED_BINARY:
+    case ARROW_LIST:
+    case ARROW_LARGE_LIST:
+    case ARROW_MAP: buffers = 2; break;
+    default:
+        return taut__fail(TAUT_E_UNSUPPORTED, "%s: a column of type number %d, beside which nothing can be found",
+                          b->a->s->name, n->type);
     }
     for (int i = 0; i < buffers; i++) TAUT_TRY(next_buffer(b, &p, false));
     for (size_t c = k + 1; !n->encoded && c < n->end; c = b->a->node[c].end) TAUT_TRY(skip_column(b, c));
@@ -140,7 +158,8 @@ static taut_status put_array(const batch *b, const sink *s, const piece *p, uint
 }
 
 /* Values between offsets of `size` bytes each, in elements of `width`. */
-static taut_status put_between(batch *b, const sink *s, const piece *offsets, size_t size, const piece *data, uint64_t rows, uint64_t width)
+static taut_status put_between(batch *b, const sink *s, const piece *offsets, size_t size, const piece *data,
+                               uint64_t rows, uint64_t width)
 {
     const uint8_t *p;
     if (rows == 0) return TAUT_OK;
@@ -160,7 +179,7 @@ static taut_status take_values(batch *b, size_t k, const sink *s, uint64_t want)
     const taut__arrow_node *n = &b->a->node[k];
     uint64_t                rows, inner = 1;
     piece                   valid, offsets, data;
-    bool                    wide = n->type == ARROW_LARGE_UTF8 || n->type == ARROW_LARGE_BINARY || n->type == ARROW_LARGE_LIST;
+    bool wide = n->type == ARROW_LARGE_UTF8 || n->type == ARROW_LARGE_BINARY || n->type == ARROW_LARGE_LIST;
     TAUT_TRY(next_node(b, &rows));
     if (rows != want) return bad(b, "columns of different lengths");
     TAUT_TRY(next_buffer(b, &valid, false));
@@ -170,11 +189,15 @@ static taut_status take_values(batch *b, size_t k, const sink *s, uint64_t want)
     case ARROW_FIXED_BINARY:
         TAUT_TRY(next_buffer(b, &data, true));
         return put_array(b, s, &data, rows, n->type == ARROW_FIXED_BINARY ? n->width : taut_type_bytes(n->element));
-    case ARROW_UTF8: case ARROW_LARGE_UTF8: case ARROW_BINARY: case ARROW_LARGE_BINARY:
+    case ARROW_UTF8:
+    case ARROW_LARGE_UTF8:
+    case ARROW_BINARY:
+    case ARROW_LARGE_BINARY:
         TAUT_TRY(next_buffer(b, &offsets, true));
         TAUT_TRY(next_buffer(b, &data, true));
         return put_between(b, s, &offsets, wide ? 8 : 4, &data, rows, 1);
-    case ARROW_LIST: case ARROW_LARGE_LIST:
+    case ARROW_LIST:
+    case ARROW_LARGE_LIST:
         TAUT_TRY(next_buffer(b, &offsets, true));
         TAUT_TRY(next_node(b, &inner));
         TAUT_TRY(next_buffer(b, &valid, false));
@@ -200,10 +223,10 @@ static taut_status take_encoded(batch *b, const taut__arrow_column *c, const sin
 {
     const taut__arrow_node *n = &b->a->node[c->node];
     taut__arrow_dictionary *d = taut__arrow_find(b->a, n->dictionary);
-    size_t                  size = taut_type_bytes(n->index), entries = d ? d->entries.n / sizeof(taut__arrow_entry) : 0;
-    uint64_t                rows;
-    piece                   valid, data;
-    const uint8_t          *p;
+    size_t         size = taut_type_bytes(n->index), entries = d ? d->entries.n / sizeof(taut__arrow_entry) : 0;
+    uint64_t       rows;
+    piece          valid, data;
+    const uint8_t *p;
     TAUT_TRY(next_node(b, &rows));
     if (rows != b->rows) return bad(b, "columns of different lengths");
     TAUT_TRY(next_buffer(b, &valid, false));
@@ -212,14 +235,17 @@ static taut_status take_encoded(batch *b, const taut__arrow_column *c, const sin
     if (rows == 0) return TAUT_OK;
     if (!d || d->times == 0) return bad(b, "comes before its dictionary");
     if (c->label && d->times > 1)
-        return taut__fail(TAUT_E_UNSUPPORTED, "%s: column %s: its dictionary changes on the way, so its indices are no classes", b->a->s->name, c->name);
+        return taut__fail(TAUT_E_UNSUPPORTED,
+                          "%s: column %s: its dictionary changes on the way, so its indices are no classes",
+                          b->a->s->name, c->name);
     TAUT_TRY(bytes_of(b, &data, 1, &p));
     for (uint64_t i = 0; i < rows; i++) {
         uint64_t          at = taut__get_uint(p + i * size, size);
         taut__arrow_entry e;
         if (at >= entries)
-            return taut__fail(TAUT_E_CORRUPT, "%s: %s: value %" PRIu64 " of column %s is number %" PRIu64 " of a dictionary of %zu", b->a->s->name, b->what, i, c->name, at,
-                              entries);
+            return taut__fail(TAUT_E_CORRUPT,
+                              "%s: %s: value %" PRIu64 " of column %s is number %" PRIu64 " of a dictionary of %zu",
+                              b->a->s->name, b->what, i, c->name, at, entries);
         if (c->label) continue;
         memcpy(&e, d->entries.p + at * sizeof e, sizeof e);
         TAUT_TRY(put(b, s, e.buffer, e.at, e.bytes));
@@ -239,7 +265,9 @@ static taut_status open_batch(batch *b, const taut__fb *t)
     b->rows = (uint64_t)rows;
     if (!compression.p) return TAUT_OK;
     codec = taut__fb_number(&compression, 0, 1, 0);
-    if (codec == 0) return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: compressed by lz4: write it with zstd or without compression", b->a->s->name, b->what);
+    if (codec == 0)
+        return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: compressed by lz4: write it with zstd or without compression",
+                          b->a->s->name, b->what);
     if (codec != 1 || taut__fb_number(&compression, 1, 1, 0) != 0) return bad(b, "compressed in an unknown way");
     b->compressed = true;
     return TAUT_OK;
@@ -278,7 +306,8 @@ static taut_status take_names(batch *b, const taut__arrow_dictionary *d)
         } else {
             TAUT_TRY(taut__source_view(b->a->s, e.at, (size_t)e.bytes, b->what, &p));
         }
-        if (memchr(p, '\n', (size_t)e.bytes) || memchr(p, 0, (size_t)e.bytes)) return bad(b, "a class whose name holds a newline");
+        if (memchr(p, '\n', (size_t)e.bytes) || memchr(p, 0, (size_t)e.bytes))
+            return bad(b, "a class whose name holds a newline");
         TAUT_TRY(taut__bytes_add(out, p, (size_t)e.bytes));
         TAUT_TRY(taut__bytes_add(out, "\n", 1));
         if (out->n > 1 << 24) return bad(b, "names of classes of more than 16 MiB: is this a label?");
@@ -300,7 +329,8 @@ taut_status taut__arrow_dictionary_batch(taut__arrow *a, const taut__fb *t, uint
     for (size_t k = 0; k < a->columns; k++) {
         const taut__arrow_node *n = &a->node[a->column[k].node];
         if (!a->column[k].wanted || !n->encoded || n->dictionary != id) continue;
-        if (n->type != a->node[d->node].type || n->element != a->node[d->node].element || n->width != a->node[d->node].width)
+        if (n->type != a->node[d->node].type || n->element != a->node[d->node].element ||
+            n->width != a->node[d->node].width)
             return bad(&b, "columns of different types share it");
         wanted = true;
         label |= a->column[k].label;

@@ -4,7 +4,10 @@
 
 enum { DEPTH = 8 };
 
-static taut_status bad(const taut__arrow *a, const char *what) { return taut__fail(TAUT_E_CORRUPT, "%s: its schema: %s", a->s->name, what); }
+static taut_status bad(const taut__arrow *a, const char *what)
+{
+    return taut__fail(TAUT_E_CORRUPT, "%s: its schema: %s", a->s->name, what);
+}
 
 /* ---- nodes ---- */
 
@@ -27,7 +30,8 @@ static taut_status take_dictionary(taut__arrow *a, const taut__fb *field, size_t
     index = taut__fb_table(&d, 1);
     if (index.p && !int_type(&index, &n->index)) return bad(a, "the indices of a dictionary are no integers");
     if (taut__arrow_find(a, n->dictionary)) return TAUT_OK; /* shared by columns */
-    if (a->dictionaries == TAUT__ARROW_COLUMNS) return taut__fail(TAUT_E_UNSUPPORTED, "%s: more than %d dictionaries", a->s->name, TAUT__ARROW_COLUMNS);
+    if (a->dictionaries == TAUT__ARROW_COLUMNS)
+        return taut__fail(TAUT_E_UNSUPPORTED, "%s: more than %d dictionaries", a->s->name, TAUT__ARROW_COLUMNS);
     a->dictionary[a->dictionaries++] = (taut__arrow_dictionary){.id = n->dictionary, .node = number};
     return TAUT_OK;
 }
@@ -39,7 +43,9 @@ static taut_status take_node(taut__arrow *a, const taut__fb *field, int depth)
     taut__fb          type = taut__fb_table(field, 3);
     taut__fb_vector   children = taut__fb_list(field, 5, 4);
     int64_t           precision;
-    if (number == TAUT__ARROW_NODES || depth > DEPTH) return taut__fail(TAUT_E_UNSUPPORTED, "%s: a schema of more than %d columns or %d levels", a->s->name, TAUT__ARROW_NODES, DEPTH);
+    if (number == TAUT__ARROW_NODES || depth > DEPTH)
+        return taut__fail(TAUT_E_UNSUPPORTED, "%s: a schema of more than %d columns or %d levels", a->s->name,
+                          TAUT__ARROW_NODES, DEPTH);
     n = &a->node[a->nodes++];
     *n = (taut__arrow_node){.type = (int)(uint8_t)taut__fb_number(field, 2, 1, 0), .children = children.n};
     if (n->type == ARROW_INT) n->known = int_type(&type, &n->element);
@@ -53,7 +59,8 @@ static taut_status take_node(taut__arrow *a, const taut__fb *field, int depth)
         if (width < 0 || width > INT32_MAX) return bad(a, "the width of a column is negative");
         n->width = (uint32_t)width;
     }
-    if ((n->type == ARROW_LIST || n->type == ARROW_LARGE_LIST || n->type == ARROW_FIXED_LIST || n->type == ARROW_MAP) && children.n != 1)
+    if ((n->type == ARROW_LIST || n->type == ARROW_LARGE_LIST || n->type == ARROW_FIXED_LIST || n->type == ARROW_MAP) &&
+        children.n != 1)
         return bad(a, "a list without its elements");
     TAUT_TRY(take_dictionary(a, field, number));
     for (size_t k = 0; k < children.n; k++) {
@@ -76,7 +83,8 @@ taut__arrow_dictionary *taut__arrow_find(taut__arrow *a, int64_t id)
 static taut_status no_type(const taut__arrow *a, const taut__arrow_column *c, const char *more)
 {
     return taut__fail(TAUT_E_UNSUPPORTED,
-                      "%s: column %s: type number %d%s cannot be indexed: must be integers, float32, float64, utf8, binary, or lists of numbers; choose others with select",
+                      "%s: column %s: type number %d%s cannot be indexed: must be integers, float32, float64, utf8, "
+                      "binary, or lists of numbers; choose others with select",
                       a->s->name, c->name, a->node[c->node].type, more);
 }
 
@@ -99,7 +107,8 @@ static taut_status field_of(taut__arrow *a, taut__arrow_column *c, taut_field *f
     *f = (taut_field)TAUT_FIELD_INIT;
     switch (n->type) {
     case ARROW_INT:
-    case ARROW_FLOAT: return n->known ? taut__import_array(a->im, c->name, n->element, NULL, 0, f) : no_type(a, c, " of this width");
+    case ARROW_FLOAT:
+        return n->known ? taut__import_array(a->im, c->name, n->element, NULL, 0, f) : no_type(a, c, " of this width");
     case ARROW_UTF8:
     case ARROW_LARGE_UTF8:
         if (n->encoded && taut__import_is_label(a->im, c->name) && !taut__import_has_label(a->im)) {
@@ -134,9 +143,11 @@ static taut_status add_column(taut__arrow *a, const taut__fb *field)
     taut__arrow_column *c = &a->column[a->columns];
     taut__fb_vector     name = taut__fb_list(field, 0, 1);
     taut_field          f;
-    if (a->columns == TAUT__ARROW_COLUMNS) return taut__fail(TAUT_E_UNSUPPORTED, "%s: more than %d columns", a->s->name, TAUT__ARROW_COLUMNS);
+    if (a->columns == TAUT__ARROW_COLUMNS)
+        return taut__fail(TAUT_E_UNSUPPORTED, "%s: more than %d columns", a->s->name, TAUT__ARROW_COLUMNS);
     a->columns++;
-    snprintf(c->name, sizeof c->name, "%.*s", (int)taut__min(name.n, sizeof c->name - 1), name.in.p ? (const char *)name.in.p + name.at : "");
+    snprintf(c->name, sizeof c->name, "%.*s", (int)taut__min(name.n, sizeof c->name - 1),
+             name.in.p ? (const char *)name.in.p + name.at : "");
     c->node = a->nodes;
     TAUT_TRY(take_node(a, field, 0));
     c->wanted = taut__import_wanted(a->im, c->name);

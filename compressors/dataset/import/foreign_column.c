@@ -14,13 +14,15 @@ static taut_status read_head(const taut__column *c, taut__source *s, uint64_t at
     for (size_t d = 0; d < a->ndim; d++)
         if (!taut__mul_ok(want, (size_t)a->shape[d], &want)) want = SIZE_MAX;
     if (a->at < at || a->at - at > bytes || want != bytes - (a->at - at))
-        return taut__fail(TAUT_E_CORRUPT, "%" PRIu64 " bytes behind the header, whose shape takes %zu", bytes - (a->at - at), want);
+        return taut__fail(TAUT_E_CORRUPT, "%" PRIu64 " bytes behind the header, whose shape takes %zu",
+                          bytes - (a->at - at), want);
     return TAUT_OK;
 }
 
 static bool same_shape(const taut__array *a, const taut__array *b)
 {
-    return a->type == b->type && a->swap == b->swap && a->ndim == b->ndim && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
+    return a->type == b->type && a->swap == b->swap && a->ndim == b->ndim &&
+           memcmp(a->shape, b->shape, sizeof a->shape) == 0;
 }
 
 taut_status taut__npy_value(const void *ctx, taut__source *s, uint64_t at, uint64_t bytes, taut__array *a)
@@ -52,11 +54,16 @@ taut_status taut__pnm_head(const void *ctx, taut__source *s, uint64_t at, uint64
     int64_t        cols, rows, most;
     (void)ctx;
     TAUT_TRY(taut__source_view(s, at, n, "the header of a PNM", &p));
-    if (n < 8 || p[0] != 'P' || (p[1] != '5' && p[1] != '6')) return taut__fail(TAUT_E_UNSUPPORTED, "not a PNM of kind P5 or P6");
+    if (n < 8 || p[0] != 'P' || (p[1] != '5' && p[1] != '6'))
+        return taut__fail(TAUT_E_UNSUPPORTED, "not a PNM of kind P5 or P6");
     cols = pnm_number(p, n, &i), rows = pnm_number(p, n, &i), most = pnm_number(p, n, &i);
-    if (cols < 1 || rows < 1 || most < 1 || i >= n) return taut__fail(TAUT_E_CORRUPT, "the header of a PNM is malformed");
+    if (cols < 1 || rows < 1 || most < 1 || i >= n)
+        return taut__fail(TAUT_E_CORRUPT, "the header of a PNM is malformed");
     if (most > 255) return taut__fail(TAUT_E_UNSUPPORTED, "a PNM of more than 8 bits");
-    *a = (taut__array){.type = TAUT_U8, .ndim = p[1] == '6' ? 3 : 2, .shape = {(uint64_t)rows, (uint64_t)cols, p[1] == '6' ? 3 : 0}, .at = at + i + 1};
+    *a = (taut__array){.type = TAUT_U8,
+                       .ndim = p[1] == '6' ? 3 : 2,
+                       .shape = {(uint64_t)rows, (uint64_t)cols, p[1] == '6' ? 3 : 0},
+                       .at = at + i + 1};
     return TAUT_OK;
 }
 
@@ -115,7 +122,8 @@ taut_status taut__column_field(taut__import *im, taut__column *c)
     return taut__import_tokens_add(im, c->name, &f, as, &c->field);
 }
 
-taut_status taut__column_place(taut__import *im, const taut__column *c, taut__source *s, uint32_t buffer, uint64_t at, uint64_t bytes, const char *what)
+taut_status taut__column_place(taut__import *im, const taut__column *c, taut__source *s, uint32_t buffer, uint64_t at,
+                               uint64_t bytes, const char *what)
 {
     if (c->kind == TAUT__COLUMN_ARRAY && im->field[c->field].field.kind != TAUT_KIND_FILE) {
         taut__array a;

@@ -21,19 +21,20 @@ typedef enum taut__column_kind {
 typedef struct taut__column {
     char              name[128]; /* of the field to be */
     taut__column_kind kind;
-    taut__array       first;     /* FIXED: type, shape[0..ndim), ndim; ARRAY: of the first value */
-    taut__value_head  head;      /* ARRAY */
+    taut__array       first; /* FIXED: type, shape[0..ndim), ndim; ARRAY: of the first value */
+    taut__value_head  head;  /* ARRAY */
     const void       *ctx;
-    uint64_t          values, bytes; /* looked at; bytes of the first */
-    bool              differ;        /* in bytes */
+    uint64_t          values, bytes;        /* looked at; bytes of the first */
+    bool              differ;               /* in bytes */
     bool              shapes_differ, lines; /* ARRAY: lines: all have one dimension, and the type of the first */
-    size_t            field;         /* number, after taut__column_field() */
+    size_t            field;                /* number, after taut__column_field() */
 } taut__column;
 
 taut_status taut__column_look(taut__column *c, taut__source *s, uint64_t at, uint64_t bytes);
 taut_status taut__column_field(taut__import *im, taut__column *c);
 /* buffer: all of the source. what: for messages. */
-taut_status taut__column_place(taut__import *im, const taut__column *c, taut__source *s, uint32_t buffer, uint64_t at, uint64_t bytes, const char *what);
+taut_status taut__column_place(taut__import *im, const taut__column *c, taut__source *s, uint32_t buffer, uint64_t at,
+                               uint64_t bytes, const char *what);
 
 /* A head for portable any-maps, P5 and P6 with 8 bits. */
 taut_status taut__pnm_head(const void *ctx, taut__source *s, uint64_t at, uint64_t bytes, taut__array *a);

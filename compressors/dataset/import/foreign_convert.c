@@ -88,9 +88,13 @@ static taut_status ascii(taut_type type, const uint8_t *src, size_t n, uint8_t *
         if (v > (UINT64_MAX - 9) / 10) break;
         v = 10 * v + (uint64_t)(src[i] - '0');
     }
-    limit = type & 1 ? (UINT64_C(1) << (bits - 1)) - !minus : minus ? 0 : bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
+    limit = type & 1     ? (UINT64_C(1) << (bits - 1)) - !minus
+            : minus      ? 0
+            : bits == 64 ? UINT64_MAX
+                         : (UINT64_C(1) << bits) - 1;
     if (digits == 0 || i < end || v > limit || bytes != bits / 8)
-        return taut__fail(TAUT_E_CORRUPT, "'%.*s' is no whole number that %s holds", (int)taut__min(n, 24), (const char *)src, taut_type_name(type));
+        return taut__fail(TAUT_E_CORRUPT, "'%.*s' is no whole number that %s holds", (int)taut__min(n, 24),
+                          (const char *)src, taut_type_name(type));
     taut__put_uint(dst, minus ? 0 - v : v, bytes);
     return TAUT_OK;
 }
@@ -105,7 +109,8 @@ taut_status taut__foreign_convert(taut__as as, taut_type type, const uint8_t *sr
 {
     size_t size = taut_type_bytes(type);
     list   l = {.dst = dst, .room = bytes / size};
-    if (taut__as_same_length(as) && n != bytes) return taut__fail(TAUT_E_CORRUPT, "%zu bytes where %zu were expected", n, bytes);
+    if (taut__as_same_length(as) && n != bytes)
+        return taut__fail(TAUT_E_CORRUPT, "%zu bytes where %zu were expected", n, bytes);
     switch (as) {
     case TAUT__AS_PLAIN:
         if (n) memcpy(dst, src, n);
@@ -117,7 +122,9 @@ taut_status taut__foreign_convert(taut__as as, taut_type type, const uint8_t *sr
     case TAUT__AS_ASCII: return ascii(type, src, n, dst, bytes);
     case TAUT__AS_INT64LIST:
     case TAUT__AS_FLOATLIST:
-        if (size == (as == TAUT__AS_FLOATLIST ? 4u : 8u) && bytes % size == 0 && read_list(as, src, n, &l) && l.n == l.room) return TAUT_OK;
+        if (size == (as == TAUT__AS_FLOATLIST ? 4u : 8u) && bytes % size == 0 && read_list(as, src, n, &l) &&
+            l.n == l.room)
+            return TAUT_OK;
         return taut__fail(TAUT_E_CORRUPT, "not a list of %zu values in the encoding of tf.train.Example", l.room);
     }
     return taut__fail(TAUT_E_CORRUPT, "stored in a way of number %d, which this library does not know", as);

@@ -15,7 +15,10 @@ typedef struct taut__fb_vector { /* n elements from at on; p NULL: none */
     size_t   at, n;
 } taut__fb_vector;
 
-static inline bool taut__fb_inside(const taut__fb *t, size_t at, size_t bytes) { return at <= t->n && bytes <= t->n - at; }
+static inline bool taut__fb_inside(const taut__fb *t, size_t at, size_t bytes)
+{
+    return at <= t->n && bytes <= t->n - at;
+}
 
 /* Where field i of the table lies, `bytes` of it; 0: absent. */
 static inline size_t taut__fb_field(const taut__fb *t, unsigned i, size_t bytes)
@@ -72,7 +75,10 @@ static inline taut__fb_vector taut__fb_list(const taut__fb *t, unsigned i, size_
     return v;
 }
 
-static inline const uint8_t *taut__fb_element(const taut__fb_vector *v, size_t k, size_t bytes) { return v->in.p + v->at + k * bytes; }
+static inline const uint8_t *taut__fb_element(const taut__fb_vector *v, size_t k, size_t bytes)
+{
+    return v->in.p + v->at + k * bytes;
+}
 
 static inline taut__fb taut__fb_table_at(const taut__fb_vector *v, size_t k)
 {

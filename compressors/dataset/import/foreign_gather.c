@@ -5,7 +5,10 @@
 #include "foreign.h"
 #include <inttypes.h>
 
-enum { NEAR = 4096, SPAN = 1 << 20 }; /* gaps that are read along, which costs no more than another read; bytes of a read of several samples */
+enum {
+    NEAR = 4096,
+    SPAN = 1 << 20
+}; /* gaps that are read along, which costs no more than another read; bytes of a read of several samples */
 
 void taut__gather_free(taut__gather *g)
 {
@@ -39,7 +42,8 @@ static taut_status room_for_places(taut__gather *g, size_t n)
     g->at = taut__alloc(n, sizeof *g->at);
     g->length = taut__alloc(n, sizeof *g->length);
     g->buffer = taut__alloc(n, sizeof *g->buffer);
-    if (!g->at || !g->length || !g->buffer) return taut__fail(TAUT_E_NOMEM, "no memory for the places of %zu samples", n);
+    if (!g->at || !g->length || !g->buffer)
+        return taut__fail(TAUT_E_NOMEM, "no memory for the places of %zu samples", n);
     g->samples_cap = n;
     return TAUT_OK;
 }
@@ -48,7 +52,8 @@ static taut_status room_for_places(taut__gather *g, size_t n)
 
 static taut_status malformed(void) { return taut__fail(TAUT_E_CORRUPT, "its places are malformed"); }
 
-static taut_status read_lengths(taut__gather *g, bool own, const uint8_t *p, size_t len, const taut_part *part, size_t *at)
+static taut_status read_lengths(taut__gather *g, bool own, const uint8_t *p, size_t len, const taut_part *part,
+                                size_t *at)
 {
     size_t   bytes;
     unsigned width;
@@ -69,7 +74,8 @@ static taut_status read_lengths(taut__gather *g, bool own, const uint8_t *p, siz
     return TAUT_OK;
 }
 
-static taut_status read_places(taut__gather *g, const taut__foreign *f, bool own, const uint8_t *p, size_t len, const taut_part *part)
+static taut_status read_places(taut__gather *g, const taut__foreign *f, bool own, const uint8_t *p, size_t len,
+                               const taut_part *part)
 {
     uint64_t before = 0;
     size_t   at = 0;
@@ -77,15 +83,17 @@ static taut_status read_places(taut__gather *g, const taut__foreign *f, bool own
     TAUT_TRY(read_lengths(g, own, p, len, part, &at));
     for (uint32_t k = 0; k < part->n;) {
         uint64_t n, buffer, move, gap;
-        if (!taut__varint_get(p, len, &at, &n) || !taut__varint_get(p, len, &at, &buffer) || !taut__varint_get(p, len, &at, &move) ||
-            !taut__varint_get(p, len, &at, &gap) || n == 0 || n > part->n - k || buffer >= f->buffers)
+        if (!taut__varint_get(p, len, &at, &n) || !taut__varint_get(p, len, &at, &buffer) ||
+            !taut__varint_get(p, len, &at, &move) || !taut__varint_get(p, len, &at, &gap) || n == 0 ||
+            n > part->n - k || buffer >= f->buffers)
             return malformed();
         before += (uint64_t)taut__unzigzag(move);
         for (; n; n--, k++) {
             g->at[k] = before;
             g->buffer[k] = (uint32_t)buffer;
             if (before > f->buffer[buffer].decoded || g->length[k] > f->buffer[buffer].decoded - before)
-                return taut__fail(TAUT_E_CORRUPT, "sample %u of it lies outside its file: bytes from %" PRIu64 " on", k, before);
+                return taut__fail(TAUT_E_CORRUPT, "sample %u of it lies outside its file: bytes from %" PRIu64 " on", k,
+                                  before);
             before += g->length[k];
             if (n > 1) before += (uint64_t)taut__unzigzag(gap);
         }
@@ -112,7 +120,8 @@ static taut_status unpack(taut__gather *g, const taut__foreign *f, uint32_t numb
     if (g->unpacked_buffer == number + 1) return TAUT_OK;
     g->unpacked_buffer = 0;
     if (b->decoded / 32768 > b->stored || b->decoded > SIZE_MAX / 2)
-        return taut__fail(TAUT_E_CORRUPT, "%s: a compressed buffer of %" PRIu64 " bytes that claims to hold %" PRIu64, s->name, b->stored, b->decoded);
+        return taut__fail(TAUT_E_CORRUPT, "%s: a compressed buffer of %" PRIu64 " bytes that claims to hold %" PRIu64,
+                          s->name, b->stored, b->decoded);
     TAUT_TRY(room(&g->span, &g->span_cap, (size_t)b->stored));
     TAUT_TRY(room(&g->unpacked, &g->unpacked_cap, (size_t)taut__max(b->decoded, 1)));
     TAUT_TRY(fetch(g, s, g->span, (size_t)b->stored, b->at));
@@ -141,17 +150,19 @@ static uint32_t span_of(const taut__gather *g, uint32_t first, uint32_t n, bool 
     return k;
 }
 
-static taut_status convert(taut__as as, taut_type type, const taut__gather *g, uint32_t k, const uint8_t *src, const taut_part *part, uint8_t *dst)
+static taut_status convert(taut__as as, taut_type type, const taut__gather *g, uint32_t k, const uint8_t *src,
+                           const taut_part *part, uint8_t *dst)
 {
-    taut_status rc = taut__foreign_convert(as, type, src, g->length[k], dst + part->offset[k], part->offset[k + 1] - part->offset[k]);
+    taut_status rc = taut__foreign_convert(as, type, src, g->length[k], dst + part->offset[k],
+                                           part->offset[k + 1] - part->offset[k]);
     char        why[256];
     if (rc == TAUT_OK) return rc;
     taut__snprintf(why, sizeof why, "%s", taut_last_error());
     return taut__fail(rc, "sample %u of it: %s", k, why);
 }
 
-static taut_status take_span(taut__gather *g, const taut__foreign *f, taut__as as, taut_type type, uint32_t first, uint32_t end, bool solid,
-                             const taut_part *part, uint8_t *dst)
+static taut_status take_span(taut__gather *g, const taut__foreign *f, taut__as as, taut_type type, uint32_t first,
+                             uint32_t end, bool solid, const taut_part *part, uint8_t *dst)
 {
     const taut__foreign_buffer *b = &f->buffer[g->buffer[first]];
     const taut__source         *s = &f->file[b->file].source;
@@ -173,8 +184,8 @@ static taut_status take_span(taut__gather *g, const taut__foreign *f, taut__as a
     return TAUT_OK;
 }
 
-taut_status taut__gather_part(taut__gather *g, const taut__foreign *f, taut__as as, taut_type type, const uint8_t *places, size_t len,
-                              const taut_part *part, uint8_t *dst)
+taut_status taut__gather_part(taut__gather *g, const taut__foreign *f, taut__as as, taut_type type,
+                              const uint8_t *places, size_t len, const taut_part *part, uint8_t *dst)
 {
     TAUT_TRY(read_places(g, f, !taut__as_same_length(as), places, len, part));
     for (uint32_t k = 0, end; k < part->n; k = end) {

@@ -27,7 +27,10 @@ typedef struct mds {
     uint8_t      *offsets;  /* samples + 1, u32 */
 } mds;
 
-static taut_status bad(const mds *m, const char *what) { return taut__fail(TAUT_E_CORRUPT, "%s: %s", m->s->name, what); }
+static taut_status bad(const mds *m, const char *what)
+{
+    return taut__fail(TAUT_E_CORRUPT, "%s: %s", m->s->name, what);
+}
 
 /* ---- values with headers ---- */
 
@@ -35,8 +38,10 @@ static const struct {
     const char *name;
     uint8_t     number;
     taut_type   type;
-} types[] = {{"uint8", 8, TAUT_U8},    {"int8", 9, TAUT_I8},    {"uint16", 16, TAUT_U16}, {"int16", 17, TAUT_I16},     {"uint32", 32, TAUT_U32},
-             {"int32", 33, TAUT_I32},  {"float32", 34, TAUT_FLOAT32}, {"uint64", 64, TAUT_U64}, {"int64", 65, TAUT_I64}, {"float64", 66, TAUT_FLOAT64}};
+} types[] = {{"uint8", 8, TAUT_U8},         {"int8", 9, TAUT_I8},     {"uint16", 16, TAUT_U16},
+             {"int16", 17, TAUT_I16},       {"uint32", 32, TAUT_U32}, {"int32", 33, TAUT_I32},
+             {"float32", 34, TAUT_FLOAT32}, {"uint64", 64, TAUT_U64}, {"int64", 65, TAUT_I64},
+             {"float64", 66, TAUT_FLOAT64}};
 enum { TYPES = sizeof types / sizeof *types };
 
 /* [type u8] [ndim << 2 | width of extents] [extents] values; what the encoding says is left out */
@@ -52,7 +57,8 @@ static taut_status nd_head(const void *ctx, taut__source *s, uint64_t at, uint64
     if (!e->has_type) {
         size_t k = 0;
         while (k < TYPES && n > 0 && types[k].number != p[0]) k++;
-        if (n < 1 || k == TYPES) return taut__fail(TAUT_E_UNSUPPORTED, "an ndarray with elements of type number %u", n ? p[0] : 0);
+        if (n < 1 || k == TYPES)
+            return taut__fail(TAUT_E_UNSUPPORTED, "an ndarray with elements of type number %u", n ? p[0] : 0);
         a->type = types[k].type;
         i = 1;
     }
@@ -60,7 +66,9 @@ static taut_status nd_head(const void *ctx, taut__source *s, uint64_t at, uint64
         if (i >= n) return taut__fail(TAUT_E_CORRUPT, "an ndarray without its shape");
         width = (size_t)1 << (p[i] & 3);
         a->ndim = p[i++] >> 2;
-        if (a->ndim < 1 || a->ndim > TAUT_FIELD_DIMS) return taut__fail(TAUT_E_UNSUPPORTED, "an ndarray of %zu dimensions: must be 1..%d", a->ndim, TAUT_FIELD_DIMS);
+        if (a->ndim < 1 || a->ndim > TAUT_FIELD_DIMS)
+            return taut__fail(TAUT_E_UNSUPPORTED, "an ndarray of %zu dimensions: must be 1..%d", a->ndim,
+                              TAUT_FIELD_DIMS);
         if (width * a->ndim > n - i) return taut__fail(TAUT_E_CORRUPT, "an ndarray without its shape");
         for (size_t d = 0; d < a->ndim; d++, i += width) a->shape[d] = taut__get_uint(p + i, width);
     }
@@ -81,7 +89,9 @@ static taut_status pil_head(const void *ctx, taut__source *s, uint64_t at, uint6
     if (mode == 1 && p[12] == 'L') a->at = at + 13;
     else if (mode == 3 && memcmp(p + 12, "RGB", 3) == 0) a->at = at + 15, a->ndim = 3, a->shape[2] = 3;
     else if (mode == 4 && memcmp(p + 12, "RGBA", 4) == 0) a->at = at + 16, a->ndim = 3, a->shape[2] = 4;
-    else return taut__fail(TAUT_E_UNSUPPORTED, "an image of mode '%.*s': must be L, RGB or RGBA", (int)taut__min(mode, 4), (const char *)p + 12);
+    else
+        return taut__fail(TAUT_E_UNSUPPORTED, "an image of mode '%.*s': must be L, RGB or RGBA",
+                          (int)taut__min(mode, 4), (const char *)p + 12);
     return TAUT_OK;
 }
 
@@ -94,7 +104,8 @@ static taut_status take_type(mds *m, const char *name, size_t n, taut_type *type
             *type = types[k].type;
             return TAUT_OK;
         }
-    return taut__fail(TAUT_E_UNSUPPORTED, "%s: elements of type %.*s: choose other columns with select", m->s->name, (int)taut__min(n, 40), name);
+    return taut__fail(TAUT_E_UNSUPPORTED, "%s: elements of type %.*s: choose other columns with select", m->s->name,
+                      (int)taut__min(n, 40), name);
 }
 
 /* "ndarray[:TYPE[:EXTENT,...]]" */
@@ -112,7 +123,8 @@ static taut_status take_ndarray(mds *m, size_t k, const char *text)
     for (const char *p = shape; p; p = strchr(p + 1, ',')) {
         char              *end;
         unsigned long long v = strtoull(p + 1, &end, 10);
-        if (end == p + 1 || p[1] == '-' || (*end && *end != ',') || v == 0 || e->ndim == TAUT_FIELD_DIMS) return bad(m, "the shape of an ndarray is malformed");
+        if (end == p + 1 || p[1] == '-' || (*end && *end != ',') || v == 0 || e->ndim == TAUT_FIELD_DIMS)
+            return bad(m, "the shape of an ndarray is malformed");
         e->shape[e->ndim++] = v;
         e->has_shape = true;
     }
@@ -125,8 +137,9 @@ static taut_status take_encoding(mds *m, size_t k, const char *text)
     static const struct {
         const char       *name;
         taut__column_kind kind;
-    } known[] = {{"bytes", TAUT__COLUMN_BYTES}, {"str", TAUT__COLUMN_TEXT},    {"json", TAUT__COLUMN_TEXT},        {"str_int", TAUT__COLUMN_ASCII},
-                 {"jpeg", TAUT__COLUMN_FILE},   {"png", TAUT__COLUMN_FILE},    {"str_float", TAUT__COLUMN_TEXT},   {"str_decimal", TAUT__COLUMN_TEXT}};
+    } known[] = {{"bytes", TAUT__COLUMN_BYTES},    {"str", TAUT__COLUMN_TEXT},        {"json", TAUT__COLUMN_TEXT},
+                 {"str_int", TAUT__COLUMN_ASCII},  {"jpeg", TAUT__COLUMN_FILE},       {"png", TAUT__COLUMN_FILE},
+                 {"str_float", TAUT__COLUMN_TEXT}, {"str_decimal", TAUT__COLUMN_TEXT}};
     if (strncmp(text, "ndarray", 7) == 0 && (text[7] == 0 || text[7] == ':')) return take_ndarray(m, k, text + 7);
     c->kind = TAUT__COLUMN_FILE; /* lists, pickles: as they are */
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -144,7 +157,8 @@ static taut_status take_column(mds *m, size_t k, json_t *name, json_t *how, json
 {
     taut__column *c = &m->column[k];
     uint64_t      fixed;
-    if (!json_is_string(name) || !json_is_string(how) || !(json_is_null(size) || json_is_integer(size))) return bad(m, "its columns are malformed");
+    if (!json_is_string(name) || !json_is_string(how) || !(json_is_null(size) || json_is_integer(size)))
+        return bad(m, "its columns are malformed");
     snprintf(c->name, sizeof c->name, "%s", json_string_value(name));
     m->wanted[k] = taut__import_wanted(m->im, c->name);
     fixed = json_is_integer(size) ? (uint64_t)json_integer_value(size) : 0;
@@ -153,20 +167,25 @@ static taut_status take_column(mds *m, size_t k, json_t *name, json_t *how, json
     m->varying += fixed == 0;
     if (!m->wanted[k]) return TAUT_OK;
     TAUT_TRY(take_encoding(m, k, json_string_value(how)));
-    if (c->kind == TAUT__COLUMN_FIXED && fixed != taut_type_bytes(c->first.type)) return bad(m, "the size of a column is not that of its encoding");
+    if (c->kind == TAUT__COLUMN_FIXED && fixed != taut_type_bytes(c->first.type))
+        return bad(m, "the size of a column is not that of its encoding");
     return TAUT_OK;
 }
 
 static taut_status take_columns(mds *m, json_t *o)
 {
-    json_t     *names = json_object_get(o, "column_names"), *how = json_object_get(o, "column_encodings"), *sizes = json_object_get(o, "column_sizes");
+    json_t *names = json_object_get(o, "column_names"), *how = json_object_get(o, "column_encodings"),
+           *sizes = json_object_get(o, "column_sizes");
     json_t     *format = json_object_get(o, "format"), *version = json_object_get(o, "version");
     const char *list[64];
-    if (!json_is_string(format) || strcmp(json_string_value(format), "mds") != 0) return bad(m, "its header is not of format mds");
+    if (!json_is_string(format) || strcmp(json_string_value(format), "mds") != 0)
+        return bad(m, "its header is not of format mds");
     if (json_integer_value(version) != 2)
-        return taut__fail(TAUT_E_VERSION, "%s: MDS of version %lld: must be 2", m->s->name, (long long)json_integer_value(version));
+        return taut__fail(TAUT_E_VERSION, "%s: MDS of version %lld: must be 2", m->s->name,
+                          (long long)json_integer_value(version));
     m->columns = json_array_size(names);
-    if (m->columns == 0 || json_array_size(how) != m->columns || json_array_size(sizes) != m->columns) return bad(m, "its columns are malformed");
+    if (m->columns == 0 || json_array_size(how) != m->columns || json_array_size(sizes) != m->columns)
+        return bad(m, "its columns are malformed");
     if (m->columns > 64) return taut__fail(TAUT_E_UNSUPPORTED, "%s: %zu columns: at most 64", m->s->name, m->columns);
     for (size_t k = 0; k < m->columns; k++) {
         TAUT_TRY(take_column(m, k, json_array_get(names, k), json_array_get(how, k), json_array_get(sizes, k)));
@@ -187,8 +206,10 @@ static taut_status read_head(mds *m)
     first = taut__get32(p + 4);
     begin = 4 + 4 * ((uint64_t)m->samples + 1);
     if (m->samples == 0) return bad(m, "no samples in it");
-    if (begin > m->s->bytes || first < begin + 2 || first > m->s->bytes || first - begin > 1 << 24) return bad(m, "its header does not lie inside the file: truncated, or not MDS");
-    if (!(m->offsets = taut__alloc((size_t)m->samples + 1, 4))) return taut__fail(TAUT_E_NOMEM, "%s: no memory for %u offsets", m->s->name, m->samples);
+    if (begin > m->s->bytes || first < begin + 2 || first > m->s->bytes || first - begin > 1 << 24)
+        return bad(m, "its header does not lie inside the file: truncated, or not MDS");
+    if (!(m->offsets = taut__alloc((size_t)m->samples + 1, 4)))
+        return taut__fail(TAUT_E_NOMEM, "%s: no memory for %u offsets", m->s->name, m->samples);
     TAUT_TRY(taut__source_read(m->s, m->offsets, 4 * ((size_t)m->samples + 1), 4, "offsets of samples"));
     TAUT_TRY(taut__source_view(m->s, begin, (size_t)(first - begin), "its header", &p));
     o = json_loadb((const char *)p, (size_t)(first - begin), JSON_REJECT_DUPLICATES, &why);
@@ -211,15 +232,18 @@ static taut_status read_sample(mds *m, uint64_t i, uint64_t *at)
     begin = taut__get32(m->offsets + 4 * i), end = taut__get32(m->offsets + 4 * i + 4);
     sum = 4 * m->varying;
     if (begin > end || end > m->s->bytes || end - begin < sum)
-        return taut__fail(TAUT_E_CORRUPT, "%s: %s: bytes %" PRIu64 "..%" PRIu64 " of a file of %" PRIu64 ": its offsets are damaged, or it is truncated", m->s->name, what,
-                          begin, end, m->s->bytes);
+        return taut__fail(TAUT_E_CORRUPT,
+                          "%s: %s: bytes %" PRIu64 "..%" PRIu64 " of a file of %" PRIu64
+                          ": its offsets are damaged, or it is truncated",
+                          m->s->name, what, begin, end, m->s->bytes);
     TAUT_TRY(taut__source_view(m->s, begin, 4 * m->varying, what, &p));
     for (; k < m->columns; k++) {
         m->now[k] = m->size[k] ? m->size[k] : taut__get32(p + 4 * v++);
         sum += m->now[k];
     }
     if (sum != end - begin)
-        return taut__fail(TAUT_E_CORRUPT, "%s: %s: its columns take %" PRIu64 " bytes, but it has %" PRIu64, m->s->name, what, sum, end - begin);
+        return taut__fail(TAUT_E_CORRUPT, "%s: %s: its columns take %" PRIu64 " bytes, but it has %" PRIu64, m->s->name,
+                          what, sum, end - begin);
     *at = begin + 4 * m->varying;
     return TAUT_OK;
 }
@@ -242,7 +266,8 @@ static taut_status each_sample(mds *m, bool place, uint32_t buffer)
         snprintf(what, sizeof what, "sample %" PRIu64, i);
         for (size_t k = 0; k < m->columns; at += m->now[k++]) {
             if (!m->wanted[k]) continue;
-            TAUT_TRY(place ? taut__column_place(m->im, &m->column[k], m->s, buffer, at, m->now[k], what) : look(m, i, k, at));
+            TAUT_TRY(place ? taut__column_place(m->im, &m->column[k], m->s, buffer, at, m->now[k], what)
+                           : look(m, i, k, at));
         }
     }
     return TAUT_OK;
@@ -253,12 +278,14 @@ static taut_status each_sample(mds *m, bool place, uint32_t buffer)
 /* What it says of this file: bytes and samples; a shard that it does not name is nobody's. */
 static taut_status check_entry(const mds *m, json_t *entry, const char *base)
 {
-    json_t     *raw = json_object_get(entry, "raw_data"), *name = json_object_get(raw, "basename");
-    long long   bytes = json_integer_value(json_object_get(raw, "bytes")), samples = json_integer_value(json_object_get(entry, "samples"));
+    json_t   *raw = json_object_get(entry, "raw_data"), *name = json_object_get(raw, "basename");
+    long long bytes = json_integer_value(json_object_get(raw, "bytes")),
+              samples = json_integer_value(json_object_get(entry, "samples"));
     if (!json_is_string(name) || strcmp(json_string_value(name), base) != 0) return TAUT_OK;
     if ((uint64_t)bytes == m->s->bytes && samples == m->samples) return TAUT_OK;
-    return taut__fail(TAUT_E_CORRUPT, "%s: has %" PRIu64 " bytes and %u samples; the index.json beside it says %lld and %lld", m->s->name, m->s->bytes, m->samples, bytes,
-                      samples);
+    return taut__fail(TAUT_E_CORRUPT,
+                      "%s: has %" PRIu64 " bytes and %u samples; the index.json beside it says %lld and %lld",
+                      m->s->name, m->s->bytes, m->samples, bytes, samples);
 }
 
 static taut_status check_neighbour(const mds *m)
@@ -270,10 +297,11 @@ static taut_status check_neighbour(const mds *m)
     taut_status  rc = TAUT_OK;
     json_error_t why;
     if (m->s->memory) return TAUT_OK;
-    snprintf(path, sizeof path, "%.*sindex.json", slash ? (int)taut__min((size_t)(slash - m->s->name) + 1, 4096) : 0, m->s->name);
+    snprintf(path, sizeof path, "%.*sindex.json", slash ? (int)taut__min((size_t)(slash - m->s->name) + 1, 4096) : 0,
+             m->s->name);
     if (!(o = json_load_file(path, 0, &why))) return TAUT_OK; /* none there, or of something else */
-    json_array_foreach(json_object_get(o, "shards"), i, entry)
-        if (rc == TAUT_OK) rc = check_entry(m, entry, slash ? slash + 1 : m->s->name);
+    json_array_foreach(json_object_get(o, "shards"), i, entry) if (rc == TAUT_OK) rc =
+        check_entry(m, entry, slash ? slash + 1 : m->s->name);
     json_decref(o);
     return rc;
 }
@@ -287,10 +315,11 @@ static taut_status scan_with(mds *m)
     TAUT_TRY(check_neighbour(m));
     end = taut__get32(m->offsets + 4 * (size_t)m->samples);
     if (end != m->s->bytes)
-        return taut__fail(TAUT_E_CORRUPT, "%s: its samples end at byte %u of a file of %" PRIu64 ": %s", m->s->name, end, m->s->bytes,
-                          end > m->s->bytes ? "truncated" : "something was appended");
+        return taut__fail(TAUT_E_CORRUPT, "%s: its samples end at byte %u of a file of %" PRIu64 ": %s", m->s->name,
+                          end, m->s->bytes, end > m->s->bytes ? "truncated" : "something was appended");
     TAUT_TRY(each_sample(m, false, 0));
-    TAUT_TRY(taut__foreign_add_buffer(&m->im->foreign, (taut__foreign_buffer){0, false, 0, m->s->bytes, m->s->bytes}, &buffer));
+    TAUT_TRY(taut__foreign_add_buffer(&m->im->foreign, (taut__foreign_buffer){0, false, 0, m->s->bytes, m->s->bytes},
+                                      &buffer));
     for (size_t k = 0; k < m->columns; k++)
         if (m->wanted[k]) TAUT_TRY(taut__column_field(m->im, &m->column[k]));
     m->im->samples = m->samples;
@@ -310,6 +339,9 @@ static taut_status scan(taut__import *im)
     return rc;
 }
 
-static bool knows(const char *path, const uint8_t *p, size_t n) { return (void)p, (void)n, taut__import_ends(path, ".mds"); }
+static bool knows(const char *path, const uint8_t *p, size_t n)
+{
+    return (void)p, (void)n, taut__import_ends(path, ".mds");
+}
 
 const taut__format taut__format_mds = {"mds", "a shard of Mosaic Streaming, NAME.mds", knows, false, scan};

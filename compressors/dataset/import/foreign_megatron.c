@@ -38,7 +38,7 @@ static taut_status open_both(taut__import *im)
 
 typedef struct head {
     taut_type type;
-    bool      nonnegative; /* signed in the file */
+    bool      nonnegative;                 /* signed in the file */
     uint64_t  sequences, lengths, offsets; /* where these begin */
 } head;
 
@@ -48,14 +48,17 @@ static taut_status read_head(taut__source *s, head *h)
     static const struct {
         taut_type type;
         bool      nonnegative;
-    } types[] = {[1] = {TAUT_U8, false}, [2] = {TAUT_I8, false}, [3] = {TAUT_U16, true}, [4] = {TAUT_U32, true}, [5] = {TAUT_I64, false}, [8] = {TAUT_U16, false}};
+    } types[] = {[1] = {TAUT_U8, false}, [2] = {TAUT_I8, false},  [3] = {TAUT_U16, true},
+                 [4] = {TAUT_U32, true}, [5] = {TAUT_I64, false}, [8] = {TAUT_U16, false}};
     const uint8_t *p;
     uint64_t       documents, want;
     TAUT_TRY(taut__source_view(s, 0, HEAD, "its header", &p));
     if (memcmp(p, magic, sizeof magic) != 0 || taut__get64(p + 9) != 1)
-        return taut__fail(TAUT_E_CORRUPT, "%s: not a .idx of Megatron, which begins with MMIDIDX and version 1", s->name);
+        return taut__fail(TAUT_E_CORRUPT, "%s: not a .idx of Megatron, which begins with MMIDIDX and version 1",
+                          s->name);
     if (p[17] == 0 || p[17] > 8 || p[17] == 6 || p[17] == 7)
-        return taut__fail(TAUT_E_UNSUPPORTED, "%s: elements of type number %u: token ids are of type 1..5 or 8", s->name, p[17]);
+        return taut__fail(TAUT_E_UNSUPPORTED, "%s: elements of type number %u: token ids are of type 1..5 or 8",
+                          s->name, p[17]);
     h->type = types[p[17]].type;
     h->nonnegative = types[p[17]].nonnegative;
     h->sequences = taut__get64(p + 18);
@@ -65,21 +68,25 @@ static taut_status read_head(taut__source *s, head *h)
     else want = HEAD + 12 * h->sequences + 8 * documents;
     /* multimodal sets append a byte per sequence */
     if (want != s->bytes && want + h->sequences != s->bytes)
-        return taut__fail(TAUT_E_CORRUPT, "%s: has %" PRIu64 " bytes; %" PRIu64 " sequences and %" PRIu64 " documents take %" PRIu64, s->name, s->bytes, h->sequences,
-                          documents, want);
+        return taut__fail(TAUT_E_CORRUPT,
+                          "%s: has %" PRIu64 " bytes; %" PRIu64 " sequences and %" PRIu64 " documents take %" PRIu64,
+                          s->name, s->bytes, h->sequences, documents, want);
     h->lengths = HEAD;
     h->offsets = HEAD + 4 * h->sequences;
     return TAUT_OK;
 }
 
-static taut_status add_sequence(taut__import *im, const head *h, size_t field, uint32_t buffer, uint64_t i, uint32_t tokens, uint64_t at)
+static taut_status add_sequence(taut__import *im, const head *h, size_t field, uint32_t buffer, uint64_t i,
+                                uint32_t tokens, uint64_t at)
 {
     const taut__source *bin = &im->foreign.file[0].source, *idx = &im->foreign.file[1].source;
     uint64_t            size = taut_type_bytes(h->type), bytes = tokens * size;
     char                what[48];
     if (tokens > INT32_MAX || at % size || at > bin->bytes || bytes > bin->bytes - at)
-        return taut__fail(TAUT_E_CORRUPT, "%s: sequence %" PRIu64 ": %" PRIu64 " tokens from byte %" PRIu64 " on lie outside %s, which has %" PRIu64 " bytes", idx->name,
-                          i, (uint64_t)tokens, at, bin->name, bin->bytes);
+        return taut__fail(TAUT_E_CORRUPT,
+                          "%s: sequence %" PRIu64 ": %" PRIu64 " tokens from byte %" PRIu64
+                          " on lie outside %s, which has %" PRIu64 " bytes",
+                          idx->name, i, (uint64_t)tokens, at, bin->name, bin->bytes);
     snprintf(what, sizeof what, "sequence %" PRIu64, i);
     return taut__import_place(im, field, buffer, at, bytes, 0, what);
 }
@@ -96,7 +103,8 @@ static taut_status add_sequences(taut__import *im, const head *h, size_t field, 
         TAUT_TRY(taut__source_view(idx, h->lengths + 4 * i, 4 * n, "lengths of sequences", &p));
         for (size_t k = 0; k < n; k++) length[k] = taut__get32(p + 4 * k);
         TAUT_TRY(taut__source_view(idx, h->offsets + 8 * i, 8 * n, "offsets of sequences", &p));
-        for (size_t k = 0; k < n; k++) TAUT_TRY(add_sequence(im, h, field, buffer, i + k, length[k], taut__get64(p + 8 * k)));
+        for (size_t k = 0; k < n; k++)
+            TAUT_TRY(add_sequence(im, h, field, buffer, i + k, length[k], taut__get64(p + 8 * k)));
     }
     return TAUT_OK;
 }
@@ -114,7 +122,9 @@ static taut_status scan(taut__import *im)
     f.variable = 1;
     TAUT_TRY(taut__import_field_add(im, "tokens", &f, TAUT__AS_PLAIN, &field));
     im->field[field].nonnegative = h.nonnegative;
-    TAUT_TRY(taut__foreign_add_buffer(&im->foreign, (taut__foreign_buffer){0, false, 0, im->foreign.file[0].bytes, im->foreign.file[0].bytes}, &buffer));
+    TAUT_TRY(taut__foreign_add_buffer(
+        &im->foreign, (taut__foreign_buffer){0, false, 0, im->foreign.file[0].bytes, im->foreign.file[0].bytes},
+        &buffer));
     im->samples = h.sequences;
     return add_sequences(im, &h, field, buffer);
 }

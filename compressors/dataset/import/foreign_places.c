@@ -49,7 +49,8 @@ taut_status taut__places_add(taut__places *p, uint32_t buffer, uint64_t at, uint
     taut__run *last = p->runs ? &p->run[p->runs - 1] : NULL;
     int64_t    gap = (int64_t)(at - p->end);
     if (p->fixed ? bytes != p->fixed : bytes >= UINT32_MAX)
-        return taut__fail(TAUT_E_RANGE, "%llu bytes: must be %s", (unsigned long long)bytes, p->fixed ? "as many as in the samples before" : "below 4 GiB");
+        return taut__fail(TAUT_E_RANGE, "%llu bytes: must be %s", (unsigned long long)bytes,
+                          p->fixed ? "as many as in the samples before" : "below 4 GiB");
     if (at > INT64_MAX - bytes) return taut__fail(TAUT_E_RANGE, "a place beyond 2^63");
     if (!p->fixed) TAUT_TRY(add_length(p, bytes));
     if (last && last->buffer == buffer && (last->samples == 1 || last->gap == gap)) {
@@ -92,7 +93,8 @@ static taut_status put_lengths(const taut__places *p, uint64_t first, uint32_t n
     TAUT_TRY(taut__bytes_add(out, head, sizeof head));
     TAUT_TRY(taut__bytes_reserve(out, bytes));
     memset(out->p + out->n, 0, bytes);
-    for (uint32_t k = 0; k < n && width; k++) taut__pack(out->p + out->n, k, width, taut__places_length(p, first + k) - shortest);
+    for (uint32_t k = 0; k < n && width; k++)
+        taut__pack(out->p + out->n, k, width, taut__places_length(p, first + k) - shortest);
     out->n += bytes;
     return TAUT_OK;
 }

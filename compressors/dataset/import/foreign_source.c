@@ -24,7 +24,8 @@ static taut_status take_file(taut__source *s)
 {
     struct stat st;
     s->fd = open(s->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK /* no wait for a fifo's writer */);
-    if (s->fd < 0 || fstat(s->fd, &st) != 0) return taut__fail(TAUT_E_IO, "%s: cannot open: %s", s->name, strerror(errno));
+    if (s->fd < 0 || fstat(s->fd, &st) != 0)
+        return taut__fail(TAUT_E_IO, "%s: cannot open: %s", s->name, strerror(errno));
     if (!S_ISREG(st.st_mode)) return taut__fail(TAUT_E_IO, "%s: not a regular file", s->name);
     if (st.st_size == 0) return taut__fail(TAUT_E_CORRUPT, "%s: an empty file", s->name);
     s->bytes = (uint64_t)st.st_size;
@@ -62,8 +63,10 @@ void taut__source_close(taut__source *s)
 
 static taut_status outside(const taut__source *s, uint64_t at, uint64_t n, const char *what)
 {
-    return taut__fail(TAUT_E_CORRUPT, "%s: %s: bytes %" PRIu64 "..%" PRIu64 " lie outside the file, which has %" PRIu64 ": truncated or damaged", s->name,
-                      what, at, at + n - 1, s->bytes);
+    return taut__fail(TAUT_E_CORRUPT,
+                      "%s: %s: bytes %" PRIu64 "..%" PRIu64 " lie outside the file, which has %" PRIu64
+                      ": truncated or damaged",
+                      s->name, what, at, at + n - 1, s->bytes);
 }
 
 static bool inside(const taut__source *s, uint64_t at, uint64_t n) { return at <= s->bytes && n <= s->bytes - at; }
@@ -80,7 +83,9 @@ taut_status taut__source_read(const taut__source *s, void *dst, size_t n, uint64
         ssize_t got = pread(s->fd, (uint8_t *)dst + done, n - done, (off_t)(at + done));
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return taut__fail(TAUT_E_IO, "%s: %s: cannot read: %s", s->name, what, strerror(errno));
-        if (got == 0) return taut__fail(TAUT_E_CORRUPT, "%s: %s: the file now ends at byte %" PRIu64 ", it had %" PRIu64, s->name, what, at + done, s->bytes);
+        if (got == 0)
+            return taut__fail(TAUT_E_CORRUPT, "%s: %s: the file now ends at byte %" PRIu64 ", it had %" PRIu64, s->name,
+                              what, at + done, s->bytes);
         done += (size_t)got;
     }
     return TAUT_OK;
@@ -98,7 +103,8 @@ taut_status taut__source_view(taut__source *s, uint64_t at, size_t n, const char
         *p = s->window + (at - s->window_at);
         return TAUT_OK;
     }
-    if (n > VIEW_MAX) return taut__fail(TAUT_E_RANGE, "%s: %s: %zu bytes in one piece: at most %d", s->name, what, n, VIEW_MAX);
+    if (n > VIEW_MAX)
+        return taut__fail(TAUT_E_RANGE, "%s: %s: %zu bytes in one piece: at most %d", s->name, what, n, VIEW_MAX);
     want = taut__max(n, WINDOW);
     if (want > s->window_cap) {
         uint8_t *more = taut__alloc(want, 1);

@@ -18,10 +18,10 @@ typedef struct member {
 typedef struct tar {
     taut__import *im;
     taut__source *s;
-    taut_bytes    members; /* of wanted columns, sample after sample */
+    taut_bytes    members;                        /* of wanted columns, sample after sample */
     taut_bytes    name, key, first_key, pax_name; /* NUL-terminated */
     bool          long_name, pax_size;
-    uint64_t      size;    /* from a pax header, for the next member */
+    uint64_t      size;       /* from a pax header, for the next member */
     uint64_t      number, at; /* of the member under way, for messages */
     taut__column  column[64];
     char          ending[64][64];
@@ -33,8 +33,8 @@ typedef struct tar {
 
 static taut_status bad(const tar *t, taut_status rc, const char *what)
 {
-    return taut__fail(rc, "%s: member %" PRIu64 " (byte %" PRIu64 ")%s%.200s: %s", t->s->name, t->number, t->at, t->name.n ? " " : "",
-                      t->name.n ? (const char *)t->name.p : "", what);
+    return taut__fail(rc, "%s: member %" PRIu64 " (byte %" PRIu64 ")%s%.200s: %s", t->s->name, t->number, t->at,
+                      t->name.n ? " " : "", t->name.n ? (const char *)t->name.p : "", what);
 }
 
 static taut_status set_text(taut_bytes *b, const void *text, size_t n)
@@ -94,21 +94,25 @@ static taut_status read_pax(tar *t, const uint8_t *p, size_t n)
         const char *text;
         uint64_t    v = 0;
         for (len = 0; k < n && p[k] >= '0' && p[k] <= '9' && len <= PAX_MAX; k++) len = 10 * len + (size_t)(p[k] - '0');
-        if (k == i || k >= n || p[k] != ' ' || len < k - i + 4 || len > n - i || p[i + len - 1] != '\n') return bad(t, TAUT_E_CORRUPT, "a malformed pax header");
+        if (k == i || k >= n || p[k] != ' ' || len < k - i + 4 || len > n - i || p[i + len - 1] != '\n')
+            return bad(t, TAUT_E_CORRUPT, "a malformed pax header");
         text = (const char *)p + k + 1;
         size_t record = i + len - 1 - (k + 1);
         for (eq = 0; eq < record && text[eq] != '='; eq++) {}
         if (eq == record) return bad(t, TAUT_E_CORRUPT, "a malformed pax header");
         if (eq >= 11 && memcmp(text, "GNU.sparse.", 11) == 0)
-            return bad(t, TAUT_E_UNSUPPORTED, "a sparse file, which is not stored as it is: make the tar without --sparse");
+            return bad(t, TAUT_E_UNSUPPORTED,
+                       "a sparse file, which is not stored as it is: make the tar without --sparse");
         if (eq == 4 && memcmp(text, "path", 4) == 0) {
-            if (record - 5 > NAME_MAX_BYTES || memchr(text + 5, 0, record - 5)) return bad(t, TAUT_E_CORRUPT, "a malformed name in its pax header");
+            if (record - 5 > NAME_MAX_BYTES || memchr(text + 5, 0, record - 5))
+                return bad(t, TAUT_E_CORRUPT, "a malformed name in its pax header");
             TAUT_TRY(set_text(&t->pax_name, text + 5, record - 5));
             t->long_name = true;
         }
         if (eq == 4 && memcmp(text, "size", 4) == 0) {
             for (size_t d = 5; d < record; d++) {
-                if (text[d] < '0' || text[d] > '9' || v > (UINT64_C(1) << 58)) return bad(t, TAUT_E_CORRUPT, "a malformed size in its pax header");
+                if (text[d] < '0' || text[d] > '9' || v > (UINT64_C(1) << 58))
+                    return bad(t, TAUT_E_CORRUPT, "a malformed size in its pax header");
                 v = 10 * v + (uint64_t)(text[d] - '0');
             }
             t->size = v;
@@ -120,10 +124,12 @@ static taut_status read_pax(tar *t, const uint8_t *p, size_t n)
 
 static taut_status read_name(tar *t, const uint8_t *h)
 {
-    size_t prefix = memcmp(h + 257, "ustar\0", 6) == 0 ? strnlen((const char *)h + 345, 155) : 0, n = strnlen((const char *)h, 100);
-    char   name[100 + 155 + 2];
+    size_t prefix = memcmp(h + 257, "ustar\0", 6) == 0 ? strnlen((const char *)h + 345, 155) : 0,
+           n = strnlen((const char *)h, 100);
+    char name[100 + 155 + 2];
     if (t->long_name) return set_text(&t->name, t->pax_name.p, t->pax_name.n);
-    snprintf(name, sizeof name, "%.*s%s%.*s", (int)prefix, (const char *)h + 345, prefix ? "/" : "", (int)n, (const char *)h);
+    snprintf(name, sizeof name, "%.*s%s%.*s", (int)prefix, (const char *)h + 345, prefix ? "/" : "", (int)n,
+             (const char *)h);
     return set_text(&t->name, name, strlen(name));
 }
 
@@ -135,12 +141,26 @@ static taut__column_kind kind_of(const char *last, taut__value_head *head)
         const char       *ending;
         taut__column_kind kind;
         taut__value_head  head;
-    } known[] = {{"txt", TAUT__COLUMN_TEXT, NULL},    {"text", TAUT__COLUMN_TEXT, NULL},   {"transcript", TAUT__COLUMN_TEXT, NULL}, {"json", TAUT__COLUMN_TEXT, NULL},
-                 {"jsn", TAUT__COLUMN_TEXT, NULL},    {"md", TAUT__COLUMN_TEXT, NULL},     {"html", TAUT__COLUMN_TEXT, NULL},       {"cls", TAUT__COLUMN_ASCII, NULL},
-                 {"cls2", TAUT__COLUMN_ASCII, NULL},  {"class", TAUT__COLUMN_ASCII, NULL}, {"count", TAUT__COLUMN_ASCII, NULL},     {"index", TAUT__COLUMN_ASCII, NULL},
-                 {"inx", TAUT__COLUMN_ASCII, NULL},   {"id", TAUT__COLUMN_ASCII, NULL},    {"npy", TAUT__COLUMN_ARRAY, taut__npy_value},
-                 {"pgm", TAUT__COLUMN_ARRAY, taut__pnm_head}, {"ppm", TAUT__COLUMN_ARRAY, taut__pnm_head}, {"pnm", TAUT__COLUMN_ARRAY, taut__pnm_head},
-                 {"bin", TAUT__COLUMN_BYTES, NULL},   {"raw", TAUT__COLUMN_BYTES, NULL}};
+    } known[] = {{"txt", TAUT__COLUMN_TEXT, NULL},
+                 {"text", TAUT__COLUMN_TEXT, NULL},
+                 {"transcript", TAUT__COLUMN_TEXT, NULL},
+                 {"json", TAUT__COLUMN_TEXT, NULL},
+                 {"jsn", TAUT__COLUMN_TEXT, NULL},
+                 {"md", TAUT__COLUMN_TEXT, NULL},
+                 {"html", TAUT__COLUMN_TEXT, NULL},
+                 {"cls", TAUT__COLUMN_ASCII, NULL},
+                 {"cls2", TAUT__COLUMN_ASCII, NULL},
+                 {"class", TAUT__COLUMN_ASCII, NULL},
+                 {"count", TAUT__COLUMN_ASCII, NULL},
+                 {"index", TAUT__COLUMN_ASCII, NULL},
+                 {"inx", TAUT__COLUMN_ASCII, NULL},
+                 {"id", TAUT__COLUMN_ASCII, NULL},
+                 {"npy", TAUT__COLUMN_ARRAY, taut__npy_value},
+                 {"pgm", TAUT__COLUMN_ARRAY, taut__pnm_head},
+                 {"ppm", TAUT__COLUMN_ARRAY, taut__pnm_head},
+                 {"pnm", TAUT__COLUMN_ARRAY, taut__pnm_head},
+                 {"bin", TAUT__COLUMN_BYTES, NULL},
+                 {"raw", TAUT__COLUMN_BYTES, NULL}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcasecmp(last, known[i].ending) == 0) {
             *head = known[i].head;
@@ -155,12 +175,14 @@ static taut_status new_column(tar *t, const char *ending, size_t *number)
 {
     taut__column *c = &t->column[t->columns];
     const char   *last = strrchr(ending, '.');
-    if (t->columns == sizeof t->column / sizeof *t->column) return bad(t, TAUT_E_UNSUPPORTED, "more than 64 endings: choose some with select");
+    if (t->columns == sizeof t->column / sizeof *t->column)
+        return bad(t, TAUT_E_UNSUPPORTED, "more than 64 endings: choose some with select");
     if (strlen(ending) >= sizeof t->ending[0]) return bad(t, TAUT_E_UNSUPPORTED, "an ending of more than 63 bytes");
     memset(c, 0, sizeof *c);
     c->kind = kind_of(last ? last + 1 : ending, &c->head);
     snprintf(t->ending[t->columns], sizeof t->ending[0], "%s", ending);
-    snprintf(c->name, sizeof c->name, "%.*s", last && last > ending ? (int)(last - ending) : (int)strlen(ending), ending);
+    snprintf(c->name, sizeof c->name, "%.*s", last && last > ending ? (int)(last - ending) : (int)strlen(ending),
+             ending);
     t->wanted[t->columns] = taut__import_wanted(t->im, ending) || taut__import_wanted(t->im, c->name);
     *number = t->columns++;
     return TAUT_OK;
@@ -175,8 +197,12 @@ static taut_status end_sample(tar *t)
         TAUT_TRY(set_text(&t->first_key, t->key.p, t->key.n));
     } else if (missing | more) {
         const char *ending = t->ending[__builtin_ctzll(missing ? missing : more)];
-        return taut__fail(TAUT_E_CORRUPT, "%s: sample %" PRIu64 " (%.200s) has %s .%s, which the first sample (%.200s) has%s: choose fields that all have with select",
-                          t->s->name, t->samples, (const char *)t->key.p, missing ? "no" : "a", ending, (const char *)t->first_key.p, missing ? "" : " not");
+        return taut__fail(
+            TAUT_E_CORRUPT,
+            "%s: sample %" PRIu64
+            " (%.200s) has %s .%s, which the first sample (%.200s) has%s: choose fields that all have with select",
+            t->s->name, t->samples, (const char *)t->key.p, missing ? "no" : "a", ending, (const char *)t->first_key.p,
+            missing ? "" : " not");
     }
     t->samples++;
     t->seen = 0;
@@ -185,10 +211,12 @@ static taut_status end_sample(tar *t)
 
 static taut_status add_member(tar *t, uint64_t at, uint64_t bytes)
 {
-    char  *name = (char *)t->name.p, *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name, *dot = strchr(base, '.');
+    char *name = (char *)t->name.p, *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name,
+         *dot = strchr(base, '.');
     size_t k = 0, key;
     member m = {.at = at, .bytes = bytes};
-    if (!dot || dot == base || !dot[1] || strncmp(base, "__", 2) == 0) return TAUT_OK; /* no part of a sample, as in WebDataset */
+    if (!dot || dot == base || !dot[1] || strncmp(base, "__", 2) == 0)
+        return TAUT_OK; /* no part of a sample, as in WebDataset */
     key = (size_t)(dot - name);
     if (t->key.n != key || memcmp(t->key.p, name, key) != 0) {
         TAUT_TRY(end_sample(t));
@@ -220,14 +248,13 @@ static taut_status take(tar *t, char type, uint64_t data, uint64_t bytes)
 {
     const uint8_t *p;
     switch (type) {
-    case 'x':
-        TAUT_TRY(header_data(t, data, bytes, PAX_MAX, &p));
-        return read_pax(t, p, (size_t)bytes);
+    case 'x': TAUT_TRY(header_data(t, data, bytes, PAX_MAX, &p)); return read_pax(t, p, (size_t)bytes);
     case 'L':
         TAUT_TRY(header_data(t, data, bytes, NAME_MAX_BYTES, &p));
         t->long_name = true;
         return set_text(&t->pax_name, p, strnlen((const char *)p, (size_t)bytes));
-    case 'S': return bad(t, TAUT_E_UNSUPPORTED, "a sparse file, which is not stored as it is: make the tar without --sparse");
+    case 'S':
+        return bad(t, TAUT_E_UNSUPPORTED, "a sparse file, which is not stored as it is: make the tar without --sparse");
     case 'M': return bad(t, TAUT_E_UNSUPPORTED, "the continuation of another volume");
     case '0':
     case '7':
@@ -247,7 +274,8 @@ static taut_status walk(tar *t)
         TAUT_TRY(taut__source_view(t->s, t->at, BLOCK, "a header of the tar", &h));
         if (all_zero(h)) return TAUT_OK;
         t->name.n = 0;
-        if (!checksum_ok(h)) return bad(t, TAUT_E_CORRUPT, "the checksum of its header does not match: damaged, or not a tar");
+        if (!checksum_ok(h))
+            return bad(t, TAUT_E_CORRUPT, "the checksum of its header does not match: damaged, or not a tar");
         type = (char)h[156];
         if (!strchr("xgLK", type) || !type) TAUT_TRY(read_name(t, h));
         if (!number_at(h + 124, 12, &bytes)) return bad(t, TAUT_E_CORRUPT, "a malformed size");
@@ -266,7 +294,8 @@ static taut_status walk(tar *t)
 static taut_status check_selected(const tar *t)
 {
     const char *names[64];
-    for (size_t k = 0; k < t->columns; k++) names[k] = t->wanted[k] && !taut__import_wanted(t->im, t->ending[k]) ? t->column[k].name : t->ending[k];
+    for (size_t k = 0; k < t->columns; k++)
+        names[k] = t->wanted[k] && !taut__import_wanted(t->im, t->ending[k]) ? t->column[k].name : t->ending[k];
     return taut__import_selected(t->im, t->s->name, t->columns, names);
 }
 
@@ -274,7 +303,8 @@ static taut_status place_all(tar *t)
 {
     taut__import *im = t->im;
     uint32_t      buffer;
-    TAUT_TRY(taut__foreign_add_buffer(&im->foreign, (taut__foreign_buffer){0, false, 0, t->s->bytes, t->s->bytes}, &buffer));
+    TAUT_TRY(
+        taut__foreign_add_buffer(&im->foreign, (taut__foreign_buffer){0, false, 0, t->s->bytes, t->s->bytes}, &buffer));
     for (size_t k = 0; k < t->columns; k++)
         if (t->want >> k & 1) TAUT_TRY(taut__column_field(im, &t->column[k]));
     im->samples = t->samples;
@@ -299,7 +329,10 @@ static taut_status scan(taut__import *im)
     if (rc == TAUT_OK) rc = end_sample(t);
     if (rc == TAUT_OK && t->columns) rc = check_selected(t);
     if (rc == TAUT_OK && t->samples == 0)
-        rc = taut__fail(TAUT_E_CORRUPT, "%s: no samples in it: members are to be called KEY.ENDING, and KEY stays the same within a sample", t->s->name);
+        rc = taut__fail(
+            TAUT_E_CORRUPT,
+            "%s: no samples in it: members are to be called KEY.ENDING, and KEY stays the same within a sample",
+            t->s->name);
     if (rc == TAUT_OK) rc = place_all(t);
     taut__bytes_free(&t->members);
     taut__bytes_free(&t->name);
@@ -312,7 +345,8 @@ static taut_status scan(taut__import *im)
 
 static bool knows(const char *path, const uint8_t *p, size_t n)
 {
-    return n >= BLOCK && (memcmp(p + 257, "ustar", 5) == 0 || taut__import_ends(path, ".tar")) && (checksum_ok(p) || taut__import_ends(path, ".tar"));
+    return n >= BLOCK && (memcmp(p + 257, "ustar", 5) == 0 || taut__import_ends(path, ".tar")) &&
+           (checksum_ok(p) || taut__import_ends(path, ".tar"));
 }
 
 const taut__format taut__format_tar = {"tar", "WebDataset: members KEY.ENDING, a sample per KEY", knows, false, scan};

@@ -10,16 +10,16 @@
 enum { HEAD = 12, TAIL = 4, FEATURES_MAX = 64 };
 
 typedef struct feature {
-    char      name[128];
-    unsigned  kind;          /* 1 bytes, 2 floats, 3 integers */
-    uint64_t  records;       /* that have it */
-    uint64_t  count, bytes;  /* elements, bytes (of kind 1), of the first record */
-    bool      counts_differ, bytes_differ, file, binary; /* binary: not UTF-8; file: begins like an image */
-    bool      wanted;
-    size_t    field;
+    char           name[128];
+    unsigned       kind;                                      /* 1 bytes, 2 floats, 3 integers */
+    uint64_t       records;                                   /* that have it */
+    uint64_t       count, bytes;                              /* elements, bytes (of kind 1), of the first record */
+    bool           counts_differ, bytes_differ, file, binary; /* binary: not UTF-8; file: begins like an image */
+    bool           wanted;
+    size_t         field;
     const uint8_t *list; /* of the record under way: the list's message, or the value of kind 1 */
-    size_t    n;
-    uint64_t  now; /* record + 1 in which it was seen last */
+    size_t         n;
+    uint64_t       now; /* record + 1 in which it was seen last */
 } feature;
 
 typedef struct tfrecord {
@@ -40,17 +40,21 @@ static taut_status bad(const tfrecord *t, uint64_t record, uint64_t at, const ch
 static uint32_t masked(uint32_t crc) { return (crc >> 15 | crc << 17) + 0xa282ead8u; }
 
 /* The record at *at: its data, viewed; *at moves behind it. */
-static taut_status next_record(const tfrecord *t, uint64_t record, uint64_t *at, const uint8_t **data, uint64_t *begin, size_t *n)
+static taut_status next_record(const tfrecord *t, uint64_t record, uint64_t *at, const uint8_t **data, uint64_t *begin,
+                               size_t *n)
 {
     const uint8_t *p;
     uint64_t       left = t->s->bytes - *at, len;
     if (left < HEAD) return bad(t, record, *at, "ends inside its header: truncated");
     TAUT_TRY(taut__source_view(t->s, *at, HEAD, "a record", &p));
     len = taut__get64(p);
-    if (masked(taut__crc32c(p, 8)) != taut__get32(p + 8)) return bad(t, record, *at, "the CRC of its length does not match");
-    if (len > left - HEAD || left - HEAD - len < TAIL) return bad(t, record, *at, "reaches beyond the end of the file: truncated");
+    if (masked(taut__crc32c(p, 8)) != taut__get32(p + 8))
+        return bad(t, record, *at, "the CRC of its length does not match");
+    if (len > left - HEAD || left - HEAD - len < TAIL)
+        return bad(t, record, *at, "reaches beyond the end of the file: truncated");
     TAUT_TRY(taut__source_view(t->s, *at + HEAD, (size_t)len + TAIL, "a record", &p));
-    if (masked(taut__crc32c(p, (size_t)len)) != taut__get32(p + len)) return bad(t, record, *at, "the CRC of its data does not match");
+    if (masked(taut__crc32c(p, (size_t)len)) != taut__get32(p + len))
+        return bad(t, record, *at, "the CRC of its data does not match");
     *data = p;
     *n = (size_t)len;
     *begin = *at + HEAD;
@@ -71,7 +75,8 @@ static taut_status new_feature(tfrecord *t, const uint8_t *name, size_t n, featu
 {
     feature *f = &t->feature[t->features];
     if (t->features == FEATURES_MAX) return taut__fail(TAUT_E_UNSUPPORTED, "more than %d features", FEATURES_MAX);
-    if (n == 0 || n >= sizeof f->name || memchr(name, 0, n)) return taut__fail(TAUT_E_UNSUPPORTED, "a feature whose name has %zu bytes: must be 1..127", n);
+    if (n == 0 || n >= sizeof f->name || memchr(name, 0, n))
+        return taut__fail(TAUT_E_UNSUPPORTED, "a feature whose name has %zu bytes: must be 1..127", n);
     memset(f, 0, sizeof *f);
     memcpy(f->name, name, n);
     f->wanted = taut__import_wanted(t->im, f->name);
@@ -80,7 +85,10 @@ static taut_status new_feature(tfrecord *t, const uint8_t *name, size_t n, featu
     return TAUT_OK;
 }
 
-static taut_status malformed(void) { return taut__fail(TAUT_E_CORRUPT, "not a tf.train.Example; option raw takes records as they are"); }
+static taut_status malformed(void)
+{
+    return taut__fail(TAUT_E_CORRUPT, "not a tf.train.Example; option raw takes records as they are");
+}
 
 /* The one value of a BytesList. */
 static taut_status one_value(const feature *f, const uint8_t *p, size_t n, const uint8_t **value, size_t *bytes)
@@ -93,7 +101,9 @@ static taut_status one_value(const feature *f, const uint8_t *p, size_t n, const
         values++;
     }
     if (values == 1) return TAUT_OK;
-    return taut__fail(TAUT_E_UNSUPPORTED, "feature %s has %zu values of bytes: must be one; choose other features with select", f->name, values);
+    return taut__fail(TAUT_E_UNSUPPORTED,
+                      "feature %s has %zu values of bytes: must be one; choose other features with select", f->name,
+                      values);
 }
 
 /* The value of one entry of the map. */
@@ -109,7 +119,8 @@ static taut_status read_value(feature *f, const uint8_t *p, size_t n)
     }
     if (kind == 0) return f->wanted ? taut__fail(TAUT_E_UNSUPPORTED, "feature %s has no value", f->name) : TAUT_OK;
     if (!f->wanted) return TAUT_OK;
-    if (f->kind && f->kind != kind) return taut__fail(TAUT_E_CORRUPT, "feature %s is of another kind than in the records before", f->name);
+    if (f->kind && f->kind != kind)
+        return taut__fail(TAUT_E_CORRUPT, "feature %s is of another kind than in the records before", f->name);
     f->kind = kind;
     if (kind == 1) return one_value(f, f->list, f->n, &f->list, &f->n);
     return TAUT_OK;
@@ -128,7 +139,10 @@ static taut_status read_entry(tfrecord *t, uint64_t record, const uint8_t *p, si
     }
     if (!(f = find(t, key, key_bytes))) {
         if (record)
-            return t->im->options->nselect ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "feature %.*s, which the first record has not: choose with select", (int)taut__min(key_bytes, 100), (const char *)key);
+            return t->im->options->nselect
+                       ? TAUT_OK
+                       : taut__fail(TAUT_E_CORRUPT, "feature %.*s, which the first record has not: choose with select",
+                                    (int)taut__min(key_bytes, 100), (const char *)key);
         TAUT_TRY(new_feature(t, key, key_bytes, &f));
     }
     if (f->now == record + 1) return taut__fail(TAUT_E_CORRUPT, "feature %s is there twice", f->name);
@@ -146,13 +160,15 @@ static taut_status read_example(tfrecord *t, uint64_t record, const uint8_t *p, 
         if (!taut__pb_next(p, n, &at, &item) || item.field != 1 || item.wire != 2) return malformed();
         while (inner < item.n) {
             taut__pb_item entry;
-            if (!taut__pb_next(item.p, item.n, &inner, &entry) || entry.field != 1 || entry.wire != 2) return malformed();
+            if (!taut__pb_next(item.p, item.n, &inner, &entry) || entry.field != 1 || entry.wire != 2)
+                return malformed();
             TAUT_TRY(read_entry(t, record, entry.p, entry.n));
         }
     }
     for (size_t i = 0; i < t->features; i++)
         if (t->feature[i].wanted && t->feature[i].now != record + 1)
-            return taut__fail(TAUT_E_CORRUPT, "no feature %s, which the first record has: choose with select", t->feature[i].name);
+            return taut__fail(TAUT_E_CORRUPT, "no feature %s, which the first record has: choose with select",
+                              t->feature[i].name);
     return TAUT_OK;
 }
 
@@ -169,10 +185,12 @@ static taut_status look(feature *f)
     size_t  tail;
     if (f->kind != 1) count = taut__list_count(f->kind == 2 ? TAUT__AS_FLOATLIST : TAUT__AS_INT64LIST, f->list, f->n);
     if (count < 0) return taut__fail(TAUT_E_CORRUPT, "the values of feature %s are malformed", f->name);
-    if (f->records == 0) f->count = (uint64_t)count, f->bytes = f->n, f->file = f->kind == 1 && like_a_file(f->list, f->n);
+    if (f->records == 0)
+        f->count = (uint64_t)count, f->bytes = f->n, f->file = f->kind == 1 && like_a_file(f->list, f->n);
     f->counts_differ |= f->count != (uint64_t)count;
     f->bytes_differ |= f->bytes != f->n;
-    if (f->kind == 1 && !f->file && !f->binary) f->binary = taut__utf8_bad((const char *)f->list, f->n, false, &tail) < f->n;
+    if (f->kind == 1 && !f->file && !f->binary)
+        f->binary = taut__utf8_bad((const char *)f->list, f->n, false, &tail) < f->n;
     f->records++;
     return TAUT_OK;
 }
@@ -193,11 +211,14 @@ static taut_status make_field(taut__import *im, feature *f)
     return taut__import_field_add(im, f->name, &d, f->kind == 2 ? TAUT__AS_FLOATLIST : TAUT__AS_INT64LIST, &f->field);
 }
 
-static taut_status place(tfrecord *t, feature *f, uint32_t buffer, const uint8_t *data, uint64_t begin, const char *what)
+static taut_status place(tfrecord *t, feature *f, uint32_t buffer, const uint8_t *data, uint64_t begin,
+                         const char *what)
 {
-    int64_t  count = f->kind == 1 ? 0 : taut__list_count(f->kind == 2 ? TAUT__AS_FLOATLIST : TAUT__AS_INT64LIST, f->list, f->n);
+    int64_t count =
+        f->kind == 1 ? 0 : taut__list_count(f->kind == 2 ? TAUT__AS_FLOATLIST : TAUT__AS_INT64LIST, f->list, f->n);
     uint64_t size = f->kind == 2 ? 4 : 8, at = f->n ? begin + (uint64_t)(f->list - data) : begin;
-    if (count < 0) return taut__fail(TAUT_E_CORRUPT, "%s: %s: the values of feature %s are malformed", t->s->name, what, f->name);
+    if (count < 0)
+        return taut__fail(TAUT_E_CORRUPT, "%s: %s: the values of feature %s are malformed", t->s->name, what, f->name);
     return taut__import_place(t->im, f->field, buffer, at, f->n, (uint64_t)count * size, what);
 }
 
@@ -221,7 +242,9 @@ static taut_status each_record(tfrecord *t, bool placing, uint32_t buffer)
         }
         if (rc != TAUT_OK) {
             snprintf(why, sizeof why, "%s", taut_last_error());
-            return placing ? rc : taut__fail(rc, "%s: record %" PRIu64 " (byte %" PRIu64 "): %s", t->s->name, record, start, why);
+            return placing ? rc
+                           : taut__fail(rc, "%s: record %" PRIu64 " (byte %" PRIu64 "): %s", t->s->name, record, start,
+                                        why);
         }
     }
     t->records = record;
@@ -275,7 +298,9 @@ static taut_status scan(taut__import *im)
 
 static bool knows(const char *path, const uint8_t *p, size_t n)
 {
-    return (n >= HEAD && masked(taut__crc32c(p, 8)) == taut__get32(p + 8)) || taut__import_ends(path, ".tfrecord") || taut__import_ends(path, ".tfrecords");
+    return (n >= HEAD && masked(taut__crc32c(p, 8)) == taut__get32(p + 8)) || taut__import_ends(path, ".tfrecord") ||
+           taut__import_ends(path, ".tfrecords");
 }
 
-const taut__format taut__format_tfrecord = {"tfrecord", "TFRecord, of tf.train.Example or of anything (raw)", knows, false, scan};
+const taut__format taut__format_tfrecord = {"tfrecord", "TFRecord, of tf.train.Example or of anything (raw)", knows,
+                                            false, scan};

@@ -7,8 +7,9 @@
 #include <strings.h>
 
 /* tar, arrow, tfrecord are known by their bytes, too; the order decides where several fit */
-static const taut__format *const formats[] = {&taut__format_npy, &taut__format_mds, &taut__format_megatron, &taut__format_arrow,
-                                              &taut__format_tar, &taut__format_tfrecord, &taut__format_idx};
+static const taut__format *const formats[] = {&taut__format_npy,   &taut__format_mds, &taut__format_megatron,
+                                              &taut__format_arrow, &taut__format_tar, &taut__format_tfrecord,
+                                              &taut__format_idx};
 enum { FORMATS = sizeof formats / sizeof *formats };
 
 const char *taut_index_format_name(size_t i) { return i < FORMATS ? formats[i]->name : NULL; }
@@ -51,11 +52,14 @@ taut_status taut__import_selected(const taut__import *im, const char *file, size
 {
     char   list[400] = "";
     size_t at = 0;
-    for (size_t k = 0; k < n && at < sizeof list; k++) at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", k ? ", " : "", names[k]);
+    for (size_t k = 0; k < n && at < sizeof list; k++)
+        at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", k ? ", " : "", names[k]);
     for (size_t i = 0; i < im->options->nselect; i++) {
         size_t k = 0;
         while (k < n && strcmp(im->options->select[i], names[k]) != 0) k++;
-        if (k == n) return taut__fail(TAUT_E_INVALID, "%s: select=%s: no such field; fields are %s", file, im->options->select[i], list);
+        if (k == n)
+            return taut__fail(TAUT_E_INVALID, "%s: select=%s: no such field; fields are %s", file,
+                              im->options->select[i], list);
     }
     return TAUT_OK;
 }
@@ -76,10 +80,12 @@ bool taut__import_has_label(const taut__import *im)
     return false;
 }
 
-taut_status taut__import_array(const taut__import *im, const char *name, taut_type type, const uint64_t *shape, size_t ndim, taut_field *field)
+taut_status taut__import_array(const taut__import *im, const char *name, taut_type type, const uint64_t *shape,
+                               size_t ndim, taut_field *field)
 {
     bool whole = type < TAUT_FLOAT32;
-    if (ndim > TAUT_FIELD_DIMS) return taut__fail(TAUT_E_UNSUPPORTED, "samples of %zu dimensions: at most %d", ndim, TAUT_FIELD_DIMS);
+    if (ndim > TAUT_FIELD_DIMS)
+        return taut__fail(TAUT_E_UNSUPPORTED, "samples of %zu dimensions: at most %d", ndim, TAUT_FIELD_DIMS);
     *field = (taut_field)TAUT_FIELD_INIT;
     field->type = type;
     field->ndim = (uint32_t)ndim;
@@ -89,7 +95,8 @@ taut_status taut__import_array(const taut__import *im, const char *name, taut_ty
     }
     field->kind = whole ? TAUT_KIND_INT : TAUT_KIND_FLOAT;
     if (type == TAUT_U8 && (ndim == 2 || (ndim == 3 && shape[2] <= 4))) field->kind = TAUT_KIND_IMAGE;
-    if (whole && ndim == 0 && !taut__import_has_label(im) && (!name || taut__import_is_label(im, name))) field->kind = TAUT_KIND_LABEL;
+    if (whole && ndim == 0 && !taut__import_has_label(im) && (!name || taut__import_is_label(im, name)))
+        field->kind = TAUT_KIND_LABEL;
     return TAUT_OK;
 }
 
@@ -97,7 +104,8 @@ static void make_name(const taut__import *im, const char *given, char *dst)
 {
     char   name[TAUT_FIELD_NAME - 8];
     size_t n = 0;
-    for (; n < sizeof name - 1 && given[n]; n++) name[n] = isalnum((unsigned char)given[n]) || strchr("-_.", given[n]) ? given[n] : '_';
+    for (; n < sizeof name - 1 && given[n]; n++)
+        name[n] = isalnum((unsigned char)given[n]) || strchr("-_.", given[n]) ? given[n] : '_';
     name[n] = 0;
     snprintf(dst, TAUT_FIELD_NAME, "%s", n ? name : "value");
     for (size_t k = 0, again = 2; k < im->fields; k++)
@@ -107,13 +115,15 @@ static void make_name(const taut__import *im, const char *given, char *dst)
         }
 }
 
-taut_status taut__import_field_add(taut__import *im, const char *name, const taut_field *like, taut__as as, size_t *number)
+taut_status taut__import_field_add(taut__import *im, const char *name, const taut_field *like, taut__as as,
+                                   size_t *number)
 {
     static const char *const how[] = {"plain", "swap", "ascii", "int64list", "floatlist"};
     taut__import_field      *f = &im->field[im->fields];
     taut_field_spec          spec;
     if (im->fields == sizeof im->field / sizeof *im->field)
-        return taut__fail(TAUT_E_UNSUPPORTED, "more than %zu fields: choose some", sizeof im->field / sizeof *im->field);
+        return taut__fail(TAUT_E_UNSUPPORTED, "more than %zu fields: choose some",
+                          sizeof im->field / sizeof *im->field);
     memset(f, 0, sizeof *f);
     f->field = *like;
     if (taut_type_bytes(like->type) == 1 && as == TAUT__AS_SWAP) as = TAUT__AS_PLAIN;
@@ -136,11 +146,13 @@ static bool is_tokens(const taut__import *im, const char *name)
     return false;
 }
 
-taut_status taut__import_tokens_add(taut__import *im, const char *name, const taut_field *like, taut__as as, size_t *number)
+taut_status taut__import_tokens_add(taut__import *im, const char *name, const taut_field *like, taut__as as,
+                                    size_t *number)
 {
     taut_field f = *like;
-    bool       line = (f.variable || f.ndim == 1) && f.kind == TAUT_KIND_INT && f.type <= TAUT_I32 && taut__as_same_length(as) && is_tokens(im, name);
-    bool       nonnegative = line && f.type & 1;
+    bool       line = (f.variable || f.ndim == 1) && f.kind == TAUT_KIND_INT && f.type <= TAUT_I32 &&
+                taut__as_same_length(as) && is_tokens(im, name);
+    bool nonnegative = line && f.type & 1;
     if (line) f.kind = TAUT_KIND_TOKENS, f.type = (taut_type)(f.type & ~1u);
     TAUT_TRY(taut__import_field_add(im, name, &f, as, number));
     im->field[*number].nonnegative = nonnegative;
@@ -160,21 +172,25 @@ static taut_status place(taut__import_field *f, uint32_t buffer, uint64_t at, ui
             f->decoded = p;
             f->decoded_room = more;
         }
-        if (decoded >= UINT32_MAX) return taut__fail(TAUT_E_RANGE, "%llu bytes: must be below 4 GiB", (unsigned long long)decoded);
+        if (decoded >= UINT32_MAX)
+            return taut__fail(TAUT_E_RANGE, "%llu bytes: must be below 4 GiB", (unsigned long long)decoded);
         f->decoded[n] = (uint32_t)decoded;
     } else if (f->field.variable && bytes % taut_type_bytes(f->field.type)) {
-        return taut__fail(TAUT_E_CORRUPT, "%llu bytes are no whole number of %s", (unsigned long long)bytes, taut_type_name(f->field.type));
+        return taut__fail(TAUT_E_CORRUPT, "%llu bytes are no whole number of %s", (unsigned long long)bytes,
+                          taut_type_name(f->field.type));
     }
     return taut__places_add(&f->places, buffer, at, bytes);
 }
 
-taut_status taut__import_place(taut__import *im, size_t field, uint32_t buffer, uint64_t at, uint64_t bytes, uint64_t decoded, const char *what)
+taut_status taut__import_place(taut__import *im, size_t field, uint32_t buffer, uint64_t at, uint64_t bytes,
+                               uint64_t decoded, const char *what)
 {
     taut_status rc = place(&im->field[field], buffer, at, bytes, decoded);
     char        why[256];
     if (rc == TAUT_OK) return rc;
     snprintf(why, sizeof why, "%s", taut_last_error());
-    return taut__fail(rc, "%s: %s: field %s: %s", im->foreign.file[0].source.name, what, im->field[field].field.name, why);
+    return taut__fail(rc, "%s: %s: field %s: %s", im->foreign.file[0].source.name, what, im->field[field].field.name,
+                      why);
 }
 
 /* ---- scanning ---- */
@@ -187,10 +203,12 @@ taut_status taut__import_scan(taut__import *im, const taut__format *format)
     if (im->fields == 0) return taut__fail(TAUT_E_CORRUPT, "%s: no fields in it", file);
     for (size_t i = 0; i < im->fields; i++)
         if (im->field[i].places.samples != im->samples)
-            return taut__fail(TAUT_E_CORRUPT, "%s: field %s has %llu samples, and there are %llu", file, im->field[i].field.name,
-                              (unsigned long long)im->field[i].places.samples, (unsigned long long)im->samples);
+            return taut__fail(TAUT_E_CORRUPT, "%s: field %s has %llu samples, and there are %llu", file,
+                              im->field[i].field.name, (unsigned long long)im->field[i].places.samples,
+                              (unsigned long long)im->samples);
     if (im->options->label && !taut__import_has_label(im))
-        return taut__fail(TAUT_E_INVALID, "%s: label=%s: no integer field of that name with one value per sample", file, im->options->label);
+        return taut__fail(TAUT_E_INVALID, "%s: label=%s: no integer field of that name with one value per sample", file,
+                          im->options->label);
     return TAUT_OK;
 }
 
@@ -211,10 +229,16 @@ static taut_status choose(const char *file, taut__source *s, const char *name, c
     if (*format) return TAUT_OK;
     if (name) return taut__fail(TAUT_E_INVALID, "format=%s: must be one of %s", name, names);
     if (n >= 2 && head[0] == 0x1f && head[1] == 0x8b)
-        return taut__fail(TAUT_E_UNSUPPORTED, "%s: compressed by gzip, so samples cannot be reached without the ones before: gunzip it, or `taut data pack` it", file);
+        return taut__fail(TAUT_E_UNSUPPORTED,
+                          "%s: compressed by gzip, so samples cannot be reached without the ones before: gunzip it, or "
+                          "`taut data pack` it",
+                          file);
     if (n >= 4 && taut__get32(head) == 0xfd2fb528u)
-        return taut__fail(TAUT_E_UNSUPPORTED, "%s: compressed by zstd, so samples cannot be reached without the ones before: zstd -d it first", file);
-    return taut__fail(TAUT_E_UNSUPPORTED, "%s: of no format that can be indexed (%s); say which one with format", file, names);
+        return taut__fail(
+            TAUT_E_UNSUPPORTED,
+            "%s: compressed by zstd, so samples cannot be reached without the ones before: zstd -d it first", file);
+    return taut__fail(TAUT_E_UNSUPPORTED, "%s: of no format that can be indexed (%s); say which one with format", file,
+                      names);
 }
 
 /* The file's name as the index at `index` is to have it: its last part where both lie in one folder, else absolute. */
@@ -228,7 +252,8 @@ static taut_status name_for_index(taut__foreign_file *file, const char *index)
     mine = folder ? realpath(folder, NULL) : NULL;
     taut__free(folder);
     end = theirs ? strrchr(theirs, '/') : NULL;
-    if (mine && end && strlen(mine) == (size_t)(end - theirs) && strncmp(mine, theirs, (size_t)(end - theirs)) == 0) memmove(theirs, end + 1, strlen(end));
+    if (mine && end && strlen(mine) == (size_t)(end - theirs) && strncmp(mine, theirs, (size_t)(end - theirs)) == 0)
+        memmove(theirs, end + 1, strlen(end));
     file->path = theirs ? taut__alloc(strlen(theirs) + 1, 1) : NULL;
     if (file->path) strcpy(file->path, theirs);
     free(mine);
@@ -258,12 +283,16 @@ taut_status taut_index_create(const char *path, size_t n, const char *const *fil
     taut__import      *im;
     taut_status        rc;
     if (given) memcpy(&o, given, taut__min(given->size, sizeof o));
-    if (!path || !*path || path[strlen(path) - 1] == '/') return taut__fail(TAUT_E_INVALID, "'%s' cannot be the name of an index", path ? path : "");
-    if (n < 1 || n > TAUT__FILES_MAX || !files) return taut__fail(TAUT_E_RANGE, "%zu files: an index has 1..%d", n, TAUT__FILES_MAX);
+    if (!path || !*path || path[strlen(path) - 1] == '/')
+        return taut__fail(TAUT_E_INVALID, "'%s' cannot be the name of an index", path ? path : "");
+    if (n < 1 || n > TAUT__FILES_MAX || !files)
+        return taut__fail(TAUT_E_RANGE, "%zu files: an index has 1..%d", n, TAUT__FILES_MAX);
     if (o.block_bytes && (o.block_bytes < 256 || o.block_bytes > TAUT_BLOCK_MAX))
-        return taut__fail(TAUT_E_RANGE, "block_bytes=%llu: must be 256..%llu", (unsigned long long)o.block_bytes, (unsigned long long)TAUT_BLOCK_MAX);
+        return taut__fail(TAUT_E_RANGE, "block_bytes=%llu: must be 256..%llu", (unsigned long long)o.block_bytes,
+                          (unsigned long long)TAUT_BLOCK_MAX);
     if (o.samples_per_block > TAUT_PER_BLOCK_MAX)
-        return taut__fail(TAUT_E_RANGE, "samples_per_block=%llu: must be at most %llu", (unsigned long long)o.samples_per_block, (unsigned long long)TAUT_PER_BLOCK_MAX);
+        return taut__fail(TAUT_E_RANGE, "samples_per_block=%llu: must be at most %llu",
+                          (unsigned long long)o.samples_per_block, (unsigned long long)TAUT_PER_BLOCK_MAX);
     if (!(im = taut__alloc(1, sizeof *im))) return taut__fail(TAUT_E_NOMEM, "no memory for an index");
     im->options = &o;
     rc = create(im, path, n, files);

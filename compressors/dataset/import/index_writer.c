@@ -9,19 +9,19 @@
 #include <xxhash.h>
 
 typedef struct writer {
-    taut__import        *im;
-    const char          *path;
-    taut_output          out;
-    uint64_t             per_block, blocks, frames;
-    taut_field           field[64];
-    taut_field_spec      spec[64];
-    taut__places_cursor  cursor[64];
-    taut__gather         gather[64];
-    taut_shared          shared[64];
-    taut_bytes           stored, parts, seek;
-    uint32_t            *offset;
-    uint8_t             *image;
-    size_t               image_cap;
+    taut__import       *im;
+    const char         *path;
+    taut_output         out;
+    uint64_t            per_block, blocks, frames;
+    taut_field          field[64];
+    taut_field_spec     spec[64];
+    taut__places_cursor cursor[64];
+    taut__gather        gather[64];
+    taut_shared         shared[64];
+    taut_bytes          stored, parts, seek;
+    uint32_t           *offset;
+    uint8_t            *image;
+    size_t              image_cap;
 } writer;
 
 /* ---- lengths ---- */
@@ -48,7 +48,8 @@ static void choose_per_block(writer *w)
         uint64_t bytes = decoded_total(w->im, &w->im->field[f]);
         most = bytes > most ? bytes : most;
     }
-    w->per_block = o->samples_per_block ? o->samples_per_block : (uint64_t)((double)block * (double)w->im->samples / (double)most);
+    w->per_block =
+        o->samples_per_block ? o->samples_per_block : (uint64_t)((double)block * (double)w->im->samples / (double)most);
     w->per_block = w->per_block < 1 ? 1 : w->per_block > TAUT_PER_BLOCK_MAX ? TAUT_PER_BLOCK_MAX : w->per_block;
     if (w->per_block > w->im->samples) w->per_block = w->im->samples;
     w->blocks = (w->im->samples - 1) / w->per_block + 1;
@@ -60,9 +61,12 @@ static taut_status check_text(const writer *w, const taut__import_field *f, cons
 {
     if (f->field.kind != TAUT_KIND_TEXT) return TAUT_OK;
     for (uint32_t k = 0; k < part->n; k++) {
-        size_t n = part->offset[k + 1] - part->offset[k], tail, bad = taut__utf8_bad((const char *)data + part->offset[k], n, false, &tail);
+        size_t n = part->offset[k + 1] - part->offset[k], tail,
+               bad = taut__utf8_bad((const char *)data + part->offset[k], n, false, &tail);
         if (bad < n)
-            return taut__fail(TAUT_E_CORRUPT, "sample %" PRIu64 " is not UTF-8 from its byte %zu on; option bytes takes it as it is", part->block * w->per_block + k, bad);
+            return taut__fail(TAUT_E_CORRUPT,
+                              "sample %" PRIu64 " is not UTF-8 from its byte %zu on; option bytes takes it as it is",
+                              part->block * w->per_block + k, bad);
     }
     return TAUT_OK;
 }
@@ -73,7 +77,9 @@ static taut_status check_sign(const writer *w, const taut__import_field *f, cons
     if (!f->nonnegative) return TAUT_OK;
     for (uint32_t k = 0; k < part->n; k++)
         for (size_t at = part->offset[k]; at < part->offset[k + 1]; at += size)
-            if (data[at + size - 1] & 128) return taut__fail(TAUT_E_CORRUPT, "sample %" PRIu64 " has a negative id", part->block * w->per_block + k);
+            if (data[at + size - 1] & 128)
+                return taut__fail(TAUT_E_CORRUPT, "sample %" PRIu64 " has a negative id",
+                                  part->block * w->per_block + k);
     return TAUT_OK;
 }
 
@@ -85,7 +91,9 @@ static taut_status make_part(writer *w, uint32_t f, taut_part *part)
     for (uint32_t k = 0; k < part->n; k++) {
         w->offset[k] = (uint32_t)bytes;
         bytes += decoded_length(imf, first + k);
-        if (bytes > TAUT_BLOCK_MAX) return taut__fail(TAUT_E_RANGE, "a block of more than %" PRIu64 " bytes: use smaller blocks", TAUT_BLOCK_MAX);
+        if (bytes > TAUT_BLOCK_MAX)
+            return taut__fail(TAUT_E_RANGE, "a block of more than %" PRIu64 " bytes: use smaller blocks",
+                              TAUT_BLOCK_MAX);
     }
     w->offset[part->n] = (uint32_t)bytes;
     part->bytes = (size_t)bytes;
@@ -93,7 +101,8 @@ static taut_status make_part(writer *w, uint32_t f, taut_part *part)
     if (bytes > w->image_cap || !w->image) {
         taut__free(w->image);
         w->image_cap = (size_t)bytes + (size_t)bytes / 4 + 64;
-        if (!(w->image = taut__alloc(w->image_cap, 1))) return taut__fail(TAUT_E_NOMEM, "no memory for a block of %" PRIu64 " bytes", bytes);
+        if (!(w->image = taut__alloc(w->image_cap, 1)))
+            return taut__fail(TAUT_E_NOMEM, "no memory for a block of %" PRIu64 " bytes", bytes);
     }
     w->stored.n = 0;
     TAUT_TRY(taut__samples_write(taut__samples_flags(&w->field[f], w->spec[f].codec), part, &w->stored));
@@ -103,7 +112,8 @@ static taut_status make_part(writer *w, uint32_t f, taut_part *part)
     places = w->stored.n;
     TAUT_TRY(taut__places_write(&imf->places, &w->cursor[f], part->n, !taut__as_same_length(imf->as), &w->stored));
     taut__frame_head(w->stored.p + head, TAUT_MAGIC_PAYLOAD, (uint32_t)(w->stored.n - places));
-    TAUT_TRY(taut__gather_part(&w->gather[f], &w->im->foreign, imf->as, imf->field.type, w->stored.p + places, w->stored.n - places, part, w->image));
+    TAUT_TRY(taut__gather_part(&w->gather[f], &w->im->foreign, imf->as, imf->field.type, w->stored.p + places,
+                               w->stored.n - places, part, w->image));
     TAUT_TRY(check_text(w, imf, part, w->image));
     return check_sign(w, imf, part, w->image);
 }
@@ -130,8 +140,8 @@ static taut_status write_part(writer *w, uint32_t f, uint64_t b)
     char        why[512];
     if (rc != TAUT_OK) {
         snprintf(why, sizeof why, "%s", taut_last_error());
-        return taut__fail(rc, "%s: field %s, samples %" PRIu64 "..%" PRIu64 ": %s", w->im->foreign.file[0].source.name, w->field[f].name, first,
-                          first + part.n - 1, why);
+        return taut__fail(rc, "%s: field %s, samples %" PRIu64 "..%" PRIu64 ": %s", w->im->foreign.file[0].source.name,
+                          w->field[f].name, first, first + part.n - 1, why);
     }
     samples = w->field[f].variable ? TAUT_FRAME_HEAD + (size_t)taut__get32(w->stored.p + 4) : 0;
     if (samples) TAUT_TRY(add_seek(w, samples));
@@ -151,7 +161,8 @@ static taut_status write_parts(writer *w)
     const taut_index_options *o = w->im->options;
     for (uint64_t b = 0; b < w->blocks; b++) {
         for (uint32_t f = 0; f < w->im->fields; f++) TAUT_TRY(write_part(w, f, b));
-        if (o->progress && o->progress(o->progress_ctx, taut__min((b + 1) * w->per_block, w->im->samples), w->im->samples) != 0)
+        if (o->progress &&
+            o->progress(o->progress_ctx, taut__min((b + 1) * w->per_block, w->im->samples), w->im->samples) != 0)
             return taut__fail(TAUT_E_STATE, "%s: stopped", w->path);
     }
     return TAUT_OK;
@@ -177,7 +188,9 @@ static taut_status write_table(writer *w)
 static taut_status write_seek(writer *w)
 {
     uint8_t head[TAUT_FRAME_HEAD], foot[9];
-    if (w->frames >= UINT64_C(1) << 27) return taut__fail(TAUT_E_RANGE, "%s: %" PRIu64 " frames: the seekable format holds 2^27: use larger blocks", w->path, w->frames);
+    if (w->frames >= UINT64_C(1) << 27)
+        return taut__fail(TAUT_E_RANGE, "%s: %" PRIu64 " frames: the seekable format holds 2^27: use larger blocks",
+                          w->path, w->frames);
     taut__frame_head(head, TAUT_MAGIC_SEEK, (uint32_t)(w->seek.n + sizeof foot));
     taut__put32(foot, (uint32_t)w->frames);
     foot[4] = 0x80;
@@ -190,8 +203,16 @@ static taut_status write_seek(writer *w)
 static taut_status write_end(writer *w, const char *source)
 {
     taut_front  front = {.version = TAUT_SHARD_VERSION, .meta_offset = w->out.written};
-    taut_meta   m = {.samples = w->im->samples, .per_block = w->per_block, .blocks = w->blocks, .fields = (uint32_t)w->im->fields, .field = w->field, .spec = w->spec,
-                     .shared = w->shared, .source = source, .labels = w->im->labels.p ? (const char *)w->im->labels.p : "", .parts = w->parts.p};
+    taut_meta   m = {.samples = w->im->samples,
+                     .per_block = w->per_block,
+                     .blocks = w->blocks,
+                     .fields = (uint32_t)w->im->fields,
+                     .field = w->field,
+                     .spec = w->spec,
+                     .shared = w->shared,
+                     .source = source,
+                     .labels = w->im->labels.p ? (const char *)w->im->labels.p : "",
+                     .parts = w->parts.p};
     taut_bytes  meta = {0};
     taut_status rc = taut__meta_write(&m, &meta);
     if (rc == TAUT_OK) rc = taut__output_add(&w->out, meta.p, meta.n);
@@ -208,9 +229,11 @@ static taut_status prepare(writer *w)
 {
     choose_per_block(w);
     if (w->blocks > TAUT_PARTS_MAX / w->im->fields)
-        return taut__fail(TAUT_E_RANGE, "%s: %" PRIu64 " blocks of %zu fields: an index holds %" PRIu64 " parts: use larger blocks", w->path, w->blocks, w->im->fields,
-                          TAUT_PARTS_MAX);
-    if (!(w->offset = taut__alloc((size_t)w->per_block + 1, sizeof *w->offset))) return taut__fail(TAUT_E_NOMEM, "%s: no memory for a block", w->path);
+        return taut__fail(TAUT_E_RANGE,
+                          "%s: %" PRIu64 " blocks of %zu fields: an index holds %" PRIu64 " parts: use larger blocks",
+                          w->path, w->blocks, w->im->fields, TAUT_PARTS_MAX);
+    if (!(w->offset = taut__alloc((size_t)w->per_block + 1, sizeof *w->offset)))
+        return taut__fail(TAUT_E_NOMEM, "%s: no memory for a block", w->path);
     for (size_t f = 0; f < w->im->fields; f++) {
         w->field[f] = w->im->field[f].field;
         TAUT_TRY(taut__field_spec_parse(&w->field[f], &w->spec[f]));
@@ -229,7 +252,8 @@ static taut_status write_all(writer *w, const taut__format *format)
     TAUT_TRY(add_seek(w, sizeof empty));
     TAUT_TRY(write_parts(w));
     TAUT_TRY(write_table(w));
-    snprintf(source, sizeof source, "index of %s: %.200s%s", format->name, w->im->foreign.file[0].path, w->im->foreign.files > 1 ? ", ..." : "");
+    snprintf(source, sizeof source, "index of %s: %.200s%s", format->name, w->im->foreign.file[0].path,
+             w->im->foreign.files > 1 ? ", ..." : "");
     TAUT_TRY(write_end(w, source));
     return taut__output_publish(&w->out);
 }

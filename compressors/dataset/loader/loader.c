@@ -15,7 +15,8 @@ static taut_status agree(const taut_loader_group *g, taut_status mine)
     if (!g) return mine;
     if (mine != TAUT_OK) snprintf(text, sizeof text, "%s", taut_last_error());
     all = g->agree(g->ctx, mine, text, sizeof text);
-    return all == TAUT_OK ? TAUT_OK : taut__fail(all, "%s", *text ? text : "taut_loader_open: the group's agree() failed");
+    return all == TAUT_OK ? TAUT_OK
+                          : taut__fail(all, "%s", *text ? text : "taut_loader_open: the group's agree() failed");
 }
 
 /* The group's own functions leave no text. */
@@ -70,9 +71,11 @@ static taut_status same_settings(taut_loader *l, const taut_loader_group *g)
     TAUT_TRY(agree(g, sent(g->broadcast(g->ctx, first, sizeof first))));
     s = memcmp(first, mine, sizeof first) == 0
             ? TAUT_OK
-            : taut__fail(TAUT_E_MISMATCH, "loader: rank %u: batch %llu, rounds %llu, first step %llu, %llu bytes per block, share %llu; rank 0 has %llu, %llu, %llu, %llu, %llu",
-                         l->rank, (ull)mine[0], (ull)mine[1], (ull)mine[2], (ull)mine[3], (ull)mine[4], (ull)first[0], (ull)first[1], (ull)first[2],
-                         (ull)first[3], (ull)first[4]);
+            : taut__fail(TAUT_E_MISMATCH,
+                         "loader: rank %u: batch %llu, rounds %llu, first step %llu, %llu bytes per block, share %llu; "
+                         "rank 0 has %llu, %llu, %llu, %llu, %llu",
+                         l->rank, (ull)mine[0], (ull)mine[1], (ull)mine[2], (ull)mine[3], (ull)mine[4], (ull)first[0],
+                         (ull)first[1], (ull)first[2], (ull)first[3], (ull)first[4]);
     return agree(g, s);
 }
 
@@ -91,7 +94,10 @@ static taut_status create_node(taut_loader *l, taut__node_ticket *ticket, uint64
     return taut__node_create(&l->node, l->node_ranks, *slots, l->slot_bytes, l->step, ticket);
 }
 
-typedef struct invitation { taut__node_ticket ticket; uint64_t slots; } invitation;
+typedef struct invitation {
+    taut__node_ticket ticket;
+    uint64_t          slots;
+} invitation;
 
 /* node[0] makes the memory, the others map it. Where one cannot (another container), every rank of the job is told so and
  * decodes for itself. */
@@ -110,7 +116,8 @@ static taut_status share_memory(taut_loader *l, const taut_loader_group *g, uint
     s = agree(g, s);
     *slots = in.slots;
     if (s == TAUT_OK) return TAUT_OK;
-    taut__log(TAUT_LOG_WARN, "data", "decoded blocks are not shared, every rank decodes for itself: %s", taut_last_error());
+    taut__log(TAUT_LOG_WARN, "data", "decoded blocks are not shared, every rank decodes for itself: %s",
+              taut_last_error());
     taut__node_unmap(&l->node);
     stand_alone(l);
     return agree(g, create_node(l, &in.ticket, slots));
@@ -133,15 +140,18 @@ static taut_status open_all(taut_loader *l, const taut_loader_group *g)
 
 static taut_status check_config(taut_loader_config *c, const taut_loader_config *given)
 {
-    if (given->size < offsetof(taut_loader_config, fields)) return taut__fail(TAUT_E_INVALID, "taut_loader_config.size=%zu: use TAUT_LOADER_INIT", given->size);
+    if (given->size < offsetof(taut_loader_config, fields))
+        return taut__fail(TAUT_E_INVALID, "taut_loader_config.size=%zu: use TAUT_LOADER_INIT", given->size);
     *c = (taut_loader_config)TAUT_LOADER_INIT;
     memcpy(c, given, taut__min(given->size, sizeof *c));
     if (!c->shards || c->nshards == 0) return taut__fail(TAUT_E_INVALID, "loader: no shards");
     if (c->threads < 0 || c->threads > TAUT__READERS_MAX)
         return taut__fail(TAUT_E_RANGE, "loader: threads=%d: must be 1..%d; 0 = 2", (int)c->threads, TAUT__READERS_MAX);
-    if (c->ahead < 0 || c->ahead > 1024) return taut__fail(TAUT_E_RANGE, "loader: ahead=%d: must be 1..1024 steps; 0 = 16", (int)c->ahead);
+    if (c->ahead < 0 || c->ahead > 1024)
+        return taut__fail(TAUT_E_RANGE, "loader: ahead=%d: must be 1..1024 steps; 0 = 16", (int)c->ahead);
     if (c->read_delay_us < 0 || c->timeout_ms < 0)
-        return taut__fail(TAUT_E_RANGE, "loader: read_delay_us=%d, timeout_ms=%d: must not be negative", (int)c->read_delay_us, (int)c->timeout_ms);
+        return taut__fail(TAUT_E_RANGE, "loader: read_delay_us=%d, timeout_ms=%d: must not be negative",
+                          (int)c->read_delay_us, (int)c->timeout_ms);
     if (!c->threads) c->threads = 2;
     c->ahead = c->ahead ? c->ahead + 1 : 17; /* beside the step in the caller's hands */
     if (!c->timeout_ms) c->timeout_ms = 60000;
@@ -155,7 +165,8 @@ static taut_status join_group(taut_loader *l, const taut_loader_group *g)
     l->rank = g ? g->rank : 0;
     l->node_ranks = g ? g->node_ranks : 1;
     if (l->rank >= l->ranks || l->node_ranks == 0 || l->node_ranks > l->ranks)
-        return taut__fail(TAUT_E_INVALID, "loader: rank %u of %u, %u on the node: not a group", l->rank, l->ranks, l->node_ranks);
+        return taut__fail(TAUT_E_INVALID, "loader: rank %u of %u, %u on the node: not a group", l->rank, l->ranks,
+                          l->node_ranks);
     l->node_list = taut__alloc(l->node_ranks, sizeof *l->node_list);
     if (!l->node_list) return taut__fail(TAUT_E_NOMEM, "loader: out of memory");
     l->node_index = l->node_ranks;
@@ -163,7 +174,9 @@ static taut_status join_group(taut_loader *l, const taut_loader_group *g)
         l->node_list[i] = g ? g->node[i] : 0;
         if (l->node_list[i] == l->rank) l->node_index = i;
     }
-    return l->node_index < l->node_ranks ? TAUT_OK : taut__fail(TAUT_E_INVALID, "loader: rank %u is not among those of its node", l->rank);
+    return l->node_index < l->node_ranks
+               ? TAUT_OK
+               : taut__fail(TAUT_E_INVALID, "loader: rank %u is not among those of its node", l->rank);
 }
 
 taut_status taut_loader_open(const taut_loader_config *config, const taut_loader_group *group, taut_loader **loader)
@@ -208,7 +221,8 @@ void taut_loader_close(taut_loader *l)
 {
     char text[TAUT__NODE_TEXT];
     if (!l) return;
-    snprintf(text, sizeof text, "%s", taut_last_error()); /* kept: close() may follow a failure that is still to be told */
+    snprintf(text, sizeof text, "%s",
+             taut_last_error()); /* kept: close() may follow a failure that is still to be told */
     taut__readers_stop(l);
     if (l->node.words) { /* the others need not wait for us */
         atomic_store_explicit(&l->node.done[l->node_index], UINT64_MAX, memory_order_release);
@@ -228,8 +242,9 @@ void taut_loader_close(taut_loader *l)
 
 static taut_status not_in_time(const taut_loader *l, const taut__use *u)
 {
-    return taut__fail(TAUT_E_TIMEOUT, "loader: block %llu of %s did not come within %d ms: is a rank of this node gone, or the disk?", (ull)u->block,
-                      taut_shard_path(l->data.shard[u->shard]), (int)l->config.timeout_ms);
+    return taut__fail(TAUT_E_TIMEOUT,
+                      "loader: block %llu of %s did not come within %d ms: is a rank of this node gone, or the disk?",
+                      (ull)u->block, taut_shard_path(l->data.shard[u->shard]), (int)l->config.timeout_ms);
 }
 
 /* Until the blocks of all samples are there. */
@@ -265,7 +280,8 @@ static void fill(taut_loader *l, const taut__step *t, taut_batch *b)
         l->weight[i] = u->weight;
         for (size_t f = 0; f < l->fields; f++) {
             size_t at = f * (size_t)(l->batch / l->ranks + 1) + (size_t)i;
-            l->pointer[at] = taut__image_sample(l->data.shard[u->shard], l->field[f * shards + u->shard], u->block, slot + l->image_at[f], u->inside, &l->length[at]);
+            l->pointer[at] = taut__image_sample(l->data.shard[u->shard], l->field[f * shards + u->shard], u->block,
+                                                slot + l->image_at[f], u->inside, &l->length[at]);
             l->used_bytes += l->length[at];
         }
     }
@@ -318,7 +334,8 @@ taut_status taut_loader_next(taut_loader *l, taut_batch *batch)
 {
     taut_batch  b = {.size = batch->size};
     taut_status s;
-    if (batch->size < sizeof(size_t)) return taut__fail(TAUT_E_INVALID, "taut_batch.size=%zu: use TAUT_BATCH_INIT", batch->size);
+    if (batch->size < sizeof(size_t))
+        return taut__fail(TAUT_E_INVALID, "taut_batch.size=%zu: use TAUT_BATCH_INIT", batch->size);
     s = next(l, &b);
     memcpy(batch, &b, taut__min(batch->size, sizeof b));
     return s;
@@ -332,8 +349,10 @@ taut_status taut_loader_state(const taut_loader *l, void *state, size_t cap, siz
     uint64_t place = l->step >= taut__schedule_steps(l->schedule) ? all : l->step * l->batch;
     uint8_t  to[TAUT__SAMPLER_STATE];
     *bytes = 0;
-    if (cap < sizeof to) return taut__fail(TAUT_E_CAPACITY, "data state: %zu bytes given: must be at least %zu", cap, sizeof to);
-    taut__sampler_state_save(&(taut__sampler_state){l->data.plan.seed, l->data.plan.hash, place / samples, place % samples, l->batch}, to);
+    if (cap < sizeof to)
+        return taut__fail(TAUT_E_CAPACITY, "data state: %zu bytes given: must be at least %zu", cap, sizeof to);
+    taut__sampler_state_save(
+        &(taut__sampler_state){l->data.plan.seed, l->data.plan.hash, place / samples, place % samples, l->batch}, to);
     memcpy(state, to, sizeof to);
     *bytes = sizeof to;
     return TAUT_OK;
@@ -365,10 +384,18 @@ taut_status taut_loader_field(const taut_loader *l, size_t f, taut_field *field)
 
 taut_status taut_loader_get_stats(const taut_loader *l, taut_loader_stats *stats)
 {
-    taut_loader_stats s = {.size = stats->size, .steps = l->steps_taken, .samples = l->samples_taken, .stall_s = l->stall_s,
-                           .first_stall_s = l->first_stall_s, .used_bytes = l->used_bytes, .node_blocks = l->node_blocks,
-                           .cache_blocks = l->node.slots, .shared = (int32_t)l->node_ranks};
-    if (stats->size < sizeof(size_t)) return taut__fail(TAUT_E_INVALID, "taut_loader_stats.size=%zu: set it to sizeof(taut_loader_stats)", stats->size);
+    taut_loader_stats s = {.size = stats->size,
+                           .steps = l->steps_taken,
+                           .samples = l->samples_taken,
+                           .stall_s = l->stall_s,
+                           .first_stall_s = l->first_stall_s,
+                           .used_bytes = l->used_bytes,
+                           .node_blocks = l->node_blocks,
+                           .cache_blocks = l->node.slots,
+                           .shared = (int32_t)l->node_ranks};
+    if (stats->size < sizeof(size_t))
+        return taut__fail(TAUT_E_INVALID, "taut_loader_stats.size=%zu: set it to sizeof(taut_loader_stats)",
+                          stats->size);
     s.reads = atomic_load(&l->mine.reads);
     s.read_bytes = atomic_load(&l->mine.read_bytes);
     s.decodes = atomic_load(&l->mine.decodes);

@@ -23,35 +23,35 @@ struct taut_loader {
     uint64_t           rounds, batch;
 
     size_t    fields;
-    uint32_t *field;              /* numbers in the shards: field[f * shards + shard] */
-    size_t   *image_at;           /* where an image lies in its slot; fields of them */
+    uint32_t *field;    /* numbers in the shards: field[f * shards + shard] */
+    size_t   *image_at; /* where an image lies in its slot; fields of them */
     size_t    slot_bytes;
     uint64_t *first_sample, *first_block, *per_block; /* the geometry, with blocks per shard */
 
     taut__sampler  *sampler;
     taut__schedule *schedule;
-    pthread_mutex_t lock;         /* of the schedule */
+    pthread_mutex_t lock; /* of the schedule */
     bool            lock_made;
     taut_status     schedule_failed; /* advance() failed; its text */
     char            schedule_text[TAUT__NODE_TEXT];
 
-    taut__node      node;
-    pthread_t       thread[TAUT__READERS_MAX];
-    int             threads;
-    _Atomic bool    stop;
+    taut__node   node;
+    pthread_t    thread[TAUT__READERS_MAX];
+    int          threads;
+    _Atomic bool stop;
 
-    uint64_t        step;         /* the next one */
-    bool            holding;      /* step-1 is in the caller's hands */
-    uint64_t       *id;           /* the batch's arrays; most samples of a step each */
-    float          *weight;
-    const uint8_t **pointer;      /* fields * most */
-    size_t         *length;
+    uint64_t               step;    /* the next one */
+    bool                   holding; /* step-1 is in the caller's hands */
+    uint64_t              *id;      /* the batch's arrays; most samples of a step each */
+    float                 *weight;
+    const uint8_t        **pointer; /* fields * most */
+    size_t                *length;
     const uint8_t *const **data_rows; /* fields */
-    const size_t  **length_rows;
+    const size_t         **length_rows;
 
-    taut__counters  mine;
-    uint64_t        steps_taken, samples_taken, used_bytes, node_blocks;
-    double          stall_s, first_stall_s;
+    taut__counters mine;
+    uint64_t       steps_taken, samples_taken, used_bytes, node_blocks;
+    double         stall_s, first_stall_s;
 };
 
 /* loader_setup.c : on every rank, after the package is there. */

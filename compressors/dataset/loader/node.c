@@ -19,13 +19,15 @@ static bool lay_out(taut__node *n, uint32_t ranks, uint64_t slots, size_t slot_b
     size_t blocks;
     *n = (taut__node){.ranks = ranks, .slots = slots, .slot_bytes = aligned(slot_bytes), .fd = -1};
     n->bytes = aligned(sizeof *n->words) + aligned(ranks * sizeof *n->done) + aligned((size_t)slots * sizeof *n->ready);
-    return taut__mul_ok((size_t)slots, n->slot_bytes, &blocks) && taut__add_ok(n->bytes, blocks, &n->bytes) && n->bytes < SIZE_MAX / 2;
+    return taut__mul_ok((size_t)slots, n->slot_bytes, &blocks) && taut__add_ok(n->bytes, blocks, &n->bytes) &&
+           n->bytes < SIZE_MAX / 2;
 }
 
 static taut_status map(taut__node *n, int fd)
 {
     uint8_t *at = mmap(NULL, n->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (at == MAP_FAILED) return taut__fail(TAUT_E_NOMEM, "loader: %zu bytes of shared memory: %s", n->bytes, strerror(errno));
+    if (at == MAP_FAILED)
+        return taut__fail(TAUT_E_NOMEM, "loader: %zu bytes of shared memory: %s", n->bytes, strerror(errno));
     n->words = (taut__node_words *)(void *)at;
     n->done = (_Atomic uint64_t *)(void *)(at + aligned(sizeof *n->words));
     n->ready = (_Atomic uint64_t *)(void *)(at + aligned(sizeof *n->words) + aligned(n->ranks * sizeof *n->done));
@@ -33,17 +35,20 @@ static taut_status map(taut__node *n, int fd)
     return TAUT_OK;
 }
 
-taut_status taut__node_create(taut__node *n, uint32_t ranks, uint64_t slots, size_t slot_bytes, uint64_t start, taut__node_ticket *ticket)
+taut_status taut__node_create(taut__node *n, uint32_t ranks, uint64_t slots, size_t slot_bytes, uint64_t start,
+                              taut__node_ticket *ticket)
 {
     int         why;
     taut_status s;
     if (!lay_out(n, ranks, slots, slot_bytes))
-        return taut__fail(TAUT_E_RANGE, "loader: %llu blocks of %zu bytes: more than this machine can address", (unsigned long long)slots, slot_bytes);
+        return taut__fail(TAUT_E_RANGE, "loader: %llu blocks of %zu bytes: more than this machine can address",
+                          (unsigned long long)slots, slot_bytes);
     n->fd = memfd_create("taut-loader", MFD_CLOEXEC);
     if (n->fd < 0) return taut__fail(TAUT_E_IO, "loader: shared memory: %s", strerror(errno));
     /* allocated now: memory that is missing is an error here, not SIGBUS at the first touch */
     why = ftruncate(n->fd, (off_t)n->bytes) != 0 ? errno : posix_fallocate(n->fd, 0, (off_t)n->bytes);
-    s = why ? taut__fail(TAUT_E_NOMEM, "loader: %zu bytes of shared memory: %s", n->bytes, strerror(why)) : map(n, n->fd);
+    s = why ? taut__fail(TAUT_E_NOMEM, "loader: %zu bytes of shared memory: %s", n->bytes, strerror(why))
+            : map(n, n->fd);
     if (s != TAUT_OK) {
         taut__node_seal(n);
         return s;
@@ -59,12 +64,16 @@ taut_status taut__node_open(taut__node *n, uint32_t ranks, uint64_t slots, size_
     struct stat st;
     int         fd;
     taut_status s;
-    if (!lay_out(n, ranks, slots, slot_bytes)) return taut__fail(TAUT_E_RANGE, "loader: the node's memory is too large");
+    if (!lay_out(n, ranks, slots, slot_bytes))
+        return taut__fail(TAUT_E_RANGE, "loader: the node's memory is too large");
     snprintf(path, sizeof path, "/proc/%lld/fd/%lld", (long long)ticket.pid, (long long)ticket.fd);
     fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0) return taut__fail(TAUT_E_IO, "loader: the memory of process %lld of this node (%s): %s", (long long)ticket.pid, path, strerror(errno));
+    if (fd < 0)
+        return taut__fail(TAUT_E_IO, "loader: the memory of process %lld of this node (%s): %s", (long long)ticket.pid,
+                          path, strerror(errno));
     if (fstat(fd, &st) != 0 || (size_t)st.st_size != n->bytes)
-        s = taut__fail(TAUT_E_MISMATCH, "loader: %s: %lld bytes of shared memory: must be %zu", path, (long long)st.st_size, n->bytes);
+        s = taut__fail(TAUT_E_MISMATCH, "loader: %s: %lld bytes of shared memory: must be %zu", path,
+                       (long long)st.st_size, n->bytes);
     else s = map(n, fd);
     close(fd);
     return s;

@@ -39,16 +39,22 @@ typedef struct taut__node {
 } taut__node;
 
 /* What the maker tells the others. */
-typedef struct taut__node_ticket { int64_t pid, fd; } taut__node_ticket;
+typedef struct taut__node_ticket {
+    int64_t pid, fd;
+} taut__node_ticket;
 
 /* taut__node_create() : memory for `slots` blocks, done[] = start. TAUT_E_NOMEM when the machine has not got it.
  *  taut__node_open() : the same memory in another process (or again in this one). */
-taut_status taut__node_create(taut__node *n, uint32_t ranks, uint64_t slots, size_t slot_bytes, uint64_t start, taut__node_ticket *ticket);
+taut_status taut__node_create(taut__node *n, uint32_t ranks, uint64_t slots, size_t slot_bytes, uint64_t start,
+                              taut__node_ticket *ticket);
 taut_status taut__node_open(taut__node *n, uint32_t ranks, uint64_t slots, size_t slot_bytes, taut__node_ticket ticket);
 void        taut__node_seal(taut__node *n); /* all have mapped it: close the file */
 void        taut__node_unmap(taut__node *n);
 
-static inline uint8_t *taut__node_slot(const taut__node *n, uint32_t slot) { return n->slot + (size_t)slot * n->slot_bytes; }
+static inline uint8_t *taut__node_slot(const taut__node *n, uint32_t slot)
+{
+    return n->slot + (size_t)slot * n->slot_bytes;
+}
 
 /* ---- events ---- read event(), look at the words, then wait for it to move on. */
 uint32_t taut__node_event(const taut__node *n);

@@ -34,8 +34,10 @@ static taut_status no_classes(const taut_shard *s, const char *field)
     size_t at = 0;
     for (uint32_t f = 0; f < taut__shard_fields(s) && at < sizeof names - 1; f++)
         at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", f ? ", " : "", taut__shard_field(s, f)->name);
-    return taut__fail(TAUT_E_INVALID, "%s: no integer field '%s' with one value per sample, which the plan's strata need; its fields: %s",
-                      taut_shard_path(s), field, names);
+    return taut__fail(
+        TAUT_E_INVALID,
+        "%s: no integer field '%s' with one value per sample, which the plan's strata need; its fields: %s",
+        taut_shard_path(s), field, names);
 }
 
 taut_status taut__shard_classes(const taut_shard *s, const char *field, int64_t *to)
@@ -44,7 +46,8 @@ taut_status taut__shard_classes(const taut_shard *s, const char *field, int64_t 
     const taut_field *d = f < 0 ? NULL : taut__shard_field(s, (uint32_t)f);
     taut_reader      *r;
     taut_status       status;
-    if (!d || d->variable || d->type == TAUT_FLOAT32 || d->type == TAUT_FLOAT64 || d->sample_bytes != taut_type_bytes(d->type))
+    if (!d || d->variable || d->type == TAUT_FLOAT32 || d->type == TAUT_FLOAT64 ||
+        d->sample_bytes != taut_type_bytes(d->type))
         return no_classes(s, field);
     TAUT_TRY(taut_reader_create(s, &r));
     for (uint64_t b = 0; b < taut__shard_blocks(s); b++) {
@@ -65,7 +68,8 @@ static taut_status read_labels(taut__package *p)
     uint64_t    at = 0;
     if (!field) return TAUT_OK;
     p->label = taut__alloc((size_t)taut__plan_of(&p->plan), sizeof *p->label);
-    if (!p->label) return taut__fail(TAUT_E_NOMEM, "loader: out of memory for %llu labels", (ull)taut__plan_of(&p->plan));
+    if (!p->label)
+        return taut__fail(TAUT_E_NOMEM, "loader: out of memory for %llu labels", (ull)taut__plan_of(&p->plan));
     for (size_t i = 0; i < p->plan.shards; at += p->plan.shard[i++].samples)
         TAUT_TRY(taut__shard_classes(p->shard[i], field, p->label + at));
     return TAUT_OK;
@@ -75,13 +79,14 @@ static taut_status read_labels(taut__package *p)
 
 static taut_status make_full_plan(taut__plan *plan, taut_shard *const *shard, size_t n)
 {
-    char *text;
+    char  *text;
     size_t bytes;
     plan->seed = 1;
     plan->rounds = 1;
     plan->window = 64;
     for (size_t i = 0; i < n; i++)
-        TAUT_TRY(taut__plan_add_shard(plan, taut_shard_path(shard[i]), taut__shard_hash(shard[i]), taut__shard_samples(shard[i])));
+        TAUT_TRY(taut__plan_add_shard(plan, taut_shard_path(shard[i]), taut__shard_hash(shard[i]),
+                                      taut__shard_samples(shard[i])));
     TAUT_TRY(taut__plan_add_rule(plan, "full", &(taut__plan_defaults){0}));
     TAUT_TRY(taut__plan_print(plan, &text, &bytes)); /* for its hash */
     taut__free(text);
@@ -100,11 +105,13 @@ static taut_status not_there(const taut__plan_shard *want, const char *plan, tau
     for (size_t i = 0; i < n; i++)
         if (shard[i] && strcmp(base_name(taut_shard_path(shard[i])), base_name(want->name)) == 0)
             return taut__fail(TAUT_E_MISMATCH,
-                              "%s: made for a shard %s with hash %016llx and %llu samples; %s has hash %016llx and %llu samples: make the "
+                              "%s: made for a shard %s with hash %016llx and %llu samples; %s has hash %016llx and "
+                              "%llu samples: make the "
                               "plan anew, or give the shard that it was made for",
                               plan, want->name, (ull)want->hash, (ull)want->samples, taut_shard_path(shard[i]),
                               (ull)taut__shard_hash(shard[i]), (ull)taut__shard_samples(shard[i]));
-    return taut__fail(TAUT_E_MISMATCH, "%s: its shard %s (hash %016llx) is not among the %zu given", plan, want->name, (ull)want->hash, n);
+    return taut__fail(TAUT_E_MISMATCH, "%s: its shard %s (hash %016llx) is not among the %zu given", plan, want->name,
+                      (ull)want->hash, n);
 }
 
 /* Moves the plan's shards from the files' order into p->shard. */
@@ -115,7 +122,9 @@ static taut_status match(taut__package *p, const char *plan, taut_shard **file, 
     for (size_t i = 0; i < p->plan.shards; i++) {
         const taut__plan_shard *want = &p->plan.shard[i];
         size_t                  k = 0;
-        while (k < n && !(file[k] && taut__shard_hash(file[k]) == want->hash && taut__shard_samples(file[k]) == want->samples)) k++;
+        while (k < n &&
+               !(file[k] && taut__shard_hash(file[k]) == want->hash && taut__shard_samples(file[k]) == want->samples))
+            k++;
         if (k == n) return not_there(want, plan, file, n);
         p->shard[i] = file[k];
         file[k] = NULL;

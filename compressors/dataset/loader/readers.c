@@ -26,7 +26,8 @@ static void advise(taut_loader *l, uint64_t first)
         if (k % l->node_ranks != l->node_index) continue;
         s = taut__run_of(l->first_block, l->data.plan.shards, load->block);
         e = taut__shard_block_extent(l->data.shard[s], load->block - l->first_block[s]);
-        (void)posix_fadvise(taut__shard_fd(l->data.shard[s]), (off_t)e.offset, (off_t)e.bytes, POSIX_FADV_WILLNEED); /* advice only */
+        (void)posix_fadvise(taut__shard_fd(l->data.shard[s]), (off_t)e.offset, (off_t)e.bytes,
+                            POSIX_FADV_WILLNEED); /* advice only */
     }
 }
 
@@ -46,7 +47,8 @@ static bool startable(taut_loader *l, uint64_t k, taut__load *load)
 {
     const taut__load *found;
     pthread_mutex_lock(&l->lock);
-    while (taut__schedule_loads(l->schedule) <= k && taut__schedule_next(l->schedule) < taut__schedule_steps(l->schedule) &&
+    while (taut__schedule_loads(l->schedule) <= k &&
+           taut__schedule_next(l->schedule) < taut__schedule_steps(l->schedule) &&
            taut__schedule_next(l->schedule) < l->step + (uint64_t)l->config.ahead - 1)
         if (taut__schedule_until(l, taut__schedule_next(l->schedule)) != TAUT_OK) break; /* next() will say so */
     found = taut__schedule_load(l->schedule, k);
@@ -64,8 +66,9 @@ static taut_status read_at(reader *r, const taut_shard *s, uint64_t block, taut_
     if (e.bytes > r->room) {
         size_t   room = (size_t)e.bytes + (size_t)e.bytes / 8;
         uint8_t *more = e.bytes > SIZE_MAX / 4 ? NULL : taut__alloc(room, 1);
-        if (!more) return taut__fail(TAUT_E_NOMEM, "%s: block %llu: out of memory for its %llu stored bytes", taut_shard_path(s),
-                                     (unsigned long long)block, (unsigned long long)e.bytes);
+        if (!more)
+            return taut__fail(TAUT_E_NOMEM, "%s: block %llu: out of memory for its %llu stored bytes",
+                              taut_shard_path(s), (unsigned long long)block, (unsigned long long)e.bytes);
         taut__free(r->stored);
         r->stored = more;
         r->room = room;
@@ -102,8 +105,10 @@ static taut_status load_run(reader *r, size_t s, uint64_t block, size_t f, uint8
     TAUT_TRY(read_at(r, shard, block, all));
     for (size_t at = 0; f < end; f++) {
         uint32_t number = l->field[f * shards + s];
-        size_t   bytes = (size_t)taut__shard_extent(shard, number, block).bytes, image = taut__image_bytes(shard, number, block);
-        TAUT_TRY(taut__reader_decode(r->shard[s], number, block, r->stored + at, bytes, slot + l->image_at[f], l->image_at[f + 1] - l->image_at[f]));
+        size_t   bytes = (size_t)taut__shard_extent(shard, number, block).bytes,
+               image = taut__image_bytes(shard, number, block);
+        TAUT_TRY(taut__reader_decode(r->shard[s], number, block, r->stored + at, bytes, slot + l->image_at[f],
+                                     l->image_at[f + 1] - l->image_at[f]));
         atomic_fetch_add_explicit(&l->mine.decoded_bytes, image, memory_order_relaxed);
         atomic_fetch_add_explicit(&l->node.words->decoded_bytes, image, memory_order_relaxed);
         at += bytes;
@@ -171,7 +176,9 @@ taut_status taut__readers_start(taut_loader *l)
 {
     while (l->threads < l->config.threads) {
         int why = pthread_create(&l->thread[l->threads], NULL, reader_thread, l);
-        if (why) return taut__fail(TAUT_E_NOMEM, "loader: reader thread %d of %d: %s", l->threads + 1, l->config.threads, strerror(why));
+        if (why)
+            return taut__fail(TAUT_E_NOMEM, "loader: reader thread %d of %d: %s", l->threads + 1, l->config.threads,
+                              strerror(why));
         l->threads++;
     }
     return TAUT_OK;

@@ -80,10 +80,11 @@ static taut_status place_block(taut__schedule *s, uint64_t block, uint32_t *wher
         i = s->oldest;
         x = &s->slot[i];
         if (x->used && x->last == s->next)
-            return taut__fail(TAUT_E_RANGE,
-                              "loader: step %llu needs more blocks than the %llu that fit into the cache: give it more memory, or "
-                              "make a plan with a window, or shards with smaller blocks",
-                              (ull)s->next, (ull)s->c.slots);
+            return taut__fail(
+                TAUT_E_RANGE,
+                "loader: step %llu needs more blocks than the %llu that fit into the cache: give it more memory, or "
+                "make a plan with a window, or shards with smaller blocks",
+                (ull)s->next, (ull)s->c.slots);
         l = &s->load[s->loads % s->load_ring];
         *l = (taut__load){s->loads, block, s->next, x->used ? x->last + 1 : 0, i};
         if (x->used) forget(s, i);
@@ -135,12 +136,14 @@ taut_status taut__schedule_advance(taut__schedule *s)
 {
     taut__step *t = &s->ring[s->next % s->c.ahead];
     uint64_t    first = s->next * s->c.batch, all = s->total - first < s->c.batch ? s->total - first : s->c.batch;
-    *t = (taut__step){.number = s->next, .round = first / s->samples, .all = all, .use = s->uses + s->next % s->c.ahead * s->most};
+    *t = (taut__step){
+        .number = s->next, .round = first / s->samples, .all = all, .use = s->uses + s->next % s->c.ahead * s->most};
     for (uint32_t i = 0; i < s->c.node_ranks; i++) {
         taut__slice part = taut__slice_of(all, s->c.ranks, s->c.node[i]);
         bool        mine = s->c.node[i] == s->c.rank;
         taut__use   other;
-        for (uint64_t k = 0; k < part.n; k++) TAUT_TRY(use_place(s, first + part.first + k, mine ? &t->use[k] : &other));
+        for (uint64_t k = 0; k < part.n; k++)
+            TAUT_TRY(use_place(s, first + part.first + k, mine ? &t->use[k] : &other));
         if (mine) t->n = part.n;
     }
     t->loads = s->loads;
@@ -165,8 +168,8 @@ const taut__load *taut__schedule_load(const taut__schedule *s, uint64_t load)
 static taut_status allocate(taut__schedule *s)
 {
     const taut__schedule_config *c = &s->c;
-    uint64_t node = taut__node_batch(c->batch, c->ranks, c->node, c->node_ranks);
-    size_t   chains = 16;
+    uint64_t                     node = taut__node_batch(c->batch, c->ranks, c->node, c->node_ranks);
+    size_t                       chains = 16;
     while (chains < 2 * c->slots) chains *= 2;
     s->mask = (uint32_t)(chains - 1);
     s->most = c->batch / c->ranks + 1;
@@ -178,7 +181,8 @@ static taut_status allocate(taut__schedule *s)
     s->uses = taut__alloc((size_t)(c->ahead * s->most), sizeof *s->uses);
     s->load = taut__alloc((size_t)s->load_ring, sizeof *s->load);
     if (!s->slot || !s->head || !s->seen || !s->ring || !s->uses || !s->load)
-        return taut__fail(TAUT_E_NOMEM, "loader: out of memory for a schedule of %llu blocks and batches of %llu", (ull)c->slots, (ull)c->batch);
+        return taut__fail(TAUT_E_NOMEM, "loader: out of memory for a schedule of %llu blocks and batches of %llu",
+                          (ull)c->slots, (ull)c->batch);
     memset(s->head, 0xff, chains * sizeof *s->head);
     s->oldest = s->newest = NONE;
     for (uint32_t i = 0; i < c->slots; i++) link_newest(s, i);

@@ -43,8 +43,8 @@ typedef struct taut__use { /* one sample of this rank */
 typedef struct taut__step {
     uint64_t   number, round, all; /* all: samples of all ranks */
     uint64_t   n;
-    taut__use *use;                /* n of this rank */
-    uint64_t   loads, blocks;      /* up to and with this step: loads; different blocks per round, of the node */
+    taut__use *use;           /* n of this rank */
+    uint64_t   loads, blocks; /* up to and with this step: loads; different blocks per round, of the node */
 } taut__step;
 
 typedef struct taut__schedule taut__schedule;

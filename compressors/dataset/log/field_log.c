@@ -19,7 +19,8 @@ typedef struct state {
     taut_bytes order, column;   /* scratch: u32 arrays; cursors */
 } state;
 
-static const taut_key keys[] = {{.name = "level", .kind = TAUT_KEY_INT, .min = 1, .max = 22, .fallback = 19, .help = "effort of zstd"}};
+static const taut_key keys[] = {
+    {.name = "level", .kind = TAUT_KEY_INT, .min = 1, .max = 22, .fallback = 19, .help = "effort of zstd"}};
 
 static taut_status suits(const taut_field_spec *spec)
 {
@@ -28,7 +29,8 @@ static taut_status suits(const taut_field_spec *spec)
     return taut__fail(TAUT_E_UNSUPPORTED, "field %s: log: codes text, not %s", spec->field->name, taut_kind_name(k));
 }
 
-static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding, void **out)
+static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared, size_t bytes, bool encoding,
+                              void **out)
 {
     state *s = taut__alloc(1, sizeof *s);
     (void)shared, (void)bytes, (void)encoding;
@@ -165,7 +167,7 @@ static taut_status encode(void *p, const taut_part *in, taut_bytes *out)
 
 typedef struct column {
     uint8_t  kind;
-    size_t   at;     /* in numbers or words */
+    size_t   at; /* in numbers or words */
     uint64_t before;
 } column;
 
@@ -318,6 +320,15 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
 }
 
 const taut_field_codec taut__field_log = {
-    .id = 12, .version = 1, .name = "log", .help = "lines of logs as templates and columns of parameters", .n_keys = 1, .keys = keys, .suits = suits,
-    .open = open_state, .close = close_state, .encode = encode, .decode = decode,
+    .id = 12,
+    .version = 1,
+    .name = "log",
+    .help = "lines of logs as templates and columns of parameters",
+    .n_keys = 1,
+    .keys = keys,
+    .suits = suits,
+    .open = open_state,
+    .close = close_state,
+    .encode = encode,
+    .decode = decode,
 };

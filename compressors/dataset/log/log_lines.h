@@ -17,18 +17,24 @@ typedef struct log_line {
 } log_line;
 
 typedef struct log_lines {
-    taut_bytes templates; /* each ends with a newline */
-    taut_bytes line, word; /* arrays of log_line and log_word */
-    taut_bytes place;      /* u32 per template: where it begins in templates */
-    uint32_t   lines, count;  /* count: of templates */
-    uint32_t  *table;      /* hash table of templates: number + 1 */
+    taut_bytes templates;    /* each ends with a newline */
+    taut_bytes line, word;   /* arrays of log_line and log_word */
+    taut_bytes place;        /* u32 per template: where it begins in templates */
+    uint32_t   lines, count; /* count: of templates */
+    uint32_t  *table;        /* hash table of templates: number + 1 */
     uint32_t   table_size;
 } log_lines;
 
 taut_status log_parse(log_lines *l, const uint8_t *text, size_t n); /* text ends with a newline; no byte 0 or 1 in it */
 void        log_free(log_lines *l);
 
-static inline const log_line *log_line_at(const log_lines *l, size_t i) { return (const log_line *)(const void *)l->line.p + i; }
-static inline const log_word *log_word_at(const log_lines *l, size_t i) { return (const log_word *)(const void *)l->word.p + i; }
+static inline const log_line *log_line_at(const log_lines *l, size_t i)
+{
+    return (const log_line *)(const void *)l->line.p + i;
+}
+static inline const log_word *log_word_at(const log_lines *l, size_t i)
+{
+    return (const log_word *)(const void *)l->word.p + i;
+}
 
 #endif

@@ -29,7 +29,9 @@ uint64_t taut__plan_samples(const taut__plan *p) { return p->stages ? p->stage[p
 bool taut__plan_repeats(const taut__plan *p, size_t stages)
 {
     for (size_t i = 0; i < stages; i++)
-        if (p->stage[i].kind == TAUT__STAGE_RS2 || p->stage[i].kind == TAUT__STAGE_MIX || p->stage[i].kind == TAUT__STAGE_PRUNE) return false;
+        if (p->stage[i].kind == TAUT__STAGE_RS2 || p->stage[i].kind == TAUT__STAGE_MIX ||
+            p->stage[i].kind == TAUT__STAGE_PRUNE)
+            return false;
     return true;
 }
 
@@ -62,8 +64,8 @@ taut_status taut__plan_add_shard(taut__plan *p, const char *name, uint64_t hash,
     size_t            length = strlen(name);
     if (p->stages) return taut__fail(TAUT_E_STATE, "plan: shards come before stages");
     if (samples == 0 || samples > (UINT64_C(1) << 62) - all)
-        return taut__fail(TAUT_E_RANGE, "plan: shard %s: %llu samples: must be at least 1, and all shards below 2^62", name,
-                          (ull)samples);
+        return taut__fail(TAUT_E_RANGE, "plan: shard %s: %llu samples: must be at least 1, and all shards below 2^62",
+                          name, (ull)samples);
     for (size_t i = 0; i < p->shards; i++)
         if (p->shard[i].hash == hash)
             return taut__fail(TAUT_E_INVALID, "plan: shard %s has the same hash %016llx as %s: each shard once", name,
@@ -95,15 +97,21 @@ static taut_status check_listed(const taut__plan *p, const taut__stage *s)
 {
     bool lists = s->kind == TAUT__STAGE_LIST || s->kind == TAUT__STAGE_PRUNE;
     if (lists != (s->list != NULL))
-        return taut__fail(TAUT_E_INVALID, "plan: stage %zu: a list is needed for list and prune, and for nothing else", p->stages + 1);
-    if (s->by[0] && (!lists || strpbrk(s->by, " \t\r\n"))) return taut__fail(TAUT_E_INVALID, "plan: stage %zu: by: one word, of list and prune only", p->stages + 1);
+        return taut__fail(TAUT_E_INVALID, "plan: stage %zu: a list is needed for list and prune, and for nothing else",
+                          p->stages + 1);
+    if (s->by[0] && (!lists || strpbrk(s->by, " \t\r\n")))
+        return taut__fail(TAUT_E_INVALID, "plan: stage %zu: by: one word, of list and prune only", p->stages + 1);
     if ((s->order || s->bucket) && (s->kind != TAUT__STAGE_LIST || !s->order || s->bucket == 0))
-        return taut__fail(TAUT_E_INVALID, "plan: stage %zu: order: of a list, with buckets of 1 sample or more", p->stages + 1);
+        return taut__fail(TAUT_E_INVALID, "plan: stage %zu: order: of a list, with buckets of 1 sample or more",
+                          p->stages + 1);
     if (s->kind == TAUT__STAGE_LIST && s->listed != s->samples)
-        return taut__fail(TAUT_E_CORRUPT, "plan: stage %zu: %llu places are listed, not the %llu that it keeps", p->stages + 1, (ull)s->listed, (ull)s->samples);
+        return taut__fail(TAUT_E_CORRUPT, "plan: stage %zu: %llu places are listed, not the %llu that it keeps",
+                          p->stages + 1, (ull)s->listed, (ull)s->samples);
     if (s->kind == TAUT__STAGE_PRUNE && (s->listed == 0 || s->listed > s->of || s->samples <= s->of - s->listed))
-        return taut__fail(TAUT_E_RANGE, "plan: prune keeps %llu of %llu samples, %llu listed: must keep all others and at least 1 of the listed", (ull)s->samples,
-                          (ull)s->of, (ull)s->listed);
+        return taut__fail(
+            TAUT_E_RANGE,
+            "plan: prune keeps %llu of %llu samples, %llu listed: must keep all others and at least 1 of the listed",
+            (ull)s->samples, (ull)s->of, (ull)s->listed);
     return TAUT_OK;
 }
 
@@ -114,9 +122,11 @@ static taut_status check_mix(const taut__plan *p, const taut__stage *s)
         if (s->share[i] > UINT64_C(1) << 40 || (all += s->share[i]) > UINT64_C(1) << 40) all = UINT64_MAX;
     if ((s->kind == TAUT__STAGE_MIX) != (s->shares > 0) || s->shares > TAUT__SHARES_MAX)
         return taut__fail(TAUT_E_RANGE, "plan: stage %zu: 1..%d shares, of mix only", p->stages + 1, TAUT__SHARES_MAX);
-    if (s->shares && (all == 0 || all == UINT64_MAX)) return taut__fail(TAUT_E_RANGE, "plan: mix: shares that add up to 0 or to more than 2^40");
+    if (s->shares && (all == 0 || all == UINT64_MAX))
+        return taut__fail(TAUT_E_RANGE, "plan: mix: shares that add up to 0 or to more than 2^40");
     if (s->shares && !s->strata[0] && s->shares != p->shards)
-        return taut__fail(TAUT_E_INVALID, "plan: mix: %u shares for %zu shards: must be one each", s->shares, p->shards);
+        return taut__fail(TAUT_E_INVALID, "plan: mix: %u shares for %zu shards: must be one each", s->shares,
+                          p->shards);
     return TAUT_OK;
 }
 
@@ -125,9 +135,14 @@ static taut_status check_position(const taut__plan *p, const taut__stage *s)
 {
     bool fixed = taut__plan_repeats(p, p->stages);
     if (p->stages && p->stage[p->stages - 1].order)
-        return taut__fail(TAUT_E_UNSUPPORTED, "plan: stage %zu stands behind an order (%s): an order must be the last stage", p->stages + 1, p->stage[p->stages - 1].by);
+        return taut__fail(TAUT_E_UNSUPPORTED,
+                          "plan: stage %zu stands behind an order (%s): an order must be the last stage", p->stages + 1,
+                          p->stage[p->stages - 1].by);
     if (!fixed && (s->kind == TAUT__STAGE_MIX || s->kind == TAUT__STAGE_PRUNE))
-        return taut__fail(TAUT_E_UNSUPPORTED, "plan: stage %zu: mix and prune need a set that is the same in every round: put them before rs2, mix and prune", p->stages + 1);
+        return taut__fail(TAUT_E_UNSUPPORTED,
+                          "plan: stage %zu: mix and prune need a set that is the same in every round: put them before "
+                          "rs2, mix and prune",
+                          p->stages + 1);
     if (s->strata[0] && !fixed)
         return taut__fail(TAUT_E_UNSUPPORTED,
                           "plan: strata=%s after rs2: shares of a set that changes every round are not defined: put "
@@ -140,11 +155,11 @@ static taut_status check_stage(const taut__plan *p, const taut__stage *s)
 {
     uint64_t of = p->stages ? taut__plan_samples(p) : taut__plan_of(p);
     if (s->of != of)
-        return taut__fail(TAUT_E_INVALID, "plan: stage %zu takes %llu samples, but %llu come in", p->stages + 1, (ull)s->of,
-                          (ull)of);
+        return taut__fail(TAUT_E_INVALID, "plan: stage %zu takes %llu samples, but %llu come in", p->stages + 1,
+                          (ull)s->of, (ull)of);
     if (s->samples == 0 || s->samples > of)
-        return taut__fail(TAUT_E_RANGE, "plan: stage %zu: %llu samples: must be 1..%llu", p->stages + 1, (ull)s->samples,
-                          (ull)of);
+        return taut__fail(TAUT_E_RANGE, "plan: stage %zu: %llu samples: must be 1..%llu", p->stages + 1,
+                          (ull)s->samples, (ull)of);
     if (s->kind == TAUT__STAGE_FULL && s->samples != of)
         return taut__fail(TAUT_E_RANGE, "plan: full: %llu samples: must be all %llu", (ull)s->samples, (ull)of);
     TAUT_TRY(check_listed(p, s));
@@ -154,8 +169,8 @@ static taut_status check_stage(const taut__plan *p, const taut__stage *s)
     if (s->replace && s->kind != TAUT__STAGE_RS2) return taut__fail(TAUT_E_INVALID, "plan: replace: only of rs2");
     TAUT_TRY(check_position(p, s));
     if (s->strata[0] && taut__plan_strata(p) && strcmp(taut__plan_strata(p), s->strata) != 0)
-        return taut__fail(TAUT_E_UNSUPPORTED, "plan: strata=%s and strata=%s: one field for all stages", taut__plan_strata(p),
-                          s->strata);
+        return taut__fail(TAUT_E_UNSUPPORTED, "plan: strata=%s and strata=%s: one field for all stages",
+                          taut__plan_strata(p), s->strata);
     return TAUT_OK;
 }
 
@@ -182,7 +197,8 @@ taut_status taut__plan_check(const taut__plan *p)
     if (p->shards == 0) return taut__fail(TAUT_E_INVALID, "plan: no shard");
     if (p->stages == 0) return taut__fail(TAUT_E_INVALID, "plan: no stage: full, static, rs2, list, ...");
     if (p->rounds == 0 || __builtin_mul_overflow(p->rounds, taut__plan_samples(p), &all) || all > UINT64_C(1) << 62)
-        return taut__fail(TAUT_E_RANGE, "plan: %llu rounds of %llu samples: must be 1 round or more, 2^62 samples at most",
+        return taut__fail(TAUT_E_RANGE,
+                          "plan: %llu rounds of %llu samples: must be 1 round or more, 2^62 samples at most",
                           (ull)p->rounds, (ull)taut__plan_samples(p));
     return TAUT_OK;
 }

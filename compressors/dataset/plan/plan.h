@@ -24,11 +24,19 @@
 
 enum {
     TAUT__PLAN_VERSION = 2, /* the newest; a plan without mix, prune, by or order is written as version 1 */
-    TAUT__STAGES_MAX = 8, TAUT__FIELD_NAME_MAX = 64, TAUT__BY_MAX = 200, TAUT__SHARES_MAX = 64
+    TAUT__STAGES_MAX = 8,
+    TAUT__FIELD_NAME_MAX = 64,
+    TAUT__BY_MAX = 200,
+    TAUT__SHARES_MAX = 64
 };
 
 typedef enum taut__stage_kind {
-    TAUT__STAGE_FULL, TAUT__STAGE_STATIC, TAUT__STAGE_LIST, TAUT__STAGE_RS2, TAUT__STAGE_MIX, TAUT__STAGE_PRUNE
+    TAUT__STAGE_FULL,
+    TAUT__STAGE_STATIC,
+    TAUT__STAGE_LIST,
+    TAUT__STAGE_RS2,
+    TAUT__STAGE_MIX,
+    TAUT__STAGE_PRUNE
 } taut__stage_kind;
 
 /* In which order a list is visited. */
@@ -40,17 +48,18 @@ typedef enum taut__list_order {
 
 typedef struct taut__stage {
     taut__stage_kind kind;
-    uint64_t         of, samples;                  /* what comes in, what is left (a round) */
-    bool             replace;                      /* rs2 */
-    char             strata[TAUT__FIELD_NAME_MAX]; /* static, rs2: the field; "" = not stratified. mix: of its sources; "" = shards */
-    uint64_t         listed;                       /* list: = samples (0: set by adding it); prune: those that may be left out */
-    uint64_t        *list;                         /* list, prune: `listed` places below `of`, each once */
-    float           *weight;                       /* of the listed: finite and above 0; NULL = all 1 */
-    char             by[TAUT__BY_MAX];             /* list, prune: the method and its settings; no white space; "" = given by hand */
-    taut__list_order order;                        /* list */
-    uint64_t         bucket;                       /* list with an order: samples of a bucket, at least 1 */
-    uint32_t         shares;                       /* mix: how many sources */
-    uint64_t         share[TAUT__SHARES_MAX];      /* mix: relative, in the order of shards or of class numbers; some may be 0 */
+    uint64_t         of, samples; /* what comes in, what is left (a round) */
+    bool             replace;     /* rs2 */
+    char             strata
+        [TAUT__FIELD_NAME_MAX]; /* static, rs2: the field; "" = not stratified. mix: of its sources; "" = shards */
+    uint64_t  listed;           /* list: = samples (0: set by adding it); prune: those that may be left out */
+    uint64_t *list;             /* list, prune: `listed` places below `of`, each once */
+    float    *weight;           /* of the listed: finite and above 0; NULL = all 1 */
+    char      by[TAUT__BY_MAX]; /* list, prune: the method and its settings; no white space; "" = given by hand */
+    taut__list_order order;     /* list */
+    uint64_t         bucket;    /* list with an order: samples of a bucket, at least 1 */
+    uint32_t         shares;    /* mix: how many sources */
+    uint64_t share[TAUT__SHARES_MAX]; /* mix: relative, in the order of shards or of class numbers; some may be 0 */
 } taut__stage;
 
 typedef struct taut__plan_shard {
@@ -99,11 +108,12 @@ bool taut__plan_newer(const taut__plan *p); /* does its text need version 2? */
 taut_status taut__plan_add_stage(taut__plan *p, taut__stage *s);
 
 /* ---- reading ---- */
-taut_status taut__plan_check(const taut__plan *p); /* complete and consistent? */
+taut_status taut__plan_check(const taut__plan *p);   /* complete and consistent? */
 uint64_t    taut__plan_of(const taut__plan *p);      /* samples of all shards */
 uint64_t    taut__plan_samples(const taut__plan *p); /* of a round; 0 = no stages yet */
-bool        taut__plan_repeats(const taut__plan *p, size_t stages); /* do the first `stages` leave the same set in every round? */
-const char *taut__plan_strata(const taut__plan *p);  /* the field that labels come from; NULL = none is needed */
+bool        taut__plan_repeats(const taut__plan *p,
+                               size_t            stages);      /* do the first `stages` leave the same set in every round? */
+const char *taut__plan_strata(const taut__plan *p); /* the field that labels come from; NULL = none is needed */
 void        taut__plan_rule(const taut__plan *p, char *dst, size_t cap); /* "static 6000 | rs2 600" for people */
 
 /* ---- text ---- (plan_text.c) */

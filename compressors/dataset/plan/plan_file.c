@@ -15,7 +15,8 @@ static taut_status write_all(int fd, const char *path, const char *text, size_t 
     for (size_t at = 0; at < bytes;) {
         ssize_t n = write(fd, text + at, bytes - at);
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return taut__fail(TAUT_E_IO, "%s: could not be written: %s", path, strerror(n < 0 ? errno : ENOSPC));
+        if (n <= 0)
+            return taut__fail(TAUT_E_IO, "%s: could not be written: %s", path, strerror(n < 0 ? errno : ENOSPC));
         at += (size_t)n;
     }
     if (fsync(fd) != 0) return taut__fail(TAUT_E_IO, "%s: could not be written: %s", path, strerror(errno));
@@ -34,7 +35,8 @@ taut_status taut__plan_save(taut__plan *p, const char *path)
     fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     s = fd < 0 ? taut__fail(TAUT_E_IO, "%s: %s", part, strerror(errno)) : write_all(fd, part, text, bytes);
     taut__free(text);
-    if (fd >= 0 && close(fd) != 0 && s == TAUT_OK) s = taut__fail(TAUT_E_IO, "%s: could not be written: %s", part, strerror(errno));
+    if (fd >= 0 && close(fd) != 0 && s == TAUT_OK)
+        s = taut__fail(TAUT_E_IO, "%s: could not be written: %s", part, strerror(errno));
     if (s == TAUT_OK && rename(part, path) != 0) s = taut__fail(TAUT_E_IO, "%s: %s", path, strerror(errno));
     if (s != TAUT_OK && fd >= 0) unlink(part);
     return s;
@@ -45,7 +47,8 @@ static taut_status read_all(int fd, const char *path, char *text, size_t bytes)
     for (size_t at = 0; at < bytes;) {
         ssize_t n = read(fd, text + at, bytes - at);
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return taut__fail(TAUT_E_IO, "%s: %s", path, n < 0 ? strerror(errno) : "became shorter while it was read");
+        if (n <= 0)
+            return taut__fail(TAUT_E_IO, "%s: %s", path, n < 0 ? strerror(errno) : "became shorter while it was read");
         at += (size_t)n;
     }
     return TAUT_OK;
@@ -61,7 +64,9 @@ taut_status taut__plan_load(taut__plan *p, const char *path)
     if (fd < 0) return taut__fail(TAUT_E_IO, "%s: %s", path, strerror(errno));
     if (fstat(fd, &st) != 0) s = taut__fail(TAUT_E_IO, "%s: %s", path, strerror(errno));
     else if (!S_ISREG(st.st_mode)) s = taut__fail(TAUT_E_INVALID, "%s: not a plan but a folder or device", path);
-    else if (st.st_size > PLAN_BYTES_MAX) s = taut__fail(TAUT_E_RANGE, "%s: %lld bytes: a plan has at most %d", path, (long long)st.st_size, PLAN_BYTES_MAX);
+    else if (st.st_size > PLAN_BYTES_MAX)
+        s = taut__fail(TAUT_E_RANGE, "%s: %lld bytes: a plan has at most %d", path, (long long)st.st_size,
+                       PLAN_BYTES_MAX);
     else if (!(text = taut__alloc((size_t)st.st_size + 1, 1))) s = taut__fail(TAUT_E_NOMEM, "%s: out of memory", path);
     if (s == TAUT_OK) s = read_all(fd, path, text, (size_t)st.st_size);
     close(fd);

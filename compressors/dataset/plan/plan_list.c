@@ -58,9 +58,11 @@ static taut_status add_token(taut__plan_list *l, char *token, const char *where)
             return taut__fail(TAUT_E_RANGE, "%s: weight '%s': must be a number above 0", where, equals + 1);
     }
     first = last = strtoull(token, &end, 10);
-    if (token[0] >= '0' && token[0] <= '9' && *end == '-' && end[1] >= '0' && end[1] <= '9') last = strtoull(end + 1, &end, 10);
+    if (token[0] >= '0' && token[0] <= '9' && *end == '-' && end[1] >= '0' && end[1] <= '9')
+        last = strtoull(end + 1, &end, 10);
     if (token[0] < '0' || token[0] > '9' || *end || errno || last < first)
-        return taut__fail(TAUT_E_INVALID, "%s: '%s': must be a place or a range FIRST-LAST, as in 5 or 5-9", where, token);
+        return taut__fail(TAUT_E_INVALID, "%s: '%s': must be a place or a range FIRST-LAST, as in 5 or 5-9", where,
+                          token);
     if (last >= l->stage->of)
         return taut__fail(TAUT_E_RANGE, "%s: place %llu: must be 0..%llu", where, last, (ull)(l->stage->of - 1));
     for (ull place = first; place <= last; place++) TAUT_TRY(append(l, place, (float)weight, where));
@@ -76,7 +78,8 @@ taut_status taut__plan_list_add(taut__plan_list *l, const char *text, size_t byt
         while (at + n < bytes && !strchr(" \t\r", text[at + n])) n++;
         if (n == 0) break;
         if (n >= sizeof token || memchr(text + at, 0, n))
-            return taut__fail(TAUT_E_INVALID, "%s: '%.20s...': must be a place or a range FIRST-LAST", where, text + at);
+            return taut__fail(TAUT_E_INVALID, "%s: '%.20s...': must be a place or a range FIRST-LAST", where,
+                              text + at);
         memcpy(token, text + at, n);
         token[n] = 0;
         TAUT_TRY(add_token(l, token, where));
@@ -85,7 +88,10 @@ taut_status taut__plan_list_add(taut__plan_list *l, const char *text, size_t byt
     return TAUT_OK;
 }
 
-static taut_status twice(const char *where, uint64_t place) { return taut__fail(TAUT_E_INVALID, "%s: place %llu is there twice", where, (ull)place); }
+static taut_status twice(const char *where, uint64_t place)
+{
+    return taut__fail(TAUT_E_INVALID, "%s: place %llu is there twice", where, (ull)place);
+}
 
 /* A bit for every sample there is. */
 static taut_status once_by_bits(const taut__stage *s, const char *where)

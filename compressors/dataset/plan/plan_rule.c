@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef unsigned long long ull;
+typedef unsigned long long              ull;
 __extension__ typedef unsigned __int128 u128;
 
 /* One stage's words while it is read. */
@@ -44,7 +44,8 @@ taut_status taut__plan_budget(const char *text, uint64_t of, uint64_t *samples)
     char                 *end;
     if (number && *text && text[strlen(text) - 1] == '%') {
         if (percent == 0 || percent > 100 * one || strcmp(rest, "%") != 0)
-            return taut__fail(TAUT_E_RANGE, "budget=%s: must be above 0%%, 100%% at most, with %d decimals at most", text, DECIMALS);
+            return taut__fail(TAUT_E_RANGE, "budget=%s: must be above 0%%, 100%% at most, with %d decimals at most",
+                              text, DECIMALS);
         *samples = (uint64_t)(((u128)of * percent + 50 * one) / (100 * one));
         if (*samples == 0) *samples = 1;
         return TAUT_OK;
@@ -52,7 +53,8 @@ taut_status taut__plan_budget(const char *text, uint64_t of, uint64_t *samples)
     errno = 0;
     *samples = number ? strtoull(text, &end, 10) : 0;
     if (!number || *end || errno)
-        return taut__fail(TAUT_E_INVALID, "budget=%s: must be a share as in 10%%, or a number of samples as in 6000", text);
+        return taut__fail(TAUT_E_INVALID, "budget=%s: must be a share as in 10%%, or a number of samples as in 6000",
+                          text);
     if (*samples == 0 || *samples > of)
         return taut__fail(TAUT_E_RANGE, "budget=%s: must be 1..%llu samples, which is what comes in", text, (ull)of);
     return TAUT_OK;
@@ -119,7 +121,8 @@ static taut_status read_list_file(taut__stage *s, const char *path)
         size_t n = strlen(line);
         bool   whole = n > 0 && line[n - 1] == '\n';
         snprintf(where, sizeof where, "%s: line %ld", path, ++number);
-        if (!whole && !feof(f)) status = taut__fail(TAUT_E_INVALID, "%s: longer than %zu bytes", where, sizeof line - 2);
+        if (!whole && !feof(f))
+            status = taut__fail(TAUT_E_INVALID, "%s: longer than %zu bytes", where, sizeof line - 2);
         else status = taut__plan_list_add(&l, line, strcspn(line, "#\n"), where);
     }
     if (status == TAUT_OK && ferror(f)) status = taut__fail(TAUT_E_IO, "list: file=%s: %s", path, strerror(errno));
@@ -136,7 +139,8 @@ static taut_status read_shares(taut__stage *s, const char *text)
         const char *end = at;
         uint64_t    value = scaled_decimal(at, &end);
         if (end == at || (*end && *end != ':'))
-            return taut__fail(TAUT_E_INVALID, "mix: shares=%s: must be numbers of 0..1000 joined by ':', as in 2:1:0.5", text);
+            return taut__fail(TAUT_E_INVALID, "mix: shares=%s: must be numbers of 0..1000 joined by ':', as in 2:1:0.5",
+                              text);
         s->share[s->shares++] = value / 1000; /* a millionth is the finest */
         at = end;
         if (!*at) return TAUT_OK;
@@ -171,14 +175,18 @@ static taut_status wish_to_stage(const wish *w, const taut__plan_defaults *d, ta
 }
 
 /* One stage: a rule of this file, or a method that looks at the samples. */
-static taut_status read_stage(const taut__plan *p, const char *text, size_t n, const taut__plan_defaults *d, taut__stage *s)
+static taut_status read_stage(const taut__plan *p, const char *text, size_t n, const taut__plan_defaults *d,
+                              taut__stage *s)
 {
     wish        w;
     taut_status status = read_wish(&w, text, n);
     if (status == TAUT_OK) return wish_to_stage(&w, d, s);
     if (status != TAUT_E_UNSUPPORTED) return status;
     if (d->measure && !taut__plan_repeats(p, p->stages))
-        return taut__fail(TAUT_E_UNSUPPORTED, "'%.*s' after rs2, mix or infobatch: what comes in changes from round to round: put it before them", (int)n, text);
+        return taut__fail(
+            TAUT_E_UNSUPPORTED,
+            "'%.*s' after rs2, mix or infobatch: what comes in changes from round to round: put it before them", (int)n,
+            text);
     if (d->measure && (status = d->measure(d->measure_ctx, p, text, n, s)) != TAUT_E_UNSUPPORTED) return status;
     return taut__fail(TAUT_E_INVALID, "'%.*s': must be full, static, rs2, mix, list%s, joined by |", (int)n, text,
                       d->measure ? " or a method of `taut data plan --help`" : "");

@@ -65,7 +65,8 @@ static taut_status put_stage(const taut__stage *s, taut__plan_text *t)
     if (s->strata[0]) TAUT_TRY(taut__plan_put(t, " strata %s", s->strata));
     if (s->by[0]) TAUT_TRY(taut__plan_put(t, " by %s", s->by));
     if (s->order) TAUT_TRY(taut__plan_put(t, " order %s bucket %llu", order_name[s->order], (ull)s->bucket));
-    for (uint32_t i = 0; i < s->shares; i++) TAUT_TRY(taut__plan_put(t, "%s%llu", i ? ":" : " shares ", (ull)s->share[i]));
+    for (uint32_t i = 0; i < s->shares; i++)
+        TAUT_TRY(taut__plan_put(t, "%s%llu", i ? ":" : " shares ", (ull)s->share[i]));
     TAUT_TRY(taut__plan_put(t, "\n"));
     return s->list ? taut__plan_list_print(s, t) : TAUT_OK;
 }
@@ -105,7 +106,7 @@ typedef struct parser {
     char            where[300]; /* "P.plan: line 7" */
     long            line;
     bool            seed, rounds, window, listing;
-    uint64_t        keep; /* of the stage that is being read */
+    uint64_t        keep;  /* of the stage that is being read */
     taut__stage     stage; /* a list that is being read */
     taut__plan_list list;
 } parser;
@@ -180,8 +181,8 @@ static taut_status end_list(parser *r)
     s = taut__plan_list_end(&r->list, r->where);
     r->stage.samples = r->keep;
     if (s == TAUT_OK && r->stage.kind == TAUT__STAGE_LIST && r->stage.listed != r->keep)
-        s = taut__fail(TAUT_E_CORRUPT, "%s: the list before this line has %llu places: must be the %llu of its stage", r->where,
-                       (ull)r->stage.listed, (ull)r->keep);
+        s = taut__fail(TAUT_E_CORRUPT, "%s: the list before this line has %llu places: must be the %llu of its stage",
+                       r->where, (ull)r->stage.listed, (ull)r->keep);
     return s == TAUT_OK ? located(r, taut__plan_add_stage(r->plan, &r->stage)) : located(r, s);
 }
 
@@ -214,15 +215,17 @@ static taut_status take_stage_words(parser *r, const char *at)
         if (strcmp(key, "of") == 0) TAUT_TRY(take_number(r, &at, key, &s->of));
         else if (strcmp(key, "keep") == 0) TAUT_TRY(take_number(r, &at, key, &r->keep));
         else if (strcmp(key, "bucket") == 0) TAUT_TRY(take_number(r, &at, key, &s->bucket));
-        else if (word(&at, value, sizeof value), strcmp(key, "replace") == 0 && strcmp(value, "yes") == 0) s->replace = true;
+        else if (word(&at, value, sizeof value), strcmp(key, "replace") == 0 && strcmp(value, "yes") == 0)
+            s->replace = true;
         else if (strcmp(key, "replace") == 0 && strcmp(value, "no") == 0) s->replace = false;
         else if (strcmp(key, "strata") == 0 && *value && strlen(value) < sizeof s->strata) strcpy(s->strata, value);
         else if (strcmp(key, "by") == 0 && *value && strlen(value) < sizeof s->by) strcpy(s->by, value);
-        else if (strcmp(key, "order") == 0 && take_order(s, value)) {}
-        else if (strcmp(key, "shares") == 0 && take_shares(s, value)) {}
-        else
+        else if (strcmp(key, "order") == 0 && take_order(s, value)) {
+        } else if (strcmp(key, "shares") == 0 && take_shares(s, value)) {
+        } else
             return taut__fail(TAUT_E_CORRUPT,
-                              "%s: '%s %s': must be of N, keep N, replace yes|no, strata FIELD, by METHOD, order kept|buckets, bucket N or shares N:N...",
+                              "%s: '%s %s': must be of N, keep N, replace yes|no, strata FIELD, by METHOD, order "
+                              "kept|buckets, bucket N or shares N:N...",
                               r->where, key, value);
     }
     return TAUT_OK;
@@ -234,7 +237,9 @@ static taut_status take_stage(parser *r, const char *at)
     size_t kind = 0;
     word(&at, name, sizeof name);
     while (kind < KINDS && strcmp(name, kind_name[kind]) != 0) kind++;
-    if (kind == KINDS) return taut__fail(TAUT_E_CORRUPT, "%s: stage '%s': must be full, static, list, rs2, mix or prune", r->where, name);
+    if (kind == KINDS)
+        return taut__fail(TAUT_E_CORRUPT, "%s: stage '%s': must be full, static, list, rs2, mix or prune", r->where,
+                          name);
     r->stage = (taut__stage){.kind = (taut__stage_kind)kind};
     r->keep = 0;
     TAUT_TRY(take_stage_words(r, at));
@@ -254,7 +259,8 @@ static taut_status take_line(parser *r, const char *line)
     word(&at, key, sizeof key);
     if (!*key || *key == '#') return TAUT_OK;
     if (strcmp(key, "index") == 0) {
-        if (!r->listing) return taut__fail(TAUT_E_CORRUPT, "%s: index without a stage list or prune before it", r->where);
+        if (!r->listing)
+            return taut__fail(TAUT_E_CORRUPT, "%s: index without a stage list or prune before it", r->where);
         return located(r, taut__plan_list_add(&r->list, at, strlen(at), r->where));
     }
     TAUT_TRY(end_list(r));
@@ -263,7 +269,8 @@ static taut_status take_line(parser *r, const char *line)
     if (strcmp(key, "seed") == 0) return take_setting(r, &at, key, &r->seed, &r->plan->seed);
     if (strcmp(key, "rounds") == 0) return take_setting(r, &at, key, &r->rounds, &r->plan->rounds);
     if (strcmp(key, "window") == 0) return take_setting(r, &at, key, &r->window, &r->plan->window);
-    return taut__fail(TAUT_E_CORRUPT, "%s: '%s': must be shard, seed, rounds, window, stage, index or end", r->where, key);
+    return taut__fail(TAUT_E_CORRUPT, "%s: '%s': must be shard, seed, rounds, window, stage, index or end", r->where,
+                      key);
 }
 
 /* The first line tells the version, so that a newer plan is called that, not damaged. */
@@ -286,10 +293,13 @@ static taut_status take_end(parser *r, const char *at, const char *text, size_t 
     TAUT_TRY(take_hash(r, &at, &said));
     r->plan->hash = XXH64(text, before, 0);
     if (said != r->plan->hash)
-        return taut__fail(TAUT_E_CORRUPT, "%s: the plan was changed after it was written: its hash is %016llx, the end line says "
-                                          "%016llx", r->where, (ull)r->plan->hash, (ull)said);
+        return taut__fail(TAUT_E_CORRUPT,
+                          "%s: the plan was changed after it was written: its hash is %016llx, the end line says "
+                          "%016llx",
+                          r->where, (ull)r->plan->hash, (ull)said);
     if (!r->seed || !r->rounds || !r->window)
-        return taut__fail(TAUT_E_CORRUPT, "%s: no line %s", r->name, r->seed ? r->rounds ? "window" : "rounds" : "seed");
+        return taut__fail(TAUT_E_CORRUPT, "%s: no line %s", r->name,
+                          r->seed ? r->rounds ? "window" : "rounds" : "seed");
     return located(r, taut__plan_check(r->plan));
 }
 

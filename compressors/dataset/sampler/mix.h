@@ -22,7 +22,8 @@ typedef struct taut__mix { /* zero-initialise; taut__mix_free() */
 
 /* taut__mix_init() : source[0..n-1]: of each place, below `sources`; n below 2^32. share: relative; the places of a round are
  *  shared out by largest remainders. TAUT_E_INVALID: a source with a share is empty; TAUT_E_RANGE: too many passes. */
-taut_status taut__mix_init(taut__mix *m, const uint32_t *source, uint64_t n, const uint64_t *share, uint32_t sources, uint64_t samples);
+taut_status taut__mix_init(taut__mix *m, const uint32_t *source, uint64_t n, const uint64_t *share, uint32_t sources,
+                           uint64_t samples);
 void        taut__mix_free(taut__mix *m);
 
 /* Place i (below samples) of round key.round. key.index is ours. */

@@ -113,8 +113,8 @@ static uint64_t window_of(const taut__order *o, uint64_t place)
 
 static taut_status enter_window(taut__order *o, uint64_t place)
 {
-    uint64_t        q = window_of(o, place);
-    taut__order_key key = o->key;
+    uint64_t            q = window_of(o, place);
+    taut__order_key     key = o->key;
     struct taut__window w = {.start = places_before(o, q), .end = places_before(o, q + 1)};
     w.first_chunk = chunks_before(o, q);
     w.first_tail = tails_before(o, q);

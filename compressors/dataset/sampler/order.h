@@ -14,14 +14,14 @@
 #include "permute.h"
 
 typedef struct taut__order { /* zero-initialise; taut__order_free() */
-    uint64_t        n, chunk, window;
-    uint64_t        chunks, tails, windows; /* F, T, Q */
-    size_t          segments;
-    uint64_t       *first, *first_chunk, *first_tail; /* segments + 1 prefix sums each */
-    taut__order_key key;
-    uint64_t        turn;          /* angle of the tails */
+    uint64_t          n, chunk, window;
+    uint64_t          chunks, tails, windows; /* F, T, Q */
+    size_t            segments;
+    uint64_t         *first, *first_chunk, *first_tail; /* segments + 1 prefix sums each */
+    taut__order_key   key;
+    uint64_t          turn;        /* angle of the tails */
     taut__permutation all, inside; /* of chunks (window = 0: of samples); of the window asked for last */
-    struct taut__window { /* the window asked for last: its places, what it holds; end = 0: none */
+    struct taut__window {          /* the window asked for last: its places, what it holds; end = 0: none */
         uint64_t start, end, full, first_chunk, first_tail; /* full: samples of its chunks */
     } at;
 } taut__order;

@@ -84,7 +84,8 @@ taut_status taut__permutation_set(taut__permutation *p, uint64_t n, taut__order_
     if (p->capacity < n) {
         taut__permutation_free(p);
         p->table = taut__alloc((size_t)n, sizeof *p->table);
-        if (!p->table) return taut__fail(TAUT_E_NOMEM, "sampler: out of memory for a table of %llu places", (unsigned long long)n);
+        if (!p->table)
+            return taut__fail(TAUT_E_NOMEM, "sampler: out of memory for a table of %llu places", (unsigned long long)n);
         p->capacity = (size_t)n;
     }
     shuffle(p->table, (uint32_t)n, key);

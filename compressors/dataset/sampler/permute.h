@@ -25,7 +25,7 @@ typedef struct taut__order_key {
 typedef struct taut__permutation { /* zero-initialise; taut__permutation_free() */
     uint64_t        n;
     taut__order_key key;
-    uint16_t       *table;  /* n <= TAUT__TABLE_MAX */
+    uint16_t       *table; /* n <= TAUT__TABLE_MAX */
     size_t          capacity;
     unsigned        left, right; /* bits of the halves; right = left or left+1 */
     uint32_t        round_key[TAUT__FEISTEL_ROUNDS];
@@ -42,7 +42,8 @@ void taut__permutation_set_network(taut__permutation *p, uint64_t n, taut__order
 /* One pass of the network over left+right bits: a bijection of them. */
 static inline uint64_t taut__feistel(const taut__permutation *p, uint64_t x)
 {
-    uint32_t left_mask = (uint32_t)((UINT64_C(1) << p->left) - 1), right_mask = (uint32_t)((UINT64_C(1) << p->right) - 1);
+    uint32_t left_mask = (uint32_t)((UINT64_C(1) << p->left) - 1),
+             right_mask = (uint32_t)((UINT64_C(1) << p->right) - 1);
     uint32_t l = (uint32_t)(x >> p->right) & left_mask, r = (uint32_t)x & right_mask;
     for (int i = 0; i < TAUT__FEISTEL_ROUNDS; i++) {
         /* the odd multiplier makes the low `left` bits of the product a bijection of l; they go into the new r, beside

@@ -5,7 +5,9 @@
 
 #include <stdint.h>
 
-typedef struct taut__philox_block { uint32_t word[4]; } taut__philox_block;
+typedef struct taut__philox_block {
+    uint32_t word[4];
+} taut__philox_block;
 
 /* One round: two 32x32 products; their low halves move across, their high halves are keyed. */
 static inline void taut__philox_round(taut__philox_block *c, uint32_t k0, uint32_t k1)

@@ -5,7 +5,7 @@
 
 #include "permute.h"
 
-typedef struct taut__prune { /* zero-initialise; taut__prune_free() */
+typedef struct taut__prune {                /* zero-initialise; taut__prune_free() */
     uint64_t          others, listed, part; /* a round: all `others`, and `part` of the listed */
     uint64_t         *other;                /* the places that are not listed, ascending */
     taut__permutation order, pass;

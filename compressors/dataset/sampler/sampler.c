@@ -82,7 +82,8 @@ taut_status taut__sampler_at(taut__sampler *s, uint64_t round, uint64_t i, uint6
 {
     float w = 1;
     if (i >= taut__plan_samples(s->plan))
-        return taut__fail(TAUT_E_RANGE, "sampler: place %llu of a round: must be below %llu", (ull)i, (ull)taut__plan_samples(s->plan));
+        return taut__fail(TAUT_E_RANGE, "sampler: place %llu of a round: must be below %llu", (ull)i,
+                          (ull)taut__plan_samples(s->plan));
     *sample = i;
     if (s->buckets.n) TAUT_TRY(taut__buckets_at(&s->buckets, key_of(s, round, s->steps), i, sample));
     else if (s->shuffles) {
@@ -125,12 +126,14 @@ static taut_status start_strata(taut__sampler *s, size_t k, const int64_t *label
     taut_status status;
     if (!labels) return taut__fail(TAUT_E_INVALID, "plan: strata %s: no labels were given", t->stage->strata);
     if (t->stage->of > UINT32_MAX)
-        return taut__fail(TAUT_E_UNSUPPORTED, "plan: strata %s of %llu samples: must be fewer than 2^32", t->stage->strata, (ull)t->stage->of);
+        return taut__fail(TAUT_E_UNSUPPORTED, "plan: strata %s of %llu samples: must be fewer than 2^32",
+                          t->stage->strata, (ull)t->stage->of);
     of = taut__alloc((size_t)t->stage->of, sizeof *of);
     if (!of) return taut__fail(TAUT_E_NOMEM, "sampler: out of memory for %llu labels", (ull)t->stage->of);
     status = labels_of(s, k, labels, of);
     if (status == TAUT_OK)
-        status = taut__strata_init(&t->strata, of, t->stage->of, t->stage->samples, t->stage->replace || t->stage->kind == TAUT__STAGE_STATIC);
+        status = taut__strata_init(&t->strata, of, t->stage->of, t->stage->samples,
+                                   t->stage->replace || t->stage->kind == TAUT__STAGE_STATIC);
     taut__free(of);
     return status;
 }
@@ -158,13 +161,17 @@ static taut_status sources_of(taut__sampler *s, size_t k, const int64_t *labels,
             source[i] = c;
             if (pass || (c < n && known[c] == labels[sample])) continue;
             if (n == stage->shares)
-                return taut__fail(TAUT_E_INVALID, "plan: mix: field %s has more classes than the %u shares: must be one share a class", stage->strata, stage->shares);
+                return taut__fail(TAUT_E_INVALID,
+                                  "plan: mix: field %s has more classes than the %u shares: must be one share a class",
+                                  stage->strata, stage->shares);
             memmove(known + c + 1, known + c, (n++ - c) * sizeof *known);
             known[c] = labels[sample];
         }
     }
     if (classes && n != stage->shares)
-        return taut__fail(TAUT_E_INVALID, "plan: mix: field %s has %u classes, but there are %u shares: must be one share a class", stage->strata, n, stage->shares);
+        return taut__fail(TAUT_E_INVALID,
+                          "plan: mix: field %s has %u classes, but there are %u shares: must be one share a class",
+                          stage->strata, n, stage->shares);
     return TAUT_OK;
 }
 
@@ -173,11 +180,15 @@ static taut_status start_mix(taut__sampler *s, size_t k, const int64_t *labels)
     const taut__stage *stage = s->step[k].stage;
     uint32_t          *source;
     taut_status        status;
-    if (stage->strata[0] && !labels) return taut__fail(TAUT_E_INVALID, "plan: mix by %s: no labels were given", stage->strata);
-    if (stage->of > UINT32_MAX) return taut__fail(TAUT_E_UNSUPPORTED, "plan: mix of %llu samples: must be fewer than 2^32", (ull)stage->of);
-    if (!(source = taut__alloc((size_t)stage->of, sizeof *source))) return taut__fail(TAUT_E_NOMEM, "sampler: out of memory for %llu sources", (ull)stage->of);
+    if (stage->strata[0] && !labels)
+        return taut__fail(TAUT_E_INVALID, "plan: mix by %s: no labels were given", stage->strata);
+    if (stage->of > UINT32_MAX)
+        return taut__fail(TAUT_E_UNSUPPORTED, "plan: mix of %llu samples: must be fewer than 2^32", (ull)stage->of);
+    if (!(source = taut__alloc((size_t)stage->of, sizeof *source)))
+        return taut__fail(TAUT_E_NOMEM, "sampler: out of memory for %llu sources", (ull)stage->of);
     status = sources_of(s, k, labels, source);
-    if (status == TAUT_OK) status = taut__mix_init(&s->step[k].mix, source, stage->of, stage->share, stage->shares, stage->samples);
+    if (status == TAUT_OK)
+        status = taut__mix_init(&s->step[k].mix, source, stage->of, stage->share, stage->shares, stage->samples);
     taut__free(source);
     return status;
 }
@@ -208,7 +219,8 @@ static taut_status start_step(taut__sampler *s, size_t k, uint64_t chunk, const 
     uint64_t window = s->plan->window;
     t->pass = UINT64_MAX;
     if (t->stage->kind == TAUT__STAGE_MIX) return start_mix(s, k, labels);
-    if (t->stage->kind == TAUT__STAGE_PRUNE) return taut__prune_init(&t->prune, t->stage->list, t->stage->listed, t->stage->of, t->stage->samples);
+    if (t->stage->kind == TAUT__STAGE_PRUNE)
+        return taut__prune_init(&t->prune, t->stage->list, t->stage->listed, t->stage->of, t->stage->samples);
     if (!rs2 && t->stage->kind != TAUT__STAGE_STATIC) return TAUT_OK;
     if (t->stage->strata[0]) return start_strata(s, k, labels);
     if (!rs2 && window) window = 1; /* whole blocks, one behind the other: the shuffle of each round comes on top */
@@ -292,8 +304,10 @@ taut_status taut__sampler_state_load(taut__sampler_state *s, const uint8_t *src,
 {
     memset(s, 0, sizeof *s);
     if (bytes != TAUT__SAMPLER_STATE || memcmp(src, magic, 8) != 0 || get64(src + 48) != XXH64(src, 48, 0))
-        return taut__fail(TAUT_E_CORRUPT, "data state: these %zu bytes are not one, or are damaged: must be %d bytes that "
-                                          "taut_loader_state() wrote", bytes, TAUT__SAMPLER_STATE);
+        return taut__fail(TAUT_E_CORRUPT,
+                          "data state: these %zu bytes are not one, or are damaged: must be %d bytes that "
+                          "taut_loader_state() wrote",
+                          bytes, TAUT__SAMPLER_STATE);
     s->seed = get64(src + 8);
     s->plan_hash = get64(src + 16);
     s->round = get64(src + 24);

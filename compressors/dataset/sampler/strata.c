@@ -3,7 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct labelled { int64_t label; uint32_t place; } labelled;
+typedef struct labelled {
+    int64_t  label;
+    uint32_t place;
+} labelled;
 
 static int by_label(const void *a, const void *b)
 {
@@ -12,7 +15,10 @@ static int by_label(const void *a, const void *b)
     return (x->place > y->place) - (x->place < y->place);
 }
 
-typedef struct rest { uint64_t remainder; size_t class; } rest;
+typedef struct rest {
+    uint64_t remainder;
+    size_t class;
+} rest;
 
 static int by_remainder(const void *a, const void *b)
 {

@@ -5,13 +5,13 @@
 #include "permute.h"
 
 typedef struct taut__strata { /* zero-initialise; taut__strata_free() */
-    uint64_t           n, samples;
-    size_t             classes;
-    uint32_t          *member;      /* places 0..n-1 of the set, class after class */
-    uint64_t          *first;       /* classes + 1: where a class begins in member */
-    uint64_t          *first_share; /* classes + 1: where its share begins in a round of `samples` */
-    taut__permutation  mix, *inside; /* of a round; of each class */
-    bool               replace;
+    uint64_t          n, samples;
+    size_t            classes;
+    uint32_t         *member;       /* places 0..n-1 of the set, class after class */
+    uint64_t         *first;        /* classes + 1: where a class begins in member */
+    uint64_t         *first_share;  /* classes + 1: where its share begins in a round of `samples` */
+    taut__permutation mix, *inside; /* of a round; of each class */
+    bool              replace;
 } taut__strata;
 
 /* taut__strata_init() : label[0..n-1] of the set, n below 2^32; `samples` of them a round, 1..n. Class c gets samples*n_c/n,

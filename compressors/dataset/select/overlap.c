@@ -49,7 +49,10 @@ static int rising(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static bool is_there(const prints *p, uint64_t hash) { return p->n && bsearch(&hash, p->hash, p->n, sizeof hash, rising); }
+static bool is_there(const prints *p, uint64_t hash)
+{
+    return p->n && bsearch(&hash, p->hash, p->n, sizeof hash, rising);
+}
 
 typedef struct checking {
     taut__select *s;
@@ -57,7 +60,10 @@ typedef struct checking {
     uint64_t      found, first; /* samples; the first one's place */
 } checking;
 
-static taut_status no_memory(void) { return taut__fail(TAUT_E_NOMEM, "plan: out of memory for the fingerprints of the target"); }
+static taut_status no_memory(void)
+{
+    return taut__fail(TAUT_E_NOMEM, "plan: out of memory for the fingerprints of the target");
+}
 
 static taut_status check_one(void *ctx, uint64_t place, const uint8_t *data, size_t bytes)
 {
@@ -80,7 +86,8 @@ static taut_status read_target(checking *c)
         const uint8_t *data;
         size_t         bytes;
         TAUT_TRY(taut__pool_get(t, i, &data, &bytes));
-        if (!fingerprints(data, bytes, &c->target) || (bytes && !add(&c->whole, XXH64(data, bytes, 0)))) return no_memory();
+        if (!fingerprints(data, bytes, &c->target) || (bytes && !add(&c->whole, XXH64(data, bytes, 0))))
+            return no_memory();
     }
     if (c->target.n) qsort(c->target.hash, c->target.n, sizeof *c->target.hash, rising);
     if (c->whole.n) qsort(c->whole.hash, c->whole.n, sizeof *c->whole.hash, rising);
@@ -103,8 +110,11 @@ taut_status taut__overlap_check(taut__select *s)
     }
     if (status == TAUT_OK && all[0]) {
         taut__pool_where(s->pool, all[1], where, sizeof where);
-        taut__select_warn(s, "%s: the target overlaps the pool: %llu of its %llu samples are in the target, too (the first: %s); what is measured on this target will be on "
-                             "what was trained on", s->method->name, (ull)all[0], (ull)s->pool->n, where);
+        taut__select_warn(s,
+                          "%s: the target overlaps the pool: %llu of its %llu samples are in the target, too (the "
+                          "first: %s); what is measured on this target will be on "
+                          "what was trained on",
+                          s->method->name, (ull)all[0], (ull)s->pool->n, where);
     }
     taut__free(all);
     taut__free(c.target.hash);

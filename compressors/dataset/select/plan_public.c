@@ -9,7 +9,8 @@ struct taut_data_plan {
     taut__plan plan;
 };
 
-static taut_status build(taut__plan *p, const char *rule, size_t n, const taut_shard *const *shards, const taut_data_plan_options *o)
+static taut_status build(taut__plan *p, const char *rule, size_t n, const taut_shard *const *shards,
+                         const taut_data_plan_options *o)
 {
     taut__select_context c = {n, shards, o};
     taut__plan_defaults  d = {o->budget, o->strata, o->replace != 0, taut__select_stage, &c};
@@ -26,8 +27,8 @@ static taut_status build(taut__plan *p, const char *rule, size_t n, const taut_s
     return taut__plan_check(p);
 }
 
-taut_status taut_data_plan_create(const char *rule, size_t n, const taut_shard *const *shards, const taut_data_plan_options *options,
-                                  taut_data_plan **plan)
+taut_status taut_data_plan_create(const char *rule, size_t n, const taut_shard *const *shards,
+                                  const taut_data_plan_options *options, taut_data_plan **plan)
 {
     taut_data_plan_options o = TAUT_DATA_PLAN_INIT;
     taut_data_plan        *p;
@@ -65,12 +66,19 @@ void taut_data_plan_destroy(taut_data_plan *p)
 
 taut_status taut_data_plan_get_info(taut_data_plan *p, taut_data_plan_info *info)
 {
-    taut_data_plan_info i = {.size = info->size, .shards = p->plan.shards, .of = taut__plan_of(&p->plan), .samples = taut__plan_samples(&p->plan),
-                             .rounds = p->plan.rounds, .seed = p->plan.seed, .window = p->plan.window};
+    taut_data_plan_info i = {.size = info->size,
+                             .shards = p->plan.shards,
+                             .of = taut__plan_of(&p->plan),
+                             .samples = taut__plan_samples(&p->plan),
+                             .rounds = p->plan.rounds,
+                             .seed = p->plan.seed,
+                             .window = p->plan.window};
     const char         *strata = taut__plan_strata(&p->plan);
     char               *text;
     size_t              bytes;
-    if (info->size < sizeof(size_t)) return taut__fail(TAUT_E_INVALID, "taut_data_plan_info.size=%zu: set it to sizeof(taut_data_plan_info)", info->size);
+    if (info->size < sizeof(size_t))
+        return taut__fail(TAUT_E_INVALID, "taut_data_plan_info.size=%zu: set it to sizeof(taut_data_plan_info)",
+                          info->size);
     if (p->plan.hash == 0) {
         TAUT_TRY(taut__plan_print(&p->plan, &text, &bytes));
         taut__free(text);
@@ -85,7 +93,8 @@ taut_status taut_data_plan_get_info(taut_data_plan *p, taut_data_plan_info *info
 taut_status taut_data_plan_shard(const taut_data_plan *p, uint64_t i, uint64_t *hash, uint64_t *samples)
 {
     *hash = *samples = 0;
-    if (i >= p->plan.shards) return taut__fail(TAUT_E_RANGE, "plan: shard %llu: must be below %zu", (unsigned long long)i, p->plan.shards);
+    if (i >= p->plan.shards)
+        return taut__fail(TAUT_E_RANGE, "plan: shard %llu: must be below %zu", (unsigned long long)i, p->plan.shards);
     *hash = p->plan.shard[i].hash;
     *samples = p->plan.shard[i].samples;
     return TAUT_OK;

@@ -56,8 +56,10 @@ static taut_status no_field(const taut_shard *s, const char *field, taut__pool_w
         snprintf(names + at, sizeof names - at, "%s%s (%s)", f ? ", " : "", d.name, taut_kind_name(d.kind));
     }
     return taut__fail(TAUT_E_INVALID, "%s: no %sfield %s%s; its fields: %s", taut_shard_path(s),
-                      want == TAUT__WANT_FLOATS ? "float32 " : want == TAUT__WANT_TEXT ? "text, token or byte " : "", field ? "called " : "that fits",
-                      field ? field : "", names);
+                      want == TAUT__WANT_FLOATS ? "float32 "
+                      : want == TAUT__WANT_TEXT ? "text, token or byte "
+                                                : "",
+                      field ? "called " : "that fits", field ? field : "", names);
 }
 
 static taut_status find_field(taut__pool *p, size_t i, const char *field, taut__pool_want want)
@@ -79,7 +81,8 @@ static taut_status find_field(taut__pool *p, size_t i, const char *field, taut__
     }
     if (found < 0) return no_field(s, i > 0 ? p->name : field, want);
     if (i > 0 && (d.type != p->type || d.kind != p->kind))
-        return taut__fail(TAUT_E_MISMATCH, "%s: field '%s' has another type than in %s", taut_shard_path(s), d.name, taut_shard_path(p->shard[0]));
+        return taut__fail(TAUT_E_MISMATCH, "%s: field '%s' has another type than in %s", taut_shard_path(s), d.name,
+                          taut_shard_path(p->shard[0]));
     snprintf(p->name, sizeof p->name, "%.*s", (int)sizeof p->name - 1, d.name);
     p->kind = d.kind, p->type = d.type;
     p->field[i] = (uint32_t)found;
@@ -88,7 +91,9 @@ static taut_status find_field(taut__pool *p, size_t i, const char *field, taut__
 
 /* ---- opening ---- */
 
-typedef struct pair { uint64_t id, place; } pair;
+typedef struct pair {
+    uint64_t id, place;
+} pair;
 
 static int by_id(const void *a, const void *b)
 {
@@ -120,7 +125,8 @@ static taut_status open_shards(taut__pool *p, const char *field, taut__pool_want
     p->first = taut__alloc(p->shards + 1, sizeof *p->first);
     p->reader = taut__alloc(p->shards, sizeof *p->reader);
     p->field = taut__alloc(p->shards, sizeof *p->field);
-    if (!p->first || !p->reader || !p->field) return taut__fail(TAUT_E_NOMEM, "plan: out of memory for %zu shards", p->shards);
+    if (!p->first || !p->reader || !p->field)
+        return taut__fail(TAUT_E_NOMEM, "plan: out of memory for %zu shards", p->shards);
     for (size_t i = 0; i < p->shards; i++) {
         taut_shard_info info = {.size = sizeof info};
         TAUT_TRY(taut_shard_get_info(p->shard[i], &info));
@@ -132,7 +138,8 @@ static taut_status open_shards(taut__pool *p, const char *field, taut__pool_want
     return p->id ? order_by_id(p) : TAUT_OK;
 }
 
-taut_status taut__pool_open(taut__pool *p, size_t shards, const taut_shard *const *shard, uint64_t *id, uint64_t n, const char *field, taut__pool_want want)
+taut_status taut__pool_open(taut__pool *p, size_t shards, const taut_shard *const *shard, uint64_t *id, uint64_t n,
+                            const char *field, taut__pool_want want)
 {
     taut_status s;
     memset(p, 0, sizeof *p);
@@ -150,9 +157,11 @@ static taut_status read_text(taut__pool *p, const char *path)
     size_t      at = 0, bytes;
     int         fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return taut__fail(TAUT_E_IO, "%s: %s", path, strerror(errno));
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0 || !(p->text = taut__alloc((size_t)st.st_size, 1))) {
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0 ||
+        !(p->text = taut__alloc((size_t)st.st_size, 1))) {
         close(fd);
-        return taut__fail(p->text || st.st_size ? TAUT_E_IO : TAUT_E_INVALID, "%s: %s", path, st.st_size ? "no file that can be read into memory" : "an empty target");
+        return taut__fail(p->text || st.st_size ? TAUT_E_IO : TAUT_E_INVALID, "%s: %s", path,
+                          st.st_size ? "no file that can be read into memory" : "an empty target");
     }
     for (bytes = (size_t)st.st_size; at < bytes;) {
         ssize_t n = read(fd, p->text + at, bytes - at);
@@ -163,7 +172,8 @@ static taut_status read_text(taut__pool *p, const char *path)
     close(fd);
     if (at < bytes) return taut__fail(TAUT_E_IO, "%s: %s", path, "could not be read to its end");
     p->n = taut__ceil_div(bytes, TEXT_WINDOW);
-    if (!(p->at = taut__alloc((size_t)p->n + 1, sizeof *p->at))) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", path);
+    if (!(p->at = taut__alloc((size_t)p->n + 1, sizeof *p->at)))
+        return taut__fail(TAUT_E_NOMEM, "%s: out of memory", path);
     for (uint64_t i = 0; i <= p->n; i++) p->at[i] = taut__min((size_t)i * TEXT_WINDOW, bytes);
     p->kind = TAUT_KIND_TEXT, p->type = TAUT_U8;
     p->hash = XXH64(p->text, bytes, 0);
@@ -181,7 +191,8 @@ taut_status taut__pool_open_file(taut__pool *p, const char *path, const char *fi
         p->shards = 1;
         p->shard = (const taut_shard *const *)&p->own;
         if (s == TAUT_OK) s = open_shards(p, field, want);
-    } else if (want == TAUT__WANT_FLOATS) s = taut__fail(TAUT_E_INVALID, "%s: a target of floats must be a shard, *.taut", path);
+    } else if (want == TAUT__WANT_FLOATS)
+        s = taut__fail(TAUT_E_INVALID, "%s: a target of floats must be a shard, *.taut", path);
     else s = read_text(p, path);
     if (s != TAUT_OK) taut__pool_close(p);
     return s;

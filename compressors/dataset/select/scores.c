@@ -35,8 +35,8 @@ typedef struct parser {
     XXH64_state_t           *hash;
     size_t                   shards;
     const taut_shard *const *shard;
-    uint64_t                *first;  /* shards + 1: sample numbers of the plan */
-    size_t                  *order;  /* the shards in the order of the file */
+    uint64_t                *first; /* shards + 1: sample numbers of the plan */
+    size_t                  *order; /* the shards in the order of the file */
     size_t                   listed;
     bool                     ended;
 } parser;
@@ -54,7 +54,9 @@ static taut_status next_line(parser *p)
     n = getline(&p->line, &p->room, p->f);
     p->number++;
     if (n < 0 && errno) return taut__fail(TAUT_E_IO, "%s: %s", p->path, strerror(errno));
-    if (n < 0) return taut__fail(TAUT_E_CORRUPT, "%s: the file is cut off after line %ld: no line 'end'", p->path, p->number - 1);
+    if (n < 0)
+        return taut__fail(TAUT_E_CORRUPT, "%s: the file is cut off after line %ld: no line 'end'", p->path,
+                          p->number - 1);
     if (p->line[n - 1] != '\n') return bad(p, TAUT_E_CORRUPT, "the file ends in the middle of a line");
     if (strncmp(p->line, "end ", 4) != 0 && p->hash) XXH64_update(p->hash, p->line, (size_t)n);
     p->line[n - 1] = 0;
@@ -67,19 +69,22 @@ static taut_status take_shard(parser *p)
     ull    hash, samples;
     int    used = 0;
     size_t i;
-    if (sscanf(p->line, "shard %16llx %llu %n", &hash, &samples, &used) != 2 || used == 0) return bad(p, TAUT_E_CORRUPT, "must be 'shard HASH SAMPLES NAME'");
+    if (sscanf(p->line, "shard %16llx %llu %n", &hash, &samples, &used) != 2 || used == 0)
+        return bad(p, TAUT_E_CORRUPT, "must be 'shard HASH SAMPLES NAME'");
     for (i = 0; i < p->shards; i++) {
         taut_shard_info info = {.size = sizeof info};
         TAUT_TRY(taut_shard_get_info(p->shard[i], &info));
         if (info.hash != hash) continue;
         if (info.samples != samples)
-            return taut__fail(TAUT_E_MISMATCH, "%s: line %ld: scores of %llu samples of %s, which has %llu", p->path, p->number, samples, taut_shard_path(p->shard[i]),
-                              (ull)info.samples);
+            return taut__fail(TAUT_E_MISMATCH, "%s: line %ld: scores of %llu samples of %s, which has %llu", p->path,
+                              p->number, samples, taut_shard_path(p->shard[i]), (ull)info.samples);
         break;
     }
     if (i == p->shards)
-        return taut__fail(TAUT_E_MISMATCH, "%s: line %ld: scores of the %llu samples of shard %s with hash %016llx, which is not among the shards of this plan", p->path,
-                          p->number, samples, p->line + used, hash);
+        return taut__fail(TAUT_E_MISMATCH,
+                          "%s: line %ld: scores of the %llu samples of shard %s with hash %016llx, which is not among "
+                          "the shards of this plan",
+                          p->path, p->number, samples, p->line + used, hash);
     for (size_t k = 0; k < p->listed; k++)
         if (p->order[k] == i) return bad(p, TAUT_E_CORRUPT, "this shard for the second time");
     p->order[p->listed++] = i;
@@ -90,7 +95,8 @@ static taut_status take_columns(parser *p)
 {
     char *save = NULL;
     for (char *word = strtok_r(p->line + 8, " \t", &save); word; word = strtok_r(NULL, " \t", &save)) {
-        if (p->s->columns == TAUT__SCORES_COLUMNS || strlen(word) >= TAUT__SCORES_NAME) return bad(p, TAUT_E_CORRUPT, "more than 16 columns, or a name of more than 31 bytes");
+        if (p->s->columns == TAUT__SCORES_COLUMNS || strlen(word) >= TAUT__SCORES_NAME)
+            return bad(p, TAUT_E_CORRUPT, "more than 16 columns, or a name of more than 31 bytes");
         snprintf(p->s->name[p->s->columns++], TAUT__SCORES_NAME, "%s", word);
     }
     return p->s->columns ? TAUT_OK : bad(p, TAUT_E_CORRUPT, "no column is named");
@@ -100,8 +106,10 @@ static taut_status take_head(parser *p)
 {
     int version;
     TAUT_TRY(next_line(p));
-    if (sscanf(p->line, "taut-scores %d", &version) != 1) return bad(p, TAUT_E_CORRUPT, "must be 'taut-scores 1': these are no scores");
-    if (version != 1) return taut__fail(TAUT_E_VERSION, "%s: scores version %d: this library reads 1", p->path, version);
+    if (sscanf(p->line, "taut-scores %d", &version) != 1)
+        return bad(p, TAUT_E_CORRUPT, "must be 'taut-scores 1': these are no scores");
+    if (version != 1)
+        return taut__fail(TAUT_E_VERSION, "%s: scores version %d: this library reads 1", p->path, version);
     for (;;) {
         TAUT_TRY(next_line(p));
         if (strncmp(p->line, "shard ", 6) == 0) TAUT_TRY(take_shard(p));
@@ -112,7 +120,8 @@ static taut_status take_head(parser *p)
     for (size_t i = 0; i < p->shards; i++) {
         size_t k = 0;
         while (k < p->listed && p->order[k] != i) k++;
-        if (k == p->listed) return taut__fail(TAUT_E_MISMATCH, "%s: no scores of shard %s", p->path, taut_shard_path(p->shard[i]));
+        if (k == p->listed)
+            return taut__fail(TAUT_E_MISMATCH, "%s: no scores of shard %s", p->path, taut_shard_path(p->shard[i]));
     }
     return TAUT_OK;
 }
@@ -122,7 +131,9 @@ static taut_status take_sample(parser *p, double *value)
     char *at = p->line, *end;
     for (uint32_t c = 0; c < p->s->columns; c++, at = end) {
         value[c] = taut__strtod(at, &end);
-        if (end == at || !isfinite(value[c])) return taut__fail(TAUT_E_CORRUPT, "%s: line %ld: '%.40s': must be %u numbers", p->path, p->number, p->line, p->s->columns);
+        if (end == at || !isfinite(value[c]))
+            return taut__fail(TAUT_E_CORRUPT, "%s: line %ld: '%.40s': must be %u numbers", p->path, p->number, p->line,
+                              p->s->columns);
     }
     return at[strspn(at, " \t")] ? bad(p, TAUT_E_CORRUPT, "more numbers than columns") : TAUT_OK;
 }
@@ -134,12 +145,14 @@ static taut_status take_samples(parser *p)
         for (uint64_t i = p->first[p->order[k]]; i < p->first[p->order[k] + 1]; i++, seen++) {
             TAUT_TRY(next_line(p));
             if (strncmp(p->line, "end ", 4) == 0)
-                return taut__fail(TAUT_E_MISMATCH, "%s: line %ld: only %llu scores: the shards have %llu samples", p->path, p->number, (ull)seen, (ull)p->s->samples);
+                return taut__fail(TAUT_E_MISMATCH, "%s: line %ld: only %llu scores: the shards have %llu samples",
+                                  p->path, p->number, (ull)seen, (ull)p->s->samples);
             TAUT_TRY(take_sample(p, p->s->value + i * p->s->columns));
         }
     TAUT_TRY(next_line(p));
     if (strncmp(p->line, "end ", 4) != 0)
-        return taut__fail(TAUT_E_MISMATCH, "%s: line %ld: more scores than the %llu samples of the shards", p->path, p->number, (ull)p->s->samples);
+        return taut__fail(TAUT_E_MISMATCH, "%s: line %ld: more scores than the %llu samples of the shards", p->path,
+                          p->number, (ull)p->s->samples);
     return TAUT_OK;
 }
 
@@ -152,7 +165,8 @@ static taut_status parse(parser *p)
     if (!p->s->value) return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %llu scores", p->path, (ull)p->s->samples);
     TAUT_TRY(take_samples(p));
     p->s->hash = XXH64_digest(p->hash);
-    if (sscanf(p->line, "end %16llx", &said) != 1 || said != p->s->hash) return bad(p, TAUT_E_CORRUPT, "the file was changed after it was written: its hash differs");
+    if (sscanf(p->line, "end %16llx", &said) != 1 || said != p->s->hash)
+        return bad(p, TAUT_E_CORRUPT, "the file was changed after it was written: its hash differs");
     return TAUT_OK;
 }
 
@@ -184,7 +198,8 @@ taut_status taut__scores_load(taut__scores *s, const char *path, size_t shards, 
 
 /* ---- writing ---- */
 
-static bool write_lines(FILE *f, XXH64_state_t *hash, size_t n, const taut_shard *const *shards, size_t columns, const char *const *name, const double *value)
+static bool write_lines(FILE *f, XXH64_state_t *hash, size_t n, const taut_shard *const *shards, size_t columns,
+                        const char *const *name, const double *value)
 {
     char     line[64 * TAUT__SCORES_COLUMNS + 512];
     uint64_t all = 0;
@@ -196,7 +211,8 @@ static bool write_lines(FILE *f, XXH64_state_t *hash, size_t n, const taut_shard
             const char *path = taut_shard_path(shards[i - 1]), *slash = strrchr(path, '/');
             taut_shard_get_info(shards[i - 1], &info);
             all += info.samples;
-            at = snprintf(line, sizeof line, "shard %016llx %llu %.400s\n", (ull)info.hash, (ull)info.samples, slash ? slash + 1 : path);
+            at = snprintf(line, sizeof line, "shard %016llx %llu %.400s\n", (ull)info.hash, (ull)info.samples,
+                          slash ? slash + 1 : path);
         } else {
             at = snprintf(line, sizeof line, "columns");
             for (size_t c = 0; c < columns; c++) at += snprintf(line + at, sizeof line - (size_t)at, " %s", name[c]);
@@ -207,7 +223,8 @@ static bool write_lines(FILE *f, XXH64_state_t *hash, size_t n, const taut_shard
     }
     for (uint64_t i = 0; i < all; i++) {
         at = 0;
-        for (size_t c = 0; c < columns; c++) at += taut__snprintf(line + at, sizeof line - (size_t)at, "%s%.9g", c ? " " : "", value[i * columns + c]);
+        for (size_t c = 0; c < columns; c++)
+            at += taut__snprintf(line + at, sizeof line - (size_t)at, "%s%.9g", c ? " " : "", value[i * columns + c]);
         line[at++] = '\n';
         XXH64_update(hash, line, (size_t)at);
         if (fwrite(line, 1, (size_t)at, f) != (size_t)at) return false;
@@ -215,16 +232,21 @@ static bool write_lines(FILE *f, XXH64_state_t *hash, size_t n, const taut_shard
     return fprintf(f, "end %016llx\n", (ull)XXH64_digest(hash)) > 0;
 }
 
-taut_status taut_scores_save(const char *path, size_t n, const taut_shard *const *shards, size_t columns, const char *const *name, const double *value)
+taut_status taut_scores_save(const char *path, size_t n, const taut_shard *const *shards, size_t columns,
+                             const char *const *name, const double *value)
 {
     char           part[4200];
     XXH64_state_t *hash;
     FILE          *f;
     bool           good;
-    if (n == 0 || columns == 0 || columns > TAUT__SCORES_COLUMNS) return taut__fail(TAUT_E_RANGE, "scores: %zu shards, %zu columns: must be 1 or more, and 16 columns at most", n, columns);
+    if (n == 0 || columns == 0 || columns > TAUT__SCORES_COLUMNS)
+        return taut__fail(TAUT_E_RANGE, "scores: %zu shards, %zu columns: must be 1 or more, and 16 columns at most", n,
+                          columns);
     for (size_t c = 0; c < columns; c++)
-        if (!*name[c] || strlen(name[c]) >= TAUT__SCORES_NAME || strpbrk(name[c], " \t\r\n")) return taut__fail(TAUT_E_INVALID, "scores: column '%s': must be a word of 31 bytes at most", name[c]);
-    if (snprintf(part, sizeof part, "%s.part%ld", path, (long)getpid()) >= (int)sizeof part) return taut__fail(TAUT_E_RANGE, "%s: a name too long", path);
+        if (!*name[c] || strlen(name[c]) >= TAUT__SCORES_NAME || strpbrk(name[c], " \t\r\n"))
+            return taut__fail(TAUT_E_INVALID, "scores: column '%s': must be a word of 31 bytes at most", name[c]);
+    if (snprintf(part, sizeof part, "%s.part%ld", path, (long)getpid()) >= (int)sizeof part)
+        return taut__fail(TAUT_E_RANGE, "%s: a name too long", path);
     if (!(hash = XXH64_createState())) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", path);
     XXH64_reset(hash, 0);
     if (!(f = fopen(part, "w"))) {

@@ -13,21 +13,26 @@
 #include <xxhash.h>
 
 enum { MODE, JACCARD, BANDS, ROWS, NGRAM, SETS };
-enum { CACHED = 1024, PAIRS_FIRST = 4 }; /* sets kept; members of a bucket that all others of it are compared with beforehand */
+enum {
+    CACHED = 1024,
+    PAIRS_FIRST = 4
+}; /* sets kept; members of a bucket that all others of it are compared with beforehand */
 
 typedef unsigned long long ull;
 
-typedef struct pair { uint32_t i, j; } pair; /* i < j */
+typedef struct pair {
+    uint32_t i, j;
+} pair; /* i < j */
 
 typedef struct dedup {
     taut__select   *s;
-    taut__minhash  *sketch; /* sets of them */
+    taut__minhash  *sketch;            /* sets of them */
     uint32_t        sets, bands, keys; /* keys: sets * bands */
     taut__shingles  shingles;
-    uint64_t       *key;    /* n * keys */
-    taut__shingles *cache;  /* of place cached[k]-1, at place % CACHED */
+    uint64_t       *key;   /* n * keys */
+    taut__shingles *cache; /* of place cached[k]-1, at place % CACHED */
     uint64_t       *cached;
-    pair           *yes;    /* verified pairs that are near, ascending; all pairs of `known` were looked at */
+    pair           *yes; /* verified pairs that are near, ascending; all pairs of `known` were looked at */
     size_t          n_yes;
     pair           *known;
     size_t          n_known;
@@ -44,7 +49,9 @@ static taut_status hash_one(void *ctx, uint64_t place, const uint8_t *data, size
     return TAUT_OK;
 }
 
-typedef struct hashed { uint64_t hash[2], place; } hashed;
+typedef struct hashed {
+    uint64_t hash[2], place;
+} hashed;
 
 static int by_hash(const void *a, const void *b)
 {
@@ -60,7 +67,8 @@ static taut_status find_exact(dedup *d, uint8_t *keep)
     uint64_t    n = d->s->pool->n;
     double     *bits = NULL;
     hashed     *h = taut__alloc((size_t)n, sizeof *h);
-    taut_status status = taut__select_agree(d->s, h ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "dedup: out of memory for %llu samples", (ull)n));
+    taut_status status = taut__select_agree(
+        d->s, h ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "dedup: out of memory for %llu samples", (ull)n));
     if (status == TAUT_OK) status = taut__select_measure(d->s, "hashing", 2, hash_one, d, &bits);
     if (status == TAUT_OK) {
         for (uint64_t i = 0; i < n; i++) {
@@ -68,7 +76,8 @@ static taut_status find_exact(dedup *d, uint8_t *keep)
             h[i].place = i;
         }
         qsort(h, (size_t)n, sizeof *h, by_hash);
-        for (uint64_t i = 0; i < n; i++) keep[h[i].place] = i == 0 || memcmp(h[i].hash, h[i - 1].hash, sizeof h[i].hash) != 0;
+        for (uint64_t i = 0; i < n; i++)
+            keep[h[i].place] = i == 0 || memcmp(h[i].hash, h[i - 1].hash, sizeof h[i].hash) != 0;
     }
     taut__free(bits);
     taut__free(h);
@@ -80,7 +89,8 @@ static taut_status find_exact(dedup *d, uint8_t *keep)
 static taut_status shingle(dedup *d, const uint8_t *data, size_t bytes, taut__shingles *to)
 {
     unsigned ngram = (unsigned)d->s->value[NGRAM];
-    if (d->s->pool->kind == TAUT_KIND_TOKENS) return taut__shingles_tokens(to, data, bytes, taut_type_bytes(d->s->pool->type), ngram);
+    if (d->s->pool->kind == TAUT_KIND_TOKENS)
+        return taut__shingles_tokens(to, data, bytes, taut_type_bytes(d->s->pool->type), ngram);
     return taut__shingles_text(to, data, bytes, ngram);
 }
 
@@ -102,9 +112,12 @@ static taut_status sketch(dedup *d, const uint8_t *keep)
     d->sets = (uint32_t)d->s->value[SETS];
     d->bands = (uint32_t)d->s->value[BANDS];
     d->keys = d->sets * d->bands;
-    if (d->keys > TAUT__MINHASH_MAX) return taut__fail(TAUT_E_RANGE, "dedup: %u sets of %u bands: must be %d together", d->sets, d->bands, TAUT__MINHASH_MAX);
+    if (d->keys > TAUT__MINHASH_MAX)
+        return taut__fail(TAUT_E_RANGE, "dedup: %u sets of %u bands: must be %d together", d->sets, d->bands,
+                          TAUT__MINHASH_MAX);
     if (!(d->sketch = taut__alloc(d->sets, sizeof *d->sketch))) return taut__fail(TAUT_E_NOMEM, "dedup: out of memory");
-    for (uint32_t k = 0; k < d->sets; k++) TAUT_TRY(taut__minhash_init(&d->sketch[k], d->bands, (uint32_t)d->s->value[ROWS], taut__seed(d->s->seed, k)));
+    for (uint32_t k = 0; k < d->sets; k++)
+        TAUT_TRY(taut__minhash_init(&d->sketch[k], d->bands, (uint32_t)d->s->value[ROWS], taut__seed(d->s->seed, k)));
     TAUT_TRY(taut__select_measure(d->s, "sketching", d->keys, sketch_one, d, &bits));
     d->key = (uint64_t *)(void *)bits; /* hashes were carried in them */
     for (uint64_t i = 0; i < d->s->pool->n; i++)
@@ -152,7 +165,10 @@ static int by_pair(const void *a, const void *b)
     return (x->j > y->j) - (x->j < y->j);
 }
 
-typedef struct keyed { uint64_t key; uint32_t doc; } keyed;
+typedef struct keyed {
+    uint64_t key;
+    uint32_t doc;
+} keyed;
 
 static int by_key(const void *a, const void *b)
 {
@@ -190,7 +206,8 @@ static taut_status list_candidates(dedup *d)
         for (size_t first = 0, end; status == TAUT_OK && first < m; first = end) {
             for (end = first + 1; end < m && k[end].key == k[first].key; end++) {}
             for (size_t x = first; x < end && x < first + PAIRS_FIRST; x++)
-                for (size_t y = x + 1; status == TAUT_OK && y < end; y++) status = add_pair(d, &room, (pair){k[x].doc, k[y].doc});
+                for (size_t y = x + 1; status == TAUT_OK && y < end; y++)
+                    status = add_pair(d, &room, (pair){k[x].doc, k[y].doc});
         }
     }
     taut__free(k);
@@ -212,7 +229,8 @@ static taut_status verify_candidates(dedup *d)
         bool yes;
         status = verify(d, d->known[x].i, d->known[x].j, &yes);
         if (status == TAUT_OK && yes) mine[near++] = d->known[x];
-        if (status == TAUT_OK && x % 256 == 0) status = taut__select_progress(d->s, "comparing", x - begin, end - begin);
+        if (status == TAUT_OK && x % 256 == 0)
+            status = taut__select_progress(d->s, "comparing", x - begin, end - begin);
     }
     status = taut__select_collect(d->s, status, mine, near * sizeof *mine, (void **)&d->yes, &bytes);
     d->n_yes = bytes / sizeof *d->yes;
@@ -238,8 +256,10 @@ static taut_status find_near(dedup *d, uint8_t *keep)
     taut_status status;
     d->cache = taut__alloc(CACHED, sizeof *d->cache);
     d->cached = taut__alloc(CACHED, sizeof *d->cached);
-    status = first && d->cache && d->cached ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "dedup: out of memory for %llu samples", (ull)n);
-    if (status == TAUT_OK && n >= UINT32_MAX - 1) status = taut__fail(TAUT_E_UNSUPPORTED, "dedup: %llu samples: must be fewer than 2^32 - 1", (ull)n);
+    status = first && d->cache && d->cached ? TAUT_OK
+                                            : taut__fail(TAUT_E_NOMEM, "dedup: out of memory for %llu samples", (ull)n);
+    if (status == TAUT_OK && n >= UINT32_MAX - 1)
+        status = taut__fail(TAUT_E_UNSUPPORTED, "dedup: %llu samples: must be fewer than 2^32 - 1", (ull)n);
     status = taut__select_agree(d->s, status);
     if (status == TAUT_OK) status = sketch(d, keep);
     if (status == TAUT_OK) status = list_candidates(d);
@@ -254,13 +274,16 @@ static taut_status find_near(dedup *d, uint8_t *keep)
 
 static taut_status run(taut__select *s)
 {
-    dedup       d = {.s = s};
-    uint8_t    *keep = taut__alloc((size_t)s->pool->n, 1);
-    bool        words = s->pool->kind == TAUT_KIND_TEXT || s->pool->kind == TAUT_KIND_TOKENS || s->pool->kind == TAUT_KIND_BYTES;
+    dedup    d = {.s = s};
+    uint8_t *keep = taut__alloc((size_t)s->pool->n, 1);
+    bool     words =
+        s->pool->kind == TAUT_KIND_TEXT || s->pool->kind == TAUT_KIND_TOKENS || s->pool->kind == TAUT_KIND_BYTES;
     taut_status status = keep ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "dedup: out of memory");
     if (s->value[MODE] == 0 && !words)
-        status = taut__fail(TAUT_E_UNSUPPORTED, "dedup: field '%s' is %s: near duplicates are of text, bytes and tokens: must be mode=exact", s->pool->name,
-                            taut_kind_name(s->pool->kind));
+        status =
+            taut__fail(TAUT_E_UNSUPPORTED,
+                       "dedup: field '%s' is %s: near duplicates are of text, bytes and tokens: must be mode=exact",
+                       s->pool->name, taut_kind_name(s->pool->kind));
     status = taut__select_agree(s, status);
     if (status == TAUT_OK) status = find_exact(&d, keep);
     if (status == TAUT_OK && s->value[MODE] == 0) status = find_near(&d, keep);
@@ -282,9 +305,15 @@ static taut_status run(taut__select *s)
 }
 
 const taut__method taut__method_dedup = {
-    .name = "dedup", .help = "one of each group of equal or nearly equal samples",
-    .needs = TAUT__NEEDS_BYTES, .budget = TAUT__BUDGET_NONE,
-    .key = {{"mode", "near|exact", 0, 0, 0, false}, {"jaccard", NULL, TAUT__NEAR_JACCARD, 0.1, 1, false}, {"bands", NULL, TAUT__MINHASH_BANDS, 1, 256, true},
-            {"rows", NULL, TAUT__MINHASH_ROWS, 1, 64, true}, {"ngram", NULL, TAUT__MINHASH_NGRAM, 1, 32, true}, {"sets", NULL, 2, 1, 16, true}},
+    .name = "dedup",
+    .help = "one of each group of equal or nearly equal samples",
+    .needs = TAUT__NEEDS_BYTES,
+    .budget = TAUT__BUDGET_NONE,
+    .key = {{"mode", "near|exact", 0, 0, 0, false},
+            {"jaccard", NULL, TAUT__NEAR_JACCARD, 0.1, 1, false},
+            {"bands", NULL, TAUT__MINHASH_BANDS, 1, 256, true},
+            {"rows", NULL, TAUT__MINHASH_ROWS, 1, 64, true},
+            {"ngram", NULL, TAUT__MINHASH_NGRAM, 1, 32, true},
+            {"sets", NULL, 2, 1, 16, true}},
     .run = run,
 };

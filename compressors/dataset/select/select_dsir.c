@@ -83,7 +83,8 @@ static taut_status decide(taut__select *s, double *score)
     if (s->value[SAMPLE] == 0) TAUT_TRY(taut__select_extreme(s, score, true));
     else {
         taut_status status;
-        if (!(noisy = taut__alloc((size_t)s->pool->n, sizeof *noisy))) return taut__fail(TAUT_E_NOMEM, "dsir: out of memory");
+        if (!(noisy = taut__alloc((size_t)s->pool->n, sizeof *noisy)))
+            return taut__fail(TAUT_E_NOMEM, "dsir: out of memory");
         for (uint64_t i = 0; i < s->pool->n; i++) noisy[i] = score[i] + s->value[NOISE] * taut__select_gumbel(s, i);
         status = taut__select_extreme(s, noisy, true);
         taut__free(noisy);
@@ -94,12 +95,14 @@ static taut_status decide(taut__select *s, double *score)
 
 static taut_status run(taut__select *s)
 {
-    dsir        d = {.s = s, .n = (uint64_t)s->value[N], .buckets = (uint64_t)s->value[BUCKETS], .mean = s->value[NORM] == 0};
+    dsir d = {.s = s, .n = (uint64_t)s->value[N], .buckets = (uint64_t)s->value[BUCKETS], .mean = s->value[NORM] == 0};
     uint64_t   *count = taut__alloc(2 * ((size_t)d.buckets + 1), sizeof *count);
     double     *score = NULL;
     taut_status status;
     d.weight = taut__alloc((size_t)d.buckets, sizeof *d.weight);
-    status = count && d.weight ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "dsir: out of memory for %llu buckets", (unsigned long long)d.buckets);
+    status = count && d.weight
+                 ? TAUT_OK
+                 : taut__fail(TAUT_E_NOMEM, "dsir: out of memory for %llu buckets", (unsigned long long)d.buckets);
     d.count = count, d.pool = s->target;
     if (status == TAUT_OK) status = taut__select_visit(s, s->target, "counting the target", count_one, &d);
     d.count = count + d.buckets + 1, d.pool = s->pool;
@@ -117,9 +120,15 @@ static taut_status run(taut__select *s)
 }
 
 const taut__method taut__method_dsir = {
-    .name = "dsir", .help = "the samples whose hashed n-grams are likeliest to be the target's (needs --target)",
-    .needs = TAUT__NEEDS_TEXT | TAUT__NEEDS_TARGET, .budget = TAUT__BUDGET_MUST,
-    .key = {{"n", NULL, 2, 1, 4, true}, {"buckets", NULL, 10000, 16, 1 << 26, true}, {"norm", "mean|sum", 0, 0, 0, false}, {"sample", "top|gumbel", 0, 0, 0, false},
-            {"noise", NULL, 0.1, 0, 1e6, false}, {"smooth", NULL, 0.1, 1e-9, 0.999, false}},
+    .name = "dsir",
+    .help = "the samples whose hashed n-grams are likeliest to be the target's (needs --target)",
+    .needs = TAUT__NEEDS_TEXT | TAUT__NEEDS_TARGET,
+    .budget = TAUT__BUDGET_MUST,
+    .key = {{"n", NULL, 2, 1, 4, true},
+            {"buckets", NULL, 10000, 16, 1 << 26, true},
+            {"norm", "mean|sum", 0, 0, 0, false},
+            {"sample", "top|gumbel", 0, 0, 0, false},
+            {"noise", NULL, 0.1, 0, 1e6, false},
+            {"smooth", NULL, 0.1, 1e-9, 0.999, false}},
     .run = run,
 };

@@ -19,14 +19,23 @@
 typedef unsigned long long ull;
 
 enum { BY, WINDOW };
-enum { CHOSEN_MIN = 32, BATCHES = 24, ASKED = 4, K1 = 10000, K2 = 200, K3 = 100, ZLIB_WINDOW = 32768, AGAIN = 8 /* picks until the batch is indexed anew */ };
+enum {
+    CHOSEN_MIN = 32,
+    BATCHES = 24,
+    ASKED = 4,
+    K1 = 10000,
+    K2 = 200,
+    K3 = 100,
+    ZLIB_WINDOW = 32768,
+    AGAIN = 8 /* picks until the batch is indexed anew */
+};
 
 typedef struct entropy {
     taut__select *s;
     taut__sizer   alone, given, batch;
     double       *density; /* C(x|S)/|x|: an upper bound; below 0: chosen */
     uint64_t     *order;   /* places, those with the largest first */
-    taut_bytes   chosen, now;
+    taut_bytes    chosen, now;
     uint64_t      left;
 } entropy;
 
@@ -40,7 +49,10 @@ static taut_status density_alone(void *ctx, uint64_t place, const uint8_t *data,
     return TAUT_OK;
 }
 
-typedef struct ranked { double density; uint64_t place; } ranked;
+typedef struct ranked {
+    double   density;
+    uint64_t place;
+} ranked;
 
 static int falling(const void *a, const void *b)
 {
@@ -66,7 +78,8 @@ static taut_status ask(entropy *e, const ranked *r, uint64_t n, taut__sizer *z, 
     size_t     *bytes = taut__alloc(ranks, sizeof *bytes);
     double     *mine = taut__alloc((size_t)n + 1, sizeof *mine);
     taut_status status = bytes && mine ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "entropy: out of memory");
-    for (uint32_t k = 0; status == TAUT_OK && k < ranks; k++) bytes[k] = (size_t)(n * (k + 1) / ranks - n * k / ranks) * sizeof *mine;
+    for (uint32_t k = 0; status == TAUT_OK && k < ranks; k++)
+        bytes[k] = (size_t)(n * (k + 1) / ranks - n * k / ranks) * sizeof *mine;
     for (uint64_t k = n * rank / ranks, to = 0; status == TAUT_OK && k < n * (rank + 1) / ranks; k++, to++) {
         const uint8_t *data;
         size_t         length, size = 0;
@@ -145,7 +158,8 @@ static taut_status round_of(entropy *e, ranked *r, double *fresh)
     }
     qsort(r, (size_t)n, sizeof *r, falling);
     status = taut__select_agree(s, take_batch(e, r, n, bound, most));
-    if (status == TAUT_OK) status = taut__select_agree(s, e->now.n ? index_chosen(e, (size_t)s->value[WINDOW] << 20) : TAUT_OK);
+    if (status == TAUT_OK)
+        status = taut__select_agree(s, e->now.n ? index_chosen(e, (size_t)s->value[WINDOW] << 20) : TAUT_OK);
     if (status == TAUT_OK) status = taut__select_agree(s, taut__select_progress(s, "choosing", s->listed, s->keep));
     return status;
 }
@@ -170,7 +184,8 @@ static taut_status published_round(entropy *e, ranked *r, double *fresh)
         if (tail) {
             status = taut__sizer_given(&e->batch, e->now.p + e->now.n - tail, tail);
             if (status == TAUT_OK) status = ask(e, r, k2, &e->batch, fresh);
-        } else for (uint64_t k = 0; k < k2; k++) fresh[k] = r[k].density;
+        } else
+            for (uint64_t k = 0; k < k2; k++) fresh[k] = r[k].density;
         for (uint64_t k = 0; k < k2; k++)
             if (e->density[r[k].place] >= 0 && (e->density[r[best].place] < 0 || fresh[k] > fresh[best])) best = k;
         if (status == TAUT_OK) status = taut__pool_get(s->pool, r[best].place, &data, &bytes);
@@ -185,7 +200,7 @@ static taut_status published_round(entropy *e, ranked *r, double *fresh)
 /* R of these places: bytes over compressed bytes in one stream with a window over all of it. */
 static taut_status joint_ratio(taut__select *s, const uint64_t *place, uint64_t n, double *ratio)
 {
-    taut_bytes all = {0};
+    taut_bytes  all = {0};
     size_t      size = 0;
     ZSTD_CCtx  *c = ZSTD_createCCtx();
     uint8_t    *out = NULL;
@@ -196,7 +211,8 @@ static taut_status joint_ratio(taut__select *s, const uint64_t *place, uint64_t 
         status = taut__pool_get(s->pool, place[i], &data, &bytes);
         if (status == TAUT_OK) status = taut__bytes_add(&all, data, bytes);
     }
-    if (status == TAUT_OK && !(out = taut__alloc(ZSTD_compressBound(all.n), 1))) status = taut__fail(TAUT_E_NOMEM, "entropy: out of memory");
+    if (status == TAUT_OK && !(out = taut__alloc(ZSTD_compressBound(all.n), 1)))
+        status = taut__fail(TAUT_E_NOMEM, "entropy: out of memory");
     if (status == TAUT_OK) {
         ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, 6);
         ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, 27);
@@ -222,7 +238,8 @@ static taut_status compare(taut__select *s)
     taut__order_key   key = {.seed = s->seed, .stream = 0xe27u, .index = (uint32_t)s->stage};
     taut__permutation p = {0};
     uint64_t         *other = taut__alloc((size_t)s->listed, sizeof *other);
-    taut_status       status = other ? taut__permutation_set(&p, s->pool->n, key) : taut__fail(TAUT_E_NOMEM, "entropy: out of memory");
+    taut_status       status =
+        other ? taut__permutation_set(&p, s->pool->n, key) : taut__fail(TAUT_E_NOMEM, "entropy: out of memory");
     for (uint64_t i = 0; status == TAUT_OK && i < s->listed; i++) other[i] = taut__permute(&p, i);
     taut__permutation_free(&p);
     if (status == TAUT_OK) qsort(other, (size_t)s->listed, sizeof *other, by_place);
@@ -249,10 +266,12 @@ static taut_status run(taut__select *s)
     ranked     *r = taut__alloc((size_t)s->pool->n, sizeof *r);
     double     *fresh = taut__alloc((size_t)s->pool->n, sizeof *fresh);
     taut_status status = start(&e);
-    if (status == TAUT_OK && (!r || !fresh)) status = taut__fail(TAUT_E_NOMEM, "entropy: out of memory for %llu samples", (ull)s->pool->n);
+    if (status == TAUT_OK && (!r || !fresh))
+        status = taut__fail(TAUT_E_NOMEM, "entropy: out of memory for %llu samples", (ull)s->pool->n);
     status = taut__select_agree(s, status);
     if (status == TAUT_OK) status = taut__select_measure(s, "compressing", 1, density_alone, &e, &e.density);
-    while (status == TAUT_OK && s->listed < s->keep) status = s->value[BY] == 1 ? published_round(&e, r, fresh) : round_of(&e, r, fresh);
+    while (status == TAUT_OK && s->listed < s->keep)
+        status = s->value[BY] == 1 ? published_round(&e, r, fresh) : round_of(&e, r, fresh);
     if (status == TAUT_OK) {
         qsort(s->list, (size_t)s->listed, sizeof *s->list, by_place);
         status = taut__select_agree(s, taut__select_rank(s) == 0 && s->o->stage ? compare(s) : TAUT_OK);
@@ -269,8 +288,10 @@ static taut_status run(taut__select *s)
 }
 
 const taut__method taut__method_entropy = {
-    .name = "entropy", .help = "a diverse set: the samples that compress least given those chosen before",
-    .needs = TAUT__NEEDS_BYTES, .budget = TAUT__BUDGET_MUST,
+    .name = "entropy",
+    .help = "a diverse set: the samples that compress least given those chosen before",
+    .needs = TAUT__NEEDS_BYTES,
+    .budget = TAUT__BUDGET_MUST,
     .key = {{"by", "prefix|published", 0, 0, 0, false}, {"window", NULL, 64, 1, 64, true}},
     .run = run,
 };

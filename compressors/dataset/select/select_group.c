@@ -26,7 +26,8 @@ taut_status taut__select_sum(const taut__select *s, taut_status mine, uint64_t *
     return all == TAUT_OK && g ? g->sum(g->ctx, x, n) : all;
 }
 
-taut_status taut__select_gather(const taut__select *s, taut_status mine, const void *part, void *all, const size_t *bytes)
+taut_status taut__select_gather(const taut__select *s, taut_status mine, const void *part, void *all,
+                                const size_t *bytes)
 {
     const taut_data_group *g = s->o->group;
     taut_status            status = taut__select_agree(s, mine);
@@ -36,10 +37,12 @@ taut_status taut__select_gather(const taut__select *s, taut_status mine, const v
     return TAUT_OK;
 }
 
-taut_status taut__select_collect(const taut__select *s, taut_status mine, const void *part, size_t bytes, void **all, size_t *total)
+taut_status taut__select_collect(const taut__select *s, taut_status mine, const void *part, size_t bytes, void **all,
+                                 size_t *total)
 {
-    uint32_t    ranks = taut__select_ranks(s);
-    size_t     *each = taut__alloc(2 * (size_t)ranks, sizeof *each), *size = each + ranks; /* eight bytes a rank; what each has */
+    uint32_t ranks = taut__select_ranks(s);
+    size_t  *each = taut__alloc(2 * (size_t)ranks, sizeof *each),
+           *size = each + ranks; /* eight bytes a rank; what each has */
     taut_status status = each ? mine : taut__fail(TAUT_E_NOMEM, "plan: out of memory for %u ranks", ranks);
     *all = NULL;
     *total = 0;
@@ -49,7 +52,9 @@ taut_status taut__select_collect(const taut__select *s, taut_status mine, const 
     for (uint32_t r = 0; status == TAUT_OK && r < ranks; r++) *total += size[r];
     if (status == TAUT_OK) {
         *all = taut__alloc(*total + 1, 1);
-        status = taut__select_gather(s, *all ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "plan: out of memory for %zu bytes", *total), part, *all, size);
+        status = taut__select_gather(
+            s, *all ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "plan: out of memory for %zu bytes", *total), part, *all,
+            size);
     }
     taut__free(each);
     if (status != TAUT_OK) {
@@ -64,7 +69,9 @@ taut_status taut__select_progress(const taut__select *s, const char *what, uint6
     char text[96];
     if (!s->o->progress) return TAUT_OK;
     snprintf(text, sizeof text, "%s: %s", s->method->name, what);
-    return s->o->progress(s->o->progress_ctx, text, done, total) ? taut__fail(TAUT_E_STATE, "%s: stopped", s->method->name) : TAUT_OK;
+    return s->o->progress(s->o->progress_ctx, text, done, total)
+               ? taut__fail(TAUT_E_STATE, "%s: stopped", s->method->name)
+               : TAUT_OK;
 }
 
 void taut__select_warn(const taut__select *s, const char *fmt, ...)

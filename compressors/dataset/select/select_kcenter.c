@@ -27,7 +27,8 @@ static void offer_farthest(const kcenter *k, char *to)
     offer  o = {-2, UINT64_MAX};
     size_t best = 0;
     for (size_t i = 0; i < k->x.n; i++)
-        if (k->nearest[i] > o.distance || (k->nearest[i] == o.distance && k->x.place[i] < o.place)) o = (offer){k->nearest[i], k->x.place[i]}, best = i;
+        if (k->nearest[i] > o.distance || (k->nearest[i] == o.distance && k->x.place[i] < o.place))
+            o = (offer){k->nearest[i], k->x.place[i]}, best = i;
     memcpy(to, &o, sizeof o);
     if (k->x.n) memcpy(to + sizeof o, k->x.v + best * k->x.dim, k->x.dim * sizeof *k->x.v);
 }
@@ -62,7 +63,8 @@ static taut_status start(kcenter *k)
     k->bytes = taut__alloc(ranks, sizeof *k->bytes);
     k->centre = taut__alloc(k->x.dim + 1, sizeof *k->centre);
     s->list = taut__alloc((size_t)s->keep, sizeof *s->list);
-    if (!k->nearest || !k->all || !k->bytes || !k->centre || !s->list) return taut__fail(TAUT_E_NOMEM, "kcenter: out of memory");
+    if (!k->nearest || !k->all || !k->bytes || !k->centre || !s->list)
+        return taut__fail(TAUT_E_NOMEM, "kcenter: out of memory");
     for (uint32_t r = 0; r < ranks; r++) k->bytes[r] = k->each;
     /* all are infinitely far; that of the first centre the most */
     for (size_t i = 0; i < k->x.n; i++) k->nearest[i] = k->x.place[i] == first ? INFINITY : 3e38f;
@@ -90,7 +92,8 @@ static taut_status radius(kcenter *k, const uint64_t *place, double *out)
             taut__free(near);
             return status;
         }
-        for (size_t i = 0; i < n; i++) near[i] = fminf(near[i], taut__vectors_distance2(k->x.v + i * step * k->x.dim, k->centre, k->x.dim));
+        for (size_t i = 0; i < n; i++)
+            near[i] = fminf(near[i], taut__vectors_distance2(k->x.v + i * step * k->x.dim, k->centre, k->x.dim));
     }
     for (size_t i = 0; i < n; i++) *out = fmax(*out, sqrt((double)near[i]));
     taut__free(near);
@@ -103,7 +106,8 @@ static taut_status compare(kcenter *k)
     taut__order_key   key = {.seed = s->seed, .stream = 0x6bcu, .index = (uint32_t)s->stage};
     taut__permutation p = {0};
     uint64_t         *other = taut__alloc((size_t)s->listed, sizeof *other);
-    taut_status       status = other ? taut__permutation_set(&p, s->pool->n, key) : taut__fail(TAUT_E_NOMEM, "kcenter: out of memory");
+    taut_status       status =
+        other ? taut__permutation_set(&p, s->pool->n, key) : taut__fail(TAUT_E_NOMEM, "kcenter: out of memory");
     for (uint64_t i = 0; status == TAUT_OK && i < s->listed; i++) other[i] = taut__permute(&p, i);
     taut__permutation_free(&p);
     if (status == TAUT_OK) qsort(other, (size_t)s->listed, sizeof *other, by_place);
@@ -119,11 +123,14 @@ static taut_status run(taut__select *s)
     kcenter     k = {.s = s};
     char       *mine = NULL;
     taut_status status = start(&k);
-    if (status == TAUT_OK && !(mine = taut__alloc(1, k.each))) status = taut__fail(TAUT_E_NOMEM, "kcenter: out of memory");
+    if (status == TAUT_OK && !(mine = taut__alloc(1, k.each)))
+        status = taut__fail(TAUT_E_NOMEM, "kcenter: out of memory");
     status = taut__select_agree(s, status);
     while (status == TAUT_OK && s->listed < s->keep) {
         offer_farthest(&k, mine);
-        status = taut__select_gather(s, s->listed % 64 ? TAUT_OK : taut__select_progress(s, "choosing", s->listed, s->keep), mine, k.all, k.bytes);
+        status =
+            taut__select_gather(s, s->listed % 64 ? TAUT_OK : taut__select_progress(s, "choosing", s->listed, s->keep),
+                                mine, k.all, k.bytes);
         if (status == TAUT_OK) take_farthest(&k);
     }
     if (status == TAUT_OK) {
@@ -140,6 +147,9 @@ static taut_status run(taut__select *s)
 }
 
 const taut__method taut__method_kcenter = {
-    .name = "kcenter", .help = "samples of a float field that cover all others as closely as they can",
-    .needs = TAUT__NEEDS_FLOATS, .budget = TAUT__BUDGET_MUST, .run = run,
+    .name = "kcenter",
+    .help = "samples of a float field that cover all others as closely as they can",
+    .needs = TAUT__NEEDS_FLOATS,
+    .budget = TAUT__BUDGET_MUST,
+    .run = run,
 };

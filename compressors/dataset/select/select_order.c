@@ -68,11 +68,16 @@ static taut_status scores_of(taut__select *s, double *value)
     taut__scores             scores = {0};
     taut_status              status;
     int                      c;
-    if (!s->o->scores) return taut__fail(TAUT_E_INVALID, "curriculum: by=%s: needs scores: --scores FILE, which `taut train --score FILE` writes", name[(int)s->value[BY]]);
+    if (!s->o->scores)
+        return taut__fail(TAUT_E_INVALID,
+                          "curriculum: by=%s: needs scores: --scores FILE, which `taut train --score FILE` writes",
+                          name[(int)s->value[BY]]);
     TAUT_TRY(taut__scores_load(&scores, s->o->scores, s->pool->shards, s->pool->shard));
     c = taut__scores_column(&scores, name[(int)s->value[BY]]);
-    status = c < 0 ? taut__fail(TAUT_E_INVALID, "curriculum: the scores have no column '%s'", name[(int)s->value[BY]]) : TAUT_OK;
-    for (uint64_t i = 0; status == TAUT_OK && i < s->pool->n; i++) value[i] = scores.value[(s->pool->id ? s->pool->id[i] : i) * scores.columns + (uint64_t)c];
+    status = c < 0 ? taut__fail(TAUT_E_INVALID, "curriculum: the scores have no column '%s'", name[(int)s->value[BY]])
+                   : TAUT_OK;
+    for (uint64_t i = 0; status == TAUT_OK && i < s->pool->n; i++)
+        value[i] = scores.value[(s->pool->id ? s->pool->id[i] : i) * scores.columns + (uint64_t)c];
     taut__scores_free(&scores);
     return status;
 }
@@ -85,8 +90,11 @@ static taut_status run_curriculum(taut__select *s)
     status = taut__select_agree(s, status);
     if (status == TAUT_OK && s->value[BY] >= BY_LOSS) {
         value = taut__alloc((size_t)s->pool->n, sizeof *value);
-        status = taut__select_agree(s, value ? scores_of(s, value) : taut__fail(TAUT_E_NOMEM, "curriculum: out of memory"));
-    } else if (status == TAUT_OK) status = taut__select_measure(s, "measuring", 1, s->value[BY] == BY_LENGTH ? length_of : density_of, &r, &value);
+        status =
+            taut__select_agree(s, value ? scores_of(s, value) : taut__fail(TAUT_E_NOMEM, "curriculum: out of memory"));
+    } else if (status == TAUT_OK)
+        status =
+            taut__select_measure(s, "measuring", 1, s->value[BY] == BY_LENGTH ? length_of : density_of, &r, &value);
     if (status == TAUT_OK) status = taut__select_sorted(s, value, s->value[ORDER] == 0);
     s->order = TAUT__ORDER_KEPT;
     s->bucket = (uint64_t)s->value[BUCKET];
@@ -97,12 +105,20 @@ static taut_status run_curriculum(taut__select *s)
 }
 
 const taut__method taut__method_length = {
-    .name = "length", .help = "all samples, batches of like length",
-    .needs = TAUT__NEEDS_BYTES, .budget = TAUT__BUDGET_NONE, .key = {{"bucket", NULL, 1024, 1, 1e12, true}}, .run = run_length,
+    .name = "length",
+    .help = "all samples, batches of like length",
+    .needs = TAUT__NEEDS_BYTES,
+    .budget = TAUT__BUDGET_NONE,
+    .key = {{"bucket", NULL, 1024, 1, 1e12, true}},
+    .run = run_length,
 };
 const taut__method taut__method_curriculum = {
-    .name = "curriculum", .help = "all samples, from easy to hard by ratio, length or a column of --scores",
-    .needs = TAUT__NEEDS_BYTES, .budget = TAUT__BUDGET_NONE,
-    .key = {{"by", "ratio|length|loss|el2n|forgetting", 0, 0, 0, false}, {"order", "rising|falling", 0, 0, 0, false}, {"bucket", NULL, 256, 1, 1e12, true}},
+    .name = "curriculum",
+    .help = "all samples, from easy to hard by ratio, length or a column of --scores",
+    .needs = TAUT__NEEDS_BYTES,
+    .budget = TAUT__BUDGET_NONE,
+    .key = {{"by", "ratio|length|loss|el2n|forgetting", 0, 0, 0, false},
+            {"order", "rising|falling", 0, 0, 0, false},
+            {"bucket", NULL, 256, 1, 1e12, true}},
     .run = run_curriculum,
 };

@@ -34,7 +34,8 @@ static taut_status measure_one(void *ctx, uint64_t place, const uint8_t *data, s
 }
 
 /* This rank's numbers, in the order of its visits; then everybody's, put where they belong. */
-taut_status taut__select_measure(taut__select *s, const char *what, size_t per, taut__measure measure, void *ctx, double **out)
+taut_status taut__select_measure(taut__select *s, const char *what, size_t per, taut__measure measure, void *ctx,
+                                 double **out)
 {
     taut__pool *p = s->pool;
     uint32_t    ranks = taut__select_ranks(s);
@@ -46,7 +47,9 @@ taut_status taut__select_measure(taut__select *s, const char *what, size_t per, 
     taut__pool_part(p, taut__select_rank(s), ranks, &begin, &end);
     m.out = part = taut__alloc((size_t)(end - begin) * per + 1, sizeof *part);
     *out = taut__alloc((size_t)p->n * per, sizeof **out);
-    status = bytes && all && part && *out ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: out of memory for %llu samples", s->method->name, (unsigned long long)p->n);
+    status = bytes && all && part && *out ? TAUT_OK
+                                          : taut__fail(TAUT_E_NOMEM, "%s: out of memory for %llu samples",
+                                                       s->method->name, (unsigned long long)p->n);
     for (uint32_t r = 0; status == TAUT_OK && r < ranks; r++) {
         taut__pool_part(p, r, ranks, &begin, &end);
         bytes[r] = (size_t)(end - begin) * per * sizeof *part;

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct scored { double score; uint64_t place; } scored;
+typedef struct scored {
+    double   score;
+    uint64_t place;
+} scored;
 
 static int rising(const void *a, const void *b)
 {
@@ -35,7 +38,9 @@ static taut_status take(taut__select *s, scored *all, uint64_t n)
     s->listed = n;
     for (uint64_t i = 0; s->list && i < n; i++) s->list[i] = all[i].place;
     taut__free(all);
-    return s->list ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "%s: out of memory for a list of %llu samples", s->method->name, (unsigned long long)n);
+    return s->list ? TAUT_OK
+                   : taut__fail(TAUT_E_NOMEM, "%s: out of memory for a list of %llu samples", s->method->name,
+                                (unsigned long long)n);
 }
 
 taut_status taut__select_extreme(taut__select *s, const double *score, bool largest)
@@ -55,9 +60,13 @@ taut_status taut__select_marked(taut__select *s, const uint8_t *keep)
 {
     uint64_t n = 0;
     for (uint64_t i = 0; i < s->pool->n; i++) n += keep[i] != 0;
-    if (n == 0) return taut__fail(TAUT_E_INVALID, "%s: nothing is left of %llu samples", s->method->name, (unsigned long long)s->pool->n);
+    if (n == 0)
+        return taut__fail(TAUT_E_INVALID, "%s: nothing is left of %llu samples", s->method->name,
+                          (unsigned long long)s->pool->n);
     s->list = taut__alloc((size_t)n, sizeof *s->list);
-    if (!s->list) return taut__fail(TAUT_E_NOMEM, "%s: out of memory for a list of %llu samples", s->method->name, (unsigned long long)n);
+    if (!s->list)
+        return taut__fail(TAUT_E_NOMEM, "%s: out of memory for a list of %llu samples", s->method->name,
+                          (unsigned long long)n);
     for (uint64_t i = 0; i < s->pool->n; i++)
         if (keep[i]) s->list[s->listed++] = i;
     return TAUT_OK;
@@ -66,7 +75,8 @@ taut_status taut__select_marked(taut__select *s, const uint8_t *keep)
 taut_status taut__select_compare(taut__select *s, const char *criterion, const double *score)
 {
     if (s->o->stage) {
-        if (!(s->score = taut__alloc((size_t)s->pool->n, sizeof *s->score))) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", s->method->name);
+        if (!(s->score = taut__alloc((size_t)s->pool->n, sizeof *s->score)))
+            return taut__fail(TAUT_E_NOMEM, "%s: out of memory", s->method->name);
         memcpy(s->score, score, (size_t)s->pool->n * sizeof *score);
     }
     s->criterion = criterion;

@@ -18,7 +18,7 @@ typedef struct prior {
     taut__select *s;
     uint64_t      buckets;
     uint64_t     *tf, *df;
-    uint64_t     *last;  /* the last sample, plus 1, that had the bucket */
+    uint64_t     *last; /* the last sample, plus 1, that had the bucket */
     double       *log_p;
 } prior;
 
@@ -75,7 +75,8 @@ static taut_status deviations(const prior *p, const double *x, int which, double
     if (!(spread > 0)) spread = 1e-9; /* half of the samples are alike: everything else is an outlier */
     for (uint64_t i = 0; i < n; i++) {
         double tokens = x[NUMBERS * i + TOKENS];
-        double d = tokens > 0 ? fabs(x[NUMBERS * i + which] - middle) * sqrt(tokens / (tokens + shrink)) / spread : 1e300;
+        double d =
+            tokens > 0 ? fabs(x[NUMBERS * i + which] - middle) * sqrt(tokens / (tokens + shrink)) / spread : 1e300;
         if (d > z[i]) z[i] = d;
     }
     taut__free(room);
@@ -96,7 +97,8 @@ static taut_status decide(prior *p, const double *x)
         for (uint64_t i = 0; i < n; i++) keep[i] = z[i] <= s->value[Z];
         status = taut__select_marked(s, keep);
     }
-    for (uint64_t i = 0; status == TAUT_OK && i < n; i++) z[i] = fmin(z[i], 100); /* a mean over outliers without bounds tells nothing */
+    for (uint64_t i = 0; status == TAUT_OK && i < n; i++)
+        z[i] = fmin(z[i], 100); /* a mean over outliers without bounds tells nothing */
     if (status == TAUT_OK) status = taut__select_compare(s, "mean deviation from what is usual", z);
     taut__free(z);
     taut__free(keep);
@@ -112,11 +114,14 @@ static taut_status run(taut__select *s)
     p.df = p.tf ? p.tf + p.buckets : NULL;
     p.last = taut__alloc((size_t)p.buckets, sizeof *p.last);
     p.log_p = taut__alloc((size_t)p.buckets, sizeof *p.log_p);
-    status = p.tf && p.last && p.log_p ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "prior: out of memory for %llu buckets", (unsigned long long)p.buckets);
+    status = p.tf && p.last && p.log_p
+                 ? TAUT_OK
+                 : taut__fail(TAUT_E_NOMEM, "prior: out of memory for %llu buckets", (unsigned long long)p.buckets);
     if (status == TAUT_OK) status = taut__select_visit(s, s->pool, "counting", count_one, &p);
     status = taut__select_sum(s, status, p.tf, 2 * (size_t)p.buckets);
     for (uint64_t b = 0; status == TAUT_OK && b < p.buckets; b++) all += (double)p.tf[b] * (double)p.df[b];
-    for (uint64_t b = 0; status == TAUT_OK && b < p.buckets; b++) p.log_p[b] = p.tf[b] ? log((double)p.tf[b] * (double)p.df[b] / all) : 0;
+    for (uint64_t b = 0; status == TAUT_OK && b < p.buckets; b++)
+        p.log_p[b] = p.tf[b] ? log((double)p.tf[b] * (double)p.df[b] / all) : 0;
     if (status == TAUT_OK) status = taut__select_measure(s, "measuring", NUMBERS, measure_one, &p, &x);
     if (status == TAUT_OK) status = decide(&p, x);
     taut__free(p.tf);
@@ -127,8 +132,12 @@ static taut_status run(taut__select *s)
 }
 
 const taut__method taut__method_prior = {
-    .name = "prior", .help = "drops samples whose tokens are unusually rare, frequent, or alike",
-    .needs = TAUT__NEEDS_TEXT, .budget = TAUT__BUDGET_MAY,
-    .key = {{"z", NULL, 3, 0.1, 1000, false}, {"buckets", NULL, 1 << 20, 256, 1 << 28, true}, {"shrink", NULL, 32, 0, 1e6, false}},
+    .name = "prior",
+    .help = "drops samples whose tokens are unusually rare, frequent, or alike",
+    .needs = TAUT__NEEDS_TEXT,
+    .budget = TAUT__BUDGET_MAY,
+    .key = {{"z", NULL, 3, 0.1, 1000, false},
+            {"buckets", NULL, 1 << 20, 256, 1 << 28, true},
+            {"shrink", NULL, 32, 0, 1e6, false}},
     .run = run,
 };

@@ -17,7 +17,8 @@ static taut_status column(const taut__select *s, const char *name, int *c)
     size_t at = 0;
     *c = taut__scores_column(s->scores, name);
     if (*c >= 0) return TAUT_OK;
-    for (uint32_t i = 0; i < s->scores->columns && at < sizeof names; i++) at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", s->scores->name[i]);
+    for (uint32_t i = 0; i < s->scores->columns && at < sizeof names; i++)
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", s->scores->name[i]);
     return taut__fail(TAUT_E_INVALID, "%s: the scores have no column '%s'; they have %s", s->method->name, name, names);
 }
 
@@ -26,7 +27,8 @@ static taut_status values(taut__select *s, const char *name, double **value)
 {
     int c;
     TAUT_TRY(column(s, name, &c));
-    if (!(*value = taut__alloc((size_t)s->pool->n, sizeof **value))) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", s->method->name);
+    if (!(*value = taut__alloc((size_t)s->pool->n, sizeof **value)))
+        return taut__fail(TAUT_E_NOMEM, "%s: out of memory", s->method->name);
     for (uint64_t i = 0; i < s->pool->n; i++) {
         uint64_t id = s->pool->id ? s->pool->id[i] : i;
         (*value)[i] = s->scores->value[id * s->scores->columns + (uint64_t)c];
@@ -42,8 +44,10 @@ static taut_status hardest(taut__select *s, const char *name, double skip)
     taut_status status = values(s, name, &value);
     if (status != TAUT_OK) return status;
     if (drop + s->keep > n) drop = n - s->keep;
-    if (!(broken = taut__alloc((size_t)n, sizeof *broken))) status = taut__fail(TAUT_E_NOMEM, "%s: out of memory", s->method->name);
-    for (uint64_t i = 0; status == TAUT_OK && i < n; i++) broken[i] = value[i] + 1e-9 * fmax(1, fabs(value[i])) * taut__select_uniform(s, i);
+    if (!(broken = taut__alloc((size_t)n, sizeof *broken)))
+        status = taut__fail(TAUT_E_NOMEM, "%s: out of memory", s->method->name);
+    for (uint64_t i = 0; status == TAUT_OK && i < n; i++)
+        broken[i] = value[i] + 1e-9 * fmax(1, fabs(value[i])) * taut__select_uniform(s, i);
     if (status == TAUT_OK && drop) { /* the very hardest go to the end */
         double *room = taut__alloc((size_t)n, sizeof *room), limit;
         if (!room) status = taut__fail(TAUT_E_NOMEM, "%s: out of memory", s->method->name);
@@ -74,11 +78,15 @@ static taut_status run_infobatch(taut__select *s)
     for (uint64_t i = 0; i < n; i++) mean += value[i] / (double)n;
     if (!(below = taut__alloc((size_t)n, 1))) status = taut__fail(TAUT_E_NOMEM, "infobatch: out of memory");
     for (uint64_t i = 0; status == TAUT_OK && i < n; i++) low += below[i] = value[i] < mean;
-    if (status == TAUT_OK && low == 0) status = taut__fail(TAUT_E_INVALID, "infobatch: no sample has a loss below the mean of %g: all scores are alike", mean);
+    if (status == TAUT_OK && low == 0)
+        status = taut__fail(TAUT_E_INVALID,
+                            "infobatch: no sample has a loss below the mean of %g: all scores are alike", mean);
     if (status == TAUT_OK) status = taut__select_marked(s, below);
-    if (status == TAUT_OK && !(s->weight = taut__alloc((size_t)low, sizeof *s->weight))) status = taut__fail(TAUT_E_NOMEM, "infobatch: out of memory");
+    if (status == TAUT_OK && !(s->weight = taut__alloc((size_t)low, sizeof *s->weight)))
+        status = taut__fail(TAUT_E_NOMEM, "infobatch: out of memory");
     if (status == TAUT_OK) {
-        stay = (uint64_t)((double)low * (1 - r) + 1e-9); /* rounded down: floor(low/stay) rounds then have no sample of these in common */
+        stay = (uint64_t)((double)low * (1 - r) +
+                          1e-9); /* rounded down: floor(low/stay) rounds then have no sample of these in common */
         if (stay == 0) stay = 1;
         for (uint64_t i = 0; i < low; i++) s->weight[i] = (float)((double)low / (double)stay);
         s->keep = n - low + stay;
@@ -92,14 +100,25 @@ static taut_status run_infobatch(taut__select *s)
 }
 
 const taut__method taut__method_el2n = {
-    .name = "el2n", .help = "the samples that the model of --scores is most wrong about (needs --scores)",
-    .needs = TAUT__NEEDS_SCORES, .budget = TAUT__BUDGET_MUST, .key = {{"skip", NULL, 0, 0, 0.9, false}}, .run = run_el2n,
+    .name = "el2n",
+    .help = "the samples that the model of --scores is most wrong about (needs --scores)",
+    .needs = TAUT__NEEDS_SCORES,
+    .budget = TAUT__BUDGET_MUST,
+    .key = {{"skip", NULL, 0, 0, 0.9, false}},
+    .run = run_el2n,
 };
 const taut__method taut__method_forgetting = {
-    .name = "forgetting", .help = "the samples that were learned and forgotten most often (needs --scores)",
-    .needs = TAUT__NEEDS_SCORES, .budget = TAUT__BUDGET_MUST, .run = run_forgetting,
+    .name = "forgetting",
+    .help = "the samples that were learned and forgotten most often (needs --scores)",
+    .needs = TAUT__NEEDS_SCORES,
+    .budget = TAUT__BUDGET_MUST,
+    .run = run_forgetting,
 };
 const taut__method taut__method_infobatch = {
-    .name = "infobatch", .help = "every round all hard samples and another part of the easy ones, with weights (needs --scores)",
-    .needs = TAUT__NEEDS_SCORES, .budget = TAUT__BUDGET_NONE, .key = {{"prune", NULL, 0.5, 0.001, 0.999, false}}, .run = run_infobatch,
+    .name = "infobatch",
+    .help = "every round all hard samples and another part of the easy ones, with weights (needs --scores)",
+    .needs = TAUT__NEEDS_SCORES,
+    .budget = TAUT__BUDGET_NONE,
+    .key = {{"prune", NULL, 0.5, 0.001, 0.999, false}},
+    .run = run_infobatch,
 };

@@ -38,7 +38,8 @@ static void add_up(sem *m)
     memset(m->sum, 0, m->clusters * m->x.dim * sizeof *m->sum);
     for (size_t i = 0; i < m->x.n; i++)
         for (size_t j = 0; j < m->x.dim; j++)
-            m->sum[m->cluster[i] * m->x.dim + j] += (uint64_t)(int64_t)llrint((double)m->x.v[i * m->x.dim + j] * 1073741824.0);
+            m->sum[m->cluster[i] * m->x.dim + j] +=
+                (uint64_t)(int64_t)llrint((double)m->x.v[i * m->x.dim + j] * 1073741824.0);
 }
 
 /* An empty cluster keeps its centre. */
@@ -47,7 +48,8 @@ static void move_centres(sem *m)
     for (size_t c = 0; c < m->clusters; c++) {
         double norm = 0;
         for (size_t j = 0; j < m->x.dim; j++) norm += pow((double)(int64_t)m->sum[c * m->x.dim + j], 2);
-        for (size_t j = 0; norm > 0 && j < m->x.dim; j++) m->centre[c * m->x.dim + j] = (float)((double)(int64_t)m->sum[c * m->x.dim + j] / sqrt(norm));
+        for (size_t j = 0; norm > 0 && j < m->x.dim; j++)
+            m->centre[c * m->x.dim + j] = (float)((double)(int64_t)m->sum[c * m->x.dim + j] / sqrt(norm));
     }
 }
 
@@ -56,11 +58,17 @@ static taut_status cluster_all(sem *m)
     taut__select *s = m->s;
     uint64_t      n = s->pool->n;
     for (size_t c = 0; c < m->clusters; c++) /* evenly spread samples, turned by the seed */
-        TAUT_TRY(taut__vectors_one(&m->x, s, (uint64_t)(((double)c + taut__select_uniform(s, c)) * (double)n / (double)m->clusters), true, m->centre + c * m->x.dim));
+        TAUT_TRY(taut__vectors_one(
+            &m->x, s, (uint64_t)(((double)c + taut__select_uniform(s, c)) * (double)n / (double)m->clusters), true,
+            m->centre + c * m->x.dim));
     return TAUT_OK;
 }
 
-typedef struct member { float like; uint64_t place; uint32_t cluster, pad; } member;
+typedef struct member {
+    float    like;
+    uint64_t place;
+    uint32_t cluster, pad;
+} member;
 
 static int by_likeness(const void *a, const void *b)
 {
@@ -74,7 +82,10 @@ static int by_likeness(const void *a, const void *b)
 static taut_status compare_cluster(sem *m, const member *of, size_t n, double *value)
 {
     float      *v = taut__alloc(n * m->x.dim + 1, sizeof *v);
-    taut_status status = v ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "semdedup: out of memory for a cluster of %zu samples: more clusters would help", n);
+    taut_status status =
+        v ? TAUT_OK
+          : taut__fail(TAUT_E_NOMEM, "semdedup: out of memory for a cluster of %zu samples: more clusters would help",
+                       n);
     for (size_t i = 0; status == TAUT_OK && i < n; i++) {
         float most = -1;
         status = taut__vectors_one(&m->x, m->s, of[i].place, true, v + i * m->x.dim);
@@ -88,7 +99,10 @@ static taut_status compare_cluster(sem *m, const member *of, size_t n, double *v
     return status;
 }
 
-typedef struct found { uint64_t place; double value; } found;
+typedef struct found {
+    uint64_t place;
+    double   value;
+} found;
 
 /* Each rank takes every ranks-th cluster; then everybody's values. all: every sample's cluster. */
 static taut_status compare_all(sem *m, member *all, double *value)
@@ -104,7 +118,8 @@ static taut_status compare_all(sem *m, member *all, double *value)
         for (end = first + 1; end < n && all[end].cluster == all[first].cluster; end++) {}
         if (all[first].cluster % ranks != rank) continue;
         status = compare_cluster(m, all + first, (size_t)(end - first), value);
-        for (uint64_t i = first; status == TAUT_OK && i < end; i++) mine[k++] = (found){all[i].place, value[all[i].place]};
+        for (uint64_t i = first; status == TAUT_OK && i < end; i++)
+            mine[k++] = (found){all[i].place, value[all[i].place]};
         if (status == TAUT_OK) status = taut__select_progress(s, "comparing", first, n);
     }
     status = taut__select_collect(s, status, mine, k * sizeof *mine, (void **)&theirs, &bytes);
@@ -140,7 +155,8 @@ static taut_status start(sem *m)
     m->sum = taut__alloc(m->clusters * m->x.dim + 1, sizeof *m->sum);
     m->cluster = taut__alloc(m->x.n + 1, sizeof *m->cluster);
     m->like = taut__alloc(m->x.n + 1, sizeof *m->like);
-    if (!m->centre || !m->sum || !m->cluster || !m->like) return taut__fail(TAUT_E_NOMEM, "semdedup: out of memory for %zu clusters", m->clusters);
+    if (!m->centre || !m->sum || !m->cluster || !m->like)
+        return taut__fail(TAUT_E_NOMEM, "semdedup: out of memory for %zu clusters", m->clusters);
     return cluster_all(m);
 }
 
@@ -155,14 +171,17 @@ static taut_status run(taut__select *s)
     for (int i = 0; status == TAUT_OK && i < (int)s->value[ITERATIONS]; i++) {
         assign(&m);
         add_up(&m);
-        status = taut__select_sum(s, taut__select_progress(s, "clustering", (uint64_t)i, (uint64_t)s->value[ITERATIONS]), m.sum, m.clusters * m.x.dim);
+        status =
+            taut__select_sum(s, taut__select_progress(s, "clustering", (uint64_t)i, (uint64_t)s->value[ITERATIONS]),
+                             m.sum, m.clusters * m.x.dim);
         if (status == TAUT_OK) move_centres(&m);
     }
     if (status == TAUT_OK) {
         assign(&m);
         mine = taut__alloc(m.x.n + 1, sizeof *mine);
         for (size_t i = 0; mine && i < m.x.n; i++) mine[i] = (member){m.like[i], m.x.place[i], m.cluster[i], 0};
-        status = taut__select_collect(s, mine ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "semdedup: out of memory"), mine, m.x.n * sizeof *mine, (void **)&all, &bytes);
+        status = taut__select_collect(s, mine ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "semdedup: out of memory"), mine,
+                                      m.x.n * sizeof *mine, (void **)&all, &bytes);
     }
     if (status == TAUT_OK) status = compare_all(&m, all, value);
     if (status == TAUT_OK) status = decide(s, value);
@@ -178,8 +197,12 @@ static taut_status run(taut__select *s)
 }
 
 const taut__method taut__method_semdedup = {
-    .name = "semdedup", .help = "one of each group of samples whose vectors, a float field, point almost the same way",
-    .needs = TAUT__NEEDS_FLOATS, .budget = TAUT__BUDGET_MAY,
-    .key = {{"eps", NULL, 0.05, 0, 1, false}, {"clusters", NULL, 0, 0, 1 << 24, true}, {"iterations", NULL, 10, 0, 1000, true}},
+    .name = "semdedup",
+    .help = "one of each group of samples whose vectors, a float field, point almost the same way",
+    .needs = TAUT__NEEDS_FLOATS,
+    .budget = TAUT__BUDGET_MAY,
+    .key = {{"eps", NULL, 0.05, 0, 1, false},
+            {"clusters", NULL, 0, 0, 1 << 24, true},
+            {"iterations", NULL, 10, 0, 1000, true}},
     .run = run,
 };

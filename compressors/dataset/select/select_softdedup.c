@@ -18,7 +18,9 @@ typedef struct soft {
     uint64_t     *unigram, *history, *gram; /* buckets each, then the number of tokens */
 } soft;
 
-typedef struct place3 { uint64_t unigram, history, gram; } place3;
+typedef struct place3 {
+    uint64_t unigram, history, gram;
+} place3;
 
 /* The next token's three buckets; recent: the three before it. */
 static bool next(const soft *c, taut__words *w, uint64_t recent[3], place3 *b)
@@ -122,7 +124,9 @@ static taut_status run(taut__select *s)
     double     *score = NULL;
     taut_status status;
     c.unigram = taut__alloc(counts, sizeof *c.unigram);
-    status = c.unigram ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "softdedup: out of memory for %llu buckets", (unsigned long long)c.buckets);
+    status = c.unigram
+                 ? TAUT_OK
+                 : taut__fail(TAUT_E_NOMEM, "softdedup: out of memory for %llu buckets", (unsigned long long)c.buckets);
     c.history = c.unigram ? c.unigram + c.buckets : NULL;
     c.gram = c.unigram ? c.history + c.buckets : NULL;
     if (status == TAUT_OK) status = taut__select_visit(s, s->pool, "counting", count_one, &c);
@@ -137,8 +141,12 @@ static taut_status run(taut__select *s)
 }
 
 const taut__method taut__method_softdedup = {
-    .name = "softdedup", .help = "all samples, the common ones with a smaller weight",
-    .needs = TAUT__NEEDS_TEXT, .budget = TAUT__BUDGET_NONE,
-    .key = {{"segments", NULL, 20, 1, 100000, true}, {"ratio", NULL, 10, 1, 1e6, false}, {"buckets", NULL, 1 << 20, 256, 1 << 28, true}},
+    .name = "softdedup",
+    .help = "all samples, the common ones with a smaller weight",
+    .needs = TAUT__NEEDS_TEXT,
+    .budget = TAUT__BUDGET_NONE,
+    .key = {{"segments", NULL, 20, 1, 100000, true},
+            {"ratio", NULL, 10, 1, 1e6, false},
+            {"buckets", NULL, 1 << 20, 256, 1 << 28, true}},
     .run = run,
 };

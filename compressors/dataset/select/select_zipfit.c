@@ -42,7 +42,8 @@ static taut_status reserve(uint8_t **p, size_t *room, size_t want)
     if (want <= *room) return TAUT_OK;
     taut__free(*p);
     *room = 0;
-    if (!(*p = taut__alloc(want + want / 2, 1))) return taut__fail(TAUT_E_NOMEM, "zipfit: out of memory for a sample of %zu bytes", want);
+    if (!(*p = taut__alloc(want + want / 2, 1)))
+        return taut__fail(TAUT_E_NOMEM, "zipfit: out of memory for a sample of %zu bytes", want);
     *room = want + want / 2;
     return TAUT_OK;
 }
@@ -115,11 +116,14 @@ static taut_status excerpt_read(excerpt *e, taut__pool *p, uint64_t most, size_t
         TAUT_TRY(taut__pool_get(p, (uint64_t)((double)i * (double)p->n / (double)looked), &data, &bytes));
         total += bytes;
     }
-    if (total == 0) return taut__fail(TAUT_E_INVALID, "zipfit: the %s samples are empty", p->text ? "target's" : "first thousand");
-    if ((double)total / (double)looked * (double)take > (double)limit) take = taut__max(1, (size_t)((double)limit * (double)looked / (double)total));
+    if (total == 0)
+        return taut__fail(TAUT_E_INVALID, "zipfit: the %s samples are empty", p->text ? "target's" : "first thousand");
+    if ((double)total / (double)looked * (double)take > (double)limit)
+        take = taut__max(1, (size_t)((double)limit * (double)looked / (double)total));
     e->at = taut__alloc((size_t)take + 1, sizeof *e->at);
     e->place = taut__alloc((size_t)take + 1, sizeof *e->place);
-    if (!e->at || !e->place) return taut__fail(TAUT_E_NOMEM, "zipfit: out of memory for %llu samples", (unsigned long long)take);
+    if (!e->at || !e->place)
+        return taut__fail(TAUT_E_NOMEM, "zipfit: out of memory for %llu samples", (unsigned long long)take);
     for (uint64_t k = 0; status == TAUT_OK && k < take; k++) {
         uint64_t place = (uint64_t)(((double)k + offset) * (double)p->n / (double)take);
         status = taut__pool_get(p, place, &data, &bytes);
@@ -131,7 +135,8 @@ static taut_status excerpt_read(excerpt *e, taut__pool *p, uint64_t most, size_t
         e->longest = taut__max(e->longest, bytes);
     }
     e->text = all.p;
-    if (status == TAUT_OK && e->n == 0) status = taut__fail(TAUT_E_INVALID, "zipfit: the samples that were looked at are all empty");
+    if (status == TAUT_OK && e->n == 0)
+        status = taut__fail(TAUT_E_INVALID, "zipfit: the samples that were looked at are all empty");
     return status;
 }
 
@@ -149,7 +154,8 @@ static taut_status make_dictionary(const excerpt *e, int level, ZSTD_CCtx *c, ZS
     }
     taut__free(d);
     taut__free(sizes);
-    if (!*dictionary || ZSTD_isError(ZSTD_CCtx_refCDict(c, *dictionary))) return taut__fail(TAUT_E_NOMEM, "zipfit: out of memory for a dictionary of %zu bytes", bytes);
+    if (!*dictionary || ZSTD_isError(ZSTD_CCtx_refCDict(c, *dictionary)))
+        return taut__fail(TAUT_E_NOMEM, "zipfit: out of memory for a dictionary of %zu bytes", bytes);
     return TAUT_OK;
 }
 
@@ -176,14 +182,17 @@ static taut_status prepare_ncd(zipfit *z)
     const excerpt *t = &z->target;
     TAUT_TRY(excerpt_read(&z->target, z->s->target, (uint64_t)z->s->value[MOST], SIZE_MAX / 4, 0));
     if (!(z->alone = taut__alloc(t->n, sizeof *z->alone))) return taut__fail(TAUT_E_NOMEM, "zipfit: out of memory");
-    for (size_t k = 0; k < t->n; k++) TAUT_TRY(size_of(z, z->plain, t->text + t->at[k], t->at[k + 1] - t->at[k], &z->alone[k]));
+    for (size_t k = 0; k < t->n; k++)
+        TAUT_TRY(size_of(z, z->plain, t->text + t->at[k], t->at[k + 1] - t->at[k], &z->alone[k]));
     return TAUT_OK;
 }
 
 static bool set(ZSTD_CCtx *c, int level)
 {
-    return c && !ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, level)) && !ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, 0)) &&
-           !ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, 0)) && !ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_dictIDFlag, 0));
+    return c && !ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, level)) &&
+           !ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, 0)) &&
+           !ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, 0)) &&
+           !ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_dictIDFlag, 0));
 }
 
 static void fini(zipfit *z)
@@ -201,25 +210,36 @@ static void fini(zipfit *z)
 
 static taut_status run(taut__select *s)
 {
-    zipfit      z = {.s = s, .plain = ZSTD_createCCtx(), .aided = ZSTD_createCCtx(), .other = {ZSTD_createCCtx(), ZSTD_createCCtx()}};
-    int         level = (int)s->value[LEVEL];
-    bool        ncd = s->value[BY] == 1, made = set(z.plain, level) && set(z.aided, level) && set(z.other[0], level) && set(z.other[1], level);
+    zipfit z = {.s = s,
+                .plain = ZSTD_createCCtx(),
+                .aided = ZSTD_createCCtx(),
+                .other = {ZSTD_createCCtx(), ZSTD_createCCtx()}};
+    int    level = (int)s->value[LEVEL];
+    bool   ncd = s->value[BY] == 1,
+         made = set(z.plain, level) && set(z.aided, level) && set(z.other[0], level) && set(z.other[1], level);
     double     *score = NULL;
     taut_status status = made ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "zipfit: out of memory for zstd");
     if (status == TAUT_OK) status = ncd ? prepare_ncd(&z) : prepare_dictionaries(&z, level);
     status = taut__select_agree(s, status);
-    if (status == TAUT_OK) status = taut__select_measure(s, "compressing", 1, ncd ? score_ncd : score_dictionary, &z, &score);
+    if (status == TAUT_OK)
+        status = taut__select_measure(s, "compressing", 1, ncd ? score_ncd : score_dictionary, &z, &score);
     if (status == TAUT_OK) status = taut__select_extreme(s, score, true);
-    if (status == TAUT_OK) status = taut__select_compare(s, ncd ? "1 - mean NCD" : "share of bytes that the target saves", score);
+    if (status == TAUT_OK)
+        status = taut__select_compare(s, ncd ? "1 - mean NCD" : "share of bytes that the target saves", score);
     taut__free(score);
     fini(&z);
     return status;
 }
 
 const taut__method taut__method_zipfit = {
-    .name = "zipfit", .help = "the samples that compress best with what the target shows (needs --target)",
-    .needs = TAUT__NEEDS_TEXT | TAUT__NEEDS_TARGET, .budget = TAUT__BUDGET_MUST,
-    .key = {{"by", "dictionary|ncd", 0, 0, 0, false}, {"level", NULL, 1, 1, 19, true}, {"size", NULL, 512, 1, 1 << 20, true}, {"most", NULL, 256, 1, 1e9, true},
+    .name = "zipfit",
+    .help = "the samples that compress best with what the target shows (needs --target)",
+    .needs = TAUT__NEEDS_TEXT | TAUT__NEEDS_TARGET,
+    .budget = TAUT__BUDGET_MUST,
+    .key = {{"by", "dictionary|ncd", 0, 0, 0, false},
+            {"level", NULL, 1, 1, 19, true},
+            {"size", NULL, 512, 1, 1 << 20, true},
+            {"most", NULL, 256, 1, 1e9, true},
             {"against", "pool|nothing", 0, 0, 0, false}},
     .run = run,
 };

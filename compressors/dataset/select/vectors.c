@@ -38,7 +38,8 @@ static taut_status take(const taut__select *s, uint64_t place, const uint8_t *da
     for (size_t i = 0; i < dim; i++) {
         if (!isfinite(to[i])) {
             taut__pool_where(s->pool, place, where, sizeof where);
-            return taut__fail(TAUT_E_INVALID, "%s: field '%s' of %s: value %zu is %g: must be finite", s->method->name, s->pool->name, where, i, (double)to[i]);
+            return taut__fail(TAUT_E_INVALID, "%s: field '%s' of %s: value %zu is %g: must be finite", s->method->name,
+                              s->pool->name, where, i, (double)to[i]);
         }
         norm += (double)to[i] * (double)to[i];
     }
@@ -56,7 +57,9 @@ static taut_status read_one(void *ctx, uint64_t place, const uint8_t *data, size
 {
     reading       *r = ctx;
     taut__vectors *x = r->x;
-    if (bytes != x->dim * sizeof *x->v) return taut__fail(TAUT_E_CORRUPT, "%s: %zu bytes in field '%s': must be %zu", r->s->method->name, bytes, r->s->pool->name, x->dim * sizeof *x->v);
+    if (bytes != x->dim * sizeof *x->v)
+        return taut__fail(TAUT_E_CORRUPT, "%s: %zu bytes in field '%s': must be %zu", r->s->method->name, bytes,
+                          r->s->pool->name, x->dim * sizeof *x->v);
     x->place[x->n] = place;
     return take(r->s, place, data, x->dim, r->unit, x->v + x->n++ * x->dim);
 }
@@ -72,7 +75,9 @@ taut_status taut__vectors_read(taut__vectors *x, taut__select *s, bool unit)
     x->dim = bytes / sizeof *x->v;
     x->v = taut__alloc((size_t)(end - begin) + 1, bytes);
     x->place = taut__alloc((size_t)(end - begin) + 1, sizeof *x->place);
-    if (!x->v || !x->place) return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %llu vectors of %zu", s->method->name, (unsigned long long)(end - begin), x->dim);
+    if (!x->v || !x->place)
+        return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %llu vectors of %zu", s->method->name,
+                          (unsigned long long)(end - begin), x->dim);
     return taut__select_visit(s, s->pool, "reading", read_one, &r);
 }
 

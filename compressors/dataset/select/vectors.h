@@ -5,9 +5,9 @@
 #include "select.h"
 
 typedef struct taut__vectors { /* zero-initialise; taut__vectors_free() */
-    size_t    dim, n;  /* floats of a sample; samples of this rank */
-    float    *v;       /* n * dim */
-    uint64_t *place;   /* n */
+    size_t    dim, n;          /* floats of a sample; samples of this rank */
+    float    *v;               /* n * dim */
+    uint64_t *place;           /* n */
 } taut__vectors;
 
 /* taut__vectors_read() : unit: each is divided by its length (a vector of zeros stays). TAUT_E_INVALID names a sample with a value that is not

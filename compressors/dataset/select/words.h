@@ -29,7 +29,7 @@ static inline int taut__word_class(uint8_t c) /* 0: white space, 1: word, 2: oth
 static inline bool taut__word_next(taut__words *w, uint64_t *hash)
 {
     uint64_t h = 0x9e3779b97f4a7c15u;
-    int      class;
+    int class;
     if (w->width) {
         if ((size_t)(w->end - w->at) < w->width) return false;
         for (size_t i = 0; i < w->width; i++) h = (h ^ *w->at++) * 0x100000001b3u;

@@ -22,8 +22,8 @@ static inline uint32_t taut__get32(const uint8_t *p)
     return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 static inline uint64_t taut__get64(const uint8_t *p) { return taut__get32(p) | (uint64_t)taut__get32(p + 4) << 32; }
-static inline void taut__put16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8); }
-static inline void taut__put32(uint8_t *p, uint32_t v)
+static inline void     taut__put16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8); }
+static inline void     taut__put32(uint8_t *p, uint32_t v)
 {
     for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> 8 * i);
 }
@@ -50,7 +50,7 @@ static inline void taut__put_uint(uint8_t *p, uint64_t v, size_t bytes)
 /* ---- Packed bits ---- value i takes bits i*width .. of the stream, least significant first; width 0..64. */
 static inline size_t   taut__packed_bytes(uint64_t n, unsigned width) { return (size_t)((n * width + 7) / 8); }
 static inline unsigned taut__width(uint64_t largest) { return largest ? 64 - (unsigned)__builtin_clzll(largest) : 0; }
-void     taut__pack(uint8_t *dst, uint64_t i, unsigned width, uint64_t v); /* dst was zeroed */
-uint64_t taut__unpack(const uint8_t *src, uint64_t i, unsigned width);
+void                   taut__pack(uint8_t *dst, uint64_t i, unsigned width, uint64_t v); /* dst was zeroed */
+uint64_t               taut__unpack(const uint8_t *src, uint64_t i, unsigned width);
 
 #endif

@@ -34,13 +34,13 @@ void taut__front_write(uint8_t *p, const taut_front *f)
 static taut_status foreign(const uint8_t *p, const char *name)
 {
     uint32_t    magic = taut__get32(p);
-    const char *what = magic == 0xfd2fb528u                       ? "a zstd file without our front"
-                       : (magic & 0xfffffff0u) == 0x184d2a50u     ? "a zstd file with a foreign skippable frame"
-                       : (magic & 0xffff) == 0x8b1f               ? "a gzip file"
-                       : memcmp(p, "TAUT", 4) == 0                ? "a gradient frame (taut decode reads it)"
-                                                                  : "none of ours";
-    return taut__fail(TAUT_E_CORRUPT, "%s: not a shard: its first bytes are %02x %02x %02x %02x, %s", name, p[0], p[1], p[2],
-                      p[3], what);
+    const char *what = magic == 0xfd2fb528u                   ? "a zstd file without our front"
+                       : (magic & 0xfffffff0u) == 0x184d2a50u ? "a zstd file with a foreign skippable frame"
+                       : (magic & 0xffff) == 0x8b1f           ? "a gzip file"
+                       : memcmp(p, "TAUT", 4) == 0            ? "a gradient frame (taut decode reads it)"
+                                                              : "none of ours";
+    return taut__fail(TAUT_E_CORRUPT, "%s: not a shard: its first bytes are %02x %02x %02x %02x, %s", name, p[0], p[1],
+                      p[2], p[3], what);
 }
 
 taut_status taut__front_read(uint8_t *p, const char *name, taut_front *f, bool *repaired)
@@ -50,17 +50,25 @@ taut_status taut__front_read(uint8_t *p, const char *name, taut_front *f, bool *
     if (taut__crc32c(p, 76) != crc) {
         uint8_t copy[TAUT_FRONT_BYTES];
         memcpy(copy, p, sizeof copy);
-        *repaired = taut__crc32c_repair(copy, 76, crc) && taut__get32(copy) == TAUT_MAGIC_FRONT && memcmp(copy + 8, tag, 8) == 0;
+        *repaired = taut__crc32c_repair(copy, 76, crc) && taut__get32(copy) == TAUT_MAGIC_FRONT &&
+                    memcmp(copy + 8, tag, 8) == 0;
         if (!*repaired && (taut__get32(p) != TAUT_MAGIC_FRONT || memcmp(p + 8, tag, 8) != 0)) return foreign(p, name);
-        if (!*repaired) return taut__fail(TAUT_E_CORRUPT, "%s: its front is damaged: CRC32C %08x, not %08x", name, taut__crc32c(p, 76), crc);
+        if (!*repaired)
+            return taut__fail(TAUT_E_CORRUPT, "%s: its front is damaged: CRC32C %08x, not %08x", name,
+                              taut__crc32c(p, 76), crc);
         taut__put32(copy + 76, taut__crc32c(copy, 76));
         memcpy(p, copy, sizeof copy);
     }
     if (taut__get32(p) != TAUT_MAGIC_FRONT || memcmp(p + 8, tag, 8) != 0) return foreign(p, name);
-    *f = (taut_front){.version = taut__get32(p + 16), .file_bytes = taut__get64(p + 24), .meta_offset = taut__get64(p + 32),
-                      .meta_bytes = taut__get64(p + 40), .hash = taut__get64(p + 48), .meta_crc = taut__get32(p + 56)};
+    *f = (taut_front){.version = taut__get32(p + 16),
+                      .file_bytes = taut__get64(p + 24),
+                      .meta_offset = taut__get64(p + 32),
+                      .meta_bytes = taut__get64(p + 40),
+                      .hash = taut__get64(p + 48),
+                      .meta_crc = taut__get32(p + 56)};
     if (f->version != TAUT_SHARD_VERSION)
-        return taut__fail(TAUT_E_VERSION, "%s: a shard of version %u; this library reads version %d", name, f->version, TAUT_SHARD_VERSION);
+        return taut__fail(TAUT_E_VERSION, "%s: a shard of version %u; this library reads version %d", name, f->version,
+                          TAUT_SHARD_VERSION);
     return TAUT_OK;
 }
 
@@ -92,9 +100,11 @@ taut_status taut__samples_write(unsigned flags, const taut_part *part, taut_byte
     p[8] = (uint8_t)flags;
     p[9] = (uint8_t)width;
     if (flags & TAUT_SAMPLES_LENGTHS) taut__put32(p + 12, shortest);
-    for (uint32_t i = 0; i < part->n && width; i++) taut__pack(p + 16, i, width, part->offset[i + 1] - part->offset[i] - shortest);
+    for (uint32_t i = 0; i < part->n && width; i++)
+        taut__pack(p + 16, i, width, part->offset[i + 1] - part->offset[i] - shortest);
     for (uint32_t i = 0; i < part->n && flags & TAUT_SAMPLES_SUMS; i++)
-        taut__put32(p + 16 + lengths + 4 * (size_t)i, taut__crc32c(part->data + part->offset[i], part->offset[i + 1] - part->offset[i]));
+        taut__put32(p + 16 + lengths + 4 * (size_t)i,
+                    taut__crc32c(part->data + part->offset[i], part->offset[i + 1] - part->offset[i]));
     taut__put32(p + bytes - 4, taut__crc32c(p, bytes - 4));
     out->n += bytes;
     return TAUT_OK;
@@ -109,10 +119,13 @@ taut_status taut__samples_read(unsigned flags, uint32_t n, const uint8_t *src, s
         lengths = taut__packed_bytes(n, src[9]);
         bytes = TAUT_FRAME_HEAD + TAUT_SAMPLES_HEAD + lengths + (flags & TAUT_SAMPLES_SUMS ? 4 * (size_t)n : 0) + 4;
     }
-    if (!bytes || len < bytes || taut__get32(src) != TAUT_MAGIC_SAMPLES || taut__get32(src + 4) != bytes - TAUT_FRAME_HEAD ||
-        src[8] != flags || src[9] > 32)
+    if (!bytes || len < bytes || taut__get32(src) != TAUT_MAGIC_SAMPLES ||
+        taut__get32(src + 4) != bytes - TAUT_FRAME_HEAD || src[8] != flags || src[9] > 32)
         return taut__fail(TAUT_E_CORRUPT, "the frame of its samples is malformed");
-    *s = (taut_samples){.bytes = bytes, .shortest = taut__get32(src + 12), .width = src[9], .lengths = src + 16,
+    *s = (taut_samples){.bytes = bytes,
+                        .shortest = taut__get32(src + 12),
+                        .width = src[9],
+                        .lengths = src + 16,
                         .sums = flags & TAUT_SAMPLES_SUMS ? src + 16 + lengths : NULL};
     return TAUT_OK;
 }
@@ -134,15 +147,16 @@ taut_status taut__samples_offsets(const taut_samples *s, uint32_t n, size_t byte
 void taut__part_name(const taut_shard *s, uint32_t f, uint64_t b, char *dst, size_t cap)
 {
     uint64_t first = b * s->per_block;
-    snprintf(dst, cap, "%s: block %" PRIu64 " of field %s (samples %" PRIu64 "..%" PRIu64 ")", s->path, b, s->field[f].name, first,
-             first + taut__block_samples(s, b) - 1);
+    snprintf(dst, cap, "%s: block %" PRIu64 " of field %s (samples %" PRIu64 "..%" PRIu64 ")", s->path, b,
+             s->field[f].name, first, first + taut__block_samples(s, b) - 1);
 }
 
 taut_status taut__memory_ok(uint64_t bytes, const char *what)
 {
     struct sysinfo si;
     if (sysinfo(&si) == 0 && bytes > (uint64_t)si.totalram * si.mem_unit / 2)
-        return taut__fail(TAUT_E_NOMEM, "%s: takes %" PRIu64 " bytes, more than half of this machine's memory", what, bytes);
+        return taut__fail(TAUT_E_NOMEM, "%s: takes %" PRIu64 " bytes, more than half of this machine's memory", what,
+                          bytes);
     return TAUT_OK;
 }
 
@@ -153,7 +167,9 @@ taut_status taut__pread(int fd, const char *name, void *dst, size_t bytes, uint6
         ssize_t n = pread(fd, (uint8_t *)dst + done, bytes - done, (off_t)(offset + done));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return taut__fail(TAUT_E_IO, "%s: cannot read: %s", name, strerror(errno));
-        if (n == 0) return taut__fail(TAUT_E_CORRUPT, "%s: ends at byte %" PRIu64 ", in the middle of a part: truncated", name, offset + done);
+        if (n == 0)
+            return taut__fail(TAUT_E_CORRUPT, "%s: ends at byte %" PRIu64 ", in the middle of a part: truncated", name,
+                              offset + done);
         done += (size_t)n;
     }
     return TAUT_OK;

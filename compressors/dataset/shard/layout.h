@@ -15,28 +15,28 @@
 #include "shard.h"
 
 /* Magic numbers of frames. RFC 8878 reserves 0x184D2A50..5F for skippable frames; the seekable format takes ..5E. */
-#define TAUT_MAGIC_FRONT   0x184d2a50u
-#define TAUT_MAGIC_SAMPLES 0x184d2a51u
-#define TAUT_MAGIC_PAYLOAD 0x184d2a52u
-#define TAUT_MAGIC_SHARED  0x184d2a53u
-#define TAUT_MAGIC_META    0x184d2a54u
-#define TAUT_MAGIC_SEEK    0x184d2a5eu
+#define TAUT_MAGIC_FRONT    0x184d2a50u
+#define TAUT_MAGIC_SAMPLES  0x184d2a51u
+#define TAUT_MAGIC_PAYLOAD  0x184d2a52u
+#define TAUT_MAGIC_SHARED   0x184d2a53u
+#define TAUT_MAGIC_META     0x184d2a54u
+#define TAUT_MAGIC_SEEK     0x184d2a5eu
 #define TAUT_MAGIC_SEEK_END 0x8f92eab1u
 
 enum {
-    TAUT_FRAME_HEAD = 8,     /* magic, size */
-    TAUT_FRONT_BYTES = 80,   /* with its frame's head */
-    TAUT_META_HEAD = 64,     /* fixed part of meta, with its frame's head */
-    TAUT_META_FIELD = 264,   /* per field */
-    TAUT_META_PART = 20,     /* per part */
+    TAUT_FRAME_HEAD = 8,   /* magic, size */
+    TAUT_FRONT_BYTES = 80, /* with its frame's head */
+    TAUT_META_HEAD = 64,   /* fixed part of meta, with its frame's head */
+    TAUT_META_FIELD = 264, /* per field */
+    TAUT_META_PART = 20,   /* per part */
     TAUT_FIELDS_MAX = 64,
     TAUT_SEEK_ENTRY = 12,
-    TAUT_SEEK_FIXED = 17,    /* head and footer of the seek table */
-    TAUT_SAMPLES_HEAD = 8    /* of the samples frame's payload */
+    TAUT_SEEK_FIXED = 17, /* head and footer of the seek table */
+    TAUT_SAMPLES_HEAD = 8 /* of the samples frame's payload */
 };
-#define TAUT_PARTS_MAX ((uint64_t)1 << 26) /* so that the seek table stays within its 2^27 frames */
+#define TAUT_PARTS_MAX     ((uint64_t)1 << 26) /* so that the seek table stays within its 2^27 frames */
 #define TAUT_PER_BLOCK_MAX ((uint64_t)1 << 26)
-#define TAUT_BLOCK_MAX ((uint64_t)1 << 30) /* decoded bytes of a part */
+#define TAUT_BLOCK_MAX     ((uint64_t)1 << 30) /* decoded bytes of a part */
 
 typedef struct taut_front {
     uint32_t version;
@@ -51,8 +51,8 @@ typedef struct taut_meta_part { /* what the index says of a part */
 } taut_meta_part;
 
 typedef struct taut_shared { /* a field's shared frame; bytes 0: none */
-    uint64_t offset, bytes; /* with its frame's head */
-    uint32_t crc;           /* of the same bytes */
+    uint64_t offset, bytes;  /* with its frame's head */
+    uint32_t crc;            /* of the same bytes */
 } taut_shared;
 
 void taut__frame_head(uint8_t *p, uint32_t magic, uint32_t size);
@@ -78,7 +78,7 @@ typedef struct taut_samples {
     const uint8_t *lengths, *sums; /* NULL where it has none */
 } taut_samples;
 /* src[0..len) begins with the frame of n samples. sums are only there after taut__samples_read with check = true. */
-taut_status taut__samples_read(unsigned flags, uint32_t n, const uint8_t *src, size_t len, taut_samples *s);
+taut_status            taut__samples_read(unsigned flags, uint32_t n, const uint8_t *src, size_t len, taut_samples *s);
 static inline uint32_t taut__samples_length(const taut_samples *s, uint64_t i)
 {
     return s->shortest + (s->width ? (uint32_t)taut__unpack(s->lengths, i, s->width) : 0);
@@ -88,26 +88,26 @@ taut_status taut__samples_offsets(const taut_samples *s, uint32_t n, size_t byte
 
 /* ---- Shard ---- */
 struct taut_shard {
-    int             fd;
-    bool            own_fd;
-    char           *path;
-    uint64_t        device, inode; /* of the file that was opened */
-    int64_t         mtime_s, mtime_ns;
-    taut_front      front;
-    bool            front_repaired, meta_repaired;
-    uint8_t        *index; /* front and meta as read */
-    size_t          index_bytes;
-    uint64_t        samples, per_block, blocks;
-    uint32_t        fields;
-    int             label;
-    taut_field     *field;
-    taut_field_spec *spec;
-    taut_shared    *shared;
-    unsigned       *flags;   /* of samples frames */
-    const uint8_t  *parts;   /* the index, TAUT_META_PART each, in `index` */
-    uint64_t       *offset;  /* parts+1 */
-    size_t         *image_max;
-    char           *source, *labels;
+    int                   fd;
+    bool                  own_fd;
+    char                 *path;
+    uint64_t              device, inode; /* of the file that was opened */
+    int64_t               mtime_s, mtime_ns;
+    taut_front            front;
+    bool                  front_repaired, meta_repaired;
+    uint8_t              *index; /* front and meta as read */
+    size_t                index_bytes;
+    uint64_t              samples, per_block, blocks;
+    uint32_t              fields;
+    int                   label;
+    taut_field           *field;
+    taut_field_spec      *spec;
+    taut_shared          *shared;
+    unsigned             *flags;  /* of samples frames */
+    const uint8_t        *parts;  /* the index, TAUT_META_PART each, in `index` */
+    uint64_t             *offset; /* parts+1 */
+    size_t               *image_max;
+    char                 *source, *labels;
     struct taut__foreign *foreign; /* of an index: the files with its samples; else NULL */
 };
 
@@ -120,13 +120,13 @@ static inline taut_meta_part taut__meta_part(const taut_shard *s, uint32_t f, ui
 
 /* ---- Meta ---- */
 typedef struct taut_meta { /* what a writer knows at the end */
-    uint64_t              samples, per_block, blocks;
-    uint32_t              fields;
-    const taut_field     *field; /* complete, codec spec canonical */
+    uint64_t               samples, per_block, blocks;
+    uint32_t               fields;
+    const taut_field      *field; /* complete, codec spec canonical */
     const taut_field_spec *spec;
-    const taut_shared    *shared;
-    const char           *source, *labels;
-    const uint8_t        *parts;
+    const taut_shared     *shared;
+    const char            *source, *labels;
+    const uint8_t         *parts;
 } taut_meta;
 taut_status taut__meta_write(const taut_meta *m, taut_bytes *out);
 /* s->index holds front and meta; fills in the rest of s. Nothing in the bytes is trusted. */

@@ -48,11 +48,14 @@ static void put_field(uint8_t *p, const taut_field *f, const taut_field_codec *c
 
 taut_status taut__meta_write(const taut_meta *m, taut_bytes *out)
 {
-    size_t   source = strlen(m->source), labels = strlen(m->labels), parts = (size_t)(m->blocks * m->fields) * TAUT_META_PART;
+    size_t source = strlen(m->source), labels = strlen(m->labels),
+           parts = (size_t)(m->blocks * m->fields) * TAUT_META_PART;
     size_t   bytes = TAUT_META_HEAD + m->fields * (size_t)TAUT_META_FIELD + source + labels + parts;
     uint8_t *p;
     if (bytes - TAUT_FRAME_HEAD > UINT32_MAX)
-        return taut__fail(TAUT_E_RANGE, "the index of a shard takes %zu bytes, more than 4 GiB: use larger blocks or more shards", bytes);
+        return taut__fail(TAUT_E_RANGE,
+                          "the index of a shard takes %zu bytes, more than 4 GiB: use larger blocks or more shards",
+                          bytes);
     TAUT_TRY(taut__bytes_reserve(out, bytes));
     p = out->p + out->n;
     memset(p, 0, bytes);
@@ -65,7 +68,8 @@ taut_status taut__meta_write(const taut_meta *m, taut_bytes *out)
     taut__put32(p + 44, (uint32_t)source);
     taut__put32(p + 48, (uint32_t)labels);
     p += TAUT_META_HEAD;
-    for (uint32_t f = 0; f < m->fields; f++, p += TAUT_META_FIELD) put_field(p, &m->field[f], m->spec[f].codec, &m->shared[f]);
+    for (uint32_t f = 0; f < m->fields; f++, p += TAUT_META_FIELD)
+        put_field(p, &m->field[f], m->spec[f].codec, &m->shared[f]);
     memcpy(p, m->source, source);
     memcpy(p + source, m->labels, labels);
     if (parts) memcpy(p + source + labels, m->parts, parts);
@@ -97,12 +101,17 @@ static taut_status get_field(taut_shard *s, uint32_t i, const uint8_t *p)
     f->max_err = get_real(p + 184);
     f->psnr_db = get_real(p + 192);
     s->shared[i] = (taut_shared){taut__get64(p + 200), taut__get64(p + 208), taut__get32(p + 216)};
-    if (taut__field_shape(f) != TAUT_OK || f->sample_bytes != sample_bytes) return damaged(s, "a field without a sensible shape");
+    if (taut__field_shape(f) != TAUT_OK || f->sample_bytes != sample_bytes)
+        return damaged(s, "a field without a sensible shape");
     const taut_field_codec *codec = taut__field_codec_by_id(id);
-    if (!codec) return taut__fail(TAUT_E_VERSION, "%s: field %s uses codec '%s' (number %u), which this library does not know", s->path, f->name, f->codec, id);
+    if (!codec)
+        return taut__fail(TAUT_E_VERSION, "%s: field %s uses codec '%s' (number %u), which this library does not know",
+                          s->path, f->name, f->codec, id);
     if (version != codec->version)
-        return taut__fail(TAUT_E_VERSION, "%s: field %s: version %u of codec %s; this library reads version %u", s->path, f->name, version, codec->name, codec->version);
-    if (taut__field_spec_parse(f, &s->spec[i]) != TAUT_OK || s->spec[i].codec != codec) return damaged(s, "a field whose codec does not suit it");
+        return taut__fail(TAUT_E_VERSION, "%s: field %s: version %u of codec %s; this library reads version %u",
+                          s->path, f->name, version, codec->name, codec->version);
+    if (taut__field_spec_parse(f, &s->spec[i]) != TAUT_OK || s->spec[i].codec != codec)
+        return damaged(s, "a field whose codec does not suit it");
     s->flags[i] = taut__samples_flags(f, codec);
     if (f->kind == TAUT_KIND_LABEL) {
         if (s->label >= 0) return damaged(s, "two fields of labels");
@@ -116,7 +125,8 @@ static taut_status get_field(taut_shard *s, uint32_t i, const uint8_t *p)
 static taut_status get_counts(taut_shard *s, const uint8_t *p, size_t bytes, size_t *texts)
 {
     uint64_t parts;
-    if (bytes < TAUT_META_HEAD || taut__get32(p) != TAUT_MAGIC_META || taut__get32(p + 4) != bytes - TAUT_FRAME_HEAD || memcmp(p + 8, tag, 8) != 0)
+    if (bytes < TAUT_META_HEAD || taut__get32(p) != TAUT_MAGIC_META || taut__get32(p + 4) != bytes - TAUT_FRAME_HEAD ||
+        memcmp(p + 8, tag, 8) != 0)
         return damaged(s, "no head");
     s->samples = taut__get64(p + 16);
     s->per_block = taut__get64(p + 24);
@@ -124,11 +134,12 @@ static taut_status get_counts(taut_shard *s, const uint8_t *p, size_t bytes, siz
     s->fields = taut__get32(p + 40);
     *texts = (size_t)taut__get32(p + 44) + taut__get32(p + 48);
     if (s->fields == 0 || s->fields > TAUT_FIELDS_MAX) return damaged(s, "its number of fields");
-    if (s->samples == 0 || s->per_block == 0 || s->per_block > TAUT_PER_BLOCK_MAX || s->blocks == 0 || s->blocks > TAUT_PARTS_MAX ||
-        s->blocks != (s->samples - 1) / s->per_block + 1)
+    if (s->samples == 0 || s->per_block == 0 || s->per_block > TAUT_PER_BLOCK_MAX || s->blocks == 0 ||
+        s->blocks > TAUT_PARTS_MAX || s->blocks != (s->samples - 1) / s->per_block + 1)
         return damaged(s, "its counts of samples and blocks");
     parts = s->blocks * s->fields;
-    if (parts > TAUT_PARTS_MAX || bytes != TAUT_META_HEAD + s->fields * (size_t)TAUT_META_FIELD + *texts + (size_t)parts * TAUT_META_PART)
+    if (parts > TAUT_PARTS_MAX ||
+        bytes != TAUT_META_HEAD + s->fields * (size_t)TAUT_META_FIELD + *texts + (size_t)parts * TAUT_META_PART)
         return damaged(s, "its length");
     return TAUT_OK;
 }
@@ -150,7 +161,8 @@ static taut_status get_index(taut_shard *s)
     s->offset[i] = at;
     for (uint32_t f = 0; f < s->fields; f++) {
         if (s->shared[f].bytes == 0) continue;
-        if (s->shared[f].offset != at || s->shared[f].bytes < TAUT_FRAME_HEAD || s->shared[f].bytes > UINT32_MAX) return damaged(s, "the place of a shared frame");
+        if (s->shared[f].offset != at || s->shared[f].bytes < TAUT_FRAME_HEAD || s->shared[f].bytes > UINT32_MAX)
+            return damaged(s, "the place of a shared frame");
         at += s->shared[f].bytes;
     }
     return at == s->front.meta_offset ? TAUT_OK : damaged(s, "the sum of its parts");

@@ -31,9 +31,7 @@ static char *folder_of(const char *path)
     const char *slash = strrchr(path, '/');
     size_t      n = slash ? (size_t)(slash - path) + 1 : 0;
     char       *p = taut__alloc(n + 2, 1);
-    if (p) {
-        memcpy(p, n ? path : ".", n ? n : 1);
-    }
+    if (p) { memcpy(p, n ? path : ".", n ? n : 1); }
     return p;
 }
 
@@ -45,14 +43,17 @@ static taut_status open_part(taut_output *o)
         o->fd = open(o->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
         if (o->fd < 0) return cannot("create", o->part);
         if (flock(o->fd, LOCK_EX | LOCK_NB) != 0) {
-            bool busy = errno == EWOULDBLOCK;
-            taut_status rc = busy ? taut__fail(TAUT_E_IO, "%s: another process is writing it (%s is locked)", o->path, o->part)
-                                  : cannot("lock", o->part);
+            bool        busy = errno == EWOULDBLOCK;
+            taut_status rc =
+                busy ? taut__fail(TAUT_E_IO, "%s: another process is writing it (%s is locked)", o->path, o->part)
+                     : cannot("lock", o->part);
             close(o->fd);
             o->fd = -1;
             return rc;
         }
-        if (fstat(o->fd, &held) == 0 && lstat(o->part, &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev) break;
+        if (fstat(o->fd, &held) == 0 && lstat(o->part, &named) == 0 && held.st_ino == named.st_ino &&
+            held.st_dev == named.st_dev)
+            break;
         close(o->fd);
     }
     if (ftruncate(o->fd, 0) != 0) return cannot("empty", o->part);
@@ -64,7 +65,8 @@ taut_status taut__output_open(taut_output *o, const char *path)
     struct stat st;
     taut_status rc;
     *o = (taut_output){.fd = -1};
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) return taut__fail(TAUT_E_IO, "%s: is there and not a regular file", path);
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return taut__fail(TAUT_E_IO, "%s: is there and not a regular file", path);
     o->path = taut__alloc(strlen(path) + 1, 1);
     o->part = beside(path, ".part");
     if (!o->path || !o->part) {

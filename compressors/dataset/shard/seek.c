@@ -8,8 +8,8 @@ enum { CHUNK = 512 * TAUT_SEEK_ENTRY };
 
 typedef struct cursor {
     const taut_shard *s;
-    uint64_t          at;    /* file offset of the next entry */
-    uint64_t          end;   /* of the entries */
+    uint64_t          at;  /* file offset of the next entry */
+    uint64_t          end; /* of the entries */
     uint64_t          count;
     uint8_t           chunk[CHUNK];
     size_t            used, filled;
@@ -39,7 +39,8 @@ static taut_status expect(cursor *c, uint64_t compressed, uint64_t decompressed,
 {
     const uint8_t *e = NULL;
     TAUT_TRY(next(c, &e));
-    if (taut__get32(e) == compressed && taut__get32(e + 4) == decompressed && taut__get32(e + 8) == (uint32_t)xxh) return TAUT_OK;
+    if (taut__get32(e) == compressed && taut__get32(e + 4) == decompressed && taut__get32(e + 8) == (uint32_t)xxh)
+        return TAUT_OK;
     return mismatch(c, "a wrong frame");
 }
 
@@ -54,7 +55,8 @@ static taut_status expect_part(cursor *c, uint32_t f, uint64_t b)
     const uint8_t    *e = NULL;
     if (s->flags[f]) {
         TAUT_TRY(next(c, &e));
-        if (taut__get32(e) > left || taut__get32(e + 4) != 0 || taut__get32(e + 8) != (uint32_t)XXH64(NULL, 0, 0)) return mismatch(c, "a wrong frame");
+        if (taut__get32(e) > left || taut__get32(e + 4) != 0 || taut__get32(e + 8) != (uint32_t)XXH64(NULL, 0, 0))
+            return mismatch(c, "a wrong frame");
         left -= taut__get32(e);
     }
     return s->spec[f].codec->caps & TAUT_FIELD_PLAIN ? expect(c, left, m.decoded, m.xxh) : expect_skippable(c, left);
@@ -79,9 +81,11 @@ taut_status taut__seek_check(const taut_shard *s)
     if (bytes < TAUT_SEEK_FIXED) return mismatch(&c, "it is missing");
     TAUT_TRY(taut__pread(s->fd, s->path, head, sizeof head, begin));
     TAUT_TRY(taut__pread(s->fd, s->path, foot, sizeof foot, c.end));
-    if (taut__get32(head) != TAUT_MAGIC_SEEK || taut__get32(head + 4) != bytes - TAUT_FRAME_HEAD) return mismatch(&c, "its head");
+    if (taut__get32(head) != TAUT_MAGIC_SEEK || taut__get32(head + 4) != bytes - TAUT_FRAME_HEAD)
+        return mismatch(&c, "its head");
     TAUT_TRY(expect_all(&c));
     if (c.used != c.filled || c.at != c.end) return mismatch(&c, "too many entries");
-    if (taut__get32(foot) != c.count || foot[4] != 0x80 || taut__get32(foot + 5) != TAUT_MAGIC_SEEK_END) return mismatch(&c, "its footer");
+    if (taut__get32(foot) != c.count || foot[4] != 0x80 || taut__get32(foot + 5) != TAUT_MAGIC_SEEK_END)
+        return mismatch(&c, "its footer");
     return TAUT_OK;
 }

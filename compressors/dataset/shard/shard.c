@@ -11,7 +11,10 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-static taut_status out_of_memory(const char *name) { return taut__fail(TAUT_E_NOMEM, "%s: no memory for its index", name); }
+static taut_status out_of_memory(const char *name)
+{
+    return taut__fail(TAUT_E_NOMEM, "%s: no memory for its index", name);
+}
 
 static taut_status shard_alloc(const char *name, taut_shard **out)
 {
@@ -69,8 +72,9 @@ bool taut__shard_changed(const taut_shard *s)
 static taut_status check_front(const taut_shard *s)
 {
     const taut_front *f = &s->front;
-    if (f->meta_bytes < TAUT_META_HEAD || f->meta_bytes - TAUT_FRAME_HEAD > UINT32_MAX || f->meta_offset < TAUT_FRONT_BYTES ||
-        f->meta_offset > f->file_bytes || f->meta_bytes > f->file_bytes - f->meta_offset)
+    if (f->meta_bytes < TAUT_META_HEAD || f->meta_bytes - TAUT_FRAME_HEAD > UINT32_MAX ||
+        f->meta_offset < TAUT_FRONT_BYTES || f->meta_offset > f->file_bytes ||
+        f->meta_bytes > f->file_bytes - f->meta_offset)
         return taut__fail(TAUT_E_CORRUPT, "%s: its front points outside the file", s->path);
     return TAUT_OK;
 }
@@ -79,14 +83,17 @@ static taut_status check_meta(taut_shard *s)
 {
     uint8_t *meta = s->index + TAUT_FRONT_BYTES;
     size_t   bytes = (size_t)s->front.meta_bytes;
-    if (taut__crc32c(meta, bytes) != s->front.meta_crc) s->meta_repaired = taut__crc32c_repair(meta, bytes, s->front.meta_crc);
+    if (taut__crc32c(meta, bytes) != s->front.meta_crc)
+        s->meta_repaired = taut__crc32c_repair(meta, bytes, s->front.meta_crc);
     if (XXH64(meta, bytes, 0) != s->front.hash)
-        return taut__fail(TAUT_E_CORRUPT, "%s: its meta frame (bytes %" PRIu64 "..%" PRIu64 ") is damaged: CRC32C or XXH64 do not match%s", s->path,
-                          s->front.meta_offset, s->front.meta_offset + bytes - 1,
+        return taut__fail(TAUT_E_CORRUPT,
+                          "%s: its meta frame (bytes %" PRIu64 "..%" PRIu64
+                          ") is damaged: CRC32C or XXH64 do not match%s",
+                          s->path, s->front.meta_offset, s->front.meta_offset + bytes - 1,
                           taut__shard_changed(s) ? "; the file was replaced or changed while it was read" : "");
     if (s->front_repaired || s->meta_repaired)
-        taut__log(TAUT_LOG_WARN, "data", "%s: a flipped bit in its %s was corrected; the file is damaged, make it anew", s->path,
-                  s->front_repaired ? "front" : "meta frame");
+        taut__log(TAUT_LOG_WARN, "data", "%s: a flipped bit in its %s was corrected; the file is damaged, make it anew",
+                  s->path, s->front_repaired ? "front" : "meta frame");
     TAUT_TRY(taut__meta_read(s));
     return taut__extern_open(s);
 }
@@ -100,12 +107,14 @@ static taut_status open_file(taut_shard *s)
     if (bytes < sizeof front) {
         memset(front, 0, sizeof front);
         TAUT_TRY(taut__pread(s->fd, s->path, front, (size_t)bytes, 0));
-        return taut__fail(TAUT_E_CORRUPT, "%s: %" PRIu64 " bytes: not a shard, or one that was cut off", s->path, bytes);
+        return taut__fail(TAUT_E_CORRUPT, "%s: %" PRIu64 " bytes: not a shard, or one that was cut off", s->path,
+                          bytes);
     }
     TAUT_TRY(taut__pread(s->fd, s->path, front, sizeof front, 0));
     TAUT_TRY(taut__front_read(front, s->path, &s->front, &s->front_repaired));
     if (bytes != s->front.file_bytes)
-        return taut__fail(TAUT_E_CORRUPT, "%s: has %" PRIu64 " bytes and was written with %" PRIu64 ": %s", s->path, bytes, s->front.file_bytes,
+        return taut__fail(TAUT_E_CORRUPT, "%s: has %" PRIu64 " bytes and was written with %" PRIu64 ": %s", s->path,
+                          bytes, s->front.file_bytes,
                           bytes < s->front.file_bytes ? "truncated" : "something was appended");
     TAUT_TRY(check_front(s));
     TAUT_TRY(taut__memory_ok(s->front.meta_bytes, s->path));
@@ -113,7 +122,8 @@ static taut_status open_file(taut_shard *s)
     s->index = taut__alloc(s->index_bytes, 1);
     if (!s->index) return out_of_memory(s->path);
     memcpy(s->index, front, sizeof front);
-    TAUT_TRY(taut__pread(s->fd, s->path, s->index + TAUT_FRONT_BYTES, (size_t)s->front.meta_bytes, s->front.meta_offset));
+    TAUT_TRY(
+        taut__pread(s->fd, s->path, s->index + TAUT_FRONT_BYTES, (size_t)s->front.meta_bytes, s->front.meta_offset));
     return check_meta(s);
 }
 
@@ -140,10 +150,8 @@ static taut_status open_path(const char *path, taut_shard **shard)
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return taut__fail(TAUT_E_IO, "%s: cannot open: %s", path, strerror(errno));
     rc = taut__shard_open_fd(fd, path, shard);
-    if (rc != TAUT_OK)
-        close(fd);
-    else
-        (*shard)->own_fd = true;
+    if (rc != TAUT_OK) close(fd);
+    else (*shard)->own_fd = true;
     return rc;
 }
 
@@ -191,14 +199,17 @@ static taut_status from_index(taut_shard *s, const void *index, size_t bytes, bo
     s->index_bytes = bytes;
     TAUT_TRY(taut__front_read(s->index, s->path, &s->front, &s->front_repaired));
     TAUT_TRY(check_front(s));
-    if (s->front.meta_bytes != bytes - TAUT_FRONT_BYTES) return taut__fail(TAUT_E_CORRUPT, "%s: an index of another length", s->path);
+    if (s->front.meta_bytes != bytes - TAUT_FRONT_BYTES)
+        return taut__fail(TAUT_E_CORRUPT, "%s: an index of another length", s->path);
     if (file) {
         s->fd = open(s->path, O_RDONLY | O_CLOEXEC);
         s->own_fd = true;
         if (s->fd < 0) return taut__fail(TAUT_E_IO, "%s: cannot open: %s", s->path, strerror(errno));
         TAUT_TRY(remember_file(s, &there));
         if (there != s->front.file_bytes)
-            return taut__fail(TAUT_E_IO, "%s: has %" PRIu64 " bytes where its index, read by another process, says %" PRIu64, s->path, there, s->front.file_bytes);
+            return taut__fail(TAUT_E_IO,
+                              "%s: has %" PRIu64 " bytes where its index, read by another process, says %" PRIu64,
+                              s->path, there, s->front.file_bytes);
     }
     return check_meta(s);
 }
@@ -220,17 +231,17 @@ taut_status taut__shard_from_index(const void *index, size_t bytes, const char *
 }
 
 /* ---- what is in it ---- */
-uint64_t taut__shard_samples(const taut_shard *s) { return s->samples; }
-uint64_t taut__shard_blocks(const taut_shard *s) { return s->blocks; }
-uint64_t taut__shard_per_block(const taut_shard *s) { return s->per_block; }
-uint64_t taut__shard_hash(const taut_shard *s) { return s->front.hash; }
-uint32_t taut__shard_fields(const taut_shard *s) { return s->fields; }
-int      taut__shard_fd(const taut_shard *s) { return s->fd; }
-int      taut__shard_label(const taut_shard *s) { return s->label; }
+uint64_t          taut__shard_samples(const taut_shard *s) { return s->samples; }
+uint64_t          taut__shard_blocks(const taut_shard *s) { return s->blocks; }
+uint64_t          taut__shard_per_block(const taut_shard *s) { return s->per_block; }
+uint64_t          taut__shard_hash(const taut_shard *s) { return s->front.hash; }
+uint32_t          taut__shard_fields(const taut_shard *s) { return s->fields; }
+int               taut__shard_fd(const taut_shard *s) { return s->fd; }
+int               taut__shard_label(const taut_shard *s) { return s->label; }
 const taut_field *taut__shard_field(const taut_shard *s, uint32_t f) { return &s->field[f]; }
-const char *taut_shard_path(const taut_shard *s) { return s->path; }
-const char *taut_shard_source(const taut_shard *s) { return s->source; }
-const char *taut_shard_labels(const taut_shard *s) { return s->labels; }
+const char       *taut_shard_path(const taut_shard *s) { return s->path; }
+const char       *taut_shard_source(const taut_shard *s) { return s->source; }
+const char       *taut_shard_labels(const taut_shard *s) { return s->labels; }
 
 uint64_t taut__block_samples(const taut_shard *s, uint64_t b)
 {
@@ -261,7 +272,8 @@ size_t taut__image_bytes(const taut_shard *s, uint32_t f, uint64_t b)
 }
 size_t taut__image_bytes_max(const taut_shard *s, uint32_t f) { return s->image_max[f]; }
 
-const uint8_t *taut__image_sample(const taut_shard *s, uint32_t f, uint64_t b, const void *image, uint64_t k, size_t *bytes)
+const uint8_t *taut__image_sample(const taut_shard *s, uint32_t f, uint64_t b, const void *image, uint64_t k,
+                                  size_t *bytes)
 {
     const uint8_t *data = image;
     if (!s->field[f].variable) {
@@ -275,12 +287,19 @@ const uint8_t *taut__image_sample(const taut_shard *s, uint32_t f, uint64_t b, c
 
 taut_status taut_shard_get_info(const taut_shard *s, taut_shard_info *info)
 {
-    taut_shard_info i = {.size = info->size, .samples = s->samples, .blocks = s->blocks, .samples_per_block = s->per_block,
-                         .file_bytes = s->front.file_bytes, .hash = s->front.hash, .fields = s->fields,
-                         .version = s->front.version, .label_field = s->label,
+    taut_shard_info i = {.size = info->size,
+                         .samples = s->samples,
+                         .blocks = s->blocks,
+                         .samples_per_block = s->per_block,
+                         .file_bytes = s->front.file_bytes,
+                         .hash = s->front.hash,
+                         .fields = s->fields,
+                         .version = s->front.version,
+                         .label_field = s->label,
                          .foreign = s->foreign != NULL,
                          .plain = s->fields == 1 && s->spec[0].codec->caps & TAUT_FIELD_PLAIN ? 1 : 0};
-    if (info->size < sizeof(size_t)) return taut__fail(TAUT_E_INVALID, "taut_shard_info.size=%zu: set it to sizeof(taut_shard_info)", info->size);
+    if (info->size < sizeof(size_t))
+        return taut__fail(TAUT_E_INVALID, "taut_shard_info.size=%zu: set it to sizeof(taut_shard_info)", info->size);
     memcpy(info, &i, taut__min(info->size, sizeof i));
     return TAUT_OK;
 }
@@ -289,7 +308,8 @@ taut_status taut_shard_field(const taut_shard *s, size_t i, taut_field *field)
 {
     size_t size = field->size;
     if (i >= s->fields) return taut__fail(TAUT_E_RANGE, "field %zu: %s has fields 0..%u", i, s->path, s->fields - 1);
-    if (size < sizeof(size_t)) return taut__fail(TAUT_E_INVALID, "taut_field.size=%zu: set it to sizeof(taut_field)", size);
+    if (size < sizeof(size_t))
+        return taut__fail(TAUT_E_INVALID, "taut_field.size=%zu: set it to sizeof(taut_field)", size);
     memcpy(field, &s->field[i], taut__min(size, sizeof *field));
     field->size = size;
     return TAUT_OK;

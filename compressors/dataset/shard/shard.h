@@ -35,13 +35,13 @@ taut_status taut__shard_open_fd(int fd, const char *name, taut_shard **shard);
 const void *taut__shard_index(const taut_shard *s, size_t *bytes);
 taut_status taut__shard_from_index(const void *index, size_t bytes, const char *path, taut_shard **shard);
 
-uint64_t taut__shard_samples(const taut_shard *s);
-uint64_t taut__shard_blocks(const taut_shard *s);
-uint64_t taut__shard_per_block(const taut_shard *s);  /* samples per block; the last block may have fewer */
-uint64_t taut__shard_hash(const taut_shard *s);
-uint32_t taut__shard_fields(const taut_shard *s);
-int      taut__shard_fd(const taut_shard *s);         /* of the file, for pread and posix_fadvise */
-int      taut__shard_label(const taut_shard *s);      /* field of kind label; -1 = none */
+uint64_t          taut__shard_samples(const taut_shard *s);
+uint64_t          taut__shard_blocks(const taut_shard *s);
+uint64_t          taut__shard_per_block(const taut_shard *s); /* samples per block; the last block may have fewer */
+uint64_t          taut__shard_hash(const taut_shard *s);
+uint32_t          taut__shard_fields(const taut_shard *s);
+int               taut__shard_fd(const taut_shard *s);                /* of the file, for pread and posix_fadvise */
+int               taut__shard_label(const taut_shard *s);             /* field of kind label; -1 = none */
 const taut_field *taut__shard_field(const taut_shard *s, uint32_t f); /* complete; f < fields */
 
 static inline uint64_t taut__block_of(uint64_t sample, uint64_t per_block) { return sample / per_block; }
@@ -49,9 +49,9 @@ uint64_t taut__block_samples(const taut_shard *s, uint64_t block); /* per_block,
 
 /* ---- Parts: b < blocks, f < fields ---- */
 taut_extent taut__shard_extent(const taut_shard *s, uint32_t f, uint64_t b);
-taut_extent taut__shard_block_extent(const taut_shard *s, uint64_t b); /* all its fields */
-size_t taut__image_bytes(const taut_shard *s, uint32_t f, uint64_t b); /* what its image takes */
-size_t taut__image_bytes_max(const taut_shard *s, uint32_t f);         /* the largest of the field */
+taut_extent taut__shard_block_extent(const taut_shard *s, uint64_t b);      /* all its fields */
+size_t      taut__image_bytes(const taut_shard *s, uint32_t f, uint64_t b); /* what its image takes */
+size_t      taut__image_bytes_max(const taut_shard *s, uint32_t f);         /* the largest of the field */
 
 /* Sample k (0 .. block_samples-1) of an image: borrowed pointer into it. */
 const uint8_t *taut__image_sample(const taut_shard *s, uint32_t f, uint64_t b, const void *image, uint64_t k,

@@ -25,7 +25,8 @@ taut_error taut__error_of(taut_type t, const uint8_t *x, const uint8_t *y, size_
     size_t     size = taut_type_bytes(t);
     e.n = bytes / size;
     if (bytes == 0) return e;
-    if (t < TAUT_FLOAT32 && t != TAUT_U8 && memcmp(x, y, bytes) == 0) return e; /* integers other than pixels are never lossy */
+    if (t < TAUT_FLOAT32 && t != TAUT_U8 && memcmp(x, y, bytes) == 0)
+        return e; /* integers other than pixels are never lossy */
     for (size_t i = 0; i < bytes; i += size) {
         double a = element(t, x + i), b = element(t, y + i), d = fabs(a - b);
         if (isnan(d)) d = (isnan(a) && isnan(b)) || a == b ? 0 : INFINITY;

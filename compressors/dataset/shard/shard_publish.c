@@ -65,8 +65,10 @@ static taut_status encode_part(publisher *p, piece *e, uint32_t f, uint64_t b, w
     TAUT_TRY(c->decode(k->codec[f], e->stored.p + head, e->stored.n - head, &geometry, k->back));
     e->error = taut__error_of(p->w->field[f].type, part.data, k->back, part.bytes);
     if (!(c->caps & TAUT_FIELD_LOSSY) && part.bytes && memcmp(part.data, k->back, part.bytes) != 0)
-        return taut__fail(TAUT_E_STATE, "codec %s did not give back what it was given (a fault of the library)", c->name);
-    e->meta = (taut_meta_part){(uint32_t)e->stored.n, (uint32_t)part.bytes, taut__crc32c(e->stored.p, e->stored.n), XXH64(k->back, part.bytes, 0)};
+        return taut__fail(TAUT_E_STATE, "codec %s did not give back what it was given (a fault of the library)",
+                          c->name);
+    e->meta = (taut_meta_part){(uint32_t)e->stored.n, (uint32_t)part.bytes, taut__crc32c(e->stored.p, e->stored.n),
+                               XXH64(k->back, part.bytes, 0)};
     return TAUT_OK;
 }
 
@@ -78,7 +80,8 @@ static void run_piece(void *ctx, size_t i, int who)
     uint64_t   b = p->first + i / p->w->fields;
     e->rc = encode_part(p, e, f, b, &p->worker[who]);
     if (e->rc != TAUT_OK)
-        snprintf(e->why, sizeof e->why, "%s: block %" PRIu64 " of field %s: %.300s", p->w->path, b, p->w->field[f].name, taut_last_error());
+        snprintf(e->why, sizeof e->why, "%s: block %" PRIu64 " of field %s: %.300s", p->w->path, b, p->w->field[f].name,
+                 taut_last_error());
 }
 
 /* ---- training ---- */
@@ -106,7 +109,8 @@ static taut_status train(publisher *p)
         p->shared[f].n = TAUT_FRAME_HEAD;
         TAUT_TRY(spec->codec->train(spec, &source, &p->shared[f]));
         if (p->shared[f].n - TAUT_FRAME_HEAD > UINT32_MAX)
-            return taut__fail(TAUT_E_RANGE, "field %s: %zu shared bytes: must be below 4 GiB", p->w->field[f].name, p->shared[f].n);
+            return taut__fail(TAUT_E_RANGE, "field %s: %zu shared bytes: must be below 4 GiB", p->w->field[f].name,
+                              p->shared[f].n);
         taut__frame_head(p->shared[f].p, TAUT_MAGIC_SHARED, (uint32_t)(p->shared[f].n - TAUT_FRAME_HEAD));
     }
     return TAUT_OK;
@@ -118,7 +122,9 @@ static taut_status open_codecs(publisher *p)
         for (uint32_t f = 0; f < p->w->fields; f++) {
             const taut_field_codec *c = p->w->spec[f].codec;
             const taut_bytes       *sh = &p->shared[f];
-            if (c->open) TAUT_TRY(c->open(&p->w->spec[f], sh->n ? sh->p + TAUT_FRAME_HEAD : NULL, sh->n ? sh->n - TAUT_FRAME_HEAD : 0, true, &p->worker[k].codec[f]));
+            if (c->open)
+                TAUT_TRY(c->open(&p->w->spec[f], sh->n ? sh->p + TAUT_FRAME_HEAD : NULL,
+                                 sh->n ? sh->n - TAUT_FRAME_HEAD : 0, true, &p->worker[k].codec[f]));
         }
     return TAUT_OK;
 }
@@ -142,8 +148,9 @@ static taut_status write_piece(publisher *p, piece *e, uint32_t f)
     uint8_t     m[TAUT_META_PART];
     if (e->rc != TAUT_OK) return taut__fail(e->rc, "%s", e->why);
     if (e->samples_bytes) TAUT_TRY(add_skippable(p, e->samples_bytes));
-    TAUT_TRY(p->w->spec[f].codec->caps & TAUT_FIELD_PLAIN ? add_seek(p, e->stored.n - e->samples_bytes, e->meta.decoded, e->meta.xxh)
-                                                          : add_skippable(p, e->stored.n - e->samples_bytes));
+    TAUT_TRY(p->w->spec[f].codec->caps & TAUT_FIELD_PLAIN
+                 ? add_seek(p, e->stored.n - e->samples_bytes, e->meta.decoded, e->meta.xxh)
+                 : add_skippable(p, e->stored.n - e->samples_bytes));
     taut__put32(m, e->meta.stored);
     taut__put32(m + 4, e->meta.decoded);
     taut__put32(m + 8, e->meta.crc);
@@ -157,9 +164,9 @@ static taut_status write_piece(publisher *p, piece *e, uint32_t f)
 
 static taut_status write_blocks(publisher *p)
 {
-    taut_writer *w = p->w;
-    taut__executor  *pool;
-    taut_status  rc = TAUT_OK;
+    taut_writer    *w = p->w;
+    taut__executor *pool;
+    taut_status     rc = TAUT_OK;
     TAUT_TRY(taut__executor_create(w->threads, &pool));
     for (p->first = 0; p->first < p->blocks && rc == TAUT_OK; p->first += p->batch) {
         size_t n = (size_t)(p->blocks - p->first < p->batch ? p->blocks - p->first : p->batch) * w->fields;
@@ -191,7 +198,9 @@ static taut_status write_shared(publisher *p)
 static taut_status write_seek(publisher *p)
 {
     uint8_t head[TAUT_FRAME_HEAD], foot[9];
-    if (p->frames >= UINT64_C(1) << 27) return taut__fail(TAUT_E_RANGE, "%s: %" PRIu64 " frames: the seekable format holds 2^27: use larger blocks", p->w->path, p->frames);
+    if (p->frames >= UINT64_C(1) << 27)
+        return taut__fail(TAUT_E_RANGE, "%s: %" PRIu64 " frames: the seekable format holds 2^27: use larger blocks",
+                          p->w->path, p->frames);
     taut__frame_head(head, TAUT_MAGIC_SEEK, (uint32_t)(p->seek.n + sizeof foot));
     taut__put32(foot, (uint32_t)p->frames);
     foot[4] = 0x80; /* entries have checksums */
@@ -206,8 +215,16 @@ static taut_status write_meta(publisher *p)
     taut_writer *w = p->w;
     taut_bytes   meta = {0};
     taut_front   front = {.version = TAUT_SHARD_VERSION, .meta_offset = w->out.written};
-    taut_meta    m = {.samples = w->samples, .per_block = w->per_block, .blocks = p->blocks, .fields = w->fields, .field = w->field, .spec = w->spec,
-                      .shared = p->place, .source = w->source, .labels = w->labels, .parts = p->parts.p};
+    taut_meta    m = {.samples = w->samples,
+                      .per_block = w->per_block,
+                      .blocks = p->blocks,
+                      .fields = w->fields,
+                      .field = w->field,
+                      .spec = w->spec,
+                      .shared = p->place,
+                      .source = w->source,
+                      .labels = w->labels,
+                      .parts = p->parts.p};
     taut_status  rc = taut__meta_write(&m, &meta);
     if (rc == TAUT_OK) rc = taut__output_add(&w->out, meta.p, meta.n);
     if (rc == TAUT_OK) rc = add_skippable(p, meta.n);

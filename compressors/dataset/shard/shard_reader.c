@@ -9,14 +9,14 @@
 #include <xxhash.h>
 
 typedef struct field_state {
-    bool      opened;
-    void     *codec;      /* state of the field's codec */
-    uint32_t *offset;     /* per_block+1: of the part under way */
-    uint8_t  *image;      /* the last block, image_max bytes; NULL until asked for */
-    uint64_t  held;       /* its number; UINT64_MAX: none */
-    const uint8_t *data;  /* its decoded bytes: in image, or in stored where those lie there as they are */
-    uint8_t  *stored;
-    size_t    stored_cap;
+    bool           opened;
+    void          *codec;  /* state of the field's codec */
+    uint32_t      *offset; /* per_block+1: of the part under way */
+    uint8_t       *image;  /* the last block, image_max bytes; NULL until asked for */
+    uint64_t       held;   /* its number; UINT64_MAX: none */
+    const uint8_t *data;   /* its decoded bytes: in image, or in stored where those lie there as they are */
+    uint8_t       *stored;
+    size_t         stored_cap;
 } field_state;
 
 struct taut_reader {
@@ -69,7 +69,8 @@ static taut_status bad_part(const taut_shard *s, uint32_t f, uint64_t b, taut_st
     char place[512], why[512];
     snprintf(why, sizeof why, "%s", taut_last_error());
     taut__part_name(s, f, b, place, sizeof place);
-    return taut__fail(rc, "%s: %s%s", place, why, taut__shard_changed(s) ? "; the file was replaced or changed since it was opened" : "");
+    return taut__fail(rc, "%s: %s%s", place, why,
+                      taut__shard_changed(s) ? "; the file was replaced or changed since it was opened" : "");
 }
 
 /* ---- codec state ---- */
@@ -80,8 +81,8 @@ taut_status taut__read_shared(const taut_shard *s, uint32_t f, uint8_t **out)
     char               name[512];
     uint8_t           *p;
     taut_status        rc;
-    snprintf(name, sizeof name, "%s: what the blocks of field %s share (bytes %" PRIu64 "..%" PRIu64 ")", s->path, s->field[f].name, sh->offset,
-             sh->offset + sh->bytes - 1);
+    snprintf(name, sizeof name, "%s: what the blocks of field %s share (bytes %" PRIu64 "..%" PRIu64 ")", s->path,
+             s->field[f].name, sh->offset, sh->offset + sh->bytes - 1);
     TAUT_TRY(taut__memory_ok(sh->bytes, name));
     if (s->fd < 0) return taut__fail(TAUT_E_STATE, "%s: the shard was opened from its index alone", name);
     p = taut__alloc((size_t)sh->bytes, 1);
@@ -89,9 +90,9 @@ taut_status taut__read_shared(const taut_shard *s, uint32_t f, uint8_t **out)
     rc = taut__pread(s->fd, name, p, (size_t)sh->bytes, sh->offset);
     if (rc == TAUT_OK && taut__crc32c(p, (size_t)sh->bytes) != sh->crc) {
         if (taut__crc32c_repair(p, (size_t)sh->bytes, sh->crc))
-            taut__log(TAUT_LOG_WARN, "data", "%s: a flipped bit was corrected; the file is damaged, make it anew", name);
-        else
-            rc = taut__fail(TAUT_E_CORRUPT, "%s: CRC32C does not match", name);
+            taut__log(TAUT_LOG_WARN, "data", "%s: a flipped bit was corrected; the file is damaged, make it anew",
+                      name);
+        else rc = taut__fail(TAUT_E_CORRUPT, "%s: CRC32C does not match", name);
     }
     if (rc == TAUT_OK && (taut__get32(p) != TAUT_MAGIC_SHARED || taut__get32(p + 4) != sh->bytes - TAUT_FRAME_HEAD))
         rc = taut__fail(TAUT_E_CORRUPT, "%s: not a shared frame", name);
@@ -115,7 +116,8 @@ static taut_status open_codec(taut_reader *r, uint32_t f)
     if (!st->offset) return taut__fail(TAUT_E_NOMEM, "%s: no memory for a reader", s->path);
     if (s->shared[f].bytes) TAUT_TRY(taut__read_shared(s, f, &shared));
     if (c->open)
-        rc = c->open(&s->spec[f], shared ? shared + TAUT_FRAME_HEAD : NULL, shared ? (size_t)s->shared[f].bytes - TAUT_FRAME_HEAD : 0, false, &st->codec);
+        rc = c->open(&s->spec[f], shared ? shared + TAUT_FRAME_HEAD : NULL,
+                     shared ? (size_t)s->shared[f].bytes - TAUT_FRAME_HEAD : 0, false, &st->codec);
     taut__free(shared);
     st->opened = rc == TAUT_OK;
     if (rc == TAUT_OK && c->attach && (rc = c->attach(st->codec, s)) != TAUT_OK) {
@@ -128,11 +130,15 @@ static taut_status open_codec(taut_reader *r, uint32_t f)
 /* ---- decoding ---- */
 
 /* Offsets of the samples of a part, and where its payload frame begins. */
-static taut_status part_geometry(taut_reader *r, uint32_t f, uint64_t b, const uint8_t *stored, size_t bytes, taut_part *g, size_t *at)
+static taut_status part_geometry(taut_reader *r, uint32_t f, uint64_t b, const uint8_t *stored, size_t bytes,
+                                 taut_part *g, size_t *at)
 {
     const taut_shard *s = r->shard;
     taut_samples      samples;
-    *g = (taut_part){.block = b, .bytes = taut__meta_part(s, f, b).decoded, .n = (uint32_t)taut__block_samples(s, b), .offset = r->field[f].offset};
+    *g = (taut_part){.block = b,
+                     .bytes = taut__meta_part(s, f, b).decoded,
+                     .n = (uint32_t)taut__block_samples(s, b),
+                     .offset = r->field[f].offset};
     TAUT_TRY(taut__samples_read(s->flags[f], g->n, stored, bytes, &samples));
     *at = samples.bytes;
     if (s->field[f].variable) return taut__samples_offsets(&samples, g->n, g->bytes, r->field[f].offset);
@@ -146,21 +152,26 @@ static taut_status check_stored(const taut_shard *s, uint32_t f, uint64_t b, con
     uint32_t       crc;
     if (bytes != m.stored) return taut__fail(TAUT_E_INVALID, "%zu stored bytes given; it has %u", bytes, m.stored);
     crc = taut__crc32c(stored, bytes);
-    return crc == m.crc ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "CRC32C of its stored bytes is %08x, not %08x", crc, m.crc);
+    return crc == m.crc ? TAUT_OK
+                        : taut__fail(TAUT_E_CORRUPT, "CRC32C of its stored bytes is %08x, not %08x", crc, m.crc);
 }
 
 static taut_status check_decoded(const taut_shard *s, uint32_t f, uint64_t b, const uint8_t *data, size_t bytes)
 {
     uint64_t want = taut__meta_part(s, f, b).xxh, hash = XXH64(data, bytes, 0);
-    return hash == want ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "XXH64 of its decoded bytes is %016" PRIx64 ", not %016" PRIx64, hash, want);
+    return hash == want ? TAUT_OK
+                        : taut__fail(TAUT_E_CORRUPT, "XXH64 of its decoded bytes is %016" PRIx64 ", not %016" PRIx64,
+                                     hash, want);
 }
 
 /* Payload frame -> dst. */
-static taut_status decode_payload(taut_reader *r, uint32_t f, const uint8_t *frame, size_t bytes, const taut_part *g, uint8_t *dst)
+static taut_status decode_payload(taut_reader *r, uint32_t f, const uint8_t *frame, size_t bytes, const taut_part *g,
+                                  uint8_t *dst)
 {
     const taut_field_codec *c = r->shard->spec[f].codec;
     if (c->caps & TAUT_FIELD_PLAIN) return c->decode(r->field[f].codec, frame, bytes, g, dst);
-    if (bytes < TAUT_FRAME_HEAD || taut__get32(frame) != TAUT_MAGIC_PAYLOAD || taut__get32(frame + 4) != bytes - TAUT_FRAME_HEAD)
+    if (bytes < TAUT_FRAME_HEAD || taut__get32(frame) != TAUT_MAGIC_PAYLOAD ||
+        taut__get32(frame + 4) != bytes - TAUT_FRAME_HEAD)
         return taut__fail(TAUT_E_CORRUPT, "not a payload frame");
     return c->decode(r->field[f].codec, frame + TAUT_FRAME_HEAD, bytes - TAUT_FRAME_HEAD, g, dst);
 }
@@ -194,17 +205,20 @@ static taut_status decode(taut_reader *r, uint32_t f, uint64_t b, const uint8_t 
 static taut_status check_place(const taut_shard *s, size_t f, uint64_t b)
 {
     if (f >= s->fields) return taut__fail(TAUT_E_RANGE, "field %zu: %s has fields 0..%u", f, s->path, s->fields - 1);
-    if (b >= s->blocks) return taut__fail(TAUT_E_RANGE, "block %" PRIu64 ": %s has blocks 0..%" PRIu64, b, s->path, s->blocks - 1);
+    if (b >= s->blocks)
+        return taut__fail(TAUT_E_RANGE, "block %" PRIu64 ": %s has blocks 0..%" PRIu64, b, s->path, s->blocks - 1);
     return TAUT_OK;
 }
 
-taut_status taut__reader_decode(taut_reader *r, uint32_t f, uint64_t b, const void *stored, size_t bytes, void *image, size_t cap)
+taut_status taut__reader_decode(taut_reader *r, uint32_t f, uint64_t b, const void *stored, size_t bytes, void *image,
+                                size_t cap)
 {
     taut_status rc;
     TAUT_TRY(check_place(r->shard, f, b));
     r->field[f].held = UINT64_MAX; /* the offsets of the block that was held are overwritten */
     if (cap < taut__image_bytes(r->shard, f, b))
-        return taut__fail(TAUT_E_CAPACITY, "an image of %zu bytes: this block takes %zu", cap, taut__image_bytes(r->shard, f, b));
+        return taut__fail(TAUT_E_CAPACITY, "an image of %zu bytes: this block takes %zu", cap,
+                          taut__image_bytes(r->shard, f, b));
     rc = decode(r, f, b, stored, bytes, image);
     return rc == TAUT_OK ? rc : bad_part(r->shard, f, b, rc);
 }
@@ -236,7 +250,8 @@ taut_status taut__reader_load(taut_reader *r, uint32_t f, uint64_t b, void *imag
     r->field[f].held = UINT64_MAX;
     rc = fetch(r, f, b);
     if (rc != TAUT_OK) return bad_part(r->shard, f, b, rc);
-    return taut__reader_decode(r, f, b, r->field[f].stored, (size_t)taut__shard_extent(r->shard, f, b).bytes, image, cap);
+    return taut__reader_decode(r, f, b, r->field[f].stored, (size_t)taut__shard_extent(r->shard, f, b).bytes, image,
+                               cap);
 }
 
 /* ---- the last block ---- */
@@ -277,8 +292,8 @@ static taut_status hold(taut_reader *r, uint32_t f, uint64_t b)
 {
     const taut_shard *s = r->shard;
     field_state      *st = &r->field[f];
-    bool              in_place = s->spec[f].codec->caps & TAUT_FIELD_RAW && taut__meta_part(s, f, b).decoded <= TAUT_RAW_BLOCK;
-    taut_status       rc;
+    bool in_place = s->spec[f].codec->caps & TAUT_FIELD_RAW && taut__meta_part(s, f, b).decoded <= TAUT_RAW_BLOCK;
+    taut_status rc;
     if (st->held == b) return TAUT_OK;
     st->held = UINT64_MAX;
     rc = in_place ? hold_stored(r, f, b) : hold_image(r, f, b);
@@ -290,7 +305,8 @@ static taut_status hold(taut_reader *r, uint32_t f, uint64_t b)
 taut_status taut_reader_block(taut_reader *r, size_t f, uint64_t b, taut_block_view *view)
 {
     taut_block_view v = {.size = view->size};
-    if (view->size < sizeof v) return taut__fail(TAUT_E_INVALID, "taut_block_view.size=%zu: set it to sizeof(taut_block_view)", view->size);
+    if (view->size < sizeof v)
+        return taut__fail(TAUT_E_INVALID, "taut_block_view.size=%zu: set it to sizeof(taut_block_view)", view->size);
     TAUT_TRY(check_place(r->shard, f, b));
     TAUT_TRY(hold(r, (uint32_t)f, b));
     v.first = b * r->shard->per_block;
@@ -305,7 +321,8 @@ taut_status taut_reader_block(taut_reader *r, size_t f, uint64_t b, taut_block_v
 
 static taut_status too_small(const taut_shard *s, size_t f, uint64_t index, size_t bytes, size_t cap)
 {
-    return taut__fail(TAUT_E_CAPACITY, "%s: sample %" PRIu64 " of field %s takes %zu bytes; the buffer has %zu", s->path, index, s->field[f].name, bytes, cap);
+    return taut__fail(TAUT_E_CAPACITY, "%s: sample %" PRIu64 " of field %s takes %zu bytes; the buffer has %zu",
+                      s->path, index, s->field[f].name, bytes, cap);
 }
 
 /* Decoded bytes [at, at+bytes) of a stored frame that begins at file offset `frame`: one read per zstd block touched. */
@@ -320,7 +337,8 @@ static taut_status read_pieces(const taut_shard *s, uint64_t frame, size_t at, s
 
 /* Sample k of a stored part without its block: the samples frame (checked by its own CRC), then the sample (by its
  * own). The frame's size follows from its first bytes. */
-static taut_status read_stored_sample(taut_reader *r, uint32_t f, uint64_t b, uint64_t k, void *dst, size_t cap, size_t *bytes)
+static taut_status read_stored_sample(taut_reader *r, uint32_t f, uint64_t b, uint64_t k, void *dst, size_t cap,
+                                      size_t *bytes)
 {
     const taut_shard *s = r->shard;
     field_state      *st = &r->field[f];
@@ -360,7 +378,9 @@ taut_status taut_reader_sample(taut_reader *r, size_t f, uint64_t index, void *d
     uint64_t          b = index / s->per_block, k = index % s->per_block;
     size_t            len = 0;
     *bytes = 0;
-    if (index >= s->samples) return taut__fail(TAUT_E_RANGE, "sample %" PRIu64 ": %s has samples 0..%" PRIu64, index, s->path, s->samples - 1);
+    if (index >= s->samples)
+        return taut__fail(TAUT_E_RANGE, "sample %" PRIu64 ": %s has samples 0..%" PRIu64, index, s->path,
+                          s->samples - 1);
     TAUT_TRY(check_place(s, f, b));
     if (s->spec[f].codec->caps & TAUT_FIELD_RAW && r->field[f].held != b && s->fd >= 0) {
         r->field[f].held = UINT64_MAX; /* its stored bytes are about to be overwritten */

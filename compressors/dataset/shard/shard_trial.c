@@ -23,7 +23,8 @@ static taut_status part_of(void *ctx, uint64_t block, taut_part *part)
 
 static taut_status set_codec(taut_field *f, const char *codec, taut_field_spec *spec)
 {
-    if (!codec || strlen(codec) >= sizeof f->codec) return taut__fail(TAUT_E_INVALID, "field %s: a codec spec of 0..%zu characters", f->name, sizeof f->codec - 1);
+    if (!codec || strlen(codec) >= sizeof f->codec)
+        return taut__fail(TAUT_E_INVALID, "field %s: a codec spec of 0..%zu characters", f->name, sizeof f->codec - 1);
     memset(f->codec, 0, sizeof f->codec);
     strcpy(f->codec, codec);
     return taut__field_spec_parse(f, spec);
@@ -32,16 +33,17 @@ static taut_status set_codec(taut_field *f, const char *codec, taut_field_spec *
 static taut_status measure(trial *t, taut_trial *out)
 {
     const taut_field_codec *c = t->spec.codec;
-    uint64_t                per_block = taut__choose_per_block(t->w), largest, blocks = (t->w->samples - 1) / per_block + 1;
-    uint64_t                every = t->spool->bytes / TRIAL_BYTES + 1, seen = 0, stored = 0;
-    taut_error              sum = {0};
-    taut_source             source = {t, blocks, t->spool->bytes, part_of};
+    uint64_t    per_block = taut__choose_per_block(t->w), largest, blocks = (t->w->samples - 1) / per_block + 1;
+    uint64_t    every = t->spool->bytes / TRIAL_BYTES + 1, seen = 0, stored = 0;
+    taut_error  sum = {0};
+    taut_source source = {t, blocks, t->spool->bytes, part_of};
     TAUT_TRY(taut__spool_cut(t->spool, per_block, &largest));
     TAUT_TRY(taut__memory_ok(2 * largest, "a block"));
     t->in = taut__alloc((size_t)largest + 1, 1);
     t->back = taut__alloc((size_t)largest + 1, 1);
     t->offset = taut__alloc((size_t)per_block + 1, sizeof *t->offset);
-    if (!t->in || !t->back || !t->offset) return taut__fail(TAUT_E_NOMEM, "no memory for blocks of %llu bytes", (unsigned long long)largest);
+    if (!t->in || !t->back || !t->offset)
+        return taut__fail(TAUT_E_NOMEM, "no memory for blocks of %llu bytes", (unsigned long long)largest);
     if (c->train) TAUT_TRY(c->train(&t->spec, &source, &t->shared));
     if (c->open) TAUT_TRY(c->open(&t->spec, t->shared.p, t->shared.n, true, &t->state));
     for (uint64_t b = 0; b < blocks; b += every) {
@@ -66,7 +68,8 @@ static taut_status measure(trial *t, taut_trial *out)
 static taut_status check(const taut_writer *w, size_t field)
 {
     if (w->failed || w->finished) return taut__fail(TAUT_E_STATE, "%s: the writer is finished or has failed", w->path);
-    if (field >= w->fields) return taut__fail(TAUT_E_RANGE, "field %zu: %s has fields 0..%u", field, w->path, w->fields - 1);
+    if (field >= w->fields)
+        return taut__fail(TAUT_E_RANGE, "field %zu: %s has fields 0..%u", field, w->path, w->fields - 1);
     return TAUT_OK;
 }
 
@@ -75,7 +78,8 @@ taut_status taut_writer_measure(taut_writer *w, size_t field, const char *codec,
     trial       t = {.w = w};
     taut_status rc;
     TAUT_TRY(check(w, field));
-    if (out->size < sizeof *out) return taut__fail(TAUT_E_INVALID, "taut_trial.size=%zu: set it to sizeof(taut_trial)", out->size);
+    if (out->size < sizeof *out)
+        return taut__fail(TAUT_E_INVALID, "taut_trial.size=%zu: set it to sizeof(taut_trial)", out->size);
     if (w->samples == 0) return taut__fail(TAUT_E_STATE, "%s: no samples yet", w->path);
     t.field = w->field[field];
     t.spool = &w->spool[field];

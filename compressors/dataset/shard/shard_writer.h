@@ -7,18 +7,18 @@
 #include "spool.h"
 
 struct taut_writer {
-    char           *path;
-    taut_output     out;
-    uint32_t        fields;
-    taut_field     *field;
+    char            *path;
+    taut_output      out;
+    uint32_t         fields;
+    taut_field      *field;
     taut_field_spec *spec;
-    taut_spool     *spool;
-    uint64_t        samples, block_bytes, per_block;
-    char           *source, *labels;
-    int             threads;
+    taut_spool      *spool;
+    uint64_t         samples, block_bytes, per_block;
+    char            *source, *labels;
+    int              threads;
     int (*progress)(void *ctx, uint64_t done, uint64_t total);
-    void           *progress_ctx;
-    bool            failed, finished;
+    void *progress_ctx;
+    bool  failed, finished;
 };
 
 /* As many samples as fit block_bytes, by the mean of the largest field; at most all. Needs a sample. */

@@ -32,7 +32,8 @@ static taut_status flush(taut_spool *s)
 taut_status taut__spool_add(taut_spool *s, const void *data, size_t bytes)
 {
     if (bytes >= UINT32_MAX)
-        return taut__fail(TAUT_E_RANGE, "%s: sample %" PRIu64 " has %zu bytes: must be below 4 GiB", s->path, s->samples, bytes);
+        return taut__fail(TAUT_E_RANGE, "%s: sample %" PRIu64 " has %zu bytes: must be below 4 GiB", s->path,
+                          s->samples, bytes);
     if (s->sample_bytes == 0) {
         uint8_t len[4];
         taut__put32(len, (uint32_t)bytes);
@@ -75,7 +76,8 @@ taut_status taut__spool_part(const taut_spool *s, uint64_t block, uint8_t *data,
     uint64_t first = block * s->per_block, left = s->samples - first, at;
     uint32_t n = (uint32_t)(left < s->per_block ? left : s->per_block);
     offset[0] = 0;
-    for (uint32_t k = 0; k < n; k++) offset[k + 1] = offset[k] + (s->sample_bytes ? (uint32_t)s->sample_bytes : length(s, first + k));
+    for (uint32_t k = 0; k < n; k++)
+        offset[k + 1] = offset[k] + (s->sample_bytes ? (uint32_t)s->sample_bytes : length(s, first + k));
     at = s->sample_bytes ? first * s->sample_bytes : s->start[block];
     *part = (taut_part){.block = block, .start = at, .data = data, .bytes = offset[n], .n = n, .offset = offset};
     return taut__pread(s->fd, s->path, data, part->bytes, at);

@@ -6,14 +6,14 @@
 #include "../fields/field.h"
 
 typedef struct taut_spool {
-    int        fd;
-    const char *path;       /* of the target, for messages; borrowed */
-    uint64_t   bytes;       /* of all samples */
-    uint64_t   sample_bytes; /* 0: they differ */
-    taut_bytes buffer;
-    taut_bytes lengths;     /* u32 per sample where they differ */
-    uint64_t  *start;       /* per block, after taut__spool_cut() */
-    uint64_t   samples, per_block;
+    int         fd;
+    const char *path;         /* of the target, for messages; borrowed */
+    uint64_t    bytes;        /* of all samples */
+    uint64_t    sample_bytes; /* 0: they differ */
+    taut_bytes  buffer;
+    taut_bytes  lengths; /* u32 per sample where they differ */
+    uint64_t   *start;   /* per block, after taut__spool_cut() */
+    uint64_t    samples, per_block;
 } taut_spool;
 
 taut_status taut__spool_init(taut_spool *s, const char *path, uint64_t sample_bytes);

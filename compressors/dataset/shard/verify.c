@@ -7,9 +7,9 @@
 #include <stdio.h>
 
 typedef struct verifier {
-    const taut_shard  *s;
-    taut_reader       *reader;
-    uint8_t           *image;
+    const taut_shard *s;
+    taut_reader      *reader;
+    uint8_t          *image;
     void (*bad)(void *ctx, const char *text);
     void              *ctx;
     taut_verify_result result;
@@ -17,10 +17,8 @@ typedef struct verifier {
 
 static void report(verifier *v, const char *text, bool block)
 {
-    if (block)
-        v->result.bad_blocks++;
-    else
-        v->result.bad_parts++;
+    if (block) v->result.bad_blocks++;
+    else v->result.bad_parts++;
     if (v->bad) v->bad(v->ctx, text);
 }
 
@@ -34,10 +32,8 @@ static taut_status verify_parts(verifier *v)
             taut_status rc = taut__reader_load(v->reader, f, b, v->image, taut__image_bytes(s, f, b));
             v->result.blocks++;
             v->result.bytes += taut__shard_extent(s, f, b).bytes + (s->foreign ? taut__meta_part(s, f, b).decoded : 0);
-            if (finding(rc))
-                report(v, taut_last_error(), true);
-            else
-                TAUT_TRY(rc);
+            if (finding(rc)) report(v, taut_last_error(), true);
+            else TAUT_TRY(rc);
         }
     return TAUT_OK;
 }
@@ -55,7 +51,8 @@ static taut_status verify_index(verifier *v)
         n = done < TAUT_FRONT_BYTES ? TAUT_FRONT_BYTES : taut__min(sizeof copy, s->index_bytes - done);
         TAUT_TRY(taut__pread(s->fd, s->path, copy, n, at));
         if (memcmp(copy, s->index + done, n) == 0) continue;
-        snprintf(text, sizeof text, "%s: its %s is damaged near byte %" PRIu64, s->path, done < TAUT_FRONT_BYTES ? "front" : "meta frame", at);
+        snprintf(text, sizeof text, "%s: its %s is damaged near byte %" PRIu64, s->path,
+                 done < TAUT_FRONT_BYTES ? "front" : "meta frame", at);
         report(v, text, false);
         if (done) break;
     }
@@ -77,8 +74,8 @@ static taut_status verify_shared(verifier *v)
         }
         v->result.bytes += sh->bytes;
         if (crc == sh->crc || !sh->bytes) continue;
-        snprintf(text, sizeof text, "%s: what the blocks of field %s share (bytes %" PRIu64 "..%" PRIu64 ") is damaged", s->path, s->field[f].name,
-                 sh->offset, sh->offset + sh->bytes - 1);
+        snprintf(text, sizeof text, "%s: what the blocks of field %s share (bytes %" PRIu64 "..%" PRIu64 ") is damaged",
+                 s->path, s->field[f].name, sh->offset, sh->offset + sh->bytes - 1);
         report(v, text, false);
     }
     return TAUT_OK;
@@ -120,19 +117,21 @@ static taut_status verify(verifier *v)
     return verify_seek(v);
 }
 
-taut_status taut_shard_verify(const taut_shard *s, void (*bad)(void *ctx, const char *text), void *ctx, taut_verify_result *result)
+taut_status taut_shard_verify(const taut_shard *s, void (*bad)(void *ctx, const char *text), void *ctx,
+                              taut_verify_result *result)
 {
     verifier    v = {.s = s, .bad = bad, .ctx = ctx};
     size_t      size = result->size;
     taut_status rc;
-    if (size < sizeof(size_t)) return taut__fail(TAUT_E_INVALID, "taut_verify_result.size=%zu: set it to sizeof(taut_verify_result)", size);
+    if (size < sizeof(size_t))
+        return taut__fail(TAUT_E_INVALID, "taut_verify_result.size=%zu: set it to sizeof(taut_verify_result)", size);
     rc = verify(&v);
     taut_reader_destroy(v.reader);
     taut__free(v.image);
     v.result.size = size;
     memcpy(result, &v.result, taut__min(size, sizeof v.result));
     if (rc == TAUT_OK && v.result.bad_blocks + v.result.bad_parts)
-        rc = taut__fail(TAUT_E_CORRUPT, "%s: %" PRIu64 " of %" PRIu64 " blocks and %" PRIu64 " other parts are damaged", s->path, v.result.bad_blocks,
-                        v.result.blocks, v.result.bad_parts);
+        rc = taut__fail(TAUT_E_CORRUPT, "%s: %" PRIu64 " of %" PRIu64 " blocks and %" PRIu64 " other parts are damaged",
+                        s->path, v.result.bad_blocks, v.result.blocks, v.result.bad_parts);
     return rc;
 }

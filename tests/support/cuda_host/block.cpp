@@ -21,10 +21,11 @@
 #define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #endif
 
-namespace cuda_host {
+namespace cuda_host
+{
 
 thread_local lane *current;
-lane *current_unseen() { return current; }
+lane              *current_unseen() { return current; }
 
 enum { WARP = 32, LANES_MAX = 1024, ARENA = 228 << 10, GAP = 64, SPINS_MAX = 200000000, ARRAYS = 64 };
 static const unsigned char POISON = 0xcb, CANARY = 0x5e;
@@ -79,28 +80,28 @@ struct shared_array {
 };
 
 struct engine {
-    fiber                 host;
-    std::vector<fiber>    fibers;
-    std::vector<unsigned> fiber_of; /* lane -> fiber: drawn anew for each block */
-    std::vector<lane>     lanes;
-    std::vector<state>    states;
-    std::vector<site>     waits;
-    std::vector<unsigned> ready;
+    fiber                   host;
+    std::vector<fiber>      fibers;
+    std::vector<unsigned>   fiber_of; /* lane -> fiber: drawn anew for each block */
+    std::vector<lane>       lanes;
+    std::vector<state>      states;
+    std::vector<site>       waits;
+    std::vector<unsigned>   ready;
     std::vector<rendezvous> meetings; /* warp * 32 + lowest lane of the mask */
     /* Two per meeting, then two for the barrier; fresh for each block. They take turns, so that who is late to leave does not
      * learn of what others did before they came again. */
     std::vector<char> tokens;
-    shared_array          shared[ARRAYS]; /* [0]: the dynamic one */
-    unsigned              arrays = 0;
-    char                 *arena = nullptr;
-    size_t                arena_used = 0;
-    const launch         *work = nullptr;
-    void                 *begin_token = nullptr, *end_token = nullptr;
-    random_numbers        numbers = {0};
-    unsigned              count = 0, running = 0, done = 0, at_barrier = 0, yes = 0, barrier_turn = 0;
-    unsigned              barrier_result = 0;
-    site                  barrier_where = {nullptr, 0};
-    uint64_t              spins = 0;
+    shared_array      shared[ARRAYS]; /* [0]: the dynamic one */
+    unsigned          arrays = 0;
+    char             *arena = nullptr;
+    size_t            arena_used = 0;
+    const launch     *work = nullptr;
+    void             *begin_token = nullptr, *end_token = nullptr;
+    random_numbers    numbers = {0};
+    unsigned          count = 0, running = 0, done = 0, at_barrier = 0, yes = 0, barrier_turn = 0;
+    unsigned          barrier_result = 0;
+    site              barrier_where = {nullptr, 0};
+    uint64_t          spins = 0;
 };
 
 static thread_local engine *self;
@@ -114,8 +115,8 @@ void misuse(const char *format, ...)
     va_end(ap);
     if (self && current) {
         const index3 &b = current->block, &t = current->thread;
-        fprintf(stderr, "cuda_host: %s block (%u,%u,%u) thread (%u,%u,%u): %s\n", self->work->kernel, b.x, b.y, b.z, t.x, t.y,
-                t.z, text);
+        fprintf(stderr, "cuda_host: %s block (%u,%u,%u) thread (%u,%u,%u): %s\n", self->work->kernel, b.x, b.y, b.z,
+                t.x, t.y, t.z, text);
     } else {
         fprintf(stderr, "cuda_host: %s\n", text);
     }
@@ -137,7 +138,9 @@ static void fill(char *p, unsigned char v, size_t n)
             e->lanes[0].block.x, e->lanes[0].block.y, e->lanes[0].block.z);
     std::map<std::string, unsigned> at;
     for (unsigned i = 0; i < e->count; i++) {
-        const char *what = e->states[i] == state::done ? "exited" : e->states[i] == state::in_barrier ? "__syncthreads" : "warp operation";
+        const char *what = e->states[i] == state::done         ? "exited"
+                           : e->states[i] == state::in_barrier ? "__syncthreads"
+                                                               : "warp operation";
         char        line[256];
         if (e->states[i] == state::done) snprintf(line, sizeof line, "%s", what);
         else snprintf(line, sizeof line, "%s at %s:%d", what, e->waits[i].file, e->waits[i].line);
@@ -213,12 +216,12 @@ unsigned barrier_count(bool yes, site where)
     engine  *e = self;
     unsigned me = e->running;
     char    *token = &e->tokens.back() - (e->barrier_turn & 1);
-    if (e->done) misuse("__syncthreads at %s:%d, but %u threads of the block have exited", where.file, where.line, e->done);
-    if (e->at_barrier == 0)
-        e->barrier_where = where;
+    if (e->done)
+        misuse("__syncthreads at %s:%d, but %u threads of the block have exited", where.file, where.line, e->done);
+    if (e->at_barrier == 0) e->barrier_where = where;
     else if (e->barrier_where.line != where.line || strcmp(e->barrier_where.file, where.file) != 0)
-        misuse("__syncthreads at %s:%d while others wait in the one at %s:%d", where.file, where.line, e->barrier_where.file,
-               e->barrier_where.line);
+        misuse("__syncthreads at %s:%d while others wait in the one at %s:%d", where.file, where.line,
+               e->barrier_where.file, e->barrier_where.line);
     fiber_release(token);
     e->yes += yes;
     if (++e->at_barrier == e->count) {
@@ -236,10 +239,10 @@ void barrier(site where) { barrier_count(false, where); }
 
 /* ---- warp operations ---- */
 
-static const char *const op_names[] = {"__syncwarp", "__shfl_sync", "__shfl_up_sync", "__shfl_down_sync", "__shfl_xor_sync",
-                                       "__ballot_sync", "__any_sync", "__all_sync", "__match_any_sync", "__reduce_add_sync",
-                                       "__reduce_min_sync", "__reduce_max_sync", "__reduce_or_sync", "__reduce_and_sync",
-                                       "__reduce_xor_sync"};
+static const char *const op_names[] = {
+    "__syncwarp",        "__shfl_sync",       "__shfl_up_sync",   "__shfl_down_sync",  "__shfl_xor_sync",
+    "__ballot_sync",     "__any_sync",        "__all_sync",       "__match_any_sync",  "__reduce_add_sync",
+    "__reduce_min_sync", "__reduce_max_sync", "__reduce_or_sync", "__reduce_and_sync", "__reduce_xor_sync"};
 
 static unsigned warp_size(const engine *e, unsigned warp) { return std::min<unsigned>(WARP, e->count - warp * WARP); }
 
@@ -266,12 +269,13 @@ static int source_lane(const rendezvous &r, int i)
 static uint64_t shuffled(const rendezvous &r, int i)
 {
     int width = r.width[i];
-    if (width < 1 || width > WARP || (width & (width - 1))) misuse("%s: width=%d: must be a power of two up to 32", op_names[(int)r.op], width);
+    if (width < 1 || width > WARP || (width & (width - 1)))
+        misuse("%s: width=%d: must be a power of two up to 32", op_names[(int)r.op], width);
     int from = source_lane(r, i);
     if (from < 0) return r.bits[i];
     if (from >= WARP || !(r.mask >> from & 1))
-        misuse("%s at %s:%d: lane %d reads lane %d, which is not in mask %08x", op_names[(int)r.op], r.where.file, r.where.line, i,
-               from, r.mask);
+        misuse("%s at %s:%d: lane %d reads lane %d, which is not in mask %08x", op_names[(int)r.op], r.where.file,
+               r.where.line, i, from, r.mask);
     return r.bits[from];
 }
 
@@ -300,7 +304,10 @@ static void resolve(engine *e, unsigned warp, const rendezvous &r)
 {
     unsigned votes = 0;
     for (int i = 0; i < WARP; i++) votes |= (unsigned)((r.mask >> i & 1) && r.bits[i]) << i;
-    uint64_t all = r.op >= warp_op::add ? reduced(r) : r.op == warp_op::ballot ? votes : r.op == warp_op::any ? votes != 0 : votes == r.mask;
+    uint64_t all = r.op >= warp_op::add      ? reduced(r)
+                   : r.op == warp_op::ballot ? votes
+                   : r.op == warp_op::any    ? votes != 0
+                                             : votes == r.mask;
     for (int i = 0; i < WARP; i++) {
         if (!(r.mask >> i & 1)) continue;
         uint64_t &out = e->lanes[warp * WARP + (unsigned)i].result;
@@ -322,11 +329,11 @@ static rendezvous &meeting_of(engine *e, unsigned warp, unsigned mask, warp_op o
         rendezvous &r = e->meetings[warp * WARP + k];
         if (!r.open || !(r.mask & mask)) continue;
         if (r.mask != mask)
-            misuse("%s with mask %08x at %s:%d while lanes of it wait in %s with mask %08x at %s:%d", op_names[(int)op], mask,
-                   where.file, where.line, op_names[(int)r.op], r.mask, r.where.file, r.where.line);
+            misuse("%s with mask %08x at %s:%d while lanes of it wait in %s with mask %08x at %s:%d", op_names[(int)op],
+                   mask, where.file, where.line, op_names[(int)r.op], r.mask, r.where.file, r.where.line);
         if (r.op != op || r.kind != kind)
-            misuse("%s at %s:%d while lanes of the same mask wait in %s (or with another type) at %s:%d", op_names[(int)op],
-                   where.file, where.line, op_names[(int)r.op], r.where.file, r.where.line);
+            misuse("%s at %s:%d while lanes of the same mask wait in %s (or with another type) at %s:%d",
+                   op_names[(int)op], where.file, where.line, op_names[(int)r.op], r.where.file, r.where.line);
     }
     rendezvous &r = e->meetings[warp * WARP + (unsigned)__builtin_ctz(mask)];
     if (!r.open) {
@@ -341,10 +348,11 @@ uint64_t warp_meet(unsigned mask, warp_op op, uint64_t bits, int argument, int w
     engine  *e = self;
     unsigned me = e->running, warp = me / WARP, lane_id = me % WARP;
     if (!(mask >> lane_id & 1))
-        misuse("%s at %s:%d: lane %u is not in its own mask %08x", op_names[(int)op], where.file, where.line, lane_id, mask);
+        misuse("%s at %s:%d: lane %u is not in its own mask %08x", op_names[(int)op], where.file, where.line, lane_id,
+               mask);
     if (mask & exited_of(e, warp))
-        misuse("%s at %s:%d: lanes %08x of mask %08x have exited or never were", op_names[(int)op], where.file, where.line,
-               mask & exited_of(e, warp), mask);
+        misuse("%s at %s:%d: lanes %08x of mask %08x have exited or never were", op_names[(int)op], where.file,
+               where.line, mask & exited_of(e, warp), mask);
     rendezvous &r = meeting_of(e, warp, mask, op, kind, where);
     char       *token = &e->tokens[2 * (size_t)(&r - e->meetings.data()) + (r.turn & 1)];
     r.bits[lane_id] = bits, r.argument[lane_id] = argument, r.width[lane_id] = width;
@@ -370,8 +378,8 @@ static void check_exit(engine *e, unsigned me)
     for (unsigned k = 0; k < WARP; k++) {
         const rendezvous &r = e->meetings[me / WARP * WARP + k];
         if (r.open && (r.mask >> me % WARP & 1))
-            misuse("exits while lanes wait for it in %s with mask %08x at %s:%d", op_names[(int)r.op], r.mask, r.where.file,
-                   r.where.line);
+            misuse("exits while lanes wait for it in %s with mask %08x at %s:%d", op_names[(int)r.op], r.mask,
+                   r.where.file, r.where.line);
     }
     if (e->at_barrier)
         misuse("exits while %u threads wait in __syncthreads at %s:%d", e->at_barrier, e->barrier_where.file,
@@ -413,12 +421,14 @@ static void check_canaries(engine *e)
 {
     for (unsigned k = 0; k < e->arrays; k++) {
         const shared_array &a = e->shared[k];
-        size_t end = (a.bytes + 15) / 16 * 16 + GAP;
+        size_t              end = (a.bytes + 15) / 16 * 16 + GAP;
         ASAN_UNPOISON_MEMORY_REGION(e->arena + a.at + a.bytes, end - a.bytes);
         for (size_t i = a.bytes; i < end; i++)
             if (((volatile unsigned char *)e->arena)[a.at + i] != CANARY) {
-                fprintf(stderr, "cuda_host: %s block (%u,%u,%u): written %zu bytes behind a shared array of %zu bytes\n",
-                        e->work->kernel, e->lanes[0].block.x, e->lanes[0].block.y, e->lanes[0].block.z, i - a.bytes, a.bytes);
+                fprintf(stderr,
+                        "cuda_host: %s block (%u,%u,%u): written %zu bytes behind a shared array of %zu bytes\n",
+                        e->work->kernel, e->lanes[0].block.x, e->lanes[0].block.y, e->lanes[0].block.z, i - a.bytes,
+                        a.bytes);
                 fflush(stderr);
                 abort();
             }
@@ -457,8 +467,13 @@ static void prepare_lanes(engine *e, index3 block)
     for (unsigned i = 0; i < e->count; i++) {
         if (!e->fibers[i].stack) fiber_create(&e->fibers[i], lane_loop, e);
         e->fiber_of[i] = e->ready[i] = i;
-        e->lanes[i] = lane{{i % l.block.x, i / l.block.x % l.block.y, i / l.block.x / l.block.y}, block, l.block, l.grid, i,
-                           i % WARP, 0};
+        e->lanes[i] = lane{{i % l.block.x, i / l.block.x % l.block.y, i / l.block.x / l.block.y},
+                           block,
+                           l.block,
+                           l.grid,
+                           i,
+                           i % WARP,
+                           0};
     }
     for (unsigned i = e->count; i > 1; i--) std::swap(e->fiber_of[i - 1], e->fiber_of[e->numbers.below(i)]);
     for (rendezvous &r : e->meetings) r.open = false;
@@ -516,7 +531,10 @@ struct job {
     char                  begin_token = 0, end_token = 0;
 };
 
-static index3 block_index(const launch &l, uint32_t i) { return {i % l.grid.x, i / l.grid.x % l.grid.y, i / l.grid.x / l.grid.y}; }
+static index3 block_index(const launch &l, uint32_t i)
+{
+    return {i % l.grid.x, i / l.grid.x % l.grid.y, i / l.grid.x / l.grid.y};
+}
 
 static void work_on(job *j)
 {
@@ -540,8 +558,8 @@ static std::map<std::string, tally> tallies;
 static void count_launch(const launch &l, size_t blocks)
 {
     std::lock_guard<std::mutex> hold(tally_mutex);
-    tally      &t = tallies[l.kernel];
-    const char *path = getenv("CUDA_HOST_TALLY"); /* a line per kernel and process */
+    tally                      &t = tallies[l.kernel];
+    const char                 *path = getenv("CUDA_HOST_TALLY"); /* a line per kernel and process */
     if (path && t.launches == 0) {
         FILE *f = fopen(path, "a");
         if (f) fprintf(f, "%s\n", l.kernel), fclose(f);
@@ -554,14 +572,14 @@ static void count_launch(const launch &l, size_t blocks)
 tally kernel_tally(const char *kernel)
 {
     std::lock_guard<std::mutex> hold(tally_mutex);
-    auto found = tallies.find(kernel);
+    auto                        found = tallies.find(kernel);
     return found == tallies.end() ? tally{0, 0, 0} : found->second;
 }
 
 size_t kernels_seen(const char **names, size_t cap)
 {
     std::lock_guard<std::mutex> hold(tally_mutex);
-    size_t n = 0;
+    size_t                      n = 0;
     for (auto &p : tallies) {
         if (n < cap) names[n] = p.first.c_str();
         n++;

@@ -12,7 +12,8 @@
 #include <functional>
 #include <string>
 
-namespace cuda_host {
+namespace cuda_host
+{
 
 struct index3 {
     unsigned x, y, z;
@@ -22,14 +23,31 @@ struct index3 {
 struct lane {
     index3   thread;
     index3   block, block_dim, grid_dim;
-    unsigned id;     /* in its block */
+    unsigned id; /* in its block */
     unsigned in_warp;
     uint64_t result; /* of the last warp operation */
 };
 extern thread_local lane *current;
-lane *current_unseen(); /* the same, out of TSan's sight, which takes a thread's variables for the property of its fiber */
+lane *
+current_unseen(); /* the same, out of TSan's sight, which takes a thread's variables for the property of its fiber */
 
-enum class warp_op { sync, shfl, shfl_up, shfl_down, shfl_xor, ballot, any, all, match_any, add, min, max, bit_or, bit_and, bit_xor };
+enum class warp_op {
+    sync,
+    shfl,
+    shfl_up,
+    shfl_down,
+    shfl_xor,
+    ballot,
+    any,
+    all,
+    match_any,
+    add,
+    min,
+    max,
+    bit_or,
+    bit_and,
+    bit_xor
+};
 
 /* A place in a source file, by default that of the call. */
 struct site {
@@ -42,8 +60,8 @@ unsigned barrier_count(bool yes, site where); /* threads of the block that said 
 /* bits: the lane's value; argument: source lane, delta or mask of the shuffles; width: of their segments. kind: which type
  * of value, so that lanes that exchange different types are told. Values are of at most 8 bytes. */
 uint64_t warp_meet(unsigned mask, warp_op op, uint64_t bits, int argument, int width, unsigned kind, site where);
-void     yield();          /* lets others run; of spin loops: forever is an error */
-void     maybe_yield();    /* now and then, by the seed */
+void     yield();       /* lets others run; of spin loops: forever is an error */
+void     maybe_yield(); /* now and then, by the seed */
 void    *shared_static(const void *tag, size_t bytes);
 void    *shared_dynamic();
 [[noreturn]] void misuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -62,13 +80,13 @@ void run(const launch &l);
 struct tally {
     uint64_t launches, blocks, threads;
 };
-tally kernel_tally(const char *kernel);
+tally  kernel_tally(const char *kernel);
 size_t kernels_seen(const char **names, size_t cap);
 
 /* Settings, read by the next launch. workers 0: as many as there are CPUs, 4 at most. */
-void set_seed(uint64_t seed);
+void     set_seed(uint64_t seed);
 uint64_t draw(); /* the next number of the host's seeded sequence */
-void set_workers(unsigned workers);
+void     set_workers(unsigned workers);
 
 } // namespace cuda_host
 

@@ -7,16 +7,24 @@ extern const taut__cuda_device taut__cuda_device_model;
 extern const taut__cuda_vec    taut__cuda_vec_model;
 extern const taut__cuda_quant  taut__cuda_quant_model;
 
-extern const taut__cuda_grid   taut__cuda_grid_model;
-extern const taut__cuda_stats taut__cuda_stats_model;
-extern const taut__cuda_topk   taut__cuda_topk_model;
-extern const taut__cuda_randk  taut__cuda_randk_model;
+extern const taut__cuda_grid     taut__cuda_grid_model;
+extern const taut__cuda_stats    taut__cuda_stats_model;
+extern const taut__cuda_topk     taut__cuda_topk_model;
+extern const taut__cuda_randk    taut__cuda_randk_model;
 extern const taut__cuda_powersgd taut__cuda_powersgd_model;
-extern const taut__cuda_stack taut__cuda_stack_model;
-extern const taut__cuda_frame taut__cuda_frame_model;
+extern const taut__cuda_stack    taut__cuda_stack_model;
+extern const taut__cuda_frame    taut__cuda_frame_model;
 
-const taut__cuda taut__cuda_model = {"model", &taut__cuda_device_model, &taut__cuda_vec_model, &taut__cuda_quant_model,
-                                     &taut__cuda_grid_model, &taut__cuda_stats_model, &taut__cuda_topk_model, &taut__cuda_randk_model, &taut__cuda_powersgd_model, &taut__cuda_stack_model,
+const taut__cuda taut__cuda_model = {"model",
+                                     &taut__cuda_device_model,
+                                     &taut__cuda_vec_model,
+                                     &taut__cuda_quant_model,
+                                     &taut__cuda_grid_model,
+                                     &taut__cuda_stats_model,
+                                     &taut__cuda_topk_model,
+                                     &taut__cuda_randk_model,
+                                     &taut__cuda_powersgd_model,
+                                     &taut__cuda_stack_model,
                                      &taut__cuda_frame_model};
 
 void cuda_model_seed(uint64_t seed)

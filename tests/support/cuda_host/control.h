@@ -10,7 +10,7 @@ extern "C" {
 
 extern const taut__cuda taut__cuda_model;
 
-void   cuda_model_seed(uint64_t seed); /* schedule, eager or lazy streams, where buffers end */
+void   cuda_model_seed(uint64_t seed);  /* schedule, eager or lazy streams, where buffers end */
 void   cuda_model_memory(size_t bytes); /* limit; 0: none */
 size_t cuda_model_held(void);
 void   cuda_model_driver(bool present);

@@ -45,7 +45,8 @@ __asm__(".text\n.globl cuda_host_switch\n.type cuda_host_switch,%function\ncuda_
 
 extern "C" void cuda_host_switch(void **save, void *to);
 
-namespace cuda_host {
+namespace cuda_host
+{
 
 #if defined(__SANITIZE_ADDRESS__) || defined(CUDA_HOST_TSAN)
 enum { STACK = 256 << 10 };
@@ -75,7 +76,8 @@ static void begin()
 void fiber_create(fiber *f, void (*entry)(void *), void *argument)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    char  *map = (char *)mmap(nullptr, STACK + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char  *map =
+        (char *)mmap(nullptr, STACK + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED || mprotect(map, page, PROT_NONE) != 0) {
         perror("cuda_host: stack of a fiber");
         abort();

@@ -6,16 +6,17 @@
 
 #include <cstddef>
 
-namespace cuda_host {
+namespace cuda_host
+{
 
 struct fiber {
-    void  *sp = nullptr;     /* saved stack pointer while it does not run */
-    char  *stack = nullptr;  /* nullptr: the OS thread's own stack */
+    void  *sp = nullptr;    /* saved stack pointer while it does not run */
+    char  *stack = nullptr; /* nullptr: the OS thread's own stack */
     size_t bytes = 0;
     void (*entry)(void *) = nullptr;
-    void *argument = nullptr;
-    void *fake = nullptr; /* ASan's */
-    void *tsan = nullptr;
+    void       *argument = nullptr;
+    void       *fake = nullptr; /* ASan's */
+    void       *tsan = nullptr;
     const void *below = nullptr; /* bottom and size of the OS thread's stack, learnt when it is left */
     size_t      below_bytes = 0;
 };

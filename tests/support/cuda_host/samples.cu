@@ -207,8 +207,8 @@ __global__ void wrong_deadlock(const unsigned *in, unsigned *out)
 /* ---- how they are run ---- */
 
 struct bench {
-    unsigned          *in, *out, *extra;
-    cudaStream_t       stream;
+    unsigned             *in, *out, *extra;
+    cudaStream_t          stream;
     std::vector<unsigned> host, back;
 };
 
@@ -242,8 +242,11 @@ static void close_bench(bench *b)
 }
 
 typedef unsigned expected(const bench *b, unsigned i);
-static unsigned same_expected(const bench *b, unsigned i) { return b->host[i]; }
-static unsigned reverse_expected(const bench *b, unsigned i) { return b->host[i / THREADS * THREADS + THREADS - 1 - i % THREADS]; }
+static unsigned  same_expected(const bench *b, unsigned i) { return b->host[i]; }
+static unsigned  reverse_expected(const bench *b, unsigned i)
+{
+    return b->host[i / THREADS * THREADS + THREADS - 1 - i % THREADS];
+}
 static unsigned warp_reverse_expected(const bench *b, unsigned i) { return b->host[i ^ 31]; }
 static unsigned scan_expected(const bench *b, unsigned i)
 {
@@ -279,7 +282,8 @@ static void run_chained(bench *b)
 }
 static void run_dynamic(bench *b)
 {
-    TAUT_LAUNCH(dynamic_copy, BLOCKS, THREADS / 4, THREADS / 4 * sizeof(float4), b->stream, (const float4 *)b->in, (float4 *)b->out);
+    TAUT_LAUNCH(dynamic_copy, BLOCKS, THREADS / 4, THREADS / 4 * sizeof(float4), b->stream, (const float4 *)b->in,
+                (float4 *)b->out);
 }
 static void run_order(bench *b) { TAUT_LAUNCH(wrong_block_order, BLOCKS, 64, 0, b->stream, b->in, b->out, b->extra); }
 

@@ -35,16 +35,17 @@ struct CUevent_st {
     double       when = 0;
 };
 
-namespace cuda_host {
+namespace cuda_host
+{
 
-static std::recursive_mutex mutex;
+static std::recursive_mutex                   mutex;
 typedef std::lock_guard<std::recursive_mutex> lock;
-static thread_local cudaError_t last = cudaSuccess;
-static cudaError_t              driver = cudaSuccess;
-static eagerness                wanted = eagerness::by_seed;
-static std::vector<CUstream_st *> streams;
-static CUstream_st              default_stream;
-static bool                     default_ready;
+static thread_local cudaError_t               last = cudaSuccess;
+static cudaError_t                            driver = cudaSuccess;
+static eagerness                              wanted = eagerness::by_seed;
+static std::vector<CUstream_st *>             streams;
+static CUstream_st                            default_stream;
+static bool                                   default_ready;
 
 static cudaError_t told(cudaError_t e)
 {
@@ -253,7 +254,10 @@ cudaError_t cudaGetDevice(int *device)
     *device = 0;
     return told(driver);
 }
-cudaError_t cudaSetDevice(int device) { return told(driver != cudaSuccess ? driver : device == 0 ? cudaSuccess : cudaErrorInvalidValue); }
+cudaError_t cudaSetDevice(int device)
+{
+    return told(driver != cudaSuccess ? driver : device == 0 ? cudaSuccess : cudaErrorInvalidValue);
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
     memset(p, 0, sizeof *p);

@@ -30,9 +30,19 @@ enum cudaError_t {
     cudaErrorStreamCaptureUnsupported = 900,
     cudaErrorStreamCaptureInvalidated = 901,
 };
-enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
+enum cudaMemcpyKind {
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
+};
 enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
-enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal,
+    cudaStreamCaptureModeThreadLocal,
+    cudaStreamCaptureModeRelaxed
+};
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
@@ -47,26 +57,27 @@ struct cudaDeviceProp {
     int    major, minor, multiProcessorCount;
 };
 
-namespace cuda_host {
+namespace cuda_host
+{
 void enqueue_launch(launch l, cudaStream_t stream);
 enum class eagerness { by_seed, eager, lazy };
-void set_eagerness(eagerness e);      /* of streams created from now on, and of the default stream */
-void set_memory_limit(size_t bytes);  /* cudaMalloc fails beyond; 0: no limit */
-void set_driver(cudaError_t answer);  /* what cudaGetDeviceCount says; cudaSuccess: one device */
-size_t memory_held();                 /* bytes allocated and not freed */
+void   set_eagerness(eagerness e);     /* of streams created from now on, and of the default stream */
+void   set_memory_limit(size_t bytes); /* cudaMalloc fails beyond; 0: no limit */
+void   set_driver(cudaError_t answer); /* what cudaGetDeviceCount says; cudaSuccess: one device */
+size_t memory_held();                  /* bytes allocated and not freed */
 } // namespace cuda_host
 
-const char *cudaGetErrorString(cudaError_t e);
-const char *cudaGetErrorName(cudaError_t e);
-cudaError_t cudaGetLastError();
-cudaError_t cudaPeekAtLastError();
-cudaError_t cudaGetDeviceCount(int *count);
-cudaError_t cudaGetDevice(int *device);
-cudaError_t cudaSetDevice(int device);
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device);
-cudaError_t cudaDriverGetVersion(int *version);
-cudaError_t cudaRuntimeGetVersion(int *version);
-cudaError_t cudaDeviceSynchronize();
+const char                                  *cudaGetErrorString(cudaError_t e);
+const char                                  *cudaGetErrorName(cudaError_t e);
+cudaError_t                                  cudaGetLastError();
+cudaError_t                                  cudaPeekAtLastError();
+cudaError_t                                  cudaGetDeviceCount(int *count);
+cudaError_t                                  cudaGetDevice(int *device);
+cudaError_t                                  cudaSetDevice(int device);
+cudaError_t                                  cudaGetDeviceProperties(cudaDeviceProp *p, int device);
+cudaError_t                                  cudaDriverGetVersion(int *version);
+cudaError_t                                  cudaRuntimeGetVersion(int *version);
+cudaError_t                                  cudaDeviceSynchronize();
 template <class T> static inline cudaError_t cudaFuncSetAttribute(T *, cudaFuncAttribute, int) { return cudaSuccess; }
 
 cudaError_t cudaMalloc(void **p, size_t bytes);
@@ -95,7 +106,11 @@ cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to);
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
-enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive, cudaStreamCaptureStatusInvalidated };
+enum cudaStreamCaptureStatus {
+    cudaStreamCaptureStatusNone,
+    cudaStreamCaptureStatusActive,
+    cudaStreamCaptureStatusInvalidated
+};
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags = 0);

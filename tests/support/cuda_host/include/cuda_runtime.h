@@ -25,19 +25,38 @@
 #define __restrict__ __restrict
 
 /* ---- vectors: aligned as on the device, so that UBSan sees a misaligned one ---- */
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(8) uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
-struct alignas(16) int4 { int x, y, z, w; };
-struct alignas(8) ushort4 { unsigned short x, y, z, w; };
-struct alignas(16) double2 { double x, y; };
-struct alignas(16) ulonglong2 { unsigned long long x, y; };
-static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
-static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
-static inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
-static inline ushort4 make_ushort4(unsigned short x, unsigned short y, unsigned short z, unsigned short w) { return {x, y, z, w}; }
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(16) int4 {
+    int x, y, z, w;
+};
+struct alignas(8) ushort4 {
+    unsigned short x, y, z, w;
+};
+struct alignas(16) double2 {
+    double x, y;
+};
+struct alignas(16) ulonglong2 {
+    unsigned long long x, y;
+};
+static inline float4  make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+static inline uint2   make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static inline uint4   make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+static inline int4    make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
+static inline ushort4 make_ushort4(unsigned short x, unsigned short y, unsigned short z, unsigned short w)
+{
+    return {x, y, z, w};
+}
 
 struct dim3 {
     unsigned x, y, z;
@@ -59,17 +78,25 @@ enum { warpSize = 32 };
 #define CUDA_HOST_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 static inline void __syncthreads(CUDA_HOST_SITE) { cuda_host::barrier({file, line}); }
-static inline int  __syncthreads_count(int yes, CUDA_HOST_SITE) { return (int)cuda_host::barrier_count(yes != 0, {file, line}); }
-static inline int  __syncthreads_or(int yes, CUDA_HOST_SITE) { return cuda_host::barrier_count(yes != 0, {file, line}) != 0; }
+static inline int  __syncthreads_count(int yes, CUDA_HOST_SITE)
+{
+    return (int)cuda_host::barrier_count(yes != 0, {file, line});
+}
+static inline int __syncthreads_or(int yes, CUDA_HOST_SITE)
+{
+    return cuda_host::barrier_count(yes != 0, {file, line}) != 0;
+}
 static inline void __syncwarp(unsigned mask = 0xffffffffu, CUDA_HOST_SITE)
 {
     cuda_host::warp_meet(mask, cuda_host::warp_op::sync, 0, 0, 32, 0, {file, line});
 }
 
-namespace cuda_host {
+namespace cuda_host
+{
 template <class T> static inline uint64_t to_bits(T v)
 {
-    static_assert(sizeof(T) <= 8 && std::is_trivially_copyable<T>::value, "warp operations take values of up to 8 bytes");
+    static_assert(sizeof(T) <= 8 && std::is_trivially_copyable<T>::value,
+                  "warp operations take values of up to 8 bytes");
     uint64_t b = 0;
     memcpy(&b, &v, sizeof v);
     return b;
@@ -80,7 +107,9 @@ template <class T> static inline T from_bits(uint64_t b)
     memcpy(&v, &b, sizeof v);
     return v;
 }
-template <class T> constexpr unsigned kind_of = (unsigned)sizeof(T) * 4 + (std::is_floating_point<T>::value ? 2 : 0) + (std::is_signed<T>::value ? 1 : 0);
+template <class T>
+constexpr unsigned kind_of = (unsigned)sizeof(T) * 4 + (std::is_floating_point<T>::value ? 2 : 0) +
+                             (std::is_signed<T>::value ? 1 : 0);
 template <class T> static inline T shuffle(unsigned mask, warp_op op, T v, int argument, int width, site where)
 {
     return from_bits<T>(warp_meet(mask, op, to_bits(v), argument, width, kind_of<T>, where));
@@ -117,13 +146,14 @@ static inline int __all_sync(unsigned mask, int yes, CUDA_HOST_SITE)
 }
 template <class T> static inline unsigned __match_any_sync(unsigned mask, T v, CUDA_HOST_SITE)
 {
-    return (unsigned)cuda_host::warp_meet(mask, cuda_host::warp_op::match_any, cuda_host::to_bits(v), 0, 32, cuda_host::kind_of<T>, {file, line});
+    return (unsigned)cuda_host::warp_meet(mask, cuda_host::warp_op::match_any, cuda_host::to_bits(v), 0, 32,
+                                          cuda_host::kind_of<T>, {file, line});
 }
-#define CUDA_HOST_REDUCE(name, T, op)                                                                          \
-    static inline T name(unsigned mask, T v, CUDA_HOST_SITE)                                                   \
-    {                                                                                                          \
-        return cuda_host::from_bits<T>(cuda_host::warp_meet(mask, cuda_host::warp_op::op, cuda_host::to_bits(v), 0, 32, \
-                                                            cuda_host::kind_of<T>, {file, line}));             \
+#define CUDA_HOST_REDUCE(name, T, op)                                                                                  \
+    static inline T name(unsigned mask, T v, CUDA_HOST_SITE)                                                           \
+    {                                                                                                                  \
+        return cuda_host::from_bits<T>(cuda_host::warp_meet(mask, cuda_host::warp_op::op, cuda_host::to_bits(v), 0,    \
+                                                            32, cuda_host::kind_of<T>, {file, line}));                 \
     }
 CUDA_HOST_REDUCE(__reduce_add_sync, unsigned, add)
 CUDA_HOST_REDUCE(__reduce_add_sync, int, add)
@@ -137,7 +167,8 @@ CUDA_HOST_REDUCE(__reduce_xor_sync, unsigned, bit_xor)
 #undef CUDA_HOST_REDUCE
 
 /* ---- atomics, fences ---- */
-namespace cuda_host {
+namespace cuda_host
+{
 template <class T, class F> static inline T update(T *p, F f)
 {
     maybe_yield();
@@ -146,14 +177,35 @@ template <class T, class F> static inline T update(T *p, F f)
     return old;
 }
 } // namespace cuda_host
-#define CUDA_HOST_ATOMIC(T)                                                                                    \
-    static inline T atomicAdd(T *p, T v) { return cuda_host::update(p, [v](T o) { return (T)(o + v); }); }     \
-    static inline T atomicOr(T *p, T v) { return cuda_host::update(p, [v](T o) { return (T)(o | v); }); }      \
-    static inline T atomicAnd(T *p, T v) { return cuda_host::update(p, [v](T o) { return (T)(o & v); }); }     \
-    static inline T atomicMax(T *p, T v) { return cuda_host::update(p, [v](T o) { return o > v ? o : v; }); }  \
-    static inline T atomicMin(T *p, T v) { return cuda_host::update(p, [v](T o) { return o < v ? o : v; }); }  \
-    static inline T atomicExch(T *p, T v) { return cuda_host::update(p, [v](T) { return v; }); }               \
-    static inline T atomicCAS(T *p, T old, T v) { return cuda_host::update(p, [old, v](T o) { return o == old ? v : o; }); }
+#define CUDA_HOST_ATOMIC(T)                                                                                            \
+    static inline T atomicAdd(T *p, T v)                                                                               \
+    {                                                                                                                  \
+        return cuda_host::update(p, [v](T o) { return (T)(o + v); });                                                  \
+    }                                                                                                                  \
+    static inline T atomicOr(T *p, T v)                                                                                \
+    {                                                                                                                  \
+        return cuda_host::update(p, [v](T o) { return (T)(o | v); });                                                  \
+    }                                                                                                                  \
+    static inline T atomicAnd(T *p, T v)                                                                               \
+    {                                                                                                                  \
+        return cuda_host::update(p, [v](T o) { return (T)(o & v); });                                                  \
+    }                                                                                                                  \
+    static inline T atomicMax(T *p, T v)                                                                               \
+    {                                                                                                                  \
+        return cuda_host::update(p, [v](T o) { return o > v ? o : v; });                                               \
+    }                                                                                                                  \
+    static inline T atomicMin(T *p, T v)                                                                               \
+    {                                                                                                                  \
+        return cuda_host::update(p, [v](T o) { return o < v ? o : v; });                                               \
+    }                                                                                                                  \
+    static inline T atomicExch(T *p, T v)                                                                              \
+    {                                                                                                                  \
+        return cuda_host::update(p, [v](T) { return v; });                                                             \
+    }                                                                                                                  \
+    static inline T atomicCAS(T *p, T old, T v)                                                                        \
+    {                                                                                                                  \
+        return cuda_host::update(p, [old, v](T o) { return o == old ? v : o; });                                       \
+    }
 CUDA_HOST_ATOMIC(unsigned)
 CUDA_HOST_ATOMIC(int)
 CUDA_HOST_ATOMIC(unsigned long long)
@@ -180,23 +232,28 @@ static inline int      __float2int_rn(float x)
 {
     return x != x ? 0 : x >= 2147483648.0f ? INT32_MAX : x < -2147483648.0f ? INT32_MIN : (int)lrintf(x);
 }
-template <class T> static inline T __ldg(const T *p) { return *p; }
-template <class T> static inline T __ldcs(const T *p) { return *p; }
+template <class T> static inline T    __ldg(const T *p) { return *p; }
+template <class T> static inline T    __ldcs(const T *p) { return *p; }
 template <class T> static inline void __stcs(T *p, T v) { *p = v; }
-static inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
-static inline unsigned max(unsigned a, unsigned b) { return a > b ? a : b; }
-static inline int      min(int a, int b) { return a < b ? a : b; }
-static inline int      max(int a, int b) { return a > b ? a : b; }
+static inline unsigned                min(unsigned a, unsigned b) { return a < b ? a : b; }
+static inline unsigned                max(unsigned a, unsigned b) { return a > b ? a : b; }
+static inline int                     min(int a, int b) { return a < b ? a : b; }
+static inline int                     max(int a, int b) { return a > b ? a : b; }
 
 /* ---- launches ---- */
-namespace cuda_host {
+namespace cuda_host
+{
 template <class... P, class... A>
 static inline void launch_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                                  void (*kernel)(P...), A &&...args)
 {
     std::tuple<typename std::decay<P>::type...> held(static_cast<P>(args)...);
-    enqueue_launch(launch{name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes,
-                          [kernel, held]() { std::apply(kernel, held); }, 0},
+    enqueue_launch(launch{name,
+                          {grid.x, grid.y, grid.z},
+                          {block.x, block.y, block.z},
+                          shared_bytes,
+                          [kernel, held]() { std::apply(kernel, held); },
+                          0},
                    stream);
 }
 } // namespace cuda_host
