@@ -290,7 +290,8 @@ static taut_status late(taut__engine *e, const char *what, int peer)
     return fail(e, TAUT_E_TIMEOUT, text);
 }
 
-/* Spin a while, for whoever answers at once; then give the core away. */
+/* Spin a while, for whoever answers at once; then give the core away. On a loaded machine each time may take until all others had their
+ * turn, so what follows looks at the clock every time, and counts nothing. */
 static void pause_after(taut__engine *e, int idle)
 {
     if (idle < SPINS / 20) return;
@@ -327,6 +328,16 @@ static taut_status ask(taut__engine *e, const taut__job *waited)
     return s == TAUT_OK ? TAUT_OK : fail(e, s, taut_last_error());
 }
 
+void taut__engine_describe(const void *engine, char *dst, size_t cap)
+{
+    taut__engine *e = (taut__engine *)(uintptr_t)engine;
+    taut__job    *job = atomic_load(&e->waited);
+    const char   *what = job ? job->name : atomic_load(&e->exchanged);
+    int           hops = 0, peer = job && job->waiting_for ? job->waiting_for(job, &hops) : -1;
+    if (peer >= 0) snprintf(dst, cap, "%.128s, nothing from rank %d", what, peer);
+    else snprintf(dst, cap, "%.128s", what ? what : "");
+}
+
 static taut_status wait_locked(taut__engine *e, taut__job *job)
 {
     double since = taut__now();
@@ -335,9 +346,9 @@ static taut_status wait_locked(taut__engine *e, taut__job *job)
         TAUT_TRY(drive(e, job, &moved));
         idle = moved ? 0 : idle + 1;
         pause_after(e, idle);
-        if (idle > SPINS && time_to_ask(e, since)) TAUT_TRY(ask(e, job));
+        if (idle > 0 && time_to_ask(e, since)) TAUT_TRY(ask(e, job));
         int hops = 0;
-        if (idle > SPINS && overdue(e, since, hops)) {
+        if (idle > 0 && overdue(e, since, hops)) {
             int peer = job->waiting_for ? job->waiting_for(job, &hops) : -1;
             if (overdue(e, since, hops)) return late(e, job->name, peer);
         }
@@ -349,7 +360,9 @@ taut_status taut__engine_wait(taut__engine *e, taut__job *job)
 {
     if (atomic_load_explicit(&job->state, memory_order_acquire) != TAUT_JOB_RUNNING) return taut__engine_check(e);
     enter(e);
+    atomic_store_explicit(&e->waited, job, memory_order_relaxed);
     taut_status s = wait_locked(e, job);
+    atomic_store_explicit(&e->waited, NULL, memory_order_relaxed);
     leave(e);
     return s;
 }
@@ -377,9 +390,9 @@ static taut_status exchange_locked(taut__engine *e, taut__small_allreduce *x, co
         TAUT_TRY(drive(e, NULL, &moved));
         idle = moved ? 0 : idle + 1;
         pause_after(e, idle);
-        if (idle > SPINS && time_to_ask(e, since)) TAUT_TRY(ask(e, NULL));
+        if (idle > 0 && time_to_ask(e, since)) TAUT_TRY(ask(e, NULL));
         int hops = 0;
-        if (idle > SPINS && overdue(e, since, hops)) {
+        if (idle > 0 && overdue(e, since, hops)) {
             int peer = taut__small_allreduce_waiting_for(x, &hops);
             if (overdue(e, since, hops)) return late(e, what, peer);
         }
@@ -390,7 +403,9 @@ taut_status taut__engine_exchange(taut__engine *e, taut__small_allreduce *x, con
 {
     TAUT_TRY(taut__engine_check(e));
     enter(e);
+    atomic_store_explicit(&e->exchanged, what, memory_order_relaxed);
     taut_status s = exchange_locked(e, x, what);
+    atomic_store_explicit(&e->exchanged, NULL, memory_order_relaxed);
     if (s != TAUT_OK) taut__small_allreduce_cancel(x);
     leave(e);
     return s;
