@@ -24,6 +24,9 @@ struct image_set {
     void       to_bytes(const at::Tensor &x, uint8_t *out) const; /* rounded */
 };
 
+/* [n, channels, any, any] -> [n, channels, height, width]: bilinear; x itself where it has that size. */
+at::Tensor scaled(const at::Tensor &x, int64_t height, int64_t width);
+
 } // namespace taut_shim
 
 #endif
