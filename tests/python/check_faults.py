@@ -216,6 +216,40 @@ def another_device(rank, size):
     raises(Exception, "meta", lambda: taut.torch.hook(gathered, Bucket([(net.a.weight, away)], buffer=away.view(-1))))
 
 
+class OnDevice:
+    """A tensor of a GPU, as far as anybody asks before the library does."""
+    device, shape, dtype, is_sparse = torch.device("cuda", 0), (60, 50), torch.float32, False
+
+    def data_ptr(self):
+        return 4096
+
+
+@case()
+def nccl_groups(rank, size):
+    """As far as this can be seen without a GPU: what a rank lacks is told on all ranks; NCCL is opened on this rank's device; the library itself
+    refuses memory of a device that it cannot reach."""
+    from taut.torch import device, meeting
+    dist.get_backend, meeting._device = lambda group=None: "nccl", lambda group: torch.device("cpu")
+    net = Net()
+    if "cuda" not in taut.features():
+        raises(RuntimeError, "the process group is NCCL's, and rank 0 cannot reduce on its GPU: this libtaut was built without CUDA", lambda: taut.torch.State(net, codec="none"))
+    device._lack = lambda comm: "no driver" if rank == 1 else None
+    raises(RuntimeError, "rank 1 cannot reduce on its GPU: no driver", lambda: taut.torch.State(net, codec="none"))
+    opened = []
+    device._lack, taut.Comm.open_nccl, torch.cuda.current_device = lambda comm: None, lambda comm, number: opened.append(number), lambda: 7
+    state = taut.torch.State(net, codec="none")
+    assert opened == [7]
+    raises(RuntimeError, "gradients of 'a.weight' are on cpu: must be on cuda", lambda: taut.torch.hook(state, Bucket([(net.a.weight, torch.ones_like(net.a.weight))])))
+    assert device.open(meeting.comm_of_group(dist.group.WORLD, dict(codec="none"), transport="group"), dist.group.WORLD) == ("cuda",)
+    torch.cuda.current_stream = lambda place: type("Stream", (), {"cuda_stream": 0})()
+    with taut.Comm.tcp() as comm:
+        layer = comm.layer("w", dtype=0, shape=(60, 50))
+        e = raises(taut.Error, "", lambda: layer.start_tensor(OnDevice(), SUM))
+        assert e.status in ("TAUT_E_UNSUPPORTED", "TAUT_E_DEVICE", "TAUT_E_INVALID"), e
+        x = torch.ones(60, 50)
+        assert torch.equal(comm.allreduce(x.clone(), "w"), x)  # nothing was started
+
+
 class NotContiguous(nn.Module):
     """Parameters that are views: transposed, every other column, expanded from one row."""
 
