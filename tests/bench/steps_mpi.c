@@ -82,9 +82,10 @@ static void say(const char *what, long step_)
 
 static int failed(taut_status s, long at, taut_comm *comm)
 {
-    if (out) fprintf(out, "failed %ld %.3f %.3f %s %s\n", at, now(), taut__run_delay_s() - delay, taut_status_name(s),
-                     taut_last_error()),
-        fflush(out);
+    if (out)
+        fprintf(out, "failed %ld %.3f %.3f %s %s\n", at, now(), taut__run_delay_s() - delay, taut_status_name(s),
+                taut_last_error()),
+            fflush(out);
     taut_comm_destroy(comm);
     if (out) fclose(out);
     _exit(3);
