@@ -425,7 +425,7 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
         return s;
     }
     m->base.ops = &ops;
-    m->base.calls = &m->calls;
+    m->base.calls = m->calls;
     m->comm = m->native = m->given = MPI_COMM_NULL;
     s = open_comms(m, from);
     if (s == TAUT_OK) taut__log_rank(m->base.rank);

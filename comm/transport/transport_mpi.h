@@ -5,6 +5,7 @@
 
 #include "../taut_mpi.h"
 #include "transport.h"
+#include "watchdog.h"
 
 enum { TAUT_MPI_TAG_NOTICE = 0 };
 
@@ -18,7 +19,7 @@ typedef struct taut__mpi {
     MPI_Comm           comm, native; /* messages; native sums, which a notice must not disturb */
     MPI_Comm           given;        /* of survivors, for the program: taut_comm_mpi(); else MPI_COMM_NULL */
     bool               exact;        /* MPI_Allreduce gives the same bits on all ranks */
-    _Atomic uint64_t   calls;        /* odd: inside a call of MPI that waits for nobody; the watchdog looks at it */
+    _Atomic uint64_t   calls[2];     /* odd: inside a call of MPI that waits for nobody; the watchdog looks at it */
     bool               failed;       /* a notice was sent or received: leave what is taut__mpi_pending to MPI */
     size_t             n, room;
     MPI_Request       *request; /* room of each */
@@ -42,10 +43,15 @@ typedef struct taut__mpi {
 /* Around calls of MPI, by the one thread that drives the transport. */
 static inline void taut__mpi_into(taut__mpi *m)
 {
-    uint64_t n = atomic_load_explicit(&m->calls, memory_order_relaxed);
-    atomic_store_explicit(&m->calls, n + 1, memory_order_relaxed);
+    uint64_t n = atomic_load_explicit(&m->calls[0], memory_order_relaxed);
+    atomic_store_explicit(&m->calls[1], taut__watchdog_clock(), memory_order_relaxed);
+    atomic_store_explicit(&m->calls[0], n + 1, memory_order_release);
 }
-static inline void taut__mpi_out(taut__mpi *m) { taut__mpi_into(m); }
+static inline void taut__mpi_out(taut__mpi *m)
+{
+    uint64_t n = atomic_load_explicit(&m->calls[0], memory_order_relaxed);
+    atomic_store_explicit(&m->calls[0], n + 1, memory_order_release);
+}
 
 /* transport_mpi.c */
 taut_status taut__mpi_poll(taut__transport *t);

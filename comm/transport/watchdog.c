@@ -6,18 +6,35 @@
 #include <unistd.h>
 
 enum { LOOK_MS = 250, LOOKS_LEAST = 4 };
+static const double SPENT_S = 0.2; /* such a call takes microseconds of it */
 
 static uint64_t now_us(void) { return (uint64_t)(1e6 * taut__now()) + 1; }
 
-/* Looks are counted, not time: who was stopped in the middle of a call is not stuck in it. */
+uint64_t taut__watchdog_clock(void)
+{
+    static _Thread_local uint64_t mine;
+    clockid_t                     c;
+    if (!mine && pthread_getcpuclockid(pthread_self(), &c) == 0) mine = (uint64_t)(uint32_t)c;
+    return mine;
+}
+
+static double ran_s(const taut__watchdog *w)
+{
+    struct timespec t;
+    clockid_t       c = (clockid_t)(uint32_t)atomic_load_explicit(&w->t->calls[1], memory_order_relaxed);
+    return clock_gettime(c, &t) == 0 ? (double)t.tv_sec + 1e-9 * (double)t.tv_nsec : 0;
+}
+
+/* Looks are counted, not time, and what its thread has spent: who was stopped in the middle of a call, or is kept from the processor by
+ * others, is not stuck in it. */
 static void look_at_calls(taut__watchdog *w)
 {
     char     text[200] = "";
-    uint64_t now = w->t->calls ? atomic_load_explicit(w->t->calls, memory_order_relaxed) : 0;
-    if (now % 2 == 0 || now != w->seen) w->looks = 0;
+    uint64_t now = w->t->calls ? atomic_load_explicit(&w->t->calls[0], memory_order_acquire) : 0;
+    if (now % 2 == 0 || now != w->seen) w->looks = 0, w->ran_s = now % 2 ? ran_s(w) : 0;
     else w->looks++;
     w->seen = now;
-    if (w->looks < LOOKS_LEAST || w->looks < w->timeout_ms / LOOK_MS) return;
+    if (w->looks < LOOKS_LEAST || w->looks < w->timeout_ms / LOOK_MS || ran_s(w) - w->ran_s < SPENT_S) return;
     if (w->describe) w->describe(w->ctx, text, sizeof text);
     fprintf(
         stderr,

@@ -24,6 +24,7 @@ typedef struct taut__watchdog {
     const char *_Atomic what;
     uint64_t            seen;  /* of the transport's calls, at the last look */
     int                 looks; /* that found the same call under way */
+    double              ran_s; /* of its thread's time on a processor, when it was first seen */
     /* (optional) who was waited for, and for what; from the watchdog's thread, while another one is inside that call */
     void (*describe)(const void *ctx, char *dst, size_t cap);
     const void *ctx;
@@ -32,8 +33,10 @@ typedef struct taut__watchdog {
 /* timeout_ms < 0: never. */
 void taut__watchdog_init(taut__watchdog *w, taut__transport *t, int32_t timeout_ms);
 void taut__watchdog_destroy(taut__watchdog *w);
-/* From now on also calls that should come back at once; nothing where the transport does not count them. A time in which this process does not
- * run, stopped or without a processor, is not counted. */
+/* The clock of the calling thread's time on a processor, for taut__transport.calls[1]. */
+uint64_t taut__watchdog_clock(void);
+/* From now on also calls that should come back at once; nothing where the transport does not count them. A call is stuck
+ * only if its thread has also spent a good deal of time on a processor in it: one that is stopped, or that others keep from running, is not. */
 void taut__watchdog_watch(taut__watchdog *w, void (*describe)(const void *ctx, char *dst, size_t cap), const void *ctx);
 /* what: in the message; stays valid until leave. bytes: that the call moves; the timeout grows by a microsecond for each, since
  * nobody sees its progress. */
