@@ -86,20 +86,25 @@ start() { # start NAME OPTIONS...: two ranks in the background; their process id
     job=$!
 }
 steps_logged() { cat "$1" 2>/dev/null | grep -c '"kind":"step"'; }
+# Each run begins where the one before was killed, and goes on: three steps, and then some.
 i=0 lost=0
 while [ $i -lt "$kills" ]; do
     i=$((i + 1))
     rm -f "$dir/log"
     resume=
     [ ! -e "$dir/live" ] || resume=--resume
+    from=$(step_of "$dir/live" 2>/dev/null)
     start live --steps 1000000 --checkpoint-every 1 --eval-every 0 --checkpoint "$dir/live" --log "$dir/log" $resume
     until [ "$(steps_logged "$dir/log")" -ge 3 ] || ! kill -0 $job 2>/dev/null; do sleep 0.05; done
     sleep "$(awk -v s="$seed" -v i="$i" 'BEGIN { srand(s % 1000000 + i); printf "%.3f", 0.2 * rand() }')"
     kill -KILL "$(cat "$dir/live.pid.$((i % 2))")" "$(cat "$dir/live.pid.$(((i + 1) % 2))")" 2>/dev/null
     wait $job
-    at=$(step_of "$dir/live")
-    train 2 --steps $((${at:-0} + 1)) --checkpoint "$dir/live" --resume || { lost=$((lost + 1)); fail "kill $i at step ${at:-?}: $(head -n 2 "$dir/err")"; }
+    first=$(sed -n 's/.*"kind":"step","step":\([0-9]*\).*/\1/p' "$dir/log" 2>/dev/null | head -n 1)
+    if [ "${first:-0}" -ne $((${from:-0} + 1)) ]; then lost=$((lost + 1)); fail "run $i begins with step ${first:-none}, killed at ${from:-0}: $(head -n 2 "$dir/live.err")"; fi
 done
+at=$(step_of "$dir/live")
+train 2 --steps $((${at:-0} + 1)) --checkpoint "$dir/live" --resume || { lost=$((lost + 1)); fail "the last kill, at step ${at:-?}: $(head -n 2 "$dir/err")"; }
+echo "$kills kills, $lost not resumed"
 [ $lost -eq 0 ] && pass
 files=$(ls "$dir" | grep -c '^live\.[0-9]*\.')
 [ "$files" -eq 6 ] && pass || fail "after the kills $files files of generations are left, not 6: $(ls "$dir" | tr '\n' ' ')"
