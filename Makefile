@@ -88,10 +88,9 @@ ifneq ($(filter-out $(PRELOAD_MPIS),openmpi mpich),)
 LEFT_OUT += "the preload library for programs of $(filter-out $(PRELOAD_MPIS),openmpi mpich)"
 endif
 
-# ---- BLAS: the products of powersgd ----
+# ---- BLAS: the products of powersgd; opened when they are first wanted, not linked ----
 ifeq ($(HAVE_BLAS),found)
-FEATURES += -DTAUT_HAVE_BLAS $(BLAS_CFLAGS)
-LIBS     += $(BLAS_LIBS)
+FEATURES += -DTAUT_HAVE_BLAS -DTAUT_BLAS_LIBRARY='"$(BLAS_LIBRARY)"'
 else
 LEFT_OUT += "BLAS for the products of powersgd; plain C does them"
 endif
@@ -368,7 +367,7 @@ $(BUILD)/lint/%.tidy: %.c $(BUILD)/%.o .clang-tidy
 	@mkdir -p $(@D)
 	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(CPPFLAGS) $(FEATURES) $(LINT_ISA) >$@.said 2>/dev/null || { cat $@.said; exit 1; }
 	@mv $@.said $@
-FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cpp' '*.cu' '*.cuh' 2>/dev/null)
+FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cpp' '*.cu' '*.cuh' '*.hpp' 2>/dev/null)
 .PHONY: format check-format
 format: ## clang-format over every source, in place
 	$(Q)clang-format -i $(FORMATTED)

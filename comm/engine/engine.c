@@ -290,12 +290,20 @@ static taut_status late(taut__engine *e, const char *what, int peer)
     return fail(e, TAUT_E_TIMEOUT, text);
 }
 
-/* Spin a while, for whoever answers at once; then give the core away. */
-static void pause_after(taut__engine *e, int idle)
+/* Nothing has moved for so many turns, or, where a turn takes long because others have the core, for so long, that sleeping and looking at clocks
+ * costs nothing. */
+static bool quiet(const taut__engine *e, double since, int idle)
 {
-    if (idle < SPINS / 20) return;
-    if (idle < SPINS) sched_yield();
-    else e->t->ops->idle(e->t, NAP_US);
+    const double spin_s = 2e-3;
+    double       last = since > e->moved_at ? since : e->moved_at;
+    return idle > SPINS || (idle >= SPINS / 20 && taut__now() - last > spin_s);
+}
+
+/* Spin a while, for whoever answers at once; then give the core away. */
+static void pause_after(taut__engine *e, int idle, bool still)
+{
+    if (still) e->t->ops->idle(e->t, NAP_US);
+    else if (idle >= SPINS / 20) sched_yield();
 }
 
 /* hops: whoever waits for a rank that itself waits for others gives that one time to say for whom: the first notice is the one
@@ -334,10 +342,11 @@ static taut_status wait_locked(taut__engine *e, taut__job *job)
         bool moved;
         TAUT_TRY(drive(e, job, &moved));
         idle = moved ? 0 : idle + 1;
-        pause_after(e, idle);
-        if (idle > SPINS && time_to_ask(e, since)) TAUT_TRY(ask(e, job));
+        bool still = quiet(e, since, idle);
+        pause_after(e, idle, still);
+        if (still && time_to_ask(e, since)) TAUT_TRY(ask(e, job));
         int hops = 0;
-        if (idle > SPINS && overdue(e, since, hops)) {
+        if (still && overdue(e, since, hops)) {
             int peer = job->waiting_for ? job->waiting_for(job, &hops) : -1;
             if (overdue(e, since, hops)) return late(e, job->name, peer);
         }
@@ -376,10 +385,11 @@ static taut_status exchange_locked(taut__engine *e, taut__small_allreduce *x, co
         if (done) return TAUT_OK;
         TAUT_TRY(drive(e, NULL, &moved));
         idle = moved ? 0 : idle + 1;
-        pause_after(e, idle);
-        if (idle > SPINS && time_to_ask(e, since)) TAUT_TRY(ask(e, NULL));
+        bool still = quiet(e, since, idle);
+        pause_after(e, idle, still);
+        if (still && time_to_ask(e, since)) TAUT_TRY(ask(e, NULL));
         int hops = 0;
-        if (idle > SPINS && overdue(e, since, hops)) {
+        if (still && overdue(e, since, hops)) {
             int peer = taut__small_allreduce_waiting_for(x, &hops);
             if (overdue(e, since, hops)) return late(e, what, peer);
         }
