@@ -194,8 +194,8 @@ static inline void *run_member(void *arg)
 }
 
 /* All ranks run `config`; ids: room for the whole stream, 0 where nobody was. */
-static inline void run_team(member *m, uint32_t ranks, uint32_t per_node, const taut_loader_config *config, uint64_t *ids,
-                     uint64_t stop_after)
+static inline void run_team(member *m, uint32_t ranks, uint32_t per_node, const taut_loader_config *config,
+                            uint64_t *ids, uint64_t stop_after)
 {
     team      t = {.ranks = ranks, .per_node = per_node};
     pthread_t thread[RANKS_MAX];

@@ -6,7 +6,8 @@
 #include <mutex>
 #include <string>
 
-namespace cuda_host {
+namespace cuda_host
+{
 
 static std::mutex                   tally_mutex;
 static std::map<std::string, tally> tallies;
