@@ -363,7 +363,8 @@ print-config: ## what was found, what is left out
 # ================================================================ lint
 # clang-tidy (.clang-tidy) file by file, again where something that it includes has changed; then cppcheck over all (tests/cppcheck.supp).
 .PHONY: lint
-LINT_SRC  := $(filter-out %_neon.c %_cuda.c,$(call sources,comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c launch/*.c launch/*/*.c))
+LINT_SRC  := $(filter-out %_neon.c %_cuda.c,$(call sources,comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c launch/*.c launch/*/*.c) \
+             $(filter-out %_mpi.c,$(wildcard comm/preload/*.c comm/preload/nccl/*.c)) $(if $(PRELOAD_MPIS),$(wildcard comm/preload/*_mpi.c)))
 LINT_TIDY := $(LINT_SRC:%.c=$(BUILD)/lint/%.tidy)
 LINT_ISA   = $(if $(filter %_avx2.c,$<),$(AVX2_FLAGS),$(if $(filter %_avx512.c,$<),$(AVX512_FLAGS),$(if $(filter %_avx512vbmi2.c,$<),$(VBMI2_FLAGS))))
 $(BUILD)/lint/%.tidy: %.c $(BUILD)/%.o .clang-tidy
@@ -379,7 +380,7 @@ check-format:
 lint: check-format $(LINT_TIDY) ## clang-format, clang-tidy and cppcheck: no findings
 	@mkdir -p $(BUILD)/lint/cppcheck
 	$(Q)cppcheck -q -j$$(nproc) --std=c11 --enable=warning,performance,portability --inline-suppr --suppressions-list=tests/cppcheck.supp --error-exitcode=1 \
-	    --cppcheck-build-dir=$(BUILD)/lint/cppcheck -D_GNU_SOURCE -D__GNUC__=12 $(filter -DTAUT%,$(FEATURES)) $(LINT_SRC)
+	    --cppcheck-build-dir=$(BUILD)/lint/cppcheck -D_GNU_SOURCE -D__GNUC__=12 -D'ElfW(type)=Elf64_##type' $(filter -DTAUT%,$(FEATURES)) $(LINT_SRC)
 	@echo "lint: $(words $(LINT_SRC)) files, nothing found"
 
 # ================================================================ install
@@ -461,7 +462,7 @@ check-long: SETUP := --long
 setup: ## install the packages that are missing (Debian, Ubuntu)
 	@launch/setup $(SETUP)
 	@[ -f /var/lib/dpkg/status ] || rm -rf build/probes
-check: setup ## install what is missing, build, run the tests (about eleven minutes on 2 cores)
+check: setup ## install what is missing, build, run the tests (some minutes: docs/results.md)
 	$(STAGE) print-config
 	$(STAGE) run-tests
 check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
@@ -486,7 +487,7 @@ fuzz: ## attack every reader of foreign bytes with libFuzzer (clang): make fuzz 
 	$(STAGE) MODE=fuzz CC='$(or $(CLANG),clang)' MPI=0 TORCH=0 JPEG=0 fuzz-targets
 	@BUILD=build/fuzz tests/fuzz/run.sh $(or $(SECONDS),60) $(T)
 coverage: ## lines that the tests execute, by folder, with gcovr; build/coverage/lines.html
-	$(STAGE) MODE=coverage tests
+	$(STAGE) MODE=coverage TORCH=0 tests
 	@BUILD=build/coverage tests/coverage.sh $(T)
 dist: ## build/dist/taut-VERSION.tar.xz, of what is committed
 	@launch/dist
