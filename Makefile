@@ -197,7 +197,7 @@ STALE    := $(filter-out $(TRAIN) $(DISTILL) $(SHIM_SO) $(TEST_BIN) $(GPU_BIN),$
 
 .PHONY: all tests cuda prune
 all: prune $(LIB_SO) $(LIB_A) $(CMD) $(SHIM_SO) $(TRAIN) $(DISTILL) $(PRELOAD_SO) ## build everything that the machine has the parts for
-tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) ## the same, and the test programs
+tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) $(if $(TRAIN),$(BUILD)/tests/multi/checkpoint_sets) ## the same, and the test programs
 cuda: $(if $(filter found,$(HAVE_CUDA)),$(CUDA_OBJ)) ## compile the CUDA kernels, whether or not the library takes them in
 prune:
 	$(if $(STALE),rm -f $(STALE))
@@ -290,6 +290,10 @@ $(TRAIN): $(TRAIN_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(
 # taut data distill: the same, for images
 $(DISTILL): $(DISTILL_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) -Wl,-rpath-link,$(BUILD)/lib $(LDFLAGS) $(LIBS) $(JSON)
+# damaged checkpoints, many in one process; test_checkpoint.sh runs it
+SETS := $(BUILD)/tests/multi/checkpoint_sets
+$(SETS): $(BUILD)/tests/multi/checkpoint_sets.o $(filter-out %/main.o,$(TRAIN_OBJ)) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
+	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(JSON) -lz
 # public interface only, so no test support that reaches inside: this does not
 $(BUILD)/tests/long/test_truth_torch: $(patsubst %,$(BUILD)/tests/support/%.o,truth scene models)
 $(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(SHIM_SO) $(LIB_SO) $(BUILD)/.LINK
@@ -337,7 +341,7 @@ gpu-tests: $(MODEL_TESTS)
 # ---- one test: T=comm is tests/*/test_comm.c or .sh, or both; T='grid quant' takes two ----
 .PHONY: test quick
 TESTS_OF_T := $(foreach t,$(T),$(wildcard tests/*/test_$(t).c tests/*/test_$(t).sh))
-test: $(if $(filter %.sh,$(TESTS_OF_T)),all) $(filter $(basename $(call objects,$(TESTS_OF_T))),$(TEST_BIN)) ## one test: make test T=comm
+test: $(if $(filter %.sh,$(TESTS_OF_T)),all) $(if $(filter %/test_checkpoint.sh,$(TESTS_OF_T)),$(SETS)) $(filter $(basename $(call objects,$(TESTS_OF_T))),$(TEST_BIN)) ## one test: make test T=comm
 	@[ -n '$(TESTS_OF_T)' ] || { echo "make test T=NAME: no tests/*/test_$(T).c or .sh; there are:"; \
 	    ls tests/*/test_*.c tests/*/test_*.sh | sed 's|.*/test_||; s|\.[a-z]*$$||' | sort -u | fmt -w 110; exit 2; }
 	@LONG=1 BUILD=$(BUILD) tests/run.sh $(addsuffix $$,$(basename $(TESTS_OF_T))) $(filter %.sh,$(TESTS_OF_T))
@@ -359,7 +363,8 @@ print-config: ## what was found, what is left out
 # ================================================================ lint
 # clang-tidy (.clang-tidy) file by file, again where something that it includes has changed; then cppcheck over all (tests/cppcheck.supp).
 .PHONY: lint
-LINT_SRC  := $(filter-out %_neon.c %_cuda.c,$(call sources,comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c launch/*.c launch/*/*.c))
+LINT_SRC  := $(filter-out %_neon.c %_cuda.c,$(call sources,comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c launch/*.c launch/*/*.c) \
+             $(filter-out %_mpi.c,$(wildcard comm/preload/*.c comm/preload/nccl/*.c)) $(if $(PRELOAD_MPIS),$(wildcard comm/preload/*_mpi.c)))
 LINT_TIDY := $(LINT_SRC:%.c=$(BUILD)/lint/%.tidy)
 LINT_ISA   = $(if $(filter %_avx2.c,$<),$(AVX2_FLAGS),$(if $(filter %_avx512.c,$<),$(AVX512_FLAGS),$(if $(filter %_avx512vbmi2.c,$<),$(VBMI2_FLAGS))))
 $(BUILD)/lint/%.tidy: %.c $(BUILD)/%.o .clang-tidy
@@ -375,7 +380,7 @@ check-format:
 lint: check-format $(LINT_TIDY) ## clang-format, clang-tidy and cppcheck: no findings
 	@mkdir -p $(BUILD)/lint/cppcheck
 	$(Q)cppcheck -q -j$$(nproc) --std=c11 --enable=warning,performance,portability --inline-suppr --suppressions-list=tests/cppcheck.supp --error-exitcode=1 \
-	    --cppcheck-build-dir=$(BUILD)/lint/cppcheck -D_GNU_SOURCE -D__GNUC__=12 $(filter -DTAUT%,$(FEATURES)) $(LINT_SRC)
+	    --cppcheck-build-dir=$(BUILD)/lint/cppcheck -D_GNU_SOURCE -D__GNUC__=12 -D'ElfW(type)=Elf64_##type' $(filter -DTAUT%,$(FEATURES)) $(LINT_SRC)
 	@echo "lint: $(words $(LINT_SRC)) files, nothing found"
 
 # ================================================================ install
@@ -457,7 +462,7 @@ check-long: SETUP := --long
 setup: ## install the packages that are missing (Debian, Ubuntu)
 	@launch/setup $(SETUP)
 	@[ -f /var/lib/dpkg/status ] || rm -rf build/probes
-check: setup ## install what is missing, build, run the tests (about eleven minutes on 2 cores)
+check: setup ## install what is missing, build, run the tests (some minutes: docs/results.md)
 	$(STAGE) print-config
 	$(STAGE) run-tests
 check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
@@ -482,7 +487,7 @@ fuzz: ## attack every reader of foreign bytes with libFuzzer (clang): make fuzz 
 	$(STAGE) MODE=fuzz CC='$(or $(CLANG),clang)' MPI=0 TORCH=0 JPEG=0 fuzz-targets
 	@BUILD=build/fuzz tests/fuzz/run.sh $(or $(SECONDS),60) $(T)
 coverage: ## lines that the tests execute, by folder, with gcovr; build/coverage/lines.html
-	$(STAGE) MODE=coverage tests
+	$(STAGE) MODE=coverage TORCH=0 tests
 	@BUILD=build/coverage tests/coverage.sh $(T)
 dist: ## build/dist/taut-VERSION.tar.xz, of what is committed
 	@launch/dist

@@ -70,7 +70,7 @@ static taut_status fail(taut__engine *e, taut_status s, const char *text)
     return taut__engine_check(e);
 }
 
-taut_status taut__engine_fail(taut__engine *e, taut_status s, const char *text)
+taut_status(taut__engine_fail)(taut__engine *e, taut_status s, const char *text)
 {
     pthread_mutex_lock(&e->lock);
     s = fail(e, s, text);

@@ -415,8 +415,8 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
     *t = NULL;
     MPI_Initialized(&up);
     if (!up) return taut__fail(TAUT_E_STATE, "taut_comm_create_mpi: MPI_Init has not been called");
-    const MPI_Comm from = *(const MPI_Comm *)mpi;
-    float         *scratch = NULL;
+    MPI_Comm from = *(const MPI_Comm *)mpi;
+    float   *scratch = NULL;
     taut__mpi_visit_buried();
     taut__mpi  *m = taut__alloc(1, sizeof *m);
     taut_status s = agree(from, m ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "MPI: out of memory"));

@@ -254,9 +254,8 @@ int main(int argc, char **argv)
         options,
         1,
         1};
-    const char *threads = getenv("OMP_NUM_THREADS");
-    long        cores = sysconf(_SC_NPROCESSORS_ONLN);
-    int         rc = cli_parse(&cmd, argc, argv, &argc);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int  rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return cli_end(rc);
     if (!o->out && !o->from) return cli_end(cli_usage("-o OUT.taut is missing"));
     if (o->parts > 1 && strcmp(o->method, "rded") == 0)
@@ -266,8 +265,8 @@ int main(int argc, char **argv)
     mallopt(M_MMAP_THRESHOLD,
             1 << 30); /* tensors come and go by the megabyte: without this a third of the time is page faults */
     mallopt(M_TRIM_THRESHOLD, 2000000000);
-    if (taut_torch_threads(threads ? atoi(threads) : cores > 0 && cores < 1024 ? (int)cores : 1) != TAUT_OK)
-        rc = cli_usage("OMP_NUM_THREADS=%s: %s", threads, taut_torch_last_error());
+    if (taut_torch_threads(cli_threads(cores > 0 && cores < 1024 ? (int)cores : 1)) != TAUT_OK)
+        rc = cli_usage("OMP_NUM_THREADS=%s: %s", getenv("OMP_NUM_THREADS"), taut_torch_last_error());
     else rc = work(&r, argv[0]);
     cli_progress_end(&line);
     if (rc == CLI_OK) table(&r);
