@@ -197,7 +197,7 @@ STALE    := $(filter-out $(TRAIN) $(DISTILL) $(SHIM_SO) $(TEST_BIN) $(GPU_BIN),$
 
 .PHONY: all tests cuda prune
 all: prune $(LIB_SO) $(LIB_A) $(CMD) $(SHIM_SO) $(TRAIN) $(DISTILL) $(PRELOAD_SO) ## build everything that the machine has the parts for
-tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) ## the same, and the test programs
+tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) $(if $(TRAIN),$(BUILD)/tests/multi/checkpoint_sets) ## the same, and the test programs
 cuda: $(if $(filter found,$(HAVE_CUDA)),$(CUDA_OBJ)) ## compile the CUDA kernels, whether or not the library takes them in
 prune:
 	$(if $(STALE),rm -f $(STALE))
@@ -290,6 +290,10 @@ $(TRAIN): $(TRAIN_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(
 # taut data distill: the same, for images
 $(DISTILL): $(DISTILL_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) -Wl,-rpath-link,$(BUILD)/lib $(LDFLAGS) $(LIBS) $(JSON)
+# damaged checkpoints, many in one process; test_checkpoint.sh runs it
+SETS := $(BUILD)/tests/multi/checkpoint_sets
+$(SETS): $(BUILD)/tests/multi/checkpoint_sets.o $(filter-out %/main.o,$(TRAIN_OBJ)) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
+	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(JSON) -lz
 # public interface only, so no test support that reaches inside: this does not
 $(BUILD)/tests/long/test_truth_torch: $(patsubst %,$(BUILD)/tests/support/%.o,truth scene models)
 $(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(SHIM_SO) $(LIB_SO) $(BUILD)/.LINK
@@ -337,7 +341,7 @@ gpu-tests: $(MODEL_TESTS)
 # ---- one test: T=comm is tests/*/test_comm.c or .sh, or both; T='grid quant' takes two ----
 .PHONY: test quick
 TESTS_OF_T := $(foreach t,$(T),$(wildcard tests/*/test_$(t).c tests/*/test_$(t).sh))
-test: $(if $(filter %.sh,$(TESTS_OF_T)),all) $(filter $(basename $(call objects,$(TESTS_OF_T))),$(TEST_BIN)) ## one test: make test T=comm
+test: $(if $(filter %.sh,$(TESTS_OF_T)),all) $(if $(filter %/test_checkpoint.sh,$(TESTS_OF_T)),$(SETS)) $(filter $(basename $(call objects,$(TESTS_OF_T))),$(TEST_BIN)) ## one test: make test T=comm
 	@[ -n '$(TESTS_OF_T)' ] || { echo "make test T=NAME: no tests/*/test_$(T).c or .sh; there are:"; \
 	    ls tests/*/test_*.c tests/*/test_*.sh | sed 's|.*/test_||; s|\.[a-z]*$$||' | sort -u | fmt -w 110; exit 2; }
 	@LONG=1 BUILD=$(BUILD) tests/run.sh $(addsuffix $$,$(basename $(TESTS_OF_T))) $(filter %.sh,$(TESTS_OF_T))
@@ -467,7 +471,7 @@ check-long: setup ## check, then what takes longer: sanitizers, more ranks, long
 check-slurm: SETUP := --long
 check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about six minutes)
 	$(STAGE) all
-	@LONG=1 TIMEOUT=1800 BUILD=$(BUILD) tests/run.sh test_slurm test_preload_slurm
+	@LONG=1 TIMEOUT=3600 BUILD=$(BUILD) tests/run.sh test_slurm test_preload_slurm
 check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, speeds; one JSON report, under ten minutes
 	$(STAGE) CUDA=1 BUILD=build/gpu all
 	$(STAGE) CUDA=1 BUILD=build/gpu gpu-tests

@@ -2,6 +2,8 @@
  * that nothing else has to load libtorch. */
 #include "cli.h"
 #include "cmd.h"
+#include "../comm/context/settings.h"
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -93,6 +95,18 @@ static const subcommand *find(int argc, char **argv)
     return NULL;
 }
 
+/* Settings in the environment that are none are told by whoever makes a communicator, on one rank; here for the others. `taut info` shows
+ * what there is. */
+static int check_settings(const subcommand *s, int argc, char **argv)
+{
+    taut__settings set;
+    if (strcmp(s->word, "info") == 0 || strcmp(s->word, "train") == 0) return CLI_OK;
+    if (s->second && strcmp(s->second, "allreduce") == 0) return CLI_OK;
+    for (int i = 2; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return CLI_OK;
+    return taut__settings_load(NULL, &set) == TAUT_OK ? CLI_OK : cli_usage("%s", taut_last_error());
+}
+
 static int run(int argc, char **argv)
 {
     const subcommand *s;
@@ -109,11 +123,11 @@ static int run(int argc, char **argv)
     }
     s = find(argc, argv);
     if (s) {
-        int skip = s->second ? 2 : 1;
+        int skip = s->second ? 2 : 1, code = check_settings(s, argc, argv);
         if (!s->run)
             return cli_fail("%s%s%s: left out: built without %s; see `make print-config`", s->word,
                             s->second ? " " : "", s->second ? s->second : "", s->needs);
-        return s->run(argc - skip, argv + skip);
+        return code == CLI_OK ? s->run(argc - skip, argv + skip) : code;
     }
     if (strcmp(argv[1], "bench") == 0 && argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0))
         return help();

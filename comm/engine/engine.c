@@ -32,7 +32,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SPINS = 2000, NAP_US = 50, THREAD_NAP_MAX_US = 200 };
+enum { SPINS = 2000, LOOKS = 8, NAP_US = 50, THREAD_NAP_MAX_US = 200 };
 static const double HOP_SHARE = 0.2,
                     HOP_MOST_S = 0.5; /* of the timeout, and at most: how much later each hop is late */
 
@@ -291,12 +291,12 @@ static taut_status late(taut__engine *e, const char *what, int peer)
 }
 
 /* Nothing has moved for so many turns, or, where a turn takes long because others have the core, for so long, that sleeping and looking at clocks
- * costs nothing. */
+ * costs nothing. A few turns are enough for that: MPI itself may give the core away in each. */
 static bool quiet(const taut__engine *e, double since, int idle)
 {
     const double spin_s = 2e-3;
     double       last = since > e->moved_at ? since : e->moved_at;
-    return idle > SPINS || (idle >= SPINS / 20 && taut__now() - last > spin_s);
+    return idle > SPINS || (idle >= LOOKS && taut__now() - last > spin_s);
 }
 
 /* Spin a while, for whoever answers at once; then give the core away. */
@@ -335,6 +335,16 @@ static taut_status ask(taut__engine *e, const taut__job *waited)
     return s == TAUT_OK ? TAUT_OK : fail(e, s, taut_last_error());
 }
 
+void taut__engine_describe(const void *engine, char *dst, size_t cap)
+{
+    taut__engine *e = (taut__engine *)(uintptr_t)engine;
+    taut__job    *job = atomic_load(&e->waited);
+    const char   *what = job ? job->name : atomic_load(&e->exchanged);
+    int           hops = 0, peer = job && job->waiting_for ? job->waiting_for(job, &hops) : -1;
+    if (peer >= 0) snprintf(dst, cap, "%.128s, nothing from rank %d", what, peer);
+    else snprintf(dst, cap, "%.128s", what ? what : "");
+}
+
 static taut_status wait_locked(taut__engine *e, taut__job *job)
 {
     double since = taut__now();
@@ -358,7 +368,9 @@ taut_status taut__engine_wait(taut__engine *e, taut__job *job)
 {
     if (atomic_load_explicit(&job->state, memory_order_acquire) != TAUT_JOB_RUNNING) return taut__engine_check(e);
     enter(e);
+    atomic_store_explicit(&e->waited, job, memory_order_relaxed);
     taut_status s = wait_locked(e, job);
+    atomic_store_explicit(&e->waited, NULL, memory_order_relaxed);
     leave(e);
     return s;
 }
@@ -400,7 +412,9 @@ taut_status taut__engine_exchange(taut__engine *e, taut__small_allreduce *x, con
 {
     TAUT_TRY(taut__engine_check(e));
     enter(e);
+    atomic_store_explicit(&e->exchanged, what, memory_order_relaxed);
     taut_status s = exchange_locked(e, x, what);
+    atomic_store_explicit(&e->exchanged, NULL, memory_order_relaxed);
     if (s != TAUT_OK) taut__small_allreduce_cancel(x);
     leave(e);
     return s;

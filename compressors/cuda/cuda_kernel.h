@@ -171,6 +171,16 @@ static __device__ __forceinline__ float4 taut_input4(const taut__cuda_job *j, ta
 
 /* ---- sums and extremes over a warp ---- */
 
+/* v of this lane and of all lanes before it. By a whole warp. */
+template <typename T> static __device__ __forceinline__ T taut_warp_scan(T v)
+{
+    for (uint32_t d = 1; d < TAUT_WARP; d *= 2) {
+        T o = __shfl_up_sync(TAUT_ALL, v, d);
+        if (TAUT_LANE >= d) v += o;
+    }
+    return v;
+}
+
 /* Floats in an order of integers; -0 below +0, NaN beyond the infinities. */
 static __device__ __forceinline__ int taut_ordered(float x)
 {

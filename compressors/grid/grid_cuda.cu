@@ -16,16 +16,8 @@ static __global__ void __launch_bounds__(THREADS)
 {
     TAUT_SHARED(unsigned long long, shared, 2);
     uint8_t *slot = slots + (uint64_t)blockIdx.x * SLOT;
-    for (;;) {
-        if (threadIdx.x == 0) shared[0] = atomicAdd(ticket, 1ull);
-        __syncthreads();
-        uint64_t unit = shared[0], k;
-        if (unit >= batch.units) return;
-        const taut__cuda_job *j = taut_job_of(batch, unit, &k);
-        if (grid_is_raw(j)) {
-            __syncthreads(); /* shared[0] is about to change */
-            continue;
-        }
+    uint64_t unit, k;
+    while (const taut__cuda_job *j = next_chunk(batch, ticket, shared, &unit, &k)) {
         uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
         uint32_t bytes = j->n ? encode_chunk(j, batch.dtype, set, k, slot, false, NULL) : 0;
         place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, false, shared);
@@ -106,16 +98,8 @@ static __global__ void __launch_bounds__(THREADS, 2)
     TAUT_SHARED(uint32_t, start, TAUT__GRID_PEERS * GRID_CHUNK_BLOCKS);
     TAUT_SHARED(peer_chunks, peers, 1);
     uint8_t *slot = slots + (uint64_t)blockIdx.x * SLOT;
-    for (;;) {
-        if (threadIdx.x == 0) shared[0] = atomicAdd(ticket, 1ull);
-        __syncthreads();
-        uint64_t unit = shared[0], k;
-        if (unit >= batch.units) return;
-        const taut__cuda_job *j = taut_job_of(batch, unit, &k);
-        if (grid_is_raw(j)) {
-            __syncthreads(); /* shared[0] is about to change */
-            continue;
-        }
+    uint64_t unit, k;
+    while (const taut__cuda_job *j = next_chunk(batch, ticket, shared, &unit, &k)) {
         uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
         uint32_t bytes = 0;
         if (j->n) {

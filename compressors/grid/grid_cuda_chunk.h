@@ -3,6 +3,7 @@
 #ifndef TAUT_GRID_CUDA_CHUNK_H
 #define TAUT_GRID_CUDA_CHUNK_H
 
+#include "../cuda/look_back_cuda.h"
 #include "grid_cuda_walk.h"
 #include <float.h>
 
@@ -32,9 +33,7 @@ enum {
     KIND_SPARSE = 4, /* rans, some of whose chunks are sparse */
     KIND_SCALED = 0x80,
 };
-#define STATE_SUM   (UINT64_C(1) << 62) /* the chunk's own bytes */
-#define STATE_TOTAL (UINT64_C(2) << 62) /* with all chunks before it */
-#define STATE_VALUE (STATE_SUM - 1)     /* bytes, and below them how many chunks are sparse */
+/* What look-back adds up: bytes, and below them how many chunks are sparse. */
 enum { STATE_BYTES = 24 };
 
 struct settings {
@@ -44,29 +43,20 @@ struct settings {
     uint32_t from_codes;
 };
 
-/* ---- where a chunk begins ---- */
-
-static __device__ inline unsigned long long state_of(unsigned long long *p) { return atomicAdd(p, 0ull); }
-
-/* Bytes of the chunks before chunk k, whose states are state[0..k); by one warp. */
-static __device__ inline uint64_t look_back(unsigned long long *state, uint64_t k)
+/* The next chunk by ticket, of those that are coded this time: its job, its number k in it and *unit of the batch. NULL: there is none.
+ * All threads. shared: one word, which is written again only after a barrier that the caller passes. */
+static __device__ __forceinline__ const taut__cuda_job *next_chunk(const taut__cuda_batch &batch,
+                                                                   unsigned long long     *ticket,
+                                                                   unsigned long long *shared, uint64_t *unit,
+                                                                   uint64_t *k)
 {
-    uint64_t before = 0;
-    for (int64_t at = (int64_t)k - 1; at >= 0; at -= TAUT_WARP) {
-        int64_t            i = at - (int64_t)TAUT_LANE;
-        unsigned long long s = i >= 0 ? state_of(state + i) : STATE_TOTAL;
-        while (__any_sync(TAUT_ALL, s >> 62 == 0)) {
-            __nanosleep(40);
-            if (s >> 62 == 0) s = state_of(state + i);
-        }
-        uint32_t total = __ballot_sync(TAUT_ALL, s >> 62 == 2),
-                 first = total ? (uint32_t)__ffs((int)total) - 1 : TAUT_WARP;
-        uint64_t v = TAUT_LANE <= first ? s & STATE_VALUE : 0;
-        for (int d = 16; d > 0; d /= 2) v += __shfl_xor_sync(TAUT_ALL, v, d);
-        before += v;
-        if (total) break;
+    for (;;) {
+        *unit = taut_ticket(ticket, shared);
+        if (*unit >= batch.units) return NULL;
+        const taut__cuda_job *j = taut_job_of(batch, *unit, k);
+        if (!grid_is_raw(j)) return j;
+        __syncthreads(); /* shared[0] is about to change */
     }
-    return before;
 }
 
 /* ---- classes ---- */
@@ -97,11 +87,7 @@ static __device__ inline uint32_t list_classes(const uint8_t *cls, uint32_t bloc
             mine += run[q] / GRID_RUN_MAX * 2 + (left >= GRID_RUN_MIN ? 2 : left);
         }
     }
-    uint32_t at = mine;
-    for (uint32_t d = 1; d < TAUT_WARP; d *= 2) {
-        uint32_t o = __shfl_up_sync(TAUT_ALL, at, d);
-        if (TAUT_LANE >= d) at += o;
-    }
+    uint32_t at = taut_warp_scan(mine);
     if (TAUT_LANE == 31) sums[threadIdx.x / TAUT_WARP] = at;
     __syncthreads();
     uint32_t total = 0;
@@ -259,11 +245,7 @@ static __device__ inline uint32_t chunk_of(const taut__cuda_job *j, taut_dtype d
             if (TAUT_LANE == 0) sizes[warp * PER_WARP + q] = r[q].s.bits;
         }
         __syncthreads();
-        uint32_t v = sizes[TAUT_LANE], sum = v; /* ROUND == TAUT_WARP: every warp scans for itself */
-        for (uint32_t d = 1; d < TAUT_WARP; d *= 2) {
-            uint32_t o = __shfl_up_sync(TAUT_ALL, sum, d);
-            if (TAUT_LANE >= d) sum += o;
-        }
+        uint32_t v = sizes[TAUT_LANE], sum = taut_warp_scan(v); /* ROUND == TAUT_WARP: every warp scans for itself */
         uint32_t total = __shfl_sync(TAUT_ALL, sum, 31) + carry;
         TAUT_UNROLL
         for (uint32_t q = 0; q < PER_WARP; q++) {
@@ -443,16 +425,8 @@ static __device__ inline void place_chunk(const taut__cuda_job *j, const setting
                                           unsigned long long *shared)
 {
     uint64_t own = (uint64_t)bytes << STATE_BYTES | sparse;
-    if (threadIdx.x == 0) atomicExch(state + unit, (k == 0 ? STATE_TOTAL : STATE_SUM) | own);
-    if (threadIdx.x < TAUT_WARP) {
-        uint64_t before = k == 0 ? 0 : look_back(state + (unit - k), k);
-        if (threadIdx.x == 0) {
-            shared[1] = before;
-            if (k) atomicExch(state + unit, STATE_TOTAL | (before + own));
-        }
-    }
-    __syncthreads();
-    uint64_t before = shared[1] >> STATE_BYTES, sparse_chunks = (shared[1] & ((1u << STATE_BYTES) - 1)) + sparse;
+    uint64_t sums = taut_chain(state + (unit - k), k, own, shared + 1), before = sums >> STATE_BYTES,
+             sparse_chunks = (sums & ((1u << STATE_BYTES) - 1)) + sparse;
     move_bytes(j->payload + table + before, slot, bytes);
     if (threadIdx.x == 0) {
         if (j->n) ((uint32_t *)(j->payload + HEADER))[k] = bytes;

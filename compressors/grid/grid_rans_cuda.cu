@@ -199,11 +199,8 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
                     b[q].bits | (b[q].cls && b[q].cls != GRID_CLASS_OTHER ? 1u << 31 : 0) | (b[q].cls ? 1u << 30 : 0);
         }
         __syncthreads();
-        uint32_t v = sizes[TAUT_LANE], bits = v & 0x3fffffff, sum = bits, modelled = __ballot_sync(TAUT_ALL, v >> 31);
-        for (uint32_t d = 1; d < TAUT_WARP; d *= 2) {
-            uint32_t o = __shfl_up_sync(TAUT_ALL, sum, d);
-            if (TAUT_LANE >= d) sum += o;
-        }
+        uint32_t v = sizes[TAUT_LANE], bits = v & 0x3fffffff, sum = taut_warp_scan(bits),
+                 modelled = __ballot_sync(TAUT_ALL, v >> 31);
         uint32_t total = __shfl_sync(TAUT_ALL, sum, 31) + carry;
         uint32_t here = __ballot_sync(TAUT_ALL, v >> 30);
         used |= here;
@@ -293,16 +290,8 @@ static __global__ void __launch_bounds__(THREADS)
 {
     TAUT_SHARED(unsigned long long, shared, 2);
     uint8_t *slot = slots + (uint64_t)blockIdx.x * RANS_SLOT;
-    for (;;) {
-        if (threadIdx.x == 0) shared[0] = atomicAdd(ticket, 1ull);
-        __syncthreads();
-        uint64_t unit = shared[0], k;
-        if (unit >= batch.units) return;
-        const taut__cuda_job *j = taut_job_of(batch, unit, &k);
-        if (grid_is_raw(j)) {
-            __syncthreads(); /* shared[0] is about to change */
-            continue;
-        }
+    uint64_t unit, k;
+    while (const taut__cuda_job *j = next_chunk(batch, ticket, shared, &unit, &k)) {
         uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
         bool     sparse = false;
         uint32_t bytes = j->n ? either_chunk(j, batch.dtype, set, k, slot, tables, &sparse) : 0;

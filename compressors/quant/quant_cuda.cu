@@ -117,10 +117,11 @@ static __device__ __forceinline__ four randoms(const quant_unit &u, uint32_t til
     return r;
 }
 
-/* quant_code() with the device's own conversion, which rounds half to even as well */
+/* quant_code() with the device's own conversion, which rounds half to even as well. Lanes beyond a tile's elements hold 0, which may lie far
+ * outside of the bucket: the sum wraps there, and nobody takes the code. */
 static __device__ __forceinline__ uint32_t code_of(const quant_unit &u, float x, uint32_t r)
 {
-    int32_t q = (__float2int_rn((x - u.base) * u.inv) + (int32_t)r) >> 16;
+    int32_t q = (int32_t)((uint32_t)__float2int_rn((x - u.base) * u.inv) + r) >> 16;
     return (uint32_t)min(max(q, 0), (int32_t)u.top);
 }
 

@@ -12,9 +12,7 @@
 static __global__ void __launch_bounds__(THREADS) topk_collect(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     TAUT_SHARED(unsigned long long, shared, 1);
-    if (threadIdx.x == 0) shared[0] = atomicAdd(p.ticket, 1ull);
-    __syncthreads();
-    uint64_t u = shared[0], unit;
+    uint64_t u = taut_ticket(p.ticket, shared), unit;
     __syncthreads();
     const taut__cuda_job *j = taut_job_of(batch, u, &unit);
     choosing             *c = p.choosing_of + job_number(batch, j);
@@ -84,17 +82,9 @@ static __device__ __forceinline__ uint64_t warp_total(uint64_t v)
 /* Entry and bytes of each group. A warp per group, of as many as a job may have. */
 static __global__ void __launch_bounds__(THREADS) topk_size(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
-    uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP;
-    const taut__cuda_job *j = NULL;
-    uint64_t              g = 0;
-    for (uint32_t k = 0, lo = 0, hi = batch.count; lo < hi; k++) { /* the last job whose groups begin at or before u */
-        uint32_t              mid = (lo + hi) / 2;
-        const taut__cuda_job *m = batch.jobs ? batch.jobs + mid : &batch.one;
-        if (group_base(batch, m) <= u) j = m, lo = mid + 1;
-        else hi = mid;
-    }
+    uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, g;
+    const taut__cuda_job *j = job_of_group(batch, u, &g);
     if (!j) return;
-    g = u - group_base(batch, j);
     choosing *c = p.choosing_of + job_number(batch, j);
     if (c->raw || g * GROUP >= c->count) return;
     const uint64_t *pos = p.pos + j->list;
@@ -149,16 +139,9 @@ static __global__ void __launch_bounds__(THREADS) topk_write(const __grid_consta
 {
     TAUT_SHARED(uint32_t, unary_words, WARPS * UNARY_MAX);
     TAUT_SHARED(uint32_t, lows, WARPS * GROUP);
-    uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP;
-    const taut__cuda_job *j = NULL;
-    for (uint32_t lo = 0, hi = batch.count; lo < hi;) {
-        uint32_t              mid = (lo + hi) / 2;
-        const taut__cuda_job *m = batch.jobs ? batch.jobs + mid : &batch.one;
-        if (group_base(batch, m) <= u) j = m, lo = mid + 1;
-        else hi = mid;
-    }
+    uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, g;
+    const taut__cuda_job *j = job_of_group(batch, u, &g);
     if (!j) return;
-    uint64_t  g = u - group_base(batch, j);
     choosing *c = p.choosing_of + job_number(batch, j);
     if (c->raw || g >= c->groups) return;
     const uint64_t *pos = p.pos + j->list;
@@ -180,12 +163,7 @@ static __global__ void __launch_bounds__(THREADS) topk_write(const __grid_consta
             low[i] = (uint32_t)(b == 32 ? gap : gap & ((UINT64_C(1) << b) - 1));
         }
     }
-    uint32_t at = ones;
-    for (uint32_t d = 1; d < TAUT_WARP; d *= 2) {
-        uint32_t o = __shfl_up_sync(TAUT_ALL, at, d);
-        if (TAUT_LANE >= d) at += o;
-    }
-    at -= ones;
+    uint32_t at = taut_warp_scan(ones) - ones;
     for (uint32_t q = 0; q < PER_LANE; q++) {
         uint32_t i = TAUT_LANE * PER_LANE + q;
         if (i >= fill) continue;

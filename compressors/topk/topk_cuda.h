@@ -4,7 +4,7 @@
 #define TAUT_TOPK_CUDA_H
 
 #include "../codec.h"
-#include "../cuda/cuda_kernel.h"
+#include "../cuda/look_back_cuda.h"
 #include "topk_format.h"
 
 enum {
@@ -22,9 +22,6 @@ enum {
     SPARE = 4096,     /* candidates of a job: 4 k and these */
     UNARY_MAX = 96,   /* words of a group's unary bits: at most 5 * 512 bits, since b is next to the mean's logarithm */
 };
-#define LOOK_SUM   (UINT64_C(1) << 62)
-#define LOOK_TOTAL (UINT64_C(2) << 62)
-#define LOOK_VALUE (LOOK_SUM - 1)
 
 /* choosing : of one job, on the device */
 struct choosing {
@@ -64,6 +61,19 @@ static __device__ __forceinline__ uint64_t group_base(const taut__cuda_batch &b,
 {
     return j->list / GROUP + job_number(b, j);
 }
+/* The last job whose groups begin at or before the launch's group u, NULL if none does; *g: the group's number in it. */
+static __device__ __forceinline__ const taut__cuda_job *job_of_group(const taut__cuda_batch &b, uint64_t u, uint64_t *g)
+{
+    const taut__cuda_job *j = NULL;
+    for (uint32_t lo = 0, hi = b.count; lo < hi;) {
+        uint32_t              mid = (lo + hi) / 2;
+        const taut__cuda_job *m = b.jobs ? b.jobs + mid : &b.one;
+        if (group_base(b, m) <= u) j = m, lo = mid + 1;
+        else hi = mid;
+    }
+    if (j) *g = u - group_base(b, j);
+    return j;
+}
 static __device__ __forceinline__ uint64_t candidate_base(const taut__cuda_batch &b, const taut__cuda_job *j)
 {
     return 4 * j->list + (uint64_t)SPARE * job_number(b, j);
@@ -85,35 +95,11 @@ static __device__ __forceinline__ uint64_t place(uint64_t unit, int s)
 
 /* ---- over a block, and over blocks ---- */
 
-static __device__ uint64_t look_back(unsigned long long *state, uint64_t k)
-{
-    uint64_t before = 0;
-    for (int64_t at = (int64_t)k - 1; at >= 0; at -= TAUT_WARP) {
-        int64_t            i = at - (int64_t)TAUT_LANE;
-        unsigned long long s = i >= 0 ? atomicAdd(state + i, 0ull) : LOOK_TOTAL;
-        while (__any_sync(TAUT_ALL, s >> 62 == 0)) {
-            __nanosleep(40);
-            if (s >> 62 == 0) s = atomicAdd(state + i, 0ull);
-        }
-        uint32_t total = __ballot_sync(TAUT_ALL, s >> 62 == 2),
-                 first = total ? (uint32_t)__ffs((int)total) - 1 : TAUT_WARP;
-        uint64_t v = TAUT_LANE <= first ? s & LOOK_VALUE : 0;
-        for (int d = 16; d > 0; d /= 2) v += __shfl_xor_sync(TAUT_ALL, v, d);
-        before += v;
-        if (total) break;
-    }
-    return before;
-}
-
 /* Exclusive sums of v over the block, in order of threads; *total: of all. */
 static __device__ uint32_t block_scan(uint32_t v, uint32_t *total)
 {
     TAUT_SHARED(uint32_t, sums, WARPS);
-    uint32_t sum = v, before = 0;
-    for (uint32_t d = 1; d < TAUT_WARP; d *= 2) {
-        uint32_t o = __shfl_up_sync(TAUT_ALL, sum, d);
-        if (TAUT_LANE >= d) sum += o;
-    }
+    uint32_t sum = taut_warp_scan(v), before = 0;
     __syncthreads();
     if (TAUT_LANE == 31) sums[threadIdx.x / TAUT_WARP] = sum;
     __syncthreads();
@@ -125,19 +111,10 @@ static __device__ uint32_t block_scan(uint32_t v, uint32_t *total)
     return before + sum - v;
 }
 
-/* Look-back by the first warp: what lies before this tile, whose own sum is v. */
+/* What lies before this tile, whose own sum is v. */
 static __device__ uint64_t chain(unsigned long long *state, uint64_t unit, uint32_t v, unsigned long long *shared)
 {
-    if (threadIdx.x == 0) atomicExch(state + unit, (unit == 0 ? LOOK_TOTAL : LOOK_SUM) | v);
-    if (threadIdx.x < TAUT_WARP) {
-        uint64_t before = look_back(state, unit);
-        if (threadIdx.x == 0) {
-            shared[0] = before;
-            if (unit) atomicExch(state + unit, LOOK_TOTAL | (before + v));
-        }
-    }
-    __syncthreads();
-    uint64_t before = shared[0];
+    uint64_t before = taut_chain(state, unit, v, shared);
     __syncthreads();
     return before;
 }

@@ -98,21 +98,23 @@ static __device__ __forceinline__ void apply(const taut__cuda_batch &batch, cons
     *dst = f16 ? taut__to_f16(v) : taut__to_bf16(v);
 }
 
+/* The b low bits of the group's gap i; 0 if b is 0, and then nothing is read. */
+static __device__ __forceinline__ uint64_t low_bits(const uint32_t *low, uint32_t i, uint32_t b)
+{
+    if (b == 0) return 0;
+    uint64_t bit = (uint64_t)i * b, x = low[bit / 32] >> bit % 32;
+    if (bit % 32 + b > 32) x |= (uint64_t)low[bit / 32 + 1] << (32 - bit % 32);
+    return x & ((UINT64_C(1) << b) - 1);
+}
+
 static __global__ void __launch_bounds__(THREADS, 4)
     topk_decode(const __grid_constant__ taut__cuda_batch batch, reading r, action act)
 {
     TAUT_SHARED(uint32_t, one_at, WARPS * GROUP);
-    uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP;
-    const taut__cuda_job *j = NULL;
-    for (uint32_t lo = 0, hi = batch.count; lo < hi;) {
-        uint32_t              mid = (lo + hi) / 2;
-        const taut__cuda_job *m = batch.jobs ? batch.jobs + mid : &batch.one;
-        if (group_base(batch, m) <= u) j = m, lo = mid + 1;
-        else hi = mid;
-    }
+    uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, g;
+    const taut__cuda_job *j = job_of_group(batch, u, &g);
     if (!j) return;
-    uint64_t g = u - group_base(batch, j);
-    opened  *o = r.open + job_number(batch, j);
+    opened *o = r.open + job_number(batch, j);
     if (!o->good || g >= o->groups) return;
     const uint32_t *e = (const uint32_t *)(j->payload + o->table + TAUT_SPARSE_ENTRY * g),
                    *in = (const uint32_t *)(j->payload + r.at[u]);
@@ -124,11 +126,8 @@ static __global__ void __launch_bounds__(THREADS, 4)
     const uint32_t *low = in + words, *val = low + taut__sparse_words((uint64_t)b * fill);
     uint32_t       *one = one_at + threadIdx.x / TAUT_WARP * GROUP, found = 0, last = 0;
     for (uint32_t w0 = 0; w0 < words; w0 += TAUT_WARP) { /* where the ones are */
-        uint32_t w = w0 + TAUT_LANE, bits = w < words ? in[w] : 0, sum = (uint32_t)__popc(bits), mine = sum;
-        for (uint32_t d = 1; d < TAUT_WARP; d *= 2) {
-            uint32_t t = __shfl_up_sync(TAUT_ALL, sum, d);
-            if (TAUT_LANE >= d) sum += t;
-        }
+        uint32_t w = w0 + TAUT_LANE, bits = w < words ? in[w] : 0, mine = (uint32_t)__popc(bits),
+                 sum = taut_warp_scan(mine);
         uint32_t i = found + sum - mine;
         for (uint32_t m = bits; m; m &= m - 1, i++)
             if (i < GROUP) one[i] = 32 * w + (uint32_t)__ffs((int)m) - 1;
@@ -140,17 +139,9 @@ static __global__ void __launch_bounds__(THREADS, 4)
     uint64_t lows = 0;
     for (uint32_t q = 0; q < PER_LANE; q++) {
         uint32_t i = TAUT_LANE * PER_LANE + q;
-        if (good && i < fill && b) {
-            uint64_t bit = (uint64_t)i * b, x = low[bit / 32] >> bit % 32;
-            if (bit % 32 + b > 32) x |= (uint64_t)low[bit / 32 + 1] << (32 - bit % 32);
-            lows += x & ((UINT64_C(1) << b) - 1);
-        }
+        if (good && i < fill) lows += low_bits(low, i, b);
     }
-    uint64_t before = lows;
-    for (uint32_t d = 1; d < TAUT_WARP; d *= 2) {
-        uint64_t t = __shfl_up_sync(TAUT_ALL, before, d);
-        if (TAUT_LANE >= d) before += t;
-    }
+    uint64_t before = taut_warp_scan(lows);
     uint64_t all_lows = __shfl_sync(TAUT_ALL, before, 31);
     before -= lows;
     if (good) good = ((uint64_t)(one[fill - 1] - (fill - 1)) << b) + all_lows + fill == span && span <= j->n - first;
@@ -161,11 +152,7 @@ static __global__ void __launch_bounds__(THREADS, 4)
     for (uint32_t q = 0; q < PER_LANE; q++) {
         uint32_t i = TAUT_LANE * PER_LANE + q;
         if (i >= fill) continue;
-        if (b) {
-            uint64_t bit = (uint64_t)i * b, x = low[bit / 32] >> bit % 32;
-            if (bit % 32 + b > 32) x |= (uint64_t)low[bit / 32 + 1] << (32 - bit % 32);
-            before += x & ((UINT64_C(1) << b) - 1);
-        }
+        before += low_bits(low, i, b);
         apply(batch, j, first + ((uint64_t)(one[i] - i) << b) + before + i, __uint_as_float(val[i]), act);
     }
 }

@@ -165,9 +165,7 @@ static __global__ void __launch_bounds__(THREADS) topk_sample(const __grid_const
 static __global__ void __launch_bounds__(THREADS) topk_gather(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     TAUT_SHARED(unsigned long long, shared, 1);
-    if (threadIdx.x == 0) shared[0] = atomicAdd(p.more, 1ull);
-    __syncthreads();
-    uint64_t u = shared[0], unit;
+    uint64_t u = taut_ticket(p.more, shared), unit;
     __syncthreads();
     const taut__cuda_job *j = taut_job_of(batch, u, &unit);
     choosing             *c = p.choosing_of + job_number(batch, j);
@@ -230,9 +228,7 @@ static __global__ void __launch_bounds__(THREADS)
 static __global__ void __launch_bounds__(THREADS) topk_filter(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     TAUT_SHARED(unsigned long long, shared, 1);
-    if (threadIdx.x == 0) shared[0] = atomicAdd(p.more + 1, 1ull);
-    __syncthreads();
-    uint64_t u = shared[0], part = u % PARTS;
+    uint64_t u = taut_ticket(p.more + 1, shared), part = u % PARTS;
     __syncthreads();
     const taut__cuda_job *j = batch.jobs ? batch.jobs + u / PARTS : &batch.one;
     choosing             *c = p.choosing_of + u / PARTS;

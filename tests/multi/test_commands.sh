@@ -331,4 +331,14 @@ for v in TAUT_CODEK:TAUT_CODEC TAUT_BUGDET:TAUT_BUDGET TAUT_TIMEOUT:TAUT_TIMEOUT
 done
 env_bench TAUT_WEATHER=fine
 grep -q "TAUT_WEATHER is no setting; " "$dir/out" && pass || fail "TAUT_WEATHER: $(head -n 3 "$dir/out")"
+
+# ... also of what makes no communicator
+for c in "encode --codec none $dir/in.f32 $dir/o.taut" "decode $dir/o.taut $dir/o.f32" "bench codec --n 1000 --codec none" "plan --trace $dir/t.json" "report $dir/run.jsonl -o $dir/r.html" "data info $dir/t.taut"; do
+    # shellcheck disable=SC2086
+    TAUT_LOG=bogus "$TAUT" $c >"$dir/out" 2>&1
+    [ $? -eq 2 ] && grep -q 'TAUT_LOG=bogus: must be one of error' "$dir/out" && pass || fail "TAUT_LOG=bogus $c: $(head -n 3 "$dir/out")"
+done
+TAUT_CODEK=none "$TAUT" bench codec --n 1000 --codec none >/dev/null 2>"$dir/out"
+[ $? -eq 0 ] && grep -q 'TAUT_CODEK is no setting: did you mean TAUT_CODEC' "$dir/out" && pass || fail "TAUT_CODEK=none bench codec: $(head -n 3 "$dir/out")"
+
 finish

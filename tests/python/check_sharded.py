@@ -1,4 +1,4 @@
-"""FSDP2 and the backend "taut" of torch.distributed, where this torch has them."""
+"""FSDP2 where this torch has it: reduce-scatters (2.9), and all-reduces over replicas of the shards (2.7)."""
 
 import os
 import warnings
@@ -10,7 +10,7 @@ from torch import nn
 import taut
 import taut.torch
 from gpt import GPT, Text, made_up_text, train
-from models import backward, full, sample, stack
+from models import backward, full, same_on_all, sample, stack
 from ranks import case, finish, raises, skip
 
 warnings.simplefilter("ignore")
@@ -18,25 +18,98 @@ torch.set_num_threads(1)
 try:
     import torch._dynamo  # before ranks are forked: it takes seconds
     from torch.distributed.fsdp import FSDPModule, fully_shard
-    HAS_FSDP = hasattr(FSDPModule, "set_custom_reduce_scatter")
+    HAS_FSDP, HAS_SCATTER = hasattr(FSDPModule, "set_all_reduce_hook"), hasattr(FSDPModule, "set_custom_reduce_scatter")
 except Exception:  # Debian's torch 1.13 cannot import its own FSDP1: a ValueError
-    HAS_FSDP = False
+    HAS_FSDP = HAS_SCATTER = False
 
 
-def shard(model):
-    mesh = dist.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),))
+def shard(model, mesh=None):
+    mesh = mesh or dist.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),))
     for m in (model[0], model[2], model[4], model) if isinstance(model, nn.Sequential) else (*model.b, model):
         fully_shard(m, mesh=mesh)
     return model
 
 
 if not HAS_FSDP:
-    skip("FSDP2: torch %s has no set_custom_reduce_scatter (2.9)" % torch.__version__)
+    skip("FSDP2: torch %s has no set_all_reduce_hook (2.7)" % torch.__version__)
 
     @case()
     def fsdp_is_refused(rank, size):
-        raises(RuntimeError, "needs FSDP2 of torch 2.9", lambda: taut.torch.fsdp(stack()))
-else:
+        raises(RuntimeError, "needs FSDP2 of torch 2.7", lambda: taut.torch.fsdp(stack()))
+
+if HAS_FSDP:
+    def two_meshes():
+        return dist.device_mesh.init_device_mesh("cpu", (2, 2), mesh_dim_names=("hosts", "inside"))
+
+    def near(plain, ours, most):
+        for (name, p), (_, q) in zip(plain.named_parameters(), ours.named_parameters()):
+            g, h = full(p.grad), full(q.grad)
+            assert ((g - h) ** 2).sum() <= most * (g ** 2).sum(), name
+            assert same_on_all(h), name
+
+    @case(size=4)
+    def fsdp_over_replicas(rank, size):
+        """Shards inside pairs, replicas across them: the gradients of FSDP2 over all four, whatever the types; both halves compressed where torch lets us."""
+        mesh = two_meshes()
+        for settings, most in ((dict(codec="none"), 1e-10), (dict(codec="quant:bits=8"), 0.01), (dict(codec="grid:rel=0.0001", transport="group"), 0.01)):
+            plain, ours = shard(stack()), shard(stack(), mesh["inside"])
+            state = taut.torch.fsdp(ours, replicate=mesh["hosts"], **settings)
+            for step in range(3):
+                for model in (plain, ours):
+                    backward(model, rank, step)
+                near(plain, ours, most)
+                if step < 2:
+                    state.step_end()
+            s, = state.stats()
+            assert s["steps"] == 2 and s["bytes_sent"] > 0 and (settings["codec"] == "none" or s["bytes_sent"] < s["bytes_dense"]), s
+            state.close()
+        if HAS_SCATTER:
+            ours = shard(stack(), mesh["inside"])
+            state = taut.torch.fsdp(ours, replicate=mesh["hosts"].get_group(), reduce_scatter=True, codec="quant:bits=8")
+            for step in range(2):
+                for model in (plain, ours):
+                    backward(model, rank, step)
+                near(plain, ours, 0.01)
+            assert len(state.stats()) == 2
+
+    @case(size=4)
+    def fsdp_replicas_of_halves(rank, size):
+        """Gradients reduced in bfloat16 and float16, which torch divides itself."""
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+        mesh = two_meshes()
+        for dtype, most in ((torch.bfloat16, 1e-3), (torch.float16, 1e-4)):
+            plain, ours = shard(stack()), stack()
+            for m in (ours[0], ours[2], ours[4], ours):
+                fully_shard(m, mesh=mesh["inside"], mp_policy=MixedPrecisionPolicy(reduce_dtype=dtype))
+            taut.torch.fsdp(ours, replicate=mesh["hosts"], codec="none")
+            for model in (plain, ours):
+                backward(model, rank, 0)
+            near(plain, ours, most)
+
+    @case(size=4)
+    def fsdp_that_cannot_be_served(rank, size):
+        mesh = two_meshes()
+        both = shard(stack(), mesh)
+        raises(RuntimeError, "module '0' is sharded over a mesh of two dimensions", lambda: taut.torch.fsdp(both[0:1], replicate=mesh["hosts"]))
+        if HAS_SCATTER:
+            with warnings.catch_warnings(record=True) as heard:
+                warnings.simplefilter("always")
+                taut.torch.fsdp(both, codec="none")
+            told = [str(w.message) for w in heard if "its all-reduce over replicas is not" in str(w.message)]
+            assert any("module '0'" in t for t in told) and any("module '4'" in t for t in told), told
+        else:
+            raises(RuntimeError, "lets nobody do its reduce-scatter", lambda: taut.torch.fsdp(shard(stack())))
+            raises(RuntimeError, "lets nobody do its reduce-scatter", lambda: taut.torch.fsdp(shard(stack(), mesh["inside"]), replicate=mesh["hosts"], reduce_scatter=True))
+        raises(RuntimeError, "nothing to do", lambda: taut.torch.fsdp(shard(stack()), reduce_scatter=False))
+        raises(RuntimeError, "there is no FSDP2 module", lambda: taut.torch.fsdp(stack(), replicate=mesh["hosts"]))
+        raises(TypeError, "no setting 'bugdet'", lambda: taut.torch.fsdp(shard(stack(), mesh["inside"]), replicate=mesh["hosts"], bugdet="rel=0.1"))
+        try:
+            from torch.distributed._composable.replicate_with_fsdp import replicate
+        except ImportError:
+            return
+        raises(RuntimeError, "module 'root' is replicated by replicate()", lambda: taut.torch.fsdp(replicate(stack()), replicate=mesh["hosts"]))
+
+if HAS_SCATTER:
     @case(size=(2, 3))
     def fsdp_gradients(rank, size):
         plain, ours = shard(stack()), shard(stack())

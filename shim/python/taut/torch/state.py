@@ -68,6 +68,7 @@ class State:
         self.exclude = exclude if callable(exclude) else (lambda name, names=frozenset(exclude): name in names)
         self._names = {}  # of parameters, which are kept: an id is not reused while they live
         self._layers = {}  # (parameter's name, dtype) -> (layer, order of dimensions)
+        self._found = {}  # parameter -> (layer, what it and its gradient were like then)
         self._count = itertools.count()
         self._pending = []  # (future, value) of this backward pass
         self._held = []  # views whose memory is lent
@@ -164,12 +165,20 @@ class State:
 
     def _start_bucket(self, bucket, buffer):
         for param, grad in zip(bucket.parameters(), bucket.gradients()):
-            name = self._name(param)
-            if grad.numel() != param.numel():
-                raise RuntimeError("taut: the gradient of '%s' has %d elements, and the parameter %d" % (name, grad.numel(), param.numel()))
-            layer = self._layer(name, grad.dtype, param)
             self._held.append(grad)
-            layer.start_tensor(grad, _lib.MEAN)
+            self._layer_for(param, grad).start_tensor(grad, _lib.MEAN)
+
+    def _layer_for(self, param, grad):
+        now = (grad.dtype, param.shape, param.stride(), grad.numel())
+        found = self._found.get(param)
+        if found is not None and found[1] == now:
+            return found[0]
+        name = self._name(param)
+        if grad.numel() != param.numel():
+            raise RuntimeError("taut: the gradient of '%s' has %d elements, and the parameter %d" % (name, grad.numel(), param.numel()))
+        layer = self._layer(name, grad.dtype, param)
+        self._found[param] = (layer, now)
+        return layer
 
     def reduce(self, bucket):
         """What hook() does: a future of the bucket's mean."""
