@@ -164,37 +164,6 @@ static taut_status rank_body(ranks_ctx *c)
 
 /* ---- comparing ---- */
 
-const char *const device_specs[DEVICE_SPECS] = {
-    "none",
-    "fp16",
-    "bf16",
-    "quant:bits=4",
-    "quant:bits=3,bucket=64,norm=l2",
-    "grid",
-    "grid:rel=0.1,code=rans",
-    "topk",
-    "topk:density=0.3",
-    "randk:density=0.1",
-    "powersgd:rank=2",
-    "stack:topk:density=0.05+quant:bits=2",
-    "stack:quant:bits=2+fp16",
-    "auto",
-};
-const char *const device_algorithms[DEVICE_ALGORITHMS] = {"auto", "native", "sra", "ring", "gather"};
-
-setup setup_varied(int spec, int algorithm, int ranks, int mix)
-{
-    static const char *const feedbacks[] = {"auto", "off", "on", "momentum"};
-    setup                    s = setup_of(device_specs[spec], ranks);
-    s.algorithm = device_algorithms[algorithm];
-    s.dtype = (taut_dtype)(mix % 3);
-    s.scale = (mix / 3 + mix / 8) % 4;
-    s.feedback = feedbacks[(mix / 2 + algorithm) % 4];
-    s.threads = 1 + mix % 2;
-    s.poison = mix % 5 == 0 ? 1 : -1;
-    return s;
-}
-
 taut_config setup_config(const setup *s)
 {
     taut_config cfg = TAUT_CONFIG_INIT;
@@ -221,40 +190,6 @@ setup setup_of(const char *spec, int ranks)
                    .poison = -1,
                    .amplitude = 1,
                    .growth = 1};
-}
-
-taut_status rank_streams(ranks_ctx *c)
-{
-    streams    *t = c->arg;
-    taut_layer *l[STREAMS];
-    buffer      b[STREAMS];
-    taut_place  place[STREAMS];
-    setup       s = setup_of("quant:bits=8", c->size);
-    s.whole = t->whole;
-    for (int i = 0; i < t->layers; i++) {
-        char name[8];
-        snprintf(name, sizeof name, "w%d", i);
-        place[i] = t->there ? mock_stream() : (taut_place){0};
-        TAUT_TRY(taut_layer_register(c->comm, name, TAUT_F32, 2, (size_t[]){ROWS, COLS}, &l[i]));
-        TAUT_TRY(taut_layer_codec(l[i], t->spec[i]));
-        buffer_make(&b[i], t->there, place[i], N * sizeof(float));
-    }
-    if (t->there && t->nccl) TAUT_TRY(taut__comm_open_nccl(c->comm, mock_place()));
-    for (int step = 0; step < t->steps; step++) {
-        for (int k = 0; k < t->layers; k++) {
-            int i = (k + c->rank) % t->layers;
-            buffer_fill(&s, c->rank, step + 9 * i, N, b[i].here);
-            TAUT_TRY(buffer_start(l[i], &b[i]));
-        }
-        for (int k = 0; k < t->layers; k++) TAUT_TRY(taut_wait(l[(k * 3 + c->rank) % t->layers]));
-        for (int i = 0; i < t->layers && c->rank == 0; i++) t->seen = t->seen * 31 + buffer_result(&b[i]);
-        TAUT_TRY(taut_step_end(c->comm));
-    }
-    for (int i = 0; i < t->layers; i++) {
-        buffer_drop(&b[i]);
-        if (t->there) mock_stream_end(place[i]);
-    }
-    return TAUT_OK;
 }
 
 trial *trial_run(setup set, where at)

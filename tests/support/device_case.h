@@ -41,13 +41,7 @@ typedef struct buffer {
     char      *here, *at; /* the program's copy, and what is reduced */
 } buffer;
 
-/* Every codec, and every algorithm by name. */
-enum { DEVICE_SPECS = 14, DEVICE_ALGORITHMS = 5 };
-extern const char *const device_specs[DEVICE_SPECS], *const device_algorithms[DEVICE_ALGORITHMS];
-
-setup setup_of(const char *spec, int ranks);
-/* A codec under an algorithm, with a dtype, scale, feedback, threads and NaN that go with `mix`, a number of this combination. */
-setup       setup_varied(int spec, int algorithm, int ranks, int mix);
+setup       setup_of(const char *spec, int ranks);
 taut_config setup_config(const setup *s);
 
 void        buffer_make(buffer *b, bool there, taut_place place, size_t bytes);
@@ -62,16 +56,6 @@ taut_status rank_enroll(ranks_ctx *c, const setup *s, taut_layer **w, taut_layer
 taut_status rank_steps(ranks_ctx *c, const setup *s, outcome *o, taut_layer *w, taut_layer *b, buffer *x, buffer *y,
                        int from, int to);
 taut_status rank_save(ranks_ctx *c, outcome *o);
-
-typedef struct streams {
-    const char *const *spec; /* of each layer */
-    int                layers, steps;
-    bool               there, nccl, whole; /* on the device, each with a stream of its own; by NCCL; setup.whole */
-    uint64_t           seen;               /* of all results, by rank 0 */
-} streams;
-enum { STREAMS = 5 };
-taut_status rank_streams(
-    ranks_ctx *c); /* arg: streams. Layers are started in another order on each rank, and waited for in a third */
 
 trial *trial_run(setup set, where at); /* all ranks, STEPS steps */
 void   trial_free(trial *t);
