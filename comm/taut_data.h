@@ -433,8 +433,8 @@ TAUT_API taut_status taut_loader_next(taut_loader *loader, taut_batch *batch);
 enum { TAUT_LOADER_STATE = 128 };
 TAUT_API taut_status taut_loader_state(const taut_loader *loader, void *state, size_t cap, size_t *bytes);
 
-TAUT_API uint64_t
-taut_loader_steps(const taut_loader *loader); /* of the whole plan, from 0: for a schedule of the learning rate */
+/* Of the whole plan, from 0: for a schedule of the learning rate. */
+TAUT_API uint64_t taut_loader_steps(const taut_loader *loader);
 TAUT_API uint64_t taut_loader_samples(const taut_loader *loader); /* of a round */
 TAUT_API size_t   taut_loader_fields(const taut_loader *loader);
 /* Field f of the batches; .size set before. Errors are the largest over the shards, bytes their sums. */
