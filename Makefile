@@ -88,10 +88,9 @@ ifneq ($(filter-out $(PRELOAD_MPIS),openmpi mpich),)
 LEFT_OUT += "the preload library for programs of $(filter-out $(PRELOAD_MPIS),openmpi mpich)"
 endif
 
-# ---- BLAS: the products of powersgd ----
+# ---- BLAS: the products of powersgd; opened when they are first wanted, not linked ----
 ifeq ($(HAVE_BLAS),found)
-FEATURES += -DTAUT_HAVE_BLAS $(BLAS_CFLAGS)
-LIBS     += $(BLAS_LIBS)
+FEATURES += -DTAUT_HAVE_BLAS -DTAUT_BLAS_LIBRARY='"$(BLAS_LIBRARY)"'
 else
 LEFT_OUT += "BLAS for the products of powersgd; plain C does them"
 endif
@@ -364,14 +363,15 @@ print-config: ## what was found, what is left out
 # ================================================================ lint
 # clang-tidy (.clang-tidy) file by file, again where something that it includes has changed; then cppcheck over all (tests/cppcheck.supp).
 .PHONY: lint
-LINT_SRC  := $(filter-out %_neon.c %_cuda.c,$(call sources,comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c launch/*.c launch/*/*.c))
+LINT_SRC  := $(filter-out %_neon.c %_cuda.c,$(call sources,comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c launch/*.c launch/*/*.c) \
+             $(filter-out %_mpi.c,$(wildcard comm/preload/*.c comm/preload/nccl/*.c)) $(if $(PRELOAD_MPIS),$(wildcard comm/preload/*_mpi.c)))
 LINT_TIDY := $(LINT_SRC:%.c=$(BUILD)/lint/%.tidy)
 LINT_ISA   = $(if $(filter %_avx2.c,$<),$(AVX2_FLAGS),$(if $(filter %_avx512.c,$<),$(AVX512_FLAGS),$(if $(filter %_avx512vbmi2.c,$<),$(VBMI2_FLAGS))))
 $(BUILD)/lint/%.tidy: %.c $(BUILD)/%.o .clang-tidy
 	@mkdir -p $(@D)
 	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(CPPFLAGS) $(FEATURES) $(LINT_ISA) >$@.said 2>/dev/null || { cat $@.said; exit 1; }
 	@mv $@.said $@
-FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cpp' '*.cu' '*.cuh' 2>/dev/null)
+FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cpp' '*.cu' '*.cuh' '*.hpp' 2>/dev/null)
 .PHONY: format check-format
 format: ## clang-format over every source, in place
 	$(Q)clang-format -i $(FORMATTED)
@@ -380,7 +380,7 @@ check-format:
 lint: check-format $(LINT_TIDY) ## clang-format, clang-tidy and cppcheck: no findings
 	@mkdir -p $(BUILD)/lint/cppcheck
 	$(Q)cppcheck -q -j$$(nproc) --std=c11 --enable=warning,performance,portability --inline-suppr --suppressions-list=tests/cppcheck.supp --error-exitcode=1 \
-	    --cppcheck-build-dir=$(BUILD)/lint/cppcheck -D_GNU_SOURCE -D__GNUC__=12 $(filter -DTAUT%,$(FEATURES)) $(LINT_SRC)
+	    --cppcheck-build-dir=$(BUILD)/lint/cppcheck -D_GNU_SOURCE -D__GNUC__=12 -D'ElfW(type)=Elf64_##type' $(filter -DTAUT%,$(FEATURES)) $(LINT_SRC)
 	@echo "lint: $(words $(LINT_SRC)) files, nothing found"
 
 # ================================================================ install
@@ -462,7 +462,7 @@ check-long: SETUP := --long
 setup: ## install the packages that are missing (Debian, Ubuntu)
 	@launch/setup $(SETUP)
 	@[ -f /var/lib/dpkg/status ] || rm -rf build/probes
-check: setup ## install what is missing, build, run the tests (about eleven minutes on 2 cores)
+check: setup ## install what is missing, build, run the tests (some minutes: docs/results.md)
 	$(STAGE) print-config
 	$(STAGE) run-tests
 check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
@@ -471,7 +471,7 @@ check-long: setup ## check, then what takes longer: sanitizers, more ranks, long
 check-slurm: SETUP := --long
 check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about six minutes)
 	$(STAGE) all
-	@LONG=1 TIMEOUT=1800 BUILD=$(BUILD) tests/run.sh test_slurm test_preload_slurm
+	@LONG=1 TIMEOUT=3600 BUILD=$(BUILD) tests/run.sh test_slurm test_preload_slurm
 check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, speeds; one JSON report, under ten minutes
 	$(STAGE) CUDA=1 BUILD=build/gpu all
 	$(STAGE) CUDA=1 BUILD=build/gpu gpu-tests
@@ -487,7 +487,7 @@ fuzz: ## attack every reader of foreign bytes with libFuzzer (clang): make fuzz 
 	$(STAGE) MODE=fuzz CC='$(or $(CLANG),clang)' MPI=0 TORCH=0 JPEG=0 fuzz-targets
 	@BUILD=build/fuzz tests/fuzz/run.sh $(or $(SECONDS),60) $(T)
 coverage: ## lines that the tests execute, by folder, with gcovr; build/coverage/lines.html
-	$(STAGE) MODE=coverage tests
+	$(STAGE) MODE=coverage TORCH=0 tests
 	@BUILD=build/coverage tests/coverage.sh $(T)
 dist: ## build/dist/taut-VERSION.tar.xz, of what is committed
 	@launch/dist

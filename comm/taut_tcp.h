@@ -51,7 +51,8 @@ typedef struct taut_tcp {
  *  or the addresses at which one could not be reached; TAUT_E_INVALID or TAUT_E_RANGE a bad value in `where`.
  *  A process that exits, or is killed, is noticed at once by those who wait for it: TAUT_E_PEER. taut_comm_destroy() waits until what
  *  this rank has sent lies in the receivers' kernels, at most two seconds after nothing moves any more.
- *  Forked children close the connections that they inherit. Since 0.1. */
+ *  Forked children close the connections that they inherit. taut_comm_shrink() connects the survivors of a failure anew, each reached where it
+ *  was reached first. Since 0.1. */
 TAUT_API taut_status taut_comm_create_tcp(const taut_tcp *where, const taut_config *cfg, taut_comm **comm);
 
 #ifdef __cplusplus

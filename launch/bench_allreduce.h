@@ -47,7 +47,9 @@ typedef struct bench_job {
 int bench_agree(bench_job *j, taut_status s, const char *what);
 
 /* ---- bench_place_mpi.c: where the buffer lies. On the host these are plain calls. ---- */
-int         bench_place_open(bench_job *j); /* all ranks leave with the same exit code */
+bool        bench_place_device(const char *device,
+                               int        *number); /* "cuda", "cuda:N": the number (NULL: only whether it is one) */
+int         bench_place_open(bench_job *j);  /* all ranks leave with the same exit code */
 void        bench_place_close(bench_job *j);
 taut_status bench_place_attach(bench_job *j, taut_comm *comm);
 taut_status bench_place_put(bench_job *j, size_t n); /* x, to be reduced */

@@ -17,15 +17,28 @@ struct bench_place {
     taut__nccl_comm    raw;   /* for native sums */
 };
 
+/* All of `text`, a device's number? */
+static bool whole_number(const char *text, int *number)
+{
+    enum { MOST = 4096 };
+    char *end = NULL;
+    long  n = strtol(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || n < 0 || n > MOST) return false;
+    *number = (int)n;
+    return true;
+}
+
 /* Ranks of one host take its devices in turn, as mpirun and srun number them there. */
-static int device_number(const char *device)
+bool bench_place_device(const char *device, int *number)
 {
     static const char *const local[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"};
-    const char              *colon = strchr(device, ':');
-    if (colon) return atoi(colon + 1);
-    for (size_t i = 0; i < sizeof local / sizeof *local; i++)
-        if (getenv(local[i])) return atoi(getenv(local[i]));
-    return 0;
+    int                      n = 0;
+    if (strncmp(device, "cuda", 4) != 0) return false;
+    if (device[4] == ':' ? !whole_number(device + 5, &n) : device[4] != '\0') return false;
+    for (size_t i = 0; !device[4] && i < sizeof local / sizeof *local; i++)
+        if (getenv(local[i]) && whole_number(getenv(local[i]), &n)) break;
+    if (number) *number = n;
+    return true;
 }
 
 static taut_status make_raw(bench_job *j, bench_place *p)
@@ -47,7 +60,8 @@ static taut_status make_raw(bench_job *j, bench_place *p)
 
 static taut_status open_place(bench_job *j, bench_place *p)
 {
-    p->place = (taut_place){.space = TAUT_CUDA, .device = device_number(j->device)};
+    p->place = (taut_place){.space = TAUT_CUDA};
+    if (!bench_place_device(j->device, &p->place.device)) return TAUT_E_INVALID;
     p->space = taut__memory_of(TAUT_CUDA);
     if (!p->space || !taut__vectors_of(TAUT_CUDA)) return TAUT_E_UNSUPPORTED;
     TAUT_TRY(p->space->stream_create(&p->place));

@@ -2,6 +2,7 @@
 #include "cli.h"
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -410,4 +411,15 @@ int cli_end(int code)
     if (!lost) return code;
     fprintf(stderr, "%s: standard output: %s\n", program, errno ? strerror(errno) : "could not be written");
     return code == CLI_OK ? CLI_FAILED : code;
+}
+
+int cli_threads(int otherwise)
+{
+    const char *text = getenv("OMP_NUM_THREADS");
+    char       *end;
+    long        n;
+    if (!text) return otherwise;
+    n = strtol(text, &end, 10);
+    if (end == text || n < 0 || (*end != '\0' && *end != ',')) return 0;
+    return n > INT_MAX ? INT_MAX : (int)n;
 }

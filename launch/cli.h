@@ -93,6 +93,10 @@ void cli_progress_end(cli_progress *p); /* clears the line */
  *  on a full disk or a closed pipe. */
 int cli_end(int code);
 
+/* cli_threads() : the first number of OMP_NUM_THREADS ("4,2" asks 4 of the outermost loops), `otherwise` where it is not set,
+ *  0 where it is no number, INT_MAX where it is one beyond that. */
+int cli_threads(int otherwise);
+
 double cli_now(void); /* monotonic seconds */
 
 #endif

@@ -391,7 +391,7 @@ static int check(bench_job *j)
     bool table = strcmp(j->format, "table") == 0;
     if (!table && (j->json || j->regret))
         return cli_usage("--format=%s: not together with --json or --regret", j->format);
-    if (strcmp(j->device, "host") && strcmp(j->device, "cuda") && strncmp(j->device, "cuda:", 5))
+    if (strcmp(j->device, "host") != 0 && !bench_place_device(j->device, NULL))
         return cli_usage("--device=%s: must be host, cuda or cuda:N", j->device);
     for (size_t i = 0; i < j->codecs.n; i++) {
         taut_status s = strcmp(j->codecs.item[i], "auto") == 0 ? TAUT_OK : taut_spec_check(j->codecs.item[i], 0, NULL);

@@ -102,10 +102,11 @@ static int cat(job *j, const taut_shard *s)
     if (rc != CLI_OK) return rc;
     if ((st = taut_reader_create(s, &r)) != TAUT_OK) return cli_status(st, "cannot read");
     j->file = j->out ? fopen(j->out, "wb") : stdout;
-    rc = j->file ? copy_blocks(j, r) : cli_fail("%s: %s", j->out, strerror(errno));
-    if (j->file && (j->out ? fclose(j->file) : fflush(j->file)) != 0 && rc == CLI_OK)
+    bool opened = j->file != NULL;
+    rc = opened ? copy_blocks(j, r) : cli_fail("%s: %s", j->out, strerror(errno));
+    if (opened && (j->out ? fclose(j->file) : fflush(j->file)) != 0 && rc == CLI_OK)
         rc = cli_fail("cannot write: %s", strerror(errno));
-    if (rc != CLI_OK && j->out && j->file) remove(j->out);
+    if (rc != CLI_OK && j->out && opened) remove(j->out);
     taut_reader_destroy(r);
     return rc;
 }

@@ -7,16 +7,17 @@ enum { COMBINATIONS_MAX = 20000000 };
 
 taut_status taut__solve_exhaustive(const taut__frontier *f, uint32_t *at, double *bound)
 {
-    double    combinations = 1, best = INFINITY;
-    size_t    n = f->layers, depth = 0;
-    double   *error = taut__alloc(2 * (n + 1), sizeof *error), *cost = error + n + 1; /* of the first `depth` layers */
-    uint32_t *now = taut__alloc(n + 1, sizeof *now);
+    double      combinations = 1, best = INFINITY;
+    size_t      n = f->layers, depth = 0;
+    double     *error = taut__alloc(2 * (n + 1), sizeof *error), *cost; /* of the first `depth` layers */
+    uint32_t   *now = taut__alloc(n + 1, sizeof *now);
     taut_status status = TAUT_OK;
     for (size_t l = 0; l < n; l++) combinations *= (double)taut__points(f, l);
     if (!error || !now) {
         status = taut__fail(TAUT_E_NOMEM, "plan: no memory for %zu layers", n);
         goto out;
     }
+    cost = error + n + 1;
     if (combinations > COMBINATIONS_MAX) {
         status = taut__fail(TAUT_E_RANGE, "solver exhaustive: %.3g combinations: must be at most %d", combinations,
                             COMBINATIONS_MAX);

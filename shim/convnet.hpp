@@ -6,12 +6,14 @@
 
 #include "shim.hpp"
 
-namespace taut_shim {
+namespace taut_shim
+{
 
 struct convnet_shape {
     int64_t channels, height, width, classes; /* of the images */
     int64_t filters = 128, blocks = 3;
-    bool    stride = false; /* the first block halves by a stride of its convolution instead of pooling: a third of the work */
+    bool    stride =
+        false; /* the first block halves by a stride of its convolution instead of pooling: a third of the work */
 };
 
 struct convnet final : net {

@@ -2,7 +2,7 @@
 #include "distill.h"
 #include "images.hpp"
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/from_blob.h>
+#include <ATen/ops/adaptive_avg_pool2d.h>
 #include <ATen/ops/zeros_like.h>
 
 using namespace taut_shim;
@@ -15,7 +15,7 @@ struct matching {
     image_set                         real;
     std::vector<std::vector<int64_t>> members; /* of each class */
     random_numbers                    random;
-    at::Tensor                        images, momentum; /* S, [classes*per_class, channels, height, width] */
+    at::Tensor                        images, momentum; /* S, [classes*per_class*parts^2, channels, height, width] */
 
     matching(const taut_torch_distill_config &cfg, const taut_torch_images &t)
         : c(cfg), real(t), members(static_cast<size_t>(t.classes)), random(cfg.seed)
@@ -59,8 +59,9 @@ double iterate(matching &m, int64_t it)
                      .mean(1);
     }
     at::Tensor leaf = m.images.detach().requires_grad_(true);
-    at::Tensor mine =
-        net.features(augment(leaf, classes, seed, m.c.mirror != 0)).view({classes, m.c.per_class, -1}).mean(1);
+    at::Tensor mine = net.features(augment(scaled(leaf, s.height, s.width), classes, seed, m.c.mirror != 0))
+                          .view({classes, m.c.per_class * m.c.parts * m.c.parts, -1})
+                          .mean(1);
     at::Tensor loss = mine.sub(target).pow(2).sum();
     loss.backward();
     at::NoGradGuard no_grad;
@@ -76,6 +77,9 @@ taut_status settle(taut_torch_distill_config &c)
     if (!c.real) c.real = 64;
     if (!c.filters) c.filters = 64;
     if (c.lr == 0) c.lr = 1;
+    if (!c.parts) c.parts = 1;
+    if (c.parts < 1 || c.parts > 8)
+        return fail(TAUT_E_RANGE, "parts=%lld: must be 1..8", static_cast<long long>(c.parts));
     if (c.per_class < 1 || c.per_class > 10000)
         return fail(TAUT_E_RANGE, "per_class=%lld: must be 1..10000", static_cast<long long>(c.per_class));
     if (c.iterations < 1 || c.real < 1 || c.filters < 1 || !(c.lr > 0))
@@ -98,7 +102,10 @@ extern "C" taut_status taut_torch_distill(const taut_torch_distill_config *cfg, 
             if (m.members[k].empty())
                 return fail(TAUT_E_INVALID, "class %zu has no image: %lld of each class are to be made", k,
                             static_cast<long long>(c.per_class));
-        m.images = m.draw_first(c.per_class);
+        m.images = m.draw_first(c.per_class * c.parts * c.parts);
+        if (c.parts > 1)
+            m.images = at::adaptive_avg_pool2d(
+                m.images, {(images->height + c.parts - 1) / c.parts, (images->width + c.parts - 1) / c.parts});
         m.momentum = at::zeros_like(m.images);
         for (int64_t it = 0; it < c.iterations; it++) {
             double loss = iterate(m, it);

@@ -36,7 +36,8 @@ typedef int (*taut_torch_progress)(void *ctx, int64_t done, int64_t total, doubl
  *      sum over classes c of | mean_{x in T_c} f_theta(A(x)) - mean_{s in S_c} f_theta(A(s)) |^2
  *  with T_c `real` random images of the class, and one random transformation A for both. Nothing is trained, so an iteration
  *  costs a forward pass of the real ones and one backward pass of S. It begins with random real images.
- *  out: classes*per_class images, class after class. */
+ *  out: classes*per_class images, class after class. With parts = f > 1 there are f*f times as many, of ceil(height/f) rows and ceil(width/f)
+ *  columns: as many pixels, of which networks see enlargements (bilinear; Kim et al., ICML 2022, section 3.2: multi-formation). */
 typedef struct taut_torch_distill_config {
     size_t              size;      /* set by TAUT_TORCH_DISTILL_INIT */
     int64_t             per_class; /* images of a class, 1..10000 */
@@ -48,10 +49,11 @@ typedef struct taut_torch_distill_config {
     int32_t             mirror;     /* 1: transformations may mirror: not for digits */
     taut_torch_progress progress;
     void               *ctx;
+    int64_t             parts; /* 1..8, 0 = 1: the pixels of one image hold parts*parts smaller ones */
 } taut_torch_distill_config;
 #define TAUT_TORCH_DISTILL_INIT                                                                                        \
     {                                                                                                                  \
-        sizeof(taut_torch_distill_config), 1, 1, 0, 0, 0, 0, 0, 0, 0                                                   \
+        sizeof(taut_torch_distill_config), 1, 1, 0, 0, 0, 0, 0, 0, 0, 0                                                \
     }
 TAUT_API taut_status taut_torch_distill(const taut_torch_distill_config *cfg, const taut_torch_images *images,
                                         uint8_t *out);
@@ -69,10 +71,11 @@ typedef struct taut_torch_judge_config {
     int32_t             mirror;
     taut_torch_progress progress;
     void               *ctx;
+    int64_t height, width; /* of the images it will be asked about; 0 = of these. Others are scaled, bilinear */
 } taut_torch_judge_config;
 #define TAUT_TORCH_JUDGE_INIT                                                                                          \
     {                                                                                                                  \
-        sizeof(taut_torch_judge_config), 1, 0, 0, 0, 0, 0, 0, 0                                                        \
+        sizeof(taut_torch_judge_config), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                  \
     }
 TAUT_API taut_status taut_torch_judge_train(const taut_torch_judge_config *cfg, const taut_torch_images *images,
                                             taut_torch_judge **judge);

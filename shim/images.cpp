@@ -1,6 +1,7 @@
 /* images.cpp : see images.hpp. */
 #include "images.hpp"
 #include <ATen/ops/empty.h>
+#include <ATen/ops/upsample_bilinear2d.h>
 #include <cmath>
 
 namespace taut_shim
@@ -10,8 +11,8 @@ taut_status check_images(const taut_torch_images *t, bool labels)
 {
     if (!t || t->size < sizeof *t) return fail(TAUT_E_INVALID, "images: size is not set");
     if (!t->pixels || t->n == 0) return fail(TAUT_E_INVALID, "images: there are none");
-    if (t->channels < 1 || t->height < 8 || t->width < 8 || t->channels > 64 || t->height > 4096 || t->width > 4096)
-        return fail(TAUT_E_RANGE, "images of %lldx%lldx%lld: must be 1..64 channels of 8..4096 rows and columns",
+    if (t->channels < 1 || t->height < 1 || t->width < 1 || t->channels > 64 || t->height > 4096 || t->width > 4096)
+        return fail(TAUT_E_RANGE, "images of %lldx%lldx%lld: must be 1..64 channels of 1..4096 rows and columns",
                     static_cast<long long>(t->channels), static_cast<long long>(t->height),
                     static_cast<long long>(t->width));
     if (t->classes < 2 || t->classes > 1048576)
@@ -65,6 +66,12 @@ void image_set::to_bytes(const at::Tensor &x, uint8_t *out) const
     for (int64_t i = 0; i < flat.numel(); i++)
         out[i] = static_cast<uint8_t>(
             std::lround(std::min(255.0, std::max(0.0, static_cast<double>(p[i]) * deviation + mean))));
+}
+
+at::Tensor scaled(const at::Tensor &x, int64_t height, int64_t width)
+{
+    if (x.size(2) == height && x.size(3) == width) return x;
+    return at::upsample_bilinear2d(x, {height, width}, false);
 }
 
 } // namespace taut_shim

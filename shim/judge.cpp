@@ -70,8 +70,9 @@ taut_status train(const taut_torch_judge_config &c, const taut_torch_images &t, 
     }
     for (int64_t step = 0; step < c.steps; step++) {
         std::vector<int64_t> which = samples.take(std::min(static_cast<size_t>(c.batch), t.n));
-        at::Tensor           x = augment(set.take(which), static_cast<int64_t>(which.size()),
-                                         c.seed * 7919u + static_cast<uint64_t>(step), c.mirror != 0);
+        at::Tensor           x =
+            augment(scaled(set.take(which), net.shape.height, net.shape.width), static_cast<int64_t>(which.size()),
+                    c.seed * 7919u + static_cast<uint64_t>(step), c.mirror != 0);
         for (named &p : net.params) p.tensor.mutable_grad() = at::Tensor();
         at::Tensor loss = loss_of(net.forward(x), t, which);
         loss.backward();
@@ -106,6 +107,8 @@ extern "C" taut_status taut_torch_judge_train(const taut_torch_judge_config *cfg
     return guarded([&] {
         std::unique_ptr<taut_torch_judge> j(new taut_torch_judge);
         image_set                         set(*images);
+        if (c.height) set.shape.height = c.height;
+        if (c.width) set.shape.width = c.width;
         set.shape.filters = c.filters;
         set.shape.stride = true;
         j->net.reset(new convnet(set.shape, c.seed));
@@ -131,7 +134,8 @@ extern "C" taut_status taut_torch_judge_ask(taut_torch_judge *judge, const taut_
         image_set set(t);
         for (size_t first = 0; first < t.n; first += CHUNK) {
             size_t     n = std::min(CHUNK, t.n - first);
-            at::Tensor logits = judge->net->forward(set.range(first, n));
+            at::Tensor logits =
+                judge->net->forward(scaled(set.range(first, n), judge->net->shape.height, judge->net->shape.width));
             if (hits)
                 *hits += logits.argmax(1)
                              .eq(at::from_blob(const_cast<int64_t *>(t.labels + first), {static_cast<int64_t>(n)},

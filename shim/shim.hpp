@@ -14,7 +14,8 @@
 #include <string>
 #include <vector>
 
-namespace taut_shim {
+namespace taut_shim
+{
 
 /* Records what taut_torch_last_error() returns; returns s. */
 taut_status fail(taut_status s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -77,7 +77,7 @@ static _Thread_local char last_error[1024];
 
 const char *taut_last_error(void) { return last_error; }
 
-taut_status taut__fail(taut_status s, const char *fmt, ...)
+taut_status(taut__fail)(taut_status s, const char *fmt, ...)
 {
     char    text[sizeof last_error]; /* arguments may point into last_error */
     va_list ap;
@@ -89,7 +89,7 @@ taut_status taut__fail(taut_status s, const char *fmt, ...)
     return s;
 }
 
-taut_status taut__failed_at(taut_status s, const char *file, int line)
+taut_status(taut__failed_at)(taut_status s, const char *file, int line)
 {
     taut__log(TAUT_LOG_TRACE, "base", "%s passed up at %s:%d", taut_status_name(s), file, line);
     return s;

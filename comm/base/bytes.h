@@ -131,7 +131,7 @@ static inline void taut__read_text(taut__reader *r, char *dst, size_t cap)
     const uint8_t *p = taut__read(r, n);
     dst[0] = 0;
     r->bad |= n >= cap || (p && n > 0 && memchr(p, 0, n) != NULL);
-    if (r->bad || n == 0) return;
+    if (r->bad || !p || n == 0) return;
     memcpy(dst, p, n);
     dst[n] = 0;
 }

@@ -50,7 +50,7 @@ static inline taut__partition taut__partition_of(size_t n, int parts, size_t blo
     size_t most = taut__max(TAUT_SUB_MIN, parts <= TAUT_SUB_RANKS ? slice : slice / (size_t)parts * TAUT_SUB_RANKS);
     size_t want = taut__ceil_div(largest, TAUT_SUB_PER_PART);
     want = taut__min(taut__max(want, TAUT_SUB_MIN), most);
-    p.sub = taut__round_up(taut__min(want, largest), block);
+    p.sub = taut__max(1, taut__round_up(taut__min(want, largest), block));
     p.slices = taut__ceil_div(largest, p.sub);
     return p;
 }

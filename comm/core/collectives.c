@@ -88,8 +88,8 @@ static taut_status fused_wait(taut_layer *l)
 /* A whole allreduce of a small layer goes through its bucket, as when it is started: another rank may have started it. */
 static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves, taut_place caller)
 {
-    bool fused = l && l->bucket && halves == TAUT_BOTH;
     TAUT_TRY(check_start(l, buf, kind, caller));
+    bool   fused = l->bucket && halves == TAUT_BOTH;
     double begin = taut__now();
     TAUT_TRY(tell(l->comm,
                   fused ? taut__fuse_start(l, buf, kind, caller, true) : launch(l, buf, kind, halves, caller, true)));

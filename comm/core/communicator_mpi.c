@@ -57,7 +57,7 @@ static const char *line(const taut__settings *set, int i, char dst[LINE])
 
 static taut_status find_difference(MPI_Comm mpi, const taut__settings *set)
 {
-    int  rank, size, other, lines; /* another version of the library may have fewer */
+    int  rank, size, other = 0, lines = 0; /* another version of the library may have fewer */
     char zero[LINE] = "", mine[LINE] = "";
     TAUT_TRY(lowest(mpi, (int)taut__settings_lines(), &lines));
     if (MPI_Comm_rank(mpi, &rank) != MPI_SUCCESS || MPI_Comm_size(mpi, &size) != MPI_SUCCESS) return failed();

@@ -177,7 +177,7 @@ static taut_status connect_all(taut__tcp_meeting *m, const taut_tcp *w, const ta
     for (size_t r = 0; r < p && host; r++) job = taut__seed(job, card[r].nonce), host[r] = card[r].host;
     taut_status s = host && fd ? use_given(w, card) : taut__fail(TAUT_E_NOMEM, "taut_comm_create_tcp: out of memory");
     if (s == TAUT_OK) s = taut__tcp_mesh(listener, card, m->rank, m->ranks, job, m->connect_ms, fd);
-    if (s == TAUT_OK) s = taut__tcp_create(m->rank, m->ranks, job, host, set->fake_hosts, fd, t);
+    if (s == TAUT_OK) s = taut__tcp_create(m->rank, m->ranks, job, host, set->fake_hosts, listener, fd, t);
     taut__free(host), taut__free(fd);
     return s;
 }

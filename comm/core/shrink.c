@@ -88,7 +88,7 @@ static taut_status same_layers(const taut_comm *from, taut_comm *to)
 static taut_status tell(shrinking *s, double known, double kept)
 {
     int p = s->to->ctx.all.size, me = s->to->ctx.all.rank;
-    memset(s->told, 0, (size_t)(COLUMNS * p) * sizeof *s->told);
+    memset(s->told, 0, (size_t)COLUMNS * (size_t)p * sizeof *s->told);
     column(s, STEPS)[me] = (double)s->from->steps;
     column(s, KEPT)[me] = kept;
     column(s, KNOWN)[me] = known;
@@ -193,7 +193,8 @@ taut_status taut_comm_shrink(taut_comm *comm, taut_comm **smaller, taut_survivor
 {
     taut__transport *t = NULL;
     shrinking        s = {.from = comm};
-    if (smaller) *smaller = NULL;
+    if (!smaller) return check(comm, smaller, who);
+    *smaller = NULL;
     TAUT_TRY(check(comm, smaller, who));
     int32_t ms = comm->ctx.set.c.timeout_ms;
     if (!(s.old = taut__alloc((size_t)comm->ctx.all.size, sizeof *s.old)))

@@ -250,7 +250,7 @@ static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
     taut_feedback *f = l->operand.feedback;
     if (f && (!b->more || !l->operand.residual)) taut__feedback_clear(f, 0, n);
     if (!b->more) l->operand.residual = false;
-    if (!s->residual_n || !b->residuals) return;
+    if (!f || !s->residual_n || !b->residuals) return;
     l->residual_all = -1;
     bool both = f->u && s->residual_n > n * sizeof *f->u; /* momentum is kept where both sides have it */
     taut__lane_note(l->reduction.lane, add_saved(taut__layer_lane(l), f->r, s->residual, n, scale));

@@ -32,7 +32,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SPINS = 2000, NAP_US = 50, THREAD_NAP_MAX_US = 200 };
+enum { SPINS = 2000, LOOKS = 8, NAP_US = 50, THREAD_NAP_MAX_US = 200 };
 static const double HOP_SHARE = 0.2,
                     HOP_MOST_S = 0.5; /* of the timeout, and at most: how much later each hop is late */
 
@@ -70,7 +70,7 @@ static taut_status fail(taut__engine *e, taut_status s, const char *text)
     return taut__engine_check(e);
 }
 
-taut_status taut__engine_fail(taut__engine *e, taut_status s, const char *text)
+taut_status(taut__engine_fail)(taut__engine *e, taut_status s, const char *text)
 {
     pthread_mutex_lock(&e->lock);
     s = fail(e, s, text);
@@ -290,12 +290,20 @@ static taut_status late(taut__engine *e, const char *what, int peer)
     return fail(e, TAUT_E_TIMEOUT, text);
 }
 
-/* Spin a while, for whoever answers at once; then give the core away. */
-static void pause_after(taut__engine *e, int idle)
+/* Nothing has moved for so many turns, or, where a turn takes long because others have the core, for so long, that sleeping and looking at clocks
+ * costs nothing. A few turns are enough for that: MPI itself may give the core away in each. */
+static bool quiet(const taut__engine *e, double since, int idle)
 {
-    if (idle < SPINS / 20) return;
-    if (idle < SPINS) sched_yield();
-    else e->t->ops->idle(e->t, NAP_US);
+    const double spin_s = 2e-3;
+    double       last = since > e->moved_at ? since : e->moved_at;
+    return idle > SPINS || (idle >= LOOKS && taut__now() - last > spin_s);
+}
+
+/* Spin a while, for whoever answers at once; then give the core away. */
+static void pause_after(taut__engine *e, int idle, bool still)
+{
+    if (still) e->t->ops->idle(e->t, NAP_US);
+    else if (idle >= SPINS / 20) sched_yield();
 }
 
 /* hops: whoever waits for a rank that itself waits for others gives that one time to say for whom: the first notice is the one
@@ -327,6 +335,16 @@ static taut_status ask(taut__engine *e, const taut__job *waited)
     return s == TAUT_OK ? TAUT_OK : fail(e, s, taut_last_error());
 }
 
+void taut__engine_describe(const void *engine, char *dst, size_t cap)
+{
+    taut__engine *e = (taut__engine *)(uintptr_t)engine;
+    taut__job    *job = atomic_load(&e->waited);
+    const char   *what = job ? job->name : atomic_load(&e->exchanged);
+    int           hops = 0, peer = job && job->waiting_for ? job->waiting_for(job, &hops) : -1;
+    if (peer >= 0) snprintf(dst, cap, "%.128s, nothing from rank %d", what, peer);
+    else snprintf(dst, cap, "%.128s", what ? what : "");
+}
+
 static taut_status wait_locked(taut__engine *e, taut__job *job)
 {
     double since = taut__now();
@@ -334,10 +352,11 @@ static taut_status wait_locked(taut__engine *e, taut__job *job)
         bool moved;
         TAUT_TRY(drive(e, job, &moved));
         idle = moved ? 0 : idle + 1;
-        pause_after(e, idle);
-        if (idle > SPINS && time_to_ask(e, since)) TAUT_TRY(ask(e, job));
+        bool still = quiet(e, since, idle);
+        pause_after(e, idle, still);
+        if (still && time_to_ask(e, since)) TAUT_TRY(ask(e, job));
         int hops = 0;
-        if (idle > SPINS && overdue(e, since, hops)) {
+        if (still && overdue(e, since, hops)) {
             int peer = job->waiting_for ? job->waiting_for(job, &hops) : -1;
             if (overdue(e, since, hops)) return late(e, job->name, peer);
         }
@@ -349,7 +368,9 @@ taut_status taut__engine_wait(taut__engine *e, taut__job *job)
 {
     if (atomic_load_explicit(&job->state, memory_order_acquire) != TAUT_JOB_RUNNING) return taut__engine_check(e);
     enter(e);
+    atomic_store_explicit(&e->waited, job, memory_order_relaxed);
     taut_status s = wait_locked(e, job);
+    atomic_store_explicit(&e->waited, NULL, memory_order_relaxed);
     leave(e);
     return s;
 }
@@ -376,10 +397,11 @@ static taut_status exchange_locked(taut__engine *e, taut__small_allreduce *x, co
         if (done) return TAUT_OK;
         TAUT_TRY(drive(e, NULL, &moved));
         idle = moved ? 0 : idle + 1;
-        pause_after(e, idle);
-        if (idle > SPINS && time_to_ask(e, since)) TAUT_TRY(ask(e, NULL));
+        bool still = quiet(e, since, idle);
+        pause_after(e, idle, still);
+        if (still && time_to_ask(e, since)) TAUT_TRY(ask(e, NULL));
         int hops = 0;
-        if (idle > SPINS && overdue(e, since, hops)) {
+        if (still && overdue(e, since, hops)) {
             int peer = taut__small_allreduce_waiting_for(x, &hops);
             if (overdue(e, since, hops)) return late(e, what, peer);
         }
@@ -390,7 +412,9 @@ taut_status taut__engine_exchange(taut__engine *e, taut__small_allreduce *x, con
 {
     TAUT_TRY(taut__engine_check(e));
     enter(e);
+    atomic_store_explicit(&e->exchanged, what, memory_order_relaxed);
     taut_status s = exchange_locked(e, x, what);
+    atomic_store_explicit(&e->exchanged, NULL, memory_order_relaxed);
     if (s != TAUT_OK) taut__small_allreduce_cancel(x);
     leave(e);
     return s;

@@ -32,6 +32,9 @@ typedef struct taut__engine {
     bool         questioned; /* and not yet answered */
     double       asked_at;
     int          asks; /* since something moved */
+    /* what a caller waits for, for the watchdog; NULL: nothing */
+    taut__job *_Atomic  waited;
+    const char *_Atomic exchanged;
 } taut__engine;
 
 void taut__engine_create(taut__engine *e, taut__transport *t, int32_t timeout_ms);
@@ -54,9 +57,16 @@ void taut__engine_release(taut__engine *e);
 /* Seconds during which a job was under way, so far. */
 double taut__engine_busy_s(taut__engine *e);
 
+/* "layer 'fc1', nothing from rank 2", of what a caller waits for now; "" if of nothing. From any thread, while the driver is held up. */
+void taut__engine_describe(const void *engine, char *dst, size_t cap);
+
 /* The failure that ended this communicator, as a status of the calling thread; TAUT_OK if none. */
 taut_status taut__engine_check(const taut__engine *e);
 /* This rank fails: tells the others. Returns s. */
 taut_status taut__engine_fail(taut__engine *e, taut_status s, const char *text);
+
+#ifdef __clang_analyzer__ /* as in base.h */
+#define taut__engine_fail(e, s, text) ((void)(taut__engine_fail)(e, s, text), (s))
+#endif
 
 #endif

@@ -75,9 +75,11 @@ static void offer(taut__auto *a, const taut__demand *demand, const uint32_t *opt
     bool stands = m->there && arm == m->now && arm != TAUT_ARM_DENSE && kind_of(a, a->offers->current) == arm;
     if (stands && taut__auto_keep(a, demand, option)) {
         option = a->offers->current;
-        double error;
+        taut__demand timed = *demand; /* seconds, whatever plans are chosen by */
+        double       error;
+        timed.objective = TAUT_OBJECTIVE_TIME;
         m->kept = arm;
-        taut__appraise(&a->offers->o, demand, option, &error, &seconds);
+        taut__appraise(&a->offers->o, &timed, option, &error, &seconds);
     }
     memcpy(m->option[arm], option, a->layers * sizeof *option);
     m->offer[arm] = (taut__arm_offer){true, seconds, hash_of(a, option)};

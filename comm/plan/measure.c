@@ -157,7 +157,7 @@ double taut__grid_centre(const double *stats, const double *weight, size_t layer
         elems += stats[l * GRID_STATS + GRID_STAT_N];
     }
     if (!(most > 0) || !(budget > 0)) return 0;
-    hi = log2(sqrt(most / elems)) + OCTAVES / 4;
+    hi = log2(sqrt(most / elems)) + 0.25 * OCTAVES;
     lo = hi - OCTAVES;
     for (int i = 0; i < ITERATIONS; i++) {
         double mid = (lo + hi) / 2, error = 0;
@@ -173,9 +173,9 @@ size_t taut__grid_ladder(const double *stats, double weight, double centre, doub
 {
     const double finest = 1e-9; /* below, codes are as wide as floats */
     double       norm2 = weight * stats[GRID_STAT_NORM2];
-    size_t       made = 0;
+    size_t       made = 0, middle = n / 2;
     for (size_t i = 0; i < n && norm2 > 0; i++) {
-        double step = centre * exp2(((double)i - (double)(n / 2)) / per_octave),
+        double step = centre * exp2(((double)i - (double)middle) / per_octave),
                rel = error_at(stats, weight, step) / norm2;
         if (rel < finest) continue;
         rung[made++] = (taut__rung){fmin(rel, coarsest), step / sqrt(weight)};

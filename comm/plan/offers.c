@@ -351,7 +351,7 @@ taut_norm2 taut__observer_reference(const taut__observer *o, size_t index, const
     const taut_codec     *codec = o->like ? taut__spec_codec(&o->reference) : NULL;
     pricing               p = {.v = v};
     double                share, threshold;
-    if (!l->referenced || !(v[V_PLAIN] > 0)) return (taut_norm2){0, 0};
+    if (!codec || !l->referenced || !(v[V_PLAIN] > 0)) return (taut_norm2){0, 0};
     if (o->reference.stages == 1 && strcmp(codec->name, "powersgd") == 0) {
         share = lowrank_left(&p, (size_t)stage->value[0]);
     } else if (o->reference.stages == 1 && strcmp(codec->name, "topk") == 0) {

@@ -125,7 +125,7 @@ static void remember_norms(const taut__channel *c, size_t i)
     taut__site *own = c->position[i].site, *from[2] = {own, taut__find_site(c, own->key, 0)};
     uint64_t    event[TAUT_LOOKS] = {0};
     double      norm[TAUT_LOOKS] = {0};
-    for (int f = 0; f < 2; f++)
+    for (int f = 0; f < 2 && from[f]; f++)
         for (size_t k = 0; k < taut__min(from[f]->seens, TAUT_SEEN) && (f == 0 || from[1] != own); k++) {
             uint64_t at = from[f]->seen[k].event;
             int      place = 0;

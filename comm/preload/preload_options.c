@@ -9,8 +9,9 @@
 static bool read_bytes(const char *text, const char **end, size_t *bytes)
 {
     char  *stop;
-    double v = isdigit((unsigned char)*text) ? taut__strtod(text, &stop) : -1;
-    if (v < 0) return false;
+    double v;
+    if (!isdigit((unsigned char)*text)) return false;
+    v = taut__strtod(text, &stop);
     if (*stop == '.' && stop[-1] == '.') stop--; /* "1..": the number ends before the dots */
     const char *units = "KMG", *unit = *stop ? strchr(units, toupper((unsigned char)*stop)) : NULL;
     for (int i = 0; unit && i <= unit - units; i++) v *= 1024;

@@ -11,7 +11,7 @@ static taut__function target[TAUT_CALLS]; /* what a call goes to */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static const char *const name_of[TAUT_CALLS] = {
-#define TAUT_ITEM(name, args) "PMPI_" #name,
+#define TAUT_ITEM(name, args) [TAUT_CALL_##name] = "PMPI_" #name,
     TAUT_INTERCEPTED(TAUT_ITEM)
 #undef TAUT_ITEM
 };

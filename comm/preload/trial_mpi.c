@@ -20,7 +20,8 @@ int taut__dry_courses(void) { return taut__preload.option.codec_given ? 1 : TAUT
  * would be without us, so that the program's waiting for non-blocking calls can be timed. */
 static int trial_of(const taut__channel *c, uint64_t cycle)
 {
-    return cycle % 2 == 0 && c->courses > 0 && cycle / 2 < (uint64_t)(TRIALS * c->courses) ? (int)(cycle / 2) : -1;
+    return cycle % 2 == 0 && c->courses > 0 && cycle / 2 < (uint64_t)TRIALS * (uint64_t)c->courses ? (int)(cycle / 2)
+                                                                                                   : -1;
 }
 
 int taut__course_of(const taut__channel *c, uint64_t cycle)

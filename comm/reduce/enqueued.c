@@ -46,7 +46,7 @@ taut_piece taut__piece_encode(const taut__reduction *red, taut__range r, size_t 
     taut__range  cell = taut__cell_of(red, r, k);
     uint8_t     *at = slot + k * bytes;
     return (taut_piece){.call = taut__slice_call(red, cell.first, cell.n),
-                        .src = x + cell.first,
+                        .src = x ? x + cell.first : NULL,
                         .err = err ? err + cell.first : NULL,
                         .payload = taut__slot_payload(at),
                         .cap = bytes - TAUT_SLOT_HEADER,

@@ -9,7 +9,8 @@
  *      earlier ends the listening. Who is not in it has come too late.
  *   3. Those in it call MPI_Comm_create_group().
  *
- * A rank that dies in between leaves the others in 3 for ever: a second failure during the seconds that this takes is not survived.
+ * A rank that dies in between leaves the others in 3, where a watchdog ends them after the timeout: a second failure during the seconds that
+ * this takes is not survived.
  * Launchers end the job when a rank dies unless they are told not to: docs/launch.md. */
 #include "transport_mpi.h"
 #include <string.h>
@@ -108,7 +109,10 @@ static int listen(meeting *g)
 static int hear_until(meeting *g, double until, bool all)
 {
     for (int by;;) {
-        if ((by = listen(g)) >= 0) return by;
+        taut__mpi_into(g->m);
+        by = listen(g);
+        taut__mpi_out(g->m);
+        if (by >= 0) return by;
         if (taut__now() >= until || (all && g->others == g->m->base.size - 1)) return -1;
         nanosleep(&(struct timespec){0, 500000}, NULL);
     }
@@ -146,7 +150,9 @@ static taut_status make(meeting *g, MPI_Comm *comm)
     MPI_Group all = MPI_GROUP_NULL, left = MPI_GROUP_NULL;
     int       rc = MPI_Comm_group(g->m->comm, &all);
     if (rc == MPI_SUCCESS) rc = MPI_Group_incl(all, g->decision[0], (const int *)(g->decision + 1), &left);
+    taut__mpi_into(g->m); /* the watchdog ends it */
     if (rc == MPI_SUCCESS) rc = MPI_Comm_create_group(g->m->comm, left, g->tag[1] + 1, comm);
+    taut__mpi_out(g->m);
     if (all != MPI_GROUP_NULL) MPI_Group_free(&all);
     if (left != MPI_GROUP_NULL) MPI_Group_free(&left);
     return rc == MPI_SUCCESS ? TAUT_OK : failed("MPI_Comm_create_group");

@@ -109,8 +109,9 @@ void        taut__tcp_meeting_close(taut__tcp_meeting *m);
 taut_status taut__tcp_mesh(int listener, const taut__tcp_card *cards, int rank, int ranks, uint64_t job,
                            int32_t connect_ms, int *fd);
 
-/* The transport over those connections, which it takes, also on failure. */
-taut_status taut__tcp_create(int rank, int ranks, uint64_t job, const uint64_t *hosts, int fake_hosts, int *fd,
-                             taut__transport **t);
+/* The transport over those connections, which it takes, also on failure. listener: where this rank was reached, which is where survivors of
+ * a failure will look for it; stays the caller's. -1: nowhere. */
+taut_status taut__tcp_create(int rank, int ranks, uint64_t job, const uint64_t *hosts, int fake_hosts, int listener,
+                             int *fd, taut__transport **t);
 
 #endif

@@ -73,6 +73,8 @@ struct taut__transport { /* first member of each implementation's struct */
     bool dirty; /* messages were given up that may still read, or write, their buffers: leave those alone */
     int  tag_max;
     int *host; /* host[r]: number of the host that rank r lives on, from 0 in order of rank */
+    /* (optional) [0] odd: inside a call of the network's library that is to come back at once; [1] the clock of its thread. NULL: they all do */
+    const _Atomic uint64_t *calls;
     uint64_t
         job; /* the same on all ranks, and other communicators have another one; 0: nothing of theirs can come here */
 };

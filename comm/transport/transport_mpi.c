@@ -1,10 +1,11 @@
 /* transport_mpi.c : ranks are processes of an MPI job, on an own duplicate of the caller's communicator.
  *
  * Pending requests lie in a dense array, so that one MPI_Testsome looks at all of them and makes MPI's progress.
- * Failure notices travel with their own tag: one receive from any rank is always posted, the first of the array, which no
+ * Failure notices (words_mpi.c) travel with their own tag: one receive from any rank is always posted, the first of the array, which no
  * taut__request owns; whoever fails sends to all.
  * After a failure requests that cannot be finished are cancelled or left to MPI, and what they point to is not freed (`dirty`). */
 #include "transport_mpi.h"
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { TAG_NOTICE = 0, WHOLE_MAX = 1 << 30, CHECK_SEED = 12345 };
+enum { WHOLE_MAX = 1 << 30, CHECK_SEED = 12345, ABORT_S = 2 };
 
 static taut_status failed(int rc, const char *what)
 {
@@ -55,8 +56,10 @@ static taut_status start(taut__mpi *m, taut__request *r, bool send, int peer, in
     if (m->n == m->room) return taut__fail(TAUT_E_STATE, "MPI: more than %zu messages under way", m->room);
     taut__mpi_pending *p = &m->owner[m->n];
     TAUT_TRY(message_type(bytes, &p->type, &count));
+    taut__mpi_into(m);
     int rc = send ? MPI_Isend(buf, count, p->type, peer, tag, m->comm, &m->request[m->n])
                   : MPI_Irecv(buf, count, p->type, peer, tag, m->comm, &m->request[m->n]);
+    taut__mpi_out(m);
     if (rc != MPI_SUCCESS) return failed(rc, send ? "send" : "receive");
     r->send = send;
     r->peer = peer;
@@ -111,7 +114,9 @@ taut_status taut__mpi_poll(taut__transport *t)
     taut__mpi *m = self_of(t);
     int        count = 0;
     if (m->n == 0) return TAUT_OK;
+    taut__mpi_into(m);
     int rc = MPI_Testsome((int)m->n, m->request, &count, m->index, m->status);
+    taut__mpi_out(m);
     if (rc != MPI_SUCCESS) return failed(rc, "message");
     if (count == MPI_UNDEFINED || count == 0) return TAUT_OK;
     for (int i = 0; i < count; i++) {
@@ -137,8 +142,10 @@ static void give_up(taut__mpi *m, MPI_Request *request, const taut__request *r)
 {
     int over = 0;
     if (!r->send) {
+        taut__mpi_into(m);
         MPI_Cancel(request);
         MPI_Test(request, &over, MPI_STATUS_IGNORE);
+        taut__mpi_out(m);
     }
     if (over || *request == MPI_REQUEST_NULL) return; /* NULL also where MPI_Testsome has failed on it */
     m->base.dirty = true;
@@ -246,101 +253,13 @@ static taut_status check_native(taut__mpi *m, float *x) /* x: CHECK_MOST floats 
 
 /* ---- failure ---- */
 
-static void mpi_abort(taut__transport *t, const taut__notice *why)
-{
-    taut__mpi *m = self_of(t);
-    if (m->failed) return;
-    m->failed = true;
-    m->told = *why;
-    m->told.job = m->job;
-    for (int r = 0; r < t->size; r++)
-        if (r != t->rank) MPI_Isend(&m->told, sizeof m->told, MPI_BYTE, r, TAG_NOTICE, m->comm, &m->tell[r]);
-    for (int i = 0, all = 0; i < 100 && !all; i++) { /* small messages leave at once, unless the peer is gone */
-        MPI_Testall(t->size, m->tell, &all, MPI_STATUSES_IGNORE);
-        if (!all) mpi_idle(t, 100);
-    }
-}
-
-static void listen(taut__mpi *m)
-{
-    if (m->listening || m->n == m->room) return;
-    if (MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[m->n]) !=
-        MPI_SUCCESS)
-        return;
-    m->owner[m->n++] = (taut__mpi_pending){NULL, MPI_BYTE};
-    m->listening = true;
-}
-
-static void note_last_word(taut__mpi *m, const taut__notice *word)
-{
-    if (m->left++ == 0) m->count = word->count, m->steps = word->steps;
-    m->uneven |= word->count != m->count || word->steps != m->steps;
-}
-
-/* Sorts out what has come: a failure is left for aborted(). */
-bool taut__mpi_heard(taut__transport *t, taut__notice *word)
-{
-    taut__mpi *m = self_of(t);
-    if (!m->news) {
-        listen(m);
-        return false;
-    }
-    bool ours = m->heard.job == m->job, failure = ours && m->heard.status != TAUT_OK;
-    if (failure) return false;
-    *word = m->heard;
-    word->text[sizeof word->text - 1] = 0;
-    m->news = false;
-    listen(m);
-    if (ours && word->word == TAUT_WORD_LEAVES) note_last_word(m, word);
-    return ours;
-}
-
-bool taut__mpi_aborted(taut__transport *t, taut__notice *why)
-{
-    taut__mpi *m = self_of(t);
-    if (!m->news || m->heard.job != m->job || m->heard.status == TAUT_OK) return false;
-    m->news = false;
-    m->failed = true;
-    *why = m->heard;
-    why->text[sizeof why->text - 1] = 0;
-    return true;
-}
-
-/* Small messages leave at once, unless the peer is gone. */
-bool taut__mpi_all_told(taut__mpi *m, int tries)
-{
-    int all = 0;
-    for (int i = 0; i < tries && !all; i++) {
-        if (i > 0) mpi_idle(&m->base, 100);
-        if (MPI_Testall(m->base.size, m->telling, &all, MPI_STATUSES_IGNORE) != MPI_SUCCESS) return false;
-    }
-    return all;
-}
-
-/* One word at a time: while the last one is on its way to anybody there is no other. */
-static void mpi_tell(taut__transport *t, int peer, const taut__notice *word)
-{
-    taut__mpi *m = self_of(t);
-    bool       last = word->word == TAUT_WORD_LEAVES;
-    if (m->failed) return;
-    if (!taut__mpi_all_told(m, last ? 100 : 1)) {
-        m->failed = last; /* some peer is gone */
-        return;
-    }
-    m->word = *word;
-    m->word.job = m->job;
-    m->leaves = last;
-    for (int r = 0; r < t->size; r++)
-        if (r != t->rank && (peer < 0 || r == peer))
-            MPI_Isend(&m->word, sizeof m->word, MPI_BYTE, r, TAG_NOTICE, m->comm, &m->telling[r]);
-    taut__mpi_all_told(m, 1);
-}
-
-/* MPI_Abort may wait for those it cannot reach. */
+/* MPI_Abort may wait for those it cannot reach: not for ever. */
 static void mpi_end_job(taut__transport *t, const char *why)
 {
     fprintf(stderr, "taut: rank %d: %s\n", t->rank, why);
     fflush(stderr);
+    signal(SIGALRM, SIG_DFL);
+    alarm(ABORT_S);
     MPI_Abort(self_of(t)->comm, 1);
     abort();
 }
@@ -389,7 +308,10 @@ static taut_status mpi_shrink(taut__transport *t, int wait_ms, taut__transport *
 {
     MPI_Comm left;
     TAUT_TRY(taut__mpi_survivors(t, wait_ms, &left, old));
-    TAUT_TRY(taut__mpi_create(&left, 0, smaller));
+    taut__mpi_into(self_of(t)); /* all of those who are left are there, but one may be lost now */
+    taut_status s = taut__mpi_create(&left, 0, smaller);
+    taut__mpi_out(self_of(t));
+    TAUT_TRY(s);
     self_of(*smaller)->given = left;
     return TAUT_OK;
 }
@@ -404,8 +326,8 @@ static const taut__transport_ops ops = {
     .reserve = mpi_reserve,
     .allreduce = mpi_allreduce,
     .end_job = mpi_end_job,
-    .abort = mpi_abort,
-    .tell = mpi_tell,
+    .abort = taut__mpi_abort,
+    .tell = taut__mpi_tell,
     .heard = taut__mpi_heard,
     .aborted = taut__mpi_aborted,
     .shrink = mpi_shrink,
@@ -477,8 +399,9 @@ static taut_status prepare(taut__mpi *m, int fake_hosts, float *scratch)
     m->job = taut__seed((uint64_t)(1e9 * taut__now()), (uint64_t)getpid());
     MPI_TRY(MPI_Bcast(&m->job, 1, MPI_UINT64_T, 0, m->comm), "MPI_Bcast");
     m->base.job = m->job;
-    MPI_TRY(MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAG_NOTICE, m->comm, &m->request[0]),
-            "receive");
+    MPI_TRY(
+        MPI_Irecv(&m->heard, sizeof m->heard, MPI_BYTE, MPI_ANY_SOURCE, TAUT_MPI_TAG_NOTICE, m->comm, &m->request[0]),
+        "receive");
     m->owner[0] = (taut__mpi_pending){NULL, MPI_BYTE};
     m->n = 1;
     m->listening = true;
@@ -492,8 +415,8 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
     *t = NULL;
     MPI_Initialized(&up);
     if (!up) return taut__fail(TAUT_E_STATE, "taut_comm_create_mpi: MPI_Init has not been called");
-    const MPI_Comm from = *(const MPI_Comm *)mpi;
-    float         *scratch = NULL;
+    MPI_Comm from = *(const MPI_Comm *)mpi;
+    float   *scratch = NULL;
     taut__mpi_visit_buried();
     taut__mpi  *m = taut__alloc(1, sizeof *m);
     taut_status s = agree(from, m ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "MPI: out of memory"));
@@ -502,6 +425,7 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
         return s;
     }
     m->base.ops = &ops;
+    m->base.calls = m->calls;
     m->comm = m->native = m->given = MPI_COMM_NULL;
     s = open_comms(m, from);
     if (s == TAUT_OK) taut__log_rank(m->base.rank);

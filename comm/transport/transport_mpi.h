@@ -1,10 +1,13 @@
-/* transport_mpi.h : the inside of the MPI transport, shared by transport_mpi.c and leaving_mpi.c, which says when its communicators of
- * MPI can be freed. */
+/* transport_mpi.h : the inside of the MPI transport, shared by transport_mpi.c (messages), words_mpi.c (notices), shrink_mpi.c (survivors) and
+ * leaving_mpi.c, which says when its communicators of MPI can be freed. */
 #ifndef TAUT_TRANSPORT_MPI_H
 #define TAUT_TRANSPORT_MPI_H
 
 #include "../taut_mpi.h"
 #include "transport.h"
+#include "watchdog.h"
+
+enum { TAUT_MPI_TAG_NOTICE = 0 };
 
 typedef struct taut__mpi_pending {
     taut__request *request; /* NULL: the receive of a notice */
@@ -16,6 +19,7 @@ typedef struct taut__mpi {
     MPI_Comm           comm, native; /* messages; native sums, which a notice must not disturb */
     MPI_Comm           given;        /* of survivors, for the program: taut_comm_mpi(); else MPI_COMM_NULL */
     bool               exact;        /* MPI_Allreduce gives the same bits on all ranks */
+    _Atomic uint64_t   calls[2];     /* odd: inside a call of MPI that waits for nobody; the watchdog looks at it */
     bool               failed;       /* a notice was sent or received: leave what is taut__mpi_pending to MPI */
     size_t             n, room;
     MPI_Request       *request; /* room of each */
@@ -36,13 +40,30 @@ typedef struct taut__mpi {
     struct taut__mpi  *next;         /* of those that are buried */
 } taut__mpi;
 
+/* Around calls of MPI, by the one thread that drives the transport. */
+static inline void taut__mpi_into(taut__mpi *m)
+{
+    uint64_t n = atomic_load_explicit(&m->calls[0], memory_order_relaxed);
+    atomic_store_explicit(&m->calls[1], taut__watchdog_clock(), memory_order_relaxed);
+    atomic_store_explicit(&m->calls[0], n + 1, memory_order_release);
+}
+static inline void taut__mpi_out(taut__mpi *m)
+{
+    uint64_t n = atomic_load_explicit(&m->calls[0], memory_order_relaxed);
+    atomic_store_explicit(&m->calls[0], n + 1, memory_order_release);
+}
+
 /* transport_mpi.c */
 taut_status taut__mpi_poll(taut__transport *t);
-bool        taut__mpi_heard(taut__transport *t, taut__notice *word);
-bool        taut__mpi_aborted(taut__transport *t, taut__notice *why);
-bool        taut__mpi_all_told(taut__mpi *m, int tries); /* words have left; tries are a tenth of a millisecond apart */
 void        taut__mpi_stop_listening(taut__mpi *m);
 void        taut__mpi_release(taut__mpi *m);
+
+/* words_mpi.c: of taut__transport_ops */
+void taut__mpi_abort(taut__transport *t, const taut__notice *why);
+void taut__mpi_tell(taut__transport *t, int peer, const taut__notice *word);
+bool taut__mpi_heard(taut__transport *t, taut__notice *word);
+bool taut__mpi_aborted(taut__transport *t, taut__notice *why);
+bool taut__mpi_all_told(taut__mpi *m, int tries); /* words have left; tries are a tenth of a millisecond apart */
 
 /* shrink_mpi.c */
 /* The communicator of MPI that those make who come within wait_ms after the first; old[i]: what its rank i is in t. */

@@ -4,8 +4,7 @@
  * The end. A kernel that gets bytes for a socket which has been closed answers with a reset, and then what still lay in its own buffer for the
  * other side is lost. So destroy() waits until all that was sent has been acknowledged, and reads on meanwhile. A failure that came from
  * another rank is passed on before: else one who sees this rank's connection close first would blame this rank. */
-#include "tcp.h"
-#include "tcp_stream.h"
+#include "transport_tcp.h"
 #include <errno.h>
 #include <linux/sockios.h>
 #include <poll.h>
@@ -19,18 +18,7 @@
 enum { EVENTS = 64, IDLE_MOST_US = 1000 };
 static const double STILL_S = 2, ABORT_S = 0.2; /* how long nothing may move until what is left to send is given up */
 
-typedef struct tcp {
-    taut__transport    base;
-    int                epoll;
-    taut__tcp_stream **stream;  /* by rank; NULL for this one */
-    bool              *listens; /* for writing, by rank */
-    bool               failed;  /* a notice was sent or has come */
-    bool               came;    /* told: it has come, and is not yet taken */
-    taut__notice       told;
-    taut__notice       word[TAUT_TCP_WORDS]; /* the oldest give way */
-    unsigned           words, heard;
-    struct tcp        *next; /* of this process */
-} tcp;
+typedef taut__tcp tcp;
 
 static tcp *self_of(taut__transport *t) { return (tcp *)t; }
 
@@ -111,25 +99,35 @@ static taut_status tcp_irecv(taut__transport *t, taut__request *r, int peer, int
     return s;
 }
 
-/* A word, or a failure, the first of which counts. */
-static void hear(tcp *m, const taut__notice *n)
+static void hear_survivor(tcp *m, int r, const taut__notice *n)
+{
+    if (n->word == TAUT_WORD_HERE) m->here[r] = (uint16_t)n->index;
+    else if (!m->settled) m->belong = *n, m->settled = true;
+}
+
+/* A word of rank r, or a failure, the first of which counts. */
+static void hear(tcp *m, int r, const taut__notice *n)
 {
     if (n->status != TAUT_OK) {
         if (!m->failed) m->told = *n, m->came = true;
         m->failed = true;
         return;
     }
+    if (n->word == TAUT_WORD_HERE || n->word == TAUT_WORD_BELONG) {
+        hear_survivor(m, r, n);
+        return;
+    }
     m->word[m->words++ % TAUT_TCP_WORDS] = *n;
     if (m->words - m->heard > TAUT_TCP_WORDS) m->heard = m->words - TAUT_TCP_WORDS;
 }
 
-static taut_status read_stream(tcp *m, int r)
+taut_status taut__tcp_read(tcp *m, int r)
 {
     taut__tcp_stream *s = m->stream[r];
     do {
         s->news = false;
         TAUT_TRY(taut__tcp_stream_read(s));
-        if (s->news) hear(m, &s->heard);
+        if (s->news) hear(m, r, &s->heard);
     } while (s->news);
     if (s->gone) epoll_ctl(m->epoll, EPOLL_CTL_DEL, s->fd, NULL);
     return TAUT_OK;
@@ -146,7 +144,7 @@ static taut_status tcp_poll(taut__transport *t)
         int               r = (int)e[i].data.u32;
         taut__tcp_stream *s = m->stream[r];
         if (e[i].events & EPOLLOUT) TAUT_TRY(taut__tcp_stream_write(s));
-        if (e[i].events & ~(uint32_t)EPOLLOUT) TAUT_TRY(read_stream(m, r));
+        if (e[i].events & ~(uint32_t)EPOLLOUT) TAUT_TRY(taut__tcp_read(m, r));
         listen_to(m, r);
     }
     if (m->failed) return TAUT_OK; /* the reason is known, and it is not that connections end */
@@ -207,7 +205,7 @@ static void flush(tcp *m, bool last, double still_s)
     }
 }
 
-static void tell_all(tcp *m, int peer, const taut__notice *word)
+void taut__tcp_say(tcp *m, int peer, const taut__notice *word)
 {
     for (int r = 0; r < m->base.size; r++) {
         if (!m->stream[r] || (peer >= 0 && r != peer)) continue;
@@ -216,13 +214,19 @@ static void tell_all(tcp *m, int peer, const taut__notice *word)
     }
 }
 
+void taut__tcp_flush(tcp *m)
+{
+    for (int r = 0; r < m->base.size; r++)
+        if (m->stream[r]) (void)taut__tcp_stream_write(m->stream[r]);
+}
+
 static void tcp_abort(taut__transport *t, const taut__notice *why)
 {
     tcp *m = self_of(t);
     if (m->failed) return;
     m->failed = true;
     m->told = *why;
-    tell_all(m, -1, why);
+    taut__tcp_say(m, -1, why);
     flush(m, false, ABORT_S);
 }
 
@@ -237,7 +241,7 @@ static bool tcp_aborted(taut__transport *t, taut__notice *why)
 
 static void tcp_tell(taut__transport *t, int peer, const taut__notice *word)
 {
-    if (!self_of(t)->failed) tell_all(self_of(t), peer, word);
+    if (!self_of(t)->failed) taut__tcp_say(self_of(t), peer, word);
 }
 
 static bool tcp_heard(taut__transport *t, taut__notice *word)
@@ -259,7 +263,7 @@ static void release(tcp *m)
         taut__free(m->stream[r]);
     }
     taut__tcp_close(&m->epoll);
-    taut__free(m->stream), taut__free(m->listens);
+    taut__free(m->stream), taut__free(m->listens), taut__free(m->here);
     taut__free(m->base.host);
     taut__free(m);
 }
@@ -269,7 +273,7 @@ static void tcp_destroy(taut__transport *t)
     if (!t) return;
     tcp *m = self_of(t);
     delist(m);
-    if (m->failed && m->told.rank != t->rank) tell_all(m, -1, &m->told);
+    if (m->failed && m->told.rank != t->rank) taut__tcp_say(m, -1, &m->told);
     flush(m, true, STILL_S);
     release(m);
 }
@@ -286,6 +290,7 @@ static const taut__transport_ops ops = {
     .aborted = tcp_aborted,
     .tell = tcp_tell,
     .heard = tcp_heard,
+    .shrink = taut__tcp_shrink,
     .destroy = tcp_destroy,
 };
 
@@ -327,14 +332,16 @@ static tcp *allocate(int rank, int ranks, uint64_t job)
     m->base.host = taut__alloc((size_t)ranks, sizeof *m->base.host);
     m->stream = taut__alloc((size_t)ranks, sizeof(taut__tcp_stream *));
     m->listens = taut__alloc((size_t)ranks, sizeof *m->listens);
-    if (m->base.host && m->stream && m->listens) return m;
+    m->here = taut__alloc((size_t)ranks, sizeof *m->here);
+    if (m->base.host && m->stream && m->listens && m->here) return m;
     release(m);
     return NULL;
 }
 
-taut_status taut__tcp_create(int rank, int ranks, uint64_t job, const uint64_t *hosts, int fake_hosts, int *fd,
-                             taut__transport **t)
+taut_status taut__tcp_create(int rank, int ranks, uint64_t job, const uint64_t *hosts, int fake_hosts, int listener,
+                             int *fd, taut__transport **t)
 {
+    socklen_t length = sizeof(struct sockaddr_storage);
     _Static_assert(sizeof(taut__notice) == 512, "a notice is a message");
     tcp        *m = allocate(rank, ranks, job);
     taut_status s = m ? open_streams(m, job, fd) : taut__fail(TAUT_E_NOMEM, "TCP: out of memory for %d ranks", ranks);
@@ -342,6 +349,7 @@ taut_status taut__tcp_create(int rank, int ranks, uint64_t job, const uint64_t *
     for (int r = 0; r < ranks; r++) taut__tcp_close(&fd[r]); /* those that it did not come to */
     if (s == TAUT_OK && m) {
         number_hosts(m, hosts, fake_hosts);
+        if (listener >= 0 && getsockname(listener, (void *)&m->listened, &length) != 0) m->listened.ss_family = 0;
         enlist(m);
         *t = &m->base;
     } else if (m) {

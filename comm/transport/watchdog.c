@@ -3,10 +3,46 @@
 #include <errno.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { LOOK_MS = 250 };
+enum { LOOK_MS = 250, LOOKS_LEAST = 4 };
+static const double SPENT_S = 0.2; /* such a call takes microseconds of it */
 
 static uint64_t now_us(void) { return (uint64_t)(1e6 * taut__now()) + 1; }
+
+uint64_t taut__watchdog_clock(void)
+{
+    static _Thread_local uint64_t mine;
+    clockid_t                     c;
+    if (!mine && pthread_getcpuclockid(pthread_self(), &c) == 0) mine = (uint64_t)(uint32_t)c;
+    return mine;
+}
+
+static double ran_s(const taut__watchdog *w)
+{
+    struct timespec t;
+    clockid_t       c = (clockid_t)(uint32_t)atomic_load_explicit(&w->t->calls[1], memory_order_relaxed);
+    return clock_gettime(c, &t) == 0 ? (double)t.tv_sec + 1e-9 * (double)t.tv_nsec : 0;
+}
+
+/* Looks are counted, not time, and what its thread has spent: who was stopped in the middle of a call, or is kept from the processor by
+ * others, is not stuck in it. */
+static void look_at_calls(taut__watchdog *w)
+{
+    char     text[200] = "";
+    uint64_t now = w->t->calls ? atomic_load_explicit(&w->t->calls[0], memory_order_acquire) : 0;
+    if (now % 2 == 0 || now != w->seen) w->looks = 0, w->ran_s = now % 2 ? ran_s(w) : 0;
+    else w->looks++;
+    w->seen = now;
+    if (w->looks < LOOKS_LEAST || w->looks < w->timeout_ms / LOOK_MS || ran_s(w) - w->ran_s < SPENT_S) return;
+    if (w->describe) w->describe(w->ctx, text, sizeof text);
+    fprintf(
+        stderr,
+        "taut: rank %d: %s%sMPI has not come back for %.1f s from a call that waits for nobody: a rank of this host "
+        "was killed while it wrote to MPI's memory; this process ends\n",
+        w->t->rank, text, *text ? ": " : "", 1e-3 * w->looks * LOOK_MS);
+    _exit(1); /* handlers of exit() may call MPI */
+}
 
 static void look(taut__watchdog *w)
 {
@@ -34,7 +70,9 @@ static void *thread_main(void *arg)
         at.tv_nsec += LOOK_MS * 1000000L;
         at.tv_sec += at.tv_nsec / 1000000000L;
         at.tv_nsec %= 1000000000L;
-        if (pthread_cond_timedwait(&w->wake, &w->lock, &at) == ETIMEDOUT) look(w);
+        if (pthread_cond_timedwait(&w->wake, &w->lock, &at) != ETIMEDOUT) continue;
+        look(w);
+        if (w->describe) look_at_calls(w);
     }
     pthread_mutex_unlock(&w->lock);
     return NULL;
@@ -64,10 +102,22 @@ void taut__watchdog_destroy(taut__watchdog *w)
     w->t = NULL;
 }
 
+static void run(taut__watchdog *w)
+{
+    if (!w->running) w->running = pthread_create(&w->thread, NULL, thread_main, w) == 0;
+}
+
+void taut__watchdog_watch(taut__watchdog *w, void (*describe)(const void *ctx, char *dst, size_t cap), const void *ctx)
+{
+    if (w->timeout_ms < 0 || !w->t->calls || w->t->size == 1) return;
+    w->describe = describe, w->ctx = ctx;
+    run(w);
+}
+
 void taut__watchdog_enter(taut__watchdog *w, const char *what, size_t bytes)
 {
     if (w->timeout_ms < 0) return;
-    if (!w->running) w->running = pthread_create(&w->thread, NULL, thread_main, w) == 0;
+    run(w);
     atomic_store(&w->what, what);
     atomic_store(&w->limit, (uint64_t)w->timeout_ms * 1000 + bytes);
     atomic_store_explicit(&w->since, now_us(), memory_order_release);

@@ -1,6 +1,10 @@
-/* watchdog.h : notices a blocking call of the transport that does not come back, which nothing else can: MPI_Allreduce waits for
- * ranks that are stopped or gone for ever. Entering and leaving costs two atomic stores; a thread, made at the first entry, looks
- * now and then. What it finds ends the job, because the call cannot be made to return. */
+/* watchdog.h : notices a call of the transport that does not come back, which nothing else can. A thread looks now and then.
+ *
+ *  - A blocking one: MPI_Allreduce waits for ranks that are stopped or gone for ever. Entering and leaving costs two atomic stores. What is
+ *    found ends the job, because nobody's call can be made to return.
+ *  - One that should come back at once (taut__transport.calls): Open MPI's queue in shared memory is swapped in one instruction and linked in a
+ *    later one, and who reads it spins in between; a rank that is killed there leaves the reader in MPI_Testsome for ever. It ends this
+ *    process, which is as lost as the other one; the remaining ranks find that out by their timeouts. */
 #ifndef TAUT_WATCHDOG_H
 #define TAUT_WATCHDOG_H
 
@@ -18,11 +22,22 @@ typedef struct taut__watchdog {
     _Atomic uint64_t    since; /* microseconds of taut__now(); 0: not inside */
     _Atomic uint64_t    limit; /* microseconds that the call may take */
     const char *_Atomic what;
+    uint64_t            seen;  /* of the transport's calls, at the last look */
+    int                 looks; /* that found the same call under way */
+    double              ran_s; /* of its thread's time on a processor, when it was first seen */
+    /* (optional) who was waited for, and for what; from the watchdog's thread, while another one is inside that call */
+    void (*describe)(const void *ctx, char *dst, size_t cap);
+    const void *ctx;
 } taut__watchdog;
 
 /* timeout_ms < 0: never. */
 void taut__watchdog_init(taut__watchdog *w, taut__transport *t, int32_t timeout_ms);
 void taut__watchdog_destroy(taut__watchdog *w);
+/* The clock of the calling thread's time on a processor, for taut__transport.calls[1]. */
+uint64_t taut__watchdog_clock(void);
+/* From now on also calls that should come back at once; nothing where the transport does not count them. A call is stuck
+ * only if its thread has also spent a good deal of time on a processor in it: one that is stopped, or that others keep from running, is not. */
+void taut__watchdog_watch(taut__watchdog *w, void (*describe)(const void *ctx, char *dst, size_t cap), const void *ctx);
 /* what: in the message; stays valid until leave. bytes: that the call moves; the timeout grows by a microsecond for each, since
  * nobody sees its progress. */
 void taut__watchdog_enter(taut__watchdog *w, const char *what, size_t bytes);

@@ -105,8 +105,9 @@ static taut_status each_sample(audit *a,
 
 static taut_status note_hash(audit *a, uint64_t number, const uint8_t *data, size_t bytes)
 {
-    a->sample[number] = (sample){XXH3_128bits(data, bytes), number, (uint32_t)(bytes / a->width)};
-    a->r->units += (double)(bytes / a->width);
+    size_t units = bytes / a->width;
+    a->sample[number] = (sample){XXH3_128bits(data, bytes), number, (uint32_t)units};
+    a->r->units += (double)units;
     return TAUT_OK;
 }
 

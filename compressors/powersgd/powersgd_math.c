@@ -1,11 +1,9 @@
 /* powersgd_math.c : see powersgd_math.h. */
 #include "powersgd_math.h"
+#include "blas.h"
 #include <limits.h>
 #include <math.h>
 #include <string.h>
-#ifdef TAUT_HAVE_BLAS
-#include <cblas.h>
-#endif
 
 /* Four columns, or independent sums, side by side: a vector type of GCC and Clang, for the registers that every x86-64 and
  * aarch64 has. Lanes are independent, so the bits are those of plain loops, which -O2 leaves scalar. */
@@ -22,9 +20,10 @@ static inline void store(float *p, quad x) { memcpy(p, &x, sizeof x); }
 
 /* ---- products ---- */
 
-#ifdef TAUT_HAVE_BLAS
-static bool blas_fits(taut__lowrank d) { return d.rows <= INT_MAX && d.cols <= INT_MAX; }
-#endif
+static taut__sgemm *blas_for(taut__lowrank d)
+{
+    return d.rows <= INT_MAX && d.cols <= INT_MAX ? taut__blas_sgemm() : NULL;
+}
 
 static float dot(const float *a, const float *b, size_t n)
 {
@@ -51,26 +50,24 @@ static void add_scaled(float *restrict y, const float *restrict x, float a, size
 
 void taut__lowrank_p(taut__lowrank d, const float *x, const float *qt, float *p)
 {
-#ifdef TAUT_HAVE_BLAS
-    if (blas_fits(d)) {
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)d.rows, (int)d.rank, (int)d.cols, 1, x, (int)d.cols,
-                    qt, (int)d.cols, 0, p, (int)d.rank);
+    taut__sgemm *sgemm = blas_for(d);
+    if (sgemm) {
+        sgemm(TAUT_ROW_MAJOR, TAUT_NO_TRANS, TAUT_TRANS, (int)d.rows, (int)d.rank, (int)d.cols, 1, x, (int)d.cols, qt,
+              (int)d.cols, 0, p, (int)d.rank);
         return;
     }
-#endif
     for (size_t i = 0; i < d.rows; i++)
         for (size_t k = 0; k < d.rank; k++) p[i * d.rank + k] = dot(x + i * d.cols, qt + k * d.cols, d.cols);
 }
 
 void taut__lowrank_qt(taut__lowrank d, const float *x, const float *p, float *qt)
 {
-#ifdef TAUT_HAVE_BLAS
-    if (blas_fits(d)) {
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)d.rank, (int)d.cols, (int)d.rows, 1, p, (int)d.rank,
-                    x, (int)d.cols, 0, qt, (int)d.cols);
+    taut__sgemm *sgemm = blas_for(d);
+    if (sgemm) {
+        sgemm(TAUT_ROW_MAJOR, TAUT_TRANS, TAUT_NO_TRANS, (int)d.rank, (int)d.cols, (int)d.rows, 1, p, (int)d.rank, x,
+              (int)d.cols, 0, qt, (int)d.cols);
         return;
     }
-#endif
     memset(qt, 0, d.rank * d.cols * sizeof *qt);
     for (size_t i = 0; i < d.rows; i++)
         for (size_t k = 0; k < d.rank; k++) add_scaled(qt + k * d.cols, x + i * d.cols, p[i * d.rank + k], d.cols);

@@ -205,6 +205,7 @@ int compare_soft(const compare *c)
         taut_shard_close(s);
         if (st != TAUT_OK) return cli_status(st, "--soft-labels: %s", c->path[i]);
     }
+    if (classes < 1) return cli_fail("--soft-labels: no label of these shards is 0 or more: there is no class");
     snprintf(out, sizeof out, "%s/out", c->folder);
     snprintf(err, sizeof err, "%s/err", c->folder);
     add_self(&a);

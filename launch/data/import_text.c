@@ -131,7 +131,7 @@ static int feed_file(import *im, const char *path)
             if (bad < b.n - checked) {
                 lines += lines_before(b.p + checked, bad);
                 rc = cli_fail("%s: line %llu (byte %llu): not UTF-8: byte 0x%02x; --bytes packs any bytes", path,
-                              (unsigned long long)lines + 1, (unsigned long long)(offset + bad),
+                              (unsigned long long)lines + 1, (unsigned long long)offset + bad,
                               (unsigned char)b.p[checked + bad]);
                 break;
             }

@@ -76,6 +76,7 @@ int repeats_report(size_t n, char **path, taut__repeats_config *c, bool json)
     c->ctx = &line;
     for (size_t i = 0; i < n && s == TAUT_OK; i++) s = taut_shard_open(path[i], &shard[i]);
     if (s == TAUT_OK) s = taut__repeats_audit(n, (const taut_shard *const *)shard, c, &r);
+    c->progress = NULL, c->ctx = NULL;
     cli_progress_end(&line);
     if (s == TAUT_OK) print_text(&r, c);
     if (s == TAUT_OK && json) print_json(&r, c, n);

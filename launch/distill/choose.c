@@ -13,14 +13,17 @@ void choice_free(image_choice *c)
 
 static size_t elements(const image_pool *p) { return (size_t)(p->t.channels * p->t.height * p->t.width); }
 
+static int64_t each_class(const distill_options *o) { return o->per_class * o->parts * o->parts; }
+
 static int make_room(const distill_options *o, const image_pool *p, image_choice *c)
 {
-    c->n = (size_t)(p->t.classes * o->per_class);
+    c->n = (size_t)(p->t.classes * each_class(o));
     c->accuracy = -1;
-    c->pixels = malloc(c->n * elements(p));
+    c->height = (p->t.height + o->parts - 1) / o->parts, c->width = (p->t.width + o->parts - 1) / o->parts;
+    c->pixels = malloc(c->n * (size_t)(p->t.channels * c->height * c->width));
     c->labels = malloc(c->n * sizeof *c->labels);
     if (!c->pixels || !c->labels) return cli_fail("out of memory for %zu images", c->n);
-    for (size_t i = 0; i < c->n; i++) c->labels[i] = (int64_t)(i / (size_t)o->per_class);
+    for (size_t i = 0; i < c->n; i++) c->labels[i] = (int64_t)(i / (size_t)each_class(o));
     return CLI_OK;
 }
 
@@ -52,16 +55,33 @@ static int too_few(const image_pool *p, int64_t class, size_t n, int64_t want)
                     (long long)want);
 }
 
+/* Means of boxes: [channels, p's rows, columns] -> [channels, c's]. */
+static void reduce(const image_pool *p, const image_choice *c, const uint8_t *from, uint8_t *to)
+{
+    int64_t h = p->t.height, w = p->t.width;
+    for (int64_t plane = 0; plane < p->t.channels; plane++)
+        for (int64_t i = 0; i < c->height; i++)
+            for (int64_t j = 0; j < c->width; j++) {
+                int64_t top = i * h / c->height, end = ((i + 1) * h + c->height - 1) / c->height;
+                int64_t left = j * w / c->width, right = ((j + 1) * w + c->width - 1) / c->width;
+                int64_t sum = 0, n = (end - top) * (right - left);
+                for (int64_t y = top; y < end; y++)
+                    for (int64_t x = left; x < right; x++) sum += from[(plane * h + y) * w + x];
+                *to++ = (uint8_t)((2 * sum + n) / (2 * n));
+            }
+}
+
 int choose_random(const distill_options *o, const image_pool *p, image_choice *c)
 {
-    size_t  *which = malloc(p->t.n * sizeof *which), e = elements(p);
+    size_t  *which = malloc(p->t.n * sizeof *which), e = elements(p), small = 0;
     uint64_t state = o->seed * 77u + 5;
     int      rc = which ? make_room(o, p, c) : cli_fail("out of memory");
+    if (rc == CLI_OK) small = (size_t)(p->t.channels * c->height * c->width);
     for (int64_t k = 0; rc == CLI_OK && k < p->t.classes; k++) {
-        size_t n = draw_class(p, k, (size_t)o->per_class, &state, which);
-        if (n < (size_t)o->per_class) rc = too_few(p, k, n, o->per_class);
+        size_t n = draw_class(p, k, (size_t)each_class(o), &state, which);
+        if (n < (size_t)each_class(o)) rc = too_few(p, k, n, each_class(o));
         for (size_t i = 0; rc == CLI_OK && i < n; i++)
-            memcpy(c->pixels + ((size_t)(k * o->per_class) + i) * e, p->pixels + which[i] * e, e);
+            reduce(p, c, p->pixels + which[i] * e, c->pixels + ((size_t)(k * each_class(o)) + i) * small);
     }
     free(which);
     return rc;
@@ -121,7 +141,7 @@ int choose_distilled(const distill_options *o, const image_pool *p, image_choice
     taut_status               s;
     if (rc) return rc;
     d.per_class = o->per_class, d.seed = o->seed, d.iterations = o->iterations, d.real = o->real,
-    d.filters = o->filters, d.lr = o->lr, d.mirror = o->mirror;
+    d.filters = o->filters, d.lr = o->lr, d.mirror = o->mirror, d.parts = o->parts;
     d.progress = distill_progress, d.ctx = word;
     s = taut_torch_distill(&d, &p->t, c->pixels);
     return s == TAUT_OK ? CLI_OK : distill_fail("--method=dm", s);
@@ -133,7 +153,7 @@ int choose_soft(const distill_options *o, const image_pool *p, taut_torch_judge 
     taut_status       s;
     c->soft = malloc(c->n * (size_t)p->t.classes * sizeof *c->soft);
     if (!c->soft) return cli_fail("out of memory for soft labels");
-    t.pixels = c->pixels, t.labels = c->labels, t.n = c->n;
+    t.pixels = c->pixels, t.labels = c->labels, t.n = c->n, t.height = c->height, t.width = c->width;
     s = taut_torch_judge_ask(teacher, &t, o->temperature, c->soft, NULL);
     return s == TAUT_OK ? CLI_OK : distill_fail("soft labels", s);
 }
@@ -142,8 +162,9 @@ int choose_given(const distill_options *o, const image_pool *p, image_choice *c)
 {
     image_pool g = {0};
     int        rc = pool_read(&g, o->from, "--from");
-    if (rc == CLI_OK && (g.t.height != p->t.height || g.t.width != p->t.width || g.t.channels != p->t.channels))
-        rc = cli_fail("--from=%s: images of another shape than those of the shards", o->from);
+    if (rc == CLI_OK && (g.t.height > p->t.height || g.t.width > p->t.width || g.t.channels != p->t.channels))
+        rc = cli_fail("--from=%s: %lldx%lldx%lld: no larger images, and as many channels as those of the shards",
+                      o->from, (long long)g.t.channels, (long long)g.t.height, (long long)g.t.width);
     if (rc == CLI_OK && g.t.classes > p->t.classes)
         rc = cli_fail("--from=%s: %lld classes: the shards have %lld", o->from, (long long)g.t.classes,
                       (long long)p->t.classes);
@@ -151,7 +172,7 @@ int choose_given(const distill_options *o, const image_pool *p, image_choice *c)
         rc = cli_fail("--from=%s: soft labels of %lld classes: the shards have %lld", o->from, (long long)g.t.classes,
                       (long long)p->t.classes);
     if (rc == CLI_OK) {
-        c->n = g.t.n, c->accuracy = -1, c->bytes = g.bytes;
+        c->n = g.t.n, c->accuracy = -1, c->bytes = g.bytes, c->height = g.t.height, c->width = g.t.width;
         c->pixels = g.pixels, c->labels = g.labels, c->soft = g.soft; /* taken over */
         g.pixels = NULL, g.labels = NULL, g.soft = NULL;
     }

@@ -29,6 +29,7 @@ typedef struct image_choice {
     int64_t    *labels;
     float      *soft; /* NULL = labels only */
     size_t      n;
+    int64_t     height, width;     /* of the images: those of the pool, or a part of them */
     double      seconds, cpu_s;    /* to make it, teacher included where it was asked */
     double      accuracy, spread;  /* mean over seeds, %; -1 = not judged */
     uint64_t    bytes, soft_bytes; /* of its shard, and of the soft labels in it */
@@ -37,10 +38,10 @@ void choice_free(image_choice *c);
 
 typedef struct distill_options {
     const char *out, *from, *method, *validation, *soft_codec;
-    int64_t     per_class, iterations, real, filters, teacher_steps, judge_steps, judge_filters, seeds, candidates;
-    double      lr, temperature;
-    uint64_t    seed;
-    bool        soft, mirror, json;
+    int64_t  per_class, parts, iterations, real, filters, teacher_steps, judge_steps, judge_filters, seeds, candidates;
+    double   lr, temperature;
+    uint64_t seed;
+    bool     soft, mirror, json;
 } distill_options;
 
 /* choose.c : the methods. teacher may be NULL where the method needs none. */

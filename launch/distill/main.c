@@ -46,7 +46,11 @@ static int train_judge(run *r, const image_choice *c, const char *word, int64_t 
     taut_status             s;
     j.seed = seed, j.filters = filters, j.steps = steps, j.mirror = r->o.mirror, j.progress = distill_progress,
     j.ctx = (void *)(uintptr_t)word;
-    if (c) t.pixels = c->pixels, t.labels = c->labels, t.soft = c->soft, t.n = c->n;
+    if (c) {
+        j.height = t.height, j.width = t.width;
+        t.pixels = c->pixels, t.labels = c->labels, t.soft = c->soft, t.n = c->n;
+        t.height = c->height, t.width = c->width;
+    }
     s = taut_torch_judge_train(&j, &t, judge);
     cli_progress_end(&line);
     return s == TAUT_OK ? CLI_OK : distill_fail(word, s);
@@ -134,6 +138,7 @@ static void print_json(const run *r)
     jsn_text(o, "out", r->o.out ? r->o.out : r->o.from);
     jsn_text(o, "method", r->o.from ? "from" : r->o.method);
     jsn_int(o, "per_class", (uint64_t)r->o.per_class);
+    jsn_int(o, "parts", (uint64_t)r->o.parts);
     jsn_int(o, "classes", (uint64_t)r->train.t.classes);
     jsn_int(o, "images", r->train.t.n);
     jsn_int(o, "bytes", r->train.bytes);
@@ -169,9 +174,10 @@ static int work(run *r, const char *list)
     if (rc == CLI_OK && (soft || judged || strcmp(method, "rded") == 0)) rc = make_teacher(r);
     if (rc == CLI_OK && r->o.from) {
         rc = make_set(r, r->o.from, "from", false, NULL);
-        if (rc == CLI_OK)
-            r->o.per_class =
-                (int64_t)(r->set[0].n / (size_t)r->train.t.classes); /* what stands beside it has as many */
+        if (rc == CLI_OK) { /* what stands beside it has as many, of its size */
+            r->o.parts = (r->train.t.height + r->set[0].height - 1) / r->set[0].height;
+            r->o.per_class = (int64_t)r->set[0].n / r->train.t.classes / (r->o.parts * r->o.parts);
+        }
         if (rc == CLI_OK && r->o.per_class < 1) rc = cli_fail("--from=%s: fewer images than classes", r->o.from);
     } else if (rc == CLI_OK)
         rc = make_set(r,
@@ -195,6 +201,7 @@ int main(int argc, char **argv)
     run              r = {.o = {.method = "dm",
                                 .soft_codec = "quant:8",
                                 .per_class = 10,
+                                .parts = 1,
                                 .teacher_steps = 600,
                                 .judge_steps = 600,
                                 .judge_filters = 64,
@@ -209,6 +216,8 @@ int main(int argc, char **argv)
         {"method", "NAME", CLI_WORD, &o->method,
          "dm: distribution matching; rded: those a teacher finds easiest; random", 0, 0, "dm|rded|random"},
         {"per-class", "N", CLI_INT, &o->per_class, "images of each class", 1, 10000, NULL},
+        {"parts", "F", CLI_INT, &o->parts,
+         "of dm, random: F x F smaller images in the pixels of each, enlarged when they are learned from", 1, 8, NULL},
         {"soft-labels", NULL, CLI_FLAG, &o->soft, "a teacher's class probabilities as field `soft`", 0, 0, NULL},
         {"validation", "SHARDS", CLI_TEXT, &o->validation,
          "judge the set on these, beside random images with and without soft labels", 0, 0, NULL},
@@ -238,24 +247,26 @@ int main(int argc, char **argv)
         "Columns: bytes of the whole shard, soft labels included; accuracy of a small network that learned nothing "
         "else; seconds to make the set,\n"
         "with the teacher's where one was asked. Random images with soft labels are what a distilled set has to beat.\n"
-        "--json: out method per_class classes images bytes seed teacher_accuracy sets[]: set images bytes soft_bytes "
+        "--json: out method per_class parts classes images bytes seed teacher_accuracy sets[]: set images bytes "
+        "soft_bytes "
         "accuracy spread seconds cpu_s\n\n"
         "  taut data distill mnist.taut -o ten.taut --per-class 10 --validation t10k.taut\n",
         options,
         1,
         1};
-    const char *threads = getenv("OMP_NUM_THREADS");
-    long        cores = sysconf(_SC_NPROCESSORS_ONLN);
-    int         rc = cli_parse(&cmd, argc, argv, &argc);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int  rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return cli_end(rc);
     if (!o->out && !o->from) return cli_end(cli_usage("-o OUT.taut is missing"));
+    if (o->parts > 1 && strcmp(o->method, "rded") == 0)
+        return cli_end(cli_usage("--parts=%lld: rded keeps images as they are", (long long)o->parts));
     if (o->from && (o->out || !o->validation))
         return cli_end(cli_usage("--from=%s: makes nothing: needs --validation, and no -o", o->from));
     mallopt(M_MMAP_THRESHOLD,
             1 << 30); /* tensors come and go by the megabyte: without this a third of the time is page faults */
     mallopt(M_TRIM_THRESHOLD, 2000000000);
-    if (taut_torch_threads(threads ? atoi(threads) : cores > 0 && cores < 1024 ? (int)cores : 1) != TAUT_OK)
-        rc = cli_usage("OMP_NUM_THREADS=%s: %s", threads, taut_torch_last_error());
+    if (taut_torch_threads(cli_threads(cores > 0 && cores < 1024 ? (int)cores : 1)) != TAUT_OK)
+        rc = cli_usage("OMP_NUM_THREADS=%s: %s", getenv("OMP_NUM_THREADS"), taut_torch_last_error());
     else rc = work(&r, argv[0]);
     cli_progress_end(&line);
     if (rc == CLI_OK) table(&r);

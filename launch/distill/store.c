@@ -14,7 +14,7 @@ static taut_field field(const char *name, const char *codec, taut_kind kind, tau
 
 static taut_status write_all(taut_writer *w, const image_pool *p, const image_choice *c)
 {
-    size_t      plane = (size_t)(p->t.height * p->t.width), channels = (size_t)p->t.channels;
+    size_t      plane = (size_t)(c->height * c->width), channels = (size_t)p->t.channels;
     uint8_t    *image = malloc(plane * channels);
     taut_status s = image ? TAUT_OK : TAUT_E_NOMEM;
     for (size_t i = 0; s == TAUT_OK && i < c->n; i++) {
@@ -55,7 +55,7 @@ int store_choice(const distill_options *o, const image_pool *p, image_choice *c,
     char                source[160];
     taut_status         s;
     f[0].ndim = p->t.channels > 1 ? 3 : 2;
-    f[0].shape[0] = (uint64_t)p->t.height, f[0].shape[1] = (uint64_t)p->t.width,
+    f[0].shape[0] = (uint64_t)c->height, f[0].shape[1] = (uint64_t)c->width,
     f[0].shape[2] = p->t.channels > 1 ? (uint64_t)p->t.channels : 0;
     f[2].ndim = 1, f[2].shape[0] = (uint64_t)p->t.classes;
     snprintf(source, sizeof source, "%s, %lld of a class, seed %llu", c->name, (long long)o->per_class,

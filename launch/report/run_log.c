@@ -96,9 +96,9 @@ static bool take_step(run_log *r, const json_t *o)
     *c[RUN_STEP_SENT] = since(run_number(o, "bytes_sent"), &r->last_sent);
     *c[RUN_STEP_DENSE] = since(run_number(o, "bytes_dense"), &r->last_dense);
     *c[RUN_VIOLATIONS] = since(run_number(o, "budget_violations"), &r->last_violations);
-    *c[RUN_SENT] = *c[RUN_STEP_SENT] + (i ? c[RUN_SENT][-1] : 0);
-    *c[RUN_DENSE] = *c[RUN_STEP_DENSE] + (i ? c[RUN_DENSE][-1] : 0);
-    *c[RUN_TIME_S] = (isfinite(*c[RUN_STEP_MS]) ? *c[RUN_STEP_MS] / 1e3 : 0) + (i ? c[RUN_TIME_S][-1] : 0);
+    *c[RUN_SENT] = *c[RUN_STEP_SENT] + (i ? r->column[RUN_SENT][i - 1] : 0);
+    *c[RUN_DENSE] = *c[RUN_STEP_DENSE] + (i ? r->column[RUN_DENSE][i - 1] : 0);
+    *c[RUN_TIME_S] = (isfinite(*c[RUN_STEP_MS]) ? *c[RUN_STEP_MS] / 1e3 : 0) + (i ? r->column[RUN_TIME_S][i - 1] : 0);
     if (!(*c[RUN_BUDGET] > 0)) *c[RUN_BUDGET] = NAN;
     r->timed |= isfinite(*c[RUN_FORWARD_MS]);
     return true;

@@ -161,6 +161,7 @@ static int read_state(const char *path, const manifest *m, int from, char **data
     size_t   all;
     int      used = 0, code = stored_read(LOADING, path, SIZE_MAX / 2, data, &all);
     if (code) return code;
+    /* NOLINTNEXTLINE(cert-err34-c): every number is compared with what is known */
     if (sscanf(*data, "taut-state %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 "%n", &at, &rank, &ranks, &bytes,
                &used) != 4 ||
         used == 0 || (*data)[used] != '\n' || rank != (uint64_t)from || at != m->step || ranks != m->ranks ||

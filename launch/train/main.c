@@ -14,9 +14,7 @@
 /* One thread per rank unless the user asks for more: ranks share the cores. */
 static int set_threads(void)
 {
-    const char *text = getenv("OMP_NUM_THREADS");
-    int         n = text ? atoi(text) : 1;
-    taut_status s = taut_torch_threads(n);
+    taut_status s = taut_torch_threads(cli_threads(1));
     return s == TAUT_OK ? 0 : fault_status(CLI_USAGE, "OMP_NUM_THREADS", taut_torch_last_error(), s);
 }
 

@@ -28,14 +28,27 @@ def make(mode, data):
     model = GPT(data.vocab)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.002)
     if mode.startswith("taut"):
-        _, _, transport = mode.partition("-")
-        return taut.torch.ddp(model, optimizer=optimizer, transport=transport or "tcp"), optimizer
+        name, *settings = mode.split("+")
+        _, _, transport = name.partition("-")
+        settings = dict(s.split("=", 1) for s in settings)
+        return taut.torch.ddp(model, optimizer=optimizer, transport=transport or "tcp", **settings), optimizer
     model = DDP(model)
     if mode == "fp16":
         model.register_comm_hook(None, default_hooks.fp16_compress_hook)
     elif mode == "powersgd":
         powersgd(model)
     return model, optimizer
+
+
+def codecs_of(model):
+    """How many elements travel by which codec, at the end."""
+    found = {}
+    for layer in model.taut.comm.layers():
+        s = layer.stats()
+        if "codec" in s:
+            key = "%s/%s" % (s["codec"], s.get("algorithm"))
+            found[key] = found.get(key, 0) + s["elements"]
+    return found
 
 
 def measure(mode, data, rank, args):
@@ -51,13 +64,15 @@ def measure(mode, data, rank, args):
     if mode.startswith("taut"):
         s = model.taut.stats()
         out.update(ratio=s["bytes_dense"] / max(s["bytes_sent"], 1), budget_violations=s["budget_violations"], plans=s["plans"])
+        out.update({k.replace("_s", "_ms"): 1e3 * s[k] / args.steps for k in ("comm_s", "exposed_s", "codec_s", "plan_s") if k in s})
+        out.update(quartiles_ms=[ms[len(ms) // 4], ms[3 * len(ms) // 4]], codecs=codecs_of(model))
         model.taut.close()
     return out
 
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("modes", nargs="+", help="plain, fp16, powersgd, taut, taut-mpi")
+    p.add_argument("modes", nargs="+", help="plain, fp16, powersgd, taut, taut-mpi; taut+SETTING=VALUE+...")
     p.add_argument("--steps", type=int, default=100)
     p.add_argument("--batch", type=int, default=2)
     p.add_argument("--data", default="")

@@ -3,14 +3,16 @@
  *
  *   mpirun -n 3 steps_mpi CODEC STEPS write HASHES      rank 0 writes a hash of each step's results
  *   mpirun -n 3 steps_mpi CODEC STEPS check HASHES LOG  rank R appends to LOG.R: "pid P", "step S" now and then, and at the end one of
- *                                                       "ended S", "failed S SECONDS STATUS TEXT", "wrong S"
+ *                                                       "ended S", "failed S SECONDS DELAY STATUS TEXT", "wrong S"
  *
  *   mpirun --enable-recovery -n 3 steps_mpi CODEC STEPS lose RANK STEP
  *                                                       that rank kills itself within that step; the others shrink the communicator and go on.
  *                                                       Rank 0 of them prints one JSON object. Sums are held against float64
  *
- * SECONDS is the system's time of day, for comparing with that of the event. A rank that has failed ends without MPI_Finalize, as it
+ * SECONDS is the system's time of day, for comparing with that of the event; DELAY how much of the time since its last step the rank was ready
+ * to run and had no processor. A rank that has failed ends without MPI_Finalize, as it
  * would wait there for those that are gone. tests/long/test_moments.sh kills, stops and cuts off ranks of it. */
+#include "comm/base/run_delay.h"
 #include "comm/taut_mpi.h"
 #include <signal.h>
 #include <stdbool.h>
@@ -26,6 +28,7 @@ static const size_t shape[LAYERS][2] = {{120, 100}, {400, 300}, {1, 90}, {64, 64
 
 static float *gradient[LAYERS];
 static FILE  *out;
+static double delay; /* until the last step's end */
 
 static double now(void)
 {
@@ -79,7 +82,10 @@ static void say(const char *what, long step_)
 
 static int failed(taut_status s, long at, taut_comm *comm)
 {
-    if (out) fprintf(out, "failed %ld %.3f %s %s\n", at, now(), taut_status_name(s), taut_last_error()), fflush(out);
+    if (out)
+        fprintf(out, "failed %ld %.3f %.3f %s %s\n", at, now(), taut__run_delay_s() - delay, taut_status_name(s),
+                taut_last_error()),
+            fflush(out);
     taut_comm_destroy(comm);
     if (out) fclose(out);
     _exit(3);
@@ -186,6 +192,7 @@ int main(int argc, char **argv)
     for (long at = 0, steps = atol(argv[2]); at < steps; at++) {
         fill(rank, at);
         if ((s = step(comm, layer)) != TAUT_OK) return failed(s, at, comm);
+        if (out) delay = taut__run_delay_s();
         h = hash(h);
         if (writes && hashes) fwrite(&h, sizeof h, 1, hashes);
         if (checks && fread(&right, sizeof right, 1, hashes) == 1 && right != h) say("wrong", at);

@@ -1,10 +1,10 @@
 /* fuzz_frame.c : frames as they come from a peer or a file: a byte of options, then the frame. Bit 0: its checksum is made right, so that what
- * is behind it is reached. Any answer is fine, as long as all levels of the CPU give the same one, and an accepted frame is what it says. */
+ * is behind it is reached. Any answer is fine, as long as all levels of the CPU give the same one, and an accepted frame is what it says. max_len=1024 */
 #include "compressors/dispatch.h"
 #include "compressors/frame.h"
 #include "fuzz.h"
 
-enum { FRAME_ELEMS = 1 << 14 };
+enum { FRAME_ELEMS = 1 << 12 };
 
 static void frame_make_right(uint8_t *frame, size_t size)
 {

@@ -1,4 +1,4 @@
-/* fuzz_npy.c : see fuzz_foreign.h. */
+/* fuzz_npy.c : see fuzz_foreign.h. max_len=1024 */
 #include "fuzz_foreign.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,6 +1,6 @@
 /* fuzz_payload.c : payloads of every codec, decoded by the kernels of every level that this CPU runs: codec, shape, then the payload.
  * Whatever the bytes are: nothing outside the buffers is touched; all levels give the same answer, and the same floats; what is accepted
- * sets every element, none keeps what was there before; adding to zeros gives what decoding gives; codes add to the same values. */
+ * sets every element, none keeps what was there before; adding to zeros gives what decoding gives; codes add to the same values. max_len=1024 */
 #include "compressors/dispatch.h"
 #include "compressors/ops.h"
 #include "fuzz.h"

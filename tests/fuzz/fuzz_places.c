@@ -1,5 +1,5 @@
 /* fuzz_places.c : the places in an index, which are no more trusted than the files: as, type, samples, length of the places, these, then
- * the file; the second buffer calls its end a zstd frame. See fuzz_foreign.h for how to run it. */
+ * the file; the second buffer calls its end a zstd frame. See fuzz_foreign.h for how to run it. max_len=512 */
 #include "fuzz_foreign.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

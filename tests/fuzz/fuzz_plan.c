@@ -1,5 +1,5 @@
 /* fuzz_plan.c : plans of data sets, as files say them: a byte of options, then the text. Bit 0: its last line is made the hash of what stands
- * before it. What is accepted prints as a text that means the same. */
+ * before it. What is accepted prints as a text that means the same. max_len=1024 */
 #include "compressors/dataset/plan/plan.h"
 #include "fuzz.h"
 #include <xxhash.h>

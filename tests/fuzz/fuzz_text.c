@@ -1,5 +1,5 @@
 /* fuzz_text.c : what people type: a byte that says what, then the text. Specs of codecs, budgets, metrics, objectives, links, sizes. What is
- * accepted is within its range, and prints as a text that means the same. */
+ * accepted is within its range, and prints as a text that means the same. max_len=256 */
 #include "compressors/codec.h"
 #include "compressors/frame.h"
 #include "fuzz.h"

@@ -1,5 +1,5 @@
 /* fuzz_trace.c : recorded gradients as `taut plan` reads them: the JSON that names layers. Layers that are accepted lie back to back and
- * fill what the trace says. */
+ * fill what the trace says. max_len=1024 */
 #include "launch/plan_trace.c"
 #include "fuzz.h"
 

@@ -2,8 +2,10 @@
 # run.sh : runs fuzz targets that `make fuzz` has built (clang's libFuzzer, ASan, UBSan) on their seeds.
 #   make fuzz SECONDS=60 T='frame state'          all without T
 #   BUILD=build/fuzz tests/fuzz/run.sh SECONDS [TARGET...]
+#   RUNS=10000000 ...                             executions wanted in all runs so far: a target that has had them is passed over
 #   MINIMISE=1 ...                                afterwards puts what covers most, at most MOST files of MOST_BYTES, into tests/fuzz/corpus
-# New inputs stay in build/fuzz/corpus/NAME, and are where the next run begins; what crashes stays there as crash-*.
+# New inputs stay in build/fuzz/corpus/NAME, and are where the next run begins; what crashes stays there as crash-*; NAME.runs counts executions.
+# Longest input: `max_len=N` in the target's source, else 4096.
 set -eu
 BUILD=${BUILD:-build/fuzz}
 seconds=${1:-60}
@@ -11,18 +13,26 @@ seconds=${1:-60}
 here=$(ls tests/fuzz/fuzz_*.c | sed 's|.*/fuzz_||; s|\.c$||')
 [ $# -gt 0 ] || set -- $here
 mkdir -p $BUILD/corpus
-export TAUT_LOG=error ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=256}"
+# short stacks of allocations and a small quarantine: a third of the time went there
+export TAUT_LOG=error ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=256:malloc_context_size=3:quarantine_size_mb=8}"
+total_of() { [ ! -f "$1.runs" ] || awk '{ s += $1 } END { printf "%d", s }' "$1.runs"; }
 for t in "$@"; do
     bin=$BUILD/tests/fuzz/fuzz_$t found=$BUILD/corpus/$t
     [ -x "$bin" ] || { echo "fuzz: no target '$t'; there are:" $here >&2; exit 2; }
     mkdir -p "$found"
-    seeds=
+    seeds= runs=-1 total=$(total_of "$found")
     [ ! -d "tests/fuzz/corpus/$t" ] || seeds=tests/fuzz/corpus/$t
+    if [ -n "${RUNS:-}" ]; then
+        [ "${total:-0}" -lt "$RUNS" ] || { echo "fuzz_$t: $total executions in all runs"; continue; }
+        runs=$((RUNS - ${total:-0}))
+    fi
+    most=$(sed -n 's/.*max_len=\([0-9]*\).*/\1/p' "tests/fuzz/fuzz_$t.c")
+    begin=$(date +%s)
     # shellcheck disable=SC2086
-    nice -n 19 "$bin" -max_total_time="$seconds" -max_len=16384 -timeout=20 -rss_limit_mb=3000 -malloc_limit_mb=100000 -artifact_prefix="$found/" -print_final_stats=1 \
-        "$found" $seeds >"$found.log" 2>&1 || { tail -n 40 "$found.log"; echo "fuzz_$t: failed, see $found.log"; exit 1; }
+    nice -n 19 "$bin" -max_total_time="$seconds" -runs="$runs" -max_len="${most:-4096}" -timeout=20 -rss_limit_mb=3000 -malloc_limit_mb=100000 -artifact_prefix="$found/" \
+        -print_final_stats=1 "$found" $seeds >"$found.log" 2>&1 || { tail -n 40 "$found.log"; echo "fuzz_$t: failed, see $found.log"; exit 1; }
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log")
     echo "$runs" >>"$found.runs"
-    echo "fuzz_$t: $runs executions in $seconds s, $(awk '{ s += $1 } END { printf "%d", s }' "$found.runs") in all runs, nothing found"
+    echo "fuzz_$t: $runs executions in $(($(date +%s) - begin)) s, $(total_of "$found") in all runs, nothing found"
     [ -z "${MINIMISE:-}" ] || tests/fuzz/minimise.sh "$bin" "$found" "tests/fuzz/corpus/$t"
 done

@@ -1,7 +1,7 @@
 #!/bin/bash
 # test_moments.sh : ranks that are killed, stopped, or cut off from the network at random moments, on 2, 3 and 4 ranks, each codec family in turn.
 # Every survivor says so within the timeout and two seconds, none hangs, and no sum that was handed out is wrong: it is compared, bit for
-# bit, with that of a run to which nothing happened. Where more processes want to run than there are processors, they are given more time. MOMENTS of each kind (30), SEED. Cutting off needs root and launch/lab, behind lab-lock
+# bit, with that of a run to which nothing happened. MOMENTS of each kind (30), SEED. Cutting off needs root and launch/lab, behind lab-lock
 # where that is installed; run alone.
 set -u
 BUILD=$(readlink -f "${BUILD:-build/release}")
@@ -35,13 +35,17 @@ begun() { # RANKS: all of them are in their steps
     done
     return 1
 }
-# judge WHAT RANKS VICTIM TIME: what every other rank has written since
+# judge KIND WHAT RANKS VICTIM TIME: what every other rank has written since. A rank that another one's death leaves inside MPI is ended by its watchdog, which
+# says so on stderr. Time in which a rank was ready to run and others had the processor is not the library's.
 judge() {
-    local what=$1 n=$2 victim=$3 when=$4 r last late=0 line slow
-    slow=$(awk -v c="$(nproc)" '{ x = $1 / c / 2; print (x > 1 ? x : 1) }' /proc/loadavg)
+    local kind=$1 what=$2 n=$3 victim=$4 when=$5 r late line took
     for _ in $(seq 300); do
         late=0
-        for ((r = 0; r < n; r++)); do [ $r = "$victim" ] || grep -q '^failed\|^ended' "$WORK/log.$r" || late=1; done
+        for ((r = 0; r < n; r++)); do
+            [ $r = "$victim" ] || grep -q '^failed\|^ended' "$WORK/log.$r" && continue
+            grep -q "^taut: rank $r: .*MPI has not come back" "$WORK/out" || { late=1; continue; }
+            echo "failed 0 $(date +%s.%N) 0 ended by its watchdog" | tee -a "$WORK/ended" >>"$WORK/log.$r"
+        done
         [ $late = 1 ] || break
         sleep 0.05
     done
@@ -49,8 +53,9 @@ judge() {
         ! grep '^wrong' "$WORK/log.$r" || { fail "$what: rank $r was given a wrong sum"; return; }
         [ $r = "$victim" ] && continue
         line=$(grep '^failed' "$WORK/log.$r") || { fail "$what: rank $r says nothing: $(tail -n 1 "$WORK/log.$r")"; return; }
-        last=$(echo "$line" | cut -d' ' -f3)
-        awk -v a="$last" -v b="$when" -v slow="$slow" 'BEGIN { exit !(a - b <= 2.0 + 2.0 * slow) }' || { fail "$what: rank $r needed $(awk -v a="$last" -v b="$when" 'BEGIN { print a - b }') s: $line"; return; }
+        took=$(echo "$line" | awk -v b="$when" '{ printf "%.2f %.2f", $3 - b, $4 }')
+        echo "$kind $took" >>"$WORK/took"
+        awk -v took="$took" 'BEGIN { split(took, t, " "); exit !(t[1] - t[2] <= 4.0) }' || { fail "$what: rank $r needed ${took% *} s, of which it waited ${took#* } for a processor: $line"; return; }
     done
     pass
 }
@@ -75,7 +80,7 @@ for kind in kill stop down; do
             stop) kill -STOP "$pid" ;;
             down) ip -n "$LAB_NAME-n$victim" link set eth0 down ;;
             esac
-            judge "$kind of rank $victim of $n, $codec, seed $seed, moment $i" $n "$victim" "$(date +%s.%N)"
+            judge $kind "$kind of rank $victim of $n, $codec, seed $seed, moment $i" $n "$victim" "$(date +%s.%N)"
         else
             fail "$kind, $codec, $n ranks: it does not begin: $(tail -n 3 "$WORK/out")"
         fi
@@ -84,6 +89,38 @@ for kind in kill stop down; do
         wait $job 2>/dev/null
     done
 done
+# The one moment that no random draw finds often: rank 0 has swapped the tail of rank 1's queue in shared memory, and has not linked it yet. A breakpoint
+# on what follows that instruction kills it there. Rank 1 is then left inside MPI, and its watchdog says so.
+vader=$(find /usr/lib* -name mca_btl_vader.so 2>/dev/null | head -n 1)
+if [ -n "$vader" ] && command -v gdb >/dev/null && command -v objdump >/dev/null; then
+    # xchg of the tail, the comparison with "empty", the jump for that, and then where there was something before
+    at=$(objdump -d --no-show-raw-insn "$vader" | awk '/[ \t]xchg +%r[a-z0-9]+,0x8\(/ { n = 3; next } n && --n == 0 { sub(/:.*/, ""); print $1 }')
+    rm -f "$WORK"/log.*
+    right none 2
+    mpirun -n 2 --enable-recovery "$STEPS" none 10000000 check "$H" "$WORK/log" >"$WORK/out" 2>&1 &
+    job=$!
+    begun 2
+    pid=$(sed -n 's/^pid //p' "$WORK/log.0")
+    base=$(awk -v f="$vader" 'index($0, "mca_btl_vader.so") && $3 == "00000000" { split($1, a, "-"); print a[1]; exit }' "/proc/$pid/maps")
+    stops=()
+    for o in $at; do stops+=(-ex "break *(0x$base+0x$o)"); done
+    # the watchdog counts looks of its own process only, so gdb may take its time
+    timeout 60 gdb -p "$pid" -batch "${stops[@]}" -ex continue -ex kill >"$WORK/gdb" 2>&1
+    for _ in $(seq 200); do grep -q 'taut: rank 1: ' "$WORK/out" || grep -q '^failed' "$WORK/log.1" && break; sleep 0.05; done
+    if ! grep -q '^Breakpoint\|hit Breakpoint' "$WORK/gdb"; then skipped=$((skipped + 1)); echo "SKIP killed between two instructions: gdb did not stop there: $(tail -n 1 "$WORK/gdb")"
+    elif grep -q 'taut: rank 1: .*nothing from rank 0: MPI has not come back' "$WORK/out"; then pass
+    else fail "killed between two instructions: $(tail -n 2 "$WORK/out" "$WORK/log.1")"; fi
+    for f in "$WORK"/log.*; do kill -KILL "$(sed -n 's/^pid //p' "$f")" 2>/dev/null; done
+    ( sleep 5; kill -TERM $job 2>/dev/null ) &
+    wait $job 2>/dev/null
+else
+    skipped=$((skipped + 1)); echo "SKIP killed between two instructions: needs gdb, objdump and Open MPI's vader"
+fi
 echo "seed $seed"
+for kind in kill stop down; do # seconds from the event to each survivor's report, and how much of that went to others on the machine
+    grep "^$kind" "$WORK/took" 2>/dev/null | sort -k2n | awk -v k=$kind '{ t[NR] = $2; if ($3 > d) d = $3 }
+        END { if (NR) printf "%s: %d reports, %.2f s median, %.2f s at most; at most %.2f s without a processor\n", k, NR, t[int((NR + 1) / 2)], t[NR], d }'
+done
+echo "$(grep -c watchdog "$WORK/ended" 2>/dev/null || true) ranks were ended by a watchdog"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -41,7 +41,7 @@ skip() {
     echo "SKIP $1"
 }
 all_of() { # python
-    for check in ddp sharded docs loss; do add "$check with $1" "$1" "tests/python/check_$check.py"; done
+    for check in ddp faults gathered sharded backend docs loss; do add "$check with $1" "$1" "tests/python/check_$check.py"; done
 }
 if "$DEBIAN" -c 'import torch, numpy' 2>/dev/null; then
     all_of "$DEBIAN"

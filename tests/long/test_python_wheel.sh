@@ -3,9 +3,7 @@
 # C library it needs, and works in a clean virtual environment. Last line: "N passed, N failed, N skipped".
 set -u
 PYTHON=${TEST_PYTHON:-/usr/bin/python3}
-passed=0 failed=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+. tests/support/shell.sh
 skip() {
     echo "SKIP $1"
     echo "0 passed, 0 failed, 1 skipped"
@@ -13,17 +11,6 @@ skip() {
 }
 "$PYTHON" -m pip --version >/dev/null 2>&1 || skip "no python3-pip"
 "$PYTHON" -m venv "$dir/venv" >/dev/null 2>&1 || skip "no python3-venv"
-expect() { # NAME COMMAND...
-    name=$1
-    shift
-    if "$@" >"$dir/log" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $name"
-        tail -n 15 "$dir/log" | sed 's/^/  | /'
-    fi
-}
 unset TAUT_LIBRARY PYTHONPATH
 export PIP_NO_INDEX=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 root=$PWD
@@ -61,5 +48,4 @@ if "$PYTHON" -c 'import numpy' 2>/dev/null; then
     expect "pip install ./shim/python" "$dir/with/bin/pip" install ./shim/python
     expect "the tests, with the wheel's library" "$dir/with/bin/python" tests/python/check_basics.py
 fi
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

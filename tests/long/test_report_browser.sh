@@ -3,14 +3,7 @@
 # numbers under the pointer are the log's, a hundred thousand steps open in less than a second.
 set -u
 BUILD=${BUILD:-build/release}
-passed=0 failed=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-pass() { passed=$((passed + 1)); }
-fail() {
-    failed=$((failed + 1))
-    echo "FAIL $*"
-}
+. tests/support/shell.sh
 if ! command -v chromium >/dev/null || ! command -v python3 >/dev/null; then
     echo "SKIP chromium or python3 is not here"
     echo "0 passed, 0 failed, 1 skipped"
@@ -108,5 +101,4 @@ for k in 1 2 3; do
 done
 echo "100,000 steps: $(wc -c <"$dir/long.html") bytes, opened in $best ms (best of 3)"
 [ $best -lt 1000 ] && pass || fail "100,000 steps: $best ms"
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

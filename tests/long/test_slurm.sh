@@ -27,7 +27,7 @@ submit() { sbatch --parsable "$@" 2>&1; }
 loss() { sed -n 's/.*validation \([0-9.]*\).*/\1/p' "$1" | tail -n 1; }
 steps() { { cat "$1" 2>/dev/null || true; } | grep -c '"kind":"step"'; }
 until_steps() { # LOG N: at least so many lines are there
-    for _ in $(seq 600); do [ "$(steps "$1")" -ge "$2" ] && return 0; sleep 0.1; done
+    for _ in $(seq 6000); do [ "$(steps "$1")" -ge "$2" ] && return 0; sleep 0.1; done
     return 1
 }
 ran() { # WHAT JOB OUT: it has completed
@@ -59,7 +59,7 @@ preempt() { # SCRIPT RUN SBATCH'S ARGUMENTS...
     # shellcheck disable=SC2086
     job=$(RUN=$run submit "$@" "$script" $small --steps 100000)
     until_steps "$run.jsonl" 5 || { fail "$script: no steps: $(tail -n 5 "taut-$job.out")"; scancel "$job"; return; }
-    other=$(submit --exclusive -p urgent -N 2 -t 1 --wrap 'sleep 3')
+    other=$(submit --exclusive -p urgent -N 2 -t 10 --wrap 'sleep 3')
     slurm_ended "$other" && [ "$(slurm_state "$other")" = COMPLETED ] && pass || fail "$script: the urgent job: $(slurm_state "$other")"
     until [ "$(grep -c resuming "taut-$job.out")" = 1 ] || [ -z "$(squeue -h -j "$job")" ]; do sleep 0.5; done
     has 'SIGUSR1 at step [0-9]* of 100000; .* holds it' "taut-$job.out"

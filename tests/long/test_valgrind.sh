@@ -4,9 +4,7 @@
 set -u
 BUILD=${BUILD:-build/release}
 TAUT=$BUILD/bin/taut
-passed=0 failed=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+. tests/support/shell.sh
 case $BUILD in *asan* | *tsan*) echo "SKIP a sanitizer is in this build"; echo "0 passed, 0 failed, 1 skipped"; exit 0 ;; esac
 command -v valgrind >/dev/null || { echo "SKIP valgrind is not here"; echo "0 passed, 0 failed, 1 skipped"; exit 0; }
 clean() { # clean COMMAND...
@@ -29,5 +27,4 @@ if command -v python3 >/dev/null; then
 fi
 [ ! -x "$BUILD/tests/multi/test_metrics" ] || CK_FORK=no clean "$BUILD/tests/multi/test_metrics"
 [ ! -x "$BUILD/tests/unit/test_fuzz_codecs" ] || CK_FORK=no CK_RUN_CASE=fuzz_corpus clean "$BUILD/tests/unit/test_fuzz_codecs"
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -8,19 +8,8 @@ TRACES=${TRACES:-../shared/traces}
 MPIRUN=${MPIRUN:-mpirun}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_mpi_yield_when_idle=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-passed=0 failed=0 skipped=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+. tests/support/shell.sh
 
-pass() { passed=$((passed + 1)); }
-fail() {
-    failed=$((failed + 1))
-    echo "FAIL $*"
-}
-skip() {
-    skipped=$((skipped + 1))
-    echo "SKIP $*"
-}
 field() { sed -n "\$s/.*\"$1\": *\"\{0,1\}\([^,\"}]*\).*/\1/p" "$2"; } # field NAME FILE: of the last line's JSON
 close_to() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(a != "" && b != "" && d <= 1e-6 * (b < 0 ? -b : b) + 1e-30) }'; }
 
@@ -239,9 +228,7 @@ done
 
 if ! command -v "$MPIRUN" >/dev/null 2>&1 || ! "$TAUT" info --json | grep -q '"mpi": true'; then
     skip "built without MPI: bench allreduce"
-    echo "$passed passed, $failed failed, $skipped skipped"
-    [ "$failed" -eq 0 ]
-    exit
+    finish
 fi
 all_ranks() { # all_ranks RANKS ARGS...: every result is identical on all ranks
     ranks=$1
@@ -307,6 +294,7 @@ bad_ranks 'nowhere' --input "$dir/nowhere.f32"
 bad_ranks 'somehow' --algorithm somehow
 bad_ranks '--sizes=4M:1M' --sizes 4M:1M
 bad_ranks 'table|osu|osu-full' --format ocu
+bad_ranks 'cuda or cuda:N' --device cuda:first
 bad_ranks '--format=osu' --format osu --json
 
 # every rank ends by itself with an error, not because mpirun kills it
@@ -353,5 +341,4 @@ done
 TAUT_CODEK=none "$TAUT" bench codec --n 1000 --codec none >/dev/null 2>"$dir/out"
 [ $? -eq 0 ] && grep -q 'TAUT_CODEK is no setting: did you mean TAUT_CODEC' "$dir/out" && pass || fail "TAUT_CODEK=none bench codec: $(head -n 3 "$dir/out")"
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

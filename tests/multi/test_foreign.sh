@@ -8,14 +8,7 @@ TAUT=$(cd "$BUILD" && pwd)/bin/taut
 LONG=${LONG:-0}
 PYTHON=${PYTHON:-python3}
 here=$(pwd)
-passed=0 failed=0 skipped=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-pass() { passed=$((passed + 1)); }
-fail() {
-    failed=$((failed + 1))
-    echo "FAIL $*"
-}
+. tests/support/shell.sh
 ok() { # ok TEXT COMMAND...
     text=$1
     shift
@@ -150,8 +143,7 @@ sys.exit(not r["loss_train"] < r["loss_first"])
 PY
 }
 if "$TAUT" train --help 2>&1 | grep -q 'left out\|is not there'; then
-    skipped=$((skipped + 1))
-    echo "SKIP training: taut train is left out"
+    skip "training: taut train is left out"
 else
     trains "train on an indexed tar" --model mlp --data gnu.tar.taut --lr 0.01
     if command -v "${MPIRUN:-mpirun}" >/dev/null && "$TAUT" info --json | grep -q '"mpi": true'; then run="${MPIRUN:-mpirun} -n 2"; fi
@@ -243,6 +235,4 @@ cp ids.bin w.bin && cp ids.idx w.idx && "$TAUT" data index w.bin >/dev/null && s
 refuses 'w.idx was changed after it was indexed: its XXH64 differs' "$TAUT" data verify w.bin.taut
 mkdir -p moved && cp gnu.tar moved/work.tar && (cd moved && "$TAUT" data index work.tar >/dev/null) && mv moved away
 ok "an index moved together with its file" "$TAUT" data verify away/work.tar.taut
-
-echo "$passed passed, $failed failed$([ $skipped -eq 0 ] || echo ", $skipped skipped")"
-[ $failed -eq 0 ]
+finish

@@ -5,15 +5,8 @@ set -u
 BUILD=${BUILD:-build/release}
 TAUT=$BUILD/bin/taut
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-passed=0 failed=0 skipped=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+. tests/support/shell.sh
 
-pass() { passed=$((passed + 1)); }
-fail() {
-    failed=$((failed + 1))
-    echo "FAIL $*"
-}
 field() { sed -n "\$s/.*\"$1\": *\"\{0,1\}\([^,\"}]*\).*/\1/p" "$2"; } # field NAME FILE: of the last line's JSON
 is() { if awk "BEGIN{exit !($1)}"; then pass; else fail "$2: $1"; fi; }
 
@@ -177,6 +170,4 @@ sed 's/"error": /"error": -/' "$dir/r.json" >"$dir/old.json"
 bad 1 "malformed" --replay "$dir/old.json"
 echo '{' >"$dir/u.json"
 bad 1 "u.json" --trace "$dir/u.json"
-
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

@@ -101,6 +101,10 @@ for m in dm rded random; do
 done
 good "an ordinary shard" "$TAUT" data verify "$dir/dm.taut"
 good "soft labels are learned" "$TAUT" train --model mlp --dim 32 --data "$dir/dm.taut" --validation "$dir/val.taut" --rounds 20 --batch 12 --codec none --eval-every 0
+good parts "$TAUT" data distill "$dir/train.taut" -o "$dir/parts.taut" --method random --parts 2 --per-class 3
+good "parts judged" "$TAUT" data distill "$dir/train.taut" --from "$dir/parts.taut" --validation "$dir/val.taut" --teacher-steps 5 --judge-steps 5 --judge-filters 8 --json
+if [ "$(tail -n 1 "$dir/out" | grep -o '"images": 48,' | wc -l)" -eq 3 ]; then pass; else fail "parts: $(tail -n 1 "$dir/out")"; fi
+bad 2 "--parts=2: rded keeps images as they are" "$TAUT" data distill "$dir/train.taut" -o "$dir/x.taut" --method rded --parts 2
 bad 1 "of each class were asked for" "$TAUT" data distill "$dir/train.taut" -o "$dir/x.taut" --method random --per-class 500
 bad 1 "no field of labels" "$TAUT" data distill "$dir/a.taut" -o "$dir/x.taut"
 bad 2 "--method=magic: must be one of dm|rded|random" "$TAUT" data distill "$dir/train.taut" -o "$dir/x.taut" --method magic

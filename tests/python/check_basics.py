@@ -249,6 +249,11 @@ def a_rank_that_exits():
     assert answers[1] is None and answers[0][0] and answers[2][0], answers
 
 
+def near(x, want):
+    """Within twice the default budget, that of 4 bits, whatever the plan's codec."""
+    return ((x.ravel() - want) ** 2).sum() <= 0.02 * (want ** 2).sum()
+
+
 @case()
 def default_communicator():
     def body(rank, size):
@@ -257,10 +262,10 @@ def default_communicator():
             x, y = value(rank, 3000, step).reshape(50, 60), value(rank, 50, step)
             assert taut.allreduce(x, "w") is x
             taut.allreduce(y, "b", op="sum")
-            assert np.abs(x.ravel() - exact(size, 3000, step) / size).max() < 0.1 and np.allclose(y, exact(size, 50, step), atol=1e-5)
+            assert near(x, exact(size, 3000, step) / size) and np.allclose(y, exact(size, 50, step), atol=1e-5)
             z = value(rank, 3000, step).reshape(50, 60)
             taut.allreduce(z)
-            assert np.abs(z.ravel() - exact(size, 3000, step) / size).max() < 0.1
+            assert near(z, exact(size, 3000, step) / size)
         taut.step_end()
         raises(RuntimeError, "other settings", lambda: taut.init(codec="fp16"))
         assert taut.init().stats()["steps"] == 4

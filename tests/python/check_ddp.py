@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 
 import taut
 import taut.torch
+from models import Net, equal_gradients, loss_of, same_on_all, step, twins
 from ranks import case, finish, raises, run
 
 torch.set_num_threads(1)
@@ -21,76 +22,6 @@ try:
 except ImportError:
     pass
 NEW = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 0)
-
-
-class Net(nn.Module):
-    """Layers of several kinds; seeds make it the same on all ranks."""
-
-    def __init__(self, tied=False, unused=False, sparse=False):
-        super().__init__()
-        torch.manual_seed(7)
-        self.emb = nn.Embedding(50, 32, sparse=sparse)
-        self.a = nn.Linear(32, 64)
-        self.norm = nn.LayerNorm(64)
-        self.b = nn.Linear(64, 64)
-        self.out = nn.Linear(64, 50, bias=False)
-        self.unused = nn.Linear(64, 64) if unused else None
-        if tied:
-            self.b.weight = nn.Parameter(self.b.weight.detach())
-            self.c = nn.Linear(64, 64)
-            self.c.weight = self.b.weight
-
-    def forward(self, tokens, use=False):
-        x = self.norm(torch.relu(self.a(self.emb(tokens))))
-        x = torch.relu(self.b(x))
-        if hasattr(self, "c"):
-            x = torch.relu(self.c(x))
-        if use and self.unused is not None:
-            x = self.unused(x)
-        return self.out(x)
-
-
-def batch(rank, step, n=16):
-    g = torch.Generator().manual_seed(100 * step + rank)
-    return torch.randint(0, 50, (n,), generator=g), torch.randint(0, 50, (n,), generator=g)
-
-
-def loss_of(model, rank, step, **kw):
-    x, y = batch(rank, step)
-    return nn.functional.cross_entropy(model(x, **kw).float(), y)
-
-
-def same_on_all(tensor):
-    # NaN and Inf too: bytes are compared
-    t = tensor.detach().contiguous().view(-1).view(torch.uint8) if tensor.dtype != torch.bool else tensor
-    parts = [torch.empty_like(t) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, t)
-    return all(torch.equal(parts[0], p) for p in parts)
-
-
-def twins(make=Net, plain_args=None, **taut_args):
-    """A model under plain DDP, and its twin under taut; codec none unless asked otherwise, so that gradients are equal."""
-    args = dict(bucket_cap_mb=0.02)
-    args.update(plain_args or {})
-    plain, ours = DDP(make(), **args), DDP(make(), **args)
-    taut_args.setdefault("codec", "none")
-    return plain, taut.torch.ddp(ours, **taut_args)
-
-
-def equal_gradients(plain, ours, tolerance=1e-5):
-    for (name, p), (_, q) in zip(plain.named_parameters(), ours.named_parameters()):
-        if p.grad is None:
-            assert q.grad is None or not q.grad.any(), name
-            continue
-        g, h = (t.grad.to_dense() if t.grad.is_sparse else t.grad for t in (p, q))
-        assert torch.allclose(g, h, atol=tolerance, rtol=tolerance), "%s: %g" % (name, (g - h).abs().max())
-        assert same_on_all(h), name
-
-
-def step(plain, ours, rank, number, **kw):
-    for model in (plain, ours):
-        model.zero_grad(set_to_none=True)
-        loss_of(model, rank, number, **kw).backward()
 
 
 @case(size=(2, 3))

@@ -38,10 +38,10 @@ def run_in(folder, command, env=None, wait=True):
     return out
 
 
-def under_torchrun(folder, name):
+def under_torchrun(folder, name, size=2):
     if torch_version() < (2, 0):  # Debian's torchrun does not run with its Python: what it sets is set here
-        return "".join(by_hand(folder, [sys.executable, name], MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_ports(3))))
-    return run_in(folder, [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_ports(3)), name])
+        return "".join(by_hand(folder, [sys.executable, name], size, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_ports(3))))
+    return run_in(folder, [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(size), "--master_port", str(free_ports(3)), name])
 
 
 def by_hand(folder, command, size=2, **more):
@@ -78,6 +78,11 @@ def ddp(folder, name):
 @example("fsdp.py", torch_version() >= (2, 9), "needs torch 2.9")
 def fsdp(folder, name):
     under_torchrun(folder, name)
+
+
+@example("replicas.py", torch_version() >= (2, 7), "needs torch 2.7")
+def replicas(folder, name):
+    under_torchrun(folder, name, 4)
 
 
 @example("backend.py", torch_version() >= (2, 0), "needs torch 2.0")

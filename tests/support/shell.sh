@@ -8,6 +8,18 @@ fail() {
     failed=$((failed + 1))
     echo "FAIL $*"
 }
+skip() {
+    skipped=$((skipped + 1))
+    echo "SKIP $*"
+}
+expect() { # expect NAME COMMAND...: which succeeds; what it said is in $dir/log
+    name=$1
+    shift
+    if "$@" >"$dir/log" 2>&1; then pass; else
+        fail "$name"
+        tail -n 15 "$dir/log" | sed 's/^/  | /'
+    fi
+}
 finish() {
     echo "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" -eq 0 ]

@@ -51,6 +51,9 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
 KillWait=5
+MessageTimeout=60
+BatchStartTimeout=120
+UnkillableStepTimeout=180
 MinJobAge=600
 GresTypes=gpu
 NodeName=n0 NodeHostname=$host Port=$((port + 1)) CPUs=4 Gres=gpu:2 State=UNKNOWN
@@ -74,7 +77,7 @@ slurm_start() {
     for _ in $(seq 50); do [ -S "$dir/munge/socket" ] && break; sleep 0.1; done
     slurm_daemon "$dir" slurmctld -D -f "$SLURM_CONF"
     for n in n0 n1; do slurm_daemon "$dir" slurmd -D -N $n -f "$SLURM_CONF"; done
-    for _ in $(seq 300); do [ "$(sinfo -h -p all -t idle -o %D 2>/dev/null)" = 2 ] && return 0; sleep 0.2; done
+    for _ in $(seq 900); do [ "$(sinfo -h -p all -t idle -o %D 2>/dev/null)" = 2 ] && return 0; sleep 0.2; done
     tail -n 3 "$dir"/*.log
     return 1
 }
@@ -101,10 +104,11 @@ slurm_hurry() {
 # slurm_state JOB: RUNNING, COMPLETED, ...; empty: forgotten
 slurm_state() { scontrol show job "$1" 2>/dev/null | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1; }
 
-# slurm_ended JOB [SECONDS]: waits until it has ended, requeued runs included; 1: it has not, and is cancelled
+# slurm_ended JOB [SECONDS]: waits until it has ended, requeued runs included; 1: it has not within so many, 900, and is cancelled. What is waited for so long is
+# a machine with a load of thirty
 slurm_ended() {
     local state
-    for _ in $(seq $((${2:-120} * 5))); do
+    for _ in $(seq $((${2:-900} * 5))); do
         state=$(slurm_state "$1")
         case $state in PENDING | RUNNING | COMPLETING | CONFIGURING | SUSPENDED | REQUEUED | PREEMPTED | STOPPED | SIGNALING) ;; *) return 0 ;; esac
         sleep 0.2

@@ -231,6 +231,30 @@ START_TEST(numbers)
 }
 END_TEST
 
+START_TEST(threads)
+{
+    static const struct {
+        const char *text;
+        int         threads;
+    } of[] = {{"4", 4},
+              {"4,2", 4},
+              {" 3", 3},
+              {"0", 0},
+              {"", 0},
+              {"many", 0},
+              {"-1", 0},
+              {"4 x", 0},
+              {"3000000000", INT_MAX},
+              {"99999999999999999999", INT_MAX}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        setenv("OMP_NUM_THREADS", of[i].text, 1);
+        ck_assert_msg(cli_threads(7) == of[i].threads, "'%s': %d", of[i].text, cli_threads(7));
+    }
+    unsetenv("OMP_NUM_THREADS");
+    ck_assert_int_eq(cli_threads(7), 7);
+}
+END_TEST
+
 START_TEST(synthetic_data_is_the_same_in_any_length)
 {
     enum { N = 5000 };
@@ -264,6 +288,7 @@ int main(void)
     tcase_add_test(t, nearest_word);
     tcase_add_test(t, shapes);
     tcase_add_test(t, numbers);
+    tcase_add_test(t, threads);
     tcase_add_test(t, synthetic_data_is_the_same_in_any_length);
     return suite_run(suite);
 }

@@ -98,11 +98,42 @@ START_TEST(soft_labels_teach_what_labels_teach)
 }
 END_TEST
 
+/* Four images of 4x4 in the pixels of one of 8x8: networks see them enlarged, and know full images by them. */
+START_TEST(parts_of_images_teach)
+{
+    static uint8_t            small[CLASSES * MOST * PIXELS];
+    static int64_t            label[CLASSES * MOST * 4];
+    taut_torch_images         t = images(), s = t;
+    taut_torch_distill_config d = TAUT_TORCH_DISTILL_INIT;
+    taut_torch_judge_config   c = TAUT_TORCH_JUDGE_INIT;
+    taut_torch_judge         *j;
+    int64_t                   hits;
+    curve                     loss;
+    d.per_class = 2, d.parts = 2, d.iterations = 40, d.real = 8, d.filters = 8, d.progress = note, d.ctx = &loss;
+    memset(small, 0xee, sizeof small);
+    ck_assert_msg(taut_torch_distill(&d, &t, small) == TAUT_OK, "%s", taut_torch_last_error());
+    ck_assert_uint_eq(small[CLASSES * 2 * PIXELS], 0xee); /* as many pixels as images of full size have */
+    s.pixels = small, s.labels = label, s.n = CLASSES * 8, s.height = s.width = SIDE / 2;
+    for (size_t i = 0; i < s.n; i++) label[i] = (int64_t)i / 8;
+    c.filters = 8, c.steps = 300, c.lr = 0.05, c.batch = 16, c.height = c.width = SIDE;
+    ck_assert_msg(taut_torch_judge_train(&c, &s, &j) == TAUT_OK, "%s", taut_torch_last_error());
+    ck_assert_int_eq(taut_torch_judge_ask(j, &t, 1, NULL, &hits), TAUT_OK);
+    ck_assert_int_ge(hits, IMAGES * 7 / 10);
+    ck_assert_int_eq(taut_torch_judge_ask(j, &s, 1, NULL, &hits), TAUT_OK);
+    ck_assert_int_ge(hits, (int64_t)s.n * 8 / 10);
+    taut_torch_judge_destroy(j);
+    d.parts = 9;
+    ck_assert_int_eq(taut_torch_distill(&d, &t, small), TAUT_E_RANGE);
+    ck_assert_ptr_nonnull(strstr(taut_torch_last_error(), "parts=9: must be 1..8"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("distill");
     TCase *t = suite_case(s, "distill", 120);
     tcase_add_loop_test(t, the_same_images_whatever_freed_memory_holds, 0, 3);
     tcase_add_loop_test(t, soft_labels_teach_what_labels_teach, 0, 2);
+    tcase_add_test(t, parts_of_images_teach);
     return suite_run(s);
 }

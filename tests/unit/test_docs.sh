@@ -5,24 +5,7 @@ set -u
 BUILD=${BUILD:-build/release}
 CC=${CC:-cc} CXX=${CXX:-c++}
 TAUT=$BUILD/bin/taut
-passed=0 failed=0 skipped=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-ok() { # ok TEXT COMMAND...
-    text=$1
-    shift
-    if "$@" >"$dir/log" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $text"
-        sed 's/^/  | /' "$dir/log"
-    fi
-}
-skip() {
-    skipped=$((skipped + 1))
-    echo "SKIP $1"
-}
+. tests/support/shell.sh
 
 # ---- headers alone ----
 strict="-Wall -Wextra -Wpedantic -Wshadow -Werror -fsyntax-only"
@@ -41,11 +24,11 @@ for h in comm/*.h shim/torch.h; do
         fi ;;
     esac
     printf '#include "%s"\n#include "%s"\n' "$PWD/$h" "$PWD/$h" >"$dir/twice.h"
-    ok "$h compiles alone as C11" $CC -std=c11 $strict $flags -Icomm -x c "$dir/twice.h"
-    ok "$h compiles alone as C++17" $CXX -std=c++17 $strict $flags -Icomm -x c++ "$dir/twice.h"
+    expect "$h compiles alone as C11" $CC -std=c11 $strict $flags -Icomm -x c "$dir/twice.h"
+    expect "$h compiles alone as C++17" $CXX -std=c++17 $strict $flags -Icomm -x c++ "$dir/twice.h"
 done
 only_std() { ! grep '#include' comm/taut.h | grep -v -e '<stddef.h>' -e '<stdint.h>'; }
-ok "taut.h includes <stddef.h> and <stdint.h> only" only_std
+expect "taut.h includes <stddef.h> and <stdint.h> only" only_std
 
 # ---- architecture.md: files that it names are there, and so are the functions that it names behind them ----
 named_files() {
@@ -63,8 +46,8 @@ named_functions() { # `file.c`: `name`, `name`
         done | grep . && return 1
     return 0
 }
-ok "files named in architecture.md exist" named_files
-ok "functions named in architecture.md exist" named_functions
+expect "files named in architecture.md exist" named_files
+expect "functions named in architecture.md exist" named_functions
 
 # ---- functions: declared, documented, exported ----
 # A comment belongs to a declaration when it stands in the lines of its paragraph (no blank line between) or names it.
@@ -92,8 +75,8 @@ same_names() {
     exported >"$dir/exported"
     diff "$dir/declared" "$dir/exported"
 }
-ok "every exported function is documented in its header" undocumented comm/taut.h comm/taut_nccl.h comm/taut_tcp.h comm/taut_mpi.h comm/taut_data.h
-ok "libtaut.so exports what the headers declare, and nothing else" same_names
+expect "every exported function is documented in its header" undocumented comm/taut.h comm/taut_nccl.h comm/taut_tcp.h comm/taut_mpi.h comm/taut_data.h
+expect "libtaut.so exports what the headers declare, and nothing else" same_names
 
 # ---- settings ----
 env_current() { "$TAUT" info --env | diff docs/env.md -; }
@@ -115,16 +98,14 @@ fields_documented() { # every field of taut_config but size has its variable
     done
     return $rc
 }
-ok "docs/env.md is what taut info --env prints" env_current
-ok "every variable that is read is documented" env_complete
-ok "every field of taut_config has a documented variable" fields_documented
+expect "docs/env.md is what taut info --env prints" env_current
+expect "every variable that is read is documented" env_complete
+expect "every field of taut_config has a documented variable" fields_documented
 
 # ---- docs/scaling.md: the table is what the program prints ----
 scaling_is_current() {
     sed -n '/<!-- begin scaling -->/,/<!-- end scaling -->/p' docs/scaling.md | grep -v '^<!--' >"$dir/written"
     "$BUILD/tests/bench/scaling" >"$dir/printed" && [ -s "$dir/written" ] && diff "$dir/written" "$dir/printed"
 }
-if [ -x "$BUILD/tests/bench/scaling" ]; then ok "docs/scaling.md" scaling_is_current; else skip "tests/bench/scaling was not built"; fi
-
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+if [ -x "$BUILD/tests/bench/scaling" ]; then expect "docs/scaling.md" scaling_is_current; else skip "tests/bench/scaling was not built"; fi
+finish

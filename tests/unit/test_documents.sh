@@ -3,13 +3,7 @@
 set -u
 BUILD=${BUILD:-build/release}
 TAUT=$BUILD/bin/taut
-passed=0 failed=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fail() {
-    failed=$((failed + 1))
-    echo "FAIL $*"
-}
+. tests/support/shell.sh
 help_of() { # of "bench codec", kept: most subcommands are named often
     f=$dir/$(echo "$1" | tr ' ' '-')
     # shellcheck disable=SC2086
@@ -41,5 +35,4 @@ for doc in README.md docs/guide.md docs/faq.md docs/metrics.md docs/operations.m
         if [ -e "$(dirname "$doc")/$link" ]; then passed=$((passed + 1)); else fail "$doc: link to $link, which is not there"; fi
     done
 done
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

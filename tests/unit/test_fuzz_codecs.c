@@ -122,8 +122,9 @@ START_TEST(checkpoints)
     size_t   n;
     uint8_t *blob, *seed, *copy;
     fuzz_state(NULL, 0); /* opens */
-    blob = state_saved(&n);
-    seed = malloc(n + 1), copy = malloc(n + 1);
+    n = state_saved(NULL, 0);
+    blob = malloc(n), seed = malloc(n + 1), copy = malloc(n + 1);
+    ck_assert_uint_eq(state_saved(blob, n), n);
     seed[0] = 1;
     memcpy(seed + 1, blob, n);
     keep("state", "saved", seed, n + 1);

@@ -3,20 +3,7 @@
 # C++17; with nvcc, where it is, all together, and with LONG=1 each alone.
 set -u
 CC=${CC:-cc} CXX=${CXX:-c++} NVCC=${NVCC:-nvcc}
-passed=0 failed=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-expect() { # NAME COMMAND...
-    name=$1
-    shift
-    if "$@" >"$dir/log" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $name"
-        head -n 12 "$dir/log"
-    fi
-}
+. tests/support/shell.sh
 
 # What kernels include, and what that includes; headers of kernels alone (CUDA in all they say) are not shared.
 reached() {
@@ -62,8 +49,6 @@ if command -v "$NVCC" >/dev/null; then
         done
     fi
 else
-    skipped=1
-    echo "SKIP $NVCC is missing: headers are not compiled as CUDA"
+    skip "$NVCC is missing: headers are not compiled as CUDA"
 fi
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

@@ -3,20 +3,7 @@
 # and runs; the command runs from there; uninstall leaves nothing behind.
 set -u
 BUILD=${BUILD:-build/release}
-passed=0 failed=0 skipped=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-ok() { # ok TEXT COMMAND...
-    text=$1
-    shift
-    if "$@" >"$dir/log" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $text"
-        sed 's/^/  | /' "$dir/log"
-    fi
-}
+. tests/support/shell.sh
 case $BUILD in
 *asan* | *tsan*)
     echo "SKIP sanitizer builds are not installed"
@@ -27,7 +14,7 @@ esac
 
 root=$dir/root prefix=/opt/taut
 run_make() { make --no-print-directory BUILD="$BUILD" DESTDIR="$root" PREFIX=$prefix "$@"; }
-ok "make install" run_make install
+expect "make install" run_make install
 
 cat >"$dir/prog.c" <<'C'
 #include <taut.h>
@@ -46,10 +33,10 @@ export PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR
 compile() { ${CC:-cc} -std=c11 -Wall -Werror -o "$dir/prog" "$dir/prog.c" $(pkg-config --cflags --libs taut); }
 version() { [ "$(pkg-config --modversion taut)" = "$("$root$prefix/bin/taut" --version | cut -d' ' -f2)" ]; }
 gone() { [ -z "$(find "$root" ! -type d)" ]; }
-ok "a program compiles against taut.pc" compile
-ok "and runs" env LD_LIBRARY_PATH="$root$prefix/lib" "$dir/prog"
-ok "taut.pc and the command have one version" version
-ok "the installed command runs" "$root$prefix/bin/taut" info
+expect "a program compiles against taut.pc" compile
+expect "and runs" env LD_LIBRARY_PATH="$root$prefix/lib" "$dir/prog"
+expect "taut.pc and the command have one version" version
+expect "the installed command runs" "$root$prefix/bin/taut" info
 # ---- man pages and completion, made from what the command says itself ----
 share=$root$prefix/share
 pages() { # one for every subcommand that it lists
@@ -64,21 +51,20 @@ complete() { # complete EXPECTED WORDS...: what the last word may become
     said=$(bash -c 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _taut; echo "${COMPREPLY[*]}"' - "$share/bash-completion/completions/taut" "$@")
     [ "$said" = "$expected" ] || { echo "$*: '$said', expected '$expected'"; return 1; }
 }
-if command -v help2man >/dev/null; then ok "a man page for every subcommand" pages; else
-    skipped=1
-    echo "SKIP help2man is not here: man pages"
+if command -v help2man >/dev/null; then expect "a man page for every subcommand" pages; else
+    skip "help2man is not here: man pages"
 fi
 if command -v bash >/dev/null; then
-    ok "completion of subcommands" complete "report" taut rep
-    ok "completion of their second words" complete "codec" taut bench cod
-    ok "completion of options" complete "--break-even" taut plan --br
+    expect "completion of subcommands" complete "report" taut rep
+    expect "completion of their second words" complete "codec" taut bench cod
+    expect "completion of options" complete "--break-even" taut plan --br
     touch "$dir/a-file.jsonl"
-    ok "completion of files" complete "$dir/a-file.jsonl" taut report "$dir/a-f"
+    expect "completion of files" complete "$dir/a-file.jsonl" taut report "$dir/a-f"
 fi
 documents() { [ -s "$share/doc/taut/guide.md" ] && [ -s "$share/doc/taut/grafana.json" ]; }
-ok "the guide is installed" documents
-ok "make uninstall" run_make uninstall
-ok "uninstall leaves no file" gone
+expect "the guide is installed" documents
+expect "make uninstall" run_make uninstall
+expect "uninstall leaves no file" gone
 
 # ---- word by word as the README says, into a prefix that no loader knows: programs start without help ----
 unset PKG_CONFIG_SYSROOT_DIR LD_LIBRARY_PATH
@@ -86,26 +72,24 @@ root= prefix=$dir/prefix
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
 hints() { grep -q "PKG_CONFIG_PATH=$prefix/lib/pkgconfig" "$dir/said" && grep -q "PATH=$prefix/bin" "$dir/said"; }
 # PKG_CONFIG_PATH is not set yet for the one who installs
-ok "make install PREFIX=..." sh -c "env -u PKG_CONFIG_PATH make --no-print-directory BUILD='$BUILD' PREFIX='$prefix' install >'$dir/said' 2>&1"
-ok "it says what to add to PATH and PKG_CONFIG_PATH" hints
-ok "a program compiles" compile
-ok "and starts" "$dir/prog"
+expect "make install PREFIX=..." sh -c "env -u PKG_CONFIG_PATH make --no-print-directory BUILD='$BUILD' PREFIX='$prefix' install >'$dir/said' 2>&1"
+expect "it says what to add to PATH and PKG_CONFIG_PATH" hints
+expect "a program compiles" compile
+expect "and starts" "$dir/prog"
 mpicc=${MPICC:-mpicc} mpirun=${MPIRUN:-mpirun}
 if "$prefix/bin/taut" info --json | grep -q '"mpi": true' && command -v "$mpicc" >/dev/null && command -v "$mpirun" >/dev/null; then
     sed -n '/^```c$/,/^```$/p' README.md | grep -v '^```' >"$dir/train.c"
     readme() (cd "$dir" && "$mpicc" train.c $(pkg-config --cflags --libs taut) -o train)
     start() { OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 "$mpirun" -n 2 "$dir/train"; }
-    ok "the README's program compiles" readme
-    ok "and runs on two ranks" start
+    expect "the README's program compiles" readme
+    expect "and runs on two ranks" start
 else
-    skipped=$((skipped + 1))
-    echo "SKIP no MPI: the README's program"
+    skip "no MPI: the README's program"
 fi
-ok "batch scripts and what they call" sh -c "'$prefix/bin/taut-requeue' --help && '$prefix/bin/taut-torchrun' --help && '$prefix/bin/taut-sweep' --help && test -s '$prefix/share/taut/slurm/mpirun.sbatch'"
+expect "batch scripts and what they call" sh -c "'$prefix/bin/taut-requeue' --help && '$prefix/bin/taut-torchrun' --help && '$prefix/bin/taut-sweep' --help && test -s '$prefix/share/taut/slurm/mpirun.sbatch'"
 modules=$(ls /usr/lib/*/modulecmd.tcl 2>/dev/null | head -n 1)
 load() { MODULEPATH=$prefix/share/taut/modulefiles "$modules" sh load taut | grep -q "PATH=$prefix/bin"; }
-if [ -n "$modules" ]; then ok "module load taut" load; else skipped=$((skipped + 1)) && echo "SKIP no Environment Modules: the module file"; fi
-ok "make uninstall PREFIX=..." run_make uninstall
-ok "uninstall leaves no file in the prefix" [ -z "$(find "$prefix" ! -type d)" ]
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+if [ -n "$modules" ]; then expect "module load taut" load; else skip "no Environment Modules: the module file"; fi
+expect "make uninstall PREFIX=..." run_make uninstall
+expect "uninstall leaves no file in the prefix" [ -z "$(find "$prefix" ! -type d)" ]
+finish

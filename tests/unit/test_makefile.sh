@@ -2,14 +2,7 @@
 # The Makefile: what changed is built again and nothing else, what a build leaves out is removed, the machine is looked at once,
 # and what was asked for but is missing is an error with its name.
 set -u
-passed=0 failed=0 skipped=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-pass() { passed=$((passed + 1)); }
-fail() {
-    failed=$((failed + 1))
-    echo "FAIL $*"
-}
+. tests/support/shell.sh
 unset MAKEFLAGS MFLAGS CI MPIRUN
 mk() { make --no-print-directory BUILD="$dir/b" Q= "$@" 2>&1; }
 compiles() { mk "$@" | grep -c -- '-c -o'; }
@@ -69,8 +62,6 @@ if command -v mpicc.mpich >/dev/null; then
         if out=$(mk CI=1 MPICC=mpicc.mpich "$dir/b/${f%.c}.o"); then pass; else fail "MPICH: $f: $(echo "$out" | grep -m 1 'error')"; fi
     done
 else
-    skipped=1
-    echo "SKIP mpicc.mpich is not here (libmpich-dev)"
+    skip "mpicc.mpich is not here (libmpich-dev)"
 fi
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

@@ -4,9 +4,7 @@
 set -u
 BUILD=${BUILD:-build/release}
 CC=${CC:-cc}
-passed=0 failed=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+. tests/support/shell.sh
 
 # NAME VERSION FUNCTIONS...: a library of functions that do nothing
 make_library() {
@@ -26,7 +24,7 @@ echo 'int something_else(void) { return 0; }' >"$dir/other.c"
 $CC -shared -fPIC -o "$dir/other.so" "$dir/other.c"
 echo 'no library' >"$dir/text.so"
 
-expect() { # NAME LIBRARY WORDS...: what taut info says
+says() { # NAME LIBRARY WORDS...: what taut info says
     name=$1 library=$2
     shift 2
     out=$(TAUT_NCCL_LIBRARY=$library "$BUILD/bin/taut" info 2>&1) || out="exit code $?: $out"
@@ -39,12 +37,12 @@ expect() { # NAME LIBRARY WORDS...: what taut info says
         fi
     done
 }
-expect 'one that will do' "$dir/good.so" '2.28.9'
-expect 'not there' /nonexistent/libnccl.so none /nonexistent/libnccl.so
-expect 'too old' "$dir/old.so" none 21304 21400
-expect 'a function missing' "$dir/lacks.so" none ncclCommAbort
-expect 'another library' "$dir/other.so" none version
-expect 'no library at all' "$dir/text.so" none
+says 'one that will do' "$dir/good.so" '2.28.9'
+says 'not there' /nonexistent/libnccl.so none /nonexistent/libnccl.so
+says 'too old' "$dir/old.so" none 21304 21400
+says 'a function missing' "$dir/lacks.so" none ncclCommAbort
+says 'another library' "$dir/other.so" none version
+says 'no library at all' "$dir/text.so" none
 [ "$(echo "$needed" | wc -w)" -ge 15 ] && passed=$((passed + 1)) || { failed=$((failed + 1)) && echo "FAIL the table's needed functions were not found: $needed"; }
 
 # Nothing that is built asks the loader for NCCL or CUDA's driver.
@@ -56,5 +54,4 @@ for f in "$BUILD"/lib/libtaut.so "$BUILD/bin/taut"; do
         passed=$((passed + 1))
     fi
 done
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

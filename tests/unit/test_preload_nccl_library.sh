@@ -4,20 +4,7 @@
 set -u
 BUILD=${BUILD:-build/release}
 CC=${CC:-cc}
-passed=0 failed=0
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-check() { # NAME COMMAND...
-    name=$1
-    shift
-    if "$@" >"$dir/log" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $name"
-        head -n 12 "$dir/log"
-    fi
-}
+. tests/support/shell.sh
 lib=$BUILD/lib/libtaut-preload-nccl.so
 
 cat >"$dir/nccl.c" <<'END'
@@ -63,22 +50,21 @@ int main(void)
     return bad | ncclCommDestroy(c);
 }
 END
-check 'a libnccl.so.2' $CC -shared -fPIC -Wl,-soname,libnccl.so.2 -o "$dir/libnccl.so.2" "$dir/nccl.c"
-check 'a program' $CC -o "$dir/program" "$dir/program.c" "$dir/libnccl.so.2" -Wl,-rpath,"$dir"
+expect 'a libnccl.so.2' $CC -shared -fPIC -Wl,-soname,libnccl.so.2 -o "$dir/libnccl.so.2" "$dir/nccl.c"
+expect 'a program' $CC -o "$dir/program" "$dir/program.c" "$dir/libnccl.so.2" -Wl,-rpath,"$dir"
 plain=$("$dir/program") || plain=failed
 with=$(LD_PRELOAD=$lib TAUT_REPORT=$dir/report.json "$dir/program" 2>"$dir/report") || with="exit code $?"
-check "alone: $plain" [ "$plain" = 'destroyed, 6 reduces, 1 scatters, 1 in a group' ]
-check "preloaded, without a device: $with" [ "$with" = 'destroyed, 6 reduces, 1 scatters, 0 in a group' ]
-check 'the report names NCCL and ranks' grep -q 'over 2 ranks of NCCL 2.28.9' "$dir/report"
-check 'the report counts calls' grep -Eq '1 +allreduce +4.0 MiB +3 +0' "$dir/report"
-check 'the report counts scatters' grep -Eq '2 +reduce_scatter +2.0 MiB +1 +0' "$dir/report"
-check 'the report says why nothing was compressed' grep -q 'site 1 stayed exact: no CUDA device can be used' "$dir/report"
-check 'the report counts what was too small' grep -q '2 reductions too small' "$dir/report"
-check 'the report is JSON too' grep -q '"call": "reduce_scatter"' "$dir/report.json"
-check 'no report at all' sh -c "[ -z \"\$(LD_PRELOAD=$lib TAUT_REPORT=- '$dir/program' 2>&1 >/dev/null)\" ]"
-check 'no program of NCCL: no harm' sh -c "[ \"\$(LD_PRELOAD=$lib TAUT_REPORT= echo fine 2>&1)\" = fine ]"
+expect "alone: $plain" [ "$plain" = 'destroyed, 6 reduces, 1 scatters, 1 in a group' ]
+expect "preloaded, without a device: $with" [ "$with" = 'destroyed, 6 reduces, 1 scatters, 0 in a group' ]
+expect 'the report names NCCL and ranks' grep -q 'over 2 ranks of NCCL 2.28.9' "$dir/report"
+expect 'the report counts calls' grep -Eq '1 +allreduce +4.0 MiB +3 +0' "$dir/report"
+expect 'the report counts scatters' grep -Eq '2 +reduce_scatter +2.0 MiB +1 +0' "$dir/report"
+expect 'the report says why nothing was compressed' grep -q 'site 1 stayed exact: no CUDA device can be used' "$dir/report"
+expect 'the report counts what was too small' grep -q '2 reductions too small' "$dir/report"
+expect 'the report is JSON too' grep -q '"call": "reduce_scatter"' "$dir/report.json"
+expect 'no report at all' sh -c "[ -z \"\$(LD_PRELOAD=$lib TAUT_REPORT=- '$dir/program' 2>&1 >/dev/null)\" ]"
+expect 'no program of NCCL: no harm' sh -c "[ \"\$(LD_PRELOAD=$lib TAUT_REPORT= echo fine 2>&1)\" = fine ]"
 names=$(nm -D --defined-only "$lib" | awk '$2 ~ /[TBDRVW]/ {print $3}' | sort | tr '\n' ' ')
-check "exports NCCL's names only: $names" [ "$names" = 'ncclAllReduce ncclCommAbort ncclCommDestroy ncclCommFinalize ncclGroupEnd ncclGroupStart ncclReduceScatter ' ]
-check 'is linked with neither NCCL, CUDA nor MPI' sh -c "! ldd $lib | grep -E 'libnccl|libcuda|libmpi'"
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+expect "exports NCCL's names only: $names" [ "$names" = 'ncclAllReduce ncclCommAbort ncclCommDestroy ncclCommFinalize ncclGroupEnd ncclGroupStart ncclReduceScatter ' ]
+expect 'is linked with neither NCCL, CUDA nor MPI' sh -c "! ldd $lib | grep -E 'libnccl|libcuda|libmpi'"
+finish

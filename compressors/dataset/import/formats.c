@@ -270,6 +270,7 @@ static taut_status create(taut__import *im, const char *path, size_t n, const ch
         TAUT_TRY(taut__foreign_add_file(&im->foreign, &s, false));
         if (i == 0) TAUT_TRY(choose(files[0], &im->foreign.file[0].source, im->options->format, &format));
     }
+    if (!format) return taut__fail(TAUT_E_INVALID, "%s: no files to index", path);
     if (n > 1 && !format->several)
         return taut__fail(TAUT_E_INVALID, "%zu files of format %s: each has an index of its own", n, format->name);
     TAUT_TRY(taut__import_scan(im, format));

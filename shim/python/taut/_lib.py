@@ -11,8 +11,12 @@ __all__ = ["lib", "Error", "check", "Config", "TcpWhere", "EXCHANGE", "F32", "F1
 
 F32, F16, BF16 = 0, 1, 2
 SUM, MEAN = 0, 1
+HOST, CUDA = 0, 1
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+UNSUPPORTED, PEER, TIMEOUT, MISMATCH, TRANSPORT = -12, -30, -31, -32, -33  # of taut_status
 
 
 class Error(RuntimeError):
@@ -20,7 +24,7 @@ class Error(RuntimeError):
 
     def __init__(self, code, text):
         self.code = code
-        self.status = _status_name(code)
+        self.status = status_name(code)
         super().__init__("%s: %s" % (self.status, text) if text else self.status)
 
 
@@ -71,7 +75,6 @@ _FUNCTIONS = {
     "taut_last_error": (_S, []),
     "taut_features": (_S, []),
     "taut_comm_create_threads": (_I, [_I, c.POINTER(Config), _PP]),
-    "taut_comm_create_tcp": (_I, [c.POINTER(TcpWhere), c.POINTER(Config), _PP]),
     "taut_comm_destroy": (None, [_P]),
     "taut_comm_rank": (_I, [_P]),
     "taut_comm_size": (_I, [_P]),
@@ -100,10 +103,19 @@ _FUNCTIONS = {
 }
 
 
-def _bind(so, functions):
+_OPTIONAL = {  # of libraries built with what they need; whoever calls them looks first
+    "taut_comm_create_tcp": (_I, [c.POINTER(TcpWhere), c.POINTER(Config), _PP]),
+    "taut_allreduce_start_on": (_I, [_P, _P, _I, _I, _I, _P]),
+    "taut_comm_open_nccl": (_I, [_P, _I]),
+    "taut_nccl_version": (_I, []),
+}
+
+
+def _bind(so, functions, optional=False):
     for name, (result, arguments) in functions.items():
-        f = getattr(so, name)
-        f.restype, f.argtypes = result, arguments
+        f = getattr(so, name, None) if optional else getattr(so, name)
+        if f is not None:
+            f.restype, f.argtypes = result, arguments
 
 
 def _candidates(flavour):
@@ -122,6 +134,7 @@ def load(flavour=""):
         try:
             so = c.CDLL(path)
             _bind(so, _FUNCTIONS)
+            _bind(so, _OPTIONAL, optional=True)
             return so
         except (OSError, AttributeError) as e:
             tried.append("%s: %s" % (path, e))
@@ -136,7 +149,7 @@ def has_mpi():
     return hasattr(lib, "taut_comm_create_mpi") or any(os.path.exists(os.path.join(_HERE, "lib", "libtaut-%s.so" % m)) for m in ("openmpi", "mpich"))
 
 
-def _status_name(code):
+def status_name(code):
     return lib.taut_status_name(code).decode()
 
 

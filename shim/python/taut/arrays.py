@@ -64,6 +64,14 @@ def memory(x, what="the tensor", write=True):
     return m
 
 
+def place(tensor, what):
+    """(space, device, stream) of a tensor on a device, as libtaut wants them."""
+    if tensor.device.type != "cuda":
+        raise TypeError("taut: %s is on %s: must be on the CPU or a CUDA device" % (what, tensor.device))
+    import torch
+    return _lib.CUDA, tensor.device.index, torch.cuda.current_stream(tensor.device).cuda_stream
+
+
 def bytes_like(data):
     """(pointer, length, owner) of bytes, bytearray, memoryview, or a uint8 array or tensor."""
     if is_torch(data):

@@ -3,6 +3,7 @@
 A Comm is a group of ranks. Layers are known by name: allreduce(x, name) registers the layer when the name is new, on all
 ranks in the same order. Gradients are reduced in place."""
 
+import contextlib
 import ctypes as c
 import os
 import threading
@@ -33,7 +34,8 @@ class Layer:
         self._handle = c.c_void_p()
         self._so = comm._so
         self._lent = None
-        check(self._so.taut_layer_register(comm._handle, name.encode(), dtype, len(shape), _lib.shape_array(shape), c.byref(self._handle)), self._so)
+        with comm.lock:
+            check(self._so.taut_layer_register(comm._handle, name.encode(), dtype, len(shape), _lib.shape_array(shape), c.byref(self._handle)), self._so)
 
     def _usable(self):
         self.comm._usable()
@@ -41,14 +43,15 @@ class Layer:
     def codec(self, spec):
         """Another codec than the communicator's, before the first use; "none" excludes the layer."""
         self._usable()
-        check(self._so.taut_layer_codec(self._handle, _lib.text(spec)), self._so)
+        with self.comm.lock:
+            check(self._so.taut_layer_codec(self._handle, _lib.text(spec)), self._so)
 
     def scale(self, x):
         """The unit in which errors count (taut_layer_scale): one float, or an array or tensor of one value, one per row, or one per element."""
         self._usable()
         if isinstance(x, (int, float)):
             value = c.c_float(x)
-            check(self._so.taut_layer_scale(self._handle, c.cast(c.byref(value), c.c_void_p), 1), self._so)
+            self.scale_at(c.cast(c.byref(value), c.c_void_p), 1)
             return
         m = arrays.memory(x, "the scale of '%s'" % self.name, write=False)
         if m.dtype != _lib.F32:
@@ -58,12 +61,24 @@ class Layer:
     def scale_at(self, pointer, n):
         """The same of n floats at an address; 0 values remove it."""
         self._usable()
-        check(self._so.taut_layer_scale(self._handle, pointer, n), self._so)
+        with self.comm.lock:
+            check(self._so.taut_layer_scale(self._handle, pointer, n), self._so)
 
     def start_at(self, pointer, op):
         """Begins to reduce what lies at an address: of the layer's dtype, contiguous; the caller keeps it alive until the step's end."""
         self._usable()
-        check(self._so.taut_allreduce_start(self._handle, pointer, op), self._so)
+        with self.comm.lock:
+            check(self._so.taut_allreduce_start(self._handle, pointer, op), self._so)
+
+    def start_tensor(self, tensor, op):
+        """The same of a torch tensor without gaps, on the CPU or a CUDA device, whose stream is the current one."""
+        if tensor.device.type == "cpu":
+            self.start_at(tensor.data_ptr(), op)
+            return
+        space, device, stream = arrays.place(tensor, "'%s'" % self.name)
+        self._usable()
+        with self.comm.lock:
+            check(self._so.taut_allreduce_start_on(self._handle, tensor.data_ptr(), op, space, device, stream), self._so)
 
     def _memory(self, x):
         m = arrays.memory(x, "'%s'" % self.name)
@@ -84,19 +99,22 @@ class Layer:
         """Whether the result is there."""
         self._usable()
         done = c.c_int()
-        check(self._so.taut_test(self._handle, c.byref(done)), self._so)
+        with self.comm.lock:
+            check(self._so.taut_test(self._handle, c.byref(done)), self._so)
         return bool(done.value)
 
     def wait(self):
         self._usable()
-        check(self._so.taut_wait(self._handle), self._so)
+        with self.comm.waiting("'%s'" % self.name):
+            check(self._so.taut_wait(self._handle), self._so)
         self._lent = None
 
     def allreduce(self, x, op="mean"):
         """Reduces x in place, and returns it."""
         self._usable()
         m = self._memory(x)
-        check(self._so.taut_allreduce(self._handle, m.pointer, _op(op)), self._so)
+        with self.comm.waiting("'%s'" % self.name):
+            check(self._so.taut_allreduce(self._handle, m.pointer, _op(op)), self._so)
         return x
 
     def reduce_scatter(self, x, op="mean"):
@@ -107,13 +125,21 @@ class Layer:
 
     def reduce_scatter_at(self, pointer, op):
         self._usable()
-        check(self._so.taut_reduce_scatter(self._handle, pointer, op), self._so)
+        with self.comm.waiting("'%s'" % self.name):
+            check(self._so.taut_reduce_scatter(self._handle, pointer, op), self._so)
+
+    def reduce_scatter_tensor(self, tensor, op):
+        """The same of a torch tensor without gaps, on the CPU."""
+        if tensor.device.type != "cpu":
+            raise TypeError("taut: '%s' is on %s: must be on the CPU" % (self.name, tensor.device))
+        self.reduce_scatter_at(tensor.data_ptr(), op)
 
     def allgather(self, x):
         """Every rank's part of x travels to all ranks."""
         self._usable()
         m = self._memory(x)
-        check(self._so.taut_allgather(self._handle, m.pointer), self._so)
+        with self.comm.waiting("'%s'" % self.name):
+            check(self._so.taut_allgather(self._handle, m.pointer), self._so)
         return x
 
     def part(self, rank=None):
@@ -127,7 +153,8 @@ class Layer:
         """taut_layer_stats as a dict."""
         self._usable()
         s = _lib.LayerStats(size=c.sizeof(_lib.LayerStats))
-        check(self._so.taut_layer_get_stats(self._handle, c.byref(s)), self._so)
+        with self.comm.lock:
+            check(self._so.taut_layer_get_stats(self._handle, c.byref(s)), self._so)
         return _as_dict(s)
 
 
@@ -147,7 +174,8 @@ class Comm:
     """A group of ranks. Comm.tcp(...) or Comm.mpi(...) make one; settings are the fields of taut_config by name: codec, budget, objective,
     metric, feedback, algorithm, timeout_ms, threads, link and so on (docs/env.md); TAUT_* of the environment win over them.
 
-    One thread at a time uses it; other threads wait for their turn only in step_end(). A forked child may not use it."""
+    Threads may share it: a call waits while another thread is in a short one; while another waits for ranks, what would wait too is a RuntimeError,
+    because ranks whose threads wait in different orders would wait for ever. A forked child may not use it."""
 
     def __init__(self, so, handle, keep=()):
         self._so, self._handle, self._keep = so, handle, keep
@@ -156,14 +184,20 @@ class Comm:
         self._started = []
         self.rank, self.size = so.taut_comm_rank(handle), so.taut_comm_size(handle)
         self._finalizer = weakref.finalize(self, _destroy, so, handle, self._pid)
-        self.lock = threading.RLock()
+        self.lock, self._waiter = threading.RLock(), None
 
     # ---- making one ----
 
+    @staticmethod
+    def has_tcp():
+        return hasattr(lib, "taut_comm_create_tcp")
+
     @classmethod
     def tcp(cls, rank=0, size=1, root=None, peers=None, exchange=None, bind=None, connect_ms=0, **settings):
-        """Over TCP (taut_tcp.h). Exactly one of: root, "HOST:PORT" on which rank 0 listens; peers, such texts for all ranks; exchange, a
+        """Over TCP (taut_tcp.h; TAUT_E_UNSUPPORTED if the library has none). Exactly one of: root, "HOST:PORT" on which rank 0 listens; peers, such texts for all ranks; exchange, a
         function (round, bytes) -> list of all ranks' bytes in order of rank. bind: an address or interface at which this rank is reached."""
+        if not cls.has_tcp():
+            raise _lib.Error(_lib.UNSUPPORTED, "Comm.tcp: this libtaut was built without TCP")
         failure = []
         where = _lib.TcpWhere(size=c.sizeof(_lib.TcpWhere), rank=rank, ranks=size, root=_lib.text(root), bind=_lib.text(bind), connect_ms=connect_ms)
         names = None
@@ -195,6 +229,27 @@ class Comm:
         return [cls(lib, c.c_void_p(h)) for h in handles]
 
     # ---- using it ----
+
+    @contextlib.contextmanager
+    def waiting(self, what):
+        """Around a call that waits for other ranks."""
+        me, other = threading.get_ident(), self._waiter
+        if other is not None and other[0] != me:
+            raise RuntimeError("taut: %s: another thread waits in this communicator (%s): one thread at a time, or a communicator for each" % (what, other[1]))
+        with self.lock:
+            before, self._waiter = self._waiter, (me, what)
+            try:
+                yield
+            finally:
+                self._waiter = before
+
+    def open_nccl(self, device):
+        """Layers on CUDA devices travel by NCCL from now on (taut_comm_open_nccl): collective. device: number of this rank's."""
+        self._usable()
+        if not hasattr(self._so, "taut_comm_open_nccl"):
+            raise RuntimeError("taut: this libtaut has no taut_comm_open_nccl")
+        with self.waiting("open_nccl"):
+            check(self._so.taut_comm_open_nccl(self._handle, device), self._so)
 
     def _usable(self):
         if not self._finalizer.alive:
@@ -235,7 +290,7 @@ class Comm:
     def step_end(self):
         """Waits for all that was started; once per training step, on all ranks."""
         self._usable()
-        with self.lock:
+        with self.waiting("step_end"):
             try:
                 check(self._so.taut_step_end(self._handle), self._so)
             finally:
@@ -246,13 +301,15 @@ class Comm:
     def step_drop(self):
         """The results of the step that has just ended are not used (taut_step_drop)."""
         self._usable()
-        check(self._so.taut_step_drop(self._handle), self._so)
+        with self.lock:
+            check(self._so.taut_step_drop(self._handle), self._so)
 
     def stats(self):
         """taut_comm_stats as a dict."""
         self._usable()
         s = _lib.CommStats(size=c.sizeof(_lib.CommStats))
-        check(self._so.taut_comm_get_stats(self._handle, c.byref(s)), self._so)
+        with self.lock:
+            check(self._so.taut_comm_get_stats(self._handle, c.byref(s)), self._so)
         return _as_dict(s)
 
     # ---- state ----
@@ -261,9 +318,10 @@ class Comm:
         """This rank's state, as bytes: residuals, factors, seeds, plan."""
         self._usable()
         n = c.c_size_t()
-        check(self._so.taut_state_save(self._handle, None, 0, c.byref(n)), self._so)
-        blob = c.create_string_buffer(max(n.value, 1))
-        check(self._so.taut_state_save(self._handle, blob, n.value, c.byref(n)), self._so)
+        with self.lock:
+            check(self._so.taut_state_save(self._handle, None, 0, c.byref(n)), self._so)
+            blob = c.create_string_buffer(max(n.value, 1))
+            check(self._so.taut_state_save(self._handle, blob, n.value, c.byref(n)), self._so)
         return blob.raw[:n.value]
 
     def load(self, blobs):

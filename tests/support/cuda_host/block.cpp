@@ -552,41 +552,6 @@ static void work_on(job *j)
     give_engine(std::move(e));
 }
 
-static std::mutex                   tally_mutex;
-static std::map<std::string, tally> tallies;
-
-static void count_launch(const launch &l, size_t blocks)
-{
-    std::lock_guard<std::mutex> hold(tally_mutex);
-    tally                      &t = tallies[l.kernel];
-    const char                 *path = getenv("CUDA_HOST_TALLY"); /* a line per kernel and process */
-    if (path && t.launches == 0) {
-        FILE *f = fopen(path, "a");
-        if (f) fprintf(f, "%s\n", l.kernel), fclose(f);
-    }
-    t.launches++;
-    t.blocks += blocks;
-    t.threads += blocks * l.block.x * l.block.y * l.block.z;
-}
-
-tally kernel_tally(const char *kernel)
-{
-    std::lock_guard<std::mutex> hold(tally_mutex);
-    auto                        found = tallies.find(kernel);
-    return found == tallies.end() ? tally{0, 0, 0} : found->second;
-}
-
-size_t kernels_seen(const char **names, size_t cap)
-{
-    std::lock_guard<std::mutex> hold(tally_mutex);
-    size_t                      n = 0;
-    for (auto &p : tallies) {
-        if (n < cap) names[n] = p.first.c_str();
-        n++;
-    }
-    return n;
-}
-
 void run(const launch &l)
 {
     job    j;

@@ -82,6 +82,7 @@ struct tally {
 };
 tally  kernel_tally(const char *kernel);
 size_t kernels_seen(const char **names, size_t cap);
+void   count_launch(const launch &l, size_t blocks); /* by run() */
 
 /* Settings, read by the next launch. workers 0: as many as there are CPUs, 4 at most. */
 void     set_seed(uint64_t seed);

@@ -1,5 +1,6 @@
-"""A backend of torch.distributed: init_process_group("taut"). All-reduces of dense float32, float16 and bfloat16 tensors on the CPU, sums and means, are
-compressed; everything else is gloo's.
+"""A backend of torch.distributed: init_process_group("taut"). All-reduces and reduce-scatters of dense float32, float16 and bfloat16 tensors on the CPU, sums and
+means, are compressed; everything else is gloo's. That is DistributedDataParallel without a hook, FSDP2 with one mesh dimension or two (HSDP), replicate(),
+and loops by hand.
 
 Such calls name no tensor, so tensors of one shape and dtype share a layer, nothing is carried over from one call to the next (feedback=off), and
 a layer that comes again begins a new step. What must stay exact: fewer than 1024 elements, whole numbers, float64, other operations, and all within
@@ -15,6 +16,7 @@ from torch.distributed import ReduceOp
 
 from .. import _lib
 from ..arrays import _TORCH
+from .fsdp import reduce_row
 from .meeting import comm_of_store
 from .steps import Steps, matrix_shape
 
@@ -29,7 +31,7 @@ _exact = threading.local()
 
 @contextlib.contextmanager
 def exact():
-    """all_reduce() of this thread is gloo's: for sums that must not be compressed."""
+    """Sums of this thread are gloo's: for those that must not be compressed."""
     before, _exact.on = getattr(_exact, "on", False), True
     try:
         yield
@@ -43,8 +45,15 @@ def _done(tensors):
     return _create_work_from_future(future)
 
 
+def _ours(tensor, op):
+    if getattr(_exact, "on", False) or not (op == ReduceOp.SUM or op == ReduceOp.AVG):  # not `in`, which compares the other way round
+        return False
+    return (tensor.layout == torch.strided and tensor.device.type == "cpu" and str(tensor.dtype) in _TORCH and tensor.is_contiguous()
+            and tensor.numel() >= 1024)
+
+
 class Group(dist.ProcessGroup):
-    """gloo's, except for allreduce()."""
+    """gloo's, except for allreduce() and reduce-scatters."""
 
     def __init__(self, store, rank, size, timeout):
         super().__init__(rank, size)
@@ -57,36 +66,64 @@ class Group(dist.ProcessGroup):
     def getBackendName(self):
         return "taut"
 
+    def _gather(self, mine):
+        own = torch.frombuffer(bytearray(mine), dtype=torch.uint8)
+        out = [torch.empty_like(own) for _ in range(self.size())]
+        self._gloo.allgather([out], [own]).wait()
+        return [t.numpy().tobytes() for t in out]
+
     def _open(self):
         """At the first sum: groups that never add need no connections."""
         if self._comm is None:
             ms = 60000
-            self._comm = comm_of_store(self._store, self.rank(), self.size(), self._name, dict(feedback="off", timeout_ms=ms))
+            self._comm = comm_of_store(self._store, self.rank(), self.size(), self._name, dict(feedback="off", timeout_ms=ms), self._gather)
             self._steps = Steps(self._comm)
         return self._comm
 
-    def _ours(self, tensor, op):
-        if getattr(_exact, "on", False) or not (op == ReduceOp.SUM or op == ReduceOp.AVG):  # not `in`, which compares the other way round
-            return False
-        return (tensor.layout == torch.strided and tensor.device.type == "cpu" and str(tensor.dtype) in _TORCH and tensor.is_contiguous()
-                and tensor.numel() >= 1024)
+    def _layer(self, dtype, shape, kind=""):
+        comm = self._open()
+        layer = comm.layer("%s%s %s" % (kind, str(dtype).replace("torch.", ""), list(shape)), dtype=_TORCH[str(dtype)], shape=shape)
+        self._steps.enter(layer)
+        return layer
 
     def _sum(self, tensor, op):
-        comm = self._open()
-        shape = matrix_shape(tensor.shape)
-        layer = comm.layer("%s %s" % (str(tensor.dtype).replace("torch.", ""), list(shape)), dtype=_TORCH[str(tensor.dtype)], shape=shape)
-        self._steps.enter(layer)
-        layer.start_at(tensor.data_ptr(), _lib.MEAN if op == ReduceOp.AVG else _lib.SUM)
+        layer = self._layer(tensor.dtype, matrix_shape(tensor.shape))
+        layer.start_tensor(tensor, _lib.MEAN if op == ReduceOp.AVG else _lib.SUM)
         layer.wait()
 
     def allreduce(self, tensors, opts=None):
         tensors = [tensors] if torch.is_tensor(tensors) else tensors
         op = opts.reduceOp if isinstance(opts, dist.AllreduceOptions) else ReduceOp.SUM if opts is None else opts
-        if self.size() == 1 or not all(self._ours(t, op) for t in tensors):
-            return self._gloo.allreduce(tensors, opts) if isinstance(opts, dist.AllreduceOptions) else self._gloo.allreduce(tensors, op)
+        if self.size() == 1 or not all(_ours(t, op) for t in tensors):
+            if not isinstance(opts, dist.AllreduceOptions):
+                opts = dist.AllreduceOptions()
+                opts.reduceOp = op
+            return self._gloos(self._gloo.allreduce, tensors, (tensors, opts))
         for tensor in tensors:
             self._sum(tensor, op)
         return _done(tensors)
+
+    def _gloos(self, call, results, arguments):
+        """A sum of gloo's. That of some versions makes no means: it adds, and here is divided."""
+        opts = arguments[-1]
+        if opts.reduceOp != ReduceOp.AVG:
+            return call(*arguments)
+        opts.reduceOp = ReduceOp.SUM
+        call(*arguments).wait()
+        for tensor in results:
+            tensor /= self.size()
+        return _done(results)
+
+    def _reduce_scatter_base(self, output, whole, opts):
+        """Of FSDP2 and dist.reduce_scatter_tensor()."""
+        op, size = opts.reduceOp, self.size()
+        if size == 1 or output.numel() * size != whole.numel() or output.dtype != whole.dtype or not (_ours(whole, op) and output.is_contiguous()):
+            return self._gloos(self._gloo._reduce_scatter_base, [output], (output, whole, opts))
+        layer = self._layer(whole.dtype, (size, output.numel()), "scattered ")
+        reduce_row(layer, output, whole.clone(), _lib.MEAN if op == ReduceOp.AVG else _lib.SUM)
+        return _done([output])
+
+    reduce_scatter_single = _reduce_scatter_base  # its name from torch 2.13
 
     def taut_stats(self):
         """dict, as of taut.Comm.stats()."""

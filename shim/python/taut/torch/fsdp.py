@@ -1,4 +1,6 @@
-"""FSDP2 (torch.distributed.fsdp.fully_shard): the reduce-scatter of gradients, compressed."""
+"""FSDP2 (torch.distributed.fsdp.fully_shard): the reduce-scatter of gradients, and the all-reduce over replicas of the shards, compressed."""
+
+import warnings
 
 import torch
 import torch.distributed as dist
@@ -7,29 +9,33 @@ from torch.distributed import ReduceOp
 from .. import _lib
 from ..arrays import _TORCH
 from .meeting import comm_of_group
-from .steps import Steps
+from .steps import Steps, matrix_shape
 
 
-def _interface():
+def _fsdp_module():
     try:
         from torch.distributed.fsdp import FSDPModule
     except Exception:  # Debian's torch 1.13 cannot import its own FSDP1: a ValueError
         FSDPModule = None
-    if FSDPModule is None or not hasattr(FSDPModule, "set_custom_reduce_scatter"):
-        raise RuntimeError("taut.torch.fsdp: needs FSDP2 of torch 2.9 or later (set_custom_reduce_scatter), and this is %s" % torch.__version__)
-    from torch.distributed.fsdp._fully_shard._fsdp_api import ReduceScatter
-    return FSDPModule, ReduceScatter
+    if FSDPModule is None or not hasattr(FSDPModule, "set_all_reduce_hook"):
+        raise RuntimeError("taut.torch.fsdp: needs FSDP2 of torch 2.7 or later (set_all_reduce_hook), and this is %s" % torch.__version__)
+    return FSDPModule
+
+
+def can_reduce_scatter():
+    """Whether this torch lets others do FSDP2's reduce-scatter (2.9)."""
+    return hasattr(_fsdp_module(), "set_custom_reduce_scatter")
 
 
 class Fsdp:
-    """Made by fsdp(). One communicator for each group that gradients are scattered over."""
+    """Made by fsdp(). One communicator for each group that gradients are reduced over."""
 
-    def __init__(self, settings):
-        self.settings, self._steps = settings, {}
+    def __init__(self, settings, transport, bind):
+        self.settings, self.transport, self.bind, self._steps = settings, transport, bind, {}
 
     def of(self, group):
         if group not in self._steps:
-            self._steps[group] = Steps(comm_of_group(group, self.settings))
+            self._steps[group] = Steps(comm_of_group(group, self.settings, self.transport, self.bind))
         return self._steps[group]
 
     def step_end(self):
@@ -45,9 +51,20 @@ class Fsdp:
         for steps in self._steps.values():
             steps.comm.close()
 
+    def layer(self, steps, name, tensor, shape):
+        kind = _TORCH.get(str(tensor.dtype))
+        if kind is None or tensor.device.type != "cpu":
+            raise RuntimeError("taut: gradients of FSDP module '%s' are %s on %s: must be float32, float16 or bfloat16 on the CPU" % (
+                name, tensor.dtype, tensor.device))
+        layer = steps.comm.layer("%s %s" % (name, str(tensor.dtype).replace("torch.", "")), dtype=kind, shape=shape)
+        steps.enter(layer)
+        return layer
 
-def _make_reduce_scatter(base):
-    class TautReduceScatter(base):
+
+def _make_reduce_scatter():
+    from torch.distributed.fsdp._fully_shard._fsdp_api import ReduceScatter
+
+    class TautReduceScatter(ReduceScatter):
         """Of one module. The input is one row per rank, which is what a layer's parts are where they can be; where they cannot, the whole is
         reduced, and a rank takes its row."""
 
@@ -63,36 +80,101 @@ def _make_reduce_scatter(base):
             raise RuntimeError("taut: FSDP module '%s' reduces with %s: sums and means only (no gradient divide factor)" % (self.name, op))
 
         def __call__(self, output_tensor, input_tensor, group, op, async_op=False):
-            size, rank, chunk = dist.get_world_size(group), dist.get_rank(group), output_tensor.numel()
-            kind, op = _TORCH.get(str(input_tensor.dtype)), self._op(op)
-            if kind is None or input_tensor.device.type != "cpu":
-                raise RuntimeError("taut: gradients of FSDP module '%s' are %s on %s: must be float32, float16 or bfloat16 on the CPU" % (
-                    self.name, input_tensor.dtype, input_tensor.device))
-            steps = self.owner.of(group)
-            layer = steps.comm.layer("%s %s" % (self.name, str(input_tensor.dtype).replace("torch.", "")), dtype=kind, shape=(size, chunk))
-            steps.enter(layer)
-            if all(layer.part(r) == (r * chunk, chunk) for r in range(size)):
-                layer.reduce_scatter_at(input_tensor.data_ptr(), op)
-            else:
-                layer.start_at(input_tensor.data_ptr(), op)
-                layer.wait()
-            output_tensor.copy_(input_tensor.view(size, chunk)[rank])
+            op, steps = self._op(op), self.owner.of(group)
+            layer = self.owner.layer(steps, self.name, input_tensor, (dist.get_world_size(group), output_tensor.numel()))
+            reduce_row(layer, output_tensor, input_tensor, op)
             return None
 
     return TautReduceScatter
 
 
-def fsdp(model, **settings):
-    """Compresses the reduce-scatters of all FSDP2 modules in model; returns an object with step_end(), stats() and close(). RuntimeError names a
-    module that cannot be served. The all-reduce of HSDP and replicate() is the process group's: init_process_group("taut") compresses that."""
-    FSDPModule, base = _interface()
+def reduce_row(layer, output, whole, op):
+    """This rank's row of whole, (ranks, elements of output) in memory, reduced by the layer of that shape; whole is lost."""
+    size, chunk = layer.shape
+    if all(layer.part(r) == (r * chunk, chunk) for r in range(size)):
+        layer.reduce_scatter_tensor(whole, op)
+    else:
+        layer.start_tensor(whole, op)
+        layer.wait()
+    output.view(-1).copy_(whole.view(size, chunk)[layer.comm.rank])
+
+
+def _make_hook(owner, name, group):
+    def hook(shard):
+        layer = owner.layer(owner.of(group), name, shard, matrix_shape(shard.shape))
+        layer.start_tensor(shard, _lib.MEAN)
+        layer.wait()
+    return hook
+
+
+# ---- which modules can be served ----
+
+def _param_groups(module):
+    """torch's own of this module; [] for one without parameters."""
+    state = module._get_fsdp_state()
+    groups = getattr(state, "_fsdp_param_groups", None)  # before 2.11 there is at most one
+    return list(groups) if groups is not None else [g for g in (getattr(state, "_fsdp_param_group", None),) if g is not None]
+
+
+def _meshes(module):
+    """What its gradients are reduced over, as torch calls it: "FSDPMeshInfo", "HSDPMeshInfo", "DDPMeshInfo"."""
+    return [type(g.mesh_info).__name__ for g in _param_groups(module)]
+
+
+def _all_reduce_groups(module):
+    return [g._all_reduce_process_group for g in _param_groups(module)]
+
+
+def _is_ours(group):
+    return dist.get_backend(group) == "taut"
+
+
+def _check(name, module, replicate, scatter):
+    """RuntimeError for a module that cannot be served as it was asked."""
+    meshes = _meshes(module)
+    if not scatter and replicate is None:
+        raise RuntimeError("taut.torch.fsdp: nothing to do: reduce_scatter=False, and no group of replicas")
+    if "DDPMeshInfo" in meshes:
+        raise RuntimeError("taut.torch.fsdp: module '%s' is replicated by replicate(), which scatters nothing and sums by its process group: "
+                           "init_process_group('taut') compresses that" % name)
+    if "HSDPMeshInfo" in meshes and replicate is None and not all(_is_ours(g) for g in _all_reduce_groups(module)):
+        warnings.warn("taut.torch.fsdp: of module '%s' the reduce-scatter is compressed, and its all-reduce over replicas is not: that is its process "
+                      "group's, and init_process_group('taut') compresses it" % name, RuntimeWarning, stacklevel=4)
+    if "HSDPMeshInfo" in meshes and replicate is not None:
+        raise RuntimeError("taut.torch.fsdp: module '%s' is sharded over a mesh of two dimensions, whose all-reduce torch does itself: give fully_shard() the "
+                           "sharding dimension alone with replicate=, or init_process_group('taut')" % name)
+
+
+def fsdp(model, replicate=None, reduce_scatter=None, transport="auto", bind=None, **settings):
+    """Compresses what all FSDP2 modules in model send with their gradients; returns an object with step_end(), stats() and close().
+
+    replicate      : a process group (or a mesh of one dimension) over which every shard has replicas: gradients are averaged over it, compressed, by an
+                     all-reduce hook after torch's reduce-scatter. Parameters must be equal on all of it. torch 2.7.
+    reduce_scatter : whether the reduce-scatter is compressed; default: where there is no replicate. torch 2.9.
+    transport, bind, settings: as of State.
+
+    RuntimeError names a module that cannot be served. The all-reduce of HSDP (a mesh of two dimensions) and of replicate() is the process group's:
+    init_process_group("taut") compresses that."""
+    FSDPModule = _fsdp_module()
+    replicate = replicate.get_group() if hasattr(replicate, "get_group") else replicate
+    scatter = replicate is None if reduce_scatter is None else reduce_scatter
+    if scatter and not can_reduce_scatter():
+        raise RuntimeError("taut.torch.fsdp: torch %s lets nobody do its reduce-scatter (2.9 does): give replicate=, a group of replicas, whose all-reduce can be "
+                           "done, or init_process_group('taut'), which compresses both" % torch.__version__)
     modules = [(name or "root", m) for name, m in model.named_modules() if isinstance(m, FSDPModule)]
     if not modules:
         raise RuntimeError("taut.torch.fsdp: there is no FSDP2 module in the model: fully_shard() comes first (FullyShardedDataParallel is FSDP1, and not served)")
-    owner, kind = Fsdp(settings), _make_reduce_scatter(base)
+    for name, module in modules:
+        _check(name, module, replicate, scatter)
+    owner, kind = Fsdp(settings, transport, bind), _make_reduce_scatter() if scatter else None
     for name, module in modules:
         try:
-            module.set_custom_reduce_scatter(kind(owner, name))
+            if scatter:
+                module.set_custom_reduce_scatter(kind(owner, name))
+            if replicate is not None:
+                module.set_all_reduce_hook(_make_hook(owner, name, replicate))
         except (ValueError, AssertionError) as e:
             raise RuntimeError("taut.torch.fsdp: module '%s' cannot be served: %s" % (name, e)) from e
+    if replicate is not None:
+        owner.of(replicate)  # collective, and now, where all are
     return owner

@@ -1,13 +1,20 @@
 """How the ranks of a process group get a communicator: over MPI where one launcher started exactly them, else over TCP, whose addresses travel
-through the group."""
+through the group, else, where that cannot be had, by the group's own collectives (gathered.py)."""
 
 import os
+import warnings
 
 import torch
 import torch.distributed as dist
 
+from .. import _lib
 from ..comm import Comm
 from ..default import under_mpirun
+from .gathered import GatheredComm
+
+TRANSPORTS = ("auto", "tcp", "mpi", "group")
+CONNECT_MS = 20000  # for TCP where there is another way: all ranks are there, so this is long
+_NO_WAY = ("TAUT_E_UNSUPPORTED", "TAUT_E_PEER", "TAUT_E_TIMEOUT", "TAUT_E_TRANSPORT")  # what TCP answers where it is not to be had
 
 
 def _device(group):
@@ -20,7 +27,14 @@ def gather_bytes(mine, group):
     own = torch.frombuffer(bytearray(mine), dtype=torch.uint8).to(device)
     out = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
     dist.all_gather(out, own, group=group)
-    return [bytes(t.cpu().numpy().tobytes()) for t in out]
+    return [t.cpu().numpy().tobytes() for t in out]
+
+
+def gather_any(mine, gather):
+    """Bytes of every rank, of any lengths. gather: as gather_bytes(), for one group."""
+    longest = max(int.from_bytes(b, "little") for b in gather(len(mine).to_bytes(8, "little")))
+    padded = len(mine).to_bytes(8, "little") + mine + bytes(longest - len(mine))
+    return [b[8:8 + int.from_bytes(b[:8], "little")] for b in gather(padded)]
 
 
 def all_agree(yes, group):
@@ -46,13 +60,48 @@ def _interface(bind):
     return named.split(",")[0] if named else None
 
 
+def _tcp_or_gathered(rank, size, exchange, gather, settings, bind):
+    """Comm.tcp(), or, where the ranks cannot reach each other by it, a GatheredComm; the same on all ranks, who are told."""
+    made = failure = None
+    without = [r for r, b in enumerate(gather(b"\1" if Comm.has_tcp() else b"\0")) if b == b"\0"]
+    if without:
+        failure = _lib.Error(_lib.UNSUPPORTED, "the libtaut of rank %d was built without TCP" % without[0])
+    else:
+        try:
+            made = Comm.tcp(rank, size, exchange=exchange, bind=_interface(bind), connect_ms=CONNECT_MS, **settings)
+        except _lib.Error as e:
+            failure = e
+    verdicts = gather((failure.code if failure else 0).to_bytes(4, "little", signed=True))
+    codes = [int.from_bytes(v, "little", signed=True) for v in verdicts]
+    if not any(codes):
+        return made
+    if made is not None:
+        made.close()
+        worst = next(r for r, code in enumerate(codes) if code)
+        failure = _lib.Error(codes[worst], "rank %d could not make its communicator" % worst)
+    if not all(code == 0 or _lib.status_name(code) in _NO_WAY for code in codes):
+        raise failure
+    comm = GatheredComm(rank, size, gather, settings)
+    warnings.warn("taut: the ranks of this group cannot reach each other by TCP of ours (%s): encoded gradients travel by all_gather of the process group, "
+                  "with codec=%s, which is slower; bind= or GLOO_SOCKET_IFNAME names another interface, transport='tcp' makes this an error" % (
+                      failure, comm.spec), RuntimeWarning, stacklevel=4)
+    return comm
+
+
 def comm_of_group(group, settings, transport="auto", bind=None):
-    """Collective over the group. transport: "auto", "tcp" or "mpi"."""
-    if transport not in ("auto", "tcp", "mpi"):
-        raise ValueError("taut: transport=%r: must be 'auto', 'tcp' or 'mpi'" % (transport,))
+    """Collective over the group. transport: one of TRANSPORTS."""
+    if transport not in TRANSPORTS:
+        raise ValueError("taut: transport=%r: must be one of %s" % (transport, ", ".join(map(repr, TRANSPORTS))))
+    _lib.config(settings)  # a wrong name is an error before anybody waits for anybody
     rank, size = dist.get_rank(group), dist.get_world_size(group)
     if rank < 0:
         raise ValueError("taut: this process is not a member of the process group")
+
+    def gather(mine):
+        return gather_bytes(mine, group)
+
+    if transport == "group":
+        return GatheredComm(rank, size, gather, settings)
     if size == 1:
         return Comm.tcp(**settings)
     found = _mpi_for(group) if transport != "tcp" else None
@@ -65,11 +114,14 @@ def comm_of_group(group, settings, transport="auto", bind=None):
             found.release(ordered)
     if transport == "mpi":
         raise RuntimeError("taut: transport='mpi': the ranks of this group are not those that an MPI launcher started, or no MPI can be used")
-    return Comm.tcp(rank, size, exchange=lambda _, mine: gather_bytes(mine, group), bind=_interface(bind), **settings)
+    if transport == "tcp":
+        return Comm.tcp(rank, size, exchange=lambda _, mine: gather(mine), bind=_interface(bind), **settings)
+    return _tcp_or_gathered(rank, size, lambda _, mine: gather(mine), gather, settings, bind)
 
 
-def comm_of_store(store, rank, size, name, settings, bind=None):
-    """The same through a key-value store of torch.distributed, before there is a group."""
+def comm_of_store(store, rank, size, name, settings, gather, bind=None):
+    """The same through a key-value store of torch.distributed, before there is a group. gather: an allgather of bytes of one length, for the case
+    that TCP is not to be had."""
     if size == 1:
         return Comm.tcp(**settings)
 
@@ -77,4 +129,4 @@ def comm_of_store(store, rank, size, name, settings, bind=None):
         store.set("taut/%s/%d/%d" % (name, number, rank), mine)
         return [bytes(store.get("taut/%s/%d/%d" % (name, number, r))) for r in range(size)]
 
-    return Comm.tcp(rank, size, exchange=exchange, bind=_interface(bind), **settings)
+    return _tcp_or_gathered(rank, size, exchange, gather, settings, bind)

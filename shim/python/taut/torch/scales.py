@@ -57,10 +57,10 @@ class Scales:
             return None
         group = self._group_of(param)
         found = _moment(self.optimizer.state.get(param), group) if group is not None else None
-        if found is None or found[0].shape != param.shape or found[0].device.type != "cpu":
+        if found is None or found[0].shape != param.shape:
             return None
         v, fix, eps = found
-        v = v.float().permute(order).contiguous()
+        v = v.detach().to(device="cpu", dtype=torch.float32).permute(order).contiguous()
         least = FLOOR * FLOOR * v.mean().item()
         if self.per == "row":
             v = v.reshape(v.shape[0], -1).mean(1)

@@ -13,12 +13,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .. import _lib
 from ..arrays import _TORCH
-from .meeting import comm_of_group, gather_bytes
+from . import device
+from .meeting import comm_of_group, gather_any, gather_bytes
 from .scales import Scales
 
 
-def _future(value=None):
-    f = torch.futures.Future()
+def _future(buffer, value=None):
+    f = torch.futures.Future(devices=[buffer.device]) if buffer.device.type == "cuda" else torch.futures.Future()
     if value is not None:
         f.set_result(value)
     return f
@@ -51,7 +52,8 @@ class State:
     process_group : the ranks; default that of the DDP model, else all.
     optimizer     : errors count in units of what it divides by (Adam, AdamW, RMSprop, Adagrad, Adadelta); may be set later (.optimizer).
     scale         : "element" (default), "row" or "none": how finely.
-    transport     : "auto" (MPI where the ranks are those that mpirun started, else TCP), "tcp", "mpi".
+    transport     : "auto" (MPI where the ranks are those that mpirun started, else TCP, else, with a warning, the group's own collectives), "tcp",
+                    "mpi", "group". Gradients on CUDA devices travel by NCCL where the group is NCCL's.
     bind          : address or interface for TCP; default GLOO_SOCKET_IFNAME, else all.
     exclude       : names, or a function of a name: these travel uncompressed.
     settings      : fields of taut_config: codec, budget, feedback, timeout_ms ... (docs/env.md)."""
@@ -66,6 +68,7 @@ class State:
         self.exclude = exclude if callable(exclude) else (lambda name, names=frozenset(exclude): name in names)
         self._names = {}  # of parameters, which are kept: an id is not reused while they live
         self._layers = {}  # (parameter's name, dtype) -> (layer, order of dimensions)
+        self._found = {}  # parameter -> (layer, what it and its gradient were like then)
         self._count = itertools.count()
         self._pending = []  # (future, value) of this backward pass
         self._held = []  # views whose memory is lent
@@ -77,6 +80,7 @@ class State:
         self.scales = Scales(optimizer, scale if _scale_counts(settings) else "none")
         self._check_exclude(module)
         self.comm = comm_of_group(self.group, settings, transport, bind)
+        self._on_device = device.open(self.comm, self.group)
         if module is not None:
             self._register_all(module)
 
@@ -161,12 +165,20 @@ class State:
 
     def _start_bucket(self, bucket, buffer):
         for param, grad in zip(bucket.parameters(), bucket.gradients()):
-            name = self._name(param)
-            if grad.numel() != param.numel():
-                raise RuntimeError("taut: the gradient of '%s' has %d elements, and the parameter %d" % (name, grad.numel(), param.numel()))
-            layer = self._layer(name, grad.dtype, param)
             self._held.append(grad)
-            layer.start_at(grad.data_ptr(), _lib.MEAN)
+            self._layer_for(param, grad).start_tensor(grad, _lib.MEAN)
+
+    def _layer_for(self, param, grad):
+        now = (grad.dtype, param.shape, param.stride(), grad.numel())
+        found = self._found.get(param)
+        if found is not None and found[1] == now:
+            return found[0]
+        name = self._name(param)
+        if grad.numel() != param.numel():
+            raise RuntimeError("taut: the gradient of '%s' has %d elements, and the parameter %d" % (name, grad.numel(), param.numel()))
+        layer = self._layer(name, grad.dtype, param)
+        self._found[param] = (layer, now)
+        return layer
 
     def reduce(self, bucket):
         """What hook() does: a future of the bucket's mean."""
@@ -181,13 +193,14 @@ class State:
     def _served(self, bucket, buffer):
         # A bucket of complex parameters may come as one of twice as many floats, whose places in it are not told.
         if buffer.is_sparse or str(buffer.dtype) not in _TORCH or sum(p.numel() for p in bucket.parameters()) != buffer.numel():
-            self._pending_future = _future(self._pass_through(buffer))
+            self._pending_future = _future(buffer, self._pass_through(buffer))
             return
-        if buffer.device.type != "cpu":
-            names = ", ".join(self._name(p) for p in bucket.parameters()[:3])
-            raise RuntimeError("taut: gradients of %s are on %s: this build reduces on the CPU only" % (names, buffer.device))
+        if buffer.device.type not in self._on_device:
+            names = ", ".join("'%s'" % self._name(p) for p in bucket.parameters()[:3])
+            raise RuntimeError("taut: gradients of %s are on %s: must be on %s, as the process group's backend and libtaut are" % (
+                names, buffer.device, " or ".join(self._on_device)))
         self._start_bucket(bucket, buffer)
-        self._pending_future = _future()
+        self._pending_future = _future(buffer)
         self._pending.append((self._pending_future, buffer))
 
     def _end(self):
@@ -222,10 +235,7 @@ class State:
 
     def state_dict(self):
         """The compressor's state of all ranks, for a checkpoint: collective; the same on all ranks."""
-        own = self.comm.save()
-        longest = max(int.from_bytes(b, "little") for b in gather_bytes(len(own).to_bytes(8, "little"), self.group))
-        padded = len(own).to_bytes(8, "little") + own + bytes(longest - len(own))
-        blobs = [b[8:8 + int.from_bytes(b[:8], "little")] for b in gather_bytes(padded, self.group)]
+        blobs = gather_any(self.comm.save(), lambda mine: gather_bytes(mine, self.group))
         self._anew = True
         return {"version": 1, "steps": self._steps, "blobs": [torch.frombuffer(bytearray(b), dtype=torch.uint8) for b in blobs]}
 

@@ -1,0 +1,77 @@
+/* test_watchdog.c : calls of the network's library that do not come back end the process, with who was waited for; all others do not. A child
+ * of the test is the process. */
+#include "comm/transport/watchdog.h"
+#include "../support/suite.h"
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TIMEOUT_MS = 1000 };
+static _Atomic uint64_t calls[2];
+
+static void nap(int ms) { nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL); }
+static void describe(const void *ctx, char *dst, size_t cap) { snprintf(dst, cap, "%s", (const char *)ctx); }
+
+enum { STUCK, KEPT_OUT, COUNTS_ON, OUTSIDE, STOPPED, FOR_EVER, ALONE, CASES };
+
+static void be(int what)
+{
+    taut__transport t = {.rank = 2, .size = what == ALONE ? 1 : 3, .calls = calls};
+    taut__watchdog  w;
+    taut__watchdog_init(&w, &t, what == FOR_EVER ? -1 : TIMEOUT_MS);
+    taut__watchdog_watch(&w, describe, "layer 'fc1', nothing from rank 1");
+    calls[1] = taut__watchdog_clock();
+    calls[0] = what == OUTSIDE ? 4 : 3;
+    for (double begin = taut__now(); taut__now() - begin < (what == STUCK ? 40 : 2.5);) {
+        if (what == KEPT_OUT) nap(100); /* as if others had the processor; else it spins, as MPI does */
+        if (what == COUNTS_ON || what == STOPPED) calls[0] += 2; /* the next call, and the next */
+        if (what == STOPPED) nap(20);
+    }
+    taut__watchdog_destroy(&w);
+    _exit(0);
+}
+
+START_TEST(ends)
+{
+    char   text[400] = "";
+    int    way[2], status;
+    double begin = taut__now();
+    ck_assert_int_eq(pipe(way), 0);
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(way[1], 2);
+        be(_i);
+    }
+    close(way[1]);
+    if (_i == STOPPED) { /* in the middle of a call, for longer than the timeout */
+        nap(450);
+        kill(pid, SIGSTOP);
+        nap(3000);
+        kill(pid, SIGCONT);
+    }
+    ssize_t n = read(way[0], text, sizeof text - 1);
+    close(way[0]);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    if (_i != STUCK) {
+        ck_assert_msg(n == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0, "case %d: %x: %s", _i, (unsigned)status,
+                      text);
+        return;
+    }
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 1, "%x", (unsigned)status);
+    ck_assert_msg(strstr(text, "taut: rank 2: layer 'fc1', nothing from rank 1: MPI has not come back for "), "%s",
+                  text);
+    ck_assert_msg(taut__now() - begin >= 1e-3 * TIMEOUT_MS, "after %.2f s", taut__now() - begin);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("watchdog");
+    TCase *t = suite_case(s, "calls", 60);
+    tcase_add_loop_test(t, ends, 0, CASES);
+    return suite_run(s);
+}
