@@ -128,10 +128,11 @@ struct taut_comm {
 
     taut__metrics *metrics; /* NULL: this rank writes none */
 
-    uint64_t       steps, control_sent;
-    double         exposed_s, created_s;
-    taut__interval rel_err2, rel_err2_metric; /* of the last step */
-    bool           measured;                  /* they are */
+    uint64_t         steps;
+    _Atomic uint64_t control_sent; /* by exchanges, which the communication thread ends, too */
+    double           exposed_s, created_s;
+    taut__interval   rel_err2, rel_err2_metric; /* of the last step */
+    bool             measured;                  /* they are */
 };
 
 /* communicator.c */

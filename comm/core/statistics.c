@@ -352,10 +352,11 @@ taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats *stats)
 {
     if (!comm || !stats || stats->size < sizeof stats->size)
         return taut__fail(TAUT_E_INVALID, "taut_comm_get_stats: comm or stats is NULL, or stats.size is not set");
+    uint64_t        control = comm->control_sent;
     taut_comm_stats s = {.steps = comm->steps,
-                         .bytes_sent = comm->control_sent + comm->planning.probe_sent,
+                         .bytes_sent = control + comm->planning.probe_sent,
                          .bytes_probes = comm->planning.probe_sent,
-                         .bytes_dense = comm->control_sent,
+                         .bytes_dense = control,
                          .rel_err2 = comm->rel_err2.value,
                          .rel_err2_low = comm->rel_err2.low,
                          .rel_err2_high = comm->rel_err2.high,

@@ -52,6 +52,14 @@ static inline taut_status taut_launched(const char *what)
     cudaError_t e = cudaGetLastError();
     return e == cudaSuccess ? TAUT_OK : taut__fail(TAUT_E_DEVICE, "%s: %s", what, cudaGetErrorString(e));
 }
+/* What an enum of C holds, which may be no value of it: C++ must not load that as one. */
+template <typename E> static inline uint32_t taut_number_of(const E *e)
+{
+    uint32_t n;
+    static_assert(sizeof *e == sizeof n, "an enum of C is an int");
+    memcpy(&n, e, sizeof n);
+    return n;
+}
 static inline taut_status taut_check_batch(const taut__cuda_batch *b, const char *what)
 {
     if (b->count < 1 || (!b->jobs && b->count != 1))
@@ -61,12 +69,13 @@ static inline taut_status taut_check_batch(const taut__cuda_batch *b, const char
     if (!b->jobs && (((uintptr_t)b->one.residual | (uintptr_t)b->one.err) & 3))
         return taut__fail(TAUT_E_INVALID, "%s: floats at %p or %p: must be multiples of 4", what,
                           (const void *)b->one.residual, (void *)b->one.err);
+    if (taut_number_of(&b->dtype) > TAUT_BF16)
+        return taut__fail(TAUT_E_INVALID, "%s: dtype %d: must be 0 (f32), 1 (f16) or 2 (bf16)", what,
+                          (int)taut_number_of(&b->dtype));
     size_t elem = b->dtype == TAUT_F32 ? 4 : 2;
     if (!b->jobs && (((uintptr_t)b->one.src | (uintptr_t)b->one.dst) & (elem - 1)))
         return taut__fail(TAUT_E_INVALID, "%s: elements at %p or %p: must be multiples of %zu", what, b->one.src,
                           b->one.dst, elem);
-    if (b->dtype != TAUT_F32 && b->dtype != TAUT_F16 && b->dtype != TAUT_BF16)
-        return taut__fail(TAUT_E_INVALID, "%s: dtype %d: must be 0 (f32), 1 (f16) or 2 (bf16)", what, (int)b->dtype);
     if (b->units > 0x7fffffffull)
         return taut__fail(TAUT_E_RANGE, "%s: %llu units of work: must be below 2^31", what,
                           (unsigned long long)b->units);

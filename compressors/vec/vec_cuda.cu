@@ -220,23 +220,24 @@ static __global__ void __launch_bounds__(THREADS)
 
 /* ---- launchers ---- */
 
-static taut_status check_kind(taut_dtype kind, const char *what)
+static taut_status check_kind(const taut_dtype *kind, const char *what)
 {
-    if (kind == TAUT_F32 || kind == TAUT_F16 || kind == TAUT_BF16) return TAUT_OK;
-    return taut__fail(TAUT_E_INVALID, "%s: kind %d: must be 0 (f32), 1 (f16) or 2 (bf16)", what, (int)kind);
+    uint32_t k = taut_number_of(kind);
+    if (k <= TAUT_BF16) return TAUT_OK;
+    return taut__fail(TAUT_E_INVALID, "%s: kind %u: must be 0 (f32), 1 (f16) or 2 (bf16)", what, k);
 }
 
 static taut_status encode(const taut__cuda_batch *b, taut_dtype kind, bool clamps, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, "cast encode"));
-    TAUT_TRY(check_kind(kind, "cast encode"));
+    TAUT_TRY(check_kind(&kind, "cast encode"));
     TAUT_LAUNCH(vec_encode, (unsigned)b->units, THREADS, 0, s, *b, kind, clamps);
     return taut_launched("cast encode");
 }
 static taut_status decode(const taut__cuda_batch *b, taut_dtype kind, bool add, taut__cuda_stream s)
 {
     TAUT_TRY(taut_check_batch(b, "cast decode"));
-    TAUT_TRY(check_kind(kind, "cast decode"));
+    TAUT_TRY(check_kind(&kind, "cast decode"));
     TAUT_LAUNCH(vec_decode, (unsigned)b->units, THREADS, 0, s, *b, kind, add);
     return taut_launched("cast decode");
 }
@@ -267,8 +268,8 @@ static taut_status pass(const taut__cuda_pass *p, taut__cuda_stream s)
     uint64_t units = (p->n + TAUT__CUDA_TILE - 1) / TAUT__CUDA_TILE;
     if (p->kind < 0 || p->kind >= TAUT__PASS_KINDS)
         return taut__fail(TAUT_E_INVALID, "pass: kind %d: must be 0..%d", (int)p->kind, TAUT__PASS_KINDS - 1);
-    TAUT_TRY(check_kind(p->to, "pass"));
-    TAUT_TRY(check_kind(p->from, "pass"));
+    TAUT_TRY(check_kind(&p->to, "pass"));
+    TAUT_TRY(check_kind(&p->from, "pass"));
     if (((uintptr_t)p->dst & (p->to == TAUT_F32 ? 3 : 1)) || ((uintptr_t)p->a & (p->from == TAUT_F32 ? 3 : 1)) ||
         ((uintptr_t)p->b & 3))
         return taut__fail(TAUT_E_INVALID, "pass: %p, %p or %p: must be multiples of their elements", p->dst, p->a,
@@ -284,7 +285,7 @@ static taut_status pick(const taut__cuda_pass *p, const uint64_t *at, uint64_t b
                         taut__cuda_stream s)
 {
     uint64_t all = blocks * elems;
-    TAUT_TRY(check_kind(p->from, "pick"));
+    TAUT_TRY(check_kind(&p->from, "pick"));
     if (all > 0x7fffffffull * THREADS)
         return taut__fail(TAUT_E_RANGE, "pick: %llu elements: too many for one launch", (unsigned long long)all);
     if (all == 0 || p->n == 0) return TAUT_OK;

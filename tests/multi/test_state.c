@@ -80,8 +80,8 @@ static taut_status run_and_save(ranks_ctx *c)
     TAUT_TRY(two_layers(c, l));
     for (int s = 0; s < 13; s++) TAUT_TRY(step(c, l, s, x));
     TAUT_TRY(keep(c, b));
-    b->saved = c->size;
     pthread_mutex_lock(&b->lock);
+    b->saved = c->size;
     b->residual += weighed(c, l);
     pthread_mutex_unlock(&b->lock);
     for (int s = 13; s < 16; s++) {
