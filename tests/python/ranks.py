@@ -59,6 +59,7 @@ def _rank_main(body, rank, size, group, port, out):
             import torch.distributed as dist
             import datetime
             dist.init_process_group("gloo", init_method="tcp://127.0.0.1:%d" % port, rank=rank, world_size=size, timeout=datetime.timedelta(seconds=60))
+            dist.barrier()  # rank 0 has the store, and may end before others have come out of init_process_group()
         answer = (True, body(rank, size))
     except BaseException:
         answer = (False, traceback.format_exc())
