@@ -11,6 +11,7 @@ from ranks import case, finish, free_ports, skip
 
 TOP = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 BUILD = os.path.join(TOP, os.environ.get("BUILD", "build/release"))
+LIMIT_S = 120 if os.environ.get("LONG", "0") == "0" else 900  # torch is slow to start on a busy machine
 PROGRAMS = {}
 for kind, text in re.findall(r"```(python|c)\n(.*?)```", open(os.path.join(TOP, "docs", "python.md")).read(), re.S):
     PROGRAMS[re.search(r"[a-z_]+\.(py|c)", text).group()] = text
@@ -33,7 +34,7 @@ def run_in(folder, command, env=None, wait=True):
     p = subprocess.Popen(command, cwd=folder, env=dict(os.environ, **(env or {})), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if not wait:
         return p
-    out = p.communicate(timeout=120)[0].decode()
+    out = p.communicate(timeout=LIMIT_S)[0].decode()
     assert p.returncode == 0, out
     return out
 
@@ -47,7 +48,7 @@ def under_torchrun(folder, name, size=2):
 def by_hand(folder, command, size=2, **more):
     root = "127.0.0.1:%d" % free_ports(2)
     them = [run_in(folder, command, dict(more, RANK=str(r), WORLD_SIZE=str(size), TAUT_ROOT=root), wait=False) for r in range(size)]
-    outs = [p.communicate(timeout=120)[0].decode() for p in them]
+    outs = [p.communicate(timeout=LIMIT_S)[0].decode() for p in them]
     assert all(p.returncode == 0 for p in them), outs
     return outs
 

@@ -99,8 +99,22 @@ def reduce_row(layer, output, whole, op):
     output.view(-1).copy_(whole.view(size, chunk)[layer.comm.rank])
 
 
-def _make_hook(owner, name, group):
+def _missing_factor(module):
+    """By what torch forgets to divide: gloo of torch 2.8 and before adds where FSDP2's reduce-scatter asks for a mean. Collective over the shards."""
+    for g in _param_groups(module):
+        group = g._reduce_scatter_process_group
+        size = dist.get_world_size(group)
+        if size > 1 and g.device.type == "cpu":
+            one = torch.zeros(1)
+            dist.reduce_scatter_tensor(one, torch.ones(size), op=ReduceOp.AVG, group=group)
+            return max(1, round(one.item()))
+    return 1
+
+
+def _make_hook(owner, name, group, forgotten):
     def hook(shard):
+        if forgotten > 1 and shard.dtype != torch.float16:  # of which torch asks for sums, and divides itself
+            shard /= forgotten
         layer = owner.layer(owner.of(group), name, shard, matrix_shape(shard.shape))
         layer.start_tensor(shard, _lib.MEAN)
         layer.wait()
@@ -168,11 +182,15 @@ def fsdp(model, replicate=None, reduce_scatter=None, transport="auto", bind=None
         _check(name, module, replicate, scatter)
     owner, kind = Fsdp(settings, transport, bind), _make_reduce_scatter() if scatter else None
     for name, module in modules:
+        forgotten = _missing_factor(module) if replicate is not None and not scatter else 1
+        if forgotten > 1:
+            warnings.warn("taut.torch.fsdp: gloo of torch %s adds the gradients of module '%s' over its %d shards where FSDP2 asks for their mean: divided here, "
+                          "and not without taut" % (torch.__version__, name, forgotten), RuntimeWarning, stacklevel=2)
         try:
             if scatter:
                 module.set_custom_reduce_scatter(kind(owner, name))
             if replicate is not None:
-                module.set_all_reduce_hook(_make_hook(owner, name, replicate))
+                module.set_all_reduce_hook(_make_hook(owner, name, replicate, forgotten))
         except (ValueError, AssertionError) as e:
             raise RuntimeError("taut.torch.fsdp: module '%s' cannot be served: %s" % (name, e)) from e
     if replicate is not None:
