@@ -1,5 +1,6 @@
 """What a script may do wrong, or what may happen to it: an exception that names what, or plain DDP's behaviour, never a wrong sum."""
 
+import copy
 import ctypes
 import os
 import sys
@@ -365,6 +366,7 @@ def threads_with_a_model_each(rank, size):
     """Two models, each trained by a thread of its own, over a group of its own: plain gradients."""
     groups = [dist.new_group(list(range(size))) for _ in range(2)]
     models = [taut.torch.ddp(stack(seed=k), process_group=groups[k], codec="none") for k in range(2)]
+    first = [stack(seed=k) for k in range(2)]  # not in the threads, which share the random numbers
     wrong = []
 
     def train(k):
@@ -372,7 +374,7 @@ def threads_with_a_model_each(rank, size):
             for number in range(5):
                 models[k].zero_grad()
                 models[k](torch.full((4, 40), 1.0 + rank + number)).pow(2).mean().backward()
-                alone = stack(seed=k)
+                alone = copy.deepcopy(first[k])
                 for r in range(size):
                     (alone(torch.full((4, 40), 1.0 + r + number)).pow(2).mean() / size).backward()
                 for p, q in zip(models[k].parameters(), alone.parameters()):

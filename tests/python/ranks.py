@@ -7,6 +7,7 @@
 """
 
 import ctypes
+import faulthandler
 import inspect
 import os
 import pickle
@@ -17,7 +18,7 @@ import sys
 import time
 import traceback
 
-LIMIT_S = 90 if os.environ.get("LONG", "0") == "0" else 1500
+LIMIT_S = float(os.environ.get("LIMIT_S", 90 if os.environ.get("LONG", "0") == "0" else 1500))
 _cases, _skips = [], []
 
 
@@ -54,6 +55,7 @@ def free_ports(n):
 
 def _rank_main(body, rank, size, group, port, out):
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # with its parent
+    faulthandler.dump_traceback_later(0.9 * LIMIT_S)  # a rank that hangs says where
     try:
         if group:
             import torch.distributed as dist

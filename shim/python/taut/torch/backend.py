@@ -8,6 +8,7 @@ a layer that comes again begins a new step. What must stay exact: fewer than 102
 
 import contextlib
 import itertools
+import re
 import threading
 
 import torch
@@ -123,11 +124,25 @@ class Group(dist.ProcessGroup):
         reduce_row(layer, output, whole.clone(), _lib.MEAN if op == ReduceOp.AVG else _lib.SUM)
         return _done([output])
 
-    reduce_scatter_single = _reduce_scatter_base  # its name from torch 2.13
+    reduce_scatter_single = _reduce_scatter_base  # its name in later versions
 
     def taut_stats(self):
         """dict, as of taut.Comm.stats()."""
         return self._open().stats()
+
+
+def _gloos_own(name):
+    def call(self, *arguments, **named):
+        return getattr(self._gloo, name)(*arguments, **named)
+    call.__name__ = name
+    return call
+
+
+# Called here, not by what torch has for subclasses in Python: that holds the interpreter's lock while it waits for gloo's, and a thread of gloo's, which drops
+# tensors, waits the other way round (seen with torch 2.8 and 2.15, once in ten runs).
+for _name in set(dir(dist.ProcessGroup)) & set(dir(dist.ProcessGroupGloo)) - set(vars(Group)):
+    if re.search("gather|reduce|scatter|broadcast|barrier|all_?to_?all|send|recv", _name) and not _name.startswith("__"):
+        setattr(Group, _name, _gloos_own(_name))
 
 
 def _create(store, rank, size, timeout):
