@@ -120,8 +120,8 @@ typedef struct taut_config {
     const char *solver;    /* "hull" (default) or "dp" */
     const char *trace;     /* path of a Chrome/Perfetto trace, "%r" becomes the rank; default none */
     uint64_t    seed;      /* of stochastic rounding and random selection; same on all ranks; default 1 */
-    int32_t
-        timeout_ms; /* longest wait for a peer; default 60000; -1 = for ever. docs/errors.md: inside MPI_Allreduce */
+    /* longest wait for a peer; default 60000; -1 = for ever. docs/errors.md: inside MPI_Allreduce */
+    int32_t     timeout_ms;
     int32_t     threads;      /* codec threads per rank; default 1 */
     int32_t     progress;     /* 0 = automatic, 1 = communication thread, 2 = driven from start/test/wait */
     uint32_t    slice_kib;    /* pipelining unit of float32, KiB, 64..65536; default 1024 */
@@ -137,13 +137,13 @@ typedef struct taut_config {
                               no clock decides anything: communicators that reduce the same data (replicas of a
                               tensor-parallel mesh) make the same plans at the same steps, two runs have the same bits,
                               and so has a resumed one. With "measure" none of that is promised */
-    const char
-        *checksum; /* "on" (default): a frame has a checksum, and bytes that were damaged on the way are TAUT_E_CORRUPT;
-                              "off": it has none, for networks that check by themselves. Frames of both kinds are read */
-    const char *
-        delivery; /* "plain" (default): messages go as the transport takes them. "assured": all of them, frames or not, are
-                              numbered, checked and acknowledged; one that is lost, damaged, doubled or overtaken is asked for again once, and
-                              is TAUT_E_CORRUPT when it was damaged twice. Costs copies, acknowledgements and MPI's native sums (docs/launch.md) */
+    /* "on" (default): a frame has a checksum, and bytes that were damaged on the way are TAUT_E_CORRUPT;
+     * "off": it has none, for networks that check by themselves. Frames of both kinds are read */
+    const char *checksum;
+    /* "plain" (default): messages go as the transport takes them. "assured": all of them, frames or not, are
+     * numbered, checked and acknowledged; one that is lost, damaged, doubled or overtaken is asked for again once, and
+     * is TAUT_E_CORRUPT when it was damaged twice. Costs copies, acknowledgements and MPI's native sums (docs/launch.md) */
+    const char *delivery;
 } taut_config;
 #define TAUT_CONFIG_INIT                                                                                               \
     {                                                                                                                  \
@@ -288,22 +288,22 @@ typedef struct taut_comm_stats {
         bytes_dense;        /* sums over layers, and what agreement and statistics took; sent: and bytes_probes */
     double rel_err2;        /* all layers, last step, as measured (above), plain metric */
     double rel_err2_metric; /* the same in the metric in force */
-    double
-        rel_err2_audit; /* rel_err2 where it was measured, else -1; of earlier versions, which measured now and then */
-    double
-        budget; /* relative squared error that the last step was allowed, metric in force; 0 = no plan was in force */
+    /* rel_err2 where it was measured, else -1; of earlier versions, which measured now and then */
+    double rel_err2_audit;
+    /* relative squared error that the last step was allowed, metric in force; 0 = no plan was in force */
+    double   budget;
     uint64_t budget_violations; /* steps whose error exceeded the budget */
     uint64_t plans;             /* plans adopted */
     uint64_t plan_hash;         /* of the plan in force, equal on all ranks */
     double   comm_s;            /* seconds during which at least one collective was under way */
     double   exposed_s;         /* seconds that the caller spent waiting */
     double   plan_s;            /* seconds spent on measuring and planning */
-    uint64_t
-           bytes_probes; /* of bytes_sent: what measuring the link took, when the communicator was created; since 0.1 */
-    double rel_err2_low, rel_err2_high;               /* the interval of rel_err2 */
-    double rel_err2_metric_low, rel_err2_metric_high; /* of rel_err2_metric, which is what the budget is about */
-    int32_t measured; /* 1: rel_err2 of the last step was measured in every layer that loses something */
-    double  codec_s;  /* seconds that encoding and decoding took on this rank, all its threads together */
+    /* of bytes_sent: what measuring the link took, when the communicator was created; since 0.1 */
+    uint64_t bytes_probes;
+    double   rel_err2_low, rel_err2_high;               /* the interval of rel_err2 */
+    double   rel_err2_metric_low, rel_err2_metric_high; /* of rel_err2_metric, which is what the budget is about */
+    int32_t  measured; /* 1: rel_err2 of the last step was measured in every layer that loses something */
+    double   codec_s;  /* seconds that encoding and decoding took on this rank, all its threads together */
 } taut_comm_stats;
 
 TAUT_API size_t      taut_comm_layers(const taut_comm *comm);          /* how many are registered */
@@ -338,12 +338,12 @@ typedef struct taut_survivors {
     int32_t  lost;          /* how many are not among them */
     int32_t  lost_rank[32]; /* their numbers in the old communicator, as far as there is room */
     uint64_t steps;         /* that the survivor which is furthest has ended */
-    int32_t
-        source; /* the lowest of those that are, by new number: whose model, optimizer and place in the data all others take */
+    /* the lowest of those that are, by new number: whose model, optimizer and place in the data all others take */
+    int32_t source;
     int32_t behind;         /* 1: this rank has not ended that step: its model is one step older */
     double  residual_norm2; /* squared norm of the residuals, of all layers and ranks, that the survivors still have */
-    double
-        lost_norm2; /* of those that are lost, by what encoders measured in the last steps; -1: not known, after a load */
+    /* of those that are lost, by what encoders measured in the last steps; -1: not known, after a load */
+    double lost_norm2;
 } taut_survivors;
 #define TAUT_SURVIVORS_INIT                                                                                            \
     {                                                                                                                  \

@@ -177,8 +177,8 @@ typedef struct taut_index_options {
     uint64_t    block_bytes; /* decoded bytes of a block of the largest field, 256..1 GiB; 0 = 65536 */
     uint64_t    samples_per_block; /* 0 = as many as fit block_bytes, at least 1 */
     const char *label; /* this field holds the classes; NULL = one that is called label, class, cls, target or y */
-    const char
-        *tokens; /* this integer field holds token ids; NULL = one that is called tokens, token_ids, input_ids or ids */
+    /* this integer field holds token ids; NULL = one that is called tokens, token_ids, input_ids or ids */
+    const char        *tokens;
     const char *const *select; /* only these fields; may be NULL */
     size_t             nselect;
     int32_t            bytes; /* 1: texts are any bytes; else a text that is not UTF-8 is an error */
@@ -286,8 +286,8 @@ typedef struct taut_data_stage_report {
     uint64_t    of, keep;
     const char *criterion; /* NULL = nothing to compare */
     double      chosen, random;
-    const double
-        *score; /* of each of the `of` samples that came in, valid during the call; NULL = the method has none */
+    /* of each of the `of` samples that came in, valid during the call; NULL = the method has none */
+    const double *score;
 } taut_data_stage_report;
 
 typedef struct taut_data_plan_options {
@@ -303,8 +303,8 @@ typedef struct taut_data_plan_options {
     const char *target; /* path of a shard *.taut, or of a text: samples like those that are wanted; NULL = none */
     const char *scores; /* path of a file that taut_scores_save() wrote; NULL = none */
     const char *field;  /* that they look at; NULL = the first that fits */
-    const taut_data_group
-        *group; /* NULL = one rank. With more, every rank makes the same call and gets the same plan */
+    /* NULL = one rank. With more, every rank makes the same call and gets the same plan */
+    const taut_data_group *group;
     int (*progress)(void *ctx, const char *what, uint64_t done,
                     uint64_t total); /* of this rank; not 0 stops with TAUT_E_STATE; may be NULL */
     void *progress_ctx;

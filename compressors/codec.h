@@ -136,13 +136,13 @@ typedef struct taut_codec {
     const taut_key *keys;
     uint32_t        n_keys;
     uint32_t        n_stats; /* 0 = no statistics: no collect_stats, no calibrate */
-    uint32_t
-        error_key; /* (optional) 1 + the key that is the rel_err2 aimed at, which may change between calls; 0: none */
-    uint32_t
-             basis_key; /* (optional) 1 + the key that is the number of directions of a basis in which the tensor is coded; 0: none */
+    /* (optional) 1 + the key that is the rel_err2 aimed at, which may change between calls; 0: none */
+    uint32_t error_key;
+    /* (optional) 1 + the key that is the number of directions of a basis in which the tensor is coded; 0: none */
+    uint32_t basis_key;
     uint32_t n_brief; /* (of codecs that adapt) 1..8; 0: does not adapt */
-    uint32_t
-        norms; /* (optional) where in the statistics the sum of (x/scale)^2 is, followed by that of x^2; 0: nowhere */
+    /* (optional) where in the statistics the sum of (x/scale)^2 is, followed by that of x^2; 0: nowhere */
+    uint32_t norms;
 
     /* (optional; default: anything goes) does this stage suit this tensor? Fails with the value and the range. */
     taut_status (*check)(const taut_stage *s, const taut_tensor *t);

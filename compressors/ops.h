@@ -62,11 +62,11 @@ typedef struct taut_outcome {
  * name are not read. */
 typedef struct taut_piece {
     taut_call call;
-    const float
-          *src; /* collect_stats, encode, encode_exact, quantize, quantize_pack, project: call.n floats; calibrate: the
-                                    * whole tensor on this rank, or NULL */
-    float *dst; /* decode, unpack_values, dequantize, reconstruct: call.n floats; decode_add: added to */
-    float *err; /* encode, quantize, quantize_pack: NULL, or call.n floats, may be src */
+    /* collect_stats, encode, encode_exact, quantize, quantize_pack, project: call.n floats; calibrate: the
+     * whole tensor on this rank, or NULL */
+    const float  *src;
+    float        *dst;     /* decode, unpack_values, dequantize, reconstruct: call.n floats; decode_add: added to */
+    float        *err;     /* encode, quantize, quantize_pack: NULL, or call.n floats, may be src */
     uint8_t      *payload; /* made: room for cap bytes; or taken. Aligned to 16 bytes outside the host */
     size_t        cap;
     taut_outcome *outcome;

@@ -16,10 +16,10 @@ extern "C" {
 
 /* taut__admitted : what is made of a slot of an exchange: a taut_outcome, said by its sender, and the payload behind it. */
 typedef struct taut__admitted {
-    taut_outcome
-        seen; /* the sender's; 0 bytes where the slot has no room for what it says, so that nobody reads beyond it */
-    uint64_t said;    /* bytes, by the sender */
-    uint64_t largest; /* 16 times the sender's `reserved` */
+    /* the sender's; 0 bytes where the slot has no room for what it says, so that nobody reads beyond it */
+    taut_outcome seen;
+    uint64_t     said;    /* bytes, by the sender */
+    uint64_t     largest; /* 16 times the sender's `reserved` */
 } taut__admitted;
 
 typedef struct taut__vectors {

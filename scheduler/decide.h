@@ -47,8 +47,8 @@ typedef struct taut__demand {
 typedef struct taut__decision {
     uint32_t *option; /* of each layer, an index into observations.option; caller's memory */
     double    error;  /* of the plan */
-    double
-             gap; /* no plan within the budget takes less than 1 - gap times this one's seconds (bytes, where they are the objective) */
+    /* no plan within the budget takes less than 1 - gap times this one's seconds (bytes, where they are the objective) */
+    double   gap;
     double   bytes, seconds, dense_seconds; /* of one rank's encodings; predicted; predicted if all were dense */
     bool     feasible;                      /* false: the most exact options were taken and still exceed the budget */
     uint64_t hash;

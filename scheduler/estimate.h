@@ -24,10 +24,10 @@ typedef struct taut__ratio { /* T / C of one layer under one codec, pooled over 
     double most;             /* what it can be at most */
     double block;            /* variance of M (t - rho c) / C over blocks */
     double weight;           /* blocks behind `block`, old ones fading */
-    double
-        restless; /* squared surprises in units of what was expected, fading mean: 1 where the ratio is as steady as assumed */
-    double
-        lean; /* surprises in deviations of what was expected, with their signs, fading mean: far from 0, the ratio has moved */
+    /* squared surprises in units of what was expected, fading mean: 1 where the ratio is as steady as assumed */
+    double restless;
+    /* surprises in deviations of what was expected, with their signs, fading mean: far from 0, the ratio has moved */
+    double   lean;
     uint64_t steps; /* with sampled blocks, since the reset */
 } taut__ratio;
 

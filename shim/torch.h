@@ -109,10 +109,10 @@ typedef struct taut_torch_batch {
     size_t         n_targets;
     int            ndim;     /* 1..8 */
     int64_t        shape[8]; /* gpt: {batch, length <= ctx}; mlp: {batch, ...} with `inputs` values a sample */
-    const float
-        *weights; /* (optional) n_targets factors of the targets' losses, whose mean is then the loss; NULL = all 1 */
-    const float *
-        soft; /* (optional) n_targets * classes probabilities: the loss is the cross-entropy with them instead of the targets; NULL */
+    /* (optional) n_targets factors of the targets' losses, whose mean is then the loss; NULL = all 1 */
+    const float *weights;
+    /* (optional) n_targets * classes probabilities: the loss is the cross-entropy with them instead of the targets; NULL */
+    const float *soft;
 } taut_torch_batch;
 #define TAUT_TORCH_BATCH_INIT                                                                                          \
     {                                                                                                                  \

@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh: run every test of $BUILD and close with one line "N passed, N failed, N skipped".
 #   BUILD=build/release tests/run.sh [PATTERN ...]     only tests whose path matches a PATTERN (grep -E)
-# JOBS programs run at a time (one more than there are cores: many wait for time-outs or start processes); one whose source says "run alone" has the machine to itself.
+# JOBS programs run at a time (two: many wait for time-outs or start processes); one whose source says "run alone" has the machine to itself.
 # A test is an executable of the Check framework (its line "NN%: Checks: a, Failures: b, Errors: c" is read) or a
 # script tests/*/test_*.sh whose last line is "N passed, N failed[, N skipped]". A line "SKIP reason" is counted and
 # repeated at the end. A test that prints no such line counts as one failure.
@@ -9,7 +9,7 @@ set -eu
 BUILD=${BUILD:-build/release}
 TIMEOUT=${TIMEOUT:-600} # seconds for one test program
 LONG=${LONG:-0}         # 1: tests/long too
-JOBS=${JOBS:-$(($(nproc) + 1))}
+JOBS=${JOBS:-2}
 logs=$BUILD/tests/logs
 
 # one TEST: run it, print its line, leave "passed failed skipped exit" in its .result

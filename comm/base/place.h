@@ -13,8 +13,8 @@ enum { TAUT_SPACES = 3 };
 typedef struct taut_place {
     taut_space space;
     int        device; /* its number; host: 0 */
-    struct CUstream_st
-        *stream; /* work is enqueued here and runs in this order; host: NULL, and work is done when a call returns */
+    /* work is enqueued here and runs in this order; host: NULL, and work is done when a call returns */
+    struct CUstream_st *stream;
 } taut_place;
 
 TAUT_INLINE bool taut__on_host(taut_place p) { return p.space == TAUT_HOST; }

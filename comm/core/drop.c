@@ -28,10 +28,14 @@ static void copy(const taut_layer *l, float *dst, const float *src, size_t n)
 /* What was not copied has not been touched. */
 static void put_back(const taut_layer *l, float *to, const float *before, size_t n)
 {
-    if (!taut__layer_at_home(l)) copy(l, to, before, n);
-    for (size_t i = 0; i < n && taut__layer_at_home(l);
-         i++) /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): bits are meant */
+    if (!taut__layer_at_home(l)) {
+        copy(l, to, before, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): bits are meant */
         if (memcmp(&before[i], &BLANK, sizeof BLANK) != 0) to[i] = before[i];
+    }
 }
 
 void taut__drop_broken(taut_layer *l)

@@ -30,8 +30,8 @@ typedef struct blob {
     const uint8_t *plan, *sampling;
     size_t         plan_n, sampling_n;
     bool           residuals; /* wanted */
-    bool
-        more; /* only its residuals, which are added: a further blob of the set that the last load began, or as was asked for */
+    /* only its residuals, which are added: a further blob of the set that the last load began, or as was asked for */
+    bool more;
 } blob;
 
 /* ---- reading ---- */

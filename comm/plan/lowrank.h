@@ -30,8 +30,8 @@ typedef struct taut__sketch {
     size_t   rows, cols, rank;
     bool     left; /* the next look multiplies from the left: P^T X */
     unsigned looks;
-    float *
-        basis; /* of the next look: rank rows (of cols) or, left, rank columns (of rows), orthonormal; then the random ones */
+    /* of the next look: rank rows (of cols) or, left, rank columns (of rows), orthonormal; then the random ones */
+    float *basis;
     double share[TAUT_SKETCH_RANK]; /* of |X|^2 along the leading directions, faded over looks */
 } taut__sketch;
 

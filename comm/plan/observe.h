@@ -68,8 +68,8 @@ typedef struct taut__aggregate { /* of a layer */
     double     relative; /* not scaled: squared errors count as this many times elements / |sum|^2; 0: as they are */
     const taut_spec *current; /* in force: always among the options */
     double           tuned;   /* its error is asked for times this */
-    double
-        made; /* squared error that it makes of the sum, over sum of |x|^2, in the metric, as measured; < 0: unknown */
+    /* squared error that it makes of the sum, over sum of |x|^2, in the metric, as measured; < 0: unknown */
+    double made;
 } taut__aggregate;
 
 enum {

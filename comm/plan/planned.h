@@ -8,15 +8,15 @@
 /* Sums over ranks of a layer's record of the step that ends; agreed. */
 typedef struct taut__layer_sums {
     taut_norm2 own; /* sum of ||x||^2 */
-    taut_norm2
-        own_error; /* own and second errors, as the encoders measured them: the sum's squared error if they are independent */
+    /* own and second errors, as the encoders measured them: the sum's squared error if they are independent */
+    taut_norm2 own_error;
     taut_norm2 error;              /* squared error of the sum: measured; own_error where it was not */
     taut_norm2 sum;                /* ||sum||^2: measured; the result's where it was not */
     taut_norm2 error_var, sum_var; /* variances of these measurements */
     bool       called;             /* a collective took place */
     bool       measured;           /* in this step, from sampled blocks */
-    double
-        seconds; /* codec=auto only: what it took the rank that began last, the least of all ranks; INFINITY if none */
+    /* codec=auto only: what it took the rank that began last, the least of all ranks; INFINITY if none */
+    double seconds;
 } taut__layer_sums;
 
 /* x of every encoder in a layer's sampled blocks. */
@@ -47,18 +47,18 @@ typedef struct taut__planned {
     /* ... and of all ranks, agreed: in on_step_end */
     taut__layer_sums step;
     taut__apart      apart; /* after a step that was asked for it */
-    double
-        weight; /* how much its squared errors count, in units of the sum over ranks; with a scale: of weighted ones */
+    /* how much its squared errors count, in units of the sum over ranks; with a scale: of weighted ones */
+    double weight;
 
     /* in force; the planner's to change, with agreed values: from the next step on. The residual stays. */
     taut_spec spec;
     bool      adopts; /* spec has been written */
-    double
-        error_scale; /* a codec that aims at a relative error aims at so many times that of its spec; 0: leave it as it is */
+    /* a codec that aims at a relative error aims at so many times that of its spec; 0: leave it as it is */
+    double error_scale;
     /* From the next collective on, while the layer loses something: x of so many whole blocks of so many elements; once per layer. */
     size_t wide_blocks, wide_elems;
-    size_t
-        directions; /* a basis of so many directions is to be made from results, whether or not the codec is coded in one; 0: only if it is */
+    /* a basis of so many directions is to be made from results, whether or not the codec is coded in one; 0: only if it is */
+    size_t directions;
 } taut__planned;
 
 typedef struct taut__planning { /* of a communicator */
@@ -67,8 +67,8 @@ typedef struct taut__planning { /* of a communicator */
     double         norm2;      /* squared norm of the step's sums, all layers, in the metric; in on_step_end */
     double         exposed_s;  /* seconds that the program has spent waiting in this library, so far; in on_step_end */
     uint64_t       probe_sent; /* bytes: the planner adds what its probes sent */
-    bool
-        apart; /* in the next step, the samples of x of all automatic layers travel apart, of every encoder by itself; agreed */
+    /* in the next step, the samples of x of all automatic layers travel apart, of every encoder by itself; agreed */
+    bool apart;
 } taut__planning;
 
 static inline taut_status taut__planned_adopt(taut__planned *p, const taut_spec *spec)

@@ -35,8 +35,8 @@ typedef struct taut__exchange {
     size_t                           stage; /* the next one */
     bool                             asked, looking, redone, finishing;
     size_t                           part_n; /* elements of the largest part; of all, where slots hold whole tensors */
-    size_t
-        cells; /* of a slot, each with a payload of part.sub elements; 1 where payloads do not depend on how tensors are cut */
+    /* of a slot, each with a payload of part.sub elements; 1 where payloads do not depend on how tensors are cut */
+    size_t   cells;
     size_t   cell[2];        /* bytes of one: header and the longest payload */
     size_t   stride[2];      /* bytes from slot to slot: cells */
     bool     shrinks;        /* slots travel no further than agreed */

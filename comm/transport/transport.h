@@ -75,8 +75,8 @@ struct taut__transport { /* first member of each implementation's struct */
     int *host; /* host[r]: number of the host that rank r lives on, from 0 in order of rank */
     /* (optional) [0] odd: inside a call of the network's library that is to come back at once; [1] the clock of its thread. NULL: they all do */
     const _Atomic uint64_t *calls;
-    uint64_t
-        job; /* the same on all ranks, and other communicators have another one; 0: nothing of theirs can come here */
+    /* the same on all ranks, and other communicators have another one; 0: nothing of theirs can come here */
+    uint64_t job;
 };
 
 /* taut__group : some of the ranks, in ascending order; what the algorithms see. */

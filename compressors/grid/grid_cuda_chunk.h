@@ -178,8 +178,8 @@ static __device__ __forceinline__ void take_codes(const taut__cuda_job *j, uint6
 struct peer_chunks {
     uint32_t       count;
     const uint8_t *src[TAUT__GRID_PEERS], *end[TAUT__GRID_PEERS]; /* NULL: all zero */
-    const uint32_t
-        *start; /* in shared memory: of peer p's block b, [p * GRID_CHUNK_BLOCKS + b]: bit, and class above */
+    /* in shared memory: of peer p's block b, [p * GRID_CHUNK_BLOCKS + b]: bit, and class above */
+    const uint32_t *start;
 };
 enum { START_BITS = 24, START_MASK = (1 << START_BITS) - 1 }; /* a chunk's body has fewer than 2^22 bits */
 

@@ -4,7 +4,7 @@
 #include "compressors/frame.h"
 #include "fuzz.h"
 
-enum { FRAME_ELEMS = 1 << 12 };
+enum { FRAME_ELEMS = 1 << 14 };
 
 static void frame_make_right(uint8_t *frame, size_t size)
 {

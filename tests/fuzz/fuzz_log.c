@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         (void)run_log_line(&p->run[0], (const char *)data + at, n);
         at += n + 1;
     }
-    if (p->run[0].head && size % 32 == 0) log_draw(p); /* which takes much longer than reading */
+    if (p->run[0].head && size % 4 == 0) log_draw(p); /* which takes much longer than reading */
     run_log_free(&p->run[0]);
     free(p);
     return 0;

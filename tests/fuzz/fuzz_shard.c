@@ -1,7 +1,7 @@
 /* fuzz_shard.c : bytes of others into the shard reader. The first byte chooses: an even one, the rest is a file; an odd one,
  * the rest goes to a field codec behind the checksums: codec, length of the shared bytes, these, then stored bytes.
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -DTAUT_HAVE_ZSTD -I. tests/fuzz/fuzz_shard.c \
- *         build/debug/lib/libtaut.a -lzstd -lxxhash -ljpeg -lmpi -lopenblas -lm
+ *         build/debug/lib/libtaut.a -lzstd -lxxhash -ljpeg -lmpi -lm
  * tests/unit/test_fuzz_shard.c runs it over a corpus without a fuzzer. max_len=4096 */
 #include "compressors/dataset/fields/field.h"
 #include "compressors/dataset/shard/shard.h"

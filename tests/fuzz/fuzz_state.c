@@ -1,5 +1,5 @@
 /* fuzz_state.c : checkpoints: a byte of options, then the blob, into a communicator of one rank with layers of several codecs. Bit 0: length and
- * checksum are made right. A blob that is refused changes nothing; one that is accepted is what is saved again. max_len=16384 */
+ * checksum are made right. A blob that is refused changes nothing; after one that is accepted the first can be loaded again. max_len=16384 */
 #include "comm/base/bytes.h"
 #include "comm/core/state.h"
 #include "fuzz.h"

@@ -20,8 +20,8 @@ typedef struct truth_step { /* what a step was: the truth, and what rank 0's sta
     double error, norm;     /* squared, plain, all layers */
     double layer_error[TRUTH_LAYERS], layer_norm[TRUTH_LAYERS];
     double rel, rel_metric; /* relative: plain; in cfg's metric */
-    double
-                    reference; /* of the reference, if any: sum over ranks of its squared errors, relative, in cfg's metric; not optimizer */
+    /* of the reference, if any: sum over ranks of its squared errors, relative, in cfg's metric; not optimizer */
+    double          reference;
     bool            counted, planned; /* budget_violations grew; a plan was in force during the step */
     taut_comm_stats stats;
     uint64_t        bytes_sent, bytes_control; /* in this step, by rank 0; of them, statistics and samples */
