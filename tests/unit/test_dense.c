@@ -36,9 +36,10 @@ static taut_status give_part(void *ctx, uint64_t block, taut_part *part)
 /* codec: with its keys; fills the text, and what training makes of it. */
 static taut_bytes trained(const char *codec)
 {
-    const taut_source        source = {NULL, 1, BYTES, give_part};
-    taut_bytes               shared = {0};
-    for (size_t i = 0; i < BYTES; i++) text[i] = (uint8_t)('0' + taut__mix64(i) % 64); /* six bits each, whatever the model learns */
+    const taut_source source = {NULL, 1, BYTES, give_part};
+    taut_bytes        shared = {0};
+    for (size_t i = 0; i < BYTES; i++)
+        text[i] = (uint8_t)('0' + taut__mix64(i) % 64); /* six bits each, whatever the model learns */
     for (uint32_t k = 0; k <= SAMPLES; k++) offset[k] = k * (BYTES / SAMPLES);
     field = (taut_field)TAUT_FIELD_INIT;
     snprintf(field.name, sizeof field.name, "text");
