@@ -71,7 +71,7 @@ if [ "${LONG:-0}" != 0 ] && [ -x "$BUILD/libexec/taut-train" ]; then
     refused "--layer-codec=fc: must be PATTERN=SPEC" train --data a.txt --layer-codec fc
     refused "--scale=element: sgd divides by nothing: must be none or auto with --optimizer sgd" train --data a.txt --optimizer sgd --scale element
     refused "--metric=optimizer: needs the optimizer's scale" train --data a.txt --optimizer sgd --metric optimizer
-    refused "--basis=momentum: needs one: --optimizer adam or adamw, or --momentum above 0" train --data a.txt --optimizer sgd --basis momentum
+    refused "--basis=momentum: needs one: --optimizer adam or adamw, or --momentum above 0" train --data a.txt --optimizer sgd --momentum 0 --basis momentum --steps 1
     refused "need --data with shards, files *.taut" train --data a.txt --plan P.plan
     refused "--resume: needs --checkpoint FILE to resume from" train --data a.txt --resume
     refused "--compare: not together with --checkpoint: one file, two runs" train --data a.txt --compare none --checkpoint c
