@@ -94,7 +94,7 @@ static taut_status tell(shrinking *s, double known, double kept)
     column(s, KNOWN)[me] = known;
     column(s, BYTES)[me] = (double)s->own_n;
     column(s, GOOD)[me] = s->status == TAUT_OK;
-    return taut__context_sum(&s->to->ctx, s->told, (size_t)(COLUMNS * p));
+    return taut__context_sum(&s->to->ctx, s->told, (size_t)COLUMNS * (size_t)p);
 }
 
 static int find_source(const shrinking *s)

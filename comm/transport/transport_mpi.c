@@ -411,7 +411,7 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
     taut__mpi_visit_buried();
     taut__mpi  *m = taut__alloc(1, sizeof *m);
     taut_status s = taut__mpi_agree(from, m ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "MPI: out of memory"));
-    if (s != TAUT_OK) {
+    if (s != TAUT_OK || !m) {
         taut__free(m);
         return s;
     }

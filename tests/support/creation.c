@@ -35,10 +35,7 @@ typedef struct held {
     int    threads, files;
 } held;
 
-static held look(void)
-{
-    return (held){taut__alloc_bytes(), entries("/proc/self/task"), entries("/proc/self/fd")};
-}
+static held look(void) { return (held){taut__alloc_bytes(), entries("/proc/self/task"), entries("/proc/self/fd")}; }
 
 /* A thread that has been joined may be listed a little longer. */
 static taut_status nothing_kept(const held *before)
@@ -90,10 +87,10 @@ static taut_status until_it_succeeds(creation *c, const char *what, void (*arm)(
 {
     taut_config cfg = config();
     for (int n = 0;; n += step) {
-        char        how[64];
-        double      seconds;
-        taut_comm  *comm = NULL;
-        const held  before = look();
+        char       how[64];
+        double     seconds;
+        taut_comm *comm = NULL;
+        const held before = look();
         if (c->rank == who) arm(n);
         taut_status s = attempt(c, &cfg, &comm, &seconds);
         arm(-1);
@@ -116,7 +113,7 @@ static void no_thread(int n) { taut__thread_fail_after(n); }
 taut_status creation_without_memory(creation *c)
 {
     TAUT_TRY(succeeds(c)); /* what is allocated once and for all */
-    for (int who = 0; who < c->size; who += c->size > 1 ? c->size - 1 : 1)
+    for (int who = 0; who<c->size; who += c->size> 1 ? c->size - 1 : 1)
         TAUT_TRY(until_it_succeeds(c, "allocation", no_memory, c->every, who));
     return TAUT_OK;
 }
@@ -172,7 +169,7 @@ static void remove_folders(const creation *c, const char *dir)
 taut_status creation_otherwise(creation *c)
 {
     TAUT_TRY(succeeds(c));
-    for (int who = 0; who < c->size; who += c->size > 1 ? c->size - 1 : 1) {
+    for (int who = 0; who<c->size; who += c->size> 1 ? c->size - 1 : 1) {
         char dir[64];
         TAUT_TRY(until_it_succeeds(c, "thread", no_thread, 1, who));
         TAUT_TRY(folders(c, who, dir, sizeof dir));
