@@ -40,6 +40,7 @@ sed -i '1i set -e' "$root/root/tested"
 
 # %files: what is in the folder, but for what was built
 section files | while read -r from to; do
+    [ -n "$from" ] || continue
     mkdir -p "$root$to"
     git ls-files -coz --exclude-standard "$from" | tar -c --null -T - | tar -x -C "$root$to"
 done

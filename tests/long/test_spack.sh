@@ -18,7 +18,7 @@ for version in 0 1; do ok "the recipe in Spack $version" says $version $recipe "
 mkdir "$dir/source"
 git ls-files -coz --exclude-standard | tar -c --null -T - | tar -x -C "$dir/source"
 # what Spack has in the environment
-export CC=gcc CXX=g++
+export CC=gcc CXX=g++ CCACHE_BASEDIR=$dir/source CCACHE_NOHASHDIR=1
 while read -r step command; do
     ok "$step: $command" make -C "$dir/source" ${command#make}
 done < <(says 1 $recipe "$dir/prefix")
