@@ -469,8 +469,8 @@ check-long: setup ## check, then what takes longer: sanitizers, more ranks, long
 	$(STAGE) LONG=1 TIMEOUT=1800 run-tests
 	$(STAGE) LONG=1 TIMEOUT=1800 MODE=asan run-tests
 check-slurm: SETUP := --long
-check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about six minutes)
-	$(STAGE) all
+check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about three minutes)
+	$(STAGE) all $(BUILD)/tests/bench/steps_mpi
 	@LONG=1 TIMEOUT=3600 BUILD=$(BUILD) tests/run.sh test_slurm test_preload_slurm
 check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, speeds; one JSON report, under ten minutes
 	$(STAGE) CUDA=1 BUILD=build/gpu all
