@@ -30,6 +30,8 @@ static const golden table[] = {
     {"quant:bits=6,norm=linf,round=nearest", 3, 700, 1647, 0x3821df53b566e851, 0x99ef94a37c4b328d},
     {"quant:bits=7,bucket=8192", 3, 7001, 18450, 0x1341cab441a57afd, 0xf5ad3148167f3234},
     {"quant:bits=8,bucket=192", 1, 1, 57, 0xe12adb7f10020c05, 0xc07c23266d43d097},
+    {"quant:rotate=1", 40, 129, 2676, 0xa1947f3c848272bd, 0x18ba0fa1c3461b47},
+    {"quant:bits=7,bucket=2048,rotate=1", 3, 700, 1894, 0x4655c936d425b928, 0xae632e7e3151f9e6},
     {"quant:bits=8", 10, 103, 1102, 0xbc6b0767c8e50e78, 0xc730ae0f2757b676},
     {"grid", 64, 1100, 27424, 0xefc1ff2b50fc9a91, 0xbbdc2b13c66e7ee0},
     {"grid:step=0.0001", 40, 129, 5582, 0xcc7a60a69eb2fafe, 0xaa60cf6a961d1ea9},

@@ -23,10 +23,7 @@ static void fill_sparse(float *x, size_t n, size_t count, uint64_t seed)
         count--;
     }
 }
-static double log2_choose(double n, double k)
-{
-    return (lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)) / log(2);
-}
+static double log2_choose(double n, double k) { return (lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)) / log(2); }
 
 static size_t bytes_of(const float *x, size_t n, const char *spec)
 {
@@ -74,7 +71,9 @@ START_TEST(short_chunks_take_little_more_than_long_ones)
             double took = 0;
             for (size_t at = 0; at < ALL; at += n) took += (double)bytes_of(x + at, n, spec) - ENVELOPE;
             double over = (took - whole) * (double)n / ALL;
-            double most = n <= 1024 ? 8 : step[t] < 1 ? 46 : 30; /* one state; sixteen, without and with a tail in them */
+            double most = n <= 1024     ? 8
+                          : step[t] < 1 ? 46
+                                        : 30; /* one state; sixteen, without and with a tail in them */
             ck_assert_msg(over <= most, "n=%zu, step=%g: %g bytes more than of a long chunk", n, (double)step[t], over);
         }
     }
@@ -100,7 +99,8 @@ START_TEST(estimates_hold_for_small_layers)
             float step = taut__grid_estimate_step(stats, rels[t] * stats[GRID_STAT_NORM2], 0.65);
             snprintf(spec, sizeof spec, "grid:step=%.9g,code=rans", (double)step);
             double took = (double)bytes_of(x, n, spec);
-            double told = taut__grid_estimate_bits(stats, (double)step, 0.65, GRID_RANS) / 8 * (double)n + GRID_FIXED_BYTES;
+            double told =
+                taut__grid_estimate_bits(stats, (double)step, 0.65, GRID_RANS) / 8 * (double)n + GRID_FIXED_BYTES;
             ck_assert_msg(fabs(took - told) <= 0.05 * took + 26, "n=%zu rel=%g: %g bytes, %g estimated", n, rels[t],
                           took, told);
             free(x);
@@ -151,7 +151,9 @@ START_TEST(levels_agree_on_mixtures)
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (uint64_t round = 0; round < 8; round++) {
             unsigned blocks = sizes[s], most = grid_serial_most(blocks), coded = 0,
-                     want = round < 4 ? most + (unsigned)round - 1 : round < 6 ? blocks : blocks / 3;
+                     want = round < 4   ? most + (unsigned)round - 1
+                            : round < 6 ? blocks
+                                        : blocks / 3;
             for (unsigned b = 0; b < blocks; b++) {
                 uint64_t h = taut__mix64(round * 4096 + s * 1024 + b);
                 unsigned last = round % 4 == 3 && b + 4 > blocks ? 6 : 0, kind = last ? last : (unsigned)(h % 9);
