@@ -19,7 +19,7 @@ int ncclGroupStart(void);
 int ncclGroupEnd(void);
 int ncclCommDestroy(taut__nccl_comm comm);
 
-enum { COUNT = 65536 / 4 * 3, FEW = 1000, PART = 16384 };
+enum { COUNT = 65536 / 4 * 3, FEW = 1000, PART = 16384, UNSUITED = 12 };
 
 typedef struct program {
     int             rank, size, failed;
@@ -179,12 +179,14 @@ static void *program_main(void *arg)
     return NULL;
 }
 
+static int  budgeted(program *p) { return sums(p); }
 static int  unsuited(program *p);
 static void run_program(int size, int (*body)(program *p))
 {
     program   p[MOST];
     pthread_t thread[MOST];
     setenv("TAUT_REPORT", body == unsuited ? "-" : "build/preload_nccl_report.json", 1);
+    if (body != unsuited && body != budgeted) setenv("TAUT_CODEC", "quant:bits=4", 1);
     mock_open(), nccl_double_open();
     taut__nccl_space = TAUT_SPACE_TEST;
     nccl_double_table()->unique_id(&p[0].id);
@@ -201,6 +203,13 @@ static void run_program(int size, int (*body)(program *p))
 
 START_TEST(all_sums) { run_program(2 + _i, sums); }
 END_TEST
+START_TEST(by_budget) /* the codec whose error it is */
+{
+    unsetenv("TAUT_CODEC");
+    setenv("TAUT_BUDGET", "like:quant:bits=4", 1);
+    run_program(2, budgeted);
+}
+END_TEST
 START_TEST(all_exact) { run_program(1 + _i, exact); }
 END_TEST
 START_TEST(all_groups) { run_program(1 + _i, groups); }
@@ -208,7 +217,7 @@ END_TEST
 START_TEST(all_scattered) { run_program(2 + _i, scattered); }
 END_TEST
 
-/* Another codec than such calls can have is said once, and nothing is compressed. */
+/* Without a codec, and with another one than such calls can have, nothing is compressed; nor what the user leaves out. */
 static int unsuited(program *p)
 {
     float *out = malloc(COUNT * sizeof *out);
@@ -221,10 +230,24 @@ static int unsuited(program *p)
 }
 START_TEST(unsuited_codecs)
 {
-    static const char *const of[] = {"TAUT_CODEC=grid",   "TAUT_CODEC=topk",    "TAUT_CODEC=powersgd:rank=2",
-                                     "TAUT_CODEC=none",   "TAUT_EXCLUDE=64K..", "TAUT_DRYRUN=1",
-                                     "TAUT_THRESHOLD=1M", "TAUT_INCLUDE=1M.."};
-    putenv((char *)(uintptr_t)of[_i]);
+    static const struct {
+        const char *codec, *more;
+    } of[] = {{NULL, NULL},
+              {"auto", NULL},
+              {NULL, "TAUT_BUDGET=rel=0.03"},
+              {"grid", NULL},
+              {"topk", NULL},
+              {"powersgd:rank=2", NULL},
+              {"none", "TAUT_BUDGET=like:quant:bits=4"},
+              {"bogus", NULL},
+              {"quant:bits=4", "TAUT_EXCLUDE=64K.."},
+              {"quant:bits=4", "TAUT_DRYRUN=1"},
+              {"quant:bits=4", "TAUT_THRESHOLD=1M"},
+              {"quant:bits=4", "TAUT_INCLUDE=1M.."}};
+    ck_assert_int_eq(sizeof of / sizeof *of, UNSUITED);
+    unsetenv("TAUT_CODEC"), unsetenv("TAUT_BUDGET");
+    if (of[_i].codec) setenv("TAUT_CODEC", of[_i].codec, 1);
+    if (of[_i].more) putenv((char *)(uintptr_t)of[_i].more);
     run_program(2, unsuited);
 }
 END_TEST
@@ -256,7 +279,8 @@ int main(void)
     tcase_add_loop_test(t, all_exact, 0, 3);
     tcase_add_loop_test(t, all_groups, 0, 3);
     tcase_add_loop_test(t, all_scattered, 0, 2);
-    tcase_add_loop_test(t, unsuited_codecs, 0, 8);
+    tcase_add_test(t, by_budget);
+    tcase_add_loop_test(t, unsuited_codecs, 0, UNSUITED);
     tcase_add_test(t, report);
     return suite_run(s);
 }
