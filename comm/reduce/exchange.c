@@ -366,6 +366,16 @@ static taut_status enqueue_stage(taut__reduction *red, size_t stage)
     return TAUT_OK;
 }
 
+static taut_status enqueue_all(taut__reduction *red)
+{
+    taut__exchange    *e = taut__exchange_of(red);
+    const taut__space *space = red->lane->space;
+    TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
+    for (size_t k = 0; k < e->way->stages(red); k++) TAUT_TRY(enqueue_stage(red, k));
+    return space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes);
+}
+
+/* Where it fails half-way, the event says when what has been enqueued is over. */
 taut_status taut__exchange_at_once(taut__reduction *red, void *memory)
 {
     taut__exchange    *e = taut__exchange_of(red);
@@ -374,10 +384,8 @@ taut_status taut__exchange_at_once(taut__reduction *red, void *memory)
     TAUT_TRY(taut__exchange_begin(red));
     lay_out(red, memory);
     for (int i = 0; i < 2; i++) e->to[i] = e->wanted[i];
-    TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
-    for (size_t k = 0; k < e->way->stages(red); k++) TAUT_TRY(enqueue_stage(red, k));
-    TAUT_TRY(space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes));
-    return space->event_record(e->over, red->lane->place);
+    taut_status all = enqueue_all(red), over = space->event_record(e->over, red->lane->place);
+    return all == TAUT_OK ? over : all;
 }
 
 taut_status taut__exchange_told(taut__reduction *red, bool *told_now)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int ncclAllReduce(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm,
                   struct CUstream_st *stream);
@@ -18,6 +19,7 @@ int ncclReduceScatter(const void *from, void *to, size_t count, int type, int op
 int ncclGroupStart(void);
 int ncclGroupEnd(void);
 int ncclCommDestroy(taut__nccl_comm comm);
+int ncclCommAbort(taut__nccl_comm comm);
 
 enum { COUNT = 65536 / 4 * 3, FEW = 1000, PART = 16384, UNSUITED = 12 };
 
@@ -161,6 +163,19 @@ static int scattered(program *p)
     return 0;
 }
 
+/* A rank's operation never happens: the program's own watchdog aborts, and calls made after that fail. What is enqueued ends. */
+static int abandoned(program *p)
+{
+    put_in(p, TAUT__NCCL_F32, COUNT);
+    if (p->rank == 0) nccl_double_fault(NCCL_LOST, 0, 1);
+    MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+    usleep(50000);
+    MUST(ncclCommAbort(p->comm) == 0);
+    taut__memory_of(p->place.space)->wait(p->place);
+    MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) != 0);
+    return 0;
+}
+
 static void *program_main(void *arg)
 {
     program *p = arg;
@@ -209,6 +224,8 @@ START_TEST(by_budget) /* the codec whose error it is */
     setenv("TAUT_BUDGET", "like:quant:bits=4", 1);
     run_program(2, budgeted);
 }
+END_TEST
+START_TEST(all_abandoned) { run_program(2 + _i, abandoned); }
 END_TEST
 START_TEST(all_exact) { run_program(1 + _i, exact); }
 END_TEST
@@ -276,6 +293,7 @@ int main(void)
     Suite *s = suite_create("preload nccl");
     TCase *t = suite_case(s, "all", 60);
     tcase_add_loop_test(t, all_sums, 0, 4);
+    tcase_add_loop_test(t, all_abandoned, 0, 3);
     tcase_add_loop_test(t, all_exact, 0, 3);
     tcase_add_loop_test(t, all_groups, 0, 3);
     tcase_add_loop_test(t, all_scattered, 0, 2);
