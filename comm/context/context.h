@@ -23,9 +23,10 @@ typedef struct taut__lane {
     const taut__space   *space; /* NULL: not open */
     const taut__vectors *vectors;
     taut__executor      *executor;
-    float **scratch; /* per worker: scratch_n floats, twice, then (not on the host) frame_bytes for a payload */
-    size_t  scratch_n, frame_bytes;
-    float  *fetched; /* (not on the host) scratch_n floats in host memory, for whoever holds the engine's lock */
+    float       **scratch; /* per worker: scratch_n floats, twice, then (not on the host) frame_bytes for a payload */
+    size_t        scratch_n, frame_bytes;
+    float        *fetched; /* (not on the host) scratch_n floats in host memory, for whoever holds the engine's lock */
+    taut__staging fetched_made;
     struct taut__block *blocks; /* memory of the place that exchanges borrow: taut__lane_borrow */
     taut__data         *data;   /* of the communicator, where it carries what lies here: a wait has an end then */
     int32_t             timeout_ms;

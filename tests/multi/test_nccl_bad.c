@@ -123,11 +123,8 @@ START_TEST(captured)
 END_TEST
 START_TEST(another_device)
 {
-    run_spoilt((job){.spec = specs[_i],
-                     .spoil = elsewhere,
-                     .status = TAUT_E_INVALID,
-                     .told = "device 6",
-                     .heard = "rank 1"});
+    run_spoilt(
+        (job){.spec = specs[_i], .spoil = elsewhere, .status = TAUT_E_INVALID, .told = "device 6", .heard = "rank 1"});
 }
 END_TEST
 
@@ -239,7 +236,7 @@ static taut_status gone_body(ranks_ctx *c)
     taut_status s = TAUT_OK;
     if (!(mine && leaves)) s = step(c, w, &x, 1);
     if (mine && !leaves) pthread_join(thread, NULL);
-    bool good = (mine && leaves) || (s != TAUT_OK && strstr(taut_last_error(), "fc1.weight"));
+    bool        good = (mine && leaves) || (s != TAUT_OK && strstr(taut_last_error(), "fc1.weight"));
     taut_status result = good ? TAUT_OK : wrong("gone", s);
     end(c, &x, place);
     nccl_double_table()->abort(given[c->rank]);
@@ -261,9 +258,9 @@ END_TEST
 
 static taut_status unusable_body(ranks_ctx *c)
 {
-    taut_comm *other = NULL;
+    taut_comm       *other = NULL;
     struct ncclComm *never = (struct ncclComm *)(void *)c;
-    taut_status s = taut__comm_open_nccl(c->comm, mock_place());
+    taut_status      s = taut__comm_open_nccl(c->comm, mock_place());
     if (s != TAUT_E_UNSUPPORTED || !strstr(taut_last_error(), c->arg)) return wrong("open", s);
     s = taut_comm_use_nccl(c->comm, never);
     if (s != TAUT_E_UNSUPPORTED || !strstr(taut_last_error(), c->arg)) return wrong("use", s);

@@ -231,6 +231,7 @@ static taut_status run_copy(mock_work *w)
 static taut_status mock_copy(taut_place p, void *dst, const void *src, size_t bytes)
 {
     MOCK_FAIL_IF(MOCK_COPY, TAUT_E_DEVICE, "copy");
+    if (!reaches(dst) || !reaches(src)) mock_note_copy(reaches(dst) ? src : dst, bytes);
     mock_enqueue_work(p, (mock_work){.run = run_copy, .a = dst, .b = src, .n = bytes});
     return TAUT_OK;
 }
@@ -378,6 +379,8 @@ static const taut__space space = {
     .event_test = mock_event_test,
     .event_hold = mock_event_hold,
     .failed = mock_stream_failed,
+    .host_alloc = mock_host_alloc,
+    .host_release = mock_host_release,
     .capturing = mock_is_capturing,
 };
 
@@ -535,5 +538,11 @@ mock_counts mock_left(void)
     pthread_mutex_lock(&lock);
     size_t memory = n_blocks;
     pthread_mutex_unlock(&lock);
-    return (mock_counts){memory, atomic_load(&streams), atomic_load(&events), atomic_load(&strays), atomic_load(&done)};
+    return (mock_counts){memory,
+                         atomic_load(&streams),
+                         atomic_load(&events),
+                         atomic_load(&strays),
+                         atomic_load(&done),
+                         mock_pinned_pieces(),
+                         mock_pageable_bytes()};
 }

@@ -15,7 +15,8 @@ typedef enum mock_call {
     MOCK_COPY,
     MOCK_ENQUEUE,
     MOCK_RUN,
-    MOCK_EVENT
+    MOCK_EVENT,
+    MOCK_PIN
 } mock_call; /* RUN: while it is being done */
 
 void mock_open(void);  /* registers space, vectors and operations of all codecs; a device of 256 MiB */
@@ -44,6 +45,8 @@ typedef struct mock_counts {
     size_t memory, streams, events; /* that somebody holds */
     size_t strays;                  /* addresses that the device could not reach */
     size_t done;                    /* pieces of work */
+    size_t pinned;                  /* host memory that somebody holds, pieces */
+    size_t pageable;                /* bytes copied from and to host memory that is not pinned */
 } mock_counts;
 mock_counts mock_left(void);
 
