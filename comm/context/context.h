@@ -49,10 +49,9 @@ typedef struct taut__context {
     taut__arena      arena;    /* slots that jobs borrow */
     size_t           reserved; /* requests that the transport has room for, of borrowed slots */
     taut__trace     *trace;
-    taut__data      *data; /* NULL: all goes by messages of t. Else what lies on devices goes by it, in turns */
-    struct {
-        uint64_t given, now;
-    } turns;                /* reduce/lineup.h: by rank 0; whose it is */
+    /* NULL: all goes by messages of t. Else what lies on devices goes by this, in turns, and those beside it: all.data, or, with a hierarchy, local.data
+     * (where this host has several ranks) and, of leaders, leaders.data. */
+    taut__data    *data;
     _Atomic size_t lossy;   /* layers whose codec, in force, loses something */
     _Atomic bool   feeding; /* some layer has feedback: what is not finite is looked for */
 } taut__context;

@@ -51,7 +51,7 @@ static void release_blocks(taut__lane *lane)
 
 static taut_status overdue(const taut__lane *lane)
 {
-    lane->data->ops->abort(lane->data);
+    taut__data_abort(lane->data);
     lane->space->wait(lane->place);
     return taut__fail(TAUT_E_TIMEOUT, "the device did not finish within %d ms", (int)lane->timeout_ms);
 }

@@ -60,7 +60,7 @@ static taut_status quantize(taut__reduction *red)
 static taut_status sum_codes(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
-    taut__data     *d = red->ctx->data;
+    taut__data     *d = red->g->data;
     TAUT_TRY(quantize(red));
     red->record.payload_bytes = 4 * word_count(red);
     if (bits_of(red) == WHOLE) return d->ops->sum(d, e->acc, red->call.n, TAUT_NUMBER_I32, place_of(red));
@@ -105,7 +105,7 @@ static taut_status sum_floats(taut__reduction *red)
     else x = taut__form(red, 0, red->call.n);
     if (x != red->buf) TAUT_TRY(red->lane->space->copy(place_of(red), red->buf, x, red->call.n * sizeof *x));
     if (red->operand->feedback) TAUT_TRY(taut__feedback_clear(red->operand->feedback, 0, red->call.n));
-    return red->ctx->data->ops->sum(red->ctx->data, red->buf, red->call.n, TAUT_NUMBER_F32, place_of(red));
+    return red->g->data->ops->sum(red->g->data, red->buf, red->call.n, TAUT_NUMBER_F32, place_of(red));
 }
 
 static taut_status store_codes(taut__reduction *red)
@@ -171,7 +171,7 @@ static taut_status project(taut__reduction *red, int round)
     taut_piece p = {.call = red->call, .src = x, .round = round, .factor = e->acc};
     TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_PROJECT, &p, 1));
     red->record.payload_bytes += 4 * factor_elems(red, round);
-    return red->ctx->data->ops->sum(red->ctx->data, e->acc, factor_elems(red, round), TAUT_NUMBER_F32, place_of(red));
+    return red->g->data->ops->sum(red->g->data, e->acc, factor_elems(red, round), TAUT_NUMBER_F32, place_of(red));
 }
 
 static taut_status absorb(taut__reduction *red, int round)

@@ -8,7 +8,7 @@ static const taut__exchange_way *const ways[] = {&taut__exchange_sra, &taut__exc
 /* Of sharded layers' collectives sra alone is known. */
 const taut__algorithm *taut__exchange_for(const taut__reduction *red, const taut__algorithm *via)
 {
-    const taut__data *d = red->ctx->data;
+    const taut__data *d = red->g->data;
     if (!d || taut__at_home(red) || red->g->size == 1) return NULL;
     if (red->operand->sharded && via != &taut__sra) return NULL;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {

@@ -53,9 +53,8 @@ static void run(job *j, int ranks)
 
 static const struct {
     const char *spec, *algorithm;
-} cases[] = {{"quant:bits=4", "sra"}, {"quant:bits=4", "gather"}, {"quant:bits=4", "ring"},
-             {"fp16", "auto"},        {"grid", "sra"},            {"grid:rel=0.05,code=rans", "auto"},
-             {"topk", "auto"},        {"none", "auto"}};
+} cases[] = {{"quant:bits=4", "sra"}, {"quant:bits=4", "gather"},          {"quant:bits=4", "ring"}, {"fp16", "auto"},
+             {"grid", "sra"},         {"grid:rel=0.05,code=rans", "auto"}, {"topk", "auto"},         {"none", "auto"}};
 
 /* Besides the test's own copies of gradients to the device: norms and statistics, which hardly grow with the layer. The shortest payloads here take
  * 5000 bytes more on each rank for the larger one; statistics are looked at slice by slice, of which it has one more. */
