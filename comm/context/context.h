@@ -9,6 +9,7 @@
 #include "../../compressors/vectors.h"
 #include "../transport/data.h"
 #include "../transport/watchdog.h"
+#include "../../scheduler/time_model.h"
 #include "settings.h"
 #include "trace.h"
 
@@ -36,6 +37,11 @@ typedef struct taut__lane {
 
 static inline bool taut__lane_on_host(const taut__lane *lane) { return taut__on_host(lane->place); }
 
+/* What a data half takes (time_model.h): moves of slots, and sums of its own. beta 0: not known. The same on all ranks. */
+typedef struct taut__data_lines {
+    taut__line move, sum;
+} taut__data_lines;
+
 typedef struct taut__context {
     taut__settings   set;
     taut__transport *t;
@@ -51,9 +57,10 @@ typedef struct taut__context {
     taut__trace     *trace;
     /* NULL: all goes by messages of t. Else what lies on devices goes by this, in turns, and those beside it: all.data, or, with a hierarchy, local.data
      * (where this host has several ranks) and, of leaders, leaders.data. */
-    taut__data    *data;
-    _Atomic size_t lossy;   /* layers whose codec, in force, loses something */
-    _Atomic bool   feeding; /* some layer has feedback: what is not finite is looked for */
+    taut__data      *data;
+    taut__data_lines lines;   /* of the group that reduces by it */
+    _Atomic size_t   lossy;   /* layers whose codec, in force, loses something */
+    _Atomic bool     feeding; /* some layer has feedback: what is not finite is looked for */
 } taut__context;
 
 /* Takes t, also on failure; set is complete. What it made, close() takes back, also after a failure. ctx is zero before. */

@@ -1,6 +1,7 @@
 /* nccl.c : a communicator gets a data half, over NCCL: taut_nccl.h. */
 #include "nccl.h"
 #include "../taut_nccl.h"
+#include "data_lines.h"
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -70,6 +71,22 @@ taut_status taut__comm_take_data(taut_comm *comm, taut__data *d, taut_status s)
                                         taut_status_text((taut_status)worst));
 }
 
+/* Where it cannot be measured it cannot be used either: the communicator is as it was. */
+static taut_status take_and_measure(taut_comm *comm, taut__data *d, taut_place place, taut_status s)
+{
+    bool hierarchical = comm->ctx.hierarchical;
+    TAUT_TRY(taut__comm_take_data(comm, d, s));
+    s = taut__data_lines_find(comm, place);
+    if (s == TAUT_OK) return TAUT_OK;
+    why mine = keep(s);
+    comm->ctx.local.data = comm->ctx.leaders.data = NULL;
+    adopt(comm, NULL);
+    comm->ctx.hierarchical = hierarchical;
+    comm->planning.members = hierarchical ? comm->ctx.leaders.size : comm->ctx.all.size;
+    taut__data_abort(d), taut__data_destroy(d);
+    return taut__fail(s, "%s", mine.text);
+}
+
 static taut_status usable(taut_comm *comm, const char *call)
 {
     if (!comm) return taut__fail(TAUT_E_INVALID, "%s: comm is NULL", call);
@@ -130,7 +147,7 @@ taut_status taut__comm_use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_spa
         taut__fail(s, "%s", mine.text);
     }
     if (taut__nccl_wants_hosts(comm)) s = use_hosts(comm, d, space, s);
-    return taut__comm_take_data(comm, d, s);
+    return take_and_measure(comm, d, (taut_place){.space = space, .device = d ? taut__data_nccl_device(d) : 0}, s);
 }
 
 taut_status taut_comm_use_nccl(taut_comm *comm, struct ncclComm *nccl)
@@ -207,7 +224,7 @@ taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place)
     if (s != TAUT_OK) return s; /* on all ranks */
     s = taut__nccl_join(comm, n, id, &comm->ctx.all, &d);
     if (taut__nccl_wants_hosts(comm)) s = taut__nccl_open_hosts(comm, n, d, s);
-    return taut__comm_take_data(comm, d, s);
+    return take_and_measure(comm, d, place, s);
 }
 
 taut_status taut_comm_open_nccl(taut_comm *comm, int device)

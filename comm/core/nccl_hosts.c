@@ -70,7 +70,8 @@ taut_status taut__nccl_open_hosts(taut_comm *comm, const taut__nccl *n, taut__da
     taut_status told = taut__context_sum(&comm->ctx, v, count);
     bool        all = told == TAUT_OK && v[count - 1] == 0;
     if (mine != TAUT_OK) mine = taut__fail(mine, "%s", why);
-    else if (!all) mine = told != TAUT_OK ? told : taut__fail(TAUT_E_UNSUPPORTED, "NCCL: another rank could not use it");
+    else if (!all)
+        mine = told != TAUT_OK ? told : taut__fail(TAUT_E_UNSUPPORTED, "NCCL: another rank could not use it");
     else mine = join_both(comm, n, v, whole);
     if (mine != TAUT_OK) snprintf(why, sizeof why, "%s", taut_last_error());
     if (mine != TAUT_OK) drop(&comm->ctx.local), drop(&comm->ctx.leaders);

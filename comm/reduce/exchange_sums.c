@@ -12,7 +12,7 @@ enum { SUM, STORE, STAGES };
 /* Codes travel in fields of 8 or 16 bits of a word, where they fit: each code with a bias, so that none is negative, and as many guard bits as the
  * sum of p of them needs: |code| <= limit, and p (2 limit) < 2^bits (guard bits: ceil(log2 p)). One word more tells whether some rank's did not
  * fit: then all take wider fields and do it again, from x, which is kept for that; and for a while, before they try narrow ones anew. */
-enum { NARROWEST = 8, WHOLE = 32, CALM = 64 };
+enum { WHOLE = 32, CALM = 64 };
 
 static uint32_t bits_of(const taut__reduction *red)
 {
@@ -32,9 +32,7 @@ static size_t word_count(const taut__reduction *red) { return taut__ceil_div(red
 /* What encoding does to momentum cannot be taken back. */
 static uint32_t narrowest(const taut__reduction *red)
 {
-    uint32_t bits = NARROWEST, p = (uint32_t)red->g->size;
-    while (bits < WHOLE && ((1u << bits) - 1) / (2 * p) < 3) bits *= 2;
-    return red->operand->feedback && red->operand->feedback->u ? WHOLE : bits;
+    return red->operand->feedback && red->operand->feedback->u ? WHOLE : taut__field_bits(red->g->size);
 }
 
 static taut_status quantize(taut__reduction *red)

@@ -86,8 +86,7 @@ static taut_status enqueue_stage(taut__reduction *red, bool up, size_t stage)
     float             *x = red->buf;
     size_t             part = red->call.n / (size_t)host->size, rest = red->call.n % (size_t)host->size;
     if (up) return d->ops->sum(d, x, red->call.n, TAUT_NUMBER_F32, place);
-    if (stage > 0)
-        return part ? d->ops->gather(d, x + (size_t)host->rank * part, x, part * sizeof *x, place) : TAUT_OK;
+    if (stage > 0) return part ? d->ops->gather(d, x + (size_t)host->rank * part, x, part * sizeof *x, place) : TAUT_OK;
     TAUT_TRY(d->ops->group_begin(d, place));
     taut_status s = parts_to_all(red, d, part, rest), ended = d->ops->group_end(d);
     return s == TAUT_OK ? ended : s;
