@@ -356,6 +356,8 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
     return TAUT_OK;
 }
 
+_Static_assert((int)GRID_STATS <= (int)TAUT_STATS_MAX, "room for statistics");
+
 static const taut_codec_ops host = {
     .collect_stats = taut__grid_collect_stats,
     .calibrate = taut__grid_calibrate,
@@ -383,6 +385,7 @@ const taut_codec            taut__codec_grid = {
                .error_key = 1 + GRID_KEY_REL,
                .basis_key = 1 + GRID_KEY_BASIS,
                .n_brief = GRID_BRIEF,
+               .reshaped = taut__grid_reshaped,
                .norms = GRID_STAT_NORM2,
                .check = check,
                .expands = expands,

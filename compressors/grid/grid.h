@@ -43,6 +43,7 @@ taut_status taut__grid_collect_stats(const taut_call *c, const float *src, doubl
 taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ranks, const float *src,
                                  taut_calibration *calibration);
 grid_aim    taut__grid_aim(const taut_stage *s);
+bool        taut__grid_reshaped(const taut_stage *s, const double *earlier, const double *now);
 taut_status taut__grid_adapt(const taut_call *c, const double *earlier, const double *now, int ranks,
                              taut_calibration *calibration);
 

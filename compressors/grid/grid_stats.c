@@ -104,7 +104,7 @@ taut_status taut__grid_collect_stats(const taut_call *c, const float *src, doubl
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
     size_t                           n = c->n, elems = c->tensor ? c->tensor->elems : n;
-    double                           sum[2] = {0, 0};
+    double                           sum[GRID_SUMS] = {0, 0, 0};
     sampling                         s = {.stride = grid_sample_stride(elems), .lowest = grid_window_of(0)};
     s.group = c->first / GRID_BLOCK / s.stride;
     raise_window(&s, stats[GRID_STAT_NORM2]);
@@ -122,6 +122,7 @@ taut_status taut__grid_collect_stats(const taut_call *c, const float *src, doubl
     } else {
         stats[GRID_STAT_NORM2] += sum[0];
         stats[GRID_STAT_PLAIN2] += sum[1];
+        stats[GRID_STAT_ABS] += sum[2];
     }
     add_counts(stats, &s, (double)n);
     return TAUT_OK;
@@ -304,6 +305,23 @@ taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ra
     calibration->raw = !ok;
     calibration->f[GRID_CALIBRATED_STEP] = ok ? step : 0;
     return TAUT_OK;
+}
+
+/* The mean magnitude, squared, over the mean square: 1 where all are of one magnitude, 0.64 of a normal distribution, little where few
+ * elements hold the norm. */
+static double evenness(const double *stats)
+{
+    double all = stats[GRID_STAT_N] * stats[GRID_STAT_NORM2];
+    return all > 0 ? stats[GRID_STAT_ABS] * stats[GRID_STAT_ABS] / all : 0;
+}
+
+bool taut__grid_reshaped(const taut_stage *s, const double *earlier, const double *now)
+{
+    double before = evenness(earlier), after = evenness(now);
+    if (s->given >> GRID_KEY_STEP & 1 || !(after > 0) || !grid_all_finite(now)) return false;
+    double most =
+        1.25 + 4 / sqrt(after * now[GRID_STAT_N]); /* that product is about how many elements make the norm: noise */
+    return !(after <= most * before && before <= most * after);
 }
 
 grid_aim taut__grid_aim(const taut_stage *s)

@@ -54,7 +54,7 @@ typedef struct result {
         int32_t codes[N_MAX], sum[N_MAX];
         float   err[N_MAX], value[N_MAX];
     } fused;
-    double   errors[GRID_STEPS], norms[2];
+    double   errors[GRID_STEPS], norms[GRID_SUMS];
     uint32_t bins[256];
     bool     quantized;
 } result;
