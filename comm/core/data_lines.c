@@ -23,10 +23,14 @@ typedef struct probe {
 
 static taut_status parse(const char *text, taut__data_lines *lines)
 {
-    double v[4];
-    char   rest;
-    bool   good = sscanf(text, "%lf,%lf,%lf,%lf%c", &v[0], &v[1], &v[2], &v[3], &rest) == 4;
-    for (int i = 0; i < 4 && good; i++) good = isfinite(v[i]) && (i % 2 ? v[i] > 0 : v[i] >= 0) && v[i] <= 1e9;
+    double      v[4];
+    const char *at = text;
+    char       *end = NULL;
+    bool        good = true;
+    for (int i = 0; i < 4 && good; i++, at = end + 1) {
+        v[i] = taut__strtod(at, &end);
+        good = end > at && *end == (i < 3 ? ',' : 0) && isfinite(v[i]) && v[i] <= 1e9 && (i % 2 ? v[i] > 0 : v[i] >= 0);
+    }
     if (!good)
         return taut__fail(TAUT_E_INVALID,
                           "TAUT_DATA_LINK=%s: must be measure, off, or four numbers: microseconds (0 or more) and GB/s "
@@ -84,8 +88,9 @@ static taut_status line_of(probe *p, bool sum, taut__line *line)
     taut__algorithm_id via = sum ? TAUT_VIA_NATIVE : TAUT_VIA_GATHER;
     taut__work         a = {.bytes = SMALL, .rounds = 1}, b = {.bytes = (double)p->large, .rounds = 1};
     int                ranks = p->g->size;
-    double             few, many, hops = taut__algorithm_hops(via, ranks, &a), more = taut__algorithm_hops(via, ranks, &b),
-                       few_bytes = taut__algorithm_bytes(via, ranks, &a), all_bytes = taut__algorithm_bytes(via, ranks, &b);
+    double few, many, hops = taut__algorithm_hops(via, ranks, &a), more = taut__algorithm_hops(via, ranks, &b),
+                      few_bytes = taut__algorithm_bytes(via, ranks, &a),
+                      all_bytes = taut__algorithm_bytes(via, ranks, &b);
     TAUT_TRY(timed(p, sum, SMALL, &few));
     TAUT_TRY(timed(p, sum, p->large, &many));
     /* few = hops alpha + few_bytes beta, many = more alpha + all_bytes beta */

@@ -78,10 +78,8 @@ START_TEST(given)
     static const struct {
         const char *spec, *link, *by;
     } of[] = {
-        {"grid:rel=0.05", "off", "sra"},
-        {"grid:rel=0.05", "20,40,2,400", "native"},
-        {"grid:rel=0.05", "20,40,2000,40", "sra"},
-        {"grid:rel=0.05,code=rans", "20,40,2,400", "native"},
+        {"grid:rel=0.05", "off", "sra"},           {"grid:rel=0.05", "20,40,2,400", "native"},
+        {"grid:rel=0.05", "20,40,2000,40", "sra"}, {"grid:rel=0.05,code=rans", "20,40,2,400", "native"},
         {"grid:step=0.01", "20,40,2,400", "sra"}, /* how long its codes are is not known */
         {"quant:bits=4", "20,40,2,400", "sra"},   /* whose codes cannot be added */
         {"topk", "20,40,2,400", "gather"},
