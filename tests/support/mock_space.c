@@ -338,12 +338,14 @@ static taut_status mock_stream_failed(taut_place p)
 }
 
 static _Atomic(struct CUstream_st *) captured;
+static _Atomic bool                  all_captured;
 static taut_status                   mock_is_capturing(taut_place p, bool *is)
 {
-    *is = p.stream && p.stream == atomic_load(&captured);
+    *is = p.stream && (p.stream == atomic_load(&captured) || atomic_load(&all_captured));
     return TAUT_OK;
 }
 void mock_capture(taut_place p) { atomic_store(&captured, p.stream); }
+void mock_capture_all(bool on) { atomic_store(&all_captured, on); }
 
 static taut_status run_call(mock_work *w)
 {

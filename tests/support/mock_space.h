@@ -31,6 +31,7 @@ taut_place mock_stream(void); /* with a stream of its own */
 void       mock_stream_end(taut_place p);
 
 void mock_capture(taut_place p); /* its stream is being captured from now on; the default stream: none is */
+void mock_capture_all(bool on);  /* all streams but the default one */
 
 /* Work of other doubles, on the stream's thread; and an address as that thread sees it, NULL: not the device's. */
 typedef taut_status (*mock_task)(void *arg);
