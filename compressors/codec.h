@@ -113,7 +113,7 @@ enum {                         /* caps: ask, never guess */
        TAUT_CAP_FIXED_SIZE = 256,  /* has ->fixed: the payload's length does not depend on the data */
 };
 
-enum { TAUT_STATS_MAX = 256 }; /* doubles that collect_stats may fill */
+enum { TAUT_STATS_MAX = 264 }; /* doubles that collect_stats may fill */
 
 /* A linear codec in an allreduce: for each round, factor = project(x); factors are averaged over ranks by a native
  * allreduce; absorb(factor). Then reconstruct gives the mean tensor (ops.h). Whole tensors only. */
@@ -141,6 +141,8 @@ typedef struct taut_codec {
     /* (optional) 1 + the key that is the number of directions of a basis in which the tensor is coded; 0: none */
     uint32_t basis_key;
     uint32_t n_brief; /* (of codecs that adapt) 1..8; 0: does not adapt */
+    /* (optional) of the first n_brief numbers, of all ranks: is x of another shape than it was, so that all of them are needed? */
+    bool (*reshaped)(const taut_stage *s, const double *earlier, const double *now);
     /* (optional) where in the statistics the sum of (x/scale)^2 is, followed by that of x^2; 0: nowhere */
     uint32_t norms;
 

@@ -11,6 +11,8 @@ static const double LOPSIDED = 0.3;
 static const double SIGMAS = 3.5, NOISES = 2.5, FORGET = 0.9;
 static const double TARGET_MIN = 0.74, TARGET_MAX = 0.95, SCALE_MIN = 0.02, SCALE_MAX = 20;
 static const double STRAINED = 3; /* times finer or coarser than planned */
+static const double JUMP_MOST =
+    2; /* of log(error / budget): more than this is no noise, and would pass for it for long */
 
 void taut__guard_init(taut__guard *g) { *g = (taut__guard){.error_scale = 1, .target = 0.82, .spread2 = 3e-3}; }
 
@@ -48,13 +50,13 @@ void taut__guard_steer(taut__guard *g, double noise)
     g->noise = noise;
     if (!(g->error > 0) || !(g->budget > 0)) return;
     now = log(g->error / g->budget);
-    jump = g->last != 0 ? now - g->last : 0;
+    jump = g->last != 0 ? fmin(fmax(now - g->last, -JUMP_MOST), JUMP_MOST) : 0;
     g->spread2 =
         FORGET * g->spread2 + (1 - FORGET) * jump * jump / 2; /* the difference of two steps has twice the variance */
     reserve = sqrt(SIGMAS * SIGMAS * g->spread2 + NOISES * NOISES * noise * noise);
     g->target = fmin(fmax(exp(-reserve), TARGET_MIN), TARGET_MAX);
     /* going down faster than up, steps would lie below the target on average, by about this much of their deviation */
-    over = now - log(g->target) - LOPSIDED * sqrt(g->spread2 + noise * noise);
+    over = now - fmin(log(g->target) + LOPSIDED * sqrt(g->spread2 + noise * noise), log(TARGET_MAX));
     g->error_scale = fmin(fmax(scale * exp(-(over > 0 ? DOWN : UP) * over), SCALE_MIN), SCALE_MAX);
     g->last =
         now + log(g->error_scale / scale); /* what the next step would make if its gradients were like this one's */

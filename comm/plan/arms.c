@@ -141,9 +141,15 @@ taut_status taut__arms_plan(taut__auto *a)
     return taut__auto_put_in_force(a, m->option[arm], kept ? TAUT_PLAN_KEPT : TAUT_PLAN_NEW);
 }
 
+void taut__arms_learn(taut__auto *a, size_t l, uint32_t option)
+{
+    if (a->arms.there && a->arms.now > TAUT_ARM_DENSE) a->arms.option[a->arms.now][l] = option;
+}
+
 taut_status taut__arms_switch(taut__auto *a, int arm)
 {
     taut__arms *m = &a->arms;
+    if (a->stale && arm > TAUT_ARM_DENSE) return TAUT_OK; /* what it would make of these gradients is not known */
     if (!m->there || arm == m->now || a->objective != TAUT_OBJECTIVE_TIME || a->offers->o.layers != a->layers)
         return TAUT_OK;
     if (m->now >= 0) m->error_scale[m->now] = a->guard.error_scale;

@@ -380,6 +380,7 @@ static taut_status plan(taut__auto *a, const double *v)
                   (unsigned long long)a->step, a->plans > 0 ? "the last one" : "none", taut_last_error());
     }
     a->planned_at = a->step;
+    a->stale = false;
     a->plan_at = a->step + (a->plans > 0 ? a->replan_steps : 1);
     if (scale_is_young(a)) a->plan_at = a->step + 1;
     return TAUT_OK;
@@ -405,7 +406,7 @@ static taut_status end_step(taut__auto *a, const double *v)
     v += sketch;
     if (changed) taut__auto_plan_early(a, "a layer's scale came or went");
     TAUT_TRY(taut__auto_guard(a));
-    if (a->plans > 0 && taut__auto_norms_changed(a)) taut__auto_plan_early(a, "gradient norms changed");
+    if (taut__auto_norms_changed(a)) taut__auto_changed(a, "gradient norms changed");
     if (a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0) TAUT_TRY(taut__auto_start(a));
     if (due) TAUT_TRY(plan(a, v));
     else TAUT_TRY(taut__arms_switch(a, arm));

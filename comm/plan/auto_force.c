@@ -26,6 +26,13 @@ void taut__auto_plan_early(taut__auto *a, const char *why)
     a->plan_at = soonest;
 }
 
+void taut__auto_changed(taut__auto *a, const char *how)
+{
+    if (a->plans == 0) return;
+    a->stale = true;
+    taut__auto_plan_early(a, how);
+}
+
 double taut__auto_own2(const taut__auto *a)
 {
     double sum = 0;
@@ -39,7 +46,11 @@ taut__demand taut__auto_demand(const taut__auto *a)
     double       budget = a->offers ? a->offers->budget2 * a->guard.target : 0;
     taut__demand d = {.budget = budget, .objective = a->objective, .solver = a->solver};
     d.link = (taut__link){.ranks = a->members, .slice_bytes = (double)a->slice_bytes};
-    for (int v = 0; v < TAUT_VIAS; v++) d.link.line[v] = a->link.line;
+    const taut__data_lines *there = &a->planning->ctx->lines; /* layers on a device go by its data half */
+    bool                    known = there->sum.beta > 0 && !taut__auto_clockless(a);
+    for (int v = 0; v < TAUT_VIAS; v++) d.link.line[v] = known ? there->move : a->link.line;
+    d.link.line[TAUT_VIA_FIELDS] = known ? there->sum : (taut__line){0, 0};
+    if (known) d.link.line[TAUT_VIA_NATIVE] = there->sum;
     return d;
 }
 
@@ -131,23 +142,14 @@ static bool tuned(const taut__auto *a, size_t l, double factor, char *text)
     return true;
 }
 
-taut_status taut__auto_safer(taut__auto *a, size_t l, double factor)
+/* Layer l's cheapest option whose error is `most` at most. */
+static size_t safe_option(const taut__auto *a, size_t l, double most)
 {
-    const taut__observations *o;
-    const taut__offer        *offer;
-    taut__demand              demand;
-    size_t                    best;
-    double                    best_cost = INFINITY, most = a->layer_plans[l].planned * factor;
-    char                      finer[TAUT_SPEC_TEXT];
-    if (!a->offers || a->offers->o.layers != a->layers) return TAUT_OK;
-    if (tuned(a, l, factor, finer)) {
-        a->layer_plans[l].planned = most;
-        return taut__auto_adopt(a, l, finer);
-    }
-    o = &a->offers->o;
-    offer = &o->layer[l];
-    demand = taut__auto_demand(a);
-    best = offer->first; /* uncompressed */
+    const taut__observations *o = &a->offers->o;
+    const taut__offer        *offer = &o->layer[l];
+    taut__demand              demand = taut__auto_demand(a);
+    size_t                    best = offer->first; /* uncompressed */
+    double                    best_cost = INFINITY;
     for (size_t i = offer->first; i < offer->first + offer->n; i++) {
         double             error, cost;
         uint32_t           one = (uint32_t)i;
@@ -158,6 +160,20 @@ taut_status taut__auto_safer(taut__auto *a, size_t l, double factor)
         best_cost = cost;
         best = i;
     }
-    a->layer_plans[l].planned = o->option[best].error;
-    return taut__auto_adopt(a, l, o->option[best].spec);
+    return best;
+}
+
+taut_status taut__auto_safer(taut__auto *a, size_t l, double factor)
+{
+    double most = a->layer_plans[l].planned * factor;
+    char   finer[TAUT_SPEC_TEXT];
+    if (!a->offers || a->offers->o.layers != a->layers) return TAUT_OK;
+    size_t best = safe_option(a, l, most);
+    taut__arms_learn(a, l, (uint32_t)best);
+    if (tuned(a, l, factor, finer)) {
+        a->layer_plans[l].planned = most;
+        return taut__auto_adopt(a, l, finer);
+    }
+    a->layer_plans[l].planned = a->offers->o.option[best].error;
+    return taut__auto_adopt(a, l, a->offers->o.option[best].spec);
 }

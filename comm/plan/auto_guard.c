@@ -24,10 +24,44 @@ size_t taut__auto_reference_put(taut__auto *a, double *v)
     return n;
 }
 
+static double reference_error(const taut__layer_plan *t, const taut__reference *r)
+{
+    const taut__layer_sums *s = &t->layer->step;
+    return s->called && !t->out ? t->weight * taut__reference_error(r, &s->own, t->scaled) : 0;
+}
+
+static double like_budget2(const taut__auto *a)
+{
+    double sum = 0;
+    for (size_t l = 0; l < a->layers; l++) sum += reference_error(&a->layer_plans[l], &a->layer_plans[l].reference);
+    return sum;
+}
+
+/* Steps count faded, since a sample is noisy. A step whose share is far from theirs had other gradients: its budget is its own. The second
+ * such step in a row shows that this is how gradients are now: theirs counts alone, and a new plan is due. One alone, as from an odd batch,
+ * changes nothing. Too large a budget would hide errors, one too small only counts more of them: so less shows a fall than a rise. */
 static void take_reference(taut__auto *a, const double *v)
 {
-    for (size_t l = 0; a->budget.like && l < a->layers; l++)
-        taut__reference_take(&a->layer_plans[l].reference, v + TAUT_REFERENCE_VALUES * l);
+    const double fell = 0.25, rose = 16, nothing = 1e-12 * a->norm2;
+    double       before = like_budget2(a), now = 0;
+    bool         odd, again = a->odd != TAUT_ODD_NOT;
+    for (size_t l = 0; l < a->layers; l++) {
+        const taut__layer_plan *t = &a->layer_plans[l];
+        taut__reference         r = taut__reference_with(&t->reference, v + TAUT_REFERENCE_VALUES * l, true);
+        now += reference_error(t, &r);
+    }
+    a->odd = before > nothing && now < fell * before ? TAUT_ODD_FELL
+             : now > nothing && now > rose * before  ? TAUT_ODD_ROSE
+                                                     : TAUT_ODD_NOT;
+    a->odd_budget2 = now;
+    odd = a->odd != TAUT_ODD_NOT;
+    if (odd && !again) return;
+    for (size_t l = 0; l < a->layers; l++) {
+        taut__reference *r = &a->layer_plans[l].reference;
+        *r = taut__reference_with(r, v + TAUT_REFERENCE_VALUES * l, odd);
+    }
+    a->odd = TAUT_ODD_NOT;
+    if (odd) taut__auto_changed(a, "the budget's reference makes other errors");
 }
 
 /* ---- what the step was ---- */
@@ -65,20 +99,12 @@ static void note_layer(taut__auto *a, size_t l)
 
 static double budget2(const taut__auto *a, double norm2)
 {
-    double sum = 0;
-    if (!a->budget.like) return a->budget.rel * norm2;
-    for (size_t l = 0; l < a->layers; l++) {
-        const taut__layer_plan *t = &a->layer_plans[l];
-        const taut__layer_sums *s = &t->layer->step;
-        if (s->called && !t->out) sum += t->weight * taut__reference_error(&t->reference, &s->own, t->scaled);
-    }
-    return sum;
+    return !a->budget.like ? a->budget.rel * norm2 : a->odd ? a->odd_budget2 : like_budget2(a);
 }
 
 void taut__auto_note(taut__auto *a, const double *reference)
 {
     double mine = 0;
-    take_reference(a, reference);
     a->norm2 = a->planning->norm2;
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_sums *s;
@@ -88,6 +114,7 @@ void taut__auto_note(taut__auto *a, const double *reference)
         mine += taut__auto_error(&a->layer_plans[l], &s->sum);
     }
     if (mine > 0 && isfinite(a->norm2)) fade(&a->all_norms, a->norm2 / mine);
+    if (a->budget.like) take_reference(a, reference);
 }
 
 /* ---- the guard ---- */
@@ -133,6 +160,7 @@ taut_status taut__auto_guard(taut__auto *a)
     if (taut__guard_step(&a->guard, a->scratch, a->norm2, budget, a->layers, a->watch))
         taut__log(TAUT_LOG_INFO, "sched", "step %llu: rel_err2 %.3e exceeds the budget %.3e",
                   (unsigned long long)a->step, a->guard.error, budget);
+    if (a->odd == TAUT_ODD_FELL) return TAUT_OK; /* it is counted, and says nothing about the next */
     var /= a->norm2 * a->norm2;
     if (a->guard.error > 0)
         taut__guard_steer(&a->guard, sqrt(var) / a->guard.error + (a->budget.like ? reference_noise : 0));

@@ -41,6 +41,8 @@ typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them
         delay_mark; /* at the end of the last step: seconds spent waiting; of run_delay.h, 0: not looked at */
 } taut__arms;
 
+typedef enum taut__odd { TAUT_ODD_NOT, TAUT_ODD_FELL, TAUT_ODD_ROSE } taut__odd;
+
 struct taut__auto {
     taut__planning *planning;
     int             ranks, members; /* all; those who encode */
@@ -65,9 +67,11 @@ struct taut__auto {
     taut__offers     *offers; /* of the last plan; NULL before */
 
     taut__guard guard;
-    double      norm2;     /* of this step's sums, in the metric, all layers */
-    double      all_norms; /* that, over the part of the layers that are planned for; < 0: not known */
-    taut__bench bench;     /* of the reference */
+    double      norm2;       /* of this step's sums, in the metric, all layers */
+    double      all_norms;   /* that, over the part of the layers that are planned for; < 0: not known */
+    taut__bench bench;       /* of the reference */
+    taut__odd   odd;         /* does the reference make other errors in this step than in those before it? */
+    double      odd_budget2; /* these, squared, in the metric */
     taut__arms  arms;
     double      norm2_then; /* squared norm of the inputs when the plan was made */
     uint64_t    step;       /* under way, counted from creation */
@@ -75,6 +79,7 @@ struct taut__auto {
     uint64_t    planned_at, plans, hash;
     size_t      sketch_turn;                /* the layer whose low rank is looked at next, */
     double      sketch_bytes;               /* as soon as these suffice */
+    bool        stale;                      /* gradients have changed since the plan was made */
     bool        can;                        /* measuring is within its share of the time, agreed */
     bool        check_hash;                 /* a plan was adopted at the end of the last step */
     bool        loaded;                     /* a checkpoint was, since then: layers are yet to be given their scales */
@@ -85,7 +90,8 @@ static inline bool taut__auto_clockless(const taut__auto *a) { return a->assumed
 
 /* auto_force.c */
 void         taut__auto_plan_early(taut__auto *a, const char *why);
-double       taut__auto_own2(const taut__auto *a); /* squared norm of recent inputs, all layers */
+void         taut__auto_changed(taut__auto *a, const char *how); /* gradients are others than the plan was made for */
+double       taut__auto_own2(const taut__auto *a);               /* squared norm of recent inputs, all layers */
 taut__demand taut__auto_demand(const taut__auto *a);
 bool         taut__auto_keep(const taut__auto *a, const taut__demand *demand,
                              const uint32_t *option); /* the options in force, rather than these? */
@@ -121,6 +127,8 @@ taut_status taut__arms_plan(taut__auto *a); /* from a->offers: plans, and the on
  * collectives happened in the step that ends. Returns the arm of the next step. */
 int         taut__arms_step(taut__auto *a, double seconds, bool counts);
 taut_status taut__arms_switch(taut__auto *a, int arm);
+/* Layer l went to this option, for the sake of the budget: under the arm in force it stays there. */
+void        taut__arms_learn(taut__auto *a, size_t l, uint32_t option);
 taut_status taut__arms_visit(taut__visit *v, taut__auto *a); /* arms_state.c */
 double      taut__arms_crowd(
          const taut__auto *a); /* a->crowd as the codec work since the last plan was; 0: there was too little */

@@ -10,7 +10,7 @@
 #include <math.h>
 #include <xxhash.h>
 
-enum { VERSION = 6 };
+enum { VERSION = 7 };
 
 /* ---- everything ---- */
 
@@ -68,7 +68,10 @@ static taut_status visit_all(taut__visit *v, taut__auto *a)
         taut__visit64(v, &a->planned_at, UINT64_MAX);
     taut__visit64(v, &a->plans, UINT64_MAX), taut__visit64(v, &a->hash, UINT64_MAX);
     taut__visit_size(v, &a->sketch_turn, SIZE_MAX);
-    taut__visit_bool(v, &a->can), taut__visit_bool(v, &a->check_hash);
+    taut__visit_bool(v, &a->can), taut__visit_bool(v, &a->check_hash), taut__visit_bool(v, &a->stale);
+    uint64_t odd = a->odd;
+    taut__visit64(v, &odd, TAUT_ODD_ROSE);
+    if (taut__reads(v)) a->odd = (taut__odd)odd;
     for (size_t l = 0; l < a->layers && !taut__visit_bad(v); l++) visit_layer(v, &a->layer_plans[l], &a->watch[l]);
     if (taut__reads(v)) taut__observer_slow_down(a->observer, a->crowd);
     if (!taut__visit_bad(v)) TAUT_TRY(taut__observer_visit(v, a->observer));
@@ -193,6 +196,8 @@ static void forget(taut__auto *a)
     a->all_norms = -1;
     a->offers = NULL;
     a->check_hash = false;
+    a->odd = TAUT_ODD_NOT;
+    a->stale = false;
     a->planned_at = a->step;
     for (size_t l = 0; l < a->layers; l++) {
         taut__layer_plan *t = &a->layer_plans[l];

@@ -181,6 +181,16 @@ static float scale_at(const taut_tensor *t, size_t i)
     return t->scale_n == t->elems ? t->scale[i] : t->scale[i / t->cols];
 }
 
+/* What old looks count beside one of these norms, as squared errors: by steps, and where norms have fallen by steps too, since a look
+ * from before the fall would outweigh all that came after it. */
+static double old_looks(const double *v, taut_norm2 own)
+{
+    double looks = v[V_LOOKS], keep = 1;
+    if (own.plain > 0 && v[V_PLAIN] > 0) keep = fmin(keep, own.plain * looks / v[V_PLAIN]);
+    if (own.weighted > 0 && v[V_WEIGHTED] > 0) keep = fmin(keep, own.weighted * looks / v[V_WEIGHTED]);
+    return FADE * keep;
+}
+
 /* The tensor that the sample is; its scale, if not one value, is one per element. */
 static taut_status sample_tensor(taut__observer *o, const taut__observed *l, taut_tensor *s)
 {
@@ -238,11 +248,13 @@ taut_status taut__observer_measure(taut__observer *o, size_t index)
     TAUT_TRY(taut__op_collect_stats(taut__spec_codec(call.spec), &call, l->x, stats));
     if (stats[GRID_STAT_BAD] == 0) { /* NaN and Inf say nothing about later steps */
         own = taut__norm2(&t, l->x, 0, t.elems);
+        own = (taut_norm2){own.plain * factor, own.weighted * factor};
+        double old = old_looks(v, own);
         for (size_t i = 0; i < v_size(l->specs); i++)
-            if (i < V_LOWRANK_LOOKS || i >= V_SPEC) v[i] *= FADE;
+            if (i < V_LOWRANK_LOOKS || i >= V_SPEC) v[i] *= old;
         v[V_LOOKS] += 1;
-        v[V_PLAIN] += own.plain * factor;
-        v[V_WEIGHTED] += own.weighted * factor;
+        v[V_PLAIN] += own.plain;
+        v[V_WEIGHTED] += own.weighted;
         int lowest = taut__grid_lowest(
             own.weighted > 0 ? stats : v + v_grid(l->specs)); /* this look's window, unless all is zero */
         taut__grid_set_window(v + v_grid(l->specs), lowest);

@@ -64,15 +64,18 @@ taut_status taut__reference_measure(const taut__reference *r, const taut_spec *s
     return TAUT_OK;
 }
 
-static void fade(double *share, double lost, double all)
+static double faded(double share, double lost, double all, double fresh)
 {
-    if (all > 0) *share += FRESH * (lost / all - *share);
+    return all > 0 ? share + fresh * (lost / all - share) : share;
 }
 
-void taut__reference_take(taut__reference *r, const double v[TAUT_REFERENCE_VALUES])
+taut__reference taut__reference_with(const taut__reference *r, const double v[TAUT_REFERENCE_VALUES], bool alone)
 {
-    fade(&r->share.plain, v[0], v[2]);
-    fade(&r->share.weighted, v[1], v[3]);
+    double          fresh = alone ? 1 : FRESH;
+    taut__reference now = *r;
+    now.share.plain = faded(r->share.plain, v[0], v[2], fresh);
+    now.share.weighted = faded(r->share.weighted, v[1], v[3], fresh);
+    return now;
 }
 
 double taut__reference_error(const taut__reference *r, const taut_norm2 *own, bool scaled)

@@ -2,7 +2,8 @@
  *
  * In every step that compresses, each rank encodes some whole blocks of its x with the reference, chosen at random (sample.h), and
  * the share of |x|^2 that this loses, of all ranks together and faded over a few steps, times |x|^2 of the step, which is known, is the
- * budget. Between a plan's looks and the first step under it the share is that of the looks. References that choose by looking at a whole
+ * budget. Where the shares of one step are far below what they were, as when gradients become values that the reference keeps exactly, they
+ * count alone, at once (auto_guard.c). Between a plan's looks and the first step under it the share is that of the looks. References that choose by looking at a whole
  * tensor (topk, randk, powersgd, grid:rel) are taken at the plan's share. */
 #ifndef TAUT_REFERENCE_H
 #define TAUT_REFERENCE_H
@@ -24,8 +25,8 @@ taut_status taut__reference_watch(taut__reference *r, const taut_spec *spec, tau
 /* This rank's values; zeros where the layer was not sampled. seed: of stochastic rounding. */
 taut_status taut__reference_measure(const taut__reference *r, const taut_spec *spec, const taut__planned *layer,
                                     taut__bench *bench, uint64_t seed, double v[TAUT_REFERENCE_VALUES]);
-/* The sums over ranks. */
-void taut__reference_take(taut__reference *r, const double v[TAUT_REFERENCE_VALUES]);
+/* r with a step's values, summed over ranks; alone: as if no step before it counted. */
+taut__reference taut__reference_with(const taut__reference *r, const double v[TAUT_REFERENCE_VALUES], bool alone);
 
 /* The budget of a layer with these norms of x, summed over ranks. scaled: errors count in units of the scale. Where the scale is nearly 0
  * the reference, which does not know it, makes errors without bound in that unit, and would allow as much everywhere: so there its

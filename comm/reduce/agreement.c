@@ -3,8 +3,8 @@
  * Statistics are large (a histogram) and change slowly, except for a few numbers (norms, is there a NaN), which must be those of
  * this very call. So every FULL_EVERY calls all of them are exchanged; in between the few are, and the codec adapts what
  * it would calibrate for the earlier call (`adapt`). Every exchange of the few also asks whether any rank needs all of them: one
- * whose earlier ones are too old, tell nothing, or were lost with a checkpoint. Then all ranks exchange all, those that
- * had not looked for them after a second look at x. */
+ * whose earlier ones are too old, tell nothing, or were lost with a checkpoint; and the few themselves tell whether x has another shape
+ * now (`reshaped`). Then all ranks exchange all, those that had not looked for them after a second look at x. */
 #include "agreement.h"
 #include "input.h"
 #include "placed.h"
@@ -259,6 +259,13 @@ taut_status taut__agree_ask(taut__reduction *red, bool *calibrated)
     return TAUT_OK;
 }
 
+/* Decided alike by all ranks: of the sums. */
+static bool reshaped(const taut__reduction *red)
+{
+    const taut_codec *codec = codec_of(red);
+    return codec->reshaped && codec->reshaped(taut__stage(&red->call), red->agree->earlier, red->agree->few);
+}
+
 taut_status taut__agree_advance(taut__reduction *red, bool *moved, taut__agreed *outcome)
 {
     taut__agree *a = red->agree;
@@ -272,7 +279,7 @@ taut_status taut__agree_advance(taut__reduction *red, bool *moved, taut__agreed 
         a->asking = false;
         return exchange_all(red);
     }
-    if (a->asking && a->few[codec_of(red)->n_brief] > 0) {
+    if (a->asking && (a->few[codec_of(red)->n_brief] > 0 || reshaped(red))) {
         a->all = true;
         memset(a->stats, 0, sizeof a->stats);
         *outcome = TAUT_AGREE_AGAIN;

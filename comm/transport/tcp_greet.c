@@ -81,6 +81,8 @@ int taut__tcp_connected(int fd, int wait_ms)
     return why ? -1 : 1;
 }
 
+bool taut__tcp_exhausted(int why) { return why == EMFILE || why == ENFILE || why == ENOMEM || why == ENOBUFS; }
+
 double taut__tcp_deadline(int32_t ms) { return ms < 0 ? 1e300 : taut__now() + ms * 1e-3; }
 
 /* Nonblocking sockets, until a time. */
@@ -143,13 +145,14 @@ static void dismiss(taut__tcp_greeter *g, int i)
 
 static void let_in(taut__tcp_greeter *g)
 {
-    int fd; /* while all seats are taken others wait outside: whoever has one says something soon, or loses it */
+    int fd = 0; /* while all seats are taken others wait outside: whoever has one says something soon, or loses it */
     while (g->n < TAUT_TCP_GUESTS && (fd = accept4(g->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
         taut__tcp_tune(fd);
         memset(&g->guest[g->n], 0, sizeof g->guest[0]);
         g->guest[g->n].fd = fd;
         g->guest[g->n++].since = taut__now();
     }
+    g->why = fd < 0 && taut__tcp_exhausted(errno) ? errno : 0;
 }
 
 /* 1: has said all; 0: not yet; -1: goes. */

@@ -174,10 +174,6 @@ typedef struct lanes {
     __m256i x[2];
 } lanes;
 
-static inline lanes lanes_start(void)
-{
-    return (lanes){{_mm256_set1_epi32(GRID_STATE_LOW), _mm256_set1_epi32(GRID_STATE_LOW)}};
-}
 static inline lanes lanes_load(const uint32_t *p)
 {
     return (lanes){{_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 8))}};
@@ -332,12 +328,13 @@ static void errors(const grid_unit u[GRID_STEPS], const float *x, size_t n, doub
     }
 }
 
-static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
+static void norms(const grid_unit *u, const float *x, size_t n, double sum[GRID_SUMS])
 {
-    size_t  whole = n / GRID_BLOCK * GRID_BLOCK;
-    __m256d acc[2][2];
-    double  lane[2][GRID_SUM_LANES];
-    for (int s = 0; s < 2; s++) acc[s][0] = acc[s][1] = _mm256_setzero_pd();
+    const __m256d sign = _mm256_set1_pd(-0.0);
+    size_t        whole = n / GRID_BLOCK * GRID_BLOCK;
+    __m256d       acc[GRID_SUMS][2];
+    double        lane[GRID_SUMS][GRID_SUM_LANES];
+    for (int s = 0; s < GRID_SUMS; s++) acc[s][0] = acc[s][1] = _mm256_setzero_pd();
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
         grid_prefetch(x + i);
         float        tmp[GRID_BLOCK];
@@ -347,17 +344,18 @@ static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
             __m256 t = d ? _mm256_div_ps(v, _mm256_loadu_ps(d + k)) : _mm256_mul_ps(v, _mm256_set1_ps(u->inv));
             acc[0][0] = _mm256_add_pd(acc[0][0], _mm256_mul_pd(low_half(t), low_half(t)));
             acc[0][1] = _mm256_add_pd(acc[0][1], _mm256_mul_pd(high_half(t), high_half(t)));
+            acc[2][0] = _mm256_add_pd(acc[2][0], _mm256_andnot_pd(sign, low_half(t)));
+            acc[2][1] = _mm256_add_pd(acc[2][1], _mm256_andnot_pd(sign, high_half(t)));
             acc[1][0] = _mm256_add_pd(acc[1][0], _mm256_mul_pd(low_half(v), low_half(v)));
             acc[1][1] = _mm256_add_pd(acc[1][1], _mm256_mul_pd(high_half(v), high_half(v)));
         }
     }
-    for (int s = 0; s < 2; s++) {
+    for (int s = 0; s < GRID_SUMS; s++) {
         _mm256_storeu_pd(lane[s], acc[s][0]);
         _mm256_storeu_pd(lane[s] + 4, acc[s][1]);
     }
     grid_norms_plain(u, x, whole, n, lane);
-    sum[0] += grid_lanes_sum(lane[0]);
-    sum[1] += grid_lanes_sum(lane[1]);
+    for (int s = 0; s < GRID_SUMS; s++) sum[s] += grid_lanes_sum(lane[s]);
 }
 
 static float count(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b, uint32_t *bins)

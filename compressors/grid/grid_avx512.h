@@ -136,7 +136,6 @@ static inline void vec64_dequantize(const int32_t *q, float step, const float *d
 
 typedef __m512i lanes;
 
-static inline lanes lanes_start(void) { return _mm512_set1_epi32(GRID_STATE_LOW); }
 static inline lanes lanes_load(const uint32_t *p) { return _mm512_loadu_si512(p); }
 static inline void  lanes_store(uint32_t *p, lanes s) { _mm512_storeu_si512(p, s); }
 
@@ -339,11 +338,17 @@ static inline __m512d add_squares(__m512d sum, __m512 v)
     return _mm512_add_pd(_mm512_add_pd(sum, _mm512_mul_pd(a, a)), _mm512_mul_pd(b, b));
 }
 
-static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
+static inline __m512d add_magnitudes(__m512d sum, __m512 v)
 {
-    __m512d scaled = _mm512_setzero_pd(), plain = _mm512_setzero_pd();
+    __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(v)), b = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+    return _mm512_add_pd(_mm512_add_pd(sum, _mm512_abs_pd(a)), _mm512_abs_pd(b));
+}
+
+static void norms(const grid_unit *u, const float *x, size_t n, double sum[GRID_SUMS])
+{
+    __m512d scaled = _mm512_setzero_pd(), plain = _mm512_setzero_pd(), magnitude = _mm512_setzero_pd();
     size_t  whole = n / GRID_BLOCK * GRID_BLOCK;
-    double  lane[2][GRID_SUM_LANES];
+    double  lane[GRID_SUMS][GRID_SUM_LANES];
     bool    same = u->stride == 0 && u->inv == 1; /* no scale: one sum is the other */
     for (size_t i = 0; i < whole; i += GRID_BLOCK) {
         float        tmp[GRID_BLOCK];
@@ -352,16 +357,20 @@ static void norms(const grid_unit *u, const float *x, size_t n, double sum[2])
         for (size_t k = 0; k < GRID_BLOCK; k += 16) {
             __m512 v = _mm512_loadu_ps(x + i + k);
             plain = add_squares(plain, v);
-            if (same) continue;
+            if (same) {
+                magnitude = add_magnitudes(magnitude, v);
+                continue;
+            }
             v = d ? _mm512_div_ps(v, _mm512_loadu_ps(d + k)) : _mm512_mul_ps(v, _mm512_set1_ps(u->inv));
             scaled = add_squares(scaled, v);
+            magnitude = add_magnitudes(magnitude, v);
         }
     }
     _mm512_storeu_pd(lane[0], same ? plain : scaled);
     _mm512_storeu_pd(lane[1], plain);
+    _mm512_storeu_pd(lane[2], magnitude);
     grid_norms_plain(u, x, whole, n, lane);
-    sum[0] += grid_lanes_sum(lane[0]);
-    sum[1] += grid_lanes_sum(lane[1]);
+    for (int s = 0; s < GRID_SUMS; s++) sum[s] += grid_lanes_sum(lane[s]);
 }
 
 static float count(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b, uint32_t *bins)

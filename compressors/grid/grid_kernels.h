@@ -20,6 +20,7 @@ enum {
     GRID_CHUNK_BYTES = 128, /* of a rans chunk besides its blocks */
     GRID_SLACK = 32,        /* writers store whole words and vectors */
     GRID_STEPS = 4,         /* steps whose error one pass measures */
+    GRID_SUMS = 3, /* that one pass makes of all elements: of squares, scaled and plain, and of magnitudes, scaled */
 };
 
 #define GRID_NO_CODES SIZE_MAX
@@ -61,8 +62,8 @@ struct taut__grid_kernels {
     /* code `rans`: first pass, blocks -> symbols, classes and side bits (grid_rans.h) */
     void (*front_encode)(const grid_unit *u, const float *x, size_t n, float *err, struct grid_front *f);
     void (*front_pack)(const int32_t *q, size_t n, struct grid_front *f);
-    /* second pass, backwards: f->symbol -> words, which end at words_end; returns their start. state: 16,
-     * filled */
+    /* second pass, backwards: f->symbol -> words, which end at words_end; returns their start. state: of 16 lanes, from what
+     * they begin with to what they end with */
     uint8_t *(*lanes_put)(const struct grid_model *models, const struct grid_front *f, uint32_t *state,
                           uint8_t *words_end);
     /* one chunk or two, b[0..count); sink: a grid_sink. false: malformed */
@@ -70,7 +71,7 @@ struct taut__grid_kernels {
     /* sum[k] += sum over i of ((x - value) / d)^2 for each of four units, which differ in step only */
     void (*errors)(const grid_unit u[GRID_STEPS], const float *x, size_t n, double sum[GRID_STEPS]);
     /* sum[0] += sum of (x / scale)^2, sum[1] += sum of x^2; u->step is 1 */
-    void (*norms)(const grid_unit *u, const float *x, size_t n, double sum[2]);
+    void (*norms)(const grid_unit *u, const float *x, size_t n, double sum[GRID_SUMS]);
     /* x[0..m), m <= 64, at element i of the unit: counts |x / scale| by quarter octave in bins (added), and
      * returns its mean */
     float (*count)(const grid_unit *u, const float *x, size_t i, size_t m, const grid_binning *b, uint32_t *bins);

@@ -104,7 +104,7 @@ taut_status taut__grid_collect_stats(const taut_call *c, const float *src, doubl
 {
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
     size_t                           n = c->n, elems = c->tensor ? c->tensor->elems : n;
-    double                           sum[2] = {0, 0};
+    double                           sum[GRID_SUMS] = {0, 0, 0};
     sampling                         s = {.stride = grid_sample_stride(elems), .lowest = grid_window_of(0)};
     s.group = c->first / GRID_BLOCK / s.stride;
     raise_window(&s, stats[GRID_STAT_NORM2]);
@@ -122,6 +122,7 @@ taut_status taut__grid_collect_stats(const taut_call *c, const float *src, doubl
     } else {
         stats[GRID_STAT_NORM2] += sum[0];
         stats[GRID_STAT_PLAIN2] += sum[1];
+        stats[GRID_STAT_ABS] += sum[2];
     }
     add_counts(stats, &s, (double)n);
     return TAUT_OK;
@@ -150,8 +151,8 @@ enum { NOISE_FIRST = -7, NOISE_LAST = 8 };
 static const float noise_bits[2][NOISE_LAST - NOISE_FIRST + 1] = {
     [GRID_PACKED] = {0, 0.0071f, 0.0584f, 0.3718f, 1.0534f, 1.6339f, 2.0549f, 2.4978f, 3.0277f, 3.6419f, 4.0136f,
                      4.5845f, 5.0121f, 5.5700f, 6.0134f, 6.5666f},
-    [GRID_RANS] = {0, 0.0087f, 0.0499f, 0.3090f, 0.7682f, 1.2628f, 1.7698f, 2.2891f, 2.8048f, 3.3405f, 3.8445f, 4.4024f,
-                   4.8907f, 5.4560f, 5.9354f, 6.4668f},
+    [GRID_RANS] = {0, 0.0009f, 0.0383f, 0.2850f, 0.7625f, 1.2560f, 1.7650f, 2.2853f, 2.7988f, 3.3356f, 3.8411f, 4.3990f,
+                   4.8883f, 5.4528f, 5.9325f, 6.4635f},
 };
 
 static double bits_of_noise(double half_octaves, int code)
@@ -304,6 +305,23 @@ taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ra
     calibration->raw = !ok;
     calibration->f[GRID_CALIBRATED_STEP] = ok ? step : 0;
     return TAUT_OK;
+}
+
+/* The mean magnitude, squared, over the mean square: 1 where all are of one magnitude, 0.64 of a normal distribution, little where few
+ * elements hold the norm. */
+static double evenness(const double *stats)
+{
+    double all = stats[GRID_STAT_N] * stats[GRID_STAT_NORM2];
+    return all > 0 ? stats[GRID_STAT_ABS] * stats[GRID_STAT_ABS] / all : 0;
+}
+
+bool taut__grid_reshaped(const taut_stage *s, const double *earlier, const double *now)
+{
+    double before = evenness(earlier), after = evenness(now);
+    if (s->given >> GRID_KEY_STEP & 1 || !(after > 0) || !grid_all_finite(now)) return false;
+    double most =
+        1.25 + 4 / sqrt(after * now[GRID_STAT_N]); /* that product is about how many elements make the norm: noise */
+    return !(after <= most * before && before <= most * after);
 }
 
 grid_aim taut__grid_aim(const taut_stage *s)

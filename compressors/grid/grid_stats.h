@@ -19,9 +19,10 @@ enum {
     GRID_STAT_NORM2 = 1,   /* sum of t^2 */
     GRID_STAT_PLAIN2 = 2,  /* sum of x^2 */
     GRID_STAT_BAD = 3,     /* slices (calls) that hold a non-finite value */
-    GRID_BRIEF = 4,        /* the first ones tell how large the tensor is; the others, which change slowly, its shape */
-    GRID_STAT_SAMPLED = 4, /* elements in the bins: large tensors are sampled by blocks of 64 */
-    GRID_STAT_BIN = 5,     /* counts of t, four bins to the octave: exponent and two bits of mantissa */
+    GRID_STAT_ABS = 4,     /* sum of |t| */
+    GRID_BRIEF = 5,        /* the first ones tell how large the tensor is; the others, which change slowly, its shape */
+    GRID_STAT_SAMPLED = 5, /* elements in the bins: large tensors are sampled by blocks of 64 */
+    GRID_STAT_BIN = 6,     /* counts of t, four bins to the octave: exponent and two bits of mantissa */
     GRID_STAT_BLOCK = GRID_STAT_BIN + GRID_BINS, /* counts of sampled blocks by octave of their mean t */
     GRID_STAT_LOWEST =
         GRID_STAT_BLOCK + GRID_OCTAVES, /* sum over the elements of the exponent at which bin 0 begins: see grid.h */

@@ -20,7 +20,7 @@ enum {
 };
 
 struct stats_work {             /* per launch */
-    double             *sums;   /* per chunk: two or GRID_STEPS */
+    double             *sums;   /* per chunk: GRID_SUMS or GRID_STEPS */
     unsigned long long *counts; /* per job: bins, octaves, sampled elements */
 };
 enum { COUNTS = COUNTERS + 1 };
@@ -84,7 +84,7 @@ static __global__ void __launch_bounds__(THREADS)
     uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first),
              stride = grid_sample_stride(j->elems ? j->elems : j->n);
     grid_warp_unit u = unit_at_step(j, 1, 0.5f);
-    double         sum = 0; /* threads 0..7: scaled; 32..39: plain */
+    double         sum = 0; /* threads 0..7: scaled; 32..39: plain; 64..71: magnitudes, scaled */
     uint32_t       lane = TAUT_LANE, warp = threadIdx.x / TAUT_WARP, sampled = 0;
     for (uint32_t i = threadIdx.x; i < COUNTERS; i += THREADS) bins[i] = 0;
     __syncthreads();
@@ -118,10 +118,10 @@ static __global__ void __launch_bounds__(THREADS)
         }
         __syncthreads();
         uint32_t here = (uint32_t)taut__min(ROUND * GRID_BLOCK, n - base);
-        if (warp < 2 && lane < GRID_SUM_LANES)
+        if (warp < GRID_SUMS && lane < GRID_SUM_LANES)
             for (uint32_t i = lane; i < here; i += GRID_SUM_LANES) {
-                double v = warp ? plain[i] : scaled[i];
-                sum += v * v;
+                double v = warp == 1 ? plain[i] : scaled[i];
+                sum += warp == 2 ? fabs(v) : v * v;
             }
         __syncthreads();
     }
@@ -129,7 +129,7 @@ static __global__ void __launch_bounds__(THREADS)
     sum += __shfl_down_sync(TAUT_ALL, sum, 4);
     sum += __shfl_down_sync(TAUT_ALL, sum, 2);
     sum += __shfl_down_sync(TAUT_ALL, sum, 1);
-    if (lane == 0 && warp < 2) w.sums[2 * (uint64_t)blockIdx.x + warp] = sum;
+    if (lane == 0 && warp < GRID_SUMS) w.sums[GRID_SUMS * (uint64_t)blockIdx.x + warp] = sum;
     unsigned long long *counts = w.counts + (uint64_t)job_number(batch, j) * COUNTS;
     for (uint32_t i = threadIdx.x; i < COUNTERS; i += THREADS)
         if (bins[i]) atomicAdd(&counts[i], (unsigned long long)bins[i]);
@@ -160,14 +160,15 @@ static __global__ void __launch_bounds__(THREADS)
     const taut__cuda_job     *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
     const unsigned long long *counts = w.counts + (uint64_t)blockIdx.x * COUNTS;
     if (threadIdx.x != 0) return;
-    double  *stats = j->stats, sum[2] = {0, 0};
+    double  *stats = j->stats, sum[GRID_SUMS] = {0, 0, 0};
     uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK;
     for (uint64_t k = 0; k < chunks; k++)
-        for (int q = 0; q < 2; q++) sum[q] += w.sums[2 * (j->unit + k) + (uint64_t)q];
+        for (int q = 0; q < GRID_SUMS; q++) sum[q] += w.sums[GRID_SUMS * (j->unit + k) + (uint64_t)q];
     bool good = fabs(sum[0]) <= DBL_MAX && fabs(sum[1]) <= DBL_MAX;
     if (good) {
         stats[GRID_STAT_NORM2] += sum[0];
         stats[GRID_STAT_PLAIN2] += sum[1];
+        stats[GRID_STAT_ABS] += sum[2];
     } else {
         stats[GRID_STAT_BAD] += 1;
         taut_flag(j, TAUT__CUDA_NOT_FINITE);

@@ -175,7 +175,7 @@ TAUT_INLINE void grid_errors_plain(const grid_unit *u, const float *x, size_t fr
     }
 }
 TAUT_INLINE void grid_norms_plain(const grid_unit *u, const float *x, size_t from, size_t n,
-                                  double lane[2][GRID_SUM_LANES])
+                                  double lane[GRID_SUMS][GRID_SUM_LANES])
 {
     for (size_t i = from; i < n; i += GRID_BLOCK) {
         size_t       m = taut__min(GRID_BLOCK, n - i);
@@ -186,6 +186,7 @@ TAUT_INLINE void grid_norms_plain(const grid_unit *u, const float *x, size_t fro
             double t = scaled, v = x[i + k];
             lane[0][k % GRID_SUM_LANES] += t * t;
             lane[1][k % GRID_SUM_LANES] += v * v;
+            lane[2][k % GRID_SUM_LANES] += fabs(t);
         }
     }
 }
@@ -198,12 +199,11 @@ TAUT_INLINE void grid_errors_all(const grid_unit u[GRID_STEPS], const float *x, 
         sum[s] += grid_lanes_sum(lane);
     }
 }
-TAUT_INLINE void grid_norms_all(const grid_unit *u, const float *x, size_t n, double sum[2])
+TAUT_INLINE void grid_norms_all(const grid_unit *u, const float *x, size_t n, double sum[GRID_SUMS])
 {
-    double lane[2][GRID_SUM_LANES] = {{0}, {0}};
+    double lane[GRID_SUMS][GRID_SUM_LANES] = {{0}, {0}, {0}};
     grid_norms_plain(u, x, 0, n, lane);
-    sum[0] += grid_lanes_sum(lane[0]);
-    sum[1] += grid_lanes_sum(lane[1]);
+    for (int q = 0; q < GRID_SUMS; q++) sum[q] += grid_lanes_sum(lane[q]);
 }
 TAUT_INLINE void grid_dequantize_all(const grid_unit *u, const int32_t *q, size_t n, float *dst)
 {
