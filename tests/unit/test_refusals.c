@@ -70,16 +70,16 @@ static taut_status load_text(void)
 }
 static taut_status shrink_whole(void)
 {
-    taut_comm    *smaller = comm;
+    taut_comm     *smaller = comm;
     taut_survivors who = TAUT_SURVIVORS_INIT;
-    taut_status   s = taut_comm_shrink(comm, &smaller, &who);
+    taut_status    s = taut_comm_shrink(comm, &smaller, &who);
     ck_assert_ptr_null(smaller);
     return s;
 }
 static taut_status shrink_nothing(void) { return taut_comm_shrink(comm, NULL, NULL); }
 static taut_status shrink_unsized(void)
 {
-    taut_comm    *smaller;
+    taut_comm     *smaller;
     taut_survivors who = TAUT_SURVIVORS_INIT;
     who.size = 1;
     return taut_comm_shrink(comm, &smaller, &who);
@@ -160,7 +160,7 @@ static taut_status stack_stack(void) { return encode_as("stack:topk+stack:quant"
 
 static taut_status decode_changed(size_t at, int flip, size_t len, size_t elems)
 {
-    float before[64];
+    float       before[64];
     taut_status s;
     ck_assert_int_eq(taut_encode("quant:bits=4", 2, shape, x, 1, frame, sizeof frame, &frame_len), TAUT_OK);
     frame[at] ^= (uint8_t)flip;
@@ -177,11 +177,18 @@ static taut_status frame_size(void) { return decode_changed(0, 0, 0, 63); }
 
 /* ---- the solver ---- */
 
-static taut_status solve(size_t layers, const size_t *first, double error, double cost, double budget, const char *solver)
+static taut_status solve(size_t layers, const size_t *first, double error, double cost, double budget,
+                         const char *solver)
 {
     double            errors[2] = {error, error}, costs[2] = {cost, cost};
     uint32_t          choice[2];
-    taut_plan_problem p = {.size = sizeof p, .layers = layers, .first = first, .error = errors, .cost = costs, .budget = budget, .solver = solver};
+    taut_plan_problem p = {.size = sizeof p,
+                           .layers = layers,
+                           .first = first,
+                           .error = errors,
+                           .cost = costs,
+                           .budget = budget,
+                           .solver = solver};
     taut_plan_result  r = {.size = sizeof r};
     return taut_plan_solve(&p, choice, &r);
 }
