@@ -59,8 +59,10 @@ TAUT_INLINE bool grid_few_of(uint64_t number, unsigned sum, grid_few *f)
 TAUT_INLINE void grid_few_give(const grid_unit *u, const grid_few *f, unsigned sum, size_t i, size_t m, grid_sink sink,
                                void *out)
 {
-    float   *dst = (float *)out, tmp[GRID_BLOCK];
-    int32_t *acc = (int32_t *)out;
+    float         *dst = (float *)out, tmp[GRID_BLOCK];
+    int32_t       *acc = (int32_t *)out;
+    const unsigned most = sizeof f->at / sizeof *f->at;
+    if (sum > most) sum = most;
     if (sink == GRID_STORE) memset(out, 0, m * sizeof *dst);
     for (unsigned k = 0, same; k < sum; k += same) {
         unsigned at = f->at[k];

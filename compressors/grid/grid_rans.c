@@ -174,7 +174,7 @@ static bool open_tail(opened *o, uint8_t tail[GRID_TAIL_BYTES])
 /* The blocks behind those of lanes; then state, words and side bits must be used up. */
 static bool finish(opened *o, grid_sink sink)
 {
-    uint8_t    tail[GRID_TAIL_BYTES], symbol[GRID_BLOCK];
+    uint8_t    tail[GRID_TAIL_BYTES] = {0}, symbol[GRID_BLOCK];
     grid_back *b = &o->back;
     if (o->lanes && !open_tail(o, tail)) return false;
     for (unsigned k = b->blocks; k < o->blocks; k++) {
@@ -220,6 +220,7 @@ bool taut__grid_rans_decode(const struct taut__grid_kernels *kernels, const grid
     }
     if (lanes && !kernels->lanes_get(back, lanes, sink)) return false;
     for (unsigned k = 0; k < lanes; k++) {
+        /* cppcheck-suppress uninitvar ; the first `lanes` were filled above */
         open[which[k]].back = back[k];
         if (!finish(&open[which[k]], (grid_sink)sink)) return false;
     }

@@ -246,7 +246,7 @@ TAUT_INLINE unsigned grid_put_states(const uint32_t state[GRID_LANES], uint8_t *
     grid_writer w = {bits, 0, 0};
     for (unsigned i = 0; i < GRID_LANES; i++) {
         unsigned len = grid_bitlen(state[i]) - GRID_TAIL_BITS - 1;
-        grid_put(&w, len | (uint64_t)(state[i] - (UINT32_C(1) << (len + GRID_TAIL_BITS))) << 4,
+        grid_put(&w, len | (uint64_t)(state[i] - (UINT32_C(1) << ((len + GRID_TAIL_BITS) & 31))) << 4,
                  4 + len + GRID_TAIL_BITS);
     }
     unsigned bytes = (unsigned)(grid_flush(&w) - bits);

@@ -109,7 +109,8 @@ static inline void add_sums(d4 sum[2], f8 s)
 static inline double fold(const d4 sum[2])
 {
     double s[8];
-    memcpy(s, sum, sizeof s);
+    memcpy(s, &sum[0], sizeof sum[0]);
+    memcpy(s + 4, &sum[1], sizeof sum[1]);
     return rotate_fold(s);
 }
 
