@@ -67,7 +67,7 @@ void taut_comm_destroy(taut_comm *comm)
 void taut__comm_discard(taut_comm *comm)
 {
     taut__metrics_close(comm);
-    if (comm->ctx.data && atomic_load(&comm->ctx.engine.failed)) comm->ctx.data->ops->abort(comm->ctx.data);
+    if (comm->ctx.data && atomic_load(&comm->ctx.engine.failed)) taut__data_abort(comm->ctx.data);
     taut__engine_destroy(&comm->ctx.engine);
     taut__watchdog_destroy(&comm->ctx.watchdog);
     if (comm->autom) comm->hooks->destroy(comm->autom);
@@ -77,7 +77,7 @@ void taut__comm_discard(taut_comm *comm)
     for (size_t i = 0; i < comm->layers && !keep; i++) taut__layer_destroy(comm->layer[i]);
     for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     taut__context_close(&comm->ctx, keep);
-    if (comm->ctx.data) comm->ctx.data->ops->destroy(comm->ctx.data);
+    taut__data_destroy(comm->ctx.data);
     taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->sampling.error);
     taut__free(comm->lent), taut__free(comm->loads.rank);
     comm->ctx.t->ops->destroy(comm->ctx.t);

@@ -35,8 +35,9 @@ int taut__tcp_listen(const struct sockaddr_storage *at)
 
 int taut__tcp_port(int fd)
 {
-    struct sockaddr_storage a = {0};
+    struct sockaddr_storage a;
     socklen_t               n = sizeof a;
+    memset(&a, 0, sizeof a); /* its padding too, where the port lies */
     if (getsockname(fd, (void *)&a, &n) != 0) return 0;
     return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&a)->sin6_port
                                          : ((struct sockaddr_in *)(void *)&a)->sin_port);
