@@ -17,10 +17,12 @@ FAMILY(topk)
 FAMILY(grid)
 FAMILY(crc)
 FAMILY(basis)
+FAMILY(rotate)
 
 #define LEVEL(l)                                                                                                       \
     {                                                                                                                  \
-#l, &taut__vec_##l, &taut__quant_##l, &taut__topk_##l, &taut__grid_##l, &taut__crc_##l, &taut__basis_##l       \
+#l, &taut__vec_##l, &taut__quant_##l, &taut__topk_##l, &taut__grid_##l, &taut__crc_##l, &taut__basis_##l,      \
+            &taut__rotate_##l                                                                                          \
     }
 static const taut__simd built[] = {LEVEL(portable), LEVEL(avx2), LEVEL(avx512), LEVEL(avx512vbmi2), LEVEL(neon)};
 enum { LEVELS = sizeof built / sizeof *built };
@@ -58,7 +60,7 @@ static void fill(void)
 {
     for (size_t k = 0; k < LEVELS; k++) {
         taut__simd t = built[k];
-        if (!cpu_runs(t.name) || !(t.vec || t.quant || t.topk || t.grid || t.crc || t.basis)) continue;
+        if (!cpu_runs(t.name) || !(t.vec || t.quant || t.topk || t.grid || t.crc || t.basis || t.rotate)) continue;
         const taut__simd *below = levels ? &level[levels - 1] : &built[0];
         if (!t.vec) t.vec = below->vec;
         if (!t.quant) t.quant = below->quant;
@@ -66,6 +68,7 @@ static void fill(void)
         if (!t.grid) t.grid = below->grid;
         if (!t.crc) t.crc = below->crc;
         if (!t.basis) t.basis = below->basis;
+        if (!t.rotate) t.rotate = below->rotate;
         level[levels++] = t;
     }
 }

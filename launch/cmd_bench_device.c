@@ -8,6 +8,7 @@
 #include "../compressors/cuda/cuda.h"
 #include "../compressors/grid/grid.h"
 #include "../compressors/grid/grid_model.h"
+#include "../compressors/quant/quant_bucket.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,15 +34,6 @@ static size_t unit_of(const char *name, const taut_stage *st)
     return strcmp(name, "grid") == 0 ? TAUT__CUDA_CHUNK : TAUT__CUDA_TILE;
 }
 
-static quant_params quant_of(const taut_stage *st)
-{
-    return (quant_params){.bits = (uint32_t)st->value[0],
-                          .bucket = (size_t)st->value[1],
-                          .norm = (quant_norm)st->value[2],
-                          .stochastic = st->value[3] == 0,
-                          .zero = st->value[4] != 0};
-}
-
 static taut_dtype kind_of(const char *name)
 {
     return name[0] == 'f' ? TAUT_F16 : name[0] == 'b' ? TAUT_BF16 : TAUT_F32;
@@ -51,7 +43,8 @@ static taut_status encode(device *d)
 {
     const taut_stage *st = d->stage;
     const char       *name = st->codec->name;
-    quant_params      p = quant_of(st);
+    quant_params      p = {0};
+    if (strcmp(name, "quant") == 0) p = taut__quant_params(st);
     if (strcmp(name, "quant") == 0) return d->c->quant->encode(&d->b, &p, d->s);
     if (strcmp(name, "grid") == 0) return d->c->grid->encode(&d->b, st->value[GRID_KEY_DEAD], 0, d->tables, d->s);
     if (strcmp(name, "topk") == 0) return d->c->topk->encode(&d->b, st->value[0], false, d->list, d->s);
@@ -63,7 +56,8 @@ static taut_status decode(device *d, bool add)
 {
     const taut_stage *st = d->stage;
     const char       *name = st->codec->name;
-    quant_params      p = quant_of(st);
+    quant_params      p = {0};
+    if (strcmp(name, "quant") == 0) p = taut__quant_params(st);
     if (strcmp(name, "quant") == 0) return d->c->quant->decode(&d->b, &p, add, d->s);
     if (strcmp(name, "grid") == 0) return d->c->grid->decode(&d->b, add, d->tables, d->s);
     if (strcmp(name, "topk") == 0) return d->c->topk->decode(&d->b, add, d->list, d->s);
@@ -141,6 +135,8 @@ static taut_status open_codec(device *d, const bench_codec *codec, const float *
     if (codec->spec.stages > 1 || strcmp(name, "powersgd") == 0)
         return taut__fail(TAUT_E_UNSUPPORTED,
                           "--device cuda: none, fp16, bf16, quant, grid, topk and randk are timed there");
+    if (strcmp(name, "quant") == 0 && taut__quant_params(d->stage).norm == QUANT_ROTATED)
+        return taut__fail(TAUT_E_UNSUPPORTED, "--device cuda: quant with rotate=1 has no kernels");
     TAUT_TRY(dev->alloc(taut__spec_capacity(&codec->spec, &codec->tensor, d->n), &payload));
     d->job.payload = payload;
     if (strcmp(name, "grid") == 0) TAUT_TRY(grid_step(d, codec, x));

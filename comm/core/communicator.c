@@ -2,6 +2,7 @@
 #include "communicator.h"
 #include "../transport/assured.h"
 #include "../transport/faulty.h"
+#include <stdio.h>
 #include <string.h>
 
 /* 0: a communication thread where the transport allows one, except for a single rank, which has nobody to talk to. */
@@ -89,6 +90,7 @@ taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_com
 {
     taut__settings   set;
     taut__transport *t[1024];
+    char             text[512];
     if (!comms) return taut__fail(TAUT_E_INVALID, "taut_comm_create_threads: comms is NULL");
     if (ranks < 1 || ranks > 1024)
         return taut__fail(TAUT_E_RANGE, "taut_comm_create_threads: ranks=%d: must be 1..1024", ranks);
@@ -96,15 +98,19 @@ taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_com
     TAUT_TRY(taut__settings_load(cfg, &set));
     TAUT_TRY(taut__threads_create(ranks, set.fake_hosts, t));
     taut_status s = TAUT_OK;
+    int         who = -1; /* the first that fails */
     for (int r = 0; r < ranks; r++) {
         if (s == TAUT_OK) s = taut__comm_create(t[r], cfg, &comms[r]);
         else t[r]->ops->destroy(t[r]);
+        if (s != TAUT_OK && who < 0) who = r;
     }
     for (int r = 0; r < ranks && s != TAUT_OK; r++) {
         if (comms[r]) taut__comm_discard(comms[r]);
         comms[r] = NULL;
     }
-    return s;
+    if (s == TAUT_OK) return s;
+    snprintf(text, sizeof text, "%s", taut_last_error());
+    return taut__fail(s, "rank %d: %s", who, text);
 }
 
 int         taut_comm_rank(const taut_comm *comm) { return comm ? comm->ctx.all.rank : -1; }

@@ -255,7 +255,7 @@ static taut_status add_grid_at(pricing *p, taut__rung rung, double common, int c
     bits = taut__grid_estimate_bits(p->stats, rung.step, spec.stage[0].value[GRID_KEY_DEAD], code);
     if (basis > 0) bits *= taut__basis_ratio(p->l, p->v, rung.rel);
     return add(p, &spec, spec.stage[0].value[GRID_KEY_REL] * p->own2, common,
-               bits / 8 * (double)p->l->tensor->elems + 64);
+               bits / 8 * (double)p->l->tensor->elems + GRID_FIXED_BYTES + TAUT_FRAME_HEADER);
 }
 
 /* Weight of the statistics' squared errors: its norm in the metric over its norm in its own unit. */

@@ -25,7 +25,7 @@ static char *small_at(const taut__plain_sum *r) { return r->space ? r->stage : r
 static taut__partition cut(const taut__plain_sum *r, size_t n)
 {
     taut__partition p = taut__partition_of(n, r->g->size, r->block, r->slice);
-    if (p.sub > r->most) p.sub = r->most, p.slices = taut__ceil_div(taut__part(&p, 0).n, p.sub);
+    if (p.sub > r->most) p.sub = taut__max(1, r->most), p.slices = taut__ceil_div(taut__part(&p, 0).n, p.sub);
     return p;
 }
 

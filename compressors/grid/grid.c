@@ -117,8 +117,8 @@ void taut__grid_put_header(const taut_call *c, unsigned kind, float step, double
 
 static uint16_t version_of(const uint8_t *payload)
 {
-    if (payload[0] & GRID_KIND_TURNED) return 3;
-    return (payload[0] & ~(unsigned)GRID_KIND_SCALED) == GRID_KIND_SPARSE ? 2 : 1;
+    if ((payload[0] & ~(unsigned)(GRID_KIND_SCALED | GRID_KIND_TURNED)) == GRID_KIND_RANS) return 4;
+    return payload[0] & GRID_KIND_TURNED ? 3 : 1;
 }
 
 taut_status taut__grid_corrupt(const char *what)
@@ -135,7 +135,10 @@ static taut_status get_header(const uint8_t *src, size_t len, grid_header *h)
     h->scaled = src[0] & GRID_KIND_SCALED;
     h->dead = (src[2] | src[3] << 8) / DEAD_UNITS;
     memcpy(&h->step, &bits, 4);
-    if (h->kind > GRID_KIND_SPARSE) return taut__grid_corrupt("unknown kind");
+    if (h->kind == GRID_KIND_RANS1 || h->kind == GRID_KIND_RANS2)
+        return taut__fail(TAUT_E_VERSION, "grid: payload of code rans as of version %u: this library reads that of 4",
+                          h->kind == GRID_KIND_RANS1 ? 1 : 2);
+    if (h->kind > GRID_KIND_PACKED && h->kind != GRID_KIND_RANS) return taut__grid_corrupt("unknown kind");
     if (src[1] != GRID_CHUNK_LOG2) return taut__grid_corrupt("unknown chunk size");
     if (!(h->dead >= 0.5 && h->dead <= 0.95)) return taut__grid_corrupt("dead zone");
     if (!(h->step >= 0 && h->step <= FLT_MAX)) return taut__grid_corrupt("step");
@@ -209,13 +212,7 @@ taut_status taut__grid_room(const taut_call *c, size_t cap)
 /* Ends a payload whose chunks lie at dst + GRID_HEADER + table, `bytes` of them. */
 size_t taut__grid_close(const taut_call *c, float step, uint8_t *dst, size_t end, bool any)
 {
-    unsigned       kind = !any ? GRID_KIND_ZERO : grid_uses_rans(c) ? GRID_KIND_RANS : GRID_KIND_PACKED;
-    const uint8_t *chunk = dst + GRID_HEADER + grid_chunks_of(c->n) * GRID_ENTRY;
-    for (size_t k = 0; kind == GRID_KIND_RANS && k < grid_chunks_of(c->n); k++) {
-        size_t bytes = taut__get32(dst + GRID_HEADER + k * GRID_ENTRY);
-        if (taut__grid_rans_is_sparse(chunk, bytes)) kind = GRID_KIND_SPARSE;
-        chunk += bytes;
-    }
+    unsigned kind = !any ? GRID_KIND_ZERO : grid_uses_rans(c) ? GRID_KIND_RANS : GRID_KIND_PACKED;
     taut__grid_put_header(c, kind, step, grid_dead(taut__stage(c)), dst);
     return any ? end : GRID_HEADER;
 }
@@ -351,7 +348,7 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
         s->value[GRID_KEY_STEP] = h.step;
         s->given |= 1u << GRID_KEY_STEP;
     }
-    s->value[GRID_KEY_CODE] = h.kind == GRID_KIND_RANS || h.kind == GRID_KIND_SPARSE ? GRID_RANS : GRID_PACKED;
+    s->value[GRID_KEY_CODE] = h.kind == GRID_KIND_RANS ? GRID_RANS : GRID_PACKED;
     s->value[GRID_KEY_DEAD] = h.dead;
     return TAUT_OK;
 }
@@ -372,7 +369,7 @@ static const taut_codec_ops host = {
 extern const taut_codec_ops taut__grid_device;
 const taut_codec            taut__codec_grid = {
                .id = 5,
-               .version = 3,
+               .version = 4,
                .oldest = 1,
                .version_of = version_of,
                .name = "grid",

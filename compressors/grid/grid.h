@@ -27,7 +27,9 @@ int         taut__grid_lowest(const double *stats); /* exponent at which bin 0 b
 /* Squared error, in units of the scale, of everything that the stats cover, at this step and dead zone.
  * Within 2% of encoding on the shipped traces. A microsecond or two. */
 double taut__grid_estimate_error(const double *stats, double step, double dead);
-/* Bits per element, headers apart. code: GRID_PACKED or GRID_RANS. Within about 2% above 0.5 bits, 20% below.
+/* What a payload takes besides: header, length of a chunk, and where its states are rounded up. */
+enum { GRID_FIXED_BYTES = 8 + 4 + 20 };
+/* Bits per element, without GRID_FIXED_BYTES. code: GRID_PACKED or GRID_RANS. Within about 2% above 0.5 bits, 20% below.
  */
 double taut__grid_estimate_bits(const double *stats, double step, double dead, int code);
 /* Largest step whose estimated error stays within `error2` (an absolute squared error in units of the scale),

@@ -174,10 +174,6 @@ typedef struct lanes {
     __m256i x[2];
 } lanes;
 
-static inline lanes lanes_start(void)
-{
-    return (lanes){{_mm256_set1_epi32(GRID_STATE_LOW), _mm256_set1_epi32(GRID_STATE_LOW)}};
-}
 static inline lanes lanes_load(const uint32_t *p)
 {
     return (lanes){{_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 8))}};

@@ -136,7 +136,6 @@ static inline void vec64_dequantize(const int32_t *q, float step, const float *d
 
 typedef __m512i lanes;
 
-static inline lanes lanes_start(void) { return _mm512_set1_epi32(GRID_STATE_LOW); }
 static inline lanes lanes_load(const uint32_t *p) { return _mm512_loadu_si512(p); }
 static inline void  lanes_store(uint32_t *p, lanes s) { _mm512_storeu_si512(p, s); }
 

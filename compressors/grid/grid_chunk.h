@@ -9,8 +9,6 @@ size_t taut__grid_rans_encode(const struct taut__grid_kernels *kernels, const gr
                               float *err, uint8_t *dst);
 size_t taut__grid_rans_pack(const struct taut__grid_kernels *kernels, const int32_t *q, size_t n, uint8_t *dst);
 
-bool taut__grid_rans_is_sparse(const uint8_t *chunk, size_t len);
-
 enum { GRID_TOGETHER = 2 }; /* chunks that are decoded in turns */
 typedef struct grid_rans_chunk {
     grid_unit      u; /* unused where codes are asked for */

@@ -20,7 +20,7 @@ static __global__ void __launch_bounds__(THREADS)
     while (const taut__cuda_job *j = next_chunk(batch, ticket, shared, &unit, &k)) {
         uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
         uint32_t bytes = j->n ? encode_chunk(j, batch.dtype, set, k, slot, false, NULL) : 0;
-        place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, false, shared);
+        place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, shared);
     }
 }
 
@@ -106,7 +106,7 @@ static __global__ void __launch_bounds__(THREADS, 2)
             open_peers(batch, j, k, start, peers);
             bytes = chunk_of<true>(j, batch.dtype, set, k, slot, false, NULL, peers);
         }
-        place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, false, shared);
+        place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, shared);
     }
 }
 
@@ -229,7 +229,7 @@ static __global__ void __launch_bounds__(THREADS)
         decode_plain(batch, j, u, to, first, n, kind == KIND_RAW ? (const uint32_t *)(j->payload + HEADER) : NULL);
         return;
     }
-    if (kind == KIND_RANS || kind == KIND_SPARSE) { /* the kernel of that code follows, if anybody has its tables */
+    if (kind == KIND_RANS) { /* the kernel of that code follows, if anybody has its tables */
         if (no_rans && threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
         return;
     }

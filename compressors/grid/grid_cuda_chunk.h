@@ -29,12 +29,9 @@ enum {
     KIND_RAW = 0,
     KIND_ZERO = 1,
     KIND_PACKED = 2,
-    KIND_RANS = 3,
-    KIND_SPARSE = 4, /* rans, some of whose chunks are sparse */
+    KIND_RANS = 5,
     KIND_SCALED = 0x80,
 };
-/* What look-back adds up: bytes, and below them how many chunks are sparse. */
-enum { STATE_BYTES = 24 };
 
 struct settings {
     float    bias;  /* 1 - dead */
@@ -339,8 +336,8 @@ static __device__ inline bool open_payload(const taut__cuda_job *j, const uint8_
     uint32_t head = word[0], dead = head >> 16;
     float    step = __uint_as_float(word[1]);
     *kind = head & 0x7f;
-    if (*kind > KIND_SPARSE || (head >> 8 & 0xff) != GRID_CHUNK_LOG2 || dead < 5000 || dead > 9500 ||
-        !(step >= 0 && step <= FLT_MAX))
+    if ((*kind > KIND_PACKED && *kind != KIND_RANS) || (head >> 8 & 0xff) != GRID_CHUNK_LOG2 || dead < 5000 ||
+        dead > 9500 || !(step >= 0 && step <= FLT_MAX))
         return false;
     if (*kind == KIND_RAW) return len - HEADER == 4 * j->n && !codes;
     if (*kind == KIND_ZERO) return len == HEADER;
@@ -421,18 +418,16 @@ static __device__ inline bool decode_packed(const taut__cuda_batch &batch, const
 /* A chunk from its slot to its place: the end of an encoder's round. shared: two words of shared memory. All threads. */
 static __device__ inline void place_chunk(const taut__cuda_job *j, const settings &set, uint32_t kind,
                                           unsigned long long *state, uint64_t unit, uint64_t k, uint64_t chunks,
-                                          uint64_t table, const uint8_t *slot, uint32_t bytes, bool sparse,
+                                          uint64_t table, const uint8_t *slot, uint32_t bytes,
                                           unsigned long long *shared)
 {
-    uint64_t own = (uint64_t)bytes << STATE_BYTES | sparse;
-    uint64_t sums = taut_chain(state + (unit - k), k, own, shared + 1), before = sums >> STATE_BYTES,
-             sparse_chunks = (sums & ((1u << STATE_BYTES) - 1)) + sparse;
+    uint64_t before = taut_chain(state + (unit - k), k, bytes, shared + 1);
     move_bytes(j->payload + table + before, slot, bytes);
     if (threadIdx.x == 0) {
         if (j->n) ((uint32_t *)(j->payload + HEADER))[k] = bytes;
         if (k + 1 >= chunks) {
             bool any = before + bytes != 0;
-            put_header(j, set, !any ? (uint32_t)KIND_ZERO : sparse_chunks ? (uint32_t)KIND_SPARSE : kind);
+            put_header(j, set, any ? kind : (uint32_t)KIND_ZERO);
             *j->len = any ? table + before + bytes : (uint64_t)HEADER;
         }
     }

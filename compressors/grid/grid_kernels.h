@@ -62,8 +62,8 @@ struct taut__grid_kernels {
     /* code `rans`: first pass, blocks -> symbols, classes and side bits (grid_rans.h) */
     void (*front_encode)(const grid_unit *u, const float *x, size_t n, float *err, struct grid_front *f);
     void (*front_pack)(const int32_t *q, size_t n, struct grid_front *f);
-    /* second pass, backwards: f->symbol -> words, which end at words_end; returns their start. state: 16,
-     * filled */
+    /* second pass, backwards: f->symbol -> words, which end at words_end; returns their start. state: of 16 lanes, from what
+     * they begin with to what they end with */
     uint8_t *(*lanes_put)(const struct grid_model *models, const struct grid_front *f, uint32_t *state,
                           uint8_t *words_end);
     /* one chunk or two, b[0..count); sink: a grid_sink. false: malformed */

@@ -8,9 +8,6 @@
 static const uint16_t frequency[GRID_SHAPES][GRID_MODELS][16] = {
     {
         /* 2 */
-        {2016, 16},
-        {1982, 32, 1},
-        {1948, 48, 1, 1},
         {1900, 72, 1, 1},
         {1836, 104, 1, 1},
         {1738, 152, 1, 1, 1},
@@ -26,9 +23,6 @@ static const uint16_t frequency[GRID_SHAPES][GRID_MODELS][16] = {
     },
     {
         /* 1.4 */
-        {2016, 16},
-        {1982, 32, 1},
-        {1948, 48, 1, 1},
         {1900, 72, 1, 1},
         {1838, 103, 1, 1},
         {1746, 147, 2, 1, 1},
@@ -44,9 +38,6 @@ static const uint16_t frequency[GRID_SHAPES][GRID_MODELS][16] = {
     },
     {
         /* 1 */
-        {2016, 16},
-        {1982, 32, 1},
-        {1950, 47, 1, 1},
         {1904, 70, 1, 1},
         {1844, 98, 3, 1},
         {1756, 137, 7, 1, 1},
@@ -62,9 +53,6 @@ static const uint16_t frequency[GRID_SHAPES][GRID_MODELS][16] = {
     },
     {
         /* 0.7 */
-        {2016, 16},
-        {1984, 31, 1},
-        {1952, 45, 2, 1},
         {1910, 65, 3, 1},
         {1856, 89, 6, 1},
         {1776, 121, 12, 2, 1},
@@ -124,7 +112,7 @@ static void build(void)
             const uint16_t *f = frequency[s][c];
             uint32_t        start = 0, beyond = 0;
             add_symbol(&tables.model[s][c], 0, &start, f[0]);
-            for (unsigned v = 1; v <= grid_top[c + 1]; v++) {
+            for (unsigned v = 1; v <= grid_top[c]; v++) {
                 add_symbol(&tables.model[s][c], 2 * v - 1, &start, f[v]);
                 add_symbol(&tables.model[s][c], 2 * v, &start, f[v]);
                 if (v > 1) beyond += 2u * f[v];
@@ -147,15 +135,15 @@ const grid_tables *taut__grid_tables(void)
     return &tables;
 }
 
-unsigned taut__grid_choose_shape(uint32_t count[GRID_MODELS + 1][3])
+unsigned taut__grid_choose_shape(uint32_t count[GRID_MODELS][3])
 {
     unsigned best = 0;
     uint64_t least = UINT64_MAX;
     pthread_once(&once, build);
     for (unsigned s = 0; s < GRID_SHAPES; s++) {
         uint64_t bits = 0;
-        for (unsigned c = 1; c <= GRID_MODELS; c++)
-            for (unsigned k = 0; k < 3; k++) bits += (uint64_t)count[c][k] * tables.price[s][c - 1][k];
+        for (unsigned c = 0; c < GRID_MODELS; c++)
+            for (unsigned k = 0; k < 3; k++) bits += (uint64_t)count[c][k] * tables.price[s][c][k];
         if (bits < least) {
             least = bits;
             best = s;

@@ -189,12 +189,6 @@ typedef struct lanes {
     uint32_t x[GRID_LANES];
 } lanes;
 
-static inline lanes lanes_start(void)
-{
-    lanes s;
-    for (int i = 0; i < GRID_LANES; i++) s.x[i] = GRID_STATE_LOW;
-    return s;
-}
 static inline lanes lanes_load(const uint32_t *p)
 {
     lanes s;

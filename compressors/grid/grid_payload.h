@@ -10,8 +10,9 @@ enum {
     GRID_KIND_RAW = 0,
     GRID_KIND_ZERO = 1,
     GRID_KIND_PACKED = 2,
-    GRID_KIND_RANS = 3,
-    GRID_KIND_SPARSE = 4,    /* rans, some of whose chunks are sparse; since version 2 */
+    GRID_KIND_RANS1 = 3, /* no longer written or read: rans of versions 1 and 2 */
+    GRID_KIND_RANS2 = 4,
+    GRID_KIND_RANS = 5,      /* since version 4 */
     GRID_KIND_TURNED = 0x40, /* elements are coordinates in a basis that both sides hold; since version 3 */
     GRID_KIND_SCALED = 0x80,
     GRID_HEADER = 8,

@@ -92,10 +92,9 @@ static void front_pack(const int32_t *q, size_t n, struct grid_front *f)
 static uint8_t *lanes_put(const grid_model *models, const struct grid_front *f, uint32_t *state, uint8_t *words_end)
 {
     const uint8_t *symbol = f->symbol + f->symbols;
-    for (unsigned i = 0; i < GRID_LANES; i++) state[i] = GRID_STATE_LOW;
     for (unsigned k = f->blocks; k-- > 0;) {
-        if (f->cls[k] == 0 || f->cls[k] == GRID_CLASS_OTHER) continue;
-        const grid_model *m = models + grid_class_model(f->cls[k]) - 1;
+        if (!grid_has_symbols(f->cls[k])) continue;
+        const grid_model *m = models + grid_class_model(f->cls[k]);
         for (unsigned i = GRID_BLOCK; i-- > 0;) {
             uint32_t *x = state + i % GRID_LANES;
             *x = grid_lane_put(*x, m, *--symbol, &words_end);
@@ -106,7 +105,7 @@ static uint8_t *lanes_put(const grid_model *models, const struct grid_front *f, 
 
 static bool block_symbols(grid_back *b, unsigned cls, uint8_t symbol[GRID_BLOCK])
 {
-    const grid_model *m = b->models + grid_class_model(cls) - 1;
+    const grid_model *m = b->models + grid_class_model(cls);
     for (unsigned i = 0; i < GRID_BLOCK; i++) {
         uint32_t x = grid_lane_get(b->state[i % GRID_LANES], m, symbol + i);
         if (x < GRID_STATE_LOW) {
@@ -122,18 +121,11 @@ static bool block_symbols(grid_back *b, unsigned cls, uint8_t symbol[GRID_BLOCK]
 static bool lanes_get_one(grid_back *b, grid_sink sink)
 {
     for (unsigned k = 0; k < b->blocks; k++) {
-        size_t     i = (size_t)k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
-        uint8_t   *out = (uint8_t *)b->dst + 4 * i, symbol[GRID_BLOCK];
-        grid_block block;
-        if (b->cls[k] == 0) {
-            if (sink == GRID_STORE) memset(out, 0, 4 * m);
-        } else if (b->cls[k] == GRID_CLASS_OTHER) {
-            if (!grid_back_other(b->u, &b->side, i, m, sink, out)) return false;
-        } else {
-            if (!block_symbols(b, b->cls[k], symbol) || !grid_back_block(symbol, b->cls[k], &b->side, &block))
-                return false;
-            grid_back_store(b->u, &block, i, m, sink, out);
-        }
+        uint8_t symbol[GRID_BLOCK];
+        bool    ok = grid_has_symbols(b->cls[k])
+                         ? block_symbols(b, b->cls[k], symbol) && grid_back_give(b, k, symbol, sink)
+                         : grid_back_bare(b, k, sink);
+        if (!ok) return false;
     }
     return true;
 }

@@ -30,7 +30,8 @@ GRID_SMALL_TABLE uint16_t grid_rate[GRID_LIMIT + 1] = {
 typedef struct grid_arith {
     uint32_t       low, high, value; /* value: decoder only */
     uint8_t       *dst;              /* encoder */
-    const uint8_t *src, *end;        /* decoder; bytes behind the end read as zero */
+    const uint8_t *src, *end;        /* decoder, downwards from src; bytes below the end read as zero */
+    uint32_t       shifts;           /* decoder: bytes that the encoder wrote so far */
     grid_question  ask[GRID_QUESTIONS];
 } grid_arith;
 
@@ -39,7 +40,7 @@ TAUT_INLINE void grid_arith_init(grid_arith *a)
     a->low = 0, a->high = UINT32_MAX;
     for (int i = 0; i < GRID_QUESTIONS; i++) a->ask[i].p = 1 << 15, a->ask[i].n = 0;
 }
-TAUT_INLINE unsigned grid_next_byte(grid_arith *a) { return a->src < a->end ? *a->src++ : 0; }
+TAUT_INLINE unsigned grid_next_byte(grid_arith *a) { return a->src > a->end ? *--a->src : 0; }
 
 /* Codes one answer with p/65536 for 1: encodes `bit`, or returns what was encoded. */
 GRID_CODER unsigned grid_arith_bit(grid_arith *a, uint32_t p, unsigned bit, bool decoding)
@@ -49,7 +50,7 @@ GRID_CODER unsigned grid_arith_bit(grid_arith *a, uint32_t p, unsigned bit, bool
     if (bit) a->high = mid;
     else a->low = mid + 1;
     while (((a->low ^ a->high) >> 24) == 0) {
-        if (decoding) a->value = a->value << 8 | grid_next_byte(a);
+        if (decoding) a->value = a->value << 8 | grid_next_byte(a), a->shifts++;
         else *a->dst++ = (uint8_t)(a->high >> 24);
         a->low <<= 8;
         a->high = a->high << 8 | 255;
@@ -65,6 +66,16 @@ GRID_CODER unsigned grid_ask(grid_arith *a, unsigned which, unsigned bit, bool d
     else q->p -= (q->p - GRID_P_MIN) * grid_rate[q->n] >> 15;
     q->n += q->n < GRID_LIMIT;
     return bit;
+}
+
+/* The fewest bytes, the top ones of *v, which whatever follows leaves in the interval; both sides know them. */
+TAUT_INLINE unsigned grid_arith_end(const grid_arith *a, uint32_t *v)
+{
+    for (unsigned bytes = 1;; bytes++) {
+        uint64_t rest = (UINT64_C(1) << (32 - 8 * bytes)) - 1, at = (a->low + rest) & ~rest;
+        *v = (uint32_t)at;
+        if (at + rest <= a->high) return bytes; /* 4 at most: rest is 0 then */
+    }
 }
 
 /* Encodes cls after the classes prev and before; or decodes and returns it. */
@@ -85,10 +96,11 @@ GRID_CODER unsigned grid_code_class(grid_arith *a, unsigned before, unsigned pre
     return far;
 }
 
-/* Returns bytes. a: scratch */
+/* Returns bytes, which travel backwards: the last byte of dst's room is the first one of these. a: scratch */
 TAUT_INLINE size_t grid_put_classes(grid_arith *a, const uint8_t *cls, unsigned blocks, uint8_t *dst)
 {
     unsigned prev = 0, before = 0;
+    uint32_t last;
     grid_arith_init(a);
     a->dst = dst;
     for (unsigned k = 0; k < blocks; k++) {
@@ -96,25 +108,28 @@ TAUT_INLINE size_t grid_put_classes(grid_arith *a, const uint8_t *cls, unsigned 
         before = prev;
         prev = cls[k];
     }
-    *a->dst++ =
-        (uint8_t)((a->low >> 24) + 1); /* low's top byte is below high's: this byte and zeros lie between them */
+    unsigned bytes = grid_arith_end(a, &last);
+    for (unsigned i = 0; i < bytes; i++) *a->dst++ = (uint8_t)(last >> (24 - 8 * i));
     return (size_t)(a->dst - dst);
 }
 
-TAUT_INLINE bool grid_get_classes(grid_arith *a, const uint8_t *src, size_t len, unsigned blocks, uint8_t *cls)
+/* Classes whose bytes end at src[len), its last byte first; returns how many bytes they take, 0: malformed */
+TAUT_INLINE size_t grid_get_classes(grid_arith *a, const uint8_t *src, size_t len, unsigned blocks, uint8_t *cls)
 {
     unsigned prev = 0, before = 0;
     grid_arith_init(a);
-    a->src = src, a->end = src + len, a->value = 0;
+    a->src = src + len, a->end = src, a->value = 0, a->shifts = 0;
     for (int i = 0; i < 4; i++) a->value = a->value << 8 | grid_next_byte(a);
     for (unsigned k = 0; k < blocks; k++) {
         unsigned c = grid_code_class(a, before, prev, 0, true);
-        if (c > GRID_CLASS_OTHER) return false;
+        if (c > GRID_CLASS_OTHER) return 0;
         cls[k] = (uint8_t)c;
         before = prev;
         prev = c;
     }
-    return true;
+    uint32_t last;
+    size_t   bytes = a->shifts + grid_arith_end(a, &last);
+    return bytes <= len ? bytes : 0;
 }
 
 #endif

@@ -2,7 +2,8 @@
  *
  * Encoding, a block of threads per chunk: rounds as in code packed make symbols, side bits and classes; then the sixteen rANS
  * states, which run backwards over the whole chunk, are sixteen lanes of the first warp, while the second codes the classes.
- * Words leave in the order of elements: a lane's place is the number of lanes behind it that have one too.
+ * Words leave in the order of elements: a lane's place is the number of lanes behind it that have one too. What the serial coder
+ * takes, few blocks or the last ones, is the work of one thread.
  * Decoding, a warp per chunk: sixteen lanes hold the states, all of them read side bits. Parallelism comes from chunks. */
 #include "grid_cuda_chunk.h"
 #include "grid_rans_classes.h"
@@ -10,8 +11,8 @@
 enum {
     SYMBOLS = GRID_CHUNK,
     WORDS = GRID_CHUNK_BLOCKS * GRID_WORDS_BYTES,
-    PACKED_AT = SLOT + GRID_CHUNK_BYTES + WORDS, /* a short chunk in code packed, or a sparse one */
-    SYMBOLS_AT = PACKED_AT + 64 + GRID_RANS_SHORT / GRID_BLOCK * (GRID_BLOCK_BYTES + 1) + 20 * GRID_CHUNK_BLOCKS,
+    PACKED_AT = SLOT + GRID_CHUNK_BYTES + WORDS, /* a short chunk in code packed */
+    SYMBOLS_AT = PACKED_AT + 64 + GRID_RANS_SHORT / GRID_BLOCK * (GRID_BLOCK_BYTES + 1),
     WORDS_AT = SYMBOLS_AT + SYMBOLS,
     CLASSES_AT = WORDS_AT + WORDS + 64,
     RANS_SLOT = (CLASSES_AT + 20 * GRID_CHUNK_BLOCKS + 64 + 15) / 16 *
@@ -38,15 +39,17 @@ static __device__ void shape_rans(rans_block *b)
     b->cls = grid_class_of_sum(sum);
     b->bits = 0;
     if (b->cls == 0) return;
+    if (b->cls <= GRID_FEW) {
+        b->bits = grid_few_bits(b->cls);
+        return;
+    }
     if (b->cls == GRID_CLASS_OTHER) {
         b->r.s = grid_warp_shape(k);
         b->bits = 4 + b->r.s.bits;
         return;
     }
-    uint32_t r = grid_class_shift(b->cls), top = grid_top[grid_class_model(b->cls)], a = k.a >> r, c = k.b >> r,
-             mine = 0;
-    if (b->cls >= GRID_ESCAPES_FROM)
-        mine = (a >= top ? gamma_bits(a - top + 1) : 0) + (c >= top ? gamma_bits(c - top + 1) : 0);
+    uint32_t r = grid_class_shift(b->cls), top = grid_top[grid_class_model(b->cls)], a = k.a >> r, c = k.b >> r;
+    uint32_t mine = (a >= top ? gamma_bits(a - top + 1) : 0) + (c >= top ? gamma_bits(c - top + 1) : 0);
     mine += (a == 0 && k.a != 0) + (c == 0 && k.b != 0); /* a sign each */
     b->bits = 64 * r + __reduce_add_sync(TAUT_ALL, mine);
 }
@@ -61,6 +64,11 @@ static __device__ void write_rans(const rans_block &b, uint32_t *window, uint32_
         else grid_warp_body(k, b.r.s, window, &pos);
         return;
     }
+    if (b.cls <= GRID_FEW) {
+        uint64_t nz = grid_vote(k.a != 0, k.b != 0), two = grid_vote(k.a > 1, k.b > 1);
+        grid_warp_put(window, &pos, grid_few_number(b.cls, nz, two, k.sign), grid_few_bits(b.cls));
+        return;
+    }
     uint32_t r = grid_class_shift(b.cls), model = grid_class_model(b.cls), top = grid_top[model],
              h[2] = {k.a >> r, k.b >> r};
     for (uint32_t p = 0; p < r; p++) grid_warp_put(window, &pos, grid_vote(k.a >> p & 1, k.b >> p & 1), 64);
@@ -73,27 +81,26 @@ static __device__ void write_rans(const rans_block &b, uint32_t *window, uint32_
             if (TAUT_LANE == 0 && n) atomicAdd(&counts[model * 3 + kind], n);
         }
     }
-    if (b.cls >= GRID_ESCAPES_FROM)
-        for (uint64_t m = grid_vote(h[0] >= top, h[1] >= top); m; m &= m - 1) {
-            uint32_t i = grid_low_bit(m), v = __shfl_sync(TAUT_ALL, i < 32 ? h[0] : h[1], (int)(i % 32)) - top + 1,
-                     len = (uint32_t)grid_bitlen(v) - 1;
-            grid_warp_put(window, &pos, len | (uint64_t)(v - (1u << len)) << 4, 4 + len);
-        }
+    for (uint64_t m = grid_vote(h[0] >= top, h[1] >= top); m; m &= m - 1) {
+        uint32_t i = grid_low_bit(m), v = __shfl_sync(TAUT_ALL, i < 32 ? h[0] : h[1], (int)(i % 32)) - top + 1,
+                 len = (uint32_t)grid_bitlen(v) - 1;
+        grid_warp_put(window, &pos, len | (uint64_t)(v - (1u << len)) << 4, 4 + len);
+    }
     uint64_t lost = grid_vote(h[0] == 0 && k.a != 0, h[1] == 0 && k.b != 0);
     if (lost) grid_warp_put(window, &pos, grid_warp_pext(k.sign, lost), grid_count_bits(lost));
 }
 
 /* ---- encoding: the states ---- */
 
-/* symbols of the blocks with a model, which lie back to back -> words that end at `end`; returns where they begin. One warp. */
+/* symbols of the blocks with a model, which lie back to back -> words that end at `end`; returns where they begin. One warp. *x: the
+ * lane's state, before and after. */
 static __device__ uint8_t *put_lanes(const grid_model *models, const uint8_t *cls, uint32_t blocks,
                                      const uint8_t *symbol_end, uint8_t *end, uint32_t *x)
 {
     uint32_t lane = TAUT_LANE;
-    *x = GRID_STATE_LOW;
     for (uint32_t k = blocks; k-- > 0;) {
-        if (cls[k] == 0 || cls[k] == GRID_CLASS_OTHER) continue;
-        const grid_model *m = models + grid_class_model(cls[k]) - 1;
+        if (!grid_has_symbols(cls[k])) continue;
+        const grid_model *m = models + grid_class_model(cls[k]);
         for (uint32_t group = GRID_BLOCK / GRID_LANES; group-- > 0;) {
             symbol_end -= GRID_LANES;
             uint32_t s = lane < GRID_LANES ? symbol_end[lane] : 0, range = m->range[s],
@@ -120,66 +127,75 @@ static __device__ uint32_t choose_shape(const grid_tables *t, const uint32_t *co
     uint64_t least = ~UINT64_C(0);
     for (uint32_t s = 0; s < GRID_SHAPES; s++) {
         uint64_t bits = 0;
-        for (uint32_t c = 1; c <= GRID_MODELS; c++)
-            for (uint32_t k = 0; k < 3; k++) bits += (uint64_t)counts[c * 3 + k] * t->price[s][c - 1][k];
+        for (uint32_t c = 0; c < GRID_MODELS; c++)
+            for (uint32_t k = 0; k < 3; k++) bits += (uint64_t)counts[c * 3 + k] * t->price[s][c][k];
         if (bits < least) least = bits, best = s;
     }
     return best;
 }
 
-static __device__ bool back_block(const uint8_t *symbol, uint32_t cls, grid_warp_reader *side, grid_warp_block *k);
-
-/* The chunk without lanes, from its symbols and side bits, of at most GRID_RANS_SPARSE_BLOCKS blocks that are not zero; 0: some block
- * has no symbols. By the first warp, into memory that is zero. */
-static __device__ uint32_t put_sparse(const uint8_t *cls, uint32_t blocks, const uint8_t *symbol, const uint8_t *side,
-                                      const uint8_t *side_end, uint8_t *packed_cls, grid_arith *arith, uint8_t *dst)
+/* The symbols of `coded` blocks, by one state. By one thread; returns the end. */
+static __device__ uint8_t *put_serial(const grid_model *models, const uint8_t *cls, uint32_t blocks, uint32_t coded,
+                                      const uint8_t *symbol, uint8_t *dst)
 {
-    grid_warp_reader rd = {side, side_end, 0};
-    uint32_t         pos = 8 * GRID_RANS_SPARSE_HEAD, classes = 0;
-    bool             good = true;
-    for (uint32_t k = 0; k < blocks; k++) {
-        grid_warp_block b = {0, 0, 0};
-        if (TAUT_LANE == 0) packed_cls[k] = 0;
-        if (cls[k] == 0) continue;
-        if (cls[k] == GRID_CLASS_OTHER) {
-            good = false;
-            break;
-        }
-        back_block(symbol, cls[k], &rd, &b);
-        symbol += GRID_BLOCK;
-        grid_shape_of s = grid_warp_shape(b);
-        grid_warp_body(b, s, (uint32_t *)dst, &pos);
-        if (TAUT_LANE == 0) packed_cls[k] = (uint8_t)s.cls;
+    grid_serial s = {GRID_STATE_LOW, dst};
+    symbol += (uint64_t)coded * GRID_BLOCK;
+    for (uint32_t k = blocks; k-- > 0;) {
+        if (!grid_has_symbols(cls[k])) continue;
+        symbol -= GRID_BLOCK;
+        grid_serial_put(&s, models + grid_class_model(cls[k]), symbol);
     }
-    if (!good) return 0;
-    __syncwarp();
-    uint32_t body = (pos + 7) / 8;
-    if (TAUT_LANE == 0) {
-        classes = (uint32_t)grid_put_classes(arith, packed_cls, blocks, dst + body);
-        dst[0] = GRID_RANS_SPARSE, dst[1] = (uint8_t)classes, dst[2] = (uint8_t)(classes >> 8);
-    }
-    return body + __shfl_sync(TAUT_ALL, classes, 0);
+    return coded ? grid_serial_end(&s) : dst;
 }
 
-/* Chunk k -> slot in code rans proper, or sparse; returns its bytes. */
+/* The same by lanes: words into scratch that ends at words_end, how many bytes into *words; what follows them to dst + *words.
+ * Returns its end. One warp. */
+static __device__ uint8_t *put_all_lanes(const grid_model *models, const uint8_t *cls, uint32_t blocks, uint32_t coded,
+                                         const uint8_t *symbol, uint8_t *words_end, uint32_t *words, uint8_t *dst)
+{
+    TAUT_SHARED(uint32_t, states, GRID_LANES);
+    TAUT_SHARED(uint32_t, tailed, 2); /* blocks with symbols in the tail, blocks before it */
+    const uint8_t *symbol_end = symbol + (uint64_t)coded * GRID_BLOCK;
+    if (TAUT_LANE == 0) {
+        uint8_t  tail[GRID_TAIL_BYTES];
+        uint32_t left = tailed[0] = grid_put_tail(models, cls, blocks, symbol_end, tail);
+        grid_tail_to_states(tail, states);
+        for (; left > 0; left -= grid_has_symbols(cls[blocks])) blocks--;
+        tailed[1] = blocks;
+    }
+    __syncwarp();
+    uint32_t x = TAUT_LANE < GRID_LANES ? states[TAUT_LANE] : 0, in_tail = tailed[0];
+    uint8_t *begin = put_lanes(models, cls, tailed[1], symbol_end - (uint64_t)in_tail * GRID_BLOCK, words_end, &x);
+    uint32_t bytes = (uint32_t)(words_end - begin), count = bytes / 2;
+    if (TAUT_LANE < GRID_LANES) states[TAUT_LANE] = x;
+    __syncwarp();
+    uint8_t *p = dst + bytes;
+    if (TAUT_LANE == 0) {
+        *words = bytes;
+        p += grid_put_states(states, p);
+        p[0] = (uint8_t)in_tail, p[1] = (uint8_t)count, p[2] = (uint8_t)(count >> 8);
+    }
+    return p + GRID_LANES_HEAD;
+}
+
+/* Chunk k -> slot in code rans proper; returns its bytes. */
 static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k,
-                                      uint8_t *slot, const grid_tables *tables, bool *sparse)
+                                      uint8_t *slot, const grid_tables *tables)
 {
     TAUT_SHARED(uint32_t, window, WINDOW);
     TAUT_SHARED(uint32_t, sizes, ROUND);
     TAUT_SHARED(uint8_t, cls, GRID_CHUNK_BLOCKS);
-    TAUT_SHARED(uint32_t, counts, (GRID_MODELS + 1) * 3);
+    TAUT_SHARED(uint32_t, counts, GRID_MODELS * 3);
     TAUT_SHARED(grid_arith, arith, 1);
-    TAUT_SHARED(uint32_t, lengths, 3);
-    TAUT_SHARED(uint8_t, packed_cls, GRID_CHUNK_BLOCKS);
+    TAUT_SHARED(uint32_t, lengths, 3); /* words in scratch, classes; bytes of the chunk before the classes */
     uint64_t first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
     uint32_t blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK), carry = 0, warp = threadIdx.x / TAUT_WARP,
-             coded = 0, used = 0, not_zero = 0;
-    uint32_t      *out = (uint32_t *)(slot + GRID_RANS_HEAD);
+             coded = 0, used = 0;
+    uint32_t      *out = (uint32_t *)slot;
     grid_warp_unit u = {0, 0, 0, NULL, 0, 0, false, false};
     if (!set.from_codes) u = grid_unit_of(j, 1, set.bias);
     for (uint32_t i = threadIdx.x; i < WINDOW; i += THREADS) window[i] = 0;
-    if (threadIdx.x < (GRID_MODELS + 1) * 3) counts[threadIdx.x] = 0;
+    if (threadIdx.x < GRID_MODELS * 3) counts[threadIdx.x] = 0;
     __syncthreads();
     for (uint32_t base = 0; base < blocks; base += ROUND) {
         rans_block b[PER_WARP];
@@ -196,15 +212,13 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
             }
             if (TAUT_LANE == 0)
                 sizes[warp * PER_WARP + q] =
-                    b[q].bits | (b[q].cls && b[q].cls != GRID_CLASS_OTHER ? 1u << 31 : 0) | (b[q].cls ? 1u << 30 : 0);
+                    b[q].bits | (grid_has_symbols(b[q].cls) ? 1u << 31 : 0) | (b[q].cls ? 1u << 30 : 0);
         }
         __syncthreads();
         uint32_t v = sizes[TAUT_LANE], bits = v & 0x3fffffff, sum = taut_warp_scan(bits),
                  modelled = __ballot_sync(TAUT_ALL, v >> 31);
         uint32_t total = __shfl_sync(TAUT_ALL, sum, 31) + carry;
-        uint32_t here = __ballot_sync(TAUT_ALL, v >> 30);
-        used |= here;
-        not_zero += (uint32_t)__popc(here);
+        used |= __ballot_sync(TAUT_ALL, v >> 30);
         TAUT_UNROLL
         for (uint32_t q = 0; q < PER_WARP; q++) {
             uint32_t at = warp * PER_WARP + q, pos = carry + __shfl_sync(TAUT_ALL, sum - bits, (int)at);
@@ -223,65 +237,45 @@ static __device__ uint32_t rans_chunk(const taut__cuda_job *j, taut_dtype dtype,
     }
     if (!used) return 0; /* the same in all threads */
     if (threadIdx.x == 0 && carry) out[0] = window[0];
-    uint32_t side_end = (uint32_t)((uint8_t *)out - slot) + (carry + 7) / 8, state = 0,
-             shape = choose_shape(tables, counts);
-    uint8_t *words_end = slot + WORDS_AT + WORDS;
-    bool     try_sparse = not_zero <= GRID_RANS_SPARSE_BLOCKS && blocks > GRID_RANS_SHORT / GRID_BLOCK;
-    if (try_sparse) {
-        uint32_t *room = (uint32_t *)(slot + PACKED_AT);
-        for (uint32_t i = threadIdx.x; i < (SYMBOLS_AT - PACKED_AT) / 4; i += THREADS) room[i] = 0;
-    }
+    uint32_t side_end = (uint32_t)((uint8_t *)out - slot) + (carry + 7) / 8, shape = choose_shape(tables, counts);
+    uint8_t *words_end = slot + WORDS_AT + WORDS, *p = slot + side_end;
+    bool     serial = coded <= grid_serial_most(blocks);
+    const grid_model *models = tables->model[shape];
+    const uint8_t    *symbol = slot + SYMBOLS_AT;
+    if (threadIdx.x == 0) lengths[0] = 0;
     __syncthreads();
-    if (try_sparse && warp == 0) {
-        uint32_t without = put_sparse(cls, blocks, slot + SYMBOLS_AT, slot + GRID_RANS_HEAD, slot + side_end,
-                                      packed_cls, &arith[0], slot + PACKED_AT);
-        if (TAUT_LANE == 0) lengths[2] = without;
-    }
-    __syncthreads();
-    if (warp == 0) {
-        uint8_t *words = put_lanes(tables->model[shape], cls, blocks, slot + SYMBOLS_AT + (uint64_t)coded * GRID_BLOCK,
-                                   words_end, &state);
-        if (TAUT_LANE == 0) lengths[0] = (uint32_t)(words_end - words);
+    if (warp == 0 && !serial) {
+        uint8_t *end = put_all_lanes(models, cls, blocks, coded, symbol, words_end, &lengths[0], p);
+        if (TAUT_LANE == 0) lengths[2] = (uint32_t)(end - slot);
+    } else if (threadIdx.x == 0) {
+        lengths[2] = (uint32_t)(put_serial(models, cls, blocks, coded, symbol, p) - slot);
     } else if (threadIdx.x == TAUT_WARP) {
         lengths[1] = (uint32_t)grid_put_classes(&arith[0], cls, blocks, slot + CLASSES_AT);
     }
     __syncthreads();
-    uint32_t words = lengths[0], classes = lengths[1], without = try_sparse ? lengths[2] : 0;
-    if (without && without < side_end + words + GRID_RANS_STATES + classes) {
-        for (uint32_t i = threadIdx.x; i < without; i += THREADS) slot[i] = slot[PACKED_AT + i];
-        __syncthreads();
-        *sparse = true;
-        return without;
-    }
-    uint8_t *p = slot + side_end, *states = p + words, *tail = states + GRID_RANS_STATES;
+    uint32_t words = lengths[0], classes = lengths[1], end = lengths[2];
     for (uint32_t i = threadIdx.x; i < words; i += THREADS) p[i] = words_end[(int32_t)i - (int32_t)words];
-    if (threadIdx.x < GRID_LANES)
-        for (int i = 0; i < 4; i++) states[4 * threadIdx.x + (uint32_t)i] = (uint8_t)(state >> 8 * i);
-    for (uint32_t i = threadIdx.x; i < classes; i += THREADS) tail[i] = slot[CLASSES_AT + i];
-    if (threadIdx.x == 0) {
-        uint32_t *head = (uint32_t *)slot;
-        head[0] = shape | classes << 16;
-        head[1] = words / 2;
-    }
+    for (uint32_t i = threadIdx.x; i < classes; i += THREADS) slot[end + i] = slot[CLASSES_AT + classes - 1 - i];
+    if (threadIdx.x == 0) slot[end + classes] = (uint8_t)(serial ? GRID_RANS_SERIAL + shape : shape);
     __syncthreads();
-    return side_end + words + GRID_RANS_STATES + classes;
+    return end + classes + 1;
 }
 
 /* The shorter of both codes where a chunk is short and all of it has codes. */
 static __device__ uint32_t either_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set, uint64_t k,
-                                        uint8_t *slot, const grid_tables *tables, bool *sparse)
+                                        uint8_t *slot, const grid_tables *tables)
 {
     uint64_t n = taut__min(GRID_CHUNK, j->n - k * GRID_CHUNK);
     bool     raw = false;
     uint32_t packed = 0;
     if (n <= GRID_RANS_SHORT) packed = encode_chunk(j, dtype, set, k, slot + PACKED_AT, true, &raw);
-    uint32_t rans = rans_chunk(j, dtype, set, k, slot, tables, sparse);
+    uint32_t rans = rans_chunk(j, dtype, set, k, slot, tables);
     if (n > GRID_RANS_SHORT || raw || rans <= packed) return rans;
     __syncthreads();
-    if (threadIdx.x == 0) slot[0] = GRID_RANS_PACKED;
-    for (uint32_t i = threadIdx.x; i < packed; i += THREADS) slot[1 + i] = slot[PACKED_AT + i];
+    if (threadIdx.x == 0) slot[packed] = GRID_RANS_PACKED;
+    for (uint32_t i = threadIdx.x; i < packed; i += THREADS) slot[i] = slot[PACKED_AT + i];
     __syncthreads();
-    return 1 + packed;
+    return packed + 1;
 }
 
 static __global__ void __launch_bounds__(THREADS)
@@ -293,21 +287,28 @@ static __global__ void __launch_bounds__(THREADS)
     uint64_t unit, k;
     while (const taut__cuda_job *j = next_chunk(batch, ticket, shared, &unit, &k)) {
         uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
-        bool     sparse = false;
-        uint32_t bytes = j->n ? either_chunk(j, batch.dtype, set, k, slot, tables, &sparse) : 0;
-        place_chunk(j, set, KIND_RANS, state, unit, k, chunks, table, slot, bytes, sparse, shared);
+        uint32_t bytes = j->n ? either_chunk(j, batch.dtype, set, k, slot, tables) : 0;
+        place_chunk(j, set, KIND_RANS, state, unit, k, chunks, table, slot, bytes, shared);
     }
 }
 
 /* ---- decoding ---- */
 
+/* A chunk that is being decoded: what one lane finds at its end, for all of them. */
 struct rans_source {
-    const uint8_t *side, *words, *words_end, *end;
-    uint32_t       side_len;
+    const uint8_t     *words, *words_end;
+    uint32_t           side_len; /* at most */
+    uint32_t           lanes;    /* blocks that are decoded by lanes */
+    uint32_t           shape;
+    bool               serial; /* there are no lanes */
+    grid_serial_reader tail;
+    uint32_t           state[GRID_LANES];
+    uint8_t            bytes[GRID_TAIL_BYTES];
 };
 
 /* Symbols of one block, element lane and lane + 32. false: words run out. */
-static __device__ bool block_symbols(const grid_model *m, uint32_t *x, rans_source *src, uint8_t *symbol)
+static __device__ bool block_symbols(const grid_model *m, uint32_t *x, const uint8_t **words, const uint8_t *words_end,
+                                     uint8_t *symbol)
 {
     for (uint32_t group = 0; group < GRID_BLOCK / GRID_LANES; group++) {
         uint8_t  s = 0;
@@ -315,12 +316,12 @@ static __device__ bool block_symbols(const grid_model *m, uint32_t *x, rans_sour
         if (TAUT_LANE < GRID_LANES) next = grid_lane_get(*x, m, &s);
         bool     need = TAUT_LANE < GRID_LANES && next < GRID_STATE_LOW;
         uint32_t all = __ballot_sync(TAUT_ALL, need), count = (uint32_t)__popc(all);
-        if (src->words + 2 * count > src->words_end) return false;
+        if (2 * count > (uint64_t)(words_end - *words)) return false;
         if (need) {
-            const uint8_t *w = src->words + 2 * __popc(all & TAUT_LANES_LT);
+            const uint8_t *w = *words + 2 * __popc(all & TAUT_LANES_LT);
             next = next << 16 | w[0] | (uint32_t)w[1] << 8;
         }
-        src->words += 2 * count;
+        *words += 2 * count;
         *x = next;
         if (TAUT_LANE < GRID_LANES) symbol[group * GRID_LANES + TAUT_LANE] = s;
     }
@@ -329,7 +330,7 @@ static __device__ bool block_symbols(const grid_model *m, uint32_t *x, rans_sour
 }
 
 /* grid_back_block() by a warp */
-static __device__ bool back_block(const uint8_t *symbol, uint32_t cls, grid_warp_reader *side, grid_warp_block *k)
+static __device__ void back_block(const uint8_t *symbol, uint32_t cls, grid_warp_reader *side, grid_warp_block *k)
 {
     uint32_t r = grid_class_shift(cls), top = grid_top[grid_class_model(cls)], sa = symbol[TAUT_LANE],
              sb = symbol[TAUT_LANE + 32];
@@ -340,51 +341,113 @@ static __device__ bool back_block(const uint8_t *symbol, uint32_t cls, grid_warp
         low[1] |= (uint32_t)grid_bit_b(plane) << p;
     }
     k->sign = grid_vote(h[0] && !(sa & 1), h[1] && !(sb & 1));
-    if (cls >= GRID_ESCAPES_FROM)
-        for (uint64_t m = grid_vote(h[0] == top, h[1] == top); m; m &= m - 1) {
-            uint32_t i = grid_low_bit(m), len = (uint32_t)grid_take(side, 4),
-                     v = (1u << len) + (len ? (uint32_t)grid_take(side, len) : 0) - 1;
-            if (i == TAUT_LANE) h[0] += v;
-            if (i == TAUT_LANE + 32) h[1] += v;
-        }
+    for (uint64_t m = grid_vote(h[0] == top, h[1] == top); m; m &= m - 1) {
+        uint32_t i = grid_low_bit(m), len = (uint32_t)grid_take(side, 4),
+                 v = (1u << len) + (len ? (uint32_t)grid_take(side, len) : 0) - 1;
+        if (i == TAUT_LANE) h[0] += v;
+        if (i == TAUT_LANE + 32) h[1] += v;
+    }
     uint64_t lost = grid_vote(h[0] == 0 && low[0], h[1] == 0 && low[1]);
     k->a = low[0] | h[0] << r;
     k->b = low[1] | h[1] << r;
     if (lost) k->sign |= grid_warp_pdep(grid_take(side, grid_count_bits(lost)), lost);
     __syncwarp();
+}
+
+static __device__ bool back_few(uint32_t cls, grid_warp_reader *side, grid_warp_block *k)
+{
+    grid_few f;
+    if (!grid_few_of(grid_take(side, grid_few_bits(cls)), cls, &f)) return false;
+    for (uint32_t i = 0; i < cls; i++) {
+        k->a += f.at[i] == TAUT_LANE;
+        k->b += f.at[i] == TAUT_LANE + 32;
+    }
+    k->sign = f.sign;
     return true;
 }
 
-/* One chunk of code rans proper. false: malformed, in all lanes. */
+/* By one lane. */
+static __device__ bool open_lanes(rans_source *s, const uint8_t *cls, uint32_t blocks, const uint8_t *src, uint32_t len)
+{
+    if (len < GRID_LANES_HEAD) return false;
+    len -= GRID_LANES_HEAD;
+    uint32_t in_tail = src[len], words = 2 * (src[len + 1] | (uint32_t)src[len + 2] << 8),
+             states = grid_get_states(s->state, src + len, len);
+    if (states == 0 || words > len - states) return false;
+    s->words_end = src + len - states;
+    s->words = s->words_end - words;
+    s->side_len = len - states - words;
+    s->lanes = blocks;
+    while (in_tail > 0 && s->lanes > 0) in_tail -= grid_has_symbols(cls[--s->lanes]);
+    return in_tail == 0;
+}
+static __device__ bool open_source(rans_source *s, uint8_t *cls, uint32_t blocks, const uint8_t *src, uint32_t len)
+{
+    TAUT_SHARED(grid_arith, arith, 1);
+    uint32_t form = src[--len], symbols = 0;
+    if (form >= GRID_RANS_PACKED) return false;
+    uint32_t classes = (uint32_t)grid_get_classes(&arith[0], src, len, blocks, cls);
+    if (classes == 0) return false;
+    len -= classes;
+    s->shape = form % GRID_SHAPES;
+    s->serial = form >= GRID_RANS_SERIAL;
+    if (!s->serial) return open_lanes(s, cls, blocks, src, len);
+    s->words = s->words_end = src + len;
+    s->side_len = len;
+    s->lanes = 0;
+    s->tail.x = GRID_STATE_LOW, s->tail.low = src, s->tail.p = src + len;
+    for (uint32_t k = 0; k < blocks; k++) symbols += grid_has_symbols(cls[k]);
+    return symbols == 0 || grid_serial_open(&s->tail, src, src + len);
+}
+/* What the lanes leave holds the tail. */
+static __device__ bool open_tail(rans_source *s, bool any)
+{
+    const uint8_t *end = s->bytes + GRID_TAIL_BYTES;
+    if (!grid_tail_of_states(s->state, s->bytes)) return false;
+    s->tail.x = GRID_STATE_LOW, s->tail.low = s->bytes, s->tail.p = end;
+    return !any || grid_serial_open(&s->tail, s->bytes, end);
+}
+/* State and words of the serial coder used up; side: bytes that were read */
+static __device__ bool used_up(const rans_source *s, const uint8_t *src, uint64_t side)
+{
+    if (s->tail.x != GRID_STATE_LOW) return false;
+    if (s->serial) return side == (uint64_t)(s->tail.p - src);
+    for (const uint8_t *p = s->bytes; p < s->tail.p; p++)
+        if (*p) return false;
+    return side == s->side_len;
+}
+
+/* What the first lane has found, and its writes, for all of them. */
+static __device__ __forceinline__ bool of_first(bool v)
+{
+    __syncwarp();
+    return __shfl_sync(TAUT_ALL, (uint32_t)v, 0) != 0;
+}
+
+/* One chunk of code rans proper, by the first warp. false: malformed, in all lanes. */
 static __device__ bool decode_rans(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u,
                                    sink to, uint64_t first, uint64_t n, const uint8_t *src, uint32_t len,
                                    const grid_tables *tables)
 {
     TAUT_SHARED(uint8_t, cls, GRID_CHUNK_BLOCKS);
     TAUT_SHARED(uint8_t, symbol, GRID_BLOCK);
-    TAUT_SHARED(grid_arith, arith, 1);
-    TAUT_SHARED(int, good, 1);
-    uint32_t blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK);
-    if (len < GRID_RANS_HEAD + GRID_RANS_STATES || src[0] >= GRID_SHAPES || src[1] != 0) return false;
-    uint64_t classes = src[2] | (uint32_t)src[3] << 8,
-             words = 2 * (uint64_t)(src[4] | (uint32_t)src[5] << 8 | (uint32_t)src[6] << 16 | (uint32_t)src[7] << 24);
-    if (classes + words > len - GRID_RANS_HEAD - GRID_RANS_STATES) return false;
-    const uint8_t    *tail = src + len - classes, *states = tail - GRID_RANS_STATES;
-    rans_source       s = {src + GRID_RANS_HEAD, states - words, states, src + len,
-                           (uint32_t)(states - words - src) - GRID_RANS_HEAD};
-    grid_warp_reader  side = {s.side, s.end, 0};
-    const grid_model *models = tables->model[src[0]];
-    uint32_t          x = GRID_STATE_LOW;
-    if (TAUT_LANE < GRID_LANES) {
-        const uint8_t *p = states + 4 * TAUT_LANE;
-        x = p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-    }
-    if (TAUT_LANE == 0) good[0] = grid_get_classes(&arith[0], tail, classes, blocks, cls);
-    __syncwarp();
-    if (!good[0]) return false;
-    for (uint32_t b = 0; b < blocks; b++) {
+    TAUT_SHARED(rans_source, source, 1);
+    rans_source *s = &source[0];
+    uint32_t     blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK), b = 0;
+    if (!of_first(TAUT_LANE == 0 && open_source(s, cls, blocks, src, len))) return false;
+    grid_warp_reader  side = {src, src + len, 0};
+    const grid_model *models = tables->model[s->shape];
+    const uint8_t    *words = s->words;
+    uint32_t          x = !s->serial && TAUT_LANE < GRID_LANES ? s->state[TAUT_LANE] : (uint32_t)GRID_STATE_LOW;
+    for (;; b++) {
+        if (b == s->lanes && !s->serial) {
+            if (TAUT_LANE < GRID_LANES) s->state[TAUT_LANE] = x;
+            __syncwarp();
+            if (!of_first(TAUT_LANE == 0 && words == s->words_end && open_tail(s, b < blocks))) return false;
+        }
+        if (b == blocks) break;
         grid_warp_block k = {0, 0, 0};
-        bool            raw = false;
+        bool            raw = false, few = cls[b] && cls[b] <= GRID_FEW;
         uint64_t        i = first + (uint64_t)b * GRID_BLOCK;
         if (cls[b] == 0 && (to == ADD || to == CODES)) continue;
         if (cls[b] == GRID_CLASS_OTHER) {
@@ -392,47 +455,25 @@ static __device__ bool decode_rans(const taut__cuda_batch &batch, const taut__cu
             if (nibble == GRID_ZERO || nibble == GRID_RUN || !grid_warp_read(&side, nibble, &k, &raw) ||
                 (raw && (to == CODES || to == VALUES)))
                 return false;
+        } else if (few) {
+            if (!back_few(cls[b], &side, &k)) return false;
         } else if (cls[b]) {
-            if (!block_symbols(models + grid_class_model(cls[b]) - 1, &x, &s, symbol) ||
-                !back_block(symbol, cls[b], &side, &k))
-                return false;
+            const grid_model *m = models + grid_class_model(cls[b]);
+            if (b < s->lanes) {
+                if (!block_symbols(m, &x, &words, s->words_end, symbol)) return false;
+            } else {
+                if (!of_first(TAUT_LANE == 0 && grid_serial_get(&s->tail, m, symbol))) return false;
+            }
+            back_block(symbol, cls[b], &side, &k);
         }
-        if (side.pos > 8 * (uint64_t)s.side_len) return false;
-        if (i + TAUT_LANE < j->n) deliver(batch, j, u, to, i + TAUT_LANE, raw, k.a, raw ? 0 : grid_code_a(k));
-        if (i + TAUT_LANE + 32 < j->n) deliver(batch, j, u, to, i + TAUT_LANE + 32, raw, k.b, raw ? 0 : grid_code_b(k));
+        if (side.pos > 8 * (uint64_t)s->side_len) return false;
+        bool every = !few || to != ADD; /* where few are added, nothing is added to the others */
+        if (i + TAUT_LANE < j->n && (every || k.a))
+            deliver(batch, j, u, to, i + TAUT_LANE, raw, k.a, raw ? 0 : grid_code_a(k));
+        if (i + TAUT_LANE + 32 < j->n && (every || k.b))
+            deliver(batch, j, u, to, i + TAUT_LANE + 32, raw, k.b, raw ? 0 : grid_code_b(k));
     }
-    return s.words == s.words_end && (side.pos + 7) / 8 == s.side_len &&
-           !__any_sync(TAUT_ALL, TAUT_LANE < GRID_LANES && x != GRID_STATE_LOW);
-}
-
-/* One chunk without lanes. false: malformed, in all lanes of the first warp, which works alone. */
-static __device__ bool decode_sparse(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u,
-                                     sink to, uint64_t first, uint64_t n, const uint8_t *src, uint32_t len)
-{
-    TAUT_SHARED(uint8_t, cls, GRID_CHUNK_BLOCKS);
-    TAUT_SHARED(grid_arith, arith, 1);
-    TAUT_SHARED(int, good, 1);
-    uint32_t blocks = (uint32_t)((n + GRID_BLOCK - 1) / GRID_BLOCK), classes = src[1] | (uint32_t)src[2] << 8,
-             body = len - GRID_RANS_SPARSE_HEAD;
-    if (classes > body) return false;
-    body -= classes;
-    grid_warp_reader rd = {src + GRID_RANS_SPARSE_HEAD, src + len, 0};
-    if (TAUT_LANE == 0) good[0] = grid_get_classes(&arith[0], src + GRID_RANS_SPARSE_HEAD + body, classes, blocks, cls);
-    __syncwarp();
-    if (!good[0]) return false;
-    for (uint32_t b = 0; b < blocks; b++) {
-        grid_warp_block k = {0, 0, 0};
-        bool            raw = false;
-        uint64_t        i = first + (uint64_t)b * GRID_BLOCK;
-        if (cls[b] >= GRID_RUN) return false;
-        if (cls[b] == GRID_ZERO && (to == ADD || to == CODES)) continue;
-        if (cls[b] != GRID_ZERO && (!grid_warp_read(&rd, cls[b], &k, &raw) || (raw && (to == CODES || to == VALUES))))
-            return false;
-        if (rd.pos > 8 * (uint64_t)body) return false;
-        if (i + TAUT_LANE < j->n) deliver(batch, j, u, to, i + TAUT_LANE, raw, k.a, raw ? 0 : grid_code_a(k));
-        if (i + TAUT_LANE + 32 < j->n) deliver(batch, j, u, to, i + TAUT_LANE + 32, raw, k.b, raw ? 0 : grid_code_b(k));
-    }
-    return (rd.pos + 7) / 8 == body;
+    return of_first(TAUT_LANE == 0 && used_up(s, src, (side.pos + 7) / 8));
 }
 
 /* Chunks in code rans, after grid_decode has seen to the others. */
@@ -445,13 +486,11 @@ static __global__ void __launch_bounds__(THREADS)
     uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
     if ((to == CODES || to == VALUES) && grid_is_raw(j)) return;
     if (!open_chunk(j, k, to == CODES || to == VALUES, &kind, &from, &bytes)) return; /* flagged already */
-    if ((kind != KIND_RANS && kind != KIND_SPARSE) || bytes == 0) return;
+    if (kind != KIND_RANS || bytes == 0) return;
     const uint8_t *src = j->payload + from;
     grid_warp_unit u = grid_unit_of_payload(j);
     bool           ok;
-    if (bytes > 1 && src[0] == GRID_RANS_PACKED) ok = decode_packed(batch, j, u, to, first, n, src + 1, bytes - 1);
-    else if (bytes > GRID_RANS_SPARSE_HEAD && src[0] == GRID_RANS_SPARSE)
-        ok = threadIdx.x >= TAUT_WARP || decode_sparse(batch, j, u, to, first, n, src, bytes);
+    if (src[bytes - 1] == GRID_RANS_PACKED) ok = decode_packed(batch, j, u, to, first, n, src, bytes - 1);
     else ok = threadIdx.x >= TAUT_WARP || decode_rans(batch, j, u, to, first, n, src, bytes, tables);
     if (!ok && TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
 }

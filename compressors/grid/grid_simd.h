@@ -10,7 +10,7 @@
  *   vec64_load(q, &v, &sign)                 64 codes; false: a magnitude above 255
  *   vec64_give(v, sign, step, d, sink, out)  to 64 floats or codes
  *   vec64_dequantize(q, step, d, dst)        values of 64 codes
- *   lanes, lanes_start(), lanes_load(p), lanes_store(p, s)
+ *   lanes, lanes_load(p), lanes_store(p, s)
  *   lanes_put_block(&s, model, symbol, end), lanes_get_block(&s, model, &words, end, &symbols)
  *   lanes_get_pair(&s, &t, model s, model t, back s, back t, &symbols s, &symbols t)   both at once
  * Short blocks and those with larger codes go through the plain C of grid_unit.h and grid_rans.h. */
@@ -303,6 +303,11 @@ static inline void simd_front(struct grid_front *f, vec64 v, uint64_t sign)
     unsigned cls = grid_class_of_sum(vec64_sum(v));
     f->cls[f->blocks++] = (uint8_t)cls;
     if (cls == 0) return;
+    if (cls <= GRID_FEW) {
+        uint64_t number = grid_few_number(cls, vec64_at_least(v, 1), vec64_at_least(v, 2), sign);
+        grid_put(&f->side, number, grid_few_bits(cls));
+        return;
+    }
     unsigned r = grid_class_shift(cls), model = grid_class_model(cls), top = grid_top[model];
     uint64_t lost = 0;
     if (r) {
@@ -312,7 +317,7 @@ static inline void simd_front(struct grid_front *f, vec64 v, uint64_t sign)
         lost = nz & ~vec64_at_least(v, 1);
     }
     uint64_t big = vec64_at_least(v, 1), beyond = grid_count_bits(vec64_at_least(v, 2));
-    uint64_t escaped = cls >= GRID_ESCAPES_FROM ? vec64_at_least(v, (uint8_t)top) : 0;
+    uint64_t escaped = vec64_at_least(v, (uint8_t)top);
     vec64_store(f->symbol + f->symbols, vec64_symbols(vec64_min(v, (uint8_t)top), big & ~sign));
     f->symbols += GRID_BLOCK;
     unsigned k = grid_count_bits(big);
@@ -357,14 +362,14 @@ static void simd_front_encode(const grid_unit *u, const float *x, size_t n, floa
     }
 }
 
-/* Symbols of a block of class 1..31 -> dst. */
+/* Symbols of a block of class 4..31 -> dst. */
 static inline bool simd_back(const grid_unit *u, grid_reader *side, vec64 symbols, unsigned cls, size_t i, size_t m,
                              grid_sink sink, void *out)
 {
     unsigned r = grid_class_shift(cls), top = grid_top[grid_class_model(cls)];
     bool     codes = sink == GRID_CODES;
     float    tmp[GRID_BLOCK];
-    bool     escaped = cls >= GRID_ESCAPES_FROM && vec64_at_least(symbols, (uint8_t)(2 * top - 1));
+    bool     escaped = vec64_at_least(symbols, (uint8_t)(2 * top - 1)) != 0;
     if (m < GRID_BLOCK || escaped || r > SIMD_SHIFT_MAX) {
         uint8_t    symbol[GRID_BLOCK];
         grid_block b;
@@ -389,23 +394,14 @@ static inline bool simd_back(const grid_unit *u, grid_reader *side, vec64 symbol
 /* Passes over the blocks from *k on that have no symbols, and gives them to their sink. */
 static inline bool simd_skip(grid_back *b, unsigned *k, grid_sink sink)
 {
-    for (; *k < b->blocks; ++*k) {
-        size_t   i = (size_t)*k * GRID_BLOCK, m = taut__min(GRID_BLOCK, b->n - i);
-        uint8_t *out = (uint8_t *)b->dst + 4 * i;
-        if (b->cls[*k] == GRID_CLASS_OTHER) {
-            if (!grid_back_other(b->u, &b->side, i, m, sink, out)) return false;
-        } else if (b->cls[*k] == 0) {
-            if (sink == GRID_STORE) memset(out, 0, 4 * m);
-        } else {
-            return true;
-        }
-    }
+    for (; *k < b->blocks && !grid_has_symbols(b->cls[*k]); ++*k)
+        if (!grid_back_bare(b, *k, sink)) return false;
     return true;
 }
 
 static inline const grid_model *simd_model(const grid_back *b, unsigned k)
 {
-    return b->models + grid_class_model(b->cls[k]) - 1;
+    return b->models + grid_class_model(b->cls[k]);
 }
 
 static inline bool simd_give(grid_back *b, unsigned k, vec64 symbols, grid_sink sink)
@@ -459,11 +455,11 @@ static uint8_t *simd_lanes_put(const grid_model *models, const struct grid_front
                                uint8_t *words_end)
 {
     const uint8_t *symbol = f->symbol + f->symbols;
-    lanes          s = lanes_start();
+    lanes          s = lanes_load(state);
     for (unsigned k = f->blocks; k-- > 0;) {
-        if (f->cls[k] == 0 || f->cls[k] == GRID_CLASS_OTHER) continue;
+        if (!grid_has_symbols(f->cls[k])) continue;
         symbol -= GRID_BLOCK;
-        words_end = lanes_put_block(&s, models + grid_class_model(f->cls[k]) - 1, symbol, words_end);
+        words_end = lanes_put_block(&s, models + grid_class_model(f->cls[k]), symbol, words_end);
     }
     lanes_store(state, s);
     return words_end;

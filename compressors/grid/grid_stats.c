@@ -151,8 +151,8 @@ enum { NOISE_FIRST = -7, NOISE_LAST = 8 };
 static const float noise_bits[2][NOISE_LAST - NOISE_FIRST + 1] = {
     [GRID_PACKED] = {0, 0.0071f, 0.0584f, 0.3718f, 1.0534f, 1.6339f, 2.0549f, 2.4978f, 3.0277f, 3.6419f, 4.0136f,
                      4.5845f, 5.0121f, 5.5700f, 6.0134f, 6.5666f},
-    [GRID_RANS] = {0, 0.0087f, 0.0499f, 0.3090f, 0.7682f, 1.2628f, 1.7698f, 2.2891f, 2.8048f, 3.3405f, 3.8445f, 4.4024f,
-                   4.8907f, 5.4560f, 5.9354f, 6.4668f},
+    [GRID_RANS] = {0, 0.0009f, 0.0383f, 0.2850f, 0.7625f, 1.2560f, 1.7650f, 2.2853f, 2.7988f, 3.3356f, 3.8411f, 4.3990f,
+                   4.8883f, 5.4528f, 5.9325f, 6.4635f},
 };
 
 static double bits_of_noise(double half_octaves, int code)

@@ -1,15 +1,16 @@
 /* quant.c : uniform quantization in buckets (QSGD's and CGX's), 1 to 8 bits per element.
  *
  * Payload (docs/wire-format.md), with B = ceil(elements / bucket) buckets:
- *   0  u8 bits   1  u8 norm   2  u8 round   3  u8 bucket / 64   4  u32 0   8  u64 elements
+ *   0  u8 bits   1  u8 norm   2  u8 round   3  u8 bucket / 64   4  u32 0, or seed of a rotation   8  u64 elements
  *  16  metadata of B buckets, 8 bytes each (maxmin) or 4 (linf, l2), then zeros up to a multiple of 8
  *      codes of all buckets, back to back: bit planes of groups of 64 (quant_kernels.h)
  */
 #include "../ops.h"
 #include "quant_bucket.h"
 #include "quant_codes.h"
+#include "quant_rotate.h"
 
-enum { BITS, BUCKET, NORM, ROUND, ZERO, KEYS };
+enum { BITS, BUCKET, NORM, ROUND, ZERO, ROTATE, KEYS };
 
 static const taut_key keys[KEYS] = {
     [BITS] = {.name = "bits", .kind = TAUT_KEY_INT, .min = 1, .max = 8, .fallback = 4, .help = "per element"},
@@ -36,20 +37,39 @@ static const taut_key keys[KEYS] = {
               .max = 1,
               .fallback = 0,
               .help = "1: maxmin puts a level at zero, so that zeros stay zeros; 0: they become noise of up to a step"},
+    [ROTATE] = {.name = "rotate",
+                .kind = TAUT_KEY_INT,
+                .min = 0,
+                .max = 1,
+                .fallback = 0,
+                .help = "1: buckets are rotated at random and take the best levels of normal variables: least error"},
 };
 
 quant_params taut__quant_params(const taut_stage *s)
 {
     return (quant_params){.bits = (uint32_t)s->value[BITS],
-                          .norm = (quant_norm)s->value[NORM],
+                          .norm = s->value[ROTATE] != 0 ? QUANT_ROTATED : (quant_norm)s->value[NORM],
                           .stochastic = s->value[ROUND] == 0,
                           .bucket = (size_t)s->value[BUCKET],
                           .zero = s->value[ZERO] != 0};
 }
 
+static taut_status check_rotated(const taut_stage *s)
+{
+    size_t bucket = (size_t)s->value[BUCKET];
+    for (int k = NORM; k <= ZERO; k++)
+        if (s->value[k] != 0)
+            return taut__fail(TAUT_E_INVALID,
+                              "quant: %s with rotate=1, which has levels and rounding of its own: must be left out",
+                              keys[k].name);
+    if ((bucket & (bucket - 1)) == 0) return TAUT_OK;
+    return taut__fail(TAUT_E_RANGE, "quant: bucket=%zu with rotate=1: must be 64, 128, 256, ... 8192", bucket);
+}
+
 static taut_status check(const taut_stage *s, const taut_tensor *t)
 {
     (void)t;
+    if (s->value[ROTATE] != 0) return check_rotated(s);
     if (s->value[ZERO] == 0 || s->value[BITS] > 1) return TAUT_OK;
     return taut__fail(TAUT_E_RANGE, "quant: zero=1 with bits=1: the two levels are the ends: bits must be 2..8");
 }
@@ -62,6 +82,8 @@ static const char *expands(const taut_stage *s)
     quant_params p = taut__quant_params(s);
     double       m = (double)((1u << (p.bits - 1)) - 1);
     switch (p.norm) {
+    case QUANT_ROTATED: /* 2 bits: at most 0.14 in squares; 1 bit: (1, 1, 0, ...) is turned into zeros and equal values, and x^ - x is as long as x */
+        return p.bits < 2 ? "with one bit the error may be as large as the values: use bits=2 or more" : NULL;
     case QUANT_MAXMIN:
         return p.bits < 2 ? "with one bit the error is as large as the values: use bits=2 or more" : NULL;
     case QUANT_LINF:
@@ -98,17 +120,26 @@ static void put_header(const quant_params *p, size_t n, uint8_t *dst)
     memcpy(dst, word, sizeof word);
 }
 
+static uint16_t version_of(const uint8_t *payload) { return payload[1] == QUANT_ROTATED ? 2 : 1; }
+
 static taut_status get_header(const uint8_t *src, size_t len, quant_params *p, uint64_t *n)
 {
     uint32_t zero;
+    bool     rotated = false;
     if (len < QUANT_HEADER)
         return taut__fail(TAUT_E_CORRUPT, "quant: payload of %zu bytes: shorter than its header", len);
     memcpy(&zero, src + 4, sizeof zero);
     memcpy(n, src + 8, sizeof *n);
-    if (src[0] < 1 || src[0] > 8 || src[1] > QUANT_L2 || src[2] > 1 || src[3] < 1 || src[3] > 8192 / 64 || zero != 0)
+    rotated = src[1] == QUANT_ROTATED && src[2] == 0 && (src[3] & (src[3] - 1)) == 0;
+    if (src[0] < 1 || src[0] > 8 || src[2] > 1 || src[3] < 1 || src[3] > 8192 / 64 ||
+        (!rotated && (src[1] > QUANT_L2 || zero != 0)))
         return taut__fail(TAUT_E_CORRUPT, "quant: malformed header: bits=%d norm=%d round=%d bucket=%d", src[0], src[1],
                           src[2], 64 * src[3]);
-    *p = (quant_params){.bits = src[0], .norm = (quant_norm)src[1], .stochastic = src[2] == 0, .bucket = 64u * src[3]};
+    *p = (quant_params){.bits = src[0],
+                        .norm = (quant_norm)src[1],
+                        .stochastic = src[2] == 0,
+                        .bucket = 64u * src[3],
+                        .rotation = zero};
     return TAUT_OK;
 }
 
@@ -119,7 +150,8 @@ static taut_status describe(const uint8_t *src, size_t len, taut_stage *s)
     TAUT_TRY(get_header(src, len, &p, &n));
     s->value[BITS] = p.bits;
     s->value[BUCKET] = (double)p.bucket;
-    s->value[NORM] = p.norm;
+    s->value[NORM] = p.norm == QUANT_ROTATED ? QUANT_MAXMIN : p.norm;
+    s->value[ROTATE] = p.norm == QUANT_ROTATED;
     s->value[ROUND] = p.stochastic ? 0 : 1;
     return TAUT_OK;
 }
@@ -135,10 +167,13 @@ static taut_status encode(const taut_call *c, const float *src, uint8_t *dst, si
     if (c->first % p.bucket)
         return taut__fail(TAUT_E_INVALID, "quant: slice begins at element %zu: must be a multiple of bucket=%zu",
                           c->first, p.bucket);
+    if (p.norm == QUANT_ROTATED) p.rotation = (uint32_t)taut__mix64(c->seed);
     put_header(&p, c->n, dst);
     size_t meta = taut__ceil_div(c->n, p.bucket) * quant_meta_bytes(p.norm);
     memset(dst + QUANT_HEADER + meta, 0, at - QUANT_HEADER - meta);
-    taut__quant_encode(taut__simd_get(), &p, c->seed, c->first, src, c->n, dst + QUANT_HEADER, dst + at, err);
+    if (p.norm == QUANT_ROTATED)
+        taut__rotate_encode(taut__simd_get(), &p, src, c->n, dst + QUANT_HEADER, dst + at, err);
+    else taut__quant_encode(taut__simd_get(), &p, c->seed, c->first, src, c->n, dst + QUANT_HEADER, dst + at, err);
     *len = bytes;
     return TAUT_OK;
 }
@@ -151,7 +186,9 @@ static taut_status decode_any(const taut_call *c, const uint8_t *src, size_t len
     if (n != c->n || len != quant_payload_bytes(&p, c->n))
         return taut__fail(TAUT_E_CORRUPT, "quant: payload of %zu bytes for %llu elements where %zu are expected", len,
                           (unsigned long long)n, c->n);
-    taut__quant_decode(taut__simd_get(), &p, src + QUANT_HEADER, src + quant_codes_at(&p, c->n), c->n, dst, add);
+    if (p.norm == QUANT_ROTATED)
+        taut__rotate_decode(taut__simd_get(), &p, src + QUANT_HEADER, src + quant_codes_at(&p, c->n), c->n, dst, add);
+    else taut__quant_decode(taut__simd_get(), &p, src + QUANT_HEADER, src + quant_codes_at(&p, c->n), c->n, dst, add);
     return TAUT_OK;
 }
 
@@ -171,7 +208,9 @@ extern const taut_codec     taut__codec_quant;
 extern const taut_codec_ops taut__quant_device;
 const taut_codec            taut__codec_quant = {
                .id = 4,
-               .version = 1,
+               .version = 2,
+               .oldest = 1,
+               .version_of = version_of,
                .name = "quant",
                .help = "uniform levels per bucket, the fastest lossy codec",
                .caps = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE,

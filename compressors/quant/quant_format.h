@@ -25,14 +25,15 @@
 #define QUANT_TINY       0x1p-100f
 enum { QUANT_NAN = 0x7fc00000 };
 
-typedef enum quant_norm { QUANT_MAXMIN, QUANT_LINF, QUANT_L2 } quant_norm;
+typedef enum quant_norm { QUANT_MAXMIN, QUANT_LINF, QUANT_L2, QUANT_ROTATED } quant_norm; /* the last: quant_rotate.h */
 
 /* quant_params : of a payload */
 typedef struct quant_params {
     uint32_t   bits;
     quant_norm norm;
     bool       stochastic;
-    size_t     bucket; /* elements */
+    size_t     bucket;   /* elements */
+    uint32_t   rotation; /* of QUANT_ROTATED: seed of the signs */
     bool zero; /* encoder: maxmin buckets that span zero have a level there; what they mean is in their metadata */
 } quant_params;
 
@@ -69,7 +70,7 @@ TAUT_INLINE size_t quant_payload_bytes(const quant_params *p, size_t n)
 TAUT_INLINE uint64_t quant_header_word(const quant_params *p)
 {
     return (uint64_t)p->bits | (uint64_t)p->norm << 8 | (uint64_t)!p->stochastic << 16 |
-           (uint64_t)(p->bucket / 64) << 24;
+           (uint64_t)(p->bucket / 64) << 24 | (uint64_t)p->rotation << 32;
 }
 
 /* ---- metadata ---- */
@@ -77,7 +78,7 @@ TAUT_INLINE uint64_t quant_header_word(const quant_params *p)
 TAUT_INLINE bool quant_is_finite(float x) { return fabsf(x) <= FLT_MAX; }
 
 /* Half the number of levels between -s and s */
-TAUT_INLINE float quant_half_levels(uint32_t bits) { return bits == 1 ? 0.5f : (float)((1 << (bits - 1)) - 1); }
+TAUT_INLINE float quant_half_levels(uint32_t bits) { return bits <= 1 ? 0.5f : (float)((1 << (bits - 1)) - 1); }
 
 /* range / levels; a subnormal quotient is rounded up, so that all levels together still span the range */
 TAUT_INLINE float quant_step_of(float range, float levels)

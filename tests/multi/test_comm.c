@@ -232,10 +232,16 @@ END_TEST
 
 /* ---- NaN and Inf ---- */
 
-static const char *const nan_codecs[] = {
-    "none",           "fp16", "bf16", "quant:bits=4", "grid:rel=0.03", "topk:density=0.1", "randk:density=0.1",
-    "powersgd:rank=2"};
-static taut_status with_nan(ranks_ctx *c)
+static const char *const nan_codecs[] = {"none",
+                                         "fp16",
+                                         "bf16",
+                                         "quant:bits=4",
+                                         "quant:rotate=1",
+                                         "grid:rel=0.03",
+                                         "topk:density=0.1",
+                                         "randk:density=0.1",
+                                         "powersgd:rank=2"};
+static taut_status       with_nan(ranks_ctx *c)
 {
     taut_layer *l;
     float       x[64 * 100];

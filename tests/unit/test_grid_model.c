@@ -3,6 +3,7 @@
 #include "compressors/grid/grid_rans.h"
 #include "../support/suite.h"
 #include <math.h>
+#include <stdlib.h>
 
 static unsigned frequency(const grid_model *m, unsigned symbol)
 {
@@ -12,8 +13,8 @@ static unsigned frequency(const grid_model *m, unsigned symbol)
 START_TEST(code_points_are_covered_once)
 {
     for (unsigned s = 0; s < GRID_SHAPES; s++)
-        for (unsigned c = 1; c <= GRID_MODELS; c++) {
-            const grid_model *m = taut__grid_models(s) + c - 1;
+        for (unsigned c = 0; c < GRID_MODELS; c++) {
+            const grid_model *m = taut__grid_models(s) + c;
             unsigned          total = 0;
             for (unsigned v = 0; v <= 2u * grid_top[c]; v++) {
                 unsigned start = m->range[v] & (GRID_PROBS - 1), f = frequency(m, v);
@@ -53,7 +54,7 @@ START_TEST(reciprocals_are_exact)
 {
     const grid_model *m = taut__grid_models(0);
     for (unsigned c = 0; c < GRID_MODELS; c++)
-        for (unsigned v = 0; v <= 2u * grid_top[c + 1]; v++) {
+        for (unsigned v = 0; v <= 2u * grid_top[c]; v++) {
             uint32_t f = frequency(&m[c], v), shift = 31 + (m[c].range[v] >> GRID_RANGE_SHIFT);
             for (uint32_t q = 1; q <= 1 << 20; q += q / 64 + 1)
                 for (uint32_t x = q * f - 1; x <= q * f; x++)
@@ -67,7 +68,7 @@ START_TEST(lanes_round_trip)
     uint8_t  words[4096], *end = words + sizeof words, symbols[1024], got;
     uint32_t x = GRID_STATE_LOW;
     for (unsigned i = 0; i < sizeof symbols; i++)
-        symbols[i] = (uint8_t)(taut__mix64(i) % (2u * grid_top[i % GRID_MODELS + 1] + 1));
+        symbols[i] = (uint8_t)(taut__mix64(i) % (2u * grid_top[i % GRID_MODELS] + 1));
     for (unsigned i = sizeof symbols; i-- > 0;)
         x = grid_lane_put(x, taut__grid_models(i % GRID_SHAPES) + i % GRID_MODELS, symbols[i], &end);
     for (unsigned i = 0; i < sizeof symbols; i++) {
@@ -113,34 +114,79 @@ START_TEST(tables_come_from_the_density)
 {
     static double tail[REACH * FINE + 1];
     tails((double)grid_shape[_i], tail);
-    for (unsigned c = 1; c <= GRID_MODELS; c++) {
-        unsigned e = c / 2, low = c < 4 ? c : (1u << e) + ((c & 1) << (e - 1)),
-                 high = c < 4 ? c : low + (1u << (e - 1)) - 1;
-        unsigned last = high < 400 ? high : 400;
-        double   mean = (low + high) / 128.0, lo = 1e-4, hi = 100;
+    for (unsigned c = GRID_FEW + 1; c <= GRID_TOP_CLASS; c++) {
+        const unsigned model = grid_class_model(c), top = grid_top[model];
+        unsigned       e = c / 2, low = (1u << e) + ((c & 1) << (e - 1)), high = low + (1u << (e - 1)) - 1;
+        unsigned       last = high < 400 ? high : 400;
+        double         mean = (low + high) / 128.0, lo = 1e-4, hi = 100;
         for (int k = 0; k < 60; k++) { /* b whose mean magnitude is the class's */
             double b = sqrt(lo * hi), got = 0;
             for (unsigned v = 1; v <= last; v++) got += v * probability(tail, b, v, last);
             if (got < mean) lo = b;
             else hi = b;
         }
-        for (unsigned v = 1; v <= grid_top[c]; v++) {
-            double want = probability(tail, lo, v, grid_top[c]) / 2 * GRID_PROBS;
-            double got = frequency(taut__grid_models((unsigned)_i) + c - 1, 2 * v);
+        for (unsigned v = 1; v <= top; v++) {
+            double want = probability(tail, lo, v, top) / 2 * GRID_PROBS;
+            double got = frequency(taut__grid_models((unsigned)_i) + model, 2 * v);
             ck_assert_msg(fabs(got - fmax(want, 1)) <= 1 + 0.02 * want,
                           "shape %d class %u value %u: %g, density says %g", _i, c, v, got, want);
-            ck_assert_double_eq(got, frequency(taut__grid_models((unsigned)_i) + c - 1, 2 * v - 1));
+            ck_assert_double_eq(got, frequency(taut__grid_models((unsigned)_i) + model, 2 * v - 1));
         }
     }
+}
+END_TEST
+
+/* Every block of 1, 2 or 3 pulses has a number of its own that fits; all other numbers are refused. */
+START_TEST(few_are_numbered)
+{
+    static const unsigned blocks[] = {0, 2 * 64, 2 * 64 * 64, (4 * 64 * 64 * 64 + 2 * 64) / 3};
+    unsigned              sum = (unsigned)_i + 1, seen = 0, sound = 0;
+    uint8_t              *used = calloc(1u << grid_few_bits(sum), 1);
+    for (unsigned v = 0; v < 1u << 21; v++) { /* three positions, ascending, and signs */
+        unsigned at[3] = {v & 63, v >> 6 & 63, v >> 12 & 63}, negative = v >> 18;
+        bool     fits = v >> 6 * sum >> sum == 0;
+        for (unsigned k = 1; k < sum; k++)
+            fits &= at[k] > at[k - 1] || (at[k] == at[k - 1] && (negative >> k & 1) == (negative >> (k - 1) & 1));
+        if (sum < 3) { /* the sign bits lie behind the positions */
+            negative = v >> 6 * sum;
+            fits = negative < 1u << sum;
+            for (unsigned k = 1; k < sum; k++)
+                fits &= at[k] > at[k - 1] || (at[k] == at[k - 1] && (negative >> k & 1) == (negative >> (k - 1) & 1));
+        }
+        if (!fits) continue;
+        uint64_t nz = 0, two = 0, sign = 0;
+        for (unsigned k = 0; k < sum; k++) {
+            two |= nz & UINT64_C(1) << at[k];
+            nz |= UINT64_C(1) << at[k];
+            sign |= (uint64_t)(negative >> k & 1) << at[k];
+        }
+        grid_few f;
+        uint64_t number = grid_few_number(sum, nz, two, sign);
+        ck_assert_uint_lt(number, UINT64_C(1) << grid_few_bits(sum));
+        ck_assert_uint_eq(used[number]++, 0);
+        ck_assert(grid_few_of(number, sum, &f));
+        for (unsigned k = 0; k < sum; k++) ck_assert_uint_eq(f.at[k], at[k]);
+        ck_assert_uint_eq(f.sign, sign);
+        seen++;
+    }
+    ck_assert_uint_eq(seen, blocks[sum]);
+    for (uint64_t v = 0; v < UINT64_C(1) << grid_few_bits(sum); v++) {
+        grid_few f;
+        bool     ok = grid_few_of(v, sum, &f);
+        ck_assert_int_eq(ok, used[v]);
+        sound += ok;
+    }
+    ck_assert_uint_eq(sound, blocks[sum]);
+    free(used);
 }
 END_TEST
 
 /* Counts that a shape predicts choose that shape. */
 START_TEST(shape_is_found)
 {
-    uint32_t count[GRID_MODELS + 1][3] = {{0}};
-    for (unsigned c = 8; c <= 12; c++) {
-        const grid_model *m = taut__grid_models((unsigned)_i) + c - 1;
+    uint32_t count[GRID_MODELS][3] = {{0}};
+    for (unsigned c = 4; c <= 8; c++) {
+        const grid_model *m = taut__grid_models((unsigned)_i) + c;
         count[c][0] = 1000 * frequency(m, 0);
         count[c][1] = 2000 * frequency(m, 1);
         count[c][2] = 1000 * GRID_PROBS - count[c][0] - count[c][1];
@@ -159,5 +205,6 @@ int main(void)
     tcase_add_test(t, lanes_round_trip);
     tcase_add_loop_test(t, tables_come_from_the_density, 0, GRID_SHAPES);
     tcase_add_loop_test(t, shape_is_found, 0, GRID_SHAPES);
+    tcase_add_loop_test(t, few_are_numbered, 0, 3);
     return suite_run(s);
 }

@@ -1,0 +1,67 @@
+/* quant_rotate.h : rotated buckets: kernels, one table per instruction set (dispatch.h), and what makes a bucket of them (quant_rotate.c).
+ *
+ * quant_rotate_portable.c is the specification; every level gives the same bits, since each element goes through the same
+ * additions in the same order. */
+#ifndef TAUT_QUANT_ROTATE_H
+#define TAUT_QUANT_ROTATE_H
+
+#include "quant_bucket.h"
+#include "quant_levels.h"
+
+typedef struct taut__rotate_kernels {
+    /* x = H x with Sylvester's Hadamard matrix, not normalised: for h = 1, 2, 4, ... n/2 the pairs (a, b) at distance h become
+     * (a + b, a - b). n: a power of 2 */
+    void (*turn)(float *x, size_t n);
+    /* dst[i] = (x[i] * factor) * sign[i]; dst may be x */
+    void (*flip)(float *dst, const float *x, const float *sign, float factor, size_t n);
+    /* flip, then turn; returns the sum of squares between the two. Sums: of 64 elements, those 8 apart are added as floats, in order; these
+     * eight in as many doubles, which are folded in halves */
+    double (*flip_turn)(float *dst, const float *x, const float *sign, float factor, size_t n);
+    /* y = w[i] * inv -> code[i], as a float, and value[i], its level. Returns the sum of y * level. value may be w */
+    double (*level)(const quant_levels *l, const float *w, float inv, size_t n, float *code, float *value);
+    void (*value)(const quant_levels *l, const float *code, size_t n, float *value); /* value may be code */
+    /* v = (h[i] * sign[i]) * unit within the largest floats; dst[i] = v, or += v */
+    void (*give)(float *dst, const float *h, const float *sign, float unit, size_t n, bool add);
+} taut__rotate_kernels;
+
+/* The codec's work, as taut__quant_encode() and taut__quant_decode() do it for other buckets; p->norm is QUANT_ROTATED. */
+void taut__rotate_encode(const taut__simd *simd, const quant_params *p, const float *x, size_t n, uint8_t *meta,
+                         uint8_t *codes, float *err);
+void taut__rotate_decode(const taut__simd *simd, const quant_params *p, const uint8_t *meta, const uint8_t *codes,
+                         size_t n, float *dst, bool add);
+
+/* ---- one element ---- */
+
+static inline uint32_t rotate_magnitude(const quant_levels *l, float a) /* a >= 0 -> index of its level */
+{
+    if (l->bits > QUANT_LEVELS_COMPARED) {
+        float cell = a * QUANT_LEVELS_FINE;
+        return l->of_cell[cell < QUANT_LEVELS_CELLS - 1 ? (int)cell : QUANT_LEVELS_CELLS - 1];
+    }
+    uint32_t m = 0;
+    for (uint32_t k = 0; k + 1 < l->half; k++) m += a > l->limit[k];
+    return m;
+}
+/* Level of a code, which unpacking has made: an integer below 2^bits */
+static inline float rotate_value(const quant_levels *l, float code)
+{
+    float t = code - ((float)l->half - 0.5f), v = l->level[(int)(fabsf(t) - 0.5f)];
+    return t < 0 ? -v : v;
+}
+static inline float rotate_give(float h, float sign, float unit)
+{
+    float v = (h * sign) * unit;
+    return v > FLT_MAX ? FLT_MAX : v < -FLT_MAX ? -FLT_MAX : v;
+}
+/* product[0..64) -> sum[0..8) */
+static inline void rotate_add(double sum[8], const float product[64])
+{
+    for (size_t j = 0; j < 8; j++) {
+        float s = product[j];
+        for (size_t k = j + 8; k < 64; k += 8) s += product[k];
+        sum[j] += (double)s;
+    }
+}
+static inline double rotate_fold(const double s[8]) { return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])); }
+
+#endif
