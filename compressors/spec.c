@@ -157,7 +157,8 @@ taut_status taut__spec_parse(const char *text, taut_spec *spec)
 {
     memset(spec, 0, sizeof *spec);
     if (!text || !*text) return taut__fail(TAUT_E_INVALID, "empty codec spec: write NAME or NAME:KEY=VALUE,...");
-    if (strlen(text) > 512) return taut__fail(TAUT_E_INVALID, "codec spec longer than 512 characters");
+    if (strlen(text) > 512)
+        return taut__fail(TAUT_E_INVALID, "codec spec of %zu characters: must be at most 512", strlen(text));
     if (strcmp(text, "auto") == 0) {
         spec->automatic = true;
         return TAUT_OK;

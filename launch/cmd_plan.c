@@ -89,7 +89,9 @@ static int run(args *a)
 {
     plan_facts f = {0};
     int        rc;
+    double     bits;
     if (!a->trace == !a->replay) return cli_usage("give --trace FILE.json or --replay FILE, one of them");
+    if ((rc = parse_link(a->settings.link, &bits)) != CLI_OK) return rc; /* before the gradients, which take a while */
     rc = a->replay ? facts_load(a->replay, &f) : observe(a, &f);
     if (rc == CLI_OK && a->record) rc = facts_save(&f, a->record);
     if (rc == CLI_OK) rc = plan(a, &f);

@@ -5,7 +5,8 @@ static taut_status check_start(taut_layer *l, const void *buf, int kind, taut_pl
 {
     if (!l || !buf) return taut__fail(TAUT_E_INVALID, "collective: layer or buf is NULL");
     if (kind != TAUT_SUM && kind != TAUT_MEAN)
-        return taut__fail(TAUT_E_INVALID, "layer '%s': op=%d: must be 0 or 1", l->name, kind);
+        return taut__fail(TAUT_E_INVALID, "layer '%s': op=%d: must be TAUT_SUM (%d) or TAUT_MEAN (%d)", l->name, kind,
+                          TAUT_SUM, TAUT_MEAN);
     uintptr_t size = l->operand.dtype == TAUT_F32 ? 4 : 2;
     if ((uintptr_t)buf % size)
         return taut__fail(TAUT_E_INVALID, "layer '%s': buf=%p: must be aligned to %d bytes, an element", l->name, buf,

@@ -114,7 +114,9 @@ taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dt
     if (!comm || !layer) return taut__fail(TAUT_E_INVALID, "taut_layer_register: comm or layer is NULL");
     TAUT_TRY(taut__comm_check(comm, "taut_layer_register"));
     if ((unsigned)dtype > TAUT_BF16)
-        return taut__fail(TAUT_E_INVALID, "taut_layer_register: dtype=%d: must be 0..2", (int)dtype);
+        return taut__fail(TAUT_E_INVALID,
+                          "taut_layer_register: dtype=%d: must be TAUT_F32 (%d), TAUT_F16 (%d) or TAUT_BF16 (%d)",
+                          (int)dtype, TAUT_F32, TAUT_F16, TAUT_BF16);
     TAUT_TRY(check_shape(name, ndim, shape, &n));
     if (find(comm, name)) return taut__fail(TAUT_E_INVALID, "layer '%s': registered already", name);
     TAUT_TRY(room_for_layer(comm));

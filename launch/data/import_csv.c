@@ -177,7 +177,7 @@ static int describe(import *im)
     if (!c) return cli_fail("out of memory");
     im->state = c;
     c->delimiter = d ? strcmp(d, "\\t") == 0 ? '\t' : *d : import_ends_with(im->input[0], ".tsv") ? '\t' : ',';
-    if (d && c->delimiter != '\t' && strlen(d) != 1)
+    if (d && strcmp(d, "\\t") != 0 && strlen(d) != 1)
         return cli_usage("--delimiter=%s: must be one character, or \\t", d);
     if ((rc = each_record(im, look)) != CLI_OK) return rc;
     if (c->records == 0) return cli_fail("%s: no records behind the line of names", im->input[0]);

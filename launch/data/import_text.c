@@ -32,7 +32,7 @@ static int unescape(const char *typed, text *t)
             c = c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c == '0' ? 0 : c;
         }
         if (t->separator_bytes == sizeof t->separator)
-            return cli_usage("--separator: at most %zu bytes", sizeof t->separator);
+            return cli_usage("--separator=%s: must be at most %zu bytes", typed, sizeof t->separator);
         t->separator[t->separator_bytes++] = c;
     }
     return CLI_OK;

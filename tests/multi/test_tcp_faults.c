@@ -257,7 +257,8 @@ static taut_status goes_away(process *p, taut_comm **comm)
     if (odd) {
         p->at = 1;
         if (how == KILLED) raise(SIGKILL);
-        if (how == EXITED) p->status = TAUT_E_PEER, snprintf(p->error, sizeof p->error, "rank %d", p->rank), _exit(0);
+        if (how == EXITED)
+            p->status = TAUT_E_PEER, snprintf(p->error, sizeof p->error, "rank %d", p->rank), suite_leave(0);
         if (how == STOPPED) {
             nap(2000);
             return taut__fail(TAUT_E_TIMEOUT, "rank %d", p->rank);
@@ -309,7 +310,7 @@ static taut_status ends(process *p, taut_comm **comm)
     for (int step = 0; step < 5; step++) TAUT_TRY(one_step(*comm, p->rank, p->size));
     if (p->rank == how % p->size) {
         p->status = TAUT_OK;
-        if (how < 3) _exit(0);
+        if (how < 3) suite_leave(0);
     } else {
         nap(30 * p->rank);
     }
@@ -362,7 +363,7 @@ static taut_status children(process *p, taut_comm **comm)
             taut_comm_destroy(*comm);
             p->at = told ? 1 : 2;
             while (p->at < 10) nap(5); /* outlives its parent */
-            _exit(0);
+            suite_leave(0);
         }
         while (!p->at) nap(1);
         TAUT_TRY(one_step(*comm, p->rank, p->size)); /* the parent's is as before */

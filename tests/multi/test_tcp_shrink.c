@@ -116,7 +116,7 @@ static void stop(const process *p)
     if (fork() == 0) {
         (void)await(p, ENDED);
         kill(me, SIGKILL);
-        _exit(0);
+        suite_leave(0);
     }
     raise(SIGSTOP);
 }
@@ -131,7 +131,7 @@ static taut_status lose(process *p, taut_comm *comm)
     p->at = live->how == STOPPED ? DONE_BEFORE : ENDED;
     if (live->how == KILLED) raise(SIGKILL);
     if (live->how == STOPPED) stop(p);
-    _exit(0);
+    suite_leave(0);
 }
 
 /* Steps on *comm until one fails; then the survivors' communicator is in its place. member: whose data its ranks have. */

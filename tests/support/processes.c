@@ -1,5 +1,6 @@
 /* processes.c : see processes.h. */
 #include "processes.h"
+#include "suite.h"
 #include <check.h>
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -36,7 +37,7 @@ static void be_rank(process *p, const taut_config *cfg, process_body body, bool 
     snprintf(p->error, sizeof p->error, "%s", p->status == TAUT_OK ? "" : taut_last_error());
     taut_comm_destroy(comm);
     fflush(stdout);
-    _exit(0);
+    suite_leave(0);
 }
 
 process *processes_run(int size, const taut_config *cfg, process_body body, void *arg, bool raw)
