@@ -20,7 +20,7 @@ enum {
     GRID_CHUNK_BYTES = 128, /* of a rans chunk besides its blocks */
     GRID_SLACK = 32,        /* writers store whole words and vectors */
     GRID_STEPS = 4,         /* steps whose error one pass measures */
-    GRID_SUMS = 3,          /* that one pass makes of all elements: of squares, scaled and plain, and of magnitudes, scaled */
+    GRID_SUMS = 3, /* that one pass makes of all elements: of squares, scaled and plain, and of magnitudes, scaled */
 };
 
 #define GRID_NO_CODES SIZE_MAX

@@ -10,15 +10,15 @@
 enum {
     QUANT_LEVELS_BITS = 8,
     QUANT_LEVELS_MOST = 128,
-    QUANT_LEVELS_FINE = 512,  /* cells per standard deviation */
+    QUANT_LEVELS_FINE = 512,   /* cells per standard deviation */
     QUANT_LEVELS_CELLS = 2304, /* the last one takes all beyond 4.5, where the last level of 8 bits lies */
     QUANT_LEVELS_COMPARED = 4, /* bits up to which levels are compared */
 };
 
 typedef struct quant_levels {
-    uint32_t bits, half;               /* half: 2^(bits-1), the positive levels */
-    float    level[QUANT_LEVELS_MOST]; /* ascending; behind the last one, it again */
-    float    limit[QUANT_LEVELS_MOST]; /* between level k and k + 1; behind the last one, infinity */
+    uint32_t bits, half;                      /* half: 2^(bits-1), the positive levels */
+    float    level[QUANT_LEVELS_MOST];        /* ascending; behind the last one, it again */
+    float    limit[QUANT_LEVELS_MOST];        /* between level k and k + 1; behind the last one, infinity */
     uint8_t  of_cell[QUANT_LEVELS_CELLS + 4]; /* padding for vector loads */
 } quant_levels;
 

@@ -62,6 +62,9 @@ static inline void rotate_add(double sum[8], const float product[64])
         sum[j] += (double)s;
     }
 }
-static inline double rotate_fold(const double s[8]) { return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])); }
+static inline double rotate_fold(const double s[8])
+{
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
 
 #endif

@@ -190,7 +190,8 @@ static inline __attribute__((always_inline)) void level_some(const quant_levels 
 {
     for (size_t i = 0; i < n; i += 64) {
         f8 s = level_eight(l, bits, f8_load(w + i) * inv, code + i, value + i);
-        for (size_t k = 8; k < 64; k += 8) s += level_eight(l, bits, f8_load(w + i + k) * inv, code + i + k, value + i + k);
+        for (size_t k = 8; k < 64; k += 8)
+            s += level_eight(l, bits, f8_load(w + i + k) * inv, code + i + k, value + i + k);
         add_sums(sum, s);
     }
 }

@@ -82,6 +82,7 @@ int main(int argc, char **argv)
     }
     qsort(encode, PAIRS, sizeof *encode, by_size), qsort(decode, PAIRS, sizeof *decode, by_size);
     printf("n %zu, %g: %zu -> %zu bytes (%+.1f%%), speed: decode %.2f, encode %.2f\n", n, density, b[0].bytes - FRAME,
-           b[1].bytes - FRAME, 100 * ((double)b[1].bytes / (double)b[0].bytes - 1), decode[PAIRS / 2], encode[PAIRS / 2]);
+           b[1].bytes - FRAME, 100 * ((double)b[1].bytes / (double)b[0].bytes - 1), decode[PAIRS / 2],
+           encode[PAIRS / 2]);
     return 0;
 }

@@ -159,7 +159,8 @@ START_TEST(unbiased_over_seeds)
             case_close(&k);
         }
         for (size_t i = 0; i < N; i++) bias += pow(mean[i] - (double)x[i], 2), norm += (double)x[i] * (double)x[i];
-        ck_assert_msg(bias <= 1.3 * error / SEEDS + 1e-4 * error, "bits=%d: %g of %g, error %g", bits[b], bias, norm, error);
+        ck_assert_msg(bias <= 1.3 * error / SEEDS + 1e-4 * error, "bits=%d: %g of %g, error %g", bits[b], bias, norm,
+                      error);
         free(mean);
     }
     free(x), free(y);
@@ -250,8 +251,10 @@ START_TEST(payloads_and_specs)
     enum { N = 700 };
     static const struct {
         const char *spec, *says;
-    } bad[] = {{"quant:rotate=2", "rotate"},           {"quant:rotate=1,bucket=192", "bucket=192"},
-               {"quant:rotate=1,norm=l2", "norm"},     {"quant:rotate=1,round=nearest", "round"},
+    } bad[] = {{"quant:rotate=2", "rotate"},
+               {"quant:rotate=1,bucket=192", "bucket=192"},
+               {"quant:rotate=1,norm=l2", "norm"},
+               {"quant:rotate=1,round=nearest", "round"},
                {"quant:rotate=1,zero=1", "zero"}};
     float      *x = new_floats(N), *y = new_floats(N);
     codec_case  k;
