@@ -29,7 +29,9 @@ OPT_debug   = -O0 -g3 -DTAUT_DEBUG
 OPT_asan    = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -DTAUT_DEBUG
 OPT_tsan    = -O1 -g -fsanitize=thread -DTAUT_DEBUG
 OPT_coverage = -O0 -g --coverage -DTAUT_DEBUG
-OPT_fuzz    = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined
+# libFuzzer looks at all counters after every execution, so only what a target reaches is linked: twice as many executions
+OPT_fuzz    = -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined \
+              -ffunction-sections -fsanitize-address-globals-dead-stripping
 ifeq ($(OPT_$(MODE)),)
 $(error MODE=$(MODE): must be release, debug, asan or tsan)
 endif
@@ -177,7 +179,7 @@ CUDA_OBJ := $(call objects,$(wildcard compressors/*/*.cu comm/*/*.cu))
 PRELOAD_PURE := $(call objects,$(filter-out %_mpi.c %/stubs.c,$(wildcard comm/preload/*.c)))
 PRELOAD_MPI  := $(wildcard comm/preload/*_mpi.c comm/transport/*_mpi.c comm/core/*_mpi.c)
 PRELOAD_NCCL := $(call objects,$(wildcard comm/preload/nccl/*.c))
-PRELOAD_SO   := $(BUILD)/lib/libtaut-preload-nccl.so $(if $(PRELOAD_MPIS),$(BUILD)/lib/libtaut-preload-mpi.so $(PRELOAD_MPIS:%=$(BUILD)/lib/libtaut-preload-%.so))
+PRELOAD_SO   := $(BUILD)/lib/libtaut-preload-nccl.so $(BUILD)/lib/libtaut-audit-nccl.so $(if $(PRELOAD_MPIS),$(BUILD)/lib/libtaut-preload-mpi.so $(PRELOAD_MPIS:%=$(BUILD)/lib/libtaut-preload-%.so))
 TEST_SUP := $(call objects,$(wildcard tests/support/*.c)) $(PRELOAD_PURE)
 TEST_BIN := $(basename $(call objects,$(call sources,$(foreach d,unit twin golden property multi long,tests/$(d)/test_*.c))))
 BENCH_BIN := $(basename $(call objects,$(call sources,tests/bench/*.c)))
@@ -245,6 +247,9 @@ $(BUILD)/lib/libtaut-preload-mpi.so: $(BUILD)/comm/preload/stubs.o $(BUILD)/.LIN
 $(BUILD)/lib/libtaut-preload-nccl.so: $(PRELOAD_NCCL) $(PRELOAD_PURE) $(LIB_OBJ) comm/preload/nccl/nccl.map $(BUILD)/.LINK
 	$(LINK_C) -shared -Wl,-soname,$(@F) -Wl,-z,defs -Wl,-Bsymbolic -Wl,--version-script=comm/preload/nccl/nccl.map $(filter-out %_mpi.o,$(filter %.o,$^)) \
 	    $(LDFLAGS) $(filter-out $(MPI_LIBS),$(LIBS))
+# ... which this one brings in where NCCL is opened by dlopen: nothing but the C library, since it lives beside the program's
+$(BUILD)/lib/libtaut-audit-nccl.so: $(BUILD)/comm/preload/audit/audit_nccl.o comm/preload/audit/audit.map $(BUILD)/.LINK
+	$(LINK_C) -shared -Wl,-soname,$(@F) -Wl,-z,defs -Wl,--version-script=comm/preload/audit/audit.map $< $(LDFLAGS) -ldl -pthread
 define preload_backend
 $(BUILD)/preload-$(1)/%.o: %.c $(BUILD)/.C
 	@mkdir -p $$(@D)
@@ -309,8 +314,14 @@ $(BUILD)/tests/unit/test_fuzz_codecs: $(FUZZ_WITH)
 $(BUILD)/tests/unit/test_report: $(FUZZ_WITH)
 # ---- fuzz targets, in MODE=fuzz with clang ----
 FUZZ_BIN := $(if $(filter fuzz,$(MODE)),$(basename $(call objects,$(call sources,tests/fuzz/fuzz_*.c))))
-$(FUZZ_BIN): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(FUZZ_WITH) $(LIB_A) $(BUILD)/.LINK
-	$(LINK_C) -fsanitize=fuzzer $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(JSON) -lz
+# those of codecs take all of the library, whose tables are weak references; the others what they name
+FUZZ_ALL := $(patsubst %,$(BUILD)/tests/fuzz/fuzz_%,frame payload plan state text)
+FUZZ_A   := $(BUILD)/lib/libtaut-parts.a
+$(FUZZ_A): $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJ)
+$(FUZZ_BIN): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(FUZZ_WITH) $(LIB_A) $(FUZZ_A) $(BUILD)/.LINK
+	$(LINK_C) -fsanitize=fuzzer -Wl,--gc-sections -Wl,-z,start-stop-gc $(filter %.o,$^) $(if $(filter $@,$(FUZZ_ALL)),$(LIB_A),$(FUZZ_A)) $(LDFLAGS) $(LIBS) $(JSON) -lz
 .PHONY: fuzz-targets
 fuzz-targets: $(FUZZ_BIN)
 
@@ -364,7 +375,7 @@ print-config: ## what was found, what is left out
 # clang-tidy (.clang-tidy) file by file, again where something that it includes has changed; then cppcheck over all (tests/cppcheck.supp).
 .PHONY: lint
 LINT_SRC  := $(filter-out %_neon.c %_cuda.c,$(call sources,comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c launch/*.c launch/*/*.c) \
-             $(filter-out %_mpi.c,$(wildcard comm/preload/*.c comm/preload/nccl/*.c)) $(if $(PRELOAD_MPIS),$(wildcard comm/preload/*_mpi.c)))
+             $(filter-out %_mpi.c,$(wildcard comm/preload/*.c comm/preload/*/*.c)) $(if $(PRELOAD_MPIS),$(wildcard comm/preload/*_mpi.c)))
 LINT_TIDY := $(LINT_SRC:%.c=$(BUILD)/lint/%.tidy)
 LINT_ISA   = $(if $(filter %_avx2.c,$<),$(AVX2_FLAGS),$(if $(filter %_avx512.c,$<),$(AVX512_FLAGS),$(if $(filter %_avx512vbmi2.c,$<),$(VBMI2_FLAGS))))
 $(BUILD)/lint/%.tidy: %.c $(BUILD)/%.o .clang-tidy
@@ -469,8 +480,8 @@ check-long: setup ## check, then what takes longer: sanitizers, more ranks, long
 	$(STAGE) LONG=1 TIMEOUT=1800 run-tests
 	$(STAGE) LONG=1 TIMEOUT=1800 MODE=asan run-tests
 check-slurm: SETUP := --long
-check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about six minutes)
-	$(STAGE) all
+check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about three minutes)
+	$(STAGE) all $(BUILD)/tests/bench/steps_mpi
 	@LONG=1 TIMEOUT=3600 BUILD=$(BUILD) tests/run.sh test_slurm test_preload_slurm
 check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, speeds; one JSON report, under ten minutes
 	$(STAGE) CUDA=1 BUILD=build/gpu all

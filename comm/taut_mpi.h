@@ -14,7 +14,9 @@ extern "C" {
  *  outside, and for intercommunicators. Settings that ranks must have alike are compared: TAUT_E_MISMATCH.
  *  MPI must be initialised. With MPI_THREAD_MULTIPLE a communication thread moves data while the program
  *  computes; below that, progress is made inside start, test, wait and step_end.
- *  All ranks return the same status. Destroy before MPI_Finalize. */
+ *  All ranks return the same status: what fails on one alone (a setting, memory, a thread, a file) is told to the others, "rank 2: ...".
+ *  It waits timeout_ms for ranks that do not call; after that TAUT_E_TIMEOUT `mpi` cannot be used any more. A rank that is stopped inside
+ *  makes the others end the job, as inside MPI_Allreduce. Destroy before MPI_Finalize. */
 TAUT_API taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm **comm);
 
 /* taut_comm_open_cuda_mpi() : layers on GPUs travel by MPI, which reads and writes their compressed bytes on the device itself. Without it they

@@ -11,8 +11,9 @@
  * another file. NCCL 2.14 or newer.
  *
  * From then on buffers of layers that are not small lie on the device: a collective on host memory is TAUT_E_INVALID on all ranks.
- * Layers may be started in any order on any rank, as ever. Work goes on a stream of the communicator; the program's is not held up. hierarchy= does
- * not count: NCCL knows which ranks share a host. Results are the bytes that MPI brings, except sums that NCCL makes itself: of `none`, and of the
+ * Layers may be started in any order on any rank, as ever. Work goes on a stream of the communicator; the program's is not held up. With
+ * hierarchy=on NCCL adds within hosts, and leaders alone compress (two communicators of NCCL's more, made here); auto means off: NCCL knows which
+ * ranks share a host. Results are the bytes that MPI brings, except sums that NCCL makes itself: of `none`, and of the
  * factors of powersgd and randk, in an order of its own, the same on all ranks.
  *
  * Errors: one that NCCL reports, a rank that is lost, or nothing moving for timeout_ms, is an error on all ranks with the layer's name, and

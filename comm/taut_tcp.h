@@ -48,7 +48,8 @@ typedef struct taut_tcp {
 
 /* taut_comm_create_tcp() : collective over where->ranks processes. Settings that ranks must have alike are compared: TAUT_E_MISMATCH
  *  names the setting and two ranks. All ranks that find each other return the same status: TAUT_E_TIMEOUT names those who did not come,
- *  or the addresses at which one could not be reached; TAUT_E_INVALID or TAUT_E_RANGE a bad value in `where`.
+ *  or the addresses at which one could not be reached; what fails on one alone (a setting, memory, a thread, descriptors, a file) is told to the
+ *  others, "rank 2: ...". TAUT_E_INVALID or TAUT_E_RANGE of a bad value in `where` is this rank's alone: it does not come.
  *  A process that exits, or is killed, is noticed at once by those who wait for it: TAUT_E_PEER. taut_comm_destroy() waits until what
  *  this rank has sent lies in the receivers' kernels, at most two seconds after nothing moves any more.
  *  Forked children close the connections that they inherit. taut_comm_shrink() connects the survivors of a failure anew, each reached where it

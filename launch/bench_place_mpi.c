@@ -35,8 +35,10 @@ bool bench_place_device(const char *device, int *number)
     int                      n = 0;
     if (strncmp(device, "cuda", 4) != 0) return false;
     if (device[4] == ':' ? !whole_number(device + 5, &n) : device[4] != '\0') return false;
-    for (size_t i = 0; !device[4] && i < sizeof local / sizeof *local; i++)
-        if (getenv(local[i]) && whole_number(getenv(local[i]), &n)) break;
+    for (size_t i = 0; !device[4] && i < sizeof local / sizeof *local; i++) {
+        const char *text = getenv(local[i]);
+        if (text && whole_number(text, &n)) break;
+    }
     if (number) *number = n;
     return true;
 }
@@ -84,7 +86,7 @@ void bench_place_close(bench_job *j)
     if (!p) return;
     if (p->raw) p->nccl->destroy(p->raw);
     if (p->space) p->space->release(p->place, p->there);
-    if (p->place.stream) p->space->stream_destroy(p->place);
+    if (p->space && p->place.stream) p->space->stream_destroy(p->place);
     free(p);
     j->at = NULL;
 }

@@ -34,7 +34,7 @@ static void say(const char *fmt, va_list args, const char *tail)
     fprintf(stderr, "%s: %s%s\n", program, text, tail);
 }
 
-int cli_fail(const char *fmt, ...)
+int(cli_fail)(const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -43,7 +43,7 @@ int cli_fail(const char *fmt, ...)
     return CLI_FAILED;
 }
 
-int cli_usage(const char *fmt, ...)
+int(cli_usage)(const char *fmt, ...)
 {
     char    tail[128];
     va_list args;
@@ -62,7 +62,7 @@ static void say_status(taut_status s, const char *fmt, va_list args)
     say(fmt, args, tail);
 }
 
-int cli_status(taut_status s, const char *fmt, ...)
+int(cli_status)(taut_status s, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -71,7 +71,7 @@ int cli_status(taut_status s, const char *fmt, ...)
     return CLI_FAILED;
 }
 
-int cli_bad(taut_status s, const char *fmt, ...)
+int(cli_bad)(taut_status s, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);

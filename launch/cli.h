@@ -75,6 +75,13 @@ int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* CL
 int cli_status(taut_status s, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* CLI_FAILED */
 int cli_bad(taut_status s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));    /* CLI_USAGE */
 
+#ifdef __clang_analyzer__ /* which does not see what they return */
+#define cli_fail(...)      ((void)(cli_fail)(__VA_ARGS__), (int)CLI_FAILED)
+#define cli_usage(...)     ((void)(cli_usage)(__VA_ARGS__), (int)CLI_USAGE)
+#define cli_status(s, ...) ((void)(cli_status)(s, __VA_ARGS__), (int)CLI_FAILED)
+#define cli_bad(s, ...)    ((void)(cli_bad)(s, __VA_ARGS__), (int)CLI_USAGE)
+#endif
+
 /* cli_nearest() : the word of `words` (n of them) that `text` most likely meant; NULL if none is close. */
 const char *cli_nearest(const char *text, const char *const *words, size_t n);
 

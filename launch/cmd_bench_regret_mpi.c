@@ -118,7 +118,7 @@ static void draw_order(uint64_t round, size_t n, size_t *order)
     for (size_t i = 0; i < n; i++) {
         x ^= x << 13, x ^= x >> 7, x ^= x << 17; /* Marsaglia, Xorshift RNGs, 2003 */
         size_t at = (size_t)(x >> 32) % (i + 1);
-        order[i] = order[at];
+        if (at != i) order[i] = order[at];
         order[at] = i;
     }
 }
@@ -273,7 +273,7 @@ static int one_size(bench_job *j, size_t bytes, json_t *regrets, double *regret)
         print_size(j, &t);
         if (j->json) add_json(j, &t, regrets);
     }
-    for (size_t i = 0; i < t.n; i++) {
+    for (size_t i = 0; i < SETTINGS; i++) { /* those that were not used hold nothing */
         taut_comm_destroy(t.setting[i].comm);
         free(t.setting[i].ms);
         free(t.setting[i].step_ms);

@@ -104,8 +104,10 @@ static int cat(job *j, const taut_shard *s)
     j->file = j->out ? fopen(j->out, "wb") : stdout;
     bool opened = j->file != NULL;
     rc = opened ? copy_blocks(j, r) : cli_fail("%s: %s", j->out, strerror(errno));
-    if (opened && (j->out ? fclose(j->file) : fflush(j->file)) != 0 && rc == CLI_OK)
-        rc = cli_fail("cannot write: %s", strerror(errno));
+    bool lost = false;
+    if (!j->out) lost = fflush(j->file) != 0;
+    else if (opened) lost = fclose(j->file) != 0;
+    if (lost && rc == CLI_OK) rc = cli_fail("cannot write: %s", strerror(errno));
     if (rc != CLI_OK && j->out && opened) remove(j->out);
     taut_reader_destroy(r);
     return rc;

@@ -59,13 +59,14 @@ static int save(const report *p, const char *path, long *bytes)
 static void shorten_names(report *p)
 {
     const char *base[REPORT_RUNS] = {NULL};
-    for (size_t i = 0; i < p->runs; i++) {
+    size_t      runs = p->runs;
+    for (size_t i = 0; i < runs; i++) {
         const char *slash = strrchr(p->run[i].name, '/');
         base[i] = slash && slash[1] ? slash + 1 : p->run[i].name;
         for (size_t k = 0; k < i; k++)
             if (strcmp(base[k], base[i]) == 0) return;
     }
-    for (size_t i = 0; i < p->runs; i++) memmove(p->run[i].name, base[i], strlen(base[i]) + 1);
+    for (size_t i = 0; i < runs; i++) memmove(p->run[i].name, base[i], strlen(base[i]) + 1);
 }
 
 static void tell(const args *a, const report *p, long bytes)

@@ -202,9 +202,9 @@ static int reference_layer(job *j, size_t l)
 static int settings(job *j)
 {
     taut_status s;
-    if ((s = taut__budget_parse(j->r->budget, &j->budget)) != TAUT_OK) return cli_usage("%s", taut_last_error());
-    if ((s = taut__metric_parse(j->r->metric, &j->metric)) != TAUT_OK) return cli_usage("%s", taut_last_error());
-    if ((s = taut__families_parse(j->r->families, &j->families)) != TAUT_OK) return cli_usage("%s", taut_last_error());
+    if (taut__budget_parse(j->r->budget, &j->budget) != TAUT_OK) return cli_usage("%s", taut_last_error());
+    if (taut__metric_parse(j->r->metric, &j->metric) != TAUT_OK) return cli_usage("%s", taut_last_error());
+    if (taut__families_parse(j->r->families, &j->families) != TAUT_OK) return cli_usage("%s", taut_last_error());
     if ((s = taut__spec_parse("fp16", &j->fp16)) != TAUT_OK) return cli_status(s, "fp16");
     if (j->metric == TAUT_METRIC_OPTIMIZER) j->metric = TAUT_METRIC_LAYER; /* a trace has no optimizer's scale */
     if (!j->budget.like) return CLI_OK;

@@ -5,7 +5,7 @@
 
 const char *taut__algorithm_name(taut__algorithm_id via)
 {
-    static const char *const names[TAUT_VIAS] = {"native", "sra", "ring", "gather"};
+    static const char *const names[TAUT_VIAS] = {"native", "sra", "ring", "gather", "fields"};
     return names[via];
 }
 
@@ -36,17 +36,29 @@ taut_status taut__link_parse(const char *text, taut__line *line)
 
 double taut__copy_seconds(double beta) { return fmin(COPY, beta); }
 
+uint32_t taut__field_bits(int ranks)
+{
+    enum { WHOLE = 32 };
+    uint32_t bits = 8, p = (uint32_t)ranks;
+    while (bits < WHOLE && ((1u << bits) - 1) / (2 * p) < 3) bits *= 2;
+    return bits;
+}
+
 /* Small sums double recursively: half the hops, all the bytes in each. By size alone, as comm/sum/plain_sum.h and MPI libraries do. */
-static bool doubles(const taut__work *w) { return w->bytes <= 1 << 15; }
+static bool doubles(double bytes) { return bytes <= 1 << 15; }
+
+static double sum_hops(double p, double bytes) { return (doubles(bytes) ? 1 : 2) * ceil(log2(p)); }
+static double sum_bytes(double p, double bytes) { return (doubles(bytes) ? ceil(log2(p)) : 2 * (p - 1) / p) * bytes; }
+static double field_bytes(int ranks, const taut__work *w) { return w->dense_bytes * taut__field_bits(ranks) / 32; }
 
 double taut__algorithm_hops(taut__algorithm_id via, int ranks, const taut__work *w)
 {
     double p = ranks;
     if (ranks < 2) return 0;
     switch (via) {
-    case TAUT_VIA_NATIVE:
-        return (doubles(w) ? 1 : 2) * ceil(log2(p)) * w->rounds; /* else reduce-scatter and allgather by halving */
-    case TAUT_VIA_SRA: return 2 * (1 + SHARE * (p - 2));         /* all peers at once, twice */
+    case TAUT_VIA_NATIVE: return sum_hops(p, w->bytes) * w->rounds; /* large: reduce-scatter and allgather by halving */
+    case TAUT_VIA_FIELDS: return sum_hops(p, field_bytes(ranks, w));
+    case TAUT_VIA_SRA: return 2 * (1 + SHARE * (p - 2)); /* all peers at once, twice */
     case TAUT_VIA_RING: return 2 * (p - 1);
     default: return 1 + SHARE * (p - 2);
     }
@@ -57,7 +69,8 @@ double taut__algorithm_bytes(taut__algorithm_id via, int ranks, const taut__work
     double p = ranks;
     if (ranks < 2) return 0;
     switch (via) {
-    case TAUT_VIA_NATIVE: return (doubles(w) ? ceil(log2(p)) : 2 * (p - 1) / p) * w->bytes;
+    case TAUT_VIA_NATIVE: return sum_bytes(p, w->bytes);
+    case TAUT_VIA_FIELDS: return sum_bytes(p, field_bytes(ranks, w));
     case TAUT_VIA_GATHER: return (p - 1) * w->bytes;
     default: return (p - 1) / p * (w->bytes + w->sum_bytes);
     }
@@ -70,6 +83,7 @@ double taut__algorithm_codec_s(taut__algorithm_id via, int ranks, const taut__wo
     double p = ranks;
     if (ranks < 2) return 0;
     switch (via) {
+    case TAUT_VIA_FIELDS:
     case TAUT_VIA_NATIVE: return w->encode_s + w->decode_s;
     case TAUT_VIA_GATHER: return w->encode_s + p * w->decode_s;
     default: return w->encode_s * (1 + 1 / p) + w->decode_s * 2 * (p - 1) / p;
@@ -81,7 +95,7 @@ double taut__algorithm_codec_s(taut__algorithm_id via, int ranks, const taut__wo
 static double slices(const taut__link *link, taut__algorithm_id via, const taut__work *w)
 {
     double part = via == TAUT_VIA_GATHER ? w->dense_bytes : w->dense_bytes / link->ranks;
-    if (via == TAUT_VIA_NATIVE) return 1;
+    if (via == TAUT_VIA_NATIVE || via == TAUT_VIA_FIELDS) return 1;
     return fmax(fmax(fmin(8, floor(part / 65536)), part / link->slice_bytes), 1);
 }
 
@@ -117,8 +131,9 @@ double taut__algorithm_seconds(const taut__link *link, taut__algorithm_id via, c
 
 uint32_t taut__vias(const taut__link *link, const taut__work *w)
 {
-    uint32_t sra = 1u << TAUT_VIA_SRA;
-    return link->ranks == 2 && w->vias & sra ? (w->vias & ~sra) | 1u << TAUT_VIA_GATHER : w->vias;
+    uint32_t sra = 1u << TAUT_VIA_SRA, vias = w->vias;
+    if (!(link->line[TAUT_VIA_FIELDS].beta > 0)) vias &= ~(1u << TAUT_VIA_FIELDS);
+    return link->ranks == 2 && vias & sra ? (vias & ~sra) | 1u << TAUT_VIA_GATHER : vias;
 }
 
 taut__algorithm_id taut__algorithm_best(const taut__link *link, const taut__work *w, double *seconds)
@@ -140,7 +155,7 @@ taut__link taut__link_simple(int ranks, double bits_per_second, double latency_s
 {
     enum { SLICE = 1 << 18 }; /* a quarter of slice_kib's default */
     taut__link link = {.ranks = ranks, .slice_bytes = SLICE};
-    for (int v = 0; v < TAUT_VIAS; v++) link.line[v] = (taut__line){latency_s, 8 / bits_per_second};
+    for (int v = 0; v < TAUT_VIA_FIELDS; v++) link.line[v] = (taut__line){latency_s, 8 / bits_per_second};
     return link;
 }
 

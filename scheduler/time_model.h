@@ -17,9 +17,10 @@ typedef enum taut__algorithm_id {
     TAUT_VIA_SRA,
     TAUT_VIA_RING,
     TAUT_VIA_GATHER,
+    TAUT_VIA_FIELDS, /* of integer codecs: a native sum of codes in fields of 8 or 16 bits (comm/reduce/exchange_sums.c) */
     TAUT_VIAS
 } taut__algorithm_id;
-const char *taut__algorithm_name(taut__algorithm_id via); /* "native", "sra", "ring", "gather" */
+const char *taut__algorithm_name(taut__algorithm_id via); /* "native", "sra", "ring", "gather", "fields" */
 
 typedef struct taut__line {
     double alpha, beta;
@@ -27,8 +28,8 @@ typedef struct taut__line {
 
 typedef struct taut__link {
     int        ranks;
-    double     slice_bytes; /* of float32: the pipelining unit */
-    taut__line line[TAUT_VIAS];
+    double     slice_bytes;     /* of float32: the pipelining unit */
+    taut__line line[TAUT_VIAS]; /* of fields: 0 where nothing adds them, or nobody has measured how fast */
 } taut__link;
 
 /* One layer as one rank sees it. */
@@ -58,6 +59,9 @@ typedef struct taut__load {
 taut__load taut__algorithm_load(const taut__link *link, taut__algorithm_id via, const taut__work *w);
 void       taut__load_add(taut__load *sum, const taut__load *l); /* start from {0} */
 double     taut__load_seconds(const taut__load *l);
+
+/* Bits of a field that holds the sum of that many ranks' codes, of at least seven values each (guard bits: ceil(log2 ranks)): 8, 16 or 32. */
+uint32_t taut__field_bits(int ranks);
 
 /* The algorithms that may carry it: bits. Two ranks exchange everything, as comm/reduce/algorithms.c has it. */
 uint32_t           taut__vias(const taut__link *link, const taut__work *w);

@@ -71,7 +71,7 @@ static double typical(const taut__samples *s) { return median(s->seconds, s->n <
 /* Of the last three: near the step that it is compared with, and no late one. */
 static double lately(const taut__samples *s)
 {
-    double   v[3];
+    double   v[3] = {0};
     uint32_t n = s->n < 3 ? s->n : 3;
     for (uint32_t i = 0; i < n; i++) v[i] = s->seconds[(s->n - 1 - i) % TAUT_RECENT];
     return median(v, n);

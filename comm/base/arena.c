@@ -52,10 +52,11 @@ static void give(taut__arena *a, void *slot)
 /* It becomes smaller only when nobody borrows any more: layers that go to another codec for a few steps come back. */
 static taut_status resize(taut__arena *a, size_t bytes)
 {
-    if (bytes == a->bytes || (bytes > 0 && bytes < a->bytes)) return TAUT_OK;
-    taut__free(a->memory);
+    bool stays = a->made.space == a->staging.space || bytes == 0;
+    if (stays && (bytes == a->bytes || (bytes > 0 && bytes < a->bytes))) return TAUT_OK;
+    taut__staging_free(&a->made, a->memory);
     a->bytes = 0;
-    a->memory = taut__alloc(bytes, 1);
+    a->memory = taut__staging_alloc(&a->made, &a->staging, bytes);
     if (!a->memory) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu bytes of slices under way", bytes);
     a->bytes = bytes;
     if (bytes > 0) *block_at(a, 0) = (block){.bytes = bytes};
@@ -76,9 +77,15 @@ taut_status taut__arena_fit(taut__arena *a)
     return TAUT_OK;
 }
 
+void taut__arena_stage(taut__arena *a, const taut__space *space, taut_place place)
+{
+    a->staging = (taut__staging){space, place};
+    a->due = true;
+}
+
 void taut__arena_fini(taut__arena *a)
 {
-    taut__free(a->memory);
+    taut__staging_free(&a->made, a->memory);
     *a = (taut__arena){0};
 }
 
@@ -96,7 +103,7 @@ taut_status taut__slots_open(taut__slots *s, taut__arena *arena, void *memory)
 {
     s->arena = arena;
     s->allocated = !memory;
-    s->own = memory ? memory : taut__alloc(s->bytes, 1);
+    s->own = memory ? memory : taut__staging_alloc(&s->made, &arena->staging, s->bytes);
     if (!s->own) return taut__fail(TAUT_E_NOMEM, "out of memory for a slot of %zu bytes", s->bytes);
     if (memory) return TAUT_OK;
     s->next = arena->users;
@@ -113,7 +120,7 @@ void taut__slots_release(taut__slots *s)
             s->arena->due = true;
             break;
         }
-    if (s->allocated) taut__free(s->own);
+    if (s->allocated) taut__staging_free(&s->made, s->own);
     *s = (taut__slots){.reserved = s->reserved};
 }
 

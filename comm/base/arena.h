@@ -7,7 +7,7 @@
 #ifndef TAUT_SLOTS_H
 #define TAUT_SLOTS_H
 
-#include "base.h"
+#include "space.h"
 
 enum {
     TAUT_ARENA_BYTES =
@@ -18,6 +18,7 @@ enum {
 
 typedef struct taut__arena {
     char               *memory;
+    taut__staging       staging, made;       /* of what is allocated from now on; of memory */
     size_t              bytes, requests;     /* what may be lent */
     size_t              requests_lent, lent; /* blocks */
     struct taut__slots *users;
@@ -31,6 +32,7 @@ typedef struct taut__slots {
     size_t              more_bytes, more_requests; /* borrowed at most */
     size_t              reserved;                  /* requests that the transport has room for; outlives release() */
     bool                own_lent, allocated;
+    taut__staging       made; /* of own, where it was allocated */
     struct taut__slots *next;
 } taut__slots;
 
@@ -43,6 +45,8 @@ void       *taut__slots_take(taut__slots *s, size_t bytes,
                              size_t requests); /* the own slot if it is free; NULL: none is left */
 void        taut__slots_give(taut__slots *s, void *slot);
 
+/* Slots that are opened from now on, and what is lent once nothing is, are of such memory. */
+void taut__arena_stage(taut__arena *a, const taut__space *space, taut_place place);
 /* Memory for what the users need now, if nothing is lent; else it stays due. */
 taut_status taut__arena_fit(taut__arena *a);
 void        taut__arena_fini(taut__arena *a);

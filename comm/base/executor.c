@@ -1,7 +1,8 @@
 /* executor.c : see executor.h. Workers sleep on `wake`; a run hands out numbers under the lock, which is cheap next to a piece
  * (a frame of up to a MiB), and the caller works too. */
 #include "executor.h"
-#include <pthread.h>
+#include "thread.h"
+#include <stdio.h>
 
 struct taut__executor {
     int             threads; /* the caller included */
@@ -47,17 +48,17 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-static bool add_worker(taut__executor *p)
+static taut_status add_worker(taut__executor *p)
 {
+    char  what[48];
     seat *s = taut__alloc(1, sizeof *s);
-    if (!s) return false;
+    if (!s) return taut__fail(TAUT_E_NOMEM, "out of memory for %d codec threads", p->threads);
     *s = (seat){p, p->made + 1};
-    if (pthread_create(&p->thread[p->made], NULL, worker_main, s) != 0) {
-        taut__free(s);
-        return false;
-    }
-    p->made++;
-    return true;
+    snprintf(what, sizeof what, "codec thread %d of %d", p->made + 2, p->threads);
+    taut_status status = taut__thread_start(&p->thread[p->made], worker_main, s, what);
+    if (status == TAUT_OK) p->made++;
+    else taut__free(s);
+    return status;
 }
 
 taut_status taut__executor_create(int threads, taut__executor **pool)
@@ -70,14 +71,11 @@ taut_status taut__executor_create(int threads, taut__executor **pool)
     pthread_cond_init(&p->wake, NULL);
     pthread_cond_init(&p->finished, NULL);
     p->thread = taut__alloc((size_t)threads, sizeof *p->thread);
-    bool ok = p->thread != NULL;
-    while (ok && p->made < threads - 1) ok = add_worker(p);
-    if (!ok) {
-        taut__executor_destroy(p);
-        return taut__fail(TAUT_E_NOMEM, "pool: could not make %d threads", threads);
-    }
-    *pool = p;
-    return TAUT_OK;
+    taut_status s = p->thread ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "out of memory for %d codec threads", threads);
+    while (s == TAUT_OK && p->made < threads - 1) s = add_worker(p);
+    if (s == TAUT_OK) *pool = p;
+    else taut__executor_destroy(p);
+    return s;
 }
 
 void taut__executor_destroy(taut__executor *p)

@@ -101,3 +101,21 @@ void taut__space_host_release(const taut__space *space, taut_place p, void *memo
     if (space->host_release && memory) space->host_release(p, memory);
     else taut__free(memory);
 }
+
+void *taut__staging_alloc(taut__staging *made, const taut__staging *from, size_t bytes)
+{
+    bool  pin = from->space && from->space->host_alloc && bytes > 0;
+    void *memory = pin ? from->space->host_alloc(from->place, bytes) : NULL;
+    *made = memory ? *from : (taut__staging){0};
+    if (memory) return memory;
+    if (pin)
+        taut__log(TAUT_LOG_WARN, "comm", "%zu bytes cannot be pinned for %s: copies take longer", bytes,
+                  from->space->name);
+    return taut__alloc(bytes, 1);
+}
+
+void taut__staging_free(const taut__staging *made, void *memory)
+{
+    if (made->space) taut__space_host_release(made->space, made->place, memory);
+    else taut__free(memory);
+}

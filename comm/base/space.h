@@ -64,6 +64,15 @@ static inline taut_status taut__space_use(const taut__space *space, taut_place p
 void *taut__space_host_alloc(const taut__space *space, taut_place p, size_t bytes); /* as host_alloc, or its default */
 void  taut__space_host_release(const taut__space *space, taut_place p, void *memory); /* NULL is fine */
 
+/* Host memory that passes bytes from and to a space, zeroed: pinned, where the space has such memory, so that copies run without the processor's help;
+ * any memory, and a warning, where it has no more. from->space NULL: any memory. *made: what free() wants. */
+typedef struct taut__staging {
+    const taut__space *space;
+    taut_place         place;
+} taut__staging;
+void *taut__staging_alloc(taut__staging *made, const taut__staging *from, size_t bytes);
+void  taut__staging_free(const taut__staging *made, void *memory); /* NULL is fine */
+
 /* The table of a space; NULL: there is none. Ask for a device's through compressors/vectors.h, which looks for it first. */
 const taut__space *taut__space_of(taut_space s);
 /* Not the host's. table NULL ends it. Not while the space is used. */

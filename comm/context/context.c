@@ -103,7 +103,7 @@ taut_status taut__context_open(taut__context *ctx, taut__transport *t)
         return taut__fail(TAUT_E_UNSUPPORTED, "progress=1: a communication thread needs MPI_THREAD_MULTIPLE");
     taut__watchdog_init(&ctx->watchdog, t, ctx->set.c.timeout_ms);
     taut__engine_create(&ctx->engine, t, ctx->set.c.timeout_ms);
-    taut__watchdog_watch(&ctx->watchdog, taut__engine_describe, &ctx->engine);
+    TAUT_TRY(taut__watchdog_watch(&ctx->watchdog, taut__engine_describe, &ctx->engine));
     taut__lane *host;
     TAUT_TRY(taut__context_lane(ctx, (taut_place){0}, &host));
     TAUT_TRY(t->ops->reserve(t, 8)); /* control exchanges */

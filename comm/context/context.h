@@ -9,6 +9,7 @@
 #include "../../compressors/vectors.h"
 #include "../transport/data.h"
 #include "../transport/watchdog.h"
+#include "../../scheduler/time_model.h"
 #include "settings.h"
 #include "trace.h"
 
@@ -23,9 +24,10 @@ typedef struct taut__lane {
     const taut__space   *space; /* NULL: not open */
     const taut__vectors *vectors;
     taut__executor      *executor;
-    float **scratch; /* per worker: scratch_n floats, twice, then (not on the host) frame_bytes for a payload */
-    size_t  scratch_n, frame_bytes;
-    float  *fetched; /* (not on the host) scratch_n floats in host memory, for whoever holds the engine's lock */
+    float       **scratch; /* per worker: scratch_n floats, twice, then (not on the host) frame_bytes for a payload */
+    size_t        scratch_n, frame_bytes;
+    float        *fetched; /* (not on the host) scratch_n floats in host memory, for whoever holds the engine's lock */
+    taut__staging fetched_made;
     struct taut__block *blocks; /* memory of the place that exchanges borrow: taut__lane_borrow */
     taut__data         *data;   /* of the communicator, where it carries what lies here: a wait has an end then */
     int32_t             timeout_ms;
@@ -34,6 +36,11 @@ typedef struct taut__lane {
 } taut__lane;
 
 static inline bool taut__lane_on_host(const taut__lane *lane) { return taut__on_host(lane->place); }
+
+/* What a data half takes (time_model.h): moves of slots, and sums of its own. beta 0: not known. The same on all ranks. */
+typedef struct taut__data_lines {
+    taut__line move, sum;
+} taut__data_lines;
 
 typedef struct taut__context {
     taut__settings   set;
@@ -48,12 +55,12 @@ typedef struct taut__context {
     taut__arena      arena;    /* slots that jobs borrow */
     size_t           reserved; /* requests that the transport has room for, of borrowed slots */
     taut__trace     *trace;
-    taut__data      *data; /* NULL: all goes by messages of t. Else what lies on devices goes by it, in turns */
-    struct {
-        uint64_t given, now;
-    } turns;                /* reduce/lineup.h: by rank 0; whose it is */
-    _Atomic size_t lossy;   /* layers whose codec, in force, loses something */
-    _Atomic bool   feeding; /* some layer has feedback: what is not finite is looked for */
+    /* NULL: all goes by messages of t. Else what lies on devices goes by this, in turns, and those beside it: all.data, or, with a hierarchy, local.data
+     * (where this host has several ranks) and, of leaders, leaders.data. */
+    taut__data      *data;
+    taut__data_lines lines;   /* of the group that reduces by it */
+    _Atomic size_t   lossy;   /* layers whose codec, in force, loses something */
+    _Atomic bool     feeding; /* some layer has feedback: what is not finite is looked for */
 } taut__context;
 
 /* Takes t, also on failure; set is complete. What it made, close() takes back, also after a failure. ctx is zero before. */

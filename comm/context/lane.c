@@ -51,7 +51,7 @@ static void release_blocks(taut__lane *lane)
 
 static taut_status overdue(const taut__lane *lane)
 {
-    lane->data->ops->abort(lane->data);
+    taut__data_abort(lane->data);
     lane->space->wait(lane->place);
     return taut__fail(TAUT_E_TIMEOUT, "the device did not finish within %d ms", (int)lane->timeout_ms);
 }
@@ -96,7 +96,7 @@ void taut__lane_close(taut__lane *lane)
     }
     release_blocks(lane);
     taut__free(lane->scratch);
-    taut__free(lane->fetched);
+    taut__staging_free(&lane->fetched_made, lane->fetched);
     taut__executor_destroy(lane->executor);
     if (lane->space) lane->space->stream_destroy(lane->place);
     *lane = (taut__lane){0};
@@ -136,6 +136,7 @@ taut_status taut__context_lane(taut__context *ctx, taut_place caller, taut__lane
                          .timeout_ms = ctx->set.c.timeout_ms};
     taut_status s = make(ctx, lane);
     if (s != TAUT_OK) taut__lane_close(lane);
+    else if (space->host_alloc) taut__arena_stage(&ctx->arena, space, place);
     return s;
 }
 
@@ -166,9 +167,11 @@ static taut_status enlarge(taut__lane *lane, size_t floats, size_t payload)
         lane->scratch[w] = more;
     }
     if (host) return TAUT_OK;
-    float *fetched = taut__alloc(floats, sizeof *fetched);
+    taut__staging made, from = {lane->space, lane->place};
+    float        *fetched = taut__staging_alloc(&made, &from, floats * sizeof *fetched);
     if (!fetched) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu floats of scratch", floats);
-    taut__free(lane->fetched);
+    taut__staging_free(&lane->fetched_made, lane->fetched);
+    lane->fetched_made = made;
     lane->fetched = fetched;
     return TAUT_OK;
 }

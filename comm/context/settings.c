@@ -82,6 +82,10 @@ static const row table[] = {
     {"TAUT_LINK", "measure",
      "speed of the network for plans: measure, or assume one, as in 1gbit or 100mbit, and consult no clock", LINK,
      FIELD(link), 0, 0, NULL, 0, 0},
+    {"TAUT_DATA_LINK", "measure",
+     "speed of NCCL for plans and for sums of grid's codes: measure, off, or four numbers: microseconds and GB/s of "
+     "moves, and of sums, as in 20,40,30,120",
+     TEXT, offsetof(taut__settings, data_link), 0, 0, NULL, 0, EXTRA | OWN},
     {"TAUT_CHECKSUM", "on", "checksum of what is sent: on, or off for networks that check by themselves", WORD,
      FIELD(checksum), 0, 0, "on|off", ENUM(checksum), OWN},
     {"TAUT_DELIVERY", "plain",

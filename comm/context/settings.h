@@ -5,7 +5,7 @@
 
 #include "../../compressors/codec.h"
 
-enum { TAUT_TEXTS = 15, TAUT_TEXT = 256 };
+enum { TAUT_TEXTS = 16, TAUT_TEXT = 256 };
 
 /* Words of the settings, in the order in which settings.c lists them. Objective and metric: scheduler/budget.h. */
 typedef enum taut__feedback_mode {
@@ -31,6 +31,7 @@ typedef struct taut__settings {
     const char *metrics;         /* path of a file of metrics; "": none */
     uint32_t    metrics_seconds; /* between two of it */
     int32_t     fake_hosts;      /* tests: so many consecutive ranks count as one host; 0 = ask the system */
+    const char *data_link;       /* core/data_lines.h */
     const char *faults;          /* tests: what happens to messages (transport/faulty.h) */
     taut_spec   spec;            /* c.codec */
     int32_t     objective, metric, feedback, algorithm, hierarchy, dropped, checksum,

@@ -2,6 +2,7 @@
 #include "communicator.h"
 #include "../transport/assured.h"
 #include "../transport/faulty.h"
+#include <stdio.h>
 #include <string.h>
 
 /* 0: a communication thread where the transport allows one, except for a single rank, which has nobody to talk to. */
@@ -66,7 +67,7 @@ void taut_comm_destroy(taut_comm *comm)
 void taut__comm_discard(taut_comm *comm)
 {
     taut__metrics_close(comm);
-    if (comm->ctx.data && atomic_load(&comm->ctx.engine.failed)) comm->ctx.data->ops->abort(comm->ctx.data);
+    if (comm->ctx.data && atomic_load(&comm->ctx.engine.failed)) taut__data_abort(comm->ctx.data);
     taut__engine_destroy(&comm->ctx.engine);
     taut__watchdog_destroy(&comm->ctx.watchdog);
     if (comm->autom) comm->hooks->destroy(comm->autom);
@@ -76,7 +77,7 @@ void taut__comm_discard(taut_comm *comm)
     for (size_t i = 0; i < comm->layers && !keep; i++) taut__layer_destroy(comm->layer[i]);
     for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     taut__context_close(&comm->ctx, keep);
-    if (comm->ctx.data) comm->ctx.data->ops->destroy(comm->ctx.data);
+    taut__data_destroy(comm->ctx.data);
     taut__free(comm->layer), taut__free(comm->bucket), taut__free(comm->sampling.error);
     taut__free(comm->lent), taut__free(comm->loads.rank);
     comm->ctx.t->ops->destroy(comm->ctx.t);
@@ -89,6 +90,7 @@ taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_com
 {
     taut__settings   set;
     taut__transport *t[1024];
+    char             text[512];
     if (!comms) return taut__fail(TAUT_E_INVALID, "taut_comm_create_threads: comms is NULL");
     if (ranks < 1 || ranks > 1024)
         return taut__fail(TAUT_E_RANGE, "taut_comm_create_threads: ranks=%d: must be 1..1024", ranks);
@@ -96,15 +98,19 @@ taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_com
     TAUT_TRY(taut__settings_load(cfg, &set));
     TAUT_TRY(taut__threads_create(ranks, set.fake_hosts, t));
     taut_status s = TAUT_OK;
+    int         who = -1; /* the first that fails */
     for (int r = 0; r < ranks; r++) {
         if (s == TAUT_OK) s = taut__comm_create(t[r], cfg, &comms[r]);
         else t[r]->ops->destroy(t[r]);
+        if (s != TAUT_OK && who < 0) who = r;
     }
     for (int r = 0; r < ranks && s != TAUT_OK; r++) {
         if (comms[r]) taut__comm_discard(comms[r]);
         comms[r] = NULL;
     }
-    return s;
+    if (s == TAUT_OK) return s;
+    snprintf(text, sizeof text, "%s", taut_last_error());
+    return taut__fail(s, "rank %d: %s", who, text);
 }
 
 int         taut_comm_rank(const taut_comm *comm) { return comm ? comm->ctx.all.rank : -1; }

@@ -1,5 +1,6 @@
 /* communicator_mpi.c : taut_comm_create_mpi(). Ranks may disagree about success (their environments differ), or about settings on which
- * what follows depends: they agree first, with calls that depend on nothing. */
+ * what follows depends: they agree first, with calls that depend on nothing. They wait for each other once, where time can run out; from there
+ * on each is inside these calls, and a rank that is stopped or dies in them is a watchdog's. */
 #include "../taut_mpi.h"
 #include "../transport/transport_mpi.h"
 #include "../transport/wrapped.h"
@@ -8,7 +9,7 @@
 #include <stdio.h>
 #include <xxhash.h>
 
-enum { LINE = TAUT_HANDSHAKE_LINE };
+enum { LINE = TAUT_HANDSHAKE_LINE, TIMEOUT_MS = 60000 /* of a rank whose settings are wrong */ };
 
 static taut_status failed(void)
 {
@@ -85,15 +86,6 @@ static taut_status compare_settings(MPI_Comm mpi, const taut__settings *set)
     return top[0] == ~top[1] ? TAUT_OK : find_difference(mpi, set);
 }
 
-/* All ranks return the same: what this one has done, or that another one has failed. */
-static taut_status agree(MPI_Comm mpi, taut_status s, const char *what)
-{
-    int worst;
-    if (lowest(mpi, s, &worst) != TAUT_OK) return TAUT_E_TRANSPORT;
-    if (s != TAUT_OK || worst == TAUT_OK) return s;
-    return taut__fail((taut_status)worst, "taut_comm_create_mpi: %s on another rank", what);
-}
-
 /* A communicator of some of the job's ranks may be one of several that reduce the same data. */
 static void advise_replicas(MPI_Comm mpi, const taut__settings *set)
 {
@@ -109,21 +101,38 @@ static void advise_replicas(MPI_Comm mpi, const taut__settings *set)
               here, all);
 }
 
+static taut_status create(MPI_Comm mpi, const taut_config *cfg, taut_status mine, const taut__settings *set,
+                          taut_comm **comm)
+{
+    taut__transport *t = NULL;
+    TAUT_TRY(taut__mpi_agree(mpi, mine));
+    TAUT_TRY(compare_settings(mpi, set));
+    TAUT_TRY(taut__mpi_create(&mpi, set->fake_hosts, &t));
+    mine = taut__comm_create(t, cfg, comm);
+    taut_status s = taut__mpi_agree(mpi, mine);
+    if (s == TAUT_OK) advise_replicas(mpi, set);
+    else if (mine == TAUT_OK) taut__comm_discard(*comm);
+    if (s != TAUT_OK) *comm = NULL;
+    return s;
+}
+
 taut_status taut_comm_create_mpi(MPI_Comm mpi, const taut_config *cfg, taut_comm **comm)
 {
-    taut__settings   set;
-    taut__transport *t = NULL;
-    if (!comm) return taut__fail(TAUT_E_INVALID, "taut_comm_create_mpi: comm is NULL");
-    *comm = NULL;
+    taut__settings  set;
+    taut__watchdog  watchdog;
+    taut__transport all = {.ops = &(taut__transport_ops){.name = "mpi", .end_job = taut__mpi_end_job}};
+    taut_comm      *none;
+    if (comm) *comm = NULL;
     TAUT_TRY(check_mpi(mpi));
-    TAUT_TRY(agree(mpi, taut__settings_load(cfg, &set), "settings are wrong"));
-    TAUT_TRY(compare_settings(mpi, &set));
-    TAUT_TRY(taut__mpi_create(&mpi, set.fake_hosts, &t));
-    taut_status s = agree(mpi, taut__comm_create(t, cfg, comm), "it failed");
-    if (s == TAUT_OK) advise_replicas(mpi, &set);
-    if (s == TAUT_OK) return TAUT_OK;
-    if (*comm) taut__comm_discard(*comm);
-    *comm = NULL;
+    taut_status mine = taut__settings_load(cfg, &set);
+    int32_t     ms = mine == TAUT_OK ? set.c.timeout_ms : TIMEOUT_MS;
+    if (mine == TAUT_OK && !comm) mine = taut__fail(TAUT_E_INVALID, "taut_comm_create_mpi: comm is NULL");
+    TAUT_TRY(taut__mpi_gather_ranks(mpi, ms, "taut_comm_create_mpi"));
+    if (MPI_Comm_rank(mpi, &all.rank) != MPI_SUCCESS) return failed();
+    taut__watchdog_init(&watchdog, &all, ms);
+    if (mine == TAUT_OK) mine = taut__watchdog_enter(&watchdog, "taut_comm_create_mpi", 0);
+    taut_status s = create(mpi, cfg, mine, &set, comm ? comm : &none);
+    taut__watchdog_destroy(&watchdog);
     return s;
 }
 

@@ -4,12 +4,13 @@
 #include "../transport/tcp.h"
 #include "communicator.h"
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { LINE = TAUT_HANDSHAKE_LINE, LINES = 64 };
+enum { LINE = TAUT_HANDSHAKE_LINE, LINES = 64, TIMEOUT_MS = 60000 /* of a rank whose settings are wrong */ };
 
 typedef struct verdict {
     int32_t status;
@@ -38,8 +39,8 @@ static taut_status check_where(const taut_tcp *given, taut_tcp *w)
         return taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: where->size=%zu: must be set by TAUT_TCP_INIT",
                           given->size);
     memcpy(w, given, taut__min(given->size, sizeof *w));
-    if (w->ranks < 1 || w->ranks > 1024)
-        return taut__fail(TAUT_E_RANGE, "taut_comm_create_tcp: ranks=%d: must be 1..1024", (int)w->ranks);
+    if (w->ranks < 1 || w->ranks > TAUT_TCP_RANKS)
+        return taut__fail(TAUT_E_RANGE, "taut_comm_create_tcp: ranks=%d: must be 1..%d", (int)w->ranks, TAUT_TCP_RANKS);
     if (w->rank < 0 || w->rank >= w->ranks)
         return taut__fail(TAUT_E_RANGE, "taut_comm_create_tcp: rank=%d: must be 0..%d", (int)w->rank,
                           (int)w->ranks - 1);
@@ -66,33 +67,28 @@ static uint64_t settings_hash(const taut__settings *set)
     return h;
 }
 
-static taut_status find_difference(taut__tcp_meeting *m, const taut__settings *set)
+static taut_status find_difference(taut__tcp_meeting *m, const taut__settings *set, void *room)
 {
-    char        text[LINE];
-    uint64_t    mine[LINES];
-    size_t      p = (size_t)m->ranks;
-    uint64_t   *all = taut__alloc(p, sizeof mine);
-    char       *lines = taut__alloc(p, LINE);
-    int         at = 0, other = 0;
-    taut_status s = all && lines ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "taut_comm_create_tcp: out of memory");
+    char      text[LINE];
+    uint64_t  mine[LINES];
+    uint64_t *all = room; /* ranks times LINES; then ranks times LINE characters */
+    char     *lines = room;
+    int       at = 0, other = 0;
     for (int i = 0; i < LINES; i++) mine[i] = line_hash(set, i, text);
-    if (s == TAUT_OK) s = taut__tcp_tell_all(m, mine, sizeof mine, all);
-    for (int i = 0; s == TAUT_OK && other == 0 && i < LINES; i++)
+    TAUT_TRY(taut__tcp_tell_all(m, mine, sizeof mine, all));
+    for (int i = 0; other == 0 && i < LINES; i++)
         for (int r = m->ranks - 1; r > 0; r--)
             if (all[(size_t)r * LINES + (size_t)i] != all[i]) at = i, other = r;
     line_hash(set, at, text);
-    if (s == TAUT_OK) s = taut__tcp_tell_all(m, text, LINE, lines);
-    if (s == TAUT_OK)
-        s = taut__fail(TAUT_E_MISMATCH, "taut_comm_create_tcp: rank 0 has %.300s, rank %d has %.300s", lines, other,
-                       lines + (size_t)other * LINE);
-    taut__free(all), taut__free(lines);
-    return s;
+    TAUT_TRY(taut__tcp_tell_all(m, text, LINE, lines));
+    return taut__fail(TAUT_E_MISMATCH, "taut_comm_create_tcp: rank 0 has %.300s, rank %d has %.300s", lines, other,
+                      lines + (size_t)other * LINE);
 }
 
-static taut_status compare_cards(taut__tcp_meeting *m, const taut__tcp_card *card, const taut__settings *set,
-                                 bool *alike)
+/* card: of all ranks, in room for what comes next. */
+static taut_status compare_cards(taut__tcp_meeting *m, taut__tcp_card *card, const taut__settings *set)
 {
-    *alike = true;
+    bool alike = true;
     for (int r = 0; r < m->ranks; r++) {
         const taut__tcp_card *c = &card[r];
         if (c->magic != TAUT_TCP_MAGIC || c->version != TAUT_TCP_VERSION)
@@ -103,32 +99,72 @@ static taut_status compare_cards(taut__tcp_meeting *m, const taut__tcp_card *car
             return taut__fail(TAUT_E_MISMATCH,
                               "taut_comm_create_tcp: in place %d of %d there is a process with rank=%d, ranks=%d", r,
                               m->ranks, c->rank, c->ranks);
-        *alike &= c->settings == card[0].settings;
+        alike &= c->settings == card[0].settings;
     }
     for (int r = 0; r < m->ranks; r++)
         if (card[r].status != TAUT_OK && r != m->rank)
             return taut__fail((taut_status)card[r].status, "taut_comm_create_tcp: rank %d: %.95s", r, card[r].text);
-    return *alike ? TAUT_OK : find_difference(m, set);
+    return alike ? TAUT_OK : find_difference(m, set, card);
 }
 
-/* All ranks return the first failure of them. */
-static taut_status agree(taut__tcp_meeting *m, taut_status mine)
+/* The first rank that has failed, of those that did not just wait for another one, if there are such. -1: none has. */
+static int culprit(const verdict *all, int ranks)
+{
+    int who = -1;
+    for (int r = ranks - 1; r >= 0; r--) {
+        if (all[r].status == TAUT_OK) continue;
+        bool waited = all[r].status == TAUT_E_TIMEOUT;
+        if (who < 0 || !waited || all[who].status == TAUT_E_TIMEOUT) who = r;
+    }
+    return who;
+}
+
+/* All ranks return the culprit's failure; who has failed for a reason of his own, that. */
+static taut_status agree(taut__tcp_meeting *m, taut_status mine, void *room)
 {
     verdict  v = {.status = mine};
-    verdict *all = taut__alloc((size_t)m->ranks, sizeof v);
+    verdict *all = room;
     char     own[512];
     snprintf(own, sizeof own, "%s", taut_last_error());
     if (mine != TAUT_OK) snprintf(v.text, sizeof v.text, "%.315s", own);
-    if (!all) return taut__fail(TAUT_E_NOMEM, "taut_comm_create_tcp: out of memory");
-    taut_status s = taut__tcp_tell_all(m, &v, sizeof v, all);
-    for (int r = 0; s == TAUT_OK && r < m->ranks; r++) {
-        if (all[r].status == TAUT_OK || (mine != TAUT_OK && r != m->rank)) continue;
-        all[r].text[sizeof all[r].text - 1] = 0;
-        s = r == m->rank ? taut__fail(mine, "%s", own)
-                         : taut__fail((taut_status)all[r].status, "rank %d: %s", r, all[r].text);
-    }
-    taut__free(all);
-    return s;
+    TAUT_TRY(taut__tcp_tell_all(m, &v, sizeof v, all));
+    int who = culprit(all, m->ranks);
+    if (who < 0) return TAUT_OK;
+    if (who == m->rank || (mine != TAUT_OK && mine != TAUT_E_TIMEOUT)) return taut__fail(mine, "%s", own);
+    all[who].text[sizeof all[who].text - 1] = 0;
+    return taut__fail((taut_status)all[who].status, "rank %d: %s", who, all[who].text);
+}
+
+/* ---- memory ---- */
+
+/* What creation needs until there is a transport, taken before ranks say anything: who lacks it says so then. What is needed for saying so is
+ * always there. */
+typedef struct memory {
+    void     *room; /* what all ranks say in a round; NULL: somebody else has the last resort */
+    void     *mesh;
+    uint64_t *host;
+    int      *fd;
+} memory;
+
+static char        last_resort[TAUT_TCP_RANKS * TAUT_TCP_ROUND_MOST];
+static atomic_flag last_resort_taken = ATOMIC_FLAG_INIT;
+
+static taut_status take_memory(memory *mem, size_t ranks)
+{
+    *mem = (memory){.room = taut__alloc(ranks, TAUT_TCP_ROUND_MOST),
+                    .mesh = taut__tcp_mesh_room((int)ranks),
+                    .host = taut__alloc(ranks, sizeof *mem->host),
+                    .fd = taut__alloc(ranks, sizeof *mem->fd)};
+    if (mem->room && mem->mesh && mem->host && mem->fd) return TAUT_OK;
+    if (!mem->room && !atomic_flag_test_and_set(&last_resort_taken)) mem->room = last_resort;
+    return taut__fail(TAUT_E_NOMEM, "out of memory");
+}
+
+static void give_memory(const memory *mem)
+{
+    if (mem->room == last_resort) atomic_flag_clear(&last_resort_taken);
+    else taut__free(mem->room);
+    taut__free(mem->mesh), taut__free(mem->host), taut__free(mem->fd);
 }
 
 /* ---- creation ---- */
@@ -167,74 +203,79 @@ static taut_status use_given(const taut_tcp *w, taut__tcp_card *card)
     return TAUT_OK;
 }
 
-static taut_status connect_all(taut__tcp_meeting *m, const taut_tcp *w, const taut__settings *set, taut__tcp_card *card,
+static taut_status connect_all(taut__tcp_meeting *m, const taut_tcp *w, const taut__settings *set, const memory *mem,
                                int listener, taut__transport **t)
 {
-    size_t    p = (size_t)m->ranks;
-    uint64_t  job = 0;
-    uint64_t *host = taut__alloc(p, sizeof *host);
-    int      *fd = taut__alloc(p, sizeof *fd);
-    for (size_t r = 0; r < p && host; r++) job = taut__seed(job, card[r].nonce), host[r] = card[r].host;
-    taut_status s = host && fd ? use_given(w, card) : taut__fail(TAUT_E_NOMEM, "taut_comm_create_tcp: out of memory");
-    if (s == TAUT_OK) s = taut__tcp_mesh(listener, card, m->rank, m->ranks, job, m->connect_ms, fd);
-    if (s == TAUT_OK) s = taut__tcp_create(m->rank, m->ranks, job, host, set->fake_hosts, listener, fd, t);
-    taut__free(host), taut__free(fd);
-    return s;
+    taut__tcp_card *card = mem->room;
+    uint64_t        job = 0;
+    for (int r = 0; r < m->ranks; r++) job = taut__seed(job, card[r].nonce), mem->host[r] = card[r].host;
+    TAUT_TRY(use_given(w, card));
+    TAUT_TRY(taut__tcp_mesh(listener, card, m->rank, m->ranks, job, m->connect_ms, mem->mesh, mem->fd));
+    return taut__tcp_create(m->rank, m->ranks, job, mem->host, set->fake_hosts, listener, mem->fd, t);
 }
 
 static taut_status create(const taut_tcp *w, const taut_config *cfg, taut_status mine, const taut__settings *set,
-                          taut__tcp_meeting *m, int *listener, taut_comm **comm)
+                          taut__tcp_meeting *m, const memory *mem, int *listener, taut_comm **comm)
 {
     taut__transport *t = NULL;
-    bool             alike;
     taut__tcp_card   own = {.magic = TAUT_TCP_MAGIC,
                             .version = TAUT_TCP_VERSION,
                             .rank = w->rank,
                             .ranks = w->ranks,
                             .host = taut__tcp_host()};
-    taut__tcp_card  *card = taut__alloc((size_t)w->ranks, sizeof *card);
     if (mine == TAUT_OK) mine = open_listener(w, listener, &own);
-    if (mine == TAUT_OK && !card) mine = taut__fail(TAUT_E_NOMEM, "taut_comm_create_tcp: out of memory");
-    if (!card) return mine;
-    own.nonce = taut__seed((uint64_t)(1e9 * taut__now()), taut__seed((uint64_t)getpid(), (uint64_t)(uintptr_t)card));
+    own.nonce = taut__seed((uint64_t)(1e9 * taut__now()), taut__seed((uint64_t)getpid(), (uint64_t)(uintptr_t)m));
     own.status = mine;
     if (mine == TAUT_OK) own.settings = settings_hash(set);
     else snprintf(own.text, sizeof own.text, "%.95s", taut_last_error());
-    taut_status s = taut__tcp_tell_all(m, &own, sizeof own, card);
-    if (s == TAUT_OK && mine == TAUT_OK) s = compare_cards(m, card, set, &alike);
-    if (s == TAUT_OK) s = mine;
-    if (s == TAUT_OK) {
-        s = connect_all(m, w, set, card, *listener, &t);
-        if (s == TAUT_OK) s = taut__comm_create(t, cfg, comm);
-        s = agree(m, s);
-    }
-    taut__free(card);
-    return s;
+    TAUT_TRY(taut__tcp_tell_all(m, &own, sizeof own, mem->room));
+    if (mine != TAUT_OK) return mine;
+    TAUT_TRY(compare_cards(m, mem->room, set));
+    taut_status s = connect_all(m, w, set, mem, *listener, &t);
+    if (s == TAUT_OK) s = taut__comm_create(t, cfg, comm);
+    return agree(m, s, mem->room);
+}
+
+/* What this rank has found wrong by itself, with the others or without. */
+static taut_status prepare(const taut_config *cfg, taut_comm **comm, int ranks, taut__settings *set, memory *mem)
+{
+    taut_status s = taut__settings_load(cfg, set);
+    *mem = (memory){0};
+    if (s == TAUT_OK && !comm) s = taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: comm is NULL");
+    char text[512];
+    snprintf(text, sizeof text, "%s", taut_last_error());
+    taut_status had = take_memory(mem, (size_t)ranks);
+    return s == TAUT_OK ? had : taut__fail(s, "%s", text);
 }
 
 taut_status taut_comm_create_tcp(const taut_tcp *where, const taut_config *cfg, taut_comm **comm)
 {
-    _Static_assert(sizeof(taut__tcp_card) <= TAUT_TCP_ROUND_MOST && sizeof(verdict) <= TAUT_TCP_ROUND_MOST,
-                   "the program's exchange carries it");
+    _Static_assert(sizeof(taut__tcp_card) <= TAUT_TCP_ROUND_MOST && sizeof(verdict) <= TAUT_TCP_ROUND_MOST &&
+                       (int)LINE <= (int)TAUT_TCP_ROUND_MOST && LINES * sizeof(uint64_t) <= TAUT_TCP_ROUND_MOST,
+                   "the program's exchange carries it, and there is room for those of all");
     taut_tcp          w;
     taut__settings    set;
     taut__tcp_meeting m;
+    memory            mem;
+    taut_comm        *made = NULL;
     int               listener = -1;
     char              text[512];
-    if (!comm) return taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: comm is NULL");
-    *comm = NULL;
+    if (comm) *comm = NULL;
     TAUT_TRY(check_where(where, &w));
-    taut_status mine = taut__settings_load(cfg, &set);
+    taut_status mine = prepare(cfg, comm, w.ranks, &set, &mem);
     snprintf(text, sizeof text, "%s", taut_last_error());
-    int32_t limit = w.connect_ms ? w.connect_ms : mine == TAUT_OK ? set.c.timeout_ms : 60000;
-    TAUT_TRY(taut__tcp_meet(&m, &w, limit));
-    if (mine != TAUT_OK) taut__fail(mine, "%s", text); /* for the others */
-    taut__log_rank(w.rank);
-    taut_status s = create(&w, cfg, mine, &set, &m, &listener, comm);
-    taut__tcp_meeting_close(&m);
-    taut__tcp_close(&listener);
-    if (s == TAUT_OK) return TAUT_OK;
-    if (*comm) taut__comm_discard(*comm);
-    *comm = NULL;
+    int32_t     limit = w.connect_ms ? w.connect_ms : mine == TAUT_OK ? set.c.timeout_ms : TIMEOUT_MS;
+    taut_status s = mem.room ? taut__tcp_meet(&m, &w, limit) : mine;
+    if (s == TAUT_OK) {
+        if (mine != TAUT_OK) taut__fail(mine, "%s", text); /* for the others */
+        taut__log_rank(w.rank);
+        s = create(&w, cfg, mine, &set, &m, &mem, &listener, &made);
+        taut__tcp_meeting_close(&m);
+        taut__tcp_close(&listener);
+    }
+    if (mine != TAUT_OK && s != mine) s = taut__fail(mine, "%s", text);
+    give_memory(&mem);
+    if (s == TAUT_OK) *comm = made;
+    else if (made) taut__comm_discard(made);
     return s;
 }

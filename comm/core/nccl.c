@@ -1,6 +1,7 @@
 /* nccl.c : a communicator gets a data half, over NCCL: taut_nccl.h. */
 #include "nccl.h"
 #include "../taut_nccl.h"
+#include "data_lines.h"
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -24,17 +25,21 @@ static taut_status agree(taut_comm *comm, taut_status mine, int *worst)
     return TAUT_OK;
 }
 
-/* What is prepared from now on goes by it. The engine's thread may be looking at jobs: there are none under way. */
+/* What is prepared from now on goes by it. The engine's thread may be looking at jobs: there are none under way. With a hierarchy (nccl_hosts.c) layers
+ * that do not use it go by messages: turns of all ranks and turns of leaders know no common order. */
 static void adopt(taut_comm *comm, taut__data *d)
 {
+    taut__context *ctx = &comm->ctx;
+    bool           hosts = ctx->local.data || ctx->leaders.data;
     for (size_t i = 0; i < comm->layers; i++) taut__layer_unprepare(comm->layer[i]);
-    taut__engine_hold(&comm->ctx.engine);
-    comm->ctx.data = d;
-    comm->ctx.hierarchical = false;
-    comm->planning.members = comm->ctx.all.size;
+    taut__engine_hold(&ctx->engine);
+    ctx->data = d;
+    ctx->all.data = hosts ? NULL : d;
+    ctx->hierarchical = hosts;
+    comm->planning.members = hosts ? ctx->leaders.size : ctx->all.size;
     for (int s = 0; s < TAUT_SPACES; s++)
-        if (s != TAUT_HOST) comm->ctx.lane[s].data = comm->ctx.lane[s].space ? d : NULL;
-    taut__engine_release(&comm->ctx.engine);
+        if (s != TAUT_HOST) ctx->lane[s].data = ctx->lane[s].space ? d : NULL;
+    taut__engine_release(&ctx->engine);
 }
 
 /* The text of this thread's error, kept over calls that may make another one. */
@@ -58,11 +63,28 @@ taut_status taut__comm_take_data(taut_comm *comm, taut__data *d, taut_status s)
         adopt(comm, d);
         return TAUT_OK;
     }
-    if (d) d->ops->abort(d), d->ops->destroy(d);
+    taut__data_abort(d), taut__data_destroy(d);
+    comm->ctx.local.data = comm->ctx.leaders.data = NULL;
     if (s != TAUT_OK) return taut__fail(s, "%s", mine.text);
     return told != TAUT_OK ? told
                            : taut__fail((taut_status)worst, "NCCL: another rank could not use it: %s",
                                         taut_status_text((taut_status)worst));
+}
+
+/* Where it cannot be measured it cannot be used either: the communicator is as it was. */
+static taut_status take_and_measure(taut_comm *comm, taut__data *d, taut_place place, taut_status s)
+{
+    bool hierarchical = comm->ctx.hierarchical;
+    TAUT_TRY(taut__comm_take_data(comm, d, s));
+    s = taut__data_lines_find(comm, place);
+    if (s == TAUT_OK) return TAUT_OK;
+    why mine = keep(s);
+    comm->ctx.local.data = comm->ctx.leaders.data = NULL;
+    adopt(comm, NULL);
+    comm->ctx.hierarchical = hierarchical;
+    comm->planning.members = hierarchical ? comm->ctx.leaders.size : comm->ctx.all.size;
+    taut__data_abort(d), taut__data_destroy(d);
+    return taut__fail(s, "%s", mine.text);
 }
 
 static taut_status usable(taut_comm *comm, const char *call)
@@ -103,7 +125,17 @@ static taut_status wrap(struct ncclComm *nccl, taut__data **d)
     return taut__data_nccl(n, nccl, false, d);
 }
 
-taut_status taut_comm_use_nccl(taut_comm *comm, struct ncclComm *nccl)
+static taut_status use_device(taut_place place);
+
+static taut_status use_hosts(taut_comm *comm, taut__data *d, taut_space space, taut_status s)
+{
+    const taut__nccl *n = NULL;
+    if (s == TAUT_OK) s = found(&n);
+    if (s == TAUT_OK) s = use_device((taut_place){.space = space, .device = taut__data_nccl_device(d)});
+    return taut__nccl_open_hosts(comm, n, d, s);
+}
+
+taut_status taut__comm_use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_space space)
 {
     taut__data *d;
     TAUT_TRY(usable(comm, "taut_comm_use_nccl"));
@@ -114,7 +146,13 @@ taut_status taut_comm_use_nccl(taut_comm *comm, struct ncclComm *nccl)
         d->ops->destroy(d), d = NULL;
         taut__fail(s, "%s", mine.text);
     }
-    return taut__comm_take_data(comm, d, s);
+    if (taut__nccl_wants_hosts(comm)) s = use_hosts(comm, d, space, s);
+    return take_and_measure(comm, d, (taut_place){.space = space, .device = d ? taut__data_nccl_device(d) : 0}, s);
+}
+
+taut_status taut_comm_use_nccl(taut_comm *comm, struct ncclComm *nccl)
+{
+    return taut__comm_use_nccl(comm, nccl, TAUT_CUDA);
 }
 
 /* ---- one of our own ---- */
@@ -154,10 +192,11 @@ static taut_status wait_until_ready(const taut_comm *comm, const taut__nccl *n, 
     }
 }
 
-static taut_status init(const taut_comm *comm, const taut__nccl *n, taut__nccl_id id, taut__data **d)
+taut_status taut__nccl_join(const taut_comm *comm, const taut__nccl *n, taut__nccl_id id, const taut__group *g,
+                            taut__data **d)
 {
     taut__nccl_comm nccl;
-    TAUT_TRY(taut__nccl_begin(n, comm->ctx.t->size, id, comm->ctx.t->rank, &nccl));
+    TAUT_TRY(taut__nccl_begin(n, g->size, id, g->rank, &nccl));
     taut_status s = wait_until_ready(comm, n, nccl);
     if (s == TAUT_OK) s = taut__data_nccl(n, nccl, true, d);
     if (s == TAUT_OK) return TAUT_OK;
@@ -183,8 +222,9 @@ taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place)
     if (s == TAUT_OK) s = use_device(place);
     TAUT_TRY(share_id(comm, &s, n, &id));
     if (s != TAUT_OK) return s; /* on all ranks */
-    s = init(comm, n, id, &d);
-    return taut__comm_take_data(comm, d, s);
+    s = taut__nccl_join(comm, n, id, &comm->ctx.all, &d);
+    if (taut__nccl_wants_hosts(comm)) s = taut__nccl_open_hosts(comm, n, d, s);
+    return take_and_measure(comm, d, place, s);
 }
 
 taut_status taut_comm_open_nccl(taut_comm *comm, int device)

@@ -72,7 +72,7 @@ taut_status taut__comm_create_nccl(struct ncclComm *nccl, taut_place place, cons
     where.rank = rank, where.ranks = m.ranks;
     if (m.ranks > 1) where.exchange = meet, where.ctx = &m;
     TAUT_TRY(taut_comm_create_tcp(&where, cfg, comm));
-    taut_status s = taut_comm_use_nccl(*comm, nccl);
+    taut_status s = taut__comm_use_nccl(*comm, nccl, place.space);
     if (s == TAUT_OK) return TAUT_OK;
     taut__comm_discard(*comm);
     *comm = NULL;

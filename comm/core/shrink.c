@@ -94,7 +94,7 @@ static taut_status tell(shrinking *s, double known, double kept)
     column(s, KNOWN)[me] = known;
     column(s, BYTES)[me] = (double)s->own_n;
     column(s, GOOD)[me] = s->status == TAUT_OK;
-    return taut__context_sum(&s->to->ctx, s->told, (size_t)(COLUMNS * p));
+    return taut__context_sum(&s->to->ctx, s->told, (size_t)COLUMNS * (size_t)p);
 }
 
 static int find_source(const shrinking *s)
@@ -132,10 +132,15 @@ static taut_status share(shrinking *s, int source, void **blob, size_t *n)
 
 static taut_status agree(shrinking *s)
 {
-    double good[1] = {s->status == TAUT_OK};
-    TAUT_TRY(taut__context_sum(&s->to->ctx, good, 1));
-    if (s->status != TAUT_OK || good[0] == s->to->ctx.all.size) return s->status;
-    return taut__fail(TAUT_E_PEER, "taut_comm_shrink: it failed on another rank");
+    int     p = s->to->ctx.all.size;
+    double *good = column(s, GOOD);
+    for (int r = 0; r < p; r++) good[r] = r == s->to->ctx.all.rank && s->status == TAUT_OK;
+    TAUT_TRY(taut__context_sum(&s->to->ctx, good, (size_t)p));
+    for (int r = 0; r < p && s->status == TAUT_OK; r++)
+        if (good[r] != 1)
+            return taut__fail(TAUT_E_PEER, "taut_comm_shrink: it failed on rank %d, which is now rank %d", s->old[r],
+                              r);
+    return s->status;
 }
 
 static void report(const shrinking *s, int source, taut_survivors *who)

@@ -215,8 +215,7 @@ void taut__engine_create(taut__engine *e, taut__transport *t, int32_t timeout_ms
 
 taut_status taut__engine_thread(taut__engine *e)
 {
-    if (pthread_create(&e->thread, NULL, thread_main, e) != 0)
-        return taut__fail(TAUT_E_NOMEM, "engine: cannot make a communication thread");
+    TAUT_TRY(taut__thread_start(&e->thread, thread_main, e, "a communication thread"));
     e->threaded = true;
     return TAUT_OK;
 }

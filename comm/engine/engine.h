@@ -3,8 +3,8 @@
 #define TAUT_ENGINE_H
 
 #include "../sum/small_allreduce.h"
+#include "../base/thread.h"
 #include "job.h"
-#include <pthread.h>
 
 typedef struct taut__engine {
     taut__transport   *t;

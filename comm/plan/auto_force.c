@@ -46,7 +46,11 @@ taut__demand taut__auto_demand(const taut__auto *a)
     double       budget = a->offers ? a->offers->budget2 * a->guard.target : 0;
     taut__demand d = {.budget = budget, .objective = a->objective, .solver = a->solver};
     d.link = (taut__link){.ranks = a->members, .slice_bytes = (double)a->slice_bytes};
-    for (int v = 0; v < TAUT_VIAS; v++) d.link.line[v] = a->link.line;
+    const taut__data_lines *there = &a->planning->ctx->lines; /* layers on a device go by its data half */
+    bool                    known = there->sum.beta > 0 && !taut__auto_clockless(a);
+    for (int v = 0; v < TAUT_VIAS; v++) d.link.line[v] = known ? there->move : a->link.line;
+    d.link.line[TAUT_VIA_FIELDS] = known ? there->sum : (taut__line){0, 0};
+    if (known) d.link.line[TAUT_VIA_NATIVE] = there->sum;
     return d;
 }
 

@@ -118,7 +118,7 @@ void taut__gauge_constants(void)
     for (size_t k = 0; k < n; k++) {
         if (!chosen[k]) continue;
         float *x = malloc(2 * site[k]->count * sizeof *x);
-        if (taut__all_say(c, x != NULL, 1)) {
+        if (taut__all_say(c, x != NULL, 1) && x) {
             make_gradient(x, site[k]->count, c->rank);
             if (gauge(c, x, x + site[k]->count, site[k]->count, seconds) && seconds[1] > 0)
                 ratio[k] = seconds[0] / seconds[1];

@@ -11,13 +11,14 @@ static taut__function target[TAUT_CALLS]; /* what a call goes to */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static const char *const name_of[TAUT_CALLS] = {
-#define TAUT_ITEM(name, args) [TAUT_CALL_##name] = "PMPI_" #name,
+#define TAUT_TEXT(word)       #word
+#define TAUT_ITEM(name, args) [TAUT_CALL_##name] = TAUT_TEXT(PMPI_##name),
     TAUT_INTERCEPTED(TAUT_ITEM)
 #undef TAUT_ITEM
 };
 /* Calls of MPI 4 that this MPI may have by another name, or not at all. */
 static const char *const early_name_of[TAUT_CALLS] = {
-#define TAUT_ITEM(name, args) [TAUT_CALL_##name] = "PMPIX_" #name,
+#define TAUT_ITEM(name, args) [TAUT_CALL_##name] = TAUT_TEXT(PMPIX_##name),
     TAUT_INTERCEPTED_NEW(TAUT_ITEM)
 #undef TAUT_ITEM
 };

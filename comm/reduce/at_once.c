@@ -61,7 +61,7 @@ static void set_up(taut__at_once *a, const taut__at_once_kind *k, taut__data *d)
     size_t align = taut__spec_align(&k->spec),
            block = k->scatter ? k->n / (size_t)d->size : taut__round_up(BLOCK, align);
     a->ctx.data = d;
-    a->ctx.all = (taut__group){.rank = d->rank, .size = d->size};
+    a->ctx.all = (taut__group){.rank = d->rank, .size = d->size, .data = d};
     a->lane = (taut__lane){
         .place = k->place, .space = taut__memory_of(k->place.space), .vectors = taut__vectors_of(k->place.space)};
     a->operand = (taut__operand){.dtype = k->dtype,
@@ -117,25 +117,26 @@ void taut__at_once_destroy(taut__at_once *a)
 
 taut_status taut__at_once_look(taut__at_once *a, taut__at_once_cost *cost)
 {
-    bool told = false;
-    if (a->under_way) TAUT_TRY(taut__exchange_told(&a->red, &told));
-    if (told) {
+    bool        told = false;
+    taut_status s = a->under_way ? taut__exchange_told(&a->red, &told) : TAUT_OK;
+    if (told) a->under_way = false;
+    if (told && s == TAUT_OK) {
         const taut__record *r = &a->red.record;
-        a->under_way = false;
         a->cost.calls++;
         a->cost.sent += r->bytes_sent, a->cost.dense += r->bytes_dense;
         a->cost.error2 += r->error.plain, a->cost.norm2 += r->sum.plain;
     }
     if (cost) *cost = a->cost;
-    return TAUT_OK;
+    return s;
 }
 
 taut_status taut__at_once_wait(taut__at_once *a, double seconds)
 {
     double since = taut__now();
     for (;;) {
-        TAUT_TRY(taut__at_once_look(a, NULL));
+        taut_status s = taut__at_once_look(a, NULL);
         if (!a->under_way) return TAUT_OK;
+        if (s != TAUT_OK) return s;
         if (taut__now() - since > seconds) return taut__fail(TAUT_E_TIMEOUT, "not over within %g s", seconds);
         nanosleep(&(struct timespec){0, 100000}, NULL);
     }

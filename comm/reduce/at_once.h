@@ -26,8 +26,9 @@ typedef struct taut__at_once_cost { /* of the calls that are known to be over */
 /* NULL: it can be done; else why not. */
 const char *taut__at_once_cannot(const taut__at_once_kind *k, int ranks);
 taut_status taut__at_once_create(const taut__at_once_kind *k, taut__data *d, taut__at_once **out);
-taut_status taut__at_once_wait(taut__at_once *a, double seconds); /* until the last call is over; TAUT_E_TIMEOUT */
-void        taut__at_once_destroy(taut__at_once *a);              /* nothing of it is under way; NULL is fine */
+/* Until the last call is over, well or not; TAUT_E_TIMEOUT. */
+taut_status taut__at_once_wait(taut__at_once *a, double seconds);
+void        taut__at_once_destroy(taut__at_once *a); /* nothing of it is under way; NULL is fine */
 /* buf: n elements, becomes their sum (op TAUT_SUM) or mean over ranks; of a reduce-scatter it is only read, and part gets this rank's part. */
 taut_status taut__at_once_enqueue(taut__at_once *a, struct CUstream_st *stream, taut_op op, void *buf, void *part);
 /* Never waits. Fails where a call that is over has: malformed bytes. */

@@ -293,7 +293,7 @@ taut_status taut__enqueue_admit(taut__reduction *red, uint8_t *slots, int half, 
 
 /* ---- groups ---- */
 
-static taut__data *data_of(const taut__reduction *red) { return red->ctx->data; }
+static taut__data *data_of(const taut__reduction *red) { return red->g->data; }
 
 /* A group that was begun is ended, whatever happens in it: NCCL counts them by thread. */
 static taut_status end_group(taut__data *d, taut_status s)
@@ -310,8 +310,8 @@ static taut_status to_and_fro(taut__reduction *red, uint8_t *out, uint8_t *in, i
     taut_status     s = TAUT_OK;
     for (int i = 1; i < red->g->size && s == TAUT_OK; i++) {
         int q = (red->g->rank + i) % red->g->size, r = taut__mod(red->g->rank - i, red->g->size);
-        s = d->ops->send(d, taut__member(red->g, q), taut__slot_of(red, out, half, all ? red->g->rank : q) + from, n);
-        if (s == TAUT_OK) s = d->ops->recv(d, taut__member(red->g, r), taut__slot_of(red, in, half, r) + from, n);
+        s = d->ops->send(d, q, taut__slot_of(red, out, half, all ? red->g->rank : q) + from, n);
+        if (s == TAUT_OK) s = d->ops->recv(d, r, taut__slot_of(red, in, half, r) + from, n);
     }
     return s;
 }
@@ -348,7 +348,7 @@ taut_status taut__group_pass(taut__reduction *red, int to, const uint8_t *out, i
 {
     taut__data *d = data_of(red);
     TAUT_TRY(d->ops->group_begin(d, place_of(red)));
-    taut_status s = d->ops->send(d, taut__member(red->g, to), out, bytes);
-    if (s == TAUT_OK) s = d->ops->recv(d, taut__member(red->g, from), in, bytes);
+    taut_status s = d->ops->send(d, to, out, bytes);
+    if (s == TAUT_OK) s = d->ops->recv(d, from, in, bytes);
     return end_group(d, s);
 }

@@ -80,7 +80,7 @@ taut_status taut__exchange_prepare(taut__reduction *red)
     e->way = (const taut__exchange_way *)(const void *)red->via;
     measure_slots(red);
     lay_out(red, NULL);
-    TAUT_TRY(taut__lineup_prepare(red, &e->turn));
+    TAUT_TRY(taut__lineup_prepare(red, &e->turn, red->g, TAUT_TAG_FIRST));
     TAUT_TRY(red->lane->space->event_create(red->lane->place, &e->over));
     e->here_ledger = taut__space_host_alloc(red->lane->space, red->lane->place, e->ledger_bytes);
     return e->here_ledger
@@ -131,14 +131,14 @@ static taut_status enqueue_end(taut__reduction *red)
     if (red->watcher->enqueued) red->watcher->enqueued(red);
     TAUT_TRY(space->event_record(e->over, red->lane->place));
     e->looking = true;
-    taut__lineup_over(red);
+    taut__lineup_over(&e->turn);
     return TAUT_OK;
 }
 
 static taut_status enqueue(taut__reduction *red, bool *moved)
 {
     taut__exchange *e = taut__exchange_of(red);
-    taut__data     *d = red->ctx->data;
+    taut__data     *d = red->g->data;
     bool            ready = false;
     while (e->stage < e->way->stages(red)) {
         TAUT_TRY(d->ops->ready(d, &ready));
@@ -214,7 +214,7 @@ static taut_status check_flags(const taut__reduction *red)
     for (int i = 0; i < 3; i++)
         for (size_t k = 0; k < (size_t)red->g->size * e->cells; k++) all |= told(e, i)[k].seen.flags;
     if (all & TAUT_FLAG_CORRUPT)
-        return taut__fail(TAUT_E_CORRUPT, "a payload that came over %s is malformed", red->ctx->data->ops->name);
+        return taut__fail(TAUT_E_CORRUPT, "a payload that came over %s is malformed", red->g->data->ops->name);
     if (all & TAUT_FLAG_RANGE) return taut__fail(TAUT_E_RANGE, "a code exceeds its limit");
     return all & TAUT_FLAG_FAILED ? taut__fail(TAUT_E_DEVICE, "codec work failed on the device") : TAUT_OK;
 }
@@ -285,7 +285,7 @@ static taut_status look(taut__reduction *red, bool *moved, bool *done)
     taut__exchange    *e = taut__exchange_of(red);
     const taut__space *space = red->lane->space;
     bool               passed = false, ready, again;
-    TAUT_TRY(red->ctx->data->ops->ready(red->ctx->data, &ready));
+    TAUT_TRY(red->g->data->ops->ready(red->g->data, &ready));
     TAUT_TRY(space->event_test(e->over, &passed));
     if (!passed) return TAUT_OK;
     *moved = true;
@@ -342,13 +342,13 @@ taut_status taut__exchange_advance(taut__reduction *red, bool *moved, bool *done
 int taut__exchange_waiting_for(const taut__reduction *red, int *hops)
 {
     const taut__exchange *e = taut__exchange_of(red);
-    if (e->asked && !e->turn.given) return taut__lineup_waiting_for(red, &e->turn, hops);
-    return red->ctx->data->ops->waiting_for(red->ctx->data);
+    if (e->asked && !e->turn.given) return taut__lineup_waiting_for(&e->turn, hops);
+    return red->g->data->ops->waiting_for(red->g->data);
 }
 
 void taut__exchange_cancel(taut__reduction *red)
 {
-    if (red->work) taut__lineup_cancel(red, &taut__exchange_of(red)->turn);
+    if (red->work) taut__lineup_cancel(&taut__exchange_of(red)->turn);
 }
 
 /* ---- at once ---- */
@@ -357,7 +357,7 @@ size_t taut__exchange_bytes(taut__reduction *red) { return lay_out(red, NULL); }
 
 static taut_status enqueue_stage(taut__reduction *red, size_t stage)
 {
-    taut__data *d = red->ctx->data;
+    taut__data *d = red->g->data;
     bool        ready = false;
     while (!ready) TAUT_TRY(d->ops->ready(d, &ready)); /* one that does not block takes a group a little later */
     uint64_t before = d->sent;
@@ -366,6 +366,16 @@ static taut_status enqueue_stage(taut__reduction *red, size_t stage)
     return TAUT_OK;
 }
 
+static taut_status enqueue_all(taut__reduction *red)
+{
+    taut__exchange    *e = taut__exchange_of(red);
+    const taut__space *space = red->lane->space;
+    TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
+    for (size_t k = 0; k < e->way->stages(red); k++) TAUT_TRY(enqueue_stage(red, k));
+    return space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes);
+}
+
+/* Where it fails half-way, the event says when what has been enqueued is over. */
 taut_status taut__exchange_at_once(taut__reduction *red, void *memory)
 {
     taut__exchange    *e = taut__exchange_of(red);
@@ -374,10 +384,8 @@ taut_status taut__exchange_at_once(taut__reduction *red, void *memory)
     TAUT_TRY(taut__exchange_begin(red));
     lay_out(red, memory);
     for (int i = 0; i < 2; i++) e->to[i] = e->wanted[i];
-    TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
-    for (size_t k = 0; k < e->way->stages(red); k++) TAUT_TRY(enqueue_stage(red, k));
-    TAUT_TRY(space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes));
-    return space->event_record(e->over, red->lane->place);
+    taut_status all = enqueue_all(red), over = space->event_record(e->over, red->lane->place);
+    return all == TAUT_OK ? over : all;
 }
 
 taut_status taut__exchange_told(taut__reduction *red, bool *told_now)

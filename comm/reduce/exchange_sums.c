@@ -12,7 +12,7 @@ enum { SUM, STORE, STAGES };
 /* Codes travel in fields of 8 or 16 bits of a word, where they fit: each code with a bias, so that none is negative, and as many guard bits as the
  * sum of p of them needs: |code| <= limit, and p (2 limit) < 2^bits (guard bits: ceil(log2 p)). One word more tells whether some rank's did not
  * fit: then all take wider fields and do it again, from x, which is kept for that; and for a while, before they try narrow ones anew. */
-enum { NARROWEST = 8, WHOLE = 32, CALM = 64 };
+enum { WHOLE = 32, CALM = 64 };
 
 static uint32_t bits_of(const taut__reduction *red)
 {
@@ -32,9 +32,7 @@ static size_t word_count(const taut__reduction *red) { return taut__ceil_div(red
 /* What encoding does to momentum cannot be taken back. */
 static uint32_t narrowest(const taut__reduction *red)
 {
-    uint32_t bits = NARROWEST, p = (uint32_t)red->g->size;
-    while (bits < WHOLE && ((1u << bits) - 1) / (2 * p) < 3) bits *= 2;
-    return red->operand->feedback && red->operand->feedback->u ? WHOLE : bits;
+    return red->operand->feedback && red->operand->feedback->u ? WHOLE : taut__field_bits(red->g->size);
 }
 
 static taut_status quantize(taut__reduction *red)
@@ -60,7 +58,7 @@ static taut_status quantize(taut__reduction *red)
 static taut_status sum_codes(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
-    taut__data     *d = red->ctx->data;
+    taut__data     *d = red->g->data;
     TAUT_TRY(quantize(red));
     red->record.payload_bytes = 4 * word_count(red);
     if (bits_of(red) == WHOLE) return d->ops->sum(d, e->acc, red->call.n, TAUT_NUMBER_I32, place_of(red));
@@ -105,7 +103,7 @@ static taut_status sum_floats(taut__reduction *red)
     else x = taut__form(red, 0, red->call.n);
     if (x != red->buf) TAUT_TRY(red->lane->space->copy(place_of(red), red->buf, x, red->call.n * sizeof *x));
     if (red->operand->feedback) TAUT_TRY(taut__feedback_clear(red->operand->feedback, 0, red->call.n));
-    return red->ctx->data->ops->sum(red->ctx->data, red->buf, red->call.n, TAUT_NUMBER_F32, place_of(red));
+    return red->g->data->ops->sum(red->g->data, red->buf, red->call.n, TAUT_NUMBER_F32, place_of(red));
 }
 
 static taut_status store_codes(taut__reduction *red)
@@ -171,7 +169,7 @@ static taut_status project(taut__reduction *red, int round)
     taut_piece p = {.call = red->call, .src = x, .round = round, .factor = e->acc};
     TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_PROJECT, &p, 1));
     red->record.payload_bytes += 4 * factor_elems(red, round);
-    return red->ctx->data->ops->sum(red->ctx->data, e->acc, factor_elems(red, round), TAUT_NUMBER_F32, place_of(red));
+    return red->g->data->ops->sum(red->g->data, e->acc, factor_elems(red, round), TAUT_NUMBER_F32, place_of(red));
 }
 
 static taut_status absorb(taut__reduction *red, int round)

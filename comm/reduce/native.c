@@ -131,7 +131,7 @@ static taut_status sum(taut__reduction *red, bool *moved)
     if (!a->summing) a->begin_s = taut__now();
     if (a->native) {
         size_t n = red->call.tensor->elems;
-        taut__watchdog_enter(&red->ctx->watchdog, red->job.name, 4 * n);
+        TAUT_TRY(taut__watchdog_enter(&red->ctx->watchdog, red->job.name, 4 * n));
         taut_status s =
             red->g->t->ops->allreduce(red->g->t, numbers(red), n, integer(red) ? TAUT_NUMBER_I32 : TAUT_NUMBER_F32);
         taut__watchdog_leave(&red->ctx->watchdog);

@@ -6,6 +6,7 @@
 #include "placed.h"
 #include "rotate.h"
 #include "uncompressed.h"
+#include "within.h"
 
 static bool shared(const taut_spec *spec) { return taut__spec_caps(spec) & TAUT_CAP_GLOBAL_STATS; }
 
@@ -165,14 +166,14 @@ static taut_status agree(taut__reduction *red, bool *moved, bool *done)
 
 static taut_status local_sum(taut__reduction *red, bool *moved, bool *done)
 {
-    TAUT_TRY(taut__hier_up(red, moved, done));
+    TAUT_TRY(red->within ? taut__within_up(red, moved, done) : taut__hier_up(red, moved, done));
     if (*done) trace_phase(red, red->record.bytes_sent);
     return TAUT_OK;
 }
 
 static taut_status local_copy(taut__reduction *red, bool *moved, bool *done)
 {
-    TAUT_TRY(taut__hier_down(red, moved, done));
+    TAUT_TRY(red->within ? taut__within_down(red, moved, done) : taut__hier_down(red, moved, done));
     if (*done) trace_phase(red, 0);
     return TAUT_OK;
 }
@@ -222,13 +223,13 @@ static taut_status step(taut__job *job, bool *moved, bool *done)
 static void stop(taut__job *job)
 {
     taut__reduction *red = taut__reduction_of(job);
-    if (red->ctx->data)
-        red->ctx->data->ops->abort(red->ctx->data); /* else what waits for the device may wait for ever */
+    taut__data_abort(red->ctx->data); /* else what waits for the device may wait for ever */
     taut__aside_cancel(red);
     if (red->via && red->via->cancel) red->via->cancel(red);
     taut__plain_sum_cancel(&red->raw);
     taut__small_allreduce_cancel(&red->exchange);
     taut__hier_cancel(red);
+    taut__within_cancel(red);
     taut__placed_wait(red); /* what is enqueued may still read and write what is about to be given back */
 }
 
@@ -243,7 +244,8 @@ static int waiting_for(const taut__job *job, int *hops)
     case TAUT_PHASE_RAW: return taut__plain_sum_waiting_for(&red->raw, hops);
     case TAUT_PHASE_REDUCE: return red->via->waiting_for ? red->via->waiting_for(red, hops) : -1;
     case TAUT_PHASE_LOCAL_SUM:
-    case TAUT_PHASE_LOCAL_COPY: return taut__hier_waiting_for(red, hops);
+    case TAUT_PHASE_LOCAL_COPY:
+        return red->within ? taut__within_waiting_for(red, hops) : taut__hier_waiting_for(red, hops);
     default: return -1;
     }
 }
@@ -264,6 +266,7 @@ void taut__reduction_release(taut__reduction *red)
 {
     if (red->via && red->work) red->via->release(red);
     taut__hier_release(red);
+    taut__within_release(red);
     taut__agree_release(red);
     taut__slots_release(&red->slots);
     red->work = NULL;
@@ -297,10 +300,10 @@ taut_status taut__reduction_prepare(taut__reduction *red)
                             .state = o->state,
                             .no_checksum = red->ctx->set.checksum == TAUT_CHECKSUM_OFF};
     TAUT_TRY(taut__algorithm_for(red->ctx, o, &o->wire, &red->via));
-    const taut__algorithm *by_data = taut__exchange_for(red, red->via);
+    const taut__algorithm *by_data = follows(red) ? NULL : taut__exchange_for(red, red->via);
     if (by_data) red->via = by_data;
     if (!follows(red)) TAUT_TRY(prepare_own(red));
-    if (in_hosts(red)) TAUT_TRY(taut__hier_prepare(red));
+    if (in_hosts(red)) TAUT_TRY(taut__within_for(red) ? taut__within_prepare(red) : taut__hier_prepare(red));
     return taut__context_slots(red->ctx, &red->slots);
 }
 

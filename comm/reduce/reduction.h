@@ -128,9 +128,10 @@ struct taut__reduction {
     struct taut__agree     *agree; /* agreement.c; of codecs with statistics */
     taut__small_allreduce   exchange;
     taut__plain_sum         raw;
-    void                   *work;  /* the algorithm's */
-    taut__slots             slots; /* memory for slices, of whatever phase it is */
-    struct taut__hierarchy *hier;  /* hierarchy.c */
+    void                   *work;   /* the algorithm's */
+    taut__slots             slots;  /* memory for slices, of whatever phase it is */
+    struct taut__hierarchy *hier;   /* hierarchy.c */
+    struct taut__within    *within; /* within.c */
     taut__record            record;
 };
 

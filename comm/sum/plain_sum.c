@@ -25,7 +25,7 @@ static char *small_at(const taut__plain_sum *r) { return r->space ? r->stage : r
 static taut__partition cut(const taut__plain_sum *r, size_t n)
 {
     taut__partition p = taut__partition_of(n, r->g->size, r->block, r->slice);
-    if (p.sub > r->most) p.sub = r->most, p.slices = taut__ceil_div(taut__part(&p, 0).n, p.sub);
+    if (p.sub > r->most) p.sub = taut__max(1, r->most), p.slices = taut__ceil_div(taut__part(&p, 0).n, p.sub);
     return p;
 }
 
@@ -47,7 +47,7 @@ static taut_status prepare_stage(taut__plain_sum *r, taut_place place, size_t sl
     if (!r->space) return TAUT_E_UNSUPPORTED;
     for (int i = 0; i < TAUT_SLOTS; i++) TAUT_TRY(r->space->event_create(place, &r->slot[i].copied));
     size_t bytes = taut__max(slices, small);
-    r->stage = taut__alloc(taut__max(bytes, 1), 1);
+    r->stage = taut__staging_alloc(&r->stage_made, &(taut__staging){r->space, r->place}, taut__max(bytes, 1));
     return r->stage ? TAUT_OK
                     : taut__fail(TAUT_E_NOMEM, "out of memory for %zu bytes between device and network", bytes);
 }
@@ -59,7 +59,7 @@ void taut__plain_sum_release(taut__plain_sum *r)
         r->space->event_destroy(r->slot[i].copied);
         r->slot[i].copied = NULL;
     }
-    taut__free(r->stage);
+    taut__staging_free(&r->stage_made, r->stage);
     r->stage = NULL;
     r->space = NULL;
 }

@@ -62,9 +62,10 @@ typedef struct taut__plain_sum {
     uint64_t              sent;    /* bytes of the current sum */
     taut_place            place;   /* of x */
     const taut__space    *space;   /* NULL on the host: x is not staged */
-    char                 *stage;   /* host memory for TAUT_SLOTS slices of all parts, or for all of a small sum */
-    size_t                opened;  /* slices whose copies to the stage have been begun */
-    taut__plain_sum_small small;   /* of a small sum, staged */
+    taut__staging         stage_made;
+    char                 *stage;  /* host memory for TAUT_SLOTS slices of all parts, or for all of a small sum */
+    size_t                opened; /* slices whose copies to the stage have been begun */
+    taut__plain_sum_small small;  /* of a small sum, staged */
 } taut__plain_sum;
 
 /* For sums of up to n numbers in parts of multiples of block. Says what it needs of slots, which are opened later and must

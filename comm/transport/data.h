@@ -39,7 +39,24 @@ struct taut__data { /* first member of each implementation's struct */
     const taut__data_ops *ops;
     int                   rank, size;
     uint64_t              sent; /* bytes, so far */
+    struct {
+        uint64_t given, now;
+    } turns;            /* of its users (reduce/lineup.h): given by rank 0; whose it is */
+    taut__data *beside; /* another one of the same communicator, which ends with it; NULL: none */
 };
+
+/* All of a communicator's; NULL is fine. */
+static inline void taut__data_abort(taut__data *d)
+{
+    for (; d; d = d->beside) d->ops->abort(d);
+}
+static inline void taut__data_destroy(taut__data *d)
+{
+    for (taut__data *next; d; d = next) {
+        next = d->beside;
+        d->ops->destroy(d);
+    }
+}
 
 /* Over messages of t, which stays its owner's, with `tag`, which is the data half's alone. requests: what one group may hold. direct: t reads
  * and writes memory of the place (the host's, or a device's with a CUDA-aware MPI); else it is staged through host memory. */

@@ -129,17 +129,19 @@ static taut_status connect_all(taut__tcp *m, int n, const int *old, int me, int 
     taut__tcp_card *card = taut__alloc((size_t)n, sizeof *card);
     uint64_t       *host = taut__alloc((size_t)n, sizeof *host);
     int            *fd = taut__alloc((size_t)n, sizeof *fd);
-    taut_status     s =
-        card && host && fd ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "taut_comm_shrink: out of memory for %d ranks", n);
+    void           *room = taut__tcp_mesh_room(n);
+    taut_status     s = card && host && fd && room
+                            ? TAUT_OK
+                            : taut__fail(TAUT_E_NOMEM, "taut_comm_shrink: out of memory for %d ranks", n);
     if (s == TAUT_OK) s = wait_for_ports(m, n, old, me, taut__tcp_deadline(wait_ms));
     for (int i = 0; s == TAUT_OK && i < n; i++) {
         host[i] = (uint64_t)m->base.host[old[i]];
         card[i].host = (uint64_t)i + 1; /* the address that is known to work, and not the loopback interface */
         if (i > me) s = find(m, old[i], &card[i]);
     }
-    if (s == TAUT_OK) s = taut__tcp_mesh(listener, card, me, n, job, wait_ms, fd);
+    if (s == TAUT_OK) s = taut__tcp_mesh(listener, card, me, n, job, wait_ms, room, fd);
     if (s == TAUT_OK) s = taut__tcp_create(me, n, job, host, 0, listener, fd, smaller);
-    taut__free(card), taut__free(host), taut__free(fd);
+    taut__free(card), taut__free(host), taut__free(fd), taut__free(room);
     return s;
 }
 

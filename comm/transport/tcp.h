@@ -9,7 +9,13 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-enum { TAUT_TCP_MAGIC = 0x54435001, TAUT_TCP_VERSION = 1, TAUT_TCP_ADDRESSES = 8, TAUT_TCP_ROUND_MOST = 1024 };
+enum {
+    TAUT_TCP_MAGIC = 0x54435001,
+    TAUT_TCP_VERSION = 1,
+    TAUT_TCP_ADDRESSES = 8,
+    TAUT_TCP_ROUND_MOST = 1024,
+    TAUT_TCP_RANKS = 1024
+};
 
 /* ---- where a rank can be reached ---- */
 
@@ -55,6 +61,8 @@ int  taut__tcp_connected(int fd, int wait_ms);             /* 1, 0: not yet, -1 
 int    taut__tcp_send_all(int fd, const void *src, size_t n, double until);
 int    taut__tcp_recv_all(int fd, void *dst, size_t n, double until);
 double taut__tcp_deadline(int32_t ms); /* in so many ms; -1: never */
+bool   taut__tcp_exhausted(
+      int why); /* errno: this process, or machine, has no more descriptors or memory: waiting does not help */
 
 /* The first words on a connection, from who connects; who accepts answers with his. */
 typedef struct taut__tcp_hello {
@@ -72,6 +80,7 @@ bool taut__tcp_hello_good(const taut__tcp_hello *h);
 enum { TAUT_TCP_GUESTS = 64 };
 typedef struct taut__tcp_greeter {
     int listener, n;
+    int why; /* errno, where this process can accept no more connections for lack of descriptors or memory; 0: it can */
     struct {
         int             fd;
         size_t          got;
@@ -91,8 +100,8 @@ typedef struct taut__tcp_meeting {
     taut_tcp_exchange exchange; /* NULL: over rank 0 */
     void             *ctx;
     int               round;
-    int              *guest; /* on rank 0: connections, by rank */
-    int               root;  /* elsewhere */
+    int               guest[TAUT_TCP_RANKS]; /* on rank 0: connections, by rank; -1: none yet */
+    int               root;                  /* elsewhere */
     taut__tcp_greeter greeter;
     double            until;
     int32_t           connect_ms;
@@ -105,9 +114,11 @@ void        taut__tcp_meeting_close(taut__tcp_meeting *m);
 
 /* ---- the mesh ---- */
 
-/* fd[r] for every other rank; on failure none. listener is used, not closed. */
+/* fd[r] for every other rank; on failure none. listener is used, not closed. room: of taut__tcp_mesh_room(), NULL where memory is out, which
+ * belongs to the caller: who knows before others expect it that it has none can say so. */
+void       *taut__tcp_mesh_room(int ranks);
 taut_status taut__tcp_mesh(int listener, const taut__tcp_card *cards, int rank, int ranks, uint64_t job,
-                           int32_t connect_ms, int *fd);
+                           int32_t connect_ms, void *room, int *fd);
 
 /* The transport over those connections, which it takes, also on failure. listener: where this rank was reached, which is where survivors of
  * a failure will look for it; stays the caller's. -1: nowhere. */

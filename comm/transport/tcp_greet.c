@@ -35,8 +35,9 @@ int taut__tcp_listen(const struct sockaddr_storage *at)
 
 int taut__tcp_port(int fd)
 {
-    struct sockaddr_storage a = {0};
+    struct sockaddr_storage a;
     socklen_t               n = sizeof a;
+    memset(&a, 0, sizeof a); /* its padding too, where the port lies */
     if (getsockname(fd, (void *)&a, &n) != 0) return 0;
     return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&a)->sin6_port
                                          : ((struct sockaddr_in *)(void *)&a)->sin_port);
@@ -79,6 +80,8 @@ int taut__tcp_connected(int fd, int wait_ms)
     errno = why;
     return why ? -1 : 1;
 }
+
+bool taut__tcp_exhausted(int why) { return why == EMFILE || why == ENFILE || why == ENOMEM || why == ENOBUFS; }
 
 double taut__tcp_deadline(int32_t ms) { return ms < 0 ? 1e300 : taut__now() + ms * 1e-3; }
 
@@ -142,13 +145,14 @@ static void dismiss(taut__tcp_greeter *g, int i)
 
 static void let_in(taut__tcp_greeter *g)
 {
-    int fd; /* while all seats are taken others wait outside: whoever has one says something soon, or loses it */
+    int fd = 0; /* while all seats are taken others wait outside: whoever has one says something soon, or loses it */
     while (g->n < TAUT_TCP_GUESTS && (fd = accept4(g->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
         taut__tcp_tune(fd);
         memset(&g->guest[g->n], 0, sizeof g->guest[0]);
         g->guest[g->n].fd = fd;
         g->guest[g->n++].since = taut__now();
     }
+    g->why = fd < 0 && taut__tcp_exhausted(errno) ? errno : 0;
 }
 
 /* 1: has said all; 0: not yet; -1: goes. */

@@ -73,6 +73,9 @@ static taut_status receive_all(taut__tcp_meeting *m)
             there++;
             continue;
         }
+        if (m->greeter.why)
+            return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_tcp: rank 0: cannot accept connections at %s: %s",
+                              m->place, strerror(m->greeter.why));
         if (taut__now() < m->until) continue;
         missing_ranks(m, who, sizeof who);
         return taut__fail(TAUT_E_TIMEOUT, "taut_comm_create_tcp: rank %s did not come to %s within %d ms", who,
@@ -81,22 +84,19 @@ static taut_status receive_all(taut__tcp_meeting *m)
     return TAUT_OK;
 }
 
-static taut_status tell_guests(taut__tcp_meeting *m, taut_status s, const char *text, const void *all, size_t bytes)
+/* One that is gone by now is missed in the next round, by all; behind the last one, by who uses the communicator. */
+static void tell_guests(taut__tcp_meeting *m, taut_status s, const char *text, const void *all, size_t bytes)
 {
-    reply       head = {.status = s};
-    taut_status worst = s;
+    reply head = {.status = s};
     snprintf(head.text, sizeof head.text, "%s", text);
     for (int r = 1; r < m->ranks; r++) {
         if (m->guest[r] < 0) continue;
-        if (taut__tcp_send_all(m->guest[r], &head, sizeof head, m->until) != 0 ||
-            taut__tcp_send_all(m->guest[r], all, bytes, m->until) != 0)
-            worst = taut__fail(TAUT_E_PEER, "taut_comm_create_tcp: rank %d went away while ranks connected: %s", r,
-                               strerror(errno));
+        if (taut__tcp_send_all(m->guest[r], &head, sizeof head, m->until) == 0)
+            taut__tcp_send_all(m->guest[r], all, bytes, m->until);
     }
     double until = taut__now() + PART_S;
     for (int r = 1; r < m->ranks && s != TAUT_OK; r++)
         if (m->guest[r] >= 0) part(m->guest[r], until);
-    return worst;
 }
 
 static taut_status gather_at_root(taut__tcp_meeting *m, const void *mine, size_t bytes, char *all)
@@ -107,9 +107,9 @@ static taut_status gather_at_root(taut__tcp_meeting *m, const void *mine, size_t
         if (taut__tcp_recv_all(m->guest[r], all + (size_t)r * bytes, bytes, m->until) != 0)
             snprintf(text, sizeof text, "taut_comm_create_tcp: rank %d went away while ranks connected: %s", r,
                      strerror(errno));
-    if (!*text) return tell_guests(m, TAUT_OK, "", all, bytes * (size_t)m->ranks);
-    tell_guests(m, TAUT_E_PEER, text, all, 0);
-    return taut__fail(TAUT_E_PEER, "%s", text);
+    if (*text) tell_guests(m, TAUT_E_PEER, text, all, 0);
+    else tell_guests(m, TAUT_OK, "", all, bytes * (size_t)m->ranks);
+    return *text ? taut__fail(TAUT_E_PEER, "%s", text) : TAUT_OK;
 }
 
 /* Those who come while rank 0 is about to give up learn why, too. */
@@ -128,15 +128,15 @@ static void tell_late(taut__tcp_meeting *m, taut_status s, const char *text)
 
 static taut_status open_root(taut__tcp_meeting *m, const struct sockaddr_storage *at, int n)
 {
-    m->guest = taut__alloc((size_t)m->ranks, sizeof *m->guest);
-    if (!m->guest) return taut__fail(TAUT_E_NOMEM, "taut_comm_create_tcp: out of memory");
-    for (int r = 0; r < m->ranks; r++) m->guest[r] = -1;
     for (int i = 0; i < n && m->greeter.listener < 0; i++) m->greeter.listener = taut__tcp_listen(&at[i]);
     if (m->greeter.listener < 0)
         return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_tcp: rank 0 cannot listen on %s: %s", m->place,
                           strerror(errno));
     taut_status s = receive_all(m);
-    if (s == TAUT_OK) return TAUT_OK;
+    if (s == TAUT_OK) { /* nobody is through with this meeting yet, so nobody has come for the next one at this place */
+        taut__tcp_greeter_close(&m->greeter);
+        return TAUT_OK;
+    }
     char text[252];
     snprintf(text, sizeof text, "%s", taut_last_error());
     tell_guests(m, s, text, NULL, 0);
@@ -162,8 +162,8 @@ static taut_status go_to_root(taut__tcp_meeting *m, const struct sockaddr_storag
         }
         if (there < 0) why = errno;
         taut__tcp_close(&fd);
-        if (taut__now() >= m->until)
-            return taut__fail(TAUT_E_TIMEOUT,
+        if (taut__now() >= m->until || taut__tcp_exhausted(why))
+            return taut__fail(taut__tcp_exhausted(why) ? TAUT_E_TRANSPORT : TAUT_E_TIMEOUT,
                               "taut_comm_create_tcp: rank %d cannot reach rank 0 at %s within %d ms: %s", m->rank,
                               m->place, (int)m->connect_ms, strerror(why));
         if (i == n - 1) usleep(50000);
@@ -195,6 +195,7 @@ taut_status taut__tcp_meet(taut__tcp_meeting *m, const taut_tcp *where, int32_t 
                              .ctx = where->ctx,
                              .root = -1,
                              .greeter.listener = -1};
+    for (int r = 0; r < m->ranks; r++) m->guest[r] = -1;
     m->until = taut__tcp_deadline(connect_ms);
     m->connect_ms = connect_ms;
     m->place = where->root ? where->root : where->peers ? where->peers[0] : "";
@@ -223,9 +224,7 @@ taut_status taut__tcp_tell_all(taut__tcp_meeting *m, const void *mine, size_t by
 
 void taut__tcp_meeting_close(taut__tcp_meeting *m)
 {
-    for (int r = 1; m->guest && r < m->ranks; r++) taut__tcp_close(&m->guest[r]);
-    taut__free(m->guest);
-    m->guest = NULL;
+    for (int r = 0; r < m->ranks; r++) taut__tcp_close(&m->guest[r]);
     taut__tcp_close(&m->root);
     taut__tcp_greeter_close(&m->greeter);
 }

@@ -102,6 +102,14 @@ static int first_missing(const mesh *m)
     return -1;
 }
 
+/* Of this rank, which the others would wait for in vain. */
+static int exhausted(const mesh *m)
+{
+    for (int r = m->rank + 1; r < m->ranks; r++)
+        if (m->fd[r] < 0 && taut__tcp_exhausted(m->call[r].why)) return m->call[r].why;
+    return m->greeter.why;
+}
+
 static taut_status late(const mesh *m, int peer, int32_t connect_ms)
 {
     char        where[300] = "";
@@ -128,18 +136,23 @@ static taut_status connect_all(mesh *m, int32_t connect_ms)
         for (int r = m->rank + 1; r < m->ranks; r++) advance(m, r);
         int fd = taut__tcp_greet(&m->greeter, 2, &h);
         if (fd >= 0 && !answer(m, fd, &h)) close(fd);
+        int why = exhausted(m);
+        if (why)
+            return taut__fail(TAUT_E_TRANSPORT, "taut_comm_create_tcp: rank %d cannot connect: %s", m->rank,
+                              strerror(why));
         if (taut__now() > until && first_missing(m) >= 0) return late(m, missing, connect_ms);
     }
     return TAUT_OK;
 }
 
+void *taut__tcp_mesh_room(int ranks) { return taut__alloc((size_t)ranks, sizeof(call)); }
+
 taut_status taut__tcp_mesh(int listener, const taut__tcp_card *cards, int rank, int ranks, uint64_t job,
-                           int32_t connect_ms, int *fd)
+                           int32_t connect_ms, void *room, int *fd)
 {
-    mesh m = {.rank = rank, .ranks = ranks, .job = job, .fd = fd, .greeter.listener = listener};
-    m.call = taut__alloc((size_t)ranks, sizeof *m.call);
+    mesh m = {.rank = rank, .ranks = ranks, .job = job, .fd = fd, .call = room, .greeter.listener = listener};
     for (int r = 0; r < ranks; r++) fd[r] = -1;
-    if (!m.call) return taut__fail(TAUT_E_NOMEM, "taut_comm_create_tcp: out of memory");
+    if (!room) return taut__fail(TAUT_E_NOMEM, "taut_comm_create_tcp: out of memory");
     for (int r = 0; r < ranks; r++) {
         m.call[r].fd = -1;
         if (r > rank) m.call[r].candidates = taut__tcp_candidates(&cards[rank], &cards[r], m.call[r].to);
@@ -151,6 +164,5 @@ taut_status taut__tcp_mesh(int listener, const taut__tcp_card *cards, int rank, 
     }
     m.greeter.listener = -1; /* the caller's */
     taut__tcp_greeter_close(&m.greeter);
-    taut__free(m.call);
     return s;
 }

@@ -81,9 +81,10 @@ struct taut__transport { /* first member of each implementation's struct */
 
 /* taut__group : some of the ranks, in ascending order; what the algorithms see. */
 typedef struct taut__group {
-    taut__transport *t;
-    int              rank, size;
-    const int       *member; /* size ranks of the transport; NULL = all */
+    taut__transport   *t;
+    int                rank, size;
+    const int         *member; /* size ranks of the transport; NULL = all */
+    struct taut__data *data;   /* (optional) data.h: what lies on devices goes by it among them, numbered as here */
 } taut__group;
 
 static inline int taut__member(const taut__group *g, int i) { return g->member ? g->member[i] : i; }

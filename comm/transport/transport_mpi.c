@@ -254,13 +254,13 @@ static taut_status check_native(taut__mpi *m, float *x) /* x: CHECK_MOST floats 
 /* ---- failure ---- */
 
 /* MPI_Abort may wait for those it cannot reach: not for ever. */
-static void mpi_end_job(taut__transport *t, const char *why)
+void taut__mpi_end_job(taut__transport *t, const char *why)
 {
     fprintf(stderr, "taut: rank %d: %s\n", t->rank, why);
     fflush(stderr);
     signal(SIGALRM, SIG_DFL);
     alarm(ABORT_S);
-    MPI_Abort(self_of(t)->comm, 1);
+    MPI_Abort(MPI_COMM_WORLD, 1);
     abort();
 }
 
@@ -325,7 +325,7 @@ static const taut__transport_ops ops = {
     .cancel = mpi_cancel,
     .reserve = mpi_reserve,
     .allreduce = mpi_allreduce,
-    .end_job = mpi_end_job,
+    .end_job = taut__mpi_end_job,
     .abort = taut__mpi_abort,
     .tell = taut__mpi_tell,
     .heard = taut__mpi_heard,
@@ -370,15 +370,6 @@ static taut_status open_comms(taut__mpi *m, MPI_Comm mpi)
 }
 
 /* A rank that lacks memory must not leave the others in a collective: memory first, then all ranks agree. */
-static taut_status agree(MPI_Comm mpi, taut_status mine)
-{
-    int in = mine, worst = mine;
-    MPI_TRY(MPI_Allreduce(&in, &worst, 1, MPI_INT, MPI_MIN, mpi), "MPI_Allreduce");
-    if (mine != TAUT_OK || worst == TAUT_OK) return mine;
-    return taut__fail((taut_status)worst, "MPI: creating a communicator failed on another rank: %s",
-                      taut_status_text((taut_status)worst));
-}
-
 static taut_status allocate(taut__mpi *m, float **scratch)
 {
     m->base.host = taut__alloc((size_t)m->base.size, sizeof *m->base.host);
@@ -419,8 +410,8 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
     float   *scratch = NULL;
     taut__mpi_visit_buried();
     taut__mpi  *m = taut__alloc(1, sizeof *m);
-    taut_status s = agree(from, m ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "MPI: out of memory"));
-    if (s != TAUT_OK) {
+    taut_status s = taut__mpi_agree(from, m ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "MPI: out of memory"));
+    if (s != TAUT_OK || !m) {
         taut__free(m);
         return s;
     }
@@ -430,8 +421,8 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
     s = open_comms(m, from);
     if (s == TAUT_OK) taut__log_rank(m->base.rank);
     if (s == TAUT_OK) s = allocate(m, &scratch);
-    s = agree(from, s);
-    if (s == TAUT_OK) s = agree(from, prepare(m, fake_hosts, scratch));
+    s = taut__mpi_agree(from, s);
+    if (s == TAUT_OK) s = taut__mpi_agree(from, prepare(m, fake_hosts, scratch));
     taut__free(scratch);
     if (s == TAUT_OK) *t = &m->base;
     else mpi_destroy(&m->base);

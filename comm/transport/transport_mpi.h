@@ -1,5 +1,5 @@
-/* transport_mpi.h : the inside of the MPI transport, shared by transport_mpi.c (messages), words_mpi.c (notices), shrink_mpi.c (survivors) and
- * leaving_mpi.c, which says when its communicators of MPI can be freed. */
+/* transport_mpi.h : the inside of the MPI transport, shared by transport_mpi.c (messages), words_mpi.c (notices), shrink_mpi.c (survivors),
+ * leaving_mpi.c, which says when its communicators of MPI can be freed, and agree_mpi.c, for ranks that create one. */
 #ifndef TAUT_TRANSPORT_MPI_H
 #define TAUT_TRANSPORT_MPI_H
 
@@ -55,8 +55,17 @@ static inline void taut__mpi_out(taut__mpi *m)
 
 /* transport_mpi.c */
 taut_status taut__mpi_poll(taut__transport *t);
+void        taut__mpi_end_job(taut__transport *t, const char *why); /* of t it uses nothing but the rank */
 void        taut__mpi_stop_listening(taut__mpi *m);
 void        taut__mpi_release(taut__mpi *m);
+
+/* agree_mpi.c: ranks that create something together. Collective over mpi, blocking. */
+/* All return TAUT_OK, or all fail: who has failed with its own status and text, the others with those of the lowest rank with the worst
+ * status, "rank 2: ...". */
+taut_status taut__mpi_agree(MPI_Comm mpi, taut_status mine);
+/* Waits until all ranks are there, ms < 0: for ever. After TAUT_E_TIMEOUT, in which nobody knows who is missing, mpi is not to be used for
+ * anything collective any more. */
+taut_status taut__mpi_gather_ranks(MPI_Comm mpi, int32_t ms, const char *call);
 
 /* words_mpi.c: of taut__transport_ops */
 void taut__mpi_abort(taut__transport *t, const taut__notice *why);

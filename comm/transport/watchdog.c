@@ -102,25 +102,30 @@ void taut__watchdog_destroy(taut__watchdog *w)
     w->t = NULL;
 }
 
-static void run(taut__watchdog *w)
+static taut_status run(taut__watchdog *w)
 {
-    if (!w->running) w->running = pthread_create(&w->thread, NULL, thread_main, w) == 0;
+    if (w->running) return TAUT_OK;
+    TAUT_TRY(taut__thread_start(&w->thread, thread_main, w, "a watchdog thread (timeout_ms=-1 needs none)"));
+    w->running = true;
+    return TAUT_OK;
 }
 
-void taut__watchdog_watch(taut__watchdog *w, void (*describe)(const void *ctx, char *dst, size_t cap), const void *ctx)
+taut_status taut__watchdog_watch(taut__watchdog *w, void (*describe)(const void *ctx, char *dst, size_t cap),
+                                 const void     *ctx)
 {
-    if (w->timeout_ms < 0 || !w->t->calls || w->t->size == 1) return;
+    if (w->timeout_ms < 0 || !w->t->calls || w->t->size == 1) return TAUT_OK;
     w->describe = describe, w->ctx = ctx;
-    run(w);
+    return run(w);
 }
 
-void taut__watchdog_enter(taut__watchdog *w, const char *what, size_t bytes)
+taut_status taut__watchdog_enter(taut__watchdog *w, const char *what, size_t bytes)
 {
-    if (w->timeout_ms < 0) return;
-    run(w);
+    if (w->timeout_ms < 0) return TAUT_OK;
+    TAUT_TRY(run(w));
     atomic_store(&w->what, what);
     atomic_store(&w->limit, (uint64_t)w->timeout_ms * 1000 + bytes);
     atomic_store_explicit(&w->since, now_us(), memory_order_release);
+    return TAUT_OK;
 }
 
 void taut__watchdog_leave(taut__watchdog *w) { atomic_store_explicit(&w->since, 0, memory_order_release); }

@@ -8,8 +8,8 @@
 #ifndef TAUT_WATCHDOG_H
 #define TAUT_WATCHDOG_H
 
+#include "../base/thread.h"
 #include "transport.h"
-#include <pthread.h>
 
 typedef struct taut__watchdog {
     taut__transport    *t;
@@ -37,10 +37,11 @@ void taut__watchdog_destroy(taut__watchdog *w);
 uint64_t taut__watchdog_clock(void);
 /* From now on also calls that should come back at once; nothing where the transport does not count them. A call is stuck
  * only if its thread has also spent a good deal of time on a processor in it: one that is stopped, or that others keep from running, is not. */
-void taut__watchdog_watch(taut__watchdog *w, void (*describe)(const void *ctx, char *dst, size_t cap), const void *ctx);
+taut_status taut__watchdog_watch(taut__watchdog *w, void (*describe)(const void *ctx, char *dst, size_t cap),
+                                 const void     *ctx);
 /* what: in the message; stays valid until leave. bytes: that the call moves; the timeout grows by a microsecond for each, since
- * nobody sees its progress. */
-void taut__watchdog_enter(taut__watchdog *w, const char *what, size_t bytes);
-void taut__watchdog_leave(taut__watchdog *w);
+ * nobody sees its progress. Fails only if the first call of the two cannot start the thread. */
+taut_status taut__watchdog_enter(taut__watchdog *w, const char *what, size_t bytes);
+void        taut__watchdog_leave(taut__watchdog *w);
 
 #endif

@@ -131,10 +131,9 @@ static taut_status bring_peers(taut__launch *l, size_t n, void **there)
 
 static taut_status launch(const taut__device_codec *d, taut__launch *l, size_t n)
 {
-    taut__cuda_job   jobs[TAUT__LAUNCH_MAX];
+    taut__cuda_job  *jobs = l->jobs;
     taut__cuda_batch zero = {.count = (uint32_t)n, .factor = 1, .dtype = TAUT_F32};
     void            *there = NULL, *work = NULL, *peers = NULL;
-    l->jobs = jobs;
     l->b = zero;
     for (size_t i = 0; i < n; i++) {
         TAUT_TRY(check(d, l, &l->pieces[i]));
@@ -160,7 +159,8 @@ static taut_status launch(const taut__device_codec *d, taut__launch *l, size_t n
 taut_status taut__launch_pieces(const taut__device_codec *d, taut__op op, const taut_codec *codec,
                                 const taut_piece *pieces, size_t n, taut_place place)
 {
-    taut__launch l = {.c = taut__cuda_get(NULL), .place = place, .op = op, .codec = codec};
+    taut__cuda_job jobs[TAUT__LAUNCH_MAX];
+    taut__launch   l = {.c = taut__cuda_get(NULL), .place = place, .op = op, .codec = codec, .jobs = jobs};
     if (!l.c) return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: no CUDA device", codec->name, taut__op_name(op));
     TAUT_TRY(l.c->device->use(place.device));
     for (size_t i = 0, m; i < n; i += m) {

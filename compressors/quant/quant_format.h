@@ -78,7 +78,7 @@ TAUT_INLINE uint64_t quant_header_word(const quant_params *p)
 TAUT_INLINE bool quant_is_finite(float x) { return fabsf(x) <= FLT_MAX; }
 
 /* Half the number of levels between -s and s */
-TAUT_INLINE float quant_half_levels(uint32_t bits) { return bits == 1 ? 0.5f : (float)((1 << (bits - 1)) - 1); }
+TAUT_INLINE float quant_half_levels(uint32_t bits) { return bits <= 1 ? 0.5f : (float)((1 << (bits - 1)) - 1); }
 
 /* range / levels; a subnormal quotient is rounded up, so that all levels together still span the range */
 TAUT_INLINE float quant_step_of(float range, float levels)

@@ -43,13 +43,15 @@ typedef struct slice {
 
 static size_t kept(const taut_stage *s, size_t n)
 {
-    return taut__min(n, taut__max(1, (size_t)(s->value[KEY_DENSITY] * (double)n + 0.5)));
+    return taut__max(1, taut__min(n, (size_t)(s->value[KEY_DENSITY] * (double)n + 0.5)));
 }
 
 static void find_blocks(slice *s)
 {
+    s->block = s->count = 0;
+    if (s->n == 0 || s->pick.size == 0) return; /* nothing of it, or of a tensor without elements */
     s->block = taut__pick_block(&s->pick, s->first);
-    s->count = s->n ? taut__pick_block(&s->pick, s->first + s->n - 1) - s->block + 1 : 0;
+    s->count = taut__pick_block(&s->pick, s->first + s->n - 1) - s->block + 1;
 }
 
 static slice call_slice(const taut_call *c)
@@ -75,7 +77,7 @@ static const char *expands(const taut_stage *s)
 /* At most every kept element of the tensor, at most one per element of the slice, and two blocks that stick out. */
 static size_t capacity(const taut_stage *s, const taut_tensor *t, size_t n)
 {
-    size_t k = kept(s, t->elems), size = t->elems / k;
+    size_t k = kept(s, t->elems), size = taut__max(1, t->elems / k);
     return HEADER + sizeof(float) * taut__min(taut__min(k, n), n / size + 2);
 }
 

@@ -27,7 +27,7 @@ size_t taut__stack_align(const taut_spec *spec)
     size_t lcm = 1;
     for (uint32_t i = 0; i < spec->stages; i++) {
         const taut_codec *k = spec->stage[i].codec;
-        size_t            step = k->align ? k->align(&spec->stage[i]) : 1, a = lcm, b = step;
+        size_t            step = k->align ? taut__max(1, k->align(&spec->stage[i])) : 1, a = lcm, b = step;
         while (b != 0) {
             size_t rest = a % b;
             a = b, b = rest;

@@ -98,7 +98,7 @@ void taut__sparse_flush(taut__sparse_writer *w)
     put_low(w, b, p + 4 * u);
     memcpy(p + 4 * (u + l), w->val, 4 * w->fill);
     taut__put64(w->dst + w->cap - TAUT_SPARSE_ENTRY * w->groups,
-                span | (uint64_t)u << SPAN_BITS | (uint64_t)b << (SPAN_BITS + WORDS_BITS));
+                ((uint64_t)b << WORDS_BITS | (uint64_t)u) << SPAN_BITS | span);
     w->used += bytes;
     w->count += w->fill;
     w->fill = 0;

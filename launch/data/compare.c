@@ -97,12 +97,14 @@ static int count_different(const compare *c, compare_method *m, const char *plan
     taut_shard_info    info = {.size = sizeof info};
     if (s == TAUT_OK) { /* the smallest field is enough to get the numbers */
         uint64_t least = UINT64_MAX;
+        uint32_t smallest = 0;
         taut_shard_get_info(first, &info);
         for (uint32_t k = 0; k < info.fields; k++) {
             taut_field d = TAUT_FIELD_INIT;
             taut_shard_field(first, k, &d);
-            if (d.stored_bytes < least) least = d.stored_bytes, f = d;
+            if (d.stored_bytes < least) least = d.stored_bytes, smallest = k;
         }
+        taut_shard_field(first, smallest, &f);
         taut_shard_close(first);
         cfg.shards = (const char *const *)c->path, cfg.nshards = (size_t)c->shards;
         cfg.plan = plan, cfg.batch = (uint64_t)c->batch;

@@ -62,9 +62,11 @@ static const char *const style[] = {
     ".lanes{padding:4px 10px 22px 0;position:relative}.lane p{margin:8px 0 3px;font-size:12.5px}.lane "
     "p.note{margin-top:3px}.bar{position:relative;height:28px}.bar.thin{height:10px;margin-top:3px}",
     ".block{position:absolute;top:0;bottom:0;overflow:hidden;border-right:1px solid var(--card)}.block "
-    "span{font-size:11.5px;line-height:28px;padding-left:7px;color:#fff;white-space:nowrap}",
+    "span{font-size:11.5px;line-height:28px;padding-left:7px;color:#fff;display:block;white-space:nowrap;overflow:"
+    "hidden;text-overflow:ellipsis}",
     ".block:first-child{border-radius:5px 0 0 5px}.block:last-child{border-radius:0 5px 5px 0}.thin "
-    ".block{border-radius:5px}.scale{position:relative;border-top:1px solid var(--soft);margin-top:8px}.scale "
+    ".block{border-radius:5px}.thin span{display:none}.scale{position:relative;border-top:1px solid "
+    "var(--soft);margin-top:8px}.scale "
     "span{top:4px;transform:translateX(-50%)}.scale span:first-child{transform:none}",
     "table{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums;width:100%}.wide{overflow-x:"
     "auto;background:var(--card);border:1px solid var(--hair);border-radius:10px;padding:4px 12px}figure "
@@ -83,8 +85,9 @@ static const char *const style[] = {
     "@media(max-width:760px){main{padding:14px 10px 30px}.tiles{grid-template-columns:1fr 1fr;gap:8px}.tiles "
     "div{padding:10px 12px}.tiles b{font-size:22px}figure{padding:12px "
     "10px}.odd{display:none}.plot{padding-left:50px}.names{max-width:96px}th,td{padding-right:8px}}",
-    "@media print{body{background:#fff}main{max-width:none;padding:0}header button{display:none}figure,.wide,.tiles "
-    "div{break-inside:avoid;border-color:#ccc}.charts{grid-template-columns:1fr "
+    "@media print{body{background:#fff}main{max-width:none;padding:0}header button{display:none}figure,.tiles "
+    "div,tr{break-inside:avoid}figure,.wide,.tiles "
+    "div{border-color:#ccc}h2,summary{break-after:avoid}details{break-before:auto}.charts{grid-template-columns:1fr "
     "1fr}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}#tip{display:none!important}.wide{overflow:"
     "visible}}",
 };

@@ -100,7 +100,7 @@ static int read_idx(const char *path, int ndim, idx *x)
 static int append_pair(data *d, const char *images, const char *labels, size_t *n_items)
 {
     idx      x = {0}, y = {0};
-    size_t   old = *n_items;
+    size_t   old = *n_items, now, bytes = 0;
     uint8_t *p;
     int      code = read_idx(images, 3, &x);
     if (!code) code = read_idx(labels, 1, &y);
@@ -108,16 +108,19 @@ static int append_pair(data *d, const char *images, const char *labels, size_t *
         code = fault(CLI_FAILED, "--data: %s has %zu images, %s %zu labels", images, x.n, labels, y.n);
     if (!code && old && x.each != d->elems)
         code = fault(CLI_FAILED, "--data: %s: images of %zu bytes, in training %zu", images, x.each, d->elems);
+    now = old + x.n;
+    if (!code && (now <= old || __builtin_mul_overflow(now, x.each, &bytes) || bytes == 0))
+        code = fault(CLI_FAILED, "--data: %s: %zu images", images, x.n);
     if (!code) {
         d->elems = x.each;
         d->shape[1] = x.extent[1], d->shape[2] = x.extent[2];
-        p = realloc(d->pixels, (old + x.n) * x.each);
-        if (p) d->pixels = p, p = realloc(d->labels, old + x.n);
+        p = realloc(d->pixels, bytes);
+        if (p) d->pixels = p, p = realloc(d->labels, now);
         if (p) {
             d->labels = p;
             memcpy(d->pixels + old * x.each, x.byte, x.n * x.each);
             memcpy(d->labels + old, y.byte, x.n);
-            *n_items = old + x.n;
+            *n_items = now;
         } else code = fault(CLI_FAILED, "--data: out of memory");
     }
     free(x.byte);

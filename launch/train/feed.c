@@ -175,7 +175,7 @@ int feed_fill(feed *f, data_room *room)
 {
     uint64_t batch = (uint64_t)f->o->batch, first = f->taken + (uint64_t)ranks_rank() * batch;
     f->taken += f->d->shards ? f->d->shards->f.batch : (uint64_t)ranks_count() * batch;
-    if (f->loader) return fill_from_loader(f, room);
+    if (f->loader && f->d->shards) return fill_from_loader(f, room);
     data_fill_train(f->d, room, f->o->seed, first, f->o->batch);
     return 0;
 }

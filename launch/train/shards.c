@@ -28,12 +28,6 @@ int64_t shards_label(const uint8_t *bytes, size_t n)
     return v;
 }
 
-static int64_t token_at(const data *d, const uint8_t *bytes, size_t n, uint64_t i)
-{
-    size_t width = (size_t)d->shards->f.width;
-    return shards_label(bytes + i % (n / width) * width, width);
-}
-
 /* Value j of a stored sample, as the model sees it. */
 static float value_at(const data *d, const uint8_t *bytes, size_t j)
 {
@@ -45,10 +39,11 @@ static float value_at(const data *d, const uint8_t *bytes, size_t j)
 /* A text longer than ctx + 1 tokens gives a window of it, a shorter one is repeated. */
 static void put_tokens(const data *d, const uint8_t *bytes, size_t n, uint64_t pick, int64_t *input, int64_t *target)
 {
-    uint64_t tokens = n / (size_t)d->shards->f.width, first = tokens > d->elems + 1 ? pick % (tokens - d->elems) : 0;
-    for (size_t j = 0; j < d->elems; j++) {
-        input[j] = token_at(d, bytes, n, first + j);
-        target[j] = token_at(d, bytes, n, first + j + 1);
+    size_t   width = (size_t)d->shards->f.width;
+    uint64_t tokens = width ? n / width : 0, first = tokens > d->elems + 1 ? pick % (tokens - d->elems) : 0;
+    for (size_t j = 0; tokens && j < d->elems; j++) {
+        input[j] = shards_label(bytes + (first + j) % tokens * width, width);
+        target[j] = shards_label(bytes + (first + j + 1) % tokens * width, width);
     }
 }
 
@@ -326,6 +321,7 @@ static int read_validation(data *d, const pile *p)
         taut_shard_get_info(p->shard[k], &info);
         all += info.samples;
     }
+    if (all == 0 || f->elems == 0) return fault(CLI_FAILED, "--data: no samples to validate on");
     if (all < f->n_val) f->n_val = all;
     d->elems = f->elems, d->text = f->text, d->mean = f->mean, d->unit = f->unit;
     s->val_label = calloc(f->n_val, sizeof *s->val_label);
@@ -350,7 +346,7 @@ static int read_validation(data *d, const pile *p)
         }
         if (st == TAUT_OK && n > 0) st = taut_reader_sample(p->reader[i], field, at - first, bytes, cap, &n);
         if (st != TAUT_OK) code = data_fault(st, "validation");
-        else if (n < (size_t)f->width)
+        else if (!bytes || n < (size_t)f->width)
             code = fault(CLI_FAILED, "%s: sample %llu is empty: nothing to validate on", taut_shard_path(p->shard[i]),
                          (unsigned long long)(at - first));
         else if (f->text)

@@ -106,6 +106,16 @@ job=$(RUN=bad submit mpirun.sbatch $small --steps 10 --codec bogus)
 slurm_ended "$job"
 [ "$(slurm_state "$job")" = FAILED ] && ! grep -q requeueing "taut-$job.out" && pass || fail "a wrong codec: $(slurm_state "$job"): $(tail -n 3 "taut-$job.out")"
 
+# ---- a rank that is killed, and the others go on without it: as mpirun --enable-recovery allows, in a job as elsewhere ----
+if [ -x "$BUILD/tests/bench/steps_mpi" ]; then
+    job=$(TAUT_TIMEOUT_MS=3000 TAUT_DROPPED=restore submit -N 1 -n 3 --ntasks-per-node=3 -o shrunk.out --wrap \
+        "mpirun -n 3 --bind-to none --enable-recovery $BUILD/tests/bench/steps_mpi quant:bits=8 30 lose 1 7")
+    slurm_ended "$job"
+    has '{"ranks": 2, "lost": 1, "lost_rank": 1, "steps": 7, "wrong": 0, "status": "TAUT_OK"' shrunk.out
+else
+    skip "no tests/bench/steps_mpi: a rank is lost in a job"
+fi
+
 # ---- an array of budgets: one task is warned, and only that one starts again ----
 # shellcheck disable=SC2086
 job=$(BUDGETS='none rel=0.1 topk:density=0.05' submit --array=1-3 -N 1 -n 2 --ntasks-per-node=2 sweep.sbatch ${small% --codec*} --steps 600)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int ncclAllReduce(const void *from, void *to, size_t count, int type, int op, taut__nccl_comm comm,
                   struct CUstream_st *stream);
@@ -18,8 +19,9 @@ int ncclReduceScatter(const void *from, void *to, size_t count, int type, int op
 int ncclGroupStart(void);
 int ncclGroupEnd(void);
 int ncclCommDestroy(taut__nccl_comm comm);
+int ncclCommAbort(taut__nccl_comm comm);
 
-enum { COUNT = 65536 / 4 * 3, FEW = 1000, PART = 16384 };
+enum { COUNT = 65536 / 4 * 3, FEW = 1000, PART = 16384, UNSUITED = 12 };
 
 typedef struct program {
     int             rank, size, failed;
@@ -102,10 +104,10 @@ static int sums(program *p)
     return 0;
 }
 
-/* Small sums, whole numbers, other operations, captured streams: as they are. */
+/* Small sums, whole numbers, other operations: as they are. */
 static int exact(program *p)
 {
-    float out[FEW], *large = malloc(COUNT * sizeof *large);
+    float out[FEW];
     put_in(p, TAUT__NCCL_F32, FEW);
     MUST(ncclAllReduce(p->from, p->to, FEW, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
     get_out(p, TAUT__NCCL_F32, FEW, p->to, out);
@@ -113,14 +115,28 @@ static int exact(program *p)
     put_in(p, TAUT__NCCL_F32, COUNT);
     MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_I32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
     MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, 2, p->comm, p->place.stream) !=
-         0);                                  /* max: the double has none, and is asked */
-    if (p->rank == 0) mock_capture(p->place); /* one for all: the double's ranks share a process */
-    if (p->size == 1) {
+         0); /* max: the double has none, and is asked */
+    return 0;
+}
+
+/* A program that captures a step captures it on all ranks: its sums are NCCL's own, which a graph may hold, and compressed again outside. */
+static int in_capture(program *p)
+{
+    float *out = malloc(COUNT * sizeof *out);
+    for (int captured = 1; captured >= 0; captured--) {
+        int before = nccl_double_operations();
+        mock_capture_all(captured);
+        put_in(p, TAUT__NCCL_F32, COUNT);
         MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
-        get_out(p, TAUT__NCCL_F32, COUNT, p->to, large);
-        MUST(error(p, large, 0, COUNT, 1) < 1e-12);
+        get_out(p, TAUT__NCCL_F32, COUNT, p->to, out);
+        double e = error(p, out, 0, COUNT, 1);
+        MUST(captured || p->size == 1 ? e < 1e-12 : e > PLAIN && e < CODED);
+        MUST(nccl_double_operations() > before);
+        /* nobody goes on before all have been here */
+        MUST(ncclAllReduce(p->from, p->to, 1, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+        get_out(p, TAUT__NCCL_F32, 1, p->to, out);
     }
-    free(large);
+    free(out);
     return 0;
 }
 
@@ -161,6 +177,19 @@ static int scattered(program *p)
     return 0;
 }
 
+/* A rank's operation never happens: the program's own watchdog aborts, and calls made after that fail. What is enqueued ends. */
+static int abandoned(program *p)
+{
+    put_in(p, TAUT__NCCL_F32, COUNT);
+    if (p->rank == 0) nccl_double_fault(NCCL_LOST, 0, 1);
+    MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+    usleep(50000);
+    MUST(ncclCommAbort(p->comm) == 0);
+    taut__memory_of(p->place.space)->wait(p->place);
+    MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) != 0);
+    return 0;
+}
+
 static void *program_main(void *arg)
 {
     program *p = arg;
@@ -179,12 +208,14 @@ static void *program_main(void *arg)
     return NULL;
 }
 
+static int  budgeted(program *p) { return sums(p); }
 static int  unsuited(program *p);
 static void run_program(int size, int (*body)(program *p))
 {
     program   p[MOST];
     pthread_t thread[MOST];
     setenv("TAUT_REPORT", body == unsuited ? "-" : "build/preload_nccl_report.json", 1);
+    if (body != unsuited && body != budgeted) setenv("TAUT_CODEC", "quant:bits=4", 1);
     mock_open(), nccl_double_open();
     taut__nccl_space = TAUT_SPACE_TEST;
     nccl_double_table()->unique_id(&p[0].id);
@@ -201,6 +232,34 @@ static void run_program(int size, int (*body)(program *p))
 
 START_TEST(all_sums) { run_program(2 + _i, sums); }
 END_TEST
+START_TEST(by_budget) /* the codec whose error it is */
+{
+    unsetenv("TAUT_CODEC");
+    setenv("TAUT_BUDGET", "like:quant:bits=4", 1);
+    run_program(2, budgeted);
+}
+END_TEST
+/* A codec that has no operations there: said, and exact. */
+static int not_there(program *p)
+{
+    float *out = malloc(COUNT * sizeof *out);
+    taut__ops_register(taut__codec_by_name("quant", 5), TAUT_SPACE_TEST, NULL);
+    for (int i = 0; i < 2; i++) {
+        put_in(p, TAUT__NCCL_F32, COUNT);
+        MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+        get_out(p, TAUT__NCCL_F32, COUNT, p->to, out);
+        MUST(error(p, out, 0, COUNT, 1) < 1e-12);
+    }
+    free(out);
+    return 0;
+}
+START_TEST(all_not_there) { run_program(2 + _i, not_there); }
+END_TEST
+
+START_TEST(all_in_capture) { run_program(1 + _i, in_capture); }
+END_TEST
+START_TEST(all_abandoned) { run_program(2 + _i, abandoned); }
+END_TEST
 START_TEST(all_exact) { run_program(1 + _i, exact); }
 END_TEST
 START_TEST(all_groups) { run_program(1 + _i, groups); }
@@ -208,7 +267,7 @@ END_TEST
 START_TEST(all_scattered) { run_program(2 + _i, scattered); }
 END_TEST
 
-/* Another codec than such calls can have is said once, and nothing is compressed. */
+/* Without a codec, and with another one than such calls can have, nothing is compressed; nor what the user leaves out. */
 static int unsuited(program *p)
 {
     float *out = malloc(COUNT * sizeof *out);
@@ -221,10 +280,24 @@ static int unsuited(program *p)
 }
 START_TEST(unsuited_codecs)
 {
-    static const char *const of[] = {"TAUT_CODEC=grid",   "TAUT_CODEC=topk",    "TAUT_CODEC=powersgd:rank=2",
-                                     "TAUT_CODEC=none",   "TAUT_EXCLUDE=64K..", "TAUT_DRYRUN=1",
-                                     "TAUT_THRESHOLD=1M", "TAUT_INCLUDE=1M.."};
-    putenv((char *)(uintptr_t)of[_i]);
+    static const struct {
+        const char *codec, *more;
+    } of[] = {{NULL, NULL},
+              {"auto", NULL},
+              {NULL, "TAUT_BUDGET=rel=0.03"},
+              {"grid", NULL},
+              {"topk", NULL},
+              {"powersgd:rank=2", NULL},
+              {"none", "TAUT_BUDGET=like:quant:bits=4"},
+              {"bogus", NULL},
+              {"quant:bits=4", "TAUT_EXCLUDE=64K.."},
+              {"quant:bits=4", "TAUT_DRYRUN=1"},
+              {"quant:bits=4", "TAUT_THRESHOLD=1M"},
+              {"quant:bits=4", "TAUT_INCLUDE=1M.."}};
+    ck_assert_int_eq(sizeof of / sizeof *of, UNSUITED);
+    unsetenv("TAUT_CODEC"), unsetenv("TAUT_BUDGET");
+    if (of[_i].codec) setenv("TAUT_CODEC", of[_i].codec, 1);
+    if (of[_i].more) putenv((char *)(uintptr_t)of[_i].more);
     run_program(2, unsuited);
 }
 END_TEST
@@ -253,10 +326,14 @@ int main(void)
     Suite *s = suite_create("preload nccl");
     TCase *t = suite_case(s, "all", 60);
     tcase_add_loop_test(t, all_sums, 0, 4);
+    tcase_add_loop_test(t, all_not_there, 0, 2);
+    tcase_add_loop_test(t, all_in_capture, 0, 3);
+    tcase_add_loop_test(t, all_abandoned, 0, 3);
     tcase_add_loop_test(t, all_exact, 0, 3);
     tcase_add_loop_test(t, all_groups, 0, 3);
     tcase_add_loop_test(t, all_scattered, 0, 2);
-    tcase_add_loop_test(t, unsuited_codecs, 0, 8);
+    tcase_add_test(t, by_budget);
+    tcase_add_loop_test(t, unsuited_codecs, 0, UNSUITED);
     tcase_add_test(t, report);
     return suite_run(s);
 }

@@ -309,27 +309,6 @@ static taut_status gives_up_receives(taut_config *cfg)
     return TAUT_OK;
 }
 
-/* Whatever memory one rank lacks while it creates a communicator, all ranks fail, and none waits for it. */
-static taut_status creates_or_not(taut_config *cfg)
-{
-    for (int rounds = 0, all = 0, good = 0; good < size && rounds < 200; good = all ? good + 1 : 0, rounds++) {
-        taut_comm *comm;
-        if (rank == rounds % size) taut__alloc_fail_after(rounds / size);
-        double      begin = taut__now();
-        taut_status s = taut_comm_create_mpi(MPI_COMM_WORLD, cfg, &comm);
-        taut__alloc_fail_after(-1);
-        int mine = s == TAUT_OK, any;
-        MPI_Allreduce(&mine, &all, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
-        MPI_Allreduce(&mine, &any, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
-        NEED(all == any && mine == (comm != NULL));
-        NEED(s == TAUT_OK || s == TAUT_E_NOMEM);
-        NEED(s == TAUT_OK || rank == rounds % size || strstr(taut_last_error(), "another rank"));
-        NEED(taut__now() - begin < 10);
-        taut_comm_destroy(comm);
-    }
-    return TAUT_OK;
-}
-
 static void run(const char *name, taut_status (*test)(taut_config *), taut_config *cfg)
 {
     taut_status s = test(cfg);
@@ -364,7 +343,6 @@ int main(int argc, char **argv)
     run("a stopped rank", stopped, &cfg);
     run("receives that cannot be cancelled", gives_up_receives, &cfg);
     run("messages after the end", late_messages, &cfg);
-    run("creation without memory", creates_or_not, &cfg);
     if (rank == 0) printf("%d passed, %d failed\n", passed, failed);
     MPI_Finalize();
     return failed != 0;

@@ -216,9 +216,9 @@ void trial_free(trial *t)
 void device_left_empty(void)
 {
     mock_counts left = mock_left();
-    ck_assert_msg(left.memory == 0 && left.streams == 0 && left.events == 0 && left.strays == 0,
-                  "left: %zu blocks, %zu streams, %zu events; %zu strays", left.memory, left.streams, left.events,
-                  left.strays);
+    ck_assert_msg(left.memory == 0 && left.streams == 0 && left.events == 0 && left.strays == 0 && left.pinned == 0,
+                  "left: %zu blocks, %zu streams, %zu events, %zu pinned; %zu strays", left.memory, left.streams,
+                  left.events, left.pinned, left.strays);
 }
 
 /* Sums of norms of slices, which a plan keeps, are added as slices come: their last bit is left to chance, on the host too. Of a checkpoint with a

@@ -231,6 +231,7 @@ static taut_status run_copy(mock_work *w)
 static taut_status mock_copy(taut_place p, void *dst, const void *src, size_t bytes)
 {
     MOCK_FAIL_IF(MOCK_COPY, TAUT_E_DEVICE, "copy");
+    if (!reaches(dst) || !reaches(src)) mock_note_copy(reaches(dst) ? src : dst, bytes);
     mock_enqueue_work(p, (mock_work){.run = run_copy, .a = dst, .b = src, .n = bytes});
     return TAUT_OK;
 }
@@ -337,12 +338,14 @@ static taut_status mock_stream_failed(taut_place p)
 }
 
 static _Atomic(struct CUstream_st *) captured;
+static _Atomic bool                  all_captured;
 static taut_status                   mock_is_capturing(taut_place p, bool *is)
 {
-    *is = p.stream && p.stream == atomic_load(&captured);
+    *is = p.stream && (p.stream == atomic_load(&captured) || atomic_load(&all_captured));
     return TAUT_OK;
 }
 void mock_capture(taut_place p) { atomic_store(&captured, p.stream); }
+void mock_capture_all(bool on) { atomic_store(&all_captured, on); }
 
 static taut_status run_call(mock_work *w)
 {
@@ -378,6 +381,8 @@ static const taut__space space = {
     .event_test = mock_event_test,
     .event_hold = mock_event_hold,
     .failed = mock_stream_failed,
+    .host_alloc = mock_host_alloc,
+    .host_release = mock_host_release,
     .capturing = mock_is_capturing,
 };
 
@@ -535,5 +540,11 @@ mock_counts mock_left(void)
     pthread_mutex_lock(&lock);
     size_t memory = n_blocks;
     pthread_mutex_unlock(&lock);
-    return (mock_counts){memory, atomic_load(&streams), atomic_load(&events), atomic_load(&strays), atomic_load(&done)};
+    return (mock_counts){memory,
+                         atomic_load(&streams),
+                         atomic_load(&events),
+                         atomic_load(&strays),
+                         atomic_load(&done),
+                         mock_pinned_pieces(),
+                         mock_pageable_bytes()};
 }

@@ -15,7 +15,8 @@ typedef enum mock_call {
     MOCK_COPY,
     MOCK_ENQUEUE,
     MOCK_RUN,
-    MOCK_EVENT
+    MOCK_EVENT,
+    MOCK_PIN
 } mock_call; /* RUN: while it is being done */
 
 void mock_open(void);  /* registers space, vectors and operations of all codecs; a device of 256 MiB */
@@ -30,6 +31,7 @@ taut_place mock_stream(void); /* with a stream of its own */
 void       mock_stream_end(taut_place p);
 
 void mock_capture(taut_place p); /* its stream is being captured from now on; the default stream: none is */
+void mock_capture_all(bool on);  /* all streams but the default one */
 
 /* Work of other doubles, on the stream's thread; and an address as that thread sees it, NULL: not the device's. */
 typedef taut_status (*mock_task)(void *arg);
@@ -44,6 +46,8 @@ typedef struct mock_counts {
     size_t memory, streams, events; /* that somebody holds */
     size_t strays;                  /* addresses that the device could not reach */
     size_t done;                    /* pieces of work */
+    size_t pinned;                  /* host memory that somebody holds, pieces */
+    size_t pageable;                /* bytes copied from and to host memory that is not pinned */
 } mock_counts;
 mock_counts mock_left(void);
 

@@ -28,6 +28,12 @@ void  mock_enqueue_work(taut_place p, mock_work w); /* a copy of w */
 #define MOCK_FAIL_IF(call, status, what)                                                                               \
     if (mock_fails(call)) return taut__fail(status, "mock device: %s fails on demand", what)
 
+/* mock_pinned.c: host memory of the device's own, and how much is copied that is not. */
+void  *mock_host_alloc(taut_place p, size_t bytes);
+void   mock_host_release(taut_place p, void *memory);
+void   mock_note_copy(const void *host, size_t bytes); /* to or from host memory */
+size_t mock_pinned_pieces(void), mock_pageable_bytes(void);
+
 extern const taut__vectors mock_vectors; /* mock_vectors.c */
 
 #endif

@@ -383,6 +383,7 @@ static taut__nccl table = {
 
 void nccl_double_open(void)
 {
+    setenv("TAUT_DATA_LINK", "off", 0); /* operations are counted: how fast it is would be measured by some */
     delay_us = lazy_polls = operations = left = 0;
     fault_kind = NCCL_FINE;
     nccl_double_version(22809);

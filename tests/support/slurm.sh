@@ -93,10 +93,17 @@ slurm_stop() {
     slurm_pids=''
 }
 
-# slurm_hurry: from now on. Slurm lets a requeued job wait for two minutes, which a test need not
+# slurm_hurry: from now on. Slurm lets a requeued job wait for two minutes, which a test need not; but two seconds it must: slurmd takes a job that comes back
+# in the second in which it was killed for the killed one, and the job fails ("credential revoked")
 slurm_hurry() {
+    local job now before='' earlier='' # lists of jobs, a second apart
     while sleep 1; do
-        for job in $(squeue -h -t PD -o '%i %r' 2>/dev/null | sed -n 's/ BeginTime$//p'); do scontrol update jobid="$job" StartTime=now 2>/dev/null; done
+        now=" $(squeue -h -t PD -o '%i %r' 2>/dev/null | sed -n 's/ BeginTime$//p' | tr '\n' ' ')"
+        for job in $now; do
+            case $before in *" $job "*) ;; *) continue ;; esac
+            case $earlier in *" $job "*) scontrol update jobid="$job" StartTime=now 2>/dev/null ;; esac
+        done
+        earlier=$before before=$now
     done &
     slurm_pids="$slurm_pids $!"
 }

@@ -7,30 +7,6 @@ CC=${CC:-cc}
 . tests/support/shell.sh
 lib=$BUILD/lib/libtaut-preload-nccl.so
 
-cat >"$dir/nccl.c" <<'END'
-#include <stdio.h>
-static int depth, in_group, reduces, scatters;
-int ncclGetVersion(int *v) { *v = 22809; return 0; }
-const char *ncclGetErrorString(int r) { (void)r; return "a word"; }
-int ncclCommCount(void *c, int *n) { (void)c; *n = 2; return 0; }
-int ncclCommUserRank(void *c, int *n) { (void)c; *n = 0; return 0; }
-int ncclCommCuDevice(void *c, int *n) { (void)c; *n = 0; return 0; }
-int ncclGroupStart(void) { depth++; return 0; }
-int ncclGroupEnd(void) { depth--; return 0; }
-int ncclCommDestroy(void *c) { (void)c; printf("destroyed, %d reduces, %d scatters, %d in a group\n", reduces, scatters, in_group); return 0; }
-int ncclAllReduce(const void *a, void *b, size_t n, int type, int op, void *c, void *s)
-{
-    (void)a, (void)b, (void)n, (void)type, (void)op, (void)c, (void)s;
-    reduces++, in_group += depth > 0;
-    return n == 13 ? 4 : 0;
-}
-int ncclReduceScatter(const void *a, void *b, size_t n, int type, int op, void *c, void *s)
-{
-    (void)a, (void)b, (void)n, (void)type, (void)op, (void)c, (void)s;
-    scatters++, in_group += depth > 0;
-    return 0;
-}
-END
 cat >"$dir/program.c" <<'END'
 #include <stddef.h>
 int ncclAllReduce(const void *, void *, size_t, int, int, void *, void *), ncclReduceScatter(const void *, void *, size_t, int, int, void *, void *);
@@ -50,12 +26,15 @@ int main(void)
     return bad | ncclCommDestroy(c);
 }
 END
-expect 'a libnccl.so.2' $CC -shared -fPIC -Wl,-soname,libnccl.so.2 -o "$dir/libnccl.so.2" "$dir/nccl.c"
+expect 'a libnccl.so.2' $CC -shared -fPIC -Wl,-soname,libnccl.so.2 -o "$dir/libnccl.so.2" tests/preload/nccl_plain.c
 expect 'a program' $CC -o "$dir/program" "$dir/program.c" "$dir/libnccl.so.2" -Wl,-rpath,"$dir"
 plain=$("$dir/program") || plain=failed
-with=$(LD_PRELOAD=$lib TAUT_REPORT=$dir/report.json "$dir/program" 2>"$dir/report") || with="exit code $?"
+cautious=$(LD_PRELOAD=$lib TAUT_REPORT= "$dir/program" 2>"$dir/cautious") || cautious="exit code $?"
+with=$(LD_PRELOAD=$lib TAUT_CODEC=quant:bits=4 TAUT_REPORT=$dir/report.json "$dir/program" 2>"$dir/report") || with="exit code $?"
 expect "alone: $plain" [ "$plain" = 'destroyed, 6 reduces, 1 scatters, 1 in a group' ]
 expect "preloaded, without a device: $with" [ "$with" = 'destroyed, 6 reduces, 1 scatters, 0 in a group' ]
+expect "preloaded, no codec named: $cautious" [ "$cautious" = 'destroyed, 6 reduces, 1 scatters, 0 in a group' ]
+expect 'the report says how to compress' grep -q 'site 1 stayed exact: no codec is named, as in TAUT_CODEC=quant:bits=4' "$dir/cautious"
 expect 'the report names NCCL and ranks' grep -q 'over 2 ranks of NCCL 2.28.9' "$dir/report"
 expect 'the report counts calls' grep -Eq '1 +allreduce +4.0 MiB +3 +0' "$dir/report"
 expect 'the report counts scatters' grep -Eq '2 +reduce_scatter +2.0 MiB +1 +0' "$dir/report"

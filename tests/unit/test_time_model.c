@@ -87,6 +87,43 @@ START_TEST(two_ranks_exchange_everything)
 }
 END_TEST
 
+/* Native sums of codes in fields of a word: only where a link says how fast they are; then by what the two lines make of the size. */
+START_TEST(fields_where_sums_are_fast)
+{
+    taut__link link = taut__link_simple(8, 200e9, 20e-6);
+    taut__work small = {.dense_bytes = 1 << 18, .bytes = 1 << 14, .sum_bytes = 1 << 14, .rounds = 1};
+    double     seconds, slow;
+    small.vias = 1u << TAUT_VIA_SRA | 1u << TAUT_VIA_FIELDS;
+    taut__work large = small;
+    large.dense_bytes *= 4096, large.bytes *= 4096, large.sum_bytes *= 4096;
+    ck_assert_int_eq(taut__vias(&link, &small), 1u << TAUT_VIA_SRA);
+    ck_assert_int_eq(taut__algorithm_best(&link, &small, &seconds), TAUT_VIA_SRA);
+    /* a sum that costs as much per byte moves 4 times the bytes, and half the latency pays for small layers only */
+    link.line[TAUT_VIA_FIELDS] = (taut__line){2e-6, link.line[TAUT_VIA_SRA].beta};
+    ck_assert_int_eq(taut__algorithm_best(&link, &small, &seconds), TAUT_VIA_FIELDS);
+    ck_assert_int_eq(taut__algorithm_best(&link, &large, &slow), TAUT_VIA_SRA);
+    /* a switch that adds as it passes on */
+    link.line[TAUT_VIA_FIELDS].beta /= 8;
+    ck_assert_int_eq(taut__algorithm_best(&link, &large, &seconds), TAUT_VIA_FIELDS);
+    ck_assert(seconds < slow);
+    double bytes = taut__algorithm_bytes(TAUT_VIA_FIELDS, 8, &large);
+    ck_assert(fabs(bytes - 2 * 7.0 / 8 * large.dense_bytes / 4) < 1e-6 * bytes);
+    ck_assert(taut__algorithm_bytes(TAUT_VIA_FIELDS, 64, &large) > 1.9 * bytes); /* fields of 16 bits */
+}
+END_TEST
+
+/* Seven values at least, and the sum of all ranks' fits. */
+START_TEST(fields_have_guard_bits)
+{
+    for (int p = 2; p <= 1 << 14; p++) {
+        uint32_t bits = taut__field_bits(p);
+        uint64_t top = bits == 32 ? INT32_MAX : (1u << bits) - 1, limit = top / (2 * (uint64_t)p);
+        ck_assert_msg((bits == 8 || bits == 16 || bits == 32) && limit >= 3 && (uint64_t)p * 2 * limit <= top, "%d", p);
+        if (bits > 8) ck_assert_msg(((1u << bits / 2) - 1) / (2 * (uint32_t)p) < 3, "%d: fewer bits would do", p);
+    }
+}
+END_TEST
+
 START_TEST(pipelining_hides_the_cheaper_part)
 {
     taut__link link = taut__link_simple(2, 1e9, 0);
@@ -156,6 +193,8 @@ int main(void)
     tcase_add_test(t, small_messages_take_the_fewest_hops);
     tcase_add_test(t, agreeing_costs_hops);
     tcase_add_test(t, two_ranks_exchange_everything);
+    tcase_add_test(t, fields_where_sums_are_fast);
+    tcase_add_test(t, fields_have_guard_bits);
     tcase_add_test(t, pipelining_hides_the_cheaper_part);
     tcase_add_test(t, fit_finds_alpha_and_beta);
     tcase_add_test(t, fit_of_one_shape_keeps_the_latency);

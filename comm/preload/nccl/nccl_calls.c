@@ -26,6 +26,7 @@ taut_space                   taut__nccl_space = TAUT_CUDA;
 static pthread_mutex_t       lock = PTHREAD_MUTEX_INITIALIZER;
 static taut__preload_options options;
 static taut_spec             spec;
+static const char           *nothing; /* why no call is ever compressed; NULL: some are */
 static char                  config[96], version[48];
 static bool                  ready;
 static double                began;
@@ -37,20 +38,29 @@ static int                   rank_of_all, ranks_of_all;
 
 static void say(const char *text) { fprintf(stderr, "taut: %s\n", text); }
 
+/* What compresses: the codec that the user names, or whose error is the budget. NULL: none is named. */
+static const char *codec_named(void)
+{
+    static const char like[] = "like:";
+    const char       *codec = getenv("TAUT_CODEC"), *budget = getenv("TAUT_BUDGET");
+    if (codec && *codec && strcmp(codec, "auto") != 0) return codec;
+    return budget && strncmp(budget, like, sizeof like - 1) == 0 ? budget + sizeof like - 1 : NULL;
+}
+
 static void set_up(const taut__nccl *real)
 {
-    const char *codec = getenv("TAUT_CODEC");
-    int         v = 0;
+    int v = 0;
     if (ready) return;
     ready = true;
     began = taut__now();
     taut__preload_options_load(&options);
-    codec = codec && *codec && strcmp(codec, "auto") != 0 ? codec : "quant:bits=4";
-    if (!options.off && taut__spec_parse(codec, &spec) != TAUT_OK) {
+    const char *codec = codec_named();
+    nothing = options.off ? "TAUT_CODEC=none" : codec ? NULL : "no codec is named, as in TAUT_CODEC=quant:bits=4";
+    if (!nothing && taut__spec_parse(codec, &spec) != TAUT_OK) {
         say(taut_last_error());
-        options.off = true;
+        nothing = "the codec cannot be read";
     }
-    snprintf(config, sizeof config, "%.90s", options.off ? "none" : codec);
+    snprintf(config, sizeof config, "%.90s", nothing ? "none" : codec);
     real->version(&v);
     snprintf(version, sizeof version, "NCCL %d.%d.%d", v / 10000, v / 100 % 100, v % 100);
 }
@@ -111,7 +121,7 @@ static const char *why_exact(const site *s, const taut__at_once_kind *k, int ran
 {
     const taut__preload_options *o = &options;
     uint64_t                     bytes = taut__site_bytes(&s->row);
-    if (o->off) return "TAUT_CODEC=none";
+    if (nothing) return nothing;
     if (o->dry_run) return "dry run";
     if (taut__preload_picked(o->exclude, o->excludes, s->row.number, bytes)) return "excluded";
     if (o->includes && !taut__preload_picked(o->include, o->includes, s->row.number, bytes)) return "not included";
@@ -172,6 +182,15 @@ static int count_plain(site *s)
     return -1;
 }
 
+/* What the device cannot do it says before anything has been sent, on all ranks alike. */
+static int leave_exact(site *s)
+{
+    s->exact = "the codec cannot be had on this device";
+    s->row.coded_calls = 0;
+    snprintf(s->row.codec, sizeof s->row.codec, "none");
+    return -1;
+}
+
 /* -1: as it is. What fails now, other ranks wait for: it is the call's error. */
 static int try_compress(const taut__nccl *real, const taut__nccl_call *c)
 {
@@ -182,8 +201,10 @@ static int try_compress(const taut__nccl *real, const taut__nccl_call *c)
     taut_place p = kind_of(c, d).place;
     if (!s || s->exact || captured(p) || !on_device(c, p)) return count_plain(s);
     s->row.calls++, s->row.coded_calls++;
-    if (compress(s, c, d) == TAUT_OK) return TAUT__NCCL_OK;
+    taut_status status = compress(s, c, d);
+    if (status == TAUT_OK) return TAUT__NCCL_OK;
     say(taut_last_error());
+    if (status == TAUT_E_UNSUPPORTED && s->row.coded_calls == 1) return leave_exact(s);
     return INTERNAL_ERROR;
 }
 
@@ -226,6 +247,17 @@ void taut__nccl_forget(taut__nccl_comm comm)
     pthread_mutex_unlock(&lock);
 }
 
+/* The MPI preload library, where it is loaded too, writes its own report to TAUT_REPORT. */
+static taut_status write_report(const taut__job_report *r)
+{
+    const char *loaded = getenv("LD_PRELOAD");
+    char        path[4096];
+    bool        two = loaded && strstr(loaded, "libtaut-preload-mpi");
+    if (!options.report || !*options.report) return TAUT_OK;
+    snprintf(path, sizeof path, "%s%s", options.report, two ? ".nccl" : "");
+    return taut__report_write(r, path);
+}
+
 void taut__nccl_report(void)
 {
     static const taut__site *rows[SITES];
@@ -241,8 +273,7 @@ void taut__nccl_report(void)
     bool none = options.report && strcmp(options.report, "-") == 0;
     if (ready && rank_of_all == 0 && ranks_of_all && !none) {
         taut__report_print(&r);
-        if (options.report && *options.report && taut__report_write(&r, options.report) != TAUT_OK)
-            say(taut_last_error());
+        if (write_report(&r) != TAUT_OK) say(taut_last_error());
         for (size_t i = 0; i < n_sites; i++)
             if (sites[i].exact && !sites[i].row.excluded)
                 fprintf(stderr, "taut: site %zu stayed exact: %s\n", i + 1, sites[i].exact);

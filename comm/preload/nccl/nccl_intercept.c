@@ -1,11 +1,14 @@
 /* nccl_intercept.c : the calls of NCCL that libtaut-preload-nccl.so exports. Loaded before NCCL (LD_PRELOAD), its names come first; what it does not
- * compress goes to NCCL itself, the next library that has the name.
+ * compress goes to NCCL itself, the next library that has the name; or, where NCCL is in nobody's scope (it was opened by dlopen, or belongs to a module
+ * of Python), the first one that has been loaded. libtaut-audit-nccl.so brings this library to programs that dlopen NCCL.
  *
  * Between ncclGroupStart and the outermost ncclGroupEnd a call may only be noted down by NCCL; compressed ones are made of several operations, each
  * of which needs the one before, so they wait until the outermost group has ended, in their order, on their streams. */
 #include "nccl_calls.h"
 #include <dlfcn.h>
+#include <link.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +16,7 @@
 typedef int (*reducing)(const void *, void *, size_t, int, int, taut__nccl_comm, struct CUstream_st *);
 typedef int (*of_comm)(taut__nccl_comm);
 
-enum { DEFERRED = 4096, INTERNAL_ERROR = 3 };
+enum { DEFERRED = 4096, INTERNAL_ERROR = 3, PATH = 4096 };
 static _Thread_local int              depth;
 static _Thread_local taut__nccl_call *deferred;
 static _Thread_local size_t           n_deferred;
@@ -25,19 +28,39 @@ static struct {
     of_comm  destroy, abort, finalize;
 } more;
 
-static void find(const char *name, void *into)
+static void find(void *nccl, const char *name, void *into)
 {
-    void *f = dlsym(RTLD_NEXT, name);
+    void *f = dlsym(nccl, name);
     memcpy(into, &f, sizeof f);
+}
+
+static int is_nccl(struct dl_phdr_info *info, size_t size, void *path)
+{
+    const char *slash = strrchr(info->dlpi_name, '/'), *base = slash ? slash + 1 : info->dlpi_name;
+    (void)size;
+    if (strncmp(base, "libnccl.so", 10) != 0) return 0;
+    snprintf(path, PATH, "%s", info->dlpi_name);
+    return 1;
+}
+
+/* It stays loaded from now on, whatever the program closes: its functions are called until the program ends. */
+static void *behind(void)
+{
+    char path[PATH];
+    if (dlsym(RTLD_NEXT, "ncclGetVersion")) return RTLD_NEXT;
+    return dl_iterate_phdr(is_nccl, path) ? dlopen(path, RTLD_NOW | RTLD_NOLOAD) : NULL;
 }
 
 static void look(void)
 {
-    if (taut__nccl_get(NULL) && taut__nccl_is_given()) real = *taut__nccl_get(NULL);
-    else taut__nccl_fill(RTLD_NEXT, &real);
-    find("ncclReduceScatter", &more.scatter);
-    find("ncclCommDestroy", &more.destroy), find("ncclCommAbort", &more.abort),
-        find("ncclCommFinalize", &more.finalize);
+    bool  test = taut__nccl_is_given();
+    void *nccl = test ? RTLD_NEXT : behind();
+    if (test) real = *taut__nccl_get(NULL);
+    if (!test && nccl) taut__nccl_fill(nccl, &real);
+    if (nccl) {
+        find(nccl, "ncclReduceScatter", &more.scatter), find(nccl, "ncclCommDestroy", &more.destroy);
+        find(nccl, "ncclCommAbort", &more.abort), find(nccl, "ncclCommFinalize", &more.finalize);
+    }
     atexit(taut__nccl_report);
 }
 

@@ -245,23 +245,44 @@ static inline void put(taut_dense_coder *a, uint32_t byte)
     else a->full = true;
 }
 
+static inline uint32_t next_byte(taut_dense_coder *a)
+{
+    if (a->in < a->end) return *a->in++;
+    a->past++;
+    return 0;
+}
+
 void taut__dense_begin_decode(taut_dense_coder *a, const uint8_t *in, size_t bytes)
 {
     *a = (taut_dense_coder){.high = UINT32_MAX, .in = in, .end = in + bytes};
-    for (int i = 0; i < 4; i++) a->x = a->x << 8 | (a->in < a->end ? *a->in++ : 0);
+    for (int i = 0; i < 4; i++) a->x = a->x << 8 | next_byte(a);
+}
+
+/* The end: as few bytes as tell a number inside the interval, zeros following. Returns how many, 1..4. */
+static int last_bytes(const taut_dense_coder *a, uint32_t *v)
+{
+    for (int bytes = 1; bytes < 4; bytes++) {
+        uint32_t mask = UINT32_MAX >> 8 * bytes;
+        *v = a->low & mask ? (a->low | mask) + 1 : a->low;
+        if (*v >= a->low && *v <= a->high && !(a->low & mask && *v == 0)) return bytes;
+    }
+    *v = a->low;
+    return 4;
 }
 
 uint8_t *taut__dense_end_encode(taut_dense_coder *a)
 {
-    /* as few bytes as tell a number inside the interval, zeros following */
-    for (int bytes = 1; bytes <= 4; bytes++) {
-        uint32_t mask = bytes == 4 ? 0 : UINT32_MAX >> 8 * bytes, v = a->low & mask ? (a->low | mask) + 1 : a->low;
-        if (bytes < 4 && (v < a->low || v > a->high || (a->low & mask && v == 0))) continue;
-        if (bytes == 4) v = a->low;
-        for (int k = 0; k < bytes; k++) put(a, v >> (24 - 8 * k));
-        break;
-    }
+    uint32_t v;
+    int      bytes = last_bytes(a, &v);
+    for (int k = 0; k < bytes; k++) put(a, v >> (24 - 8 * k));
     return a->out;
+}
+
+bool taut__dense_end_decode(const taut_dense_coder *a)
+{
+    uint32_t v;
+    int      bytes = last_bytes(a, &v);
+    return a->in == a->end && a->past == 4 - (uint32_t)bytes && a->x == v;
 }
 
 static inline uint32_t split(const taut_dense_coder *a, uint32_t p)
@@ -291,7 +312,7 @@ static inline uint32_t decode_bit(taut_dense_coder *a, uint32_t p, uint32_t unus
     while ((a->low ^ a->high) >> 24 == 0) {
         a->low <<= 8;
         a->high = a->high << 8 | 255;
-        a->x = a->x << 8 | (a->in < a->end ? *a->in++ : 0);
+        a->x = a->x << 8 | next_byte(a);
     }
     return bit;
 }

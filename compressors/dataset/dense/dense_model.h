@@ -19,7 +19,8 @@ enum {
     TAUT_DENSE_CONTEXTS =
         6, /* hashed contexts; the mixer's other inputs are the match and the bits of the byte so far */
     TAUT_DENSE_SETS = 8,
-    TAUT_DENSE_SLOT = 16
+    TAUT_DENSE_SLOT = 16,
+    TAUT_DENSE_PAST = 3 /* the decoder is four bytes ahead, and the end is written in one at least */
 };
 
 typedef struct taut_dense_model taut_dense_model; /* one piece of memory: copied with memcpy */
@@ -40,6 +41,7 @@ typedef struct taut_dense_coder {
     uint8_t       *out, *limit;  /* encoder: where the next byte goes; nothing is written from limit on */
     bool           full;         /* encoder: limit was reached, what was written is of no use */
     const uint8_t *in, *end;     /* decoder: behind the end it reads zeros */
+    uint32_t       past;         /* decoder: how many of those; up to TAUT_DENSE_PAST belong to what an encoder wrote */
 } taut_dense_coder;
 
 /* Fetches what a byte needs into the cache; call it as soon as `c` is known, and do something else before coding. */
@@ -52,6 +54,7 @@ uint8_t taut__dense_decode(taut_dense_model *m, const taut_dense_byte *c, taut_d
 void     taut__dense_begin_encode(taut_dense_coder *coder, uint8_t *out, size_t cap);
 uint8_t *taut__dense_end_encode(taut_dense_coder *coder); /* the end of what was written */
 void     taut__dense_begin_decode(taut_dense_coder *coder, const uint8_t *in, size_t bytes);
+bool     taut__dense_end_decode(const taut_dense_coder *coder); /* do the bytes end as an encoder ends them, here? */
 
 static inline uint32_t taut__dense_hash(uint32_t a, uint32_t b)
 {

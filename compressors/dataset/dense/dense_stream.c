@@ -146,12 +146,13 @@ void taut__dense_encode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_de
     }
 }
 
-void taut__dense_decode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, uint8_t *h, size_t at,
+bool taut__dense_decode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, uint8_t *h, size_t at,
                               size_t n)
 {
     taut_dense_byte c;
-    for (size_t i = at; i < at + n; i++) {
+    for (size_t i = at; i < at + n && a->past <= TAUT_DENSE_PAST; i++) {
         contexts(s, m, h, i, &c);
         h[i] = taut__dense_decode(m, &c, a);
     }
+    return taut__dense_end_decode(a);
 }

@@ -18,10 +18,11 @@ typedef struct taut_dense_stream {
 
 void taut__dense_stream_init(taut_dense_stream *s, uint32_t rows, uint32_t cols, uint32_t channels);
 
-/* history[0..at) is known, and history[at..at+n) is coded. Encoding reads it, decoding writes it. */
+/* history[0..at) is known, and history[at..at+n) is coded. Encoding reads it, decoding writes it; false: the coder's bytes do not end
+ * where that does. Bytes that end early are noticed soon, so that a few of them cannot ask for the work of many. */
 void taut__dense_encode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, const uint8_t *history,
                               size_t at, size_t n);
-void taut__dense_decode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, uint8_t *history,
+bool taut__dense_decode_bytes(taut_dense_stream *s, taut_dense_model *m, taut_dense_coder *a, uint8_t *history,
                               size_t at, size_t n);
 
 #endif

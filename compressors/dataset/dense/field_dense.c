@@ -159,7 +159,12 @@ static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared
         return rc;
     }
     taut__dense_begin_decode(&coder, shared + SHARED_HEAD, bytes - SHARED_HEAD);
-    taut__dense_decode_bytes(s->primed_stream, s->primed, &coder, s->history, 0, s->prime_bytes);
+    if (s->prime_bytes &&
+        !taut__dense_decode_bytes(s->primed_stream, s->primed, &coder, s->history, 0, s->prime_bytes)) {
+        close_state(s);
+        return taut__fail(TAUT_E_CORRUPT, "dense: the prime of field %s, %zu bytes, is not that of %u",
+                          spec->field->name, bytes, taut__get32(shared));
+    }
     *out = s;
     return TAUT_OK;
 }
@@ -219,7 +224,8 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
     if (found == g->bytes) return TAUT_OK;
     TAUT_TRY(begin_part(s, g->bytes - found));
     taut__dense_begin_decode(&coder, src + head, len - head);
-    taut__dense_decode_bytes(s->stream, s->model, &coder, s->history, s->prime_bytes, g->bytes - found);
+    if (!taut__dense_decode_bytes(s->stream, s->model, &coder, s->history, s->prime_bytes, g->bytes - found))
+        return taut__fail(TAUT_E_CORRUPT, "dense: %zu bytes are not the code of %zu", len, g->bytes);
     memcpy(dst + found, s->history + s->prime_bytes, g->bytes - found);
     return TAUT_OK;
 }

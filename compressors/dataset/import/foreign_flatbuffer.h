@@ -37,14 +37,14 @@ static inline size_t taut__fb_field(const taut__fb *t, unsigned i, size_t bytes)
 static inline int64_t taut__fb_number(const taut__fb *t, unsigned i, size_t bytes, int64_t absent)
 {
     size_t   at = taut__fb_field(t, i, bytes);
-    uint64_t v = at ? taut__get_uint(t->p + at, bytes) : 0;
+    uint64_t v = at && t->p ? taut__get_uint(t->p + at, bytes) : 0;
     unsigned unused = 64 - 8 * (unsigned)bytes;
     return at ? (int64_t)(v << unused) >> unused : absent;
 }
 
 static inline size_t taut__fb_offset(const taut__fb *t, size_t at)
 {
-    size_t to = at ? at + taut__get32(t->p + at) : 0;
+    size_t to = at && t->p ? at + taut__get32(t->p + at) : 0;
     return at && taut__fb_inside(t, to, 4) ? to : 0;
 }
 

@@ -15,10 +15,10 @@ static taut_status grow(void **p, size_t n, size_t *room, size_t size)
 {
     size_t more = *room ? *room + *room / 2 : 64;
     void  *q;
-    if (n < *room) return TAUT_OK;
+    if (*p && n < *room) return TAUT_OK;
     q = taut__alloc(more, size);
     if (!q) return taut__fail(TAUT_E_NOMEM, "no memory for the places of %zu samples", more);
-    if (n) memcpy(q, *p, n * size);
+    if (*p && n) memcpy(q, *p, n * size);
     taut__free(*p);
     *p = q;
     *room = more;

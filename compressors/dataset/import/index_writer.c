@@ -51,8 +51,8 @@ static void choose_per_block(writer *w)
     w->per_block =
         o->samples_per_block ? o->samples_per_block : (uint64_t)((double)block * (double)w->im->samples / (double)most);
     w->per_block = w->per_block < 1 ? 1 : w->per_block > TAUT_PER_BLOCK_MAX ? TAUT_PER_BLOCK_MAX : w->per_block;
-    if (w->per_block > w->im->samples) w->per_block = w->im->samples;
-    w->blocks = (w->im->samples - 1) / w->per_block + 1;
+    w->per_block = taut__max(1, taut__min(w->per_block, w->im->samples));
+    w->blocks = taut__ceil_div(w->im->samples, w->per_block);
 }
 
 /* ---- one part ---- */

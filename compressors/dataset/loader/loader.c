@@ -15,7 +15,7 @@ static taut_status agree(const taut_loader_group *g, taut_status mine)
     if (!g) return mine;
     if (mine != TAUT_OK) snprintf(text, sizeof text, "%s", taut_last_error());
     all = g->agree(g->ctx, mine, text, sizeof text);
-    return all == TAUT_OK ? TAUT_OK
+    return all == TAUT_OK ? mine /* whatever the group says: a failure here is none the less one */
                           : taut__fail(all, "%s", *text ? text : "taut_loader_open: the group's agree() failed");
 }
 

@@ -1,4 +1,5 @@
 /* readers.c : the threads that read and decode ahead, in the order of the schedule. */
+#include "../../../comm/base/thread.h"
 #include "loader.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -175,10 +176,9 @@ static void *reader_thread(void *arg)
 taut_status taut__readers_start(taut_loader *l)
 {
     while (l->threads < l->config.threads) {
-        int why = pthread_create(&l->thread[l->threads], NULL, reader_thread, l);
-        if (why)
-            return taut__fail(TAUT_E_NOMEM, "loader: reader thread %d of %d: %s", l->threads + 1, l->config.threads,
-                              strerror(why));
+        char what[48];
+        snprintf(what, sizeof what, "reader thread %d of %d", l->threads + 1, l->config.threads);
+        TAUT_TRY(taut__thread_start(&l->thread[l->threads], reader_thread, l, what));
         l->threads++;
     }
     return TAUT_OK;

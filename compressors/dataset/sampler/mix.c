@@ -79,7 +79,8 @@ taut_status taut__mix_init(taut__mix *m, const uint32_t *source, uint64_t n, con
 
 void taut__mix_free(taut__mix *m)
 {
-    for (size_t i = 0; m->pass && i < m->first_pass[m->sources]; i++) taut__permutation_free(&m->pass[i]);
+    for (size_t i = 0; m->pass && m->first_pass && i < m->first_pass[m->sources]; i++)
+        taut__permutation_free(&m->pass[i]);
     taut__permutation_free(&m->order);
     taut__free(m->pass);
     taut__free(m->member);

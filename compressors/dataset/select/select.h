@@ -69,18 +69,44 @@ typedef struct taut__select {
     double     *score; /* of each place, for the report: NULL = none */
 } taut__select;
 
-/* ---- collectives ---- (select_group.c) */
-uint32_t    taut__select_rank(const taut__select *s);
-uint32_t    taut__select_ranks(const taut__select *s);
-taut_status taut__select_agree(const taut__select *s, taut_status mine);
+/* ---- collectives ---- (select_group.c) None of them succeeds where `mine` is a failure, whatever the caller's group says. */
+uint32_t               taut__select_rank(const taut__select *s);
+static inline uint32_t taut__select_ranks(const taut__select *s)
+{
+    return s->o->group && s->o->group->ranks ? s->o->group->ranks : 1;
+}
+taut_status               taut__select_ask(const taut__select *s, taut_status mine);
+static inline taut_status taut__select_agree(const taut__select *s, taut_status mine)
+{
+    taut_status all = taut__select_ask(s, mine);
+    return all == TAUT_OK ? mine : all;
+}
 /* x[0..n) of all ranks added up, on all ranks. */
-taut_status taut__select_sum(const taut__select *s, taut_status mine, uint64_t *x, size_t n);
+taut_status               taut__select_sum_agreed(const taut__select *s, uint64_t *x, size_t n);
+static inline taut_status taut__select_sum(const taut__select *s, taut_status mine, uint64_t *x, size_t n)
+{
+    TAUT_TRY(taut__select_agree(s, mine));
+    return taut__select_sum_agreed(s, x, n);
+}
 /* bytes[r] bytes of rank r, one behind the other in all, on all ranks; bytes is the same everywhere. */
-taut_status taut__select_gather(const taut__select *s, taut_status mine, const void *part, void *all,
-                                const size_t *bytes);
+taut_status taut__select_gather_agreed(const taut__select *s, const void *part, void *all, const size_t *bytes);
+static inline taut_status taut__select_gather(const taut__select *s, taut_status mine, const void *part, void *all,
+                                              const size_t *bytes)
+{
+    TAUT_TRY(taut__select_agree(s, mine));
+    return taut__select_gather_agreed(s, part, all, bytes);
+}
 /* The same where only its owner knows how many: *all is allocated, *total bytes long. */
-taut_status taut__select_collect(const taut__select *s, taut_status mine, const void *part, size_t bytes, void **all,
-                                 size_t *total);
+taut_status               taut__select_collect_agreed(const taut__select *s, const void *part, size_t bytes, void **all,
+                                                      size_t *total);
+static inline taut_status taut__select_collect(const taut__select *s, taut_status mine, const void *part, size_t bytes,
+                                               void **all, size_t *total)
+{
+    *all = NULL;
+    *total = 0;
+    TAUT_TRY(taut__select_agree(s, mine));
+    return taut__select_collect_agreed(s, part, bytes, all, total);
+}
 /* Called now and then in every loop over samples: TAUT_E_STATE when the caller wants to stop. */
 taut_status taut__select_progress(const taut__select *s, const char *what, uint64_t done, uint64_t total);
 void taut__select_warn(const taut__select *s, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* rank 0 */

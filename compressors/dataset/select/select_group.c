@@ -5,9 +5,8 @@
 #include <string.h>
 
 uint32_t taut__select_rank(const taut__select *s) { return s->o->group ? s->o->group->rank : 0; }
-uint32_t taut__select_ranks(const taut__select *s) { return s->o->group ? s->o->group->ranks : 1; }
 
-taut_status taut__select_agree(const taut__select *s, taut_status mine)
+taut_status taut__select_ask(const taut__select *s, taut_status mine)
 {
     const taut_data_group *g = s->o->group;
     char                   text[512] = "";
@@ -19,33 +18,27 @@ taut_status taut__select_agree(const taut__select *s, taut_status mine)
     return taut__fail(all, "%s", *text ? text : taut_status_text(all));
 }
 
-taut_status taut__select_sum(const taut__select *s, taut_status mine, uint64_t *x, size_t n)
+taut_status taut__select_sum_agreed(const taut__select *s, uint64_t *x, size_t n)
 {
     const taut_data_group *g = s->o->group;
-    taut_status            all = taut__select_agree(s, mine);
-    return all == TAUT_OK && g ? g->sum(g->ctx, x, n) : all;
+    return g ? g->sum(g->ctx, x, n) : TAUT_OK;
 }
 
-taut_status taut__select_gather(const taut__select *s, taut_status mine, const void *part, void *all,
-                                const size_t *bytes)
+taut_status taut__select_gather_agreed(const taut__select *s, const void *part, void *all, const size_t *bytes)
 {
     const taut_data_group *g = s->o->group;
-    taut_status            status = taut__select_agree(s, mine);
-    if (status != TAUT_OK) return status;
     if (g) return g->gather(g->ctx, part, all, bytes);
     if (bytes[0]) memcpy(all, part, bytes[0]);
     return TAUT_OK;
 }
 
-taut_status taut__select_collect(const taut__select *s, taut_status mine, const void *part, size_t bytes, void **all,
-                                 size_t *total)
+taut_status taut__select_collect_agreed(const taut__select *s, const void *part, size_t bytes, void **all,
+                                        size_t *total)
 {
     uint32_t ranks = taut__select_ranks(s);
     size_t  *each = taut__alloc(2 * (size_t)ranks, sizeof *each),
            *size = each + ranks; /* eight bytes a rank; what each has */
-    taut_status status = each ? mine : taut__fail(TAUT_E_NOMEM, "plan: out of memory for %u ranks", ranks);
-    *all = NULL;
-    *total = 0;
+    taut_status status = each ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "plan: out of memory for %u ranks", ranks);
     for (uint32_t r = 0; each && r < ranks; r++) each[r] = sizeof bytes;
     if (!each) return taut__select_agree(s, status);
     status = taut__select_gather(s, status, &bytes, size, each);

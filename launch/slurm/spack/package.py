@@ -1,11 +1,16 @@
 # Spack recipe of Taut. Put it into packages/taut/ of a repository of yours: docs/launch.md.
 from spack.package import *
 
+try:  # Spack 1 keeps what builds with make beside its recipes
+    from spack_repo.builtin.build_systems.makefile import MakefilePackage
+except ImportError:
+    pass
+
 
 class Taut(MakefilePackage):
     """Compressed allreduce for distributed training: every layer's gradient as small as one error budget allows."""
 
-    # no archive is published: `spack dev-build taut@main` in a checkout, or set `git` to where yours is
+    # no archive is published: `spack dev-build taut@main` in a source folder, or set `git` to where yours is
     version("main", branch="main")
 
     variant("mpi", default=True, description="The MPI transport, taut bench allreduce, training over ranks")
@@ -24,6 +29,7 @@ class Taut(MakefilePackage):
     depends_on("zlib-api")
     depends_on("mpi@3:", when="+mpi")
     depends_on("py-torch", when="+torch")
+    depends_on("python", when="+torch")
     depends_on("zstd", when="+zstd")
     depends_on("libjpeg-turbo", when="+jpeg")
     depends_on("openblas", when="+blas")
@@ -32,7 +38,7 @@ class Taut(MakefilePackage):
 
     def _flags(self):
         spec = self.spec
-        flags = ["PREFIX=" + self.prefix, "CC=" + spack_cc, "CXX=" + spack_cxx]
+        flags = ["PREFIX=" + self.prefix]  # CC and CXX are in the environment
         for name in ("mpi", "zstd", "jpeg", "blas", "cuda"):
             on = spec.satisfies("+" + name)
             flags.append("{0}={1}".format(name.upper(), 1 if on else 0))
