@@ -19,7 +19,8 @@ struct rans_source {
 };
 
 /* By one lane. */
-static __device__ inline bool open_lanes(rans_source *s, const uint8_t *cls, uint32_t blocks, const uint8_t *src, uint32_t len)
+static __device__ inline bool open_lanes(rans_source *s, const uint8_t *cls, uint32_t blocks, const uint8_t *src,
+                                         uint32_t len)
 {
     if (len < GRID_LANES_HEAD) return false;
     len -= GRID_LANES_HEAD;
@@ -33,7 +34,8 @@ static __device__ inline bool open_lanes(rans_source *s, const uint8_t *cls, uin
     while (in_tail > 0 && s->lanes > 0) in_tail -= grid_has_symbols(cls[--s->lanes]);
     return in_tail == 0;
 }
-static __device__ inline bool open_source(rans_source *s, uint8_t *cls, uint32_t blocks, const uint8_t *src, uint32_t len)
+static __device__ inline bool open_source(rans_source *s, uint8_t *cls, uint32_t blocks, const uint8_t *src,
+                                          uint32_t len)
 {
     TAUT_SHARED(grid_arith, arith, 1);
     uint32_t form = src[--len], symbols = 0;
