@@ -174,7 +174,7 @@ static bool open_tail(opened *o, uint8_t tail[GRID_TAIL_BYTES])
 /* The blocks behind those of lanes; then state, words and side bits must be used up. */
 static bool finish(opened *o, grid_sink sink)
 {
-    uint8_t    tail[GRID_TAIL_BYTES], symbol[GRID_BLOCK];
+    uint8_t    tail[GRID_TAIL_BYTES] = {0}, symbol[GRID_BLOCK];
     grid_back *b = &o->back;
     if (o->lanes && !open_tail(o, tail)) return false;
     for (unsigned k = b->blocks; k < o->blocks; k++) {
