@@ -199,7 +199,7 @@ extern "C" taut_status taut_torch_save(const taut_torch_model *model, const taut
     std::string part = std::string(path) + ".part";
     taut_status s = guarded([&] {
         torch::serialize::OutputArchive out;
-        for (const named &t : contents(model, optim)) out.write(t.name, t.tensor, true);
+        for (const named &t : contents(model, optim)) out.write(t.name, t.tensor.cpu(), true);
         if (optim) out.write("optim", c10::IValue(std::string(optim->cfg.kind)));
         if (optim) out.write("steps", c10::IValue(static_cast<int64_t>(optim->steps)));
         out.write("note", c10::IValue(std::string(note ? note : "")));

@@ -9,6 +9,9 @@
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/nll_loss.h>
 #include <ATen/ops/zeros_like.h>
+#include <cstddef>
+#include <cstdlib>
+#include <torch/cuda.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
@@ -34,8 +37,8 @@ void prepare_params(taut_torch_model &m)
 {
     for (size_t i = 0; i < m.net->params.size(); i++) {
         named &p = m.net->params[i];
-        if (p.tensor.scalar_type() != at::kFloat || !p.tensor.device().is_cpu())
-            throw std::invalid_argument("parameter " + p.name + " is not float32 on the host");
+        if (p.tensor.scalar_type() != at::kFloat || p.tensor.device() != m.device)
+            throw std::invalid_argument("parameter " + p.name + " is not float32 on " + m.device.str());
         if (p.tensor.dim() > 8) throw std::invalid_argument("parameter " + p.name + " has more than 8 dimensions");
         if (!p.tensor.is_contiguous()) p.tensor.set_data(p.tensor.contiguous());
         p.tensor.set_requires_grad(true);
@@ -77,18 +80,19 @@ result run(taut_torch_model &m, const taut_torch_batch &b)
 {
     at::IntArrayRef shape(b.shape, static_cast<size_t>(b.ndim));
     at::Tensor      x = b.tokens ? borrow(b.tokens, shape, at::kLong) : borrow(b.values, shape, at::kFloat);
-    at::Tensor      y = borrow(b.targets, {static_cast<int64_t>(b.n_targets)}, at::kLong);
-    at::Tensor      logits = m.net->forward(x);
+    at::Tensor      y = borrow(b.targets, {static_cast<int64_t>(b.n_targets)}, at::kLong).to(m.device);
+    at::Tensor      logits = m.net->forward(x.to(m.device));
     if (logits.dim() < 2) throw std::invalid_argument("the model's output has fewer than 2 dimensions: not logits");
     logits = logits.reshape({-1, logits.size(-1)});
     if (logits.size(0) != y.size(0))
         throw std::invalid_argument("the model gives " + std::to_string(logits.size(0)) + " rows of logits for " +
                                     std::to_string(y.size(0)) + " targets");
     if (!b.weights && !b.soft) return {at::nll_loss(at::log_softmax(logits, 1), y), logits, y};
-    at::Tensor losses = b.soft ? at::log_softmax(logits, 1).mul(borrow(b.soft, logits.sizes(), at::kFloat)).sum(1).neg()
+    auto       there = [&](const float *p, at::IntArrayRef as) { return borrow(p, as, at::kFloat).to(m.device); };
+    at::Tensor losses = b.soft ? at::log_softmax(logits, 1).mul(there(b.soft, logits.sizes())).sum(1).neg()
                                : at::nll_loss(at::log_softmax(logits, 1), y, {}, at::Reduction::None);
     if (!b.weights) return {losses.mean(), logits, y};
-    return {losses.mul(borrow(b.weights, {y.size(0)}, at::kFloat)).mean(), logits, y};
+    return {losses.mul(there(b.weights, {y.size(0)})).mean(), logits, y};
 }
 
 taut_status backward(taut_torch_model *m, bool zero)
@@ -137,6 +141,24 @@ taut_status settle(taut_torch_model_config &c)
     return in_range("classes", c.classes, 2, 1048576);
 }
 
+/* "cpu", "cuda", "cuda:N": nothing else, whatever libtorch knows. */
+taut_status parse_device(const char *text, at::Device &device)
+{
+    long n = 0;
+    if (!text || std::strcmp(text, "cpu") == 0) return TAUT_OK;
+    bool  numbered = std::strncmp(text, "cuda:", 5) == 0 && text[5] >= '0' && text[5] <= '9';
+    char *end = nullptr;
+    if (numbered) n = std::strtol(text + 5, &end, 10);
+    if (std::strcmp(text, "cuda") != 0 && !(numbered && *end == 0))
+        return fail(TAUT_E_INVALID, "device='%s': must be cpu, cuda or cuda:N", text);
+    if (!torch::cuda::is_available())
+        return fail(TAUT_E_UNSUPPORTED, "device='%s': this libtorch sees no CUDA device; use cpu", text);
+    if (n >= static_cast<long>(torch::cuda::device_count()))
+        return fail(TAUT_E_UNSUPPORTED, "device='%s': must be below cuda:%zu", text, torch::cuda::device_count());
+    device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(n));
+    return TAUT_OK;
+}
+
 } // namespace
 
 extern "C" taut_status taut_torch_model_create(const taut_torch_model_config *cfg, taut_torch_model **model)
@@ -153,8 +175,10 @@ extern "C" taut_status taut_torch_model_create(const taut_torch_model_config *cf
         if (taut_status s = settle(c)) return s;
     return guarded([&] {
         std::unique_ptr<taut_torch_model> m(new taut_torch_model);
+        if (taut_status s = parse_device(c.device, m->device)) return s;
         m->net = kind == "gpt" ? make_gpt(c) : kind == "mlp" ? make_mlp(c) : load_script(c.script);
         if (m->net->params.empty()) return fail(TAUT_E_INVALID, "the model has no parameters");
+        if (!m->device.is_cpu()) m->net->move(m->device);
         prepare_params(*m);
         *model = m.release();
         return TAUT_OK;
@@ -170,7 +194,8 @@ extern "C" size_t taut_torch_model_params(const taut_torch_model *model)
 
 extern "C" taut_status taut_torch_model_param(const taut_torch_model *model, size_t i, taut_torch_param *param)
 {
-    if (!model || !param || param->size < sizeof *param) return fail(TAUT_E_INVALID, "param: size is not set");
+    if (!model || !param || param->size < offsetof(taut_torch_param, device))
+        return fail(TAUT_E_INVALID, "param: size is not set");
     if (i >= model->net->params.size())
         return fail(TAUT_E_RANGE, "parameter %zu: must be below %zu", i, model->net->params.size());
     const named &p = model->net->params[i];
@@ -180,6 +205,7 @@ extern "C" taut_status taut_torch_model_param(const taut_torch_model *model, siz
     param->elements = static_cast<size_t>(p.tensor.numel());
     param->data = static_cast<float *>(p.tensor.data_ptr());
     param->grad = static_cast<float *>(p.tensor.grad().data_ptr());
+    if (param->size >= sizeof *param) param->device = model->device.is_cpu() ? -1 : model->device.index();
     return TAUT_OK;
 }
 
@@ -238,14 +264,14 @@ extern "C" taut_status taut_torch_rows(taut_torch_model *model, const taut_torch
         result     r = run(*model, *batch);
         size_t     n = static_cast<size_t>(r.targets.size(0));
         at::Tensor p = at::log_softmax(r.logits, 1), at_target = r.targets.unsqueeze(1);
-        if (loss) std::memcpy(loss, p.gather(1, at_target).neg().contiguous().data_ptr(), n * sizeof *loss);
+        if (loss) std::memcpy(loss, p.gather(1, at_target).neg().contiguous().cpu().data_ptr(), n * sizeof *loss);
         p = p.exp();
         if (el2n) { /* |p|^2 - 2 p_y + 1 */
             at::Tensor square =
-                p.pow(2).sum(1).sub(p.gather(1, at_target).squeeze(1), 2).add(1).clamp_min(0).sqrt().contiguous();
+                p.pow(2).sum(1).sub(p.gather(1, at_target).squeeze(1), 2).add(1).clamp_min(0).sqrt().contiguous().cpu();
             std::memcpy(el2n, square.data_ptr(), n * sizeof *el2n);
         }
-        if (hit) std::memcpy(hit, r.logits.argmax(1).eq(r.targets).to(at::kByte).contiguous().data_ptr(), n);
+        if (hit) std::memcpy(hit, r.logits.argmax(1).eq(r.targets).to(at::kByte).contiguous().cpu().data_ptr(), n);
         return TAUT_OK;
     });
 }
@@ -262,6 +288,8 @@ extern "C" taut_status taut_torch_hits(taut_torch_model *model, uint8_t *hit)
 {
     if (!model || !hit) return fail(TAUT_E_INVALID, "model or hit is NULL");
     if (!model->hit.defined()) return fail(TAUT_E_STATE, "no hits were kept: taut_torch_keep(model, 1), then forward");
-    std::memcpy(hit, model->hit.data_ptr(), static_cast<size_t>(model->hit.numel()));
-    return TAUT_OK;
+    return guarded([&] {
+        std::memcpy(hit, model->hit.cpu().data_ptr(), static_cast<size_t>(model->hit.numel()));
+        return TAUT_OK;
+    });
 }

@@ -84,6 +84,12 @@ struct gpt final : net {
         mask = at::full({ctx, ctx}, -INFINITY, at::kFloat).triu_(1);
     }
 
+    void move(at::Device to) override
+    {
+        net::move(to);
+        mask = mask.to(to);
+    }
+
     at::Tensor layer_norm(const at::Tensor &x, const affine &a) const { return at::layer_norm(x, {dim}, a.w, a.b); }
 
     /* Scaled dot-product attention, causal (Vaswani et al. 2017, equation 1). x: [batch, len, dim] */

@@ -17,6 +17,7 @@ struct script final : net {
         for (const auto &b : module.named_buffers()) buffers.push_back({b.name, b.value});
     }
     void       training(bool on) override { module.train(on); }
+    void       move(at::Device to) override { module.to(to); }
     at::Tensor forward(const at::Tensor &x) override
     {
         c10::IValue y = module.forward({x});

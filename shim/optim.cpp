@@ -148,8 +148,8 @@ extern "C" taut_status taut_torch_optim_scale(const taut_torch_optim *optim, siz
     if (param >= optim->v.size()) return fail(TAUT_E_RANGE, "parameter %zu: must be below %zu", param, optim->v.size());
     if (!(floor >= 0 && floor <= 1)) return fail(TAUT_E_RANGE, "floor=%g: must be 0..1", floor);
     return guarded([&] {
-        const at::Tensor &v = optim->v[param];
-        size_t            elems = static_cast<size_t>(v.numel()), rows = v.dim() ? static_cast<size_t>(v.size(0)) : 1;
+        const at::Tensor v = optim->v[param].cpu(); /* itself, where it lies there */
+        size_t           elems = static_cast<size_t>(v.numel()), rows = v.dim() ? static_cast<size_t>(v.size(0)) : 1;
         if (n != 1 && n != rows && n != elems)
             return fail(TAUT_E_INVALID, "n=%zu: must be 1, %zu (rows) or %zu (elements)", n, rows, elems);
         at::NoGradGuard no_grad;

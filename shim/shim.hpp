@@ -53,6 +53,11 @@ struct net {
     virtual ~net() = default;
     virtual at::Tensor forward(const at::Tensor &x) = 0;
     virtual void       training(bool) {}
+    virtual void       move(at::Device to) /* all that forward uses; tensors stay the same objects */
+    {
+        for (named &p : params) p.tensor.set_data(p.tensor.to(to));
+        for (named &b : buffers) b.tensor.set_data(b.tensor.to(to));
+    }
 };
 
 std::unique_ptr<net> make_gpt(const taut_torch_model_config &c);
@@ -63,6 +68,7 @@ std::unique_ptr<net> load_script(const char *path);
 
 struct taut_torch_model {
     std::unique_ptr<taut_shim::net>    net;
+    at::Device                         device = at::kCPU;
     std::vector<std::shared_ptr<void>> accumulators; /* hold the hooks; one per parameter */
     at::Tensor                         loss;         /* between forward and backward */
     at::Tensor                         hit;          /* of the last forward, where they are kept */

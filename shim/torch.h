@@ -21,7 +21,8 @@
  *  Conventions are those of taut.h: every call returns a taut_status, 0 is success; out-parameters are NULL or 0
  *  after a failure; destroy(NULL) is fine. What libtorch throws becomes TAUT_E_TORCH. The sentence that says what
  *  went wrong is in taut_torch_last_error(), not in taut_last_error(): this is a library of its own.
- *  A model, its optimizer and its batches are used by one thread at a time. Tensors live on the host, as float32.
+ *  A model, its optimizer and its batches are used by one thread at a time. Tensors live on the host, or on a CUDA device
+ *  (taut_torch_model_config.device), as float32.
  *
  * CONTENTS: errors and threads, models, parameters, batches, forward and backward, what each row cost, gradient callback,
  *  optimizers, save and load.
@@ -73,10 +74,13 @@ typedef struct taut_torch_model_config {
     int64_t     heads;   /* gpt: attention heads, must divide dim; default 4 */
     int64_t     inputs;  /* mlp: values per sample, at least 1 */
     int64_t     classes; /* mlp: at least 2 */
+    /* "cpu" (default), "cuda" or "cuda:N": where parameters, gradients and optimizer states lie and the work is done. Initial parameters are the
+     * same bits everywhere. TAUT_E_UNSUPPORTED where libtorch has no CUDA, or no such device. Never run on a GPU so far. */
+    const char *device;
 } taut_torch_model_config;
 #define TAUT_TORCH_MODEL_CONFIG_INIT                                                                                   \
     {                                                                                                                  \
-        sizeof(taut_torch_model_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                  \
+        sizeof(taut_torch_model_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                               \
     }
 
 TAUT_API taut_status taut_torch_model_create(const taut_torch_model_config *cfg, taut_torch_model **model);
@@ -84,7 +88,8 @@ TAUT_API void        taut_torch_model_destroy(taut_torch_model *model); /* after
 
 /* ---- Parameters ------------------------------------------------------------------------------------------------
  * data and grad are contiguous, row-major, 64-byte aligned where libtorch aligns so, and keep their addresses for
- * the life of the model. Reading and writing them is allowed whenever no call of this header is running. */
+ * the life of the model. Reading and writing them is allowed whenever no call of this header is running. On a device
+ * they are its memory, and work on them is in the order of its default stream. */
 typedef struct taut_torch_param {
     size_t      size; /* set to sizeof before the call */
     const char *name; /* owned by the model */
@@ -92,7 +97,8 @@ typedef struct taut_torch_param {
     size_t      shape[8];
     size_t      elements;
     float      *data;
-    float      *grad; /* zero before the first backward */
+    float      *grad;   /* zero before the first backward */
+    int         device; /* of data and grad: -1 the host, else the number of a CUDA device */
 } taut_torch_param;
 
 TAUT_API size_t      taut_torch_model_params(const taut_torch_model *model); /* how many */
@@ -147,6 +153,9 @@ TAUT_API taut_status taut_torch_hits(taut_torch_model *model, uint8_t *hit);
  * Runs inside taut_torch_backward(), on whichever thread libtorch runs backward on (for host tensors: the caller's),
  * never two at a time. It may start an allreduce on the gradient; it must not call this header. What it returns
  * other than TAUT_OK ends the callbacks of this backward and is returned by it.
+ * On a device the gradient has been enqueued on its default stream when the callback runs, not computed, so that
+ *     taut_allreduce_start_on(layer, param.grad, TAUT_MEAN, TAUT_CUDA, param.device, NULL)
+ * goes on beside backward, on a stream of the communicator's; after taut_step_end() the results are there.
  * on_grad(model, NULL, NULL) removes it. */
 typedef taut_status (*taut_torch_grad_ready)(void *user, size_t param);
 TAUT_API taut_status taut_torch_model_on_grad(taut_torch_model *model, taut_torch_grad_ready ready, void *user);
@@ -182,7 +191,7 @@ TAUT_API uint64_t    taut_torch_optim_steps(const taut_torch_optim *optim); /* s
  *  returned in *norm (may be NULL). A norm that is not finite leaves them alone. max_norm > 0. */
 TAUT_API taut_status taut_torch_clip(taut_torch_model *model, double max_norm, double *norm);
 
-/* taut_torch_optim_state() : the optimizer's own tensor of a parameter, `elements` floats with a stable address:
+/* taut_torch_optim_state() : the optimizer's own tensor of a parameter, `elements` floats with a stable address, where the model lies:
  *  "m" (sgd: momentum buffer, adam: first moment) or "v" (adam: second moment, without bias correction). */
 TAUT_API taut_status taut_torch_optim_state(taut_torch_optim *optim, size_t param, const char *which, float **state);
 

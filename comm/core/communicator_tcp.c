@@ -236,11 +236,12 @@ static taut_status create(const taut_tcp *w, const taut_config *cfg, taut_status
     return agree(m, s, mem->room);
 }
 
-/* What this rank has found wrong by itself, with the others or without. */
-static taut_status prepare(const taut_config *cfg, taut_comm **comm, int ranks, taut__settings *set, memory *mem)
+/* What this rank has found wrong by itself; timeout_ms: that of its settings, if those are right. */
+static taut_status prepare(const taut_config *cfg, taut_comm **comm, int ranks, taut__settings *set, memory *mem,
+                           int32_t *timeout_ms)
 {
     taut_status s = taut__settings_load(cfg, set);
-    *mem = (memory){0};
+    *timeout_ms = s == TAUT_OK ? set->c.timeout_ms : TIMEOUT_MS;
     if (s == TAUT_OK && !comm) s = taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: comm is NULL");
     char text[512];
     snprintf(text, sizeof text, "%s", taut_last_error());
@@ -259,13 +260,13 @@ taut_status taut_comm_create_tcp(const taut_tcp *where, const taut_config *cfg, 
     memory            mem;
     taut_comm        *made = NULL;
     int               listener = -1;
+    int32_t           timeout_ms;
     char              text[512];
     if (comm) *comm = NULL;
     TAUT_TRY(check_where(where, &w));
-    taut_status mine = prepare(cfg, comm, w.ranks, &set, &mem);
+    taut_status mine = prepare(cfg, comm, w.ranks, &set, &mem, &timeout_ms);
     snprintf(text, sizeof text, "%s", taut_last_error());
-    int32_t     limit = w.connect_ms ? w.connect_ms : mine == TAUT_OK ? set.c.timeout_ms : TIMEOUT_MS;
-    taut_status s = mem.room ? taut__tcp_meet(&m, &w, limit) : mine;
+    taut_status s = mem.room ? taut__tcp_meet(&m, &w, w.connect_ms ? w.connect_ms : timeout_ms) : mine;
     if (s == TAUT_OK) {
         if (mine != TAUT_OK) taut__fail(mine, "%s", text); /* for the others */
         taut__log_rank(w.rank);

@@ -3,11 +3,7 @@
 #include "cuda_kernel.h"
 #include "../frame.h"
 
-enum {
-    THREADS = 128,
-    GRID_ID = 5,
-    GRID_SPARSE = 4 /* grid payloads of that kind have version 2, the others 1 (grid.c) */
-};
+enum { THREADS = 128 };
 #define MAGIC 0x54554154u /* "TAUT" */
 
 static __device__ __forceinline__ const taut__cuda_job *job_at(const taut__cuda_batch &b, uint32_t *k)
@@ -23,7 +19,7 @@ static __global__ void __launch_bounds__(THREADS)
     const taut__cuda_job *j = job_at(batch, &k);
     if (!j) return;
     uint64_t *word = (uint64_t *)(j->payload - TAUT_FRAME_HEADER);
-    uint64_t  v = codec == GRID_ID ? ((j->payload[0] & 0x7f) == GRID_SPARSE ? 2 : 1) : version;
+    uint64_t  v = taut_version_of(codec, version, j->payload);
     word[0] = MAGIC | (uint64_t)TAUT_WIRE_VERSION << 32 | (uint64_t)TAUT_FRAME_UNCHECKED << 40 | (uint64_t)codec << 48;
     word[1] = j->n;
     word[2] = *j->len | v << 48;

@@ -64,9 +64,10 @@ TAUT_INLINE void grid_few_give(const grid_unit *u, const grid_few *f, unsigned s
     const unsigned most = sizeof f->at / sizeof *f->at;
     if (sum > most) sum = most;
     if (sink == GRID_STORE) memset(out, 0, m * sizeof *dst);
-    for (unsigned k = 0, same; k < sum; k += same) {
+    const unsigned pulses = sum < 3 ? sum : 3;
+    for (unsigned k = 0, same; k < pulses; k += same) {
         unsigned at = f->at[k];
-        for (same = 1; k + same < sum && f->at[k + same] == at;) same++;
+        for (same = 1; k + same < pulses && f->at[k + same] == at;) same++;
         if (at >= m) return; /* of a short block, malformed: others ignore such elements too */
         int32_t q = f->sign >> at & 1 ? -(int32_t)same : (int32_t)same;
         if (sink == GRID_CODES) {

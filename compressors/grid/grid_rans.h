@@ -245,8 +245,8 @@ TAUT_INLINE unsigned grid_put_states(const uint32_t state[GRID_LANES], uint8_t *
     uint8_t     bits[GRID_STATES_MOST + 8];
     grid_writer w = {bits, 0, 0};
     for (unsigned i = 0; i < GRID_LANES; i++) {
-        unsigned len = grid_bitlen(state[i]) - GRID_TAIL_BITS - 1;
-        grid_put(&w, len | (uint64_t)(state[i] - (UINT32_C(1) << ((len + GRID_TAIL_BITS) & 31))) << 4,
+        unsigned len = (grid_bitlen(state[i]) - GRID_TAIL_BITS - 1) & 15;
+        grid_put(&w, len | (uint64_t)(state[i] - (UINT32_C(1) << (len + GRID_TAIL_BITS))) << 4,
                  4 + len + GRID_TAIL_BITS);
     }
     unsigned bytes = (unsigned)(grid_flush(&w) - bits);

@@ -95,7 +95,7 @@ void taut__rotate_encode(const taut__simd *simd, const quant_params *p, const fl
 {
     float  value[MOST], back[MOST];
     pieces c;
-    c.n = c.last = c.piece = 0;
+    c.n = c.piece = c.last = 0;
     for (size_t i = 0; i < n; i += p->bucket, meta += 4) {
         cut_next(p, n - i, &c);
         float unit = encode_bucket(simd, p, &c, x + i, value, codes + i / 8 * p->bits);
@@ -134,7 +134,7 @@ void taut__rotate_decode(const taut__simd *simd, const quant_params *p, const ui
                          size_t n, float *dst, bool add)
 {
     pieces c;
-    c.n = c.last = c.piece = 0;
+    c.n = c.piece = c.last = 0;
     for (size_t i = 0; i < n; i += p->bucket, meta += 4) {
         float unit;
         memcpy(&unit, meta, 4);

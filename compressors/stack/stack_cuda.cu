@@ -8,8 +8,6 @@ enum {
     BLOCKS = 264,
     PREAMBLE = 16,
     ENTRY = 16,
-    GRID_ID = 5,
-    GRID_SPARSE = 4, /* grid payloads of that kind have version 2, the others 1 (grid.c) */
 };
 
 static __device__ __forceinline__ uint64_t padded(uint64_t bytes) { return (bytes + 15) / 16 * 16; }
@@ -37,8 +35,7 @@ static __global__ void __launch_bounds__(THREADS)
         }
         if (blockIdx.x == 0 && threadIdx.x == 0) {
             uint64_t *entry = (uint64_t *)(payload + at);
-            bool      sparse_grid = st.id[i] == GRID_ID && (st.payload[i][0] & 0x7f) == GRID_SPARSE;
-            entry[0] = st.id[i] | (uint64_t)(st.id[i] != GRID_ID ? st.version[i] : sparse_grid ? 2 : 1) << 16;
+            entry[0] = st.id[i] | (uint64_t)taut_version_of(st.id[i], st.version[i], st.payload[i]) << 16;
             entry[1] = bytes;
         }
         at += ENTRY + padded(bytes);

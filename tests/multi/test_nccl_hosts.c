@@ -89,7 +89,7 @@ static taut_status orders_body(ranks_ctx *c)
     buffer                   b[LAYERS];
     taut_place               place[LAYERS];
     setup                    s = setup_of("none", c->size);
-    char                     name[16];
+    char                     name[32];
     TAUT_TRY(taut__comm_open_nccl(c->comm, mock_place()));
     for (int i = 0; i < LAYERS; i++) {
         snprintf(name, sizeof name, "layer%d", i);

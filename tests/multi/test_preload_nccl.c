@@ -239,6 +239,23 @@ START_TEST(by_budget) /* the codec whose error it is */
     run_program(2, budgeted);
 }
 END_TEST
+/* A codec that has no operations there: said, and exact. */
+static int not_there(program *p)
+{
+    float *out = malloc(COUNT * sizeof *out);
+    taut__ops_register(taut__codec_by_name("quant", 5), TAUT_SPACE_TEST, NULL);
+    for (int i = 0; i < 2; i++) {
+        put_in(p, TAUT__NCCL_F32, COUNT);
+        MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+        get_out(p, TAUT__NCCL_F32, COUNT, p->to, out);
+        MUST(error(p, out, 0, COUNT, 1) < 1e-12);
+    }
+    free(out);
+    return 0;
+}
+START_TEST(all_not_there) { run_program(2 + _i, not_there); }
+END_TEST
+
 START_TEST(all_in_capture) { run_program(1 + _i, in_capture); }
 END_TEST
 START_TEST(all_abandoned) { run_program(2 + _i, abandoned); }
@@ -309,6 +326,7 @@ int main(void)
     Suite *s = suite_create("preload nccl");
     TCase *t = suite_case(s, "all", 60);
     tcase_add_loop_test(t, all_sums, 0, 4);
+    tcase_add_loop_test(t, all_not_there, 0, 2);
     tcase_add_loop_test(t, all_in_capture, 0, 3);
     tcase_add_loop_test(t, all_abandoned, 0, 3);
     tcase_add_loop_test(t, all_exact, 0, 3);

@@ -141,7 +141,9 @@ START_TEST(bad_arguments)
     w = good, refused(w, TAUT_E_TIMEOUT, "rank 1 cannot reach rank 0 at 127.0.0.1:1 within 300 ms");
     w = good, w.rank = 0, w.root = "203.0.113.7:80", refused(w, TAUT_E_TRANSPORT, "cannot listen on 203.0.113.7:80");
     ck_assert_int_eq(taut_comm_create_tcp(NULL, &cfg, &comm), TAUT_E_INVALID);
+    double begin = taut__now();
     ck_assert_int_eq(taut_comm_create_tcp(&good, &cfg, NULL), TAUT_E_INVALID);
+    ck_assert_double_lt(taut__now() - begin, AT_ONCE_S); /* tells the others, whom it waits for as long as cfg says */
     w = (taut_tcp)TAUT_TCP_INIT, w.bind = "no-such-interface";
     refused(w, TAUT_E_INVALID, "bind 'no-such-interface'");
     ck_assert_int_eq(works(&(taut_tcp)TAUT_TCP_INIT, &cfg), TAUT_OK); /* one rank needs nothing */

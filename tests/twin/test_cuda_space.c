@@ -120,6 +120,7 @@ START_TEST(frames)
     cuda_must(taut__vectors_of(TAUT_CUDA)->seal(t.k.codec, &t.piece, 1, twin_place), "seal");
     t.k.len = (size_t)twin_outcome(&t).bytes;
     cuda_get(bytes, frame, t.k.len + TAUT_FRAME_HEADER);
+    ck_assert_int_eq(bytes[22] | bytes[23] << 8, taut__payload_version(t.k.codec, bytes + TAUT_FRAME_HEADER));
     size_t         elems, len;
     const uint8_t *payload;
     ck_assert_msg(taut__frame_open(t.k.codec, 12 * 90, bytes, t.k.len + TAUT_FRAME_HEADER, &payload, &len, NULL, &elems,

@@ -375,10 +375,10 @@ END_TEST
 START_TEST(quant_errors_of_candidates)
 {
     enum { N = 5000, C = 4 };
-    static const quant_params p[C] = {{4, QUANT_MAXMIN, true, 512, false},
-                                      {2, QUANT_MAXMIN, false, 64, true},
-                                      {8, QUANT_LINF, true, 1024, false},
-                                      {3, QUANT_L2, false, 256, false}};
+    static const quant_params p[C] = {{4, QUANT_MAXMIN, true, 512, 0, false},
+                                      {2, QUANT_MAXMIN, false, 64, 0, true},
+                                      {8, QUANT_LINF, true, 1024, 0, false},
+                                      {3, QUANT_L2, false, 256, 0, false}};
     float                    *x = new_floats(N);
     double                    stats[C] = {0}, got[C];
     cuda_fill(x, N, 6);

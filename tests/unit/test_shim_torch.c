@@ -466,6 +466,51 @@ END_TEST
 
 /* tests/unit/data/perceptron.pt is a module with a hidden layer of 5, `forward(x)` on [n,6], 4 classes, written with
  * torch.jit.save; its parameters are hidden.weight, hidden.bias, top.weight, top.bias. */
+/* ---- devices ---- */
+
+static taut_status make_on(const char *device, taut_torch_model **m)
+{
+    taut_torch_model_config c = TAUT_TORCH_MODEL_CONFIG_INIT;
+    c.kind = "gpt", c.seed = 5, c.vocab = VOCAB, c.ctx = 8, c.dim = 12, c.blocks = 2, c.heads = 3, c.device = device;
+    ck_assert_int_eq(taut_torch_threads(1), TAUT_OK);
+    fill_inputs();
+    return taut_torch_model_create(&c, m);
+}
+
+START_TEST(devices_that_are_none)
+{
+    static const char *const of[] = {"tpu", "cuda:", "cuda:-1", "cuda:x", "cuda:0x", "", "meta", "cpu:0"};
+    taut_torch_model        *m;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        ck_assert_msg(make_on(of[i], &m) == TAUT_E_INVALID && !m, "%s", of[i]);
+        ck_assert_msg(strstr(taut_torch_last_error(), "cpu, cuda or cuda:N"), "%s", taut_torch_last_error());
+    }
+    ck_assert_msg(make_on("cuda:1000", &m) == TAUT_E_UNSUPPORTED && !m, "%s", taut_torch_last_error());
+}
+END_TEST
+
+/* On a GPU, where this libtorch sees one, the same steps as on the host, within rounding; else a status that says so. */
+START_TEST(devices)
+{
+    taut_torch_model *m, *host = make("gpt", 5);
+    taut_torch_batch  b = text_batch();
+    taut_torch_optim *o = optimizer(host, "adam", 0.01), *p;
+    taut_status       s = make_on(_i ? "cuda" : "cpu", &m);
+    if (_i && s == TAUT_E_UNSUPPORTED) {
+        ck_assert(!m && strstr(taut_torch_last_error(), "no CUDA device"));
+    } else {
+        ck_assert_msg(s == TAUT_OK, "%s", taut_torch_last_error());
+        ck_assert_int_eq(param(m, 0).device, _i ? 0 : -1);
+        p = optimizer(m, "adam", 0.01);
+        for (int step = 0; step < 3; step++) train_step(host, o, &b), train_step(m, p, &b);
+        double x = loss_of(host, &b), y = loss_of(m, &b);
+        ck_assert_msg(_i ? fabs(x - y) < 1e-3 : x == y, "%.9g %.9g", x, y);
+        taut_torch_optim_destroy(p), taut_torch_model_destroy(m);
+    }
+    taut_torch_optim_destroy(o), taut_torch_model_destroy(host);
+}
+END_TEST
+
 START_TEST(a_torchscript_module_trains)
 {
     taut_torch_model_config c = TAUT_TORCH_MODEL_CONFIG_INIT;
@@ -516,6 +561,8 @@ int main(void)
     tcase_add_test(t, save_and_load_continue_bit_for_bit);
     tcase_add_test(t, no_flipped_bit_is_loaded);
     tcase_add_test(t, exceptions_become_statuses);
+    tcase_add_test(t, devices_that_are_none);
+    tcase_add_loop_test(t, devices, 0, 2);
     tcase_add_test(t, a_torchscript_module_trains);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);

@@ -182,6 +182,15 @@ static int count_plain(site *s)
     return -1;
 }
 
+/* What the device cannot do it says before anything has been sent, on all ranks alike. */
+static int leave_exact(site *s)
+{
+    s->exact = "the codec cannot be had on this device";
+    s->row.coded_calls = 0;
+    snprintf(s->row.codec, sizeof s->row.codec, "none");
+    return -1;
+}
+
 /* -1: as it is. What fails now, other ranks wait for: it is the call's error. */
 static int try_compress(const taut__nccl *real, const taut__nccl_call *c)
 {
@@ -192,8 +201,10 @@ static int try_compress(const taut__nccl *real, const taut__nccl_call *c)
     taut_place p = kind_of(c, d).place;
     if (!s || s->exact || captured(p) || !on_device(c, p)) return count_plain(s);
     s->row.calls++, s->row.coded_calls++;
-    if (compress(s, c, d) == TAUT_OK) return TAUT__NCCL_OK;
+    taut_status status = compress(s, c, d);
+    if (status == TAUT_OK) return TAUT__NCCL_OK;
     say(taut_last_error());
+    if (status == TAUT_E_UNSUPPORTED && s->row.coded_calls == 1) return leave_exact(s);
     return INTERNAL_ERROR;
 }
 
