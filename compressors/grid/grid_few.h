@@ -61,8 +61,6 @@ TAUT_INLINE void grid_few_give(const grid_unit *u, const grid_few *f, unsigned s
 {
     float         *dst = (float *)out, tmp[GRID_BLOCK];
     int32_t       *acc = (int32_t *)out;
-    const unsigned most = sizeof f->at / sizeof *f->at;
-    if (sum > most) sum = most;
     if (sink == GRID_STORE) memset(out, 0, m * sizeof *dst);
     const unsigned pulses = sum < 3 ? sum : 3;
     for (unsigned k = 0, same; k < pulses; k += same) {
