@@ -59,8 +59,8 @@ TAUT_INLINE bool grid_few_of(uint64_t number, unsigned sum, grid_few *f)
 TAUT_INLINE void grid_few_give(const grid_unit *u, const grid_few *f, unsigned sum, size_t i, size_t m, grid_sink sink,
                                void *out)
 {
-    float         *dst = (float *)out, tmp[GRID_BLOCK];
-    int32_t       *acc = (int32_t *)out;
+    float   *dst = (float *)out, tmp[GRID_BLOCK];
+    int32_t *acc = (int32_t *)out;
     if (sink == GRID_STORE) memset(out, 0, m * sizeof *dst);
     const unsigned pulses = sum < 3 ? sum : 3;
     for (unsigned k = 0, same; k < pulses; k += same) {
