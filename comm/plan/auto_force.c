@@ -163,12 +163,23 @@ static size_t safe_option(const taut__auto *a, size_t l, double most)
     return best;
 }
 
+/* Offers are of the gradients that the plan was made for. Where these are gone, or lost nothing by any option, they do not tell which is
+ * safer: then none of them is taken. */
+static size_t safer_option(const taut__auto *a, size_t l, double most)
+{
+    const taut__layer_plan *t = &a->layer_plans[l];
+    char                    now[TAUT_SPEC_TEXT];
+    size_t                  uncompressed = a->offers->o.layer[l].first, best = safe_option(a, l, most);
+    taut__spec_print(&t->layer->spec, now, sizeof now);
+    return a->stale || !(t->planned > 0) || strcmp(a->offers->o.option[best].spec, now) == 0 ? uncompressed : best;
+}
+
 taut_status taut__auto_safer(taut__auto *a, size_t l, double factor)
 {
     double most = a->layer_plans[l].planned * factor;
     char   finer[TAUT_SPEC_TEXT];
     if (!a->offers || a->offers->o.layers != a->layers) return TAUT_OK;
-    size_t best = safe_option(a, l, most);
+    size_t best = safer_option(a, l, most);
     taut__arms_learn(a, l, (uint32_t)best);
     if (tuned(a, l, factor, finer)) {
         a->layer_plans[l].planned = most;
