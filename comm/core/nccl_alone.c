@@ -4,6 +4,7 @@
 #include "../taut_tcp.h"
 #include "nccl.h"
 #include <string.h>
+#include <time.h>
 
 typedef struct meeting {
     const taut__nccl  *n;
@@ -11,30 +12,54 @@ typedef struct meeting {
     taut_place         place;
     const taut__space *space;
     int                ranks;
+    int32_t            timeout_ms; /* < 0: none */
     taut_status        status;
+    char               why[512];
 } meeting;
+
+/* Until what is on the stream has been done, NCCL has failed, or the time is over. */
+static taut_status pass(const meeting *m, taut__event *e)
+{
+    double begin = taut__now();
+    bool   ready = false, passed = false;
+    TAUT_TRY(m->space->event_record(e, m->place));
+    for (;;) {
+        TAUT_TRY(taut__nccl_poll(m->n, m->comm, &ready));
+        TAUT_TRY(m->space->event_test(e, &passed));
+        if (ready && passed) return TAUT_OK;
+        if (m->timeout_ms >= 0 && taut__now() - begin > m->timeout_ms * 1e-3)
+            return taut__fail(
+                TAUT_E_TIMEOUT,
+                "taut_comm_create_nccl: not all %d ranks of NCCL's communicator have called it within %d ms", m->ranks,
+                (int)m->timeout_ms);
+        nanosleep(&(struct timespec){0, 100000}, NULL);
+    }
+}
 
 static taut_status wait_for_nccl(const meeting *m)
 {
-    bool ready = false;
-    while (!ready) TAUT_TRY(taut__nccl_poll(m->n, m->comm, &ready));
-    return m->space->wait(m->place);
+    taut__event *e;
+    TAUT_TRY(m->space->event_create(m->place, &e));
+    taut_status s = pass(m, e);
+    m->space->event_destroy(e);
+    return s;
 }
 
-/* An allgather of a few bytes, in memory of the device: own ones, then those of all. */
+/* An allgather of a few bytes, in memory of the device: own ones, then those of all. In the order of the stream, so that memory which NCCL may
+ * still write into, after a timeout, is not anybody else's before that. */
 static taut_status gather(const meeting *m, const void *mine, size_t bytes, void *all)
 {
     void *there = NULL;
-    TAUT_TRY(m->space->alloc(m->place, bytes * (size_t)(m->ranks + 1), &there));
+    TAUT_TRY(m->space->alloc_in(m->place, bytes * (size_t)(m->ranks + 1), &there));
     char       *own = there, *theirs = own + bytes;
-    taut_status s = m->space->copy(m->place, own, mine, bytes);
+    taut_status s = m->space->put(m->place, own, mine, bytes);
     int         r =
         s == TAUT_OK ? m->n->all_gather(own, theirs, bytes, TAUT__NCCL_I8, m->comm, m->place.stream) : TAUT__NCCL_OK;
     if (r != TAUT__NCCL_OK && r != TAUT__NCCL_IN_PROGRESS) s = taut__nccl_failed(m->n, m->comm, r, "ncclAllGather");
     if (s == TAUT_OK) s = wait_for_nccl(m);
     if (s == TAUT_OK) s = m->space->copy(m->place, all, theirs, bytes * (size_t)m->ranks);
     if (s == TAUT_OK) s = m->space->wait(m->place);
-    m->space->release(m->place, there);
+    m->space->release_in(m->place, there);
     return s;
 }
 
@@ -43,6 +68,7 @@ static int meet(void *ctx, int round, const void *mine, size_t bytes, void *all)
     meeting *m = ctx;
     (void)round;
     m->status = gather(m, mine, bytes, all);
+    if (m->status != TAUT_OK) taut__snprintf(m->why, sizeof m->why, "%s", taut_last_error());
     return m->status != TAUT_OK;
 }
 
@@ -68,11 +94,15 @@ taut_status taut__comm_create_nccl(struct ncclComm *nccl, taut_place place, cons
     if (!comm) return taut__fail(TAUT_E_INVALID, "taut_comm_create_nccl: comm is NULL");
     *comm = NULL;
     if (!nccl) return taut__fail(TAUT_E_INVALID, "taut_comm_create_nccl: nccl is NULL");
+    taut__settings set;
+    TAUT_TRY(taut__settings_load(cfg, &set));
+    m.timeout_ms = set.c.timeout_ms;
     TAUT_TRY(ask(&m, &rank));
     where.rank = rank, where.ranks = m.ranks;
     if (m.ranks > 1) where.exchange = meet, where.ctx = &m;
-    TAUT_TRY(taut_comm_create_tcp(&where, cfg, comm));
-    taut_status s = taut__comm_use_nccl(*comm, nccl, place.space);
+    taut_status s = taut_comm_create_tcp(&where, cfg, comm);
+    if (s != TAUT_OK) return m.status == TAUT_OK ? s : taut__fail(m.status, "%s", m.why);
+    s = taut__comm_use_nccl(*comm, nccl, place.space);
     if (s == TAUT_OK) return TAUT_OK;
     taut__comm_discard(*comm);
     *comm = NULL;

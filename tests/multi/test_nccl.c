@@ -239,6 +239,7 @@ typedef struct alone {
     taut__nccl_id id;
     taut_status   status;
     char          why[300];
+    double        seconds;
 } alone;
 
 static taut_status alone_steps(alone *a, taut_comm *comm, taut_place place)
@@ -282,19 +283,62 @@ static void *alone_main(void *arg)
     return NULL;
 }
 
-START_TEST(nccl_alone)
+/* One rank never calls. */
+static void *absent_main(void *arg)
 {
-    alone     a[MOST];
+    alone          *a = arg;
+    taut_config     cfg = TAUT_CONFIG_INIT;
+    taut_place      place = mock_stream();
+    taut__nccl_comm nccl;
+    taut_comm      *comm = NULL;
+    double          begin;
+    cfg.timeout_ms = 500;
+    a->status = taut__nccl_begin(nccl_double_table(), a->size, a->id, a->rank, &nccl);
+    begin = taut__now();
+    if (a->status == TAUT_OK && a->rank + 1 < a->size) a->status = taut__comm_create_nccl(nccl, place, &cfg, &comm);
+    a->seconds = taut__now() - begin;
+    snprintf(a->why, sizeof a->why, "%s", taut_last_error());
+    if (comm) a->status = TAUT_E_STATE;
+    nccl_double_table()->abort(nccl);
+    taut__memory_of(place.space)->wait(place);
+    mock_stream_end(place);
+    return NULL;
+}
+
+static void run_alone(void *(*rank)(void *), alone *a, int size)
+{
     pthread_t thread[MOST];
-    int       size = 1 + _i;
-    setup_double();
-    nccl_double_lazy(_i == 2 ? 3 : 0);
     nccl_double_table()->unique_id(&a[0].id);
     for (int r = 0; r < size; r++) {
         a[r] = (alone){.rank = r, .size = size, .id = a[0].id};
-        pthread_create(&thread[r], NULL, alone_main, &a[r]);
+        pthread_create(&thread[r], NULL, rank, &a[r]);
     }
     for (int r = 0; r < size; r++) pthread_join(thread[r], NULL);
+}
+
+START_TEST(one_never_calls)
+{
+    alone a[MOST];
+    int   size = 2 + _i;
+    setup_double();
+    run_alone(absent_main, a, size);
+    for (int r = 0; r + 1 < size; r++) {
+        ck_assert_msg(a[r].status == TAUT_E_TIMEOUT && strstr(a[r].why, "taut_comm_create_nccl"), "rank %d: %d %s", r,
+                      a[r].status, a[r].why);
+        ck_assert_msg(a[r].seconds < 3, "rank %d: %.1f s", r, a[r].seconds);
+    }
+    device_left_empty();
+    teardown_double();
+}
+END_TEST
+
+START_TEST(nccl_alone)
+{
+    alone a[MOST];
+    int   size = 1 + _i;
+    setup_double();
+    nccl_double_lazy(_i == 2 ? 3 : 0);
+    run_alone(alone_main, a, size);
     for (int r = 0; r < size; r++) ck_assert_msg(a[r].status == TAUT_OK, "rank %d of %d: %s", r, size, a[r].why);
     ck_assert(taut_comm_create_nccl(NULL, NULL, NULL, &(taut_comm *){0}) == TAUT_E_INVALID);
     device_left_empty();
@@ -345,6 +389,7 @@ int main(void)
     tcase_add_loop_test(t, any_order, 0, 2);
     tcase_add_loop_test(t, nobody_waits, 0, 6);
     tcase_add_loop_test(t, nccl_alone, 0, 3);
+    tcase_add_loop_test(t, one_never_calls, 0, 3);
     tcase_add_loop_test(t, tails, 0, 10);
     return suite_run(s);
 }

@@ -266,7 +266,15 @@ struct taut__event {
     pthread_mutex_t lock;
     pthread_cond_t  passes;
     uint64_t        recorded, passed;
+    _Atomic int users; /* its owner, and work that a stream still has: it may be destroyed before that, as with CUDA */
 };
+
+static void leave_event(taut__event *e)
+{
+    if (atomic_fetch_sub(&e->users, 1) > 1) return;
+    pthread_mutex_destroy(&e->lock), pthread_cond_destroy(&e->passes);
+    free(e);
+}
 
 static taut_status mock_event_create(taut_place p, taut__event **e)
 {
@@ -276,14 +284,14 @@ static taut_status mock_event_create(taut_place p, taut__event **e)
     *e = calloc(1, sizeof **e);
     mock_ensure(*e != NULL, "out of memory");
     pthread_mutex_init(&(*e)->lock, NULL), pthread_cond_init(&(*e)->passes, NULL);
+    atomic_init(&(*e)->users, 1);
     atomic_fetch_add(&events, 1);
     return TAUT_OK;
 }
 static void mock_event_destroy(taut__event *e)
 {
     if (!e) return;
-    pthread_mutex_destroy(&e->lock), pthread_cond_destroy(&e->passes);
-    free(e);
+    leave_event(e);
     atomic_fetch_sub(&events, 1);
 }
 static taut_status run_record(mock_work *w)
@@ -292,6 +300,7 @@ static taut_status run_record(mock_work *w)
     w->event->passed = w->count;
     pthread_cond_broadcast(&w->event->passes);
     pthread_mutex_unlock(&w->event->lock);
+    leave_event(w->event);
     return TAUT_OK;
 }
 static taut_status mock_event_record(taut__event *e, taut_place p)
@@ -300,6 +309,7 @@ static taut_status mock_event_record(taut__event *e, taut_place p)
     pthread_mutex_lock(&e->lock);
     uint64_t count = ++e->recorded;
     pthread_mutex_unlock(&e->lock);
+    atomic_fetch_add(&e->users, 1);
     mock_enqueue_work(p, (mock_work){.run = run_record, .event = e, .count = count});
     return TAUT_OK;
 }
@@ -316,6 +326,7 @@ static taut_status run_hold(mock_work *w)
     pthread_mutex_lock(&w->event->lock);
     while (w->event->passed < w->count) pthread_cond_wait(&w->event->passes, &w->event->lock);
     pthread_mutex_unlock(&w->event->lock);
+    leave_event(w->event);
     return TAUT_OK;
 }
 static taut_status mock_event_hold(taut__event *e, taut_place p)
@@ -323,6 +334,7 @@ static taut_status mock_event_hold(taut__event *e, taut_place p)
     pthread_mutex_lock(&e->lock);
     uint64_t count = e->recorded;
     pthread_mutex_unlock(&e->lock);
+    atomic_fetch_add(&e->users, 1);
     mock_enqueue_work(p, (mock_work){.run = run_hold, .event = e, .count = count});
     return TAUT_OK;
 }
