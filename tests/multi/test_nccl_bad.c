@@ -68,16 +68,6 @@ static taut_status open_and_make(ranks_ctx *c, const char *spec, taut_layer **w,
     return taut__comm_open_nccl(c->comm, mock_place());
 }
 
-static void end(ranks_ctx *c, buffer *x, taut_place place)
-{
-    taut_comm_destroy(c->comm);
-    c->comm = NULL;
-    taut__memory_of(place.space)->wait(place);
-    mock_stream_end(place);
-    x->place = place;
-    buffer_drop(x);
-}
-
 /* ---- a call that one rank may not make: the others wait for that layer, and hear why it does not come ---- */
 
 static void on_capture(ranks_ctx *c, buffer *x, taut_place place) { (void)c, (void)x, mock_capture(place); }
@@ -98,7 +88,7 @@ static taut_status spoilt_body(ranks_ctx *c)
     if (good) good = strstr(taut_last_error(), odd ? j->told : j->heard) && strstr(taut_last_error(), "fc1.weight");
     taut_status result = good ? TAUT_OK : wrong(odd ? "told" : "heard", s);
     mock_capture(mock_place());
-    end(c, &x, place); /* which tells the others, who wait */
+    buffer_end(c, &x, place); /* which tells the others, who wait */
     return result;
 }
 
@@ -157,7 +147,7 @@ static taut_status again_body(ranks_ctx *c)
     TAUT_TRY(step(c, w, &x, 1));
     TAUT_TRY(step(c, w, &x, 2));
     t->result[c->rank] = buffer_result(&x);
-    end(c, &x, place);
+    buffer_end(c, &x, place);
     return TAUT_OK;
 }
 START_TEST(mistaken_then_not)
@@ -191,7 +181,7 @@ static taut_status types_body(ranks_ctx *c)
     if (s == TAUT_OK) s = taut_wait(v);
     if (s == TAUT_OK) s = taut_step_end(c->comm);
     if (s != TAUT_E_MISMATCH || !strstr(taut_last_error(), "mixed")) return wrong("mixed", s);
-    end(c, &x, place);
+    buffer_end(c, &x, place);
     return TAUT_OK;
 }
 START_TEST(types)
@@ -238,7 +228,7 @@ static taut_status gone_body(ranks_ctx *c)
     if (mine && !leaves) pthread_join(thread, NULL);
     bool        good = (mine && leaves) || (s != TAUT_OK && strstr(taut_last_error(), "fc1.weight"));
     taut_status result = good ? TAUT_OK : wrong("gone", s);
-    end(c, &x, place);
+    buffer_end(c, &x, place);
     nccl_double_table()->abort(given[c->rank]);
     return result;
 }

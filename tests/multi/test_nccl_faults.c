@@ -63,11 +63,7 @@ static taut_status job_body(ranks_ctx *c)
     j->status[c->rank] = train(c, j, w, &x);
     j->seconds[c->rank] = taut__now() - begin;
     snprintf(j->error[c->rank], sizeof j->error[c->rank], "%s", taut_last_error());
-    taut_comm_destroy(c->comm);
-    c->comm = NULL;
-    taut__memory_of(place.space)->wait(place);
-    mock_stream_end(place);
-    buffer_drop(&x);
+    buffer_end(c, &x, place);
     return TAUT_OK;
 }
 

@@ -162,11 +162,7 @@ static taut_status fault_body(ranks_ctx *c)
     }
     j->status[c->rank] = status;
     snprintf(j->error[c->rank], sizeof j->error[c->rank], "%s", taut_last_error());
-    taut_comm_destroy(c->comm);
-    c->comm = NULL;
-    taut__memory_of(place.space)->wait(place);
-    mock_stream_end(place);
-    buffer_drop(&x);
+    buffer_end(c, &x, place);
     return TAUT_OK;
 }
 /* Rank numbers are those within a communicator: 0 is each leader. */

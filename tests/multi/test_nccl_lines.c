@@ -52,11 +52,7 @@ static taut_status body(ranks_ctx *c)
     }
     if (w->reduction.via) snprintf(j->by[c->rank], sizeof j->by[c->rank], "%s", w->reduction.via->name);
     j->result[c->rank] = buffer_result(&x);
-    taut_comm_destroy(c->comm);
-    c->comm = NULL;
-    taut__memory_of(place.space)->wait(place);
-    mock_stream_end(place);
-    buffer_drop(&x);
+    buffer_end(c, &x, place);
     return status;
 }
 

@@ -34,11 +34,7 @@ static taut_status body(ranks_ctx *c)
         j->pageable[c->rank] = mock_left().pageable - before;
     }
     j->result[c->rank] = buffer_result(&x);
-    taut_comm_destroy(c->comm);
-    c->comm = NULL;
-    taut__memory_of(place.space)->wait(place);
-    mock_stream_end(place);
-    buffer_drop(&x);
+    buffer_end(c, &x, place);
     return status;
 }
 

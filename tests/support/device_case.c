@@ -51,6 +51,16 @@ void buffer_drop(buffer *b)
     free(b->here);
 }
 
+void buffer_end(ranks_ctx *c, buffer *b, taut_place place)
+{
+    taut_comm_destroy(c->comm);
+    c->comm = NULL;
+    taut__memory_of(place.space)->wait(place);
+    mock_stream_end(place);
+    b->place = place;
+    buffer_drop(b);
+}
+
 /* The gradient is written in the order of the stream, late. */
 taut_status buffer_start(taut_layer *l, buffer *b)
 {

@@ -50,6 +50,8 @@ size_t      dtype_bytes(taut_dtype d);
 taut_status buffer_start(taut_layer *l,
                          buffer *b); /* what is in b->here is written, late, in the order of the stream, and reduced */
 uint64_t    buffer_result(const buffer *b);
+void        buffer_end(ranks_ctx *c, buffer *b,
+                       taut_place place); /* after the communicator and its stream, with which they go */
 void        buffer_fill(const setup *s, int rank, int step, size_t n, void *to);
 
 taut_status rank_enroll(ranks_ctx *c, const setup *s, taut_layer **w, taut_layer **b);
