@@ -10,7 +10,9 @@ help_of() { # of "bench codec", kept: most subcommands are named often
     [ -e "$f" ] || case $1 in tautrun) launch/tautrun --help >"$f" ;; *) "$TAUT" $1 --help >"$f" 2>&1 || : >"$f" ;; esac
     cat "$f"
 }
-has_train=$([ -x "$BUILD/libexec/taut-train" ] && echo 1)
+there() { # is the program of this subcommand built? Those of libtorch are told as left out by the build.
+    case $1 in train) [ -x "$BUILD/libexec/taut-train" ] ;; 'data distill') [ -x "$BUILD/libexec/taut-distill" ] ;; esac
+}
 for doc in README.md docs/guide.md docs/faq.md docs/metrics.md docs/operations.md docs/data.md docs/preload.md; do
     # commands: in blocks that are indented, and in `...`; up to a pipe, a comment or a redirection
     { grep -E '^    ' "$doc"; grep -oE '`[^`]*`' "$doc" | tr -d '`'; } | grep -oE '(^|[ (])(taut|launch/tautrun|tautrun) [^|>#;&]*' | sed 's/^[ (]*//; s|^launch/||' | sort -u >"$dir/commands"
@@ -20,7 +22,7 @@ for doc in README.md docs/guide.md docs/faq.md docs/metrics.md docs/operations.m
         case $word in bench | data) sub="$word $second" ;; *) [ "$program" = tautrun ] || rest="$second $rest" ;; esac
         case $sub in [a-z]*) ;; *) continue ;; esac
         case $sub in *SUBCOMMAND* | *'|'* | --*) continue ;; esac
-        [ "$sub" != train ] || [ -n "$has_train" ] || continue
+        there "$sub" || continue
         text=$(help_of "$sub")
         [ -n "$text" ] || { fail "$doc: taut $sub: there is no such subcommand"; continue; }
         for option in $(echo " $rest" | grep -oE ' --?[a-z][a-z-]*' | sed 's/-$//' | sort -u); do
@@ -35,4 +37,5 @@ for doc in README.md docs/guide.md docs/faq.md docs/metrics.md docs/operations.m
         if [ -e "$(dirname "$doc")/$link" ]; then passed=$((passed + 1)); else fail "$doc: link to $link, which is not there"; fi
     done
 done
+for sub in train 'data distill'; do there "$sub" || skip "options of taut $sub: it is not built, without libtorch"; done
 finish
