@@ -41,6 +41,7 @@ expect "the installed command runs" "$root$prefix/bin/taut" info
 share=$root$prefix/share
 pages() { # one for every subcommand that it lists
     "$root$prefix/bin/taut" --help | sed -n 's/^  taut \([a-z]*\( [a-z]*\)\{0,1\}\)  .*/\1/p' | sed 's/ *$//' | tr ' ' '-' | while read -r sub; do
+        [ "$sub" != train ] || [ -x "$BUILD/libexec/taut-train" ] || continue # it is told as left out by the build
         zcat "$share/man/man1/taut-$sub.1.gz" | grep -q SYNOPSIS || echo "no man page of $sub"
     done | grep . && return 1
     zcat "$share/man/man1/taut-plan.1.gz" | grep -q 'break\\-even'

@@ -4,6 +4,7 @@
 set -u
 . tests/support/shell.sh
 unset MAKEFLAGS MFLAGS CI MPIRUN
+unset MPI TORCH TORCH_DIR BLAS ZSTD JPEG CUDA NCCL NVCC MODE # of the make that runs this
 mk() { make --no-print-directory BUILD="$dir/b" Q= "$@" 2>&1; }
 compiles() { mk "$@" | grep -c -- '-c -o'; }
 expect() { if [ "$2" = "$3" ]; then pass; else fail "$1: $2, expected $3"; fi; }
