@@ -8,13 +8,14 @@
 
 enum { THREADS = 128, TURN_WARPS = THREADS / TAUT_WARP, LOWEST = -100, HIGHEST = 120 };
 
-static_assert(sizeof(taut__cuda_batch) + sizeof(quant_params) + sizeof(quant_levels) <= 4096, "what a launch may carry");
+static_assert(sizeof(taut__cuda_batch) + sizeof(quant_params) + sizeof(quant_levels) <= 4096,
+              "what a launch may carry");
 
 /* What R does to a bucket: `pieces` of quant_rotate.c, whose signs are made where they are needed. */
 struct rotation {
-    uint32_t  n, piece, last;
-    float     unit;
-    taut__rng rng;
+    uint32_t                         n, piece, last;
+    float                            unit;
+    taut__rng                        rng;
     __device__ __forceinline__ float sign(uint32_t i) const /* of the first piece; i + piece: of the second one */
     {
         return taut__random32(rng, i / 32) >> i % 32 & 1 ? -unit : unit;
@@ -167,7 +168,8 @@ static __device__ double quantize(const quant_levels *l, uint32_t n, float *w, f
 static __device__ __forceinline__ void bring_levels(const quant_levels &from, quant_levels *to)
 {
     static_assert(sizeof from % 4 == 0, "copied by words");
-    for (uint32_t i = threadIdx.x; i < sizeof from / 4; i += THREADS) ((uint32_t *)to)[i] = ((const uint32_t *)&from)[i];
+    for (uint32_t i = threadIdx.x; i < sizeof from / 4; i += THREADS)
+        ((uint32_t *)to)[i] = ((const uint32_t *)&from)[i];
     __syncthreads();
 }
 
@@ -194,8 +196,8 @@ static __device__ uint32_t take(const taut__cuda_job *j, taut_dtype dtype, uint6
 }
 
 /* Zeros, and what is not finite: codes 0, and no error but the zeros themselves. */
-static __device__ void put_constant(const quant_params &p, const taut__cuda_job *j, uint64_t at, uint32_t m, bool finite,
-                                    const float *w, uint8_t *codes)
+static __device__ void put_constant(const quant_params &p, const taut__cuda_job *j, uint64_t at, uint32_t m,
+                                    bool finite, const float *w, uint8_t *codes)
 {
     for (uint32_t i = threadIdx.x; i < quant_code_bytes(p.bits, m); i += THREADS) codes[i] = 0;
     if (!finite && threadIdx.x == 0) taut_flag(j, TAUT__CUDA_NOT_FINITE);
@@ -231,7 +233,8 @@ static __device__ void put_error(const taut__cuda_job *j, taut_dtype dtype, cons
 }
 
 static __global__ void __launch_bounds__(THREADS)
-    quant_rotate_encode(const __grid_constant__ taut__cuda_batch batch, quant_params p, const __grid_constant__ quant_levels levels)
+    quant_rotate_encode(const __grid_constant__ taut__cuda_batch batch, quant_params p,
+                        const __grid_constant__ quant_levels levels)
 {
     TAUT_SHARED_DYNAMIC(float, w);
     TAUT_SHARED(quant_levels, l, 1);
@@ -241,10 +244,10 @@ static __global__ void __launch_bounds__(THREADS)
     p.rotation = (uint32_t)taut__mix64(j->seed);
     if (k == 0 && threadIdx.x < TAUT_WARP) put_header(p, j);
     if (j->n == 0) return;
-    uint64_t  at = k * p.bucket;
-    uint32_t  m = (uint32_t)taut__min(p.bucket, j->n - at);
-    uint8_t  *code = (uint8_t *)(w + p.bucket), *codes = j->payload + quant_codes_at(&p, j->n) + at / 8 * p.bits;
-    float    *sum = (float *)(code + p.bucket), *meta = (float *)(j->payload + QUANT_HEADER) + k;
+    uint64_t at = k * p.bucket;
+    uint32_t m = (uint32_t)taut__min(p.bucket, j->n - at);
+    uint8_t *code = (uint8_t *)(w + p.bucket), *codes = j->payload + quant_codes_at(&p, j->n) + at / 8 * p.bits;
+    float   *sum = (float *)(code + p.bucket), *meta = (float *)(j->payload + QUANT_HEADER) + k;
     bring_levels(levels, l);
     uint32_t most = take(j, batch.dtype, at, m, w);
     if (most == 0 || most >= 0x7f800000) {
@@ -257,8 +260,7 @@ static __global__ void __launch_bounds__(THREADS)
     up = up < LOWEST ? LOWEST : up > HIGHEST ? HIGHEST : up;
     double rms = rotate(r, w, taut__float((uint32_t)(127 - up) << 23), sum);
     double dot = quantize(l, m, w, (float)(1 / rms), code, sum);
-    if (threadIdx.x == 0)
-        *meta = unit_of[0] = (float)fmin(ldexp(rms * (double)m / dot, up), (double)FLT_MAX);
+    if (threadIdx.x == 0) *meta = unit_of[0] = (float)fmin(ldexp(rms * (double)m / dot, up), (double)FLT_MAX);
     put_codes(p.bits, m, code, codes);
     __syncthreads();
     if (j->err) put_error(j, batch.dtype, r, at, w, unit_of[0]);
