@@ -60,7 +60,8 @@ static taut_status project(taut__reduction *red, float *scratch)
         taut__account(red, &done);
         taut__tell_sample(red, (taut__range){0, red->call.n}, x);
     }
-    TAUT_TRY(taut__op_project(taut__spec_codec(red->call.spec), &red->call, a->round, x, a->factor));
+    taut_piece p = {.call = red->call, .round = a->round, .src = x, .factor = a->factor};
+    TAUT_TRY(taut__placed_do(red, TAUT_OP_PROJECT, &p, NULL));
     red->formed = true; /* x stays in the residual's memory until the last round */
     double end = taut__now();
     red->record.encode_s += end - begin;
@@ -83,7 +84,8 @@ static taut_status absorb(taut__reduction *red, float *scratch)
     red->record.encoded = red->call.n;
     if (a->round == 0)
         red->record.bytes_dense += 8 * (uint64_t)red->call.n * (uint64_t)(red->g->size - 1) / (uint64_t)red->g->size;
-    TAUT_TRY(taut__op_absorb(taut__spec_codec(red->call.spec), &red->call, a->round, a->factor));
+    taut_piece p = {.call = red->call, .round = a->round, .factor = a->factor};
+    TAUT_TRY(taut__placed_do(red, TAUT_OP_ABSORB, &p, NULL));
     taut__trace_span(red->ctx->trace, &red->job, "reduce", begin, taut__now(), 0);
     a->summing = false;
     a->round++;
@@ -101,7 +103,8 @@ static taut_status reconstruct(taut__reduction *red, float *scratch)
     taut__range      all = {0, n};
     taut__piece_done done = {0};
     double           begin = taut__now();
-    TAUT_TRY(taut__op_reconstruct(taut__spec_codec(red->call.spec), &red->call, 1, mean));
+    taut_piece       p = {.call = red->call, .scale_by = 1, .dst = mean};
+    TAUT_TRY(taut__placed_do(red, TAUT_OP_RECONSTRUCT, &p, NULL));
     taut__placed_residual(red, o->feedback->r, o->feedback->r, mean, n);
     if (o->feedback_on) TAUT_TRY(taut__feedback_output(o->feedback, 0, n));
     done.error = taut__norms_of(red, o->feedback->r, all);
