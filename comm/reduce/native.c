@@ -11,7 +11,7 @@ enum { VOTE_NATIVE, VOTE_KIND_AND, VOTE_KIND_OR, VOTE_WORDS };
 
 typedef struct native {
     uint64_t        vote[VOTE_WORDS], in[VOTE_WORDS];
-    bool            voting, native, summing, summed;
+    bool            voting, native, summing, summed, measured;
     size_t          formed; /* elements quantized or copied so far */
     size_t          stored;
     double          begin_s; /* of the sum */
@@ -56,7 +56,7 @@ static taut_status native_begin(taut__reduction *red)
 {
     native *a = native_of(red);
     a->voting = worth_a_vote(red);
-    a->native = a->summing = a->summed = false;
+    a->native = a->summing = a->summed = a->measured = false;
     a->formed = a->stored = 0;
     if (!a->voting) return TAUT_OK;
     a->vote[VOTE_NATIVE] = red->blocking && taut__at_home(red);
@@ -169,13 +169,19 @@ static taut_status store_codes(taut__reduction *red, float *scratch)
 
 /* The exact sum counts in the communicator's relative error, if there is any error, and in plans. Every rank measures its
  * part. */
-static void measure_sum(taut__reduction *red)
+static bool measures(const taut__reduction *red)
+{
+    return !integer(red) && (red->ctx->lossy || red->watched & TAUT_WATCH_INPUT) && red->halves == TAUT_BOTH;
+}
+
+static taut_status measure_sum(taut__reduction *red, float *scratch)
 {
     taut__range      mine = taut__part(&red->part, red->g->rank);
-    taut__piece_done done = {0};
-    if ((!red->ctx->lossy && !(red->watched & TAUT_WATCH_INPUT)) || red->halves != TAUT_BOTH) return;
-    done.sum = taut__sum_norms(red, (float *)red->buf + mine.first, mine);
+    taut__piece_done done = {.sum = taut__sum_norms(red, (float *)red->buf + mine.first, mine)};
+    (void)scratch;
+    native_of(red)->measured = true;
     taut__account(red, &done);
+    return TAUT_OK;
 }
 
 static taut_status native_advance(taut__reduction *red, bool *moved, bool *done)
@@ -193,8 +199,8 @@ static taut_status native_advance(taut__reduction *red, bool *moved, bool *done)
     size_t n = integer(red) ? red->call.tensor->elems : 0;
     if (a->stored < n) TAUT_TRY(taut__aside_begin(red, store_codes));
     if (taut__aside_busy(red) || a->stored < n) return TAUT_OK;
-    if (!integer(red)) measure_sum(red);
-    *done = true;
+    if (measures(red) && !a->measured) TAUT_TRY(taut__aside_begin(red, measure_sum));
+    *done = !taut__aside_busy(red);
     return TAUT_OK;
 }
 

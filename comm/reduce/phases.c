@@ -203,6 +203,9 @@ static void complete(taut__reduction *red)
                      red->record.bytes_sent);
 }
 
+/* What of it is on the lane's stream is done when work aside is. */
+static taut_status settle(taut__reduction *red, float *scratch) { return (void)red, (void)scratch, TAUT_OK; }
+
 static taut_status step(taut__job *job, bool *moved, bool *done)
 {
     taut__reduction *red = taut__reduction_of(job);
@@ -212,8 +215,12 @@ static taut_status step(taut__job *job, bool *moved, bool *done)
     if (red->phase != TAUT_PHASE_DONE) TAUT_TRY(advance[red->phase](red, moved, &over));
     if (over) TAUT_TRY(leave(red, red->phase));
     TAUT_TRY(taut__placed_check(red));
-    if (red->phase != TAUT_PHASE_DONE) return TAUT_OK;
-    if (!red->settled) TAUT_TRY(taut__placed_wait(red));
+    if (red->phase != TAUT_PHASE_DONE || taut__aside_busy(red)) return TAUT_OK;
+    if (!red->settled) {
+        red->settled = true;
+        TAUT_TRY(taut__aside_begin(red, settle));
+        if (taut__aside_busy(red)) return TAUT_OK;
+    }
     complete(red);
     TAUT_TRY(taut__placed_check(red));
     *done = true;
