@@ -4,15 +4,15 @@
 
 struct taut__joint {
     pthread_mutex_t lock;
-    pthread_cond_t  changed; /* a call is over; or nobody is left who has not asked */
-    size_t          working; /* threads */
-    size_t          n;       /* that have asked, and whose call has not begun */
+    pthread_cond_t  changed;     /* a call is over; or nobody is left who has not asked */
+    size_t          working;     /* threads */
+    size_t          n;           /* that have asked, and whose call has not begun */
     uint64_t        begun, over; /* calls: the one that is awaited is number `begun` at the time of asking */
-    taut__asked   **asked;   /* room for all threads, twice: the second half is the call's */
+    taut__asked   **asked;       /* room for all threads, twice: the second half is the call's */
     size_t          workers;
 };
 
-static _Atomic uint64_t   calls, pieces;
+static _Atomic uint64_t calls, pieces;
 taut__joint_counts taut__joint_counted(void) { return (taut__joint_counts){atomic_load(&calls), atomic_load(&pieces)}; }
 
 taut_status taut__joint_create(size_t workers, taut__joint **out)

@@ -18,8 +18,8 @@
 enum { TAUT_JOINT_THREADS = 4 }; /* of a lane outside the host, at least: so many pieces can go into one call */
 
 typedef struct taut__joint taut__joint;
-taut_status taut__joint_create(size_t workers, taut__joint **j);
-void        taut__joint_destroy(taut__joint *j); /* NULL is fine */
+taut_status                taut__joint_create(size_t workers, taut__joint **j);
+void                       taut__joint_destroy(taut__joint *j); /* NULL is fine */
 /* A thread begins, and ends, a piece of work in which it may ask. Lanes of the host: nothing. */
 void taut__joint_enter(const taut__lane *lane);
 void taut__joint_leave(const taut__lane *lane);

@@ -24,7 +24,7 @@ struct taut__bucket {
     taut__job                 job; /* first */
     taut_comm                *comm;
     taut__small_allreduce     exchange;
-    taut__plain_sum           raw;
+    taut__plain_sum           plain;
     taut__slots               slots;
     double                    begin_s;   /* of the round's sum */
     bool                      closed;    /* takes no more members */
@@ -58,7 +58,7 @@ static void bucket_stop(taut__job *job)
 {
     taut__bucket *b = bucket_of(job);
     taut__small_allreduce_cancel(&b->exchange);
-    taut__plain_sum_cancel(&b->raw);
+    taut__plain_sum_cancel(&b->plain);
     for (size_t i = 0; b->going && i < b->members; i++) /* copies read what is about to be freed */
         if (b->member[i] && !taut__layer_at_home(b->member[i])) taut__lane_wait(taut__layer_lane(b->member[i]));
 }
@@ -67,7 +67,7 @@ static int bucket_waiting_for(const taut__job *job, int *hops)
 {
     const taut__bucket *b = (const taut__bucket *)(const void *)job;
     return b->voting ? taut__small_allreduce_waiting_for(&b->exchange, hops)
-                     : taut__plain_sum_waiting_for(&b->raw, hops);
+                     : taut__plain_sum_waiting_for(&b->plain, hops);
 }
 
 static taut_status add_bucket(taut_comm *comm)
@@ -138,7 +138,7 @@ static taut_status allocate(taut__bucket *b)
     if (!b->x || !b->packed || !b->started || !b->round)
         return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu floats", b->label, b->floats);
     b->scratch = b->round + b->words;
-    TAUT_TRY(taut__plain_sum_prepare(&b->raw, &comm->ctx.all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64,
+    TAUT_TRY(taut__plain_sum_prepare(&b->plain, &comm->ctx.all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64,
                                      comm->ctx.set.c.slice_kib * (size_t)256, &b->slots, (taut_place){0}));
     return taut__context_slots(&comm->ctx, &b->slots);
 }
@@ -190,7 +190,7 @@ static void begin_sum(taut__bucket *b)
     }
     b->voting = false;
     b->begin_s = taut__now();
-    if (b->in_round > 0) taut__plain_sum_begin(&b->raw, b->packed, b->in_round, TAUT_BOTH, 1);
+    if (b->in_round > 0) taut__plain_sum_begin(&b->plain, b->packed, b->in_round, TAUT_BOTH, 1);
 }
 
 /* The copies of the round's members, in or out, have been made. */
@@ -220,7 +220,7 @@ static taut_status copy_out(taut__bucket *b, taut_layer *l, float *sum)
     taut__reduction *red = &l->reduction;
     const taut_comm *comm = b->comm;
     size_t           n = l->operand.tensor.elems;
-    uint64_t         sent = b->raw.sent * n / b->in_round;
+    uint64_t         sent = b->plain.sent * n / b->in_round;
     red->record = (taut__record){.bytes_sent = sent, .bytes_dense = sent, .payload_bytes = 4 * n, .encoded = n};
     red->call.tensor = &l->operand.tensor;
     if (comm->ctx.lossy && comm->ctx.all.rank == 0) red->record.sum = taut__sum_norms(red, sum, (taut__range){0, n});
@@ -255,7 +255,7 @@ static taut_status end_round(taut__bucket *b, bool *moved, bool *done)
     b->going = false;
     for (size_t i = 0; i < b->members; i++)
         if (bit(b->round, i)) let_go(b, b->member[i]);
-    taut__trace_span(b->comm->ctx.trace, &b->job, "layer", b->begin_s, taut__now(), b->raw.sent);
+    taut__trace_span(b->comm->ctx.trace, &b->job, "layer", b->begin_s, taut__now(), b->plain.sent);
     return TAUT_OK;
 }
 
@@ -279,7 +279,7 @@ static taut_status bucket_step(taut__job *job, bool *moved, bool *done)
         return TAUT_OK;
     }
     if (!b->going) {
-        TAUT_TRY(taut__plain_sum_advance(&b->raw, moved, &over));
+        TAUT_TRY(taut__plain_sum_advance(&b->plain, moved, &over));
         if (!over) return TAUT_OK;
         TAUT_TRY(copy_all_out(b));
     }

@@ -15,7 +15,7 @@ typedef struct native {
     size_t          formed; /* elements quantized or copied so far */
     size_t          stored;
     double          begin_s; /* of the sum */
-    taut__plain_sum raw;
+    taut__plain_sum plain;
     int32_t        *q; /* codes of the whole tensor; NULL for none */
 } native;
 
@@ -26,7 +26,7 @@ static void native_release(taut__reduction *red)
 {
     if (!red->work) return;
     taut__placed_release(red, native_of(red)->q);
-    taut__plain_sum_release(&native_of(red)->raw);
+    taut__plain_sum_release(&native_of(red)->plain);
     taut__free(red->work);
     red->work = NULL;
 }
@@ -38,7 +38,7 @@ static taut_status native_prepare(taut__reduction *red)
     if (!red->work) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
     if (integer(red)) TAUT_TRY(taut__placed_alloc(red, n * sizeof(int32_t), "codes", &native_of(red)->q));
     TAUT_TRY(taut__context_scratch(red->lane, taut__min(n, slice), 0));
-    return taut__plain_sum_prepare(&native_of(red)->raw, red->g, red->job.tag,
+    return taut__plain_sum_prepare(&native_of(red)->plain, red->g, red->job.tag,
                                    integer(red) ? TAUT_NUMBER_I32 : TAUT_NUMBER_F32, n, red->part.block, slice,
                                    &red->slots, red->call.place);
 }
@@ -143,15 +143,15 @@ static taut_status sum(taut__reduction *red, bool *moved)
         return TAUT_OK;
     }
     if (!a->summing)
-        taut__plain_sum_begin(&native_of(red)->raw, numbers(red), red->call.tensor->elems, red->halves, red->factor);
+        taut__plain_sum_begin(&native_of(red)->plain, numbers(red), red->call.tensor->elems, red->halves, red->factor);
     a->summing = true;
-    TAUT_TRY(taut__plain_sum_advance(&native_of(red)->raw, moved, &a->summed));
+    TAUT_TRY(taut__plain_sum_advance(&native_of(red)->plain, moved, &a->summed));
     if (!a->summed) return TAUT_OK;
-    trace_sum(red, a->raw.sent);
+    trace_sum(red, a->plain.sent);
     red->record.payload_bytes = 4 * (uint64_t)red->call.tensor->elems;
     red->record.encoded = red->call.tensor->elems;
-    red->record.bytes_sent += a->raw.sent;
-    red->record.bytes_dense += a->raw.sent;
+    red->record.bytes_sent += a->plain.sent;
+    red->record.bytes_dense += a->plain.sent;
     return TAUT_OK;
 }
 
@@ -207,12 +207,12 @@ static taut_status native_advance(taut__reduction *red, bool *moved, bool *done)
 static int native_waiting_for(const taut__reduction *red, int *hops)
 {
     if (native_of(red)->voting) return taut__small_allreduce_waiting_for(&red->exchange, hops);
-    return taut__plain_sum_waiting_for(&native_of(red)->raw, hops);
+    return taut__plain_sum_waiting_for(&native_of(red)->plain, hops);
 }
 
 static void native_cancel(taut__reduction *red)
 {
-    if (red->work) taut__plain_sum_cancel(&native_of(red)->raw);
+    if (red->work) taut__plain_sum_cancel(&native_of(red)->plain);
 }
 
 static const char *native_cannot(const taut_spec *spec)

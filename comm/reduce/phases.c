@@ -233,7 +233,7 @@ static void stop(taut__job *job)
     taut__data_abort(red->ctx->data); /* else what waits for the device may wait for ever */
     taut__aside_cancel(red);
     if (red->via && red->via->cancel) red->via->cancel(red);
-    taut__plain_sum_cancel(&red->raw);
+    taut__plain_sum_cancel(&red->plain);
     taut__small_allreduce_cancel(&red->exchange);
     taut__hier_cancel(red);
     taut__within_cancel(red);
@@ -248,7 +248,7 @@ static int waiting_for(const taut__job *job, int *hops)
     if (taut__aside_busy(red)) return -1;
     switch (red->phase) {
     case TAUT_PHASE_AGREE: return taut__small_allreduce_waiting_for(&red->exchange, hops);
-    case TAUT_PHASE_RAW: return taut__plain_sum_waiting_for(&red->raw, hops);
+    case TAUT_PHASE_RAW: return taut__plain_sum_waiting_for(&red->plain, hops);
     case TAUT_PHASE_REDUCE: return red->via->waiting_for ? red->via->waiting_for(red, hops) : -1;
     case TAUT_PHASE_LOCAL_SUM:
     case TAUT_PHASE_LOCAL_COPY:
@@ -278,8 +278,8 @@ void taut__reduction_release(taut__reduction *red)
     taut__slots_release(&red->slots);
     red->work = NULL;
     red->via = NULL;
-    taut__plain_sum_release(&red->raw);
-    red->raw = (taut__plain_sum){0};
+    taut__plain_sum_release(&red->plain);
+    red->plain = (taut__plain_sum){0};
 }
 
 static size_t common_block(size_t a, size_t b) { return a % b == 0 ? a : b % a == 0 ? b : a * b; }

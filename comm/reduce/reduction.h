@@ -127,7 +127,7 @@ struct taut__reduction {
     taut__rotation          rotation;
     struct taut__agree     *agree; /* agreement.c; of codecs with statistics */
     taut__small_allreduce   exchange;
-    taut__plain_sum         raw;
+    taut__plain_sum         plain;
     void                   *work;   /* the algorithm's */
     taut__slots             slots;  /* memory for slices, of whatever phase it is */
     struct taut__hierarchy *hier;   /* hierarchy.c */
