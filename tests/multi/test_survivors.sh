@@ -1,6 +1,7 @@
 #!/bin/sh
 # test_survivors.sh : a rank of an MPI job is killed in the middle of a step; the others shrink the communicator and go on
 # (taut_comm_shrink), with right sums, under Open MPI's --enable-recovery. Without it the launcher ends the job.
+# It mostly waits.
 set -u
 BUILD=${BUILD:-build/release}
 STEPS=$BUILD/tests/bench/steps_mpi
