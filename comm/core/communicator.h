@@ -185,6 +185,10 @@ void        taut__planned_before(taut_comm *comm);     /* the exchange */
 void        taut__planned_after(taut_comm *comm);
 taut_status taut__planned_apply(taut_comm *comm);
 
+/* agree.c : collective, of a communicator with nothing under way. TAUT_OK on all ranks where `mine` is on all; else who has failed returns that, with
+ * the text it had, and the others the failure of the first rank that has, with its rank and its text. */
+taut_status taut__comm_agree(taut_comm *comm, taut_status mine);
+
 /* handshake.c : the registrations of all ranks are the same */
 taut_status taut__handshake_begin(taut_comm *comm); /* begins to compare those that have not been */
 taut_status taut__handshake_wait(taut_comm *comm);

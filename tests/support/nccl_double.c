@@ -193,7 +193,7 @@ static int submit(group *g)
     struct ncclComm *c = g->comm;
     atomic_fetch_add(&operations, 1);
     g->seq = c->seq++;
-    if (fault_kind != NCCL_FINE && c->rank == fault_rank && --fault_nth == 0)
+    if (fault_kind != NCCL_FINE && fault_kind != NCCL_NO_ID && c->rank == fault_rank && --fault_nth == 0)
         g->fault = fault_kind, fault_kind = NCCL_FINE;
     if (g->fault == NCCL_REFUSES || c->aborted || c->error) {
         bool refused = g->fault == NCCL_REFUSES;
@@ -293,6 +293,11 @@ static const char *call_last_error(taut__nccl_comm c) { return c ? c->why : ""; 
 static int call_unique_id(taut__nccl_id *id)
 {
     static _Atomic int made;
+    pthread_mutex_lock(&lock);
+    bool refused = fault_kind == NCCL_NO_ID && --fault_nth == 0;
+    if (refused) fault_kind = NCCL_FINE;
+    pthread_mutex_unlock(&lock);
+    if (refused) return SYSTEM_ERROR;
     memset(id, 0, sizeof *id);
     snprintf(id->bytes, sizeof id->bytes, "double %d", atomic_fetch_add(&made, 1));
     return TAUT__NCCL_OK;
