@@ -7,7 +7,7 @@ enum { SAID = 256 }; /* bytes of a reason that travel */
 /* Letters as numbers, from the rank that has them to all. */
 static taut_status share_text(taut_comm *comm, bool mine, char text[SAID])
 {
-    double      v[SAID] = {0};
+    double v[SAID] = {0};
     for (int i = 0; i < SAID && mine; i++) v[i] = (unsigned char)text[i];
     TAUT_TRY(taut__context_sum(&comm->ctx, v, SAID));
     for (int i = 0; i < SAID; i++) text[i] = (char)(unsigned char)v[i];

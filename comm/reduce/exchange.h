@@ -32,7 +32,8 @@ struct taut__exchange_way;
 typedef struct taut__exchange {
     const struct taut__exchange_way *way;
     taut__lineup                     turn;
-    size_t                           stage; /* the next one */
+    size_t                           stage;  /* the next one */
+    size_t                           agreed; /* stages of the agreement (agree_there.h) that have been enqueued */
     bool                             asked, looking, redone, finishing;
     size_t                           part_n; /* elements of the largest part; of all, where slots hold whole tensors */
     /* of a slot, each with a payload of part.sub elements; 1 where payloads do not depend on how tensors are cut */
@@ -44,7 +45,7 @@ typedef struct taut__exchange {
     size_t   wanted[2];      /* bytes of a slot that would do, so far as is known */
     size_t   from[2], to[2]; /* bytes of each slot that travel this time; from > 0: tails */
     /* of the lane, while it is this layer's turn, until it is done */
-    void           *memory;
+    void           *memory, *agreeing;
     uint8_t        *out, *in, *sums; /* a slot per rank */
     taut__ledger   *ledger;
     taut__admitted *admitted[3]; /* of in, sums, out */

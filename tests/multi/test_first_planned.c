@@ -16,7 +16,10 @@ typedef enum kind { UNIFORM, SINE, TWO_NOISY, THREE, TRIANGLE, GAUSSIAN, LAPLACE
 static const char *const kind_name[] = {"uniform",  "arcsine", "two noisy levels", "three levels", "triangle",
                                         "Gaussian", "Laplace", "heavy tails",      "half shared"};
 
-static double uniform(uint64_t a, uint64_t b, uint64_t c) { return ((double)(taut__seed(taut__seed(a, b), c) >> 11) + 0.5) * 0x1p-53; }
+static double uniform(uint64_t a, uint64_t b, uint64_t c)
+{
+    return ((double)(taut__seed(taut__seed(a, b), c) >> 11) + 0.5) * 0x1p-53;
+}
 
 static double gaussian(uint64_t a, uint64_t b, uint64_t c)
 {
@@ -82,8 +85,8 @@ static seen run(kind k, const char *budget, const char *objective, int ranks)
         r.over += q > 1.1;
         r.uncounted += q > 1.1 && !x->counted;
     }
-    printf("  %-17s %-18s %-5s %d ranks: first %.3f worst %.3f, %d of %d over, %d unseen\n", kind_name[k], budget, objective, ranks, r.first,
-           r.worst, r.over, r.planned, r.uncounted);
+    printf("  %-17s %-18s %-5s %d ranks: first %.3f worst %.3f, %d of %d over, %d unseen\n", kind_name[k], budget,
+           objective, ranks, r.first, r.worst, r.over, r.planned, r.uncounted);
     return r;
 }
 
