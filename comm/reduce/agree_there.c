@@ -15,12 +15,11 @@ typedef struct settled {
     double           all[NUMBERS + 1];                   /* of all ranks */
     taut_outcome     anew;                               /* bytes: 1 where all of them count */
     taut_calibration before, fresh, calibration;         /* of the earlier ones; of all; of this call */
-    double           earlier[TAUT_STATS_MAX];             /* not told */
+    double           earlier[TAUT_STATS_MAX];            /* not told */
 } settled;
 
 struct taut__agree_there {
     settled *there, *here; /* here: on the host, as it was told */
-    bool     wants;        /* this rank needs all, this time */
 };
 
 static const taut_codec *codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
@@ -127,14 +126,13 @@ static taut_status spread(taut__reduction *red, const double *own, double *all)
 
 static taut_status begin(taut__reduction *red, void *memory)
 {
-    taut__agree_there  *a = *taut__agree_data(red);
-    settled            *s = a->there;
-    const taut__space  *space = red->lane->space;
+    taut__agree_there        *a = *taut__agree_data(red);
+    settled                  *s = a->there;
+    const taut__space        *space = red->lane->space;
     const taut__agreed_before before = taut__agree_before(red);
-    const double        wants[2] = {before.wants_all};
-    const float        *x = taut__form(red, 0, red->call.n);
+    const double              wants[2] = {before.wants_all || taut__exchange_of(red)->in_graph};
+    const float              *x = taut__form(red, 0, red->call.n);
     red->formed = true;
-    a->wants = before.wants_all;
     TAUT_TRY(space->fill(place_of(red), s, 0, offsetof(settled, before)));
     TAUT_TRY(space->put(place_of(red), s->own, wants, sizeof *wants));
     TAUT_TRY(collect(red, x));
@@ -191,7 +189,8 @@ static taut_status decide(taut__reduction *red, void *memory)
     const taut__vectors *v = red->lane->vectors;
     double              *from = gathered(red, memory);
     uint32_t             ranks = (uint32_t)red->g->size, brief = codec_of(red)->n_brief;
-    TAUT_TRY(v->combine(place_of(red), s->few, from, numbers(red), brief + 1, ranks, (uint32_t *)(void *)&s->anew.bytes));
+    TAUT_TRY(
+        v->combine(place_of(red), s->few, from, numbers(red), brief + 1, ranks, (uint32_t *)(void *)&s->anew.bytes));
     if (brief > 0) TAUT_TRY(adapted(red));
     if (brief > 0) TAUT_TRY(rebase_all(red, from));
     TAUT_TRY(v->combine(place_of(red), s->all, from, numbers(red), numbers(red), ranks, NULL));
@@ -227,6 +226,7 @@ taut_status taut__agree_there_told(taut__reduction *red, void *memory)
                                                 .all = s->anew.bytes ? s->all + 1 : NULL,
                                                 .calibrated = &s->before,
                                                 .calibration = &s->calibration});
+    red->call.calibration = &(*taut__agree_data(red))->there->calibration; /* of a replay, too */
     if (!taut__goes_raw(red)) return TAUT_OK;
     float *x = (float *)(uintptr_t)taut__form(red, 0, red->call.n);
     return red->lane->space->copy(place_of(red), x, memory, red->call.n * sizeof *x);

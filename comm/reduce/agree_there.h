@@ -23,7 +23,7 @@ size_t      taut__agree_there_bytes(const taut__reduction *red); /* of the excha
 size_t      taut__agree_there_stages(const taut__reduction *red);
 taut_status taut__agree_there_enqueue(taut__reduction *red, size_t stage, void *memory);
 taut_status taut__agree_there_end(taut__reduction *red); /* what has become of it, on its way to the host */
-bool        taut__goes_raw(const taut__reduction *red); /* what ranks have agreed on says so */
+bool        taut__goes_raw(const taut__reduction *red);  /* what ranks have agreed on says so */
 /* An event behind that has passed. Where the tensor goes raw, x is on its way back to where it was. */
 taut_status taut__agree_there_told(taut__reduction *red, void *memory);
 

@@ -329,6 +329,8 @@ static taut_status finish(taut__reduction *red)
     taut__lane_give_back(red->lane, e->memory);
     lay_out(red, NULL);
     if (red->settled) red->watcher->stored(red, 0, red->call.n);
+    if (e->outside) red->work = e->outside;
+    e->outside = NULL;
     return TAUT_OK;
 }
 
@@ -395,6 +397,43 @@ static taut_status enqueue_all(taut__reduction *red)
     TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
     for (size_t k = 0; k < e->way->stages(red); k++) TAUT_TRY(enqueue_stage(red, k));
     return space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes);
+}
+
+/* ---- in a graph ---- */
+
+taut_status taut__exchange_capture(taut__reduction *red, void *memory)
+{
+    taut__exchange    *e = taut__exchange_of(red);
+    const taut__space *space = red->lane->space;
+    TAUT_TRY(taut__space_use(space, red->lane->place));
+    TAUT_TRY(taut__exchange_begin(red));
+    e->in_graph = true;
+    lay_out(red, memory);
+    for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
+    TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
+    size_t agreeing = e->agreeing ? taut__agree_there_stages(red) : 0;
+    bool   ready = false;
+    while (e->agreed < agreeing || e->stage < e->way->stages(red)) {
+        TAUT_TRY(enqueue_next(red, agreeing));
+        for (ready = false; !ready;) TAUT_TRY(red->g->data->ops->ready(red->g->data, &ready));
+    }
+    TAUT_TRY(space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes));
+    return e->agreed ? taut__agree_there_end(red) : TAUT_OK;
+}
+
+taut_status taut__exchange_replayed(taut__reduction *red, void *memory, taut_place place)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    TAUT_TRY(taut__space_use(red->lane->space, place));
+    TAUT_TRY(taut__exchange_begin(red));
+    lay_out(red, memory);
+    for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
+    e->agreed = e->agreeing ? taut__agree_there_stages(red) : 0;
+    e->stage = e->way->stages(red);
+    e->sent_s = taut__now();
+    e->asked = e->looking = true;
+    TAUT_TRY(red->lane->space->event_record(e->over, place));
+    return red->lane->space->event_hold(e->over, red->lane->place); /* a second round comes behind it */
 }
 
 /* Where it fails half-way, the event says when what has been enqueued is over. */

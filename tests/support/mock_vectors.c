@@ -84,7 +84,9 @@ static taut_status mock_norm2(taut_place p, const taut_tensor *t, const float *e
     taut_tensor *copy = malloc(sizeof *copy);
     mock_ensure(copy != NULL, "out of memory");
     *copy = *t;
-    taut_status s = give(p, NORM2, (mock_work){.a = out, .b = e, .n = n, .count = first, .d = flags, .data = copy});
+    taut_status s = give(
+        p, NORM2,
+        (mock_work){.a = out, .b = e, .n = n, .count = first, .d = flags, .data = copy, .data_bytes = sizeof *copy});
     if (s != TAUT_OK) free(copy);
     return s;
 }
@@ -124,7 +126,8 @@ static taut_status mock_pick(taut_place p, float *dst, taut_dtype dtype, const v
                                      .n = picks,
                                      .count = first,
                                      .number = factor,
-                                     .data = k});
+                                     .data = k,
+                                     .data_bytes = sizeof *k});
     if (s != TAUT_OK) free(k);
     return s;
 }
@@ -144,7 +147,9 @@ static taut_status mock_combine(taut_place p, double *out, const double *from, s
     picked *k = malloc(sizeof *k);
     mock_ensure(k != NULL, "out of memory");
     *k = (picked){.n = stride};
-    taut_status s = give(p, COMBINE, (mock_work){.a = out, .b = from, .n = n, .count = ranks, .d = any, .data = k});
+    taut_status s =
+        give(p, COMBINE,
+             (mock_work){.a = out, .b = from, .n = n, .count = ranks, .d = any, .data = k, .data_bytes = sizeof *k});
     if (s != TAUT_OK) free(k);
     return s;
 }
