@@ -37,7 +37,7 @@ $(error MODE=$(MODE): must be release, debug, asan or tsan)
 endif
 
 # These goals need to know nothing of the machine; every other one reads below what it has.
-ifneq ($(filter-out help clean setup check check-long check-slurm demo bench-lab fuzz coverage dist,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean setup check check-long check-sanitizers check-slurm demo bench-lab fuzz coverage dist,$(or $(MAKECMDGOALS),all)),)
 
 # ================================================================ what is here
 # launch/detect answers once; the answer is kept until a tool, its name or the installed packages change.
@@ -347,7 +347,10 @@ $(MODEL_TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(MODE
 cuda-report: ## registers, shared memory and spills of every kernel, per GPU architecture
 	@NVCC='$(NVCC)' NVCCFLAGS='$(filter-out -lineinfo,$(ALL_NVCCFLAGS))' tests/bench/cuda_report.sh compressors/*/*_cuda.cu
 gpu-tests: $(MODEL_TESTS)
-.PHONY: cuda-report gpu-tests
+# what check-gpu runs besides: layers by NCCL's double, and a step in a graph by NCCL itself
+GPU_DOUBLES := $(filter $(BUILD)/tests/multi/test_nccl% $(BUILD)/tests/multi/test_preload_nccl $(BUILD)/tests/multi/test_staging,$(TEST_BIN))
+gpu-doubles: $(GPU_DOUBLES) $(filter %/graph_mpi,$(BENCH_BIN))
+.PHONY: cuda-report gpu-tests gpu-doubles
 
 # ---- one test: T=comm is tests/*/test_comm.c or .sh, or both; T='grid quant' takes two ----
 .PHONY: test quick
@@ -465,7 +468,7 @@ endif # goals that need the machine
 
 # ================================================================ stages
 # Each is a make of its own, so that what setup installed is detected.
-.PHONY: setup check check-long check-slurm check-gpu demo bench-lab clean help fuzz coverage dist
+.PHONY: setup check check-long check-sanitizers check-slurm check-gpu demo bench-lab clean help fuzz coverage dist
 # As many compilers as processors, unless this make was told a number.
 STAGE = @+$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$$(nproc))
 check: SETUP := --tests
@@ -479,13 +482,19 @@ check: setup ## install what is missing, build, run the tests (some minutes: doc
 check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
 	$(STAGE) LONG=1 TIMEOUT=1800 run-tests
 	$(STAGE) LONG=1 TIMEOUT=1800 MODE=asan run-tests
+check-sanitizers: SETUP := --tests
+check-sanitizers: setup ## the tests' C programs under ASan and UBSan, then under TSan; a table of what ran and what was found
+	$(STAGE) MODE=asan TORCH=0 tests
+	$(STAGE) MODE=tsan TORCH=0 tests
+	@rc=0; for mode in asan tsan; do MODE=$$mode tests/sanitize.sh $(T) || rc=1; done; exit $$rc
 check-slurm: SETUP := --long
 check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about three minutes)
 	$(STAGE) all $(BUILD)/tests/bench/steps_mpi
 	@LONG=1 TIMEOUT=3600 BUILD=$(BUILD) tests/run.sh test_slurm test_preload_slurm
-check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, speeds; one JSON report, under ten minutes
-	$(STAGE) CUDA=1 BUILD=build/gpu all
-	$(STAGE) CUDA=1 BUILD=build/gpu gpu-tests
+GPU_HERE = $(if $(shell nvidia-smi -L 2>/dev/null),1,0)
+check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, a graph, training, speeds; one JSON report, under ten minutes; without: what doubles can
+	$(STAGE) CUDA=$(GPU_HERE) BUILD=build/gpu all
+	$(STAGE) CUDA=$(GPU_HERE) BUILD=build/gpu gpu-tests gpu-doubles
 	@BUILD=build/gpu MPIRUN='$(or $(MPIRUN),$(subst mpicc,mpirun,$(MPICC)))' tests/run_gpu.sh
 demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes
 	$(STAGE) print-config
