@@ -6,7 +6,6 @@
  * whose earlier ones are too old, tell nothing, or were lost with a checkpoint; and the few themselves tell whether x has another shape
  * now (`reshaped`). Then all ranks exchange all, those that had not looked for them after a second look at x. */
 #include "agreement.h"
-#include "agree_there.h"
 #include "input.h"
 #include "placed.h"
 #include <math.h>
@@ -52,7 +51,6 @@ taut_status taut__agree_prepare(taut__reduction *red)
 
 void taut__agree_release(taut__reduction *red)
 {
-    if (red->agree) taut__agree_there_release(red);
     if (red->agree) taut__placed_release(red, red->agree->there);
     taut__free(red->agree);
     red->agree = NULL;

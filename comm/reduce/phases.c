@@ -272,6 +272,7 @@ void taut__reduction_release(taut__reduction *red)
     if (red->via && red->work) red->via->release(red);
     taut__hier_release(red);
     taut__within_release(red);
+    taut__agree_there_release(red);
     taut__agree_release(red);
     taut__slots_release(&red->slots);
     red->work = NULL;
