@@ -93,7 +93,7 @@ int main(int argc, char **argv)
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     for (size_t k = 0; k < sizeof specs / sizeof *specs && !bad; k++) {
         double worst = 0;
-        bool failed = run(specs[k], rank, &worst) != 0;
+        bool   failed = run(specs[k], rank, &worst) != 0;
         bad = failed || worst > 0;
         if (rank == 0 && !failed)
             printf("%-28s %d replays, largest difference from the host's sums: %g\n", specs[k], REPLAYS - 1, worst);
