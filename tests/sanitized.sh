@@ -5,7 +5,7 @@ set -u
 passed=0 failed=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:detect_stack_use_after_return=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
 for program in "$@"; do
     timeout -k 10 "${TIMEOUT:-600}" "$program" >"$log" 2>&1
     rc=$?

@@ -92,6 +92,10 @@ taut_step_drop: call it after taut_step_end, before the next start
 the files that this indexes are not open
 the model has no parameters
 the ranks could not compare their plans
+taut_comm_shrink: another rank was lost, or failed, meanwhile; it may be called again
+taut_comm_shrink: another rank could not make its transport
+another rank has given up MPI's communicator, which has lost a rank
+taut_comm_shrink: MPIX_Comm_shrink failed
 the shard was opened from its index alone
 this library was built without libjpeg-turbo
 threads: no communicator of the survivors could be made
