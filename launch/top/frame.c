@@ -123,12 +123,17 @@ static void progress(screen *s, const run_log *r)
     say(s, " %.0f%%", fmin(100, isfinite(step / steps) ? 100 * step / steps : 0));
     if (ms > 0) say(s, "  %.3g steps/s", 1e3 / ms);
     if (r->end) {
+        room(s, strlen("  diverged"));
         color(s, "32");
         put(s, json_is_true(json_object_get(r->end, "diverged")) ? "  diverged" : "  ended");
         color(s, "0");
     } else {
-        if (ms > 0 && steps > step) say(s, "  %s left", text_seconds((steps - step) * ms / 1e3, n));
+        if (ms > 0 && steps > step) {
+            room(s, strlen(text_seconds((steps - step) * ms / 1e3, n)) + strlen("   left"));
+            say(s, "  %s left", n);
+        }
         if (s->look->quiet_s > fmax(10, 5e-3 * (isfinite(ms) ? ms : 0))) {
+            room(s, strlen(text_seconds(floor(s->look->quiet_s), n)) + strlen("  nothing new for "));
             color(s, "33");
             say(s, "  nothing new for %s", text_seconds(floor(s->look->quiet_s), n));
             color(s, "0");

@@ -71,8 +71,8 @@ for columns in 48 60 80 120; do # what does not fit goes into a line of its own:
     COLUMNS=$columns LINES=60 "$TAUT" top --once a.jsonl >out
     whole=0
     for words in 'data [0-9.]* [mµ]*s' 'forward [0-9.]* [mµ]*s' 'backward [0-9.]* [mµ]*s' 'wait [0-9.]* [mµ]*s' 'optimizer [0-9.]* [mµ]*s' 'scales [0-9.]* [mµ]*s' \
-        'steps over the budget$' 'so far, rank 0$' 'budget like:quant:bits=4$'; do grep -q "$words" out && whole=$((whole + 1)); done
-    [ $whole = 9 ] && pass || fail "top in $columns columns: $whole of 9 figures whole: $(cat out)"
+        'steps over the budget$' 'so far, rank 0$' 'budget like:quant:bits=4$' ' ended$'; do grep -q "$words" out && whole=$((whole + 1)); done
+    [ $whole = 10 ] && pass || fail "top in $columns columns: $whole of 10 figures whole: $(cat out)"
 done
 python3 - "$TAUT" a.jsonl <<'P' >log 2>&1 && pass || fail "top in a terminal: $(tail -n 5 log)"
 import fcntl, os, pty, re, select, shutil, signal, struct, sys, termios, time
