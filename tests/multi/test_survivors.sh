@@ -4,6 +4,7 @@
 # (5 and later) under --with-ft ulfm: there at once, and also if another rank dies while they shrink, if one is stopped, and if they are
 # inside MPI_Allreduce. Without such a setting the launcher ends the job.
 #   ULFM_MPI=PREFIX: an Open MPI 5 to run the same binary with, whatever it was built with (libmpi.so.40 is its binary interface)
+# It mostly waits.
 set -u
 BUILD=${BUILD:-build/release}
 STEPS=$BUILD/tests/bench/steps_mpi
