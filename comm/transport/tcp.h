@@ -57,6 +57,7 @@ void taut__tcp_close(int *fd);                             /* does nothing for -
 void taut__tcp_tune(int fd);                               /* nonblocking, no delay */
 int  taut__tcp_connect(const struct sockaddr_storage *to); /* begins to; -1, with errno */
 int  taut__tcp_connected(int fd, int wait_ms);             /* 1, 0: not yet, -1 with errno */
+#define TAUT_TCP_SILENT "no answer, as behind a firewall that drops packets"
 /* All of it, until the time `until` of taut__now(), or -1. */
 int    taut__tcp_send_all(int fd, const void *src, size_t n, double until);
 int    taut__tcp_recv_all(int fd, void *dst, size_t n, double until);

@@ -160,12 +160,12 @@ static taut_status go_to_root(taut__tcp_meeting *m, const struct sockaddr_storag
             m->root = fd;
             return TAUT_OK;
         }
-        if (there < 0) why = errno;
+        why = there ? errno : ETIMEDOUT; /* a refusal would have come in a tenth of a second */
         taut__tcp_close(&fd);
         if (taut__now() >= m->until || taut__tcp_exhausted(why))
             return taut__fail(taut__tcp_exhausted(why) ? TAUT_E_TRANSPORT : TAUT_E_TIMEOUT,
                               "taut_comm_create_tcp: rank %d cannot reach rank 0 at %s within %d ms: %s", m->rank,
-                              m->place, (int)m->connect_ms, strerror(why));
+                              m->place, (int)m->connect_ms, why == ETIMEDOUT ? TAUT_TCP_SILENT : strerror(why));
         if (i == n - 1) usleep(50000);
     }
 }

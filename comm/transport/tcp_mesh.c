@@ -15,9 +15,13 @@ typedef struct call { /* to one higher rank */
     bool                    said; /* our words are sent */
     size_t                  got;
     taut__tcp_hello         answer;
-    double                  since, rest; /* rest: not before */
-    int                     why;         /* errno of the last failure; 0: somebody else answered */
+    double                  since, rest;                   /* rest: not before */
+    int                     why;                           /* errno of the last failure */
+    int8_t                  tried[TAUT_TCP_ADDRESSES + 1]; /* how far each candidate came, last time */
+    int                     error[TAUT_TCP_ADDRESSES + 1]; /* with FAILED: its errno */
 } call;
+
+enum { UNTRIED, SILENT, DEAF, OTHER, FAILED };
 
 typedef struct mesh {
     int               rank, ranks;
@@ -27,10 +31,17 @@ typedef struct mesh {
     taut__tcp_greeter greeter;
 } mesh;
 
-static void give_up(call *c, int why)
+static void note(call *c, int how, int error)
+{
+    c->tried[c->at] = (int8_t)how;
+    c->error[c->at] = error;
+    c->why = error;
+}
+
+/* To the next candidate; what became of this one has been noted. */
+static void give_up(call *c)
 {
     taut__tcp_close(&c->fd);
-    c->why = why;
     c->said = false;
     c->got = 0;
     c->at = (c->at + 1) % c->candidates;
@@ -41,25 +52,35 @@ static void say_who(mesh *m, int peer, call *c)
 {
     taut__tcp_hello h;
     int             there = taut__tcp_connected(c->fd, 0);
-    if (there < 0) give_up(c, errno);
+    if (there < 0) {
+        note(c, FAILED, errno);
+        give_up(c);
+    }
     if (there <= 0) return;
     taut__tcp_hello_fill(&h, TAUT_TCP_TO_STAY, m->rank, peer, m->ranks, m->job);
-    if (send(c->fd, &h, sizeof h, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof h)
-        give_up(c, errno); /* the first bytes: there is room */
-    else c->said = true;
+    if (send(c->fd, &h, sizeof h, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof h) {
+        c->said = true;
+        note(c, DEAF, 0);
+        return;
+    }
+    note(c, FAILED, errno); /* the first bytes: there is room */
+    give_up(c);
 }
 
 static void hear_answer(mesh *m, int peer, call *c)
 {
     ssize_t k = recv(c->fd, (char *)&c->answer + c->got, sizeof c->answer - c->got, MSG_DONTWAIT);
-    if (k == 0) give_up(c, 0);
-    else if (k < 0 && errno != EAGAIN && errno != EINTR) give_up(c, errno);
+    if (k == 0 || (k < 0 && errno != EAGAIN && errno != EINTR)) {
+        note(c, k == 0 ? OTHER : FAILED, k == 0 ? 0 : errno);
+        give_up(c);
+    }
     if (k <= 0 || (c->got += (size_t)k) < sizeof c->answer) return;
     const taut__tcp_hello *h = &c->answer;
     bool him = taut__tcp_hello_good(h) && h->version == TAUT_TCP_VERSION && h->job == m->job && h->from == peer &&
                h->to == m->rank;
     if (!him) {
-        give_up(c, 0);
+        note(c, OTHER, 0);
+        give_up(c);
         return;
     }
     m->fd[peer] = c->fd;
@@ -74,12 +95,16 @@ static void advance(mesh *m, int peer)
         if (taut__now() < c->rest) return;
         c->since = taut__now();
         c->fd = taut__tcp_connect(&c->to[c->at]);
-        if (c->fd < 0) give_up(c, errno);
+        if (c->fd >= 0) note(c, SILENT, 0);
+        else {
+            note(c, FAILED, errno);
+            give_up(c);
+        }
         return;
     }
     if (!c->said) say_who(m, peer, c);
     else hear_answer(m, peer, c);
-    if (c->fd >= 0 && c->candidates > 1 && taut__now() - c->since > TRY_S) give_up(c, ETIMEDOUT);
+    if (c->fd >= 0 && c->candidates > 1 && taut__now() - c->since > TRY_S) give_up(c);
 }
 
 static bool answer(mesh *m, int fd, const taut__tcp_hello *h)
@@ -110,9 +135,18 @@ static int exhausted(const mesh *m)
     return m->greeter.why;
 }
 
+static const char *what_became(const call *c, int i)
+{
+    return c->tried[i] == UNTRIED  ? "not tried"
+           : c->tried[i] == SILENT ? TAUT_TCP_SILENT
+           : c->tried[i] == DEAF   ? "connected, but no word of it"
+           : c->tried[i] == OTHER  ? "somebody else answers there"
+                                   : strerror(c->error[i]);
+}
+
 static taut_status late(const mesh *m, int peer, int32_t connect_ms)
 {
-    char        where[300] = "";
+    char        where[600] = "";
     const call *c = &m->call[peer];
     if (peer < m->rank)
         return taut__fail(TAUT_E_TIMEOUT, "taut_comm_create_tcp: rank %d has not connected to rank %d within %d ms",
@@ -121,11 +155,10 @@ static taut_status late(const mesh *m, int peer, int32_t connect_ms)
         char text[64];
         taut__tcp_address_text(&c->to[i], text, sizeof text);
         size_t at = strlen(where);
-        snprintf(where + at, sizeof where - at, "%s%s", at ? ", " : "", text);
+        snprintf(where + at, sizeof where - at, "%s%s: %s", at ? "; " : "", text, what_became(c, i));
     }
-    return taut__fail(TAUT_E_TIMEOUT, "taut_comm_create_tcp: rank %d cannot reach rank %d at %s within %d ms: %s",
-                      m->rank, peer, *where ? where : "(no address)", (int)connect_ms,
-                      c->why ? strerror(c->why) : "somebody else answers there");
+    return taut__fail(TAUT_E_TIMEOUT, "taut_comm_create_tcp: rank %d cannot reach rank %d within %d ms: %s", m->rank,
+                      peer, (int)connect_ms, *where ? where : "it has no address");
 }
 
 static taut_status connect_all(mesh *m, int32_t connect_ms)

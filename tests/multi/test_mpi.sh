@@ -1,5 +1,6 @@
 #!/bin/sh
 # test_mpi.sh: test_ranks_mpi, test_contracts_mpi and test_creation_mpi under mpirun: 2, 3 and 4 ranks, both kinds of progress. Last line: "N passed, N failed, N skipped".
+# It mostly waits.
 set -u
 BUILD=${BUILD:-build/release}
 program=$BUILD/tests/multi/test_ranks_mpi
