@@ -344,13 +344,26 @@ $(MODEL_RUN): $(BUILD)/model/%.o: %.cpp $(BUILD)/.CXX
 	$(Q)$(CXX) $(CPPFLAGS) $(MODEL_FLAGS) $(filter-out -fsanitize=thread,$(CFLAGS)) $(if $(filter tsan,$(MODE)),-DCUDA_HOST_TSAN) $(DEP) -c -o $@ $<
 $(MODEL_TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(MODEL_OBJ) $(MODEL_RUN) $(BUILD)/.LINK
 	$(LINK_CXX) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON)
+# ... a third time for counting what they read and write: with the calls that TSan would put before loads and stores, and a main() that has these
+TRAFFIC     := $(BUILD)/tests/bench/cuda_traffic
+TRAFFIC_OBJ := $(patsubst %,$(BUILD)/traffic/%.o,$(basename $(wildcard compressors/*/*_cuda.cu)))
+$(TRAFFIC_OBJ): $(BUILD)/traffic/%.o: %.cu $(BUILD)/.CXX
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CPPFLAGS) $(MODEL_FLAGS) -O1 -g -fsanitize=thread $(DEP) -c -o $@ $<
+$(TRAFFIC).o: tests/bench/cuda_traffic.cpp $(BUILD)/.CXX
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CPPFLAGS) $(MODEL_FLAGS) $(CFLAGS) $(DEP) -c -o $@ $<
+$(TRAFFIC): $(TRAFFIC).o $(TRAFFIC_OBJ) $(BUILD)/model/$(MODEL)/control.o $(MODEL_RUN) $(LIB_A) $(BUILD)/.LINK
+	$(LINK_CXX) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS)
+cuda-traffic: $(TRAFFIC) ## bytes of device memory that each kernel reads and writes, beside the least possible
+	@$(TRAFFIC)
 cuda-report: ## registers, shared memory and spills of every kernel, per GPU architecture
 	@NVCC='$(NVCC)' NVCCFLAGS='$(filter-out -lineinfo,$(ALL_NVCCFLAGS))' tests/bench/cuda_report.sh compressors/*/*_cuda.cu
 gpu-tests: $(MODEL_TESTS)
 # what check-gpu runs besides: layers by NCCL's double, and a step in a graph by NCCL itself
 GPU_DOUBLES := $(filter $(BUILD)/tests/multi/test_nccl% $(BUILD)/tests/multi/test_preload_nccl $(BUILD)/tests/multi/test_staging,$(TEST_BIN))
 gpu-doubles: $(GPU_DOUBLES) $(filter %/graph_mpi,$(BENCH_BIN))
-.PHONY: cuda-report gpu-tests gpu-doubles
+.PHONY: cuda-report cuda-traffic gpu-tests gpu-doubles
 
 # ---- one test: T=comm is tests/*/test_comm.c or .sh, or both; T='grid quant' takes two ----
 .PHONY: test quick
