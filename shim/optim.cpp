@@ -63,7 +63,8 @@ extern "C" taut_status taut_torch_optim_create(taut_torch_model *model, const ta
     taut_torch_optim_config c = TAUT_TORCH_OPTIM_CONFIG_INIT;
     if (!model || !optim) return fail(TAUT_E_INVALID, "model or optim is NULL");
     *optim = nullptr;
-    if (!copy_config(c, cfg)) return fail(TAUT_E_INVALID, "config: size is not set");
+    if (!copy_config(c, cfg))
+        return fail(TAUT_E_INVALID, "config: size is not set: begin with TAUT_TORCH_OPTIM_CONFIG_INIT");
     if (!c.kind) c.kind = "adam";
     if (taut_status s = settle(c)) return s;
     c.kind = std::strcmp(c.kind, "sgd") == 0 ? "sgd" : std::strcmp(c.kind, "adam") == 0 ? "adam" : "adamw";

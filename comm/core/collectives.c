@@ -12,7 +12,10 @@ static taut_status check_start(taut_layer *l, const void *buf, int kind, taut_pl
         return taut__fail(TAUT_E_INVALID, "layer '%s': buf=%p: must be aligned to %d bytes, an element", l->name, buf,
                           (int)size);
     TAUT_TRY(taut__comm_check(l->comm, "collective"));
-    if (l->started && !l->tested) return taut__fail(TAUT_E_STATE, "layer '%s': started already", l->name);
+    if (l->started && !l->tested)
+        return taut__fail(TAUT_E_STATE,
+                          "layer '%s': started already: wait for it, or call taut_step_end, before the next start",
+                          l->name);
     TAUT_TRY(taut__place_usable(l, buf, caller));
     l->started = l->tested = false;
     TAUT_TRY(taut__lent_take(l, buf));

@@ -114,8 +114,13 @@ static taut_status read_layer(blob *b, taut__reader *r)
 
 static taut_status read_header(const uint8_t *src, size_t len)
 {
-    if (len < TAUT_STATE_HEADER || taut__get32(src) != TAUT_STATE_MAGIC)
-        return taut__fail(TAUT_E_CORRUPT, "taut_state_load: not a saved state");
+    if (len < TAUT_STATE_HEADER)
+        return taut__fail(TAUT_E_CORRUPT, "taut_state_load: %zu bytes: not a saved state, which has %d and more", len,
+                          TAUT_STATE_HEADER);
+    if (taut__get32(src) != TAUT_STATE_MAGIC)
+        return taut__fail(TAUT_E_CORRUPT,
+                          "taut_state_load: begins with %08x: not a saved state, which begins with %08x",
+                          taut__get32(src), TAUT_STATE_MAGIC);
     uint32_t version = taut__get32(src + 4);
     uint64_t bytes = taut__get64(src + TAUT_STATE_BYTES_AT);
     if (version != TAUT_STATE_VERSION) /* a damaged version is as likely as another one */

@@ -227,7 +227,9 @@ static taut_status check_flags(const taut__reduction *red)
         for (size_t k = 0; k < (size_t)red->g->size * e->cells; k++) all |= told(e, i)[k].seen.flags;
     if (all & TAUT_FLAG_CORRUPT)
         return taut__fail(TAUT_E_CORRUPT, "a payload that came over %s is malformed", red->g->data->ops->name);
-    if (all & TAUT_FLAG_RANGE) return taut__fail(TAUT_E_RANGE, "a code exceeds its limit");
+    if (all & TAUT_FLAG_RANGE)
+        return taut__fail(TAUT_E_RANGE,
+                          "a code exceeds what its integers hold: the agreed step is too small for these values");
     return all & TAUT_FLAG_FAILED ? taut__fail(TAUT_E_DEVICE, "codec work failed on the device") : TAUT_OK;
 }
 
