@@ -37,7 +37,7 @@ $(error MODE=$(MODE): must be release, debug, asan or tsan)
 endif
 
 # These goals need to know nothing of the machine; every other one reads below what it has.
-ifneq ($(filter-out help clean setup check check-long check-slurm demo bench-lab fuzz coverage dist,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean setup check check-long check-sanitizers check-slurm demo bench-lab fuzz coverage dist,$(or $(MAKECMDGOALS),all)),)
 
 # ================================================================ what is here
 # launch/detect answers once; the answer is kept until a tool, its name or the installed packages change.
@@ -465,7 +465,7 @@ endif # goals that need the machine
 
 # ================================================================ stages
 # Each is a make of its own, so that what setup installed is detected.
-.PHONY: setup check check-long check-slurm check-gpu demo bench-lab clean help fuzz coverage dist
+.PHONY: setup check check-long check-sanitizers check-slurm check-gpu demo bench-lab clean help fuzz coverage dist
 # As many compilers as processors, unless this make was told a number.
 STAGE = @+$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$$(nproc))
 check: SETUP := --tests
@@ -479,6 +479,11 @@ check: setup ## install what is missing, build, run the tests (some minutes: doc
 check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
 	$(STAGE) LONG=1 TIMEOUT=1800 run-tests
 	$(STAGE) LONG=1 TIMEOUT=1800 MODE=asan run-tests
+check-sanitizers: SETUP := --tests
+check-sanitizers: setup ## the tests' C programs under ASan and UBSan, then under TSan; a table of what ran and what was found
+	$(STAGE) MODE=asan TORCH=0 tests
+	$(STAGE) MODE=tsan TORCH=0 tests
+	@rc=0; for mode in asan tsan; do MODE=$$mode tests/sanitize.sh $(T) || rc=1; done; exit $$rc
 check-slurm: SETUP := --long
 check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about three minutes)
 	$(STAGE) all $(BUILD)/tests/bench/steps_mpi

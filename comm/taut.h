@@ -357,7 +357,8 @@ typedef struct taut_survivors {
  *  to be done again, its buffers filled anew.
  *  comm : failed; stays to be destroyed. who : filled in, or NULL.
  *  TAUT_E_STATE: nothing has failed; over TCP, this communicator has been shrunk before. TAUT_E_UNSUPPORTED: the transport cannot.
- *  TAUT_E_PEER: the others have gone on without this rank. On ranks that stay together all return the same. Over MPI the launcher must not
+ *  TAUT_E_PEER: the others have gone on without this rank, or another one was lost meanwhile. After any failure but TAUT_E_STATE and
+ *  TAUT_E_UNSUPPORTED it may be called again where MPI has ULFM. On ranks that stay together all return the same. Over MPI the launcher must not
  *  end the job when a rank dies: docs/launch.md. Since 0.1. */
 TAUT_API taut_status taut_comm_shrink(taut_comm *comm, taut_comm **smaller, taut_survivors *who);
 

@@ -211,27 +211,74 @@ static bool takes_payload(taut__op op)
     return op == TAUT_OP_DECODE || op == TAUT_OP_DECODE_ADD || op == TAUT_OP_UNPACK_ADD || op == TAUT_OP_UNPACK_VALUES;
 }
 
-/* With enqueue[]: the outcome travels to the device before the piece and back behind it. len: NULL, or the payload's bytes. */
+/* The pieces that ask for what first asks for, in one call. */
+static void enqueue_alike(taut__asked *const *asked, size_t n, size_t first, taut_outcome *here, taut_place place)
+{
+    const taut__asked *a = asked[first];
+    taut_piece         pieces[TAUT_ASKED_MAX] = {a->piece};
+    size_t             m = 1;
+    pieces[0].outcome = here + first;
+    for (size_t i = first + 1; i < n; i++) {
+        if (asked[i]->op != a->op || asked[i]->codec != a->codec) continue;
+        pieces[m] = asked[i]->piece;
+        pieces[m++].outcome = here + i;
+    }
+    taut_status s = taut__enqueue(a->op, a->codec, pieces, m, place);
+    for (size_t i = first; i < n; i++)
+        if (asked[i]->op == a->op && asked[i]->codec == a->codec) taut__asked_end(asked[i], s);
+}
+
+void taut__asked_end(taut__asked *a, taut_status s)
+{
+    a->status = s;
+    a->ended = true;
+    if (s != TAUT_OK) taut__snprintf(a->why, sizeof a->why, "%s", taut_last_error());
+}
+
+/* The outcomes travel to the device before the pieces and back behind them. */
+static taut_status all_of(taut__asked *const *asked, size_t n, taut_place place, size_t *calls)
+{
+    const taut__space *space = taut__memory_of(place.space);
+    taut_outcome       there[TAUT_ASKED_MAX] = {0}, *here = NULL;
+    if (!space) return TAUT_E_UNSUPPORTED;
+    for (size_t i = 0; i < n; i++) there[i].bytes = takes_payload(asked[i]->op) ? asked[i]->bytes : 0;
+    TAUT_TRY(space->alloc_in(place, n * sizeof *here, (void **)&here));
+    taut_status s = space->put(place, here, there, n * sizeof *here), done;
+    for (size_t i = 0; i < n && s == TAUT_OK; i++)
+        if (!asked[i]->ended) enqueue_alike(asked, n, i, here, place), ++*calls;
+    if (s == TAUT_OK) s = space->copy(place, there, here, n * sizeof *here);
+    space->release_in(place, here);
+    done = space->wait(place);
+    if (s == TAUT_OK) s = done;
+    for (size_t i = 0; i < n && s == TAUT_OK; i++) {
+        if (asked[i]->status == TAUT_OK)
+            taut__asked_end(asked[i], status_of(asked[i]->op, asked[i]->codec, there[i].flags));
+        asked[i]->bytes = asked[i]->status == TAUT_OK ? (size_t)there[i].bytes : 0;
+    }
+    return s;
+}
+
+size_t taut__ask_all(taut__asked *const *asked, size_t n, taut_place place)
+{
+    size_t calls = 0;
+    for (size_t i = 0, m; i < n; i += m) {
+        m = taut__min(n - i, TAUT_ASKED_MAX);
+        taut_status s = all_of(asked + i, m, place, &calls);
+        for (size_t k = i; k < i + m && s != TAUT_OK; k++)
+            if (asked[k]->status == TAUT_OK) taut__asked_end(asked[k], s);
+    }
+    return calls;
+}
+
+/* len: NULL, or the payload's bytes. */
 static taut_status one(taut__op op, const taut_codec *codec, const taut_piece *p, size_t *len)
 {
-    taut_place            place = p->call.place;
-    const taut_codec_ops *t = taut__ops(codec, place.space);
-    if (!t || !t->enqueue[op]) return missing(codec, place.space, op_names[op]);
-    const taut__space *space = taut__memory_of(place.space);
-    taut_outcome       there = {.bytes = len && takes_payload(op) ? *len : 0}, *here = NULL;
-    taut_piece         piece = *p;
-    if (!space) return TAUT_E_UNSUPPORTED;
-    TAUT_TRY(space->alloc_in(place, sizeof there, (void **)&here));
-    piece.outcome = here;
-    taut_status s = space->put(place, here, &there, sizeof there);
-    if (s == TAUT_OK) s = t->enqueue[op](op, codec, &piece, 1, place);
-    if (s == TAUT_OK) s = space->copy(place, &there, here, sizeof there);
-    space->release_in(place, here);
-    taut_status done = space->wait(place);
-    if (s == TAUT_OK) s = done;
-    if (s == TAUT_OK) s = status_of(op, codec, there.flags);
-    if (len) *len = s == TAUT_OK ? (size_t)there.bytes : 0;
-    return s;
+    const taut_codec_ops *t = taut__ops(codec, p->call.place.space);
+    taut__asked           a = {.op = op, .codec = codec, .piece = *p, .bytes = len ? *len : 0}, *list[] = {&a};
+    if (!t || !t->enqueue[op]) return missing(codec, p->call.place.space, op_names[op]);
+    taut__ask_all(list, 1, p->call.place);
+    if (len) *len = a.status == TAUT_OK ? a.bytes : 0;
+    return a.status == TAUT_OK ? TAUT_OK : taut__fail(a.status, "%s", a.why);
 }
 
 static const taut_codec_ops *of(const taut_codec *codec, const taut_call *c)

@@ -169,6 +169,24 @@ taut_status taut__enqueue(taut__op op, const taut_codec *codec, const taut_piece
 taut_status taut__run_piece(taut__op op, const taut_codec *codec, const taut_codec_ops *table, const taut_piece *piece);
 uint32_t    taut__flags_of(taut_status s);
 
+/* ---- Pieces that somebody waits for: outside the host ---- */
+
+/* taut__asked : an operation, by whoever waits for it; others may have asked meanwhile. A zeroed `ended` and status before. */
+enum { TAUT_ASKED_MAX = 32 };
+typedef struct taut__asked {
+    taut__op          op;
+    const taut_codec *codec;
+    taut_piece        piece; /* all but its outcome */
+    size_t            bytes; /* of the payload: taken, or made */
+    taut_status       status;
+    char              why[256]; /* where status is an error */
+    bool              ended;
+} taut__asked;
+/* Does them all, pieces of one operation and codec in one call to enqueue[], and waits for the place. They are independent of each other. Returns how
+ * many calls that took. */
+size_t taut__ask_all(taut__asked *const *asked, size_t n, taut_place place);
+void   taut__asked_end(taut__asked *a, taut_status s); /* s, and taut_last_error() */
+
 /* ---- One piece, waited for ---- as the functions of the table, in the space of c->place. Outside the host they allocate and wait:
  * for whoever has one tensor, not for a step. */
 taut_status taut__op_collect_stats(const taut_codec *codec, const taut_call *c, const float *src, double *stats);

@@ -21,6 +21,20 @@ void taut__ratio_reset(taut__ratio *r, double guess, double most)
         .mean = guess, .most = most, .var = most * most, .block = PRIOR_BLOCK, .weight = PRIOR_WEIGHT, .restless = 1};
 }
 
+void taut__ratio_within(taut__ratio *r, double low, double high)
+{
+    double width = high - low, most = width * width / 12;
+    if (r->steps == 0 && r->var > most) {
+        r->mean = low + width / 2;
+        r->block = fmin(r->block, PRIOR_BLOCK * width * width / 4);
+        r->steps = 1; /* better known than from one sample */
+    }
+    /* a sample that is at odds with what must be knows nothing else either */
+    if (r->mean < low || r->mean > high) r->var = most;
+    r->mean = fmin(fmax(r->mean, low), high);
+    r->var = fmin(r->var, most);
+}
+
 typedef struct moments {
     double n, t, c, d, d2; /* d = t - rho c */
 } moments;

@@ -34,6 +34,9 @@ typedef struct taut__ratio { /* T / C of one layer under one codec, pooled over 
 /* Nothing is known but a guess, and that it cannot exceed `most`: the first sample decides. */
 void taut__ratio_reset(taut__ratio *r, double guess, double most);
 
+/* The ratio lies between these, whatever samples say; without a sample, anywhere there alike. Called before a step and after it. */
+void taut__ratio_within(taut__ratio *r, double low, double high);
+
 typedef struct taut__blocks { /* the sample of one step */
     double        all;        /* M */
     size_t        n;          /* m */

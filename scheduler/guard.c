@@ -8,8 +8,8 @@ static const double LARGE = 0.05;
 /* Of log(error / budget) per step: down is nearly all of the way, since a violation is what must not be repeated. */
 static const double DOWN = 0.8, UP = 0.15;
 static const double LOPSIDED = 0.3;
-static const double SIGMAS = 3.5, NOISES = 2.5, FORGET = 0.9;
-static const double TARGET_MIN = 0.74, TARGET_MAX = 0.95, SCALE_MIN = 0.02, SCALE_MAX = 20;
+static const double SIGMAS = 3.2, NOISES = 2.5, FORGET = 0.9;
+static const double TARGET_MIN = 0.7, TARGET_MAX = 0.95, SCALE_MIN = 0.02, SCALE_MAX = 20;
 static const double STRAINED = 3; /* times finer or coarser than planned */
 static const double JUMP_MOST =
     2; /* of log(error / budget): more than this is no noise, and would pass for it for long */

@@ -37,7 +37,7 @@ void taut__guard_allow(const double *planned, size_t layers, taut__watch *w);
  * time, a layer that makes more than double its share where that excess is a twentieth of the budget: the plan was wrong about it. */
 bool taut__guard_step(taut__guard *g, const double *error, double norm2, double budget, size_t layers, taut__watch *w);
 
-/* After a step that made an error: steers `error_scale` so that the error stays at `target` of the budget, which lies 3.5
+/* After a step that made an error: steers `error_scale` so that the error stays at `target` of the budget, which lies 3.2
  * standard deviations of the steps' own noise below it, and 2.5 of the measurement's. noise: the latter, relative. Down at once, up slowly. */
 void taut__guard_steer(taut__guard *g, double noise);
 

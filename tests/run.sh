@@ -1,7 +1,8 @@
 #!/bin/sh
 # run.sh: run every test of $BUILD and close with one line "N passed, N failed, N skipped".
 #   BUILD=build/release tests/run.sh [PATTERN ...]     only tests whose path matches a PATTERN (grep -E)
-# JOBS programs run at a time (two: many wait for time-outs or start processes); one whose source says "run alone" has the machine to itself.
+# JOBS programs run at a time (two: many wait for time-outs or start processes), and beside them, one after the other, those whose source says
+# "mostly waits"; one whose source says "run alone" has the machine to itself.
 # A test is an executable of the Check framework (its line "NN%: Checks: a, Failures: b, Errors: c" is read) or a
 # script tests/*/test_*.sh whose last line is "N passed, N failed[, N skipped]". A line "SKIP reason" is counted and
 # repeated at the end. A test that prints no such line counts as one failure.
@@ -63,13 +64,20 @@ done | grep -E "$pattern" || true)
 
 rm -f "$logs"/*.result
 source_of() { case $1 in *.sh) echo "$1" ;; *) echo "${1#"$BUILD"/}.c" ;; esac; }
-together= alone=
+together= waiting= alone=
+says() { head -n 12 "$(source_of "$1")" | grep -q "$2"; }
 # the scripts first: they take longest
 for t in $(echo "$tests" | grep '\.sh$') $(echo "$tests" | grep -v '\.sh$'); do
-    if head -n 12 "$(source_of "$t")" | grep -q 'run alone'; then alone="$alone $t"; else together="$together $t"; fi
+    if says "$t" 'run alone'; then alone="$alone $t"
+    elif says "$t" 'mostly waits'; then waiting="$waiting $t"
+    else together="$together $t"; fi
 done
 # shellcheck disable=SC2086
-[ -z "$together" ] || printf '%s\n' $together | xargs -P "$JOBS" -n 1 "$0" --one
+{
+    [ -z "$waiting" ] || printf '%s\n' $waiting | xargs -n 1 "$0" --one &
+    [ -z "$together" ] || printf '%s\n' $together | xargs -P "$JOBS" -n 1 "$0" --one
+    wait
+}
 for t in $alone; do one "$t"; done
 
 passed=0 failed=0 skipped=0 reasons= failures=

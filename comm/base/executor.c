@@ -1,5 +1,5 @@
-/* executor.c : see executor.h. Workers sleep on `wake`; a run hands out numbers under the lock, which is cheap next to a piece
- * (a frame of up to a MiB), and the caller works too. */
+/* executor.c : see executor.h. Workers sleep on `wake`; numbers of pieces are handed out under the lock, which is cheap next to a piece
+ * (a frame of up to a MiB). Who runs a batch and waits works too, on that batch. */
 #include "executor.h"
 #include "thread.h"
 #include <stdio.h>
@@ -10,10 +10,7 @@ struct taut__executor {
     pthread_t      *thread;
     pthread_mutex_t lock;
     pthread_cond_t  wake, finished;
-    taut__task      piece;
-    void           *ctx;
-    size_t          next, n, done;
-    bool            occupied; /* by a batch that somebody has submitted */
+    taut__batch    *first; /* under way, in order of submission */
     bool            quit;
 };
 
@@ -22,16 +19,21 @@ typedef struct seat {
     int             worker;
 } seat;
 
-/* Takes pieces until none is left. Called and returns with the lock held. */
-static void work(taut__executor *p, int worker)
+/* One piece of a batch that has one left. Called and returns with the lock held. */
+static void work(taut__executor *p, taut__batch *b, int worker)
 {
-    while (p->next < p->n) {
-        size_t i = p->next++;
-        pthread_mutex_unlock(&p->lock);
-        p->piece(p->ctx, i, worker);
-        pthread_mutex_lock(&p->lock);
-        if (++p->done == p->n) pthread_cond_broadcast(&p->finished);
-    }
+    size_t i = b->next++;
+    pthread_mutex_unlock(&p->lock);
+    b->piece(b->ctx, i, worker);
+    pthread_mutex_lock(&p->lock);
+    if (++b->done == b->n) pthread_cond_broadcast(&p->finished);
+}
+
+static taut__batch *unbegun(const taut__executor *p)
+{
+    taut__batch *b = p->first;
+    while (b && b->next == b->n) b = b->after;
+    return b;
 }
 
 static void *worker_main(void *arg)
@@ -41,8 +43,9 @@ static void *worker_main(void *arg)
     taut__free(arg);
     pthread_mutex_lock(&p->lock);
     while (!p->quit) {
-        work(p, s.worker);
-        if (!p->quit) pthread_cond_wait(&p->wake, &p->lock);
+        taut__batch *b = unbegun(p);
+        if (b) work(p, b, s.worker);
+        else pthread_cond_wait(&p->wake, &p->lock);
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
@@ -95,70 +98,77 @@ void taut__executor_destroy(taut__executor *p)
 
 int taut__executor_threads(const taut__executor *p) { return p->threads; }
 
-/* With the lock held: a batch, from its beginning to its end. */
-static void begin(taut__executor *p, taut__task piece, void *ctx, size_t n)
+/* ---- with the lock held: a batch, from its beginning to its end ---- */
+
+static void begin(taut__executor *p, taut__batch *b, taut__task piece, void *ctx, size_t n)
 {
-    p->piece = piece;
-    p->ctx = ctx;
-    p->next = p->done = 0;
-    p->n = n;
+    taut__batch **at = &p->first;
+    *b = (taut__batch){.piece = piece, .ctx = ctx, .n = n, .under_way = true};
+    while (*at) at = &(*at)->after;
+    *at = b;
     pthread_cond_broadcast(&p->wake);
 }
-static void await(taut__executor *p)
+
+static void await(taut__executor *p, const taut__batch *b)
 {
-    while (p->done < p->n) pthread_cond_wait(&p->finished, &p->lock);
+    while (b->done < b->n) pthread_cond_wait(&p->finished, &p->lock);
 }
-static void end(taut__executor *p)
+
+static void end(taut__executor *p, taut__batch *b)
 {
-    p->next = p->done = p->n = 0;
-    p->occupied = false;
+    taut__batch **at = &p->first;
+    while (*at != b) at = &(*at)->after;
+    *at = b->after;
+    b->under_way = false;
 }
+
+/* ---- callers ---- */
 
 void taut__executor_run(taut__executor *p, taut__task piece, void *ctx, size_t n)
 {
+    taut__batch b;
     if (p->threads == 1 || n == 1) {
         for (size_t i = 0; i < n; i++) piece(ctx, i, 0);
         return;
     }
     pthread_mutex_lock(&p->lock);
-    begin(p, piece, ctx, n);
-    work(p, 0);
-    await(p);
-    end(p);
+    begin(p, &b, piece, ctx, n);
+    while (b.next < b.n) work(p, &b, 0);
+    await(p, &b);
+    end(p, &b);
     pthread_mutex_unlock(&p->lock);
 }
 
-bool taut__executor_submit(taut__executor *p, taut__task piece, void *ctx, size_t n)
+void taut__executor_submit(taut__executor *p, taut__batch *b, taut__task piece, void *ctx, size_t n)
 {
     pthread_mutex_lock(&p->lock);
-    bool free = !p->occupied;
-    p->occupied = true;
-    if (free) begin(p, piece, ctx, n);
+    begin(p, b, piece, ctx, n);
     pthread_mutex_unlock(&p->lock);
-    return free;
 }
 
-bool taut__executor_poll(taut__executor *p)
+bool taut__executor_poll(taut__executor *p, taut__batch *b)
 {
     pthread_mutex_lock(&p->lock);
-    if (p->threads == 1) work(p, 0);
-    bool done = p->done == p->n;
-    if (done) end(p);
+    while (p->threads == 1 && b->next < b->n) work(p, b, 0);
+    bool done = b->done == b->n;
+    if (done) end(p, b);
     pthread_mutex_unlock(&p->lock);
     return done;
 }
 
-void taut__executor_settle(taut__executor *p)
+void taut__executor_settle(taut__executor *p, taut__batch *b)
 {
-    taut__executor_quiet(p);
-    pthread_mutex_lock(&p->lock);
-    end(p);
-    pthread_mutex_unlock(&p->lock);
+    if (!b->under_way) return;
+    while (!taut__executor_poll(p, b)) {
+        pthread_mutex_lock(&p->lock);
+        await(p, b);
+        pthread_mutex_unlock(&p->lock);
+    }
 }
 
 void taut__executor_quiet(taut__executor *p)
 {
     pthread_mutex_lock(&p->lock);
-    if (p->threads > 1) await(p);
+    for (const taut__batch *b = p->first; b && p->threads > 1; b = b->after) await(p, b);
     pthread_mutex_unlock(&p->lock);
 }

@@ -16,11 +16,21 @@ void        taut__executor_destroy(taut__executor *pool);
 int         taut__executor_threads(const taut__executor *pool);
 void taut__executor_run(taut__executor *pool, taut__task piece, void *ctx, size_t n); /* returns when all are done */
 
-/* The same without waiting: the threads do the pieces, workers 1..threads-1 (with one thread: poll does them, as worker 0). One batch at a
- * time: submit answers false while another is under way, which is until poll has said, or settle has waited for, its end. */
-bool taut__executor_submit(taut__executor *pool, taut__task piece, void *ctx, size_t n);
-bool taut__executor_poll(taut__executor *pool);   /* the batch is done */
-void taut__executor_settle(taut__executor *pool); /* waits for it */
-void taut__executor_quiet(taut__executor *pool);  /* waits until no piece is being done; the batch stays its owner's */
+/* taut__batch : pieces under way, as a request is for a message: its owner submits, then polls until it is done. A zeroed one is not
+ * under way. It stays where it is until poll has said, or settle has waited for, its end. */
+typedef struct taut__batch {
+    taut__task          piece;
+    void               *ctx;
+    size_t              next, n, done;
+    bool                under_way;
+    struct taut__batch *after; /* the executor's list, in order of submission */
+} taut__batch;
+
+/* Without waiting: the threads do the pieces, workers 1..threads-1 (with one thread: poll does them, as worker 0). Any number of batches, of
+ * different owners, may be under way; those that were submitted first are begun first. */
+void taut__executor_submit(taut__executor *pool, taut__batch *b, taut__task piece, void *ctx, size_t n);
+bool taut__executor_poll(taut__executor *pool, taut__batch *b);   /* it is done, and no longer under way */
+void taut__executor_settle(taut__executor *pool, taut__batch *b); /* waits for it; not under way: at once */
+void taut__executor_quiet(taut__executor *pool); /* waits until no piece is being done; batches stay their owners' */
 
 #endif

@@ -24,6 +24,7 @@ typedef struct taut__lane {
     const taut__space   *space; /* NULL: not open */
     const taut__vectors *vectors;
     taut__executor      *executor;
+    struct taut__joint  *joint; /* NULL on the host: joint.h */
     float       **scratch; /* per worker: scratch_n floats, twice, then (not on the host) frame_bytes for a payload */
     size_t        scratch_n, frame_bytes;
     float        *fetched; /* (not on the host) scratch_n floats in host memory, for whoever holds the engine's lock */
@@ -79,6 +80,8 @@ taut_status taut__lane_check(const taut__lane *lane);
  * another rank does not do may keep the stream busy for ever: TAUT_E_TIMEOUT, and the data half is aborted. */
 taut_status taut__lane_wait(const taut__lane *lane);
 uint64_t    taut__lane_waits(void); /* of this process, so far */
+/* An event recorded on the lane's stream has passed, and nothing failed before. Never waits. */
+taut_status taut__lane_passed(const taut__lane *lane, taut__event *e, bool *passed);
 /* Memory of the place for one exchange, not zeroed: one of TAUT_BLOCKS, which grow; *out NULL: all are lent. With the engine held. */
 enum { TAUT_BLOCKS = 3 };
 taut_status taut__lane_borrow(taut__lane *lane, size_t bytes, void **out);

@@ -1,4 +1,5 @@
 /* lane.c : what a communicator has in each memory space. */
+#include "joint.h"
 #include "lane.h"
 #include "../base/partition.h"
 #include <sched.h>
@@ -56,14 +57,20 @@ static taut_status overdue(const taut__lane *lane)
     return taut__fail(TAUT_E_TIMEOUT, "the device did not finish within %d ms", (int)lane->timeout_ms);
 }
 
+taut_status taut__lane_passed(const taut__lane *lane, taut__event *e, bool *passed)
+{
+    TAUT_TRY(lane->space->event_test(e, passed));
+    return *passed && lane->space->failed ? lane->space->failed(lane->place) : TAUT_OK;
+}
+
 static taut_status wait_for(const taut__lane *lane, taut__event *e)
 {
     double begin = taut__now();
     bool   passed = false;
     TAUT_TRY(lane->space->event_record(e, lane->place));
     for (int looks = 0;; looks++) {
-        TAUT_TRY(lane->space->event_test(e, &passed));
-        if (passed) return lane->space->failed ? lane->space->failed(lane->place) : TAUT_OK;
+        TAUT_TRY(taut__lane_passed(lane, e, &passed));
+        if (passed) return TAUT_OK;
         if (lane->timeout_ms >= 0 && taut__now() - begin > lane->timeout_ms * 1e-3) return overdue(lane);
         if (looks < 200) sched_yield();
         else nanosleep(&(struct timespec){0, 20000}, NULL);
@@ -98,14 +105,18 @@ void taut__lane_close(taut__lane *lane)
     taut__free(lane->scratch);
     taut__staging_free(&lane->fetched_made, lane->fetched);
     taut__executor_destroy(lane->executor);
+    taut__joint_destroy(lane->joint);
     if (lane->space) lane->space->stream_destroy(lane->place);
     *lane = (taut__lane){0};
 }
 
-/* On the host the thread that runs a batch is one of its workers; elsewhere it goes on meanwhile. */
+/* On the host the thread that runs a batch is one of its workers; elsewhere it goes on meanwhile, and threads only wait for the device. */
 static taut_status make(taut__context *ctx, taut__lane *lane)
 {
-    TAUT_TRY(taut__executor_create(ctx->set.c.threads + !taut__lane_on_host(lane), &lane->executor));
+    int threads = ctx->set.c.threads;
+    if (!taut__lane_on_host(lane)) threads = 1 + (threads > TAUT_JOINT_THREADS ? threads : TAUT_JOINT_THREADS);
+    TAUT_TRY(taut__executor_create(threads, &lane->executor));
+    if (!taut__lane_on_host(lane)) TAUT_TRY(taut__joint_create((size_t)threads, &lane->joint));
     lane->scratch = taut__alloc(workers(lane), sizeof *lane->scratch);
     return lane->scratch ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "out of memory");
 }

@@ -12,7 +12,7 @@
  * somebody waits. No rank can miss a round: a vote is an exchange with all others, so it waits until their bucket votes too.
  *
  * A member that lies outside the host is copied into the bucket in the order of its program's stream, as it is, and back once it is summed. A
- * round begins when the copies of its members have been made. */
+ * round begins when the copies of its members have been made, and ends when those of their results have. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "../reduce/input.h"
@@ -24,7 +24,7 @@ struct taut__bucket {
     taut__job                 job; /* first */
     taut_comm                *comm;
     taut__small_allreduce     exchange;
-    taut__plain_sum           raw;
+    taut__plain_sum           plain;
     taut__slots               slots;
     double                    begin_s;   /* of the round's sum */
     bool                      closed;    /* takes no more members */
@@ -36,7 +36,7 @@ struct taut__bucket {
     size_t                    in_round; /* floats of it */
     _Atomic uint64_t         *started;  /* bit set of members; set by callers after the copy, cleared by the round */
     uint64_t                 *round, *scratch;
-    bool                      coming; /* copies are under way, and the round waits for them */
+    bool                      coming, going; /* copies are under way, and the round waits for them */
     bool                      voting;
     const taut_layer *_Atomic wanted; /* somebody waits for it */
     char                      label[32];
@@ -56,15 +56,18 @@ static taut_status bucket_step(taut__job *job, bool *moved, bool *done);
 
 static void bucket_stop(taut__job *job)
 {
-    taut__small_allreduce_cancel(&bucket_of(job)->exchange);
-    taut__plain_sum_cancel(&bucket_of(job)->raw);
+    taut__bucket *b = bucket_of(job);
+    taut__small_allreduce_cancel(&b->exchange);
+    taut__plain_sum_cancel(&b->plain);
+    for (size_t i = 0; b->going && i < b->members; i++) /* copies read what is about to be freed */
+        if (b->member[i] && !taut__layer_at_home(b->member[i])) taut__lane_wait(taut__layer_lane(b->member[i]));
 }
 
 static int bucket_waiting_for(const taut__job *job, int *hops)
 {
     const taut__bucket *b = (const taut__bucket *)(const void *)job;
     return b->voting ? taut__small_allreduce_waiting_for(&b->exchange, hops)
-                     : taut__plain_sum_waiting_for(&b->raw, hops);
+                     : taut__plain_sum_waiting_for(&b->plain, hops);
 }
 
 static taut_status add_bucket(taut_comm *comm)
@@ -135,7 +138,7 @@ static taut_status allocate(taut__bucket *b)
     if (!b->x || !b->packed || !b->started || !b->round)
         return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu floats", b->label, b->floats);
     b->scratch = b->round + b->words;
-    TAUT_TRY(taut__plain_sum_prepare(&b->raw, &comm->ctx.all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64,
+    TAUT_TRY(taut__plain_sum_prepare(&b->plain, &comm->ctx.all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64,
                                      comm->ctx.set.c.slice_kib * (size_t)256, &b->slots, (taut_place){0}));
     return taut__context_slots(&comm->ctx, &b->slots);
 }
@@ -169,6 +172,7 @@ static void begin_round(taut__bucket *b)
     for (size_t w = 0; w < b->words; w++) b->round[w] = atomic_load_explicit(&b->started[w], memory_order_acquire);
     b->coming = b->elsewhere;
     b->voting = true;
+    b->going = false;
     taut__small_allreduce_begin(&b->exchange, &b->comm->ctx.all, b->job.tag + TAUT_TAG_CONTROL, b->round, b->scratch,
                                 b->words * sizeof *b->round, taut__combine_mixed, &masks_only);
 }
@@ -186,18 +190,17 @@ static void begin_sum(taut__bucket *b)
     }
     b->voting = false;
     b->begin_s = taut__now();
-    if (b->in_round > 0) taut__plain_sum_begin(&b->raw, b->packed, b->in_round, TAUT_BOTH, 1);
+    if (b->in_round > 0) taut__plain_sum_begin(&b->plain, b->packed, b->in_round, TAUT_BOTH, 1);
 }
 
-/* The round's members have come. */
-static taut_status have_come(taut__bucket *b, bool *all)
+/* The copies of the round's members, in or out, have been made. */
+static taut_status copied(taut__bucket *b, bool *all)
 {
     *all = true;
     for (size_t i = 0; i < b->members && *all; i++) {
         const taut_layer *l = bit(b->round, i) ? b->member[i] : NULL;
-        if (l && !taut__layer_at_home(l)) TAUT_TRY(taut__layer_lane(l)->space->event_test(l->reduction.ordered, all));
+        if (l && !taut__layer_at_home(l)) TAUT_TRY(taut__lane_passed(taut__layer_lane(l), l->reduction.ordered, all));
     }
-    b->coming = !*all;
     return TAUT_OK;
 }
 
@@ -207,7 +210,9 @@ static taut_status store_elsewhere(taut__bucket *b, taut_layer *l, const float *
     bool        wide = l->operand.dtype == TAUT_F32;
     const void *result = wide ? (const void *)sum : b->x + l->at;
     if (!wide) TAUT_TRY(taut__vectors_host.convert((taut_place){0}, b->x + l->at, l->operand.dtype, sum, TAUT_F32, n));
-    return taut__lane_store(taut__layer_lane(l), l->reduction.buf, result, n * (wide ? 4 : 2));
+    const taut__lane *lane = taut__layer_lane(l);
+    TAUT_TRY(lane->space->copy(lane->place, l->reduction.buf, result, n * (wide ? 4 : 2)));
+    return lane->space->event_record(l->reduction.ordered, lane->place);
 }
 
 static taut_status copy_out(taut__bucket *b, taut_layer *l, float *sum)
@@ -215,26 +220,42 @@ static taut_status copy_out(taut__bucket *b, taut_layer *l, float *sum)
     taut__reduction *red = &l->reduction;
     const taut_comm *comm = b->comm;
     size_t           n = l->operand.tensor.elems;
-    uint64_t         sent = b->raw.sent * n / b->in_round;
+    uint64_t         sent = b->plain.sent * n / b->in_round;
     red->record = (taut__record){.bytes_sent = sent, .bytes_dense = sent, .payload_bytes = 4 * n, .encoded = n};
     red->call.tensor = &l->operand.tensor;
     if (comm->ctx.lossy && comm->ctx.all.rank == 0) red->record.sum = taut__sum_norms(red, sum, (taut__range){0, n});
     if (red->kind == TAUT_MEAN) taut__simd_get()->vec->scale(sum, 1.0f / (float)comm->ctx.all.size, n);
-    if (taut__layer_at_home(l)) taut__result_store(red, 0, n, sum, false);
-    else TAUT_TRY(store_elsewhere(b, l, sum, n));
-    taut__layer_count(l);
-    atomic_fetch_and_explicit(&b->started[l->seat / 64], ~(UINT64_C(1) << (l->seat % 64)), memory_order_release);
+    if (!taut__layer_at_home(l)) return store_elsewhere(b, l, sum, n);
+    taut__result_store(red, 0, n, sum, false);
     return TAUT_OK;
 }
 
-static taut_status end_round(taut__bucket *b)
+static void let_go(taut__bucket *b, taut_layer *l)
 {
+    taut__layer_count(l);
+    atomic_fetch_and_explicit(&b->started[l->seat / 64], ~(UINT64_C(1) << (l->seat % 64)), memory_order_release);
+}
+
+static taut_status copy_all_out(taut__bucket *b)
+{
+    b->going = true;
     for (size_t i = 0, at = 0; i < b->members; i++) {
         if (!bit(b->round, i)) continue;
         TAUT_TRY(copy_out(b, b->member[i], b->packed + at));
         at += b->member[i]->operand.tensor.elems;
     }
-    taut__trace_span(b->comm->ctx.trace, &b->job, "layer", b->begin_s, taut__now(), b->raw.sent);
+    return TAUT_OK;
+}
+
+static taut_status end_round(taut__bucket *b, bool *moved, bool *done)
+{
+    TAUT_TRY(copied(b, done));
+    if (!*done) return TAUT_OK;
+    *moved = true;
+    b->going = false;
+    for (size_t i = 0; i < b->members; i++)
+        if (bit(b->round, i)) let_go(b, b->member[i]);
+    taut__trace_span(b->comm->ctx.trace, &b->job, "layer", b->begin_s, taut__now(), b->plain.sent);
     return TAUT_OK;
 }
 
@@ -244,7 +265,8 @@ static taut_status bucket_step(taut__job *job, bool *moved, bool *done)
     bool          over = false;
     if (job->needs > atomic_load(&b->comm->ctx.engine.compared)) return TAUT_OK;
     if (b->coming) {
-        TAUT_TRY(have_come(b, &over));
+        TAUT_TRY(copied(b, &over));
+        b->coming = !over;
         *moved = over;
         return TAUT_OK;
     }
@@ -256,11 +278,12 @@ static taut_status bucket_step(taut__job *job, bool *moved, bool *done)
         *done = b->in_round == 0;
         return TAUT_OK;
     }
-    TAUT_TRY(taut__plain_sum_advance(&b->raw, moved, &over));
-    if (!over) return TAUT_OK;
-    TAUT_TRY(end_round(b));
-    *done = true;
-    return TAUT_OK;
+    if (!b->going) {
+        TAUT_TRY(taut__plain_sum_advance(&b->plain, moved, &over));
+        if (!over) return TAUT_OK;
+        TAUT_TRY(copy_all_out(b));
+    }
+    return end_round(b, moved, done);
 }
 
 /* ---- callers ---- */

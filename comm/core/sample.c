@@ -365,6 +365,39 @@ static block_sums look(const taut_layer *l, size_t k, bool weighted)
     return b;
 }
 
+/* |sum|^2 - |error|^2 = |result|^2 - 2 <result, error>, over |result|^2: an error of which it is known that it is small leaves no room for
+ * another value (Cauchy and Schwarz). */
+static taut__measured_sum norm_near(taut__ratio *r, const taut__blocks *b, const taut__measured_sum *error)
+{
+    const double sigmas = 3, small = 0.25; /* of |result|^2 */
+    double       share = b->control > 0 ? (error->value + sigmas * sqrt(error->var)) / b->control : 1;
+    double       room = 2 * sqrt(share);
+    if (!(share < small)) return taut__ratio_step(r, b);
+    taut__ratio_within(r, 1 - room, 1 + room);
+    taut__ratio_step(r, b);
+    taut__ratio_within(r, 1 - room, 1 + room);
+    return (taut__measured_sum){r->mean * b->control, r->var * b->control * b->control};
+}
+
+/* Of two estimates of |sum|^2 from the same blocks: what lies between them, nearer to the more precise one; where they contradict each other,
+ * that one alone, and what it is said to know is not believed. What a few blocks say of <result, error> passes for precise where the large
+ * ones are not among them, so a fifth of the error's square counts against it. */
+static taut__measured_sum agreed(const taut__measured_sum *direct, const taut__measured_sum *inner, double error)
+{
+    const double       doubt = 0.2, sigmas = 3;
+    double             apart = direct->value - inner->value, inner_var = inner->var + doubt * doubt * error * error;
+    double             weight = inner_var + direct->var > 0 ? inner_var / (inner_var + direct->var) : 1; /* of direct */
+    taut__measured_sum better = weight > 0.5 ? *direct : *inner;
+    if (apart * apart > sigmas * sigmas * (direct->var + inner->var)) {
+        better.var = fmax(better.var, apart * apart / (sigmas * sigmas));
+    } else {
+        double moved = inner->value + weight * apart - better.value;
+        better.value += moved;
+        better.var += moved * moved;
+    }
+    return better;
+}
+
 /* One kind of squares of a layer. own_error, own, result: over all elements. */
 static void estimate(taut_layer *l, int kind, double own_error, double own, double result, taut__layer_measured *m)
 {
@@ -380,10 +413,10 @@ static void estimate(taut_layer *l, int kind, double own_error, double own, doub
         a->sum[k] = b.sum, a->own[k] = x[k] / by;
     }
     m->error[kind] = taut__ratio_step(&s->error[kind], &(taut__blocks){all, s->blocks, a->error, a->lost, own_error});
-    inner = taut__ratio_step(&s->near[kind], &(taut__blocks){all, s->blocks, a->rest, a->result, result});
+    inner = norm_near(&s->near[kind], &(taut__blocks){all, s->blocks, a->rest, a->result, result}, &m->error[kind]);
     inner.value += m->error[kind].value, inner.var += m->error[kind].var;
     direct = taut__ratio_step(&s->norm[kind], &(taut__blocks){all, s->blocks, a->sum, a->own, own});
-    m->norm[kind] = direct.var < inner.var ? direct : inner;
+    m->norm[kind] = agreed(&direct, &inner, m->error[kind].value);
 }
 
 static taut__measured_sum scaled(taut__measured_sum x, double by)

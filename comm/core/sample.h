@@ -8,7 +8,9 @@
  *   error : the control is what the encoders of all ranks measured of their own errors, over all elements
  *   norm  : |sum|^2 = |result|^2 - 2 <result, error> + |error|^2; the first term is known, the last is the error's estimate, and
  *           |result|^2 is the control of the first two together. Where the error is as large as the sum, that is a difference
- *           of large numbers: then |sum|^2 itself, whose control is the sum over ranks of |x|^2. Whichever has been more precise
+ *           of large numbers: then |sum|^2 itself, whose control is the sum over ranks of |x|^2. What lies between the two, nearer to the
+ *           more precise one. |<result, error>| is at most |result| |error| (Cauchy and Schwarz): where the error is small that leaves
+ *           little room, whatever a few blocks say
  *
  * How many: as many as the measurement needs, within bounds that are shares of the bytes that 2 bits per element would take: of models of 4 Mi elements and
  * more 0.8% to 1.2%, of smaller ones up to 3%, or 4 to 16 blocks where that is more. Whatever the number of ranks; twice as much in float32. For a

@@ -7,7 +7,7 @@
  *     the others lack. The lowest of those that are furthest is the source.
  *  3. The source's state without residuals, which is what all ranks share, goes to all: a sum of bytes to which the others add
  *     nothing. Each then adds its own residuals.
- *  4. They agree that all have done so.
+ *  4. They agree that all have done so; where the transport can, in a way that gives all the same answer even if a rank is lost in it.
  *
  * A rank that fails on the way takes part in the exchanges all the same, and says so in them. */
 #include "state.h"
@@ -194,6 +194,19 @@ static taut_status check(const taut_comm *comm, taut_comm **smaller, const taut_
     return TAUT_OK;
 }
 
+/* Another rank may have been lost since: none returns a communicator of which others know nothing. */
+static taut_status end_alike(shrinking *s, taut_status mine)
+{
+    taut__transport *t = s->from->ctx.t;
+    bool             all = mine == TAUT_OK;
+    taut__engine_hold(&s->from->ctx.engine);
+    if (t->ops->all_agree) all = t->ops->all_agree(t, all);
+    taut__engine_release(&s->from->ctx.engine);
+    if (all || mine != TAUT_OK) return mine;
+    return taut__engine_fail(&s->to->ctx.engine, TAUT_E_PEER,
+                             "taut_comm_shrink: another rank was lost, or failed, meanwhile; it may be called again");
+}
+
 taut_status taut_comm_shrink(taut_comm *comm, taut_comm **smaller, taut_survivors *who)
 {
     taut__transport *t = NULL;
@@ -207,10 +220,12 @@ taut_status taut_comm_shrink(taut_comm *comm, taut_comm **smaller, taut_survivor
     taut__engine_hold(&comm->ctx.engine);
     taut_status status = comm->ctx.t->ops->shrink(comm->ctx.t, ms < 0 ? WAIT_MS : ms, &t, s.old);
     taut__engine_release(&comm->ctx.engine);
+    bool found = status == TAUT_OK;
     if (status == TAUT_OK) status = taut__comm_create(t, &comm->ctx.set.c, &s.to);
     if (status == TAUT_OK && !(s.told = taut__alloc(COLUMNS * (size_t)s.to->ctx.all.size, sizeof *s.told)))
         status = taut__engine_fail(&s.to->ctx.engine, TAUT_E_NOMEM, "taut_comm_shrink: out of memory");
     if (status == TAUT_OK) status = move(&s, who);
+    if (found) status = end_alike(&s, status);
     if (status == TAUT_OK) *smaller = s.to;
     else if (s.to) taut__comm_discard(s.to);
     taut__free(s.told), taut__free(s.own), taut__free(s.old);

@@ -344,22 +344,40 @@ void taut__engine_describe(const void *engine, char *dst, size_t cap)
     else snprintf(dst, cap, "%.128s", what ? what : "");
 }
 
+/* ---- waiting: with the lock held, until what somebody waits for is done ---- */
+
+typedef struct waiting {
+    taut__job                   *job; /* NULL: an exchange */
+    const taut__small_allreduce *exchange;
+    const char                  *what;
+    double                       since;
+    int                          idle; /* turns since something moved */
+} waiting;
+
+static int missing(const waiting *w, int *hops)
+{
+    if (!w->job) return taut__small_allreduce_waiting_for(w->exchange, hops);
+    return w->job->waiting_for ? w->job->waiting_for(w->job, hops) : -1;
+}
+
+static taut_status turn(taut__engine *e, waiting *w)
+{
+    bool moved;
+    int  hops = 0;
+    TAUT_TRY(drive(e, w->job, &moved));
+    w->idle = moved ? 0 : w->idle + 1;
+    bool still = quiet(e, w->since, w->idle);
+    pause_after(e, w->idle, still);
+    if (still && time_to_ask(e, w->since)) TAUT_TRY(ask(e, w->job));
+    if (!still || !overdue(e, w->since, hops)) return TAUT_OK;
+    int peer = missing(w, &hops);
+    return overdue(e, w->since, hops) ? late(e, w->what, peer) : TAUT_OK;
+}
+
 static taut_status wait_locked(taut__engine *e, taut__job *job)
 {
-    double since = taut__now();
-    for (int idle = 0; atomic_load(&job->state) == TAUT_JOB_RUNNING;) {
-        bool moved;
-        TAUT_TRY(drive(e, job, &moved));
-        idle = moved ? 0 : idle + 1;
-        bool still = quiet(e, since, idle);
-        pause_after(e, idle, still);
-        if (still && time_to_ask(e, since)) TAUT_TRY(ask(e, job));
-        int hops = 0;
-        if (still && overdue(e, since, hops)) {
-            int peer = job->waiting_for ? job->waiting_for(job, &hops) : -1;
-            if (overdue(e, since, hops)) return late(e, job->name, peer);
-        }
-    }
+    waiting w = {.job = job, .what = job->name, .since = taut__now()};
+    while (atomic_load(&job->state) == TAUT_JOB_RUNNING) TAUT_TRY(turn(e, &w));
     return taut__engine_check(e);
 }
 
@@ -388,22 +406,12 @@ taut_status taut__engine_test(taut__engine *e, taut__job *job, bool *done)
 
 static taut_status exchange_locked(taut__engine *e, taut__small_allreduce *x, const char *what)
 {
-    double since = taut__now();
-    bool   done = false, moved;
-    for (int idle = 0;;) {
+    waiting w = {.exchange = x, .what = what, .since = taut__now()};
+    for (bool done = false;;) {
         taut_status s = taut__small_allreduce_advance(x, &done);
         if (s != TAUT_OK) return fail(e, s, taut_last_error());
         if (done) return TAUT_OK;
-        TAUT_TRY(drive(e, NULL, &moved));
-        idle = moved ? 0 : idle + 1;
-        bool still = quiet(e, since, idle);
-        pause_after(e, idle, still);
-        if (still && time_to_ask(e, since)) TAUT_TRY(ask(e, NULL));
-        int hops = 0;
-        if (still && overdue(e, since, hops)) {
-            int peer = taut__small_allreduce_waiting_for(x, &hops);
-            if (overdue(e, since, hops)) return late(e, what, peer);
-        }
+        TAUT_TRY(turn(e, &w));
     }
 }
 

@@ -46,6 +46,7 @@ typedef struct taut__observed {
 typedef struct taut__speed {
     taut_spec spec;
     char      text[TAUT_SPEC_TEXT];
+    double    gaussian; /* see taut__gaussian_share() */
 } taut__speed;
 
 struct taut__observer {
@@ -72,6 +73,11 @@ struct taut__observer {
     double       expected;       /* what errors have in common, all layers, at the step that would spend the budget */
     size_t       option_room;
 };
+
+/* Seconds of encode and decode of so many elements, in plan/speeds.c. */
+void taut__price_codec(const taut__observer *o, const taut_spec *spec, double elems, taut__measured *m);
+/* Share of the squared norm that a spec, of those that are timed, loses of Gaussian values; 0: whatever their shape, or not known. */
+double taut__gaussian_share(const taut__observer *o, const taut_spec *spec);
 
 /* Room for the offers of all layers, and for so many options. */
 taut_status taut__offers_room(taut__observer *o, size_t options);

@@ -27,9 +27,9 @@ typedef struct taut__agree {
     struct taut__agree_there *there;         /* outside the host: what operations read and write */
 } taut__agree;
 
-/* Memory of the place. Statistics and calibrations go there and come back with every operation: ranks agree on them on the host. */
+/* Memory of the place. */
 typedef struct taut__agree_there {
-    double           stats[TAUT_STATS_MAX], earlier[TAUT_STATS_MAX];
+    double           stats[TAUT_STATS_MAX];
     taut_calibration calibration;
 } there;
 
@@ -54,30 +54,30 @@ void taut__agree_release(taut__reduction *red)
     red->agree = NULL;
 }
 
-/* ---- operations, wherever the place is ---- */
-
-static taut_status put(const taut__reduction *red, void *dst, const void *src, size_t bytes)
-{
-    return red->lane->space->put(red->lane->place, dst, src, bytes);
-}
+/* ---- operations ----
+ *
+ * Statistics are collected where x lies. What ranks agree on is agreed on by the host, which has it therefore, so a shared calibration is made there,
+ * by the same code on all ranks, wherever their tensors lie, and goes to the place in stream order: nobody waits for the device a second time, and
+ * whether a tensor goes raw this time is part of what has been agreed before any of it is coded. A calibration of this rank alone is made, and
+ * stays, in the place. */
 
 static taut_status collect(taut__reduction *red, const taut_call *c, const float *x)
 {
     taut__agree *a = red->agree;
-    if (taut__at_home(red)) return taut__op_collect_stats(codec_of(red), c, x, a->stats);
-    TAUT_TRY(put(red, a->there->stats, a->stats, sizeof a->stats));
-    TAUT_TRY(taut__op_collect_stats(codec_of(red), c, x, a->there->stats));
-    return taut__lane_fetch(red->lane, a->stats, a->there->stats, sizeof a->stats);
+    taut_piece   p = {.call = *c, .src = x, .stats = a->stats};
+    if (taut__at_home(red)) return taut__placed_do(red, TAUT_OP_COLLECT_STATS, &p, NULL);
+    p.stats = a->there->stats;
+    TAUT_TRY(red->lane->space->put(red->lane->place, p.stats, a->stats, sizeof a->stats));
+    TAUT_TRY(taut__placed_do(red, TAUT_OP_COLLECT_STATS, &p, NULL));
+    return taut__lane_fetch(red->lane, a->stats, p.stats, sizeof a->stats);
 }
 
-static taut_status rebase(taut__reduction *red)
+/* Of statistics alone: the tensor, which may lie elsewhere, is not looked at. */
+static taut_call by_host(const taut__reduction *red)
 {
-    taut__agree *a = red->agree;
-    if (taut__at_home(red)) return taut__op_rebase(codec_of(red), &red->call, a->few, a->stats);
-    TAUT_TRY(put(red, a->there->stats, a->stats, sizeof a->stats));
-    TAUT_TRY(put(red, a->there->earlier, a->few, sizeof a->few));
-    TAUT_TRY(taut__op_rebase(codec_of(red), &red->call, a->there->earlier, a->there->stats));
-    return taut__lane_fetch(red->lane, a->stats, a->there->stats, sizeof a->stats);
+    taut_call c = red->call;
+    c.place = (taut_place){0};
+    return c;
 }
 
 /* red->calibration is what the call's operations go by. */
@@ -86,30 +86,25 @@ static taut_status publish(taut__reduction *red)
     taut__agree *a = red->agree;
     bool         home = taut__at_home(red);
     red->call.calibration = home ? &red->calibration : &a->there->calibration;
-    return home ? TAUT_OK : put(red, &a->there->calibration, &red->calibration, sizeof red->calibration);
+    return home ? TAUT_OK
+                : red->lane->space->put(red->lane->place, &a->there->calibration, &red->calibration,
+                                        sizeof red->calibration);
 }
 
-static taut_status calibrate_from(taut__reduction *red, const double *stats)
+/* The codec takes a second look at this rank's x. */
+static taut_status calibrate_alone(taut__reduction *red, float *scratch)
 {
     taut__agree *a = red->agree;
-    const float *x = taut__form(red, 0, red->call.n);
-    if (taut__at_home(red))
-        return taut__op_calibrate(codec_of(red), &red->call, stats, red->g->size, x, &red->calibration);
-    TAUT_TRY(put(red, a->there->stats, stats, sizeof a->stats));
-    TAUT_TRY(taut__op_calibrate(codec_of(red), &red->call, a->there->stats, red->g->size, x, &a->there->calibration));
-    return taut__lane_fetch(red->lane, &red->calibration, &a->there->calibration, sizeof red->calibration);
-}
-
-static taut_status adapt(taut__reduction *red)
-{
-    taut__agree *a = red->agree;
-    if (taut__at_home(red))
-        return taut__op_adapt(codec_of(red), &red->call, a->earlier, a->few, red->g->size, &red->calibration);
-    TAUT_TRY(put(red, a->there->earlier, a->earlier, sizeof a->earlier));
-    TAUT_TRY(put(red, a->there->stats, a->few, sizeof a->few));
-    TAUT_TRY(taut__op_adapt(codec_of(red), &red->call, a->there->earlier, a->there->stats, red->g->size,
-                            &a->there->calibration));
-    return taut__lane_fetch(red->lane, &red->calibration, &a->there->calibration, sizeof red->calibration);
+    bool         home = taut__at_home(red);
+    taut_piece   p = {.call = red->call,
+                      .src = taut__form(red, 0, red->call.n),
+                      .stats = home ? a->stats : a->there->stats,
+                      .ranks = red->g->size,
+                      .calibration = home ? &red->calibration : &a->there->calibration};
+    (void)scratch;
+    TAUT_TRY(taut__placed_do(red, TAUT_OP_CALIBRATE, &p, NULL));
+    red->call.calibration = p.calibration;
+    return TAUT_OK;
 }
 
 /* ---- the exchange ---- */
@@ -146,17 +141,19 @@ static void exchange(taut__reduction *red, double *v, double *in, size_t n)
 static taut_status exchange_all(taut__reduction *red)
 {
     taut__agree *a = red->agree;
-    if (a->asked) TAUT_TRY(rebase(red));
+    taut_call    c = by_host(red);
+    if (a->asked) TAUT_TRY(taut__op_rebase(codec_of(red), &c, a->few, a->stats));
     exchange(red, a->stats, a->in, codec_of(red)->n_stats);
     return TAUT_OK;
 }
 
 static taut_status calibrate(taut__reduction *red, const double *stats)
 {
-    TAUT_TRY(calibrate_from(red, stats));
+    taut_call c = by_host(red);
+    TAUT_TRY(taut__op_calibrate(codec_of(red), &c, stats, red->g->size, NULL, &red->calibration));
     red->agree->calibrated = red->calibration;
     red->agree->under = *taut__stage(&red->call);
-    return publish(red);
+    return TAUT_OK;
 }
 
 static bool same_keys(const taut_stage *a, const taut_stage *b)
@@ -170,7 +167,7 @@ static taut_status calibrate_again(taut__reduction *red)
     taut__agree *a = red->agree;
     if (!same_keys(&a->under, taut__stage(&red->call))) return calibrate(red, a->earlier);
     red->calibration = a->calibrated;
-    return publish(red);
+    return TAUT_OK;
 }
 
 static taut_status calibrate_all(taut__reduction *red)
@@ -181,16 +178,17 @@ static taut_status calibrate_all(taut__reduction *red)
     a->scale_n = red->call.tensor->scale_n;
     a->turned = red->rotation.will;
     a->age = red->calibration.raw ? 0 : 1; /* what holds a NaN tells nothing about later calls */
-    return TAUT_OK;
+    return publish(red);
 }
 
 static taut_status calibrate_few(taut__reduction *red)
 {
     taut__agree *a = red->agree;
+    taut_call    c = by_host(red);
     TAUT_TRY(calibrate_again(red));
-    TAUT_TRY(adapt(red));
+    TAUT_TRY(taut__op_adapt(codec_of(red), &c, a->earlier, a->few, red->g->size, &red->calibration));
     a->age = red->calibration.raw ? 0 : a->age + 1;
-    return TAUT_OK;
+    return publish(red);
 }
 
 static const uint32_t TURNED = 1u << 31; /* beside the age */
@@ -249,9 +247,9 @@ taut_status taut__agree_ask(taut__reduction *red, bool *calibrated)
     size_t       n = codec_of(red)->n_brief;
     if (!a->asked) keep_norms(red);
     *calibrated = !shared(red);
-    if (*calibrated) return calibrate(red, a->stats);
+    if (*calibrated) return taut__aside_begin(red, calibrate_alone);
     a->asking = adapts(red) && !a->asked;
-    if (!a->asking) { return exchange_all(red); }
+    if (!a->asking) return exchange_all(red);
     a->asked = true;
     memcpy(a->few, a->stats, n * sizeof *a->few);
     a->few[n] = a->all;

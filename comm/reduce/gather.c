@@ -91,12 +91,11 @@ static taut_status add_floats(taut__reduction *red, const taut__piece *p, taut__
         const uint8_t *src = frame_of(red, p->k, q);
         size_t         len = q == red->g->rank ? t->bytes : t->in[q].got;
         if (q != red->g->rank) TAUT_TRY(taut__frame_fits(red, &t->in[q]));
-        TAUT_TRY(taut__placed_decode(red, &c, src, len, acc, q > 0, scratch));
+        TAUT_TRY(taut__placed_take(red, q > 0 ? TAUT_OP_DECODE_ADD : TAUT_OP_DECODE,
+                                   &(taut_piece){.call = c, .dst = acc}, src, len, scratch));
     }
     if (p->to < red->g->size) return TAUT_OK;
-    if (red->factor != 1.0f) taut__placed_scale(red, acc, red->factor, r.n);
-    if (sum) *sum = taut__sum_norms(red, acc, r);
-    taut__result_store(red, r.first, r.n, acc, sum != NULL);
+    taut__store_scaled(red, r, acc, sum);
     return TAUT_OK;
 }
 
@@ -113,7 +112,8 @@ static taut_status add_codes(taut__reduction *red, const taut__piece *p, taut__r
         TAUT_TRY(taut__frame_fits(red, &t->in[q]));
         stored = stores && q == last;
         TAUT_TRY(stored ? taut__store_sums(red, r, src, t->in[q].got, t->codes, scratch, sum)
-                        : taut__placed_unpack_add(red, &c, src, t->in[q].got, t->codes, scratch));
+                        : taut__placed_take(red, TAUT_OP_UNPACK_ADD, &(taut_piece){.call = c, .codes = t->codes}, src,
+                                            t->in[q].got, scratch));
     }
     return stores && !stored ? taut__store_codes(red, r, t->codes, scratch, sum) : TAUT_OK;
 }

@@ -10,7 +10,9 @@
  *
  * The phases are one after the other: what leaders encode is the sum of all of the host, whose statistics the codec wants to see first.
  * Both directions go in slices, a few under way, as slots (arena.h) are there. The leader adds in order of rank. Outside the host a slice
- * is staged in its slot: copied into host memory, summed or received there, and copied back. */
+ * is staged in its slot: copied into host memory, summed or received there, and copied back; both copies are under way as messages are.
+ *
+ * A slice passes through: opened (on its way to the stage), started (messages), met (all have come, and been added), finished (what came is in buf). */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "hierarchy.h"
@@ -20,11 +22,12 @@ typedef struct slot {
     taut__request *request; /* leader: one per other rank; others: one. NULL: no slice has the slot */
     float         *in;      /* leader: sub floats per other rank */
     float         *stage;   /* outside the host: sub floats of buf */
+    taut__event   *copied;  /* the last copy from or to it; NULL on the host. Of the place, for good */
 } slot;
 
 typedef struct taut__hierarchy {
     size_t sub, slices;
-    size_t started, finished;
+    size_t opened, started, met, finished;
     slot   slot[TAUT_SLOTS];
 } taut__hierarchy;
 
@@ -52,11 +55,14 @@ taut_status taut__hier_prepare(taut__reduction *red)
     h->sub = taut__partition_of(n, red->ctx->local.size, 1, red->ctx->set.c.slice_kib * (size_t)256).sub;
     h->slices = taut__ceil_div(n, h->sub);
     taut__slots_need(&red->slots, lay_out(red, &t, NULL), requests_of(red), taut__min(h->slices, TAUT_SLOTS));
+    for (size_t i = 0; i < TAUT_SLOTS && !taut__at_home(red); i++)
+        TAUT_TRY(red->lane->space->event_create(red->lane->place, &h->slot[i].copied));
     return TAUT_OK;
 }
 
 void taut__hier_release(taut__reduction *red)
 {
+    for (size_t i = 0; red->hier && i < TAUT_SLOTS; i++) red->lane->space->event_destroy(red->hier->slot[i].copied);
     taut__free(red->hier);
     red->hier = NULL;
 }
@@ -115,7 +121,29 @@ static float *here(const taut__reduction *red, const slot *t, taut__range r)
     return taut__at_home(red) ? (float *)red->buf + r.first : t->stage;
 }
 
-/* up: the leader receives from all others; down: they receive from it. */
+/* ---- between buf and the stage: in stream order, and nothing on the host ---- */
+
+static taut_status copy(taut__reduction *red, size_t k, bool back)
+{
+    slot       *t = slot_of(red, k);
+    taut__range r = slice(red, k);
+    float      *x = (float *)red->buf + r.first;
+    if (taut__at_home(red)) return TAUT_OK;
+    TAUT_TRY(red->lane->space->copy(red->lane->place, back ? x : t->stage, back ? t->stage : x, r.n * sizeof *x));
+    return red->lane->space->event_record(t->copied, red->lane->place);
+}
+
+static taut_status copied(taut__reduction *red, size_t k, bool *passed)
+{
+    *passed = true;
+    return taut__at_home(red) ? TAUT_OK : taut__lane_passed(red->lane, slot_of(red, k)->copied, passed);
+}
+
+/* ---- a slice ---- */
+
+/* Up, the leader receives from all others; down, they receive from it. */
+static bool receives(const taut__reduction *red, bool up) { return up == leads(red); }
+
 static taut_status start(taut__reduction *red, size_t k, bool up)
 {
     slot              *t = slot_of(red, k);
@@ -124,52 +152,57 @@ static taut_status start(taut__reduction *red, size_t k, bool up)
     float             *x = here(red, t, r);
     size_t             bytes = r.n * sizeof *x;
     int                tag = red->job.tag + (up ? TAUT_TAG_UP : TAUT_TAG_DOWN);
-    if (!taut__at_home(red) && (up || leads(red)))
-        TAUT_TRY(taut__lane_fetch(red->lane, x, (float *)red->buf + r.first, bytes));
-    if (!leads(red)) {
-        red->record.bytes_sent += up ? bytes : 0;
-        red->record.bytes_dense += up ? bytes : 0;
+    size_t             sends = receives(red, up) ? 0 : requests_of(red);
+    red->record.bytes_sent += sends * bytes;
+    red->record.bytes_dense += sends * bytes;
+    if (!leads(red))
         return up ? taut__isend(local, t->request, 0, tag, x, bytes) : taut__irecv(local, t->request, 0, tag, x, bytes);
-    }
     for (int q = 1; q < local->size; q++) {
         size_t i = (size_t)q - 1;
         TAUT_TRY(up ? taut__irecv(local, &t->request[i], q, tag, t->in + i * red->hier->sub, bytes)
                     : taut__isend(local, &t->request[i], q, tag, x, bytes));
-        red->record.bytes_sent += up ? 0 : bytes;
-        red->record.bytes_dense += up ? 0 : bytes;
     }
     return TAUT_OK;
 }
 
-static taut_status finish(taut__reduction *red, size_t k, bool up)
+static taut_status meet(taut__reduction *red, size_t k, bool up)
 {
     slot       *t = slot_of(red, k);
     taut__range r = slice(red, k);
-    for (size_t i = 0; up == leads(red) && i < requests_of(red); i++) { /* whoever receives */
+    for (size_t i = 0; receives(red, up) && i < requests_of(red); i++) {
         const taut__request *in = &t->request[i];
         if (in->got != r.n * sizeof(float))
             return taut__fail(TAUT_E_MISMATCH, "%s: rank %d sent %zu bytes where %zu were expected", red->job.name,
                               in->peer, in->got, r.n * sizeof(float));
         if (up) taut__simd_get()->vec->add(here(red, t, r), t->in + i * red->hier->sub, r.n);
     }
-    if (!taut__at_home(red) && up == leads(red))
-        TAUT_TRY(taut__lane_store(red->lane, (float *)red->buf + r.first, t->stage, r.n * sizeof(float)));
-    close_slot(red, k);
-    return TAUT_OK;
+    return receives(red, up) ? copy(red, k, true) : TAUT_OK;
 }
 
 static taut_status advance(taut__reduction *red, bool up, bool *moved, bool *done)
 {
     taut__hierarchy *h = red->hier;
-    if (red->at == 0) h->started = h->finished = 0;
+    bool             there = true;
+    if (red->at == 0) h->opened = h->started = h->met = h->finished = 0;
     red->at = 1;
-    if (h->started < h->slices && h->started < h->finished + TAUT_SLOTS && open_slot(red, h->started)) {
+    if (h->opened < h->slices && h->opened < h->finished + TAUT_SLOTS && open_slot(red, h->opened)) {
+        *moved = true;
+        if (up || leads(red)) TAUT_TRY(copy(red, h->opened, false));
+        h->opened++;
+    }
+    if (h->started < h->opened && (up || leads(red))) TAUT_TRY(copied(red, h->started, &there));
+    if (h->started < h->opened && there) {
         *moved = true;
         TAUT_TRY(start(red, h->started++, up));
     }
-    if (h->finished < h->started && taut__all_done(slot_of(red, h->finished)->request, requests_of(red))) {
+    if (h->met < h->started && taut__all_done(slot_of(red, h->met)->request, requests_of(red))) {
         *moved = true;
-        TAUT_TRY(finish(red, h->finished++, up));
+        TAUT_TRY(meet(red, h->met++, up));
+    }
+    if (h->finished < h->met) TAUT_TRY(copied(red, h->finished, &there));
+    if (h->finished < h->met && there) {
+        *moved = true;
+        close_slot(red, h->finished++);
     }
     *done = h->finished == h->slices;
     return TAUT_OK;

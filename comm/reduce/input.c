@@ -90,40 +90,47 @@ static void left_over(taut__reduction *red, taut__range r, const float *err, tau
         taut__lane_note(red->lane, taut__feedback_output(red->operand->feedback, r.first, r.n));
 }
 
+/* x of r, and where encoding leaves what it loses. */
+static taut_piece begin_x(taut__reduction *red, taut__range r, float *scratch, taut__piece_done *out)
+{
+    return (taut_piece){.src = look(red, r, out),
+                        .err = taut__in_place(red) ? scratch : red->operand->feedback->r + r.first,
+                        .call = taut__slice_call(red, r.first, r.n)};
+}
+
+static void end_x(taut__reduction *red, taut__range r, const taut_piece *p, double begin, taut__piece_done *out)
+{
+    if (out->status == TAUT_OK) left_over(red, r, p->err, out);
+    out->seconds += taut__now() - begin;
+}
+
 void taut__encode_x(taut__reduction *red, taut__range r, uint8_t *dst, size_t cap, float *scratch,
                     taut__piece_done *out)
 {
-    double       begin = taut__now();
-    const float *x = look(red, r, out);
-    float       *err = taut__in_place(red) ? scratch : red->operand->feedback->r + r.first;
-    taut_call    c = taut__slice_call(red, r.first, r.n);
-    out->status = taut__placed_encode(red, &c, x, dst, cap, &out->bytes, err, false, scratch);
-    if (out->status == TAUT_OK) left_over(red, r, err, out);
-    out->seconds += taut__now() - begin;
+    double     begin = taut__now();
+    taut_piece p = begin_x(red, r, scratch, out);
+    out->status = taut__placed_make(red, TAUT_OP_ENCODE, &p, dst, cap, &out->bytes, scratch);
+    end_x(red, r, &p, begin, out);
 }
 
 void taut__quantize_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, float *scratch,
                       taut__piece_done *out)
 {
-    double       begin = taut__now();
-    const float *x = look(red, r, out);
-    float       *err = taut__in_place(red) ? scratch : red->operand->feedback->r + r.first;
-    taut_call    c = taut__slice_call(red, r.first, r.n);
-    out->status = taut__op_quantize(taut__spec_codec(c.spec), &c, x, q, err, limit);
-    if (out->status == TAUT_OK) left_over(red, r, err, out);
-    out->seconds += taut__now() - begin;
+    double     begin = taut__now();
+    taut_piece p = begin_x(red, r, scratch, out);
+    p.codes = q, p.limit = limit;
+    out->status = taut__placed_do(red, TAUT_OP_QUANTIZE, &p, NULL);
+    end_x(red, r, &p, begin, out);
 }
 
 void taut__quantize_pack_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap,
                            float *scratch, taut__piece_done *out)
 {
-    double       begin = taut__now();
-    const float *x = look(red, r, out);
-    float       *err = taut__in_place(red) ? scratch : red->operand->feedback->r + r.first;
-    taut_call    c = taut__slice_call(red, r.first, r.n);
-    out->status = taut__placed_quantize_pack(red, &c, x, q, err, limit, dst, cap, &out->bytes, scratch);
-    if (out->status == TAUT_OK) left_over(red, r, err, out);
-    out->seconds += taut__now() - begin;
+    double     begin = taut__now();
+    taut_piece p = begin_x(red, r, scratch, out);
+    p.codes = q, p.limit = limit;
+    out->status = taut__placed_make(red, TAUT_OP_QUANTIZE_PACK, &p, dst, cap, &out->bytes, scratch);
+    end_x(red, r, &p, begin, out);
 }
 
 static void clear(taut__reduction *red, taut__range r)
@@ -277,7 +284,7 @@ void taut__result_store(taut__reduction *red, size_t first, size_t n, const floa
     red->watcher->stored(red, first, n);
 }
 
-static void store_scaled(taut__reduction *red, taut__range r, float *x, taut_norm2 *sum)
+void taut__store_scaled(taut__reduction *red, taut__range r, float *x, taut_norm2 *sum)
 {
     if (red->factor != 1.0f) taut__placed_scale(red, x, red->factor, r.n);
     if (sum) *sum = sum_norms(red, x, r.first, r.n);
@@ -286,30 +293,21 @@ static void store_scaled(taut__reduction *red, taut__range r, float *x, taut_nor
 
 taut_status taut__store_codes(taut__reduction *red, taut__range r, const int32_t *q, float *scratch, taut_norm2 *sum)
 {
-    taut_call c = taut__slice_call(red, r.first, r.n);
-    float    *to = taut__result_at(red, r.first, scratch);
-    TAUT_TRY(taut__op_dequantize(taut__spec_codec(c.spec), &c, q, 1.0f, to));
-    store_scaled(red, r, to, sum);
+    float     *to = taut__result_at(red, r.first, scratch);
+    taut_piece p = {
+        .call = taut__slice_call(red, r.first, r.n), .codes = (int32_t *)(uintptr_t)q, .scale_by = 1, .dst = to};
+    TAUT_TRY(taut__placed_do(red, TAUT_OP_DEQUANTIZE, &p, NULL));
+    taut__store_scaled(red, r, to, sum);
     return TAUT_OK;
 }
 
 taut_status taut__store_sums(taut__reduction *red, taut__range r, const uint8_t *frame, size_t len, int32_t *q,
                              float *scratch, taut_norm2 *sum)
 {
-    taut_call c = taut__slice_call(red, r.first, r.n);
-    float    *to = taut__result_at(red, r.first, scratch);
-    TAUT_TRY(taut__placed_unpack_values(red, &c, frame, len, q, to, scratch));
-    store_scaled(red, r, to, sum);
-    return TAUT_OK;
-}
-
-taut_status taut__store_frame(taut__reduction *red, taut__range r, const uint8_t *frame, size_t len, float *scratch,
-                              taut_norm2 *sum)
-{
-    taut_call c = taut__slice_call(red, r.first, r.n);
-    float    *to = taut__result_at(red, r.first, scratch);
-    TAUT_TRY(taut__placed_decode(red, &c, frame, len, to, false, scratch));
-    store_scaled(red, r, to, sum);
+    float     *to = taut__result_at(red, r.first, scratch);
+    taut_piece p = {.call = taut__slice_call(red, r.first, r.n), .codes = q, .dst = to};
+    TAUT_TRY(taut__placed_take(red, TAUT_OP_UNPACK_VALUES, &p, frame, len, scratch));
+    taut__store_scaled(red, r, to, sum);
     return TAUT_OK;
 }
 

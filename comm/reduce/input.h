@@ -41,17 +41,16 @@ taut_status taut__store_codes(taut__reduction *red, taut__range r, const int32_t
 /* A frame of codes is added to q; their sums are stored, in one pass. */
 taut_status taut__store_sums(taut__reduction *red, taut__range r, const uint8_t *frame, size_t len, int32_t *q,
                              float *scratch, taut_norm2 *sum);
-taut_status taut__store_frame(taut__reduction *red, taut__range r, const uint8_t *frame, size_t len, float *scratch,
-                              taut_norm2 *sum);
-taut_norm2  taut__sum_norms(const taut__reduction *red, const float *x,
-                            taut__range r); /* of a result; plain is NaN if it holds NaN or Inf, and that matters */
-taut_norm2  taut__sum_bad(const taut__reduction *red, const float *x,
-                          taut__range r); /* of a sum that will be encoded: its norm, which that changes, as 0, or NaN */
-void        taut__add_norm(taut_norm2 *sum, taut_norm2 x, double factor);
-taut_norm2  taut__norms_of(const taut__reduction *red, const float *x, taut__range r); /* x[0] is element r.first */
-void        taut__keep_requantization_error(taut__reduction *red, taut__range r, float *err,
-                                            float factor); /* residual += factor * err, which may be spoilt */
-void        taut__account(taut__reduction *red, const taut__piece_done *done);
+void taut__store_scaled(taut__reduction *red, taut__range r, float *x, taut_norm2 *sum); /* values of codes' sums */
+taut_norm2 taut__sum_norms(const taut__reduction *red, const float *x,
+                           taut__range r); /* of a result; plain is NaN if it holds NaN or Inf, and that matters */
+taut_norm2 taut__sum_bad(const taut__reduction *red, const float *x,
+                         taut__range r); /* of a sum that will be encoded: its norm, which that changes, as 0, or NaN */
+void       taut__add_norm(taut_norm2 *sum, taut_norm2 x, double factor);
+taut_norm2 taut__norms_of(const taut__reduction *red, const float *x, taut__range r); /* x[0] is element r.first */
+void       taut__keep_requantization_error(taut__reduction *red, taut__range r, float *err,
+                                           float factor); /* residual += factor * err, which may be spoilt */
+void       taut__account(taut__reduction *red, const taut__piece_done *done);
 /* For the watcher: x of r as it will be encoded; factor * lost, in units of the sum, is not in the sum. */
 static inline void taut__tell_sample(taut__reduction *red, taut__range r, const float *x)
 {

@@ -7,7 +7,7 @@
 typedef struct linear {
     float          *factor; /* of the largest round */
     float          *mean;   /* elems floats, for 16-bit results; else NULL: reconstructed in buf */
-    taut__plain_sum raw;
+    taut__plain_sum plain;
     int             round;
     bool            summing;
     double          sent_s; /* since when */
@@ -25,7 +25,7 @@ static void linear_release(taut__reduction *red)
     if (!red->work) return;
     taut__placed_release(red, linear_of(red)->factor);
     taut__placed_release(red, linear_of(red)->mean);
-    taut__plain_sum_release(&linear_of(red)->raw);
+    taut__plain_sum_release(&linear_of(red)->plain);
     taut__free(red->work);
     red->work = NULL;
 }
@@ -38,7 +38,7 @@ static taut_status linear_prepare(taut__reduction *red)
     if (!a) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
     TAUT_TRY(taut__placed_alloc(red, most * sizeof *a->factor, "factors", &a->factor));
     if (red->operand->dtype != TAUT_F32) TAUT_TRY(taut__placed_alloc(red, n * sizeof *a->mean, "a mean", &a->mean));
-    return taut__plain_sum_prepare(&a->raw, red->g, red->job.tag, TAUT_NUMBER_F32, most, 64,
+    return taut__plain_sum_prepare(&a->plain, red->g, red->job.tag, TAUT_NUMBER_F32, most, 64,
                                    red->ctx->set.c.slice_kib * (size_t)256, &red->slots, red->call.place);
 }
 
@@ -60,12 +60,13 @@ static taut_status project(taut__reduction *red, float *scratch)
         taut__account(red, &done);
         taut__tell_sample(red, (taut__range){0, red->call.n}, x);
     }
-    TAUT_TRY(taut__op_project(taut__spec_codec(red->call.spec), &red->call, a->round, x, a->factor));
+    taut_piece p = {.call = red->call, .round = a->round, .src = x, .factor = a->factor};
+    TAUT_TRY(taut__placed_do(red, TAUT_OP_PROJECT, &p, NULL));
     red->formed = true; /* x stays in the residual's memory until the last round */
     double end = taut__now();
     red->record.encode_s += end - begin;
     taut__trace_span(red->ctx->trace, &red->job, "encode", begin, end, 4 * factor_elems(red, a->round));
-    taut__plain_sum_begin(&linear_of(red)->raw, a->factor, factor_elems(red, a->round), TAUT_BOTH,
+    taut__plain_sum_begin(&linear_of(red)->plain, a->factor, factor_elems(red, a->round), TAUT_BOTH,
                           1.0f / (float)red->g->size);
     a->summing = true;
     a->sent_s = end;
@@ -77,13 +78,14 @@ static taut_status absorb(taut__reduction *red, float *scratch)
     (void)scratch;
     linear *a = linear_of(red);
     double  begin = taut__now();
-    taut__trace_span(red->ctx->trace, &red->job, "wire", a->sent_s, begin, a->raw.sent);
+    taut__trace_span(red->ctx->trace, &red->job, "wire", a->sent_s, begin, a->plain.sent);
     red->record.payload_bytes += 4 * factor_elems(red, a->round);
-    red->record.bytes_sent += a->raw.sent;
+    red->record.bytes_sent += a->plain.sent;
     red->record.encoded = red->call.n;
     if (a->round == 0)
         red->record.bytes_dense += 8 * (uint64_t)red->call.n * (uint64_t)(red->g->size - 1) / (uint64_t)red->g->size;
-    TAUT_TRY(taut__op_absorb(taut__spec_codec(red->call.spec), &red->call, a->round, a->factor));
+    taut_piece p = {.call = red->call, .round = a->round, .factor = a->factor};
+    TAUT_TRY(taut__placed_do(red, TAUT_OP_ABSORB, &p, NULL));
     taut__trace_span(red->ctx->trace, &red->job, "reduce", begin, taut__now(), 0);
     a->summing = false;
     a->round++;
@@ -101,7 +103,8 @@ static taut_status reconstruct(taut__reduction *red, float *scratch)
     taut__range      all = {0, n};
     taut__piece_done done = {0};
     double           begin = taut__now();
-    TAUT_TRY(taut__op_reconstruct(taut__spec_codec(red->call.spec), &red->call, 1, mean));
+    taut_piece       p = {.call = red->call, .scale_by = 1, .dst = mean};
+    TAUT_TRY(taut__placed_do(red, TAUT_OP_RECONSTRUCT, &p, NULL));
     taut__placed_residual(red, o->feedback->r, o->feedback->r, mean, n);
     if (o->feedback_on) TAUT_TRY(taut__feedback_output(o->feedback, 0, n));
     done.error = taut__norms_of(red, o->feedback->r, all);
@@ -129,7 +132,7 @@ static taut_status linear_advance(taut__reduction *red, bool *moved, bool *done)
         *moved = true;
         return taut__aside_begin(red, project);
     }
-    TAUT_TRY(taut__plain_sum_advance(&linear_of(red)->raw, moved, &summed));
+    TAUT_TRY(taut__plain_sum_advance(&linear_of(red)->plain, moved, &summed));
     if (!summed) return TAUT_OK;
     *moved = true;
     return taut__aside_begin(red, absorb);
@@ -137,12 +140,12 @@ static taut_status linear_advance(taut__reduction *red, bool *moved, bool *done)
 
 static int linear_waiting_for(const taut__reduction *red, int *hops)
 {
-    return taut__plain_sum_waiting_for(&linear_of(red)->raw, hops);
+    return taut__plain_sum_waiting_for(&linear_of(red)->plain, hops);
 }
 
 static void linear_cancel(taut__reduction *red)
 {
-    if (red->work) taut__plain_sum_cancel(&linear_of(red)->raw);
+    if (red->work) taut__plain_sum_cancel(&linear_of(red)->plain);
 }
 
 static const char *linear_cannot(const taut_spec *spec)

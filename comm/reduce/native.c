@@ -11,11 +11,11 @@ enum { VOTE_NATIVE, VOTE_KIND_AND, VOTE_KIND_OR, VOTE_WORDS };
 
 typedef struct native {
     uint64_t        vote[VOTE_WORDS], in[VOTE_WORDS];
-    bool            voting, native, summing, summed;
+    bool            voting, native, summing, summed, measured;
     size_t          formed; /* elements quantized or copied so far */
     size_t          stored;
     double          begin_s; /* of the sum */
-    taut__plain_sum raw;
+    taut__plain_sum plain;
     int32_t        *q; /* codes of the whole tensor; NULL for none */
 } native;
 
@@ -26,7 +26,7 @@ static void native_release(taut__reduction *red)
 {
     if (!red->work) return;
     taut__placed_release(red, native_of(red)->q);
-    taut__plain_sum_release(&native_of(red)->raw);
+    taut__plain_sum_release(&native_of(red)->plain);
     taut__free(red->work);
     red->work = NULL;
 }
@@ -38,7 +38,7 @@ static taut_status native_prepare(taut__reduction *red)
     if (!red->work) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
     if (integer(red)) TAUT_TRY(taut__placed_alloc(red, n * sizeof(int32_t), "codes", &native_of(red)->q));
     TAUT_TRY(taut__context_scratch(red->lane, taut__min(n, slice), 0));
-    return taut__plain_sum_prepare(&native_of(red)->raw, red->g, red->job.tag,
+    return taut__plain_sum_prepare(&native_of(red)->plain, red->g, red->job.tag,
                                    integer(red) ? TAUT_NUMBER_I32 : TAUT_NUMBER_F32, n, red->part.block, slice,
                                    &red->slots, red->call.place);
 }
@@ -56,7 +56,7 @@ static taut_status native_begin(taut__reduction *red)
 {
     native *a = native_of(red);
     a->voting = worth_a_vote(red);
-    a->native = a->summing = a->summed = false;
+    a->native = a->summing = a->summed = a->measured = false;
     a->formed = a->stored = 0;
     if (!a->voting) return TAUT_OK;
     a->vote[VOTE_NATIVE] = red->blocking && taut__at_home(red);
@@ -143,15 +143,15 @@ static taut_status sum(taut__reduction *red, bool *moved)
         return TAUT_OK;
     }
     if (!a->summing)
-        taut__plain_sum_begin(&native_of(red)->raw, numbers(red), red->call.tensor->elems, red->halves, red->factor);
+        taut__plain_sum_begin(&native_of(red)->plain, numbers(red), red->call.tensor->elems, red->halves, red->factor);
     a->summing = true;
-    TAUT_TRY(taut__plain_sum_advance(&native_of(red)->raw, moved, &a->summed));
+    TAUT_TRY(taut__plain_sum_advance(&native_of(red)->plain, moved, &a->summed));
     if (!a->summed) return TAUT_OK;
-    trace_sum(red, a->raw.sent);
+    trace_sum(red, a->plain.sent);
     red->record.payload_bytes = 4 * (uint64_t)red->call.tensor->elems;
     red->record.encoded = red->call.tensor->elems;
-    red->record.bytes_sent += a->raw.sent;
-    red->record.bytes_dense += a->raw.sent;
+    red->record.bytes_sent += a->plain.sent;
+    red->record.bytes_dense += a->plain.sent;
     return TAUT_OK;
 }
 
@@ -169,13 +169,19 @@ static taut_status store_codes(taut__reduction *red, float *scratch)
 
 /* The exact sum counts in the communicator's relative error, if there is any error, and in plans. Every rank measures its
  * part. */
-static void measure_sum(taut__reduction *red)
+static bool measures(const taut__reduction *red)
+{
+    return !integer(red) && (red->ctx->lossy || red->watched & TAUT_WATCH_INPUT) && red->halves == TAUT_BOTH;
+}
+
+static taut_status measure_sum(taut__reduction *red, float *scratch)
 {
     taut__range      mine = taut__part(&red->part, red->g->rank);
-    taut__piece_done done = {0};
-    if ((!red->ctx->lossy && !(red->watched & TAUT_WATCH_INPUT)) || red->halves != TAUT_BOTH) return;
-    done.sum = taut__sum_norms(red, (float *)red->buf + mine.first, mine);
+    taut__piece_done done = {.sum = taut__sum_norms(red, (float *)red->buf + mine.first, mine)};
+    (void)scratch;
+    native_of(red)->measured = true;
     taut__account(red, &done);
+    return TAUT_OK;
 }
 
 static taut_status native_advance(taut__reduction *red, bool *moved, bool *done)
@@ -193,20 +199,20 @@ static taut_status native_advance(taut__reduction *red, bool *moved, bool *done)
     size_t n = integer(red) ? red->call.tensor->elems : 0;
     if (a->stored < n) TAUT_TRY(taut__aside_begin(red, store_codes));
     if (taut__aside_busy(red) || a->stored < n) return TAUT_OK;
-    if (!integer(red)) measure_sum(red);
-    *done = true;
+    if (measures(red) && !a->measured) TAUT_TRY(taut__aside_begin(red, measure_sum));
+    *done = !taut__aside_busy(red);
     return TAUT_OK;
 }
 
 static int native_waiting_for(const taut__reduction *red, int *hops)
 {
     if (native_of(red)->voting) return taut__small_allreduce_waiting_for(&red->exchange, hops);
-    return taut__plain_sum_waiting_for(&native_of(red)->raw, hops);
+    return taut__plain_sum_waiting_for(&native_of(red)->plain, hops);
 }
 
 static void native_cancel(taut__reduction *red)
 {
-    if (red->work) taut__plain_sum_cancel(&native_of(red)->raw);
+    if (red->work) taut__plain_sum_cancel(&native_of(red)->plain);
 }
 
 static const char *native_cannot(const taut_spec *spec)

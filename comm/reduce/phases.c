@@ -203,6 +203,9 @@ static void complete(taut__reduction *red)
                      red->record.bytes_sent);
 }
 
+/* What of it is on the lane's stream is done when work aside is. */
+static taut_status settle(taut__reduction *red, float *scratch) { return (void)red, (void)scratch, TAUT_OK; }
+
 static taut_status step(taut__job *job, bool *moved, bool *done)
 {
     taut__reduction *red = taut__reduction_of(job);
@@ -212,8 +215,12 @@ static taut_status step(taut__job *job, bool *moved, bool *done)
     if (red->phase != TAUT_PHASE_DONE) TAUT_TRY(advance[red->phase](red, moved, &over));
     if (over) TAUT_TRY(leave(red, red->phase));
     TAUT_TRY(taut__placed_check(red));
-    if (red->phase != TAUT_PHASE_DONE) return TAUT_OK;
-    if (!red->settled) TAUT_TRY(taut__placed_wait(red));
+    if (red->phase != TAUT_PHASE_DONE || taut__aside_busy(red)) return TAUT_OK;
+    if (!red->settled) {
+        red->settled = true;
+        TAUT_TRY(taut__aside_begin(red, settle));
+        if (taut__aside_busy(red)) return TAUT_OK;
+    }
     complete(red);
     TAUT_TRY(taut__placed_check(red));
     *done = true;
@@ -226,7 +233,7 @@ static void stop(taut__job *job)
     taut__data_abort(red->ctx->data); /* else what waits for the device may wait for ever */
     taut__aside_cancel(red);
     if (red->via && red->via->cancel) red->via->cancel(red);
-    taut__plain_sum_cancel(&red->raw);
+    taut__plain_sum_cancel(&red->plain);
     taut__small_allreduce_cancel(&red->exchange);
     taut__hier_cancel(red);
     taut__within_cancel(red);
@@ -241,7 +248,7 @@ static int waiting_for(const taut__job *job, int *hops)
     if (taut__aside_busy(red)) return -1;
     switch (red->phase) {
     case TAUT_PHASE_AGREE: return taut__small_allreduce_waiting_for(&red->exchange, hops);
-    case TAUT_PHASE_RAW: return taut__plain_sum_waiting_for(&red->raw, hops);
+    case TAUT_PHASE_RAW: return taut__plain_sum_waiting_for(&red->plain, hops);
     case TAUT_PHASE_REDUCE: return red->via->waiting_for ? red->via->waiting_for(red, hops) : -1;
     case TAUT_PHASE_LOCAL_SUM:
     case TAUT_PHASE_LOCAL_COPY:
@@ -271,8 +278,8 @@ void taut__reduction_release(taut__reduction *red)
     taut__slots_release(&red->slots);
     red->work = NULL;
     red->via = NULL;
-    taut__plain_sum_release(&red->raw);
-    red->raw = (taut__plain_sum){0};
+    taut__plain_sum_release(&red->plain);
+    red->plain = (taut__plain_sum){0};
 }
 
 static size_t common_block(size_t a, size_t b) { return a % b == 0 ? a : b % a == 0 ? b : a * b; }

@@ -1,6 +1,7 @@
 /* pipeline.c : see pipeline.h. */
 #include "pipeline.h"
 #include "placed.h"
+#include "../context/joint.h"
 
 /* ---- slots ---- */
 
@@ -53,8 +54,7 @@ void taut__pipeline_close(taut__reduction *red, size_t k)
 void taut__pipeline_cancel(taut__reduction *red)
 {
     taut__pipeline *p = taut__pipeline_of(red);
-    if (p && p->submitted) taut__executor_settle(red->lane->executor);
-    if (p) p->submitted = false, p->pieces = 0;
+    if (p) taut__executor_settle(red->lane->executor, &p->batch), p->pieces = 0;
     for (size_t i = 0; p && i < p->slots; i++) {
         taut__request *r = *requests_of(taut__pipeline_slot(red, i));
         for (size_t q = 0; r && q < p->ops->requests(red); q++) red->g->t->ops->cancel(red->g->t, &r[q]);
@@ -91,7 +91,9 @@ static void work(void *ctx, size_t i, int worker)
     taut__pipeline   *p = taut__pipeline_of(red);
     taut__piece_done *done = &p->piece[i].done;
     done->status = taut__space_use(red->lane->space, red->lane->place);
+    taut__joint_enter(red->lane);
     if (done->status == TAUT_OK) p->ops->work(red, &p->piece[i], red->lane->scratch[worker]);
+    taut__joint_leave(red->lane);
     if (done->status == TAUT_OK) done->status = taut__placed_wait(red);
     if (done->status == TAUT_OK) done->status = taut__placed_check(red);
     taut__piece_end(&p->piece[i].done);
@@ -106,10 +108,14 @@ static bool done(taut__reduction *red, bool *moved)
         taut__executor_run(e, work, red, p->pieces);
         return *moved = true;
     }
-    if (!p->submitted) *moved = p->submitted = taut__executor_submit(e, work, red, p->pieces);
-    if (!p->submitted || !taut__executor_poll(e)) return false;
-    p->submitted = false;
-    return *moved = true;
+    if (!p->batch.under_way) {
+        taut__executor_submit(e, &p->batch, work, red, p->pieces);
+        *moved = true;
+        return false;
+    }
+    bool over = taut__executor_poll(e, &p->batch);
+    *moved |= over;
+    return over;
 }
 
 static taut_status settle(taut__reduction *red)
@@ -175,7 +181,7 @@ taut_status taut__own_contribution(taut__reduction *red, taut__range r, uint8_t 
     }
     taut__encode_x(red, r, frame, taut__pipeline_of(red)->frame, scratch, done);
     TAUT_TRY(done->status);
-    return taut__placed_decode(red, &c, frame, done->bytes, acc, false, scratch);
+    return taut__placed_take(red, TAUT_OP_DECODE, &(taut_piece){.call = c, .dst = acc}, frame, done->bytes, scratch);
 }
 
 taut_status taut__add_frame(taut__reduction *red, taut__range r, const taut__request *in, const uint8_t *frame,
@@ -183,21 +189,22 @@ taut_status taut__add_frame(taut__reduction *red, taut__range r, const taut__req
 {
     taut_call c = taut__slice_call(red, r.first, r.n);
     TAUT_TRY(taut__frame_fits(red, in));
-    return taut__adds_codes(red) ? taut__placed_unpack_add(red, &c, frame, in->got, acc, scratch)
-                                 : taut__placed_decode(red, &c, frame, in->got, acc, true, scratch);
+    taut_piece p = {.call = c, .dst = acc, .codes = acc};
+    return taut__placed_take(red, taut__adds_codes(red) ? TAUT_OP_UNPACK_ADD : TAUT_OP_DECODE_ADD, &p, frame, in->got,
+                             scratch);
 }
 
 taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale,
                              uint8_t *frame, size_t *bytes, taut_norm2 *lost, float *scratch)
 {
-    taut_call c = taut__slice_call(red, r.first, r.n);
-    size_t    room = taut__pipeline_of(red)->frame;
-    bool      lossless = taut__sums_exact(red) || taut__spec_caps(c.spec) & TAUT_CAP_LOSSLESS;
-    if (taut__adds_codes(red)) return taut__placed_pack(red, &c, acc, frame, room, bytes, scratch);
-    if (red->halves == TAUT_GATHER) c.calibration = NULL;
-    c.seed = taut__seed(c.seed, round);
-    TAUT_TRY(
-        taut__placed_encode(red, &c, acc, frame, room, bytes, lossless ? NULL : acc, taut__sums_exact(red), scratch));
+    taut_piece p = {.call = taut__slice_call(red, r.first, r.n), .src = acc, .codes = acc};
+    size_t     room = taut__pipeline_of(red)->frame;
+    bool       exact = taut__sums_exact(red), lossless = exact || taut__spec_caps(p.call.spec) & TAUT_CAP_LOSSLESS;
+    if (taut__adds_codes(red)) return taut__placed_make(red, TAUT_OP_PACK, &p, frame, room, bytes, scratch);
+    if (red->halves == TAUT_GATHER) p.call.calibration = NULL;
+    p.call.seed = taut__seed(p.call.seed, round);
+    p.err = lossless ? NULL : acc;
+    TAUT_TRY(taut__placed_make(red, exact ? TAUT_OP_ENCODE_EXACT : TAUT_OP_ENCODE, &p, frame, room, bytes, scratch));
     if (lossless || red->halves == TAUT_GATHER) return TAUT_OK;
     *lost = taut__norms_of(red, acc, r);
     taut__keep_requantization_error(red, r, acc, 1 / scale);
@@ -207,10 +214,14 @@ taut_status taut__encode_sum(taut__reduction *red, taut__range r, void *acc, uin
 taut_status taut__store_sum(taut__reduction *red, taut__range r, const uint8_t *frame, size_t bytes, float *scratch,
                             taut_norm2 *sum)
 {
-    if (taut__adds_codes(red)) return taut__store_frame(red, r, frame, bytes, scratch, sum);
-    taut_call c = taut__slice_call(red, r.first, r.n);
-    float    *to = taut__result_at(red, r.first, scratch);
-    TAUT_TRY(taut__placed_decode(red, &c, frame, bytes, to, false, scratch));
+    float *to = taut__result_at(red, r.first, scratch);
+    TAUT_TRY(taut__placed_take(red, TAUT_OP_DECODE,
+                               &(taut_piece){.call = taut__slice_call(red, r.first, r.n), .dst = to}, frame, bytes,
+                               scratch));
+    if (taut__adds_codes(red)) {
+        taut__store_scaled(red, r, to, sum);
+        return TAUT_OK;
+    }
     if (sum && red->halves & TAUT_REDUCE) taut__add_norm(sum, taut__norms_of(red, to, r), 1);
     taut__result_store(red, r.first, r.n, to, sum != NULL);
     return TAUT_OK;

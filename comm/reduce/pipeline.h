@@ -40,8 +40,8 @@ typedef struct taut__pipeline {
     size_t                    frame; /* capacity of one, rounded up, so that frames of one array are aligned */
     size_t                    slots;
     size_t                    pieces;
-    bool                      submitted; /* to the executor, which has not yet said that they are done */
-    double                    begin_s;   /* of the pieces */
+    taut__batch               batch;   /* outside the host: the pieces, under way */
+    double                    begin_s; /* of the pieces */
     taut__piece               piece[TAUT_PIECES];
     char                     *slot;
 } taut__pipeline;

@@ -1,107 +1,59 @@
 /* placed.c : see placed.h. */
 #include "placed.h"
+#include "../context/joint.h"
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include <math.h>
 #include <string.h>
 
-static const taut_codec *codec_of(const taut_call *c) { return taut__spec_codec(c->spec); }
+static const taut_codec *codec_of(const taut_piece *p) { return taut__spec_codec(p->call.spec); }
 static uint8_t          *payload_there(const taut__reduction *red, float *scratch)
 {
     return (uint8_t *)(scratch + 2 * red->lane->scratch_n);
 }
 
-/* ---- frames that are made ---- */
+/* ---- codec operations ---- */
 
-/* The payload that a device has written, as a frame in host memory. */
-static taut_status bring(const taut__reduction *red, const taut_call *c, const uint8_t *there, size_t bytes,
-                         uint8_t *frame, size_t *len)
+taut_status taut__placed_do(const taut__reduction *red, taut__op op, taut_piece *p, size_t *len)
 {
-    TAUT_TRY(taut__lane_fetch(red->lane, frame + TAUT_FRAME_HEADER, there, bytes));
-    return taut__frame_seal(codec_of(c), c, frame, bytes, len);
+    if (!taut__at_home(red)) return taut__joint_ask(red->lane, op, codec_of(p), p, len);
+    taut_outcome out = {.bytes = len ? *len : 0};
+    p->outcome = &out;
+    taut_status s = taut__run_piece(op, codec_of(p), taut__ops(codec_of(p), TAUT_HOST), p);
+    if (len) *len = s == TAUT_OK ? (size_t)out.bytes : 0;
+    return s;
 }
 
-static size_t room_there(const taut__reduction *red, size_t cap)
+taut_status taut__placed_make(const taut__reduction *red, taut__op op, taut_piece *p, uint8_t *frame, size_t cap,
+                              size_t *len, float *scratch)
 {
-    return taut__min(red->lane->frame_bytes, cap > TAUT_FRAME_HEADER ? cap - TAUT_FRAME_HEADER : 0);
+    bool   home = taut__at_home(red);
+    size_t bytes = 0;
+    *len = 0;
+    if (cap < TAUT_FRAME_HEADER) return taut__fail(TAUT_E_CAPACITY, "frame: %zu bytes of room: needs more", cap);
+    p->payload = home ? frame + TAUT_FRAME_HEADER : payload_there(red, scratch);
+    p->cap = cap - TAUT_FRAME_HEADER;
+    if (!home) p->cap = taut__min(red->lane->frame_bytes, p->cap);
+    TAUT_TRY(taut__placed_do(red, op, p, &bytes));
+    if (!home) TAUT_TRY(taut__lane_fetch(red->lane, frame + TAUT_FRAME_HEADER, p->payload, bytes));
+    return taut__frame_seal(codec_of(p), &p->call, frame, bytes, len);
 }
 
-taut_status taut__placed_encode(const taut__reduction *red, const taut_call *c, const float *src, uint8_t *frame,
-                                size_t cap, size_t *len, float *err, bool exact, float *scratch)
-{
-    if (taut__at_home(red)) return taut__frame_encode(c, src, frame, cap, len, err, exact);
-    uint8_t *there = payload_there(red, scratch);
-    size_t   bytes = 0, room = room_there(red, cap);
-    bool     lossless = exact && codec_of(c)->caps & TAUT_CAP_SPARSE;
-    TAUT_TRY(lossless ? taut__op_encode_exact(codec_of(c), c, src, there, room, &bytes)
-                      : taut__op_encode(codec_of(c), c, src, there, room, &bytes, err));
-    return bring(red, c, there, bytes, frame, len);
-}
-
-taut_status taut__placed_quantize_pack(const taut__reduction *red, const taut_call *c, const float *src, int32_t *q,
-                                       float *err, int32_t limit, uint8_t *frame, size_t cap, size_t *len,
-                                       float *scratch)
-{
-    bool     home = taut__at_home(red);
-    uint8_t *to = home ? frame + TAUT_FRAME_HEADER : payload_there(red, scratch);
-    size_t   bytes = 0, room = home ? cap - TAUT_FRAME_HEADER : room_there(red, cap);
-    TAUT_TRY(taut__op_quantize_pack(codec_of(c), c, src, q, err, limit, to, room, &bytes));
-    return home ? taut__frame_seal(codec_of(c), c, frame, bytes, len) : bring(red, c, to, bytes, frame, len);
-}
-
-taut_status taut__placed_pack(const taut__reduction *red, const taut_call *c, const int32_t *q, uint8_t *frame,
-                              size_t cap, size_t *len, float *scratch)
-{
-    bool     home = taut__at_home(red);
-    uint8_t *to = home ? frame + TAUT_FRAME_HEADER : payload_there(red, scratch);
-    size_t   bytes = 0, room = home ? cap - TAUT_FRAME_HEADER : room_there(red, cap);
-    TAUT_TRY(taut__op_pack(codec_of(c), c, q, to, room, &bytes));
-    return home ? taut__frame_seal(codec_of(c), c, frame, bytes, len) : bring(red, c, to, bytes, frame, len);
-}
-
-/* ---- frames that have come ---- */
-
-/* The payload of a frame, in the place. */
-static taut_status open_frame(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
-                              const uint8_t **payload, size_t *bytes, float *scratch)
-{
-    TAUT_TRY(taut__frame_open(codec_of(c), c->n, frame, len, payload, bytes, NULL, NULL, NULL));
-    if (taut__at_home(red)) return TAUT_OK;
-    uint8_t *there = payload_there(red, scratch);
-    if (*bytes > red->lane->frame_bytes)
-        return taut__fail(TAUT_E_CORRUPT, "%s: payload of %zu bytes where at most %zu were expected", red->job.name,
-                          *bytes, red->lane->frame_bytes);
-    TAUT_TRY(red->lane->space->copy(red->lane->place, there, *payload, *bytes));
-    *payload = there;
-    return TAUT_OK;
-}
-
-taut_status taut__placed_decode(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
-                                float *dst, bool add, float *scratch)
+taut_status taut__placed_take(const taut__reduction *red, taut__op op, taut_piece *p, const uint8_t *frame, size_t len,
+                              float *scratch)
 {
     const uint8_t *payload;
     size_t         bytes;
-    TAUT_TRY(open_frame(red, c, frame, len, &payload, &bytes, scratch));
-    return add ? taut__op_decode_add(codec_of(c), c, payload, bytes, dst)
-               : taut__op_decode(codec_of(c), c, payload, bytes, dst);
-}
-
-taut_status taut__placed_unpack_add(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
-                                    int32_t *acc, float *scratch)
-{
-    const uint8_t *payload;
-    size_t         bytes;
-    TAUT_TRY(open_frame(red, c, frame, len, &payload, &bytes, scratch));
-    return taut__op_unpack_add(codec_of(c), c, payload, bytes, acc);
-}
-
-taut_status taut__placed_unpack_values(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
-                                       int32_t *acc, float *dst, float *scratch)
-{
-    const uint8_t *payload;
-    size_t         bytes;
-    TAUT_TRY(open_frame(red, c, frame, len, &payload, &bytes, scratch));
-    return taut__op_unpack_values(codec_of(c), c, payload, bytes, acc, dst);
+    TAUT_TRY(taut__frame_open(codec_of(p), p->call.n, frame, len, &payload, &bytes, NULL, NULL, NULL));
+    p->payload = (uint8_t *)(uintptr_t)payload;
+    if (!taut__at_home(red)) {
+        p->payload = payload_there(red, scratch);
+        if (bytes > red->lane->frame_bytes)
+            return taut__fail(TAUT_E_CORRUPT, "%s: payload of %zu bytes where at most %zu were expected", red->job.name,
+                              bytes, red->lane->frame_bytes);
+        TAUT_TRY(red->lane->space->copy(red->lane->place, p->payload, payload, bytes));
+    }
+    return taut__placed_do(red, op, p, &bytes);
 }
 
 /* ---- numbers ---- */
@@ -217,7 +169,9 @@ static void work_aside(void *ctx, size_t i, int worker)
     taut__aside     *a = &red->aside;
     (void)i;
     a->status = taut__space_use(red->lane->space, red->lane->place);
+    taut__joint_enter(red->lane);
     if (a->status == TAUT_OK) a->status = a->work(red, red->lane->scratch[worker]);
+    taut__joint_leave(red->lane);
     if (a->status == TAUT_OK) a->status = taut__placed_wait(red);
     a->why = a->status == TAUT_OK ? NULL : taut_last_error();
 }
@@ -226,15 +180,14 @@ taut_status taut__aside_begin(taut__reduction *red, taut_status (*work)(taut__re
 {
     if (taut__at_home(red)) return work(red, red->lane->scratch[0]);
     red->aside = (taut__aside){.work = work};
-    red->aside.submitted = taut__executor_submit(red->lane->executor, work_aside, red, 1);
+    taut__executor_submit(red->lane->executor, &red->aside.batch, work_aside, red, 1);
     return TAUT_OK;
 }
 
 taut_status taut__aside_poll(taut__reduction *red, bool *moved)
 {
     taut__aside *a = &red->aside;
-    if (!a->submitted) *moved = a->submitted = taut__executor_submit(red->lane->executor, work_aside, red, 1);
-    if (!a->submitted || !taut__executor_poll(red->lane->executor)) return TAUT_OK;
+    if (!taut__executor_poll(red->lane->executor, &a->batch)) return TAUT_OK;
     a->work = NULL;
     *moved = true;
     return a->status == TAUT_OK ? TAUT_OK : taut__fail(a->status, "%s", a->why);
@@ -242,7 +195,7 @@ taut_status taut__aside_poll(taut__reduction *red, bool *moved)
 
 void taut__aside_cancel(taut__reduction *red)
 {
-    if (red->aside.work && red->aside.submitted) taut__executor_settle(red->lane->executor);
+    taut__executor_settle(red->lane->executor, &red->aside.batch);
     red->aside.work = NULL;
 }
 

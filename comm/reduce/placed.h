@@ -12,21 +12,14 @@
 
 #include "reduction.h"
 
-/* ---- frames: a call's elements from src, or to dst ---- */
-taut_status taut__placed_encode(const taut__reduction *red, const taut_call *c, const float *src, uint8_t *frame,
-                                size_t cap, size_t *len, float *err, bool exact, float *scratch);
-taut_status taut__placed_quantize_pack(const taut__reduction *red, const taut_call *c, const float *src, int32_t *q,
-                                       float *err, int32_t limit, uint8_t *frame, size_t cap, size_t *len,
-                                       float *scratch);
-taut_status taut__placed_pack(const taut__reduction *red, const taut_call *c, const int32_t *q, uint8_t *frame,
-                              size_t cap, size_t *len, float *scratch);
-taut_status taut__placed_decode(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
-                                float *dst, bool add, float *scratch);
-taut_status taut__placed_unpack_add(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
-                                    int32_t *acc, float *scratch);
-/* ... and the sums' values to dst */
-taut_status taut__placed_unpack_values(const taut__reduction *red, const taut_call *c, const uint8_t *frame, size_t len,
-                                       int32_t *acc, float *dst, float *scratch);
+/* ---- codec operations ---- on the piece's operands, which lie in the place; done when they return */
+/* len: NULL, or the payload's bytes. */
+taut_status taut__placed_do(const taut__reduction *red, taut__op op, taut_piece *p, size_t *len);
+/* With a payload that is made, as a frame in host memory; or taken from one. */
+taut_status taut__placed_make(const taut__reduction *red, taut__op op, taut_piece *p, uint8_t *frame, size_t cap,
+                              size_t *len, float *scratch);
+taut_status taut__placed_take(const taut__reduction *red, taut__op op, taut_piece *p, const uint8_t *frame, size_t len,
+                              float *scratch);
 
 /* ---- numbers ---- */
 /* As taut__norm2; *bad, where not NULL: something is not finite. Not on the host. */

@@ -79,7 +79,7 @@ typedef enum taut__phase {
 /* taut__aside : what a reduction does outside the engine's thread, where that would wait for a device. */
 typedef struct taut__aside {
     taut_status (*work)(taut__reduction *red, float *scratch); /* NULL: nothing is under way */
-    bool        submitted;
+    taut__batch batch;
     taut_status status;
     const char *why; /* of the thread that did it */
 } taut__aside;
@@ -127,7 +127,7 @@ struct taut__reduction {
     taut__rotation          rotation;
     struct taut__agree     *agree; /* agreement.c; of codecs with statistics */
     taut__small_allreduce   exchange;
-    taut__plain_sum         raw;
+    taut__plain_sum         plain;
     void                   *work;   /* the algorithm's */
     taut__slots             slots;  /* memory for slices, of whatever phase it is */
     struct taut__hierarchy *hier;   /* hierarchy.c */

@@ -112,16 +112,16 @@ static taut_status own(taut__reduction *red, taut__range r, uint8_t *frame, taut
 /* My x of the part that leaves first; or, for an allgather, my part. */
 static taut_status open_slice(taut__reduction *red, slot *t, taut__range r, taut__piece *p, float *scratch)
 {
-    uint8_t  *frame = t->partial[p->from % 2];
-    taut_call c = taut__slice_call(red, r.first, r.n);
+    uint8_t *frame = t->partial[p->from % 2];
     if (p->from == 0 && !taut__adds_codes(red)) {
         taut__encode_x(red, r, frame, ring_of(red)->pipe.frame, scratch, &p->done);
         return p->done.status;
     }
     TAUT_TRY(own(red, r, frame, p, scratch));
     if (p->from > 0) return finish_sum(red, t, r, p, scratch);
-    return taut__placed_pack(red, &c, taut__acc(red, scratch), frame, ring_of(red)->pipe.frame, &p->done.bytes,
-                             scratch);
+    return taut__placed_make(
+        red, TAUT_OP_PACK, &(taut_piece){.call = taut__slice_call(red, r.first, r.n), .codes = taut__acc(red, scratch)},
+        frame, ring_of(red)->pipe.frame, &p->done.bytes, scratch);
 }
 
 /* What arrived plus my x: a partial sum, or the sum. */

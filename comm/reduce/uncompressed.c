@@ -25,7 +25,7 @@ taut_status taut__raw_prepare(taut__reduction *red, size_t slice)
     bool shared = taut__spec_caps(red->call.spec) & TAUT_CAP_GLOBAL_STATS;
     TAUT_TRY(room_to_spread(red));
     if (!shared && red->g->size > 1 && !taut__spreads_raw(red)) return TAUT_OK;
-    return taut__plain_sum_prepare(&red->raw, red->g, red->job.tag, TAUT_NUMBER_F32, red->call.n, red->part.block,
+    return taut__plain_sum_prepare(&red->plain, red->g, red->job.tag, TAUT_NUMBER_F32, red->call.n, red->part.block,
                                    slice, &red->slots, red->call.place);
 }
 
@@ -45,7 +45,7 @@ static taut_status begin_raw(taut__reduction *red, float *scratch)
     bool spread = !direct && red->halves == TAUT_GATHER;
     if (spread) taut__result_load(red, 0, n, o->spread);
     else if (!direct) taut__tell_sample(red, (taut__range){0, n}, taut__form(red, 0, n));
-    taut__plain_sum_begin(&red->raw,
+    taut__plain_sum_begin(&red->plain,
                           direct   ? red->buf
                           : spread ? o->spread
                                    : o->feedback->r,
@@ -78,8 +78,8 @@ static taut_status finish_raw(taut__reduction *red, float *scratch)
     taut__operand *o = red->operand;
     bool           half = o->dtype != TAUT_F32, spread = red->halves == TAUT_GATHER;
     measure_raw(red);
-    red->record.bytes_sent += red->raw.sent;
-    red->record.bytes_dense += red->raw.sent;
+    red->record.bytes_sent += red->plain.sent;
+    red->record.bytes_dense += red->plain.sent;
     note_bad(red, !half ? red->buf : spread ? o->spread : o->feedback->r);
     if (half && spread) taut__result_store(red, 0, red->call.n, o->spread, false);
     else if (half) taut__result_store_last(red, red->g->rank == 0);
@@ -96,10 +96,10 @@ taut_status taut__raw_advance(taut__reduction *red, bool *moved, bool *done)
     }
     if (taut__aside_busy(red)) return TAUT_OK;
     if (red->at == BEGUN) {
-        TAUT_TRY(taut__plain_sum_advance(&red->raw, moved, &summed));
+        TAUT_TRY(taut__plain_sum_advance(&red->plain, moved, &summed));
         if (!summed) return TAUT_OK;
         *moved = true;
-        taut__trace_span(red->ctx->trace, &red->job, "wire", red->phase_s, taut__now(), red->raw.sent);
+        taut__trace_span(red->ctx->trace, &red->job, "wire", red->phase_s, taut__now(), red->plain.sent);
         red->at = SUMMED;
         TAUT_TRY(taut__aside_begin(red, finish_raw));
     }

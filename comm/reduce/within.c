@@ -115,12 +115,10 @@ static taut_status enqueue(taut__reduction *red, bool up, bool *moved)
 
 static taut_status look(taut__reduction *red, bool *moved, bool *done)
 {
-    const taut__space *space = red->lane->space;
-    bool               ready;
+    bool ready;
     TAUT_TRY(host_of(red)->data->ops->ready(host_of(red)->data, &ready));
-    TAUT_TRY(space->event_test(red->within->over, done));
+    TAUT_TRY(taut__lane_passed(red->lane, red->within->over, done));
     if (!*done) return TAUT_OK;
-    if (space->failed) TAUT_TRY(space->failed(red->lane->place));
     *moved = red->settled = true;
     return TAUT_OK;
 }

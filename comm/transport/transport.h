@@ -61,6 +61,9 @@ typedef struct taut__transport_ops {
     /* (optional) after a failure: those who come here within wait_ms after the first one make a transport of their own, in order of rank; old[i]:
      * what rank i of it was in this one, of t->size places. TAUT_E_PEER: they have gone on without this rank. NULL: not offered */
     taut_status (*shrink)(taut__transport *t, int wait_ms, taut__transport **smaller, int *old);
+    /* (optional) after shrink(): whether all who made the smaller one live and say so, the same answer on all of them, whatever happens meanwhile;
+     * where that cannot be had, what this rank says */
+    bool (*all_agree)(taut__transport *t, bool mine);
     /* (optional) somebody may still want something of what was sent, though all its requests are done: to be polled on. NULL: never */
     bool (*pending)(const taut__transport *t);
     void (*destroy)(taut__transport *t);

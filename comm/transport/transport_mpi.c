@@ -60,7 +60,7 @@ static taut_status start(taut__mpi *m, taut__request *r, bool send, int peer, in
     int rc = send ? MPI_Isend(buf, count, p->type, peer, tag, m->comm, &m->request[m->n])
                   : MPI_Irecv(buf, count, p->type, peer, tag, m->comm, &m->request[m->n]);
     taut__mpi_out(m);
-    if (rc != MPI_SUCCESS) return failed(rc, send ? "send" : "receive");
+    if (rc != MPI_SUCCESS) return taut__mpi_call_failed(m, m->comm, rc, send ? "send" : "receive");
     r->send = send;
     r->peer = peer;
     r->tag = tag;
@@ -109,21 +109,39 @@ static void compact(taut__mpi *m)
     m->n = to;
 }
 
+static void take(taut__mpi *m, int i)
+{
+    taut__mpi_pending *p = &m->owner[m->index[i]];
+    if (p->request) finish(p, &m->status[i]);
+    else m->listening = false, m->news = true;
+}
+
+/* Of what has ended some may be whole, and a notice among it says more than MPI does: that is heard first. */
+static taut_status poll_failed(taut__mpi *m, int rc, int count)
+{
+    int class = rc;
+    MPI_Error_class(rc, &class);
+    for (int i = 0; class == MPI_ERR_IN_STATUS && i < count; i++) {
+        if (m->status[i].MPI_ERROR == MPI_SUCCESS) take(m, i);
+        else rc = m->status[i].MPI_ERROR;
+    }
+    compact(m);
+    m->broken = rc;
+    return m->news ? TAUT_OK : taut__mpi_call_failed(m, m->comm, rc, "message");
+}
+
 taut_status taut__mpi_poll(taut__transport *t)
 {
     taut__mpi *m = self_of(t);
     int        count = 0;
+    if (m->broken != MPI_SUCCESS) return taut__mpi_call_failed(m, m->comm, m->broken, "message");
     if (m->n == 0) return TAUT_OK;
     taut__mpi_into(m);
     int rc = MPI_Testsome((int)m->n, m->request, &count, m->index, m->status);
     taut__mpi_out(m);
-    if (rc != MPI_SUCCESS) return failed(rc, "message");
+    if (rc != MPI_SUCCESS) return poll_failed(m, rc, count);
     if (count == MPI_UNDEFINED || count == 0) return TAUT_OK;
-    for (int i = 0; i < count; i++) {
-        taut__mpi_pending *p = &m->owner[m->index[i]];
-        if (p->request) finish(p, &m->status[i]);
-        else m->listening = false, m->news = true;
-    }
+    for (int i = 0; i < count; i++) take(m, i);
     compact(m);
     return TAUT_OK;
 }
@@ -206,14 +224,17 @@ static const MPI_Datatype *type_of(taut__number kind)
 static taut_status sum_piece(taut__mpi *m, void *buf, int n, taut__number kind)
 {
     MPI_Datatype type = *type_of(kind);
+    const char  *what = "MPI_Allreduce";
+    int          rc;
     if (m->exact || kind == TAUT_NUMBER_I32) {
-        MPI_TRY(MPI_Allreduce(MPI_IN_PLACE, buf, n, type, MPI_SUM, m->native), "MPI_Allreduce");
-        return TAUT_OK;
+        rc = MPI_Allreduce(MPI_IN_PLACE, buf, n, type, MPI_SUM, m->native);
+    } else {
+        bool root = m->base.rank == 0;
+        what = "MPI_Reduce";
+        rc = MPI_Reduce(root ? MPI_IN_PLACE : buf, root ? buf : NULL, n, type, MPI_SUM, 0, m->native);
+        if (rc == MPI_SUCCESS) what = "MPI_Bcast", rc = MPI_Bcast(buf, n, type, 0, m->native);
     }
-    bool root = m->base.rank == 0;
-    MPI_TRY(MPI_Reduce(root ? MPI_IN_PLACE : buf, root ? buf : NULL, n, type, MPI_SUM, 0, m->native), "MPI_Reduce");
-    MPI_TRY(MPI_Bcast(buf, n, type, 0, m->native), "MPI_Bcast");
-    return TAUT_OK;
+    return rc == MPI_SUCCESS ? TAUT_OK : taut__mpi_call_failed(m, m->native, rc, what);
 }
 
 static taut_status mpi_allreduce(taut__transport *t, void *buf, size_t n, taut__number kind)
@@ -285,7 +306,7 @@ void taut__mpi_release(taut__mpi *m)
     if (m->given != MPI_COMM_NULL) MPI_Comm_free(&m->given);
     taut__free(m->request), taut__free(m->status), taut__free(m->index), taut__free(m->owner);
     taut__free(m->tell), taut__free(m->telling);
-    taut__free(t->host);
+    taut__free(t->host), taut__free(m->gone);
     taut__free(t);
 }
 
@@ -309,11 +330,21 @@ static taut_status mpi_shrink(taut__transport *t, int wait_ms, taut__transport *
     MPI_Comm left;
     TAUT_TRY(taut__mpi_survivors(t, wait_ms, &left, old));
     taut__mpi_into(self_of(t)); /* all of those who are left are there, but one may be lost now */
-    taut_status s = taut__mpi_create(&left, 0, smaller);
+    taut_status s = taut__mpi_go_on(self_of(t), &left, old, smaller);
     taut__mpi_out(self_of(t));
-    TAUT_TRY(s);
-    self_of(*smaller)->given = left;
-    return TAUT_OK;
+    if (s == TAUT_OK) self_of(*smaller)->given = left;
+    return s;
+}
+
+static bool mpi_all_agree(taut__transport *t, bool mine)
+{
+    taut__mpi *m = self_of(t);
+    if (!m->mitigates) return mine;
+    taut__mpi_into(m);
+    taut__mpi_lost(m->comm, m->gone); /* no news any more */
+    mine = taut__mpi_agree_on(m->comm, mine);
+    taut__mpi_out(m);
+    return mine;
 }
 
 static const taut__transport_ops ops = {
@@ -331,6 +362,7 @@ static const taut__transport_ops ops = {
     .heard = taut__mpi_heard,
     .aborted = taut__mpi_aborted,
     .shrink = mpi_shrink,
+    .all_agree = mpi_all_agree,
     .destroy = mpi_destroy,
 };
 
@@ -346,6 +378,7 @@ static taut_status find_hosts(taut__mpi *m, int fake_hosts)
     MPI_TRY(MPI_Comm_split_type(m->comm, MPI_COMM_TYPE_SHARED, m->base.rank, MPI_INFO_NULL, &local),
             "MPI_Comm_split_type");
     int rc = MPI_Bcast(&lowest, 1, MPI_INT, 0, local);
+    if (rc != MPI_SUCCESS) taut__mpi_revoke(local); /* for those who wait for this rank in it */
     MPI_Comm_free(&local);
     if (rc == MPI_SUCCESS) rc = MPI_Allgather(&lowest, 1, MPI_INT, first, 1, MPI_INT, m->comm);
     if (rc != MPI_SUCCESS) return failed(rc, "finding the ranks of each host");
@@ -375,9 +408,10 @@ static taut_status allocate(taut__mpi *m, float **scratch)
     m->base.host = taut__alloc((size_t)m->base.size, sizeof *m->base.host);
     m->tell = taut__alloc((size_t)m->base.size, sizeof *m->tell);
     m->telling = taut__alloc((size_t)m->base.size, sizeof *m->telling);
+    m->gone = taut__alloc((size_t)m->base.size, sizeof *m->gone);
     *scratch = taut__alloc(CHECK_MOST, sizeof **scratch);
     for (int r = 0; m->telling && r < m->base.size; r++) m->telling[r] = MPI_REQUEST_NULL;
-    if (!m->base.host || !m->tell || !m->telling || !*scratch)
+    if (!m->base.host || !m->tell || !m->telling || !m->gone || !*scratch)
         return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %d ranks", m->base.size);
     for (int r = 0; r < m->base.size; r++) m->tell[r] = MPI_REQUEST_NULL;
     return mpi_reserve(&m->base, 16);
@@ -425,6 +459,6 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
     if (s == TAUT_OK) s = taut__mpi_agree(from, prepare(m, fake_hosts, scratch));
     taut__free(scratch);
     if (s == TAUT_OK) *t = &m->base;
-    else mpi_destroy(&m->base);
+    else taut__mpi_revoke(m->comm), taut__mpi_revoke(m->native), mpi_destroy(&m->base);
     return s;
 }

@@ -1,5 +1,5 @@
 /* transport_mpi.h : the inside of the MPI transport, shared by transport_mpi.c (messages), words_mpi.c (notices), shrink_mpi.c (survivors),
- * leaving_mpi.c, which says when its communicators of MPI can be freed, and agree_mpi.c, for ranks that create one. */
+ * ulfm_mpi.c (what the MPI itself knows of lost ranks), leaving_mpi.c, which says when its communicators of MPI can be freed, and agree_mpi.c, for ranks that create one. */
 #ifndef TAUT_TRANSPORT_MPI_H
 #define TAUT_TRANSPORT_MPI_H
 
@@ -21,6 +21,10 @@ typedef struct taut__mpi {
     bool               exact;        /* MPI_Allreduce gives the same bits on all ranks */
     _Atomic uint64_t   calls[2];     /* odd: inside a call of MPI that waits for nobody; the watchdog looks at it */
     bool               failed;       /* a notice was sent or received: leave what is taut__mpi_pending to MPI */
+    int                broken;       /* MPI_SUCCESS, or what MPI said of a message that will never be done */
+    bool              *gone;         /* of size ranks: MPI has said so */
+    int                meetings;     /* of survivors, so far */
+    bool               mitigates;    /* those of the last one rely on the MPI itself: taut__mpi_agree_on() */
     size_t             n, room;
     MPI_Request       *request; /* room of each */
     MPI_Status        *status;
@@ -77,6 +81,21 @@ bool taut__mpi_all_told(taut__mpi *m, int tries); /* words have left; tries are 
 /* shrink_mpi.c */
 /* The communicator of MPI that those make who come within wait_ms after the first; old[i]: what its rank i is in t. */
 taut_status taut__mpi_survivors(taut__transport *t, int wait_ms, MPI_Comm *left, int *old);
+/* A transport on it. Where the MPI can, those of whom another one is lost meanwhile go on without that one: left and old change. */
+taut_status taut__mpi_go_on(taut__mpi *m, MPI_Comm *left, int *old, taut__transport **smaller);
+
+/* ulfm_mpi.c */
+/* Marks in gone[] (as many as comm has ranks) those of which MPI knows that they have failed. Returns how many: 0 where the MPI cannot tell. */
+int taut__mpi_lost(MPI_Comm comm, bool *gone);
+/* No call on comm blocks any more, on any rank: those under way fail. Nothing where the MPI cannot. */
+void taut__mpi_revoke(MPI_Comm comm);
+/* What a failed call means: TAUT_E_PEER where MPI knows of lost ranks, else TAUT_E_TRANSPORT with MPI's words. */
+taut_status taut__mpi_call_failed(taut__mpi *m, MPI_Comm comm, int rc, const char *what);
+/* Only after taut__mpi_lost() > 0 on some rank, with those who live, whatever happens to comm meanwhile; old[i]: what rank i is in `from`. */
+taut_status taut__mpi_ulfm_shrink(MPI_Comm from, MPI_Comm *left, int *old);
+/* Of those in the group, all of whom live; MPI_Comm_create_group() fails on a communicator that has lost a rank. */
+int  taut__mpi_from_group(MPI_Group group, const char *tag, MPI_Comm *comm);
+bool taut__mpi_agree_on(MPI_Comm comm, bool mine); /* that all of comm live and say so; the same everywhere */
 
 /* leaving_mpi.c */
 void taut__mpi_bury(taut__mpi *m); /* to be released once nobody will send to it any more */

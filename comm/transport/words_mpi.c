@@ -20,6 +20,7 @@ void taut__mpi_abort(taut__transport *t, const taut__notice *why)
         if (!all) nap();
     }
     taut__mpi_out(m);
+    if (taut__mpi_lost(m->comm, m->gone) > 0) taut__mpi_revoke(m->native); /* for those who are inside a native sum */
 }
 
 static void listen(taut__mpi *m)

@@ -38,6 +38,7 @@ static taut_status shrink(taut__transport *t, int wait_ms, taut__transport **sma
 {
     return taut__inner(t)->ops->shrink(taut__inner(t), wait_ms, smaller, old);
 }
+static bool all_agree(taut__transport *t, bool mine) { return taut__inner(t)->ops->all_agree(taut__inner(t), mine); }
 static bool pending(const taut__transport *t) { return taut__inner(t)->ops->pending(taut__inner(t)); }
 static void destroy(taut__transport *t)
 {
@@ -64,6 +65,7 @@ void taut__wrap(taut__wrapped *w, taut__transport *inner, const char *name)
         .tell = tell,
         .heard = heard,
         .shrink = inner->ops->shrink ? shrink : NULL,
+        .all_agree = inner->ops->all_agree ? all_agree : NULL,
         .pending = inner->ops->pending ? pending : NULL,
         .destroy = destroy,
     };

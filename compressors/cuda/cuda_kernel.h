@@ -82,12 +82,13 @@ static inline taut_status taut_check_batch(const taut__cuda_batch *b, const char
     return TAUT_OK;
 }
 
-/* The oldest version that reads a payload which a kernel has written, as taut_codec.version_of says it on the host: of quant (id 4) 1, of grid (5) 4 with
- * code rans, kind 5, and 1 with others; `newest` of the other codecs. */
+/* The oldest version that reads a payload which a kernel has written, as taut_codec.version_of says it on the host: of quant (id 4) 2 with norm 3,
+ * rotated, of grid (5) 4 with code rans, kind 5, and 1 with others; `newest` of the other codecs. */
 static __device__ __forceinline__ uint32_t taut_version_of(uint32_t codec, uint32_t newest, const uint8_t *payload)
 {
     if (codec == 5) return (payload[0] & 0x7f) == 5 ? 4 : 1;
-    return codec == 4 ? 1 : newest;
+    if (codec == 4) return payload[1] == 3 ? 2 : 1;
+    return newest;
 }
 
 /* ---- jobs ---- */

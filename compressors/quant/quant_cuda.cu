@@ -5,100 +5,7 @@
  * plane for 32 elements, which is what the payload holds. Decoding runs the same exchanges the other way.
  * Buckets of up to 1024 elements stay in registers between measuring and packing, so memory is read once; larger ones are
  * read twice, the second time from a cache. */
-#include "../cuda/cuda_kernel.h"
-
-enum { WARPS = 8, TILE = 128 };
-
-/* ---- codes <-> planes ---- */
-
-/* Bit p of q to bit 4p, q < 256; and back */
-static __device__ __forceinline__ uint32_t spread(uint32_t q)
-{
-    q = (q | q << 12) & 0x000f000fu;
-    q = (q | q << 6) & 0x03030303u;
-    return (q | q << 3) & 0x11111111u;
-}
-static __device__ __forceinline__ uint32_t gather(uint32_t r)
-{
-    r &= 0x11111111u;
-    r = (r | r >> 3) & 0x03030303u;
-    r = (r | r >> 6) & 0x000f000fu;
-    return (r | r >> 12) & 0xffu;
-}
-
-/* Nibble k of lane l becomes nibble l of lane k, within eight lanes. Its own inverse. */
-static __device__ __forceinline__ uint32_t transpose(uint32_t r)
-{
-    uint32_t o = __shfl_xor_sync(TAUT_ALL, r, 4);
-    r = TAUT_LANE & 4 ? (r & 0xffff0000u) | o >> 16 : (r & 0x0000ffffu) | o << 16;
-    o = __shfl_xor_sync(TAUT_ALL, r, 2);
-    r = TAUT_LANE & 2 ? (r & 0xff00ff00u) | (o >> 8 & 0x00ff00ffu) : (r & 0x00ff00ffu) | (o << 8 & 0xff00ff00u);
-    o = __shfl_xor_sync(TAUT_ALL, r, 1);
-    return TAUT_LANE & 1 ? (r & 0xf0f0f0f0u) | (o >> 4 & 0x0f0f0f0fu) : (r & 0x0f0f0f0fu) | (o << 4 & 0xf0f0f0f0u);
-}
-
-/* Where this lane's word of a tile lies among a bucket's codes; lanes of planes that do not exist have none. */
-static __device__ __forceinline__ uint32_t word_at(uint32_t bits, uint32_t tile)
-{
-    uint32_t half = tile * (TILE / 32) + TAUT_LANE / 8; /* of a group of 64 */
-    return half / 2 * 8 * bits + TAUT_LANE % 8 * 8 + half % 2 * 4;
-}
-
-struct four {
-    uint32_t q[4];
-};
-
-static __device__ __forceinline__ void put_tile(uint32_t bits, uint32_t tile, uint32_t m, four c, uint8_t *codes)
-{
-    uint32_t r = transpose(spread(c.q[0]) | spread(c.q[1]) << 1 | spread(c.q[2]) << 2 | spread(c.q[3]) << 3);
-    if (TAUT_LANE % 8 < bits && tile * TILE + TAUT_LANE / 16 * 64 + 64 <= m)
-        *(uint32_t *)(codes + word_at(bits, tile)) = r;
-}
-static __device__ __forceinline__ four get_tile(uint32_t bits, uint32_t tile, uint32_t m, const uint8_t *codes)
-{
-    uint32_t r = 0;
-    if (TAUT_LANE % 8 < bits && tile * TILE + TAUT_LANE / 16 * 64 + 64 <= m)
-        r = *(const uint32_t *)(codes + word_at(bits, tile));
-    r = transpose(r);
-    four c = {{gather(r), gather(r >> 1), gather(r >> 2), gather(r >> 3)}};
-    return c;
-}
-
-/* ---- the last group of a tensor, of g < 64 elements: planes without gaps, by one lane ---- */
-
-static __device__ void put_tail(uint32_t bits, uint32_t tile, uint32_t m, four c, uint8_t *codes, uint8_t *mine)
-{
-    uint32_t at = m / 64 * 64, g = m - at, i = tile * TILE + 4 * TAUT_LANE;
-    if (g == 0 || at / TILE != tile) return;
-    for (uint32_t k = 0; k < 4; k++)
-        if (i + k >= at && i + k < at + 64) mine[i + k - at] = (uint8_t)(i + k < m ? c.q[k] : 0);
-    __syncwarp();
-    if (TAUT_LANE == 0) {
-        uint8_t *dst = codes + at / 8 * bits;
-        for (uint32_t b = 0; b < quant_code_bytes(bits, g); b++) {
-            uint32_t v = 0;
-            for (uint32_t k = 0; k < 8; k++) {
-                uint32_t bit = 8 * b + k;
-                if (bit < bits * g) v |= (uint32_t)(mine[bit % g] >> (bit / g) & 1) << k;
-            }
-            dst[b] = (uint8_t)v;
-        }
-    }
-    __syncwarp();
-}
-static __device__ void get_tail(uint32_t bits, uint32_t tile, uint32_t m, const uint8_t *codes, four *c)
-{
-    uint32_t       at = m / 64 * 64, g = m - at, i = tile * TILE + 4 * TAUT_LANE;
-    const uint8_t *src = codes + at / 8 * bits;
-    for (uint32_t k = 0; k < 4; k++)
-        if (i + k >= at && i + k < m) {
-            c->q[k] = 0;
-            for (uint32_t p = 0; p < bits; p++) {
-                uint32_t bit = p * g + (i + k - at);
-                c->q[k] |= (uint32_t)(src[bit / 8] >> bit % 8 & 1) << p;
-            }
-        }
-}
+#include "quant_cuda.h"
 
 /* ---- random halves ---- */
 
@@ -180,18 +87,6 @@ static __device__ __forceinline__ void put_meta(const quant_params &p, const qua
     if (p.norm == QUANT_MAXMIN) meta[1] = __float_as_uint(b.meta[1]);
 }
 
-/* Header, length and padding: by the first unit of a job. */
-static __device__ void put_header(const quant_params &p, const taut__cuda_job *j)
-{
-    if (TAUT_LANE != 0) return;
-    uint64_t *word = (uint64_t *)j->payload, bytes = quant_payload_bytes(&p, j->n), at = quant_codes_at(&p, j->n);
-    word[0] = quant_header_word(&p);
-    word[1] = j->n;
-    for (uint64_t i = QUANT_HEADER + taut__ceil_div(j->n, p.bucket) * quant_meta_bytes(p.norm); i < at; i++)
-        j->payload[i] = 0;
-    if (j->len) *j->len = bytes;
-}
-
 /* ---- one tile: floats -> codes, payload, error ---- */
 
 static __device__ __forceinline__ void pack_tile(const quant_bucket &b, float4 x, uint32_t tile, uint32_t m,
@@ -240,13 +135,6 @@ static __device__ __forceinline__ float4 values_of(const quant_params &p, const 
                        quant_exact_value(&u, &e, c.q[2]), quant_exact_value(&u, &e, c.q[3]));
 }
 
-static __device__ __forceinline__ four get_codes(uint32_t bits, uint32_t tile, uint32_t m, const uint8_t *codes)
-{
-    four c = get_tile(bits, tile, m, codes);
-    if (m % 64) get_tail(bits, tile, m, codes, &c);
-    return c;
-}
-
 static __device__ __forceinline__ void get_meta(const quant_params &p, const uint8_t *payload, uint64_t k,
                                                 quant_bucket *b)
 {
@@ -265,12 +153,6 @@ static __device__ __forceinline__ float4 set_values(quant_kind kind, float4 v)
 static __device__ __forceinline__ float4 add_values(quant_kind kind, float4 acc, float4 v)
 {
     return kind == QUANT_VOID ? v : taut_add4(acc, v);
-}
-
-static __device__ __forceinline__ bool header_fits(const quant_params &p, const uint8_t *payload, uint64_t n)
-{
-    const uint64_t *word = (const uint64_t *)payload, any_round = ~(UINT64_C(0xff) << 16);
-    return (word[0] & any_round) == (quant_header_word(&p) & any_round) && (word[0] >> 16 & 0xff) <= 1 && word[1] == n;
 }
 
 /* ---- where a bucket's floats come from ---- */
@@ -471,16 +353,27 @@ static taut_status check(const taut__cuda_batch *b, const quant_params *p, const
     if (p->bits < 1 || p->bits > 8) return taut__fail(TAUT_E_RANGE, "%s: bits=%u: must be 1..8", what, p->bits);
     if (p->bucket < 64 || p->bucket > 8192 || p->bucket % 64)
         return taut__fail(TAUT_E_RANGE, "%s: bucket=%zu: must be a multiple of 64 up to 8192", what, p->bucket);
+    if (p->norm == QUANT_ROTATED && (p->bucket & (p->bucket - 1)))
+        return taut__fail(TAUT_E_RANGE, "%s: bucket=%zu of rotated buckets: must be a power of 2", what, p->bucket);
     if (!b->jobs && b->one.first % p->bucket)
         return taut__fail(TAUT_E_INVALID, "%s: slice begins at element %llu: must be a multiple of bucket=%zu", what,
                           (unsigned long long)b->one.first, p->bucket);
     return TAUT_OK;
+}
+static taut_status uniform(const quant_params *p, const char *what)
+{
+    if (p->norm != QUANT_ROTATED) return TAUT_OK;
+    return taut__fail(TAUT_E_UNSUPPORTED, "%s: rotated buckets: must be decoded one after the other", what);
 }
 static unsigned grid_of(const taut__cuda_batch *b) { return (unsigned)((b->units + WARPS - 1) / WARPS); }
 
 static taut_status encode(const taut__cuda_batch *b, const quant_params *p, taut__cuda_stream s)
 {
     TAUT_TRY(check(b, p, "quant encode"));
+    if (p->norm == QUANT_ROTATED) {
+        taut_quant_rotate_encode(b, p, s);
+        return taut_launched("quant encode");
+    }
     if (p->bucket <= 4 * TILE) TAUT_LAUNCH(quant_encode<4>, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, *p);
     else if (p->bucket <= 8 * TILE) TAUT_LAUNCH(quant_encode<8>, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, *p);
     else TAUT_LAUNCH(quant_encode<0>, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, *p);
@@ -490,6 +383,7 @@ static taut_status encode(const taut__cuda_batch *b, const quant_params *p, taut
 static taut_status sum_encode(const taut__cuda_batch *b, const quant_params *p, taut__cuda_stream s)
 {
     TAUT_TRY(check(b, p, "quant sum"));
+    TAUT_TRY(uniform(p, "quant sum"));
     if (b->peer_count < 1 || b->peer_count > TAUT__CUDA_PEERS)
         return taut__fail(TAUT_E_RANGE, "quant sum: %u payloads: must be 1..%d", b->peer_count, TAUT__CUDA_PEERS);
     if (p->bucket <= 4 * TILE) TAUT_LAUNCH(quant_sum_encode<4>, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, *p);
@@ -500,6 +394,10 @@ static taut_status sum_encode(const taut__cuda_batch *b, const quant_params *p, 
 static taut_status decode(const taut__cuda_batch *b, const quant_params *p, bool add, taut__cuda_stream s)
 {
     TAUT_TRY(check(b, p, "quant decode"));
+    if (p->norm == QUANT_ROTATED) {
+        taut_quant_rotate_decode(b, p, add, s);
+        return taut_launched("quant decode");
+    }
     TAUT_LAUNCH(quant_decode, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, *p, add);
     return taut_launched("quant decode");
 }
@@ -513,6 +411,7 @@ static taut_status errors(const taut__cuda_batch *b, const quant_params *p, uint
     all.count = count;
     for (uint32_t c = 0; c < count; c++) {
         TAUT_TRY(check(b, &p[c], "quant errors"));
+        TAUT_TRY(uniform(&p[c], "quant errors"));
         if (SPAN % p[c].bucket)
             return taut__fail(TAUT_E_RANGE, "quant errors: bucket=%zu: must divide %d", p[c].bucket, SPAN);
         all.p[c] = p[c];

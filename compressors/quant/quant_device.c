@@ -11,11 +11,8 @@ static taut_status run(const taut__launch *l)
 
 static taut_status fill(const taut__launch *l, const taut_piece *p, taut__cuda_job *j)
 {
-    quant_params params = taut__quant_params(taut__stage(&p->call));
-    size_t       bucket = params.bucket;
-    if (params.norm == QUANT_ROTATED)
-        return taut__fail(TAUT_E_UNSUPPORTED, "quant: %s with rotate=1: not for memory of space CUDA",
-                          taut__op_name(l->op));
+    (void)l;
+    size_t bucket = taut__quant_params(taut__stage(&p->call)).bucket;
     if (j->first % bucket == 0) return TAUT_OK;
     return taut__fail(TAUT_E_INVALID, "quant: slice begins at element %llu: must be a multiple of bucket=%zu",
                       (unsigned long long)j->first, bucket);

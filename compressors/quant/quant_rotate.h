@@ -30,29 +30,8 @@ void taut__rotate_encode(const taut__simd *simd, const quant_params *p, const fl
 void taut__rotate_decode(const taut__simd *simd, const quant_params *p, const uint8_t *meta, const uint8_t *codes,
                          size_t n, float *dst, bool add);
 
-/* ---- one element ---- */
+/* ---- sums ---- */
 
-static inline uint32_t rotate_magnitude(const quant_levels *l, float a) /* a >= 0 -> index of its level */
-{
-    if (l->bits > QUANT_LEVELS_COMPARED) {
-        float cell = a * QUANT_LEVELS_FINE;
-        return l->of_cell[cell < QUANT_LEVELS_CELLS - 1 ? (int)cell : QUANT_LEVELS_CELLS - 1];
-    }
-    uint32_t m = 0;
-    for (uint32_t k = 0; k + 1 < l->half; k++) m += a > l->limit[k];
-    return m;
-}
-/* Level of a code, which unpacking has made: an integer below 2^bits */
-static inline float rotate_value(const quant_levels *l, float code)
-{
-    float t = code - ((float)l->half - 0.5f), v = l->level[(int)(fabsf(t) - 0.5f)];
-    return t < 0 ? -v : v;
-}
-static inline float rotate_give(float h, float sign, float unit)
-{
-    float v = (h * sign) * unit;
-    return v > FLT_MAX ? FLT_MAX : v < -FLT_MAX ? -FLT_MAX : v;
-}
 /* product[0..64) -> sum[0..8) */
 static inline void rotate_add(double sum[8], const float product[64])
 {

@@ -135,7 +135,7 @@ static __global__ void __launch_bounds__(THREADS) topk_place(const __grid_consta
     *j->len = raw ? TAUT_SPARSE_HEADER + 4 * j->n : used + TAUT_SPARSE_ENTRY * groups;
 }
 
-static __global__ void __launch_bounds__(THREADS) topk_write(const __grid_constant__ taut__cuda_batch batch, plan p)
+static __global__ void __launch_bounds__(THREADS, 4) topk_write(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     TAUT_SHARED(uint32_t, unary_words, WARPS * UNARY_MAX);
     TAUT_SHARED(uint32_t, lows, WARPS * GROUP);

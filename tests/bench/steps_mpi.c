@@ -5,15 +5,21 @@
  *   mpirun -n 3 steps_mpi CODEC STEPS check HASHES LOG  rank R appends to LOG.R: "pid P", "step S" now and then, and at the end one of
  *                                                       "ended S", "failed S SECONDS DELAY STATUS TEXT", "wrong S"
  *
- *   mpirun --enable-recovery -n 3 steps_mpi CODEC STEPS lose RANK STEP
+ *   mpirun --enable-recovery -n 3 steps_mpi CODEC STEPS lose RANK STEP [RANK2 US]
  *                                                       that rank kills itself within that step; the others shrink the communicator and go on.
- *                                                       Rank 0 of them prints one JSON object. Sums are held against float64
+ *                                                       RANK2 kills itself US microseconds after it has begun to shrink, or, US -1, is
+ *                                                       stopped where RANK dies. Sums
+ *                                                       are held against float64, and so is what residuals carry over.
+ *                                                       Rank 0 of them prints one JSON object
+ *   ... loseblocking RANK STEP                          the same with taut_allreduce() instead of started layers: ranks are inside MPI's own sum
  *
  * SECONDS is the system's time of day, for comparing with that of the event; DELAY how much of the time since its last step the rank was ready
  * to run and had no processor. A rank that has failed ends without MPI_Finalize, as it
  * would wait there for those that are gone. tests/long/test_moments.sh kills, stops and cuts off ranks of it. */
 #include "comm/base/run_delay.h"
+#include "comm/core/communicator.h"
 #include "comm/taut_mpi.h"
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -68,10 +74,12 @@ static taut_status create(const char *codec, taut_comm **comm, taut_layer **laye
     return s;
 }
 
-static taut_status step(taut_comm *comm, taut_layer **layer)
+static taut_status step(taut_comm *comm, taut_layer **layer, bool blocking)
 {
     taut_status s = TAUT_OK;
-    for (int i = LAYERS - 1; i >= 0 && s == TAUT_OK; i--) s = taut_allreduce_start(layer[i], gradient[i], TAUT_MEAN);
+    for (int i = LAYERS - 1; i >= 0 && s == TAUT_OK; i--)
+        s = blocking ? taut_allreduce(layer[i], gradient[i], TAUT_MEAN)
+                     : taut_allreduce_start(layer[i], gradient[i], TAUT_MEAN);
     return s == TAUT_OK ? taut_step_end(comm) : s;
 }
 
@@ -93,73 +101,190 @@ static int failed(taut_status s, long at, taut_comm *comm)
 
 /* ---- a rank that is lost, and those who go on without it ---- */
 
-static bool right_sums(const int *who, int n, long at, MPI_Comm mpi)
+enum { TRIES = 4, DRAIN = 25 };
+
+typedef struct losing {
+    const char *codec;
+    long        steps, when;
+    int         lost, second, after_us;
+    bool        blocking;
+    int         rank, ranks;
+    int         n, member[64]; /* survivors */
+    long        pid[64];
+    MPI_Comm    mpi;
+    float      *residual[LAYERS];         /* of this rank, at the end of the last step; NULL: none */
+    double     *in[LAYERS], *out[LAYERS]; /* all that went in, and came out, since */
+} losing;
+
+static bool same_everywhere(MPI_Comm mpi)
 {
-    int      same = 1;
-    double   err = 0, norm = 0;
-    float   *x[LAYERS];
-    double  *sum[LAYERS];
     uint64_t h = hash(0), both[2] = {h, ~h};
     MPI_Allreduce(MPI_IN_PLACE, both, 2, MPI_UINT64_T, MPI_MAX, mpi);
-    same = both[0] == ~both[1];
-    for (int i = 0; i < LAYERS; i++) {
-        x[i] = malloc(elements(i) * sizeof **x), sum[i] = calloc(elements(i), sizeof **sum);
-        memcpy(x[i], gradient[i], elements(i) * sizeof **x);
-    }
-    for (int r = 0; r < n; r++) {
-        fill(who[r], at);
-        for (int i = 0; i < LAYERS; i++)
-            for (size_t k = 0; k < elements(i); k++) sum[i][k] += (double)gradient[i][k] / n;
-    }
-    for (int i = 0; i < LAYERS; i++) {
-        for (size_t k = 0; k < elements(i); k++)
-            err += ((double)x[i][k] - sum[i][k]) * ((double)x[i][k] - sum[i][k]), norm += sum[i][k] * sum[i][k];
-        free(x[i]), free(sum[i]);
-    }
-    return same && err <= 0.1 * norm;
+    return both[0] == ~both[1];
 }
 
-static int lose(const char *codec, long steps, int lost, long when, int rank)
+static bool close_to(const double *x, const double *right, size_t n, double most)
+{
+    double err = 0, norm = 0;
+    for (size_t k = 0; k < n; k++) err += (x[k] - right[k]) * (x[k] - right[k]), norm += right[k] * right[k];
+    return err <= most * norm + 1e-12;
+}
+
+/* The results of a step: the same bytes on all ranks, and, but for codecs that owe something, the mean of float64. */
+static bool right_sums(losing *s, long at)
+{
+    bool    right = same_everywhere(s->mpi), owes = strncmp(s->codec, "topk", 4) == 0;
+    double *x = malloc(MOST * sizeof *x), *mean = malloc(MOST * sizeof *mean);
+    float  *result[LAYERS];
+    for (int i = 0; i < LAYERS; i++) {
+        result[i] = malloc(elements(i) * sizeof **result);
+        memcpy(result[i], gradient[i], elements(i) * sizeof **result);
+    }
+    for (int i = 0; i < LAYERS; i++) {
+        memset(mean, 0, MOST * sizeof *mean);
+        for (int r = 0; r < s->n; r++) {
+            fill(s->member[r], at);
+            for (size_t k = 0; k < elements(i); k++) mean[k] += (double)gradient[i][k] / s->n;
+        }
+        for (size_t k = 0; k < elements(i); k++) {
+            x[k] = (double)result[i][k];
+            s->in[i][k] += mean[k], s->out[i][k] += x[k];
+        }
+        right &= owes || close_to(x, mean, elements(i), 0.1);
+        free(result[i]);
+    }
+    free(x), free(mean);
+    return right;
+}
+
+/* With nothing put in, what comes out is what was waiting. */
+static taut_status drain(losing *s, taut_comm *comm, taut_layer **layer)
+{
+    taut_status status = TAUT_OK;
+    for (int k = 0; k < DRAIN && status == TAUT_OK; k++) {
+        for (int i = 0; i < LAYERS; i++) memset(gradient[i], 0, elements(i) * sizeof **gradient);
+        status = step(comm, layer, s->blocking);
+        for (int i = 0; i < LAYERS; i++)
+            for (size_t e = 0; e < elements(i); e++) s->out[i][e] += (double)gradient[i][e];
+    }
+    return status;
+}
+
+static bool balanced(const losing *s)
+{
+    bool even = true;
+    for (int i = 0; i < LAYERS; i++)
+        even &= close_to(s->out[i], s->in[i], elements(i), strncmp(s->codec, "topk", 4) == 0 ? 1e-8 : 0.1);
+    return even;
+}
+
+static void keep_residuals(losing *s, taut_layer **layer)
+{
+    for (int i = 0; i < LAYERS; i++) {
+        size_t bytes = elements(i) * sizeof(float);
+        if (!layer[i]->operand.residual) continue;
+        if (!s->residual[i]) s->residual[i] = malloc(bytes);
+        memcpy(s->residual[i], layer[i]->operand.feedback->r, bytes);
+    }
+}
+
+/* What waits on all survivors goes in; it is to come out: of a mean of all who were there, residuals go on to stand for what they stood for. */
+static void expect_residuals(losing *s)
+{
+    for (int i = 0; i < LAYERS; i++) {
+        s->in[i] = calloc(elements(i), sizeof **s->in), s->out[i] = calloc(elements(i), sizeof **s->out);
+        for (size_t k = 0; k < elements(i) && s->residual[i]; k++) s->in[i][k] = (double)s->residual[i][k] / s->ranks;
+        MPI_Allreduce(MPI_IN_PLACE, s->in[i], (int)elements(i), MPI_DOUBLE, MPI_SUM, s->mpi);
+    }
+}
+
+static void *end_soon(void *us)
+{
+    usleep((unsigned)*(int *)us);
+    raise(SIGKILL);
+    return NULL;
+}
+
+static taut_status shrink(losing *s, taut_comm *comm, taut_comm **smaller, taut_survivors *who)
+{
+    pthread_t   thread;
+    taut_status status = TAUT_E_STATE;
+    if (s->rank == s->second && s->after_us >= 0) pthread_create(&thread, NULL, end_soon, &s->after_us);
+    for (int k = 0; k < TRIES && status != TAUT_OK; k++) {
+        status = taut_comm_shrink(comm, smaller, who);
+        if (status != TAUT_OK) fprintf(stderr, "rank %d, shrinking: %s\n", s->rank, taut_last_error());
+    }
+    return status;
+}
+
+static int report(losing *s, const taut_survivors *who, taut_status status, int wrong, const char *error)
+{
+    if (status != TAUT_OK)
+        fprintf(stderr, "rank %d, afterwards: %s: %s\n", s->rank, taut_status_name(status), taut_last_error());
+    if (who->rank == 0)
+        printf("{\"ranks\": %d, \"lost\": %d, \"lost_rank\": %d, \"steps\": %llu, \"wrong\": %d, \"status\": \"%s\", "
+               "\"lost_norm2\": %g, \"residual_norm2\": %g, \"error\": \"%s\"}\n",
+               who->ranks, who->lost, who->lost_rank[0], (unsigned long long)who->steps, wrong,
+               taut_status_name(status), who->lost_norm2, who->residual_norm2, error);
+    fflush(stdout);
+    return status == TAUT_OK && wrong == 0 ? 0 : 1;
+}
+
+static taut_status until_lost(losing *s, taut_comm *comm, taut_layer **layer)
+{
+    taut_status status = TAUT_OK;
+    for (long at = 0; at < s->steps && status == TAUT_OK; at++) {
+        fill(s->rank, at);
+        if (s->rank == s->lost && at == s->when) {
+            if (!s->blocking) (void)taut_allreduce_start(layer[0], gradient[0], TAUT_MEAN);
+            raise(SIGKILL);
+        }
+        if (s->rank == s->second && s->after_us < 0 && at == s->when) raise(SIGSTOP);
+        status = step(comm, layer, s->blocking);
+        if (status == TAUT_OK) keep_residuals(s, layer);
+    }
+    return status;
+}
+
+static int lose(losing *s)
 {
     taut_comm     *comm, *smaller;
     taut_layer    *layer[LAYERS];
     taut_survivors who = TAUT_SURVIVORS_INIT;
-    MPI_Comm       mpi = MPI_COMM_WORLD;
-    int            ranks, n = 0, wrong = 0, member[64];
-    taut_status    s = create(codec, &comm, layer);
-    MPI_Comm_size(mpi, &ranks);
-    for (long at = 0; at < steps && s == TAUT_OK; at++) {
-        fill(rank, at);
-        if (rank == lost && at == when) {
-            (void)taut_allreduce_start(layer[0], gradient[0], TAUT_MEAN);
-            raise(SIGKILL);
-        }
-        s = step(comm, layer);
-    }
-    if (s == TAUT_OK || s == TAUT_E_MISMATCH || (s = taut_comm_shrink(comm, &smaller, &who)) != TAUT_OK ||
-        (s = taut_comm_mpi(smaller, &mpi)) != TAUT_OK) {
-        fprintf(stderr, "rank %d: %s: %s\n", rank, taut_status_name(s), taut_last_error());
+    char           error[256] = "";
+    int            wrong = 0;
+    MPI_Comm_size(MPI_COMM_WORLD, &s->ranks);
+    s->pid[s->rank] = (long)getpid();
+    MPI_Allgather(MPI_IN_PLACE, 1, MPI_LONG, s->pid, 1, MPI_LONG, MPI_COMM_WORLD);
+    taut_status status = create(s->codec, &comm, layer);
+    if (status == TAUT_OK) status = until_lost(s, comm, layer);
+    snprintf(error, sizeof error, "%s", taut_last_error());
+    if (status == TAUT_OK || status == TAUT_E_MISMATCH || (status = shrink(s, comm, &smaller, &who)) != TAUT_OK ||
+        (status = taut_comm_mpi(smaller, &s->mpi)) != TAUT_OK) {
+        fprintf(stderr, "rank %d: %s: %s\n", s->rank, taut_status_name(status), taut_last_error());
         _exit(1);
     }
-    for (int r = 0; r < ranks; r++)
-        if (who.lost != 1 || r != who.lost_rank[0]) member[n++] = r;
-    for (int i = 0; i < LAYERS; i++) layer[i] = taut_comm_layer(smaller, (size_t)i);
-    for (long at = (long)who.steps; at < steps && s == TAUT_OK; at++) {
-        fill(rank, at);
-        s = step(smaller, layer);
-        if (s == TAUT_OK && at % 5 == 0) wrong += !right_sums(member, n, at, mpi);
+    for (int r = 0, k = 0; r < s->ranks; r++) {
+        if (k < who.lost && who.lost_rank[k] == r) k++;
+        else s->member[s->n++] = r;
     }
-    if (s != TAUT_OK) fprintf(stderr, "rank %d, afterwards: %s: %s\n", rank, taut_status_name(s), taut_last_error());
-    if (who.rank == 0)
-        printf("{\"ranks\": %d, \"lost\": %d, \"lost_rank\": %d, \"steps\": %llu, \"wrong\": %d, \"status\": \"%s\", "
-               "\"lost_norm2\": %g, \"residual_norm2\": %g}\n",
-               who.ranks, who.lost, who.lost_rank[0], (unsigned long long)who.steps, wrong, taut_status_name(s),
-               who.lost_norm2, who.residual_norm2);
-    fflush(stdout);
-    MPI_Barrier(mpi);
+    for (int i = 0; i < LAYERS; i++) layer[i] = taut_comm_layer(smaller, (size_t)i);
+    expect_residuals(s);
+    status = drain(s, smaller, layer);
+    wrong += !balanced(s);
+    for (long at = (long)who.steps; at < s->steps && status == TAUT_OK; at++) {
+        fill(s->rank, at);
+        status = step(smaller, layer, s->blocking);
+        if (status == TAUT_OK) wrong += !right_sums(s, at);
+    }
+    if (status == TAUT_OK) status = drain(s, smaller, layer);
+    wrong += !balanced(s);
+    int code = report(s, &who, status, wrong, error);
+    MPI_Barrier(s->mpi);
     taut_comm_destroy(smaller);
     taut_comm_destroy(comm);
-    _exit(s == TAUT_OK && wrong == 0 ? 0 : 1); /* MPI_Finalize might wait for the one that is gone */
+    if (who.rank == 0 && s->second >= 0 && s->after_us < 0) kill((pid_t)s->pid[s->second], SIGKILL); /* it is stopped */
+    _exit(code); /* MPI_Finalize might wait for the one that is gone */
 }
 
 int main(int argc, char **argv)
@@ -169,9 +294,12 @@ int main(int argc, char **argv)
     taut_layer *layer[LAYERS];
     MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    if (argc == 6 && strcmp(argv[3], "lose") == 0) {
+    if ((argc == 6 || argc == 8) && strncmp(argv[3], "lose", 4) == 0) {
+        losing s = {.codec = argv[1], .steps = atol(argv[2]), .lost = atoi(argv[4]), .when = atol(argv[5])};
+        s.rank = rank, s.blocking = strcmp(argv[3], "loseblocking") == 0;
+        s.second = argc == 8 ? atoi(argv[6]) : -1, s.after_us = argc == 8 ? atoi(argv[7]) : -1;
         for (int i = 0; i < LAYERS; i++) gradient[i] = malloc(elements(i) * sizeof **gradient);
-        return lose(argv[1], atol(argv[2]), atoi(argv[4]), atol(argv[5]), rank);
+        return lose(&s);
     }
     bool     checks = argc == 6 && strcmp(argv[3], "check") == 0, writes = argc == 5 && strcmp(argv[3], "write") == 0;
     FILE    *hashes = checks ? fopen(argv[4], "rb") : writes && rank == 0 ? fopen(argv[4], "wb") : NULL;
@@ -191,7 +319,7 @@ int main(int argc, char **argv)
     if (s != TAUT_OK) return failed(s, -1, comm);
     for (long at = 0, steps = atol(argv[2]); at < steps; at++) {
         fill(rank, at);
-        if ((s = step(comm, layer)) != TAUT_OK) return failed(s, at, comm);
+        if ((s = step(comm, layer, false)) != TAUT_OK) return failed(s, at, comm);
         if (out) delay = taut__run_delay_s();
         h = hash(h);
         if (writes && hashes) fwrite(&h, sizeof h, 1, hashes);

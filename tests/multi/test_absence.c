@@ -1,5 +1,5 @@
 /* test_absence.c : ranks that do not do what the others wait for, in every way that a program can get that wrong: nobody waits for the
- * timeout, and the error names the rank and the layer. Ranks that differ in what must be alike. Ranks are threads. */
+ * timeout, and the error names the rank and the layer. Ranks that differ in what must be alike. Ranks are threads. It mostly waits. */
 #include "tests/support/ranks.h"
 #include "../support/suite.h"
 #include <pthread.h>

@@ -1,6 +1,7 @@
 #!/bin/sh
 # What users type: encode and decode with every codec, benches, bad input. Sizes and errors that the commands report are
 # recomputed here by a program that shares no code with them.
+# It mostly waits.
 set -u
 BUILD=${BUILD:-build/release}
 TAUT=$BUILD/bin/taut

@@ -1,5 +1,5 @@
 /* test_creation.c : communicators over threads and TCP whose creation fails on one rank alone, or that lose a rank while they are created.
- * Over MPI: test_creation_mpi.c. */
+ * Over MPI: test_creation_mpi.c. It mostly waits. */
 #include "tests/support/creation.h"
 #include "tests/support/processes.h"
 #include "../support/suite.h"

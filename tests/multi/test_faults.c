@@ -1,5 +1,5 @@
 /* test_faults.c : slow and stopped peers in the middle of an overlapped step, two communicators at once, buffers that
- * are freed too early. Ranks are threads. */
+ * are freed too early. Ranks are threads. It mostly waits. */
 #include "tests/support/ranks.h"
 #include "../support/suite.h"
 #include <math.h>

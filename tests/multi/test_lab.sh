@@ -1,5 +1,6 @@
 #!/bin/sh
 # launch/lab: a second cluster leaves the first alone, a signal ends it at once and leaves nothing, rates are rates.
+# It mostly waits.
 set -u
 passed=0 failed=0
 pass() { passed=$((passed + 1)); }

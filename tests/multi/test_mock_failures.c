@@ -1,5 +1,5 @@
 /* test_mock_failures.c : a device beside others and beside the host: streams, progress, what is refused, failures of the device, which are errors on
- * all ranks and leave nothing behind, and memory that the host touches all the same. */
+ * all ranks and leave nothing behind, and memory that the host touches all the same. It mostly waits. */
 #include "tests/support/device_case.h"
 #include "compressors/vectors.h"
 #include "../support/suite.h"

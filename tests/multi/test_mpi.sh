@@ -1,5 +1,6 @@
 #!/bin/sh
 # test_mpi.sh: test_ranks_mpi, test_contracts_mpi and test_creation_mpi under mpirun: 2, 3 and 4 ranks, both kinds of progress. Last line: "N passed, N failed, N skipped".
+# It mostly waits.
 set -u
 BUILD=${BUILD:-build/release}
 program=$BUILD/tests/multi/test_ranks_mpi
@@ -16,7 +17,7 @@ for level in funneled multiple; do
     case ${LONG:-0}:$level in 0:funneled) numbers="2 4" ;; 0:*) numbers=3 ;; *) numbers="2 3 4" ;; esac
     for ranks in $numbers; do for p in "$program" "${program%/*}/test_contracts_mpi" "${program%/*}/test_creation_mpi"; do
         case ${LONG:-0}:$ranks:$p in 0:2:*test_creation_mpi) continue ;; esac
-        out=$(timeout 100 mpirun -n $ranks "$p" $level 2>&1) || true
+        out=$(timeout $((100 * ${CK_TIMEOUT_MULTIPLIER:-1})) mpirun -n $ranks "$p" $level 2>&1) || true
         counts=$(echo "$out" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' | tail -n 1)
         [ -n "$counts" ] || counts="0 1"
         set -- $counts

@@ -1,5 +1,5 @@
 /* test_nccl_faults.c : what goes wrong with NCCL, by its double: errors that it reports, at once or later, a rank that is lost or stops, damaged
- * bytes, and calls that cannot be served. A status on all ranks, within the timeout, with the layer's name; nothing is left behind. */
+ * bytes, and calls that cannot be served. A status on all ranks, within the timeout, with the layer's name; nothing is left behind. It mostly waits. */
 #include "tests/support/device_case.h"
 #include "tests/support/nccl_double.h"
 #include "comm/core/nccl.h"

@@ -1,5 +1,5 @@
 /* test_nccl_hosts.c : hierarchy=on over NCCL, by its double: sums within hosts by communicators of theirs, compressed exchanges among leaders. The same bytes
- * as by messages, where sums of floats are exact; lost ranks, and refusals when communicators are made, are told to all. */
+ * as by messages, where sums of floats are exact; lost ranks, and refusals when communicators are made, are told to all. It mostly waits. */
 #include "tests/support/device_case.h"
 #include "tests/support/nccl_double.h"
 #include "comm/core/nccl.h"

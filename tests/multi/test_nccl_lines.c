@@ -1,4 +1,4 @@
-/* test_nccl_lines.c : how fast NCCL is, given or measured, by its double: what grid's codes go by, and that it is agreed on. */
+/* test_nccl_lines.c : how fast NCCL is, given or measured, by its double: what grid's codes go by, and that it is agreed on. It mostly waits. */
 #include "tests/support/device_case.h"
 #include "tests/support/nccl_double.h"
 #include "comm/core/nccl.h"

@@ -1,5 +1,5 @@
 /* test_shrink.c : survivors of a lost rank go on in a communicator of their own: who they are, what they still have, and what of it is
- * lost. Ranks are threads; a lost one returns without a word. Over MPI: test_ranks_mpi.c. */
+ * lost. Ranks are threads; a lost one returns without a word. Over MPI: test_ranks_mpi.c. It mostly waits. */
 #include "tests/support/ranks.h"
 #include "../support/suite.h"
 #include <math.h>

@@ -1,4 +1,4 @@
-/* test_tcp_faults.c : how ranks over TCP find each other, and do not; ranks that differ, die, stop, leave; strangers; children. */
+/* test_tcp_faults.c : how ranks over TCP find each other, and do not; ranks that differ, die, stop, leave; strangers; children. It mostly waits. */
 #include "comm/transport/tcp.h"
 #include "tests/support/processes.h"
 #include "../support/suite.h"

@@ -1,6 +1,6 @@
 /* test_tcp_shrink.c : ranks over TCP that are killed, stopped, or stay away; those who are left connect anew and go on
  * (taut_comm_shrink), with right sums, and with the lost one's residuals from its last checkpoint, or with their norm told. Ranks are
- * processes. */
+ * processes. It mostly waits. */
 #include "tests/support/processes.h"
 #include "../support/suite.h"
 #include <math.h>

@@ -28,6 +28,7 @@ const char *const twin_specs[TWIN_SPECS] = {
     "quant:bits=1",
     "quant:bits=3,bucket=64,norm=l2",
     "quant:bits=5,bucket=128,zero=1",
+    "quant:bits=4,bucket=256,rotate=1",
     "grid:step=0.1",
     "grid:rel=0.03",
     "grid:rel=0.1,code=rans",

@@ -29,7 +29,7 @@ static char           *outside, *inside;    /* what is handed out; what the devi
 static block           blocks[MOST_BLOCKS]; /* by address */
 static size_t          n_blocks;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static _Atomic size_t  streams, events, strays, done;
+static _Atomic size_t  streams, events, strays, done, calls, joined;
 static _Atomic int     delay_us, fail_call, fail_nth, has_failed;
 
 static bool  reaches(const void *p) { return (const char *)p >= outside && (const char *)p < outside + BYTES; }
@@ -454,6 +454,9 @@ static taut_status mock_enqueue(taut__op op, const taut_codec *codec, const taut
     batch *b = malloc(sizeof *b + n * sizeof *b->each);
     mock_ensure(b != NULL, "out of memory");
     *b = (batch){.op = op, .codec = codec, .n = n};
+    bool several = false;
+    for (size_t i = 1; i < n; i++) several |= pieces[i].call.tensor != pieces[0].call.tensor;
+    atomic_fetch_add(&calls, 1), atomic_fetch_add(&joined, several);
     for (size_t i = 0; i < n; i++) {
         b->each[i].piece = pieces[i];
         if (pieces[i].call.spec) b->each[i].spec = *pieces[i].call.spec;
@@ -558,5 +561,7 @@ mock_counts mock_left(void)
                          atomic_load(&strays),
                          atomic_load(&done),
                          mock_pinned_pieces(),
-                         mock_pageable_bytes()};
+                         mock_pageable_bytes(),
+                         atomic_load(&calls),
+                         atomic_load(&joined)};
 }

@@ -48,6 +48,7 @@ typedef struct mock_counts {
     size_t done;                    /* pieces of work */
     size_t pinned;                  /* host memory that somebody holds, pieces */
     size_t pageable;                /* bytes copied from and to host memory that is not pinned */
+    size_t calls, joined;           /* of operations, and those of them that were for several tensors */
 } mock_counts;
 mock_counts mock_left(void);
 

@@ -2,7 +2,7 @@
  * every width, norm and rounding, lengths around the tiles, addresses that are not aligned, and values of every kind. */
 #include "compressors/codec.h"
 #include "compressors/dispatch.h"
-#include "compressors/quant/quant_bucket.h"
+#include "compressors/quant/quant_rotate.h"
 #include "compressors/vec/vec.h"
 #include "tests/support/codec_case.h"
 #include "tests/support/cuda_case.h"
@@ -182,27 +182,41 @@ typedef struct quant_result {
     float   *err, *back, *sum;
 } quant_result;
 
-static quant_result quant_on_cpu(const quant_params *p, uint64_t first, const float *x, size_t n)
+/* What decoding adds to. */
+static float *ramp(size_t n)
 {
-    quant_result r = {quant_payload_bytes(p, n), calloc(1, quant_payload_bytes(p, n) + 1), new_floats(n), new_floats(n),
-                      new_floats(n)};
-    uint64_t     word[2] = {quant_header_word(p), n};
-    size_t       at = quant_codes_at(p, n);
+    float *x = new_floats(n);
+    for (size_t i = 0; i < n; i++) x[i] = (float)i * 0.125f - 3;
+    return x;
+}
+static void cpu_decode(const quant_params *p, const uint8_t *payload, size_t n, float *dst, bool add)
+{
+    const uint8_t *meta = payload + QUANT_HEADER, *codes = payload + quant_codes_at(p, n);
+    if (p->norm == QUANT_ROTATED) taut__rotate_decode(taut__simd_at(0), p, meta, codes, n, dst, add);
+    else taut__quant_decode(taut__simd_at(0), p, meta, codes, n, dst, add);
+}
+static quant_result quant_on_cpu(const quant_params *of, uint64_t first, const float *x, size_t n)
+{
+    quant_params p = *of;
+    quant_result r = {quant_payload_bytes(&p, n), calloc(1, quant_payload_bytes(&p, n) + 1), new_floats(n),
+                      new_floats(n), ramp(n)};
+    uint8_t     *meta = r.payload + QUANT_HEADER, *codes = r.payload + quant_codes_at(&p, n);
+    if (p.norm == QUANT_ROTATED) p.rotation = (uint32_t)taut__mix64(77);
+    uint64_t word[2] = {quant_header_word(&p), n};
     memcpy(r.payload, word, sizeof word);
-    taut__quant_encode(taut__simd_at(0), p, 77, first, x, n, r.payload + QUANT_HEADER, r.payload + at, r.err);
-    taut__quant_decode(taut__simd_at(0), p, r.payload + QUANT_HEADER, r.payload + at, n, r.back, false);
-    for (size_t i = 0; i < n; i++) r.sum[i] = (float)i * 0.125f - 3;
-    taut__quant_decode(taut__simd_at(0), p, r.payload + QUANT_HEADER, r.payload + at, n, r.sum, true);
+    if (p.norm == QUANT_ROTATED) taut__rotate_encode(taut__simd_at(0), &p, x, n, meta, codes, r.err);
+    else taut__quant_encode(taut__simd_at(0), &p, 77, first, x, n, meta, codes, r.err);
+    cpu_decode(&p, r.payload, n, r.back, false);
+    cpu_decode(&p, r.payload, n, r.sum, true);
     return r;
 }
 static void quant_free(quant_result *r) { free(r->payload), free(r->err), free(r->back), free(r->sum); }
 
 static void quant_both(const quant_params *p, size_t n, int kind, size_t offset, uint64_t seed)
 {
-    float   *x = new_floats(n), *got = new_floats(n), *base = new_floats(n);
+    float   *x = new_floats(n), *got = new_floats(n), *base = ramp(n);
     uint64_t len, first = p->bucket * 3;
     cuda_fill(x, n, kind);
-    for (size_t i = 0; i < n; i++) base[i] = (float)i * 0.125f - 3;
     quant_result      want = quant_on_cpu(p, first, x, n);
     uint8_t          *bytes = malloc(want.bytes);
     taut__cuda_stream s = cuda_begin(seed);
@@ -251,11 +265,29 @@ START_TEST(quant_is_the_cpus)
 }
 END_TEST
 
+START_TEST(rotated_is_the_cpus)
+{
+    static const size_t sizes[] = {1, 2, 5, 31, 33, 63, 64, 65, 100, 129, 500, 512, 513, 1100, 2500, 9000},
+                        buckets[] = {512, 64, 128, 1024, 256, 4096, 2048, 8192};
+    quant_params p = {.bits = (uint32_t)_i, .norm = QUANT_ROTATED, .stochastic = true};
+    for (int kind = 0; kind < CUDA_KINDS; kind++)
+        for (size_t round = 0; round < 2; round++) {
+            size_t seed = 2 * ((size_t)_i * CUDA_KINDS + (size_t)kind) + round;
+            p.bucket = buckets[(size_t)(_i + kind) % 8];
+            quant_both(&p, sizes[seed % 16], kind, seed % 4 == 1 ? 4 : 0, seed);
+        }
+}
+END_TEST
+
+/* One of each kind of bucket. */
+static const quant_params kinds[] = {{.bits = 4, .norm = QUANT_MAXMIN, .stochastic = true, .bucket = 512},
+                                     {.bits = 4, .norm = QUANT_ROTATED, .stochastic = true, .bucket = 512}};
+
 /* Gradient and residual in one pass, the new residual in place of the old one. */
 START_TEST(quant_with_feedback)
 {
     enum { N = 3000 };
-    quant_params p = {.bits = 4, .norm = QUANT_MAXMIN, .stochastic = true, .bucket = 512};
+    quant_params p = kinds[_i];
     float       *g = new_floats(N), *r = new_floats(N), *got = new_floats(N);
     cuda_fill(g, N, 0), cuda_fill(r, N, 6);
     taut__cuda_stream s = cuda_begin(5);
@@ -326,7 +358,7 @@ END_TEST
 START_TEST(quant_batch_in_a_graph)
 {
     enum { JOBS = 40 };
-    quant_params      p = {.bits = 4, .norm = QUANT_MAXMIN, .stochastic = true, .bucket = 512};
+    quant_params      p = kinds[_i];
     taut__cuda_job    jobs[JOBS];
     quant_result      want[JOBS];
     float            *x[JOBS];
@@ -399,6 +431,35 @@ START_TEST(quant_errors_of_candidates)
 }
 END_TEST
 
+/* The rotation comes with the payload, whatever seed the decoder's job has; what is no header is told. */
+START_TEST(rotated_headers)
+{
+    enum { N = 700 };
+    quant_params      p = kinds[1];
+    float            *x = new_floats(N), *got = new_floats(N);
+    taut__cuda_stream s = cuda_begin(3);
+    cuda_fill(x, N, 0);
+    quant_result want = quant_on_cpu(&p, 0, x, N);
+    for (int round = 0; round < 5; round++) {
+        uint64_t len = want.bytes - (round == 4);
+        if (round == 1) want.payload[2] = 1; /* rounding, which is not free here */
+        if (round == 2) want.payload[2] = 0, want.payload[1] = QUANT_LINF;
+        if (round == 3) want.payload[1] = QUANT_ROTATED, want.payload[0] = 5;
+        if (round == 4) want.payload[0] = 4;
+        taut__cuda_job j = job_of(x, NULL, N, want.bytes, 0);
+        j.seed = 1234567, j.payload = cuda_put(want.payload, want.bytes, 0), j.len = cuda_put(&len, 8, 0);
+        taut__cuda_batch b = taut__cuda_single(&j, p.bucket);
+        cuda_must(k->quant->decode(&b, &p, false, s), "decode");
+        cuda_get(got, j.dst, 4 * N);
+        ck_assert_int_eq(flags_of(&j), round ? TAUT__CUDA_CORRUPT : 0);
+        if (round == 0) ck_assert(cuda_same(got, want.back, N));
+    }
+    cuda_end();
+    quant_free(&want);
+    free(x), free(got);
+}
+END_TEST
+
 START_TEST(quant_refuses)
 {
     enum { N = 700 };
@@ -417,7 +478,12 @@ START_TEST(quant_refuses)
     ck_assert(k->quant->encode(&b, &p, s) == TAUT_E_RANGE);
     p.bucket = 512, b.one.first = 64;
     ck_assert(k->quant->encode(&b, &p, s) == TAUT_E_INVALID);
-    b.one.first = 0, b.one.payload += 8;
+    p.norm = QUANT_ROTATED, b.one.first = 0, b.peer_count = 1;
+    ck_assert(k->quant->sum_encode(&b, &p, s) == TAUT_E_UNSUPPORTED);
+    ck_assert(k->quant->errors(&b, &p, 1, s) == TAUT_E_UNSUPPORTED);
+    p.bucket = 192;
+    ck_assert(k->quant->encode(&b, &p, s) == TAUT_E_RANGE);
+    p.norm = QUANT_MAXMIN, p.bucket = 512, b.one.payload += 8;
     ck_assert(k->quant->encode(&b, &p, s) == TAUT_E_INVALID);
     b.one.payload -= 8, b.one.src = (const char *)b.one.src + 2;
     ck_assert(k->quant->encode(&b, &p, s) == TAUT_E_INVALID);
@@ -437,9 +503,11 @@ int main(void)
     tcase_add_test(t, input_adds_the_residual);
     tcase_add_test(t, sum_of_floats);
     tcase_add_loop_test(t, quant_is_the_cpus, 1, 9);
-    tcase_add_test(t, quant_with_feedback);
+    tcase_add_loop_test(t, rotated_is_the_cpus, 1, 9);
+    tcase_add_test(t, rotated_headers);
+    tcase_add_loop_test(t, quant_with_feedback, 0, 2);
     tcase_add_test(t, quant_sum_encode);
-    tcase_add_test(t, quant_batch_in_a_graph);
+    tcase_add_loop_test(t, quant_batch_in_a_graph, 0, 2);
     tcase_add_test(t, quant_errors_of_candidates);
     tcase_add_test(t, quant_refuses);
     return suite_run(s);

@@ -96,6 +96,37 @@ START_TEST(follows_a_shift_that_no_step_shows)
 }
 END_TEST
 
+/* Nearly all of the sum is in few blocks, which a sample seldom has; the others have quite another ratio. What is known of the whole bounds it. */
+START_TEST(stays_where_it_must_lie)
+{
+    const double low = 0.8, high = 1.2;
+    int          outside = 0, far_without = 0;
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        taut__ratio bounded, free;
+        taut__ratio_reset(&bounded, 1, 1e12);
+        taut__ratio_reset(&free, 1, 1e12);
+        for (uint64_t s = 0; s < 30; s++) {
+            total = control = 0;
+            for (int i = 0; i < BLOCKS; i++) {
+                bool large = i % 80 == 0;
+                c[i] = large ? 1 : 1e-4 * uniform(seed, (uint64_t)i);
+                t[i] = c[i] * (large ? 0.95 : 20);
+                total += t[i], control += c[i];
+            }
+            taut__ratio_within(&bounded, low, high);
+            sample(&bounded, 1000 * seed + s, 6);
+            taut__ratio_within(&bounded, low, high);
+            ck_assert(bounded.mean >= low && bounded.mean <= high && bounded.var <= (high - low) * (high - low) / 12);
+            double value = bounded.mean * control;
+            outside += fabs(value - total) > TAUT_SIGMAS * sqrt(bounded.var) * control;
+            far_without += fabs(sample(&free, 1000 * seed + s, 6).value / total - 1) > 0.5;
+        }
+    }
+    ck_assert_int_ge(far_without, 40);      /* else this test shows nothing */
+    ck_assert_int_le(outside, 40 * 30 / 8); /* most samples have none of the large ones, and do not know it */
+}
+END_TEST
+
 START_TEST(odd_samples)
 {
     taut__ratio  r;
@@ -123,6 +154,7 @@ int main(void)
     tcase_add_test(tc, unbiased_and_honest);
     tcase_add_test(tc, follows_a_jump);
     tcase_add_loop_test(tc, follows_a_shift_that_no_step_shows, 0, 4);
+    tcase_add_test(tc, stays_where_it_must_lie);
     tcase_add_test(tc, odd_samples);
     return suite_run(s);
 }

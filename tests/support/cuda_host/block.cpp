@@ -47,7 +47,7 @@ struct random_numbers {
 
 static random_numbers host_numbers = {1};
 static std::mutex     host_mutex;
-static unsigned       workers_wanted;
+static unsigned       workers_wanted, ends_wanted;
 
 void set_seed(uint64_t seed)
 {
@@ -60,6 +60,7 @@ uint64_t draw()
     return host_numbers.next();
 }
 void set_workers(unsigned workers) { workers_wanted = workers; }
+void set_ends(unsigned blocks) { ends_wanted = blocks; }
 
 /* ---- an engine runs one block at a time ---- */
 
@@ -558,7 +559,11 @@ void run(const launch &l)
     size_t blocks = (size_t)l.grid.x * l.grid.y * l.grid.z;
     j.work = &l;
     random_numbers shuffle = {l.seed};
-    for (size_t i = 0; i < blocks; i++) j.order.push_back((uint32_t)i);
+    for (size_t i = 0; i < blocks; i++) {
+        if (ends_wanted && i == ends_wanted && blocks > 2 * (size_t)ends_wanted) i = blocks - ends_wanted;
+        j.order.push_back((uint32_t)i);
+    }
+    blocks = j.order.size();
     for (size_t i = blocks; i > 1; i--) std::swap(j.order[i - 1], j.order[shuffle.below((unsigned)i)]);
     count_launch(l, blocks);
     unsigned cpus = workers_wanted ? workers_wanted : std::min(4u, std::max(2u, std::thread::hardware_concurrency()));

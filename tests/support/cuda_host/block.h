@@ -88,6 +88,7 @@ void   count_launch(const launch &l, size_t blocks); /* by run() */
 void     set_seed(uint64_t seed);
 uint64_t draw(); /* the next number of the host's seeded sequence */
 void     set_workers(unsigned workers);
+void     set_ends(unsigned blocks); /* of a launch, only so many blocks at either end run; 0: all */
 
 } // namespace cuda_host
 

@@ -14,6 +14,8 @@ void   cuda_model_seed(uint64_t seed);  /* schedule, eager or lazy streams, wher
 void   cuda_model_memory(size_t bytes); /* limit; 0: none */
 size_t cuda_model_held(void);
 void   cuda_model_driver(bool present);
+/* Of later launches only so many blocks at either end run, for tensors that are too large to be gone through; 0: all. */
+void cuda_model_ends(unsigned blocks);
 /* Names of the kernels that have run, and how often. */
 size_t   cuda_model_kernels(const char **names, size_t cap);
 uint64_t cuda_model_launches(const char *kernel);

@@ -127,7 +127,10 @@ void enqueue_launch(launch l, cudaStream_t stream)
 
 /* ---- memory ---- */
 
-enum { SLACK = 256 };
+enum {
+    SLACK = 256,
+    SPARSE = 1 << 30
+}; /* buffers above the latter are zeros, not poison, so that untouched parts take no memory */
 static const unsigned char FRESH = 0xa5, FREED = 0xdb, CANARY = 0x5e;
 
 struct region {
@@ -159,8 +162,9 @@ static cudaError_t take(void **p, size_t bytes, bool device)
     mprotect(r.map + r.mapped - page, page, PROT_NONE);
     char *first = r.map + page, *end = r.map + r.mapped - page;
     char *at = r.high ? end - up(bytes, 16) : first;
-    memset(first, CANARY, (size_t)(end - first));
-    memset(at, FRESH, bytes);
+    memset(first, CANARY, (size_t)(at - first));
+    memset(at + bytes, CANARY, (size_t)(end - at) - bytes);
+    if (bytes <= SPARSE) memset(at, FRESH, bytes);
     regions[(uintptr_t)at] = r;
     if (device) held += bytes;
     *p = at;
@@ -183,7 +187,7 @@ static void bury(char *at)
     auto   found = regions.find((uintptr_t)at);
     region r = found->second;
     check_canary(at, r);
-    memset(at, FREED, r.bytes);
+    if (r.bytes <= SPARSE) memset(at, FREED, r.bytes);
     mprotect(r.map, r.mapped, PROT_NONE);
     if (r.device) held -= r.bytes;
     regions.erase(found);
