@@ -61,7 +61,7 @@ def block_of(document, begins):
 def commands(document, begins):
     """The lines of a block, without what explains them."""
     for line in block_of(document, begins).replace("\\\n", " ").strip().split("\n"):
-        line = re.split(r"  +#|   +[A-Za-z]", line)[0] if not line.startswith("#") else ""
+        line = re.split(r"  +#|   +[A-Za-z0-9]", line)[0] if not line.startswith("#") else ""
         if line.strip():
             yield line.strip()
 
