@@ -1,5 +1,7 @@
 /* channel_mpi.c : channels of communicators, and the way of an event into them. */
 #include "channel.h"
+#include <dlfcn.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 static int key = MPI_KEYVAL_INVALID;
@@ -99,16 +101,34 @@ void taut__channel_close_all(void)
 
 /* ---- events ---- */
 
+/* MPICH's is a number, known when this is compiled. Open MPI's is a variable of some of its builds, and one that this was not compiled
+ * with may have it. */
+static bool is_half(MPI_Datatype type)
+{
+#ifdef OPEN_MPI
+    static _Atomic(void *) half;
+    static atomic_bool     looked;
+    if (!atomic_load_explicit(&looked, memory_order_acquire)) {
+        atomic_store(&half, dlsym(RTLD_DEFAULT, "ompi_mpi_short_float"));
+        atomic_store_explicit(&looked, true, memory_order_release);
+    }
+    void *known = atomic_load_explicit(&half, memory_order_relaxed);
+    return known && (void *)type == known;
+#elif defined(MPIX_C_FLOAT16)
+    return type == MPIX_C_FLOAT16;
+#else
+    (void)type;
+    return false;
+#endif
+}
+
 static int dtype_of(MPI_Datatype type)
 {
     if (type == MPI_FLOAT || type == MPI_REAL) return TAUT_F32;
 #ifdef MPI_REAL4
     if (type == MPI_REAL4) return TAUT_F32;
 #endif
-#ifdef MPIX_C_FLOAT16
-    if (type == MPIX_C_FLOAT16) return TAUT_F16;
-#endif
-    return -1;
+    return is_half(type) ? TAUT_F16 : -1;
 }
 
 static uint32_t type_code(MPI_Datatype type, int dtype)

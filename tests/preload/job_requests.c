@@ -1,7 +1,7 @@
 /* job_requests.c : the modes of job.c that get requests. */
 #include "job.h"
 
-#if MPI_VERSION >= 4
+#if MPI_VERSION >= 4 || (defined(OMPI_MAJOR_VERSION) && OMPI_MAJOR_VERSION >= 5) /* which says that it is MPI 3.1 */
 #define HAVE_PERSISTENT
 #elif defined(OMPI_HAVE_MPI_EXT_PCOLLREQ)
 #define HAVE_PERSISTENT
