@@ -180,11 +180,15 @@ static __device__ __forceinline__ float4 taut_scale4(float4 a, float f)
 {
     return make_float4(a.x * f, a.y * f, a.z * f, a.w * f);
 }
-/* x of a job: src + residual */
+/* x of a job: src + residual; 0 from element `end` on, which may be somebody else's to write. */
+static __device__ __forceinline__ float4 taut_input4_to(const taut__cuda_job *j, taut_dtype d, uint64_t i, uint64_t end)
+{
+    float4 x = taut_load4_as(j->src, d, i, end);
+    return j->residual ? taut_add4(taut_load4(j->residual, i, end), x) : x;
+}
 static __device__ __forceinline__ float4 taut_input4(const taut__cuda_job *j, taut_dtype d, uint64_t i)
 {
-    float4 x = taut_load4_as(j->src, d, i, j->n);
-    return j->residual ? taut_add4(taut_load4(j->residual, i, j->n), x) : x;
+    return taut_input4_to(j, d, i, j->n);
 }
 
 /* ---- sums and extremes over a warp ---- */

@@ -161,9 +161,10 @@ struct from_memory { /* src + residual */
     const taut__cuda_job             *j;
     taut_dtype                        dtype;
     uint64_t                          at;
-    __device__ __forceinline__ float4 tile(const quant_params &, uint32_t t, uint32_t) const
+    __device__ __forceinline__ float4 tile(const quant_params &, uint32_t t, uint32_t m) const
     {
-        return taut_input4(j, dtype, at + t * TILE + 4 * TAUT_LANE);
+        return taut_input4_to(j, dtype, at + t * TILE + 4 * TAUT_LANE,
+                              at + m); /* a tile may reach into the next bucket */
     }
 };
 struct from_peers { /* the sum of payloads, and of src before them */
@@ -175,7 +176,7 @@ struct from_peers { /* the sum of payloads, and of src before them */
     __device__ float4     tile(const quant_params &p, uint32_t t, uint32_t m) const
     {
         float4 x = make_float4(0, 0, 0, 0);
-        if (j->src) x = taut_load4_as(j->src, dtype, at + t * TILE + 4 * TAUT_LANE, j->n);
+        if (j->src) x = taut_load4_as(j->src, dtype, at + t * TILE + 4 * TAUT_LANE, at + m);
         for (uint32_t i = 0; i < peers; i++) {
             quant_bucket b;
             b.unit = quant_unit_for(&p);
@@ -280,7 +281,7 @@ static __global__ void __launch_bounds__(WARPS *TAUT_WARP)
     for (uint32_t t = 0; t < tiles; t++) {
         uint64_t i = at + t * TILE + 4 * TAUT_LANE;
         float4   v = values_of(p, b, get_codes(p.bits, t, m, codes));
-        v = add ? add_values(b.kind, taut_load4_as(j->dst, batch.dtype, i, j->n), v) : set_values(b.kind, v);
+        v = add ? add_values(b.kind, taut_load4_as(j->dst, batch.dtype, i, at + m), v) : set_values(b.kind, v);
         if (batch.factor != 1) v = taut_scale4(v, batch.factor);
         taut_store4_as(j->dst, batch.dtype, i, at + m, v);
     }

@@ -66,7 +66,7 @@ static __global__ void __launch_bounds__(THREADS)
     __syncthreads();
     if (all < rank) { /* pass 0 only: fewer than k are not zero, and those are all */
         if (threadIdx.x == 0) c->found = 0, c->rank = ~UINT64_C(0);
-    } else if (c->rank != ~UINT64_C(0) || pass == 0) {
+    } else if (rank != ~UINT64_C(0)) { /* not c->rank, which the thread that finds it writes meanwhile */
         for (int q = EACH - 1; q >= 0; q--) {
             uint32_t i = threadIdx.x * EACH + (uint32_t)q, n = c->bin[i];
             if (above < rank && rank <= above + n) {
