@@ -356,7 +356,10 @@ $(MODEL_TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(MODE
 cuda-report: ## registers, shared memory and spills of every kernel, per GPU architecture
 	@NVCC='$(NVCC)' NVCCFLAGS='$(filter-out -lineinfo,$(ALL_NVCCFLAGS))' tests/bench/cuda_report.sh compressors/*/*_cuda.cu
 gpu-tests: $(MODEL_TESTS)
-.PHONY: cuda-report gpu-tests
+# what check-gpu runs besides: layers by NCCL's double, and a step in a graph by NCCL itself
+GPU_DOUBLES := $(filter $(BUILD)/tests/multi/test_nccl% $(BUILD)/tests/multi/test_preload_nccl $(BUILD)/tests/multi/test_staging,$(TEST_BIN))
+gpu-doubles: $(GPU_DOUBLES) $(filter %/graph_mpi,$(BENCH_BIN))
+.PHONY: cuda-report gpu-tests gpu-doubles
 
 # ---- one test: T=comm is tests/*/test_comm.c or .sh, or both; T='grid quant' takes two ----
 .PHONY: test quick
@@ -502,9 +505,10 @@ check-slurm: SETUP := --long
 check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about three minutes)
 	$(STAGE) all $(BUILD)/tests/bench/steps_mpi
 	@LONG=1 TIMEOUT=3600 BUILD=$(BUILD) tests/run.sh test_slurm test_preload_slurm
-check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, speeds; one JSON report, under ten minutes
-	$(STAGE) CUDA=1 BUILD=build/gpu all
-	$(STAGE) CUDA=1 BUILD=build/gpu gpu-tests
+GPU_HERE = $(if $(shell nvidia-smi -L 2>/dev/null),1,0)
+check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, a graph, training, speeds; one JSON report, under ten minutes; without: what doubles can
+	$(STAGE) CUDA=$(GPU_HERE) BUILD=build/gpu all
+	$(STAGE) CUDA=$(GPU_HERE) BUILD=build/gpu gpu-tests gpu-doubles
 	@BUILD=build/gpu MPIRUN='$(or $(MPIRUN),$(subst mpicc,mpirun,$(MPICC)))' tests/run_gpu.sh
 demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes
 	$(STAGE) print-config

@@ -188,6 +188,7 @@ taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
 {
     if (!l || (n > 0 && !s)) return taut__fail(TAUT_E_INVALID, "taut_layer_scale: layer or s is NULL");
     if (l->started) return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_scale between start and wait", l->name);
+    if (l->graph) return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_scale: it is part of a graph", l->name);
     if (n > 1 && n != l->operand.tensor.rows && n != l->operand.tensor.elems)
         return taut__fail(TAUT_E_RANGE, "layer '%s': scale of %zu values: must be 0, 1, %zu (rows) or %zu (elements)",
                           l->name, n, l->operand.tensor.rows, l->operand.tensor.elems);

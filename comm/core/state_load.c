@@ -347,6 +347,9 @@ static taut_status load(taut_comm *comm, const void *src, size_t len, int what, 
 {
     if (!comm || !src) return taut__fail(TAUT_E_INVALID, "%s: comm or src is NULL", call);
     TAUT_TRY(taut__state_between_steps(comm, call));
+    for (size_t i = 0; i < comm->layers; i++)
+        if (comm->layer[i]->graph)
+            return taut__fail(TAUT_E_STATE, "%s: layer '%s' is part of a graph", call, comm->layer[i]->name);
     blob b = {
         .comm = comm, .residuals = what != SHARED, .layer = taut__alloc(taut__max(comm->layers, 1), sizeof *b.layer)};
     if (!b.layer) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", call);
