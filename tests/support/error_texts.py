@@ -17,8 +17,6 @@ KNOWN = set("""
 CRC32C of the frame of its samples does not match
 MPI does not start
 NCCL: a group is begun before the last one was taken
-NCCL: another rank could not measure it
-NCCL: another rank could not use it
 NCCL: the communicator has been aborted
 a buffer of more than 2^64 bytes
 a code exceeds what its integers hold: the agreed step is too small for these values
