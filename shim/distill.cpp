@@ -85,7 +85,9 @@ taut_status settle(taut_torch_distill_config &c)
     if (c.per_class < 1 || c.per_class > 10000)
         return fail(TAUT_E_RANGE, "per_class=%lld: must be 1..10000", static_cast<long long>(c.per_class));
     if (c.iterations < 1 || c.real < 1 || c.filters < 1 || !(c.lr > 0))
-        return fail(TAUT_E_RANGE, "iterations, real, filters and lr must be above 0");
+        return fail(TAUT_E_RANGE, "iterations=%lld, real=%lld, filters=%lld, lr=%g: must be above 0",
+                    static_cast<long long>(c.iterations), static_cast<long long>(c.real),
+                    static_cast<long long>(c.filters), c.lr);
     return TAUT_OK;
 }
 
@@ -95,7 +97,9 @@ extern "C" taut_status taut_torch_distill(const taut_torch_distill_config *cfg, 
                                           uint8_t *out)
 {
     taut_torch_distill_config c = TAUT_TORCH_DISTILL_INIT;
-    if (!out || !copy_config(c, cfg)) return fail(TAUT_E_INVALID, "config: size is not set, or out is NULL");
+    if (!out || !copy_config(c, cfg))
+        return fail(TAUT_E_INVALID,
+                    "out is NULL, or the size of config is not set: begin with TAUT_TORCH_DISTILL_INIT");
     if (taut_status s = settle(c)) return s;
     if (taut_status s = check_images(images, true)) return s;
     return guarded([&] {

@@ -16,6 +16,7 @@ static taut_status open_comm(taut_comm *comm, taut__transport *t)
 {
     TAUT_TRY(taut__context_open(&comm->ctx, t));
     comm->ctx.engine.ctx = comm;
+    comm->ctx.engine.steps = &comm->steps;
     comm->ctx.engine.ask = taut__absence_ask;
     comm->ctx.engine.hear = taut__absence_hear;
     comm->hooks = taut__auto_hooks();

@@ -141,15 +141,41 @@ static void retire(taut__engine *e, taut__job *job)
     atomic_store_explicit(&job->state, TAUT_JOB_DONE, memory_order_release);
 }
 
+/* "step 7, layer 'fc1'", of a job or, where that is NULL, of an exchange; steps count from 0. */
+static void place(const taut__engine *e, const taut__job *job, const char *what, char *dst, size_t cap)
+{
+    int n = e->steps ? snprintf(dst, cap, "step %llu, ", (unsigned long long)*e->steps) : 0;
+    if (job) what = job->name;
+    snprintf(dst + n, cap - (size_t)n, job && job->layer ? "layer '%.128s'" : "%.128s", what ? what : "");
+}
+
+/* What the transport says names a rank at most; what it was doing that for is known here. */
+static taut_status transport_failed(taut__engine *e, taut_status s, const taut__job *job)
+{
+    char        text[460], where[200];
+    const char *what = atomic_load(&e->exchanged);
+    if (!job && !what) return fail(e, s, taut_last_error());
+    place(e, job, what, where, sizeof where);
+    snprintf(text, sizeof text, "%s: %.250s", where, taut_last_error());
+    return fail(e, s, text);
+}
+
 static taut_status step(taut__engine *e, taut__job *job, bool *moved)
 {
     bool done = false;
     if (job->needs > atomic_load(&e->compared)) return TAUT_OK;
     taut_status s = job->step(job, moved, &done);
+    if (s == TAUT_E_PEER || s == TAUT_E_TRANSPORT) return transport_failed(e, s, job);
     if (s != TAUT_OK) return fail(e, s, taut_last_error());
     if (done) retire(e, job);
     *moved |= done;
     return TAUT_OK;
+}
+
+static taut_status poll_failed(taut__engine *e, taut_status s)
+{
+    const taut__job *job = atomic_load(&e->waited);
+    return transport_failed(e, s, job || atomic_load(&e->exchanged) ? job : e->active);
 }
 
 /* One piece of work, if there is any. first: NULL, or the job to look at first, even before the transport is polled: a poll
@@ -163,7 +189,7 @@ static taut_status drive(taut__engine *e, taut__job *first, bool *moved)
     if (*moved) e->moved_at = taut__now();
     if (first && atomic_load(&first->state) != TAUT_JOB_RUNNING) return TAUT_OK;
     taut_status s = e->t->ops->poll(e->t);
-    if (s != TAUT_OK) return fail(e, s, taut_last_error());
+    if (s != TAUT_OK) return poll_failed(e, s);
     if (hear(e) != TAUT_OK) return taut__engine_check(e);
     for (taut__job *j = e->active; j && !*moved;) {
         taut__job *next = j->next;
@@ -281,11 +307,12 @@ double taut__engine_busy_s(taut__engine *e)
     return s;
 }
 
-static taut_status late(taut__engine *e, const char *what, int peer)
+static taut_status late(taut__engine *e, const taut__job *job, const char *what, int peer)
 {
-    char text[400], who[64] = "";
+    char text[400], where[200], who[64] = "";
+    place(e, job, what, where, sizeof where);
     if (peer >= 0) snprintf(who, sizeof who, ", nothing from rank %d", peer);
-    snprintf(text, sizeof text, "%.200s: no progress for %d ms%s", what, (int)e->timeout_ms, who);
+    snprintf(text, sizeof text, "%s: no progress for %d ms%s", where, (int)e->timeout_ms, who);
     return fail(e, TAUT_E_TIMEOUT, text);
 }
 
@@ -338,10 +365,12 @@ void taut__engine_describe(const void *engine, char *dst, size_t cap)
 {
     taut__engine *e = (taut__engine *)(uintptr_t)engine;
     taut__job    *job = atomic_load(&e->waited);
-    const char   *what = job ? job->name : atomic_load(&e->exchanged);
+    const char   *what = atomic_load(&e->exchanged);
     int           hops = 0, peer = job && job->waiting_for ? job->waiting_for(job, &hops) : -1;
-    if (peer >= 0) snprintf(dst, cap, "%.128s, nothing from rank %d", what, peer);
-    else snprintf(dst, cap, "%.128s", what ? what : "");
+    char          where[200] = "";
+    if (job || what) place(e, job, what, where, sizeof where);
+    if (peer >= 0) snprintf(dst, cap, "%s, nothing from rank %d", where, peer);
+    else snprintf(dst, cap, "%s", where);
 }
 
 /* ---- waiting: with the lock held, until what somebody waits for is done ---- */
@@ -371,7 +400,7 @@ static taut_status turn(taut__engine *e, waiting *w)
     if (still && time_to_ask(e, w->since)) TAUT_TRY(ask(e, w->job));
     if (!still || !overdue(e, w->since, hops)) return TAUT_OK;
     int peer = missing(w, &hops);
-    return overdue(e, w->since, hops) ? late(e, w->what, peer) : TAUT_OK;
+    return overdue(e, w->since, hops) ? late(e, w->job, w->what, peer) : TAUT_OK;
 }
 
 static taut_status wait_locked(taut__engine *e, taut__job *job)

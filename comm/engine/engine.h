@@ -27,7 +27,9 @@ typedef struct taut__engine {
     /* (optional) who waits while nothing moves asks those that it waits for, now and then; and what they say to what is asked */
     taut_status (*ask)(void *ctx, const taut__job *waited); /* NULL: an exchange */
     taut_status (*hear)(void *ctx, const taut__notice *word);
-    void        *ctx;
+    void *ctx;
+    const uint64_t
+                *steps; /* (optional) ended so far, for what is said of failures; changes while no job is under way */
     taut__notice question;   /* the last one heard */
     bool         questioned; /* and not yet answered */
     double       asked_at;
@@ -57,7 +59,7 @@ void taut__engine_release(taut__engine *e);
 /* Seconds during which a job was under way, so far. */
 double taut__engine_busy_s(taut__engine *e);
 
-/* "layer 'fc1', nothing from rank 2", of what a caller waits for now; "" if of nothing. From any thread, while the driver is held up. */
+/* "step 7, layer 'fc1', nothing from rank 2", of what a caller waits for now; "" if of nothing. From any thread, while the driver is held up. */
 void taut__engine_describe(const void *engine, char *dst, size_t cap);
 
 /* The failure that ended this communicator, as a status of the calling thread; TAUT_OK if none. */

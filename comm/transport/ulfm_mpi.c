@@ -16,12 +16,12 @@ typedef int comm_arg(MPI_Comm, MPI_Comm *);
 typedef int from_group(MPI_Group, const char *, MPI_Info, MPI_Errhandler, MPI_Comm *);
 
 static struct {
-    one_arg   *revoke, *ack;
-    group_arg *acked;
-    flag_arg  *agree, *is_revoked;
-    comm_arg  *shrink;
+    one_arg    *revoke, *ack;
+    group_arg  *acked;
+    flag_arg   *agree, *is_revoked;
+    comm_arg   *shrink;
     from_group *create; /* of MPI 4 */
-    bool       all;
+    bool        all;
 } ulfm;
 
 static bool find(const char *name, void *function)
@@ -72,9 +72,10 @@ taut_status taut__mpi_call_failed(taut__mpi *m, MPI_Comm comm, int rc, const cha
     int  n = taut__mpi_lost(comm, m->gone), first = 0, revoked = 0;
     while (n > 0 && first < m->base.size && !m->gone[first]) first++;
     if (n > 0 && first < m->base.size)
-        return n == 1 ? taut__fail(TAUT_E_PEER, "rank %d is gone: MPI says that its process has ended", first)
-                      : taut__fail(TAUT_E_PEER, "rank %d and %d more are gone: MPI says that their processes have ended",
-                                   first, n - 1);
+        return n == 1
+                   ? taut__fail(TAUT_E_PEER, "rank %d is gone: MPI says that its process has ended", first)
+                   : taut__fail(TAUT_E_PEER, "rank %d and %d more are gone: MPI says that their processes have ended",
+                                first, n - 1);
     if (there() && ulfm.is_revoked(comm, &revoked) == MPI_SUCCESS && revoked)
         return taut__fail(TAUT_E_PEER, "another rank has given up MPI's communicator, which has lost a rank");
     MPI_Error_string(rc, text, &n);

@@ -178,7 +178,9 @@ static int work(run *r, const char *list)
             r->o.parts = (r->train.t.height + r->set[0].height - 1) / r->set[0].height;
             r->o.per_class = (int64_t)r->set[0].n / r->train.t.classes / (r->o.parts * r->o.parts);
         }
-        if (rc == CLI_OK && r->o.per_class < 1) rc = cli_fail("--from=%s: fewer images than classes", r->o.from);
+        if (rc == CLI_OK && r->o.per_class < 1)
+            rc = cli_fail("--from=%s: %zu images for %lld classes: must be at least one each", r->o.from, r->set[0].n,
+                          (long long)r->train.t.classes);
     } else if (rc == CLI_OK)
         rc = make_set(r,
                       soft ? strcmp(method, "dm") == 0     ? "dm, soft labels"

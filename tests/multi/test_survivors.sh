@@ -64,9 +64,11 @@ told() { # ELEMENT: the error that the survivors had before
 for n in 3 4; do
     for codec in none quant:bits=8 topk:density=0.1; do
         ulfm "killed in step 7" $n 1 7 $codec lose 1 7
+        told "step 7, layer '"
         told "rank 1 is gone"
     done
     ulfm "killed, the others in MPI_Allreduce" $n 0 4 none loseblocking 0 4
+    told "step 4, layer '"
     told "rank 0 is gone"
     WAIT=3000 ulfm "one killed, one stopped" $n "0 1" 6 topk:density=0.1 lose 1 6 0 -1
 done
