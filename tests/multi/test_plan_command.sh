@@ -167,7 +167,7 @@ bad 1 "version 99" --replay "$dir/old.json"
 sed 's/taut-statistics/something/' "$dir/r.json" >"$dir/old.json"
 bad 1 "taut-statistics" --replay "$dir/old.json"
 sed 's/"error": /"error": -/' "$dir/r.json" >"$dir/old.json"
-bad 1 "malformed" --replay "$dir/old.json"
+bad 1 "layer 0: must have" --replay "$dir/old.json"
 echo '{' >"$dir/u.json"
 bad 1 "u.json" --trace "$dir/u.json"
 finish
