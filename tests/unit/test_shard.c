@@ -486,7 +486,7 @@ static const struct {
     {"delta", "not f32", TAUT_KIND_FLOAT, TAUT_FLOAT32, 1},
     {"med:predictor=left", "must be med|paeth", TAUT_KIND_IMAGE, TAUT_U8, 0},
     {"zstd", "does not hold elements of type", TAUT_KIND_TEXT, TAUT_U16, 1},
-    {"zstd", "a label is one integer", TAUT_KIND_LABEL, TAUT_U8, 1},
+    {"zstd", "must be 0 and 0, one integer per sample", TAUT_KIND_LABEL, TAUT_U8, 1},
 };
 START_TEST(bad_fields)
 {
