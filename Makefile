@@ -37,7 +37,7 @@ $(error MODE=$(MODE): must be release, debug, asan or tsan)
 endif
 
 # These goals need to know nothing of the machine; every other one reads below what it has.
-ifneq ($(filter-out help clean setup check check-long check-sanitizers check-slurm demo bench-lab fuzz coverage dist,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean setup check check-long check-sanitizers sanitized check-slurm demo bench-lab fuzz coverage dist,$(or $(MAKECMDGOALS),all)),)
 
 # ================================================================ what is here
 # launch/detect answers once; the answer is kept until a tool, its name or the installed packages change.
@@ -310,7 +310,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(BUILD)/.LINK
 
 # of the fuzz targets those that read what programs in launch/ read: logs, pages, traces
 FUZZ_WITH := $(call objects,launch/cli.c launch/floats.c launch/json.c $(wildcard launch/report/*.c launch/top/*.c))
-$(BUILD)/tests/unit/test_fuzz_codecs: $(FUZZ_WITH)
+$(BUILD)/tests/unit/test_fuzz_logs: $(FUZZ_WITH)
 $(BUILD)/tests/unit/test_report: $(FUZZ_WITH)
 # ---- fuzz targets, in MODE=fuzz with clang ----
 FUZZ_BIN := $(if $(filter fuzz,$(MODE)),$(basename $(call objects,$(call sources,tests/fuzz/fuzz_*.c))))
@@ -324,6 +324,15 @@ $(FUZZ_BIN): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(FUZZ_WITH) $(LIB_A
 	$(LINK_C) -fsanitize=fuzzer -Wl,--gc-sections -Wl,-z,start-stop-gc $(filter %.o,$^) $(if $(filter $@,$(FUZZ_ALL)),$(LIB_A),$(FUZZ_A)) $(LDFLAGS) $(LIBS) $(JSON) -lz
 .PHONY: fuzz-targets
 fuzz-targets: $(FUZZ_BIN)
+
+# ---- the sanitized tier of `make check`: what reads foreign bytes, in MODE=asan, of no more of the library than it needs ----
+SANITIZED     := $(BUILD)/sanitized/test_fuzz_frames $(if $(filter found,$(HAVE_ZSTD)),$(patsubst %,$(BUILD)/sanitized/%,test_fuzz_shard \
+                   test_fuzz_plan_data test_fuzz_foreign_data test_damage_texts_data))
+SANITIZED_OBJ := $(filter $(BUILD)/compressors/% $(BUILD)/scheduler/% $(BUILD)/comm/base/%,$(LIB_OBJ)) $(BUILD)/tests/support/codec_case.o
+$(SANITIZED): $(BUILD)/sanitized/%: $(BUILD)/tests/unit/%.o $(SANITIZED_OBJ) $(BUILD)/.LINK
+	$(LINK_C) $(filter %.o,$^) $(LDFLAGS) $(LIBS) $(CHECK_LIBS)
+.PHONY: sanitized-tests
+sanitized-tests: $(SANITIZED)
 
 # ---- CUDA kernels on the CPU: the .cu sources a second time, by the C++ compiler, against the execution model in
 # tests/support/cuda_host, so that `make check` runs every kernel without a GPU. A misaligned access traps in every mode. The
@@ -344,10 +353,26 @@ $(MODEL_RUN): $(BUILD)/model/%.o: %.cpp $(BUILD)/.CXX
 	$(Q)$(CXX) $(CPPFLAGS) $(MODEL_FLAGS) $(filter-out -fsanitize=thread,$(CFLAGS)) $(if $(filter tsan,$(MODE)),-DCUDA_HOST_TSAN) $(DEP) -c -o $@ $<
 $(MODEL_TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(MODEL_OBJ) $(MODEL_RUN) $(BUILD)/.LINK
 	$(LINK_CXX) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON)
+# ... a third time for counting what they read and write: with the calls that TSan would put before loads and stores, and a main() that has these
+TRAFFIC     := $(BUILD)/tests/bench/cuda_traffic
+TRAFFIC_OBJ := $(patsubst %,$(BUILD)/traffic/%.o,$(basename $(wildcard compressors/*/*_cuda.cu)))
+$(TRAFFIC_OBJ): $(BUILD)/traffic/%.o: %.cu $(BUILD)/.CXX
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CPPFLAGS) $(MODEL_FLAGS) -O1 -g -fsanitize=thread $(DEP) -c -o $@ $<
+$(TRAFFIC).o: tests/bench/cuda_traffic.cpp $(BUILD)/.CXX
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CPPFLAGS) $(MODEL_FLAGS) $(CFLAGS) $(DEP) -c -o $@ $<
+$(TRAFFIC): $(TRAFFIC).o $(TRAFFIC_OBJ) $(BUILD)/model/$(MODEL)/control.o $(MODEL_RUN) $(LIB_A) $(BUILD)/.LINK
+	$(LINK_CXX) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS)
+cuda-traffic: $(TRAFFIC) ## bytes of device memory that each kernel reads and writes, beside the least possible
+	@$(TRAFFIC)
 cuda-report: ## registers, shared memory and spills of every kernel, per GPU architecture
 	@NVCC='$(NVCC)' NVCCFLAGS='$(filter-out -lineinfo,$(ALL_NVCCFLAGS))' tests/bench/cuda_report.sh compressors/*/*_cuda.cu
 gpu-tests: $(MODEL_TESTS)
-.PHONY: cuda-report gpu-tests
+# what check-gpu runs besides: layers by NCCL's double, and a step in a graph by NCCL itself
+GPU_DOUBLES := $(filter $(BUILD)/tests/multi/test_nccl% $(BUILD)/tests/multi/test_preload_nccl $(BUILD)/tests/multi/test_staging,$(TEST_BIN))
+gpu-doubles: $(GPU_DOUBLES) $(filter %/graph_mpi,$(BENCH_BIN))
+.PHONY: cuda-report cuda-traffic gpu-tests gpu-doubles
 
 # ---- one test: T=comm is tests/*/test_comm.c or .sh, or both; T='grid quant' takes two ----
 .PHONY: test quick
@@ -465,7 +490,7 @@ endif # goals that need the machine
 
 # ================================================================ stages
 # Each is a make of its own, so that what setup installed is detected.
-.PHONY: setup check check-long check-sanitizers check-slurm check-gpu demo bench-lab clean help fuzz coverage dist
+.PHONY: setup check check-long check-sanitizers sanitized check-slurm check-gpu demo bench-lab clean help fuzz coverage dist
 # As many compilers as processors, unless this make was told a number.
 STAGE = @+$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$$(nproc))
 check: SETUP := --tests
@@ -479,6 +504,11 @@ check: setup ## install what is missing, build, run the tests (some minutes: doc
 check-long: setup ## check, then what takes longer: sanitizers, more ranks, longer training
 	$(STAGE) LONG=1 TIMEOUT=1800 run-tests
 	$(STAGE) LONG=1 TIMEOUT=1800 MODE=asan run-tests
+	$(STAGE) MODE=tsan TORCH=0 tests
+	@MODE=tsan tests/sanitize.sh
+sanitized: ## what reads foreign bytes under ASan and UBSan: the fuzzers' corpora, damaged; the codecs of fields. Part of check
+	$(STAGE) MODE=asan BUILD=build/sanitized MPI=0 TORCH=0 BLAS=0 CUDA=0 sanitized-tests
+	@tests/sanitized.sh build/sanitized/sanitized/test_*
 check-sanitizers: SETUP := --tests
 check-sanitizers: setup ## the tests' C programs under ASan and UBSan, then under TSan; a table of what ran and what was found
 	$(STAGE) MODE=asan TORCH=0 tests
@@ -488,9 +518,10 @@ check-slurm: SETUP := --long
 check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about three minutes)
 	$(STAGE) all $(BUILD)/tests/bench/steps_mpi
 	@LONG=1 TIMEOUT=3600 BUILD=$(BUILD) tests/run.sh test_slurm test_preload_slurm
-check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, speeds; one JSON report, under ten minutes
-	$(STAGE) CUDA=1 BUILD=build/gpu all
-	$(STAGE) CUDA=1 BUILD=build/gpu gpu-tests
+GPU_HERE = $(if $(shell nvidia-smi -L 2>/dev/null),1,0)
+check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, a graph, training, speeds; one JSON report, under ten minutes; without: what doubles can
+	$(STAGE) CUDA=$(GPU_HERE) BUILD=build/gpu all
+	$(STAGE) CUDA=$(GPU_HERE) BUILD=build/gpu gpu-tests gpu-doubles
 	@BUILD=build/gpu MPIRUN='$(or $(MPIRUN),$(subst mpicc,mpirun,$(MPICC)))' tests/run_gpu.sh
 demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes
 	$(STAGE) print-config

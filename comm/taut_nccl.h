@@ -48,6 +48,29 @@ TAUT_API taut_status taut_comm_open_nccl(taut_comm *comm, int device);
 TAUT_API taut_status taut_comm_create_nccl(struct ncclComm *nccl, struct CUstream_st *stream, const taut_config *cfg,
                                            taut_comm **comm);
 
+/* ---- Graphs ---- A step whose layers travel by NCCL can be captured into a CUDA graph and replayed:
+ *
+ *      the first step as ever; then taut_graph_prepare(layer) for every layer, on all ranks
+ *      cudaStreamBeginCapture(stream, ...);
+ *      ... taut_allreduce_start_on(layer, grad, TAUT_MEAN, TAUT_CUDA, device, stream);       // enqueued on `stream` itself, in the same order on all ranks
+ *      cudaStreamEndCapture(stream, &graph);
+ *      every step: cudaGraphLaunch(exec, stream); taut_graph_launched(layer, stream) per layer; taut_step_end(comm);
+ *
+ * In stream order behind the launch the result is there, where payloads have a known length (fp16, bf16, quant); of others (grid, topk) where no payload was
+ * longer than its slot, and nothing held a NaN: else the rest is done outside the graph, and the result is there after taut_wait() or
+ * taut_step_end(), so what reads it belongs behind those. Replays are counted, error feedback goes on, and an error on any rank is told as ever; the
+ * error on the aggregate is not sampled. While graphs may be launched the communicator, the buffers and the layers stay; a new codec, scale or state
+ * is TAUT_E_STATE. Never run on a GPU so far. */
+
+/* taut_graph_prepare() : memory for a layer's part of graphs, outside its captures, after its first collective on the device. Collective; once per layer.
+ *  TAUT_E_UNSUPPORTED, with what to do: not by NCCL; codec=auto; small layers; codecs that draw random numbers (use round=nearest), are linear or keep
+ *  a state; sharded layers, hierarchies, momentum, dropped=restore. Since 0.1. */
+TAUT_API taut_status taut_graph_prepare(taut_layer *layer);
+
+/* taut_graph_launched() : a graph that holds the layer's collective has been launched on stream. The layer is then started, as by
+ *  taut_allreduce_start_on(). TAUT_E_STATE: it is in no graph, or under way. Since 0.1. */
+TAUT_API taut_status taut_graph_launched(taut_layer *layer, struct CUstream_st *stream);
+
 /* taut_nccl_version() : of the NCCL that would be used, as NCCL has it (22809 is 2.28.9); 0: none, and taut_last_error() says why. */
 TAUT_API int taut_nccl_version(void);
 

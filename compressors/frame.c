@@ -40,7 +40,8 @@ taut_status taut__frame_encode(const taut_call *c, const float *src, uint8_t *ds
     const taut_codec *codec = taut__spec_codec(c->spec);
     size_t            bytes = 0;
     *len = 0;
-    if (cap < TAUT_FRAME_HEADER) return taut__fail(TAUT_E_CAPACITY, "frame: %zu bytes of room: needs more", cap);
+    if (cap < TAUT_FRAME_HEADER)
+        return taut__fail(TAUT_E_CAPACITY, "frame: %zu bytes of room: a header alone takes %d", cap, TAUT_FRAME_HEADER);
     if (exact && codec->caps & TAUT_CAP_SPARSE)
         TAUT_TRY(taut__op_encode_exact(codec, c, src, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes));
     else TAUT_TRY(taut__op_encode(codec, c, src, dst + TAUT_FRAME_HEADER, cap - TAUT_FRAME_HEADER, &bytes, err));
@@ -51,7 +52,9 @@ static taut_status open_header(const taut_codec *codec, const uint8_t *src, cons
 {
     uint16_t id = taut__get16(src + 6), version = taut__get16(src + 22);
     for (int i = 0; i < 4; i++)
-        if (src[i] != magic[i]) return taut__fail(TAUT_E_CORRUPT, "frame: does not begin with TAUT: not a frame");
+        if (src[i] != magic[i])
+            return taut__fail(TAUT_E_CORRUPT, "frame: begins with %02x %02x %02x %02x, not with TAUT: not a frame",
+                              src[0], src[1], src[2], src[3]);
     if (src[4] != TAUT_WIRE_VERSION)
         return taut__fail(TAUT_E_VERSION, "frame: wire version %d: this library reads %d", src[4], TAUT_WIRE_VERSION);
     if (src[5] & ~TAUT_FRAME_UNCHECKED) return taut__fail(TAUT_E_CORRUPT, "frame: unknown flags 0x%02x", src[5]);
@@ -79,8 +82,10 @@ taut_status taut__frame_open(const taut_codec *codec, size_t n, const uint8_t *s
                           (unsigned long long)body, room);
     if (count > SIZE_MAX / sizeof(float) || (codec && count != n))
         return taut__fail(TAUT_E_CORRUPT, "frame: %llu elements where %zu were expected", (unsigned long long)count, n);
-    if (taut__get64(src + 24) != (src[5] & TAUT_FRAME_UNCHECKED ? 0 : checksum(src, (size_t)body)))
-        return taut__fail(TAUT_E_CORRUPT, "frame: checksum differs");
+    uint64_t sum = src[5] & TAUT_FRAME_UNCHECKED ? 0 : checksum(src, (size_t)body);
+    if (taut__get64(src + 24) != sum)
+        return taut__fail(TAUT_E_CORRUPT, "frame: its checksum is %016llx, its bytes have %016llx: damaged",
+                          (unsigned long long)taut__get64(src + 24), (unsigned long long)sum);
     *payload = src + TAUT_FRAME_HEADER;
     *bytes = (size_t)body;
     if (found) *found = is;

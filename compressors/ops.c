@@ -8,6 +8,7 @@ static const char *const op_names[TAUT_OPS] = {
     [TAUT_OP_COLLECT_STATS] = "collect_stats",
     [TAUT_OP_CALIBRATE] = "calibrate",
     [TAUT_OP_ADAPT] = "adapt",
+    [TAUT_OP_RESHAPED] = "reshaped",
     [TAUT_OP_REBASE] = "rebase",
     [TAUT_OP_ENCODE] = "encode",
     [TAUT_OP_ENCODE_EXACT] = "encode_exact",
@@ -90,6 +91,13 @@ static taut_status status_of(taut__op op, const taut_codec *codec, uint32_t flag
 
 /* ---- a piece with typed functions ---- */
 
+static taut_status run_reshaped(const taut_piece *p)
+{
+    const taut_stage *s = taut__stage(&p->call);
+    if (s->codec->reshaped && s->codec->reshaped(s, p->earlier, p->stats)) p->outcome->bytes = 1;
+    return TAUT_OK;
+}
+
 static taut_status run_stats(taut__op op, const taut_codec_ops *t, const taut_piece *p)
 {
     const taut_call *c = &p->call;
@@ -97,6 +105,7 @@ static taut_status run_stats(taut__op op, const taut_codec_ops *t, const taut_pi
     case TAUT_OP_COLLECT_STATS: return t->collect_stats(c, p->src, p->stats);
     case TAUT_OP_CALIBRATE: return t->calibrate(c, p->stats, p->ranks, p->src, p->calibration);
     case TAUT_OP_ADAPT: return t->adapt(c, p->earlier, p->stats, p->ranks, p->calibration);
+    case TAUT_OP_RESHAPED: return run_reshaped(p);
     default: return t->rebase(c, p->earlier, p->stats);
     }
 }
@@ -150,6 +159,7 @@ static bool has(const taut_codec_ops *t, taut__op op)
     case TAUT_OP_COLLECT_STATS: return t->collect_stats;
     case TAUT_OP_CALIBRATE: return t->calibrate;
     case TAUT_OP_ADAPT: return t->adapt;
+    case TAUT_OP_RESHAPED: return t->adapt;
     case TAUT_OP_REBASE: return t->rebase;
     case TAUT_OP_ENCODE: return t->encode;
     case TAUT_OP_ENCODE_EXACT: return t->encode_exact;
@@ -176,7 +186,7 @@ taut_status taut__run_piece(taut__op op, const taut_codec *codec, const taut_cod
     else if (op <= TAUT_OP_SUM_PACK) s = run_integer(op, table->integer, p, &len);
     else s = run_linear(op, table->linear, p);
     if (!p->outcome) return s;
-    if (s == TAUT_OK) p->outcome->bytes = len;
+    if (s == TAUT_OK && op != TAUT_OP_RESHAPED) p->outcome->bytes = len;
     p->outcome->flags |= taut__flags_of(s);
     return s;
 }

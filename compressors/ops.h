@@ -25,6 +25,7 @@ typedef enum taut__op {
     TAUT_OP_COLLECT_STATS,
     TAUT_OP_CALIBRATE,
     TAUT_OP_ADAPT,
+    TAUT_OP_RESHAPED,
     TAUT_OP_REBASE,
     TAUT_OP_ENCODE,
     TAUT_OP_ENCODE_EXACT,
@@ -57,6 +58,7 @@ typedef struct taut_outcome {
     uint32_t flags; /* ORed; whoever enqueues clears them */
     uint32_t reserved;
 } taut_outcome;
+/* Of RESHAPED: bytes becomes 1 where taut_codec.reshaped says so of `earlier` and `stats`, else it stays. */
 
 /* taut_piece : the operands of one operation on call.n elements. call.place is that of the batch. Members that an operation does not
  * name are not read. */

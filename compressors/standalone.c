@@ -20,7 +20,9 @@ static taut_status tensor_of(int ndim, const size_t *shape, taut_tensor *t)
     for (int d = 0; d < ndim; d++) {
         if (shape[d] == 0) return taut__fail(TAUT_E_RANGE, "shape[%d]=0: must be at least 1", d);
         if (!taut__mul_ok(t->elems, shape[d], &t->elems) || t->elems > SIZE_MAX / 64)
-            return taut__fail(TAUT_E_RANGE, "shape has more elements than fit in memory");
+            return taut__fail(TAUT_E_RANGE,
+                              "shape[%d]=%zu: with it there are more elements than the %zu that memory can hold", d,
+                              shape[d], SIZE_MAX / 64);
     }
     t->rows = ndim > 0 ? shape[0] : 1;
     t->cols = t->elems / t->rows;

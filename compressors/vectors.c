@@ -1,5 +1,6 @@
 /* vectors.c : see vectors.h. The host's table, and which table a space has. */
 #include "vectors.h"
+#include "tree_sum.h"
 #include "cuda/cuda.h"
 #include "dispatch.h"
 #include "frame.h"
@@ -153,6 +154,22 @@ static taut_status host_split(taut_place p, int32_t *codes, const uint32_t *word
     return TAUT_OK;
 }
 
+static taut_status host_combine(taut_place p, double *out, const double *from, size_t stride, size_t n, uint32_t ranks,
+                                uint32_t *any)
+{
+    (void)p;
+    for (size_t i = 0; i < n; i++) out[i] = taut__tree_sum(from + i, stride, ranks);
+    if (any && n > 0 && !(out[0] == 0)) *any = 1;
+    return TAUT_OK;
+}
+
+static taut_status host_copy_if(taut_place p, const uint8_t *when, void *dst, const void *src, size_t bytes)
+{
+    (void)p;
+    if (*when) memcpy(dst, src, bytes);
+    return TAUT_OK;
+}
+
 const taut__vectors taut__vectors_host = {
     .input = host_input,
     .output = host_output,
@@ -168,6 +185,8 @@ const taut__vectors taut__vectors_host = {
     .pick = host_pick,
     .field_join = host_join,
     .field_split = host_split,
+    .combine = host_combine,
+    .copy_if = host_copy_if,
 };
 
 /* ---- which table ---- */

@@ -59,6 +59,11 @@ typedef struct taut__vectors {
                               uint32_t bias);
     taut_status (*field_split)(taut_place p, int32_t *codes, const uint32_t *words, size_t n, uint32_t per,
                                uint32_t bias);
+    /* out[i] = the sum of from[i], from[i + stride], ... of all ranks, as tree_sum.h, i < n. any: NULL, or becomes 1 where out[0] is not 0; else it stays. */
+    taut_status (*combine)(taut_place p, double *out, const double *from, size_t stride, size_t n, uint32_t ranks,
+                           uint32_t *any);
+    /* The same as copy within the place, if *when is not 0. Multiples of 4 bytes. */
+    taut_status (*copy_if)(taut_place p, const uint8_t *when, void *dst, const void *src, size_t bytes);
 } taut__vectors;
 
 extern const taut__vectors taut__vectors_host;

@@ -1,6 +1,7 @@
 /* plan_record.c : facts to a JSON file and back. Numbers have 17 digits, so a replay decides on the same bits. */
 #include "plan.h"
 #include "cli.h"
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,7 +39,7 @@ int facts_save(const plan_facts *f, const char *path)
     if (!root) return cli_fail("%s: a name in the trace is not UTF-8", path);
     rc = json_dump_file(root, path, JSON_REAL_PRECISION(17) | JSON_INDENT(1));
     json_decref(root);
-    return rc == 0 ? CLI_OK : cli_fail("%s: cannot be written", path);
+    return rc == 0 ? CLI_OK : cli_fail("%s: cannot be written: %s", path, strerror(errno));
 }
 
 /* ---- load ---- */
@@ -102,7 +103,9 @@ static int load_layers(const char *path, const json_t *root, plan_facts *f)
     if (!f->o.layer || !f->o.option) return cli_fail("out of memory");
     for (size_t l = 0; l < f->o.layers; l++)
         if (!load_layer(json_array_get(layers, l), &f->o, &f->o.layer[l]))
-            return cli_fail("%s: layer %zu is malformed", path, l);
+            return cli_fail("%s: layer %zu: must have name, elements, norm2 and options, each with codec, vias, error "
+                            "and work of 0 or more",
+                            path, l);
     return CLI_OK;
 }
 
@@ -121,12 +124,21 @@ static int load_root(const char *path, const json_t *root, plan_facts *f)
     f->norm2 = real(root, "norm2");
     f->fp16_error = real(root, "fp16_error");
     f->reference_bytes = real(root, "reference_bytes");
-    if (!text(root, "trace", f->source, sizeof f->source) || !text(root, "budget", f->budget, sizeof f->budget) ||
-        !text(root, "metric", f->metric, sizeof f->metric) ||
-        !text(root, "families", f->families, sizeof f->families) || f->ranks < 1 || !at_least_0(f->budget2) ||
-        !at_least_0(f->budget_l2) || !at_least_0(f->norm2) || !at_least_0(f->fp16_error) ||
-        !at_least_0(f->reference_bytes))
-        return cli_fail("%s: a member is missing or out of range", path);
+    const struct {
+        const char *name;
+        bool        good;
+    } member[] = {{"trace", text(root, "trace", f->source, sizeof f->source)},
+                  {"budget", text(root, "budget", f->budget, sizeof f->budget)},
+                  {"metric", text(root, "metric", f->metric, sizeof f->metric)},
+                  {"families", text(root, "families", f->families, sizeof f->families)},
+                  {"ranks", f->ranks >= 1},
+                  {"budget2", at_least_0(f->budget2)},
+                  {"budget_l2", at_least_0(f->budget_l2)},
+                  {"norm2", at_least_0(f->norm2)},
+                  {"fp16_error", at_least_0(f->fp16_error)},
+                  {"reference_bytes", at_least_0(f->reference_bytes)}};
+    for (size_t i = 0; i < sizeof member / sizeof *member; i++)
+        if (!member[i].good) return cli_fail("%s: \"%s\" is missing or out of range", path, member[i].name);
     return load_layers(path, root, f);
 }
 

@@ -139,7 +139,9 @@ taut_status verify(FILE *f, const char *path)
     std::rewind(f);
     while (left > 0) {
         size_t want = static_cast<size_t>(left) < block.size() ? static_cast<size_t>(left) : block.size();
-        if (std::fread(block.data(), 1, want, f) != want) return fail(TAUT_E_IO, "%s: could not be read", path);
+        if (std::fread(block.data(), 1, want, f) != want)
+            return fail(TAUT_E_IO, "%s: could not be read, %ld bytes before its checksum: it became shorter", path,
+                        left);
         XXH3_128bits_update(state.get(), block.data(), want);
         left -= static_cast<long>(want);
     }

@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/adaptive_avg_pool2d.h>
 #include <ATen/ops/zeros_like.h>
+#include <cmath>
 
 using namespace taut_shim;
 
@@ -65,7 +66,8 @@ double iterate(matching &m, int64_t it)
     at::Tensor loss = mine.sub(target).pow(2).sum();
     loss.backward();
     at::NoGradGuard no_grad;
-    double          rate = m.c.lr * static_cast<double>(m.c.per_class) * (it < m.c.iterations * 3 / 5 ? 1 : 0.3);
+    double          done = static_cast<double>(it) / static_cast<double>(m.c.iterations);
+    double          rate = m.c.lr * static_cast<double>(m.images.size(0) / classes) * (1 + std::cos(M_PI * done)) / 2;
     m.momentum.mul_(0.5).add_(leaf.grad());
     m.images = m.real.clamp(m.images.sub(m.momentum, rate));
     return loss.item<float>();
@@ -76,14 +78,16 @@ taut_status settle(taut_torch_distill_config &c)
     if (!c.iterations) c.iterations = 800;
     if (!c.real) c.real = 64;
     if (!c.filters) c.filters = 64;
-    if (c.lr == 0) c.lr = 1;
+    if (c.lr == 0) c.lr = 0.25;
     if (!c.parts) c.parts = 1;
     if (c.parts < 1 || c.parts > 8)
         return fail(TAUT_E_RANGE, "parts=%lld: must be 1..8", static_cast<long long>(c.parts));
     if (c.per_class < 1 || c.per_class > 10000)
         return fail(TAUT_E_RANGE, "per_class=%lld: must be 1..10000", static_cast<long long>(c.per_class));
     if (c.iterations < 1 || c.real < 1 || c.filters < 1 || !(c.lr > 0))
-        return fail(TAUT_E_RANGE, "iterations, real, filters and lr must be above 0");
+        return fail(TAUT_E_RANGE, "iterations=%lld, real=%lld, filters=%lld, lr=%g: must be above 0",
+                    static_cast<long long>(c.iterations), static_cast<long long>(c.real),
+                    static_cast<long long>(c.filters), c.lr);
     return TAUT_OK;
 }
 
@@ -93,7 +97,9 @@ extern "C" taut_status taut_torch_distill(const taut_torch_distill_config *cfg, 
                                           uint8_t *out)
 {
     taut_torch_distill_config c = TAUT_TORCH_DISTILL_INIT;
-    if (!out || !copy_config(c, cfg)) return fail(TAUT_E_INVALID, "config: size is not set, or out is NULL");
+    if (!out || !copy_config(c, cfg))
+        return fail(TAUT_E_INVALID,
+                    "out is NULL, or the size of config is not set: begin with TAUT_TORCH_DISTILL_INIT");
     if (taut_status s = settle(c)) return s;
     if (taut_status s = check_images(images, true)) return s;
     return guarded([&] {

@@ -39,14 +39,16 @@ typedef int (*taut_torch_progress)(void *ctx, int64_t done, int64_t total, doubl
  *  out: classes*per_class images, class after class. With parts = f > 1 there are f*f times as many, of ceil(height/f) rows and ceil(width/f)
  *  columns: as many pixels, of which networks see enlargements (bilinear; Kim et al., ICML 2022, section 3.2: multi-formation). */
 typedef struct taut_torch_distill_config {
-    size_t              size;      /* set by TAUT_TORCH_DISTILL_INIT */
-    int64_t             per_class; /* images of a class, 1..10000 */
-    uint64_t            seed;
-    int64_t             iterations; /* 0 = 800 */
-    int64_t             real;       /* real images of a class in an iteration; 0 = 64 */
-    int64_t             filters;    /* of the random networks; 0 = 64 */
-    double              lr;         /* step, for one image a class; multiplied by per_class; 0 = 1 */
-    int32_t             mirror;     /* 1: transformations may mirror: not for digits */
+    size_t   size;      /* set by TAUT_TORCH_DISTILL_INIT */
+    int64_t  per_class; /* images of a class, 1..10000 */
+    uint64_t seed;
+    int64_t  iterations; /* 0 = 800 */
+    int64_t  real;       /* real images of a class in an iteration; 0 = 64 */
+    int64_t  filters;    /* of the random networks; 0 = 64 */
+    /* step, for one image a class: multiplied by how many there are, and by half a cosine that falls to 0; 0 = 0.25. If it is too large, the sum above
+     * grows (Fashion-MNIST, ten images a class, 45 iterations: with 0.2 from 28 to 16, with 1 to 48) */
+    double              lr;
+    int32_t             mirror; /* 1: transformations may mirror: not for digits */
     taut_torch_progress progress;
     void               *ctx;
     int64_t             parts; /* 1..8, 0 = 1: the pixels of one image hold parts*parts smaller ones */

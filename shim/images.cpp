@@ -9,7 +9,8 @@ namespace taut_shim
 
 taut_status check_images(const taut_torch_images *t, bool labels)
 {
-    if (!t || t->size < sizeof *t) return fail(TAUT_E_INVALID, "images: size is not set");
+    if (!t || t->size < sizeof *t)
+        return fail(TAUT_E_INVALID, "images: NULL, or its size is not set: begin with TAUT_TORCH_IMAGES_INIT");
     if (!t->pixels || t->n == 0) return fail(TAUT_E_INVALID, "images: there are none");
     if (t->channels < 1 || t->height < 1 || t->width < 1 || t->channels > 64 || t->height > 4096 || t->width > 4096)
         return fail(TAUT_E_RANGE, "images of %lldx%lldx%lld: must be 1..64 channels of 1..4096 rows and columns",

@@ -96,13 +96,15 @@ extern "C" taut_status taut_torch_judge_train(const taut_torch_judge_config *cfg
     taut_torch_judge_config c = TAUT_TORCH_JUDGE_INIT;
     if (!judge) return fail(TAUT_E_INVALID, "judge is NULL");
     *judge = nullptr;
-    if (!copy_config(c, cfg)) return fail(TAUT_E_INVALID, "config: size is not set");
+    if (!copy_config(c, cfg)) return fail(TAUT_E_INVALID, "config: size is not set: begin with TAUT_TORCH_JUDGE_INIT");
     if (!c.filters) c.filters = 64;
     if (!c.steps) c.steps = 600;
     if (!c.batch) c.batch = 128;
     if (c.lr == 0) c.lr = 0.02;
     if (c.filters < 1 || c.steps < 1 || c.batch < 1 || !(c.lr > 0))
-        return fail(TAUT_E_RANGE, "filters, steps, batch and lr must be above 0");
+        return fail(TAUT_E_RANGE, "filters=%lld, steps=%lld, batch=%lld, lr=%g: must be above 0",
+                    static_cast<long long>(c.filters), static_cast<long long>(c.steps), static_cast<long long>(c.batch),
+                    c.lr);
     if (taut_status s = check_images(images, true)) return s;
     return guarded([&] {
         std::unique_ptr<taut_torch_judge> j(new taut_torch_judge);

@@ -53,9 +53,11 @@ void prepare_params(taut_torch_model &m)
 taut_status check_batch(const taut_torch_batch *b)
 {
     int64_t n = 1;
-    if (!b || b->size < sizeof *b) return fail(TAUT_E_INVALID, "batch: size is not set");
+    if (!b || b->size < sizeof *b)
+        return fail(TAUT_E_INVALID, "batch: size is not set: begin with TAUT_TORCH_BATCH_INIT");
     if (!b->tokens == !b->values) return fail(TAUT_E_INVALID, "batch: give tokens or values, one of them");
-    if (!b->targets || b->n_targets == 0) return fail(TAUT_E_INVALID, "batch: no targets");
+    if (!b->targets || b->n_targets == 0)
+        return fail(TAUT_E_INVALID, "batch: %zu targets: must be at least 1", b->targets ? b->n_targets : 0);
     if (b->ndim < 1 || b->ndim > 8) return fail(TAUT_E_RANGE, "batch: ndim=%d: must be 1..8", b->ndim);
     for (int i = 0; i < b->ndim; i++)
         if (b->shape[i] < 1 || __builtin_mul_overflow(n, b->shape[i], &n))
@@ -166,7 +168,8 @@ extern "C" taut_status taut_torch_model_create(const taut_torch_model_config *cf
     taut_torch_model_config c = TAUT_TORCH_MODEL_CONFIG_INIT;
     if (!model) return fail(TAUT_E_INVALID, "model is NULL");
     *model = nullptr;
-    if (!copy_config(c, cfg)) return fail(TAUT_E_INVALID, "config: size is not set");
+    if (!copy_config(c, cfg))
+        return fail(TAUT_E_INVALID, "config: size is not set: begin with TAUT_TORCH_MODEL_CONFIG_INIT");
     std::string kind = c.kind ? c.kind : "";
     if (kind != "gpt" && kind != "mlp" && kind != "script")
         return fail(TAUT_E_INVALID, "kind='%s': must be gpt, mlp or script", kind.c_str());
@@ -195,7 +198,8 @@ extern "C" size_t taut_torch_model_params(const taut_torch_model *model)
 extern "C" taut_status taut_torch_model_param(const taut_torch_model *model, size_t i, taut_torch_param *param)
 {
     if (!model || !param || param->size < offsetof(taut_torch_param, device))
-        return fail(TAUT_E_INVALID, "param: size is not set");
+        return fail(TAUT_E_INVALID,
+                    "model or param is NULL, or param->size is not set: set it to sizeof(taut_torch_param)");
     if (i >= model->net->params.size())
         return fail(TAUT_E_RANGE, "parameter %zu: must be below %zu", i, model->net->params.size());
     const named &p = model->net->params[i];

@@ -63,7 +63,8 @@ extern "C" taut_status taut_torch_optim_create(taut_torch_model *model, const ta
     taut_torch_optim_config c = TAUT_TORCH_OPTIM_CONFIG_INIT;
     if (!model || !optim) return fail(TAUT_E_INVALID, "model or optim is NULL");
     *optim = nullptr;
-    if (!copy_config(c, cfg)) return fail(TAUT_E_INVALID, "config: size is not set");
+    if (!copy_config(c, cfg))
+        return fail(TAUT_E_INVALID, "config: size is not set: begin with TAUT_TORCH_OPTIM_CONFIG_INIT");
     if (!c.kind) c.kind = "adam";
     if (taut_status s = settle(c)) return s;
     c.kind = std::strcmp(c.kind, "sgd") == 0 ? "sgd" : std::strcmp(c.kind, "adam") == 0 ? "adam" : "adamw";
@@ -137,6 +138,31 @@ extern "C" taut_status taut_torch_optim_state(taut_torch_optim *optim, size_t pa
     if (*which == 'v' && !optim->adam()) return fail(TAUT_E_UNSUPPORTED, "sgd has no second moment");
     *state = static_cast<float *>((*which == 'm' ? optim->m : optim->v)[param].data_ptr());
     return TAUT_OK;
+}
+
+extern "C" taut_status taut_torch_copy_param(taut_torch_model *model, taut_torch_optim *optim, size_t i,
+                                             const char *which, float *host, int to_host)
+{
+    if (!model || !which || !host) return fail(TAUT_E_INVALID, "model, which or host is NULL");
+    if (i >= model->net->params.size())
+        return fail(TAUT_E_RANGE, "parameter %zu: must be below %zu", i, model->net->params.size());
+    bool state = std::strcmp(which, "m") == 0 || std::strcmp(which, "v") == 0;
+    if (!state && std::strcmp(which, "data") != 0 && std::strcmp(which, "grad") != 0)
+        return fail(TAUT_E_INVALID, "which='%s': must be data, grad, m or v", which);
+    if (state && !optim) return fail(TAUT_E_INVALID, "which='%s': optim is NULL", which);
+    if (*which == 'v' && !optim->adam()) return fail(TAUT_E_UNSUPPORTED, "sgd has no second moment");
+    return guarded([&] {
+        at::NoGradGuard no_grad;
+        at::Tensor     &p = model->net->params[i].tensor;
+        at::Tensor      t = *which == 'm'   ? optim->m[i]
+                            : *which == 'v' ? optim->v[i]
+                            : *which == 'g' ? p.grad()
+                                            : p.detach();
+        at::Tensor      here = at::from_blob(host, t.sizes(), at::kFloat);
+        if (to_host) here.copy_(t);
+        else t.copy_(here);
+        return TAUT_OK;
+    });
 }
 
 extern "C" taut_status taut_torch_optim_scale(const taut_torch_optim *optim, size_t param, double floor, float *s,

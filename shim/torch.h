@@ -104,6 +104,11 @@ typedef struct taut_torch_param {
 TAUT_API size_t      taut_torch_model_params(const taut_torch_model *model); /* how many */
 TAUT_API taut_status taut_torch_model_param(const taut_torch_model *model, size_t i, taut_torch_param *param);
 
+/* taut_torch_copy_param() : a parameter's `elements` numbers to host memory (to_host not 0), or from it, wherever the model lies; done when it returns.
+ *  which : "data", "grad", or of an optimizer of the model's "m" or "v" (optim NULL: of neither). Since 0.1. */
+TAUT_API taut_status taut_torch_copy_param(taut_torch_model *model, taut_torch_optim *optim, size_t i,
+                                           const char *which, float *host, int to_host);
+
 /* ---- Batches ---------------------------------------------------------------------------------------------------
  * Inputs are either tokens (int64) or values (float32), the other pointer being NULL. They are read during the call
  * and not kept. One target per logit row: for gpt one per token, for classifiers one per sample. */

@@ -4,6 +4,8 @@
 set -eu
 BUILD=${BUILD:-build/coverage}
 command -v gcovr >/dev/null || { echo "coverage: gcovr is not here" >&2; exit 1; }
+# gcc -O0 with counters takes five to ten times as long: limits of cases and programs follow.
+export CK_TIMEOUT_MULTIPLIER="${CK_TIMEOUT_MULTIPLIER:-10}" TIMEOUT="${TIMEOUT:-3600}"
 export MODE=coverage TORCH=0 # for tests that call make: it would build all of this folder anew otherwise, and count nothing
 tests/run.sh "$@" >"$BUILD/tests.log" 2>&1 || { tail -n 20 "$BUILD/tests.log"; echo "coverage: some tests failed; lines are counted all the same"; }
 # Not counted: kernels, whose double on the CPU is the tests' own (the host code beside them is), and levels that this processor does not have.

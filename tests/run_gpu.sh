@@ -1,14 +1,19 @@
 #!/bin/sh
 # run_gpu.sh: what a borrowed GPU is for, in under ten minutes: every kernel against the CPU's codec, compute-sanitizer on the
-# same tests, allreduces of 2 and 3 ranks on one GPU by MPI and by NCCL against the host's results, speeds. The report is $BUILD/gpu.json and the last line of stdout. Where there is no GPU everything is skipped with
-# a counted reason; where there is one a skip is a failure.
+# same tests, allreduces of 2 and 3 ranks on one GPU by MPI and by NCCL against the host's results, one rank of NCCL, a step captured in a graph, the GPT trained
+# there and on the CPU, speeds. The report is $BUILD/gpu.json and the last line of stdout. Where there is a GPU a skip is a failure. Where there is none, that is
+# said, and what can be run against the doubles is: the kernels on the execution model, all that goes by NCCL by its double on the mock device, the
+# refusals of what needs a device; "gpu" is null in the report then.
 set -eu
 BUILD=${BUILD:-build/gpu}
 SANITIZER_SECONDS=${SANITIZER_SECONDS:-60} # for each of its tools
 BENCH_N=${BENCH_N:-64M}                    # elements: 256 MiB
 MPIRUN=${MPIRUN:-mpirun}
+PART_SECONDS=${PART_SECONDS:-120} # for each of the doubles' tests
+TRAIN_STEPS=${TRAIN_STEPS:-120}
 tests='twin/test_cuda_vec_quant twin/test_cuda_grid twin/test_cuda_sparse twin/test_cuda_powersgd'
 more='twin/test_cuda_space twin/test_cuda_ops' # the tables above them
+doubles='multi/test_nccl multi/test_nccl_agree multi/test_nccl_graph multi/test_nccl_faults multi/test_nccl_bad multi/test_nccl_hosts multi/test_preload_nccl multi/test_staging'
 passed=0 failed=0 skipped=0 list=
 note() { # name, verdict, seconds
     list="$list${list:+, }{\"name\": \"$1\", \"verdict\": \"$2\", \"seconds\": $3}"
@@ -22,16 +27,43 @@ run() { # name, command...
     [ $verdict = passed ] || tail -n 30 "$BUILD/gpu.log"
     note "$name" $verdict $(($(date +%s) - begin))
 }
+report() { # GPU, as JSON; ALLREDUCE and BENCH
+    printf '{"gpu": %s, "passed": %d, "failed": %d, "skipped": %d, "tests": [%s], "allreduce": {%s}, "train": %s, "bench": %s}\n' "$1" $passed $failed $skipped "$list" "$2" "$3" "$4" |
+        tee "$BUILD/gpu.json"
+}
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+mkdir -p "$BUILD"
 
 gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | head -n 1 || true)
+
+# ---- without a GPU ----
+refuses() { # WORDS COMMAND...: fails within a minute, and says so
+    words=$1
+    shift
+    if timeout 60 "$@" >"$BUILD/refused.log" 2>&1; then return 1; fi
+    cat "$BUILD/refused.log"
+    grep -q "$words" "$BUILD/refused.log"
+}
 if [ -z "$gpu" ]; then
-    for t in $tests $more sanitizer allreduce-mpi allreduce-nccl bench; do
-        echo "SKIP $t: no GPU on this machine"
-        skipped=$((skipped + 1))
+    echo 'no GPU on this machine: kernels run on the execution model, NCCL is its double'
+    for t in $tests $more $doubles; do
+        if [ -x "$BUILD/tests/$t" ]; then run "$t" timeout "$PART_SECONDS" "$BUILD/tests/$t"; else note "$t: not built" skipped 0; fi
     done
+    run 'taut bench codec --device cuda is refused' refuses 'CUDA' "$BUILD/bin/taut" bench codec --device cuda --n 1K --json
+    if command -v "$MPIRUN" >/dev/null; then
+        run 'taut bench allreduce --device cuda is refused, 2 ranks' refuses 'CUDA' "$MPIRUN" -n 2 "$BUILD/bin/taut" bench allreduce --device cuda --codec fp16 --sizes 4K:4K
+        if [ -x "$BUILD/libexec/taut-train" ]; then
+            run 'taut train --device cuda is refused, 2 ranks' refuses 'CUDA' "$MPIRUN" -n 2 "$BUILD/bin/taut" train --device cuda --steps 2
+        else note 'taut train --device cuda: built without libtorch' skipped 0; fi
+    fi
+    for t in sanitizer 'allreduce by MPI' 'allreduce by NCCL' 'a graph on a GPU' 'training on a GPU' speeds; do note "$t: no GPU" skipped 0; done
+    report null '' null null
     echo "$passed passed, $failed failed, $skipped skipped"
-    exit 0
+    [ "$failed" -eq 0 ]
+    exit
 fi
+
+# ---- with one ----
 export TAUT_TEST_GPU=1 CK_FORK=no # a CUDA context does not survive a fork
 for t in $tests $more; do run "$t" timeout 120 "$BUILD/tests/$t"; done
 if command -v compute-sanitizer >/dev/null; then
@@ -45,17 +77,25 @@ else
     note compute-sanitizer failed 0
 fi
 
-# ---- allreduces: several ranks on one GPU ----
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+# ---- several ranks on one GPU ---- A rank calls itself another host, since NCCL before 2.30.3 wants one rank per GPU of a host; later it is told otherwise.
+ranks() { # N COMMAND...
+    of=$1
+    shift
+    NCCL_MULTI_RANK_GPU_ENABLE=1 timeout 150 "$MPIRUN" -n "$of" sh -c 'NCCL_HOSTID=rank${OMPI_COMM_WORLD_RANK:-$PMI_RANK} exec "$@"' - "$@"
+}
 codecs='--codec fp16 --codec quant:bits=4 --codec grid:rel=0.03 --codec topk:density=0.01' # the same bytes wherever they are made
 sizes='--sizes 256K:16M:8 --repeat 10'
-allreduce() { # OUT RANKS OPTIONS...: a rank calls itself another host, since NCCL before 2.30.3 wants one rank per GPU of a host; later it is told otherwise
-    out=$1 ranks=$2
+json_of() { # OUT RANKS SUBCOMMAND...: its last line
+    out=$1 of=$2
     shift 2
-    NCCL_MULTI_RANK_GPU_ENABLE=1 timeout 150 "$MPIRUN" -n "$ranks" sh -c 'NCCL_HOSTID=rank${OMPI_COMM_WORLD_RANK:-$PMI_RANK} exec "$@"' - \
-        "$BUILD/bin/taut" bench allreduce --json "$@" >"$out.log" 2>&1 || { cat "$out.log"; return 1; }
+    ranks "$of" "$BUILD/bin/taut" "$@" >"$out.log" 2>&1 || { cat "$out.log"; return 1; }
     sed '$d' "$out.log"
     tail -n 1 "$out.log" >"$out"
+}
+allreduce() { # OUT RANKS OPTIONS...
+    out=$1 of=$2
+    shift 2
+    json_of "$out" "$of" bench allreduce --json "$@"
 }
 # error, identity and codec of each row, to all digits: sums that differ in a bit differ there
 sums() { tr '{' '\n' <"$1" | sed -n 's/.*"codec": "\([^"]*\)".*"bytes": \([0-9]*\).*"rel_err2": \([^,]*\), "bit_identical": \([a-z]*\).*/\1 \2 \3 \4/p'; }
@@ -79,13 +119,40 @@ for ranks in 2 3; do
     fi
 done
 if [ $nccl = yes ]; then
+    # shellcheck disable=SC2086
     run 'allreduce on the GPU by NCCL, 1 rank' allreduce "$BUILD/gpu_nccl_1.json" 1 --device cuda:0 --nccl --codec quant:bits=4 $sizes
+    # shellcheck disable=SC2086
     run 'auto and sums that NCCL makes itself, 2 ranks' allreduce "$BUILD/gpu_nccl_auto.json" 2 --device cuda:0 --nccl --codec auto --codec none --codec powersgd:rank=4 $sizes
+    run 'a step captured in a graph, 2 ranks' ranks 2 "$BUILD/tests/bench/graph_mpi"
 else
     echo "SKIP NCCL: $("$BUILD/bin/taut" info | sed -n 's/^NCCL *//p')"
     note NCCL failed 0
 fi
 for f in "$BUILD"/gpu_*_[123].json "$BUILD/gpu_nccl_auto.json"; do [ -s "$f" ] && collected="$collected${collected:+, }\"$(basename "$f" .json)\": $(cat "$f")"; done
+
+# ---- training: the GPT with `auto`, within 1% of the CPU's loss ----
+training=null
+if [ -x "$BUILD/libexec/taut-train" ] && "$BUILD/bin/taut" train --device cuda:0 --steps 1 --batch 1 --eval-samples 1 >"$BUILD/gpu.log" 2>&1; then
+    gpt="train --model gpt --codec auto --steps $TRAIN_STEPS --batch 8 --seed 3 --json"
+    # shellcheck disable=SC2086
+    run 'the GPT on the CPU, 2 ranks' json_of "$BUILD/train_cpu.json" 2 $gpt
+    ways='mpi'
+    [ $nccl = yes ] && ways='mpi nccl'
+    training="\"cpu\": $(cat "$BUILD/train_cpu.json" 2>/dev/null || echo null)"
+    for way in $ways; do
+        flag=
+        [ $way = nccl ] && flag=--nccl
+        # shellcheck disable=SC2086
+        run "the GPT on the GPU by $way, 2 ranks" json_of "$BUILD/train_$way.json" 2 $gpt --device cuda:0 $flag
+        run "its loss is the CPU's, by $way" sh -c 'loss() { sed "s/.*\"loss_val\": \([0-9.e+-]*\).*/\1/" "$1"; }
+            awk -v a="$(loss "$1")" -v b="$(loss "$2")" "BEGIN { print a, b; exit !(a > 0 && b <= 1.01 * a) }"' - "$BUILD/train_cpu.json" "$BUILD/train_$way.json"
+        training="$training, \"$way\": $(cat "$BUILD/train_$way.json" 2>/dev/null || echo null)"
+    done
+    training="{$training}"
+else
+    echo "SKIP training: $(tail -n 1 "$BUILD/gpu.log"); make check-gpu TORCH=pip PYTHON=... builds against a libtorch with CUDA"
+    note 'training: no libtorch with CUDA' failed 0
+fi
 
 bench=null
 if "$BUILD/bin/taut" bench codec --device cuda --n "$BENCH_N" --json >"$BUILD/gpu_bench.log" 2>&1; then
@@ -96,5 +163,5 @@ else
     tail -n 20 "$BUILD/gpu_bench.log"
     note 'taut bench codec --device cuda' failed 0
 fi
-printf '{"gpu": "%s", "passed": %d, "failed": %d, "tests": [%s], "allreduce": {%s}, "bench": %s}\n' "$gpu" $passed $failed "$list" "$collected" "$bench" | tee "$BUILD/gpu.json"
+report "\"$gpu\"" "$collected" "$training" "$bench"
 [ "$failed" -eq 0 ]

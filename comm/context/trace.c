@@ -69,7 +69,9 @@ taut_status taut__trace_open(const char *path, int rank, taut__trace **trace)
     char name[512];
     *trace = NULL;
     if (!*path || (rank != 0 && !strstr(path, "%r"))) return TAUT_OK; /* one name: rank 0 writes it */
-    if (!taut__rank_path(path, rank, name, sizeof name)) return taut__fail(TAUT_E_RANGE, "TAUT_TRACE: path too long");
+    if (!taut__rank_path(path, rank, name, sizeof name))
+        return taut__fail(TAUT_E_RANGE, "TAUT_TRACE=%s: %zu characters: must be below %zu, rank included", path,
+                          strlen(path), sizeof name);
     taut__trace *t = taut__alloc(1, sizeof *t);
     if (!t) return taut__fail(TAUT_E_NOMEM, "trace: out of memory");
     t->file = fopen(name, "w");

@@ -12,7 +12,10 @@ static taut_status check_start(taut_layer *l, const void *buf, int kind, taut_pl
         return taut__fail(TAUT_E_INVALID, "layer '%s': buf=%p: must be aligned to %d bytes, an element", l->name, buf,
                           (int)size);
     TAUT_TRY(taut__comm_check(l->comm, "collective"));
-    if (l->started && !l->tested) return taut__fail(TAUT_E_STATE, "layer '%s': started already", l->name);
+    if (l->started && !l->tested)
+        return taut__fail(TAUT_E_STATE,
+                          "layer '%s': started already: wait for it, or call taut_step_end, before the next start",
+                          l->name);
     TAUT_TRY(taut__place_usable(l, buf, caller));
     l->started = l->tested = false;
     TAUT_TRY(taut__lent_take(l, buf));
@@ -55,8 +58,26 @@ static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves,
     return TAUT_OK;
 }
 
+/* One that is prepared for it becomes part of the graph into which its stream is captured. */
+static taut_status in_graph(taut_layer *l, void *buf, taut_op op, taut_place caller, bool *done)
+{
+    *done = false;
+    if (!l || !l->graph || !buf) return TAUT_OK;
+    TAUT_TRY(taut__graph_capturing(caller, done));
+    if (!*done) return TAUT_OK;
+    TAUT_TRY(taut__comm_check(l->comm, "collective"));
+    if (op != TAUT_SUM && op != TAUT_MEAN)
+        return taut__fail(TAUT_E_INVALID, "layer '%s': op=%d: must be TAUT_SUM (%d) or TAUT_MEAN (%d)", l->name,
+                          (int)op, TAUT_SUM, TAUT_MEAN);
+    TAUT_TRY(taut__place_check(caller, buf, "buf"));
+    return taut__graph_capture(l, buf, op, caller);
+}
+
 static taut_status start(taut_layer *l, void *buf, taut_op op, taut_place caller)
 {
+    bool captured;
+    TAUT_TRY(in_graph(l, buf, op, caller, &captured));
+    if (captured) return TAUT_OK;
     TAUT_TRY(check_start(l, buf, op, caller));
     return tell(l->comm,
                 l->bucket ? taut__fuse_start(l, buf, op, caller, false) : launch(l, buf, op, TAUT_BOTH, caller, false));

@@ -52,13 +52,14 @@ struct taut_layer {
     size_t        seat;   /* its bit there */
 
     /* statistics */
-    uint64_t          bytes_sent, bytes_dense;
-    double            codec_s;       /* of encoding and decoding */
-    uint64_t          calls_at_step; /* operand.calls when the step began */
-    taut__step_record lost;          /* of the collectives of the last step that had one, or of the one under way */
-    taut__planned     planned;       /* what the planner knows, the sums of the step that ends among it, and wants */
-    taut__layer_sums  shown;         /* of the last step with a call */
-    taut__sample      sample;
+    uint64_t               bytes_sent, bytes_dense;
+    double                 codec_s;       /* of encoding and decoding */
+    uint64_t               calls_at_step; /* operand.calls when the step began */
+    taut__step_record      lost;    /* of the collectives of the last step that had one, or of the one under way */
+    taut__planned          planned; /* what the planner knows, the sums of the step that ends among it, and wants */
+    taut__layer_sums       shown;   /* of the last step with a call */
+    taut__sample           sample;
+    struct taut__captured *graph; /* graph.c; NULL: it is in none */
 };
 
 /* Of all that ranks tell each other except frames, which have the wire version: statistics on which codecs agree, what rides in the exchange of
@@ -185,6 +186,10 @@ void        taut__planned_before(taut_comm *comm);     /* the exchange */
 void        taut__planned_after(taut_comm *comm);
 taut_status taut__planned_apply(taut_comm *comm);
 
+/* agree.c : collective, of a communicator with nothing under way. TAUT_OK on all ranks where `mine` is on all; else who has failed returns that, with
+ * the text it had, and the others the failure of the first rank that has, with its rank and its text. */
+taut_status taut__comm_agree(taut_comm *comm, taut_status mine);
+
 /* handshake.c : the registrations of all ranks are the same */
 taut_status taut__handshake_begin(taut_comm *comm); /* begins to compare those that have not been */
 taut_status taut__handshake_wait(taut_comm *comm);
@@ -212,6 +217,11 @@ void        taut__drop_begin(taut_layer *layer); /* its first collective of a st
 void        taut__drop_broken(
            taut_layer        *
         layer); /* the step has broken off: what it left in the residual goes, and with dropped=restore what was there comes back */
+
+/* graph.c : collectives in graphs */
+taut_status taut__graph_capturing(taut_place caller, bool *is); /* is caller's stream? */
+taut_status taut__graph_capture(taut_layer *layer, void *buf, int kind, taut_place caller);
+void        taut__graph_leave(taut_layer *layer);
 
 /* watch.c : what reductions tell of themselves */
 extern const taut__watcher taut__layer_watcher;

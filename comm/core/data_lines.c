@@ -131,14 +131,12 @@ static taut_status measure(taut_comm *comm, const taut__group *g, taut_place pla
 /* The mean of those who have lines. */
 static taut_status agree(taut_comm *comm, taut_status mine, taut__data_lines *lines)
 {
-    double v[6] = {mine != TAUT_OK, mine == TAUT_OK && lines->sum.beta > 0};
-    char   why[300];
-    snprintf(why, sizeof why, "%s", mine == TAUT_OK ? "" : taut_last_error());
-    if (v[1] > 0) v[2] = lines->move.alpha, v[3] = lines->move.beta, v[4] = lines->sum.alpha, v[5] = lines->sum.beta;
-    TAUT_TRY(taut__context_sum(&comm->ctx, v, 6));
-    if (mine != TAUT_OK) return taut__fail(mine, "%s", why);
-    if (v[0] > 0) return taut__fail(TAUT_E_PEER, "NCCL: another rank could not measure it");
-    if (v[1] > 0) *lines = (taut__data_lines){{v[2] / v[1], v[3] / v[1]}, {v[4] / v[1], v[5] / v[1]}};
+    bool   has = mine == TAUT_OK && lines->sum.beta > 0;
+    double v[5] = {has};
+    TAUT_TRY(taut__comm_agree(comm, mine));
+    if (has) v[1] = lines->move.alpha, v[2] = lines->move.beta, v[3] = lines->sum.alpha, v[4] = lines->sum.beta;
+    TAUT_TRY(taut__context_sum(&comm->ctx, v, 5));
+    if (v[0] > 0) *lines = (taut__data_lines){{v[1] / v[0], v[2] / v[0]}, {v[3] / v[0], v[4] / v[0]}};
     return TAUT_OK;
 }
 

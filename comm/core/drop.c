@@ -88,8 +88,11 @@ static void drop(taut_layer *l)
 void taut__drop_step(taut_comm *comm)
 {
     for (size_t i = 0; i < comm->layers; i++) {
-        drop(comm->layer[i]);
-        comm->layer[i]->dropping = false;
+        taut_layer *l = comm->layer[i];
+        drop(l);
+        l->dropping = false;
+        if (l->graph)
+            taut__lane_note(l->reduction.lane, taut__lane_wait(l->reduction.lane)); /* a replay knows no lane */
     }
     comm->drops++;
 }

@@ -174,7 +174,8 @@ static taut_status handshake_step(taut__job *job, bool *moved, bool *done)
         return TAUT_OK;
     case LINES:
         if (equal && s->at >= settings_lines(s) + s->layers)
-            return taut__fail(TAUT_E_MISMATCH, "ranks differ in what cannot be shown");
+            return taut__fail(TAUT_E_MISMATCH, "ranks differ in their settings or layers, and no line of them shows "
+                                               "where: do all run the same library?");
         if (equal) {
             compare_line(comm, s->at + 1); /* one of them differs */
             return TAUT_OK;

@@ -94,6 +94,7 @@ taut_status taut__layer_prepare(taut_layer *l)
 void taut__layer_unprepare(taut_layer *l)
 {
     taut__engine_hold(&l->comm->ctx.engine);
+    taut__graph_leave(l);
     taut__reduction_release(&l->reduction);
     taut__engine_release(&l->comm->ctx.engine);
     l->prepared = false;
@@ -179,6 +180,7 @@ void taut__layer_scale_error(taut_layer *l, double factor)
 
 void taut__layer_drop_codec(taut_layer *l)
 {
+    taut__graph_leave(l);
     taut__reduction_release(&l->reduction);
     drop_state(l);
     note_loss(l, false);

@@ -202,8 +202,10 @@ taut_status taut__metrics_open(taut_comm *comm)
     taut__metrics *m = taut__alloc(1, sizeof *m);
     if (!m) return taut__fail(TAUT_E_NOMEM, "metrics: out of memory");
     if (!taut__rank_path(path, comm->ctx.all.rank, m->path, sizeof m->path)) {
+        size_t most = sizeof m->path;
         taut__free(m);
-        return taut__fail(TAUT_E_RANGE, "TAUT_METRICS: path too long");
+        return taut__fail(TAUT_E_RANGE, "TAUT_METRICS=%s: %zu characters: must be below %zu, rank included", path,
+                          strlen(path), most);
     }
     pthread_mutex_lock(&lock);
     name_labels(m, comm);

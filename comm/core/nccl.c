@@ -16,15 +16,6 @@ static taut_status suits(const taut_comm *comm, const taut__data *d)
                       d->rank, d->size, comm->ctx.t->rank, comm->ctx.t->size);
 }
 
-/* worst: 0, or the statuses of those that failed, their mean if they are not the same. */
-static taut_status agree(taut_comm *comm, taut_status mine, int *worst)
-{
-    double v[2] = {mine != TAUT_OK, mine};
-    TAUT_TRY(taut__context_sum(&comm->ctx, v, 2));
-    *worst = v[0] > 0 ? (int)(v[1] / v[0]) : 0;
-    return TAUT_OK;
-}
-
 /* What is prepared from now on goes by it. The engine's thread may be looking at jobs: there are none under way. With a hierarchy (nccl_hosts.c) layers
  * that do not use it go by messages: turns of all ranks and turns of leaders know no common order. */
 static void adopt(taut_comm *comm, taut__data *d)
@@ -55,20 +46,16 @@ static why keep(taut_status s)
 
 taut_status taut__comm_take_data(taut_comm *comm, taut__data *d, taut_status s)
 {
-    int worst = 0;
     if (s == TAUT_OK) s = suits(comm, d);
-    why         mine = keep(s);
-    taut_status told = agree(comm, s, &worst);
-    if (told == TAUT_OK && worst == 0) {
+    s = taut__comm_agree(comm, s);
+    if (s == TAUT_OK) {
         adopt(comm, d);
         return TAUT_OK;
     }
+    why mine = keep(s);
     taut__data_abort(d), taut__data_destroy(d);
     comm->ctx.local.data = comm->ctx.leaders.data = NULL;
-    if (s != TAUT_OK) return taut__fail(s, "%s", mine.text);
-    return told != TAUT_OK ? told
-                           : taut__fail((taut_status)worst, "NCCL: another rank could not use it: %s",
-                                        taut_status_text((taut_status)worst));
+    return taut__fail(s, "%s", mine.text);
 }
 
 /* Where it cannot be measured it cannot be used either: the communicator is as it was. */
@@ -157,24 +144,20 @@ taut_status taut_comm_use_nccl(taut_comm *comm, struct ncclComm *nccl)
 
 /* ---- one of our own ---- */
 
-/* Rank 0's, as a number for each byte, with how many ranks have failed so far. */
-static taut_status share_id(taut_comm *comm, taut_status *mine, const taut__nccl *n, taut__nccl_id *id)
+/* Rank 0's, as a number for each byte, once all ranks can use it. */
+static taut_status share_id(taut_comm *comm, taut_status mine, const taut__nccl *n, taut__nccl_id *id)
 {
     enum { BYTES = sizeof id->bytes };
-    double v[BYTES + 1] = {0};
+    double v[BYTES] = {0};
     bool   first = comm->ctx.t->rank == 0;
-    if (*mine == TAUT_OK && first) {
+    if (mine == TAUT_OK && first) {
         int r = n->unique_id(id);
-        if (r != TAUT__NCCL_OK) *mine = taut__nccl_failed(n, NULL, r, "ncclGetUniqueId");
+        if (r != TAUT__NCCL_OK) mine = taut__nccl_failed(n, NULL, r, "ncclGetUniqueId");
     }
-    why kept = keep(*mine);
-    v[BYTES] = *mine != TAUT_OK;
+    TAUT_TRY(taut__comm_agree(comm, mine));
     for (int i = 0; i < BYTES && first; i++) v[i] = (unsigned char)id->bytes[i];
-    TAUT_TRY(taut__context_sum(&comm->ctx, v, BYTES + 1));
+    TAUT_TRY(taut__context_sum(&comm->ctx, v, BYTES));
     for (int i = 0; i < BYTES; i++) id->bytes[i] = (char)(unsigned char)v[i];
-    if (v[BYTES] == 0) return TAUT_OK;
-    if (*mine != TAUT_OK) *mine = taut__fail(*mine, "%s", kept.text);
-    else *mine = taut__fail(TAUT_E_UNSUPPORTED, "NCCL: another rank could not use it");
     return TAUT_OK;
 }
 
@@ -220,8 +203,7 @@ taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place)
     TAUT_TRY(usable(comm, "taut_comm_open_nccl"));
     taut_status s = found(&n);
     if (s == TAUT_OK) s = use_device(place);
-    TAUT_TRY(share_id(comm, &s, n, &id));
-    if (s != TAUT_OK) return s; /* on all ranks */
+    TAUT_TRY(share_id(comm, s, n, &id));
     s = taut__nccl_join(comm, n, id, &comm->ctx.all, &d);
     if (taut__nccl_wants_hosts(comm)) s = taut__nccl_open_hosts(comm, n, d, s);
     return take_and_measure(comm, d, place, s);

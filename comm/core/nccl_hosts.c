@@ -9,8 +9,7 @@ bool taut__nccl_wants_hosts(const taut_comm *comm)
     return comm->ctx.hierarchical && comm->ctx.set.hierarchy == TAUT_HIERARCHY_ON;
 }
 
-/* Leaders make the ids: of their host, and the first one that of the leaders too. v: an id's bytes as numbers each, host by host, then the leaders'; how many
- * ranks have failed so far. */
+/* Leaders make the ids: of their host, and the first one that of the leaders too. v: an id's bytes as numbers each, host by host, then the leaders'. */
 static taut_status make_ids(const taut_comm *comm, const taut__nccl *n, double *v)
 {
     const taut__group *leaders = &comm->ctx.leaders;
@@ -58,23 +57,26 @@ static void drop(taut__group *g)
     g->data = NULL;
 }
 
+/* v: as make_ids has it. */
+static taut_status share_and_join(taut_comm *comm, const taut__nccl *n, taut__data *whole, taut_status mine, double *v,
+                                  size_t count)
+{
+    if (mine == TAUT_OK) mine = make_ids(comm, n, v);
+    TAUT_TRY(taut__comm_agree(comm, mine));
+    TAUT_TRY(taut__context_sum(&comm->ctx, v, count));
+    return join_both(comm, n, v, whole);
+}
+
 taut_status taut__nccl_open_hosts(taut_comm *comm, const taut__nccl *n, taut__data *whole, taut_status mine)
 {
-    size_t  count = ((size_t)comm->ctx.leaders.size + 1) * ID_BYTES + 1;
+    size_t  count = ((size_t)comm->ctx.leaders.size + 1) * ID_BYTES;
     double *v = taut__alloc(count, sizeof *v);
-    char    why[400] = "";
-    if (!v) return taut__fail(TAUT_E_NOMEM, "NCCL: out of memory"); /* the others wait as long as for any lost rank */
-    if (mine == TAUT_OK) mine = make_ids(comm, n, v);
-    if (mine != TAUT_OK) snprintf(why, sizeof why, "%s", taut_last_error());
-    v[count - 1] = mine != TAUT_OK;
-    taut_status told = taut__context_sum(&comm->ctx, v, count);
-    bool        all = told == TAUT_OK && v[count - 1] == 0;
-    if (mine != TAUT_OK) mine = taut__fail(mine, "%s", why);
-    else if (!all)
-        mine = told != TAUT_OK ? told : taut__fail(TAUT_E_UNSUPPORTED, "NCCL: another rank could not use it");
-    else mine = join_both(comm, n, v, whole);
-    if (mine != TAUT_OK) snprintf(why, sizeof why, "%s", taut_last_error());
-    if (mine != TAUT_OK) drop(&comm->ctx.local), drop(&comm->ctx.leaders);
+    char    why[400];
+    if (!v && mine == TAUT_OK) mine = taut__fail(TAUT_E_NOMEM, "NCCL: out of memory");
+    taut_status s = share_and_join(comm, n, whole, mine, v, count);
     taut__free(v);
-    return mine == TAUT_OK ? TAUT_OK : taut__fail(mine, "%s", why);
+    if (s == TAUT_OK) return TAUT_OK;
+    snprintf(why, sizeof why, "%s", taut_last_error());
+    drop(&comm->ctx.local), drop(&comm->ctx.leaders);
+    return taut__fail(s, "%s", why);
 }

@@ -33,7 +33,8 @@ taut_status taut__place_usable(const taut_layer *l, const void *buf, taut_place 
     if (captured)
         return taut__fail(
             TAUT_E_STATE,
-            "layer '%s': its stream is being captured into a graph: collectives of ranks cannot be; start it outside",
+            "layer '%s': its stream is being captured into a graph: start it outside, or prepare it for graphs "
+            "(taut_graph_prepare)",
             l->name);
     return space->check(caller, buf, "buf");
 }

@@ -118,7 +118,7 @@ taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dt
                           "taut_layer_register: dtype=%d: must be TAUT_F32 (%d), TAUT_F16 (%d) or TAUT_BF16 (%d)",
                           (int)dtype, TAUT_F32, TAUT_F16, TAUT_BF16);
     TAUT_TRY(check_shape(name, ndim, shape, &n));
-    if (find(comm, name)) return taut__fail(TAUT_E_INVALID, "layer '%s': registered already", name);
+    if (find(comm, name)) return taut__fail(TAUT_E_INVALID, "layer '%s': registered already: each name once", name);
     TAUT_TRY(room_for_layer(comm));
     taut_layer *l = layer_create(comm, name, dtype, ndim, shape, n);
     if (!l) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", name);
@@ -161,7 +161,10 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
     if (!l || !text) return taut__fail(TAUT_E_INVALID, "taut_layer_codec: layer or spec is NULL");
     if (l->started || l->operand.calls > 0 ||
         l->index < l->comm->handshake.layers) /* while it is started, calls belongs to its job */
-        return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_codec after the layer's first step", l->name);
+        return taut__fail(TAUT_E_STATE,
+                          "layer '%s': taut_layer_codec after the layer's first step: call it between registration and "
+                          "the first start",
+                          l->name);
     TAUT_TRY(taut__spec_parse(text, &spec));
     bool automatic = spec.automatic;
     if (automatic) TAUT_TRY(taut__spec_parse("none", &spec));
@@ -185,6 +188,7 @@ taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
 {
     if (!l || (n > 0 && !s)) return taut__fail(TAUT_E_INVALID, "taut_layer_scale: layer or s is NULL");
     if (l->started) return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_scale between start and wait", l->name);
+    if (l->graph) return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_scale: it is part of a graph", l->name);
     if (n > 1 && n != l->operand.tensor.rows && n != l->operand.tensor.elems)
         return taut__fail(TAUT_E_RANGE, "layer '%s': scale of %zu values: must be 0, 1, %zu (rows) or %zu (elements)",
                           l->name, n, l->operand.tensor.rows, l->operand.tensor.elems);

@@ -114,8 +114,13 @@ static taut_status read_layer(blob *b, taut__reader *r)
 
 static taut_status read_header(const uint8_t *src, size_t len)
 {
-    if (len < TAUT_STATE_HEADER || taut__get32(src) != TAUT_STATE_MAGIC)
-        return taut__fail(TAUT_E_CORRUPT, "taut_state_load: not a saved state");
+    if (len < TAUT_STATE_HEADER)
+        return taut__fail(TAUT_E_CORRUPT, "taut_state_load: %zu bytes: not a saved state, which has %d and more", len,
+                          TAUT_STATE_HEADER);
+    if (taut__get32(src) != TAUT_STATE_MAGIC)
+        return taut__fail(TAUT_E_CORRUPT,
+                          "taut_state_load: begins with %08x: not a saved state, which begins with %08x",
+                          taut__get32(src), TAUT_STATE_MAGIC);
     uint32_t version = taut__get32(src + 4);
     uint64_t bytes = taut__get64(src + TAUT_STATE_BYTES_AT);
     if (version != TAUT_STATE_VERSION) /* a damaged version is as likely as another one */
@@ -342,6 +347,9 @@ static taut_status load(taut_comm *comm, const void *src, size_t len, int what, 
 {
     if (!comm || !src) return taut__fail(TAUT_E_INVALID, "%s: comm or src is NULL", call);
     TAUT_TRY(taut__state_between_steps(comm, call));
+    for (size_t i = 0; i < comm->layers; i++)
+        if (comm->layer[i]->graph)
+            return taut__fail(TAUT_E_STATE, "%s: layer '%s' is part of a graph", call, comm->layer[i]->name);
     blob b = {
         .comm = comm, .residuals = what != SHARED, .layer = taut__alloc(taut__max(comm->layers, 1), sizeof *b.layer)};
     if (!b.layer) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", call);

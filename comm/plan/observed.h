@@ -76,7 +76,7 @@ struct taut__observer {
 
 /* Seconds of encode and decode of so many elements, in plan/speeds.c. */
 void taut__price_codec(const taut__observer *o, const taut_spec *spec, double elems, taut__measured *m);
-/* Share of the squared norm that a spec, of those that are timed, loses of Gaussian values; 0: whatever their shape, or not known. */
+/* Share of the squared norm that a spec, of those that are timed, loses of Gaussian values; 0: not known, or its sums are exact. */
 double taut__gaussian_share(const taut__observer *o, const taut_spec *spec);
 
 /* Room for the offers of all layers, and for so many options. */

@@ -41,19 +41,21 @@ static uint32_t kind_of(const taut_spec *spec)
     return fast && spec->stages == 1 ? 0 : TAUT_KIND_OTHERS;
 }
 
-/* What a sum loses of its norm when it is encoded, over what its terms lose of theirs (share of the squared norm). A bucket's step goes with
- * its largest element, and the terms' may be small for their norm: of p equal ones the sum's is at most p times as large, squared and over
- * the norm, and no sum is taken to be worse than a Gaussian. What ranks share is as even in the sum as in the terms. */
-static double unevener(const pricing *p, const taut_spec *spec, double share)
+/* What a sum loses of its norm when it is encoded, less what its terms lose of theirs (share of the squared norm). A bucket's step goes with its
+ * largest element, and the terms' may be small for their norm: of p equal ones the sum's is at most p times as large, squared and over the norm, and
+ * no sum is taken to be worse than a Gaussian, nor terms to be better than those whose elements are all as large as the largest, about a ninth of
+ * that: where they lose less, their values happen to be levels, and those of the sum need not be. What ranks share is in the sum as in the terms. */
+static double excess_of_sum(const pricing *p, const taut_spec *spec, double share)
 {
-    double ranks = p->o->ranks, gaussian = taut__gaussian_share(p->o, spec);
-    double alike = ranks > 1 ? (p->aggregate->ratio.plain - 1) / (ranks - 1) : 1; /* 0: independent, 1: equal */
-    if (!(share > 0)) return 1;
-    return 1 + (fmin(fmax(gaussian / share, 1), ranks) - 1) * (1 - fmin(fmax(alike, 0), 1));
+    const double even = 1.0 / 9, equal = 0.99;
+    double       ranks = p->o->ranks, gaussian = taut__gaussian_share(p->o, spec), least = fmax(share, even * gaussian);
+    double       alike = ranks > 1 ? (p->aggregate->ratio.plain - 1) / (ranks - 1) : 1; /* 0: independent, 1: equal */
+    if (alike > equal) return 0;
+    return (fmin(fmax(gaussian, least), ranks * least) - share) * (1 - fmax(alike, 0));
 }
 
-/* own: squared errors of all ranks' encodings. common: of the sum, per own. uneven: see unevener(). */
-static taut_status add_again(pricing *p, const taut_spec *spec, double own, double common, double uneven, double bytes)
+/* own: squared errors of all ranks' encodings. common: of the sum, per own. excess: see excess_of_sum(). */
+static taut_status add_again(pricing *p, const taut_spec *spec, double own, double common, double excess, double bytes)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     taut__measured    m = {.bytes = bytes};
@@ -69,7 +71,7 @@ static taut_status add_again(pricing *p, const taut_spec *spec, double own, doub
     /* an owner adds its own part as it is, and encodes the sum once more, unless that makes no error, or two ranks tell each other */
     bool again = option->work.vias & 1u << TAUT_VIA_SRA && ranks > 2;
     if (again && !(codec->caps & (TAUT_CAP_INTEGER | TAUT_CAP_SPARSE)))
-        option->error = error * (ranks - 1) / ranks + uneven * own / p->own2 * p->sum2;
+        option->error = error * (ranks - 1) / ranks + (own / p->own2 + excess) * p->sum2;
     if (option->error > 0.95 * p->sum2 ||
         own > 0.95 * p->own2) { /* as bad as sending nothing; feedback would only let it grow */
         p->offer->n--;
@@ -81,7 +83,7 @@ static taut_status add_again(pricing *p, const taut_spec *spec, double own, doub
 /* Of a codec whose sums need no encoding, or are as their terms. */
 static taut_status add(pricing *p, const taut_spec *spec, double own, double common, double bytes)
 {
-    return add_again(p, spec, own, common, 1, bytes);
+    return add_again(p, spec, own, common, 0, bytes);
 }
 
 /* Errors of ranks under grid's step, and of what leaves out all below a threshold: both in units of the scale. */
@@ -262,7 +264,7 @@ static taut_status offer_layer(pricing *p, double centre, uint32_t *current)
             double own = p->weight * per_step(p, at + p->aggregate->scaled);
             /* stochastic rounding errs independently; what rounds to nearest, fp16 and bf16, may err alike everywhere */
             TAUT_TRY(add_again(p, &p->l->spec[i], own, nearest ? p->o->ranks : 1,
-                               unevener(p, &p->l->spec[i], p->v[at] / p->v[V_PLAIN]),
+                               excess_of_sum(p, &p->l->spec[i], p->v[at] / p->v[V_PLAIN]),
                                per_step(p, at + 2) / p->o->ranks));
         }
         /* top-k picks by |x| and low rank by plain energy: what that leaves in units of a scale was not measured */

@@ -24,14 +24,16 @@ typedef struct taut__agree {
     taut_stage                under;
     bool                      all;           /* this rank has looked, or looks, for all */
     bool                      asked, asking; /* the few have been exchanged in this call; are under way */
-    struct taut__agree_there *there;         /* outside the host: what operations read and write */
+    struct memory            *there;         /* outside the host: what operations read and write */
+    struct taut__agree_there *data;          /* ... with a data half */
+    bool                      stands;        /* data has `earlier` and `calibrated` as they are here */
 } taut__agree;
 
 /* Memory of the place. */
-typedef struct taut__agree_there {
+typedef struct memory {
     double           stats[TAUT_STATS_MAX];
     taut_calibration calibration;
-} there;
+} memory;
 
 static const taut_codec *codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
 static bool              shared(const taut__reduction *red) { return codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
@@ -44,7 +46,7 @@ taut_status taut__agree_prepare(taut__reduction *red)
     if (!taut__agree_wanted(red->call.spec)) return TAUT_OK;
     red->agree = taut__alloc(1, sizeof *red->agree);
     if (!red->agree) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
-    return taut__at_home(red) ? TAUT_OK : taut__placed_alloc(red, sizeof(there), "statistics", &red->agree->there);
+    return taut__at_home(red) ? TAUT_OK : taut__placed_alloc(red, sizeof(memory), "statistics", &red->agree->there);
 }
 
 void taut__agree_release(taut__reduction *red)
@@ -116,6 +118,13 @@ static bool stale(const taut__reduction *red)
            a->turned != red->rotation.will;
 }
 
+/* ---- the same, where the operand lies ---- */
+
+struct taut__agree_there **taut__agree_data(const taut__reduction *red)
+{
+    return red->agree ? &red->agree->data : NULL;
+}
+
 void taut__agree_begin(taut__reduction *red)
 {
     taut__agree *a = red->agree;
@@ -152,6 +161,7 @@ static taut_status calibrate(taut__reduction *red, const double *stats)
     taut_call c = by_host(red);
     TAUT_TRY(taut__op_calibrate(codec_of(red), &c, stats, red->g->size, NULL, &red->calibration));
     red->agree->calibrated = red->calibration;
+    red->agree->stands = false;
     red->agree->under = *taut__stage(&red->call);
     return TAUT_OK;
 }
@@ -168,6 +178,41 @@ static taut_status calibrate_again(taut__reduction *red)
     if (!same_keys(&a->under, taut__stage(&red->call))) return calibrate(red, a->earlier);
     red->calibration = a->calibrated;
     return TAUT_OK;
+}
+
+bool taut__agree_knows_norms(const taut__reduction *red) { return red->agree && codec_of(red)->norms; }
+
+static void keep_norms(taut__reduction *red)
+{
+    const double *at = red->agree->stats + codec_of(red)->norms;
+    if (taut__agree_knows_norms(red)) red->record.own = (taut_norm2){.plain = at[1], .weighted = at[0]};
+}
+
+taut__agreed_before taut__agree_before(taut__reduction *red)
+{
+    taut__agree *a = red->agree;
+    return (taut__agreed_before){.wants_all = !adapts(red) || stale(red),
+                                 .stands = a->stands,
+                                 .same_keys = same_keys(&a->under, taut__stage(&red->call)),
+                                 .earlier = a->earlier,
+                                 .calibrated = &a->calibrated};
+}
+
+void taut__agree_settle(taut__reduction *red, const taut__agreed_now *now)
+{
+    taut__agree *a = red->agree;
+    size_t       n = codec_of(red)->n_stats;
+    memcpy(a->stats, now->own, n * sizeof *a->stats);
+    keep_norms(red);
+    red->calibration = *now->calibration;
+    if (!shared(red)) return;
+    if (now->all) memcpy(a->earlier, now->all, n * sizeof *a->earlier);
+    a->calibrated = *now->calibrated;
+    a->under = *taut__stage(&red->call);
+    a->scale_n = red->call.tensor->scale_n;
+    a->turned = false;
+    a->stands = true;
+    a->age = red->calibration.raw ? 0 : now->all ? 1 : a->age + 1; /* as calibrate_all and calibrate_few */
 }
 
 static taut_status calibrate_all(taut__reduction *red)
@@ -222,23 +267,16 @@ void taut__agree_load(taut__reduction *red, const void *src, size_t len)
     taut__agree *a = red->agree;
     taut__reader r = {src, len, false};
     if (!a) return;
-    struct taut__agree_there *memory = a->there;
+    struct memory            *there = a->there;
+    struct taut__agree_there *data = a->data;
     memset(a, 0, sizeof *a);
-    a->there = memory;
+    a->there = there, a->data = data;
     uint32_t first = len ? taut__read32(&r) : 0, age = first & ~TURNED;
     if (age == 0 || taut__read32(&r) != codec_of(red)->n_stats) return; /* of another codec: they are exchanged anew */
     a->age = age;
     a->turned = first & TURNED;
     a->scale_n = (size_t)taut__read64(&r);
     for (uint32_t i = 0; i < codec_of(red)->n_stats; i++) a->earlier[i] = taut__read_f64(&r);
-}
-
-bool taut__agree_knows_norms(const taut__reduction *red) { return red->agree && codec_of(red)->norms; }
-
-static void keep_norms(taut__reduction *red)
-{
-    const double *at = red->agree->stats + codec_of(red)->norms;
-    if (taut__agree_knows_norms(red)) red->record.own = (taut_norm2){.plain = at[1], .weighted = at[0]};
 }
 
 taut_status taut__agree_ask(taut__reduction *red, bool *calibrated)

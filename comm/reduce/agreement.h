@@ -20,4 +20,21 @@ void        taut__agree_save(const taut__reduction *red, taut__writer *w);
 taut_status taut__agree_check(const void *src, size_t len);
 void taut__agree_load(taut__reduction *red, const void *src, size_t len); /* what check found good; len 0: forget */
 
+/* ---- where the operand lies (agree_there.h) ---- */
+struct taut__agree_there **taut__agree_data(const taut__reduction *red); /* NULL: no agreement is wanted */
+typedef struct taut__agreed_before {
+    bool                    wants_all; /* what this rank has of earlier calls does not do */
+    bool                    stands;    /* `earlier` and its calibration are there, as they were left */
+    bool                    same_keys; /* `calibrated` is under the stage in force */
+    const double           *earlier;   /* TAUT_STATS_MAX */
+    const taut_calibration *calibrated;
+} taut__agreed_before;
+taut__agreed_before taut__agree_before(taut__reduction *red);
+typedef struct taut__agreed_now {
+    const double           *own; /* this rank's, the first ones at least */
+    const double           *all; /* NULL: the earlier ones stay */
+    const taut_calibration *calibrated, *calibration;
+} taut__agreed_now;
+void taut__agree_settle(taut__reduction *red, const taut__agreed_now *now); /* red->calibration is the call's */
+
 #endif

@@ -1,4 +1,5 @@
 /* exchange.c : see exchange.h. What all ways share: slots, turns, stages, and the look at what the device tells. */
+#include "agree_there.h"
 #include "enqueued.h"
 #include <math.h>
 #include <stdio.h>
@@ -70,6 +71,8 @@ static size_t lay_out(taut__reduction *red, void *memory)
                                                               : NULL;
     e->err = taut__in_place(red) ? taut__carve(&c, n, sizeof *e->err) : NULL;
     e->val = red->operand->dtype != TAUT_F32 ? taut__carve(&c, n, sizeof *e->val) : NULL;
+    struct taut__agree_there **agree = taut__agree_data(red);
+    e->agreeing = agree && *agree ? taut__carve(&c, 1, taut__agree_there_bytes(red)) : NULL;
     return c.bytes;
 }
 
@@ -104,7 +107,7 @@ taut_status taut__exchange_begin(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
     e->asked = e->looking = e->redone = e->finishing = false;
-    e->stage = 0;
+    e->stage = e->agreed = 0;
     e->from[0] = e->from[1] = 0;
     return TAUT_OK;
 }
@@ -128,10 +131,21 @@ static taut_status enqueue_end(taut__reduction *red)
     taut__exchange    *e = taut__exchange_of(red);
     const taut__space *space = red->lane->space;
     TAUT_TRY(space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes));
+    if (e->agreed) TAUT_TRY(taut__agree_there_end(red));
     if (red->watcher->enqueued) red->watcher->enqueued(red);
     TAUT_TRY(space->event_record(e->over, red->lane->place));
     e->looking = true;
     taut__lineup_over(&e->turn);
+    return TAUT_OK;
+}
+
+static taut_status enqueue_next(taut__reduction *red, size_t agreeing)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    uint64_t        before = red->g->data->sent;
+    if (e->agreed < agreeing) TAUT_TRY(taut__agree_there_enqueue(red, e->agreed++, e->agreeing));
+    else TAUT_TRY(e->way->enqueue(red, e->stage++));
+    red->record.bytes_sent += red->g->data->sent - before;
     return TAUT_OK;
 }
 
@@ -140,13 +154,11 @@ static taut_status enqueue(taut__reduction *red, bool *moved)
     taut__exchange *e = taut__exchange_of(red);
     taut__data     *d = red->g->data;
     bool            ready = false;
-    while (e->stage < e->way->stages(red)) {
+    size_t          agreeing = e->agreeing ? taut__agree_there_stages(red) : 0;
+    while (e->agreed < agreeing || e->stage < e->way->stages(red)) {
         TAUT_TRY(d->ops->ready(d, &ready));
         if (!ready) return TAUT_OK;
-        uint64_t before = d->sent;
-        TAUT_TRY(e->way->enqueue(red, e->stage));
-        red->record.bytes_sent += d->sent - before;
-        e->stage++;
+        TAUT_TRY(enqueue_next(red, agreeing));
         *moved = true;
     }
     TAUT_TRY(d->ops->ready(d, &ready));
@@ -215,7 +227,9 @@ static taut_status check_flags(const taut__reduction *red)
         for (size_t k = 0; k < (size_t)red->g->size * e->cells; k++) all |= told(e, i)[k].seen.flags;
     if (all & TAUT_FLAG_CORRUPT)
         return taut__fail(TAUT_E_CORRUPT, "a payload that came over %s is malformed", red->g->data->ops->name);
-    if (all & TAUT_FLAG_RANGE) return taut__fail(TAUT_E_RANGE, "a code exceeds its limit");
+    if (all & TAUT_FLAG_RANGE)
+        return taut__fail(TAUT_E_RANGE,
+                          "a code exceeds what its integers hold: the agreed step is too small for these values");
     return all & TAUT_FLAG_FAILED ? taut__fail(TAUT_E_DEVICE, "codec work failed on the device") : TAUT_OK;
 }
 
@@ -280,6 +294,14 @@ static taut_status clamp(taut__reduction *red, float *scratch)
     return TAUT_OK;
 }
 
+/* It goes raw: x is on its way back. What was sampled of this try does not count. */
+static taut_status put_back(taut__reduction *red, bool *done)
+{
+    red->watched = red->watcher->begin(red) & ~(unsigned)TAUT_WATCH_INPUT;
+    *done = true;
+    return TAUT_OK;
+}
+
 static taut_status look(taut__reduction *red, bool *moved, bool *done)
 {
     taut__exchange    *e = taut__exchange_of(red);
@@ -290,6 +312,8 @@ static taut_status look(taut__reduction *red, bool *moved, bool *done)
     if (!passed) return TAUT_OK;
     *moved = true;
     if (space->failed) TAUT_TRY(space->failed(red->lane->place));
+    if (e->agreed && !e->redone) TAUT_TRY(taut__agree_there_told(red, e->agreeing));
+    if (e->agreed && taut__goes_raw(red)) return put_back(red, done);
     TAUT_TRY(decide(red, &again));
     if (again) return TAUT_OK;
     TAUT_TRY(check_flags(red));
@@ -303,10 +327,12 @@ static taut_status look(taut__reduction *red, bool *moved, bool *done)
 static taut_status finish(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
-    red->settled = true;
+    red->settled = !taut__goes_raw(red);
     taut__lane_give_back(red->lane, e->memory);
     lay_out(red, NULL);
-    red->watcher->stored(red, 0, red->call.n);
+    if (red->settled) red->watcher->stored(red, 0, red->call.n);
+    if (e->outside) red->work = e->outside;
+    e->outside = NULL;
     return TAUT_OK;
 }
 
@@ -373,6 +399,43 @@ static taut_status enqueue_all(taut__reduction *red)
     TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
     for (size_t k = 0; k < e->way->stages(red); k++) TAUT_TRY(enqueue_stage(red, k));
     return space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes);
+}
+
+/* ---- in a graph ---- */
+
+taut_status taut__exchange_capture(taut__reduction *red, void *memory)
+{
+    taut__exchange    *e = taut__exchange_of(red);
+    const taut__space *space = red->lane->space;
+    TAUT_TRY(taut__space_use(space, red->lane->place));
+    TAUT_TRY(taut__exchange_begin(red));
+    e->in_graph = true;
+    lay_out(red, memory);
+    for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
+    TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
+    size_t agreeing = e->agreeing ? taut__agree_there_stages(red) : 0;
+    bool   ready = false;
+    while (e->agreed < agreeing || e->stage < e->way->stages(red)) {
+        TAUT_TRY(enqueue_next(red, agreeing));
+        for (ready = false; !ready;) TAUT_TRY(red->g->data->ops->ready(red->g->data, &ready));
+    }
+    TAUT_TRY(space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes));
+    return e->agreed ? taut__agree_there_end(red) : TAUT_OK;
+}
+
+taut_status taut__exchange_replayed(taut__reduction *red, void *memory, taut_place place)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    TAUT_TRY(taut__space_use(red->lane->space, place));
+    TAUT_TRY(taut__exchange_begin(red));
+    lay_out(red, memory);
+    for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
+    e->agreed = e->agreeing ? taut__agree_there_stages(red) : 0;
+    e->stage = e->way->stages(red);
+    e->sent_s = taut__now();
+    e->asked = e->looking = true;
+    TAUT_TRY(red->lane->space->event_record(e->over, place));
+    return red->lane->space->event_hold(e->over, red->lane->place); /* a second round comes behind it */
 }
 
 /* Where it fails half-way, the event says when what has been enqueued is over. */

@@ -30,9 +30,12 @@ typedef struct taut__ledger { /* what the device tells; admitted slots follow it
 
 struct taut__exchange_way;
 typedef struct taut__exchange {
+    struct taut__exchange           *outside; /* of one in a graph, while it is the layer's: the layer's own */
+    bool                             in_graph;
     const struct taut__exchange_way *way;
     taut__lineup                     turn;
-    size_t                           stage; /* the next one */
+    size_t                           stage;  /* the next one */
+    size_t                           agreed; /* stages of the agreement (agree_there.h) that have been enqueued */
     bool                             asked, looking, redone, finishing;
     size_t                           part_n; /* elements of the largest part; of all, where slots hold whole tensors */
     /* of a slot, each with a payload of part.sub elements; 1 where payloads do not depend on how tensors are cut */
@@ -44,7 +47,7 @@ typedef struct taut__exchange {
     size_t   wanted[2];      /* bytes of a slot that would do, so far as is known */
     size_t   from[2], to[2]; /* bytes of each slot that travel this time; from > 0: tails */
     /* of the lane, while it is this layer's turn, until it is done */
-    void           *memory;
+    void           *memory, *agreeing;
     uint8_t        *out, *in, *sums; /* a slot per rank */
     taut__ledger   *ledger;
     taut__admitted *admitted[3]; /* of in, sums, out */
@@ -96,6 +99,10 @@ void        taut__exchange_cancel(taut__reduction *red);
  * the ledger's copy and the event behind them; told: once the event has passed, what it cost is in red->record. Slots that shrink are not for this. */
 size_t      taut__exchange_bytes(taut__reduction *red);
 taut_status taut__exchange_at_once(taut__reduction *red, void *memory);
+/* In a graph (captured.h): all stages are enqueued, as for a call whose slots travel as far as turn.mine says, and which agrees on all statistics; and a
+ * graph has been launched on place's stream: the exchange is where one is whose last stage has been enqueued there. */
+taut_status taut__exchange_capture(taut__reduction *red, void *memory);
+taut_status taut__exchange_replayed(taut__reduction *red, void *memory, taut_place place);
 taut_status taut__exchange_told(taut__reduction *red, bool *told);
 #define TAUT_EXCHANGE_ALGORITHM(its_name, its_help)                                                                    \
     {                                                                                                                  \

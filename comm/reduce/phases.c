@@ -1,4 +1,5 @@
 /* phases.c : the life of a reduction, and the phases around its algorithm. */
+#include "agree_there.h"
 #include "agreement.h"
 #include "exchange.h"
 #include "hierarchy.h"
@@ -7,8 +8,6 @@
 #include "rotate.h"
 #include "uncompressed.h"
 #include "within.h"
-
-static bool shared(const taut_spec *spec) { return taut__spec_caps(spec) & TAUT_CAP_GLOBAL_STATS; }
 
 /* ---- from phase to phase ----
  *
@@ -24,10 +23,7 @@ static bool alone_gathers(const taut__reduction *red) { return red->halves == TA
 static bool spreads(const taut__reduction *red) { return red->halves == TAUT_GATHER && taut__spreads_raw(red); }
 static bool uncalibrated(const taut__reduction *red) { return !red->calibrated; }
 static bool looks_again(const taut__reduction *red) { return red->again; }
-static bool raw_this_time(const taut__reduction *red)
-{
-    return red->g->size == 1 || (red->calibration.raw && shared(red->call.spec));
-}
+static bool raw_this_time(const taut__reduction *red) { return red->g->size == 1 || taut__goes_raw(red); }
 
 static bool others_encode(const taut__reduction *red)
 {
@@ -40,7 +36,8 @@ static bool forms_first(const taut__reduction *red)
 {
     bool watched = red->watched & TAUT_WATCH_INPUT;
     if (red->halves == TAUT_GATHER || red->g->size == 1) return false;
-    return taut__agree_wanted(red->call.spec) || (watched && (others_encode(red) || red->via == &taut__linear));
+    bool agrees = taut__agree_wanted(red->call.spec) && !taut__agrees_there(red);
+    return agrees || (watched && (others_encode(red) || red->via == &taut__linear));
 }
 
 static bool rotates(const taut__reduction *red) { return red->rotation.will; }
@@ -71,6 +68,7 @@ static const struct transition {
     {READY, raw_after_turn, TAUT_PHASE_UNTURN},
     {READY, raw_this_time, TAUT_PHASE_RAW},
     {READY, always, TAUT_PHASE_REDUCE},
+    {TAUT_PHASE_REDUCE, raw_this_time, TAUT_PHASE_RAW}, /* as the exchange has found out */
     {TAUT_PHASE_REDUCE, taut__rotated, TAUT_PHASE_BACK},
     {TAUT_PHASE_REDUCE, always, END},
     {TAUT_PHASE_BACK, always, END},
@@ -129,7 +127,7 @@ static taut_status look_at(taut__reduction *red, float *scratch)
     taut__range  r = looked_at(red);
     const float *x = taut__form(red, r.first, r.n);
     (void)scratch;
-    if (red->agree) TAUT_TRY(taut__agree_look(red, r, x));
+    if (red->agree && !taut__agrees_there(red)) TAUT_TRY(taut__agree_look(red, r, x));
     double end = taut__now();
     red->record.encode_s += end - begin;
     taut__trace_span(red->ctx->trace, &red->job, "statistics", begin, end, 0);
@@ -151,7 +149,7 @@ static taut_status look(taut__reduction *red, bool *moved, bool *done)
     *done = red->at == red->call.n;
     if (!*done) return TAUT_OK;
     red->formed = true;
-    return red->agree ? taut__agree_ask(red, &red->calibrated) : TAUT_OK;
+    return red->agree && !taut__agrees_there(red) ? taut__agree_ask(red, &red->calibrated) : TAUT_OK;
 }
 
 static taut_status agree(taut__reduction *red, bool *moved, bool *done)
@@ -274,6 +272,7 @@ void taut__reduction_release(taut__reduction *red)
     if (red->via && red->work) red->via->release(red);
     taut__hier_release(red);
     taut__within_release(red);
+    taut__agree_there_release(red);
     taut__agree_release(red);
     taut__slots_release(&red->slots);
     red->work = NULL;
@@ -292,6 +291,7 @@ static taut_status prepare_own(taut__reduction *red)
                                    slice / TAUT_CODED_SLICE_DIV);
     TAUT_TRY(taut__agree_prepare(red));
     TAUT_TRY(taut__context_scratch(red->lane, taut__min(n, slice), 0));
+    if (red->g->size > 1) TAUT_TRY(taut__agree_there_prepare(red));
     if (red->g->size > 1) TAUT_TRY(red->via->prepare(red));
     return taut__raw_prepare(red, slice);
 }

@@ -241,9 +241,9 @@ static taut_status without_more(MPI_Comm *left, int *old, int *map, bool *fewer)
     return TAUT_OK;
 }
 
-taut_status taut__mpi_go_on(taut__mpi *m, MPI_Comm *left, int *old, taut__transport **smaller)
+taut_status taut__mpi_go_on(taut__mpi *m, MPI_Comm *left, int *old, taut__mpi_maker *make, taut__transport **smaller)
 {
-    taut_status s = taut__mpi_create(left, 0, smaller);
+    taut_status s = make(left, 0, smaller);
     if (!m->mitigates) return s;
     int *map = taut__alloc((size_t)m->base.size, sizeof *map);
     if (!map && s == TAUT_OK) (*smaller)->ops->destroy(*smaller);
@@ -258,7 +258,7 @@ taut_status taut__mpi_go_on(taut__mpi *m, MPI_Comm *left, int *old, taut__transp
         taut_status shrunk = map ? without_more(left, old, map, &fewer) : s;
         if (shrunk != TAUT_OK) s = shrunk;
         if (shrunk != TAUT_OK || !fewer) break;
-        s = taut__mpi_create(left, 0, smaller);
+        s = make(left, 0, smaller);
     }
     taut__free(map);
     return s;

@@ -330,7 +330,7 @@ static taut_status mpi_shrink(taut__transport *t, int wait_ms, taut__transport *
     MPI_Comm left;
     TAUT_TRY(taut__mpi_survivors(t, wait_ms, &left, old));
     taut__mpi_into(self_of(t)); /* all of those who are left are there, but one may be lost now */
-    taut_status s = taut__mpi_go_on(self_of(t), &left, old, smaller);
+    taut_status s = taut__mpi_go_on(self_of(t), &left, old, taut__mpi_create, smaller);
     taut__mpi_out(self_of(t));
     if (s == TAUT_OK) self_of(*smaller)->given = left;
     return s;

@@ -82,7 +82,8 @@ bool taut__mpi_all_told(taut__mpi *m, int tries); /* words have left; tries are 
 /* The communicator of MPI that those make who come within wait_ms after the first; old[i]: what its rank i is in t. */
 taut_status taut__mpi_survivors(taut__transport *t, int wait_ms, MPI_Comm *left, int *old);
 /* A transport on it. Where the MPI can, those of whom another one is lost meanwhile go on without that one: left and old change. */
-taut_status taut__mpi_go_on(taut__mpi *m, MPI_Comm *left, int *old, taut__transport **smaller);
+typedef taut_status taut__mpi_maker(const void *mpi, int fake_hosts, taut__transport **t); /* taut__mpi_create */
+taut_status taut__mpi_go_on(taut__mpi *m, MPI_Comm *left, int *old, taut__mpi_maker *make, taut__transport **smaller);
 
 /* ulfm_mpi.c */
 /* Marks in gone[] (as many as comm has ranks) those of which MPI knows that they have failed. Returns how many: 0 where the MPI cannot tell. */

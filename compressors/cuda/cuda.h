@@ -185,6 +185,10 @@ typedef struct taut__cuda_frame {
                          uint32_t *reserved, taut__cuda_stream s);
     taut_status (*fields)(uint32_t *words, int32_t *codes, uint64_t n, uint32_t per, uint32_t bias, bool join,
                           taut__cuda_stream s);
+    /* As taut__vectors.combine and .copy_if. */
+    taut_status (*combine)(double *out, const double *from, uint64_t stride, uint64_t n, uint32_t ranks, uint32_t *any,
+                           taut__cuda_stream s);
+    taut_status (*copy_if)(const uint8_t *when, void *dst, const void *src, uint64_t bytes, taut__cuda_stream s);
 } taut__cuda_frame;
 
 /* ---- quant ---- unit: a bucket. len is known beforehand (quant_payload_bytes) and written all the same. */
@@ -245,6 +249,8 @@ typedef struct taut__cuda_stats {
     taut_status (*calibrate)(const taut__cuda_batch *b, const grid_aim *aim, int ranks, taut__cuda_stream s);
     taut_status (*adapt)(const taut__cuda_batch *b, const grid_aim *aim, int ranks, taut__cuda_stream s);
     taut_status (*rebase)(const taut__cuda_batch *b, taut__cuda_stream s);
+    /* *len = 1 where the numbers of earlier and of stats have another shape, as the CPU's reshaped says; else it stays */
+    taut_status (*reshaped)(const taut__cuda_batch *b, const grid_aim *aim, taut__cuda_stream s);
 } taut__cuda_stats;
 
 /* ---- topk ---- unit: TAUT__CUDA_TILE elements. Jobs have places in a list of kept elements (taut__cuda_list). */

@@ -2,6 +2,7 @@
  * payload, and what a GPU sends is checked by its network. */
 #include "cuda_kernel.h"
 #include "../frame.h"
+#include "../tree_sum.h"
 
 enum { THREADS = 128 };
 #define MAGIC 0x54554154u /* "TAUT" */
@@ -73,6 +74,26 @@ static __global__ void __launch_bounds__(THREADS)
     if (join) words[w] = word;
 }
 
+/* A thread for each number. */
+static __global__ void __launch_bounds__(THREADS)
+    frame_combine(double *out, const double *from, uint64_t stride, uint64_t n, uint32_t ranks, uint32_t *any)
+{
+    uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i >= n) return;
+    double sum = taut__tree_sum(from + i, stride, ranks);
+    out[i] = sum;
+    if (i == 0 && any && !(sum == 0)) *any = 1;
+}
+
+/* Four bytes a thread and turn; where nothing is to be copied that costs a launch and a byte. */
+static __global__ void __launch_bounds__(THREADS)
+    frame_copy_if(const uint8_t *when, uint32_t *dst, const uint32_t *src, uint64_t words)
+{
+    if (!*when) return;
+    for (uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x; i < words; i += (uint64_t)gridDim.x * THREADS)
+        dst[i] = src[i];
+}
+
 static taut_status check(const taut__cuda_batch *b, const char *what)
 {
     TAUT_TRY(taut_check_batch(b, what));
@@ -114,5 +135,29 @@ static taut_status fields(uint32_t *words, int32_t *codes, uint64_t n, uint32_t 
     return taut_launched("fields");
 }
 
+static taut_status combine(double *out, const double *from, uint64_t stride, uint64_t n, uint32_t ranks, uint32_t *any,
+                           taut__cuda_stream s)
+{
+    if (ranks == 0 || ranks >> TAUT_TREE_DEPTH)
+        return taut__fail(TAUT_E_RANGE, "combine: %u ranks: must be 1..%u", (unsigned)ranks,
+                          (1u << TAUT_TREE_DEPTH) - 1);
+    if (n == 0) return TAUT_OK;
+    TAUT_LAUNCH(frame_combine, (unsigned)((n + THREADS - 1) / THREADS), THREADS, 0, s, out, from, stride, n, ranks,
+                any);
+    return taut_launched("combine");
+}
+static taut_status copy_if(const uint8_t *when, void *dst, const void *src, uint64_t bytes, taut__cuda_stream s)
+{
+    const uint64_t most = 4096; /* blocks of threads */
+    uint64_t       words = bytes / 4, blocks = (words + THREADS - 1) / THREADS;
+    if (bytes % 4 || ((uintptr_t)dst | (uintptr_t)src) & 3)
+        return taut__fail(TAUT_E_INVALID, "copy_if: %llu bytes: must be a multiple of 4, at such an address",
+                          (unsigned long long)bytes);
+    if (words == 0) return TAUT_OK;
+    TAUT_LAUNCH(frame_copy_if, (unsigned)taut__min(blocks, most), THREADS, 0, s, when, (uint32_t *)dst,
+                (const uint32_t *)src, words);
+    return taut_launched("copy_if");
+}
+
 extern "C" const taut__cuda_frame TAUT_CUDA_TABLE(frame);
-extern "C" const taut__cuda_frame TAUT_CUDA_TABLE(frame) = {seal, open, admit, fields};
+extern "C" const taut__cuda_frame TAUT_CUDA_TABLE(frame) = {seal, open, admit, fields, combine, copy_if};

@@ -220,6 +220,16 @@ static taut_status field_split(taut_place p, int32_t *codes, const uint32_t *wor
     return taut__cuda_get(NULL)->frame->fields((uint32_t *)(uintptr_t)words, codes, n, per, bias, false, p.stream);
 }
 
+static taut_status combine(taut_place p, double *out, const double *from, size_t stride, size_t n, uint32_t ranks,
+                           uint32_t *any)
+{
+    return taut__cuda_get(NULL)->frame->combine(out, from, stride, n, ranks, any, p.stream);
+}
+static taut_status copy_if(taut_place p, const uint8_t *when, void *dst, const void *src, size_t bytes)
+{
+    return taut__cuda_get(NULL)->frame->copy_if(when, dst, src, bytes, p.stream);
+}
+
 const taut__vectors taut__vectors_cuda = {
     .input = input,
     .output = output,
@@ -235,4 +245,6 @@ const taut__vectors taut__vectors_cuda = {
     .pick = pick,
     .field_join = field_join,
     .field_split = field_split,
+    .combine = combine,
+    .copy_if = copy_if,
 };

@@ -58,7 +58,7 @@ static taut_status find_field(audit *a, size_t s)
     int               f = name ? taut_shard_find(shard, name) : 0;
     const taut_field *d;
     if (!name && taut__shard_label(shard) == 0 && taut__shard_fields(shard) > 1) f = 1;
-    if (f < 0) return taut__fail(TAUT_E_INVALID, "%s: no field '%s'", taut_shard_path(shard), name);
+    if (f < 0) return taut__shard_no_field(shard, name);
     d = taut__shard_field(shard, (uint32_t)f);
     a->field[s] = (uint32_t)f;
     if (s && (d->kind != a->kind || taut_type_bytes(d->type) != a->width) && a->kind == TAUT_KIND_TOKENS)

@@ -24,6 +24,7 @@ static taut_status fill(const taut__launch *l, const taut_piece *p, taut__cuda_j
     case TAUT_OP_COLLECT_STATS:
     case TAUT_OP_REBASE:
     case TAUT_OP_ADAPT: return TAUT_OK;
+    case TAUT_OP_RESHAPED: return p->outcome ? TAUT_OK : taut__fail(TAUT_E_INVALID, "grid: reshaped: outcome is NULL");
     case TAUT_OP_CALIBRATE:
         if (p->ranks != 1 || !p->src || taut__grid_aim(taut__stage(&p->call)).given) return TAUT_OK;
         return taut__fail(TAUT_E_UNSUPPORTED,
@@ -62,6 +63,7 @@ static taut_status run_stats(const taut__launch *l)
     case TAUT_OP_COLLECT_STATS: return l->c->stats->collect(&l->b, l->pieces[0].call.brief, l->place.stream);
     case TAUT_OP_CALIBRATE: return l->c->stats->calibrate(&l->b, &aim, l->pieces[0].ranks, l->place.stream);
     case TAUT_OP_ADAPT: return l->c->stats->adapt(&l->b, &aim, l->pieces[0].ranks, l->place.stream);
+    case TAUT_OP_RESHAPED: return l->c->stats->reshaped(&l->b, &aim, l->place.stream);
     default: return l->c->stats->rebase(&l->b, l->place.stream);
     }
 }
@@ -126,6 +128,7 @@ const taut_codec_ops        taut__grid_device = {
            .enqueue = {[TAUT_OP_COLLECT_STATS] = enqueue,
                        [TAUT_OP_CALIBRATE] = enqueue,
                        [TAUT_OP_ADAPT] = enqueue,
+                       [TAUT_OP_RESHAPED] = enqueue,
                        [TAUT_OP_REBASE] = enqueue,
                        [TAUT_OP_ENCODE] = enqueue,
                        [TAUT_OP_DECODE] = enqueue,

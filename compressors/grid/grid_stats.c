@@ -307,21 +307,9 @@ taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ra
     return TAUT_OK;
 }
 
-/* The mean magnitude, squared, over the mean square: 1 where all are of one magnitude, 0.64 of a normal distribution, little where few
- * elements hold the norm. */
-static double evenness(const double *stats)
-{
-    double all = stats[GRID_STAT_N] * stats[GRID_STAT_NORM2];
-    return all > 0 ? stats[GRID_STAT_ABS] * stats[GRID_STAT_ABS] / all : 0;
-}
-
 bool taut__grid_reshaped(const taut_stage *s, const double *earlier, const double *now)
 {
-    double before = evenness(earlier), after = evenness(now);
-    if (s->given >> GRID_KEY_STEP & 1 || !(after > 0) || !grid_all_finite(now)) return false;
-    double most =
-        1.25 + 4 / sqrt(after * now[GRID_STAT_N]); /* that product is about how many elements make the norm: noise */
-    return !(after <= most * before && before <= most * after);
+    return grid_reshaped(s->given >> GRID_KEY_STEP & 1, earlier, now);
 }
 
 grid_aim taut__grid_aim(const taut_stage *s)

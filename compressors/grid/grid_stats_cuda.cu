@@ -343,6 +343,15 @@ static __global__ void __launch_bounds__(THREADS) grid_rebase(const __grid_const
     if (i == 0) j->stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
 }
 
+static __global__ void __launch_bounds__(THREADS)
+    grid_compare(const __grid_constant__ taut__cuda_batch batch, grid_aim aim)
+{
+    uint32_t k = blockIdx.x * THREADS + threadIdx.x;
+    if (k >= batch.count) return;
+    const taut__cuda_job *j = job_at(batch, k);
+    if (grid_reshaped(aim.given, j->earlier, j->stats)) *j->len = 1;
+}
+
 /* ---- launchers ---- */
 
 static size_t up16(size_t n) { return (n + 15) / 16 * 16; }
@@ -404,5 +413,12 @@ static taut_status rebase(const taut__cuda_batch *b, taut__cuda_stream s)
     return taut_launched("grid rebase");
 }
 
+static taut_status reshaped(const taut__cuda_batch *b, const grid_aim *aim, taut__cuda_stream s)
+{
+    TAUT_TRY(taut_check_batch(b, "grid reshaped"));
+    TAUT_LAUNCH(grid_compare, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, *aim);
+    return taut_launched("grid reshaped");
+}
+
 extern "C" const taut__cuda_stats TAUT_CUDA_TABLE(stats);
-extern "C" const taut__cuda_stats TAUT_CUDA_TABLE(stats) = {work, collect, errors, calibrate, adapt, rebase};
+extern "C" const taut__cuda_stats TAUT_CUDA_TABLE(stats) = {work, collect, errors, calibrate, adapt, rebase, reshaped};

@@ -138,4 +138,24 @@ TAUT_INLINE bool grid_adapt_step(const grid_aim *aim, bool was_raw, const double
     return ok;
 }
 
+/* ---- another shape ---- */
+
+/* The mean magnitude, squared, over the mean square: 1 where all are of one magnitude, 0.64 of a normal distribution, little where few
+ * elements hold the norm. */
+TAUT_INLINE double grid_evenness(const double *stats)
+{
+    double all = stats[GRID_STAT_N] * stats[GRID_STAT_NORM2];
+    return all > 0 ? stats[GRID_STAT_ABS] * stats[GRID_STAT_ABS] / all : 0;
+}
+
+/* Of the first GRID_BRIEF numbers, of all ranks; given: the step is, so shapes do not matter. */
+TAUT_INLINE bool grid_reshaped(bool given, const double *earlier, const double *now)
+{
+    double before = grid_evenness(earlier), after = grid_evenness(now);
+    if (given || !(after > 0) || !grid_all_finite(now)) return false;
+    double most =
+        1.25 + 4 / sqrt(after * now[GRID_STAT_N]); /* that product is about how many elements make the norm: noise */
+    return !(after <= most * before && before <= most * after);
+}
+
 #endif

@@ -244,7 +244,9 @@ static taut_status need_state(const taut_call *c)
     const taut__lowrank *h = &c->state->d;
     return h->rows == d.rows && h->cols == d.cols && h->rank == d.rank
                ? TAUT_OK
-               : taut__fail(TAUT_E_STATE, "powersgd: state is of another matrix or rank");
+               : taut__fail(TAUT_E_STATE,
+                            "powersgd: state of a matrix of %zu x %zu and rank %zu, here it is %zu x %zu and rank %zu",
+                            h->rows, h->cols, h->rank, d.rows, d.cols, d.rank);
 }
 
 static size_t factor_elems(const taut_stage *s, const taut_tensor *t, int round)
@@ -352,7 +354,10 @@ static taut_status state_load(taut_codec_state *st, const void *src, size_t len)
         return taut__fail(TAUT_E_VERSION, "powersgd state: version %llu, must be %d", (unsigned long long)word[0],
                           STATE_VERSION);
     if (word[1] != st->d.rows || word[2] != st->d.cols || word[3] != st->d.rank)
-        return taut__fail(TAUT_E_MISMATCH, "powersgd state: of another matrix or rank");
+        return taut__fail(TAUT_E_MISMATCH,
+                          "powersgd state: of a matrix of %llu x %llu and rank %llu, here it is %zu x %zu and rank %zu",
+                          (unsigned long long)word[1], (unsigned long long)word[2], (unsigned long long)word[3],
+                          st->d.rows, st->d.cols, st->d.rank);
     memcpy(kept, (const uint8_t *)src + sizeof word, bytes);
     st->seed = word[4];
     st->poisoned = !taut__all_finite(kept, longer_elems(st->d));

@@ -31,7 +31,11 @@ static taut_status need_state(const taut_piece *p, const taut__cuda_matrix *m)
     if (!st) return taut__fail(TAUT_E_STATE, "powersgd: no state for the factors");
     return st->m.rows == m->rows && st->m.cols == m->cols && st->m.rank == m->rank
                ? TAUT_OK
-               : taut__fail(TAUT_E_STATE, "powersgd: state is of another matrix or rank");
+               : taut__fail(
+                     TAUT_E_STATE,
+                     "powersgd: state of a matrix of %llu x %llu and rank %llu, here it is %llu x %llu and rank %llu",
+                     (unsigned long long)st->m.rows, (unsigned long long)st->m.cols, (unsigned long long)st->m.rank,
+                     (unsigned long long)m->rows, (unsigned long long)m->cols, (unsigned long long)m->rank);
 }
 
 static taut_status encode(const taut__launch *l, const taut__cuda_matrix *m)

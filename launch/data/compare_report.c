@@ -62,7 +62,7 @@ static int write_csv(const compare *c, const char *path)
     }
     bad = ferror(f);
     bad = fclose(f) != 0 || bad;
-    return bad ? cli_fail("%s: could not be written", path) : CLI_OK;
+    return bad ? cli_fail("%s: could not be written: %s", path, strerror(errno ? errno : EIO)) : CLI_OK;
 }
 
 static int draw(const compare *c, const char *csv)

@@ -270,8 +270,9 @@ int classes_note(classes *c, const char *name)
 {
     char **grown;
     if (in_table(c, name)) return CLI_OK;
-    if (c->n == 65536) return cli_fail("more than 65536 classes: is this a label?");
-    if (strchr(name, '\n')) return cli_fail("a class whose name holds a newline");
+    if (c->n == 65536) return cli_fail("class '%.40s' is the 65537th: at most 65536; is this a label?", name);
+    if (strchr(name, '\n'))
+        return cli_fail("class '%.*s...': a name of a class cannot hold a newline", (int)strcspn(name, "\n"), name);
     grown = realloc(c->name, (c->n + 1) * sizeof *grown);
     if (grown) c->name = grown;
     if (!grown || !(c->name[c->n] = strdup(name))) return cli_fail("out of memory for names of classes");

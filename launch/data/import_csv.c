@@ -91,6 +91,15 @@ static void note(column *c, const char *text)
     else c->text = true;
 }
 
+static int no_column(const csv *c, const char *path, const char *want)
+{
+    char   list[400] = "";
+    size_t at = 0;
+    for (size_t k = 0; k < c->cols && at < sizeof list; k++)
+        at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", k ? ", " : "", c->col[k].name);
+    return cli_fail("%s: no column '%s' in its first line; columns are %s", path, want, list);
+}
+
 static int names(import *im, csv *c, const record *r, const char *path)
 {
     for (size_t k = 0; k < r->n; k++) {
@@ -112,7 +121,7 @@ static int names(import *im, csv *c, const record *r, const char *path)
         const char *want = i < im->options->select.n ? im->options->select.item[i] : im->options->label;
         size_t      k = 0;
         while (k < c->cols && strcmp(c->col[k].name, want) != 0) k++;
-        if (k == c->cols) return cli_fail("%s: no column '%s' in its first line", path, want);
+        if (k == c->cols) return no_column(c, path, want);
         if (im->options->label == want) c->wanted[k] = true;
     }
     return CLI_OK;

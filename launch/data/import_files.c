@@ -1,6 +1,7 @@
 /* import_files.c : folders of images, or of any files, passed through as they are. Where the files of one input lie in
  * sub-folders, the name of the first one is their class. */
 #include "import.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -104,13 +105,13 @@ static int read_file(const char *path, import_buffer *b)
     size_t n;
     int    rc = CLI_OK;
     b->n = 0;
-    if (!f) return cli_fail("%s: cannot be opened", path);
+    if (!f) return cli_fail("%s: cannot be opened: %s", path, strerror(errno));
     do {
         if ((rc = import_reserve(b, 1 << 16)) != CLI_OK) break;
         n = fread(b->p + b->n, 1, b->cap - b->n, f);
         b->n += n;
     } while (n > 0);
-    if (rc == CLI_OK && ferror(f)) rc = cli_fail("%s: cannot be read", path);
+    if (rc == CLI_OK && ferror(f)) rc = cli_fail("%s: cannot be read: %s", path, strerror(errno));
     if (rc == CLI_OK && b->n == 0) rc = cli_fail("%s: is empty", path);
     fclose(f);
     return rc;

@@ -54,7 +54,8 @@ int mds_folder_list(const char *folder, char ***files, size_t *n)
                       why.text);
     shards = json_object_get(o, "shards");
     if (rc == CLI_OK && json_integer_value(json_object_get(o, "version")) != 2)
-        rc = cli_fail("%s: version must be 2", path);
+        rc =
+            cli_fail("%s: version %lld: must be 2", path, (long long)json_integer_value(json_object_get(o, "version")));
     if (rc == CLI_OK && !json_is_array(shards)) rc = cli_fail("%s: no list of shards", path);
     json_array_foreach(shards, i, shard) if (rc == CLI_OK) rc = take_shard(folder, path, i, shard, files, n);
     if (rc == CLI_OK && *n == before) rc = cli_fail("%s: no shards in it", path);

@@ -178,7 +178,9 @@ static int work(run *r, const char *list)
             r->o.parts = (r->train.t.height + r->set[0].height - 1) / r->set[0].height;
             r->o.per_class = (int64_t)r->set[0].n / r->train.t.classes / (r->o.parts * r->o.parts);
         }
-        if (rc == CLI_OK && r->o.per_class < 1) rc = cli_fail("--from=%s: fewer images than classes", r->o.from);
+        if (rc == CLI_OK && r->o.per_class < 1)
+            rc = cli_fail("--from=%s: %zu images for %lld classes: must be at least one each", r->o.from, r->set[0].n,
+                          (long long)r->train.t.classes);
     } else if (rc == CLI_OK)
         rc = make_set(r,
                       soft ? strcmp(method, "dm") == 0     ? "dm, soft labels"
@@ -226,7 +228,8 @@ int main(int argc, char **argv)
         {"iterations", "N", CLI_INT, &o->iterations, "of dm; 0 = 800", 0, 1e6, NULL},
         {"real", "N", CLI_INT, &o->real, "of dm: real images of a class in an iteration; 0 = 64", 0, 10000, NULL},
         {"filters", "N", CLI_INT, &o->filters, "of dm: width of the random networks; 0 = 64", 0, 1024, NULL},
-        {"lr", "X", CLI_REAL, &o->lr, "of dm: step, times images of a class; 0 = 1", 0, 1e6, NULL},
+        {"lr", "X", CLI_REAL, &o->lr, "of dm: step, times images of a class; falls like a cosine; 0 = 0.25", 0, 1e6,
+         NULL},
         {"mirror", NULL, CLI_FLAG, &o->mirror, "images may be mirrored: not for digits", 0, 0, NULL},
         {"candidates", "N", CLI_INT, &o->candidates, "of rded: random images of a class for each one kept", 1, 10000,
          NULL},

@@ -50,6 +50,14 @@ static void end_line(screen *s)
     s->column = 0;
 }
 
+/* Where so many columns do not fit any more, what follows begins a line of its own, below the figures. */
+static void room(screen *s, size_t columns)
+{
+    if (s->column <= 6 || s->column + (int)columns <= s->look->width) return;
+    end_line(s);
+    put(s, "      ");
+}
+
 /* ---- pictures of characters ---- */
 
 static const char *const bars_utf8[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
@@ -98,7 +106,11 @@ static void head(screen *s, const run_log *r)
     say(s, "%s, %s parameters, ", run_text(r->head, "model"), text_count(run_number(r->head, "params"), n));
     say(s, "%s rank%s, codec %s", text_count(run_number(r->head, "ranks"), n),
         run_number(r->head, "ranks") == 1 ? "" : "s", run_text(r->head, "codec"));
-    if (*run_text(r->head, "budget")) say(s, ", budget %s", run_text(r->head, "budget"));
+    if (*run_text(r->head, "budget")) {
+        put(s, ",");
+        room(s, strlen(" budget ") + strlen(run_text(r->head, "budget")));
+        say(s, " budget %s", run_text(r->head, "budget"));
+    }
     end_line(s);
 }
 
@@ -111,12 +123,17 @@ static void progress(screen *s, const run_log *r)
     say(s, " %.0f%%", fmin(100, isfinite(step / steps) ? 100 * step / steps : 0));
     if (ms > 0) say(s, "  %.3g steps/s", 1e3 / ms);
     if (r->end) {
+        room(s, strlen("  diverged"));
         color(s, "32");
         put(s, json_is_true(json_object_get(r->end, "diverged")) ? "  diverged" : "  ended");
         color(s, "0");
     } else {
-        if (ms > 0 && steps > step) say(s, "  %s left", text_seconds((steps - step) * ms / 1e3, n));
+        if (ms > 0 && steps > step) {
+            room(s, strlen(text_seconds((steps - step) * ms / 1e3, n)) + strlen("   left"));
+            say(s, "  %s left", n);
+        }
         if (s->look->quiet_s > fmax(10, 5e-3 * (isfinite(ms) ? ms : 0))) {
+            room(s, strlen(text_seconds(floor(s->look->quiet_s), n)) + strlen("  nothing new for "));
             color(s, "33");
             say(s, "  nothing new for %s", text_seconds(floor(s->look->quiet_s), n));
             color(s, "0");
@@ -135,7 +152,7 @@ static void charts(screen *s, const run_log *r)
     double error = recent(r, RUN_ERROR), budget = recent(r, RUN_BUDGET), over = 0, sent = last(r, RUN_SENT),
            dense = last(r, RUN_DENSE);
     size_t budgeted = 0;
-    char   n[NUMBER_TEXT], m[NUMBER_TEXT];
+    char   n[NUMBER_TEXT], m[NUMBER_TEXT], over_text[80];
     for (size_t i = 0; i < r->steps; i++)
         over += r->column[RUN_VIOLATIONS][i] > 0, budgeted += isfinite(r->column[RUN_BUDGET][i]);
     say(s, "loss   %-16s ", text_real(recent(r, RUN_LOSS), n));
@@ -150,14 +167,20 @@ static void charts(screen *s, const run_log *r)
     spark(s, r, RUN_ERROR, chart_width(s));
     end_line(s);
     if (budgeted) {
-        say(s, "       %.0f%% of %s allowed; ", 100 * error / budget, text_real(budget, n));
+        say(s, "       %.0f%% of %s allowed;", 100 * error / budget, text_real(budget, n));
+        snprintf(over_text, sizeof over_text, " %.0f of %zu steps over the budget", over, budgeted);
+        room(s, strlen(over_text));
         color(s, over > 0 ? "31" : "32");
-        say(s, "%.0f of %zu steps over the budget", over, budgeted);
+        put(s, over_text);
         color(s, "0");
     } else put(s, "       no budget is in force");
     end_line(s);
-    say(s, "bytes  %.3gx fewer: %s a step instead of ", dense / sent, text_bytes(recent(r, RUN_STEP_SENT), n));
-    say(s, "%s, %s so far, rank 0", text_bytes(recent(r, RUN_STEP_DENSE), n), text_bytes(sent, m));
+    say(s, "bytes  %.3gx fewer: %s a step", dense / sent, text_bytes(recent(r, RUN_STEP_SENT), n));
+    text_bytes(recent(r, RUN_STEP_DENSE), n), text_bytes(sent, m);
+    room(s, strlen(" instead of ,") + strlen(n));
+    say(s, " instead of %s,", n);
+    room(s, strlen(" so far, rank 0") + strlen(m) + 1);
+    say(s, " %s so far, rank 0", m);
     end_line(s);
 }
 
@@ -188,10 +211,11 @@ static void phases(screen *s, const run_log *r)
     put(s, "      ");
     for (size_t k = 0; k < sizeof part / sizeof *part; k++) {
         if (!((ms = recent(r, part[k].c)) > 0)) continue;
+        room(s, strlen(part[k].name) + strlen(text_seconds(ms / 1e3, n)) + 2);
         color(s, part[k].color);
         say(s, " %s", part[k].name);
         color(s, "0");
-        say(s, " %s", text_seconds(ms / 1e3, n));
+        say(s, " %s", n);
     }
     end_line(s);
 }

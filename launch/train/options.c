@@ -20,13 +20,13 @@ uint64_t options_hash(const options *o)
 {
     const int64_t size[] = {o->ctx, o->dim, o->blocks, o->heads, o->batch};
     const int64_t plan[] = {o->warmup, o->steps, o->eval_every, o->eval_samples, o->checkpoint_every};
-    const int64_t more[] = {(int64_t)o->seed,      o->resume,        o->checkpoint != NULL,
-                            o->global_batch,       o->rounds,        o->plan != NULL,
-                            o->validation != NULL, o->score != NULL, (int64_t)o->data_cache};
-    const double  real[] = {o->lr, o->momentum, o->beta2, o->weight_decay, o->clip, o->scale_floor};
-    const char   *text[] = {o->tokens,   o->optimizer, o->codec, o->budget,  o->objective, o->metric,
-                            o->feedback, o->algorithm, o->scale, o->compare, o->schedule,  o->basis};
-    uint64_t      h = data_hash(data_hash(0, size, sizeof size), plan, sizeof plan);
+    const int64_t more[] = {
+        (int64_t)o->seed,      o->resume,        o->checkpoint != NULL,  o->global_batch, o->rounds, o->plan != NULL,
+        o->validation != NULL, o->score != NULL, (int64_t)o->data_cache, o->nccl};
+    const double real[] = {o->lr, o->momentum, o->beta2, o->weight_decay, o->clip, o->scale_floor};
+    const char  *text[] = {o->tokens,   o->optimizer, o->codec, o->budget,  o->objective, o->metric,
+                           o->feedback, o->algorithm, o->scale, o->compare, o->schedule,  o->basis};
+    uint64_t     h = data_hash(data_hash(0, size, sizeof size), plan, sizeof plan);
     h = data_hash(data_hash(h, more, sizeof more), real, sizeof real);
     for (size_t i = 0; i < sizeof text / sizeof *text; i++)
         h = data_hash(h, text[i] ? text[i] : "", text[i] ? strlen(text[i]) + 1 : 1);
@@ -48,6 +48,7 @@ static void set_defaults(options *o)
 {
     memset(o, 0, sizeof *o);
     o->model = "gpt";
+    o->device = "cpu";
     o->tokens = "chars";
     o->ctx = 64, o->heads = 4;
     o->optimizer = "adam";
@@ -116,6 +117,16 @@ static void environment_wins(options *o)
     }
 }
 
+/* -1: it is none. "cuda" is every rank's own, "cuda:N" the same for all. */
+static int check_device(const options *o)
+{
+    int  digits = strncmp(o->device, "cuda:", 5) == 0 ? (int)strspn(o->device + 5, "0123456789") : 0;
+    bool cuda = options_is(o->device, "cuda") || (digits > 0 && digits < 5 && !o->device[5 + digits]);
+    if (!cuda && !options_is(o->device, "cpu")) return cli_usage("--device=%s: must be cpu, cuda or cuda:N", o->device);
+    if (o->nccl && !cuda) return cli_usage("--nccl: needs --device cuda or cuda:N");
+    return CLI_RUN;
+}
+
 static int check_together(const options *o)
 {
     bool sgd = options_is(o->optimizer, "sgd"), scaled = !options_is(o->scale, "auto") && !options_is(o->scale, "none");
@@ -132,6 +143,7 @@ static int check_together(const options *o)
     if (!shards_named(o->data) && (o->plan || o->validation || o->score || o->rounds || o->global_batch))
         return cli_usage(
             "--plan, --validation, --score, --rounds and --global-batch: need --data with shards, files *.taut");
+    if (check_device(o) != CLI_RUN) return CLI_USAGE;
     if (o->resume && !o->checkpoint) return cli_usage("--resume: needs --checkpoint FILE to resume from");
     if (o->compare && o->checkpoint) return cli_usage("--compare: not together with --checkpoint: one file, two runs");
     if (o->score && (o->compare || o->resume))
@@ -145,6 +157,9 @@ int options_parse(options *o, int argc, char **argv)
         {"model", "MODEL", CLI_TEXT, &o->model, "gpt, mlp or script:FILE (TorchScript)", 0, 0, NULL},
         {"data", "PATH", CLI_TEXT, &o->data, "text, IDX images, or shards; see below", 0, 0, NULL},
         {"tokens", "UNIT", CLI_WORD, &o->tokens, "what a token of text is", 0, 0, "chars|bytes"},
+        {"device", "WHERE", CLI_TEXT, &o->device, "cpu, cuda (the GPU of the local rank's number) or cuda:N", 0, 0,
+         NULL},
+        {"nccl", NULL, CLI_FLAG, &o->nccl, "with --device cuda: gradients travel by NCCL, else by MPI", 0, 0, NULL},
         {"codec", "SPEC", CLI_TEXT, &o->codec, "codec of all layers; `taut info` lists them", 0, 0, NULL},
         {"layer-codec", "PATTERN=SPEC", CLI_LIST, &o->layer_codecs, "codec of some layers; repeatable", 0, 0, NULL},
         {"budget", "BUDGET", CLI_TEXT, &o->budget, "of codec auto: rel=X or like:SPEC [like:quant:bits=4]", 0, 0, NULL},

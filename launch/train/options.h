@@ -7,6 +7,8 @@
 
 typedef struct options {
     const char *model, *data, *tokens;   /* what to train on */
+    const char *device;                  /* "cpu", "cuda" (that of the local rank's number) or "cuda:N" */
+    bool        nccl;                    /* gradients on a device travel by NCCL */
     int64_t     ctx, dim, blocks, heads; /* size of built-in models; dim and blocks 0 = the model's default */
     const char *optimizer;
     double      lr, momentum, beta2, weight_decay, clip; /* lr 0 = by optimizer; clip 0 = off */

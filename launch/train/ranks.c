@@ -28,6 +28,17 @@ static double mean_in[1 + SIGNALS], mean_out[1 + SIGNALS]; /* x, ranks that saw 
 int ranks_rank(void) { return rank; }
 int ranks_count(void) { return ranks; }
 
+const char *ranks_device(const char *name)
+{
+    static const char *const local[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"};
+    static char              text[32];
+    const char              *n = NULL;
+    for (size_t i = 0; i < sizeof local / sizeof *local && !n; i++) n = getenv(local[i]);
+    if (strcmp(name, "cuda") != 0 || !n) return name;
+    snprintf(text, sizeof text, "cuda:%.8s", n);
+    return text;
+}
+
 void ranks_start(int *argc, char ***argv)
 {
 #ifdef TAUT_HAVE_MPI

@@ -13,6 +13,8 @@ void ranks_start(int *argc, char ***argv);
 void ranks_end(void);
 int  ranks_rank(void);
 int  ranks_count(void);
+/* "cuda" becomes that of this rank's number on its host, which its starter tells; other names are what they are. Valid until the next call. */
+const char *ranks_device(const char *name);
 
 /* A communicator of Taut over these ranks. */
 taut_status ranks_comm(const taut_config *cfg, taut_comm **comm);

@@ -8,6 +8,7 @@
  * a step the others may be waiting for this rank's gradients, so that a rank which fails there ends the job. What
  * taut_step_end() returns is the same on all ranks. */
 #include "run.h"
+#include "../../comm/taut_nccl.h"
 #include "../../shim/torch.h"
 #include "checkpoint.h"
 #include "feed.h"
@@ -34,6 +35,7 @@ typedef struct run {
     taut_layer      **layer;
     bool             *started; /* in this step */
     float            *scale;   /* room for the largest layer's; NULL = no scales */
+    float            *copy;    /* the same, of a model on a device: a tensor on the host; NULL = it is there */
     data_room         train, val;
     feed             *feed;
     score            *score; /* NULL = nobody asked */
@@ -68,6 +70,7 @@ static int make_model(run *r)
     c.vocab = c.classes = r->d->classes;
     c.ctx = o->ctx, c.dim = o->dim, c.blocks = o->blocks, c.heads = o->heads;
     c.inputs = (int64_t)r->d->elems;
+    c.device = ranks_device(o->device);
     s = taut_torch_model_create(&c, &r->model);
     if (s == TAUT_E_RANGE) return fault_status(CLI_USAGE, "--model", taut_torch_last_error(), s);
     if (s != TAUT_OK) return torch_fault("--model", s);
@@ -109,6 +112,10 @@ static int make_comm(run *r)
     c.algorithm = o->algorithm;
     c.seed = o->seed;
     s = ranks_comm(&c, &r->comm);
+    if (s == TAUT_OK && o->nccl) {
+        s = taut_comm_open_nccl(r->comm, r->param[0].device);
+        if (s != TAUT_OK) return taut_fault("--nccl", s);
+    }
     return s == TAUT_OK ? 0
                         : fault_status(s == TAUT_E_INVALID || s == TAUT_E_RANGE ? CLI_USAGE : CLI_FAILED,
                                        "communicator", taut_last_error(), s);
@@ -182,11 +189,48 @@ static uint64_t layout_hash(const run *r)
     return h;
 }
 
+/* Room for what lies on a device. */
+static int make_copy(run *r)
+{
+    size_t most = 1;
+    if (r->param[0].device < 0) return 0;
+    for (size_t i = 0; i < r->n; i++)
+        if (r->param[i].elements > most) most = r->param[i].elements;
+    r->copy = malloc(most * sizeof *r->copy);
+    return r->copy ? 0 : fault(CLI_FAILED, "out of memory");
+}
+
+/* A parameter's data, gradient or optimizer state on the host: itself, or a copy, which the next call overwrites. NULL: it failed. */
+static float *here(const run *r, size_t i, const char *which)
+{
+    float *there = NULL;
+    bool   state = *which == 'm' || *which == 'v';
+    if (r->copy) return taut_torch_copy_param(r->model, r->optim, i, which, r->copy, 1) == TAUT_OK ? r->copy : NULL;
+    if (!state) return *which == 'd' ? r->param[i].data : r->param[i].grad;
+    return taut_torch_optim_state(r->optim, i, which, &there) == TAUT_OK ? there : NULL;
+}
+
 static uint64_t params_hash(const run *r)
 {
     uint64_t h = 0;
-    for (size_t i = 0; i < r->n; i++) h = data_hash(h, r->param[i].data, r->param[i].elements * sizeof(float));
+    for (size_t i = 0; i < r->n; i++) {
+        const float *x = here(r, i, "data");
+        h = x ? data_hash(h, x, r->param[i].elements * sizeof *x) : h + 1 + (uint64_t)ranks_rank();
+    }
     return h;
+}
+
+/* Rank 0's to all. */
+static int broadcast_params(run *r)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        float *x = here(r, i, "data");
+        if (!x) return torch_fault(r->param[i].name, TAUT_E_TORCH);
+        ranks_broadcast(x, r->param[i].elements * sizeof *x);
+        taut_status s = r->copy ? taut_torch_copy_param(r->model, NULL, i, "data", x, 0) : TAUT_OK;
+        if (s != TAUT_OK) return torch_fault(r->param[i].name, s);
+    }
+    return 0;
 }
 
 /* ---- scales ---- */
@@ -230,9 +274,9 @@ static int set_bases(run *r)
     enum { FIRST = 8, EVERY = 8 }; /* as often as a basis learns from results */
     if (!options_is(r->o->basis, "momentum") || (r->step >= FIRST && r->step % EVERY != 0)) return 0;
     for (size_t i = 0; i < r->n; i++) {
-        float      *m;
-        taut_status s = taut_torch_optim_state(r->optim, i, "m", &m);
-        if (s != TAUT_OK) return torch_fault(r->param[i].name, s);
+        const float *m = here(r, i, "m");
+        taut_status  s;
+        if (!m) return torch_fault(r->param[i].name, TAUT_E_TORCH);
         if ((s = taut_layer_basis(r->layer[i], m, r->param[i].elements)) != TAUT_OK)
             return taut_fault(r->param[i].name, s);
     }
@@ -245,7 +289,9 @@ static taut_status ready(void *user, size_t i)
 {
     run *r = user;
     r->started[i] = true;
-    return taut_allreduce_start(r->layer[i], r->param[i].grad, TAUT_MEAN);
+    if (r->param[i].device < 0) return taut_allreduce_start(r->layer[i], r->param[i].grad, TAUT_MEAN);
+    /* goes on beside backward, on a stream of the communicator's, once the default stream has the gradient */
+    return taut_allreduce_start_on(r->layer[i], r->param[i].grad, TAUT_MEAN, TAUT_CUDA, r->param[i].device, NULL);
 }
 
 static int start_the_rest(run *r)
@@ -367,6 +413,7 @@ static int make_everything(run *r)
     int code = make_model(r);
     if (!code) code = make_optimizer(r);
     if (!code) code = make_scale(r);
+    if (!code) code = make_copy(r);
     if (!code) code = data_room_create(r->d, feed_most(r->d, r->o), &r->train);
     if (!code) code = data_room_create(r->d, 16, &r->val);
     if (!code) code = checkpoint_probe(r->o);
@@ -374,7 +421,7 @@ static int make_everything(run *r)
     if ((code = ranks_agree(code)) != 0) return code;
     if (!ranks_same(layout_hash(r)))
         return ranks_agree(fault(CLI_FAILED, "the ranks have different models: parameters differ in name or shape"));
-    for (size_t i = 0; i < r->n; i++) ranks_broadcast(r->param[i].data, r->param[i].elements * sizeof(float));
+    if ((code = ranks_agree(broadcast_params(r))) != 0) return code;
     if ((code = ranks_agree(make_comm(r))) != 0) return code;
     if ((code = ranks_agree(register_layers(r))) != 0) return code;
     if (r->o->resume && (code = checkpoint_load(r->o, &r->from, r->model, r->optim, r->comm)) != 0) return code;
@@ -450,6 +497,7 @@ static void take_down(run *r)
     taut_torch_optim_destroy(r->optim);
     taut_torch_model_destroy(r->model);
     free(r->scale);
+    free(r->copy);
     free(r->param);
     free(r->layer);
     free(r->started);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_python_wheel.sh: pip wheel and pip install of the Python package, without a network: the wheel carries libtaut, holds no path of this machine, says which
-# C library it needs, and works in a clean virtual environment. Last line: "N passed, N failed, N skipped".
+# C library it needs, and works in clean virtual environments, one of them with torch from PyPI (TORCH_VENV). Last line: "N passed, N failed, N skipped".
 set -u
 PYTHON=${TEST_PYTHON:-/usr/bin/python3}
 . tests/support/shell.sh
@@ -47,5 +47,19 @@ if "$PYTHON" -c 'import numpy' 2>/dev/null; then
     "$PYTHON" -m venv --system-site-packages "$dir/with" >/dev/null 2>&1
     expect "pip install ./shim/python" "$dir/with/bin/pip" install ./shim/python
     expect "the tests, with the wheel's library" "$dir/with/bin/python" tests/python/check_basics.py
+fi
+# beside a torch of PyPI, in a virtual environment that has nothing else of ours
+torch=${TORCH_VENV:-build/venv-torch}
+if [ -x "$torch/bin/python" ] && "$torch/bin/python" -c 'import torch, numpy' 2>/dev/null; then
+    "$torch/bin/python" -m venv "$dir/torch" >/dev/null 2>&1
+    site() { "$1" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])'; }
+    site "$torch/bin/python" >"$(site "$dir/torch/bin/python")/torch.pth"
+    expect "pip install of the wheel beside torch" "$dir/torch/bin/pip" install --no-deps "$(wheel)"
+    from_wheel() { "$dir/torch/bin/python" -c "import torch, taut, taut.torch; assert taut.__file__.startswith('$dir/torch'), taut.__file__"; }
+    expect "taut.torch is the wheel's" from_wheel
+    expect "DistributedDataParallel with it" env LIMIT_S=600 "$dir/torch/bin/python" tests/python/check_ddp.py gradients_are_plain_ones one_line checkpoints
+else
+    skipped=$((skipped + 1))
+    echo "SKIP no torch of PyPI (TORCH_VENV)"
 fi
 finish

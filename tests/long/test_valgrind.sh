@@ -26,5 +26,7 @@ if command -v python3 >/dev/null; then
     clean "$TAUT" top --once "$dir/run.jsonl"
 fi
 [ ! -x "$BUILD/tests/multi/test_metrics" ] || CK_FORK=no clean "$BUILD/tests/multi/test_metrics"
-[ ! -x "$BUILD/tests/unit/test_fuzz_codecs" ] || CK_FORK=no CK_RUN_CASE=fuzz_corpus clean "$BUILD/tests/unit/test_fuzz_codecs"
+for t in fuzz_frames fuzz_logs; do
+    [ ! -x "$BUILD/tests/unit/test_$t" ] || CK_FORK=no CK_RUN_CASE=fuzz_corpus clean "$BUILD/tests/unit/test_$t"
+done
 finish

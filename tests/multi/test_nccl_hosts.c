@@ -203,6 +203,29 @@ START_TEST(one_cannot)
 }
 END_TEST
 
+/* An id that cannot be had: of rank 0 for all, then of leaders. Who had wanted it says what failed, the others who that was. */
+static taut_status no_id_body(ranks_ctx *c)
+{
+    int *failed = c->arg;
+    NEED(taut__comm_open_nccl(c->comm, mock_place()) == TAUT_E_TRANSPORT);
+    NEED(strstr(taut_last_error(), "ncclGetUniqueId"));
+    failed[c->rank] = strncmp(taut_last_error(), "rank ", 5) == 0 ? atoi(taut_last_error() + 5) : c->rank;
+    return taut__comm_open_nccl(c->comm, mock_place());
+}
+START_TEST(no_id)
+{
+    setup       s = setup_of("none", 4);
+    taut_config cfg = setup_config(&s);
+    int         failed[4];
+    setup_double(2);
+    nccl_double_fault(NCCL_NO_ID, 0, 1 + _i);
+    ranks_ok(4, &cfg, no_id_body, failed);
+    for (int r = 0; r < 4; r++) ck_assert_int_eq(failed[r], failed[0]);
+    ck_assert_int_eq(failed[0] % 2, 0); /* a leader */
+    teardown_double();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("nccl hosts");
@@ -212,5 +235,6 @@ int main(void)
     tcase_add_loop_test(t, orders, 0, 2);
     tcase_add_loop_test(t, faults, 0, 12);
     tcase_add_test(t, one_cannot);
+    tcase_add_loop_test(t, no_id, 0, 4);
     return suite_run(s);
 }

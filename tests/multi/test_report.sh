@@ -67,6 +67,13 @@ bad 2 '0.05..3600' top a.jsonl --every 0
 case $("$TAUT" top --json a.jsonl) in *'"step": 700'*'"steps_over_budget": 7'*'"ended": true'*) pass ;; *) fail "top --json: $("$TAUT" top --json a.jsonl)" ;; esac
 COLUMNS=70 LINES=18 "$TAUT" top --once half.jsonl >out
 [ "$(wc -l <out)" -le 18 ] && grep -q 'step .*/700' out && pass || fail "top --once: $(cat out)"
+for columns in 48 60 80 120; do # what does not fit goes into a line of its own: no figure is cut
+    COLUMNS=$columns LINES=60 "$TAUT" top --once a.jsonl >out
+    whole=0
+    for words in 'data [0-9.]* [mµ]*s' 'forward [0-9.]* [mµ]*s' 'backward [0-9.]* [mµ]*s' 'wait [0-9.]* [mµ]*s' 'optimizer [0-9.]* [mµ]*s' 'scales [0-9.]* [mµ]*s' \
+        'steps over the budget$' 'so far, rank 0$' 'budget like:quant:bits=4$' ' ended$'; do grep -q "$words" out && whole=$((whole + 1)); done
+    [ $whole = 10 ] && pass || fail "top in $columns columns: $whole of 10 figures whole: $(cat out)"
+done
 python3 - "$TAUT" a.jsonl <<'P' >log 2>&1 && pass || fail "top in a terminal: $(tail -n 5 log)"
 import fcntl, os, pty, re, select, shutil, signal, struct, sys, termios, time
 taut, log = sys.argv[1:]

@@ -22,6 +22,7 @@ try:
 except Exception:  # Debian's torch 1.13 cannot import its own FSDP1: a ValueError
     HAS_FSDP = False
 HAS_BACKEND = hasattr(dist.ProcessGroup, "_register_backend")
+HAS_MESHES = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 8)  # of two dimensions, on CPUs
 HELD = {}
 
 
@@ -190,22 +191,25 @@ if HAS_BACKEND and HAS_FSDP:
             return sharded(model, dist.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),)))
         _gradients_of(wrap, (2, 3))
 
-    @case()
-    def hsdp_with_the_backend():
-        """Two dimensions: reduce-scatter in one, all-reduce in the other, each compressed."""
-        def wrap(model):
-            return sharded(model, dist.device_mesh.init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard")))
-        _gradients_of(wrap, (4,))
+    if HAS_MESHES:
+        @case()
+        def hsdp_with_the_backend():
+            """Two dimensions: reduce-scatter in one, all-reduce in the other, each compressed."""
+            def wrap(model):
+                return sharded(model, dist.device_mesh.init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard")))
+            _gradients_of(wrap, (4,))
 
-        def both_send_less(rank, size):
-            os.environ.update(TAUT_CODEC="quant:bits=4")
-            import taut.torch.backend
-            model = wrap(stack(wide=True))
-            for number in range(3):
-                backward(model, rank, number)
-            found = _stats_of_all()
-            assert sorted(n for n, _ in found) == [2, 2] and all(0 < s["bytes_sent"] < 0.3 * s["bytes_dense"] for _, s in found), found
-        with_backend(both_send_less, 4)
+            def both_send_less(rank, size):
+                os.environ.update(TAUT_CODEC="quant:bits=4")
+                import taut.torch.backend
+                model = wrap(stack(wide=True))
+                for number in range(3):
+                    backward(model, rank, number)
+                found = _stats_of_all()
+                assert sorted(n for n, _ in found) == [2, 2] and all(0 < s["bytes_sent"] < 0.3 * s["bytes_dense"] for _, s in found), found
+            with_backend(both_send_less, 4)
+    else:
+        skip("HSDP: FSDP2 of torch %s waits for an event that CPUs do not have there (2.8)" % torch.__version__)
 
     @case()
     def reduce_scatters():

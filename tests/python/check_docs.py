@@ -1,4 +1,4 @@
-"""Every program in docs/python.md runs, as its first line says: under torchrun, mpirun, or by hand."""
+"""Every program in docs/python.md, and what README.md shows of Python, runs, as its first line says: under torchrun, mpirun, or by hand."""
 
 import os
 import re
@@ -15,6 +15,20 @@ LIMIT_S = 120 if os.environ.get("LONG", "0") == "0" else 900  # torch is slow to
 PROGRAMS = {}
 for kind, text in re.findall(r"```(python|c)\n(.*?)```", open(os.path.join(TOP, "docs", "python.md")).read(), re.S):
     PROGRAMS[re.search(r"[a-z_]+\.(py|c)", text).group()] = text
+
+# README.md: what is new in a program of theirs
+PROGRAMS["readme.py"] = """import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+model = torch.nn.Linear(64, 64)
+optimizer = torch.optim.Adam(model.parameters())
+%s
+for step in range(3):
+    optimizer.zero_grad()
+    model(torch.randn(4, 64)).pow(2).mean().backward()
+    optimizer.step()
+print("sent", model.taut.stats()["bytes_sent"])
+dist.destroy_process_group()
+""" % re.search(r"```python\n(.*?)```", open(os.path.join(TOP, "README.md")).read(), re.S).group(1)
 
 
 def has(module):
@@ -74,6 +88,11 @@ def example(name, needs=True, why=""):
 def ddp(folder, name):
     out = under_torchrun(folder, name)
     assert re.search(r"loss \d.*times fewer bytes", out), out
+
+
+@example("readme.py", has("torch"), "no torch")
+def readme(folder, name):
+    assert re.search(r"sent [1-9]", under_torchrun(folder, name))
 
 
 @example("fsdp.py", torch_version() >= (2, 9), "needs torch 2.9")

@@ -71,6 +71,16 @@ static inline int fuzz_corpus(fuzz_target *target, const char *name, size_t copi
     return files;
 }
 
+/* FUZZ_SEEDS=1: what the test has made becomes the fuzzer's seed. */
+static inline void fuzz_keep(const char *target, const char *name, const uint8_t *p, size_t n)
+{
+    char path[300];
+    if (!getenv("FUZZ_SEEDS")) return;
+    snprintf(path, sizeof path, "build/fuzz/corpus/%s/seed-%s", target, name);
+    FILE *f = fopen(path, "wb");
+    ck_assert_msg(f && fwrite(p, 1, n, f) == n && fclose(f) == 0, "%s: is there a folder?", path);
+}
+
 static inline size_t fuzz_copies(size_t usual, size_t in_long) { return suite_long() ? in_long : usual; }
 
 #endif

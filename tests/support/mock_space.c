@@ -94,12 +94,19 @@ static taut_status mock_check(taut_place p, const void *memory, const char *what
 
 /* ---- streams: a thread each, and what it has to do ---- */
 
+struct mock_graph {
+    mock_work *first, **last;
+    void      *held[256]; /* memory in stream order */
+    size_t     n_held;
+};
+
 typedef struct stream {
     pthread_t       thread;
     pthread_mutex_t lock;
     pthread_cond_t  wake, idle;
     mock_work      *first, **last;
     bool            busy, quit;
+    mock_graph     *recorded; /* work goes there */
     taut_status     failed;
     char            why[200];
 } stream;
@@ -151,6 +158,11 @@ void mock_enqueue_work(taut_place p, mock_work w)
     mock_ensure(kept != NULL, "out of memory");
     *kept = w;
     kept->next = NULL;
+    if (s->recorded) {
+        *s->recorded->last = kept;
+        s->recorded->last = &kept->next;
+        return;
+    }
     pthread_mutex_lock(&s->lock);
     *s->last = kept;
     s->last = &kept->next;
@@ -194,6 +206,7 @@ static void mock_stream_destroy(taut_place p)
 static taut_status mock_wait(taut_place p)
 {
     stream *s = stream_of(p);
+    mock_ensure(!s->recorded, "a stream that is being captured is waited for");
     pthread_mutex_lock(&s->lock);
     while (s->first || s->busy) pthread_cond_wait(&s->idle, &s->lock);
     taut_status result = s->failed;
@@ -210,6 +223,12 @@ static taut_status run_release(mock_work *w)
 }
 static void mock_release_in(taut_place p, void *memory)
 {
+    mock_graph *g = stream_of(p)->recorded;
+    if (memory && g) {
+        mock_ensure(g->n_held < sizeof g->held / sizeof *g->held, "too much memory in a graph");
+        g->held[g->n_held++] = memory;
+        return;
+    }
     if (memory) mock_enqueue_work(p, (mock_work){.run = run_release, .a = memory});
 }
 static taut_status mock_alloc_in(taut_place p, size_t bytes, void **out)
@@ -242,7 +261,7 @@ static taut_status mock_put(taut_place p, void *dst, const void *src, size_t byt
     void *kept = malloc(bytes ? bytes : 1);
     mock_ensure(kept != NULL, "out of memory");
     memcpy(kept, src, bytes);
-    mock_enqueue_work(p, (mock_work){.run = run_copy, .a = dst, .n = bytes, .data = kept});
+    mock_enqueue_work(p, (mock_work){.run = run_copy, .a = dst, .n = bytes, .data = kept, .data_bytes = bytes});
     return TAUT_OK;
 }
 static taut_status run_fill(mock_work *w)
@@ -353,7 +372,7 @@ static _Atomic(struct CUstream_st *) captured;
 static _Atomic bool                  all_captured;
 static taut_status                   mock_is_capturing(taut_place p, bool *is)
 {
-    *is = p.stream && (p.stream == atomic_load(&captured) || atomic_load(&all_captured));
+    *is = p.stream && (p.stream == atomic_load(&captured) || atomic_load(&all_captured) || stream_of(p)->recorded);
     return TAUT_OK;
 }
 void mock_capture(taut_place p) { atomic_store(&captured, p.stream); }
@@ -370,7 +389,62 @@ void mock_enqueue_task(taut_place p, mock_task task, void *arg)
     void *kept = malloc(sizeof task);
     mock_ensure(kept != NULL, "out of memory");
     memcpy(kept, &task, sizeof task);
-    mock_enqueue_work(p, (mock_work){.run = run_call, .a = arg, .data = kept});
+    mock_enqueue_work(p, (mock_work){.run = run_call, .a = arg, .data = kept, .data_bytes = sizeof task});
+}
+
+/* ---- graphs ---- */
+
+/* What is recorded is never run itself: it is the pattern of every launch, and keeps arg until the graph goes. */
+void mock_enqueue_task_again(taut_place p, mock_task task, void *arg, void *(*again)(void *arg),
+                             void (*drop)(void *arg))
+{
+    if (!stream_of(p)->recorded) {
+        mock_enqueue_task(p, task, arg);
+        return;
+    }
+    mock_enqueue_task(p, task, arg);
+    mock_work *w = stream_of(p)->recorded->first;
+    while (w->next) w = w->next;
+    w->again = again;
+    w->drop = drop;
+}
+
+void mock_graph_begin(taut_place p)
+{
+    mock_graph *g = calloc(1, sizeof *g);
+    mock_ensure(g && p.stream && !stream_of(p)->recorded, "capture");
+    g->last = &g->first;
+    stream_of(p)->recorded = g;
+}
+mock_graph *mock_graph_end(taut_place p)
+{
+    mock_graph *g = stream_of(p)->recorded;
+    stream_of(p)->recorded = NULL;
+    return g;
+}
+void mock_graph_launch(mock_graph *g, taut_place p)
+{
+    for (const mock_work *w = g->first; w; w = w->next) {
+        mock_work one = *w;
+        if (w->again) one.a = w->again(w->a);
+        if (w->data) {
+            mock_ensure(w->data_bytes > 0 && (one.data = malloc(w->data_bytes)) != NULL, "data of unknown length");
+            memcpy(one.data, w->data, w->data_bytes);
+        }
+        mock_ensure(w->run != run_record && w->run != run_hold, "events in a graph");
+        mock_enqueue_work(p, one);
+    }
+}
+void mock_graph_drop(mock_graph *g)
+{
+    for (mock_work *w = g->first, *next; w; w = next) {
+        next = w->next;
+        if (w->drop) w->drop(w->a);
+        free(w->data);
+        free(w);
+    }
+    for (size_t i = 0; i < g->n_held; i++) mock_release(mock_place(), g->held[i]);
+    free(g);
 }
 void *mock_inside(const void *there) { return reaches(there) ? seen(there) : NULL; }
 
@@ -468,7 +542,7 @@ static taut_status mock_enqueue(taut__op op, const taut_codec *codec, const taut
         if (pieces[i].peer_count)
             memcpy(b->each[i].peer_bytes, pieces[i].peer_bytes, pieces[i].peer_count * sizeof *pieces[i].peer_bytes);
     }
-    mock_enqueue_work(place, (mock_work){.run = run_batch, .data = b});
+    mock_enqueue_work(place, (mock_work){.run = run_batch, .data = b, .data_bytes = sizeof *b + n * sizeof *b->each});
     return TAUT_OK;
 }
 

@@ -33,9 +33,20 @@ void       mock_stream_end(taut_place p);
 void mock_capture(taut_place p); /* its stream is being captured from now on; the default stream: none is */
 void mock_capture_all(bool on);  /* all streams but the default one */
 
+/* Graphs: from begin to end what is enqueued on the stream is recorded, and done by each launch, in order. Memory in stream order stays until the graph
+ * is dropped; waiting for a stream that is recorded ends the process, as it would fail on a device. */
+typedef struct mock_graph mock_graph;
+void                      mock_graph_begin(taut_place p);
+mock_graph               *mock_graph_end(taut_place p);
+void                      mock_graph_launch(mock_graph *g, taut_place p);
+void                      mock_graph_drop(mock_graph *g);
+
 /* Work of other doubles, on the stream's thread; and an address as that thread sees it, NULL: not the device's. */
 typedef taut_status (*mock_task)(void *arg);
-void  mock_enqueue_task(taut_place p, mock_task task, void *arg);
+void mock_enqueue_task(taut_place p, mock_task task, void *arg);
+/* The same of work that frees its argument: in a graph every launch has the one that again() makes of it, in the thread that launches. */
+void  mock_enqueue_task_again(taut_place p, mock_task task, void *arg, void *(*again)(void *arg),
+                              void (*drop)(void *arg));
 void *mock_inside(const void *there);
 
 /* Tests: memory of the device from and to the host, at once, past all streams; addresses as they were handed out. */

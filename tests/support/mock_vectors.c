@@ -2,7 +2,22 @@
 #include "mock_work.h"
 #include <stdlib.h>
 
-typedef enum pass { INPUT, OUTPUT, SCRUB, NORM2, ADD, SCALE, CONVERT, RESIDUAL, ADMIT, JOIN, SPLIT, PICK } pass;
+typedef enum pass {
+    INPUT,
+    OUTPUT,
+    SCRUB,
+    NORM2,
+    ADD,
+    SCALE,
+    CONVERT,
+    RESIDUAL,
+    ADMIT,
+    JOIN,
+    SPLIT,
+    PICK,
+    COMBINE,
+    COPY_IF
+} pass;
 static const taut_place host = {0};
 
 typedef struct picked {
@@ -16,7 +31,7 @@ static taut_status run_pass(mock_work *w)
     bool                 bad = false;
     void                *a = mock_reach(w->a, &bad), *c = mock_reach(w->c, &bad), *d = mock_reach(w->d, &bad);
     const void          *b = mock_reach(w->b, &bad);
-    taut_tensor         *t = w->byte == PICK ? NULL : w->data;
+    taut_tensor         *t = w->byte == PICK || w->byte == COMBINE ? NULL : w->data;
     const picked        *k = w->data;
     if (t) t->scale = mock_reach(t->scale, &bad);
     if (bad)
@@ -32,6 +47,8 @@ static taut_status run_pass(mock_work *w)
     case ADMIT: return v->admit(host, b, w->count, (size_t)w->kind, w->n, a, d);
     case PICK: return v->pick(host, a, (taut_dtype)w->kind, b, c, w->n, k->elems, (size_t)w->count, k->n, w->number);
     case JOIN: return v->field_join(host, a, b, w->n, (uint32_t)w->kind, (uint32_t)w->count);
+    case COMBINE: return v->combine(host, a, b, k->n, w->n, (uint32_t)w->count, d);
+    case COPY_IF: return v->copy_if(host, c, a, b, w->n);
     case SPLIT: return v->field_split(host, a, b, w->n, (uint32_t)w->kind, (uint32_t)w->count);
     default: return v->residual(host, a, b, c, w->n);
     }
@@ -67,7 +84,9 @@ static taut_status mock_norm2(taut_place p, const taut_tensor *t, const float *e
     taut_tensor *copy = malloc(sizeof *copy);
     mock_ensure(copy != NULL, "out of memory");
     *copy = *t;
-    taut_status s = give(p, NORM2, (mock_work){.a = out, .b = e, .n = n, .count = first, .d = flags, .data = copy});
+    taut_status s = give(
+        p, NORM2,
+        (mock_work){.a = out, .b = e, .n = n, .count = first, .d = flags, .data = copy, .data_bytes = sizeof *copy});
     if (s != TAUT_OK) free(copy);
     return s;
 }
@@ -107,7 +126,8 @@ static taut_status mock_pick(taut_place p, float *dst, taut_dtype dtype, const v
                                      .n = picks,
                                      .count = first,
                                      .number = factor,
-                                     .data = k});
+                                     .data = k,
+                                     .data_bytes = sizeof *k});
     if (s != TAUT_OK) free(k);
     return s;
 }
@@ -119,6 +139,23 @@ static taut_status mock_split(taut_place p, int32_t *codes, const uint32_t *word
                               uint32_t bias)
 {
     return give(p, SPLIT, (mock_work){.a = codes, .b = words, .n = n, .kind = (int)per, .count = bias});
+}
+
+static taut_status mock_combine(taut_place p, double *out, const double *from, size_t stride, size_t n, uint32_t ranks,
+                                uint32_t *any)
+{
+    picked *k = malloc(sizeof *k);
+    mock_ensure(k != NULL, "out of memory");
+    *k = (picked){.n = stride};
+    taut_status s =
+        give(p, COMBINE,
+             (mock_work){.a = out, .b = from, .n = n, .count = ranks, .d = any, .data = k, .data_bytes = sizeof *k});
+    if (s != TAUT_OK) free(k);
+    return s;
+}
+static taut_status mock_copy_if(taut_place p, const uint8_t *when, void *dst, const void *src, size_t bytes)
+{
+    return give(p, COPY_IF, (mock_work){.a = dst, .b = src, .c = MUTABLE(when), .n = bytes});
 }
 
 const taut__vectors mock_vectors = {
@@ -134,4 +171,6 @@ const taut__vectors mock_vectors = {
     .pick = mock_pick,
     .field_join = mock_join,
     .field_split = mock_split,
+    .combine = mock_combine,
+    .copy_if = mock_copy_if,
 };

@@ -16,8 +16,11 @@ typedef struct mock_work {
     int          kind, kind2;
     uint64_t     count;
     taut__event *event;
-    void        *data; /* freed after */
-    void        *c, *d;
+    void        *data;       /* freed after */
+    size_t       data_bytes; /* of it: copied for every launch of a graph */
+    void (*drop)(void *a);   /* NULL, or what ends `a` with a graph */
+    void *(*again)(void *a); /* NULL, or what `a` is in another launch */
+    void *c, *d;
 } mock_work;
 
 void  mock_ensure(bool ok, const char *what); /* or the process ends */

@@ -180,11 +180,23 @@ static taut_status run(void *arg)
 
 /* ---- calls ---- */
 
+/* Of a graph: every launch is an operation of its own. */
+static void *again(void *arg)
+{
+    group *g = malloc(sizeof *g);
+    *g = *(const group *)arg;
+    pthread_mutex_lock(&lock);
+    atomic_fetch_add(&operations, 1);
+    g->seq = g->comm->seq++;
+    pthread_mutex_unlock(&lock);
+    return g;
+}
+
 static void give(group *g)
 {
     taut_place p = mock_place();
     p.stream = g->stream;
-    mock_enqueue_task(p, run, g);
+    mock_enqueue_task_again(p, run, g, again, free);
 }
 
 /* An operation is complete: on its way to the stream, now or after some polls. With the lock. */
@@ -193,7 +205,7 @@ static int submit(group *g)
     struct ncclComm *c = g->comm;
     atomic_fetch_add(&operations, 1);
     g->seq = c->seq++;
-    if (fault_kind != NCCL_FINE && c->rank == fault_rank && --fault_nth == 0)
+    if (fault_kind != NCCL_FINE && fault_kind != NCCL_NO_ID && c->rank == fault_rank && --fault_nth == 0)
         g->fault = fault_kind, fault_kind = NCCL_FINE;
     if (g->fault == NCCL_REFUSES || c->aborted || c->error) {
         bool refused = g->fault == NCCL_REFUSES;
@@ -293,6 +305,11 @@ static const char *call_last_error(taut__nccl_comm c) { return c ? c->why : ""; 
 static int call_unique_id(taut__nccl_id *id)
 {
     static _Atomic int made;
+    pthread_mutex_lock(&lock);
+    bool refused = fault_kind == NCCL_NO_ID && --fault_nth == 0;
+    if (refused) fault_kind = NCCL_FINE;
+    pthread_mutex_unlock(&lock);
+    if (refused) return SYSTEM_ERROR;
     memset(id, 0, sizeof *id);
     snprintf(id->bytes, sizeof id->bytes, "double %d", atomic_fetch_add(&made, 1));
     return TAUT__NCCL_OK;

@@ -9,6 +9,7 @@
 
 typedef enum nccl_fault {
     NCCL_FINE,
+    NCCL_NO_ID,    /* the nth unique id that anybody asks for cannot be had */
     NCCL_REFUSES,  /* a call answers an error */
     NCCL_ASYNC,    /* an operation ends in an asynchronous error on that rank, and is never done */
     NCCL_LOST,     /* an operation of that rank never happens, and nobody says so */

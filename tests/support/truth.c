@@ -19,6 +19,7 @@ typedef struct bench {
     const float      *scale[TRUTH_LAYERS]; /* in the step under way */
     uint64_t          sent, control;
     pthread_barrier_t barrier;
+    pthread_mutex_t   complaining; /* holds status and why */
 } bench;
 
 typedef struct place {
@@ -176,9 +177,11 @@ static void *rank_main(void *arg)
         if (rank == 0 && s == TAUT_OK && t->step_done) t->step_done(t, step, b->y[0]);
         pthread_barrier_wait(&b->barrier);
     }
-    if (s != TAUT_OK) {
+    if (s != TAUT_OK) { /* several ranks may fail: any of them tells */
+        pthread_mutex_lock(&b->complaining);
         t->status = s;
         snprintf(t->why, sizeof t->why, "rank %d: %s: %s", rank, taut_status_name(s), taut_last_error());
+        pthread_mutex_unlock(&b->complaining);
     }
     for (int l = 0; l < t->layers && rank == 0 && s == TAUT_OK; l++) {
         taut_layer_stats q = {.size = sizeof q};
@@ -227,12 +230,14 @@ void truth_run(truth *t)
     if (t->status != TAUT_OK) return;
     allocate(&b);
     pthread_barrier_init(&b.barrier, NULL, (unsigned)t->ranks);
+    pthread_mutex_init(&b.complaining, NULL);
     for (int r = 0; r < t->ranks; r++) {
         at[r] = (place){&b, r};
         if (pthread_create(&thread[r], NULL, rank_main, &at[r]) != 0) abort();
     }
     for (int r = 0; r < t->ranks; r++) pthread_join(thread[r], NULL);
     pthread_barrier_destroy(&b.barrier);
+    pthread_mutex_destroy(&b.complaining);
     release(&b);
 }
 

@@ -260,6 +260,18 @@ START_TEST(adapt_and_rebase)
         cuda_get(&there, t.calibration, sizeof there);
         ck_assert_msg(there.raw == t.here.raw && memcmp(there.f, t.here.f, sizeof there.f) == 0, "%d: %g, host %g", e,
                       (double)there.f[0], (double)t.here.f[0]);
+        for (int even = 0; even < 2; even++) { /* what the numbers of the two say of their shapes */
+            uint64_t before = 0, differs = 0;
+            now[GRID_STAT_ABS] =
+                even ? sqrt(now[GRID_STAT_N] * now[GRID_STAT_NORM2]) : then[GRID_STAT_ABS] * ldexp(1.3, e);
+            t.piece.stats = cuda_put(now, sizeof now, 0);
+            cuda_must(taut__memory_of(TAUT_CUDA)->put(twin_place, t.piece.outcome, &before, sizeof before), "put");
+            twin_enqueue(TAUT_OP_RESHAPED, &t, 1);
+            cuda_get(&differs, t.piece.outcome, sizeof differs);
+            ck_assert_msg(differs == t.k.codec->reshaped(&t.k.spec.stage[0], then, now), "2^%d: shapes differ: %d", e,
+                          (int)differs);
+            ck_assert_int_eq((int)differs, even);
+        }
         twin_enqueue(TAUT_OP_REBASE, &t, 1);
         memcpy(moved, now, sizeof moved);
         ck_assert(taut__op_rebase(t.k.codec, &t.k.call, then, moved) == TAUT_OK);

@@ -436,6 +436,43 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
+/* Numbers of all ranks added in one order, whatever the host's; and copies that a byte on the device decides. */
+START_TEST(agreement)
+{
+    enum { N = 300, STRIDE = 301, RANKS = 9, WORDS = 5000 };
+    static double   from[RANKS * STRIDE], want[N], got[N];
+    static uint32_t a[WORDS], b[WORDS], back[WORDS];
+    uint64_t        random = 11;
+    twin_begin((uint64_t)_i);
+    const taut__vectors *host = &taut__vectors_host, *device = taut__vectors_of(TAUT_CUDA);
+    uint32_t             ranks = (uint32_t)_i + 1, any = 0, zero = 0, *dany = cuda_put(&zero, sizeof zero, 0);
+    for (size_t i = 0; i < RANKS * STRIDE; i++) {
+        random = taut__mix64(random);
+        from[i] = ldexp((double)(int64_t)random, (int)(random % 40) - 60);
+    }
+    if (_i % 3 == 0)
+        for (uint32_t r = 0; r < RANKS; r++) from[r * STRIDE] = 0;
+    double *dfrom = cuda_put(from, sizeof from, 0), *dout = cuda_new(sizeof got, 0);
+    ck_assert_int_eq(host->combine((taut_place){0}, want, from, STRIDE, N, ranks, &any), TAUT_OK);
+    cuda_must(device->combine(twin_place, dout, dfrom, STRIDE, N, ranks, dany), "combine");
+    cuda_get(got, dout, sizeof got);
+    cuda_get(&zero, dany, sizeof zero);
+    ck_assert_int_eq(memcmp(got, want, sizeof want), 0);
+    ck_assert_uint_eq(any, _i % 3 != 0);
+    ck_assert_uint_eq(zero, any);
+    ck_assert_int_eq(device->combine(twin_place, dout, dfrom, STRIDE, N, 0, NULL), TAUT_E_RANGE);
+    for (uint32_t i = 0; i < WORDS; i++) a[i] = i * 2654435761u, b[i] = ~i;
+    for (uint8_t when = 0; when < 3; when++) {
+        void *da = cuda_put(a, sizeof a, 0), *db = cuda_put(b, sizeof b, 0), *dwhen = cuda_put(&when, 1, 0);
+        cuda_must(device->copy_if(twin_place, dwhen, db, da, sizeof a - 4 * (size_t)_i), "copy_if");
+        cuda_get(back, db, sizeof back);
+        for (size_t i = 0; i < WORDS; i++) ck_assert_uint_eq(back[i], when && i < WORDS - (size_t)_i ? a[i] : b[i]);
+        ck_assert_int_eq(device->copy_if(twin_place, dwhen, db, da, 3), TAUT_E_INVALID);
+    }
+    twin_end();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("cuda_space");
@@ -447,6 +484,7 @@ int main(void)
     tcase_add_test(t, slots);
     tcase_add_test(t, picks);
     tcase_add_loop_test(t, fields, 0, 5);
+    tcase_add_loop_test(t, agreement, 0, 9);
     tcase_add_test(t, feedback_there);
     tcase_add_test(t, bad_input);
     tcase_add_loop_test(t, bad_payloads, 0, TWIN_SPECS);

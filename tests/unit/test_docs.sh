@@ -7,6 +7,9 @@ CC=${CC:-cc} CXX=${CXX:-c++}
 TAUT=$BUILD/bin/taut
 . tests/support/shell.sh
 
+# ---- errors name the bad value (python3) ----
+if command -v python3 >/dev/null; then expect "every error names the value, or has none: $(python3 tests/support/error_texts.py --check)" python3 tests/support/error_texts.py --check; fi
+
 # ---- headers alone ----
 strict="-Wall -Wextra -Wpedantic -Wshadow -Werror -fsyntax-only"
 mpi=$(mpicc --showme:compile 2>/dev/null | sed 's/-I/-isystem /g' || true) # its headers warn; that is not ours

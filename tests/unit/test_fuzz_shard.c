@@ -1,9 +1,7 @@
 /* test_fuzz_shard.c : the fuzz target over valid shards and parts of every codec, whole and damaged in many ways. What can go
  * wrong here is seen by the sanitizers (make MODE=asan); without them it is that nothing crashes. */
 #include "tests/fuzz/fuzz_shard.c"
-#include "compressors/dataset/shard/layout.h"
-#include "../support/suite.h"
-#include <xxhash.h>
+#include "../support/fuzz_case.h"
 
 static int damages = 60; /* LONG=1: many more */
 
@@ -36,6 +34,10 @@ static void try_damaged(const uint8_t *p, size_t n, size_t from)
     }
     free(copy);
 }
+
+/* What has made trouble once, or covers something that nothing else does. */
+START_TEST(corpus) { ck_assert_int_ge(fuzz_corpus(LLVMFuzzerTestOneInput, "shard", fuzz_copies(1000, 1000000)), 2); }
+END_TEST
 
 /* ---- a part of every codec, by its own encoder ---- */
 
@@ -93,6 +95,7 @@ START_TEST(damaged_parts)
     if (shared.n) memcpy(input + 5, shared.p, shared.n);
     memcpy(input + 5 + shared.n, stored.p, stored.n);
     try_damaged(input, 5 + shared.n + stored.n, 5);
+    fuzz_keep("shard", c->name, input, 5 + shared.n + stored.n);
     free(input);
     taut__bytes_free(&shared);
     taut__bytes_free(&stored);
@@ -130,16 +133,10 @@ START_TEST(damaged_files)
     fclose(in);
     unlink(path);
     try_damaged(file, n, 1);
-    uint8_t *copy = malloc(n);
-    for (int i = 0; i < damages; i++) { /* damage in meta, and CRC and XXH64 that agree with it */
-        size_t meta = taut__get64(file + 1 + 32), bytes = taut__get64(file + 1 + 40);
-        memcpy(copy, file, n);
-        damage(copy, 1 + meta + bytes, 1 + meta);
-        taut__front_write(copy + 1, &(taut_front){1, n - 1, meta, bytes, taut__crc32c(copy + 1 + meta, bytes),
-                                                  XXH64(copy + 1 + meta, bytes, 0)});
-        LLVMFuzzerTestOneInput(copy, n);
-    }
-    free(copy);
+    file[0] = 2; /* checksums that agree with the damage, so that the index is read */
+    try_damaged(file, n, 1 + (size_t)taut__get64(file + 1 + 32));
+    snprintf(f.name, sizeof f.name, "file-%s", codecs[_i]);
+    fuzz_keep("shard", f.name, file, n);
     free(file);
 }
 END_TEST
@@ -147,11 +144,12 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("fuzz_shard");
-    TCase *t = suite_case(suite, "fuzz_shard", 240);
+    TCase *t = suite_case(suite, "fuzz_shard", suite_long() ? 3000 : 240);
     int    codecs = 0;
     if (suite_long()) damages = 1000;
     setenv("TAUT_LOG", "error", 1); /* corrected bits are many here */
     while (taut__field_codec_at((size_t)codecs)) codecs++;
+    tcase_add_test(t, corpus);
     tcase_add_loop_test(t, damaged_parts, 0, codecs);
     tcase_add_loop_test(t, damaged_files, 0, 3);
     return suite_run(suite);

@@ -273,7 +273,7 @@ static const struct {
     {HEAD "stage mix of 1000 keep 9\n", "1..64 shares", true},
     {HEAD "stage mix of 1000 keep 9 shares 1:2\n", "2 shares for 1 shards", true},
     {HEAD "stage mix of 1000 keep 9 shares 1:\n", "'shares 1:'", true},
-    {HEAD "stage full of 1000 keep 1000 by x\n", "by: one word, of list and prune only", true},
+    {HEAD "stage full of 1000 keep 1000 by x\n", "by x: must be one word, of list and prune only", true},
     {HEAD "seed 2\n", "line 6: seed for the second time", true},
     {HEAD "banana\n", "line 6: 'banana': must be shard, seed", true},
     {HEAD, "no stage", true},

@@ -192,6 +192,21 @@ static taut_status solve(size_t layers, const size_t *first, double error, doubl
     taut_plan_result  r = {.size = sizeof r};
     return taut_plan_solve(&p, choice, &r);
 }
+static taut_status encode_huge(void)
+{
+    size_t bytes, huge[2] = {1024, (size_t)1 << 60};
+    return taut_encode_bound("quant", 2, huge, &bytes);
+}
+static taut_status start_twice(void)
+{
+    ck_assert_int_eq(taut_allreduce_start(layer, x, TAUT_SUM), TAUT_OK);
+    return taut_allreduce_start(layer, x, TAUT_SUM); /* the step's end, in refused(), waits for the first */
+}
+static taut_status codec_late(void)
+{
+    ck_assert_int_eq(taut_allreduce(layer, x, TAUT_SUM), TAUT_OK);
+    return taut_layer_codec(layer, "none");
+}
 static const size_t one[2] = {0, 2}, none[2] = {0, 0}, late[2] = {1, 2};
 static taut_status  solve_nothing(void) { return taut_plan_solve(NULL, NULL, NULL); }
 static taut_status  solve_no_layer(void) { return solve(0, one, 1, 1, 1, NULL); }
@@ -209,7 +224,7 @@ static const struct {
 } rows[] = {
     {name_empty, TAUT_E_INVALID, "name of 0 characters: must be 1..127"},
     {name_long, TAUT_E_INVALID, "name of 199 characters: must be 1..127"},
-    {name_twice, TAUT_E_INVALID, "layer 'fc': registered already"},
+    {name_twice, TAUT_E_INVALID, "layer 'fc': registered already: each name once"},
     {dtype_bad, TAUT_E_INVALID, "dtype=3: must be TAUT_F32 (0), TAUT_F16 (1) or TAUT_BF16 (2)"},
     {ndim_bad, TAUT_E_RANGE, "layer 'other': ndim=9: must be 0..8, with a shape"},
     {no_shape, TAUT_E_RANGE, "ndim=2: must be 0..8, with a shape"},
@@ -232,7 +247,7 @@ static const struct {
     {comm_stats_nothing, TAUT_E_INVALID, "comm or stats is NULL, or stats.size is not set"},
     {save_nothing, TAUT_E_INVALID, "taut_state_save: comm or len is NULL"},
     {load_nothing, TAUT_E_INVALID, "comm or src is NULL"},
-    {load_text, TAUT_E_CORRUPT, "taut_state_load: not a saved state"},
+    {load_text, TAUT_E_CORRUPT, ": not a saved state, which "},
     {shrink_whole, TAUT_E_STATE, "nothing has failed: all ranks are there"},
     {shrink_nothing, TAUT_E_INVALID, "taut_comm_shrink: comm or smaller is NULL"},
     {shrink_unsized, TAUT_E_INVALID, "who.size=1: use TAUT_SURVIVORS_INIT"},
@@ -249,15 +264,20 @@ static const struct {
     {encode_auto, TAUT_E_UNSUPPORTED, "codec auto needs a communicator: name a codec to encode one tensor"},
     {encode_basis, TAUT_E_UNSUPPORTED, "basis=2: a basis needs a communicator"},
     {encode_extent, TAUT_E_RANGE, "shape[1]=0: must be at least 1"},
+    {encode_huge, TAUT_E_RANGE, "shape[1]=1152921504606846976: with it there are more elements than"},
+    {start_twice, TAUT_E_STATE,
+     "layer 'fc': started already: wait for it, or call taut_step_end, before the next start"},
+    {codec_late, TAUT_E_STATE,
+     "layer 'fc': taut_layer_codec after the layer's first step: call it between registration"},
     {encode_both, TAUT_E_INVALID, "step=0.1 and rel=0.1: give one of them"},
     {encode_zero, TAUT_E_RANGE, "zero=1 with bits=1"},
     {stack_one, TAUT_E_INVALID, "stack: needs at least two stages, as in stack:topk+quant"},
     {stack_gap, TAUT_E_INVALID, "stack: an empty stage: write stack:A+B, as in stack:topk+quant"},
     {stack_stack, TAUT_E_INVALID, "stack: a stage cannot be a stack"},
-    {frame_magic, TAUT_E_CORRUPT, "does not begin with TAUT: not a frame"},
+    {frame_magic, TAUT_E_CORRUPT, "not with TAUT: not a frame"},
     {frame_short, TAUT_E_CORRUPT, "frame: 5 bytes: shorter than a header"},
     {frame_cut, TAUT_E_CORRUPT, "truncated or trailing bytes"},
-    {frame_flip, TAUT_E_CORRUPT, "frame: checksum differs"},
+    {frame_flip, TAUT_E_CORRUPT, ": damaged"},
     {frame_size, TAUT_E_INVALID, "frame holds 64 elements where the caller expects 63"},
     {solve_nothing, TAUT_E_INVALID, "problem and choice must be given, with problem->size set"},
     {solve_no_layer, TAUT_E_INVALID, "plan: 0 layers: must be at least 1, with first, error and cost"},
@@ -288,6 +308,7 @@ START_TEST(refused)
     ck_assert_msg(s == rows[_i].status && strstr(taut_last_error(), rows[_i].says), "%s: \"%s\"; expected %s: \"%s\"",
                   taut_status_name(s), taut_last_error(), taut_status_name(rows[_i].status), rows[_i].says);
     layer = kept;
+    (void)taut_wait(layer); /* of one that was started */
     ck_assert_int_eq(taut_allreduce(layer, x, TAUT_MEAN), TAUT_OK);
     ck_assert_int_eq(taut_step_end(comm), TAUT_OK);
 }

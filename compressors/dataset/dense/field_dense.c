@@ -206,7 +206,8 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
     state           *s = p;
     taut_dense_coder coder;
     size_t           found = 0, head = 1;
-    if (len < 1 || src[0] > IN_PRIME) return taut__fail(TAUT_E_CORRUPT, "dense: no mode");
+    if (len < 1 || src[0] > IN_PRIME)
+        return taut__fail(TAUT_E_CORRUPT, "dense: %zu bytes, mode %d: must be 0..%d", len, len ? src[0] : -1, IN_PRIME);
     if (src[0] == STORED) {
         if (len != 1 + g->bytes)
             return taut__fail(TAUT_E_CORRUPT, "dense: %zu stored bytes, not %zu", len - 1, g->bytes);
@@ -218,7 +219,8 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
         found = len >= 9 ? taut__get32(src + 5) : 0;
         head = 9;
         if (offset > s->prime_bytes || found > s->prime_bytes - offset || found > g->bytes)
-            return taut__fail(TAUT_E_CORRUPT, "dense: points outside the prime");
+            return taut__fail(TAUT_E_CORRUPT, "dense: %zu bytes from %zu of the prime, which has %zu, into %zu", found,
+                              offset, s->prime_bytes, g->bytes);
         memcpy(dst, s->history + offset, found);
     }
     if (found == g->bytes) return TAUT_OK;

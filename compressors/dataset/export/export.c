@@ -38,15 +38,8 @@ static bool wanted(const taut__export *e, const char *name)
 
 static taut_status check_selected(const taut__export *e)
 {
-    char            list[400] = "";
-    size_t          at = 0;
-    taut_shard_info info = {.size = sizeof info};
-    taut_shard_get_info(e->shard[0], &info);
-    for (uint32_t f = 0; f < info.fields && at < sizeof list; f++) {
-        taut_field d = TAUT_FIELD_INIT;
-        taut_shard_field(e->shard[0], f, &d);
-        at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", f ? ", " : "", d.name);
-    }
+    char list[400];
+    taut__shard_names(e->shard[0], list, sizeof list);
     for (size_t i = 0; i < e->options->nselect; i++)
         if (taut_shard_find(e->shard[0], e->options->select[i]) < 0)
             return taut__fail(TAUT_E_INVALID, "%s: select=%s: no such field; fields are %s",

@@ -80,14 +80,16 @@ static taut_status decode(void *state, const uint8_t *src, size_t len, const tau
 {
     taut_type t = *(taut_type *)state;
     size_t    size = taut_type_bytes(t), n = g->bytes / size, at = 0;
-    if (g->bytes % size) return taut__fail(TAUT_E_CORRUPT, "delta: no whole number of elements");
+    if (g->bytes % size)
+        return taut__fail(TAUT_E_CORRUPT, "delta: %zu bytes are no whole number of elements of %zu", g->bytes, size);
     for (size_t first = 0; first < n; first += GROUP) {
         size_t   k = taut__min(GROUP, n - first), head = 2 + size;
         unsigned mode, width;
         uint64_t v;
         if (len - at < head || (mode = src[at]) > 1 || (width = src[at + 1]) > 64 ||
             len - at - head < taut__packed_bytes(k, width))
-            return taut__fail(TAUT_E_CORRUPT, "delta: a group is malformed");
+            return taut__fail(TAUT_E_CORRUPT, "delta: group %zu, at byte %zu of %zu, is malformed", first / GROUP, at,
+                              len);
         v = (uint64_t)element(t, src + at + 2);
         for (size_t i = 0; i < k; i++) {
             uint64_t d = width ? taut__unpack(src + at + head, i, width) : 0;
@@ -96,7 +98,7 @@ static taut_status decode(void *state, const uint8_t *src, size_t len, const tau
         }
         at += head + taut__packed_bytes(k, width);
     }
-    return at == len ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "delta: bytes are left over");
+    return at == len ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "delta: %zu of %zu bytes are left over", len - at, len);
 }
 
 const taut_field_codec taut__field_delta = {

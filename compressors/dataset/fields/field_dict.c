@@ -106,12 +106,16 @@ static taut_status unpack_dictionary(const uint8_t *shared, size_t bytes, uint8_
 {
     size_t got;
     *dict = NULL;
-    if (bytes < 4 || taut__get32(shared) > 1 << 24) return taut__fail(TAUT_E_CORRUPT, "dict: no dictionary");
+    if (bytes < 4 || taut__get32(shared) > 1 << 24)
+        return taut__fail(TAUT_E_CORRUPT, "dict: a dictionary of %u bytes in %zu: must be at most 2^24",
+                          bytes < 4 ? 0 : taut__get32(shared), bytes);
     *n = taut__get32(shared);
     *dict = taut__alloc(*n + 1, 1);
     if (!*dict) return taut__fail(TAUT_E_NOMEM, "dict: no memory for a dictionary of %zu bytes", *n);
     got = ZSTD_decompress(*dict, *n, shared + 4, bytes - 4);
-    if (ZSTD_isError(got) || got != *n) return taut__fail(TAUT_E_CORRUPT, "dict: its dictionary does not decode");
+    if (ZSTD_isError(got) || got != *n)
+        return taut__fail(TAUT_E_CORRUPT, "dict: its dictionary of %zu bytes does not decode: %s", *n,
+                          ZSTD_isError(got) ? ZSTD_getErrorName(got) : "it has others");
     return TAUT_OK;
 }
 

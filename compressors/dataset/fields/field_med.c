@@ -83,7 +83,8 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
     s->residual.n = 0;
     TAUT_TRY(taut__zunpack(&s->z, src, len, g->bytes, &s->residual, &used));
     if (s->residual.n != g->bytes || used != len || g->bytes % size)
-        return taut__fail(TAUT_E_CORRUPT, "med: another length");
+        return taut__fail(TAUT_E_CORRUPT, "med: %zu bytes from %zu of %zu: must be %zu from all, in images of %zu",
+                          s->residual.n, used, len, g->bytes, size);
     for (size_t at = 0; at < g->bytes; at += size)
         for (size_t i = 0; i < size; i++) dst[at + i] = (uint8_t)(s->residual.p[at + i] + predict(s, dst + at, i));
     return TAUT_OK;

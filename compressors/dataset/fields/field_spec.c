@@ -35,7 +35,8 @@ static taut_status check_name(const taut_field *f)
 {
     size_t n = strnlen(f->name, TAUT_FIELD_NAME);
     if (n == 0 || n == TAUT_FIELD_NAME)
-        return taut__fail(TAUT_E_INVALID, "a field's name has 1..%d characters", TAUT_FIELD_NAME - 1);
+        return taut__fail(TAUT_E_INVALID, "field name '%.20s%s': %s%zu characters: must be 1..%d", f->name,
+                          n > 20 ? "..." : "", n == TAUT_FIELD_NAME ? "at least " : "", n, TAUT_FIELD_NAME - 1);
     for (size_t i = 0; i < n; i++)
         if (!isalnum((unsigned char)f->name[i]) && !strchr("-_.", f->name[i]))
             return taut__fail(TAUT_E_INVALID, "field name '%s': only letters, digits, - _ and . are allowed", f->name);
@@ -57,10 +58,14 @@ taut_status taut__field_shape(taut_field *f)
         return taut__fail(TAUT_E_RANGE, "field %s: ndim=%u, variable=%u: must be 0..%d and 0..1", f->name, f->ndim,
                           f->variable, TAUT_FIELD_DIMS);
     if (f->kind == TAUT_KIND_LABEL && (f->variable || f->ndim))
-        return taut__fail(TAUT_E_INVALID, "field %s: a label is one integer per sample", f->name);
+        return taut__fail(TAUT_E_INVALID,
+                          "field %s: a label with ndim=%u, variable=%u: must be 0 and 0, one integer per sample",
+                          f->name, f->ndim, f->variable);
     if (f->kind == TAUT_KIND_IMAGE && !f->variable && (f->ndim < 2 || f->ndim > 3 || (f->ndim == 3 && f->shape[2] > 4)))
-        return taut__fail(TAUT_E_INVALID, "field %s: an image has shape rows x cols or rows x cols x channels (1..4)",
-                          f->name);
+        return taut__fail(
+            TAUT_E_INVALID,
+            "field %s: an image with ndim=%u%s: must have shape rows x cols or rows x cols x channels (1..4)", f->name,
+            f->ndim, f->ndim == 3 ? " and other channels" : "");
     f->sample_bytes = 0;
     if (f->variable) return TAUT_OK;
     bytes = taut_type_bytes(f->type);

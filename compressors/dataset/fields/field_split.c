@@ -51,14 +51,16 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
 {
     state *s = p;
     size_t n = g->bytes / s->size, at = 0, used;
-    if (g->bytes % s->size) return taut__fail(TAUT_E_CORRUPT, "split: no whole number of elements");
+    if (g->bytes % s->size)
+        return taut__fail(TAUT_E_CORRUPT, "split: %zu bytes are no whole number of elements of %zu", g->bytes, s->size);
     for (size_t k = 0; k < s->size; k++, at += used) {
         s->plane.n = 0;
         TAUT_TRY(taut__zunpack(&s->z, src + at, len - at, n, &s->plane, &used));
-        if (s->plane.n != n) return taut__fail(TAUT_E_CORRUPT, "split: a plane of another length");
+        if (s->plane.n != n)
+            return taut__fail(TAUT_E_CORRUPT, "split: plane %zu has %zu bytes: must be %zu", k, s->plane.n, n);
         for (size_t i = 0; i < n; i++) dst[i * s->size + k] = s->plane.p[i];
     }
-    return at == len ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "split: bytes are left over");
+    return at == len ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "split: %zu of %zu bytes are left over", len - at, len);
 }
 
 const taut_field_codec taut__field_split = {

@@ -100,15 +100,20 @@ static void close_state(void *p)
 static taut_status read_table(state *s, const uint8_t *shared, size_t bytes, bool encoding)
 {
     size_t used;
-    if (bytes < 4 || taut__get32(shared) > IDS_MAX) return taut__fail(TAUT_E_CORRUPT, "tokens: no table of ids");
+    if (bytes < 4 || taut__get32(shared) > IDS_MAX)
+        return taut__fail(TAUT_E_CORRUPT, "tokens: a table of %u ids in %zu bytes: must be at most %d",
+                          bytes < 4 ? 0 : taut__get32(shared), bytes, (int)IDS_MAX);
     s->n = taut__get32(shared);
     TAUT_TRY(taut__zunpack(&s->z, shared + 4, bytes - 4, 4 * (size_t)s->n, &s->scratch, &used));
-    if (s->scratch.n != 4 * (size_t)s->n) return taut__fail(TAUT_E_CORRUPT, "tokens: a table of another length");
+    if (s->scratch.n != 4 * (size_t)s->n)
+        return taut__fail(TAUT_E_CORRUPT, "tokens: a table of %zu bytes: %u ids take %zu", s->scratch.n, s->n,
+                          4 * (size_t)s->n);
     s->id = taut__alloc((size_t)s->n + 1, sizeof *s->id);
     if (!s->id) return taut__fail(TAUT_E_NOMEM, "tokens: no memory for %u ids", s->n);
     for (uint32_t i = 0; i < s->n; i++) {
         s->id[i] = taut__get32(s->scratch.p + 4 * (size_t)i);
-        if (s->id[i] >= IDS_MAX) return taut__fail(TAUT_E_CORRUPT, "tokens: an id that is too large");
+        if (s->id[i] >= IDS_MAX)
+            return taut__fail(TAUT_E_CORRUPT, "tokens: id %u: must be below %d", s->id[i], (int)IDS_MAX);
         if (s->id[i] >= s->top) s->top = s->id[i] + 1;
     }
     if (!encoding) return TAUT_OK;
@@ -163,7 +168,8 @@ static taut_status encode(void *p, const taut_part *in, taut_bytes *out)
 
 static taut_status put(const state *s, uint8_t *dst, size_t i, uint64_t rank)
 {
-    if (rank >= s->n) return taut__fail(TAUT_E_CORRUPT, "tokens: a rank that is not in the table");
+    if (rank >= s->n)
+        return taut__fail(TAUT_E_CORRUPT, "tokens: rank %llu: the table has %u ids", (unsigned long long)rank, s->n);
     taut__put_uint(dst + i * s->size, s->id[rank], s->size);
     return TAUT_OK;
 }
@@ -173,10 +179,12 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
     state   *s = p;
     size_t   n = g->bytes / s->size, used, at = 0;
     uint64_t v;
-    if (g->bytes % s->size || len < 2 || src[0] > VARINTS) return taut__fail(TAUT_E_CORRUPT, "tokens: malformed");
+    if (g->bytes % s->size || len < 2 || src[0] > VARINTS)
+        return taut__fail(TAUT_E_CORRUPT, "tokens: %zu bytes of kind %d for %zu of ids of %zu: malformed", len,
+                          len ? src[0] : -1, g->bytes, s->size);
     if (src[0] == PACKED) {
         if (src[1] > 32 || len != 2 + taut__packed_bytes(n, src[1]))
-            return taut__fail(TAUT_E_CORRUPT, "tokens: malformed");
+            return taut__fail(TAUT_E_CORRUPT, "tokens: %zu bytes for %zu ranks of %d bits: malformed", len, n, src[1]);
         for (size_t i = 0; i < n; i++) TAUT_TRY(put(s, dst, i, src[1] ? taut__unpack(src + 2, i, src[1]) : 0));
         return TAUT_OK;
     }
@@ -184,7 +192,7 @@ static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_pa
     TAUT_TRY(taut__zunpack(&s->z, src + 1, len - 1, 5 * n, &s->scratch, &used));
     for (size_t i = 0; i < n; i++) {
         if (!taut__varint_get(s->scratch.p, s->scratch.n, &at, &v))
-            return taut__fail(TAUT_E_CORRUPT, "tokens: too few ranks");
+            return taut__fail(TAUT_E_CORRUPT, "tokens: rank %zu of %zu is missing", i, n);
         TAUT_TRY(put(s, dst, i, v));
     }
     return TAUT_OK;

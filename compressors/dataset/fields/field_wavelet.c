@@ -154,10 +154,12 @@ static taut_status encode(void *p, const taut_part *in, taut_bytes *out)
 static taut_status decode(void *p, const uint8_t *src, size_t len, const taut_part *g, uint8_t *dst)
 {
     state *s = p;
-    if (g->bytes != g->n * s->size) return taut__fail(TAUT_E_CORRUPT, "wavelet: no whole images");
+    if (g->bytes != g->n * s->size)
+        return taut__fail(TAUT_E_CORRUPT, "wavelet: %zu bytes are not %u images of %zu", g->bytes, g->n, s->size);
     TAUT_TRY(room(s, g->bytes));
     if (taut_decode(src, len, s->coef, g->bytes) != TAUT_OK)
-        return taut__fail(TAUT_E_CORRUPT, "wavelet: its coefficients do not decode");
+        return taut__fail(TAUT_E_CORRUPT, "wavelet: its %zu bytes of coefficients do not decode: %s", len,
+                          taut_last_error());
     for (uint32_t i = 0; i < g->n; i++) {
         for (size_t k = 0; k < s->size; k++) s->image[s->order[k]] = s->coef[k * g->n + i];
         transform(s, true);
@@ -209,7 +211,9 @@ static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared
     (void)encoding;
     if (rc == TAUT_OK) {
         memcpy(&s->step, &bits, 4);
-        if (!(s->step > 0 && s->step < 1e6f)) rc = taut__fail(TAUT_E_CORRUPT, "wavelet: no step");
+        if (!(s->step > 0 && s->step < 1e6f))
+            rc = taut__fail(TAUT_E_CORRUPT, "wavelet: step %g of %zu bytes: must be above 0 and below 1e6",
+                            (double)s->step, bytes);
     }
     if (rc != TAUT_OK) close_state(s);
     else *out = s;

@@ -28,7 +28,10 @@ taut_status taut__zunpack(taut_zpack *z, const uint8_t *src, size_t len, size_t 
     size_t n = len >= HEAD ? taut__get32(src) : 0, stored = len >= HEAD ? taut__get32(src + 4) : 0, got;
     *used = 0;
     if (len < HEAD || stored > len - HEAD || stored > n || n > most)
-        return taut__fail(TAUT_E_CORRUPT, "a stream inside it is malformed");
+        return taut__fail(
+            TAUT_E_CORRUPT,
+            "a stream inside it of %zu bytes, stored in %zu, where %zu are left and at most %zu expected: malformed", n,
+            stored, len < HEAD ? 0 : len - HEAD, most);
     if (!z->d) z->d = ZSTD_createDCtx();
     if (!z->d) return taut__fail(TAUT_E_NOMEM, "zstd: no memory for its context");
     TAUT_TRY(taut__bytes_reserve(out, n));
@@ -36,7 +39,9 @@ taut_status taut__zunpack(taut_zpack *z, const uint8_t *src, size_t len, size_t 
         if (n) memcpy(out->p + out->n, src + HEAD, n);
     } else {
         got = ZSTD_decompressDCtx(z->d, out->p + out->n, n, src + HEAD, stored);
-        if (ZSTD_isError(got) || got != n) return taut__fail(TAUT_E_CORRUPT, "a stream inside it does not decode");
+        if (ZSTD_isError(got) || got != n)
+            return taut__fail(TAUT_E_CORRUPT, "a stream inside it does not decode: %s",
+                              ZSTD_isError(got) ? ZSTD_getErrorName(got) : "another length");
     }
     out->n += n;
     *used = HEAD + stored;

@@ -55,11 +55,17 @@ taut_status taut__pnm_head(const void *ctx, taut__source *s, uint64_t at, uint64
     (void)ctx;
     TAUT_TRY(taut__source_view(s, at, n, "the header of a PNM", &p));
     if (n < 8 || p[0] != 'P' || (p[1] != '5' && p[1] != '6'))
-        return taut__fail(TAUT_E_UNSUPPORTED, "not a PNM of kind P5 or P6");
+        return taut__fail(TAUT_E_UNSUPPORTED, "not a PNM of kind P5 or P6: begins with %02x %02x", n > 0 ? p[0] : 0,
+                          n > 1 ? p[1] : 0);
     cols = pnm_number(p, n, &i), rows = pnm_number(p, n, &i), most = pnm_number(p, n, &i);
     if (cols < 1 || rows < 1 || most < 1 || i >= n)
-        return taut__fail(TAUT_E_CORRUPT, "the header of a PNM is malformed");
-    if (most > 255) return taut__fail(TAUT_E_UNSUPPORTED, "a PNM of more than 8 bits");
+        return taut__fail(
+            TAUT_E_CORRUPT,
+            "the header of a PNM of P%c, %lld x %lld, up to %lld: must be numbers above 0, and pixels behind them",
+            p[1], (long long)cols, (long long)rows, (long long)most);
+    if (most > 255)
+        return taut__fail(TAUT_E_UNSUPPORTED, "a PNM of values up to %lld: must be at most 255, 8 bits",
+                          (long long)most);
     *a = (taut__array){.type = TAUT_U8,
                        .ndim = p[1] == '6' ? 3 : 2,
                        .shape = {(uint64_t)rows, (uint64_t)cols, p[1] == '6' ? 3 : 0},

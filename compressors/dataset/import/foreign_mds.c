@@ -63,13 +63,15 @@ static taut_status nd_head(const void *ctx, taut__source *s, uint64_t at, uint64
         i = 1;
     }
     if (!e->has_shape) {
-        if (i >= n) return taut__fail(TAUT_E_CORRUPT, "an ndarray without its shape");
+        if (i >= n) return taut__fail(TAUT_E_CORRUPT, "an ndarray of %zu bytes, without its shape", n);
         width = (size_t)1 << (p[i] & 3);
         a->ndim = p[i++] >> 2;
         if (a->ndim < 1 || a->ndim > TAUT_FIELD_DIMS)
             return taut__fail(TAUT_E_UNSUPPORTED, "an ndarray of %zu dimensions: must be 1..%d", a->ndim,
                               TAUT_FIELD_DIMS);
-        if (width * a->ndim > n - i) return taut__fail(TAUT_E_CORRUPT, "an ndarray without its shape");
+        if (width * a->ndim > n - i)
+            return taut__fail(TAUT_E_CORRUPT, "an ndarray of %zu bytes: too few for its shape of %zu dimensions", n,
+                              a->ndim);
         for (size_t d = 0; d < a->ndim; d++, i += width) a->shape[d] = taut__get_uint(p + i, width);
     }
     a->at = at + i;

@@ -51,7 +51,9 @@ taut_status taut__places_add(taut__places *p, uint32_t buffer, uint64_t at, uint
     if (p->fixed ? bytes != p->fixed : bytes >= UINT32_MAX)
         return taut__fail(TAUT_E_RANGE, "%llu bytes: must be %s", (unsigned long long)bytes,
                           p->fixed ? "as many as in the samples before" : "below 4 GiB");
-    if (at > INT64_MAX - bytes) return taut__fail(TAUT_E_RANGE, "a place beyond 2^63");
+    if (at > INT64_MAX - bytes)
+        return taut__fail(TAUT_E_RANGE, "%llu bytes from byte %llu on: must end below 2^63", (unsigned long long)bytes,
+                          (unsigned long long)at);
     if (!p->fixed) TAUT_TRY(add_length(p, bytes));
     if (last && last->buffer == buffer && (last->samples == 1 || last->gap == gap)) {
         last->gap = gap;

@@ -23,7 +23,7 @@ static taut_status find_field(taut_loader *l, size_t f, const char *name)
     for (size_t s = 0; s < shards; s++) {
         const taut_shard *shard = l->data.shard[s];
         int               n = taut_shard_find(shard, name);
-        if (n < 0) return taut__fail(TAUT_E_INVALID, "%s: no field '%s'", taut_shard_path(shard), name);
+        if (n < 0) return taut__shard_no_field(shard, name);
         if (!first) first = taut__shard_field(shard, (uint32_t)n);
         if (!same_field(first, taut__shard_field(shard, (uint32_t)n)))
             return taut__fail(TAUT_E_MISMATCH, "%s: field '%s' has another type or shape than in %s",

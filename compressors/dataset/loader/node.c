@@ -65,7 +65,9 @@ taut_status taut__node_open(taut__node *n, uint32_t ranks, uint64_t slots, size_
     int         fd;
     taut_status s;
     if (!lay_out(n, ranks, slots, slot_bytes))
-        return taut__fail(TAUT_E_RANGE, "loader: the node's memory is too large");
+        return taut__fail(TAUT_E_RANGE,
+                          "loader: %u ranks and %llu blocks of %zu bytes: more than this machine can address", ranks,
+                          (unsigned long long)slots, slot_bytes);
     snprintf(path, sizeof path, "/proc/%lld/fd/%lld", (long long)ticket.pid, (long long)ticket.fd);
     fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)

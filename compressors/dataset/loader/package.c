@@ -30,10 +30,8 @@ static int64_t integer_at(const uint8_t *at, taut_type t)
 
 static taut_status no_classes(const taut_shard *s, const char *field)
 {
-    char   names[400] = "";
-    size_t at = 0;
-    for (uint32_t f = 0; f < taut__shard_fields(s) && at < sizeof names - 1; f++)
-        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", f ? ", " : "", taut__shard_field(s, f)->name);
+    char names[400];
+    taut__shard_names(s, names, sizeof names);
     return taut__fail(
         TAUT_E_INVALID,
         "%s: no integer field '%s' with one value per sample, which the plan's strata need; its fields: %s",
@@ -169,7 +167,8 @@ static taut_status get(cursor *c, const uint8_t **bytes, size_t *n)
     uint64_t word = 0;
     if (c->n - c->at >= sizeof word) memcpy(&word, c->from + c->at, sizeof word);
     if (c->n - c->at < sizeof word || word > c->n - c->at - sizeof word)
-        return taut__fail(TAUT_E_CORRUPT, "loader: what rank 0 sent is cut off");
+        return taut__fail(TAUT_E_CORRUPT, "loader: what rank 0 sent, %zu bytes, is cut off behind byte %zu", c->n,
+                          c->at);
     *bytes = c->from + c->at + sizeof word;
     *n = (size_t)word;
     c->at += sizeof word + (size_t)word;

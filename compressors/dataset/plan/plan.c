@@ -62,7 +62,8 @@ taut_status taut__plan_add_shard(taut__plan *p, const char *name, uint64_t hash,
     taut__plan_shard *more;
     uint64_t          all = taut__plan_of(p);
     size_t            length = strlen(name);
-    if (p->stages) return taut__fail(TAUT_E_STATE, "plan: shards come before stages");
+    if (p->stages)
+        return taut__fail(TAUT_E_STATE, "plan: shard %s after %zu stages: shards come before stages", name, p->stages);
     if (samples == 0 || samples > (UINT64_C(1) << 62) - all)
         return taut__fail(TAUT_E_RANGE, "plan: shard %s: %llu samples: must be at least 1, and all shards below 2^62",
                           name, (ull)samples);
@@ -100,7 +101,8 @@ static taut_status check_listed(const taut__plan *p, const taut__stage *s)
         return taut__fail(TAUT_E_INVALID, "plan: stage %zu: a list is needed for list and prune, and for nothing else",
                           p->stages + 1);
     if (s->by[0] && (!lists || strpbrk(s->by, " \t\r\n")))
-        return taut__fail(TAUT_E_INVALID, "plan: stage %zu: by: one word, of list and prune only", p->stages + 1);
+        return taut__fail(TAUT_E_INVALID, "plan: stage %zu: by %s: must be one word, of list and prune only",
+                          p->stages + 1, s->by);
     if ((s->order || s->bucket) && (s->kind != TAUT__STAGE_LIST || !s->order || s->bucket == 0))
         return taut__fail(TAUT_E_INVALID, "plan: stage %zu: order: of a list, with buckets of 1 sample or more",
                           p->stages + 1);
@@ -123,7 +125,8 @@ static taut_status check_mix(const taut__plan *p, const taut__stage *s)
     if ((s->kind == TAUT__STAGE_MIX) != (s->shares > 0) || s->shares > TAUT__SHARES_MAX)
         return taut__fail(TAUT_E_RANGE, "plan: stage %zu: 1..%d shares, of mix only", p->stages + 1, TAUT__SHARES_MAX);
     if (s->shares && (all == 0 || all == UINT64_MAX))
-        return taut__fail(TAUT_E_RANGE, "plan: mix: shares that add up to 0 or to more than 2^40");
+        return taut__fail(TAUT_E_RANGE, "plan: mix: %u shares that add up to %s: must be 1..2^40 together", s->shares,
+                          all ? "more than 2^40" : "0");
     if (s->shares && !s->strata[0] && s->shares != p->shards)
         return taut__fail(TAUT_E_INVALID, "plan: mix: %u shares for %zu shards: must be one each", s->shares,
                           p->shards);
@@ -165,8 +168,10 @@ static taut_status check_stage(const taut__plan *p, const taut__stage *s)
     TAUT_TRY(check_listed(p, s));
     TAUT_TRY(check_mix(p, s));
     if (s->strata[0] && s->kind != TAUT__STAGE_STATIC && s->kind != TAUT__STAGE_RS2 && s->kind != TAUT__STAGE_MIX)
-        return taut__fail(TAUT_E_INVALID, "plan: strata: only of static, rs2 and mix");
-    if (s->replace && s->kind != TAUT__STAGE_RS2) return taut__fail(TAUT_E_INVALID, "plan: replace: only of rs2");
+        return taut__fail(TAUT_E_INVALID, "plan: stage %zu: strata=%s: only of static, rs2 and mix", p->stages + 1,
+                          s->strata);
+    if (s->replace && s->kind != TAUT__STAGE_RS2)
+        return taut__fail(TAUT_E_INVALID, "plan: stage %zu: replace: only of rs2", p->stages + 1);
     TAUT_TRY(check_position(p, s));
     if (s->strata[0] && taut__plan_strata(p) && strcmp(taut__plan_strata(p), s->strata) != 0)
         return taut__fail(TAUT_E_UNSUPPORTED, "plan: strata=%s and strata=%s: one field for all stages",

@@ -22,7 +22,8 @@ static taut_status sum_up(taut__order *o, const uint64_t *samples)
         o->first_chunk[k + 1] = o->first_chunk[k] + samples[k] / o->chunk;
         o->first_tail[k + 1] = o->first_tail[k] + samples[k] % o->chunk;
         if (__builtin_add_overflow(o->first[k], samples[k], &o->first[k + 1]) || o->first[k + 1] > UINT64_C(1) << 62)
-            return taut__fail(TAUT_E_RANGE, "sampler: more than 2^62 samples");
+            return taut__fail(TAUT_E_RANGE, "sampler: segment %zu has %llu samples: all together must be at most 2^62",
+                              k, (unsigned long long)samples[k]);
     }
     o->n = o->first[o->segments];
     return o->n ? TAUT_OK : taut__fail(TAUT_E_RANGE, "sampler: 0 samples: must be at least 1");
@@ -32,7 +33,9 @@ taut_status taut__order_init(taut__order *o, const uint64_t *samples, size_t seg
 {
     taut_status s;
     memset(o, 0, sizeof *o);
-    if (segments == 0 || chunk == 0) return taut__fail(TAUT_E_INVALID, "sampler: no segments, or chunks of 0 samples");
+    if (segments == 0 || chunk == 0)
+        return taut__fail(TAUT_E_INVALID, "sampler: %zu segments, chunks of %llu samples: must be at least 1 each",
+                          segments, (unsigned long long)chunk);
     o->chunk = chunk;
     o->window = window;
     o->segments = segments;

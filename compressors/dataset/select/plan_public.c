@@ -34,7 +34,11 @@ taut_status taut_data_plan_create(const char *rule, size_t n, const taut_shard *
     taut_data_plan        *p;
     taut_status            s;
     *plan = NULL;
-    if (!rule || n == 0 || !shards) return taut__fail(TAUT_E_INVALID, "plan: a rule and at least one shard are needed");
+    if (!rule || n == 0 || !shards)
+        return taut__fail(TAUT_E_INVALID, "taut_data_plan_create: %s: a rule and at least one shard are needed",
+                          !rule    ? "rule is NULL"
+                          : n == 0 ? "n=0"
+                                   : "shards is NULL");
     if (options) memcpy(&o, options, taut__min(options->size, sizeof o));
     if (!(p = taut__alloc(1, sizeof *p))) return taut__fail(TAUT_E_NOMEM, "plan: out of memory");
     s = build(&p->plan, rule, n, shards, &o);

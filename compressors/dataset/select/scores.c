@@ -16,6 +16,15 @@ void taut__scores_free(taut__scores *s)
     memset(s, 0, sizeof *s);
 }
 
+taut_status taut__scores_no_column(const taut__scores *s, const char *who, const char *name)
+{
+    char   names[300] = "";
+    size_t at = 0;
+    for (uint32_t i = 0; i < s->columns && at < sizeof names; i++)
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", s->name[i]);
+    return taut__fail(TAUT_E_INVALID, "%s: the scores have no column '%s'; they have %s", who, name, names);
+}
+
 int taut__scores_column(const taut__scores *s, const char *name)
 {
     for (uint32_t c = 0; c < s->columns; c++)

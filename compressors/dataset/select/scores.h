@@ -27,5 +27,7 @@ typedef struct taut__scores { /* zero-initialise; taut__scores_free() */
 taut_status taut__scores_load(taut__scores *s, const char *path, size_t shards, const taut_shard *const *shard);
 void        taut__scores_free(taut__scores *s);
 int         taut__scores_column(const taut__scores *s, const char *name); /* -1: it has none */
+taut_status taut__scores_no_column(const taut__scores *s, const char *who,
+                                   const char *name); /* TAUT_E_INVALID, with those it has */
 
 #endif

@@ -74,8 +74,7 @@ static taut_status scores_of(taut__select *s, double *value)
                           name[(int)s->value[BY]]);
     TAUT_TRY(taut__scores_load(&scores, s->o->scores, s->pool->shards, s->pool->shard));
     c = taut__scores_column(&scores, name[(int)s->value[BY]]);
-    status = c < 0 ? taut__fail(TAUT_E_INVALID, "curriculum: the scores have no column '%s'", name[(int)s->value[BY]])
-                   : TAUT_OK;
+    status = c < 0 ? taut__scores_no_column(&scores, "curriculum", name[(int)s->value[BY]]) : TAUT_OK;
     for (uint64_t i = 0; status == TAUT_OK && i < s->pool->n; i++)
         value[i] = scores.value[(s->pool->id ? s->pool->id[i] : i) * scores.columns + (uint64_t)c];
     taut__scores_free(&scores);

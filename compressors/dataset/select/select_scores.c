@@ -13,13 +13,8 @@
 
 static taut_status column(const taut__select *s, const char *name, int *c)
 {
-    char   names[300] = "";
-    size_t at = 0;
     *c = taut__scores_column(s->scores, name);
-    if (*c >= 0) return TAUT_OK;
-    for (uint32_t i = 0; i < s->scores->columns && at < sizeof names; i++)
-        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", s->scores->name[i]);
-    return taut__fail(TAUT_E_INVALID, "%s: the scores have no column '%s'; they have %s", s->method->name, name, names);
+    return *c >= 0 ? TAUT_OK : taut__scores_no_column(s->scores, s->method->name, name);
 }
 
 /* One number a place. */

@@ -121,7 +121,8 @@ taut_status taut__samples_read(unsigned flags, uint32_t n, const uint8_t *src, s
     }
     if (!bytes || len < bytes || taut__get32(src) != TAUT_MAGIC_SAMPLES ||
         taut__get32(src + 4) != bytes - TAUT_FRAME_HEAD || src[8] != flags || src[9] > 32)
-        return taut__fail(TAUT_E_CORRUPT, "the frame of its samples is malformed");
+        return taut__fail(TAUT_E_CORRUPT, "the frame of its samples, %zu bytes for %u samples, is malformed", len,
+                          (unsigned)n);
     *s = (taut_samples){.bytes = bytes,
                         .shortest = taut__get32(src + 12),
                         .width = src[9],

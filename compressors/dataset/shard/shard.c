@@ -321,3 +321,18 @@ int taut_shard_find(const taut_shard *s, const char *name)
         if (strcmp(s->field[f].name, name) == 0) return (int)f;
     return -1;
 }
+
+void taut__shard_names(const taut_shard *s, char *dst, size_t cap)
+{
+    size_t at = 0;
+    dst[0] = 0;
+    for (uint32_t f = 0; f < s->fields && at < cap; f++)
+        at += (size_t)snprintf(dst + at, cap - at, "%s%s", f ? ", " : "", s->field[f].name);
+}
+
+taut_status taut__shard_no_field(const taut_shard *s, const char *name)
+{
+    char names[400];
+    taut__shard_names(s, names, sizeof names);
+    return taut__fail(TAUT_E_INVALID, "%s: no field '%s'; fields are %s", s->path, name, names);
+}

@@ -43,6 +43,9 @@ uint32_t          taut__shard_fields(const taut_shard *s);
 int               taut__shard_fd(const taut_shard *s);                /* of the file, for pread and posix_fadvise */
 int               taut__shard_label(const taut_shard *s);             /* field of kind label; -1 = none */
 const taut_field *taut__shard_field(const taut_shard *s, uint32_t f); /* complete; f < fields */
+void              taut__shard_names(const taut_shard *s, char *dst, size_t cap); /* of its fields: "a, b", cut to fit */
+taut_status       taut__shard_no_field(const taut_shard *s,
+                                       const char       *name); /* TAUT_E_INVALID, which names those there are */
 
 static inline uint64_t taut__block_of(uint64_t sample, uint64_t per_block) { return sample / per_block; }
 uint64_t taut__block_samples(const taut_shard *s, uint64_t block); /* per_block, or what is left in the last one */

@@ -172,7 +172,7 @@ static taut_status decode_payload(taut_reader *r, uint32_t f, const uint8_t *fra
     if (c->caps & TAUT_FIELD_PLAIN) return c->decode(r->field[f].codec, frame, bytes, g, dst);
     if (bytes < TAUT_FRAME_HEAD || taut__get32(frame) != TAUT_MAGIC_PAYLOAD ||
         taut__get32(frame + 4) != bytes - TAUT_FRAME_HEAD)
-        return taut__fail(TAUT_E_CORRUPT, "not a payload frame");
+        return taut__fail(TAUT_E_CORRUPT, "not a payload frame of %zu bytes", bytes);
     return c->decode(r->field[f].codec, frame + TAUT_FRAME_HEAD, bytes - TAUT_FRAME_HEAD, g, dst);
 }
 
@@ -365,7 +365,8 @@ static taut_status read_stored_sample(taut_reader *r, uint32_t f, uint64_t b, ui
     for (uint64_t i = 0; i < k && s->field[f].variable; i++) at += taut__samples_length(&samples, i);
     if (!s->field[f].variable) at = (size_t)(k * s->field[f].sample_bytes);
     if (at > taut__meta_part(s, f, b).decoded || *bytes > taut__meta_part(s, f, b).decoded - at)
-        return taut__fail(TAUT_E_CORRUPT, "the lengths of its samples do not fit");
+        return taut__fail(TAUT_E_CORRUPT, "sample %" PRIu64 " of it: %zu bytes from %zu on, in a block of %u", k,
+                          *bytes, (size_t)at, taut__meta_part(s, f, b).decoded);
     TAUT_TRY(read_pieces(s, e.offset + samples.bytes, at, *bytes, dst));
     if (taut__crc32c(dst, *bytes) != taut__get32(samples.sums + 4 * k))
         return taut__fail(TAUT_E_CORRUPT, "CRC32C of sample %" PRIu64 " does not match", b * s->per_block + k);

@@ -24,7 +24,8 @@ static taut_status part_of(void *ctx, uint64_t block, taut_part *part)
 static taut_status set_codec(taut_field *f, const char *codec, taut_field_spec *spec)
 {
     if (!codec || strlen(codec) >= sizeof f->codec)
-        return taut__fail(TAUT_E_INVALID, "field %s: a codec spec of 0..%zu characters", f->name, sizeof f->codec - 1);
+        return taut__fail(TAUT_E_INVALID, "field %s: a codec spec %s: must have 0..%zu characters", f->name,
+                          codec ? codec : "that is NULL", sizeof f->codec - 1);
     memset(f->codec, 0, sizeof f->codec);
     strcpy(f->codec, codec);
     return taut__field_spec_parse(f, spec);

@@ -11,9 +11,11 @@ namespace cuda_host
 
 static std::mutex                   tally_mutex;
 static std::map<std::string, tally> tallies;
+void (*launch_begins)(const char *kernel);
 
 void count_launch(const launch &l, size_t blocks)
 {
+    if (launch_begins) launch_begins(l.kernel);
     std::lock_guard<std::mutex> hold(tally_mutex);
     tally                      &t = tallies[l.kernel];
     const char                 *path = getenv("CUDA_HOST_TALLY"); /* a line per kernel and process */

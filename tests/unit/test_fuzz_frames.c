@@ -1,22 +1,13 @@
-/* test_fuzz_codecs.c : frames, payloads, checkpoints, texts, traces and logs: the fuzz targets over their corpus and over what encoders write,
- * damaged. LONG=1: a million damaged inputs each. */
+/* test_fuzz_frames.c : frames, payloads and specs: the fuzz targets over their corpus and over what encoders write, damaged. LONG=1: a million damaged
+ * inputs each. Needs the codecs alone, no communicator: `make sanitized` runs it too. */
 #define LLVMFuzzerTestOneInput fuzz_payload
 #include "tests/fuzz/fuzz_payload.c"
 #undef LLVMFuzzerTestOneInput
 #define LLVMFuzzerTestOneInput fuzz_frame
 #include "tests/fuzz/fuzz_frame.c"
 #undef LLVMFuzzerTestOneInput
-#define LLVMFuzzerTestOneInput fuzz_state
-#include "tests/fuzz/fuzz_state.c"
-#undef LLVMFuzzerTestOneInput
 #define LLVMFuzzerTestOneInput fuzz_text
 #include "tests/fuzz/fuzz_text.c"
-#undef LLVMFuzzerTestOneInput
-#define LLVMFuzzerTestOneInput fuzz_trace
-#include "tests/fuzz/fuzz_trace.c"
-#undef LLVMFuzzerTestOneInput
-#define LLVMFuzzerTestOneInput fuzz_log
-#include "tests/fuzz/fuzz_log.c"
 #undef LLVMFuzzerTestOneInput
 #include "../support/codec_case.h"
 #include "../support/fuzz_case.h"
@@ -40,8 +31,7 @@ enum { SPECS = sizeof specs / sizeof *specs, ELEMS = 700 };
 static const struct {
     const char  *name;
     fuzz_target *target;
-} targets[] = {{"payload", fuzz_payload}, {"frame", fuzz_frame}, {"state", fuzz_state},
-               {"text", fuzz_text},       {"trace", fuzz_trace}, {"log", fuzz_log}};
+} targets[] = {{"payload", fuzz_payload}, {"frame", fuzz_frame}, {"text", fuzz_text}};
 
 /* What has made trouble once, or covers something that nothing else does (tests/fuzz/run.sh minimises it). */
 START_TEST(corpus)
@@ -49,16 +39,6 @@ START_TEST(corpus)
     ck_assert_int_ge(fuzz_corpus(targets[_i].target, targets[_i].name, fuzz_copies(1000, 1000000)), 2);
 }
 END_TEST
-
-/* FUZZ_SEEDS=1: what the test has made becomes the fuzzer's seed. */
-static void keep(const char *target, const char *name, const uint8_t *p, size_t n)
-{
-    char path[300];
-    if (!getenv("FUZZ_SEEDS")) return;
-    snprintf(path, sizeof path, "build/fuzz/corpus/%s/seed-%s", target, name);
-    FILE *f = fopen(path, "wb");
-    ck_assert_msg(f && fwrite(p, 1, n, f) == n && fclose(f) == 0, "%s: is there a folder?", path);
-}
 
 /* A payload with what fuzz_payload puts in front of it; its frame behind the bytes, for fuzz_frame. */
 static size_t encode(const char *spec, uint8_t *dst, size_t cap, uint8_t **frame, size_t *frame_n)
@@ -86,8 +66,8 @@ START_TEST(encoded)
     static uint8_t payload[ELEMS * 8 + 64];
     uint8_t       *frame;
     size_t         frame_n, n = encode(specs[_i], payload, sizeof payload, &frame, &frame_n);
-    keep("payload", specs[_i], payload, n);
-    keep("frame", specs[_i], frame, frame_n);
+    fuzz_keep("payload", specs[_i], payload, n);
+    fuzz_keep("frame", specs[_i], frame, frame_n);
     fuzz_seed(fuzz_payload, payload, n, fuzz_copies(500, 80000));
     fuzz_seed(fuzz_frame, frame, frame_n, fuzz_copies(500, 80000));
     free(frame);
@@ -117,42 +97,13 @@ START_TEST(checked_frames_are_refused_when_they_differ)
 }
 END_TEST
 
-/* The same for checkpoints; and with their checksum made right, whatever is accepted leaves a communicator that works. */
-START_TEST(checkpoints)
-{
-    size_t   n;
-    uint8_t *blob, *seed, *copy;
-    fuzz_state(NULL, 0); /* opens */
-    n = state_saved(NULL, 0);
-    blob = malloc(n), seed = malloc(n + 1), copy = malloc(n + 1);
-    ck_assert_uint_eq(state_saved(blob, n), n);
-    seed[0] = 1;
-    memcpy(seed + 1, blob, n);
-    keep("state", "saved", seed, n + 1);
-    fuzz_seed(fuzz_state, seed, n + 1, fuzz_copies(600, 500000));
-    seed[0] = 3;
-    fuzz_seed(fuzz_state, seed, n + 1, fuzz_copies(200, 100000));
-    for (size_t k = 0; k < fuzz_copies(2000, 500000); k++) {
-        memcpy(copy, blob, n);
-        fuzz_damage(copy, n);
-        if (memcmp(copy, blob, n) != 0) ck_assert_int_ne(taut_state_load(state_comm, copy, n), TAUT_OK);
-        ck_assert_int_ne(taut_state_load(state_comm, blob, fuzz_dice((uint32_t)n)), TAUT_OK);
-    }
-    free(copy);
-    free(seed);
-    free(blob);
-}
-END_TEST
-
 int main(void)
 {
-    Suite *suite = suite_create("fuzz_codecs");
-    TCase *c = suite_case(suite, "fuzz_corpus", 3000), *t = suite_case(suite, "fuzz_codecs", 3000);
+    Suite *suite = suite_create("fuzz_frames");
+    TCase *c = suite_case(suite, "fuzz_corpus", 3000), *t = suite_case(suite, "fuzz_frames", 3000);
     setenv("TAUT_LOG", "error", 1);
-    cli_speak(false);
     tcase_add_loop_test(c, corpus, 0, sizeof targets / sizeof *targets);
     tcase_add_loop_test(t, encoded, 0, SPECS);
     tcase_add_loop_test(t, checked_frames_are_refused_when_they_differ, 0, SPECS);
-    tcase_add_test(t, checkpoints);
     return suite_run(suite);
 }
