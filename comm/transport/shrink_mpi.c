@@ -177,6 +177,11 @@ static void decide(meeting *g)
             (void)MPI_Isend(g->decision, (int)length(g), MPI_INT32_T, r, g->tag[1], g->m->comm, &g->out[p + r]);
 }
 
+static taut_status too_late(const taut__mpi *m)
+{
+    return taut__fail(TAUT_E_PEER, "the survivors have gone on without rank %d", m->base.rank);
+}
+
 static taut_status agree(meeting *g, int wait_ms)
 {
     double begin = taut__now(), wait = 1e-3 * wait_ms;
@@ -189,7 +194,8 @@ static taut_status agree(meeting *g, int wait_ms)
     else memcpy(g->decision, decided_by(g, by), length(g) * sizeof *g->decision);
     for (int i = 0; i < g->decision[COUNT]; i++)
         if (g->decision[MEMBERS + i] == me) return TAUT_OK;
-    return taut__fail(TAUT_E_PEER, "the survivors have gone on without rank %d", me);
+    g->m->excluded = true;
+    return too_late(g->m);
 }
 
 static taut_status make_group(const meeting *g, MPI_Comm *comm, int *old)
@@ -214,6 +220,7 @@ taut_status taut__mpi_survivors(taut__transport *t, int wait_ms, MPI_Comm *left,
     meeting g = {.m = (taut__mpi *)t};
     *left = MPI_COMM_NULL;
     g.tag[0] = t->tag_max - TAGS_BELOW_MOST, g.tag[1] = g.tag[0] + 1;
+    if (g.m->excluded) return too_late(g.m); /* alone it would make one of its own */
     TAUT_TRY(allocate(&g));
     taut_status s = open_ears(&g);
     if (s == TAUT_OK) s = agree(&g, wait_ms);

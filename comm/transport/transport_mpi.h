@@ -24,6 +24,7 @@ typedef struct taut__mpi {
     int                broken;       /* MPI_SUCCESS, or what MPI said of a message that will never be done */
     bool              *gone;         /* of size ranks: MPI has said so */
     int                meetings;     /* of survivors, so far */
+    bool               excluded;     /* they have gone on without this rank */
     bool               mitigates;    /* those of the last one rely on the MPI itself: taut__mpi_agree_on() */
     size_t             n, room;
     MPI_Request       *request; /* room of each */
