@@ -156,11 +156,23 @@ static taut__entry *next_entry(taut__channel *c) /* waits only while nothing is 
     return e;
 }
 
+static void count_queued(taut__channel *c, int by)
+{
+    pthread_mutex_lock(&c->lock);
+    c->queued += by;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* The last call of a cycle is over, and the program told so, before ranks have voted on what comes next; until then a call of the
+ * program's own thread must not find the queue empty: it would see what this cycle is, or what the next one will be, as chance has it. */
 static void execute(taut__channel *c, taut__entry *e)
 {
     bool data = e->data; /* e is gone when its call is over */
+    count_queued(c, 1);
     taut__execute(c, e);
     if (!data) retire(c, e);
+    count_queued(c, -1);
 }
 
 static void *work(void *arg)
