@@ -13,7 +13,7 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_
 export OMPI_MCA_btl_vader_single_copy_mechanism=none PYTHONDONTWRITEBYTECODE=1
 make --no-print-directory BUILD="$BUILD" DESTDIR= PREFIX="$dir/prefix" install >"$dir/log" 2>&1 || { fail "make install: $(tail -n 3 "$dir/log")"; finish; }
 export BUILD PATH="$dir/prefix/bin:$PATH" PKG_CONFIG_PATH="$dir/prefix/lib/pkgconfig"
-mkdir "$dir/work" "$dir/work/launch"
-ln -s "$dir/prefix/bin/tautrun" "$dir/work/launch/tautrun"
-ln -s "$top/launch/lab" "$dir/work/launch/lab"
-cd "$dir/work" && "$PYTHON" "$top/tests/python/check_doc_commands.py" "$dir/prefix"
+mkdir "$dir/reader" "$dir/reader/launch"
+ln -s "$dir/prefix/bin/tautrun" "$dir/reader/launch/tautrun"
+ln -s "$top/launch/lab" "$dir/reader/launch/lab"
+cd "$dir/reader" && "$PYTHON" "$top/tests/python/check_doc_commands.py" "$dir/prefix"

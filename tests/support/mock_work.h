@@ -37,6 +37,10 @@ void   mock_host_release(taut_place p, void *memory);
 void   mock_note_copy(const void *host, size_t bytes); /* to or from host memory */
 size_t mock_pinned_pieces(void), mock_pageable_bytes(void);
 
+/* mock_ops.c: operations of all codecs, there or not; calls of them so far, and those of them with pieces of several tensors. */
+void   mock_ops_register(bool on);
+size_t mock_calls(void), mock_calls_joined(void);
+
 extern const taut__vectors mock_vectors; /* mock_vectors.c */
 
 #endif
