@@ -1,8 +1,8 @@
 #!/bin/bash
 # test_moments.sh : ranks that are killed, stopped, or cut off from the network at random moments, on 2, 3 and 4 ranks, each codec family in turn.
 # Every survivor says so within the timeout and two seconds, none hangs, and no sum that was handed out is wrong: it is compared, bit for
-# bit, with that of a run to which nothing happened. MOMENTS of each kind (30), SEED. Cutting off needs root and launch/lab, behind lab-lock
-# where that is installed; run alone.
+# bit, with that of a run to which nothing happened. MOMENTS of each kind (30), SEED. Cutting off needs root and launch/lab; run alone.
+# WRAP (): a command before launch/lab, as in WRAP='flock /tmp/lab'.
 set -u
 BUILD=$(readlink -f "${BUILD:-build/release}")
 STEPS=$BUILD/tests/bench/steps_mpi
@@ -20,7 +20,7 @@ fi
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 export TAUT_TIMEOUT_MS=2000 LAB_NAME=tautmoments LAB_NET=10.79.7
-lock=$(command -v lab-lock || true)
+lock=${WRAP:-}
 codecs=(none fp16 quant:bits=4 grid:rel=0.05 topk:density=0.1 randk:density=0.2 powersgd:rank=2 stack:topk:density=0.1+quant:bits=4)
 draw() { awk -v s="$seed" -v i="$1" -v n="$2" 'BEGIN { srand(s % 1000000 + i); for (k = 0; k < n; k++) x = rand(); printf "%.4f", rand() }'; }
 
