@@ -94,6 +94,7 @@ static taut_status status_of(taut__op op, const taut_codec *codec, uint32_t flag
 static taut_status run_reshaped(const taut_piece *p)
 {
     const taut_stage *s = taut__stage(&p->call);
+    if (!p->outcome) return taut__fail(TAUT_E_INVALID, "%s: reshaped: no outcome to tell", s->codec->name);
     if (s->codec->reshaped && s->codec->reshaped(s, p->earlier, p->stats)) p->outcome->bytes = 1;
     return TAUT_OK;
 }

@@ -18,6 +18,7 @@ TAUT_INLINE double taut__tree_sum(const double *x, size_t stride, uint32_t ranks
         uint32_t k = 0;
         double   v = x[r * stride];
         if (r + w < ranks) v = v + x[(r + w) * stride];
+        /* cppcheck-suppress uninitvar ; bit k of r is set where part[k] waits */
         for (; r >> k & 1; k++) v = part[k] + v;
         part[k] = v;
     }

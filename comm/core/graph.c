@@ -45,7 +45,7 @@ taut_status taut_graph_prepare(taut_layer *l)
     double     *each = taut__alloc(2 * (size_t)comm->ctx.t->size, sizeof *each);
     taut_status s = each ? create(l, size) : taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
     s = taut__comm_agree(comm, s);
-    if (s == TAUT_OK) s = largest(comm, size, each);
+    if (each && s == TAUT_OK) s = largest(comm, size, each);
     taut__free(each);
     if (s == TAUT_OK) taut__captured_agree(l->graph, size);
     else if (!had) taut__graph_leave(l);

@@ -63,6 +63,7 @@ static taut_status share_and_join(taut_comm *comm, const taut__nccl *n, taut__da
 {
     if (mine == TAUT_OK) mine = make_ids(comm, n, v);
     TAUT_TRY(taut__comm_agree(comm, mine));
+    if (!v) return mine; /* NOMEM, and agreed on */
     TAUT_TRY(taut__context_sum(&comm->ctx, v, count));
     return join_both(comm, n, v, whole);
 }

@@ -18,8 +18,9 @@ taut_status taut__placed_do(const taut__reduction *red, taut__op op, taut_piece 
 {
     if (!taut__at_home(red)) return taut__joint_ask(red->lane, op, codec_of(p), p, len);
     taut_outcome out = {.bytes = len ? *len : 0};
-    p->outcome = &out;
-    taut_status s = taut__run_piece(op, codec_of(p), taut__ops(codec_of(p), TAUT_HOST), p);
+    taut_piece   here = *p;
+    here.outcome = &out;
+    taut_status s = taut__run_piece(op, codec_of(p), taut__ops(codec_of(p), TAUT_HOST), &here);
     if (len) *len = s == TAUT_OK ? (size_t)out.bytes : 0;
     return s;
 }

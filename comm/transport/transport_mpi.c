@@ -456,7 +456,7 @@ taut_status taut__mpi_create(const void *mpi, int fake_hosts, taut__transport **
     if (s == TAUT_OK) taut__log_rank(m->base.rank);
     if (s == TAUT_OK) s = allocate(m, &scratch);
     s = taut__mpi_agree(from, s);
-    if (s == TAUT_OK) s = taut__mpi_agree(from, prepare(m, fake_hosts, scratch));
+    if (scratch && s == TAUT_OK) s = taut__mpi_agree(from, prepare(m, fake_hosts, scratch));
     taut__free(scratch);
     if (s == TAUT_OK) *t = &m->base;
     else taut__mpi_revoke(m->comm), taut__mpi_revoke(m->native), mpi_destroy(&m->base);
