@@ -131,7 +131,7 @@ static bool close_to(const double *x, const double *right, size_t n, double most
 }
 
 /* What one layer's results may be off: codec=auto spends its budget on whatever layers it likes. Of one with feedback there is no bound: see balanced(). */
-static double most_off(const losing *s) { return strcmp(s->codec, "auto") == 0 ? 1 : 0.1; }
+static double most_off(const losing *s) { return strcmp(s->codec, "auto") == 0 ? 2 : 0.1; }
 static bool   owes(taut_layer *l) { return l->operand.feedback_on || l->operand.residual; }
 
 /* The results of a step: the same bytes on all ranks, and, but for layers that owe something, the mean of float64; all layers together as far off as the
@@ -164,7 +164,11 @@ static bool right_sums(losing *s, taut_comm *comm, taut_layer **layer, long at)
         free(result[i]);
     }
     free(x), free(mean);
-    return right && (owed || error <= 1.2 * q.rel_err2_high * norm + 1e-9 * norm);
+    bool as_told = owed || error <= (1.2 * q.rel_err2_high + 1e-9) * norm;
+    if (!right || !as_told)
+        fprintf(stderr, "rank %d, step %ld: |error|^2 %g of the mean's, %g to %g reported\n", s->rank, at, error / norm,
+                q.rel_err2_low, q.rel_err2_high);
+    return right && as_told;
 }
 
 /* With nothing put in, what comes out is what was waiting. */
@@ -191,7 +195,9 @@ static bool balanced(const losing *s, taut_layer **layer)
         for (size_t k = 0; k < elements(i); k++) all[k] = waits ? (double)layer[i]->operand.feedback->r[k] / s->n : 0;
         MPI_Allreduce(MPI_IN_PLACE, all, (int)elements(i), MPI_DOUBLE, MPI_SUM, s->mpi);
         for (size_t k = 0; k < elements(i); k++) all[k] += s->out[i][k];
-        even &= close_to(all, s->in[i], elements(i), owes(layer[i]) ? 1e-8 : most_off(s));
+        if (close_to(all, s->in[i], elements(i), owes(layer[i]) ? 1e-8 : most_off(s))) continue;
+        fprintf(stderr, "rank %d, layer %d: what came out is not what went in\n", s->rank, i);
+        even = false;
     }
     free(all);
     return even;
