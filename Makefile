@@ -26,8 +26,8 @@ FORCE:
 
 OPT_release = -O2 -g -DNDEBUG
 OPT_debug   = -O0 -g3 -DTAUT_DEBUG
-OPT_asan    = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -DTAUT_DEBUG
-OPT_tsan    = -O1 -g -fsanitize=thread -DTAUT_DEBUG
+OPT_asan    = -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -DTAUT_DEBUG
+OPT_tsan    = -O1 -g1 -fsanitize=thread -DTAUT_DEBUG
 OPT_coverage = -O0 -g --coverage -DTAUT_DEBUG -DTAUT_COVERAGE
 # libFuzzer looks at all counters after every execution, so only what a target reaches is linked: twice as many executions
 OPT_fuzz    = -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined \
