@@ -511,10 +511,10 @@ sanitized: ## what reads foreign bytes under ASan and UBSan: the fuzzers' corpor
 	$(STAGE) MODE=asan BUILD=build/sanitized MPI=0 TORCH=0 BLAS=0 CUDA=0 sanitized-tests
 	@tests/sanitized.sh build/sanitized/sanitized/test_*
 check-sanitizers: SETUP := --tests
-check-sanitizers: setup ## the tests' C programs under ASan and UBSan, then under TSan; a table of what ran and what was found
+check-sanitizers: setup ## the tests' C programs under ASan, UBSan and LSan, then those with threads under TSan; a table of what ran and what was found
 	$(STAGE) MODE=asan TORCH=0 tests
 	$(STAGE) MODE=tsan TORCH=0 tests
-	@rc=0; for mode in asan tsan; do MODE=$$mode tests/sanitize.sh $(T) || rc=1; done; exit $$rc
+	@rc=0; rm -f build/asan/threads; for mode in asan tsan; do MODE=$$mode THREADS=build/asan/threads tests/sanitize.sh $(T) || rc=1; done; exit $$rc
 check-slurm: SETUP := --long
 check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about three minutes)
 	$(STAGE) all $(BUILD)/tests/bench/steps_mpi
