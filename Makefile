@@ -315,14 +315,17 @@ $(BUILD)/tests/unit/test_fuzz_logs: $(FUZZ_WITH)
 $(BUILD)/tests/unit/test_report: $(FUZZ_WITH)
 # ---- fuzz targets, in MODE=fuzz with clang ----
 FUZZ_BIN := $(if $(filter fuzz,$(MODE)),$(basename $(call objects,$(call sources,tests/fuzz/fuzz_*.c))))
-# those of codecs take all of the library, whose tables are weak references; the others what they name
-FUZZ_ALL := $(patsubst %,$(BUILD)/tests/fuzz/fuzz_%,frame payload plan state text)
+# A target links what it names, and those of codecs the tables of these, which are weak references; the one of shards has its file in memory.
+FUZZ_ALL := $(patsubst %,$(BUILD)/tests/fuzz/fuzz_%,frame payload state text)
+FUZZ_OF  := $(filter-out $(BUILD)/compressors/dataset/%,$(filter $(BUILD)/compressors/%,$(LIB_OBJ)))
 FUZZ_A   := $(BUILD)/lib/libtaut-parts.a
+FUZZ_WRAP_fuzz_shard := $(addprefix -Xlinker --wrap=,pread fstat stat aligned_alloc ZSTD_createDCtx ZSTD_freeDCtx)
+$(BUILD)/tests/fuzz/fuzz_shard.o: INC = -I. $(CHECK_CFLAGS) -DFUZZ_IN_MEMORY
 $(FUZZ_A): $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJ)
-$(FUZZ_BIN): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(FUZZ_WITH) $(LIB_A) $(FUZZ_A) $(BUILD)/.LINK
-	$(LINK_C) -fsanitize=fuzzer -Wl,--gc-sections -Wl,-z,start-stop-gc $(filter %.o,$^) $(if $(filter $@,$(FUZZ_ALL)),$(LIB_A),$(FUZZ_A)) $(LDFLAGS) $(LIBS) $(JSON) -lz
+$(FUZZ_BIN): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(FUZZ_WITH) $(FUZZ_A) $(BUILD)/.LINK
+	$(LINK_C) -fsanitize=fuzzer -Wl,--gc-sections -Wl,-z,start-stop-gc $(FUZZ_WRAP_$*) $(filter %.o,$^) $(if $(filter $@,$(FUZZ_ALL)),$(FUZZ_OF)) $(FUZZ_A) $(LDFLAGS) $(LIBS) $(JSON) -lz
 .PHONY: fuzz-targets
 fuzz-targets: $(FUZZ_BIN)
 
