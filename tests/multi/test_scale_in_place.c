@@ -22,7 +22,7 @@ typedef struct run {
     lend        lend;
     bool        nccl;
     uint64_t    result[MOST][SCALE_STEPS];
-    double      error[MOST][SCALE_STEPS];
+    double      error[MOST][SCALE_STEPS], residual[MOST][SCALE_STEPS];
     char        codec[MOST][SCALE_STEPS][96];
 } run;
 
@@ -80,6 +80,7 @@ static taut_status step_of(ranks_ctx *c, run *r, taut_layer *w, buffer *x, scale
     TAUT_TRY(taut_layer_get_stats(w, &t));
     r->result[c->rank][step] = buffer_result(x);
     r->error[c->rank][step] = t.rel_err2_metric;
+    r->residual[c->rank][step] = t.residual_norm2;
     memcpy(r->codec[c->rank][step], t.codec, sizeof t.codec);
     return TAUT_OK;
 }
@@ -130,6 +131,7 @@ static void compare(const run *a, const run *b, int ranks)
             ck_assert_msg(a->result[q][k] == b->result[q][k],
                           "%s, %d ranks, where=%d lend=%d: rank %d, step %d: another result", a->spec, ranks,
                           (int)b->where, (int)b->lend, q, k);
+            ck_assert(fabs(a->residual[q][k] - b->residual[q][k]) <= 1e-9 * a->residual[q][k]);
             /* norms of slices are added as slices come */
             ck_assert_msg(fabs(a->error[q][k] - b->error[q][k]) <= 1e-9 * a->error[q][k],
                           "%s, %d ranks, where=%d lend=%d: rank %d, step %d: error %.17g and %.17g", a->spec, ranks,
