@@ -11,7 +11,12 @@
 #include <math.h>
 #include <string.h>
 
-enum { BRIEF_MAX = 8, FULL_LEAST = 8, FULL_MOST = 32, FULL_ELEMS = 1 << 20 }; /* of every so many calls: see full_every() */
+enum {
+    BRIEF_MAX = 8,
+    FULL_LEAST = 8,
+    FULL_MOST = 32,
+    FULL_ELEMS = 1 << 20
+}; /* of every so many calls: see full_every() */
 
 typedef struct taut__agree {
     double                    stats[TAUT_STATS_MAX], in[TAUT_STATS_MAX]; /* this rank's, then of all; received */
