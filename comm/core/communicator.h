@@ -6,6 +6,7 @@
 #include "../reduce/agreement.h"
 #include "../reduce/placed.h"
 #include "sample.h"
+#include <math.h>
 
 typedef struct taut__bucket  taut__bucket;  /* fusion.c */
 typedef struct taut__metrics taut__metrics; /* metrics.c */
@@ -194,8 +195,9 @@ static inline bool taut__scale_there(const taut_layer *layer) /* read in memory 
 {
     return layer->scale_lent.at && !taut__on_host(layer->scale_lent.place);
 }
-void taut__scale_look(
-    taut_layer *layer); /* a collective is over, and what its samples saw of a scale in place is in scale[] */
+static inline bool taut__scale_usable(float s) { return s > 0 && isfinite(s); }
+void               taut__scale_look(
+                  taut_layer *layer); /* a collective is over, and what its samples saw of a scale in place is in scale[] */
 
 taut_status taut__layer_adopt(taut_layer      *layer,
                               const taut_spec *spec); /* this codec from now on; the residual stays */

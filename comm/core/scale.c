@@ -5,7 +5,6 @@
  * course of steps, not in each. */
 #include "../../scheduler/budget.h"
 #include "communicator.h"
-#include <math.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -31,8 +30,6 @@ void taut__scale_drop(taut_layer *l)
     l->scale_lent = (taut__scale_lent){0};
 }
 
-static bool usable(float s) { return s > 0 && isfinite(s); }
-
 static taut_status unusable(const taut_layer *l, size_t i, float s)
 {
     return taut__fail(TAUT_E_RANGE, "layer '%s': scale[%zu]=%g: must be positive and finite", l->name, i, (double)s);
@@ -48,7 +45,7 @@ static taut_status may_change(const taut_layer *l, const char *call)
 static taut_status check_all(const taut_layer *l, const float *s, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (!usable(s[i])) return unusable(l, i, s[i]);
+        if (!taut__scale_usable(s[i])) return unusable(l, i, s[i]);
     return TAUT_OK;
 }
 
@@ -128,20 +125,4 @@ taut_status taut__scale_same(const taut_layer *from, taut_layer *to)
     const taut__scale_lent *lent = &from->scale_lent;
     if (lent->at) return taut_layer_scale_in_place(to, lent->at, lent->place.space, lent->place.device);
     return from->scale_n ? taut_layer_scale(to, from->scale, from->scale_n) : TAUT_OK;
-}
-
-static void look_at(taut_layer *l, size_t first, size_t elems)
-{
-    size_t n = taut__min(elems, l->operand.tensor.elems - first);
-    for (size_t i = first; i < first + n && !l->scale_lent.spoilt; i++)
-        if (!usable(l->scale[i])) l->scale_lent.spoilt = true, l->scale_lent.where = i;
-    l->scale_hash = XXH3_64bits_withSeed(l->scale + first, n * sizeof *l->scale, l->scale_hash);
-}
-
-void taut__scale_look(taut_layer *l)
-{
-    const taut__sample *s = &l->sample;
-    if (!l->scale_lent.at || !l->operand.tensor.scale_n) return;
-    l->scale_hash = 0;
-    for (size_t k = 0; k < s->blocks; k++) look_at(l, s->at[k], TAUT_SAMPLE_BLOCK);
 }
