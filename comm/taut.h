@@ -187,6 +187,19 @@ TAUT_API taut_status taut_layer_codec(taut_layer *layer, const char *spec);
  *  Call between steps, at any step. taut_step_end() compares them. */
 TAUT_API taut_status taut_layer_scale(taut_layer *layer, const float *s, size_t n);
 
+/* taut_layer_scale_in_place() : the same with one number per element, read where it lies, without a copy: the optimizer's own tensor of what it divides by,
+ *  such as taut_torch_optim_denominator() has.
+ *  s      : as many finite positive floats as the layer has elements, identical bits on all ranks; borrowed until the next call of this or of
+ *           taut_layer_scale(), or the communicator's end, and written between steps only. NULL removes the scale.
+ *  space  : where s lies, as the layer's buffers do: TAUT_HOST, or TAUT_CUDA on `device`. There, what writes s comes before the layer's next
+ *           collective in the order of the stream that is given to that.
+ *  Call again whenever s has been written. On the host all of s is looked at then. On a device nothing is copied, and nobody waits: what each step samples
+ *  is looked at with its samples, all of it where the planner looks around; a number that is no scale is TAUT_E_RANGE in the next call. Ranks compare what
+ *  they have sampled (TAUT_E_MISMATCH in taut_step_end()), so a difference in few elements may show some steps later: all ranks give their scales the same
+ *  way, in place or not.
+ *  TAUT_E_STATE if the layer's buffers lie elsewhere. A buffer elsewhere is TAUT_E_STATE, too. Since 0.1. */
+TAUT_API taut_status taut_layer_scale_in_place(taut_layer *layer, const float *s, taut_space space, int device);
+
 /* taut_layer_basis() : for layers whose codec is coded in a basis (basis=R): make it from m, of the layer's shape, such as an optimizer's
  *  momentum, instead of from the sums that ranks have received. Under codec=auto with
  *  objective=bytes it offers the plan a basis, from the next step on. Each call is one step of an iteration that begins where the last one

@@ -1,11 +1,9 @@
-/* registration.c : layers come to a communicator, and get their codec and scale from the program. */
+/* registration.c : layers come to a communicator, and get their codec and basis from the program. */
 #include "../../compressors/basis/basis.h"
-#include "../../scheduler/budget.h"
 #include "communicator.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <xxhash.h>
 
 enum {
     PART_BLOCK = 64,
@@ -139,20 +137,9 @@ void taut__layer_destroy(taut_layer *l)
     taut__layer_drop_codec(l);
     taut__place_leave(l);
     taut__sample_release(l);
-    taut__free(l->scale);
+    taut__scale_drop(l);
     taut__free(l->lent_checksums);
     taut__free(l);
-}
-
-/* Under codec=auto everything is in one unit, that of the metric: a scale counts where the metric is the optimizer's. */
-static taut_status use_scale(taut_layer *l)
-{
-    bool counts = !l->automatic || l->comm->ctx.set.metric == TAUT_METRIC_OPTIMIZER,
-         had = l->operand.tensor.scale_n > 0;
-    l->operand.tensor.scale_n = counts ? l->scale_n : 0;
-    l->operand.tensor.scale = counts ? l->scale : NULL;
-    l->scale_due = true;
-    return l->automatic && had != (l->operand.tensor.scale_n > 0) ? taut__planned_rescaled(l) : TAUT_OK;
 }
 
 taut_status taut_layer_codec(taut_layer *l, const char *text)
@@ -181,31 +168,7 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
     l->automatic = automatic;
     l->pinned = !automatic;
     l->operand.block = automatic ? AUTO_BLOCK : taut__round_up(PART_BLOCK, taut__spec_align(&l->operand.wire));
-    return use_scale(l);
-}
-
-taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
-{
-    if (!l || (n > 0 && !s)) return taut__fail(TAUT_E_INVALID, "taut_layer_scale: layer or s is NULL");
-    if (l->started) return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_scale between start and wait", l->name);
-    if (l->graph) return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_scale: it is part of a graph", l->name);
-    if (n > 1 && n != l->operand.tensor.rows && n != l->operand.tensor.elems)
-        return taut__fail(TAUT_E_RANGE, "layer '%s': scale of %zu values: must be 0, 1, %zu (rows) or %zu (elements)",
-                          l->name, n, l->operand.tensor.rows, l->operand.tensor.elems);
-    for (size_t i = 0; i < n; i++)
-        if (!(s[i] > 0) || !isfinite(s[i]))
-            return taut__fail(TAUT_E_RANGE, "layer '%s': scale[%zu]=%g: must be positive and finite", l->name, i,
-                              (double)s[i]);
-    if (n != l->scale_n || !l->scale) {
-        float *copy = n ? taut__alloc(n, sizeof *copy) : NULL;
-        if (n && !copy) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
-        taut__free(l->scale);
-        l->scale = copy;
-        l->scale_n = n;
-    }
-    if (n) memcpy(l->scale, s, n * sizeof *s);
-    l->scale_hash = n ? XXH3_64bits(s, n * sizeof *s) : 0;
-    return use_scale(l);
+    return taut__scale_use(l);
 }
 
 static taut_status check_basis(const taut_layer *l, const float *m, size_t n)

@@ -290,10 +290,14 @@ taut_status taut__step_exchange(taut_comm *comm)
 
 /* ---- what the program may ask ---- */
 
+/* With the engine held. On a device, behind what its stream holds, which is waited for. */
 static double residual_norm2(const taut_layer *l)
 {
     if (!l->operand.feedback || !l->operand.residual) return 0;
-    return taut__norm2(&l->operand.tensor, l->operand.feedback->r, 0, l->operand.tensor.elems).plain;
+    const float *r = l->operand.feedback->r;
+    size_t       n = l->operand.tensor.elems;
+    return taut__layer_at_home(l) ? taut__norm2(&l->operand.tensor, r, 0, n).plain
+                                  : taut__placed_norms(&l->reduction, r, 0, n, NULL).plain;
 }
 
 static const char *algorithm_name(const taut_layer *l)
