@@ -253,7 +253,7 @@ static int set_scales(run *r)
         const taut_torch_param *p = &r->param[i];
         size_t                  n = p->elements;
         taut_status             s;
-        if (p->ndim < 2) continue; /* travels uncompressed */
+        if (p->ndim < 2 && !options_is(o->codec, "auto")) continue; /* travels uncompressed */
         if (options_is(o->scale, "layer")) n = 1;
         if (options_is(o->scale, "row")) n = p->shape[0];
         if ((s = taut_torch_optim_scale(r->optim, i, o->scale_floor, r->scale, n)) != TAUT_OK)
