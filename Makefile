@@ -158,7 +158,8 @@ CWARN    := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wstrict-prototypes -Wmissin
 # same bytes on every machine: no contraction into fma, no fast-math
 SAME     := -fPIC -fvisibility=hidden -ffp-contract=off -pthread
 ALL_CFLAGS   = -std=c11 -D_GNU_SOURCE $(SAME) $(CWARN) $(CFLAGS)
-ALL_CXXFLAGS = -std=$(TORCH_STD) $(SAME) -Wall -Wextra $(WERROR) $(CFLAGS)
+# lines alone: to say all about the types in libtorch's headers takes the compiler longer than everything else
+ALL_CXXFLAGS = -std=$(TORCH_STD) $(SAME) -Wall -Wextra $(WERROR) $(CFLAGS) $(if $(filter -g,$(CFLAGS)),-g1)
 # virtual architectures of the kernels; the last also as PTX, for GPUs that come later
 GENCODE ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90
 ALL_NVCCFLAGS = -std=c++17 -O2 -lineinfo --fmad=false -Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wextra \

@@ -73,10 +73,8 @@ typedef struct taut__aggregate { /* of a layer */
     double made;
 } taut__aggregate;
 
-enum {
-    TAUT_KIND_ENTROPY = 1,
-    TAUT_KIND_OTHERS = 2
-}; /* taut__option.kind: with an entropy coder; neither that nor one of the fastest codecs */
+/* taut__option.kind of what compresses: with an entropy coder; neither that nor one of the fastest codecs; one of these */
+enum { TAUT_KIND_ENTROPY = 1, TAUT_KIND_OTHERS = 2, TAUT_KIND_FAST = 4 };
 
 void *taut__grown(
     void *old, size_t used, size_t room,

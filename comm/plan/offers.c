@@ -38,7 +38,7 @@ static uint32_t kind_of(const taut_spec *spec)
     if (codec == &taut__codec_grid && (int)spec->stage[0].value[GRID_KEY_CODE] == GRID_RANS) return TAUT_KIND_ENTROPY;
     bool fast =
         strcmp(codec->name, "quant") == 0 || strcmp(codec->name, "fp16") == 0 || strcmp(codec->name, "bf16") == 0;
-    return fast && spec->stages == 1 ? 0 : TAUT_KIND_OTHERS;
+    return fast && spec->stages == 1 ? TAUT_KIND_FAST : TAUT_KIND_OTHERS;
 }
 
 /* What a sum loses of its norm when it is encoded, less what its terms lose of theirs (share of the squared norm). A bucket's step goes with its
