@@ -90,9 +90,10 @@ table() {
     printf '\n**%s**\n\n' "$1"
     points "$1" | awk -F';' '
         { line[NR] = $0 }
-        $1 ~ /^grid/ { g++; loss[g] = $5; bytes[g] = log($6) }
-        function at_loss(x,    i) { # of grid, whose loss grows as its bytes fall; beyond its points, the last two go on
-            for (i = 1; i < g - 1 && x > loss[i + 1]; i++) ;
+        $1 ~ /^grid/ { g++; loss[g] = $5 + 0; bytes[g] = log($6) }
+        function at_loss(x, i) { # of grid, whose loss grows as its bytes fall; beyond its points, the last two go on
+            i = 1
+            while (i < g - 1 && x > loss[i + 1]) i++
             return loss[i + 1] == loss[i] ? bytes[i] : bytes[i] + (x - loss[i]) / (loss[i + 1] - loss[i]) * (bytes[i + 1] - bytes[i])
         }
         END {
@@ -101,12 +102,15 @@ table() {
             for (k = 1; k <= NR; k++) {
                 split(line[k], f, ";")
                 times = ""
+                over = f[8] + 0 == 0 ? "" : f[9]
                 if (g > 1 && f[1] !~ /^(none|grid)/) {
-                    inside = f[5] >= loss[1] && f[5] <= loss[g]
-                    times = sprintf("%.2f times%s", exp(at_loss(f[5])) / f[6], inside ? "" : f[5] < loss[1] ? ", at least" : ", beyond its points")
-                    if (f[5] < loss[1]) times = sprintf("more than %.2f times", exp(bytes[1]) / f[6])
+                    ratio = exp(at_loss(f[5] + 0)) / f[6]
+                    less = f[5] + 0 < loss[1] + 0
+                    more = f[5] + 0 > loss[g] + 0
+                    if (less) ratio = exp(bytes[1]) / f[6]
+                    times = sprintf("%s%.2f times%s", less ? "more than " : "", ratio, more ? ", beyond its points" : "")
                 }
-                printf "| %s | %d | %.4f | %.4f | %+.2f%% | %.1f | %s | %s | %s |\n", f[1], f[2], f[3], f[4], f[5], f[6] / 1e3, f[7], f[8] > 0 ? f[9] : "", times
+                printf "| %s | %d | %.4f | %.4f | %+.2f%% | %.1f | %s | %s | %s |\n", f[1], f[2], f[3], f[4], f[5], f[6] / 1e3, f[7], over, times
             }
         }'
 }
