@@ -1,6 +1,7 @@
 /* bundle.c : small layers as one layer of which the plan decides (fusion.c). It belongs to the communicator, not to the program: programs see its
  * members, each with its part of the bytes. */
 #include "bucket.h"
+#include <xxhash.h>
 
 static size_t count(const taut__bucket *b)
 {
@@ -36,11 +37,13 @@ taut_status taut__fuse_rescaled(taut_layer *l)
     return taut__scale_use(bundle);
 }
 
+/* Before a round: the program writes scales in place between steps, and ranks compare at the step's end what they have used. */
 void taut__fuse_look_at_scales(taut__bucket *b)
 {
+    taut_layer *bundle = b->bundle;
     for (size_t i = 0; i < b->members; i++)
-        if (b->member[i] && b->member[i]->scaled_there && b->member[i]->scale_lent.at)
-            put_scale(b->bundle, b->member[i]);
+        if (b->member[i] && b->member[i]->scaled_there && b->member[i]->scale_lent.at) put_scale(bundle, b->member[i]);
+    bundle->scale_hash = bundle->scale_n ? XXH3_64bits(bundle->scale, bundle->scale_n * sizeof *bundle->scale) : 0;
 }
 
 /* Where there are enough members for a plan to gain by, and they are not so small that most of the bundle would be gaps. The planner's lines of
