@@ -89,7 +89,8 @@ static void offer(taut__auto *a, const taut__demand *demand, const uint32_t *opt
 static taut_status offer_all(taut__auto *a)
 {
     enum { TRIES = 4 };
-    static const uint32_t leave_out[TRIES] = {0, TAUT_KIND_ENTROPY, TAUT_KIND_ENTROPY | TAUT_KIND_OTHERS, TAUT_KIND_FAST};
+    static const uint32_t leave_out[TRIES] = {0, TAUT_KIND_ENTROPY, TAUT_KIND_ENTROPY | TAUT_KIND_OTHERS,
+                                              TAUT_KIND_FAST};
     taut__demand          demand = taut__auto_demand(a);
     bool                  time = a->objective == TAUT_OBJECTIVE_TIME;
     uint32_t             *option = taut__alloc(a->layers, sizeof *option);

@@ -36,7 +36,7 @@ lose 4 none 0 3
 if [ "${LONG:-0}" = 1 ]; then
     for codec in none fp16 quant:bits=8 grid:rel=0.02 auto stack:quant:bits=4+quant:bits=4; do
         for n in 2 3 4; do
-            for lost in 0 $((n - 1)); do lose $n $codec $lost $((n * 5 - lost)); done
+            for lost in 0 $((n - 1)); do lose $n $codec $lost $((n * 4 + 1 - lost)); done
         done
     done
 fi
