@@ -121,12 +121,13 @@ typedef struct taut_config {
     const char *trace;     /* path of a Chrome/Perfetto trace, "%r" becomes the rank; default none */
     uint64_t    seed;      /* of stochastic rounding and random selection; same on all ranks; default 1 */
     /* longest wait for a peer; default 60000; -1 = for ever. docs/errors.md: inside MPI_Allreduce */
-    int32_t     timeout_ms;
-    int32_t     threads;      /* codec threads per rank; default 1 */
-    int32_t     progress;     /* 0 = automatic, 1 = communication thread, 2 = driven from start/test/wait */
-    uint32_t    slice_kib;    /* pipelining unit of float32, KiB, 64..65536; default 1024 */
-    uint32_t    bucket_kib;   /* fusion bucket of small layers, KiB, 64..262144; default 4096 */
-    uint32_t    small_elems;  /* layers of fewer elements, and 1-D ones, travel uncompressed, fused; default 1024 */
+    int32_t  timeout_ms;
+    int32_t  threads;    /* codec threads per rank; default 1 */
+    int32_t  progress;   /* 0 = automatic, 1 = communication thread, 2 = driven from start/test/wait */
+    uint32_t slice_kib;  /* pipelining unit of float32, KiB, 64..65536; default 1024 */
+    uint32_t bucket_kib; /* fusion bucket of small layers, KiB, 64..262144; default 4096 */
+    uint32_t
+                small_elems; /* layers of fewer elements, and 1-D ones, travel fused: uncompressed, or by a plan in 8 bits and more; default 1024 */
     uint32_t    replan_steps; /* steps between plans of codec=auto; default 50 */
     uint32_t    audit_steps;  /* ignored: every step is measured */
     uint32_t    start_step;   /* uncompressed steps before codec=auto may compress; default 1 (it measures them) */
@@ -171,13 +172,13 @@ TAUT_API int  taut_comm_size(const taut_comm *comm);
  *  layers in the same order, with the same name, dtype and shape; the first step checks that and answers
  *  TAUT_E_MISMATCH, naming the layer and the ranks, on all ranks. A layer whose shape the communicator's codec does not
  *  suit travels uncompressed, with a line in the log; only taut_layer_codec() insists.
- *  name : unique in the communicator.   ndim : 0..8.   shape : ndim extents; product at least 1.
+ *  name : unique in the communicator, not beginning with "taut: ".   ndim : 0..8.   shape : ndim extents; product at least 1.
  *  Layers may be registered after the first step; the next step checks them. */
 TAUT_API taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dtype, int ndim,
                                          const size_t *shape, taut_layer **layer);
 
 /* taut_layer_codec() : use this spec for this layer instead of the communicator's. Before the layer's first
- *  collective. Also for small layers, which otherwise travel uncompressed. "none" excludes a layer. */
+ *  collective. Also for small layers, which otherwise travel together (small_elems). "none" excludes a layer. */
 TAUT_API taut_status taut_layer_codec(taut_layer *layer, const char *spec);
 
 /* taut_layer_scale() : the unit in which this layer's errors count, and the unit of grid's step: with scale s the

@@ -39,6 +39,14 @@ static void ask_for_layer(taut_comm *comm, int peer, const taut_layer *l)
     say(comm, peer, &word, l->name);
 }
 
+/* Of the first n layers, those that the program has registered. */
+static size_t registered(const taut_comm *comm, size_t n)
+{
+    size_t own = 0;
+    for (size_t i = 0; i < n; i++) own += !comm->layer[i]->bundle;
+    return own;
+}
+
 static void ask_about(taut_comm *comm, const taut__job *job)
 {
     int hops = 0, peer = job->waiting_for ? job->waiting_for(job, &hops) : -1;
@@ -47,9 +55,9 @@ static void ask_about(taut_comm *comm, const taut__job *job)
     const taut_layer *l = job->layer ? job->layer : handshake ? NULL : taut__fuse_wanted(job);
     if (l) ask_for_layer(comm, peer, l);
     if (!handshake || comm->handshake.step) return;
-    taut__notice word = {
-        .word = WAITS_FOR_HANDSHAKE, .index = (int32_t)comm->handshake.layers, .steps = completed(comm)};
-    say(comm, peer, &word, comm->layer[comm->handshake.layers - 1]->name);
+    size_t       own = registered(comm, comm->handshake.layers);
+    taut__notice word = {.word = WAITS_FOR_HANDSHAKE, .index = (int32_t)own, .steps = completed(comm)};
+    say(comm, peer, &word, taut_comm_layer(comm, own - 1)->name);
 }
 
 /* Has somebody left without whom this cannot go on? */
@@ -103,10 +111,11 @@ static taut_status answer_layer(const taut_comm *comm, const taut__notice *q)
 
 static taut_status answer_handshake(const taut_comm *comm, const taut__notice *q)
 {
-    if (!atomic_load(&comm->ending) || q->steps != completed(comm) || (size_t)q->index <= comm->layers) return TAUT_OK;
+    size_t own = taut_comm_layers(comm);
+    if (!atomic_load(&comm->ending) || q->steps != completed(comm) || (size_t)q->index <= own) return TAUT_OK;
     return taut__fail(TAUT_E_MISMATCH,
                       "rank %d has registered %d layers, the last one '%s'; rank %d has registered %zu", q->rank,
-                      (int)q->index, q->text, comm->ctx.all.rank, comm->layers);
+                      (int)q->index, q->text, comm->ctx.all.rank, own);
 }
 
 static taut_status note_leave(taut_comm *comm, const taut__notice *q)

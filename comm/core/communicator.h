@@ -38,6 +38,8 @@ struct taut_layer {
     taut_spec        spec;          /* in force */
     bool             pinned;        /* by taut_layer_codec */
     bool             automatic;     /* the plan decides */
+    bool             bundle;        /* a bucket's small layers in one, which the program has not registered */
+    size_t           number;        /* among those that it has */
     bool             prepared;      /* reduction's memory suits spec */
     bool             placed;        /* reduction.lane is that of its buffers, for good */
     bool             scale_due;     /* operand.there has another scale than operand.tensor */
@@ -60,9 +62,10 @@ struct taut_layer {
     bool      dropping;       /* it took part in the step that has just ended: taut_step_drop() concerns it */
     uint32_t *lent_checksums; /* debug.c: checksums of the buffer */
     _Atomic bool  spoilt;
-    taut__bucket *bucket; /* of a small layer */
-    size_t        at;     /* its first float there */
-    size_t        seat;   /* its bit there */
+    taut__bucket *bucket;       /* of a small layer */
+    size_t        at;           /* its first float there */
+    size_t        seat;         /* its bit there */
+    bool          scaled_there; /* its scale is part of the bundle's */
 
     /* statistics */
     uint64_t               bytes_sent, bytes_dense;
@@ -77,7 +80,7 @@ struct taut_layer {
 
 /* Of all that ranks tell each other except frames, which have the wire version: statistics on which codecs agree, what rides in the exchange of
  * a step's end, tags, orders of messages. Raised whenever one of them changes, so that ranks of different builds say so. */
-enum { TAUT_EXCHANGE_VERSION = 6 };
+enum { TAUT_EXCHANGE_VERSION = 7 };
 
 enum { TAUT_HANDSHAKE_LINE = 320 };
 typedef struct taut__handshake_line {
@@ -119,7 +122,8 @@ struct taut_comm {
     unsigned        forks; /* of this process when it was created */
     taut_layer    **layer;
     size_t          layers, room;
-    taut__lent     *lent; /* room of them; by address */
+    size_t          own_layers; /* bundles */
+    taut__lent     *lent;       /* room of them; by address */
     size_t          lents;
     uint64_t        starts, ends; /* collectives started; step ends entered */
     _Atomic bool    ending;   /* the program is inside taut_step_end(): it starts nothing until all ranks are there */
@@ -170,6 +174,9 @@ float       taut__layer_momentum(const taut_layer *layer); /* of its feedback; 0
 taut_status taut__layer_axes(taut_layer *layer);    /* its basis, if its codec is coded in one; with the engine held */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
 void        taut__layer_destroy(taut_layer *layer);
+/* registration.c. Names that begin like this are the library's own. bundle: registers one, of n float32; it is planned for, carefully. */
+#define TAUT_OWN_NAMES "taut: "
+taut_status taut__layer_bundle(taut_comm *comm, const char *name, size_t n, taut_layer **bundle);
 void        taut__layer_starts(taut_layer *layer); /* counts it */
 taut_status taut__layer_wait(taut_layer *layer);
 taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer is the program's again */
@@ -253,6 +260,7 @@ void        taut__graph_leave(taut_layer *layer);
 extern const taut__watcher taut__layer_watcher;
 
 /* fusion.c */
+bool        taut__fuse_fits(const taut_layer *layer); /* into a bucket */
 taut_status taut__fuse_register(taut_layer *layer);
 taut_status taut__fuse_leave(taut_layer *layer);
 taut_status taut__fuse_close(taut__bucket *b); /* members are complete: memory for them */
@@ -263,6 +271,10 @@ bool              taut__fuse_holds(const taut_layer *layer);  /* started, and no
 taut_status       taut__fuse_wait(taut_layer *layer);
 taut_status       taut__fuse_test(taut_layer *layer, bool *done);
 taut_status       taut__fuse_flush(taut__bucket *b); /* waits for all that were started */
+taut_status       taut__fuse_close_all(taut_comm *comm);
+taut_status       taut__fuse_rescaled(taut_layer *layer); /* its scale has come, gone or changed */
+/* The layer whose codec carried it last: its bucket's bundle, or itself. */
+const taut_layer *taut__fuse_carrier(const taut_layer *layer);
 void              taut__fuse_destroy(taut__bucket *b);
 
 /* debug.c : in MODE=debug, catch a program that touches a buffer it has lent, or has freed it */

@@ -34,7 +34,7 @@ taut_status taut__place_usable(const taut_layer *l, const void *buf, taut_place 
     if ((int)caller.space < 0 || (int)caller.space >= TAUT_SPACES) return unknown_space(l, caller);
     if (l->placed && (caller.space != now.space || caller.device != now.device)) return moved_on(l, caller);
     TAUT_TRY(beside_scale(l, caller));
-    if (taut__on_host(caller)) return TAUT_OK;
+    if (taut__on_host(caller)) return taut__host_check(buf, "buf");
     TAUT_TRY(taut__context_one_device(&l->comm->ctx, caller));
     const taut__space *space = taut__memory_of(caller.space);
     if (!space || !taut__vectors_of(caller.space)) return TAUT_E_UNSUPPORTED;

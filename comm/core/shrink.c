@@ -76,6 +76,7 @@ static taut_status same_layers(const taut_comm *from, taut_comm *to)
     for (size_t i = 0; i < from->layers; i++) {
         const taut_layer *l = from->layer[i];
         taut_layer       *now;
+        if (l->bundle) continue;
         TAUT_TRY(taut_layer_register(to, l->name, l->operand.dtype, l->ndim, l->shape, &now));
         TAUT_TRY(same_codec(l, now));
         TAUT_TRY(taut__scale_same(l, now));

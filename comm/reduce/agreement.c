@@ -1,7 +1,7 @@
 /* agreement.c : what ranks agree on before a layer is coded: statistics of x, summed over ranks, and what the codec makes of them.
  *
  * Statistics are large (a histogram) and change slowly, except for a few numbers (norms, is there a NaN), which must be those of
- * this very call. So every 8 calls, or up to 32 of small tensors, all of them are exchanged; in between the few are, and the codec adapts what
+ * this very call. So every FULL_EVERY calls all of them are exchanged; in between the few are, and the codec adapts what
  * it would calibrate for the earlier call (`adapt`). Every exchange of the few also asks whether any rank needs all of them: one
  * whose earlier ones are too old, tell nothing, or were lost with a checkpoint; and the few themselves tell whether x has another shape
  * now (`reshaped`). Then all ranks exchange all, those that had not looked for them after a second look at x. */
@@ -11,12 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-enum {
-    BRIEF_MAX = 8,
-    FULL_LEAST = 8,
-    FULL_MOST = 32,
-    FULL_ELEMS = 1 << 20
-}; /* of every so many calls: see full_every() */
+enum { FULL_EVERY = 8, BRIEF_MAX = 8 };
 
 typedef struct taut__agree {
     double                    stats[TAUT_STATS_MAX], in[TAUT_STATS_MAX]; /* this rank's, then of all; received */
@@ -116,17 +111,10 @@ static taut_status calibrate_alone(taut__reduction *red, float *scratch)
 
 /* ---- the exchange ---- */
 
-/* Calls between exchanges of all numbers: more of small tensors, of which a histogram is a larger part than of large ones. */
-static uint32_t full_every(const taut__reduction *red)
-{
-    size_t n = FULL_ELEMS / taut__max(red->call.tensor->elems, 1);
-    return (uint32_t)taut__min(taut__max(n, FULL_LEAST), FULL_MOST);
-}
-
 static bool stale(const taut__reduction *red)
 {
     const taut__agree *a = red->agree;
-    return a->age == 0 || a->age >= full_every(red) || a->scale_n != red->call.tensor->scale_n ||
+    return a->age == 0 || a->age >= FULL_EVERY || a->scale_n != red->call.tensor->scale_n ||
            a->turned != red->rotation.will;
 }
 
@@ -267,7 +255,7 @@ taut_status taut__agree_check(const void *src, size_t len)
 {
     taut__reader r = {src, len, false};
     uint32_t     age = taut__read32(&r) & ~TURNED, n = taut__read32(&r);
-    bool         good = age > 0 && age <= FULL_MOST && n > 0 && n <= TAUT_STATS_MAX;
+    bool         good = age > 0 && age <= FULL_EVERY && n > 0 && n <= TAUT_STATS_MAX;
     taut__read64(&r);
     for (uint32_t i = 0; good && i < n; i++) good = isfinite(taut__read_f64(&r));
     return good && !r.bad && r.left == 0 ? TAUT_OK

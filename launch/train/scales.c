@@ -23,7 +23,7 @@ int scales_begin(scales *s)
     if (options_is(o->scale, "auto") && (o->metric && !options_is(o->metric, "optimizer"))) return 0;
     if (options_is(o->scale, "auto") && !used(o)) return 0;
     for (size_t i = 0; i < s->n; i++)
-        if (s->param[i].ndim > 1 && s->param[i].shape[0] > most) most = s->param[i].shape[0];
+        if (s->param[i].ndim > 0 && s->param[i].shape[0] > most) most = s->param[i].shape[0];
     s->room = malloc(most * sizeof *s->room);
     return s->room ? 0 : fault(CLI_FAILED, "out of memory");
 }
@@ -76,7 +76,7 @@ int scales_set(const scales *s, double *odd)
     if (!s->room || taut_torch_optim_steps(s->optim) == 0) return 0;
     for (size_t i = 0; i < s->n; i++) {
         const taut_torch_param *p = &s->param[i];
-        if (p->ndim < 2) continue; /* travels uncompressed */
+        if (p->ndim < 2 && !options_is(s->o->codec, "auto")) continue; /* travels uncompressed */
         int code = layer || row ? copy(s, i, layer ? 1 : p->shape[0], odd) : lend(s, i, odd);
         if (code) return code;
     }

@@ -16,7 +16,7 @@ if [ ! -x "$STEPS" ] || ! $MPIRUN --version 2>/dev/null | grep -q 'Open MPI'; th
 fi
 
 run() { # LAUNCHER... : steps_mpi and its arguments follow; one line of JSON in $line
-    TAUT_DROPPED=restore timeout 120 "$@" >"$dir/out" 2>"$dir/err"
+    TAUT_DROPPED=restore timeout $((120 * slow)) "$@" >"$dir/out" 2>"$dir/err"
     line=$(grep '^{' "$dir/out")
 }
 survive() { # WHAT RANKS STEPS LOST, in order: the survivors are right
