@@ -516,7 +516,7 @@ sanitized: ## what reads foreign bytes under ASan and UBSan: the fuzzers' corpor
 	$(STAGE) MODE=asan BUILD=build/sanitized MPI=0 TORCH=0 BLAS=0 CUDA=0 sanitized-tests
 	@tests/sanitized.sh build/sanitized/sanitized/test_*
 check-sanitizers: SETUP := --tests
-check-sanitizers: setup ## the tests' C programs under ASan, UBSan and LSan, then those with threads under TSan; a table of what ran and what was found
+check-sanitizers: setup ## the tests' C programs under ASan and UBSan, then those with threads under TSan; a table of what ran and what was found
 	$(STAGE) MODE=asan TORCH=0 tests
 	$(STAGE) MODE=tsan TORCH=0 tests
 	@rc=0; rm -f build/asan/threads; for mode in asan tsan; do MODE=$$mode THREADS=build/asan/threads tests/sanitize.sh $(T) || rc=1; done; exit $$rc

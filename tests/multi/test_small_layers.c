@@ -218,6 +218,48 @@ START_TEST(have_their_scales)
 }
 END_TEST
 
+/* Scales in place, written between steps: each step has its own; ranks whose scales differ are told. */
+static taut_status in_place(ranks_ctx *c)
+{
+    bool         differs = *(const bool *)c->arg;
+    taut_layer  *l[SMALL];
+    static float lent[2][SMALL][N]; /* of either rank */
+    float        x[SMALL][N];
+    taut_status  s = TAUT_OK;
+    TAUT_TRY(three(c->comm, l));
+    for (int step = 0; step < 14 && s == TAUT_OK; step++) {
+        bool odd = differs && step == 10 && c->rank == 1;
+        for (int i = 0; i < SMALL; i++) {
+            for (size_t k = 0; k < N; k++)
+                lent[c->rank][i][k] = (float)(pow(100, i - 1) * (step % 3 + 1) * (odd && i == 1 && k == 7 ? 2 : 1));
+            TAUT_TRY(taut_layer_scale_in_place(l[i], lent[c->rank][i], TAUT_HOST, 0));
+            for (size_t k = 0; k < N; k++)
+                x[i][k] = (float)(pow(100, i - 1) * (step % 3 + 1)) * ranks_value(c->rank, k + (size_t)(N * i), step);
+            TAUT_TRY(taut_allreduce_start(l[i], x[i], TAUT_SUM));
+        }
+        s = taut_step_end(c->comm);
+        if (differs && step == 10) {
+            NEED(s == TAUT_E_MISMATCH && strstr(taut_last_error(), "small layers"));
+            return TAUT_OK;
+        }
+        for (int i = 0; i < SMALL && s == TAUT_OK; i++) {
+            for (size_t k = 0; k < N; k++) x[i][k] /= (float)(pow(100, i - 1) * (step % 3 + 1));
+            NEED(worst(c, x[i], i, step) <
+                 0.1); /* in the unit of the step: 0.65 of grid's step at most for each rank */
+        }
+    }
+    return s;
+}
+
+START_TEST(have_scales_in_place)
+{
+    taut_config cfg = cheap();
+    bool        differs = _i;
+    cfg.metric = "optimizer", cfg.replan_steps = 6, cfg.budget = "rel=3e-4";
+    ranks_ok(2, &cfg, in_place, &differs);
+}
+END_TEST
+
 /* NaN on one rank reaches all, in that layer; what follows is as if nothing had been. */
 static taut_status spoilt(ranks_ctx *c)
 {
@@ -284,6 +326,7 @@ int main(void)
     tcase_add_loop_test(t, go_by_rounds, 0, 3);
     tcase_add_test(t, may_come_late);
     tcase_add_loop_test(t, have_their_scales, 0, 2);
+    tcase_add_loop_test(t, have_scales_in_place, 0, 2);
     tcase_add_loop_test(t, carry_nan, 0, 2);
     tcase_add_test(t, load_where_nothing_is_planned);
     return suite_run(s);
