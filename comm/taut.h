@@ -121,12 +121,13 @@ typedef struct taut_config {
     const char *trace;     /* path of a Chrome/Perfetto trace, "%r" becomes the rank; default none */
     uint64_t    seed;      /* of stochastic rounding and random selection; same on all ranks; default 1 */
     /* longest wait for a peer; default 60000; -1 = for ever. docs/errors.md: inside MPI_Allreduce */
-    int32_t     timeout_ms;
-    int32_t     threads;      /* codec threads per rank; default 1 */
-    int32_t     progress;     /* 0 = automatic, 1 = communication thread, 2 = driven from start/test/wait */
-    uint32_t    slice_kib;    /* pipelining unit of float32, KiB, 64..65536; default 1024 */
-    uint32_t    bucket_kib;   /* fusion bucket of small layers, KiB, 64..262144; default 4096 */
-    uint32_t    small_elems;  /* layers of fewer elements, and 1-D ones, travel uncompressed, fused; default 1024 */
+    int32_t  timeout_ms;
+    int32_t  threads;    /* codec threads per rank; default 1 */
+    int32_t  progress;   /* 0 = automatic, 1 = communication thread, 2 = driven from start/test/wait */
+    uint32_t slice_kib;  /* pipelining unit of float32, KiB, 64..65536; default 1024 */
+    uint32_t bucket_kib; /* fusion bucket of small layers, KiB, 64..262144; default 4096 */
+    uint32_t
+                small_elems; /* layers of fewer elements, and 1-D ones, travel fused: uncompressed, or by a plan in 8 bits and more; default 1024 */
     uint32_t    replan_steps; /* steps between plans of codec=auto; default 50 */
     uint32_t    audit_steps;  /* ignored: every step is measured */
     uint32_t    start_step;   /* uncompressed steps before codec=auto may compress; default 1 (it measures them) */
@@ -171,13 +172,13 @@ TAUT_API int  taut_comm_size(const taut_comm *comm);
  *  layers in the same order, with the same name, dtype and shape; the first step checks that and answers
  *  TAUT_E_MISMATCH, naming the layer and the ranks, on all ranks. A layer whose shape the communicator's codec does not
  *  suit travels uncompressed, with a line in the log; only taut_layer_codec() insists.
- *  name : unique in the communicator.   ndim : 0..8.   shape : ndim extents; product at least 1.
+ *  name : unique in the communicator, not beginning with "taut: ".   ndim : 0..8.   shape : ndim extents; product at least 1.
  *  Layers may be registered after the first step; the next step checks them. */
 TAUT_API taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dtype, int ndim,
                                          const size_t *shape, taut_layer **layer);
 
 /* taut_layer_codec() : use this spec for this layer instead of the communicator's. Before the layer's first
- *  collective. Also for small layers, which otherwise travel uncompressed. "none" excludes a layer. */
+ *  collective. Also for small layers, which otherwise travel together (small_elems). "none" excludes a layer. */
 TAUT_API taut_status taut_layer_codec(taut_layer *layer, const char *spec);
 
 /* taut_layer_scale() : the unit in which this layer's errors count, and the unit of grid's step: with scale s the
@@ -186,6 +187,19 @@ TAUT_API taut_status taut_layer_codec(taut_layer *layer, const char *spec);
  *  n : 1, or shape[0] (one per row), or the number of elements; 0 removes the scale.
  *  Call between steps, at any step. taut_step_end() compares them. */
 TAUT_API taut_status taut_layer_scale(taut_layer *layer, const float *s, size_t n);
+
+/* taut_layer_scale_in_place() : the same with one number per element, read where it lies, without a copy: the optimizer's own tensor of what it divides by,
+ *  such as taut_torch_optim_denominator() has.
+ *  s      : as many finite positive floats as the layer has elements, identical bits on all ranks; borrowed until the next call of this or of
+ *           taut_layer_scale(), or the communicator's end, and written between steps only. NULL removes the scale.
+ *  space  : where s lies, as the layer's buffers do: TAUT_HOST, or TAUT_CUDA on `device`. There, what writes s comes before the layer's next
+ *           collective in the order of the stream that is given to that.
+ *  Call again whenever s has been written. On the host all of s is looked at then. On a device nothing is copied, and nobody waits: what each step samples
+ *  is looked at with its samples, all of it where the planner looks around; a number that is no scale is TAUT_E_RANGE in the next call. Ranks compare what
+ *  they have sampled (TAUT_E_MISMATCH in taut_step_end()), so a difference in few elements may show some steps later: all ranks give their scales the same
+ *  way, in place or not.
+ *  TAUT_E_STATE if the layer's buffers lie elsewhere. A buffer elsewhere is TAUT_E_STATE, too. Since 0.1. */
+TAUT_API taut_status taut_layer_scale_in_place(taut_layer *layer, const float *s, taut_space space, int device);
 
 /* taut_layer_basis() : for layers whose codec is coded in a basis (basis=R): make it from m, of the layer's shape, such as an optimizer's
  *  momentum, instead of from the sums that ranks have received. Under codec=auto with

@@ -224,8 +224,13 @@ const taut__space *taut__memory_of(taut_space s)
 taut_status taut__place_check(taut_place p, const void *memory, const char *what)
 {
     const taut__space *space = taut__memory_of(p.space);
-    const taut__cuda  *cuda = taut__cuda_get(NULL);
     if (!space) return TAUT_E_UNSUPPORTED;
     TAUT_TRY(space->check(p, memory, what));
-    return taut__on_host(p) && cuda ? cuda->device->check(memory, false, what) : TAUT_OK;
+    return taut__on_host(p) ? taut__host_check(memory, what) : TAUT_OK;
+}
+
+taut_status taut__host_check(const void *memory, const char *what)
+{
+    const taut__cuda *cuda = taut__cuda_if_used();
+    return cuda ? cuda->device->check(memory, false, what) : TAUT_OK;
 }

@@ -74,6 +74,9 @@ const taut__space   *taut__memory_of(taut_space s);
 /* TAUT_E_INVALID, with the address and the name `what`, where memory is not that of the place: host memory given for a device's, or,
  * where there is a device, the reverse. */
 taut_status taut__place_check(taut_place p, const void *memory, const char *what);
+/* The reverse alone, for what a program gives as its own: TAUT_E_INVALID where it is memory of a CUDA device. Asks nobody where this process has
+ * not used CUDA. */
+taut_status taut__host_check(const void *memory, const char *what);
 void        taut__vectors_register(taut_space s, const taut__vectors *table); /* tests; as taut__space_register() */
 
 #ifdef __cplusplus

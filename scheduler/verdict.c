@@ -219,7 +219,9 @@ static void judge(taut__verdict *v, double tried, double in_force)
     t->x[t->pairs++] = (tried - in_force) / (tried + in_force);
     errors = errors_from_0(t);
     bool said = v->arm[t->arm].offer.predicted > PLANS * v->arm[v->in_force].offer.predicted;
-    if (t->pairs >= (said ? TO_CONFIRM : TO_DECIDE) && errors >= CLEAR) end_trial(v, false);
+    bool plans =
+        t->arm != TAUT_ARM_DENSE && v->in_force != TAUT_ARM_DENSE; /* a mistake costs little, and pairs may cost much */
+    if (t->pairs >= (said || plans ? TO_CONFIRM : TO_DECIDE) && errors >= CLEAR) end_trial(v, false);
     else if (t->pairs >= TO_DECIDE && errors <= -CLEAR) end_trial(v, true);
     else if (t->pairs == TAUT_PAIRS || (t->pairs >= ENOUGH && fabs(median(t->x, t->pairs)) > CLOSE))
         end_trial(v, median(t->x, t->pairs) <= AT_LAST);

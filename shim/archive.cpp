@@ -189,6 +189,7 @@ taut_status read_archive(taut_torch_model *model, taut_torch_optim *optim, const
     if (note && !(*note = strdup(text.toStringRef().c_str()))) return fail(TAUT_E_NOMEM, "out of memory");
     for (size_t i = 0; i < want.size(); i++) want[i].tensor.copy_(got[i]);
     if (optim) optim->steps = static_cast<uint64_t>(steps.toInt());
+    for (size_t i = 0; optim && i < optim->divides.size(); i++) optim->divides[i].steps = 0; /* of another v */
     return TAUT_OK;
 }
 

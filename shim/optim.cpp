@@ -2,8 +2,10 @@
  * torch::optim, whose state has no stable way in: its keys changed between 1.13 and 2.x. */
 #include "shim.hpp"
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/clamp_min.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/maximum.h>
+#include <ATen/ops/sqrt.h>
 #include <ATen/ops/zeros_like.h>
 #include <cmath>
 
@@ -41,7 +43,22 @@ void step_sgd(taut_torch_optim &o, at::Tensor &p, at::Tensor &m)
     p.sub_(g, c.lr);
 }
 
-void step_adam(taut_torch_optim &o, at::Tensor &p, at::Tensor &m, at::Tensor &v)
+/* out = sqrt(v / fix) + eps; out may be v. */
+void denominators(at::Tensor &out, const at::Tensor &v, double fix, double eps)
+{
+    at::sqrt_out(out, v).mul_(1 / std::sqrt(fix)).add_(eps);
+}
+
+/* What no s is to be smaller than, one number where v lies: that of a v of floor^2 times the mean. Square roots, products and sums are
+ * rounded monotonously, so the larger of two s is the s of the larger v, to the last bit. */
+at::Tensor least_of(const at::Tensor &v, double floor, double fix, double eps)
+{
+    at::Tensor least = v.mean().mul_(floor * floor);
+    denominators(least, least, fix, eps);
+    return least;
+}
+
+void step_adam(taut_torch_optim &o, at::Tensor &p, at::Tensor &m, at::Tensor &v, taut_torch_optim::denominator &d)
 {
     const auto &c = o.cfg;
     double      t = static_cast<double>(o.steps), fix1 = 1 - std::pow(c.beta1, t), fix2 = 1 - std::pow(c.beta2, t);
@@ -52,7 +69,12 @@ void step_adam(taut_torch_optim &o, at::Tensor &p, at::Tensor &m, at::Tensor &v)
     }
     m.mul_(c.beta1).add_(g, 1 - c.beta1);
     v.mul_(c.beta2).addcmul_(g, g, 1 - c.beta2);
-    p.addcdiv_(m, v.sqrt().mul_(1 / std::sqrt(fix2)).add_(c.eps), -c.lr / fix1);
+    at::Tensor s = d.s.defined() ? d.s : at::empty_like(v);
+    denominators(s, v, fix2, c.eps);
+    p.addcdiv_(m, s, -c.lr / fix1);
+    if (!d.s.defined()) return;
+    at::maximum_out(s, s, least_of(v, d.floor, fix2, c.eps));
+    d.steps = o.steps;
 }
 
 } // namespace
@@ -76,6 +98,7 @@ extern "C" taut_status taut_torch_optim_create(taut_torch_model *model, const ta
             o->m.push_back(at::zeros_like(p.tensor).set_requires_grad(false));
             if (std::strcmp(c.kind, "sgd") != 0) o->v.push_back(at::zeros_like(p.tensor).set_requires_grad(false));
         }
+        o->divides.resize(o->v.size());
         *optim = o.release();
         return TAUT_OK;
     });
@@ -91,7 +114,7 @@ extern "C" taut_status taut_torch_optim_step(taut_torch_optim *optim)
         optim->steps++;
         for (size_t i = 0; i < optim->m.size(); i++) {
             at::Tensor &p = optim->model->net->params[i].tensor;
-            if (optim->adam()) step_adam(*optim, p, optim->m[i], optim->v[i]);
+            if (optim->adam()) step_adam(*optim, p, optim->m[i], optim->v[i], optim->divides[i]);
             else step_sgd(*optim, p, optim->m[i]);
         }
         return TAUT_OK;
@@ -161,31 +184,66 @@ extern "C" taut_status taut_torch_copy_param(taut_torch_model *model, taut_torch
         at::Tensor      here = at::from_blob(host, t.sizes(), at::kFloat);
         if (to_host) here.copy_(t);
         else t.copy_(here);
+        if (!to_host && *which == 'v') optim->divides[i].steps = 0; /* of another v */
         return TAUT_OK;
     });
 }
+
+namespace
+{
+
+taut_status may_scale(const taut_torch_optim *optim, size_t param, double floor)
+{
+    if (!optim->adam()) return fail(TAUT_E_UNSUPPORTED, "sgd has no second moment to scale by");
+    if (optim->steps == 0) return fail(TAUT_E_STATE, "no second moment before the first step");
+    if (param >= optim->v.size()) return fail(TAUT_E_RANGE, "parameter %zu: must be below %zu", param, optim->v.size());
+    if (!(floor >= 0 && floor <= 1)) return fail(TAUT_E_RANGE, "floor=%g: must be 0..1", floor);
+    return TAUT_OK;
+}
+
+double fix_of(const taut_torch_optim *o) { return 1 - std::pow(o->cfg.beta2, static_cast<double>(o->steps)); }
+
+} // namespace
 
 extern "C" taut_status taut_torch_optim_scale(const taut_torch_optim *optim, size_t param, double floor, float *s,
                                               size_t n)
 {
     if (!optim || !s) return fail(TAUT_E_INVALID, "optim or s is NULL");
-    if (!optim->adam()) return fail(TAUT_E_UNSUPPORTED, "sgd has no second moment to scale by");
-    if (optim->steps == 0) return fail(TAUT_E_STATE, "no second moment before the first step");
-    if (param >= optim->v.size()) return fail(TAUT_E_RANGE, "parameter %zu: must be below %zu", param, optim->v.size());
-    if (!(floor >= 0 && floor <= 1)) return fail(TAUT_E_RANGE, "floor=%g: must be 0..1", floor);
+    if (taut_status status = may_scale(optim, param, floor)) return status;
     return guarded([&] {
         const at::Tensor v = optim->v[param].cpu(); /* itself, where it lies there */
         size_t           elems = static_cast<size_t>(v.numel()), rows = v.dim() ? static_cast<size_t>(v.size(0)) : 1;
         if (n != 1 && n != rows && n != elems)
             return fail(TAUT_E_INVALID, "n=%zu: must be 1, %zu (rows) or %zu (elements)", n, rows, elems);
         at::NoGradGuard no_grad;
-        double          fix = 1 - std::pow(optim->cfg.beta2, static_cast<double>(optim->steps));
-        double          least = floor * floor * v.mean().item<float>(); /* of v */
+        double          fix = fix_of(optim), eps = optim->cfg.eps;
         at::Tensor      out = at::from_blob(s, {static_cast<int64_t>(n)}, at::kFloat);
         int64_t         run = static_cast<int64_t>(elems / n); /* elements behind one value of s */
-        if (run == 1) at::clamp_min_out(out, v.reshape({-1}), least);
-        else out.copy_(v.reshape({static_cast<int64_t>(n), run}).mean(1)).clamp_min_(least);
-        out.sqrt_().mul_(1 / std::sqrt(fix)).add_(optim->cfg.eps);
+        if (run == 1) out.copy_(v.reshape({-1}));
+        else out.copy_(v.reshape({static_cast<int64_t>(n), run}).mean(1));
+        denominators(out, out, fix, eps);
+        at::maximum_out(out, out, least_of(optim->v[param], floor, fix, eps).cpu()); /* the device's own mean */
+        return TAUT_OK;
+    });
+}
+
+extern "C" taut_status taut_torch_optim_denominator(taut_torch_optim *optim, size_t param, double floor,
+                                                    const float **s)
+{
+    if (s) *s = nullptr;
+    if (!optim || !s) return fail(TAUT_E_INVALID, "optim or s is NULL");
+    if (taut_status status = may_scale(optim, param, floor)) return status;
+    return guarded([&] {
+        at::NoGradGuard                no_grad;
+        taut_torch_optim::denominator &d = optim->divides[param];
+        const at::Tensor              &v = optim->v[param];
+        if (!d.s.defined()) d.s = at::empty_like(v);
+        if (d.steps != optim->steps || d.floor != floor) {
+            denominators(d.s, v, fix_of(optim), optim->cfg.eps);
+            at::maximum_out(d.s, d.s, least_of(v, floor, fix_of(optim), optim->cfg.eps));
+            d.floor = floor, d.steps = optim->steps;
+        }
+        *s = static_cast<const float *>(d.s.data_ptr());
         return TAUT_OK;
     });
 }

@@ -83,7 +83,14 @@ struct taut_torch_optim {
     taut_torch_optim_config cfg;
     uint64_t                steps = 0;
     std::vector<at::Tensor> m, v; /* one per parameter; v empty for sgd */
-    bool                    adam() const { return !v.empty(); }
+    /* What Adam divides by, floored after it has, of parameters for which it was asked; of so many steps, 0: of none. */
+    struct denominator {
+        at::Tensor s;
+        double     floor = 0;
+        uint64_t   steps = 0;
+    };
+    std::vector<denominator> divides; /* as v */
+    bool                     adam() const { return !v.empty(); }
 };
 
 #endif

@@ -210,6 +210,11 @@ TAUT_API taut_status taut_torch_optim_state(taut_torch_optim *optim, size_t para
 TAUT_API taut_status taut_torch_optim_scale(const taut_torch_optim *optim, size_t param, double floor, float *s,
                                             size_t n);
 
+/* taut_torch_optim_denominator() : the same, one per element, as the optimizer's own tensor, where the model lies, with an address that stays: the argument of
+ *  taut_layer_scale_in_place(). From the first call for a parameter on every step makes it anew, since it divides by it: nothing is copied, on no
+ *  device. The floor is that of the latest call. The same bits as taut_torch_optim_scale(). Errors as there. Since 0.1. */
+TAUT_API taut_status taut_torch_optim_denominator(taut_torch_optim *optim, size_t param, double floor, const float **s);
+
 /* ---- Save and load ---------------------------------------------------------------------------------------------
  * One file: parameters, buffers, optimizer state, and `note`, a string of the caller (step, seed, settings). It is a
  * libtorch archive, so PyTorch opens it with torch.jit.load(), closed by a checksum of all its bytes in the archive's

@@ -21,6 +21,8 @@ one() {
     rc=0
     timeout -k 10 "$TIMEOUT" "$1" >"$log" 2>&1 || rc=$?
     took=$(($(date +%s) - begin))
+    times >"$log.cpu" # of this shell, then of what it started: minutes and seconds, of the program and of the kernel
+    cpu=$(awk 'NR == 2 { split($1 "m" $2, t, /[ms]+/); print int(60 * (t[1] + t[3]) + t[2] + t[4]) }' "$log.cpu")
     # several suites in one program print several lines: add them up
     counts=$(awk '/^[0-9]+%: Checks: /{gsub(",",""); n++; c+=$3; b+=$5+$7}
                   /^[0-9]+ passed, [0-9]+ failed/{gsub(",",""); n++; c+=$1+$3; b+=$3; if ($6=="skipped") {told=1; s+=$5}}
@@ -35,7 +37,7 @@ one() {
     if [ "$f" -gt 0 ]; then
         text=$(printf 'FAIL %-44s %4d passed %3d failed %3d s\n' "$name" "$p" "$f" "$took"; tail -n 25 "$log" | sed 's/^/     | /')
     else
-        text=$(printf 'ok   %-44s %4d passed %3d s' "$name" "$p" "$took")
+        text=$(printf 'ok   %-44s %4d passed %3d s, processor %3d s' "$name" "$p" "$took" "$cpu")
     fi
     printf '%s\n' "$text" # in one piece, since another test may print at the same time
 }

@@ -149,6 +149,26 @@ void taut__log_rank(int rank) { atomic_store_explicit(&log_rank, rank, memory_or
 
 /* ---- memory: the header before each block holds its size, so that bytes in use can be counted ---- */
 enum { ALIGN = 64 };
+
+/* AddressSanitizer's own edges lie around header, block and what rounds the size up: the block has edges of its own. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TAUT_ASAN
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define TAUT_ASAN
+#endif
+#ifdef TAUT_ASAN
+#include <sanitizer/asan_interface.h>
+static void guard(char *p, size_t bytes, size_t total)
+{
+    ASAN_POISON_MEMORY_REGION(p + sizeof bytes, ALIGN - sizeof bytes);
+    ASAN_POISON_MEMORY_REGION(p + ALIGN + bytes, total - ALIGN - bytes);
+}
+#else
+static void guard(char *p, size_t bytes, size_t total) { (void)p, (void)bytes, (void)total; }
+#endif
+
 static _Atomic size_t  alloc_count, alloc_bytes;
 static _Atomic int64_t fail_after = -1;
 
@@ -162,6 +182,7 @@ void *taut__alloc(size_t count, size_t size)
     if (!p) return NULL;
     memset(p, 0, total);
     memcpy(p, &bytes, sizeof bytes);
+    guard(p, bytes, total);
     atomic_fetch_add(&alloc_count, 1);
     atomic_fetch_add(&alloc_bytes, bytes);
     return p + ALIGN;

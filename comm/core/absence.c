@@ -39,6 +39,19 @@ static void ask_for_layer(taut_comm *comm, int peer, const taut_layer *l)
     say(comm, peer, &word, l->name);
 }
 
+/* Of the first n layers, those that the program has registered; last: of them, or NULL. */
+static size_t registered(const taut_comm *comm, size_t n, const taut_layer **last)
+{
+    size_t own = 0;
+    *last = NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (comm->layer[i]->bundle) continue;
+        *last = comm->layer[i];
+        own++;
+    }
+    return own;
+}
+
 static void ask_about(taut_comm *comm, const taut__job *job)
 {
     int hops = 0, peer = job->waiting_for ? job->waiting_for(job, &hops) : -1;
@@ -47,9 +60,10 @@ static void ask_about(taut_comm *comm, const taut__job *job)
     const taut_layer *l = job->layer ? job->layer : handshake ? NULL : taut__fuse_wanted(job);
     if (l) ask_for_layer(comm, peer, l);
     if (!handshake || comm->handshake.step) return;
-    taut__notice word = {
-        .word = WAITS_FOR_HANDSHAKE, .index = (int32_t)comm->handshake.layers, .steps = completed(comm)};
-    say(comm, peer, &word, comm->layer[comm->handshake.layers - 1]->name);
+    const taut_layer *last;
+    size_t            own = registered(comm, comm->handshake.layers, &last);
+    taut__notice      word = {.word = WAITS_FOR_HANDSHAKE, .index = (int32_t)own, .steps = completed(comm)};
+    say(comm, peer, &word, last ? last->name : "");
 }
 
 /* Has somebody left without whom this cannot go on? */
@@ -103,10 +117,12 @@ static taut_status answer_layer(const taut_comm *comm, const taut__notice *q)
 
 static taut_status answer_handshake(const taut_comm *comm, const taut__notice *q)
 {
-    if (!atomic_load(&comm->ending) || q->steps != completed(comm) || (size_t)q->index <= comm->layers) return TAUT_OK;
+    const taut_layer *last;
+    size_t            own = registered(comm, comm->layers, &last);
+    if (!atomic_load(&comm->ending) || q->steps != completed(comm) || (size_t)q->index <= own) return TAUT_OK;
     return taut__fail(TAUT_E_MISMATCH,
                       "rank %d has registered %d layers, the last one '%s'; rank %d has registered %zu", q->rank,
-                      (int)q->index, q->text, comm->ctx.all.rank, comm->layers);
+                      (int)q->index, q->text, comm->ctx.all.rank, own);
 }
 
 static taut_status note_leave(taut_comm *comm, const taut__notice *q)

@@ -116,8 +116,11 @@ taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_com
 
 int         taut_comm_rank(const taut_comm *comm) { return comm ? comm->ctx.all.rank : -1; }
 int         taut_comm_size(const taut_comm *comm) { return comm ? comm->ctx.all.size : 0; }
-size_t      taut_comm_layers(const taut_comm *comm) { return comm ? comm->layers : 0; }
+size_t      taut_comm_layers(const taut_comm *comm) { return comm ? comm->layers - comm->own_layers : 0; }
 taut_layer *taut_comm_layer(const taut_comm *comm, size_t i)
 {
-    return comm && i < comm->layers ? comm->layer[i] : NULL;
+    if (!comm || i >= comm->layers - comm->own_layers) return NULL;
+    size_t at = i; /* as many further as there are bundles before it */
+    while (comm->layer[at]->bundle || comm->layer[at]->number != i) at++;
+    return comm->layer[at];
 }

@@ -6,6 +6,7 @@
 #include "../reduce/agreement.h"
 #include "../reduce/placed.h"
 #include "sample.h"
+#include <math.h>
 
 typedef struct taut__bucket  taut__bucket;  /* fusion.c */
 typedef struct taut__metrics taut__metrics; /* metrics.c */
@@ -16,19 +17,34 @@ typedef struct taut__step_record {
     uint64_t   payload_bytes, encoded;
 } taut__step_record;
 
+/* taut__scale_lent : a layer's scale where the program keeps it, one number per element. In memory of a device, layer->scale is a copy of the layer's,
+ * which holds what the host looks at: the elements that the step samples, and all of it in steps after which the planner may look anywhere. */
+typedef struct taut__scale_lent {
+    const float *at; /* NULL: scale is a copy, and all of it */
+    taut_place   place;
+    bool         known;  /* the copy has been whole once */
+    bool         spoilt; /* there was a number in it that is no scale: */
+    size_t       where;
+} taut__scale_lent;
+
 struct taut_layer {
     taut_comm       *comm;
     size_t           index;
     char             name[128];
     int              ndim;
     size_t           shape[8];
-    float           *scale;     /* operand.tensor.scale points here */
-    taut_spec        spec;      /* in force */
-    bool             pinned;    /* by taut_layer_codec */
-    bool             automatic; /* the plan decides */
-    bool             prepared;  /* reduction's memory suits spec */
-    bool             placed;    /* reduction.lane is that of its buffers, for good */
-    bool             scale_due; /* operand.there has another scale than operand.tensor */
+    float           *scale;         /* operand.tensor.scale points here */
+    taut__scale_lent scale_lent;    /* taut_layer_scale_in_place(): what scale is, or stands for */
+    taut_spec        spec;          /* in force */
+    bool             pinned;        /* by taut_layer_codec */
+    bool             automatic;     /* the plan decides */
+    bool             bundle;        /* a bucket's small layers in one, which the program has not registered */
+    size_t           number;        /* among those that it has */
+    bool             prepared;      /* reduction's memory suits spec */
+    bool             placed;        /* reduction.lane is that of its buffers, for good */
+    bool             scale_due;     /* operand.there has another scale than operand.tensor */
+    bool             scale_moved;   /* its bucket's bundle does not have it yet */
+    bool             scale_brought; /* operand.there's scale is the layer's own memory */
     taut__operand    operand;
     taut__reduction  reduction;
     int              last_op; /* TAUT_SUM or TAUT_MEAN of the last collective: a checkpoint needs it; -1 = none */
@@ -40,16 +56,17 @@ struct taut_layer {
     double    residual_all; /* squared norm of all ranks' residuals, together, after the last step; -1: not known */
     uint64_t  ops;          /* of the step's collectives, the last 32: op + 1 in two bits each, the latest lowest */
     size_t    scale_n;      /* values of scale; the tensor has them where they count */
-    uint64_t  scale_hash;   /* of scale */
+    uint64_t  scale_hash;   /* of scale; of one that is read in place, of what the step's samples saw of it */
     size_t    directions;   /* of a basis that the planner wants to know; 0: none */
     float    *before; /* in the place. dropped=restore: the residual (and momentum) before the step; NULL: not kept */
     bool      had_residual;   /* before the step */
     bool      dropping;       /* it took part in the step that has just ended: taut_step_drop() concerns it */
     uint32_t *lent_checksums; /* debug.c: checksums of the buffer */
     _Atomic bool  spoilt;
-    taut__bucket *bucket; /* of a small layer */
-    size_t        at;     /* its first float there */
-    size_t        seat;   /* its bit there */
+    taut__bucket *bucket;       /* of a small layer */
+    size_t        at;           /* its first float there */
+    size_t        seat;         /* its bit there */
+    bool          scaled_there; /* its scale is part of the bundle's */
 
     /* statistics */
     uint64_t               bytes_sent, bytes_dense;
@@ -64,7 +81,7 @@ struct taut_layer {
 
 /* Of all that ranks tell each other except frames, which have the wire version: statistics on which codecs agree, what rides in the exchange of
  * a step's end, tags, orders of messages. Raised whenever one of them changes, so that ranks of different builds say so. */
-enum { TAUT_EXCHANGE_VERSION = 6 };
+enum { TAUT_EXCHANGE_VERSION = 7 };
 
 enum { TAUT_HANDSHAKE_LINE = 320 };
 typedef struct taut__handshake_line {
@@ -106,7 +123,8 @@ struct taut_comm {
     unsigned        forks; /* of this process when it was created */
     taut_layer    **layer;
     size_t          layers, room;
-    taut__lent     *lent; /* room of them; by address */
+    size_t          own_layers; /* bundles */
+    taut__lent     *lent;       /* room of them; by address */
     size_t          lents;
     uint64_t        starts, ends; /* collectives started; step ends entered */
     _Atomic bool    ending;   /* the program is inside taut_step_end(): it starts nothing until all ranks are there */
@@ -157,6 +175,9 @@ float       taut__layer_momentum(const taut_layer *layer); /* of its feedback; 0
 taut_status taut__layer_axes(taut_layer *layer);    /* its basis, if its codec is coded in one; with the engine held */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
 void        taut__layer_destroy(taut_layer *layer);
+/* registration.c. Names that begin like this are the library's own. bundle: registers one, of n float32; it is planned for, carefully. */
+#define TAUT_OWN_NAMES "taut: "
+taut_status taut__layer_bundle(taut_comm *comm, const char *name, size_t n, taut_layer **bundle);
 void        taut__layer_starts(taut_layer *layer); /* counts it */
 taut_status taut__layer_wait(taut_layer *layer);
 taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer is the program's again */
@@ -172,6 +193,19 @@ void        taut__place_leave(taut_layer *layer);                   /* gives bac
 static inline const taut__lane *taut__layer_lane(const taut_layer *layer) { return layer->reduction.lane; }
 static inline taut_place        taut__layer_place(const taut_layer *layer) { return layer->reduction.lane->place; }
 static inline bool taut__layer_at_home(const taut_layer *layer) { return taut__lane_on_host(layer->reduction.lane); }
+
+/* scale.c : the unit of a layer's errors */
+taut_status        taut__scale_use(taut_layer *layer); /* its codec or its scale are others: does it count? */
+void               taut__scale_drop(taut_layer *layer);
+taut_status        taut__scale_same(const taut_layer *from,
+                                    taut_layer       *to);          /* the layer of another communicator has the same */
+static inline bool taut__scale_there(const taut_layer *layer) /* read in memory of a device */
+{
+    return layer->scale_lent.at && !taut__on_host(layer->scale_lent.place);
+}
+static inline bool taut__scale_usable(float s) { return s > 0 && isfinite(s); }
+void               taut__scale_look(
+                  taut_layer *layer); /* a collective is over, and what its samples saw of a scale in place is in scale[] */
 
 taut_status taut__layer_adopt(taut_layer      *layer,
                               const taut_spec *spec); /* this codec from now on; the residual stays */
@@ -227,6 +261,7 @@ void        taut__graph_leave(taut_layer *layer);
 extern const taut__watcher taut__layer_watcher;
 
 /* fusion.c */
+bool        taut__fuse_fits(const taut_layer *layer); /* into a bucket */
 taut_status taut__fuse_register(taut_layer *layer);
 taut_status taut__fuse_leave(taut_layer *layer);
 taut_status taut__fuse_close(taut__bucket *b); /* members are complete: memory for them */
@@ -237,6 +272,10 @@ bool              taut__fuse_holds(const taut_layer *layer);  /* started, and no
 taut_status       taut__fuse_wait(taut_layer *layer);
 taut_status       taut__fuse_test(taut_layer *layer, bool *done);
 taut_status       taut__fuse_flush(taut__bucket *b); /* waits for all that were started */
+taut_status       taut__fuse_close_all(taut_comm *comm);
+taut_status taut__fuse_rescaled(taut_layer *layer); /* its scale has come, gone or changed: into that of the bundle */
+/* The layer whose codec carried it last: its bucket's bundle, or itself. */
+const taut_layer *taut__fuse_carrier(const taut_layer *layer);
 void              taut__fuse_destroy(taut__bucket *b);
 
 /* debug.c : in MODE=debug, catch a program that touches a buffer it has lent, or has freed it */

@@ -1,4 +1,4 @@
-/* fusion.c : small layers travel together, uncompressed, in buckets by order of registration.
+/* fusion.c : small layers travel together, in buckets by order of registration: uncompressed, or as a layer that the plan decides on.
  *
  * A started member is copied into its bucket, whose job runs in rounds: the ranks first agree on which members all of
  * them have started (the AND of bit sets), then sum those, then copy them out. A round begins when all members have been
@@ -12,42 +12,27 @@
  * somebody waits. No rank can miss a round: a vote is an exchange with all others, so it waits until their bucket votes too.
  *
  * A member that lies outside the host is copied into the bucket in the order of its program's stream, as it is, and back once it is summed. A
- * round begins when the copies of its members have been made, and ends when those of their results have. */
+ * round begins when the copies of its members have been made, and ends when those of their results have.
+ *
+ * Under codec=auto a bucket has a bundle: a layer of its own, of all members one after the other, each at a multiple of a codec's buckets,
+ * which is planned for as any other, with careful codecs. Rounds that carry all members go as that layer: one frame, one collective. Others go
+ * uncompressed. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
+#include "../plan/candidates.h"
 #include "../reduce/input.h"
-#include "communicator.h"
+#include "bucket.h"
 #include <stdio.h>
 #include <string.h>
-
-struct taut__bucket {
-    taut__job                 job; /* first */
-    taut_comm                *comm;
-    taut__small_allreduce     exchange;
-    taut__plain_sum           plain;
-    taut__slots               slots;
-    double                    begin_s;   /* of the round's sum */
-    bool                      closed;    /* takes no more members */
-    _Atomic bool              elsewhere; /* members lie outside the host */
-    size_t                    members, room, floats, words;
-    taut_layer              **member;   /* NULL: has left */
-    float                    *x;        /* all members, back to back */
-    float                    *packed;   /* those of the round, back to back */
-    size_t                    in_round; /* floats of it */
-    _Atomic uint64_t         *started;  /* bit set of members; set by callers after the copy, cleared by the round */
-    uint64_t                 *round, *scratch;
-    bool                      coming, going; /* copies are under way, and the round waits for them */
-    bool                      voting;
-    const taut_layer *_Atomic wanted; /* somebody waits for it */
-    char                      label[32];
-};
+#include <xxhash.h>
 
 static taut__bucket *bucket_of(taut__job *job) { return (taut__bucket *)(void *)job; }
 
 /* ---- members ---- */
 
-static bool bit(const uint64_t *set, size_t i) { return set[i / 64] >> (i % 64) & 1; }
-static bool is_started(const taut__bucket *b, size_t i)
+static size_t space_of(size_t n) { return taut__round_up(n, TAUT_CAREFUL_BLOCK); }
+static bool   bit(const uint64_t *set, size_t i) { return set[i / 64] >> (i % 64) & 1; }
+static bool   is_started(const taut__bucket *b, size_t i)
 {
     return atomic_load_explicit(&b->started[i / 64], memory_order_acquire) >> (i % 64) & 1;
 }
@@ -59,6 +44,7 @@ static void bucket_stop(taut__job *job)
     taut__bucket *b = bucket_of(job);
     taut__small_allreduce_cancel(&b->exchange);
     taut__plain_sum_cancel(&b->plain);
+    if (b->coded && !b->voting) b->bundle->reduction.job.stop(&b->bundle->reduction.job);
     for (size_t i = 0; b->going && i < b->members; i++) /* copies read what is about to be freed */
         if (b->member[i] && !taut__layer_at_home(b->member[i])) taut__lane_wait(taut__layer_lane(b->member[i]));
 }
@@ -66,8 +52,9 @@ static void bucket_stop(taut__job *job)
 static int bucket_waiting_for(const taut__job *job, int *hops)
 {
     const taut__bucket *b = (const taut__bucket *)(const void *)job;
-    return b->voting ? taut__small_allreduce_waiting_for(&b->exchange, hops)
-                     : taut__plain_sum_waiting_for(&b->plain, hops);
+    if (b->voting) return taut__small_allreduce_waiting_for(&b->exchange, hops);
+    if (b->coded) return b->bundle->reduction.job.waiting_for(&b->bundle->reduction.job, hops);
+    return taut__plain_sum_waiting_for(&b->plain, hops);
 }
 
 static taut_status add_bucket(taut_comm *comm)
@@ -106,25 +93,36 @@ static taut_status add_member(taut__bucket *b, taut_layer *l)
     l->at = b->floats;
     l->seat = b->members;
     b->member[b->members++] = l;
-    b->floats += l->operand.tensor.elems;
+    b->floats += space_of(l->operand.tensor.elems);
     return TAUT_OK;
 }
 
+static size_t most_of(const taut_comm *comm) { return comm->ctx.set.c.bucket_kib * (size_t)256; }
+
+bool taut__fuse_fits(const taut_layer *l) { return space_of(l->operand.tensor.elems) <= most_of(l->comm); }
+
 taut_status taut__fuse_register(taut_layer *l)
 {
-    taut_comm *comm = l->comm;
-    size_t     most = comm->ctx.set.c.bucket_kib * (size_t)256;
-    if (l->operand.tensor.elems > most) return TAUT_OK; /* travels alone */
+    taut_comm    *comm = l->comm;
     taut__bucket *b = comm->buckets ? comm->bucket[comm->buckets - 1] : NULL;
-    if (!b || b->closed || b->floats + l->operand.tensor.elems > most) TAUT_TRY(add_bucket(comm));
+    if (!b || b->closed || b->floats + space_of(l->operand.tensor.elems) > most_of(comm)) TAUT_TRY(add_bucket(comm));
     return add_member(comm->bucket[comm->buckets - 1], l);
 }
 
 taut_status taut__fuse_leave(taut_layer *l)
 {
     l->bucket->member[l->seat] = NULL; /* its place stays empty: nobody else's moves */
+    l->bucket->scaled -= l->scaled_there;
     l->bucket = NULL;
     return TAUT_OK;
+}
+
+/* By the program's thread, which may wait for memory; the round is the engine's. */
+static taut_status prepare_bundle(const taut__bucket *b)
+{
+    if (!b->bundle) return TAUT_OK;
+    TAUT_TRY(taut__layer_prepare(b->bundle));
+    return taut__context_arena(&b->comm->ctx);
 }
 
 static taut_status allocate(taut__bucket *b)
@@ -164,6 +162,47 @@ void taut__fuse_destroy(taut__bucket *b)
     taut__free(b);
 }
 
+/* ---- scales ---- */
+
+static size_t count(const taut__bucket *b)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < b->members; i++) n += b->member[i] != NULL;
+    return n;
+}
+
+/* Numbers that cannot be units leave what was there. */
+static void put_scale(taut_layer *bundle, const taut_layer *l)
+{
+    size_t n = l->operand.tensor.elems, each = l->scale_n ? n / l->scale_n : 1;
+    for (size_t i = 0; l->scale_n && i < n; i++)
+        if (taut__scale_usable(l->scale[i / each])) bundle->scale[l->at + i] = l->scale[i / each];
+}
+
+/* Units of a member's elements, in the bundle's scale, which counts once all have one, on the host. */
+taut_status taut__fuse_rescaled(taut_layer *l)
+{
+    taut__bucket *b = l->bucket;
+    taut_layer   *bundle = b->bundle;
+    bool          has = l->scale_n > 0 && !taut__scale_there(l);
+    l->scale_moved = false;
+    if (!bundle) return TAUT_OK;
+    if (has) put_scale(bundle, l);
+    b->scaled += (size_t)has - l->scaled_there;
+    l->scaled_there = has;
+    bundle->scale_n = b->scaled == count(b) ? b->floats : 0;
+    return taut__scale_use(bundle);
+}
+
+/* Before a round: the program writes scales in place between steps, and ranks compare at the step's end what they have used. */
+static void look_at_scales(taut__bucket *b)
+{
+    taut_layer *bundle = b->bundle;
+    for (size_t i = 0; i < b->members; i++)
+        if (b->member[i] && b->member[i]->scaled_there && b->member[i]->scale_lent.at) put_scale(bundle, b->member[i]);
+    bundle->scale_hash = bundle->scale_n ? XXH3_64bits(bundle->scale, bundle->scale_n * sizeof *bundle->scale) : 0;
+}
+
 /* ---- a round ---- */
 
 static void begin_round(taut__bucket *b)
@@ -177,20 +216,55 @@ static void begin_round(taut__bucket *b)
                                 b->words * sizeof *b->round, taut__combine_mixed, &masks_only);
 }
 
-static void begin_sum(taut__bucket *b)
+/* All members there are: by the round's vote, so on all ranks. */
+static bool complete(const taut__bucket *b)
+{
+    for (size_t i = 0; i < b->members; i++)
+        if (b->member[i] && !bit(b->round, i)) return false;
+    return true;
+}
+
+/* Where a member's floats begin in packed; so many of members before it are there. */
+static size_t place_of(const taut__bucket *b, const taut_layer *l, size_t before) { return b->coded ? l->at : before; }
+
+static taut_status begin_sum(taut__bucket *b)
 {
     b->in_round = 0;
+    b->coded = b->bundle && !b->comm->ctx.data && complete(b);
+    if (b->coded) memset(b->packed, 0, b->floats * sizeof *b->packed);
     for (size_t i = 0; i < b->members; i++) {
         if (!bit(b->round, i)) continue;
         const taut_layer *l = b->member[i];
         size_t            n = l->operand.tensor.elems;
         taut_dtype        came_as = taut__layer_at_home(l) ? TAUT_F32 : l->operand.dtype;
-        taut__vectors_host.convert((taut_place){0}, b->packed + b->in_round, TAUT_F32, b->x + l->at, came_as, n);
+        taut__vectors_host.convert((taut_place){0}, b->packed + place_of(b, l, b->in_round), TAUT_F32, b->x + l->at,
+                                   came_as, n);
         b->in_round += n;
     }
     b->voting = false;
     b->begin_s = taut__now();
+    if (b->coded) look_at_scales(b);
+    if (b->coded) return taut__reduction_begin(&b->bundle->reduction, b->packed, TAUT_SUM, TAUT_BOTH, false);
     if (b->in_round > 0) taut__plain_sum_begin(&b->plain, b->packed, b->in_round, TAUT_BOTH, 1);
+    return TAUT_OK;
+}
+
+static taut_status advance_sum(taut__bucket *b, bool *moved, bool *over)
+{
+    taut__job *job = b->coded ? &b->bundle->reduction.job : NULL;
+    return job ? job->step(job, moved, over) : taut__plain_sum_advance(&b->plain, moved, over);
+}
+
+/* What the round cost: members have their parts of it in their accounts, and so has the bundle nothing. */
+static taut__record cost_of(taut__bucket *b)
+{
+    if (!b->coded)
+        return (taut__record){.bytes_sent = b->plain.sent,
+                              .bytes_dense = b->plain.sent,
+                              .payload_bytes = 4 * b->in_round,
+                              .encoded = b->in_round};
+    b->bundle->bytes_sent = b->bundle->bytes_dense = 0;
+    return b->bundle->reduction.record;
 }
 
 /* The copies of the round's members, in or out, have been made. */
@@ -215,15 +289,23 @@ static taut_status store_elsewhere(taut__bucket *b, taut_layer *l, const float *
     return lane->space->event_record(l->reduction.ordered, lane->place);
 }
 
-static taut_status copy_out(taut__bucket *b, taut_layer *l, float *sum)
+static uint64_t part_of(const taut__bucket *b, uint64_t all, size_t n)
+{
+    return (uint64_t)((double)all * (double)n / (double)b->in_round);
+}
+
+static taut_status copy_out(taut__bucket *b, taut_layer *l, const taut__record *cost, float *sum)
 {
     taut__reduction *red = &l->reduction;
     const taut_comm *comm = b->comm;
     size_t           n = l->operand.tensor.elems;
-    uint64_t         sent = b->plain.sent * n / b->in_round;
-    red->record = (taut__record){.bytes_sent = sent, .bytes_dense = sent, .payload_bytes = 4 * n, .encoded = n};
+    red->record = (taut__record){.bytes_sent = part_of(b, cost->bytes_sent, n),
+                                 .bytes_dense = part_of(b, cost->bytes_dense, n),
+                                 .payload_bytes = part_of(b, cost->payload_bytes, n),
+                                 .encoded = part_of(b, cost->encoded, n)};
     red->call.tensor = &l->operand.tensor;
-    if (comm->ctx.lossy && comm->ctx.all.rank == 0) red->record.sum = taut__sum_norms(red, sum, (taut__range){0, n});
+    bool counts = comm->ctx.lossy && comm->ctx.all.rank == 0 && !b->coded; /* else its norm is in the bundle's */
+    if (counts) red->record.sum = taut__sum_norms(red, sum, (taut__range){0, n});
     if (red->kind == TAUT_MEAN) taut__simd_get()->vec->scale(sum, 1.0f / (float)comm->ctx.all.size, n);
     if (!taut__layer_at_home(l)) return store_elsewhere(b, l, sum, n);
     taut__result_store(red, 0, n, sum, false);
@@ -238,10 +320,11 @@ static void let_go(taut__bucket *b, taut_layer *l)
 
 static taut_status copy_all_out(taut__bucket *b)
 {
+    taut__record cost = cost_of(b);
     b->going = true;
     for (size_t i = 0, at = 0; i < b->members; i++) {
         if (!bit(b->round, i)) continue;
-        TAUT_TRY(copy_out(b, b->member[i], b->packed + at));
+        TAUT_TRY(copy_out(b, b->member[i], &cost, b->packed + place_of(b, b->member[i], at)));
         at += b->member[i]->operand.tensor.elems;
     }
     return TAUT_OK;
@@ -255,7 +338,8 @@ static taut_status end_round(taut__bucket *b, bool *moved, bool *done)
     b->going = false;
     for (size_t i = 0; i < b->members; i++)
         if (bit(b->round, i)) let_go(b, b->member[i]);
-    taut__trace_span(b->comm->ctx.trace, &b->job, "layer", b->begin_s, taut__now(), b->plain.sent);
+    taut__trace_span(b->comm->ctx.trace, &b->job, "layer", b->begin_s, taut__now(),
+                     b->coded ? b->bundle->reduction.record.bytes_sent : b->plain.sent);
     return TAUT_OK;
 }
 
@@ -273,13 +357,13 @@ static taut_status bucket_step(taut__job *job, bool *moved, bool *done)
     if (b->voting) {
         TAUT_TRY(taut__small_allreduce_advance(&b->exchange, &over));
         if (!over) return TAUT_OK;
-        begin_sum(b);
+        TAUT_TRY(begin_sum(b));
         *moved = b->in_round > 0; /* rounds without members are no progress */
         *done = b->in_round == 0;
         return TAUT_OK;
     }
     if (!b->going) {
-        TAUT_TRY(taut__plain_sum_advance(&b->plain, moved, &over));
+        TAUT_TRY(advance_sum(b, moved, &over));
         if (!over) return TAUT_OK;
         TAUT_TRY(copy_all_out(b));
     }
@@ -318,6 +402,8 @@ taut_status taut__fuse_start(taut_layer *l, void *buf, int kind, taut_place call
     l->reduction.buf = buf;
     l->reduction.kind = l->last_op = kind;
     TAUT_TRY(taut__place_take(l, caller));
+    if (l->scale_moved) TAUT_TRY(taut__fuse_rescaled(l));
+    TAUT_TRY(prepare_bundle(b));
     if (taut__layer_at_home(l)) taut__result_load(&l->reduction, 0, l->operand.tensor.elems, b->x + l->at);
     else TAUT_TRY(come(b, l, caller));
     atomic_fetch_or_explicit(&b->started[l->seat / 64], UINT64_C(1) << (l->seat % 64), memory_order_release);

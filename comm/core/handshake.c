@@ -197,15 +197,6 @@ static int  handshake_waiting_for(const taut__job *job, int *hops)
     return taut__small_allreduce_waiting_for(&((const taut__handshake *)(const void *)job)->exchange, hops);
 }
 
-static taut_status close_buckets(taut_comm *comm)
-{
-    for (size_t b = 0; b < comm->buckets; b++) {
-        taut_status s = taut__fuse_close(comm->bucket[b]);
-        if (s != TAUT_OK) return taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
-    }
-    return TAUT_OK;
-}
-
 static taut__job *job_of(taut_comm *comm)
 {
     taut__job *job = &comm->handshake.job;
@@ -219,7 +210,7 @@ taut_status taut__handshake_begin(taut_comm *comm)
 {
     taut__handshake *s = &comm->handshake;
     if (s->layers == comm->layers) return TAUT_OK; /* being compared, or done */
-    TAUT_TRY(close_buckets(comm));
+    TAUT_TRY(taut__fuse_close_all(comm));
     TAUT_TRY(taut__handshake_wait(comm)); /* a comparison of earlier layers */
     s->layers = comm->layers;
     s->state = HASH;

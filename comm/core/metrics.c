@@ -40,7 +40,8 @@ static unsigned        opened; /* communicators with metrics, ever: the next one
 static void count_codecs(const taut_comm *comm, figures *f)
 {
     for (size_t i = 0; i < comm->layers; i++) {
-        const taut_spec *spec = &comm->layer[i]->spec;
+        if (comm->layer[i]->bundle) continue;
+        const taut_spec *spec = &taut__fuse_carrier(comm->layer[i])->spec;
         const char      *name = spec->stages > 1 ? "stack" : spec->stages == 1 ? spec->stage[0].codec->name : "none";
         int              k = 0;
         while (k < CODECS - 1 && f->codec[k] && strcmp(f->codec[k], name) != 0) k++;
@@ -52,7 +53,7 @@ static void count_codecs(const taut_comm *comm, figures *f)
 static void look(const taut_comm *comm, bool running, figures *f)
 {
     struct timespec t;
-    *f = (figures){.c = {.size = sizeof f->c}, .layers = comm->layers, .running = running};
+    *f = (figures){.c = {.size = sizeof f->c}, .layers = taut_comm_layers(comm), .running = running};
     (void)taut_comm_get_stats(comm, &f->c);
     clock_gettime(CLOCK_REALTIME, &t);
     f->now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;

@@ -18,12 +18,23 @@ static taut_status moved_on(const taut_layer *l, taut_place caller)
         taut__space_name(caller.space), caller.device, taut__space_name(now.space), now.device);
 }
 
+static taut_status beside_scale(const taut_layer *l, taut_place caller)
+{
+    taut_place scale = l->scale_lent.place;
+    if (!l->scale_lent.at || (scale.space == caller.space && scale.device == caller.device)) return TAUT_OK;
+    return taut__fail(
+        TAUT_E_STATE,
+        "layer '%s': buf in space %s, device %d: must be in space %s, device %d, where its scale is read in place",
+        l->name, taut__space_name(caller.space), caller.device, taut__space_name(scale.space), scale.device);
+}
+
 taut_status taut__place_usable(const taut_layer *l, const void *buf, taut_place caller)
 {
     taut_place now = taut__layer_place(l);
     if ((int)caller.space < 0 || (int)caller.space >= TAUT_SPACES) return unknown_space(l, caller);
     if (l->placed && (caller.space != now.space || caller.device != now.device)) return moved_on(l, caller);
-    if (taut__on_host(caller)) return TAUT_OK;
+    TAUT_TRY(beside_scale(l, caller));
+    if (taut__on_host(caller)) return taut__host_check(buf, "buf");
     TAUT_TRY(taut__context_one_device(&l->comm->ctx, caller));
     const taut__space *space = taut__memory_of(caller.space);
     if (!space || !taut__vectors_of(caller.space)) return TAUT_E_UNSUPPORTED;
@@ -94,6 +105,23 @@ static taut_status move(taut_layer *l, taut_place caller)
     return TAUT_OK;
 }
 
+static void release_scale(taut_layer *l)
+{
+    const taut__lane *lane = taut__layer_lane(l);
+    if (l->scale_brought) lane->space->release(lane->place, (void *)(uintptr_t)l->operand.there.scale);
+    l->operand.there.scale = NULL;
+    l->scale_brought = false;
+}
+
+static void lend_scale(taut_layer *l)
+{
+    const taut_tensor *t = &l->operand.tensor;
+    release_scale(l);
+    l->operand.there = *t;
+    l->operand.there.scale = t->scale_n ? l->scale_lent.at : NULL;
+    l->scale_due = false;
+}
+
 /* The scale may change at any step. */
 static taut_status bring_scale(taut_layer *l)
 {
@@ -101,12 +129,15 @@ static taut_status bring_scale(taut_layer *l)
     const taut_tensor *t = &l->operand.tensor;
     void              *scale = NULL;
     if (!l->scale_due) return TAUT_OK;
+    if (taut__scale_there(l)) return lend_scale(l), TAUT_OK;
     if (t->scale_n) TAUT_TRY(lane->space->alloc(lane->place, t->scale_n * sizeof *t->scale, &scale));
     taut_status s = scale ? taut__lane_store(lane, scale, t->scale, t->scale_n * sizeof *t->scale) : TAUT_OK;
-    lane->space->release(lane->place, s == TAUT_OK ? (void *)(uintptr_t)l->operand.there.scale : scale);
+    if (s != TAUT_OK) lane->space->release(lane->place, scale);
     if (s != TAUT_OK) return s;
+    release_scale(l);
     l->operand.there = *t;
     l->operand.there.scale = scale;
+    l->scale_brought = scale != NULL;
     l->scale_due = false;
     return TAUT_OK;
 }
@@ -162,7 +193,6 @@ void taut__place_leave(taut_layer *l)
     if (l->reduction.ordered) end_order(l, lane);
     lane->space->release(lane->place, l->before);
     lane->space->release(lane->place, l->operand.spread);
-    lane->space->release(lane->place, (void *)(uintptr_t)l->operand.there.scale);
+    release_scale(l);
     l->before = l->operand.spread = NULL;
-    l->operand.there.scale = NULL;
 }

@@ -8,7 +8,8 @@ static void init(taut_layer *l)
                                  .tensor = &l->operand.tensor,
                                  .axes = &l->operand.axes,
                                  .record = &l->reduction.record,
-                                 .spec = l->spec};
+                                 .spec = l->spec,
+                                 .careful = l->planned.careful};
 }
 
 /* What this rank knows. */

@@ -1,11 +1,9 @@
-/* registration.c : layers come to a communicator, and get their codec and scale from the program. */
+/* registration.c : layers come to a communicator, and get their codec and basis from the program. */
 #include "../../compressors/basis/basis.h"
-#include "../../scheduler/budget.h"
 #include "communicator.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <xxhash.h>
 
 enum {
     PART_BLOCK = 64,
@@ -18,6 +16,10 @@ static taut_status check_shape(const char *name, int ndim, const size_t *shape, 
     if (!name || !*name || strlen(name) >= sizeof((taut_layer *)0)->name)
         return taut__fail(TAUT_E_INVALID, "taut_layer_register: name of %zu characters: must be 1..127",
                           name ? strlen(name) : 0);
+    if (strncmp(name, TAUT_OWN_NAMES, sizeof TAUT_OWN_NAMES - 1) == 0)
+        return taut__fail(TAUT_E_INVALID,
+                          "layer '%s': its name must not begin with '%s': such names are the library's own", name,
+                          TAUT_OWN_NAMES);
     if (ndim < 0 || ndim > 8 || (ndim > 0 && !shape))
         return taut__fail(TAUT_E_RANGE, "layer '%s': ndim=%d: must be 0..8, with a shape", name, ndim);
     for (int d = 0; d < ndim; d++)
@@ -92,18 +94,47 @@ static taut_status suited(const taut_layer *l, taut_spec *spec)
     return taut__spec_parse("none", spec);
 }
 
+/* Small: it goes into a bucket, unless it is larger than one, or is what goes for a whole bucket. */
 static taut_status register_spec(taut_layer *l)
 {
     taut_comm *comm = l->comm;
     taut_spec  spec = comm->ctx.set.spec;
     bool       small = l->ndim <= 1 || l->operand.tensor.elems < comm->ctx.set.c.small_elems;
-    l->automatic = !small && spec.automatic;
+    bool       fits = small && !l->bundle && taut__fuse_fits(l);
+    l->automatic = !fits && spec.automatic;
+    l->planned.careful = small;
     if (small || spec.automatic) TAUT_TRY(taut__spec_parse("none", &spec));
     else TAUT_TRY(suited(l, &spec));
     TAUT_TRY(taut__layer_use(l, &spec));
     l->operand.block = l->automatic ? AUTO_BLOCK : taut__round_up(PART_BLOCK, taut__spec_align(&l->operand.wire));
-    if (small) TAUT_TRY(taut__fuse_register(l));
+    if (fits) TAUT_TRY(taut__fuse_register(l));
     return l->automatic ? taut__planned_join(l) : TAUT_OK;
+}
+
+/* The layer, new, at the end of the communicator's. */
+static taut_status add_layer(taut_comm *comm, taut_layer *l)
+{
+    if (!l) return taut__fail(TAUT_E_NOMEM, "out of memory for a layer");
+    taut_status s = taut__reduction_init(&l->reduction);
+    if (s == TAUT_OK) s = register_spec(l);
+    if (s != TAUT_OK) {
+        taut__layer_destroy(l);
+        return s;
+    }
+    l->number = comm->layers - comm->own_layers;
+    comm->own_layers += l->bundle;
+    comm->layer[comm->layers++] = l;
+    return TAUT_OK;
+}
+
+taut_status taut__layer_bundle(taut_comm *comm, const char *name, size_t n, taut_layer **bundle)
+{
+    TAUT_TRY(room_for_layer(comm));
+    taut_layer *l = layer_create(comm, name, TAUT_F32, 1, &n, n);
+    if (l) l->bundle = true;
+    TAUT_TRY(add_layer(comm, l));
+    *bundle = l;
+    return TAUT_OK;
 }
 
 taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dtype, int ndim, const size_t *shape,
@@ -121,14 +152,7 @@ taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dt
     if (find(comm, name)) return taut__fail(TAUT_E_INVALID, "layer '%s': registered already: each name once", name);
     TAUT_TRY(room_for_layer(comm));
     taut_layer *l = layer_create(comm, name, dtype, ndim, shape, n);
-    if (!l) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", name);
-    taut_status s = taut__reduction_init(&l->reduction);
-    if (s == TAUT_OK) s = register_spec(l);
-    if (s != TAUT_OK) {
-        taut__layer_destroy(l);
-        return s;
-    }
-    comm->layer[comm->layers++] = l;
+    TAUT_TRY(add_layer(comm, l));
     *layer = l;
     return TAUT_OK;
 }
@@ -139,20 +163,9 @@ void taut__layer_destroy(taut_layer *l)
     taut__layer_drop_codec(l);
     taut__place_leave(l);
     taut__sample_release(l);
-    taut__free(l->scale);
+    taut__scale_drop(l);
     taut__free(l->lent_checksums);
     taut__free(l);
-}
-
-/* Under codec=auto everything is in one unit, that of the metric: a scale counts where the metric is the optimizer's. */
-static taut_status use_scale(taut_layer *l)
-{
-    bool counts = !l->automatic || l->comm->ctx.set.metric == TAUT_METRIC_OPTIMIZER,
-         had = l->operand.tensor.scale_n > 0;
-    l->operand.tensor.scale_n = counts ? l->scale_n : 0;
-    l->operand.tensor.scale = counts ? l->scale : NULL;
-    l->scale_due = true;
-    return l->automatic && had != (l->operand.tensor.scale_n > 0) ? taut__planned_rescaled(l) : TAUT_OK;
 }
 
 taut_status taut_layer_codec(taut_layer *l, const char *text)
@@ -177,35 +190,12 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
     }
     if (l->bucket) TAUT_TRY(taut__fuse_leave(l));
     if (l->automatic && !automatic) taut__planned_leave(l);
+    l->planned.careful = false; /* as it was asked for */
     if (!l->automatic && automatic) TAUT_TRY(taut__planned_join(l));
     l->automatic = automatic;
     l->pinned = !automatic;
     l->operand.block = automatic ? AUTO_BLOCK : taut__round_up(PART_BLOCK, taut__spec_align(&l->operand.wire));
-    return use_scale(l);
-}
-
-taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
-{
-    if (!l || (n > 0 && !s)) return taut__fail(TAUT_E_INVALID, "taut_layer_scale: layer or s is NULL");
-    if (l->started) return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_scale between start and wait", l->name);
-    if (l->graph) return taut__fail(TAUT_E_STATE, "layer '%s': taut_layer_scale: it is part of a graph", l->name);
-    if (n > 1 && n != l->operand.tensor.rows && n != l->operand.tensor.elems)
-        return taut__fail(TAUT_E_RANGE, "layer '%s': scale of %zu values: must be 0, 1, %zu (rows) or %zu (elements)",
-                          l->name, n, l->operand.tensor.rows, l->operand.tensor.elems);
-    for (size_t i = 0; i < n; i++)
-        if (!(s[i] > 0) || !isfinite(s[i]))
-            return taut__fail(TAUT_E_RANGE, "layer '%s': scale[%zu]=%g: must be positive and finite", l->name, i,
-                              (double)s[i]);
-    if (n != l->scale_n || !l->scale) {
-        float *copy = n ? taut__alloc(n, sizeof *copy) : NULL;
-        if (n && !copy) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
-        taut__free(l->scale);
-        l->scale = copy;
-        l->scale_n = n;
-    }
-    if (n) memcpy(l->scale, s, n * sizeof *s);
-    l->scale_hash = n ? XXH3_64bits(s, n * sizeof *s) : 0;
-    return use_scale(l);
+    return taut__scale_use(l);
 }
 
 static taut_status check_basis(const taut_layer *l, const float *m, size_t n)

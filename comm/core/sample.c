@@ -229,8 +229,10 @@ void taut__sample_result(taut_layer *l)
     s->taken = l->reduction.halves == TAUT_BOTH;
     if (!at_home(l)) {
         taut__there_result(l);
+        taut__scale_look(l);
         return;
     }
+    taut__scale_look(l);
     for (size_t k = 0; k < s->blocks; k++) {
         size_t n = taut__min(BLOCK, elems - s->at[k]);
         taut__result_fetch(&l->reduction, s->at[k], n, s->result + k * BLOCK);

@@ -4,16 +4,23 @@
 
 enum { BLOCK = TAUT_SAMPLE_BLOCK };
 
-/* Floats of x, lost, result and wide blocks, one behind the other, on the device and on the host. */
+/* Floats of x, lost, result and wide blocks, one behind the other, on the device and on the host; then the scale's, where it is read in place, of
+ * blocks and of wide ones. */
 struct taut__sample_there {
     uint64_t *at; /* on the device: first elements of blocks, then of wide ones */
     float    *values, *here;
     size_t    room, wide_floats, wide_room;
     bool      fetched;
+    bool      scaled, whole; /* room for the scale's; all of the scale has been fetched instead */
 };
 
 static const taut__lane *lane_of(const taut_layer *l) { return l->reduction.lane; }
-static size_t            floats_of(const struct taut__sample_there *t) { return 3 * t->room * BLOCK + t->wide_floats; }
+static size_t            scale_at(const struct taut__sample_there *t) { return 3 * t->room * BLOCK + t->wide_floats; }
+static size_t            floats_of(const struct taut__sample_there *t)
+{
+    return scale_at(t) + (t->scaled ? t->room * BLOCK + t->wide_floats : 0);
+}
+static bool scaled(const taut_layer *l) { return taut__scale_there(l) && l->operand.tensor.scale_n > 0; }
 
 void taut__there_release(taut_layer *l)
 {
@@ -33,6 +40,7 @@ static taut_status make(taut_layer *l, struct taut__sample_there *t)
     const taut__sample *s = &l->sample;
     void               *at = NULL, *values = NULL;
     t->room = s->room, t->wide_room = s->wide_room, t->wide_floats = s->wide_room * s->wide_elems;
+    t->scaled = scaled(l);
     TAUT_TRY(lane->space->alloc(lane->place, taut__max(t->room + t->wide_room, 1) * sizeof *t->at, &at));
     t->at = at;
     TAUT_TRY(lane->space->alloc(lane->place, taut__max(floats_of(t), 1) * sizeof *t->values, &values));
@@ -47,7 +55,7 @@ static taut_status fit(taut_layer *l)
 {
     taut__sample              *s = &l->sample;
     struct taut__sample_there *t = s->there;
-    if (t && t->room == s->room && t->wide_room == s->wide_room) return TAUT_OK;
+    if (t && t->room == s->room && t->wide_room == s->wide_room && t->scaled == scaled(l)) return TAUT_OK;
     taut__there_release(l);
     s->there = taut__alloc(1, sizeof *s->there);
     taut_status made = s->there ? make(l, s->there) : taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
@@ -90,11 +98,34 @@ void taut__there_keep(taut_layer *l, taut__sampled what, taut__range r, const fl
                                               elems, r.first, r.n, factor));
 }
 
+/* The planner may look at all of it once the step has ended. */
+static bool wants_whole(const taut_layer *l)
+{
+    return !l->scale_lent.known || l->comm->sampling.apart || (l->reduction.watched & TAUT_WATCH_INPUT);
+}
+
+static taut_status fetch_scale(taut_layer *l)
+{
+    const taut__sample        *s = &l->sample;
+    struct taut__sample_there *t = s->there;
+    const taut__lane          *lane = lane_of(l);
+    const float               *from = l->scale_lent.at;
+    size_t                     all = l->operand.tensor.elems;
+    float                     *to = t->values + scale_at(t);
+    t->whole = wants_whole(l);
+    if (t->whole) return lane->space->copy(lane->place, l->scale, from, all * sizeof *from);
+    if (s->blocks) TAUT_TRY(lane->vectors->pick(lane->place, to, TAUT_F32, from, t->at, s->blocks, BLOCK, 0, all, 1));
+    return s->wide_blocks ? lane->vectors->pick(lane->place, to + t->room * BLOCK, TAUT_F32, from, t->at + t->room,
+                                                s->wide_blocks, s->wide_elems, 0, all, 1)
+                          : TAUT_OK;
+}
+
 static taut_status fetch(taut_layer *l)
 {
     const taut__sample        *s = &l->sample;
     struct taut__sample_there *t = s->there;
     const taut__lane          *lane = lane_of(l);
+    if (t->scaled) TAUT_TRY(fetch_scale(l));
     if (s->blocks)
         TAUT_TRY(lane->vectors->pick(lane->place, t->values + 2 * t->room * BLOCK, l->operand.dtype, l->reduction.buf,
                                      t->at, s->blocks, BLOCK, 0, l->operand.tensor.elems, 1));
@@ -109,11 +140,39 @@ void taut__there_fetch(taut_layer *l)
     t->fetched = true;
 }
 
+/* Into the layer's copy, where those who look at it expect them. */
+static void spread_scale(taut_layer *l)
+{
+    const taut__sample              *s = &l->sample;
+    const struct taut__sample_there *t = s->there;
+    const float                     *from = t->here + scale_at(t), *wide = from + t->room * BLOCK;
+    size_t                           all = l->operand.tensor.elems;
+    l->scale_lent.known |= t->whole;
+    for (size_t k = 0; k < s->blocks && !t->whole; k++)
+        memcpy(l->scale + s->at[k], from + k * BLOCK, taut__min(BLOCK, all - s->at[k]) * sizeof *from);
+    for (size_t k = 0; k < s->wide_blocks && !t->whole; k++)
+        memcpy(l->scale + s->wide_at[k], wide + k * s->wide_elems, s->wide_elems * sizeof *wide);
+}
+
+/* Of a layer that loses nothing the planner looks at the input alone, and waits for that, too. */
+static void scale_alone(taut_layer *l)
+{
+    const taut__lane *lane = lane_of(l);
+    if (!scaled(l) || !wants_whole(l)) return;
+    taut__lane_note(l->reduction.lane, lane->space->copy(lane->place, l->scale, l->scale_lent.at,
+                                                         l->operand.tensor.elems * sizeof *l->scale));
+    taut__lane_note(l->reduction.lane, taut__lane_wait(l->reduction.lane));
+    l->scale_lent.known = true;
+}
+
 void taut__there_result(taut_layer *l)
 {
     taut__sample              *s = &l->sample;
     struct taut__sample_there *t = s->there;
-    if (!t || s->blocks + s->wide_blocks == 0) return;
+    if (!t || s->blocks + s->wide_blocks == 0) {
+        scale_alone(l);
+        return;
+    }
     if (!t->fetched || !l->reduction.settled) {
         taut__there_fetch(l);
         taut__lane_note(l->reduction.lane, taut__lane_wait(l->reduction.lane));
@@ -123,4 +182,5 @@ void taut__there_result(taut_layer *l)
     memcpy(s->result, t->here + 2 * t->room * BLOCK, s->blocks * BLOCK * sizeof *s->result);
     if (s->wide_blocks)
         memcpy(s->wide, t->here + 3 * t->room * BLOCK, s->wide_blocks * s->wide_elems * sizeof *s->wide);
+    if (t->scaled) spread_scale(l);
 }

@@ -85,7 +85,9 @@ void taut__sample_load(taut_layer *l, const void *src, size_t len)
 static void visit_all(taut__visit *v, taut_comm *comm)
 {
     taut__sampling *s = &comm->sampling;
-    taut__visit_size(v, &s->layers, v->way == TAUT_WRITE ? SIZE_MAX : comm->layers);
+    enum { MOST = 1 << 30 };
+    taut__visit_size(v, &s->layers, v->way == TAUT_WRITE ? SIZE_MAX : MOST);
+    if (taut__reads(v)) s->layers = taut__min(s->layers, comm->layers); /* bundles may have been among them */
     taut__visit_within(v, &s->rate, 0, 1e30);
     taut__visit_within(v, &s->more, 0, 1e30);
     taut__visit_bool(v, &s->apart);

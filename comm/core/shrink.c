@@ -76,9 +76,10 @@ static taut_status same_layers(const taut_comm *from, taut_comm *to)
     for (size_t i = 0; i < from->layers; i++) {
         const taut_layer *l = from->layer[i];
         taut_layer       *now;
+        if (l->bundle) continue;
         TAUT_TRY(taut_layer_register(to, l->name, l->operand.dtype, l->ndim, l->shape, &now));
         TAUT_TRY(same_codec(l, now));
-        if (l->scale_n) TAUT_TRY(taut_layer_scale(now, l->scale, l->scale_n));
+        TAUT_TRY(taut__scale_same(l, now));
     }
     return TAUT_OK;
 }

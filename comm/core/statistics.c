@@ -290,10 +290,14 @@ taut_status taut__step_exchange(taut_comm *comm)
 
 /* ---- what the program may ask ---- */
 
+/* With the engine held. On a device, behind what its stream holds, which is waited for. */
 static double residual_norm2(const taut_layer *l)
 {
     if (!l->operand.feedback || !l->operand.residual) return 0;
-    return taut__norm2(&l->operand.tensor, l->operand.feedback->r, 0, l->operand.tensor.elems).plain;
+    const float *r = l->operand.feedback->r;
+    size_t       n = l->operand.tensor.elems;
+    return taut__layer_at_home(l) ? taut__norm2(&l->operand.tensor, r, 0, n).plain
+                                  : taut__placed_norms(&l->reduction, r, 0, n, NULL).plain;
 }
 
 static const char *algorithm_name(const taut_layer *l)
@@ -311,6 +315,7 @@ static void hand_over(void *dst, size_t size, const void *src, size_t known)
     memcpy((char *)dst + sizeof(size_t), (const char *)src + sizeof(size_t), n - sizeof(size_t));
 }
 
+/* Of a small layer: what its bucket lost, all members together. */
 static void show_error(const taut_layer *l, taut_layer_stats *s)
 {
     const taut__layer_sums *m = &l->shown;
@@ -337,12 +342,13 @@ taut_status taut_layer_get_stats(const taut_layer *l, taut_layer_stats *stats)
                           .bytes_sent = l->bytes_sent,
                           .bytes_dense = l->bytes_dense};
     memcpy(s.name, l->name, sizeof s.name);
-    taut__spec_print(&l->spec, s.codec, sizeof s.codec);
+    const taut_layer *carrier = taut__fuse_carrier(l);
+    taut__spec_print(&carrier->spec, s.codec, sizeof s.codec);
     strncpy(s.algorithm, algorithm_name(l), sizeof s.algorithm - 1);
     const taut__step_record *r = &l->lost;
     s.bits_per_element = r->encoded > 0 ? 8.0 * (double)r->payload_bytes / (double)r->encoded : 0;
     s.residual_norm2 = residual_norm2(l);
-    show_error(l, &s);
+    show_error(carrier, &s);
     taut__engine_release(e);
     hand_over(stats, stats->size, &s, sizeof s);
     return TAUT_OK;

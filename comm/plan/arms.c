@@ -3,7 +3,8 @@
  * The time model tells a plan that pays from one that does not, and which codecs may be the fastest; but codecs that differ
  * by less than it errs, and whether compressing pays at all where that is close, only measuring can tell. So one plan of each kind
  * is kept: the best of all; the best without an entropy coder, whose bits cost most cycles; the best of the codecs that cost
- * least. Those, and no compression, are the arms of scheduler/verdict.h. Whatever decides is agreed: seconds are means over
+ * least; and where that is the best of all, as on a link that was taken for faster than it is, the best of those that send less for more
+ * cycles. Those, and no compression, are the arms of scheduler/verdict.h. Whatever decides is agreed: seconds are means over
  * ranks, and come one exchange after the step that they are about. */
 #include "../base/run_delay.h"
 #include "auto_inside.h"
@@ -87,15 +88,18 @@ static void offer(taut__auto *a, const taut__demand *demand, const uint32_t *opt
 
 static taut_status offer_all(taut__auto *a)
 {
-    static const uint32_t leave_out[] = {0, TAUT_KIND_ENTROPY, TAUT_KIND_ENTROPY | TAUT_KIND_OTHERS};
+    enum { TRIES = 4 };
+    static const uint32_t leave_out[TRIES] = {0, TAUT_KIND_ENTROPY, TAUT_KIND_ENTROPY | TAUT_KIND_OTHERS,
+                                              TAUT_KIND_FAST};
     taut__demand          demand = taut__auto_demand(a);
     bool                  time = a->objective == TAUT_OBJECTIVE_TIME;
     uint32_t             *option = taut__alloc(a->layers, sizeof *option);
     taut_status s = option ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", a->layers);
     memset(a->arms.offer, 0, sizeof a->arms.offer);
     demand.compressing = time;
-    for (int i = 0; s == TAUT_OK && i < (time ? 3 : 1); i++) {
+    for (int i = 0; s == TAUT_OK && i < (time ? TRIES : 1); i++) {
         taut__decision d = {.option = option};
+        if (i == TRIES - 1 && (a->arms.offer[ENTROPY].offered || a->arms.offer[OTHERS].offered)) break;
         demand.leave_out = leave_out[i];
         s = taut__decide(&a->offers->o, &demand, &d);
         if (s == TAUT_OK) offer(a, &demand, option, d.seconds);

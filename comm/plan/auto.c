@@ -173,9 +173,10 @@ static taut_status make_room(taut__auto *a)
 static taut_status on_register(taut__auto *a, taut__planned *layer)
 {
     TAUT_TRY(make_room(a));
-    TAUT_TRY(taut__observer_add(a->observer, layer->name, layer->tensor, layer->axes));
+    TAUT_TRY(taut__observer_add(a->observer, layer->name, layer->tensor, layer->axes, layer->careful));
     a->layer_plans[a->layers] = (taut__layer_plan){.layer = layer, .made = -1, .ratio = {-1, -1}, .own = {-1, -1}};
-    if (a->budget.like) TAUT_TRY(taut__reference_watch(&a->layer_plans[a->layers].reference, &a->reference, layer));
+    if (a->budget.like && !layer->careful)
+        TAUT_TRY(taut__reference_watch(&a->layer_plans[a->layers].reference, &a->reference, layer));
     a->watch[a->layers] = (taut__watch){0};
     a->layers++;
     if (a->plans > 0) a->plan_at = a->step + 1; /* a newcomer: measured in the coming step */

@@ -73,6 +73,14 @@ size_t taut__candidates(const taut_tensor *t, uint32_t families, bool thorough, 
     return n;
 }
 
+size_t taut__careful_candidates(const taut_tensor *t, taut_spec *spec, size_t max)
+{
+    static const char *const texts[] = {"fp16", "bf16", "quant:bits=8,bucket=64", "quant:bits=8,bucket=64,norm=linf"};
+    size_t                   n = 0;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts && n < max; i++) n += suits(texts[i], t, &spec[n]);
+    return n;
+}
+
 void taut__grid_text(double rel, int code, size_t basis, char *dst, size_t cap)
 {
     int n = taut__snprintf(dst, cap, "grid:rel=%.3g,code=%s", rel, code == GRID_RANS ? "rans" : "packed");

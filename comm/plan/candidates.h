@@ -21,6 +21,11 @@ taut_status taut__families_parse(const char *text, uint32_t *families);
  * among them. thorough: also values that are rarely chosen and cost time to measure. */
 size_t taut__candidates(const taut_tensor *t, uint32_t families, bool thorough, taut_spec *spec, size_t max);
 
+/* The same, of small layers in one: 8 bits and more. They lie at multiples of 64 elements, so that one with small values has buckets of
+ * its own. */
+enum { TAUT_CAREFUL_BLOCK = 64, TAUT_CAREFUL = 4 };
+size_t taut__careful_candidates(const taut_tensor *t, taut_spec *spec, size_t max);
+
 /* The spec of grid at a relative error; code: as its key; basis: directions, 0: none. */
 void taut__grid_text(double rel, int code, size_t basis, char *dst, size_t cap);
 

@@ -69,8 +69,10 @@ static taut_status prepare(const taut__observer *o, taut__observed *l)
     l->spec = taut__alloc(SPECS, sizeof *l->spec);
     l->x = taut__alloc(taut__ceil_div(blocks, l->stride) * BLOCK, sizeof *l->x);
     if (!l->spec || !l->x) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for layer %s", l->name);
-    l->specs = taut__candidates(l->tensor, TAUT_FAMILY_HALF | TAUT_FAMILY_QUANT, false, l->spec, SPECS - 1);
-    l->referenced = o->like && taut__spec_suits(&o->reference, l->tensor) == TAUT_OK;
+    l->specs = l->careful
+                   ? taut__careful_candidates(l->tensor, l->spec, SPECS - 1)
+                   : taut__candidates(l->tensor, TAUT_FAMILY_HALF | TAUT_FAMILY_QUANT, false, l->spec, SPECS - 1);
+    l->referenced = o->like && !l->careful && taut__spec_suits(&o->reference, l->tensor) == TAUT_OK;
     if (l->referenced) l->spec[l->specs++] = o->reference;
     l->row_stride = taut__ceil_div(l->tensor->elems, LOWRANK_ELEMS);
     l->rows = l->tensor->rows / l->row_stride;
@@ -78,7 +80,7 @@ static taut_status prepare(const taut__observer *o, taut__observed *l)
 }
 
 taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor,
-                               struct taut_axes *const *axes)
+                               struct taut_axes *const *axes, bool careful)
 {
     taut__observed *l;
     double         *vector;
@@ -90,7 +92,7 @@ taut_status taut__observer_add(taut__observer *o, const char *name, const taut_t
         o->room = room;
     }
     l = &o->layer[o->layers];
-    *l = (taut__observed){.tensor = tensor, .at = o->values, .axes = axes};
+    *l = (taut__observed){.tensor = tensor, .at = o->values, .axes = axes, .careful = careful};
     o->layers++; /* destroy() releases it from here on */
     snprintf(l->name, sizeof l->name, "%s", name);
     TAUT_TRY(prepare(o, l));

@@ -22,7 +22,8 @@ void        taut__observer_destroy(taut__observer *o);
 
 /* tensor is kept, and its scale may change later */
 taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor,
-                               struct taut_axes *const *axes); /* likewise */
+                               struct taut_axes *const *axes, /* likewise */
+                               bool careful);                 /* 8 bits and more: a reference leaves it uncompressed */
 
 /* Looking at a layer takes three calls: arm it, feed all its elements once, in slices in any order, then measure, which does nothing until
  * all have come. x is
@@ -72,10 +73,8 @@ typedef struct taut__aggregate { /* of a layer */
     double made;
 } taut__aggregate;
 
-enum {
-    TAUT_KIND_ENTROPY = 1,
-    TAUT_KIND_OTHERS = 2
-}; /* taut__option.kind: with an entropy coder; neither that nor one of the fastest codecs */
+/* taut__option.kind of what compresses: with an entropy coder; neither that nor one of the fastest codecs; one of these */
+enum { TAUT_KIND_ENTROPY = 1, TAUT_KIND_OTHERS = 2, TAUT_KIND_FAST = 4 };
 
 void *taut__grown(
     void *old, size_t used, size_t room,

@@ -111,7 +111,8 @@ static void visit_option(taut__visit *v, taut__option *o, const taut_tensor *t)
     taut__visit_text(v, o->spec, sizeof o->spec);
     taut__visit_bool(v, &o->dense);
     taut__visit_f64(v, &o->error);
-    taut__visit32(v, &o->kind, TAUT_KIND_ENTROPY | TAUT_KIND_OTHERS);
+    taut__visit32(v, &o->kind, TAUT_KIND_ENTROPY | TAUT_KIND_OTHERS | TAUT_KIND_FAST);
+    if (taut__reads(v) && !o->dense && o->kind == 0) o->kind = TAUT_KIND_FAST; /* as it was written once */
     taut__visit_f64s(v, had, 7);
     taut__visit32(v, &o->work.vias, (1u << TAUT_VIAS) - 1);
     if (v->way == TAUT_WRITE || taut__visit_bad(v)) return;

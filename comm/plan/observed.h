@@ -29,7 +29,7 @@ typedef struct taut__observed {
     const taut_tensor *tensor;
     size_t             specs, at; /* candidates; position in the vector */
     taut_spec         *spec;      /* the reference last, where it suits */
-    bool               referenced, armed;
+    bool               referenced, armed, careful;
     size_t             start, stride, blocks; /* of the sample: blocks start, start+stride, ... of BLOCK elements */
     size_t             fed;                   /* elements since it was armed */
     float             *x;                     /* the sample */

@@ -38,7 +38,7 @@ static uint32_t kind_of(const taut_spec *spec)
     if (codec == &taut__codec_grid && (int)spec->stage[0].value[GRID_KEY_CODE] == GRID_RANS) return TAUT_KIND_ENTROPY;
     bool fast =
         strcmp(codec->name, "quant") == 0 || strcmp(codec->name, "fp16") == 0 || strcmp(codec->name, "bf16") == 0;
-    return fast && spec->stages == 1 ? 0 : TAUT_KIND_OTHERS;
+    return fast && spec->stages == 1 ? TAUT_KIND_FAST : TAUT_KIND_OTHERS;
 }
 
 /* What a sum loses of its norm when it is encoded, less what its terms lose of theirs (share of the squared norm). A bucket's step goes with its
@@ -130,6 +130,19 @@ static taut_status add_grid(pricing *p, double centre)
         TAUT_TRY(add_grid_at(p, rung[i], common, GRID_RANS, 0));
         if (taut__basis_ratio(p->l, p->v, rung[i].rel) > WORTH_TURNING) continue;
         TAUT_TRY(add_grid_at(p, rung[i], common, GRID_RANS, taut__axes_most(*p->l->axes)));
+    }
+    return TAUT_OK;
+}
+
+/* Of small layers in one a single step suits only those in units of a scale, which makes them alike. */
+static taut_status add_fine_grid(pricing *p)
+{
+    static const double rels[] = {1.5e-4, 3e-5}; /* as quant of 8 bits and 9 */
+    for (size_t i = 0; p->aggregate->scaled && i < sizeof rels / sizeof *rels; i++) {
+        taut__rung rung = {rels[i], taut__grid_estimate_step(p->stats, rels[i] * p->stats[GRID_STAT_NORM2], DEAD)};
+        if (!(rung.step > 0)) continue;
+        TAUT_TRY(add_grid_at(p, rung, grid_common(p, rung.step, DEAD), GRID_PACKED, 0));
+        TAUT_TRY(add_grid_at(p, rung, grid_common(p, rung.step, DEAD), GRID_RANS, 0));
     }
     return TAUT_OK;
 }
@@ -268,9 +281,10 @@ static taut_status offer_layer(pricing *p, double centre, uint32_t *current)
                                per_step(p, at + 2) / p->o->ranks));
         }
         /* top-k picks by |x| and low rank by plain energy: what that leaves in units of a scale was not measured */
-        if (!p->aggregate->scaled) TAUT_TRY(add_topk(p));
-        if (!p->aggregate->scaled) TAUT_TRY(add_lowrank(p));
-        TAUT_TRY(add_grid(p, centre));
+        bool coarse = !p->l->careful;
+        if (coarse && !p->aggregate->scaled) TAUT_TRY(add_topk(p));
+        if (coarse && !p->aggregate->scaled) TAUT_TRY(add_lowrank(p));
+        TAUT_TRY(coarse ? add_grid(p, centre) : add_fine_grid(p));
     }
     TAUT_TRY(find_current(p, current));
     correct(p, *current);
@@ -336,7 +350,7 @@ taut_status taut__observer_offers(taut__observer *o, const double *sum, const ta
         taut__reference r = {.suits = p.l->referenced, .share = taut__observer_reference(o, l, sum)};
         taut_norm2      own = {p.own2, p.own2};
         for (size_t i = 0; i < GRID_STATS; i++) o->stats[l * GRID_STATS + i] = per_step(&p, v_grid(p.l->specs) + i);
-        o->weight[l] = stats_weight(&p);
+        o->weight[l] = p.l->careful ? 0 : stats_weight(&p); /* takes no part in the common step */
         offers->budget2 += o->like ? taut__reference_error(&r, &own, aggregate[l].scaled) : rel * all * p.sum2;
         offers->norm2 += p.sum2;
         offers->own2 += p.own2;

@@ -39,6 +39,7 @@ typedef struct taut__planned {
     const taut_tensor       *tensor;      /* shape, and the scale in force */
     struct taut_axes *const *axes;        /* its basis, in the making or made; NULL: none */
     bool                     basis_given; /* the program gives what a basis is made from */
+    bool                     careful;     /* small layers in one, or a 1-D one: 8 bits and more */
 
     /* of the step that ends, on this rank: in contribute and on_step_end */
     const taut__record *record; /* what the last collective cost and lost; zeros before the first */
@@ -83,7 +84,7 @@ static inline taut_status taut__planned_adopt(taut__planned *p, const taut_spec 
 static inline bool taut__planned_scale_error(taut__planned *p, double factor)
 {
     if (p->spec.stages != 1 || p->spec.stage[0].codec->error_key == 0) return false;
-    p->error_scale = factor;
+    p->error_scale = p->careful && factor > 1 ? 1 : factor;
     return true;
 }
 

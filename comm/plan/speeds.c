@@ -36,7 +36,8 @@ static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
 {
     enum { MOST = 64 };
     taut_spec spec[MOST];
-    size_t    n = taut__candidates(t, TAUT_FAMILY_ALL, false, spec, MOST - 3);
+    size_t    n = taut__candidates(t, TAUT_FAMILY_ALL, false, spec, MOST - 3 - TAUT_CAREFUL);
+    n += taut__careful_candidates(t, spec + n, TAUT_CAREFUL); /* the first of two alike counts */
     spec[n++] = o->grid[GRID_PACKED];
     spec[n++] = o->grid[GRID_RANS];
     if (taut__spec_suits(&o->starter, t) == TAUT_OK) spec[n++] = o->starter;
@@ -149,7 +150,7 @@ void taut__price_codec(const taut__observer *o, const taut_spec *spec, double el
     if (taut__spec_codec(spec) == &taut__codec_grid)
         taut__spec_print(&o->grid[(int)spec->stage[0].value[GRID_KEY_CODE]], text, sizeof text);
     for (size_t i = 0; i < o->speeds; i++)
-        if (strcmp(o->speed[i].text, text) == 0) k = i;
+        if (k == 0 && strcmp(o->speed[i].text, text) == 0) k = i;
     m->encode_s = o->slow * (call[2 * k] + o->seconds[2 * k] * elems);
     m->decode_s = o->slow * (call[2 * k + 1] + o->seconds[2 * k + 1] * elems);
     double turn_s = o->slow * o->seconds[4 * o->speeds] * (double)taut__spec_basis(spec) * elems;
@@ -192,7 +193,7 @@ bool taut__observer_starter_work(const taut__observer *o, size_t index, taut__wo
 {
     const taut__observed *l = &o->layer[index];
     taut__measured        m = {0};
-    if (taut__spec_suits(&o->starter, l->tensor) != TAUT_OK) return false;
+    if (l->careful || taut__spec_suits(&o->starter, l->tensor) != TAUT_OK) return false;
     m.bytes = (double)taut__spec_capacity(&o->starter, l->tensor, l->tensor->elems) + TAUT_FRAME_HEADER;
     taut__price_codec(o, &o->starter, (double)l->tensor->elems, &m);
     *w = taut__work_of(&o->starter, l->tensor, o->ranks, &m);

@@ -10,7 +10,8 @@
  *     are doubted, the next vote comes after ever longer pauses (taut__doubt_pause).
  *  3. In a cycle, a call that a site expects is voted on by all ranks before it is coded: a rank whose call is another one says no,
  *     then all make the plain call, and the cycle is over. So ranks never take different ways. Votes carry a digest of all calls so far:
- *     where ranks have made different ones, which MPI forbids, what follows is as plain MPI has it, without votes.
+ *     where ranks have made different ones, which MPI forbids, what follows is as plain MPI has it, without votes, and on the
+ *     program's communicator.
  *  4. Blocking calls are executed by the calling thread, if nothing is queued. Non-blocking calls may not wait for peers, so
  *     they are queued: a worker thread of the channel executes them in order, and completes the generalized request that the
  *     program got; its own MPI waits for that as for any other. This needs MPI_THREAD_MULTIPLE, else they stay plain.
@@ -63,6 +64,7 @@ typedef struct taut__position { /* of a cycle */
 typedef struct taut__channel {
     MPI_Comm        user, control;
     bool            has_control, seen_eligible, failed; /* failed: agreed; from here on calls pass through */
+    bool            differs;                            /* failed since ranks have made different calls */
     bool            watching;                           /* agreed: some rank has made a call that could be compressed */
     _Atomic bool    scatters;                           /* there was a reduce-scatter: allgathers are events */
     int             rank, size;
@@ -120,10 +122,11 @@ void taut__channel_open_world(void); /* in MPI_Init: all ranks are there */
 void taut__channel_close_all(void);  /* before MPI_Finalize; sites stay for the report */
 
 /* execute_mpi.c : an event with the queue's turn. */
-int  taut__execute(taut__channel *c, taut__entry *e);
-int  taut__plain_call(taut__channel *c, const taut__entry *e);
-int  taut__timed_plain(taut__channel *c, const taut__entry *e, taut__site *s, double *took);
-bool taut__votes_at(const taut__channel *c, uint64_t event);
+int      taut__execute(taut__channel *c, taut__entry *e);
+int      taut__plain_call(taut__channel *c, const taut__entry *e);
+MPI_Comm taut__plain_comm(const taut__channel *c, const taut__entry *e);
+int      taut__timed_plain(taut__channel *c, const taut__entry *e, taut__site *s, double *took);
+bool     taut__votes_at(const taut__channel *c, uint64_t event);
 bool taut__all_say(taut__channel *c, bool yes, uint64_t word); /* every rank yes, with the same word; a no has none */
 const void *taut__input_of(const taut__entry *e);
 int         taut__fail_as_mpi(taut__channel *c, const taut__site *s, taut_status status);

@@ -189,7 +189,7 @@ bool taut__channel_event(taut__channel *c, taut__entry *e)
     e->asks = !c->watching && !c->failed &&
               taut__asks_at(e->event, e->kind != TAUT_KIND_IALLREDUCE || c->has_control, &c->next_ask);
     bool votes = e->asks || (c->watching && !c->failed && !c->active && taut__votes_at(c, e->event));
-    wanted = c->queued > 0 || eligible || coded_here || votes;
+    wanted = c->queued > 0 || ((eligible || coded_here) && !c->differs) || votes;
     if (e->kind == TAUT_KIND_IALLREDUCE && !c->has_control) wanted = false;
     pthread_mutex_unlock(&c->lock);
     return wanted;

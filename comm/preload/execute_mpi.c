@@ -23,7 +23,7 @@ bool taut__all_say(taut__channel *c, bool yes, uint64_t word)
                     "taut: ranks have made different calls on a communicator of %d, which MPI forbids: they pass "
                     "through from here on\n",
                     c->size);
-        c->failed = true;
+        c->failed = c->differs = true;
     }
     return v[0] == ~v[1] && !c->failed;
 }
@@ -58,9 +58,15 @@ static int persistent_call(const taut__entry *e)
     return rc == MPI_SUCCESS ? taut__real_mpi.Wait(&r, MPI_STATUS_IGNORE) : rc;
 }
 
+/* Others may have made another call instead of a queued one, on the program's communicator: as plain MPI, they meet there. */
+MPI_Comm taut__plain_comm(const taut__channel *c, const taut__entry *e)
+{
+    return e->queued && !c->differs ? c->control : c->user;
+}
+
 int taut__plain_call(taut__channel *c, const taut__entry *e)
 {
-    MPI_Comm comm = e->queued ? c->control : c->user;
+    MPI_Comm comm = taut__plain_comm(c, e);
     switch (e->kind) {
     case TAUT_KIND_REDUCE_SCATTER:
         return e->counts ? taut__real_mpi.Reduce_scatter(e->in, e->out, e->counts, e->type, e->op, comm)
@@ -74,11 +80,12 @@ int taut__plain_call(taut__channel *c, const taut__entry *e)
 
 int taut__timed_plain(taut__channel *c, const taut__entry *e, taut__site *s, double *took)
 {
-    float *own = taut__own_sample(c, e, s);
+    bool   buffers = e->in && e->out; /* without, the MPI says what is wrong */
+    float *own = buffers ? taut__own_sample(c, e, s) : NULL;
     double begin = taut__now();
     int    rc = taut__plain_call(c, e);
     *took = taut__now() - begin;
-    taut__look_at(c, e, s, own, *took);
+    taut__look_at(c, e, buffers && rc == MPI_SUCCESS ? s : NULL, own, *took);
     return rc;
 }
 

@@ -128,6 +128,7 @@ void taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float 
 {
     if (!s) {
         taut__preload.small_calls++;
+        free(own);
         return;
     }
     if (own) compare(c, e, s, own);

@@ -95,7 +95,7 @@ static void land(taut__channel *c, taut__flight *f, taut_status status)
         taut__note_codec(f->site, f->layer, f->sent, f->dense);
         taut__fail_as_mpi(c, f->site, status);
     } else {
-        taut__look_at(c, f->e, f->site, f->own, took);
+        taut__look_at(c, f->e, status == TAUT_OK ? f->site : NULL, f->own, took);
     }
     c->flights = f->next;
     retire(c, f->e);
@@ -106,11 +106,12 @@ static void land(taut__channel *c, taut__flight *f, taut_status status)
 static bool land_oldest(taut__channel *c, bool wait)
 {
     taut__flight *f = c->flights;
-    int           done = 0;
+    int           done = 0, rc = MPI_SUCCESS;
     taut_status   s = TAUT_OK;
     if (f->layer) s = wait ? taut_wait(f->layer) : taut_test(f->layer, &done);
     if (f->layer && !wait && s == TAUT_OK && done) s = taut_wait(f->layer);
-    if (!f->layer) wait ? PMPI_Wait(&f->plain, MPI_STATUS_IGNORE) : PMPI_Test(&f->plain, &done, MPI_STATUS_IGNORE);
+    if (!f->layer) rc = wait ? PMPI_Wait(&f->plain, MPI_STATUS_IGNORE) : PMPI_Test(&f->plain, &done, MPI_STATUS_IGNORE);
+    if (rc != MPI_SUCCESS) s = TAUT_E_TRANSPORT; /* over, too; the communicator's error handler has been told */
     if (!wait && !done && s == TAUT_OK) return false;
     land(c, f, s);
     return true;
@@ -140,7 +141,7 @@ int taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s)
     taut__flight *f = take_off(c, e, s);
     if (!f) abort();
     f->own = taut__own_sample(c, e, s);
-    return taut__real_mpi.Iallreduce(e->in, e->out, e->count, e->type, e->op, c->control, &f->plain);
+    return taut__real_mpi.Iallreduce(e->in, e->out, e->count, e->type, e->op, taut__plain_comm(c, e), &f->plain);
 }
 
 /* ---- the thread ---- */

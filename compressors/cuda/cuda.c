@@ -1,5 +1,6 @@
 /* cuda.c : which kernels there are, and whether a device runs them. The tables are weak: a build without nvcc leaves them out. */
 #include "pieces.h"
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -58,6 +59,22 @@ const taut__cuda *taut__cuda_get(const char **why)
     pthread_once(&asked, ask);
     if (why) *why = answer;
     return usable ? &gpu : NULL;
+}
+
+const taut__cuda *taut__cuda_if_used(void)
+{
+    if (!atomic_load(&instead)) {
+        static atomic_bool driver;
+        if (!gpu.device) return NULL;
+        if (!atomic_load(&driver)) {
+            void *loaded =
+                dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD); /* CUDA's runtime opens it in its first call */
+            if (!loaded) return NULL;
+            dlclose(loaded);
+            atomic_store(&driver, true);
+        }
+    }
+    return taut__cuda_get(NULL);
 }
 
 void taut__cuda_use(const taut__cuda *c)

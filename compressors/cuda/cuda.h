@@ -361,6 +361,8 @@ typedef struct taut__cuda {
 /* The kernels and a GPU that runs them; NULL where the library was built without kernels or finds no device. why: NULL, or what
  * was found, or what is missing, for `taut info`. */
 const taut__cuda *taut__cuda_get(const char **why);
+/* The same, but NULL as long as nobody in this process has used CUDA: nothing is initialised for this answer. */
+const taut__cuda *taut__cuda_if_used(void);
 /* Tests: use these instead; NULL ends it. */
 void taut__cuda_use(const taut__cuda *c);
 

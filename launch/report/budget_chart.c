@@ -6,6 +6,7 @@
 #include <string.h>
 
 enum { SHOWN = 400, NAMED = 12 }; /* violations drawn one by one; named in the text */
+enum { SHADE = 4 };               /* times the error: a shade that reaches further, to nearly nothing, say, is cut */
 
 typedef struct error_chart {
     const run_log *r;
@@ -19,7 +20,10 @@ static void axes(error_chart *c)
     c->x = (axis)AXIS_EMPTY, c->y = (axis){.lo = NAN, .hi = NAN, .log = true};
     for (size_t k = 0; k < c->error.n; k++) {
         axis_grow(&c->x, c->error.from[k]), axis_grow(&c->x, c->error.to[k]);
-        axis_grow(&c->y, c->error.mean[k]), axis_grow(&c->y, c->budget.mean[k]);
+        double error = c->error.mean[k], low = c->error.low[k], high = c->error.high[k];
+        axis_grow(&c->y, error), axis_grow(&c->y, c->budget.mean[k]);
+        if (isfinite(low)) axis_grow(&c->y, fmax(low, error / SHADE));
+        if (isfinite(high)) axis_grow(&c->y, fmin(high, error * SHADE));
     }
     for (size_t i = 0; i < c->r->steps; i++) {
         c->budgeted += isfinite(c->r->column[RUN_BUDGET][i]);

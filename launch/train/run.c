@@ -17,6 +17,7 @@
 #include "log.h"
 #include "ranks.h"
 #include "report.h"
+#include "scales.h"
 #include "score.h"
 #include <fnmatch.h>
 #include <math.h>
@@ -34,8 +35,8 @@ typedef struct run {
     taut_torch_param *param;
     taut_layer      **layer;
     bool             *started; /* in this step */
-    float            *scale;   /* room for the largest layer's; NULL = no scales */
-    float            *copy;    /* the same, of a model on a device: a tensor on the host; NULL = it is there */
+    scales            scales;
+    float            *copy; /* of a model on a device: room for a tensor on the host; NULL = it is there */
     data_room         train, val;
     feed             *feed;
     score            *score; /* NULL = nobody asked */
@@ -157,26 +158,10 @@ static int register_layers(run *r)
     return 0;
 }
 
-/* Does any codec of this run look at the scale? */
-static bool scale_is_used(const options *o)
+static int make_scales(run *r)
 {
-    if (strstr(o->codec, "grid") || strstr(o->codec, "auto") || options_is(o->metric, "optimizer")) return true;
-    for (size_t k = 0; k < o->layer_codecs.n; k++)
-        if (strstr(o->layer_codecs.item[k], "grid") || strstr(o->layer_codecs.item[k], "=auto")) return true;
-    return false;
-}
-
-static int make_scale(run *r)
-{
-    const options *o = r->o;
-    size_t         most = 1;
-    if (options_is(o->scale, "none") || options_is(o->optimizer, "sgd")) return 0;
-    if (options_is(o->scale, "auto") && (o->metric && !options_is(o->metric, "optimizer"))) return 0;
-    if (options_is(o->scale, "auto") && !scale_is_used(o)) return 0;
-    for (size_t i = 0; i < r->n; i++)
-        if (r->param[i].elements > most) most = r->param[i].elements;
-    r->scale = malloc(most * sizeof *r->scale);
-    return r->scale ? 0 : fault(CLI_FAILED, "out of memory");
+    r->scales = (scales){.o = r->o, .optim = r->optim, .n = r->n, .param = r->param, .layer = r->layer};
+    return scales_begin(&r->scales);
 }
 
 static uint64_t layout_hash(const run *r)
@@ -243,27 +228,11 @@ static int diverged(run *r, const char *what, double value)
                  what, (long long)r->step + r->inside, value, r->o->lr);
 }
 
-/* The same bits on all ranks, because Adam saw the same mean gradients everywhere. After every step, so that a resumed
- * run has the scale that the interrupted one had. */
 static int set_scales(run *r)
 {
-    const options *o = r->o;
-    if (!r->scale || taut_torch_optim_steps(r->optim) == 0) return 0;
-    for (size_t i = 0; i < r->n; i++) {
-        const taut_torch_param *p = &r->param[i];
-        size_t                  n = p->elements;
-        taut_status             s;
-        if (p->ndim < 2) continue; /* travels uncompressed */
-        if (options_is(o->scale, "layer")) n = 1;
-        if (options_is(o->scale, "row")) n = p->shape[0];
-        if ((s = taut_torch_optim_scale(r->optim, i, o->scale_floor, r->scale, n)) != TAUT_OK)
-            return torch_fault(p->name, s);
-        if ((s = taut_layer_scale(r->layer[i], r->scale, n)) == TAUT_OK) continue;
-        for (size_t k = 0; k < n; k++)
-            if (!isfinite(r->scale[k])) return diverged(r, "the optimizer's second moment", (double)r->scale[k]);
-        return taut_fault(p->name, s);
-    }
-    return 0;
+    double odd;
+    int    code = scales_set(&r->scales, &odd);
+    return code == SCALES_ODD ? diverged(r, "the optimizer's second moment", odd) : code;
 }
 
 /* ---- bases ---- */
@@ -412,7 +381,7 @@ static int make_everything(run *r)
 {
     int code = make_model(r);
     if (!code) code = make_optimizer(r);
-    if (!code) code = make_scale(r);
+    if (!code) code = make_scales(r);
     if (!code) code = make_copy(r);
     if (!code) code = data_room_create(r->d, feed_most(r->d, r->o), &r->train);
     if (!code) code = data_room_create(r->d, 16, &r->val);
@@ -496,7 +465,7 @@ static void take_down(run *r)
     taut_comm_destroy(r->comm);
     taut_torch_optim_destroy(r->optim);
     taut_torch_model_destroy(r->model);
-    free(r->scale);
+    scales_end(&r->scales);
     free(r->copy);
     free(r->param);
     free(r->layer);

@@ -20,15 +20,17 @@ cluster() { # rate modes...
     rate=$1
     shift
     # shellcheck disable=SC2086
-    OMP_NUM_THREADS=1 launch/lab run 2 "$rate" -- env PYTHONPATH="$PWD/shim/python" PYTHONDONTWRITEBYTECODE=1 TAUT_LIBRARY="$PWD/$BUILD/lib/libtaut.so" GLOO_SOCKET_IFNAME=eth0 \
+    OMP_NUM_THREADS=1 $limit launch/lab run 2 "$rate" -- env PYTHONPATH="$PWD/shim/python" PYTHONDONTWRITEBYTECODE=1 TAUT_LIBRARY="$PWD/$BUILD/lib/libtaut.so" GLOO_SOCKET_IFNAME=eth0 \
         OMP_NUM_THREADS=1 "$PYTHON" tests/bench/ddp_lab.py $data --steps "$STEPS" --batch "$BATCH" "$@" 2>"$OUT/ddp-$rate.err" |
         sed "s/^{/{\"rate\": \"$rate\", /" | tee -a "$lines" >&2
 }
 for rate in $RATES; do
+    limit=
     # shellcheck disable=SC2086
     cluster "$rate" $MODES
-    # alone, because it aborts in some versions
+    # alone and not for ever, because in some versions it aborts and in others it never ends
     before=$(wc -l <"$lines")
+    limit='timeout 120'
     cluster "$rate" powersgd || true
     [ "$(wc -l <"$lines")" -gt "$before" ] || echo "{\"rate\": \"$rate\", \"mode\": \"powersgd\", \"failed\": true}" >>"$lines"
 done

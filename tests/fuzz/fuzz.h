@@ -26,11 +26,13 @@ static inline uint8_t *fuzz_copy(const uint8_t *data, size_t size)
     return copy;
 }
 
-/* True for one of `of` inputs, drawn by their bytes: what takes a hundred times as long as the rest is done for these. Not by the length, which
- * mutations keep: a corpus of those that are drawn would grow. */
+/* A number drawn by an input's bytes. Not by its length, which mutations keep: a corpus of those that are drawn would grow. */
+static inline uint32_t fuzz_draw(const uint8_t *data, size_t size) { return (uint32_t)(XXH3_64bits(data, size) >> 32); }
+
+/* True for one of `of` inputs: what takes a hundred times as long as the rest is done for these. */
 static inline bool fuzz_one_of(const uint8_t *data, size_t size, uint32_t of)
 {
-    return (uint32_t)(XXH3_64bits(data, size) >> 32) % of == 0;
+    return fuzz_draw(data, size) % of == 0;
 }
 
 /* fuzz_copy() as a string. */

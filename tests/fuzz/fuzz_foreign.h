@@ -1,14 +1,13 @@
 /* fuzz_foreign.h : bytes of others into an importer of `taut data index`. Each fuzz_FORMAT.c says which; tests/fuzz/run.sh builds and
  * runs them with clang's libFuzzer on the seeds in tests/fuzz/corpus/FORMAT, tests/unit/test_fuzz_foreign_data.c without it.
- * The first byte chooses options, the rest is a file (Megatron: u16 bytes of the .idx, it, the .bin). */
+ * The first byte chooses options, the rest is a file (Megatron: u16 bytes of the .idx, it, the .bin). Where a format has checksums, bit 4 of the
+ * options lets the target make them right, so that what is behind them is reached. */
 #ifndef FUZZ_FOREIGN_H
 #define FUZZ_FOREIGN_H
 
 #include "compressors/dataset/import/formats.h"
 #include <stdint.h>
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Reads all samples of a field in small blocks, as readers of an index would, into memory of exactly the size. */
 static inline void fuzz_read_field(const taut__import *im, const taut__import_field *f)
@@ -42,7 +41,10 @@ out:
     taut__bytes_free(&places);
 }
 
-static inline int fuzz_format(const taut__format *format, bool two, const uint8_t *data, size_t size)
+typedef void fuzz_make_right(uint8_t *file, size_t n); /* NULL: nothing to be made right */
+
+static inline int fuzz_format(const taut__format *format, bool two, fuzz_make_right *right, const uint8_t *data,
+                              size_t size)
 {
     static const char *const select[] = {"x"};
     taut_index_options       o = TAUT_INDEX_INIT;
@@ -56,6 +58,7 @@ static inline int fuzz_format(const taut__format *format, bool two, const uint8_
     o.bytes = data[0] & 1, o.raw = data[0] >> 1 & 1;
     if (data[0] & 4) o.label = "name";
     if (data[0] & 8) o.select = select, o.nselect = 1;
+    if (!(data[0] & 16)) right = NULL;
     n[0] = size - 1, n[1] = 0;
     data++;
     if (two) {
@@ -67,6 +70,7 @@ static inline int fuzz_format(const taut__format *format, bool two, const uint8_
          i++) { /* memory of exactly the size, so that reading beyond it is seen */
         copy[i] = malloc(n[i] ? n[i] : 1);
         memcpy(copy[i], i ? data : data + n[1], n[i]);
+        if (right) right(copy[i], n[i]);
         rc = taut__source_memory(&s, i ? "fuzz.idx" : "fuzz.bin", copy[i], n[i]);
         if (rc == TAUT_OK) rc = taut__foreign_add_file(&im->foreign, &s, i == 1);
     }

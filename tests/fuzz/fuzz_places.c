@@ -2,6 +2,7 @@
  * the file; the second buffer calls its end a zstd frame. See fuzz_foreign.h for how to run it. max_len=512 */
 #include "fuzz_foreign.h"
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     taut__foreign f = {0};

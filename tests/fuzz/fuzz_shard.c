@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
+#include <zstd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -35,17 +37,94 @@ static void make_right(uint8_t *file, size_t size)
                                           XXH64(file + meta, (size_t)bytes, 0)});
 }
 
+/* ---- a file ----
+ * For the fuzzer the file is memory, contexts of zstd, of 100 kB, are kept, and there is no memory for blocks that claim to be large, which would
+ * all be zeroed: the linker brings what the reader calls here (Makefile). */
+#ifdef FUZZ_IN_MEMORY
+enum { IN_MEMORY = 1 << 20, KEPT = 8, MOST_BYTES = 1 << 20 }; /* the first: a descriptor that no process has */
+static const uint8_t *in_memory;
+static size_t         in_memory_bytes;
+static ZSTD_DCtx     *kept[KEPT];
+static size_t         kept_n;
+
+ssize_t    __real_pread(int fd, void *dst, size_t n, off_t at);
+int        __real_fstat(int fd, struct stat *st);
+int        __real_stat(const char *path, struct stat *st);
+void      *__real_aligned_alloc(size_t to, size_t bytes);
+ZSTD_DCtx *__real_ZSTD_createDCtx(void);
+size_t     __real_ZSTD_freeDCtx(ZSTD_DCtx *d);
+ssize_t    __wrap_pread(int fd, void *dst, size_t n, off_t at);
+int        __wrap_fstat(int fd, struct stat *st);
+int        __wrap_stat(const char *path, struct stat *st);
+void      *__wrap_aligned_alloc(size_t to, size_t bytes);
+ZSTD_DCtx *__wrap_ZSTD_createDCtx(void);
+size_t     __wrap_ZSTD_freeDCtx(ZSTD_DCtx *d);
+
+ssize_t __wrap_pread(int fd, void *dst, size_t n, off_t at)
+{
+    if (fd != IN_MEMORY) return __real_pread(fd, dst, n, at);
+    if (at < 0 || (size_t)at >= in_memory_bytes) return 0;
+    n = taut__min(n, in_memory_bytes - (size_t)at);
+    memcpy(dst, in_memory + at, n);
+    return (ssize_t)n;
+}
+
+static int in_memory_stat(struct stat *st)
+{
+    memset(st, 0, sizeof *st);
+    st->st_mode = S_IFREG, st->st_size = (off_t)in_memory_bytes;
+    return 0;
+}
+
+int __wrap_fstat(int fd, struct stat *st) { return fd == IN_MEMORY ? in_memory_stat(st) : __real_fstat(fd, st); }
+int __wrap_stat(const char *path, struct stat *st)
+{
+    return strcmp(path, "fuzz") == 0 ? in_memory_stat(st) : __real_stat(path, st);
+}
+
+void *__wrap_aligned_alloc(size_t to, size_t bytes)
+{
+    return bytes > MOST_BYTES ? NULL : __real_aligned_alloc(to, bytes);
+}
+
+ZSTD_DCtx *__wrap_ZSTD_createDCtx(void) { return kept_n ? kept[--kept_n] : __real_ZSTD_createDCtx(); }
+size_t     __wrap_ZSTD_freeDCtx(ZSTD_DCtx *d)
+{
+    for (size_t i = 0; i < kept_n; i++) FUZZ_HOLDS(kept[i] != d);
+    if (!d || kept_n == KEPT) return __real_ZSTD_freeDCtx(d);
+    FUZZ_HOLDS(!ZSTD_isError(ZSTD_DCtx_reset(d, ZSTD_reset_session_and_parameters)));
+    kept[kept_n++] = d;
+    return 0;
+}
+
+static int file_of(const uint8_t *data, size_t size)
+{
+    in_memory = data, in_memory_bytes = size;
+    return IN_MEMORY;
+}
+static void file_end(int fd) { (void)fd; }
+#else
+static int file_of(const uint8_t *data, size_t size)
+{
+    int fd = memfd_create("fuzz", MFD_CLOEXEC);
+    FUZZ_HOLDS(fd >= 0 && write(fd, data, size) == (ssize_t)size);
+    return fd;
+}
+static void file_end(int fd) { close(fd); }
+#endif
+
 static void as_file(const uint8_t *data, size_t size)
 {
     taut_shard *s;
-    int         fd = memfd_create("fuzz", MFD_CLOEXEC);
-    if (fd < 0) return;
-    if (write(fd, data, size) == (ssize_t)size && taut__shard_open_fd(fd, "fuzz", &s) == TAUT_OK) {
+    int         fd = file_of(data, size);
+    if (taut__shard_open_fd(fd, "fuzz", &s) == TAUT_OK) {
         read_all(s);
         taut_shard_close(s);
     }
-    close(fd);
+    file_end(fd);
 }
+
+/* ---- stored bytes of a field ---- */
 
 /* A model of dense has 2^12 to 2^18 slots and learns from a prime first: milliseconds, whatever the input. One of 16 is read at all, nearly
  * always with a small model. */

@@ -4,7 +4,7 @@
 set -eu
 twins=$(cd tests/twin && ls test_cuda_*.c | sed 's|\.c$||; s|^|twin/|')
 # shellcheck disable=SC2086
-make -s MODE=tsan BUILD=build/tsan MPI=0 TORCH=0 $(printf 'build/tsan/tests/%s ' unit/test_cuda_host $twins) >/dev/null
+make -s MODE=tsan TORCH=0 $(printf 'build/tsan/tests/%s ' unit/test_cuda_host $twins) >/dev/null
 passed=0 failed=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -511,6 +511,47 @@ START_TEST(refuses)
 }
 END_TEST
 
+/* A layer that comes after some steps has a basis of its own from its first results, or from its momentum, and nothing of it is lost. */
+static taut_status late_rank(ranks_ctx *c)
+{
+    enum { SIDE_A = 64, SIDE_B = 32, ALL = SIDE_A * SIDE_B };
+    bool        given = *(const bool *)c->arg;
+    taut_layer *l[2];
+    float       x[2][ALL], m[ALL];
+    double      put[ALL] = {0}, got[ALL] = {0};
+    TAUT_TRY(taut_layer_register(c->comm, "early", TAUT_F32, 2, (size_t[]){SIDE_A, SIDE_B}, &l[0]));
+    for (int step = 0; step < 12; step++) {
+        int n = step < 4 ? 1 : 2;
+        if (step == 4) TAUT_TRY(taut_layer_register(c->comm, "late", TAUT_F32, 2, (size_t[]){SIDE_B, SIDE_A}, &l[1]));
+        for (size_t i = 0; i < ALL; i++) m[i] = ranks_value(9, i, step);
+        if (n == 2 && given && step % 2 == 0) TAUT_TRY(taut_layer_basis(l[1], m, ALL));
+        for (int k = 0; k < n; k++) {
+            for (size_t i = 0; i < ALL; i++) x[k][i] = ranks_value(c->rank, i, step + 20 * k);
+            TAUT_TRY(taut_allreduce_start(l[k], x[k], TAUT_SUM));
+        }
+        TAUT_TRY(taut_step_end(c->comm));
+        for (int k = 0; k < n; k++) TAUT_TRY(ranks_same(c->comm, x[k], sizeof x[k]));
+        for (size_t i = 0; n == 2 && i < ALL; i++)
+            put[i] += ranks_sum(c->size, i, step + 20), got[i] += (double)x[1][i];
+        if (n == 2) NEED(taut__axes_ready(l[1]->operand.axes) && l[1]->operand.residual);
+    }
+    for (size_t i = 0; i < ALL; i++) {
+        double left = (double)l[1]->operand.feedback->r[i];
+        TAUT_TRY(taut__context_sum(&c->comm->ctx, &left, 1));
+        NEED(fabs(put[i] - got[i] - left) < 1e-4);
+    }
+    return TAUT_OK;
+}
+
+START_TEST(comes_late)
+{
+    taut_config cfg = TAUT_CONFIG_INIT;
+    bool        given = _i % 2;
+    cfg.codec = "grid:rel=0.2,basis=8,code=rans", cfg.timeout_ms = 20000;
+    ranks_ok(2 + _i, &cfg, late_rank, &given);
+}
+END_TEST
+
 /* A payload in a basis is no payload elsewhere. */
 START_TEST(payload_elsewhere)
 {
@@ -547,5 +588,7 @@ int main(void)
     tcase_add_test(t, ranks_that_differ);
     tcase_add_test(t, refuses);
     tcase_add_test(t, payload_elsewhere);
+    t = suite_case(s, "late", 120);
+    tcase_add_loop_test(t, comes_late, 0, 2);
     return suite_run(s);
 }

@@ -234,7 +234,7 @@ fi
 all_ranks() { # all_ranks RANKS ARGS...: every result is identical on all ranks
     ranks=$1
     shift
-    timeout 120 "$MPIRUN" -n "$ranks" "$TAUT" bench allreduce --json "$@" >"$dir/out" 2>&1 ||
+    timeout $((120 * slow)) "$MPIRUN" -n "$ranks" "$TAUT" bench allreduce --json "$@" >"$dir/out" 2>&1 ||
         { fail "bench allreduce, $ranks ranks, $*: $(tail -n 3 "$dir/out")"; return; }
     results=$(tail -n 1 "$dir/out" | grep -o '"bit_identical": [a-z]*' | wc -l)
     equal=$(tail -n 1 "$dir/out" | grep -o '"bit_identical": true' | wc -l)
@@ -249,7 +249,7 @@ all_ranks 4 --sizes 4:4 --repeat 3 --codec none --codec quant:bits=4 # one eleme
 all_ranks 2 --sizes 20000:20000 --repeat 3 --algorithm ring --codec quant:bits=4 --feedback on
 # regret: auto, MPI_Allreduce and the fixed settings of each size; the best one keeps the budget, and the last line adds up
 for ranks in 1 2; do
-    timeout 120 "$MPIRUN" -n $ranks "$TAUT" bench allreduce --regret --sizes 16K:64K:4 --repeat 5 --seconds 0 --json >"$dir/out" 2>&1 ||
+    timeout $((120 * slow)) "$MPIRUN" -n $ranks "$TAUT" bench allreduce --regret --sizes 16K:64K:4 --repeat 5 --seconds 0 --json >"$dir/out" 2>&1 ||
         fail "bench allreduce --regret, $ranks ranks: $(tail -n 3 "$dir/out")"
     for f in codec within_budget median_ms auto_ms auto_codec best best_ms regret regret_median regret_worst; do
         tail -n 1 "$dir/out" | grep -q "\"$f\": " && pass || fail "bench allreduce --regret: no field $f"
@@ -260,13 +260,13 @@ done
 # what scripts that read osu_allreduce do: skip comments, take columns, look for one size
 # a GPU that is not there, or NCCL, is said by rank 0, once
 for args in '--device cuda' '--device cuda:0 --nccl'; do
-    timeout 120 "$MPIRUN" -n 2 "$TAUT" bench allreduce $args --sizes 64K:64K --repeat 1 >"$dir/out" 2>&1
+    timeout $((120 * slow)) "$MPIRUN" -n 2 "$TAUT" bench allreduce $args --sizes 64K:64K --repeat 1 >"$dir/out" 2>&1
     rc=$?
     if [ "$(nvidia-smi -L 2>/dev/null | wc -l)" -gt 0 ]; then skip "there is a GPU: bench allreduce $args is for make check-gpu"
     elif [ $rc -ne 0 ] && [ "$(grep -c 'space CUDA cannot be used' "$dir/out")" = 1 ]; then pass
     else fail "bench allreduce $args: exit $rc: $(tail -n 3 "$dir/out")"; fi
 done
-osu() { timeout 120 "$MPIRUN" -n 2 "$TAUT" bench allreduce --sizes 4:64K:16 --repeat 3 --warmup 1 "$@" >"$dir/out" 2>&1 || fail "bench allreduce $*: $(tail -n 3 "$dir/out")"; }
+osu() { timeout $((120 * slow)) "$MPIRUN" -n 2 "$TAUT" bench allreduce --sizes 4:64K:16 --repeat 3 --warmup 1 "$@" >"$dir/out" 2>&1 || fail "bench allreduce $*: $(tail -n 3 "$dir/out")"; }
 osu --format osu
 [ "$(grep -v '^#' "$dir/out" | awk 'NF == 2 && $1 + 0 == $1 && $2 > 0 { print $1 }' | tr '\n' ' ')" = "4 64 1024 16384 " ] && pass || fail "--format osu: $(cat "$dir/out")"
 python3 - "$dir/out" <<'PY' && pass || fail "--format osu: not found by a regular expression"
@@ -281,7 +281,7 @@ osu --format osu-full --codec none --codec quant:bits=4
 bad_ranks() { # a message on some rank, a non-zero exit, no hang
     words=$1
     shift
-    timeout 60 "$MPIRUN" -n 2 "$TAUT" bench allreduce "$@" >"$dir/out" 2>&1
+    timeout $((60 * slow)) "$MPIRUN" -n 2 "$TAUT" bench allreduce "$@" >"$dir/out" 2>&1
     rc=$?
     if [ $rc -eq 0 ] || [ $rc -eq 124 ] || ! grep -qF -- "$words" "$dir/out"; then
         fail "exit $rc, or no '$words': bench allreduce $*: $(head -n 3 "$dir/out")"
@@ -310,7 +310,7 @@ each() { # each WORDS ARGUMENTS...: three ranks
     words=$1
     shift
     rm -f "$dir/codes"
-    timeout 60 "$MPIRUN" -n 3 "$dir/each" "$dir/codes" "$TAUT" bench allreduce "$@" >"$dir/out" 2>&1
+    timeout $((60 * slow)) "$MPIRUN" -n 3 "$dir/each" "$dir/codes" "$TAUT" bench allreduce "$@" >"$dir/out" 2>&1
     if [ "$(grep -c '^[12]$' "$dir/codes")" -ne 3 ] || ! grep -qF -- "$words" "$dir/out"; then
         fail "exit codes '$(tr '\n' ' ' <"$dir/codes")', or no '$words': $*: $(head -n 3 "$dir/out")"
     else
@@ -323,7 +323,7 @@ each 'rank=200: must be 1..128' --codec powersgd:rank=200 --sizes 64K:64K
 each 'empty' --input "$dir/empty" --codec none
 
 # settings that are no settings
-env_bench() { env "$1" timeout 60 "$MPIRUN" -n 2 "$TAUT" bench allreduce --sizes 64K:64K --repeat 3 --codec none >"$dir/out" 2>&1; }
+env_bench() { env "$1" timeout $((60 * slow)) "$MPIRUN" -n 2 "$TAUT" bench allreduce --sizes 64K:64K --repeat 3 --codec none >"$dir/out" 2>&1; }
 env_bench TAUT_LOG=bogus && fail "TAUT_LOG=bogus: exit 0"
 grep -q 'TAUT_LOG=bogus: must be one of error|warn|info|debug|trace' "$dir/out" && pass || fail "TAUT_LOG=bogus: $(head -n 3 "$dir/out")"
 for v in TAUT_CODEK:TAUT_CODEC TAUT_BUGDET:TAUT_BUDGET TAUT_TIMEOUT:TAUT_TIMEOUT_MS; do

@@ -11,13 +11,13 @@ if [ ! -x "$program" ] || ! command -v mpirun >/dev/null; then
     echo "0 passed, 0 failed, 1 skipped"
     exit 0
 fi
-passed=0 failed=0
+passed=0 failed=0 slow=${CK_TIMEOUT_MULTIPLIER:-1}
 for level in funneled multiple; do
     # each number of ranks once; all of them with both kinds of progress: LONG=1
     case ${LONG:-0}:$level in 0:funneled) numbers="2 4" ;; 0:*) numbers=3 ;; *) numbers="2 3 4" ;; esac
     for ranks in $numbers; do for p in "$program" "${program%/*}/test_contracts_mpi" "${program%/*}/test_creation_mpi"; do
         case ${LONG:-0}:$ranks:$p in 0:2:*test_creation_mpi) continue ;; esac
-        out=$(timeout $((100 * ${CK_TIMEOUT_MULTIPLIER:-1})) mpirun -n $ranks "$p" $level 2>&1) || true
+        out=$(timeout $((100 * slow)) mpirun -n $ranks "$p" $level 2>&1) || true
         counts=$(echo "$out" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' | tail -n 1)
         [ -n "$counts" ] || counts="0 1"
         set -- $counts
@@ -27,7 +27,7 @@ for level in funneled multiple; do
 done
 # a rank that stops inside MPI_Allreduce: the job ends, with the layer's name
 for level in funneled multiple; do
-    out=$(timeout 60 mpirun -n 3 "$program" $level stuck 2>&1)
+    out=$(timeout $((60 * slow)) mpirun -n 3 "$program" $level stuck 2>&1)
     rc=$?
     if [ $rc -ne 0 ] && [ $rc -ne 124 ] && echo "$out" | grep -q 'taut: rank [01]: heavy: the sum of all ranks has not come back'; then
         passed=$((passed + 1))
@@ -38,7 +38,7 @@ for level in funneled multiple; do
 done
 # a rank that never creates the communicator: the others say so in time; one that stops while it does: the job ends
 vain() { # HOW WORDS TIMES: so many ranks say so
-    out=$(timeout 60 mpirun -n 3 "${program%/*}/test_creation_mpi" multiple "$1" 2>&1)
+    out=$(timeout $((60 * slow)) mpirun -n 3 "${program%/*}/test_creation_mpi" multiple "$1" 2>&1)
     rc=$?
     if [ $rc -ne 0 ] && [ $rc -ne 124 ] && [ "$(echo "$out" | grep -c "$2")" -ge "$3" ]; then passed=$((passed + 1)); else
         failed=$((failed + 1))

@@ -6,11 +6,11 @@ BUILD=${BUILD:-build/release}
 PYTHON=${TEST_PYTHON:-/usr/bin/python3}
 export TAUT_LIBRARY=$PWD/$BUILD/lib/libtaut.so PYTHONPATH=$PWD/shim/python PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 slow=${CK_TIMEOUT_MULTIPLIER:-1}
 add() { # NAME COMMAND...
     name=$1
     shift
-    out=$(timeout 300 "$@" 2>&1)
+    out=$(timeout $((300 * slow)) "$@" 2>&1)
     line=$(echo "$out" | tail -n 1)
     case $line in
     *passed*failed*)

@@ -247,14 +247,14 @@ static taut_status late_messages(taut_config *cfg)
     taut_status s;
     size_t      changed = 0;
     if (size == 1) return TAUT_OK;
-    c.timeout_ms = 500;
+    c.timeout_ms = 1000; /* to create it, too, on a busy machine */
     c.progress = 2;
     c.slice_kib = 64;
     TAUT_TRY(taut_comm_create_mpi(MPI_COMM_WORLD, &c, &comm));
     TAUT_TRY(taut_layer_register(comm, "w", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &l));
     fill(x, 0);
     TAUT_TRY(taut_allreduce(l, x, TAUT_SUM));
-    if (rank == size - 1) usleep(2000 * 1000);
+    if (rank == size - 1) usleep(3000 * 1000);
     cancels_nothing = true;
     s = taut_allreduce(l, x, TAUT_SUM);
     NEED(s == TAUT_E_TIMEOUT || s == TAUT_E_PEER);

@@ -15,12 +15,12 @@ fi
 good() {
     text=$1
     shift
-    if timeout -k 5 240 "$@" >"$dir/out" 2>"$dir/err"; then pass; else fail "$text: exit $?: $(tail -n 2 "$dir/err")"; fi
+    if timeout -k 5 $((240 * slow)) "$@" >"$dir/out" 2>"$dir/err"; then pass; else fail "$text: exit $?: $(tail -n 2 "$dir/err")"; fi
 }
 bad() {
     code=$1 text=$2
     shift 2
-    timeout -k 5 60 "$@" >"$dir/out" 2>"$dir/err"
+    timeout -k 5 $((60 * slow)) "$@" >"$dir/out" 2>"$dir/err"
     rc=$?
     if [ $rc -ne "$code" ]; then fail "$*: exit $rc, expected $code: $(head -n 1 "$dir/err")"
     elif ! grep -q -e "$text" "$dir/err"; then fail "$*: no '$text' in: $(head -n 1 "$dir/err")"

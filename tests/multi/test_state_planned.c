@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
-enum { ROWS = 64, COLS = 100, N = ROWS * COLS };
+enum { ROWS = 64, COLS = 100, N = ROWS * COLS, SMALL = 1100 }; /* the last is planned for as a bundle */
 enum { LONG_RUN = 44, SAVES = 7, P = 3 };
 
 typedef struct scene {
@@ -28,7 +28,7 @@ static taut_status planned_layers(ranks_ctx *c, taut_layer **l)
     TAUT_TRY(taut_layer_register(c->comm, "a", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &l[0]));
     TAUT_TRY(taut_layer_register(c->comm, "b", TAUT_F32, 2, (size_t[]){ROWS / 2, COLS}, &l[1]));
     TAUT_TRY(taut_layer_register(c->comm, "h", TAUT_F16, 2, (size_t[]){32, 64}, &l[2]));
-    TAUT_TRY(taut_layer_register(c->comm, "bias", TAUT_F32, 1, (size_t[]){COLS}, &l[3]));
+    TAUT_TRY(taut_layer_register(c->comm, "bias", TAUT_F32, 1, (size_t[]){SMALL}, &l[3]));
     TAUT_TRY(taut_layer_register(c->comm, "pinned", TAUT_F32, 2, (size_t[]){20, COLS}, &l[4]));
     return taut_layer_codec(l[4], "topk:density=0.1");
 }
@@ -43,7 +43,7 @@ static float planned_value(int rank, size_t i, int number)
 static taut_status planned_step(ranks_ctx *c, taut_layer **l, int number, uint64_t *seen, uint64_t *plans)
 {
     const scene        *s = c->arg;
-    static const size_t elems[] = {N, N / 2, 32 * 64, COLS, 20 * COLS};
+    static const size_t elems[] = {N, N / 2, 32 * 64, SMALL, 20 * COLS};
     float               x[5][N], scale[ROWS];
     taut_comm_stats     stats = {.size = sizeof stats};
     uint64_t            h = 0;

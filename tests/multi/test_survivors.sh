@@ -16,7 +16,7 @@ if [ ! -x "$STEPS" ] || ! $MPIRUN --version 2>/dev/null | grep -q 'Open MPI'; th
 fi
 
 run() { # LAUNCHER... : steps_mpi and its arguments follow; one line of JSON in $line
-    TAUT_DROPPED=restore timeout 120 "$@" >"$dir/out" 2>"$dir/err"
+    TAUT_DROPPED=restore timeout $((120 * slow)) "$@" >"$dir/out" 2>"$dir/err"
     line=$(grep '^{' "$dir/out")
 }
 survive() { # WHAT RANKS STEPS LOST, in order: the survivors are right
@@ -36,7 +36,7 @@ lose 4 none 0 3
 if [ "${LONG:-0}" = 1 ]; then
     for codec in none fp16 quant:bits=8 grid:rel=0.02 auto stack:quant:bits=4+quant:bits=4; do
         for n in 2 3 4; do
-            for lost in 0 $((n - 1)); do lose $n $codec $lost $((n * 5 - lost)); done
+            for lost in 0 $((n - 1)); do lose $n $codec $lost $((n * 4 + 1 - lost)); done
         done
     done
 fi

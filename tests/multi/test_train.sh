@@ -198,6 +198,15 @@ bad2 2 "rank" --layer-codec b.0.fc.weight=powersgd:rank=1000
 bad2 2 "fits none of the" --layer-codec zz=quant:bits=4
 rare bad2 1 "empty.txt: 0 chars: must be at least" --data "$dir/empty.txt"
 rare bad2 1 "nothere.ck" --checkpoint "$dir/nothere.ck" --resume
+bad 2 "device=gpu: must be cpu, cuda or cuda:N" --device gpu
+rare bad 2 "device=cuda:x: must be cpu, cuda or cuda:N" --device cuda:x
+rare bad 2 "nccl: needs --device cuda or cuda:N" --nccl
+if [ "$(nvidia-smi -L 2>/dev/null | wc -l)" -gt 0 ]; then
+    skip "there is a GPU: train --device cuda is for make check-gpu"
+else
+    bad2 1 "device='cuda:.': this libtorch sees no CUDA device; use cpu" --device cuda
+    rare bad2 1 "device='cuda:3': this libtorch sees no CUDA device; use cpu" --device cuda:3 --nccl
+fi
 # what only one rank sees ends all of them
 bad_mixed 1 "rank 1: .*nothere" "--data $dir/digits.txt" "--data $dir/nothere"
 bad_mixed 1 "different data" "--data $dir/digits.txt" "--data $dir/even.txt"

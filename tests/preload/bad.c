@@ -2,7 +2,8 @@
  *   counts     rank 0 sums half as much          types      rank 0 sums floats, the others ints
  *   swap       rank 0 makes a small and a large call in the other order
  *   order      rank 0 takes its buffers in another order, which MPI allows: sums of what was put in
- *   null       all ranks give no buffer, once: an error, then everything goes on
+ *   null       all ranks give no buffer, or only the one for what goes in or for what comes out, once: errors, then everything goes on
+ *   inull      the same of a non-blocking sum    icounts    as counts, of non-blocking sums
  *   exit, kill the last rank leaves, without MPI_Finalize
  *   abort      rank 0 calls MPI_Abort            finalize   sums are under way in MPI_Finalize
  * Prints "WHAT done worst=E" on rank 0 if it gets to the end. What plain MPI makes of a mistake is its business; nothing may hang that
@@ -48,12 +49,24 @@ static void leave(const char *what)
     if (strcmp(what, "abort") == 0 && rank == 0) MPI_Abort(MPI_COMM_WORLD, 7);
 }
 
-static int null_buffers(void)
+static int null_buffers(int behind_request)
 {
+    MPI_Request q;
+    int         bad = 0;
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    int rc = MPI_Allreduce(NULL, NULL, N, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    for (int k = 0; k < 3 && !behind_request; k++)
+        bad += MPI_Allreduce(k == 1 ? in[0] : NULL, k == 2 ? g[0] : NULL, N, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) !=
+               MPI_SUCCESS;
+    if (behind_request) bad = MPI_Iallreduce(NULL, NULL, N, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, &q) != MPI_SUCCESS;
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
-    return rc != MPI_SUCCESS;
+    return bad;
+}
+
+static void sum(const char *what, float *x, int count, MPI_Datatype type)
+{
+    MPI_Request q;
+    if (what[0] != 'i') MPI_Allreduce(MPI_IN_PLACE, x, count, type, MPI_SUM, MPI_COMM_WORLD);
+    else MPI_Iallreduce(MPI_IN_PLACE, x, count, type, MPI_SUM, MPI_COMM_WORLD, &q), MPI_Wait(&q, MPI_STATUS_IGNORE);
 }
 
 int main(int argc, char **argv)
@@ -67,15 +80,15 @@ int main(int argc, char **argv)
         int          wrong = step >= WRONG, count = N;
         MPI_Datatype type = MPI_FLOAT;
         if (wrong) leave(what);
-        if (step == WRONG && strcmp(what, "null") == 0) errors += null_buffers();
-        if (wrong && rank == 0 && strcmp(what, "counts") == 0) count = N / 2;
+        if (step == WRONG && strstr(what, "null")) errors += null_buffers(what[0] == 'i');
+        if (wrong && rank == 0 && strstr(what, "counts")) count = N / 2;
         if (wrong && rank == 0 && strcmp(what, "types") == 0) type = MPI_INT;
         for (int k = 0; k < LAYERS; k++) {
             int l = layer_of(what, rank, k, step);
             for (int i = 0; i < N; i++) g[l][i] = value(rank, l, step, i);
             if (wrong && rank == 0 && k == 1 && strcmp(what, "swap") == 0)
                 MPI_Allreduce(MPI_IN_PLACE, &one, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
-            MPI_Allreduce(MPI_IN_PLACE, g[l], count, type, MPI_SUM, MPI_COMM_WORLD);
+            sum(what, g[l], count, type);
             double e = error_of(what, k, step);
             worst = fmax(worst, wrong && strcmp(what, "types") == 0 ? 0 : e);
         }

@@ -1,6 +1,7 @@
 # preload.sh : what the tests of the preload library share; sourced. Needs BUILD, LIB, WORK.
 # shellcheck shell=bash
 passed=0 failed=0 skipped=0
+slow=${CK_TIMEOUT_MULTIPLIER:-1}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none
 unset TAUT_CODEC TAUT_BUDGET TAUT_REPORT TAUT_DRYRUN TAUT_NONBLOCKING TAUT_INCLUDE TAUT_EXCLUDE TAUT_THRESHOLD
@@ -26,7 +27,7 @@ run() {
         [ "$with" = 0 ] || launch="$launch -env LD_PRELOAD $LIB"
     fi
     # shellcheck disable=SC2086
-    timeout "${LIMIT:-240}" $launch "$@" >"$WORK/out" 2>"$WORK/err"
+    timeout $((${LIMIT:-240} * slow)) $launch "$@" >"$WORK/out" 2>"$WORK/err"
 }
 
 # compile MPI NAME SOURCES...

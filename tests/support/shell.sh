@@ -1,6 +1,7 @@
 # shell.sh : counting and a folder of its own for a test in shell; sourced from the project's root. Last line: finish.
 # shellcheck shell=sh
 passed=0 failed=0 skipped=0
+slow=${CK_TIMEOUT_MULTIPLIER:-1} # a slow build's limits are so many times as long: timeout $((60 * slow)) COMMAND
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 pass() { passed=$((passed + 1)); }

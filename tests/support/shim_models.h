@@ -1,9 +1,10 @@
-/* shim_models.h : small models of the shim, and the batches that they are fed with in tests. */
+/* shim_models.h : small models of the shim, optimizers, and the batches that they are fed with in tests. */
 #ifndef TAUT_TEST_SHIM_MODELS_H
 #define TAUT_TEST_SHIM_MODELS_H
 
 #include "../../shim/torch.h"
 #include <check.h>
+#include <math.h>
 
 enum { BATCH = 3, LEN = 7, VOCAB = 11, INPUTS = 6, CLASSES = 4, MAX_PARAMS = 64 };
 
@@ -57,6 +58,30 @@ static inline double loss_of(taut_torch_model *m, const taut_torch_batch *b)
     double loss;
     ck_assert_msg(taut_torch_forward(m, b, &loss) == TAUT_OK, "%s", taut_torch_last_error());
     return loss;
+}
+
+static inline taut_torch_optim *optimizer(taut_torch_model *m, const char *kind, double lr)
+{
+    taut_torch_optim_config c = TAUT_TORCH_OPTIM_CONFIG_INIT;
+    taut_torch_optim       *o;
+    c.kind = kind, c.lr = lr, c.momentum = 0.9, c.weight_decay = 0.01;
+    ck_assert_msg(taut_torch_optim_create(m, &c, &o) == TAUT_OK, "%s", taut_torch_last_error());
+    return o;
+}
+
+static inline void train_step(taut_torch_model *m, taut_torch_optim *o, const taut_torch_batch *b)
+{
+    loss_of(m, b);
+    ck_assert_int_eq(taut_torch_backward(m), TAUT_OK);
+    ck_assert_int_eq(taut_torch_optim_step(o), TAUT_OK);
+}
+
+static inline double grad_norm(const taut_torch_model *m, size_t i)
+{
+    taut_torch_param p = param(m, i);
+    double           s = 0;
+    for (size_t k = 0; k < p.elements; k++) s += (double)p.grad[k] * p.grad[k];
+    return sqrt(s);
 }
 
 #endif

@@ -390,6 +390,55 @@ START_TEST(bad_input)
 }
 END_TEST
 
+/* The same for every codec: each operand of the host, and each misaligned; what is right afterwards gives the host's bytes. */
+START_TEST(bad_operands)
+{
+    const char *spec = twin_specs[_i];
+    twin_begin(9 + (uint64_t)_i);
+    twin       t;
+    taut_piece p;
+    twin_open(&t, spec, 3, 200, 0);
+    if (strstr(spec, "rel=")) twin_calibrate(&t, 1, 2);
+    const taut_codec *codec = t.k.codec;
+#define ONE(op, change, text)                                                                                          \
+    do {                                                                                                               \
+        p = t.piece;                                                                                                   \
+        change;                                                                                                        \
+        taut_status got = taut__enqueue(op, codec, &p, 1, twin_place);                                                 \
+        ck_assert_msg(got == TAUT_E_INVALID && strstr(taut_last_error(), text), "%s, %s: %d: %s", spec, #change,       \
+                      (int)got, taut_last_error());                                                                    \
+    } while (0)
+    ONE(TAUT_OP_ENCODE, p.src = t.x, "host memory");
+    ONE(TAUT_OP_ENCODE, p.err = t.err, "host memory");
+    ONE(TAUT_OP_ENCODE, p.payload = t.k.payload, "host memory");
+    ONE(TAUT_OP_ENCODE, p.outcome = &t.out, "host memory");
+    ONE(TAUT_OP_ENCODE, p.outcome = NULL, "outcome is NULL");
+    for (uintptr_t by = 1; by < 4; by++) {
+        ONE(TAUT_OP_ENCODE, p.src = (const float *)(const void *)((const char *)p.src + by), "must be multiples of");
+        ONE(TAUT_OP_ENCODE, p.err = (float *)(void *)((char *)p.err + by), "must be multiples of");
+    }
+    for (size_t by = 1; by < 16; by += by) ONE(TAUT_OP_ENCODE, p.payload += by, "multiple of 16");
+    p = t.piece;
+    p.cap = t.k.cap - 1;
+    refused(taut__enqueue(TAUT_OP_ENCODE, codec, &p, 1, twin_place), TAUT_E_CAPACITY, "needed");
+    twin_enqueue(TAUT_OP_ENCODE, &t, 1);
+    ck_assert(taut__op_encode(codec, &t.k.call, t.x, t.k.payload, t.k.cap, &t.k.len, t.err) == TAUT_OK);
+    twin_same_payload(&t, spec);
+    for (int add = 0; add < 2; add++) {
+        taut__op op = add ? TAUT_OP_DECODE_ADD : TAUT_OP_DECODE;
+        ONE(op, p.dst = t.back, "host memory");
+        ONE(op, p.payload = t.k.payload, "host memory");
+        ONE(op, p.dst = (float *)(void *)((char *)p.dst + 2), "must be multiples of");
+        ONE(op, p.payload += 8, "multiple of 16");
+    }
+    twin_enqueue(TAUT_OP_DECODE, &t, 1);
+    ck_assert(taut__op_decode(codec, &t.k.call, t.k.payload, t.k.len, t.back) == TAUT_OK);
+    twin_same_floats(&t, t.back, t.piece.dst, spec);
+    twin_close(&t);
+    twin_end();
+}
+END_TEST
+
 /* Malformed payloads: flagged, never an access outside. */
 START_TEST(bad_payloads)
 {
@@ -487,6 +536,7 @@ int main(void)
     tcase_add_loop_test(t, agreement, 0, 9);
     tcase_add_test(t, feedback_there);
     tcase_add_test(t, bad_input);
+    tcase_add_loop_test(t, bad_operands, 0, TWIN_SPECS);
     tcase_add_loop_test(t, bad_payloads, 0, TWIN_SPECS);
     tcase_add_test(t, out_of_memory);
     return suite_run(s);

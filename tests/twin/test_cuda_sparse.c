@@ -87,11 +87,26 @@ static void topk_decode(taut__cuda_batch *b, int what, uint64_t list, taut__cuda
     cuda_must(k->topk->decode(b, what, list, s), "topk decode");
 }
 
-/* What misleads a sample: all that is large in one place (MISLED: none in sight; MORE: more than there is room for); ties. */
-enum { MISLED = CUDA_KINDS, MORE, TIES, KINDS };
+/* What misleads a sample: all that is large in one place (MISLED: none in sight; MORE: more than there is room for); ties. Then what groups
+ * that several blocks share meet: all in one part, nothing before the end, both ends, magnitudes of all sizes, ties everywhere. */
+enum { MISLED = CUDA_KINDS, MORE, TIES, KINDS, DENSE = KINDS, LATE, ENDS, WIDE, MANY_TIES, ALL_KINDS };
+static float spread_out(size_t n, size_t i, int kind)
+{
+    uint32_t r = taut__random32(taut__rng_of(n, (uint64_t)kind), (uint32_t)i);
+    float    sign = r & 1 ? -1 : 1, unit = (float)(r >> 8) * 0x1p-24f;
+    switch (kind) {
+    case DENSE: return sign * (i >= n / 3 && i < n / 2 ? 1 + unit : 1e-6f * unit);
+    case LATE: return i >= n - n / 50 ? sign * (1 + unit) : 0;
+    case ENDS: return sign * (i < 700 || i >= n - 700 ? 1 + unit : 1e-9f * unit);
+    case WIDE: return sign * ldexpf(1 + unit, (int)(r % 251) - 125);
+    default: return sign * (r % 50 == 0 ? 3.0f : r % 10 == 0 ? 2.0f : 1.0f);
+    }
+}
 static const char *fill(float *x, size_t n, int kind, double density)
 {
-    static const char *const names[] = {"large ones together", "too many in sight", "ties"};
+    static const char *const names[] = {"large ones together",     "too many in sight",      "ties",
+                                        "all in one part",         "nothing but at the end", "both ends",
+                                        "magnitudes of all sizes", "ties everywhere"};
     if (kind < CUDA_KINDS) {
         cuda_fill(x, n, kind);
         return cuda_kind_name(kind);
@@ -101,6 +116,7 @@ static const char *fill(float *x, size_t n, int kind, double density)
         if (kind == MISLED && i >= n / 3 && (double)(i - n / 3) < density * (double)n / 2) x[i] = 1 + (float)(i % 100);
         if (kind == MORE) x[i] = (i & 1 ? 1.0f : -1.0f) * (1 + (float)(i % 3) * 0x1p-20f);
         if (kind == TIES) x[i] = (float)((i * 7919) % 11) / 8;
+        if (kind >= KINDS) x[i] = spread_out(n, i, kind);
     }
     return names[kind - CUDA_KINDS];
 }
@@ -155,6 +171,18 @@ START_TEST(topk_from_candidates)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int kind = 0; kind < KINDS; kind++, seed++)
             topk_both(sizes[i], kind == MORE || seed % 2 ? 0.01 : 0.12, kind, seed % 3 == 0, seed);
+}
+END_TEST
+
+/* Tensors that take several blocks' parts, with groups that begin in one of them and end in another. */
+START_TEST(topk_across_parts)
+{
+    static const double densities[] = {0.004, 0.02, 0.12};
+    uint64_t            seed = 40;
+    for (int kind = KINDS; kind < ALL_KINDS; kind++, seed++)
+        topk_both(kind == DENSE ? 140003 : 70001, kind == DENSE ? 0.12 : densities[seed % 3], kind, seed % 3 == 0,
+                  seed);
+    topk_both(100000, 0.001, 0, false, 1);
 }
 END_TEST
 
@@ -404,6 +432,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, topk_is_the_cpus);
     tcase_add_test(t, topk_from_candidates);
+    tcase_add_test(t, topk_across_parts);
     tcase_add_test(t, topk_slices_and_exact_sums);
     tcase_add_test(t, topk_batch_in_a_graph);
     tcase_add_test(t, topk_malformed);

@@ -3,6 +3,7 @@
 #include "tests/support/cuda_case.h"
 #include "tests/support/cuda_host/control.h"
 #include "../support/suite.h"
+#include <stdio.h>
 #include <string.h>
 
 START_TEST(pointers)
@@ -42,16 +43,111 @@ START_TEST(no_driver)
     void                    *p;
     taut__cuda_stream        s;
     ck_assert(d->found(text, sizeof text) && strstr(text, "execution model"));
-    cuda_model_driver(false);
-    ck_assert(!d->found(text, sizeof text) && strstr(text, "driver"));
+    cuda_model_driver(0);
+    ck_assert(!d->found(text, sizeof text) && strcmp(text, "no driver") == 0);
     ck_assert(d->alloc(16, &p) == TAUT_E_DEVICE && p == NULL);
     ck_assert(strstr(taut_last_error(), "driver") != NULL);
     ck_assert(d->stream_create(&s) == TAUT_E_DEVICE && s == NULL);
     taut__cuda_job   j = {.n = 4, .src = text, .err = (float *)(void *)text};
     taut__cuda_batch b = taut__cuda_single(&j, TAUT__CUDA_TILE);
     ck_assert(taut__cuda_model.vec->input(&b, 0, NULL) != TAUT_OK);
-    cuda_model_driver(true);
+    cuda_model_driver(13000);
     ck_assert(d->found(text, sizeof text));
+}
+END_TEST
+
+START_TEST(old_driver)
+{
+    static const struct {
+        int         version;
+        const char *told;
+    } of[] = {{12080, "it runs CUDA 12.8, this library needs 13.0"},
+              {11040, "it runs CUDA 11.4, this library needs 13.0"},
+              {9020, "it runs CUDA 9.2, this library needs 13.0"}};
+    const taut__cuda_device *d = taut__cuda_model.device;
+    char                     text[200];
+    void                    *p;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        cuda_model_driver(of[i].version);
+        ck_assert(!d->found(text, sizeof text));
+        ck_assert_msg(strstr(text, "the driver is too old") && strstr(text, of[i].told), "%s", text);
+        ck_assert(d->alloc(16, &p) == TAUT_E_DEVICE && p == NULL);
+        ck_assert_msg(strstr(taut_last_error(), "driver version is insufficient"), "%s", taut_last_error());
+    }
+    cuda_model_driver(13000);
+}
+END_TEST
+
+START_TEST(old_gpu)
+{
+    static const int of[] = {75, 61, 35};
+    char             text[200], told[32];
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        cuda_model_capability(of[i]);
+        snprintf(told, sizeof told, "%d.%d: must be 8.0", of[i] / 10, of[i] % 10);
+        ck_assert(!taut__cuda_model.device->found(text, sizeof text));
+        ck_assert_msg(strstr(text, told), "%s", text);
+    }
+    cuda_model_capability(90);
+    ck_assert(taut__cuda_model.device->found(text, sizeof text));
+    cuda_model_capability(80);
+}
+END_TEST
+
+/* As a program meets it: a communicator, two layers, one of them too small to travel alone. What is wrong is told at once, and the step
+ * that follows, as it should be, is right. */
+START_TEST(programs)
+{
+    enum { N = 4096, SMALL = 64 };
+    static const char *const codec[] = {"none", "quant:bits=4", "grid", "topk:density=0.1", "fp16"};
+    static const struct {
+        taut_dtype type;
+        size_t     size;
+    } of[] = {{TAUT_F32, 4}, {TAUT_F16, 2}, {TAUT_BF16, 2}};
+    taut_config cfg = TAUT_CONFIG_INIT;
+    taut_comm  *comm;
+    taut_layer *w[2];
+    float       host[N] = {0};
+    cfg.codec = codec[_i];
+    taut__cuda_use(&taut__cuda_model);
+    taut__cuda_stream s = cuda_begin((uint64_t)_i);
+    for (int t = 0; t < 3; t++) {
+        ck_assert(taut_comm_create_threads(1, &cfg, &comm) == TAUT_OK);
+        ck_assert(taut_layer_register(comm, "w", of[t].type, 1, (size_t[]){N}, &w[0]) == TAUT_OK);
+        ck_assert(taut_layer_register(comm, "small", of[t].type, 1, (size_t[]){SMALL}, &w[1]) == TAUT_OK);
+        for (int l = 0; l < 2; l++) {
+            char *there = cuda_put(host, 4 * N, 0);
+#define REFUSED(call, status, text)                                                                                    \
+    do {                                                                                                               \
+        taut_status got = (call);                                                                                      \
+        ck_assert_msg(got == status && strstr(taut_last_error(), text), "%s, layer %d: %d, wanted %d and '%s': %s",    \
+                      codec[_i], l, (int)got, (int)status, text, taut_last_error());                                   \
+    } while (0)
+            REFUSED(taut_allreduce(w[l], there, TAUT_SUM), TAUT_E_INVALID, "memory of the CUDA device: must be host");
+            REFUSED(taut_allreduce_start(w[l], there, TAUT_MEAN), TAUT_E_INVALID, "must be host memory");
+            REFUSED(taut_allreduce_start_on(w[l], there, TAUT_MEAN, TAUT_HOST, 0, NULL), TAUT_E_INVALID,
+                    "must be host");
+            REFUSED(taut_allreduce_start_on(w[l], host, TAUT_SUM, TAUT_CUDA, 0, s), TAUT_E_INVALID,
+                    "is host memory: must be");
+            REFUSED(taut_allreduce_start_on(w[l], there + of[t].size / 2, TAUT_SUM, TAUT_CUDA, 0, s), TAUT_E_INVALID,
+                    "must be aligned to");
+            REFUSED(taut_allreduce_start_on(w[l], there, (taut_op)7, TAUT_CUDA, 0, s), TAUT_E_INVALID, "op=7");
+            if (l == 0) {
+                REFUSED(taut_reduce_scatter(w[l], there, TAUT_SUM), TAUT_E_INVALID, "must be host memory");
+                REFUSED(taut_allgather(w[l], there), TAUT_E_INVALID, "must be host memory");
+            }
+            ck_assert_msg(taut_allreduce_start_on(w[l], there, TAUT_SUM, TAUT_CUDA, 0, s) == TAUT_OK, "%s",
+                          taut_last_error());
+        }
+        taut_layer *none = NULL;
+        int         l = 0;
+        REFUSED(taut_layer_register(comm, "other", (taut_dtype)9, 1, (size_t[]){N}, &none), TAUT_E_INVALID, "9");
+        ck_assert_ptr_null(none);
+        ck_assert_msg(taut_step_end(comm) == TAUT_OK, "%s", taut_last_error());
+        taut_comm_destroy(comm);
+    }
+    cuda_end();
+    taut__cuda_use(NULL);
 }
 END_TEST
 
@@ -86,6 +182,9 @@ int main(void)
     tcase_add_test(t, pointers);
     tcase_add_test(t, out_of_memory);
     tcase_add_test(t, no_driver);
+    tcase_add_test(t, old_driver);
+    tcase_add_test(t, old_gpu);
+    tcase_add_loop_test(t, programs, 0, 5);
     tcase_add_test(t, what_is_built);
     tcase_add_test(t, captures);
     return suite_run(s);

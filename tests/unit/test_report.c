@@ -178,6 +178,19 @@ START_TEST(axes)
 }
 END_TEST
 
+/* Whether the shades of a page are drawn whole: no corner lies on the edge of its plot. */
+static bool shades_are_whole(const char *text)
+{
+    size_t shades = 0;
+    while ((text = strstr(text, "<path class='band ")) != NULL) {
+        const char *end = strchr(text = strstr(text, " d='") + 4, '\''), *edge = strstr(text, " 1000.0"),
+                   *top = strstr(text, " 0.0");
+        if ((edge && edge < end) || (top && top < end)) return false;
+        shades++;
+    }
+    return shades > 0;
+}
+
 START_TEST(page)
 {
     report *p = calloc(1, sizeof *p);
@@ -205,6 +218,7 @@ START_TEST(page)
     ck_assert(strstr(text, "data-key='backward' data-value='3'"));
     ck_assert(strstr(text, "class='even' data-value='37333333.3'>37.3 Mbit/s")); /* 8 * 7000 bytes in 1.5 ms */
     ck_assert(strstr(text, "step 9: 0.07, allowed 0.05"));
+    ck_assert(shades_are_whole(strstr(text, "id='error-0'")));
     ck_assert(strstr(text, "validation loss 0.3125 after step 20"));
     ck_assert(!strstr(text, "<run>") && !strstr(text, "<fuzz") && !strstr(text, "<title> &"));
     ck_assert(strstr(text, "a &lt;title&gt; &amp; more"));

@@ -84,6 +84,7 @@ tally  kernel_tally(const char *kernel);
 size_t kernels_seen(const char **names, size_t cap);
 void   count_launch(const launch &l, size_t blocks); /* by run() */
 extern void (*launch_begins)(const char *kernel);    /* told of each, unless it is NULL; for tests */
+extern void (*memory_is_set)(void *p, size_t bytes); /* the same of cudaMemsetAsync */
 
 /* Settings, read by the next launch. workers 0: as many as there are CPUs, 4 at most. */
 void     set_seed(uint64_t seed);

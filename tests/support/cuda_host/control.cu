@@ -32,9 +32,13 @@ void cuda_model_seed(uint64_t seed)
     cuda_host::set_seed(seed);
     cuda_host::set_eagerness(cuda_host::eagerness::by_seed);
 }
-void     cuda_model_memory(size_t bytes) { cuda_host::set_memory_limit(bytes); }
-size_t   cuda_model_held(void) { return cuda_host::memory_held(); }
-void     cuda_model_driver(bool present) { cuda_host::set_driver(present ? cudaSuccess : cudaErrorInsufficientDriver); }
+void   cuda_model_memory(size_t bytes) { cuda_host::set_memory_limit(bytes); }
+size_t cuda_model_held(void) { return cuda_host::memory_held(); }
+void   cuda_model_driver(int version)
+{
+    cuda_host::set_driver(version >= 13000 ? cudaSuccess : cudaErrorInsufficientDriver, version);
+}
+void     cuda_model_capability(int tenfold) { cuda_host::set_capability(tenfold); }
 void     cuda_model_ends(unsigned blocks) { cuda_host::set_ends(blocks); }
 size_t   cuda_model_kernels(const char **names, size_t cap) { return cuda_host::kernels_seen(names, cap); }
 uint64_t cuda_model_launches(const char *kernel) { return cuda_host::kernel_tally(kernel).launches; }

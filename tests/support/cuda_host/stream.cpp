@@ -71,7 +71,9 @@ void set_eagerness(eagerness e)
     wanted = e;
     default_ready = false;
 }
-void set_driver(cudaError_t answer) { driver = answer; }
+static int driver_version = 13000, capability = 80;
+void       set_driver(cudaError_t answer, int version) { driver = answer, driver_version = version; }
+void       set_capability(int tenfold) { capability = tenfold; }
 
 /* Runs the stream's work up to and including piece number `upto`. */
 static void drain(CUstream_st *s, uint64_t upto)
@@ -268,12 +270,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
     if (device != 0 || driver != cudaSuccess) return told(cudaErrorInvalidValue);
     snprintf(p->name, sizeof p->name, "execution model on the CPU");
     p->totalGlobalMem = limit ? limit : (size_t)8 << 30;
-    p->major = 8, p->minor = 0, p->multiProcessorCount = 4;
+    p->major = cuda_host::capability / 10, p->minor = cuda_host::capability % 10, p->multiProcessorCount = 4;
     return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = driver == cudaSuccess ? 13000 : 0;
+    *version = cuda_host::driver_version;
     return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int *version)
@@ -372,7 +374,10 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t str
     if (driver != cudaSuccess) return told(driver);
     if (bytes == 0) return cudaSuccess;
     if (!is_device(dst, bytes, &inside) || !inside) return told(cudaErrorInvalidValue);
-    return enqueue(stream, [=]() { memset(dst, value, bytes); });
+    return enqueue(stream, [=]() {
+        if (cuda_host::memory_is_set) cuda_host::memory_is_set(dst, bytes);
+        memset(dst, value, bytes);
+    });
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *a, const void *p)
 {
@@ -421,10 +426,18 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     drain(s, UINT64_MAX);
     return told(driver);
 }
+/* What somebody only looks at goes on all the same, a piece at a time; the answer is that of before. */
+static void meanwhile(CUstream_st *s)
+{
+    if (!s->capture && !s->queue.empty()) drain(s, s->run + 1);
+}
 cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
-    lock hold(mutex);
-    return stream_of(stream)->queue.empty() ? cudaSuccess : cudaErrorNotReady;
+    lock         hold(mutex);
+    CUstream_st *s = stream_of(stream);
+    if (s->queue.empty()) return cudaSuccess;
+    meanwhile(s);
+    return cudaErrorNotReady;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
 {
@@ -466,7 +479,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     lock hold(mutex);
-    return event->stream && event->stream->run < event->position ? cudaErrorNotReady : cudaSuccess;
+    if (!event->stream || event->stream->run >= event->position) return cudaSuccess;
+    meanwhile(event->stream);
+    return cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
 {

@@ -61,10 +61,11 @@ namespace cuda_host
 {
 void enqueue_launch(launch l, cudaStream_t stream);
 enum class eagerness { by_seed, eager, lazy };
-void   set_eagerness(eagerness e);     /* of streams created from now on, and of the default stream */
-void   set_memory_limit(size_t bytes); /* cudaMalloc fails beyond; 0: no limit */
-void   set_driver(cudaError_t answer); /* what cudaGetDeviceCount says; cudaSuccess: one device */
-size_t memory_held();                  /* bytes allocated and not freed */
+void   set_eagerness(eagerness e);                  /* of streams created from now on, and of the default stream */
+void   set_memory_limit(size_t bytes);              /* cudaMalloc fails beyond; 0: no limit */
+void   set_driver(cudaError_t answer, int version); /* what cudaGetDeviceCount says; cudaSuccess: one device */
+void   set_capability(int tenfold);                 /* 80: 8.0 */
+size_t memory_held();                               /* bytes allocated and not freed */
 } // namespace cuda_host
 
 const char                                  *cudaGetErrorString(cudaError_t e);

@@ -12,6 +12,7 @@ namespace cuda_host
 static std::mutex                   tally_mutex;
 static std::map<std::string, tally> tallies;
 void (*launch_begins)(const char *kernel);
+void (*memory_is_set)(void *p, size_t bytes);
 
 void count_launch(const launch &l, size_t blocks)
 {

@@ -1,0 +1,89 @@
+/* test_arms.c : codec=auto keeps a plan of each kind on offer, whichever it predicts to be the fastest, so that measuring can tell that a prediction
+ * was wrong. Ranks are threads; the link is told. */
+#include "comm/plan/auto_inside.h"
+#include "tests/support/ranks.h"
+#include "../support/suite.h"
+#include <math.h>
+
+enum { ENTROPY = 1, OTHERS = 2, FAST = 3, STEPS = 6, LAYERS = 2, CASES = 6 };
+
+typedef struct row {
+    size_t      rows, cols;
+    const char *budget, *link;
+} row;
+static const row table[CASES] = {{128, 128, "rel=0.04", "100mbit"},       {64, 64, "rel=0.04", "10gbit"},
+                                 {256, 96, "rel=0.1", "100gbit"},         {128, 128, "like:quant:bits=4", "10gbit"},
+                                 {200, 48, "like:quant:bits=4", "1gbit"}, {96, 512, "rel=0.01", "25gbit"}};
+
+/* Of Laplacian noise, as real gradients are. */
+static float value(int rank, int step, size_t i)
+{
+    double u = ((double)(taut__seed(taut__seed((uint64_t)step, (uint64_t)rank), i) >> 11) + 0.5) * 0x1p-53;
+    return (float)copysign(log(1 - fabs(2 * u - 1)), u - 0.5);
+}
+
+static bool holds(const taut__auto *a, int arm, const char *what)
+{
+    for (size_t l = 0; l < a->layers; l++)
+        if (strstr(a->offers->o.option[a->arms.option[arm][l]].spec, what)) return true;
+    return false;
+}
+
+static bool slower(const taut__auto *a, int arm)
+{
+    return holds(a, arm, "grid") || holds(a, arm, "topk") || holds(a, arm, "powersgd");
+}
+
+static taut_status offers(ranks_ctx *c)
+{
+    const row  *r = c->arg;
+    size_t      n = r->rows * r->cols;
+    taut_layer *layer[LAYERS];
+    float      *x = malloc(LAYERS * n * sizeof *x);
+    taut_status s = x ? TAUT_OK : TAUT_E_NOMEM;
+    for (int l = 0; s == TAUT_OK && l < LAYERS; l++)
+        s = taut_layer_register(c->comm, l ? "b" : "a", TAUT_F32, 2, (size_t[]){r->rows, r->cols}, &layer[l]);
+    for (int step = 0; s == TAUT_OK && step < STEPS; step++) {
+        for (size_t i = 0; i < LAYERS * n; i++) x[i] = value(c->rank, step, i);
+        for (int l = 0; s == TAUT_OK && l < LAYERS; l++)
+            s = taut_allreduce_start(layer[l], x + (size_t)l * n, TAUT_MEAN);
+        if (s == TAUT_OK) s = taut_step_end(c->comm);
+    }
+    free(x);
+    TAUT_TRY(s);
+    const taut__auto *a = c->comm->autom;
+    NEED(a->arms.there);
+    const taut__arm_offer *o = a->arms.offer;
+    NEED(o[TAUT_ARM_DENSE].offered && o[FAST].offered && (o[OTHERS].offered || o[ENTROPY].offered));
+    for (int i = 0; i < TAUT_ARMS; i++) {
+        NEED(!o[i].offered || o[i].predicted > 0);
+        for (int k = 0; k < i; k++) NEED(!o[i].offered || !o[k].offered || o[i].plan != o[k].plan);
+    }
+    NEED(!o[ENTROPY].offered || holds(a, ENTROPY, "rans"));
+    NEED(!o[OTHERS].offered || (!holds(a, OTHERS, "rans") && slower(a, OTHERS)));
+    NEED(!holds(a, FAST, "rans") && !slower(a, FAST));
+    return TAUT_OK;
+}
+
+START_TEST(every_kind_is_on_offer)
+{
+    taut_config cfg = TAUT_CONFIG_INIT;
+    row         r = table[_i];
+    cfg.timeout_ms = 30000;
+    cfg.codec = "auto";
+    cfg.objective = "time";
+    cfg.budget = r.budget;
+    for (int told = 0; told < 2; told++)
+        for (int ranks = 2; ranks <= 4; ranks++) {
+            cfg.link = told ? r.link : NULL; /* else measured: of shared memory */
+            ranks_ok(ranks, &cfg, offers, &r);
+        }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("arms");
+    tcase_add_loop_test(suite_case(s, "offers", 0), every_kind_is_on_offer, 0, CASES);
+    return suite_run(s);
+}
