@@ -221,13 +221,19 @@ END_TEST
 /* However much of the budget is left, and however often plans are made: what is careful stays so. */
 static taut_status left_over(ranks_ctx *c)
 {
-    taut_layer      *l[SMALL];
-    float            x[SMALL][N], one = 1;
+    enum { SIDE = 64 };
+    taut_layer      *l[SMALL], *w;
+    float            x[SMALL][N], y[SIDE * SIDE], one = 1;
     taut_layer_stats s = {.size = sizeof s};
     bool             coded = false;
     TAUT_TRY(three(c->comm, l));
-    for (int step = 0; step < 50; step++) {
+    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){SIDE, SIDE}, &w));
+    for (int step = 0; step < 64; step++) {
         values(c, x, SMALL, step);
+        for (size_t i = 0; i < SIDE * SIDE; i++) /* dense, and then sparse: each wants a plan of its own */
+            y[i] = i % (step / 8 % 2 ? 31 : 1) ? 0 : ranks_value(c->rank, i, step);
+        TAUT_TRY(taut_layer_scale(w, &one, 1));
+        TAUT_TRY(taut_allreduce_start(w, y, TAUT_SUM));
         for (int i = 0; i < SMALL; i++) {
             TAUT_TRY(taut_layer_scale(l[i], &one, 1));
             TAUT_TRY(taut_allreduce_start(l[i], x[i], TAUT_SUM));
