@@ -244,7 +244,7 @@ static __device__ uint64_t emit_groups(const taut__cuda_batch &batch, const plan
     return before + own;
 }
 
-static __global__ void __launch_bounds__(THREADS) topk_emit(const __grid_constant__ taut__cuda_batch batch, plan p)
+static __global__ void __launch_bounds__(THREADS, 2) topk_emit(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     TAUT_SHARED(unsigned long long, shared, 1);
     TAUT_SHARED(uint64_t, pos, WINDOW + 1);
