@@ -22,6 +22,8 @@ int cmd_data_compare(int argc, char **argv)
         {"seeds", "N", CLI_INT, &c.seeds, "runs of each method: seeds 1..N of model, choice and order", 1, 100, NULL},
         {"method", "RULE", CLI_LIST, &c.method,
          "beside full; may be repeated [rs2, static]; `taut data plan --help` has the rules", 0, 0, NULL},
+        {"plan", "P.plan", CLI_LIST, &c.plan,
+         "a plan of `taut data plan` for these shards, in a row of its own; may be repeated", 0, 0, NULL},
         {"distilled", "FILE", CLI_LIST, &c.distilled,
          "a shard of few samples, as of `taut data distill`, in a row of its own; may be repeated", 0, 0, NULL},
         {"soft-labels", NULL, CLI_FLAG, &c.soft,

@@ -39,11 +39,16 @@ static void ask_for_layer(taut_comm *comm, int peer, const taut_layer *l)
     say(comm, peer, &word, l->name);
 }
 
-/* Of the first n layers, those that the program has registered. */
-static size_t registered(const taut_comm *comm, size_t n)
+/* Of the first n layers, those that the program has registered; last: of them, or NULL. */
+static size_t registered(const taut_comm *comm, size_t n, const taut_layer **last)
 {
     size_t own = 0;
-    for (size_t i = 0; i < n; i++) own += !comm->layer[i]->bundle;
+    *last = NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (comm->layer[i]->bundle) continue;
+        *last = comm->layer[i];
+        own++;
+    }
     return own;
 }
 
@@ -55,9 +60,10 @@ static void ask_about(taut_comm *comm, const taut__job *job)
     const taut_layer *l = job->layer ? job->layer : handshake ? NULL : taut__fuse_wanted(job);
     if (l) ask_for_layer(comm, peer, l);
     if (!handshake || comm->handshake.step) return;
-    size_t       own = registered(comm, comm->handshake.layers);
-    taut__notice word = {.word = WAITS_FOR_HANDSHAKE, .index = (int32_t)own, .steps = completed(comm)};
-    say(comm, peer, &word, taut_comm_layer(comm, own - 1)->name);
+    const taut_layer *last;
+    size_t            own = registered(comm, comm->handshake.layers, &last);
+    taut__notice      word = {.word = WAITS_FOR_HANDSHAKE, .index = (int32_t)own, .steps = completed(comm)};
+    say(comm, peer, &word, last ? last->name : "");
 }
 
 /* Has somebody left without whom this cannot go on? */
@@ -111,7 +117,8 @@ static taut_status answer_layer(const taut_comm *comm, const taut__notice *q)
 
 static taut_status answer_handshake(const taut_comm *comm, const taut__notice *q)
 {
-    size_t own = taut_comm_layers(comm);
+    const taut_layer *last;
+    size_t            own = registered(comm, comm->layers, &last);
     if (!atomic_load(&comm->ending) || q->steps != completed(comm) || (size_t)q->index <= own) return TAUT_OK;
     return taut__fail(TAUT_E_MISMATCH,
                       "rank %d has registered %d layers, the last one '%s'; rank %d has registered %zu", q->rank,

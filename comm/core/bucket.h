@@ -29,7 +29,4 @@ struct taut__bucket {
     char                      label[32];
 };
 
-/* bundle.c : scales that members have in place, as they are now, into the bundle's. */
-void taut__fuse_look_at_scales(taut__bucket *b);
-
 #endif

@@ -1,49 +1,10 @@
 /* bundle.c : small layers as one layer of which the plan decides (fusion.c). It belongs to the communicator, not to the program: programs see its
  * members, each with its part of the bytes. */
 #include "bucket.h"
-#include <xxhash.h>
-
-static size_t count(const taut__bucket *b)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < b->members; i++) n += b->member[i] != NULL;
-    return n;
-}
 
 const taut_layer *taut__fuse_carrier(const taut_layer *l)
 {
     return l->bucket && l->bucket->coded && !l->bucket->voting ? l->bucket->bundle : l;
-}
-
-/* Numbers that cannot be units leave what was there. */
-static void put_scale(taut_layer *bundle, const taut_layer *l)
-{
-    size_t n = l->operand.tensor.elems, each = l->scale_n ? n / l->scale_n : 1;
-    for (size_t i = 0; l->scale_n && i < n; i++)
-        if (taut__scale_usable(l->scale[i / each])) bundle->scale[l->at + i] = l->scale[i / each];
-}
-
-/* Units of a member's elements, in the bundle's scale, which counts once all have one, on the host. */
-taut_status taut__fuse_rescaled(taut_layer *l)
-{
-    taut__bucket *b = l->bucket;
-    taut_layer   *bundle = b->bundle;
-    bool          has = l->scale_n > 0 && !taut__scale_there(l);
-    if (!bundle) return TAUT_OK;
-    if (has) put_scale(bundle, l);
-    b->scaled += (size_t)has - l->scaled_there;
-    l->scaled_there = has;
-    bundle->scale_n = b->scaled == count(b) ? b->floats : 0;
-    return taut__scale_use(bundle);
-}
-
-/* Before a round: the program writes scales in place between steps, and ranks compare at the step's end what they have used. */
-void taut__fuse_look_at_scales(taut__bucket *b)
-{
-    taut_layer *bundle = b->bundle;
-    for (size_t i = 0; i < b->members; i++)
-        if (b->member[i] && b->member[i]->scaled_there && b->member[i]->scale_lent.at) put_scale(bundle, b->member[i]);
-    bundle->scale_hash = bundle->scale_n ? XXH3_64bits(bundle->scale, bundle->scale_n * sizeof *bundle->scale) : 0;
 }
 
 /* Where there are enough members for a plan to gain by, and they are not so small that most of the bundle would be gaps. The planner's lines of

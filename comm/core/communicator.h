@@ -43,6 +43,7 @@ struct taut_layer {
     bool             prepared;      /* reduction's memory suits spec */
     bool             placed;        /* reduction.lane is that of its buffers, for good */
     bool             scale_due;     /* operand.there has another scale than operand.tensor */
+    bool             scale_moved;   /* its bucket's bundle does not have it yet */
     bool             scale_brought; /* operand.there's scale is the layer's own memory */
     taut__operand    operand;
     taut__reduction  reduction;
@@ -272,7 +273,7 @@ taut_status       taut__fuse_wait(taut_layer *layer);
 taut_status       taut__fuse_test(taut_layer *layer, bool *done);
 taut_status       taut__fuse_flush(taut__bucket *b); /* waits for all that were started */
 taut_status       taut__fuse_close_all(taut_comm *comm);
-taut_status       taut__fuse_rescaled(taut_layer *layer); /* its scale has come, gone or changed */
+taut_status taut__fuse_rescaled(taut_layer *layer); /* its scale has come, gone or changed: into that of the bundle */
 /* The layer whose codec carried it last: its bucket's bundle, or itself. */
 const taut_layer *taut__fuse_carrier(const taut_layer *layer);
 void              taut__fuse_destroy(taut__bucket *b);

@@ -24,6 +24,7 @@
 #include "bucket.h"
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 static taut__bucket *bucket_of(taut__job *job) { return (taut__bucket *)(void *)job; }
 
@@ -161,6 +162,47 @@ void taut__fuse_destroy(taut__bucket *b)
     taut__free(b);
 }
 
+/* ---- scales ---- */
+
+static size_t count(const taut__bucket *b)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < b->members; i++) n += b->member[i] != NULL;
+    return n;
+}
+
+/* Numbers that cannot be units leave what was there. */
+static void put_scale(taut_layer *bundle, const taut_layer *l)
+{
+    size_t n = l->operand.tensor.elems, each = l->scale_n ? n / l->scale_n : 1;
+    for (size_t i = 0; l->scale_n && i < n; i++)
+        if (taut__scale_usable(l->scale[i / each])) bundle->scale[l->at + i] = l->scale[i / each];
+}
+
+/* Units of a member's elements, in the bundle's scale, which counts once all have one, on the host. */
+taut_status taut__fuse_rescaled(taut_layer *l)
+{
+    taut__bucket *b = l->bucket;
+    taut_layer   *bundle = b->bundle;
+    bool          has = l->scale_n > 0 && !taut__scale_there(l);
+    l->scale_moved = false;
+    if (!bundle) return TAUT_OK;
+    if (has) put_scale(bundle, l);
+    b->scaled += (size_t)has - l->scaled_there;
+    l->scaled_there = has;
+    bundle->scale_n = b->scaled == count(b) ? b->floats : 0;
+    return taut__scale_use(bundle);
+}
+
+/* Before a round: the program writes scales in place between steps, and ranks compare at the step's end what they have used. */
+static void look_at_scales(taut__bucket *b)
+{
+    taut_layer *bundle = b->bundle;
+    for (size_t i = 0; i < b->members; i++)
+        if (b->member[i] && b->member[i]->scaled_there && b->member[i]->scale_lent.at) put_scale(bundle, b->member[i]);
+    bundle->scale_hash = bundle->scale_n ? XXH3_64bits(bundle->scale, bundle->scale_n * sizeof *bundle->scale) : 0;
+}
+
 /* ---- a round ---- */
 
 static void begin_round(taut__bucket *b)
@@ -201,7 +243,7 @@ static taut_status begin_sum(taut__bucket *b)
     }
     b->voting = false;
     b->begin_s = taut__now();
-    if (b->coded) taut__fuse_look_at_scales(b);
+    if (b->coded) look_at_scales(b);
     if (b->coded) return taut__reduction_begin(&b->bundle->reduction, b->packed, TAUT_SUM, TAUT_BOTH, false);
     if (b->in_round > 0) taut__plain_sum_begin(&b->plain, b->packed, b->in_round, TAUT_BOTH, 1);
     return TAUT_OK;
@@ -360,6 +402,7 @@ taut_status taut__fuse_start(taut_layer *l, void *buf, int kind, taut_place call
     l->reduction.buf = buf;
     l->reduction.kind = l->last_op = kind;
     TAUT_TRY(taut__place_take(l, caller));
+    if (l->scale_moved) TAUT_TRY(taut__fuse_rescaled(l));
     TAUT_TRY(prepare_bundle(b));
     if (taut__layer_at_home(l)) taut__result_load(&l->reduction, 0, l->operand.tensor.elems, b->x + l->at);
     else TAUT_TRY(come(b, l, caller));

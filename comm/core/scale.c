@@ -16,7 +16,7 @@ taut_status taut__scale_use(taut_layer *l)
     l->operand.tensor.scale_n = counts ? l->scale_n : 0;
     l->operand.tensor.scale = counts ? l->scale : NULL;
     l->scale_due = true;
-    if (l->bucket) TAUT_TRY(taut__fuse_rescaled(l));
+    l->scale_moved = l->bucket != NULL;
     return l->automatic && had != (l->operand.tensor.scale_n > 0) ? taut__planned_rescaled(l) : TAUT_OK;
 }
 

@@ -240,7 +240,8 @@ static taut_status find_current(pricing *p, uint32_t *current)
         return TAUT_OK;
     }
     if (!(p->own2 > 0)) return TAUT_OK;
-    taut__rung rung = {fmin(spec->stage[0].value[GRID_KEY_REL] * p->aggregate->tuned, COARSEST), 0};
+    double     tuned = p->l->careful ? fmin(p->aggregate->tuned, 1) : p->aggregate->tuned; /* as it is applied */
+    taut__rung rung = {fmin(spec->stage[0].value[GRID_KEY_REL] * tuned, COARSEST), 0};
     rung.step =
         taut__grid_estimate_step(p->stats, rung.rel * p->stats[GRID_STAT_NORM2], spec->stage[0].value[GRID_KEY_DEAD]);
     *current = (uint32_t)all->options;

@@ -83,6 +83,26 @@ static int make_plan(compare *c, compare_method *m, uint64_t seed, const char *p
     return CLI_OK;
 }
 
+uint64_t compare_rounds(const compare *c, const compare_method *m)
+{
+    return m->steps * (uint64_t)c->batch / m->samples + 1;
+}
+
+/* A plan that was made before: what it leaves does not depend on the run's seed. */
+static int take_plan(const compare *c, compare_method *m)
+{
+    taut_data_plan     *plan = NULL;
+    taut_data_plan_info info = {.size = sizeof info};
+    taut_status         s = taut_data_plan_load(m->plan, &plan);
+    if (s == TAUT_OK) s = taut_data_plan_get_info(plan, &info);
+    taut_data_plan_destroy(plan);
+    if (s != TAUT_OK) return cli_status(s, "--plan");
+    snprintf(m->text, sizeof m->text, "%.190s", info.rule);
+    m->samples = info.samples;
+    m->bytes = c->shard_bytes;
+    return CLI_OK;
+}
+
 /* How many different samples the steps see: of a plan, exactly, by going through it. */
 static int count_different(const compare *c, compare_method *m, const char *plan)
 {
@@ -107,7 +127,8 @@ static int count_different(const compare *c, compare_method *m, const char *plan
         taut_shard_field(first, smallest, &f);
         taut_shard_close(first);
         cfg.shards = (const char *const *)c->path, cfg.nshards = (size_t)c->shards;
-        cfg.plan = plan, cfg.batch = (uint64_t)c->batch;
+        cfg.plan = plan, cfg.batch = m->samples < (uint64_t)c->batch ? m->samples : (uint64_t)c->batch;
+        if (m->plan) cfg.rounds = compare_rounds(c, m);
         cfg.fields = name, cfg.nfields = 1;
         s = taut_loader_open(&cfg, NULL, &l);
     }
@@ -143,17 +164,18 @@ static void average(const compare *c, compare_method *m)
 
 static int run_method(compare *c, compare_method *m)
 {
-    char path[96];
-    int  rc = CLI_OK;
+    char        path[96];
+    const char *plan = m->plan ? m->plan : path;
+    int         rc = CLI_OK;
     snprintf(path, sizeof path, "%s/P.plan", c->folder);
     m->run = calloc((size_t)c->seeds, sizeof *m->run);
     if (!m->run) return cli_fail("out of memory");
     for (int64_t k = 0; k < c->seeds && rc == CLI_OK; k++) {
         compare_run_result *r = &m->run[k];
         fprintf(stderr, "%s, seed %lld of %lld\n", m->name, (long long)k + 1, (long long)c->seeds);
-        rc = make_plan(c, m, (uint64_t)k + 1, path, &r->plan_s);
-        if (rc == CLI_OK && k == 0 && !m->data) rc = count_different(c, m, path);
-        if (rc == CLI_OK) rc = compare_train(c, m, path, (uint64_t)k + 1, r);
+        rc = m->plan ? take_plan(c, m) : make_plan(c, m, (uint64_t)k + 1, path, &r->plan_s);
+        if (rc == CLI_OK && k == 0 && !m->data) rc = count_different(c, m, plan);
+        if (rc == CLI_OK) rc = compare_train(c, m, plan, (uint64_t)k + 1, r);
     }
     if (rc == CLI_OK) average(c, m);
     return rc;
@@ -193,6 +215,7 @@ static void list_methods(compare *c)
     if (c->whole) add_method(c, "full", "full, all rounds over all samples")->whole = true;
     for (size_t i = 0; i < n; i++)
         add_method(c, c->method.n ? c->method.item[i] : usual[i], c->method.n ? c->method.item[i] : usual[i]);
+    for (size_t i = 0; i < c->plan.n; i++) add_method(c, "plan", c->plan.item[i])->plan = c->plan.item[i];
     for (size_t i = 0; i < c->distilled.n; i++)
         add_method(c, "full", c->distilled.item[i])->data = c->distilled.item[i];
     if (c->soft) add_method(c, "full", "static, soft labels")->data = c->soft_path;
@@ -217,8 +240,8 @@ int compare_run(compare *c)
 {
     char command[128];
     int  rc;
-    if (c->method.n + c->distilled.n > COMPARE_METHODS_MAX - 5)
-        return cli_usage("--method, --distilled: given more than %d times", COMPARE_METHODS_MAX - 5);
+    if (c->method.n + c->plan.n + c->distilled.n > COMPARE_METHODS_MAX - 5)
+        return cli_usage("--method, --plan, --distilled: given more than %d times", COMPARE_METHODS_MAX - 5);
     snprintf(c->folder, sizeof c->folder, "/tmp/taut-compare-XXXXXX");
     if (!mkdtemp(c->folder)) return cli_fail("%s: no folder for plans and logs", c->folder);
     snprintf(c->soft_path, sizeof c->soft_path, "%s/soft.taut", c->folder);

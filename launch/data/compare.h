@@ -17,6 +17,7 @@ typedef struct compare_run_result {
 typedef struct compare_method {
     const char         *rule;
     const char         *data;                /* shards of its own instead of a choice of these: distilled ones; NULL */
+    const char         *plan;                /* a plan that is there already, for all seeds; NULL */
     char                name[96], text[200]; /* as typed; as the plan says it */
     bool                whole;               /* as many rounds over everything */
     uint64_t            samples, different, steps, bytes; /* bytes: of its shards */
@@ -26,7 +27,7 @@ typedef struct compare_method {
 
 typedef struct compare {
     const char *model, *budget, *schedule, *optimizer, *validation, *figure, *csv, *target, *scores;
-    cli_list    method, more, distilled;
+    cli_list    method, plan, more, distilled;
     int64_t     rounds, seeds, batch, ranks, eval_samples;
     double      lr;
     bool        json, whole, soft;
@@ -42,6 +43,9 @@ typedef struct compare {
 } compare;
 
 int compare_run(compare *c); /* all of it; an exit code */
+
+/* compare_rounds() : as many rounds of a method as its steps take, the last one perhaps in part. */
+uint64_t compare_rounds(const compare *c, const compare_method *m);
 
 /* compare_train() : one run of taut train with this plan; fills *r but plan_s. */
 int compare_train(const compare *c, const compare_method *m, const char *plan, uint64_t seed, compare_run_result *r);

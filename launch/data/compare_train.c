@@ -68,6 +68,7 @@ static void fill_args(args *a, const compare *c, const compare_method *m, const 
     if (m->data) add(a, "--data=%s", m->data);
     else add_shards(a, c, "--data=");
     add(a, "--plan=%s", plan);
+    if (m->plan) add(a, "--rounds=%llu", (unsigned long long)compare_rounds(c, m));
     add(a, "--validation=%s", c->validation);
     add(a, "--model=%s", c->model);
     add(a, "--steps=%llu", (unsigned long long)m->steps);

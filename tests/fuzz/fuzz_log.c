@@ -1,5 +1,5 @@
 /* fuzz_log.c : logs of training runs, as `taut report` and `taut top` read them: lines. Whatever they say, what is made of them, a part of the
- * page, all of it or a frame, can be made, and nothing of the log becomes markup or moves the cursor. max_len=2048 */
+ * page, all of it or a frame, can be made, and nothing of the log becomes markup or moves the cursor. max_len=1024 */
 #include "fuzz.h"
 #include "launch/cli.h"
 #include "launch/report/report.h"

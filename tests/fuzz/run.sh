@@ -22,7 +22,7 @@ for t in "$@"; do
     bin=$BUILD/tests/fuzz/fuzz_$t found=$BUILD/corpus/$t
     [ -x "$bin" ] || { echo "fuzz: no target '$t'; there are:" $here >&2; exit 2; }
     mkdir -p "$found"
-    seeds= runs=-1 total=$(total_of "$found")
+    seeds= runs=-1 rc=0 total=$(total_of "$found")
     [ ! -d "tests/fuzz/corpus/$t" ] || seeds=tests/fuzz/corpus/$t
     if [ -n "${RUNS:-}" ]; then
         [ "${total:-0}" -lt "$RUNS" ] || { echo "fuzz_$t: $total executions in all runs"; continue; }
@@ -32,9 +32,10 @@ for t in "$@"; do
     begin=$(date +%s)
     # shellcheck disable=SC2086
     nice -n 19 "$bin" -max_total_time="$seconds" -runs="$runs" -max_len="${most:-4096}" -timeout=120 -entropic=0 -reload=0 -detect_leaks=0 -rss_limit_mb=3000 -malloc_limit_mb=100000 -artifact_prefix="$found/" \
-        -print_final_stats=1 "$found" $seeds >"$found.log" 2>&1 || { tail -n 40 "$found.log"; echo "fuzz_$t: failed, see $found.log"; exit 1; }
+        -print_final_stats=1 "$found" $seeds >"$found.log" 2>&1 || rc=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log")
-    echo "$runs" >>"$found.runs"
+    [ -z "$runs" ] || echo "$runs" >>"$found.runs" # of one that is interrupted, too
+    [ "$rc" -eq 0 ] || { tail -n 40 "$found.log"; echo "fuzz_$t: failed, see $found.log"; exit 1; }
     echo "fuzz_$t: $runs executions in $(($(date +%s) - begin)) s, $(total_of "$found") in all runs, nothing found"
     if [ -n "${LEAKS:-}" ]; then
         ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:max_allocation_size_mb=32 nice -n 19 "$bin" -runs=0 -max_len="${most:-4096}" -timeout=120 -rss_limit_mb=3000 \

@@ -55,6 +55,11 @@ if [ "$(field samples)" = 270 ]; then pass; else fail "dedup left $(field sample
 if grep -q '^stage list of 300 keep 270 by dedup$' "$dir/d.plan"; then pass; else fail "no line of the stage"; fi
 good "overlap" "$TAUT" data plan dsir:budget=10% "$dir/a.taut" -o "$dir/d.plan" --target "$dir/a.taut"
 if grep -q "warning: dsir: the target overlaps the pool: 300 of its 300" "$dir/err"; then pass; else fail "no warning of the overlap: $(cat "$dir/err")"; fi
+printf '\000\000\010\003\000\000\000\004\000\000\000\002\000\000\000\002abcdefghijklmnop' >"$dir/tiny-images-idx3-ubyte"
+good "pack images" "$TAUT" data pack "$dir/tiny-images-idx3-ubyte" -o "$dir/tiny.taut" --codec zstd:1
+bad 2 "dedup: field 'image' is image: near duplicates are of text, bytes and tokens: must be mode=exact" "$TAUT" data plan dedup "$dir/tiny.taut" -o "$dir/x.plan"
+good "exact copies of images" "$TAUT" data plan dedup:mode=exact "$dir/tiny.taut" -o "$dir/tiny.plan"
+bad 2 "'dedupe': must be full, static, rs2, mix, list or a method" "$TAUT" data plan dedupe "$dir/tiny.taut" -o "$dir/x.plan"
 bad 2 "needs a target" "$TAUT" data plan dsir:budget=10% "$dir/a.taut" -o "$dir/x.plan"
 if [ "$ranks" != 1 ]; then
     bad 2 "dedup: 3 ranks for 2 samples" "$MPIRUN" -n 3 "$TAUT" data plan 'static:budget=2|dedup' "$dir/a.taut" -o "$dir/x.plan"
@@ -110,6 +115,10 @@ bad 1 "no field of labels" "$TAUT" data distill "$dir/a.taut" -o "$dir/x.taut"
 bad 2 "--method=magic: must be one of dm|rded|random" "$TAUT" data distill "$dir/train.taut" -o "$dir/x.taut" --method magic
 if [ ! -e "$dir/x.taut" ]; then pass; else fail "a failed distillation left a file"; fi
 good "compare" "$TAUT" data compare "$dir/train.taut" --validation "$dir/val.taut" --budget 10% --rounds 4 --seeds 1 --batch 20 --train-option dim=32 --method static \
-    --method 'el2n:budget=10%' --scores "$dir/s.txt" --distilled "$dir/dm.taut" --soft-labels --whole --json
-if [ "$(tail -n 1 "$dir/out" | grep -o '"method":' | wc -l)" = 6 ]; then pass; else fail "compare: $(tail -n 1 "$dir/err")"; fi
+    --method 'el2n:budget=10%' --scores "$dir/s.txt" --plan "$dir/e.plan" --distilled "$dir/dm.taut" --soft-labels --whole --json
+if [ "$(tail -n 1 "$dir/out" | grep -o '"method":' | wc -l)" = 7 ]; then pass; else fail "compare: $(tail -n 1 "$dir/err")"; fi
+# equal steps but for the row of all rounds over all samples; the plan's ten samples, again and again
+steps=$(tail -n 1 "$dir/out" | grep -o '"steps": [0-9]*, "bytes"' | sort | uniq -c | tr -s ' ' | tr '\n' ' ')
+if [ "$steps" = ' 6 "steps": 8, "bytes" 1 "steps": 80, "bytes" ' ] && grep -q "^| $dir/e.plan | 10 | 10 | 8 |" "$dir/out"; then pass; else fail "compare: $steps, $(grep e.plan "$dir/out")"; fi
+bad 1 "e.plan.*is not among the 1 given\|made for a shard" "$TAUT" data compare "$dir/val.taut" --validation "$dir/val.taut" --rounds 1 --seeds 1 --batch 10 --method static --plan "$dir/e.plan"
 finish

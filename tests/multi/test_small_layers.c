@@ -218,6 +218,44 @@ START_TEST(have_their_scales)
 }
 END_TEST
 
+/* However much of the budget is left, and however often plans are made: what is careful stays so. */
+static taut_status left_over(ranks_ctx *c)
+{
+    enum { SIDE = 64 };
+    taut_layer      *l[SMALL], *w;
+    float            x[SMALL][N], y[SIDE * SIDE], one = 1;
+    taut_layer_stats s = {.size = sizeof s};
+    bool             coded = false;
+    TAUT_TRY(three(c->comm, l));
+    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){SIDE, SIDE}, &w));
+    for (int step = 0; step < 64; step++) {
+        values(c, x, SMALL, step);
+        for (size_t i = 0; i < SIDE * SIDE; i++) /* dense, and then sparse: each wants a plan of its own */
+            y[i] = i % (step / 8 % 2 ? 31 : 1) ? 0 : ranks_value(c->rank, i, step);
+        TAUT_TRY(taut_layer_scale(w, &one, 1));
+        TAUT_TRY(taut_allreduce_start(w, y, TAUT_SUM));
+        for (int i = 0; i < SMALL; i++) {
+            TAUT_TRY(taut_layer_scale(l[i], &one, 1));
+            TAUT_TRY(taut_allreduce_start(l[i], x[i], TAUT_SUM));
+        }
+        TAUT_TRY(taut_step_end(c->comm));
+        TAUT_TRY(taut_layer_get_stats(l[0], &s));
+        if (strncmp(s.codec, "grid:rel=", 9) != 0) continue;
+        coded = true;
+        NEED(strtod(s.codec + 9, NULL) < 1.51e-4);
+    }
+    NEED(coded);
+    return TAUT_OK;
+}
+
+START_TEST(stay_careful)
+{
+    taut_config cfg = cheap();
+    cfg.metric = "optimizer", cfg.replan_steps = 4, cfg.budget = "rel=0.3";
+    ranks_ok(2, &cfg, left_over, NULL);
+}
+END_TEST
+
 /* Scales in place, written between steps: each step has its own; ranks whose scales differ are told. */
 static taut_status in_place(ranks_ctx *c)
 {
@@ -327,6 +365,7 @@ int main(void)
     tcase_add_test(t, may_come_late);
     tcase_add_loop_test(t, have_their_scales, 0, 2);
     tcase_add_loop_test(t, have_scales_in_place, 0, 2);
+    tcase_add_test(t, stay_careful);
     tcase_add_loop_test(t, carry_nan, 0, 2);
     tcase_add_test(t, load_where_nothing_is_planned);
     return suite_run(s);

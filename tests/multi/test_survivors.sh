@@ -28,7 +28,7 @@ survive() { # WHAT RANKS STEPS LOST, in order: the survivors are right
 }
 
 lose() { # RANKS CODEC LOST STEP
-    TAUT_TIMEOUT_MS=${WAIT:-3000} run "$MPIRUN" -n "$1" --enable-recovery "$STEPS" "$2" 20 lose "$3" "$4"
+    TAUT_TIMEOUT_MS=$((${WAIT:-3000} * slow)) run "$MPIRUN" -n "$1" --enable-recovery "$STEPS" "$2" 20 lose "$3" "$4"
     survive "$1 ranks, $2, rank $3 killed in step $4" "$1" "$4" "$3"
 }
 lose 3 topk:density=0.1 1 7

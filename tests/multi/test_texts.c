@@ -52,6 +52,8 @@ static void wrong_layer(taut_comm *comm)
     CALL(taut_layer_codec(l, "nonsense")), CALL(taut_layer_codec(l, NULL)),
         CALL(taut_layer_codec(l, "powersgd:rank=100"));
     CALL(taut_layer_scale(l, x, 4)), CALL(taut_layer_scale(l, x, 3)), CALL(taut_layer_scale(NULL, x, 4));
+    CALL(taut_layer_scale_in_place(NULL, x, TAUT_HOST, 0)), CALL(taut_layer_scale_in_place(l, x, TAUT_HOST, 0)),
+        CALL(taut_layer_scale_in_place(l, x, (taut_space)9, 0)), CALL(taut_layer_scale_in_place(l, x, TAUT_CUDA, 0));
     CALL(taut_layer_basis(NULL, x, 16)), CALL(taut_layer_basis(l, NULL, 16)), CALL(taut_layer_basis(l, x, 15));
     CALL(taut_allreduce(l, NULL, TAUT_SUM)), CALL(taut_allreduce(NULL, x, TAUT_SUM)),
         CALL(taut_allreduce(l, x, (taut_op)9));

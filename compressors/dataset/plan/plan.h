@@ -88,8 +88,8 @@ typedef struct taut__plan_defaults {
     const char *strata; /* NULL = none */
     bool        replace;
     /* Methods that look at the samples: text is one stage of the rule, n bytes; fills *s, whose `of` is set, as for
-     * taut__plan_add_stage(). TAUT_E_UNSUPPORTED without a message of its own: there is no such method. NULL: there are none. */
-    taut_status (*measure)(void *ctx, const taut__plan *p, const char *text, size_t n, taut__stage *s);
+     * taut__plan_add_stage(). *known: is there such a method? If not, nothing else was done. NULL: there are none. */
+    taut_status (*measure)(void *ctx, const taut__plan *p, const char *text, size_t n, taut__stage *s, bool *known);
     void *measure_ctx;
 } taut__plan_defaults;
 

@@ -179,6 +179,7 @@ static taut_status read_stage(const taut__plan *p, const char *text, size_t n, c
                               taut__stage *s)
 {
     wish        w;
+    bool        known = false;
     taut_status status = read_wish(&w, text, n);
     if (status == TAUT_OK) return wish_to_stage(&w, d, s);
     if (status != TAUT_E_UNSUPPORTED) return status;
@@ -187,7 +188,8 @@ static taut_status read_stage(const taut__plan *p, const char *text, size_t n, c
             TAUT_E_UNSUPPORTED,
             "'%.*s' after rs2, mix or infobatch: what comes in changes from round to round: put it before them", (int)n,
             text);
-    if (d->measure && (status = d->measure(d->measure_ctx, p, text, n, s)) != TAUT_E_UNSUPPORTED) return status;
+    if (d->measure) status = d->measure(d->measure_ctx, p, text, n, s, &known);
+    if (known) return status;
     return taut__fail(TAUT_E_INVALID, "'%.*s': must be full, static, rs2, mix, list%s, joined by |", (int)n, text,
                       d->measure ? " or a method of `taut data plan --help`" : "");
 }

@@ -236,7 +236,8 @@ static taut_status run(taut__select *s, const taut__plan *p, const taut__select_
     return status;
 }
 
-taut_status taut__select_stage(void *ctx, const taut__plan *p, const char *text, size_t n, taut__stage *stage)
+taut_status taut__select_stage(void *ctx, const taut__plan *p, const char *text, size_t n, taut__stage *stage,
+                               bool *known)
 {
     const taut__select_context *c = ctx;
     const char                 *colon = memchr(text, ':', n);
@@ -246,7 +247,8 @@ taut_status taut__select_stage(void *ctx, const taut__plan *p, const char *text,
     while ((s.method = taut__method_at(i)) != NULL &&
            (strlen(s.method->name) != word || memcmp(s.method->name, text, word) != 0))
         i++;
-    if (!s.method) return TAUT_E_UNSUPPORTED;
+    *known = s.method != NULL;
+    if (!s.method) return TAUT_OK;
     if (c->o->budget && s.method->budget != TAUT__BUDGET_NONE) snprintf(budget, sizeof budget, "%.31s", c->o->budget);
     TAUT_TRY(read_keys(&s, colon ? colon + 1 : text + n, text + n, budget, sizeof budget, stage->of));
     return run(&s, p, c, stage);

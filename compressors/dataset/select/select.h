@@ -140,6 +140,7 @@ typedef struct taut__select_context {
     const taut_shard *const      *shard;
     const taut_data_plan_options *o;
 } taut__select_context;
-taut_status taut__select_stage(void *ctx, const taut__plan *p, const char *text, size_t n, taut__stage *stage);
+taut_status taut__select_stage(void *ctx, const taut__plan *p, const char *text, size_t n, taut__stage *stage,
+                               bool *known);
 
 #endif
