@@ -118,7 +118,7 @@ good "compare" "$TAUT" data compare "$dir/train.taut" --validation "$dir/val.tau
     --method 'el2n:budget=10%' --scores "$dir/s.txt" --plan "$dir/e.plan" --distilled "$dir/dm.taut" --soft-labels --whole --json
 if [ "$(tail -n 1 "$dir/out" | grep -o '"method":' | wc -l)" = 7 ]; then pass; else fail "compare: $(tail -n 1 "$dir/err")"; fi
 # equal steps but for the row of all rounds over all samples; the plan's ten samples, again and again
-steps=$(tail -n 1 "$dir/out" | grep -o '"steps": [0-9]*, "bytes"' | sort | uniq -c | tr -s ' ' | tr '\n' ' ')
+steps=$(tail -n 1 "$dir/out" | grep -o '"steps": [0-9]*, "bytes"' | sort | uniq -c | tr '\n' ' ' | tr -s ' ')
 if [ "$steps" = ' 6 "steps": 8, "bytes" 1 "steps": 80, "bytes" ' ] && grep -q "^| $dir/e.plan | 10 | 10 | 8 |" "$dir/out"; then pass; else fail "compare: $steps, $(grep e.plan "$dir/out")"; fi
 bad 1 "e.plan.*is not among the 1 given\|made for a shard" "$TAUT" data compare "$dir/val.taut" --validation "$dir/val.taut" --rounds 1 --seeds 1 --batch 10 --method static --plan "$dir/e.plan"
 finish
