@@ -194,12 +194,9 @@ taut_status taut__fuse_rescaled(taut_layer *l)
     return taut__scale_use(bundle);
 }
 
-/* Before a round: the program writes scales in place between steps, and ranks compare at the step's end what they have used. */
-static void look_at_scales(taut__bucket *b)
+/* Before a round: ranks compare at the step's end what they have used. */
+static void hash_scale(taut_layer *bundle)
 {
-    taut_layer *bundle = b->bundle;
-    for (size_t i = 0; i < b->members; i++)
-        if (b->member[i] && b->member[i]->scaled_there && b->member[i]->scale_lent.at) put_scale(bundle, b->member[i]);
     bundle->scale_hash = bundle->scale_n ? XXH3_64bits(bundle->scale, bundle->scale_n * sizeof *bundle->scale) : 0;
 }
 
@@ -243,7 +240,7 @@ static taut_status begin_sum(taut__bucket *b)
     }
     b->voting = false;
     b->begin_s = taut__now();
-    if (b->coded) look_at_scales(b);
+    if (b->coded) hash_scale(b->bundle);
     if (b->coded) return taut__reduction_begin(&b->bundle->reduction, b->packed, TAUT_SUM, TAUT_BOTH, false);
     if (b->in_round > 0) taut__plain_sum_begin(&b->plain, b->packed, b->in_round, TAUT_BOTH, 1);
     return TAUT_OK;

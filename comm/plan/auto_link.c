@@ -37,10 +37,10 @@ static taut_status timed(taut__planning *planning, char *buf, size_t half, size_
 }
 
 /* The same as the mean of all ranks, for what all do alike. */
-static taut_status takes_long(taut__planning *planning, double seconds, bool *long_)
+static taut_status takes_long(taut__planning *planning, double seconds, bool *slow)
 {
     TAUT_TRY(taut__context_sum(planning->ctx, &seconds, 1));
-    *long_ = seconds >= SLOW_S * planning->ctx->all.size;
+    *slow = seconds >= SLOW_S * planning->ctx->all.size;
     return TAUT_OK;
 }
 

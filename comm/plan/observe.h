@@ -73,7 +73,8 @@ typedef struct taut__aggregate { /* of a layer */
     double made;
 } taut__aggregate;
 
-/* taut__option.kind of what compresses: with an entropy coder; neither that nor one of the fastest codecs; one of these */
+/* taut__option.kind of what compresses: with an entropy coder; neither that nor one of the fastest codecs; one of these, and whatever small layers take,
+ * of which there is too little to make a plan one of another kind. */
 enum { TAUT_KIND_ENTROPY = 1, TAUT_KIND_OTHERS = 2, TAUT_KIND_FAST = 4 };
 
 void *taut__grown(

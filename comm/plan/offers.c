@@ -65,8 +65,9 @@ static taut_status add_again(pricing *p, const taut_spec *spec, double own, doub
     option = append(p);
     if (!option) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
     taut__price_codec(p->o, spec, (double)p->l->tensor->elems, &m);
-    *option = (taut__option){
-        .error = error, .kind = kind_of(spec), .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
+    *option = (taut__option){.error = error,
+                             .kind = p->l->careful ? TAUT_KIND_FAST : kind_of(spec),
+                             .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
     taut__spec_print(spec, option->spec, sizeof option->spec);
     /* an owner adds its own part as it is, and encodes the sum once more, unless that makes no error, or two ranks tell each other */
     bool again = option->work.vias & 1u << TAUT_VIA_SRA && ranks > 2;

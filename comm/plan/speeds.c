@@ -149,8 +149,8 @@ void taut__price_codec(const taut__observer *o, const taut_spec *spec, double el
     taut__spec_print(spec, text, sizeof text);
     if (taut__spec_codec(spec) == &taut__codec_grid)
         taut__spec_print(&o->grid[(int)spec->stage[0].value[GRID_KEY_CODE]], text, sizeof text);
-    for (size_t i = 0; i < o->speeds; i++)
-        if (k == 0 && strcmp(o->speed[i].text, text) == 0) k = i;
+    while (k < o->speeds && strcmp(o->speed[k].text, text) != 0) k++;
+    if (k == o->speeds) k = 0;
     m->encode_s = o->slow * (call[2 * k] + o->seconds[2 * k] * elems);
     m->decode_s = o->slow * (call[2 * k + 1] + o->seconds[2 * k + 1] * elems);
     double turn_s = o->slow * o->seconds[4 * o->speeds] * (double)taut__spec_basis(spec) * elems;

@@ -75,17 +75,18 @@ static __device__ __forceinline__ uint64_t group_base(const taut__cuda_batch &b,
 {
     return j->list / GROUP + job_number(b, j);
 }
-/* The last job whose groups begin at or before the launch's group u, NULL if none does; *g: the group's number in it. */
-static __device__ __forceinline__ const taut__cuda_job *job_of_group(const taut__cuda_batch &b, uint64_t u, uint64_t *g)
+/* The last job whose groups, or whatever BASE numbers over the launch, begin at or before number u, NULL if none do; *rest: the number in the job. */
+template <uint64_t (*BASE)(const taut__cuda_batch &, const taut__cuda_job *)>
+static __device__ __forceinline__ const taut__cuda_job *job_with(const taut__cuda_batch &b, uint64_t u, uint64_t *rest)
 {
     const taut__cuda_job *j = NULL;
     for (uint32_t lo = 0, hi = b.count; lo < hi;) {
         uint32_t              mid = (lo + hi) / 2;
         const taut__cuda_job *m = b.jobs ? b.jobs + mid : &b.one;
-        if (group_base(b, m) <= u) j = m, lo = mid + 1;
+        if (BASE(b, m) <= u) j = m, lo = mid + 1;
         else hi = mid;
     }
-    if (j) *g = u - group_base(b, j);
+    if (j) *rest = u - BASE(b, j);
     return j;
 }
 static __device__ __forceinline__ uint64_t candidate_base(const plan &p, const taut__cuda_batch &b,

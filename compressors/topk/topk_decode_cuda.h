@@ -112,7 +112,7 @@ static __global__ void __launch_bounds__(THREADS, 4)
 {
     TAUT_SHARED(uint32_t, one_at, WARPS * GROUP);
     uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, g;
-    const taut__cuda_job *j = job_of_group(batch, u, &g);
+    const taut__cuda_job *j = job_with<group_base>(batch, u, &g);
     if (!j) return;
     opened *o = r.open + job_number(batch, j);
     if (!o->good || g >= o->groups) return;

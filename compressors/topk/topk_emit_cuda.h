@@ -11,23 +11,10 @@
 
 /* ---- parts, and what is kept of them ---- */
 
-/* As job_of_group, of parts. */
+/* A job's first part in the launch's numbering. */
 static __device__ __forceinline__ uint64_t part_base(const taut__cuda_batch &b, const taut__cuda_job *j)
 {
     return tile_base(b, j) / WARPS + job_number(b, j);
-}
-static __device__ __forceinline__ const taut__cuda_job *job_of_part(const taut__cuda_batch &b, uint64_t u,
-                                                                    uint64_t *part)
-{
-    const taut__cuda_job *j = NULL;
-    for (uint32_t lo = 0, hi = b.count; lo < hi;) {
-        uint32_t              mid = (lo + hi) / 2;
-        const taut__cuda_job *m = b.jobs ? b.jobs + mid : &b.one;
-        if (part_base(b, m) <= u) j = m, lo = mid + 1;
-        else hi = mid;
-    }
-    if (j) *part = u - part_base(b, j);
-    return j;
 }
 
 struct job_walk {
@@ -252,7 +239,7 @@ static __global__ void __launch_bounds__(THREADS, 2) topk_emit(const __grid_cons
     TAUT_SHARED(uint32_t, sums, 2 * WARPS);
     uint64_t u = taut_ticket(p.ticket + 2, shared), part;
     __syncthreads();
-    const taut__cuda_job *j = job_of_part(batch, u, &part);
+    const taut__cuda_job *j = job_with<part_base>(batch, u, &part);
     if (!j) return;
     choosing *c = p.choosing_of + job_number(batch, j);
     uint64_t  t = part * WARPS, candidates = candidate_base(p, batch, j), state = part_base(batch, j);

@@ -5,7 +5,7 @@
 #include "../support/suite.h"
 #include <math.h>
 
-enum { ENTROPY = 1, OTHERS = 2, FAST = 3, STEPS = 6, LAYERS = 2, CASES = 6 };
+enum { ENTROPY = 1, OTHERS = 2, FAST = 3, STEPS = 6, LAYERS = 2, CASES = 6, BIAS = 4096 };
 
 typedef struct row {
     size_t      rows, cols;
@@ -22,10 +22,12 @@ static float value(int rank, int step, size_t i)
     return (float)copysign(log(1 - fabs(2 * u - 1)), u - 0.5);
 }
 
+/* In a plan of layers that are no bundle. */
 static bool holds(const taut__auto *a, int arm, const char *what)
 {
     for (size_t l = 0; l < a->layers; l++)
-        if (strstr(a->offers->o.option[a->arms.option[arm][l]].spec, what)) return true;
+        if (!a->layer_plans[l].layer->careful && strstr(a->offers->o.option[a->arms.option[arm][l]].spec, what))
+            return true;
     return false;
 }
 
@@ -38,12 +40,16 @@ static taut_status offers(ranks_ctx *c)
 {
     const row  *r = c->arg;
     size_t      n = r->rows * r->cols;
-    taut_layer *layer[LAYERS];
+    taut_layer *layer[LAYERS], *small;
+    float       bias[BIAS];
     float      *x = malloc(LAYERS * n * sizeof *x);
     taut_status s = x ? TAUT_OK : TAUT_E_NOMEM;
     for (int l = 0; s == TAUT_OK && l < LAYERS; l++)
         s = taut_layer_register(c->comm, l ? "b" : "a", TAUT_F32, 2, (size_t[]){r->rows, r->cols}, &layer[l]);
+    if (s == TAUT_OK) s = taut_layer_register(c->comm, "bias", TAUT_F32, 1, (size_t[]){BIAS}, &small);
     for (int step = 0; s == TAUT_OK && step < STEPS; step++) {
+        for (size_t i = 0; i < BIAS; i++) bias[i] = value(c->rank, step + 100, i);
+        s = taut_allreduce_start(small, bias, TAUT_MEAN);
         for (size_t i = 0; i < LAYERS * n; i++) x[i] = value(c->rank, step, i);
         for (int l = 0; s == TAUT_OK && l < LAYERS; l++)
             s = taut_allreduce_start(layer[l], x + (size_t)l * n, TAUT_MEAN);
