@@ -164,9 +164,12 @@ class State:
         return buffer
 
     def _start_bucket(self, bucket, buffer):
-        for param, grad in zip(bucket.parameters(), bucket.gradients()):
+        grads = list(bucket.gradients())
+        # All before the first is started: of a model that has changed on all ranks each says which parameter, not that another rank is gone.
+        layers = [self._layer_for(param, grad) for param, grad in zip(bucket.parameters(), grads)]
+        for layer, grad in zip(layers, grads):
             self._held.append(grad)
-            self._layer_for(param, grad).start_tensor(grad, _lib.MEAN)
+            layer.start_tensor(grad, _lib.MEAN)
 
     def _layer_for(self, param, grad):
         now = (grad.dtype, param.shape, param.stride(), grad.numel())
