@@ -31,7 +31,7 @@ OPT_asan    = $(ASAN_O) -g1 -fno-omit-frame-pointer -fsanitize=address,undefined
 OPT_tsan    = -O1 -g1 -fsanitize=thread -DTAUT_DEBUG
 OPT_coverage = -O0 -g --coverage -DTAUT_DEBUG -DTAUT_COVERAGE
 # libFuzzer looks at all counters after every execution, so only what a target reaches is linked: twice as many executions
-OPT_fuzz    = -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined \
+OPT_fuzz    = -O2 -g -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined \
               -ffunction-sections -fsanitize-address-globals-dead-stripping
 ifeq ($(OPT_$(MODE)),)
 $(error MODE=$(MODE): must be release, debug, asan or tsan)
@@ -314,10 +314,13 @@ $(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(SHIM_SO) $(LIB_SO) $(BUILD)/.
 endif
 $(BUILD)/tests/multi/test_preload_nccl: $(PRELOAD_NCCL)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(BUILD)/.LINK
-	$(LINK_C) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON)
+	$(LINK_C) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON) $(ALSO)
 
-# of the fuzz targets those that read what programs in launch/ read: logs, pages, traces
-FUZZ_WITH := $(call objects,launch/cli.c launch/floats.c launch/json.c $(wildcard launch/report/*.c launch/top/*.c))
+# of the fuzz targets those that read what programs in launch/ read: logs, pages, traces, files to be packed
+IMPORTS   := $(call objects,launch/cli.c launch/json.c $(call sources,launch/data/import*.c launch/data/tensors.c))
+FUZZ_WITH := $(sort $(IMPORTS) $(call objects,launch/floats.c $(wildcard launch/report/*.c launch/top/*.c)))
+$(BUILD)/tests/unit/test_fuzz_import_data $(BUILD)/sanitized/test_fuzz_import_data: $(IMPORTS)
+$(BUILD)/tests/unit/test_fuzz_import_data $(BUILD)/sanitized/test_fuzz_import_data: ALSO = $(JSON) -lz
 $(BUILD)/tests/unit/test_fuzz_logs: $(FUZZ_WITH)
 $(BUILD)/tests/unit/test_report: $(FUZZ_WITH)
 # ---- fuzz targets, in MODE=fuzz with clang ----
@@ -326,10 +329,11 @@ FUZZ_BIN := $(if $(filter fuzz,$(MODE)),$(basename $(call objects,$(call sources
 FUZZ_ALL := $(patsubst %,$(BUILD)/tests/fuzz/fuzz_%,frame payload state text)
 FUZZ_OF  := $(filter-out $(BUILD)/compressors/dataset/%,$(filter $(BUILD)/compressors/%,$(LIB_OBJ)))
 FUZZ_A   := $(BUILD)/lib/libtaut-parts.a
+FUZZ_WRAP_fuzz_import := $(addprefix -Xlinker --wrap=,gzopen gzbuffer gzread gzclose gzerror stat)
 FUZZ_WRAP_fuzz_shard := $(addprefix -Xlinker --wrap=,pread fstat stat aligned_alloc ZSTD_createDCtx ZSTD_freeDCtx)
 # What reads saved states compares byte by byte: a third of an execution's time was reports of comparisons, which patches of a good state do not need.
 $(patsubst %,$(BUILD)/%.o,comm/base/base comm/core/state comm/core/state_load comm/core/sample_state $(basename $(wildcard comm/plan/*_state.c))): ISA := $(if $(filter fuzz,$(MODE)),-fno-sanitize-coverage=trace-cmp)
-$(BUILD)/tests/fuzz/fuzz_shard.o: INC = -I. $(CHECK_CFLAGS) -DFUZZ_IN_MEMORY
+$(BUILD)/tests/fuzz/fuzz_shard.o $(BUILD)/tests/fuzz/fuzz_import.o: INC = -I. $(CHECK_CFLAGS) -DFUZZ_IN_MEMORY
 $(FUZZ_A): $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJ)
@@ -340,10 +344,10 @@ fuzz-targets: $(FUZZ_BIN)
 
 # ---- the sanitized tier of `make check`: what reads foreign bytes, in MODE=asan, of no more of the library than it needs ----
 SANITIZED     := $(BUILD)/sanitized/test_fuzz_frames $(if $(filter found,$(HAVE_ZSTD)),$(patsubst %,$(BUILD)/sanitized/%,test_fuzz_shard \
-                   test_fuzz_plan_data test_fuzz_foreign_data test_damage_texts_data))
+                   test_fuzz_plan_data test_fuzz_foreign_data test_fuzz_import_data test_damage_texts_data))
 SANITIZED_OBJ := $(filter $(BUILD)/compressors/% $(BUILD)/scheduler/% $(BUILD)/comm/base/%,$(LIB_OBJ)) $(BUILD)/tests/support/codec_case.o
 $(SANITIZED): $(BUILD)/sanitized/%: $(BUILD)/tests/unit/%.o $(SANITIZED_OBJ) $(BUILD)/.LINK
-	$(LINK_C) $(filter %.o,$^) $(LDFLAGS) $(LIBS) $(CHECK_LIBS)
+	$(LINK_C) $(filter %.o,$^) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(ALSO)
 .PHONY: sanitized-tests
 sanitized-tests: $(SANITIZED)
 

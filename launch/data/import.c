@@ -77,7 +77,7 @@ int stream_open(import_stream *s, const char *path)
     if (S_ISREG(st.st_mode) && st.st_size == 0) return cli_fail("%s: is empty", path);
     s->f = gzopen(path, "rb");
     if (!s->f) return cli_fail("%s: %s", path, strerror(errno));
-    gzbuffer(s->f, 1 << 18);
+    gzbuffer(s->f, GZIP_CHUNK);
     return CLI_OK;
 }
 
@@ -221,12 +221,13 @@ static taut_type whole_type(int64_t low, int64_t high)
     return low >= INT32_MIN && high <= INT32_MAX ? TAUT_I32 : TAUT_I64;
 }
 
-void column_field(const column *c, bool float64, taut_field *f)
+bool column_holds(const column *c, bool is_whole, int64_t v)
 {
-    *f = (taut_field)TAUT_FIELD_INIT;
-    snprintf(f->name, sizeof f->name, "%s", c->name);
-    for (char *p = f->name; *p; p++)
-        if (!isalnum((unsigned char)*p) && !strchr("-_.", *p)) *p = '_';
+    return c->real || (is_whole && c->whole && v >= c->low && v <= c->high);
+}
+
+static void column_type(const column *c, bool float64, taut_field *f)
+{
     if (c->text) {
         f->kind = TAUT_KIND_TEXT;
         f->variable = 1;
@@ -242,6 +243,24 @@ void column_field(const column *c, bool float64, taut_field *f)
     } else {
         f->variable = 1;
     }
+}
+
+int column_field(import *im, const column *c, const char *path)
+{
+    taut_field *f = &im->field[im->fields];
+    *f = (taut_field)TAUT_FIELD_INIT;
+    snprintf(f->name, sizeof f->name, "%s", c->name);
+    for (char *p = f->name; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr("-_.", *p)) *p = '_';
+    for (size_t k = 0; k < im->fields; k++)
+        if (strcmp(im->field[k].name, f->name) == 0)
+            return cli_fail(
+                "%s: field '%s': would be called '%s' in the shard, as another one is: rename it, or choose "
+                "with --select",
+                path, c->name, f->name);
+    column_type(c, im->options->float64, f);
+    im->fields++;
+    return CLI_OK;
 }
 
 void put_number(void *dst, taut_type t, double real, int64_t whole, bool is_whole)
@@ -266,9 +285,10 @@ static int in_table(const classes *c, const char *name)
     return 0;
 }
 
-int classes_note(classes *c, const char *name)
+int classes_note(classes *c, const char *name, size_t bytes)
 {
     char **grown;
+    if (strlen(name) != bytes) return cli_fail("class '%s...': a name of a class cannot hold a NUL", name);
     if (in_table(c, name)) return CLI_OK;
     if (c->n == 65536) return cli_fail("class '%.40s' is the 65537th: at most 65536; is this a label?", name);
     if (strchr(name, '\n'))

@@ -10,6 +10,13 @@
 
 enum { IMPORT_FIELDS = 64 };
 
+/* Bytes that are read at a time: of lines, by zlib, of text. */
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION /* so few that lines and characters end elsewhere, and nothing large is allocated per input */
+enum { LINES_CHUNK = 61, GZIP_CHUNK = 256, TEXT_CHUNK = 101 };
+#else
+enum { LINES_CHUNK = 1 << 16, GZIP_CHUNK = 1 << 18, TEXT_CHUNK = 1 << 20 };
+#endif
+
 typedef struct import_options {
     const char *format;    /* name of a format; NULL: by the look of the first input */
     const char *split;     /* text: "windows", "lines", "documents"; NULL: windows of a file, documents of a folder */
@@ -68,7 +75,7 @@ typedef struct import_stream {
     const char      *path;
     uint64_t         line; /* of the last line read, from 1 */
     size_t           at, filled;
-    char             chunk[1 << 16]; /* of stream_line */
+    char             chunk[LINES_CHUNK]; /* of stream_line */
 } import_stream;
 int  stream_open(import_stream *s, const char *path); /* an empty file is an error */
 void stream_close(import_stream *s);
@@ -92,7 +99,10 @@ typedef struct column {
 } column;
 void column_whole(column *c, int64_t v);
 void column_length(column *c, uint64_t n);
-void column_field(const column *c, bool float64, taut_field *f);
+/* Is the number v (whole), or one that is not whole, among those that the first pass saw? Files change while they are read. */
+bool column_holds(const column *c, bool is_whole, int64_t v);
+/* The field of a column; `im` has those of the columns before. Columns whose names differ only in what fields cannot be called are an error. */
+int column_field(import *im, const column *c, const char *path);
 /* v as an element of this type */
 void put_number(void *dst, taut_type t, double real, int64_t whole, bool is_whole);
 
@@ -102,9 +112,9 @@ typedef struct classes {
     size_t n, cap;
     bool   sorted;
 } classes;
-int    classes_note(classes *c, const char *name); /* before sorting */
-int    classes_close(classes *c, char **labels);   /* sorts, numbers; labels: one per line */
-size_t classes_find(const classes *c, const char *name);
+int    classes_note(classes *c, const char *name, size_t bytes); /* before sorting */
+int    classes_close(classes *c, char **labels);                 /* sorts, numbers; labels: one per line */
+size_t classes_find(const classes *c, const char *name);         /* c->n: there is none */
 void   classes_free(classes *c);
 
 #endif

@@ -127,6 +127,15 @@ static int names(import *im, csv *c, const record *r, const char *path)
     return CLI_OK;
 }
 
+static size_t cell_bytes(const record *r, size_t k) { return r->at[k + 1] - r->at[k] - 1; }
+
+static int utf8(const record *r, const char *path)
+{
+    size_t tail, bad = taut__utf8_bad(r->raw.p, r->raw.n, false, &tail);
+    if (bad == r->raw.n) return CLI_OK;
+    return cli_fail("%s:%llu: not UTF-8: byte 0x%02x", path, (unsigned long long)r->line, (unsigned char)r->raw.p[bad]);
+}
+
 typedef int (*visit)(import *im, csv *c, const record *r, const char *path);
 
 static int each_record(import *im, visit what)
@@ -140,6 +149,7 @@ static int each_record(import *im, visit what)
         bool got = true;
         rc = stream_open(s, im->input[i]);
         for (bool first = true; rc == CLI_OK && (rc = read_record(s, c, &r, &got)) == CLI_OK && got; first = false) {
+            if ((rc = utf8(&r, s->path)) != CLI_OK) break;
             if (first && c->cols == 0) rc = names(im, c, &r, s->path);
             if (first) {
                 if (rc == CLI_OK && r.n != c->cols)
@@ -162,16 +172,12 @@ static int each_record(import *im, visit what)
 
 static int look(import *im, csv *c, const record *r, const char *path)
 {
-    size_t tail, bad = taut__utf8_bad(r->raw.p, r->raw.n, false, &tail);
-    (void)im;
-    if (bad < r->raw.n)
-        return cli_fail("%s:%llu: not UTF-8: byte 0x%02x", path, (unsigned long long)r->line,
-                        (unsigned char)r->raw.p[bad]);
+    (void)im, (void)path;
     for (size_t k = 0; k < c->cols; k++) {
         int rc = CLI_OK;
         if (!c->wanted[k]) continue;
         note(&c->col[k], r->cell.p + r->at[k]);
-        if (c->col[k].label) rc = classes_note(&c->classes, r->cell.p + r->at[k]);
+        if (c->col[k].label) rc = classes_note(&c->classes, r->cell.p + r->at[k], cell_bytes(r, k));
         if (rc != CLI_OK) return rc;
     }
     c->records++;
@@ -203,7 +209,7 @@ static int describe(import *im)
             classes_free(&c->classes);
             col->label = !col->real; /* a decimal target that nobody called a class */
         }
-        column_field(col, im->options->float64, &im->field[im->fields++]);
+        if ((rc = column_field(im, col, im->input[0])) != CLI_OK) return rc;
     }
     return CLI_OK;
 }
@@ -221,19 +227,19 @@ static int give(import *im, csv *c, const record *r, const char *path)
         bool        is_whole;
         if (!c->wanted[k]) continue;
         data[f] = text;
-        bytes[f] = r->at[k + 1] - r->at[k] - 1;
+        bytes[f] = cell_bytes(r, k);
         if (field->kind == TAUT_KIND_TEXT) {
             f++;
             continue;
         }
         if (c->col[k].label && c->classes.n) {
             whole = (int64_t)classes_find(&c->classes, text);
-            is_whole = true;
+            is_whole = strlen(text) == bytes[f];
         } else {
             is_whole = whole_number(text, &whole);
-            if (!is_whole && !decimal_number(text, &real))
-                return cli_fail("%s:%llu: changed while it was read", path, (unsigned long long)r->line);
         }
+        if ((!is_whole && !decimal_number(text, &real)) || !column_holds(&c->col[k], is_whole, whole))
+            return cli_fail("%s:%llu: changed while it was read", path, (unsigned long long)r->line);
         put_number(&number[f], field->type, real, whole, is_whole);
         data[f] = &number[f];
         bytes[f] = taut_type_bytes(field->type);

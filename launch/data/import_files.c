@@ -66,7 +66,7 @@ static int add_input(folder *d, const char *path)
     for (size_t i = 0; i < n; i++, d->n++) {
         d->file[d->n] = files[i];
         d->class[d->n] = class_of(path, files[i]);
-        if (d->class[d->n] && rc == CLI_OK) rc = classes_note(&d->classes, d->class[d->n]);
+        if (d->class[d->n] && rc == CLI_OK) rc = classes_note(&d->classes, d->class[d->n], strlen(d->class[d->n]));
     }
     free(files);
     return rc;

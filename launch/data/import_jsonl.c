@@ -25,6 +25,8 @@ static int fault(place p, const char *name, const char *what)
     return cli_fail("%s:%llu: field '%s': %s", p.path, (unsigned long long)p.line, name, what);
 }
 
+static const char CHANGED[] = "changed while it was read";
+
 static bool is_number(const json_t *v) { return json_is_number(v) || json_is_boolean(v); }
 
 static void note_number(column *c, const json_t *v)
@@ -129,7 +131,8 @@ static int look(import *im, jsonl *j, json_t *object, place p)
         json_t *v = json_object_get(object, c->name);
         if (!v) return fault(p, c->name, "is not there");
         rc = note(c, v, p);
-        if (rc == CLI_OK && c->label && c->text) rc = classes_note(&j->classes, json_string_value(v));
+        if (rc == CLI_OK && c->label && c->text)
+            rc = classes_note(&j->classes, json_string_value(v), json_string_length(v));
     }
     j->records++;
     return rc;
@@ -153,19 +156,31 @@ static int describe(import *im)
         } else if (c->label && (c->array || c->real)) {
             c->label = false;
         }
-        column_field(c, im->options->float64, &im->field[im->fields++]);
+        if ((rc = column_field(im, c, im->input[0])) != CLI_OK) return rc;
     }
     return CLI_OK;
 }
 
-static int give_number(void *dst, taut_type t, const json_t *v)
+/* False: not a number that the first pass saw. */
+static bool give_number(void *dst, taut_type t, const column *c, const json_t *v)
 {
-    bool whole = !json_is_real(v);
-    put_number(dst, t, json_is_real(v) ? json_real_value(v) : 0,
-               json_is_boolean(v) ? json_is_true(v)
-               : whole            ? (int64_t)json_integer_value(v)
-                                  : 0,
-               whole);
+    bool    is_whole = !json_is_real(v);
+    int64_t whole = json_is_boolean(v) ? json_is_true(v) : is_whole ? (int64_t)json_integer_value(v) : 0;
+    if (!is_number(v) || !column_holds(c, is_whole, whole)) return false;
+    put_number(dst, t, is_whole ? 0 : json_real_value(v), whole, is_whole);
+    return true;
+}
+
+/* An array's elements into b. */
+static int give_array(import_buffer *b, const taut_field *f, const column *c, const json_t *v, place p)
+{
+    size_t size = taut_type_bytes(f->type), n = json_array_size(v);
+    int    rc = import_reserve(b, n * size + 1);
+    b->n = n * size;
+    if (rc != CLI_OK) return rc;
+    if (!json_is_array(v) || n < c->shortest || n > c->longest) return fault(p, c->name, CHANGED);
+    for (size_t i = 0; i < n; i++)
+        if (!give_number(b->p + i * size, f->type, c, json_array_get(v, i))) return fault(p, c->name, CHANGED);
     return CLI_OK;
 }
 
@@ -174,27 +189,27 @@ static int give(import *im, jsonl *j, json_t *object, place p)
     const void *data[IMPORT_FIELDS];
     size_t      bytes[IMPORT_FIELDS];
     uint64_t    number[IMPORT_FIELDS];
-    (void)p;
     for (size_t k = 0; k < j->cols; k++) {
-        taut_field *f = &im->field[k];
-        json_t     *v = json_object_get(object, j->col[k].name);
-        size_t      size = taut_type_bytes(f->type), n = json_is_array(v) ? json_array_size(v) : 1;
+        const taut_field *f = &im->field[k];
+        const column     *c = &j->col[k];
+        const json_t     *v = json_object_get(object, c->name);
+        data[k] = &number[k];
+        bytes[k] = taut_type_bytes(f->type);
         if (f->kind == TAUT_KIND_TEXT) {
+            if (!json_is_string(v)) return fault(p, c->name, CHANGED);
             data[k] = json_string_value(v);
             bytes[k] = json_string_length(v);
-        } else if (j->col[k].array) {
-            j->array[k].n = 0;
-            int rc = import_reserve(&j->array[k], n * size + 1);
+        } else if (c->array) {
+            int rc = give_array(&j->array[k], f, c, v, p);
             if (rc != CLI_OK) return rc;
-            for (size_t i = 0; i < n; i++) give_number(j->array[k].p + i * size, f->type, json_array_get(v, i));
             data[k] = j->array[k].p;
-            bytes[k] = n * size;
-        } else {
-            if (json_is_string(v))
-                put_number(&number[k], f->type, 0, (int64_t)classes_find(&j->classes, json_string_value(v)), true);
-            else give_number(&number[k], f->type, v);
-            data[k] = &number[k];
-            bytes[k] = size;
+            bytes[k] = j->array[k].n;
+        } else if (c->label && j->classes.n) {
+            int64_t found = json_is_string(v) ? (int64_t)classes_find(&j->classes, json_string_value(v)) : -1;
+            if (!column_holds(c, true, found)) return fault(p, c->name, CHANGED);
+            put_number(&number[k], f->type, 0, found, true);
+        } else if (!give_number(&number[k], f->type, c, v)) {
+            return fault(p, c->name, CHANGED);
         }
     }
     return im->sink(im->ctx, data, bytes);

@@ -6,8 +6,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { CHUNK = 1 << 20 };
-
 typedef struct text {
     char **file;
     size_t files;
@@ -124,7 +122,9 @@ static int feed_file(import *im, const char *path)
         keep = begin < checked ? begin : checked; /* a window may end inside a character that is not checked yet */
         if (keep) memmove(b.p, b.p + keep, b.n - keep);
         b.n -= keep, checked -= keep, begin -= keep;
-        if ((rc = import_reserve(&b, CHUNK)) != CLI_OK || (rc = stream_read(&s, b.p + b.n, CHUNK, &n)) != CLI_OK) break;
+        if ((rc = import_reserve(&b, TEXT_CHUNK)) != CLI_OK ||
+            (rc = stream_read(&s, b.p + b.n, TEXT_CHUNK, &n)) != CLI_OK)
+            break;
         b.n += n;
         if (!im->options->bytes) {
             bad = taut__utf8_bad(b.p + checked, b.n - checked, n > 0, &tail);

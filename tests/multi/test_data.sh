@@ -180,6 +180,10 @@ printf '{"a":1}\n{"b":2}\n' >other.jsonl
 printf '{"a":1}\n{"a":"x"}\n' >mixed.jsonl
 printf 'a,b\n1,2\n1,2,3\n' >ragged.csv
 printf 'a,b\n' >norows.csv
+printf 'a b,a_b\n1,2\n' >alike.csv
+printf '{"a b":1,"a_b":2}\n' >alike.jsonl
+printf '{"label":"r\\u0000x"}\n{"label":"r"}\n' >nul.jsonl
+printf 'n\351e,b\n1,2\n' >names.csv
 head -c 1000 images-idx3 >short-idx3
 mkdir -p nothing
 bad 1 'empty|is empty' pack empty -o x.out
@@ -189,6 +193,10 @@ bad 1 "other.jsonl:2|'a'|is not there" pack other.jsonl -o x.out
 bad 1 "mixed.jsonl:2|'a'" pack mixed.jsonl -o x.out
 bad 1 'ragged.csv:3|3 fields|2' pack ragged.csv -o x.out
 bad 1 'norows.csv|no records' pack norows.csv -o x.out
+bad 1 "alike.csv|'a_b'|rename it|--select" pack alike.csv -o x.out
+bad 1 "alike.jsonl|'a_b'|rename it" pack alike.jsonl -o x.out
+bad 1 "class 'r|NUL" pack nul.jsonl -o x.out
+bad 1 'names.csv:1|not UTF-8|0xe9' pack names.csv -o x.out
 bad 1 'short-idx3|truncated' pack short-idx3 -o x.out
 bad 1 'x.npy|100|fewer.npy|50' pack x.npy fewer.npy -o x.out
 bad 1 'fortran.npy|fortran_order' pack fortran.npy -o x.out

@@ -33,7 +33,10 @@ static const struct {
                {"idx", fuzz_idx},           {"tfrecord", fuzz_tfrecord}, {"arrow", fuzz_arrow},
                {"megatron", fuzz_megatron}, {"places", fuzz_places}};
 
-START_TEST(seeds) { ck_assert_int_ge(fuzz_corpus(targets[_i].target, targets[_i].name, fuzz_copies(3000, 1000000)), 2); }
+START_TEST(seeds)
+{
+    ck_assert_int_ge(fuzz_corpus(targets[_i].target, targets[_i].name, fuzz_copies(3000, 1000000)), 2);
+}
 END_TEST
 
 int main(void)
