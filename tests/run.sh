@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh: run every test of $BUILD and close with one line "N passed, N failed, N skipped".
 #   BUILD=build/release tests/run.sh [PATTERN ...]     only tests whose path matches a PATTERN (grep -E)
-# JOBS programs run at a time (two: many wait for time-outs or start processes), and beside them, one after the other, those whose source says
+# JOBS programs run at a time (two: many wait for time-outs or start processes), and beside them, WAITING at a time (one more), those whose source says
 # "mostly waits"; one whose source says "run alone" has the machine to itself.
 # A test is an executable of the Check framework (its line "NN%: Checks: a, Failures: b, Errors: c" is read) or a
 # script tests/*/test_*.sh whose last line is "N passed, N failed[, N skipped]". A line "SKIP reason" is counted and
@@ -11,6 +11,7 @@ BUILD=${BUILD:-build/release}
 TIMEOUT=${TIMEOUT:-600} # seconds for one test program
 LONG=${LONG:-0}         # 1: tests/long too
 JOBS=${JOBS:-2}
+WAITING=${WAITING:-$((JOBS + 1))}
 logs=$BUILD/tests/logs
 
 # one TEST: run it, print its line, leave "passed failed skipped exit" in its .result
@@ -76,7 +77,7 @@ for t in $(echo "$tests" | grep '\.sh$') $(echo "$tests" | grep -v '\.sh$'); do
 done
 # shellcheck disable=SC2086
 {
-    [ -z "$waiting" ] || printf '%s\n' $waiting | xargs -n 1 "$0" --one &
+    [ -z "$waiting" ] || printf '%s\n' $waiting | xargs -P "$WAITING" -n 1 "$0" --one &
     [ -z "$together" ] || printf '%s\n' $together | xargs -P "$JOBS" -n 1 "$0" --one
     wait
 }
