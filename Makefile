@@ -318,7 +318,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(BUILD)/.LINK
 
 # of the fuzz targets those that read what programs in launch/ read: logs, pages, traces, files to be packed
 IMPORTS   := $(call objects,launch/cli.c launch/json.c $(call sources,launch/data/import*.c launch/data/tensors.c))
-FUZZ_WITH := $(sort $(IMPORTS) $(call objects,launch/floats.c $(wildcard launch/report/*.c launch/top/*.c)))
+FUZZ_WITH := $(call objects,launch/cli.c launch/floats.c launch/json.c $(wildcard launch/report/*.c launch/top/*.c))
 $(BUILD)/tests/unit/test_fuzz_import_data $(BUILD)/sanitized/test_fuzz_import_data: $(IMPORTS)
 $(BUILD)/tests/unit/test_fuzz_import_data $(BUILD)/sanitized/test_fuzz_import_data: ALSO = $(JSON) -lz
 $(BUILD)/tests/unit/test_fuzz_logs: $(FUZZ_WITH)
@@ -337,7 +337,7 @@ $(BUILD)/tests/fuzz/fuzz_shard.o $(BUILD)/tests/fuzz/fuzz_import.o: INC = -I. $(
 $(FUZZ_A): $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJ)
-$(FUZZ_BIN): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(FUZZ_WITH) $(FUZZ_A) $(BUILD)/.LINK
+$(FUZZ_BIN): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(sort $(FUZZ_WITH) $(IMPORTS)) $(FUZZ_A) $(BUILD)/.LINK
 	$(LINK_C) -fsanitize=fuzzer -Wl,--gc-sections -Wl,-z,start-stop-gc $(FUZZ_WRAP_$*) $(filter %.o,$^) $(if $(filter $@,$(FUZZ_ALL)),$(FUZZ_OF)) $(FUZZ_A) $(LDFLAGS) $(LIBS) $(JSON) -lz
 .PHONY: fuzz-targets
 fuzz-targets: $(FUZZ_BIN)

@@ -57,12 +57,18 @@ static int bucket_waiting_for(const taut__job *job, int *hops)
     return taut__plain_sum_waiting_for(&b->plain, hops);
 }
 
+enum { BUCKET_ROOM = 32 };
+
 static taut_status add_bucket(taut_comm *comm)
 {
     taut__bucket **more = taut__alloc(comm->buckets + 1, sizeof *more), *b = taut__alloc(1, sizeof *b);
-    if (!more || !b) {
-        taut__free(more), taut__free(b);
-        return taut__fail(TAUT_E_NOMEM, "out of memory for a bucket");
+    taut_layer   **member = taut__alloc(BUCKET_ROOM, sizeof *member);
+    int            tag;
+    taut_status    s = more && b && member ? taut__context_tags(&comm->ctx, &tag)
+                                           : taut__fail(TAUT_E_NOMEM, "out of memory for a bucket");
+    if (s != TAUT_OK) {
+        taut__free(more), taut__free(b), taut__free(member);
+        return s;
     }
     if (comm->buckets) memcpy(more, comm->bucket, comm->buckets * sizeof *more);
     snprintf(b->label, sizeof b->label, "small layers %zu", comm->buckets);
@@ -71,17 +77,20 @@ static taut_status add_bucket(taut_comm *comm)
                          .step = bucket_step,
                          .stop = bucket_stop,
                          .waiting_for = bucket_waiting_for,
+                         .tag = tag,
                          .priority = (uint32_t)comm->layers};
+    b->member = member;
+    b->room = BUCKET_ROOM; /* so that what it is made for finds its place */
     more[comm->buckets++] = b;
     taut__free(comm->bucket);
     comm->bucket = more;
-    return taut__context_tags(&comm->ctx, &b->job.tag);
+    return TAUT_OK;
 }
 
 static taut_status add_member(taut__bucket *b, taut_layer *l)
 {
     if (b->members == b->room) {
-        size_t       room = taut__max(32, 2 * b->room);
+        size_t       room = 2 * b->room;
         taut_layer **more = taut__alloc(room, sizeof *more);
         if (!more) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
         if (b->members) memcpy(more, b->member, b->members * sizeof *more);

@@ -72,7 +72,7 @@ taut_status taut__planned_join(taut_layer *l)
         &comm->ctx.engine); /* the planner's arrays, which grow, are read when jobs of other layers form their input */
     init(l);
     taut_status s = comm->hooks->on_register(comm->autom, &l->planned);
-    if (s == TAUT_OK) s = apply(l);
+    if (s == TAUT_OK && (s = apply(l)) != TAUT_OK) comm->hooks->on_forget(comm->autom, &l->planned);
     taut__engine_release(&comm->ctx.engine);
     return s;
 }

@@ -111,14 +111,16 @@ static taut_status register_spec(taut_layer *l)
     return l->automatic ? taut__planned_join(l) : TAUT_OK;
 }
 
-/* The layer, new, at the end of the communicator's. */
+/* The layer, new, at the end of the communicator's. All or nothing: a second try is the first one to all other ranks. */
 static taut_status add_layer(taut_comm *comm, taut_layer *l)
 {
+    int tag = comm->ctx.next_tag;
     if (!l) return taut__fail(TAUT_E_NOMEM, "out of memory for a layer");
     taut_status s = taut__reduction_init(&l->reduction);
     if (s == TAUT_OK) s = register_spec(l);
     if (s != TAUT_OK) {
         taut__layer_destroy(l);
+        comm->ctx.next_tag = tag;
         return s;
     }
     l->number = comm->layers - comm->own_layers;

@@ -32,9 +32,11 @@ taut_status taut__arms_room(taut__auto *a, size_t used, size_t room)
         if (!more) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
         m->option[i] = more;
     }
+    taut__collective *more = taut__alloc(room, sizeof *more);
+    if (!more) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
     taut__free(m->collective);
-    m->collective = taut__alloc(room, sizeof *m->collective);
-    return m->collective ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
+    m->collective = more;
+    return TAUT_OK;
 }
 
 void taut__arms_free(taut__auto *a)

@@ -170,7 +170,7 @@ static taut_status make_room(taut__auto *a)
     return TAUT_OK;
 }
 
-static taut_status on_register(taut__auto *a, taut__planned *layer)
+static taut_status add(taut__auto *a, taut__planned *layer)
 {
     TAUT_TRY(make_room(a));
     TAUT_TRY(taut__observer_add(a->observer, layer->name, layer->tensor, layer->axes, layer->careful));
@@ -183,12 +183,32 @@ static taut_status on_register(taut__auto *a, taut__planned *layer)
     return taut__observer_arm(a->observer, a->layers - 1, 0, false);
 }
 
+/* The layers from `n` on, which were registered last: what they point at is about to go. */
+static void forget(taut__auto *a, size_t n)
+{
+    a->layers = n;
+    taut__observer_forget(a->observer, n);
+}
+
+static taut_status on_register(taut__auto *a, taut__planned *layer)
+{
+    size_t      n = a->layers;
+    taut_status s = add(a, layer);
+    if (s != TAUT_OK) forget(a, n);
+    return s;
+}
+
+static bool plans_for(const taut__auto *a, size_t l, const taut__planned *layer)
+{
+    return a->layer_plans[l].layer == layer && !a->layer_plans[l].out;
+}
+
 static size_t find(const taut__auto *a, const taut__planned *layer)
 {
     size_t hint = layer->index, n = a->layers;
-    if (hint < n && a->layer_plans[hint].layer == layer) return hint; /* where no layer is fused or pinned */
-    for (size_t l = hint < n ? hint : n; l-- > 0;)                    /* registration order, with others in between */
-        if (a->layer_plans[l].layer == layer) return l;
+    if (hint < n && plans_for(a, hint, layer)) return hint; /* where no layer is fused or pinned */
+    for (size_t l = n; l-- > 0;) /* registration order, with others in between; a layer that came back is a newcomer */
+        if (plans_for(a, l, layer)) return l;
     return SIZE_MAX;
 }
 
@@ -198,6 +218,12 @@ static void on_exclude(taut__auto *a, taut__planned *layer)
     if (l == SIZE_MAX) return;
     a->layer_plans[l].out = true;
     taut__observer_disarm(a->observer, l);
+}
+
+static void on_forget(taut__auto *a, taut__planned *layer)
+{
+    size_t l = find(a, layer);
+    if (l != SIZE_MAX && l + 1 == a->layers) forget(a, l);
 }
 
 /* What was planned in another unit would make an error that nobody planned: uncompressed, until a plan is made in this one, which is soon. A plan
@@ -442,6 +468,7 @@ static const taut__plan_hooks hooks = {
     .destroy = destroy,
     .on_register = on_register,
     .on_exclude = on_exclude,
+    .on_forget = on_forget,
     .on_rescale = on_rescale,
     .wants = wants,
     .on_input = on_input,

@@ -19,8 +19,10 @@ typedef struct taut__plan_hooks {
 
     /* A layer without a spec of its own, not fused, in order of registration. */
     taut_status (*on_register)(taut__auto *self, taut__planned *layer);
-    /* taut_layer_codec() gave the layer a spec: forget it. */
+    /* taut_layer_codec() gave the layer a spec: plan for it no longer. */
     void (*on_exclude)(taut__auto *self, taut__planned *layer);
+    /* The layer that was registered last is released: its registration has failed. */
+    void (*on_forget)(taut__auto *self, taut__planned *layer);
     /* Between steps, on all ranks: the layer's scale has come or gone, and with it the unit of its errors. */
     void (*on_rescale)(taut__auto *self, taut__planned *layer);
 

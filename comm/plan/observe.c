@@ -24,17 +24,24 @@ taut_status taut__observer_create(const taut_spec *reference, const taut_spec *s
     return taut__spec_parse("grid:rel=0.03,code=rans", &o->grid[GRID_RANS]);
 }
 
+void taut__observer_forget(taut__observer *o, size_t layers)
+{
+    while (o->layers > layers) {
+        taut__observed *l = &o->layer[--o->layers];
+        o->values = l->at;
+        taut__free(l->spec);
+        taut__free(l->x);
+        taut__free(l->tile);
+        taut__basis_fini(&l->basis);
+        taut__sketch_fini(&l->sketch);
+        taut__shared_fini(&l->shared);
+    }
+}
+
 void taut__observer_destroy(taut__observer *o)
 {
     if (!o) return;
-    for (size_t l = 0; l < o->layers; l++) {
-        taut__free(o->layer[l].spec);
-        taut__free(o->layer[l].x);
-        taut__free(o->layer[l].tile);
-        taut__basis_fini(&o->layer[l].basis);
-        taut__sketch_fini(&o->layer[l].sketch);
-        taut__shared_fini(&o->layer[l].shared);
-    }
+    taut__observer_forget(o, 0);
     taut__free(o->layer);
     taut__free(o->vector);
     taut__free(o->scale);
@@ -93,7 +100,7 @@ taut_status taut__observer_add(taut__observer *o, const char *name, const taut_t
     }
     l = &o->layer[o->layers];
     *l = (taut__observed){.tensor = tensor, .at = o->values, .axes = axes, .careful = careful};
-    o->layers++; /* destroy() releases it from here on */
+    o->layers++; /* taut__observer_forget() releases it from here on */
     snprintf(l->name, sizeof l->name, "%s", name);
     TAUT_TRY(prepare(o, l));
     vector = taut__grown(o->vector, o->values, o->values + v_size(l->specs), sizeof *vector);

@@ -23,7 +23,9 @@ void        taut__observer_destroy(taut__observer *o);
 /* tensor is kept, and its scale may change later */
 taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor,
                                struct taut_axes *const *axes, /* likewise */
-                               bool careful);                 /* 8 bits and more: a reference leaves it uncompressed */
+                               bool                     careful);
+/* All but the first `layers`: what taut__observer_add() has left of one that failed, too. */
+void taut__observer_forget(taut__observer *o, size_t layers); /* 8 bits and more: a reference leaves it uncompressed */
 
 /* Looking at a layer takes three calls: arm it, feed all its elements once, in slices in any order, then measure, which does nothing until
  * all have come. x is
