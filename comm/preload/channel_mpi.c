@@ -15,6 +15,7 @@ static _Atomic uint64_t era = 1; /* grows when a communicator is freed: its hand
 static void close_channel(taut__channel *c)
 {
     taut__worker_stop(c);
+    taut__strays_close(c);
     for (int b = 0; b < c->courses; b++) taut_comm_destroy(c->course[b]);
     c->courses = 0;
     if (c->has_control) PMPI_Comm_free(&c->control);
@@ -191,6 +192,11 @@ bool taut__channel_event(taut__channel *c, taut__entry *e)
     bool votes = e->asks || (c->watching && !c->failed && !c->active && taut__votes_at(c, e->event));
     wanted = c->queued > 0 || ((eligible || coded_here) && !c->differs) || votes;
     if (e->kind == TAUT_KIND_IALLREDUCE && !c->has_control) wanted = false;
+    if (e->kind == TAUT_KIND_IALLREDUCE && c->has_control && taut__preload.threads) {
+        if (!c->threaded && !c->stop) taut__worker_start(c); /* it answers others' questions, too */
+        taut__strays_post(c, e);
+        e->apart = !c->strays.found;
+    }
     pthread_mutex_unlock(&c->lock);
     return wanted;
 }

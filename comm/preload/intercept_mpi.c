@@ -120,7 +120,8 @@ static int iallreduce(const void *in, void *out, int count, MPI_Datatype type, M
     int         rc = MPI_SUCCESS;
     inside++;
     bool wanted = taut__channel_event(c, &e);
-    e.data = wanted && taut__key_eligible(e.key) && in && out; /* without buffers the MPI says what is wrong */
+    e.data =
+        wanted && e.apart && taut__key_eligible(e.key) && in && out; /* without buffers the MPI says what is wrong */
     if (wanted) rc = taut__channel_queue(c, &e, request);
     if (!e.data && rc == MPI_SUCCESS) {
         taut__preload.small_calls++;
