@@ -106,6 +106,7 @@ typedef struct taut__channel {
     uint64_t        next_ask;
     uint64_t        digest;     /* of all events so far: what MPI wants to be the same on all ranks */
     uint64_t        said;       /* the digest that goes into votes: that of the event being executed */
+    uint64_t        quiet_until; /* no event before this one asks or votes, in calls that cannot be coded; 0: not known */
     uint64_t        base;       /* votes come often after this event: the first one, or that of the last break */
     uint64_t        vote_after; /* no vote before this event */
     uint32_t        doubted;    /* votes that found a cycle, but doubts about all of it */
@@ -149,6 +150,10 @@ taut__channel *taut__channel_alone(MPI_Comm control);
 bool taut__channel_eligible(const taut__channel *c, taut__entry *e);
 /* An event: counts it, and says whether execute() must see it; else the caller makes the plain call. Takes and leaves the lock. */
 bool taut__channel_event(taut__channel *c, taut__entry *e);
+/* The latest event passed through, and so would this many like it. */
+uint64_t taut__channel_quiet(taut__channel *c);
+/* n more events like the latest one, which have passed through. */
+void taut__channel_repeat(taut__channel *c, uint64_t n);
 /* Blocking: executes e, with its plain call where that is due. */
 int  taut__channel_execute(taut__channel *c, taut__entry *e);
 void taut__channel_open_world(void); /* in MPI_Init: all ranks are there */
@@ -229,6 +234,7 @@ int  taut__request_free(MPI_Request *r);
 void taut__persistent_close_all(void);
 
 /* intercept_mpi.c */
+void taut__passed_counted(void); /* the calls that passed through uncounted are events now */
 typedef struct taut__preload_state {
     taut__preload_options option;
     bool                  ready, threads; /* between init and finalize; MPI_THREAD_MULTIPLE */

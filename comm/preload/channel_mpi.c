@@ -31,6 +31,7 @@ static int forget(MPI_Comm comm, int keyval, void *value, void *extra)
     taut__channel *c = value;
     (void)comm, (void)keyval, (void)extra;
     if (!c || !taut__preload.ready) return MPI_SUCCESS;
+    taut__passed_counted();
     era++;
     pthread_mutex_lock(&c->lock);
     bool busy = c->queued > 0;
@@ -201,10 +202,35 @@ bool taut__channel_event(taut__channel *c, taut__entry *e)
     return wanted;
 }
 
+/* Where the next question or vote is due is looked for once, and again when something may have changed. */
+uint64_t taut__channel_quiet(taut__channel *c)
+{
+    enum { FAR = 1024 };
+    uint64_t next = c->sequence.events, until = next;
+    if (c->active || c->queued > 0) return 0;
+    if (c->failed) return UINT32_MAX;
+    if (c->quiet_until > next) return c->quiet_until - next;
+    if (c->watching)
+        while (until < next + FAR && !taut__votes_at(c, until)) until++;
+    else until = taut__max(next, taut__max(TAUT_FIRST_ASK, c->next_ask));
+    c->quiet_until = until;
+    return until - next;
+}
+
+void taut__channel_repeat(taut__channel *c, uint64_t n)
+{
+    uint64_t latest = c->sequence.events ? taut__sequence_key(&c->sequence, c->sequence.events - 1) : 0;
+    for (uint64_t i = 0; i < n; i++) {
+        taut__sequence_add(&c->sequence, latest);
+        c->digest = taut__seed(c->digest, latest);
+    }
+}
+
 int taut__channel_execute(taut__channel *c, taut__entry *e)
 {
     pthread_mutex_lock(&c->lock);
     while (c->queued > 0) pthread_cond_wait(&c->changed, &c->lock);
+    c->quiet_until = 0;
     pthread_mutex_unlock(&c->lock);
     return taut__execute(c, e);
 }

@@ -8,7 +8,7 @@
 
 #include "../base/base.h"
 
-enum { TAUT_HISTORY = 1 << 13, TAUT_CYCLES = 3 }; /* events remembered; longest period: TAUT_HISTORY / TAUT_CYCLES */
+enum { TAUT_HISTORY = 1 << 13, TAUT_CYCLES = 3, TAUT_FIRST_ASK = 5 }; /* events remembered; longest period: TAUT_HISTORY / TAUT_CYCLES */
 
 /* PERSISTENT: a start of a request of MPI_Allreduce_init. */
 typedef enum taut__call_kind {
@@ -58,7 +58,7 @@ bool taut__sequence_votes_at(uint64_t event);
  * 5th on at which ranks may wait for each other, then whenever the number has doubled or grown by 512. *next: when; begins as 0. */
 static inline bool taut__asks_at(uint64_t event, bool may_wait, uint64_t *next)
 {
-    if (!may_wait || event < 5 || event < *next) return false;
+    if (!may_wait || event < TAUT_FIRST_ASK || event < *next) return false;
     *next = event < 512 ? 2 * event : event + 512;
     return true;
 }
