@@ -104,12 +104,12 @@ typedef struct taut__channel {
     taut__sequence  sequence;
     uint64_t        checked; /* events before this one have been dealt with by execute() */
     uint64_t        next_ask;
-    uint64_t        digest;     /* of all events so far: what MPI wants to be the same on all ranks */
-    uint64_t        said;       /* the digest that goes into votes: that of the event being executed */
-    uint64_t        quiet_until; /* no event before this one asks or votes, in calls that cannot be coded; 0: not known */
-    uint64_t        base;       /* votes come often after this event: the first one, or that of the last break */
-    uint64_t        vote_after; /* no vote before this event */
-    uint32_t        doubted;    /* votes that found a cycle, but doubts about all of it */
+    uint64_t        digest; /* of all events so far: what MPI wants to be the same on all ranks */
+    uint64_t        said;   /* the digest that goes into votes: that of the event being executed */
+    uint64_t quiet_until;   /* no event before this one asks or votes, in calls that cannot be coded; 0: not known */
+    uint64_t base;          /* votes come often after this event: the first one, or that of the last break */
+    uint64_t vote_after;    /* no vote before this event */
+    uint32_t doubted;       /* votes that found a cycle, but doubts about all of it */
 
     taut__entry  *head, **tail; /* queued */
     size_t        queued;       /* those, the one being executed, and calls under way */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static _Atomic(taut__function) target[TAUT_CALLS]; /* what a call goes to; NULL: not yet looked for, or this MPI has none */
+static _Atomic(taut__function) target[TAUT_CALLS]; /* what a call goes to; NULL: not looked for, or not there */
 static pthread_once_t          once = PTHREAD_ONCE_INIT;
 
 static const char *const name_of[TAUT_CALLS] = {

@@ -214,7 +214,7 @@ static void *work(void *arg)
 
 int taut__worker_start(taut__channel *c)
 {
-    c->strays.posted = calloc(TAUT_POSTED, sizeof *c->strays.posted);
+    if (!c->strays.posted) c->strays.posted = calloc(TAUT_POSTED, sizeof *c->strays.posted);
     c->threaded = pthread_create(&c->worker, NULL, work, c) == 0;
     return c->threaded ? MPI_SUCCESS : MPI_ERR_OTHER;
 }
