@@ -14,10 +14,14 @@
  *     program's communicator.
  *  4. Blocking calls are executed by the calling thread, if nothing is queued. Non-blocking calls may not wait for peers, so
  *     they are queued: a worker thread of the channel executes them in order, and completes the generalized request that the
- *     program got; its own MPI waits for that as for any other. This needs MPI_THREAD_MULTIPLE, else they stay plain.
+ *     program got; its own MPI waits for that as for any other. This needs MPI_THREAD_MULTIPLE, else they stay plain. While the worker
+ *     waits for others' votes it goes on completing what has begun: a rank may come to the vote only when that is complete here.
  *  5. Votes, queued plain calls and Taut's messages use a copy of the communicator. That of MPI_COMM_WORLD is made in MPI_Init; of
  *     others at a blocking call that asks (2). (Not by MPI_Comm_idup at a non-blocking one: in Open MPI 4.1 its messages get mixed
  *     up with those of the program's own calls.)
+ *     A call that could not be compressed is never queued, since small calls would pay for that. So where ranks give different counts or
+ *     types, one's call may wait on the copy and another's on the program's communicator, with no vote between. Such strays are found
+ *     by asking, and follow the others (stray_mpi.c).
  *  6. Persistent requests may be started in another order on each rank. So each is a channel of its own, whose events are its
  *     starts, with a copy of the communicator and a thread (persistent_mpi.c). Creating them is a blocking collective in MPI. */
 #ifndef TAUT_CHANNEL_H
@@ -43,15 +47,42 @@ typedef struct taut__entry { /* one event, with what its plain call needs */
     uint64_t        elements;     /* that are summed on each rank */
     int             dtype;        /* taut_dtype, or -1 */
     bool            data;         /* else it only takes part in votes; the call itself is made elsewhere */
+    bool            apart;        /* non-blocking: it may be made on the channel's communicator */
     bool            queued, asks; /* asks: taut__asks_at */
     bool            fit;    /* this rank's buffers are such as Taut takes; what else decides is the same on all ranks */
     uint64_t        digest; /* of the channel's calls up to this one */
-    MPI_Request     request; /* to complete; queued data only */
+    MPI_Request     request; /* to complete; queued data only, as is */
+    int            *outcome; /* what the MPI said of it: the state of that request */
     double          begin_s;
     struct taut__entry *next;
 } taut__entry;
 
-typedef struct taut__flight taut__flight;
+typedef struct taut__flight { /* a queued call that has begun */
+    taut__entry         *e;
+    taut__site          *site;
+    taut_layer          *layer;        /* coded; else plain, with */
+    MPI_Request          plain, again; /* again: on the program's communicator, where others have made theirs */
+    bool                 apart, moved; /* plain is on the channel's communicator; there is `again` */
+    double               begun_s;
+    float               *own;
+    uint64_t             sent, dense; /* of the layer, before */
+    struct taut__flight *next;
+} taut__flight;
+
+/* What this rank knows of calls that wait elsewhere: stray_mpi.c. */
+enum { TAUT_POSTED = 1024 };
+typedef struct taut__strays {
+    struct {
+        uint64_t event, digest;
+    } * posted;                   /* the latest non-blocking calls, by event % TAUT_POSTED; NULL: out of memory */
+    bool         found;           /* one of this rank's, or of those that asked it: nothing is queued any more */
+    bool         told;            /* to the user */
+    double       looked_s;        /* when messages were last looked for */
+    uint64_t     about;           /* event of the call that is asked about, from asks_s on, then again after pause_s */
+    double       asks_s, pause_s; /* pause_s 0: none yet */
+    uint64_t     question[2];     /* event, digest; while it is being sent */
+    MPI_Request *asking;          /* one message to each rank; NULL: none so far */
+} taut__strays;
 
 typedef struct taut__position { /* of a cycle */
     uint64_t    key;
@@ -73,17 +104,20 @@ typedef struct taut__channel {
     taut__sequence  sequence;
     uint64_t        checked; /* events before this one have been dealt with by execute() */
     uint64_t        next_ask;
-    uint64_t        digest;     /* of all events so far: what MPI wants to be the same on all ranks */
-    uint64_t        said;       /* the digest that goes into votes: that of the event being executed */
-    uint64_t        base;       /* votes come often after this event: the first one, or that of the last break */
-    uint64_t        vote_after; /* no vote before this event */
-    uint32_t        doubted;    /* votes that found a cycle, but doubts about all of it */
+    uint64_t        digest; /* of all events so far: what MPI wants to be the same on all ranks */
+    uint64_t        said;   /* the digest that goes into votes: that of the event being executed */
+    uint64_t quiet_until;   /* no event before this one asks or votes, in calls that cannot be coded; 0: not known */
+    uint64_t base;          /* votes come often after this event: the first one, or that of the last break */
+    uint64_t vote_after;    /* no vote before this event */
+    uint32_t doubted;       /* votes that found a cycle, but doubts about all of it */
 
     taut__entry  *head, **tail; /* queued */
     size_t        queued;       /* those, the one being executed, and calls under way */
     bool          threaded, stop;
     pthread_t     worker;
-    taut__flight *flights; /* of the worker */
+    bool          on_worker; /* the event being executed was queued */
+    taut__flight *flights;   /* of the worker, oldest first */
+    taut__strays  strays;
 
     bool            active;
     uint64_t        start;              /* event at which cycles began */
@@ -116,23 +150,30 @@ taut__channel *taut__channel_alone(MPI_Comm control);
 bool taut__channel_eligible(const taut__channel *c, taut__entry *e);
 /* An event: counts it, and says whether execute() must see it; else the caller makes the plain call. Takes and leaves the lock. */
 bool taut__channel_event(taut__channel *c, taut__entry *e);
+/* The latest event passed through, and so would this many like it. */
+uint64_t taut__channel_quiet(taut__channel *c);
+/* n more events like the latest one, which have passed through. */
+void taut__channel_repeat(taut__channel *c, uint64_t n);
 /* Blocking: executes e, with its plain call where that is due. */
 int  taut__channel_execute(taut__channel *c, taut__entry *e);
 void taut__channel_open_world(void); /* in MPI_Init: all ranks are there */
 void taut__channel_close_all(void);  /* before MPI_Finalize; sites stay for the report */
 
 /* execute_mpi.c : an event with the queue's turn. */
-int      taut__execute(taut__channel *c, taut__entry *e);
-int      taut__plain_call(taut__channel *c, const taut__entry *e);
-MPI_Comm taut__plain_comm(const taut__channel *c, const taut__entry *e);
-int      taut__timed_plain(taut__channel *c, const taut__entry *e, taut__site *s, double *took);
-bool     taut__votes_at(const taut__channel *c, uint64_t event);
-bool taut__all_say(taut__channel *c, bool yes, uint64_t word); /* every rank yes, with the same word; a no has none */
+int         taut__execute(taut__channel *c, taut__entry *e);
+int         taut__plain_call(taut__channel *c, const taut__entry *e);
+MPI_Comm    taut__plain_comm(const taut__channel *c, const taut__entry *e);
+int         taut__timed_plain(taut__channel *c, const taut__entry *e, taut__site *s, double *took);
+bool        taut__votes_at(const taut__channel *c, uint64_t event);
 const void *taut__input_of(const taut__entry *e);
 int         taut__fail_as_mpi(taut__channel *c, const taut__site *s, taut_status status);
 void        taut__note_codec(taut__site *s, const taut_layer *layer, uint64_t sent, uint64_t dense);
 taut_status taut__reduce_into(taut__channel *c, const taut__entry *e, taut_layer *layer, void *to);
 taut_status taut__end_step(taut__channel *c, int course);
+
+/* votes_mpi.c */
+bool taut__all_say(taut__channel *c, bool yes, uint64_t word); /* every rank yes, with the same word; a no has none */
+bool taut__any_says(taut__channel *c, bool yes);               /* needs no control communicator at blocking calls */
 
 /* look_mpi.c : samples of what goes in and comes out */
 float *taut__own_sample(const taut__channel *c, const taut__entry *e,
@@ -169,6 +210,13 @@ void taut__worker_stop(taut__channel *c);
 void taut__flight_code(taut__channel *c, taut__entry *e, taut__position *p); /* a queued coded call begins */
 int  taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s);    /* a queued plain call begins */
 void taut__flights_wait(taut__channel *c);                                   /* all that have begun are over */
+void taut__worker_turn(taut__channel *c,
+                       unsigned      *turns); /* the worker waits for something: one look at everything else */
+
+/* stray_mpi.c; on the worker, except for the first */
+void taut__strays_post(taut__channel *c, const taut__entry *e); /* a non-blocking call; under the channel's lock */
+void taut__strays_look(taut__channel *c);
+void taut__strays_close(taut__channel *c);
 
 /* waits_mpi.c : how long the program waits for requests that it got from here */
 void taut__waits_expect(taut__channel *c, uint64_t event, MPI_Request request);
@@ -186,6 +234,7 @@ int  taut__request_free(MPI_Request *r);
 void taut__persistent_close_all(void);
 
 /* intercept_mpi.c */
+void taut__passed_counted(void); /* the calls that passed through uncounted are events now */
 typedef struct taut__preload_state {
     taut__preload_options option;
     bool                  ready, threads; /* between init and finalize; MPI_THREAD_MULTIPLE */

@@ -15,6 +15,7 @@ static _Atomic uint64_t era = 1; /* grows when a communicator is freed: its hand
 static void close_channel(taut__channel *c)
 {
     taut__worker_stop(c);
+    taut__strays_close(c);
     for (int b = 0; b < c->courses; b++) taut_comm_destroy(c->course[b]);
     c->courses = 0;
     if (c->has_control) PMPI_Comm_free(&c->control);
@@ -30,6 +31,7 @@ static int forget(MPI_Comm comm, int keyval, void *value, void *extra)
     taut__channel *c = value;
     (void)comm, (void)keyval, (void)extra;
     if (!c || !taut__preload.ready) return MPI_SUCCESS;
+    taut__passed_counted();
     era++;
     pthread_mutex_lock(&c->lock);
     bool busy = c->queued > 0;
@@ -191,14 +193,44 @@ bool taut__channel_event(taut__channel *c, taut__entry *e)
     bool votes = e->asks || (c->watching && !c->failed && !c->active && taut__votes_at(c, e->event));
     wanted = c->queued > 0 || ((eligible || coded_here) && !c->differs) || votes;
     if (e->kind == TAUT_KIND_IALLREDUCE && !c->has_control) wanted = false;
+    if (e->kind == TAUT_KIND_IALLREDUCE && c->has_control && taut__preload.threads) {
+        if (!c->threaded && !c->stop) taut__worker_start(c); /* it answers others' questions, too */
+        taut__strays_post(c, e);
+        e->apart = !c->strays.found;
+    }
     pthread_mutex_unlock(&c->lock);
     return wanted;
+}
+
+/* Where the next question or vote is due is looked for once, and again when something may have changed. */
+uint64_t taut__channel_quiet(taut__channel *c)
+{
+    enum { FAR = 1024 };
+    uint64_t next = c->sequence.events, until = next;
+    if (c->active || c->queued > 0) return 0;
+    if (c->failed) return UINT32_MAX;
+    if (c->quiet_until > next) return c->quiet_until - next;
+    if (c->watching)
+        while (until < next + FAR && !taut__votes_at(c, until)) until++;
+    else until = taut__max(next, taut__max(TAUT_FIRST_ASK, c->next_ask));
+    c->quiet_until = until;
+    return until - next;
+}
+
+void taut__channel_repeat(taut__channel *c, uint64_t n)
+{
+    uint64_t latest = c->sequence.events ? taut__sequence_key(&c->sequence, c->sequence.events - 1) : 0;
+    for (uint64_t i = 0; i < n; i++) {
+        taut__sequence_add(&c->sequence, latest);
+        c->digest = taut__seed(c->digest, latest);
+    }
 }
 
 int taut__channel_execute(taut__channel *c, taut__entry *e)
 {
     pthread_mutex_lock(&c->lock);
     while (c->queued > 0) pthread_cond_wait(&c->changed, &c->lock);
+    c->quiet_until = 0;
     pthread_mutex_unlock(&c->lock);
     return taut__execute(c, e);
 }

@@ -13,33 +13,14 @@ bool taut__votes_at(const taut__channel *c, uint64_t event)
     return event >= c->vote_after && event >= c->base && taut__sequence_votes_at(event - c->base);
 }
 
-bool taut__all_say(taut__channel *c, bool yes, uint64_t word)
-{
-    uint64_t v[4] = {yes ? word : 0, yes ? ~word : 0, c->said, ~c->said};
-    if (taut__real_mpi.Allreduce(MPI_IN_PLACE, v, 4, MPI_UINT64_T, MPI_MIN, c->control) != MPI_SUCCESS) return false;
-    if (v[2] != ~v[3] && !c->failed) {
-        if (c->rank == 0)
-            fprintf(stderr,
-                    "taut: ranks have made different calls on a communicator of %d, which MPI forbids: they pass "
-                    "through from here on\n",
-                    c->size);
-        c->failed = c->differs = true;
-    }
-    return v[0] == ~v[1] && !c->failed;
-}
-
 /* Has any rank made a call that could be compressed? Then votes begin, with a copy of the communicator. */
 static bool watches(taut__channel *c, const taut__entry *e)
 {
-    int any;
     if (c->failed || c->watching || !e->asks) return c->watching && !c->failed;
     pthread_mutex_lock(&c->lock);
-    any = c->seen_eligible;
+    bool mine = c->seen_eligible;
     pthread_mutex_unlock(&c->lock);
-    if (taut__real_mpi.Allreduce(MPI_IN_PLACE, &any, 1, MPI_INT, MPI_MAX, c->has_control ? c->control : c->user) !=
-            MPI_SUCCESS ||
-        !any)
-        return false;
+    if (!taut__any_says(c, mine)) return false;
     bool there = c->has_control || PMPI_Comm_dup(c->user, &c->control) == MPI_SUCCESS;
     pthread_mutex_lock(&c->lock);
     c->watching = c->has_control = there;
@@ -61,7 +42,7 @@ static int persistent_call(const taut__entry *e)
 /* Others may have made another call instead of a queued one, on the program's communicator: as plain MPI, they meet there. */
 MPI_Comm taut__plain_comm(const taut__channel *c, const taut__entry *e)
 {
-    return e->queued && !c->differs ? c->control : c->user;
+    return e->queued && !c->differs && !c->strays.found ? c->control : c->user;
 }
 
 int taut__plain_call(taut__channel *c, const taut__entry *e)

@@ -88,11 +88,10 @@ static void discard(persistent *p);
 /* Every rank comes here for every such request, whatever is in it, so that ranks that differ agree on the MPI's own. */
 int taut__allreduce_init(taut__channel *c, taut__entry *e, MPI_Comm comm, MPI_Info info, MPI_Request *request)
 {
-    int rc = taut__real_mpi.Allreduce_init(e->in, e->out, e->count, e->type, e->op, comm, info, request);
-    if (rc != MPI_SUCCESS) return rc;
-    bool     mine = taut__channel_eligible(c, e) && e->fit && count < MOST;
+    int      rc = taut__real_mpi.Allreduce_init(e->in, e->out, e->count, e->type, e->op, comm, info, request);
+    bool     mine = rc == MPI_SUCCESS && taut__channel_eligible(c, e) && e->fit && count < MOST;
     uint64_t word = taut__call_key(TAUT_KIND_PERSISTENT, e->elements, (uint32_t)e->dtype + 1, TAUT_OP_SUM, true);
-    if (!all_agree(c, mine, word)) return MPI_SUCCESS;
+    if (!all_agree(c, mine, word)) return rc;
     e->plain = *request;
     persistent *p = create(c, e);
     if (!all_agree(c, p != NULL, 1)) {

@@ -32,8 +32,8 @@ size_t taut__sequence_period(const taut__sequence *s, uint64_t last, uint32_t *f
 
 bool taut__sequence_votes_at(uint64_t event)
 {
-    if (event < 6) return false;
-    uint64_t step = 2;
-    while (step * 16 < event && step < 512) step *= 2; /* every 2nd up to 32, every 4th up to 64, ... */
+    if (event + 1 < TAUT_CYCLES) return false;
+    uint64_t step = 1;
+    while (step * 16 < event && step < 512) step *= 2; /* each up to 16, every 2nd up to 32, every 4th up to 64, ... */
     return event % step == 0;
 }

@@ -9,6 +9,7 @@
 #include "../base/base.h"
 
 enum { TAUT_HISTORY = 1 << 13, TAUT_CYCLES = 3 }; /* events remembered; longest period: TAUT_HISTORY / TAUT_CYCLES */
+enum { TAUT_FIRST_ASK = TAUT_CYCLES - 1 };
 
 /* PERSISTENT: a start of a request of MPI_Allreduce_init. */
 typedef enum taut__call_kind {
@@ -54,11 +55,11 @@ size_t taut__sequence_period(const taut__sequence *s, uint64_t last, uint32_t *s
 /* May ranks vote at this event whether they all see a cycle? Often at first, ever more rarely, so that a vote costs 0.1 us of
  * each event in the long run. */
 bool taut__sequence_votes_at(uint64_t event);
-/* Until some rank has made a call that could be compressed there is nothing to vote on. This is asked at the first event from the
- * 5th on at which ranks may wait for each other, then whenever the number has doubled or grown by 512. *next: when; begins as 0. */
+/* Until some rank has made a call that could be compressed there is nothing to vote on. This is asked at the first event from
+ * TAUT_FIRST_ASK on at which ranks may wait for each other, then whenever the number has doubled or grown by 512. *next: when; begins as 0. */
 static inline bool taut__asks_at(uint64_t event, bool may_wait, uint64_t *next)
 {
-    if (!may_wait || event < 5 || event < *next) return false;
+    if (!may_wait || event < TAUT_FIRST_ASK || event < *next) return false;
     *next = event < 512 ? 2 * event : event + 512;
     return true;
 }

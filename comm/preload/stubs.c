@@ -3,12 +3,13 @@
 #include <dlfcn.h>
 #include <link.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static taut__function target[TAUT_CALLS]; /* what a call goes to */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static _Atomic(taut__function) target[TAUT_CALLS]; /* what a call goes to; NULL: not looked for, or not there */
+static pthread_once_t          once = PTHREAD_ONCE_INIT;
 
 static const char *const name_of[TAUT_CALLS] = {
 #define TAUT_TEXT(word)       #word
@@ -62,7 +63,7 @@ static void complain(const char *what, const char *why)
     fprintf(stderr, "taut: %s: %s; MPI calls pass through as they are\n", what, why);
 }
 
-static void open_backend(void *mpi)
+static void open_backend(void *mpi, taut__function found[TAUT_CALLS])
 {
     char    path[4096], version[8192] = ""; /* MPI_MAX_LIBRARY_VERSION_STRING of both */
     int     length = 0;
@@ -84,28 +85,36 @@ static void open_backend(void *mpi)
         complain(path, dlerror());
         return;
     }
-    if (entry(target, wrap) == 0) memcpy(target, wrap, sizeof wrap);
+    if (entry(found, wrap) == 0) memcpy(found, wrap, sizeof wrap);
 }
 
 static void find_targets(void)
 {
-    void *mpi = loaded_mpi();
+    void          *mpi = loaded_mpi();
+    taut__function found[TAUT_CALLS];
     for (int i = 0; i < TAUT_CALLS; i++) {
-        target[i] = symbol(mpi ? mpi : RTLD_NEXT, name_of[i]);
-        if (!target[i] && early_name_of[i]) target[i] = symbol(mpi ? mpi : RTLD_NEXT, early_name_of[i]);
-        if (target[i] || early_name_of[i]) continue;
+        found[i] = symbol(mpi ? mpi : RTLD_NEXT, name_of[i]);
+        if (!found[i] && early_name_of[i]) found[i] = symbol(mpi ? mpi : RTLD_NEXT, early_name_of[i]);
+        if (found[i] || early_name_of[i]) continue;
         fprintf(stderr, "taut: preload: this process has loaded no MPI with %s\n", name_of[i]);
         abort();
     }
-    if (mpi) open_backend(mpi);
+    if (mpi) open_backend(mpi, found);
+    for (int i = 0; i < TAUT_CALLS; i++) atomic_store_explicit(&target[i], found[i], memory_order_release);
 }
 
-static inline taut__function target_of(taut__intercepted i)
+__attribute__((cold, noinline)) static taut__function look_for(taut__intercepted i)
 {
     pthread_once(&once, find_targets);
     if (target[i]) return target[i];
     fprintf(stderr, "taut: preload: this MPI has no %s\n", name_of[i] + 1);
     abort();
+}
+
+static inline taut__function target_of(taut__intercepted i)
+{
+    taut__function known = atomic_load_explicit(&target[i], memory_order_acquire);
+    return __builtin_expect(known != NULL, 1) ? known : look_for(i);
 }
 
 /* ---- the exported calls: integers and pointers, passed on in the registers and slots that they came in ---- */

@@ -1,32 +1,22 @@
 /* worker_mpi.c : the thread that executes a channel's queue, and the calls that it has begun. */
 #include "channel.h"
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 
-struct taut__flight {
-    taut__entry  *e;
-    taut__site   *site;
-    taut_layer   *layer; /* coded; else plain, with */
-    MPI_Request   plain;
-    float        *own;
-    uint64_t      sent, dense; /* of the layer, before */
-    taut__flight *next;
-};
-
 /* ---- generalized requests: the program's MPI completes its calls through them ---- */
 
-static int query(void *state, MPI_Status *status)
+static int query(void *outcome, MPI_Status *status)
 {
-    (void)state;
     PMPI_Status_set_elements(status, MPI_BYTE, 0);
     PMPI_Status_set_cancelled(status, 0);
     status->MPI_SOURCE = MPI_UNDEFINED;
     status->MPI_TAG = MPI_UNDEFINED;
-    return MPI_SUCCESS;
+    return *(int *)outcome;
 }
-static int release(void *state)
+static int release(void *outcome)
 {
-    (void)state;
+    free(outcome);
     return MPI_SUCCESS;
 }
 static int cancel(void *state, int complete) /* collectives cannot be cancelled */
@@ -44,16 +34,18 @@ int taut__channel_queue(taut__channel *c, const taut__entry *e, MPI_Request *req
     copy->next = NULL;
     copy->begin_s = taut__now();
     if (e->data) {
-        int rc = PMPI_Grequest_start(query, release, cancel, NULL, &copy->request);
+        copy->outcome = calloc(1, sizeof *copy->outcome); /* MPI_SUCCESS */
+        int rc =
+            copy->outcome ? PMPI_Grequest_start(query, release, cancel, copy->outcome, &copy->request) : MPI_ERR_NO_MEM;
         if (rc != MPI_SUCCESS) {
-            free(copy);
+            free(copy->outcome), free(copy);
             return rc;
         }
         *request = copy->request;
         taut__waits_expect(c, copy->event, copy->request);
     }
     pthread_mutex_lock(&c->lock);
-    int rc = c->threaded ? MPI_SUCCESS : taut__worker_start(c);
+    int rc = c->threaded ? MPI_SUCCESS : MPI_ERR_OTHER;
     *c->tail = copy;
     c->tail = &copy->next;
     c->queued++;
@@ -81,7 +73,8 @@ static taut__flight *take_off(taut__channel *c, taut__entry *e, taut__site *s)
 {
     taut__flight *f = calloc(1, sizeof *f), **at = &c->flights;
     if (!f) return NULL;
-    f->e = e, f->site = s, f->plain = MPI_REQUEST_NULL;
+    f->e = e, f->site = s, f->plain = f->again = MPI_REQUEST_NULL;
+    f->begun_s = taut__now();
     while (*at) at = &(*at)->next;
     return *at = f;
 }
@@ -102,24 +95,39 @@ static void land(taut__channel *c, taut__flight *f, taut_status status)
     free(f);
 }
 
-/* The oldest one, if it is over. wait: it will be. */
+/* The oldest one, if it is over. wait: it is a coded one, which all ranks have agreed on, and will be. */
 static bool land_oldest(taut__channel *c, bool wait)
 {
     taut__flight *f = c->flights;
     int           done = 0, rc = MPI_SUCCESS;
     taut_status   s = TAUT_OK;
-    if (f->layer) s = wait ? taut_wait(f->layer) : taut_test(f->layer, &done);
-    if (f->layer && !wait && s == TAUT_OK && done) s = taut_wait(f->layer);
-    if (!f->layer) rc = wait ? PMPI_Wait(&f->plain, MPI_STATUS_IGNORE) : PMPI_Test(&f->plain, &done, MPI_STATUS_IGNORE);
+    if (f->layer && !wait) s = taut_test(f->layer, &done);
+    if (f->layer && s == TAUT_OK && (wait || done)) s = taut_wait(f->layer), done = 1;
+    if (!f->layer) rc = PMPI_Test(&f->plain, &done, MPI_STATUS_IGNORE);
+    if (!done && rc == MPI_SUCCESS && f->moved) rc = PMPI_Test(&f->again, &done, MPI_STATUS_IGNORE);
     if (rc != MPI_SUCCESS) s = TAUT_E_TRANSPORT; /* over, too; the communicator's error handler has been told */
-    if (!wait && !done && s == TAUT_OK) return false;
+    if (!done && s == TAUT_OK) return false;
+    *f->e->outcome = rc;
     land(c, f, s);
     return true;
 }
 
+void taut__worker_turn(taut__channel *c, unsigned *turns)
+{
+    enum { AT_ONCE = 64 }; /* then with naps: the program needs the processor */
+    const struct timespec nap = {0, 20000};
+    while (c->flights && land_oldest(c, false)) *turns = 0;
+    taut__strays_look(c);
+    if ((*turns)++ < AT_ONCE) sched_yield();
+    else nanosleep(&nap, NULL);
+}
+
 void taut__flights_wait(taut__channel *c)
 {
-    while (c->flights) land_oldest(c, true);
+    unsigned turns = 0;
+    while (c->flights)
+        if (c->flights->layer) land_oldest(c, true);
+        else taut__worker_turn(c, &turns);
 }
 
 void taut__flight_code(taut__channel *c, taut__entry *e, taut__position *p)
@@ -141,15 +149,29 @@ int taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s)
     taut__flight *f = take_off(c, e, s);
     if (!f) abort();
     f->own = taut__own_sample(c, e, s);
+    f->apart = taut__plain_comm(c, e) == c->control;
     return taut__real_mpi.Iallreduce(e->in, e->out, e->count, e->type, e->op, taut__plain_comm(c, e), &f->plain);
 }
 
 /* ---- the thread ---- */
 
+static void wait_for_entry(taut__channel *c) /* or until it is time to look for others' questions; under the lock */
+{
+    enum { LOOK_NS = 100000000, SECOND_NS = 1000000000 };
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += LOOK_NS;
+    if (until.tv_nsec >= SECOND_NS) until.tv_sec++, until.tv_nsec -= SECOND_NS;
+    if (pthread_cond_timedwait(&c->changed, &c->lock, &until) == 0) return;
+    pthread_mutex_unlock(&c->lock);
+    taut__strays_look(c);
+    pthread_mutex_lock(&c->lock);
+}
+
 static taut__entry *next_entry(taut__channel *c) /* waits only while nothing is under way */
 {
     pthread_mutex_lock(&c->lock);
-    while (!c->head && !c->flights && !c->stop) pthread_cond_wait(&c->changed, &c->lock);
+    while (!c->head && !c->flights && !c->stop) wait_for_entry(c);
     taut__entry *e = c->head;
     if (e) c->head = e->next;
     if (e && !c->head) c->tail = &c->head;
@@ -171,26 +193,28 @@ static void execute(taut__channel *c, taut__entry *e)
 {
     bool data = e->data; /* e is gone when its call is over */
     count_queued(c, 1);
+    c->on_worker = true;
     taut__execute(c, e);
+    c->on_worker = false;
     if (!data) retire(c, e);
     count_queued(c, -1);
 }
 
 static void *work(void *arg)
 {
-    taut__channel        *c = arg;
-    const struct timespec nap = {0, 20000};
+    taut__channel *c = arg;
+    unsigned       turns = 0;
     for (;;) {
         taut__entry *e = next_entry(c);
-        if (e) execute(c, e);
-        else if (c->flights) {
-            if (!land_oldest(c, false)) nanosleep(&nap, NULL);
-        } else return NULL; /* stopped */
+        if (e) execute(c, e), turns = 0;
+        else if (c->flights) taut__worker_turn(c, &turns);
+        else return NULL; /* stopped */
     }
 }
 
 int taut__worker_start(taut__channel *c)
 {
+    if (!c->strays.posted) c->strays.posted = calloc(TAUT_POSTED, sizeof *c->strays.posted);
     c->threaded = pthread_create(&c->worker, NULL, work, c) == 0;
     return c->threaded ? MPI_SUCCESS : MPI_ERR_OTHER;
 }

@@ -330,6 +330,7 @@ static const struct {
     {"persistent", step_persistent, 0},
     {"disorder", step_persistent, 0},
     {"rounds", step_rounds, 0},
+    {"ahead", step_ahead, 0},
 };
 enum { MODES = sizeof modes / sizeof *modes };
 

@@ -34,6 +34,7 @@ void all_right(job *j, float *const *x, int step);
 void step_nonblocking(job *j, int step);
 void step_overlap(job *j, int step);
 void step_token(job *j, int step);
+void step_ahead(job *j, int step);
 void step_pending(job *j, int step);
 void step_cancel(job *j, int step);
 void step_persistent(job *j, int step);
