@@ -330,7 +330,8 @@ TAUT_API taut_status taut_comm_get_stats(const taut_comm *comm, taut_comm_stats 
  * save : two calls, dst NULL first for the size.
  * load : into a communicator with the same layers, which may have run: the blob takes the place of what is there (a
  *  rollback), all of it or, after an error, nothing. A blob carries a checksum of all of it: TAUT_E_CORRUPT if that is not
- *  right, TAUT_E_VERSION if another version of the format wrote it, TAUT_E_MISMATCH if its layers are others.
+ *  right, TAUT_E_VERSION if another version of the format wrote it, TAUT_E_MISMATCH if its layers are others. Out of memory for a codec
+ *  that the blob's plan gives a layer ends the communicator, as it does in a step: every later call says so.
  * With another number of ranks, give every saved blob to exactly one rank. Where there are more blobs than ranks, load several
  *  one after the other: residuals of different ranks of one checkpoint add up, as long as no collective comes between, so
  *  nothing is lost. Where there are more ranks than blobs, the others give any of them to taut_state_join(), which takes

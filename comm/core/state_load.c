@@ -254,7 +254,8 @@ static void put_residual(taut_layer *l, saved_layer *s, const blob *b)
 {
     size_t n = l->operand.tensor.elems;
     float  scale = s->op == TAUT_MEAN + 1 ? (float)b->comm->ctx.all.size / (float)b->ranks : 1;
-    if (s->feedback) l->operand.feedback = s->feedback, s->feedback = NULL;
+    if (s->feedback && !l->operand.feedback) /* else the codec that the layer has now has brought its own */
+        l->operand.feedback = s->feedback, s->feedback = NULL;
     taut_feedback *f = l->operand.feedback;
     if (f && (!b->more || !l->operand.residual)) taut__feedback_clear(f, 0, n);
     if (!b->more) l->operand.residual = false;
