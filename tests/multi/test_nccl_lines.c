@@ -61,7 +61,7 @@ static void run(job *j, int ranks, const char *link)
     setup       s = setup_of("none", ranks);
     taut_config cfg = setup_config(&s);
     cfg.algorithm = "auto";
-    cfg.timeout_ms = 5000;
+    cfg.timeout_ms = suite_patience(5000);
     setup_double(link);
     ranks_ok(ranks, &cfg, body, j);
     device_left_empty();
@@ -130,7 +130,7 @@ START_TEST(fault_meanwhile)
     static const nccl_fault what[] = {NCCL_LOST, NCCL_ASYNC, NCCL_REFUSES};
     setup                   s = setup_of("none", 3);
     taut_config             cfg = setup_config(&s);
-    cfg.timeout_ms = 6000; /* measuring takes a crowded machine a second */
+    cfg.timeout_ms = suite_patience(6000); /* measuring takes a crowded machine a second */
     setup_double("measure");
     nccl_double_fault(what[_i], 1, 3);
     ranks_ok(3, &cfg, fault_body, NULL);

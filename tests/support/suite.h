@@ -4,6 +4,7 @@
 
 #include <check.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +23,14 @@ static inline TCase *suite_case(Suite *s, const char *name, double seconds)
     tcase_set_timeout(t, seconds > 0 ? seconds : 60);
     suite_add_tcase(s, t);
     return t;
+}
+
+/* How many times as long things take: a sanitizer's or a coverage build's. */
+static inline uint32_t suite_patience(uint32_t ms)
+{
+    const char *times = getenv("CK_TIMEOUT_MULTIPLIER");
+    double      more = times ? strtod(times, NULL) : 1;
+    return more > 1 ? (uint32_t)(ms * more) : ms;
 }
 
 /* How a forked process ends: without what its parent wanted at exit. What it has executed is counted all the same, in a coverage build. */
