@@ -60,6 +60,8 @@ static struct ncclComm     *comms; /* all that were made: a task may look at one
 static _Atomic int          delay_us, lazy_polls, version_code, left, operations;
 static int                  fault_rank, fault_nth;
 static nccl_fault           fault_kind;
+static size_t               spoils_at;
+static _Atomic int          speed[2][2]; /* of sums, of others: microseconds, and for each KiB */
 static _Thread_local int    depth;
 static _Thread_local group *open_group;
 
@@ -78,7 +80,8 @@ static void put(struct ncclComm *c, int to, uint64_t seq, const void *data, size
     message *m = malloc(sizeof *m + bytes), **at = &c->hub->queue[c->rank][to];
     *m = (message){.seq = seq, .bytes = bytes};
     if (bytes) memcpy(m->data, data, bytes);
-    for (size_t i = 0; damaged && i < bytes && i < 8; i++) m->data[i] ^= (char)0x5a;
+    size_t first = bytes < 8 ? 0 : spoils_at < bytes - 8 ? spoils_at : bytes - 8;
+    for (size_t i = first; damaged && i < bytes && i < first + 8; i++) m->data[i] ^= (char)0x5a;
     while (*at) at = &(*at)->next;
     *at = m;
     pthread_cond_broadcast(&moved);
@@ -111,14 +114,20 @@ static void add(int type, void *acc, const void *x, size_t bytes)
     for (size_t i = 0; i < bytes / 8 && type == TAUT__NCCL_F64; i++) ((double *)acc)[i] += ((const double *)x)[i];
 }
 
+static bool damaged(const group *g, int to)
+{
+    const struct ncclComm *c = g->comm;
+    return to != c->rank &&
+           (g->fault == NCCL_TRUNCATES || (g->fault == NCCL_SPOILS_ONE && to == (c->rank + 1) % c->hub->ranks));
+}
+
 static void post(const group *g, const op *o)
 {
     struct ncclComm *c = g->comm;
-    bool             damaged = g->fault == NCCL_TRUNCATES;
     const char      *from = reach(o->from);
-    if (o->kind == SEND) put(c, o->peer, g->seq, from, o->bytes, damaged);
+    if (o->kind == SEND) put(c, o->peer, g->seq, from, o->bytes, damaged(g, o->peer));
     for (int q = 0; q < c->hub->ranks && o->kind >= REDUCE; q++)
-        put(c, q, g->seq, o->kind == ALLTOALL ? from + (size_t)q * o->bytes : from, o->bytes, damaged && q != c->rank);
+        put(c, q, g->seq, o->kind == ALLTOALL ? from + (size_t)q * o->bytes : from, o->bytes, damaged(g, q));
 }
 
 /* In order of rank, each added to, or put behind, those before. */
@@ -166,11 +175,20 @@ static void run_locked(group *g)
     if (!good) wait_for_abort(c); /* as a kernel does */
 }
 
+static long takes_us(const group *g)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < g->n; i++) bytes += g->ops[i].kind == RECV ? 0 : g->ops[i].bytes;
+    _Atomic int *v = speed[g->ops[0].kind != REDUCE];
+    return atomic_load(&v[0]) + atomic_load(&v[1]) * (long)(bytes / 1024);
+}
+
 static taut_status run(void *arg)
 {
     group *g = arg;
     int    us = atomic_load(&delay_us);
-    if (us > 0) nanosleep(&(struct timespec){0, rand() % us * 1000L}, NULL);
+    long   takes = takes_us(g) + (us > 0 ? rand() % us : 0);
+    if (takes > 0) nanosleep(&(struct timespec){takes / 1000000, takes % 1000000 * 1000L}, NULL);
     pthread_mutex_lock(&lock);
     run_locked(g);
     pthread_mutex_unlock(&lock);
@@ -402,7 +420,8 @@ void nccl_double_open(void)
 {
     setenv("TAUT_DATA_LINK", "off", 0); /* operations are counted: how fast it is would be measured by some */
     delay_us = lazy_polls = operations = left = 0;
-    fault_kind = NCCL_FINE;
+    for (int i = 0; i < 2; i++) nccl_double_speed(i == 0, 0, 0);
+    fault_kind = NCCL_FINE, spoils_at = 0;
     nccl_double_version(22809);
     taut__nccl_use(&table);
 }
@@ -435,7 +454,12 @@ void nccl_double_fault(nccl_fault what, int rank, int nth)
     fault_kind = what, fault_rank = rank, fault_nth = nth;
     pthread_mutex_unlock(&lock);
 }
+void nccl_double_spoils(size_t at) { spoils_at = at; }
 void nccl_double_delay(int us) { atomic_store(&delay_us, us); }
+void nccl_double_speed(bool sum, int us, int us_per_kib)
+{
+    atomic_store(&speed[!sum][0], us), atomic_store(&speed[!sum][1], us_per_kib);
+}
 void nccl_double_lazy(int polls) { atomic_store(&lazy_polls, polls); }
 void nccl_double_version(int code)
 {
