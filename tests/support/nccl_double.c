@@ -8,7 +8,16 @@
 #include <string.h>
 #include <time.h>
 
-enum { SYSTEM_ERROR = 2, INVALID_ARGUMENT = 4, REMOTE_ERROR = 6, MOST_RANKS = 16, MOST_OPS = 64, MOST_HUBS = 64 };
+enum {
+    SYSTEM_ERROR = 2,
+    INVALID_ARGUMENT = 4,
+    REMOTE_ERROR = 6,
+    MOST_RANKS = 16,
+    MOST_OPS = 64,
+    MOST_HUBS = 64,
+    MOST_OPEN = 8,
+    PATIENCE_S = 20
+};
 
 typedef struct message {
     struct message *next;
@@ -20,6 +29,7 @@ typedef struct message {
 typedef struct hub { /* one per unique id; shared by the ranks */
     char     id[128];
     int      ranks, left;
+    uint64_t came[MOST_RANKS];              /* operations of each rank, so far */
     message *queue[MOST_RANKS][MOST_RANKS]; /* from, to */
 } hub;
 
@@ -63,7 +73,9 @@ static nccl_fault           fault_kind;
 static size_t               spoils_at;
 static _Atomic int          speed[2][2]; /* of sums, of others: microseconds, and for each KiB */
 static _Thread_local int    depth;
-static _Thread_local group *open_group;
+static _Atomic bool         blocking, many_devices;
+static _Thread_local group *open_group[MOST_OPEN]; /* of one communicator each */
+static _Thread_local int    n_open;
 
 /* ---- on the stream's thread ---- */
 
@@ -240,24 +252,61 @@ static int submit(group *g)
     return TAUT__NCCL_IN_PROGRESS;
 }
 
-static int add_op(struct ncclComm *c, struct CUstream_st *stream, op o)
+static bool all_came(const struct ncclComm *c, uint64_t seq)
 {
-    bool alone = depth == 0;
-    if (!c || (!reach(o.from) && o.kind != RECV) || (!reach(o.to) && o.kind != SEND)) return INVALID_ARGUMENT;
-    if (!open_group) {
-        open_group = calloc(1, sizeof *open_group);
-        open_group->comm = c, open_group->stream = stream;
-    }
-    if (open_group->comm != c || open_group->stream != stream || open_group->n == MOST_OPS)
-        return INVALID_ARGUMENT; /* enough for ours */
-    open_group->ops[open_group->n++] = o;
-    if (!alone) return TAUT__NCCL_OK;
-    group *g = open_group;
-    open_group = NULL;
+    for (int q = 0; q < c->hub->ranks; q++)
+        if (c->hub->came[q] <= seq) return false;
+    return true;
+}
+
+/* With the lock. */
+static int wait_for_all(const struct ncclComm *c, uint64_t seq)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PATIENCE_S;
+    while (!all_came(c, seq) && !c->aborted && !c->error)
+        if (pthread_cond_timedwait(&moved, &lock, &until) != 0) return SYSTEM_ERROR;
+    return c->aborted || c->error ? INVALID_ARGUMENT : TAUT__NCCL_OK;
+}
+
+/* All groups that are open: taken one by one, then waited for. */
+static int close_groups(void)
+{
+    struct ncclComm *c[MOST_OPEN];
+    uint64_t         seq[MOST_OPEN];
+    int              r = TAUT__NCCL_OK, n = n_open;
+    n_open = 0;
     pthread_mutex_lock(&lock);
-    int r = submit(g);
+    for (int i = 0; i < n; i++) {
+        c[i] = open_group[i]->comm, seq[i] = c[i]->seq;
+        int each = submit(open_group[i]);
+        if (r == TAUT__NCCL_OK) r = each;
+        c[i]->hub->came[c[i]->rank] = c[i]->seq;
+    }
+    pthread_cond_broadcast(&moved);
+    for (int i = 0; i < n && r == TAUT__NCCL_OK && atomic_load(&blocking); i++) r = wait_for_all(c[i], seq[i]);
     pthread_mutex_unlock(&lock);
     return r;
+}
+
+static group *group_of(struct ncclComm *c, struct CUstream_st *stream)
+{
+    for (int i = 0; i < n_open; i++)
+        if (open_group[i]->comm == c) return open_group[i]->stream == stream ? open_group[i] : NULL;
+    if (n_open == MOST_OPEN) return NULL;
+    group *g = open_group[n_open++] = calloc(1, sizeof *g);
+    g->comm = c, g->stream = stream;
+    return g;
+}
+
+static int add_op(struct ncclComm *c, struct CUstream_st *stream, op o)
+{
+    if (!c || (!reach(o.from) && o.kind != RECV) || (!reach(o.to) && o.kind != SEND)) return INVALID_ARGUMENT;
+    group *g = group_of(c, stream);
+    if (!g || g->n == MOST_OPS) return INVALID_ARGUMENT; /* enough for ours */
+    g->ops[g->n++] = o;
+    return depth == 0 ? close_groups() : TAUT__NCCL_OK;
 }
 
 static int group_start(void)
@@ -268,13 +317,7 @@ static int group_start(void)
 static int group_end(void)
 {
     if (depth == 0) return INVALID_ARGUMENT;
-    if (--depth > 0 || !open_group) return TAUT__NCCL_OK;
-    group *g = open_group;
-    open_group = NULL;
-    pthread_mutex_lock(&lock);
-    int r = submit(g);
-    pthread_mutex_unlock(&lock);
-    return r;
+    return --depth > 0 || n_open == 0 ? TAUT__NCCL_OK : close_groups();
 }
 
 static size_t width(int type)
@@ -391,7 +434,10 @@ static int call_async_error(taut__nccl_comm c, int *r)
 }
 static int call_count(taut__nccl_comm c, int *n) { return *n = c->hub->ranks, TAUT__NCCL_OK; }
 static int call_rank(taut__nccl_comm c, int *n) { return *n = c->rank, TAUT__NCCL_OK; }
-static int call_device(taut__nccl_comm c, int *n) { return (void)c, *n = mock_place().device, TAUT__NCCL_OK; }
+static int call_device(taut__nccl_comm c, int *n)
+{
+    return *n = mock_place().device + (atomic_load(&many_devices) ? c->rank : 0), TAUT__NCCL_OK;
+}
 
 static taut__nccl table = {
     .version = call_version,
@@ -420,6 +466,7 @@ void nccl_double_open(void)
 {
     setenv("TAUT_DATA_LINK", "off", 0); /* operations are counted: how fast it is would be measured by some */
     delay_us = lazy_polls = operations = left = 0;
+    blocking = many_devices = false;
     for (int i = 0; i < 2; i++) nccl_double_speed(i == 0, 0, 0);
     fault_kind = NCCL_FINE, spoils_at = 0;
     nccl_double_version(22809);
@@ -460,6 +507,8 @@ void nccl_double_speed(bool sum, int us, int us_per_kib)
 {
     atomic_store(&speed[!sum][0], us), atomic_store(&speed[!sum][1], us_per_kib);
 }
+void nccl_double_blocking(bool on) { atomic_store(&blocking, on); }
+void nccl_double_devices(bool many) { atomic_store(&many_devices, many); }
 void nccl_double_lazy(int polls) { atomic_store(&lazy_polls, polls); }
 void nccl_double_version(int code)
 {

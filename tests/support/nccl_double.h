@@ -25,10 +25,14 @@ void nccl_double_spoils(size_t at); /* eight bytes from there on; the last eight
 void nccl_double_delay(int us);     /* each operation waits up to so long, at random */
 /* From now on a sum, or anything else, takes so long, and so much more for each KiB that a rank puts in. */
 void nccl_double_speed(bool sum, int us, int us_per_kib);
-void nccl_double_lazy(int polls);   /* calls answer "in progress", and are taken after so many polls; 0: at once */
-void nccl_double_version(int code); /* before 22800: no ncclAlltoAll */
-int  nccl_double_left(void);
-int  nccl_double_operations(void); /* of all ranks, so far */
+void nccl_double_lazy(int polls); /* calls answer "in progress", and are taken after so many polls; 0: at once */
+/* Calls come back when all ranks have made theirs, as NCCL's do that first have to connect; after 20 s without them they fail. */
+void nccl_double_blocking(bool on);
+void nccl_double_devices(
+    bool many); /* each rank says that it has a device of its own: the mock's number and its rank */
+void              nccl_double_version(int code); /* before 22800: no ncclAlltoAll */
+int               nccl_double_left(void);
+int               nccl_double_operations(void); /* of all ranks, so far */
 const taut__nccl *nccl_double_table(void);
 
 #endif
