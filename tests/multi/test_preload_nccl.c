@@ -116,6 +116,7 @@ static int exact(program *p)
     MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_I32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
     MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, 2, p->comm, p->place.stream) !=
          0); /* max: the double has none, and is asked */
+    MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, NULL, p->place.stream) != 0);
     return 0;
 }
 

@@ -74,6 +74,7 @@ static void set_up(const taut__nccl *real)
 static place *place_of(const taut__nccl *real, taut__nccl_comm comm)
 {
     place *free_one = NULL;
+    if (!comm) return NULL; /* NCCL says so */
     for (place *p = places; p < places + COMMS; p++) {
         if (p->comm == comm) return p;
         if (!p->comm && !free_one) free_one = p;
