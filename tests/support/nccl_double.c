@@ -16,7 +16,8 @@ enum {
     MOST_OPS = 64,
     MOST_HUBS = 64,
     MOST_OPEN = 8,
-    PATIENCE_S = 20
+    PATIENCE_S = 20,
+    STOPPED = -1
 };
 
 typedef struct message {
@@ -237,6 +238,10 @@ static int submit(group *g)
     g->seq = c->seq++;
     if (fault_kind != NCCL_FINE && fault_kind != NCCL_NO_ID && c->rank == fault_rank && --fault_nth == 0)
         g->fault = fault_kind, fault_kind = NCCL_FINE;
+    if (g->fault == NCCL_STOPS) {
+        free(g);
+        return STOPPED;
+    }
     if (g->fault == NCCL_REFUSES || c->aborted || c->error) {
         bool refused = g->fault == NCCL_REFUSES;
         free(g);
@@ -280,9 +285,10 @@ static int close_groups(void)
     pthread_mutex_lock(&lock);
     for (int i = 0; i < n; i++) {
         c[i] = open_group[i]->comm, seq[i] = c[i]->seq;
-        int each = submit(open_group[i]);
-        if (r == TAUT__NCCL_OK) r = each;
-        c[i]->hub->came[c[i]->rank] = c[i]->seq;
+        int  each = submit(open_group[i]);
+        bool stopped = each == STOPPED;
+        if (r == TAUT__NCCL_OK) r = stopped ? TAUT__NCCL_OK : each;
+        if (!stopped) c[i]->hub->came[c[i]->rank] = c[i]->seq;
     }
     pthread_cond_broadcast(&moved);
     for (int i = 0; i < n && r == TAUT__NCCL_OK && atomic_load(&blocking); i++) r = wait_for_all(c[i], seq[i]);

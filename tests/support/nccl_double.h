@@ -14,6 +14,7 @@ typedef enum nccl_fault {
     NCCL_ASYNC,     /* an operation ends in an asynchronous error on that rank, and is never done */
     NCCL_LOST,      /* an operation of that rank never happens, and nobody says so */
     NCCL_TRUNCATES, /* its first bytes arrive damaged */
+    NCCL_STOPS,     /* that rank's call never comes back, until somebody aborts: with calls that block, nobody's do */
     NCCL_SPOILS_ONE /* some of its bytes arrive damaged at one rank, the next one; nccl_double_spoils() */
 } nccl_fault;
 
