@@ -537,10 +537,14 @@ check-slurm: SETUP := --long
 check-slurm: setup ## the batch scripts in a real Slurm, started for it on this machine (root; about three minutes)
 	$(STAGE) all $(BUILD)/tests/bench/steps_mpi
 	@LONG=1 TIMEOUT=3600 BUILD=$(BUILD) tests/run.sh test_slurm test_preload_slurm
-GPU_HERE = $(if $(shell nvidia-smi -L 2>/dev/null),1,0)
+GPU_HERE := $(if $(filter check-gpu,$(MAKECMDGOALS)),$(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU '),1,0))
+# a libtorch with CUDA and its headers, in python's package, where none is asked for
+GPU_TORCH := $(if $(filter 1,$(GPU_HERE)),$(if $(TORCH)$(TORCH_DIR),,$(shell d=$$($(or $(PYTHON),python3) -c \
+    'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])' 2>/dev/null) && \
+    [ -f "$$d/lib/libtorch_cuda.so" ] && [ -d "$$d/include/torch/csrc" ] && echo TORCH=pip)))
 check-gpu: ## on a machine with a GPU: kernels against the CPU, sanitizers, allreduces by MPI and NCCL, a graph, training, speeds; one JSON report, under ten minutes; without: what doubles can
-	$(STAGE) CUDA=$(GPU_HERE) BUILD=build/gpu all
-	$(STAGE) CUDA=$(GPU_HERE) BUILD=build/gpu gpu-tests gpu-doubles
+	$(STAGE) CUDA=$(GPU_HERE) $(GPU_TORCH) BUILD=build/gpu all
+	$(STAGE) CUDA=$(GPU_HERE) $(GPU_TORCH) BUILD=build/gpu gpu-tests gpu-doubles
 	@BUILD=build/gpu MPIRUN='$(or $(MPIRUN),$(subst mpicc,mpirun,$(MPICC)))' tests/run_gpu.sh
 demo: setup ## train a small GPT on 2 ranks, automatic plan beside uncompressed, about two minutes
 	$(STAGE) print-config

@@ -44,7 +44,8 @@ TAUT_API taut_status taut_comm_open_nccl(taut_comm *comm, int device);
  *  addresses they exchange once by NCCL. Collective.
  *  nccl : as for taut_comm_use_nccl.   stream : of the program, on nccl's device, for that exchange, which is waited for; NULL: the default stream.
  *  cfg  : as for every communicator.   TAUT_E_UNSUPPORTED: no NCCL, or no device. TAUT_E_TIMEOUT: a rank has not called it within
- *  cfg's timeout_ms; an operation of nccl then waits for that rank, until ncclCommAbort(). Else what taut_comm_create_tcp() answers. Since 0.1. */
+ *  cfg's timeout_ms; an operation of nccl then waits for that rank, until ncclCommAbort(); where nccl blocks, it has been aborted, as
+ *  taut_last_error() says. Else what taut_comm_create_tcp() answers. Since 0.1. */
 TAUT_API taut_status taut_comm_create_nccl(struct ncclComm *nccl, struct CUstream_st *stream, const taut_config *cfg,
                                            taut_comm **comm);
 

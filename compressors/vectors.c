@@ -1,5 +1,6 @@
 /* vectors.c : see vectors.h. The host's table, and which table a space has. */
 #include "vectors.h"
+#include "digest.h"
 #include "tree_sum.h"
 #include "cuda/cuda.h"
 #include "dispatch.h"
@@ -170,6 +171,28 @@ static taut_status host_copy_if(taut_place p, const uint8_t *when, void *dst, co
     return TAUT_OK;
 }
 
+static uint64_t digest_of(const char *row, uint64_t number, size_t n)
+{
+    uint64_t sum = 0, word;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(&word, row + i * sizeof word, sizeof word);
+        sum += taut__digest_word(word, number, i);
+    }
+    return sum;
+}
+static taut_status host_digest(taut_place p, void *rows, size_t stride, size_t n, uint32_t first, uint32_t count,
+                               uint32_t *differs)
+{
+    (void)p;
+    for (uint32_t q = first; q < first + count; q++) {
+        char    *row = (char *)rows + (q - first) * stride * sizeof(uint64_t), *end = row + n * sizeof(uint64_t);
+        uint64_t sum = digest_of(row, q, n);
+        if (!differs) memcpy(end, &sum, sizeof sum);
+        else if (memcmp(end, &sum, sizeof sum) != 0) *differs = q + 1;
+    }
+    return TAUT_OK;
+}
+
 const taut__vectors taut__vectors_host = {
     .input = host_input,
     .output = host_output,
@@ -187,6 +210,7 @@ const taut__vectors taut__vectors_host = {
     .field_split = host_split,
     .combine = host_combine,
     .copy_if = host_copy_if,
+    .digest = host_digest,
 };
 
 /* ---- which table ---- */

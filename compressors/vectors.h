@@ -64,6 +64,10 @@ typedef struct taut__vectors {
                            uint32_t *any);
     /* The same as copy within the place, if *when is not 0. Multiples of 4 bytes. */
     taut_status (*copy_if)(taut_place p, const uint8_t *when, void *dst, const void *src, size_t bytes);
+    /* Rows of n words of 64 bits and their digest (digest.h) behind them, stride words apart, `count` of them from row number `first` on, which lies at rows.
+     * differs: NULL, and digests are written; or they are compared, and it becomes 1 + the number of the last row whose digest is another; else it stays. */
+    taut_status (*digest)(taut_place p, void *rows, size_t stride, size_t n, uint32_t first, uint32_t count,
+                          uint32_t *differs);
 } taut__vectors;
 
 extern const taut__vectors taut__vectors_host;

@@ -127,8 +127,10 @@ taut_status taut__comm_use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_spa
     taut__data *d;
     TAUT_TRY(usable(comm, "taut_comm_use_nccl"));
     taut_status s = wrap(nccl, &d);
+    if (s == TAUT_OK) s = taut__data_nccl_mind(d, comm->ctx.set.c.timeout_ms);
+    if (s == TAUT_OK) s = suits(comm, d);
     /* a communicator that does not fit is left alone, not aborted */
-    if (s == TAUT_OK && (s = suits(comm, d)) != TAUT_OK) {
+    if (s != TAUT_OK && d) {
         why mine = keep(s);
         d->ops->destroy(d), d = NULL;
         taut__fail(s, "%s", mine.text);

@@ -2,6 +2,7 @@
  * reached they tell each other once, by NCCL. */
 #include "../taut_nccl.h"
 #include "../taut_tcp.h"
+#include "../transport/nccl_minder.h"
 #include "nccl.h"
 #include <string.h>
 #include <time.h>
@@ -13,6 +14,7 @@ typedef struct meeting {
     const taut__space *space;
     int                ranks;
     int32_t            timeout_ms; /* < 0: none */
+    taut__nccl_minder  minder;
     taut_status        status;
     char               why[512];
 } meeting;
@@ -45,17 +47,24 @@ static taut_status wait_for_nccl(const meeting *m)
     return s;
 }
 
+static taut_status all_gather(meeting *m, const char *own, char *theirs, size_t bytes)
+{
+    static const char call[] = "taut_comm_create_nccl: ncclAllGather";
+    taut__nccl_enter(&m->minder, call);
+    int  r = m->n->all_gather(own, theirs, bytes, TAUT__NCCL_I8, m->comm, m->place.stream);
+    bool good = r == TAUT__NCCL_OK || r == TAUT__NCCL_IN_PROGRESS || atomic_load(&m->minder.aborted);
+    return taut__nccl_leave(&m->minder, call, good ? TAUT_OK : taut__nccl_failed(m->n, m->comm, r, "ncclAllGather"));
+}
+
 /* An allgather of a few bytes, in memory of the device: own ones, then those of all. In the order of the stream, so that memory which NCCL may
  * still write into, after a timeout, is not anybody else's before that. */
-static taut_status gather(const meeting *m, const void *mine, size_t bytes, void *all)
+static taut_status gather(meeting *m, const void *mine, size_t bytes, void *all)
 {
     void *there = NULL;
     TAUT_TRY(m->space->alloc_in(m->place, bytes * (size_t)(m->ranks + 1), &there));
     char       *own = there, *theirs = own + bytes;
     taut_status s = m->space->put(m->place, own, mine, bytes);
-    int         r =
-        s == TAUT_OK ? m->n->all_gather(own, theirs, bytes, TAUT__NCCL_I8, m->comm, m->place.stream) : TAUT__NCCL_OK;
-    if (r != TAUT__NCCL_OK && r != TAUT__NCCL_IN_PROGRESS) s = taut__nccl_failed(m->n, m->comm, r, "ncclAllGather");
+    if (s == TAUT_OK) s = all_gather(m, own, theirs, bytes);
     if (s == TAUT_OK) s = wait_for_nccl(m);
     if (s == TAUT_OK) s = m->space->copy(m->place, all, theirs, bytes * (size_t)m->ranks);
     if (s == TAUT_OK) s = m->space->wait(m->place);
@@ -100,7 +109,10 @@ taut_status taut__comm_create_nccl(struct ncclComm *nccl, taut_place place, cons
     TAUT_TRY(ask(&m, &rank));
     where.rank = rank, where.ranks = m.ranks;
     if (m.ranks > 1) where.exchange = meet, where.ctx = &m;
-    taut_status s = taut_comm_create_tcp(&where, cfg, comm);
+    taut__nccl_minder_init(&m.minder, m.n, nccl);
+    taut_status s = taut__nccl_mind(&m.minder, m.timeout_ms);
+    if (s == TAUT_OK) s = taut_comm_create_tcp(&where, cfg, comm);
+    taut__nccl_minder_destroy(&m.minder);
     if (s != TAUT_OK) return m.status == TAUT_OK ? s : taut__fail(m.status, "%s", m.why);
     s = taut__comm_use_nccl(*comm, nccl, place.space);
     if (s == TAUT_OK) return TAUT_OK;

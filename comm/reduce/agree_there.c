@@ -9,11 +9,12 @@
 enum { COLLECT, DECIDE };
 enum { NUMBERS = TAUT_STATS_MAX + 1 };
 
-/* Memory of the place. A rank's numbers: how many ranks want all statistics (of one: 0 or 1), then statistics. */
+/* Memory of the place. A rank's numbers: how many ranks want all statistics (of one: 0 or 1), then statistics; what is sent has their digest behind them. */
 typedef struct settled {
     double           own[NUMBERS + 1], few[NUMBERS + 1]; /* this rank's; the first ones of all */
     double           all[NUMBERS + 1];                   /* of all ranks */
     taut_outcome     anew;                               /* bytes: 1 where all of them count */
+    uint32_t         damaged, padding;                   /* 1 + a rank whose numbers are not those that it sent */
     taut_calibration before, fresh, calibration;         /* of the earlier ones; of all; of this call */
     double           earlier[TAUT_STATS_MAX];            /* not told */
 } settled;
@@ -25,6 +26,7 @@ struct taut__agree_there {
 static const taut_codec *codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
 static bool              shared(const taut__reduction *red) { return codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
 static size_t            numbers(const taut__reduction *red) { return codec_of(red)->n_stats + 1; }
+static size_t            row(const taut__reduction *red) { return numbers(red) + 1; }
 static taut_place        place_of(const taut__reduction *red) { return red->lane->place; }
 
 static bool may(const taut__reduction *red)
@@ -68,7 +70,7 @@ static size_t kept_bytes(const taut__reduction *red)
 }
 size_t taut__agree_there_bytes(const taut__reduction *red)
 {
-    return kept_bytes(red) + (shared(red) ? (size_t)red->g->size * numbers(red) * sizeof(double) : 0);
+    return kept_bytes(red) + (shared(red) ? (size_t)red->g->size * row(red) * sizeof(double) : 0);
 }
 static double *gathered(const taut__reduction *red, void *memory)
 {
@@ -107,10 +109,11 @@ static taut_status calibrate(taut__reduction *red, double *stats, const float *x
 }
 
 /* The whole tensor's, to everybody; data halves that have no such call send it. */
-static taut_status spread(taut__reduction *red, const double *own, double *all)
+static taut_status spread(taut__reduction *red, double *own, double *all)
 {
     taut__data *d = red->g->data;
-    size_t      bytes = numbers(red) * sizeof *own;
+    size_t      bytes = row(red) * sizeof *own;
+    TAUT_TRY(red->lane->vectors->digest(place_of(red), own, row(red), numbers(red), (uint32_t)red->g->rank, 1, NULL));
     if (d->ops->gather) return d->ops->gather(d, own, all, bytes, place_of(red));
     TAUT_TRY(red->lane->space->copy(place_of(red), (char *)all + (size_t)red->g->rank * bytes, own, bytes));
     taut_status s = d->ops->group_begin(d, place_of(red));
@@ -153,7 +156,7 @@ static taut_status rebase_all(taut__reduction *red, double *from)
     taut_piece p[BATCH];
     size_t     n = 0;
     for (int q = 0; q < red->g->size; q++) {
-        p[n++] = (taut_piece){.call = red->call, .earlier = s->few + 1, .stats = from + (size_t)q * numbers(red) + 1};
+        p[n++] = (taut_piece){.call = red->call, .earlier = s->few + 1, .stats = from + (size_t)q * row(red) + 1};
         if (n < BATCH && q + 1 < red->g->size) continue;
         TAUT_TRY(enqueue(red, TAUT_OP_REBASE, p, n));
         n = 0;
@@ -189,11 +192,11 @@ static taut_status decide(taut__reduction *red, void *memory)
     const taut__vectors *v = red->lane->vectors;
     double              *from = gathered(red, memory);
     uint32_t             ranks = (uint32_t)red->g->size, brief = codec_of(red)->n_brief;
-    TAUT_TRY(
-        v->combine(place_of(red), s->few, from, numbers(red), brief + 1, ranks, (uint32_t *)(void *)&s->anew.bytes));
+    TAUT_TRY(v->digest(place_of(red), from, row(red), numbers(red), 0, ranks, &s->damaged));
+    TAUT_TRY(v->combine(place_of(red), s->few, from, row(red), brief + 1, ranks, (uint32_t *)(void *)&s->anew.bytes));
     if (brief > 0) TAUT_TRY(adapted(red));
     if (brief > 0) TAUT_TRY(rebase_all(red, from));
-    TAUT_TRY(v->combine(place_of(red), s->all, from, numbers(red), numbers(red), ranks, NULL));
+    TAUT_TRY(v->combine(place_of(red), s->all, from, row(red), numbers(red), ranks, NULL));
     TAUT_TRY(calibrate(red, s->all + 1, NULL, &s->fresh));
     TAUT_TRY(if_anew(red, &s->calibration, &s->fresh, sizeof s->fresh));
     TAUT_TRY(if_anew(red, &s->before, &s->fresh, sizeof s->fresh));
@@ -217,6 +220,14 @@ taut_status taut__agree_there_end(taut__reduction *red)
 /* ---- what has become of it ---- */
 
 bool taut__goes_raw(const taut__reduction *red) { return red->calibration.raw && shared(red); }
+
+taut_status taut__agree_there_intact(const taut__reduction *red)
+{
+    const settled *s = (*taut__agree_data(red))->here;
+    if (!taut__agrees_there(red) || !s->damaged) return TAUT_OK;
+    return taut__fail(TAUT_E_CORRUPT, "statistics of rank %d came over %s damaged",
+                      taut__member(red->g, (int)s->damaged - 1), red->g->data->ops->name);
+}
 
 taut_status taut__agree_there_told(taut__reduction *red, void *memory)
 {

@@ -24,7 +24,9 @@ size_t      taut__agree_there_stages(const taut__reduction *red);
 taut_status taut__agree_there_enqueue(taut__reduction *red, size_t stage, void *memory);
 taut_status taut__agree_there_end(taut__reduction *red); /* what has become of it, on its way to the host */
 bool        taut__goes_raw(const taut__reduction *red);  /* what ranks have agreed on says so */
-/* An event behind that has passed. Where the tensor goes raw, x is on its way back to where it was. */
+/* An event behind that has passed. TAUT_E_CORRUPT: numbers of some rank are not those that it sent, so whatever was made of them means nothing. */
+taut_status taut__agree_there_intact(const taut__reduction *red);
+/* The same. Where the tensor goes raw, x is on its way back to where it was. */
 taut_status taut__agree_there_told(taut__reduction *red, void *memory);
 
 #endif

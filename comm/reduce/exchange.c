@@ -311,6 +311,7 @@ static taut_status look(taut__reduction *red, bool *moved, bool *done)
     TAUT_TRY(space->event_test(e->over, &passed));
     if (!passed) return TAUT_OK;
     *moved = true;
+    if (e->agreed && !e->redone) TAUT_TRY(taut__agree_there_intact(red)); /* of which codec work may fail, too */
     if (space->failed) TAUT_TRY(space->failed(red->lane->place));
     if (e->agreed && !e->redone) TAUT_TRY(taut__agree_there_told(red, e->agreeing));
     if (e->agreed && taut__goes_raw(red)) return put_back(red, done);

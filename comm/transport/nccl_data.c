@@ -5,7 +5,7 @@
  * done nothing may be enqueued behind them, so ready() says not yet. The same call tells what has gone wrong since, here or, where NCCL
  * notices, elsewhere. What NCCL does not notice is a rank that is alive and does nothing: the engine's timeout does, and aborts. */
 #include "nccl_data.h"
-#include <pthread.h>
+#include "nccl_minder.h"
 #include <string.h>
 
 typedef struct nccl_data {
@@ -15,25 +15,38 @@ typedef struct nccl_data {
     bool              owns, open, pending; /* in a group; NCCL has not taken all of it yet */
     int               device;
     taut_place        place;
-    pthread_mutex_t   lock; /* of aborted, against calls of NCCL from other threads */
-    _Atomic bool      aborted;
+    taut__nccl_minder minder;
 } nccl_data;
 
 static nccl_data *of(taut__data *d) { return (nccl_data *)(void *)d; }
 
 int taut__data_nccl_device(const taut__data *d) { return ((const nccl_data *)(const void *)d)->device; }
 
+taut_status taut__data_nccl_mind(taut__data *d, int32_t timeout_ms)
+{
+    return taut__nccl_mind(&of(d)->minder, timeout_ms);
+}
+
 static taut_status gone(void) { return taut__fail(TAUT_E_TRANSPORT, "NCCL: the communicator has been aborted"); }
 
 static taut_status result(nccl_data *d, int r, const char *call)
 {
     if (r == TAUT__NCCL_IN_PROGRESS) d->pending = true;
-    return r == TAUT__NCCL_OK || r == TAUT__NCCL_IN_PROGRESS ? TAUT_OK : taut__nccl_failed(d->n, d->comm, r, call);
+    if (r == TAUT__NCCL_OK || r == TAUT__NCCL_IN_PROGRESS) return TAUT_OK;
+    return atomic_load(&d->minder.aborted) ? gone() : taut__nccl_failed(d->n, d->comm, r, call);
 }
+
+/* Of calls that may wait for other ranks. */
+#define MINDED(d, what, call)                                                                                          \
+    do {                                                                                                               \
+        taut__nccl_enter(&(d)->minder, what);                                                                          \
+        int r_ = (call);                                                                                               \
+        return taut__nccl_leave(&(d)->minder, what, result(d, r_, what));                                              \
+    } while (0)
 
 static taut_status usable(nccl_data *d, taut_place place)
 {
-    if (atomic_load(&d->aborted)) return gone();
+    if (atomic_load(&d->minder.aborted)) return gone();
     if (place.space == TAUT_HOST)
         return taut__fail(TAUT_E_INVALID, "NCCL: a buffer on the host: must be on device %d", d->device);
     if (place.device != d->device)
@@ -68,7 +81,7 @@ static taut_status group_end(taut__data *data)
 {
     nccl_data *d = of(data);
     d->open = false;
-    return result(d, d->n->group_end(), "ncclGroupEnd");
+    MINDED(d, "ncclGroupEnd", d->n->group_end());
 }
 
 static taut_status sum(taut__data *data, void *x, size_t n, taut__number kind, taut_place place)
@@ -79,7 +92,7 @@ static taut_status sum(taut__data *data, void *x, size_t n, taut__number kind, t
                                                 : TAUT__NCCL_I32;
     TAUT_TRY(usable(d, place));
     data->sent += 2 * n * taut__number_bytes(kind) * (uint64_t)(data->size - 1) / (uint64_t)data->size;
-    return result(d, d->n->all_reduce(x, x, n, type, TAUT__NCCL_SUM, d->comm, place.stream), "ncclAllReduce");
+    MINDED(d, "ncclAllReduce", d->n->all_reduce(x, x, n, type, TAUT__NCCL_SUM, d->comm, place.stream));
 }
 
 static taut_status gather(taut__data *data, const void *own, void *all, size_t bytes, taut_place place)
@@ -87,7 +100,7 @@ static taut_status gather(taut__data *data, const void *own, void *all, size_t b
     nccl_data *d = of(data);
     TAUT_TRY(usable(d, place));
     data->sent += bytes * (uint64_t)(data->size - 1);
-    return result(d, d->n->all_gather(own, all, bytes, TAUT__NCCL_I8, d->comm, place.stream), "ncclAllGather");
+    MINDED(d, "ncclAllGather", d->n->all_gather(own, all, bytes, TAUT__NCCL_I8, d->comm, place.stream));
 }
 
 static taut_status exchange(taut__data *data, const void *out, void *in, size_t bytes, taut_place place)
@@ -95,14 +108,14 @@ static taut_status exchange(taut__data *data, const void *out, void *in, size_t 
     nccl_data *d = of(data);
     TAUT_TRY(usable(d, place));
     data->sent += bytes * (uint64_t)(data->size - 1);
-    return result(d, d->n->all_to_all(out, in, bytes, TAUT__NCCL_I8, d->comm, place.stream), "ncclAlltoAll");
+    MINDED(d, "ncclAlltoAll", d->n->all_to_all(out, in, bytes, TAUT__NCCL_I8, d->comm, place.stream));
 }
 
 /* With the lock, so that the communicator is not aborted, and gone, in the middle. */
 static taut_status look(nccl_data *d, bool *is_ready)
 {
     int r = TAUT__NCCL_OK;
-    if (atomic_load(&d->aborted)) return gone();
+    if (atomic_load(&d->minder.aborted)) return gone();
     int asked = d->n->async_error(d->comm, &r);
     if (asked != TAUT__NCCL_OK) return taut__nccl_failed(d->n, d->comm, asked, "ncclCommGetAsyncError");
     if (r != TAUT__NCCL_OK && r != TAUT__NCCL_IN_PROGRESS)
@@ -116,29 +129,22 @@ static taut_status ready(taut__data *data, bool *is_ready)
 {
     nccl_data *d = of(data);
     *is_ready = false;
-    pthread_mutex_lock(&d->lock);
+    pthread_mutex_lock(&d->minder.lock);
     taut_status s = look(d, is_ready);
-    pthread_mutex_unlock(&d->lock);
+    pthread_mutex_unlock(&d->minder.lock);
     return s;
 }
 
 static int waiting_for(const taut__data *data) { return (void)data, -1; }
 
-/* NCCL's own abort frees the communicator: nothing of it is touched afterwards. */
-static void abort_all(taut__data *data)
-{
-    nccl_data *d = of(data);
-    pthread_mutex_lock(&d->lock);
-    if (!atomic_exchange(&d->aborted, true)) d->n->abort(d->comm);
-    pthread_mutex_unlock(&d->lock);
-}
+static void abort_all(taut__data *data) { taut__nccl_minder_abort(&of(data)->minder); }
 
 static void destroy(taut__data *data)
 {
     if (!data) return;
     nccl_data *d = of(data);
-    if (d->owns && !atomic_load(&d->aborted)) d->n->destroy(d->comm);
-    pthread_mutex_destroy(&d->lock);
+    if (d->owns && !atomic_load(&d->minder.aborted)) d->n->destroy(d->comm);
+    taut__nccl_minder_destroy(&d->minder);
     taut__free(d);
 }
 
@@ -183,7 +189,7 @@ taut_status taut__data_nccl(const taut__nccl *n, taut__nccl_comm comm, bool owns
         taut__free(d);
         return taut__nccl_failed(n, NULL, r, "NCCL: asking the communicator for its ranks");
     }
-    pthread_mutex_init(&d->lock, NULL);
+    taut__nccl_minder_init(&d->minder, n, comm);
     *out = &d->base;
     return TAUT_OK;
 }

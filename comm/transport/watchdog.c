@@ -30,7 +30,7 @@ static double ran_s(const taut__watchdog *w)
 static void look_at_calls(taut__watchdog *w)
 {
     char     text[200] = "";
-    uint64_t now = w->t->calls ? atomic_load_explicit(&w->t->calls[0], memory_order_acquire) : 0;
+    uint64_t now = w->t && w->t->calls ? atomic_load_explicit(&w->t->calls[0], memory_order_acquire) : 0;
     if (now % 2 == 0 || now != w->seen) w->looks = 0, w->ran_s = now % 2 ? ran_s(w) : 0;
     else w->looks++;
     w->seen = now;
@@ -57,7 +57,8 @@ static void look(taut__watchdog *w)
              "%.128s: the sum of all ranks has not come back for %.1f s: a rank is stopped or gone, or "
              "timeout_ms=%d is too short; ending the job",
              what, 1e-6 * (double)(now - since), (int)w->timeout_ms);
-    w->t->ops->end_job(w->t, text);
+    if (w->stuck) atomic_store(&w->since, 0), w->stuck(w->stuck_ctx, text);
+    else w->t->ops->end_job(w->t, text);
 }
 
 static void *thread_main(void *arg)
@@ -80,7 +81,7 @@ static void *thread_main(void *arg)
 
 void taut__watchdog_init(taut__watchdog *w, taut__transport *t, int32_t timeout_ms)
 {
-    *w = (taut__watchdog){.t = t, .timeout_ms = timeout_ms};
+    *w = (taut__watchdog){.t = t, .timeout_ms = timeout_ms, .there = true};
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -91,7 +92,7 @@ void taut__watchdog_init(taut__watchdog *w, taut__transport *t, int32_t timeout_
 
 void taut__watchdog_destroy(taut__watchdog *w)
 {
-    if (!w->t) return;
+    if (!w->there) return;
     pthread_mutex_lock(&w->lock);
     w->quit = true;
     pthread_cond_signal(&w->wake);
@@ -99,7 +100,7 @@ void taut__watchdog_destroy(taut__watchdog *w)
     if (w->running) pthread_join(w->thread, NULL);
     pthread_mutex_destroy(&w->lock);
     pthread_cond_destroy(&w->wake);
-    w->t = NULL;
+    w->there = false;
 }
 
 static taut_status run(taut__watchdog *w)

@@ -28,9 +28,13 @@ typedef struct taut__watchdog {
     /* (optional) who was waited for, and for what; from the watchdog's thread, while another one is inside that call */
     void (*describe)(const void *ctx, char *dst, size_t cap);
     const void *ctx;
+    /* (optional) what is done about a blocking call that does not come back, once; NULL: the job ends */
+    void (*stuck)(void *ctx, const char *text);
+    void *stuck_ctx;
+    bool  there; /* initialised */
 } taut__watchdog;
 
-/* timeout_ms < 0: never. */
+/* timeout_ms < 0: never. t: NULL where `stuck` is given, and no calls are watched. */
 void taut__watchdog_init(taut__watchdog *w, taut__transport *t, int32_t timeout_ms);
 void taut__watchdog_destroy(taut__watchdog *w);
 /* The clock of the calling thread's time on a processor, for taut__transport.calls[1]. */

@@ -185,10 +185,12 @@ typedef struct taut__cuda_frame {
                          uint32_t *reserved, taut__cuda_stream s);
     taut_status (*fields)(uint32_t *words, int32_t *codes, uint64_t n, uint32_t per, uint32_t bias, bool join,
                           taut__cuda_stream s);
-    /* As taut__vectors.combine and .copy_if. */
+    /* As taut__vectors.combine, .copy_if and .digest. */
     taut_status (*combine)(double *out, const double *from, uint64_t stride, uint64_t n, uint32_t ranks, uint32_t *any,
                            taut__cuda_stream s);
     taut_status (*copy_if)(const uint8_t *when, void *dst, const void *src, uint64_t bytes, taut__cuda_stream s);
+    taut_status (*digest)(void *rows, uint64_t stride, uint64_t n, uint32_t first, uint32_t count, uint32_t *differs,
+                          taut__cuda_stream s);
 } taut__cuda_frame;
 
 /* ---- quant ---- unit: a bucket. len is known beforehand (quant_payload_bytes) and written all the same. */

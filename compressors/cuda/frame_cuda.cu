@@ -1,6 +1,7 @@
 /* frame_cuda.cu : headers of frames on a GPU (frame.h), a thread for each. They have no checksum, and say so: XXH3 runs along a
  * payload, and what a GPU sends is checked by its network. */
 #include "cuda_kernel.h"
+#include "../digest.h"
 #include "../frame.h"
 #include "../tree_sum.h"
 
@@ -94,6 +95,23 @@ static __global__ void __launch_bounds__(THREADS)
         dst[i] = src[i];
 }
 
+/* A block for each row. */
+static __global__ void __launch_bounds__(THREADS)
+    frame_digest(uint64_t *rows, uint64_t stride, uint64_t n, uint32_t first, uint32_t *differs)
+{
+    TAUT_SHARED(unsigned long long, sum, 1);
+    uint64_t *row = rows + blockIdx.x * stride, mine = 0;
+    uint32_t  number = first + blockIdx.x;
+    if (threadIdx.x == 0) sum[0] = 0;
+    __syncthreads();
+    for (uint64_t i = threadIdx.x; i < n; i += THREADS) mine += taut__digest_word(row[i], number, i);
+    if (mine) atomicAdd(&sum[0], (unsigned long long)mine);
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    if (!differs) row[n] = sum[0];
+    else if (row[n] != sum[0]) atomicMax(differs, number + 1);
+}
+
 static taut_status check(const taut__cuda_batch *b, const char *what)
 {
     TAUT_TRY(taut_check_batch(b, what));
@@ -159,5 +177,16 @@ static taut_status copy_if(const uint8_t *when, void *dst, const void *src, uint
     return taut_launched("copy_if");
 }
 
+static taut_status digest(void *rows, uint64_t stride, uint64_t n, uint32_t first, uint32_t count, uint32_t *differs,
+                          taut__cuda_stream s)
+{
+    if ((uintptr_t)rows % 8 || stride <= n)
+        return taut__fail(TAUT_E_INVALID, "digest: rows of %llu words at %p, %llu words apart", (unsigned long long)n,
+                          (const void *)rows, (unsigned long long)stride);
+    if (count == 0) return TAUT_OK;
+    TAUT_LAUNCH(frame_digest, count, THREADS, 0, s, (uint64_t *)rows, stride, n, first, differs);
+    return taut_launched("digest");
+}
+
 extern "C" const taut__cuda_frame TAUT_CUDA_TABLE(frame);
-extern "C" const taut__cuda_frame TAUT_CUDA_TABLE(frame) = {seal, open, admit, fields, combine, copy_if};
+extern "C" const taut__cuda_frame TAUT_CUDA_TABLE(frame) = {seal, open, admit, fields, combine, copy_if, digest};

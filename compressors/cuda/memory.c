@@ -229,6 +229,11 @@ static taut_status copy_if(taut_place p, const uint8_t *when, void *dst, const v
 {
     return taut__cuda_get(NULL)->frame->copy_if(when, dst, src, bytes, p.stream);
 }
+static taut_status digest(taut_place p, void *rows, size_t stride, size_t n, uint32_t first, uint32_t count,
+                          uint32_t *differs)
+{
+    return taut__cuda_get(NULL)->frame->digest(rows, stride, n, first, count, differs, p.stream);
+}
 
 const taut__vectors taut__vectors_cuda = {
     .input = input,
@@ -247,4 +252,5 @@ const taut__vectors taut__vectors_cuda = {
     .field_split = field_split,
     .combine = combine,
     .copy_if = copy_if,
+    .digest = digest,
 };

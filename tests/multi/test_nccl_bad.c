@@ -244,6 +244,40 @@ START_TEST(gone)
 }
 END_TEST
 
+/* The program's own communicator blocks, and one rank's call never comes back, as of a process that has stopped while NCCL connects: nor do the others'. Nobody
+ * hangs: the timeout is looked at beside them. */
+static taut_status blocked_body(ranks_ctx *c)
+{
+    taut_layer *w;
+    buffer      x;
+    taut_place  place = mock_stream();
+    buffer_make(&x, true, place, N * sizeof(float));
+    TAUT_TRY(enroll(c, c->arg, &w));
+    TAUT_TRY(taut__nccl_begin(nccl_double_table(), c->size, shared_id, c->rank, &given[c->rank]));
+    TAUT_TRY(taut_comm_use_nccl(c->comm, given[c->rank]));
+    TAUT_TRY(step(c, w, &x, 0));
+    if (c->rank == 0) nccl_double_fault(NCCL_STOPS, 0, 1);
+    TAUT_TRY(taut__context_sum(&c->comm->ctx, (double[]){1}, 1));
+    taut_status s = step(c, w, &x, 1);
+    bool        good = s != TAUT_OK && strstr(taut_last_error(), "fc1.weight");
+    taut_status result = good ? TAUT_OK : wrong("blocked", s);
+    buffer_end(c, &x, place);
+    nccl_double_table()->abort(given[c->rank]);
+    return result;
+}
+START_TEST(blocked)
+{
+    taut_config cfg = config(TIMEOUT_MS);
+    setup_double();
+    nccl_double_blocking(true);
+    nccl_double_table()->unique_id(&shared_id);
+    double begin = taut__now();
+    ranks_ok(RANKS, &cfg, blocked_body, (char *)(uintptr_t)specs[_i]);
+    ck_assert_msg(taut__now() - begin < 15, "after %g s", taut__now() - begin);
+    teardown_double();
+}
+END_TEST
+
 /* ---- NCCL that is there and is none ---- */
 
 static taut_status unusable_body(ranks_ctx *c)
@@ -278,6 +312,7 @@ int main(void)
     tcase_add_loop_test(t, mistaken_then_not, 0, 4);
     tcase_add_test(t, types);
     tcase_add_loop_test(t, gone, 0, 2);
+    tcase_add_loop_test(t, blocked, 0, 4);
     tcase_add_loop_test(t, unusable, 0, 2);
     return suite_run(s);
 }

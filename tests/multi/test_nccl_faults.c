@@ -20,7 +20,7 @@ static void teardown_double(void)
 }
 
 typedef struct job {
-    const char *spec;
+    const char *spec, *algorithm; /* algorithm: NULL: auto */
     int         steps;
     taut_status status[MOST];
     char        error[MOST][512];
@@ -71,6 +71,7 @@ static taut_status job_body(ranks_ctx *c)
 static void run_job(job *j, int ranks, bool quick)
 {
     taut_config cfg = config(quick ? PATIENT_MS : TIMEOUT_MS);
+    if (j->algorithm) cfg.algorithm = j->algorithm;
     ranks_ok(ranks, &cfg, job_body, j);
     device_left_empty();
 }
@@ -110,8 +111,7 @@ START_TEST(faults)
 }
 END_TEST
 
-/* Damaged headers are no lengths: nothing is read beyond a slot. Where ranks agree on statistics first, those are the first operation: numbers without
- * a checksum, for which NCCL's word is taken (docs/nccl.md). */
+/* Damaged headers are no lengths: nothing is read beyond a slot. Where ranks agree on statistics first, those are the first operation. */
 START_TEST(damaged)
 {
     static const char *const of[] = {"quant:bits=4", "grid", "grid:rel=0.05,code=rans", "topk", "fp16"};
@@ -124,6 +124,41 @@ START_TEST(damaged)
     for (int r = 0; r < 3; r++) corrupt += j.status[r] == TAUT_E_CORRUPT;
     ck_assert_int_ge(corrupt, 1);
     teardown_double();
+}
+END_TEST
+
+/* Statistics on which ranks agree, the first operation, arrive damaged at one rank, or at all others, somewhere: who has them would code with another step
+ * than the rest, and says so instead. */
+START_TEST(statistics_damaged)
+{
+    static const char *const of[] = {"grid:rel=0.05", "grid", "grid:rel=0.05,code=rans"}, *const by[] = {"sra",
+                                                                                                         "native",
+                                                                                                         "gather"};
+    static const size_t at[] = {0, 8, 1000, SIZE_MAX};
+    int                 noticed = 0;
+    for (int one = 0; one < 2; one++) {
+        int  ranks = 2 + (_i + one) % 3, from = (_i + 1) % ranks, next = (from + 1) % ranks;
+        job  j = {.spec = of[_i % 3], .algorithm = by[(_i / 3 + one) % 3], .steps = 3};
+        char words[64];
+        snprintf(words, sizeof words, "statistics of rank %d", from);
+        setup_double();
+        nccl_double_spoils(at[_i / 3]);
+        nccl_double_fault(one ? NCCL_SPOILS_ONE : NCCL_TRUNCATES, from, 1);
+        run_job(&j, ranks, true);
+        all_fail(&j, ranks, "damaged statistics", true);
+        /* whoever has them says so itself, or hears it; what it has sent by then may be nothing that the others' codecs know, which some say first */
+        int corrupt = 0, garbled = 0;
+        for (int r = 0; r < ranks; r++) {
+            bool itself = j.status[r] == TAUT_E_CORRUPT && strstr(j.error[r], words),
+                 may = r != from && (!one || r == next);
+            ck_assert_msg(may || !itself, "%s: rank %d of %d: %d %s", words, r, ranks, j.status[r], j.error[r]);
+            corrupt += itself, garbled += strstr(j.error[r], words) == NULL;
+        }
+        ck_assert_msg(corrupt > 0 || garbled == ranks, "%s: nobody of %d has noticed", words, ranks);
+        noticed += corrupt > 0;
+        teardown_double();
+    }
+    ck_assert_msg(noticed > 0 || at[_i / 3] == 8, "of damage at %d nobody says what it is", (int)at[_i / 3]);
 }
 END_TEST
 
@@ -295,6 +330,7 @@ int main(void)
     TCase *t = suite_case(s, "faults", 60);
     tcase_add_loop_test(t, faults, 0, 12);
     tcase_add_loop_test(t, damaged, 0, 5);
+    tcase_add_loop_test(t, statistics_damaged, 0, 12);
     tcase_add_test(t, missing);
     tcase_add_test(t, one_cannot);
     tcase_add_loop_test(t, arguments, 0, 3);

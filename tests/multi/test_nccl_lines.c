@@ -107,6 +107,75 @@ START_TEST(measured)
 }
 END_TEST
 
+/* What is measured decides, on all ranks alike, and layers of either side of the crossover go by what is faster there; with the same results. */
+enum { NARROW = 64, WIDE = 1024 };
+
+typedef struct crossing {
+    char     by[2][MOST][16]; /* small, large */
+    uint64_t result[2][MOST];
+} crossing;
+
+static taut_status crossing_body(ranks_ctx *c)
+{
+    static const size_t sides[] = {NARROW, WIDE};
+    crossing           *k = c->arg;
+    taut_layer         *w[2];
+    setup               s = setup_of("grid:rel=0.05", c->size);
+    taut_status         status = TAUT_OK;
+    TAUT_TRY(taut__comm_open_nccl(c->comm, mock_place()));
+    for (int i = 0; i < 2; i++) {
+        TAUT_TRY(
+            taut_layer_register(c->comm, i ? "large" : "small", TAUT_F32, 2, (size_t[]){sides[i], sides[i]}, &w[i]));
+        TAUT_TRY(taut_layer_codec(w[i], s.spec));
+    }
+    for (int i = 0; i < 2 && status == TAUT_OK; i++) {
+        size_t     n = sides[i] * sides[i];
+        taut_place place = mock_stream();
+        buffer     x;
+        buffer_make(&x, true, place, n * sizeof(float));
+        buffer_fill(&s, c->rank, 0, n, x.here);
+        status = buffer_start(w[i], &x);
+        if (status == TAUT_OK) status = taut_step_end(c->comm);
+        snprintf(k->by[i][c->rank], sizeof k->by[i][c->rank], "%s",
+                 w[i]->reduction.via ? w[i]->reduction.via->name : "");
+        taut__memory_of(place.space)->wait(place);
+        k->result[i][c->rank] = buffer_result(&x);
+        mock_stream_end(place);
+        buffer_drop(&x);
+    }
+    return status;
+}
+
+static void run_crossing(crossing *k, const char *link, const int move[2], const int sum[2])
+{
+    setup       s = setup_of("none", 3);
+    taut_config cfg = setup_config(&s);
+    cfg.algorithm = "auto";
+    cfg.timeout_ms = 30000;
+    setup_double(link);
+    nccl_double_speed(false, move[0], move[1]), nccl_double_speed(true, sum[0], sum[1]);
+    ranks_ok(3, &cfg, crossing_body, k);
+    device_left_empty();
+    teardown_double();
+}
+
+START_TEST(crossover)
+{
+    /* sums begin soon and are slow: small layers' go by them; the other way round */
+    static const int         move[2][2] = {{15000, 0}, {0, 450}}, sum[2][2] = {{0, 160}, {18000, 0}}, none[2] = {0};
+    static const char *const by[2][2] = {{"native", "sra"}, {"sra", "native"}};
+    crossing                 k = {0}, plain = {0};
+    run_crossing(&k, "measure", move[_i], sum[_i]), run_crossing(&plain, "off", none, none);
+    for (int i = 0; i < 2; i++)
+        for (int r = 0; r < 3; r++) {
+            ck_assert_msg(strcmp(k.by[i][r], by[_i][i]) == 0, "case %d, %s layer, rank %d: by %s", _i,
+                          i ? "large" : "small", r, k.by[i][r]);
+            ck_assert_str_eq(plain.by[i][r], "sra");
+            ck_assert_uint_eq(k.result[i][r], plain.result[i][r]);
+        }
+}
+END_TEST
+
 /* What is no speed is told, and the communicator is as it was: layers go by messages. */
 START_TEST(not_a_speed)
 {
@@ -145,6 +214,7 @@ int main(void)
     TCase *t = suite_case(s, "lines", 60);
     tcase_add_loop_test(t, given, 0, 7);
     tcase_add_loop_test(t, measured, 0, 3);
+    tcase_add_loop_test(t, crossover, 0, 2);
     tcase_add_loop_test(t, not_a_speed, 0, 6);
     tcase_add_loop_test(t, fault_meanwhile, 0, 3);
     return suite_run(s);

@@ -116,6 +116,7 @@ static int exact(program *p)
     MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_I32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
     MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, 2, p->comm, p->place.stream) !=
          0); /* max: the double has none, and is asked */
+    MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, NULL, p->place.stream) != 0);
     return 0;
 }
 
@@ -190,26 +191,37 @@ static int abandoned(program *p)
     return 0;
 }
 
-static void *program_main(void *arg)
+static void program_begin(program *p)
 {
-    program *p = arg;
-    void    *from, *to;
+    void *from, *to;
     p->place = mock_stream();
     taut__memory_of(p->place.space)->alloc(p->place, 4 * COUNT, &from),
         taut__memory_of(p->place.space)->alloc(p->place, 4 * COUNT, &to);
     p->from = from, p->to = to, p->x = malloc(4 * COUNT);
     p->failed = taut__nccl_begin(nccl_double_table(), p->size, p->id, p->rank, &p->comm) != TAUT_OK;
-    if (!p->failed) p->failed = p->body(p);
+}
+static void program_end(program *p)
+{
     taut__memory_of(p->place.space)->wait(p->place);
     ncclCommDestroy(p->comm);
     mock_stream_end(p->place);
-    taut__memory_of(p->place.space)->release(p->place, from), taut__memory_of(p->place.space)->release(p->place, to);
+    taut__memory_of(p->place.space)->release(p->place, p->from),
+        taut__memory_of(p->place.space)->release(p->place, p->to);
     free(p->x);
+}
+
+static void *program_main(void *arg)
+{
+    program *p = arg;
+    program_begin(p);
+    if (!p->failed) p->failed = p->body(p);
+    program_end(p);
     return NULL;
 }
 
 static int  budgeted(program *p) { return sums(p); }
 static int  unsuited(program *p);
+static bool blocking;
 static void run_program(int size, int (*body)(program *p))
 {
     program   p[MOST];
@@ -217,6 +229,7 @@ static void run_program(int size, int (*body)(program *p))
     setenv("TAUT_REPORT", body == unsuited ? "-" : "build/preload_nccl_report.json", 1);
     if (body != unsuited && body != budgeted) setenv("TAUT_CODEC", "quant:bits=4", 1);
     mock_open(), nccl_double_open();
+    nccl_double_blocking(blocking);
     taut__nccl_space = TAUT_SPACE_TEST;
     nccl_double_table()->unique_id(&p[0].id);
     for (int r = 0; r < size; r++) {
@@ -232,6 +245,59 @@ static void run_program(int size, int (*body)(program *p))
 
 START_TEST(all_sums) { run_program(2 + _i, sums); }
 END_TEST
+/* Ranks are threads of this process, and NCCL's calls come back when all ranks have made them: nobody's call may hold up another's. */
+START_TEST(all_threads)
+{
+    static int (*const of[])(program *) = {sums, groups, scattered, exact};
+    blocking = true;
+    run_program(2 + _i % 2, of[_i / 2]);
+}
+END_TEST
+
+/* One thread makes the calls of all ranks, each on a device of its own, in groups: nothing else could. They are as they are. */
+static int several_devices(program *p, int size)
+{
+    float *out = malloc(COUNT * sizeof *out);
+    for (int call = 0; call < 3; call++) {
+        for (int r = 0; r < size; r++) { /* what is put in is copied late, from memory of this thread's */
+            put_in(&p[r], TAUT__NCCL_F32, COUNT);
+            taut__memory_of(p[r].place.space)->wait(p[r].place);
+        }
+        MUST(ncclGroupStart() == 0);
+        for (int r = 0; r < size; r++)
+            MUST(ncclAllReduce(p[r].from, p[r].to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p[r].comm,
+                               p[r].place.stream) == 0);
+        MUST(ncclGroupEnd() == 0);
+        for (int r = 0; r < size; r++) {
+            get_out(&p[r], TAUT__NCCL_F32, COUNT, p[r].to, out);
+            MUST(error(&p[r], out, 0, COUNT, 1) < 1e-12);
+        }
+    }
+    free(out);
+    return 0;
+}
+START_TEST(one_thread)
+{
+    program       p[MOST];
+    const int     size = 2 + _i;
+    taut__nccl_id id;
+    setenv("TAUT_REPORT", "-", 1), setenv("TAUT_CODEC", "quant:bits=4", 1);
+    mock_open(), nccl_double_open();
+    nccl_double_blocking(true), nccl_double_devices(true);
+    taut__nccl_space = TAUT_SPACE_TEST;
+    nccl_double_table()->unique_id(&id);
+    for (int r = 0; r < size; r++) {
+        p[r] = (program){.rank = r, .size = size, .id = id};
+        program_begin(&p[r]);
+    }
+    ck_assert_int_eq(several_devices(p, size), 0);
+    for (int r = 0; r < size; r++) program_end(&p[r]);
+    ck_assert_int_eq(nccl_double_left(), 0);
+    device_left_empty();
+    nccl_double_close(), mock_close();
+}
+END_TEST
+
 START_TEST(by_budget) /* the codec whose error it is */
 {
     unsetenv("TAUT_CODEC");
@@ -329,6 +395,8 @@ int main(void)
     tcase_add_loop_test(t, all_exact, 0, 3);
     tcase_add_loop_test(t, all_groups, 0, 3);
     tcase_add_loop_test(t, all_scattered, 0, 2);
+    tcase_add_loop_test(t, all_threads, 0, 8);
+    tcase_add_loop_test(t, one_thread, 0, 2);
     tcase_add_test(t, by_budget);
     tcase_add_loop_test(t, unsuited_codecs, 0, UNSUITED);
     tcase_add_test(t, report);

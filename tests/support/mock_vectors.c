@@ -16,7 +16,8 @@ typedef enum pass {
     SPLIT,
     PICK,
     COMBINE,
-    COPY_IF
+    COPY_IF,
+    DIGEST
 } pass;
 static const taut_place host = {0};
 
@@ -48,6 +49,7 @@ static taut_status run_pass(mock_work *w)
     case PICK: return v->pick(host, a, (taut_dtype)w->kind, b, c, w->n, k->elems, (size_t)w->count, k->n, w->number);
     case JOIN: return v->field_join(host, a, b, w->n, (uint32_t)w->kind, (uint32_t)w->count);
     case COMBINE: return v->combine(host, a, b, k->n, w->n, (uint32_t)w->count, d);
+    case DIGEST: return v->digest(host, a, (size_t)w->kind, w->n, (uint32_t)w->kind2, (uint32_t)w->count, d);
     case COPY_IF: return v->copy_if(host, c, a, b, w->n);
     case SPLIT: return v->field_split(host, a, b, w->n, (uint32_t)w->kind, (uint32_t)w->count);
     default: return v->residual(host, a, b, c, w->n);
@@ -157,6 +159,12 @@ static taut_status mock_copy_if(taut_place p, const uint8_t *when, void *dst, co
 {
     return give(p, COPY_IF, (mock_work){.a = dst, .b = src, .c = MUTABLE(when), .n = bytes});
 }
+static taut_status mock_digest(taut_place p, void *rows, size_t stride, size_t n, uint32_t first, uint32_t count,
+                               uint32_t *differs)
+{
+    return give(p, DIGEST,
+                (mock_work){.a = rows, .kind = (int)stride, .n = n, .kind2 = (int)first, .count = count, .d = differs});
+}
 
 const taut__vectors mock_vectors = {
     .input = mock_input,
@@ -173,4 +181,5 @@ const taut__vectors mock_vectors = {
     .field_split = mock_split,
     .combine = mock_combine,
     .copy_if = mock_copy_if,
+    .digest = mock_digest,
 };

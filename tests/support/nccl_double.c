@@ -8,7 +8,17 @@
 #include <string.h>
 #include <time.h>
 
-enum { SYSTEM_ERROR = 2, INVALID_ARGUMENT = 4, REMOTE_ERROR = 6, MOST_RANKS = 16, MOST_OPS = 64, MOST_HUBS = 64 };
+enum {
+    SYSTEM_ERROR = 2,
+    INVALID_ARGUMENT = 4,
+    REMOTE_ERROR = 6,
+    MOST_RANKS = 16,
+    MOST_OPS = 64,
+    MOST_HUBS = 64,
+    MOST_OPEN = 8,
+    PATIENCE_S = 20,
+    STOPPED = -1
+};
 
 typedef struct message {
     struct message *next;
@@ -20,6 +30,7 @@ typedef struct message {
 typedef struct hub { /* one per unique id; shared by the ranks */
     char     id[128];
     int      ranks, left;
+    uint64_t came[MOST_RANKS];              /* operations of each rank, so far */
     message *queue[MOST_RANKS][MOST_RANKS]; /* from, to */
 } hub;
 
@@ -60,8 +71,12 @@ static struct ncclComm     *comms; /* all that were made: a task may look at one
 static _Atomic int          delay_us, lazy_polls, version_code, left, operations;
 static int                  fault_rank, fault_nth;
 static nccl_fault           fault_kind;
+static size_t               spoils_at;
+static _Atomic int          speed[2][2]; /* of sums, of others: microseconds, and for each KiB */
 static _Thread_local int    depth;
-static _Thread_local group *open_group;
+static _Atomic bool         blocking, many_devices;
+static _Thread_local group *open_group[MOST_OPEN]; /* of one communicator each */
+static _Thread_local int    n_open;
 
 /* ---- on the stream's thread ---- */
 
@@ -78,7 +93,8 @@ static void put(struct ncclComm *c, int to, uint64_t seq, const void *data, size
     message *m = malloc(sizeof *m + bytes), **at = &c->hub->queue[c->rank][to];
     *m = (message){.seq = seq, .bytes = bytes};
     if (bytes) memcpy(m->data, data, bytes);
-    for (size_t i = 0; damaged && i < bytes && i < 8; i++) m->data[i] ^= (char)0x5a;
+    size_t first = bytes < 8 ? 0 : spoils_at < bytes - 8 ? spoils_at : bytes - 8;
+    for (size_t i = first; damaged && i < bytes && i < first + 8; i++) m->data[i] ^= (char)0x5a;
     while (*at) at = &(*at)->next;
     *at = m;
     pthread_cond_broadcast(&moved);
@@ -111,14 +127,20 @@ static void add(int type, void *acc, const void *x, size_t bytes)
     for (size_t i = 0; i < bytes / 8 && type == TAUT__NCCL_F64; i++) ((double *)acc)[i] += ((const double *)x)[i];
 }
 
+static bool damaged(const group *g, int to)
+{
+    const struct ncclComm *c = g->comm;
+    return to != c->rank &&
+           (g->fault == NCCL_TRUNCATES || (g->fault == NCCL_SPOILS_ONE && to == (c->rank + 1) % c->hub->ranks));
+}
+
 static void post(const group *g, const op *o)
 {
     struct ncclComm *c = g->comm;
-    bool             damaged = g->fault == NCCL_TRUNCATES;
     const char      *from = reach(o->from);
-    if (o->kind == SEND) put(c, o->peer, g->seq, from, o->bytes, damaged);
+    if (o->kind == SEND) put(c, o->peer, g->seq, from, o->bytes, damaged(g, o->peer));
     for (int q = 0; q < c->hub->ranks && o->kind >= REDUCE; q++)
-        put(c, q, g->seq, o->kind == ALLTOALL ? from + (size_t)q * o->bytes : from, o->bytes, damaged && q != c->rank);
+        put(c, q, g->seq, o->kind == ALLTOALL ? from + (size_t)q * o->bytes : from, o->bytes, damaged(g, q));
 }
 
 /* In order of rank, each added to, or put behind, those before. */
@@ -166,11 +188,20 @@ static void run_locked(group *g)
     if (!good) wait_for_abort(c); /* as a kernel does */
 }
 
+static long takes_us(const group *g)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < g->n; i++) bytes += g->ops[i].kind == RECV ? 0 : g->ops[i].bytes;
+    _Atomic int *v = speed[g->ops[0].kind != REDUCE];
+    return atomic_load(&v[0]) + atomic_load(&v[1]) * (long)(bytes / 1024);
+}
+
 static taut_status run(void *arg)
 {
     group *g = arg;
     int    us = atomic_load(&delay_us);
-    if (us > 0) nanosleep(&(struct timespec){0, rand() % us * 1000L}, NULL);
+    long   takes = takes_us(g) + (us > 0 ? rand() % us : 0);
+    if (takes > 0) nanosleep(&(struct timespec){takes / 1000000, takes % 1000000 * 1000L}, NULL);
     pthread_mutex_lock(&lock);
     run_locked(g);
     pthread_mutex_unlock(&lock);
@@ -207,6 +238,10 @@ static int submit(group *g)
     g->seq = c->seq++;
     if (fault_kind != NCCL_FINE && fault_kind != NCCL_NO_ID && c->rank == fault_rank && --fault_nth == 0)
         g->fault = fault_kind, fault_kind = NCCL_FINE;
+    if (g->fault == NCCL_STOPS) {
+        free(g);
+        return STOPPED;
+    }
     if (g->fault == NCCL_REFUSES || c->aborted || c->error) {
         bool refused = g->fault == NCCL_REFUSES;
         free(g);
@@ -222,24 +257,62 @@ static int submit(group *g)
     return TAUT__NCCL_IN_PROGRESS;
 }
 
-static int add_op(struct ncclComm *c, struct CUstream_st *stream, op o)
+static bool all_came(const struct ncclComm *c, uint64_t seq)
 {
-    bool alone = depth == 0;
-    if (!c || (!reach(o.from) && o.kind != RECV) || (!reach(o.to) && o.kind != SEND)) return INVALID_ARGUMENT;
-    if (!open_group) {
-        open_group = calloc(1, sizeof *open_group);
-        open_group->comm = c, open_group->stream = stream;
-    }
-    if (open_group->comm != c || open_group->stream != stream || open_group->n == MOST_OPS)
-        return INVALID_ARGUMENT; /* enough for ours */
-    open_group->ops[open_group->n++] = o;
-    if (!alone) return TAUT__NCCL_OK;
-    group *g = open_group;
-    open_group = NULL;
+    for (int q = 0; q < c->hub->ranks; q++)
+        if (c->hub->came[q] <= seq) return false;
+    return true;
+}
+
+/* With the lock. */
+static int wait_for_all(const struct ncclComm *c, uint64_t seq)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PATIENCE_S;
+    while (!all_came(c, seq) && !c->aborted && !c->error)
+        if (pthread_cond_timedwait(&moved, &lock, &until) != 0) return SYSTEM_ERROR;
+    return c->aborted || c->error ? INVALID_ARGUMENT : TAUT__NCCL_OK;
+}
+
+/* All groups that are open: taken one by one, then waited for. */
+static int close_groups(void)
+{
+    struct ncclComm *c[MOST_OPEN];
+    uint64_t         seq[MOST_OPEN];
+    int              r = TAUT__NCCL_OK, n = n_open;
+    n_open = 0;
     pthread_mutex_lock(&lock);
-    int r = submit(g);
+    for (int i = 0; i < n; i++) {
+        c[i] = open_group[i]->comm, seq[i] = c[i]->seq;
+        int  each = submit(open_group[i]);
+        bool stopped = each == STOPPED;
+        if (r == TAUT__NCCL_OK) r = stopped ? TAUT__NCCL_OK : each;
+        if (!stopped) c[i]->hub->came[c[i]->rank] = c[i]->seq;
+    }
+    pthread_cond_broadcast(&moved);
+    for (int i = 0; i < n && r == TAUT__NCCL_OK && atomic_load(&blocking); i++) r = wait_for_all(c[i], seq[i]);
     pthread_mutex_unlock(&lock);
     return r;
+}
+
+static group *group_of(struct ncclComm *c, struct CUstream_st *stream)
+{
+    for (int i = 0; i < n_open; i++)
+        if (open_group[i]->comm == c) return open_group[i]->stream == stream ? open_group[i] : NULL;
+    if (n_open == MOST_OPEN) return NULL;
+    group *g = open_group[n_open++] = calloc(1, sizeof *g);
+    g->comm = c, g->stream = stream;
+    return g;
+}
+
+static int add_op(struct ncclComm *c, struct CUstream_st *stream, op o)
+{
+    if (!c || (!reach(o.from) && o.kind != RECV) || (!reach(o.to) && o.kind != SEND)) return INVALID_ARGUMENT;
+    group *g = group_of(c, stream);
+    if (!g || g->n == MOST_OPS) return INVALID_ARGUMENT; /* enough for ours */
+    g->ops[g->n++] = o;
+    return depth == 0 ? close_groups() : TAUT__NCCL_OK;
 }
 
 static int group_start(void)
@@ -250,13 +323,7 @@ static int group_start(void)
 static int group_end(void)
 {
     if (depth == 0) return INVALID_ARGUMENT;
-    if (--depth > 0 || !open_group) return TAUT__NCCL_OK;
-    group *g = open_group;
-    open_group = NULL;
-    pthread_mutex_lock(&lock);
-    int r = submit(g);
-    pthread_mutex_unlock(&lock);
-    return r;
+    return --depth > 0 || n_open == 0 ? TAUT__NCCL_OK : close_groups();
 }
 
 static size_t width(int type)
@@ -373,7 +440,10 @@ static int call_async_error(taut__nccl_comm c, int *r)
 }
 static int call_count(taut__nccl_comm c, int *n) { return *n = c->hub->ranks, TAUT__NCCL_OK; }
 static int call_rank(taut__nccl_comm c, int *n) { return *n = c->rank, TAUT__NCCL_OK; }
-static int call_device(taut__nccl_comm c, int *n) { return (void)c, *n = mock_place().device, TAUT__NCCL_OK; }
+static int call_device(taut__nccl_comm c, int *n)
+{
+    return *n = mock_place().device + (atomic_load(&many_devices) ? c->rank : 0), TAUT__NCCL_OK;
+}
 
 static taut__nccl table = {
     .version = call_version,
@@ -402,7 +472,9 @@ void nccl_double_open(void)
 {
     setenv("TAUT_DATA_LINK", "off", 0); /* operations are counted: how fast it is would be measured by some */
     delay_us = lazy_polls = operations = left = 0;
-    fault_kind = NCCL_FINE;
+    blocking = many_devices = false;
+    for (int i = 0; i < 2; i++) nccl_double_speed(i == 0, 0, 0);
+    fault_kind = NCCL_FINE, spoils_at = 0;
     nccl_double_version(22809);
     taut__nccl_use(&table);
 }
@@ -435,7 +507,14 @@ void nccl_double_fault(nccl_fault what, int rank, int nth)
     fault_kind = what, fault_rank = rank, fault_nth = nth;
     pthread_mutex_unlock(&lock);
 }
+void nccl_double_spoils(size_t at) { spoils_at = at; }
 void nccl_double_delay(int us) { atomic_store(&delay_us, us); }
+void nccl_double_speed(bool sum, int us, int us_per_kib)
+{
+    atomic_store(&speed[!sum][0], us), atomic_store(&speed[!sum][1], us_per_kib);
+}
+void nccl_double_blocking(bool on) { atomic_store(&blocking, on); }
+void nccl_double_devices(bool many) { atomic_store(&many_devices, many); }
 void nccl_double_lazy(int polls) { atomic_store(&lazy_polls, polls); }
 void nccl_double_version(int code)
 {

@@ -522,6 +522,44 @@ START_TEST(agreement)
 }
 END_TEST
 
+/* Digests of rows: the host's, and whichever word of a row is another one, or its digest, is noticed. */
+START_TEST(digests)
+{
+    enum { STRIDE = 270, RANKS = 5, FIRST = 3 };
+    static uint64_t      rows[RANKS * STRIDE], back[RANKS * STRIDE];
+    static const size_t  lengths[] = {0, 1, 127, 128, 129, 269};
+    const size_t         n = lengths[_i];
+    const taut__vectors *host = &taut__vectors_host, *device;
+    twin_begin((uint64_t)_i);
+    device = taut__vectors_of(TAUT_CUDA);
+    for (size_t i = 0; i < RANKS * STRIDE; i++) rows[i] = i % 7 ? taut__mix64(i) : 0;
+    void *there = cuda_put(rows, sizeof rows, 0);
+    ck_assert_int_eq(host->digest((taut_place){0}, rows, STRIDE, n, FIRST, RANKS, NULL), TAUT_OK);
+    cuda_must(device->digest(twin_place, there, STRIDE, n, FIRST, RANKS, NULL), "digest");
+    cuda_get(back, there, sizeof back);
+    ck_assert_int_eq(memcmp(back, rows, sizeof rows), 0);
+    for (uint32_t q = 0; q <= RANKS; q++) {
+        size_t   word = q * STRIDE + (q * 53) % (n + 1);
+        uint32_t here = 0, zero = 0, *differs = cuda_put(&zero, sizeof zero, 0);
+        if (q < RANKS) rows[word] ^= 1ull << (11 * q);
+        void *spoilt = cuda_put(rows, sizeof rows, 0);
+        if (q < RANKS) ck_assert_int_eq(host->digest((taut_place){0}, rows, STRIDE, n, FIRST, RANKS, &here), TAUT_OK);
+        cuda_must(device->digest(twin_place, spoilt, STRIDE, n, FIRST, RANKS, differs), "digest");
+        cuda_get(&zero, differs, sizeof zero);
+        ck_assert_uint_eq(zero, q < RANKS ? FIRST + q + 1 : 0);
+        ck_assert_uint_eq(here, zero);
+        if (q < RANKS) rows[word] ^= 1ull << (11 * q);
+    }
+    /* a row in another's place is noticed too; arguments that are none are refused */
+    uint32_t other = 0;
+    ck_assert_int_eq(host->digest((taut_place){0}, rows, STRIDE, n, FIRST + 1, 1, &other), TAUT_OK);
+    ck_assert_uint_eq(other, n ? FIRST + 2 : 0);
+    ck_assert_int_eq(device->digest(twin_place, there, n, n, 0, 1, NULL), TAUT_E_INVALID);
+    ck_assert_int_eq(device->digest(twin_place, (char *)there + 4, STRIDE, n, 0, 1, NULL), TAUT_E_INVALID);
+    twin_end();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("cuda_space");
@@ -534,6 +572,7 @@ int main(void)
     tcase_add_test(t, picks);
     tcase_add_loop_test(t, fields, 0, 5);
     tcase_add_loop_test(t, agreement, 0, 9);
+    tcase_add_loop_test(t, digests, 0, 6);
     tcase_add_test(t, feedback_there);
     tcase_add_test(t, bad_input);
     tcase_add_loop_test(t, bad_operands, 0, TWIN_SPECS);

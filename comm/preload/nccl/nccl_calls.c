@@ -13,6 +13,7 @@ enum { SITES = 512, COMMS = 64, INTERNAL_ERROR = 3, WAIT_S = 20 };
 typedef struct place {    /* a communicator of the program's */
     taut__nccl_comm comm; /* NULL: gone */
     taut__data     *data;
+    int             busy; /* calls of it that are being made */
 } place;
 
 typedef struct site {
@@ -22,8 +23,11 @@ typedef struct site {
     const char     *exact; /* why it is never compressed; NULL: it is */
 } site;
 
-taut_space                   taut__nccl_space = TAUT_CUDA;
+taut_space taut__nccl_space = TAUT_CUDA;
+/* Of the tables below. Not held while a call is made: NCCL's may wait for other ranks, which may be threads of this process, at calls of their own. Who makes
+ * a call has its communicator to itself, as NCCL wants it, but for an abort, which waits until the call has come back. */
 static pthread_mutex_t       lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t        idle = PTHREAD_COND_INITIALIZER;
 static taut__preload_options options;
 static taut_spec             spec;
 static const char           *nothing; /* why no call is ever compressed; NULL: some are */
@@ -67,18 +71,19 @@ static void set_up(const taut__nccl *real)
 
 /* ---- communicators ---- */
 
-static taut__data *data_of(const taut__nccl *real, taut__nccl_comm comm)
+static place *place_of(const taut__nccl *real, taut__nccl_comm comm)
 {
     place *free_one = NULL;
+    if (!comm) return NULL; /* NCCL says so */
     for (place *p = places; p < places + COMMS; p++) {
-        if (p->comm == comm) return p->data;
+        if (p->comm == comm) return p;
         if (!p->comm && !free_one) free_one = p;
     }
     if (!free_one || taut__data_nccl(real, comm, false, &free_one->data) != TAUT_OK) return NULL;
     free_one->comm = comm;
     if (!ranks_of_all || free_one->data->rank < rank_of_all)
         ranks_of_all = free_one->data->size, rank_of_all = free_one->data->rank;
-    return free_one->data;
+    return free_one;
 }
 
 /* ---- which calls ---- */
@@ -191,30 +196,47 @@ static int leave_exact(site *s)
     return -1;
 }
 
-/* -1: as it is. What fails now, other ranks wait for: it is the call's error. */
-static int try_compress(const taut__nccl *real, const taut__nccl_call *c)
+/* With the lock: the call's site if it is to be compressed, and its communicator is busy from now on; else it is counted. together: it is one of a group on
+ * several devices, by one thread, which cannot be in two exchanges at once. */
+static site *take(const taut__nccl *real, const taut__nccl_call *c, bool together, place **at)
 {
     set_up(real);
-    taut__data *d = data_of(real, c->comm);
-    if (!d || !eligible(c, d->size)) return count_plain(NULL);
-    site      *s = site_of(c, d);
-    taut_place p = kind_of(c, d).place;
-    if (!s || s->exact || captured(p) || !on_device(c, p)) return count_plain(s);
+    place *p = *at = place_of(real, c->comm);
+    site  *s = p && eligible(c, p->data->size) ? site_of(c, p->data) : NULL;
+    if (s && !s->exact && together) s->exact = "it is in a group on several devices, made by one thread";
+    taut_place where = s ? kind_of(c, p->data).place : (taut_place){0};
+    if (!s || s->exact || captured(where) || !on_device(c, where)) return count_plain(s), NULL;
     s->row.calls++, s->row.coded_calls++;
-    taut_status status = compress(s, c, d);
-    if (status == TAUT_OK) return TAUT__NCCL_OK;
-    say(taut_last_error());
-    if (status == TAUT_E_UNSUPPORTED && s->row.coded_calls == 1) return leave_exact(s);
-    return INTERNAL_ERROR;
+    p->busy++;
+    return s;
+}
+
+/* -1: as it is. What fails now, other ranks wait for: it is the call's error. */
+static int try_compress(const taut__nccl *real, const taut__nccl_call *c, bool together)
+{
+    place *at;
+    int    r = -1;
+    pthread_mutex_lock(&lock);
+    site *s = take(real, c, together, &at);
+    if (s) {
+        pthread_mutex_unlock(&lock);
+        taut_status status = compress(s, c, at->data);
+        pthread_mutex_lock(&lock);
+        at->busy--;
+        pthread_cond_broadcast(&idle);
+        r = status == TAUT_OK ? TAUT__NCCL_OK : INTERNAL_ERROR;
+        if (status != TAUT_OK) say(taut_last_error());
+        if (status == TAUT_E_UNSUPPORTED && s->row.coded_calls == 1) r = leave_exact(s);
+    }
+    pthread_mutex_unlock(&lock);
+    return r;
 }
 
 int taut__nccl_make(const taut__nccl *real,
                     int (*real_scatter)(const void *, void *, size_t, int, int, taut__nccl_comm, struct CUstream_st *),
-                    const taut__nccl_call *c)
+                    const taut__nccl_call *c, bool together)
 {
-    pthread_mutex_lock(&lock);
-    int r = try_compress(real, c);
-    pthread_mutex_unlock(&lock);
+    int r = try_compress(real, c, together);
     if (r >= 0) return r;
     if (c->scatter ? !real_scatter : !real->all_reduce) return INTERNAL_ERROR;
     return (c->scatter ? real_scatter : real->all_reduce)(c->from, c->to, c->count, c->type, c->op, c->comm, c->stream);
@@ -230,9 +252,22 @@ static void gather_cost(site *s)
     s->row.error2 = cost.error2, s->row.norm2 = cost.norm2;
 }
 
+static bool is_busy(taut__nccl_comm comm)
+{
+    for (const place *p = places; p < places + COMMS; p++)
+        if (p->comm == comm && p->busy > 0) return true;
+    return false;
+}
+
+static void wait_until_idle(taut__nccl_comm comm)
+{
+    while (is_busy(comm)) pthread_cond_wait(&idle, &lock);
+}
+
 void taut__nccl_forget(taut__nccl_comm comm)
 {
     pthread_mutex_lock(&lock);
+    wait_until_idle(comm);
     for (size_t i = 0; i < n_sites; i++) {
         if (sites[i].call.comm != comm) continue;
         if (sites[i].exchange && taut__at_once_wait(sites[i].exchange, WAIT_S) != TAUT_OK)
@@ -262,7 +297,10 @@ void taut__nccl_report(void)
 {
     static const taut__site *rows[SITES];
     pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < n_sites; i++) gather_cost(&sites[i]), rows[i] = &sites[i].row;
+    for (size_t i = 0; i < n_sites; i++) {
+        if (!is_busy(sites[i].call.comm)) gather_cost(&sites[i]);
+        rows[i] = &sites[i].row;
+    }
     taut__job_report r = {.site = rows,
                           .sites = n_sites,
                           .mpi = version,

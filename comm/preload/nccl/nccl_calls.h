@@ -17,10 +17,10 @@ typedef struct taut__nccl_call {
     struct CUstream_st *stream;
 } taut__nccl_call;
 
-/* The call, made or compressed; NCCL's result. real: NCCL itself. */
+/* The call, made or compressed; NCCL's result. real: NCCL itself. together: this thread makes calls of several devices in one group, which is open: as it is. */
 int  taut__nccl_make(const taut__nccl *real,
                      int (*real_scatter)(const void *, void *, size_t, int, int, taut__nccl_comm, struct CUstream_st *),
-                     const taut__nccl_call *call);
+                     const taut__nccl_call *call, bool together);
 void taut__nccl_forget(taut__nccl_comm comm); /* it is about to be destroyed */
 void taut__nccl_report(void);       /* the program ends: what was saved, on rank 0's stderr, and in TAUT_REPORT */
 extern taut_space taut__nccl_space; /* where buffers are looked for; TAUT_CUDA. Tests: another */

@@ -3,7 +3,8 @@
  * of Python), the first one that has been loaded. libtaut-audit-nccl.so brings this library to programs that dlopen NCCL.
  *
  * Between ncclGroupStart and the outermost ncclGroupEnd a call may only be noted down by NCCL; compressed ones are made of several operations, each
- * of which needs the one before, so they wait until the outermost group has ended, in their order, on their streams. */
+ * of which needs the one before, so they wait until the outermost group has ended, in their order, on their streams. A thread that drives several devices
+ * makes calls of several ranks in one group, since each waits for the others: those are NCCL's own, in a group again. */
 #include "nccl_calls.h"
 #include <dlfcn.h>
 #include <link.h>
@@ -70,12 +71,12 @@ static const taut__nccl *nccl(void)
     return &real;
 }
 
-static int make(const taut__nccl_call *c) { return taut__nccl_make(&real, more.scatter, c); }
+static int make(const taut__nccl_call *c, bool together) { return taut__nccl_make(&real, more.scatter, c, together); }
 
 static int call(taut__nccl_call c)
 {
     if (!nccl()->version) return INTERNAL_ERROR; /* there is no NCCL behind this */
-    if (depth == 0) return make(&c);
+    if (depth == 0) return make(&c, false);
     if (!deferred) deferred = malloc(DEFERRED * sizeof *deferred);
     if (!deferred || n_deferred == DEFERRED) return INTERNAL_ERROR;
     deferred[n_deferred++] = c;
@@ -114,19 +115,39 @@ EXPORT int ncclGroupStart(void)
     return real.group_start();
 }
 
+static bool on_several_devices(void)
+{
+    int first = 0, other = 0;
+    for (size_t i = 0; i < n_deferred; i++) {
+        if (i > 0 && deferred[i].comm == deferred[i - 1].comm) continue;
+        if (!real.device || real.device(deferred[i].comm, i ? &other : &first) != TAUT__NCCL_OK) continue;
+        if (i > 0 && other != first) return true;
+    }
+    return false;
+}
+
 /* The first failure is the group's; the rest is made all the same, since other ranks make it. */
+static int make_deferred(int r)
+{
+    bool together = on_several_devices();
+    int  end = together ? real.group_start() : TAUT__NCCL_OK;
+    if (r == TAUT__NCCL_OK) r = end;
+    for (size_t i = 0; i < n_deferred; i++) {
+        int each = make(&deferred[i], together);
+        if (r == TAUT__NCCL_OK) r = each;
+    }
+    if (together) end = real.group_end();
+    n_deferred = 0;
+    return r == TAUT__NCCL_OK ? end : r;
+}
+
 EXPORT int ncclGroupEnd(void);
 EXPORT int ncclGroupEnd(void)
 {
     if (!nccl()->group_end) return INTERNAL_ERROR;
     int r = real.group_end();
     if (depth > 0) depth--;
-    for (size_t i = 0; depth == 0 && i < n_deferred; i++) {
-        int each = make(&deferred[i]);
-        if (r == TAUT__NCCL_OK) r = each;
-    }
-    if (depth == 0) n_deferred = 0;
-    return r;
+    return depth == 0 && n_deferred > 0 ? make_deferred(r) : r;
 }
 
 static int leave(of_comm f, taut__nccl_comm comm)
