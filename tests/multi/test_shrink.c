@@ -151,12 +151,11 @@ static taut_status go_on(ranks_ctx *c, scene *s, taut_comm *smaller, float (*x)[
     return TAUT_OK;
 }
 
-static taut_status survive(ranks_ctx *c)
+static taut_status survive_with(ranks_ctx *c, float (*x)[MOST])
 {
-    scene      *s = c->arg;
-    taut_layer *l[LAYERS];
-    taut_comm  *smaller = NULL;
-    float(*x)[MOST] = calloc(LAYERS, sizeof *x);
+    scene         *s = c->arg;
+    taut_layer    *l[LAYERS];
+    taut_comm     *smaller = NULL;
     taut_survivors who = TAUT_SURVIVORS_INIT;
     NEED(taut_comm_shrink(c->comm, &smaller, NULL) == TAUT_E_STATE);
     TAUT_TRY(create(c->comm, l));
@@ -178,8 +177,14 @@ static taut_status survive(ranks_ctx *c)
     if (status == TAUT_OK && !feeds && strstr(s->codec, "none")) NEED(who.lost_norm2 == 0 && who.residual_norm2 == 0);
     if (status == TAUT_OK) status = go_on(c, s, smaller, x);
     taut_comm_destroy(smaller);
-    free(x);
     return status;
+}
+static taut_status survive(ranks_ctx *c)
+{
+    float(*x)[MOST] = calloc(LAYERS, sizeof *x);
+    taut_status s = survive_with(c, x);
+    free(x);
+    return s;
 }
 
 static const char *const codec[] = {"none",
@@ -265,14 +270,13 @@ END_TEST
 
 static _Atomic int behind;
 
-static taut_status uneven(ranks_ctx *c)
+static taut_status uneven_with(ranks_ctx *c, float (*x)[MOST])
 {
     taut_layer    *l[LAYERS];
     taut_comm     *smaller = NULL;
     taut_survivors who = TAUT_SURVIVORS_INIT;
     taut_status    s = TAUT_OK;
     int            done = 0;
-    float(*x)[MOST] = calloc(LAYERS, sizeof *x);
     if (c->rank == 0) unsetenv("TAUT_FAULTS"); /* for the first communicator, which is there, and not for the next */
     TAUT_TRY(create(c->comm, l));
     while (done < 3 && s == TAUT_OK)
@@ -281,7 +285,6 @@ static taut_status uneven(ranks_ctx *c)
     TAUT_TRY(taut_comm_shrink(c->comm, &smaller, &who));
     if (who.lost) { /* one that had ended all its steps, and gone */
         taut_comm_destroy(smaller);
-        free(x);
         return TAUT_OK;
     }
     NEED(who.ranks == c->size && who.rank == c->rank && who.behind == ((int)who.steps > done) &&
@@ -293,8 +296,14 @@ static taut_status uneven(ranks_ctx *c)
         TAUT_TRY(check_sums(&(scene){.lost = -1}, smaller, c->size, x, step, strstr(c->arg, "grid") != NULL));
     }
     taut_comm_destroy(smaller);
-    free(x);
     return TAUT_OK;
+}
+static taut_status uneven(ranks_ctx *c)
+{
+    float(*x)[MOST] = calloc(LAYERS, sizeof *x);
+    taut_status s = uneven_with(c, x);
+    free(x);
+    return s;
 }
 START_TEST(one_is_behind)
 {
