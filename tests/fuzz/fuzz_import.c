@@ -156,7 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         .split = splits[options / SPLIT % 4],
                         .separator = format == 4 && options / SPLIT % 4 == 2 ? "\\n\\n" : NULL};
     if (options & SELECT) o.select = (cli_list){.n = 1, .item = {"a"}};
-    import im = {.options = &o, .input = input, .inputs = options & TWICE ? 2 : 1, .sink = import_sink};
+import im = {.options = & o, .input = input, .inputs = options & TWICE ? 2 : 1, .sink = import_sink };
     im.ctx = &im;
     import_put(content, bytes);
     if (import_open(&im) == CLI_OK) {

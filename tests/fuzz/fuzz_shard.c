@@ -133,7 +133,7 @@ static bool make_quick(const char *codec, uint8_t *shared, size_t n)
     if (strcmp(codec, "dense") != 0 || n < 8) return true;
     if (!fuzz_one_of(shared, n, 16)) return false;
     if (fuzz_one_of(shared, n, 4096)) return true; /* 64 KiB and more of a prime: 100 ms and more with sanitizers */
-    shared[2] = shared[3] = 0; /* bytes of the prime, 32 bits */
+    shared[2] = shared[3] = 0;                     /* bytes of the prime, 32 bits */
     shared[1] &= 1;
     if (shared[4] >= 12 && shared[4] <= 18) shared[4] = 12;
     return true;

@@ -191,7 +191,7 @@ static taut_status children(taut_config *cfg)
 /* ---- a message that MPI gives up: an error, and the job goes on ---- */
 
 static _Atomic bool break_messages;
-int         MPI_Testsome(int n, MPI_Request r[], int *count, int index[], MPI_Status status[])
+int                 MPI_Testsome(int n, MPI_Request r[], int *count, int index[], MPI_Status status[])
 {
     int rc = PMPI_Testsome(n, r, count, index, status);
     if (!break_messages || rc != MPI_SUCCESS || *count <= 0)
