@@ -24,8 +24,8 @@ JSON   := -ljansson
 .PHONY: FORCE
 FORCE:
 
-OPT_release = -O2 -g -DNDEBUG
 ASAN_O     ?= -O1
+OPT_release = -O2 -g -DNDEBUG
 OPT_debug   = -O0 -g3 -DTAUT_DEBUG
 OPT_asan    = $(ASAN_O) -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -DTAUT_DEBUG
 OPT_tsan    = -O1 -g1 -fsanitize=thread -DTAUT_DEBUG

@@ -188,12 +188,12 @@ bool taut__channel_event(taut__channel *c, taut__entry *e)
     c->seen_eligible |= eligible;
     if (e->kind == TAUT_KIND_REDUCE_SCATTER) c->scatters = true;
     bool coded_here = c->active && c->position[(e->event - c->start) % c->period].coded;
-    e->asks = !c->watching && !c->failed &&
-              taut__asks_at(e->event, e->kind != TAUT_KIND_IALLREDUCE || c->has_control, &c->next_ask);
+    bool may_wait = e->kind != TAUT_KIND_IALLREDUCE || (c->has_control && taut__preload.threads); /* by the worker */
+    e->asks = !c->watching && !c->failed && taut__asks_at(e->event, may_wait, &c->next_ask);
     bool votes = e->asks || (c->watching && !c->failed && !c->active && taut__votes_at(c, e->event));
     wanted = c->queued > 0 || ((eligible || coded_here) && !c->differs) || votes;
-    if (e->kind == TAUT_KIND_IALLREDUCE && !c->has_control) wanted = false;
-    if (e->kind == TAUT_KIND_IALLREDUCE && c->has_control && taut__preload.threads) {
+    if (!may_wait) wanted = false;
+    else if (e->kind == TAUT_KIND_IALLREDUCE) {
         if (!c->threaded && !c->stop) taut__worker_start(c); /* it answers others' questions, too */
         taut__strays_post(c, e);
         e->apart = !c->strays.found;
