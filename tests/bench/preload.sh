@@ -48,7 +48,7 @@ dry() {
         printf '%-11s %6s %12s %12s %14.2f %12s %8s\n' $way $steps $plain $coded $told "$(calc %.2f "$plain - $coded")" "$(calc %.2f "$told / ($plain - $coded)")"
     done
 }
-# the best of three runs of each, in turns, of each size's median
+# RUNS runs of each, in turns: medians of their medians, and the median of each pair's ratio: the shortest of many runs is what chance gave one side
 micro() {
     local from=${1:-4} to=${2:-1048576} k
     for k in $(seq "${RUNS:-3}"); do
@@ -56,11 +56,17 @@ micro() {
         lab 1 "$WORK/microbench.openmpi" $from $to ${ROUNDS:-200}; cp "$WORK/out" "$WORK/with.$k"
     done
     grep '^taut' "$WORK/err" >&2
-    awk '{ key = $1 ($4 ? "i" : "o"); side = FILENAME ~ /plain/ ? "p" : "w"
-           if (!((side, key) in t) || $3 < t[side, key]) t[side, key] = $3
-           if (!(key in seen)) { seen[key] = 1; order[n++] = key; bytes[key] = $1; place[key] = $4 ? "in place" : "" } }
+    awk 'function median(side, key,    i, j, v, list, n) {
+             n = split(all[side, key], list, " ")
+             for (i = 2; i <= n; i++) { v = list[i] + 0; for (j = i - 1; j > 0 && list[j] + 0 > v; j--) list[j + 1] = list[j]; list[j + 1] = v }
+             return n % 2 ? list[(n + 1) / 2] + 0 : (list[n / 2] + list[n / 2 + 1]) / 2
+         }
+         { key = $1 ($4 ? "i" : "o"); all[FILENAME ~ /plain/ ? "p" : "w", key] = all[FILENAME ~ /plain/ ? "p" : "w", key] " " $3
+           if (!(key in seen)) { seen[key] = 1; order[n++] = key; bytes[key] = $1; place[key] = $4 ? "in place" : "" }
+           if (FILENAME ~ /plain/) last[key] = $3; else all["r", key] = all["r", key] " " last[key] / $3 }
          END { printf "%12s %14s %14s %8s\n", "bytes", "plain, us", "preload, us", "ratio"
-               for (i = 0; i < n; i++) { k = order[i]; printf "%12d %14.1f %14.1f %8.3f  %s\n", bytes[k], t["p", k], t["w", k], t["p", k] / t["w", k], place[k] } }' "$WORK"/plain.* "$WORK"/with.*
+               for (i = 0; i < n; i++) { k = order[i]; printf "%12d %14.1f %14.1f %8.3f  %s\n", bytes[k], median("p", k), median("w", k), median("r", k), place[k] } }' \
+        $(for k in $(seq "${RUNS:-3}"); do echo "$WORK/plain.$k" "$WORK/with.$k"; done)
 }
 overhead() {
     local mpi plain
