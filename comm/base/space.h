@@ -18,7 +18,8 @@ enum { TAUT__PUT_MAX = 1 << 18 };
 
 typedef struct taut__space {
     const char *name;
-    /* Memory, zeroed, aligned to 64 bytes; both may wait for the device. TAUT_E_NOMEM names the bytes. release(NULL) is fine. */
+    /* Memory, zeroed, aligned to 64 bytes; both may wait for the device. TAUT_E_NOMEM names the bytes. release() waits until the
+     * place's stream is done with it, as cudaFree does; release(NULL) is fine. */
     taut_status (*alloc)(taut_place p, size_t bytes, void **out);
     void (*release)(taut_place p, void *memory);
     /* The same in the order of the stream, not zeroed: for work enqueued after, and free once work enqueued before is done. */

@@ -245,6 +245,7 @@ void        taut__lent_give(const taut_layer *layer);
 
 /* drop.c : steps whose results the program does not use */
 taut_status taut__drop_prepare(taut_layer *layer);
+void        taut__drop_look(taut_layer *layer); /* when a collective begins: whether there is a residual to keep */
 void        taut__drop_keep(taut_layer *layer, size_t first, size_t n); /* before the residual of a slice changes */
 void        taut__drop_step(taut_comm *comm);
 void        taut__drop_begin(taut_layer *layer); /* its first collective of a step, before anything is changed */

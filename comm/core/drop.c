@@ -61,13 +61,18 @@ taut_status taut__drop_prepare(taut_layer *l)
     return TAUT_OK;
 }
 
-/* Of the first collective in a step. */
+static bool keeps(const taut_layer *l) { return l->before && l->operand.calls == l->calls_at_step; }
+
+void taut__drop_look(taut_layer *l)
+{
+    if (keeps(l)) l->had_residual = l->operand.residual;
+}
+
+/* Of the first collective in a step. Several threads at once, of one slice each. */
 void taut__drop_keep(taut_layer *l, size_t first, size_t n)
 {
     const taut_feedback *f = l->operand.feedback;
-    if (!l->before || l->operand.calls != l->calls_at_step) return;
-    l->had_residual = l->operand.residual;
-    if (!l->operand.residual) return;
+    if (!keeps(l) || !l->operand.residual) return;
     copy(l, l->before + first, f->r + first, n);
     if (f->u) copy(l, l->before + l->operand.tensor.elems + first, f->u + first, n);
 }

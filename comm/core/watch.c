@@ -5,7 +5,8 @@
 static unsigned begin(taut__reduction *red)
 {
     taut_layer *l = red->job.layer;
-    bool        planned = l->automatic && l->comm->autom && l->comm->hooks->wants(l->comm->autom, &l->planned);
+    taut__drop_look(l);
+    bool planned = l->automatic && l->comm->autom && l->comm->hooks->wants(l->comm->autom, &l->planned);
     return (planned ? TAUT_WATCH_INPUT : 0) | (taut__sample_begin(l) ? TAUT_WATCH_SAMPLE : 0);
 }
 

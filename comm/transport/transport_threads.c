@@ -131,12 +131,13 @@ static taut_status threads_poll(taut__transport *t)
     return TAUT_OK;
 }
 
-/* Whatever this rank may wait for wakes it, so it need not look as often as was asked for: a thousand ranks that do have the processors
- * to themselves. */
+/* Whatever this rank may wait for wakes it, so it need not look as often as was asked for, and the less often the more ranks share the
+ * processors: all of them together look 20,000 times a second. */
 static void threads_idle(taut__transport *t, int us)
 {
-    enum { NAP_US = 5000 };
+    enum { NAP_US = 5000, EACH_US = 50 };
     us = us > NAP_US ? us : NAP_US;
+    us = us > EACH_US * t->size ? us : EACH_US * t->size;
     threads_transport *self = (threads_transport *)t;
     mailbox           *b = &self->hub->box[t->rank];
     struct timespec    until;

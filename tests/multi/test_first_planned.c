@@ -64,7 +64,7 @@ static seen run(kind k, const char *budget, const char *objective, int ranks)
     seen              r = {0};
     cfg.budget = budget;
     cfg.objective = objective;
-    cfg.timeout_ms = 30000;
+    cfg.timeout_ms = suite_patience(30000);
     truth t = {.ranks = ranks,
                .layers = 3,
                .steps = STEPS,

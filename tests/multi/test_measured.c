@@ -37,9 +37,10 @@ static void draw(truth *t, int rank, int step, int layer, float *g)
     taut__rng own = taut__rng_of(taut__seed((uint64_t)step, (uint64_t)rank), (uint64_t)layer << 32);
     taut__rng all = taut__rng_of(taut__seed((uint64_t)step, 99), (uint64_t)layer << 32);
     size_t    cols = t->shape[layer].cols, n = t->shape[layer].rows * cols;
+    double    row = 0;
     for (size_t i = 0; i < n; i++) {
-        double u = uniform(own, (uint32_t)i), v = uniform(all, (uint32_t)i),
-               row = exp(1.2 * sin((double)(i / cols) * 1.3 + layer));
+        double u = uniform(own, (uint32_t)i), v = uniform(all, (uint32_t)i);
+        if (i % cols == 0) row = exp(1.2 * sin((double)(i / cols) * 1.3 + layer));
         g[i] = (float)(row * (mine * u * fabs(u) + common * v * fabs(v)) * 8);
     }
 }

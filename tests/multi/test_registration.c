@@ -28,7 +28,7 @@ static taut_config config(const settings *s)
     cfg.objective = "bytes";
     cfg.link = "100mbit";
     cfg.replan_steps = 4;
-    cfg.timeout_ms = 20000;
+    cfg.timeout_ms = suite_patience(20000);
     cfg.bucket_kib = 64;
     return cfg;
 }

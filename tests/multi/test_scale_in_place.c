@@ -214,6 +214,7 @@ static taut_status bad_number(taut_layer *w, buffer *x, scale_room *scale, ranks
 {
     taut_status s = TAUT_OK;
     TAUT_TRY(room_lend(w, scale));
+    if (scale->there) TAUT_TRY(taut__memory_of(scale->place.space)->wait(scale->place)); /* it is read late */
     for (size_t i = 0; i < N; i += scale->there ? 1 : N) scale->here[i] = bad;
     for (int step = 0; step < 4 && s == TAUT_OK; step++) {
         s = room_lend(w, scale);

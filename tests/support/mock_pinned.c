@@ -10,7 +10,7 @@ typedef struct piece {
 } piece;
 
 static piece          *pieces;
-static size_t          held;
+static _Atomic size_t  held;
 static _Atomic size_t  pageable;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 

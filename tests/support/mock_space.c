@@ -71,10 +71,8 @@ static taut_status mock_alloc(taut_place p, size_t bytes, void **out)
     return TAUT_OK;
 }
 
-static void mock_release(taut_place p, void *memory)
+static void give_back(void *memory)
 {
-    (void)p;
-    if (!memory) return;
     mock_ensure(reaches(memory), "release of memory that is not the device's");
     size_t at = (size_t)((char *)memory - outside), i = 0;
     pthread_mutex_lock(&lock);
@@ -101,6 +99,7 @@ struct mock_graph {
 };
 
 typedef struct stream {
+    struct stream  *next; /* of all there are, under the lock of blocks */
     pthread_t       thread;
     pthread_mutex_t lock;
     pthread_cond_t  wake, idle;
@@ -112,6 +111,7 @@ typedef struct stream {
 } stream;
 
 static stream     *whole; /* the default stream */
+static stream     *all_streams;
 static taut_status run_record(mock_work *w), run_hold(mock_work *w), run_release(mock_work *w);
 
 static void *stream_main(void *arg)
@@ -177,11 +177,19 @@ static stream *stream_new(void)
     pthread_mutex_init(&s->lock, NULL), pthread_cond_init(&s->wake, NULL), pthread_cond_init(&s->idle, NULL);
     s->last = &s->first;
     mock_ensure(pthread_create(&s->thread, NULL, stream_main, s) == 0, "no thread");
+    pthread_mutex_lock(&lock);
+    s->next = all_streams, all_streams = s;
+    pthread_mutex_unlock(&lock);
     return s;
 }
 
 static void stream_end(stream *s)
 {
+    pthread_mutex_lock(&lock);
+    stream **at = &all_streams;
+    while (*at != s) at = &(*at)->next;
+    *at = s->next;
+    pthread_mutex_unlock(&lock);
     pthread_mutex_lock(&s->lock);
     s->quit = true;
     pthread_cond_signal(&s->wake);
@@ -203,6 +211,25 @@ static void mock_stream_destroy(taut_place p)
     atomic_fetch_sub(&streams, 1);
 }
 
+static void drain(stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    while (s->first || s->busy) pthread_cond_wait(&s->idle, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* As cudaFree: after what the stream has to do, if there is such a stream still. */
+static void mock_release(taut_place p, void *memory)
+{
+    if (!memory) return;
+    pthread_mutex_lock(&lock);
+    stream *s = all_streams;
+    while (s && s != stream_of(p)) s = s->next;
+    pthread_mutex_unlock(&lock);
+    if (s) drain(s);
+    give_back(memory);
+}
+
 static taut_status mock_wait(taut_place p)
 {
     stream *s = stream_of(p);
@@ -218,7 +245,7 @@ static taut_status mock_wait(taut_place p)
 /* In stream order, and without waiting: what was given back before is not reused until the stream is done with it. */
 static taut_status run_release(mock_work *w)
 {
-    mock_release((taut_place){0}, w->a);
+    give_back(w->a);
     return TAUT_OK;
 }
 static void mock_release_in(taut_place p, void *memory)
