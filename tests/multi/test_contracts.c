@@ -408,7 +408,7 @@ START_TEST(many_ranks)
     } row[] = {
         {"none", 1024}, {"quant:bits=8", 200}, {"auto", 150}, {"auto", 1024}}; /* the last with LONG=1: half a minute */
     taut_config cfg = config(row[_i].codec);
-    cfg.timeout_ms = 60000;
+    cfg.timeout_ms = suite_patience(60000);
     ranks_ok(row[_i].ranks, &cfg, crowd, NULL);
 }
 END_TEST
