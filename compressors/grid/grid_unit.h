@@ -15,7 +15,7 @@
 #include <math.h>
 
 /* In front of short loops over vectors, which -O2 would leave as loops over memory. */
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
 #define GRID_UNROLL _Pragma("unroll")
 #elif defined(__clang__)
 #define GRID_UNROLL _Pragma("clang loop unroll(full)")

@@ -1,7 +1,11 @@
 /* blas.h : the matrix product of the BLAS that the build found.
  *
  * It is opened when the first powersgd product asks, not linked: OpenBLAS starts a thread for every core as it is loaded, and
- * they spin for a while. A program that never uses low rank, least of all one that only preloads the library, has none of that. */
+ * they spin for a while. A program that never uses low rank, least of all one that only preloads the library, has none of that.
+ *
+ * Products then run on the thread that asks: ranks share a machine's cores with the program's own work, and OpenBLAS's threads spin behind each
+ * product as long as it took. Where the program has opened the same library before, or OPENBLAS_NUM_THREADS or OMP_NUM_THREADS is set,
+ * its number of threads stays what it is. */
 #ifndef TAUT_BLAS_H
 #define TAUT_BLAS_H
 
