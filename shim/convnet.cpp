@@ -1,5 +1,6 @@
 /* convnet.cpp : see convnet.hpp. */
 #include "convnet.hpp"
+#include "distill.h"
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/affine_grid_generator.h>
 #include <ATen/ops/avg_pool2d.h>
@@ -82,35 +83,68 @@ static at::Tensor each_group(std::vector<float> &values, at::IntArrayRef group, 
     return at::from_blob(values.data(), one, at::kFloat).expand(all).clone(at::MemoryFormat::Contiguous).reshape(flat);
 }
 
-at::Tensor augment(const at::Tensor &x, int64_t groups, uint64_t seed, bool mirror)
+/* One transformation; x, y in units of half the side, the blanked square's centre in the side. */
+struct transformation {
+    double angle = 0, scale_x = 1, scale_y = 1, x = 0, y = 0, flip = 1, bright = 0, contrast = 1, centre_x = 0,
+           centre_y = 0;
+    bool blank = false;
+};
+
+static transformation draw_several(random_numbers &r, bool mirror)
 {
+    transformation t, still;
+    t.angle = r.between(-1, 1) * 15 * M_PI / 180;
+    t.scale_x = std::exp(r.between(-0.223, 0.223)), t.scale_y = std::exp(r.between(-0.223, 0.223));
+    t.x = r.between(-0.25, 0.25), t.y = r.between(-0.25, 0.25);
+    still.flip = t.flip = mirror && r.next() < 0.5 ? -1 : 1;
+    double which = r.next();
+    if (which >= 0.7) t = still; /* three tenths keep their place */
+    double bright = r.between(-0.3, 0.3), contrast = r.between(0.7, 1.3);
+    if (which >= 0.85) t.bright = bright, t.contrast = contrast;
+    t.centre_y = r.next(), t.centre_x = r.next();
+    t.blank = which >= 0.7 && which < 0.85;
+    return t;
+}
+
+static transformation draw_one(random_numbers &r, bool mirror)
+{
+    transformation t;
+    switch (r.below(mirror ? 6 : 5)) {
+    case 0: t.x = r.between(-0.25, 0.25), t.y = r.between(-0.25, 0.25); break;
+    case 1: t.scale_x = std::exp(r.between(-0.223, 0.223)), t.scale_y = std::exp(r.between(-0.223, 0.223)); break;
+    case 2: t.angle = r.between(-1, 1) * 15 * M_PI / 180; break;
+    case 3: t.bright = r.between(-0.3, 0.3), t.contrast = r.between(0.7, 1.3); break;
+    case 4: t.blank = true, t.centre_y = r.next(), t.centre_x = r.next(); break;
+    default: t.flip = r.next() < 0.5 ? -1 : 1;
+    }
+    return t;
+}
+
+/* 0 in the square of half the side around its centre, of keep[h*w] */
+static void blank_square(float *keep, int64_t h, int64_t w, const transformation &t)
+{
+    for (int64_t i = 0; i < h; i++)
+        for (int64_t j = 0; j < w; j++)
+            if (std::fabs(static_cast<double>(i) / static_cast<double>(h) - t.centre_y) < 0.25 &&
+                std::fabs(static_cast<double>(j) / static_cast<double>(w) - t.centre_x) < 0.25)
+                keep[i * w + j] = 0;
+}
+
+at::Tensor augment(const at::Tensor &x, int64_t groups, uint64_t seed, const augment_rule &rule)
+{
+    if (rule.how == TAUT_TORCH_AUGMENT_NONE) return x;
     int64_t            n = x.size(0), each = n / groups, h = x.size(2), w = x.size(3);
     random_numbers     r(seed);
-    std::vector<float> theta(static_cast<size_t>(6 * groups)), light(static_cast<size_t>(2 * groups));
-    std::vector<float> keep(static_cast<size_t>(groups * h * w), 1.0f);
+    std::vector<float> theta, light, keep(static_cast<size_t>(groups * h * w), 1.0f);
     bool               blanked = false;
     for (int64_t g = 0; g < groups; g++) {
-        double angle = r.between(-1, 1) * 15 * M_PI / 180, sx = std::exp(r.between(-0.223, 0.223)),
-               sy = std::exp(r.between(-0.223, 0.223));
-        double tx = r.between(-0.25, 0.25), ty = r.between(-0.25, 0.25), flip = mirror && r.next() < 0.5 ? -1 : 1;
-        double which = r.next();
-        if (which >= 0.7) angle = 0, sx = sy = 1, tx = ty = 0; /* three tenths keep their place */
-        float *t = &theta[static_cast<size_t>(6 * g)];
-        t[0] = static_cast<float>(flip * std::cos(angle) * sx), t[1] = static_cast<float>(-std::sin(angle) * sx),
-        t[2] = static_cast<float>(tx);
-        t[3] = static_cast<float>(flip * std::sin(angle) * sy), t[4] = static_cast<float>(std::cos(angle) * sy),
-        t[5] = static_cast<float>(ty);
-        double bright = r.between(-0.3, 0.3), contrast = r.between(0.7, 1.3);
-        light[static_cast<size_t>(2 * g)] = static_cast<float>(which < 0.85 ? 0 : bright);
-        light[static_cast<size_t>(2 * g + 1)] = static_cast<float>(which < 0.85 ? 1 : contrast);
-        double cy = r.between(0, static_cast<double>(h)), cx = r.between(0, static_cast<double>(w));
-        if (which < 0.7 || which >= 0.85) continue;
-        blanked = true;
-        for (int64_t i = 0; i < h; i++)
-            for (int64_t j = 0; j < w; j++)
-                if (std::fabs(static_cast<double>(i) - cy) < static_cast<double>(h) / 4 &&
-                    std::fabs(static_cast<double>(j) - cx) < static_cast<double>(w) / 4)
-                    keep[static_cast<size_t>((g * h + i) * w + j)] = 0;
+        transformation t = rule.how == TAUT_TORCH_AUGMENT_ONE ? draw_one(r, rule.mirror) : draw_several(r, rule.mirror);
+        double         c = std::cos(t.angle), s = std::sin(t.angle);
+        for (double v : {t.flip * c * t.scale_x, -s * t.scale_x, t.x, t.flip * s * t.scale_y, c * t.scale_y, t.y})
+            theta.push_back(static_cast<float>(v));
+        light.push_back(static_cast<float>(t.bright)), light.push_back(static_cast<float>(t.contrast));
+        if (t.blank) blank_square(&keep[static_cast<size_t>(g * h * w)], h, w, t);
+        blanked = blanked || t.blank;
     }
     at::Tensor grid = at::affine_grid_generator(each_group(theta, {2, 3}, groups, each), {n, x.size(1), h, w}, false);
     at::Tensor y = at::grid_sampler(x, grid, 0, 1 /* border */, false);

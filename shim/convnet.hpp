@@ -35,11 +35,19 @@ struct random_numbers {
     uint64_t below(uint64_t n) { return static_cast<uint64_t>(next() * static_cast<double>(n)); }
 };
 
-/* augment() : rotated by up to 15 degrees, scaled by 0.8..1.25 along each axis, moved by up to an eighth, mirrored where `mirror`, brightness and
- *  contrast changed, a square of half the side blanked: one of these or several, differentiable in x (Zhao & Bilen: DSA, ICML 2021). The x.size(0)
- *  images are `groups` runs of equal length; each run has one transformation, so that groups = the batch gives every image its own. The
- *  same seed and groups give the same transformations, whatever the length of the runs: siamese augmentation. */
-at::Tensor augment(const at::Tensor &x, int64_t groups, uint64_t seed, bool mirror);
+/* What augment() does to an image. Of an eighth of the side at most: shift; of 0.8..1.25 along each axis: scale; of 15 degrees at most: rotation; brightness
+ *  and contrast; a square of half the side blanked.
+ *  several: rotated, scaled and moved at once (7 of 10), blanked, or changed in light; mirrored by chance as well, where `mirror`.
+ *  one: one of all of these, as in DSA (Zhao & Bilen, ICML 2021); none: the image as it is. */
+struct augment_rule {
+    int32_t how; /* TAUT_TORCH_AUGMENT_... */
+    bool    mirror;
+};
+
+/* augment() : transforms images, differentiable in x. The x.size(0) images are `groups` runs of equal length; each run has one transformation, so that groups
+ *  = the batch gives every image its own. The same seed and groups give the same transformations, whatever the length of the runs:
+ *  siamese augmentation. */
+at::Tensor augment(const at::Tensor &x, int64_t groups, uint64_t seed, const augment_rule &rule);
 
 } // namespace taut_shim
 

@@ -50,17 +50,16 @@ double iterate(matching &m, int64_t it)
     convnet_shape s = m.real.shape;
     uint64_t      seed = m.c.seed * 1000003u + static_cast<uint64_t>(it);
     at::Tensor    target;
+    augment_rule  rule = {m.c.augment, m.c.mirror != 0};
     s.filters = m.c.filters;
     s.stride = true;
     convnet net(s, seed);
     {
         at::NoGradGuard no_grad;
-        target = net.features(augment(m.draw(m.c.real), classes, seed, m.c.mirror != 0))
-                     .view({classes, m.c.real, -1})
-                     .mean(1);
+        target = net.features(augment(m.draw(m.c.real), classes, seed, rule)).view({classes, m.c.real, -1}).mean(1);
     }
     at::Tensor leaf = m.images.detach().requires_grad_(true);
-    at::Tensor mine = net.features(augment(scaled(leaf, s.height, s.width), classes, seed, m.c.mirror != 0))
+    at::Tensor mine = net.features(augment(scaled(leaf, s.height, s.width), classes, seed, rule))
                           .view({classes, m.c.per_class * m.c.parts * m.c.parts, -1})
                           .mean(1);
     at::Tensor loss = mine.sub(target).pow(2).sum();
@@ -82,6 +81,7 @@ taut_status settle(taut_torch_distill_config &c)
     if (!c.parts) c.parts = 1;
     if (c.parts < 1 || c.parts > 8)
         return fail(TAUT_E_RANGE, "parts=%lld: must be 1..8", static_cast<long long>(c.parts));
+    if (taut_status s = settle_augment(c.augment, c.mirror != 0)) return s;
     if (c.per_class < 1 || c.per_class > 10000)
         return fail(TAUT_E_RANGE, "per_class=%lld: must be 1..10000", static_cast<long long>(c.per_class));
     if (c.iterations < 1 || c.real < 1 || c.filters < 1 || !(c.lr > 0))

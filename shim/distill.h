@@ -28,6 +28,17 @@ typedef struct taut_torch_images {
         sizeof(taut_torch_images), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                        \
     }
 
+/* What is done to an image each time that a network sees it, always at random: rotation (15 degrees at most), scale (0.8..1.25 along each axis), shift (an eighth at
+ * most), brightness and contrast, a blanked square of half the side, with `mirror` mirroring. */
+enum {
+    TAUT_TORCH_AUGMENT_AUTO =
+        0, /* one where `mirror` is set, several where it is not: what was measured to do best on clothes and on digits */
+    TAUT_TORCH_AUGMENT_SEVERAL =
+        1, /* rotated, scaled and moved at once (7 of 10), or blanked, or the light; and mirrored */
+    TAUT_TORCH_AUGMENT_ONE = 2, /* one of all of these, as in DSA (Zhao & Bilen, ICML 2021) */
+    TAUT_TORCH_AUGMENT_NONE = 3
+};
+
 /* Called after every iteration with how many are done; not 0 stops with TAUT_E_STATE. */
 typedef int (*taut_torch_progress)(void *ctx, int64_t done, int64_t total, double loss);
 
@@ -51,11 +62,12 @@ typedef struct taut_torch_distill_config {
     int32_t             mirror; /* 1: transformations may mirror: not for digits */
     taut_torch_progress progress;
     void               *ctx;
-    int64_t             parts; /* 1..8, 0 = 1: the pixels of one image hold parts*parts smaller ones */
+    int64_t             parts;   /* 1..8, 0 = 1: the pixels of one image hold parts*parts smaller ones */
+    int32_t             augment; /* TAUT_TORCH_AUGMENT_... */
 } taut_torch_distill_config;
 #define TAUT_TORCH_DISTILL_INIT                                                                                        \
     {                                                                                                                  \
-        sizeof(taut_torch_distill_config), 1, 1, 0, 0, 0, 0, 0, 0, 0, 0                                                \
+        sizeof(taut_torch_distill_config), 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0                                             \
     }
 TAUT_API taut_status taut_torch_distill(const taut_torch_distill_config *cfg, const taut_torch_images *images,
                                         uint8_t *out);
@@ -74,10 +86,11 @@ typedef struct taut_torch_judge_config {
     taut_torch_progress progress;
     void               *ctx;
     int64_t height, width; /* of the images it will be asked about; 0 = of these. Others are scaled, bilinear */
+    int32_t augment;       /* TAUT_TORCH_AUGMENT_... */
 } taut_torch_judge_config;
 #define TAUT_TORCH_JUDGE_INIT                                                                                          \
     {                                                                                                                  \
-        sizeof(taut_torch_judge_config), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                  \
+        sizeof(taut_torch_judge_config), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                               \
     }
 TAUT_API taut_status taut_torch_judge_train(const taut_torch_judge_config *cfg, const taut_torch_images *images,
                                             taut_torch_judge **judge);

@@ -26,6 +26,15 @@ taut_status check_images(const taut_torch_images *t, bool labels)
     return TAUT_OK;
 }
 
+taut_status settle_augment(int32_t &how, bool mirror)
+{
+    if (how == TAUT_TORCH_AUGMENT_AUTO) how = mirror ? TAUT_TORCH_AUGMENT_ONE : TAUT_TORCH_AUGMENT_SEVERAL;
+    if (how == TAUT_TORCH_AUGMENT_SEVERAL || how == TAUT_TORCH_AUGMENT_ONE || how == TAUT_TORCH_AUGMENT_NONE)
+        return TAUT_OK;
+    return fail(TAUT_E_RANGE, "augment=%d: must be 0 (by mirror), 1 (several), 2 (one) or 3 (none)",
+                static_cast<int>(how));
+}
+
 image_set::image_set(const taut_torch_images &t) : from(t), mean(t.mean), deviation(t.deviation)
 {
     size_t elems = static_cast<size_t>(t.channels * t.height * t.width);

@@ -11,6 +11,9 @@ namespace taut_shim
 /* Pointers, extents and labels make sense? labels: they are needed. */
 taut_status check_images(const taut_torch_images *t, bool labels);
 
+/* What `auto` stands for; a rule that there is? */
+taut_status settle_augment(int32_t &how, bool mirror);
+
 struct image_set {
     convnet_shape            shape;
     const taut_torch_images &from;

@@ -72,7 +72,7 @@ taut_status train(const taut_torch_judge_config &c, const taut_torch_images &t, 
         std::vector<int64_t> which = samples.take(std::min(static_cast<size_t>(c.batch), t.n));
         at::Tensor           x =
             augment(scaled(set.take(which), net.shape.height, net.shape.width), static_cast<int64_t>(which.size()),
-                    c.seed * 7919u + static_cast<uint64_t>(step), c.mirror != 0);
+                    c.seed * 7919u + static_cast<uint64_t>(step), {c.augment, c.mirror != 0});
         for (named &p : net.params) p.tensor.mutable_grad() = at::Tensor();
         at::Tensor loss = loss_of(net.forward(x), t, which);
         loss.backward();
@@ -105,6 +105,7 @@ extern "C" taut_status taut_torch_judge_train(const taut_torch_judge_config *cfg
         return fail(TAUT_E_RANGE, "filters=%lld, steps=%lld, batch=%lld, lr=%g: must be above 0",
                     static_cast<long long>(c.filters), static_cast<long long>(c.steps), static_cast<long long>(c.batch),
                     c.lr);
+    if (taut_status s = settle_augment(c.augment, c.mirror != 0)) return s;
     if (taut_status s = check_images(images, true)) return s;
     return guarded([&] {
         std::unique_ptr<taut_torch_judge> j(new taut_torch_judge);

@@ -133,6 +133,14 @@ int choose_easiest(const distill_options *o, const image_pool *p, taut_torch_jud
     return rc;
 }
 
+int32_t distill_augment(const distill_options *o)
+{
+    return strcmp(o->augment, "one") == 0       ? TAUT_TORCH_AUGMENT_ONE
+           : strcmp(o->augment, "none") == 0    ? TAUT_TORCH_AUGMENT_NONE
+           : strcmp(o->augment, "several") == 0 ? TAUT_TORCH_AUGMENT_SEVERAL
+                                                : TAUT_TORCH_AUGMENT_AUTO;
+}
+
 int choose_distilled(const distill_options *o, const image_pool *p, image_choice *c)
 {
     taut_torch_distill_config d = TAUT_TORCH_DISTILL_INIT;
@@ -141,7 +149,7 @@ int choose_distilled(const distill_options *o, const image_pool *p, image_choice
     taut_status               s;
     if (rc) return rc;
     d.per_class = o->per_class, d.seed = o->seed, d.iterations = o->iterations, d.real = o->real,
-    d.filters = o->filters, d.lr = o->lr, d.mirror = o->mirror, d.parts = o->parts;
+    d.filters = o->filters, d.lr = o->lr, d.mirror = o->mirror, d.parts = o->parts, d.augment = distill_augment(o);
     d.progress = distill_progress, d.ctx = word;
     s = taut_torch_distill(&d, &p->t, c->pixels);
     return s == TAUT_OK ? CLI_OK : distill_fail("--method=dm", s);

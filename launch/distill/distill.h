@@ -37,11 +37,11 @@ typedef struct image_choice {
 void choice_free(image_choice *c);
 
 typedef struct distill_options {
-    const char *out, *from, *method, *validation, *soft_codec;
+    const char *out, *from, *method, *validation, *soft_codec, *augment;
     int64_t  per_class, parts, iterations, real, filters, teacher_steps, judge_steps, judge_filters, seeds, candidates;
-    double   lr, temperature;
+    double   lr, judge_lr, temperature;
     uint64_t seed;
-    bool     soft, mirror, json;
+    bool     soft, mirror, alone, json;
 } distill_options;
 
 /* choose.c : the methods. teacher may be NULL where the method needs none. */
@@ -51,6 +51,8 @@ int choose_distilled(const distill_options *o, const image_pool *p, image_choice
 int choose_given(const distill_options *o, const image_pool *p, image_choice *c); /* those of the shard o->from */
 int choose_soft(const distill_options *o, const image_pool *p, taut_torch_judge *teacher,
                 image_choice *c); /* adds soft labels */
+
+int32_t distill_augment(const distill_options *o); /* TAUT_TORCH_AUGMENT_... */
 
 /* store.c : a shard of a choice; counts its bytes. */
 int store_choice(const distill_options *o, const image_pool *p, image_choice *c, const char *path);

@@ -44,8 +44,8 @@ static int train_judge(run *r, const image_choice *c, const char *word, int64_t 
     taut_torch_judge_config j = TAUT_TORCH_JUDGE_INIT;
     taut_torch_images       t = r->train.t;
     taut_status             s;
-    j.seed = seed, j.filters = filters, j.steps = steps, j.mirror = r->o.mirror, j.progress = distill_progress,
-    j.ctx = (void *)(uintptr_t)word;
+    j.seed = seed, j.filters = filters, j.steps = steps, j.lr = r->o.judge_lr, j.mirror = r->o.mirror,
+    j.augment = distill_augment(&r->o), j.progress = distill_progress, j.ctx = (void *)(uintptr_t)word;
     if (c) {
         j.height = t.height, j.width = t.width;
         t.pixels = c->pixels, t.labels = c->labels, t.soft = c->soft, t.n = c->n;
@@ -143,6 +143,9 @@ static void print_json(const run *r)
     jsn_int(o, "images", r->train.t.n);
     jsn_int(o, "bytes", r->train.bytes);
     jsn_int(o, "seed", r->o.seed);
+    jsn_text(o, "augment", r->o.augment);
+    jsn_int(o, "judge_steps", (uint64_t)r->o.judge_steps);
+    jsn_real(o, "judge_lr", r->o.judge_lr);
     for (size_t i = 0; i < r->sets; i++) {
         const image_choice *c = &r->set[i];
         json_t             *s = json_object();
@@ -171,7 +174,7 @@ static int work(run *r, const char *list)
     if (rc == CLI_OK && judged && r->validation.t.classes > r->train.t.classes)
         return cli_fail("--validation: class %lld: the training shards have classes 0..%lld",
                         (long long)r->validation.t.classes - 1, (long long)r->train.t.classes - 1);
-    if (rc == CLI_OK && (soft || judged || strcmp(method, "rded") == 0)) rc = make_teacher(r);
+    if (rc == CLI_OK && (soft || (judged && !r->o.alone) || strcmp(method, "rded") == 0)) rc = make_teacher(r);
     if (rc == CLI_OK && r->o.from) {
         rc = make_set(r, r->o.from, "from", false, NULL);
         if (rc == CLI_OK) { /* what stands beside it has as many, of its size */
@@ -188,7 +191,7 @@ static int work(run *r, const char *list)
                                                            : "random, soft labels"
                            : method,
                       method, soft, r->o.out);
-    if (rc || !judged) return rc;
+    if (rc || !judged || r->o.alone) return rc;
     snprintf(beside, sizeof beside, "%.4000s.beside%ld.taut", r->o.out ? r->o.out : r->o.from,
              (long)getpid()); /* only to count their bytes */
     if (strcmp(method, "random") != 0 || soft) rc = make_set(r, "random", "random", false, beside);
@@ -202,6 +205,7 @@ int main(int argc, char **argv)
 {
     run              r = {.o = {.method = "dm",
                                 .soft_codec = "quant:8",
+                                .augment = "auto",
                                 .per_class = 10,
                                 .parts = 1,
                                 .teacher_steps = 600,
@@ -223,6 +227,7 @@ int main(int argc, char **argv)
         {"soft-labels", NULL, CLI_FLAG, &o->soft, "a teacher's class probabilities as field `soft`", 0, 0, NULL},
         {"validation", "SHARDS", CLI_TEXT, &o->validation,
          "judge the set on these, beside random images with and without soft labels", 0, 0, NULL},
+        {"alone", NULL, CLI_FLAG, &o->alone, "judge this set and nothing beside it", 0, 0, NULL},
         {"seed", "N", CLI_SIZE, &o->seed, "of every choice", 0, 9e15, NULL},
         {"seeds", "N", CLI_INT, &o->seeds, "networks that judge a set", 1, 100, NULL},
         {"iterations", "N", CLI_INT, &o->iterations, "of dm; 0 = 800", 0, 1e6, NULL},
@@ -231,12 +236,17 @@ int main(int argc, char **argv)
         {"lr", "X", CLI_REAL, &o->lr, "of dm: step, times images of a class; falls like a cosine; 0 = 0.25", 0, 1e6,
          NULL},
         {"mirror", NULL, CLI_FLAG, &o->mirror, "images may be mirrored: not for digits", 0, 0, NULL},
+        {"augment", "HOW", CLI_WORD, &o->augment,
+         "of dm, teacher and judges: random transformations, several at once or one; auto: one with --mirror, else "
+         "several",
+         0, 0, "auto|several|one|none"},
         {"candidates", "N", CLI_INT, &o->candidates, "of rded: random images of a class for each one kept", 1, 10000,
          NULL},
         {"temperature", "X", CLI_REAL, &o->temperature, "of soft labels", 0.01, 100, NULL},
         {"soft-codec", "SPEC", CLI_TEXT, &o->soft_codec, "how soft labels are stored", 0, 0, NULL},
         {"teacher-steps", "N", CLI_INT, &o->teacher_steps, "of 128 images", 1, 1e7, NULL},
         {"judge-steps", "N", CLI_INT, &o->judge_steps, "of up to 128 images", 1, 1e7, NULL},
+        {"judge-lr", "X", CLI_REAL, &o->judge_lr, "learning rate of teacher and judges; 0 = 0.02", 0, 100, NULL},
         {"judge-filters", "N", CLI_INT, &o->judge_filters, "width of teacher and judges", 1, 1024, NULL},
         CLI_JSON(&o->json),
         CLI_END,
@@ -250,7 +260,8 @@ int main(int argc, char **argv)
         "Columns: bytes of the whole shard, soft labels included; accuracy of a small network that learned nothing "
         "else; seconds to make the set,\n"
         "with the teacher's where one was asked. Random images with soft labels are what a distilled set has to beat.\n"
-        "--json: out method per_class parts classes images bytes seed teacher_accuracy sets[]: set images bytes "
+        "--json: out method per_class parts classes images bytes seed augment judge_steps judge_lr teacher_accuracy "
+        "sets[]: set images bytes "
         "soft_bytes "
         "accuracy spread seconds cpu_s\n\n"
         "  taut data distill mnist.taut -o ten.taut --per-class 10 --validation t10k.taut\n",

@@ -109,6 +109,10 @@ good "soft labels are learned" "$TAUT" train --model mlp --dim 32 --data "$dir/d
 good parts "$TAUT" data distill "$dir/train.taut" -o "$dir/parts.taut" --method random --parts 2 --per-class 3
 good "parts judged" "$TAUT" data distill "$dir/train.taut" --from "$dir/parts.taut" --validation "$dir/val.taut" --teacher-steps 5 --judge-steps 5 --judge-filters 8 --json
 if [ "$(tail -n 1 "$dir/out" | grep -o '"images": 48,' | wc -l)" -eq 3 ]; then pass; else fail "parts: $(tail -n 1 "$dir/out")"; fi
+good "judged alone" "$TAUT" data distill "$dir/train.taut" --from "$dir/dm.taut" --validation "$dir/val.taut" --alone --augment one --judge-lr 0.03 --judge-steps 5 --judge-filters 8 --json
+if [ "$(tail -n 1 "$dir/out" | grep -o '"set":' | wc -l)" = 1 ] && [ "$(field teacher_accuracy)" = null ] && [ "$(field augment)" = one ] && [ "$(field judge_lr)" = 0.03 ]; then pass
+else fail "alone: $(tail -n 1 "$dir/out")"; fi
+bad 2 "--augment=much: must be one of auto|several|one|none" "$TAUT" data distill "$dir/train.taut" -o "$dir/x.taut" --augment much
 bad 2 "--parts=2: rded keeps images as they are" "$TAUT" data distill "$dir/train.taut" -o "$dir/x.taut" --method rded --parts 2
 bad 1 "of each class were asked for" "$TAUT" data distill "$dir/train.taut" -o "$dir/x.taut" --method random --per-class 500
 bad 1 "no field of labels" "$TAUT" data distill "$dir/a.taut" -o "$dir/x.taut"
