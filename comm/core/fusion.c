@@ -378,9 +378,12 @@ static taut_status bucket_step(taut__job *job, bool *moved, bool *done)
 
 /* ---- callers ---- */
 
-static void run(taut__bucket *b, bool quiet)
+/* What a communication thread has ended since the caller looked may have carried l: a round with nothing in it would wait for ranks that have
+ * no reason to vote again. It lets members go before the round counts as done, and only this thread begins rounds. */
+void taut__fuse_round(const taut_layer *l, bool quiet)
 {
-    if (atomic_load(&b->job.state) == TAUT_JOB_RUNNING) return;
+    taut__bucket *b = l->bucket;
+    if (atomic_load(&b->job.state) == TAUT_JOB_RUNNING || !is_started(b, l->seat)) return;
     begin_round(b);
     taut__engine_start(&b->comm->ctx.engine, &b->job, quiet);
 }
@@ -414,7 +417,7 @@ taut_status taut__fuse_start(taut_layer *l, void *buf, int kind, taut_place call
     else TAUT_TRY(come(b, l, caller));
     atomic_fetch_or_explicit(&b->started[l->seat / 64], UINT64_C(1) << (l->seat % 64), memory_order_release);
     taut__layer_starts(l);
-    if (all_started(b)) run(b, waits);
+    if (all_started(b)) taut__fuse_round(l, waits);
     return TAUT_OK;
 }
 
@@ -443,7 +446,7 @@ taut_status taut__fuse_wait(taut_layer *l)
     double        begin = taut__now(), ask = 0.1; /* seconds until others are asked why they have not started it */
     atomic_store(&b->wanted, l);
     while (taut__fuse_holds(l)) {
-        run(b, true);
+        taut__fuse_round(l, true);
         TAUT_TRY(taut__engine_wait(e, &b->job));
         if (taut__now() - begin > ask && taut__fuse_holds(l)) {
             TAUT_TRY(taut__absence_ask_all(l->comm, l));
@@ -459,7 +462,7 @@ taut_status taut__fuse_wait(taut_layer *l)
 taut_status taut__fuse_test(taut_layer *l, bool *done)
 {
     bool over;
-    if (taut__fuse_holds(l)) run(l->bucket, false);
+    if (taut__fuse_holds(l)) taut__fuse_round(l, false);
     TAUT_TRY(taut__engine_test(&l->comm->ctx.engine, &l->bucket->job, &over));
     *done = !taut__fuse_holds(l);
     return TAUT_OK;

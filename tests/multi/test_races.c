@@ -1,5 +1,6 @@
 /* test_races.c : what one thread or rank may see of another in the middle of something: failures, registration, statistics,
  * blocking calls beside started ones. Ranks are threads. Most of it is for MODE=tsan too, which sees races that did not happen. */
+#include "comm/core/bucket.h"
 #include "tests/support/ranks.h"
 #include "../support/suite.h"
 #include <math.h>
@@ -396,6 +397,37 @@ START_TEST(names_who_is_late)
 }
 END_TEST
 
+/* ---- a round of small layers that ends between the look whether it is still wanted and its beginning: no other one follows it ---- */
+
+static taut_status late_look(ranks_ctx *c)
+{
+    taut_layer *l;
+    size_t      n = 64;
+    float       x[64] = {0};
+    TAUT_TRY(taut_layer_register(c->comm, "small", TAUT_F32, 1, &n, &l));
+    for (int step = 0; step < 4; step++) {
+        x[0] = 1;
+        TAUT_TRY(taut_allreduce_start(l, x, TAUT_SUM));
+        TAUT_TRY(taut_wait(l));
+        if (c->rank == step % c->size) { /* as taut_wait() of one that has looked before the round was over */
+            taut__fuse_round(l, true);
+            TAUT_TRY(taut__engine_wait(&c->comm->ctx.engine, &l->bucket->job));
+        }
+        TAUT_TRY(taut_step_end(c->comm));
+        if (x[0] != (float)c->size) return taut__fail(TAUT_E_INVALID, "step %d: %g", step, (double)x[0]);
+    }
+    return TAUT_OK;
+}
+START_TEST(no_round_for_nobody)
+{
+    taut_config cfg = TAUT_CONFIG_INIT;
+    cfg.codec = _i / 2 ? "auto" : "none";
+    cfg.progress = 1 + _i % 2;
+    cfg.timeout_ms = suite_patience(5000);
+    ranks_ok(3, &cfg, late_look, NULL);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("races");
@@ -407,6 +439,7 @@ int main(void)
     tcase_add_loop_test(t, two_calls_in_a_step, 0, 6);
     tcase_add_loop_test(t, says_what_a_worker_saw, 0, 3);
     tcase_add_loop_test(t, huge_codes_of_a_peer, 0, 2);
+    tcase_add_loop_test(t, no_round_for_nobody, 0, 4);
     tcase_add_loop_test(t, names_who_is_late, 0, suite_long() ? 9 : 4); /* 4 s each */
     return suite_run(s);
 }

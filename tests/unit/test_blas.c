@@ -17,10 +17,7 @@ static int threads_of(void *lib)
 }
 static void *opened(int flags) { return dlopen(TAUT_BLAS_LIBRARY, RTLD_NOW | RTLD_LOCAL | flags); }
 
-static void unset(void)
-{
-    unsetenv("OPENBLAS_NUM_THREADS"), unsetenv("GOTO_NUM_THREADS"), unsetenv("OMP_NUM_THREADS");
-}
+static void unset(void) { unsetenv("OPENBLAS_NUM_THREADS"), unsetenv("GOTO_NUM_THREADS"), unsetenv("OMP_NUM_THREADS"); }
 
 START_TEST(one_thread_of_its_own)
 {
