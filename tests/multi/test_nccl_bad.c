@@ -57,7 +57,10 @@ static taut_status step(ranks_ctx *c, taut_layer *w, buffer *x, int at)
     buffer_fill(&s, c->rank, at, N, x->here);
     taut_status status = buffer_start(w, x);
     if (status == TAUT_OK) status = taut_wait(w);
-    return status == TAUT_OK ? taut_step_end(c->comm) : status;
+    if (status == TAUT_OK) status = taut_step_end(c->comm);
+    if (status == TAUT_OK && x->there)
+        status = taut__memory_of(x->place.space)->wait(x->place); /* the next gradient takes its place */
+    return status;
 }
 
 static taut_status open_and_make(ranks_ctx *c, const char *spec, taut_layer **w, buffer *x, taut_place *place)
