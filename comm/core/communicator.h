@@ -272,10 +272,10 @@ const taut_layer *taut__fuse_wanted(const taut__job *bucket); /* the member that
 bool              taut__fuse_holds(const taut_layer *layer);  /* started, and not yet summed */
 taut_status       taut__fuse_wait(taut_layer *layer);
 taut_status       taut__fuse_test(taut_layer *layer, bool *done);
-void              taut__fuse_round(const taut_layer *layer,
-                                   bool              quiet);      /* begins one for it, unless one runs or it waits for none */
-taut_status       taut__fuse_flush(taut__bucket *b); /* waits for all that were started */
-taut_status       taut__fuse_close_all(taut_comm *comm);
+/* Begins a round for the layer, unless one runs or it is held no more. quiet: as in taut__engine_start(). */
+void        taut__fuse_round(const taut_layer *layer, bool quiet);
+taut_status taut__fuse_flush(taut__bucket *b); /* waits for all that were started */
+taut_status taut__fuse_close_all(taut_comm *comm);
 taut_status taut__fuse_rescaled(taut_layer *layer); /* its scale has come, gone or changed: into that of the bundle */
 /* The layer whose codec carried it last: its bucket's bundle, or itself. */
 const taut_layer *taut__fuse_carrier(const taut_layer *layer);

@@ -58,29 +58,11 @@ taut_status ranks_same(taut_comm *comm, const void *p, size_t bytes)
     return TAUT_OK;
 }
 
-enum { PERIOD = 10007, TABLED = 8 };
-static float
-    table[TABLED]
-         [PERIOD]; /* the first ranks' values: tests of large layers ask for millions, and for each again in the sum */
-static pthread_once_t tabled = PTHREAD_ONCE_INIT;
-
-static float hashed(int rank, uint32_t i)
-{
-    uint32_t h = taut__random32(taut__rng_of(17, (uint64_t)(uint32_t)rank << 32), i);
-    return (float)((double)h / 2147483648.0 - 1.0);
-}
-
-static void fill_table(void)
-{
-    for (int r = 0; r < TABLED; r++)
-        for (uint32_t i = 0; i < PERIOD; i++) table[r][i] = hashed(r, i);
-}
-
 float ranks_value(int rank, size_t i, int step)
 {
-    uint32_t at = (uint32_t)((i + 7 * (size_t)step) % PERIOD);
-    pthread_once(&tabled, fill_table);
-    float v = rank < TABLED ? table[rank][at] : hashed(rank, at);
+    uint32_t h =
+        taut__random32(taut__rng_of(17, (uint64_t)(uint32_t)rank << 32), (uint32_t)((i + 7 * (size_t)step) % 10007));
+    float v = (float)((double)h / 2147483648.0 - 1.0);
     return i % 97 == 5 ? 10 * v : v;
 }
 
