@@ -3,7 +3,7 @@
 # raw file under the long schedule, in the practice cluster (root). Prints a Markdown table: time and bytes to a loss that all runs reach, and the product of the two gains.
 #   tests/bench/recipe.sh
 #   BUILD, DATA (../shared/data/tinyshakespeare.txt), OUT, NODES (2), RATE (100mbit), STEPS (400: of the long schedule), SHORT (200), BATCH (8), SEED (7),
-#   EVERY (10: steps between evaluations), GOAL (the loss; the highest that a run ends with), LAB (launch/lab: what starts the cluster)
+#   EVERY (10: steps between evaluations), GPT (options of its size), GOAL (the loss; the highest that a run ends with), LAB (launch/lab: what starts the cluster)
 set -eu
 BUILD=${BUILD:-build/release}
 DATA=${DATA:-../shared/data/tinyshakespeare.txt}
@@ -15,6 +15,7 @@ SHORT=${SHORT:-200}
 BATCH=${BATCH:-8}
 SEED=${SEED:-7}
 EVERY=${EVERY:-10}
+GPT=${GPT:-}
 LAB=${LAB:-launch/lab}
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 taut=$PWD/$BUILD/bin/taut
@@ -34,7 +35,8 @@ run() { # name steps options...
     shift 2
     [ -s "$OUT/$name.txt" ] && return
     rm -f "$OUT/$name.jsonl"
-    $LAB run "$NODES" "$RATE" -- "$taut" train --model gpt --tokens bytes --steps "$steps" --schedule cosine --eval-every "$EVERY" --eval-samples 256 \
+    # shellcheck disable=SC2086
+    $LAB run "$NODES" "$RATE" -- "$taut" train --model gpt $GPT --tokens bytes --steps "$steps" --schedule cosine --eval-every "$EVERY" --eval-samples 256 \
         --seed "$SEED" --log "$PWD/$OUT/$name.jsonl" --json "$@" >"$OUT/$name.part"
     mv "$OUT/$name.part" "$OUT/$name.txt"
 }
@@ -71,6 +73,6 @@ echo "$names" | while read -r name; do
     read_bytes=$(field "$f" read_bytes)
     [ -n "$read_bytes" ] || read_bytes=$((bytes * NODES))
     awk -v name="$name" -v steps="$(field "$f" steps)" -v loss="$(field "$f" loss_val)" -v n="$1" -v s="$2" -v base="$base" -v sent="$(field "$f" bytes_sent)" -v data="$read_bytes" 'BEGIN {
-        printf "| %s | %d | %.4f | %s | %s | %s | %s | %.2f |\n", name, steps, loss, n, s, s > 0 && base > 0 ? sprintf("%.2f", base / s) : "-", n > 0 ? sprintf("%.1f", sent * n / steps / 1e6) : "-", data / 1e6 }'
+        printf "| %s | %d | %.4f | %s | %s | %s | %s | %.2f |\n", name, steps, loss, n, s, (s > 0 && base > 0) ? sprintf("%.2f", base / s) : "-", (n > 0) ? sprintf("%.1f", sent * n / steps / 1e6) : "-", data / 1e6 }'
 done | tee "$OUT/table.md"
 awk -F ' *[|] *' '{ g[NR] = $7 } END { printf "\ncompressed gradients alone %s times sooner, RS2 on dict shards alone %s: product %.2f; the recipe %s\n", g[2], g[3], g[2] * g[3], g[4] }' "$OUT/table.md"
