@@ -485,10 +485,10 @@ static void run_block(engine *e, index3 block)
 {
     fiber_unseen(true); /* no order between blocks: the next one may get the same memory */
     e->arena = (char *)malloc(ARENA);
-    fiber_unseen(false);
     if (!e->arena) abort();
     e->arena_used = 0;
-    prepare_lanes(e, block);
+    prepare_lanes(e, block); /* its tables grow after the launch, with which lanes are in order, has begun */
+    fiber_unseen(false);
     e->shared[0] = {nullptr, (size_t)(carve(e, e->work->shared_bytes) - e->arena), e->work->shared_bytes};
     e->arrays = 1;
     e->done = e->at_barrier = e->yes = 0;
