@@ -6,6 +6,8 @@
  *   - Inside taut_step_end() a program starts nothing until all ranks are there. The one who asks, in the same step, is not, or waits there for that
  *     very layer. So what this rank has not started by now it never will: both have failed, with the layer's name.
  *   - Anywhere else the answer is silence: this rank may yet come to it. The question comes again, at last every second.
+ *   - If this rank has started it, and its bucket has not begun a round, since not all members have been started and this rank waits for something
+ *     else, it begins one (fusion.c).
  *
  * Whatever a rank waits for, somebody at the end of the chain of ranks waiting for each other is computing, or can tell. A question
  * costs nothing where nobody is late for a tenth of a second.
@@ -81,10 +83,11 @@ static taut_status check_gone(const taut_comm *comm, const char *what)
     return TAUT_OK;
 }
 
-taut_status taut__absence_ask(void *ctx, const taut__job *waited)
+taut_status taut__absence_ask(void *ctx, const taut__job *waited, bool soon)
 {
     taut_comm *comm = ctx;
     char       what[160] = "";
+    if (soon) return ask_about(comm, waited), TAUT_OK;
     if (waited) snprintf(what, sizeof what, waited->layer ? "layer '%.128s'" : "%.128s", waited->name);
     TAUT_TRY(check_gone(comm, what));
     for (const taut__job *job = comm->ctx.engine.active; job; job = job->next) ask_about(comm, job);
@@ -135,13 +138,16 @@ static taut_status note_leave(taut_comm *comm, const taut__notice *q)
     return TAUT_OK;
 }
 
-taut_status taut__absence_hear(void *ctx, const taut__notice *word)
+taut_status taut__absence_hear(void *ctx, const taut__notice *word, bool answer)
 {
     taut_comm *comm = ctx;
     switch (word->word) {
-    case WAITS_FOR_LAYER: return answer_layer(comm, word);
-    case WAITS_FOR_HANDSHAKE: return answer_handshake(comm, word);
-    case HAS_LEFT: return note_leave(comm, word);
+    case WAITS_FOR_LAYER:
+        if (answer) return answer_layer(comm, word);
+        taut__fuse_asked(comm, word->index);
+        return TAUT_OK;
+    case WAITS_FOR_HANDSHAKE: return answer ? answer_handshake(comm, word) : TAUT_OK;
+    case HAS_LEFT: return answer ? TAUT_OK : note_leave(comm, word);
     default: return TAUT_OK; /* of a newer version */
     }
 }

@@ -26,7 +26,11 @@ struct taut__bucket {
     bool                      coming, going; /* copies are under way, and the round waits for them */
     bool                      voting;
     const taut_layer *_Atomic wanted; /* somebody waits for it */
-    char                      label[32];
+    const taut_layer *_Atomic asked;  /* on another rank, the last one asked for */
+    const taut_layer
+          *tested; /* the last one tested and not done; when others are asked for it, and how long after that again */
+    double ask_at, ask_gap;
+    char   label[32];
 };
 
 #endif

@@ -93,7 +93,8 @@ taut_status taut_allreduce_start_on(taut_layer *l, void *buf, taut_op op, taut_s
 
 taut_status taut__layer_wait(taut_layer *l)
 {
-    double      begin = taut__now();
+    double begin = taut__now();
+    taut__fuse_answer(l->comm);
     taut_status s = taut__engine_wait(&l->comm->ctx.engine, &l->reduction.job);
     l->comm->exposed_s += taut__now() - begin;
     return taut__layer_finish(l, s);
@@ -164,6 +165,7 @@ taut_status taut_test(taut_layer *l, int *done)
     if (done) *done = 0;
     if (!done) return taut__fail(TAUT_E_INVALID, "taut_test: done is NULL");
     TAUT_TRY(check_started(l, "taut_test"));
+    taut__fuse_answer(l->comm);
     TAUT_TRY(l->bucket && taut__fuse_holds(l) ? taut__fuse_test(l, &over)
                                               : taut__engine_test(&l->comm->ctx.engine, &l->reduction.job, &over));
     *done = l->tested = over;

@@ -119,28 +119,30 @@ typedef struct taut__loads { /* state_load.c: blobs of one set, loaded one after
 } taut__loads;
 
 struct taut_comm {
-    taut__context   ctx;
-    unsigned        forks; /* of this process when it was created */
-    taut_layer    **layer;
-    size_t          layers, room;
-    size_t          own_layers; /* bundles */
-    taut__lent     *lent;       /* room of them; by address */
-    size_t          lents;
-    uint64_t        starts, ends; /* collectives started; step ends entered */
-    _Atomic bool    ending;   /* the program is inside taut_step_end(): it starts nothing until all ranks are there */
-    taut__gone      gone;     /* with the engine's lock */
-    bool            stepped;  /* a step has ended, and nothing was started since */
-    uint64_t        drops;    /* steps dropped */
-    bool            bad;      /* something not finite was found, in the step that ends */
-    bool            unsuited; /* some layer's shape did not suit the codec of all */
-    taut__loads     loads;
-    taut__handshake handshake;
-    bool            opened; /* codec=auto has probed */
-    taut__bucket  **bucket;
-    size_t          buckets;
-    double         *control;   /* step_end: its values, then what is sent of them, twice */
-    size_t          control_n; /* doubles of one of the three */
-    taut__sampling  sampling;
+    taut__context ctx;
+    unsigned      forks; /* of this process when it was created */
+    taut_layer  **layer;
+    size_t        layers, room;
+    size_t        own_layers; /* bundles */
+    taut__lent   *lent;       /* room of them; by address */
+    size_t        lents;
+    uint64_t      starts, ends; /* collectives started; step ends entered */
+    _Atomic bool  ending;       /* the program is inside taut_step_end(): it starts nothing until all ranks are there */
+    taut__gone    gone;         /* with the engine's lock */
+    _Atomic int32_t
+                            asked; /* one more than the small layer that another rank waits for, and that this one has not looked at since; 0: none */
+    bool                    stepped;  /* a step has ended, and nothing was started since */
+    uint64_t                drops;    /* steps dropped */
+    bool                    bad;      /* something not finite was found, in the step that ends */
+    bool                    unsuited; /* some layer's shape did not suit the codec of all */
+    taut__loads             loads;
+    taut__handshake         handshake;
+    bool                    opened; /* codec=auto has probed */
+    taut__bucket          **bucket;
+    size_t                  buckets;
+    double                 *control;   /* step_end: its values, then what is sent of them, twice */
+    size_t                  control_n; /* doubles of one of the three */
+    taut__sampling          sampling;
     const taut__plan_hooks *hooks;
     taut__auto             *autom;
     taut__planning          planning;
@@ -233,8 +235,8 @@ taut_status taut__handshake_step(taut_comm *comm);
 uint64_t    taut__handshake_digest(const taut_comm *comm); /* of what this rank did in the step, for that exchange */
 
 /* absence.c : who waits in vain learns why. See there. */
-taut_status taut__absence_ask(void *comm, const taut__job *waited);
-taut_status taut__absence_hear(void *comm, const taut__notice *word);
+taut_status taut__absence_ask(void *comm, const taut__job *waited, bool soon);
+taut_status taut__absence_hear(void *comm, const taut__notice *word, bool answer);
 taut_status taut__absence_ask_all(taut_comm *comm, const taut_layer *layer);
 void        taut__absence_leave(taut_comm *comm);
 
@@ -275,6 +277,10 @@ taut_status       taut__fuse_test(taut_layer *layer, bool *done);
 /* Begins a round for the layer, unless one runs or it is held no more. quiet: as in taut__engine_start(). */
 void        taut__fuse_round(const taut_layer *layer, bool quiet);
 taut_status taut__fuse_flush(taut__bucket *b); /* waits for all that were started */
+/* Another rank waits for the layer of this number: a round for it begins, now if this rank waits for something, else when it next does or tests.
+ * With the engine's lock held. */
+void taut__fuse_asked(taut_comm *comm, int32_t index);
+void taut__fuse_answer(taut_comm *comm); /* begins what has been asked for; by the program's thread, without the lock */
 taut_status taut__fuse_close_all(taut_comm *comm);
 taut_status taut__fuse_rescaled(taut_layer *layer); /* its scale has come, gone or changed: into that of the bundle */
 /* The layer whose codec carried it last: its bucket's bundle, or itself. */

@@ -11,6 +11,13 @@
  * Rank 0 waits for a, but the first round carries b, which both have. A round whose AND is empty carries nothing, and is repeated as long as
  * somebody waits. No rank can miss a round: a vote is an exchange with all others, so it waits until their bucket votes too.
  *
+ * A rank that waits for something else, a member of another bucket or a layer of its own, has no reason to vote here, and who waits here may be who it
+ * waits for. So who waits asks (absence.c), 5 ms after nothing moves, and who is asked begins a round. That is not done beforehand: rounds that
+ * begin early carry fewer.
+ *
+ *     rank 0   start a   start c   wait c: | vote {c} in bucket 1 |            | "a?": vote {a} in bucket 0 | sum {a} | wait a: | ...
+ *     rank 1   start a   start c   wait a: | vote {a} in bucket 0 | ask "a?"   |                            | sum {a} | a out | wait c: | vote {c} | ...
+ *
  * A member that lies outside the host is copied into the bucket in the order of its program's stream, as it is, and back once it is summed. A
  * round begins when the copies of its members have been made, and ends when those of their results have.
  *
@@ -78,6 +85,7 @@ static taut_status add_bucket(taut_comm *comm)
                          .stop = bucket_stop,
                          .waiting_for = bucket_waiting_for,
                          .tag = tag,
+                         .urgent = true,
                          .priority = (uint32_t)comm->layers};
     b->member = member;
     b->room = BUCKET_ROOM; /* so that what it is made for finds its place */
@@ -424,10 +432,33 @@ taut_status taut__fuse_start(taut_layer *l, void *buf, int kind, taut_place call
 const taut_layer *taut__fuse_wanted(const taut__job *job)
 {
     const taut__bucket *b = (const taut__bucket *)(const void *)job;
-    return atomic_load(&b->wanted);
+    const taut_layer   *wanted = atomic_load(&b->wanted), *asked = atomic_load(&b->asked);
+    if (wanted) return wanted;
+    return asked && is_started(b, asked->seat) ? asked : NULL;
 }
 
 bool taut__fuse_holds(const taut_layer *l) { return is_started(l->bucket, l->seat); }
+
+static void begin_for(const taut_comm *comm, int32_t index, bool quiet)
+{
+    const taut_layer *l = index >= 0 && (size_t)index < comm->layers ? comm->layer[index] : NULL;
+    if (!l || !l->bucket || !l->bucket->closed || !is_started(l->bucket, l->seat)) return;
+    atomic_store(&l->bucket->asked, l);
+    taut__fuse_round(l, quiet);
+}
+
+/* A program's thread that waits holds the lock all the time, so it is who hears this; else it may be anywhere, and layers are its own. */
+void taut__fuse_asked(taut_comm *comm, int32_t index)
+{
+    if (atomic_load(&comm->ctx.engine.waited)) begin_for(comm, index, true);
+    else atomic_store(&comm->asked, index + 1);
+}
+
+void taut__fuse_answer(taut_comm *comm)
+{
+    if (atomic_load_explicit(&comm->asked, memory_order_relaxed))
+        begin_for(comm, atomic_exchange(&comm->asked, 0) - 1, false);
+}
 
 static taut_status never_started(taut_layer *l)
 {
@@ -445,6 +476,7 @@ taut_status taut__fuse_wait(taut_layer *l)
     taut__engine *e = &l->comm->ctx.engine;
     double        begin = taut__now(), ask = 0.1; /* seconds until others are asked why they have not started it */
     atomic_store(&b->wanted, l);
+    taut__fuse_answer(l->comm);
     while (taut__fuse_holds(l)) {
         taut__fuse_round(l, true);
         TAUT_TRY(taut__engine_wait(e, &b->job));
@@ -459,12 +491,31 @@ taut_status taut__fuse_wait(taut_layer *l)
     return taut__engine_check(e);
 }
 
+/* Who tests again and again waits, too. */
+static taut_status ask_if_late(taut__bucket *b, const taut_layer *l)
+{
+    const double first = 0.005, most = 1;
+    double       now = taut__now();
+    if (b->tested != l) {
+        b->tested = l;
+        b->ask_at = now + first;
+        b->ask_gap = first;
+    }
+    if (now < b->ask_at) return TAUT_OK;
+    b->ask_gap = 4 * b->ask_gap < most ? 4 * b->ask_gap : most;
+    b->ask_at = now + b->ask_gap;
+    return taut__absence_ask_all(b->comm, l);
+}
+
 taut_status taut__fuse_test(taut_layer *l, bool *done)
 {
-    bool over;
+    taut__bucket *b = l->bucket;
+    bool          over;
     if (taut__fuse_holds(l)) taut__fuse_round(l, false);
-    TAUT_TRY(taut__engine_test(&l->comm->ctx.engine, &l->bucket->job, &over));
+    TAUT_TRY(taut__engine_test(&l->comm->ctx.engine, &b->job, &over));
     *done = !taut__fuse_holds(l);
+    if (!*done) return ask_if_late(b, l);
+    b->tested = NULL;
     return TAUT_OK;
 }
 

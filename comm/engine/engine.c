@@ -83,7 +83,7 @@ static taut_status answer(taut__engine *e, bool more)
 {
     if (more || !e->questioned) return TAUT_OK;
     e->questioned = false;
-    taut_status s = e->hear(e->ctx, &e->question);
+    taut_status s = e->hear(e->ctx, &e->question, true);
     return s == TAUT_OK ? TAUT_OK : fail(e, s, taut_last_error());
 }
 
@@ -93,8 +93,8 @@ static taut_status hear(taut__engine *e)
     bool         more = false;
     for (; e->t->ops->heard(e->t, &n); more = true) {
         if (!e->hear) continue;
-        if (n.word == TAUT_WORD_LEAVES) e->hear(e->ctx, &n);
-        else e->question = n, e->questioned = true;
+        e->hear(e->ctx, &n, false);
+        if (n.word != TAUT_WORD_LEAVES) e->question = n, e->questioned = true;
     }
     if (!e->t->ops->aborted(e->t, &n) || n.rank == e->t->rank) return answer(e, more);
     taut_status s = (taut_status)n.status, shared = TAUT_E_PEER;
@@ -342,10 +342,12 @@ static bool overdue(const taut__engine *e, double since, int hops)
     return taut__now() - last > limit + hops * grace;
 }
 
-/* Nothing has moved for a while: at first after a tenth of a second, then less and less often. */
-static bool time_to_ask(taut__engine *e, double since)
+enum { SOON = 5, MOST_ASKS = 12 }; /* so many questions of an urgent job come before others would */
+
+/* Nothing has moved for a while: at first after a tenth of a second (5 ms, where it is urgent), then less and less often. */
+static bool time_to_ask(taut__engine *e, const taut__job *waited, double since)
 {
-    const double first = 0.1, most = 1;
+    const double first = waited && waited->urgent ? 0.005 : 0.1, most = 1;
     double       last = since > e->moved_at ? since : e->moved_at;
     if (e->asked_at < last) e->asks = 0;
     else last = e->asked_at;
@@ -355,9 +357,10 @@ static bool time_to_ask(taut__engine *e, double since)
 
 static taut_status ask(taut__engine *e, const taut__job *waited)
 {
+    bool soon = waited && waited->urgent && e->asks < SOON;
     e->asked_at = taut__now();
-    e->asks += e->asks < 8;
-    taut_status s = e->ask(e->ctx, waited);
+    e->asks += e->asks < MOST_ASKS;
+    taut_status s = e->ask(e->ctx, waited, soon);
     return s == TAUT_OK ? TAUT_OK : fail(e, s, taut_last_error());
 }
 
@@ -397,7 +400,7 @@ static taut_status turn(taut__engine *e, waiting *w)
     w->idle = moved ? 0 : w->idle + 1;
     bool still = quiet(e, w->since, w->idle);
     pause_after(e, w->idle, still);
-    if (still && time_to_ask(e, w->since)) TAUT_TRY(ask(e, w->job));
+    if (still && time_to_ask(e, w->job, w->since)) TAUT_TRY(ask(e, w->job));
     if (!still || !overdue(e, w->since, hops)) return TAUT_OK;
     int peer = missing(w, &hops);
     return overdue(e, w->since, hops) ? late(e, w->job, w->what, peer) : TAUT_OK;

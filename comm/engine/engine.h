@@ -24,9 +24,11 @@ typedef struct taut__engine {
     taut__notice       notice;             /* written before failed */
     double             busy_since, busy_s; /* time with at least one job under way */
     double             moved_at;
-    /* (optional) who waits while nothing moves asks those that it waits for, now and then; and what they say to what is asked */
-    taut_status (*ask)(void *ctx, const taut__job *waited); /* NULL: an exchange */
-    taut_status (*hear)(void *ctx, const taut__notice *word);
+    /* (optional) Who waits while nothing moves asks those that it waits for, now and then. waited: NULL: an exchange. soon: earlier than usual,
+     * for the sake of this job alone, which is urgent. */
+    taut_status (*ask)(void *ctx, const taut__job *waited, bool soon);
+    /* (optional) What has come: as soon as it has, and a question again when it is to be answered. */
+    taut_status (*hear)(void *ctx, const taut__notice *word, bool answer);
     void *ctx;
     const uint64_t
                 *steps; /* (optional) ended so far, for what is said of failures; changes while no job is under way */

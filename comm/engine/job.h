@@ -28,8 +28,9 @@ struct taut__job {
     int         tag;
     uint32_t    priority; /* lower first */
     _Atomic int state;
-    size_t      needs; /* layers that must have been compared before it may run */
-    taut__job  *next;  /* engine's list */
+    size_t      needs;  /* layers that must have been compared before it may run */
+    bool        urgent; /* others may have to be asked before they do their part: soon */
+    taut__job  *next;   /* engine's list */
     /* One piece of work at most, never waits. */
     taut_status (*step)(taut__job *job, bool *moved, bool *done);
     void (*stop)(taut__job *job); /* cancel what is under way */
