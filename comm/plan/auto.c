@@ -123,6 +123,7 @@ static taut_status create(taut__planning *planning, const taut__settings *set, t
     a = taut__alloc(1, sizeof *a);
     if (!a) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     a->planning = planning;
+    a->set = set;
     a->ranks = planning->ctx->all.size;
     a->members = planning->members;
     taut__guard_init(&a->guard);
@@ -134,7 +135,7 @@ static taut_status create(taut__planning *planning, const taut__settings *set, t
     if (a->objective == TAUT_OBJECTIVE_TIME) a->plan_at += DENSE_STEPS;
     else a->plan_at += LOOK_STEPS;
     if (s == TAUT_OK)
-        s = taut__observer_create(a->budget.like ? &a->reference : NULL, &a->starter, a->members, &a->observer);
+        s = taut__observer_create(set, a->budget.like ? &a->reference : NULL, &a->starter, a->members, &a->observer);
     if (s != TAUT_OK) {
         destroy(a);
         return s;
@@ -179,6 +180,8 @@ static taut_status add(taut__auto *a, taut__planned *layer)
         TAUT_TRY(taut__reference_watch(&a->layer_plans[a->layers].reference, &a->reference, layer));
     a->watch[a->layers] = (taut__watch){0};
     a->layers++;
+    a->offers = NULL; /* they are of fewer layers, and so is what stood on them */
+    a->arms.there = false;
     if (a->plans > 0) a->plan_at = a->step + 1; /* a newcomer: measured in the coming step */
     return taut__observer_arm(a->observer, a->layers - 1, 0, false);
 }

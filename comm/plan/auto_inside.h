@@ -44,15 +44,16 @@ typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them
 typedef enum taut__odd { TAUT_ODD_NOT, TAUT_ODD_FELL, TAUT_ODD_ROSE } taut__odd;
 
 struct taut__auto {
-    taut__planning *planning;
-    int             ranks, members; /* all; those who encode */
-    taut__budget    budget;
-    taut__metric    metric;
-    taut__objective objective;
-    const char     *solver;
-    taut_spec       none, reference, starter; /* reference: of a like: budget; starter: until the first plan */
-    uint32_t        replan_steps, start_step;
-    size_t          slice_bytes;
+    taut__planning       *planning;
+    const taut__settings *set;
+    int                   ranks, members; /* all; those who encode */
+    taut__budget          budget;
+    taut__metric          metric;
+    taut__objective       objective;
+    const char           *solver;
+    taut_spec             none, reference, starter; /* reference: of a like: budget; starter: until the first plan */
+    uint32_t              replan_steps, start_step;
+    size_t                slice_bytes;
     taut__line assumed; /* the link, where it is not to be measured: then nothing that a clock says decides anything */
 
     taut__observer   *observer;

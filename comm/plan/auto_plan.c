@@ -54,6 +54,7 @@ static double dense_seconds(const taut__auto *a, size_t l, const taut__link *lin
 {
     taut__work dense = taut__work_dense(a->layer_plans[l].layer->tensor);
     double     seconds = 0;
+    taut__force(a->set, NULL, &dense);
     if (!a->layer_plans[l].out) taut__algorithm_best(link, &dense, &seconds);
     return seconds;
 }

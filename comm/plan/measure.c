@@ -143,6 +143,15 @@ taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks,
     return w;
 }
 
+void taut__force(const taut__settings *set, const taut_spec *spec, taut__work *w)
+{
+    bool native = set->algorithm == TAUT_ALGORITHM_NATIVE;
+    if (set->algorithm == TAUT_ALGORITHM_AUTO || (spec && taut__spec_codec(spec)->linear)) return;
+    if (native && spec) w->bytes = w->sum_bytes = w->dense_bytes; /* codes are added as integers of 32 bits */
+    for (int v = 0; v < TAUT_VIAS; v++)
+        if (strcmp(taut__algorithm_name((taut__algorithm_id)v), set->c.algorithm) == 0) w->vias = 1u << v;
+}
+
 /* ---- grid ---- */
 
 static double error_at(const double *stats, double weight, double step)

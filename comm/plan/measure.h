@@ -6,6 +6,7 @@
 #include "../../compressors/codec.h"
 #include "../../compressors/grid/grid.h"
 #include "../../scheduler/decide.h"
+#include "../context/settings.h"
 
 /* taut__bench : memory for measurements; grows to the largest tensor and stays. */
 typedef struct taut__bench {
@@ -34,6 +35,8 @@ taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const tau
 double taut__processor_s(void);
 
 /* What a layer with these measurements puts on the wire and on the CPU, for the time model. */
+/* Of an algorithm that is set, it takes what that takes; nothing changes under algorithm=auto. spec: of what is sent; NULL: uncompressed. */
+void       taut__force(const taut__settings *set, const taut_spec *spec, taut__work *w);
 taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks, const taut__measured *m);
 taut__work taut__work_dense(const taut_tensor *t);
 

@@ -7,11 +7,13 @@
 
 /* ---- layers ---- */
 
-taut_status taut__observer_create(const taut_spec *reference, const taut_spec *starter, int ranks, taut__observer **out)
+taut_status taut__observer_create(const taut__settings *set, const taut_spec *reference, const taut_spec *starter,
+                                  int ranks, taut__observer **out)
 {
     taut__observer *o = taut__alloc(1, sizeof *o);
     *out = NULL;
     if (!o) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    o->set = set;
     o->ranks = ranks;
     o->like = reference != NULL;
     if (reference) o->reference = *reference;

@@ -16,8 +16,10 @@
 
 typedef struct taut__observer taut__observer;
 
-/* reference: the spec of a like: budget, or NULL. starter: of whose work is asked below. ranks: those who encode, and look. */
-taut_status taut__observer_create(const taut_spec *reference, const taut_spec *starter, int ranks, taut__observer **o);
+/* set: of the communicator, kept: what its algorithm cannot carry is not offered. reference: the spec of a like: budget, or NULL. starter: of whose work
+ * is asked below. ranks: those who encode, and look. */
+taut_status taut__observer_create(const taut__settings *set, const taut_spec *reference, const taut_spec *starter,
+                                  int ranks, taut__observer **o);
 void        taut__observer_destroy(taut__observer *o);
 
 /* tensor is kept, and its scale may change later */
@@ -60,7 +62,7 @@ taut_status taut__observer_crowd(taut__observer *o, double seconds, double *fact
 void        taut__observer_slow_down(taut__observer *o,
                                      double          factor); /* all speeds are priced so many times slower than probed */
 
-/* What layer l would take under the starter, at most; false where that does not suit the layer. */
+/* What layer l would take under the starter, at most; false where that does not suit the layer, or the algorithm. */
 bool taut__observer_starter_work(const taut__observer *o, size_t l, taut__work *w);
 
 /* Everything is relative to the looks, so that a step whose gradients are larger than those of the looks leaves no trace. */

@@ -50,20 +50,21 @@ typedef struct taut__speed {
 } taut__speed;
 
 struct taut__observer {
-    int             ranks;
-    bool            like, own_lowrank; /* the latter: the reference is of low rank */
-    taut_spec       reference, starter, grid[2];
-    taut__observed *layer;
-    size_t          layers, room, values;
-    double         *vector;
-    taut__bench     bench;
-    float          *scale;  /* of a sample */
-    float          *matrix; /* rows of the one layer that is armed for low rank */
-    size_t          matrix_elems, matrix_layer;
-    float          *sketch;                    /* of that layer, this step; NULL: no memory yet */
-    size_t          sketch_room, sketch_layer; /* SIZE_MAX: none in this step; agreed */
-    bool            sketched;                  /* this rank's product is there */
-    taut__speed    *speed;
+    const taut__settings *set;
+    int                   ranks;
+    bool                  like, own_lowrank; /* the latter: the reference is of low rank */
+    taut_spec             reference, starter, grid[2];
+    taut__observed       *layer;
+    size_t                layers, room, values;
+    double               *vector;
+    taut__bench           bench;
+    float                *scale;  /* of a sample */
+    float                *matrix; /* rows of the one layer that is armed for low rank */
+    size_t                matrix_elems, matrix_layer;
+    float                *sketch;                    /* of that layer, this step; NULL: no memory yet */
+    size_t                sketch_room, sketch_layer; /* SIZE_MAX: none in this step; agreed */
+    bool                  sketched;                  /* this rank's product is there */
+    taut__speed          *speed;
     double          *
         seconds; /* encode, decode per element, for each speed; then the same per call; then of a basis, per element and direction */
     size_t       speeds;

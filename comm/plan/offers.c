@@ -1,6 +1,7 @@
 /* offers.c : from the sums of what all ranks have seen to options: error in the metric, bytes, seconds. */
 #include "../../compressors/basis/basis.h"
 #include "../../compressors/frame.h"
+#include "../reduce/reduction.h"
 #include "candidates.h"
 #include "observed.h"
 #include <math.h>
@@ -62,12 +63,14 @@ static taut_status add_again(pricing *p, const taut_spec *spec, double own, doub
     taut__option     *option;
     double            error = common * own, ranks = p->o->ranks;
     if (!isfinite(error) || !isfinite(bytes)) return TAUT_OK; /* the statistics cannot tell */
+    if (!taut__algorithm_carries(p->o->set, spec)) return TAUT_OK;
     option = append(p);
     if (!option) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
     taut__price_codec(p->o, spec, (double)p->l->tensor->elems, &m);
     *option = (taut__option){.error = error,
                              .kind = p->l->careful ? TAUT_KIND_FAST : kind_of(spec),
                              .work = taut__work_of(spec, p->l->tensor, p->o->ranks, &m)};
+    taut__force(p->o->set, spec, &option->work);
     taut__spec_print(spec, option->spec, sizeof option->spec);
     /* an owner adds its own part as it is, and encodes the sum once more, unless that makes no error, or two ranks tell each other */
     bool again = option->work.vias & 1u << TAUT_VIA_SRA && ranks > 2;
@@ -272,6 +275,7 @@ static taut_status offer_layer(pricing *p, double centre, uint32_t *current)
     taut__option *dense = append(p);
     if (!dense) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for options");
     *dense = (taut__option){.spec = "none", .dense = true, .work = taut__work_dense(p->l->tensor)};
+    taut__force(p->o->set, NULL, &dense->work);
     if (p->own2 > 0) { /* a layer without gradient so far stays uncompressed: nothing is known about it */
         for (size_t i = 0; i + p->l->referenced < p->l->specs; i++) {
             size_t at = V_SPEC + 3 * i;

@@ -1,6 +1,7 @@
 /* speeds.c : what codecs take on this machine, probed or assumed, and what they lose of Gaussian values. */
 #include "../../compressors/basis/basis.h"
 #include "../../compressors/frame.h"
+#include "../reduce/reduction.h"
 #include "candidates.h"
 #include "observed.h"
 #include <math.h>
@@ -193,10 +194,13 @@ bool taut__observer_starter_work(const taut__observer *o, size_t index, taut__wo
 {
     const taut__observed *l = &o->layer[index];
     taut__measured        m = {0};
-    if (l->careful || taut__spec_suits(&o->starter, l->tensor) != TAUT_OK) return false;
+    if (l->careful || taut__spec_suits(&o->starter, l->tensor) != TAUT_OK ||
+        !taut__algorithm_carries(o->set, &o->starter))
+        return false;
     m.bytes = (double)taut__spec_capacity(&o->starter, l->tensor, l->tensor->elems) + TAUT_FRAME_HEADER;
     taut__price_codec(o, &o->starter, (double)l->tensor->elems, &m);
     *w = taut__work_of(&o->starter, l->tensor, o->ranks, &m);
+    taut__force(o->set, &o->starter, w);
     return true;
 }
 

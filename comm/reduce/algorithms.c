@@ -47,6 +47,19 @@ static bool needs_whole(const taut__algorithm *a, const taut_spec *spec)
     return a == &taut__gather || (a == &taut__native && taut__spec_caps(spec) & TAUT_CAP_INTEGER);
 }
 
+/* Why the setting's algorithm cannot carry it; NULL: it can, or, of a linear codec, *a is what does instead. */
+static const char *refuses(const taut__algorithm **a, const taut_spec *spec)
+{
+    if (*a == &taut__native && taut__spec_codec(spec)->linear) *a = &taut__linear;
+    return (*a)->cannot ? (*a)->cannot(spec) : NULL;
+}
+
+bool taut__algorithm_carries(const taut__settings *set, const taut_spec *spec)
+{
+    const taut__algorithm *a = chosen(set);
+    return !a || !refuses(&a, spec);
+}
+
 /* algorithm=native means a native sum wherever codes can be added; otherwise the name is meant as it stands, except for
  * layers with sharded collectives: their ranks want, or have, one part, which sra brings or spreads. */
 taut_status taut__algorithm_for(const taut__context *ctx, const taut__operand *o, const taut_spec *spec,
@@ -57,8 +70,7 @@ taut_status taut__algorithm_for(const taut__context *ctx, const taut__operand *o
     *via = automatic(spec, taut__group_of(ctx, o)->size);
     if (sharded && needs_whole(a ? a : *via, spec)) *via = a = &taut__sra;
     if (!a) return TAUT_OK;
-    if (a == &taut__native && taut__spec_codec(spec)->linear) a = &taut__linear;
-    const char *why = a->cannot ? a->cannot(spec) : NULL;
+    const char *why = refuses(&a, spec);
     if (why) {
         char text[96];
         taut__spec_print(spec, text, sizeof text);

@@ -168,6 +168,7 @@ const taut__algorithm *taut__algorithm_by_name(const char *name);
 const taut__group     *taut__group_of(const taut__context *ctx, const taut__operand *o); /* who reduces it */
 taut_status            taut__algorithm_for(const taut__context *ctx, const taut__operand *o, const taut_spec *spec,
                                            const taut__algorithm **via);
+bool taut__algorithm_carries(const taut__settings *set, const taut_spec *spec); /* which it may force */
 
 /* ---- phases.c ---- */
 /* red's ctx, operand, watcher and job.name, layer, priority, needs are set. */
