@@ -82,6 +82,7 @@ taut_status taut__feedback_input(taut_feedback *f, size_t first, size_t n, taut_
     if (v) return v->input(f->place, r, f->u ? f->u + first : NULL, f->momentum, dtype, g, n, fresh);
     if (fresh) {
         overwrite(r, dtype, g, n);
+        if (f->u) memcpy(f->u + first, r, n * sizeof *r); /* u = m 0 + g */
         return TAUT_OK;
     }
     if (!f->u) {

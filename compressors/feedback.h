@@ -45,7 +45,7 @@ taut_status taut__feedback_create_in(taut_place place, size_t n, float momentum,
 void        taut__feedback_destroy(taut_feedback *f);
 
 /* r[first+i] += g[i] (or through u), i < n. g: n elements of dtype, first element of the slice first.
- * fresh: ignore the residual and overwrite it (feedback off, where r is still the place in which x is formed). */
+ * fresh: ignore the residual and the momentum, and overwrite them (feedback off, where r is still the place in which x is formed). */
 taut_status taut__feedback_input(taut_feedback *f, size_t first, size_t n, taut_dtype dtype, const void *g, bool fresh);
 
 /* After encode. Momentum mode: u = 0 where the residual is exactly 0, that is, where x was sent, and where u is not finite, which

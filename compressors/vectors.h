@@ -23,7 +23,7 @@ typedef struct taut__admitted {
 } taut__admitted;
 
 typedef struct taut__vectors {
-    /* x = g + r in r[0..n), as taut__feedback_input(); u: NULL, or the momentum. fresh: r = g */
+    /* x = g + r in r[0..n), as taut__feedback_input(); u: NULL, or the momentum. fresh: r = u = g */
     taut_status (*input)(taut_place p, float *r, float *u, float momentum, taut_dtype dtype, const void *g, size_t n,
                          bool fresh);
     /* u = 0 where r is 0 or u is not finite */

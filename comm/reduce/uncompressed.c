@@ -83,7 +83,8 @@ static taut_status finish_raw(taut__reduction *red, float *scratch)
     note_bad(red, !half ? red->buf : spread ? o->spread : o->feedback->r);
     if (half && spread) taut__result_store(red, 0, red->call.n, o->spread, false);
     else if (half) taut__result_store_last(red, red->g->rank == 0);
-    return TAUT_OK;
+    /* all of it has been sent, and its momentum is spent, but of what clamping has left; float32 was emptied as it moved to buf */
+    return half && !spread && o->feedback_on ? taut__feedback_output(o->feedback, 0, red->call.n) : TAUT_OK;
 }
 
 taut_status taut__raw_advance(taut__reduction *red, bool *moved, bool *done)

@@ -117,7 +117,9 @@ static taut_status input(taut_place p, float *r, float *u, float momentum, taut_
                          bool fresh)
 {
     taut__cuda_pass convert = {.kind = TAUT__PASS_CONVERT, .dst = r, .a = g, .to = TAUT_F32, .from = dtype, .n = n};
-    if (fresh) return vec()->pass(&convert, p.stream);
+    if (fresh) TAUT_TRY(vec()->pass(&convert, p.stream));
+    convert.dst = u;
+    if (fresh) return u ? vec()->pass(&convert, p.stream) : TAUT_OK;
     if (n == 0) return TAUT_OK;
     taut__cuda_job   j = {.n = n, .src = g, .residual = r, .err = r, .codes = (int32_t *)(void *)u};
     taut__cuda_batch b = taut__cuda_single(&j, TAUT__CUDA_TILE);
