@@ -14,6 +14,12 @@ static size_t stage_basis(const taut_stage *s)
     return s->codec->basis_key ? (size_t)s->value[s->codec->basis_key - 1] : 0;
 }
 
+void taut__spec_no_basis(taut_spec *spec)
+{
+    taut_stage *s = &spec->stage[0];
+    if (spec->stages == 1 && s->codec->basis_key) s->value[s->codec->basis_key - 1] = 0;
+}
+
 size_t taut__spec_basis(const taut_spec *spec) { return spec->stages == 1 ? stage_basis(&spec->stage[0]) : 0; }
 
 taut_status taut__spec_suits(const taut_spec *spec, const taut_tensor *t)

@@ -138,6 +138,7 @@ typedef struct taut_codec {
     uint32_t        n_stats; /* 0 = no statistics: no collect_stats, no calibrate */
     /* (optional) 1 + the key that is the rel_err2 aimed at, which may change between calls; 0: none */
     uint32_t error_key;
+    double   coarse; /* (with error_key) from which on feedback=auto means on, as it does in a basis; 0: never */
     /* (optional) 1 + the key that is the number of directions of a basis in which the tensor is coded; 0: none */
     uint32_t basis_key;
     uint32_t n_brief; /* (of codecs that adapt) 1..8; 0: does not adapt */
@@ -188,6 +189,7 @@ const char *taut__spec_expands(
     const taut_spec *spec); /* as taut_codec.expands; a stack does if one of its stages does */
 /* Directions of the basis in which a tensor with a shorter side of 2 and more is coded; 0: none. */
 size_t taut__spec_basis(const taut_spec *spec);
+void   taut__spec_no_basis(taut_spec *spec); /* leaves it out */
 size_t taut__spec_align(const taut_spec *spec);
 size_t taut__spec_capacity(const taut_spec *spec, const taut_tensor *t, size_t n);
 /* True if the payload's bytes are known beforehand: of one stage with, or of a stack all of whose stages have, FIXED_SIZE. */

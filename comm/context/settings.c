@@ -273,6 +273,9 @@ taut_status taut__settings_feedback(const taut__settings *s, const taut_spec *sp
 {
     const char *mode = s->c.feedback, *why = spec->automatic ? NULL : taut__spec_expands(spec);
     char        text[96];
+    if (taut__spec_basis(spec) > 0 && !spec->automatic && s->feedback == TAUT_FEEDBACK_MOMENTUM)
+        return taut__fail(TAUT_E_UNSUPPORTED, "feedback=momentum with basis=%zu: must be auto, on or off",
+                          taut__spec_basis(spec));
     if (!why || strcmp(mode, "auto") == 0 || strcmp(mode, "off") == 0) return TAUT_OK;
     taut__spec_print(spec, text, sizeof text);
     return taut__fail(TAUT_E_INVALID,

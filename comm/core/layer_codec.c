@@ -31,7 +31,8 @@ taut_status taut__layer_axes(taut_layer *l)
 {
     taut__operand *o = &l->operand;
     size_t         coded = taut__spec_basis(&o->wire), most = coded ? coded : l->directions;
-    bool           suits = most > 0 && taut__axes_suit(&o->tensor) && o->dtype == TAUT_F32 && taut__layer_at_home(l);
+    bool           suits = most > 0 && taut__axes_suit(&o->tensor) && o->dtype == TAUT_F32 && taut__layer_at_home(l) &&
+                 l->comm->ctx.set.feedback != TAUT_FEEDBACK_MOMENTUM;
     o->turns = suits && coded > 0;
     if (suits && o->axes && taut__axes_most(o->axes) != most) {
         taut__axes_destroy(o->axes);
@@ -113,9 +114,6 @@ static taut_status basis_suits(const taut_layer *l, const taut_spec *spec)
     size_t most = taut__spec_basis(spec);
     if (most > 0 && l->operand.dtype != TAUT_F32)
         return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': basis=%zu: must be 0 for 16-bit layers", l->name, most);
-    if (most > 0 && l->comm->ctx.set.feedback == TAUT_FEEDBACK_MOMENTUM)
-        return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': basis=%zu with feedback=momentum: must be auto, on or off",
-                          l->name, most);
     return TAUT_OK;
 }
 

@@ -82,16 +82,27 @@ static taut_layer *layer_create(taut_comm *comm, const char *name, taut_dtype dt
     return l;
 }
 
-/* The communicator's spec is meant for all layers, whatever their shapes: one that it does not suit (rank 4 of two rows) goes
- * without. Settings that no layer suits (ring with powersgd) are an error. */
-static taut_status suited(const taut_layer *l, taut_spec *spec)
+static void say_unsuited(const taut_layer *l, const char *how, const char *why)
 {
-    if (taut__spec_suits(spec, &l->operand.tensor) == TAUT_OK) return TAUT_OK;
     bool first = !l->comm->unsuited;
     l->comm->unsuited = true;
-    taut__log(first ? TAUT_LOG_WARN : TAUT_LOG_INFO, "comm", "layer '%s' travels uncompressed: %s%s", l->name,
-              taut_last_error(), first ? " (TAUT_LOG=info names further ones)" : "");
-    return taut__spec_parse("none", spec);
+    taut__log(first ? TAUT_LOG_WARN : TAUT_LOG_INFO, "comm", "layer '%s' travels %s: %s%s", l->name, how, why,
+              first ? " (TAUT_LOG=info names further ones)" : "");
+}
+
+/* The communicator's spec is meant for all layers, whatever their shapes: one that it does not suit (rank 4 of two rows) goes
+ * without, and one of 16 bits without a basis. Settings that no layer suits (ring with powersgd) are an error. */
+static taut_status suited(const taut_layer *l, taut_spec *spec)
+{
+    if (taut__spec_suits(spec, &l->operand.tensor) != TAUT_OK) {
+        say_unsuited(l, "uncompressed", taut_last_error());
+        return taut__spec_parse("none", spec);
+    }
+    if (taut__spec_basis(spec) > 0 && l->operand.dtype != TAUT_F32) {
+        say_unsuited(l, "without a basis", "16-bit layers have none");
+        taut__spec_no_basis(spec);
+    }
+    return TAUT_OK;
 }
 
 /* Small: it goes into a bucket, unless it is larger than one, or is what goes for a whole bucket. */

@@ -16,7 +16,9 @@ static size_t padded(size_t bytes) { return taut__ceil_div(bytes, PAD) * PAD; }
 
 uint32_t taut__spec_caps(const taut_spec *spec)
 {
-    if (spec->stages == 1) return spec->stage[0].codec->caps | (taut__spec_basis(spec) > 0 ? TAUT_CAP_FEEDBACK : 0);
+    const taut_stage *s = &spec->stage[0];
+    bool              coarse = s->codec->coarse > 0 && s->value[s->codec->error_key - 1] >= s->codec->coarse;
+    if (spec->stages == 1) return s->codec->caps | (coarse || taut__spec_basis(spec) > 0 ? TAUT_CAP_FEEDBACK : 0);
     uint32_t all = TAUT_CAP_SLICEABLE | TAUT_CAP_FIXED_SIZE;
     for (uint32_t i = 0; i < spec->stages; i++) all &= spec->stage[i].codec->caps;
     return all | TAUT_CAP_FEEDBACK;
