@@ -1,0 +1,614 @@
+/* Jobs that nobody chose. A seed draws a job: ranks, settings, layers, codecs, gradients of every kind, and what a program does in its steps. Each job is run
+ * twice, and what may not matter differs: the order of starts on every rank, how it waits, threads, who drives, checksums, assured delivery, and whether
+ * it is saved, ended and begun anew on the way. Both must leave the same bytes on every rank after every step, what loses nothing the exact sums, and no
+ * call may fail. By the public interface only.
+ * LONG=1: more jobs. SEEDS=FROM:TO runs those, TELL=1 says which one is under way. */
+#include "../support/suite.h"
+#include "tests/support/ranks.h"
+#include <math.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <xxhash.h>
+
+enum { LAYERS = 7, STEPS = 14, RANKS = 7, VARIANTS = 2, MOST = 40000 };
+enum { NOT_YET = -1, LEFT_OUT = -2 };
+enum { DROP = 1, MOMENTUM }; /* what happens after a step */
+
+__extension__ typedef _Float16 half;
+
+typedef struct tensor {
+    char       name[16], codec[64]; /* codec: of this layer alone, or "" */
+    taut_dtype dtype;
+    int        ndim, from; /* from: the step before which it is registered */
+    size_t     shape[3], n;
+    size_t     scales; /* 0: none */
+} tensor;
+
+typedef struct job {
+    uint64_t    seed;
+    int         ranks, layers, steps;
+    taut_config cfg;
+    char        codec[64];
+    tensor      layer[LAYERS];
+    bool        skipped[STEPS][LAYERS];
+    taut_op     op[STEPS][LAYERS];
+    int         kind[STEPS][LAYERS]; /* of gradients */
+    int         event[STEPS];        /* after the step */
+    bool        polled; /* layers are tested before all have been started: which small ones travel together is a matter of time, and so is how their sums are rounded */
+} job;
+
+typedef struct seat {
+    const job         *j;
+    int                variant, rank;
+    taut_comm         *comm;
+    taut_comm        **comms; /* of all ranks */
+    pthread_barrier_t *all;
+    taut_config        cfg; /* of this variant */
+    int                renewed; /* the step after which everything is saved, ended and begun anew; -1: never */
+    uint64_t           hash[STEPS][LAYERS];
+    char               fault[1024];
+} seat;
+
+/* ---- drawing ---- */
+
+static uint64_t mix(uint64_t x)
+{
+    x += 0x9e3779b97f4a7c15;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+    return x ^ (x >> 31);
+}
+static uint64_t draw(uint64_t *s) { return mix((*s)++); }
+static size_t   below(uint64_t *s, size_t n) { return (size_t)(draw(s) % n); }
+static double   unit(uint64_t s) { return (double)(mix(s) >> 11) * 0x1p-53; }
+#define ONE_OF(s, list) ((list)[below(s, sizeof(list) / sizeof *(list))])
+
+static const char *const specs[] = {"auto", "auto", "none", "fp16", "bf16", "quant:bits=2", "quant:bits=4", "quant:bits=8,norm=l2",
+                                    "quant:bits=1,norm=linf", "quant:bits=4,rotate=1", "quant:bits=3,round=nearest,zero=1", "grid:rel=0.05", "grid:rel=0.3,code=rans", "grid:step=0.01",
+                                    "grid:rel=0.2,code=rans,basis=4", "topk:density=0.05", "topk:density=1", "randk:density=0.1", "randk:density=0.2,scale=1", "powersgd:rank=2",
+                                    "powersgd:rank=1", "stack:topk:density=0.05+quant:bits=4", "stack:powersgd:rank=1+topk:density=0.02"};
+
+static void draw_layer(uint64_t *s, int i, int steps, tensor *t)
+{
+    static const size_t sides[] = {1, 2, 3, 7, 16, 31, 64, 100, 129, 200};
+    static const size_t sizes[] = {1, 2, 5, 63, 64, 65, 255, 1000, 1023, 1024, 1025, 4097, 16384, 33333};
+    *t = (tensor){.dtype = below(s, 3) ? TAUT_F32 : below(s, 2) ? TAUT_F16 : TAUT_BF16, .ndim = (int)below(s, 4)};
+    snprintf(t->name, sizeof t->name, "layer %d", i);
+    t->n = 1;
+    for (int d = 0; d < t->ndim; d++) {
+        t->shape[d] = t->ndim == 1 ? ONE_OF(s, sizes) : t->ndim == 2 ? ONE_OF(s, sides) : 1 + below(s, 30);
+        t->n *= t->shape[d];
+    }
+    if (below(s, 4) == 0) {
+        snprintf(t->codec, sizeof t->codec, "%s", ONE_OF(s, specs));
+        if (strcmp(t->codec, "auto") && taut_spec_check(t->codec, t->ndim, t->shape)) t->codec[0] = 0;
+    }
+    if (below(s, 3) == 0) t->scales = below(s, 3) == 0 ? 1 : t->ndim && below(s, 2) ? t->shape[0] : t->n;
+    if (below(s, 6) == 0) t->from = (int)below(s, (size_t)steps);
+}
+
+static void draw_job(uint64_t seed, job *j)
+{
+    static const char *const modes[] = {NULL, NULL, "on", "off", "momentum"}, *const algorithms[] = {NULL, NULL, "native", "sra", "ring", "gather"};
+    static const char *const metrics[] = {NULL, "plain", "layer", "optimizer"}, *const budgets[] = {NULL, "rel=0.05", "rel=0.3", "like:topk:density=0.1"};
+    static const int         sizes[] = {1, 2, 2, 2, 3, 3, 4, 7};
+    uint64_t                 s = mix(seed);
+    memset(j, 0, sizeof *j);
+    j->seed = seed;
+    j->ranks = ONE_OF(&s, sizes);
+    j->layers = 1 + (int)below(&s, LAYERS);
+    j->steps = 3 + (int)below(&s, STEPS - 2);
+    snprintf(j->codec, sizeof j->codec, "%s", ONE_OF(&s, specs));
+    j->cfg = (taut_config)TAUT_CONFIG_INIT;
+    j->cfg.codec = j->codec;
+    j->cfg.feedback = ONE_OF(&s, modes);
+    j->cfg.algorithm = ONE_OF(&s, algorithms);
+    j->cfg.metric = ONE_OF(&s, metrics);
+    j->cfg.budget = ONE_OF(&s, budgets);
+    j->cfg.objective = below(&s, 2) ? "bytes" : "time";
+    j->cfg.dropped = below(&s, 2) ? "clear" : "restore";
+    j->cfg.link = "100mbit"; /* no clock decides anything */
+    j->cfg.seed = 1 + below(&s, 1000);
+    j->cfg.slice_kib = below(&s, 2) ? 64 : 1024;
+    j->cfg.bucket_kib = below(&s, 2) ? 64 : 4096;
+    j->cfg.small_elems = below(&s, 2) ? 1024 : 1 + (uint32_t)below(&s, 5000);
+    j->cfg.replan_steps = 2 + (uint32_t)below(&s, 6);
+    j->cfg.start_step = 1 + (uint32_t)below(&s, 3);
+    for (int i = 0; i < j->layers; i++) draw_layer(&s, i, j->steps, &j->layer[i]);
+    j->layer[0].from = 0;
+    j->polled = below(&s, 4) == 0;
+    for (int step = 0; step < j->steps; step++) {
+        j->event[step] = (int)below(&s, 8);
+        for (int i = 0; i < j->layers; i++) {
+            j->skipped[step][i] = below(&s, 12) == 0;
+            j->op[step][i] = (taut_op)below(&s, 2);
+            j->kind[step][i] = (int)below(&s, 24);
+        }
+    }
+}
+
+/* What does not matter. */
+static void draw_variant(const job *j, int variant, taut_config *cfg, int *renewed)
+{
+    uint64_t s = mix(j->seed ^ 0xabcd) + 1000 * (uint64_t)variant;
+    *cfg = j->cfg;
+    cfg->threads = 1 + (int)below(&s, 3);
+    cfg->progress = (int)below(&s, 3);
+    cfg->checksum = below(&s, 2) ? "on" : "off";
+    cfg->delivery = below(&s, 3) ? "plain" : "assured";
+    *renewed = variant > 0 && below(&s, 2) ? (int)below(&s, (size_t)j->steps) : -1;
+}
+
+/* ---- gradients ---- */
+
+static float gradient(const job *j, int step, int i, int rank, size_t e)
+{
+    uint64_t at = mix(mix(j->seed * 131 + (uint64_t)step) * 31 + (uint64_t)i) + e, own = mix(at + 0x1234567 * (uint64_t)(rank + 1));
+    double   x = (unit(own) + unit(own + 1) + unit(own + 2) - 1.5) * 0.02, common = (unit(at) - 0.5) * 0.03;
+    switch (j->kind[step][i]) {
+    case 0: return 0;
+    case 1: return 0.25f;
+    case 2: return unit(at) < 0.01 ? (float)x : 0;
+    case 3: return (float)(common * 1e-6);
+    case 4: return (float)(x * 1e3);
+    case 5: return (float)common;
+    case 6: return rank == 0 ? (float)x : 0;
+    case 7: return e % 17 == 3 ? NAN : (float)x;
+    case 8: return e % 31 == 5 ? (rank % 2 ? -INFINITY : INFINITY) : (float)x;
+    case 9: return j->layer[i].dtype == TAUT_F16 ? (float)x : (float)(x * 1e-36);
+    case 10: return j->layer[i].dtype == TAUT_F16 ? (float)x : (float)(x * 1e36);
+    default: return (float)(x + common);
+    }
+}
+
+static bool broken(int kind) { return kind == 7 || kind == 8; }
+
+static void put(taut_dtype dtype, void *buf, size_t e, float x)
+{
+    if (dtype == TAUT_F32) {
+        ((float *)buf)[e] = x;
+    } else if (dtype == TAUT_F16) {
+        ((half *)buf)[e] = (half)x;
+    } else {
+        uint32_t u;
+        memcpy(&u, &x, 4);
+        if (isfinite(x)) u += 0x7fff + ((u >> 16) & 1);
+        ((uint16_t *)buf)[e] = (uint16_t)(u >> 16);
+    }
+}
+
+static float get(taut_dtype dtype, const void *buf, size_t e)
+{
+    if (dtype == TAUT_F32) return ((const float *)buf)[e];
+    if (dtype == TAUT_F16) return (float)((const half *)buf)[e];
+    uint32_t u = (uint32_t)((const uint16_t *)buf)[e] << 16;
+    float    x;
+    memcpy(&x, &u, 4);
+    return x;
+}
+
+static size_t width(taut_dtype d) { return d == TAUT_F32 ? 4 : 2; }
+
+/* ---- a rank ---- */
+
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        taut_status s_ = (call);                                                                                       \
+        if (s_) return complain(seat_, "%s: %s: %s", #call, taut_status_name(s_), taut_last_error());                  \
+    } while (0)
+
+__attribute__((format(printf, 2, 3))) static bool complain(seat *s, const char *format, ...)
+{
+    va_list a;
+    va_start(a, format);
+    vsnprintf(s->fault, sizeof s->fault, format, a);
+    va_end(a);
+    return false;
+}
+
+static bool scale(seat *seat_, int i, int layer, int step)
+{
+    const tensor *t = &seat_->j->layer[i];
+    float        *v;
+    taut_status   status;
+    if (!t->scales) return true;
+    v = malloc(t->scales * sizeof *v);
+    for (size_t e = 0; e < t->scales; e++) v[e] = (float)(0.1 + unit(mix(seat_->j->seed + (uint64_t)(step / 3)) + e));
+    status = taut_layer_scale(taut_comm_layer(seat_->comm, (size_t)layer), v, t->scales);
+    free(v);
+    TRY(status);
+    return true;
+}
+
+/* ... on odd steps; on even ones results serve again. */
+static bool momentum(seat *seat_, int i, int layer, int step)
+{
+    const tensor *t = &seat_->j->layer[i];
+    float        *m = malloc(t->n * sizeof *m);
+    taut_status   status;
+    for (size_t e = 0; e < t->n; e++) m[e] = (float)(unit(mix(seat_->j->seed + (uint64_t)step) + e) - 0.5);
+    status = taut_layer_basis(taut_comm_layer(seat_->comm, (size_t)layer), m, step % 2 ? t->n : 0);
+    free(m);
+    TRY(status);
+    return true;
+}
+
+/* Layers whose time has come; in one order on all ranks: those that begin first, first. */
+static bool enrol(seat *seat_, int step, int *of)
+{
+    const job *j = seat_->j;
+    bool       forced = j->cfg.algorithm != NULL;
+    for (int from = 0; from <= step; from++)
+        for (int i = 0; i < j->layers; i++) {
+            const tensor *t = &j->layer[i];
+            taut_layer   *l;
+            if (t->from != from || of[i] != NOT_YET) continue;
+            taut_status   status;
+            of[i] = (int)taut_comm_layers(seat_->comm);
+            status = taut_layer_register(seat_->comm, t->name, t->dtype, t->ndim, t->shape, &l);
+            if (forced && status == TAUT_E_UNSUPPORTED) of[i] = LEFT_OUT; /* told: this algorithm cannot carry it */
+            else TRY(status);
+            if (l && t->codec[0]) {
+                status = taut_layer_codec(l, t->codec);
+                if (status != TAUT_E_UNSUPPORTED && status != TAUT_E_INVALID) TRY(status); /* told: it does not suit the layer */
+            }
+        }
+    return true;
+}
+
+/* ... and what loses nothing is the sum. */
+static bool exact(seat *seat_, int step, int i, const taut_layer *l, const void *buf)
+{
+    const job       *j = seat_->j;
+    const tensor    *t = &j->layer[i];
+    taut_layer_stats st = {.size = sizeof st};
+    double           unit_of = t->dtype == TAUT_F32 ? 0x1p-24 : t->dtype == TAUT_F16 ? 0x1p-11 : 0x1p-8;
+    bool             plain;
+    TRY(taut_layer_get_stats(l, &st));
+    plain = j->ranks == 1 || !strcmp(t->codec, "none") || (!t->codec[0] && !strcmp(j->codec, "none"));
+    for (size_t e = 0; e < t->n; e++) {
+        double sum = 0, size = 0, got = get(t->dtype, buf, e);
+        float  x;
+        for (int r = 0; r < j->ranks; r++) {
+            uint64_t held = 0;
+            put(t->dtype, &held, 0, gradient(j, step, i, r, e));
+            x = get(t->dtype, &held, 0);
+            sum += x, size += fabs(x);
+        }
+        if (j->op[step][i] == TAUT_MEAN) sum /= j->ranks, size /= j->ranks;
+        if (!isfinite(sum)) {
+            if (isfinite(got)) return complain(seat_, "element %zu of layer %d is %g, not NaN or Inf", e, i, got);
+        } else if (!isfinite(got) && !broken(j->kind[step][i])) {
+            return complain(seat_, "element %zu of layer %d (%s) is %g, not finite: %g", e, i, st.codec, got, sum);
+        } else if (plain && isfinite(got) && fabs(got - sum) > (j->ranks + 1) * unit_of * size + (t->dtype == TAUT_F16 ? 0x1p-24 * j->ranks : t->dtype == TAUT_BF16 ? 0x1p-133 * j->ranks : 1e-45 * j->ranks)) {
+            return complain(seat_, "element %zu of layer %d (%s) is %.9g: %.9g", e, i, st.codec, got, sum);
+        }
+    }
+    return true;
+}
+
+static bool begin(seat *seat_, int step, const int *order, const int *of, char **buf, uint64_t *s)
+{
+    const job *j = seat_->j;
+    for (int k = 0; k < j->layers; k++) {
+        int         i = order[k], done = 0;
+        taut_layer *l;
+        if (of[i] < 0 || j->skipped[step][i]) continue;
+        l = taut_comm_layer(seat_->comm, (size_t)of[i]);
+        TRY(taut_allreduce_start(l, buf[i], j->op[step][i]));
+        if (j->polled && below(s, 3) == 0) TRY(taut_test(l, &done));
+    }
+    return true;
+}
+
+/* One after the other, tested until done, or left to the step's end. */
+static bool finish(seat *seat_, int step, const int *order, const int *of, uint64_t *s)
+{
+    const job *j = seat_->j;
+    size_t     how = below(s, 4);
+    for (int k = 0; how > 0 && k < j->layers; k++) {
+        int         i = order[k], done = 0;
+        taut_layer *l;
+        if (of[i] < 0 || j->skipped[step][i]) continue;
+        l = taut_comm_layer(seat_->comm, (size_t)of[i]);
+        if (how == 1)
+            while (!done) TRY(taut_test(l, &done));
+        else TRY(taut_wait(l));
+    }
+    TRY(taut_step_end(seat_->comm));
+    return true;
+}
+
+static bool renew(seat *seat_, int step, int *of)
+{
+    const job *j = seat_->j;
+    size_t     len = 0;
+    char      *blob;
+    TRY(taut_state_save(seat_->comm, NULL, 0, &len));
+    blob = malloc(len);
+    TRY(taut_state_save(seat_->comm, blob, len, &len));
+    pthread_barrier_wait(seat_->all);
+    taut_comm_destroy(seat_->comm);
+    if (pthread_barrier_wait(seat_->all) == PTHREAD_BARRIER_SERIAL_THREAD &&
+        taut_comm_create_threads(j->ranks, &seat_->cfg, seat_->comms))
+        memset(seat_->comms, 0, (size_t)j->ranks * sizeof *seat_->comms);
+    pthread_barrier_wait(seat_->all);
+    seat_->comm = seat_->comms[seat_->rank];
+    if (!seat_->comm) return complain(seat_, "no new communicator");
+    for (int i = 0; i < j->layers; i++) of[i] = NOT_YET;
+    if (!enrol(seat_, step, of)) return false;
+    TRY(taut_state_load(seat_->comm, blob, len));
+    free(blob);
+    return true;
+}
+
+static bool step_of(seat *seat_, int step, int *of, char **buf, uint64_t *s)
+{
+    const job *j = seat_->j;
+    int        order[LAYERS];
+    if (!enrol(seat_, step, of)) return false;
+    for (int i = 0; i < j->layers; i++) order[i] = i;
+    for (int i = j->layers - 1; i > 0; i--) {
+        int k = (int)below(s, (size_t)i + 1), o = order[i];
+        order[i] = order[k], order[k] = o;
+    }
+    for (int i = 0; i < j->layers; i++) {
+        const tensor *t = &j->layer[i];
+        if (of[i] >= 0 && !scale(seat_, i, of[i], step)) return false;
+        for (size_t e = 0; e < t->n; e++) put(t->dtype, buf[i], e, gradient(j, step, i, seat_->rank, e));
+    }
+    if (!begin(seat_, step, order, of, buf, s) || !finish(seat_, step, order, of, s)) return false;
+    for (int i = 0; i < j->layers; i++) {
+        if (of[i] < 0 || j->skipped[step][i]) continue;
+        seat_->hash[step][i] = XXH3_64bits(buf[i], j->layer[i].n * width(j->layer[i].dtype));
+        if (seat_->rank == 0 && seat_->variant == 0 && !exact(seat_, step, i, taut_comm_layer(seat_->comm, (size_t)of[i]), buf[i])) return false;
+    }
+    if (j->event[step] == DROP) TRY(taut_step_drop(seat_->comm));
+    for (int i = 0; j->event[step] == MOMENTUM && i < j->layers; i++)
+        if (of[i] >= 0 && !momentum(seat_, i, of[i], step)) return false;
+    if (step == seat_->renewed) return renew(seat_, step, of);
+    return true;
+}
+
+static void *run(void *arg)
+{
+    seat      *s = arg;
+    const job *j = s->j;
+    uint64_t   own = mix(j->seed + 77 * (uint64_t)s->rank + 7777 * (uint64_t)s->variant);
+    char      *buf[LAYERS];
+    int        of[LAYERS];
+    for (int i = 0; i < j->layers; i++) buf[i] = malloc(j->layer[i].n * width(j->layer[i].dtype)), of[i] = NOT_YET;
+    for (int step = 0; step < j->steps && !s->fault[0]; step++)
+        if (!step_of(s, step, of, buf, &own)) {
+            size_t n = strlen(s->fault);
+            snprintf(s->fault + n, sizeof s->fault - n, " (step %d)", step);
+        }
+    for (int i = 0; i < j->layers; i++) free(buf[i]);
+    taut_comm_destroy(s->comm);
+    return NULL;
+}
+
+/* ---- jobs ---- */
+
+static void describe(const job *j, const seat *s)
+{
+    const taut_config *c = &s->cfg;
+    fprintf(stderr, "job %llu variant %d: %d ranks, %d steps, codec %s, feedback %s, algorithm %s, metric %s, budget %s, objective %s, dropped %s, slice %u, bucket %u, small %u, replan %u, "
+                    "start %u; threads %d, progress %d, checksum %s, delivery %s, renewed %d\n",
+            (unsigned long long)j->seed, s->variant, j->ranks, j->steps, c->codec, c->feedback ? c->feedback : "-", c->algorithm ? c->algorithm : "-", c->metric ? c->metric : "-",
+            c->budget ? c->budget : "-", c->objective, c->dropped, c->slice_kib, c->bucket_kib, c->small_elems, c->replan_steps, c->start_step, c->threads, c->progress, c->checksum, c->delivery,
+            s->renewed);
+    for (int i = 0; i < j->layers; i++)
+        fprintf(stderr, "  layer %d: dtype %d, %d-D %zu x %zu x %zu, codec '%s', from %d, %zu scales\n", i, j->layer[i].dtype, j->layer[i].ndim, j->layer[i].shape[0], j->layer[i].shape[1],
+                j->layer[i].shape[2], j->layer[i].codec, j->layer[i].from, j->layer[i].scales);
+}
+
+/* Small layers that come late have a bucket of their own, which a run that registers all at once has not: other plans, other bytes. */
+static bool late(const job *j)
+{
+    bool found = false;
+    for (int i = 0; i < j->layers; i++) found |= j->layer[i].from > 0;
+    return found && !strcmp(j->codec, "auto");
+}
+
+static bool run_variant(job *j, int variant, seat *seats)
+{
+    taut_comm        *comms[RANKS];
+    pthread_t         thread[RANKS];
+    pthread_barrier_t all;
+    taut_config       cfg;
+    int               renewed;
+    draw_variant(j, variant, &cfg, &renewed);
+    if (renewed >= 0 && late(j)) j->polled = true;
+    cfg.timeout_ms = (int32_t)suite_patience(20000);
+    pthread_barrier_init(&all, NULL, (unsigned)j->ranks);
+    if (taut_comm_create_threads(j->ranks, &cfg, comms)) { /* feedback that would never end growing */
+        ck_assert_msg(strstr(taut_last_error(), "residuals would grow") || strstr(taut_last_error(), "feedback=momentum with basis"), "job %llu: %s", (unsigned long long)j->seed, taut_last_error());
+        return false;
+    }
+    for (int r = 0; r < j->ranks; r++) {
+        seats[r] = (seat){.j = j, .variant = variant, .rank = r, .comm = comms[r], .comms = comms, .all = &all, .cfg = cfg, .renewed = renewed};
+        ck_assert_int_eq(pthread_create(&thread[r], NULL, run, &seats[r]), 0);
+    }
+    for (int r = 0; r < j->ranks; r++) pthread_join(thread[r], NULL);
+    pthread_barrier_destroy(&all);
+    return true;
+}
+
+/* Whether all ranks of both variants agree and nobody complained. */
+static bool run_job(uint64_t seed)
+{
+    static job  j;
+    static seat seats[VARIANTS][RANKS];
+    bool        fine = true;
+    draw_job(seed, &j);
+    for (int v = 0; v < VARIANTS; v++)
+        if (!run_variant(&j, v, seats[v])) return true;
+    for (int v = 0; v < VARIANTS; v++)
+        for (int r = 0; r < j.ranks; r++)
+            if (seats[v][r].fault[0]) fine = false, fprintf(stderr, "job %llu variant %d rank %d: %s\n", (unsigned long long)seed, v, r, seats[v][r].fault);
+    for (int step = 0; fine && step < j.steps; step++)
+        for (int i = 0; fine && i < j.layers; i++)
+            for (int v = 0; v < VARIANTS; v++)
+                for (int r = 0; r < j.ranks; r++)
+                    if (seats[v][r].hash[step][i] != seats[j.polled ? v : 0][0].hash[step][i]) {
+                        fprintf(stderr, "job %llu: variant %d rank %d has other bytes in layer %d after step %d\n", (unsigned long long)seed, v, r, i, step);
+                        fine = false;
+                    }
+    if (!fine)
+        for (int v = 0; v < VARIANTS; v++) describe(&j, &seats[v][0]);
+    return fine;
+}
+
+START_TEST(drawn_jobs)
+{
+    unsigned long long from = 1, to = suite_long() ? 1000 : 60;
+    const char        *set = getenv("SEEDS");
+    int                failed = 0;
+    if (set) ck_assert_int_ge(sscanf(set, "%llu:%llu", &from, &to), 1);
+    for (unsigned long long seed = from; seed <= to; seed++) {
+        if (getenv("TELL")) fprintf(stderr, "seed %llu\n", seed);
+        failed += !run_job(seed);
+    }
+    ck_assert_msg(!failed, "%d of %llu jobs", failed, to - from + 1);
+}
+
+/* ---- what drawn jobs have found, by itself ---- */
+
+enum { ROWS = 40, COLS = 60, ELEMS = ROWS * COLS };
+
+/* A plan offers nothing that the algorithm of the communicator cannot carry: not even the reference of its budget. */
+static taut_status planned_rank(ranks_ctx *c)
+{
+    taut_layer *l[2];
+    float       x[2][ELEMS];
+    for (int i = 0; i < 2; i++)
+        TAUT_TRY(taut_layer_register(c->comm, i ? "b" : "a", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &l[i]));
+    for (int step = 0; step < 12; step++) {
+        for (int i = 0; i < 2; i++) {
+            for (size_t k = 0; k < ELEMS; k++) x[i][k] = ranks_value(c->rank, k + (size_t)(ELEMS * i), step);
+            TAUT_TRY(taut_allreduce_start(l[i], x[i], TAUT_MEAN));
+        }
+        TAUT_TRY(taut_step_end(c->comm));
+        for (int i = 0; i < 2; i++) TAUT_TRY(ranks_same(c->comm, x[i], sizeof x[i]));
+    }
+    return TAUT_OK;
+}
+
+START_TEST(plans_keep_to_the_algorithm)
+{
+    static const char *const algorithms[] = {"native", "sra", "ring", "gather"},
+                             *const budgets[] = {"rel=0.2", "like:quant:bits=2", "like:topk:density=0.1", "like:powersgd:rank=2"};
+    for (int i = 0; i < 8; i++) {
+        taut_config cfg = TAUT_CONFIG_INIT;
+        cfg.algorithm = algorithms[_i], cfg.budget = budgets[i / 2], cfg.objective = i % 2 ? "bytes" : "time";
+        cfg.replan_steps = 3, cfg.link = "1mbit", cfg.timeout_ms = (int32_t)suite_patience(20000);
+        ranks_ok(2 + i % 3, &cfg, planned_rank, NULL);
+    }
+}
+END_TEST
+
+/* A layer that comes between two plans, and a checkpoint before the next one. */
+typedef struct newcomer {
+    bool     small, resumed;
+    int      saved; /* after this step */
+    char    *blob[3];
+    size_t   len[3];
+    uint64_t seen[12];
+} newcomer;
+
+static taut_status newcomer_layer(ranks_ctx *c, bool small, int i, taut_layer **l)
+{
+    size_t shape[] = {small ? ELEMS : ROWS, COLS};
+    return taut_layer_register(c->comm, i ? "late" : "early", TAUT_F32, small ? 1 : 2, shape, l);
+}
+
+static taut_status newcomer_rank(ranks_ctx *c)
+{
+    enum { COMES = 4 };
+    newcomer   *s = c->arg;
+    taut_layer *l[2];
+    float       x[2][ELEMS];
+    int         n = 0;
+    for (; n < (s->resumed ? 2 : 1); n++) TAUT_TRY(newcomer_layer(c, s->small, n, &l[n]));
+    if (s->resumed) TAUT_TRY(taut_state_load(c->comm, s->blob[c->rank], s->len[c->rank]));
+    for (int step = s->resumed ? s->saved + 1 : 0; step < 12; step++) {
+        if (step == COMES && n == 1) TAUT_TRY(newcomer_layer(c, s->small, n++, &l[1]));
+        for (int i = 0; i < n; i++) {
+            for (size_t k = 0; k < ELEMS; k++) x[i][k] = ranks_value(c->rank, k + (size_t)(ELEMS * i), step);
+            TAUT_TRY(taut_allreduce_start(l[i], x[i], TAUT_SUM));
+        }
+        TAUT_TRY(taut_step_end(c->comm));
+        uint64_t h = XXH3_64bits(x, (size_t)n * sizeof x[0]);
+        for (int i = 0; i < n; i++) TAUT_TRY(ranks_same(c->comm, x[i], sizeof x[i]));
+        if (c->rank == 0 && !s->resumed) s->seen[step] = h;
+        if (c->rank == 0 && s->resumed && !s->small) NEED(s->seen[step] == h);
+        if (s->resumed || step != s->saved) continue;
+        TAUT_TRY(taut_state_save(c->comm, NULL, 0, &s->len[c->rank]));
+        s->blob[c->rank] = malloc(s->len[c->rank]);
+        TAUT_TRY(taut_state_save(c->comm, s->blob[c->rank], s->len[c->rank], &s->len[c->rank]));
+    }
+    return TAUT_OK;
+}
+
+START_TEST(newcomers_are_saved)
+{
+    for (int saved = 4; saved < 11; saved++) {
+        newcomer    s = {.small = _i, .saved = saved};
+        taut_config cfg = TAUT_CONFIG_INIT;
+        cfg.budget = "rel=0.1", cfg.objective = "bytes", cfg.link = "1mbit", cfg.replan_steps = 6;
+        cfg.timeout_ms = (int32_t)suite_patience(20000);
+        ranks_ok(3, &cfg, newcomer_rank, &s);
+        s.resumed = true;
+        ranks_ok(3, &cfg, newcomer_rank, &s);
+        for (int r = 0; r < 3; r++) free(s.blob[r]);
+    }
+}
+END_TEST
+
+/* One rank's sum is what it put in, whatever is set: all of it is sent, and no momentum is left of what has been. */
+static taut_status single_rank(ranks_ctx *c)
+{
+    const taut_dtype dtype = *(taut_dtype *)c->arg;
+    taut_layer      *l;
+    float            x[ELEMS];
+    TAUT_TRY(taut_layer_register(c->comm, "w", dtype, 2, (size_t[]){ROWS, COLS}, &l));
+    for (int step = 0; step < 6; step++) {
+        for (size_t k = 0; k < ELEMS; k++) put(dtype, x, k, ranks_value(0, k, step));
+        TAUT_TRY(taut_allreduce(l, x, TAUT_SUM));
+        TAUT_TRY(taut_step_end(c->comm));
+        for (size_t k = 0; k < ELEMS; k++) {
+            float g[1];
+            put(dtype, g, 0, ranks_value(0, k, step));
+            NEED(get(dtype, x, k) == get(dtype, g, 0));
+        }
+    }
+    return TAUT_OK;
+}
+
+START_TEST(one_rank_gets_what_it_gave)
+{
+    static const char *const modes[] = {"auto", "on", "off", "momentum"};
+    taut_dtype               dtype = (taut_dtype)(_i / 4);
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        taut_config cfg = TAUT_CONFIG_INIT;
+        taut_comm  *comm;
+        cfg.codec = specs[i], cfg.feedback = modes[_i % 4];
+        if (taut_comm_create_threads(1, &cfg, &comm)) continue; /* feedback around it is refused */
+        taut_comm_destroy(comm);
+        ranks_ok(1, &cfg, single_rank, &dtype);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("sequences");
+    TCase *t = suite_case(s, "jobs that a seed draws", 3600), *found = suite_case(s, "what they have found", 120);
+    tcase_add_test(t, drawn_jobs);
+    tcase_add_loop_test(found, plans_keep_to_the_algorithm, 0, 4);
+    tcase_add_loop_test(found, newcomers_are_saved, 0, 2);
+    tcase_add_loop_test(found, one_rank_gets_what_it_gave, 0, 12);
+    return suite_run(s);
+}
