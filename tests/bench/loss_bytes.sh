@@ -5,7 +5,7 @@
 # with everything, and how many times as many `grid` without a basis takes for that loss: straight between its two nearest points, over the logarithm of bytes.
 #   tests/bench/loss_bytes.sh [SCENE ...]    gpt-adam-2 gpt-sgd-2 lstm-adam-2 cnn-sgd-2 mlp-adam-2 gpt-adam-4: model, optimizer, ranks
 #   TABLE=1: only prints what is there.  BUILD, DATA, OUT, SEEDS ("1 2 3"), STEPS (400), GPT (options of its size), ONLY (names of codecs, in a pattern of grep -E)
-# 33 runs a scene.
+# 45 runs a scene.
 set -eu
 BUILD=${BUILD:-build/release}
 DATA=${DATA:-../shared/data}
@@ -38,7 +38,8 @@ codecs() {
     vectors="--layer-codec *bias*=quant:bits=8 --layer-codec *.l[12].weight=quant:bits=8 --layer-codec ln.weight=quant:bits=8"
     echo "none|--codec none"
     echo "quant:bits=4|--codec quant:bits=4 $vectors"
-    for rel in 0.1 0.2 0.4 0.7; do echo "grid rel=$rel|--codec grid:rel=$rel,code=rans $vectors"; done
+    for rel in 0.1 0.2 0.4 0.7; do echo "grid rel=$rel|--codec grid:rel=$rel,code=rans --feedback off $vectors"; done
+    for rel in 0.1 0.2 0.4 0.7; do echo "feedback, grid rel=$rel|--codec grid:rel=$rel,code=rans --feedback on $vectors"; done
     for rel in 0.2 0.4 0.7; do echo "basis rel=$rel|--codec grid:rel=$rel,code=rans,basis=32 --basis momentum $vectors"; done
     echo "auto rel=0.4|--codec auto --objective bytes --budget rel=0.4 --basis momentum"
     echo "auto rel=0.8, no momentum|--codec auto --objective bytes --budget rel=0.8"
