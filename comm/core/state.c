@@ -75,7 +75,7 @@ static taut_status write_layer(taut__writer *w, const taut_layer *l, bool residu
     taut__spec_print(&l->spec, spec, sizeof spec);
     taut__write_text(w, l->name);
     taut__write16(w, (uint16_t)l->operand.dtype);
-    taut__write16(w, (uint16_t)(l->last_op + 1));
+    taut__write16(w, (uint16_t)(l->last_op + 1 + (l->operand.sharded ? TAUT_STATE_SHARDED : 0)));
     taut__write64(w, l->operand.tensor.elems);
     taut__write64(w, l->operand.calls);
     taut__write_text(w, spec);

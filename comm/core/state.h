@@ -2,7 +2,7 @@
  *
  *   u32 magic "TAUS", u32 version, u64 bytes of all, u64 checksum of all but itself,
  *   u64 rank, u64 ranks, u64 steps, u64 layers, then per layer
- *     text name, u16 dtype, u16 last op + 1, u64 elements, u64 calls, text spec,
+ *     text name, u16 dtype, u16 last op + 1 (+ 256 if it has had sharded collectives), u64 elements, u64 calls, text spec,
  *     sections: residual (feedback.h), codec state, agreed statistics (agreement.c), what was measured (sample_state.c), basis (basis.h)
  *   section of what is measured in all layers (sample_state.c),
  *   section of codec=auto.
@@ -20,6 +20,7 @@ enum {
     TAUT_STATE_SUM_AT = 16,
     TAUT_STATE_HEADER = 24
 };
+enum { TAUT_STATE_SHARDED = 256 };
 enum {
     TAUT_LONG_SPEC = 640
 }; /* any spec as text: 512 characters can be parsed, and print no longer than four stages do */

@@ -21,6 +21,7 @@ typedef struct saved_layer {
     taut_codec_state *fresh;      /* that replaces the layer's */
     taut_axes        *axes;       /* likewise */
     size_t            directions; /* of the saved basis; 0: none */
+    bool              sharded;
 } saved_layer;
 
 typedef struct blob {
@@ -86,6 +87,8 @@ static taut_status read_layer(blob *b, taut__reader *r)
     taut__read_text(r, name, sizeof name);
     s.dtype = taut__read16(r);
     s.op = taut__read16(r);
+    s.sharded = s.op & TAUT_STATE_SHARDED;
+    s.op &= ~(uint64_t)TAUT_STATE_SHARDED;
     s.elems = taut__read64(r);
     s.calls = taut__read64(r);
     taut__read_text(r, spec, sizeof spec);
@@ -224,12 +227,21 @@ static void discard(blob *b)
 
 /* ---- applying ---- */
 
+/* Layers with sharded collectives go by other algorithms, and so to other bytes. */
+static void follow_sharded(taut_layer *l, const saved_layer *s)
+{
+    if (!s->layer || l->operand.sharded == s->sharded) return;
+    taut__layer_unprepare(l);
+    l->operand.sharded = s->sharded;
+}
+
 /* Plans give layers their codecs. Out of memory for one of them ends the communicator, as it does in a step. */
 static taut_status adopt_specs(blob *b)
 {
     for (size_t i = 0; i < b->comm->layers; i++) {
         taut_layer *l = b->comm->layer[i];
         taut_status s = TAUT_OK;
+        follow_sharded(l, &b->layer[i]);
         if (b->layer[i].layer && l->automatic) s = taut__layer_adopt(l, &b->layer[i].spec);
         else if (b->layer[i].agreement_n) s = taut__layer_prepare(l);
         if (s != TAUT_OK) return taut__engine_fail(&b->comm->ctx.engine, s, taut_last_error());

@@ -13,7 +13,8 @@
 
 enum { LAYERS = 7, STEPS = 14, RANKS = 7, VARIANTS = 2, MOST = 40000 };
 enum { NOT_YET = -1, LEFT_OUT = -2 };
-enum { DROP = 1, MOMENTUM }; /* what happens after a step */
+enum { DROP = 1, MOMENTUM };
+enum { STARTED, AT_ONCE, SHARDED }; /* calls */ /* what happens after a step */
 
 __extension__ typedef _Float16 half;
 
@@ -31,7 +32,9 @@ typedef struct job {
     taut_config cfg;
     char        codec[64];
     tensor      layer[LAYERS];
+    int         hosts; /* that ranks are said to be on; 0: as it is */
     bool        skipped[STEPS][LAYERS];
+    int         call[STEPS][LAYERS];
     taut_op     op[STEPS][LAYERS];
     int         kind[STEPS][LAYERS]; /* of gradients */
     int         event[STEPS];        /* after the step */
@@ -118,10 +121,12 @@ static void draw_job(uint64_t seed, job *j)
     for (int i = 0; i < j->layers; i++) draw_layer(&s, i, j->steps, &j->layer[i]);
     j->layer[0].from = 0;
     j->polled = below(&s, 4) == 0;
+    j->hosts = below(&s, 3) ? 0 : 1 + (int)below(&s, 3);
     for (int step = 0; step < j->steps; step++) {
         j->event[step] = (int)below(&s, 8);
         for (int i = 0; i < j->layers; i++) {
             j->skipped[step][i] = below(&s, 12) == 0;
+            j->call[step][i] = below(&s, 4) ? STARTED : below(&s, 2) ? AT_ONCE : SHARDED;
             j->op[step][i] = (taut_op)below(&s, 2);
             j->kind[step][i] = (int)below(&s, 24);
         }
@@ -288,13 +293,30 @@ static bool exact(seat *seat_, int step, int i, const taut_layer *l, const void 
     return true;
 }
 
+/* Those that wait at once, in one order on all ranks. */
+static bool at_once(seat *seat_, int step, const int *of, char **buf)
+{
+    const job *j = seat_->j;
+    for (int i = 0; i < j->layers; i++) {
+        taut_layer *l = of[i] < 0 ? NULL : taut_comm_layer(seat_->comm, (size_t)of[i]);
+        if (!l || j->skipped[step][i] || j->call[step][i] == STARTED) continue;
+        if (j->call[step][i] == AT_ONCE) {
+            TRY(taut_allreduce(l, buf[i], j->op[step][i]));
+            continue;
+        }
+        TRY(taut_reduce_scatter(l, buf[i], j->op[step][i]));
+        TRY(taut_allgather(l, buf[i]));
+    }
+    return true;
+}
+
 static bool begin(seat *seat_, int step, const int *order, const int *of, char **buf, uint64_t *s)
 {
     const job *j = seat_->j;
     for (int k = 0; k < j->layers; k++) {
         int         i = order[k], done = 0;
         taut_layer *l;
-        if (of[i] < 0 || j->skipped[step][i]) continue;
+        if (of[i] < 0 || j->skipped[step][i] || j->call[step][i] != STARTED) continue;
         l = taut_comm_layer(seat_->comm, (size_t)of[i]);
         TRY(taut_allreduce_start(l, buf[i], j->op[step][i]));
         if (j->polled && below(s, 3) == 0) TRY(taut_test(l, &done));
@@ -310,7 +332,7 @@ static bool finish(seat *seat_, int step, const int *order, const int *of, uint6
     for (int k = 0; how > 0 && k < j->layers; k++) {
         int         i = order[k], done = 0;
         taut_layer *l;
-        if (of[i] < 0 || j->skipped[step][i]) continue;
+        if (of[i] < 0 || j->skipped[step][i] || j->call[step][i] != STARTED) continue;
         l = taut_comm_layer(seat_->comm, (size_t)of[i]);
         if (how == 1)
             while (!done) TRY(taut_test(l, &done));
@@ -358,6 +380,7 @@ static bool step_of(seat *seat_, int step, int *of, char **buf, uint64_t *s)
         if (of[i] >= 0 && !scale(seat_, i, of[i], step)) return false;
         for (size_t e = 0; e < t->n; e++) put(t->dtype, buf[i], e, gradient(j, step, i, seat_->rank, e));
     }
+    if (!at_once(seat_, step, of, buf)) return false;
     if (!begin(seat_, step, order, of, buf, s) || !finish(seat_, step, order, of, s)) return false;
     for (int i = 0; i < j->layers; i++) {
         if (of[i] < 0 || j->skipped[step][i]) continue;
@@ -395,9 +418,9 @@ static void describe(const job *j, const seat *s)
 {
     const taut_config *c = &s->cfg;
     fprintf(stderr, "job %llu variant %d: %d ranks, %d steps, codec %s, feedback %s, algorithm %s, metric %s, budget %s, objective %s, dropped %s, slice %u, bucket %u, small %u, replan %u, "
-                    "start %u; threads %d, progress %d, checksum %s, delivery %s, renewed %d\n",
+                    "start %u, hosts %d; threads %d, progress %d, checksum %s, delivery %s, renewed %d\n",
             (unsigned long long)j->seed, s->variant, j->ranks, j->steps, c->codec, c->feedback ? c->feedback : "-", c->algorithm ? c->algorithm : "-", c->metric ? c->metric : "-",
-            c->budget ? c->budget : "-", c->objective, c->dropped, c->slice_kib, c->bucket_kib, c->small_elems, c->replan_steps, c->start_step, c->threads, c->progress, c->checksum, c->delivery,
+            c->budget ? c->budget : "-", c->objective, c->dropped, c->slice_kib, c->bucket_kib, c->small_elems, c->replan_steps, c->start_step, j->hosts, c->threads, c->progress, c->checksum, c->delivery,
             s->renewed);
     for (int i = 0; i < j->layers; i++)
         fprintf(stderr, "  layer %d: dtype %d, %d-D %zu x %zu x %zu, codec '%s', from %d, %zu scales\n", i, j->layer[i].dtype, j->layer[i].ndim, j->layer[i].shape[0], j->layer[i].shape[1],
@@ -422,6 +445,9 @@ static bool run_variant(job *j, int variant, seat *seats)
     draw_variant(j, variant, &cfg, &renewed);
     if (renewed >= 0 && late(j)) j->polled = true;
     cfg.timeout_ms = (int32_t)suite_patience(20000);
+    char hosts[8];
+    snprintf(hosts, sizeof hosts, "%d", j->hosts);
+    setenv("TAUT_FAKE_HOSTS", hosts, 1);
     pthread_barrier_init(&all, NULL, (unsigned)j->ranks);
     if (taut_comm_create_threads(j->ranks, &cfg, comms)) { /* feedback that would never end growing */
         ck_assert_msg(strstr(taut_last_error(), "residuals would grow") || strstr(taut_last_error(), "feedback=momentum with basis"), "job %llu: %s", (unsigned long long)j->seed, taut_last_error());
