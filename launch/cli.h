@@ -100,6 +100,9 @@ void cli_progress_end(cli_progress *p); /* clears the line */
  *  on a full disk or a closed pipe. */
 int cli_end(int code);
 
+/* cli_leave() : the same for programs that load libtorch; in a release build it does not come back, and nothing is unloaded. */
+int cli_leave(int code);
+
 /* cli_threads() : the first number of OMP_NUM_THREADS ("4,2" asks 4 of the outermost loops), `otherwise` where it is not set,
  *  0 where it is no number, INT_MAX where it is one beyond that. */
 int cli_threads(int otherwise);

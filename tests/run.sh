@@ -53,6 +53,8 @@ export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:protect_shadow_gap=0}"
 export TSAN_OPTIONS="${TSAN_OPTIONS:-suppressions=$PWD/tests/tsan.supp}"
+# pyenv's python3 is a script, which looks for the right one at every start: longer than most of what it is started for
+case $(command -v python3) in */shims/*) PATH=$(python3 -c 'import os, sys; print(os.path.dirname(sys.executable))'):$PATH ;; esac
 mkdir -p "$logs"
 pattern=.
 [ $# -eq 0 ] || pattern=$(printf '%s|' "$@" | sed 's/|$//')

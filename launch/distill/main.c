@@ -270,12 +270,12 @@ int main(int argc, char **argv)
         1};
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     int  rc = cli_parse(&cmd, argc, argv, &argc);
-    if (rc != CLI_RUN) return cli_end(rc);
-    if (!o->out && !o->from) return cli_end(cli_usage("-o OUT.taut is missing"));
+    if (rc != CLI_RUN) return cli_leave(rc);
+    if (!o->out && !o->from) return cli_leave(cli_usage("-o OUT.taut is missing"));
     if (o->parts > 1 && strcmp(o->method, "rded") == 0)
-        return cli_end(cli_usage("--parts=%lld: rded keeps images as they are", (long long)o->parts));
+        return cli_leave(cli_usage("--parts=%lld: rded keeps images as they are", (long long)o->parts));
     if (o->from && (o->out || !o->validation))
-        return cli_end(cli_usage("--from=%s: makes nothing: needs --validation, and no -o", o->from));
+        return cli_leave(cli_usage("--from=%s: makes nothing: needs --validation, and no -o", o->from));
     mallopt(M_MMAP_THRESHOLD,
             1 << 30); /* tensors come and go by the megabyte: without this a third of the time is page faults */
     mallopt(M_TRIM_THRESHOLD, 2000000000);
@@ -289,5 +289,5 @@ int main(int argc, char **argv)
     taut_torch_judge_destroy(r.teacher);
     pool_free(&r.train);
     pool_free(&r.validation);
-    return cli_end(rc);
+    return cli_leave(rc);
 }

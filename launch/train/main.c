@@ -83,5 +83,5 @@ int main(int argc, char **argv)
         data_close(&d);
     }
     ranks_end();
-    return cli_end(code);
+    return cli_leave(code);
 }

@@ -18,11 +18,13 @@ check_modes() {
         fail "$mpi, $n ranks,$modes: exit code, $(tail -n 3 "$WORK/out" "$WORK/err")"; return
     fi
     made=1 # and the one at the end
+    json '"".join("bytes=%d coded=%d \n" % (b, sum(s["coded_calls"] for s in j["sites"] if s["bytes"] == b)) for b in {s["bytes"] for s in j["sites"]})' >"$WORK/coded"
     for m in "$@"; do
         least=${m#*=} m=${m%%[:=]*}
         grep "^$m " "$WORK/out" >"$WORK/line" || { fail "$mpi, $n ranks: mode $m printed nothing"; continue; }
         bytes=$(field bytes "$WORK/line")
-        coded=$(json 'sum(s["coded_calls"] for s in j["sites"] if s["bytes"] == '"$bytes"')')
+        coded=$(field coded <(grep "^bytes=$bytes " "$WORK/coded"))
+        coded=${coded:-0}
         made=$((made + $(field calls "$WORK/line") + $(field small "$WORK/line")))
         if [ "$least" = exact ]; then
             less "$(field worst "$WORK/line")" 1e-12 && [ "$coded" = 0 ] && pass || fail "$mpi, $n ranks: $m must stay exact: $coded calls compressed, error $(field worst "$WORK/line")"
@@ -242,6 +244,7 @@ first=
 for mpi in ${MPIS:-openmpi mpich}; do
     [ -f "$BUILD/lib/libtaut-preload-$mpi.so" ] && command -v "mpicc.$mpi" >/dev/null 2>&1 || { skip "$mpi is not here"; continue; }
     first=${first:-$mpi}
+    [ "$mpi" != mpich ] || patient
     compile "$mpi" job tests/preload/job.c tests/preload/job_requests.c
     for p in solver overhead microbench bad; do compile "$mpi" $p tests/preload/$p.c; done
 

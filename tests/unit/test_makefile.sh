@@ -6,6 +6,7 @@ set -u
 unset MAKEFLAGS MFLAGS CI MPIRUN
 unset MPI TORCH TORCH_DIR BLAS ZSTD JPEG CUDA NCCL NVCC MODE # of the make that runs this
 mk() { make --no-print-directory BUILD="$dir/b" Q= "$@" 2>&1; }
+plain="TORCH=0 TORCH_DIR=/nowhere" # where the machine is looked at, and it is not about libtorch: compiling with its headers takes longer than all else
 compiles() { mk "$@" | grep -c -- '-c -o'; }
 expect() { if [ "$2" = "$3" ]; then pass; else fail "$1: $2, expected $3"; fi; }
 
@@ -32,12 +33,12 @@ exec ${MPICC:-mpicc} "\$@"
 EOF2
 chmod +x "$dir/mpicc"
 asked() { cat "$dir/asked" 2>/dev/null | wc -l; }
-mk MPICC="$dir/mpicc" help >/dev/null
+mk $plain MPICC="$dir/mpicc" help >/dev/null
 expect "make help asks nothing" "$(asked)" 0
-mk MPICC="$dir/mpicc" print-config >/dev/null
+mk $plain MPICC="$dir/mpicc" print-config >/dev/null
 first=$(asked)
 [ "$first" -gt 0 ] && pass || fail "print-config did not ask $dir/mpicc"
-mk MPICC="$dir/mpicc" print-config >/dev/null
+mk $plain MPICC="$dir/mpicc" print-config >/dev/null
 expect "a second print-config asks no more" "$(asked)" "$first"
 rm -f "$(grep -l "$dir/mpicc" build/probes/*.mk 2>/dev/null)" 2>/dev/null
 
@@ -48,10 +49,10 @@ refuses() { # refuses WORDS ARGUMENTS...
     out=$(mk "$@" print-config) && { fail "make $*: no error"; return; }
     case $out in *"$words"*) pass ;; *) fail "make $*: no '$words' in: $out" ;; esac
 }
-refuses "MPI=1 was asked for" MPI=1 MPICC=nosuchcc
+refuses "MPI=1 was asked for" $plain MPI=1 MPICC=nosuchcc
 refuses "TORCH=pip was asked for" TORCH=pip PYTHON=/nowhere/python
 refuses "TORCH_DIR=/nowhere: no include/torch" TORCH_DIR=/nowhere
-refuses "CUDA=1 was asked for" CUDA=1 NVCC=nosuchnvcc
+refuses "CUDA=1 was asked for" $plain CUDA=1 NVCC=nosuchnvcc
 refuses "MODE=fast: must be" MODE=fast
 out=$(mk test T=nosuch) && fail "make test T=nosuch: no error"
 case $out in *"no tests/*/test_nosuch"*) pass ;; *) fail "make test T=nosuch: $out" ;; esac
@@ -59,8 +60,9 @@ case $out in *"no tests/*/test_nosuch"*) pass ;; *) fail "make test T=nosuch: $o
 # ---- MPICH ----
 if command -v mpicc.mpich >/dev/null; then
     case $(mk MPICC=mpicc.mpich print-config) in *"MPICH "*) pass ;; *) fail "mpicc.mpich is not seen as MPICH" ;; esac
+    # not optimised: it is about names and types
     for f in $(ls comm/*/*_mpi.c comm/*_mpi.c launch/*_mpi.c launch/train/ranks.c 2>/dev/null); do
-        if out=$(mk CI=1 MPICC=mpicc.mpich "$dir/b/${f%.c}.o"); then pass; else fail "MPICH: $f: $(echo "$out" | grep -m 1 'error')"; fi
+        if out=$(mk CI=1 MPICC=mpicc.mpich CFLAGS=-O0 "$dir/b/${f%.c}.o"); then pass; else fail "MPICH: $f: $(echo "$out" | grep -m 1 'error')"; fi
     done
 else
     skip "mpicc.mpich is not here (libmpich-dev)"
