@@ -1,8 +1,8 @@
 #!/bin/sh
 # run.sh: run every test of $BUILD and close with one line "N passed, N failed, N skipped".
 #   BUILD=build/release tests/run.sh [PATTERN ...]     only tests whose path matches a PATTERN (grep -E)
-# JOBS programs run at a time (two: many wait for time-outs or start processes), and beside them, WAITING at a time (one more), those whose source says
-# "mostly waits"; one whose source says "run alone" has the machine to itself.
+# JOBS programs run at a time (three, on two processors: ranks wait for each other, and for processes that start), and beside them, as many of those whose
+# source says "mostly waits" (WAITING), the longest of these first; one whose source says "run alone" has the machine to itself.
 # A test is an executable of the Check framework (its line "NN%: Checks: a, Failures: b, Errors: c" is read) or a
 # script tests/*/test_*.sh whose last line is "N passed, N failed[, N skipped]". A line "SKIP reason" is counted and
 # repeated at the end. A test that prints no such line counts as one failure.
@@ -10,8 +10,8 @@ set -eu
 BUILD=${BUILD:-build/release}
 TIMEOUT=${TIMEOUT:-600} # seconds for one test program
 LONG=${LONG:-0}         # 1: tests/long too
-JOBS=${JOBS:-2}
-WAITING=${WAITING:-$((JOBS + 1))}
+JOBS=${JOBS:-3}
+WAITING=${WAITING:-$JOBS}
 logs=$BUILD/tests/logs
 
 # one TEST: run it, print its line, leave "passed failed skipped exit" in its .result
@@ -71,7 +71,8 @@ rm -f "$logs"/*.result
 source_of() { case $1 in *.sh) echo "$1" ;; *) echo "${1#"$BUILD"/}.c" ;; esac; }
 together= waiting= alone=
 says() { head -n 12 "$(source_of "$1")" | grep -q "$2"; }
-# the scripts first: they take longest
+# Those first that wait a minute, and then the scripts: they take longest, and at the end, when one is left, a processor has nothing to do.
+tests=$(echo "$tests" | awk '/test_(mpi.sh|shrink|train.sh)$/ { print; next } { rest = rest "\n" $0 } END { print rest }' | sed '/^$/d')
 for t in $(echo "$tests" | grep '\.sh$') $(echo "$tests" | grep -v '\.sh$'); do
     if says "$t" 'run alone'; then alone="$alone $t"
     elif says "$t" 'mostly waits'; then waiting="$waiting $t"

@@ -1,5 +1,6 @@
 /* test_races.c : what one thread or rank may see of another in the middle of something: failures, registration, statistics,
- * blocking calls beside started ones. Ranks are threads. Most of it is for MODE=tsan too, which sees races that did not happen. */
+ * blocking calls beside started ones. Ranks are threads. Most of it is for MODE=tsan too, which sees races that did not happen.
+ * It mostly waits. */
 #include "comm/core/bucket.h"
 #include "tests/support/ranks.h"
 #include "../support/suite.h"

@@ -1,6 +1,6 @@
 /* test_texts.c : every error has a text of its own. Whatever public call fails, and for whatever reason, taut_last_error() tells of that
  * failure, not of an earlier one: wrong arguments, memory that is short anywhere, ranks that failed, left, or came late. Ranks are
- * threads. */
+ * threads. It mostly waits. */
 #include "tests/support/ranks.h"
 #include "../support/suite.h"
 #include <stdatomic.h>

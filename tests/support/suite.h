@@ -9,6 +9,19 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Check writes a message for every assertion that holds, by a system call, so that it can tell where a crash was: half of the time of a test that
+ * compares element by element. Here a line is told of when another has come between, and no more than a thousand times. */
+static inline void suite_mark(const char *file, int line)
+{
+    static _Thread_local int            last;
+    static _Thread_local unsigned short told[1024];
+    if (line == last || told[line % 1024] >= 1000) return;
+    last = line;
+    told[line % 1024]++;
+    _mark_point(file, line);
+}
+#define _mark_point(file, line) suite_mark(file, line)
+
 /* LONG=1: what takes longer, too. tests/run.sh sets it to 0 where nobody asks. */
 static inline bool suite_long(void)
 {

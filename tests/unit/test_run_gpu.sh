@@ -1,5 +1,6 @@
 #!/bin/sh
 # tests/run_gpu.sh on machines that are made up: what it decides with a GPU and without one, from programs that answer as the real ones would. No device needed.
+# It mostly waits.
 set -u
 PYTHON=${PYTHON:-python3}
 . tests/support/shell.sh
