@@ -205,7 +205,7 @@ STALE    := $(filter-out $(TRAIN) $(DISTILL) $(SHIM_SO) $(TEST_BIN) $(GPU_BIN),$
 
 .PHONY: all tests cuda prune
 all: prune $(LIB_SO) $(LIB_A) $(CMD) $(SHIM_SO) $(TRAIN) $(DISTILL) $(PRELOAD_SO) ## build everything that the machine has the parts for
-tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) $(if $(TRAIN),$(BUILD)/tests/multi/checkpoint_sets $(LIGHT)) ## the same, and the test programs
+tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) $(if $(TRAIN),$(BUILD)/tests/multi/checkpoint_sets $(BUILD)/tests/light/.made) ## the same, and the test programs
 cuda: $(if $(filter found,$(HAVE_CUDA)),$(CUDA_OBJ)) ## compile the CUDA kernels, whether or not the library takes them in
 prune:
 	$(if $(STALE),rm -f $(STALE))
