@@ -357,6 +357,7 @@ fuzz-targets: $(FUZZ_BIN)
 SANITIZED     := $(BUILD)/sanitized/test_fuzz_frames $(if $(filter found,$(HAVE_ZSTD)),$(patsubst %,$(BUILD)/sanitized/%,test_fuzz_shard \
                    test_fuzz_plan_data test_fuzz_foreign_data test_fuzz_import_data test_damage_texts_data))
 SANITIZED_OBJ := $(filter $(BUILD)/compressors/% $(BUILD)/scheduler/% $(BUILD)/comm/base/%,$(LIB_OBJ)) $(BUILD)/tests/support/codec_case.o
+SANITIZED_OBJ := $(filter-out $(foreach d,export loader sampler select,$(BUILD)/compressors/dataset/$(d)/%),$(SANITIZED_OBJ)) # which read nothing foreign
 $(SANITIZED): $(BUILD)/sanitized/%: $(BUILD)/tests/unit/%.o $(SANITIZED_OBJ) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(ALSO)
 .PHONY: sanitized-tests
