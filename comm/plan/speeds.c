@@ -8,36 +8,40 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Share of the squared norm that a spec loses of Gaussian values; 0: not known, or of a codec whose sums are exact. Sums of twelve
- * uniform numbers, without libm, since ranks on different machines must find the same bits. */
-static taut_status lose_gaussian(taut__bench *b, const taut_spec *spec, double *share)
+enum { GAUSSIANS = 4096 };
+
+/* Sums of twelve uniform numbers, without libm, since ranks on different machines must find the same bits. */
+static void fill_gaussian(float *x)
 {
-    enum { N = 4096, UNIFORMS = 12 };
-    taut_tensor    t = {.elems = N, .rows = 1, .cols = N};
-    taut__rng      rng = taut__rng_of(2, 0);
-    taut__measured m = {0};
-    const char    *name = taut__spec_codec(spec)->name;
-    float         *x;
-    *share = 0;
-    if (spec->stages != 1 || !(strcmp(name, "quant") == 0 || strcmp(name, "fp16") == 0 || strcmp(name, "bf16") == 0))
-        return TAUT_OK;
-    if (!(x = taut__alloc(N, sizeof *x))) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-    for (uint32_t i = 0; i < N; i++) {
+    enum { UNIFORMS = 12 };
+    taut__rng rng = taut__rng_of(2, 0);
+    for (uint32_t i = 0; i < GAUSSIANS; i++) {
         int64_t sum = -(int64_t)UNIFORMS / 2 * (1 << 16);
         for (uint32_t k = 0; k < UNIFORMS; k++) sum += taut__random32(rng, UNIFORMS * i + k) >> 16;
         x[i] = (float)sum * 0x1p-16f;
     }
-    taut_status s = taut__measure_error(b, spec, &t, x, 1, 1, &m);
-    if (s == TAUT_OK) *share = m.plain / taut__norm2(&t, x, 0, N).plain;
-    taut__free(x);
-    return s;
+}
+
+/* Share of the squared norm that a spec loses of the Gaussian values x; 0: not known, or of a codec whose sums are exact. */
+static taut_status lose_gaussian(taut__bench *b, const taut_spec *spec, const float *x, double *share)
+{
+    taut_tensor    t = {.elems = GAUSSIANS, .rows = 1, .cols = GAUSSIANS};
+    taut__measured m = {0};
+    const char    *name = taut__spec_codec(spec)->name;
+    *share = 0;
+    if (spec->stages != 1 || !(strcmp(name, "quant") == 0 || strcmp(name, "fp16") == 0 || strcmp(name, "bf16") == 0))
+        return TAUT_OK;
+    TAUT_TRY(taut__measure_error(b, spec, &t, x, 1, 1, &m));
+    *share = m.plain / taut__norm2(&t, x, 0, GAUSSIANS).plain;
+    return TAUT_OK;
 }
 
 static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
 {
     enum { MOST = 64 };
-    taut_spec spec[MOST];
-    size_t    n = taut__candidates(t, TAUT_FAMILY_ALL, false, spec, MOST - 3 - TAUT_CAREFUL);
+    taut_spec   spec[MOST];
+    taut_status s = TAUT_OK;
+    size_t      n = taut__candidates(t, TAUT_FAMILY_ALL, false, spec, MOST - 3 - TAUT_CAREFUL);
     n += taut__careful_candidates(t, spec + n, TAUT_CAREFUL); /* the first of two alike counts */
     spec[n++] = o->grid[GRID_PACKED];
     spec[n++] = o->grid[GRID_RANS];
@@ -45,14 +49,16 @@ static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
     o->speed = taut__alloc(n, sizeof *o->speed);
     o->seconds =
         taut__alloc(4 * n + 1, sizeof *o->seconds); /* the last: of a change of basis, per element and direction */
-    if (!o->speed || !o->seconds) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-    o->speeds = n;
-    for (size_t i = 0; i < n; i++) {
+    float *x = taut__alloc(GAUSSIANS, sizeof *x);
+    if (!o->speed || !o->seconds || !x) s = taut__fail(TAUT_E_NOMEM, "auto: out of memory");
+    if (s == TAUT_OK) o->speeds = n, fill_gaussian(x);
+    for (size_t i = 0; i < n && s == TAUT_OK; i++) {
         o->speed[i].spec = spec[i];
         taut__spec_print(&spec[i], o->speed[i].text, sizeof o->speed[i].text);
-        TAUT_TRY(lose_gaussian(&o->bench, &spec[i], &o->speed[i].gaussian));
+        s = lose_gaussian(&o->bench, &spec[i], x, &o->speed[i].gaussian);
     }
-    return TAUT_OK;
+    taut__free(x);
+    return s;
 }
 
 /* Least seconds of encode and decode of a side x side matrix, for every listed spec. */

@@ -222,7 +222,10 @@ int main(void)
     Suite *s = suite_create("memory");
     TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, bytes_of_a_layer, 1, 3);
-    tcase_add_loop_test(t, bytes_of_many_layers, 0, 6);
-    tcase_add_loop_test(t, without_borrowing, 0, 10);
+    for (int i = 0; i < 6; i++) /* each codec with one number of ranks; LONG=1: with both */
+        if (suite_long() || i == 0 || i == 4 || i == 2) tcase_add_loop_test(t, bytes_of_many_layers, i, i + 1);
+    for (int i = 0; i < 10; i++) /* likewise, and both numbers of threads */
+        if (suite_long() || i == 0 || i == 6 || i == 7 || i == 3 || i == 9)
+            tcase_add_loop_test(t, without_borrowing, i, i + 1);
     return suite_run(s);
 }
