@@ -205,7 +205,7 @@ STALE    := $(filter-out $(TRAIN) $(DISTILL) $(SHIM_SO) $(TEST_BIN) $(GPU_BIN),$
 
 .PHONY: all tests cuda prune
 all: prune $(LIB_SO) $(LIB_A) $(CMD) $(SHIM_SO) $(TRAIN) $(DISTILL) $(PRELOAD_SO) ## build everything that the machine has the parts for
-tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) $(if $(TRAIN),$(BUILD)/tests/multi/checkpoint_sets $(BUILD)/tests/light/.made) ## the same, and the test programs
+tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) $(if $(TRAIN),$(BUILD)/tests/multi/checkpoint_sets) ## the same, and the test programs
 cuda: $(if $(filter found,$(HAVE_CUDA)),$(CUDA_OBJ)) ## compile the CUDA kernels, whether or not the library takes them in
 prune:
 	$(if $(STALE),rm -f $(STALE))
@@ -308,15 +308,6 @@ $(DISTILL): $(DISTILL_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO
 SETS := $(BUILD)/tests/multi/checkpoint_sets
 $(SETS): $(BUILD)/tests/multi/checkpoint_sets.o $(filter-out %/main.o,$(TRAIN_OBJ)) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(JSON) -lz
-# Debian's libtorch names OpenCV and FFmpeg, which name Qt, GDAL and 200 more: half of what a start takes. Nothing that we call goes there, so that most
-# tests start with empty libraries under these names (tests/support/light.sh); what calls one all the same ends with the symbol's name.
-LIGHT := $(BUILD)/tests/light/.made
-$(LIGHT): $(SHIM_SO) $(TRAIN)
-	$(Q)rm -rf $(@D) && mkdir -p $(@D) && $(CC) -shared -o $(@D)/empty.so -x c /dev/null
-	$(Q)for lib in $$(ldd $(SHIM_SO) | awk '$$1 ~ /^libtorch_cpu/ { print $$3 }'); do objdump -p "$$lib"; done | \
-	    awk '$$1 == "NEEDED" && $$2 ~ /^lib(opencv_|avcodec|avformat|avutil|swscale|swresample)/ { print $$2 }' | while read -r lib; do ln -s empty.so $(@D)/$$lib; done
-	$(Q)LD_LIBRARY_PATH=$(@D) $(TRAIN) --help >/dev/null 2>&1 || rm -f $(@D)/lib*
-	$(Q)touch $@
 # public interface only, so no test support that reaches inside: this does not
 $(BUILD)/tests/long/test_truth_torch: $(patsubst %,$(BUILD)/tests/support/%.o,truth scene models)
 $(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(SHIM_SO) $(LIB_SO) $(BUILD)/.LINK
@@ -407,7 +398,7 @@ gpu-doubles: $(GPU_DOUBLES) $(filter %/graph_mpi,$(BENCH_BIN))
 # ---- one test: T=comm is tests/*/test_comm.c or .sh, or both; T='grid quant' takes two ----
 .PHONY: test quick
 TESTS_OF_T := $(foreach t,$(T),$(wildcard tests/*/test_$(t).c tests/*/test_$(t).sh))
-test: $(if $(filter %.sh,$(TESTS_OF_T)),all) $(if $(filter %/test_checkpoint.sh,$(TESTS_OF_T)),$(SETS)) $(if $(filter %.sh,$(TESTS_OF_T)),$(if $(TRAIN),$(LIGHT))) $(filter $(basename $(call objects,$(TESTS_OF_T))),$(TEST_BIN)) ## one test: make test T=comm
+test: $(if $(filter %.sh,$(TESTS_OF_T)),all) $(if $(filter %/test_checkpoint.sh,$(TESTS_OF_T)),$(SETS)) $(filter $(basename $(call objects,$(TESTS_OF_T))),$(TEST_BIN)) ## one test: make test T=comm
 	@[ -n '$(TESTS_OF_T)' ] || { echo "make test T=NAME: no tests/*/test_$(T).c or .sh; there are:"; \
 	    ls tests/*/test_*.c tests/*/test_*.sh | sed 's|.*/test_||; s|\.[a-z]*$$||' | sort -u | fmt -w 110; exit 2; }
 	@LONG=1 BUILD=$(BUILD) tests/run.sh $(addsuffix $$,$(basename $(TESTS_OF_T))) $(filter %.sh,$(TESTS_OF_T))

@@ -9,7 +9,6 @@ MPIRUN=${MPIRUN:-mpirun}
 LONG=${LONG:-0}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_mpi_yield_when_idle=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-. tests/support/light.sh
 passed=0 failed=0 skipped=0
 dir=$(mktemp -d)
 trap 'umount "$dir/disk" 2>/dev/null; rm -rf "$dir"' EXIT

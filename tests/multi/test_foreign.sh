@@ -5,7 +5,6 @@
 set -u
 BUILD=${BUILD:-build/release}
 TAUT=$(cd "$BUILD" && pwd)/bin/taut
-. tests/support/light.sh
 LONG=${LONG:-0}
 PYTHON=${PYTHON:-python3}
 here=$(pwd)

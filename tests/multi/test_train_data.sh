@@ -8,7 +8,6 @@ TAUT=$BUILD/bin/taut
 MPIRUN=${MPIRUN:-mpirun}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_mpi_yield_when_idle=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-. tests/support/light.sh
 . tests/support/shell.sh
 if ! "$TAUT" data --help >/dev/null 2>&1; then
     skipped=1
