@@ -64,7 +64,8 @@ static seen run(kind k, const char *budget, const char *objective, int ranks)
     seen              r = {0};
     cfg.budget = budget;
     cfg.objective = objective;
-    if (strncmp(budget, "like:", 5) == 0) cfg.feedback = "off"; /* the reference is tried on gradients (truth.h), not on what feedback adds to them */
+    if (strncmp(budget, "like:", 5) == 0)
+        cfg.feedback = "off"; /* the reference is tried on gradients (truth.h), not on what feedback adds to them */
     cfg.timeout_ms = suite_patience(30000);
     truth t = {.ranks = ranks,
                .layers = 3,

@@ -38,7 +38,8 @@ typedef struct job {
     taut_op     op[STEPS][LAYERS];
     int         kind[STEPS][LAYERS]; /* of gradients */
     int         event[STEPS];        /* after the step */
-    bool        polled; /* layers are tested before all have been started: which small ones travel together is a matter of time, and so is how their sums are rounded */
+    bool
+        polled; /* layers are tested before all have been started: which small ones travel together is a matter of time, and so is how their sums are rounded */
 } job;
 
 typedef struct seat {
@@ -47,7 +48,7 @@ typedef struct seat {
     taut_comm         *comm;
     taut_comm        **comms; /* of all ranks */
     pthread_barrier_t *all;
-    taut_config        cfg; /* of this variant */
+    taut_config        cfg;     /* of this variant */
     int                renewed; /* the step after which everything is saved, ended and begun anew; -1: never */
     uint64_t           hash[STEPS][LAYERS];
     char               fault[1024];
@@ -67,10 +68,29 @@ static size_t   below(uint64_t *s, size_t n) { return (size_t)(draw(s) % n); }
 static double   unit(uint64_t s) { return (double)(mix(s) >> 11) * 0x1p-53; }
 #define ONE_OF(s, list) ((list)[below(s, sizeof(list) / sizeof *(list))])
 
-static const char *const specs[] = {"auto", "auto", "none", "fp16", "bf16", "quant:bits=2", "quant:bits=4", "quant:bits=8,norm=l2",
-                                    "quant:bits=1,norm=linf", "quant:bits=4,rotate=1", "quant:bits=3,round=nearest,zero=1", "grid:rel=0.05", "grid:rel=0.3,code=rans", "grid:step=0.01",
-                                    "grid:rel=0.2,code=rans,basis=4", "topk:density=0.05", "topk:density=1", "randk:density=0.1", "randk:density=0.2,scale=1", "powersgd:rank=2",
-                                    "powersgd:rank=1", "stack:topk:density=0.05+quant:bits=4", "stack:powersgd:rank=1+topk:density=0.02"};
+static const char *const specs[] = {"auto",
+                                    "auto",
+                                    "none",
+                                    "fp16",
+                                    "bf16",
+                                    "quant:bits=2",
+                                    "quant:bits=4",
+                                    "quant:bits=8,norm=l2",
+                                    "quant:bits=1,norm=linf",
+                                    "quant:bits=4,rotate=1",
+                                    "quant:bits=3,round=nearest,zero=1",
+                                    "grid:rel=0.05",
+                                    "grid:rel=0.3,code=rans",
+                                    "grid:step=0.01",
+                                    "grid:rel=0.2,code=rans,basis=4",
+                                    "topk:density=0.05",
+                                    "topk:density=1",
+                                    "randk:density=0.1",
+                                    "randk:density=0.2,scale=1",
+                                    "powersgd:rank=2",
+                                    "powersgd:rank=1",
+                                    "stack:topk:density=0.05+quant:bits=4",
+                                    "stack:powersgd:rank=1+topk:density=0.02"};
 
 static void draw_layer(uint64_t *s, int i, int steps, tensor *t)
 {
@@ -93,10 +113,14 @@ static void draw_layer(uint64_t *s, int i, int steps, tensor *t)
 
 static void draw_job(uint64_t seed, job *j)
 {
-    static const char *const modes[] = {NULL, NULL, "on", "off", "momentum"}, *const algorithms[] = {NULL, NULL, "native", "sra", "ring", "gather"};
-    static const char *const metrics[] = {NULL, "plain", "layer", "optimizer"}, *const budgets[] = {NULL, "rel=0.05", "rel=0.3", "like:topk:density=0.1"};
-    static const int         sizes[] = {1, 2, 2, 2, 3, 3, 4, 7};
-    uint64_t                 s = mix(seed);
+    static const char *const modes[] = {NULL, NULL, "on", "off", "momentum"}, *const algorithms[] = {
+                                                                                  NULL,  NULL,   "native",
+                                                                                  "sra", "ring", "gather"};
+    static const char *const metrics[] = {NULL, "plain", "layer", "optimizer"}, *const budgets[] = {
+                                                                                    NULL, "rel=0.05", "rel=0.3",
+                                                                                    "like:topk:density=0.1"};
+    static const int sizes[] = {1, 2, 2, 2, 3, 3, 4, 7};
+    uint64_t         s = mix(seed);
     memset(j, 0, sizeof *j);
     j->seed = seed;
     j->ranks = ONE_OF(&s, sizes);
@@ -149,8 +173,9 @@ static void draw_variant(const job *j, int variant, taut_config *cfg, int *renew
 
 static float gradient(const job *j, int step, int i, int rank, size_t e)
 {
-    uint64_t at = mix(mix(j->seed * 131 + (uint64_t)step) * 31 + (uint64_t)i) + e, own = mix(at + 0x1234567 * (uint64_t)(rank + 1));
-    double   x = (unit(own) + unit(own + 1) + unit(own + 2) - 1.5) * 0.02, common = (unit(at) - 0.5) * 0.03;
+    uint64_t at = mix(mix(j->seed * 131 + (uint64_t)step) * 31 + (uint64_t)i) + e,
+             own = mix(at + 0x1234567 * (uint64_t)(rank + 1));
+    double x = (unit(own) + unit(own + 1) + unit(own + 2) - 1.5) * 0.02, common = (unit(at) - 0.5) * 0.03;
     switch (j->kind[step][i]) {
     case 0: return 0;
     case 1: return 0.25f;
@@ -249,14 +274,15 @@ static bool enrol(seat *seat_, int step, int *of)
             const tensor *t = &j->layer[i];
             taut_layer   *l;
             if (t->from != from || of[i] != NOT_YET) continue;
-            taut_status   status;
+            taut_status status;
             of[i] = (int)taut_comm_layers(seat_->comm);
             status = taut_layer_register(seat_->comm, t->name, t->dtype, t->ndim, t->shape, &l);
             if (forced && status == TAUT_E_UNSUPPORTED) of[i] = LEFT_OUT; /* told: this algorithm cannot carry it */
             else TRY(status);
             if (l && t->codec[0]) {
                 status = taut_layer_codec(l, t->codec);
-                if (status != TAUT_E_UNSUPPORTED && status != TAUT_E_INVALID) TRY(status); /* told: it does not suit the layer */
+                if (status != TAUT_E_UNSUPPORTED && status != TAUT_E_INVALID)
+                    TRY(status); /* told: it does not suit the layer */
             }
         }
     return true;
@@ -286,7 +312,10 @@ static bool exact(seat *seat_, int step, int i, const taut_layer *l, const void 
             if (isfinite(got)) return complain(seat_, "element %zu of layer %d is %g, not NaN or Inf", e, i, got);
         } else if (!isfinite(got) && !broken(j->kind[step][i])) {
             return complain(seat_, "element %zu of layer %d (%s) is %g, not finite: %g", e, i, st.codec, got, sum);
-        } else if (plain && isfinite(got) && fabs(got - sum) > (j->ranks + 1) * unit_of * size + (t->dtype == TAUT_F16 ? 0x1p-24 * j->ranks : t->dtype == TAUT_BF16 ? 0x1p-133 * j->ranks : 1e-45 * j->ranks)) {
+        } else if (plain && isfinite(got) &&
+                   fabs(got - sum) > (j->ranks + 1) * unit_of * size + (t->dtype == TAUT_F16    ? 0x1p-24 * j->ranks
+                                                                        : t->dtype == TAUT_BF16 ? 0x1p-133 * j->ranks
+                                                                                                : 1e-45 * j->ranks)) {
             return complain(seat_, "element %zu of layer %d (%s) is %.9g: %.9g", e, i, st.codec, got, sum);
         }
     }
@@ -385,7 +414,9 @@ static bool step_of(seat *seat_, int step, int *of, char **buf, uint64_t *s)
     for (int i = 0; i < j->layers; i++) {
         if (of[i] < 0 || j->skipped[step][i]) continue;
         seat_->hash[step][i] = XXH3_64bits(buf[i], j->layer[i].n * width(j->layer[i].dtype));
-        if (seat_->rank == 0 && seat_->variant == 0 && !exact(seat_, step, i, taut_comm_layer(seat_->comm, (size_t)of[i]), buf[i])) return false;
+        if (seat_->rank == 0 && seat_->variant == 0 &&
+            !exact(seat_, step, i, taut_comm_layer(seat_->comm, (size_t)of[i]), buf[i]))
+            return false;
     }
     if (j->event[step] == DROP) TRY(taut_step_drop(seat_->comm));
     for (int i = 0; j->event[step] == MOMENTUM && i < j->layers; i++)
@@ -417,14 +448,18 @@ static void *run(void *arg)
 static void describe(const job *j, const seat *s)
 {
     const taut_config *c = &s->cfg;
-    fprintf(stderr, "job %llu variant %d: %d ranks, %d steps, codec %s, feedback %s, algorithm %s, metric %s, budget %s, objective %s, dropped %s, slice %u, bucket %u, small %u, replan %u, "
-                    "start %u, hosts %d; threads %d, progress %d, checksum %s, delivery %s, renewed %d\n",
-            (unsigned long long)j->seed, s->variant, j->ranks, j->steps, c->codec, c->feedback ? c->feedback : "-", c->algorithm ? c->algorithm : "-", c->metric ? c->metric : "-",
-            c->budget ? c->budget : "-", c->objective, c->dropped, c->slice_kib, c->bucket_kib, c->small_elems, c->replan_steps, c->start_step, j->hosts, c->threads, c->progress, c->checksum, c->delivery,
-            s->renewed);
+    fprintf(stderr,
+            "job %llu variant %d: %d ranks, %d steps, codec %s, feedback %s, algorithm %s, metric %s, budget %s, "
+            "objective %s, dropped %s, slice %u, bucket %u, small %u, replan %u, "
+            "start %u, hosts %d; threads %d, progress %d, checksum %s, delivery %s, renewed %d\n",
+            (unsigned long long)j->seed, s->variant, j->ranks, j->steps, c->codec, c->feedback ? c->feedback : "-",
+            c->algorithm ? c->algorithm : "-", c->metric ? c->metric : "-", c->budget ? c->budget : "-", c->objective,
+            c->dropped, c->slice_kib, c->bucket_kib, c->small_elems, c->replan_steps, c->start_step, j->hosts,
+            c->threads, c->progress, c->checksum, c->delivery, s->renewed);
     for (int i = 0; i < j->layers; i++)
-        fprintf(stderr, "  layer %d: dtype %d, %d-D %zu x %zu x %zu, codec '%s', from %d, %zu scales\n", i, j->layer[i].dtype, j->layer[i].ndim, j->layer[i].shape[0], j->layer[i].shape[1],
-                j->layer[i].shape[2], j->layer[i].codec, j->layer[i].from, j->layer[i].scales);
+        fprintf(stderr, "  layer %d: dtype %d, %d-D %zu x %zu x %zu, codec '%s', from %d, %zu scales\n", i,
+                j->layer[i].dtype, j->layer[i].ndim, j->layer[i].shape[0], j->layer[i].shape[1], j->layer[i].shape[2],
+                j->layer[i].codec, j->layer[i].from, j->layer[i].scales);
 }
 
 /* Small layers that come late have a bucket of their own, which a run that registers all at once has not: other plans, other bytes. */
@@ -450,11 +485,20 @@ static bool run_variant(job *j, int variant, seat *seats)
     setenv("TAUT_FAKE_HOSTS", hosts, 1);
     pthread_barrier_init(&all, NULL, (unsigned)j->ranks);
     if (taut_comm_create_threads(j->ranks, &cfg, comms)) { /* feedback that would never end growing */
-        ck_assert_msg(strstr(taut_last_error(), "residuals would grow") || strstr(taut_last_error(), "feedback=momentum with basis"), "job %llu: %s", (unsigned long long)j->seed, taut_last_error());
+        ck_assert_msg(strstr(taut_last_error(), "residuals would grow") ||
+                          strstr(taut_last_error(), "feedback=momentum with basis"),
+                      "job %llu: %s", (unsigned long long)j->seed, taut_last_error());
         return false;
     }
     for (int r = 0; r < j->ranks; r++) {
-        seats[r] = (seat){.j = j, .variant = variant, .rank = r, .comm = comms[r], .comms = comms, .all = &all, .cfg = cfg, .renewed = renewed};
+        seats[r] = (seat){.j = j,
+                          .variant = variant,
+                          .rank = r,
+                          .comm = comms[r],
+                          .comms = comms,
+                          .all = &all,
+                          .cfg = cfg,
+                          .renewed = renewed};
         ck_assert_int_eq(pthread_create(&thread[r], NULL, run, &seats[r]), 0);
     }
     for (int r = 0; r < j->ranks; r++) pthread_join(thread[r], NULL);
@@ -473,13 +517,16 @@ static bool run_job(uint64_t seed)
         if (!run_variant(&j, v, seats[v])) return true;
     for (int v = 0; v < VARIANTS; v++)
         for (int r = 0; r < j.ranks; r++)
-            if (seats[v][r].fault[0]) fine = false, fprintf(stderr, "job %llu variant %d rank %d: %s\n", (unsigned long long)seed, v, r, seats[v][r].fault);
+            if (seats[v][r].fault[0])
+                fine = false,
+                fprintf(stderr, "job %llu variant %d rank %d: %s\n", (unsigned long long)seed, v, r, seats[v][r].fault);
     for (int step = 0; fine && step < j.steps; step++)
         for (int i = 0; fine && i < j.layers; i++)
             for (int v = 0; v < VARIANTS; v++)
                 for (int r = 0; r < j.ranks; r++)
                     if (seats[v][r].hash[step][i] != seats[j.polled ? v : 0][0].hash[step][i]) {
-                        fprintf(stderr, "job %llu: variant %d rank %d has other bytes in layer %d after step %d\n", (unsigned long long)seed, v, r, i, step);
+                        fprintf(stderr, "job %llu: variant %d rank %d has other bytes in layer %d after step %d\n",
+                                (unsigned long long)seed, v, r, i, step);
                         fine = false;
                     }
     if (!fine)
@@ -524,8 +571,10 @@ static taut_status planned_rank(ranks_ctx *c)
 
 START_TEST(plans_keep_to_the_algorithm)
 {
-    static const char *const algorithms[] = {"native", "sra", "ring", "gather"},
-                             *const budgets[] = {"rel=0.2", "like:quant:bits=2", "like:topk:density=0.1", "like:powersgd:rank=2"};
+    static const char *const algorithms[] = {"native", "sra", "ring", "gather"}, *const budgets[] = {
+                                                                                     "rel=0.2", "like:quant:bits=2",
+                                                                                     "like:topk:density=0.1",
+                                                                                     "like:powersgd:rank=2"};
     for (int i = 0; i < 8; i++) {
         taut_config cfg = TAUT_CONFIG_INIT;
         cfg.algorithm = algorithms[_i], cfg.budget = budgets[i / 2], cfg.objective = i % 2 ? "bytes" : "time";

@@ -4,7 +4,14 @@
 #include <stdio.h>
 #include "tests/support/ranks.h"
 
-enum { SMALL = 6, N = 5000, ROWS = 120, COLS = 100, STEPS = 3, KINDS = 4 }; /* three small layers fill a bucket of 64 KiB */
+enum {
+    SMALL = 6,
+    N = 5000,
+    ROWS = 120,
+    COLS = 100,
+    STEPS = 3,
+    KINDS = 4
+}; /* three small layers fill a bucket of 64 KiB */
 enum { BY_WAIT, BY_TEST, MIXED };
 
 typedef struct scene {
@@ -101,7 +108,8 @@ START_TEST(in_another_order)
             scene       s = {by, kind, 0};
             cfg.codec = "quant:bits=8", cfg.bucket_kib = 64, cfg.progress = _i % 3;
             cfg.timeout_ms = (int32_t)suite_patience(5000);
-            if (getenv("TELL")) fprintf(stderr, "%d ranks, progress %d, by %d, kind %d\n", ranks[_i / 3], cfg.progress, by, kind);
+            if (getenv("TELL"))
+                fprintf(stderr, "%d ranks, progress %d, by %d, kind %d\n", ranks[_i / 3], cfg.progress, by, kind);
             ranks_ok(ranks[_i / 3], &cfg, body, &s);
         }
 }
