@@ -146,12 +146,12 @@ taut_status taut__layer_runs(const taut_layer *l, const taut_spec *wire, taut_sp
                       taut__space_name(space));
 }
 
-/* Another value of a key that changes no memory: the same codec, without state, and the same capacity. */
+/* Another value of a key that changes no memory: the same codec, without state, with feedback or without as it was, and the same capacity. */
 static bool fits_as_it_is(const taut_layer *l, const taut_spec *spec)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     if (!l->prepared || spec->stages != 1 || l->spec.stages != 1 || codec != taut__spec_codec(&l->spec) ||
-        taut__spec_basis(spec) != taut__spec_basis(&l->spec))
+        taut__spec_basis(spec) != taut__spec_basis(&l->spec) || wants_feedback(l, spec) != l->operand.feedback_on)
         return false;
     return !(codec->caps & TAUT_CAP_STATEFUL) && taut__spec_suits(spec, &l->operand.tensor) == TAUT_OK &&
            taut__spec_capacity(spec, &l->operand.tensor, l->operand.tensor.elems) ==
