@@ -317,9 +317,8 @@ static taut_status copy_out(taut__bucket *b, taut_layer *l, const taut__record *
                                  .bytes_dense = part_of(b, cost->bytes_dense, n),
                                  .payload_bytes = part_of(b, cost->payload_bytes, n),
                                  .encoded = part_of(b, cost->encoded, n)};
-    red->call.tensor = &l->operand.tensor;
     bool counts = comm->ctx.lossy && comm->ctx.all.rank == 0 && !b->coded; /* else its norm is in the bundle's */
-    if (counts) red->record.sum = taut__sum_norms(red, sum, (taut__range){0, n});
+    if (counts) red->record.sum = taut__sum_norms_here(red, sum, (taut__range){0, n});
     if (red->kind == TAUT_MEAN) taut__simd_get()->vec->scale(sum, 1.0f / (float)comm->ctx.all.size, n);
     if (!taut__layer_at_home(l)) return store_elsewhere(b, l, sum, n);
     taut__result_store(red, 0, n, sum, false);

@@ -42,33 +42,57 @@ taut_call taut__slice_call(const taut__reduction *red, size_t first, size_t n)
     return c;
 }
 
-static taut_norm2 norms(const taut__reduction *red, const float *x, size_t first, size_t n)
+static taut_norm2 norms_here(const taut_tensor *t, const float *x, size_t first, size_t n)
 {
-    const taut_tensor *t = red->call.tensor;
-    if (!taut__at_home(red)) return taut__placed_norms(red, x, first, n, NULL);
     if (t->scale_n > 1) return taut__norm2(t, x, first, n);
     double plain = taut__simd_get()->vec->sum2(x, n);
     return (taut_norm2){plain, t->scale_n ? plain / ((double)t->scale[0] * (double)t->scale[0]) : plain};
 }
 
+static taut_norm2 norms(const taut__reduction *red, const float *x, size_t first, size_t n)
+{
+    return taut__at_home(red) ? norms_here(red->call.tensor, x, first, n) : taut__placed_norms(red, x, first, n, NULL);
+}
+
+static bool bad_matters(const taut__reduction *red)
+{
+    return atomic_load_explicit(&red->ctx->feeding, memory_order_relaxed);
+}
+
+static bool bad_here(const taut__reduction *red, const float *x, size_t n)
+{
+    return bad_matters(red) && !(taut__simd_get()->vec->max_abs(x, n) <= FLT_MAX);
+}
+
 static bool bad(const taut__reduction *red, const float *x, size_t n)
 {
     bool found = false;
-    if (!atomic_load_explicit(&red->ctx->feeding, memory_order_relaxed)) return false;
-    if (taut__at_home(red)) return !(taut__simd_get()->vec->max_abs(x, n) <= FLT_MAX);
-    taut__placed_norms(red, x, 0, n, &found);
+    if (taut__at_home(red)) return bad_here(red, x, n);
+    if (bad_matters(red)) taut__placed_norms(red, x, 0, n, &found);
     return found;
 }
 
 /* Norms count what is finite. Where residuals are at stake (drop.c) a sum that holds anything else has a norm of NaN, which the
  * step's exchange takes out again. */
+static taut_norm2 sum_here(const taut__reduction *red, const taut_tensor *t, const float *x, size_t first, size_t n)
+{
+    taut_norm2 sum = norms_here(t, x, first, n);
+    if (bad_here(red, x, n)) sum.plain = NAN;
+    return sum;
+}
+
 static taut_norm2 sum_norms(const taut__reduction *red, const float *x, size_t first, size_t n)
 {
-    bool home = taut__at_home(red), found = false,
-         matters = atomic_load_explicit(&red->ctx->feeding, memory_order_relaxed);
-    taut_norm2 sum = home ? norms(red, x, first, n) : taut__placed_norms(red, x, first, n, &found);
-    if (home ? bad(red, x, n) : matters && found) sum.plain = NAN;
+    if (taut__at_home(red)) return sum_here(red, red->call.tensor, x, first, n);
+    bool       found = false;
+    taut_norm2 sum = taut__placed_norms(red, x, first, n, &found);
+    if (bad_matters(red) && found) sum.plain = NAN;
     return sum;
+}
+
+taut_norm2 taut__sum_norms_here(const taut__reduction *red, const float *x, taut__range r)
+{
+    return sum_here(red, &red->operand->tensor, x, r.first, r.n);
 }
 
 static const float *look(taut__reduction *red, taut__range r, taut__piece_done *out)

@@ -44,6 +44,8 @@ taut_status taut__store_sums(taut__reduction *red, taut__range r, const uint8_t 
 void taut__store_scaled(taut__reduction *red, taut__range r, float *x, taut_norm2 *sum); /* values of codes' sums */
 taut_norm2 taut__sum_norms(const taut__reduction *red, const float *x,
                            taut__range r); /* of a result; plain is NaN if it holds NaN or Inf, and that matters */
+taut_norm2 taut__sum_norms_here(const taut__reduction *red, const float *x,
+                                taut__range r); /* the same of x on the host, wherever the layer lies */
 taut_norm2 taut__sum_bad(const taut__reduction *red, const float *x,
                          taut__range r); /* of a sum that will be encoded: its norm, which that changes, as 0, or NaN */
 void       taut__add_norm(taut_norm2 *sum, taut_norm2 x, double factor);

@@ -1,9 +1,10 @@
 /* Jobs that nobody chose. A seed draws a job: ranks, settings, layers, codecs, gradients of every kind, and what a program does in its steps. Each job is run
- * twice, and what may not matter differs: the order of starts on every rank, how it waits, threads, who drives, checksums, assured delivery, and whether
- * it is saved, ended and begun anew on the way. Both must leave the same bytes on every rank after every step, what loses nothing the exact sums, and no
+ * three times, and what may not matter differs: the order of starts on every rank, how it waits, threads, who drives, checksums, assured delivery, and whether
+ * it is saved, ended and begun anew on the way; the third time layers lie on the test's device on some ranks, on others after it was begun anew. All must leave the same bytes on every rank after every step, what loses nothing the exact sums, and no
  * call may fail. By the public interface only.
  * LONG=1: more jobs. SEEDS=FROM:TO runs those, TELL=1 says which one is under way. */
 #include "../support/suite.h"
+#include "tests/support/mock_space.h"
 #include "tests/support/ranks.h"
 #include <math.h>
 #include <pthread.h>
@@ -11,7 +12,7 @@
 #include <stdio.h>
 #include <xxhash.h>
 
-enum { LAYERS = 7, STEPS = 14, RANKS = 7, VARIANTS = 2, MOST = 40000 };
+enum { LAYERS = 7, STEPS = 14, RANKS = 7, VARIANTS = 3, DEVICE = 2, MOST = 40000 };
 enum { NOT_YET = -1, LEFT_OUT = -2 };
 enum { DROP = 1, MOMENTUM };
 enum { STARTED, AT_ONCE, SHARDED }; /* calls */ /* what happens after a step */
@@ -48,8 +49,11 @@ typedef struct seat {
     taut_comm         *comm;
     taut_comm        **comms; /* of all ranks */
     pthread_barrier_t *all;
-    taut_config        cfg;     /* of this variant */
-    int                renewed; /* the step after which everything is saved, ended and begun anew; -1: never */
+    taut_config        cfg;           /* of this variant */
+    int                renewed;       /* the step after which everything is saved, ended and begun anew; -1: never */
+    taut_place         place;         /* of layers on the device, or the host's */
+    bool               there[LAYERS]; /* it lies on the device */
+    char              *buf[LAYERS], *at[LAYERS]; /* the program's copy, and what is reduced */
     uint64_t           hash[STEPS][LAYERS];
     char               fault[1024];
 } seat;
@@ -264,6 +268,47 @@ static bool momentum(seat *seat_, int i, int layer, int step)
     return true;
 }
 
+/* ---- where layers lie ---- */
+
+static const taut__space *memory_of(const seat *s) { return taut__memory_of(s->place.space); }
+
+static bool settle(seat *seat_, uint64_t *s)
+{
+    const job *j = seat_->j;
+    for (int i = 0; i < j->layers; i++) {
+        size_t bytes = j->layer[i].n * width(j->layer[i].dtype);
+        void  *at = NULL;
+        bool   based = strstr(j->codec, "basis") || strstr(j->layer[i].codec, "basis"); /* not on devices yet */
+        seat_->there[i] = seat_->variant == DEVICE && !based && below(s, 3) > 0;
+        if (seat_->there[i]) TRY(memory_of(seat_)->alloc(seat_->place, bytes, &at));
+        seat_->at[i] = seat_->there[i] ? at : seat_->buf[i];
+    }
+    return true;
+}
+
+static void leave(seat *s)
+{
+    for (int i = 0; i < s->j->layers; i++)
+        if (s->there[i]) memory_of(s)->release(s->place, s->at[i]), s->there[i] = false;
+}
+
+static taut_status start(seat *s, int i, taut_layer *l, taut_op op)
+{
+    if (!s->there[i]) return taut_allreduce_start(l, s->at[i], op);
+    return taut_allreduce_start_on(l, s->at[i], op, s->place.space, s->place.device, s->place.stream);
+}
+
+static taut_status sharded(seat *s, int i, taut_layer *l, taut_op op)
+{
+    const taut_place p = s->place;
+    if (!s->there[i]) {
+        taut_status status = taut_reduce_scatter(l, s->at[i], op);
+        return status ? status : taut_allgather(l, s->at[i]);
+    }
+    taut_status status = taut_reduce_scatter_on(l, s->at[i], op, p.space, p.device, p.stream);
+    return status ? status : taut_allgather_on(l, s->at[i], p.space, p.device, p.stream);
+}
+
 /* Layers whose time has come; in one order on all ranks: those that begin first, first. */
 static bool enrol(seat *seat_, int step, int *of)
 {
@@ -323,23 +368,25 @@ static bool exact(seat *seat_, int step, int i, const taut_layer *l, const void 
 }
 
 /* Those that wait at once, in one order on all ranks. */
-static bool at_once(seat *seat_, int step, const int *of, char **buf)
+static bool at_once(seat *seat_, int step, const int *of)
 {
     const job *j = seat_->j;
     for (int i = 0; i < j->layers; i++) {
         taut_layer *l = of[i] < 0 ? NULL : taut_comm_layer(seat_->comm, (size_t)of[i]);
         if (!l || j->skipped[step][i] || j->call[step][i] == STARTED) continue;
-        if (j->call[step][i] == AT_ONCE) {
-            TRY(taut_allreduce(l, buf[i], j->op[step][i]));
-            continue;
+        if (j->call[step][i] == SHARDED) {
+            TRY(sharded(seat_, i, l, j->op[step][i]));
+        } else if (!seat_->there[i]) {
+            TRY(taut_allreduce(l, seat_->at[i], j->op[step][i]));
+        } else {
+            TRY(start(seat_, i, l, j->op[step][i]));
+            TRY(taut_wait(l));
         }
-        TRY(taut_reduce_scatter(l, buf[i], j->op[step][i]));
-        TRY(taut_allgather(l, buf[i]));
     }
     return true;
 }
 
-static bool begin(seat *seat_, int step, const int *order, const int *of, char **buf, uint64_t *s)
+static bool begin(seat *seat_, int step, const int *order, const int *of, uint64_t *s)
 {
     const job *j = seat_->j;
     for (int k = 0; k < j->layers; k++) {
@@ -347,7 +394,7 @@ static bool begin(seat *seat_, int step, const int *order, const int *of, char *
         taut_layer *l;
         if (of[i] < 0 || j->skipped[step][i] || j->call[step][i] != STARTED) continue;
         l = taut_comm_layer(seat_->comm, (size_t)of[i]);
-        TRY(taut_allreduce_start(l, buf[i], j->op[step][i]));
+        TRY(start(seat_, i, l, j->op[step][i]));
         if (j->polled && below(s, 3) == 0) TRY(taut_test(l, &done));
     }
     return true;
@@ -371,7 +418,7 @@ static bool finish(seat *seat_, int step, const int *order, const int *of, uint6
     return true;
 }
 
-static bool renew(seat *seat_, int step, int *of)
+static bool renew(seat *seat_, int step, int *of, uint64_t *s)
 {
     const job *j = seat_->j;
     size_t     len = 0;
@@ -388,13 +435,14 @@ static bool renew(seat *seat_, int step, int *of)
     seat_->comm = seat_->comms[seat_->rank];
     if (!seat_->comm) return complain(seat_, "no new communicator");
     for (int i = 0; i < j->layers; i++) of[i] = NOT_YET;
-    if (!enrol(seat_, step, of)) return false;
+    leave(seat_);
+    if (!settle(seat_, s) || !enrol(seat_, step, of)) return false;
     TRY(taut_state_load(seat_->comm, blob, len));
     free(blob);
     return true;
 }
 
-static bool step_of(seat *seat_, int step, int *of, char **buf, uint64_t *s)
+static bool step_of(seat *seat_, int step, int *of, uint64_t *s)
 {
     const job *j = seat_->j;
     int        order[LAYERS];
@@ -407,21 +455,25 @@ static bool step_of(seat *seat_, int step, int *of, char **buf, uint64_t *s)
     for (int i = 0; i < j->layers; i++) {
         const tensor *t = &j->layer[i];
         if (of[i] >= 0 && !scale(seat_, i, of[i], step)) return false;
-        for (size_t e = 0; e < t->n; e++) put(t->dtype, buf[i], e, gradient(j, step, i, seat_->rank, e));
+        for (size_t e = 0; e < t->n; e++) put(t->dtype, seat_->buf[i], e, gradient(j, step, i, seat_->rank, e));
+        if (seat_->there[i]) /* in the order of the stream, late */
+            TRY(memory_of(seat_)->copy(seat_->place, seat_->at[i], seat_->buf[i], t->n * width(t->dtype)));
     }
-    if (!at_once(seat_, step, of, buf)) return false;
-    if (!begin(seat_, step, order, of, buf, s) || !finish(seat_, step, order, of, s)) return false;
+    if (!at_once(seat_, step, of)) return false;
+    if (!begin(seat_, step, order, of, s) || !finish(seat_, step, order, of, s)) return false;
     for (int i = 0; i < j->layers; i++) {
         if (of[i] < 0 || j->skipped[step][i]) continue;
-        seat_->hash[step][i] = XXH3_64bits(buf[i], j->layer[i].n * width(j->layer[i].dtype));
+        size_t bytes = j->layer[i].n * width(j->layer[i].dtype);
+        if (seat_->there[i]) mock_read(seat_->buf[i], seat_->at[i], bytes);
+        seat_->hash[step][i] = XXH3_64bits(seat_->buf[i], bytes);
         if (seat_->rank == 0 && seat_->variant == 0 &&
-            !exact(seat_, step, i, taut_comm_layer(seat_->comm, (size_t)of[i]), buf[i]))
+            !exact(seat_, step, i, taut_comm_layer(seat_->comm, (size_t)of[i]), seat_->buf[i]))
             return false;
     }
     if (j->event[step] == DROP) TRY(taut_step_drop(seat_->comm));
     for (int i = 0; j->event[step] == MOMENTUM && i < j->layers; i++)
         if (of[i] >= 0 && !momentum(seat_, i, of[i], step)) return false;
-    if (step == seat_->renewed) return renew(seat_, step, of);
+    if (step == seat_->renewed) return renew(seat_, step, of, s);
     return true;
 }
 
@@ -430,16 +482,19 @@ static void *run(void *arg)
     seat      *s = arg;
     const job *j = s->j;
     uint64_t   own = mix(j->seed + 77 * (uint64_t)s->rank + 7777 * (uint64_t)s->variant);
-    char      *buf[LAYERS];
     int        of[LAYERS];
-    for (int i = 0; i < j->layers; i++) buf[i] = malloc(j->layer[i].n * width(j->layer[i].dtype)), of[i] = NOT_YET;
-    for (int step = 0; step < j->steps && !s->fault[0]; step++)
-        if (!step_of(s, step, of, buf, &own)) {
+    if (s->variant == DEVICE) s->place = mock_stream();
+    for (int i = 0; i < j->layers; i++) s->buf[i] = malloc(j->layer[i].n * width(j->layer[i].dtype)), of[i] = NOT_YET;
+    bool fine = settle(s, &own);
+    for (int step = 0; step < j->steps && fine; step++)
+        if (!(fine = step_of(s, step, of, &own))) {
             size_t n = strlen(s->fault);
             snprintf(s->fault + n, sizeof s->fault - n, " (step %d)", step);
         }
-    for (int i = 0; i < j->layers; i++) free(buf[i]);
     taut_comm_destroy(s->comm);
+    leave(s);
+    if (s->variant == DEVICE) mock_stream_end(s->place);
+    for (int i = 0; i < j->layers; i++) free(s->buf[i]);
     return NULL;
 }
 
@@ -456,18 +511,28 @@ static void describe(const job *j, const seat *s)
             c->algorithm ? c->algorithm : "-", c->metric ? c->metric : "-", c->budget ? c->budget : "-", c->objective,
             c->dropped, c->slice_kib, c->bucket_kib, c->small_elems, c->replan_steps, c->start_step, j->hosts,
             c->threads, c->progress, c->checksum, c->delivery, s->renewed);
+    for (int k = 0; k < j->steps && s->variant == 0; k++) {
+        fprintf(stderr, "  step %d, then %s:", k,
+                j->event[k] == DROP       ? "dropped"
+                : j->event[k] == MOMENTUM ? "momentum"
+                                          : "nothing");
+        for (int i = 0; i < j->layers; i++)
+            fprintf(stderr, " %s%s%d", j->skipped[k][i] ? "no " : "", j->call[k][i] == SHARDED ? "sharded " : "",
+                    j->kind[k][i]);
+        fprintf(stderr, "\n");
+    }
     for (int i = 0; i < j->layers; i++)
         fprintf(stderr, "  layer %d: dtype %d, %d-D %zu x %zu x %zu, codec '%s', from %d, %zu scales\n", i,
                 j->layer[i].dtype, j->layer[i].ndim, j->layer[i].shape[0], j->layer[i].shape[1], j->layer[i].shape[2],
                 j->layer[i].codec, j->layer[i].from, j->layer[i].scales);
 }
 
-/* Small layers that come late have a bucket of their own, which a run that registers all at once has not: other plans, other bytes. */
+/* Small layers that come late have a bucket of their own, which a run that registers all at once has not: other plans, and sums rounded in another order. */
 static bool late(const job *j)
 {
-    bool found = false;
-    for (int i = 0; i < j->layers; i++) found |= j->layer[i].from > 0;
-    return found && !strcmp(j->codec, "auto");
+    for (int i = 0; i < j->layers; i++)
+        if (j->layer[i].from > 0) return true;
+    return false;
 }
 
 static bool run_variant(job *j, int variant, seat *seats)
@@ -481,6 +546,7 @@ static bool run_variant(job *j, int variant, seat *seats)
     if (renewed >= 0 && late(j)) j->polled = true;
     cfg.timeout_ms = (int32_t)suite_patience(20000);
     char hosts[8];
+    if (variant == DEVICE) mock_open();
     snprintf(hosts, sizeof hosts, "%d", j->hosts);
     setenv("TAUT_FAKE_HOSTS", hosts, 1);
     pthread_barrier_init(&all, NULL, (unsigned)j->ranks);
@@ -488,6 +554,7 @@ static bool run_variant(job *j, int variant, seat *seats)
         ck_assert_msg(strstr(taut_last_error(), "residuals would grow") ||
                           strstr(taut_last_error(), "feedback=momentum with basis"),
                       "job %llu: %s", (unsigned long long)j->seed, taut_last_error());
+        if (variant == DEVICE) mock_close();
         return false;
     }
     for (int r = 0; r < j->ranks; r++) {
@@ -503,6 +570,7 @@ static bool run_variant(job *j, int variant, seat *seats)
     }
     for (int r = 0; r < j->ranks; r++) pthread_join(thread[r], NULL);
     pthread_barrier_destroy(&all);
+    if (variant == DEVICE) mock_close();
     return true;
 }
 
@@ -677,12 +745,63 @@ START_TEST(one_rank_gets_what_it_gave)
 }
 END_TEST
 
+/* Small layers on a device, which have had a collective of their own before, in a bucket: its sums are made, and looked at, on the host. */
+static taut_status small_ones_rank(ranks_ctx *c)
+{
+    enum { SMALL = 300 };
+    taut_place  place = mock_stream();
+    taut_layer *l;
+    void       *at[2];
+    float       x[SMALL];
+    for (int i = 0; i < 2; i++) {
+        TAUT_TRY(taut_layer_register(c->comm, i ? "b" : "a", TAUT_F32, 1, (size_t[]){SMALL}, &l));
+        TAUT_TRY(taut__memory_of(place.space)->alloc(place, sizeof x, &at[i]));
+    }
+    TAUT_TRY(taut_layer_register(c->comm, "lossy", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &l));
+    for (int step = 0; step < 4; step++) {
+        for (size_t i = 0; i < 2; i++) {
+            for (size_t e = 0; e < SMALL; e++) x[e] = (float)(e + i) + (float)c->rank;
+            mock_write(at[i], x, sizeof x);
+            l = taut_comm_layer(c->comm, i);
+            if (step == 0) {
+                TAUT_TRY(taut_reduce_scatter_on(l, at[i], TAUT_SUM, place.space, place.device, place.stream));
+                continue;
+            }
+            TAUT_TRY(taut_allreduce_start_on(l, at[i], TAUT_SUM, place.space, place.device, place.stream));
+            TAUT_TRY(taut_wait(l));
+            mock_read(x, at[i], sizeof x);
+            for (size_t e = 0; e < SMALL; e++)
+                NEED(x[e] == (float)((size_t)c->size * (e + i)) + (float)(c->size * (c->size - 1) / 2));
+        }
+        TAUT_TRY(taut_step_end(c->comm));
+    }
+    taut_comm_destroy(c->comm);
+    c->comm = NULL;
+    for (int i = 0; i < 2; i++) taut__memory_of(place.space)->release(place, at[i]);
+    mock_stream_end(place);
+    return TAUT_OK;
+}
+
+START_TEST(small_ones_on_a_device)
+{
+    static const char *const codecs[] = {"quant:bits=4", "grid", "topk"};
+    mock_open();
+    for (int ranks = 2; ranks <= 4; ranks++) {
+        taut_config cfg = TAUT_CONFIG_INIT;
+        cfg.codec = codecs[_i], cfg.link = "1gbit", cfg.timeout_ms = (int32_t)suite_patience(20000);
+        ranks_ok(ranks, &cfg, small_ones_rank, NULL);
+    }
+    mock_close();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("sequences");
     TCase *t = suite_case(s, "jobs that a seed draws", 3600), *found = suite_case(s, "what they have found", 120);
     tcase_add_test(t, drawn_jobs);
     tcase_add_loop_test(found, plans_keep_to_the_algorithm, 0, 4);
+    tcase_add_loop_test(found, small_ones_on_a_device, 0, 3);
     tcase_add_loop_test(found, newcomers_are_saved, 0, 2);
     tcase_add_loop_test(found, one_rank_gets_what_it_gave, 0, 12);
     return suite_run(s);
