@@ -1,18 +1,21 @@
 /* Jobs that nobody chose. A seed draws a job: ranks, settings, layers, codecs, gradients of every kind, and what a program does in its steps. Each job is run
- * three times, and what may not matter differs: the order of starts on every rank, how it waits, threads, who drives, checksums, assured delivery, and whether
- * it is saved, ended and begun anew on the way; the third time layers lie on the test's device on some ranks, on others after it was begun anew. All must leave the same bytes on every rank after every step, what loses nothing the exact sums, and no
+ * four times, and what may not matter differs: the order of starts on every rank, how it waits, threads, who drives, checksums, assured delivery, and whether
+ * it is saved, ended and begun anew on the way; the third time layers lie on the test's device on some ranks, on others after it was begun anew; the fourth
+ * time all do, and travel by NCCL's double, which adds floats in an order of its own. All must leave the same bytes on every rank after every step, what loses nothing the exact sums, and no
  * call may fail. By the public interface only.
  * LONG=1: more jobs. SEEDS=FROM:TO runs those, TELL=1 says which one is under way. */
 #include "../support/suite.h"
 #include "tests/support/mock_space.h"
+#include "tests/support/nccl_double.h"
 #include "tests/support/ranks.h"
+#include "comm/core/nccl.h"
 #include <math.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <xxhash.h>
 
-enum { LAYERS = 7, STEPS = 14, RANKS = 7, VARIANTS = 3, DEVICE = 2, MOST = 40000 };
+enum { LAYERS = 7, STEPS = 14, RANKS = 7, VARIANTS = 4, DEVICE = 2, NCCL = 3, MOST = 40000 };
 enum { NOT_YET = -1, LEFT_OUT = -2 };
 enum { DROP = 1, MOMENTUM };
 enum { STARTED, AT_ONCE, SHARDED }; /* calls */ /* what happens after a step */
@@ -279,7 +282,7 @@ static bool settle(seat *seat_, uint64_t *s)
         size_t bytes = j->layer[i].n * width(j->layer[i].dtype);
         void  *at = NULL;
         bool   based = strstr(j->codec, "basis") || strstr(j->layer[i].codec, "basis"); /* not on devices yet */
-        seat_->there[i] = seat_->variant == DEVICE && !based && below(s, 3) > 0;
+        seat_->there[i] = seat_->variant == NCCL || (seat_->variant == DEVICE && !based && below(s, 3) > 0);
         if (seat_->there[i]) TRY(memory_of(seat_)->alloc(seat_->place, bytes, &at));
         seat_->at[i] = seat_->there[i] ? at : seat_->buf[i];
     }
@@ -434,6 +437,7 @@ static bool renew(seat *seat_, int step, int *of, uint64_t *s)
     pthread_barrier_wait(seat_->all);
     seat_->comm = seat_->comms[seat_->rank];
     if (!seat_->comm) return complain(seat_, "no new communicator");
+    if (seat_->variant == NCCL) TRY(taut__comm_open_nccl(seat_->comm, seat_->place));
     for (int i = 0; i < j->layers; i++) of[i] = NOT_YET;
     leave(seat_);
     if (!settle(seat_, s) || !enrol(seat_, step, of)) return false;
@@ -466,7 +470,7 @@ static bool step_of(seat *seat_, int step, int *of, uint64_t *s)
         size_t bytes = j->layer[i].n * width(j->layer[i].dtype);
         if (seat_->there[i]) mock_read(seat_->buf[i], seat_->at[i], bytes);
         seat_->hash[step][i] = XXH3_64bits(seat_->buf[i], bytes);
-        if (seat_->rank == 0 && seat_->variant == 0 &&
+        if (seat_->rank == 0 &&
             !exact(seat_, step, i, taut_comm_layer(seat_->comm, (size_t)of[i]), seat_->buf[i]))
             return false;
     }
@@ -483,9 +487,10 @@ static void *run(void *arg)
     const job *j = s->j;
     uint64_t   own = mix(j->seed + 77 * (uint64_t)s->rank + 7777 * (uint64_t)s->variant);
     int        of[LAYERS];
-    if (s->variant == DEVICE) s->place = mock_stream();
+    if (s->variant >= DEVICE) s->place = mock_stream();
     for (int i = 0; i < j->layers; i++) s->buf[i] = malloc(j->layer[i].n * width(j->layer[i].dtype)), of[i] = NOT_YET;
-    bool fine = settle(s, &own);
+    bool fine = s->variant != NCCL || !taut__comm_open_nccl(s->comm, s->place) || complain(s, "%s", taut_last_error());
+    fine = fine && settle(s, &own);
     for (int step = 0; step < j->steps && fine; step++)
         if (!(fine = step_of(s, step, of, &own))) {
             size_t n = strlen(s->fault);
@@ -493,7 +498,7 @@ static void *run(void *arg)
         }
     taut_comm_destroy(s->comm);
     leave(s);
-    if (s->variant == DEVICE) mock_stream_end(s->place);
+    if (s->variant >= DEVICE) mock_stream_end(s->place);
     for (int i = 0; i < j->layers; i++) free(s->buf[i]);
     return NULL;
 }
@@ -535,6 +540,24 @@ static bool late(const job *j)
     return false;
 }
 
+static void open_double(uint64_t seed)
+{
+    uint64_t s = mix(seed ^ 0xdcc1);
+    nccl_double_open();
+    nccl_double_delay((int)below(&s, 2) * 200);
+    nccl_double_lazy((int)below(&s, 3));
+    nccl_double_blocking(below(&s, 3) == 0);
+    if (below(&s, 3) == 0) nccl_double_version(22000);
+}
+
+/* NCCL carries layers of devices alone. */
+static bool runs(const job *j, int variant)
+{
+    bool based = strstr(j->codec, "basis") != NULL;
+    for (int i = 0; i < j->layers; i++) based |= strstr(j->layer[i].codec, "basis") != NULL;
+    return variant != NCCL || !based;
+}
+
 static bool run_variant(job *j, int variant, seat *seats)
 {
     taut_comm        *comms[RANKS];
@@ -546,7 +569,8 @@ static bool run_variant(job *j, int variant, seat *seats)
     if (renewed >= 0 && late(j)) j->polled = true;
     cfg.timeout_ms = (int32_t)suite_patience(20000);
     char hosts[8];
-    if (variant == DEVICE) mock_open();
+    if (variant >= DEVICE) mock_open();
+    if (variant == NCCL) open_double(j->seed);
     snprintf(hosts, sizeof hosts, "%d", j->hosts);
     setenv("TAUT_FAKE_HOSTS", hosts, 1);
     pthread_barrier_init(&all, NULL, (unsigned)j->ranks);
@@ -554,7 +578,8 @@ static bool run_variant(job *j, int variant, seat *seats)
         ck_assert_msg(strstr(taut_last_error(), "residuals would grow") ||
                           strstr(taut_last_error(), "feedback=momentum with basis"),
                       "job %llu: %s", (unsigned long long)j->seed, taut_last_error());
-        if (variant == DEVICE) mock_close();
+        if (variant == NCCL) nccl_double_close();
+    if (variant >= DEVICE) mock_close();
         return false;
     }
     for (int r = 0; r < j->ranks; r++) {
@@ -570,7 +595,8 @@ static bool run_variant(job *j, int variant, seat *seats)
     }
     for (int r = 0; r < j->ranks; r++) pthread_join(thread[r], NULL);
     pthread_barrier_destroy(&all);
-    if (variant == DEVICE) mock_close();
+    if (variant == NCCL) nccl_double_close();
+    if (variant >= DEVICE) mock_close();
     return true;
 }
 
@@ -582,23 +608,23 @@ static bool run_job(uint64_t seed)
     bool        fine = true;
     draw_job(seed, &j);
     for (int v = 0; v < VARIANTS; v++)
-        if (!run_variant(&j, v, seats[v])) return true;
-    for (int v = 0; v < VARIANTS; v++)
+        if (runs(&j, v) && !run_variant(&j, v, seats[v])) return true;
+    for (int v = 0; v < VARIANTS && runs(&j, v); v++)
         for (int r = 0; r < j.ranks; r++)
             if (seats[v][r].fault[0])
                 fine = false,
                 fprintf(stderr, "job %llu variant %d rank %d: %s\n", (unsigned long long)seed, v, r, seats[v][r].fault);
     for (int step = 0; fine && step < j.steps; step++)
         for (int i = 0; fine && i < j.layers; i++)
-            for (int v = 0; v < VARIANTS; v++)
+            for (int v = 0; v < VARIANTS && runs(&j, v); v++)
                 for (int r = 0; r < j.ranks; r++)
-                    if (seats[v][r].hash[step][i] != seats[j.polled ? v : 0][0].hash[step][i]) {
+                    if (seats[v][r].hash[step][i] != seats[j.polled || v == NCCL ? v : 0][0].hash[step][i]) {
                         fprintf(stderr, "job %llu: variant %d rank %d has other bytes in layer %d after step %d\n",
                                 (unsigned long long)seed, v, r, i, step);
                         fine = false;
                     }
     if (!fine)
-        for (int v = 0; v < VARIANTS; v++) describe(&j, &seats[v][0]);
+        for (int v = 0; v < VARIANTS && runs(&j, v); v++) describe(&j, &seats[v][0]);
     return fine;
 }
 
