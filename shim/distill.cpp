@@ -74,7 +74,7 @@ double iterate(matching &m, int64_t it)
 
 taut_status settle(taut_torch_distill_config &c)
 {
-    if (!c.iterations) c.iterations = 800;
+    if (!c.iterations) c.iterations = 1200;
     if (!c.real) c.real = 64;
     if (!c.filters) c.filters = 64;
     if (c.lr == 0) c.lr = 0.25;

@@ -53,7 +53,7 @@ typedef struct taut_torch_distill_config {
     size_t   size;      /* set by TAUT_TORCH_DISTILL_INIT */
     int64_t  per_class; /* images of a class, 1..10000 */
     uint64_t seed;
-    int64_t  iterations; /* 0 = 800 */
+    int64_t  iterations; /* 0 = 1200 */
     int64_t  real;       /* real images of a class in an iteration; 0 = 64 */
     int64_t  filters;    /* of the random networks; 0 = 64 */
     /* step, for one image a class: multiplied by how many there are, and by half a cosine that falls to 0; 0 = 0.25. If it is too large, the sum above

@@ -230,7 +230,7 @@ int main(int argc, char **argv)
         {"alone", NULL, CLI_FLAG, &o->alone, "judge this set and nothing beside it", 0, 0, NULL},
         {"seed", "N", CLI_SIZE, &o->seed, "of every choice", 0, 9e15, NULL},
         {"seeds", "N", CLI_INT, &o->seeds, "networks that judge a set", 1, 100, NULL},
-        {"iterations", "N", CLI_INT, &o->iterations, "of dm; 0 = 800", 0, 1e6, NULL},
+        {"iterations", "N", CLI_INT, &o->iterations, "of dm; 0 = 1200", 0, 1e6, NULL},
         {"real", "N", CLI_INT, &o->real, "of dm: real images of a class in an iteration; 0 = 64", 0, 10000, NULL},
         {"filters", "N", CLI_INT, &o->filters, "of dm: width of the random networks; 0 = 64", 0, 1024, NULL},
         {"lr", "X", CLI_REAL, &o->lr, "of dm: step, times images of a class; falls like a cosine; 0 = 0.25", 0, 1e6,

@@ -33,9 +33,10 @@ model() {
     esac
 }
 
-# NAME|options. Vectors are coded in 8 bits by all fixed settings: uncompressed, as they would be otherwise, they would be a third of the bytes.
+# of a scene: NAME|options. Vectors are coded in 8 bits by all fixed settings: uncompressed, as they would be otherwise, they would be a third of the bytes.
 codecs() {
-    vectors="--layer-codec *bias*=quant:bits=8 --layer-codec *.l[12].weight=quant:bits=8 --layer-codec ln.weight=quant:bits=8"
+    vectors="--layer-codec *bias*=quant:bits=8"
+    [ "${1%%-*}" != gpt ] || vectors="$vectors --layer-codec *.l[12].weight=quant:bits=8 --layer-codec ln.weight=quant:bits=8"
     echo "none|--codec none"
     echo "quant:bits=4|--codec quant:bits=4 $vectors"
     for rel in 0.1 0.2 0.4 0.7; do echo "grid rel=$rel|--codec grid:rel=$rel,code=rans --feedback off $vectors"; done
@@ -68,7 +69,7 @@ run_all() {
     [ -s "$OUT/lstm.pt" ] || python3 tests/bench/script_models.py "$OUT"
     for seed in $SEEDS; do
         for scene in "$@"; do
-            codecs | grep -E "^($ONLY)" | while IFS='|' read -r name options; do run_one "$scene" "$name" "$options" "$seed"; done
+            codecs "$scene" | grep -E "^($ONLY)" | while IFS='|' read -r name options; do run_one "$scene" "$name" "$options" "$seed"; done
         done
     done
 }
@@ -77,7 +78,7 @@ number() { sed 's/"layers": \[.*//' "$1" | grep -o "\"$2\": [-0-9.e+]*" | head -
 
 # name;seeds;loss;spread;difference from none;bytes of a rank and step;rel_err2 in the metric;budget;violations
 points() {
-    codecs | while IFS='|' read -r name options; do
+    codecs "$1" | while IFS='|' read -r name options; do
         for seed in $SEEDS; do
             f=$(file "$1" "$name" "$seed")
             none=$(file "$1" none "$seed")
