@@ -85,6 +85,25 @@ test_none() {
     grep -q '^taut: .*saved' "$WORK/err" && pass || fail "$1: codec=none: no report"
 }
 
+# Programs that a seed draws: as without us with codec=none, bit for bit; within the error of 4 bits otherwise, whatever they call and however they wait.
+test_drawn() { # MPI RANKS FROM TO
+    local codec rc
+    run "$1" "$2" 0 "$WORK/drawn.$1" "$3" "$4" && cp "$WORK/out" "$WORK/plain" || { fail "$1, $2 ranks, seeds $3 to $4: without the library: $(tail -n 3 "$WORK/err")"; return; }
+    for codec in none quant:bits=4 auto; do
+        [ $codec != auto ] || [ "${LONG:-0}" != 0 ] || continue
+        TAUT_CODEC=$codec run "$1" "$2" 1 "$WORK/drawn.$1" "$3" "$4"
+        rc=$?
+        [ $rc -eq 0 ] && pass || fail "$1, $2 ranks, seeds $3 to $4, $codec: exit code $rc after $(tail -n 1 "$WORK/out"): $(grep -v '^taut:' "$WORK/err" | head -n 3)"
+        if [ $codec = none ]; then
+            cmp -s "$WORK/plain" "$WORK/out" && pass || fail "$1, $2 ranks: drawn programs differ with codec=none: $(diff "$WORK/plain" "$WORK/out" | head -n 4)"
+            continue
+        fi
+        awk -F'[= ]' -v of="$([ $codec = auto ] || echo 0.05)" '$8 + 0 > 1e-12 || $6 + 0 > 0.05 || (of && $4 + 0 > of)' "$WORK/out" >"$WORK/over"
+        [ ! -s "$WORK/over" ] && pass || fail "$1, $2 ranks, $codec: drawn programs: $(cat "$WORK/over")"
+        [ $codec = auto ] || [ "$(json 'sum(s["coded_calls"] for s in j["sites"])')" -gt $((4 * ($4 - $3))) ] && pass || fail "$1, $2 ranks, $codec: $(json 'sum(s["coded_calls"] for s in j["sites"])') calls compressed in drawn programs"
+    done
+}
+
 # what must be exact is: the same number of iterations with default settings, and for vectors that are dense on all ranks
 test_solver() {
     local plain
@@ -246,9 +265,10 @@ for mpi in ${MPIS:-openmpi mpich}; do
     first=${first:-$mpi}
     [ "$mpi" != mpich ] || patient
     compile "$mpi" job tests/preload/job.c tests/preload/job_requests.c
-    for p in solver overhead microbench bad; do compile "$mpi" $p tests/preload/$p.c; done
+    for p in solver overhead microbench bad drawn; do compile "$mpi" $p tests/preload/$p.c; done
 
     test_none $mpi
+    test_drawn $mpi 2 1 8
     test_late $mpi
     test_fortran $mpi
     test_examples $mpi
@@ -267,6 +287,7 @@ for mpi in ${MPIS:-openmpi mpich}; do
     test_libraries $mpi
     test_mistakes $mpi
     test_mistakes $mpi "icounts:0 wonce:3"
+    [ "${LONG:-0}" = 0 ] || { test_drawn $mpi 2 9 100; test_drawn $mpi 3 1 60; test_drawn $mpi 4 1 40; }
     [ "${LONG:-0}" = 0 ] || { test_more_jobs $mpi; test_mistakes $mpi "null inull types swap icounts kill"; test_early_mistakes $mpi; }
 done
 [ "$first" != openmpi ] || test_python
