@@ -72,6 +72,7 @@ struct taut_layer {
     uint64_t               bytes_sent, bytes_dense;
     double                 codec_s;       /* of encoding and decoding */
     uint64_t               calls_at_step; /* operand.calls when the step began */
+    uint64_t               gathers;       /* of this step's calls, those that spread what is no gradient */
     taut__step_record      lost;    /* of the collectives of the last step that had one, or of the one under way */
     taut__planned          planned; /* what the planner knows, the sums of the step that ends among it, and wants */
     taut__layer_sums       shown;   /* of the last step with a call */

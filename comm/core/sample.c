@@ -55,6 +55,7 @@ static double blocks_wanted(const taut_layer *l)
     const taut__sampling *s = &l->comm->sampling;
     double                rate = l->index < s->layers ? s->rate * l->sample.density
                                                       : rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY);
+    if (l->sample.scattered) rate *= (double)(BLOCK + CONTROLS) / (2 * BLOCK + CONTROLS);
     if (s->apart) rate *= fmin(1, (double)APART_RANKS / taut__group_of(&l->comm->ctx, &l->operand)->size);
     return rate * (double)blocks_of(l);
 }
@@ -155,13 +156,17 @@ void taut__sample_reset(taut_layer *l)
 
 /* ---- taking ---- */
 
+/* Results in parts are measured from the step on in which all ranks know that there are. */
+static bool measurable(const taut_layer *l) { return l->reduction.halves == TAUT_BOTH || l->sample.scattered; }
+
 bool taut__sample_begin(taut_layer *l)
 {
     taut__sample          *s = &l->sample;
     const taut__reduction *red = &l->reduction;
+    if (red->halves == TAUT_GATHER) return false;
     s->taken = false;
     s->blocks = s->wide_blocks = 0;
-    if (red->halves != TAUT_BOTH) return false;
+    if (!measurable(l)) return false;
     choose(l);
     choose_wide(l);
     s->factor = red->factor;
@@ -226,7 +231,11 @@ void taut__sample_result(taut_layer *l)
 {
     taut__sample *s = &l->sample;
     size_t        elems = l->operand.tensor.elems;
-    s->taken = l->reduction.halves == TAUT_BOTH;
+    if (l->reduction.halves == TAUT_GATHER) {
+        taut__scale_look(l);
+        return;
+    }
+    s->taken = measurable(l);
     if (!at_home(l)) {
         taut__there_result(l);
         taut__scale_look(l);
@@ -246,9 +255,15 @@ static size_t encoders(const taut_layer *l)
     return l->comm->sampling.apart ? (size_t)taut__group_of(&l->comm->ctx, &l->operand)->size : 1;
 }
 
-static size_t values(const taut_layer *l, size_t blocks)
+/* Of x and its controls; then, where no rank has all of the result, what each has of it. */
+static size_t before_result(const taut_layer *l, size_t blocks)
 {
     return blocks * (BLOCK * encoders(l) + CONTROLS * (1 + (size_t)has_scale(l)));
+}
+
+static size_t values(const taut_layer *l, size_t blocks)
+{
+    return before_result(l, blocks) + (l->sample.scattered ? BLOCK * blocks : 0);
 }
 
 taut__sample_values taut__sample_count(const taut_comm *comm)
@@ -300,6 +315,16 @@ static void put_control(const taut_layer *l, float *v)
     }
 }
 
+/* This rank's part of the result. */
+static void put_part(const taut_layer *l, float *v)
+{
+    const taut__sample *s = &l->sample;
+    taut__range         mine = taut__part(&l->reduction.part, l->comm->ctx.all.rank);
+    for (size_t k = 0; k < s->blocks; k++)
+        for (size_t i = 0; i < BLOCK; i++)
+            if (s->at[k] + i - mine.first < mine.n) v[k * BLOCK + i] = s->result[k * BLOCK + i];
+}
+
 static void put_layer(const taut_layer *l, size_t blocks, float *v)
 {
     const taut__sample *s = &l->sample;
@@ -309,6 +334,7 @@ static void put_layer(const taut_layer *l, size_t blocks, float *v)
     if (blocks == 0 || !s->taken || s->blocks != blocks || seat < 0) return;
     memcpy(v + (l->comm->sampling.apart ? (size_t)seat * x : 0), s->x, x * sizeof *v);
     put_control(l, v + encoders(l) * x);
+    if (s->scattered) put_part(l, v + before_result(l, blocks));
 }
 
 /* A layer without a collective in this step leaves its place empty. */
@@ -333,6 +359,8 @@ void taut__sample_take(taut_comm *comm, const float *floats, const uint16_t *hal
         if (l->sample.coarse) vec->from_bf16(wide, halves, n);
         l->sample.sums = l->sample.coarse ? wide : floats;
         l->sample.control = l->sample.sums + blocks * BLOCK * encoders(l);
+        if (l->sample.scattered && l->sample.blocks == blocks && blocks > 0)
+            memcpy(l->sample.result, l->sample.sums + before_result(l, blocks), BLOCK * blocks * sizeof *floats);
         if (l->sample.coarse) wide += n, halves += n;
         else floats += n;
     }

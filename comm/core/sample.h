@@ -14,7 +14,9 @@
  *
  * How many: as many as the measurement needs, within bounds that are shares of the bytes that 2 bits per element would take: of models of 4 Mi elements and
  * more 0.8% to 1.2%, of smaller ones up to 3%, or 4 to 16 blocks where that is more. Whatever the number of ranks; twice as much in float32. For a
- * plan, the x of every rank travels by itself in one step (`apart`), and layers without loss are sampled too. */
+ * plan, the x of every rank travels by itself in one step (`apart`), and layers without loss are sampled too.
+ *
+ * Where a reduce-scatter leaves the result in parts (`scattered`) each rank adds what it has of it in those blocks, of which there are half as many then. */
 #ifndef TAUT_SAMPLE_H
 #define TAUT_SAMPLE_H
 
@@ -39,6 +41,7 @@ typedef struct taut__sample { /* of one layer */
     double       counts[2]; /* squared error and norm of the last step that it was in, in the metric; agreed */
     double       density;   /* blocks per block, over those of the model; agreed */
     bool         coarse;    /* the error is so large that samples of the coming step travel as bf16; agreed */
+    bool         scattered; /* it has had sharded collectives before this step; agreed */
     const float *sums;      /* after the exchange: x of all ranks, added; apart: of each encoder, one after the other */
     const float         *
         control; /* after the exchange, per block: squared errors of all encodings, squares of all x; then both in units of a scale */

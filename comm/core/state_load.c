@@ -230,7 +230,9 @@ static void discard(blob *b)
 /* Layers with sharded collectives go by other algorithms, and so to other bytes. */
 static void follow_sharded(taut_layer *l, const saved_layer *s)
 {
-    if (!s->layer || l->operand.sharded == s->sharded) return;
+    if (!s->layer) return;
+    l->sample.scattered = s->sharded;
+    if (l->operand.sharded == s->sharded) return;
     taut__layer_unprepare(l);
     l->operand.sharded = s->sharded;
 }

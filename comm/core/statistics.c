@@ -71,7 +71,7 @@ static size_t fill(const taut_layer *l, double *v)
     *v++ = 1;
     if (n.errs)
         *v = l->sample.taken &&
-             l->operand.calls == l->calls_at_step + 1; /* samples are of one collective, errors of all */
+             l->operand.calls == l->calls_at_step + 1 + l->gathers; /* samples are of one sum, errors of all */
     return n.n;
 }
 
@@ -230,7 +230,9 @@ static void close_step(taut_comm *comm)
         l->calls_at_step = l->operand.calls;
         l->starts_at_step = atomic_load_explicit(&l->starts, memory_order_relaxed);
         l->ops = 0;
+        l->gathers = 0;
         l->sample.taken = false;
+        l->sample.scattered = l->operand.sharded;
     }
     if (comm->bad) taut__drop_step(comm);
 }

@@ -167,11 +167,11 @@ static taut_status store_codes(taut__reduction *red, float *scratch)
     return TAUT_OK;
 }
 
-/* The exact sum counts in the communicator's relative error, if there is any error, and in plans. Every rank measures its
+/* The exact sum counts in the communicator's relative error, if there is any error, and in plans, whole or scattered. Every rank measures its
  * part. */
 static bool measures(const taut__reduction *red)
 {
-    return !integer(red) && (red->ctx->lossy || red->watched & TAUT_WATCH_INPUT) && red->halves == TAUT_BOTH;
+    return !integer(red) && (red->ctx->lossy || red->watched & TAUT_WATCH_INPUT) && red->halves != TAUT_GATHER;
 }
 
 static taut_status measure_sum(taut__reduction *red, float *scratch)

@@ -54,22 +54,14 @@ static taut_status begin_raw(taut__reduction *red, float *scratch)
     return TAUT_OK;
 }
 
-/* Every rank measures its part of the sum. */
-static void measure_raw(taut__reduction *red)
+/* Every rank measures its part of the sum, whole or scattered. Where nothing is lossy nobody has a use for its norm, but a NaN in it counts. */
+static void measure_raw(taut__reduction *red, const float *sum)
 {
     taut__range      mine = taut__part(&red->part, red->g->rank);
     taut__piece_done done = {0};
-    if (!red->ctx->lossy || red->halves != TAUT_BOTH || red->operand->dtype != TAUT_F32) return;
-    done.sum = taut__norms_of(red, (float *)red->buf + mine.first, mine);
-    taut__account(red, &done);
-}
-
-/* The plan has no use for the norm of such a sum, but a NaN in it counts. Every rank looks at its part. */
-static void note_bad(taut__reduction *red, const float *sum)
-{
-    taut__range mine = taut__part(&red->part, red->g->rank);
-    taut_norm2  seen = mine.n ? taut__sum_norms(red, sum + mine.first, mine) : (taut_norm2){0, 0};
-    if (isnan(seen.plain)) red->record.sum.plain = seen.plain;
+    if (mine.n) done.sum = taut__sum_norms(red, sum + mine.first, mine);
+    if (red->ctx->lossy && red->halves != TAUT_GATHER) taut__account(red, &done);
+    else if (isnan(done.sum.plain)) red->record.sum.plain = done.sum.plain;
 }
 
 static taut_status finish_raw(taut__reduction *red, float *scratch)
@@ -77,10 +69,9 @@ static taut_status finish_raw(taut__reduction *red, float *scratch)
     (void)scratch;
     taut__operand *o = red->operand;
     bool           half = o->dtype != TAUT_F32, spread = red->halves == TAUT_GATHER;
-    measure_raw(red);
     red->record.bytes_sent += red->plain.sent;
     red->record.bytes_dense += red->plain.sent;
-    note_bad(red, !half ? red->buf : spread ? o->spread : o->feedback->r);
+    measure_raw(red, !half ? red->buf : spread ? o->spread : o->feedback->r);
     if (half && spread) taut__result_store(red, 0, red->call.n, o->spread, false);
     else if (half) taut__result_store_last(red, red->g->rank == 0);
     /* all of it has been sent, and its momentum is spent, but of what clamping has left; float32 was emptied as it moved to buf */

@@ -470,8 +470,7 @@ static bool step_of(seat *seat_, int step, int *of, uint64_t *s)
         size_t bytes = j->layer[i].n * width(j->layer[i].dtype);
         if (seat_->there[i]) mock_read(seat_->buf[i], seat_->at[i], bytes);
         seat_->hash[step][i] = XXH3_64bits(seat_->buf[i], bytes);
-        if (seat_->rank == 0 &&
-            !exact(seat_, step, i, taut_comm_layer(seat_->comm, (size_t)of[i]), seat_->buf[i]))
+        if (seat_->rank == 0 && !exact(seat_, step, i, taut_comm_layer(seat_->comm, (size_t)of[i]), seat_->buf[i]))
             return false;
     }
     if (j->event[step] == DROP) TRY(taut_step_drop(seat_->comm));
@@ -579,7 +578,7 @@ static bool run_variant(job *j, int variant, seat *seats)
                           strstr(taut_last_error(), "feedback=momentum with basis"),
                       "job %llu: %s", (unsigned long long)j->seed, taut_last_error());
         if (variant == NCCL) nccl_double_close();
-    if (variant >= DEVICE) mock_close();
+        if (variant >= DEVICE) mock_close();
         return false;
     }
     for (int r = 0; r < j->ranks; r++) {

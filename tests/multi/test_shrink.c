@@ -71,7 +71,8 @@ static taut_status lost_rank(ranks_ctx *c, scene *s, taut_layer **l, float (*x)[
         for (size_t k = 0; k < elements(i); k++) x[i][k] = ranks_value(c->rank, k + (size_t)i * 7, BEFORE);
         TAUT_TRY(taut_allreduce_start(l[i], x[i], TAUT_SUM));
     }
-    pthread_barrier_wait(&s->seen); /* the survivors have failed: its memory is looked at no more, but by its own communication thread */
+    pthread_barrier_wait(
+        &s->seen); /* the survivors have failed: its memory is looked at no more, but by its own communication thread */
     taut_comm_destroy(c->comm);
     c->comm = NULL;
     return TAUT_OK;

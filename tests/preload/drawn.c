@@ -15,17 +15,17 @@ enum { SUM, ISUM, SCATTER, SCATTER_GATHER, SCATTER_V, SMALL, DOUBLES, MOST_OF, I
 enum { NOTHING, EXTRA, REVERSED, LEFT_OUT, OTHER_SIZE, NEW_COMM, CHANGES };
 
 typedef struct slot {
-    int     kind, comm, count, in_place, shift;
+    int     kind, comm, count, in_place, shift, off; /* off: floats, where results begin in out */
     float  *in, *out;
     double *wide;
 } slot;
 
-static int       rank, ranks, bad;
-static double    worst, exact, together[STEPS][COMMS][2]; /* squared errors and norms */
-static uint64_t  hash, seed;
-static MPI_Comm  comm[COMMS];
-static slot      of[SLOTS + 1];
-static uint64_t  mix(uint64_t x)
+static int      rank, ranks, bad;
+static double   worst, exact, together[STEPS][COMMS][2]; /* squared errors and norms */
+static uint64_t hash, seed;
+static MPI_Comm comm[COMMS];
+static slot     of[SLOTS + 1];
+static uint64_t mix(uint64_t x)
 {
     x += 0x9e3779b97f4a7c15u, x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u, x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
@@ -37,8 +37,10 @@ static int      below(uint64_t *s, int n) { return (int)(draw(s) % (uint64_t)n);
 /* What the rank of that number in MPI_COMM_WORLD puts in. */
 static float value(int step, const slot *s, int r, int i)
 {
-    uint64_t x = mix(seed * 977 + (uint64_t)step * 31 + (uint64_t)(s - of)), own = mix(x + 101 * (uint64_t)(r + 1) + ((uint64_t)i << 20));
-    float    noise = (float)(own & 0xffffff) / 8388608.0f - 1, common = (float)(mix(x + (uint64_t)i) & 0xffffff) / 8388608.0f - 1;
+    uint64_t x = mix(seed * 977 + (uint64_t)step * 31 + (uint64_t)(s - of)),
+             own = mix(x + 101 * (uint64_t)(r + 1) + ((uint64_t)i << 20));
+    float noise = (float)(own & 0xffffff) / 8388608.0f - 1,
+          common = (float)(mix(x + (uint64_t)i) & 0xffffff) / 8388608.0f - 1;
     return (noise + 0.5f * common) / (float)(1 << s->shift);
 }
 
@@ -68,7 +70,9 @@ static void same(const slot *s, const float *x, int n)
     }
     all = h;
     MPI_Bcast(&all, 1, MPI_UINT64_T, 0, comm[s->comm]);
-    if (all != h) fprintf(stderr, "seed %llu: rank %d has other bytes of kind %d\n", (unsigned long long)seed, rank, s->kind), bad = 1;
+    if (all != h)
+        fprintf(stderr, "seed %llu: rank %d has other bytes of kind %d\n", (unsigned long long)seed, rank, s->kind),
+            bad = 1;
 }
 
 /* x holds elements first.. of the sum of slot s in that step, factor times. */
@@ -91,15 +95,20 @@ static void check(const slot *s, int step, const float *x, int first, int n, dou
 
 static void scatter(slot *s, int step)
 {
-    int       size, at, counts[16], n = 0, first = 0;
-    MPI_Comm  c = comm[s->comm];
+    int      size, at, counts[16], n = 0, first = 0;
+    MPI_Comm c = comm[s->comm];
     MPI_Comm_size(c, &size), MPI_Comm_rank(c, &at);
     int part = (s->count < 16384 ? 16384 : s->count) / size / 512 * 512;
     if (s->shift % 2) part -= 3; /* ends inside a codec's block */
-    for (int r = 0; r < size; r++) counts[r] = s->kind == SCATTER_V ? part - 512 * (r % 2) : part, first += r < at ? counts[r] : 0, n += counts[r];
+    for (int r = 0; r < size; r++)
+        counts[r] = s->kind == SCATTER_V ? part - 512 * (r % 2) : part, first += r < at ? counts[r] : 0, n += counts[r];
     for (int i = 0; i < n; i++) s->in[i] = value(step, s, rank, i);
-    if (s->kind == SCATTER_V) MUST(MPI_Reduce_scatter(s->in_place ? MPI_IN_PLACE : s->in, s->in_place ? s->in : s->out, counts, MPI_FLOAT, MPI_SUM, c));
-    else MUST(MPI_Reduce_scatter_block(s->in_place ? MPI_IN_PLACE : s->in, s->in_place ? s->in : s->out, part, MPI_FLOAT, MPI_SUM, c));
+    if (s->kind == SCATTER_V)
+        MUST(MPI_Reduce_scatter(s->in_place ? MPI_IN_PLACE : s->in, s->in_place ? s->in : s->out, counts, MPI_FLOAT,
+                                MPI_SUM, c));
+    else
+        MUST(MPI_Reduce_scatter_block(s->in_place ? MPI_IN_PLACE : s->in, s->in_place ? s->in : s->out, part, MPI_FLOAT,
+                                      MPI_SUM, c));
     float *mine = s->in_place ? s->in : s->out;
     check(s, step, mine, first, counts[at], 1, &worst);
     if (s->kind != SCATTER_GATHER) return;
@@ -147,28 +156,31 @@ static void others(slot *s, int step)
         for (int i = 0; i < s->count; i += 61) bad |= s->in[i] != value(step, s, root, i);
     } else if (s->kind == RING) {
         for (int i = 0; i < s->count; i++) s->in[i] = value(step, s, rank, i);
-        MUST(MPI_Sendrecv(s->in, s->count, MPI_FLOAT, (at + 1) % size, 5, s->out, s->count, MPI_FLOAT, (at + size - 1) % size, 5, c, MPI_STATUS_IGNORE));
-        for (int i = 0; i < s->count; i += 61) bad |= s->out[i] != value(step, s, world_rank(c, (at + size - 1) % size), i);
+        MUST(MPI_Sendrecv(s->in, s->count, MPI_FLOAT, (at + 1) % size, 5, s->out, s->count, MPI_FLOAT,
+                          (at + size - 1) % size, 5, c, MPI_STATUS_IGNORE));
+        for (int i = 0; i < s->count; i += 61)
+            bad |= s->out[i] != value(step, s, world_rank(c, (at + size - 1) % size), i);
     } else {
         MUST(MPI_Barrier(c));
     }
 }
 
-static void begin(slot *s, int step, MPI_Request *r)
+static void begin(slot *s, int step, MPI_Request *r, uint64_t *own)
 {
+    s->off = below(own, 3) ? 0 : below(own, 17);
     for (int i = 0; i < s->count; i++) s->in[i] = value(step, s, rank, i);
-    if (s->in_place) memcpy(s->out, s->in, 4 * (size_t)s->count);
+    if (s->in_place) memcpy(s->out + s->off, s->in, 4 * (size_t)s->count);
     const void *from = s->in_place ? MPI_IN_PLACE : s->in;
     int         n = s->kind == SMALL ? 1 + s->count % 900 : s->count;
-    if (s->kind == ISUM) MUST(MPI_Iallreduce(from, s->out, n, MPI_FLOAT, MPI_SUM, comm[s->comm], r));
-    else MUST(MPI_Allreduce(from, s->out, n, MPI_FLOAT, MPI_SUM, comm[s->comm]));
+    if (s->kind == ISUM) MUST(MPI_Iallreduce(from, s->out + s->off, n, MPI_FLOAT, MPI_SUM, comm[s->comm], r));
+    else MUST(MPI_Allreduce(from, s->out + s->off, n, MPI_FLOAT, MPI_SUM, comm[s->comm]));
 }
 
 static void end(slot *s, int step)
 {
     int n = s->kind == SMALL ? 1 + s->count % 900 : s->count;
-    check(s, step, s->out, 0, n, 1, s->kind == SMALL ? &exact : &worst);
-    same(s, s->out, n);
+    check(s, step, s->out + s->off, 0, n, 1, s->kind == SMALL ? &exact : &worst);
+    same(s, s->out + s->off, n);
 }
 
 /* All requests, in a way that the rank chooses. */
@@ -210,7 +222,7 @@ static void step_of(int slots, int step, int change, int at, int which, uint64_t
         if (s->kind == DOUBLES || s->kind == MOST_OF) wide(s, step);
         else if (s->kind >= INTEGERS) others(s, step);
         else if (s->kind >= SCATTER && s->kind <= SCATTER_V) scatter(s, step);
-        else begin(s, step, &r[n]);
+        else begin(s, step, &r[n], own);
         if (s->kind == ISUM) begun[n++] = i;
         else if (s->kind == SUM || s->kind == SMALL) end(s, step);
     }
@@ -222,12 +234,29 @@ static void program(void)
 {
     static const int sizes[] = {1000, 16384, 16385, 20000, 32768, 40000, 65536};
     uint64_t         s = mix(seed), own = mix(seed + 7919 * (uint64_t)(rank + 1));
-    int slots = 1 + below(&s, SLOTS), steps = 9 + below(&s, 8), comms = 1 + below(&s, COMMS), change = below(&s, CHANGES), at = 2 + below(&s, steps - 2), which = below(&s, slots);
+    int              slots = 1 + below(&s, SLOTS), steps = 9 + below(&s, 8), comms = 1 + below(&s, COMMS),
+        change = below(&s, CHANGES), at = 2 + below(&s, steps - 2), which = below(&s, slots);
     int ready = below(&s, 3) ? 3 : KINDS; /* most of what trains sums, and little else */
     worst = exact = 0, memset(together, 0, sizeof together), hash = 1469598103934665603u;
     for (int k = 0; k < comms; k++) make_comm(k, draw(&s));
     for (int k = 0; k <= slots; k++) {
-        of[k] = (slot){below(&s, 2) ? below(&s, ready) : below(&s, KINDS), below(&s, 3) ? 0 : below(&s, comms), sizes[below(&s, 7)], below(&s, 2), below(&s, 4), malloc(4 * MOST), malloc(4 * MOST), malloc(8 * MOST)};
+        of[k] = (slot){below(&s, 2) ? below(&s, ready) : below(&s, KINDS),
+                       below(&s, 3) ? 0 : below(&s, comms),
+                       sizes[below(&s, 7)],
+                       below(&s, 2),
+                       below(&s, 4),
+                       0,
+                       malloc(4 * MOST),
+                       malloc(4 * MOST),
+                       malloc(8 * MOST)};
+    }
+    for (int k = 0; k <= slots && rank == 0 && getenv("TELL"); k++) {
+        int size;
+        MPI_Comm_size(comm[of[k].comm], &size);
+        fprintf(stderr,
+                "seed %llu, %d steps, change %d at %d of %d: %s %d, communicator %d of %d ranks, %d elements, 2^-%d\n",
+                (unsigned long long)seed, steps, change, at, which, k < slots ? "kind" : "extra", of[k].kind,
+                of[k].comm, size, of[k].count, of[k].shift);
     }
     for (int step = 0; step < steps; step++) {
         if (change == NEW_COMM && step == at) {
@@ -242,13 +271,13 @@ static void program(void)
 
 int main(int argc, char **argv)
 {
-    unsigned long long from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, to = argc > 2 ? strtoull(argv[2], NULL, 10) : from;
+    unsigned long long from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1,
+                       to = argc > 2 ? strtoull(argv[2], NULL, 10) : from;
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     for (seed = from; seed <= to; seed++) {
         double   most[2], mine[2], all_of[STEPS][COMMS][2], largest = 0;
         uint64_t all = 0;
-        if (getenv("TELL") && rank == 0) fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
         program();
         mine[0] = worst, mine[1] = exact, hash = mix(hash + (uint64_t)rank);
         MPI_Reduce(mine, most, 2, MPI_DOUBLE, MPI_MAX, 0, MPI_COMM_WORLD);
@@ -258,7 +287,9 @@ int main(int argc, char **argv)
             const double *t = all_of[i / COMMS][i % COMMS];
             if (t[0] > largest * t[1]) largest = t[0] / t[1];
         }
-        if (rank == 0) printf("seed=%llu worst=%.3g together=%.3g exact=%.3g hash=%016llx\n", (unsigned long long)seed, most[0], largest, most[1], (unsigned long long)all);
+        if (rank == 0)
+            printf("seed=%llu worst=%.3g together=%.3g exact=%.3g hash=%016llx\n", (unsigned long long)seed, most[0],
+                   largest, most[1], (unsigned long long)all);
     }
     MPI_Finalize();
     if (bad) fprintf(stderr, "rank %d: a call failed, or ranks differ\n", rank);
