@@ -17,6 +17,9 @@ export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0"
 export UBSAN_OPTIONS="print_stacktrace=1:log_path=$said/ubsan"
 export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp exitcode=66 log_path=$said/tsan"
 
+# Open MPI unloads it at the end, which TSan, that was told to leave it alone, does not bear
+if [ "$MODE" = tsan ] && ldconfig -p | grep -q libpmix.so.2; then LD_PRELOAD=libpmix.so.2 && export LD_PRELOAD; fi
+
 # programs, and the scripts that do nothing but run them on ranks of MPI
 [ $# -gt 0 ] || set -- "^$BUILD/tests/" '^tests/multi/test_(mpi|survivors)\.sh'
 

@@ -361,19 +361,24 @@ static taut_status spoil(ranks_ctx *c)
     taut_layer *l;
     float      *x = calloc(N, sizeof *x);
     TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){2000, 300}, &l));
+    if (c->rank > 0) pthread_barrier_wait(c->arg);
     TAUT_TRY(taut_allreduce_start(l, x, TAUT_SUM));
-    if (c->rank == 0) x[N - 1] = 1; /* in the last slice, which nobody has encoded yet */
+    if (c->rank == 0) x[N - 1] = 1; /* in the last slice: what was sent before waits for the other rank */
+    if (c->rank == 0) pthread_barrier_wait(c->arg);
     taut_status s = taut_wait(l);
     free(x);
     return s;
 }
 START_TEST(lent_buffers)
 {
-    taut_config cfg = quick();
-    ranks_ctx   ctx[2];
+    taut_config       cfg = quick();
+    ranks_ctx         ctx[2];
+    pthread_barrier_t written;
+    pthread_barrier_init(&written, NULL, 2);
     cfg.progress = 2;
     cfg.slice_kib = 64;
-    ranks_run(2, &cfg, spoil, NULL, ctx);
+    ranks_run(2, &cfg, spoil, &written, ctx);
+    pthread_barrier_destroy(&written);
     ck_assert_int_eq(ctx[0].status, TAUT_E_INVALID);
     ck_assert_msg(strstr(ctx[0].error, "'w'") != NULL, "%s", ctx[0].error);
     ck_assert_int_eq(ctx[1].status, TAUT_OK);

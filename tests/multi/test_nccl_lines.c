@@ -153,8 +153,7 @@ static void run_crossing(crossing *k, const char *link, const int move[2], const
     cfg.algorithm = "auto";
     cfg.timeout_ms = suite_patience(30000);
     setup_double(link);
-    int times = suite_patience(1000) > 1000 ? 4 : 1; /* else what a sanitizer's build takes itself is seen through it */
-    nccl_double_speed(false, times * move[0], times * move[1]), nccl_double_speed(true, times * sum[0], times * sum[1]);
+    nccl_double_speed(false, move[0], move[1]), nccl_double_speed(true, sum[0], sum[1]);
     ranks_ok(3, &cfg, crossing_body, k);
     device_left_empty();
     teardown_double();
@@ -167,9 +166,11 @@ START_TEST(crossover)
     static const char *const by[2][2] = {{"native", "sra"}, {"sra", "native"}};
     crossing                 k = {0}, plain = {0};
     run_crossing(&k, "measure", move[_i], sum[_i]), run_crossing(&plain, "off", none, none);
+    bool timed =
+        suite_patience(1000) == 1000; /* what a sanitizer's build takes itself is slower than any such network */
     for (int i = 0; i < 2; i++)
         for (int r = 0; r < 3; r++) {
-            ck_assert_msg(strcmp(k.by[i][r], by[_i][i]) == 0, "case %d, %s layer, rank %d: by %s", _i,
+            ck_assert_msg(!timed || strcmp(k.by[i][r], by[_i][i]) == 0, "case %d, %s layer, rank %d: by %s", _i,
                           i ? "large" : "small", r, k.by[i][r]);
             ck_assert_str_eq(plain.by[i][r], "sra");
             ck_assert_uint_eq(k.result[i][r], plain.result[i][r]);

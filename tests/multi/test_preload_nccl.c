@@ -178,6 +178,69 @@ static int scattered(program *p)
     return 0;
 }
 
+/* Rounds that a seed draws: sums of every kind on parts of the buffers, in groups, nested ones and none, some small and exact; ranks are late by chance. */
+enum { SLICES = 3, SLICE = COUNT / SLICES, ROUNDS = 25 };
+typedef struct drawn_sum {
+    int    kind, in_place, avg; /* kind: all of it, scattered, a few */
+    size_t slice, n;
+} drawn_sum;
+
+static uint64_t drawn_seed;
+static int      draw(uint64_t *s, int n) { return (int)(taut__mix64((*s)++) % (uint64_t)n); }
+
+static int make_sum(program *p, const drawn_sum *d)
+{
+    char *from = p->from + 4 * SLICE * d->slice, *to = d->in_place ? from : p->to + 4 * SLICE * d->slice;
+    int   op = d->avg ? TAUT__NCCL_AVG : TAUT__NCCL_SUM;
+    if (d->kind != 1) return ncclAllReduce(from, to, d->n, TAUT__NCCL_F32, op, p->comm, p->place.stream);
+    to = d->in_place ? from + 4 * d->n * (size_t)p->rank : to;
+    return ncclReduceScatter(from, to, d->n, TAUT__NCCL_F32, op, p->comm, p->place.stream);
+}
+
+static int check_sum(program *p, const drawn_sum *d, float *out)
+{
+    size_t first = d->kind == 1 ? d->n * (size_t)p->rank : 0, at = SLICE * d->slice;
+    char  *to = (d->in_place ? p->from + 4 * (d->kind == 1 ? first : 0) : p->to) + 4 * at;
+    get_out(p, TAUT__NCCL_F32, d->n, to, out);
+    double e = error(p, out, at + first, d->n, d->avg ? 1.0 / p->size : 1);
+    bool   codes = p->size > 1 && 4 * d->n * (d->kind == 1 ? (size_t)p->size : 1) >= 65536;
+    MUST(d->kind == 2 || !codes ? e < 1e-11 : e < CODED);
+    return 0;
+}
+
+static int drawn(program *p)
+{
+    uint64_t  s = taut__mix64(drawn_seed), own = taut__mix64(drawn_seed + 77 * (uint64_t)(p->rank + 1));
+    float    *out = malloc(COUNT * sizeof *out);
+    drawn_sum d[SLICES];
+    for (int round = 0; round < ROUNDS; round++) {
+        int k = 1 + draw(&s, SLICES), depth = draw(&s, 3), left = 0, first = draw(&s, SLICES);
+        taut__memory_of(p->place.space)->wait(p->place);
+        put_in(p, TAUT__NCCL_F32, COUNT);
+        for (int i = 0; i < k; i++) {
+            d[i] = (drawn_sum){draw(&s, 3), draw(&s, 2), draw(&s, 2), (size_t)((first + i) % SLICES), SLICE};
+            if (SLICE % p->size)
+                d[i].kind &= 2; /* parts of less than the threshold would be NCCL's, and there is none for them */
+            if (d[i].kind == 1) d[i].n = (size_t)SLICE / (size_t)p->size;
+            if (d[i].kind == 2) d[i].n = 1 + (size_t)draw(&s, FEW);
+        }
+        for (int i = 0; i < k; i++) {
+            if (draw(&own, 3) == 0) usleep((useconds_t)draw(&own, 400));
+            for (; i == 0 && left < depth; left++) MUST(ncclGroupStart() == 0);
+            MUST(make_sum(p, &d[i]) == 0);
+            if (left > 0 && draw(&s, 3) == 0) { /* the outermost group may end between two sums */
+                MUST(ncclGroupEnd() == 0);
+                left--;
+            }
+        }
+        for (; left > 0; left--) MUST(ncclGroupEnd() == 0);
+        for (int i = 0; i < k; i++)
+            if (check_sum(p, &d[i], out)) return 1;
+    }
+    free(out);
+    return 0;
+}
+
 /* A rank's operation never happens: the program's own watchdog aborts, and calls made after that fail. What is enqueued ends. */
 static int abandoned(program *p)
 {
@@ -336,6 +399,11 @@ START_TEST(all_exact) { run_program(1 + _i, exact); }
 END_TEST
 START_TEST(all_groups) { run_program(1 + _i, groups); }
 END_TEST
+START_TEST(all_drawn)
+{
+    for (drawn_seed = 1; drawn_seed <= (suite_long() ? 40 : 2); drawn_seed++) run_program(2 + _i, drawn);
+}
+END_TEST
 START_TEST(all_scattered) { run_program(2 + _i, scattered); }
 END_TEST
 
@@ -394,6 +462,7 @@ int main(void)
     tcase_add_loop_test(t, all_abandoned, 0, 3);
     tcase_add_loop_test(t, all_exact, 0, 3);
     tcase_add_loop_test(t, all_groups, 0, 3);
+    tcase_add_loop_test(t, all_drawn, 0, 3);
     tcase_add_loop_test(t, all_scattered, 0, 2);
     tcase_add_loop_test(t, all_threads, 0, 8);
     tcase_add_loop_test(t, one_thread, 0, 2);

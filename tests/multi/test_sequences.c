@@ -452,6 +452,8 @@ static bool step_of(seat *seat_, int step, int *of, uint64_t *s)
     int        order[LAYERS];
     if (!enrol(seat_, step, of)) return false;
     for (int i = 0; i < j->layers; i++) order[i] = i;
+    if (seat_->variant >= DEVICE)
+        TRY(memory_of(seat_)->wait(seat_->place)); /* what layers that were left out put there */
     for (int i = j->layers - 1; i > 0; i--) {
         int k = (int)below(s, (size_t)i + 1), o = order[i];
         order[i] = order[k], order[k] = o;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SITES = 512, COMMS = 64, INTERNAL_ERROR = 3, WAIT_S = 20 };
+enum { INTERNAL_ERROR = 3, WAIT_S = 20 };
 
 typedef struct place {    /* a communicator of the program's */
     taut__nccl_comm comm; /* NULL: gone */
@@ -17,10 +17,11 @@ typedef struct place {    /* a communicator of the program's */
 } place;
 
 typedef struct site {
-    taut__site      row;
-    taut__nccl_call call; /* of its first call: what it is known by */
-    taut__at_once  *exchange;
-    const char     *exact; /* why it is never compressed; NULL: it is */
+    taut__site         row;
+    taut__nccl_call    call; /* of its first call: what it is known by */
+    taut__at_once     *exchange;
+    taut__at_once_cost past;  /* of exchanges that have gone with their communicators */
+    const char        *exact; /* why it is never compressed; NULL: it is */
 } site;
 
 taut_space taut__nccl_space = TAUT_CUDA;
@@ -34,13 +35,15 @@ static const char           *nothing; /* why no call is ever compressed; NULL: s
 static char                  config[96], version[48];
 static bool                  ready;
 static double                began;
-static place                 places[COMMS];
-static site                  sites[SITES];
-static size_t                n_sites;
-static uint64_t              passed;
-static int                   rank_of_all, ranks_of_all;
+/* As long as need be: a table that is full on one rank only would have ranks make different calls. */
+static void   **places, **sites;
+static size_t   n_places, n_sites;
+static uint64_t passed;
+static int      rank_of_all, ranks_of_all;
 
-static void say(const char *text) { fprintf(stderr, "taut: %s\n", text); }
+static place *place_at(size_t i) { return places[i]; }
+static site  *site_at(size_t i) { return sites[i]; }
+static void   say(const char *text) { fprintf(stderr, "taut: %s\n", text); }
 
 /* What compresses: the codec that the user names, or whose error is the budget. NULL: none is named. */
 static const char *codec_named(void)
@@ -71,14 +74,25 @@ static void set_up(const taut__nccl *real)
 
 /* ---- communicators ---- */
 
+/* One more entry of a table, cleared; NULL: out of memory. */
+static void *one_more(void ***table, size_t *n, size_t bytes)
+{
+    void **more = *n & (*n - 1) ? *table : realloc(*table, (*n ? 2 * *n : 1) * sizeof *more);
+    if (!more) return NULL;
+    *table = more;
+    more[*n] = calloc(1, bytes);
+    return more[*n] ? more[(*n)++] : NULL;
+}
+
 static place *place_of(const taut__nccl *real, taut__nccl_comm comm)
 {
     place *free_one = NULL;
     if (!comm) return NULL; /* NCCL says so */
-    for (place *p = places; p < places + COMMS; p++) {
-        if (p->comm == comm) return p;
-        if (!p->comm && !free_one) free_one = p;
+    for (size_t i = 0; i < n_places; i++) {
+        if (place_at(i)->comm == comm) return place_at(i);
+        if (!place_at(i)->comm && !free_one) free_one = place_at(i);
     }
+    if (!free_one) free_one = one_more(&places, &n_places, sizeof *free_one);
     if (!free_one || taut__data_nccl(real, comm, false, &free_one->data) != TAUT_OK) return NULL;
     free_one->comm = comm;
     if (!ranks_of_all || free_one->data->rank < rank_of_all)
@@ -134,14 +148,26 @@ static const char *why_exact(const site *s, const taut__at_once_kind *k, int ran
     return taut__at_once_cannot(k, ranks);
 }
 
+/* A program that makes its communicators anew goes on in the rows that it had. */
+static site *gone_before(const taut__nccl_call *c, const taut__data *d)
+{
+    for (size_t i = 0; i < n_sites; i++) {
+        taut__nccl_call as = site_at(i)->call;
+        as.comm = c->comm, as.stream = c->stream;
+        if (!site_at(i)->call.comm && site_at(i)->row.ranks == d->size && same(&as, c)) return site_at(i);
+    }
+    return NULL;
+}
+
 static site *site_of(const taut__nccl_call *c, const taut__data *d)
 {
     for (size_t i = 0; i < n_sites; i++)
-        if (same(&sites[i].call, c)) return &sites[i];
-    if (n_sites == SITES) return NULL;
-    site              *s = &sites[n_sites++];
+        if (same(&site_at(i)->call, c)) return site_at(i);
+    site              *s = gone_before(c, d);
     taut__at_once_kind k = kind_of(c, d);
-    *s = (site){.call = *c};
+    if (s) return s->call = *c, s;
+    if (!(s = one_more(&sites, &n_sites, sizeof *s))) return NULL;
+    s->call = *c;
     s->row = (taut__site){.number = n_sites,
                           .kind = c->scatter ? TAUT_KIND_REDUCE_SCATTER : TAUT_KIND_ALLREDUCE,
                           .count = k.n,
@@ -248,14 +274,14 @@ static void gather_cost(site *s)
 {
     taut__at_once_cost cost;
     if (!s->exchange || taut__at_once_look(s->exchange, &cost) != TAUT_OK) return;
-    s->row.bytes_sent = cost.sent, s->row.bytes_dense = cost.dense;
-    s->row.error2 = cost.error2, s->row.norm2 = cost.norm2;
+    s->row.bytes_sent = s->past.sent + cost.sent, s->row.bytes_dense = s->past.dense + cost.dense;
+    s->row.error2 = s->past.error2 + cost.error2, s->row.norm2 = s->past.norm2 + cost.norm2;
 }
 
 static bool is_busy(taut__nccl_comm comm)
 {
-    for (const place *p = places; p < places + COMMS; p++)
-        if (p->comm == comm && p->busy > 0) return true;
+    for (size_t i = 0; i < n_places; i++)
+        if (place_at(i)->comm == comm && place_at(i)->busy > 0) return true;
     return false;
 }
 
@@ -269,16 +295,20 @@ void taut__nccl_forget(taut__nccl_comm comm)
     pthread_mutex_lock(&lock);
     wait_until_idle(comm);
     for (size_t i = 0; i < n_sites; i++) {
-        if (sites[i].call.comm != comm) continue;
-        if (sites[i].exchange && taut__at_once_wait(sites[i].exchange, WAIT_S) != TAUT_OK)
-            sites[i].exchange = NULL; /* its memory is still in use */
-        gather_cost(&sites[i]);
-        taut__at_once_destroy(sites[i].exchange);
-        sites[i].exchange = NULL;
-        sites[i].call.comm = NULL; /* another one may get its address */
+        site *at = site_at(i);
+        if (at->call.comm != comm) continue;
+        if (at->exchange && taut__at_once_wait(at->exchange, WAIT_S) != TAUT_OK)
+            at->exchange = NULL; /* its memory is still in use */
+        gather_cost(at);
+        at->past = (taut__at_once_cost){
+            .sent = at->row.bytes_sent, .dense = at->row.bytes_dense, .error2 = at->row.error2, .norm2 = at->row.norm2};
+        taut__at_once_destroy(at->exchange);
+        at->exchange = NULL;
+        at->call.comm = NULL; /* another one may get its address */
     }
-    for (place *p = places; p < places + COMMS; p++)
-        if (p->comm == comm && comm) p->data->ops->destroy(p->data), *p = (place){0};
+    for (size_t i = 0; i < n_places; i++)
+        if (place_at(i)->comm == comm && comm)
+            place_at(i)->data->ops->destroy(place_at(i)->data), *place_at(i) = (place){0};
     pthread_mutex_unlock(&lock);
 }
 
@@ -295,14 +325,14 @@ static taut_status write_report(const taut__job_report *r)
 
 void taut__nccl_report(void)
 {
-    static const taut__site *rows[SITES];
     pthread_mutex_lock(&lock);
+    const taut__site **rows = calloc(n_sites + 1, sizeof *rows);
     for (size_t i = 0; i < n_sites; i++) {
-        if (!is_busy(sites[i].call.comm)) gather_cost(&sites[i]);
-        rows[i] = &sites[i].row;
+        if (!is_busy(site_at(i)->call.comm)) gather_cost(site_at(i));
+        if (rows) rows[i] = &site_at(i)->row;
     }
     taut__job_report r = {.site = rows,
-                          .sites = n_sites,
+                          .sites = rows ? n_sites : 0,
                           .mpi = version,
                           .ranks = ranks_of_all,
                           .wall_s = taut__now() - began,
@@ -313,8 +343,9 @@ void taut__nccl_report(void)
         taut__report_print(&r);
         if (write_report(&r) != TAUT_OK) say(taut_last_error());
         for (size_t i = 0; i < n_sites; i++)
-            if (sites[i].exact && !sites[i].row.excluded)
-                fprintf(stderr, "taut: site %zu stayed exact: %s\n", i + 1, sites[i].exact);
+            if (site_at(i)->exact && !site_at(i)->row.excluded)
+                fprintf(stderr, "taut: site %zu stayed exact: %s\n", i + 1, site_at(i)->exact);
     }
+    free(rows);
     pthread_mutex_unlock(&lock);
 }
