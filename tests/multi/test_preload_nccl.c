@@ -241,6 +241,29 @@ static int drawn(program *p)
     return 0;
 }
 
+/* A program that makes its communicator anew, time and again, is served to the last: more different calls than a table of fixed size would hold. */
+enum { REMADE = 56, KINDS = 10 };
+static taut__nccl_id remade_id[REMADE];
+static int           remade(program *p)
+{
+    float *out = malloc(COUNT * sizeof *out);
+    for (int i = 0; i < REMADE; i++) {
+        taut__nccl_comm comm;
+        MUST(taut__nccl_begin(nccl_double_table(), p->size, remade_id[i], p->rank, &comm) == TAUT_OK);
+        for (size_t k = 0; k < KINDS; k++) {
+            size_t n = PART + 64 * k;
+            put_in(p, TAUT__NCCL_F32, n);
+            MUST(ncclAllReduce(p->from, p->to, n, TAUT__NCCL_F32, TAUT__NCCL_SUM, comm, p->place.stream) == 0);
+            get_out(p, TAUT__NCCL_F32, n, p->to, out);
+            double e = error(p, out, 0, n, 1);
+            MUST(e > PLAIN && e < CODED);
+        }
+        MUST(ncclCommDestroy(comm) == 0);
+    }
+    free(out);
+    return 0;
+}
+
 /* A rank's operation never happens: the program's own watchdog aborts, and calls made after that fail. What is enqueued ends. */
 static int abandoned(program *p)
 {
@@ -295,6 +318,7 @@ static void run_program(int size, int (*body)(program *p))
     nccl_double_blocking(blocking);
     taut__nccl_space = TAUT_SPACE_TEST;
     nccl_double_table()->unique_id(&p[0].id);
+    for (int i = 0; i < REMADE; i++) nccl_double_table()->unique_id(&remade_id[i]);
     for (int r = 0; r < size; r++) {
         p[r] = (program){.rank = r, .size = size, .id = p[0].id, .body = body};
         pthread_create(&thread[r], NULL, program_main, &p[r]);
@@ -399,6 +423,8 @@ START_TEST(all_exact) { run_program(1 + _i, exact); }
 END_TEST
 START_TEST(all_groups) { run_program(1 + _i, groups); }
 END_TEST
+START_TEST(all_remade) { run_program(2, remade); }
+END_TEST
 START_TEST(all_drawn)
 {
     for (drawn_seed = 1; drawn_seed <= (suite_long() ? 40 : 2); drawn_seed++) run_program(2 + _i, drawn);
@@ -463,6 +489,7 @@ int main(void)
     tcase_add_loop_test(t, all_exact, 0, 3);
     tcase_add_loop_test(t, all_groups, 0, 3);
     tcase_add_loop_test(t, all_drawn, 0, 3);
+    tcase_add_test(t, all_remade);
     tcase_add_loop_test(t, all_scattered, 0, 2);
     tcase_add_loop_test(t, all_threads, 0, 8);
     tcase_add_loop_test(t, one_thread, 0, 2);
