@@ -631,7 +631,7 @@ static bool run_job(uint64_t seed)
 
 START_TEST(drawn_jobs)
 {
-    unsigned long long from = 1, to = suite_long() ? 1000 : 60;
+    unsigned long long from = 1, to = suite_long() ? 1000 : 36;
     const char        *set = getenv("SEEDS");
     int                failed = 0;
     if (set) ck_assert_int_ge(sscanf(set, "%llu:%llu", &from, &to), 1);

@@ -136,7 +136,7 @@ typedef struct look {
     double      error, said; /* sums over steps from the second on: relative, true and reported */
 } look;
 
-enum { LOOKS = 40 };
+enum { LOOKS = 24 };
 
 static float seen(const look *k, int rank, size_t i, int step)
 {
