@@ -34,7 +34,6 @@ void taut__layer_count(taut_layer *l)
     l->lost.payload_bytes += r->payload_bytes;
     l->lost.encoded += r->encoded;
     l->operand.calls++;
-    l->gathers += l->reduction.halves == TAUT_GATHER;
     l->bytes_sent += r->bytes_sent;
     l->bytes_dense += r->bytes_dense;
     l->codec_s += r->encode_s + r->decode_s;

@@ -50,8 +50,10 @@ static void enqueued(taut__reduction *red)
 
 static void complete(taut__reduction *red)
 {
-    taut__sample_result(red->job.layer);
-    taut__layer_count(red->job.layer);
+    taut_layer *l = red->job.layer;
+    taut__sample_result(l);
+    taut__layer_count(l);
+    l->gathers += red->halves == TAUT_GATHER;
 }
 
 const taut__watcher taut__layer_watcher = {

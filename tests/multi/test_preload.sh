@@ -270,7 +270,7 @@ for mpi in ${MPIS:-openmpi mpich}; do
     for p in solver overhead microbench bad drawn; do compile "$mpi" $p tests/preload/$p.c; done
 
     test_none $mpi
-    test_drawn $mpi 2 1 8
+    test_drawn $mpi 2 1 6
     test_late $mpi
     test_fortran $mpi
     test_examples $mpi

@@ -89,8 +89,9 @@ static place *place_of(const taut__nccl *real, taut__nccl_comm comm)
     place *free_one = NULL;
     if (!comm) return NULL; /* NCCL says so */
     for (size_t i = 0; i < n_places; i++) {
-        if (place_at(i)->comm == comm) return place_at(i);
-        if (!place_at(i)->comm && !free_one) free_one = place_at(i);
+        place *p = place_at(i);
+        if (p->comm == comm) return p;
+        if (!p->comm && !free_one) free_one = p;
     }
     if (!free_one) free_one = one_more(&places, &n_places, sizeof *free_one);
     if (!free_one || taut__data_nccl(real, comm, false, &free_one->data) != TAUT_OK) return NULL;
@@ -152,9 +153,10 @@ static const char *why_exact(const site *s, const taut__at_once_kind *k, int ran
 static site *gone_before(const taut__nccl_call *c, const taut__data *d)
 {
     for (size_t i = 0; i < n_sites; i++) {
-        taut__nccl_call as = site_at(i)->call;
+        site           *s = site_at(i);
+        taut__nccl_call as = s->call;
         as.comm = c->comm, as.stream = c->stream;
-        if (!site_at(i)->call.comm && site_at(i)->row.ranks == d->size && same(&as, c)) return site_at(i);
+        if (!s->call.comm && s->row.ranks == d->size && same(&as, c)) return s;
     }
     return NULL;
 }
@@ -306,9 +308,10 @@ void taut__nccl_forget(taut__nccl_comm comm)
         at->exchange = NULL;
         at->call.comm = NULL; /* another one may get its address */
     }
-    for (size_t i = 0; i < n_places; i++)
-        if (place_at(i)->comm == comm && comm)
-            place_at(i)->data->ops->destroy(place_at(i)->data), *place_at(i) = (place){0};
+    for (size_t i = 0; i < n_places; i++) {
+        place *p = place_at(i);
+        if (comm && p->comm == comm) p->data->ops->destroy(p->data), *p = (place){0};
+    }
     pthread_mutex_unlock(&lock);
 }
 
