@@ -18,8 +18,8 @@
 
 enum { LAYERS = 7, STEPS = 14, RANKS = 7, VARIANTS = 4, DEVICE = 2, NCCL = 3, MOST = 40000 };
 enum { NOT_YET = -1, LEFT_OUT = -2 };
-enum { DROP = 1, MOMENTUM };
-enum { STARTED, AT_ONCE, SHARDED }; /* calls */ /* what happens after a step */
+enum { DROP = 1, MOMENTUM };        /* what happens after a step */
+enum { STARTED, AT_ONCE, SHARDED }; /* calls */
 
 __extension__ typedef _Float16 half;
 
