@@ -120,6 +120,7 @@ typedef struct taut__channel {
     taut__strays  strays;
 
     bool            active;
+    bool            strayed;            /* this rank has left the cycle; the others do not know yet */
     uint64_t        start;              /* event at which cycles began */
     size_t          period, last_coded; /* position of the last coded site: a step ends there */
     taut__position *position;

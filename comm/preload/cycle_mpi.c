@@ -274,7 +274,7 @@ static bool room_for_copies(taut__channel *c)
 void taut__end_cycles(taut__channel *c)
 {
     pthread_mutex_lock(&c->lock);
-    c->active = false;
+    c->active = c->strayed = false;
     free(c->position);
     c->position = NULL;
     c->period = 0;

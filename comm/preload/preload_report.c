@@ -98,7 +98,7 @@ static double dry_waits_saving(const taut__job_report *r, const taut__waits *w, 
 /* Persistent requests are tried one by one: the program waits shorter for each in that proportion. */
 static double dry_persistent_saving(const taut__site *s, int b)
 {
-    double plain = mean(s->trials.plain_s[b], s->trials.n[b]);
+    double plain = mean(s->trials.plain_s, s->trials.plain_n);
     return plain > 0 ? per_call(s->waits, s->waits->waited_s, TAUT_WAITS_PLAIN) * (1 - trial_mean(s, b) / plain) *
                            (double)s->shadowed
                      : 0;
@@ -111,8 +111,8 @@ static double dry_saving(const taut__job_report *r, int b)
         const taut__site *s = r->site[i];
         if (s->kind == TAUT_KIND_PERSISTENT) sum += dry_persistent_saving(s, b);
         else if (!s->waits)
-            sum += s->trials.n[b]
-                       ? (s->trials.plain_s[b] - s->trials.coded_s[b]) / (double)s->trials.n[b] * (double)s->shadowed
+            sum += s->trials.n[b] && s->trials.plain_n
+                       ? (mean(s->trials.plain_s, s->trials.plain_n) - trial_mean(s, b)) * (double)s->shadowed
                        : 0;
         else if (first_with_waits(r, i)) sum += dry_waits_saving(r, s->waits, b);
     }

@@ -84,7 +84,8 @@ int taut__shadow_call(taut__channel *c, taut__entry *e, taut__position *p, bool 
     if (course >= 0 && !queued) status = try_call(c, e, p, course);
     if (status != TAUT_OK) return taut__fail_as_mpi(c, p->site, status);
     rc = queued ? taut__flight_plain(c, e, p->site) : taut__timed_plain(c, e, p->site, &took);
-    if (course >= 0 && !queued && timed(c)) p->site->trials.plain_s[course] += took, p->site->trials.n[course]++;
+    if (course >= 0 && !queued && timed(c)) p->site->trials.n[course]++;
+    if (course < 0 && !queued) p->site->trials.plain_s += took, p->site->trials.plain_n++;
     if (course >= 0 && last) status = end_trial(c, p, course);
     return status == TAUT_OK ? rc : taut__fail_as_mpi(c, p->site, status);
 }
