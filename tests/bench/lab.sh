@@ -1,7 +1,7 @@
 #!/bin/sh
 # lab.sh: what compression gains on a slow network, measured on the practice cluster (launch/lab; needs root).
 # Writes the generated sections of docs/results.md and docs/lab-allreduce.svg.
-#   tests/bench/lab.sh [allreduce] [sizes] [train]      default: all three
+#   tests/bench/lab.sh [allreduce] [sizes] [train] [basis]      default: the first three
 # Settings: BUILD (build/release), TRACES (../shared/traces) and DATA (../shared/data/tinyshakespeare.txt), without
 # which synthetic gradients and this machine's licence texts are used; STEPS (100) and BATCH (2, at which native training
 # waits for the network) of a training run; NODES (2 4).
@@ -135,13 +135,41 @@ train() {
     } | section lab-train
 }
 
+# Medians of all steps but the first twelve, of which auto's are plain, planned and settled.
+basis() {
+    {
+        echo "| width | network | codec | step ms | computing | × steps per second | kB per step and rank |"
+        echo "|---|---|---|---|---|---|---|"
+        for width in ${WIDTHS:-128 512}; do
+            for rate in 100mbit 1gbit; do
+                base=
+                for codec in none grid:rel=0.4,code=rans grid:rel=0.4,code=rans,basis=32 grid:rel=0.4,code=rans,basis=128 'auto --objective bytes --budget rel=0.4' 'auto --budget rel=0.4'; do
+                    say "a basis, width $width at $rate, $codec"
+                    run="$OUT/basis"
+                    rm -f "$run.jsonl"
+                    # shellcheck disable=SC2086
+                    launch/lab run 2 "$rate" -- "$taut" train --model gpt $data --codec $codec --basis momentum --dim "$width" --blocks 2 --ctx 64 --batch 2 \
+                        --steps "${BASIS_STEPS:-40}" --seed 7 --eval-every 0 --log "$PWD/$run.jsonl" --json >"$run.txt"
+                    ms=$(sed -n 's/.*"kind":"step".*"step_ms":\([0-9.e+]*\).*/\1/p' "$run.jsonl" | tail -n +13 | sort -g | awk '{ v[NR] = $1 } END { printf "%.1f", v[int((NR + 1) / 2)] }')
+                    sent=$(sed -n 's/.*"kind":"step".*"bytes_sent":\([0-9]*\).*/\1/p' "$run.jsonl" | awk 'NR == 12 { a = $1 } END { printf "%.1f", ($1 - a) / (NR - 12) / 1e3 }')
+                    base=${base:-$ms}
+                    tail -n 1 "$run.txt" | awk -v width="$width" -v rate="$rate" -v codec="$codec" -v ms="$ms" -v base="$base" -v kb="$sent" '
+                        function field(line, name) { match(line, "\"" name "\": *\"?[^,\"}]*"); v = substr(line, RSTART, RLENGTH); sub(".*: *\"?", "", v); return v }
+                        { printf "| %s | %s | `%s` | %s | %.1f | **%.2f** | %s |\n", width, rate, codec, ms,
+                            field($0, "forward_ms") + field($0, "backward_ms") + field($0, "optimizer_ms"), base / ms, kb }'
+                done
+            done
+        done
+    } | section lab-basis
+}
+
 [ "$(id -u)" = 0 ] || { say "network namespaces need root"; exit 1; }
 [ -x "$taut" ] || { say "$taut is missing: make"; exit 1; }
 : >"$OUT/raw.txt"
 [ $# -gt 0 ] || set -- allreduce sizes train
 for part in "$@"; do
     case $part in
-    allreduce | sizes | train) "$part" ;;
-    *) say "unknown part '$part': allreduce, sizes or train"; exit 2 ;;
+    allreduce | sizes | train | basis) "$part" ;;
+    *) say "unknown part '$part': allreduce, sizes, train or basis"; exit 2 ;;
     esac
 done

@@ -69,6 +69,25 @@ START_TEST(are_planned_for)
 }
 END_TEST
 
+/* Few elements are planned for, too, as long as a bundle's statistics are far less than what it saves: as the biases of a multilayer perceptron of 128 are. */
+START_TEST(few_are_planned_for_from_256_elements_on)
+{
+    static const truth_shape shape[2][4] = {{{"w", 128, 128}, {"b1", 1, 128}, {"b2", 1, 128}, {"b3", 1, 10}},
+                                            {{"w", 128, 128}, {"b1", 1, 64}, {"b2", 1, 128}, {"b3", 1, 10}}};
+    static truth_step        step[STEPS];
+    taut_config              cfg = TAUT_CONFIG_INIT;
+    cfg.budget = "rel=0.1", cfg.objective = "bytes", cfg.metric = "plain", cfg.timeout_ms = 30000, cfg.replan_steps = 6;
+    truth t = {.ranks = 2, .layers = 4, .steps = STEPS, .shape = shape[_i], .cfg = cfg, .gradient = fill, .step = step};
+    truth_run(&t);
+    ck_assert_msg(t.status == TAUT_OK, "%s", t.why);
+    ck_assert(t.same_bits);
+    for (int l = 1; l < 4; l++) {
+        ck_assert_msg((strcmp(t.spec[l], "none") != 0) == (_i == 0), "%s: %s", shape[_i][l].name, t.spec[l]);
+        ck_assert_double_le(step[STEPS - 1].layer_error[l] / step[STEPS - 1].layer_norm[l], 2e-4);
+    }
+}
+END_TEST
+
 /* ---- what programs see ---- */
 
 enum { N = 700, SMALL = 3 };
@@ -361,6 +380,7 @@ int main(void)
     Suite *s = suite_create("small_layers");
     TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, are_planned_for, 0, 6);
+    tcase_add_loop_test(t, few_are_planned_for_from_256_elements_on, 0, 2);
     tcase_add_loop_test(t, go_by_rounds, 0, 3);
     tcase_add_test(t, may_come_late);
     tcase_add_loop_test(t, have_their_scales, 0, 2);
