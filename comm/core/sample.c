@@ -296,12 +296,20 @@ static double control_unit(const taut_layer *l)
     return ldexp(1, -exponent);
 }
 
+/* ... and squares in units of a scale may be of any other size: in the square of the block's largest unit, too. */
+static double weighted_unit(const taut_layer *l, size_t k)
+{
+    double least = INFINITY;
+    for (size_t i = 0; i < BLOCK && l->sample.at[k] + i < l->operand.tensor.elems; i++)
+        least = fmin(least, unit2(&l->operand.tensor, l->sample.at[k] + i));
+    return control_unit(l) / least;
+}
+
 static void put_control(const taut_layer *l, float *v)
 {
     const taut__sample *s = &l->sample;
-    double              by = control_unit(l);
     for (size_t k = 0; k < s->blocks; k++) {
-        double lost[2] = {0}, x[2] = {0};
+        double lost[2] = {0}, x[2] = {0}, by[2] = {control_unit(l), has_scale(l) ? weighted_unit(l, k) : 0};
         for (size_t i = 0; i < BLOCK && s->at[k] + i < l->operand.tensor.elems; i++) {
             double e = s->lost[k * BLOCK + i], g = s->x[k * BLOCK + i],
                    u = has_scale(l) ? unit2(&l->operand.tensor, s->at[k] + i) : 0;
@@ -309,8 +317,8 @@ static void put_control(const taut_layer *l, float *v)
             x[0] += g * g, x[1] += u * g * g;
         }
         for (size_t kind = 0; kind < 1 + (size_t)has_scale(l); kind++) {
-            v[CONTROLS * kind * s->blocks + k] = (float)(by * lost[kind]);
-            v[(CONTROLS * kind + 1) * s->blocks + k] = (float)(by * x[kind]);
+            v[CONTROLS * kind * s->blocks + k] = (float)(by[kind] * lost[kind]);
+            v[(CONTROLS * kind + 1) * s->blocks + k] = (float)(by[kind] * x[kind]);
         }
     }
 }
@@ -434,10 +442,11 @@ static void estimate(taut_layer *l, int kind, double own_error, double own, doub
     taut__sample      *s = &l->sample;
     const float       *lost = s->control + CONTROLS * (size_t)kind * s->blocks, *x = lost + s->blocks;
     taut__sampling    *a = &l->comm->sampling;
-    double             all = (double)blocks_of(l), by = control_unit(l);
+    double             all = (double)blocks_of(l);
     taut__measured_sum inner, direct;
     for (size_t k = 0; k < s->blocks; k++) {
         block_sums b = look(l, k, kind);
+        double     by = kind ? weighted_unit(l, k) : control_unit(l);
         a->error[k] = b.error, a->lost[k] = lost[k] / by;
         a->rest[k] = b.result - 2 * b.inner, a->result[k] = b.result;
         a->sum[k] = b.sum, a->own[k] = x[k] / by;
