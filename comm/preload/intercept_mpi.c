@@ -169,6 +169,62 @@ static int iallreduce(const void *in, void *out, int count, MPI_Datatype type, M
     return rc;
 }
 
+/* ---- counts of MPI_Count: where they are ints these are the calls above; others are the MPI's alone, on all ranks alike ---- */
+
+static bool is_int(MPI_Count n) { return n == (int)n; }
+
+static int allreduce_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+{
+    return is_int(n) ? allreduce(in, out, (int)n, type, op, comm)
+                     : taut__real_mpi.Allreduce_c(in, out, n, type, op, comm);
+}
+
+static int iallreduce_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
+                        MPI_Request *request)
+{
+    return is_int(n) ? iallreduce(in, out, (int)n, type, op, comm, request)
+                     : taut__real_mpi.Iallreduce_c(in, out, n, type, op, comm, request);
+}
+
+static int reduce_scatter_c(const void *in, void *out, const MPI_Count *counts, MPI_Datatype type, MPI_Op op,
+                            MPI_Comm comm)
+{
+    taut__channel *c = counts ? channel_for(comm) : NULL;
+    int           *n = c ? malloc((size_t)c->size * sizeof *n) : NULL, rc;
+    bool           ints = n != NULL;
+    for (int r = 0; ints && r < c->size; r++) ints = is_int(counts[r]), n[r] = (int)counts[r];
+    rc = ints ? reduce_scatter(in, out, n, type, op, comm)
+              : taut__real_mpi.Reduce_scatter_c(in, out, counts, type, op, comm);
+    free(n);
+    return rc;
+}
+
+static int reduce_scatter_block_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+{
+    return is_int(n) ? reduce_scatter_block(in, out, (int)n, type, op, comm)
+                     : taut__real_mpi.Reduce_scatter_block_c(in, out, n, type, op, comm);
+}
+
+static int allgather_c(const void *in, MPI_Count sends, MPI_Datatype send_type, void *out, MPI_Count n,
+                       MPI_Datatype type, MPI_Comm comm)
+{
+    bool ints = is_int(n) && (in == MPI_IN_PLACE || is_int(sends)); /* in place, the latter is anything */
+    return ints ? allgather(in, (int)sends, send_type, out, (int)n, type, comm)
+                : taut__real_mpi.Allgather_c(in, sends, send_type, out, n, type, comm);
+}
+
+static int bcast_c(void *buf, MPI_Count n, MPI_Datatype type, int root, MPI_Comm comm)
+{
+    return is_int(n) ? bcast(buf, (int)n, type, root, comm) : taut__real_mpi.Bcast_c(buf, n, type, root, comm);
+}
+
+static int allreduce_init_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
+                            MPI_Info info, MPI_Request *request)
+{
+    return is_int(n) ? allreduce_init(in, out, (int)n, type, op, comm, info, request)
+                     : taut__real_mpi.Allreduce_init_c(in, out, n, type, op, comm, info, request);
+}
+
 /* ---- life ---- */
 
 static void started(int provided)
@@ -301,6 +357,13 @@ int          taut_preload_backend(const taut__function real[TAUT_CALLS], taut__f
         [TAUT_CALL_Startall] = (taut__function)taut__startall,
         [TAUT_CALL_Request_free] = (taut__function)taut__request_free,
         [TAUT_CALL_Allreduce_init] = (taut__function)allreduce_init,
+        [TAUT_CALL_Allreduce_c] = (taut__function)allreduce_c,
+        [TAUT_CALL_Iallreduce_c] = (taut__function)iallreduce_c,
+        [TAUT_CALL_Reduce_scatter_c] = (taut__function)reduce_scatter_c,
+        [TAUT_CALL_Reduce_scatter_block_c] = (taut__function)reduce_scatter_block_c,
+        [TAUT_CALL_Allgather_c] = (taut__function)allgather_c,
+        [TAUT_CALL_Bcast_c] = (taut__function)bcast_c,
+        [TAUT_CALL_Allreduce_init_c] = (taut__function)allreduce_init_c,
     };
     memcpy(&taut__real_mpi, real, sizeof taut__real_mpi);
     for (int i = 0; i < TAUT_CALLS; i++) wrap[i] = real[i] ? mine[i] : NULL;

@@ -3,7 +3,10 @@
  * The handles of Open MPI are pointers, those of MPICH ints, so code that knows them is compiled once for each. stubs.c exports
  * MPI_X and PMPI_X of every intercepted X, with arguments passed on as they are; at the first call it finds the MPI that the
  * program has loaded, opens the back end beside it and asks for its table. Fortran needs no symbols of its own: the Fortran
- * libraries of Open MPI call PMPI_X and those of MPICH MPI_X, in C, with handles and MPI_IN_PLACE translated. */
+ * libraries of Open MPI call PMPI_X and those of MPICH MPI_X, in C, with handles and MPI_IN_PLACE translated.
+ *
+ * A profiler that the program is linked with, or that is preloaded behind this library, has MPI_X of its own, which call PMPI_X. Then
+ * MPI_X here goes to the profiler's, as the program's call would without us, and PMPI_X to the back end. */
 #ifndef TAUT_PRELOAD_H
 #define TAUT_PRELOAD_H
 
@@ -14,10 +17,14 @@
 #define TAUT_INTERCEPTED(X)                                                                                                      \
     X(Init, 2) X(Init_thread, 4) X(Finalize, 0) X(Abort, 2) X(Allreduce, 6) X(Iallreduce, 7) X(Reduce_scatter, 6)                 \
     X(Reduce_scatter_block, 6) X(Allgather, 7) X(Bcast, 5) X(Wait, 2) X(Waitall, 3) X(Waitany, 4) X(Waitsome, 5) X(Start, 1)      \
-    X(Startall, 2) X(Request_free, 1) TAUT_INTERCEPTED_NEW(X)
-/* clang-format on */
+    X(Startall, 2) X(Request_free, 1) TAUT_INTERCEPTED_NEW(X) TAUT_INTERCEPTED_LARGE(X)
 /* Of MPI 4; before it, some have them under MPIX_. NULL in the table where the MPI has neither. */
 #define TAUT_INTERCEPTED_NEW(X) X(Allreduce_init, 8)
+/* The same calls with counts of MPI_Count, of MPI 4, as mpi4py 4 and mpi_f08 make them; NULL likewise. */
+#define TAUT_INTERCEPTED_LARGE(X)                                                                                                \
+    X(Allreduce_c, 6) X(Iallreduce_c, 7) X(Reduce_scatter_c, 6) X(Reduce_scatter_block_c, 6) X(Allgather_c, 7) X(Bcast_c, 5)      \
+    X(Allreduce_init_c, 8)
+/* clang-format on */
 
 typedef enum taut__intercepted {
 #define TAUT_ITEM(name, args) TAUT_CALL_##name,

@@ -27,6 +27,13 @@ typedef struct taut__real { /* in the order of TAUT_INTERCEPTED */
     int (*Startall)(int, MPI_Request *);
     int (*Request_free)(MPI_Request *);
     int (*Allreduce_init)(const void *, void *, int, MPI_Datatype, MPI_Op, MPI_Comm, MPI_Info, MPI_Request *);
+    int (*Allreduce_c)(const void *, void *, MPI_Count, MPI_Datatype, MPI_Op, MPI_Comm);
+    int (*Iallreduce_c)(const void *, void *, MPI_Count, MPI_Datatype, MPI_Op, MPI_Comm, MPI_Request *);
+    int (*Reduce_scatter_c)(const void *, void *, const MPI_Count *, MPI_Datatype, MPI_Op, MPI_Comm);
+    int (*Reduce_scatter_block_c)(const void *, void *, MPI_Count, MPI_Datatype, MPI_Op, MPI_Comm);
+    int (*Allgather_c)(const void *, MPI_Count, MPI_Datatype, void *, MPI_Count, MPI_Datatype, MPI_Comm);
+    int (*Bcast_c)(void *, MPI_Count, MPI_Datatype, int, MPI_Comm);
+    int (*Allreduce_init_c)(const void *, void *, MPI_Count, MPI_Datatype, MPI_Op, MPI_Comm, MPI_Info, MPI_Request *);
 } taut__real;
 extern taut__real taut__real_mpi;
 

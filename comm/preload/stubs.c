@@ -4,11 +4,13 @@
 #include <link.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static _Atomic(taut__function) target[TAUT_CALLS]; /* what a call goes to; NULL: not looked for, or not there */
+enum { AS_MPI, AS_PMPI, NAMES };
+static _Atomic(taut__function) target[NAMES][TAUT_CALLS]; /* what a call goes to; NULL: not looked for, or not there */
 static pthread_once_t          once = PTHREAD_ONCE_INIT;
 
 static const char *const name_of[TAUT_CALLS] = {
@@ -21,6 +23,11 @@ static const char *const name_of[TAUT_CALLS] = {
 static const char *const early_name_of[TAUT_CALLS] = {
 #define TAUT_ITEM(name, args) [TAUT_CALL_##name] = TAUT_TEXT(PMPIX_##name),
     TAUT_INTERCEPTED_NEW(TAUT_ITEM)
+#undef TAUT_ITEM
+};
+static const bool may_lack[TAUT_CALLS] = {
+#define TAUT_ITEM(name, args) [TAUT_CALL_##name] = true,
+    TAUT_INTERCEPTED_NEW(TAUT_ITEM) TAUT_INTERCEPTED_LARGE(TAUT_ITEM)
 #undef TAUT_ITEM
 };
 TAUT_API extern const int taut_preload_stubs; /* TAUT_STUBS_MARK */
@@ -37,14 +44,17 @@ static taut__function symbol(void *lib, const char *name)
 
 /* ---- the MPI that the program has loaded, which need not be in the global scope (Python extensions) ---- */
 
+static bool named_like_an_mpi(const char *path)
+{
+    const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+    return strncmp(base, "libmpi.so", 9) == 0 || strncmp(base, "libmpich.so", 11) == 0 ||
+           strncmp(base, "libmpi_abi.so", 13) == 0;
+}
+
 static int is_mpi(struct dl_phdr_info *info, size_t size, void *found)
 {
-    const char *base = strrchr(info->dlpi_name, '/');
     (void)size;
-    base = base ? base + 1 : info->dlpi_name;
-    if (strncmp(base, "libmpi.so", 9) != 0 && strncmp(base, "libmpich.so", 11) != 0 &&
-        strncmp(base, "libmpi_abi.so", 13) != 0)
-        return 0;
+    if (!named_like_an_mpi(info->dlpi_name)) return 0;
     snprintf(found, 4096, "%s", info->dlpi_name);
     return 1;
 }
@@ -88,33 +98,49 @@ static void open_backend(void *mpi, taut__function found[TAUT_CALLS])
     if (entry(found, wrap) == 0) memcpy(found, wrap, sizeof wrap);
 }
 
+/* The next MPI_X behind ours, if it is not the MPI's. */
+static taut__function profiler_of(taut__intercepted i, taut__function pmpi)
+{
+    Dl_info        where, mpi;
+    taut__function f = symbol(RTLD_NEXT, name_of[i] + 1);
+    void          *at, *of;
+    memcpy(&at, &f, sizeof at);
+    memcpy(&of, &pmpi, sizeof of);
+    if (!f || !dladdr(at, &where) || !dladdr(of, &mpi)) return NULL;
+    return where.dli_fbase == mpi.dli_fbase || named_like_an_mpi(where.dli_fname) ? NULL : f;
+}
+
 static void find_targets(void)
 {
     void          *mpi = loaded_mpi();
-    taut__function found[TAUT_CALLS];
+    taut__function found[TAUT_CALLS], profiler[TAUT_CALLS] = {NULL};
+    bool           whole = mpi != NULL;
     for (int i = 0; i < TAUT_CALLS; i++) {
         found[i] = symbol(mpi ? mpi : RTLD_NEXT, name_of[i]);
         if (!found[i] && early_name_of[i]) found[i] = symbol(mpi ? mpi : RTLD_NEXT, early_name_of[i]);
-        if (found[i] || early_name_of[i]) continue;
-        fprintf(stderr, "taut: preload: this process has loaded no MPI with %s\n", name_of[i]);
-        abort();
+        if (!found[i] && !mpi) found[i] = symbol(RTLD_NEXT, name_of[i] + 1); /* a stand-in for one rank has no PMPI_X */
+        if (found[i] && mpi) profiler[i] = profiler_of(i, found[i]);
+        whole &= found[i] || may_lack[i];
     }
-    if (mpi) open_backend(mpi, found);
-    for (int i = 0; i < TAUT_CALLS; i++) atomic_store_explicit(&target[i], found[i], memory_order_release);
+    if (whole) open_backend(mpi, found);
+    for (int i = 0; i < TAUT_CALLS; i++) {
+        atomic_store_explicit(&target[AS_MPI][i], profiler[i] ? profiler[i] : found[i], memory_order_release);
+        atomic_store_explicit(&target[AS_PMPI][i], found[i], memory_order_release);
+    }
 }
 
-__attribute__((cold, noinline)) static taut__function look_for(taut__intercepted i)
+__attribute__((cold, noinline)) static taut__function look_for(int as, taut__intercepted i)
 {
     pthread_once(&once, find_targets);
-    if (target[i]) return target[i];
-    fprintf(stderr, "taut: preload: this MPI has no %s\n", name_of[i] + 1);
+    if (target[as][i]) return target[as][i];
+    fprintf(stderr, "taut: preload: this process has loaded no MPI with %s\n", name_of[i] + 1);
     abort();
 }
 
-static inline taut__function target_of(taut__intercepted i)
+static inline taut__function target_of(int as, taut__intercepted i)
 {
-    taut__function known = atomic_load_explicit(&target[i], memory_order_acquire);
-    return __builtin_expect(known != NULL, 1) ? known : look_for(i);
+    taut__function known = atomic_load_explicit(&target[as][i], memory_order_acquire);
+    return __builtin_expect(known != NULL, 1) ? known : look_for(as, i);
 }
 
 /* ---- the exported calls: integers and pointers, passed on in the registers and slots that they came in ---- */
@@ -137,11 +163,11 @@ static inline taut__function target_of(taut__intercepted i)
 #define NAMES_6 a, b, c, d, e, f
 #define NAMES_7 a, b, c, d, e, f, g
 #define NAMES_8 a, b, c, d, e, f, g, h
-#define EXPORT(symbol, name, args)                                                                                     \
+#define EXPORT(symbol, as, name, args)                                                                                 \
     TAUT_API long symbol(WORDS_##args);                                                                                \
-    long          symbol(WORDS_##args) { return ((long (*)(WORDS_##args))target_of(TAUT_CALL_##name))(NAMES_##args); }
-#define TAUT_ITEM(name, args) EXPORT(MPI_##name, name, args) EXPORT(PMPI_##name, name, args)
+    long symbol(WORDS_##args) { return ((long (*)(WORDS_##args))target_of(as, TAUT_CALL_##name))(NAMES_##args); }
+#define TAUT_ITEM(name, args) EXPORT(MPI_##name, AS_MPI, name, args) EXPORT(PMPI_##name, AS_PMPI, name, args)
 TAUT_INTERCEPTED(TAUT_ITEM)
 #undef TAUT_ITEM
-#define TAUT_ITEM(name, args) EXPORT(MPIX_##name, name, args) EXPORT(PMPIX_##name, name, args)
+#define TAUT_ITEM(name, args) EXPORT(MPIX_##name, AS_PMPI, name, args) EXPORT(PMPIX_##name, AS_PMPI, name, args)
 TAUT_INTERCEPTED_NEW(TAUT_ITEM)

@@ -162,8 +162,9 @@ static void step_fork(job *j, int step)
 
 static void step_scatter(job *j, int step)
 {
-    int    counts[64], part = (int)(j->n / (size_t)ranks), vector = strcmp(j->name, "scatterv") == 0;
-    size_t first = (size_t)part * (size_t)rank;
+    int      part = (int)(j->n / (size_t)ranks), vector = strcmp(j->name, "scatterv") == 0;
+    count_of counts[64];
+    size_t   first = (size_t)part * (size_t)rank;
     for (int r = 0; r < ranks; r++) counts[r] = part;
     for (int l = 0; l < j->layers; l++) {
         int rc = vector ? MPI_Reduce_scatter(j->g[l], j->out[l], counts, MPI_FLOAT, MPI_SUM, j->comm)

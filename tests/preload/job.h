@@ -11,6 +11,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* LARGE: the same calls with counts of MPI_Count, where the MPI has them */
+#if defined LARGE && MPI_VERSION >= 4
+#define MPI_Allreduce            MPI_Allreduce_c
+#define MPI_Iallreduce           MPI_Iallreduce_c
+#define MPI_Allreduce_init       MPI_Allreduce_init_c
+#define MPI_Reduce_scatter       MPI_Reduce_scatter_c
+#define MPI_Reduce_scatter_block MPI_Reduce_scatter_block_c
+#define MPI_Allgather            MPI_Allgather_c
+#define MPI_Bcast                MPI_Bcast_c
+typedef MPI_Count count_of;
+#else
+typedef int count_of;
+#endif
+
 enum { MOST = 16 };
 typedef struct job {
     const char *name;
