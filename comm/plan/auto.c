@@ -51,6 +51,7 @@ static void destroy(taut__auto *a)
     if (!a) return;
     taut__observer_destroy(a->observer);
     taut__bench_fini(&a->bench);
+    for (size_t l = 0; l < a->layers; l++) taut__reference_fini(&a->layer_plans[l].reference);
     taut__free(a->layer_plans);
     taut__free(a->watch);
     taut__free(a->scratch);
@@ -189,7 +190,7 @@ static taut_status add(taut__auto *a, taut__planned *layer)
 /* The layers from `n` on, which were registered last: what they point at is about to go. */
 static void forget(taut__auto *a, size_t n)
 {
-    a->layers = n;
+    while (a->layers > n) taut__reference_fini(&a->layer_plans[--a->layers].reference);
     taut__observer_forget(a->observer, n);
 }
 

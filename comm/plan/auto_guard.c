@@ -46,8 +46,9 @@ static void take_reference(taut__auto *a, const double *v)
     double       before = like_budget2(a), now = 0;
     bool         odd, again = a->odd != TAUT_ODD_NOT;
     for (size_t l = 0; l < a->layers; l++) {
-        const taut__layer_plan *t = &a->layer_plans[l];
-        taut__reference         r = taut__reference_with(&t->reference, v + TAUT_REFERENCE_VALUES * l, true);
+        taut__layer_plan *t = &a->layer_plans[l];
+        taut__reference   r = taut__reference_with(&t->reference, v + TAUT_REFERENCE_VALUES * l, true);
+        t->reference.fresh = v[TAUT_REFERENCE_VALUES * l + 2] > 0;
         now += reference_error(t, &r);
     }
     a->odd = before > nothing && now < fell * before ? TAUT_ODD_FELL
