@@ -173,7 +173,7 @@ test_choice() {
 # Mistakes, and ends that come early: as plain MPI has it. What plain MPI makes of some was seen with both; LONG=1 asks it.
 # WHAT:N: from step N on, when no cycle is known yet.
 test_mistakes() {
-    local what first rc plain told
+    local what first rc plain told tries
     for what in ${2:-order counts exit abort finalize}; do
         first=${what#*:} what=${what%:*} plain=0
         [ "$first" != "$what" ] || first=14
@@ -182,6 +182,14 @@ test_mistakes() {
         rc=$?
         what=$what${first#14}
         [ $rc -ne 124 ] || [ $plain -eq 124 ] && pass || fail "$1: $what hangs"
+        # which rank's code plain MPI itself ends with may be chance (MPICH, four ranks: 14 or 15)
+        tries=0
+        cp "$WORK/out" "$WORK/out.ours" && cp "$WORK/err" "$WORK/err.ours"
+        while [ "${LONG:-0}" != 0 ] && [ $rc -ne $plain ] && [ $tries -lt 6 ]; do
+            LIMIT=20 run "$1" ${RANKS:-2} 0 "$WORK/bad.$1" ${what%%[0-9]*} $first
+            plain=$? tries=$((tries + 1))
+        done
+        mv "$WORK/out.ours" "$WORK/out" && mv "$WORK/err.ours" "$WORK/err"
         [ "${LONG:-0}" = 0 ] || [ $rc -eq $plain ] && pass || fail "$1: $what: exit code $rc, $plain without"
         case $what in
         order | finalize) [ $rc -eq 0 ] && less "$(field worst "$WORK/out")" 0.05 && pass || fail "$1: $what: exit code $rc, error $(field worst "$WORK/out")" ;;
