@@ -143,7 +143,7 @@ typedef struct taut__channel {
 } taut__channel;
 
 /* channel_mpi.c */
-/* The channel of a communicator; NULL if it has none: one rank, an inter-communicator, out of memory. */
+/* The channel of a communicator; NULL if it has none: one rank, ranks of another job, an inter-communicator, out of memory. */
 taut__channel *taut__channel_of(MPI_Comm comm);
 /* One that belongs to no communicator of the program. control: becomes the channel's. NULL: out of memory. */
 taut__channel *taut__channel_alone(MPI_Comm control);
@@ -238,7 +238,9 @@ void taut__persistent_close_all(void);
 void taut__passed_counted(void); /* the calls that passed through uncounted are events now */
 typedef struct taut__preload_state {
     taut__preload_options option;
-    bool                  ready, threads; /* between init and finalize; MPI_THREAD_MULTIPLE */
+    bool                  ready;         /* between init and finalize */
+    bool                  threads, many; /* MPI_THREAD_MULTIPLE: on all ranks; on this one */
+    bool                  spawned;       /* by another job, which has a report of its own */
     double                begun_s;
     _Atomic uint64_t      small_calls,
         unserved;         /* the latter: for lack of threads, calls that could be compressed, and requests */

@@ -43,6 +43,22 @@ static int forget(MPI_Comm comm, int keyval, void *value, void *extra)
     return MPI_SUCCESS;
 }
 
+/* Are all its ranks of this MPI_COMM_WORLD? Those of other jobs (spawned, connected) may not have this library, or other settings. */
+static bool at_home(MPI_Comm comm, int size)
+{
+    MPI_Group some = MPI_GROUP_NULL, world = MPI_GROUP_NULL;
+    int      *rank = malloc(2 * (size_t)size * sizeof *rank);
+    bool      home =
+        rank && PMPI_Comm_group(comm, &some) == MPI_SUCCESS && PMPI_Comm_group(MPI_COMM_WORLD, &world) == MPI_SUCCESS;
+    for (int r = 0; home && r < size; r++) rank[r] = r;
+    home = home && PMPI_Group_translate_ranks(some, size, rank, world, rank + size) == MPI_SUCCESS;
+    for (int r = 0; home && r < size; r++) home = rank[size + r] != MPI_UNDEFINED;
+    if (some != MPI_GROUP_NULL) PMPI_Group_free(&some);
+    if (world != MPI_GROUP_NULL) PMPI_Group_free(&world);
+    free(rank);
+    return home;
+}
+
 static taut__channel *create(MPI_Comm comm)
 {
     taut__channel *c = calloc(1, sizeof *c);
@@ -55,7 +71,7 @@ static taut__channel *create(MPI_Comm comm)
     PMPI_Comm_test_inter(comm, &inter);
     PMPI_Comm_rank(comm, &c->rank);
     PMPI_Comm_size(comm, &c->size);
-    if (inter) c->size = 1; /* passes through */
+    if (inter || (c->size > 1 && comm != MPI_COMM_WORLD && !at_home(comm, c->size))) c->size = 1; /* passes through */
     pthread_mutex_lock(&taut__preload.lock);
     c->next = taut__preload.channels;
     taut__preload.channels = c;

@@ -36,7 +36,7 @@ void taut__passed_counted(void)
 
 static void expect_more(taut__channel *c, const taut__entry *e)
 {
-    if (taut__preload.threads || e->kind != TAUT_KIND_ALLREDUCE || taut__key_eligible(e->key)) return;
+    if (taut__preload.many || e->kind != TAUT_KIND_ALLREDUCE || taut__key_eligible(e->key)) return;
     same.channel = c, same.comm = c->user, same.type = e->type, same.op = e->op, same.count = e->count;
     same.given = same.left = taut__channel_quiet(c);
 }
@@ -227,9 +227,30 @@ static int allreduce_init_c(const void *in, void *out, MPI_Count n, MPI_Datatype
 
 /* ---- life ---- */
 
+/* What decides where ranks meet must be the same on all. But programs of several executables differ in what they import, and mpirun hands
+ * settings to the ranks of its own host alone unless it is told (-x). */
+static void agree(void)
+{
+    taut__preload_options *o = &taut__preload.option;
+    int                    rank = 0;
+    uint64_t word = (uint64_t)o->threshold << 2 | (uint64_t)o->dry_run << 1 | (o->dry_run && o->codec_given);
+    uint64_t v[4] = {taut__preload.threads, ~(uint64_t)o->threshold, word, ~word};
+    if (taut__real_mpi.Allreduce(MPI_IN_PLACE, v, 4, MPI_UINT64_T, MPI_MIN, MPI_COMM_WORLD) != MPI_SUCCESS) return;
+    taut__preload.threads = v[0];
+    if (v[2] == ~v[3]) return;
+    o->threshold = (size_t)~v[1], o->dry_run = false, o->off = true;
+    PMPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    if (rank == 0)
+        fprintf(stderr, "taut: TAUT_DRYRUN or TAUT_THRESHOLD differ between ranks, as where mpirun is not told to hand "
+                        "them on (-x): nothing is compressed\n");
+}
+
 static void started(int provided)
 {
-    taut__preload.threads = provided == MPI_THREAD_MULTIPLE;
+    MPI_Comm parent = MPI_COMM_NULL;
+    taut__preload.threads = taut__preload.many = provided == MPI_THREAD_MULTIPLE;
+    agree();
+    taut__preload.spawned = PMPI_Comm_get_parent(&parent) == MPI_SUCCESS && parent != MPI_COMM_NULL;
     taut__preload.begun_s = taut__now();
     pthread_mutex_init(&taut__preload.lock, NULL);
     taut__preload.ready = true;
@@ -264,6 +285,13 @@ static int init(int *argc, char ***argv)
     return init_thread(argc, argv, MPI_THREAD_SINGLE, &provided);
 }
 
+static void write_report(const taut__job_report *r, const char *path)
+{
+    char own[4096 + 32];
+    snprintf(own, sizeof own, taut__preload.spawned ? "%.4095s.%ld" : "%s", path, (long)getpid());
+    if (taut__report_write(r, own) != TAUT_OK) fprintf(stderr, "taut: %s\n", taut_last_error());
+}
+
 static void report(bool aborted)
 {
     taut__passed_counted();
@@ -293,9 +321,9 @@ static void report(bool aborted)
              budget && *budget ? budget : "like:quant:bits=4");
     if (taut__preload.option.dry_run) taut__dry_budgets(r.budget);
     const char *path = taut__preload.option.report;
-    if (!path || strcmp(path, "-") != 0) taut__report_print(&r);
-    if (path && *path && strcmp(path, "-") != 0 && taut__report_write(&r, path) != TAUT_OK)
-        fprintf(stderr, "taut: %s\n", taut_last_error());
+    if (path && strcmp(path, "-") == 0) return;
+    taut__report_print(&r);
+    if (path && *path) write_report(&r, path);
 }
 
 static int finalize(void)

@@ -160,6 +160,25 @@ test_dry_run() {
     TAUT_DRYRUN=1 run "$1" 2 1 "$WORK/job.$1" changing:24 odd-rank:24 && less "$(sort -t= -k5 -g "$WORK/out" | field worst /dev/stdin)" 1e-12 && pass || fail "$1: a dry run of cycles that break: $(cat "$WORK/out")"
 }
 
+# Settings that one rank alone has, as on the host of mpirun without -x; and non-blocking sums that one rank alone would have served.
+test_differing() {
+    local persistent=persistent:8
+    [ "$1" != mpich ] || persistent= # see test_none
+    # shellcheck disable=SC2086
+    LIMIT=30 run "$1" 2 1 sh -c '[ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 0 ] || export TAUT_DRYRUN=1 TAUT_NONBLOCKING=off; exec "$@"' - "$WORK/job.$1" block:8 nonblocking:8 $persistent &&
+        less "$(sort -t= -k5 -g "$WORK/out" | field worst /dev/stdin)" 1e-12 && [ "$(json 'sum(s["coded_calls"] for s in j["sites"])')" = 0 ] && pass ||
+        fail "$1: settings of one rank: $(cat "$WORK/out" "$WORK/err")"
+    grep -q 'TAUT_DRYRUN .*differ between ranks' "$WORK/err" && pass || fail "$1: nothing says that settings differ: $(cat "$WORK/err")"
+}
+
+# A job that spawns ranks, and sums with them: they may lack the library. Their report has a file of its own.
+test_spawned() {
+    compile "$1" spawn tests/preload/spawn.c
+    LIMIT=30 run "$1" 2 0 "$WORK/spawn.$1" || { skip "$1: spawns nothing here"; return; }
+    LIMIT=30 run "$1" 2 1 "$WORK/spawn.$1" && grep -q '^spawned sums right' "$WORK/out" && [ "$(json 'j["ranks"]')" = 2 ] && [ -f "$(echo "$WORK"/r.json.[0-9]*)" ] && pass ||
+        fail "$1: a job that spawns: $(cat "$WORK/out" "$WORK/err"; ls "$WORK")"
+}
+
 test_choice() {
     TAUT_CODEC=quant:bits=4 TAUT_EXCLUDE=100K..160K run "$1" 2 1 "$WORK/job.$1" block:14 out:14
     [ "$(json '[sum(s["coded_calls"] for s in j["sites"] if s["bytes"] == b) > 0 for b in (147456, 172032)]')" = "[False, True]" ] && pass || fail "$1: TAUT_EXCLUDE was not heard"
@@ -295,6 +314,8 @@ for mpi in ${MPIS:-openmpi mpich}; do
     test_levels $mpi
     test_dry_run $mpi
     test_choice $mpi
+    test_differing $mpi
+    test_spawned $mpi
     test_libraries $mpi
     test_mistakes $mpi
     test_mistakes $mpi "icounts:0 wonce:3"
