@@ -63,6 +63,7 @@ typedef struct taut__flight { /* a queued call that has begun */
     taut_layer          *layer;        /* coded; else plain, with */
     MPI_Request          plain, again; /* again: on the program's communicator, where others have made theirs */
     bool                 apart, moved; /* plain is on the channel's communicator; there is `again` */
+    int                  refused;      /* what the MPI said when plain began */
     double               begun_s;
     float               *own;
     uint64_t             sent, dense; /* of the layer, before */
@@ -143,6 +144,8 @@ typedef struct taut__channel {
 } taut__channel;
 
 /* channel_mpi.c */
+/* A communicator of the same ranks, without attributes: the program's copy functions are not called. Its errors are returned. */
+bool taut__comm_like(MPI_Comm comm, MPI_Comm *copy);
 /* The channel of a communicator; NULL if it has none: one rank, ranks of another job, an inter-communicator, out of memory. */
 taut__channel *taut__channel_of(MPI_Comm comm);
 /* One that belongs to no communicator of the program. control: becomes the channel's. NULL: out of memory. */
@@ -209,7 +212,7 @@ int  taut__channel_queue(taut__channel *c, const taut__entry *e,
 int  taut__worker_start(taut__channel *c);
 void taut__worker_stop(taut__channel *c);
 void taut__flight_code(taut__channel *c, taut__entry *e, taut__position *p); /* a queued coded call begins */
-int  taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s);    /* a queued plain call begins */
+void taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s);    /* a queued plain call begins */
 void taut__flights_wait(taut__channel *c);                                   /* all that have begun are over */
 void taut__worker_turn(taut__channel *c,
                        unsigned      *turns); /* the worker waits for something: one look at everything else */

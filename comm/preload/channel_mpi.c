@@ -12,6 +12,18 @@ static _Thread_local struct {
 } last;                          /* found by this thread */
 static _Atomic uint64_t era = 1; /* grows when a communicator is freed: its handle may come again */
 
+bool taut__comm_like(MPI_Comm comm, MPI_Comm *copy)
+{
+    MPI_Group ranks;
+    *copy = MPI_COMM_NULL;
+    if (PMPI_Comm_group(comm, &ranks) != MPI_SUCCESS) return false;
+    int rc = PMPI_Comm_create(comm, ranks, copy);
+    PMPI_Group_free(&ranks);
+    if (rc != MPI_SUCCESS) return false;
+    PMPI_Comm_set_errhandler(*copy, MPI_ERRORS_RETURN);
+    return true;
+}
+
 static void close_channel(taut__channel *c)
 {
     taut__worker_stop(c);
@@ -108,7 +120,7 @@ taut__channel *taut__channel_of(MPI_Comm comm)
 void taut__channel_open_world(void)
 {
     taut__channel *c = taut__channel_of(MPI_COMM_WORLD);
-    if (c) c->has_control = PMPI_Comm_dup(c->user, &c->control) == MPI_SUCCESS;
+    if (c) c->has_control = taut__comm_like(c->user, &c->control);
 }
 
 void taut__channel_close_all(void)
@@ -154,7 +166,8 @@ static uint32_t type_code(MPI_Datatype type, int dtype)
     int size = 0;
     if (dtype >= 0) return dtype == TAUT_F32 ? TAUT_TYPE_F32 : TAUT_TYPE_F16;
     if (type == MPI_DOUBLE || type == MPI_DOUBLE_PRECISION) return TAUT_TYPE_DOUBLE;
-    if (PMPI_Type_size(type, &size) != MPI_SUCCESS) size = 0; /* the plain call will say what is wrong */
+    if (type == MPI_DATATYPE_NULL || PMPI_Type_size(type, &size) != MPI_SUCCESS)
+        size = 0; /* the plain call will say what is wrong */
     return TAUT_TYPE_OTHER + (uint32_t)size;
 }
 
@@ -185,7 +198,7 @@ bool taut__channel_eligible(const taut__channel *c, taut__entry *e)
     if ((scatter || gather) && e->dtype == TAUT_F16) e->dtype = -1;
     uint64_t bytes = e->elements * (e->dtype == TAUT_F32 ? 4 : 2);
     bool sends = !gather || e->in == MPI_IN_PLACE || (e->send_count == e->count && dtype_of(e->send_type) == e->dtype);
-    e->fit = e->in && e->out && (uintptr_t)e->out % 4 == 0 && sends;
+    e->fit = e->in && e->out && e->in != e->out && (uintptr_t)e->out % 4 == 0 && sends;
     bool could = e->dtype >= 0 && (gather || e->op == MPI_SUM) && bytes >= taut__preload.option.threshold &&
                  bytes <= (uint64_t)1 << 40 && !(scatter && e->in == MPI_IN_PLACE) && (!gather || gathers_parts(c, e));
     if (could && waited && !taut__preload.threads) taut__preload.unserved++;

@@ -51,11 +51,18 @@ static taut__channel *channel_for(MPI_Comm comm)
     return taut__channel_of(comm);
 }
 
+/* One that the MPI refuses at once: no other rank hears of it, and this one may go on and make the right call. So it is no event. */
+static bool refused(const taut__entry *e)
+{
+    return e->type == MPI_DATATYPE_NULL || (e->op == MPI_OP_NULL && e->kind != TAUT_KIND_ALLGATHER) || e->count < 0;
+}
+
 static int blocking(taut__channel *c, taut__entry *e)
 {
     int rc = MPI_SUCCESS;
     inside++;
-    if (taut__channel_event(c, e)) rc = taut__channel_execute(c, e);
+    if (refused(e)) rc = taut__plain_call(c, e);
+    else if (taut__channel_event(c, e)) rc = taut__channel_execute(c, e);
     else {
         taut__preload.small_calls++;
         rc = taut__plain_call(c, e);
@@ -128,7 +135,7 @@ static int bcast(void *buf, int count, MPI_Datatype type, int root, MPI_Comm com
 {
     int            rc = taut__real_mpi.Bcast(buf, count, type, root, comm), size = 0;
     taut__channel *c = taut__preload.sites > 0 && count > 0 ? channel_for(comm) : NULL;
-    if (!c || c->sites == 0 || PMPI_Type_size(type, &size) != MPI_SUCCESS) return rc;
+    if (!c || c->sites == 0 || rc != MPI_SUCCESS || PMPI_Type_size(type, &size) != MPI_SUCCESS) return rc;
     if ((uint64_t)count * (uint64_t)size >= taut__preload.option.threshold)
         taut__note_broadcast(c, buf, (size_t)count * (size_t)size);
     return rc;
@@ -156,10 +163,11 @@ static int iallreduce(const void *in, void *out, int count, MPI_Datatype type, M
     if (!c) return taut__real_mpi.Iallreduce(in, out, count, type, op, comm, request);
     taut__entry e = {.kind = TAUT_KIND_IALLREDUCE, .in = in, .out = out, .count = count, .type = type, .op = op};
     int         rc = MPI_SUCCESS;
+    if (refused(&e)) return taut__real_mpi.Iallreduce(in, out, count, type, op, comm, request);
     inside++;
     bool wanted = taut__channel_event(c, &e);
-    e.data =
-        wanted && e.apart && taut__key_eligible(e.key) && in && out; /* without buffers the MPI says what is wrong */
+    /* with no buffers, or one for both, the MPI says what is wrong */
+    e.data = wanted && e.apart && taut__key_eligible(e.key) && in && out && in != out;
     if (wanted) rc = taut__channel_queue(c, &e, request);
     if (!e.data && rc == MPI_SUCCESS) {
         taut__preload.small_calls++;

@@ -55,7 +55,7 @@ static persistent *create(taut__channel *c, const taut__entry *e)
     static int  tags;
     persistent *p = calloc(1, sizeof *p);
     MPI_Comm    control;
-    if (PMPI_Comm_dup(c->user, &control) != MPI_SUCCESS) return free(p), NULL;
+    if (!taut__comm_like(c->user, &control)) return free(p), NULL;
     taut__channel *own = p ? taut__channel_alone(control) : NULL;
     if (!own) {
         PMPI_Comm_free(&control);
@@ -66,7 +66,7 @@ static persistent *create(taut__channel *c, const taut__entry *e)
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->changed, NULL);
     pthread_mutex_lock(&lock);
-    if (self == MPI_COMM_NULL) PMPI_Comm_dup(MPI_COMM_SELF, &self);
+    if (self == MPI_COMM_NULL) taut__comm_like(MPI_COMM_SELF, &self);
     p->tag = tags++ % 32768; /* every MPI has those; more than that are never there at a time */
     pthread_mutex_unlock(&lock);
     if (PMPI_Ssend_init(NULL, 0, MPI_BYTE, 0, p->tag, self, &p->handle) == MPI_SUCCESS) {

@@ -193,7 +193,7 @@ test_choice() {
 # WHAT:N: from step N on, when no cycle is known yet.
 test_mistakes() {
     local what first rc plain told
-    for what in ${2:-order counts exit abort finalize}; do
+    for what in ${2:-order counts local exit abort finalize}; do
         first=${what#*:} what=${what%:*} plain=0
         [ "$first" != "$what" ] || first=14
         [ "${LONG:-0}" = 0 ] || { LIMIT=20 run "$1" ${RANKS:-2} 0 "$WORK/bad.$1" $what $first; plain=$?; told=$(field errors "$WORK/out"); }
@@ -203,6 +203,7 @@ test_mistakes() {
         [ $rc -ne 124 ] || [ $plain -eq 124 ] && pass || fail "$1: $what hangs"
         [ "${LONG:-0}" = 0 ] || [ $rc -eq $plain ] && pass || fail "$1: $what: exit code $rc, $plain without"
         case $what in
+        local) [ $rc -eq 0 ] && [ "$(field errors "$WORK/out")" = 0 ] && pass || fail "$1: $what: exit code $rc, $(cat "$WORK/out")" ;;
         order | finalize) [ $rc -eq 0 ] && less "$(field worst "$WORK/out")" 0.05 && pass || fail "$1: $what: exit code $rc, error $(field worst "$WORK/out")" ;;
         counts | types | swap | icounts* | wcounts* | ionce* | wonce* | itypes* | wtypes*) grep -q 'ranks have made different calls' "$WORK/err" && pass || fail "$1: $what: nothing says that ranks differ" ;;
         null | inull) # some end in Open MPI itself
