@@ -85,6 +85,10 @@ typedef struct taut__strays {
     MPI_Request *asking;          /* one message to each rank; NULL: none so far */
 } taut__strays;
 
+/* Sites of a channel: further sizes of a program whose sizes never come again stay plain. Channels at a time with a copy of their communicator, each
+ * of which costs some five context ids: MPICH has 2048. */
+enum { TAUT_SITES = 1 << 12, TAUT_COPIES = 128 };
+
 typedef struct taut__position { /* of a cycle */
     uint64_t    key;
     taut__site *site; /* NULL: passes through */
@@ -133,7 +137,8 @@ typedef struct taut__channel {
     size_t          kept_n;
     uint64_t        cycles, breaks;
 
-    taut__site          **site; /* of this channel */
+    taut__site          **site; /* of this channel, at most TAUT_SITES */
+    uint64_t             *site_key;
     size_t                sites;
     double                in_calls_s;
     taut__waits           waits;
@@ -150,6 +155,8 @@ bool taut__comm_like(MPI_Comm comm, MPI_Comm *copy);
 taut__channel *taut__channel_of(MPI_Comm comm);
 /* One that belongs to no communicator of the program. control: becomes the channel's. NULL: out of memory. */
 taut__channel *taut__channel_alone(MPI_Comm control);
+/* Nothing of it is under way any more: released, but for what the report says of it. */
+void taut__channel_release(taut__channel *c);
 /* Is this call one that could be coded? The same on all ranks of a correct program. Fills in dtype, elements, fit. */
 bool taut__channel_eligible(const taut__channel *c, taut__entry *e);
 /* An event: counts it, and says whether execute() must see it; else the caller makes the plain call. Takes and leaves the lock. */
@@ -241,10 +248,11 @@ void taut__persistent_close_all(void);
 void taut__passed_counted(void); /* the calls that passed through uncounted are events now */
 typedef struct taut__preload_state {
     taut__preload_options option;
-    bool                  ready;         /* between init and finalize */
-    bool                  threads, many; /* MPI_THREAD_MULTIPLE: on all ranks; on this one */
-    bool                  spawned;       /* by another job, which has a report of its own */
-    double                begun_s;
+    bool                  ready;               /* between init and finalize */
+    bool                  threads, many;       /* MPI_THREAD_MULTIPLE: on all ranks; on this one */
+    bool                  spawned;             /* by another job, which has a report of its own */
+    double                begun_s, in_calls_s; /* the latter: of channels that were released */
+    _Atomic size_t        copies;              /* channels with a copy of their communicator */
     _Atomic uint64_t      small_calls,
         unserved;         /* the latter: for lack of threads, calls that could be compressed, and requests */
     taut__site    **site; /* all, in order of number */

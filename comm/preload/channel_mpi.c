@@ -30,10 +30,26 @@ static void close_channel(taut__channel *c)
     taut__strays_close(c);
     for (int b = 0; b < c->courses; b++) taut_comm_destroy(c->course[b]);
     c->courses = 0;
-    if (c->has_control) PMPI_Comm_free(&c->control);
+    if (c->has_control) PMPI_Comm_free(&c->control), taut__preload.copies--;
     c->has_control = c->active = c->watching = false;
     free(c->position), free(c->copy), free(c->kept);
     c->position = NULL, c->copy = c->kept = NULL, c->copy_n = c->kept_n = 0, c->period = 0;
+}
+
+void taut__channel_release(taut__channel *c)
+{
+    close_channel(c);
+    c->user = MPI_COMM_NULL;
+    if (c->sites > 0) return; /* they point here */
+    pthread_mutex_lock(&taut__preload.lock);
+    taut__channel **at = &taut__preload.channels;
+    while (*at && *at != c) at = &(*at)->next;
+    if (*at) *at = c->next;
+    taut__preload.in_calls_s += c->in_calls_s;
+    pthread_mutex_unlock(&taut__preload.lock);
+    pthread_mutex_destroy(&c->lock), pthread_cond_destroy(&c->changed);
+    free(c->site), free(c->site_key);
+    free(c);
 }
 
 /* The program frees a communicator. Its calls that are under way go on, as MPI has it, and nobody waits for them here: the worker
@@ -49,9 +65,7 @@ static int forget(MPI_Comm comm, int keyval, void *value, void *extra)
     bool busy = c->queued > 0;
     c->user = c->has_control ? c->control : MPI_COMM_NULL; /* errors of what is under way are reported there */
     pthread_mutex_unlock(&c->lock);
-    if (busy) return MPI_SUCCESS;
-    close_channel(c);
-    c->user = MPI_COMM_NULL;
+    if (!busy) taut__channel_release(c);
     return MPI_SUCCESS;
 }
 
@@ -94,7 +108,7 @@ static taut__channel *create(MPI_Comm comm)
 taut__channel *taut__channel_alone(MPI_Comm control)
 {
     taut__channel *c = create(control);
-    if (c) c->control = control, c->has_control = c->watching = true;
+    if (c) c->control = control, c->has_control = c->watching = true, taut__preload.copies++;
     return c;
 }
 
@@ -120,7 +134,7 @@ taut__channel *taut__channel_of(MPI_Comm comm)
 void taut__channel_open_world(void)
 {
     taut__channel *c = taut__channel_of(MPI_COMM_WORLD);
-    if (c) c->has_control = taut__comm_like(c->user, &c->control);
+    if (c && (c->has_control = taut__comm_like(c->user, &c->control))) taut__preload.copies++;
 }
 
 void taut__channel_close_all(void)

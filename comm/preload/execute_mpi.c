@@ -21,8 +21,10 @@ static bool watches(taut__channel *c, const taut__entry *e)
     bool mine = c->seen_eligible;
     pthread_mutex_unlock(&c->lock);
     if (!taut__any_says(c, mine)) return false;
+    if (!c->has_control && !taut__all_say(c, taut__preload.copies < TAUT_COPIES, 1)) return false;
     bool there = c->has_control || taut__comm_like(c->user, &c->control);
     pthread_mutex_lock(&c->lock);
+    if (there && !c->has_control) taut__preload.copies++;
     c->watching = c->has_control = there;
     pthread_mutex_unlock(&c->lock);
     return there;

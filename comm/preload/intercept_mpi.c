@@ -311,6 +311,7 @@ static void report(bool aborted)
                           .mpi = version,
                           .aborted = aborted,
                           .wall_s = taut__now() - taut__preload.begun_s,
+                          .in_calls_s = taut__preload.in_calls_s,
                           .small_calls = taut__preload.small_calls,
                           .unserved = taut__preload.unserved};
     PMPI_Comm_rank(MPI_COMM_WORLD, &rank);

@@ -74,7 +74,8 @@ static persistent *create(taut__channel *c, const taut__entry *e)
         if (pthread_create(&p->thread, NULL, serve, p) == 0) return p;
         PMPI_Request_free(&p->handle);
     }
-    return free(p), NULL; /* its channel stays, unused, until the end */
+    taut__channel_release(own);
+    return free(p), NULL;
 }
 
 static bool all_agree(taut__channel *c, bool yes, uint64_t word)
@@ -148,6 +149,8 @@ static void discard(persistent *p)
     pthread_mutex_unlock(&p->lock);
     pthread_join(p->thread, NULL);
     if (p->entry.plain != MPI_REQUEST_NULL) PMPI_Request_free(&p->entry.plain);
+    taut__channel_release(p->channel);
+    pthread_mutex_destroy(&p->lock), pthread_cond_destroy(&p->changed);
     free(p);
 }
 

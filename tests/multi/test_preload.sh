@@ -179,6 +179,14 @@ test_spawned() {
         fail "$1: a job that spawns: $(cat "$WORK/out" "$WORK/err"; ls "$WORK")"
 }
 
+# A program may make more communicators, requests and sizes than it ever has at a time, and more communicators than there are copies for.
+test_crowds() {
+    local crowd
+    for crowd in ${2:-comms:300}; do
+        TAUT_CODEC=quant:bits=4 run "$1" 2 1 "$WORK/crowd.$1" "${crowd%:*}" "${crowd#*:}" && less "$(field grown "$WORK/out")" 8 && pass || fail "$1: $crowd: $(cat "$WORK/out"; grep -v '^taut: *[0-9]' "$WORK/err" | tail -n 5)"
+    done
+}
+
 test_choice() {
     TAUT_CODEC=quant:bits=4 TAUT_EXCLUDE=100K..160K run "$1" 2 1 "$WORK/job.$1" block:14 out:14
     [ "$(json '[sum(s["coded_calls"] for s in j["sites"] if s["bytes"] == b) > 0 for b in (147456, 172032)]')" = "[False, True]" ] && pass || fail "$1: TAUT_EXCLUDE was not heard"
@@ -296,7 +304,7 @@ for mpi in ${MPIS:-openmpi mpich}; do
     LARGE=
     [ "$first" = "$mpi" ] || LARGE=-DLARGE
     compile "$mpi" job $LARGE tests/preload/job.c tests/preload/job_requests.c
-    for p in solver overhead microbench bad drawn; do compile "$mpi" $p tests/preload/$p.c; done
+    for p in solver overhead microbench bad drawn crowd; do compile "$mpi" $p tests/preload/$p.c; done
 
     test_none $mpi
     test_drawn $mpi 2 1 6
@@ -317,11 +325,12 @@ for mpi in ${MPIS:-openmpi mpich}; do
     test_choice $mpi
     test_differing $mpi
     test_spawned $mpi
+    test_crowds $mpi
     test_libraries $mpi
     test_mistakes $mpi
     test_mistakes $mpi "icounts:0 wonce:3"
     [ "${LONG:-0}" = 0 ] || { test_drawn $mpi 2 9 100; test_drawn $mpi 3 1 60; test_drawn $mpi 4 1 40; }
-    [ "${LONG:-0}" = 0 ] || { test_more_jobs $mpi; test_mistakes $mpi "null inull types swap icounts kill"; test_early_mistakes $mpi; }
+    [ "${LONG:-0}" = 0 ] || { test_more_jobs $mpi; test_mistakes $mpi "null inull types swap icounts kill"; test_early_mistakes $mpi; test_crowds $mpi "many:900 requests:2200 sizes:9000"; }
 done
 [ "$first" != openmpi ] || test_python
 test_tautrun
