@@ -101,6 +101,7 @@ typedef struct taut__channel {
     MPI_Comm        user, control;
     bool            has_control, seen_eligible, failed; /* failed: agreed; from here on calls pass through */
     bool            differs;                            /* failed since ranks have made different calls */
+    bool            alone;                              /* of one persistent request */
     bool            watching;                           /* agreed: some rank has made a call that could be compressed */
     _Atomic bool    scatters;                           /* there was a reduce-scatter: allgathers are events */
     int             rank, size;

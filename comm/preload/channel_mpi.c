@@ -40,7 +40,11 @@ void taut__channel_release(taut__channel *c)
 {
     close_channel(c);
     c->user = MPI_COMM_NULL;
-    if (c->sites > 0) return; /* they point here */
+    /* what its sites point to goes on without it; where other threads may still look at it, it stays */
+    taut__waits *waits = c->sites > 0 && c->alone ? malloc(sizeof *waits) : NULL;
+    if (c->sites > 0 && !waits) return;
+    if (waits) *waits = c->waits;
+    for (size_t i = 0; i < c->sites; i++) c->site[i]->waits = waits;
     pthread_mutex_lock(&taut__preload.lock);
     taut__channel **at = &taut__preload.channels;
     while (*at && *at != c) at = &(*at)->next;
@@ -108,7 +112,7 @@ static taut__channel *create(MPI_Comm comm)
 taut__channel *taut__channel_alone(MPI_Comm control)
 {
     taut__channel *c = create(control);
-    if (c) c->control = control, c->has_control = c->watching = true, taut__preload.copies++;
+    if (c) c->control = control, c->has_control = c->watching = c->alone = true, taut__preload.copies++;
     return c;
 }
 
