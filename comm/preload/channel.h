@@ -63,6 +63,7 @@ typedef struct taut__flight { /* a queued call that has begun */
     taut_layer          *layer;        /* coded; else plain, with */
     MPI_Request          plain, again; /* again: on the program's communicator, where others have made theirs */
     bool                 apart, moved; /* plain is on the channel's communicator; there is `again` */
+    int                  refused;      /* what the MPI said when plain began */
     double               begun_s;
     float               *own;
     uint64_t             sent, dense; /* of the layer, before */
@@ -84,6 +85,10 @@ typedef struct taut__strays {
     MPI_Request *asking;          /* one message to each rank; NULL: none so far */
 } taut__strays;
 
+/* Sites of a channel: further sizes of a program whose sizes never come again stay plain. Channels at a time with a copy of their communicator, each
+ * of which costs some five context ids: MPICH has 2048. */
+enum { TAUT_SITES = 1 << 12, TAUT_COPIES = 128 };
+
 typedef struct taut__position { /* of a cycle */
     uint64_t    key;
     taut__site *site; /* NULL: passes through */
@@ -96,6 +101,7 @@ typedef struct taut__channel {
     MPI_Comm        user, control;
     bool            has_control, seen_eligible, failed; /* failed: agreed; from here on calls pass through */
     bool            differs;                            /* failed since ranks have made different calls */
+    bool            alone;                              /* of one persistent request */
     bool            watching;                           /* agreed: some rank has made a call that could be compressed */
     _Atomic bool    scatters;                           /* there was a reduce-scatter: allgathers are events */
     int             rank, size;
@@ -132,7 +138,8 @@ typedef struct taut__channel {
     size_t          kept_n;
     uint64_t        cycles, breaks;
 
-    taut__site          **site; /* of this channel */
+    taut__site          **site; /* of this channel, at most TAUT_SITES */
+    uint64_t             *site_key;
     size_t                sites;
     double                in_calls_s;
     taut__waits           waits;
@@ -143,10 +150,14 @@ typedef struct taut__channel {
 } taut__channel;
 
 /* channel_mpi.c */
-/* The channel of a communicator; NULL if it has none: one rank, an inter-communicator, out of memory. */
+/* A communicator of the same ranks, without attributes: the program's copy functions are not called. Its errors are returned. */
+bool taut__comm_like(MPI_Comm comm, MPI_Comm *copy);
+/* The channel of a communicator; NULL if it has none: one rank, ranks of another job, an inter-communicator, out of memory. */
 taut__channel *taut__channel_of(MPI_Comm comm);
 /* One that belongs to no communicator of the program. control: becomes the channel's. NULL: out of memory. */
 taut__channel *taut__channel_alone(MPI_Comm control);
+/* Nothing of it is under way any more: released, but for what the report says of it. */
+void taut__channel_release(taut__channel *c);
 /* Is this call one that could be coded? The same on all ranks of a correct program. Fills in dtype, elements, fit. */
 bool taut__channel_eligible(const taut__channel *c, taut__entry *e);
 /* An event: counts it, and says whether execute() must see it; else the caller makes the plain call. Takes and leaves the lock. */
@@ -209,7 +220,7 @@ int  taut__channel_queue(taut__channel *c, const taut__entry *e,
 int  taut__worker_start(taut__channel *c);
 void taut__worker_stop(taut__channel *c);
 void taut__flight_code(taut__channel *c, taut__entry *e, taut__position *p); /* a queued coded call begins */
-int  taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s);    /* a queued plain call begins */
+void taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s);    /* a queued plain call begins */
 void taut__flights_wait(taut__channel *c);                                   /* all that have begun are over */
 void taut__worker_turn(taut__channel *c,
                        unsigned      *turns); /* the worker waits for something: one look at everything else */
@@ -238,8 +249,11 @@ void taut__persistent_close_all(void);
 void taut__passed_counted(void); /* the calls that passed through uncounted are events now */
 typedef struct taut__preload_state {
     taut__preload_options option;
-    bool                  ready, threads; /* between init and finalize; MPI_THREAD_MULTIPLE */
-    double                begun_s;
+    bool                  ready;               /* between init and finalize */
+    bool                  threads, many;       /* MPI_THREAD_MULTIPLE: on all ranks; on this one */
+    bool                  spawned;             /* by another job, which has a report of its own */
+    double                begun_s, in_calls_s; /* the latter: of channels that were released */
+    _Atomic size_t        copies;              /* channels with a copy of their communicator */
     _Atomic uint64_t      small_calls,
         unserved;         /* the latter: for lack of threads, calls that could be compressed, and requests */
     taut__site    **site; /* all, in order of number */

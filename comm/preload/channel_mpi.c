@@ -12,16 +12,48 @@ static _Thread_local struct {
 } last;                          /* found by this thread */
 static _Atomic uint64_t era = 1; /* grows when a communicator is freed: its handle may come again */
 
+bool taut__comm_like(MPI_Comm comm, MPI_Comm *copy)
+{
+    MPI_Group ranks;
+    *copy = MPI_COMM_NULL;
+    if (PMPI_Comm_group(comm, &ranks) != MPI_SUCCESS) return false;
+    int rc = PMPI_Comm_create(comm, ranks, copy);
+    PMPI_Group_free(&ranks);
+    if (rc != MPI_SUCCESS) return false;
+    PMPI_Comm_set_errhandler(*copy, MPI_ERRORS_RETURN);
+    return true;
+}
+
 static void close_channel(taut__channel *c)
 {
     taut__worker_stop(c);
     taut__strays_close(c);
     for (int b = 0; b < c->courses; b++) taut_comm_destroy(c->course[b]);
     c->courses = 0;
-    if (c->has_control) PMPI_Comm_free(&c->control);
+    if (c->has_control) PMPI_Comm_free(&c->control), taut__preload.copies--;
     c->has_control = c->active = c->watching = false;
     free(c->position), free(c->copy), free(c->kept);
     c->position = NULL, c->copy = c->kept = NULL, c->copy_n = c->kept_n = 0, c->period = 0;
+}
+
+void taut__channel_release(taut__channel *c)
+{
+    close_channel(c);
+    c->user = MPI_COMM_NULL;
+    /* what its sites point to goes on without it; where other threads may still look at it, it stays */
+    taut__waits *waits = c->sites > 0 && c->alone ? malloc(sizeof *waits) : NULL;
+    if (c->sites > 0 && !waits) return;
+    if (waits) *waits = c->waits;
+    for (size_t i = 0; i < c->sites; i++) c->site[i]->waits = waits;
+    pthread_mutex_lock(&taut__preload.lock);
+    taut__channel **at = &taut__preload.channels;
+    while (*at && *at != c) at = &(*at)->next;
+    if (*at) *at = c->next;
+    taut__preload.in_calls_s += c->in_calls_s;
+    pthread_mutex_unlock(&taut__preload.lock);
+    pthread_mutex_destroy(&c->lock), pthread_cond_destroy(&c->changed);
+    free(c->site), free(c->site_key);
+    free(c);
 }
 
 /* The program frees a communicator. Its calls that are under way go on, as MPI has it, and nobody waits for them here: the worker
@@ -37,10 +69,24 @@ static int forget(MPI_Comm comm, int keyval, void *value, void *extra)
     bool busy = c->queued > 0;
     c->user = c->has_control ? c->control : MPI_COMM_NULL; /* errors of what is under way are reported there */
     pthread_mutex_unlock(&c->lock);
-    if (busy) return MPI_SUCCESS;
-    close_channel(c);
-    c->user = MPI_COMM_NULL;
+    if (!busy) taut__channel_release(c);
     return MPI_SUCCESS;
+}
+
+/* Are all its ranks of this MPI_COMM_WORLD? Those of other jobs (spawned, connected) may not have this library, or other settings. */
+static bool at_home(MPI_Comm comm, int size)
+{
+    MPI_Group some = MPI_GROUP_NULL, world = MPI_GROUP_NULL;
+    int      *rank = malloc(2 * (size_t)size * sizeof *rank);
+    bool      home =
+        rank && PMPI_Comm_group(comm, &some) == MPI_SUCCESS && PMPI_Comm_group(MPI_COMM_WORLD, &world) == MPI_SUCCESS;
+    for (int r = 0; home && r < size; r++) rank[r] = r;
+    home = home && PMPI_Group_translate_ranks(some, size, rank, world, rank + size) == MPI_SUCCESS;
+    for (int r = 0; home && r < size; r++) home = rank[size + r] != MPI_UNDEFINED;
+    if (some != MPI_GROUP_NULL) PMPI_Group_free(&some);
+    if (world != MPI_GROUP_NULL) PMPI_Group_free(&world);
+    free(rank);
+    return home;
 }
 
 static taut__channel *create(MPI_Comm comm)
@@ -55,7 +101,7 @@ static taut__channel *create(MPI_Comm comm)
     PMPI_Comm_test_inter(comm, &inter);
     PMPI_Comm_rank(comm, &c->rank);
     PMPI_Comm_size(comm, &c->size);
-    if (inter) c->size = 1; /* passes through */
+    if (inter || (c->size > 1 && comm != MPI_COMM_WORLD && !at_home(comm, c->size))) c->size = 1; /* passes through */
     pthread_mutex_lock(&taut__preload.lock);
     c->next = taut__preload.channels;
     taut__preload.channels = c;
@@ -66,7 +112,7 @@ static taut__channel *create(MPI_Comm comm)
 taut__channel *taut__channel_alone(MPI_Comm control)
 {
     taut__channel *c = create(control);
-    if (c) c->control = control, c->has_control = c->watching = true;
+    if (c) c->control = control, c->has_control = c->watching = c->alone = true, taut__preload.copies++;
     return c;
 }
 
@@ -92,7 +138,7 @@ taut__channel *taut__channel_of(MPI_Comm comm)
 void taut__channel_open_world(void)
 {
     taut__channel *c = taut__channel_of(MPI_COMM_WORLD);
-    if (c) c->has_control = PMPI_Comm_dup(c->user, &c->control) == MPI_SUCCESS;
+    if (c && (c->has_control = taut__comm_like(c->user, &c->control))) taut__preload.copies++;
 }
 
 void taut__channel_close_all(void)
@@ -138,7 +184,8 @@ static uint32_t type_code(MPI_Datatype type, int dtype)
     int size = 0;
     if (dtype >= 0) return dtype == TAUT_F32 ? TAUT_TYPE_F32 : TAUT_TYPE_F16;
     if (type == MPI_DOUBLE || type == MPI_DOUBLE_PRECISION) return TAUT_TYPE_DOUBLE;
-    if (PMPI_Type_size(type, &size) != MPI_SUCCESS) size = 0; /* the plain call will say what is wrong */
+    if (type == MPI_DATATYPE_NULL || PMPI_Type_size(type, &size) != MPI_SUCCESS)
+        size = 0; /* the plain call will say what is wrong */
     return TAUT_TYPE_OTHER + (uint32_t)size;
 }
 
@@ -169,7 +216,7 @@ bool taut__channel_eligible(const taut__channel *c, taut__entry *e)
     if ((scatter || gather) && e->dtype == TAUT_F16) e->dtype = -1;
     uint64_t bytes = e->elements * (e->dtype == TAUT_F32 ? 4 : 2);
     bool sends = !gather || e->in == MPI_IN_PLACE || (e->send_count == e->count && dtype_of(e->send_type) == e->dtype);
-    e->fit = e->in && e->out && (uintptr_t)e->out % 4 == 0 && sends;
+    e->fit = e->in && e->out && e->in != e->out && (uintptr_t)e->out % 4 == 0 && sends;
     bool could = e->dtype >= 0 && (gather || e->op == MPI_SUM) && bytes >= taut__preload.option.threshold &&
                  bytes <= (uint64_t)1 << 40 && !(scatter && e->in == MPI_IN_PLACE) && (!gather || gathers_parts(c, e));
     if (could && waited && !taut__preload.threads) taut__preload.unserved++;

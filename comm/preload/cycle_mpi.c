@@ -10,19 +10,28 @@
 taut__site *taut__find_site(const taut__channel *c, uint64_t key, uint32_t ordinal)
 {
     for (size_t i = 0; i < c->sites; i++)
-        if (c->site[i]->key == key && c->site[i]->ordinal == ordinal) return c->site[i];
+        if (c->site_key[i] == key && c->site[i]->ordinal == ordinal) return c->site[i];
     return NULL;
 }
 
 static bool waited_for(taut__call_kind kind) { return kind == TAUT_KIND_IALLREDUCE || kind == TAUT_KIND_PERSISTENT; }
 
-/* A copy of `like`, with a number of its own. NULL: out of memory. */
+static bool room_for_site(taut__channel *c)
+{
+    size_t       room = c->sites + 1;
+    taut__site **site = c->sites < TAUT_SITES ? realloc(c->site, room * sizeof *site) : NULL;
+    if (site) c->site = site;
+    uint64_t *keys = site ? realloc(c->site_key, room * sizeof *keys) : NULL;
+    if (keys) c->site_key = keys;
+    return keys != NULL;
+}
+
+/* A copy of `like`, with a number of its own. NULL: there are too many, or out of memory. */
 static taut__site *add_site(taut__channel *c, const taut__site *like)
 {
     const taut__preload_options *o = &taut__preload.option;
-    taut__site *s = taut__alloc(1, sizeof *s), **mine = realloc(c->site, (c->sites + 1) * sizeof *mine);
-    if (mine) c->site = mine;
-    if (!s || !mine) return NULL;
+    taut__site                  *s = room_for_site(c) ? taut__alloc(1, sizeof *s) : NULL;
+    if (!s) return NULL;
     *s = *like;
     s->ranks = c->size;
     s->doubt = TAUT_DOUBT_UNSEEN;
@@ -34,6 +43,7 @@ static taut__site *add_site(taut__channel *c, const taut__site *like)
     pthread_mutex_unlock(&taut__preload.lock);
     s->excluded = taut__preload_picked(o->exclude, o->excludes, s->number, taut__site_bytes(s)) ||
                   (o->includes && !taut__preload_picked(o->include, o->includes, s->number, taut__site_bytes(s)));
+    c->site_key[c->sites] = s->key;
     return c->site[c->sites++] = s;
 }
 
@@ -168,6 +178,7 @@ static size_t weigh_doubts(taut__channel *c, bool *unsure)
     *unsure = false;
     for (size_t i = 0; doubt && i < c->period; i++) {
         const taut__site *s = c->position[i].site;
+        if (!s && taut__key_eligible(c->position[i].key)) doubt[i] = BLOCKED; /* too many sites, or out of memory */
         if (!s) continue;
         remember_norms(c, i);
         doubt[i] = say_of(s, solver);

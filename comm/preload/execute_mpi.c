@@ -21,8 +21,10 @@ static bool watches(taut__channel *c, const taut__entry *e)
     bool mine = c->seen_eligible;
     pthread_mutex_unlock(&c->lock);
     if (!taut__any_says(c, mine)) return false;
-    bool there = c->has_control || PMPI_Comm_dup(c->user, &c->control) == MPI_SUCCESS;
+    if (!c->has_control && !taut__all_say(c, taut__preload.copies < TAUT_COPIES, 1)) return false;
+    bool there = c->has_control || taut__comm_like(c->user, &c->control);
     pthread_mutex_lock(&c->lock);
+    if (there && !c->has_control) taut__preload.copies++;
     c->watching = c->has_control = there;
     pthread_mutex_unlock(&c->lock);
     return there;
@@ -237,7 +239,8 @@ int taut__execute(taut__channel *c, taut__entry *e)
     }
     if (!made && e->data && rc == MPI_SUCCESS) {
         taut__site *s = taut__site_of(c, e);
-        rc = e->queued ? taut__flight_plain(c, e, s) : taut__timed_plain(c, e, s, &took);
+        if (queued) taut__flight_plain(c, e, s); /* its request will say what the MPI does */
+        else rc = taut__timed_plain(c, e, s, &took);
     }
     c->checked = event + 1;
     if (queued || kind == TAUT_KIND_PERSISTENT) return rc; /* the program's waits count */

@@ -36,7 +36,7 @@ void taut__passed_counted(void)
 
 static void expect_more(taut__channel *c, const taut__entry *e)
 {
-    if (taut__preload.threads || e->kind != TAUT_KIND_ALLREDUCE || taut__key_eligible(e->key)) return;
+    if (taut__preload.many || e->kind != TAUT_KIND_ALLREDUCE || taut__key_eligible(e->key)) return;
     same.channel = c, same.comm = c->user, same.type = e->type, same.op = e->op, same.count = e->count;
     same.given = same.left = taut__channel_quiet(c);
 }
@@ -51,11 +51,18 @@ static taut__channel *channel_for(MPI_Comm comm)
     return taut__channel_of(comm);
 }
 
+/* One that the MPI refuses at once: no other rank hears of it, and this one may go on and make the right call. So it is no event. */
+static bool refused(const taut__entry *e)
+{
+    return e->type == MPI_DATATYPE_NULL || (e->op == MPI_OP_NULL && e->kind != TAUT_KIND_ALLGATHER) || e->count < 0;
+}
+
 static int blocking(taut__channel *c, taut__entry *e)
 {
     int rc = MPI_SUCCESS;
     inside++;
-    if (taut__channel_event(c, e)) rc = taut__channel_execute(c, e);
+    if (refused(e)) rc = taut__plain_call(c, e);
+    else if (taut__channel_event(c, e)) rc = taut__channel_execute(c, e);
     else {
         taut__preload.small_calls++;
         rc = taut__plain_call(c, e);
@@ -128,7 +135,7 @@ static int bcast(void *buf, int count, MPI_Datatype type, int root, MPI_Comm com
 {
     int            rc = taut__real_mpi.Bcast(buf, count, type, root, comm), size = 0;
     taut__channel *c = taut__preload.sites > 0 && count > 0 ? channel_for(comm) : NULL;
-    if (!c || c->sites == 0 || PMPI_Type_size(type, &size) != MPI_SUCCESS) return rc;
+    if (!c || c->sites == 0 || rc != MPI_SUCCESS || PMPI_Type_size(type, &size) != MPI_SUCCESS) return rc;
     if ((uint64_t)count * (uint64_t)size >= taut__preload.option.threshold)
         taut__note_broadcast(c, buf, (size_t)count * (size_t)size);
     return rc;
@@ -156,10 +163,11 @@ static int iallreduce(const void *in, void *out, int count, MPI_Datatype type, M
     if (!c) return taut__real_mpi.Iallreduce(in, out, count, type, op, comm, request);
     taut__entry e = {.kind = TAUT_KIND_IALLREDUCE, .in = in, .out = out, .count = count, .type = type, .op = op};
     int         rc = MPI_SUCCESS;
+    if (refused(&e)) return taut__real_mpi.Iallreduce(in, out, count, type, op, comm, request);
     inside++;
     bool wanted = taut__channel_event(c, &e);
-    e.data =
-        wanted && e.apart && taut__key_eligible(e.key) && in && out; /* without buffers the MPI says what is wrong */
+    /* with no buffers, or one for both, the MPI says what is wrong */
+    e.data = wanted && e.apart && taut__key_eligible(e.key) && in && out && in != out;
     if (wanted) rc = taut__channel_queue(c, &e, request);
     if (!e.data && rc == MPI_SUCCESS) {
         taut__preload.small_calls++;
@@ -227,9 +235,30 @@ static int allreduce_init_c(const void *in, void *out, MPI_Count n, MPI_Datatype
 
 /* ---- life ---- */
 
+/* What decides where ranks meet must be the same on all. But programs of several executables differ in what they import, and mpirun hands
+ * settings to the ranks of its own host alone unless it is told (-x). */
+static void agree(void)
+{
+    taut__preload_options *o = &taut__preload.option;
+    int                    rank = 0;
+    uint64_t word = (uint64_t)o->threshold << 2 | (uint64_t)o->dry_run << 1 | (o->dry_run && o->codec_given);
+    uint64_t v[4] = {taut__preload.threads, ~(uint64_t)o->threshold, word, ~word};
+    if (taut__real_mpi.Allreduce(MPI_IN_PLACE, v, 4, MPI_UINT64_T, MPI_MIN, MPI_COMM_WORLD) != MPI_SUCCESS) return;
+    taut__preload.threads = v[0];
+    if (v[2] == ~v[3]) return;
+    o->threshold = (size_t)~v[1], o->dry_run = false, o->off = true;
+    PMPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    if (rank == 0)
+        fprintf(stderr, "taut: TAUT_DRYRUN or TAUT_THRESHOLD differ between ranks, as where mpirun is not told to hand "
+                        "them on (-x): nothing is compressed\n");
+}
+
 static void started(int provided)
 {
-    taut__preload.threads = provided == MPI_THREAD_MULTIPLE;
+    MPI_Comm parent = MPI_COMM_NULL;
+    taut__preload.threads = taut__preload.many = provided == MPI_THREAD_MULTIPLE;
+    agree();
+    taut__preload.spawned = PMPI_Comm_get_parent(&parent) == MPI_SUCCESS && parent != MPI_COMM_NULL;
     taut__preload.begun_s = taut__now();
     pthread_mutex_init(&taut__preload.lock, NULL);
     taut__preload.ready = true;
@@ -264,6 +293,13 @@ static int init(int *argc, char ***argv)
     return init_thread(argc, argv, MPI_THREAD_SINGLE, &provided);
 }
 
+static void write_report(const taut__job_report *r, const char *path)
+{
+    char own[4096 + 32];
+    snprintf(own, sizeof own, taut__preload.spawned ? "%.4095s.%ld" : "%s", path, (long)getpid());
+    if (taut__report_write(r, own) != TAUT_OK) fprintf(stderr, "taut: %s\n", taut_last_error());
+}
+
 static void report(bool aborted)
 {
     taut__passed_counted();
@@ -275,6 +311,7 @@ static void report(bool aborted)
                           .mpi = version,
                           .aborted = aborted,
                           .wall_s = taut__now() - taut__preload.begun_s,
+                          .in_calls_s = taut__preload.in_calls_s,
                           .small_calls = taut__preload.small_calls,
                           .unserved = taut__preload.unserved};
     PMPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -293,9 +330,9 @@ static void report(bool aborted)
              budget && *budget ? budget : "like:quant:bits=4");
     if (taut__preload.option.dry_run) taut__dry_budgets(r.budget);
     const char *path = taut__preload.option.report;
-    if (!path || strcmp(path, "-") != 0) taut__report_print(&r);
-    if (path && *path && strcmp(path, "-") != 0 && taut__report_write(&r, path) != TAUT_OK)
-        fprintf(stderr, "taut: %s\n", taut_last_error());
+    if (path && strcmp(path, "-") == 0) return;
+    taut__report_print(&r);
+    if (path && *path) write_report(&r, path);
 }
 
 static int finalize(void)

@@ -55,7 +55,7 @@ static persistent *create(taut__channel *c, const taut__entry *e)
     static int  tags;
     persistent *p = calloc(1, sizeof *p);
     MPI_Comm    control;
-    if (PMPI_Comm_dup(c->user, &control) != MPI_SUCCESS) return free(p), NULL;
+    if (!taut__comm_like(c->user, &control)) return free(p), NULL;
     taut__channel *own = p ? taut__channel_alone(control) : NULL;
     if (!own) {
         PMPI_Comm_free(&control);
@@ -66,7 +66,7 @@ static persistent *create(taut__channel *c, const taut__entry *e)
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->changed, NULL);
     pthread_mutex_lock(&lock);
-    if (self == MPI_COMM_NULL) PMPI_Comm_dup(MPI_COMM_SELF, &self);
+    if (self == MPI_COMM_NULL) taut__comm_like(MPI_COMM_SELF, &self);
     p->tag = tags++ % 32768; /* every MPI has those; more than that are never there at a time */
     pthread_mutex_unlock(&lock);
     if (PMPI_Ssend_init(NULL, 0, MPI_BYTE, 0, p->tag, self, &p->handle) == MPI_SUCCESS) {
@@ -74,7 +74,8 @@ static persistent *create(taut__channel *c, const taut__entry *e)
         if (pthread_create(&p->thread, NULL, serve, p) == 0) return p;
         PMPI_Request_free(&p->handle);
     }
-    return free(p), NULL; /* its channel stays, unused, until the end */
+    taut__channel_release(own);
+    return free(p), NULL;
 }
 
 static bool all_agree(taut__channel *c, bool yes, uint64_t word)
@@ -148,6 +149,8 @@ static void discard(persistent *p)
     pthread_mutex_unlock(&p->lock);
     pthread_join(p->thread, NULL);
     if (p->entry.plain != MPI_REQUEST_NULL) PMPI_Request_free(&p->entry.plain);
+    taut__channel_release(p->channel);
+    pthread_mutex_destroy(&p->lock), pthread_cond_destroy(&p->changed);
     free(p);
 }
 

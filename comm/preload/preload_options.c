@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* 65536, 64K, 1.5M, 2G; end: behind it. False if there is no number. */
 static bool read_bytes(const char *text, const char **end, size_t *bytes)
@@ -78,12 +79,20 @@ static int load_nonblocking(const char *text)
     return -1;
 }
 
+static bool negative(const char *text)
+{
+    static const char *const word[] = {"0", "off", "no", "false"};
+    for (size_t i = 0; i < sizeof word / sizeof *word; i++)
+        if (strcasecmp(text, word[i]) == 0) return true;
+    return false;
+}
+
 void taut__preload_options_load(taut__preload_options *o)
 {
     const char *threshold = getenv("TAUT_THRESHOLD"), *dry = getenv("TAUT_DRYRUN"), *codec = getenv("TAUT_CODEC"),
-               *end = "";
+               *budget = getenv("TAUT_BUDGET"), *end = "";
     *o = (taut__preload_options){.threshold = 1 << 16, .report = getenv("TAUT_REPORT")};
-    if (threshold && (!read_bytes(threshold, &end, &o->threshold) || *end)) {
+    if (threshold && *threshold && (!read_bytes(threshold, &end, &o->threshold) || *end)) {
         fprintf(stderr, "taut: TAUT_THRESHOLD=%s: must be a number of bytes, as in 65536, 64K or 1M; 64K is used\n",
                 threshold);
         o->threshold = 1 << 16;
@@ -91,8 +100,8 @@ void taut__preload_options_load(taut__preload_options *o)
     o->threshold = taut__max(o->threshold, 4096);
     load_picks("TAUT_INCLUDE", o->include, &o->includes);
     load_picks("TAUT_EXCLUDE", o->exclude, &o->excludes);
-    o->dry_run = dry && *dry && strcmp(dry, "0") != 0;
+    o->dry_run = dry && *dry && !negative(dry);
     o->off = codec && strcmp(codec, "none") == 0;
     o->nonblocking = load_nonblocking(getenv("TAUT_NONBLOCKING"));
-    o->codec_given = (codec && *codec) || getenv("TAUT_BUDGET");
+    o->codec_given = (codec && *codec) || (budget && *budget);
 }

@@ -172,10 +172,17 @@ static void print_site(const taut__site *s)
 
 static void print_sites(const taut__job_report *r)
 {
+    enum { ROWS = 100 }; /* of sites that were not compressed */
     fprintf(stderr,
             "taut: site  call                size   calls   coded  bytes sent error^2   ms plain/coded    codec\n");
-    for (size_t i = 0; i < r->sites; i++)
-        if (r->site[i]->calls > 0) print_site(r->site[i]);
+    size_t rows = 0, more = 0;
+    for (size_t i = 0; i < r->sites; i++) {
+        if (r->site[i]->calls == 0) continue;
+        if (rows++ < ROWS || r->site[i]->coded_calls > 0) print_site(r->site[i]);
+        else more++;
+    }
+    if (more)
+        fprintf(stderr, "taut: and %zu sites of which nothing was compressed; TAUT_REPORT=FILE has them all\n", more);
 }
 
 void taut__report_print(const taut__job_report *r)

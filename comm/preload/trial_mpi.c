@@ -74,7 +74,7 @@ static taut_status end_trial(taut__channel *c, taut__position *p, int course)
 
 int taut__shadow_call(taut__channel *c, taut__entry *e, taut__position *p, bool last)
 {
-    int         course = taut__course_of(c, c->cycles), rc;
+    int         course = taut__course_of(c, c->cycles), rc = MPI_SUCCESS;
     bool        queued = e->queued;
     double      took = 0;
     taut_status status = TAUT_OK;
@@ -83,7 +83,8 @@ int taut__shadow_call(taut__channel *c, taut__entry *e, taut__position *p, bool 
         memcpy(c->kept + p->kept, taut__input_of(e), e->elements * (e->dtype == TAUT_F32 ? 4 : 2));
     if (course >= 0 && !queued) status = try_call(c, e, p, course);
     if (status != TAUT_OK) return taut__fail_as_mpi(c, p->site, status);
-    rc = queued ? taut__flight_plain(c, e, p->site) : taut__timed_plain(c, e, p->site, &took);
+    if (queued) taut__flight_plain(c, e, p->site);
+    else rc = taut__timed_plain(c, e, p->site, &took);
     if (course >= 0 && !queued && timed(c)) p->site->trials.n[course]++;
     if (course < 0 && !queued) p->site->trials.plain_s += took, p->site->trials.plain_n++;
     if (course >= 0 && last) status = end_trial(c, p, course);

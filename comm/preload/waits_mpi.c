@@ -59,7 +59,7 @@ void taut__waits_arrived(taut__channel *c, uint64_t event, MPI_Request request)
 static bool find(int n, const MPI_Request *r, expected *found)
 {
     bool there = false;
-    if (count == 0) return false;
+    if (count == 0 || !r) return false;
     pthread_mutex_lock(&lock);
     for (int k = 0; k < n && k < LOOKED_AT && !there; k++)
         for (size_t i = 0; i < count && !there; i++)

@@ -99,13 +99,14 @@ static void land(taut__channel *c, taut__flight *f, taut_status status)
 static bool land_oldest(taut__channel *c, bool wait)
 {
     taut__flight *f = c->flights;
-    int           done = 0, rc = MPI_SUCCESS;
+    int           done = 0, rc = f->refused;
     taut_status   s = TAUT_OK;
     if (f->layer && !wait) s = taut_test(f->layer, &done);
     if (f->layer && s == TAUT_OK && (wait || done)) s = taut_wait(f->layer), done = 1;
-    if (!f->layer) rc = PMPI_Test(&f->plain, &done, MPI_STATUS_IGNORE);
+    if (!f->layer && rc == MPI_SUCCESS) rc = PMPI_Test(&f->plain, &done, MPI_STATUS_IGNORE);
+    if (rc != MPI_SUCCESS && f->apart && c->user != MPI_COMM_NULL) PMPI_Comm_call_errhandler(c->user, rc);
     if (!done && rc == MPI_SUCCESS && f->moved) rc = PMPI_Test(&f->again, &done, MPI_STATUS_IGNORE);
-    if (rc != MPI_SUCCESS) s = TAUT_E_TRANSPORT; /* over, too; the communicator's error handler has been told */
+    if (rc != MPI_SUCCESS) s = TAUT_E_TRANSPORT; /* over, too; the program's error handler has been told */
     if (!done && s == TAUT_OK) return false;
     *f->e->outcome = rc;
     land(c, f, s);
@@ -144,13 +145,14 @@ void taut__flight_code(taut__channel *c, taut__entry *e, taut__position *p)
     if (s != TAUT_OK) land(c, f, s);
 }
 
-int taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s)
+void taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s)
 {
     taut__flight *f = take_off(c, e, s);
     if (!f) abort();
     f->own = taut__own_sample(c, e, s);
     f->apart = taut__plain_comm(c, e) == c->control;
-    return taut__real_mpi.Iallreduce(e->in, e->out, e->count, e->type, e->op, taut__plain_comm(c, e), &f->plain);
+    f->refused = taut__real_mpi.Iallreduce(e->in, e->out, e->count, e->type, e->op, taut__plain_comm(c, e), &f->plain);
+    if (f->refused != MPI_SUCCESS) f->plain = MPI_REQUEST_NULL;
 }
 
 /* ---- the thread ---- */

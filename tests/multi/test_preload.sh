@@ -160,6 +160,33 @@ test_dry_run() {
     TAUT_DRYRUN=1 run "$1" 2 1 "$WORK/job.$1" changing:24 odd-rank:24 && less "$(sort -t= -k5 -g "$WORK/out" | field worst /dev/stdin)" 1e-12 && pass || fail "$1: a dry run of cycles that break: $(cat "$WORK/out")"
 }
 
+# Settings that one rank alone has, as on the host of mpirun without -x; and non-blocking sums that one rank alone would have served.
+test_differing() {
+    local persistent=persistent:8
+    [ "$1" != mpich ] || persistent= # see test_none
+    # shellcheck disable=SC2086
+    LIMIT=30 run "$1" 2 1 sh -c '[ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 0 ] || export TAUT_DRYRUN=1 TAUT_NONBLOCKING=off; exec "$@"' - "$WORK/job.$1" block:8 nonblocking:8 $persistent &&
+        less "$(sort -t= -k5 -g "$WORK/out" | field worst /dev/stdin)" 1e-12 && [ "$(json 'sum(s["coded_calls"] for s in j["sites"])')" = 0 ] && pass ||
+        fail "$1: settings of one rank: $(cat "$WORK/out" "$WORK/err")"
+    grep -q 'TAUT_DRYRUN .*differ between ranks' "$WORK/err" && pass || fail "$1: nothing says that settings differ: $(cat "$WORK/err")"
+}
+
+# A job that spawns ranks, and sums with them: they may lack the library. Their report has a file of its own.
+test_spawned() {
+    compile "$1" spawn tests/preload/spawn.c
+    LIMIT=30 run "$1" 2 0 "$WORK/spawn.$1" || { skip "$1: spawns nothing here"; return; }
+    LIMIT=30 run "$1" 2 1 "$WORK/spawn.$1" && grep -q '^spawned sums right' "$WORK/out" && [ "$(json 'j["ranks"]')" = 2 ] && [ -f "$(echo "$WORK"/r.json.[0-9]*)" ] && pass ||
+        fail "$1: a job that spawns: $(cat "$WORK/out" "$WORK/err"; ls "$WORK")"
+}
+
+# A program may make more communicators, requests and sizes than it ever has at a time, and more communicators than there are copies for.
+test_crowds() {
+    local crowd
+    for crowd in ${2:-comms:300}; do
+        TAUT_CODEC=quant:bits=4 run "$1" 2 1 "$WORK/crowd.$1" "${crowd%:*}" "${crowd#*:}" && less "$(field grown "$WORK/out")" 8 && pass || fail "$1: $crowd: $(cat "$WORK/out"; grep -v '^taut: *[0-9]' "$WORK/err" | tail -n 5)"
+    done
+}
+
 test_choice() {
     TAUT_CODEC=quant:bits=4 TAUT_EXCLUDE=100K..160K run "$1" 2 1 "$WORK/job.$1" block:14 out:14
     [ "$(json '[sum(s["coded_calls"] for s in j["sites"] if s["bytes"] == b) > 0 for b in (147456, 172032)]')" = "[False, True]" ] && pass || fail "$1: TAUT_EXCLUDE was not heard"
@@ -174,7 +201,7 @@ test_choice() {
 # WHAT:N: from step N on, when no cycle is known yet.
 test_mistakes() {
     local what first rc plain told tries
-    for what in ${2:-order counts exit abort finalize}; do
+    for what in ${2:-order counts local exit abort finalize}; do
         first=${what#*:} what=${what%:*} plain=0
         [ "$first" != "$what" ] || first=14
         [ "${LONG:-0}" = 0 ] || { LIMIT=20 run "$1" ${RANKS:-2} 0 "$WORK/bad.$1" $what $first; plain=$?; told=$(field errors "$WORK/out"); }
@@ -192,6 +219,7 @@ test_mistakes() {
         mv "$WORK/out.ours" "$WORK/out" && mv "$WORK/err.ours" "$WORK/err"
         [ "${LONG:-0}" = 0 ] || [ $rc -eq $plain ] && pass || fail "$1: $what: exit code $rc, $plain without"
         case $what in
+        local) [ $rc -eq 0 ] && [ "$(field errors "$WORK/out")" = 0 ] && pass || fail "$1: $what: exit code $rc, $(cat "$WORK/out")" ;;
         order | finalize) [ $rc -eq 0 ] && less "$(field worst "$WORK/out")" 0.05 && pass || fail "$1: $what: exit code $rc, error $(field worst "$WORK/out")" ;;
         counts | types | swap | icounts* | wcounts* | ionce* | wonce* | itypes* | wtypes*) grep -q 'ranks have made different calls' "$WORK/err" && pass || fail "$1: $what: nothing says that ranks differ" ;;
         null | inull) # some end in Open MPI itself
@@ -284,7 +312,7 @@ for mpi in ${MPIS:-openmpi mpich}; do
     LARGE=
     [ "$first" = "$mpi" ] || LARGE=-DLARGE
     compile "$mpi" job $LARGE tests/preload/job.c tests/preload/job_requests.c
-    for p in solver overhead microbench bad drawn; do compile "$mpi" $p tests/preload/$p.c; done
+    for p in solver overhead microbench bad drawn crowd; do compile "$mpi" $p tests/preload/$p.c; done
 
     test_none $mpi
     test_drawn $mpi 2 1 6
@@ -303,11 +331,14 @@ for mpi in ${MPIS:-openmpi mpich}; do
     test_levels $mpi
     test_dry_run $mpi
     test_choice $mpi
+    test_differing $mpi
+    test_spawned $mpi
+    test_crowds $mpi
     test_libraries $mpi
     test_mistakes $mpi
     test_mistakes $mpi "icounts:0 wonce:3"
     [ "${LONG:-0}" = 0 ] || { test_drawn $mpi 2 9 100; test_drawn $mpi 3 1 60; test_drawn $mpi 4 1 40; }
-    [ "${LONG:-0}" = 0 ] || { test_more_jobs $mpi; test_mistakes $mpi "null inull types swap icounts kill"; test_early_mistakes $mpi; }
+    [ "${LONG:-0}" = 0 ] || { test_more_jobs $mpi; test_mistakes $mpi "null inull types swap icounts kill"; test_early_mistakes $mpi; test_crowds $mpi "many:900 requests:2200 sizes:9000"; }
 done
 [ "$first" != openmpi ] || test_python
 test_tautrun

@@ -4,6 +4,8 @@
  *   swap       rank 0 makes a small and a large call in the other order
  *   order      rank 0 takes its buffers in another order, which MPI allows: sums of what was put in
  *   null       all ranks give no buffer, or only the one for what goes in or for what comes out, once: errors, then everything goes on
+ *   local      calls that MPI refuses at once: by rank 0 alone, which then makes the right one; non-blocking ones by all. errors: of calls that were not
+ *              refused, and of a communicator's attribute that was copied or deleted while nobody did that
  *   exit, kill the last rank leaves, without MPI_Finalize
  *   abort      rank 0 calls MPI_Abort            finalize   sums are under way in MPI_Finalize
  * counts, types and once with a letter before them are of other calls than MPI_Allreduce: i MPI_Iallreduce; w the same, one MPI_Waitall for
@@ -98,6 +100,40 @@ static int sum(char way, float *x, float *part, int count, int right, MPI_Dataty
     return rc + MPI_Wait(&q, MPI_STATUS_IGNORE);
 }
 
+static int touched;
+static int copied(MPI_Comm c, int key, void *extra, void *in, void *out, int *keep)
+{
+    return *keep = 0, touched++, MPI_SUCCESS;
+}
+static int deleted(MPI_Comm c, int key, void *value, void *extra) { return touched++, MPI_SUCCESS; }
+
+static int refusals(int step)
+{
+    static MPI_Comm own = MPI_COMM_NULL;
+    MPI_Request     q = MPI_REQUEST_NULL;
+    int             missing = 0, key;
+    if (own == MPI_COMM_NULL) {
+        MPI_Comm_dup(MPI_COMM_WORLD, &own);
+        MPI_Comm_set_errhandler(own, MPI_ERRORS_RETURN);
+        MPI_Comm_create_keyval(copied, deleted, &key, NULL);
+        MPI_Comm_set_attr(own, key, &touched), MPI_Comm_set_attr(MPI_COMM_SELF, key, &touched);
+    }
+    if (rank == 0 && step % 3 == 1) {
+        missing += MPI_Allreduce(in[0], g[0], N, MPI_DATATYPE_NULL, MPI_SUM, own) == MPI_SUCCESS;
+        missing += MPI_Allreduce(in[0], g[0], N, MPI_FLOAT, MPI_OP_NULL, own) == MPI_SUCCESS;
+        missing += MPI_Iallreduce(in[0], g[0], N, MPI_FLOAT, MPI_OP_NULL, own, &q) == MPI_SUCCESS;
+    }
+    for (int i = 0; i < N; i++) in[0][i] = value(rank, 0, step, i);
+    missing += MPI_Allreduce(in[0], g[0], N, MPI_FLOAT, MPI_SUM, own) != MPI_SUCCESS;
+    if (step % 3 ==
+        2) { /* one buffer for what goes in and what comes out; Open MPI tells the handler of MPI_COMM_WORLD */
+        MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+        missing += MPI_Iallreduce(in[0], in[0], N, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, &q) == MPI_SUCCESS;
+        MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
+    }
+    return missing + touched;
+}
+
 static char way_of(const char *what) /* 'b': blocking */
 {
     static const char *const mistakes[] = {"counts", "types", "once"};
@@ -120,6 +156,7 @@ int main(int argc, char **argv)
     for (int step = 0; step < STEPS; step++) {
         int wrong = step >= first;
         if (wrong) leave(what);
+        if (strcmp(what, "local") == 0) errors += refusals(step);
         if (step == first && strstr(what, "null")) errors += null_buffers(what[0] == 'i');
         for (int k = 0; k < LAYERS; k++) {
             int l = layer_of(what, rank, k, step), count = N;

@@ -303,6 +303,21 @@ static bool wants_check(const char *name)
 }
 static bool wants_nothing_there_is(const char *name) { return strcmp(name, "MPI_Iallreduce_of_nobody") == 0; }
 
+START_TEST(settings_that_are_empty_or_say_no_are_not_there)
+{
+    static const char *const no[] = {"", "0", "off", "No", "FALSE"};
+    taut__preload_options    o;
+    setenv("TAUT_THRESHOLD", "", 1), setenv("TAUT_BUDGET", "", 1), setenv("TAUT_CODEC", "", 1);
+    setenv("TAUT_DRYRUN", no[_i], 1);
+    taut__preload_options_load(&o);
+    ck_assert(!o.dry_run && !o.codec_given && o.threshold == 1 << 16);
+    setenv("TAUT_DRYRUN", "1", 1), setenv("TAUT_BUDGET", "rel=0.1", 1);
+    taut__preload_options_load(&o);
+    ck_assert(o.dry_run && o.codec_given);
+    unsetenv("TAUT_THRESHOLD"), unsetenv("TAUT_BUDGET"), unsetenv("TAUT_CODEC"), unsetenv("TAUT_DRYRUN");
+}
+END_TEST
+
 START_TEST(imports_are_seen)
 {
     static const char *const yes[] = {"MPI_Iallreduce",       "PMPI_Iallreduce",
@@ -340,6 +355,7 @@ int main(void)
     tcase_add_test(t, samples_lie_inside_and_apart);
     tcase_add_test(t, picks_are_numbers_and_ranges_of_bytes);
     tcase_add_test(t, imports_are_seen);
+    tcase_add_loop_test(t, settings_that_are_empty_or_say_no_are_not_there, 0, 5);
     tcase_add_loop_test(t, bad_picks_are_named, 0, 9);
     return suite_run(s);
 }
