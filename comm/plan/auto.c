@@ -176,7 +176,8 @@ static taut_status add(taut__auto *a, taut__planned *layer)
 {
     TAUT_TRY(make_room(a));
     TAUT_TRY(taut__observer_add(a->observer, layer->name, layer->tensor, layer->axes, layer->careful));
-    a->layer_plans[a->layers] = (taut__layer_plan){.layer = layer, .made = -1, .ratio = {-1, -1}, .own = {-1, -1}};
+    a->layer_plans[a->layers] = (taut__layer_plan){
+        .layer = layer, .made = -1, .ratio = {-1, -1}, .own = {-1, -1}, .error_scale = 1, .began = 1};
     if (a->budget.like && !layer->careful)
         TAUT_TRY(taut__reference_watch(&a->layer_plans[a->layers].reference, &a->reference, layer));
     a->watch[a->layers] = (taut__watch){0};

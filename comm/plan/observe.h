@@ -93,6 +93,7 @@ typedef struct taut__offers {
     double             norm2;   /* of the sums, in the metric, all layers that are planned for */
     double             own2;    /* sum over ranks of |x|^2, likewise */
     double            *own;     /* per layer: its part of own2 */
+    double            *budget;  /* likewise, of budget2 */
     uint32_t          *current; /* per layer: the option that is in force */
 } taut__offers;
 

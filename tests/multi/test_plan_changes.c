@@ -138,6 +138,68 @@ START_TEST(references_of_whole_tensors)
 }
 END_TEST
 
+/* ---- steps that do not all sum the same layers ---- */
+
+static const truth_shape turn_shapes[] = {{"a", 160, 192}, {"b", 160, 128}, {"c", 96, 128}, {"d", 128, 96}};
+
+typedef struct turns {
+    const char *budget, *metric, *reference;
+    int         every; /* layers b and d: in one step of so many; the others: 2: in the other one; else always */
+} turns;
+
+static bool takes_turn(const truth *t, int step, int layer)
+{
+    int every = ((const turns *)t->model)->every;
+    return layer % 2 ? step % every == 1 : every > 2 || step % every == 0;
+}
+
+/* b and d: heavy tails, a hundredth of the others' squares. */
+static void fill_turns(truth *t, int rank, int step, int layer, float *g)
+{
+    for (size_t i = 0; i < t->shape[layer].rows * t->shape[layer].cols; i++) {
+        double x = value(NOISE, rank, step, i, 1) + 0.5 * value(NOISE, 99, step, i, 1);
+        g[i] = (float)(layer % 2 ? 0.1 * x * x * x : x);
+    }
+}
+
+START_TEST(layers_that_take_turns)
+{
+    static truth_step  step[120];
+    static const turns all[] = {{"rel=0.1", "plain", NULL, 2},
+                                {"like:quant:bits=4", "layer", "quant:bits=4", 2},
+                                {"rel=0.1", "layer", NULL, 4}};
+    for (int k = 0; k < 3; k++) {
+        turns  c = all[k];
+        int    over = 0, uncounted = 0, planned = 0;
+        double used = 0;
+        truth  t = {.ranks = 2 + k % 2,
+                    .layers = 4,
+                    .steps = 120,
+                    .shape = turn_shapes,
+                    .cfg = {.size = sizeof t.cfg, .budget = c.budget, .metric = c.metric, .objective = "bytes"},
+                    .reference = c.reference,
+                    .gradient = fill_turns,
+                    .summed = takes_turn,
+                    .model = &c,
+                    .step = step};
+        t.cfg.feedback = "off";
+        truth_run(&t);
+        ck_assert_msg(t.status == TAUT_OK, "%s", t.why);
+        for (int s = 0; s < t.steps; s++) {
+            double budget = c.reference ? step[s].reference : step[s].stats.budget;
+            if (!step[s].planned) continue;
+            planned++, over += step[s].rel_metric > budget, used += step[s].rel_metric / budget;
+            uncounted += step[s].rel_metric > 1.15 * budget && !step[s].counted;
+        }
+        printf("  %s, %s, in turns of %d: %d of %d planned steps over, %d of them unseen; %.2f of the budget used\n",
+               c.budget, c.metric, c.every, over, planned, uncounted, used / planned);
+        ck_assert_int_le(over, 1);
+        ck_assert_int_eq(uncounted, 0);
+        ck_assert_double_ge(used / planned, 0.65);
+    }
+}
+END_TEST
+
 START_TEST(an_odd_step_costs_itself)
 {
     for (kind from = NOISE; from < KINDS; from++)
@@ -159,6 +221,7 @@ int main(void)
     setvbuf(stdout, NULL, _IOLBF, 0);
     tcase_add_loop_test(t, plans_follow_changes, 0, 6);
     tcase_add_test(t, references_of_whole_tensors);
+    tcase_add_test(t, layers_that_take_turns);
     tcase_add_loop_test(t, an_odd_step_costs_itself, 0, 3);
     return suite_run(s);
 }
