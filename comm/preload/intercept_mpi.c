@@ -177,32 +177,33 @@ static int iallreduce(const void *in, void *out, int count, MPI_Datatype type, M
     return rc;
 }
 
-/* ---- counts of MPI_Count: where they are ints these are the calls above; others are the MPI's alone, on all ranks alike ---- */
+/* ---- counts of MPI_Count: where they are ints these are the calls above; others are the MPI's alone, on all ranks alike ----
+ *
+ * Programs may refer to such calls weakly, to use them where they are (mpi4py): here they are also where the MPI has none. */
 
 static bool is_int(MPI_Count n) { return n == (int)n; }
+static int  too_large(MPI_Comm comm) { return PMPI_Comm_call_errhandler(comm, MPI_ERR_COUNT), MPI_ERR_COUNT; }
+#define LARGE(name, ...) (taut__real_mpi.name ? taut__real_mpi.name(__VA_ARGS__) : too_large(comm))
 
 static int allreduce_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
-    return is_int(n) ? allreduce(in, out, (int)n, type, op, comm)
-                     : taut__real_mpi.Allreduce_c(in, out, n, type, op, comm);
+    return is_int(n) ? allreduce(in, out, (int)n, type, op, comm) : LARGE(Allreduce_c, in, out, n, type, op, comm);
 }
 
 static int iallreduce_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
                         MPI_Request *request)
 {
     return is_int(n) ? iallreduce(in, out, (int)n, type, op, comm, request)
-                     : taut__real_mpi.Iallreduce_c(in, out, n, type, op, comm, request);
+                     : LARGE(Iallreduce_c, in, out, n, type, op, comm, request);
 }
 
 static int reduce_scatter_c(const void *in, void *out, const MPI_Count *counts, MPI_Datatype type, MPI_Op op,
                             MPI_Comm comm)
 {
-    taut__channel *c = counts ? channel_for(comm) : NULL;
-    int           *n = c ? malloc((size_t)c->size * sizeof *n) : NULL, rc;
-    bool           ints = n != NULL;
-    for (int r = 0; ints && r < c->size; r++) ints = is_int(counts[r]), n[r] = (int)counts[r];
-    rc = ints ? reduce_scatter(in, out, n, type, op, comm)
-              : taut__real_mpi.Reduce_scatter_c(in, out, counts, type, op, comm);
+    int  size = 0, *n = NULL, rc;
+    bool ints = counts && PMPI_Comm_size(comm, &size) == MPI_SUCCESS && (n = malloc((size_t)size * sizeof *n));
+    for (int r = 0; ints && r < size; r++) ints = is_int(counts[r]), n[r] = (int)counts[r];
+    rc = ints ? reduce_scatter(in, out, n, type, op, comm) : LARGE(Reduce_scatter_c, in, out, counts, type, op, comm);
     free(n);
     return rc;
 }
@@ -210,7 +211,7 @@ static int reduce_scatter_c(const void *in, void *out, const MPI_Count *counts, 
 static int reduce_scatter_block_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
     return is_int(n) ? reduce_scatter_block(in, out, (int)n, type, op, comm)
-                     : taut__real_mpi.Reduce_scatter_block_c(in, out, n, type, op, comm);
+                     : LARGE(Reduce_scatter_block_c, in, out, n, type, op, comm);
 }
 
 static int allgather_c(const void *in, MPI_Count sends, MPI_Datatype send_type, void *out, MPI_Count n,
@@ -218,19 +219,19 @@ static int allgather_c(const void *in, MPI_Count sends, MPI_Datatype send_type, 
 {
     bool ints = is_int(n) && (in == MPI_IN_PLACE || is_int(sends)); /* in place, the latter is anything */
     return ints ? allgather(in, (int)sends, send_type, out, (int)n, type, comm)
-                : taut__real_mpi.Allgather_c(in, sends, send_type, out, n, type, comm);
+                : LARGE(Allgather_c, in, sends, send_type, out, n, type, comm);
 }
 
 static int bcast_c(void *buf, MPI_Count n, MPI_Datatype type, int root, MPI_Comm comm)
 {
-    return is_int(n) ? bcast(buf, (int)n, type, root, comm) : taut__real_mpi.Bcast_c(buf, n, type, root, comm);
+    return is_int(n) ? bcast(buf, (int)n, type, root, comm) : LARGE(Bcast_c, buf, n, type, root, comm);
 }
 
 static int allreduce_init_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
                             MPI_Info info, MPI_Request *request)
 {
     return is_int(n) ? allreduce_init(in, out, (int)n, type, op, comm, info, request)
-                     : taut__real_mpi.Allreduce_init_c(in, out, n, type, op, comm, info, request);
+                     : LARGE(Allreduce_init_c, in, out, n, type, op, comm, info, request);
 }
 
 /* ---- life ---- */
@@ -403,6 +404,10 @@ int          taut_preload_backend(const taut__function real[TAUT_CALLS], taut__f
         [TAUT_CALL_Allreduce_init_c] = (taut__function)allreduce_init_c,
     };
     memcpy(&taut__real_mpi, real, sizeof taut__real_mpi);
-    for (int i = 0; i < TAUT_CALLS; i++) wrap[i] = real[i] ? mine[i] : NULL;
+    for (int i = 0; i < TAUT_CALLS; i++) {
+        bool ours = real[i] ||
+                    (i >= TAUT_CALL_Allreduce_c && (i != TAUT_CALL_Allreduce_init_c || real[TAUT_CALL_Allreduce_init]));
+        wrap[i] = ours ? mine[i] : NULL;
+    }
     return 0;
 }

@@ -20,7 +20,8 @@
     X(Startall, 2) X(Request_free, 1) TAUT_INTERCEPTED_NEW(X) TAUT_INTERCEPTED_LARGE(X)
 /* Of MPI 4; before it, some have them under MPIX_. NULL in the table where the MPI has neither. */
 #define TAUT_INTERCEPTED_NEW(X) X(Allreduce_init, 8)
-/* The same calls with counts of MPI_Count, of MPI 4, as mpi4py 4 and mpi_f08 make them; NULL likewise. */
+/* The same calls with counts of MPI_Count, of MPI 4, as mpi4py 4 and mpi_f08 make them; where the MPI has
+ * none, they are made with ints. */
 #define TAUT_INTERCEPTED_LARGE(X)                                                                                                \
     X(Allreduce_c, 6) X(Iallreduce_c, 7) X(Reduce_scatter_c, 6) X(Reduce_scatter_block_c, 6) X(Allgather_c, 7) X(Bcast_c, 5)      \
     X(Allreduce_init_c, 8)

@@ -1,5 +1,5 @@
-/* level.c : which thread level a program of blocking sums gets (WAY 0), one of non-blocking sums (1), and one that looks those up by name (2).
- * Prints "level=N" on rank 0; the sums of ways 1 and 2 repeat and are large. */
+/* level.c : which thread level a program of blocking sums gets (WAY 0), one of non-blocking sums (1), one that looks those up by name (2), and one
+ * that does so with the sum whose count is an MPI_Count, as mpi4py 4 refers to it, and takes it if it is there (3). Prints "level=N" on rank 0; the sums of ways 1 and 2 repeat and are large. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <mpi.h>
@@ -19,6 +19,12 @@ int main(int argc, char **argv)
         for (int i = 0; i < N; i++) in[i] = (float)((i * 7919 + step * 31 + rank * 17) % 1009) - 504;
 #if WAY == 0
         MPI_Allreduce(in, out, N, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+        (void)r;
+#elif WAY == 3
+        int (*large)(const void *, void *, MPI_Count, MPI_Datatype, MPI_Op, MPI_Comm) =
+            (int (*)(const void *, void *, MPI_Count, MPI_Datatype, MPI_Op, MPI_Comm))dlsym(RTLD_DEFAULT,
+                                                                                            "MPI_Allreduce_c");
+        if (large) large(in, out, N, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
         (void)r;
 #elif WAY == 1
         MPI_Iallreduce(in, out, N, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, &r);
