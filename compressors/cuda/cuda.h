@@ -52,6 +52,7 @@ typedef struct taut__cuda_job {
     uint64_t      stride;   /* 0 without a scale of several values */
     const float  *step;     /* grid: the agreed step, one float on the device; NULL: given, or what the payload says */
     float         given;    /* grid, without an agreed step: the spec's */
+    bool          turned;   /* grid: elements are coordinates in a basis, and payloads say so */
     const bool   *raw;      /* grid: NULL, or whether floats travel as they are this time, on the device */
     const double *earlier;  /* statistics: of an earlier call (adapt), or agreed (rebase) */
     struct taut_calibration *calibration; /* what calibrate and adapt write */

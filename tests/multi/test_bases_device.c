@@ -1,6 +1,6 @@
 /* test_bases_device.c : allreduces in a basis of layers on a device that the host cannot touch: results, residuals and bases are those of layers on
  * the host, bit for bit: tall, wide, thinner than the basis, a side of two; learnt from results through several renewals, or given; scales of every
- * kind; by messages and by NCCL's double. */
+ * kind; by messages and by NCCL's double; what is refused. */
 #include "comm/core/nccl.h"
 #include "compressors/basis/basis.h"
 #include "tests/support/mock_space.h"
@@ -177,11 +177,42 @@ START_TEST(by_nccl)
 }
 END_TEST
 
+/* Numbers that the host does not have cannot be what a basis on the host is made in units of. */
+static taut_status unit_elsewhere(ranks_ctx *c)
+{
+    static const float m[4800];
+    taut_place         p = mock_stream();
+    taut_layer        *l;
+    void              *scale = NULL;
+    TAUT_TRY(taut__memory_of(p.space)->alloc(p, elems(0) * sizeof(float), &scale));
+    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, shapes[0], &l));
+    TAUT_TRY(taut_layer_scale_in_place(l, scale, p.space, p.device));
+    NEED(taut_layer_basis(l, m, elems(0)) == TAUT_E_UNSUPPORTED && strstr(taut_last_error(), "read in place on a device"));
+    TAUT_TRY(taut_layer_basis(l, NULL, 0));
+    TAUT_TRY(taut_layer_scale_in_place(l, NULL, p.space, p.device));
+    TAUT_TRY(taut_layer_basis(l, m, elems(0)));
+    taut__memory_of(p.space)->release(p, scale);
+    mock_stream_end(p);
+    return TAUT_OK;
+}
+START_TEST(what_is_refused)
+{
+    job        *j = of_turn(0);
+    taut_config cfg = config(j);
+    mock_open();
+    ranks_ok(1, &cfg, unit_elsewhere, NULL);
+    nothing_left();
+    mock_close();
+    free(j);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("bases on a device");
     TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, as_on_the_host, 0, 12);
     tcase_add_loop_test(t, by_nccl, 0, 6);
+    tcase_add_test(t, what_is_refused);
     return suite_run(s);
 }

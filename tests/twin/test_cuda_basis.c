@@ -1,6 +1,7 @@
 /* test_cuda_basis.c : changes of basis and learning on a CUDA device (the execution model, or with TAUT_TEST_GPU=1 a GPU) are those of the host, bit
  * for bit: tall and wide matrices, a side of two, tiles that are not full, more directions than the side has, scales of every kind, NaN. */
 #include "compressors/basis/basis.h"
+#include "compressors/frame.h"
 #include "../support/suite.h"
 #include "tests/support/cuda_twin.h"
 #include <math.h>
@@ -151,6 +152,59 @@ START_TEST(saved_and_loaded)
 }
 END_TEST
 
+/* What grid writes of coordinates says so, in frames too; and one that knows of no basis does not take it. */
+START_TEST(payloads_say_so)
+{
+    static const char *const of[] = {"grid:step=0.001", "grid:step=0.001,code=rans", "grid:step=100", "grid:rel=0.1"};
+    twin                     t;
+    twin_begin((uint64_t)_i);
+    twin_open(&t, of[_i], 90, 70, _i == 3 ? 3 : 0); /* rel: with a NaN it goes raw */
+    t.k.call.turned = t.piece.call.turned = true;
+    if (_i == 3) twin_calibrate(&t, 1, 1);
+    codec_case *k = &t.k;
+    twin_enqueue(TAUT_OP_ENCODE, &t, 1);
+    ck_assert_int_eq(taut__op_encode(k->codec, &k->call, t.x, k->payload, k->cap, &k->len, t.err), TAUT_OK);
+    twin_same_payload(&t, of[_i]);
+    ck_assert_int_eq(k->payload[0] & 0x40, 0x40);
+    ck_assert_int_eq(taut__op_decode(k->codec, &k->call, k->payload, k->len, t.back), TAUT_OK);
+    twin_enqueue(TAUT_OP_DECODE, &t, 1);
+    twin_same_floats(&t, t.back, t.piece.dst, "values");
+    ck_assert_uint_eq(twin_outcome(&t).flags & TAUT_FLAG_CORRUPT, 0);
+    t.piece.call.turned = false;
+    twin_enqueue(TAUT_OP_DECODE, &t, 1);
+    ck_assert_uint_ne(twin_outcome(&t).flags & TAUT_FLAG_CORRUPT, 0);
+    twin_close(&t);
+    twin_end();
+}
+END_TEST
+
+START_TEST(headers_say_so)
+{
+    uint8_t bytes[TAUT_FRAME_HEADER], want[TAUT_FRAME_HEADER];
+    for (int rans = 0; rans < 2; rans++) {
+        twin t;
+        twin_begin(2);
+        twin_open(&t, rans ? "grid:step=0.001,code=rans" : "grid:step=0.001", 90, 70, 0);
+        t.k.call.turned = t.piece.call.turned = t.k.call.no_checksum = true;
+        t.piece.payload = (uint8_t *)cuda_new(TAUT_FRAME_HEADER + t.k.cap, 0) + TAUT_FRAME_HEADER;
+        codec_case *k = &t.k;
+        uint8_t    *frame = malloc(TAUT_FRAME_HEADER + k->cap);
+        size_t      len, whole;
+        twin_enqueue(TAUT_OP_ENCODE, &t, 1);
+        cuda_must(taut__vectors_of(TAUT_CUDA)->seal(k->codec, &t.piece, 1, twin_place), "seal");
+        cuda_get(bytes, t.piece.payload - TAUT_FRAME_HEADER, sizeof bytes);
+        ck_assert_int_eq(taut__op_encode(k->codec, &k->call, t.x, frame + TAUT_FRAME_HEADER, k->cap, &len, t.err),
+                         TAUT_OK);
+        ck_assert_int_eq(taut__frame_seal(k->codec, &k->call, frame, len, &whole), TAUT_OK);
+        memcpy(want, frame, sizeof want);
+        ck_assert_mem_eq(bytes, want, sizeof want);
+        free(frame);
+        twin_close(&t);
+        twin_end();
+    }
+}
+END_TEST
+
 START_TEST(what_is_refused)
 {
     twin_begin(1);
@@ -176,6 +230,8 @@ int main(void)
     tcase_add_loop_test(t, the_same_bits, 0, 4 * SHAPES);
     tcase_add_loop_test(t, what_is_not_finite, 0, 8);
     tcase_add_test(t, saved_and_loaded);
+    tcase_add_loop_test(t, payloads_say_so, 0, 4);
+    tcase_add_test(t, headers_say_so);
     tcase_add_test(t, what_is_refused);
     return suite_run(s);
 }
