@@ -10,12 +10,12 @@
 
 enum {
     THREADS = 256,
-    STRIP = 16,               /* vectors of a block */
-    LANES = THREADS / STRIP,  /* sums of a vector side by side; r is a multiple (BASIS_LANES) */
-    MOST = 256,               /* r */
-    SUMS = MOST / LANES,      /* of a thread */
-    CHUNK = 32,               /* numbers of a vector that are in shared memory */
-    PADDED = CHUNK + 1,       /* so that neither direction hits one bank */
+    STRIP = 16,              /* vectors of a block */
+    LANES = THREADS / STRIP, /* sums of a vector side by side; r is a multiple (BASIS_LANES) */
+    MOST = 256,              /* r */
+    SUMS = MOST / LANES,     /* of a thread */
+    CHUNK = 32,              /* numbers of a vector that are in shared memory */
+    PADDED = CHUNK + 1,      /* so that neither direction hits one bank */
     EACH = STRIP * CHUNK / THREADS,
 };
 static_assert(BASIS_TILE % STRIP == 0, "a strip lies in one tile");
@@ -23,8 +23,8 @@ static_assert(BASIS_TILE % STRIP == 0, "a strip lies in one tile");
 static __device__ __forceinline__ uint64_t lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 struct strip {
-    uint64_t first, count;      /* vectors */
-    uint64_t tile, tile_count;  /* its tile's first vector, and how many it has */
+    uint64_t first, count;     /* vectors */
+    uint64_t tile, tile_count; /* its tile's first vector, and how many it has */
 };
 
 static __device__ __forceinline__ strip strip_of(const taut__axes_there &m, uint64_t first_tile)
@@ -226,8 +226,7 @@ static taut_status check(const taut__axes_there *m, const float *x, uint64_t fir
     if (m->r == 0 || m->r > MOST || m->r % LANES || m->n == 0)
         return taut__fail(TAUT_E_INVALID, "basis: %llu directions of %llu: must be a multiple of %d up to %d",
                           (unsigned long long)m->r, (unsigned long long)m->n, LANES, MOST);
-    if (first + count > tiles || count == 0 || count * (BASIS_TILE / STRIP) > 0x7fffffffull ||
-        m->n > 0x7fffffffull)
+    if (first + count > tiles || count == 0 || count * (BASIS_TILE / STRIP) > 0x7fffffffull || m->n > 0x7fffffffull)
         return taut__fail(TAUT_E_RANGE, "basis: tiles %llu..%llu: there are %llu", (unsigned long long)first,
                           (unsigned long long)(first + count), (unsigned long long)tiles);
     if ((uintptr_t)x & 3)

@@ -135,8 +135,7 @@ static __global__ void __launch_bounds__(THREADS)
     uint64_t              from = unit * GRID_CHUNK, to = taut__min(j->n, from + GRID_CHUNK);
     float                *out = (float *)(j->payload + HEADER);
     if (!always && !grid_is_raw(j)) return;
-    if (((what & RAW_ADD) && !raw_opens(j, j->payload, *j->len)) ||
-        ((what & RAW_PEERS) && !raw_peers_open(batch, j))) {
+    if (((what & RAW_ADD) && !raw_opens(j, j->payload, *j->len)) || ((what & RAW_PEERS) && !raw_peers_open(batch, j))) {
         if (threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
         return;
     }
@@ -156,7 +155,8 @@ static __global__ void __launch_bounds__(THREADS)
     }
     if (unit != 0 || threadIdx.x != 0 || !(what & RAW_TO_PAYLOAD)) return;
     uint32_t *word = (uint32_t *)j->payload;
-    word[0] = KIND_RAW | (j->scale ? KIND_SCALED : 0) | (j->turned ? KIND_TURNED : 0) | GRID_CHUNK_LOG2 << 8 | set.dead << 16;
+    word[0] =
+        KIND_RAW | (j->scale ? KIND_SCALED : 0) | (j->turned ? KIND_TURNED : 0) | GRID_CHUNK_LOG2 << 8 | set.dead << 16;
     word[1] = 0;
     *j->len = HEADER + 4 * j->n;
 }

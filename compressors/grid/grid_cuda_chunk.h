@@ -296,7 +296,8 @@ static __device__ inline void move_bytes(uint8_t *dst, const uint8_t *src, uint3
 static __device__ inline void put_header(const taut__cuda_job *j, const settings &set, uint32_t kind)
 {
     uint32_t *word = (uint32_t *)j->payload;
-    word[0] = kind | (j->scale ? KIND_SCALED : 0) | (j->turned ? KIND_TURNED : 0) | GRID_CHUNK_LOG2 << 8 | set.dead << 16;
+    word[0] =
+        kind | (j->scale ? KIND_SCALED : 0) | (j->turned ? KIND_TURNED : 0) | GRID_CHUNK_LOG2 << 8 | set.dead << 16;
     word[1] = __float_as_uint(grid_step_of(j));
 }
 

@@ -123,10 +123,11 @@ static void compare(const job *a, const job *b, int ranks)
         for (int k = 0; k < LAYERS; k++) {
             for (int step = 0; step < STEPS; step++)
                 for (size_t i = 0; i < elems(k); i++)
-                    ck_assert_msg(same_number(a->result[r][step][k][i], b->result[r][step][k][i]),
-                                  "%s, scale %d, %d ranks, there %d: rank %d, layer %d, step %d, element %zu: %a and %a",
-                                  a->spec, a->scale, ranks, b->there, r, k, step, i, (double)a->result[r][step][k][i],
-                                  (double)b->result[r][step][k][i]);
+                    ck_assert_msg(
+                        same_number(a->result[r][step][k][i], b->result[r][step][k][i]),
+                        "%s, scale %d, %d ranks, there %d: rank %d, layer %d, step %d, element %zu: %a and %a", a->spec,
+                        a->scale, ranks, b->there, r, k, step, i, (double)a->result[r][step][k][i],
+                        (double)b->result[r][step][k][i]);
             ck_assert_msg(memcmp(a->residual[r][k], b->residual[r][k], elems(k) * sizeof(float)) == 0,
                           "rank %d, layer %d: another residual", r, k);
             ck_assert_msg(a->basis[r][k] == b->basis[r][k], "rank %d, layer %d: another basis", r, k);
@@ -187,7 +188,8 @@ static taut_status unit_elsewhere(ranks_ctx *c)
     TAUT_TRY(taut__memory_of(p.space)->alloc(p, elems(0) * sizeof(float), &scale));
     TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, shapes[0], &l));
     TAUT_TRY(taut_layer_scale_in_place(l, scale, p.space, p.device));
-    NEED(taut_layer_basis(l, m, elems(0)) == TAUT_E_UNSUPPORTED && strstr(taut_last_error(), "read in place on a device"));
+    NEED(taut_layer_basis(l, m, elems(0)) == TAUT_E_UNSUPPORTED &&
+         strstr(taut_last_error(), "read in place on a device"));
     TAUT_TRY(taut_layer_basis(l, NULL, 0));
     TAUT_TRY(taut_layer_scale_in_place(l, NULL, p.space, p.device));
     TAUT_TRY(taut_layer_basis(l, m, elems(0)));

@@ -63,7 +63,8 @@ START_TEST(every_kind_of_layer)
     for (int dtype = 0; dtype < (basis ? 1 : 3); dtype++)
         for (int scaled = 0; scaled < 2; scaled++) {
             setup s = setup_of(specs[_i], 3);
-            s.dtype = (taut_dtype)dtype, s.scale = scaled ? 2 + dtype % 2 : 0, s.feedback = dtype || basis ? "auto" : "momentum";
+            s.dtype = (taut_dtype)dtype, s.scale = scaled ? 2 + dtype % 2 : 0,
+            s.feedback = dtype || basis ? "auto" : "momentum";
             ck_assert(same_on_device(s, false) || (dtype == 0 && !basis)); /* not all codecs go with momentum */
         }
     mock_close();
