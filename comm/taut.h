@@ -205,7 +205,8 @@ TAUT_API taut_status taut_layer_scale_in_place(taut_layer *layer, const float *s
  *  momentum, instead of from the sums that ranks have received. Under codec=auto with
  *  objective=bytes it offers the plan a basis, from the next step on. Each call is one step of an iteration that begins where the last one
  *  ended, in units of the layer's scale; called every few steps it follows m. Other layers ignore it.
- *  m : n finite floats on the host, identical bits on all ranks; read, not kept.
+ *  m : n finite floats on the host, wherever the layer's buffers lie; identical bits on all ranks; read, not kept. TAUT_E_UNSUPPORTED where the layer's
+ *      scale is read in place on a device (taut_layer_scale_in_place).
  *  n : the number of elements; 0: from sums again.
  *  Call between steps. taut_step_end() compares bases. Costs 4 R operations per element. Since 0.1. */
 TAUT_API taut_status taut_layer_basis(taut_layer *layer, const float *m, size_t n);
