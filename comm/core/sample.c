@@ -436,9 +436,17 @@ static taut__measured_sum agreed(const taut__measured_sum *direct, const taut__m
     return better;
 }
 
-/* One kind of squares of a layer. own_error, own, result: over all elements. */
-static void estimate(taut_layer *l, int kind, double own_error, double own, double result, taut__layer_measured *m)
+static taut__measured_sum scaled(taut__measured_sum x, double by)
 {
+    return (taut__measured_sum){x.value * by, x.var * by * by};
+}
+
+/* One kind of squares of a layer. own_error, own, result: over all elements, of all sums that the step made of it, which are taken to be like
+ * the last one, that of the samples. */
+static void estimate(taut_layer *l, int kind, double calls, double own_error, double own, double result,
+                     taut__layer_measured *m)
+{
+    own_error /= calls, own /= calls, result /= calls;
     taut__sample      *s = &l->sample;
     const float       *lost = s->control + CONTROLS * (size_t)kind * s->blocks, *x = lost + s->blocks;
     taut__sampling    *a = &l->comm->sampling;
@@ -455,20 +463,16 @@ static void estimate(taut_layer *l, int kind, double own_error, double own, doub
     inner = norm_near(&s->near[kind], &(taut__blocks){all, s->blocks, a->rest, a->result, result}, &m->error[kind]);
     inner.value += m->error[kind].value, inner.var += m->error[kind].var;
     direct = taut__ratio_step(&s->norm[kind], &(taut__blocks){all, s->blocks, a->sum, a->own, own});
-    m->norm[kind] = agreed(&direct, &inner, m->error[kind].value);
+    m->norm[kind] = scaled(agreed(&direct, &inner, m->error[kind].value), calls);
+    m->error[kind] = scaled(m->error[kind], calls);
 }
 
-static taut__measured_sum scaled(taut__measured_sum x, double by)
-{
-    return (taut__measured_sum){x.value * by, x.var * by * by};
-}
-
-bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, taut__layer_measured *m)
+bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, double calls, taut__layer_measured *m)
 {
     if (!l->operand.lossy || l->bucket || l->comm->ctx.all.size < 2 || l->sample.room == 0) return false;
-    estimate(l, 0, raw->own_error.plain, raw->own.plain, raw->sum.plain, m);
+    estimate(l, 0, calls, raw->own_error.plain, raw->own.plain, raw->sum.plain, m);
     if (has_scale(l)) {
-        estimate(l, 1, raw->own_error.weighted, raw->own.weighted, raw->sum.weighted, m);
+        estimate(l, 1, calls, raw->own_error.weighted, raw->own.weighted, raw->sum.weighted, m);
     } else {
         double unit = unit2(&l->operand.tensor, 0);
         m->error[1] = scaled(m->error[0], unit), m->norm[1] = scaled(m->norm[0], unit);

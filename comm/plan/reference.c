@@ -1,5 +1,6 @@
 /* reference.c : see reference.h. */
 #include "reference.h"
+#include "../../compressors/grid/grid.h"
 #include <math.h>
 #include <string.h>
 
@@ -28,12 +29,18 @@ static bool lowrank(const taut_spec *spec)
            spec->stage[0].value[0] <= TAUT_BASIS_MOST;
 }
 
+/* A step of grid is in units of the layer's scale. */
+static bool steps(const taut_spec *spec)
+{
+    return taut__spec_codec(spec) == &taut__codec_grid && spec->stage[0].given >> GRID_KEY_STEP & 1;
+}
+
 /* Can the reference be measured on blocks alone? */
 static bool on_blocks(const taut_spec *spec)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     if (spec->stages > 1) return true; /* nearly: its first stage chooses among the sampled blocks */
-    return picks(spec) ||
+    return picks(spec) || steps(spec) ||
            (!codec->linear && !(codec->caps & (TAUT_CAP_SPARSE | TAUT_CAP_GLOBAL_STATS)) && codec->error_key == 0);
 }
 
@@ -102,7 +109,7 @@ taut_status taut__reference_measure(const taut__reference *r, const taut_spec *s
     taut_tensor        sample = {.elems = w.blocks * w.elems, .rows = 1, .cols = w.blocks * w.elems};
     taut__measured     m;
     memset(v, 0, TAUT_REFERENCE_VALUES * sizeof *v);
-    if (w.blocks == 0) return TAUT_OK;
+    if (w.blocks == 0 || (t->scale_n > 0 && steps(spec))) return TAUT_OK;
     if (r->rows) {
         measure_rows(r, &w, v);
         return TAUT_OK;

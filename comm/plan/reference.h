@@ -5,7 +5,7 @@
  * budget. Where the shares of one step are far below what they were, as when gradients become values that the reference keeps exactly, they
  * count alone, at once (auto_guard.c). Between a plan's looks and the first step under it the share is that of the looks. topk picks from
  * many small blocks as it would from the whole tensor; of low rank whole rows are taken, of which a rank leaves a little less than of all. Those whose
- * share hardly depends on the gradient (randk, grid) are taken at the plan's. */
+ * share hardly depends on the gradient (randk, grid:rel) are taken at the plan's. */
 #ifndef TAUT_REFERENCE_H
 #define TAUT_REFERENCE_H
 

@@ -93,6 +93,31 @@ START_TEST(reports_the_true_error)
 }
 END_TEST
 
+/* What ranks share shows where a step sums a layer more than once, too. */
+START_TEST(of_several_sums)
+{
+    static truth_step step[STEPS];
+    double            ratio[STEPS], share = 1;
+    truth             t = {.ranks = 4,
+                           .layers = 3,
+                           .steps = STEPS,
+                           .shape = shapes,
+                           .cfg = {.size = sizeof t.cfg, .codec = "grid:rel=0.1", .metric = "plain", .feedback = "off"},
+                           .gradient = draw,
+                           .sums = 3,
+                           .model = &share,
+                           .step = step};
+    truth_run(&t);
+    ck_assert_msg(t.status == TAUT_OK, "%s", t.why);
+    for (int s = FIRST; s < STEPS; s++) {
+        ck_assert_int_eq(step[s].stats.measured, 1);
+        ratio[s - FIRST] = step[s].stats.rel_err2 / step[s].rel;
+    }
+    double median = truth_median(ratio, STEPS - FIRST);
+    ck_assert_msg(median > 0.9 && median < 1.1, "reported over true %g", median);
+}
+END_TEST
+
 /* Errors in units of a scale are measured whatever the size of gradients and scale: their squares may be beyond what a float holds. */
 typedef struct sized {
     double share, size; /* the former as draw() has it */
@@ -185,6 +210,7 @@ int main(void)
     setvbuf(stdout, NULL, _IOLBF, 0);
     tcase_add_loop_test(t, reports_the_true_error, 0, CODECS);
     tcase_add_test(t, costs_little);
+    tcase_add_test(t, of_several_sums);
     tcase_add_test(t, in_units_of_any_scale);
     return suite_run(s);
 }

@@ -126,10 +126,10 @@ END_TEST
 /* What a reference that looks at whole tensors makes is measured in every step, too; plans use what it allows. */
 START_TEST(references_of_whole_tensors)
 {
-    static const char *const reference[] = {"like:topk:density=0.05", "like:powersgd:rank=4"};
-    static const kind        to[] = {SPARSE, LOW};
-    for (int k = 0; k < 2; k++) {
-        seen r = run((change){NOISE, to[k], false}, reference[k], "bytes", 3);
+    static const char *const reference[] = {"like:topk:density=0.05", "like:powersgd:rank=4", "like:grid:step=0.0005"};
+    static const kind        from[] = {NOISE, NOISE, SMALL}, to[] = {SPARSE, LOW, NOISE};
+    for (int k = 0; k < 3; k++) {
+        seen r = run((change){from[k], to[k], false}, reference[k], "bytes", 3);
         ck_assert_int_eq(r.uncounted, 0);
         ck_assert_int_le(r.over, 7);
         ck_assert_int_le(r.late, 1);

@@ -146,6 +146,10 @@ static taut_status one_step(bench *b, int rank, int step, taut_layer **layer)
         if (scale && t->shape[l].rows > 1) s = taut_layer_scale(layer[l], scale, b->n[l]);
         if (!is_summed(t, step, l)) continue;
         t->gradient(t, rank, step, l, b->g[rank][l]);
+        for (int k = 1; k < t->sums && s == TAUT_OK; k++) {
+            memcpy(b->y[rank][l], b->g[rank][l], b->n[l] * sizeof(float));
+            s = taut_allreduce(layer[l], b->y[rank][l], TAUT_MEAN);
+        }
         memcpy(b->y[rank][l], b->g[rank][l], b->n[l] * sizeof(float));
         if (s == TAUT_OK) s = taut_allreduce_start(layer[l], b->y[rank][l], TAUT_MEAN);
     }
