@@ -306,13 +306,14 @@ typedef struct taut_comm_stats {
     /* rel_err2 where it was measured, else -1; of earlier versions, which measured now and then */
     double rel_err2_audit;
     /* relative squared error that the last step was allowed, metric in force; 0 = no plan was in force */
-    double   budget;
-    uint64_t budget_violations; /* steps whose error exceeded the budget */
-    uint64_t plans;             /* plans adopted */
-    uint64_t plan_hash;         /* of the plan in force, equal on all ranks */
-    double   comm_s;            /* seconds during which at least one collective was under way */
-    double   exposed_s;         /* seconds that the caller spent waiting */
-    double   plan_s;            /* seconds spent on measuring and planning */
+    double budget;
+    /* steps whose error exceeded the budget; without layers that have a codec of their own (taut_layer_codec) */
+    uint64_t budget_violations;
+    uint64_t plans;     /* plans adopted */
+    uint64_t plan_hash; /* of the plan in force, equal on all ranks */
+    double   comm_s;    /* seconds during which at least one collective was under way */
+    double   exposed_s; /* seconds that the caller spent waiting */
+    double   plan_s;    /* seconds spent on measuring and planning */
     /* of bytes_sent: what measuring the link took, when the communicator was created; since 0.1 */
     uint64_t bytes_probes;
     double   rel_err2_low, rel_err2_high;               /* the interval of rel_err2 */
