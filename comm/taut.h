@@ -205,7 +205,8 @@ TAUT_API taut_status taut_layer_scale_in_place(taut_layer *layer, const float *s
  *  momentum, instead of from the sums that ranks have received. Under codec=auto with
  *  objective=bytes it offers the plan a basis, from the next step on. Each call is one step of an iteration that begins where the last one
  *  ended, in units of the layer's scale; called every few steps it follows m. Other layers ignore it.
- *  m : n finite floats on the host, identical bits on all ranks; read, not kept.
+ *  m : n finite floats on the host, wherever the layer's buffers lie; identical bits on all ranks; read, not kept. TAUT_E_UNSUPPORTED where the layer's
+ *      scale is read in place on a device (taut_layer_scale_in_place).
  *  n : the number of elements; 0: from sums again.
  *  Call between steps. taut_step_end() compares bases. Costs 4 R operations per element. Since 0.1. */
 TAUT_API taut_status taut_layer_basis(taut_layer *layer, const float *m, size_t n);
@@ -271,11 +272,11 @@ TAUT_API taut_status taut_step_drop(taut_comm *comm);
  *  some blocks of 8 elements travel with the step's statistics: chosen at random, anew in each step, the same on all ranks. Result
  *  minus sum is the error there, whatever ranks have in common. What the encoders lost over all elements, and the
  *  result's norm, are known and serve as controls; the ratio to them is followed over steps, so that few blocks tell enough
- *  (scheduler/estimate.h). _low and _high lie 3 standard deviations beside the value: the true one is between them in about
- *  99.7% of steps.
+ *  (scheduler/estimate.h). _low and _high lie 4 standard deviations beside the value: the true one is between them in about
+ *  99.9% of steps (docs/planning.md). Of a layer that a step sums more than once, the last sum is sampled.
  * What that costs: 1.6% of the bytes that 2 bits per element take, for models from 4 Mi elements (4.5% below that; 16 blocks at least), 4096 blocks at most,
  *  and for a plan one step's samples of every rank.
- * What is not measured: layers that only went through reduce_scatter or allgather, and what 16-bit layers without a codec
+ * What is not measured: what an allgather loses, a layer's first step with a reduce-scatter, and what 16-bit layers without a codec
  *  lose by rounding. */
 typedef struct taut_layer_stats {
     size_t   size;

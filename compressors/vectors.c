@@ -1,5 +1,6 @@
 /* vectors.c : see vectors.h. The host's table, and which table a space has. */
 #include "vectors.h"
+#include "basis/basis.h"
 #include "digest.h"
 #include "tree_sum.h"
 #include "cuda/cuda.h"
@@ -193,6 +194,15 @@ static taut_status host_digest(taut_place p, void *rows, size_t stride, size_t n
     return TAUT_OK;
 }
 
+static taut_status host_change(taut_place p, const taut__axes_there *m, const taut_tensor *t, float *x, bool back)
+{
+    return (void)p, taut__axes_change_here(m, t, x, back);
+}
+static taut_status host_learn(taut_place p, const taut__axes_there *m, const taut_tensor *t, const float *x)
+{
+    return (void)p, taut__axes_learn_here(m, t, x);
+}
+
 const taut__vectors taut__vectors_host = {
     .input = host_input,
     .output = host_output,
@@ -211,6 +221,8 @@ const taut__vectors taut__vectors_host = {
     .combine = host_combine,
     .copy_if = host_copy_if,
     .digest = host_digest,
+    .change = host_change,
+    .learn = host_learn,
 };
 
 /* ---- which table ---- */

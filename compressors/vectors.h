@@ -7,6 +7,7 @@
 #define TAUT_VECTORS_H
 
 #include "../comm/base/space.h"
+#include "basis/basis_there.h"
 #include "feedback.h"
 #include "ops.h"
 
@@ -68,6 +69,9 @@ typedef struct taut__vectors {
      * differs: NULL, and digests are written; or they are compared, and it becomes 1 + the number of the last row whose digest is another; else it stays. */
     taut_status (*digest)(taut_place p, void *rows, size_t stride, size_t n, uint32_t first, uint32_t count,
                           uint32_t *differs);
+    /* Of all of x, n and vectors as m says, what taut__axes_turn() (back: taut__axes_back()) and taut__axes_learn() do: basis/basis.h. The same bits. */
+    taut_status (*change)(taut_place p, const taut__axes_there *m, const taut_tensor *t, float *x, bool back);
+    taut_status (*learn)(taut_place p, const taut__axes_there *m, const taut_tensor *t, const float *x);
 } taut__vectors;
 
 extern const taut__vectors taut__vectors_host;

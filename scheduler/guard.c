@@ -26,19 +26,23 @@ void taut__guard_allow(const double *planned, size_t layers, taut__watch *w)
 
 bool taut__guard_step(taut__guard *g, const double *error, double norm2, double budget, size_t layers, taut__watch *w)
 {
-    double sum = 0;
+    double sum = 0, present = 0; /* a step's budget is that of the layers that it summed */
     bool   violated;
     for (size_t l = 0; l < layers; l++) {
         w[l].observed = norm2 > 0 ? error[l] / norm2 : 0;
         sum += w[l].observed;
+        present += w[l].absent ? 0 : w[l].share;
     }
     g->error = sum;
     g->budget = budget;
     violated = sum > budget;
     g->violations += violated;
     for (size_t l = 0; l < layers; l++) {
-        double allowed = w[l].share * budget, excess = w[l].observed - allowed;
-        bool   wrong = w[l].observed > 2 * allowed && excess > LARGE * budget;
+        double excess;
+        bool   wrong;
+        w[l].allowed = present > 0 && !w[l].absent ? w[l].share / present * budget : 0;
+        excess = w[l].observed - w[l].allowed;
+        wrong = w[l].observed > 2 * w[l].allowed && excess > LARGE * budget;
         w[l].safer = excess > 0 && ((violated && !w[l].tunable) || wrong);
     }
     return violated;
@@ -62,7 +66,7 @@ void taut__guard_steer(taut__guard *g, double noise)
         now + log(g->error_scale / scale); /* what the next step would make if its gradients were like this one's */
 }
 
-bool taut__guard_strained(const taut__guard *g) { return g->error_scale > STRAINED || g->error_scale < 1 / STRAINED; }
+bool taut__guard_strained(double scale) { return scale > STRAINED || scale < 1 / STRAINED; }
 
 bool taut__norm_changed(double norm2_then, double norm2_now, double eta)
 {

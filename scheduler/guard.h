@@ -23,7 +23,9 @@ typedef struct taut__guard {
 typedef struct taut__watch { /* one layer */
     double share;            /* of the budget */
     bool   tunable;          /* in: follows error_scale */
+    bool   absent;           /* in: it was not summed in this step */
     double observed;         /* relative squared error of the last step */
+    double allowed;          /* out: its share of the budget of what was summed in this step */
     bool   safer;            /* out: must go to a safer codec now */
 } taut__watch;
 
@@ -41,8 +43,8 @@ bool taut__guard_step(taut__guard *g, const double *error, double norm2, double 
  * standard deviations of the steps' own noise below it, and 2.5 of the measurement's. noise: the latter, relative. Down at once, up slowly. */
 void taut__guard_steer(taut__guard *g, double noise);
 
-/* Has steering come so far from the plan that a new one had better be made? */
-bool taut__guard_strained(const taut__guard *g);
+/* Has steering come so far from the plan that a new one had better be made? scale: error_scale, over what the plan began with. */
+bool taut__guard_strained(double scale);
 
 /* Accordion's signal (Agarwal et al., MLSys 2021, section 4): has the gradient's norm changed by more than eta since
  * the plan was made? | |g_then| - |g_now| | >= eta |g_then|. Also true when one of them is 0 and the other is not. */

@@ -67,7 +67,8 @@ tests=$(for d in $dirs; do
 done | grep -E "$pattern" || true)
 [ -n "$tests" ] || { echo "run.sh: no test matches '$pattern' in $BUILD" >&2; exit 2; }
 
-rm -f "$logs"/*.result
+rm -f "$logs"/*.result "$logs/kernels"
+[ $# -gt 0 ] || export CUDA_HOST_TALLY="$(cd "$logs" && pwd)/kernels" # which kernels the tests have run, for test_cuda_kernels.sh
 source_of() { case $1 in *.sh) echo "$1" ;; *) echo "${1#"$BUILD"/}.c" ;; esac; }
 together= waiting= alone=
 says() { head -n 12 "$(source_of "$1")" | grep -q "$2"; }

@@ -26,13 +26,13 @@ float taut__layer_momentum(const taut_layer *l)
     return l->comm->ctx.set.feedback == TAUT_FEEDBACK_MOMENTUM ? l->comm->ctx.set.c.momentum : 0;
 }
 
-/* A tensor without a shorter side has no basis: it is coded as it is. */
+/* A tensor without a shorter side has no basis: it is coded as it is. On a device a basis is there where it was asked for: plans see none. */
 taut_status taut__layer_axes(taut_layer *l)
 {
     taut__operand *o = &l->operand;
     size_t         coded = taut__spec_basis(&o->wire), most = coded ? coded : l->directions;
-    bool           suits = most > 0 && taut__axes_suit(&o->tensor) && o->dtype == TAUT_F32 && taut__layer_at_home(l) &&
-                 l->comm->ctx.set.feedback != TAUT_FEEDBACK_MOMENTUM;
+    bool           suits = most > 0 && taut__axes_suit(&o->tensor) && o->dtype == TAUT_F32 &&
+                 (coded > 0 || taut__layer_at_home(l)) && l->comm->ctx.set.feedback != TAUT_FEEDBACK_MOMENTUM;
     o->turns = suits && coded > 0;
     if (suits && o->axes && taut__axes_most(o->axes) != most) {
         taut__axes_destroy(o->axes);
@@ -40,7 +40,7 @@ taut_status taut__layer_axes(taut_layer *l)
     }
     if (suits && !o->axes) TAUT_TRY(taut__axes_create(&o->tensor, most, o->seed, &o->axes));
     o->learns = suits && !taut__axes_given(o->axes);
-    return TAUT_OK;
+    return suits ? taut__axes_place(o->axes, taut__layer_place(l)) : TAUT_OK;
 }
 
 /* Memory for x: with feedback, and wherever x cannot be read from buf (16 bit) or must outlive encoding (linear, bases). */
@@ -138,9 +138,6 @@ taut_status taut__layer_use(taut_layer *l, const taut_spec *spec)
 taut_status taut__layer_runs(const taut_layer *l, const taut_spec *wire, taut_space space)
 {
     const taut_codec *codec = taut__spec_codec(wire);
-    if (taut__spec_basis(wire) > 0 && space != TAUT_HOST)
-        return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': codec %s with basis=%zu has no operations in space %s",
-                          l->name, codec->name, taut__spec_basis(wire), taut__space_name(space));
     if (taut__ops(codec, space)) return TAUT_OK;
     return taut__fail(TAUT_E_UNSUPPORTED, "layer '%s': codec %s has no operations in space %s", l->name, codec->name,
                       taut__space_name(space));

@@ -1,5 +1,6 @@
 /* registration.c : layers come to a communicator, and get their codec and basis from the program. */
 #include "../../compressors/basis/basis.h"
+#include "../../compressors/vectors.h"
 #include "communicator.h"
 #include <math.h>
 #include <stdio.h>
@@ -218,6 +219,11 @@ static taut_status check_basis(const taut_layer *l, const float *m, size_t n)
     if (n > 0 && n != t->elems)
         return taut__fail(TAUT_E_RANGE, "layer '%s': basis from %zu values: must be 0 or %zu (elements)", l->name, n,
                           t->elems);
+    if (n > 0 && t->scale_n > 1 && taut__scale_there(l))
+        return taut__fail(TAUT_E_UNSUPPORTED,
+                          "layer '%s': basis from values on the host in units of a scale that is read in place on a "
+                          "device: set the scale by taut_layer_scale, or let the basis be learnt from results",
+                          l->name);
     for (size_t i = 0; i < n; i++)
         if (!isfinite(m[i]))
             return taut__fail(TAUT_E_RANGE, "layer '%s': basis from value %zu, %g: must be finite", l->name, i,
@@ -236,6 +242,7 @@ static taut_status hold_axes(taut_layer *l)
 taut_status taut_layer_basis(taut_layer *l, const float *m, size_t n)
 {
     if (!l || (n > 0 && !m)) return taut__fail(TAUT_E_INVALID, "taut_layer_basis: layer or m is NULL");
+    if (n > 0) TAUT_TRY(taut__host_check(m, "the values of a basis"));
     TAUT_TRY(check_basis(l, m, n));
     l->planned.basis_given = n > 0;
     TAUT_TRY(hold_axes(l));

@@ -296,12 +296,20 @@ static double control_unit(const taut_layer *l)
     return ldexp(1, -exponent);
 }
 
+/* ... and squares in units of a scale may be of any other size: in the square of the block's largest unit, too. */
+static double weighted_unit(const taut_layer *l, size_t k)
+{
+    double least = INFINITY;
+    for (size_t i = 0; i < BLOCK && l->sample.at[k] + i < l->operand.tensor.elems; i++)
+        least = fmin(least, unit2(&l->operand.tensor, l->sample.at[k] + i));
+    return control_unit(l) / least;
+}
+
 static void put_control(const taut_layer *l, float *v)
 {
     const taut__sample *s = &l->sample;
-    double              by = control_unit(l);
     for (size_t k = 0; k < s->blocks; k++) {
-        double lost[2] = {0}, x[2] = {0};
+        double lost[2] = {0}, x[2] = {0}, by[2] = {control_unit(l), has_scale(l) ? weighted_unit(l, k) : 0};
         for (size_t i = 0; i < BLOCK && s->at[k] + i < l->operand.tensor.elems; i++) {
             double e = s->lost[k * BLOCK + i], g = s->x[k * BLOCK + i],
                    u = has_scale(l) ? unit2(&l->operand.tensor, s->at[k] + i) : 0;
@@ -309,8 +317,8 @@ static void put_control(const taut_layer *l, float *v)
             x[0] += g * g, x[1] += u * g * g;
         }
         for (size_t kind = 0; kind < 1 + (size_t)has_scale(l); kind++) {
-            v[CONTROLS * kind * s->blocks + k] = (float)(by * lost[kind]);
-            v[(CONTROLS * kind + 1) * s->blocks + k] = (float)(by * x[kind]);
+            v[CONTROLS * kind * s->blocks + k] = (float)(by[kind] * lost[kind]);
+            v[(CONTROLS * kind + 1) * s->blocks + k] = (float)(by[kind] * x[kind]);
         }
     }
 }
@@ -428,16 +436,25 @@ static taut__measured_sum agreed(const taut__measured_sum *direct, const taut__m
     return better;
 }
 
-/* One kind of squares of a layer. own_error, own, result: over all elements. */
-static void estimate(taut_layer *l, int kind, double own_error, double own, double result, taut__layer_measured *m)
+static taut__measured_sum scaled(taut__measured_sum x, double by)
 {
+    return (taut__measured_sum){x.value * by, x.var * by * by};
+}
+
+/* One kind of squares of a layer. own_error, own, result: over all elements, of all sums that the step made of it, which are taken to be like
+ * the last one, that of the samples. */
+static void estimate(taut_layer *l, int kind, double calls, double own_error, double own, double result,
+                     taut__layer_measured *m)
+{
+    own_error /= calls, own /= calls, result /= calls;
     taut__sample      *s = &l->sample;
     const float       *lost = s->control + CONTROLS * (size_t)kind * s->blocks, *x = lost + s->blocks;
     taut__sampling    *a = &l->comm->sampling;
-    double             all = (double)blocks_of(l), by = control_unit(l);
+    double             all = (double)blocks_of(l);
     taut__measured_sum inner, direct;
     for (size_t k = 0; k < s->blocks; k++) {
         block_sums b = look(l, k, kind);
+        double     by = kind ? weighted_unit(l, k) : control_unit(l);
         a->error[k] = b.error, a->lost[k] = lost[k] / by;
         a->rest[k] = b.result - 2 * b.inner, a->result[k] = b.result;
         a->sum[k] = b.sum, a->own[k] = x[k] / by;
@@ -446,20 +463,16 @@ static void estimate(taut_layer *l, int kind, double own_error, double own, doub
     inner = norm_near(&s->near[kind], &(taut__blocks){all, s->blocks, a->rest, a->result, result}, &m->error[kind]);
     inner.value += m->error[kind].value, inner.var += m->error[kind].var;
     direct = taut__ratio_step(&s->norm[kind], &(taut__blocks){all, s->blocks, a->sum, a->own, own});
-    m->norm[kind] = agreed(&direct, &inner, m->error[kind].value);
+    m->norm[kind] = scaled(agreed(&direct, &inner, m->error[kind].value), calls);
+    m->error[kind] = scaled(m->error[kind], calls);
 }
 
-static taut__measured_sum scaled(taut__measured_sum x, double by)
-{
-    return (taut__measured_sum){x.value * by, x.var * by * by};
-}
-
-bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, taut__layer_measured *m)
+bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, double calls, taut__layer_measured *m)
 {
     if (!l->operand.lossy || l->bucket || l->comm->ctx.all.size < 2 || l->sample.room == 0) return false;
-    estimate(l, 0, raw->own_error.plain, raw->own.plain, raw->sum.plain, m);
+    estimate(l, 0, calls, raw->own_error.plain, raw->own.plain, raw->sum.plain, m);
     if (has_scale(l)) {
-        estimate(l, 1, raw->own_error.weighted, raw->own.weighted, raw->sum.weighted, m);
+        estimate(l, 1, calls, raw->own_error.weighted, raw->own.weighted, raw->sum.weighted, m);
     } else {
         double unit = unit2(&l->operand.tensor, 0);
         m->error[1] = scaled(m->error[0], unit), m->norm[1] = scaled(m->norm[0], unit);

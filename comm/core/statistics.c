@@ -21,7 +21,7 @@ static taut_status room(taut_comm *comm, size_t n)
 }
 
 /* A layer's values: own, error and result, plain and, where they are not the plain ones in another unit, weighted; of one that never loses
- * anything only the result; then how many ranks called, and how many sampled the result. */
+ * anything only the result; then how many sums the ranks made, and how many ranks sampled the last one's result. */
 typedef struct layer_values {
     bool   errs;
     size_t kinds, n;
@@ -68,15 +68,13 @@ static size_t fill(const taut_layer *l, double *v)
         *v++ = sum[k];
         if (n.errs) *v++ = own[k], *v++ = error[k];
     }
-    *v++ = 1;
-    if (n.errs)
-        *v = l->sample.taken &&
-             l->operand.calls == l->calls_at_step + 1 + l->gathers; /* samples are of one sum, errors of all */
+    *v++ = (double)taut__max(l->operand.calls - l->calls_at_step - l->gathers, 1);
+    if (n.errs) *v = l->sample.taken && l->operand.calls > l->calls_at_step + l->gathers;
     return n.n;
 }
 
 /* Where one value is in the plain unit, the other is that one in the scale's. */
-static layer_values unfill(const taut_layer *l, const double *v, taut__layer_sums *s, double *sampled)
+static layer_values unfill(const taut_layer *l, const double *v, taut__layer_sums *s, double *calls, double *sampled)
 {
     layer_values  n = values_of(l);
     double        unit = l->operand.tensor.scale_n == 1
@@ -94,6 +92,7 @@ static layer_values unfill(const taut_layer *l, const double *v, taut__layer_sum
                             .error = {error[0], error[1]},
                             .sum = {sum[0], sum[1]},
                             .called = at[0] > 0};
+    *calls = at[0] / l->comm->ctx.all.size;
     *sampled = n.errs ? at[1] : 0;
     return n;
 }
@@ -117,11 +116,11 @@ static double own_seconds(const taut_layer *l)
 static size_t take(taut_layer *l, const double *v)
 {
     taut__layer_measured m;
-    double               sampled;
-    size_t               n = unfill(l, v, &l->planned.step, &sampled).n;
+    double               calls, sampled;
+    size_t               n = unfill(l, v, &l->planned.step, &calls, &sampled).n;
     l->comm->bad |= isnan(l->planned.step.sum.plain);
     if (isnan(l->planned.step.sum.plain)) l->planned.step.sum = (taut_norm2){0, 0};
-    if ((int)sampled == l->comm->ctx.all.size && taut__sample_measure(l, &l->planned.step, &m))
+    if ((int)sampled == l->comm->ctx.all.size && taut__sample_measure(l, &l->planned.step, calls, &m))
         take_measured(&l->planned.step, &m);
     if (l->planned.step.called) l->shown = l->planned.step;
     return n;

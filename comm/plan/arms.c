@@ -158,7 +158,7 @@ taut_status taut__arms_switch(taut__auto *a, int arm)
     if (a->stale && arm > TAUT_ARM_DENSE) return TAUT_OK; /* what it would make of these gradients is not known */
     if (!m->there || arm == m->now || a->objective != TAUT_OBJECTIVE_TIME || a->offers->o.layers != a->layers)
         return TAUT_OK;
-    if (m->now >= 0) m->error_scale[m->now] = a->guard.error_scale;
+    if (m->now >= 0) m->error_scale[m->now] = taut__sets_strain(a);
     m->now = arm;
     bool first = !(m->error_scale[arm] > 0);
     if (!first) a->guard.error_scale = m->error_scale[arm];

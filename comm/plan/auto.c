@@ -51,6 +51,7 @@ static void destroy(taut__auto *a)
     if (!a) return;
     taut__observer_destroy(a->observer);
     taut__bench_fini(&a->bench);
+    for (size_t l = 0; l < a->layers; l++) taut__reference_fini(&a->layer_plans[l].reference);
     taut__free(a->layer_plans);
     taut__free(a->watch);
     taut__free(a->scratch);
@@ -175,7 +176,8 @@ static taut_status add(taut__auto *a, taut__planned *layer)
 {
     TAUT_TRY(make_room(a));
     TAUT_TRY(taut__observer_add(a->observer, layer->name, layer->tensor, layer->axes, layer->careful));
-    a->layer_plans[a->layers] = (taut__layer_plan){.layer = layer, .made = -1, .ratio = {-1, -1}, .own = {-1, -1}};
+    a->layer_plans[a->layers] = (taut__layer_plan){
+        .layer = layer, .made = -1, .ratio = {-1, -1}, .own = {-1, -1}, .error_scale = 1, .began = 1};
     if (a->budget.like && !layer->careful)
         TAUT_TRY(taut__reference_watch(&a->layer_plans[a->layers].reference, &a->reference, layer));
     a->watch[a->layers] = (taut__watch){0};
@@ -189,7 +191,7 @@ static taut_status add(taut__auto *a, taut__planned *layer)
 /* The layers from `n` on, which were registered last: what they point at is about to go. */
 static void forget(taut__auto *a, size_t n)
 {
-    a->layers = n;
+    while (a->layers > n) taut__reference_fini(&a->layer_plans[--a->layers].reference);
     taut__observer_forget(a->observer, n);
 }
 

@@ -113,7 +113,8 @@ taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *chosen, taut_
     if (change != TAUT_PLAN_SWITCHED) a->norm2_then = taut__auto_own2(a);
     if (change == TAUT_PLAN_NEW) a->guard.error_scale = CAUTION;
     if (!kept && cold > 0) a->guard.error_scale *= room_for_cold(planned, cold);
-    a->guard.last = 0;
+    memset(a->sets.last, 0, sizeof a->sets.last);
+    if (!kept) taut__sets_begin(a, a->guard.error_scale);
     taut__auto_error_scales(a);
     taut__guard_allow(a->scratch, a->layers, a->watch);
     taut__auto_rehash(a);
@@ -123,7 +124,7 @@ taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *chosen, taut_
 void taut__auto_error_scales(taut__auto *a)
 {
     for (size_t l = 0; l < a->layers; l++)
-        if (!a->layer_plans[l].out) taut__planned_scale_error(a->layer_plans[l].layer, a->guard.error_scale);
+        if (!a->layer_plans[l].out) taut__planned_scale_error(a->layer_plans[l].layer, a->layer_plans[l].error_scale);
 }
 
 /* The layer's own grid, finer; anything else: the cheapest option that is safe enough. */

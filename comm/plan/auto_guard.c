@@ -46,8 +46,9 @@ static void take_reference(taut__auto *a, const double *v)
     double       before = like_budget2(a), now = 0;
     bool         odd, again = a->odd != TAUT_ODD_NOT;
     for (size_t l = 0; l < a->layers; l++) {
-        const taut__layer_plan *t = &a->layer_plans[l];
-        taut__reference         r = taut__reference_with(&t->reference, v + TAUT_REFERENCE_VALUES * l, true);
+        taut__layer_plan *t = &a->layer_plans[l];
+        taut__reference   r = taut__reference_with(&t->reference, v + TAUT_REFERENCE_VALUES * l, true);
+        t->reference.fresh = v[TAUT_REFERENCE_VALUES * l + 2] > 0;
         now += reference_error(t, &r);
     }
     a->odd = before > nothing && now < fell * before ? TAUT_ODD_FELL
@@ -106,6 +107,7 @@ void taut__auto_note(taut__auto *a, const double *reference)
 {
     double mine = 0;
     a->norm2 = a->planning->norm2;
+    taut__sets_note(a);
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_sums *s;
         note_layer(a, l);
@@ -125,7 +127,7 @@ static taut_status make_safer(taut__auto *a)
     for (size_t l = 0; l < a->layers; l++) {
         taut__watch *w = &a->watch[l];
         if (!w->safer || a->layer_plans[l].out || !compressed(a, l)) continue;
-        TAUT_TRY(taut__auto_safer(a, l, 0.9 * w->share * a->guard.budget / w->observed));
+        TAUT_TRY(taut__auto_safer(a, l, 0.9 * w->allowed / w->observed));
         moved = true;
     }
     if (!moved) return TAUT_OK;
@@ -148,7 +150,8 @@ taut_status taut__auto_guard(taut__auto *a)
         if (isfinite(error))
             var += a->layer_plans[l].weight * a->layer_plans[l].weight * in_metric(&a->layer_plans[l], &s->error_var);
         lossy |= compressed(a, l);
-        a->watch[l].tunable = taut__planned_scale_error(a->layer_plans[l].layer, a->guard.error_scale);
+        a->watch[l].absent = !s->called;
+        a->watch[l].tunable = taut__planned_scale_error(a->layer_plans[l].layer, a->layer_plans[l].error_scale);
         tunable |= a->watch[l].tunable;
     }
     budget = budget2(a, a->norm2) / a->norm2;
@@ -160,6 +163,7 @@ taut_status taut__auto_guard(taut__auto *a)
     if (taut__guard_step(&a->guard, a->scratch, a->norm2, budget, a->layers, a->watch))
         taut__log(TAUT_LOG_INFO, "sched", "step %llu: rel_err2 %.3e exceeds the budget %.3e",
                   (unsigned long long)a->step, a->guard.error, budget);
+    taut__sets_before(a);
     if (a->odd == TAUT_ODD_FELL) return TAUT_OK; /* it is counted, and says nothing about the next */
     var /= a->norm2 * a->norm2;
     if (a->guard.error > 0)
@@ -167,8 +171,9 @@ taut_status taut__auto_guard(taut__auto *a)
     if (!tunable)
         a->guard.error_scale =
             fmin(a->guard.error_scale, 1); /* nothing can become coarser: being finer than planned is no strain */
+    taut__sets_after(a);
     taut__auto_error_scales(a);
-    if (taut__guard_strained(&a->guard)) taut__auto_plan_early(a, "errors are far from what was planned");
+    if (taut__guard_strained(taut__sets_strain(a))) taut__auto_plan_early(a, "errors are far from what was planned");
     return make_safer(a);
 }
 

@@ -20,7 +20,16 @@ typedef struct taut__layer_plan { /* one layer */
     double         planned; /* squared error of its option, in the metric, as of the last plan */
     double made; /* squared error of the sum over own, in the metric, under the codec in force; < 0: not measured yet */
     taut__reference reference; /* like: */
+    double error_scale, began; /* what the error that it is asked for is multiplied by; in a new plan, beside caution */
+    uint32_t sets;             /* bits: of which sets it is */
 } taut__layer_plan;
+
+enum { TAUT_SETS = 4 };
+typedef struct taut__sets {                   /* auto_sets.c: the sets of layers that steps have summed lately */
+    uint64_t shape[TAUT_SETS], at[TAUT_SETS]; /* a number for it, 0: none; one more than the step that had it */
+    double   last[TAUT_SETS];                 /* the guard's, of that step */
+    uint32_t now;                             /* of this step */
+} taut__sets;
 
 typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them, if any, is the fastest */
     taut__verdict     verdict;
@@ -73,6 +82,7 @@ struct taut__auto {
     taut__bench bench;       /* of the reference */
     taut__odd   odd;         /* does the reference make other errors in this step than in those before it? */
     double      odd_budget2; /* these, squared, in the metric */
+    taut__sets  sets;
     taut__arms  arms;
     double      norm2_then; /* squared norm of the inputs when the plan was made */
     uint64_t    step;       /* under way, counted from creation */
@@ -117,6 +127,14 @@ size_t taut__auto_reference_put(taut__auto *a, double *v);      /* this rank's p
 void   taut__auto_note(taut__auto *a, const double *reference); /* what the step was, with the sums of those parts */
 taut_status taut__auto_guard(taut__auto *a);
 bool        taut__auto_norms_changed(const taut__auto *a);
+
+/* auto_sets.c */
+void   taut__sets_reset(taut__auto *a);
+void   taut__sets_note(taut__auto *a);   /* what this step summed */
+void   taut__sets_before(taut__auto *a); /* the guard speaks of these layers; and what it says holds for them alone */
+void   taut__sets_after(taut__auto *a);
+double taut__sets_strain(const taut__auto *a);        /* how far they are from what was planned */
+void   taut__sets_begin(taut__auto *a, double scale); /* a plan: this scale for all that the sets can afford */
 
 /* arms.c */
 taut_status taut__arms_room(taut__auto *a, size_t used, size_t room);

@@ -10,9 +10,10 @@ static void describe(taut__auto *a, const double *sums)
     for (size_t l = 0; l < a->layers; l++) {
         taut__layer_plan *t = &a->layer_plans[l];
         taut_norm2 ratio = {t->ratio.plain < 0 ? 1 : t->ratio.plain, t->ratio.weighted < 0 ? 1 : t->ratio.weighted};
-        a->aggregate[l] =
-            (taut__aggregate){t->out, ratio, t->scaled, relative, &t->layer->spec, a->guard.error_scale, t->made};
-        if (a->budget.like) t->reference.share = taut__observer_reference(a->observer, l, sums);
+        if (a->budget.like && !(t->reference.rows && t->reference.fresh))
+            t->reference.share = taut__observer_reference(a->observer, l, sums);
+        a->aggregate[l] = (taut__aggregate){t->out,          ratio,          t->scaled, relative,
+                                            &t->layer->spec, t->error_scale, t->made,   t->reference.share};
     }
 }
 

@@ -10,7 +10,7 @@
 #include <math.h>
 #include <xxhash.h>
 
-enum { VERSION = 7 };
+enum { VERSION = 8 };
 
 /* ---- everything ---- */
 
@@ -47,6 +47,14 @@ static void visit_guard(taut__visit *v, taut__guard *g)
     taut__visit_f64(v, &g->spread2), taut__visit_f64(v, &g->last);
 }
 
+static void visit_sets(taut__visit *v, taut__sets *s)
+{
+    for (int k = 0; k < TAUT_SETS; k++)
+        taut__visit64(v, &s->shape[k], UINT64_MAX), taut__visit64(v, &s->at[k], UINT64_MAX);
+    taut__visit_f64s(v, s->last, TAUT_SETS);
+    taut__visit32(v, &s->now, TAUT_SETS - 1);
+}
+
 static void visit_layer(taut__visit *v, taut__layer_plan *t, taut__watch *w)
 {
     taut__visit_f64(v, &t->own.plain), taut__visit_f64(v, &t->own.weighted);
@@ -56,11 +64,14 @@ static void visit_layer(taut__visit *v, taut__layer_plan *t, taut__watch *w)
     taut__visit_bool(v, &t->scaled);
     taut__visit_f64(v, &w->share), taut__visit_f64(v, &w->observed);
     taut__visit_bool(v, &w->tunable), taut__visit_bool(v, &w->safer);
+    taut__visit_within(v, &t->error_scale, 1e-6, 1e6), taut__visit_within(v, &t->began, 1e-6, 1e6);
+    taut__visit32(v, &t->sets, (1u << TAUT_SETS) - 1);
 }
 
 static taut_status visit_all(taut__visit *v, taut__auto *a)
 {
     visit_guard(v, &a->guard);
+    visit_sets(v, &a->sets);
     taut__visit_f64(v, &a->norm2), taut__visit_f64(v, &a->all_norms), taut__visit_f64(v, &a->norm2_then);
     taut__visit_within(v, &a->crowd, 0, 1e3);
     taut__visit_f64(v, &a->sketch_bytes);
@@ -190,6 +201,7 @@ static void put_row(taut__auto *a, const row *w)
 /* What a run has learnt that the saved one did not know: none of it is true of the saved one. */
 static void forget(taut__auto *a)
 {
+    taut__sets_reset(a);
     taut__guard_init(&a->guard);
     a->plans = a->hash = 0;
     a->norm2 = a->norm2_then = 0;
@@ -216,6 +228,7 @@ static void take_plan(taut__auto *a, const head *h)
     a->guard.budget = h->budget;
     a->guard.error_scale = h->error_scale;
     a->guard.violations = h->violations;
+    for (size_t l = 0; l < a->layers; l++) a->layer_plans[l].error_scale = h->error_scale;
     taut__auto_error_scales(a);
     a->planned_at = a->step;
     taut__arms_reset(a);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RANK_MAX = 32, SWEEPS = 12 };
+enum { RANK_MAX = TAUT_BASIS_MOST, SWEEPS = 12 };
 
 void taut__basis_fini(taut__basis *b)
 {
@@ -15,6 +15,8 @@ void taut__basis_fini(taut__basis *b)
 }
 
 static void start(taut__basis *b) { taut__lowrank_random(1, 0, b->qt, b->rank * b->cols, 1); }
+
+void taut__basis_restart(taut__basis *b) { start(b); }
 
 taut_status taut__basis_prepare(taut__basis *b, size_t rows, size_t cols, size_t rank)
 {

@@ -11,6 +11,8 @@
 
 #include "../base/base.h"
 
+enum { TAUT_BASIS_MOST = 32 }; /* ranks */
+
 typedef struct taut__basis {
     size_t rows, cols, rank;
     float *qt, *p; /* rank x cols, kept between looks; rows x rank */
@@ -18,6 +20,7 @@ typedef struct taut__basis {
 
 /* A random start where rows, cols or rank changed. rank <= min(rows, cols). */
 taut_status taut__basis_prepare(taut__basis *b, size_t rows, size_t cols, size_t rank);
+void        taut__basis_restart(taut__basis *b); /* at random, the same each time */
 void        taut__basis_fini(taut__basis *b);
 
 /* x: rows x cols. energy[0..rank): estimates of the squared singular values, largest first; what rank r leaves out is

@@ -55,6 +55,7 @@ void taut__observer_destroy(taut__observer *o)
     taut__free(o->offers.o.option);
     taut__free(o->offers.current);
     taut__free(o->offers.own);
+    taut__free(o->offers.budget);
     taut__free(o->stats);
     taut__free(o->weight);
     taut__bench_fini(&o->bench);
@@ -334,15 +335,17 @@ static taut_status layer_room(taut__observer *o)
     taut__free(offers->o.layer);
     taut__free(offers->current);
     taut__free(offers->own);
+    taut__free(offers->budget);
     taut__free(o->stats);
     taut__free(o->weight);
     offers->o.layers = o->layers;
     offers->o.layer = taut__alloc(o->layers, sizeof *offers->o.layer);
     offers->current = taut__alloc(o->layers, sizeof *offers->current);
     offers->own = taut__alloc(o->layers, sizeof *offers->own);
+    offers->budget = taut__alloc(o->layers, sizeof *offers->budget);
     o->stats = taut__alloc(o->layers * GRID_STATS, sizeof *o->stats);
     o->weight = taut__alloc(o->layers, sizeof *o->weight);
-    if (offers->o.layer && offers->current && offers->own && o->stats && o->weight) return TAUT_OK;
+    if (offers->o.layer && offers->current && offers->own && offers->budget && o->stats && o->weight) return TAUT_OK;
     offers->o.layers = 0;
     return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", o->layers);
 }

@@ -74,7 +74,8 @@ typedef struct taut__aggregate { /* of a layer */
     const taut_spec *current; /* in force: always among the options */
     double           tuned;   /* its error is asked for times this */
     /* squared error that it makes of the sum, over sum of |x|^2, in the metric, as measured; < 0: unknown */
-    double made;
+    double     made;
+    taut_norm2 reference; /* of a like: budget: what it loses, as taut__observer_reference() has it or newer */
 } taut__aggregate;
 
 /* taut__option.kind of what compresses: with an entropy coder; neither that nor one of the fastest codecs; one of these, and whatever small layers take,
@@ -92,6 +93,7 @@ typedef struct taut__offers {
     double             norm2;   /* of the sums, in the metric, all layers that are planned for */
     double             own2;    /* sum over ranks of |x|^2, likewise */
     double            *own;     /* per layer: its part of own2 */
+    double            *budget;  /* likewise, of budget2 */
     uint32_t          *current; /* per layer: the option that is in force */
 } taut__offers;
 

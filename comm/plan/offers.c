@@ -353,11 +353,12 @@ taut_status taut__observer_offers(taut__observer *o, const double *sum, const ta
     offers->o.options = 0;
     for (size_t l = 0; l < o->layers; l++) {
         pricing         p = pricing_of(o, l, sum, &aggregate[l]);
-        taut__reference r = {.suits = p.l->referenced, .share = taut__observer_reference(o, l, sum)};
+        taut__reference r = {.suits = p.l->referenced, .share = aggregate[l].reference};
         taut_norm2      own = {p.own2, p.own2};
         for (size_t i = 0; i < GRID_STATS; i++) o->stats[l * GRID_STATS + i] = per_step(&p, v_grid(p.l->specs) + i);
         o->weight[l] = p.l->careful ? 0 : stats_weight(&p); /* takes no part in the common step */
-        offers->budget2 += o->like ? taut__reference_error(&r, &own, aggregate[l].scaled) : rel * all * p.sum2;
+        offers->budget[l] = o->like ? taut__reference_error(&r, &own, aggregate[l].scaled) : rel * all * p.sum2;
+        offers->budget2 += offers->budget[l];
         offers->norm2 += p.sum2;
         offers->own2 += p.own2;
         offers->own[l] = p.own2;

@@ -1,5 +1,6 @@
 /* reference.c : see reference.h. */
 #include "reference.h"
+#include "../../compressors/grid/grid.h"
 #include <math.h>
 #include <string.h>
 
@@ -8,26 +9,66 @@ enum {
     FEW = 4,
     MANY = 64,
     PER = 1 << 19
-};                                /* a bucket of quant; blocks of a layer; elements per block beyond the few */
+};                              /* a bucket of quant; blocks of a layer; elements per block beyond the few */
+enum { SMALL = 64, MORE = 32 }; /* of what picks the largest: elements; blocks for one of the others */
+enum {
+    RANKS = 8,
+    ROWS = 16,
+    ITERATIONS = 3,
+    MOST = 1 << 20
+};                                /* low rank: rows for each of so many ranks; power iterations; elements at most */
 static const double FRESH = 0.25; /* share of the last step in what is kept */
 static const double SCALED_MOST = 2.5;
+
+/* Chooses the largest of a tensor, which those of many small blocks stand for. */
+static bool picks(const taut_spec *spec) { return strcmp(taut__spec_codec(spec)->name, "topk") == 0; }
+
+static bool lowrank(const taut_spec *spec)
+{
+    return spec->stages == 1 && strcmp(taut__spec_codec(spec)->name, "powersgd") == 0 &&
+           spec->stage[0].value[0] <= TAUT_BASIS_MOST;
+}
+
+/* A step of grid is in units of the layer's scale. */
+static bool steps(const taut_spec *spec)
+{
+    return taut__spec_codec(spec) == &taut__codec_grid && spec->stage[0].given >> GRID_KEY_STEP & 1;
+}
 
 /* Can the reference be measured on blocks alone? */
 static bool on_blocks(const taut_spec *spec)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     if (spec->stages > 1) return true; /* nearly: its first stage chooses among the sampled blocks */
-    return !codec->linear && !(codec->caps & (TAUT_CAP_SPARSE | TAUT_CAP_GLOBAL_STATS)) && codec->error_key == 0;
+    return picks(spec) || steps(spec) ||
+           (!codec->linear && !(codec->caps & (TAUT_CAP_SPARSE | TAUT_CAP_GLOBAL_STATS)) && codec->error_key == 0);
+}
+
+/* Whole rows: what a rank leaves of a sample of them is a little less than what it leaves of all, the less the more rows there are. */
+static taut_status watch_rows(taut__reference *r, const taut_spec *spec, taut__planned *layer)
+{
+    const taut_tensor *t = layer->tensor;
+    size_t             rank = (size_t)spec->stage[0].value[0];
+    size_t             rows = taut__min(ROWS * taut__min(rank, RANKS), taut__max(MOST / t->cols, 2 * rank));
+    rows = taut__min(rows, t->rows);
+    rank = taut__min(rank, taut__min(rows, t->cols));
+    TAUT_TRY(taut__basis_prepare(&r->basis, rows, t->cols, rank));
+    return taut__planned_ask_wide(layer, t->cols, rows);
 }
 
 taut_status taut__reference_watch(taut__reference *r, const taut_spec *spec, taut__planned *layer)
 {
     const taut_tensor *t = layer->tensor;
-    size_t             blocks = taut__min(FEW + t->elems / PER, MANY);
+    size_t             blocks = taut__min(FEW + t->elems / PER, MANY), elems = picks(spec) ? SMALL : ELEMS;
     r->suits = taut__spec_suits(spec, t) == TAUT_OK;
-    r->sampled = r->suits && on_blocks(spec);
-    return r->sampled ? taut__planned_ask_wide(layer, ELEMS, blocks) : TAUT_OK;
+    r->rows = r->suits && lowrank(spec);
+    r->sampled = r->rows || (r->suits && on_blocks(spec));
+    if (!r->sampled) return TAUT_OK;
+    if (r->rows) return watch_rows(r, spec, layer);
+    return taut__planned_ask_wide(layer, elems, picks(spec) ? MORE * blocks : blocks);
 }
+
+void taut__reference_fini(taut__reference *r) { taut__basis_fini(&r->basis); }
 
 static double scale_at(const taut_tensor *t, size_t i)
 {
@@ -46,6 +87,20 @@ static taut_norm2 squares(const taut_tensor *t, const taut__wide *w, const float
     return sum;
 }
 
+/* Begun anew in each step, so that nothing is to be kept. In units of a scale it is taken to lose the same share. */
+static void measure_rows(const taut__reference *r, const taut__wide *w, double v[TAUT_REFERENCE_VALUES])
+{
+    taut__basis b = r->basis;
+    taut_tensor rows = {.elems = w->blocks * w->elems, .rows = w->blocks, .cols = w->elems};
+    double      energy[TAUT_BASIS_MOST], x = taut__norm2(&rows, w->x, 0, rows.elems).plain, left = x;
+    if (w->blocks != b.rows || w->elems != b.cols || !(x > 0) || !isfinite(x)) return;
+    taut__basis_restart(&b);
+    for (int i = 0; i < ITERATIONS; i++)
+        if (!taut__basis_energies(&b, w->x, energy)) return;
+    for (size_t i = 0; i < b.rank; i++) left -= energy[i];
+    v[0] = v[1] = fmax(left, 0), v[2] = v[3] = x;
+}
+
 taut_status taut__reference_measure(const taut__reference *r, const taut_spec *spec, const taut__planned *layer,
                                     taut__bench *bench, uint64_t seed, double v[TAUT_REFERENCE_VALUES])
 {
@@ -54,7 +109,11 @@ taut_status taut__reference_measure(const taut__reference *r, const taut_spec *s
     taut_tensor        sample = {.elems = w.blocks * w.elems, .rows = 1, .cols = w.blocks * w.elems};
     taut__measured     m;
     memset(v, 0, TAUT_REFERENCE_VALUES * sizeof *v);
-    if (w.blocks == 0) return TAUT_OK;
+    if (w.blocks == 0 || (t->scale_n > 0 && steps(spec))) return TAUT_OK;
+    if (r->rows) {
+        measure_rows(r, &w, v);
+        return TAUT_OK;
+    }
     TAUT_TRY(taut__measure_error(bench, spec, &sample, w.x, 1, seed, &m));
     taut_norm2 x = t->scale_n > 1 ? squares(t, &w, w.x) : taut__norm2(&sample, w.x, 0, sample.elems),
                e = {m.plain, m.weighted};

@@ -78,13 +78,19 @@ static taut_status norms_there(const taut__lane *lane, const taut_tensor *t, con
     return s;
 }
 
-taut_norm2 taut__placed_norms(const taut__reduction *red, const float *x, size_t first, size_t n, bool *bad)
+taut_norm2 taut__placed_norms_of(const taut__reduction *red, const taut_tensor *t, const float *x, size_t first,
+                                 size_t n, bool *bad)
 {
     looked      out = {0};
-    taut_status s = norms_there(red->lane, red->call.tensor, x, first, n, &out);
+    taut_status s = norms_there(red->lane, t, x, first, n, &out);
     taut__lane_note(red->lane, s);
     if (bad) *bad = s == TAUT_OK && out.flags & TAUT_FLAG_NOT_FINITE;
     return s == TAUT_OK ? out.norms : (taut_norm2){0, 0};
+}
+
+taut_norm2 taut__placed_norms(const taut__reduction *red, const float *x, size_t first, size_t n, bool *bad)
+{
+    return taut__placed_norms_of(red, red->call.tensor, x, first, n, bad);
 }
 
 void taut__placed_copy(const taut__reduction *red, void *dst, const void *src, size_t bytes)

@@ -24,6 +24,8 @@ taut_status taut__placed_take(const taut__reduction *red, taut__op op, taut_piec
 /* ---- numbers ---- */
 /* As taut__norm2; *bad, where not NULL: something is not finite. Not on the host. */
 taut_norm2 taut__placed_norms(const taut__reduction *red, const float *x, size_t first, size_t n, bool *bad);
+taut_norm2 taut__placed_norms_of(const taut__reduction *red, const taut_tensor *t, const float *x, size_t first,
+                                 size_t n, bool *bad); /* in units of t's scale, which lies in the place */
 void taut__placed_copy(const taut__reduction *red, void *dst, const void *src, size_t bytes); /* within the place */
 void taut__placed_scale(const taut__reduction *red, float *x, float factor, size_t n);
 void taut__placed_residual(const taut__reduction *red, float *err, const float *x, const float *y,

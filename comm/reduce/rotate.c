@@ -1,9 +1,11 @@
-/* rotate.c : see rotate.h. Each advance does one slice, or tiles of some elements. */
+/* rotate.c : see rotate.h. On the host each advance does one slice, or tiles of some elements; elsewhere a thread of the lane has the whole tensor done,
+ * and the next advance goes on. */
 #include "rotate.h"
 #include "../../compressors/basis/basis.h"
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "input.h"
+#include "placed.h"
 #include <float.h>
 
 /* What earlier results count beside one that is learnt now. */
@@ -12,7 +14,10 @@ static const double KEEP = 0.9;
 enum { AT_ONCE = 1 << 16 }; /* elements of the tiles that one advance does */
 
 static taut_axes         *axes_of(const taut__reduction *red) { return red->operand->axes; }
-static const taut_tensor *tensor_of(const taut__reduction *red) { return &red->operand->tensor; }
+static const taut_tensor *tensor_of(const taut__reduction *red)
+{
+    return taut__at_home(red) ? &red->operand->tensor : &red->operand->there;
+}
 
 bool taut__rotates(const taut__reduction *red)
 {
@@ -36,7 +41,6 @@ void taut__rotate_begin(taut__reduction *red)
     red->rotation = (taut__rotation){.plain = *own, .will = taut__rotates(red)};
     if (red->rotation.plain.scale_n > 1) red->rotation.plain.scale_n = 0, red->rotation.plain.scale = NULL;
     red->call.turned = false;
-    if (!taut__at_home(red)) return;
     red->call.tensor = red->rotation.will ? &red->rotation.plain : own;
 }
 
@@ -60,6 +64,58 @@ static taut_norm2 norms(const taut__reduction *red, const float *x, taut__range 
     return taut__norm2(tensor_of(red), x + r.first, r.first, r.n);
 }
 
+/* ---- elsewhere ---- what a thread of the lane does */
+
+static taut_status form_all(taut__reduction *red, float *scratch)
+{
+    double       begin = taut__now();
+    const float *x = taut__form(red, 0, red->call.n);
+    (void)scratch;
+    red->rotation.own = taut__placed_norms_of(red, tensor_of(red), x, 0, red->call.n, &red->rotation.bad);
+    red->record.encode_s += taut__now() - begin;
+    return TAUT_OK;
+}
+
+static taut_status change_all(taut__reduction *red, float *x, bool back)
+{
+    TAUT_TRY(taut__axes_place(axes_of(red), red->lane->place));
+    return taut__axes_change(axes_of(red), tensor_of(red), x, back);
+}
+
+static taut_status turn_all(taut__reduction *red, float *scratch)
+{
+    double      begin = taut__now();
+    taut_status s = change_all(red, red->operand->feedback->r, false);
+    (void)scratch;
+    red->record.encode_s += taut__now() - begin;
+    return s;
+}
+
+static taut_status unturn_all(taut__reduction *red, float *scratch)
+{
+    (void)scratch;
+    return change_all(red, red->operand->feedback->r, true);
+}
+
+static taut_status back_all(taut__reduction *red, float *scratch)
+{
+    (void)scratch;
+    TAUT_TRY(change_all(red, red->buf, true));
+    return change_all(red, red->operand->feedback->r, true);
+}
+
+static taut_status learn_all(taut__reduction *red, float *scratch)
+{
+    double begin = taut__now();
+    (void)scratch;
+    TAUT_TRY(taut__axes_place(axes_of(red), red->lane->place));
+    TAUT_TRY(taut__axes_learn_all(axes_of(red), tensor_of(red), red->buf, KEEP));
+    TAUT_TRY(taut__lane_wait(red->lane));
+    taut__axes_renew(axes_of(red)); /* unless the result is not finite: then the basis stays, on all ranks */
+    red->record.decode_s += taut__now() - begin;
+    return TAUT_OK;
+}
+
 /* ---- there ---- */
 
 static void form_slice(taut__reduction *red)
@@ -73,25 +129,52 @@ static void form_slice(taut__reduction *red)
     red->at += r.n;
 }
 
+/* Not finite: x stays. */
+static void end_rotate(taut__reduction *red)
+{
+    red->formed = true;
+    red->call.turned = !red->rotation.bad;
+    if (red->rotation.bad) red->call.tensor = tensor_of(red);
+    else red->rotation.watched = red->watched, red->watched = 0;
+    red->rotation.tile = 0;
+}
+
+static taut_status rotate_elsewhere(taut__reduction *red, bool *done)
+{
+    taut__range  all = {0, red->call.n};
+    const float *x = red->operand->feedback->r;
+    if (red->at == 0) {
+        red->at = red->call.n;
+        return taut__aside_begin(red, form_all);
+    }
+    if (red->rotation.tile == 0) { /* formed */
+        if (red->watched & TAUT_WATCH_INPUT) red->watcher->input(red, all, x);
+        taut__tell_sample(red, all, x);
+        red->rotation.tile = 1;
+        if (!red->rotation.bad) return taut__aside_begin(red, turn_all);
+    }
+    *done = true;
+    end_rotate(red);
+    return TAUT_OK;
+}
+
 taut_status taut__rotate_advance(taut__reduction *red, bool *moved, bool *done)
 {
     double begin = taut__now();
     float *x = red->operand->feedback->r;
     size_t from, to;
     *moved = true;
+    if (!taut__at_home(red)) return rotate_elsewhere(red, done);
     if (red->at < red->call.n) {
         form_slice(red);
     } else if (red->rotation.bad) {
-        red->formed = *done = true;
-        red->call.tensor = tensor_of(red);
+        *done = true;
     } else {
         *done = !next_tiles(red, &from, &to);
         for (; from < to; from++) taut__axes_turn(axes_of(red), tensor_of(red), from, x);
-        red->formed = red->call.turned = *done;
     }
-    if (taut__rotated(red)) red->rotation.watched = red->watched, red->watched = 0;
+    if (*done) end_rotate(red);
     red->record.encode_s += taut__now() - begin;
-    if (*done) red->rotation.tile = 0;
     return TAUT_OK;
 }
 
@@ -100,15 +183,28 @@ static void end_turn(taut__reduction *red)
 {
     red->call.turned = false;
     red->call.tensor = tensor_of(red);
+    red->rotation.tile = 0;
     red->watched = red->rotation.watched;
     red->record.own = red->rotation.own;
     red->record.low.own = (taut_norm2){0, 0};
+}
+
+static taut_status unturn_elsewhere(taut__reduction *red, bool *done)
+{
+    if (red->rotation.tile == 0) {
+        red->rotation.tile = 1;
+        return taut__aside_begin(red, unturn_all);
+    }
+    *done = true;
+    end_turn(red);
+    return TAUT_OK;
 }
 
 taut_status taut__unturn_advance(taut__reduction *red, bool *moved, bool *done)
 {
     size_t from, to;
     *moved = true;
+    if (!taut__at_home(red)) return unturn_elsewhere(red, done);
     *done = !next_tiles(red, &from, &to);
     for (; from < to; from++) taut__axes_back(axes_of(red), tensor_of(red), from, red->operand->feedback->r);
     if (*done) end_turn(red);
@@ -133,6 +229,14 @@ static void account_slice(taut__reduction *red)
     red->at += r.n;
 }
 
+static void end_back(taut__reduction *red)
+{
+    taut__record *r = &red->record;
+    end_turn(red);
+    r->error = r->sum = r->requantization_error = r->low.error = r->low.sum = r->low.requantization_error =
+        (taut_norm2){0, 0};
+}
+
 static void turn_back(taut__reduction *red)
 {
     size_t from, to;
@@ -141,17 +245,44 @@ static void turn_back(taut__reduction *red)
         taut__axes_back(axes_of(red), tensor_of(red), from, red->buf);
         taut__axes_back(axes_of(red), tensor_of(red), from, red->operand->feedback->r);
     }
-    if (!last) return;
-    taut__record *r = &red->record;
-    end_turn(red);
-    r->error = r->sum = r->requantization_error = r->low.error = r->low.sum = r->low.requantization_error =
-        (taut_norm2){0, 0};
+    if (last) end_back(red);
+}
+
+static taut_status account_all(taut__reduction *red, float *scratch)
+{
+    const float *err = red->operand->feedback->r, *sum = red->buf;
+    taut__range  mine = taut__part(&red->part, red->g->rank);
+    double       begin = taut__now(), mean = (double)red->factor * (double)red->factor;
+    (void)scratch;
+    taut__add_norm(&red->record.error, taut__norms_of(red, err, (taut__range){0, red->call.n}), 1);
+    if (mine.n) taut__add_norm(&red->record.sum, taut__sum_norms(red, sum + mine.first, mine), 1 / mean);
+    red->record.decode_s += taut__now() - begin;
+    return TAUT_OK;
+}
+
+static taut_status back_elsewhere(taut__reduction *red, bool *done)
+{
+    taut__range all = {0, red->call.n};
+    if (taut__rotated(red) && red->rotation.tile == 0) {
+        red->rotation.tile = 1;
+        return taut__aside_begin(red, back_all);
+    }
+    if (taut__rotated(red)) {
+        end_back(red);
+        return taut__aside_begin(red, account_all);
+    }
+    taut__tell_lost(red, all, red->operand->feedback->r, 1);
+    red->watcher->stored(red, 0, all.n);
+    red->at = all.n;
+    *done = true;
+    return TAUT_OK;
 }
 
 taut_status taut__back_advance(taut__reduction *red, bool *moved, bool *done)
 {
     double begin = taut__now();
     *moved = true;
+    if (!taut__at_home(red)) return back_elsewhere(red, done);
     if (taut__rotated(red)) turn_back(red);
     else account_slice(red);
     *done = red->at == red->call.n;
@@ -166,6 +297,11 @@ taut_status taut__learn_advance(taut__reduction *red, bool *moved, bool *done)
     double begin = taut__now();
     size_t from, to;
     *moved = true;
+    if (!taut__at_home(red)) {
+        *done = red->at > 0;
+        red->at = 1;
+        return *done ? TAUT_OK : taut__aside_begin(red, learn_all);
+    }
     if (red->at == 0) {
         red->rotation.tile = 0;
         taut__axes_learn_begin(axes_of(red), KEEP);

@@ -2,12 +2,14 @@
 #include "basis.h"
 #include "../../comm/base/bytes.h"
 #include "../dispatch.h"
+#include "../vectors.h"
 #include "basis_kernels.h"
 #include <math.h>
 #include <string.h>
 #include <xxhash.h>
 
-enum { TILE = 8 * BASIS_ROWS, SAVED_VERSION = 1 };
+enum { TILE = BASIS_TILE, SAVED_VERSION = 1 };
+_Static_assert(TILE % BASIS_ROWS == 0, "tiles are whole blocks");
 
 struct taut_axes {
     size_t            n, vectors, most, r; /* r: directions, rounded up to BASIS_LANES */
@@ -21,6 +23,9 @@ struct taut_axes {
     double           *energy;          /* r: s^2 */
     double           *work, *square;   /* n x r; r x r, and r more */
     float            *block, *ab;      /* TILE rows of n; 2 * BASIS_ROWS * r */
+    taut_place        place;           /* where `there` lies */
+    float            *there;           /* not on the host: w, wt, v, a, t, tt once more, in one piece; NULL: nowhere */
+    bool              sent;            /* it holds this basis */
 };
 
 static const struct taut__basis_kernels *kernels(void) { return taut__simd_get()->basis; }
@@ -68,7 +73,7 @@ static bool make_room(taut_axes *a)
     a->w = taut__alloc(4 * m + 2 * s + TILE * a->n + 2 * BASIS_ROWS * a->r, sizeof *a->w);
     a->energy = taut__alloc(2 * a->r + m + s, sizeof *a->energy);
     if (!a->w || !a->energy) return false;
-    a->wt = a->w + m, a->v = a->wt + m, a->a = a->v + m, a->t = a->a + m, a->tt = a->t + s;
+    a->wt = a->w + m, a->v = a->wt + m, a->a = a->v + m, a->t = a->a + m, a->tt = a->t + s; /* see matrices() */
     a->block = a->tt + s, a->ab = a->block + TILE * a->n;
     a->work = a->energy + a->r, a->square = a->work + m;
     a->q = (taut__reflections){a->n, a->r, a->w, a->wt, a->t, a->tt};
@@ -97,9 +102,17 @@ taut_status taut__axes_create(const taut_tensor *t, size_t most, uint64_t seed, 
     return TAUT_OK;
 }
 
+static void leave(taut_axes *a)
+{
+    if (a->there) taut__memory_of(a->place.space)->release(a->place, a->there);
+    a->there = NULL;
+    a->sent = false;
+}
+
 void taut__axes_destroy(taut_axes *a)
 {
     if (!a) return;
+    leave(a);
     taut__free(a->w);
     taut__free(a->energy);
     taut__free(a);
@@ -310,6 +323,7 @@ static void adopt(taut_axes *a)
         for (size_t k = 0; k < a->r; k++) a->w[j * a->r + k] = a->wt[k * a->n + j] = (float)a->work[j * a->r + k];
     triangle(a);
     leading(a);
+    a->sent = false;
 }
 
 bool taut__axes_renew(taut_axes *a)
@@ -329,6 +343,98 @@ bool taut__axes_renew(taut_axes *a)
     adopt(a);
     a->renewals++;
     return true;
+}
+
+/* ---- whole tensors, in a place ---- */
+
+/* Axes for as long as a call lasts, with somebody's matrices. */
+static taut_status borrow(const taut__axes_there *m, taut_axes *a)
+{
+    *a = (taut_axes){.n = m->n, .vectors = m->vectors, .r = m->r, .across = m->across, .a = m->a};
+    a->v = (float *)(uintptr_t)m->v;
+    a->q = (taut__reflections){m->n, m->r, m->w, m->wt, m->t, m->tt};
+    a->block = taut__alloc(TILE * a->n + 2 * BASIS_ROWS * a->r, sizeof *a->block);
+    if (!a->block) return taut__fail(TAUT_E_NOMEM, "basis: out of memory for %d vectors of %zu", TILE, a->n);
+    a->ab = a->block + TILE * a->n;
+    return TAUT_OK;
+}
+
+taut_status taut__axes_change_here(const taut__axes_there *m, const taut_tensor *t, float *x, bool back)
+{
+    taut_axes a;
+    TAUT_TRY(borrow(m, &a));
+    for (size_t i = 0; i < taut__axes_tiles(&a); i++) (back ? taut__axes_back : taut__axes_turn)(&a, t, i, x);
+    taut__free(a.block);
+    return TAUT_OK;
+}
+
+taut_status taut__axes_learn_here(const taut__axes_there *m, const taut_tensor *t, const float *x)
+{
+    taut_axes a;
+    TAUT_TRY(borrow(m, &a));
+    for (size_t i = 0; i < taut__axes_tiles(&a); i++) taut__axes_learn(&a, t, i, x);
+    taut__free(a.block);
+    return TAUT_OK;
+}
+
+static size_t there_floats(const taut_axes *a) { return 4 * a->n * a->r + 2 * a->r * a->r; }
+
+/* w, wt, v, a, t, tt lie one after the other, here (make_room) and there. */
+static taut__axes_there matrices(const taut_axes *a)
+{
+    const float *w = a->there;
+    size_t       m = a->n * a->r;
+    return (taut__axes_there){.n = a->n,
+                              .vectors = a->vectors,
+                              .r = a->r,
+                              .across = a->across,
+                              .w = w,
+                              .wt = w + m,
+                              .v = w + 2 * m,
+                              .a = a->there + 3 * m,
+                              .t = w + 4 * m,
+                              .tt = w + 4 * m + a->r * a->r};
+}
+
+taut_status taut__axes_place(taut_axes *a, taut_place p)
+{
+    void *memory = NULL;
+    bool  same = a->place.space == p.space && a->place.device == p.device;
+    if (taut__on_host(p) || !same) leave(a);
+    a->place = p;
+    if (taut__on_host(p) || a->there) return TAUT_OK;
+    const taut__space *space = taut__memory_of(p.space);
+    if (!space) return TAUT_E_UNSUPPORTED;
+    TAUT_TRY(space->alloc(p, there_floats(a) * sizeof *a->there, &memory));
+    a->there = memory;
+    return TAUT_OK;
+}
+
+/* In the order of the stream: what uses them is enqueued behind. They stay as they are here until that has been waited for. */
+static taut_status send(taut_axes *a)
+{
+    if (a->sent) return TAUT_OK;
+    TAUT_TRY(taut__memory_of(a->place.space)->copy(a->place, a->there, a->w, there_floats(a) * sizeof *a->there));
+    a->sent = true;
+    return TAUT_OK;
+}
+
+taut_status taut__axes_change(taut_axes *a, const taut_tensor *t, float *x, bool back)
+{
+    TAUT_TRY(send(a));
+    taut__axes_there m = matrices(a);
+    return taut__vectors_of(a->place.space)->change(a->place, &m, t, x, back);
+}
+
+taut_status taut__axes_learn_all(taut_axes *a, const taut_tensor *t, const float *x, double keep)
+{
+    size_t n = a->n * a->r, bytes = n * sizeof *a->a;
+    taut__axes_learn_begin(a, keep);
+    a->sent = false;
+    TAUT_TRY(send(a));
+    taut__axes_there m = matrices(a);
+    TAUT_TRY(taut__vectors_of(a->place.space)->learn(a->place, &m, t, x));
+    return taut__memory_of(a->place.space)->copy(a->place, a->a, m.a, bytes);
 }
 
 /* ---- checkpoints: u32 version, u32 most, u64 n, u64 vectors, u64 renewals, u64 given; of a basis, w as n x k floats, then k doubles of energy ---- */
@@ -416,6 +522,7 @@ taut_status taut__axes_load(taut_axes *a, const void *src, size_t len)
     memset(a->work, 0, a->n * a->r * sizeof *a->work);
     if (a->renewals == 0) {
         begin_anywhere(a);
+        a->sent = false;
         return TAUT_OK;
     }
     for (size_t j = 0; j < a->n; j++)

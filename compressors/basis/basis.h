@@ -10,11 +10,12 @@
  * eigenvectors V and values s^2 alone: A = keep V s^2 + Z^T (Z V), and Q R = A gives the next). Z is what all ranks hold in the same bits, results
  * or an optimizer's momentum, and every operation has a fixed order on every machine, so all ranks make the same Q and none is sent.
  *
- * Host only, float32. */
+ * Float32. Directions are made on the host (renew); whole tensors are turned, and learnt from, where they lie: with the same bits everywhere. */
 #ifndef TAUT_BASIS_H
 #define TAUT_BASIS_H
 
 #include "../codec.h"
+#include "basis_there.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -54,6 +55,16 @@ void   taut__axes_look(taut_axes *a, const taut_tensor *t, size_t tile, float *x
 void taut__axes_learn_begin(taut_axes *a, double keep);
 void taut__axes_learn(taut_axes *a, const taut_tensor *t, size_t tile, const float *x);
 bool taut__axes_renew(taut_axes *a);
+
+/* Whole tensors in memory of a place that is not the host: x, and t's scale, lie there. Calls enqueue on its stream. place: memory for the basis
+ * there, which follows when it is used, as often as there is another one; the host: none. learn_all: begin and all tiles; what is learnt is on
+ * its way to the host: renew once the stream has been waited for. Before that axes do not change. */
+taut_status taut__axes_place(taut_axes *a, taut_place p);
+taut_status taut__axes_change(taut_axes *a, const taut_tensor *t, float *x, bool back);
+taut_status taut__axes_learn_all(taut_axes *a, const taut_tensor *t, const float *x, double keep);
+/* On the host with somebody's matrices: the host's functions of vectors.h. */
+taut_status taut__axes_change_here(const taut__axes_there *m, const taut_tensor *t, float *x, bool back);
+taut_status taut__axes_learn_here(const taut__axes_there *m, const taut_tensor *t, const float *x);
 
 /* Checkpoints: what was saved by axes of another shape or number of directions, or is damaged, is an error, and changes nothing. */
 taut_status taut__axes_save(const taut_axes *a, void *dst, size_t cap, size_t *len);

@@ -15,6 +15,7 @@ TABLE(randk)
 TABLE(powersgd)
 TABLE(stack)
 TABLE(frame)
+TABLE(basis)
 
 static const taut__cuda gpu = {
     .name = "gpu",
@@ -28,6 +29,7 @@ static const taut__cuda gpu = {
     .powersgd = &taut__cuda_powersgd_gpu,
     .stack = &taut__cuda_stack_gpu,
     .frame = &taut__cuda_frame_gpu,
+    .basis = &taut__cuda_basis_gpu,
 };
 
 static _Atomic(const taut__cuda *) instead;

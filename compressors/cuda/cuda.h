@@ -15,6 +15,7 @@
 #define TAUT_CUDA_H
 
 #include "../../comm/base/base.h"
+#include "../basis/basis_there.h"
 #include "../grid/grid_steps.h"
 #include "../quant/quant_format.h"
 #include "../topk/topk_format.h"
@@ -51,6 +52,7 @@ typedef struct taut__cuda_job {
     uint64_t      stride;   /* 0 without a scale of several values */
     const float  *step;     /* grid: the agreed step, one float on the device; NULL: given, or what the payload says */
     float         given;    /* grid, without an agreed step: the spec's */
+    bool          turned;   /* grid: elements are coordinates in a basis, and payloads say so */
     const bool   *raw;      /* grid: NULL, or whether floats travel as they are this time, on the device */
     const double *earlier;  /* statistics: of an earlier call (adapt), or agreed (rebase) */
     struct taut_calibration *calibration; /* what calibrate and adapt write */
@@ -345,6 +347,20 @@ typedef struct taut__cuda_stack {
                          taut__cuda_stream s); /* *to |= each; up to 4 */
 } taut__cuda_stack;
 
+/* ---- basis ---- the same bits as basis_portable.c. Whole tiles of BASIS_TILE vectors, `count` of them from number `first` on. */
+typedef struct taut__cuda_unit { /* of the layer's scale */
+    const float *scale;          /* NULL: none that has several values */
+    bool         each;           /* one per element; else one per row of the tensor */
+} taut__cuda_unit;
+typedef struct taut__cuda_basis {
+    /* out: the tiles' room, beginning with the first one's; across: x itself. */
+    taut_status (*change)(const taut__axes_there *m, const taut__cuda_unit *u, const float *x, float *out,
+                          uint64_t first, uint64_t count, bool back, taut__cuda_stream s);
+    /* m->a += of these tiles, which come in order, each once. c: r floats per vector of them, scratch */
+    taut_status (*learn)(const taut__axes_there *m, const taut__cuda_unit *u, const float *x, float *c, uint64_t first,
+                         uint64_t count, taut__cuda_stream s);
+} taut__cuda_basis;
+
 /* ---- everything together ---- */
 typedef struct taut__cuda {
     const char                *name; /* "gpu", or "model" in tests */
@@ -358,6 +374,7 @@ typedef struct taut__cuda {
     const taut__cuda_powersgd *powersgd;
     const taut__cuda_stack    *stack;
     const taut__cuda_frame    *frame;
+    const taut__cuda_basis    *basis;
 } taut__cuda;
 
 /* The kernels and a GPU that runs them; NULL where the library was built without kernels or finds no device. why: NULL, or what

@@ -83,10 +83,10 @@ static inline taut_status taut_check_batch(const taut__cuda_batch *b, const char
 }
 
 /* The oldest version that reads a payload which a kernel has written, as taut_codec.version_of says it on the host: of quant (id 4) 2 with norm 3,
- * rotated, of grid (5) 4 with code rans, kind 5, and 1 with others; `newest` of the other codecs. */
+ * rotated, of grid (5) 4 with code rans, kind 5, and 3 in a basis and 1 with others; `newest` of the other codecs. */
 static __device__ __forceinline__ uint32_t taut_version_of(uint32_t codec, uint32_t newest, const uint8_t *payload)
 {
-    if (codec == 5) return (payload[0] & 0x7f) == 5 ? 4 : 1;
+    if (codec == 5) return (payload[0] & 0x3f) == 5 ? 4 : payload[0] & 0x40 ? 3 : 1;
     if (codec == 4) return payload[1] == 3 ? 2 : 1;
     return newest;
 }

@@ -237,6 +237,59 @@ static taut_status digest(taut_place p, void *rows, size_t stride, size_t n, uin
     return taut__cuda_get(NULL)->frame->digest(rows, stride, n, first, count, differs, p.stream);
 }
 
+/* ---- bases ---- */
+
+enum { BASIS_SCRATCH = 4 << 20 }; /* floats that a pass over a tensor takes beside it, if one tile does not need more */
+
+static taut__cuda_unit unit_of(const taut_tensor *t)
+{
+    return (taut__cuda_unit){.scale = t->scale_n > 1 ? t->scale : NULL, .each = t->scale_n == t->elems};
+}
+
+/* Tiles of `each` floats of scratch that are done together. */
+static uint64_t together(uint64_t each, uint64_t tiles)
+{
+    return taut__min(tiles, taut__max((uint64_t)1, BASIS_SCRATCH / each));
+}
+
+static taut_status change_part(taut_place p, const taut__axes_there *m, const taut__cuda_unit *u, float *x,
+                               float *scratch, uint64_t first, uint64_t count, bool back)
+{
+    uint64_t from = first * BASIS_TILE * m->n, to = taut__min((first + count) * BASIS_TILE, m->vectors) * m->n;
+    TAUT_TRY(taut__cuda_get(NULL)->basis->change(m, u, x, scratch, first, count, back, p.stream));
+    return device()->copy(x + from, scratch, (to - from) * sizeof *x, p.stream);
+}
+
+/* Where vectors are rows, coordinates change places within a tile: such tiles go through scratch. */
+static taut_status change(taut_place p, const taut__axes_there *m, const taut_tensor *t, float *x, bool back)
+{
+    taut__cuda_unit u = unit_of(t);
+    uint64_t        tiles = taut__ceil_div(m->vectors, (uint64_t)BASIS_TILE), each = BASIS_TILE * m->n;
+    uint64_t        at_once = together(each, tiles);
+    void           *scratch = NULL;
+    taut_status     s = TAUT_OK;
+    if (m->across) return taut__cuda_get(NULL)->basis->change(m, &u, x, x, 0, tiles, back, p.stream);
+    TAUT_TRY(alloc_in(p, at_once * each * sizeof *x, &scratch));
+    for (uint64_t first = 0; first < tiles && s == TAUT_OK; first += at_once)
+        s = change_part(p, m, &u, x, scratch, first, taut__min(at_once, tiles - first), back);
+    release_in(p, scratch);
+    return s;
+}
+
+static taut_status learn(taut_place p, const taut__axes_there *m, const taut_tensor *t, const float *x)
+{
+    taut__cuda_unit u = unit_of(t);
+    uint64_t        tiles = taut__ceil_div(m->vectors, (uint64_t)BASIS_TILE), each = BASIS_TILE * m->r;
+    uint64_t        at_once = together(each, tiles);
+    void           *scratch = NULL;
+    taut_status     s = TAUT_OK;
+    TAUT_TRY(alloc_in(p, at_once * each * sizeof *x, &scratch));
+    for (uint64_t first = 0; first < tiles && s == TAUT_OK; first += at_once)
+        s = taut__cuda_get(NULL)->basis->learn(m, &u, x, scratch, first, taut__min(at_once, tiles - first), p.stream);
+    release_in(p, scratch);
+    return s;
+}
+
 const taut__vectors taut__vectors_cuda = {
     .input = input,
     .output = output,
@@ -255,4 +308,6 @@ const taut__vectors taut__vectors_cuda = {
     .combine = combine,
     .copy_if = copy_if,
     .digest = digest,
+    .change = change,
+    .learn = learn,
 };

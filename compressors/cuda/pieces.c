@@ -83,6 +83,7 @@ static taut__cuda_job job_of(const taut_piece *p)
                                                                : t->cols,
                             .stats = p->stats,
                             .step = c->calibration ? c->calibration->f : NULL,
+                            .turned = c->turned,
                             .raw = c->calibration ? &c->calibration->raw : NULL,
                             .earlier = p->earlier,
                             .calibration = p->calibration};

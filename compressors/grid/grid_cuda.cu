@@ -114,15 +114,16 @@ static __global__ void __launch_bounds__(THREADS, 2)
  * (grid_codes.c). A launch of its own, which does nothing where calibration says otherwise, as the others do nothing where it says so. */
 enum { RAW_TO_PAYLOAD = 1, RAW_TO_CODES = 2, RAW_FROM_CODES = 4, RAW_ADD = 8, RAW_VALUES = 16, RAW_PEERS = 32 };
 
-static __device__ bool raw_opens(const uint8_t *payload, uint64_t len, uint64_t n)
+static __device__ bool raw_opens(const taut__cuda_job *j, const uint8_t *payload, uint64_t len)
 {
     const uint32_t *word = (const uint32_t *)payload;
-    return len == HEADER + 4 * n && (word[0] & 0x7f) == KIND_RAW && (word[0] >> 8 & 0xff) == GRID_CHUNK_LOG2;
+    return len == HEADER + 4 * j->n && (word[0] & KIND_MASK) == KIND_RAW &&
+           ((word[0] & KIND_TURNED) != 0) == j->turned && (word[0] >> 8 & 0xff) == GRID_CHUNK_LOG2;
 }
 static __device__ bool raw_peers_open(const taut__cuda_batch &batch, const taut__cuda_job *j)
 {
     bool good = true;
-    for (uint32_t p = 0; p < batch.peer_count; p++) good = good && raw_opens(j->peers[p], *j->peer_len[p], j->n);
+    for (uint32_t p = 0; p < batch.peer_count; p++) good = good && raw_opens(j, j->peers[p], *j->peer_len[p]);
     return good;
 }
 
@@ -134,8 +135,7 @@ static __global__ void __launch_bounds__(THREADS)
     uint64_t              from = unit * GRID_CHUNK, to = taut__min(j->n, from + GRID_CHUNK);
     float                *out = (float *)(j->payload + HEADER);
     if (!always && !grid_is_raw(j)) return;
-    if (((what & RAW_ADD) && !raw_opens(j->payload, *j->len, j->n)) ||
-        ((what & RAW_PEERS) && !raw_peers_open(batch, j))) {
+    if (((what & RAW_ADD) && !raw_opens(j, j->payload, *j->len)) || ((what & RAW_PEERS) && !raw_peers_open(batch, j))) {
         if (threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
         return;
     }
@@ -155,7 +155,8 @@ static __global__ void __launch_bounds__(THREADS)
     }
     if (unit != 0 || threadIdx.x != 0 || !(what & RAW_TO_PAYLOAD)) return;
     uint32_t *word = (uint32_t *)j->payload;
-    word[0] = KIND_RAW | (j->scale ? KIND_SCALED : 0) | GRID_CHUNK_LOG2 << 8 | set.dead << 16;
+    word[0] =
+        KIND_RAW | (j->scale ? KIND_SCALED : 0) | (j->turned ? KIND_TURNED : 0) | GRID_CHUNK_LOG2 << 8 | set.dead << 16;
     word[1] = 0;
     *j->len = HEADER + 4 * j->n;
 }

@@ -31,6 +31,8 @@ enum {
     KIND_PACKED = 2,
     KIND_RANS = 5,
     KIND_SCALED = 0x80,
+    KIND_TURNED = 0x40,
+    KIND_MASK = 0x3f,
 };
 
 struct settings {
@@ -294,7 +296,8 @@ static __device__ inline void move_bytes(uint8_t *dst, const uint8_t *src, uint3
 static __device__ inline void put_header(const taut__cuda_job *j, const settings &set, uint32_t kind)
 {
     uint32_t *word = (uint32_t *)j->payload;
-    word[0] = kind | (j->scale ? KIND_SCALED : 0) | GRID_CHUNK_LOG2 << 8 | set.dead << 16;
+    word[0] =
+        kind | (j->scale ? KIND_SCALED : 0) | (j->turned ? KIND_TURNED : 0) | GRID_CHUNK_LOG2 << 8 | set.dead << 16;
     word[1] = __float_as_uint(grid_step_of(j));
 }
 
@@ -335,7 +338,8 @@ static __device__ inline bool open_payload(const taut__cuda_job *j, const uint8_
     if (len < HEADER) return false;
     uint32_t head = word[0], dead = head >> 16;
     float    step = __uint_as_float(word[1]);
-    *kind = head & 0x7f;
+    *kind = head & KIND_MASK;
+    if (((head & KIND_TURNED) != 0) != j->turned) return false;
     if ((*kind > KIND_PACKED && *kind != KIND_RANS) || (head >> 8 & 0xff) != GRID_CHUNK_LOG2 || dead < 5000 ||
         dead > 9500 || !(step >= 0 && step <= FLT_MAX))
         return false;

@@ -124,7 +124,7 @@ START_TEST(results)
     for (size_t p = 0; p < sizeof sizes / sizeof *sizes; p++) {
         int         size = sizes[p];
         taut_config cfg = TAUT_CONFIG_INIT;
-        job_case    c = {.spec = k->spec, .rows = 151, .cols = 211, .op = p % 2 ? TAUT_SUM : TAUT_MEAN, .steps = 2};
+        job_case    c = {.spec = k->spec, .rows = 101, .cols = 211, .op = p % 2 ? TAUT_SUM : TAUT_MEAN, .steps = 2};
         cfg.feedback = "off";
         cfg.algorithm = algorithm;
         cfg.slice_kib = 64;
@@ -150,7 +150,7 @@ START_TEST(conservation)
         for (int op = TAUT_SUM; op <= TAUT_MEAN; op++) {
             if (!suite_long() && (size == 2) != (op == TAUT_SUM)) continue; /* sums of two ranks, means of three */
             taut_config cfg = TAUT_CONFIG_INIT;
-            job_case    c = {.spec = k->spec, .rows = 130, .cols = 173, .op = (taut_op)op, .steps = 5};
+            job_case    c = {.spec = k->spec, .rows = 130, .cols = 173, .op = (taut_op)op, .steps = 4};
             size_t      n = elems(&c);
             double      worst = 0;
             cfg.feedback = "on";
@@ -182,7 +182,7 @@ START_TEST(any_threads)
         float **first = NULL;
         for (int threads = 1; threads <= 4; threads += 3) {
             taut_config cfg = TAUT_CONFIG_INIT;
-            job_case    c = {.spec = k->spec, .rows = 160, .cols = 511, .op = TAUT_MEAN, .steps = 2};
+            job_case    c = {.spec = k->spec, .rows = 98, .cols = 511, .op = TAUT_MEAN, .steps = 2};
             cfg.feedback = "on";
             cfg.algorithm = algorithm;
             cfg.slice_kib = 64;

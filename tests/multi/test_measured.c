@@ -93,6 +93,84 @@ START_TEST(reports_the_true_error)
 }
 END_TEST
 
+/* What ranks share shows where a step sums a layer more than once, too. */
+START_TEST(of_several_sums)
+{
+    static truth_step step[STEPS];
+    double            ratio[STEPS], share = 1;
+    truth             t = {.ranks = 4,
+                           .layers = 3,
+                           .steps = STEPS,
+                           .shape = shapes,
+                           .cfg = {.size = sizeof t.cfg, .codec = "grid:rel=0.1", .metric = "plain", .feedback = "off"},
+                           .gradient = draw,
+                           .sums = 3,
+                           .model = &share,
+                           .step = step};
+    truth_run(&t);
+    ck_assert_msg(t.status == TAUT_OK, "%s", t.why);
+    for (int s = FIRST; s < STEPS; s++) {
+        ck_assert_int_eq(step[s].stats.measured, 1);
+        ratio[s - FIRST] = step[s].stats.rel_err2 / step[s].rel;
+    }
+    double median = truth_median(ratio, STEPS - FIRST);
+    ck_assert_msg(median > 0.9 && median < 1.1, "reported over true %g", median);
+}
+END_TEST
+
+/* Errors in units of a scale are measured whatever the size of gradients and scale: their squares may be beyond what a float holds. */
+typedef struct sized {
+    double share, size; /* the former as draw() has it */
+} sized;
+
+static void draw_sized(truth *t, int rank, int step, int layer, float *g)
+{
+    double size = ((sized *)t->model)->size;
+    draw(t, rank, step, layer, g);
+    for (size_t i = 0; i < t->shape[layer].rows * t->shape[layer].cols; i++) g[i] = (float)(g[i] * size);
+}
+
+static float units[3][256 * 320];
+
+static const float *scale_sized(truth *t, int step, int layer)
+{
+    (void)t, (void)step;
+    return units[layer];
+}
+
+static void fill_units(double size)
+{
+    for (int l = 0; l < 3; l++)
+        for (size_t i = 0, cols = shapes[l].cols; i < shapes[l].rows * cols; i++)
+            units[l][i] = (float)(size * (1 + (double)(i / cols % 7) + (double)(i % 3)));
+}
+
+START_TEST(in_units_of_any_scale)
+{
+    static const double sizes[] = {1e-25, 1e30};
+    static truth_step   step[STEPS];
+    double              ratio[STEPS];
+    for (int k = 0; k < 2; k++) {
+        sized model = {0.5, sizes[k]};
+        fill_units(sizes[k]);
+        truth t = {.ranks = 3,
+                   .layers = 3,
+                   .steps = STEPS,
+                   .shape = shapes,
+                   .cfg = {.size = sizeof t.cfg, .codec = "grid:rel=0.1", .feedback = "off"},
+                   .gradient = draw_sized,
+                   .scale = scale_sized,
+                   .model = &model,
+                   .step = step};
+        truth_run(&t);
+        ck_assert_msg(t.status == TAUT_OK, "%s", t.why);
+        for (int s = FIRST; s < STEPS; s++) ratio[s - FIRST] = step[s].stats.rel_err2_metric / step[s].rel_metric;
+        double median = truth_median(ratio, STEPS - FIRST);
+        ck_assert_msg(median > 0.9 && median < 1.1, "at %g: reported over true %g", sizes[k], median);
+    }
+}
+END_TEST
+
 /* Bytes of the statistics, samples included, over those of 2 bits per element; in the last step: in the first ones, which know little, more blocks
  * are taken. */
 static double cost(int ranks, const truth_shape *shape, int layers, int steps)
@@ -132,5 +210,7 @@ int main(void)
     setvbuf(stdout, NULL, _IOLBF, 0);
     tcase_add_loop_test(t, reports_the_true_error, 0, CODECS);
     tcase_add_test(t, costs_little);
+    tcase_add_test(t, of_several_sums);
+    tcase_add_test(t, in_units_of_any_scale);
     return suite_run(s);
 }

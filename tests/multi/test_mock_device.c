@@ -3,6 +3,7 @@
 #include "tests/support/device_case.h"
 #include "../support/suite.h"
 #include <stdlib.h>
+#include <string.h>
 
 static const char *const specs[] = {
     "none",
@@ -19,6 +20,8 @@ static const char *const specs[] = {
     "stack:topk:density=0.05+quant:bits=2",
     "stack:quant:bits=2+fp16",
     "auto",
+    "grid:rel=0.2,basis=8",
+    "grid:rel=0.4,code=rans,basis=70",
 };
 enum { SPECS = sizeof specs / sizeof *specs };
 static const char *const algorithms[] = {"auto", "native", "sra", "ring", "gather"};
@@ -56,11 +59,13 @@ END_TEST
 START_TEST(every_kind_of_layer)
 {
     mock_open();
-    for (int dtype = 0; dtype < 3; dtype++)
+    bool basis = strstr(specs[_i], "basis"); /* of float32 alone, and without momentum */
+    for (int dtype = 0; dtype < (basis ? 1 : 3); dtype++)
         for (int scaled = 0; scaled < 2; scaled++) {
             setup s = setup_of(specs[_i], 3);
-            s.dtype = (taut_dtype)dtype, s.scale = scaled ? 2 + dtype % 2 : 0, s.feedback = dtype ? "auto" : "momentum";
-            ck_assert(same_on_device(s, false) || dtype == 0); /* not all codecs go with momentum */
+            s.dtype = (taut_dtype)dtype, s.scale = scaled ? 2 + dtype % 2 : 0,
+            s.feedback = dtype || basis ? "auto" : "momentum";
+            ck_assert(same_on_device(s, false) || (dtype == 0 && !basis)); /* not all codecs go with momentum */
         }
     mock_close();
 }
@@ -69,15 +74,15 @@ END_TEST
 /* Steps that are dropped, and such as hold a NaN. */
 START_TEST(dropped_steps)
 {
-    static const char *const of[] = {"quant:bits=4", "topk", "grid", "powersgd:rank=2"};
+    static const char *const of[] = {"quant:bits=4", "topk", "grid", "powersgd:rank=2", "grid:rel=0.2,basis=8"};
     mock_open();
     for (int restore = 0; restore < 2; restore++)
         for (int what = 0; what < 2; what++) {
             setup s = setup_of(of[_i], 3);
             s.dropped = restore ? "restore" : "clear";
-            s.feedback = restore ? "on" : "momentum";
+            s.feedback = restore || _i == 4 ? "on" : "momentum";
             *(what ? &s.drop : &s.poison) = 1;
-            s.dtype = restore && what ? TAUT_BF16 : TAUT_F32;
+            s.dtype = restore && what && _i < 4 ? TAUT_BF16 : TAUT_F32;
             ck_assert(same_on_device(s, what));
         }
     mock_close();
@@ -146,12 +151,12 @@ static taut_status resume_body(ranks_ctx *c)
 
 START_TEST(checkpoints)
 {
-    static const char *const of[] = {"quant:bits=4", "grid", "powersgd:rank=2", "topk", "auto"};
+    static const char *const of[] = {"quant:bits=4", "grid", "powersgd:rank=2", "topk", "auto", "grid:rel=0.2,basis=8"};
     setup                    s = setup_of(of[_i], 3);
     taut_config              cfg = setup_config(&s);
     trial                   *to[4] = {0};
     mock_open();
-    s.feedback = _i % 2 ? "momentum" : "on";
+    s.feedback = _i % 2 && _i < 5 ? "momentum" : "on"; /* a basis has none */
     s.scale = _i % 4;
     cfg.feedback = s.feedback;
     for (int i = 0; i < 4; i++) {
@@ -175,9 +180,9 @@ int main(void)
     TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, same_bytes, 0, SPECS);
     tcase_add_loop_test(t, every_kind_of_layer, 0, SPECS);
-    tcase_add_loop_test(t, dropped_steps, 0, 4);
+    tcase_add_loop_test(t, dropped_steps, 0, 5);
     tcase_add_loop_test(t, clamped_results, 0, 4);
     tcase_add_loop_test(t, within_hosts, 0, 2);
-    tcase_add_loop_test(t, checkpoints, 0, 5);
+    tcase_add_loop_test(t, checkpoints, 0, 6);
     return suite_run(s);
 }

@@ -27,6 +27,8 @@ static const char *const specs[] = {
     "randk:density=0.1",
     "powersgd:rank=2",
     "auto",
+    "grid:rel=0.2,basis=8",
+    "grid:rel=0.4,code=rans,basis=70",
 };
 enum { SPECS = sizeof specs / sizeof *specs };
 static const char *const algorithms[] = {"auto", "native", "sra", "ring", "gather"};

@@ -200,7 +200,7 @@ test_choice() {
 # Mistakes, and ends that come early: as plain MPI has it. What plain MPI makes of some was seen with both; LONG=1 asks it.
 # WHAT:N: from step N on, when no cycle is known yet.
 test_mistakes() {
-    local what first rc plain told
+    local what first rc plain told tries
     for what in ${2:-order counts local exit abort finalize}; do
         first=${what#*:} what=${what%:*} plain=0
         [ "$first" != "$what" ] || first=14
@@ -209,6 +209,14 @@ test_mistakes() {
         rc=$?
         what=$what${first#14}
         [ $rc -ne 124 ] || [ $plain -eq 124 ] && pass || fail "$1: $what hangs"
+        # which rank's code plain MPI itself ends with may be chance (MPICH, four ranks: 14 or 15)
+        tries=0
+        cp "$WORK/out" "$WORK/out.ours" && cp "$WORK/err" "$WORK/err.ours"
+        while [ "${LONG:-0}" != 0 ] && [ $rc -ne $plain ] && [ $tries -lt 6 ]; do
+            LIMIT=20 run "$1" ${RANKS:-2} 0 "$WORK/bad.$1" ${what%%[0-9]*} $first
+            plain=$? tries=$((tries + 1))
+        done
+        mv "$WORK/out.ours" "$WORK/out" && mv "$WORK/err.ours" "$WORK/err"
         [ "${LONG:-0}" = 0 ] || [ $rc -eq $plain ] && pass || fail "$1: $what: exit code $rc, $plain without"
         case $what in
         local) [ $rc -eq 0 ] && [ "$(field errors "$WORK/out")" = 0 ] && pass || fail "$1: $what: exit code $rc, $(cat "$WORK/out")" ;;
@@ -310,7 +318,7 @@ for mpi in ${MPIS:-openmpi mpich}; do
     test_drawn $mpi 2 1 6
     test_late $mpi
     test_fortran $mpi
-    test_examples $mpi
+    [ "$first" != "$mpi" ] && [ "${LONG:-0}" = 0 ] || test_examples $mpi
     if [ "$first" != "$mpi" ] && [ "${LONG:-0}" = 0 ]; then
         test_few_jobs $mpi
         continue

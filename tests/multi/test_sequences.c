@@ -258,8 +258,7 @@ static bool settle(seat *seat_, uint64_t *s)
     for (int i = 0; i < j->layers; i++) {
         size_t bytes = j->layer[i].n * width(j->layer[i].dtype);
         void  *at = NULL;
-        bool   based = strstr(j->codec, "basis") || strstr(j->layer[i].codec, "basis"); /* not on devices yet */
-        seat_->there[i] = seat_->variant == NCCL || (seat_->variant == DEVICE && !based && below(s, 3) > 0);
+        seat_->there[i] = seat_->variant == NCCL || (seat_->variant == DEVICE && below(s, 3) > 0);
         if (seat_->there[i]) TRY(memory_of(seat_)->alloc(seat_->place, bytes, &at));
         seat_->at[i] = seat_->there[i] ? at : seat_->buf[i];
     }
@@ -528,14 +527,6 @@ static void open_double(uint64_t seed)
     if (below(&s, 3) == 0) nccl_double_version(22000);
 }
 
-/* NCCL carries layers of devices alone. */
-static bool runs(const job *j, int variant)
-{
-    bool based = strstr(j->codec, "basis") != NULL;
-    for (int i = 0; i < j->layers; i++) based |= strstr(j->layer[i].codec, "basis") != NULL;
-    return variant != NCCL || !based;
-}
-
 static bool run_variant(job *j, int variant, seat *seats)
 {
     taut_comm        *comms[RANKS];
@@ -586,15 +577,15 @@ static bool run_job(uint64_t seed)
     bool        fine = true;
     draw_job(seed, &j);
     for (int v = 0; v < VARIANTS; v++)
-        if (runs(&j, v) && !run_variant(&j, v, seats[v])) return true;
-    for (int v = 0; v < VARIANTS && runs(&j, v); v++)
+        if (!run_variant(&j, v, seats[v])) return true;
+    for (int v = 0; v < VARIANTS; v++)
         for (int r = 0; r < j.ranks; r++)
             if (seats[v][r].fault[0])
                 fine = false,
                 fprintf(stderr, "job %llu variant %d rank %d: %s\n", (unsigned long long)seed, v, r, seats[v][r].fault);
     for (int step = 0; fine && step < j.steps; step++)
         for (int i = 0; fine && i < j.layers; i++)
-            for (int v = 0; v < VARIANTS && runs(&j, v); v++)
+            for (int v = 0; v < VARIANTS; v++)
                 for (int r = 0; r < j.ranks; r++)
                     if (seats[v][r].hash[step][i] != seats[j.polled || v == NCCL ? v : 0][0].hash[step][i]) {
                         fprintf(stderr, "job %llu: variant %d rank %d has other bytes in layer %d after step %d\n",
@@ -602,7 +593,7 @@ static bool run_job(uint64_t seed)
                         fine = false;
                     }
     if (!fine)
-        for (int v = 0; v < VARIANTS && runs(&j, v); v++) describe(&j, &seats[v][0]);
+        for (int v = 0; v < VARIANTS; v++) describe(&j, &seats[v][0]);
     return fine;
 }
 

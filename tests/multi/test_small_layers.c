@@ -70,10 +70,10 @@ START_TEST(are_planned_for)
 END_TEST
 
 /* Few elements are planned for, too, as long as a bundle's statistics are far less than what it saves: as the biases of a multilayer perceptron of 128 are. */
-START_TEST(few_are_planned_for_from_256_elements_on)
+START_TEST(few_are_planned_for_from_512_elements_on)
 {
-    static const truth_shape shape[2][4] = {{{"w", 128, 128}, {"b1", 1, 128}, {"b2", 1, 128}, {"b3", 1, 10}},
-                                            {{"w", 128, 128}, {"b1", 1, 64}, {"b2", 1, 128}, {"b3", 1, 10}}};
+    static const truth_shape shape[2][4] = {{{"w", 128, 128}, {"b1", 1, 256}, {"b2", 1, 256}, {"b3", 1, 10}},
+                                            {{"w", 128, 128}, {"b1", 1, 128}, {"b2", 1, 256}, {"b3", 1, 10}}};
     static truth_step        step[STEPS];
     taut_config              cfg = TAUT_CONFIG_INIT;
     cfg.budget = "rel=0.1", cfg.objective = "bytes", cfg.metric = "plain", cfg.timeout_ms = 30000, cfg.replan_steps = 6;
@@ -380,7 +380,7 @@ int main(void)
     Suite *s = suite_create("small_layers");
     TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, are_planned_for, 0, 6);
-    tcase_add_loop_test(t, few_are_planned_for_from_256_elements_on, 0, 2);
+    tcase_add_loop_test(t, few_are_planned_for_from_512_elements_on, 0, 2);
     tcase_add_loop_test(t, go_by_rounds, 0, 3);
     tcase_add_test(t, may_come_late);
     tcase_add_loop_test(t, have_their_scales, 0, 2);

@@ -17,13 +17,26 @@ typedef enum pass {
     PICK,
     COMBINE,
     COPY_IF,
-    DIGEST
+    DIGEST,
+    CHANGE,
+    LEARN
 } pass;
 static const taut_place host = {0};
 
 typedef struct picked {
     size_t n, elems;
 } picked;
+
+typedef struct changed {
+    taut_tensor      tensor; /* first: run_pass */
+    taut__axes_there m;
+} changed;
+
+static void reach_axes(taut__axes_there *m, bool *bad)
+{
+    m->w = mock_reach(m->w, bad), m->wt = mock_reach(m->wt, bad), m->t = mock_reach(m->t, bad);
+    m->tt = mock_reach(m->tt, bad), m->v = mock_reach(m->v, bad), m->a = mock_reach(m->a, bad);
+}
 
 /* a: what is written; b, c: read; d: numbers */
 static taut_status run_pass(mock_work *w)
@@ -34,7 +47,9 @@ static taut_status run_pass(mock_work *w)
     const void          *b = mock_reach(w->b, &bad);
     taut_tensor         *t = w->byte == PICK || w->byte == COMBINE ? NULL : w->data;
     const picked        *k = w->data;
+    changed             *basis = w->byte == CHANGE || w->byte == LEARN ? w->data : NULL;
     if (t) t->scale = mock_reach(t->scale, &bad);
+    if (basis) reach_axes(&basis->m, &bad);
     if (bad)
         return taut__fail(TAUT_E_DEVICE, "mock device: pass %d over floats: an address that is not its own", w->byte);
     switch ((pass)w->byte) {
@@ -51,6 +66,8 @@ static taut_status run_pass(mock_work *w)
     case COMBINE: return v->combine(host, a, b, k->n, w->n, (uint32_t)w->count, d);
     case DIGEST: return v->digest(host, a, (size_t)w->kind, w->n, (uint32_t)w->kind2, (uint32_t)w->count, d);
     case COPY_IF: return v->copy_if(host, c, a, b, w->n);
+    case CHANGE: return v->change(host, &basis->m, t, a, w->kind);
+    case LEARN: return v->learn(host, &basis->m, t, b);
     case SPLIT: return v->field_split(host, a, b, w->n, (uint32_t)w->kind, (uint32_t)w->count);
     default: return v->residual(host, a, b, c, w->n);
     }
@@ -166,6 +183,25 @@ static taut_status mock_digest(taut_place p, void *rows, size_t stride, size_t n
                 (mock_work){.a = rows, .kind = (int)stride, .n = n, .kind2 = (int)first, .count = count, .d = differs});
 }
 
+static taut_status give_basis(taut_place p, pass what, const taut__axes_there *m, const taut_tensor *t, mock_work w)
+{
+    changed *copy = malloc(sizeof *copy);
+    mock_ensure(copy != NULL, "out of memory");
+    *copy = (changed){*t, *m};
+    w.data = copy, w.data_bytes = sizeof *copy;
+    taut_status s = give(p, what, w);
+    if (s != TAUT_OK) free(copy);
+    return s;
+}
+static taut_status mock_change(taut_place p, const taut__axes_there *m, const taut_tensor *t, float *x, bool back)
+{
+    return give_basis(p, CHANGE, m, t, (mock_work){.a = x, .kind = back});
+}
+static taut_status mock_learn(taut_place p, const taut__axes_there *m, const taut_tensor *t, const float *x)
+{
+    return give_basis(p, LEARN, m, t, (mock_work){.b = x});
+}
+
 const taut__vectors mock_vectors = {
     .input = mock_input,
     .output = mock_output,
@@ -182,4 +218,6 @@ const taut__vectors mock_vectors = {
     .combine = mock_combine,
     .copy_if = mock_copy_if,
     .digest = mock_digest,
+    .change = mock_change,
+    .learn = mock_learn,
 };

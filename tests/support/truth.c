@@ -29,6 +29,8 @@ typedef struct place {
 
 static bool feeds_back(const truth *t) { return !t->cfg.feedback || strcmp(t->cfg.feedback, "off") != 0; }
 
+static bool is_summed(const truth *t, int step, int l) { return !t->summed || t->summed(t, step, l); }
+
 typedef struct metric_sums {
     double error, norm, reference;
 } metric_sums;
@@ -91,6 +93,7 @@ static void compare(bench *b, int step)
     uint64_t    violations = step ? s[-1].stats.budget_violations : 0;
     *s = (truth_step){.stats = {.size = sizeof s->stats}};
     for (int l = 0; l < t->layers; l++) {
+        if (!is_summed(t, step, l)) continue;
         compare_layer(b, l, s, &m);
         for (int r = 1; r < t->ranks; r++) t->same_bits &= memcmp(b->y[r][l], b->y[0][l], b->n[l] * sizeof(float)) == 0;
     }
@@ -121,6 +124,7 @@ static void refer(bench *b, int rank, int step)
         b->reference[rank][l] = 0;
         size_t len, shape[2] = {t->shape[l].rows, t->shape[l].cols};
         if (t->shape[l].rows == 1 || b->n[l] < 1024) continue; /* uncompressed either way */
+        if (!is_summed(t, step, l)) continue;
         if (taut_encode(t->reference, 2, shape, b->g[rank][l], (uint64_t)(step * 64 + rank), b->frame[rank],
                         b->frame_bytes, &len) != TAUT_OK ||
             taut_decode(b->frame[rank], len, b->back[rank], b->n[l]) != TAUT_OK)
@@ -140,7 +144,12 @@ static taut_status one_step(bench *b, int rank, int step, taut_layer **layer)
         const float *scale = t->scale ? t->scale(t, step, l) : NULL;
         if (rank == 0) b->scale[l] = t->shape[l].rows > 1 ? scale : NULL;
         if (scale && t->shape[l].rows > 1) s = taut_layer_scale(layer[l], scale, b->n[l]);
+        if (!is_summed(t, step, l)) continue;
         t->gradient(t, rank, step, l, b->g[rank][l]);
+        for (int k = 1; k < t->sums && s == TAUT_OK; k++) {
+            memcpy(b->y[rank][l], b->g[rank][l], b->n[l] * sizeof(float));
+            s = taut_allreduce(layer[l], b->y[rank][l], TAUT_MEAN);
+        }
         memcpy(b->y[rank][l], b->g[rank][l], b->n[l] * sizeof(float));
         if (s == TAUT_OK) s = taut_allreduce_start(layer[l], b->y[rank][l], TAUT_MEAN);
     }

@@ -37,6 +37,9 @@ typedef struct truth {
     void (*gradient)(struct truth *t, int rank, int step, int layer, float *g);
     /* (optional) scale of a layer for the coming step, NULL: none; one per element */
     const float *(*scale)(struct truth *t, int step, int layer);
+    int sums; /* of the same gradients, of each layer in a step; 0: one */
+    /* (optional) is it summed in this step? Without feedback */
+    bool (*summed)(const struct truth *t, int step, int layer);
     /* (optional) once per step, between steps: the means over ranks, all layers, for an optimizer */
     void (*step_done)(struct truth *t, int step, float *const *mean);
     const char *reference; /* (optional) spec whose error on the same gradients is computed too; without feedback */

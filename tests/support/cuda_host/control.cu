@@ -14,6 +14,7 @@ extern const taut__cuda_randk    taut__cuda_randk_model;
 extern const taut__cuda_powersgd taut__cuda_powersgd_model;
 extern const taut__cuda_stack    taut__cuda_stack_model;
 extern const taut__cuda_frame    taut__cuda_frame_model;
+extern const taut__cuda_basis    taut__cuda_basis_model;
 
 const taut__cuda taut__cuda_model = {"model",
                                      &taut__cuda_device_model,
@@ -25,7 +26,8 @@ const taut__cuda taut__cuda_model = {"model",
                                      &taut__cuda_randk_model,
                                      &taut__cuda_powersgd_model,
                                      &taut__cuda_stack_model,
-                                     &taut__cuda_frame_model};
+                                     &taut__cuda_frame_model,
+                                     &taut__cuda_basis_model};
 
 void cuda_model_seed(uint64_t seed)
 {
