@@ -1,15 +1,30 @@
 /* thread.c : see thread.h. */
 #include "thread.h"
 #include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 
 static _Atomic int fail_after = -1;
 
+/* Signals of the process are the program's: it may block them in all threads that it knows of and wait for them (sigwait, signalfd), and one
+ * that came to a thread of ours would end it then. Those that a thread brings about itself stay. */
+static int create_deaf(pthread_t *thread, void *(*body)(void *), void *arg)
+{
+    sigset_t         deaf, before;
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
+    sigfillset(&deaf);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&deaf, own[i]);
+    if (pthread_sigmask(SIG_SETMASK, &deaf, &before) != 0) return pthread_create(thread, NULL, body, arg);
+    int why = pthread_create(thread, NULL, body, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return why;
+}
+
 taut_status taut__thread_start(pthread_t *thread, void *(*body)(void *), void *arg, const char *what)
 {
     bool fails = atomic_load(&fail_after) >= 0 && atomic_fetch_sub(&fail_after, 1) == 0;
-    int  why = fails ? EAGAIN : pthread_create(thread, NULL, body, arg);
+    int  why = fails ? EAGAIN : create_deaf(thread, body, arg);
     return why == 0 ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "cannot start %s: %s", what, strerror(why));
 }
 

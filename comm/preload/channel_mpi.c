@@ -172,7 +172,10 @@ static bool is_half(MPI_Datatype type)
 
 static int dtype_of(MPI_Datatype type)
 {
-    if (type == MPI_FLOAT || type == MPI_REAL) return TAUT_F32;
+    int size = 0;
+    if (type == MPI_FLOAT) return TAUT_F32;
+    if (type == MPI_REAL && type != MPI_DATATYPE_NULL && PMPI_Type_size(type, &size) == MPI_SUCCESS && size == 4)
+        return TAUT_F32; /* of 8 bytes, if Fortran was told so */
 #ifdef MPI_REAL4
     if (type == MPI_REAL4) return TAUT_F32;
 #endif

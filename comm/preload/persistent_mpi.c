@@ -5,6 +5,7 @@
  * receives the message. (A receive would do as well, but in MPICH 4.0 one from oneself never ends if another thread sends.) Starts come in any order on each rank, so requests have nothing in common: each has its own channel,
  * communicator and layer. Whether there is one is agreed when the request is made, where MPI lets ranks wait for each other. */
 #include "channel.h"
+#include "../base/thread.h"
 #include <stdlib.h>
 
 enum { MOST = 64 }; /* such requests at a time; further ones stay the MPI's own */
@@ -71,7 +72,7 @@ static persistent *create(taut__channel *c, const taut__entry *e)
     pthread_mutex_unlock(&lock);
     if (PMPI_Ssend_init(NULL, 0, MPI_BYTE, 0, p->tag, self, &p->handle) == MPI_SUCCESS) {
         p->request = p->handle;
-        if (pthread_create(&p->thread, NULL, serve, p) == 0) return p;
+        if (taut__thread_start(&p->thread, serve, p, "a thread of a persistent request") == TAUT_OK) return p;
         PMPI_Request_free(&p->handle);
     }
     taut__channel_release(own);

@@ -1,5 +1,6 @@
 /* worker_mpi.c : the thread that executes a channel's queue, and the calls that it has begun. */
 #include "channel.h"
+#include "../base/thread.h"
 #include <sched.h>
 #include <stdlib.h>
 #include <time.h>
@@ -217,7 +218,7 @@ static void *work(void *arg)
 int taut__worker_start(taut__channel *c)
 {
     if (!c->strays.posted) c->strays.posted = calloc(TAUT_POSTED, sizeof *c->strays.posted);
-    c->threaded = pthread_create(&c->worker, NULL, work, c) == 0;
+    c->threaded = taut__thread_start(&c->worker, work, c, "a thread of non-blocking calls") == TAUT_OK;
     return c->threaded ? MPI_SUCCESS : MPI_ERR_OTHER;
 }
 

@@ -1,10 +1,12 @@
 /* test_base.c : status names, memory accounting, random numbers, log filter of comm/base. */
 #include "comm/base/base.h"
+#include "comm/base/thread.h"
 #include "compressors/codec.h"
 #include "scheduler/budget.h"
 #include "../support/suite.h"
 #include <locale.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,6 +193,22 @@ START_TEST(numbers_ignore_the_locale)
 }
 END_TEST
 
+static void *mask_of_thread(void *mask) { return pthread_sigmask(SIG_BLOCK, NULL, mask) == 0 ? mask : NULL; }
+
+START_TEST(threads_leave_signals_to_the_program)
+{
+    sigset_t  theirs, before, after;
+    pthread_t thread;
+    void     *seen;
+    pthread_sigmask(SIG_BLOCK, NULL, &before);
+    ck_assert_int_eq(taut__thread_start(&thread, mask_of_thread, &theirs, "a thread"), TAUT_OK);
+    pthread_sigmask(SIG_BLOCK, NULL, &after);
+    ck_assert(pthread_join(thread, &seen) == 0 && seen == &theirs);
+    ck_assert(sigismember(&theirs, SIGUSR1) && sigismember(&theirs, SIGTERM) && !sigismember(&theirs, SIGSEGV));
+    for (int s = 1; s < 32; s++) ck_assert_int_eq(sigismember(&before, s), sigismember(&after, s));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base");
@@ -204,5 +222,6 @@ int main(void)
     tcase_add_test(t, random_is_pinned);
     tcase_add_test(t, overflow_helpers);
     tcase_add_test(t, numbers_ignore_the_locale);
+    tcase_add_test(t, threads_leave_signals_to_the_program);
     return suite_run(s);
 }
