@@ -26,13 +26,13 @@ float taut__layer_momentum(const taut_layer *l)
     return l->comm->ctx.set.feedback == TAUT_FEEDBACK_MOMENTUM ? l->comm->ctx.set.c.momentum : 0;
 }
 
-/* A tensor without a shorter side has no basis: it is coded as it is. On a device a basis is there where it was asked for: plans see none. */
+/* A tensor without a shorter side has no basis: it is coded as it is. */
 taut_status taut__layer_axes(taut_layer *l)
 {
     taut__operand *o = &l->operand;
     size_t         coded = taut__spec_basis(&o->wire), most = coded ? coded : l->directions;
     bool           suits = most > 0 && taut__axes_suit(&o->tensor) && o->dtype == TAUT_F32 &&
-                 (coded > 0 || taut__layer_at_home(l)) && l->comm->ctx.set.feedback != TAUT_FEEDBACK_MOMENTUM;
+                 l->comm->ctx.set.feedback != TAUT_FEEDBACK_MOMENTUM;
     o->turns = suits && coded > 0;
     if (suits && o->axes && taut__axes_most(o->axes) != most) {
         taut__axes_destroy(o->axes);

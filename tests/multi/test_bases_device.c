@@ -1,6 +1,6 @@
 /* test_bases_device.c : allreduces in a basis of layers on a device that the host cannot touch: results, residuals and bases are those of layers on
  * the host, bit for bit: tall, wide, thinner than the basis, a side of two; learnt from results through several renewals, or given; scales of every
- * kind; by messages and by NCCL's double; what is refused. */
+ * kind; by messages and by NCCL's double; chosen by a plan; what is refused. */
 #include "comm/core/nccl.h"
 #include "compressors/basis/basis.h"
 #include "tests/support/mock_space.h"
@@ -22,12 +22,22 @@ typedef struct job {
     bool        given, poison;
     int         there; /* ranks whose layers lie on the device: bits */
     bool        nccl;
+    int         planned; /* of rank 0's last plan: layers in a basis */
     float       result[RANKS][STEPS][LAYERS][MOST], residual[RANKS][LAYERS][MOST];
     uint64_t    basis[RANKS][LAYERS];
 } job;
 
+/* Plans want something to gather: one direction along the shorter side, and little else. */
+static float gathered(int rank, int k, int step, size_t i)
+{
+    bool   across = shapes[k][0] < shapes[k][1];
+    size_t row = i / shapes[k][1], col = i % shapes[k][1], along = across ? row : col, v = across ? col : row;
+    return ranks_value(8, v, step) * ranks_value(9, along, 0) + 0.02f * ranks_value(rank, i + (size_t)k, step);
+}
+
 static float value(const job *j, int rank, int k, int step, size_t i)
 {
+    if (strcmp(j->spec, "auto") == 0) return gathered(rank, k, step, i);
     if (j->poison && step == 4 && rank == 0 && i == 77) return NAN;
     return (1 + (float)(i % shapes[k][1] % 7)) * ranks_value(rank, i + (size_t)k, step);
 }
@@ -69,6 +79,8 @@ static taut_status steps(ranks_ctx *c, job *j, seat *s)
     for (int k = 0; k < LAYERS; k++) {
         const taut__operand *o = &s->l[k]->operand;
         j->basis[c->rank][k] = taut__axes_digest(o->axes);
+        if (c->rank == 0) j->planned += taut__spec_basis(&o->wire) > 0;
+        if (strcmp(j->spec, "auto") == 0) continue;
         NEED(c->size == 1 || (j->basis[c->rank][k] && o->residual));
         if (s->there) mock_read(j->residual[c->rank][k], o->feedback->r, elems(k) * sizeof(float));
         else memcpy(j->residual[c->rank][k], o->feedback->r, elems(k) * sizeof(float));
@@ -102,6 +114,8 @@ static taut_config config(const job *j)
     cfg.small_elems = 16;
     cfg.timeout_ms = 20000;
     cfg.progress = 2;
+    if (strcmp(j->spec, "auto") == 0)
+        cfg.objective = "bytes", cfg.replan_steps = 1, cfg.budget = "rel=0.3", cfg.link = "100mbit";
     return cfg;
 }
 
@@ -178,6 +192,23 @@ START_TEST(by_nccl)
 }
 END_TEST
 
+/* A plan sees what a basis would save there as here. */
+START_TEST(planned)
+{
+    job *how = of_turn(0), *host, *device, *mixed;
+    mock_open();
+    how->spec = "auto", how->given = true;
+    host = run(*how, 2, 0), device = run(*how, 2, 3);
+    mixed = run(*how, 2, 2);
+    ck_assert_int_gt(host->planned, 0);
+    compare(host, device, 2);
+    compare(host, mixed, 2);
+    nothing_left();
+    mock_close();
+    free(how), free(host), free(device), free(mixed);
+}
+END_TEST
+
 /* Numbers that the host does not have cannot be what a basis on the host is made in units of. */
 static taut_status unit_elsewhere(ranks_ctx *c)
 {
@@ -215,6 +246,7 @@ int main(void)
     TCase *t = suite_case(s, "all", 120);
     tcase_add_loop_test(t, as_on_the_host, 0, 12);
     tcase_add_loop_test(t, by_nccl, 0, 6);
+    tcase_add_test(t, planned);
     tcase_add_test(t, what_is_refused);
     return suite_run(s);
 }
