@@ -97,6 +97,7 @@ static setup varied(int spec, int algorithm, int size)
     s.feedback = feedbacks[(i / 2 + algorithm) % 4];
     s.threads = 1 + i % 2;
     s.poison = i % 5 == 0 ? 1 : -1;
+    if (strstr(s.spec, "basis")) s.dtype = TAUT_F32; /* others have none */
     s.whole = strcmp(s.spec, "none") == 0 || strcmp(s.spec, "auto") == 0;
     return s;
 }
