@@ -273,7 +273,8 @@ TAUT_API taut_status taut_step_drop(taut_comm *comm);
  *  minus sum is the error there, whatever ranks have in common. What the encoders lost over all elements, and the
  *  result's norm, are known and serve as controls; the ratio to them is followed over steps, so that few blocks tell enough
  *  (scheduler/estimate.h). _low and _high lie 4 standard deviations beside the value: the true one is between them in about
- *  99.9% of steps (docs/planning.md). Of a layer that a step sums more than once, the last sum is sampled.
+ *  99.9% of steps (docs/planning.md). Of a layer that a step sums more than once, the last sum is sampled, and stands
+ *  for the others if it is like them; else, errors are what encoders measured.
  * What that costs: 1.6% of the bytes that 2 bits per element take, for models from 4 Mi elements (4.5% below that; 16 blocks at least), 4096 blocks at most,
  *  and for a plan one step's samples of every rank.
  * What is not measured: what an allgather loses, a layer's first step with a reduce-scatter, and what 16-bit layers without a codec

@@ -323,7 +323,7 @@ taut__apart taut__sample_apart(const taut_layer *layer);
 taut__wide  taut__sample_wide(const taut_layer *layer);
 taut_status taut__sample_widen(taut_layer *layer, size_t elems, size_t blocks);
 taut_status taut__sample_room(taut_comm *comm); /* before measure */
-/* calls: so many sums were made of it in the step. False: it loses nothing. */
+/* calls: so many sums were made of it in the step. False: it loses nothing, or the last sum, which the samples are of, is not like the others. */
 bool taut__sample_measure(taut_layer *layer, const taut__layer_sums *raw, double calls, taut__layer_measured *m);
 /* All ranks know the same layers now. others: bytes of the exchange besides; noise: relative standard deviation of the step's measurement, 0: it
  * was none. */

@@ -77,7 +77,7 @@ static int forget(MPI_Comm comm, int keyval, void *value, void *extra)
 static bool at_home(MPI_Comm comm, int size)
 {
     MPI_Group some = MPI_GROUP_NULL, world = MPI_GROUP_NULL;
-    int      *rank = malloc(2 * (size_t)size * sizeof *rank);
+    int      *rank = calloc(2 * (size_t)size, sizeof *rank);
     bool      home =
         rank && PMPI_Comm_group(comm, &some) == MPI_SUCCESS && PMPI_Comm_group(MPI_COMM_WORLD, &world) == MPI_SUCCESS;
     for (int r = 0; home && r < size; r++) rank[r] = r;
