@@ -178,7 +178,7 @@ static taut_status enlarge(taut__lane *lane, size_t floats, size_t payload)
         lane->scratch[w] = more;
     }
     if (host) return TAUT_OK;
-    taut__staging made, from = {lane->space, lane->place};
+    taut__staging made = {0}, from = {lane->space, lane->place};
     float        *fetched = taut__staging_alloc(&made, &from, floats * sizeof *fetched);
     if (!fetched) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu floats of scratch", floats);
     taut__staging_free(&lane->fetched_made, lane->fetched);

@@ -113,13 +113,13 @@ static taut__function profiler_of(taut__intercepted i, taut__function pmpi)
 static void find_targets(void)
 {
     void          *mpi = loaded_mpi();
-    taut__function found[TAUT_CALLS], profiler[TAUT_CALLS] = {NULL};
+    taut__function found[TAUT_CALLS], profiler[TAUT_CALLS];
     bool           whole = mpi != NULL;
     for (int i = 0; i < TAUT_CALLS; i++) {
         found[i] = symbol(mpi ? mpi : RTLD_NEXT, name_of[i]);
         if (!found[i] && early_name_of[i]) found[i] = symbol(mpi ? mpi : RTLD_NEXT, early_name_of[i]);
         if (!found[i] && !mpi) found[i] = symbol(RTLD_NEXT, name_of[i] + 1); /* a stand-in for one rank has no PMPI_X */
-        if (found[i] && mpi) profiler[i] = profiler_of(i, found[i]);
+        profiler[i] = found[i] && mpi ? profiler_of(i, found[i]) : NULL;
         whole &= found[i] || may_lack[i];
     }
     if (whole) open_backend(mpi, found);
