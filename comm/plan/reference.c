@@ -4,19 +4,12 @@
 #include <math.h>
 #include <string.h>
 
-enum {
-    ELEMS = 512,
-    FEW = 4,
-    MANY = 64,
-    PER = 1 << 19
-};                              /* a bucket of quant; blocks of a layer; elements per block beyond the few */
-enum { SMALL = 64, MORE = 32 }; /* of what picks the largest: elements; blocks for one of the others */
-enum {
-    RANKS = 8,
-    ROWS = 16,
-    ITERATIONS = 3,
-    MOST = 1 << 20
-};                                /* low rank: rows for each of so many ranks; power iterations; elements at most */
+/* A bucket of quant; blocks of a layer; elements per block beyond the few. */
+enum { ELEMS = 512, FEW = 4, MANY = 64, PER = 1 << 19 };
+/* Of what picks the largest: elements; blocks for one of the others. */
+enum { SMALL = 64, MORE = 32 };
+/* Low rank: rows for each of so many ranks; power iterations; elements at most. */
+enum { RANKS = 8, ROWS = 16, ITERATIONS = 3, MOST = 1 << 20 };
 static const double FRESH = 0.25; /* share of the last step in what is kept */
 static const double SCALED_MOST = 2.5;
 

@@ -1,0 +1,50 @@
+/* sample_blocks.h : what sending samples (sample.c) and measuring by them (sample_measure.c) have in common: how a block travels, and in which units. */
+#ifndef TAUT_SAMPLE_BLOCKS_H
+#define TAUT_SAMPLE_BLOCKS_H
+
+#include "communicator.h"
+#include <math.h>
+
+enum { BLOCK = TAUT_SAMPLE_BLOCK, CONTROLS = 2 };
+
+static inline size_t blocks_of(const taut_layer *l) { return taut__ceil_div(l->operand.tensor.elems, BLOCK); }
+
+/* One value: the plain estimate, divided. */
+static inline bool has_scale(const taut_layer *l) { return l->operand.tensor.scale_n > 1; }
+
+/* How many sums of x a block has in the exchange. */
+static inline size_t encoders(const taut_layer *l)
+{
+    return l->comm->sampling.apart ? (size_t)taut__group_of(&l->comm->ctx, &l->operand)->size : 1;
+}
+
+/* 1 / scale^2 of element i. */
+static inline double unit2(const taut_tensor *t, size_t i)
+{
+    double s = t->scale_n == t->elems ? t->scale[i]
+               : t->scale_n > 1       ? t->scale[i / t->cols]
+               : t->scale_n == 1      ? t->scale[0]
+                                      : 1;
+    return 1 / (s * s);
+}
+
+/* Squares may be beyond what a float holds: they travel in units that the last step's norms gave, which all ranks know. */
+static inline double control_unit(const taut_layer *l)
+{
+    double own = l->shown.own.plain / (double)l->operand.tensor.elems;
+    int    exponent;
+    if (!(own > 0) || !isfinite(own)) return 1;
+    frexp(own, &exponent);
+    return ldexp(1, -exponent);
+}
+
+/* ... and squares in units of a scale may be of any other size: in the square of the block's largest unit, too. */
+static inline double weighted_unit(const taut_layer *l, size_t k)
+{
+    double least = INFINITY;
+    for (size_t i = 0; i < BLOCK && l->sample.at[k] + i < l->operand.tensor.elems; i++)
+        least = fmin(least, unit2(&l->operand.tensor, l->sample.at[k] + i));
+    return control_unit(l) / least;
+}
+
+#endif
