@@ -38,8 +38,7 @@ int main(int argc, char **argv)
 #endif
     }
     if (rank == 0)
-        printf("level=%d single=%d funneled=%d multiple=%d\n", level, MPI_THREAD_SINGLE, MPI_THREAD_FUNNELED,
-               MPI_THREAD_MULTIPLE);
+        printf("level=%d single=%d multiple=%d\n", level, MPI_THREAD_SINGLE, MPI_THREAD_MULTIPLE);
     MPI_Finalize();
     return 0;
 }
