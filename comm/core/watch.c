@@ -21,14 +21,15 @@ static void form(taut__reduction *red, size_t first, size_t n)
 static void input(taut__reduction *red, taut__range r, const float *x)
 {
     taut_layer  *l = red->job.layer;
-    const float *here = x;
+    const float *here = x, *gradient = NULL;
+    if (taut__layer_at_home(l) && l->operand.dtype == TAUT_F32) gradient = (const float *)red->buf + r.first;
     if (!taut__layer_at_home(l)) {
         here = red->lane->fetched; /* slices are no longer than that */
         taut_status s = taut__lane_fetch(red->lane, red->lane->fetched, x, r.n * sizeof *x);
         taut__lane_note(red->lane, s);
         if (s != TAUT_OK) return;
     }
-    l->comm->hooks->on_input(l->comm->autom, &l->planned, here, r.first, r.n);
+    l->comm->hooks->on_input(l->comm->autom, &l->planned, here, gradient ? gradient : here, r.first, r.n);
 }
 
 static void sample(taut__reduction *red, taut__range r, const float *x) { taut__sample_x(red->job.layer, r, x); }

@@ -19,6 +19,7 @@ enum {
 };
 static const double CAREFUL =
     0.01; /* rel: budgets below start uncompressed; 8 bits make a rel_err2 of 0.00015 to 0.00017 on the GPT trace */
+static const double COARSE = 0.15; /* from there on 4 bits, which make 0.04, and less than half of it at first */
 static const double SKETCHES =
     0.01; /* of the bytes of 2 bits per element: what looks at low rank may take, one layer at a time */
 static const double SHARE = 0.003;  /* of the run's time that measuring and planning may take before they become rare */
@@ -37,7 +38,11 @@ static taut_status read_settings(taut__auto *a, const taut__settings *set)
     a->replan_steps = set->c.replan_steps;
     a->start_step = set->c.start_step;
     a->slice_bytes = (size_t)set->c.slice_kib * 1024 / TAUT_CODED_SLICE_DIV;
-    if (!a->budget.like) return taut__spec_parse(a->budget.rel < CAREFUL ? "none" : "quant:bits=8", &a->starter);
+    if (!a->budget.like)
+        return taut__spec_parse(a->budget.rel < CAREFUL  ? "none"
+                                : a->budget.rel < COARSE ? "quant:bits=8"
+                                                         : "quant:bits=4",
+                                &a->starter);
     TAUT_TRY(taut__spec_parse(a->budget.reference, &a->reference));
     a->starter = a->reference;
     if (a->reference.automatic || (taut__spec_codec(&a->reference)->caps & TAUT_CAP_LOSSLESS))
@@ -246,11 +251,11 @@ static bool wants(const taut__auto *a, const taut__planned *layer)
     return l != SIZE_MAX && taut__observer_armed(a->observer, l);
 }
 
-static void on_input(taut__auto *a, taut__planned *layer, const float *x, size_t first, size_t n)
+static void on_input(taut__auto *a, taut__planned *layer, const float *x, const float *gradient, size_t first, size_t n)
 {
     size_t l = find(a, layer);
     double start = taut__now();
-    if (l != SIZE_MAX) taut__observer_feed(a->observer, l, x, first, n);
+    if (l != SIZE_MAX) taut__observer_feed(a->observer, l, x, gradient, first, n);
     a->busy_s += taut__now() - start;
 }
 

@@ -32,8 +32,10 @@ typedef struct taut__plan_hooks {
 
     /* x[0..n), elements first.. of this layer: gradient plus residual, float32, as it is about to be encoded. Every element
      * once per step, in slices in any order, on the engine's thread; x is only valid during the call. Cheap, please: sample.
-     * Not called for layers of other specs. */
-    void (*on_input)(taut__auto *self, taut__planned *layer, const float *x, size_t first, size_t n);
+     * gradient: the same without the residual; x where that is not at hand (16 bits, on a device). Not called for layers of
+     * other specs. */
+    void (*on_input)(taut__auto *self, taut__planned *layer, const float *x, const float *gradient, size_t first,
+                     size_t n);
 
     /* Doubles that ride in this step's one exchange: how many (agreed), this rank's values; they come back summed over
      * ranks, agreed, in on_step_end. The first *exact of them travel as they are, the others rounded to 21 bits. All collectives of the

@@ -34,15 +34,16 @@ taut_status taut__basis_arm(taut__observed *l, uint64_t turn)
     return room(l);
 }
 
-/* x: elements first.. of the tensor. */
-void taut__basis_feed(taut__observed *l, const float *x, size_t first, size_t n)
+/* Elements first.. of the tensor. The gradient alone: what a codec without the basis has left in the residual is spread over all
+ * directions, and would cost bits in the basis that a residual of the codec in it does not. */
+void taut__basis_feed(taut__observed *l, const float *gradient, size_t first, size_t n)
 {
     taut_axes *a = axes_of(l);
     size_t     at, len, to = 0;
     if (!l->tiled || !a || (!l->tile && room(l) != TAUT_OK)) return; /* after a checkpoint there may be none yet */
     for (size_t i = 0; (len = taut__axes_run(a, l->tile_at, i, &at)) > 0; i++, to += len) {
         size_t from = taut__max(first, at), end = taut__min(first + n, at + len);
-        if (from < end) memcpy(l->tile + to + (from - at), x + (from - first), (end - from) * sizeof *x);
+        if (from < end) memcpy(l->tile + to + (from - at), gradient + (from - first), (end - from) * sizeof *gradient);
     }
 }
 

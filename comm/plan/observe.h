@@ -36,7 +36,7 @@ void taut__observer_forget(taut__observer *o, size_t layers); /* 8 bits and more
 taut_status taut__observer_arm(taut__observer *o, size_t l, uint64_t turn, bool lowrank);
 void        taut__observer_disarm(taut__observer *o, size_t l);
 bool        taut__observer_armed(const taut__observer *o, size_t l);
-void        taut__observer_feed(taut__observer *o, size_t l, const float *x, size_t first, size_t n);
+void taut__observer_feed(taut__observer *o, size_t l, const float *x, const float *gradient, size_t first, size_t n);
 taut_status taut__observer_measure(taut__observer *o, size_t l);
 
 /* Moves layer l's histogram, in a copy of this rank's vector, to the window of a norm: before vectors of several ranks are added,

@@ -84,7 +84,7 @@ double taut__gaussian_share(const taut__observer *o, const taut_spec *spec);
 taut_status taut__offers_room(taut__observer *o, size_t options);
 /* A layer's basis, in plan/basis_look.c. */
 taut_status taut__basis_arm(taut__observed *l, uint64_t turn);
-void        taut__basis_feed(taut__observed *l, const float *x, size_t first, size_t n);
+void        taut__basis_feed(taut__observed *l, const float *gradient, size_t first, size_t n);
 taut_status taut__basis_measure(taut__observed *l, double *v); /* adds to the layer's vector v */
 /* Bits with the basis of l over bits without at this relative error, as of sums v; 1: not known. */
 double taut__basis_ratio(const taut__observed *l, const double *v, double rel);

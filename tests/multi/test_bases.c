@@ -390,6 +390,37 @@ static taut_status planned_rank(ranks_ctx *c)
     return TAUT_OK;
 }
 
+/* A program that gives its momentum late: by then residuals of a codec without a basis are in what is coded, 0.7 of the gradients' squares, and lie
+ * in no few directions. */
+static taut_status momentum_late_rank(ranks_ctx *c)
+{
+    enum { LATE = 30 };
+    static float x[2][SIDE * LONG];
+    float       *g = x[c->rank];
+    taut_layer  *l;
+    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){LONG, SIDE}, &l));
+    for (int step = 0; step < LATE + 30; step++) {
+        draw(0, c->rank, step, g);
+        for (size_t i = 0; i < SIDE * LONG; i++) g[i] += 0.7f * noise(c->rank + 90, i, step);
+        TAUT_TRY(taut_allreduce(l, g, TAUT_MEAN));
+        TAUT_TRY(taut_step_end(c->comm));
+        if (step >= LATE) TAUT_TRY(taut_layer_basis(l, g, SIDE * LONG));
+    }
+    *(size_t *)c->arg = taut__spec_basis(&l->spec);
+    return TAUT_OK;
+}
+
+START_TEST(momentum_comes_late)
+{
+    taut_config cfg = TAUT_CONFIG_INIT;
+    size_t      directions = 0;
+    cfg.codec = "auto", cfg.objective = "bytes", cfg.budget = "rel=0.4", cfg.link = "100mbit", cfg.metric = "plain",
+    cfg.replan_steps = 10;
+    ranks_ok(2, &cfg, momentum_late_rank, &directions);
+    ck_assert(directions == 32);
+}
+END_TEST
+
 START_TEST(planned)
 {
     taut_config cfg = TAUT_CONFIG_INIT;
@@ -590,6 +621,7 @@ int main(void)
     tcase_add_loop_test(t, poison, 0, 4);
     tcase_add_loop_test(t, checkpoints, 0, 4);
     tcase_add_loop_test(t, planned, 0, suite_long() ? 3 : 1);
+    tcase_add_test(t, momentum_comes_late);
     tcase_add_test(t, ranks_that_differ);
     tcase_add_test(t, refuses);
     tcase_add_test(t, payload_elsewhere);

@@ -37,8 +37,7 @@ int main(int argc, char **argv)
         MPI_Wait(&r, MPI_STATUS_IGNORE);
 #endif
     }
-    if (rank == 0)
-        printf("level=%d single=%d multiple=%d\n", level, MPI_THREAD_SINGLE, MPI_THREAD_MULTIPLE);
+    if (rank == 0) printf("level=%d single=%d multiple=%d\n", level, MPI_THREAD_SINGLE, MPI_THREAD_MULTIPLE);
     MPI_Finalize();
     return 0;
 }
