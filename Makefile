@@ -177,10 +177,9 @@ LIB_OBJ  := $(call objects,$(call sources,comm/*.c comm/*/*.c compressors/*.c co
 CMD_OBJ  := $(call objects,$(call sources,launch/*.c launch/data/*.c launch/report/*.c launch/top/*.c))
 TRAIN_OBJ := $(call objects,$(call sources,launch/train/*.c))
 DISTILL_OBJ := $(call objects,$(call sources,launch/distill/*.c))
-# The shim in two units: reading libtorch's headers takes six seconds of each file (twenty where TorchScript is among them), its own text less than one.
+# The shim in one unit: reading libtorch's headers takes six seconds of each file (twenty where TorchScript is among them), its own text less than one.
 SHIM_SRC := $(call sources,shim/*.cpp)
-SHIM_TS  := $(filter shim/archive.cpp shim/model_script.cpp,$(SHIM_SRC))
-SHIM_OBJ := $(if $(SHIM_SRC),$(BUILD)/shim/tensors.o $(BUILD)/shim/torchscript.o)
+SHIM_OBJ := $(if $(SHIM_SRC),$(BUILD)/shim/shim.o)
 CUDA_OBJ := $(call objects,$(wildcard compressors/*/*.cu comm/*/*.cu))
 PRELOAD_PURE := $(call objects,$(filter-out %_mpi.c %/stubs.c,$(wildcard comm/preload/*.c)))
 PRELOAD_MPI  := $(wildcard comm/preload/*_mpi.c comm/transport/*_mpi.c comm/core/*_mpi.c)
@@ -229,11 +228,9 @@ $(BUILD)/tests/%.o:      INC := -I. $(CHECK_CFLAGS)
 $(BUILD)/%.o: %.c $(BUILD)/.C
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(INC) $(CPPFLAGS) $(FEATURES) $(ALL_CFLAGS) $(ISA) $(DEP) -c -o $@ $<
-$(BUILD)/shim/torchscript.o: SHIM_UNIT = $(SHIM_TS)
-$(BUILD)/shim/tensors.o: SHIM_UNIT = $(filter-out $(SHIM_TS),$(SHIM_SRC))
 $(SHIM_OBJ): $(SHIM_SRC) $(BUILD)/.CXX
 	@mkdir -p $(@D)
-	@printf '#include "%s"\n' $(SHIM_UNIT) >$(@:.o=.cpp)
+	@printf '#include "%s"\n' $(SHIM_SRC) >$(@:.o=.cpp)
 	$(Q)$(CXX) -I. $(CPPFLAGS) $(FEATURES) $(TORCH_CFLAGS) $(ALL_CXXFLAGS) $(DEP) -c -o $@ $(@:.o=.cpp)
 $(BUILD)/%.o: %.cu $(BUILD)/.CUDA
 	@mkdir -p $(@D)

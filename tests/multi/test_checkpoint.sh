@@ -180,9 +180,8 @@ full() { # full KIB: room on the disk beside the set that is there
     if train 1 --steps 12 --checkpoint "$dir/set/ck" --resume && [ "$(loss)" = "$right" ]; then pass; else fail "after a full disk: $(head -n 2 "$dir/err")"; fi
 }
 state=$(($(wc -c <"$dir/good/ck.$now.rank0") / 1024)) model=$(($(wc -c <"$dir/good/ck.$now.model") / 1024))
-if full 4; then
-    [ "$LONG" = 0 ] || full $((state / 2))
-    full $((state + model / 2))
+if full $((state + model / 2)); then
+    [ "$LONG" = 0 ] || { full 4; full $((state / 2)); }
 else
     skipped=1
     echo "SKIP no small disk can be mounted here (not root): a full disk"

@@ -316,9 +316,7 @@ for mpi in ${MPIS:-openmpi mpich}; do
 
     test_none $mpi
     test_drawn $mpi 2 1 6
-    test_late $mpi
-    test_fortran $mpi
-    [ "$first" != "$mpi" ] && [ "${LONG:-0}" = 0 ] || test_examples $mpi
+    [ "$first" != "$mpi" ] && [ "${LONG:-0}" = 0 ] || { test_late $mpi; test_fortran $mpi; test_examples $mpi; }
     if [ "$first" != "$mpi" ] && [ "${LONG:-0}" = 0 ]; then
         test_few_jobs $mpi
         continue

@@ -102,17 +102,19 @@ quick="--model mlp --dim 8 --codec none --steps 2"
     bad 1 "no field of kind label\|no field that mlp" "$TAUT" train $quick --data "$dir/text.taut"
     bad 2 "batch=61: must be at least 1 .* at most the 60 of a round" "$TAUT" train $quick --data "$dir/a.taut" --plan "$dir/rs2.plan" --batch 61
     rare bad 2 "the plan has 20 steps" "$TAUT" train --model mlp --codec none --data "$dir/a.taut" --plan "$dir/rs2.plan" --batch 60 --steps 21
-    bad 2 "need --data with shards" "$TAUT" train $quick --data "$dir/text.txt" --plan "$dir/rs2.plan"
+    rare bad 2 "need --data with shards" "$TAUT" train $quick --data "$dir/text.txt" --plan "$dir/rs2.plan"
     head -c 3000 "$dir/a.taut" >"$dir/short.taut"
     rare bad 1 "short.taut" "$TAUT" train $quick --data "$dir/short.taut"
     size=$(wc -c <"$dir/a.taut")
     cp "$dir/a.taut" "$dir/hurt.taut"
     printf 'XXXX' | dd of="$dir/hurt.taut" bs=1 seek=$((size / 3)) conv=notrunc 2>/dev/null
-    bad 1 "hurt.taut.*\(block\|damaged\)" "$TAUT" train $quick --data "$dir/hurt.taut" --steps 60 --batch 10
+    rare bad 1 "hurt.taut.*\(block\|damaged\)" "$TAUT" train $quick --data "$dir/hurt.taut" --steps 60 --batch 10
 }
 
 # ---- compare ----
-good "compare" "$TAUT" data compare "$dir/a.taut" --validation "$dir/val.taut" --budget 10% --rounds 3 --seeds 2 --batch 10 --lr 0.02 --train-option dim=16 \
+seeds=2
+[ "$LONG" != 0 ] || seeds=1
+good "compare" "$TAUT" data compare "$dir/a.taut" --validation "$dir/val.taut" --budget 10% --rounds 3 --seeds $seeds --batch 10 --lr 0.02 --train-option dim=16 \
     --method rs2 --method 'static:strata=label' --csv "$dir/curve.csv" --json
 if [ "$(grep -c '^| ' "$dir/out")" = 4 ] && [ "$(wc -l <"$dir/curve.csv")" = 4 ] && tail -n 1 "$dir/out" | grep -q '"different": 180.*"different": 60.*"different": 180'; then pass; else
     fail "compare: $(cat "$dir/out" | head -n 8)"; fi
@@ -152,13 +154,13 @@ if [ "$LONG" != 0 ]; then
     ranks 1 --steps 90 --checkpoint "$dir/ck" --resume
     last=90
 fi
-ranks 4 --checkpoint "$dir/ck" --resume
+ranks 3 --checkpoint "$dir/ck" --resume
 if near "$(top loss_val out)" "$alone" && [ "$(top first_step out)" = $last ]; then pass; else fail "stopped at $last: loss $(top loss_val out), never stopped $alone"; fi
 # shellcheck disable=SC2086
 {
     good "static of 3" "$TAUT" data plan static "$dir/a.taut" -o "$dir/three.plan" --budget 3 --rounds 50
     bad 2 "only 3 samples, fewer than ranks" "$MPIRUN" -n 4 "$TAUT" train $small --plan "$dir/three.plan" --global-batch 3
-    bad 1 "hurt.taut.*\(block\|damaged\)" "$MPIRUN" -n 3 "$TAUT" train --model mlp --codec none --data "$dir/hurt.taut" --steps 60 --global-batch 30
+    bad 1 "hurt.taut.*\(block\|damaged\)" "$MPIRUN" -n 2 "$TAUT" train --model mlp --codec none --data "$dir/hurt.taut" --steps 60 --global-batch 30
 }
 # shellcheck disable=SC2086
 if [ "$LONG" != 0 ]; then
