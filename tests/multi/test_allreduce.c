@@ -123,7 +123,8 @@ START_TEST(results)
     const char       *algorithm = algorithms[_i / CODECS];
     for (size_t p = 0; p < sizeof sizes / sizeof *sizes; p++) {
         int size = sizes[p];
-        if (!suite_long() && size == 7 && (_i + _i / (int)CODECS) % 2) continue; /* every codec over half of the algorithms */
+        if (!suite_long() && size == 7 && (_i + _i / (int)CODECS) % 2)
+            continue; /* every codec over half of the algorithms */
         taut_config cfg = TAUT_CONFIG_INIT;
         job_case    c = {.spec = k->spec, .rows = 101, .cols = 211, .op = p % 2 ? TAUT_SUM : TAUT_MEAN, .steps = 2};
         cfg.feedback = "off";
