@@ -1,5 +1,6 @@
 """The backend "taut" of torch.distributed, where this torch has such: sums by hand, DDP without a hook, FSDP2 with one mesh dimension and two, replicate()."""
 
+import datetime
 import os
 import warnings
 
@@ -85,11 +86,13 @@ else:
             dist.barrier()
             s = dist.group.WORLD.taut_stats()
             assert 0 < s["bytes_sent"] < s["bytes_dense"] and s["steps"] >= 3, s
-            pair = dist.new_group([0, 1])
-            if rank < 2:
-                x = torch.ones(60, 50)
-                dist.all_reduce(x, group=pair)
-                assert torch.allclose(x, torch.full((60, 50), 2.0), atol=0.1)
+            for members in ([0, 1], [size - 2, size - 1]):  # ranks have made other numbers of groups before the second
+                pair = dist.new_group(members, timeout=datetime.timedelta(seconds=77))
+                if rank in members:
+                    x = torch.ones(60, 50)
+                    dist.all_reduce(x, group=pair)
+                    assert torch.allclose(x, torch.full((60, 50), 2.0), atol=0.1)
+                    assert pair._timeout_ms == 77000
             dist.barrier()
         with_backend(body, 2)
         with_backend(body, 3)

@@ -7,7 +7,6 @@ a layer that comes again begins a new step. What must stay exact: fewer than 102
 `with taut.torch.backend.exact():`. Settings: TAUT_CODEC, TAUT_BUDGET ... of the environment."""
 
 import contextlib
-import itertools
 import re
 import threading
 
@@ -18,7 +17,7 @@ from torch.distributed import ReduceOp
 from .. import _lib
 from ..arrays import _TORCH
 from .fsdp import reduce_row
-from .meeting import comm_of_store
+from .meeting import tcp_or_gathered, to_ms
 from .steps import Steps, matrix_shape
 
 if not hasattr(dist.ProcessGroup, "_register_backend"):
@@ -26,7 +25,6 @@ if not hasattr(dist.ProcessGroup, "_register_backend"):
 
 from torch._C._distributed_c10d import _create_work_from_future  # noqa: E402
 
-_count = itertools.count()
 _exact = threading.local()
 
 
@@ -61,7 +59,7 @@ class Group(dist.ProcessGroup):
         self._gloo = dist.ProcessGroupGloo(dist.PrefixStore("gloo", store), rank, size, timeout)
         self._register_backend(torch.device("cpu"), dist.ProcessGroup.BackendType.GLOO, self._gloo)
         self._set_default_backend(dist.ProcessGroup.BackendType.GLOO)
-        self._store, self._name = store, "backend %d" % next(_count)
+        self._timeout_ms = to_ms(timeout)
         self._comm = self._steps = None
 
     def getBackendName(self):
@@ -76,8 +74,7 @@ class Group(dist.ProcessGroup):
     def _open(self):
         """At the first sum: groups that never add need no connections."""
         if self._comm is None:
-            ms = 60000
-            self._comm = comm_of_store(self._store, self.rank(), self.size(), self._name, dict(feedback="off", timeout_ms=ms), self._gather)
+            self._comm = tcp_or_gathered(self.rank(), self.size(), self._gather, dict(feedback="off", timeout_ms=self._timeout_ms))
             self._steps = Steps(self._comm)
         return self._comm
 

@@ -6,6 +6,8 @@ the model, however DDP arranges its buckets."""
 
 import itertools
 import os
+import struct
+import warnings
 
 import torch
 import torch.distributed as dist
@@ -16,6 +18,7 @@ from ..arrays import _TORCH
 from . import device
 from .meeting import comm_of_group, gather_any, gather_bytes
 from .scales import Scales
+from .steps import fitting
 
 
 def _future(buffer, value=None):
@@ -65,34 +68,40 @@ class State:
             process_group = process_group or module.process_group
             module = module.module
         self.group = process_group or dist.group.WORLD
-        self.exclude = exclude if callable(exclude) else (lambda name, names=frozenset(exclude): name in names)
+        self.exclude = exclude if callable(exclude) else self._names_to_exclude(exclude, module).__contains__
         self._names = {}  # of parameters, which are kept: an id is not reused while they live
         self._layers = {}  # (parameter's name, dtype) -> (layer, order of dimensions)
         self._found = {}  # parameter -> (layer, what it and its gradient were like then)
         self._count = itertools.count()
         self._pending = []  # (future, value) of this backward pass
-        self._held = []  # views whose memory is lent
         self._open = False  # a step is under way
-        self._failed = None
+        self._failed = self.error = None
         self._steps = 0  # ended, those before a checkpoint included
         self._anew = False  # scales are due in the next step: of the run that saves a checkpoint and of the one that loads it
         self._numbered = module is None
         self.scales = Scales(optimizer, scale if _scale_counts(settings) else "none")
-        self._check_exclude(module)
-        self.comm = comm_of_group(self.group, settings, transport, bind)
-        self._on_device = device.open(self.comm, self.group)
+        self._place = device.place_of(module)
+        with device.at(self._place):
+            self.comm = comm_of_group(self.group, settings, transport, bind)
+            self._on_device = device.open(self.comm, self.group)
         if module is not None:
             self._register_all(module)
 
     # ---- names ----
 
-    def _check_exclude(self, module):
-        if module is None or not hasattr(self.exclude, "__defaults__") or not self.exclude.__defaults__:
-            return
-        names = {n for n, _ in module.named_parameters()}
-        for name in self.exclude.__defaults__[0]:
-            if name not in names:
-                raise ValueError("taut.torch.State: exclude has '%s', which is no parameter of the model; it has %s" % (name, ", ".join(sorted(names)[:8])))
+    @staticmethod
+    def _names_to_exclude(names, module):
+        """As named_parameters() has them: tied weights have further names."""
+        names = {names} if isinstance(names, str) else set(names)
+        if module is None:
+            return names
+        first, other = {p: n for n, p in module.named_parameters()}, {}
+        for prefix, m in module.named_modules(remove_duplicate=False):
+            other.update(("%s.%s" % (prefix, n) if prefix else n, first[p]) for n, p in m._parameters.items() if p is not None)
+        for name in sorted(names):
+            if name not in other:
+                raise ValueError("taut.torch.State: exclude has '%s', which is no parameter of the model; it has %s" % (name, ", ".join(sorted(other)[:8])))
+        return {other[name] for name in names}
 
     def _register_all(self, module):
         for name, p in module.named_parameters():  # tied weights once, by their first name
@@ -113,7 +122,7 @@ class State:
         shape = tuple(param.size(d) for d in order)
         if key not in self._layers:
             known = any(n == name for n, _ in self._layers)  # of another dtype
-            title = "%s as %s" % (name, str(dtype).replace("torch.", "")) if known else name
+            title = fitting("%s as %s" % (name, str(dtype).replace("torch.", "")) if known else name)
             layer = self.comm.layer(title, dtype=_TORCH[str(dtype)], shape=shape)
             if self.exclude(name):
                 layer.codec("none")
@@ -135,22 +144,35 @@ class State:
         self.scales = Scales(optimizer, self.scales.per)
 
     def _set_scales(self):
-        by_name = {n: p for p, n in self._names.items()}
+        """The same on all ranks, or none: optimizers differ by a bit where hosts compute in other orders, or one was not stepped (join())."""
+        by_name, seen = {n: p for p, n in self._names.items()}, 0
         for (name, _), (layer, order) in self._layers.items():
             s = self.scales.of(by_name[name], order)
             if s is None:
                 continue
+            seen = (31 * seen + int(s.view(torch.int32).sum(dtype=torch.int64))) % 2**64
             try:
                 layer.scale_at(s.data_ptr(), s.numel())
             except _lib.Error as e:
                 if e.status != "TAUT_E_RANGE":  # no finite numbers: on no rank, and the earlier scale stays
                     raise
+        if not self._same_on_all(struct.pack("<Q", seen)):
+            self.scales = Scales(None, "none")
+            for layer, _ in self._layers.values():
+                layer.scale_at(None, 0)
+            warnings.warn("taut: the optimizer's state is not the same on all ranks, which a scale has to be: errors count without it from now on", RuntimeWarning)
+
+    def _same_on_all(self, mine):
+        try:
+            return len(set(gather_bytes(mine, self.group))) == 1
+        except Exception:  # the group is gone, or a rank: the library says which
+            return True
 
     def _begin(self):
         if self._failed is not None:
             raise RuntimeError("taut: an earlier step failed (%s); the model's State cannot be used any more" % self._failed)
-        self._pending, self._held = [], []
-        if self.scales.due(self._steps) or (self._anew and self.scales.optimizer is not None):
+        self._pending = []
+        if self.scales.due(self._steps) or (self._anew and self.scales.per != "none"):
             self._set_scales()
         self._anew = False
         self._open = True
@@ -166,9 +188,8 @@ class State:
     def _start_bucket(self, bucket, buffer):
         grads = list(bucket.gradients())
         # All before the first is started: of a model that has changed on all ranks each says which parameter, not that another rank is gone.
-        layers = [self._layer_for(param, grad) for param, grad in zip(bucket.parameters(), grads)]
-        for layer, grad in zip(layers, grads):
-            self._held.append(grad)
+        pairs = [(self._layer_for(param, grad), grad) for param, grad in zip(bucket.parameters(), grads) if grad.numel() > 0]
+        for layer, grad in pairs:
             layer.start_tensor(grad, _lib.MEAN)
 
     def _layer_for(self, param, grad):
@@ -208,10 +229,7 @@ class State:
 
     def _end(self):
         self._open = False
-        try:
-            self.comm.step_end()
-        finally:
-            self._held = []
+        self.comm.step_end()
         self._steps += 1
         pending, self._pending = self._pending, []
         for future, value in pending:
@@ -220,10 +238,9 @@ class State:
     def fail(self, why):
         """After an exception in the hook nothing is under way any more: peers are told."""
         if self._failed is None:
-            self._failed = "%s: %s" % (type(why).__name__, why)
+            self._failed, self.error = "%s: %s" % (type(why).__name__, why), why
         self._open, self._pending = False, []
         self.comm.close()
-        self._held = []
 
     # ---- for programs ----
 
@@ -238,7 +255,8 @@ class State:
 
     def state_dict(self):
         """The compressor's state of all ranks, for a checkpoint: collective; the same on all ranks."""
-        blobs = gather_any(self.comm.save(), lambda mine: gather_bytes(mine, self.group))
+        with device.at(self._place):
+            blobs = gather_any(self.comm.save(), lambda mine: gather_bytes(mine, self.group))
         self._anew = True
         return {"version": 1, "steps": self._steps, "blobs": [torch.frombuffer(bytearray(b), dtype=torch.uint8) for b in blobs]}
 
@@ -248,11 +266,16 @@ class State:
             raise ValueError("taut: this is no state of taut.torch.State: a dict with version 1, steps and blobs")
         if not self._layers:
             raise RuntimeError("taut: load_state_dict() needs the layers: give State the model, or run a backward pass first")
-        self.comm.load([t.contiguous() for t in state["blobs"]])
+        self.comm.load([t.cpu().contiguous() for t in state["blobs"]])
         self._steps, self._anew = state["steps"], True
 
     def close(self):
         self.comm.close()
+
+    def __reduce__(self):
+        """Of a copied or pickled model: as DistributedDataParallel copies itself, without its hook."""
+        warnings.warn("taut: copies of a model have no hook and no State: taut.torch.ddp() gives them one", RuntimeWarning, stacklevel=3)
+        return type(None), ()
 
 
 def hook(state, bucket):

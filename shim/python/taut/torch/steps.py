@@ -1,6 +1,15 @@
 """Steps of programs that do not say where one ends: a layer that comes again begins a new one, on all ranks alike."""
 
 
+import hashlib
+
+
+def fitting(name):
+    """name, or, where a layer's may not be so long, its end and a digest of the whole."""
+    raw = name.encode()
+    return name if len(raw) < 128 else "%s ...%s" % (hashlib.blake2b(raw, digest_size=8).hexdigest(), raw[-100:].decode("utf-8", "ignore"))
+
+
 class Steps:
     def __init__(self, comm):
         self.comm, self._seen = comm, set()
