@@ -69,7 +69,7 @@ def odd_parameters(rank, size):
 @case()
 def ways_of_ddp(rank, size):
     """Its arguments; copies; uneven inputs, whose joined ranks do not step their optimizers."""
-    for args in (dict(static_graph=True), dict(gradient_as_bucket_view=True), dict(static_graph=True, gradient_as_bucket_view=True)):
+    for args in (dict(static_graph=True), dict(static_graph=True, gradient_as_bucket_view=True), dict(gradient_as_bucket_view=True)):
         plain, ours = twins(plain_args=args)
         for number in range(4):
             for model in (plain, ours):
