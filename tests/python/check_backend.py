@@ -68,6 +68,18 @@ else:
             work = dist.all_reduce(z, async_op=True)
             work.wait()
             assert 0 < (y - z).abs().max() < 0.2, (y - z).abs().max()
+            x, most = torch.full((2,) * 11, float(rank)), backend.MOST_LAYERS
+            dist.all_reduce(x)
+            backend.MOST_LAYERS = 0  # new shapes are gloo's from here on
+            for scattered in (False, True):
+                one, whole = torch.rand(7000 + 2, generator=torch.Generator().manual_seed(rank)), torch.rand(size * 7000, generator=torch.Generator().manual_seed(rank))
+                if scattered:
+                    dist.reduce_scatter_tensor(one[:7000], whole)
+                else:
+                    dist.all_reduce(one)
+                    assert torch.equal(one, sum(torch.rand(7002, generator=torch.Generator().manual_seed(r)) for r in range(size))) or size > 2
+            backend.MOST_LAYERS = most
+            assert torch.allclose(x, torch.full((2,) * 11, size * (size - 1) / 2), atol=0.1)
             # gloo's: other operations, small and strided tensors, other collectives
             m = torch.tensor([float(rank)])
             dist.all_reduce(m, op=dist.ReduceOp.MAX)

@@ -41,18 +41,18 @@ def gradients_are_plain_ones(rank, size):
 
 
 class Odd(nn.Module):
-    """A scalar, a parameter without elements, and a name that is longer than a layer's may be."""
+    """A scalar, a parameter without elements, one of nine dimensions, and a name that is longer than a layer's may be."""
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(4)
-        self.scale, self.nothing = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.empty(0))
+        self.scale, self.nothing, self.nine = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.empty(0)), nn.Parameter(torch.rand((3,) + 7 * (2,) + (5,)))
         for k in "ab":
             self.add_module("x" * 150 + k, nn.Linear(50, 50))
         self.lin = [m for m in self.modules() if isinstance(m, nn.Linear)]
 
     def forward(self, x):
-        return self.scale * (self.lin[1](torch.relu(self.lin[0](x))).pow(2).mean() + self.nothing.sum())
+        return self.scale * (self.lin[1](torch.relu(self.lin[0](x))).pow(2).mean() + self.nothing.sum() + self.nine.pow(2).sum())
 
 
 @case()

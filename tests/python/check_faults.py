@@ -1,5 +1,6 @@
 """What a script may do wrong, or what may happen to it: an exception that names what, or plain DDP's behaviour, never a wrong sum."""
 
+import contextlib
 import copy
 import ctypes
 import datetime
@@ -286,6 +287,15 @@ def nccl_groups(rank, size):
     device._lack, taut.Comm.open_nccl, torch.cuda.current_device = lambda comm: None, lambda comm, number: opened.append(number), lambda: 7
     state = taut.torch.State(net, codec="none")
     assert opened == [7]
+
+    @contextlib.contextmanager
+    def current(place):
+        before, torch.cuda.current_device = torch.cuda.current_device, lambda: place.index
+        yield
+        torch.cuda.current_device = before
+    asked, device.place_of, torch.cuda.device = [device.place_of], lambda module: torch.device("cuda", 3), current
+    taut.torch.State(net, codec="none")  # as of device_ids=[3], without set_device()
+    assert opened == [7, 3] and torch.cuda.current_device() == 7 and asked[0](net) is None
     raises(RuntimeError, "gradients of 'a.weight' are on cpu: must be on cuda", lambda: taut.torch.hook(state, Bucket([(net.a.weight, torch.ones_like(net.a.weight))])))
     assert device.open(meeting.comm_of_group(dist.group.WORLD, dict(codec="none"), transport="group"), dist.group.WORLD) == ("cuda",)
     torch.cuda.current_stream = lambda place: type("Stream", (), {"cuda_stream": 0})()

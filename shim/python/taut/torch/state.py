@@ -16,9 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import _lib
 from ..arrays import _TORCH
 from . import device
+from .gathered import GatheredComm
 from .meeting import comm_of_group, gather_any, gather_bytes
 from .scales import Scales
-from .steps import fitting
+from .steps import MOST_DIMENSIONS, fitting
 
 
 def _future(buffer, value=None):
@@ -120,6 +121,8 @@ class State:
     def _layer(self, name, dtype, param):
         key, order = (name, dtype), _order(param)
         shape = tuple(param.size(d) for d in order)
+        if len(shape) > MOST_DIMENSIONS:
+            shape = shape[:1] + (param.numel() // shape[0],)
         if key not in self._layers:
             known = any(n == name for n, _ in self._layers)  # of another dtype
             title = fitting("%s as %s" % (name, str(dtype).replace("torch.", "")) if known else name)
@@ -172,7 +175,7 @@ class State:
         if self._failed is not None:
             raise RuntimeError("taut: an earlier step failed (%s); the model's State cannot be used any more" % self._failed)
         self._pending = []
-        if self.scales.due(self._steps) or (self._anew and self.scales.per != "none"):
+        if not isinstance(self.comm, GatheredComm) and (self.scales.due(self._steps) or (self._anew and self.scales.per != "none")):
             self._set_scales()
         self._anew = False
         self._open = True

@@ -26,9 +26,12 @@ class Steps:
             self.comm.step_end()
 
 
+MOST_DIMENSIONS = 8  # of a layer
+
+
 def matrix_shape(shape):
     """One-dimensional tensors travel uncompressed, since a model's are biases and norms; a flat buffer is none of those."""
     n = 1
     for k in shape:
         n *= k
-    return tuple(shape) if len(shape) > 1 or n < 1024 else (1, n)
+    return tuple(shape) if 1 < len(shape) <= MOST_DIMENSIONS or n < 1024 and len(shape) < 2 else (1, n)
