@@ -98,6 +98,10 @@ def ways_of_ddp(rank, size):
                     model.zero_grad()
                     loss_of(model, rank, number).backward()
                     opt.step()
+        def of_the_others():
+            with ours.join(divide_by_initial_world_size=False):
+                loss_of(ours, rank, 0).backward()
+        raises(RuntimeError, "a hook's mean is that of all ranks", of_the_others)
     for (name, p), (_, q) in zip(plain.named_parameters(), ours.named_parameters()):
         assert same_on_all(q) and ((p - q) ** 2).sum() < 0.1 * ((p - begin[name]) ** 2).sum(), name
 

@@ -8,6 +8,7 @@ import itertools
 import os
 import struct
 import warnings
+import weakref
 
 import torch
 import torch.distributed as dist
@@ -65,7 +66,9 @@ class State:
     def __init__(self, module=None, process_group=None, optimizer=None, scale="element", transport="auto", bind=None, exclude=(), **settings):
         if not dist.is_initialized():
             raise RuntimeError("taut.torch.State: torch.distributed.init_process_group() comes first")
+        self._ddp = lambda: None
         if isinstance(module, DistributedDataParallel):
+            self._ddp = weakref.ref(module)
             process_group = process_group or module.process_group
             module = module.module
         self.group = process_group or dist.group.WORLD
@@ -174,6 +177,9 @@ class State:
     def _begin(self):
         if self._failed is not None:
             raise RuntimeError("taut: an earlier step failed (%s); the model's State cannot be used any more" % self._failed)
+        config = getattr(self._ddp(), "_join_config", None)
+        if config is not None and config.enable and not self._ddp()._divide_by_initial_world_size:
+            raise RuntimeError("taut: join(divide_by_initial_world_size=False): a hook's mean is that of all ranks, whoever has left: join() without it")
         self._pending = []
         if not isinstance(self.comm, GatheredComm) and (self.scales.due(self._steps) or (self._anew and self.scales.per != "none")):
             self._set_scales()
