@@ -78,6 +78,8 @@ class State:
         self._found = {}  # parameter -> (layer, what it and its gradient were like then)
         self._count = itertools.count()
         self._pending = []  # (future, value) of this backward pass
+        self._zeros = []  # (layer, gradient) of this backward pass that this rank did not use
+        self._keeps = (os.environ.get("TAUT_FEEDBACK") or settings.get("feedback")) != "off"
         self._open = False  # a step is under way
         self._failed = self.error = None
         self._steps = 0  # ended, those before a checkpoint included
@@ -180,7 +182,7 @@ class State:
         config = getattr(self._ddp(), "_join_config", None)
         if config is not None and config.enable and not self._ddp()._divide_by_initial_world_size:
             raise RuntimeError("taut: join(divide_by_initial_world_size=False): a hook's mean is that of all ranks, whoever has left: join() without it")
-        self._pending = []
+        self._pending, self._zeros = [], []
         if not isinstance(self.comm, GatheredComm) and (self.scales.due(self._steps) or (self._anew and self.scales.per != "none")):
             self._set_scales()
         self._anew = False
@@ -198,8 +200,25 @@ class State:
         grads = list(bucket.gradients())
         # All before the first is started: of a model that has changed on all ranks each says which parameter, not that another rank is gone.
         pairs = [(self._layer_for(param, grad), grad) for param, grad in zip(bucket.parameters(), grads) if grad.numel() > 0]
+        unused = self._finds_unused() and buffer.device.type == "cpu"
         for layer, grad in pairs:
-            layer.start_tensor(grad, _lib.MEAN)
+            if unused and not grad.any():
+                self._zeros.append((layer, grad))
+            else:
+                layer.start_tensor(grad, _lib.MEAN)
+
+    def _finds_unused(self):
+        return self._keeps and getattr(self._ddp(), "find_unused_parameters", False)
+
+    def _start_unused(self):
+        """DDP throws the result away where no rank used a parameter: what feedback would put into it is not sent then, but kept."""
+        mine, zeros = [layer for layer, _ in self._layers.values()], {layer for layer, _ in self._zeros}
+        gathered = gather_bytes(bytes(layer in zeros for layer in mine), self.group)
+        nowhere = {layer for k, layer in enumerate(mine) if all(bits[k] for bits in gathered)}
+        for layer, grad in self._zeros:
+            if layer not in nowhere:
+                layer.start_tensor(grad, _lib.MEAN)
+        self._zeros = []
 
     def _layer_for(self, param, grad):
         now = (grad.dtype, param.shape, param.stride(), grad.numel())
@@ -237,6 +256,8 @@ class State:
         self._pending.append((self._pending_future, buffer))
 
     def _end(self):
+        if self._finds_unused():
+            self._start_unused()
         self._open = False
         self.comm.step_end()
         self._steps += 1
