@@ -158,7 +158,9 @@ class State:
             s = self.scales.of(by_name[name], order)
             if s is None:
                 continue
-            seen = (31 * seen + int(s.view(torch.int32).sum(dtype=torch.int64))) % 2**64
+            even = s.numel() & ~1
+            bits = int(s[:even].view(torch.int64).sum()) + int(s[even:].view(torch.int32).sum())
+            seen = (31 * seen + bits) % 2**64
             try:
                 layer.scale_at(s.data_ptr(), s.numel())
             except _lib.Error as e:
