@@ -94,7 +94,7 @@ typedef struct taut_torch_judge_config {
     }
 TAUT_API taut_status taut_torch_judge_train(const taut_torch_judge_config *cfg, const taut_torch_images *images,
                                             taut_torch_judge **judge);
-/* probability: n*classes, softmax of logits divided by `temperature` (> 0); hits: how many have the largest at their label. Either may be NULL. */
+/* probability: n*classes, as many as the judge was trained on, softmax of logits divided by `temperature` (> 0); hits: how many have the largest at their label. Either may be NULL. */
 TAUT_API taut_status taut_torch_judge_ask(taut_torch_judge *judge, const taut_torch_images *images, double temperature,
                                           float *probability, int64_t *hits);
 TAUT_API void        taut_torch_judge_destroy(taut_torch_judge *judge);

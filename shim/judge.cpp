@@ -130,6 +130,9 @@ extern "C" taut_status taut_torch_judge_ask(taut_torch_judge *judge, const taut_
         return fail(TAUT_E_INVALID, "judge is NULL, or temperature=%g: must be above 0", temperature);
     if (hits) *hits = 0;
     if (taut_status s = check_images(images, hits != nullptr)) return s;
+    if (probability && images->classes != judge->net->shape.classes)
+        return fail(TAUT_E_MISMATCH, "images of %lld classes: the judge was trained on %lld",
+                    static_cast<long long>(images->classes), static_cast<long long>(judge->net->shape.classes));
     return guarded([&] {
         at::NoGradGuard   no_grad;
         taut_torch_images t = *images;

@@ -155,8 +155,8 @@ taut_status parse_device(const char *text, at::Device &device)
         return fail(TAUT_E_INVALID, "device='%s': must be cpu, cuda or cuda:N", text);
     if (!torch::cuda::is_available())
         return fail(TAUT_E_UNSUPPORTED, "device='%s': this libtorch sees no CUDA device; use cpu", text);
-    if (n >= static_cast<long>(torch::cuda::device_count()))
-        return fail(TAUT_E_UNSUPPORTED, "device='%s': must be below cuda:%zu", text, torch::cuda::device_count());
+    long there = static_cast<long>(torch::cuda::device_count()); /* a size_t up to some libtorch, an int since */
+    if (n >= there) return fail(TAUT_E_UNSUPPORTED, "device='%s': must be below cuda:%ld", text, there);
     device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(n));
     return TAUT_OK;
 }

@@ -1,5 +1,6 @@
 /* model_script.cpp : a TorchScript module as a model. */
 #include "shim.hpp"
+#include <algorithm>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/serialization/import.h>
 
@@ -13,7 +14,14 @@ struct script final : net {
 
     explicit script(torch::jit::Module m) : module(std::move(m))
     {
-        for (const auto &p : module.named_parameters()) params.push_back({p.name, p.value});
+        bool some = false;
+        for (const auto &p : module.named_parameters()) some |= p.value.requires_grad();
+        for (const auto &p : module.named_parameters()) {
+            std::vector<named> &where = !some || p.value.requires_grad() ? params : buffers;
+            bool                known =
+                std::any_of(where.begin(), where.end(), [&](const named &n) { return n.tensor.is_same(p.value); });
+            if (!known) where.push_back({p.name, p.value});
+        }
         for (const auto &b : module.named_buffers()) buffers.push_back({b.name, b.value});
     }
     void       training(bool on) override { module.train(on); }

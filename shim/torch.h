@@ -61,7 +61,9 @@ typedef struct taut_torch_optim taut_torch_optim;
  *                  b.N.fc [4*dim,dim], b.N.out [dim,4*dim]; then ln and head.weight [vocab,dim].
  *  kind "mlp"    : `blocks` hidden layers of width `dim` with ReLU: fc1.weight [dim,inputs], fc1.bias, fc2 ...
  *  kind "script" : a TorchScript module file; its forward takes one tensor and returns logits (or a tuple that starts
- *                  with them). Parameters have the names that the module gives them and must be float32. */
+ *                  with them). Parameters have the names that the module gives them and must be float32; one that has several
+ *                  (tied weights) is there once, by the first; those that want no gradient (frozen ones) are saved, and not trained, unless
+ *                  none wants one. */
 typedef struct taut_torch_model_config {
     size_t      size;    /* set by TAUT_TORCH_MODEL_CONFIG_INIT */
     const char *kind;    /* "gpt", "mlp" or "script" */

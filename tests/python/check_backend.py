@@ -1,5 +1,6 @@
 """The backend "taut" of torch.distributed, where this torch has such: sums by hand, DDP without a hook, FSDP2 with one mesh dimension and two, replicate()."""
 
+import datetime
 import os
 import warnings
 
@@ -67,6 +68,18 @@ else:
             work = dist.all_reduce(z, async_op=True)
             work.wait()
             assert 0 < (y - z).abs().max() < 0.2, (y - z).abs().max()
+            x, most = torch.full((2,) * 11, float(rank)), backend.MOST_LAYERS
+            dist.all_reduce(x)
+            backend.MOST_LAYERS = 0  # new shapes are gloo's from here on
+            for scattered in (False, True):
+                one, whole = torch.rand(7000 + 2, generator=torch.Generator().manual_seed(rank)), torch.rand(size * 7000, generator=torch.Generator().manual_seed(rank))
+                if scattered:
+                    dist.reduce_scatter_tensor(one[:7000], whole)
+                else:
+                    dist.all_reduce(one)
+                    assert torch.equal(one, sum(torch.rand(7002, generator=torch.Generator().manual_seed(r)) for r in range(size))) or size > 2
+            backend.MOST_LAYERS = most
+            assert torch.allclose(x, torch.full((2,) * 11, size * (size - 1) / 2), atol=0.1)
             # gloo's: other operations, small and strided tensors, other collectives
             m = torch.tensor([float(rank)])
             dist.all_reduce(m, op=dist.ReduceOp.MAX)
@@ -85,11 +98,13 @@ else:
             dist.barrier()
             s = dist.group.WORLD.taut_stats()
             assert 0 < s["bytes_sent"] < s["bytes_dense"] and s["steps"] >= 3, s
-            pair = dist.new_group([0, 1])
-            if rank < 2:
-                x = torch.ones(60, 50)
-                dist.all_reduce(x, group=pair)
-                assert torch.allclose(x, torch.full((60, 50), 2.0), atol=0.1)
+            for members in ([0, 1], [size - 2, size - 1]):  # ranks have made other numbers of groups before the second
+                pair = dist.new_group(members, timeout=datetime.timedelta(seconds=77))
+                if rank in members:
+                    x = torch.ones(60, 50)
+                    dist.all_reduce(x, group=pair)
+                    assert torch.allclose(x, torch.full((60, 50), 2.0), atol=0.1)
+                    assert pair._timeout_ms == 77000
             dist.barrier()
         with_backend(body, 2)
         with_backend(body, 3)

@@ -1,8 +1,11 @@
 """The package without torch: arrays over TCP and threads, frames, wrong calls, state, forks, structs as in the header."""
 
 import os
+import pickle
 import tempfile
 import threading
+import time
+import weakref
 
 import numpy as np
 
@@ -110,6 +113,8 @@ def frames():
     assert (taut.decode(taut.encode(np.asfortranarray(x), "none")) == x.ravel()).all()
     e = raises(taut.Error, "bits=9: must be an integer 1..8", lambda: taut.encode(x, "quant:bits=9"))
     assert e.status == "TAUT_E_RANGE" and e.code == -11
+    again = pickle.loads(pickle.dumps(e))  # as pools of processes do
+    assert (type(again), again.code, str(again)) == (taut.Error, e.code, str(e))
     raises(taut.Error, "TAUT_E_CORRUPT", lambda: taut.decode(b"x" * 100))
     raises(taut.Error, "TAUT_E_", lambda: taut.decode(b""))
     damaged = bytearray(taut.encode(x, "quant:bits=4"))
@@ -213,6 +218,20 @@ def threads_as_ranks():
     them = [threading.Thread(target=body, args=(r,)) for r in range(3)]
     [t.start() for t in them], [t.join() for t in them]
     assert (out[0] == out[1]).all() and (out[0] == out[2]).all() and np.abs(out[0].ravel() - exact(3, 3000)).max() < 0.1
+    xs = [value(r, 3000).reshape(50, 60) for r in range(3)]
+    sums = [threading.Thread(target=comms[r].allreduce, args=(xs[r], "w", "sum")) for r in range(3)]
+    end, told = threading.Thread(target=comms[0].close), []  # while another thread waits in it: after that has its result
+    _, destroy, args, _ = comms[0]._finalizer.detach()
+    comms[0]._finalizer = weakref.finalize(comms[0], lambda: told.append(comms[0]._waiter) or destroy(*args))
+    sums[0].start()
+    while comms[0]._waiter is None:
+        time.sleep(0.001)
+    end.start()
+    time.sleep(0.05)
+    [t.start() for t in sums[1:]], [t.join() for t in sums + [end]]
+    assert (xs[0] == xs[1]).all() and np.abs(xs[0].ravel() - exact(3, 3000)).max() < 0.1
+    assert told == [None], told
+    raises(RuntimeError, "has been closed", comms[0].stats)
 
 
 @case()
@@ -256,6 +275,10 @@ def near(x, want):
 
 @case()
 def default_communicator():
+    os.environ.update(OMPI_COMM_WORLD_SIZE="2", TORCHELASTIC_RUN_ID="7")  # workers of `srun torchrun` are no ranks of MPI
+    assert taut.default.under_mpirun() == 0
+    del os.environ["OMPI_COMM_WORLD_SIZE"], os.environ["TORCHELASTIC_RUN_ID"]
+
     def body(rank, size):
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         for step in range(4):

@@ -1,9 +1,12 @@
 """taut.torch under DistributedDataParallel over gloo: the gradients are plain DDP's, whatever DDP does with its buckets; what a training script
 may do around it; state; wrong uses."""
 
+import contextlib
+import copy
 import os
 import signal
 import time
+import warnings
 from collections import OrderedDict
 
 import torch
@@ -35,6 +38,101 @@ def gradients_are_plain_ones(rank, size):
         assert {layer.name for layer in ours.taut.comm.layers()} == names
     calls = {layer.stats()["calls"] for layer in ours.taut.comm.layers()}
     assert calls == {4} and ours.taut.stats()["steps"] == 4
+
+
+class Odd(nn.Module):
+    """A scalar, a parameter without elements, one of nine dimensions, and a name that is longer than a layer's may be."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(4)
+        self.scale, self.nothing, self.nine = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.empty(0)), nn.Parameter(torch.rand((3,) + 7 * (2,) + (5,)))
+        for k in "ab":
+            self.add_module("x" * 150 + k, nn.Linear(50, 50))
+        self.lin = [m for m in self.modules() if isinstance(m, nn.Linear)]
+
+    def forward(self, x):
+        return self.scale * (self.lin[1](torch.relu(self.lin[0](x))).pow(2).mean() + self.nothing.sum() + self.nine.pow(2).sum())
+
+
+@case()
+def odd_parameters(rank, size):
+    for transport in ("tcp", "group"):
+        plain, ours = twins(Odd, transport=transport)
+        for number in range(3):
+            for model in (plain, ours):
+                model.zero_grad()
+                model(torch.randn(4, 50, generator=torch.Generator().manual_seed(rank + number))).backward()
+            equal_gradients(plain, ours)
+
+
+@case()
+def ways_of_ddp(rank, size):
+    """Its arguments; copies; uneven inputs, whose joined ranks do not step their optimizers."""
+    for args in (dict(static_graph=True), dict(static_graph=True, gradient_as_bucket_view=True), dict(gradient_as_bucket_view=True)):
+        plain, ours = twins(plain_args=args)
+        for number in range(4):
+            for model in (plain, ours):
+                model.zero_grad(set_to_none=number % 2 == 0)
+                with contextlib.ExitStack() as stack:
+                    if number == 2 and "static_graph" not in args:
+                        stack.enter_context(model.no_sync())
+                    loss_of(model, rank, number).backward()
+            if number != 2 or "static_graph" in args:
+                equal_gradients(plain, ours)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        again = copy.deepcopy(ours)
+    assert again.taut is None and any("no hook" in str(w.message) for w in heard)
+    step(plain, again, rank, 0)
+    equal_gradients(plain, again)
+    plain, ours = twins(codec="grid:rel=0.0001")
+    begin = {n: p.detach().clone() for n, p in plain.named_parameters()}
+    ours.taut.optimizer = optimizer = torch.optim.Adam(ours.parameters(), lr=1e-3)
+    other = torch.optim.Adam(plain.parameters(), lr=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for model, opt in ((plain, other), (ours, optimizer)):
+            with model.join():
+                for number in range(3 + 3 * rank):
+                    model.zero_grad()
+                    loss_of(model, rank, number).backward()
+                    opt.step()
+        def of_the_others():
+            with ours.join(divide_by_initial_world_size=False):
+                loss_of(ours, rank, 0).backward()
+        raises(RuntimeError, "a hook's mean is that of all ranks", of_the_others)
+    for (name, p), (_, q) in zip(plain.named_parameters(), ours.named_parameters()):
+        assert same_on_all(q) and ((p - q) ** 2).sum() < 0.1 * ((p - begin[name]) ** 2).sum(), name
+
+
+@case()
+def scales_that_differ(rank, size):
+    """By a bit, as where hosts sum in other orders: errors count without them, and training goes on; numbers of threads change none."""
+    from taut.torch.scales import Scales
+    _, ours = twins(codec="grid:rel=0.01")
+    opt = ours.taut.optimizer = torch.optim.Adam(ours.parameters(), lr=1e-3)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        for number in range(5):
+            ours.zero_grad()
+            loss_of(ours, rank, number).backward()
+            assert all(same_on_all(p.grad) for p in ours.parameters())
+            opt.step()
+            if number == 2 and rank == 1:
+                opt.state[ours.module.a.weight]["exp_avg_sq"][3, 3] *= 1 + 1e-6
+    told = [str(w.message) for w in heard if "not the same on all ranks" in str(w.message)]
+    assert len(told) == 1, [str(w.message) for w in heard]
+    w, found = nn.Parameter(torch.zeros(1000, 1001)), []
+    opt = torch.optim.Adam([w], lr=1e-3)
+    w.grad = torch.randn(1000, 1001, generator=torch.Generator().manual_seed(1)) ** 7
+    opt.step()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        torch.set_default_dtype((torch.float32, torch.float64, torch.float32)[threads - 1])
+        found.append(Scales(opt).of(w, (0, 1)))
+    torch.set_num_threads(1)
+    assert all(f.dtype == torch.float32 and torch.equal(f, found[0]) for f in found)
 
 
 @case()
@@ -117,6 +215,13 @@ def unused_parameters(rank, size):
     for number, use in enumerate((False, rank == 1, True, rank == 0, False)):
         step(plain, ours, rank, number, use=use)
         equal_gradients(plain, ours)
+    seen = []  # DDP throws away what no rank used: steps without it take nothing of its residual
+    for numbers in ((0, 2, 4), (0, 1, 2, 3, 4)):
+        _, ours = twins(lambda: Net(unused=True), dict(find_unused_parameters=True), codec="topk:density=0.1", feedback="on")
+        for number in numbers:
+            step(ours, ours, rank, number, use=number == 0 or (number % 2 == 0 and rank == 1))
+        seen.append(ours.module.unused.weight.grad)
+    assert seen[0].any() and torch.equal(*seen)
 
 
 @case()
@@ -281,6 +386,10 @@ def excluded_names(rank, size):
     codecs = {layer.name: layer.stats()["codec"] for layer in ours.taut.comm.layers()}
     assert codecs["out.weight"] == "none" and codecs["a.weight"].startswith("quant"), codecs
     raises(ValueError, "exclude has 'nobody'", lambda: taut.torch.State(Net(), exclude=["nobody"]))
+    for exclude in ("out.weight", lambda name, end="out.weight": name.endswith(end), ["c.weight"]):  # of tied weights the other name
+        state = taut.torch.State(Net(tied=True), codec="quant:bits=4", exclude=exclude)
+        assert [layer.name for layer in state.comm.layers() if layer.stats()["codec"] == "none" and layer.stats()["elements"] > 1024] == [
+            "b.weight" if exclude == ["c.weight"] else "out.weight"]
 
 
 @case()
@@ -335,7 +444,10 @@ def checkpoints():
             net = Net()
             net.load_state_dict(saved["model"])
             model = taut.torch.ddp(net, **settings)
-            model.taut.load_state_dict(saved["taut"])
+            class There:  # a tensor as torch.load(map_location="cuda") gives it
+                def __init__(self, t):
+                    self.cpu = lambda: t
+            model.taut.load_state_dict(dict(saved["taut"], blobs=[There(b) for b in saved["taut"]["blobs"]]))
             raises(ValueError, "no state of taut", lambda: model.taut.load_state_dict({"blobs": 3}))
             _train(model, torch.optim.SGD(model.parameters(), lr=0.1), rank, 4, 7)
             assert all(same_on_all(p) for p in model.parameters())
@@ -357,6 +469,7 @@ def wrong_uses(rank, size):
     raises(TypeError, "no setting 'bugdet'", lambda: taut.torch.State(Net(), bugdet="rel=0.1"))
     raises(ValueError, "transport='pigeon'", lambda: taut.torch.State(Net(), transport="pigeon"))
     raises(RuntimeError, "transport='mpi'", lambda: taut.torch.State(Net(), transport="mpi"))
+    raises(TypeError, "optimizer is a list: must be a torch.optim.Optimizer", lambda: taut.torch.State(Net(), optimizer=[torch.optim.SGD(ours.parameters(), lr=1.0)]))
     raises(ValueError, "not wrapped yet", lambda: taut.torch.ddp(ours, ddp_args={"bucket_cap_mb": 1}))
     # a State of another model
     other = DDP(Net())
@@ -403,6 +516,7 @@ def another_model_on_one_rank(rank, size):
     ours = taut.torch.ddp(net, codec="none", timeout_ms=20000)
     e = raises(RuntimeError, "", lambda: loss_of(ours, rank, 0).backward())
     assert "z.weight" in str(e) and "b.weight" in str(e) and "MISMATCH" in str(e), e
+    assert type(ours.taut.error) is taut.Error and ours.taut.error.status == "TAUT_E_MISMATCH"
 
 
 @case()

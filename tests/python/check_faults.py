@@ -1,11 +1,15 @@
 """What a script may do wrong, or what may happen to it: an exception that names what, or plain DDP's behaviour, never a wrong sum."""
 
+import contextlib
 import copy
 import ctypes
+import datetime
+import gc
 import os
 import sys
 import threading
 import time
+import weakref
 
 import torch
 import torch.distributed as dist
@@ -171,6 +175,24 @@ def sum_of(rank, size, number, n):
     return total / size
 
 
+@case()
+def patience(rank, size):
+    """Who waits for a rank waits as long as the group's own collectives would."""
+    group, net = dist.new_group(list(range(size)), timeout=datetime.timedelta(seconds=2)), Net()
+    for args in (dict(timeout_ms=30000), dict()):
+        state = taut.torch.State(net, process_group=group, codec="none", **args)
+        bucket = Bucket([(net.a.weight, torch.ones(net.a.weight.shape))])
+        taut.torch.hook(state, bucket)
+        dist.barrier()
+        if rank == 1:
+            time.sleep(3)
+        if args:
+            taut.torch.hook(state, bucket)
+        elif rank == 0:
+            assert raises(taut.Error, "no progress for 2000 ms", lambda: taut.torch.hook(state, bucket)).status == "TAUT_E_TIMEOUT"
+        dist.barrier()
+
+
 @case(size=3)
 def ranks_that_leave():
     """By os._exit(0), by an exception, by close(): the others raise, at once, with the rank's number, by either transport that can tell."""
@@ -217,6 +239,31 @@ def another_device(rank, size):
     raises(Exception, "meta", lambda: taut.torch.hook(gathered, Bucket([(net.a.weight, away)], buffer=away.view(-1))))
 
 
+class Tag:
+    """Tells when what it hangs on is freed."""
+
+    def __init__(self, told):
+        self.told = told
+
+    def __del__(self):
+        self.told.append("freed")
+
+
+@case()
+def memory_that_is_lent(rank, size):
+    """A model that is dropped in the middle of a step: gradients live until the library has let go of them."""
+    net, told = Net(), []
+    state = taut.torch.State(net, codec="none")
+    grad, comm = torch.ones(net.a.weight.shape), state.comm
+    grad.tag = Tag(told)
+    taut.torch.hook(state, Bucket([(net.a.weight, grad)], last=False))
+    _, end, args, _ = comm._finalizer.detach()
+    comm._finalizer = weakref.finalize(comm, lambda: told.append("let go") or end(*args))
+    del grad, comm, state
+    gc.collect()
+    assert told == ["let go", "freed"], told
+
+
 class OnDevice:
     """A tensor of a GPU, as far as anybody asks before the library does."""
     device, shape, dtype, is_sparse = torch.device("cuda", 0), (60, 50), torch.float32, False
@@ -240,6 +287,15 @@ def nccl_groups(rank, size):
     device._lack, taut.Comm.open_nccl, torch.cuda.current_device = lambda comm: None, lambda comm, number: opened.append(number), lambda: 7
     state = taut.torch.State(net, codec="none")
     assert opened == [7]
+
+    @contextlib.contextmanager
+    def current(place):
+        before, torch.cuda.current_device = torch.cuda.current_device, lambda: place.index
+        yield
+        torch.cuda.current_device = before
+    asked, device.place_of, torch.cuda.device = [device.place_of], lambda module: torch.device("cuda", 3), current
+    taut.torch.State(net, codec="none")  # as of device_ids=[3], without set_device()
+    assert opened == [7, 3] and torch.cuda.current_device() == 7 and asked[0](net) is None
     raises(RuntimeError, "gradients of 'a.weight' are on cpu: must be on cuda", lambda: taut.torch.hook(state, Bucket([(net.a.weight, torch.ones_like(net.a.weight))])))
     assert device.open(meeting.comm_of_group(dist.group.WORLD, dict(codec="none"), transport="group"), dist.group.WORLD) == ("cuda",)
     torch.cuda.current_stream = lambda place: type("Stream", (), {"cuda_stream": 0})()

@@ -1,7 +1,9 @@
 """Under mpirun: mpi4py's communicators, MPI without mpi4py, and DDP whose bytes go over MPI.   mpirun -n 2 python3 check_mpi.py [mpi4py|bare|ddp]"""
 
+import gc
 import os
 import sys
+import weakref
 
 import numpy as np
 
@@ -37,6 +39,27 @@ def with_mpi4py():
         raises(taut.Error, "intracommunicator", lambda: taut.mpi4py.comm(between))
     taut.mpi4py.close(half)
     half.Free()
+    for turn in range(4):  # freed without close(): the next one may have its handle, and is another group
+        some = world.Split(world.rank == turn % world.size, world.rank)
+        made = weakref.ref(taut.mpi4py.comm(some, codec="none"))
+        y = np.full(2000, world.rank, np.float32)
+        taut.mpi4py.allreduce(some, y, "y")
+        assert made().size == some.size and (y == np.mean(some.allgather(world.rank))).all()
+        some.Free()
+        gc.collect()
+        assert made() is None
+    broken, x = taut.Comm.mpi(codec="none"), np.ones((60, 50), np.float32)
+    for name in ("a", "b"):
+        broken.layer(name, dtype=0, shape=(60, 50))
+    broken.start(x, "a")
+    if world.rank == 0:
+        broken.start(x.copy(), "b")
+    raises(taut.Error, "layer 'b'", broken.step_end)
+    there = weakref.ref(x)
+    broken.close()
+    del x, broken
+    gc.collect()
+    assert there() is not None, "a message may arrive in it until MPI_Finalize"
     return world.rank
 
 

@@ -136,6 +136,11 @@ if HAS_SCATTER:
                 g, h = full(p.grad), full(q.grad)
                 assert ((g - h) ** 2).sum() <= 0.01 * (g ** 2).sum(), name
         assert state.stats()[0]["steps"] == 2 and state.stats()[0]["bytes_sent"] < state.stats()[0]["bytes_dense"]
+        for model in (plain, lossy):  # a module reduces what has gradients
+            model[2].bias.requires_grad_(False)
+            backward(model, rank, 3)
+        for p, q in ((plain[2].weight, lossy[2].weight), (plain[0].bias, lossy[0].bias)):
+            assert ((full(p.grad) - full(q.grad)) ** 2).sum() <= 0.01 * (full(p.grad) ** 2).sum()
         state.close()
         raises(RuntimeError, "has been closed", lambda: backward(lossy, rank, 9))
 

@@ -46,6 +46,8 @@ def loss_of(model, rank, step, **kw):
 
 
 def same_on_all(tensor):
+    if tensor.numel() == 0:
+        return True  # gloo divides by it
     # NaN and Inf too: bytes are compared
     t = tensor.detach().contiguous().view(-1).view(torch.uint8) if tensor.dtype != torch.bool else tensor
     parts = [torch.empty_like(t) for _ in range(dist.get_world_size())]

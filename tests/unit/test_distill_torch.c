@@ -103,6 +103,7 @@ START_TEST(parts_of_images_teach)
 {
     static uint8_t            small[CLASSES * MOST * PIXELS];
     static int64_t            label[CLASSES * MOST * 4];
+    static float              p[CLASSES * 8 * (CLASSES + 1)];
     taut_torch_images         t = images(), s = t;
     taut_torch_distill_config d = TAUT_TORCH_DISTILL_INIT;
     taut_torch_judge_config   c = TAUT_TORCH_JUDGE_INIT;
@@ -121,6 +122,9 @@ START_TEST(parts_of_images_teach)
     ck_assert_int_ge(hits, IMAGES * 7 / 10);
     ck_assert_int_eq(taut_torch_judge_ask(j, &s, 1, NULL, &hits), TAUT_OK);
     ck_assert_int_ge(hits, (int64_t)s.n * 8 / 10);
+    s.classes++; /* more than it has: probabilities would be read behind its own */
+    ck_assert_int_eq(taut_torch_judge_ask(j, &s, 1, p, NULL), TAUT_E_MISMATCH);
+    ck_assert_ptr_nonnull(strstr(taut_torch_last_error(), "the judge was trained on"));
     taut_torch_judge_destroy(j);
     d.parts = 9;
     ck_assert_int_eq(taut_torch_distill(&d, &t, small), TAUT_E_RANGE);

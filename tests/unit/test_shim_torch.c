@@ -432,6 +432,31 @@ START_TEST(a_torchscript_module_trains)
 }
 END_TEST
 
+/* two.weight is one.weight, and one.bias wants no gradient: four parameters of their own, each stepped once. */
+START_TEST(tied_and_frozen_parameters_of_a_module)
+{
+    taut_torch_model_config c = TAUT_TORCH_MODEL_CONFIG_INIT;
+    taut_torch_model       *m;
+    taut_torch_optim       *o;
+    taut_torch_batch        b = value_batch();
+    seen                    s = {0};
+    c.kind = "script", c.script = "tests/unit/data/tied.pt";
+    ck_assert_msg(taut_torch_model_create(&c, &m) == TAUT_OK, "%s", taut_torch_last_error());
+    fill_inputs();
+    ck_assert_uint_eq(taut_torch_model_params(m), 4);
+    check_gradients(m, &b);
+    o = optimizer(m, "adam", 0.05);
+    s.model = m;
+    taut_torch_model_on_grad(m, note, &s);
+    float before = param(m, 0).data[0];
+    train_step(m, o, &b);
+    ck_assert_uint_eq(s.n, 4);
+    ck_assert_double_le(fabs((double)param(m, 0).data[0] - (double)before), 0.051); /* the first step of Adam is lr */
+    taut_torch_optim_destroy(o);
+    taut_torch_model_destroy(m);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("shim");
@@ -455,6 +480,7 @@ int main(void)
     tcase_add_test(t, devices_that_are_none);
     tcase_add_loop_test(t, devices, 0, 2);
     tcase_add_test(t, a_torchscript_module_trains);
+    tcase_add_test(t, tied_and_frozen_parameters_of_a_module);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
     srunner_free(r);

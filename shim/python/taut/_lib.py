@@ -23,9 +23,12 @@ class Error(RuntimeError):
     """What a call of libtaut failed with: .status is the name, as in TAUT_E_MISMATCH, .code its number; the text is the library's."""
 
     def __init__(self, code, text):
-        self.code = code
+        self.code, self.text = code, text
         self.status = status_name(code)
         super().__init__("%s: %s" % (self.status, text) if text else self.status)
+
+    def __reduce__(self):  # pools of processes send exceptions pickled
+        return type(self), (self.code, self.text)
 
 
 class Config(c.Structure):

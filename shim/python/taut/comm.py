@@ -21,9 +21,19 @@ def _op(op):
     return _OPS[op]
 
 
-def _destroy(so, handle, pid):
-    if os.getpid() == pid:
+_kept = []  # over MPI a message that had begun may arrive until MPI_Finalize, where a step has failed (taut.h)
+
+
+def _destroy(so, handle, pid, lock, lent, over_mpi):
+    if os.getpid() != pid or not lock.acquire(blocking=False):  # at the program's exit a thread may be left that waits in it
+        return
+    try:
         so.taut_comm_destroy(handle)
+        if over_mpi and lent:
+            _kept.append(dict(lent))
+        lent.clear()
+    finally:
+        lock.release()
 
 
 class Layer:
@@ -33,7 +43,6 @@ class Layer:
         self.comm, self.name, self.dtype, self.shape = comm, name, dtype, tuple(shape)
         self._handle = c.c_void_p()
         self._so = comm._so
-        self._lent = None
         with comm.lock:
             check(self._so.taut_layer_register(comm._handle, name.encode(), dtype, len(shape), _lib.shape_array(shape), c.byref(self._handle)), self._so)
 
@@ -64,21 +73,23 @@ class Layer:
         with self.comm.lock:
             check(self._so.taut_layer_scale(self._handle, pointer, n), self._so)
 
-    def start_at(self, pointer, op):
-        """Begins to reduce what lies at an address: of the layer's dtype, contiguous; the caller keeps it alive until the step's end."""
+    def start_at(self, pointer, op, owner=None):
+        """Begins to reduce what lies at an address: of the layer's dtype, contiguous; owner: what lives until then."""
         self._usable()
         with self.comm.lock:
             check(self._so.taut_allreduce_start(self._handle, pointer, op), self._so)
+            self.comm.lent[self.name] = owner
 
     def start_tensor(self, tensor, op):
         """The same of a torch tensor without gaps, on the CPU or a CUDA device, whose stream is the current one."""
         if tensor.device.type == "cpu":
-            self.start_at(tensor.data_ptr(), op)
+            self.start_at(tensor.data_ptr(), op, tensor)
             return
         space, device, stream = arrays.place(tensor, "'%s'" % self.name)
         self._usable()
         with self.comm.lock:
             check(self._so.taut_allreduce_start_on(self._handle, tensor.data_ptr(), op, space, device, stream), self._so)
+            self.comm.lent[self.name] = tensor
 
     def _memory(self, x):
         m = arrays.memory(x, "'%s'" % self.name)
@@ -91,9 +102,7 @@ class Layer:
         """Begins to reduce x in place; x is not to be touched until wait() or the communicator's step_end()."""
         self._usable()
         m = self._memory(x)
-        self.start_at(m.pointer, _op(op))
-        self._lent = m.owner
-        self.comm._started.append(self)
+        self.start_at(m.pointer, _op(op), m.owner)
 
     def done(self):
         """Whether the result is there."""
@@ -107,38 +116,48 @@ class Layer:
         self._usable()
         with self.comm.waiting("'%s'" % self.name):
             check(self._so.taut_wait(self._handle), self._so)
-        self._lent = None
+            self.comm.lent.pop(self.name, None)
 
     def allreduce(self, x, op="mean"):
         """Reduces x in place, and returns it."""
         self._usable()
         m = self._memory(x)
-        with self.comm.waiting("'%s'" % self.name):
+        with self._lending(m.owner):
             check(self._so.taut_allreduce(self._handle, m.pointer, _op(op)), self._so)
         return x
+
+    @contextlib.contextmanager
+    def _lending(self, owner):
+        """Around a call that waits for other ranks, and reads and writes memory of owner's."""
+        with self.comm.waiting("'%s'" % self.name):
+            before = self.comm.lent.get(self.name)  # of a start that was not waited for, which is an error
+            self.comm.lent[self.name] = (owner, before)
+            yield
+            self.comm.lent.pop(self.name)
 
     def reduce_scatter(self, x, op="mean"):
         """Reduces x; this rank's part of it, part(), is right afterwards, the rest undefined. Returns (first, n) of the part."""
         self._usable()
-        self.reduce_scatter_at(self._memory(x).pointer, _op(op))
+        m = self._memory(x)
+        self._reduce_scatter(m.pointer, _op(op), m.owner)
         return self.part()
 
-    def reduce_scatter_at(self, pointer, op):
+    def _reduce_scatter(self, pointer, op, owner):
         self._usable()
-        with self.comm.waiting("'%s'" % self.name):
+        with self._lending(owner):
             check(self._so.taut_reduce_scatter(self._handle, pointer, op), self._so)
 
     def reduce_scatter_tensor(self, tensor, op):
         """The same of a torch tensor without gaps, on the CPU."""
         if tensor.device.type != "cpu":
             raise TypeError("taut: '%s' is on %s: must be on the CPU" % (self.name, tensor.device))
-        self.reduce_scatter_at(tensor.data_ptr(), op)
+        self._reduce_scatter(tensor.data_ptr(), op, tensor)
 
     def allgather(self, x):
         """Every rank's part of x travels to all ranks."""
         self._usable()
         m = self._memory(x)
-        with self.comm.waiting("'%s'" % self.name):
+        with self._lending(m.owner):
             check(self._so.taut_allgather(self._handle, m.pointer), self._so)
         return x
 
@@ -177,14 +196,14 @@ class Comm:
     Threads may share it: a call waits while another thread is in a short one; while another waits for ranks, what would wait too is a RuntimeError,
     because ranks whose threads wait in different orders would wait for ever. A forked child may not use it."""
 
-    def __init__(self, so, handle, keep=()):
-        self._so, self._handle, self._keep = so, handle, keep
+    def __init__(self, so, handle, over_mpi=False):
+        self._so, self._handle = so, handle
         self._pid = os.getpid()
         self._layers = {}
-        self._started = []
+        self.lent = {}  # name of a layer -> what has its memory, which lives until the library has let go of it
         self.rank, self.size = so.taut_comm_rank(handle), so.taut_comm_size(handle)
-        self._finalizer = weakref.finalize(self, _destroy, so, handle, self._pid)
         self.lock, self._waiter = threading.RLock(), None
+        self._finalizer = weakref.finalize(self, _destroy, so, handle, self._pid, self.lock, self.lent, over_mpi)
 
     # ---- making one ----
 
@@ -291,12 +310,8 @@ class Comm:
         """Waits for all that was started; once per training step, on all ranks."""
         self._usable()
         with self.waiting("step_end"):
-            try:
-                check(self._so.taut_step_end(self._handle), self._so)
-            finally:
-                for layer in self._started:
-                    layer._lent = None
-                self._started.clear()
+            check(self._so.taut_step_end(self._handle), self._so)
+            self.lent.clear()
 
     def step_drop(self):
         """The results of the step that has just ended are not used (taut_step_drop)."""
@@ -340,8 +355,11 @@ class Comm:
             del owner
 
     def close(self):
-        """Ranks that go on are told. Also at the end of `with`, and when nobody refers to it any more."""
-        self._finalizer()
+        """Ranks that go on are told. Also at the end of `with`, and when nobody refers to it any more. Waits for a thread that waits in it."""
+        if os.getpid() != self._pid:
+            return
+        with self.lock:
+            self._finalizer()
 
     def __enter__(self):
         return self

@@ -13,7 +13,10 @@ _seen = set()
 
 
 def under_mpirun():
-    """Whether an MPI launcher started this process, with how many others; 0: none did."""
+    """Whether an MPI launcher started this process, with how many others; 0: none did. Workers of a torchrun that one started have its variables, and
+    are no ranks of MPI."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return 0
     for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE"):
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])

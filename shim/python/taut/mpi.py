@@ -8,6 +8,7 @@ import ctypes as c
 import os
 import re
 import sys
+import weakref
 
 from . import _lib
 from ._lib import check
@@ -60,6 +61,8 @@ class Mpi:
         f = self.taut.taut_comm_create_mpi
         f.restype, f.argtypes = c.c_int, [self.handle, c.POINTER(_lib.Config), c.POINTER(c.c_void_p)]
         self._init()
+        self.made = weakref.WeakSet()
+        atexit.register(self._close_all)  # before MPI_Finalize: what was registered last runs first
 
     def _taut(self):
         built = hasattr(_lib.lib, "taut_comm_create_mpi")
@@ -92,6 +95,10 @@ class Mpi:
         self.so.MPI_Finalized(c.byref(down))
         if not down.value:
             self.so.MPI_Finalize()
+
+    def _close_all(self):
+        for comm in list(self.made):
+            comm._finalizer()
 
     def world(self):
         if self.flavour == _OPENMPI:
@@ -140,8 +147,8 @@ def create_at(cls, handle, settings):
     m = mpi()
     out = c.c_void_p()
     check(m.taut.taut_comm_create_mpi(m.handle(handle), c.byref(_lib.config(settings)), c.byref(out)), m.taut)
-    made = cls(m.taut, out)
-    atexit.register(made.close)  # before MPI_Finalize: what was registered last runs first
+    made = cls(m.taut, out, over_mpi=True)
+    m.made.add(made)
     return made
 
 

@@ -10,23 +10,21 @@ from mpi4py import MPI
 
 from .comm import Comm
 
-_made = {}
-
-
-def _py2key(comm):
-    return MPI._handleof(comm)
+# An attribute of the communicator: gone, and closed, when that is freed, whose handle the next one may have.
+_KEY = MPI.Comm.Create_keyval(delete_fn=lambda mpi, key, made: made[0].close())
 
 
 def comm(mpi, **settings):
     """The communicator over mpi, made at the first call, which is collective; settings then."""
     if not isinstance(mpi, MPI.Comm) or mpi == MPI.COMM_NULL:
         raise TypeError("taut.mpi4py: comm is %r: must be a communicator of mpi4py of which this rank is a member" % (mpi,))
-    key = _py2key(mpi)
-    if key not in _made:
-        _made[key] = (Comm.mpi(mpi, **settings), dict(settings))
-    elif settings and settings != _made[key][1]:
-        raise RuntimeError("taut.mpi4py: this communicator was made with other settings: %r" % (_made[key][1],))
-    return _made[key][0]
+    made = mpi.Get_attr(_KEY)
+    if made is None:
+        made = Comm.mpi(mpi, **settings), dict(settings)
+        mpi.Set_attr(_KEY, made)
+    elif settings and settings != made[1]:
+        raise RuntimeError("taut.mpi4py: this communicator was made with other settings: %r" % (made[1],))
+    return made[0]
 
 
 def allreduce(mpi, array, name, op="mean", **settings):
@@ -40,7 +38,6 @@ def step_end(mpi):
 
 
 def close(mpi):
-    """Before MPI.Finalize() or mpi.Free(); at the exit of the program it happens by itself."""
-    made = _made.pop(_py2key(mpi), None)
-    if made:
-        made[0].close()
+    """Before MPI.Finalize(); at the exit of the program, and in mpi.Free(), it happens by itself."""
+    if mpi.Get_attr(_KEY) is not None:
+        mpi.Delete_attr(_KEY)

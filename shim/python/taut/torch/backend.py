@@ -7,7 +7,6 @@ a layer that comes again begins a new step. What must stay exact: fewer than 102
 `with taut.torch.backend.exact():`. Settings: TAUT_CODEC, TAUT_BUDGET ... of the environment."""
 
 import contextlib
-import itertools
 import re
 import threading
 
@@ -18,7 +17,7 @@ from torch.distributed import ReduceOp
 from .. import _lib
 from ..arrays import _TORCH
 from .fsdp import reduce_row
-from .meeting import comm_of_store
+from .meeting import tcp_or_gathered, to_ms
 from .steps import Steps, matrix_shape
 
 if not hasattr(dist.ProcessGroup, "_register_backend"):
@@ -26,7 +25,7 @@ if not hasattr(dist.ProcessGroup, "_register_backend"):
 
 from torch._C._distributed_c10d import _create_work_from_future  # noqa: E402
 
-_count = itertools.count()
+MOST_LAYERS = 1024  # of a group: where every tensor has another shape, as of sequences, further ones are gloo's
 _exact = threading.local()
 
 
@@ -61,8 +60,9 @@ class Group(dist.ProcessGroup):
         self._gloo = dist.ProcessGroupGloo(dist.PrefixStore("gloo", store), rank, size, timeout)
         self._register_backend(torch.device("cpu"), dist.ProcessGroup.BackendType.GLOO, self._gloo)
         self._set_default_backend(dist.ProcessGroup.BackendType.GLOO)
-        self._store, self._name = store, "backend %d" % next(_count)
+        self._timeout_ms = to_ms(timeout)
         self._comm = self._steps = None
+        self._names = set()  # of layers
 
     def getBackendName(self):
         return "taut"
@@ -76,32 +76,40 @@ class Group(dist.ProcessGroup):
     def _open(self):
         """At the first sum: groups that never add need no connections."""
         if self._comm is None:
-            ms = 60000
-            self._comm = comm_of_store(self._store, self.rank(), self.size(), self._name, dict(feedback="off", timeout_ms=ms), self._gather)
+            self._comm = tcp_or_gathered(self.rank(), self.size(), self._gather, dict(feedback="off", timeout_ms=self._timeout_ms))
             self._steps = Steps(self._comm)
         return self._comm
 
     def _layer(self, dtype, shape, kind=""):
+        """None where there are too many."""
         comm = self._open()
-        layer = comm.layer("%s%s %s" % (kind, str(dtype).replace("torch.", ""), list(shape)), dtype=_TORCH[str(dtype)], shape=shape)
+        name = "%s%s %s" % (kind, str(dtype).replace("torch.", ""), list(shape))
+        if name not in self._names:
+            if len(self._names) >= MOST_LAYERS:
+                return None
+            self._names.add(name)
+        layer = comm.layer(name, dtype=_TORCH[str(dtype)], shape=shape)
         self._steps.enter(layer)
         return layer
 
-    def _sum(self, tensor, op):
+    def _sum(self, tensor, op, opts):
         layer = self._layer(tensor.dtype, matrix_shape(tensor.shape))
+        if layer is None:
+            self._gloos(self._gloo.allreduce, [tensor], ([tensor], opts)).wait()
+            return
         layer.start_tensor(tensor, _lib.MEAN if op == ReduceOp.AVG else _lib.SUM)
         layer.wait()
 
     def allreduce(self, tensors, opts=None):
         tensors = [tensors] if torch.is_tensor(tensors) else tensors
         op = opts.reduceOp if isinstance(opts, dist.AllreduceOptions) else ReduceOp.SUM if opts is None else opts
+        if not isinstance(opts, dist.AllreduceOptions):
+            opts = dist.AllreduceOptions()
+            opts.reduceOp = op
         if self.size() == 1 or not all(_ours(t, op) for t in tensors):
-            if not isinstance(opts, dist.AllreduceOptions):
-                opts = dist.AllreduceOptions()
-                opts.reduceOp = op
             return self._gloos(self._gloo.allreduce, tensors, (tensors, opts))
         for tensor in tensors:
-            self._sum(tensor, op)
+            self._sum(tensor, op, opts)
         return _done(tensors)
 
     def _gloos(self, call, results, arguments):
@@ -111,6 +119,7 @@ class Group(dist.ProcessGroup):
             return call(*arguments)
         opts.reduceOp = ReduceOp.SUM
         call(*arguments).wait()
+        opts.reduceOp = ReduceOp.AVG
         for tensor in results:
             tensor /= self.size()
         return _done(results)
@@ -118,9 +127,10 @@ class Group(dist.ProcessGroup):
     def _reduce_scatter_base(self, output, whole, opts):
         """Of FSDP2 and dist.reduce_scatter_tensor()."""
         op, size = opts.reduceOp, self.size()
-        if size == 1 or output.numel() * size != whole.numel() or output.dtype != whole.dtype or not (_ours(whole, op) and output.is_contiguous()):
+        ours = size > 1 and output.numel() * size == whole.numel() and output.dtype == whole.dtype and _ours(whole, op) and output.is_contiguous()
+        layer = self._layer(whole.dtype, (size, output.numel()), "scattered ") if ours else None
+        if layer is None:
             return self._gloos(self._gloo._reduce_scatter_base, [output], (output, whole, opts))
-        layer = self._layer(whole.dtype, (size, output.numel()), "scattered ")
         reduce_row(layer, output, whole.clone(), _lib.MEAN if op == ReduceOp.AVG else _lib.SUM)
         return _done([output])
 

@@ -3,6 +3,8 @@
 A group of NCCL's: its gradients lie on devices and travel by NCCL (taut_nccl.h), or, where it was asked for by transport="group", as frames through the group.
 Other groups: a libtaut built with CUDA takes tensors of devices too, and their frames travel as ever."""
 
+import contextlib
+
 import torch
 import torch.distributed as dist
 
@@ -11,6 +13,16 @@ from .gathered import GatheredComm
 from .meeting import gather_any, gather_bytes
 
 _ASK = "build libtaut with CUDA (make CUDA=1), or use transport='group', which encodes on the CPU"
+
+
+def place_of(module):
+    """The CUDA device of a module's parameters, which need not be the current one (device_ids=[rank]); None."""
+    return next((p.device for p in module.parameters() if p.device.type == "cuda"), None) if module is not None else None
+
+
+def at(place):
+    """`with`: on that device."""
+    return contextlib.nullcontext() if place is None else torch.cuda.device(place)
 
 
 def _lack(comm):

@@ -9,7 +9,7 @@ from torch.distributed import ReduceOp
 from .. import _lib
 from ..arrays import _TORCH
 from .meeting import comm_of_group
-from .steps import Steps, matrix_shape
+from .steps import Steps, fitting, matrix_shape
 
 
 def _fsdp_module():
@@ -32,6 +32,7 @@ class Fsdp:
 
     def __init__(self, settings, transport, bind):
         self.settings, self.transport, self.bind, self._steps = settings, transport, bind, {}
+        self._shapes = {}  # that a layer of this name had first
 
     def of(self, group):
         if group not in self._steps:
@@ -56,7 +57,11 @@ class Fsdp:
         if kind is None or tensor.device.type != "cpu":
             raise RuntimeError("taut: gradients of FSDP module '%s' are %s on %s: must be float32, float16 or bfloat16 on the CPU" % (
                 name, tensor.dtype, tensor.device))
-        layer = steps.comm.layer("%s %s" % (name, str(tensor.dtype).replace("torch.", "")), dtype=kind, shape=shape)
+        title = "%s %s" % (name, str(tensor.dtype).replace("torch.", ""))
+        first = self._shapes.setdefault((steps, title), shape)
+        if first != shape:  # a module reduces what has gradients: not all parameters, where some were not used, or are frozen
+            title += " %s" % (list(shape),)
+        layer = steps.comm.layer(fitting(title), dtype=kind, shape=shape)
         steps.enter(layer)
         return layer
 
@@ -105,8 +110,8 @@ def _missing_factor(module):
         group = g._reduce_scatter_process_group
         size = dist.get_world_size(group)
         if size > 1 and g.device.type == "cpu":
-            one = torch.zeros(1)
-            dist.reduce_scatter_tensor(one, torch.ones(size), op=ReduceOp.AVG, group=group)
+            one = torch.zeros(1, device="cpu")
+            dist.reduce_scatter_tensor(one, torch.ones(size, device="cpu"), op=ReduceOp.AVG, group=group)
             return max(1, round(one.item()))
     return 1
 

@@ -35,6 +35,11 @@ def fixed_codec(codec, budget):
     return budget[len("like:"):] if budget.startswith("like:") else "grid:" + budget
 
 
+def _numbers(n):
+    """Whatever torch's default type and device are."""
+    return torch.empty(n, dtype=torch.float32, device="cpu")
+
+
 def _flat(tensor):
     """The elements of a tensor without gaps, as they lie in memory."""
     return tensor.as_strided((tensor.numel(),), (1,)) if not tensor.is_contiguous() else tensor.view(-1)
@@ -104,7 +109,7 @@ class GatheredLayer:
             x = x + self.residual
         x = x.contiguous()
         frame = codecs.encode(x.view(self.shape), self.spec, self.comm.seed_of(self.name, step))
-        own = codecs.decode(frame, torch.empty(self.elements)) if self.spec != "none" else x
+        own = codecs.decode(frame, _numbers(self.elements)) if self.spec != "none" else x
         left = x - own
         self.error2, self.norm2 = float(left.double().pow(2).sum()), float(x.double().pow(2).sum())
         return frame, left if keeps else None
@@ -205,7 +210,7 @@ class GatheredComm:
     def _add_up(self, started, everybody, lengths):
         at = [0] * self.size
         for layer, flat, op in started:
-            total, part = torch.zeros(layer.elements), torch.empty(layer.elements)
+            total, part = _numbers(layer.elements).zero_(), _numbers(layer.elements)
             for r, data in enumerate(everybody):
                 n = codecs.frame_info(data[at[r]:lengths[r]])["bytes"]
                 if at[r] + n > lengths[r]:

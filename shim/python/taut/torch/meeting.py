@@ -13,12 +13,30 @@ from ..default import under_mpirun
 from .gathered import GatheredComm
 
 TRANSPORTS = ("auto", "tcp", "mpi", "group")
+MOST_MS = 2**31 - 1
 CONNECT_MS = 20000  # for TCP where there is another way: all ranks are there, so this is long
 _NO_WAY = ("TAUT_E_UNSUPPORTED", "TAUT_E_PEER", "TAUT_E_TIMEOUT", "TAUT_E_TRANSPORT")  # what TCP answers where it is not to be had
 
 
 def _device(group):
     return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend(group) == "nccl" else torch.device("cpu")
+
+
+def to_ms(timeout):
+    """A timedelta as a taut_config.timeout_ms."""
+    return max(1, min(MOST_MS, int(timeout.total_seconds() * 1000)))
+
+
+def patience_ms(group):
+    """How long the group's own collectives wait. What a rank does meanwhile, such as writing a checkpoint, may take as long as in plain DDP."""
+    import torch.distributed.distributed_c10d as c10d
+    asked = (lambda: group._get_backend(_device(group)).options._timeout, lambda: group.options._timeout, lambda: c10d._pg_map[group][1].timeout)
+    for ask in asked:  # torch 2, NCCL's of torch 1.13, others' there
+        try:
+            return to_ms(ask())
+        except Exception:
+            continue
+    return to_ms(c10d.default_pg_timeout)
 
 
 def gather_bytes(mine, group):
@@ -60,15 +78,18 @@ def _interface(bind):
     return named.split(",")[0] if named else None
 
 
-def _tcp_or_gathered(rank, size, exchange, gather, settings, bind):
-    """Comm.tcp(), or, where the ranks cannot reach each other by it, a GatheredComm; the same on all ranks, who are told."""
+def tcp_or_gathered(rank, size, gather, settings, bind=None):
+    """Comm.tcp(), or, where the ranks cannot reach each other by it, a GatheredComm; the same on all ranks, who are told. gather: an allgather of bytes
+    of one length."""
+    if size == 1:
+        return Comm.tcp(**settings)
     made = failure = None
     without = [r for r, b in enumerate(gather(b"\1" if Comm.has_tcp() else b"\0")) if b == b"\0"]
     if without:
         failure = _lib.Error(_lib.UNSUPPORTED, "the libtaut of rank %d was built without TCP" % without[0])
     else:
         try:
-            made = Comm.tcp(rank, size, exchange=exchange, bind=_interface(bind), connect_ms=CONNECT_MS, **settings)
+            made = Comm.tcp(rank, size, exchange=lambda _, mine: gather(mine), bind=_interface(bind), connect_ms=CONNECT_MS, **settings)
         except _lib.Error as e:
             failure = e
     verdicts = gather((failure.code if failure else 0).to_bytes(4, "little", signed=True))
@@ -96,6 +117,8 @@ def comm_of_group(group, settings, transport="auto", bind=None):
     rank, size = dist.get_rank(group), dist.get_world_size(group)
     if rank < 0:
         raise ValueError("taut: this process is not a member of the process group")
+    connect_ms = 0 if settings.get("timeout_ms") else 60000
+    settings = dict(settings, timeout_ms=settings.get("timeout_ms") or patience_ms(group))
 
     def gather(mine):
         return gather_bytes(mine, group)
@@ -115,18 +138,5 @@ def comm_of_group(group, settings, transport="auto", bind=None):
     if transport == "mpi":
         raise RuntimeError("taut: transport='mpi': the ranks of this group are not those that an MPI launcher started, or no MPI can be used")
     if transport == "tcp":
-        return Comm.tcp(rank, size, exchange=lambda _, mine: gather(mine), bind=_interface(bind), **settings)
-    return _tcp_or_gathered(rank, size, lambda _, mine: gather(mine), gather, settings, bind)
-
-
-def comm_of_store(store, rank, size, name, settings, gather, bind=None):
-    """The same through a key-value store of torch.distributed, before there is a group. gather: an allgather of bytes of one length, for the case
-    that TCP is not to be had."""
-    if size == 1:
-        return Comm.tcp(**settings)
-
-    def exchange(number, mine):
-        store.set("taut/%s/%d/%d" % (name, number, rank), mine)
-        return [bytes(store.get("taut/%s/%d/%d" % (name, number, r))) for r in range(size)]
-
-    return _tcp_or_gathered(rank, size, exchange, gather, settings, bind)
+        return Comm.tcp(rank, size, exchange=lambda _, mine: gather(mine), bind=_interface(bind), connect_ms=connect_ms, **settings)
+    return tcp_or_gathered(rank, size, gather, settings, bind)

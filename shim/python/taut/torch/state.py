@@ -6,6 +6,9 @@ the model, however DDP arranges its buckets."""
 
 import itertools
 import os
+import struct
+import warnings
+import weakref
 
 import torch
 import torch.distributed as dist
@@ -14,8 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import _lib
 from ..arrays import _TORCH
 from . import device
+from .gathered import GatheredComm
 from .meeting import comm_of_group, gather_any, gather_bytes
 from .scales import Scales
+from .steps import MOST_DIMENSIONS, fitting
 
 
 def _future(buffer, value=None):
@@ -61,38 +66,48 @@ class State:
     def __init__(self, module=None, process_group=None, optimizer=None, scale="element", transport="auto", bind=None, exclude=(), **settings):
         if not dist.is_initialized():
             raise RuntimeError("taut.torch.State: torch.distributed.init_process_group() comes first")
+        self._ddp = lambda: None
         if isinstance(module, DistributedDataParallel):
+            self._ddp = weakref.ref(module)
             process_group = process_group or module.process_group
             module = module.module
         self.group = process_group or dist.group.WORLD
-        self.exclude = exclude if callable(exclude) else (lambda name, names=frozenset(exclude): name in names)
+        self.exclude = exclude if callable(exclude) else self._names_to_exclude(exclude, module).__contains__
         self._names = {}  # of parameters, which are kept: an id is not reused while they live
         self._layers = {}  # (parameter's name, dtype) -> (layer, order of dimensions)
         self._found = {}  # parameter -> (layer, what it and its gradient were like then)
         self._count = itertools.count()
         self._pending = []  # (future, value) of this backward pass
-        self._held = []  # views whose memory is lent
+        self._zeros = []  # (layer, gradient) of this backward pass that this rank did not use
+        self._keeps = (os.environ.get("TAUT_FEEDBACK") or settings.get("feedback")) != "off"
         self._open = False  # a step is under way
-        self._failed = None
+        self._failed = self.error = None
         self._steps = 0  # ended, those before a checkpoint included
         self._anew = False  # scales are due in the next step: of the run that saves a checkpoint and of the one that loads it
         self._numbered = module is None
         self.scales = Scales(optimizer, scale if _scale_counts(settings) else "none")
-        self._check_exclude(module)
-        self.comm = comm_of_group(self.group, settings, transport, bind)
-        self._on_device = device.open(self.comm, self.group)
+        self._place = device.place_of(module)
+        with device.at(self._place):
+            self.comm = comm_of_group(self.group, settings, transport, bind)
+            self._on_device = device.open(self.comm, self.group)
         if module is not None:
             self._register_all(module)
 
     # ---- names ----
 
-    def _check_exclude(self, module):
-        if module is None or not hasattr(self.exclude, "__defaults__") or not self.exclude.__defaults__:
-            return
-        names = {n for n, _ in module.named_parameters()}
-        for name in self.exclude.__defaults__[0]:
-            if name not in names:
-                raise ValueError("taut.torch.State: exclude has '%s', which is no parameter of the model; it has %s" % (name, ", ".join(sorted(names)[:8])))
+    @staticmethod
+    def _names_to_exclude(names, module):
+        """As named_parameters() has them: tied weights have further names."""
+        names = {names} if isinstance(names, str) else set(names)
+        if module is None:
+            return names
+        first, other = {p: n for n, p in module.named_parameters()}, {}
+        for prefix, m in module.named_modules(remove_duplicate=False):
+            other.update(("%s.%s" % (prefix, n) if prefix else n, first[p]) for n, p in m._parameters.items() if p is not None)
+        for name in sorted(names):
+            if name not in other:
+                raise ValueError("taut.torch.State: exclude has '%s', which is no parameter of the model; it has %s" % (name, ", ".join(sorted(other)[:8])))
+        return {other[name] for name in names}
 
     def _register_all(self, module):
         for name, p in module.named_parameters():  # tied weights once, by their first name
@@ -111,9 +126,11 @@ class State:
     def _layer(self, name, dtype, param):
         key, order = (name, dtype), _order(param)
         shape = tuple(param.size(d) for d in order)
+        if len(shape) > MOST_DIMENSIONS:
+            shape = shape[:1] + (param.numel() // shape[0],)
         if key not in self._layers:
             known = any(n == name for n, _ in self._layers)  # of another dtype
-            title = "%s as %s" % (name, str(dtype).replace("torch.", "")) if known else name
+            title = fitting("%s as %s" % (name, str(dtype).replace("torch.", "")) if known else name)
             layer = self.comm.layer(title, dtype=_TORCH[str(dtype)], shape=shape)
             if self.exclude(name):
                 layer.codec("none")
@@ -135,22 +152,40 @@ class State:
         self.scales = Scales(optimizer, self.scales.per)
 
     def _set_scales(self):
-        by_name = {n: p for p, n in self._names.items()}
+        """The same on all ranks, or none: optimizers differ by a bit where hosts compute in other orders, or one was not stepped (join())."""
+        by_name, seen = {n: p for p, n in self._names.items()}, 0
         for (name, _), (layer, order) in self._layers.items():
             s = self.scales.of(by_name[name], order)
             if s is None:
                 continue
+            even = s.numel() & ~1
+            bits = int(s[:even].view(torch.int64).sum()) + int(s[even:].view(torch.int32).sum())
+            seen = (31 * seen + bits) % 2**64
             try:
                 layer.scale_at(s.data_ptr(), s.numel())
             except _lib.Error as e:
                 if e.status != "TAUT_E_RANGE":  # no finite numbers: on no rank, and the earlier scale stays
                     raise
+        if not self._same_on_all(struct.pack("<Q", seen)):
+            self.scales = Scales(None, "none")
+            for layer, _ in self._layers.values():
+                layer.scale_at(None, 0)
+            warnings.warn("taut: the optimizer's state is not the same on all ranks, which a scale has to be: errors count without it from now on", RuntimeWarning)
+
+    def _same_on_all(self, mine):
+        try:
+            return len(set(gather_bytes(mine, self.group))) == 1
+        except Exception:  # the group is gone, or a rank: the library says which
+            return True
 
     def _begin(self):
         if self._failed is not None:
             raise RuntimeError("taut: an earlier step failed (%s); the model's State cannot be used any more" % self._failed)
-        self._pending, self._held = [], []
-        if self.scales.due(self._steps) or (self._anew and self.scales.optimizer is not None):
+        config = getattr(self._ddp(), "_join_config", None)
+        if config is not None and config.enable and not self._ddp()._divide_by_initial_world_size:
+            raise RuntimeError("taut: join(divide_by_initial_world_size=False): a hook's mean is that of all ranks, whoever has left: join() without it")
+        self._pending, self._zeros = [], []
+        if not isinstance(self.comm, GatheredComm) and (self.scales.due(self._steps) or (self._anew and self.scales.per != "none")):
             self._set_scales()
         self._anew = False
         self._open = True
@@ -166,10 +201,26 @@ class State:
     def _start_bucket(self, bucket, buffer):
         grads = list(bucket.gradients())
         # All before the first is started: of a model that has changed on all ranks each says which parameter, not that another rank is gone.
-        layers = [self._layer_for(param, grad) for param, grad in zip(bucket.parameters(), grads)]
-        for layer, grad in zip(layers, grads):
-            self._held.append(grad)
-            layer.start_tensor(grad, _lib.MEAN)
+        pairs = [(self._layer_for(param, grad), grad) for param, grad in zip(bucket.parameters(), grads) if grad.numel() > 0]
+        unused = self._finds_unused() and buffer.device.type == "cpu"
+        for layer, grad in pairs:
+            if unused and not grad.any():
+                self._zeros.append((layer, grad))
+            else:
+                layer.start_tensor(grad, _lib.MEAN)
+
+    def _finds_unused(self):
+        return self._keeps and getattr(self._ddp(), "find_unused_parameters", False)
+
+    def _start_unused(self):
+        """DDP throws the result away where no rank used a parameter: what feedback would put into it is not sent then, but kept."""
+        mine, zeros = [layer for layer, _ in self._layers.values()], {layer for layer, _ in self._zeros}
+        gathered = gather_bytes(bytes(layer in zeros for layer in mine), self.group)
+        nowhere = {layer for k, layer in enumerate(mine) if all(bits[k] for bits in gathered)}
+        for layer, grad in self._zeros:
+            if layer not in nowhere:
+                layer.start_tensor(grad, _lib.MEAN)
+        self._zeros = []
 
     def _layer_for(self, param, grad):
         now = (grad.dtype, param.shape, param.stride(), grad.numel())
@@ -207,11 +258,10 @@ class State:
         self._pending.append((self._pending_future, buffer))
 
     def _end(self):
+        if self._finds_unused():
+            self._start_unused()
         self._open = False
-        try:
-            self.comm.step_end()
-        finally:
-            self._held = []
+        self.comm.step_end()
         self._steps += 1
         pending, self._pending = self._pending, []
         for future, value in pending:
@@ -220,10 +270,9 @@ class State:
     def fail(self, why):
         """After an exception in the hook nothing is under way any more: peers are told."""
         if self._failed is None:
-            self._failed = "%s: %s" % (type(why).__name__, why)
+            self._failed, self.error = "%s: %s" % (type(why).__name__, why), why
         self._open, self._pending = False, []
         self.comm.close()
-        self._held = []
 
     # ---- for programs ----
 
@@ -238,7 +287,8 @@ class State:
 
     def state_dict(self):
         """The compressor's state of all ranks, for a checkpoint: collective; the same on all ranks."""
-        blobs = gather_any(self.comm.save(), lambda mine: gather_bytes(mine, self.group))
+        with device.at(self._place):
+            blobs = gather_any(self.comm.save(), lambda mine: gather_bytes(mine, self.group))
         self._anew = True
         return {"version": 1, "steps": self._steps, "blobs": [torch.frombuffer(bytearray(b), dtype=torch.uint8) for b in blobs]}
 
@@ -248,11 +298,16 @@ class State:
             raise ValueError("taut: this is no state of taut.torch.State: a dict with version 1, steps and blobs")
         if not self._layers:
             raise RuntimeError("taut: load_state_dict() needs the layers: give State the model, or run a backward pass first")
-        self.comm.load([t.contiguous() for t in state["blobs"]])
+        self.comm.load([t.cpu().contiguous() for t in state["blobs"]])
         self._steps, self._anew = state["steps"], True
 
     def close(self):
         self.comm.close()
+
+    def __reduce__(self):
+        """Of a copied or pickled model: as DistributedDataParallel copies itself, without its hook."""
+        warnings.warn("taut: copies of a model have no hook and no State: taut.torch.ddp() gives them one", RuntimeWarning, stacklevel=3)
+        return type(None), ()
 
 
 def hook(state, bucket):

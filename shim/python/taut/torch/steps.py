@@ -1,6 +1,15 @@
 """Steps of programs that do not say where one ends: a layer that comes again begins a new one, on all ranks alike."""
 
 
+import hashlib
+
+
+def fitting(name):
+    """name, or, where a layer's may not be so long, its end and a digest of the whole."""
+    raw = name.encode()
+    return name if len(raw) < 128 else "%s ...%s" % (hashlib.blake2b(raw, digest_size=8).hexdigest(), raw[-100:].decode("utf-8", "ignore"))
+
+
 class Steps:
     def __init__(self, comm):
         self.comm, self._seen = comm, set()
@@ -17,9 +26,12 @@ class Steps:
             self.comm.step_end()
 
 
+MOST_DIMENSIONS = 8  # of a layer
+
+
 def matrix_shape(shape):
     """One-dimensional tensors travel uncompressed, since a model's are biases and norms; a flat buffer is none of those."""
     n = 1
     for k in shape:
         n *= k
-    return tuple(shape) if len(shape) > 1 or n < 1024 else (1, n)
+    return tuple(shape) if 1 < len(shape) <= MOST_DIMENSIONS or n < 1024 and len(shape) < 2 else (1, n)
