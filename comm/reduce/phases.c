@@ -105,6 +105,8 @@ static void trace_phase(taut__reduction *red, uint64_t bytes)
 
 static taut_status order(taut__reduction *red, bool *moved, bool *done)
 {
+    TAUT_TRY(
+        taut__space_use(red->lane->space, red->lane->place)); /* else the thread's first question wakes up device 0 */
     TAUT_TRY(red->lane->space->event_test(red->ordered, done));
     *moved = *done;
     return TAUT_OK;
