@@ -470,9 +470,10 @@ int main(void)
     tcase_add_loop_test(t, any_order, 0, 2);
     tcase_add_loop_test(t, nobody_waits, 0, 9);
     tcase_add_loop_test(t, tails, 0, 10);
-    tcase_add_loop_test(t, another_device, 0, 6);
     t = suite_case(s, "alone", 120);
     tcase_add_loop_test(t, nccl_alone, 0, 3);
     tcase_add_loop_test(t, one_never_calls, 0, 3);
+    t = suite_case(s, "devices", 60);
+    tcase_add_loop_test(t, another_device, 0, 6);
     return suite_run(s);
 }
