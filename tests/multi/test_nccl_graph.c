@@ -370,6 +370,7 @@ int main(void)
     tcase_add_loop_test(t, replays, 0, KINDS);
     tcase_add_loop_test(t, refused, 0, 5);
     tcase_add_test(t, one_cannot);
+    t = suite_case(s, "troubles", 60);
     tcase_add_loop_test(t, troubles, 0, 3);
     return suite_run(s);
 }

@@ -568,8 +568,6 @@ int main(void)
     tcase_add_loop_test(t, all_in_capture, 0, 3);
     tcase_add_loop_test(t, all_abandoned, 0, 3);
     tcase_add_loop_test(t, all_exact, 0, 3);
-    tcase_add_loop_test(t, all_unblocking, 0, 2);
-    tcase_add_test(t, all_aborted);
     tcase_add_loop_test(t, all_groups, 0, 3);
     tcase_add_loop_test(t, all_drawn, 0, 3);
     tcase_add_test(t, all_remade);
@@ -579,5 +577,8 @@ int main(void)
     tcase_add_test(t, by_budget);
     tcase_add_loop_test(t, unsuited_codecs, 0, UNSUITED);
     tcase_add_test(t, report);
+    t = suite_case(s, "unblocking", 60);
+    tcase_add_loop_test(t, all_unblocking, 0, 2);
+    tcase_add_test(t, all_aborted);
     return suite_run(s);
 }
