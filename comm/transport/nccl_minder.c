@@ -6,7 +6,10 @@
 
 /* ---- the end of a communicator ---- */
 
-enum { PATIENCE_S = 1 };
+enum {
+    ABORT_S = 1,
+    DESTROY_S = 5
+}; /* how long they are waited for: a process that exits meanwhile would end in the midst of it */
 
 typedef struct ending { /* whoever leaves last frees it */
     taut__nccl_comm comm;
@@ -46,7 +49,7 @@ static ending *ending_of(taut__nccl_comm comm, int (*call)(taut__nccl_comm comm)
     return e;
 }
 
-void taut__nccl_end(taut__nccl_comm comm, int (*call)(taut__nccl_comm comm))
+static void end_within(taut__nccl_comm comm, int (*call)(taut__nccl_comm comm), int seconds)
 {
     ending         *e = ending_of(comm, call);
     pthread_t       thread;
@@ -59,13 +62,18 @@ void taut__nccl_end(taut__nccl_comm comm, int (*call)(taut__nccl_comm comm))
     }
     pthread_detach(thread);
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += PATIENCE_S;
+    until.tv_sec += seconds;
     pthread_mutex_lock(&e->lock);
     while (e->users > 1 && pthread_cond_timedwait(&e->over, &e->lock, &until) != ETIMEDOUT) {}
     if (e->users > 1)
         taut__log(TAUT_LOG_WARN, "comm",
                   "NCCL has not ended its communicator yet: it does when no graph holds operations of it any more");
     let_go(e);
+}
+
+void taut__nccl_end(taut__nccl_comm comm, int (*destroy)(taut__nccl_comm comm))
+{
+    end_within(comm, destroy, DESTROY_S);
 }
 
 /* ---- minding ---- */
@@ -94,7 +102,7 @@ static bool marked(taut__nccl_minder *m)
 /* NCCL's own abort frees the communicator: nothing of it is touched afterwards. */
 void taut__nccl_minder_abort(taut__nccl_minder *m)
 {
-    if (!marked(m)) taut__nccl_end(m->comm, m->n->abort);
+    if (!marked(m)) end_within(m->comm, m->n->abort, ABORT_S);
 }
 
 void taut__nccl_minder_gone(taut__nccl_minder *m) { (void)marked(m); }

@@ -3,7 +3,7 @@
  * back. A thread beside it looks, and aborts, so that it does.
  *
  * NCCL ends a communicator, by abort too, only once all graphs that hold operations of it have been dropped, and its call does not come back before; what is
- * on the device ends at once. Who drops them may be waiting for us. So another thread makes that call, and is waited for a while only. */
+ * on the device ends at once. Who drops them may be waiting for us. So another thread makes that call, and is waited for some seconds at most. */
 #ifndef TAUT_NCCL_MINDER_H
 #define TAUT_NCCL_MINDER_H
 
@@ -29,6 +29,6 @@ taut_status taut__nccl_leave(taut__nccl_minder *m, const char *call, taut_status
 void        taut__nccl_minder_abort(taut__nccl_minder *m); /* any thread, any number of times */
 void        taut__nccl_minder_gone(
            taut__nccl_minder *m); /* the program is about to abort it: no call is made with it any more */
-void taut__nccl_end(taut__nccl_comm comm, int (*call)(taut__nccl_comm comm)); /* call: NCCL's abort or destroy */
+void taut__nccl_end(taut__nccl_comm comm, int (*destroy)(taut__nccl_comm comm)); /* of one that nobody has aborted */
 
 #endif
